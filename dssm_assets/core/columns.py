@@ -1,0 +1,42 @@
+"""Column names that more than one table uses. The same quantity has the same name everywhere.
+
+Belongs here: names shared between tables. Does not belong here: names that one module alone uses.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+USER_ID: Final = "user_id"
+ITEM_ID: Final = "item_id"
+REQUEST_ID: Final = "request_id"
+EVENT: Final = "event"
+EVENT_TIME_MS: Final = "event_time_ms"
+HOUR: Final = "hour"
+WEEKDAY: Final = "weekday"
+LABEL: Final = "label"
+
+FEATURE_DATE: Final = "feature_date"
+"""Day (YYYY-MM-DD) as of whose end the features of a row were computed."""
+USER_FEATURE_DATE: Final = "user_feature_date"
+ITEM_FEATURE_DATE: Final = "item_feature_date"
+
+FEATURE: Final = "feature"
+FEATURE_INFO: Final = "feature_info"
+MESSAGE: Final = "message"
+VALUE: Final = "value"
+VALUE_HASH: Final = "value_hash"
+COUNT: Final = "count"
+
+ITEM_IDS: Final = "item_ids"
+EVENT_TIMES_MS: Final = "event_times_ms"
+WEIGHT: Final = "weight"
+
+USER_TOWER_EMB: Final = "user_tower_emb"
+ITEM_TOWER_EMB: Final = "item_tower_emb"
+
+GT_ITEMS: Final = "gt_items"
+GT_IS_WARM: Final = "gt_is_warm"
+GT_IS_REPEAT: Final = "gt_is_repeat"
+IS_WARM_USER: Final = "is_warm_user"
+SEGMENT: Final = "segment"

@@ -1,0 +1,287 @@
+"""The root configuration: one YAML file, parsed once into frozen models that forbid unknown keys.
+
+Belongs here: the sections, their defaults, and what one section demands of another. Does not belong here: reading
+the file (`storage/config_file.py`) and the feature definitions' own grammar (`core/features/spec.py`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from dssm_assets.core.errors import ConfigError, Fault
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileFormat(StrEnum):
+    """How the files of a source table are written."""
+
+    PARQUET = "parquet"
+    CSV = "csv"
+
+
+class Layout(StrEnum):
+    """How a source table is cut into days."""
+
+    SNAPSHOT = "snapshot"
+    """One file or folder that is valid on every day."""
+    DS_FOLDERS = "ds_folders"
+    """Folders `ds=YYYY-MM-DD` or `ds=YYYYMMDD`."""
+    TIME_COLUMN = "time_column"
+    """One file or folder whose rows fall to days by their time column."""
+
+
+class SourceTable(Section):
+    """Where one of the three source tables lies and how its columns map to ours."""
+
+    uri: str = Field(description="Any fsspec URL or path of a file or folder. `{data}` is the folder of the configuration file.")
+    format: FileFormat = FileFormat.PARQUET
+    layout: Layout = Layout.SNAPSHOT
+    storage_options: dict[str, Any] = Field(default_factory=dict, description="Options of the fsspec filesystem. No secrets.")
+    columns: dict[str, str] = Field(default_factory=dict, description="our column -> the source's column; the rest keeps its name.")
+    keep: list[str] | None = Field(default=None, description="Source columns to keep beside the mapped ones (default: all).")
+
+
+class BehaviorTable(SourceTable):
+    """The behaviour log: who did what to which item, and when."""
+
+    layout: Layout = Layout.TIME_COLUMN
+    constant_event: str | None = Field(default=None, description="Event name of every row, for a log of one kind of event.")
+    time_unit: Literal["auto", "s", "ms"] = Field(default="auto", description="Unit of an integer time column; auto decides by size.")
+    value_columns: list[str] = Field(default_factory=list, description="Numeric columns that are summed per user and item.")
+    context_columns: list[str] = Field(default_factory=list, description="Columns known at request time (page, network, store).")
+    allow_empty_days: bool = Field(default=False, description="A day without rows is a fact (shop closed), not a fault.")
+
+
+class Tables(Section):
+    """The three source tables."""
+
+    user: SourceTable
+    item: SourceTable
+    behavior: BehaviorTable
+
+
+class Events(Section):
+    """The kinds of behaviour, in funnel order, and what they mean."""
+
+    funnel: list[str] = Field(min_length=1, description="Event names from the widest to the narrowest, e.g. expr, click, buy.")
+    positive: list[str] = Field(min_length=1, description="Events that count as positive: what is trained on and scored.")
+    exposure: list[str] = Field(default_factory=list, description="Events that mean: shown, not necessarily wanted.")
+
+    @model_validator(mode="after")
+    def _known(self) -> Events:
+        unknown = sorted((set(self.positive) | set(self.exposure)) - set(self.funnel))
+        if unknown:
+            raise ValueError(f"events {unknown} are not in funnel {self.funnel}")
+        if len(set(self.funnel)) != len(self.funnel):
+            raise ValueError(f"funnel names an event twice: {self.funnel}")
+        return self
+
+
+class Calendar(Section):
+    """The days that are partitions."""
+
+    start: dt.date = Field(description="First day with data: the first daily partition.")
+    end: dt.date | None = Field(default=None, description="Last day with data (None: open, up to yesterday).")
+    timezone: str = Field(default="UTC", description="Time zone in which days, hours and weekdays are counted.")
+
+
+class Window(Section):
+    """How far back learning looks."""
+
+    days: int = Field(default=30, ge=1, le=366, description="Days before the evaluation day from which everything is learned.")
+    history_days: int | None = Field(default=None, ge=1, description="Days of user history that are read (None: all there are).")
+
+
+class RawFeatures(Section):
+    """What features_raw computes beside counts."""
+
+    statistic_days: list[int] = Field(default=[1, 3, 7, 15, 30], min_length=1, description="Windows of counts, in days.")
+    preference_columns: list[str] = Field(default_factory=list, description="Item columns for which users get value -> count.")
+    preference_top: int = Field(default=50, ge=1, description="Entries kept per user and preference.")
+    preference_days: int = Field(default=30, ge=1, description="Days over which preferences are counted.")
+    history_columns: list[str] = Field(default_factory=list, description="Item columns stored beside each item of the user history.")
+
+    @field_validator("statistic_days")
+    @classmethod
+    def _ascending(cls, value: list[int]) -> list[int]:
+        if any(day < 1 for day in value) or sorted(set(value)) != value:
+            raise ValueError("statistic_days must be positive, ascending and distinct")
+        return value
+
+
+class Features(Section):
+    """Feature generation: the fg.json, inline or as a path relative to the configuration file."""
+
+    fg: dict[str, Any] | None = None
+    fg_path: str | None = None
+    exclude: list[str] = Field(default_factory=list, description="Features that are generated but not trained on.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Features:
+        if (self.fg is None) == (self.fg_path is None):
+            raise ValueError("give exactly one of fg (inline) and fg_path")
+        return self
+
+
+class EmbeddingDimPolicy(StrEnum):
+    """How the width of an embedding follows from the distinct count N (semantics.md section 5)."""
+
+    EMB_SQRT4_STEP4 = "EMB_SQRT4_STEP4"
+    EMB_SQRT4_STEP8 = "EMB_SQRT4_STEP8"
+    EMB_LN_STEP4 = "EMB_LN_STEP4"
+    EMB_LN_STEP8 = "EMB_LN_STEP8"
+
+
+class Statistics(Section):
+    """Binning, counts and the feature configuration that follows from them."""
+
+    num_bins: int = Field(default=10, ge=2, le=1000, description="Equal-frequency bins of a numeric feature.")
+    embedding_dim_policy: EmbeddingDimPolicy = EmbeddingDimPolicy.EMB_SQRT4_STEP4
+    embedding_dim: dict[str, int] = Field(default_factory=dict, description="feature -> width, before the policy.")
+    max_vocabulary: int = Field(default=2_000_000, ge=1, description="Up to this distinct count an exact vocabulary replaces hashing.")
+    min_count: int = Field(default=1, ge=1, description="Values seen less often are out of vocabulary.")
+    hash_ratio: int = Field(default=5, ge=1, description="hash_bucket_size = distinct count * ratio, above max_vocabulary.")
+    drop_missing_frac: float = Field(default=0.999, gt=0, le=1, description="A feature missing in more rows than this is dropped.")
+
+
+class NegativeItems(Section):
+    """The corpus that negatives are drawn from."""
+
+    alpha: float = Field(default=0.75, ge=0, le=2, description="weight = (window positives + smoothing) ** alpha.")
+    smoothing: float = Field(default=1.0, ge=0, description="Added to every item's count, so that unseen items can be drawn.")
+
+
+class History(StrEnum):
+    """Which past a training sample sees."""
+
+    EVENT = "event"
+    """Everything strictly before the event."""
+    DAY = "day"
+    """Everything before the event's day: what a user tower that is called once a day sees."""
+
+
+class Similarity(StrEnum):
+    """How the two towers' vectors are compared."""
+
+    COSINE = "COSINE"
+    INNER_PRODUCT = "INNER_PRODUCT"
+
+
+class Model(Section):
+    """The two towers and their loss."""
+
+    output_dim: int = Field(default=64, ge=2, le=1024, description="Width D of both towers' vectors.")
+    hidden_units: list[int] = Field(default=[128], description="Hidden layers of each tower.")
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    similarity: Similarity = Similarity.COSINE
+    temperature: float = Field(default=0.1, gt=0, le=10)
+    history: History = History.EVENT
+    history_length: int = Field(default=50, ge=0, le=5000, description="Last items of the user history that the user tower pools.")
+    history_half_life_days: float | None = Field(default=None, gt=0, description="Older history counts half per this many days.")
+    context_dropout: float = Field(default=0.5, ge=0, le=1, description="Share of samples trained without context features.")
+    logq: float = Field(default=1.0, ge=0, le=2, description="Strength of the logQ correction; 0 switches it off.")
+    in_batch: bool = Field(default=True, description="The batch's other items are negatives.")
+    num_sample: int = Field(default=1024, ge=0, description="Sampled negatives per batch, shared by its rows.")
+    collision_mask: bool = Field(default=True, description="A negative that is the row's own item does not count.")
+    user_positive_mask: bool = Field(default=False, description="A negative that the user is known to have taken does not count.")
+
+
+class Training(Section):
+    """How the towers are fitted."""
+
+    epochs: int = Field(default=5, ge=1, le=1000)
+    batch_size: int = Field(default=1024, ge=2)
+    learning_rate: float = Field(default=0.001, gt=0, le=10, description="AdamW, dense layers.")
+    embedding_learning_rate: float = Field(default=0.05, gt=0, le=10, description="Row-wise Adagrad, embedding table.")
+    weight_decay: float = Field(default=0.0, ge=0)
+    warmup_frac: float = Field(default=0.05, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    final_learning_rate_frac: float = Field(default=0.1, ge=0, le=1, description="Share of the learning rate left at the end.")
+    logits_rows: int = Field(default=256, ge=1, description="Rows of logits that are held at once.")
+    num_threads: int = Field(default=2, ge=1, description="CPU threads; part of the configuration because sums depend on it.")
+
+
+class Evaluation(Section):
+    """What is scored and how."""
+
+    k: list[int] = Field(default=[10, 50, 100, 200], min_length=1)
+    bootstrap_samples: int = Field(default=1000, ge=100)
+    recent_days: int = Field(default=7, ge=1, description="Window of the recent-popularity baseline.")
+    cooccurrence_neighbors: int = Field(default=200, ge=1, description="Neighbours kept per item by item co-occurrence.")
+    segment_edges: list[int] = Field(default=[10, 30, 100], description="Window positives at which a user moves to the next segment.")
+
+    @field_validator("k")
+    @classmethod
+    def _ascending(cls, value: list[int]) -> list[int]:
+        if any(k < 1 for k in value) or sorted(set(value)) != value:
+            raise ValueError("k must be positive, ascending and distinct")
+        return value
+
+
+class Storage(Section):
+    """Where partitions are written."""
+
+    root: str = Field(default="{home}/tables", description="Any fsspec URL or path. `{home}` is the configuration's home folder.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the fsspec filesystem. Secrets: environment only.")
+
+
+class PipelineConfig(Section):
+    """Everything one scene (one pair of towers) needs to know."""
+
+    name: str = Field(default="dssm", pattern=r"^[a-z][a-z0-9_]*$")
+    seed: int = Field(default=17, ge=0)
+    calendar: Calendar
+    tables: Tables
+    events: Events
+    features: Features
+    window: Window = Window()
+    raw_features: RawFeatures = RawFeatures()
+    statistics: Statistics = Statistics()
+    negative_items: NegativeItems = NegativeItems()
+    model: Model = Model()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    storage: Storage = Storage()
+    engine: Literal["duckdb"] = "duckdb"
+
+
+def parse_config(raw: Mapping[str, Any], where: str = "configuration") -> PipelineConfig:
+    """Returns the configuration that a parsed YAML mapping describes.
+
+    Raises:
+        ConfigError: naming every unknown key and bad value at once.
+    """
+    try:
+        return PipelineConfig.model_validate(dict(raw))
+    except ValidationError as error:
+        raise ConfigError([_fault(where, item) for item in error.errors()]) from error
+
+
+def _fault(where: str, item: Any) -> Fault:
+    place = ".".join(str(part) for part in item["loc"]) or "(root)"
+    location = f"{where}, key {place}"
+    if item["type"] == "extra_forbidden":
+        known = ", ".join(_known_keys(item["loc"][:-1])) or "no keys"
+        return Fault(location, f"one of: {known}", f"unknown key {item['loc'][-1]!r}", "remove it or correct its spelling")
+    if item["type"] == "missing":
+        return Fault(location, "a value", "nothing", "add the key")
+    return Fault(location, item["msg"], repr(item.get("input"))[:200], "correct the value")
+
+
+def _known_keys(path: Sequence[Any]) -> list[str]:
+    model: Any = PipelineConfig
+    for part in path:
+        declared = getattr(model, "model_fields", {}).get(part)
+        if declared is None:
+            return []
+        model = declared.annotation
+    return sorted(getattr(model, "model_fields", {}))

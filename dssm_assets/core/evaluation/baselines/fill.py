@@ -1,0 +1,47 @@
+"""Completes ranked lists from one common order, so that every baseline hands out full lists.
+
+Belongs here: the completion and the common order. Does not belong here: how a baseline ranks.
+
+Shapes: B users of a block, I items, M ranked items per user, K top-k.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dssm_assets.core.retrieval.exclusions import Exclusions, Index
+
+
+def order_by_events(item_events: Index) -> Index:
+    """Returns all item indices int64 [I], most positive events first, then item_index ascending."""
+    return np.argsort(-item_events, kind="stable").astype(np.int64)
+
+
+def fill_up(ranked: Index, order: Index, k: int, excluded: Exclusions | None) -> Index:
+    """Returns int64 [B, K]: the ranked items in their order, then the best of `order` that are not among them.
+
+    Excluded items are left out of both. Where fewer than k items remain the row ends in -1.
+    Example: ranked [7, -1], order [3, 7, 5], 3 excluded, k 2 -> [7, 5].
+
+    Args:
+        ranked: int64 [B, M], distinct within a row, -1 where there is none.
+        order: int64 [I], every item once.
+        k: length of the lists.
+        excluded: one row per row of ranked.
+    """
+    num_users, num_items = len(ranked), len(order)
+    is_item = ranked >= 0
+    used = np.zeros((num_users, num_items), dtype=bool) if excluded is None else excluded.mask(num_items)
+    keep_ranked = is_item & ~np.take_along_axis(used, np.where(is_item, ranked, 0), axis=1)
+    user, _ = np.nonzero(is_item)
+    used[user, ranked[is_item]] = True
+    # Of the common order a user can lose at most the items it has used, so a longer stretch is never looked at.
+    stretch = order[: k + int(used.sum(axis=1).max(initial=0))]
+    candidates = np.concatenate([ranked, np.broadcast_to(stretch, (num_users, len(stretch)))], axis=1)
+    valid = np.concatenate([keep_ranked, ~used[:, stretch]], axis=1)
+    rank = np.cumsum(valid, axis=1) - 1
+    chosen = valid & (rank < k)
+    result = np.full((num_users, k), -1, dtype=np.int64)
+    row, _ = np.nonzero(chosen)
+    result[row, rank[chosen]] = candidates[chosen]
+    return result

@@ -1,0 +1,151 @@
+"""Charts as PNG bytes: the same numbers give the same bytes.
+
+Belongs here: drawing. Does not belong here: computing what is drawn. Only objects are used, never pyplot: its current
+figure is state that concurrent runs would share.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.evaluation.hit_counts import POPULATION, SCOPE, SCORER
+from dssm_assets.core.evaluation.scorer import ScorerName
+from dssm_assets.core.evaluation.truth import Population, Scope
+
+INK, MUTED, GRID = "#22303c", "#5d6b78", "#e4e8ec"
+MODEL_COLOR = "#d1495b"
+BASELINE_COLORS = ("#2e4057", "#66a182", "#8d96a3", "#edae49", "#00798c")
+SCORER_ORDER = tuple(ScorerName)
+
+
+def display_name(scorer: str) -> str:
+    """Returns a scorer's name as a reader sees it."""
+    return scorer.replace("_", " ")
+
+
+def scorers_in_order(names: Sequence[str]) -> list[str]:
+    """Returns scorers for display: the model, the known baselines, then any other by name."""
+    known: dict[str, int] = {str(name): place for place, name in enumerate(SCORER_ORDER)}
+    return sorted(names, key=lambda name: (known.get(name, len(known)), name))
+
+
+def hit_rate_png(total: pa.Table, *, scopes: Sequence[Scope] = tuple(Scope), population: Population = Population.WARM) -> bytes:
+    """Returns a PNG with one panel per scope: hit_rate@k of the model and every baseline, with 95% intervals.
+
+    Args:
+        total: total_hit_rate.
+        scopes: the panels, left to right; a scope without users is left out.
+        population: which pairs count.
+
+    Raises:
+        InputError: if no scope has users.
+    """
+    rows = [row for row in total.to_pylist() if row[POPULATION] == population]
+    shown = [scope for scope in scopes if any(row[SCOPE] == scope for row in rows)]
+    if not shown:
+        raise InputError(
+            Fault("hit rate chart", f"rows of population {population}", "none", "draw a population that has users")
+        )
+    figure = Figure(figsize=(4.3 * len(shown) + 0.4, 4.6), dpi=100, facecolor="white")
+    axes = figure.subplots(1, len(shown), squeeze=False)[0]
+    names = scorers_in_order(sorted({str(row[SCORER]) for row in rows}))
+    colors = _colors(names)
+    for axis, scope in zip(axes, shown, strict=True):
+        _panel(axis, [row for row in rows if row[SCOPE] == scope], names, colors)
+        axis.set_title(_SCOPE_TITLES[scope], fontsize=11, color=INK, loc="left", pad=10)
+    axes[0].set_ylabel("hit rate", fontsize=10, color=MUTED)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="lower center", ncols=min(len(labels), 6), frameon=False, fontsize=9, labelcolor=INK,
+        handlelength=1.0, handleheight=1.0, columnspacing=1.6,
+    )  # fmt: skip
+    figure.subplots_adjust(left=0.06 if len(shown) > 1 else 0.14, right=0.985, top=0.89, bottom=0.19, wspace=0.17)
+    return _png(figure)
+
+
+def loss_curve_png(loss_by_step: Sequence[float]) -> bytes:
+    """Returns a PNG of the training loss over steps: each step pale, the running mean over 2% of the steps strong.
+
+    Args:
+        loss_by_step: loss of step 1, 2, ...
+
+    Raises:
+        InputError: if there are no steps or a loss is not a finite number.
+    """
+    losses = np.asarray(loss_by_step, dtype=np.float64)
+    broken = int((~np.isfinite(losses)).sum())
+    if not len(losses) or broken:
+        got = f"{len(losses)} steps, {broken} of them not finite"
+        raise InputError(Fault("loss curve", "finite losses of at least one step", got, "lower the learning rate"))
+    steps = np.arange(1, len(losses) + 1)
+    span = max(1, len(losses) // 50)
+    sums = np.concatenate([[0.0], np.cumsum(losses)])
+    mean = (sums[span:] - sums[:-span]) / span
+    figure = Figure(figsize=(7.6, 3.8), dpi=100, facecolor="white")
+    axis = figure.subplots()
+    _plain(axis)
+    axis.plot(steps, losses, color=MODEL_COLOR, alpha=0.28, linewidth=0.9)
+    axis.plot(steps[span - 1 :], mean, color=MODEL_COLOR, linewidth=2.0, marker="o" if len(mean) == 1 else None)
+    axis.set_title("training loss", fontsize=11, color=INK, loc="left", pad=10)
+    axis.set_xlabel("step", fontsize=10, color=MUTED)
+    axis.set_xlim(1, max(len(losses), 2))
+    axis.annotate(
+        f"{mean[-1]:.3f}", (steps[-1], mean[-1]), xytext=(5, 0), textcoords="offset points", color=MODEL_COLOR, fontsize=10,
+        va="center", annotation_clip=False,
+    )  # fmt: skip
+    figure.subplots_adjust(left=0.08, right=0.92, top=0.88, bottom=0.15)
+    return _png(figure)
+
+
+_SCOPE_TITLES = {
+    Scope.ALL: "all items",
+    Scope.DISCOVERY: "discovery: not taken in the window",
+    Scope.REPEAT: "repeat: taken in the window before",
+}
+
+
+def _colors(names: Sequence[str]) -> dict[str, str]:
+    baselines = [name for name in names if name != ScorerName.MODEL]
+    colors = {name: BASELINE_COLORS[place % len(BASELINE_COLORS)] for place, name in enumerate(baselines)}
+    return {ScorerName.MODEL: MODEL_COLOR, **colors}
+
+
+def _panel(axis: Any, rows: list[dict[str, Any]], names: Sequence[str], colors: dict[str, str]) -> None:
+    _plain(axis)
+    ks = sorted({int(row["k"]) for row in rows})
+    width = 0.82 / len(names)
+    for place, name in enumerate(names):
+        own = sorted((row for row in rows if row[SCORER] == name), key=lambda row: int(row["k"]))
+        x = np.array([ks.index(row["k"]) for row in own]) + (place - (len(names) - 1) / 2) * width
+        rate = np.array([row["hit_rate"] for row in own])
+        below = rate - np.array([row["ci_low"] for row in own])
+        above = np.array([row["ci_high"] for row in own]) - rate
+        # A percentile interval may lie beside a rate of few users; a bar's whisker cannot have a negative length.
+        whiskers = np.maximum([below, above], 0)
+        axis.bar(x, rate, width * 0.9, color=colors[name], label=display_name(name), zorder=2)
+        axis.errorbar(x, rate, yerr=whiskers, fmt="none", ecolor=INK, elinewidth=0.9, capsize=1.6, alpha=0.75, zorder=3)
+    axis.set_xticks(range(len(ks)), [f"@{k}" for k in ks])
+    axis.set_ylim(bottom=0)
+
+
+def _plain(axis: Any) -> None:
+    axis.set_axisbelow(True)
+    axis.grid(axis="y", color=GRID, linewidth=0.9)
+    for side in ("top", "right", "left"):
+        axis.spines[side].set_visible(False)
+    axis.spines["bottom"].set_color(MUTED)
+    axis.tick_params(colors=MUTED, labelsize=9, length=0)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    return buffer.getvalue()

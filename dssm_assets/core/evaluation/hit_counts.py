@@ -1,0 +1,123 @@
+"""Hits per user: the rows every hit rate is a sum over.
+
+Belongs here: counting hits of any scorer in every scope and population. Does not belong here: rates and intervals
+(`totals.py`), lists for people to read (`detail.py`).
+
+Shapes: U evaluated users, B users of a block, P truth pairs, K top-k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from dssm_assets.core.columns import USER_ID
+from dssm_assets.core.evaluation.scorer import Scorer
+from dssm_assets.core.evaluation.truth import Mask, Population, Scope, Truth
+from dssm_assets.core.retrieval.exclusions import Exclusions, Index
+
+SCORER, SCOPE, POPULATION, TRUTH_COUNT = "scorer", "scope", "population", "truth_count"
+
+
+def hits_column(k: int) -> str:
+    """Returns the name of the column with the hits among the first k."""
+    return f"hits_{k}"
+
+
+@dataclass(frozen=True)
+class HitCounts:
+    """Hits of a run and who could not be counted.
+
+    Attributes:
+        table: scorer, scope, population, user_id, truth_count, hits_{k} per k; sorted by the first four.
+        users_without_truth: "scope/population" -> evaluated users that have no truth there and so no rows.
+    """
+
+    table: pa.Table
+    users_without_truth: dict[str, int]
+
+
+def hit_ranks(top_items: Index, pair_row: Index, pair_item: Index) -> Index:
+    """Returns, for each truth pair, the position (from 0) at which its item first stands in the user's list, else K.
+
+    Position counts places of the list as handed out: -1 is no item and a duplicate wastes its place, so
+    `hits at k = pairs with rank < k` equals |set(list[:k]) & set(truth)|.
+
+    Args:
+        top_items: int64 [B, K], -1 where there is no item.
+        pair_row: int64 [P], row of the pair's user in top_items.
+        pair_item: int64 [P], -1 for an item outside the corpus, which is never a hit.
+    """
+    k = top_items.shape[1]
+    width = int(max(top_items.max(initial=0), pair_item.max(initial=0))) + 1
+    row, place = np.nonzero(top_items >= 0)
+    keys, first = np.unique(row * width + top_items[row, place], return_index=True)
+    ranks = np.full(len(pair_row), k, dtype=np.int64)
+    if len(keys):
+        wanted = pair_row * width + pair_item
+        found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        hit = (keys[found] == wanted) & (pair_item >= 0)
+        ranks[hit] = place[first[found[hit]]]
+    return ranks
+
+
+def scorer_ranks(scorer: Scorer, truth: Truth, k: int, excluded: Exclusions | None) -> Index:
+    """Returns the rank of every truth pair (int64 [P], K if missed), asking the scorer block by block."""
+    ranks = np.full(len(truth.pair_user), k, dtype=np.int64)
+    bounds = np.searchsorted(truth.pair_user, np.arange(truth.num_users + 1))
+    for start in range(0, truth.num_users, scorer.block_size):
+        users = np.arange(start, min(start + scorer.block_size, truth.num_users))
+        top_items = scorer.top_items(users, k, None if excluded is None else excluded.take(users))
+        pairs = slice(bounds[start], bounds[users[-1] + 1])
+        ranks[pairs] = hit_ranks(top_items, truth.pair_user[pairs] - start, truth.pair_item[pairs])
+    return ranks
+
+
+def count_hits(scorers: Sequence[Scorer], truth: Truth, taken_in_window: Exclusions, ks: Sequence[int]) -> HitCounts:
+    """Returns hits per scorer, scope, population and user, at every k in one pass.
+
+    The lists of `all` and `repeat` are the same; those of `discovery` leave out what the user took in the window. A user
+    without truth in a cell has no row there.
+
+    Args:
+        scorers: the model and the baselines; all are asked for the same users.
+        truth: the evaluated users and what they took.
+        taken_in_window: the window's items of each evaluated user.
+        ks: ascending.
+    """
+    rows: list[pa.Table] = []
+    for scorer in sorted(scorers, key=lambda one: str(one.name)):
+        free = scorer_ranks(scorer, truth, ks[-1], None)
+        fresh = scorer_ranks(scorer, truth, ks[-1], taken_in_window)
+        for scope in sorted(Scope):
+            ranks = fresh if scope is Scope.DISCOVERY else free
+            rows += [_cell(str(scorer.name), scope, population, truth, ranks, ks) for population in sorted(Population)]
+    without = {
+        f"{scope}/{population}": truth.num_users - len(np.unique(truth.pair_user[truth.pairs_in(scope, population)]))
+        for scope in Scope
+        for population in Population
+    }
+    return HitCounts(pa.concat_tables(rows).combine_chunks(), without)
+
+
+def sums_per_user(truth: Truth, pairs: Mask) -> Index:
+    """Returns int64 [U], how many of the marked pairs each user has."""
+    return np.bincount(truth.pair_user[pairs], minlength=truth.num_users).astype(np.int64)
+
+
+def _cell(scorer: str, scope: Scope, population: Population, truth: Truth, ranks: Index, ks: Sequence[int]) -> pa.Table:
+    pairs = truth.pairs_in(scope, population)
+    truth_count = sums_per_user(truth, pairs)
+    users = np.flatnonzero(truth_count)
+    columns = {
+        SCORER: pa.array([scorer] * len(users), pa.string()),
+        SCOPE: pa.array([str(scope)] * len(users), pa.string()),
+        POPULATION: pa.array([str(population)] * len(users), pa.string()),
+        USER_ID: truth.user_ids.take(pa.array(users)),
+        TRUTH_COUNT: pa.array(truth_count[users]),
+    }
+    columns |= {hits_column(k): pa.array(sums_per_user(truth, pairs & (ranks < k))[users]) for k in ks}
+    return pa.table(columns)

@@ -1,0 +1,63 @@
+"""Ids and their positions: the one bridge between the ids of tables and the row indices that scoring computes with.
+
+Belongs here: casting ids to one type, sorting them, finding their position. Does not belong here: what the positions
+mean (`truth.py`, `interactions.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dssm_assets.core.errors import DuplicateKeyError, Fault, InputError
+from dssm_assets.core.retrieval.exclusions import Index
+
+
+def flat(ids: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Returns the ids as one contiguous array."""
+    return ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+
+
+def cast_ids(ids: pa.Array, wanted: pa.DataType, where: str) -> pa.Array:
+    """Returns the ids in the wanted type.
+
+    Raises:
+        InputError: if one side holds numbers and the other text, which would silently match nothing.
+    """
+    if pa.types.is_integer(ids.type) != pa.types.is_integer(wanted):
+        raise InputError(Fault(where, f"ids of type {wanted}", str(ids.type), "read all tables from one source"))
+    return ids.cast(wanted)
+
+
+def sorted_unique(ids: pa.Array) -> pa.Array:
+    """Returns the distinct ids in ascending order."""
+    unique = pc.unique(ids)
+    return unique.take(pc.sort_indices(unique))
+
+
+def positions(ids: pa.Array, values: pa.Array) -> Index:
+    """Returns, for each id, its position among the values (int64), -1 where it is not among them."""
+    found: Any = pc.fill_null(pc.index_in(ids, value_set=values), -1)
+    result: Index = found.to_numpy(zero_copy_only=False).astype(np.int64)
+    return result
+
+
+def check_unique(ids: pa.Array, where: str) -> None:
+    """Checks that ids are distinct and none is missing.
+
+    Raises:
+        InputError: if ids are missing.
+        DuplicateKeyError: naming the first ids that occur more than once.
+    """
+    if ids.null_count:
+        raise InputError(Fault(where, "no missing ids", f"{ids.null_count} nulls", "drop those rows"))
+    counted = pc.value_counts(ids)
+    repeated = counted.filter(pc.greater(counted.field("counts"), 1)).field("values")
+    if len(repeated):
+        first = ", ".join(str(value) for value in repeated.take(pc.sort_indices(repeated))[:5].to_pylist())
+        raise DuplicateKeyError(
+            Fault(where, "each id once", f"{len(repeated)} ids more than once: {first}", "write one row per id")
+        )

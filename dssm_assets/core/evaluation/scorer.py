@@ -1,0 +1,117 @@
+"""What can be evaluated: anything that gives each user a list of items. The model is one, every baseline is one.
+
+Belongs here: the protocol and the model as a scorer. Does not belong here: the baselines (`baselines/`), counting hits.
+
+Shapes: U evaluated users, B users of a block, I items, D vector dimension, K top-k.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
+from dssm_assets.core.config import Similarity
+from dssm_assets.core.evaluation.ids import cast_ids, check_unique, flat, positions
+from dssm_assets.core.retrieval.exact import Scores, top_k
+from dssm_assets.core.retrieval.exclusions import Exclusions, Index
+from dssm_assets.core.retrieval.vectors import Vectors, matrix_of
+
+
+class ScorerName(StrEnum):
+    """The scorers of a run."""
+
+    MODEL = "model"
+    POPULARITY = "popularity"
+    RECENT_POPULARITY = "recent_popularity"
+    ITEM_COOCCURRENCE = "item_cooccurrence"
+    OWN_HISTORY_WINDOW = "own_history_window"
+    OWN_HISTORY_ALL = "own_history_all"
+
+
+class Scorer(Protocol):
+    """Gives each evaluated user a list of items, best first, without duplicates, -1 where it has none left."""
+
+    @property
+    def name(self) -> str:
+        """Returns the name under which the results are stored."""
+
+    @property
+    def block_size(self) -> int:
+        """Returns how many users to ask for at once."""
+
+    def top_items(self, user_rows: Index, k: int, excluded: Exclusions | None) -> Index:
+        """Returns item_index int64 [B, K] for the given rows of the evaluated users; row j of excluded is user_rows[j]."""
+
+
+@dataclass(frozen=True)
+class ModelScorer:
+    """The trained model: exact search over its vectors.
+
+    A user without a vector gets an empty list, never a vector of zeros: the model had nothing to offer, and the
+    user's truth still counts.
+    """
+
+    vector_row: Index
+    """int64 [U]: row of each evaluated user in user_vectors, -1 if it has no vector."""
+    user_vectors: Vectors
+    """float32 [., D]"""
+    item_vectors: Vectors
+    """float32 [I, D]"""
+    similarity: Similarity
+    user_ids: pa.Array
+    item_ids: pa.Array
+    block_size: int = 2048
+    name: str = ScorerName.MODEL
+
+    def top_k(self, user_rows: Index, k: int, excluded: Exclusions | None) -> tuple[Index, Scores]:
+        """Returns item_index int64 [B, K] and scores float32 [B, K]; -1 and -inf where there is no item."""
+        index = np.full((len(user_rows), k), -1, dtype=np.int64)
+        scores = np.full((len(user_rows), k), -np.inf, dtype=np.float32)
+        served = np.flatnonzero(self.vector_row[user_rows] >= 0)
+        rows = self.vector_row[user_rows[served]]
+        index[served], scores[served] = top_k(
+            self.user_vectors[rows],
+            self.item_vectors,
+            k,
+            similarity=self.similarity,
+            excluded=None if excluded is None else excluded.take(served),
+            block_size=self.block_size,
+            user_ids=self.user_ids.take(pa.array(user_rows[served])),
+            item_ids=self.item_ids,
+        )
+        return index, scores
+
+    def top_items(self, user_rows: Index, k: int, excluded: Exclusions | None) -> Index:
+        """Returns item_index int64 [B, K]."""
+        return self.top_k(user_rows, k, excluded)[0]
+
+
+def model_scorer(item_vectors: pa.Table, user_vectors: pa.Table, user_ids: pa.Array, similarity: Similarity) -> ModelScorer:
+    """Returns the model as a scorer over the corpus of item_vectors, whose row order defines item_index.
+
+    Args:
+        item_vectors: item_id, item_tower_emb.
+        user_vectors: user_id, user_tower_emb.
+        user_ids: the evaluated users.
+        similarity: what the towers were trained with.
+
+    Raises:
+        DuplicateKeyError: if an id has two vectors.
+        InputError: if ids are of different kinds or a vector is missing.
+    """
+    items, users = flat(item_vectors.column(ITEM_ID)), flat(user_vectors.column(USER_ID))
+    check_unique(items, "item_vectors, column item_id")
+    check_unique(users, "user_vectors, column user_id")
+    return ModelScorer(
+        vector_row=positions(user_ids, cast_ids(users, user_ids.type, "user_vectors, column user_id")),
+        user_vectors=matrix_of(user_vectors.column(USER_TOWER_EMB), "user_vectors, column user_tower_emb"),
+        item_vectors=matrix_of(item_vectors.column(ITEM_TOWER_EMB), "item_vectors, column item_tower_emb"),
+        similarity=similarity,
+        user_ids=user_ids,
+        item_ids=items,
+    )

@@ -1,0 +1,110 @@
+"""Contracts of the tables that recall and its evaluation write.
+
+Belongs here: grain, key and columns. Does not belong here: how a table is computed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pyarrow as pa
+
+from dssm_assets.core.columns import (
+    GT_IS_REPEAT,
+    GT_IS_WARM,
+    GT_ITEMS,
+    IS_WARM_USER,
+    ITEM_ID,
+    ITEM_TOWER_EMB,
+    SEGMENT,
+    USER_ID,
+    USER_TOWER_EMB,
+)
+from dssm_assets.core.evaluation.hit_counts import POPULATION, SCOPE, SCORER, TRUTH_COUNT
+from dssm_assets.core.schema import ColumnSpec, TableSpec
+
+_USER = ColumnSpec(USER_ID, None, "User, in the source's type.")
+_ITEM = ColumnSpec(ITEM_ID, None, "Item, in the source's type.")
+_SCORER = ColumnSpec(SCORER, pa.string(), "Who made the lists: model, or the name of a baseline.")
+_SCOPE = ColumnSpec(
+    SCOPE, pa.string(), "all: everything taken; discovery: not taken in the window, nor offered; repeat: taken in the window."
+)
+_POPULATION = ColumnSpec(
+    POPULATION, pa.string(), "warm: user and item known from the window; cold: one of them new; all: both."
+)
+_TRUTH_COUNT = ColumnSpec(TRUTH_COUNT, pa.int64(), "Distinct items to find.")
+
+ITEM_VECTORS: Final = TableSpec(
+    name="item_vectors",
+    grain="one row per item of the corpus; the row number is item_index",
+    key=(ITEM_ID,),
+    columns=(_ITEM, ColumnSpec(ITEM_TOWER_EMB, None, "Output of the item tower, fixed_size_list<float32>[output_dim].")),
+)
+
+USER_VECTORS: Final = TableSpec(
+    name="user_vectors",
+    grain="one row per user, features and history as of the end of the day before the evaluation day",
+    key=(USER_ID,),
+    columns=(_USER, ColumnSpec(USER_TOWER_EMB, None, "Output of the user tower, fixed_size_list<float32>[output_dim].")),
+)
+
+GROUND_TRUTH: Final = TableSpec(
+    name="ground_truth",
+    grain="one row per user with a positive event on the evaluation day",
+    key=(USER_ID,),
+    columns=(
+        _USER,
+        ColumnSpec(GT_ITEMS, None, "Items of the user's positive events on the day, distinct, ascending."),
+        ColumnSpec(GT_IS_WARM, pa.list_(pa.bool_()), "Per item: somebody had a positive event on it in the window."),
+        ColumnSpec(GT_IS_REPEAT, pa.list_(pa.bool_()), "Per item: this user had a positive event on it in the window."),
+        ColumnSpec(IS_WARM_USER, pa.bool_(), "The user had a positive event in the window."),
+    ),
+)
+
+HIT_COUNTS: Final = TableSpec(
+    name="hit_counts",
+    grain="one row per scorer, scope, population and user with truth there",
+    key=(SCORER, SCOPE, POPULATION, USER_ID),
+    columns=(_SCORER, _SCOPE, _POPULATION, _USER, _TRUTH_COUNT),
+    extra={"hits_*": "Of the items to find, those among the first k of the list."},
+)
+
+HIT_RATE_DETAIL: Final = TableSpec(
+    name="hit_rate_detail",
+    grain="one row per user with a positive event on the evaluation day",
+    key=(USER_ID,),
+    columns=(
+        _USER,
+        ColumnSpec("topk_ids", None, "The model's list, best first, out of all items; empty without a user vector."),
+        ColumnSpec("topk_scores", pa.list_(pa.float32()), "Similarity of user and item, one per entry of topk_ids."),
+        ColumnSpec("hit_ids", None, "Entries of topk_ids that the user took, in the list's order."),
+        ColumnSpec("bad_ids", None, "Entries of topk_ids that the user did not take, in the list's order."),
+        ColumnSpec("hits", pa.int64(), "Number of hit_ids."),
+        _TRUTH_COUNT,
+        ColumnSpec("hitrate", pa.float64(), "hits / truth_count."),
+        ColumnSpec("warm_hits", pa.int64(), "hits on known items; 0 for a new user."),
+        ColumnSpec("warm_" + TRUTH_COUNT, pa.int64(), "Known items to find; 0 for a new user."),
+        ColumnSpec(IS_WARM_USER, pa.bool_(), "The user had a positive event in the window."),
+        ColumnSpec(SEGMENT, pa.string(), "Range of the user's number of positive events in the window, for example 10-29."),
+    ),
+)
+
+TOTAL_HIT_RATE: Final = TableSpec(
+    name="total_hit_rate",
+    grain="one row per scorer, scope, population and k",
+    key=(SCORER, SCOPE, POPULATION, "k"),
+    columns=(
+        _SCORER,
+        _SCOPE,
+        _POPULATION,
+        ColumnSpec("k", pa.int64(), "Length of the lists."),
+        ColumnSpec("hit_rate", pa.float64(), "hits / truth_count, summed over users: micro recall at k."),
+        ColumnSpec("ci_low", pa.float64(), "Lower end of the 95% bootstrap interval of hit_rate over users."),
+        ColumnSpec("ci_high", pa.float64(), "Upper end of the 95% bootstrap interval of hit_rate over users."),
+        ColumnSpec("user_recall", pa.float64(), "Mean over users of the share of their items that was found."),
+        ColumnSpec("user_hit_rate", pa.float64(), "Share of users with at least one hit."),
+        ColumnSpec("users", pa.int64(), "Users with truth in the cell; the others do not count."),
+        ColumnSpec("hits", pa.int64(), "Items found, summed over users."),
+        ColumnSpec(TRUTH_COUNT, pa.int64(), "Items to find, summed over users."),
+    ),
+)

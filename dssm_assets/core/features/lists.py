@@ -1,0 +1,79 @@
+"""Arrow list columns as flat values plus offsets, and back.
+
+Belongs here: what the operators, the statistics and the bucketizer need to work on the elements of lists without a
+loop over rows. Does not belong here: what the elements mean.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pat
+
+Offsets = np.ndarray[Any, np.dtype[np.int64]]
+"""Bounds of each row's values in a flat array: R + 1 ascending numbers, the first 0."""
+
+
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+"""One truth value per element."""
+
+
+def one_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Returns the column as one contiguous array."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    joined = column.combine_chunks()
+    return pa.concat_arrays(joined.chunks) if isinstance(joined, pa.ChunkedArray) else joined
+
+
+def is_list(arrow_type: pa.DataType) -> bool:
+    """Tells whether a column of this type holds lists."""
+    return bool(pat.is_list(arrow_type) or pat.is_large_list(arrow_type) or pat.is_fixed_size_list(arrow_type))
+
+
+def flatten(array: pa.Array) -> tuple[pa.Array, Offsets]:
+    """Returns the elements of a list array and their row bounds; a null list has no elements."""
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    return array.flatten(), offsets_of(lengths)
+
+
+def offsets_of(lengths: Any) -> Offsets:
+    """Returns the row bounds of rows with these lengths."""
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def keep(values: pa.Array, offsets: Offsets, mask: Any) -> tuple[pa.Array, Offsets]:
+    """Returns the elements where the mask is true, and their row bounds."""
+    if mask.all():
+        return values, offsets
+    kept_before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(mask, dtype=np.int64)])
+    return values.filter(pa.array(mask)), kept_before[offsets]
+
+
+def build(values: pa.Array, offsets: Offsets, nulls: Any = None) -> pa.Array:
+    """Returns the list array with these elements and row bounds; rows where `nulls` is true are null."""
+    mask = None if nulls is None or not nulls.any() else pa.array(nulls)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, mask=mask)
+
+
+def row_of_value(offsets: Offsets) -> Any:
+    """Returns the row number of each element."""
+    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+
+
+def ranges(starts: Any, lengths: Any) -> Any:
+    """Returns the positions start, start + 1, ... of every range, one range after the other."""
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))
+
+
+def null_mask(array: pa.Array) -> Any:
+    """Returns a boolean array that is true where the value is null."""
+    return array.is_null().to_numpy(zero_copy_only=False)

@@ -1,0 +1,128 @@
+"""Checks between feature definitions: names, references, sides and shared embeddings.
+
+Belongs here: what no single feature can know about itself. Does not belong here: the keys of one feature type, which
+its class checks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from dssm_assets.core.errors import Fault
+from dssm_assets.core.features.expressions import Expression, Kind, Source, parse_expression
+from dssm_assets.core.features.operators.base import Operator
+from dssm_assets.core.features.operators.sequence_feature import SequenceFeature
+
+_TABLE_KEYS = ("embedding_dim", "hash_bucket_size", "num_buckets", "vocab_list", "boundaries")
+"""Keys that decide what an embedding table looks like: features that share one may not contradict each other."""
+
+
+def faults_between(
+    definitions: Sequence[Operator | SequenceFeature], where: str, all_names: Collection[str]
+) -> Iterator[Fault]:
+    """Yields what is wrong between definitions that are right by themselves.
+
+    Args:
+        definitions: the features and sequences that could be parsed.
+        where: words that name the file.
+        all_names: names of all features of the file, those that could not be parsed included.
+    """
+    operators = [item for item in definitions if isinstance(item, Operator)]
+    sequences = [item for item in definitions if isinstance(item, SequenceFeature)]
+    outputs = [operator.feature_name for operator in operators]
+    outputs += [sequence.output_name(operator) for sequence in sequences for operator in sequence.features]
+    for name, count in sorted(Counter(outputs).items()):
+        if count > 1:
+            yield Fault(f"{where}, feature {name}", "a name of its own", f"the name {count} times", "rename the others")
+    named = {operator.feature_name: operator for operator in operators}
+    for operator in operators:
+        yield from _reference_faults(operator, named, all_names, where)
+    for sequence in sequences:
+        yield from _sequence_faults(sequence, where)
+    yield from _sharing_faults(operators, sequences, where)
+
+
+def _reference_faults(
+    operator: Operator, named: Mapping[str, Operator], all_names: Collection[str], where: str
+) -> Iterator[Fault]:
+    place = f"{where}, feature {operator.feature_name}"
+    inputs: list[Expression] = []
+    seen = {operator.feature_name}
+    waiting = list(operator.expressions)
+    while waiting:
+        expression = waiting.pop(0)
+        if expression.source is not Source.FEATURE:
+            inputs.append(expression)
+        elif expression.name == operator.feature_name:
+            yield Fault(place, "no feature that is made from itself", str(expression), "break the circle")
+        elif expression.name in named and expression.name not in seen:
+            seen.add(expression.name)
+            waiting.extend(named[expression.name].expressions)
+        elif expression.name not in all_names and expression in operator.expressions:
+            yield Fault(place, "a feature of this file", str(expression), "define that feature or correct the name")
+    yield from _crossing_faults(inputs, place)
+
+
+def _crossing_faults(inputs: Sequence[Expression], place: str) -> Iterator[Fault]:
+    sources = {expression.source for expression in inputs}
+    if Source.ITEM not in sources:
+        return
+    for other in (Source.USER, Source.CONTEXT):
+        if other in sources:
+            crossing = ", ".join(sorted({str(e) for e in inputs if e.source in (Source.ITEM, other)}))
+            yield Fault(
+                f"{place}, inputs", "inputs of one tower", f"{other} and item inputs together ({crossing})",
+                f"split it into one feature on the {other} side and one on the item side; no tower sees both",
+            )  # fmt: skip
+
+
+def _sequence_faults(sequence: SequenceFeature, where: str) -> Iterator[Fault]:
+    place = f"{where}, sequence {sequence.sequence_name}"
+    if sequence.sequence_pk is not None and parse_expression(sequence.sequence_pk).source is not Source.USER:
+        yield Fault(f"{place}, key sequence_pk", "a user: input", repr(sequence.sequence_pk), "name a list column of the user history")
+    for operator in sequence.features:
+        inside = f"{place}, feature {operator.feature_name}"
+        stray = sorted(str(e) for e in operator.expressions if e.source not in (Source.USER, Source.CONST))
+        if stray:
+            yield Fault(f"{inside}, inputs", "user: inputs", ", ".join(stray), "read list columns of the user history")
+        elif not any(e.source is Source.USER for e in operator.expressions):
+            yield Fault(f"{inside}, inputs", "at least one user: input", "constants only", "read a list column of the user history")
+        if operator.kind is not Kind.CATEGORICAL or operator.is_multi:
+            kind = "multi-valued" if operator.is_multi else str(operator.kind)
+            yield Fault(inside, "a category with one value per element", f"a {kind} {operator.feature_type}", "use an id_feature with value_dim 1")
+
+
+def _sharing_faults(operators: Sequence[Operator], sequences: Sequence[SequenceFeature], where: str) -> Iterator[Fault]:
+    groups: dict[str, list[tuple[str, Operator]]] = defaultdict(list)
+    members = [(operator.feature_name, operator) for operator in operators]
+    members += [(sequence.output_name(operator), operator) for sequence in sequences for operator in sequence.features]
+    for name, operator in members:
+        groups[operator.embedding_name or name].append((name, operator))
+    for embedding, group in groups.items():
+        if len(group) == 1:
+            continue
+        place = f"{where}, embedding {embedding}"
+        names = ", ".join(name for name, _ in group)
+        if len({operator.kind for _, operator in group}) > 1:
+            yield Fault(place, "features of one kind", f"numbers and categories ({names})", "give them embedding_names of their own")
+            continue
+        if group[0][1].kind is Kind.NUMERIC and any(_table_keys(operator).get("boundaries") is None for _, operator in group):
+            yield Fault(place, "boundaries in every number that shares it", names, "write the same boundaries in each, or do not share")
+        yield from _contradictions(group, place)
+
+
+def _contradictions(group: Sequence[tuple[str, Operator]], place: str) -> Iterator[Fault]:
+    given = {key: {name: str(_table_keys(op)[key]) for name, op in group if key in _table_keys(op)} for key in _TABLE_KEYS}
+    for key, values in given.items():
+        if len(set(values.values())) > 1:
+            got = ", ".join(f"{name}: {value[:60]}" for name, value in values.items())
+            yield Fault(f"{place}, key {key}", "one value for all features that share it", got, "agree on one")
+    sizes = [key for key in ("hash_bucket_size", "num_buckets", "vocab_list") if given[key]]
+    if len(sizes) > 1:
+        yield Fault(place, "one kind of vocabulary", " and ".join(sizes), "keep one of them")
+
+
+def _table_keys(operator: Operator) -> dict[str, object]:
+    found = {key: getattr(operator, key, None) for key in _TABLE_KEYS}
+    return {key: value for key, value in found.items() if value is not None}

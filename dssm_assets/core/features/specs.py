@@ -1,0 +1,97 @@
+"""Contracts of the tables of feature generation, statistics and feature configuration.
+
+Belongs here: their keys, columns and meanings. Does not belong here: feature definitions (`spec.py`, fg.json).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pyarrow as pa
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.schema import ColumnSpec, TableSpec
+
+_ENCODED = {
+    "*": "Encoded feature: float32 for a number, the text's 64-bit hash for a category, a list of hashes for several. Null: missing.",
+}
+_FEATURE_DATE = ColumnSpec(col.FEATURE_DATE, pa.string(), "Day (YYYY-MM-DD) as of whose end the features hold.")
+_FEATURE = ColumnSpec(col.FEATURE, pa.string(), "Name of the feature in fg.json.")
+
+ITEM_FEATURES_FG: Final = TableSpec(
+    "item_features_fg",
+    "one row per item",
+    (col.ITEM_ID,),
+    (ColumnSpec(col.ITEM_ID, None, "The item."), _FEATURE_DATE),
+    _ENCODED,
+)
+USER_FEATURES_FG: Final = TableSpec(
+    "user_features_fg",
+    "one row per user",
+    (col.USER_ID,),
+    (ColumnSpec(col.USER_ID, None, "The user."), _FEATURE_DATE),
+    _ENCODED,
+)
+USER_HISTORY_FG: Final = TableSpec(
+    "user_history_fg",
+    "one row per user with a positive event on the day",
+    (col.USER_ID,),
+    (
+        ColumnSpec(col.USER_ID, None, "The user."),
+        ColumnSpec(col.ITEM_IDS, None, "Items the user took on the day, by time."),
+        ColumnSpec(col.EVENT_TIMES_MS, pa.list_(pa.int64()), "When each was taken, unix milliseconds."),
+    ),
+    {"*": "Sequence sub-feature `sequence__feature`: one 64-bit hash per item of the list, null where missing."},
+)
+NUMERIC_VALUE_COUNTS: Final = TableSpec(
+    "numeric_value_counts",
+    "one row per numeric feature and distinct value among the day's positive samples",
+    (col.FEATURE, col.VALUE),
+    (
+        _FEATURE,
+        ColumnSpec(col.VALUE, pa.float32(), "The value; null counts the samples without one.", is_nullable=True),
+        ColumnSpec(col.COUNT, pa.int64(), "Samples with that value."),
+    ),
+)
+CATEGORY_VALUE_COUNTS: Final = TableSpec(
+    "category_value_counts",
+    "one row per categorical feature and distinct value among the day's positive samples",
+    (col.FEATURE, col.VALUE_HASH),
+    (
+        _FEATURE,
+        ColumnSpec(col.VALUE_HASH, pa.int64(), "Hash of the value; null counts the samples without one.", is_nullable=True),
+        ColumnSpec(col.COUNT, pa.int64(), "Samples with that value."),
+    ),
+)
+FEATURE_BINNING: Final = TableSpec(
+    "feature_binning",
+    "one row per numeric feature, over the window",
+    (col.FEATURE,),
+    (
+        _FEATURE,
+        ColumnSpec("boundaries", pa.list_(pa.float64()), "Cut points of equal-frequency bins [a, b), ascending."),
+        ColumnSpec(col.COUNT, pa.int64(), "Samples in the window."),
+        ColumnSpec("missing_count", pa.int64(), "Samples without a value."),
+        ColumnSpec("distinct_count", pa.int64(), "Distinct values."),
+        ColumnSpec("min", pa.float64(), "Smallest value.", is_nullable=True),
+        ColumnSpec("max", pa.float64(), "Largest value.", is_nullable=True),
+    ),
+)
+FEATURE_COUNTS: Final = TableSpec(
+    "feature_counts",
+    "one row per categorical feature and distinct value over the window, the most frequent first",
+    (col.FEATURE, col.COUNT, col.VALUE_HASH),
+    CATEGORY_VALUE_COUNTS.columns,
+)
+_CONFIG_COLUMNS = (
+    ColumnSpec(col.FEATURE, pa.string(), "Name of the feature, or `__NUM_STEPS__` / `__DECAY_STEPS__`."),
+    ColumnSpec(
+        col.FEATURE_INFO,
+        pa.string(),
+        "JSON: embedding_dim and boundary, vocab_size or hash_bucket_size; null if dropped.",
+        is_nullable=True,
+    ),
+    ColumnSpec(col.MESSAGE, pa.string(), "How it was decided; `DROP IT: reason` drops the feature.", is_nullable=True),
+)
+FEATURE_CONFIG: Final = TableSpec("feature_config", "one row per feature", (col.FEATURE,), _CONFIG_COLUMNS)
+STEP_CONFIG: Final = TableSpec("step_config", "one row per step setting", (col.FEATURE,), _CONFIG_COLUMNS)

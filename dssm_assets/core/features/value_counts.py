@@ -1,0 +1,136 @@
+"""Value counts: the day's mergeable partials from which a window's binning and vocabularies follow.
+
+Belongs here: counting the encoded values of samples, merging counts, ordering them by frequency. Does not belong
+here: boundaries (`binning.py`), vocabularies (`vocabulary.py`).
+
+A counts table has one row per feature and distinct value: feature, value (float32) or value_hash (int64), count
+(int64), sorted by feature and value with the null row, which counts missing values, last. Merging is a sum of
+integers per key: any order and any grouping of the days gives the same table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dssm_assets.core.columns import COUNT, FEATURE, VALUE, VALUE_HASH
+from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.features import lists
+from dssm_assets.core.features.expressions import Kind
+from dssm_assets.core.features.spec import Feature, FgSpec
+
+NUMERIC_COUNTS: Final = pa.schema([(FEATURE, pa.string()), (VALUE, pa.float32()), (COUNT, pa.int64())])
+CATEGORY_COUNTS: Final = pa.schema([(FEATURE, pa.string()), (VALUE_HASH, pa.int64()), (COUNT, pa.int64())])
+
+_COMPACT_ROWS: Final = 1 << 20
+"""Unmerged rows that are always worth holding: below it, days are merged in one go."""
+
+
+def numeric_value_counts(table: pa.Table, spec: FgSpec) -> pa.Table:
+    """Returns feature, value, count of the numeric features of a table of encoded samples; NaN counts as missing.
+
+    Raises:
+        SchemaError: naming every feature column that is missing or has another type.
+    """
+    features = spec.of_kind(Kind.NUMERIC)
+    _check(table, features)
+    counted = [(feature.name, _numbers(table.column(feature.name))) for feature in features]
+    return _counts(counted, NUMERIC_COUNTS)
+
+
+def category_value_counts(table: pa.Table, spec: FgSpec) -> pa.Table:
+    """Returns feature, value_hash, count of the categorical features of a table of encoded samples.
+
+    Each value of a multi-valued feature counts; a row without values counts as one missing. Features that share an
+    embedding are counted apart.
+
+    Raises:
+        SchemaError: naming every feature column that is missing or has another type.
+    """
+    features = spec.of_kind(Kind.CATEGORICAL)
+    _check(table, features)
+    counted = [(feature.name, _hashes(table.column(feature.name))) for feature in features]
+    return _counts(counted, CATEGORY_COUNTS)
+
+
+def merge_value_counts(tables: Iterable[pa.Table]) -> pa.Table:
+    """Returns the sum of counts tables of one kind: the counts of all their samples together.
+
+    Holds the merged rows plus about as many unmerged ones, however many tables there are.
+
+    Raises:
+        SchemaError: if there is no table, or the tables are not all counts of the same kind.
+    """
+    held: list[pa.Table] = []
+    merged_rows = 0
+    for table in tables:
+        known = held[0].schema if held else None
+        if table.schema not in (NUMERIC_COUNTS, CATEGORY_COUNTS) or (known is not None and table.schema != known):
+            expected = str(known or f"{NUMERIC_COUNTS} or {CATEGORY_COUNTS}").replace("\n", ", ")
+            got = str(table.schema).replace("\n", ", ")
+            raise SchemaError(Fault("value counts", expected, got, "merge tables of value counts of one kind"))
+        held.append(table)
+        if sum(part.num_rows for part in held) - merged_rows > max(merged_rows, _COMPACT_ROWS):
+            held = [_merged(held)]
+            merged_rows = held[0].num_rows
+    if not held:
+        raise SchemaError(Fault("value counts", "at least one table", "none", "merge the days of a window"))
+    return _merged(held)
+
+
+def by_frequency(merged: pa.Table) -> pa.Table:
+    """Returns category counts sorted by feature, then the most frequent first, then the smaller hash; nulls last."""
+    order = [(FEATURE, "ascending"), (COUNT, "descending"), (VALUE_HASH, "ascending")]
+    return merged.take(pc.sort_indices(merged, sort_keys=order, null_placement="at_end")).combine_chunks()
+
+
+def _merged(tables: Sequence[pa.Table]) -> pa.Table:
+    together = pa.concat_tables(tables).replace_schema_metadata(None)
+    key = together.column_names[1]
+    summed = together.group_by([FEATURE, key], use_threads=False).aggregate([(COUNT, "sum")])
+    table = pa.table([summed.column(FEATURE), summed.column(key), summed.column(f"{COUNT}_sum")], schema=together.schema)
+    keys = [(FEATURE, "ascending"), (key, "ascending")]
+    return table.take(pc.sort_indices(table, sort_keys=keys, null_placement="at_end")).combine_chunks()
+
+
+def _counts(values: Sequence[tuple[str, pa.Array]], schema: pa.Schema) -> pa.Table:
+    parts = [schema.empty_table()]
+    for name, array in values:
+        counted = pc.value_counts(array)
+        columns = [pa.array([name] * len(counted), pa.string()), counted.field(0), counted.field(1)]
+        parts.append(pa.table(columns, schema=schema))
+    return _merged(parts)
+
+
+def _numbers(column: pa.ChunkedArray) -> pa.Array:
+    numbers = lists.one_array(column).to_numpy(zero_copy_only=False) + np.float32(0)
+    return pa.array(numbers, pa.float32(), mask=np.isnan(numbers))
+
+
+def _hashes(column: pa.ChunkedArray) -> pa.Array:
+    array = lists.one_array(column)
+    if not lists.is_list(array.type):
+        return array
+    flat, offsets = lists.flatten(array)
+    return pa.concat_arrays([flat, pa.nulls(int((np.diff(offsets) == 0).sum()), pa.int64())])
+
+
+def _check(table: pa.Table, features: Sequence[Feature]) -> None:
+    faults = []
+    for feature in features:
+        expected = pa.float32() if feature.kind is Kind.NUMERIC else pa.int64()
+        is_present = feature.name in table.column_names
+        actual = table.schema.field(feature.name).type if is_present else None
+        # The name of a list's element field differs between writers, so only its type is compared.
+        element = actual.value_type if is_present and feature.is_multi and lists.is_list(actual) else actual
+        if element != expected or (feature.is_multi and not lists.is_list(actual)):
+            wanted = str(pa.list_(expected) if feature.is_multi else expected)
+            got = str(actual) if is_present else "no such column"
+            remedy = "count tables that feature generation wrote with this fg.json"
+            faults.append(Fault(f"samples, feature {feature.name}", wanted, got, remedy))
+    if faults:
+        raise SchemaError(faults)

@@ -1,0 +1,156 @@
+"""The wide feature tables of a day: profile, statistics and preferences of every user and item, one row each.
+
+Belongs here: assembling one row per entity from the day's states. Does not belong here: computing the states, feature
+generation (`core/features`).
+
+Every join is one to at most one by the entity's id: the profile has unique ids (the source layer refuses others), and
+the statistics, distinct counts and lists are grouped by the id. So the result has one row per id that occurs in the
+profile or in the activity.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import ibis
+
+from dssm_assets.core.columns import EVENT, FEATURE_DATE, ITEM_ID, USER_ID
+from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.features_raw import feature_names as names
+from dssm_assets.core.features_raw.local_time import days_since
+from dssm_assets.core.features_raw.pairs import distinct_counterparts
+from dssm_assets.core.features_raw.plan import FeaturePlan
+from dssm_assets.core.features_raw.preferences import preference_lists
+
+
+def user_all_feature(
+    user_table: ibis.Table,
+    *,
+    user_activity: ibis.Table,
+    pair_activity: ibis.Table,
+    user_preferences: ibis.Table | None,
+    ds: str,
+    plan: FeaturePlan,
+) -> ibis.Table:
+    """Returns one row per user of user_table or with any activity up to `ds`, ordered by user_id.
+
+    Columns: feature_date (= ds), user_id, the columns of user_table (null for a user who is not in it), then
+    `plan.generated(USER_ID)`. Counts, distinct counts and sums are 0 without activity; ratios are null where their
+    denominator is 0; days since are null without events; preference lists are empty, never null.
+
+    Args:
+        user_table: the day's profiles, unique user_id.
+        user_activity: activity state of `ds`.
+        pair_activity: pair state of `ds`.
+        user_preferences: preference state of `ds`; None only when plan.preference_columns is empty.
+        ds: the day.
+        plan: which columns to make.
+
+    Raises:
+        SchemaError: source columns have names of generated ones, or two generated ones agree; names them all.
+    """
+    wide = _statistics(USER_ID, user_activity, pair_activity, ds, plan)
+    if plan.preference_columns:
+        lists = preference_lists(user_preferences, attributes=plan.preference_columns, top=plan.preference_top)
+        wide = _left(wide, lists, USER_ID)
+    return _with_profile(user_table, wide, USER_ID, ds, plan)
+
+
+def item_all_feature(
+    item_table: ibis.Table, *, item_activity: ibis.Table, pair_activity: ibis.Table, ds: str, plan: FeaturePlan
+) -> ibis.Table:
+    """Returns one row per item of item_table or with any activity up to `ds`, ordered by item_id.
+
+    Columns: feature_date (= ds), item_id, the columns of item_table (null for an item that is not in it), then
+    `plan.generated(ITEM_ID)`, with the same rules as `user_all_feature`.
+
+    Raises:
+        SchemaError: source columns have names of generated ones, or two generated ones agree; names them all.
+    """
+    wide = _statistics(ITEM_ID, item_activity, pair_activity, ds, plan)
+    return _with_profile(item_table, wide, ITEM_ID, ds, plan)
+
+
+def _statistics(entity: str, activity: ibis.Table, pairs: ibis.Table, ds: str, plan: FeaturePlan) -> ibis.Table:
+    """Returns one row per entity with activity: counts, sums, days since, distinct counterparts."""
+    columns: dict[str, Any] = {}
+    for event in plan.funnel:
+        is_event = activity[EVENT] == event
+        for days in plan.statistic_days:
+            count = activity[names.window_count(days)]
+            columns[names.event_count(event, days)] = is_event.ifelse(count, 0).sum()
+            for value in plan.value_columns:
+                total = activity[names.window_sum(value, days)]
+                columns[names.event_sum(event, value, days)] = is_event.ifelse(total, 0).sum()
+    columns[names.DAYS_SINCE_FIRST_EVENT] = activity[names.FIRST_EVENT_TIME_MS].min()
+    columns[names.DAYS_SINCE_LAST_EVENT] = activity[names.LAST_EVENT_TIME_MS].max()
+    counted = activity.group_by(entity).agg(**columns)
+    distinct = distinct_counterparts(pairs, entity, ds, plan.statistic_days, plan.funnel)
+    return _left(counted, distinct, entity)
+
+
+def _with_profile(profile: ibis.Table, wide: ibis.Table, entity: str, ds: str, plan: FeaturePlan) -> ibis.Table:
+    source = [name for name in profile.columns if name != entity]
+    generated = plan.generated(entity)
+    _check_names(f"{entity.removesuffix('_id')}_table", source, generated)
+    joined = profile.outer_join(wide, entity)
+    either = ibis.coalesce(joined[entity], joined[f"{entity}_right"])
+    rows = joined.select(**{entity: either}, **{name: joined[name] for name in joined.columns if not _is_id(name, entity)})
+    columns: dict[str, Any] = {FEATURE_DATE: ibis.literal(ds, type="string"), entity: rows[entity]}
+    columns |= {name: rows[name] for name in source}
+    columns |= _finished(rows, entity, ds, plan)
+    return rows.select(**{name: columns[name] for name in [FEATURE_DATE, entity, *source, *generated[1:]]}).order_by(entity)
+
+
+def _finished(rows: ibis.Table, entity: str, ds: str, plan: FeaturePlan) -> dict[str, Any]:
+    """Returns the generated columns in their final form: nulls filled, ratios, units."""
+    done: dict[str, Any] = {}
+    for days in plan.statistic_days:
+        counts = {event: rows[names.event_count(event, days)].fill_null(0) for event in plan.funnel}
+        for event in plan.funnel:
+            distinct, count = names.event_distinct(entity, event, days), names.event_count(event, days)
+            done |= {distinct: rows[distinct].fill_null(0), count: counts[event]}
+            for value in plan.value_columns:
+                total = names.event_sum(event, value, days)
+                done[total] = rows[total].fill_null(0).cast("float64") / float(names.FIXED_POINT)
+        for wide, narrow in plan.steps:
+            done[names.event_ratio(wide, narrow, days)] = counts[narrow].cast("float64") / counts[wide].nullif(0).cast(
+                "float64"
+            )
+    for name in (names.DAYS_SINCE_FIRST_EVENT, names.DAYS_SINCE_LAST_EVENT):
+        done[name] = days_since(rows[name], ds=ds, timezone=plan.timezone, first_day=plan.first_day)
+    if entity == USER_ID:
+        empty = ibis.literal([], type="array<string>")
+        done |= {name: rows[name].fill_null(empty) for name in map(names.preference, plan.preference_columns)}
+    return done
+
+
+def _left(left: ibis.Table, right: ibis.Table, key: str) -> ibis.Table:
+    joined = left.left_join(right, key)
+    return joined.select(*left.columns, *(name for name in right.columns if name != key))
+
+
+def _is_id(name: str, entity: str) -> bool:
+    return name in {entity, f"{entity}_right"}
+
+
+def _check_names(table: str, source: Sequence[str], generated: Sequence[str]) -> None:
+    repeated = {name for name, count in Counter(generated).items() if count > 1}
+    faults = [
+        Fault(
+            f"generated column {name}",
+            "one meaning",
+            "two, from different events and values",
+            "rename an event or value column",
+        )
+        for name in repeated
+    ]
+    taken = set(generated) & set(source)
+    remedy = "rename the source column in the tables section of the configuration"
+    faults += [
+        Fault(f"table {table}, column {name}", "a name that is not generated", "a source column", remedy) for name in taken
+    ]
+    if faults:
+        raise SchemaError(faults)

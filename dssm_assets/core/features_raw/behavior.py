@@ -1,0 +1,93 @@
+"""The day's behaviour log, enriched: item attributes of the day beside each event, local hour and weekday.
+
+Belongs here: the join with the item table and the calendar columns. Does not belong here: reading the log, counting.
+
+Order of work: `behavior(...)` runs in the engine; its Arrow batches then get hour and weekday from `calendar_columns`.
+That step is column arithmetic, row by row independent, so it runs after the join on each batch as it streams by, and
+needs no time zone support of the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ibis
+import numpy as np
+import pyarrow as pa
+
+from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, HOUR, ITEM_ID, USER_ID, WEEKDAY
+from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.features_raw.local_time import hour_and_weekday
+
+BEHAVIOR_KEY = (EVENT_TIME_MS, USER_ID, ITEM_ID, EVENT)
+
+
+def behavior(behavior_table: ibis.Table, item_table: ibis.Table, *, item_columns: Sequence[str]) -> ibis.Table:
+    """Returns every row of the log with the attributes of its item, as text; null where the item is unknown.
+
+    Key (event_time_ms, user_id, item_id, event), ordered by it and then by the log's other columns, so that rows with
+    equal keys have one order too. Join: many log rows to at most one item (item ids are unique in item_table), so the
+    row count is that of behavior_table.
+
+    Raises:
+        SchemaError: an item column is missing or its name is taken, or the two item_id types differ.
+    """
+    _check(behavior_table, item_table, item_columns)
+    log_columns = list(behavior_table.columns)
+    ordered = [*BEHAVIOR_KEY, *(name for name in log_columns if name not in BEHAVIOR_KEY)]
+    if not item_columns:
+        return behavior_table.order_by(ordered)
+    attributes = item_table.select(ITEM_ID, **{name: item_table[name].cast("string") for name in item_columns})
+    joined = behavior_table.left_join(attributes, ITEM_ID)
+    return joined.select(*log_columns, *item_columns).order_by(ordered)
+
+
+def calendar_columns(event_time_ms: pa.Array | pa.ChunkedArray, timezone: str) -> tuple[pa.Array, pa.Array]:
+    """Returns (hour, weekday) of each instant in the time zone, both int32: hour 0 to 23, weekday Monday = 0.
+
+    Clock changes are honoured: after the clocks go back the same hour occurs twice. Example: 1704067200000
+    (2024-01-01 00:00 UTC, a Monday) gives (0, 0) in UTC and (19, 6) in America/New_York.
+
+    Raises:
+        SchemaError: when an instant is null.
+        ConfigError: when the time zone is unknown.
+    """
+    if event_time_ms.null_count:
+        where = f"table behavior, column {EVENT_TIME_MS}"
+        raise SchemaError(
+            Fault(where, "no nulls", f"{event_time_ms.null_count} nulls", "drop or mend those rows in the source")
+        )
+    instants = np.asarray(event_time_ms, dtype=np.int64)
+    hours, weekdays = hour_and_weekday(instants, timezone)
+    return pa.array(hours.astype(np.int32)), pa.array(weekdays.astype(np.int32))
+
+
+def _check(behavior_table: ibis.Table, item_table: ibis.Table, item_columns: Sequence[str]) -> None:
+    taken = {*behavior_table.columns, HOUR, WEEKDAY}
+    faults: list[Fault] = []
+    for name in item_columns:
+        where = f"table item_table, column {name}"
+        if name not in item_table.columns:
+            got = f"columns {', '.join(item_table.columns)}"
+            faults.append(Fault(where, "the column to exist", got, "correct preference_columns or history_columns"))
+        if name in taken:
+            got = "a column of that name in behavior"
+            faults.append(Fault(where, "a name that behavior does not have", got, "rename one of them in tables.*.columns"))
+    for name in (HOUR, WEEKDAY):
+        if name in behavior_table.columns:
+            where = f"table behavior_table, column {name}"
+            faults.append(
+                Fault(where, "a name that is not generated", f"source column {name}", "rename it in tables.behavior.columns")
+            )
+    faults += _id_faults(behavior_table[ITEM_ID].type(), item_table[ITEM_ID].type())
+    if faults:
+        raise SchemaError(faults)
+
+
+def _id_faults(log_type: Any, item_type: Any) -> list[Fault]:
+    if log_type.copy(nullable=True) == item_type.copy(nullable=True):
+        return []
+    # An engine would cast one of them and silently join nothing ("007" is not 7).
+    expected = f"the type in behavior_table, {log_type}"
+    return [Fault(f"table item_table, column {ITEM_ID}", expected, str(item_type), "cast one of the two in the source")]

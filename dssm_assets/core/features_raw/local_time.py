@@ -1,0 +1,114 @@
+"""Calendar arithmetic of one time zone: shifting days, local clock time, whole days since an instant.
+
+Belongs here: the only place that knows about daylight saving. Offsets come from Python's time zone database and are
+handed to numpy and Ibis as numbers, so every engine agrees. Does not belong here: which window a statistic covers.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import ibis
+import numpy as np
+import numpy.typing as npt
+
+from dssm_assets.core.errors import ConfigError, Fault
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+_EPOCH = dt.date(1970, 1, 1)
+_EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday, Monday is 0
+
+Int64s = npt.NDArray[np.int64]
+
+
+def shift_day(ds: str, days: int) -> str:
+    """Returns the day `days` after `ds` (before, if negative), both YYYY-MM-DD."""
+    return (dt.date.fromisoformat(ds) + dt.timedelta(days=days)).isoformat()
+
+
+def window_start(ds: str, days: int) -> str:
+    """Returns the first day of the window of `days` days that ends with `ds`, inclusive."""
+    return shift_day(ds, 1 - days)
+
+
+def local_ms(event_time_ms: Int64s, timezone: str) -> Int64s:
+    """Returns the local wall-clock reading of each instant, as milliseconds since 1970-01-01 00:00 local."""
+    if len(event_time_ms) == 0:
+        return event_time_ms
+    starts, offsets = offset_steps(timezone, int(event_time_ms.min()), int(event_time_ms.max()))
+    position = np.searchsorted(np.asarray(starts, dtype=np.int64), event_time_ms, side="right") - 1
+    shifted: Int64s = event_time_ms + np.asarray(offsets, dtype=np.int64)[position]
+    return shifted
+
+
+def hour_and_weekday(event_time_ms: Int64s, timezone: str) -> tuple[Int64s, Int64s]:
+    """Returns the local hour (0 to 23) and weekday (Monday = 0) of each instant."""
+    local = local_ms(event_time_ms, timezone)
+    return local // HOUR_MS % 24, (local // DAY_MS + _EPOCH_WEEKDAY) % 7
+
+
+def days_since(event_time_ms: Any, *, ds: str, timezone: str, first_day: str) -> Any:
+    """Returns an Ibis float64 column: calendar days from the local date of an instant to `ds`; null stays null.
+
+    Args:
+        event_time_ms: Ibis int64 column of instants up to the end of `ds`.
+        ds: the day that counts as 0.
+        timezone: where days are counted.
+        first_day: first day with data. Earlier instants are read with its offset.
+    """
+    day_index = (dt.date.fromisoformat(ds) - _EPOCH).days
+    first_ms = (dt.date.fromisoformat(first_day) - _EPOCH).days * DAY_MS - DAY_MS
+    starts, offsets = offset_steps(timezone, first_ms, (day_index + 2) * DAY_MS)
+    later = [(event_time_ms >= start, offset) for start, offset in zip(starts[:0:-1], offsets[:0:-1], strict=True)]
+    base = ibis.literal(offsets[0], type="int64")
+    offset = ibis.cases(*later, else_=base) if later else base
+    local_day = ((event_time_ms + offset) // DAY_MS).cast("int64")
+    return (ibis.literal(day_index, type="int64") - local_day).cast("float64")
+
+
+def offset_steps(timezone: str, first_ms: int, last_ms: int) -> tuple[list[int], list[int]]:
+    """Returns the zone's offset from UTC between two instants as steps: `offsets[i]` holds from `starts[i]` on.
+
+    The first step starts at `first_ms`. Found by looking once a day and halving where two looks differ, which misses
+    only a change that is taken back within a day.
+
+    Raises:
+        ConfigError: when no such time zone is known.
+    """
+    zone = _zone(timezone)
+    starts, offsets = [first_ms], [_offset_ms(zone, first_ms)]
+    for look in [*range(first_ms + DAY_MS, last_ms, DAY_MS), last_ms]:
+        offset = _offset_ms(zone, look)
+        if offset != offsets[-1]:
+            starts.append(_first_with(zone, offset, max(starts[-1], look - DAY_MS), look))
+            offsets.append(offset)
+    return starts, offsets
+
+
+def _first_with(zone: ZoneInfo, offset: int, before: int, known: int) -> int:
+    """Returns the first instant after `before` that has the offset which `known` has."""
+    while known - before > 1:
+        middle = (before + known) // 2
+        if _offset_ms(zone, middle) == offset:
+            known = middle
+        else:
+            before = middle
+    return known
+
+
+def _offset_ms(zone: ZoneInfo, instant_ms: int) -> int:
+    # Whole seconds and a timedelta: exact, and defined for instants before 1970 too.
+    moment = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=instant_ms // 1000)
+    offset = moment.astimezone(zone).utcoffset()
+    return 0 if offset is None else round(offset.total_seconds() * 1000)
+
+
+def _zone(timezone: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        fault = Fault("calendar.timezone", "an IANA time zone", repr(timezone), 'name one, for example "Europe/Berlin"')
+        raise ConfigError(fault) from error

@@ -1,0 +1,69 @@
+"""Ragged rows: values of all rows one after another plus the offsets at which each row starts.
+
+Belongs here: `Bags`, gathering ragged slices and the weights of a mean over each row. Does not belong here: where
+the values come from (`table_view`, `history`) and which table they point into (`embedding`).
+
+Letters: B rows, n values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Bags:
+    """Embedding indices of B rows and the weight of each in its row's mean. No index is 0 (missing)."""
+
+    values: IntArray  # [n]
+    offsets: IntArray  # [B + 1]
+    weights: FloatArray  # [n], sum to 1 in every row that has values
+
+
+def ragged_positions(starts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray]:
+    """Returns the positions start .. end - 1 of every row, concatenated, and their offsets [B + 1]."""
+    lengths = ends - starts
+    offsets = offsets_of(lengths)
+    positions = np.arange(offsets[-1], dtype=np.int64) + np.repeat(starts - offsets[:-1], lengths)
+    return positions, offsets
+
+
+def offsets_of(lengths: IntArray) -> IntArray:
+    """Returns [0, l0, l0 + l1, ...]: where each row starts, and the end of the last."""
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def row_of(offsets: IntArray) -> IntArray:
+    """Returns for each value the row it belongs to."""
+    return np.repeat(np.arange(len(offsets) - 1, dtype=np.int64), np.diff(offsets))
+
+
+def mean_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArray[np.float64] | None = None) -> Bags:
+    """Returns the bags whose weighted sum is the mean of each row's present values.
+
+    A missing value (index 0) neither adds to the mean nor to its denominator; a row of only missing values is empty.
+
+    Args:
+        values: embedding indices [n].
+        offsets: start of each row and the end of the last [B + 1].
+        importance: positive weight of each value in the mean [n]; equal weights if None.
+    """
+    count = len(offsets) - 1
+    row = row_of(offsets)
+    present = values > 0
+    if not present.all():
+        values, row = values[present], row[present]
+        importance = None if importance is None else importance[present]
+    lengths = np.bincount(row, minlength=count)
+    totals = lengths if importance is None else np.bincount(row, weights=importance, minlength=count)
+    weights = (1.0 if importance is None else importance) / totals[row]
+    return Bags(values.astype(np.int64, copy=False), offsets_of(lengths), weights.astype(np.float32))

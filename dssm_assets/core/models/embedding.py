@@ -1,0 +1,155 @@
+"""Embedding tables: one fused table per width, every feature a range of rows in it.
+
+Belongs here: where a feature's rows lie, pooled look-ups, and the record of a look-up that the optimiser needs.
+Does not belong here: the update itself (`training/optimisers`).
+
+Row 0 of every fused table is the vector of "missing" of all its features: zero, and never updated. Index i > 0 of a
+feature is row base + i. The tables are buffers, not parameters: a look-up's result is a leaf of the graph, and its
+gradient goes to the rows that were read, so no gradient of a table's full size ever exists.
+
+Letters: B rows, F single-valued features, d width of a table, n values, G bags of a look-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dssm_assets.core.models.bags import FloatArray, IntArray, offsets_of
+from dssm_assets.core.models.tower_input import TowerInput
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSpec
+
+INITIAL_STD = 0.05
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """One pooled look-up: which rows went into which bag, and the bags' values, whose gradient backward fills in."""
+
+    dim: int
+    rows: IntArray  # [n]
+    offsets: IntArray  # [G + 1]
+    weights: FloatArray | None  # [n]; None: all 1
+    pooled: Tensor  # [G, d], a leaf
+
+
+@dataclass(frozen=True)
+class WidthGroup:
+    """The features of one tower that share a fused table: their places in a `TowerInput` and their base rows."""
+
+    dim: int
+    single_columns: IntArray
+    single_bases: IntArray
+    bag_columns: tuple[int, ...]
+    bag_bases: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        """Columns that the group adds to the tower's input."""
+        return self.dim * (len(self.single_columns) + len(self.bag_columns))
+
+
+class EmbeddingTables(nn.Module):
+    """The fused tables of all features of both towers."""
+
+    def __init__(self, spec: TowerSpec, generator: torch.Generator) -> None:
+        super().__init__()
+        self.bases, sizes = _layout(spec)
+        self.dims = tuple(sorted(sizes))
+        for dim in self.dims:
+            table = torch.empty(sizes[dim], dim).normal_(0.0, INITIAL_STD, generator=generator)
+            table[0] = 0.0
+            self.register_buffer(_buffer(dim), table)
+
+    def table(self, dim: int) -> Tensor:
+        """Returns the fused table of this width [rows, d]."""
+        return self.get_buffer(_buffer(dim))
+
+    def groups(self, features: Sequence[TowerFeature], bag_features: Sequence[TowerFeature]) -> tuple[WidthGroup, ...]:
+        """Returns how a tower with these single-valued features and these bags reads the tables, by width."""
+        return tuple(self._group(dim, features, bag_features) for dim in self.dims if _uses(dim, features, bag_features))
+
+    def lookup(self, groups: Sequence[WidthGroup], inputs: TowerInput, tape: list[Lookup] | None) -> Tensor:
+        """Returns the pooled vectors of all features side by side [B, sum of widths].
+
+        Args:
+            groups: from `groups`, of the tower that the input belongs to.
+            inputs: the rows.
+            tape: receives what the optimiser needs; None when nothing is to be learned.
+        """
+        parts: list[Tensor] = []
+        for group in groups:
+            found = self._pooled(group, inputs)
+            if tape is not None:
+                found.pooled.requires_grad_(True)
+                tape.append(found)
+            count, singles = len(inputs), len(group.single_columns)
+            pieces = torch.split(found.pooled, [count * singles] + [count] * len(group.bag_columns))
+            parts += [pieces[0].view(count, singles * group.dim), *pieces[1:]]
+        return torch.cat(parts, dim=1)
+
+    def _pooled(self, group: WidthGroup, inputs: TowerInput) -> Lookup:
+        index = inputs.singles[:, group.single_columns]  # [B, F]
+        rows = [np.where(index > 0, index + group.single_bases, 0).reshape(-1)]
+        lengths = [np.ones(rows[0].size, np.int64)]
+        weights = [np.ones(rows[0].size, np.float32)]
+        for column, base in zip(group.bag_columns, group.bag_bases, strict=True):
+            bag = inputs.bags[column]
+            rows.append(bag.values + base)
+            lengths.append(np.diff(bag.offsets))
+            weights.append(bag.weights)
+        all_rows, offsets = np.concatenate(rows), offsets_of(np.concatenate(lengths))
+        weight = np.concatenate(weights) if group.bag_columns else None
+        return Lookup(group.dim, all_rows, offsets, weight, weighted_sums(self.table(group.dim), all_rows, offsets, weight))
+
+    def _group(self, dim: int, features: Sequence[TowerFeature], bag_features: Sequence[TowerFeature]) -> WidthGroup:
+        singles = [(k, self.bases[f.embedding_name]) for k, f in enumerate(features) if f.embedding_dim == dim]
+        bags = [(k, self.bases[f.embedding_name]) for k, f in enumerate(bag_features) if f.embedding_dim == dim]
+        return WidthGroup(
+            dim,
+            np.array([k for k, _ in singles], np.int64),
+            np.array([base for _, base in singles], np.int64),
+            tuple(k for k, _ in bags),
+            tuple(base for _, base in bags),
+        )
+
+
+def weighted_sums(table: Tensor, rows: IntArray, offsets: IntArray, weights: FloatArray | None) -> Tensor:
+    """Returns the weighted sum of the given table rows per bag [G, d].
+
+    Each bag is summed by one thread in the order of its rows, so the result does not depend on the number of threads.
+    """
+    if not len(rows):
+        return table.new_zeros(len(offsets) - 1, table.shape[1])
+    return functional.embedding_bag(
+        torch.from_numpy(rows),
+        table.detach(),
+        torch.from_numpy(offsets),
+        mode="sum",
+        per_sample_weights=None if weights is None else torch.from_numpy(weights),
+        include_last_offset=True,
+    )
+
+
+def _layout(spec: TowerSpec) -> tuple[dict[str, int], dict[int, int]]:
+    """Returns the base row of each embedding_name and the number of rows of each fused table."""
+    bases: dict[str, int] = {}
+    sizes: dict[int, int] = {}
+    for feature in spec.features:
+        if feature.embedding_name not in bases:
+            bases[feature.embedding_name] = sizes.get(feature.embedding_dim, 1) - 1
+            sizes[feature.embedding_dim] = sizes.get(feature.embedding_dim, 1) + feature.num_embeddings - 1
+    return bases, sizes
+
+
+def _buffer(dim: int) -> str:
+    return f"table_{dim}"
+
+
+def _uses(dim: int, *features: Sequence[TowerFeature]) -> bool:
+    return any(feature.embedding_dim == dim for group in features for feature in group)

@@ -1,0 +1,69 @@
+"""Negatives drawn by weight, with replacement, in constant time each.
+
+Belongs here: `WeightedSampler`. Does not belong here: what the weights are (negative_items) and which draws must not
+count (`losses/masks`: exclusion happens at the logits, where it cannot be lost).
+
+Walker's alias method (Walker 1977), its table built by two prefix sums instead of a loop over a work list, as in
+Huebschle-Schneider and Sanders, "Parallel Weighted Random Sampling" (2019), section 4.
+
+Letters: I items, N draws.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.models.bags import IntArray
+
+
+class WeightedSampler:
+    """Draws item indices with probability weight / sum of weights.
+
+    Attributes:
+        probability: the exact law, one entry per item [I].
+
+    Raises:
+        SchemaError: a weight is negative or not finite, or none is positive.
+    """
+
+    def __init__(self, weights: npt.NDArray[np.float64]) -> None:
+        wrong = ~(np.isfinite(weights) & (weights >= 0))
+        if wrong.any() or not (weights > 0).any():
+            got = f"{int(wrong.sum())} bad weights, {int((weights > 0).sum())} positive ones"
+            where = "table items, column weight"
+            raise SchemaError(Fault(where, "finite weights >= 0, one of them positive", got, "correct negative_items"))
+        self.probability: npt.NDArray[np.float64] = weights / weights.sum()
+        self.keep, self.alias = alias_table(self.probability)
+
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[IntArray, npt.NDArray[np.float64]]:
+        """Returns N item indices and the probability with which each was drawn; items may repeat."""
+        slot = rng.integers(len(self.keep), size=count)
+        item_index = np.where(rng.random(count) < self.keep[slot], slot, self.alias[slot])
+        return item_index, self.probability[item_index]
+
+
+def alias_table(probability: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], IntArray]:
+    """Returns (keep, alias): slot s yields s with probability keep[s], else alias[s]; all slots are equally likely.
+
+    Light items (share of a slot below 1) fill their slot from heavy ones in order. The heavy item that serves a light
+    one is the first whose running excess exceeds the deficits served before; the light item that overdraws a heavy
+    one leaves it light by the overdraft, which the next heavy item fills.
+    """
+    share = probability * len(probability)
+    keep, alias = np.ones_like(share), np.arange(len(share), dtype=np.int64)
+    light, heavy = np.flatnonzero(share < 1), np.flatnonzero(share >= 1)
+    if not len(light):
+        return keep, alias
+    deficit = np.cumsum(1 - share[light])
+    excess = np.cumsum(share[heavy] - 1)
+    before = np.concatenate([[0.0], deficit[:-1]])
+    server = np.minimum(np.searchsorted(excess, before, side="right"), len(heavy) - 1)
+    keep[light], alias[light] = share[light], heavy[server]
+    overdrawn_by = np.searchsorted(deficit, excess[:-1], side="left")
+    is_overdrawn = overdrawn_by < len(light)
+    drawn = deficit[np.minimum(overdrawn_by, len(light) - 1)]
+    keep[heavy[:-1]] = np.where(is_overdrawn, np.clip(1 + excess[:-1] - drawn, 0, 1), 1.0)
+    alias[heavy[:-1]] = np.where(is_overdrawn, heavy[1:], heavy[:-1])
+    return keep, alias

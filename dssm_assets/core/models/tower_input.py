@@ -1,0 +1,124 @@
+"""What a tower reads for a batch of rows, and reading it from a table of embedding indices.
+
+Belongs here: `TowerInput`, `SideReader` and the check that indices lie inside their tables. Does not belong here:
+the history (`history`) and the vectors behind the indices (`embedding`).
+
+Letters: B rows, F single-valued features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.models.bags import Bags, IntArray, mean_bags, offsets_of
+from dssm_assets.core.models.table_view import TableView
+from dssm_assets.core.models.tower_spec import TowerFeature
+
+
+@dataclass(frozen=True)
+class TowerInput:
+    """Embedding indices of B rows.
+
+    Attributes:
+        singles: indices of the single-valued features, in the order of the specification [B, F].
+        bags: one per multi-valued feature, then one per sub-feature of the history.
+        is_empty_history: 1.0 where the row has no history [B]; None for a tower without history.
+    """
+
+    singles: IntArray
+    bags: tuple[Bags, ...] = ()
+    is_empty_history: npt.NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.singles)
+
+
+class SideReader:
+    """Reads the features of one tower (without history) from one table."""
+
+    def __init__(self, table: pa.Table, name: str, features: Sequence[TowerFeature]) -> None:
+        self._singles = [feature.name for feature in features if not feature.is_multi]
+        self._multis = [feature.name for feature in features if feature.is_multi]
+        self._view = TableView(table, name, feature_columns(features))
+        check_indices(self._view, name, features)
+
+    def read(self, rows: IntArray) -> TowerInput:
+        """Returns the features of these rows of the table, in this order."""
+        selection = self._view.select(rows)
+        singles = np.zeros((len(rows), len(self._singles)), np.int64)  # [B, F]
+        for position, name in enumerate(self._singles):
+            singles[:, position] = self._view.take(name, selection)
+        return TowerInput(singles, tuple(mean_bags(*self._view.take_list(name, selection)) for name in self._multis))
+
+
+def feature_columns(features: Sequence[TowerFeature]) -> dict[str, pa.DataType]:
+    """Returns the column and Arrow type of each feature's embedding indices."""
+    return {feature.name: pa.list_(pa.int32()) if feature.is_multi else pa.int32() for feature in features}
+
+
+def check_indices(view: TableView, table: str, features: Sequence[TowerFeature]) -> None:
+    """Checks that every index points into its feature's embedding table.
+
+    Raises:
+        SchemaError: with one fault per feature that has an index outside.
+    """
+    faults = []
+    for feature in features:
+        blocks = [block for block in view.blocks(feature.name) if len(block)]
+        low = min((int(block.min()) for block in blocks), default=0)
+        high = max((int(block.max()) for block in blocks), default=0)
+        if low < 0 or high >= feature.num_embeddings:
+            faults.append(
+                Fault(
+                    f"table {table}, column {feature.name}",
+                    f"indices 0 .. {feature.num_embeddings - 1}",
+                    f"{low} .. {high}",
+                    "make the table with the feature configuration of this model",
+                )
+            )
+    if faults:
+        raise SchemaError(faults)
+
+
+def concatenated(first: TowerInput, second: TowerInput) -> TowerInput:
+    """Returns the rows of both inputs, first before second. Both are of a tower without history."""
+    bags = tuple(_stacked(a, b) for a, b in zip(first.bags, second.bags, strict=True))
+    return TowerInput(np.concatenate([first.singles, second.singles]), bags)
+
+
+def without_columns(
+    inputs: TowerInput, is_hidden: npt.NDArray[np.bool_], single_columns: Sequence[int], bag_columns: Sequence[int]
+) -> TowerInput:
+    """Returns the input with the given features missing in the rows that are hidden.
+
+    Args:
+        inputs: left unchanged.
+        is_hidden: rows whose features become missing [B].
+        single_columns: positions among the single-valued features.
+        bag_columns: positions among the bags.
+    """
+    singles = inputs.singles.copy()
+    columns = np.asarray(single_columns, np.int64)
+    singles[:, columns] = np.where(is_hidden[:, None], 0, singles[:, columns])
+    bags = tuple(_emptied(bag, is_hidden) if k in bag_columns else bag for k, bag in enumerate(inputs.bags))
+    return replace(inputs, singles=singles, bags=bags)
+
+
+def _stacked(first: Bags, second: Bags) -> Bags:
+    return Bags(
+        np.concatenate([first.values, second.values]),
+        np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]),
+        np.concatenate([first.weights, second.weights]),
+    )
+
+
+def _emptied(bag: Bags, is_hidden: npt.NDArray[np.bool_]) -> Bags:
+    lengths = np.diff(bag.offsets)
+    kept = np.repeat(~is_hidden, lengths)
+    return Bags(bag.values[kept], offsets_of(np.where(is_hidden, 0, lengths)), bag.weights[kept])

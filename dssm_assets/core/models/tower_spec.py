@@ -1,0 +1,156 @@
+"""What the two towers are: their features, embedding tables and layers, as one frozen value that survives JSON.
+
+Belongs here: `TowerFeature`, `TowerSpec`, building one from the model section, and naming the differences of two.
+Does not belong here: how sizes follow from counts (feature configuration) and the layers themselves (`tower`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from dssm_assets.core.config import Model, Section, Similarity
+from dssm_assets.core.errors import ConfigError, Fault
+
+
+class Side(StrEnum):
+    """Where a feature comes from, and so which tower reads it."""
+
+    USER = "user"
+    CONTEXT = "context"
+    """Known at request time; read by the user tower."""
+    ITEM = "item"
+    SEQUENCE = "sequence"
+    """A sub-feature of the user's past items; read by the user tower."""
+
+
+class TowerFeature(Section):
+    """One feature as a tower sees it: the column of its embedding indices and the table they point into."""
+
+    name: str = Field(description="Column of embedding indices; 0 = missing.")
+    side: Side
+    embedding_name: str = Field(description="Features of one embedding_name share one table.")
+    embedding_dim: int = Field(ge=1)
+    num_embeddings: int = Field(ge=1, description="Indices are 0 .. num_embeddings - 1.")
+    is_multi: bool = False
+
+
+class TowerSpec(Section):
+    """The description of both towers. Two equal specs make towers of equal shapes and meaning."""
+
+    features: tuple[TowerFeature, ...]
+    output_dim: int
+    hidden_units: tuple[int, ...]
+    dropout: float
+    similarity: Similarity
+    temperature: float
+    history_length: int
+    history_half_life_days: float | None = None
+
+    @model_validator(mode="after")
+    def _coherent(self) -> TowerSpec:
+        faults = [*_name_faults(self.features), *_size_faults(self.features), *_side_faults(self.features)]
+        if any(width < 1 for width in self.hidden_units):
+            faults.append(Fault("model.hidden_units", "widths of at least 1", str(list(self.hidden_units)), "remove the layer"))
+        if faults:
+            raise ConfigError(faults)
+        return self
+
+    def of(self, *sides: Side) -> tuple[TowerFeature, ...]:
+        """Returns the features of these sides, in the order of the specification."""
+        return tuple(feature for feature in self.features if feature.side in sides)
+
+    @property
+    def sequences(self) -> tuple[TowerFeature, ...]:
+        """The sub-features of the history; none when its length is 0."""
+        return self.of(Side.SEQUENCE) if self.history_length else ()
+
+    def to_json(self) -> str:
+        """Returns the specification as JSON, the same text for equal specifications."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> TowerSpec:
+        """Returns the specification that `to_json` wrote."""
+        return cls.model_validate_json(text)
+
+
+def tower_spec(features: Sequence[TowerFeature], model: Model) -> TowerSpec:
+    """Returns the specification of two towers over these features with the layers of the model section.
+
+    Raises:
+        ConfigError: a name twice, one embedding_name with two sizes, a tower without features.
+    """
+    return TowerSpec(
+        features=tuple(features),
+        output_dim=model.output_dim,
+        hidden_units=tuple(model.hidden_units),
+        dropout=model.dropout,
+        similarity=model.similarity,
+        temperature=model.temperature,
+        history_length=model.history_length,
+        history_half_life_days=model.history_half_life_days,
+    )
+
+
+def spec_faults(expected: TowerSpec, got: TowerSpec, where: str, remedy: str) -> list[Fault]:
+    """Returns one fault per entry in which two specifications differ; none when they are equal."""
+    ours, theirs = _flat(expected), _flat(got)
+    return [
+        Fault(f"{where}, {path}", ours.get(path, "nothing"), theirs.get(path, "nothing"), remedy)
+        for path in sorted(ours.keys() | theirs.keys())
+        if ours.get(path) != theirs.get(path)
+    ]
+
+
+def _flat(spec: TowerSpec) -> dict[str, str]:
+    dumped: dict[str, Any] = spec.model_dump(mode="json")
+    features: list[dict[str, Any]] = dumped.pop("features")
+    flat = {key: json.dumps(value) for key, value in dumped.items()}
+    flat["feature order"] = json.dumps([feature["name"] for feature in features])
+    for feature in features:
+        flat |= {f"feature {feature['name']}.{key}": json.dumps(value) for key, value in feature.items() if key != "name"}
+    return flat
+
+
+def _name_faults(features: Sequence[TowerFeature]) -> list[Fault]:
+    names = [feature.name for feature in features]
+    return [
+        Fault(f"feature {name}", "one feature of this name", f"{names.count(name)} of them", "rename or remove one")
+        for name in sorted(set(names))
+        if names.count(name) > 1
+    ]
+
+
+def _size_faults(features: Sequence[TowerFeature]) -> list[Fault]:
+    users: dict[str, list[TowerFeature]] = {}
+    for feature in features:
+        users.setdefault(feature.embedding_name, []).append(feature)
+    return [
+        Fault(
+            f"embedding {name}",
+            "one num_embeddings and one embedding_dim",
+            ", ".join(f"{f.name} {f.num_embeddings}x{f.embedding_dim}" for f in group),
+            "give the features equal sizes or separate embedding names",
+        )
+        for name, group in users.items()
+        if len({(f.num_embeddings, f.embedding_dim) for f in group}) > 1
+    ]
+
+
+def _side_faults(features: Sequence[TowerFeature]) -> list[Fault]:
+    faults = [
+        Fault(f"feature {f.name}", "a single value per past item", "is_multi", "use a single-valued sub-feature")
+        for f in features
+        if f.side is Side.SEQUENCE and f.is_multi
+    ]
+    sides = {feature.side for feature in features}
+    if Side.ITEM not in sides:
+        faults.append(Fault("item tower", "at least one item feature", "none", "keep a feature of side item"))
+    if not sides - {Side.ITEM}:
+        faults.append(Fault("user tower", "at least one user, context or sequence feature", "none", "keep one"))
+    return faults

@@ -1,0 +1,1 @@
+"""Search for the items nearest to a user's vector."""

@@ -1,0 +1,110 @@
+"""From ids to row numbers, exactly, for integer and text ids.
+
+Belongs here: the one form in which ids are compared and the index over them. Does not belong here: row numbers of
+features (embedding indices), which come from the feature configuration.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dssm_assets.core.errors import DuplicateKeyError, Fault, SchemaError
+from dssm_assets.core.schema import ID_KINDS, is_id_type
+
+Column: TypeAlias = pa.Array | pa.ChunkedArray
+_SHOWN = 5
+
+
+def comparable_ids(ids: Column, where: str) -> pa.ChunkedArray:
+    """Returns ids without nulls as int64 or string, the two forms in which ids are compared.
+
+    Raises:
+        SchemaError: ids that are neither integers nor text, that do not fit int64, or that are null.
+    """
+    if not is_id_type(ids.type):
+        raise SchemaError(Fault(where, ID_KINDS, str(ids.type), "cast the ids in the source"))
+    if ids.null_count:
+        raise SchemaError(
+            Fault(where, "no null ids", f"{ids.null_count} nulls in {len(ids)} rows", "drop those rows in the source")
+        )
+    chunked = ids if isinstance(ids, pa.ChunkedArray) else pa.chunked_array([ids], type=ids.type)
+    try:
+        return chunked.cast(pa.int64() if pa.types.is_integer(ids.type) else pa.string())
+    except pa.ArrowInvalid as error:
+        raise SchemaError(Fault(where, "ids that fit int64", str(error), "use text ids")) from error
+
+
+def one_array(column: Column) -> pa.Array:
+    """Returns a column as a single array, whatever the number of its chunks."""
+    if isinstance(column, pa.Array):
+        return column
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], type=column.type)
+
+
+def refuse_type_change(where: str, before: pa.DataType, now: pa.DataType) -> None:
+    """Checks that ids have the type that they had on the days before.
+
+    Raises:
+        SchemaError: they have not.
+    """
+    if before != now:
+        raise SchemaError(Fault(where, f"{before}, as on the days before", str(now), "write the days of the window again"))
+
+
+class IdIndex:
+    """Exact index: id -> its row number in `ids`, -1 for an id that is not among them.
+
+    Example: IdIndex(["b", "a"]).lookup(["a", "c"]) is [1, -1].
+    """
+
+    def __init__(self, ids: Column, *, where: str = "ids") -> None:
+        """Indexes ids in the order in which they come.
+
+        Args:
+            ids: integers or text, unique, without nulls.
+            where: what the ids are, for error messages.
+
+        Raises:
+            SchemaError: see `comparable_ids`.
+            DuplicateKeyError: an id occurs more than once.
+        """
+        self._where = where
+        self._ids: pa.Array = one_array(comparable_ids(ids, where))
+        if pc.count_distinct(self._ids).as_py() != len(self._ids):
+            raise DuplicateKeyError(Fault(where, "unique ids", _duplicates(self._ids), "keep one row per id"))
+
+    def __len__(self) -> int:
+        """Returns the number of ids."""
+        return len(self._ids)
+
+    @property
+    def ids(self) -> pa.Array:
+        """The ids by row number, int64 or string."""
+        return self._ids
+
+    def lookup(self, ids: Column, *, where: str = "looked-up ids") -> npt.NDArray[np.int32]:
+        """Returns the row number of every id, int32, -1 where it is unknown.
+
+        Raises:
+            SchemaError: the ids are null, or text is looked up among integers or integers among text.
+        """
+        wanted = comparable_ids(ids, where)
+        if wanted.type != self._ids.type:
+            got = f"{wanted.type}"
+            raise SchemaError(
+                Fault(where, f"{self._ids.type}, the type of {self._where}", got, "give the same id one type in all sources")
+            )
+        found = pc.fill_null(pc.index_in(wanted, value_set=self._ids), pa.scalar(-1, pa.int32()))
+        return np.asarray(found.to_numpy(), dtype=np.int32)
+
+
+def _duplicates(ids: pa.Array) -> str:
+    counts = pc.value_counts(ids)
+    again = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    shown = ", ".join(repr(value) for value in again.take(pc.sort_indices(again))[:_SHOWN].to_pylist())
+    return f"{len(again)} ids more than once, first {shown}"

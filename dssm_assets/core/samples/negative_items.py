@@ -1,0 +1,99 @@
+"""The corpus: every item that can be recalled, and the weight with which it is drawn as a negative.
+
+Belongs here: counts of positives, weights, the corpus table. Does not belong here: the draw itself
+(`core/models/samplers`) and bucket indices (`train_samples.item_rows`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.config import NegativeItems
+from dssm_assets.core.errors import ConfigError, EmptyDayError, Fault, WindowIncompleteError
+from dssm_assets.core.samples.id_index import IdIndex, comparable_ids, refuse_type_change
+from dssm_assets.core.samples.specs import refuse_collisions, require_columns
+
+
+def count_positives(tables: Iterable[pa.Table]) -> pa.Table:
+    """Returns how many positive samples each item has: item_id, count int64, sorted by item_id.
+
+    Args:
+        tables: positive samples, one table per day (only item_id is read). One is held at a time.
+
+    Raises:
+        WindowIncompleteError: there is no table at all. A table without rows is fine: a day without positives.
+        SchemaError: item_id is missing, null, no id, or of another type than on the days before.
+    """
+    where = f"table positive_sample, column {col.ITEM_ID}"
+    partials: list[pa.Table] = []
+    for table in tables:
+        require_columns("table positive_sample", table.column_names, [col.ITEM_ID])
+        ids = comparable_ids(table.column(col.ITEM_ID), where)
+        if partials:
+            refuse_type_change(where, partials[0].column(col.ITEM_ID).type, ids.type)
+        day = pa.table({col.ITEM_ID: ids, col.COUNT: np.ones(len(ids), dtype=np.int64)})
+        partials.append(_sum_counts(day))
+    if not partials:
+        raise WindowIncompleteError(
+            Fault("table positive_sample", "the days of the window", "no day", "materialize positive_sample")
+        )
+    return _sum_counts(pa.concat_tables(partials)).sort_by(col.ITEM_ID)
+
+
+def negative_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeItems) -> pa.Table:
+    """Returns the corpus: one row per item of `item_fg`, sorted by item_id; the row number is the item_index.
+
+    weight = (count + smoothing) ** alpha. Positives on items that are not in `item_fg` are left out.
+    Example: counts 0 and 3, smoothing 1, alpha 0.5: weights 1 and 2.
+
+    Args:
+        item_fg: item_features_fg of the day before the evaluation day: item_id, feature_date, features.
+        positive_counts: item_id, count, as `count_positives` returns them.
+        config: alpha and smoothing.
+
+    Raises:
+        EmptyDayError: there is no item.
+        DuplicateKeyError: an item occurs twice.
+        ConfigError: every weight is 0, so nothing could be drawn.
+        SchemaError: a feature is named weight or count, or the ids of the two tables differ in type.
+    """
+    require_columns("table item_features_fg", item_fg.column_names, [col.ITEM_ID])
+    features = [name for name in item_fg.column_names if name not in {col.ITEM_ID, col.FEATURE_DATE}]
+    refuse_collisions(
+        "table negative_items", {"columns of its own": [col.ITEM_ID, col.WEIGHT, col.COUNT], "features": features}
+    )
+    if item_fg.num_rows == 0:
+        raise EmptyDayError(Fault("table item_features_fg", "at least one item", "no rows", "check the item table of that day"))
+    index = IdIndex(item_fg.column(col.ITEM_ID), where=f"table item_features_fg, column {col.ITEM_ID}")
+    counts = _counts_by_row(index, positive_counts)
+    weights = np.power(counts + config.smoothing, config.alpha)
+    if not weights.any():
+        got = f"smoothing {config.smoothing} and no positive on any of the {len(index)} items"
+        raise ConfigError(
+            Fault("configuration, key negative_items.smoothing", "a positive weight", got, "set smoothing above 0")
+        )
+    corpus = pa.table({col.ITEM_ID: index.ids, col.WEIGHT: weights, col.COUNT: counts})
+    for name in features:
+        corpus = corpus.append_column(item_fg.schema.field(name), item_fg.column(name))
+    return corpus.take(pc.sort_indices(index.ids)).combine_chunks()
+
+
+def _counts_by_row(index: IdIndex, positive_counts: pa.Table) -> npt.NDArray[np.int64]:
+    require_columns("positive counts", positive_counts.column_names, [col.ITEM_ID, col.COUNT])
+    rows = index.lookup(positive_counts.column(col.ITEM_ID), where=f"positive counts, column {col.ITEM_ID}")
+    found = positive_counts.column(col.COUNT).to_numpy()
+    counts = np.zeros(len(index), dtype=np.int64)
+    is_known = rows >= 0
+    np.add.at(counts, rows[is_known], found[is_known])
+    return counts
+
+
+def _sum_counts(table: pa.Table) -> pa.Table:
+    summed = table.group_by(col.ITEM_ID, use_threads=False).aggregate([(col.COUNT, "sum")])
+    return pa.table({col.ITEM_ID: summed.column(col.ITEM_ID), col.COUNT: summed.column(f"{col.COUNT}_sum").cast(pa.int64())})

@@ -1,0 +1,176 @@
+"""Contracts of the sample tables and of the Arrow files of train_samples, with the meaning of every column.
+
+Belongs here: table and column contracts of this package, and the check that a table has the columns a step reads.
+Does not belong here: the steps themselves, and contracts of other packages' tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import pyarrow as pa
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.schema import ColumnSpec, TableSpec
+
+ITEM_INDEX: Final = "item_index"
+"""Row of an item in negative_items and items.arrow."""
+USER_INDEX: Final = "user_index"
+"""Row of a user in users.arrow."""
+HISTORY_START: Final = "history_start"
+HISTORY_END: Final = "history_end"
+DAY: Final = "day"
+
+BASE_COLUMNS: Final = (
+    ColumnSpec(
+        col.REQUEST_ID, pa.string(), "Request that the event answers; null where the log has no requests.", is_nullable=True
+    ),
+    ColumnSpec(col.USER_ID, None, "The user who acted."),
+    ColumnSpec(col.ITEM_ID, None, "The item that was acted on."),
+    ColumnSpec(col.EVENT, pa.string(), "Kind of behaviour, one of events.funnel."),
+    ColumnSpec(col.EVENT_TIME_MS, pa.int64(), "When, in milliseconds since 1970-01-01 UTC."),
+    ColumnSpec(col.LABEL, pa.int8(), "1 where the event is one of events.positive, else 0."),
+    ColumnSpec(col.HOUR, pa.int32(), "Hour of the day (0-23) in calendar.timezone."),
+    ColumnSpec(col.WEEKDAY, pa.int32(), "Day of the week (Monday is 0) in calendar.timezone."),
+)
+_DATE_COLUMNS = (
+    ColumnSpec(
+        col.USER_FEATURE_DATE,
+        pa.string(),
+        "Day as of whose end the user features hold; null: user unknown by then.",
+        is_nullable=True,
+    ),
+    ColumnSpec(
+        col.ITEM_FEATURE_DATE,
+        pa.string(),
+        "Day as of whose end the item features hold; null: item unknown by then.",
+        is_nullable=True,
+    ),
+)
+ROW_ORDER: Final = (col.EVENT_TIME_MS, col.USER_ID, col.ITEM_ID, col.EVENT)
+"""Columns by which sample tables are sorted first; the remaining columns break ties."""
+
+SAMPLE: Final = TableSpec(
+    name="sample",
+    grain="one row per positive or exposure event of the day (every event where no exposure is configured)",
+    key=ROW_ORDER,
+    columns=BASE_COLUMNS,
+    extra={"*": "Context column: known at request time."},
+)
+SAMPLE_FG: Final = TableSpec(
+    name="sample_fg",
+    grain="one row per row of sample, with the features of the day before",
+    key=ROW_ORDER,
+    columns=BASE_COLUMNS + _DATE_COLUMNS,
+    extra={"*": "Encoded feature of the user, the item or the context, or a context column."},
+)
+POSITIVE_SAMPLE: Final = TableSpec(
+    name="positive_sample",
+    grain="one row per row of sample_fg whose label is 1",
+    key=ROW_ORDER,
+    columns=BASE_COLUMNS + _DATE_COLUMNS,
+    extra=SAMPLE_FG.extra,
+)
+NEGATIVE_ITEMS: Final = TableSpec(
+    name="negative_items",
+    grain="one row per item of the corpus: the items with features as of the day before the evaluation day",
+    key=(col.ITEM_ID,),
+    columns=(
+        ColumnSpec(col.ITEM_ID, None, "The item. Its row number is its item_index."),
+        ColumnSpec(
+            col.WEIGHT, pa.float64(), "(count + smoothing) ** alpha: how often it is drawn as a negative, unnormalised."
+        ),
+        ColumnSpec(col.COUNT, pa.int64(), "Positive events on the item in the window."),
+    ),
+    extra={"*": "Encoded item feature as of the day before the evaluation day."},
+)
+
+_SAMPLES = (
+    ColumnSpec(ITEM_INDEX, pa.int32(), "The positive item: row of negative_items and items.arrow."),
+    ColumnSpec(USER_INDEX, pa.int32(), "The user: row of users.arrow, -1 for a user without any history."),
+    ColumnSpec(
+        HISTORY_END,
+        pa.int64(),
+        "Row of history.arrow at which the history that this sample may see ends (0 where user_index is -1).",
+    ),
+    ColumnSpec(col.EVENT_TIME_MS, pa.int64(), "When the positive event happened."),
+    ColumnSpec(col.WEIGHT, pa.float32(), "Weight of the sample in the loss."),
+    ColumnSpec(DAY, pa.int32(), "Day of the window; 0 is the oldest."),
+)
+_HISTORY = (
+    ColumnSpec(ITEM_INDEX, pa.int32(), "The item taken: row of negative_items, -1 if it is not in the corpus."),
+    ColumnSpec(col.EVENT_TIME_MS, pa.int64(), "When it was taken."),
+)
+_USER_BOUNDS = (
+    ColumnSpec(HISTORY_START, pa.int64(), "First row of the user in history.arrow."),
+    ColumnSpec(HISTORY_END, pa.int64(), "Row after the user's last in history.arrow."),
+)
+_ITEMS = (ColumnSpec(col.WEIGHT, pa.float64(), "Weight of the item as a negative, unnormalised."),)
+_FEATURE_TEXT = "Embedding index of the feature; 0 means missing."
+
+
+def samples_schema(features: Mapping[str, pa.DataType]) -> pa.Schema:
+    """Returns the schema of samples.arrow. `features`: name -> int32 (single-valued) or list<int32> (multi-valued)."""
+    return _arrow_schema("samples.arrow", _SAMPLES, features)
+
+
+def items_schema(features: Mapping[str, pa.DataType]) -> pa.Schema:
+    """Returns the schema of items.arrow. `features`: name -> int32 or list<int32>."""
+    return _arrow_schema("items.arrow", _ITEMS, features)
+
+
+def history_schema(features: Sequence[str]) -> pa.Schema:
+    """Returns the schema of history.arrow. `features`: names of the sequence sub-features, each int32."""
+    return _arrow_schema("history.arrow", _HISTORY, dict.fromkeys(features, pa.int32()))
+
+
+def users_schema(user_id_type: pa.DataType) -> pa.Schema:
+    """Returns the schema of users.arrow for ids of the given type."""
+    user = ColumnSpec(col.USER_ID, user_id_type, "The user. Its row number is its user_index.")
+    return _arrow_schema("users.arrow", (user, *_USER_BOUNDS), {})
+
+
+def _arrow_schema(name: str, fixed: Sequence[ColumnSpec], features: Mapping[str, pa.DataType]) -> pa.Schema:
+    refuse_collisions(name, {"columns of its own": [spec.name for spec in fixed], "features": list(features)})
+    described = [*fixed, *(ColumnSpec(feature, kind, _FEATURE_TEXT) for feature, kind in features.items())]
+    return pa.schema(
+        [pa.field(spec.name, spec.type, spec.is_nullable, {"description": spec.description}) for spec in described]
+    )
+
+
+def require_columns(where: str, present: Iterable[str], required: Iterable[str]) -> None:
+    """Checks that every required column is present.
+
+    Raises:
+        SchemaError: with one fault per missing column.
+    """
+    there = list(present)
+    came = f"columns {', '.join(there)}" if there else "no columns"
+    missing = [name for name in dict.fromkeys(required) if name not in there]
+    faults = [
+        Fault(f"{where}, column {name}", "the column to exist", came, "write it upstream or correct the configuration")
+        for name in missing
+    ]
+    if faults:
+        raise SchemaError(faults)
+
+
+def refuse_collisions(where: str, sources: Mapping[str, Sequence[str]]) -> None:
+    """Checks that no two sources bring a column of the same name, and none brings one twice.
+
+    Raises:
+        SchemaError: with one fault per name that comes twice.
+    """
+    origins: dict[str, list[str]] = {}
+    for source, brought in sources.items():
+        for name in brought:
+            origins.setdefault(name, []).append(source)
+    faults = [
+        Fault(f"{where}, column {name}", "one source", f"it from {' and from '.join(found)}", "rename the feature in fg.json")
+        for name, found in origins.items()
+        if len(found) > 1
+    ]
+    if faults:
+        raise SchemaError(faults)

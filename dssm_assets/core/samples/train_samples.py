@@ -1,0 +1,102 @@
+"""The rows that batches are cut from: positive samples and corpus items with every value as an embedding index.
+
+Belongs here: one day of samples.arrow, the whole of items.arrow, the weight of a sample. Does not belong here:
+history.arrow and users.arrow (`history.py`) and batches (`core/training`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.config import History
+from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.samples.embedding_index import Bucketize, embedding_indices
+from dssm_assets.core.samples.history import HistoryCsr, history_end
+from dssm_assets.core.samples.id_index import IdIndex, one_array
+from dssm_assets.core.samples.specs import items_schema, require_columns, samples_schema
+
+_TABLE = "table positive_sample"
+
+
+def discretise_day(
+    positive_sample: pa.Table,
+    *,
+    day: int,
+    day_start_ms: int,
+    features: Sequence[str],
+    bucketize: Bucketize,
+    item_index: IdIndex,
+    history: HistoryCsr,
+    cutoff: History,
+) -> tuple[pa.Table, int]:
+    """Returns the day's rows of samples.arrow, in the order of positive_sample, and how many rows were dropped.
+
+    Dropped are the rows whose item is not in the corpus: there is no row of items.arrow to train towards.
+    Whatever the cutoff, a sample never sees its own event: its history ends strictly before the event's time.
+
+    Args:
+        positive_sample: one day of positive samples.
+        day: number of the day in the window, 0 the oldest.
+        day_start_ms: the first instant of that day in calendar.timezone; where `History.DAY` cuts.
+        features: the feature columns to keep.
+        bucketize: embedding indices of a feature's values.
+        item_index: the corpus: item ids in the order of negative_items.
+        history: the histories of all users.
+        cutoff: which past a sample sees.
+
+    Raises:
+        SchemaError: a column is missing, an id or time is null or of the wrong type, or a feature has the name of a
+            column that samples.arrow has anyway.
+    """
+    require_columns(_TABLE, positive_sample.column_names, [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS, *features])
+    _require_times(positive_sample.column(col.EVENT_TIME_MS))
+    items = item_index.lookup(positive_sample.column(col.ITEM_ID), where=f"{_TABLE}, column {col.ITEM_ID}")
+    is_kept = items >= 0
+    kept = positive_sample.filter(pa.array(is_kept))
+    users = history.users.lookup(kept.column(col.USER_ID), where=f"{_TABLE}, column {col.USER_ID}")
+    times: npt.NDArray[np.int64] = kept.column(col.EVENT_TIME_MS).to_numpy()
+    # min: an event that a log files under a later day must still not see itself.
+    cutoff_ms = times if cutoff is History.EVENT else np.minimum(times, np.int64(day_start_ms))
+    indices = embedding_indices(bucketize, features, kept)
+    arrays = [
+        pa.array(items[is_kept]),
+        pa.array(users),
+        pa.array(history_end(history, users, cutoff_ms)),
+        pa.array(times),
+        pa.array(sample_weights(kept)),
+        pa.array(np.full(kept.num_rows, day, dtype=np.int32)),
+        *indices.values(),
+    ]
+    schema = samples_schema({name: column.type for name, column in indices.items()})
+    return pa.Table.from_arrays(arrays, schema=schema), positive_sample.num_rows - kept.num_rows
+
+
+def sample_weights(positive_sample: pa.Table) -> npt.NDArray[np.float32]:
+    """Returns the weight of each positive sample in the loss: 1 for every event, float32."""
+    return np.ones(positive_sample.num_rows, dtype=np.float32)
+
+
+def item_rows(negative_items: pa.Table, features: Sequence[str], bucketize: Bucketize) -> pa.Table:
+    """Returns items.arrow: the weight and the embedding indices of every corpus item, in the corpus' order.
+
+    Raises:
+        SchemaError: a column is missing, or a feature is named weight.
+    """
+    require_columns("table negative_items", negative_items.column_names, [col.WEIGHT, *features])
+    indices = embedding_indices(bucketize, features, negative_items)
+    weight = one_array(negative_items.column(col.WEIGHT))
+    schema = items_schema({name: column.type for name, column in indices.items()})
+    return pa.Table.from_arrays([weight, *indices.values()], schema=schema)
+
+
+def _require_times(times: pa.ChunkedArray) -> None:
+    if times.type != pa.int64() or times.null_count:
+        came = f"{times.type} with {times.null_count} nulls"
+        raise SchemaError(
+            Fault(f"{_TABLE}, column {col.EVENT_TIME_MS}", "int64 without nulls", came, "write the times in milliseconds")
+        )

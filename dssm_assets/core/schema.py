@@ -1,0 +1,113 @@
+"""Table contracts: what columns a table has, what they mean, what its key is, and the check of a table against that.
+
+Belongs here: `ColumnSpec`, `TableSpec` and `check_table`. Does not belong here: the contracts of the assets
+themselves (`core/tables.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.types as pat
+
+from dssm_assets.core.errors import Fault, SchemaError
+
+ID_KINDS = "an integer or a string"
+
+
+@dataclass(frozen=True)
+class ColumnSpec:
+    """One column: its name, its Arrow type (None: an id or a value whose type the source decides) and its meaning."""
+
+    name: str
+    type: pa.DataType | None
+    description: str
+    is_nullable: bool = False
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """The contract of a table.
+
+    Attributes:
+        name: the asset's name, also the folder of the table.
+        grain: one sentence, "one row per ...".
+        key: columns that identify a row and by which rows are sorted.
+        columns: the columns every partition has.
+        extra: pattern -> meaning of the columns that depend on the configuration (statistics, features).
+    """
+
+    name: str
+    grain: str
+    key: tuple[str, ...]
+    columns: tuple[ColumnSpec, ...]
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    def describe(self, column: str) -> str:
+        """Returns the meaning of a column, from its own entry or from the longest pattern it fits, else ""."""
+        for spec in self.columns:
+            if spec.name == column:
+                return spec.description
+        fitting = [pattern for pattern in self.extra if _fits(pattern, column)]
+        return self.extra[max(fitting, key=len)] if fitting else ""
+
+
+def _fits(pattern: str, column: str) -> bool:
+    import fnmatch
+
+    return fnmatch.fnmatchcase(column, pattern)
+
+
+def is_id_type(arrow_type: pa.DataType) -> bool:
+    """Tells whether a column of this type may hold ids: integers or text, never floats."""
+    return bool(pat.is_integer(arrow_type) or pat.is_string(arrow_type) or pat.is_large_string(arrow_type))
+
+
+def check_schema(spec: TableSpec, schema: pa.Schema) -> None:
+    """Checks that a schema has every column of the contract with its type.
+
+    Raises:
+        SchemaError: with one fault per missing or wrongly typed column.
+    """
+    faults: list[Fault] = []
+    for column in spec.columns:
+        where = f"table {spec.name}, column {column.name}"
+        if column.name not in schema.names:
+            came = ", ".join(schema.names) or "no columns"
+            faults.append(Fault(where, "the column to exist", f"columns {came}", "add it or map it in the configuration"))
+            continue
+        actual = schema.field(column.name).type
+        if column.type is None:
+            if column.name.endswith("_id") and not is_id_type(actual):
+                faults.append(Fault(where, ID_KINDS, str(actual), "cast the column before it is read"))
+        elif actual != column.type:
+            faults.append(Fault(where, str(column.type), str(actual), "write the column with the type of its contract"))
+    if faults:
+        raise SchemaError(faults)
+
+
+def check_no_nulls(spec: TableSpec, table: pa.Table) -> None:
+    """Checks that columns that may not be null are not.
+
+    Raises:
+        SchemaError: with one fault per column that has nulls.
+    """
+    faults = [
+        Fault(
+            f"table {spec.name}, column {column.name}",
+            "no nulls",
+            f"{table.column(column.name).null_count} nulls in {table.num_rows} rows",
+            "drop or mend those rows in the source",
+        )
+        for column in spec.columns
+        if not column.is_nullable and column.name in table.column_names and table.column(column.name).null_count
+    ]
+    if faults:
+        raise SchemaError(faults)
+
+
+def names(columns: Sequence[ColumnSpec]) -> list[str]:
+    """Returns the names of the columns, in order."""
+    return [column.name for column in columns]

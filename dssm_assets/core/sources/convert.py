@@ -1,0 +1,107 @@
+"""Single columns of a source, brought to one of the types that canonical tables use: ids, text, float64 values.
+
+Belongs here: what a column of any Arrow type becomes. Does not belong here: moments (`event_time.py`) and whole tables
+(`normalise.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pat
+
+from dssm_assets.core.errors import Fault, SchemaError
+
+_EXACT_BELOW: Final = 2.0**53
+"""From here on neighbouring whole numbers are one and the same float64."""
+
+
+def flat(values: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Returns a column as one array, dictionaries decoded and long or view text as plain text."""
+    column = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if pat.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pat.is_large_string(column.type) or pat.is_string_view(column.type):
+        column = column.cast(pa.string())
+    return column
+
+
+def is_text(arrow_type: pa.DataType) -> bool:
+    """Tells whether a type holds text."""
+    return bool(pat.is_string(arrow_type) or pat.is_large_string(arrow_type) or pat.is_string_view(arrow_type))
+
+
+def to_ids(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
+    """Returns ids as int64 (from integers of any width) or string (from text); "" and NaN become null.
+
+    Whole numbers that a dataframe turned into floats or decimals come back as int64. Fails: 1.5, 2.0**53, bytes, booleans.
+
+    Raises:
+        SchemaError: if the column cannot be ids.
+    """
+    column = flat(values)
+    kind = column.type
+    if pat.is_null(kind):
+        return column.cast(pa.string())
+    if is_text(kind):
+        return pc.if_else(pc.equal(column, ""), None, column)
+    if pat.is_integer(kind) or pat.is_floating(kind) or pat.is_decimal(kind):
+        return whole_numbers(column, where, "store ids as integers or text")
+    raise SchemaError(Fault(where, "integers or text", str(kind), "cast the ids to integers or text in the source"))
+
+
+def whole_numbers(column: pa.Array, where: str, remedy: str) -> pa.Array:
+    """Returns integers, whole floats or whole decimals as int64; null and NaN become null.
+
+    Raises:
+        SchemaError: if a value is not whole, or does not fit int64 (for floats: is not exact).
+    """
+    if pat.is_floating(column.type):
+        wide = column.cast(pa.float64())
+        wide = pc.if_else(pc.is_nan(wide), None, wide)
+        is_bad = pc.or_(pc.not_equal(pc.floor(wide), wide), pc.greater_equal(pc.abs(wide), _EXACT_BELOW))
+        bad = wide.filter(is_bad)
+        if len(bad):
+            got = f"{len(bad)} values of type {column.type} that are not exact whole numbers, such as {bad[0].as_py()}"
+            raise SchemaError(Fault(where, "whole numbers", got, remedy))
+        return wide.cast(pa.int64())
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise SchemaError(Fault(where, "whole numbers that fit 64 bits with sign", str(error), remedy)) from error
+
+
+def to_text(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
+    """Returns a column as text, nulls kept; whole floats lose their ".0", so 3.0 (an integer beside nulls) is "3".
+
+    Raises:
+        SchemaError: if the column holds lists, structs or bytes.
+    """
+    column = flat(values)
+    if pat.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)
+    if pat.is_nested(column.type) or pat.is_binary(column.type) or pat.is_large_binary(column.type):
+        raise SchemaError(Fault(where, "text or a plain value", str(column.type), "write the column as text in the source"))
+    return column.cast(pa.string())
+
+
+def to_values(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
+    """Returns a numeric column as float64; null, NaN and "" are null.
+
+    Raises:
+        SchemaError: if a value is not a number, or is infinite.
+    """
+    column = flat(values)
+    if is_text(column.type):
+        column = pc.utf8_trim_whitespace(column)
+        column = pc.if_else(pc.equal(column, ""), None, column)
+    try:
+        numbers = column.cast(pa.float64(), safe=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise SchemaError(Fault(where, "numbers", str(error), "mend the source, or take it off value_columns")) from error
+    infinite = pc.sum(pc.is_inf(numbers)).as_py()
+    if infinite:
+        raise SchemaError(Fault(where, "finite numbers", f"{infinite} infinite values", "mend those rows in the source"))
+    return pc.if_else(pc.is_nan(numbers), None, numbers)

@@ -1,0 +1,165 @@
+"""Event times: any way a source writes a moment, brought to int64 milliseconds since 1970-01-01 UTC, and cut into days.
+
+Belongs here: reading moments and finding the day they fall on. Does not belong here: what a table does with them.
+
+Rules:
+    - integers are seconds or milliseconds; `auto` takes absolute values below 10**11 for seconds (that is the year 5138 in
+      seconds and March 1973 in milliseconds) and refuses a column that holds both, or values from 10**14 on;
+    - floats must be whole numbers and are then read as integers;
+    - text is ISO 8601 (`2026-01-31`, `2026-01-31 10:00`, `2026-01-31T10:00:00.123+02:00`, `...Z`) or a decimal integer;
+    - a moment without a zone is wall-clock time of the calendar's zone: the earlier one where the clock shows it twice,
+      and the first moment after the gap where the clock skips it;
+    - anything finer than a millisecond is cut off.
+Missing moments stay missing: who needs them all checks for nulls.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pat
+
+from dssm_assets.core.errors import ConfigError, Fault, SchemaError
+from dssm_assets.core.sources.convert import flat, is_text, whole_numbers
+
+SECONDS_BELOW: Final = 10**11
+TOO_FINE_FROM: Final = 10**14
+
+_ISO: Final = (
+    r"^(?P<date>\d{4}-\d{2}-\d{2})"
+    r"(?:[T ](?P<time>\d{2}:\d{2}(?::\d{2})?)(?:[.,](?P<fraction>\d{1,9}))?)?"
+    r"\s*(?P<zone>Z|z|[+-]\d{2}(?::?\d{2})?)?$"
+)
+_REMEDY: Final = "give seconds or milliseconds since 1970-01-01 UTC, ISO 8601 text, or timestamps"
+
+
+def to_event_time_ms(values: pa.ChunkedArray | pa.Array, *, unit: str, timezone: str, where: str) -> pa.Array:
+    """Returns the moments of a column as int64 milliseconds since 1970-01-01 UTC, nulls kept.
+
+    Args:
+        values: integers, whole floats, ISO 8601 or integer text, dates or timestamps of any unit, with or without zone.
+        unit: "s", "ms" or "auto"; counts for integers only.
+        timezone: the zone of moments that name none.
+        where: the place named in errors.
+
+    Raises:
+        SchemaError: if a value is no moment, or the unit cannot be told.
+        ConfigError: if the zone does not exist.
+    """
+    column = flat(values)
+    kind = column.type
+    if pat.is_null(kind):
+        return column.cast(pa.int64())
+    if is_text(kind):
+        return _from_text(column, unit=unit, timezone=timezone, where=where)
+    if pat.is_timestamp(kind):
+        coarse = column.cast(pa.timestamp("ms", kind.tz), safe=False)
+        return coarse.cast(pa.int64()) if kind.tz else _from_wall_clock(coarse, timezone)
+    if pat.is_date(kind):
+        return _from_wall_clock(column.cast(pa.timestamp("ms")), timezone)
+    if pat.is_integer(kind) or pat.is_floating(kind) or pat.is_decimal(kind):
+        return _from_integers(whole_numbers(column, where, _REMEDY), unit, where)
+    raise SchemaError(Fault(where, "moments", str(kind), _REMEDY))
+
+
+def dates_of(event_time_ms: pa.ChunkedArray | pa.Array, timezone: str) -> pa.Array:
+    """Returns the day (date32) on which each moment falls in a zone, daylight saving time respected; nulls stay null.
+
+    Raises:
+        ConfigError: if the zone does not exist.
+    """
+    moments = flat(event_time_ms).cast(pa.timestamp("ms", "UTC")).cast(pa.timestamp("ms", timezone))
+    try:
+        return pc.local_timestamp(moments).cast(pa.date32(), safe=False)
+    except pa.ArrowInvalid as error:
+        raise _no_zone(timezone) from error
+
+
+def days_of(event_time_ms: pa.ChunkedArray | pa.Array, timezone: str) -> pa.Array:
+    """Returns the day ("YYYY-MM-DD") on which each moment falls in a zone, daylight saving time respected; nulls stay null.
+
+    Example: 1_711_839_600_000 is 2024-03-30 23:00 in UTC and 2024-03-31 00:00 in Berlin.
+
+    Raises:
+        ConfigError: if the zone does not exist.
+    """
+    return dates_of(event_time_ms, timezone).cast(pa.string())
+
+
+def _from_integers(numbers: pa.Array, unit: str, where: str) -> pa.Array:
+    size = pc.abs(numbers)
+    largest = pc.max(size).as_py()
+    if largest is None:
+        return numbers
+    if largest >= TOO_FINE_FROM and unit != "s":
+        got = f"values up to {largest}, which would be micro- or nanoseconds"
+        raise SchemaError(Fault(where, "seconds or milliseconds", got, "divide in the source, or store timestamps"))
+    if unit == "auto":
+        seconds = pc.sum(pc.less(size, SECONDS_BELOW)).as_py()
+        milliseconds = len(numbers) - numbers.null_count - seconds
+        if seconds and milliseconds:
+            got = f"{seconds} values that look like seconds and {milliseconds} that look like milliseconds"
+            raise SchemaError(Fault(where, "one unit", got, "set time_unit to s or ms, or mend the source"))
+        unit = "s" if seconds else "ms"
+    if unit == "s" and largest >= SECONDS_BELOW:
+        raise SchemaError(Fault(where, "seconds, as time_unit says", f"values up to {largest}", "set time_unit to ms or auto"))
+    return pc.multiply(numbers, 1000) if unit == "s" else numbers
+
+
+def _from_text(column: pa.Array, *, unit: str, timezone: str, where: str) -> pa.Array:
+    text = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    text = pc.if_else(pc.equal(text, ""), None, text)
+    if pc.all(pc.match_substring_regex(text, r"^-?\d{1,18}$")).as_py():
+        return _from_integers(text.cast(pa.int64()), unit, where)
+    parts = pc.extract_regex(text, _ISO)
+    _refuse_unread(text, pc.and_(pc.is_valid(text), pc.is_null(parts)), where)
+    date, time, fraction, zone = (pc.struct_field(parts, name) for name in ("date", "time", "fraction", "zone"))
+    length = pc.utf8_length(time)
+    time = pc.if_else(pc.equal(length, 0), "00:00:00", pc.if_else(pc.equal(length, 5), _join(time, ":00"), time))
+    wall_text = _join(date, " ", time)
+    try:
+        wall = pc.add(wall_text.cast(pa.timestamp("ms")).cast(pa.int64()), _milliseconds(fraction))
+    except pa.ArrowInvalid as error:
+        raise SchemaError(Fault(where, "existing days and times", str(error), "mend those rows in the source")) from error
+    has_zone = pc.greater(pc.utf8_length(zone), 0)
+    local = _from_wall_clock(pc.if_else(has_zone, None, wall).cast(pa.timestamp("ms")), timezone)
+    return pc.if_else(has_zone, pc.subtract(wall, _offset_ms(zone)), local)
+
+
+def _milliseconds(fraction: pa.Array) -> pa.Array:
+    """Returns the first three digits of a fraction of a second as milliseconds: "5" is 500, "1239" is 123."""
+    return pc.utf8_slice_codeunits(pc.utf8_rpad(fraction, 3, "0"), 0, 3).cast(pa.int64())
+
+
+def _offset_ms(zone: pa.Array) -> pa.Array:
+    """Returns what a zone suffix adds to UTC: "+02:00" is 7_200_000, "-0530" is -19_800_000, "Z" and "" are 0."""
+    digits = pc.utf8_rpad(pc.replace_substring_regex(zone, "[^0-9]", ""), 4, "0")
+    hours = pc.utf8_slice_codeunits(digits, 0, 2).cast(pa.int64())
+    minutes = pc.utf8_slice_codeunits(digits, 2, 4).cast(pa.int64())
+    size = pc.multiply(pc.add(pc.multiply(hours, 60), minutes), 60_000)
+    return pc.if_else(pc.starts_with(zone, "-"), pc.negate(size), size)
+
+
+def _from_wall_clock(naive: pa.Array, timezone: str) -> pa.Array:
+    try:
+        zoned = pc.assume_timezone(naive, timezone, ambiguous="earliest", nonexistent="latest")
+    except pa.ArrowInvalid as error:
+        raise _no_zone(timezone) from error
+    return zoned.cast(pa.int64())
+
+
+def _refuse_unread(text: pa.Array, is_unread: pa.Array, where: str) -> None:
+    count = pc.sum(is_unread).as_py()
+    if count:
+        samples = sorted(set(text.filter(is_unread).slice(0, 1000).to_pylist()))[:3]
+        raise SchemaError(Fault(where, "ISO 8601 text or integers", f"{count} others, such as {samples}", _REMEDY))
+
+
+def _join(*parts: object) -> pa.Array:
+    return pc.binary_join_element_wise(*parts, "")
+
+
+def _no_zone(timezone: str) -> ConfigError:
+    return ConfigError(Fault("key calendar.timezone", "a zone of the tz database", repr(timezone), "name one, e.g. Europe/Berlin"))

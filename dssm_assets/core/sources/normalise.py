@@ -1,0 +1,225 @@
+"""Raw source tables brought to the canonical `user_table`, `item_table` and `behavior_table`.
+
+Belongs here: whole tables: which columns, no missing keys, no duplicates, known events, sorted rows, and counts of what is
+allowed but worth knowing. Does not belong here: single columns (`convert.py`, `event_time.py`) and reading files
+(`storage/source_reader.py`). Column names are ours already: the reader has applied the mapping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pat
+
+from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, ITEM_ID, REQUEST_ID, USER_ID
+from dssm_assets.core.config import BehaviorTable, Events
+from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, Fault, SchemaError
+from dssm_assets.core.schema import TableSpec
+from dssm_assets.core.sources.convert import flat, to_ids, to_text, to_values
+from dssm_assets.core.sources.event_time import days_of, to_event_time_ms
+from dssm_assets.core.sources.specs import BEHAVIOR_TABLE, EVENT_TIME, ITEM_TABLE, USER_TABLE
+
+SHOWN = 5
+"""How many offending values a message names."""
+
+
+@dataclass(frozen=True)
+class Normalised:
+    """A canonical table and the counts of what is allowed but worth knowing."""
+
+    table: pa.Table
+    counts: Mapping[str, int]
+
+
+def normalise_users(raw: pa.Table) -> Normalised:
+    """Returns user_table: `user_id`, then the source's other columns in their order; one row per user, sorted by user_id.
+
+    Dictionary columns are decoded, long text becomes text, a column without any value becomes text.
+
+    Raises:
+        SchemaError: if user_id is missing, has missing values or cannot be an id.
+        DuplicateKeyError: if a user has more than one row.
+        EmptyDayError: if there are no rows.
+    """
+    return _normalise_entities(raw, USER_TABLE)
+
+
+def normalise_items(raw: pa.Table) -> Normalised:
+    """Returns item_table: as `normalise_users`, keyed by item_id."""
+    return _normalise_entities(raw, ITEM_TABLE)
+
+
+def normalise_behavior(raw: pa.Table, config: BehaviorTable, events: Events, *, timezone: str, day: str) -> Normalised:
+    """Returns behavior_table of one day, sorted by (event_time_ms, user_id, item_id, event); equal keys keep their order.
+
+    Columns: request_id (null if the source has none), user_id, item_id, event, event_time_ms, the value columns as float64,
+    the context columns as text, then whatever else `keep` let through. Rows whose moment falls on another day of `timezone`
+    are kept, because the source filed them here, and counted.
+    Counts: rows, rows_on_other_days, users, items, and `{event}_rows` for every event of the funnel.
+
+    Raises:
+        SchemaError: every missing column, missing id or moment, unknown event and bad value at once.
+        EmptyDayError: if the day has no rows and `allow_empty_days` is off.
+        ConfigError: if `constant_event` contradicts the column mapping or the funnel.
+    """
+    _check_constant_event(config, events)
+    if not raw.num_rows and not config.allow_empty_days:
+        raise EmptyDayError(empty_day_fault(day))
+    read = _Reader(raw, BEHAVIOR_TABLE.name)
+    event = pa.repeat(pa.scalar(config.constant_event), raw.num_rows) if config.constant_event else read(EVENT, to_text)
+    columns: dict[str, Any] = {
+        REQUEST_ID: read(REQUEST_ID, to_text) if REQUEST_ID in raw.column_names else pa.nulls(raw.num_rows, pa.string()),
+        USER_ID: read(USER_ID, to_ids),
+        ITEM_ID: read(ITEM_ID, to_ids),
+        EVENT: event,
+        EVENT_TIME_MS: read(
+            EVENT_TIME, lambda values, where: to_event_time_ms(values, unit=config.time_unit, timezone=timezone, where=where)
+        ),
+    }
+    columns |= {name: read(name, to_values) for name in config.value_columns}
+    columns |= {name: read(name, to_text) for name in config.context_columns}
+    read.faults.extend(_missing_faults(columns, BEHAVIOR_TABLE))
+    read.faults.extend(_unknown_event_faults(columns[EVENT], events))
+    if read.faults:
+        raise SchemaError(read.faults)
+    columns |= {name: _plain(raw.column(name)) for name in raw.column_names if name not in {*columns, EVENT_TIME}}
+    table = pa.table(columns)
+    table = table.take(pc.sort_indices(table, sort_keys=[(name, "ascending") for name in BEHAVIOR_TABLE.key]))
+    return Normalised(table, _behavior_counts(table, events, timezone, day))
+
+
+def count_unknown_ids(behavior: pa.Table, users: pa.Table, items: pa.Table) -> dict[str, int]:
+    """Returns how many distinct users and items of the behaviour no user or item table has, and on how many rows they act.
+
+    That is allowed: their attributes are missing features. Counts: unknown_users, unknown_user_rows, unknown_items,
+    unknown_item_rows.
+
+    Raises:
+        SchemaError: if an id is a number on one side and text on the other: then nothing could ever match.
+    """
+    faults = []
+    counts = {}
+    for key, kind, known in ((USER_ID, "user", users), (ITEM_ID, "item", items)):
+        acting, listed = behavior.column(key), known.column(key)
+        if acting.type != listed.type:
+            where = f"tables behavior_table and {kind}_table, column {key}"
+            faults.append(Fault(where, "one type of id", f"{acting.type} and {listed.type}", "store the ids alike in both sources"))
+            continue
+        unknown = acting.filter(pc.invert(pc.is_in(acting, value_set=flat(listed))))
+        counts[f"unknown_{kind}s"] = pc.count_distinct(unknown).as_py()
+        counts[f"unknown_{kind}_rows"] = len(unknown)
+    if faults:
+        raise SchemaError(faults)
+    return counts
+
+
+def empty_day_fault(day: str) -> Fault:
+    """Returns the fault of a day without behaviour."""
+    remedy = "load the day into the source, or set tables.behavior.allow_empty_days if nothing happened on it"
+    return Fault(f"table {BEHAVIOR_TABLE.name}, day {day}", "at least one row", "no rows", remedy)
+
+
+class _Reader:
+    """Reads columns of a raw table one by one and collects what is wrong with them."""
+
+    def __init__(self, raw: pa.Table, table: str) -> None:
+        self.raw = raw
+        self.table = table
+        self.faults: list[Fault] = []
+
+    def __call__(self, name: str, convert: Callable[[Any, str], pa.Array]) -> pa.Array | None:
+        where = f"table {self.table}, column {name}"
+        if name not in self.raw.column_names:
+            came = ", ".join(self.raw.column_names) or "no columns"
+            key = self.table.removesuffix("_table")
+            self.faults.append(Fault(where, "the column to exist", f"columns {came}", f"map it in tables.{key}.columns"))
+            return None
+        try:
+            return convert(self.raw.column(name), where)
+        except SchemaError as error:
+            self.faults.extend(error.faults)
+            return None
+
+
+def _normalise_entities(raw: pa.Table, spec: TableSpec) -> Normalised:
+    (key,) = spec.key
+    read = _Reader(raw, spec.name)
+    ids = read(key, to_ids)
+    read.faults.extend(_missing_faults({key: ids}, spec))
+    if read.faults:
+        raise SchemaError(read.faults)
+    if not raw.num_rows:
+        raise EmptyDayError(Fault(f"table {spec.name}", "at least one row", "no rows", "load the table into the source"))
+    _check_unique(ids, spec)
+    others = {name: _plain(raw.column(name)) for name in raw.column_names if name != key}
+    table = pa.table({key: ids, **others})
+    return Normalised(table.sort_by(key), {"rows": table.num_rows})
+
+
+def _check_unique(ids: Any, spec: TableSpec) -> None:
+    tally = ids.value_counts()
+    repeated = tally.filter(pc.greater(tally.field("counts"), 1)).field("values")
+    if len(repeated):
+        first = repeated.take(pc.sort_indices(repeated)).slice(0, SHOWN).to_pylist()
+        got = f"{len(repeated)} ids with more than one row, the first are {first}"
+        where = f"table {spec.name}, column {spec.key[0]}"
+        raise DuplicateKeyError(Fault(where, spec.grain, got, "keep one row per id in the source, e.g. the newest"))
+
+
+def _missing_faults(columns: Mapping[str, Any], spec: TableSpec) -> list[Fault]:
+    return [
+        Fault(
+            f"table {spec.name}, column {column.name}",
+            "a value in every row",
+            f"{columns[column.name].null_count} missing in {len(columns[column.name])} rows",
+            "drop or mend those rows in the source",
+        )
+        for column in spec.columns
+        if not column.is_nullable and columns[column.name] is not None and columns[column.name].null_count
+    ]
+
+
+def _unknown_event_faults(event: Any, events: Events) -> list[Fault]:
+    if event is None:
+        return []
+    unknown = event.filter(pc.invert(pc.is_in(event, value_set=pa.array(events.funnel)))).drop_null()
+    if not len(unknown):
+        return []
+    tally = sorted((item["values"], item["counts"]) for item in unknown.value_counts().to_pylist())
+    got = ", ".join(f"{name!r} ({count} rows)" for name, count in tally)
+    remedy = "add them to events.funnel, or drop those rows in the source"
+    return [Fault(f"table {BEHAVIOR_TABLE.name}, column {EVENT}", f"events of the funnel {events.funnel}", got, remedy)]
+
+
+def _check_constant_event(config: BehaviorTable, events: Events) -> None:
+    if config.constant_event is None:
+        return
+    faults = []
+    where = "key tables.behavior.constant_event"
+    if EVENT in config.columns:
+        got = f"also a mapping of event to {config.columns[EVENT]!r}"
+        faults.append(Fault(where, "the only source of event names", got, "remove one of the two"))
+    if config.constant_event not in events.funnel:
+        faults.append(Fault(where, f"an event of the funnel {events.funnel}", repr(config.constant_event), "add it to events.funnel"))
+    if faults:
+        raise ConfigError(faults)
+
+
+def _behavior_counts(table: pa.Table, events: Events, timezone: str, day: str) -> dict[str, int]:
+    days = days_of(table.column(EVENT_TIME_MS), timezone)
+    tally = {item["values"]: item["counts"] for item in table.column(EVENT).value_counts().to_pylist()}
+    return {
+        "rows": table.num_rows,
+        "rows_on_other_days": pc.sum(pc.not_equal(days, day), min_count=0).as_py(),
+        "users": pc.count_distinct(table.column(USER_ID)).as_py(),
+        "items": pc.count_distinct(table.column(ITEM_ID)).as_py(),
+    } | {f"{event}_rows": tally.get(event, 0) for event in events.funnel}
+
+
+def _plain(values: Any) -> pa.Array:
+    column = flat(values)
+    return column.cast(pa.string()) if pat.is_null(column.type) else column

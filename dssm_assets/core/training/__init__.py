@@ -1,0 +1,1 @@
+"""Fitting the two towers, storing them and computing vectors with them."""

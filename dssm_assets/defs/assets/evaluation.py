@@ -1,0 +1,50 @@
+"""Group evaluation: the day's truth, the exact search, the hit rate with its interval and its baselines."""
+
+from dssm_assets.defs.asset_factory import AssetRow, CheckRow
+from dssm_assets.steps import evaluation
+
+GROUP = "evaluation"
+_KINDS = frozenset({"faiss", "parquet"})
+
+ROWS = (
+    AssetRow(
+        name="ground_truth",
+        group=GROUP,
+        step=evaluation.ground_truth,
+        deps=("positive_sample", "training_window"),
+        component="15",
+        is_windowed=True,
+        description="Per user: the items taken on the evaluation day, which of them are warm and which are repeats of the window.",
+    ),
+    AssetRow(
+        name="hit_counts",
+        group=GROUP,
+        step=evaluation.hit_counts,
+        deps=("ground_truth", "item_vectors", "user_vectors"),
+        component="18",
+        is_windowed=True,
+        kinds=_KINDS,
+        description="Hits of every user at every k, for the model and each baseline, by scope and population: what the totals add up.",
+    ),
+    AssetRow(
+        name="hit_rate_detail",
+        group=GROUP,
+        step=evaluation.hit_rate_detail,
+        deps=("ground_truth", "item_vectors", "user_vectors"),
+        component="18",
+        is_windowed=True,
+        kinds=_KINDS,
+        description="One row per user with truth: what was recalled, what of it was taken, what not, hit rate and segment.",
+    ),
+    AssetRow(
+        name="total_hit_rate",
+        group=GROUP,
+        step=evaluation.total_hit_rate,
+        deps=("hit_counts", "hit_rate_detail"),
+        component="18",
+        is_windowed=True,
+        checks=(CheckRow("beats_popularity", "warm hit_rate at the largest k is at least 1.2 times popularity's."),),
+        description="hit_rate@k of the model and of every baseline with 95% intervals: warm, cold, all; all items, discovery, "
+        "repeat. The report and the chart are in the metadata.",
+    ),
+)

@@ -1,0 +1,38 @@
+"""Group fg: feature generation, once per entity and day, so that training and inference read the same encoded rows."""
+
+from dssm_assets.defs.asset_factory import AssetRow
+from dssm_assets.steps import fg
+
+GROUP = "fg"
+_KINDS = frozenset({"arrow", "parquet"})
+
+ROWS = (
+    AssetRow(
+        name="item_features_fg",
+        group=GROUP,
+        step=fg.item_features_fg,
+        deps=("item_all_feature",),
+        component="6",
+        kinds=_KINDS,
+        description="Encoded item features: numbers as float32, categories as 64-bit hashes. Not bucketised, so it never "
+        "depends on a window.",
+    ),
+    AssetRow(
+        name="user_features_fg",
+        group=GROUP,
+        step=fg.user_features_fg,
+        deps=("user_all_feature",),
+        component="7",
+        kinds=_KINDS,
+        description="Encoded user features: numbers as float32, categories as 64-bit hashes. Not bucketised.",
+    ),
+    AssetRow(
+        name="user_history_fg",
+        group=GROUP,
+        step=fg.user_history_fg,
+        deps=("user_history",),
+        component="7",
+        kinds=_KINDS,
+        description="The encoded sequence features of the day's part of each user's history.",
+    ),
+)

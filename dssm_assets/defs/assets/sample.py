@@ -1,0 +1,49 @@
+"""Group sample: labelled rows with the features of the day before, and the window they are learned from."""
+
+from dssm_assets.defs.asset_factory import AssetRow, CheckRow
+from dssm_assets.steps import sample, window
+
+GROUP = "sample"
+_KINDS = frozenset({"ibis", "duckdb", "parquet"})
+
+ROWS = (
+    AssetRow(
+        name="sample",
+        group=GROUP,
+        step=sample.sample,
+        deps=("behavior",),
+        component="1",
+        kinds=_KINDS,
+        description="The day's events as labelled samples: keys, event, time, hour, weekday, context. Label 1: a positive event.",
+    ),
+    AssetRow(
+        name="sample_fg",
+        group=GROUP,
+        step=sample.sample_fg,
+        deps=("sample", "user_features_fg", "item_features_fg"),
+        component="2",
+        kinds=_KINDS,
+        checks=(CheckRow("no_leak", "No feature row is newer than its sample's day minus one.", is_blocking=True),),
+        description="Samples joined with the encoded features of their user and item as of the day before, plus context features.",
+    ),
+    AssetRow(
+        name="positive_sample",
+        group=GROUP,
+        step=sample.positive_sample,
+        deps=("sample_fg",),
+        component="3",
+        kinds=frozenset({"arrow", "parquet"}),
+        description="The rows whose event is positive: what the towers are trained on. Negatives are drawn, not logged.",
+    ),
+    AssetRow(
+        name="training_window",
+        group=GROUP,
+        step=window.training_window,
+        deps=("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg"),
+        is_windowed=True,
+        kinds=frozenset({"parquet"}),
+        checks=(CheckRow("window_complete", "Every day of the window is materialized.", is_blocking=True),),
+        description="The days that this evaluation day learns from, with rows and digests. Its check names missing days and "
+        "the command that fills them, and stops everything behind it.",
+    ),
+)

@@ -1,0 +1,33 @@
+"""Group source: the user's own three tables, mapped by configuration."""
+
+from dssm_assets.defs.asset_factory import AssetRow, CheckRow
+from dssm_assets.steps import source
+
+GROUP = "source"
+
+ROWS = (
+    AssetRow(
+        name="user_table",
+        group=GROUP,
+        step=source.user_table,
+        kinds=frozenset({"parquet"}),
+        description="Users as they were on the day, one row each: ids as integers or text, profile columns as they came. "
+        "Where the source is one snapshot without days, every day names the same file.",
+    ),
+    AssetRow(
+        name="item_table",
+        group=GROUP,
+        step=source.item_table,
+        kinds=frozenset({"parquet"}),
+        description="Items as they were on the day, one row each, with their own columns (category, brand, price ...).",
+    ),
+    AssetRow(
+        name="behavior_table",
+        group=GROUP,
+        step=source.behavior_table,
+        kinds=frozenset({"parquet"}),
+        description="The day's behaviour log in canonical form: who did what to which item and when (unix milliseconds), "
+        "with value and context columns. Unknown event names, null ids and unexpected empty days are refused.",
+        checks=(CheckRow("has_rows", "The day has behaviour, or the configuration allows it to have none.", is_blocking=True),),
+    ),
+)

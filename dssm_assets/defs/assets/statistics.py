@@ -1,0 +1,48 @@
+"""Group statistics: what the window says about each feature, from partials that are counted once per day."""
+
+from dssm_assets.defs.asset_factory import AssetRow
+from dssm_assets.steps import statistics
+
+GROUP = "statistics"
+_KINDS = frozenset({"arrow", "parquet"})
+
+ROWS = (
+    AssetRow(
+        name="numeric_value_counts",
+        group=GROUP,
+        step=statistics.numeric_value_counts,
+        deps=("positive_sample",),
+        component="4",
+        kinds=_KINDS,
+        description="Exact histogram of every numeric feature over the day's positives: the mergeable part of binning.",
+    ),
+    AssetRow(
+        name="category_value_counts",
+        group=GROUP,
+        step=statistics.category_value_counts,
+        deps=("positive_sample",),
+        component="5",
+        kinds=_KINDS,
+        description="Frequency of every value of every categorical feature over the day's positives: the mergeable part of counts.",
+    ),
+    AssetRow(
+        name="feature_binning",
+        group=GROUP,
+        step=statistics.feature_binning,
+        deps=("training_window",),
+        component="4",
+        is_windowed=True,
+        kinds=_KINDS,
+        description="Equal-frequency boundaries of every numeric feature over the window, exact, bins [a, b).",
+    ),
+    AssetRow(
+        name="feature_counts",
+        group=GROUP,
+        step=statistics.feature_counts,
+        deps=("training_window",),
+        component="5",
+        is_windowed=True,
+        kinds=_KINDS,
+        description="Distinct values and their frequencies of every categorical feature over the window: the vocabularies.",
+    ),
+)

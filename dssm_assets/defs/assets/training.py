@@ -1,0 +1,42 @@
+"""Group training: negatives, training rows, the two towers."""
+
+from dssm_assets.defs.asset_factory import AssetRow
+from dssm_assets.steps import training
+
+GROUP = "training"
+
+ROWS = (
+    AssetRow(
+        name="negative_items",
+        group=GROUP,
+        step=training.negative_items,
+        deps=("training_window", "item_features_fg"),
+        component="9",
+        is_windowed=True,
+        description="The corpus that negatives are drawn from: item, weight (popularity^alpha) and encoded features, as of the "
+        "day before.",
+    ),
+    AssetRow(
+        name="train_samples",
+        group=GROUP,
+        step=training.train_samples,
+        deps=("feature_config", "negative_items"),
+        component="10",
+        is_windowed=True,
+        kinds=frozenset({"arrow"}),
+        description="The window's positives with every value as an embedding index, all users' histories and all corpus items, "
+        "as memory-mapped Arrow files. A sample stores only where its history ends.",
+    ),
+    AssetRow(
+        name="dssm_model",
+        group=GROUP,
+        step=training.dssm_model,
+        deps=("training_config", "train_samples"),
+        component="12",
+        is_windowed=True,
+        kinds=frozenset({"pytorch"}),
+        pool="trainer",
+        description="The user and the item tower, trained with in-batch and sampled negatives in one softmax, logQ correction "
+        "and collision mask. Weights, manifest, loss curve.",
+    ),
+)

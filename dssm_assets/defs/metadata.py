@@ -1,0 +1,54 @@
+"""From a step's result to Dagster metadata: row count, schema, uri, time, figures, report, images.
+
+Belongs here: the one translation every asset uses. Does not belong here: computing figures.
+"""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from dssm_assets.steps.workspace import StepResult, Workspace
+
+
+def metadata_of(result: StepResult, workspace: Workspace, seconds: float) -> dict[str, Any]:
+    """Returns the metadata of one materialized partition."""
+    manifest = result.manifest
+    rows = manifest.rows
+    metadata: dict[str, Any] = {
+        "dagster/row_count": rows,
+        "dagster/uri": f"{workspace.tables.partitions.root}/{manifest.asset}/ds={manifest.ds}",
+        "seconds": round(seconds, 3),
+        "rows_per_s": round(rows / seconds, 1) if seconds > 0 else 0.0,
+        "bytes": manifest.bytes,
+        "digest": manifest.digest,
+    }
+    if manifest.columns:
+        metadata["dagster/column_schema"] = dg.TableSchema(
+            columns=[dg.TableColumn(column.name, column.type, column.description or None) for column in manifest.columns]
+        )
+    if manifest.inputs:
+        metadata["inputs"] = dg.MetadataValue.json(dict(manifest.inputs))
+    metadata.update({key: plain(value) for key, value in result.facts.items()})
+    for name, png in result.images.items():
+        metadata[name] = dg.MetadataValue.md(f"![{name}]({data_uri(png)})")
+    if result.report_markdown is not None:
+        metadata["report"] = dg.MetadataValue.md(result.report_markdown)
+    return metadata
+
+
+def plain(value: Any) -> Any:
+    """Returns a value that Dagster can store: numpy scalars become Python numbers, mappings become JSON."""
+    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
+        return value.item()
+    if isinstance(value, Mapping):
+        return dg.MetadataValue.json({key: plain(inner) for key, inner in value.items()})
+    if isinstance(value, (list, tuple)):
+        return dg.MetadataValue.json([plain(inner) for inner in value])
+    return value
+
+
+def data_uri(png: bytes) -> str:
+    """Returns a PNG as a data URI, which the UI shows inside markdown."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()

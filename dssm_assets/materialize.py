@@ -1,0 +1,82 @@
+"""Materializing by name from the command line: an asset or a job, over a range of days, in this process.
+
+Belongs here: what a name means and which runs follow. Does not belong here: making the runs (`defs/runs.py`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.defs.asset_factory import AssetRow, Observer
+from dssm_assets.defs.asset_table import all_rows
+from dssm_assets.defs.jobs import DAILY_TABLES, TRAIN_AND_EVALUATE
+from dssm_assets.defs.runs import run_day, run_range
+from dssm_assets.definitions import build_definitions
+from dssm_assets.steps.workspace import days_between
+from dssm_assets.storage.config_file import LoadedConfig
+
+
+@dataclass(frozen=True)
+class Work:
+    """Runs to make: daily assets take the whole range in one run, windowed ones take one run per day."""
+
+    loaded: LoadedConfig
+    names: tuple[str, ...]
+    days: tuple[str, ...]
+    is_windowed: bool
+
+    @property
+    def steps(self) -> int:
+        """Returns the number of asset steps over all runs."""
+        return len(self.names) * (len(self.days) if self.is_windowed else 1)
+
+
+def plan(loaded: LoadedConfig, name: str, first: str, last: str) -> Work:
+    """Returns the runs that a name and a range of days mean.
+
+    Raises:
+        ConfigError: an unknown name, or a range that is empty or leaves the calendar.
+    """
+    rows = all_rows()
+    chosen = _chosen(rows, name)
+    days = days_between(first, last)
+    calendar = loaded.config.calendar
+    faults = []
+    if not chosen:
+        known = ", ".join([DAILY_TABLES, TRAIN_AND_EVALUATE, *sorted(row.name for row in rows)])
+        faults.append(Fault("name", f"one of: {known}", repr(name), "correct its spelling"))
+    if not days:
+        faults.append(Fault("range of days", "a first day that is not after the last", f"{first} to {last}", "swap them"))
+    elif first < calendar.start.isoformat() or (calendar.end is not None and last > calendar.end.isoformat()):
+        expected = f"days from {calendar.start} to {calendar.end or 'yesterday'}"
+        faults.append(Fault("range of days", expected, f"{first} to {last}", "choose days inside, or change calendar"))
+    if faults:
+        raise ConfigError(faults)
+    return Work(loaded, tuple(row.name for row in chosen), tuple(days), chosen[0].is_windowed)
+
+
+def _chosen(rows: Sequence[AssetRow], name: str) -> list[AssetRow]:
+    if name == DAILY_TABLES:
+        return [row for row in rows if not row.is_windowed]
+    if name == TRAIN_AND_EVALUATE:
+        return [row for row in rows if row.is_windowed]
+    return [row for row in rows if row.name == name]
+
+
+def run(work: Work, observer: Observer) -> None:
+    """Makes the runs on the instance that DAGSTER_HOME names, else on one that ends with the process."""
+    defs = build_definitions(work.loaded, observer)
+    with _instance() as instance:
+        if not work.is_windowed:
+            run_range(defs, instance, work.names, work.days)
+            return
+        for ds in work.days:
+            run_day(defs, instance, work.names, ds)
+
+
+def _instance() -> dg.DagsterInstance:
+    import os
+
+    return dg.DagsterInstance.get() if os.environ.get("DAGSTER_HOME") else dg.DagsterInstance.ephemeral()

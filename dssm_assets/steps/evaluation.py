@@ -1,0 +1,168 @@
+"""Evaluation: the day's truth, hits of the model and of every baseline, rates with intervals, the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.evaluation import specs
+from dssm_assets.core.evaluation.ground_truth import ground_truth as find_truth
+from dssm_assets.steps.training import history_days
+from dssm_assets.steps.workspace import Check, StepResult, Workspace, window_days
+from dssm_assets.storage.manifest import Manifest
+
+POPULARITY_FACTOR = 1.2
+_MODEL, _POPULARITY = "model", "popularity"
+
+
+def ground_truth(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Lists what each user took on the evaluation day."""
+    keys = [col.USER_ID, col.ITEM_ID]
+    for ds in days:
+        day = workspace.need("positive_sample", ds)
+        window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
+        pairs = pa.concat_tables([workspace.tables.read(manifest, keys) for manifest in window])
+        table = find_truth(workspace.tables.read(day, keys), pairs)
+        facts = {"truth_pairs": sum(map(len, table.column(col.GT_ITEMS))), "warm_users": pc.sum(table.column(col.IS_WARM_USER)).as_py()}
+        yield StepResult(workspace.write_table(specs.GROUND_TRUTH, ds, table, [day, window]), facts)
+
+
+def hit_counts(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Counts the hits of the model and of every baseline."""
+    for ds in days:
+        yield _hit_counts(workspace, ds)
+
+
+def _hit_counts(workspace: Workspace, ds: str) -> StepResult:
+    from dssm_assets.core.evaluation.baselines.suite import fit_baselines
+    from dssm_assets.core.evaluation.hit_counts import count_hits
+    from dssm_assets.core.evaluation.report import report_facts
+
+    settings = workspace.config.evaluation
+    made_from, truth, scorer = _model(workspace, ds)
+    window_first = window_days(ds, workspace.config.window.days)[0]
+    recent_first = window_days(ds, settings.recent_days)[0]
+    past = history_days(workspace, ds)
+    window, recent, history = (
+        _interactions(workspace, [day for day in past if day.ds >= first], scorer) for first in (window_first, recent_first, "")
+    )
+    baselines = fit_baselines(window, recent, history, settings)
+    workspace.log(f"scoring {truth.num_users} users x {len(scorer.item_ids)} items: the model and {len(baselines)} baselines")
+    counts = count_hits([scorer, *baselines], truth, window.exclusions(truth.num_users), settings.k)
+    facts = asdict(report_facts(truth, scorer, counts))
+    manifest = workspace.write_table(specs.HIT_COUNTS, ds, counts.table, [*made_from, past], report=facts)
+    return StepResult(manifest, facts)
+
+
+def hit_rate_detail(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Writes down each user's list, hits and misses."""
+    for ds in days:
+        yield _hit_rate_detail(workspace, ds)
+
+
+def _hit_rate_detail(workspace: Workspace, ds: str) -> StepResult:
+    from dssm_assets.core.evaluation.detail import hit_rate_detail as list_users
+
+    settings = workspace.config.evaluation
+    made_from, truth, scorer = _model(workspace, ds)
+    first = window_days(ds, workspace.config.window.days)[0]
+    past = [day for day in history_days(workspace, ds) if day.ds >= first]
+    window = _interactions(workspace, past, scorer)
+    table = list_users(scorer, truth, window.user_events, k=settings.k[-1], segment_edges=settings.segment_edges)
+    return StepResult(workspace.write_table(specs.HIT_RATE_DETAIL, ds, table, [*made_from, past]), {"k": settings.k[-1]})
+
+
+def total_hit_rate(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Adds up the hits and writes the report."""
+    for ds in days:
+        yield _total_hit_rate(workspace, ds)
+
+
+def _total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
+    from dssm_assets.core.evaluation.report import ReportFacts, render_report
+    from dssm_assets.core.evaluation.segments import segment_table
+    from dssm_assets.core.evaluation.totals import gains_over_best
+    from dssm_assets.core.evaluation.totals import total_hit_rate as add_up
+
+    config, settings = workspace.config, workspace.config.evaluation
+    counted, detailed = workspace.need("hit_counts", ds), workspace.need("hit_rate_detail", ds)
+    counts = workspace.tables.read(counted)
+    samples, seed, top = settings.bootstrap_samples, config.seed, settings.k[-1]
+    total = add_up(counts, settings.k, samples, seed)
+    segments = segment_table(
+        workspace.tables.read(detailed), settings.segment_edges, bootstrap_samples=samples, seed=seed
+    )
+    gains = gains_over_best(counts, total, k=top, samples=samples, seed=seed)
+    stored: Any = counted.facts["report"]
+    report = render_report(day=ds, total=total, segments=segments, gains=gains, facts=ReportFacts(**stored))
+    manifest = workspace.write_table(specs.TOTAL_HIT_RATE, ds, total, [counted, detailed])
+    rates = {(row["scorer"], row["scope"], row["k"]): row for row in total.to_pylist() if row["population"] == "warm"}
+    return StepResult(manifest, _headline(rates, top), (_beats_popularity(rates, top),), report_markdown=report)
+
+
+def _headline(rates: dict[Any, Any], top: int) -> dict[str, float]:
+    """Returns the figures the UI plots: the warm hit rates of the model at every k and of every baseline at the largest."""
+    facts = {f"hit_rate@{k}": row["hit_rate"] for (scorer, scope, k), row in rates.items() if (scorer, scope) == (_MODEL, "all")}
+    for (scorer, scope, k), row in rates.items():
+        if k == top and scorer == _MODEL:
+            facts[f"hit_rate@{k} {scope}"] = row["hit_rate"]
+        elif k == top and scope == "all":
+            facts[f"hit_rate@{k} of {scorer}"] = row["hit_rate"]
+    model = rates.get((_MODEL, "all", top))
+    if model is not None:
+        facts |= {f"hit_rate@{top} ci_low": model["ci_low"], f"hit_rate@{top} ci_high": model["ci_high"]}
+        facts |= {"user_recall": model["user_recall"], "user_hit_rate": model["user_hit_rate"]}
+    return facts
+
+
+def _beats_popularity(rates: dict[Any, Any], top: int) -> Check:
+    name = "beats_popularity"
+    if (_MODEL, "all", top) not in rates or (_POPULARITY, "all", top) not in rates:
+        return Check(name, False, "no warm user took a warm item on this day, so there is nothing to compare")
+    ours, theirs = rates[_MODEL, "all", top]["hit_rate"], rates[_POPULARITY, "all", top]["hit_rate"]
+    sentence = f"warm hit_rate@{top} is {ours:.4f}, popularity {theirs:.4f}: {ours / theirs if theirs else float('inf'):.2f} times"
+    return Check(name, ours >= POPULARITY_FACTOR * theirs, sentence, {"model": ours, "popularity": theirs})
+
+
+def _model(workspace: Workspace, ds: str) -> tuple[list[Manifest], Any, Any]:
+    """Returns what was read, the truth and the model as a scorer."""
+    from dssm_assets.core.evaluation.scorer import model_scorer
+    from dssm_assets.core.evaluation.truth import read_truth
+
+    made_from = [workspace.need(name, ds) for name in ("item_vectors", "user_vectors", "ground_truth")]
+    items, users, truths = (workspace.tables.read(manifest) for manifest in made_from)
+    truth = read_truth(truths, items.column(col.ITEM_ID))
+    return made_from, truth, model_scorer(items, users, truth.user_ids, workspace.config.model.similarity)
+
+
+def _interactions(workspace: Workspace, past: Sequence[Manifest], scorer: Any) -> Any:
+    """Returns who took what how often in some stored days of user history."""
+    from dssm_assets.core.evaluation.interactions import LAST_EVENT_TIME_MS, read_interactions
+
+    days = [_flat_day(workspace, manifest) for manifest in past]
+    empty = {col.USER_ID: pa.array([], scorer.user_ids.type), col.ITEM_ID: pa.array([], scorer.item_ids.type)}
+    empty |= {LAST_EVENT_TIME_MS: pa.array([], pa.int64())}
+    flat = pa.concat_tables(days) if days else pa.table(empty)
+    counted = flat.append_column(col.COUNT, pa.array(np.ones(flat.num_rows, np.int64)))
+    return read_interactions(counted, scorer.user_ids, scorer.item_ids)
+
+
+def _flat_day(workspace: Workspace, manifest: Manifest) -> pa.Table:
+    from dssm_assets.core.evaluation.interactions import LAST_EVENT_TIME_MS
+
+    table = workspace.tables.read(manifest, [col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS]).combine_chunks()
+    items = table.column(col.ITEM_IDS)
+    return pa.table(
+        {
+            col.USER_ID: table.column(col.USER_ID).take(pc.list_parent_indices(items)),
+            col.ITEM_ID: pc.list_flatten(items),
+            LAST_EVENT_TIME_MS: pc.list_flatten(table.column(col.EVENT_TIMES_MS)),
+        }
+    )
+

@@ -1,0 +1,113 @@
+"""Configuration that follows from statistics: features, steps, and the training run as one readable file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from dssm_assets.core.config import Model, Training
+from dssm_assets.core.features import feature_config as decide
+from dssm_assets.core.features import specs
+from dssm_assets.core.features.bucketizer import Bucketizer
+from dssm_assets.steps.workspace import StepResult, Workspace, digests, window_days
+from dssm_assets.storage.manifest import Manifest
+
+FILE = "training_config.yaml"
+
+
+def feature_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Decides the embedding of every feature."""
+    for ds in days:
+        binning, counts = workspace.need("feature_binning", ds), workspace.need("feature_counts", ds)
+        table = decide.feature_config(
+            workspace.fg_spec, workspace.config.statistics, workspace.tables.read(binning), workspace.tables.read(counts)
+        )
+        dropped = [row["feature"] for row in table.to_pylist() if "DROP IT" in (row["message"] or "")]
+        manifest = workspace.write_table(specs.FEATURE_CONFIG, ds, table, [binning, counts])
+        yield StepResult(manifest, {"features_kept": table.num_rows - len(dropped), "features_dropped": dropped})
+
+
+def step_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Decides how many steps the run takes."""
+    training = workspace.config.training
+    for ds in days:
+        window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
+        table = decide.step_config(sum(day.rows for day in window), training.epochs, training.batch_size)
+        yield StepResult(workspace.write_table(specs.STEP_CONFIG, ds, table, [window]))
+
+
+def open_bucketizer(workspace: Workspace, ds: str) -> tuple[Bucketizer, list[Manifest]]:
+    """Returns the bucketizer of a day and what it was made from."""
+    made_from = [workspace.need("feature_config", ds), workspace.need("feature_counts", ds)]
+    config, counts = (workspace.tables.read(manifest) for manifest in made_from)
+    return Bucketizer(config, counts), made_from
+
+
+def training_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Writes the run down."""
+    for ds in days:
+        yield _training_config(workspace, ds)
+
+
+def _training_config(workspace: Workspace, ds: str) -> StepResult:
+    from dssm_assets.core.models.tower_spec import TowerFeature, tower_spec
+
+    bucketizer, made_from = open_bucketizer(workspace, ds)
+    steps = workspace.need("step_config", ds)
+    config = workspace.config
+    excluded = set(config.features.exclude)
+    features = [
+        TowerFeature(
+            name=feature.name,
+            side=feature.side,
+            embedding_name=feature.embedding_name,
+            embedding_dim=feature.embedding_dim,
+            num_embeddings=feature.num_embeddings,
+            is_multi=feature.is_multi,
+        )
+        for feature in bucketizer.features
+        if feature.name not in excluded
+    ]
+    spec = tower_spec(features, config.model)
+    document = {
+        "evaluation_day": ds,
+        "window": {"first_day": window_days(ds, config.window.days)[0], "last_day": window_days(ds, config.window.days)[-1]},
+        "seed": config.seed,
+        "steps": {row["feature"]: row["feature_info"] for row in workspace.tables.read(steps).to_pylist()},
+        "model": config.model.model_dump(mode="json"),
+        "training": config.training.model_dump(mode="json"),
+        "negative_items": config.negative_items.model_dump(mode="json"),
+        "towers": spec.model_dump(mode="json"),
+    }
+    text = yaml.safe_dump(document, sort_keys=False, width=120)
+    manifest = workspace.artifacts.publish("training_config", ds, {FILE: text.encode()}, inputs=digests([*made_from, steps]))
+    return StepResult(manifest, {"features": len(features)}, report_markdown=f"```yaml\n{text}```")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a training run is told, as the training_config of its day says."""
+
+    manifest: Manifest
+    spec: Any
+    model: Model
+    training: Training
+    seed: int
+
+
+def towers_of(workspace: Workspace, ds: str) -> RunSettings:
+    """Returns the settings of a day's run, read back from its training_config."""
+    from dssm_assets.core.models.tower_spec import TowerSpec
+
+    manifest = workspace.need("training_config", ds)
+    document = yaml.safe_load(workspace.artifacts.read_bytes(manifest, FILE))
+    return RunSettings(
+        manifest,
+        TowerSpec.model_validate(document["towers"]),
+        Model.model_validate(document["model"]),
+        Training.model_validate(document["training"]),
+        int(document["seed"]),
+    )

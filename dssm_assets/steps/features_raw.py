@@ -1,0 +1,151 @@
+"""The prerequisite workflow: what is known of users and items as of the end of each day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import ibis
+import pyarrow as pa
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.features_raw import activity, all_features, history, pairs, preferences, specs
+from dssm_assets.core.features_raw import behavior as log
+from dssm_assets.core.features_raw.plan import FeaturePlan
+from dssm_assets.core.schema import TableSpec
+from dssm_assets.steps.rolling_state import roll
+from dssm_assets.steps.workspace import StepResult, Workspace, digests
+
+
+def behavior(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Puts hour, weekday and item attributes beside each event."""
+    raw = workspace.config.raw_features
+    item_columns = sorted({*raw.preference_columns, *raw.history_columns})
+    timezone = workspace.config.calendar.timezone
+
+    def with_calendar(batch: pa.RecordBatch) -> pa.RecordBatch:
+        hour, weekday = log.calendar_columns(batch.column(col.EVENT_TIME_MS), timezone)
+        return batch.append_column(col.HOUR, hour).append_column(col.WEEKDAY, weekday)
+
+    for ds in days:
+        inputs = {"behavior_table": workspace.need("behavior_table", ds), "item_table": workspace.need("item_table", ds)}
+        with workspace.engine.run(log.behavior, inputs, item_columns=item_columns) as (schema, batches):
+            complete = with_calendar(pa.RecordBatch.from_pylist([], schema=schema)).schema
+            manifest = workspace.tables.write(
+                specs.BEHAVIOR, ds, map(with_calendar, batches), schema=complete, inputs=digests(inputs.values())
+            )
+        yield StepResult(manifest)
+
+
+def user_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Rolls the counts and sums of users."""
+    yield from _activity(workspace, days, col.USER_ID, specs.USER_ACTIVITY)
+
+
+def item_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Rolls the counts and sums of items."""
+    yield from _activity(workspace, days, col.ITEM_ID, specs.ITEM_ACTIVITY)
+
+
+def _activity(workspace: Workspace, days: Sequence[str], entity: str, spec: TableSpec) -> Iterator[StepResult]:
+    windows = workspace.config.raw_features.statistic_days
+    values = workspace.config.tables.behavior.value_columns
+    for ds in days:
+
+        def step(today: ibis.Table, previous: ibis.Table | None = None, **leaving: ibis.Table) -> ibis.Table:
+            by_window = {window: leaving.get(f"leaving_{window}") for window in windows}
+            return activity.activity(
+                entity, today=today, leaving=by_window, previous=previous, statistic_days=windows, value_columns=values
+            )
+
+        def scratch(behavior: ibis.Table, ds: str = ds) -> ibis.Table:
+            return activity.activity_from_scratch(entity, behavior, ds, statistic_days=windows, value_columns=values)
+
+        settings = {"windows": windows, "values": values}
+        yield roll(workspace, spec, ds, windows=windows, settings=settings, step=step, scratch=scratch)
+
+
+def pair_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Rolls the last day of each user, item and event."""
+    longest = max(workspace.config.raw_features.statistic_days)
+    for ds in days:
+
+        def step(
+            today: ibis.Table, previous: ibis.Table | None = None, ds: str = ds, **_leaving: ibis.Table
+        ) -> ibis.Table:
+            return pairs.pair_activity(today, previous, ds=ds, window_days=longest)
+
+        def scratch(behavior: ibis.Table, ds: str = ds) -> ibis.Table:
+            return pairs.pair_activity_from_scratch(behavior, ds, window_days=longest)
+
+        yield roll(
+            workspace, specs.PAIR_ACTIVITY, ds, windows=[longest], settings={"window": longest}, step=step, scratch=scratch
+        )
+
+
+def user_preferences(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Rolls the counts of item values that users took."""
+    raw = workspace.config.raw_features
+    columns, window = raw.preference_columns, raw.preference_days
+    positive = workspace.config.events.positive
+    for ds in days:
+        if not columns:
+            yield _no_preferences(workspace, ds)
+            continue
+
+        def step(today: ibis.Table, previous: ibis.Table | None = None, **leaving: ibis.Table) -> ibis.Table:
+            return preferences.user_preferences(
+                today=today,
+                leaving=leaving.get(f"leaving_{window}"),
+                previous=previous,
+                preference_columns=columns,
+                positive_events=positive,
+            )
+
+        def scratch(behavior: ibis.Table, ds: str = ds) -> ibis.Table:
+            return preferences.user_preferences_from_scratch(
+                behavior, ds, preference_days=window, preference_columns=columns, positive_events=positive
+            )
+
+        settings = {"columns": columns, "window": window, "positive": positive}
+        yield roll(workspace, specs.USER_PREFERENCES, ds, windows=[window], settings=settings, step=step, scratch=scratch)
+
+
+def _no_preferences(workspace: Workspace, ds: str) -> StepResult:
+    source = workspace.need("behavior", ds)
+    user_id = workspace.tables.open(source).schema.field(col.USER_ID)
+    fields = [pa.field(column.name, column.type or user_id.type) for column in specs.USER_PREFERENCES.columns]
+    return StepResult(workspace.write_table(specs.USER_PREFERENCES, ds, pa.schema(fields).empty_table(), [source]))
+
+
+def user_history(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Lists each user's positives of each day."""
+    for ds in days:
+        manifest = workspace.write_query(
+            specs.USER_HISTORY,
+            ds,
+            history.user_history,
+            {"behavior": workspace.need("behavior", ds)},
+            positive_events=workspace.config.events.positive,
+            history_columns=workspace.config.raw_features.history_columns,
+        )
+        yield StepResult(manifest)
+
+
+def user_all_feature(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Brings together everything known of each user."""
+    plan = FeaturePlan.of(workspace.config)
+    for ds in days:
+        inputs = {name: workspace.need(name, ds) for name in ("user_table", "user_activity", "pair_activity", "user_preferences")}
+        yield StepResult(
+            workspace.write_query(specs.USER_ALL_FEATURE, ds, all_features.user_all_feature, inputs, ds=ds, plan=plan)
+        )
+
+
+def item_all_feature(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Brings together everything known of each item."""
+    plan = FeaturePlan.of(workspace.config)
+    for ds in days:
+        inputs = {name: workspace.need(name, ds) for name in ("item_table", "item_activity", "pair_activity")}
+        yield StepResult(
+            workspace.write_query(specs.ITEM_ALL_FEATURE, ds, all_features.item_all_feature, inputs, ds=ds, plan=plan)
+        )

@@ -1,0 +1,85 @@
+"""Samples of a day: keys and labels, joined with the features of the day before, and the positives among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import pyarrow as pa
+
+from dssm_assets.core.samples import specs
+from dssm_assets.core.samples.positive_sample import positive_sample as choose_positives
+from dssm_assets.core.samples.sample import sample as label_events
+from dssm_assets.core.samples.sample_fg import check_join_rows, check_no_leak, join_features
+from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests
+
+
+def sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Labels the events of each day."""
+    config = workspace.config
+    for ds in days:
+        manifest = workspace.write_query(
+            specs.SAMPLE,
+            ds,
+            label_events,
+            {"behavior": workspace.need("behavior", ds)},
+            positive_events=config.events.positive,
+            exposure_events=config.events.exposure,
+            context_columns=config.tables.behavior.context_columns,
+        )
+        yield StepResult(manifest)
+
+
+def sample_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Joins each day's samples with the features of the day before and proves that nothing newer came in."""
+    for ds in days:
+        yield _sample_fg(workspace, ds)
+
+
+def _sample_fg(workspace: Workspace, ds: str) -> StepResult:
+    sides = {
+        "sample": workspace.need("sample", ds),
+        "user_fg": workspace.need("user_features_fg", day_before(ds)),
+        "item_fg": workspace.need("item_features_fg", day_before(ds)),
+    }
+    with workspace.engine.run(join_features, sides) as (schema, joined):
+        empty = _with_context(workspace, schema.empty_table())
+        batches = (batch for table in joined for batch in _with_context(workspace, _table(table)).to_batches())
+        manifest = workspace.tables.write(specs.SAMPLE_FG, ds, batches, schema=empty.schema, inputs=digests(sides.values()))
+    check_join_rows(sides["sample"].rows, manifest.rows)
+    report = check_no_leak(workspace.tables.batches(manifest, ["user_feature_date", "item_feature_date"]), ds)
+    facts = {
+        "newest_user_feature_date": report.newest_user_feature_date or "none",
+        "newest_item_feature_date": report.newest_item_feature_date or "none",
+        "leaking_rows": report.leaking_row_count,
+        "rows_of_unknown_users": report.unknown_user_count,
+        "rows_of_unknown_items": report.unknown_item_count,
+    }
+    sentence = (
+        f"no feature row is newer than {day_before(ds)}"
+        if report.passed
+        else f"{report.leaking_row_count} of {report.row_count} rows carry features newer than {day_before(ds)}; "
+        "materialize the feature tables of the day before again"
+    )
+    return StepResult(manifest, facts, (Check("no_leak", report.passed, sentence, facts),))
+
+
+def positive_sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Keeps the positives of each day."""
+    for ds in days:
+        source = workspace.need("sample_fg", ds)
+        schema = workspace.tables.open(source).schema
+        chosen: Iterable[pa.RecordBatch] = (
+            part for batch in workspace.tables.batches(source) for part in choose_positives(_table(batch)).to_batches()
+        )
+        yield StepResult(workspace.tables.write(specs.POSITIVE_SAMPLE, ds, chosen, schema=schema, inputs=digests([source])))
+
+
+def _with_context(workspace: Workspace, table: pa.Table) -> pa.Table:
+    encoded = workspace.generator.generate(table, side="context")
+    for field, column in zip(encoded.schema, encoded.columns, strict=True):
+        table = table.append_column(field, column)
+    return table
+
+
+def _table(batch: pa.RecordBatch) -> pa.Table:
+    return pa.Table.from_batches([batch])

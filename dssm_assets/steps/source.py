@@ -1,0 +1,57 @@
+"""The three source tables: read as configured, brought to canonical form, written per day."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pyarrow as pa
+
+from dssm_assets.core.config import Layout, SourceTable
+from dssm_assets.core.schema import TableSpec
+from dssm_assets.core.sources import normalise, specs
+from dssm_assets.steps.workspace import Check, StepResult, Workspace
+from dssm_assets.storage.source_reader import read_days
+
+
+def user_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Reads the users of each day."""
+    table = workspace.config.tables.user
+    yield from _entities(workspace, days, table, specs.USER_TABLE, normalise.normalise_users)
+
+
+def item_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Reads the items of each day."""
+    table = workspace.config.tables.item
+    yield from _entities(workspace, days, table, specs.ITEM_TABLE, normalise.normalise_items)
+
+
+def behavior_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Reads the behaviour of each day, all days in one pass over the source."""
+    config = workspace.config
+    timezone = config.calendar.timezone
+    for ds, raw in read_days(config.tables.behavior, days, name=specs.BEHAVIOR_TABLE.name, timezone=timezone):
+        done = normalise.normalise_behavior(raw, config.tables.behavior, config.events, timezone=timezone, day=ds)
+        manifest = workspace.tables.write(specs.BEHAVIOR_TABLE, ds, done.table)
+        sentence = f"{manifest.rows} rows" if manifest.rows else "no rows, which tables.behavior.allow_empty_days permits"
+        yield StepResult(manifest, done.counts, (Check("has_rows", True, sentence, {"rows": manifest.rows}),))
+
+
+def _entities(
+    workspace: Workspace,
+    days: Sequence[str],
+    table: SourceTable,
+    spec: TableSpec,
+    normalise_entities: Callable[[pa.Table], normalise.Normalised],
+) -> Iterator[StepResult]:
+    """Writes each day; a snapshot that is the same on all days is read and written once and named by all."""
+    if table.layout is Layout.SNAPSHOT:
+        ((first, raw),) = read_days(table, days[:1], name=spec.name)
+        done = normalise_entities(raw)
+        manifest = workspace.tables.write(spec, first, done.table, is_shared=True)
+        yield StepResult(manifest, done.counts)
+        for ds in days[1:]:
+            yield StepResult(workspace.tables.partitions.publish_same(manifest, ds), done.counts)
+        return
+    for ds, raw in read_days(table, days, name=spec.name, timezone=workspace.config.calendar.timezone):
+        done = normalise_entities(raw)
+        yield StepResult(workspace.tables.write(spec, ds, done.table), done.counts)

@@ -1,0 +1,149 @@
+"""Training: the corpus of negatives, the rows in index form, the fitted towers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.features.bucketizer import Bucketizer
+from dssm_assets.core.samples import specs
+from dssm_assets.core.samples.history import HistoryCsr, build_history
+from dssm_assets.core.samples.id_index import IdIndex
+from dssm_assets.core.samples.negative_items import count_positives
+from dssm_assets.core.samples.negative_items import negative_items as weigh_items
+from dssm_assets.core.samples.train_samples import discretise_day, item_rows
+from dssm_assets.steps.feature_config import open_bucketizer, towers_of
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, digests, start_of_day_ms, window_days
+from dssm_assets.storage.manifest import Manifest
+
+PROGRESS_SECONDS = 5.0
+
+
+def negative_items(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Weighs every item known on the eve by its popularity in the window."""
+    for ds in days:
+        items = workspace.need("item_features_fg", day_before(ds))
+        window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
+        counts = count_positives(workspace.tables.read(day, [col.ITEM_ID]) for day in window)
+        table = weigh_items(workspace.tables.read(items), counts, workspace.config.negative_items)
+        manifest = workspace.write_table(specs.NEGATIVE_ITEMS, ds, table, [items, window])
+        yield StepResult(manifest, {"items_with_positives": counts.num_rows, "alpha": workspace.config.negative_items.alpha})
+
+
+def train_samples(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Turns the window into memory-mapped rows of embedding indices."""
+    for ds in days:
+        yield _train_samples(workspace, ds)
+
+
+def _train_samples(workspace: Workspace, ds: str) -> StepResult:
+    bucketizer, config_inputs = open_bucketizer(workspace, ds)
+    corpus = workspace.need("negative_items", ds)
+    negatives = workspace.tables.read(corpus)
+    item_index = IdIndex(negatives.column(col.ITEM_ID))
+    past = history_days(workspace, ds)
+    history = build_history(
+        (workspace.tables.read(day) for day in past), item_index, bucketizer.bucketize, features=_names(bucketizer, "sequence")
+    )
+    window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
+    samples, dropped = _window_rows(workspace, window, bucketizer, item_index, history)
+    histories, users = history.to_tables()
+    files = {
+        "samples.arrow": samples,
+        "history.arrow": histories,
+        "users.arrow": users,
+        "items.arrow": item_rows(negatives, _names(bucketizer, "item"), bucketizer.bucketize),
+    }
+    manifest = workspace.artifacts.publish(
+        "train_samples", ds, files, inputs=digests([*config_inputs, corpus, window, past]), facts={"samples": samples.num_rows}
+    )
+    facts = {
+        "samples": samples.num_rows,
+        "samples_outside_corpus": dropped,
+        "users_with_history": users.num_rows,
+        "history_events": histories.num_rows,
+        "history_days": len(past),
+        "corpus_items": negatives.num_rows,
+    }
+    return StepResult(manifest, facts)
+
+
+def history_days(workspace: Workspace, ds: str) -> list[Manifest]:
+    """Returns the stored days of user history before a day, limited by window.history_days."""
+    last = workspace.config.window.history_days
+    first = day_before(ds, last) if last is not None else ""
+    return workspace.need_all(
+        "user_history_fg", [day for day in workspace.tables.partitions.days("user_history_fg") if first <= day < ds]
+    )
+
+
+def _window_rows(
+    workspace: Workspace, window: Sequence[Manifest], bucketizer: Bucketizer, item_index: IdIndex, history: HistoryCsr
+) -> tuple[pa.Table, int]:
+    features = _names(bucketizer, "user", "context", "item")
+    parts, dropped = [], 0
+    for number, manifest in enumerate(window):
+        wanted = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS, *features]
+        rows, outside = discretise_day(
+            workspace.tables.read(manifest, wanted),
+            day=number,
+            day_start_ms=start_of_day_ms(manifest.ds, workspace.config.calendar.timezone),
+            features=features,
+            bucketize=bucketizer.bucketize,
+            item_index=item_index,
+            history=history,
+            cutoff=workspace.config.model.history,
+        )
+        parts.append(rows)
+        dropped += outside
+    return pa.concat_tables(parts), dropped
+
+
+def _names(bucketizer: Bucketizer, *sides: str) -> list[str]:
+    return [feature.name for feature in bucketizer.features if feature.side in sides]
+
+
+def dssm_model(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Fits the towers."""
+    for ds in days:
+        yield _dssm_model(workspace, ds)
+
+
+def _dssm_model(workspace: Workspace, ds: str) -> StepResult:
+    from dssm_assets.core.evaluation.charts import loss_curve_png
+    from dssm_assets.core.training.checkpoint import model_to_bytes
+    from dssm_assets.core.training.loop import Progress, fit
+    from dssm_assets.core.training.train_data import TrainData
+
+    settings = towers_of(workspace, ds)
+    stored = workspace.need("train_samples", ds)
+    data = TrainData(
+        settings.spec, **{name: workspace.artifacts.map_table(stored, f"{name}.arrow") for name in ("samples", "history", "users", "items")}
+    )
+    last = workspace.now()
+
+    def progress(at: Progress) -> None:
+        nonlocal last
+        if at.step == at.steps or workspace.now() - last >= PROGRESS_SECONDS:
+            last = workspace.now()
+            workspace.log(
+                f"step {at.step}/{at.steps} epoch {at.epoch + 1}, loss {at.loss:.4f}, "
+                f"{at.samples_per_s:,.0f} samples/s, ETA {at.eta_s:.0f} s"
+            )
+
+    result = fit(
+        data, settings.spec, model=settings.model, training=settings.training, seed=settings.seed, progress=progress, now=workspace.now
+    )
+    steady = {key: value for key, value in result.report.items() if key not in {"seconds", "samples_per_s", "input_wait_frac"}}
+    files = {
+        "model.bin": model_to_bytes(result.two_tower),
+        "towers.json": settings.spec.to_json().encode(),
+        "loss_by_step.json": json.dumps([round(float(loss), 6) for loss in result.loss_by_step]).encode(),
+        "report.json": json.dumps(steady, indent=1, sort_keys=True).encode(),
+    }
+    inputs = digests([stored, settings.manifest])
+    manifest = workspace.artifacts.publish("dssm_model", ds, files, inputs=inputs, facts={"seed": settings.seed})
+    return StepResult(manifest, result.report, images={"loss_curve": loss_curve_png(result.loss_by_step.tolist())})

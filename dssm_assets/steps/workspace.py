@@ -1,0 +1,159 @@
+"""The workspace a step works in: configuration, stores, engine, and where progress goes.
+
+Belongs here: what every step needs and the day arithmetic of windows. Does not belong here: the steps themselves.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import ibis
+import pyarrow as pa
+
+from dssm_assets.core.config import PipelineConfig
+from dssm_assets.core.features.generator import FeatureGenerator
+from dssm_assets.core.features.spec import FgSpec, parse_fg
+from dssm_assets.core.schema import TableSpec
+from dssm_assets.storage.artifact_store import ArtifactStore
+from dssm_assets.storage.config_file import LoadedConfig
+from dssm_assets.storage.engine import Bindable, ByDay, DuckDBEngine
+from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.partition_store import PartitionStore
+from dssm_assets.storage.table_store import TableStore
+
+
+def _silent(message: str) -> None:
+    """Drops a progress line."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """The outcome of an asset check: whether it passed, one sentence, and figures worth reading."""
+
+    name: str
+    is_passed: bool
+    description: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step made: the partition, figures for its metadata (plain numbers and text), checks, images."""
+
+    manifest: Manifest
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+    report_markdown: str | None = None
+    images: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Everything a step needs. Steps take it whole and change nothing in it."""
+
+    loaded: LoadedConfig
+    tables: TableStore
+    artifacts: ArtifactStore
+    engine: DuckDBEngine
+    log: Callable[[str], None] = _silent
+    now: Callable[[], float] = time.perf_counter
+
+    @property
+    def config(self) -> PipelineConfig:
+        """Returns the configuration."""
+        return self.loaded.config
+
+    @cached_property
+    def fg_spec(self) -> FgSpec:
+        """Returns the feature definitions, parsed and checked."""
+        return parse_fg(self.loaded.fg)
+
+    @cached_property
+    def generator(self) -> FeatureGenerator:
+        """Returns the feature generator."""
+        return FeatureGenerator(self.fg_spec)
+
+    def find(self, asset: str, ds: str) -> Manifest | None:
+        """Returns the partition of a day, None where there is none."""
+        return self.tables.partitions.find(asset, ds)
+
+    def need(self, asset: str, ds: str) -> Manifest:
+        """Returns the partition of a day.
+
+        Raises:
+            PartitionMissingError: if there is none.
+        """
+        return self.tables.partitions.manifest(asset, ds)
+
+    def need_all(self, asset: str, days: Sequence[str]) -> list[Manifest]:
+        """Returns the partitions of several days.
+
+        Raises:
+            WindowIncompleteError: naming the days that are missing.
+        """
+        return self.tables.partitions.window(asset, days)
+
+    def write_query(
+        self,
+        spec: TableSpec,
+        ds: str,
+        expression: Callable[..., ibis.Table],
+        inputs: Mapping[str, Bindable],
+        **arguments: Any,
+    ) -> Manifest:
+        """Runs an expression and streams its result into a partition; inputs are recorded with their digests."""
+        with self.engine.run(expression, inputs, **arguments) as (schema, batches):
+            return self.tables.write(spec, ds, batches, schema=schema, inputs=digests(inputs.values()))
+
+    def write_table(
+        self, spec: TableSpec, ds: str, table: pa.Table, made_from: Iterable[Bindable], **facts: object
+    ) -> Manifest:
+        """Writes a table as a partition; `made_from` is recorded with digests."""
+        return self.tables.write(spec, ds, table, inputs=digests(made_from), facts=facts)
+
+
+def open_workspace(loaded: LoadedConfig, log: Callable[[str], None] = _silent) -> Workspace:
+    """Returns the workspace of a configuration."""
+    partitions = PartitionStore(loaded.root, loaded.config.storage.options)
+    tables = TableStore(partitions)
+    engine = DuckDBEngine(tables, threads=loaded.config.training.num_threads)
+    return Workspace(loaded, tables, ArtifactStore(partitions, loaded.home / "cache"), engine, log)
+
+
+def digests(made_from: Iterable[Bindable]) -> dict[str, str]:
+    """Returns "asset/ds" -> digest of every stored partition among the inputs."""
+    found: dict[str, str] = {}
+    for value in made_from:
+        for manifest in value if isinstance(value, list) else value.manifests if isinstance(value, ByDay) else [value]:
+            if isinstance(manifest, Manifest):
+                found[manifest.key] = manifest.digest
+    return dict(sorted(found.items()))
+
+
+def day_before(ds: str, days: int = 1) -> str:
+    """Returns the day so many days before a day."""
+    return (dt.date.fromisoformat(ds) - dt.timedelta(days=days)).isoformat()
+
+
+def days_between(first: str, last: str) -> list[str]:
+    """Returns all days from the first to the last, both included; empty if the last is before the first."""
+    start, end = dt.date.fromisoformat(first), dt.date.fromisoformat(last)
+    return [(start + dt.timedelta(days=offset)).isoformat() for offset in range((end - start).days + 1)]
+
+
+def window_days(ds: str, days: int) -> list[str]:
+    """Returns the window of an evaluation day: so many days, ending the day before it."""
+    return days_between(day_before(ds, days), day_before(ds))
+
+
+def start_of_day_ms(ds: str, timezone: str) -> int:
+    """Returns the instant at which a day begins in a time zone, in unix milliseconds."""
+    import zoneinfo
+
+    start = dt.datetime.combine(dt.date.fromisoformat(ds), dt.time(), tzinfo=zoneinfo.ZoneInfo(timezone))
+    return round(start.timestamp() * 1000)

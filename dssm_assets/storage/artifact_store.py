@@ -1,0 +1,78 @@
+"""Artifacts: partitions that are not tables, such as a model or a folder of memory-mapped Arrow files.
+
+Belongs here: files by logical name in and out. Does not belong here: what the files mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from dssm_assets.core.errors import StorageError
+from dssm_assets.storage.manifest import Column, Manifest
+from dssm_assets.storage.partition_store import PartitionStore
+
+
+class ArtifactStore:
+    """Files in a partition store, found by the logical name they were published under."""
+
+    def __init__(self, partitions: PartitionStore, cache: Path) -> None:
+        """Keeps files of a remote store in `cache`, by content, so that they can be memory-mapped."""
+        self.partitions = partitions
+        self.cache = cache
+
+    def publish(
+        self,
+        asset: str,
+        ds: str,
+        files: Mapping[str, bytes | pa.Table],
+        *,
+        columns: tuple[Column, ...] = (),
+        inputs: Mapping[str, str] | None = None,
+        facts: Mapping[str, object] | None = None,
+    ) -> Manifest:
+        """Writes bytes and Arrow tables (uncompressed IPC files) under their names; returns the manifest."""
+        with self.partitions.staging() as folder:
+            staged = []
+            for name, content in files.items():
+                path = folder / name
+                if isinstance(content, pa.Table):
+                    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, content.schema) as writer:
+                        writer.write_table(content.combine_chunks(), max_chunksize=1 << 62)
+                    staged.append((path, content.num_rows))
+                else:
+                    path.write_bytes(content)
+                    staged.append((path, 0))
+            return self.partitions.publish(asset=asset, ds=ds, staged=staged, columns=columns, inputs=inputs, facts=facts)
+
+    def local_path(self, manifest: Manifest, name: str) -> Path:
+        """Returns a local path of a file of the artifact, fetching it from a remote store on first use.
+
+        Raises:
+            StorageError: if the artifact has no file of that name.
+        """
+        for file in manifest.files:
+            if file.name == name:
+                stored = self.partitions.path(manifest, file)
+                if self.partitions.is_local:
+                    return Path(stored)
+                local = self.cache / manifest.asset / file.sha256 / name
+                if not local.exists():
+                    local.parent.mkdir(parents=True, exist_ok=True)
+                    aside = local.with_suffix(".part")
+                    self.partitions.fs.get_file(stored, str(aside))
+                    aside.replace(local)
+                return local
+        held = ", ".join(file.name for file in manifest.files)
+        raise StorageError(f"artifact {manifest.key} has no file {name!r}, it has: {held}")
+
+    def read_bytes(self, manifest: Manifest, name: str) -> bytes:
+        """Returns the content of a file."""
+        return self.local_path(manifest, name).read_bytes()
+
+    def map_table(self, manifest: Manifest, name: str) -> pa.Table:
+        """Returns an Arrow file as a table whose columns lie in a memory map."""
+        with pa.memory_map(str(self.local_path(manifest, name)), "rb") as source:
+            return pa.ipc.open_file(source).read_all()

@@ -1,0 +1,76 @@
+"""The configuration file: found, read, its placeholders filled, parsed once.
+
+Belongs here: YAML and paths. Does not belong here: what the keys mean (`core/config.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dssm_assets.core.config import PipelineConfig, parse_config
+from dssm_assets.core.errors import ConfigError, Fault
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A parsed configuration, its feature definitions and the folders its paths are relative to."""
+
+    config: PipelineConfig
+    fg: Mapping[str, Any]
+    home: Path
+    path: Path | None
+
+    @property
+    def root(self) -> str:
+        """Returns the root of the partition store, placeholders filled."""
+        return self.config.storage.root.replace("{home}", str(self.home))
+
+
+def load_config(path: Path, home: Path) -> LoadedConfig:
+    """Returns the configuration of a YAML file.
+
+    `{data}` in a source table's uri stands for the folder of the file, `{home}` for the home folder.
+
+    Raises:
+        ConfigError: if the file is missing, is not YAML, or has unknown keys or bad values (all of them named).
+    """
+    if not path.is_file():
+        raise ConfigError(Fault(f"configuration {path}", "a YAML file", "no such file", "correct the path in DSSM_CONFIG"))
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(Fault(f"configuration {path}", "valid YAML", str(error), "correct the syntax")) from error
+    if not isinstance(raw, dict):
+        raise ConfigError(Fault(f"configuration {path}", "a mapping", type(raw).__name__, "start with the key `calendar:`"))
+    return complete(parse_config(raw, where=f"configuration {path.name}"), home=home, path=path)
+
+
+def complete(config: PipelineConfig, *, home: Path, path: Path | None = None) -> LoadedConfig:
+    """Returns a configuration with its feature definitions read and its source paths filled in."""
+    data = path.parent if path is not None else home
+    fg = config.features.fg if config.features.fg is not None else _read_fg(data / str(config.features.fg_path))
+    tables = config.tables.model_copy(
+        update={
+            name: table.model_copy(update={"uri": table.uri.replace("{data}", str(data)).replace("{home}", str(home))})
+            for name, table in (("user", config.tables.user), ("item", config.tables.item), ("behavior", config.tables.behavior))
+        }
+    )
+    return LoadedConfig(config.model_copy(update={"tables": tables}), fg, home, path)
+
+
+def _read_fg(path: Path) -> Mapping[str, Any]:
+    try:
+        parsed = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            Fault("configuration, key features.fg_path", f"a JSON file at {path.name}", str(error), "correct the path or file")
+        ) from error
+    if not isinstance(parsed, dict):
+        raise ConfigError(Fault(f"fg.json {path.name}", "a mapping", type(parsed).__name__, 'start with {"features": [...]}'))
+    return parsed

@@ -1,0 +1,90 @@
+"""The table engine: runs Ibis expressions over stored partitions with DuckDB, embedded.
+
+Belongs here: binding partitions to Ibis tables, running, streaming the result out. Does not belong here: the
+expressions, which are written once in `core` for every engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ibis
+import pyarrow as pa
+
+from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.table_store import ROW_GROUP_ROWS, TableStore
+
+
+
+@dataclass(frozen=True)
+class ByDay:
+    """Several days of one table, read as one with a column `ds` that says which day a row is of."""
+
+    manifests: tuple[Manifest, ...]
+
+
+Bindable = Manifest | list[Manifest] | ByDay | pa.Table
+"""A partition, several partitions of one table (read as one, with or without their day), or a table in memory."""
+
+
+class DuckDBEngine:
+    """Runs expressions in one embedded DuckDB connection per call, so that calls share nothing."""
+
+    def __init__(self, store: TableStore, threads: int = 2) -> None:
+        self.store = store
+        self.threads = threads
+
+    @contextmanager
+    def run(
+        self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], **arguments: Any
+    ) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+        """Yields the schema and the batches of `expression(**tables, **arguments)`."""
+        connection = ibis.duckdb.connect(threads=self.threads)
+        try:
+            if not self.store.partitions.is_local:
+                connection.register_filesystem(self.store.partitions.fs)
+            tables = {name: self._bind(connection, name, value) for name, value in inputs.items()}
+            result = expression(**tables, **arguments)
+            # Ibis 12 calls a streaming method that DuckDB 2 renamed, so the compiled SQL goes to DuckDB directly.
+            reader = connection.con.sql(connection.compile(result)).to_arrow_reader(ROW_GROUP_ROWS)
+            yield _stable(reader.schema), iter(reader)
+            reader.close()
+        finally:
+            connection.disconnect()
+
+    def table(self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], **arguments: Any) -> pa.Table:
+        """Returns the whole result as one table; for results that are known to be small."""
+        with self.run(expression, inputs, **arguments) as (schema, batches):
+            return _collect(schema, batches)
+
+    def _bind(self, connection: Any, name: str, value: Bindable) -> ibis.Table:
+        if isinstance(value, pa.Table):
+            return connection.create_table(name, value, temp=True)
+        is_by_day = isinstance(value, ByDay)
+        manifests = list(value.manifests) if isinstance(value, ByDay) else value if isinstance(value, list) else [value]
+        prefix = "" if self.store.partitions.is_local else f"{_protocol(self.store.partitions.fs)}://"
+        paths = [prefix + path for path in self.store.paths(manifests)]
+        return connection.read_parquet(paths, table_name=name, hive_partitioning=is_by_day)
+
+
+def _collect(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.Table:
+    held = [pa.Table.from_batches([batch]).cast(schema) for batch in batches]
+    return pa.concat_tables(held) if held else schema.empty_table()
+
+
+def _stable(schema: pa.Schema) -> pa.Schema:
+    """Returns the schema with `large_` and nullability variants folded, so that every engine writes the same types."""
+    return pa.schema([pa.field(field.name, _plain(field.type)) for field in schema])
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_large_list(kind) or pa.types.is_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    return pa.string() if pa.types.is_large_string(kind) else kind
+
+
+def _protocol(fs: Any) -> str:
+    return str(fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0])

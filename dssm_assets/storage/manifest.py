@@ -1,0 +1,95 @@
+"""The manifest: the small file that says what a partition consists of and what it was made from.
+
+Belongs here: its shape and its text form. Does not belong here: writing it to storage (`partition_store.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One file of a partition: logical name, stored name, size and digest of its bytes."""
+
+    name: str
+    path: str
+    bytes: int
+    sha256: str
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column as stored: name, Arrow type as text, meaning."""
+
+    name: str
+    type: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a partition consists of.
+
+    Attributes:
+        asset: name of the table or artifact.
+        ds: its day.
+        files: in order.
+        columns: schema of a table; empty for an artifact.
+        inputs: "asset/ds" -> digest of each partition it was made from.
+        facts: small numbers and names worth keeping with it (seed, counts).
+    """
+
+    asset: str
+    ds: str
+    files: tuple[StoredFile, ...]
+    columns: tuple[Column, ...] = ()
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Returns "asset/ds", the name of the partition in other manifests."""
+        return f"{self.asset}/{self.ds}"
+
+    @property
+    def rows(self) -> int:
+        """Returns the number of rows over all files."""
+        return sum(file.rows for file in self.files)
+
+    @property
+    def bytes(self) -> int:
+        """Returns the size of all files in bytes."""
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def digest(self) -> str:
+        """Returns the digest of the content: equal content, equal digest, whatever it was made from or when."""
+        content = hashlib.sha256()
+        for file in self.files:
+            content.update(f"{file.name}\0{file.sha256}\n".encode())
+        return content.hexdigest()
+
+    def to_json(self) -> str:
+        """Returns the stored text form."""
+        body = asdict(self)
+        body["digest"] = self.digest
+        body["rows"] = self.rows
+        return json.dumps(body, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Manifest:
+        """Returns the manifest that a stored text describes."""
+        body = json.loads(text)
+        return cls(
+            asset=body["asset"],
+            ds=body["ds"],
+            files=tuple(StoredFile(**file) for file in body["files"]),
+            columns=tuple(Column(**column) for column in body["columns"]),
+            inputs=body["inputs"],
+            facts=body["facts"],
+        )

@@ -1,0 +1,198 @@
+"""Atomic publishing of a partition's files, on a local folder or any object store.
+
+Files are written aside on local disk, given names that carry their content, placed beside the standing ones, and made
+visible by replacing one small manifest. A run that fails or is killed before that last step leaves the previous
+partition as it was; one that is killed after it leaves the new partition whole.
+
+Belongs here: bytes and manifests. Does not belong here: what is in the files (`table_store.py`, `artifact_store.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from dssm_assets.core.errors import Fault, PartitionMissingError, StorageError, WindowIncompleteError
+from dssm_assets.storage import layout
+from dssm_assets.storage.manifest import Column, Manifest, StoredFile
+
+_CHUNK_BYTES = 1 << 20
+
+
+class PartitionStore:
+    """Partitions below one root: a folder or an fsspec URL such as `s3://bucket/prefix`."""
+
+    def __init__(self, root: str, options: Mapping[str, Any] | None = None) -> None:
+        self.options = dict(options or {})
+        self.fs, self.root = fsspec.core.url_to_fs(root, **self.options)
+        self.is_local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """Yields an empty local folder to write files aside in; it is gone afterwards.
+
+        It lies on the same disk as a local root, so that placing a file is a rename.
+        """
+        if self.is_local:
+            base = Path(self.root) / "_staging"
+            base.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(dir=base))
+        else:
+            folder = Path(tempfile.mkdtemp(prefix="dssm-staging-"))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(
+        self,
+        *,
+        asset: str,
+        ds: str,
+        staged: Sequence[tuple[Path, int]],
+        columns: Sequence[Column] = (),
+        inputs: Mapping[str, str] | None = None,
+        facts: Mapping[str, object] | None = None,
+        is_shared: bool = False,
+    ) -> Manifest:
+        """Places staged files (path, rows) and makes them the partition; returns its manifest.
+
+        Files of the partition that stood before are removed after the swap. Shared files lie beside the partitions,
+        so that many days can name the same ones; they are never removed.
+        """
+        files = tuple(self._place(asset, layout.SHARED if is_shared else f"ds={ds}", path, rows) for path, rows in staged)
+        return self._show(Manifest(asset, ds, files, tuple(columns), dict(inputs or {}), dict(facts or {})))
+
+    def publish_same(self, manifest: Manifest, ds: str) -> Manifest:
+        """Makes the shared files of a partition the partition of another day too; returns that day's manifest."""
+        return self._show(replace(manifest, ds=ds))
+
+    def _show(self, manifest: Manifest) -> Manifest:
+        asset, ds, files = manifest.asset, manifest.ds, manifest.files
+        before = self.find(asset, ds)
+        self._swap(layout.manifest_path(self.root, asset, ds), manifest.to_json())
+        if before is not None:
+            kept = {file.path for file in files}
+            superseded = [file for file in before.files if file.path not in kept and not layout.is_shared(file.path)]
+            folder = layout.partition_folder(self.root, asset, ds)
+            for file in superseded:
+                with contextlib.suppress(FileNotFoundError):
+                    self.fs.rm_file(f"{folder}/{file.path}")
+        return manifest
+
+    def find(self, asset: str, ds: str) -> Manifest | None:
+        """Returns the manifest of a partition, None where none was written."""
+        try:
+            text = self.fs.cat_file(layout.manifest_path(self.root, asset, ds))
+        except FileNotFoundError:
+            return None
+        return Manifest.from_json(text)
+
+    def manifest(self, asset: str, ds: str) -> Manifest:
+        """Returns the manifest of a partition.
+
+        Raises:
+            PartitionMissingError: if it was never written.
+        """
+        found = self.find(asset, ds)
+        if found is None:
+            raise PartitionMissingError(_missing(asset, [ds]))
+        return found
+
+    def window(self, asset: str, days: Sequence[str]) -> list[Manifest]:
+        """Returns the manifests of several days, in order.
+
+        Raises:
+            WindowIncompleteError: naming every day that was never written and the command that fills them.
+        """
+        found = [self.find(asset, ds) for ds in days]
+        lacking = [ds for ds, manifest in zip(days, found, strict=True) if manifest is None]
+        if lacking:
+            raise WindowIncompleteError(_missing(asset, lacking))
+        return [manifest for manifest in found if manifest is not None]
+
+    def days(self, asset: str) -> list[str]:
+        """Returns the days of an asset that have a visible partition, ascending."""
+        folder = layout.asset_folder(self.root, asset)
+        try:
+            names = self.fs.ls(folder, detail=False, refresh=True) if not self.is_local else self.fs.ls(folder, detail=False)
+        except FileNotFoundError:
+            return []
+        days = sorted(ds for ds in map(layout.ds_of_folder, names) if ds)
+        return [ds for ds in days if self.fs.exists(layout.manifest_path(self.root, asset, ds))]
+
+    def path(self, manifest: Manifest, file: StoredFile) -> str:
+        """Returns the path of a file inside the store's filesystem."""
+        return layout.file_path(self.root, manifest.asset, manifest.ds, file.path)
+
+    def _place(self, asset: str, place: str, path: Path, rows: int) -> StoredFile:
+        digest = sha256_of(path)
+        stored = layout.content_name(path.name, digest)
+        folder = f"{layout.asset_folder(self.root, asset)}/{place}"
+        size = path.stat().st_size
+        if self.is_local:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            with path.open("rb") as handle:
+                os.fsync(handle.fileno())
+            path.replace(f"{folder}/{stored}")
+        else:
+            self.fs.put_file(str(path), f"{folder}/{stored}")
+        return StoredFile(path.name, f"{place}/{stored}" if place == layout.SHARED else stored, size, digest, rows)
+
+    def _swap(self, path: str, text: str) -> None:
+        if not self.is_local:
+            self.fs.pipe_file(path, text.encode())
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(dir=target.parent, prefix="._manifest-")
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(aside).replace(target)
+
+    def verify(self, manifest: Manifest) -> None:
+        """Checks every file of a partition against its digest.
+
+        Raises:
+            StorageError: naming the files that differ.
+        """
+        wrong = []
+        for file in manifest.files:
+            digest = hashlib.sha256()
+            with self.fs.open(self.path(manifest, file), "rb") as handle:
+                while chunk := handle.read(_CHUNK_BYTES):
+                    digest.update(chunk)
+            if digest.hexdigest() != file.sha256:
+                wrong.append(file.name)
+        if wrong:
+            raise StorageError(f"partition {manifest.key}: files {wrong} differ from their manifest; materialize it again")
+
+
+def sha256_of(path: Path) -> str:
+    """Returns the sha256 of a local file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while chunk := handle.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _missing(asset: str, days: Sequence[str]) -> Fault:
+    shown = ", ".join(days[:10]) + (f" and {len(days) - 10} more" if len(days) > 10 else "")
+    return Fault(
+        f"table {asset}",
+        "every day to be materialized",
+        f"no partition for {shown}",
+        f"dssm-assets materialize {asset} --from {days[0]} --to {days[-1]}",
+    )

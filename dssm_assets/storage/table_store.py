@@ -1,0 +1,107 @@
+"""Tables: parquet partitions written in bounded memory and read as what their manifest names.
+
+Belongs here: parquet in and out, with the contract checked at the border. Does not belong here: what the rows mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from dssm_assets.core.schema import TableSpec, check_no_nulls, check_schema
+from dssm_assets.storage.manifest import Column, Manifest
+from dssm_assets.storage.partition_store import PartitionStore
+
+ROW_GROUP_ROWS = 131_072
+
+
+class TableStore:
+    """Parquet tables in a partition store."""
+
+    def __init__(self, partitions: PartitionStore) -> None:
+        self.partitions = partitions
+
+    def write(
+        self,
+        spec: TableSpec,
+        ds: str,
+        data: pa.Table | Iterable[pa.RecordBatch],
+        *,
+        schema: pa.Schema | None = None,
+        inputs: Mapping[str, str] | None = None,
+        facts: Mapping[str, object] | None = None,
+        is_shared: bool = False,
+    ) -> Manifest:
+        """Writes one partition and makes it visible in one step; returns its manifest.
+
+        Rows keep their order; row groups have 131,072 rows however the data arrives, so equal rows give equal bytes.
+        An iterable of batches needs `schema`.
+
+        Raises:
+            SchemaError: if the data does not fit the contract; nothing is visible then.
+        """
+        is_table = isinstance(data, pa.Table)
+        actual = data.schema if is_table else schema
+        if actual is None:
+            raise TypeError("an iterable of batches needs schema=")
+        actual = actual.remove_metadata()
+        check_schema(spec, actual)
+        batches = data.to_batches() if is_table else data
+        with self.partitions.staging() as folder:
+            path = folder / "part-00000.parquet"
+            rows = 0
+            with pq.ParquetWriter(path, actual, compression="zstd", write_statistics=True) as writer:
+                for group in _regroup(batches, actual):
+                    check_no_nulls(spec, group)
+                    writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+                    rows += group.num_rows
+            columns = [Column(field.name, str(field.type), spec.describe(field.name)) for field in actual]
+            return self.partitions.publish(
+                asset=spec.name,
+                ds=ds,
+                staged=[(path, rows)],
+                columns=columns,
+                inputs=inputs,
+                facts=facts,
+                is_shared=is_shared,
+            )
+
+    def open(self, manifest: Manifest) -> pads.Dataset:
+        """Returns a lazy dataset over the files of a partition."""
+        return pads.dataset(self.paths([manifest]), format="parquet", filesystem=self.partitions.fs)
+
+    def read(self, manifest: Manifest, columns: Sequence[str] | None = None) -> pa.Table:
+        """Returns a partition, or some of its columns, as one table."""
+        return self.open(manifest).to_table(columns=list(columns) if columns is not None else None)
+
+    def batches(self, manifest: Manifest, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Yields a partition in record batches of bounded size, in order."""
+        names = list(columns) if columns is not None else None
+        for path in self.paths([manifest]):
+            with self.partitions.fs.open(path, "rb") as handle:
+                yield from pq.ParquetFile(handle).iter_batches(batch_size=ROW_GROUP_ROWS, columns=names)
+
+    def paths(self, manifests: Sequence[Manifest]) -> list[str]:
+        """Returns the paths of all files of some partitions, inside the store's filesystem."""
+        return [self.partitions.path(manifest, file) for manifest in manifests for file in manifest.files]
+
+
+def _regroup(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yields the rows in tables of ROW_GROUP_ROWS rows, the last one shorter; at least one, possibly empty."""
+    held: list[pa.Table] = []
+    count = 0
+    is_first = True
+    for batch in batches:
+        held.append(pa.Table.from_batches([batch]).cast(schema))
+        count += batch.num_rows
+        while count >= ROW_GROUP_ROWS:
+            joined = pa.concat_tables(held)
+            yield joined.slice(0, ROW_GROUP_ROWS).combine_chunks()
+            is_first = False
+            held = [joined.slice(ROW_GROUP_ROWS)]
+            count -= ROW_GROUP_ROWS
+    if count or is_first:
+        yield (pa.concat_tables(held) if held else schema.empty_table()).combine_chunks()

@@ -1,0 +1,99 @@
+"""What the command line draws: a progress bar with what is being made, tables of hit rates, closing words.
+
+Belongs here: rich. Does not belong here: deciding what runs or what is true.
+"""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from dssm_assets.defs.asset_factory import Observer
+
+SCORER_LABELS = {
+    "model": "two-tower model",
+    "popularity": "popularity, 30 days",
+    "recent_popularity": "popularity, last days",
+    "item_cooccurrence": "item co-occurrence",
+    "own_history_window": "own window + popularity",
+    "own_history_all": "own whole history + popularity",
+}
+SCOPE_TITLES = {
+    "all": "all items",
+    "discovery": "discovery: new to the user in the window",
+    "repeat": "repeat: taken in the window already",
+}
+
+
+class Bar(Observer):
+    """A bar over asset steps; each progress line is shown beside it, each finished asset above it."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self.console = console
+        self._progress = Progress(
+            SpinnerColumn(),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=console,
+        )
+        self._task = self._progress.add_task("", total=total)
+
+    def __enter__(self) -> "Bar":
+        """Shows the bar."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Takes it away."""
+        self._progress.stop()
+
+    def line(self, text: str) -> None:
+        """Shows a line beside the bar; where there is no terminal, prints it."""
+        self._progress.update(self._task, description=text)
+        if not self.console.is_terminal:
+            self.console.print(text, markup=False, highlight=False)
+
+    def asset_done(self, name: str, seconds: float) -> None:
+        """Moves the bar by one."""
+        self._progress.advance(self._task)
+
+
+def print_hit_rates(console: Console, ds: str, rows: Sequence[dict[str, Any]], ks: Sequence[int]) -> None:
+    """Prints, for warm users and items, the hit rates of every scorer at every k with 95% intervals, scope by scope."""
+    for scope, title in SCOPE_TITLES.items():
+        cells = {(row["scorer"], row["k"]): row for row in rows if row["scope"] == scope and row["population"] == "warm"}
+        if not cells:
+            continue
+        users = max(row["users"] for row in cells.values())
+        table = Table(title=f"{ds}  {title} ({users} users)", title_justify="left")
+        table.add_column("scorer")
+        for k in ks:
+            table.add_column(f"hit_rate@{k}", justify="right")
+        for scorer, label in SCORER_LABELS.items():
+            if (scorer, ks[-1]) in cells:
+                style = "bold" if scorer == "model" else ""
+                table.add_row(label, *(_interval(cells[scorer, k]) for k in ks), style=style)
+        console.print(table)
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return f"{row['hit_rate']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+
+
+def print_how_to_open(console: Console, home: Path, workspace_file: Path, days: Sequence[str]) -> None:
+    """Prints how to open the UI on this home and where to look."""
+    home_text, file_text = shlex.quote(str(home)), shlex.quote(str(workspace_file))
+    console.print("\nOpen the UI on these runs:\n", highlight=False)
+    console.print(f"  DAGSTER_HOME={home_text} dagster-webserver -w {file_text}", soft_wrap=True, highlight=False)
+    console.print(f"  DAGSTER_HOME={home_text} dg dev            # in the project's folder: with the daemon, for backfills\n", soft_wrap=True, highlight=False)
+    console.print(
+        f"then http://127.0.0.1:3000 -> Assets -> total_hit_rate -> partition {days[-1]}: the report, the chart, "
+        "and under Metadata the hit rates plotted by partition.",
+        highlight=False,
+    )

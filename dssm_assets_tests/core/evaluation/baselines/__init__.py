@@ -1,0 +1,1 @@
+"""Tests of the baselines on worlds small enough to rank by hand."""

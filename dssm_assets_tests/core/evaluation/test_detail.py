@@ -1,0 +1,91 @@
+"""Rows per user equal what a person would write down from the lists."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dssm_assets.core.config import Similarity
+from dssm_assets.core.errors import InputError
+from dssm_assets.core.evaluation.detail import detail_of_lists, hit_rate_detail
+from dssm_assets.core.evaluation.scorer import model_scorer
+from dssm_assets.core.evaluation.specs import HIT_RATE_DETAIL
+from dssm_assets.core.schema import check_no_nulls, check_schema
+from dssm_assets_tests.core.evaluation.worlds import truth_of
+
+CORPUS = ["a", "b", "c", "d"]
+
+
+def test_hand_world() -> None:
+    truth = truth_of([("u", "d"), ("u", "b"), ("u", "zz"), ("n", "a")], [("u", "b"), ("v", "a")], CORPUS)
+    lists = np.array([[-1, -1, -1], [3, 0, 1]])  # n has no vector
+    scores = np.array([[-np.inf] * 3, [0.5, 0.25, 0.125]], np.float32)
+    table = detail_of_lists(
+        lists, scores, truth, item_ids=pa.array(CORPUS), window_events=np.array([0, 12]), segment_edges=[10, 30]
+    )
+    assert table.to_pylist() == [
+        {
+            "user_id": "n", "topk_ids": [], "topk_scores": [], "hit_ids": [], "bad_ids": [], "hits": 0, "truth_count": 1,
+            "hitrate": 0.0, "warm_hits": 0, "warm_truth_count": 0, "is_warm_user": False, "segment": "0",
+        },
+        {
+            "user_id": "u", "topk_ids": ["d", "a", "b"], "topk_scores": [0.5, 0.25, 0.125], "hit_ids": ["d", "b"],
+            "bad_ids": ["a"], "hits": 2, "truth_count": 3, "hitrate": pytest.approx(2 / 3), "warm_hits": 1,
+            "warm_truth_count": 1, "is_warm_user": True, "segment": "10-29",
+        },
+    ]  # fmt: skip
+    check_schema(HIT_RATE_DETAIL, table.schema)
+    check_no_nulls(HIT_RATE_DETAIL, table)
+    assert {HIT_RATE_DETAIL.describe(name) for name in table.column_names}.isdisjoint({""})
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_rows_equal_sets_and_loops(data: st.DataObject) -> None:
+    pairs = st.lists(st.tuples(st.sampled_from("uvw"), st.sampled_from("abcdyz")), min_size=1, max_size=10)
+    day, window = data.draw(pairs), data.draw(pairs)
+    truth = truth_of(day, window, CORPUS)
+    listed = st.lists(st.integers(-1, 3), min_size=5, max_size=5)
+    lists = np.array([data.draw(listed) for _ in range(truth.num_users)])
+    scores = np.arange(lists.size, dtype=np.float32).reshape(lists.shape)
+    table = detail_of_lists(
+        lists, scores, truth, item_ids=pa.array(CORPUS), window_events=np.zeros(9, np.int64), segment_edges=[1]
+    )
+    for row, own, values in zip(table.to_pylist(), lists.tolist(), scores.tolist(), strict=True):
+        kept = list(dict.fromkeys(CORPUS[index] for index in own if index >= 0))
+        wanted = {item for user, item in day if user == row["user_id"]}
+        assert row["topk_ids"] == kept
+        assert row["topk_scores"] == [values[own.index(CORPUS.index(item))] for item in kept]
+        assert row["hit_ids"] == [item for item in kept if item in wanted]
+        assert row["bad_ids"] == [item for item in kept if item not in wanted]
+        assert (row["hits"], row["truth_count"]) == (len(set(kept) & wanted), len(wanted))
+
+
+def test_blocks_of_users_change_nothing() -> None:
+    rng = np.random.default_rng(2)
+    users = [f"u{i}" for i in range(9)]
+    truth = truth_of([(user, CORPUS[i % 4]) for i, user in enumerate(users)], [("u1", "b")], CORPUS)
+
+    def vectors(ids: list[str], side: str) -> pa.Table:
+        values = pa.array(rng.normal(size=len(ids) * 3).astype(np.float32))
+        return pa.table({f"{side}_id": ids, f"{side}_tower_emb": pa.FixedSizeListArray.from_arrays(values, 3)})
+
+    scorer = model_scorer(vectors(CORPUS, "item"), vectors(users[:7], "user"), truth.user_ids, Similarity.COSINE)
+    events = np.arange(9)
+    whole = hit_rate_detail(scorer, truth, events, k=3, segment_edges=[2, 5])
+    object.__setattr__(scorer, "block_size", 2)
+    assert whole.equals(hit_rate_detail(scorer, truth, events, k=3, segment_edges=[2, 5]))
+    assert whole.column("segment").to_pylist() == ["0", "1", "2-4", "2-4", "2-4", "5+", "5+", "5+", "5+"]
+    assert whole.column("topk_ids").to_pylist()[7:] == [[], []]
+
+
+def test_lists_of_other_users_are_refused() -> None:
+    truth = truth_of([("u", "a")], [], CORPUS)
+    with pytest.raises(InputError, match="one per user: 1"):
+        detail_of_lists(
+            np.zeros((2, 1), np.int64), np.zeros((2, 1), np.float32), truth,
+            item_ids=pa.array(CORPUS), window_events=np.zeros(2, np.int64), segment_edges=[1],
+        )  # fmt: skip

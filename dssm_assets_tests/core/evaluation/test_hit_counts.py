@@ -1,0 +1,96 @@
+"""Hits against an independent count by plain sets, on hostile worlds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dssm_assets.core.evaluation.hit_counts import count_hits, hit_ranks
+from dssm_assets.core.evaluation.interactions import read_interactions
+from dssm_assets.core.evaluation.specs import HIT_COUNTS
+from dssm_assets.core.schema import check_schema
+from dssm_assets_tests.core.evaluation.worlds import FixedScorer, events_table, slow_hits, truth_of
+
+
+def test_ranks_by_hand() -> None:
+    lists = np.array([[5, 5, 7, -1], [-1, -1, 0, 5]])
+    #                      5 first   7   absent  outside  second user's 5  and 0
+    ranks = hit_ranks(lists, np.array([0, 0, 0, 0, 1, 1]), np.array([5, 7, 0, -1, 5, 0]))
+    assert ranks.tolist() == [0, 2, 4, 4, 3, 2]
+
+
+def test_lists_of_nothing_hit_nothing() -> None:
+    assert hit_ranks(np.full((1, 3), -1), np.array([0, 0]), np.array([0, -1])).tolist() == [3, 3]
+
+
+def test_hand_world_in_every_cell() -> None:
+    # u (known) took a (repeat), b (new to u) and z, which nobody ever took and no vector exists for; n is new and took a.
+    day = [("u", "a"), ("u", "b"), ("u", "z"), ("n", "a")]
+    window = [("u", "a"), ("v", "b")]
+    truth = truth_of(day, window, ["a", "b", "c"])  # users n, u
+    taken = read_interactions(events_table([("u", "a", 1, 1)]), truth.user_ids, pa.array(["a", "b", "c"])).exclusions(2)
+    counts = count_hits([FixedScorer(np.array([[0, 1, 2], [0, 2, 1]]))], truth, taken, [1, 2])
+    check_schema(HIT_COUNTS, counts.table.schema)
+    rows = [tuple(row.values())[1:] for row in counts.table.to_pylist()]
+    assert rows == [
+        ("all", "all", "n", 1, 1, 1),
+        ("all", "all", "u", 3, 1, 1),
+        ("all", "cold", "n", 1, 1, 1),
+        ("all", "cold", "u", 1, 0, 0),
+        ("all", "warm", "u", 2, 1, 1),
+        ("discovery", "all", "n", 1, 1, 1),
+        ("discovery", "all", "u", 2, 0, 1),  # without a, u's list is c, b
+        ("discovery", "cold", "n", 1, 1, 1),
+        ("discovery", "cold", "u", 1, 0, 0),
+        ("discovery", "warm", "u", 1, 0, 1),
+        ("repeat", "all", "u", 1, 1, 1),
+        ("repeat", "warm", "u", 1, 1, 1),
+    ]
+    assert counts.users_without_truth["all/warm"] == 1
+    assert counts.users_without_truth["repeat/cold"] == 2
+    assert counts.users_without_truth["all/all"] == 0
+
+
+USERS, CORPUS = [1, 2, 3, 4, 5], [10, 11, 12, 13, 14, 15]
+PAIRS = st.lists(st.tuples(st.sampled_from(USERS), st.sampled_from([*CORPUS, 98, 99])), max_size=16)
+
+
+@settings(max_examples=200, deadline=None)
+@given(PAIRS.filter(bool), PAIRS, st.data())
+def test_counts_equal_sets_and_loops(day: list[tuple[int, int]], window: list[tuple[int, int]], data: st.DataObject) -> None:
+    users = sorted({user for user, _ in day})
+    listed = st.lists(st.integers(-1, len(CORPUS) - 1), min_size=7, max_size=7)
+    lists = np.array([data.draw(listed) for _ in users])
+    ks = sorted(data.draw(st.sets(st.integers(1, 7), min_size=1)))
+    truth = truth_of(day, window, CORPUS)
+    events = events_table([(user, item, 1, 0) for user, item in window], pa.int64())
+    taken = read_interactions(events, truth.user_ids, pa.array(CORPUS)).exclusions(len(users))
+    counts = count_hits([FixedScorer(lists)], truth, taken, ks)
+    got = {(r["scope"], r["population"], r["user_id"]): r for r in counts.table.to_pylist()}
+    as_ids = {
+        user: [CORPUS[index] if index >= 0 else None for index in row] for user, row in zip(users, lists.tolist(), strict=True)
+    }
+    expected_cells = set()
+    for scope in ("all", "discovery", "repeat"):
+        for population in ("all", "cold", "warm"):
+            for k in ks:
+                slow = slow_hits(as_ids, day, window, scope=scope, population=population, k=k)
+                for user, (wanted, hits) in slow.items():
+                    row = got[scope, population, user]
+                    assert (row["truth_count"], row[f"hits_{k}"]) == (wanted, hits)
+                    expected_cells.add((scope, population, user))
+                assert counts.users_without_truth[f"{scope}/{population}"] == len(users) - len(slow)
+    assert set(got) == expected_cells
+
+
+def test_rows_are_sorted_by_key_and_scorers_share_users() -> None:
+    truth = truth_of([("u", "a"), ("v", "b")], [("u", "a"), ("v", "b")], ["a", "b"])
+    lists = np.array([[0, 1], [0, 1]])
+    scorers = [FixedScorer(lists, "model"), FixedScorer(lists, "apples")]
+    taken = read_interactions(events_table([("u", "a", 1, 1), ("v", "b", 1, 1)]), truth.user_ids, pa.array(["a", "b"]))
+    table = count_hits(scorers, truth, taken.exclusions(2), [1]).table
+    key = ["scorer", "scope", "population", "user_id"]
+    assert table.equals(table.sort_by([(name, "ascending") for name in key]))
+    assert table.num_rows == 2 * 2 * (2 + 2)  # all and repeat; all and warm; two users

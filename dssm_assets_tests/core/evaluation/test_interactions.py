@@ -1,0 +1,35 @@
+"""Interactions add up, whoever and whatever they are about."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.evaluation.interactions import read_interactions
+from dssm_assets_tests.core.evaluation.worlds import events_table, interactions
+
+
+def test_rows_of_several_days_are_added_and_unknown_items_dropped_and_counted() -> None:
+    got = interactions(
+        [("u", "a", 2, 10), ("x", "b", 1, 5), ("u", "a", 3, 7), ("u", "gone", 4, 99), ("u", "b", 1, 8)],
+        users=["u", "v"],
+        items=["b", "a"],
+    )
+    assert got.indptr.tolist() == [0, 2, 2, 3]  # u, v (nothing), then x, who is not evaluated
+    assert got.item_index.tolist() == [0, 1, 0]
+    assert got.count.tolist() == [1, 5, 1]
+    assert got.last_time_ms.tolist() == [8, 10, 5]
+    assert got.user_index.tolist() == [0, 0, 2]
+    assert got.item_events().tolist() == [2, 5]
+    assert got.dropped_events == 4
+    assert got.user_events.tolist() == [10, 0, 1]
+    excluded = got.exclusions(2)
+    assert (excluded.indptr.tolist(), excluded.indices.tolist()) == ([0, 2, 2], [0, 1])
+
+
+def test_missing_columns_and_nulls_are_named_at_once() -> None:
+    table = events_table([("u", "a", 1, 1)]).drop_columns(["count"])
+    table = table.set_column(0, "user_id", pa.array([None], pa.string()))
+    with pytest.raises(SchemaError, match=r"(?s)column count: expected the column.*column user_id: expected no nulls"):
+        read_interactions(table, pa.array(["u"]), pa.array(["a"]))

@@ -1,0 +1,141 @@
+"""The report and its charts, from a whole run over a generated world."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.config import Evaluation, Similarity
+from dssm_assets.core.errors import InputError
+from dssm_assets.core.evaluation.baselines.suite import fit_baselines
+from dssm_assets.core.evaluation.charts import hit_rate_png, loss_curve_png
+from dssm_assets.core.evaluation.detail import hit_rate_detail
+from dssm_assets.core.evaluation.ground_truth import ground_truth
+from dssm_assets.core.evaluation.hit_counts import HitCounts, count_hits
+from dssm_assets.core.evaluation.interactions import read_interactions
+from dssm_assets.core.evaluation.report import render_report, report_facts
+from dssm_assets.core.evaluation.scorer import ModelScorer, ScorerName, model_scorer
+from dssm_assets.core.evaluation.segments import segment_table
+from dssm_assets.core.evaluation.totals import gains_over_best, total_hit_rate
+from dssm_assets.core.evaluation.truth import Truth, read_truth
+from dssm_assets_tests.core.evaluation.worlds import events_table, pairs_table
+
+SETTINGS = Evaluation(bootstrap_samples=200)
+PNG = b"\x89PNG\r\n\x1a\n"
+Run = tuple[ModelScorer, Truth, HitCounts, pa.Table, pa.Table]
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    """300 users with a taste each; the model's vectors are the tastes with noise."""
+    rng = np.random.default_rng(8)
+    users, items, dim = 300, 1200, 8
+    taste, kind = rng.normal(size=(users, dim)), rng.normal(size=(items, dim)) * rng.gamma(2, 0.5, size=(items, 1))
+    odds = np.exp(taste @ kind.T / 2)
+    odds /= odds.sum(axis=1, keepdims=True)
+
+    def draw(least: int, most: int) -> list[tuple[str, str]]:
+        return [
+            (f"u{user:03d}", f"i{item:04d}")
+            for user in range(users)
+            for item in rng.choice(items, size=rng.integers(least, most), p=odds[user]).tolist()
+        ]
+
+    window, day = draw(0, 40), [*draw(0, 8), ("zz", "i0001"), ("u001", "never seen")]
+    events = events_table([(user, item, 1, place) for place, (user, item) in enumerate(window)])
+
+    def vectors(values: np.ndarray, side: str, width: int) -> pa.Table:
+        rows = pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.float32).ravel()), dim)
+        return pa.table({f"{side}_id": [f"{side[0]}{i:0{width}d}" for i in range(len(values))], f"{side}_tower_emb": rows})
+
+    item_vectors = vectors(kind, "item", 4)
+    truth = read_truth(ground_truth(pairs_table(day), pairs_table(window)), item_vectors.column("item_id"))
+    noisy = taste + rng.normal(size=taste.shape) * 0.5
+    model = model_scorer(item_vectors, vectors(noisy, "user", 3), truth.user_ids, Similarity.INNER_PRODUCT)
+    seen = read_interactions(events, truth.user_ids, model.item_ids)
+    scorers = [model, *fit_baselines(seen, seen, seen, SETTINGS)]
+    counts = count_hits(scorers, truth, seen.exclusions(truth.num_users), SETTINGS.k)
+    detail = hit_rate_detail(model, truth, seen.user_events, k=SETTINGS.k[-1], segment_edges=SETTINGS.segment_edges)
+    return model, truth, counts, detail, total_hit_rate(counts.table, SETTINGS.k, SETTINGS.bootstrap_samples, 3)
+
+
+def report(run: Run) -> str:
+    model, truth, counts, detail, total = run
+    return render_report(
+        day="2026-03-01",
+        total=total,
+        segments=segment_table(detail, SETTINGS.segment_edges, bootstrap_samples=200, seed=3),
+        gains=gains_over_best(counts.table, total, k=200, samples=200, seed=3),
+        facts=report_facts(truth, model, counts),
+    )
+
+
+def test_detail_and_totals_tell_one_story(run: Run) -> None:
+    *_, detail, total = run
+    rows = {(r["scorer"], r["scope"], r["population"], r["k"]): r for r in total.to_pylist()}
+    everything, warm = rows["model", "all", "all", 200], rows["model", "all", "warm", 200]
+    assert everything["hits"] == sum(detail.column("hits").to_pylist())
+    assert everything["truth_count"] == sum(detail.column("truth_count").to_pylist())
+    assert warm["hits"] == sum(detail.column("warm_hits").to_pylist())
+    assert warm["truth_count"] == sum(detail.column("warm_truth_count").to_pylist())
+    discovery, repeat, both = (rows["model", scope, "all", 200]["truth_count"] for scope in ("discovery", "repeat", "all"))
+    assert discovery + repeat == both
+
+
+def test_a_model_that_knows_the_tastes_finds_more_new_items_than_any_baseline(run: Run) -> None:
+    rates = {
+        r["scorer"]: r["hit_rate"]
+        for r in run[4].to_pylist()
+        if r["scope"] == "discovery" and r["population"] == "warm" and r["k"] == 50
+    }
+    assert set(rates) == set(ScorerName)
+    assert max(rates, key=lambda name: rates[name]) == "model"
+
+
+def test_the_report_holds_every_number_and_one_small_picture(run: Run) -> None:
+    text = report(run)
+    rows = [row for row in run[4].to_pylist() if row["population"] == "warm"]
+    assert len(rows) == 6 * 3 * 4
+    for row in rows:
+        assert f"{row['hit_rate']:.4f} [{row['ci_low']:.4f}, {row['ci_high']:.4f}]" in text
+    (data,) = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)\)", text)
+    picture = base64.b64decode(data)
+    assert picture.startswith(PNG)
+    assert len(data) < 100_000
+    assert "How to read this" in text
+    assert "- discovery: ahead of the best baseline, " in text
+    assert "- 1 users had no vector" in text
+    assert f"{run[1].num_users:,} users had a positive event on the day" in text
+    for label in ("| 1-9 |", "| 10-29 |"):
+        assert label in text
+
+
+def test_the_same_numbers_give_the_same_bytes_without_metadata(run: Run) -> None:
+    assert report(run) == report(run)
+    assert b"tEXt" not in hit_rate_png(run[4])
+    losses = (5 * np.exp(-np.arange(400) / 100) + 1).tolist()
+    assert loss_curve_png(losses) == loss_curve_png(losses)
+    assert loss_curve_png(losses) != loss_curve_png(losses[:-1])
+    assert b"tEXt" not in loss_curve_png(losses)
+
+
+def test_a_scope_without_users_is_said_and_not_drawn(run: Run) -> None:
+    model, truth, counts, detail, total = run
+    without = total.filter(pa.array([row["scope"] != "repeat" for row in total.to_pylist()]))
+    text = report((model, truth, counts, detail, without))
+    assert "What they had taken in the window already: no user has any, so there is no number." in text
+    assert hit_rate_png(without) != hit_rate_png(total)
+    with pytest.raises(InputError, match="rows of population warm"):
+        hit_rate_png(total.slice(0, 0))
+
+
+def test_loss_curves_of_one_step_and_of_broken_runs() -> None:
+    assert loss_curve_png([2.5]).startswith(PNG)
+    with pytest.raises(InputError, match="2 steps, 1 of them not finite"):
+        loss_curve_png([1.0, float("nan")])
+    with pytest.raises(InputError, match="0 steps"):
+        loss_curve_png([])

@@ -1,0 +1,78 @@
+"""Small worlds and a slow, independent way to count in them, for the tests of the evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dssm_assets.core.evaluation.ground_truth import ground_truth
+from dssm_assets.core.evaluation.interactions import Interactions, read_interactions
+from dssm_assets.core.evaluation.truth import Truth, read_truth
+from dssm_assets.core.retrieval.exclusions import Exclusions, Index
+
+
+def pairs_table(pairs: Sequence[tuple[Any, Any]], id_type: pa.DataType | None = None) -> pa.Table:
+    kind = id_type or (pa.int64() if pairs and isinstance(pairs[0][0], int) else pa.string())
+    return pa.table({"user_id": pa.array([u for u, _ in pairs], kind), "item_id": pa.array([i for _, i in pairs], kind)})
+
+
+def events_table(rows: Sequence[tuple[Any, Any, int, int]], id_type: pa.DataType | None = None) -> pa.Table:
+    table = pairs_table([(u, i) for u, i, _, _ in rows], id_type)
+    table = table.append_column("count", pa.array([c for _, _, c, _ in rows], pa.int64()))
+    return table.append_column("last_event_time_ms", pa.array([t for _, _, _, t in rows], pa.int64()))
+
+
+def interactions(rows: Sequence[tuple[str, str, int, int]], users: Sequence[str], items: Sequence[str]) -> Interactions:
+    return read_interactions(events_table(rows, pa.string()), pa.array(users, pa.string()), pa.array(items, pa.string()))
+
+
+@dataclass
+class FixedScorer:
+    """Hands out the lists it was given; under exclusions it drops what is excluded and closes the gaps."""
+
+    lists: Index
+    name: str = "model"
+    block_size: int = 2
+
+    def top_items(self, user_rows: Index, k: int, excluded: Exclusions | None) -> Index:
+        result = np.full((len(user_rows), k), -1, dtype=np.int64)
+        for row, user in enumerate(user_rows):
+            out = set() if excluded is None else set(excluded.indices[excluded.indptr[row] : excluded.indptr[row + 1]].tolist())
+            kept = [item for item in self.lists[user].tolist() if item not in out][:k]
+            result[row, : len(kept)] = kept
+        return result
+
+
+def truth_of(day: Sequence[tuple[Any, Any]], window: Sequence[tuple[Any, Any]], corpus: Sequence[Any]) -> Truth:
+    kind = pa.int64() if corpus and isinstance(corpus[0], int) else pa.string()
+    return read_truth(ground_truth(pairs_table(day, kind), pairs_table(window, kind)), pa.array(corpus, kind))
+
+
+def slow_hits(
+    lists: Mapping[Any, Sequence[Any]],
+    day: Sequence[tuple[Any, Any]],
+    window: Sequence[tuple[Any, Any]],
+    *,
+    scope: str,
+    population: str,
+    k: int,
+) -> dict[Any, tuple[int, int]]:
+    """Returns user -> (truth, hits) by sets and loops, straight from the definition; lists hold ids, None where empty."""
+    warm_users, warm_items, taken = {u for u, _ in window}, {i for _, i in window}, set(window)
+    result = {}
+    for user in {u for u, _ in day}:
+        wanted = set()
+        for other, item in day:
+            is_warm = user in warm_users and item in warm_items
+            fits = population == "all" or is_warm == (population == "warm")
+            in_scope = scope == "all" or ((user, item) in taken) == (scope == "repeat")
+            if other == user and fits and in_scope:
+                wanted.add(item)
+        offered = [item for item in lists.get(user, []) if scope != "discovery" or (user, item) not in taken]
+        if wanted:
+            result[user] = (len(wanted), len(set(offered[:k]) & wanted))
+    return result

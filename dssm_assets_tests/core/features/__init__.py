@@ -1,0 +1,1 @@
+"""Tests of feature generation, its statistics and the feature configuration."""

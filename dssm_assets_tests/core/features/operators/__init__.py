@@ -1,0 +1,1 @@
+"""Tests of the feature operators, one file each."""

@@ -1,0 +1,113 @@
+"""The activity state, by hand."""
+
+from __future__ import annotations
+
+import math
+
+import ibis
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.errors import SchemaError, WindowIncompleteError
+from dssm_assets.core.features_raw.activity import activity, activity_from_scratch
+from dssm_assets.core.features_raw.signed_days import check_no_negative
+from dssm_assets_tests.core.features_raw.worlds import as_text_ids, at, log, run, with_ds
+
+DAY0 = log([(1, 10, "click", at(0, 7), 1.5, "a", None), (1, 10, "click", at(0, 9), None, "a", None)])
+DAY1 = log([(1, 11, "click", at(1, 3), 0.00005, "b", None), (2, 11, "buy", at(1, 4), -2.0, "b", None)])
+EMPTY = log([])
+
+
+def _step(con, today, leaving, previous, **changes):
+    options = {"statistic_days": [1, 2], "value_columns": ["price"], **changes}
+    memory = {days: None if table is None else ibis.memtable(table) for days, table in leaving.items()}
+    state = None if previous is None else ibis.memtable(previous)
+    return run(con, activity("user_id", today=ibis.memtable(today), leaving=memory, previous=state, **options))
+
+
+def test_three_days_by_hand(con) -> None:
+    first = _step(con, DAY0, {1: None, 2: None}, None)
+    assert first.to_pylist() == [
+        {
+            "user_id": 1,
+            "event": "click",
+            "count_1d": 2,
+            "count_2d": 2,
+            "count_total": 2,
+            "price_sum_1d_e4": 15_000,
+            "price_sum_2d_e4": 15_000,
+            "first_event_time_ms": at(0, 7),
+            "last_event_time_ms": at(0, 9),
+        }
+    ]
+    second = _step(con, DAY1, {1: DAY0, 2: None}, first)
+    assert second.select(["user_id", "event", "count_1d", "count_2d", "count_total"]).to_pydict() == {
+        "user_id": [1, 2],
+        "event": ["click", "buy"],
+        "count_1d": [1, 1],
+        "count_2d": [3, 1],
+        "count_total": [3, 1],
+    }
+    # 0.00005 is half a unit of 1/10,000 and rounds away from 0.
+    assert second.column("price_sum_1d_e4").to_pylist() == [1, -20_000]
+    assert second.column("price_sum_2d_e4").to_pylist() == [15_001, -20_000]
+    assert second.column("first_event_time_ms").to_pylist() == [at(0, 7), at(1, 4)]
+    assert second.column("last_event_time_ms").to_pylist() == [at(1, 3), at(1, 4)]
+
+
+def test_rows_stay_when_all_windows_have_run_empty(con) -> None:
+    state = _step(con, DAY0, {1: None, 2: None}, None)
+    state = _step(con, EMPTY, {1: DAY0, 2: None}, state)
+    state = _step(con, EMPTY, {1: EMPTY, 2: DAY0}, state)
+    assert state.num_rows == 1
+    assert state.to_pylist()[0] | {"count_1d": 0, "count_2d": 0, "count_total": 2, "price_sum_2d_e4": 0} == state.to_pylist()[0]
+    assert state.column("last_event_time_ms").to_pylist() == [at(0, 9)]
+
+
+def test_value_sums_round_each_value_away_from_zero(con) -> None:
+    values = [0.00005, -0.00005, math.nan, None, 0.00004]
+    day = log([(1, 10, "click", at(0, n), value, None, None) for n, value in enumerate(values)])
+    assert _step(con, day, {1: None, 2: None}, None).column("price_sum_1d_e4").to_pylist() == [0]
+    assert _step(con, day.slice(0, 1), {1: None, 2: None}, None).column("price_sum_1d_e4").to_pylist() == [1]
+    assert _step(con, day.slice(1, 1), {1: None, 2: None}, None).column("price_sum_1d_e4").to_pylist() == [-1]
+
+
+def test_items_and_text_ids(con) -> None:
+    table = ibis.memtable(as_text_ids(DAY1))
+    out = run(con, activity("item_id", today=table, leaving={1: None}, previous=None, statistic_days=[1], value_columns=[]))
+    assert out.column("item_id").to_pylist() == ["11", "11"]
+    assert out.column("event").to_pylist() == ["buy", "click"]
+    assert out.schema.field("count_1d").type == pa.int64()
+
+
+def test_from_scratch_ignores_later_days_and_accepts_dates(con) -> None:
+    days = with_ds({0: DAY0, 1: DAY1})
+    dated = days.mutate(ds=days.ds.cast("date"))
+    options = {"statistic_days": [1, 2], "value_columns": ["price"]}
+    expected = _step(con, DAY0, {1: None, 2: None}, None)
+    for table in (days, dated):
+        assert run(con, activity_from_scratch("user_id", table, "2024-01-01", **options)).equals(expected)
+
+
+def test_a_step_without_its_days_is_refused(con) -> None:
+    with pytest.raises(WindowIncompleteError, match="window of 2 days"):
+        _step(con, DAY1, {1: None}, None)
+    with pytest.raises(WindowIncompleteError, match="from scratch"):
+        _step(con, DAY1, {1: DAY0, 2: None}, None)
+
+
+def test_a_new_window_needs_a_new_state(con) -> None:
+    first = _step(con, DAY0, {1: None, 2: None}, None)
+    with pytest.raises(SchemaError, match="count_5d") as caught:
+        _step(con, DAY1, {1: DAY0, 2: None, 5: None}, first, statistic_days=[1, 2, 5])
+    assert len(caught.value.faults) == 2  # the count and the sum
+
+
+def test_a_rewritten_day_is_found(con) -> None:
+    first = _step(con, DAY0.slice(0, 1), {1: None, 2: None}, None)
+    check_no_negative(first, "user_activity")
+    second = _step(con, EMPTY, {1: DAY0, 2: None}, first)
+    with pytest.raises(SchemaError, match="count_1d: expected counts of 0 or more, got 1 negative"):
+        check_no_negative(second, "user_activity")
+    refunds = _step(con, DAY1, {1: None, 2: None}, None)
+    check_no_negative(refunds, "user_activity")

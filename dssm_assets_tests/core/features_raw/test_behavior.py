@@ -1,0 +1,72 @@
+"""The enriched log: join, order, calendar and refused names."""
+
+from __future__ import annotations
+
+import ibis
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.features_raw.behavior import behavior, calendar_columns
+from dssm_assets_tests.core.features_raw.worlds import as_text_ids, run
+
+LOG = pa.table(
+    {
+        "request_id": pa.array(["r2", "r1", None, "r3"], pa.string()),
+        "user_id": pa.array([1, 1, 2, 1], pa.int64()),
+        "item_id": pa.array([10, 10, 99, 11], pa.int64()),
+        "event": ["click", "click", "buy", "click"],
+        "event_time_ms": pa.array([5, 5, 1, 5], pa.int64()),
+    }
+)
+ITEMS = pa.table({"item_id": pa.array([10, 11], pa.int64()), "category": pa.array([7, None], pa.int64()), "brand": ["x", "y"]})
+
+
+@pytest.mark.parametrize("text_ids", [False, True])
+def test_join_keeps_every_row_in_key_order(con, text_ids: bool) -> None:
+    log, items = (as_text_ids(LOG), as_text_ids(ITEMS)) if text_ids else (LOG, ITEMS)
+    out = run(con, behavior(ibis.memtable(log), ibis.memtable(items), item_columns=["category", "brand"]))
+    assert out.schema.names == [*LOG.schema.names, "category", "brand"]
+    assert out.schema.field("category").type == pa.string()
+    assert out.column("request_id").to_pylist() == [None, "r1", "r2", "r3"]
+    assert out.column("category").to_pylist() == [None, "7", "7", None]
+    assert out.column("brand").to_pylist() == [None, "x", "x", "y"]
+
+
+def test_without_item_columns_the_log_is_only_sorted(con) -> None:
+    out = run(con, behavior(ibis.memtable(LOG), ibis.memtable(ITEMS), item_columns=[]))
+    assert out.schema.names == LOG.schema.names
+    assert out.column("request_id").to_pylist() == [None, "r1", "r2", "r3"]
+
+
+def test_every_fault_is_named_at_once() -> None:
+    log = LOG.append_column("hour", pa.array([1, 1, 1, 1]))
+    with pytest.raises(SchemaError) as caught:
+        behavior(ibis.memtable(log), ibis.memtable(as_text_ids(ITEMS)), item_columns=["colour", "event"])
+    text = str(caught.value)
+    assert len(caught.value.faults) == 5  # colour is missing, event is missing and taken, hour is taken, item_id types differ
+    for part in ("column colour", "column event", "column hour", "item_id"):
+        assert part in text
+
+
+def test_calendar_columns_by_hand() -> None:
+    # 2024-01-01 00:00 UTC is a Monday; in New York it is Sunday, 19:00.
+    instants = pa.array([1_704_067_200_000], pa.int64())
+    assert [column.to_pylist() for column in calendar_columns(instants, "UTC")] == [[0], [0]]
+    assert [column.to_pylist() for column in calendar_columns(instants, "America/New_York")] == [[19], [6]]
+
+
+def test_the_hour_that_the_clock_repeats() -> None:
+    # Berlin, Sunday 2024-10-27: 00:30 UTC reads 02:30 (summer), 01:30 UTC reads 02:30 (winter), 02:30 UTC reads 03:30.
+    half_past_midnight = 1_729_989_000_000
+    instants = pa.chunked_array([[half_past_midnight + hour * 3_600_000 for hour in range(3)]], pa.int64())
+    hour, weekday = calendar_columns(instants, "Europe/Berlin")
+    assert hour.to_pylist() == [2, 2, 3]
+    assert weekday.to_pylist() == [6, 6, 6]
+    assert (hour.type, weekday.type) == (pa.int32(), pa.int32())
+
+
+def test_calendar_columns_of_no_rows_and_of_nulls() -> None:
+    assert [len(column) for column in calendar_columns(pa.array([], pa.int64()), "UTC")] == [0, 0]
+    with pytest.raises(SchemaError, match="1 nulls"):
+        calendar_columns(pa.array([1, None], pa.int64()), "UTC")

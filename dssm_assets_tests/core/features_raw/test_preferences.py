@@ -1,0 +1,83 @@
+"""The preference state and its lists, by hand, and the order of lists under threads."""
+
+from __future__ import annotations
+
+import ibis
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.errors import WindowIncompleteError
+from dssm_assets.core.features_raw.preferences import preference_lists, user_preferences
+from dssm_assets_tests.core.features_raw.worlds import at, log, run
+
+DAY0 = log(
+    [
+        (1, 10, "click", at(0), None, "a", "x"),
+        (1, 11, "click", at(0), None, "a", None),
+        (1, 12, "expr", at(0), None, "b", "x"),
+    ]
+)
+DAY1 = log([(1, 12, "click", at(1), None, "b", "x")])
+OPTIONS = {"preference_columns": ["category", "brand"], "positive_events": ["click"]}
+
+
+def _step(con, today, leaving, previous):
+    gone = None if leaving is None else ibis.memtable(leaving)
+    state = None if previous is None else ibis.memtable(previous)
+    return run(con, user_preferences(today=ibis.memtable(today), leaving=gone, previous=state, **OPTIONS))
+
+
+def test_only_positive_events_with_a_value_count(con) -> None:
+    first = _step(con, DAY0, None, None)
+    assert first.to_pydict() == {"user_id": [1, 1], "attribute": ["brand", "category"], "value": ["x", "a"], "count": [1, 2]}
+    # A window of one day: day 0 leaves as day 1 comes; what reaches 0 is gone.
+    second = _step(con, DAY1, DAY0, first)
+    assert second.to_pydict() == {"user_id": [1, 1], "attribute": ["brand", "category"], "value": ["x", "b"], "count": [1, 1]}
+
+
+def test_nothing_leaves_without_a_previous_state(con) -> None:
+    with pytest.raises(WindowIncompleteError, match="user_preferences"):
+        _step(con, DAY1, DAY0, None)
+
+
+def test_lists_are_ordered_cut_and_never_null(con) -> None:
+    state = pa.table(
+        {
+            "user_id": pa.array(["u", "u", "u", "u", "v"]),
+            "attribute": ["category", "category", "category", "category", "brand"],
+            "value": ["b", "a", "c", "d:e", "x"],
+            "count": pa.array([2, 2, 10, 1, 3], pa.int64()),
+        }
+    )
+    lists = run(con, preference_lists(ibis.memtable(state), attributes=["category", "brand"], top=3))
+    assert lists.to_pydict() == {
+        "user_id": ["u", "v"],
+        "category_preference": [["c:10", "a:2", "b:2"], []],
+        "brand_preference": [[], ["x:3"]],
+    }
+
+
+def test_lists_have_one_order_under_threads() -> None:
+    rng = np.random.default_rng(3)
+    size = 200_000
+    codes = np.unique(rng.integers(0, 2_000 * 500, size))
+    state = pa.table(
+        {
+            "user_id": codes // 500,
+            "attribute": pa.array(["category"] * len(codes)),
+            "value": pa.array([str(code) for code in codes % 500]),
+            "count": rng.integers(1, 4, len(codes)),
+        }
+    )
+    results = []
+    for threads, order in ((1, np.arange(len(codes))), (4, np.arange(len(codes))), (4, rng.permutation(len(codes)))):
+        engine = ibis.duckdb.connect(threads=threads)
+        table = engine.create_table("state", state.take(pa.array(order)))
+        results.append(engine.to_pyarrow(preference_lists(table, attributes=["category"], top=20)))
+    assert results[0].equals(results[1])
+    assert results[0].equals(results[2])
+    first = results[0].column("category_preference")[0].as_py()
+    parsed = [(-int(entry.rsplit(":", 1)[1]), entry.rsplit(":", 1)[0]) for entry in first]
+    assert parsed == sorted(parsed)
+    assert len(parsed) == 20

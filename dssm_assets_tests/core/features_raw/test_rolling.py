@@ -1,0 +1,93 @@
+"""The law of the rolling states: a chain of daily steps equals counting from scratch, on every day."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ibis
+import pyarrow as pa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dssm_assets.core.features_raw.activity import activity, activity_from_scratch
+from dssm_assets.core.features_raw.pairs import pair_activity, pair_activity_from_scratch
+from dssm_assets.core.features_raw.preferences import user_preferences, user_preferences_from_scratch
+from dssm_assets_tests.core.features_raw.worlds import as_text_ids, at, day_name, log, run, with_ds
+
+WINDOWS = [1, 3, 7]
+DAYS = 10
+PREFERENCES = {"preference_columns": ["category", "brand"], "positive_events": ["click", "buy"]}
+
+ROWS = st.lists(
+    st.tuples(
+        st.integers(0, DAYS - 1),
+        st.integers(1, 3),
+        st.integers(1, 3),
+        st.sampled_from(["expr", "click", "buy"]),
+        st.integers(0, 5),
+        st.one_of(st.none(), st.floats(-50, 50, allow_nan=False)),
+        st.sampled_from(["a", "b", None]),
+        st.sampled_from(["x", None]),
+    ),
+    min_size=1,
+    max_size=25,
+)
+LAW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def _days(rows: list[tuple[Any, ...]], text_ids: bool) -> dict[int, pa.Table]:
+    days = {}
+    for day in range(DAYS):
+        table = log([(u, i, e, at(day, ms), *rest) for d, u, i, e, ms, *rest in rows if d == day])
+        days[day] = as_text_ids(table) if text_ids else table
+    return days
+
+
+def _day(days: dict[int, pa.Table], day: int) -> Any:
+    return ibis.memtable(days[day]) if day >= 0 else None
+
+
+@LAW
+@given(ROWS, st.booleans(), st.sampled_from(["user_id", "item_id"]))
+def test_activity_chain_equals_scratch(con, rows, text_ids, entity) -> None:
+    days, state = _days(rows, text_ids), None
+    whole = with_ds(days)
+    options = {"statistic_days": WINDOWS, "value_columns": ["price"]}
+    for day in range(DAYS):
+        previous = None if state is None else ibis.memtable(state)
+        leaving = {window: _day(days, day - window) for window in WINDOWS}
+        state = run(con, activity(entity, today=_day(days, day), leaving=leaving, previous=previous, **options))
+        assert state.equals(run(con, activity_from_scratch(entity, whole, day_name(day), **options)))
+
+
+@LAW
+@given(ROWS, st.booleans())
+def test_pair_chain_equals_scratch(con, rows, text_ids) -> None:
+    days, state = _days(rows, text_ids), None
+    whole = with_ds(days)
+    for day in range(DAYS):
+        previous = None if state is None else ibis.memtable(state)
+        state = run(con, pair_activity(_day(days, day), previous, ds=day_name(day), window_days=max(WINDOWS)))
+        assert state.equals(run(con, pair_activity_from_scratch(whole, day_name(day), window_days=max(WINDOWS))))
+
+
+@LAW
+@given(ROWS, st.booleans(), st.sampled_from(WINDOWS))
+def test_preference_chain_equals_scratch(con, rows, text_ids, window) -> None:
+    days, state = _days(rows, text_ids), None
+    whole = with_ds(days)
+    for day in range(DAYS):
+        previous = None if state is None else ibis.memtable(state)
+        step = user_preferences(today=_day(days, day), leaving=_day(days, day - window), previous=previous, **PREFERENCES)
+        state = run(con, step)
+        scratch = user_preferences_from_scratch(whole, day_name(day), preference_days=window, **PREFERENCES)
+        assert state.equals(run(con, scratch))
+
+
+def test_from_scratch_by_hand(con) -> None:
+    # User 1 clicks on days 0, 2 and 6: as of day 6 the windows of 1, 3 and 7 days hold 1, 1 and 3 of them.
+    days = _days([(day, 1, 1, "click", 0, 1.0, "a", None) for day in (0, 2, 6)], text_ids=False)
+    state = run(con, activity_from_scratch("user_id", with_ds(days), day_name(6), statistic_days=WINDOWS, value_columns=[]))
+    assert state.select(["count_1d", "count_3d", "count_7d", "count_total"]).to_pylist() == [
+        {"count_1d": 1, "count_3d": 1, "count_7d": 3, "count_total": 3}
+    ]

@@ -1,0 +1,57 @@
+"""The alias table is the exact law, and draws follow it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.models.samplers.weighted import WeightedSampler, alias_table
+
+WEIGHTS = st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1e6)), min_size=1, max_size=60).filter(lambda w: sum(w) > 0)
+
+
+@given(weights=WEIGHTS)
+def test_alias_table_holds_exactly_the_law(weights: list[float]) -> None:
+    probability = np.array(weights) / np.sum(weights)
+    keep, alias = alias_table(probability)
+    mass = (keep + np.bincount(alias, weights=1 - keep, minlength=len(keep))) / len(keep)
+    assert mass == pytest.approx(probability, abs=1e-12)
+    assert ((keep >= 0) & (keep <= 1)).all()
+
+
+def test_alias_table_by_hand() -> None:
+    # Shares 2, 0.5, 0.5: both light slots are filled by item 0, which keeps its own slot.
+    keep, alias = alias_table(np.array([2 / 3, 1 / 6, 1 / 6]))
+    assert keep == pytest.approx([1.0, 0.5, 0.5])
+    assert alias.tolist()[1:] == [0, 0]
+
+
+def test_draws_follow_the_law_by_chi_square() -> None:
+    weights = 1.0 / np.arange(1, 201) ** 1.1
+    drawn, _ = WeightedSampler(weights).draw(400_000, np.random.default_rng(3))
+    observed = np.bincount(drawn, minlength=200)
+    expected = weights / weights.sum() * 400_000
+    statistic = float(((observed - expected) ** 2 / expected).sum())
+    # The upper tail of chi-square with 199 degrees of freedom.
+    p_value = torch.special.gammaincc(torch.tensor(199 / 2.0), torch.tensor(statistic / 2)).item()
+    assert p_value > 0.01
+
+
+def test_draws_return_their_probability_and_repeat_with_the_seed() -> None:
+    sampler = WeightedSampler(np.array([1.0, 3.0, 0.0]))
+    items, probability = sampler.draw(50, np.random.default_rng(1))
+    again, _ = sampler.draw(50, np.random.default_rng(1))
+    other, _ = sampler.draw(50, np.random.default_rng(2))
+    assert items.tolist() == again.tolist() != other.tolist()
+    assert probability.tolist() == [[0.25, 0.75, 0.0][item] for item in items]
+    assert 2 not in items
+
+
+@pytest.mark.parametrize("weights", [[-1.0, 2.0], [np.nan, 1.0], [np.inf], [0.0, 0.0], []])
+def test_bad_weights_are_refused(weights: list[float]) -> None:
+    with pytest.raises(SchemaError, match="table items, column weight"):
+        WeightedSampler(np.array(weights, np.float64))

@@ -1,0 +1,62 @@
+"""Fused tables: ranges of rows, missing is zero, pooled look-ups by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from dssm_assets.core.config import Model
+from dssm_assets.core.models.bags import mean_bags
+from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
+from dssm_assets.core.models.tower_input import TowerInput
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+
+
+def _feature(name: str, dim: int, rows: int, side: Side = Side.USER, table: str | None = None) -> TowerFeature:
+    return TowerFeature(name=name, side=side, embedding_name=table or name, embedding_dim=dim, num_embeddings=rows)
+
+
+A, B, C, ITEM = _feature("a", 2, 3), _feature("b", 2, 4), _feature("c", 3, 2), _feature("item", 2, 5, Side.ITEM)
+H = _feature("h", 2, 5, Side.SEQUENCE, "item")
+SPEC = tower_spec([A, B, C, ITEM, H], Model())
+
+
+def _tables() -> EmbeddingTables:
+    tables = EmbeddingTables(SPEC, torch.Generator().manual_seed(0))
+    for dim in tables.dims:
+        rows = len(tables.table(dim))
+        tables.table(dim)[1:] = torch.arange(1.0, rows)[:, None] * torch.ones(dim)
+    return tables
+
+
+def test_one_table_per_width_and_one_shared_row_for_missing() -> None:
+    tables = EmbeddingTables(SPEC, torch.Generator().manual_seed(0))
+    assert tables.dims == (2, 3)
+    # Width 2: row 0 for missing, then a has 2 rows, b 3, item 4 (shared with h). Width 3: row 0, then c has 1.
+    assert tables.table(2).shape == (10, 2)
+    assert tables.table(3).shape == (2, 3)
+    assert tables.bases == {"a": 0, "b": 2, "c": 0, "item": 5}
+    assert not tables.table(2)[0].any()
+    assert tables.table(2)[1:].all()
+
+
+def test_lookup_places_features_by_width_and_missing_is_zero() -> None:
+    tables = _tables()
+    groups = tables.groups([A, B, C], [H])
+    # a index 2 -> row 2; b index 3 -> row 5; c index 1 -> row 1 of width 3; h values 1 and 4 -> rows 6 and 9, mean 7.5.
+    inputs = TowerInput(np.array([[2, 3, 1], [0, 1, 0]]), (mean_bags(np.array([1, 4]), np.array([0, 2, 2])),))
+    tape: list[Lookup] = []
+    found = tables.lookup(groups, inputs, tape)
+    assert found.tolist() == [[2, 2, 5, 5, 7.5, 7.5, 1, 1, 1], [0, 0, 3, 3, 0, 0, 0, 0, 0]]
+    assert [lookup.dim for lookup in tape] == [2, 3]
+    assert sum(group.width for group in groups) == found.shape[1]
+
+
+def test_gradient_arrives_at_the_bags_and_not_at_the_tables() -> None:
+    tables = _tables()
+    inputs = TowerInput(np.array([[2, 3, 1]]), (mean_bags(np.array([1]), np.array([0, 1])),))
+    tape: list[Lookup] = []
+    tables.lookup(tables.groups([A, B, C], [H]), inputs, tape).sum().backward()
+    assert all(lookup.pooled.grad is not None and bool((lookup.pooled.grad == 1).all()) for lookup in tape)
+    assert not any(tables.table(dim).requires_grad for dim in tables.dims)
+    assert list(tables.parameters()) == []

@@ -1,0 +1,62 @@
+"""Reading a side, hiding features in some rows, stacking inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.models.tower_input import SideReader, concatenated, without_columns
+from dssm_assets.core.models.tower_spec import Side, TowerFeature
+
+
+def _feature(name: str, is_multi: bool = False) -> TowerFeature:
+    return TowerFeature(name=name, side=Side.ITEM, embedding_name=name, embedding_dim=2, num_embeddings=5, is_multi=is_multi)
+
+
+FEATURES = [_feature("a"), _feature("tags", is_multi=True), _feature("b")]
+TABLE = pa.table(
+    {
+        "b": pa.array([0, 1, 2], pa.int32()),
+        "tags": pa.array([[1, 2], [], [0, 4]], pa.list_(pa.int32())),
+        "a": pa.array([4, 3, 2], pa.int32()),
+    }
+)
+
+
+def test_columns_follow_the_specification_and_rows_the_request() -> None:
+    inputs = SideReader(TABLE, "items", FEATURES).read(np.array([2, 0]))
+    assert inputs.singles.tolist() == [[2, 2], [4, 0]]
+    assert inputs.bags[0].values.tolist() == [4, 1, 2]
+    assert inputs.bags[0].offsets.tolist() == [0, 1, 3]
+
+
+def test_hidden_rows_lose_the_named_features_only() -> None:
+    inputs = SideReader(TABLE, "items", FEATURES).read(np.arange(3))
+    hidden = without_columns(inputs, np.array([True, False, True]), [0], [0])
+    assert hidden.singles.tolist() == [[0, 0], [3, 1], [0, 2]]
+    assert hidden.bags[0].offsets.tolist() == [0, 0, 0, 0]
+    assert inputs.singles.tolist() == [[4, 0], [3, 1], [2, 2]]
+    assert without_columns(inputs, np.array([False, False, True]), [], []).singles.tolist() == inputs.singles.tolist()
+
+
+def test_stacked_inputs_are_the_rows_of_both() -> None:
+    reader = SideReader(TABLE, "items", FEATURES)
+    both, whole = concatenated(reader.read(np.array([0])), reader.read(np.array([1, 2]))), reader.read(np.arange(3))
+    assert both.singles.tolist() == whole.singles.tolist()
+    assert both.bags[0].values.tolist() == whole.bags[0].values.tolist()
+    assert both.bags[0].offsets.tolist() == whole.bags[0].offsets.tolist()
+    assert both.bags[0].weights.tolist() == whole.bags[0].weights.tolist()
+
+
+def test_indices_outside_their_table_are_all_named() -> None:
+    table = pa.table(
+        {"a": pa.array([5], pa.int32()), "tags": pa.array([[-1, 2]], pa.list_(pa.int32())), "b": pa.array([4], pa.int32())}
+    )
+    with pytest.raises(SchemaError) as caught:
+        SideReader(table, "items", FEATURES)
+    assert [(f.where, f.expected, f.got) for f in caught.value.faults] == [
+        ("table items, column a", "indices 0 .. 4", "5 .. 5"),
+        ("table items, column tags", "indices 0 .. 4", "-1 .. 2"),
+    ]

@@ -1,0 +1,58 @@
+"""The specification survives JSON and refuses towers that cannot be."""
+
+from __future__ import annotations
+
+import pytest
+
+from dssm_assets.core.config import Model
+from dssm_assets.core.errors import ConfigError
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, spec_faults, tower_spec
+
+
+def _feature(name: str, side: Side, table: str | None = None, dim: int = 4, rows: int = 10, is_multi: bool = False) -> TowerFeature:
+    return TowerFeature(
+        name=name, side=side, embedding_name=table or name, embedding_dim=dim, num_embeddings=rows, is_multi=is_multi
+    )
+
+
+USER, ITEM = _feature("age", Side.USER), _feature("item", Side.ITEM)
+
+
+def test_json_round_trip_and_stable_text() -> None:
+    spec = tower_spec([USER, ITEM, _feature("h__item", Side.SEQUENCE, "item")], Model(history_half_life_days=3))
+    assert TowerSpec.from_json(spec.to_json()) == spec
+    assert TowerSpec.from_json(spec.to_json()).to_json() == spec.to_json()
+
+
+def test_one_table_with_two_sizes_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"embedding item.*h__item 11x4"):
+        tower_spec([USER, ITEM, _feature("h__item", Side.SEQUENCE, "item", rows=11)], Model())
+
+
+def test_all_faults_are_named_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        tower_spec([_feature("h", Side.SEQUENCE, is_multi=True), _feature("h", Side.USER)], Model(hidden_units=[0]))
+    places = {fault.where for fault in caught.value.faults}
+    assert places == {"feature h", "item tower", "model.hidden_units"}
+
+
+def test_a_user_tower_needs_a_feature() -> None:
+    with pytest.raises(ConfigError, match="user tower"):
+        tower_spec([ITEM], Model())
+
+
+def test_history_of_length_zero_has_no_sub_features() -> None:
+    features = [USER, ITEM, _feature("h", Side.SEQUENCE)]
+    assert [f.name for f in tower_spec(features, Model(history_length=3)).sequences] == ["h"]
+    assert tower_spec(features, Model(history_length=0)).sequences == ()
+
+
+def test_differences_are_named_one_by_one() -> None:
+    ours = tower_spec([USER, ITEM], Model())
+    theirs = tower_spec([_feature("age", Side.USER, rows=12), ITEM], Model(output_dim=8))
+    faults = spec_faults(ours, theirs, "model", "retrain")
+    assert [(f.where, f.expected, f.got) for f in faults] == [
+        ("model, feature age.num_embeddings", "10", "12"),
+        ("model, output_dim", "64", "8"),
+    ]
+    assert spec_faults(ours, ours, "model", "retrain") == []

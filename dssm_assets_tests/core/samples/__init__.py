@@ -1,0 +1,1 @@
+"""Tests of the samples, the corpus of negatives and the training arrays."""

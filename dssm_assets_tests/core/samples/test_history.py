@@ -1,0 +1,138 @@
+"""Histories are complete, in order, and never contain what came at or after the cutoff."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dssm_assets.core.errors import SchemaError, WindowIncompleteError
+from dssm_assets.core.samples.history import HistoryCsr, build_history, history_end
+from dssm_assets.core.samples.id_index import IdIndex
+from dssm_assets_tests.core.samples.worlds import bucketize, history_day
+
+CORPUS = IdIndex(pa.array([100, 200, 300]))
+I64 = st.integers(-(2**63), 2**63 - 1)
+
+DAY_0 = history_day([(9, [(5, 100, 1), (5, 200, None)]), (4, [(7, 999, 3)])])
+DAY_1 = history_day([(4, [(11, 300, 4), (12, 300, 4)])])
+
+
+def build(days: list[pa.Table]) -> HistoryCsr:
+    return build_history(days, CORPUS, bucketize, features=["seq__brand"])
+
+
+def ends(history: HistoryCsr, pairs: list[tuple[int, int]]) -> list[int]:
+    users = np.array([user for user, _ in pairs], dtype=np.int32)
+    return history_end(history, users, np.array([cutoff for _, cutoff in pairs], dtype=np.int64)).tolist()
+
+
+def test_two_days_by_hand() -> None:
+    history, users = build([DAY_0, DAY_1]).to_tables()
+    assert users.to_pylist() == [
+        {"user_id": 4, "history_start": 0, "history_end": 3},
+        {"user_id": 9, "history_start": 3, "history_end": 5},
+    ]
+    assert history.to_pydict() == {
+        "item_index": [-1, 2, 2, 0, 1],
+        "event_time_ms": [7, 11, 12, 5, 5],
+        "seq__brand": [4, 5, 5, 2, 0],
+    }
+    assert [str(field.type) for field in history.schema] == ["int32", "int64", "int32"]
+    assert [str(field.type) for field in users.schema] == ["int64", "int64", "int64"]
+    assert all(field.metadata[b"description"] for schema in (history.schema, users.schema) for field in schema)
+
+
+def test_the_end_is_strictly_before_the_cutoff() -> None:
+    history = build([DAY_0, DAY_1])
+    assert ends(history, [(0, 7), (0, 8), (0, 11), (0, 12), (0, 99)]) == [0, 1, 1, 2, 3]
+    assert ends(history, [(1, 5), (1, 6)]) == [3, 5]  # the basket at time 5 is seen whole or not at all
+    assert ends(history, [(-1, 99)]) == [0]
+    assert ends(history, []) == []
+
+
+def test_text_ids() -> None:
+    day = history_day([("b", [(1, "y", 1)]), ("a", [(1, "x", 1), (1, "y", 2), (2, "x", 3)])], pa.string())
+    history = build_history([day], IdIndex(pa.array(["y", "z"])), bucketize)
+    assert history.users.ids.to_pylist() == ["a", "b"]
+    assert (history.item_index.tolist(), history.starts.tolist(), history.ends.tolist()) == ([-1, 0, -1, 0], [0, 3], [3, 4])
+    assert history.features == {}
+
+
+def test_days_and_rows_may_come_in_any_order() -> None:
+    first, second = build([DAY_0, DAY_1]).to_tables(), build([DAY_1, DAY_0.take([1, 0])]).to_tables()
+    assert first[0].equals(second[0])
+    assert first[1].equals(second[1])
+
+
+def test_ties_are_ordered_by_item_id_also_outside_the_corpus() -> None:
+    day = history_day([(1, [(5, 888, 1), (5, 300, 2), (5, 777, 3)])])
+    assert build([day]).features["seq__brand"].tolist() == [3, 4, 2]
+
+
+def test_sliced_and_chunked_days() -> None:
+    whole = pa.concat_tables([DAY_0, DAY_1])
+    parts = [whole.slice(0, 1), pa.concat_tables([whole.slice(1, 1), whole.slice(2, 1)])]
+    assert build(parts).to_tables()[0].equals(build([DAY_0, DAY_1]).to_tables()[0])
+
+
+@pytest.mark.parametrize("empty", [DAY_0.slice(0, 0), DAY_0.schema.empty_table(), pa.Table.from_batches([], DAY_0.schema)])
+def test_days_without_rows(empty: pa.Table) -> None:
+    history = build([empty])
+    assert (len(history.users), history.item_index.size) == (0, 0)
+    assert ends(history, [(-1, 5)]) == [0]
+    assert build([empty, DAY_1]).ends.tolist() == [2]
+    assert [table.num_rows for table in history.to_tables()] == [0, 0]
+
+
+def test_no_day_is_refused() -> None:
+    with pytest.raises(WindowIncompleteError, match="at least one day"):
+        build([])
+
+
+def replace(name: str, values: pa.Array) -> pa.Table:
+    return DAY_1.set_column(DAY_1.column_names.index(name), name, values)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (DAY_1.drop_columns(["seq__brand", "user_id"]), r"(?s)2 faults.*seq__brand.*user_id"),
+        (replace("seq__brand", pa.array([[1]])), "as many values as item_ids in every row, got another number in 1 rows"),
+        (replace("event_times_ms", pa.array([[1, None]])), "int64 without nulls"),
+        (replace("event_times_ms", pa.array([[1.0, 2.0]])), "int64 without nulls, got double"),
+        (replace("item_ids", pa.array([[300, None]])), "no null ids"),
+        (replace("item_ids", pa.array([300])), "a list"),
+        (replace("item_ids", pa.array([["a", "b"]])), "expected int64, the type of ids, got string"),
+        (replace("user_id", pa.array([None], pa.int64())), "no null ids"),
+    ],
+)
+def test_broken_days_are_refused(table: pa.Table, message: str) -> None:
+    with pytest.raises(SchemaError, match=message):
+        build([table])
+
+
+def test_days_of_two_id_types_are_refused() -> None:
+    with pytest.raises(SchemaError, match="column user_id: expected int64, as on the days before, got string"):
+        build([DAY_1, replace("user_id", pa.array(["4"]))])
+
+
+@settings(deadline=None)
+@given(
+    events=st.lists(st.tuples(st.integers(0, 3), st.one_of(st.integers(0, 6), I64), st.integers(1, 9)), max_size=30),
+    queries=st.lists(st.tuples(st.integers(0, 4), st.one_of(st.integers(-1, 7), I64)), max_size=20),
+)
+def test_history_end_equals_a_loop(events: list[tuple[int, int, int]], queries: list[tuple[int, int]]) -> None:
+    rows = [(user, [(time, item, None)]) for user, time, item in events]
+    history = build([history_day(rows)])
+    known = {user: row for row, user in enumerate(history.users.ids.to_pylist())}
+    expected_rows = sorted(events)
+    assert history.event_time_ms.tolist() == [time for _, time, _ in expected_rows]
+    expected = []
+    for user, cutoff in queries:
+        before = sum(1 for other, time, _ in events if other == user and time < cutoff)
+        earlier_users = sum(1 for other, _, _ in events if other < user)
+        expected.append(earlier_users + before if user in known else 0)
+    assert ends(history, [(known.get(user, -1), cutoff) for user, cutoff in queries]) == expected

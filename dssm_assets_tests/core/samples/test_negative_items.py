@@ -1,0 +1,91 @@
+"""The corpus and its weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssm_assets.core.config import NegativeItems
+from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, SchemaError, WindowIncompleteError
+from dssm_assets.core.samples.negative_items import count_positives, negative_items
+from dssm_assets.core.samples.specs import NEGATIVE_ITEMS
+from dssm_assets.core.schema import check_schema
+
+SQRT = NegativeItems(alpha=0.5, smoothing=1.0)
+
+
+def day(items: list[object], kind: pa.DataType) -> pa.Table:
+    return pa.table({"item_id": pa.array(items, kind)})
+
+
+def corpus(ids: list[object]) -> pa.Table:
+    return pa.table({"item_id": ids, "feature_date": ["2024-05-01"] * len(ids), "brand": list(range(len(ids)))})
+
+
+def counts(items: list[object]) -> pa.Table:
+    return count_positives([day(items, pa.string() if isinstance(items[0], str) else pa.int64())])
+
+
+def test_weights_by_hand() -> None:
+    # Item 3 has 3 positives: sqrt(3 + 1) = 2. Item 1 has 8: sqrt(9) = 3. Item 2 has none: 1. Item 9 is not in the corpus.
+    table = negative_items(corpus([3, 1, 2]), counts([3] * 3 + [1] * 8 + [9]), SQRT)
+    assert table.to_pylist() == [
+        {"item_id": 1, "weight": 3.0, "count": 8, "brand": 1},
+        {"item_id": 2, "weight": 1.0, "count": 0, "brand": 2},
+        {"item_id": 3, "weight": 2.0, "count": 3, "brand": 0},
+    ]
+    check_schema(NEGATIVE_ITEMS, table.schema)
+
+
+def test_text_ids_are_sorted_by_text() -> None:
+    table = negative_items(corpus(["b", "a10", "a9"]), counts(["b", "b", "b"]), SQRT)
+    assert table["item_id"].to_pylist() == ["a10", "a9", "b"]
+    assert table["weight"].to_pylist() == [1.0, 1.0, 2.0]
+
+
+def test_alpha_and_smoothing_each_change_the_weights() -> None:
+    def weights(alpha: float, smoothing: float) -> list[float]:
+        return negative_items(corpus([1, 2]), counts([1, 1]), NegativeItems(alpha=alpha, smoothing=smoothing))[
+            "weight"
+        ].to_pylist()
+
+    assert weights(1, 0) == [2.0, 0.0]
+    assert weights(1, 2) == [4.0, 2.0]
+    assert weights(2, 2) == [16.0, 4.0]
+    assert weights(0, 2) == [1.0, 1.0]
+
+
+def test_a_corpus_from_which_nothing_can_be_drawn_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"negative_items\.smoothing: expected a positive weight"):
+        negative_items(corpus([1, 2]), counts([9]), NegativeItems(alpha=1, smoothing=0))
+
+
+def test_hostile_corpora_are_refused() -> None:
+    with pytest.raises(EmptyDayError, match="at least one item"):
+        negative_items(corpus([1]).slice(0, 0), counts([1]), SQRT)
+    with pytest.raises(DuplicateKeyError, match="1 ids more than once, first 1"):
+        negative_items(corpus([1, 1]), counts([1]), SQRT)
+    with pytest.raises(SchemaError, match="got string"):
+        negative_items(corpus([1]), counts(["1"]), SQRT)
+    with pytest.raises(SchemaError, match=r"(?s)column count.*column weight"):
+        negative_items(corpus([1]).rename_columns(["item_id", "weight", "count"]), counts([1]), SQRT)
+
+
+@given(days=st.lists(st.lists(st.integers(0, 5)), min_size=1), as_text=st.booleans())
+def test_counts_over_days_equal_a_count_of_everything(days: list[list[int]], as_text: bool) -> None:
+    ids: list[list[object]] = [[str(item) if as_text else item for item in items] for items in days]
+    table = count_positives(day(items, pa.string() if as_text else pa.int64()) for items in ids)
+    expected = sorted(Counter(item for items in ids for item in items).items())  # type: ignore[type-var]
+    assert list(zip(table["item_id"].to_pylist(), table["count"].to_pylist(), strict=True)) == expected
+    assert table["count"].type == pa.int64()
+
+
+def test_no_day_and_days_of_two_types_are_refused() -> None:
+    with pytest.raises(WindowIncompleteError, match="the days of the window"):
+        count_positives([])
+    with pytest.raises(SchemaError, match="expected int64, as on the days before, got string"):
+        count_positives([day([1], pa.int64()), day(["1"], pa.string())])

@@ -1,0 +1,30 @@
+"""The contracts describe every column."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.samples.specs import NEGATIVE_ITEMS, POSITIVE_SAMPLE, SAMPLE, SAMPLE_FG, items_schema, samples_schema
+
+
+def test_every_column_of_every_contract_is_described() -> None:
+    for spec in (SAMPLE, SAMPLE_FG, POSITIVE_SAMPLE, NEGATIVE_ITEMS):
+        assert all(len(column.description) > 10 for column in spec.columns), spec.name
+        assert set(spec.key) <= {column.name for column in spec.columns}
+        assert spec.describe("any_feature") == spec.extra["*"]
+
+
+def test_arrow_schemas_carry_descriptions_and_feature_types() -> None:
+    schema = samples_schema({"age": pa.int32(), "tags": pa.list_(pa.int32())})
+    assert schema.names == ["item_index", "user_index", "history_end", "event_time_ms", "weight", "day", "age", "tags"]
+    assert all(field.metadata[b"description"] for field in schema)
+    assert schema.field("tags").type == pa.list_(pa.int32())
+
+
+def test_a_feature_with_the_name_of_a_fixed_column_is_refused() -> None:
+    with pytest.raises(
+        SchemaError, match=r"items\.arrow, column weight: expected one source, got it from columns of its own and from features"
+    ):
+        items_schema({"weight": pa.int32()})

@@ -1,0 +1,159 @@
+"""Training rows: indices by hand, what is dropped, and that no sample sees itself."""
+
+from __future__ import annotations
+
+import datetime as dt
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dssm_assets.core.config import History
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.samples.history import HistoryCsr, build_history
+from dssm_assets.core.samples.id_index import IdIndex
+from dssm_assets.core.samples.train_samples import discretise_day, item_rows
+from dssm_assets_tests.core.samples.worlds import bucketize, history_day
+
+CORPUS = IdIndex(pa.array([100, 200, 300]))
+# User 1: item 100 at 10, a basket of 100 and 200 at 20, 300 at 31. User 2: item 200 at 40.
+WORLD = build_history(
+    [history_day([(1, [(10, 100, 1), (20, 100, 1), (20, 200, 2)])]), history_day([(2, [(40, 200, 2)]), (1, [(31, 300, 3)])])],
+    CORPUS,
+    bucketize,
+)
+
+
+def positives(rows: list[tuple[object, object, int]], id_type: pa.DataType | None = None) -> pa.Table:
+    return pa.table(
+        {
+            "user_id": pa.array([user for user, _, _ in rows], id_type or pa.int64()),
+            "item_id": pa.array([item for _, item, _ in rows], id_type or pa.int64()),
+            "event_time_ms": pa.array([time for _, _, time in rows], pa.int64()),
+            "age": pa.array([None if time == 20 else time for _, _, time in rows], pa.int64()),
+            "tags": pa.array([[time, time + 1] if time != 20 else [] for _, _, time in rows], pa.list_(pa.int64())),
+        }
+    )
+
+
+def run(
+    table: pa.Table, cutoff: History = History.EVENT, history: HistoryCsr = WORLD, **changes: object
+) -> tuple[pa.Table, int]:
+    arguments: dict[str, object] = {
+        "day": 3,
+        "day_start_ms": 30,
+        "features": ["age", "tags"],
+        "item_index": CORPUS,
+        **changes,
+    }
+    return discretise_day(table, bucketize=bucketize, history=history, cutoff=cutoff, **arguments)  # type: ignore[arg-type]
+
+
+ROWS = positives([(1, 300, 31), (2, 200, 40), (2, 999, 41), (7, 100, 42), (1, 100, 50)])
+
+
+def test_rows_by_hand() -> None:
+    table, dropped_count = run(ROWS)
+    assert dropped_count == 1  # item 999
+    assert table.to_pydict() == {
+        "item_index": [2, 1, 0, 0],
+        "user_index": [0, 1, -1, 0],
+        "history_end": [3, 4, 0, 4],  # user 1 owns rows 0-3, user 2 row 4; user 7 has no history
+        "event_time_ms": [31, 40, 42, 50],
+        "weight": [1.0, 1.0, 1.0, 1.0],
+        "day": [3, 3, 3, 3],
+        "age": [32, 41, 43, 51],
+        "tags": [[32, 33], [41, 42], [43, 44], [51, 52]],
+    }
+    assert [str(field.type) for field in table.schema] == [
+        *("int32", "int32", "int64", "int64", "float", "int32", "int32", "list<item: int32>")
+    ]
+
+
+def test_day_cutoff_sees_nothing_of_the_day_itself() -> None:
+    table, _ = run(ROWS, History.DAY)
+    assert table["history_end"].to_pylist() == [3, 4, 0, 3]
+
+
+def test_a_basket_does_not_see_itself() -> None:
+    table, _ = run(positives([(1, 100, 20), (1, 200, 20)]), day_start_ms=0)
+    assert table["history_end"].to_pylist() == [1, 1]
+    assert (table["age"].to_pylist(), table["tags"].to_pylist()) == ([0, 0], [[], []])
+
+
+def test_an_event_filed_under_a_later_day_does_not_see_itself_either() -> None:
+    table, _ = run(positives([(1, 100, 20)]), History.DAY, day_start_ms=25)
+    assert table["history_end"].to_pylist() == [1]
+
+
+def test_a_day_of_23_hours_starts_where_the_caller_says() -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    start_ms = int(dt.datetime(2024, 3, 31, tzinfo=zone).timestamp() * 1000)
+    history = build_history([history_day([(1, [(start_ms - 1, 100, 1), (start_ms, 100, 1)])])], CORPUS, bucketize)
+    table, _ = run(positives([(1, 100, start_ms + 82_000_000)]), History.DAY, history, day_start_ms=start_ms, features=[])
+    assert table["history_end"].to_pylist() == [1]
+
+
+def test_an_empty_day_and_a_day_of_unknown_items_keep_the_schema() -> None:
+    schema = run(ROWS)[0].schema
+    for rows, dropped in ((ROWS.slice(0, 0), 0), (positives([(1, 999, 31)]), 1)):
+        table, dropped_count = run(rows)
+        assert (table.num_rows, dropped_count) == (0, dropped)
+        assert table.schema.equals(schema, check_metadata=True)
+
+
+def test_text_ids() -> None:
+    corpus = IdIndex(pa.array(["x", "y"]))
+    history = build_history([history_day([("u", [(10, "y", 1)])], pa.string())], corpus, bucketize)
+    table, dropped_count = run(
+        positives([("u", "y", 11), ("v", "x", 12)], pa.string()), History.EVENT, history, item_index=corpus
+    )
+    assert (table["item_index"].to_pylist(), table["user_index"].to_pylist(), dropped_count) == ([1, 0], [0, -1], 0)
+
+
+def test_no_history_at_all() -> None:
+    history = build_history([history_day([])], CORPUS, bucketize)
+    table, _ = run(ROWS, History.EVENT, history)
+    assert (table["user_index"].to_pylist(), table["history_end"].to_pylist()) == ([-1] * 4, [0] * 4)
+
+
+def test_broken_inputs_are_refused() -> None:
+    with pytest.raises(SchemaError, match=r"(?s)2 faults.*column brand.*column size"):
+        run(ROWS, features=["brand", "size"])
+    with pytest.raises(SchemaError, match=r"samples\.arrow, column day: expected one source"):
+        run(ROWS.rename_columns(["user_id", "item_id", "event_time_ms", "day", "tags"]), features=["day"])
+    with pytest.raises(SchemaError, match="int64 without nulls, got int32"):
+        run(ROWS.set_column(2, "event_time_ms", ROWS["event_time_ms"].cast(pa.int32())))
+    with pytest.raises(SchemaError, match="expected int64, the type of ids, got string"):
+        run(ROWS.set_column(1, "item_id", ROWS["item_id"].cast(pa.string())))
+
+
+def test_item_rows_follow_the_corpus() -> None:
+    corpus = pa.table({"item_id": [1, 2], "weight": [2.0, 0.5], "count": [3, 0], "brand": [6, None], "tags": [[1], []]})
+    table = item_rows(corpus, ["tags", "brand"], bucketize)
+    assert table.to_pydict() == {"weight": [2.0, 0.5], "tags": [[2], []], "brand": [7, 0]}
+    with pytest.raises(SchemaError, match="column size"):
+        item_rows(corpus, ["size"], bucketize)
+
+
+@settings(deadline=None)
+@given(
+    events=st.lists(
+        st.tuples(st.integers(0, 3), st.sampled_from([100, 200, 300, 999]), st.integers(0, 8)), min_size=1, max_size=30
+    ),
+    day_start_ms=st.integers(0, 8),
+    cutoff=st.sampled_from(History),
+)
+def test_no_sample_sees_its_own_event_or_anything_later(
+    events: list[tuple[int, int, int]], day_start_ms: int, cutoff: History
+) -> None:
+    history = build_history([history_day([(user, [(time, item, None)]) for user, item, time in events])], CORPUS, bucketize)
+    table, dropped_count = run(positives(list(events)), cutoff, history, day_start_ms=day_start_ms, features=[])
+    kept = [event for event in events if event[1] != 999]
+    assert dropped_count == len(events) - len(kept)
+    for (user, _, time), row in zip(kept, table.to_pylist(), strict=True):
+        seen = history.event_time_ms[history.starts[row["user_index"]] : row["history_end"]].tolist()
+        limit = time if cutoff is History.EVENT else min(time, day_start_ms)
+        assert seen == sorted(other for who, _, other in events if who == user and other < limit)

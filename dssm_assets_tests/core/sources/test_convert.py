@@ -1,0 +1,66 @@
+"""What single columns become."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.sources.convert import to_ids, to_text, to_values
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.int16(), pa.uint8(), pa.uint32(), pa.int64(), pa.uint64(), pa.float32(), pa.float64()])
+def test_integer_ids_of_any_width_become_int64(kind: pa.DataType) -> None:
+    ids = to_ids(pa.array([7, 1], kind), "column user_id")
+    assert ids.equals(pa.array([7, 1], pa.int64()))
+
+
+def test_text_ids_stay_text() -> None:
+    expected = pa.array(["u7", "007", None])
+    for column in (pa.array(["u7", "007", ""]), pa.array(["u7", "007", None], pa.large_string()), expected.dictionary_encode()):
+        assert to_ids(column, "column user_id").equals(expected)
+
+
+def test_floats_and_decimals_that_are_whole_numbers_are_integers_again() -> None:
+    assert to_ids(pa.array([3.0, float("nan"), None]), "c").to_pylist() == [3, None, None]
+    assert to_ids(pa.array([Decimal("12")], pa.decimal128(20, 0)), "c").equals(pa.array([12], pa.int64()))
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (pa.array([1.0, 1.5]), "column user_id: expected whole numbers, got 1 values of type double.* such as 1.5.*integers or text"),
+        (pa.array([2.0**53]), "not exact whole numbers"),
+        (pa.array([float("inf")]), "not exact whole numbers"),
+        (pa.array([2**63], pa.uint64()), "fit 64 bits with sign.*9223372036854775808"),
+        (pa.array([b"u"]), "integers or text, got binary"),
+        (pa.array([True]), "integers or text, got bool"),
+    ],
+)
+def test_what_is_no_id_is_refused(column: Any, message: str) -> None:
+    with pytest.raises(SchemaError, match=message):
+        to_ids(column, "column user_id")
+
+
+def test_values_are_float64_and_have_one_kind_of_missing() -> None:
+    assert to_values(pa.array([2, None], pa.int32()), "c").equals(pa.array([2.0, None]))
+    assert to_values(pa.array([" 1.5", "", None, "nan"]), "c").to_pylist() == [1.5, None, None, None]
+    assert to_values(pa.array([Decimal("1.25")]), "c").to_pylist() == [1.25]
+
+
+def test_values_that_are_no_finite_numbers_are_refused() -> None:
+    with pytest.raises(SchemaError, match="column price: expected numbers.*'cheap'"):
+        to_values(pa.array(["cheap"]), "column price")
+    with pytest.raises(SchemaError, match="finite numbers, got 2 infinite"):
+        to_values(pa.array([float("inf"), float("-inf"), 1.0]), "column price")
+
+
+def test_context_becomes_text() -> None:
+    assert to_text(pa.array([330, None]), "c").to_pylist() == ["330", None]
+    assert to_text(pa.array([3.0, float("nan")]), "c").to_pylist() == ["3", None]
+    assert to_text(pa.array([True]), "c").to_pylist() == ["true"]
+    with pytest.raises(SchemaError, match=r"text or a plain value, got list"):
+        to_text(pa.array([[1]]), "c")

@@ -1,0 +1,125 @@
+"""Moments however a source writes them, and the days they fall on."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssm_assets.core.errors import ConfigError, SchemaError
+from dssm_assets.core.sources.event_time import days_of, to_event_time_ms
+
+NOON_MS = 1_767_268_800_000  # 2026-01-01 12:00:00 UTC
+
+
+def read(values: Any, unit: str = "auto", timezone: str = "UTC") -> list[int | None]:
+    column = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
+    result: list[int | None] = to_event_time_ms(column, unit=unit, timezone=timezone, where="column event_time").to_pylist()
+    return result
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([NOON_MS // 1000], pa.int64()),
+        pa.array([NOON_MS // 1000], pa.uint32()),
+        pa.array([NOON_MS], pa.int64()),
+        pa.array([float(NOON_MS // 1000)]),
+        pa.array([str(NOON_MS // 1000)]),
+        pa.array([str(NOON_MS)], pa.large_string()),
+        pa.array(["2026-01-01T12:00:00Z"]),
+        pa.array(["2026-01-01 12:00"]),
+        pa.array([" 2026-01-01 12:00:00 "]),
+        pa.array(["2026-01-01T14:00:00+02:00"]),
+        pa.array(["2026-01-01T06:30:00-0530"]),
+        pa.array(["2026-01-01T13:00:00.000999+01"]),
+        pa.array([NOON_MS // 1000], pa.timestamp("s")),
+        pa.array([NOON_MS], pa.timestamp("ms", "Asia/Tokyo")),
+        pa.array([NOON_MS * 1000 + 999], pa.timestamp("us")),
+        pa.array([NOON_MS * 1_000_000], pa.timestamp("ns")),
+        pa.array(["2026-01-01T12:00:00Z"]).dictionary_encode(),
+        pa.chunked_array([pa.array([], pa.int64()), pa.array([NOON_MS])]),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_every_way_to_write_a_moment_gives_the_same_milliseconds(values: Any) -> None:
+    assert read(values) == [NOON_MS]
+
+
+def test_fractions_of_a_second_are_cut_to_milliseconds() -> None:
+    assert read(["2026-01-01 12:00:00.5", "2026-01-01 12:00:00,1239Z"]) == [NOON_MS + 500, NOON_MS + 123]
+
+
+def test_missing_moments_stay_missing() -> None:
+    assert read([None, "", "2026-01-01 12:00Z"]) == [None, None, NOON_MS]
+    assert read([None, NOON_MS]) == [None, NOON_MS]
+    assert read(pa.nulls(2)) == [None, None]
+
+
+def test_a_moment_without_a_zone_is_wall_clock_time_of_the_calendar() -> None:
+    hour = 3_600_000
+    naive = pa.array([NOON_MS], pa.timestamp("ms"))
+    assert read(naive, timezone="Europe/Berlin") == [NOON_MS - hour]
+    assert read(["2026-01-01 12:00", "2026-01-01 12:00Z"], timezone="Europe/Berlin") == [NOON_MS - hour, NOON_MS]
+    assert read(pa.array([dt.date(2026, 1, 1)]), timezone="Europe/Berlin") == [NOON_MS - 13 * hour]
+
+
+def test_where_the_clock_jumps() -> None:
+    # Berlin 2024-03-31: 02:00 becomes 03:00, which is 01:00 UTC. 2024-10-27: 03:00 becomes 02:00, so 02:30 is twice.
+    first = int(dt.datetime(2024, 3, 31, 1, 0, tzinfo=dt.UTC).timestamp() * 1000)
+    earlier = int(dt.datetime(2024, 10, 27, 0, 30, tzinfo=dt.UTC).timestamp() * 1000)
+    assert read(["2024-03-31 02:30", "2024-10-27 02:30"], timezone="Europe/Berlin") == [first, earlier]
+
+
+def test_unit_decides_where_it_is_given() -> None:
+    assert read([5_000], unit="s") == [5_000_000]
+    assert read([5_000], unit="ms") == [5_000]
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "message"),
+    [
+        ([1_700_000_000, 1_700_000_000_000], "auto", "1 values that look like seconds and 1 that look like milliseconds"),
+        ([1_700_000_000_000_000], "auto", "micro- or nanoseconds.*divide in the source"),
+        ([1_700_000_000_000], "s", "seconds, as time_unit says.*set time_unit to ms"),
+        ([1_700_000_000.5], "auto", "1 values of type double that are not exact whole numbers"),
+        (["yesterday", "2026-01-01", "1700000000"], "auto", r"2 others, such as \['1700000000', 'yesterday'\]"),
+        (["2026-13-01 10:00:00"], "auto", "existing days and times.*2026-13-01"),
+        ([True], "auto", "expected moments, got bool"),
+    ],
+)
+def test_what_is_no_moment_is_refused(values: Any, unit: str, message: str) -> None:
+    with pytest.raises(SchemaError, match=message):
+        read(values, unit=unit)
+
+
+def test_days_follow_the_zone_and_daylight_saving() -> None:
+    # 2024-03-30 23:00 UTC is midnight in Berlin (UTC+1); 2024-03-31 22:00 UTC is midnight one day later (UTC+2).
+    moments = [dt.datetime(2024, 3, 30, 22, 59), dt.datetime(2024, 3, 30, 23, 0), dt.datetime(2024, 3, 31, 22, 0)]
+    column = pa.array([int(moment.replace(tzinfo=dt.UTC).timestamp() * 1000) for moment in moments] + [-1, None])
+    assert days_of(column, "Europe/Berlin").to_pylist() == ["2024-03-30", "2024-03-31", "2024-04-01", "1970-01-01", None]
+    assert days_of(column, "UTC").to_pylist() == ["2024-03-30", "2024-03-30", "2024-03-31", "1969-12-31", None]
+
+
+def test_an_unknown_zone_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"calendar\.timezone.*'Mars/Olympus'"):
+        days_of(pa.array([0]), "Mars/Olympus")
+    with pytest.raises(ConfigError, match=r"calendar\.timezone"):
+        read(["2026-01-01 12:00"], timezone="Mars/Olympus")
+
+
+@given(
+    st.lists(st.datetimes(dt.datetime(1980, 1, 1), dt.datetime(2090, 1, 1), timezones=st.just(dt.UTC)), min_size=1, max_size=20),
+    st.sampled_from(["UTC", "Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "Pacific/Apia"]),
+)
+def test_iso_text_and_days_agree_with_python(moments: list[dt.datetime], timezone: str) -> None:
+    zone = ZoneInfo(timezone)
+    text = [moment.astimezone(zone).isoformat(timespec="milliseconds") for moment in moments]
+    expected = [(moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(milliseconds=1) for moment in moments]
+    assert read(text, timezone="Asia/Tokyo") == expected
+    assert days_of(pa.array(expected), timezone).to_pylist() == [value[:10] for value in text]

@@ -1,0 +1,1 @@
+"""Tests of fitting, storing and inference, on small generated worlds."""

@@ -1,0 +1,85 @@
+"""Vectors do not depend on the batch size, miss context, and refuse a history of the future."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from dssm_assets.core.config import Model
+from dssm_assets.core.errors import LeakError, SchemaError
+from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.training.batches import epoch_batches
+from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
+from dssm_assets_tests.core.training.worlds import AS_OF_MS, FEATURES, SMALL_MODEL, SMALL_TRAINING, world
+
+MODEL = Model(**{**SMALL_MODEL, "context_dropout": 1.0, "dropout": 0.0})
+SPEC = tower_spec(FEATURES, MODEL)
+
+
+def _towers() -> TwoTower:
+    return TwoTower(SPEC, torch.Generator().manual_seed(3))
+
+
+def _users(**changes: Any) -> np.ndarray[Any, Any]:
+    """Vectors of the samples' users at their own moments: each sample is a user with its own bounds."""
+    tables = world()
+    owner = tables.samples.column("user_index").to_numpy()
+    given: dict[str, Any] = {
+        "history_start": tables.users.column("history_start").to_numpy()[owner],
+        "history_end": tables.samples.column("history_end").to_numpy(),
+        "history": tables.history,
+        "as_of_ms": AS_OF_MS,
+        "batch_size": 16,
+        **changes,
+    }
+    return infer_user_vectors(_towers(), tables.samples.select(["user_kind", "interests"]), **given)
+
+
+def test_batch_size_changes_nothing() -> None:
+    items = world().items
+    assert infer_item_vectors(_towers(), items, 5) == pytest.approx(infer_item_vectors(_towers(), items, 100), abs=1e-6)
+    assert _users(batch_size=7) == pytest.approx(_users(batch_size=1000), abs=1e-6)
+    assert _users().dtype == np.float32
+    assert _users().shape == (80, 8)
+
+
+def test_inference_equals_training_input_without_context() -> None:
+    from dssm_assets.core.config import Training
+
+    batch = next(epoch_batches(world().data(SPEC), model=MODEL, training=Training(**SMALL_TRAINING), seed=1, epoch=0))
+    rows = np.random.default_rng([1, 0, 0]).permutation(80)[:32]
+    with torch.no_grad():
+        trained = _towers().user_vectors(batch.user).numpy()
+        trained_items = _towers().item_vectors(batch.items).numpy()[:32]
+    assert _users()[rows] == pytest.approx(trained, abs=1e-6)
+    index = world().samples.column("item_index").to_numpy()[rows]
+    assert infer_item_vectors(_towers(), world().items, 5)[index] == pytest.approx(trained_items, abs=1e-6)
+
+
+def test_history_of_the_evaluation_day_is_a_leak() -> None:
+    last = int(world().history.column("event_time_ms").to_numpy().max())
+    ends = {"history_start": np.zeros(80, np.int64), "history_end": np.full(80, 8)}
+    assert _users(as_of_ms=last + 1, **ends).shape == (80, 8)
+    with pytest.raises(LeakError, match="history of users"):
+        _users(as_of_ms=last, **ends)
+
+
+def test_bounds_must_match_the_users() -> None:
+    with pytest.raises(SchemaError, match="80 of each, got 79 starts, 80 ends"):
+        _users(history_start=np.zeros(79, np.int64))
+    with pytest.raises(SchemaError, match="0 <= start <= end"):
+        _users(history_end=np.full(80, 81))
+
+
+def test_no_rows_no_vectors() -> None:
+    assert infer_item_vectors(_towers(), world().items.slice(0, 0), 5).shape == (0, 8)
+
+
+def test_missing_feature_columns_are_named() -> None:
+    with pytest.raises(SchemaError, match="table items, column tags"):
+        infer_item_vectors(_towers(), pa.table({"item": pa.array([2], pa.int32())}), 5)

@@ -1,0 +1,156 @@
+"""Fitting: determinism, the report, every declared field acts, and a world whose right answer is obvious."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.config import Model, Similarity, Training
+from dssm_assets.core.errors import ConfigError
+from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets.core.training.checkpoint import model_to_bytes
+from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
+from dssm_assets.core.training.loop import FitResult, Progress, fit
+from dssm_assets_tests.core.training.worlds import (
+    AS_OF_MS,
+    EVENTS,
+    FEATURES,
+    ITEMS,
+    SMALL_MODEL,
+    SMALL_TRAINING,
+    USERS,
+    StepClock,
+    fitted,
+    world,
+)
+
+CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("output_dim", {"output_dim": 6}, {}),
+    ("hidden_units", {"hidden_units": [12]}, {}),
+    ("dropout", {"dropout": 0.3}, {}),
+    ("similarity", {"similarity": Similarity.INNER_PRODUCT}, {}),
+    ("temperature", {"temperature": 0.2}, {}),
+    ("history_length", {"history_length": 2}, {}),
+    ("history_half_life_days", {"history_half_life_days": 1.0}, {}),
+    ("context_dropout", {"context_dropout": 0.9}, {}),
+    ("logq", {"logq": 0.5}, {}),
+    ("in_batch", {"in_batch": False}, {}),
+    ("num_sample", {"num_sample": 16}, {}),
+    ("collision_mask", {"collision_mask": False}, {}),
+    ("user_positive_mask", {"user_positive_mask": True}, {}),
+    ("epochs", {}, {"epochs": 3}),
+    ("batch_size", {}, {"batch_size": 16}),
+    ("learning_rate", {}, {"learning_rate": 0.01}),
+    ("embedding_learning_rate", {}, {"embedding_learning_rate": 0.01}),
+    ("weight_decay", {}, {"weight_decay": 0.1}),
+    ("warmup_frac", {}, {"warmup_frac": 0.5}),
+    ("final_learning_rate_frac", {}, {"final_learning_rate_frac": 0.9}),
+]
+NOT_HERE = {"history": "train_samples decides where a sample's history ends", "num_threads": "tested by itself below"}
+
+
+def _vectors(result: FitResult) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    tables = world()
+    first = np.arange(USERS) * EVENTS
+    users = tables.samples.take(pa.array(first)).select(["user_kind", "interests"])
+    bounds = {name: tables.users.column(name).to_numpy() for name in ("history_start", "history_end")}
+    user = infer_user_vectors(result.two_tower, users, **bounds, history=tables.history, as_of_ms=AS_OF_MS, batch_size=4)
+    return user, infer_item_vectors(result.two_tower, tables.items, batch_size=5)
+
+
+@pytest.fixture(scope="module")
+def baseline() -> FitResult:
+    return fitted()
+
+
+@pytest.mark.parametrize(("field", "model", "training"), CHANGES, ids=[change[0] for change in CHANGES])
+def test_changing_a_field_changes_the_vectors(
+    field: str, model: dict[str, Any], training: dict[str, Any], baseline: FitResult
+) -> None:
+    before, after = _vectors(baseline), _vectors(fitted(model, training))
+    for old, new in zip(before, after, strict=True):
+        assert old.shape != new.shape or not np.allclose(old, new, atol=1e-4), field
+
+
+def test_no_declared_field_is_left_out() -> None:
+    tested = {change[0] for change in CHANGES} | NOT_HERE.keys() | {"logits_rows"}
+    assert tested == Model.model_fields.keys() | Training.model_fields.keys()
+
+
+def test_logits_rows_changes_nothing_beyond_rounding(baseline: FitResult) -> None:
+    for old, new in zip(_vectors(baseline), _vectors(fitted({}, {"logits_rows": 5})), strict=True):
+        assert np.allclose(old, new, atol=1e-3)
+    assert fitted({}, {"logits_rows": 5}).loss_by_step == pytest.approx(baseline.loss_by_step, abs=1e-4)
+
+
+def test_same_seed_same_bytes_other_seed_other_bytes(baseline: FitResult) -> None:
+    again = fitted()
+    assert model_to_bytes(again.two_tower) == model_to_bytes(baseline.two_tower)
+    assert again.loss_by_step.tolist() == baseline.loss_by_step.tolist()
+    assert model_to_bytes(fitted(seed=2).two_tower) != model_to_bytes(baseline.two_tower)
+
+
+def test_two_threads_repeat_their_bytes() -> None:
+    import torch
+
+    two = [fitted({}, {"num_threads": 2}) for _ in range(2)]
+    assert torch.get_num_threads() == 2
+    assert model_to_bytes(two[0].two_tower) == model_to_bytes(two[1].two_tower)
+
+
+def test_report_and_progress_count_what_was_done() -> None:
+    # 80 samples in batches of 32: 3 steps an epoch, 2 epochs. The clock reads once per call: one at the start; per
+    # batch two around the wait and one after the step; two around each epoch's last, empty wait.
+    seen: list[Progress] = []
+    model, training = Model(**SMALL_MODEL), Training(**SMALL_TRAINING)
+    spec = tower_spec(FEATURES, model)
+    result = fit(world().data(spec), spec, model=model, training=training, seed=1, progress=seen.append, now=StepClock())
+    assert [(p.step, p.steps, p.epoch) for p in seen] == [(1, 6, 0), (2, 6, 0), (3, 6, 0), (4, 6, 1), (5, 6, 1), (6, 6, 1)]
+    assert (seen[0].samples_per_s, seen[0].eta_s) == (32 / 3, 128 / (32 / 3))
+    assert seen[-1].eta_s == 0
+    report = result.report
+    assert (report["steps"], report["epochs"], report["samples"]) == (6, 2, 80)
+    assert report["seconds"] == 3 * 6 + 2
+    assert report["input_wait_frac"] == pytest.approx(7 / 20)
+    assert report["samples_per_s"] == 160 / 20
+    assert report["final_loss"] == pytest.approx(float(result.loss_by_step[3:].mean()))
+    assert report["embedding_norms"].keys() == {"user_kind", "interests", "hour", "pages", "item", "tags"}
+    assert all(norm > 0 for norm in report["embedding_norms"].values())
+
+
+def test_loss_falls_and_missing_stays_zero() -> None:
+    result = fitted({}, {"epochs": 20})
+    assert result.loss_by_step[-3:].mean() < result.loss_by_step[:3].mean() - 0.3
+    tables = result.two_tower.tables
+    assert not any(tables.table(dim)[0].any() for dim in tables.dims)
+
+
+@pytest.mark.parametrize("model", [{}, {"in_batch": False}, {"num_sample": 0}, {"similarity": Similarity.INNER_PRODUCT}])
+def test_every_user_gets_all_items_of_its_group_first(model: dict[str, Any]) -> None:
+    user, item = _vectors(fitted({"dropout": 0.0, **model}, {"epochs": 40, "learning_rate": 0.01}))
+    best = np.argsort(-(user @ item.T), axis=1)[:, : ITEMS // 2]
+    for index in range(USERS):
+        assert sorted(best[index].tolist()) == [i + (index % 2) * (ITEMS // 2) for i in range(ITEMS // 2)]
+
+
+def test_specification_of_another_model_is_refused() -> None:
+    model, training = Model(**SMALL_MODEL), Training(**SMALL_TRAINING)
+    spec = tower_spec(FEATURES, Model(**{**SMALL_MODEL, "output_dim": 4, "temperature": 1.0}))
+    with pytest.raises(ConfigError, match=r"(?s)output_dim.*temperature"):
+        fit(world().data(spec), spec, model=model, training=training, seed=1, progress=lambda p: None, now=StepClock())
+
+
+def test_data_of_another_specification_is_refused() -> None:
+    model, training = Model(**SMALL_MODEL), Training(**SMALL_TRAINING)
+    spec = tower_spec(FEATURES, model)
+    data = world().data(tower_spec(FEATURES[1:], model))
+    with pytest.raises(ConfigError, match="feature user_kind"):
+        fit(data, spec, model=model, training=training, seed=1, progress=lambda p: None, now=StepClock())
+
+
+def test_training_without_negatives_is_refused() -> None:
+    with pytest.raises(ConfigError, match="in_batch or num_sample"):
+        fitted({"in_batch": False, "num_sample": 0})

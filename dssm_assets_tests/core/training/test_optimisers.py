@@ -1,0 +1,88 @@
+"""Row-wise Adagrad against a dense reference, and the schedule by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dssm_assets.core.config import Model
+from dssm_assets.core.models.bags import mean_bags, offsets_of
+from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
+from dssm_assets.core.models.tower_input import TowerInput
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.training.optimisers import RowwiseAdagrad, dense_optimiser, learning_rate_frac
+
+
+def _feature(name: str, side: Side, is_multi: bool = False) -> TowerFeature:
+    return TowerFeature(name=name, side=side, embedding_name="item", embedding_dim=3, num_embeddings=6, is_multi=is_multi)
+
+
+SINGLE, MULTI = _feature("a", Side.ITEM), _feature("m", Side.ITEM, is_multi=True)
+SPEC = tower_spec([SINGLE, MULTI, _feature("h", Side.SEQUENCE)], Model())
+ROW = st.lists(st.integers(0, 5), min_size=0, max_size=5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(steps=st.lists(st.lists(st.tuples(st.integers(0, 5), ROW), min_size=1, max_size=6), min_size=1, max_size=3))
+def test_equals_a_dense_reference(steps: list[list[tuple[int, list[int]]]]) -> None:
+    tables = EmbeddingTables(SPEC, torch.Generator().manual_seed(0))
+    groups = tables.groups([SINGLE], [MULTI])
+    reference = tables.table(3).double().clone()
+    squares = torch.zeros(len(reference), dtype=torch.float64)
+    optimiser = RowwiseAdagrad(tables)
+    for step in steps:
+        values = np.array([v for _, row in step for v in row], np.int64)
+        bags = mean_bags(values, offsets_of(np.array([len(row) for _, row in step])))
+        inputs = TowerInput(np.array([[single] for single, _ in step]), (bags,))
+        tape: list[Lookup] = []
+        coefficients = torch.arange(1.0, 1 + len(step) * 6).view(len(step), 6)
+        # Two look-ups of one table in a step: their gradients must meet in one update.
+        for scale in (1.0, -0.3):
+            (tables.lookup(groups, inputs, tape) * coefficients * scale).sum().backward()
+        optimiser.step(tape, 0.1)
+        gradient = _reference_gradient(step, coefficients * 0.7, len(reference))
+        squares += gradient.square().mean(1)
+        moved = squares > 0
+        reference[moved] -= 0.1 * gradient[moved] / squares[moved].sqrt()[:, None]
+    assert not tables.table(3)[0].any()
+    torch.testing.assert_close(tables.table(3).double(), reference, rtol=1e-4, atol=1e-5)
+
+
+def _reference_gradient(step: list[tuple[int, list[int]]], coefficients: torch.Tensor, rows: int) -> torch.Tensor:
+    gradient = torch.zeros(rows, 3, dtype=torch.float64)
+    for k, (single, multi) in enumerate(step):
+        gradient[single] += coefficients[k, :3].double()
+        present = [value for value in multi if value]
+        for value in present:
+            gradient[value] += coefficients[k, 3:].double() / len(present)
+    gradient[0] = 0
+    return gradient
+
+
+def test_first_step_of_one_row_by_hand() -> None:
+    # Gradient (3, 0, 0) read twice is (6, 0, 0): mean square 12, so the row moves by 0.1 * 6 / sqrt(12).
+    tables = EmbeddingTables(SPEC, torch.Generator().manual_seed(0))
+    before = tables.table(3).clone()
+    tape: list[Lookup] = []
+    found = tables.lookup(tables.groups([SINGLE], []), TowerInput(np.array([[4], [4]])), tape)
+    (found * torch.tensor([3.0, 0.0, 0.0])).sum().backward()
+    RowwiseAdagrad(tables).step(tape, 0.1)
+    moved = (tables.table(3) - before)[4]
+    assert moved.tolist() == pytest.approx([-0.6 / 12**0.5, 0, 0], abs=1e-6)
+    assert torch.equal(tables.table(3)[[0, 1, 2, 3, 5]], before[[0, 1, 2, 3, 5]])
+
+
+def test_only_matrices_decay() -> None:
+    linear = torch.nn.Linear(2, 2)
+    groups = dense_optimiser(linear, 0.1, 0.5).param_groups
+    assert [(group["weight_decay"], [p.ndim for p in group["params"]]) for group in groups] == [(0.5, [2]), (0.0, [1])]
+
+
+def test_schedule_by_hand() -> None:
+    # 10 steps, 2 of warm-up: 1/3, 2/3, then from 1 down to 0.3 over steps 2 .. 9.
+    rates = [learning_rate_frac(step, 10, 0.2, 0.3) for step in range(10)]
+    assert rates == pytest.approx([1 / 3, 2 / 3, 1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
+    assert learning_rate_frac(0, 1, 0.0, 0.5) == 1.0

@@ -1,0 +1,115 @@
+"""Small generated worlds in the shape of train_samples, shared by the tests of training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dssm_assets.core.config import Model, Training
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
+from dssm_assets.core.training.loop import FitResult, fit
+from dssm_assets.core.training.train_data import TrainData
+
+ITEMS, USERS, EVENTS = 12, 10, 8
+"""Items 0-5 belong to even users, items 6-11 to odd users; every user takes EVENTS items of its half."""
+LIST = pa.list_(pa.int32())
+SMALL_MODEL: dict[str, Any] = {"output_dim": 8, "hidden_units": [16], "num_sample": 8, "history_length": 5}
+SMALL_TRAINING: dict[str, Any] = {"epochs": 2, "batch_size": 32, "num_threads": 1}
+AS_OF_MS = 10**9
+
+
+def _feature(name: str, side: Side, table: str, rows: int, is_multi: bool = False) -> TowerFeature:
+    dim = 4 if table in ("hour", "pages") else 8
+    return TowerFeature(name=name, side=side, embedding_name=table, embedding_dim=dim, num_embeddings=rows, is_multi=is_multi)
+
+
+FEATURES = (
+    _feature("user_kind", Side.USER, "user_kind", 4),
+    _feature("interests", Side.USER, "interests", 6, is_multi=True),
+    _feature("hour", Side.CONTEXT, "hour", 25),
+    _feature("pages", Side.CONTEXT, "pages", 5, is_multi=True),
+    _feature("item", Side.ITEM, "item", ITEMS + 2),
+    _feature("tags", Side.ITEM, "tags", 6, is_multi=True),
+    _feature("h__item", Side.SEQUENCE, "item", ITEMS + 2),
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """The four tables of train_samples."""
+
+    samples: pa.Table
+    history: pa.Table
+    users: pa.Table
+    items: pa.Table
+
+    def data(self, spec: TowerSpec) -> TrainData:
+        """Returns the tables as training data."""
+        return TrainData(spec, samples=self.samples, history=self.history, users=self.users, items=self.items)
+
+
+def world(seed: int = 0) -> World:
+    """Returns two groups of users that take items of two halves of the corpus, in random order."""
+    rng = np.random.default_rng(seed)
+    user = np.repeat(np.arange(USERS, dtype=np.int32), EVENTS)
+    item = np.concatenate([rng.integers(0, ITEMS // 2, EVENTS) + (u % 2) * (ITEMS // 2) for u in range(USERS)]).astype(np.int32)
+    count = len(user)
+    time = np.tile(np.arange(EVENTS, dtype=np.int64), USERS) * 86_400_000 // 4
+    samples = {
+        "item_index": item,
+        "user_index": user,
+        "history_end": np.arange(count, dtype=np.int64),
+        "weight": rng.uniform(0.5, 1.5, count).astype(np.float32),
+        "event_time_ms": time,
+        "user_kind": (user % 2 + 1).astype(np.int32),
+        "hour": rng.integers(0, 25, count).astype(np.int32),
+        "item": item + np.int32(2),
+    }
+    lists = {
+        "interests": pa.array([[1 + u % 5, 2] for u in user.tolist()], LIST),
+        "pages": pa.array([[1 + k % 4] * (k % 3) for k in range(count)], LIST),
+        "tags": pa.array([[1 + i % 5] for i in item.tolist()], LIST),
+    }
+    history = {"item_index": item, "event_time_ms": time, "h__item": item + np.int32(2)}
+    starts = np.arange(USERS, dtype=np.int64) * EVENTS
+    items = {
+        "weight": (np.bincount(item, minlength=ITEMS) + 1.0) ** 0.75,
+        "item": np.arange(2, ITEMS + 2, dtype=np.int32),
+        "tags": pa.array([[1 + i % 5] for i in range(ITEMS)], LIST),
+    }
+    return World(
+        pa.table({**samples, **lists}),
+        pa.table(history),
+        pa.table({"history_start": starts, "history_end": starts + EVENTS}),
+        pa.table(items),
+    )
+
+
+class StepClock:
+    """A clock that moves one second per reading."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        self.seconds += 1.0
+        return self.seconds
+
+
+def fitted(model: dict[str, Any] | None = None, training: dict[str, Any] | None = None, *, seed: int = 1) -> FitResult:
+    """Returns towers fitted to `world()` with these fields changed from the small configuration."""
+    changed_model = Model(**{**SMALL_MODEL, **(model or {})})
+    changed_training = Training(**{**SMALL_TRAINING, **(training or {})})
+    spec = tower_spec(FEATURES, changed_model)
+    return fit(
+        world().data(spec),
+        spec,
+        model=changed_model,
+        training=changed_training,
+        seed=seed,
+        progress=lambda progress: None,
+        now=StepClock(),
+    )
