@@ -104,7 +104,9 @@ def _from_1m(users: list[str], movies: list[str], ratings: list[str]) -> SourceT
 def _from_100k(users: list[str], items: list[str], ratings: list[str]) -> SourceTables:
     user_id, age, gender, occupation, zip_code = _fields(users, "|", 5, "u.user")
     item_id, title, release_date, _, imdb_url, *flags = _fields(items, "|", 5 + len(GENRES), "u.item")
-    named = [pc.if_else(pc.equal(flag, "1"), genre, None) for flag, genre in sorted(zip(flags, GENRES, strict=True), key=_genre)]
+    named = [
+        pc.if_else(pc.equal(flag, "1"), genre, None) for flag, genre in sorted(zip(flags, GENRES, strict=True), key=_genre)
+    ]
     date = pc.if_else(pc.equal(release_date, ""), None, release_date)
     return SourceTables(
         users=pa.table(

@@ -11,7 +11,7 @@ import yaml
 from dssm_assets.core.config import Model, Training
 from dssm_assets.core.features import feature_config as decide
 from dssm_assets.core.features import specs
-from dssm_assets.core.features.bucketizer import Bucketizer
+from dssm_assets.core.features.bucketizer import Bucketizer, BucketFeature
 from dssm_assets.steps.workspace import StepResult, Workspace, digests, window_days
 from dssm_assets.storage.manifest import Manifest
 
@@ -23,7 +23,11 @@ def feature_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
     for ds in days:
         binning, counts = workspace.need("feature_binning", ds), workspace.need("feature_counts", ds)
         table = decide.feature_config(
-            workspace.fg_spec, workspace.config.statistics, workspace.tables.read(binning), workspace.tables.read(counts)
+            workspace.fg_spec,
+            workspace.config.statistics,
+            workspace.tables.read(binning),
+            workspace.tables.read(counts),
+            exclude=workspace.config.features.exclude,
         )
         dropped = [row["feature"] for row in table.to_pylist() if "DROP IT" in (row["message"] or "")]
         manifest = workspace.write_table(specs.FEATURE_CONFIG, ds, table, [binning, counts])
@@ -46,6 +50,11 @@ def open_bucketizer(workspace: Workspace, ds: str) -> tuple[Bucketizer, list[Man
     return Bucketizer(config, counts), made_from
 
 
+def side_of(feature: BucketFeature) -> str:
+    """Returns where a tower reads a feature: user, context, item, or sequence for a sub-feature of the history."""
+    return "sequence" if feature.is_sequence else str(feature.side)
+
+
 def training_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Writes the run down."""
     for ds in days:
@@ -58,18 +67,16 @@ def _training_config(workspace: Workspace, ds: str) -> StepResult:
     bucketizer, made_from = open_bucketizer(workspace, ds)
     steps = workspace.need("step_config", ds)
     config = workspace.config
-    excluded = set(config.features.exclude)
     features = [
         TowerFeature(
             name=feature.name,
-            side=feature.side,
+            side=side_of(feature),
             embedding_name=feature.embedding_name,
             embedding_dim=feature.embedding_dim,
             num_embeddings=feature.num_embeddings,
             is_multi=feature.is_multi,
         )
         for feature in bucketizer.features
-        if feature.name not in excluded
     ]
     spec = tower_spec(features, config.model)
     document = {

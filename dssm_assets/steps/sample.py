@@ -11,6 +11,7 @@ from dssm_assets.core.samples.positive_sample import positive_sample as choose_p
 from dssm_assets.core.samples.sample import sample as label_events
 from dssm_assets.core.samples.sample_fg import check_join_rows, check_no_leak, join_features
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests
+from dssm_assets.storage.engine import Bindable
 
 
 def sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -36,16 +37,17 @@ def sample_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]
 
 
 def _sample_fg(workspace: Workspace, ds: str) -> StepResult:
-    sides = {
-        "sample": workspace.need("sample", ds),
-        "user_fg": workspace.need("user_features_fg", day_before(ds)),
-        "item_fg": workspace.need("item_features_fg", day_before(ds)),
+    labelled = workspace.need("sample", ds)
+    sides: dict[str, Bindable] = {
+        "sample": labelled,
+        "user_fg": _features_of_the_eve(workspace, "user_features_fg", ds),
+        "item_fg": _features_of_the_eve(workspace, "item_features_fg", ds),
     }
     with workspace.engine.run(join_features, sides) as (schema, joined):
         empty = _with_context(workspace, schema.empty_table())
         batches = (batch for table in joined for batch in _with_context(workspace, _table(table)).to_batches())
         manifest = workspace.tables.write(specs.SAMPLE_FG, ds, batches, schema=empty.schema, inputs=digests(sides.values()))
-    check_join_rows(sides["sample"].rows, manifest.rows)
+    check_join_rows(labelled.rows, manifest.rows)
     report = check_no_leak(workspace.tables.batches(manifest, ["user_feature_date", "item_feature_date"]), ds)
     facts = {
         "newest_user_feature_date": report.newest_user_feature_date or "none",
@@ -61,6 +63,13 @@ def _sample_fg(workspace: Workspace, ds: str) -> StepResult:
         "materialize the feature tables of the day before again"
     )
     return StepResult(manifest, facts, (Check("no_leak", report.passed, sentence, facts),))
+
+
+def _features_of_the_eve(workspace: Workspace, asset: str, ds: str) -> Bindable:
+    """Returns the features as of the day before; on the first day of all, when nothing was known yet, none."""
+    if ds == workspace.config.calendar.start.isoformat():
+        return workspace.tables.open(workspace.need(asset, ds)).schema.empty_table()
+    return workspace.need(asset, day_before(ds))
 
 
 def positive_sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:

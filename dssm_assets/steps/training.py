@@ -15,7 +15,7 @@ from dssm_assets.core.samples.id_index import IdIndex
 from dssm_assets.core.samples.negative_items import count_positives
 from dssm_assets.core.samples.negative_items import negative_items as weigh_items
 from dssm_assets.core.samples.train_samples import discretise_day, item_rows
-from dssm_assets.steps.feature_config import open_bucketizer, towers_of
+from dssm_assets.steps.feature_config import open_bucketizer, side_of, towers_of
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, digests, start_of_day_ms, window_days
 from dssm_assets.storage.manifest import Manifest
 
@@ -103,7 +103,7 @@ def _window_rows(
 
 
 def _names(bucketizer: Bucketizer, *sides: str) -> list[str]:
-    return [feature.name for feature in bucketizer.features if feature.side in sides]
+    return [feature.name for feature in bucketizer.features if side_of(feature) in sides]
 
 
 def dssm_model(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:

@@ -104,6 +104,7 @@ class Workspace:
         ds: str,
         expression: Callable[..., ibis.Table],
         inputs: Mapping[str, Bindable],
+        /,
         **arguments: Any,
     ) -> Manifest:
         """Runs an expression and streams its result into a partition; inputs are recorded with their digests."""

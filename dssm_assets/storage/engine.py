@@ -39,7 +39,7 @@ class DuckDBEngine:
 
     @contextmanager
     def run(
-        self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], **arguments: Any
+        self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any
     ) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
         """Yields the schema and the batches of `expression(**tables, **arguments)`."""
         connection = ibis.duckdb.connect(threads=self.threads)
@@ -50,12 +50,14 @@ class DuckDBEngine:
             result = expression(**tables, **arguments)
             # Ibis 12 calls a streaming method that DuckDB 2 renamed, so the compiled SQL goes to DuckDB directly.
             reader = connection.con.sql(connection.compile(result)).to_arrow_reader(ROW_GROUP_ROWS)
-            yield _stable(reader.schema), iter(reader)
+            # The expression's own types are the contract: DuckDB widens sums (HUGEINT), another engine may not.
+            schema = _stable(result.schema().to_pyarrow())
+            yield schema, (_typed(batch, schema) for batch in reader)
             reader.close()
         finally:
             connection.disconnect()
 
-    def table(self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], **arguments: Any) -> pa.Table:
+    def table(self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any) -> pa.Table:
         """Returns the whole result as one table; for results that are known to be small."""
         with self.run(expression, inputs, **arguments) as (schema, batches):
             return _collect(schema, batches)
@@ -70,9 +72,12 @@ class DuckDBEngine:
         return connection.read_parquet(paths, table_name=name, hive_partitioning=is_by_day)
 
 
+def _typed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    return batch if batch.schema.equals(schema) else batch.cast(schema)
+
+
 def _collect(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.Table:
-    held = [pa.Table.from_batches([batch]).cast(schema) for batch in batches]
-    return pa.concat_tables(held) if held else schema.empty_table()
+    return pa.Table.from_batches(list(batches), schema=schema)
 
 
 def _stable(schema: pa.Schema) -> pa.Schema:

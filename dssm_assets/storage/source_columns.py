@@ -129,7 +129,9 @@ def _choose(table: SourceTable, names: Sequence[str], file: SourceFile) -> tuple
     for ours, source in [*named.items(), *((name, name) for name in rest)]:
         if source not in names:
             remedy = f"add it to the source, or correct {key}.columns.{ours} or {key}.keep"
-            faults.append(Fault(f"{file.where}, column {source} (our {ours})", "the column to exist", f"columns {exist}", remedy))
+            faults.append(
+                Fault(f"{file.where}, column {source} (our {ours})", "the column to exist", f"columns {exist}", remedy)
+            )
     for name in rest:
         if name in named:
             remedy = f"list the columns to keep in {key}.keep, without {name}"

@@ -128,7 +128,9 @@ def open_folder(table: SourceTable, name: str) -> SourceFolder:
     folder = SourceFolder(fs, path, table.format, name, table.uri)
     if not fs.exists(path):
         key = f"tables.{name.removesuffix('_table')}.uri"
-        raise SourceMissingError(Fault(folder.where, "a file or folder", "no such file or folder", f"write it, or correct {key}"))
+        raise SourceMissingError(
+            Fault(folder.where, "a file or folder", "no such file or folder", f"write it, or correct {key}")
+        )
     return folder
 
 
@@ -147,7 +149,9 @@ def list_files(folder: SourceFolder, path: str | None = None) -> list[SourceFile
         there = ", ".join(posixpath.basename(file) for file in found[:5]) or "nothing"
         expected = f"files that end in {' or '.join(_ENDINGS[folder.format])}"
         key = f"tables.{folder.name.removesuffix('_table')}"
-        raise SourceMissingError(Fault(f"table {folder.name}, folder {start}", expected, there, f"correct {key}.format or {key}.uri"))
+        raise SourceMissingError(
+            Fault(f"table {folder.name}, folder {start}", expected, there, f"correct {key}.format or {key}.uri")
+        )
     return [SourceFile(folder.fs, file, folder.format, folder.name) for file in chosen]
 
 

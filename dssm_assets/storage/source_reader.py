@@ -98,7 +98,9 @@ def _folders_of(table: SourceTable, folder: SourceFolder, days: list[str]) -> di
         if len(paths) > 1:
             faults.append(Fault(where, "one folder", f"both {' and '.join(paths)}", "delete one of them"))
         elif not paths and not may_lack:
-            faults.append(Fault(where, f"a folder ds={day} or ds={day.replace('-', '')} in {folder.uri}", span, "write that day"))
+            faults.append(
+                Fault(where, f"a folder ds={day} or ds={day.replace('-', '')} in {folder.uri}", span, "write that day")
+            )
     if faults:
         raise PartitionMissingError(faults)
     return {day: there[day][0] for day in days if day in there}

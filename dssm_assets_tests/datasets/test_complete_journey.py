@@ -74,7 +74,9 @@ def test_tables_have_our_names_and_are_sorted(written: tuple[Path, dict[str, Any
 
 def test_the_shop_is_closed_on_the_day_that_was_christmas(written: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = written
-    days = set(pc.unique(pq.read_table(folder / "behavior.parquet", columns=["event_time"]).column(0).cast("date32")).to_pylist())
+    days = set(
+        pc.unique(pq.read_table(folder / "behavior.parquet", columns=["event_time"]).column(0).cast("date32")).to_pylist()
+    )
     year = {dt.date(2025, 1, 5) + dt.timedelta(days=number) for number in range(365)}
     assert year - days == {dt.date(2017, 12, 25) + dt.timedelta(weeks=418)}
 

@@ -74,9 +74,7 @@ def test_the_committed_slice_is_small() -> None:
 
 
 def test_the_committed_slice_is_a_source() -> None:
-    config = BehaviorTable(
-        uri=str(SLICE / "behavior.parquet"), value_columns=["quantity", "unit_price"], allow_empty_days=True
-    )
+    config = BehaviorTable(uri=str(SLICE / "behavior.parquet"), value_columns=["quantity", "unit_price"], allow_empty_days=True)
     events = Events(funnel=["buy", "cancel"], positive=["buy"])
     users = normalise_users(pq.read_table(SLICE / "users.parquet")).table
     items = normalise_items(pq.read_table(SLICE / "items.parquet")).table

@@ -9,7 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.datasets.source_tables import DatasetMissingError, SourceTables, read_tables, require_columns, sort_rows, write_tables
+from dssm_assets.datasets.source_tables import (
+    DatasetMissingError,
+    SourceTables,
+    read_tables,
+    require_columns,
+    sort_rows,
+    write_tables,
+)
 
 TABLES = SourceTables(
     pa.table({"user_id": [1]}), pa.table({"item_id": [2]}), pa.table({"user_id": [1], "item_id": [2], "event_time": [3]})
@@ -47,7 +54,7 @@ def test_every_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_every_missing_column_is_named() -> None:
-    with pytest.raises(SchemaError, match="(?s)file x, column a: .*got columns user_id.*file x, column b"):
+    with pytest.raises(SchemaError, match=r"(?s)file x, column a: .*got columns user_id.*file x, column b"):
         require_columns(TABLES.users, ["b", "user_id", "a"], "file x")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,19 @@ def test_any_fsspec_url(tmp_path: Path) -> None:
     assert read(table, "2026-01-01") == {"2026-01-01": [{"user_id": 4}]}
 
 
+def test_storage_options_reach_the_filesystem(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "source.zip", "w") as archive:
+        archive.writestr("users/a.csv", "user_id\n3\n")
+    table = users("zip://users", format="csv", storage_options={"fo": str(tmp_path / "source.zip")})
+    assert read(table, "2026-01-01") == {"2026-01-01": [{"user_id": 3}]}
+
+
+def test_a_csv_file_with_a_header_alone_has_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user_id,item_id,event_time\n")
+    ((_, rows),) = read_all(behavior(tmp_path / "log.csv", format="csv", allow_empty_days=True), "2026-01-01")
+    assert (rows.num_rows, rows.column_names) == (0, ["user_id", "item_id", "event_time"])
+
+
 # Day folders
 
 
@@ -136,7 +150,9 @@ def test_a_row_of_another_day_stays_in_its_folder(tmp_path: Path) -> None:
 
 def test_every_missing_day_is_named(tmp_path: Path) -> None:
     write(tmp_path / "ds=2026-01-02" / "a.parquet", log([1]))
-    message = r"(?s)2 faults.*day 2026-01-01: expected a folder ds=2026-01-01 or ds=20260101.*\(1 from 2026-01-02.*day 2026-01-03"
+    message = (
+        r"(?s)2 faults.*day 2026-01-01: expected a folder ds=2026-01-01 or ds=20260101.*\(1 from 2026-01-02.*day 2026-01-03"
+    )
     with pytest.raises(PartitionMissingError, match=message):
         read_days(behavior(tmp_path, layout="ds_folders"), ["2026-01-01", "2026-01-02", "2026-01-03"], name="behavior_table")
 
@@ -152,14 +168,18 @@ def test_a_day_that_may_be_empty_needs_no_folder(tmp_path: Path) -> None:
 def test_two_folders_for_one_day_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "ds=2026-01-01" / "a.parquet", log([0]))
     write(tmp_path / "ds=20260101" / "a.parquet", log([0]))
-    with pytest.raises(PartitionMissingError, match="day 2026-01-01: expected one folder, got both .*ds=2026-01-01 and .*ds=20260101"):
+    with pytest.raises(
+        PartitionMissingError, match=r"day 2026-01-01: expected one folder, got both .*ds=2026-01-01 and .*ds=20260101"
+    ):
         read(behavior(tmp_path, layout="ds_folders"), "2026-01-01")
 
 
 def test_a_path_without_day_folders_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "log.parquet", log([0]))
     for path in (tmp_path, tmp_path / "log.parquet"):
-        with pytest.raises(PartitionMissingError, match=r"folders ds=YYYY-MM-DD or ds=YYYYMMDD, got none.*tables\.behavior\.layout"):
+        with pytest.raises(
+            PartitionMissingError, match=r"folders ds=YYYY-MM-DD or ds=YYYYMMDD, got none.*tables\.behavior\.layout"
+        ):
             read(behavior(path, layout="ds_folders"), "2026-01-01")
 
 
@@ -176,7 +196,9 @@ def test_rows_fall_to_days_by_their_time(tmp_path: Path, ending: str) -> None:
 
 
 def test_days_are_counted_in_the_zone_of_the_calendar(tmp_path: Path) -> None:
-    write(tmp_path / "log.parquet", log([0, 0, 1]) | {"event_time": [START_MS - 3_600_000, START_MS, START_MS + 23 * 3_600_000]})
+    write(
+        tmp_path / "log.parquet", log([0, 0, 1]) | {"event_time": [START_MS - 3_600_000, START_MS, START_MS + 23 * 3_600_000]}
+    )
     table = behavior(tmp_path / "log.parquet")
     assert items_by_day(read(table, "2026-01-01", timezone="Europe/Berlin")) == {"2026-01-01": [0, 1]}
     assert items_by_day(read(table, "2026-01-01", timezone="UTC")) == {"2026-01-01": [1, 2]}
@@ -203,13 +225,18 @@ def test_row_groups_of_other_days_are_not_read(tmp_path: Path, monkeypatch: pyte
         return original(self, *args, **options)
 
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", counting)
-    assert items_by_day(read(behavior(tmp_path / "log.parquet"), "2026-01-03", "2026-01-04")) == {"2026-01-03": [2], "2026-01-04": [3]}
+    assert items_by_day(read(behavior(tmp_path / "log.parquet"), "2026-01-03", "2026-01-04")) == {
+        "2026-01-03": [2],
+        "2026-01-04": [3],
+    }
     assert read_groups == [1]
 
 
-def test_statistics_of_timestamps_serve_as_well(tmp_path: Path) -> None:
+@pytest.mark.parametrize("zone", [None, "UTC", "Asia/Tokyo"])
+def test_statistics_of_timestamps_serve_as_well(tmp_path: Path, zone: str | None) -> None:
     for unit in ("s", "ms", "us", "ns"):
         times = pa.array([dt.datetime(2026, 1, 1, 23), dt.datetime(2026, 1, 2, 1)], pa.timestamp(unit))
+        times = times.cast(pa.timestamp(unit, zone)) if zone else times
         write(tmp_path / f"{unit}.parquet", log([0, 0]) | {"event_time": times}, row_group_size=1)
         assert items_by_day(read(behavior(tmp_path / f"{unit}.parquet"), "2026-01-02")) == {"2026-01-02": [1]}
 
@@ -223,7 +250,7 @@ def test_csv_ids_are_judged_over_the_whole_log(tmp_path: Path) -> None:
 def test_every_empty_day_is_named(tmp_path: Path) -> None:
     write(tmp_path / "log.parquet", log([1]))
     days = ("2026-01-01", "2026-01-02", "2026-01-03")
-    with pytest.raises(EmptyDayError, match="(?s)2 faults.*day 2026-01-01.*day 2026-01-03.*allow_empty_days"):
+    with pytest.raises(EmptyDayError, match=r"(?s)2 faults.*day 2026-01-01.*day 2026-01-03.*allow_empty_days"):
         read(behavior(tmp_path / "log.parquet"), *days)
     result = read(behavior(tmp_path / "log.parquet", allow_empty_days=True), *days)
     assert items_by_day(result) == {"2026-01-01": [], "2026-01-02": [0], "2026-01-03": []}
@@ -231,7 +258,7 @@ def test_every_empty_day_is_named(tmp_path: Path) -> None:
 
 def test_rows_without_a_time_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "log.parquet", log([0, 0]) | {"event_time": [START_MS, None]})
-    with pytest.raises(SchemaError, match="behavior_table, column event_time.*1 rows without one"):
+    with pytest.raises(SchemaError, match=r"behavior_table, column event_time.*1 rows without one"):
         read(behavior(tmp_path / "log.parquet"), "2026-01-01")
 
 
@@ -242,7 +269,9 @@ def test_tables_outlive_the_iterator(tmp_path: Path) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(0, 5 * DAY_MS), min_size=1, max_size=60), st.integers(1, 7), st.sampled_from(["UTC", "Asia/Kathmandu"]))
+@given(
+    st.lists(st.integers(0, 5 * DAY_MS), min_size=1, max_size=60), st.integers(1, 7), st.sampled_from(["UTC", "Asia/Kathmandu"])
+)
 def test_days_partition_the_log(tmp_path_factory: pytest.TempPathFactory, offsets: list[int], size: int, timezone: str) -> None:
     folder = tmp_path_factory.mktemp("log")
     times = pa.array([START_MS + offset for offset in offsets])
@@ -262,7 +291,9 @@ def test_days_partition_the_log(tmp_path_factory: pytest.TempPathFactory, offset
 
 
 def test_no_such_file(tmp_path: Path) -> None:
-    with pytest.raises(SourceMissingError, match=r"table user_table, .*nothing\.parquet.*no such file or folder.*tables\.user\.uri"):
+    with pytest.raises(
+        SourceMissingError, match=r"table user_table, .*nothing\.parquet.*no such file or folder.*tables\.user\.uri"
+    ):
         read_days(users(tmp_path / "nothing.parquet"), ["2026-01-01"], name="user_table")
 
 
@@ -306,7 +337,9 @@ def test_a_name_taken_twice_is_refused(tmp_path: Path) -> None:
 def test_files_whose_types_do_not_go_together(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", {"user_id": [1]})
     write(tmp_path / "b.parquet", {"user_id": ["u"]})
-    with pytest.raises(SchemaError, match=r"column user_id.*types that go together.*int64 in .*a\.parquet, string in .*b\.parquet"):
+    with pytest.raises(
+        SchemaError, match=r"column user_id.*types that go together.*int64 in .*a\.parquet, string in .*b\.parquet"
+    ):
         read(users(tmp_path), "2026-01-01")
 
 
@@ -314,6 +347,9 @@ def test_wrong_formats_are_told(tmp_path: Path) -> None:
     write(tmp_path / "u.parquet", {"user_id": [1]})
     (tmp_path / "u.csv").write_text("user_id\n1\n")
     (tmp_path / "bad.csv").write_text("user_id,age\n1\n")
+    (tmp_path / "empty.csv").touch()
+    with pytest.raises(SchemaError, match=r"empty\.csv: expected a readable csv file.*Empty CSV"):
+        read(users(tmp_path / "empty.csv", format="csv"), "2026-01-01")
     with pytest.raises(SchemaError, match=r"u\.csv: expected a readable parquet file.*tables\.user\.format"):
         read(users(tmp_path / "u.csv"), "2026-01-01")
     with pytest.raises(SchemaError, match=r"u\.parquet: expected a readable csv file, got a parquet file"):

@@ -145,10 +145,10 @@ def _facts_section(facts: ReportFacts) -> str:
         [
             "## Who was counted",
             "",
-            f"- {facts.evaluated_users:,} users had a positive event on the day, with {facts.truth_pairs:,} distinct items.",
-            f"- {facts.corpus_items:,} items were candidates; {facts.pairs_outside_corpus:,} items to find were not among them "
-            "and count as missed wherever their population counts.",
-            f"- {facts.users_without_vector:,} users had no vector; the model's lists for them are empty and count as missed.",
+            f"- Users with a positive event on the day: {facts.evaluated_users:,}, with {facts.truth_pairs:,} distinct items.",
+            f"- Candidates: {facts.corpus_items:,} items. Items to find that are not among them: {facts.pairs_outside_corpus:,}; "
+            "they count as missed wherever their population counts.",
+            f"- Users without a vector: {facts.users_without_vector:,}; the model's lists for them are empty and count as missed.",
         ]
     )
 

@@ -16,9 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.columns import COUNT, FEATURE, VALUE
-from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features.lists import null_mask, one_array
-from dssm_assets.core.features.value_counts import NUMERIC_COUNTS
+from dssm_assets.core.features.value_counts import NUMERIC_COUNTS, as_counts
 
 BINNING: Final = pa.schema(
     [
@@ -46,10 +45,9 @@ def feature_binning(merged: pa.Table, num_bins: int) -> pa.Table:
 
     Raises:
         SchemaError: if the table is no table of numeric value counts.
+        ValueError: if num_bins is below 2.
     """
-    if merged.schema != NUMERIC_COUNTS:
-        got = str(merged.schema).replace("\n", ", ")
-        raise SchemaError(Fault("value counts", str(NUMERIC_COUNTS).replace("\n", ", "), got, "bin numeric value counts"))
+    merged = as_counts(merged, [NUMERIC_COUNTS])
     if num_bins < 2:
         raise ValueError(f"num_bins must be at least 2, got {num_bins}")
     names = one_array(merged.column(FEATURE)).dictionary_encode()

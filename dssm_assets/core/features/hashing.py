@@ -40,7 +40,8 @@ def murmur_hash64a(column: pa.Array | pa.ChunkedArray) -> Hashes:
     indices = array.indices.fill_null(0) if array.indices.null_count else array.indices
     codes = indices.to_numpy(zero_copy_only=False).astype(np.int64)
     codes[null_mask(array.indices)] = len(hashes) - 1
-    return hashes[codes]
+    result: Hashes = hashes[codes]
+    return result
 
 
 def signed(hashes: Hashes) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -76,7 +77,7 @@ def _hash_distinct(values: pa.Array) -> Hashes:
     hashes ^= hashes >> _SHIFT
     hashes *= _MULTIPLIER
     hashes ^= hashes >> _SHIFT
-    result = np.empty_like(hashes)
+    result: Hashes = np.empty_like(hashes)
     result[order] = hashes
     return result
 

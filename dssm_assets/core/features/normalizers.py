@@ -40,7 +40,9 @@ def parse_normalizer(text: str) -> Normalizer:
         raise ValueError("a normalizer names a parameter twice")
     method = given.pop("method", "")
     if method == "expression":
-        raise ValueError("the normalizer expression is not supported; use log10, zscore or minmax, or compute the column upstream")
+        raise ValueError(
+            "the normalizer expression is not supported; use log10, zscore or minmax, or compute the column upstream"
+        )
     if method not in _DEFAULTS:
         raise ValueError(f"unknown normalizer method {method!r}; a method is one of {', '.join(_DEFAULTS)}")
     return _build(method, _parameters(method, given))
@@ -68,7 +70,9 @@ def _build(method: str, numbers: Mapping[str, float]) -> Normalizer:
         threshold, low = numbers["threshold"], numbers["default"]
         if threshold < 0:
             raise ValueError("the threshold of normalizer log10 must not be negative")
-        return lambda x: np.where(np.isnan(x) | (x > threshold), np.log10(np.maximum(x, threshold or np.finfo(float).tiny)), low)
+        return lambda x: np.where(
+            np.isnan(x) | (x > threshold), np.log10(np.maximum(x, threshold or np.finfo(float).tiny)), low
+        )
     if method == "zscore":
         shift, scale = numbers["mean"], numbers["standard_deviation"]
     else:

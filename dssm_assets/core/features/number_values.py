@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.features import lists
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -40,7 +39,8 @@ def number_values(array: pa.Array, where: str) -> Numbers:
         dictionary = array.dictionary
         numbers = _parse(dictionary.cast(pa.string())) if _is_text(dictionary.type) else number_values(dictionary, where)
         codes = array.indices.cast(pa.int64()).fill_null(len(numbers))
-        return np.append(numbers, np.nan)[codes.to_numpy(zero_copy_only=False)]
+        spread: Numbers = np.append(numbers, np.nan)[codes.to_numpy(zero_copy_only=False)]
+        return spread
     if pat.is_boolean(arrow_type):
         array = array.cast(pa.int8())
     elif not (pat.is_integer(arrow_type) or pat.is_floating(arrow_type) or pat.is_decimal(arrow_type)):

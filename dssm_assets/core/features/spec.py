@@ -139,7 +139,9 @@ def parse_fg(raw: Mapping[str, Any], where: str = "fg.json") -> FgSpec:
 
 def _parse_entry(entry: Any, position: int, where: str) -> tuple[Operator | SequenceFeature | None, list[Fault]]:
     if not isinstance(entry, Mapping):
-        return None, [Fault(f"{where}, feature number {position + 1}", "a mapping", repr(entry)[:80], "write its keys in braces")]
+        return None, [
+            Fault(f"{where}, feature number {position + 1}", "a mapping", repr(entry)[:80], "write its keys in braces")
+        ]
     if entry.get("feature_type") != SEQUENCE:
         name = entry.get("feature_name") or f"number {position + 1}"
         return _parse_operator(entry, f"{where}, feature {name}")
@@ -167,7 +169,9 @@ def _parse_operator(entry: Any, place: str) -> tuple[Operator | None, list[Fault
     if operator_type is None:
         known = ", ".join([*OPERATORS, SEQUENCE])
         got = repr(entry.get("feature_type"))
-        return None, [Fault(f"{place}, key feature_type", f"one of: {known}", got, "choose one of these (no sequence in a sequence)")]
+        return None, [
+            Fault(f"{place}, key feature_type", f"one of: {known}", got, "choose one of these (no sequence in a sequence)")
+        ]
     operator, faults = _validated(operator_type, entry, place)
     return (operator if isinstance(operator, Operator) else None), faults
 

@@ -80,17 +80,26 @@ def _crossing_faults(inputs: Sequence[Expression], place: str) -> Iterator[Fault
 def _sequence_faults(sequence: SequenceFeature, where: str) -> Iterator[Fault]:
     place = f"{where}, sequence {sequence.sequence_name}"
     if sequence.sequence_pk is not None and parse_expression(sequence.sequence_pk).source is not Source.USER:
-        yield Fault(f"{place}, key sequence_pk", "a user: input", repr(sequence.sequence_pk), "name a list column of the user history")
+        yield Fault(
+            f"{place}, key sequence_pk", "a user: input", repr(sequence.sequence_pk), "name a list column of the user history"
+        )
     for operator in sequence.features:
         inside = f"{place}, feature {operator.feature_name}"
         stray = sorted(str(e) for e in operator.expressions if e.source not in (Source.USER, Source.CONST))
         if stray:
             yield Fault(f"{inside}, inputs", "user: inputs", ", ".join(stray), "read list columns of the user history")
         elif not any(e.source is Source.USER for e in operator.expressions):
-            yield Fault(f"{inside}, inputs", "at least one user: input", "constants only", "read a list column of the user history")
+            yield Fault(
+                f"{inside}, inputs", "at least one user: input", "constants only", "read a list column of the user history"
+            )
         if operator.kind is not Kind.CATEGORICAL or operator.is_multi:
             kind = "multi-valued" if operator.is_multi else str(operator.kind)
-            yield Fault(inside, "a category with one value per element", f"a {kind} {operator.feature_type}", "use an id_feature with value_dim 1")
+            yield Fault(
+                inside,
+                "a category with one value per element",
+                f"a {kind} {operator.feature_type}",
+                "use an id_feature with value_dim 1",
+            )
 
 
 def _sharing_faults(operators: Sequence[Operator], sequences: Sequence[SequenceFeature], where: str) -> Iterator[Fault]:
@@ -105,10 +114,14 @@ def _sharing_faults(operators: Sequence[Operator], sequences: Sequence[SequenceF
         place = f"{where}, embedding {embedding}"
         names = ", ".join(name for name, _ in group)
         if len({operator.kind for _, operator in group}) > 1:
-            yield Fault(place, "features of one kind", f"numbers and categories ({names})", "give them embedding_names of their own")
+            yield Fault(
+                place, "features of one kind", f"numbers and categories ({names})", "give them embedding_names of their own"
+            )
             continue
         if group[0][1].kind is Kind.NUMERIC and any(_table_keys(operator).get("boundaries") is None for _, operator in group):
-            yield Fault(place, "boundaries in every number that shares it", names, "write the same boundaries in each, or do not share")
+            yield Fault(
+                place, "boundaries in every number that shares it", names, "write the same boundaries in each, or do not share"
+            )
         yield from _contradictions(group, place)
 
 

@@ -68,18 +68,27 @@ def merge_value_counts(tables: Iterable[pa.Table]) -> pa.Table:
     held: list[pa.Table] = []
     merged_rows = 0
     for table in tables:
-        known = held[0].schema if held else None
-        if table.schema not in (NUMERIC_COUNTS, CATEGORY_COUNTS) or (known is not None and table.schema != known):
-            expected = str(known or f"{NUMERIC_COUNTS} or {CATEGORY_COUNTS}").replace("\n", ", ")
-            got = str(table.schema).replace("\n", ", ")
-            raise SchemaError(Fault("value counts", expected, got, "merge tables of value counts of one kind"))
-        held.append(table)
+        held.append(as_counts(table, [held[0].schema] if held else [NUMERIC_COUNTS, CATEGORY_COUNTS]))
         if sum(part.num_rows for part in held) - merged_rows > max(merged_rows, _COMPACT_ROWS):
             held = [_merged(held)]
             merged_rows = held[0].num_rows
     if not held:
         raise SchemaError(Fault("value counts", "at least one table", "none", "merge the days of a window"))
     return _merged(held)
+
+
+def as_counts(table: pa.Table, schemas: Sequence[pa.Schema]) -> pa.Table:
+    """Returns the table with the one of the schemas whose names and types it has.
+
+    Raises:
+        SchemaError: if it has none of them.
+    """
+    for schema in schemas:
+        if table.schema.names == schema.names and table.schema.types == schema.types:
+            return pa.table(table.columns, schema=schema)
+    expected = " or ".join(str(schema) for schema in schemas).replace("\n", ", ")
+    got = str(table.schema.remove_metadata()).replace("\n", ", ")
+    raise SchemaError(Fault("value counts", expected, got, "give tables of value counts of one kind"))
 
 
 def by_frequency(merged: pa.Table) -> pa.Table:
@@ -89,7 +98,7 @@ def by_frequency(merged: pa.Table) -> pa.Table:
 
 
 def _merged(tables: Sequence[pa.Table]) -> pa.Table:
-    together = pa.concat_tables(tables).replace_schema_metadata(None)
+    together = pa.concat_tables(tables)
     key = together.column_names[1]
     summed = together.group_by([FEATURE, key], use_threads=False).aggregate([(COUNT, "sum")])
     table = pa.table([summed.column(FEATURE), summed.column(key), summed.column(f"{COUNT}_sum")], schema=together.schema)
@@ -123,13 +132,13 @@ def _check(table: pa.Table, features: Sequence[Feature]) -> None:
     faults = []
     for feature in features:
         expected = pa.float32() if feature.kind is Kind.NUMERIC else pa.int64()
-        is_present = feature.name in table.column_names
-        actual = table.schema.field(feature.name).type if is_present else None
+        actual = table.schema.field(feature.name).type if feature.name in table.column_names else None
+        has_lists = actual is not None and lists.is_list(actual)
         # The name of a list's element field differs between writers, so only its type is compared.
-        element = actual.value_type if is_present and feature.is_multi and lists.is_list(actual) else actual
-        if element != expected or (feature.is_multi and not lists.is_list(actual)):
+        element = actual.value_type if actual is not None and has_lists else actual
+        if element != expected or has_lists != feature.is_multi:
             wanted = str(pa.list_(expected) if feature.is_multi else expected)
-            got = str(actual) if is_present else "no such column"
+            got = "no such column" if actual is None else str(actual)
             remedy = "count tables that feature generation wrote with this fg.json"
             faults.append(Fault(f"samples, feature {feature.name}", wanted, got, remedy))
     if faults:

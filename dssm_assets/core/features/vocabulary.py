@@ -13,9 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.columns import COUNT, FEATURE, VALUE_HASH
-from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features.lists import null_mask, one_array
-from dssm_assets.core.features.value_counts import CATEGORY_COUNTS
+from dssm_assets.core.features.value_counts import CATEGORY_COUNTS, as_counts
 
 Int64s = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -29,9 +28,7 @@ class FeatureCounts:
         Raises:
             SchemaError: if the table is no table of category counts.
         """
-        if counts.schema.remove_metadata() != CATEGORY_COUNTS:
-            got = str(counts.schema).replace("\n", ", ")
-            raise SchemaError(Fault("feature counts", str(CATEGORY_COUNTS).replace("\n", ", "), got, "give category counts"))
+        counts = as_counts(counts, [CATEGORY_COUNTS])
         names = one_array(counts.column(FEATURE)).dictionary_encode()
         hashes = one_array(counts.column(VALUE_HASH))
         codes = names.indices.to_numpy()

@@ -162,4 +162,6 @@ def _join(*parts: object) -> pa.Array:
 
 
 def _no_zone(timezone: str) -> ConfigError:
-    return ConfigError(Fault("key calendar.timezone", "a zone of the tz database", repr(timezone), "name one, e.g. Europe/Berlin"))
+    return ConfigError(
+        Fault("key calendar.timezone", "a zone of the tz database", repr(timezone), "name one, e.g. Europe/Berlin")
+    )

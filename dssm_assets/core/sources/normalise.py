@@ -107,7 +107,9 @@ def count_unknown_ids(behavior: pa.Table, users: pa.Table, items: pa.Table) -> d
         acting, listed = behavior.column(key), known.column(key)
         if acting.type != listed.type:
             where = f"tables behavior_table and {kind}_table, column {key}"
-            faults.append(Fault(where, "one type of id", f"{acting.type} and {listed.type}", "store the ids alike in both sources"))
+            faults.append(
+                Fault(where, "one type of id", f"{acting.type} and {listed.type}", "store the ids alike in both sources")
+            )
             continue
         unknown = acting.filter(pc.invert(pc.is_in(acting, value_set=flat(listed))))
         counts[f"unknown_{kind}s"] = pc.count_distinct(unknown).as_py()
@@ -204,7 +206,9 @@ def _check_constant_event(config: BehaviorTable, events: Events) -> None:
         got = f"also a mapping of event to {config.columns[EVENT]!r}"
         faults.append(Fault(where, "the only source of event names", got, "remove one of the two"))
     if config.constant_event not in events.funnel:
-        faults.append(Fault(where, f"an event of the funnel {events.funnel}", repr(config.constant_event), "add it to events.funnel"))
+        faults.append(
+            Fault(where, f"an event of the funnel {events.funnel}", repr(config.constant_event), "add it to events.funnel")
+        )
     if faults:
         raise ConfigError(faults)
 

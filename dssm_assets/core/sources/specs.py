@@ -36,7 +36,9 @@ BEHAVIOR_TABLE: Final = TableSpec(
     grain="one row per thing a user did to an item",
     key=(EVENT_TIME_MS, USER_ID, ITEM_ID, EVENT),
     columns=(
-        ColumnSpec(REQUEST_ID, pa.string(), "the request that showed the item (null: the source does not say)", is_nullable=True),
+        ColumnSpec(
+            REQUEST_ID, pa.string(), "the request that showed the item (null: the source does not say)", is_nullable=True
+        ),
         ColumnSpec(USER_ID, None, "who acted"),
         ColumnSpec(ITEM_ID, None, "on which item"),
         ColumnSpec(EVENT, pa.string(), "what was done: one of the configured events"),

@@ -157,7 +157,9 @@ class _Clock:
         """Returns what `produce` makes; its time counts as waiting."""
         begin = self._now()
         made = produce()
-        self._waited += self._now() - begin
+        end = self._now()
+        self._waited += end - begin
+        self.seconds = end - self._begin
         return made
 
     def after(self, samples: int) -> tuple[float, float]:

@@ -108,8 +108,9 @@ def test_the_report_holds_every_number_and_one_small_picture(run: Run) -> None:
     assert len(data) < 100_000
     assert "How to read this" in text
     assert "- discovery: ahead of the best baseline, " in text
-    assert "- 1 users had no vector" in text
-    assert f"{run[1].num_users:,} users had a positive event on the day" in text
+    assert "- Users without a vector: 1;" in text
+    assert "not among them: 1;" in text
+    assert f"- Users with a positive event on the day: {run[1].num_users:,}, with" in text
     for label in ("| 1-9 |", "| 10-29 |"):
         assert label in text
 

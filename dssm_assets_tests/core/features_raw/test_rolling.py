@@ -32,7 +32,7 @@ ROWS = st.lists(
     min_size=1,
     max_size=25,
 )
-LAW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+LAW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def _days(rows: list[tuple[Any, ...]], text_ids: bool) -> dict[int, pa.Table]:

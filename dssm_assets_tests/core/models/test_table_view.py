@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ def _table(count: int, cuts: list[int]) -> pa.Table:
     lists = pa.array([list(range(row % 4)) for row in range(count)], LIST)
     bounds = sorted({0, count, *[cut for cut in cuts if cut < count]})
     whole = pa.table({"a": numbers, "b": lists})
-    return pa.concat_tables([whole.slice(low, high - low) for low, high in zip(bounds, bounds[1:], strict=False)])
+    return pa.concat_tables([whole.slice(low, high - low) for low, high in pairwise(bounds)])
 
 
 @given(cuts=st.lists(st.integers(0, 19), max_size=4), rows=st.lists(st.integers(0, 19), max_size=12))
@@ -31,7 +32,7 @@ def test_reads_equal_pyarrow_for_any_chunking(cuts: list[int], rows: list[int]) 
     selection = view.select(np.array(rows, np.int64))
     assert view.take("a", selection).tolist() == [10 * row for row in rows]
     values, offsets = view.take_list("b", selection)
-    got = [values[low:high].tolist() for low, high in zip(offsets, offsets[1:], strict=False)]
+    got = [values[low:high].tolist() for low, high in pairwise(offsets.tolist())]
     assert got == [list(range(row % 4)) for row in rows]
 
 

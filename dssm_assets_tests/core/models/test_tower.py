@@ -40,6 +40,12 @@ def test_dropout_follows_its_generator_and_is_off_without_one() -> None:
     assert torch.equal(tower(inputs, None), _tower(Model(dropout=0.0))(inputs, torch.Generator().manual_seed(1)))
 
 
+def test_dropout_keeps_the_mean() -> None:
+    tower = _tower(Model(dropout=0.5, similarity=Similarity.INNER_PRODUCT, hidden_units=[16], output_dim=4))
+    inputs, draws = torch.arange(6.0).expand(20_000, 6), torch.Generator().manual_seed(1)
+    assert tower(inputs, draws).mean(0).tolist() == pytest.approx(tower(inputs[:1], None)[0].tolist(), abs=0.03)
+
+
 def test_weights_come_from_the_given_generator_alone() -> None:
     before = torch.get_rng_state()
     first, again, other = _tower(Model(), 0), _tower(Model(), 0), _tower(Model(), 1)

@@ -78,6 +78,15 @@ def test_the_search_by_candidates_equals_brute_force(distinct: int, banned_size:
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
 
 
+def test_a_user_whose_best_items_are_all_excluded_gets_the_next_best() -> None:
+    rng = np.random.default_rng(21)
+    users, items = rng.normal(size=(4, 16)).astype(np.float32), rng.normal(size=(2000, 16)).astype(np.float32)
+    best = slow(users, items, 320, [set()] * 4)
+    banned = [set(best[0][:300]), set(), set(best[2][:250]), set(best[3][:10])]
+    index, _ = top_k(users, items, 20, similarity=Similarity.INNER_PRODUCT, excluded=exclusions(banned))
+    assert index.tolist() == [best[0][300:320], best[1][:20], best[2][250:270], best[3][10:30]]
+
+
 def test_the_candidate_path_is_taken_and_proves_most_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     users, items = rng.normal(size=(50, 16)).astype(np.float32), rng.normal(size=(2000, 16)).astype(np.float32)

@@ -12,7 +12,9 @@ from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.sources.convert import to_ids, to_text, to_values
 
 
-@pytest.mark.parametrize("kind", [pa.int8(), pa.int16(), pa.uint8(), pa.uint32(), pa.int64(), pa.uint64(), pa.float32(), pa.float64()])
+@pytest.mark.parametrize(
+    "kind", [pa.int8(), pa.int16(), pa.uint8(), pa.uint32(), pa.int64(), pa.uint64(), pa.float32(), pa.float64()]
+)
 def test_integer_ids_of_any_width_become_int64(kind: pa.DataType) -> None:
     ids = to_ids(pa.array([7, 1], kind), "column user_id")
     assert ids.equals(pa.array([7, 1], pa.int64()))
@@ -32,7 +34,10 @@ def test_floats_and_decimals_that_are_whole_numbers_are_integers_again() -> None
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (pa.array([1.0, 1.5]), "column user_id: expected whole numbers, got 1 values of type double.* such as 1.5.*integers or text"),
+        (
+            pa.array([1.0, 1.5]),
+            "column user_id: expected whole numbers, got 1 values of type double.* such as 1.5.*integers or text",
+        ),
         (pa.array([2.0**53]), "not exact whole numbers"),
         (pa.array([float("inf")]), "not exact whole numbers"),
         (pa.array([2**63], pa.uint64()), "fit 64 bits with sign.*9223372036854775808"),
@@ -52,7 +57,7 @@ def test_values_are_float64_and_have_one_kind_of_missing() -> None:
 
 
 def test_values_that_are_no_finite_numbers_are_refused() -> None:
-    with pytest.raises(SchemaError, match="column price: expected numbers.*'cheap'"):
+    with pytest.raises(SchemaError, match=r"column price: expected numbers.*'cheap'"):
         to_values(pa.array(["cheap"]), "column price")
     with pytest.raises(SchemaError, match="finite numbers, got 2 infinite"):
         to_values(pa.array([float("inf"), float("-inf"), 1.0]), "column price")

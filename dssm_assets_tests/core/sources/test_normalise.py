@@ -10,7 +10,13 @@ import pytest
 from dssm_assets.core.config import BehaviorTable, Events
 from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, SchemaError
 from dssm_assets.core.schema import check_no_nulls, check_schema
-from dssm_assets.core.sources.normalise import Normalised, count_unknown_ids, normalise_behavior, normalise_items, normalise_users
+from dssm_assets.core.sources.normalise import (
+    Normalised,
+    count_unknown_ids,
+    normalise_behavior,
+    normalise_items,
+    normalise_users,
+)
 from dssm_assets.core.sources.specs import BEHAVIOR_TABLE, ITEM_TABLE, USER_TABLE
 
 EVENTS = Events(funnel=["expr", "click"], positive=["click"])
@@ -58,7 +64,9 @@ def test_an_item_listed_twice_is_refused_by_name() -> None:
 def test_users_without_ids_or_rows_are_refused() -> None:
     with pytest.raises(SchemaError, match=r"user_id: expected a value in every row, got 2 missing in 3 rows"):
         normalise_users(pa.table({"user_id": ["a", "", None]}))
-    with pytest.raises(SchemaError, match=r"user_id: expected the column to exist, got columns household.*map it in tables\.user\.columns"):
+    with pytest.raises(
+        SchemaError, match=r"user_id: expected the column to exist, got columns household.*map it in tables\.user\.columns"
+    ):
         normalise_users(pa.table({"household": [1]}))
     with pytest.raises(EmptyDayError, match="table user_table: expected at least one row"):
         normalise_users(pa.table({"user_id": pa.array([], pa.int64())}))
@@ -123,7 +131,9 @@ def test_rows_of_another_day_are_kept_and_counted() -> None:
 
 def test_unknown_events_are_named_with_their_counts() -> None:
     raw = {"user_id": [1] * 4, "item_id": [5] * 4, "event": ["share", "click", "like", "share"], "event_time": [DAY_S] * 4}
-    with pytest.raises(SchemaError, match=r"column event: expected events of the funnel.*'like' \(1 rows\), 'share' \(2 rows\)"):
+    with pytest.raises(
+        SchemaError, match=r"column event: expected events of the funnel.*'like' \(1 rows\), 'share' \(2 rows\)"
+    ):
         behavior(raw)
 
 
@@ -157,7 +167,7 @@ def test_a_constant_event_names_every_row() -> None:
 
 
 def test_a_constant_event_must_be_known_and_alone() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)funnel \['expr', 'click'\], got 'buy'.*also a mapping of event to 'kind'"):
+    with pytest.raises(ConfigError, match=r"(?s)also a mapping of event to 'kind'.*funnel \['expr', 'click'\], got 'buy'"):
         behavior(log(), constant_event="buy", columns={"event": "kind"})
 
 
@@ -169,5 +179,5 @@ def test_ids_that_no_table_lists_are_counted() -> None:
 
 def test_ids_of_two_kinds_are_refused() -> None:
     acted = pa.table({"user_id": [1], "item_id": [1]})
-    with pytest.raises(SchemaError, match="behavior_table and item_table, column item_id.*int64 and string"):
+    with pytest.raises(SchemaError, match=r"behavior_table and item_table, column item_id.*int64 and string"):
         count_unknown_ids(acted, pa.table({"user_id": [1]}), pa.table({"item_id": ["1"]}))

@@ -63,6 +63,8 @@ def test_corrections_are_expected_counts_by_kind() -> None:
     expected = np.concatenate([np.log(32 * shares[own]), np.log(8 * weights[drawn] / weights.sum())])
     assert batch.terms.column_correction.numpy() == pytest.approx(expected, abs=1e-6)
     assert batch.terms.positive_correction.numpy() == pytest.approx(expected[:32], abs=1e-6)
+    last = _batches()[-1]
+    assert last.terms.positive_correction.numpy() == pytest.approx(np.log(16 * shares[_items(last)[:16]]), abs=1e-6)
 
 
 def test_without_in_batch_the_positive_is_corrected_like_a_sampled_column() -> None:

@@ -14,11 +14,11 @@ from dssm_assets.core.training.loop import FitResult, fit
 from dssm_assets.core.training.train_data import TrainData
 
 ITEMS, USERS, EVENTS = 12, 10, 8
-"""Items 0-5 belong to even users, items 6-11 to odd users; every user takes EVENTS items of its half."""
+"""Items 0-5 belong to even users, items 6-11 to odd users; every user draws its items from its half alone."""
 LIST = pa.list_(pa.int32())
 SMALL_MODEL: dict[str, Any] = {"output_dim": 8, "hidden_units": [16], "num_sample": 8, "history_length": 5}
 SMALL_TRAINING: dict[str, Any] = {"epochs": 2, "batch_size": 32, "num_threads": 1}
-AS_OF_MS = 10**9
+AS_OF_MS = 10**10
 
 
 def _feature(name: str, side: Side, table: str, rows: int, is_multi: bool = False) -> TowerFeature:
@@ -51,13 +51,13 @@ class World:
         return TrainData(spec, samples=self.samples, history=self.history, users=self.users, items=self.items)
 
 
-def world(seed: int = 0) -> World:
-    """Returns two groups of users that take items of two halves of the corpus, in random order."""
+def world(seed: int = 0, events: int = EVENTS) -> World:
+    """Returns two groups of users, each user with this many independent, equally likely items of its group's half."""
     rng = np.random.default_rng(seed)
-    user = np.repeat(np.arange(USERS, dtype=np.int32), EVENTS)
-    item = np.concatenate([rng.integers(0, ITEMS // 2, EVENTS) + (u % 2) * (ITEMS // 2) for u in range(USERS)]).astype(np.int32)
+    user = np.repeat(np.arange(USERS, dtype=np.int32), events)
+    item = np.concatenate([rng.integers(0, ITEMS // 2, events) + (u % 2) * (ITEMS // 2) for u in range(USERS)]).astype(np.int32)
     count = len(user)
-    time = np.tile(np.arange(EVENTS, dtype=np.int64), USERS) * 86_400_000 // 4
+    time = np.tile(np.arange(events, dtype=np.int64), USERS) * 86_400_000 // 4
     samples = {
         "item_index": item,
         "user_index": user,
@@ -74,7 +74,7 @@ def world(seed: int = 0) -> World:
         "tags": pa.array([[1 + i % 5] for i in item.tolist()], LIST),
     }
     history = {"item_index": item, "event_time_ms": time, "h__item": item + np.int32(2)}
-    starts = np.arange(USERS, dtype=np.int64) * EVENTS
+    starts = np.arange(USERS, dtype=np.int64) * events
     items = {
         "weight": (np.bincount(item, minlength=ITEMS) + 1.0) ** 0.75,
         "item": np.arange(2, ITEMS + 2, dtype=np.int32),
@@ -83,7 +83,7 @@ def world(seed: int = 0) -> World:
     return World(
         pa.table({**samples, **lists}),
         pa.table(history),
-        pa.table({"history_start": starts, "history_end": starts + EVENTS}),
+        pa.table({"history_start": starts, "history_end": starts + events}),
         pa.table(items),
     )
 
@@ -99,13 +99,15 @@ class StepClock:
         return self.seconds
 
 
-def fitted(model: dict[str, Any] | None = None, training: dict[str, Any] | None = None, *, seed: int = 1) -> FitResult:
+def fitted(
+    model: dict[str, Any] | None = None, training: dict[str, Any] | None = None, *, seed: int = 1, events: int = EVENTS
+) -> FitResult:
     """Returns towers fitted to `world()` with these fields changed from the small configuration."""
     changed_model = Model(**{**SMALL_MODEL, **(model or {})})
     changed_training = Training(**{**SMALL_TRAINING, **(training or {})})
     spec = tower_spec(FEATURES, changed_model)
     return fit(
-        world().data(spec),
+        world(events=events).data(spec),
         spec,
         model=changed_model,
         training=changed_training,

@@ -31,7 +31,9 @@ def test_filling_equals_walking_through_both_lists(data: st.DataObject) -> None:
     k = data.draw(st.integers(1, 12))
     padded = np.array([row + [-1] * (num_items - len(row)) for row in ranked], dtype=np.int64)
     indptr = np.cumsum([0] + [len(row) for row in banned])
-    got = fill_up(padded, np.array(order), k, Exclusions(indptr, np.array([item for row in banned for item in row], dtype=np.int64)))
+    got = fill_up(
+        padded, np.array(order), k, Exclusions(indptr, np.array([item for row in banned for item in row], dtype=np.int64))
+    )
     for own, without, result in zip(ranked, banned, got.tolist(), strict=True):
         walked: list[int] = []
         for item in [*own, *order]:

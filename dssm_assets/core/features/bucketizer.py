@@ -1,0 +1,176 @@
+"""From encoded values to embedding indices, by the rules of feature_config.
+
+Belongs here: the one definition of the index of a value. Does not belong here: how the rules are decided
+(`feature_config.py`).
+
+Index 0 is missing, always. A number: 1 + how many boundaries b have b <= x. A vocabulary: 1 is out of vocabulary,
+2.. the vocabulary in its order. Hash buckets: 1 + (unsigned hash) modulo the size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from dssm_assets.core.columns import FEATURE, FEATURE_INFO
+from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.features import lists
+from dssm_assets.core.features.expressions import Kind, Side
+from dssm_assets.core.features.feature_info import FeatureInfo
+from dssm_assets.core.features.hashing import hash_texts
+from dssm_assets.core.features.vocabulary import FeatureCounts, Int64s
+
+MISSING: Final = 0
+OUT_OF_VOCABULARY: Final = 1
+
+Indices = np.ndarray[Any, np.dtype[np.int32]]
+
+
+@dataclass(frozen=True)
+class BucketFeature:
+    """A kept feature: the column of its embedding indices and the table they point into.
+
+    Attributes:
+        name: the feature, `sequence__feature` for a sub-feature of a sequence.
+        side: the tower that reads it.
+        kind: number or category.
+        is_multi: a row holds a list of indices; false for a sub-feature, whose past items hold one each.
+        sequence_name: the sequence it is part of, None for a feature of its own.
+        embedding_name: features of one name share a table.
+        embedding_dim: width of the table.
+        num_embeddings: rows of the table; indices are below it.
+    """
+
+    name: str
+    side: Side
+    kind: Kind
+    is_multi: bool
+    sequence_name: str | None
+    embedding_name: str
+    embedding_dim: int
+    num_embeddings: int
+
+    @property
+    def is_sequence(self) -> bool:
+        """Tells whether it is a sub-feature of a sequence."""
+        return self.sequence_name is not None
+
+
+class Bucketizer:
+    """Embedding indices of the features that feature_config keeps."""
+
+    def __init__(self, feature_config: pa.Table, counts: pa.Table) -> None:
+        """Reads the rules, and the vocabularies from the counts that they were decided from.
+
+        Raises:
+            SchemaError: naming every feature whose vocabulary in the counts has another size than in its rule.
+        """
+        kept = feature_config.filter(feature_config.column(FEATURE_INFO).is_valid())
+        texts = zip(kept.column(FEATURE).to_pylist(), kept.column(FEATURE_INFO).to_pylist(), strict=True)
+        infos = {name: FeatureInfo.from_json(text) for name, text in texts}
+        grouped = FeatureCounts(counts)
+        faults = [fault for name, info in infos.items() for fault in _count_faults(name, info, grouped)]
+        if faults:
+            raise SchemaError(faults)
+        self.features: tuple[BucketFeature, ...] = tuple(_feature(name, info) for name, info in infos.items())
+        self._kinds = {name: info.kind for name, info in infos.items()}
+        shared: dict[str, Callable[[Any], Indices]] = {}
+        self._rules: dict[str, Callable[[Any], Indices]] = {}
+        for name, info in infos.items():
+            # Features of one embedding have one rule: the vocabulary is sorted once and held once.
+            key = info.embedding_name if info.kind is Kind.CATEGORICAL else f"{info.embedding_name}/{name}"
+            if key not in shared:
+                shared[key] = _rule(info, grouped)
+            self._rules[name] = shared[key]
+
+    def bucketize(self, feature: str, column: pa.Array | pa.ChunkedArray) -> pa.Array:
+        """Returns the embedding index of each value, int32, or list<int32> of equal lengths for a column of lists.
+
+        No result is null: a missing value, also one inside a list, is 0; a missing or empty list is an empty list.
+
+        Raises:
+            SchemaError: if the feature was not kept, or the column does not hold its encoded values.
+        """
+        if feature not in self._rules:
+            known = ", ".join(self._rules) or "no features"
+            raise SchemaError(
+                Fault(f"feature {feature}", f"one of: {known}", "a feature that is not kept", "ask for kept features")
+            )
+        array = lists.one_array(column)
+        if lists.is_list(array.type):
+            flat, offsets = lists.flatten(array)
+            return lists.build(self._indices(feature, flat), offsets)
+        return self._indices(feature, array)
+
+    def _indices(self, feature: str, array: pa.Array) -> pa.Array:
+        is_number = self._kinds[feature] is Kind.NUMERIC
+        fitting = pa.types.is_floating(array.type) if is_number else pa.types.is_int64(array.type)
+        if pa.types.is_null(array.type):
+            return pa.array(np.zeros(len(array), dtype=np.int32))
+        if not fitting:
+            expected = "float32 numbers" if is_number else "int64 hashes"
+            raise SchemaError(Fault(f"feature {feature}", expected, str(array.type), "bucketize what feature generation wrote"))
+        is_missing = lists.null_mask(array)
+        values = (array.fill_null(0) if array.null_count else array).to_numpy(zero_copy_only=False)
+        indices = self._rules[feature](values).astype(np.int32, copy=False)
+        if is_number:
+            is_missing |= np.isnan(values)
+        indices[is_missing] = MISSING
+        return pa.array(indices)
+
+
+def _feature(name: str, info: FeatureInfo) -> BucketFeature:
+    return BucketFeature(
+        name=name,
+        side=info.side,
+        kind=info.kind,
+        is_multi=info.is_multi,
+        sequence_name=info.sequence_name,
+        embedding_name=info.embedding_name,
+        embedding_dim=info.embedding_dim,
+        num_embeddings=info.num_embeddings,
+    )
+
+
+def _rule(info: FeatureInfo, counts: FeatureCounts) -> Callable[[Any], Indices]:
+    if info.boundary is not None:
+        boundaries = np.array(info.boundary, dtype=np.float64)
+        return lambda values: (1 + np.searchsorted(boundaries, values, side="right")).astype(np.int32)
+    if info.hash_bucket_size is not None:
+        size = np.uint64(info.hash_bucket_size)
+        return lambda values: (values.view(np.uint64) % size).astype(np.int32) + np.int32(1)
+    if info.vocab_list is not None:
+        return _vocabulary_rule(hash_texts(info.vocab_list))
+    if info.num_buckets is not None:
+        return _vocabulary_rule(hash_texts([str(value) for value in range(info.num_buckets)]))
+    return _vocabulary_rule(counts.vocabulary(info.counted_features or [], info.min_count or 1))
+
+
+def _vocabulary_rule(vocabulary: Int64s) -> Callable[[Any], Indices]:
+    order = np.argsort(vocabulary, kind="stable")
+    # The last place answers for hashes above all of the vocabulary; it matches none.
+    hashes = np.append(vocabulary[order], np.int64(0))
+    indices = np.append(order + 2, OUT_OF_VOCABULARY).astype(np.int32)
+
+    def index(values: Any) -> Indices:
+        place = np.searchsorted(hashes[:-1], values)
+        is_known = (hashes[place] == values) & (place < len(vocabulary))
+        return np.where(is_known, indices[place], np.int32(OUT_OF_VOCABULARY))
+
+    return index
+
+
+def _count_faults(name: str, info: FeatureInfo, counts: FeatureCounts) -> list[Fault]:
+    if info.vocab_size is None:
+        return []
+    wanted = info.counted_features or []
+    missing = [feature for feature in wanted if feature not in counts]
+    where, remedy = f"feature {name}, vocabulary", "give the counts that feature_config was made from"
+    if missing:
+        return [Fault(where, f"counts of {', '.join(wanted)}", f"none of {', '.join(missing)}", remedy)]
+    size = len(counts.vocabulary(wanted, info.min_count or 1))
+    return [] if size == info.vocab_size else [Fault(where, f"{info.vocab_size} values", f"{size} values", remedy)]
