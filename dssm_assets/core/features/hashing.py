@@ -3,9 +3,13 @@
 Belongs here: the hash and its signed form. Does not belong here: what a value's text is (`text_values.py`) and what
 bucket a hash falls to (`bucketizer.py`).
 
-Algorithm: Austin Appleby's MurmurHash2 for 64-bit machines, which libstdc++ uses in `_Hash_bytes`. Distinct values
-are hashed once. All of them advance together, one 8-byte block at a time, the longest first, so that the values
-which still have a block are always a prefix of the arrays.
+Algorithm: Austin Appleby's MurmurHash2 for 64-bit machines, which libstdc++ uses in `_Hash_bytes`. All values advance
+together, one 8-byte block at a time, the longest first, so that the values which still have a block are always a
+prefix of the arrays.
+
+A dictionary is hashed once per entry, a plain column as it is. Which is cheaper depends on the column (a million
+values, median CPU time): 1000 distinct ones of 60 bytes 84 ms plain, 16 ms encoded first; all distinct 39 ms plain,
+142 ms encoded first. So the caller decides: feature generation passes dictionaries, which its text rules need anyway.
 """
 
 from __future__ import annotations
@@ -32,16 +36,17 @@ def murmur_hash64a(column: pa.Array | pa.ChunkedArray) -> Hashes:
     Takes strings, large strings, binaries, string views and dictionaries of them, sliced or chunked.
     """
     array = one_array(column)
+    if pat.is_dictionary(array.type):
+        distinct = np.append(murmur_hash64a(array.dictionary), np.uint64(0))
+        codes = array.indices.cast(pa.int64()).fill_null(len(distinct) - 1).to_numpy(zero_copy_only=False)
+        spread: Hashes = distinct[codes]
+        return spread
     if pat.is_string_view(array.type) or pat.is_null(array.type):
         array = array.cast(pa.string())
-    if not pat.is_dictionary(array.type):
-        array = array.dictionary_encode()
-    hashes = np.append(_hash_distinct(array.dictionary), np.uint64(0))
-    indices = array.indices.fill_null(0) if array.indices.null_count else array.indices
-    codes = indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    codes[null_mask(array.indices)] = len(hashes) - 1
-    result: Hashes = hashes[codes]
-    return result
+    hashes = _hash_all(array)
+    if array.null_count:
+        hashes[null_mask(array)] = 0
+    return hashes
 
 
 def signed(hashes: Hashes) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -54,7 +59,7 @@ def hash_texts(texts: list[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
     return signed(murmur_hash64a(pa.array(texts, pa.string())))
 
 
-def _hash_distinct(values: pa.Array) -> Hashes:
+def _hash_all(values: pa.Array) -> Hashes:
     starts, lengths, words = _layout(values)
     order = np.argsort(-lengths, kind="stable")
     starts, lengths = starts[order], lengths[order]

@@ -72,6 +72,11 @@ def test_value_sums_round_each_value_away_from_zero(con) -> None:
     assert _step(con, day.slice(1, 1), {1: None, 2: None}, None).column("price_sum_1d_e4").to_pylist() == [-1]
 
 
+def test_a_group_of_unknown_values_sums_to_zero(con) -> None:
+    day = log([(1, 10, "click", at(0, 1), None, None, None), (1, 10, "click", at(0, 2), math.nan, None, None)])
+    assert _step(con, day, {1: None, 2: None}, None).column("price_sum_1d_e4").to_pylist() == [0]
+
+
 def test_items_and_text_ids(con) -> None:
     table = ibis.memtable(as_text_ids(DAY1))
     out = run(con, activity("item_id", today=table, leaving={1: None}, previous=None, statistic_days=[1], value_columns=[]))

@@ -21,6 +21,7 @@ from dssm_assets.core.features.expressions import ExpressionText, Kind
 from dssm_assets.core.features.normalizers import NormalizerText, parse_normalizer
 from dssm_assets.core.features.number_values import Numbers
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR, CategoryKeys, NumberKeys, Operator
+from dssm_assets.core.features.operators.numeric_default import check_numeric_default
 
 
 class Combiner(StrEnum):
@@ -66,8 +67,7 @@ class LookupFeature(Operator, CategoryKeys, NumberKeys):
             stray = {"need_key", "hash_bucket_size", "num_buckets", "vocab_list"} & self.model_fields_set
             if self.value_dim == 0:
                 raise ValueError("value_dim 0 needs need_discrete: a numeric feature has one value per row")
-            if self.default_text and number_values.parse_number(self.default_text) is None:
-                raise ValueError('the default of a numeric feature is a finite number, or "" for none')
+            check_numeric_default(self.default_value)
         if stray:
             raise ValueError(f"{', '.join(sorted(stray))} mean nothing with need_discrete {str(self.need_discrete).lower()}")
         return self

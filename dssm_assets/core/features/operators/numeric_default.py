@@ -10,7 +10,12 @@ from pydantic import AfterValidator
 from dssm_assets.core.features.number_values import parse_number
 
 
-def _checked(value: str | int | float) -> str | int | float:
+def check_numeric_default(value: str | int | float) -> str | int | float:
+    """Returns the default as written.
+
+    Raises:
+        ValueError: if it is neither "" nor a number that float32 can hold.
+    """
     if value == "":
         return value
     number = parse_number(str(value))
@@ -19,4 +24,4 @@ def _checked(value: str | int | float) -> str | int | float:
     return value
 
 
-NumericDefault = Annotated[str | int | float, AfterValidator(_checked)]
+NumericDefault = Annotated[str | int | float, AfterValidator(check_numeric_default)]

@@ -53,17 +53,20 @@ def alias_table(probability: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.fl
     """
     share = probability * len(probability)
     keep, alias = np.ones_like(share), np.arange(len(share), dtype=np.int64)
-    light, heavy = np.flatnonzero(share < 1), np.flatnonzero(share >= 1)
+    is_heavy = share >= 1
+    # Equal weights can all round to just below 1; the largest is then the one that serves.
+    is_heavy[np.argmax(share)] = True
+    light, heavy = np.flatnonzero(~is_heavy), np.flatnonzero(is_heavy)
     if not len(light):
         return keep, alias
-    deficit = np.cumsum(1 - share[light])
+    served = np.concatenate([[0.0], np.cumsum(1 - share[light])])  # after 0, 1, .. light items
     excess = np.cumsum(share[heavy] - 1)
-    before = np.concatenate([[0.0], deficit[:-1]])
-    server = np.minimum(np.searchsorted(excess, before, side="right"), len(heavy) - 1)
+    server = np.minimum(np.searchsorted(excess, served[:-1], side="right"), len(heavy) - 1)
     keep[light], alias[light] = share[light], heavy[server]
-    overdrawn_by = np.searchsorted(deficit, excess[:-1], side="left")
-    is_overdrawn = overdrawn_by < len(light)
-    drawn = deficit[np.minimum(overdrawn_by, len(light) - 1)]
+    # From 0 on: an item of share exactly 1 at the front has excess 0, which nothing served overdraws.
+    overdrawn_at = np.searchsorted(served, excess[:-1], side="left")
+    is_overdrawn = overdrawn_at < len(served)
+    drawn = served[np.minimum(overdrawn_at, len(served) - 1)]
     keep[heavy[:-1]] = np.where(is_overdrawn, np.clip(1 + excess[:-1] - drawn, 0, 1), 1.0)
     alias[heavy[:-1]] = np.where(is_overdrawn, heavy[1:], heavy[:-1])
     return keep, alias

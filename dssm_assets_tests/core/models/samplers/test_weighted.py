@@ -5,15 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.models.samplers.weighted import WeightedSampler, alias_table
 
-WEIGHTS = st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1e6)), min_size=1, max_size=60).filter(lambda w: sum(w) > 0)
+ENTRIES = st.one_of(st.just(0.0), st.floats(1e-6, 1e6)), st.sampled_from([0.0, 0.5, 0.75, 1.0, 2.0, 3.0])
+"""Any weights, and weights full of ties, whose shares meet the edge of a slot exactly."""
+WEIGHTS = st.one_of(*[st.lists(entry, min_size=1, max_size=60) for entry in ENTRIES]).filter(lambda w: sum(w) > 0)
 
 
+@settings(max_examples=300, deadline=None)
+@example(weights=[1.0, 0.0, 2.0])
+@example(weights=[0.0, 0.0, 1.0, 1.0])
+@example(weights=[0.0, 0.0, 0.5, 0.75, 0.75, 0.75, 0.75])
 @given(weights=WEIGHTS)
 def test_alias_table_holds_exactly_the_law(weights: list[float]) -> None:
     probability = np.array(weights) / np.sum(weights)
@@ -21,6 +27,16 @@ def test_alias_table_holds_exactly_the_law(weights: list[float]) -> None:
     mass = (keep + np.bincount(alias, weights=1 - keep, minlength=len(keep))) / len(keep)
     assert mass == pytest.approx(probability, abs=1e-12)
     assert ((keep >= 0) & (keep <= 1)).all()
+
+
+def test_equal_weights_whose_shares_all_round_below_one_are_uniform() -> None:
+    weights = np.full(5, 104858.01905251521)
+    probability = weights / weights.sum()
+    assert (probability * 5 < 1).all()
+    keep, _ = alias_table(probability)
+    assert keep == pytest.approx(np.ones(5), abs=1e-12)
+    drawn, _ = WeightedSampler(weights).draw(1000, np.random.default_rng(0))
+    assert set(drawn.tolist()) == {0, 1, 2, 3, 4}
 
 
 def test_alias_table_by_hand() -> None:

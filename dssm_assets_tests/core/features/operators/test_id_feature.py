@@ -1,0 +1,100 @@
+"""id_feature: the text of every kind of input, multi-values, weights, defaults."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.features.operators.id_feature import IdFeature
+from dssm_assets_tests.core.features import strategies as cases
+
+
+def feature(**keys: object) -> IdFeature:
+    return IdFeature.model_validate({"feature_name": "f", "expression": "user:x", **keys})
+
+
+def values(column: pa.Array, **keys: object) -> list[object]:
+    return list(feature(**keys).compute([column]).to_pylist())
+
+
+@given(cases.single_columns, st.sampled_from([{}, {"default_value": "d"}, {"value_dim": 0}, {"value_dim": 2, "default_value": "d"},
+                                              {"weighted": True}, {"separator": ":"}]))  # fmt: skip
+def test_a_batch_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
+    operator = feature(**keys)
+    assert cases.rows_of(operator.compute([column])) == cases.one_by_one(operator, column)
+
+
+@given(cases.list_columns, st.sampled_from([{"value_dim": 0}, {"value_dim": 2}, {"weighted": True, "default_value": "d"}]))
+def test_a_batch_of_lists_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
+    operator = feature(**keys)
+    assert cases.rows_of(operator.compute([column])) == cases.one_by_one(operator, column)
+
+
+@given(cases.list_columns, st.integers(0, 12))
+def test_a_slice_equals_the_rows_of_the_whole(column: pa.Array, start: int) -> None:
+    operator = feature(value_dim=0)
+    assert operator.compute([column[start:]]).to_pylist() == operator.compute([column]).to_pylist()[start:]
+
+
+def test_text_of_numbers_booleans_and_dates() -> None:
+    assert values(pa.array([7, -1, None])) == ["7", "-1", None]
+    assert values(pa.array([7.0, -0.0, 0.5, 1e20, None])) == ["7", "0", "0.5", "1e+20", None]
+    assert values(pa.array([0.1], pa.float32())) == ["0.1"]
+    assert values(pa.array([np.nan, np.inf, -np.inf])) == [None, None, None]
+    assert values(pa.array([True, False, None])) == ["true", "false", None]
+    assert values(pa.array([dt.date(2024, 1, 31)])) == ["2024-01-31"]
+    assert values(pa.nulls(2)) == [None, None]
+
+
+def test_an_integer_column_with_gaps_read_as_floats_has_the_same_texts() -> None:
+    assert values(pa.array([1, 2**53, None])) == values(pa.array([1.0, float(2**53), None]))
+
+
+def test_the_default_stands_in_for_null_and_empty_text() -> None:
+    column = pa.array(["a", "", None])
+    assert values(column) == ["a", None, None]
+    assert values(column, default_value="none") == ["a", "none", "none"]
+    assert values(column, default_value=-1) == ["a", "-1", "-1"]
+
+
+def test_value_dim_1_takes_the_text_whole() -> None:
+    assert values(pa.array(["a\x1db"])) == ["a\x1db"]
+    with pytest.raises(SchemaError, match=r"feature f, input user:x: expected one value per row .* set value_dim to 0"):
+        values(pa.array([["a"]]))
+
+
+def test_several_values_from_text_and_from_lists() -> None:
+    assert values(pa.array(["a\x1db", "", None, "\x1da"]), value_dim=0) == [["a", "b"], [], [], ["a"]]
+    assert values(pa.array([["a", None, ""], None, [], ["b\x1dc"]]), value_dim=0) == [["a"], [], [], ["b\x1dc"]]
+    assert values(pa.array([[1, 2, 3], [4]]), value_dim=2) == [["1", "2"], ["4"]]
+    assert values(pa.array(["a|b", None]), separator="|", default_value="d") == [["a", "b"], ["d"]]
+
+
+def test_weights_decide_only_whether_an_id_counts() -> None:
+    column = pa.array([["a:2", "b:0", "c:-1", "d", "e:f", "g:h:3", ":4"]])
+    assert values(column, weighted=True) == [["a", "d", "e:f", "g:h"]]
+
+
+def test_is_multi_follows_from_the_definition_alone() -> None:
+    assert [feature(**keys).is_multi for keys in ({}, {"value_dim": 1}, {"value_dim": 0}, {"value_dim": 3}, {"separator": ","})] == [
+        False, False, True, True, True,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("keys", [{"value_dim": 1, "weighted": True}, {"num_buckets": 3, "hash_bucket_size": 5},
+                                  {"vocab_list": ["a", "a"]}, {"value_type": "Double"}, {"boundaries": [1]}])  # fmt: skip
+def test_keys_that_contradict_are_refused(keys: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        feature(**keys)
+
+
+def test_a_struct_has_no_text() -> None:
+    with pytest.raises(SchemaError, match="values have a text"):
+        values(pa.array([{"a": 1}]))

@@ -1,0 +1,95 @@
+"""raw_feature: what is a number, what is missing, normalizers, and defaults that bypass them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.features.operators.raw_feature import RawFeature
+from dssm_assets_tests.core.features import strategies as cases
+
+ZSCORE = "method=zscore,mean=10,standard_deviation=2"
+LOG10 = "method=log10,threshold=1e-3,default=-9"
+
+
+def feature(**keys: object) -> RawFeature:
+    return RawFeature.model_validate({"feature_name": "f", "expression": "item:x", **keys})
+
+
+def values(column: pa.Array, **keys: object) -> list[object]:
+    result = feature(**keys).compute([column])
+    assert result.type == pa.float32()
+    return list(result.to_pylist())
+
+
+@given(cases.single_columns, st.sampled_from([{}, {"default_value": ""}, {"normalizer": ZSCORE}, {"normalizer": LOG10}]))
+def test_a_batch_equals_its_rows_and_holds_only_finite_numbers(column: pa.Array, keys: dict[str, object]) -> None:
+    operator = feature(**keys)
+    result = operator.compute([column])
+    assert cases.rows_of(result) == cases.one_by_one(operator, column)
+    assert all(np.isfinite(value) for value in result.to_pylist() if value is not None)
+
+
+def test_nan_infinities_and_what_float32_cannot_hold_are_missing() -> None:
+    column = pa.array([1.5, np.nan, np.inf, -np.inf, 1e39, None])
+    assert values(column, default_value="") == [1.5, None, None, None, None, None]
+    assert values(column) == [1.5, 0, 0, 0, 0, 0]
+
+
+def test_texts_that_are_numbers_and_texts_that_are_not() -> None:
+    column = pa.array(["1", " 2.5 ", "+3", ".5", "4.", "1e2", "-0", "nan", "inf", "1,5", "0x1", "1_0", "", None, "1e999"])
+    assert values(column, default_value="") == [1, 2.5, 3, 0.5, 4, 100, 0, *[None] * 8]
+
+
+def test_other_types() -> None:
+    assert values(pa.array([True, False])) == [1, 0]
+    assert values(pa.array([decimal.Decimal("1.25")])) == [1.25]
+    assert values(pa.array(["7", "7", None]).dictionary_encode(), default_value="") == [7, 7, None]
+    assert values(pa.nulls(1), default_value="5") == [5]
+    with pytest.raises(SchemaError, match="feature f, input item:x"):
+        values(pa.array([dt.date(2024, 1, 1)]))
+    with pytest.raises(SchemaError, match="list"):
+        values(pa.array([[1.0]]))
+
+
+def test_normalizers_by_hand() -> None:
+    assert values(pa.array([10.0, 14.0]), normalizer=ZSCORE) == [0, 2]
+    assert values(pa.array([2.0, 6.0]), normalizer="method=minmax,min=2,max=10") == [0, 0.5]
+    assert values(pa.array([100.0, 0.001, 0.0, -5.0]), normalizer=LOG10) == [2, -9, -9, -9]
+
+
+def test_the_default_bypasses_the_normalizer() -> None:
+    assert values(pa.array([None, 12.0]), normalizer=ZSCORE, default_value="7") == [7, 1]
+    assert values(pa.array([None], pa.float64()), normalizer=LOG10) == [0]
+
+
+def test_negative_zero_becomes_zero() -> None:
+    assert np.signbit(feature().compute([pa.array([-0.0])]).to_numpy()).tolist() == [False]
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"normalizer": "method=expression,expr=x"}, "not supported"),
+        ({"normalizer": "method=zscore,mean=1"}, "missing: .'standard_deviation'"),
+        ({"normalizer": "method=zscore,mean=1,standard_deviation=0"}, "above zero"),
+        ({"normalizer": "method=minmax,min=1,max=1"}, "above zero"),
+        ({"normalizer": "method=log2"}, "unknown normalizer method"),
+        ({"default_value": "many"}, "finite number"),
+        ({"default_value": "1e39"}, "finite number"),
+        ({"boundaries": [2, 1]}, "strictly ascending"),
+        ({"boundaries": [1, 1]}, "strictly ascending"),
+        ({"value_dim": 3}, "Input should be 1"),
+    ],
+)
+def test_bad_parameters_are_refused(keys: dict[str, object], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        feature(**keys)

@@ -1,0 +1,166 @@
+"""fg.json: what is read, what is written back, and that every fault comes in one error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from dssm_assets.core.errors import FeatureSpecError
+from dssm_assets.core.features.expressions import Kind, Side
+from dssm_assets.core.features.spec import FgSpec, parse_fg
+
+ID = {"feature_type": "id_feature"}
+RAW = {"feature_type": "raw_feature"}
+FG: dict[str, Any] = {
+    "features": [
+        {**ID, "feature_name": "item", "expression": "item:item_id", "embedding_dim": 16},
+        {**RAW, "feature_name": "age", "expression": "user:age", "boundaries": [18, 30.5], "default_value": 0},
+        {**ID, "feature_name": "tags", "expression": "user:tags", "value_dim": 0, "vocab_list": ["a", "b"]},
+        {"feature_type": "lookup_feature", "feature_name": "liked", "map": "user:likes", "key": "const:x", "combiner": "max"},
+        {**ID, "feature_name": "liked_bin", "expression": "feature:liked"},
+        {**ID, "feature_name": "hour", "expression": "context:hour", "hash_bucket_size": 50},
+        {
+            "feature_type": "sequence_feature",
+            "sequence_name": "past",
+            "sequence_length": 20,
+            "sequence_delim": ";",
+            "sequence_pk": "user:item_ids",
+            "features": [{**ID, "feature_name": "item", "expression": "user:item_ids", "embedding_name": "item"}],
+        },
+    ],
+    "reserves": ["request_id"],
+}
+
+
+def spec(*features: dict[str, Any]) -> FgSpec:
+    return parse_fg({"features": list(features)})
+
+
+def test_writes_back_what_it_read() -> None:
+    assert parse_fg(FG).to_fg_json() == FG
+    assert spec().to_fg_json() == {"features": []}
+
+
+def test_resolved_features() -> None:
+    resolved = [(f.name, f.side, f.kind, f.is_multi, f.embedding_name, f.inputs) for f in parse_fg(FG).features]
+    assert resolved == [
+        ("item", Side.ITEM, Kind.CATEGORICAL, False, "item", ("item_id",)),
+        ("age", Side.USER, Kind.NUMERIC, False, "age", ("age",)),
+        ("tags", Side.USER, Kind.CATEGORICAL, True, "tags", ("tags",)),
+        ("liked", Side.USER, Kind.NUMERIC, False, "liked", ("likes",)),
+        ("liked_bin", Side.USER, Kind.CATEGORICAL, False, "liked_bin", ("likes",)),
+        ("hour", Side.CONTEXT, Kind.CATEGORICAL, False, "hour", ("hour",)),
+    ]
+
+
+def test_a_sub_feature_is_named_after_its_sequence() -> None:
+    (sub,) = parse_fg(FG).sequence_features
+    assert (sub.name, sub.side, sub.is_multi, sub.embedding_name) == ("past__item", Side.USER, False, "item")
+    assert sub.sequence is not None and sub.sequence.sequence_length == 20
+
+
+def test_lookups_by_side_kind_and_name() -> None:
+    parsed = parse_fg(FG)
+    assert [f.name for f in parsed.of_side("item")] == ["item"]
+    assert [f.name for f in parsed.of_kind(Kind.NUMERIC)] == ["age", "liked"]
+    assert parsed.feature("past__item") is parsed.sequence_features[0]
+    with pytest.raises(FeatureSpecError, match="feature nobody"):
+        parsed.feature("nobody")
+    with pytest.raises(ValueError, match="galaxy"):
+        parsed.of_side("galaxy")
+
+
+def test_definitions_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        parse_fg(FG).features[0].operator.feature_name = "other"
+
+
+def test_every_fault_comes_in_one_error() -> None:
+    raw = {
+        "features": [
+            {"feature_type": "magic_feature", "feature_name": "m", "expression": "user:x"},
+            {**ID, "feature_name": "typo", "expression": "user:x", "hash_buckets": 3},
+            {**ID, "feature_name": "twice", "expression": "user:x"},
+            {**ID, "feature_name": "twice", "expression": "user:y"},
+            {**ID, "feature_name": "no_colon", "expression": "x"},
+            {**ID, "feature_name": "far_side", "expression": "moon:x"},
+            {**ID, "feature_name": "no_input"},
+            {"feature_type": "lookup_feature", "feature_name": "cross", "map": "user:m", "key": "item:k"},
+            {"feature_type": "lookup_feature", "feature_name": "late", "map": "item:m", "key": "context:k"},
+            {**RAW, "feature_name": "norm", "expression": "user:x", "normalizer": "method=expression,expr=x"},
+            {**ID, "feature_name": "dangling", "expression": "feature:nowhere"},
+            {**ID, "feature_name": "self", "expression": "feature:self"},
+            {"feature_type": "sequence_feature", "sequence_name": "s", "sequence_size": 3, "features": [
+                {**RAW, "feature_name": "n", "expression": "user:x"},
+                {**ID, "feature_name": "w", "expression": "item:x", "colour": 1},
+            ]},
+            "text",
+        ],
+        "reserves": "id",
+        "feature": [],
+    }  # fmt: skip
+    with pytest.raises(FeatureSpecError) as caught:
+        parse_fg(raw, "my.json")
+    text = str(caught.value)
+    for words in (
+        "my.json, feature m, key feature_type: expected one of: id_feature, raw_feature, lookup_feature, sequence_feature, got 'magic",
+        "my.json, feature typo, key hash_buckets: expected one of: feature_name",
+        "my.json, feature twice: expected a name of its own",
+        "my.json, feature no_colon, key expression: expected an expression is written side:name",
+        "my.json, feature far_side, key expression: expected unknown side 'moon'",
+        "my.json, feature no_input, key expression: expected a value, got nothing",
+        "my.json, feature cross, inputs: expected inputs of one tower, got user and item inputs together (item:k, user:m)",
+        "my.json, feature late, inputs: expected inputs of one tower, got context and item",
+        "my.json, feature norm, key normalizer: expected the normalizer expression is not supported",
+        "my.json, feature dangling: expected a feature of this file, got feature:nowhere",
+        "my.json, feature self: expected no feature that is made from itself",
+        "my.json, sequence s, key sequence_size",
+        "my.json, sequence s, feature w, key colour",
+        "my.json, feature number 14: expected a mapping",
+        "my.json, key reserves",
+        "my.json, key feature: expected one of: features, reserves",
+    ):
+        assert words in text
+    assert len(caught.value.faults) == 16
+
+
+def test_a_crossing_through_another_feature_is_found() -> None:
+    likes = {"feature_type": "lookup_feature", "feature_name": "likes", "map": "user:m", "key": "const:k"}
+    with pytest.raises(FeatureSpecError, match=r"feature both, inputs.*item:y, user:m"):
+        spec(likes, {"feature_type": "lookup_feature", "feature_name": "both", "map": "item:y", "key": "feature:likes"})
+
+
+def test_a_circle_of_features_is_refused() -> None:
+    with pytest.raises(FeatureSpecError, match="break the circle") as caught:
+        spec({**ID, "feature_name": "a", "expression": "feature:b"}, {**ID, "feature_name": "b", "expression": "feature:a"})
+    assert len(caught.value.faults) == 2
+
+
+@pytest.mark.parametrize(
+    ("features", "words"),
+    [
+        ([{**ID, "expression": "user:a", "embedding_dim": 4}, {**ID, "expression": "item:b", "embedding_dim": 8}], "key embedding_dim"),
+        ([{**ID, "expression": "user:a", "num_buckets": 4}, {**ID, "expression": "item:b", "hash_bucket_size": 8}], "one kind of vocab"),
+        ([{**ID, "expression": "user:a"}, {**RAW, "expression": "item:b"}], "features of one kind"),
+        ([{**RAW, "expression": "user:a"}, {**RAW, "expression": "item:b"}], "boundaries in every number"),
+    ],
+)
+def test_features_that_share_an_embedding_agree(features: list[dict[str, Any]], words: str) -> None:
+    with pytest.raises(FeatureSpecError, match=f"embedding e.*{words}"):
+        spec(*({**feature, "feature_name": f"f{i}", "embedding_name": "e"} for i, feature in enumerate(features)))
+
+
+@pytest.mark.parametrize(
+    ("sub", "words"),
+    [
+        ({**RAW, "feature_name": "n", "expression": "user:x"}, "a category with one value per element, got a numeric raw_feature"),
+        ({**ID, "feature_name": "n", "expression": "user:x", "value_dim": 0}, "got a multi-valued id_feature"),
+        ({**ID, "feature_name": "n", "expression": "item:x"}, "expected user: inputs, got item:x"),
+        ({**ID, "feature_name": "n", "expression": "const:x"}, "constants only"),
+    ],
+)
+def test_sub_features_that_no_history_can_hold(sub: dict[str, Any], words: str) -> None:
+    with pytest.raises(FeatureSpecError, match=words):
+        spec({"feature_type": "sequence_feature", "sequence_name": "s", "features": [sub]})

@@ -1,0 +1,93 @@
+"""Value counts: what is counted, and that merging days equals counting all samples at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.features import value_counts as module
+from dssm_assets.core.features.spec import parse_fg
+from dssm_assets.core.features.value_counts import (
+    CATEGORY_COUNTS,
+    by_frequency,
+    category_value_counts,
+    merge_value_counts,
+    numeric_value_counts,
+)
+
+SPEC = parse_fg(
+    {
+        "features": [
+            {"feature_type": "raw_feature", "feature_name": "n", "expression": "user:n"},
+            {"feature_type": "raw_feature", "feature_name": "m", "expression": "item:m"},
+            {"feature_type": "id_feature", "feature_name": "c", "expression": "user:c", "embedding_name": "e"},
+            {"feature_type": "id_feature", "feature_name": "t", "expression": "item:t", "value_dim": 0, "embedding_name": "e"},
+        ]
+    }
+)
+SCHEMA = pa.schema([("n", pa.float32()), ("m", pa.float32()), ("c", pa.int64()), ("t", pa.list_(pa.int64()))])
+numbers = st.one_of(st.none(), st.sampled_from([0.0, -0.0, 1.5, float("nan"), -3.0]))
+hashes = st.one_of(st.none(), st.sampled_from([-(2**63), -1, 0, 5, 2**63 - 1]))
+samples = st.lists(
+    st.fixed_dictionaries({"n": numbers, "m": numbers, "c": hashes, "t": st.one_of(st.none(), st.lists(hashes, max_size=3))}),
+    max_size=12,
+).map(lambda rows: pa.Table.from_pylist(rows, schema=SCHEMA))
+
+
+def rows(table: pa.Table) -> list[tuple[Any, ...]]:
+    return [tuple(row.values()) for row in table.to_pylist()]
+
+
+def test_numbers_by_hand() -> None:
+    table = pa.Table.from_pylist([{"n": 1.5}, {"n": None, "m": -0.0}, {"n": float("nan"), "m": 0.0}, {"n": 1.5, "m": -1.0}], schema=SCHEMA)
+    assert rows(numeric_value_counts(table, SPEC)) == [("m", -1, 1), ("m", 0, 2), ("m", None, 1), ("n", 1.5, 2), ("n", None, 2)]
+
+
+def test_categories_by_hand() -> None:
+    table = pa.Table.from_pylist([{"c": 9, "t": [1, 1, 2]}, {"c": None, "t": []}, {"c": 9, "t": None}, {"c": -9, "t": [None]}], schema=SCHEMA)
+    found = rows(category_value_counts(table, SPEC))
+    assert found == [("c", -9, 1), ("c", 9, 2), ("c", None, 1), ("t", 1, 2), ("t", 2, 1), ("t", None, 3)]
+
+
+@given(st.lists(samples, min_size=1, max_size=5), st.randoms(use_true_random=False))
+def test_merged_days_equal_counting_from_scratch(days: list[pa.Table], random: Any) -> None:
+    for count in (numeric_value_counts, category_value_counts):
+        parts = [count(day, SPEC) for day in days]
+        scratch = count(pa.concat_tables(days), SPEC)
+        assert merge_value_counts(parts).equals(scratch)
+        random.shuffle(parts)
+        assert merge_value_counts([merge_value_counts(parts[:1]), *parts[1:]]).equals(scratch)
+
+
+def test_merging_in_passes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [pa.table([["a", "b"], [day, 7], [1, day]], schema=CATEGORY_COUNTS) for day in range(1, 9)]
+    whole = merge_value_counts(parts)
+    monkeypatch.setattr(module, "_COMPACT_ROWS", 1)
+    assert merge_value_counts(iter(parts)).equals(whole)
+    assert rows(whole) == [*[("a", day, 1) for day in range(1, 9)], ("b", 7, 36)]
+
+
+def test_frequency_order_breaks_ties_by_hash_with_missing_last() -> None:
+    counts = pa.table([["a"] * 4, [5, -5, 1, None], [2, 2, 9, 2]], schema=CATEGORY_COUNTS)
+    assert rows(by_frequency(counts)) == [("a", 1, 9), ("a", -5, 2), ("a", 5, 2), ("a", None, 2)]
+
+
+def test_wrong_columns_are_all_named() -> None:
+    table = pa.table({"n": [1.0], "c": pa.array([1], pa.int64()), "t": pa.array([1], pa.int64())})
+    with pytest.raises(SchemaError, match=r"feature m: expected float, got no such column[\s\S]*feature n: expected float, got double"):
+        numeric_value_counts(table, SPEC)
+    with pytest.raises(SchemaError, match="feature t: expected list<"):
+        category_value_counts(table, SPEC)
+
+
+def test_nothing_and_mixed_kinds_do_not_merge() -> None:
+    with pytest.raises(SchemaError, match="at least one table"):
+        merge_value_counts([])
+    empty = SCHEMA.empty_table()
+    with pytest.raises(SchemaError, match="one kind"):
+        merge_value_counts([numeric_value_counts(empty, SPEC), category_value_counts(empty, SPEC)])
