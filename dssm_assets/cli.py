@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status. Errors on bad input are printed without a trace."""
     from dssm_assets.core.errors import DssmError
 
-    parsed = _parser().parse_args(arguments)
+    parsed = parser().parse_args(arguments)
     warnings.filterwarnings("ignore", module="dagster")
     try:
         return int(parsed.command(parsed))
@@ -24,9 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dssm-assets", description="DSSM two-tower vector recall as Dagster assets.")
-    commands = parser.add_subparsers(required=True, metavar="command")
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of every command."""
+    top = argparse.ArgumentParser(prog="dssm-assets", description="DSSM two-tower vector recall as Dagster assets.")
+    commands = top.add_subparsers(required=True, metavar="command")
     demo = commands.add_parser("demo", help="run everything on a year of real grocery purchases and print the hit rates")
     demo.add_argument("--home", type=Path, default=Path(".dssm"), help="folder for tables, models and runs (default: .dssm)")
     demo.add_argument("--days", type=int, default=2, help="evaluation days, the last ones of the year (default: 2)")
@@ -40,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     rates = commands.add_parser("hit-rates", help="print the hit rates of an evaluation day")
     rates.add_argument("--day", type=dt.date.fromisoformat, help="YYYY-MM-DD (default: the last evaluated day)")
     rates.set_defaults(command=_hit_rates)
-    return parser
+    return top
 
 
 def _demo(parsed: argparse.Namespace) -> int:
@@ -53,7 +54,10 @@ def _demo(parsed: argparse.Namespace) -> int:
     os.environ["DAGSTER_HOME"] = str(home)
     loaded = demo.prepare_home(home, dt.date.today(), is_shifted=not parsed.keep_dates)
     calendar = loaded.config.calendar
-    console.print(f"A year of grocery purchases, {calendar.start} to {calendar.end} (dates moved by whole weeks), in {home}", highlight=False)
+    console.print(
+        f"A year of grocery purchases, {calendar.start} to {calendar.end} (dates moved by whole weeks), in {home}",
+        highlight=False,
+    )
     days = demo.evaluation_days(loaded, parsed.days)
     workspace = demo.open_home(loaded)
     plan = demo.Plan(workspace, days)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import dagster as dg
 
 from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.asset_factory import AssetRow, Observer
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.jobs import DAILY_TABLES, TRAIN_AND_EVALUATE
 from dssm_assets.defs.runs import run_day, run_range
-from dssm_assets.definitions import build_definitions
 from dssm_assets.steps.workspace import days_between
 from dssm_assets.storage.config_file import LoadedConfig
 

@@ -91,7 +91,11 @@ def print_how_to_open(console: Console, home: Path, workspace_file: Path, days: 
     home_text, file_text = shlex.quote(str(home)), shlex.quote(str(workspace_file))
     console.print("\nOpen the UI on these runs:\n", highlight=False)
     console.print(f"  DAGSTER_HOME={home_text} dagster-webserver -w {file_text}", soft_wrap=True, highlight=False)
-    console.print(f"  DAGSTER_HOME={home_text} dg dev            # in the project's folder: with the daemon, for backfills\n", soft_wrap=True, highlight=False)
+    console.print(
+        f"  DAGSTER_HOME={home_text} dg dev            # in the project's folder: with the daemon, for backfills\n",
+        soft_wrap=True,
+        highlight=False,
+    )
     console.print(
         f"then http://127.0.0.1:3000 -> Assets -> total_hit_rate -> partition {days[-1]}: the report, the chart, "
         "and under Metadata the hit rates plotted by partition.",

@@ -43,11 +43,15 @@ class Layout(StrEnum):
 class SourceTable(Section):
     """Where one of the three source tables lies and how its columns map to ours."""
 
-    uri: str = Field(description="Any fsspec URL or path of a file or folder. `{data}` is the folder of the configuration file.")
+    uri: str = Field(
+        description="Any fsspec URL or path of a file or folder. `{data}` is the folder of the configuration file."
+    )
     format: FileFormat = FileFormat.PARQUET
     layout: Layout = Layout.SNAPSHOT
     storage_options: dict[str, Any] = Field(default_factory=dict, description="Options of the fsspec filesystem. No secrets.")
-    columns: dict[str, str] = Field(default_factory=dict, description="our column -> the source's column; the rest keeps its name.")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="our column -> the source's column; the rest keeps its name."
+    )
     keep: list[str] | None = Field(default=None, description="Source columns to keep beside the mapped ones (default: all).")
 
 
@@ -56,9 +60,13 @@ class BehaviorTable(SourceTable):
 
     layout: Layout = Layout.TIME_COLUMN
     constant_event: str | None = Field(default=None, description="Event name of every row, for a log of one kind of event.")
-    time_unit: Literal["auto", "s", "ms"] = Field(default="auto", description="Unit of an integer time column; auto decides by size.")
+    time_unit: Literal["auto", "s", "ms"] = Field(
+        default="auto", description="Unit of an integer time column; auto decides by size."
+    )
     value_columns: list[str] = Field(default_factory=list, description="Numeric columns that are summed per user and item.")
-    context_columns: list[str] = Field(default_factory=list, description="Columns known at request time (page, network, store).")
+    context_columns: list[str] = Field(
+        default_factory=list, description="Columns known at request time (page, network, store)."
+    )
     allow_empty_days: bool = Field(default=False, description="A day without rows is a fact (shop closed), not a fault.")
 
 
@@ -99,7 +107,9 @@ class Window(Section):
     """How far back learning looks."""
 
     days: int = Field(default=30, ge=1, le=366, description="Days before the evaluation day from which everything is learned.")
-    history_days: int | None = Field(default=None, ge=1, description="Days of user history that are read (None: all there are).")
+    history_days: int | None = Field(
+        default=None, ge=1, description="Days of user history that are read (None: all there are)."
+    )
 
 
 class RawFeatures(Section):
@@ -109,7 +119,9 @@ class RawFeatures(Section):
     preference_columns: list[str] = Field(default_factory=list, description="Item columns for which users get value -> count.")
     preference_top: int = Field(default=50, ge=1, description="Entries kept per user and preference.")
     preference_days: int = Field(default=30, ge=1, description="Days over which preferences are counted.")
-    history_columns: list[str] = Field(default_factory=list, description="Item columns stored beside each item of the user history.")
+    history_columns: list[str] = Field(
+        default_factory=list, description="Item columns stored beside each item of the user history."
+    )
 
     @field_validator("statistic_days")
     @classmethod
@@ -148,10 +160,14 @@ class Statistics(Section):
     num_bins: int = Field(default=10, ge=2, le=1000, description="Equal-frequency bins of a numeric feature.")
     embedding_dim_policy: EmbeddingDimPolicy = EmbeddingDimPolicy.EMB_SQRT4_STEP4
     embedding_dim: dict[str, int] = Field(default_factory=dict, description="feature -> width, before the policy.")
-    max_vocabulary: int = Field(default=2_000_000, ge=1, description="Up to this distinct count an exact vocabulary replaces hashing.")
+    max_vocabulary: int = Field(
+        default=2_000_000, ge=1, description="Up to this distinct count an exact vocabulary replaces hashing."
+    )
     min_count: int = Field(default=1, ge=1, description="Values seen less often are out of vocabulary.")
     hash_ratio: int = Field(default=5, ge=1, description="hash_bucket_size = distinct count * ratio, above max_vocabulary.")
-    drop_missing_frac: float = Field(default=0.999, gt=0, le=1, description="A feature missing in more rows than this is dropped.")
+    drop_missing_frac: float = Field(
+        default=0.999, gt=0, le=1, description="A feature missing in more rows than this is dropped."
+    )
 
 
 class NegativeItems(Section):
@@ -186,14 +202,20 @@ class Model(Section):
     similarity: Similarity = Similarity.COSINE
     temperature: float = Field(default=0.1, gt=0, le=10)
     history: History = History.EVENT
-    history_length: int = Field(default=50, ge=0, le=5000, description="Last items of the user history that the user tower pools.")
-    history_half_life_days: float | None = Field(default=None, gt=0, description="Older history counts half per this many days.")
+    history_length: int = Field(
+        default=50, ge=0, le=5000, description="Last items of the user history that the user tower pools."
+    )
+    history_half_life_days: float | None = Field(
+        default=None, gt=0, description="Older history counts half per this many days."
+    )
     context_dropout: float = Field(default=0.5, ge=0, le=1, description="Share of samples trained without context features.")
     logq: float = Field(default=1.0, ge=0, le=2, description="Strength of the logQ correction; 0 switches it off.")
     in_batch: bool = Field(default=True, description="The batch's other items are negatives.")
     num_sample: int = Field(default=1024, ge=0, description="Sampled negatives per batch, shared by its rows.")
     collision_mask: bool = Field(default=True, description="A negative that is the row's own item does not count.")
-    user_positive_mask: bool = Field(default=False, description="A negative that the user is known to have taken does not count.")
+    user_positive_mask: bool = Field(
+        default=False, description="A negative that the user is known to have taken does not count."
+    )
 
 
 class Training(Section):
@@ -217,7 +239,9 @@ class Evaluation(Section):
     bootstrap_samples: int = Field(default=1000, ge=100)
     recent_days: int = Field(default=7, ge=1, description="Window of the recent-popularity baseline.")
     cooccurrence_neighbors: int = Field(default=200, ge=1, description="Neighbours kept per item by item co-occurrence.")
-    segment_edges: list[int] = Field(default=[10, 30, 100], description="Window positives at which a user moves to the next segment.")
+    segment_edges: list[int] = Field(
+        default=[10, 30, 100], description="Window positives at which a user moves to the next segment."
+    )
 
     @field_validator("k")
     @classmethod
@@ -230,8 +254,12 @@ class Evaluation(Section):
 class Storage(Section):
     """Where partitions are written."""
 
-    root: str = Field(default="{home}/tables", description="Any fsspec URL or path. `{home}` is the configuration's home folder.")
-    options: dict[str, Any] = Field(default_factory=dict, description="Options of the fsspec filesystem. Secrets: environment only.")
+    root: str = Field(
+        default="{home}/tables", description="Any fsspec URL or path. `{home}` is the configuration's home folder."
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the fsspec filesystem. Secrets: environment only."
+    )
 
 
 class PipelineConfig(Section):

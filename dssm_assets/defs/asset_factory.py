@@ -111,7 +111,9 @@ def _log_days(log: Callable[[str], None], done: int, total: int, seconds: float)
 
 def _log_end(log: Callable[[str], None], done: Sequence[StepResult], seconds: float) -> None:
     rows = sum(result.manifest.rows for result in done)
-    log(f"{rows:,} rows in {seconds:.1f} s ({rows / max(seconds, 1e-9):,.0f} rows/s), {len(done)} day{'s' if len(done) > 1 else ''}")
+    log(
+        f"{rows:,} rows in {seconds:.1f} s ({rows / max(seconds, 1e-9):,.0f} rows/s), {len(done)} day{'s' if len(done) > 1 else ''}"
+    )
 
 
 def _check_result(row: CheckRow, done: Sequence[StepResult]) -> dg.AssetCheckResult:

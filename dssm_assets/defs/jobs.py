@@ -18,7 +18,9 @@ def jobs_for(rows: Sequence[AssetRow]) -> list:  # type: ignore[type-arg]
     daily = dg.AssetSelection.assets(*(row.name for row in rows if not row.is_windowed))
     windowed = dg.AssetSelection.assets(*(row.name for row in rows if row.is_windowed))
     return [
-        dg.define_asset_job(DAILY_TABLES, selection=daily, description="Source to samples, once per day; takes a range of days."),
+        dg.define_asset_job(
+            DAILY_TABLES, selection=daily, description="Source to samples, once per day; takes a range of days."
+        ),
         dg.define_asset_job(
             TRAIN_AND_EVALUATE, selection=windowed, description="Window to hit rate, for one evaluation day per run."
         ),

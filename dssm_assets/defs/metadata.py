@@ -15,13 +15,19 @@ from dssm_assets.steps.workspace import StepResult, Workspace
 def metadata_of(result: StepResult, workspace: Workspace, seconds: float) -> dict[str, Any]:
     """Returns the metadata of one materialized partition."""
     manifest = result.manifest
-    rows = manifest.rows
-    metadata: dict[str, Any] = {
-        "dagster/row_count": rows,
+    # What a person came for stands first: the report, the pictures, the figures; then where and how it was made.
+    metadata: dict[str, Any] = {}
+    if result.report_markdown is not None:
+        metadata["report"] = dg.MetadataValue.md(result.report_markdown)
+    for name, png in result.images.items():
+        metadata[name] = dg.MetadataValue.md(f"![{name}]({data_uri(png)})")
+    metadata.update({key: plain(value) for key, value in result.facts.items()})
+    metadata |= {
+        "dagster/row_count": manifest.rows,
         "dagster/uri": f"{workspace.tables.partitions.root}/{manifest.asset}/ds={manifest.ds}",
         "seconds": round(seconds, 3),
-        "rows_per_s": round(rows / seconds, 1) if seconds > 0 else 0.0,
-        "bytes": manifest.bytes,
+        "rows_per_s": round(manifest.rows / seconds, 1) if seconds > 0 else 0.0,
+        "bytes": manifest.size_bytes,
         "digest": manifest.digest,
     }
     if manifest.columns:
@@ -30,11 +36,6 @@ def metadata_of(result: StepResult, workspace: Workspace, seconds: float) -> dic
         )
     if manifest.inputs:
         metadata["inputs"] = dg.MetadataValue.json(dict(manifest.inputs))
-    metadata.update({key: plain(value) for key, value in result.facts.items()})
-    for name, png in result.images.items():
-        metadata[name] = dg.MetadataValue.md(f"![{name}]({data_uri(png)})")
-    if result.report_markdown is not None:
-        metadata["report"] = dg.MetadataValue.md(result.report_markdown)
     return metadata
 
 

@@ -29,7 +29,10 @@ def ground_truth(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResu
         window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
         pairs = pa.concat_tables([workspace.tables.read(manifest, keys) for manifest in window])
         table = find_truth(workspace.tables.read(day, keys), pairs)
-        facts = {"truth_pairs": sum(map(len, table.column(col.GT_ITEMS))), "warm_users": pc.sum(table.column(col.IS_WARM_USER)).as_py()}
+        facts = {
+            "truth_pairs": sum(map(len, table.column(col.GT_ITEMS))),
+            "warm_users": pc.sum(table.column(col.IS_WARM_USER)).as_py(),
+        }
         yield StepResult(workspace.write_table(specs.GROUND_TRUTH, ds, table, [day, window]), facts)
 
 
@@ -95,9 +98,7 @@ def _total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
     counts = workspace.tables.read(counted)
     samples, seed, top = settings.bootstrap_samples, config.seed, settings.k[-1]
     total = add_up(counts, settings.k, samples, seed)
-    segments = segment_table(
-        workspace.tables.read(detailed), settings.segment_edges, bootstrap_samples=samples, seed=seed
-    )
+    segments = segment_table(workspace.tables.read(detailed), settings.segment_edges, bootstrap_samples=samples, seed=seed)
     gains = gains_over_best(counts, total, k=top, samples=samples, seed=seed)
     stored: Any = counted.facts["report"]
     report = render_report(day=ds, total=total, segments=segments, gains=gains, facts=ReportFacts(**stored))
@@ -108,7 +109,9 @@ def _total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
 
 def _headline(rates: dict[Any, Any], top: int) -> dict[str, float]:
     """Returns the figures the UI plots: the warm hit rates of the model at every k and of every baseline at the largest."""
-    facts = {f"hit_rate@{k}": row["hit_rate"] for (scorer, scope, k), row in rates.items() if (scorer, scope) == (_MODEL, "all")}
+    facts = {
+        f"hit_rate@{k}": row["hit_rate"] for (scorer, scope, k), row in rates.items() if (scorer, scope) == (_MODEL, "all")
+    }
     for (scorer, scope, k), row in rates.items():
         if k == top and scorer == _MODEL:
             facts[f"hit_rate@{k} {scope}"] = row["hit_rate"]
@@ -126,7 +129,9 @@ def _beats_popularity(rates: dict[Any, Any], top: int) -> Check:
     if (_MODEL, "all", top) not in rates or (_POPULARITY, "all", top) not in rates:
         return Check(name, False, "no warm user took a warm item on this day, so there is nothing to compare")
     ours, theirs = rates[_MODEL, "all", top]["hit_rate"], rates[_POPULARITY, "all", top]["hit_rate"]
-    sentence = f"warm hit_rate@{top} is {ours:.4f}, popularity {theirs:.4f}: {ours / theirs if theirs else float('inf'):.2f} times"
+    sentence = (
+        f"warm hit_rate@{top} is {ours:.4f}, popularity {theirs:.4f}: {ours / theirs if theirs else float('inf'):.2f} times"
+    )
     return Check(name, ours >= POPULARITY_FACTOR * theirs, sentence, {"model": ours, "popularity": theirs})
 
 
@@ -165,4 +170,3 @@ def _flat_day(workspace: Workspace, manifest: Manifest) -> pa.Table:
             LAST_EVENT_TIME_MS: pc.list_flatten(table.column(col.EVENT_TIMES_MS)),
         }
     )
-

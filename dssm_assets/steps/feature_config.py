@@ -11,7 +11,7 @@ import yaml
 from dssm_assets.core.config import Model, Training
 from dssm_assets.core.features import feature_config as decide
 from dssm_assets.core.features import specs
-from dssm_assets.core.features.bucketizer import Bucketizer, BucketFeature
+from dssm_assets.core.features.bucketizer import BucketFeature, Bucketizer
 from dssm_assets.steps.workspace import StepResult, Workspace, digests, window_days
 from dssm_assets.storage.manifest import Manifest
 
@@ -62,7 +62,7 @@ def training_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
 
 
 def _training_config(workspace: Workspace, ds: str) -> StepResult:
-    from dssm_assets.core.models.tower_spec import TowerFeature, tower_spec
+    from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
 
     bucketizer, made_from = open_bucketizer(workspace, ds)
     steps = workspace.need("step_config", ds)
@@ -70,7 +70,7 @@ def _training_config(workspace: Workspace, ds: str) -> StepResult:
     features = [
         TowerFeature(
             name=feature.name,
-            side=side_of(feature),
+            side=Side(side_of(feature)),
             embedding_name=feature.embedding_name,
             embedding_dim=feature.embedding_dim,
             num_embeddings=feature.num_embeddings,

@@ -69,9 +69,7 @@ def pair_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRes
     longest = max(workspace.config.raw_features.statistic_days)
     for ds in days:
 
-        def step(
-            today: ibis.Table, previous: ibis.Table | None = None, ds: str = ds, **_leaving: ibis.Table
-        ) -> ibis.Table:
+        def step(today: ibis.Table, previous: ibis.Table | None = None, ds: str = ds, **_leaving: ibis.Table) -> ibis.Table:
             return pairs.pair_activity(today, previous, ds=ds, window_days=longest)
 
         def scratch(behavior: ibis.Table, ds: str = ds) -> ibis.Table:
@@ -135,7 +133,9 @@ def user_all_feature(workspace: Workspace, days: Sequence[str]) -> Iterator[Step
     """Brings together everything known of each user."""
     plan = FeaturePlan.of(workspace.config)
     for ds in days:
-        inputs = {name: workspace.need(name, ds) for name in ("user_table", "user_activity", "pair_activity", "user_preferences")}
+        inputs = {
+            name: workspace.need(name, ds) for name in ("user_table", "user_activity", "pair_activity", "user_preferences")
+        }
         yield StepResult(
             workspace.write_query(specs.USER_ALL_FEATURE, ds, all_features.user_all_feature, inputs, ds=ds, plan=plan)
         )

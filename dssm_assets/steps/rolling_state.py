@@ -1,7 +1,9 @@
 """Rolling states: from yesterday's state where it can be trusted, else from all days.
 
 Yesterday's state can be trusted when it was made with the same settings and from the very days that stand now: each
-state records both. So a corrected past day, or a changed window, rebuilds the state instead of bending it.
+state records both. So a corrected day inside the longest window, or a changed window, rebuilds the state instead of
+bending it. A correction further back reaches only totals and first events: materialize the state of that day and of all
+later ones again to bring it in.
 
 Belongs here: that decision and its record. Does not belong here: the arithmetic (`core/features_raw`).
 """
@@ -12,7 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ibis
+import pyarrow as pa
 
+from dssm_assets.core.features_raw.signed_days import check_no_negative
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests
 from dssm_assets.storage.engine import Bindable, ByDay
@@ -61,11 +65,17 @@ def roll(
     if way != "rolled":
         workspace.log(f"{ds}: {way}")
     with workspace.engine.run(run, inputs) as (schema, batches):
+        checked = (_checked(batch, spec.name) for batch in batches)
         facts = {SETTINGS: dict(settings), DAYS: {day: manifest.digest for day, manifest in stored.items()}}
         manifest = workspace.tables.write(
-            spec, ds, batches, schema=schema, inputs=digests([*inputs.values(), *stored.values()]), facts=facts
+            spec, ds, checked, schema=schema, inputs=digests([*inputs.values(), *stored.values()]), facts=facts
         )
     return StepResult(manifest, {"state": way})
+
+
+def _checked(batch: pa.RecordBatch, state: str) -> pa.RecordBatch:
+    check_no_negative(batch, state)
+    return batch
 
 
 def _is_trusted(previous: Manifest | None, stored: Mapping[str, Manifest], settings: Mapping[str, Any], ds: str) -> bool:

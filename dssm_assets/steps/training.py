@@ -121,7 +121,8 @@ def _dssm_model(workspace: Workspace, ds: str) -> StepResult:
     settings = towers_of(workspace, ds)
     stored = workspace.need("train_samples", ds)
     data = TrainData(
-        settings.spec, **{name: workspace.artifacts.map_table(stored, f"{name}.arrow") for name in ("samples", "history", "users", "items")}
+        settings.spec,
+        **{name: workspace.artifacts.map_table(stored, f"{name}.arrow") for name in ("samples", "history", "users", "items")},
     )
     last = workspace.now()
 
@@ -135,7 +136,13 @@ def _dssm_model(workspace: Workspace, ds: str) -> StepResult:
             )
 
     result = fit(
-        data, settings.spec, model=settings.model, training=settings.training, seed=settings.seed, progress=progress, now=workspace.now
+        data,
+        settings.spec,
+        model=settings.model,
+        training=settings.training,
+        seed=settings.seed,
+        progress=progress,
+        now=workspace.now,
     )
     steady = {key: value for key, value in result.report.items() if key not in {"seconds", "samples_per_s", "input_wait_frac"}}
     files = {

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
@@ -71,12 +72,12 @@ def _towers(workspace: Workspace, ds: str) -> tuple[Any, Any]:
     return manifest, model_from_bytes(workspace.artifacts.read_bytes(manifest, "model.bin"), settings.spec)
 
 
-def _bounds(histories: pa.Table, name: str, rows: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _bounds(histories: pa.Table, name: str, rows: Any) -> npt.NDArray[np.int64]:
     bounds = histories.column(name).to_numpy()
     found = np.zeros(len(rows), np.int64)
     found[rows >= 0] = bounds[rows[rows >= 0]]
     return found
 
 
-def _fixed_lists(vectors: np.ndarray) -> pa.FixedSizeListArray:  # type: ignore[type-arg]
+def _fixed_lists(vectors: Any) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), vectors.shape[1])

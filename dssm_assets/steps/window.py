@@ -27,6 +27,9 @@ def training_window(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
         table, report = describe_window(found, workspace.config.calendar.start.isoformat())
         inputs = digests(manifest for listed in manifests.values() for manifest in listed.values() if manifest is not None)
         manifest = workspace.tables.write(TRAINING_WINDOW, ds, table, inputs=inputs)
-        facts = {"window_days": workspace.config.window.days, "missing_days": {key: list(value) for key, value in report.missing.items()}}
+        facts = {
+            "window_days": workspace.config.window.days,
+            "missing_days": {key: list(value) for key, value in report.missing.items()},
+        }
         check = Check("window_complete", report.is_complete, report.sentence, facts)
         yield StepResult(manifest, {"window_days": workspace.config.window.days}, (check,))

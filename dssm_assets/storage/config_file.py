@@ -58,7 +58,11 @@ def complete(config: PipelineConfig, *, home: Path, path: Path | None = None) ->
     tables = config.tables.model_copy(
         update={
             name: table.model_copy(update={"uri": table.uri.replace("{data}", str(data)).replace("{home}", str(home))})
-            for name, table in (("user", config.tables.user), ("item", config.tables.item), ("behavior", config.tables.behavior))
+            for name, table in (
+                ("user", config.tables.user),
+                ("item", config.tables.item),
+                ("behavior", config.tables.behavior),
+            )
         }
     )
     return LoadedConfig(config.model_copy(update={"tables": tables}), fg, home, path)

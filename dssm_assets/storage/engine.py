@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import ibis
 import pyarrow as pa
 
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.table_store import ROW_GROUP_ROWS, TableStore
-
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class ByDay:
     manifests: tuple[Manifest, ...]
 
 
-Bindable = Manifest | list[Manifest] | ByDay | pa.Table
+Bindable: TypeAlias = Manifest | list[Manifest] | ByDay | pa.Table
 """A partition, several partitions of one table (read as one, with or without their day), or a table in memory."""
 
 

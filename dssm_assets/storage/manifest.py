@@ -62,7 +62,7 @@ class Manifest:
         return sum(file.rows for file in self.files)
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """Returns the size of all files in bytes."""
         return sum(file.bytes for file in self.files)
 

@@ -6,6 +6,7 @@ Belongs here: parquet in and out, with the contract checked at the border. Does 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as pads
@@ -43,13 +44,13 @@ class TableStore:
         Raises:
             SchemaError: if the data does not fit the contract; nothing is visible then.
         """
-        is_table = isinstance(data, pa.Table)
-        actual = data.schema if is_table else schema
+        whole: Any = data if isinstance(data, pa.Table) else None
+        actual = schema if whole is None else whole.schema
         if actual is None:
             raise TypeError("an iterable of batches needs schema=")
         actual = actual.remove_metadata()
         check_schema(spec, actual)
-        batches = data.to_batches() if is_table else data
+        batches = data if whole is None else whole.to_batches()
         with self.partitions.staging() as folder:
             path = folder / "part-00000.parquet"
             rows = 0

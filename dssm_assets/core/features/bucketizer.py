@@ -152,13 +152,13 @@ def _rule(info: FeatureInfo, counts: FeatureCounts) -> Callable[[Any], Indices]:
 
 def _vocabulary_rule(vocabulary: Int64s) -> Callable[[Any], Indices]:
     order = np.argsort(vocabulary, kind="stable")
-    # The last place answers for hashes above all of the vocabulary; it matches none.
+    # The last place answers for hashes above all of the vocabulary: whether or not it matches, its index is out of it.
     hashes = np.append(vocabulary[order], np.int64(0))
     indices = np.append(order + 2, OUT_OF_VOCABULARY).astype(np.int32)
 
     def index(values: Any) -> Indices:
         place = np.searchsorted(hashes[:-1], values)
-        is_known = (hashes[place] == values) & (place < len(vocabulary))
+        is_known = hashes[place] == values
         return np.where(is_known, indices[place], np.int32(OUT_OF_VOCABULARY))
 
     return index

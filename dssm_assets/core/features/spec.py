@@ -131,7 +131,7 @@ def parse_fg(raw: Mapping[str, Any], where: str = "fg.json") -> FgSpec:
         faults.extend(found)
         if definition is not None:
             definitions.append(definition)
-    faults.extend(spec_checks.faults_between(definitions, where, _names(entries)))
+    faults.extend(spec_checks.faults_between(definitions, where, _output_names(entries)))
     if faults:
         raise FeatureSpecError(faults)
     return FgSpec(tuple(definitions), None if reserves is None else tuple(reserves))
@@ -180,13 +180,22 @@ def _validated(model: type[Definition], entry: Mapping[str, Any], place: str) ->
     try:
         return model.model_validate(dict(entry)), []
     except ValidationError as error:
-        return None, [_fault(model, item, place) for item in error.errors()]
+        faulty = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
+        return _without(model, entry, faulty), [_fault(model, item, place) for item in error.errors()]
+
+
+def _without(model: type[Definition], entry: Mapping[str, Any], faulty: set[str]) -> Definition | None:
+    """Returns what the sound keys alone define, so that the checks between features see it too; None if nothing."""
+    try:
+        return model.model_validate({key: value for key, value in entry.items() if key not in faulty}) if faulty else None
+    except ValidationError:
+        return None
 
 
 def _fault(model: type[Definition], item: Any, place: str) -> Fault:
     location = ", key ".join([place, *([".".join(str(part) for part in item["loc"])] if item["loc"] else [])])
     if item["type"] == "extra_forbidden":
-        known = ", ".join(model.model_fields)
+        known = ", ".join(sorted(model.model_fields))
         return Fault(location, f"one of: {known}", "an unknown key", "remove it or correct its spelling")
     if item["type"] == "missing":
         return Fault(location, "a value", "nothing", "add the key")
@@ -194,9 +203,17 @@ def _fault(model: type[Definition], item: Any, place: str) -> Fault:
     return Fault(location, expected, repr(item.get("input"))[:120] if item["loc"] else "this combination", "correct the value")
 
 
-def _names(entries: list[Any]) -> set[str]:
-    """Names of all entries, faulty ones too, so that a reference to one of those is not a second fault."""
-    return {str(entry.get("feature_name")) for entry in entries if isinstance(entry, Mapping)}
+def _output_names(entries: list[Any]) -> list[str]:
+    """Names of all features and sub-features, of faulty entries too, so that they are neither missed nor found missing."""
+    found: list[str] = []
+    for entry in (entry for entry in entries if isinstance(entry, Mapping)):
+        subs = entry.get("features") if entry.get("feature_type") == SEQUENCE else None
+        if isinstance(subs, list):
+            named = [sub.get("feature_name") for sub in subs if isinstance(sub, Mapping)]
+            found.extend(f"{entry.get('sequence_name')}__{name}" for name in named if name is not None)
+        elif isinstance(entry.get("feature_name"), str):
+            found.append(entry["feature_name"])
+    return found
 
 
 def _all_inputs(operator: Operator, named: Mapping[str, Operator]) -> list[Expression]:

@@ -26,13 +26,11 @@ def faults_between(
     Args:
         definitions: the features and sequences that could be parsed.
         where: words that name the file.
-        all_names: names of all features of the file, those that could not be parsed included.
+        all_names: one name per feature and sub-feature of the file, those that could not be parsed included.
     """
     operators = [item for item in definitions if isinstance(item, Operator)]
     sequences = [item for item in definitions if isinstance(item, SequenceFeature)]
-    outputs = [operator.feature_name for operator in operators]
-    outputs += [sequence.output_name(operator) for sequence in sequences for operator in sequence.features]
-    for name, count in sorted(Counter(outputs).items()):
+    for name, count in sorted(Counter(all_names).items()):
         if count > 1:
             yield Fault(f"{where}, feature {name}", "a name of its own", f"the name {count} times", "rename the others")
     named = {operator.feature_name: operator for operator in operators}

@@ -94,7 +94,7 @@ def as_counts(table: pa.Table, schemas: Sequence[pa.Schema]) -> pa.Table:
 def by_frequency(merged: pa.Table) -> pa.Table:
     """Returns category counts sorted by feature, then the most frequent first, then the smaller hash; nulls last."""
     order = [(FEATURE, "ascending"), (COUNT, "descending"), (VALUE_HASH, "ascending")]
-    return merged.take(pc.sort_indices(merged, sort_keys=order, null_placement="at_end")).combine_chunks()
+    return merged.take(pc.sort_indices(merged, sort_keys=order)).combine_chunks()
 
 
 def _merged(tables: Sequence[pa.Table]) -> pa.Table:
@@ -103,7 +103,7 @@ def _merged(tables: Sequence[pa.Table]) -> pa.Table:
     summed = together.group_by([FEATURE, key], use_threads=False).aggregate([(COUNT, "sum")])
     table = pa.table([summed.column(FEATURE), summed.column(key), summed.column(f"{COUNT}_sum")], schema=together.schema)
     keys = [(FEATURE, "ascending"), (key, "ascending")]
-    return table.take(pc.sort_indices(table, sort_keys=keys, null_placement="at_end")).combine_chunks()
+    return table.take(pc.sort_indices(table, sort_keys=keys)).combine_chunks()
 
 
 def _counts(values: Sequence[tuple[str, pa.Array]], schema: pa.Schema) -> pa.Table:

@@ -113,7 +113,9 @@ def _check(table: pa.Table, name: str, columns: Mapping[str, pa.DataType]) -> No
         if not _is_kind(actual, kind):
             faults.append(Fault(where, str(kind), str(actual), "write the column with this type"))
         elif nulls:
-            faults.append(Fault(where, "no nulls", f"{nulls} nulls in {table.num_rows} rows", "write 0 (missing) instead of null"))
+            faults.append(
+                Fault(where, "no nulls", f"{nulls} nulls in {table.num_rows} rows", "write 0 (missing) instead of null")
+            )
     if faults:
         raise SchemaError(faults)
 

@@ -32,7 +32,9 @@ class TwoTower(nn.Module):
         self.user_tower = Tower(user_width, spec, generator)
         self.item_tower = Tower(sum(group.width for group in self._item_groups), spec, generator)
 
-    def user_vectors(self, inputs: TowerInput, tape: list[Lookup] | None = None, dropout: torch.Generator | None = None) -> Tensor:
+    def user_vectors(
+        self, inputs: TowerInput, tape: list[Lookup] | None = None, dropout: torch.Generator | None = None
+    ) -> Tensor:
         """Returns the user tower's vectors [B, D]; with a tape and a dropout generator as training needs them."""
         found = self.tables.lookup(self._user_groups, inputs, tape)
         if inputs.is_empty_history is not None:
@@ -41,7 +43,9 @@ class TwoTower(nn.Module):
         vectors: Tensor = self.user_tower(found, dropout)
         return vectors
 
-    def item_vectors(self, inputs: TowerInput, tape: list[Lookup] | None = None, dropout: torch.Generator | None = None) -> Tensor:
+    def item_vectors(
+        self, inputs: TowerInput, tape: list[Lookup] | None = None, dropout: torch.Generator | None = None
+    ) -> Tensor:
         """Returns the item tower's vectors [B, D]; with a tape and a dropout generator as training needs them."""
         vectors: Tensor = self.item_tower(self.tables.lookup(self._item_groups, inputs, tape), dropout)
         return vectors

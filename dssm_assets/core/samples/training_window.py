@@ -49,7 +49,9 @@ def training_window(found: Mapping[str, Mapping[str, tuple[int, str] | None]], f
     ]
     schema = pa.schema([pa.field(column.name, column.type) for column in TRAINING_WINDOW.columns])
     missing = {
-        table: lacking for table, days in sorted(found.items()) if (lacking := [day for day, state in sorted(days.items()) if state is None])
+        table: lacking
+        for table, days in sorted(found.items())
+        if (lacking := [day for day, state in sorted(days.items()) if state is None])
     }
     return pa.Table.from_pylist(rows, schema=schema), WindowReport(not missing, _sentence(missing, first_day, found), missing)
 
@@ -65,7 +67,9 @@ def _sentence(
     fillable = [day for day in lacking if day >= first_day]
     parts = [f"missing: {'; '.join(f'{table}: {_shorten(days)}' for table, days in missing.items())}."]
     if before:
-        parts.append(f"{len(before)} days lie before calendar.start {first_day}: evaluate a later day or set window.days lower.")
+        parts.append(
+            f"{len(before)} days lie before calendar.start {first_day}: evaluate a later day or set window.days lower."
+        )
     if fillable:
         parts.append(f"To fill them: dssm-assets materialize daily_tables --from {fillable[0]} --to {fillable[-1]}")
     return " ".join(parts)

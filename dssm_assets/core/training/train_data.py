@@ -30,7 +30,13 @@ USER_INDEX = "user_index"
 HISTORY_START = "history_start"
 HISTORY_END = "history_end"
 
-_KEYS = {ITEM_INDEX: pa.int32(), USER_INDEX: pa.int32(), HISTORY_END: pa.int64(), WEIGHT: pa.float32(), EVENT_TIME_MS: pa.int64()}
+_KEYS = {
+    ITEM_INDEX: pa.int32(),
+    USER_INDEX: pa.int32(),
+    HISTORY_END: pa.int64(),
+    WEIGHT: pa.float32(),
+    EVENT_TIME_MS: pa.int64(),
+}
 
 
 @dataclass(frozen=True)
@@ -119,10 +125,14 @@ class TrainData:
     def _check_samples(self) -> None:
         if not self.num_samples:
             raise SchemaError(Fault("table samples", "at least one sample", "0 rows", "choose a window with positive events"))
-        faults = _range_faults(self._keys, ITEM_INDEX, 0, self.num_items) + _range_faults(self._keys, USER_INDEX, -1, len(self._starts))
+        faults = _range_faults(self._keys, ITEM_INDEX, 0, self.num_items) + _range_faults(
+            self._keys, USER_INDEX, -1, len(self._starts)
+        )
         weights = list(self._keys.blocks(WEIGHT))
         if not all(bool((np.isfinite(block) & (block > 0)).all()) for block in weights):
-            faults.append(Fault("table samples, column weight", "finite weights above 0", "others", "drop or mend those samples"))
+            faults.append(
+                Fault("table samples, column weight", "finite weights above 0", "others", "drop or mend those samples")
+            )
         if faults:
             raise SchemaError(faults)
         for begin in range(0, self.num_samples, 1 << 18):

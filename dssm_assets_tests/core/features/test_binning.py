@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -27,6 +29,7 @@ def cut(pairs: list[tuple[float, int]], num_bins: int) -> list[float]:
         ([(0, 1), (1, 1), (2, 998)], 2, [2]),
         ([(7, 100)], 10, []),
         ([(1, 50), (2, 1), (9, 3)], 10, [2, 9]),
+        ([(1, 50), (2, 1), (9, 3)], 3, [2, 9]),
         # 12 rows, 4 bins: targets 3, 6, 9 below; 2, 8, 10, 11 are possible. 3 -> 2, 6 -> 8, 9 lies between 8 and 10: lower.
         ([(1, 2), (2, 6), (3, 2), (4, 1), (5, 1)], 4, [2, 3]),
     ],
@@ -41,7 +44,7 @@ worlds = st.dictionaries(st.integers(-40, 40), st.integers(1, 60), min_size=1, m
 @given(worlds, st.integers(2, 12))
 def test_bins_are_ascending_not_empty_and_at_most_as_many_as_asked(world: list[tuple[int, int]], num_bins: int) -> None:
     boundaries = cut([(float(v), c) for v, c in world], num_bins)
-    assert all(a < b for a, b in zip(boundaries, boundaries[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(boundaries))
     bins = np.searchsorted(boundaries, [v for v, _ in world], side="right")
     assert set(bins.tolist()) == set(range(len(boundaries) + 1))
     assert len(boundaries) + 1 <= num_bins
@@ -54,7 +57,7 @@ def test_each_cut_is_the_place_nearest_to_its_rank(world: list[tuple[int, int]],
         return
     total = sum(count for _, count in world)
     below = [(sum(c for _, c in world[:i]), value) for i, (value, _) in enumerate(world)][1:]
-    nearest = {min(below, key=lambda p: (abs(p[0] * num_bins - k * total), p[0]))[1] for k in range(1, num_bins)}  # noqa: B023
+    nearest = {min(below, key=lambda p: (abs(p[0] * num_bins - k * total), p[0]))[1] for k in range(1, num_bins)}
     assert cut([(float(v), c) for v, c in world], num_bins) == sorted(nearest)
 
 

@@ -39,7 +39,9 @@ FG: dict[str, Any] = {
 GENERATOR = FeatureGenerator.from_fg_json(FG)
 USERS = pa.schema([("city", pa.string()), ("tags", pa.list_(pa.string())), ("age", pa.float64())])
 user_rows = st.lists(
-    st.fixed_dictionaries({"city": cases.texts, "tags": st.one_of(st.none(), st.lists(cases.texts, max_size=4)), "age": cases.floats}),
+    st.fixed_dictionaries(
+        {"city": cases.texts, "tags": st.one_of(st.none(), st.lists(cases.texts, max_size=4)), "age": cases.floats}
+    ),
     max_size=8,
 )
 
@@ -52,7 +54,14 @@ def test_only_the_columns_of_a_side() -> None:
     users = pa.table({"city": ["x", ""], "tags": [["a:1", "b"], None], "age": [3, None]})
     result = GENERATOR.generate(users, side="user")
     assert result.schema.names == ["city", "tags", "age", "likes", "likes_text", "tags_again"]
-    assert result.schema.types == [pa.int64(), pa.list_(pa.int64()), pa.float32(), pa.float32(), pa.int64(), pa.list_(pa.int64())]
+    assert result.schema.types == [
+        pa.int64(),
+        pa.list_(pa.int64()),
+        pa.float32(),
+        pa.float32(),
+        pa.int64(),
+        pa.list_(pa.int64()),
+    ]
     assert result.to_pydict() == {
         "city": [h("x"), None],
         "tags": [[h("a:1"), h("b")], []],
@@ -82,11 +91,15 @@ def test_a_sequence_keeps_lengths_and_equals_its_rows(rows: list[list[tuple[int,
     whole = GENERATOR.generate_sequence(table)
     single = [GENERATOR.generate_sequence(table.slice(i, 1)) for i in range(table.num_rows)]
     assert pa.concat_tables([whole.slice(0, 0), *single]).equals(whole)
-    assert whole.column("past__kind").to_pylist() == [None if row is None else [h(text) if text else None for text in row] for row in kinds]
+    assert whole.column("past__kind").to_pylist() == [
+        None if row is None else [h(text) if text else None for text in row] for row in kinds
+    ]
 
 
 def test_slices_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = pa.table({"city": ["a", "b", None, "a", "c"], "tags": ["a:1", "", None, "a\x1db", "c"], "age": ["1", "x", "", "2", None]})
+    table = pa.table(
+        {"city": ["a", "b", None, "a", "c"], "tags": ["a:1", "", None, "a\x1db", "c"], "age": ["1", "x", "", "2", None]}
+    )
     whole = GENERATOR.generate(table, side="user")
     monkeypatch.setattr(module, "_SLICE_ROWS", 2)
     assert GENERATOR.generate(table, side="user").combine_chunks().equals(whole.combine_chunks())

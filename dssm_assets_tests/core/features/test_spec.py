@@ -87,7 +87,7 @@ def test_every_fault_comes_in_one_error() -> None:
             {**ID, "feature_name": "no_colon", "expression": "x"},
             {**ID, "feature_name": "far_side", "expression": "moon:x"},
             {**ID, "feature_name": "no_input"},
-            {"feature_type": "lookup_feature", "feature_name": "cross", "map": "user:m", "key": "item:k"},
+            {"feature_type": "lookup_feature", "feature_name": "cross", "map": "user:m", "key": "item:k", "colour": 1},
             {"feature_type": "lookup_feature", "feature_name": "late", "map": "item:m", "key": "context:k"},
             {**RAW, "feature_name": "norm", "expression": "user:x", "normalizer": "method=expression,expr=x"},
             {**ID, "feature_name": "dangling", "expression": "feature:nowhere"},
@@ -106,24 +106,27 @@ def test_every_fault_comes_in_one_error() -> None:
     text = str(caught.value)
     for words in (
         "my.json, feature m, key feature_type: expected one of: id_feature, raw_feature, lookup_feature, sequence_feature, got 'magic",
-        "my.json, feature typo, key hash_buckets: expected one of: feature_name",
+        "my.json, feature typo, key hash_buckets: expected one of: default_value, embedding_dim",
         "my.json, feature twice: expected a name of its own",
         "my.json, feature no_colon, key expression: expected an expression is written side:name",
         "my.json, feature far_side, key expression: expected unknown side 'moon'",
         "my.json, feature no_input, key expression: expected a value, got nothing",
         "my.json, feature cross, inputs: expected inputs of one tower, got user and item inputs together (item:k, user:m)",
+        "my.json, feature cross, key colour",
         "my.json, feature late, inputs: expected inputs of one tower, got context and item",
         "my.json, feature norm, key normalizer: expected the normalizer expression is not supported",
         "my.json, feature dangling: expected a feature of this file, got feature:nowhere",
         "my.json, feature self: expected no feature that is made from itself",
         "my.json, sequence s, key sequence_size",
+        "my.json, sequence s, feature n: expected a category with one value per element",
         "my.json, sequence s, feature w, key colour",
+        "my.json, sequence s, feature w, inputs: expected user: inputs, got item:x",
         "my.json, feature number 14: expected a mapping",
         "my.json, key reserves",
         "my.json, key feature: expected one of: features, reserves",
     ):
         assert words in text
-    assert len(caught.value.faults) == 16
+    assert len(caught.value.faults) == 19
 
 
 def test_a_crossing_through_another_feature_is_found() -> None:
@@ -141,8 +144,14 @@ def test_a_circle_of_features_is_refused() -> None:
 @pytest.mark.parametrize(
     ("features", "words"),
     [
-        ([{**ID, "expression": "user:a", "embedding_dim": 4}, {**ID, "expression": "item:b", "embedding_dim": 8}], "key embedding_dim"),
-        ([{**ID, "expression": "user:a", "num_buckets": 4}, {**ID, "expression": "item:b", "hash_bucket_size": 8}], "one kind of vocab"),
+        (
+            [{**ID, "expression": "user:a", "embedding_dim": 4}, {**ID, "expression": "item:b", "embedding_dim": 8}],
+            "key embedding_dim",
+        ),
+        (
+            [{**ID, "expression": "user:a", "num_buckets": 4}, {**ID, "expression": "item:b", "hash_bucket_size": 8}],
+            "one kind of vocab",
+        ),
         ([{**ID, "expression": "user:a"}, {**RAW, "expression": "item:b"}], "features of one kind"),
         ([{**RAW, "expression": "user:a"}, {**RAW, "expression": "item:b"}], "boundaries in every number"),
     ],
@@ -155,7 +164,10 @@ def test_features_that_share_an_embedding_agree(features: list[dict[str, Any]], 
 @pytest.mark.parametrize(
     ("sub", "words"),
     [
-        ({**RAW, "feature_name": "n", "expression": "user:x"}, "a category with one value per element, got a numeric raw_feature"),
+        (
+            {**RAW, "feature_name": "n", "expression": "user:x"},
+            "a category with one value per element, got a numeric raw_feature",
+        ),
         ({**ID, "feature_name": "n", "expression": "user:x", "value_dim": 0}, "got a multi-valued id_feature"),
         ({**ID, "feature_name": "n", "expression": "item:x"}, "expected user: inputs, got item:x"),
         ({**ID, "feature_name": "n", "expression": "const:x"}, "constants only"),

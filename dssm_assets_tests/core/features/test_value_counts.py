@@ -44,12 +44,16 @@ def rows(table: pa.Table) -> list[tuple[Any, ...]]:
 
 
 def test_numbers_by_hand() -> None:
-    table = pa.Table.from_pylist([{"n": 1.5}, {"n": None, "m": -0.0}, {"n": float("nan"), "m": 0.0}, {"n": 1.5, "m": -1.0}], schema=SCHEMA)
+    table = pa.Table.from_pylist(
+        [{"n": 1.5}, {"n": None, "m": -0.0}, {"n": float("nan"), "m": 0.0}, {"n": 1.5, "m": -1.0}], schema=SCHEMA
+    )
     assert rows(numeric_value_counts(table, SPEC)) == [("m", -1, 1), ("m", 0, 2), ("m", None, 1), ("n", 1.5, 2), ("n", None, 2)]
 
 
 def test_categories_by_hand() -> None:
-    table = pa.Table.from_pylist([{"c": 9, "t": [1, 1, 2]}, {"c": None, "t": []}, {"c": 9, "t": None}, {"c": -9, "t": [None]}], schema=SCHEMA)
+    table = pa.Table.from_pylist(
+        [{"c": 9, "t": [1, 1, 2]}, {"c": None, "t": []}, {"c": 9, "t": None}, {"c": -9, "t": [None]}], schema=SCHEMA
+    )
     found = rows(category_value_counts(table, SPEC))
     assert found == [("c", -9, 1), ("c", 9, 2), ("c", None, 1), ("t", 1, 2), ("t", 2, 1), ("t", None, 3)]
 
@@ -79,7 +83,9 @@ def test_frequency_order_breaks_ties_by_hash_with_missing_last() -> None:
 
 def test_wrong_columns_are_all_named() -> None:
     table = pa.table({"n": [1.0], "c": pa.array([1], pa.int64()), "t": pa.array([1], pa.int64())})
-    with pytest.raises(SchemaError, match=r"feature m: expected float, got no such column[\s\S]*feature n: expected float, got double"):
+    with pytest.raises(
+        SchemaError, match=r"feature m: expected float, got no such column[\s\S]*feature n: expected float, got double"
+    ):
         numeric_value_counts(table, SPEC)
     with pytest.raises(SchemaError, match="feature t: expected list<"):
         category_value_counts(table, SPEC)

@@ -7,9 +7,7 @@ import pyarrow as pa
 from dssm_assets.core.features.value_counts import CATEGORY_COUNTS
 from dssm_assets.core.features.vocabulary import FeatureCounts
 
-COUNTS = FeatureCounts(
-    pa.table([["a", "b", "a", "b", "a"], [5, 5, -5, None, None], [2, 3, 5, 4, 1]], schema=CATEGORY_COUNTS)
-)
+COUNTS = FeatureCounts(pa.table([["a", "b", "a", "b", "a"], [5, 5, -5, None, None], [2, 3, 5, 4, 1]], schema=CATEGORY_COUNTS))
 
 
 def test_counts_of_features_that_share_an_embedding_add_up() -> None:

@@ -58,7 +58,9 @@ def test_any_moment_gives_the_same_weights(data: st.DataObject) -> None:
     """The contract's ages (from the sample's event) and ours (from the newest event) agree."""
     days = sorted(data.draw(st.lists(st.integers(0, 40), min_size=1, max_size=6)))
     moment = days[-1] + data.draw(st.integers(1, 30))
-    bags, _ = HistoryReader(_table([*map(float, days)], [7] * len(days)), _spec(9, 5.0)).read(np.array([0]), np.array([len(days)]))
+    bags, _ = HistoryReader(_table([*map(float, days)], [7] * len(days)), _spec(9, 5.0)).read(
+        np.array([0]), np.array([len(days)])
+    )
     plain = np.array([2.0 ** (-(moment - day) / 5.0) for day in days])
     assert bags[0].weights == pytest.approx(plain / plain.sum(), rel=1e-5)
 

@@ -9,7 +9,9 @@ from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, spec_faults, tower_spec
 
 
-def _feature(name: str, side: Side, table: str | None = None, dim: int = 4, rows: int = 10, is_multi: bool = False) -> TowerFeature:
+def _feature(
+    name: str, side: Side, table: str | None = None, dim: int = 4, rows: int = 10, is_multi: bool = False
+) -> TowerFeature:
     return TowerFeature(
         name=name, side=side, embedding_name=table or name, embedding_dim=dim, num_embeddings=rows, is_multi=is_multi
     )

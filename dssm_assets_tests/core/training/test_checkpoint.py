@@ -39,7 +39,9 @@ def test_every_difference_of_the_specification_is_named() -> None:
     assert "stored model, output_dim" not in places
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-4], lambda b: b + b"0000", lambda b: b[:40], lambda b: b"x" + b[1:], lambda b: b""])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-4], lambda b: b + b"0000", lambda b: b[:40], lambda b: b"x" + b[1:], lambda b: b""]
+)
 def test_damaged_bytes_are_refused(damage: object) -> None:
     assert callable(damage)
     with pytest.raises(StorageError, match="stored model"):

@@ -14,7 +14,11 @@ from dssm_assets_tests.core.features import strategies as cases
 MAP = pa.array([["a:1", "b:3", "a:2"], ["b:x", "c"], [], None])
 KEYS = pa.array([["a", "b"], ["b"], ["a"], ["a"]])
 VARIANTS: list[dict[str, object]] = [
-    *({"combiner": combiner, "default_value": default} for combiner in ("sum", "mean", "min", "max", "count") for default in ("", "7")),
+    *(
+        {"combiner": combiner, "default_value": default}
+        for combiner in ("sum", "mean", "min", "max", "count")
+        for default in ("", "7")
+    ),
     {"need_discrete": True},
     {"need_discrete": True, "need_key": True, "default_value": ""},
     {"need_discrete": True, "value_dim": 0},
@@ -31,7 +35,10 @@ def values(entries: pa.Array, keys: pa.Array, **options: object) -> list[object]
     return list(feature(**options).compute([entries, keys]).to_pylist())
 
 
-@given(st.lists(st.tuples(st.one_of(st.none(), st.lists(cases.texts, max_size=5)), cases.texts), max_size=10), st.sampled_from(VARIANTS))
+@given(
+    st.lists(st.tuples(st.one_of(st.none(), st.lists(cases.texts, max_size=5)), cases.texts), max_size=10),
+    st.sampled_from(VARIANTS),
+)
 def test_a_batch_equals_its_rows(rows: list[tuple[list[str | None] | None, str | None]], options: dict[str, object]) -> None:
     operator = feature(**options)
     entries = pa.array([row[0] for row in rows], pa.list_(pa.string()))
@@ -39,7 +46,9 @@ def test_a_batch_equals_its_rows(rows: list[tuple[list[str | None] | None, str |
     assert cases.rows_of(operator.compute([entries, keys])) == cases.one_by_one(operator, entries, keys)
 
 
-@given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(-9, 9)), max_size=6), max_size=8), st.sampled_from("abcd"))
+@given(
+    st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(-9, 9)), max_size=6), max_size=8), st.sampled_from("abcd")
+)
 def test_sum_equals_a_plain_loop(rows: list[list[tuple[str, int]]], key: str) -> None:
     entries = pa.array([[f"{name}:{number}" for name, number in row] for row in rows], pa.list_(pa.string()))
     hits = [[number for name, number in row if name == key] for row in rows]
@@ -66,6 +75,12 @@ def test_a_category_is_the_text_of_a_hit() -> None:
     assert values(MAP, KEYS, need_discrete=True, need_key=True) == ["a_1", "b_x", "0", "0"]
     assert values(MAP, KEYS, need_discrete=True, value_dim=0) == [["1", "2", "3"], ["x"], ["0"], ["0"]]
     assert values(MAP, KEYS, need_discrete=True, value_dim=0, default_value="") == [["1", "2", "3"], ["x"], [], []]
+
+
+def test_hits_keep_the_order_of_a_long_map() -> None:
+    entries = pa.array([[f"{key}:{number}" for number in range(200) for key in "ba"]])
+    found = values(entries, pa.array([["a", "b"]]), need_discrete=True, value_dim=0)
+    assert found == [[str(number) for number in range(200)] * 2]
 
 
 def test_the_default_bypasses_the_normalizer() -> None:

@@ -12,7 +12,14 @@ from dssm_assets.core.models.losses.masks import diagonal_pairs, matching_pairs,
 def test_same_item_in_batch_and_sampled() -> None:
     # Batch items 7, 8, 7; sampled 8, 9: rows 0 and 2 collide with each other, row 1 with the first sampled column.
     pairs = matching_pairs(np.arange(3), np.array([7, 8, 7]), np.array([7, 8, 7, 8, 9]))
-    assert list(zip(pairs.rows.tolist(), pairs.columns.tolist(), strict=True)) == [(0, 0), (0, 2), (1, 1), (1, 3), (2, 0), (2, 2)]
+    assert list(zip(pairs.rows.tolist(), pairs.columns.tolist(), strict=True)) == [
+        (0, 0),
+        (0, 2),
+        (1, 1),
+        (1, 3),
+        (2, 0),
+        (2, 2),
+    ]
 
 
 def test_item_outside_the_corpus_matches_no_column() -> None:

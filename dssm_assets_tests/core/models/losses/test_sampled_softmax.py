@@ -42,9 +42,7 @@ def _naive(user: Tensor, item: Tensor, negative: Tensor, terms: SoftmaxTerms) ->
     mask = torch.zeros_like(logits, dtype=torch.bool)
     mask[terms.masked.rows, terms.masked.columns] = True
     mask.fill_diagonal_(False)
-    losses = torch.nn.functional.cross_entropy(
-        logits.masked_fill(mask, -torch.inf), torch.arange(len(user)), reduction="none"
-    )
+    losses = torch.nn.functional.cross_entropy(logits.masked_fill(mask, -torch.inf), torch.arange(len(user)), reduction="none")
     return (losses * terms.weight).sum() / terms.weight.sum()
 
 

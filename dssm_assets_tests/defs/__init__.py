@@ -1,0 +1,1 @@
+"""Tests of the asset graph and of what it tells Dagster."""

@@ -1,0 +1,1 @@
+"""Tests of the steps: what each asset does, without Dagster."""

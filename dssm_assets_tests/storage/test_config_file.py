@@ -1,0 +1,69 @@
+"""The configuration file: what is refused, what its placeholders become."""
+
+import json
+
+import pytest
+import yaml
+
+from dssm_assets.core.errors import ConfigError
+from dssm_assets.storage.config_file import load_config
+from dssm_assets_tests.worlds import CONFIG, FG, merged, write_config
+
+
+def test_placeholders_become_the_files_folder_and_the_home(tmp_path):
+    tables = {"user": {"uri": "{home}/users.parquet"}, "item": {"uri": "s3://bucket/items"}}
+    loaded = write_config(tmp_path, {"tables": tables})
+    assert loaded.config.tables.user.uri == f"{tmp_path}/home/users.parquet"
+    assert loaded.config.tables.item.uri == "s3://bucket/items"
+    assert loaded.config.tables.behavior.uri == f"{tmp_path}/source/behavior.parquet"
+    assert loaded.root == f"{tmp_path}/home/tables"
+    assert (loaded.home, loaded.path) == (tmp_path / "home", tmp_path / "config.yaml")
+
+
+def test_the_root_of_the_store_can_lie_elsewhere(tmp_path):
+    assert write_config(tmp_path, {"storage": {"root": "memory://elsewhere"}}).root == "memory://elsewhere"
+
+
+def test_unknown_keys_and_bad_values_are_named_all_at_once(tmp_path):
+    with pytest.raises(ConfigError, match="3 faults") as caught:
+        write_config(tmp_path, {"modle": {}, "window": {"dayz": 3}, "training": {"epochs": 0}})
+    message = str(caught.value)
+    assert "configuration config.yaml, key modle: expected one of: " in message
+    assert "unknown key 'dayz'" in message
+    assert "one of: days, history_days" in message
+    assert "key training.epochs: expected Input should be greater than or equal to 1, got 0" in message
+
+
+def test_a_missing_file_names_the_variable_that_points_to_it(tmp_path):
+    with pytest.raises(ConfigError, match=r"none.yaml: expected a YAML file, got no such file.*DSSM_CONFIG"):
+        load_config(tmp_path / "none.yaml", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("calendar: [1, 2", "expected valid YAML"), ("- a\n- b\n", "expected a mapping, got list"), ("", "expected a mapping, got NoneType")],
+)
+def test_what_is_not_a_yaml_mapping_is_refused(tmp_path, text, message):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(path, tmp_path)
+
+
+def test_feature_definitions_come_from_a_file_beside_the_configuration(tmp_path):
+    config = merged(CONFIG, {})
+    config["features"] = {"fg_path": "features/fg.json"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigError, match=r"key features.fg_path: expected a JSON file at fg.json"):
+        load_config(tmp_path / "config.yaml", tmp_path / "home")
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "fg.json").write_text("[1]")
+    with pytest.raises(ConfigError, match=r"fg.json: expected a mapping, got list"):
+        load_config(tmp_path / "config.yaml", tmp_path / "home")
+    (tmp_path / "features" / "fg.json").write_text(json.dumps(FG))
+    assert load_config(tmp_path / "config.yaml", tmp_path / "home").fg == FG
+
+
+def test_exactly_one_place_of_feature_definitions(tmp_path):
+    with pytest.raises(ConfigError, match="exactly one of fg .inline. and fg_path"):
+        write_config(tmp_path, {"features": {"fg_path": "fg.json"}})

@@ -1,0 +1,86 @@
+"""The engine: expressions over stored partitions, with the expression's own types."""
+
+import ibis
+import pyarrow as pa
+import pytest
+
+from dssm_assets.storage.engine import ByDay, DuckDBEngine
+from dssm_assets.storage.table_store import TableStore
+from dssm_assets_tests.storage.stores import TAKEN, stores, taken
+
+
+@pytest.fixture(params=["local", "memory"])
+def tables(request, tmp_path):
+    return TableStore(stores(tmp_path)[request.param])
+
+
+@pytest.fixture
+def days(tables):
+    return [
+        tables.write(TAKEN, "2024-01-01", taken(("a", 1, None), ("b", 2, "x"))),
+        tables.write(TAKEN, "2024-01-02", taken(("a", 10, None))),
+    ]
+
+
+def test_a_sum_of_int64_stays_int64(tables, days):
+    def total(rows):
+        return rows.group_by("user_id").aggregate(total=rows.at.sum(), mean=rows.at.mean()).order_by("user_id")
+
+    result = DuckDBEngine(tables).table(total, {"rows": days})
+    assert result.schema == pa.schema([("user_id", pa.string()), ("total", pa.int64()), ("mean", pa.float64())])
+    assert result.to_pydict() == {"user_id": ["a", "b"], "total": [11, 2], "mean": [5.5, 2.0]}
+
+
+def test_days_bound_by_day_say_which_day_a_row_is_of(tables, days):
+    def tagged(rows):
+        return rows.select("ds", "at").order_by("at")
+
+    result = DuckDBEngine(tables).table(tagged, {"rows": ByDay(tuple(days))})
+    assert [str(ds) for ds in result.column("ds").to_pylist()] == ["2024-01-01", "2024-01-01", "2024-01-02"]
+    assert result.column("at").to_pylist() == [1, 2, 10]
+
+
+def test_days_bound_as_a_list_are_one_table_without_their_day(tables, days):
+    result = DuckDBEngine(tables).table(lambda rows: rows.order_by("at"), {"rows": days})
+    assert result.column_names == ["user_id", "at", "note"]
+    assert result.column("at").to_pylist() == [1, 2, 10]
+
+
+def test_a_partition_and_a_table_in_memory_are_joined_and_arguments_handed_on(tables, days):
+    def joined(stored, known, least):
+        return stored.filter(stored.at >= least).left_join(known, "user_id").select("user_id", "city").order_by("user_id")
+
+    known = pa.table({"user_id": ["b"], "city": ["x"]})
+    result = DuckDBEngine(tables).table(joined, {"stored": days[0], "known": known}, least=1)
+    assert result.to_pydict() == {"user_id": ["a", "b"], "city": [None, "x"]}
+
+
+def test_text_and_lists_come_as_the_plain_arrow_types(tables, days):
+    def lists(rows):
+        return rows.group_by("user_id").aggregate(times=rows.at.collect()).order_by("user_id")
+
+    result = DuckDBEngine(tables).table(lists, {"rows": days[:1]})
+    assert result.schema == pa.schema([("user_id", pa.string()), ("times", pa.list_(pa.int64()))])
+
+
+def test_an_empty_result_keeps_its_types(tables, days):
+    result = DuckDBEngine(tables).table(lambda rows: rows.filter(rows.at > 99), {"rows": days})
+    assert result.num_rows == 0
+    assert result.schema == pa.schema([("user_id", pa.string()), ("at", pa.int64()), ("note", pa.string())])
+
+
+def test_the_schema_is_known_before_the_first_batch(tables, days):
+    with DuckDBEngine(tables).run(lambda rows: rows.select(double=rows.at * 2), {"rows": days}) as (schema, batches):
+        assert schema == pa.schema([("double", pa.int64())])
+        assert sorted(value for batch in batches for value in batch.column("double").to_pylist()) == [2, 4, 20]
+
+
+def test_calls_share_nothing(tables, days):
+    engine = DuckDBEngine(tables)
+    engine.table(lambda known: known, {"known": pa.table({"x": [1]})})
+    assert engine.table(lambda known: known, {"known": pa.table({"x": [2]})}).to_pydict() == {"x": [2]}
+
+
+def test_a_failing_expression_reaches_the_caller(tables, days):
+    with pytest.raises((AttributeError, ibis.common.exceptions.IbisError), match="nowhere"):
+        DuckDBEngine(tables).table(lambda rows: rows.select(rows.nowhere), {"rows": days})

@@ -1,0 +1,66 @@
+"""The manifest: text form and digest."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssm_assets.storage.manifest import Column, Manifest, StoredFile
+
+FIRST = StoredFile("a.parquet", "a-11.parquet", 10, "1" * 64, 3)
+SECOND = StoredFile("b.parquet", "b-22.parquet", 5, "2" * 64, 4)
+MANIFEST = Manifest(
+    asset="sample",
+    ds="2024-01-02",
+    files=(FIRST, SECOND),
+    columns=(Column("user_id", "string", "Who acted."),),
+    inputs={"behavior/2024-01-02": "ab"},
+    facts={"seed": 7, "days": {"2024-01-01": "cd"}},
+)
+
+texts = st.text(max_size=8)
+numbers = st.integers(min_value=0, max_value=2**40)
+stored_files = st.builds(StoredFile, texts, texts, numbers, texts, numbers)
+manifests = st.builds(
+    Manifest,
+    asset=texts,
+    ds=texts,
+    files=st.lists(stored_files, max_size=3).map(tuple),
+    columns=st.lists(st.builds(Column, texts, texts, texts), max_size=3).map(tuple),
+    inputs=st.dictionaries(texts, texts, max_size=3),
+    facts=st.dictionaries(texts, st.one_of(numbers, texts, st.booleans(), st.lists(texts, max_size=2)), max_size=3),
+)
+
+
+@given(manifests)
+def test_text_form_and_back_is_the_same_manifest(manifest):
+    again = Manifest.from_json(manifest.to_json())
+    assert again == manifest
+    assert again.to_json() == manifest.to_json()
+
+
+def test_totals_and_key_add_up_over_files():
+    assert (MANIFEST.rows, MANIFEST.size_bytes, MANIFEST.key) == (7, 15, "sample/2024-01-02")
+
+
+def test_the_digest_is_over_names_and_content_in_order():
+    expected = hashlib.sha256(b"a.parquet\0" + b"1" * 64 + b"\n" + b"b.parquet\0" + b"2" * 64 + b"\n").hexdigest()
+    assert MANIFEST.digest == expected
+    assert json.loads(MANIFEST.to_json())["digest"] == expected
+
+
+def test_equal_content_has_one_digest_whatever_it_was_made_from_or_when():
+    other = replace(MANIFEST, ds="2024-05-05", inputs={}, facts={"seed": 8}, columns=())
+    assert other.digest == MANIFEST.digest
+
+
+def test_the_digest_changes_with_content_name_and_order():
+    changed = [
+        replace(MANIFEST, files=(replace(FIRST, sha256="3" * 64), SECOND)),
+        replace(MANIFEST, files=(replace(FIRST, name="c.parquet"), SECOND)),
+        replace(MANIFEST, files=(SECOND, FIRST)),
+        replace(MANIFEST, files=(FIRST,)),
+    ]
+    assert len({MANIFEST.digest, *(manifest.digest for manifest in changed)}) == 5

@@ -1,0 +1,161 @@
+"""Tables: equal rows, equal bytes; contracts at the border; nothing visible of a failed write."""
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dssm_assets.core.errors import PartitionMissingError, SchemaError
+from dssm_assets.storage.table_store import ROW_GROUP_ROWS, TableStore
+from dssm_assets_tests.storage.stores import (
+    DS,
+    SCHEMA,
+    TAKEN,
+    files_of,
+    memory_store,
+    parquet_bytes,
+    row_group_rows,
+    stores,
+    taken,
+)
+
+
+@pytest.fixture(params=["local", "memory"])
+def tables(request, tmp_path):
+    return TableStore(stores(tmp_path)[request.param])
+
+
+rows = st.tuples(st.text(max_size=3), st.integers(min_value=-(2**63), max_value=2**63 - 1), st.none() | st.text(max_size=3))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), listed=st.lists(rows, max_size=30))
+def test_equal_rows_are_equal_bytes_however_they_are_batched(data, listed):
+    table = taken(*listed)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(listed)), max_size=5), label="cuts"))
+    ends = [*cuts, len(listed)]
+    starts = [0, *cuts]
+    batches = [
+        batch
+        for start, end in zip(starts, ends, strict=True)
+        for batch in table.slice(start, end - start).combine_chunks().to_batches()
+    ]
+    tables = TableStore(memory_store())
+    manifest = tables.write(TAKEN, DS, batches, schema=SCHEMA)
+    assert tables.partitions.fs.cat_file(tables.paths([manifest])[0]) == parquet_bytes(TableStore(memory_store()), table)
+    assert tables.read(manifest).equals(table)
+    assert manifest.rows == len(listed)
+
+
+@pytest.mark.parametrize("step", [1_000, 131_071, 131_072, 200_001])
+def test_row_groups_have_the_same_rows_for_every_batch_size(tmp_path, step):
+    count = 2 * ROW_GROUP_ROWS + 5
+    table = pa.table({"user_id": pa.array(range(count)), "at": pa.array(range(count)), "note": pa.nulls(count, pa.string())})
+    whole = TableStore(memory_store())
+    expected = whole.write(TAKEN, DS, table)
+    cut = TableStore(memory_store())
+    batches = (table.slice(start, step).combine_chunks().to_batches()[0] for start in range(0, count, step))
+    manifest = cut.write(TAKEN, DS, batches, schema=table.schema)
+    assert manifest.digest == expected.digest
+    assert row_group_rows(cut, cut.paths([manifest])[0]) == [131_072, 131_072, 5]
+
+
+def test_what_is_written_is_read_in_order_whole_by_column_and_in_batches(tables):
+    table = taken(("z", 3, None), ("a", 1, "x"), ("z", 2, None))
+    manifest = tables.write(TAKEN, DS, table, inputs={"sample/2024-01-01": "ab"}, facts={"seed": 1})
+    assert tables.read(manifest).equals(table)
+    assert tables.read(manifest, ["at"]).to_pydict() == {"at": [3, 1, 2]}
+    assert pa.Table.from_batches(tables.batches(manifest, ["user_id"])).to_pydict() == {"user_id": ["z", "a", "z"]}
+    assert (dict(manifest.inputs), dict(manifest.facts)) == ({"sample/2024-01-01": "ab"}, {"seed": 1})
+
+
+def test_columns_are_recorded_with_type_and_meaning(tables):
+    table = taken(("a", 1, None)).append_column("buy_count", pa.array([2])).append_column("city", pa.array(["x"]))
+    manifest = tables.write(TAKEN, DS, table)
+    assert [(column.name, column.type, column.description) for column in manifest.columns] == [
+        ("user_id", "string", "Who."),
+        ("at", "int64", "When."),
+        ("note", "string", "Remark; may be missing."),
+        ("buy_count", "int64", "A count."),
+        ("city", "string", "Anything else."),
+    ]
+
+
+def test_an_empty_table_keeps_its_schema(tables):
+    manifest = tables.write(TAKEN, DS, iter(()), schema=SCHEMA)
+    assert manifest.rows == 0
+    assert tables.read(manifest).schema.equals(SCHEMA)
+
+
+def test_schema_metadata_does_not_reach_the_bytes():
+    table = taken(("a", 1, None))
+    told = table.replace_schema_metadata({"pandas": "whatever"})
+    assert parquet_bytes(TableStore(memory_store()), told) == parquet_bytes(TableStore(memory_store()), table)
+
+
+def test_nulls_are_refused_where_the_contract_forbids_them_all_columns_at_once(tables):
+    with pytest.raises(SchemaError) as caught:
+        tables.write(TAKEN, DS, taken((None, 1, None), (None, None, None), ("a", 2, None)))
+    message = str(caught.value)
+    assert "table taken, column user_id: expected no nulls, got 2 nulls in 3 rows" in message
+    assert "table taken, column at: expected no nulls, got 1 nulls in 3 rows" in message
+    assert "column note" not in message
+    assert tables.partitions.find("taken", DS) is None
+
+
+def test_missing_and_wrongly_typed_columns_are_named_all_at_once(tables):
+    with pytest.raises(SchemaError, match=r"2 faults") as caught:
+        tables.write(TAKEN, DS, pa.table({"user_id": ["a"], "at": ["noon"]}))
+    message = str(caught.value)
+    assert "column at: expected int64, got string" in message
+    assert "column note: expected the column to exist, got columns user_id, at" in message
+
+
+def test_float_ids_are_refused(tables):
+    table = pa.table({"user_id": [1.0], "at": [1], "note": pa.nulls(1, pa.string())})
+    with pytest.raises(SchemaError, match=r"column user_id: expected an integer or a string, got double"):
+        tables.write(TAKEN, DS, table)
+
+
+def test_batches_without_a_schema_are_a_mistake_of_the_caller(tables):
+    with pytest.raises(TypeError, match="needs schema="):
+        tables.write(TAKEN, DS, iter(()))
+
+
+def failing_batches(error):
+    yield taken(("new", 9, None)).to_batches()[0]
+    raise error
+
+
+@pytest.mark.parametrize("is_over_a_group", [False, True])
+def test_an_iterator_that_fails_half_way_leaves_the_previous_partition_byte_for_byte(tables, is_over_a_group):
+    before = tables.write(TAKEN, DS, taken(("old", 1, None)))
+    seen = files_of(tables.partitions)
+
+    def batches():
+        count = ROW_GROUP_ROWS + 1 if is_over_a_group else 1
+        yield taken(*[("new", 9, None)] * count).combine_chunks().to_batches()[0]
+        raise RuntimeError("source went away")
+
+    with pytest.raises(RuntimeError, match="source went away"):
+        tables.write(TAKEN, DS, batches(), schema=SCHEMA)
+    assert files_of(tables.partitions) == seen
+    assert tables.read(tables.partitions.manifest("taken", DS)).to_pydict() == {"user_id": ["old"], "at": [1], "note": [None]}
+    tables.partitions.verify(before)
+
+
+def test_a_first_write_that_fails_shows_nothing(tables):
+    with pytest.raises(RuntimeError, match="gone"):
+        tables.write(TAKEN, DS, failing_batches(RuntimeError("gone")), schema=SCHEMA)
+    assert files_of(tables.partitions) == {}
+    with pytest.raises(PartitionMissingError, match="no partition for 2024-01-02"):
+        tables.partitions.manifest("taken", DS)
+
+
+def test_nulls_in_a_late_batch_leave_the_previous_partition(tables):
+    tables.write(TAKEN, DS, taken(("old", 1, None)))
+    seen = files_of(tables.partitions)
+    late = taken(*[("new", 9, None)] * ROW_GROUP_ROWS, (None, 1, None)).combine_chunks().to_batches()
+    with pytest.raises(SchemaError, match="1 nulls in 1 rows"):
+        tables.write(TAKEN, DS, late, schema=SCHEMA)
+    assert files_of(tables.partitions) == seen

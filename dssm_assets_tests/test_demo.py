@@ -1,0 +1,115 @@
+"""The demo on the real year: figures, time, memory, reuse, same bytes twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dssm_assets.steps.workspace import Workspace, open_workspace
+from dssm_assets.storage.config_file import load_config
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+_MEASURED_RUN = """\
+import json, resource, sys
+from dssm_assets.cli import main
+status = main(sys.argv[1:])
+print("MEASURED " + json.dumps({"status": status, "peak_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+"""
+
+
+def _demo(home: Path) -> tuple[dict[str, Any], float, str]:
+    environment = {**os.environ, "COLUMNS": "160"}
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURED_RUN, "demo", "--home", str(home)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    measured = json.loads(done.stdout.rpartition("MEASURED ")[2])
+    return measured, time.perf_counter() - begin, done.stdout
+
+
+def _workspace(home: Path) -> Workspace:
+    return open_workspace(load_config(home / "config.yaml", home))
+
+
+def _digests(workspace: Workspace) -> dict[str, str]:
+    root = Path(workspace.tables.partitions.root)
+    assets = sorted(folder.name for folder in root.iterdir() if not folder.name.startswith("_"))
+    return {
+        f"{asset}/{ds}": workspace.need(asset, ds).digest for asset in assets for ds in workspace.tables.partitions.days(asset)
+    }
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, dict[str, Any], float, str]]:
+    folders = [tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("second")]
+    return [(folder, *_demo(folder)) for folder in folders]
+
+
+def test_it_ends_in_time_and_memory(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
+    for _, measured, seconds, _ in homes:
+        print(f"demo: {seconds:.0f} s, peak {measured['peak_kb'] / 1e6:.2f} GB")
+        assert measured["status"] == 0
+        assert seconds < 300
+        assert measured["peak_kb"] < 4_000_000
+
+
+def test_two_runs_give_equal_digests_of_everything(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
+    first, second = (_digests(_workspace(home)) for home, *_ in homes)
+    assert len(first) > 365 * 4
+    assert first == second
+
+
+def test_the_model_is_ahead_of_popularity_by_a_fifth(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
+    workspace = _workspace(homes[0][0])
+    days = workspace.tables.partitions.days("total_hit_rate")
+    assert len(days) >= 2
+    for ds in days:
+        rows = workspace.tables.read(workspace.need("total_hit_rate", ds)).to_pylist()
+        rates = {row["scorer"]: row["hit_rate"] for row in rows if (row["scope"], row["population"], row["k"]) == ("all", "warm", 200)}
+        print(ds, rates)
+        assert rates["model"] >= 1.2 * rates["popularity"]
+
+
+def test_the_table_names_every_baseline(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
+    printed = homes[0][3]
+    for label in ("two-tower", "popularity", "co-occurrence", "own window", "own whole history", "hit_rate@200", "DAGSTER_HOME="):
+        assert label in printed
+
+
+def test_a_second_call_reuses_what_is_there(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
+    home, _, first_seconds, _ = homes[0]
+    before = _digests(_workspace(home))
+    _, seconds, printed = _demo(home)
+    assert "nothing to run" in printed
+    assert seconds < first_seconds / 3
+    assert _digests(_workspace(home)) == before
+
+
+def test_no_sample_sees_its_own_event(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
+    """The last event of a sample's history is strictly earlier than the sample, and the next one of the user is not."""
+    import numpy as np
+
+    workspace = _workspace(homes[0][0])
+    ds = workspace.tables.partitions.days("train_samples")[-1]
+    stored = workspace.need("train_samples", ds)
+    samples, history, users = (workspace.artifacts.map_table(stored, f"{name}.arrow") for name in ("samples", "history", "users"))
+    end, user, when = (samples.column(name).to_numpy() for name in ("history_end", "user_index", "event_time_ms"))
+    start, stop = (users.column(name).to_numpy()[user] for name in ("history_start", "history_end"))
+    times = history.column("event_time_ms").to_numpy()
+    has_past, has_next = end > start, end < stop
+    assert has_past.any()
+    assert (times[end[has_past] - 1] < when[has_past]).all()
+    assert (times[end[has_next]] >= when[has_next]).all()
+    assert np.array_equal(has_next, np.ones(len(end), bool))

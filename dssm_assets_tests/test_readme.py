@@ -1,0 +1,80 @@
+"""README is true: its tree exists, its commands parse, its configuration is valid."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dssm_assets.cli import parser
+from dssm_assets.core.config import parse_config
+from dssm_assets.defs.asset_table import all_rows
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def _tree_paths() -> list[str]:
+    (tree,) = _blocks("text")
+    paths: list[str] = []
+    stack: list[str] = []
+    for line in tree.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 4
+        name = line.split()[0].rstrip(",")
+        del stack[depth:]
+        paths.append("/".join([*stack, name.rstrip("/")]))
+        if name.endswith("/"):
+            stack.append(name.rstrip("/"))
+    return paths
+
+
+def test_every_path_of_the_tree_exists() -> None:
+    lacking = [path for path in _tree_paths() if not (ROOT / path).exists() and not (ROOT / f"{path}.py").exists()]
+    assert lacking == []
+
+
+def test_every_package_folder_stands_in_the_tree() -> None:
+    packages = [folder for folder in (ROOT / "dssm_assets").iterdir() if (folder / "__init__.py").is_file()]
+    packages += [folder for folder in (ROOT / "dssm_assets" / "core").iterdir() if (folder / "__init__.py").is_file()]
+    unnamed = {folder.relative_to(ROOT).as_posix() for folder in packages} - set(_tree_paths())
+    assert unnamed == set()
+
+
+def _commands() -> list[list[str]]:
+    lines = [line.split("#")[0] for block in _blocks("bash") for line in block.splitlines()]
+    parts = [part for line in lines for part in line.split("&&")]
+    words = [shlex.split(part) for part in parts]
+    return [command[command.index("dssm-assets") + 1 :] for command in words if "dssm-assets" in command]
+
+
+@pytest.mark.parametrize("command", _commands(), ids=" ".join)
+def test_every_dssm_assets_command_parses(command: list[str]) -> None:
+    assert callable(parser().parse_args(command).command)
+
+
+def test_the_smallest_configuration_is_valid() -> None:
+    (example,) = _blocks("yaml")
+    config = parse_config(yaml.safe_load(example))
+    assert config.events.positive == ["click", "buy"]
+
+
+def test_every_asset_is_named() -> None:
+    assert [row.name for row in all_rows() if f"`{row.name}`" not in README] == []
+
+
+def test_component_numbers_are_those_of_the_assets() -> None:
+    told = dict(re.findall(r"`(\w+)` \((\d+)\)", README))
+    assert told == {row.name: row.component for row in all_rows() if row.component}
+
+
+def test_every_picture_exists() -> None:
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README)
+    assert pictures
+    assert [path for path in pictures if not (ROOT / path).is_file()] == []

@@ -1,0 +1,232 @@
+"""A world small enough to reckon by hand: its source tables, its configuration, and the runs that build it.
+
+Two groups of users and two groups of items, ids are text. Users of group a only ever take items of group a, users of
+group b only items of group b. Twelve days from 2024-01-01 in Asia/Shanghai, the evaluation day is the last one.
+
+    user  a0..a7, b0..b3                      a7 acts, but has no row in the user table
+    item  a_00..a_09, b_00..b_09
+    buy   every user, every day, 3 items      numbers (2n + 3d + j) mod 10 for j = 0, 1, 2 of user n on day d (from 0)
+    click every user, every day, 1 to 3 items the first 1 + (n + d) mod 3 of those
+
+Belongs here: what more than one test module needs of that world. Does not belong here: expectations.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+import functools
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from dssm_assets.definitions import build_definitions
+from dssm_assets.defs.asset_table import all_rows
+from dssm_assets.defs.runs import run_day, run_range
+from dssm_assets.steps.workspace import Workspace, days_between, open_workspace
+from dssm_assets.storage.config_file import LoadedConfig, load_config
+
+TIMEZONE = "Asia/Shanghai"
+START, END = "2024-01-01", "2024-01-12"
+DAYS = days_between(START, END)
+EVALUATION_DAY = END
+WINDOW_DAYS = 6
+USERS = {"a": 8, "b": 4}
+GROUP_SIZE = 10
+BUYS = 3
+NO_PROFILE = "a7"
+DAILY = [row.name for row in all_rows() if not row.is_windowed]
+WINDOWED = [row.name for row in all_rows() if row.is_windowed]
+
+_ITEM, _CATEGORY = {"embedding_name": "item"}, {"embedding_name": "category"}
+FG: dict[str, Any] = {
+    "features": [
+        {"feature_name": "city", "feature_type": "id_feature", "expression": "user:city"},
+        {"feature_name": "user_click_count_1d", "feature_type": "raw_feature", "expression": "user:click_count_1d"},
+        {"feature_name": "user_buy_count_3d", "feature_type": "raw_feature", "expression": "user:buy_count_3d"},
+        {
+            "feature_name": "user_takes_a",
+            "feature_type": "lookup_feature",
+            "map": "user:category_preference",
+            "key": "const:cat_a",
+        },
+        {"feature_name": "item", "feature_type": "id_feature", "expression": "item:item_id"},
+        {"feature_name": "category", "feature_type": "id_feature", "expression": "item:category"},
+        {"feature_name": "item_buy_count_3d", "feature_type": "raw_feature", "expression": "item:buy_count_3d"},
+        {"feature_name": "request_hour", "feature_type": "id_feature", "expression": "context:hour"},
+        {
+            "feature_type": "sequence_feature",
+            "sequence_name": "history",
+            "sequence_length": 20,
+            "sequence_delim": ";",
+            "features": [
+                {"feature_name": "item", "feature_type": "id_feature", "expression": "user:item_ids", **_ITEM},
+                {"feature_name": "category", "feature_type": "id_feature", "expression": "user:category", **_CATEGORY},
+            ],
+        },
+    ]
+}
+
+CONFIG: dict[str, Any] = {
+    "name": "tiny",
+    "seed": 7,
+    "calendar": {"start": START, "end": END, "timezone": TIMEZONE},
+    "tables": {
+        "user": {"uri": "{data}/source/users.parquet"},
+        "item": {"uri": "{data}/source/items.parquet"},
+        "behavior": {
+            "uri": "{data}/source/behavior.parquet",
+            "layout": "time_column",
+            "columns": {"event_time": "ts"},
+            "value_columns": ["price"],
+            "context_columns": ["page"],
+        },
+    },
+    "events": {"funnel": ["click", "buy"], "positive": ["buy"]},
+    "window": {"days": WINDOW_DAYS},
+    "raw_features": {
+        "statistic_days": [1, 3],
+        "preference_columns": ["category"],
+        "preference_days": 3,
+        "history_columns": ["category"],
+    },
+    "features": {"fg": FG},
+    "model": {"output_dim": 8, "hidden_units": [16], "num_sample": 16, "history_length": 20},
+    "training": {"epochs": 20, "batch_size": 32},
+    "evaluation": {"k": [5, GROUP_SIZE], "bootstrap_samples": 100, "recent_days": 2, "cooccurrence_neighbors": 5},
+}
+
+
+def users() -> list[str]:
+    """Returns every user who acts."""
+    return [f"{group}{number}" for group, count in USERS.items() for number in range(count)]
+
+
+def bought(user: str, day: int) -> list[str]:
+    """Returns the items that a user buys on a day (0 is the first), in order of time."""
+    number = int(user[1:])
+    return [f"{user[0]}_{(2 * number + 3 * day + j) % GROUP_SIZE:02d}" for j in range(BUYS)]
+
+
+def clicked(user: str, day: int) -> list[str]:
+    """Returns the items that a user clicks on a day."""
+    return bought(user, day)[: 1 + (int(user[1:]) + day) % 3]
+
+
+def start_ms(day: int) -> int:
+    """Returns the instant at which a day (0 is the first) begins, in unix milliseconds."""
+    start = dt.datetime.fromisoformat(START).replace(tzinfo=ZoneInfo(TIMEZONE)) + dt.timedelta(days=day)
+    return int(start.timestamp() * 1000)
+
+
+def log_rows(days: Sequence[int]) -> list[dict[str, Any]]:
+    """Returns the log of some days: click of an item at some second, its purchase half a second later."""
+    rows = []
+    for day in days:
+        for place, user in enumerate(users()):
+            for number, item in enumerate(bought(user, day)):
+                ts = start_ms(day) + (place * 60 + number * 10) * 1000
+                row = {"user_id": user, "item_id": item, "price": 1.5 + number, "page": "home"}
+                if item in clicked(user, day):
+                    rows.append({**row, "event": "click", "ts": ts})
+                rows.append({**row, "event": "buy", "ts": ts + 500})
+    return rows
+
+
+def user_rows() -> list[dict[str, Any]]:
+    """Returns the user table: everybody but one."""
+    return [{"user_id": user, "city": f"city{int(user[1:]) % 2}"} for user in users() if user != NO_PROFILE]
+
+
+def item_rows() -> list[dict[str, Any]]:
+    """Returns the item table."""
+    return [
+        {"item_id": f"{group}_{number:02d}", "category": f"cat_{group}", "stock": number}
+        for group in USERS
+        for number in range(GROUP_SIZE)
+    ]
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes rows as one parquet file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a nested mapping with some leaves replaced."""
+    result = copy.deepcopy(dict(base))
+    for key, value in changes.items():
+        inner = result.get(key)
+        result[key] = merged(inner, value) if isinstance(value, Mapping) and isinstance(inner, dict) and inner else value
+    return result
+
+
+def write_config(folder: Path, changes: Mapping[str, Any] | None = None) -> LoadedConfig:
+    """Writes the configuration with some changes; returns it as loaded, with the folder's `home` as home."""
+    path = folder / "config.yaml"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(merged(CONFIG, changes or {}), sort_keys=False), encoding="utf-8")
+    return load_config(path, folder / "home")
+
+
+def write_sources(folder: Path) -> None:
+    """Writes the three source tables."""
+    write_rows(folder / "source" / "users.parquet", user_rows())
+    write_rows(folder / "source" / "items.parquet", item_rows())
+    write_rows(folder / "source" / "behavior.parquet", log_rows(range(len(DAYS))))
+
+
+def write_world(folder: Path, changes: Mapping[str, Any] | None = None) -> LoadedConfig:
+    """Writes source tables and configuration; returns the configuration as loaded."""
+    write_sources(folder)
+    return write_config(folder, changes)
+
+
+def materialize(
+    loaded: LoadedConfig, names: Sequence[str], days: Sequence[str], instance: dg.DagsterInstance | None = None
+) -> None:
+    """Materializes daily assets over the days in one run, windowed ones in one run per day."""
+    defs = build_definitions(loaded)
+    with instance or dg.DagsterInstance.ephemeral() as at:
+        if set(names) <= set(DAILY):
+            run_range(defs, at, names, days)
+        else:
+            for ds in days:
+                run_day(defs, at, names, ds)
+
+
+def build_all(loaded: LoadedConfig) -> Workspace:
+    """Materializes everything up to the evaluation day; returns the workspace."""
+    materialize(loaded, DAILY, DAYS)
+    materialize(loaded, WINDOWED, [EVALUATION_DAY])
+    return open_workspace(loaded)
+
+
+@functools.cache
+def built_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the folder of a world in which everything is materialized; one per session, to be read only."""
+    folder = tmp_path_factory.mktemp("tiny_world")
+    build_all(write_world(folder))
+    return folder
+
+
+def copied_world(tmp_path_factory: pytest.TempPathFactory, target: Path) -> LoadedConfig:
+    """Returns the configuration of a copy of the built world, free to be spoilt."""
+    shutil.copytree(built_world(tmp_path_factory), target)
+    return load_config(target / "config.yaml", target / "home")
+
+
+def all_manifests(workspace: Workspace) -> Iterator[Any]:
+    """Yields the manifest of every partition of every asset."""
+    for row in all_rows():
+        for ds in workspace.tables.partitions.days(row.name):
+            yield workspace.need(row.name, ds)
