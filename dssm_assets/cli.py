@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="command")
     demo = commands.add_parser("demo", help="run everything on a year of real grocery purchases and print the hit rates")
     demo.add_argument("--home", type=Path, default=Path(".dssm"), help="folder for tables, models and runs (default: .dssm)")
-    demo.add_argument("--days", type=int, default=2, help="evaluation days, the last ones of the year (default: 2)")
+    demo.add_argument("--days", type=int, default=4, help="evaluation days, the last ones of the year (default: 4)")
     demo.add_argument("--keep-dates", action="store_true", help="leave the dates in 2017 (the UI's charts then stay empty)")
     demo.set_defaults(command=_demo)
     make = commands.add_parser("materialize", help="materialize an asset or a job for a range of days, in this process")

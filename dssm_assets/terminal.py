@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -20,7 +21,7 @@ SCORER_LABELS = {
     "recent_popularity": "popularity, last days",
     "item_cooccurrence": "item co-occurrence",
     "own_history_window": "own window + popularity",
-    "own_history_all": "own whole history + popularity",
+    "own_history_all": "own history + popularity",
 }
 SCOPE_TITLES = {
     "all": "all items",
@@ -71,10 +72,10 @@ def print_hit_rates(console: Console, ds: str, rows: Sequence[dict[str, Any]], k
         if not cells:
             continue
         users = max(row["users"] for row in cells.values())
-        table = Table(title=f"{ds}  {title} ({users} users)", title_justify="left")
-        table.add_column("scorer")
+        table = Table(title=f"{ds}  {title} ({users} users)", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+        table.add_column("hit_rate@k, 95% interval", no_wrap=True)
         for k in ks:
-            table.add_column(f"hit_rate@{k}", justify="right")
+            table.add_column(f"@{k}", justify="right", no_wrap=True)
         for scorer, label in SCORER_LABELS.items():
             if (scorer, ks[-1]) in cells:
                 style = "bold" if scorer == "model" else ""
@@ -83,7 +84,8 @@ def print_hit_rates(console: Console, ds: str, rows: Sequence[dict[str, Any]], k
 
 
 def _interval(row: dict[str, Any]) -> str:
-    return f"{row['hit_rate']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+    low, high = (f"{row[end]:.3f}".removeprefix("0") for end in ("ci_low", "ci_high"))
+    return f"{row['hit_rate']:.3f}\n[dim]{low}-{high}[/dim]"
 
 
 def print_how_to_open(console: Console, home: Path, workspace_file: Path, days: Sequence[str]) -> None:
