@@ -21,8 +21,21 @@ from dssm_assets.storage.config_file import LoadedConfig, load_config
 PACKAGED_CONFIG = Path(__file__).parent / "datasets" / "complete_journey.yaml"
 
 
-def build_definitions(loaded: LoadedConfig, observer: Observer | None = None) -> dg.Definitions:
-    """Returns the whole asset graph of one configuration; the observer is told of progress."""
+def build_definitions(config: LoadedConfig | Path | None = None, observer: Observer | None = None) -> dg.Definitions:
+    """Returns the whole asset graph of one configuration.
+
+    Args:
+        config: a loaded configuration, the path of a YAML file (its folder is the home), or None for what the
+            environment names.
+        observer: told of progress.
+
+    Raises:
+        ConfigError: the file is missing or wrong.
+    """
+    if isinstance(config, Path):
+        loaded = load_config(config.absolute(), config.absolute().parent)
+    else:
+        loaded = configured() if config is None else config
     rows = all_rows()
     daily = daily_partitions(loaded.config.calendar)
 
@@ -44,4 +57,4 @@ def configured() -> LoadedConfig:
     return load_config(path.absolute(), home)
 
 
-defs = build_definitions(configured())
+defs = build_definitions()

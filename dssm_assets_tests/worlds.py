@@ -17,7 +17,8 @@ import copy
 import datetime as dt
 import functools
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -100,7 +101,7 @@ CONFIG: dict[str, Any] = {
     },
     "features": {"fg": FG},
     "model": {"output_dim": 8, "hidden_units": [16], "num_sample": 16, "history_length": 20},
-    "training": {"epochs": 20, "batch_size": 32},
+    "training": {"epochs": 10, "batch_size": 32, "num_threads": 1},
     "evaluation": {"k": [5, GROUP_SIZE], "bootstrap_samples": 100, "recent_days": 2, "cooccurrence_neighbors": 5},
 }
 
@@ -194,39 +195,54 @@ def write_world(folder: Path, changes: Mapping[str, Any] | None = None) -> Loade
 def materialize(
     loaded: LoadedConfig, names: Sequence[str], days: Sequence[str], instance: dg.DagsterInstance | None = None
 ) -> None:
-    """Materializes daily assets over the days in one run, windowed ones in one run per day."""
-    defs = build_definitions(loaded)
-    with instance or dg.DagsterInstance.ephemeral() as at:
-        if set(names) <= set(DAILY):
-            run_range(defs, at, names, days)
-        else:
-            for ds in days:
-                run_day(defs, at, names, ds)
+    """Materializes daily assets over the days in one run; where there are windowed ones, in one run per day."""
+    defs, at = build_definitions(loaded), instance or dg.DagsterInstance.ephemeral()
+    if set(names) <= set(DAILY):
+        run_range(defs, at, names, days)
+        return
+    for ds in days:
+        run_day(defs, at, names, ds)
 
 
-def build_all(loaded: LoadedConfig) -> Workspace:
+def build_all(loaded: LoadedConfig, instance: dg.DagsterInstance | None = None) -> Workspace:
     """Materializes everything up to the evaluation day; returns the workspace."""
-    materialize(loaded, DAILY, DAYS)
-    materialize(loaded, WINDOWED, [EVALUATION_DAY])
+    materialize(loaded, DAILY, DAYS, instance)
+    materialize(loaded, WINDOWED, [EVALUATION_DAY], instance)
     return open_workspace(loaded)
 
 
+@dataclass(frozen=True)
+class BuiltWorld:
+    """A world in which everything is materialized, and the Dagster instance that recorded it. To be read only."""
+
+    folder: Path
+    loaded: LoadedConfig
+    instance: dg.DagsterInstance
+
+    @property
+    def workspace(self) -> Workspace:
+        """Returns its workspace."""
+        return open_workspace(self.loaded)
+
+    def copy(self, target: Path, changes: Mapping[str, Any] | None = None) -> LoadedConfig:
+        """Returns the configuration, with some changes, of a copy that may be spoilt."""
+        shutil.copytree(self.folder, target)
+        return write_config(target, changes)
+
+
+def built_world(tmp_path_factory: pytest.TempPathFactory) -> BuiltWorld:
+    """Returns the one built world of the session."""
+    return _built(tmp_path_factory.getbasetemp() / "tiny_world")
+
+
 @functools.cache
-def built_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns the folder of a world in which everything is materialized; one per session, to be read only."""
-    folder = tmp_path_factory.mktemp("tiny_world")
-    build_all(write_world(folder))
-    return folder
+def _built(folder: Path) -> BuiltWorld:
+    loaded, instance = write_world(folder), dg.DagsterInstance.ephemeral()
+    build_all(loaded, instance)
+    return BuiltWorld(folder, loaded, instance)
 
 
-def copied_world(tmp_path_factory: pytest.TempPathFactory, target: Path) -> LoadedConfig:
-    """Returns the configuration of a copy of the built world, free to be spoilt."""
-    shutil.copytree(built_world(tmp_path_factory), target)
-    return load_config(target / "config.yaml", target / "home")
-
-
-def all_manifests(workspace: Workspace) -> Iterator[Any]:
-    """Yields the manifest of every partition of every asset."""
-    for row in all_rows():
-        for ds in workspace.tables.partitions.days(row.name):
-            yield workspace.need(row.name, ds)
+def every_digest(workspace: Workspace) -> dict[str, str]:
+    """Returns "asset/ds" -> digest of every partition of every asset."""
+    stored = [workspace.need(row.name, ds) for row in all_rows() for ds in workspace.tables.partitions.days(row.name)]
+    return {manifest.key: manifest.digest for manifest in stored}

@@ -5,6 +5,7 @@ an asset means (`defs/assets/*`) or does (`steps/*`).
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -64,7 +65,15 @@ def build_asset(
     row: AssetRow, daily: dg.DailyPartitionsDefinition, open_workspace: Callable[..., Workspace], observer: Observer
 ) -> dg.AssetsDefinition:
     """Returns the Dagster asset of a line of the table."""
+    with warnings.catch_warnings():
+        # `backfill_policy` is marked beta; that every process says so once per asset helps nobody.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return _asset(row, daily, open_workspace, observer)
 
+
+def _asset(
+    row: AssetRow, daily: dg.DailyPartitionsDefinition, open_workspace: Callable[..., Workspace], observer: Observer
+) -> dg.AssetsDefinition:
     @dg.asset(
         name=row.name,
         group_name=row.group,

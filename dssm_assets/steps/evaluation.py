@@ -11,8 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.evaluation import specs
-from dssm_assets.core.evaluation.ground_truth import ground_truth as find_truth
 from dssm_assets.steps.training import history_days
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, window_days
 from dssm_assets.storage.manifest import Manifest
@@ -23,6 +21,9 @@ _MODEL, _POPULARITY = "model", "popularity"
 
 def ground_truth(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Lists what each user took on the evaluation day."""
+    from dssm_assets.core.evaluation import specs
+    from dssm_assets.core.evaluation.ground_truth import ground_truth as find_truth
+
     keys = [col.USER_ID, col.ITEM_ID]
     for ds in days:
         day = workspace.need("positive_sample", ds)
@@ -43,6 +44,7 @@ def hit_counts(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult
 
 
 def _hit_counts(workspace: Workspace, ds: str) -> StepResult:
+    from dssm_assets.core.evaluation import specs
     from dssm_assets.core.evaluation.baselines.suite import fit_baselines
     from dssm_assets.core.evaluation.hit_counts import count_hits
     from dssm_assets.core.evaluation.report import report_facts
@@ -70,6 +72,7 @@ def hit_rate_detail(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
 
 
 def _hit_rate_detail(workspace: Workspace, ds: str) -> StepResult:
+    from dssm_assets.core.evaluation import specs
     from dssm_assets.core.evaluation.detail import hit_rate_detail as list_users
 
     settings = workspace.config.evaluation
@@ -88,6 +91,7 @@ def total_hit_rate(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
 
 
 def _total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
+    from dssm_assets.core.evaluation import specs
     from dssm_assets.core.evaluation.report import ReportFacts, render_report
     from dssm_assets.core.evaluation.segments import segment_table
     from dssm_assets.core.evaluation.totals import gains_over_best

@@ -17,7 +17,7 @@ from dssm_assets.core.samples.negative_items import negative_items as weigh_item
 from dssm_assets.core.samples.train_samples import discretise_day, item_rows
 from dssm_assets.steps.feature_config import open_bucketizer, side_of, towers_of
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, digests, start_of_day_ms, window_days
-from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.manifest import Column, Manifest
 
 PROGRESS_SECONDS = 5.0
 
@@ -58,7 +58,12 @@ def _train_samples(workspace: Workspace, ds: str) -> StepResult:
         "items.arrow": item_rows(negatives, _names(bucketizer, "item"), bucketizer.bucketize),
     }
     manifest = workspace.artifacts.publish(
-        "train_samples", ds, files, inputs=digests([*config_inputs, corpus, window, past]), facts={"samples": samples.num_rows}
+        "train_samples",
+        ds,
+        files,
+        columns=tuple(column for name, table in files.items() for column in _columns(name, table)),
+        inputs=digests([*config_inputs, corpus, window, past]),
+        facts={"samples": samples.num_rows},
     )
     facts = {
         "samples": samples.num_rows,
@@ -69,6 +74,14 @@ def _train_samples(workspace: Workspace, ds: str) -> StepResult:
         "corpus_items": negatives.num_rows,
     }
     return StepResult(manifest, facts)
+
+
+def _columns(file: str, table: pa.Table) -> list[Column]:
+    """Returns the columns of an Arrow file as `file: column`, with the meaning that its schema carries."""
+    return [
+        Column(f"{file}: {field.name}", str(field.type), (field.metadata or {}).get(b"description", b"").decode())
+        for field in table.schema
+    ]
 
 
 def history_days(workspace: Workspace, ds: str) -> list[Manifest]:

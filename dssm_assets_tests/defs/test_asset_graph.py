@@ -1,0 +1,94 @@
+"""The asset graph: what others rely on, kept in `asset_graph.json` and compared exactly."""
+
+import json
+
+import dagster as dg
+import pytest
+
+from dssm_assets.defs.asset_table import ASSET_TABLE, all_rows
+from dssm_assets_tests import worlds
+from dssm_assets_tests.defs import graph
+
+
+@pytest.fixture(scope="module")
+def defs(tmp_path_factory):
+    return graph.tiny_definitions(tmp_path_factory.mktemp("graph"))
+
+
+@pytest.fixture(scope="module")
+def assets(defs):
+    return graph.asset_graph(defs)["assets"]
+
+
+def test_the_graph_is_the_one_on_file(defs):
+    expected = json.loads(graph.SNAPSHOT.read_text(encoding="utf-8"))
+    assert graph.asset_graph(defs) == expected, "if the change is meant: python -m dssm_assets_tests.defs.graph"
+
+
+def test_the_file_is_laid_out_as_the_command_writes_it(defs):
+    assert graph.SNAPSHOT.read_text(encoding="utf-8") == graph.text(graph.asset_graph(defs))
+
+
+def test_definitions_can_be_loaded(defs):
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_the_definitions_of_the_code_location_can_be_loaded():
+    from dssm_assets import definitions
+
+    dg.Definitions.validate_loadable(definitions.defs)
+    assert set(graph.asset_graph(definitions.defs)["assets"]) == {row.name for row in all_rows()}
+
+
+def test_every_component_of_the_reference_is_somewhere(assets):
+    # semantics.md, section 1: components 16 and 17 are not described there.
+    tagged = {number for asset in assets.values() for number in asset["component"].split("_") if number}
+    assert tagged == {str(number) for number in (*range(1, 16), 18)}
+
+
+def test_names_are_unique_and_each_group_is_one_module(assets):
+    names = [row.name for row in all_rows()]
+    assert len(names) == len(set(names))
+    groups = [{row.group for row in rows} for rows in ASSET_TABLE]
+    assert all(len(group) == 1 for group in groups)
+    assert len(set.union(*groups)) == len(groups)
+
+
+def test_every_asset_and_check_says_what_it_is(assets):
+    assert [name for name, asset in assets.items() if not asset["is_described"]] == []
+    undescribed = [
+        name for name, asset in assets.items() for check in asset["checks"].values() if not check["is_described"]
+    ]
+    assert undescribed == []
+
+
+def test_all_assets_share_one_calendar(assets):
+    (calendar,) = {asset["partitions"] for asset in assets.values()}
+    assert "2024-01-01" in calendar
+    assert "Daily" in calendar
+
+
+def test_partitions_are_the_calendars_days_both_ends_included(defs):
+    partitions = defs.resolve_assets_def("behavior").partitions_def
+    assert partitions.get_partition_keys() == worlds.DAYS
+    assert str(partitions.timezone) == worlds.TIMEZONE
+
+
+def test_daily_assets_take_a_range_in_one_run_windowed_ones_a_run_per_date(assets):
+    policies = {name: asset["backfill"] for name, asset in assets.items()}
+    assert {policies[name] for name in worlds.DAILY} == {"SINGLE_RUN"}
+    assert {policies[name] for name in worlds.WINDOWED} == {"MULTI_RUN 1"}
+    assert len(worlds.DAILY) + len(worlds.WINDOWED) == len(assets)
+
+
+def test_a_daily_asset_never_depends_on_a_windowed_one(assets):
+    assert [(name, dep) for name in worlds.DAILY for dep in assets[name]["deps"] if dep in worlds.WINDOWED] == []
+
+
+def test_every_windowed_asset_lies_behind_the_blocking_window_check(assets):
+    def upstream(name):
+        return {name}.union(*(upstream(dep) for dep in assets[name]["deps"]))
+
+    outside = [name for name in worlds.WINDOWED if "training_window" not in upstream(name)]
+    assert outside == []
+    assert assets["training_window"]["checks"]["window_complete"]["blocking"]

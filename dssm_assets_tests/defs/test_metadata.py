@@ -1,0 +1,144 @@
+"""What an asset tells Dagster: rows, columns with their meaning, where, how long; and values Dagster can store."""
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from dssm_assets.defs.asset_table import all_rows
+from dssm_assets.defs.metadata import metadata_of, plain
+from dssm_assets.steps.workspace import StepResult, open_workspace
+from dssm_assets.storage.manifest import Column, Manifest, StoredFile
+from dssm_assets_tests import worlds
+
+ARTIFACTS = {"training_config", "train_samples", "dssm_model"}
+NAMES = [row.name for row in all_rows()]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return worlds.built_world(tmp_path_factory)
+
+
+def materializations(world, name):
+    """Returns day -> the metadata of its materialization."""
+    found = world.instance.fetch_materializations(dg.AssetKey(name), limit=100).records
+    return {record.partition_key: record.asset_materialization.metadata for record in found}
+
+
+def days_of(name):
+    return worlds.DAYS if name in worlds.DAILY else [worlds.EVALUATION_DAY]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_day_has_its_own_figures(world, name):
+    told = materializations(world, name)
+    assert sorted(told) == days_of(name)
+    for ds, metadata in told.items():
+        manifest = world.workspace.need(name, ds)
+        assert metadata["dagster/row_count"].value == manifest.rows
+        assert metadata["dagster/uri"].value == f"{world.loaded.root}/{name}/ds={ds}"
+        assert metadata["digest"].value == manifest.digest
+        assert metadata["bytes"].value == sum(file.bytes for file in manifest.files) > 0
+        seconds = metadata["seconds"].value
+        assert 0 <= seconds < 60
+        assert (metadata["rows_per_s"].value > 0) == (manifest.rows > 0)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ARTIFACTS])
+def test_every_column_of_every_table_has_a_type_and_a_meaning(world, name):
+    for ds, metadata in materializations(world, name).items():
+        columns = metadata["dagster/column_schema"].schema.columns
+        stored = world.workspace.tables.open(world.workspace.need(name, ds)).schema
+        # Parquet calls the entries of a list `element`, Arrow in memory `item`.
+        expected = [(field.name, str(field.type).replace("<element: ", "<item: ")) for field in stored]
+        assert [(column.name, column.type) for column in columns] == expected
+        assert [column.name for column in columns if not (column.description or "").strip()] == []
+
+
+def test_the_inputs_are_told_with_their_digests(world):
+    told = materializations(world, "sample_fg")["2024-01-05"]["inputs"].value
+    workspace = world.workspace
+    assert told == {
+        "item_features_fg/2024-01-04": workspace.need("item_features_fg", "2024-01-04").digest,
+        "sample/2024-01-05": workspace.need("sample", "2024-01-05").digest,
+        "user_features_fg/2024-01-04": workspace.need("user_features_fg", "2024-01-04").digest,
+    }
+
+
+def test_a_range_of_days_is_one_run_and_a_window_is_one_run(world):
+    runs = world.instance.get_runs()
+    assert [run.status for run in runs] == [dg.DagsterRunStatus.SUCCESS] * 2
+    daily = world.instance.fetch_materializations(dg.AssetKey("sample"), limit=100).records
+    assert len({record.run_id for record in daily}) == 1
+    assert len(daily) == len(worlds.DAYS)
+
+
+def test_the_report_and_the_loss_curve_are_readable_in_the_ui(world):
+    report = materializations(world, "total_hit_rate")[worlds.EVALUATION_DAY]["report"]
+    assert isinstance(report, dg.MarkdownMetadataValue)
+    assert "popularity" in report.value
+    curve = materializations(world, "dssm_model")[worlds.EVALUATION_DAY]["loss_curve"]
+    assert curve.value.startswith("![loss_curve](data:image/png;base64,iVBOR")
+
+
+def test_the_headline_figures_are_plain_numbers_the_ui_can_plot(world):
+    told = materializations(world, "total_hit_rate")[worlds.EVALUATION_DAY]
+    assert told["hit_rate@10"] == dg.FloatMetadataValue(1.0)
+    assert told["hit_rate@10 of popularity"].value == pytest.approx(2 / 3)
+
+
+def test_checks_are_recorded_as_passed(world):
+    for row in all_rows():
+        for check in row.checks:
+            key = dg.AssetCheckKey(dg.AssetKey(row.name), check.name)
+            evaluation = world.instance.get_latest_asset_check_evaluation_record(key).event.asset_check_evaluation
+            assert evaluation.passed, key
+            assert evaluation.description.startswith("2024-01-12: "), key
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "kind"),
+    [
+        (np.int64(3), 3, int),
+        (np.float32(0.5), 0.5, float),
+        (np.bool_(True), True, bool),
+        (7, 7, int),
+        ("text", "text", str),
+    ],
+)
+def test_scalars_become_plain(value, expected, kind):
+    assert plain(value) == expected
+    assert type(plain(value)) is kind
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"a": np.int64(1), "b": "x"}, {"a": 1, "b": "x"}),
+        ([np.float64(0.25), None], [0.25, None]),
+        (("x", "y"), ["x", "y"]),
+        ({"days": ["2024-01-01"], "inner": {"n": np.int32(2)}}, {"days": ["2024-01-01"], "inner": {"n": 2}}),
+        ([[np.int64(1)], {"a": (np.int64(2),)}], [[1], {"a": [2]}]),
+    ],
+)
+def test_mappings_and_lists_become_json_however_deep(value, expected):
+    made = plain(value)
+    assert isinstance(made, dg.JsonMetadataValue)
+    assert made.value == expected
+
+
+def test_figures_of_a_step_stand_beside_the_standing_ones(tmp_path):
+    workspace = open_workspace(worlds.write_config(tmp_path))
+    file = StoredFile("part.parquet", "part-1.parquet", 20, "1" * 64, 10)
+    manifest = Manifest("sample", "2024-01-02", (file,), (Column("user_id", "string", "Who."),))
+    result = StepResult(manifest, {"kept": np.int64(4)}, report_markdown="# Report", images={"curve": b"\x89PNG"})
+    told = metadata_of(result, workspace, 0.5)
+    assert (told["dagster/row_count"], told["seconds"], told["rows_per_s"], told["bytes"], told["kept"]) == (10, 0.5, 20.0, 20, 4)
+    assert told["report"] == dg.MetadataValue.md("# Report")
+    assert told["curve"].value == "![curve](data:image/png;base64,iVBORw==)"
+    assert "inputs" not in told
+
+
+def test_no_time_at_all_is_no_rate(tmp_path):
+    workspace = open_workspace(worlds.write_config(tmp_path))
+    assert metadata_of(StepResult(Manifest("sample", "2024-01-02", ())), workspace, 0.0)["rows_per_s"] == 0.0
