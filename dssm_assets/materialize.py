@@ -13,6 +13,7 @@ from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.asset_factory import AssetRow, Observer
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.jobs import DAILY_TABLES, TRAIN_AND_EVALUATE
+from dssm_assets.defs.partitions import daily_partitions
 from dssm_assets.defs.runs import run_day, run_range
 from dssm_assets.steps.workspace import days_between
 from dssm_assets.storage.config_file import LoadedConfig
@@ -49,7 +50,7 @@ def plan(loaded: LoadedConfig, name: str, first: str, last: str) -> Work:
         faults.append(Fault("name", f"one of: {known}", repr(name), "correct its spelling"))
     if not days:
         faults.append(Fault("range of days", "a first day that is not after the last", f"{first} to {last}", "swap them"))
-    elif first < calendar.start.isoformat() or (calendar.end is not None and last > calendar.end.isoformat()):
+    elif first < calendar.start.isoformat() or last > (daily_partitions(calendar).get_last_partition_key() or ""):
         expected = f"days from {calendar.start} to {calendar.end or 'yesterday'}"
         faults.append(Fault("range of days", expected, f"{first} to {last}", "choose days inside, or change calendar"))
     if faults:

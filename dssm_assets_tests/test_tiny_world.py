@@ -35,9 +35,7 @@ def arrow(workspace, name):
 
 def warm_rates(workspace):
     total = rows(workspace, "total_hit_rate")
-    return {
-        (row["scorer"], row["k"]): row for row in total if (row["population"], row["scope"]) == ("warm", "all")
-    }
+    return {(row["scorer"], row["k"]): row for row in total if (row["population"], row["scope"]) == ("warm", "all")}
 
 
 def test_every_users_list_is_the_own_group_and_nothing_else(workspace):

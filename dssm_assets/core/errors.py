@@ -69,5 +69,9 @@ class LeakError(InputError):
     """Something that was known only later reached a place where it must not be."""
 
 
+class CheckFailedError(DssmError):
+    """A blocking check of an asset failed; what lies behind the asset was not made."""
+
+
 class StorageError(DssmError):
     """A stored file is not what its manifest says."""

@@ -40,14 +40,17 @@ def metadata_of(result: StepResult, workspace: Workspace, seconds: float) -> dic
 
 
 def plain(value: Any) -> Any:
-    """Returns a value that Dagster can store: numpy scalars become Python numbers, mappings become JSON."""
-    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
-        return value.item()
+    """Returns a value that Dagster can store: numpy scalars become Python numbers, mappings and lists become JSON."""
+    bare = _bare(value)
+    return dg.MetadataValue.json(bare) if isinstance(bare, (dict, list)) else bare
+
+
+def _bare(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return dg.MetadataValue.json({key: plain(inner) for key, inner in value.items()})
+        return {str(key): _bare(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return dg.MetadataValue.json([plain(inner) for inner in value])
-    return value
+        return [_bare(inner) for inner in value]
+    return value.item() if hasattr(value, "item") else value
 
 
 def data_uri(png: bytes) -> str:

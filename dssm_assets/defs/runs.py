@@ -3,39 +3,57 @@
 Belongs here: turning names and days into Dagster runs on an instance. Does not belong here: what is run.
 """
 
+import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
+from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-QUIET_CONSOLE = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+from dssm_assets.core.errors import CheckFailedError
+
+QUIET_CONSOLE = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""What went wrong is raised; Dagster's console would print its traces beside it, twice."""
 
 
 def run_range(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], days: Sequence[str]) -> None:
     """Materializes daily assets over consecutive days in one run.
 
     Raises:
+        CheckFailedError: if a blocking check failed, with its sentence.
         Exception: whatever the failing asset raised.
     """
-    job = defs.resolve_implicit_global_asset_job_def()
-    job.execute_in_process(
-        instance=instance,
-        run_config=QUIET_CONSOLE,
-        asset_selection=[dg.AssetKey(name) for name in names],
-        tags={ASSET_PARTITION_RANGE_START_TAG: days[0], ASSET_PARTITION_RANGE_END_TAG: days[-1]},
-    )
+    tags = {ASSET_PARTITION_RANGE_START_TAG: days[0], ASSET_PARTITION_RANGE_END_TAG: days[-1]}
+    _execute(defs, instance, names, tags=tags)
 
 
 def run_day(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], ds: str) -> None:
     """Materializes assets of one day in one run.
 
     Raises:
+        CheckFailedError: if a blocking check failed, with its sentence.
         Exception: whatever the failing asset raised.
     """
-    job = defs.resolve_implicit_global_asset_job_def()
-    job.execute_in_process(
-        instance=instance,
-        run_config=QUIET_CONSOLE,
-        asset_selection=[dg.AssetKey(name) for name in names],
-        partition_key=ds,
-    )
+    _execute(defs, instance, names, partition_key=ds)
+
+
+def _execute(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], **which: Any) -> None:
+    run_id = str(uuid.uuid4())
+    try:
+        defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=instance,
+            run_config=QUIET_CONSOLE,
+            asset_selection=[dg.AssetKey(name) for name in names],
+            run_id=run_id,
+            **which,
+        )
+    except DagsterAssetCheckFailedError as error:
+        raise CheckFailedError(_failed_checks(instance, run_id)) from error
+
+
+def _failed_checks(instance: dg.DagsterInstance, run_id: str) -> str:
+    records = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    found = [record.dagster_event.asset_check_evaluation_data for record in records]
+    failed = [check for check in found if not check.passed and check.severity is dg.AssetCheckSeverity.ERROR]
+    return "; ".join(f"check {check.check_name} of {check.asset_key.to_user_string()}: {check.description}" for check in failed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import ibis
 import pyarrow as pa
@@ -12,6 +12,7 @@ from dssm_assets.core.features_raw import activity, all_features, history, pairs
 from dssm_assets.core.features_raw import behavior as log
 from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.schema import TableSpec
+from dssm_assets.core.sources.normalise import count_unknown_ids
 from dssm_assets.steps.rolling_state import roll
 from dssm_assets.steps.workspace import StepResult, Workspace, digests
 
@@ -28,12 +29,19 @@ def behavior(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
 
     for ds in days:
         inputs = {"behavior_table": workspace.need("behavior_table", ds), "item_table": workspace.need("item_table", ds)}
+        counts = _unknown_ids(workspace, ds)
         with workspace.engine.run(log.behavior, inputs, item_columns=item_columns) as (schema, batches):
             complete = with_calendar(pa.RecordBatch.from_pylist([], schema=schema)).schema
             manifest = workspace.tables.write(
                 specs.BEHAVIOR, ds, map(with_calendar, batches), schema=complete, inputs=digests(inputs.values())
             )
-        yield StepResult(manifest)
+        yield StepResult(manifest, counts)
+
+
+def _unknown_ids(workspace: Workspace, ds: str) -> Mapping[str, int]:
+    """Returns how many users and items act without a row of their own; ids of two kinds, which never match, are refused."""
+    wanted = {"behavior_table": [col.USER_ID, col.ITEM_ID], "user_table": [col.USER_ID], "item_table": [col.ITEM_ID]}
+    return count_unknown_ids(*(workspace.tables.read(workspace.need(name, ds), ids) for name, ids in wanted.items()))
 
 
 def user_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:

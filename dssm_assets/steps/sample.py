@@ -46,8 +46,8 @@ def _sample_fg(workspace: Workspace, ds: str) -> StepResult:
     with workspace.engine.run(join_features, sides) as (schema, joined):
         empty = _with_context(workspace, schema.empty_table())
         batches = (batch for table in joined for batch in _with_context(workspace, _table(table)).to_batches())
-        manifest = workspace.tables.write(specs.SAMPLE_FG, ds, batches, schema=empty.schema, inputs=digests(sides.values()))
-    check_join_rows(labelled.rows, manifest.rows)
+        whole = _counted(batches, labelled.rows)
+        manifest = workspace.tables.write(specs.SAMPLE_FG, ds, whole, schema=empty.schema, inputs=digests(sides.values()))
     report = check_no_leak(workspace.tables.batches(manifest, ["user_feature_date", "item_feature_date"]), ds)
     facts = {
         "newest_user_feature_date": report.newest_user_feature_date or "none",
@@ -63,6 +63,15 @@ def _sample_fg(workspace: Workspace, ds: str) -> StepResult:
         "materialize the feature tables of the day before again"
     )
     return StepResult(manifest, facts, (Check("no_leak", report.passed, sentence, facts),))
+
+
+def _counted(batches: Iterator[pa.RecordBatch], expected: int) -> Iterator[pa.RecordBatch]:
+    """Passes batches on; raises at their end, before anything is visible, if the join lost or multiplied rows."""
+    count = 0
+    for batch in batches:
+        count += batch.num_rows
+        yield batch
+    check_join_rows(expected, count)
 
 
 def _features_of_the_eve(workspace: Workspace, asset: str, ds: str) -> Bindable:

@@ -197,6 +197,8 @@ def _blocks(plan: PlannedFile, clock: _Clock) -> Iterator[pa.Table]:
 def _by_day(block: pa.Table, dates: Any, days: Any) -> Iterator[tuple[str, pa.Table]]:
     """Yields (day, its rows in their order) for every wanted day that occurs in the block."""
     kept = np.flatnonzero(np.isin(dates, days))
+    if not len(kept):
+        return
     order = kept[np.argsort(dates[kept], kind="stable")]
     rows = block.take(pa.array(order))
     found, starts = np.unique(dates[order], return_index=True)

@@ -56,9 +56,7 @@ def test_names_are_unique_and_each_group_is_one_module(assets):
 
 def test_every_asset_and_check_says_what_it_is(assets):
     assert [name for name, asset in assets.items() if not asset["is_described"]] == []
-    undescribed = [
-        name for name, asset in assets.items() for check in asset["checks"].values() if not check["is_described"]
-    ]
+    undescribed = [name for name, asset in assets.items() for check in asset["checks"].values() if not check["is_described"]]
     assert undescribed == []
 
 

@@ -25,6 +25,11 @@ def materializations(world, name):
     return {record.partition_key: record.asset_materialization.metadata for record in found}
 
 
+def _entries_alike(kind):
+    # Parquet calls the entries of a list `element`, Arrow in memory `item`.
+    return kind.replace("<element: ", "<item: ")
+
+
 def days_of(name):
     return worlds.DAYS if name in worlds.DAILY else [worlds.EVALUATION_DAY]
 
@@ -49,9 +54,8 @@ def test_every_column_of_every_table_has_a_type_and_a_meaning(world, name):
     for ds, metadata in materializations(world, name).items():
         columns = metadata["dagster/column_schema"].schema.columns
         stored = world.workspace.tables.open(world.workspace.need(name, ds)).schema
-        # Parquet calls the entries of a list `element`, Arrow in memory `item`.
-        expected = [(field.name, str(field.type).replace("<element: ", "<item: ")) for field in stored]
-        assert [(column.name, column.type) for column in columns] == expected
+        told_types = [(column.name, _entries_alike(column.type)) for column in columns]
+        assert told_types == [(field.name, _entries_alike(str(field.type))) for field in stored]
         assert [column.name for column in columns if not (column.description or "").strip()] == []
 
 
@@ -133,7 +137,13 @@ def test_figures_of_a_step_stand_beside_the_standing_ones(tmp_path):
     manifest = Manifest("sample", "2024-01-02", (file,), (Column("user_id", "string", "Who."),))
     result = StepResult(manifest, {"kept": np.int64(4)}, report_markdown="# Report", images={"curve": b"\x89PNG"})
     told = metadata_of(result, workspace, 0.5)
-    assert (told["dagster/row_count"], told["seconds"], told["rows_per_s"], told["bytes"], told["kept"]) == (10, 0.5, 20.0, 20, 4)
+    assert (told["dagster/row_count"], told["seconds"], told["rows_per_s"], told["bytes"], told["kept"]) == (
+        10,
+        0.5,
+        20.0,
+        20,
+        4,
+    )
     assert told["report"] == dg.MetadataValue.md("# Report")
     assert told["curve"].value == "![curve](data:image/png;base64,iVBORw==)"
     assert "inputs" not in told

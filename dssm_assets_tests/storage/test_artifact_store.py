@@ -49,7 +49,9 @@ def test_an_empty_table_can_be_mapped(artifacts):
 
 def test_an_unknown_file_is_refused_with_the_names_there_are(artifacts):
     manifest = artifacts.publish("dssm_model", DS, {"model.bin": b"x", "towers.json": b"y"})
-    with pytest.raises(StorageError, match=r"artifact dssm_model/2024-01-02 has no file 'model.pt', it has: model.bin, towers.json"):
+    with pytest.raises(
+        StorageError, match=r"artifact dssm_model/2024-01-02 has no file 'model.pt', it has: model.bin, towers.json"
+    ):
         artifacts.read_bytes(manifest, "model.pt")
 
 

@@ -41,7 +41,11 @@ def test_a_missing_file_names_the_variable_that_points_to_it(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("calendar: [1, 2", "expected valid YAML"), ("- a\n- b\n", "expected a mapping, got list"), ("", "expected a mapping, got NoneType")],
+    [
+        ("calendar: [1, 2", "expected valid YAML"),
+        ("- a\n- b\n", "expected a mapping, got list"),
+        ("", "expected a mapping, got NoneType"),
+    ],
 )
 def test_what_is_not_a_yaml_mapping_is_refused(tmp_path, text, message):
     path = tmp_path / "config.yaml"
@@ -65,5 +69,5 @@ def test_feature_definitions_come_from_a_file_beside_the_configuration(tmp_path)
 
 
 def test_exactly_one_place_of_feature_definitions(tmp_path):
-    with pytest.raises(ConfigError, match="exactly one of fg .inline. and fg_path"):
+    with pytest.raises(ConfigError, match=r"exactly one of fg \(inline\) and fg_path"):
         write_config(tmp_path, {"features": {"fg_path": "fg.json"}})

@@ -13,7 +13,11 @@ def test_paths_follow_the_documented_tree():
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("part-00000.parquet", "part-00000-0123456789ab.parquet"), ("a.b.json", "a.b-0123456789ab.json"), ("README", "README-0123456789ab")],
+    [
+        ("part-00000.parquet", "part-00000-0123456789ab.parquet"),
+        ("a.b.json", "a.b-0123456789ab.json"),
+        ("README", "README-0123456789ab"),
+    ],
 )
 def test_the_content_is_named_before_the_ending(name, expected):
     assert layout.content_name(name, "0123456789abcdef" * 4) == expected

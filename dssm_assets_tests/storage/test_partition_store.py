@@ -86,7 +86,9 @@ def test_days_are_those_with_a_visible_partition(store):
 
 def test_a_missing_partition_is_named_with_the_command(store):
     assert store.find("model", DS) is None
-    with pytest.raises(PartitionMissingError, match=r"no partition for 2024-01-02.*materialize model --from 2024-01-02 --to 2024-01-02"):
+    with pytest.raises(
+        PartitionMissingError, match=r"no partition for 2024-01-02.*materialize model --from 2024-01-02 --to 2024-01-02"
+    ):
         store.manifest("model", DS)
 
 
@@ -119,7 +121,9 @@ def test_verify_passes_what_was_published_and_finds_a_flipped_byte(store):
     content = bytearray(store.fs.cat_file(path))
     content[100] ^= 1
     store.fs.pipe_file(path, bytes(content))
-    with pytest.raises(StorageError, match=r"model/2024-01-02: files \['bad.bin'\] differ from their manifest; materialize it again"):
+    with pytest.raises(
+        StorageError, match=r"model/2024-01-02: files \['bad.bin'\] differ from their manifest; materialize it again"
+    ):
         store.verify(manifest)
 
 

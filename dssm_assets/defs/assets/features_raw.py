@@ -11,7 +11,7 @@ ROWS = (
         name="behavior",
         group=GROUP,
         step=features_raw.behavior,
-        deps=("behavior_table", "item_table"),
+        deps=("behavior_table", "user_table", "item_table"),
         kinds=_KINDS,
         description="The day's log with hour, weekday and the item columns that histories and preferences use.",
     ),
