@@ -30,7 +30,9 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="command")
     demo = commands.add_parser("demo", help="run everything on a year of real grocery purchases and print the hit rates")
     demo.add_argument("--home", type=Path, default=Path(".dssm"), help="folder for tables, models and runs (default: .dssm)")
-    demo.add_argument("--days", type=int, default=4, help="evaluation days, the last ones of the year (default: 4)")
+    demo.add_argument(
+        "--days", type=int, choices=range(1, 6), default=4, help="evaluation days, the last of the year (default: 4)"
+    )
     demo.add_argument("--keep-dates", action="store_true", help="leave the dates in 2017 (the UI's charts then stay empty)")
     demo.set_defaults(command=_demo)
     make = commands.add_parser("materialize", help="materialize an asset or a job for a range of days, in this process")
@@ -54,10 +56,8 @@ def _demo(parsed: argparse.Namespace) -> int:
     os.environ["DAGSTER_HOME"] = str(home)
     loaded = demo.prepare_home(home, dt.date.today(), is_shifted=not parsed.keep_dates)
     calendar = loaded.config.calendar
-    console.print(
-        f"A year of grocery purchases, {calendar.start} to {calendar.end} (dates moved by whole weeks), in {home}",
-        highlight=False,
-    )
+    moved = "" if calendar.start.year == demo.ORIGINAL_YEAR else " (dates moved by whole weeks)"
+    console.print(f"A year of grocery purchases, {calendar.start} to {calendar.end}{moved}, in {home}", highlight=False)
     days = demo.evaluation_days(loaded, parsed.days)
     workspace = demo.open_home(loaded)
     plan = demo.Plan(workspace, days)

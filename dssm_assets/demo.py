@@ -25,6 +25,8 @@ LOG_ASSETS = ("user_table", "item_table", "behavior_table", "behavior", "user_hi
 SAMPLE_ASSETS = ("sample", "sample_fg", "positive_sample", "numeric_value_counts", "category_value_counts")
 """Read over the window; they need the features of the day before."""
 
+ORIGINAL_YEAR = 2017
+
 INSTANCE_YAML = """\
 # Written by `dssm-assets demo`: a local instance, SQLite in this folder.
 run_coordinator:
@@ -49,7 +51,8 @@ def prepare_home(home: Path, today: dt.date, *, is_shifted: bool) -> LoadedConfi
         weeks = complete_journey.weeks_to(today) if is_shifted else 0
         complete_journey.write_source_tables(home / "source", shift_weeks=weeks)
         shutil.copyfile(PACKAGED_CONFIG.with_name("complete_journey.fg.json"), home / "complete_journey.fg.json")
-        (home / "dagster.yaml").write_text(INSTANCE_YAML, encoding="utf-8")
+        if not (home / "dagster.yaml").exists():
+            (home / "dagster.yaml").write_text(INSTANCE_YAML, encoding="utf-8")
         text = _with_dates(PACKAGED_CONFIG.read_text(encoding="utf-8"), weeks)
         aside = config_path.with_suffix(".part")
         aside.write_text(text, encoding="utf-8")

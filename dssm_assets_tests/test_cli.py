@@ -169,4 +169,4 @@ def test_a_failing_check_is_one_line_with_the_command_that_mends_it(tmp_path):
     assert ended.returncode == 1
     line = line_of(ended.stderr)
     assert "window_complete" in line
-    assert "To fill them: dssm-assets materialize daily_tables --from 2024-01-06 --to 2024-01-11" in line
+    assert "To fill them: dssm-assets materialize daily_tables --from 2024-01-01 --to 2024-01-11" in line

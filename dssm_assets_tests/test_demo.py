@@ -77,14 +77,26 @@ def test_the_model_is_ahead_of_popularity_by_a_fifth(homes: list[tuple[Path, dic
     assert len(days) >= 2
     for ds in days:
         rows = workspace.tables.read(workspace.need("total_hit_rate", ds)).to_pylist()
-        rates = {row["scorer"]: row["hit_rate"] for row in rows if (row["scope"], row["population"], row["k"]) == ("all", "warm", 200)}
+        rates = {
+            row["scorer"]: row["hit_rate"]
+            for row in rows
+            if (row["scope"], row["population"], row["k"]) == ("all", "warm", 200)
+        }
         print(ds, rates)
         assert rates["model"] >= 1.2 * rates["popularity"]
 
 
 def test_the_table_names_every_baseline(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
     printed = homes[0][3]
-    for label in ("two-tower", "popularity", "co-occurrence", "own window", "own whole history", "hit_rate@200", "DAGSTER_HOME="):
+    for label in (
+        "two-tower",
+        "popularity",
+        "co-occurrence",
+        "own window",
+        "own history",
+        "hit_rate@200",
+        "DAGSTER_HOME=",
+    ):
         assert label in printed
 
 
@@ -104,7 +116,9 @@ def test_no_sample_sees_its_own_event(homes: list[tuple[Path, dict[str, Any], fl
     workspace = _workspace(homes[0][0])
     ds = workspace.tables.partitions.days("train_samples")[-1]
     stored = workspace.need("train_samples", ds)
-    samples, history, users = (workspace.artifacts.map_table(stored, f"{name}.arrow") for name in ("samples", "history", "users"))
+    samples, history, users = (
+        workspace.artifacts.map_table(stored, f"{name}.arrow") for name in ("samples", "history", "users")
+    )
     end, user, when = (samples.column(name).to_numpy() for name in ("history_end", "user_index", "event_time_ms"))
     start, stop = (users.column(name).to_numpy()[user] for name in ("history_start", "history_end"))
     times = history.column("event_time_ms").to_numpy()

@@ -98,7 +98,9 @@ def test_closed_days_are_empty_partitions(workspace: Workspace) -> None:
 
 def test_no_sample_sees_its_own_event(workspace: Workspace) -> None:
     stored = workspace.need("train_samples", EVALUATED)
-    samples, history, users = (workspace.artifacts.map_table(stored, f"{name}.arrow") for name in ("samples", "history", "users"))
+    samples, history, users = (
+        workspace.artifacts.map_table(stored, f"{name}.arrow") for name in ("samples", "history", "users")
+    )
     end, user, when = (samples.column(name).to_numpy() for name in ("history_end", "user_index", "event_time_ms"))
     start = users.column("history_start").to_numpy()[user]
     times = history.column("event_time_ms").to_numpy()
@@ -113,7 +115,10 @@ def test_no_sample_sees_its_own_event(workspace: Workspace) -> None:
 def test_counts_of_a_user_equal_a_count_by_hand(workspace: Workspace) -> None:
     eve = "2011-12-05"
     features = workspace.tables.read(workspace.need("user_all_feature", eve), ["user_id", "buy_count_7d", "cancel_count_30d"])
-    log = [workspace.tables.read(m, ["user_id", "event"]).to_pandas() for m in workspace.need_all("behavior", window_days("2011-12-06", 7))]
+    log = [
+        workspace.tables.read(m, ["user_id", "event"]).to_pandas()
+        for m in workspace.need_all("behavior", window_days("2011-12-06", 7))
+    ]
     bought: dict[int, int] = {}
     for day in log:
         for user, count in day[day.event == "buy"].user_id.value_counts().items():

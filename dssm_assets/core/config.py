@@ -111,6 +111,14 @@ class Window(Section):
         default=None, ge=1, description="Days of user history that are read (None: all there are)."
     )
 
+    @model_validator(mode="after")
+    def _history_holds_the_window(self) -> Window:
+        if self.history_days is not None and self.history_days < self.days:
+            raise ValueError(
+                f"history_days {self.history_days} is less than days {self.days}: baselines read the window from it"
+            )
+        return self
+
 
 class RawFeatures(Section):
     """What features_raw computes beside counts."""

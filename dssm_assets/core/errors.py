@@ -73,5 +73,9 @@ class CheckFailedError(DssmError):
     """A blocking check of an asset failed; what lies behind the asset was not made."""
 
 
+class ProvenanceError(InputError):
+    """A partition was made from inputs that are not the ones that stand now."""
+
+
 class StorageError(DssmError):
     """A stored file is not what its manifest says."""

@@ -1,7 +1,7 @@
 """Table contracts: what columns a table has, what they mean, what its key is, and the check of a table against that.
 
-Belongs here: `ColumnSpec`, `TableSpec` and `check_table`. Does not belong here: the contracts of the assets
-themselves (`core/tables.py`).
+Belongs here: `ColumnSpec`, `TableSpec` and the checks. Does not belong here: the contracts of the assets themselves,
+which stand in the `specs.py` of their package.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from dssm_assets.defs.metadata import metadata_of, plain
-from dssm_assets.steps.workspace import Check, StepResult, Workspace
+from dssm_assets.steps.workspace import Check, StepResult, Workspace, window_days
 
 OWNERS = ["team:recommendation"]
 
@@ -35,7 +35,7 @@ class AssetRow:
     Attributes:
         component: number of the reference component (several joined by `_`), "" for the prerequisite steps.
         is_windowed: learned from a window, so one run per date; daily tables take a range of dates in one run.
-        config_class: hyper-parameters that can be changed in the Launchpad.
+        pool: concurrency pool, for assets of which two must not share a machine.
     """
 
     name: str
@@ -102,7 +102,11 @@ def _asset(
         started = begun = time.perf_counter()
         for result in row.step(workspace, days):
             seconds = time.perf_counter() - started
-            context.add_asset_metadata(metadata_of(result, workspace, seconds), partition_key=result.manifest.ds)
+            metadata = metadata_of(result, workspace, seconds)
+            if row.is_windowed:
+                window = window_days(result.manifest.ds, workspace.config.window.days)
+                metadata["window"] = f"{window[0]} to {window[-1]}"
+            context.add_asset_metadata(metadata, partition_key=result.manifest.ds)
             done.append(result)
             _log_days(log, len(done), len(days), time.perf_counter() - begun)
             started = time.perf_counter()

@@ -16,7 +16,7 @@ from dssm_assets.core.samples.negative_items import count_positives
 from dssm_assets.core.samples.negative_items import negative_items as weigh_items
 from dssm_assets.core.samples.train_samples import discretise_day, item_rows
 from dssm_assets.steps.feature_config import open_bucketizer, side_of, towers_of
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, digests, start_of_day_ms, window_days
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, start_of_day_ms, window_days
 from dssm_assets.storage.manifest import Column, Manifest
 
 PROGRESS_SECONDS = 5.0
@@ -61,6 +61,7 @@ def _train_samples(workspace: Workspace, ds: str) -> StepResult:
         "train_samples",
         ds,
         files,
+        row_file="samples.arrow",
         columns=tuple(column for name, table in files.items() for column in _columns(name, table)),
         inputs=digests([*config_inputs, corpus, window, past]),
         facts={"samples": samples.num_rows},
@@ -88,9 +89,11 @@ def history_days(workspace: Workspace, ds: str) -> list[Manifest]:
     """Returns the stored days of user history before a day, limited by window.history_days."""
     last = workspace.config.window.history_days
     first = day_before(ds, last) if last is not None else ""
-    return workspace.need_all(
-        "user_history_fg", [day for day in workspace.tables.partitions.days("user_history_fg") if first <= day < ds]
-    )
+    stored = [day for day in workspace.tables.partitions.days("user_history_fg") if first <= day < ds]
+    gaps = len(days_between(stored[0], day_before(ds))) - len(stored) if stored else 0
+    if gaps:
+        workspace.log(f"user_history_fg lacks {gaps} days between {stored[0]} and {ds}: histories are read without them")
+    return workspace.need_all("user_history_fg", stored)
 
 
 def _window_rows(

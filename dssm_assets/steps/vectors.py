@@ -12,7 +12,7 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.samples.id_index import IdIndex
 from dssm_assets.steps.feature_config import open_bucketizer, side_of, towers_of
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, start_of_day_ms
+from dssm_assets.steps.workspace import StepResult, Workspace, check_made_from, day_before, start_of_day_ms
 
 BATCH_ROWS = 4096
 
@@ -69,6 +69,9 @@ def _towers(workspace: Workspace, ds: str) -> tuple[Any, Any]:
 
     settings = towers_of(workspace, ds)
     manifest = workspace.need("dssm_model", ds)
+    samples = workspace.need("train_samples", ds)
+    check_made_from(manifest, settings.manifest, samples)
+    check_made_from(samples, *(workspace.need(name, ds) for name in ("feature_config", "feature_counts", "negative_items")))
     return manifest, model_from_bytes(workspace.artifacts.read_bytes(manifest, "model.bin"), settings.spec)
 
 

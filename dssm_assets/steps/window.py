@@ -24,9 +24,14 @@ def training_window(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
             table: {day: None if manifest is None else (manifest.rows, manifest.digest) for day, manifest in listed.items()}
             for table, listed in manifests.items()
         }
-        table, report = describe_window(found, workspace.config.calendar.start.isoformat())
+        table, report = describe_window(
+            found, workspace.config.calendar.start.isoformat(), workspace.tables.partitions.days("user_features_fg")
+        )
         inputs = digests(manifest for listed in manifests.values() for manifest in listed.values() if manifest is not None)
-        manifest = workspace.tables.write(TRAINING_WINDOW, ds, table, inputs=inputs)
+        standing = workspace.find(TRAINING_WINDOW.name, ds)
+        # A window that is not whole never takes the place of one that was.
+        keeps = standing is not None and not report.is_complete
+        manifest = standing if keeps and standing else workspace.tables.write(TRAINING_WINDOW, ds, table, inputs=inputs)
         facts = {
             "window_days": workspace.config.window.days,
             "missing_days": {key: list(value) for key, value in report.missing.items()},

@@ -16,6 +16,7 @@ import ibis
 import pyarrow as pa
 
 from dssm_assets.core.config import PipelineConfig
+from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.core.schema import TableSpec
@@ -134,6 +135,27 @@ def digests(made_from: Iterable[Bindable]) -> dict[str, str]:
             if isinstance(manifest, Manifest):
                 found[manifest.key] = manifest.digest
     return dict(sorted(found.items()))
+
+
+def check_made_from(made: Manifest, *inputs: Manifest) -> None:
+    """Checks that a partition was made from the very inputs that stand now.
+
+    Raises:
+        ProvenanceError: naming every input that was rewritten since.
+    """
+    changed = [manifest for manifest in inputs if made.inputs.get(manifest.key) != manifest.digest]
+    if changed:
+        raise ProvenanceError(
+            [
+                Fault(
+                    f"{made.key}, input {manifest.key}",
+                    f"the content with digest {str(made.inputs.get(manifest.key))[:12]}",
+                    f"digest {manifest.digest[:12]}",
+                    f"dssm-assets materialize {made.asset} --from {made.ds}",
+                )
+                for manifest in changed
+            ]
+        )
 
 
 def day_before(ds: str, days: int = 1) -> str:

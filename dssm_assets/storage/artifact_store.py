@@ -29,11 +29,15 @@ class ArtifactStore:
         ds: str,
         files: Mapping[str, bytes | pa.Table],
         *,
+        row_file: str | None = None,
         columns: tuple[Column, ...] = (),
         inputs: Mapping[str, str] | None = None,
         facts: Mapping[str, object] | None = None,
     ) -> Manifest:
-        """Writes bytes and Arrow tables (uncompressed IPC files) under their names; returns the manifest."""
+        """Writes bytes and Arrow tables (uncompressed IPC files) under their names; returns the manifest.
+
+        The rows of `row_file` are the artifact's rows; the other files accompany them.
+        """
         with self.partitions.staging() as folder:
             staged = []
             for name, content in files.items():
@@ -41,7 +45,7 @@ class ArtifactStore:
                 if isinstance(content, pa.Table):
                     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, content.schema) as writer:
                         writer.write_table(content.combine_chunks(), max_chunksize=1 << 62)
-                    staged.append((path, content.num_rows))
+                    staged.append((path, content.num_rows if name == row_file else 0))
                 else:
                     path.write_bytes(content)
                     staged.append((path, 0))

@@ -15,6 +15,7 @@ import yaml
 
 from dssm_assets.core.config import PipelineConfig, parse_config
 from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.features.spec import parse_fg
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,12 @@ def load_config(path: Path, home: Path) -> LoadedConfig:
 
 
 def complete(config: PipelineConfig, *, home: Path, path: Path | None = None) -> LoadedConfig:
-    """Returns a configuration with its feature definitions read and its source paths filled in."""
+    """Returns a configuration with its feature definitions read and checked and its source paths filled in.
+
+    Raises:
+        ConfigError: the fg.json cannot be read.
+        FeatureSpecError: naming every fault of the feature definitions.
+    """
     data = path.parent if path is not None else home
     fg = config.features.fg if config.features.fg is not None else _read_fg(data / str(config.features.fg_path))
     tables = config.tables.model_copy(
@@ -65,6 +71,7 @@ def complete(config: PipelineConfig, *, home: Path, path: Path | None = None) ->
             )
         }
     )
+    parse_fg(fg)  # A faulty feature is refused here, before anything runs.
     return LoadedConfig(config.model_copy(update={"tables": tables}), fg, home, path)
 
 

@@ -156,6 +156,7 @@ class PartitionStore:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, aside = tempfile.mkstemp(dir=target.parent, prefix="._manifest-")
         with os.fdopen(handle, "w") as file:
+            os.fchmod(handle, 0o644)  # mkstemp's files are readable by their owner alone
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -57,7 +57,7 @@ def test_missing_days_are_named_per_table_with_the_command(workspace):
     assert not check.is_passed
     assert check.description == (
         "missing: item_features_fg: 2024-01-08; positive_sample: 2024-01-07. "
-        "To fill them: dssm-assets materialize daily_tables --from 2024-01-07 --to 2024-01-08"
+        "To fill them: dssm-assets materialize daily_tables --from 2024-01-01 --to 2024-01-08"
     )
     assert check.facts["missing_days"] == {"item_features_fg": ["2024-01-08"], "positive_sample": ["2024-01-07"]}
 

@@ -16,7 +16,9 @@ def artifacts(request, tmp_path):
 
 
 def test_bytes_and_tables_come_back_as_they_were(artifacts):
-    manifest = artifacts.publish("train_samples", DS, {"samples.arrow": TABLE, "report.json": b"{}"}, facts={"samples": 3})
+    manifest = artifacts.publish(
+        "train_samples", DS, {"samples.arrow": TABLE, "report.json": b"{}"}, row_file="samples.arrow", facts={"samples": 3}
+    )
     assert artifacts.read_bytes(manifest, "report.json") == b"{}"
     assert artifacts.map_table(manifest, "samples.arrow").equals(TABLE)
     assert manifest.rows == 3

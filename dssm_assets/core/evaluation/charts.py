@@ -54,7 +54,7 @@ def hit_rate_png(total: pa.Table, *, scopes: Sequence[Scope] = tuple(Scope), pop
         raise InputError(
             Fault("hit rate chart", f"rows of population {population}", "none", "draw a population that has users")
         )
-    figure = Figure(figsize=(4.3 * len(shown) + 0.4, 4.6), dpi=100, facecolor="white")
+    figure = Figure(figsize=(3.4 * len(shown) + 0.4, 4.0), dpi=100, facecolor="white")
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     names = scorers_in_order(sorted({str(row[SCORER]) for row in rows}))
     colors = _colors(names)

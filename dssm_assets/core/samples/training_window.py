@@ -5,7 +5,8 @@ Belongs here: that table and the sentence that says whether it is whole. Does no
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,12 +36,15 @@ class WindowReport:
     missing: Mapping[str, Sequence[str]]
 
 
-def training_window(found: Mapping[str, Mapping[str, tuple[int, str] | None]], first_day: str) -> tuple[pa.Table, WindowReport]:
+def training_window(
+    found: Mapping[str, Mapping[str, tuple[int, str] | None]], first_day: str, feature_days: Collection[str]
+) -> tuple[pa.Table, WindowReport]:
     """Returns the window's table and whether it is whole.
 
     Args:
         found: table -> day -> (rows, digest), None for a day without a partition.
         first_day: the first day there can be data for; earlier days can never be filled.
+        feature_days: the days that have features. Samples need those of the day before, so filling starts after one.
     """
     rows = [
         {"table": table, "day": day, "rows": None if state is None else state[0], "digest": None if state is None else state[1]}
@@ -53,11 +57,16 @@ def training_window(found: Mapping[str, Mapping[str, tuple[int, str] | None]], f
         for table, days in sorted(found.items())
         if (lacking := [day for day, state in sorted(days.items()) if state is None])
     }
-    return pa.Table.from_pylist(rows, schema=schema), WindowReport(not missing, _sentence(missing, first_day, found), missing)
+    return pa.Table.from_pylist(rows, schema=schema), WindowReport(
+        not missing, _sentence(missing, first_day, feature_days, found), missing
+    )
 
 
 def _sentence(
-    missing: Mapping[str, Sequence[str]], first_day: str, found: Mapping[str, Mapping[str, tuple[int, str] | None]]
+    missing: Mapping[str, Sequence[str]],
+    first_day: str,
+    feature_days: Collection[str],
+    found: Mapping[str, Mapping[str, tuple[int, str] | None]],
 ) -> str:
     if not missing:
         days = sorted({day for days in found.values() for day in days})
@@ -71,7 +80,9 @@ def _sentence(
             f"{len(before)} days lie before calendar.start {first_day}: evaluate a later day or set window.days lower."
         )
     if fillable:
-        parts.append(f"To fill them: dssm-assets materialize daily_tables --from {fillable[0]} --to {fillable[-1]}")
+        eve = max((day for day in feature_days if first_day <= day < fillable[0]), default=None)
+        start = first_day if eve is None else (dt.date.fromisoformat(eve) + dt.timedelta(days=1)).isoformat()
+        parts.append(f"To fill them: dssm-assets materialize daily_tables --from {start} --to {fillable[-1]}")
     return " ".join(parts)
 
 

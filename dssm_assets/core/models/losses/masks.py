@@ -28,14 +28,18 @@ def matching_pairs(rows: IntArray, items: IntArray, column_items: IntArray) -> M
     Args:
         rows: row of each entry, ascending.
         items: item index of each entry.
-        column_items: item index of each column [C].
+        column_items: item index of each column [C], none negative; a negative item matches nothing.
     """
-    order = np.argsort(column_items, kind="stable")
-    ordered = column_items[order]
-    first = np.searchsorted(ordered, items, side="left")
-    last = np.searchsorted(ordered, items, side="right")
+    # A table over item indices instead of a binary search: most entries match no column and cost one look-up.
+    nothing = int(max(column_items.max(initial=-1), items.max(initial=-1))) + 1
+    held = np.bincount(column_items, minlength=nothing + 1)
+    ends = np.cumsum(held)
+    known = np.where(items < 0, nothing, items)
+    matching = np.flatnonzero(held[known])
+    last = ends[known[matching]]
+    first = last - held[known[matching]]
     positions, _ = ragged_positions(first, last)
-    return MaskedPairs(np.repeat(rows, last - first), order[positions])
+    return MaskedPairs(np.repeat(rows[matching], last - first), np.argsort(column_items, kind="stable")[positions])
 
 
 def diagonal_pairs(count: int) -> MaskedPairs:
