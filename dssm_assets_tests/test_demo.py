@@ -94,7 +94,8 @@ def test_the_table_names_every_baseline(homes: list[tuple[Path, dict[str, Any], 
         "co-occurrence",
         "own window",
         "own history",
-        "hit_rate@200",
+        "hit_rate@k",
+        "@200",
         "DAGSTER_HOME=",
     ):
         assert label in printed
