@@ -6,10 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 
+from dssm_assets.core.errors import Fault, LeakError
 from dssm_assets.core.samples import specs
 from dssm_assets.core.samples.positive_sample import positive_sample as choose_positives
 from dssm_assets.core.samples.sample import sample as label_events
-from dssm_assets.core.samples.sample_fg import check_join_rows, check_no_leak, join_features
+from dssm_assets.core.samples.sample_fg import (
+    LeakReport,
+    check_join_rows,
+    check_no_leak,
+    combine_leak_reports,
+    join_features,
+)
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests
 from dssm_assets.storage.engine import Bindable
 
@@ -46,9 +53,15 @@ def _sample_fg(workspace: Workspace, ds: str) -> StepResult:
     with workspace.engine.run(join_features, sides) as (schema, joined):
         empty = _with_context(workspace, schema.empty_table())
         batches = (batch for table in joined for batch in _with_context(workspace, _table(table)).to_batches())
-        whole = _counted(batches, labelled.rows)
-        manifest = workspace.tables.write(specs.SAMPLE_FG, ds, whole, schema=empty.schema, inputs=digests(sides.values()))
-    report = check_no_leak(workspace.tables.batches(manifest, ["user_feature_date", "item_feature_date"]), ds)
+        standing = workspace.find(specs.SAMPLE_FG.name, ds)
+        parts: list[LeakReport] = []
+        whole = _watched(batches, ds, labelled.rows, parts, may_leak=standing is None)
+        try:
+            manifest = workspace.tables.write(specs.SAMPLE_FG, ds, whole, schema=empty.schema, inputs=digests(sides.values()))
+        except LeakError:
+            # What leaks never takes the place of what stood before; the check below says so and stops what is behind.
+            manifest = workspace.need(specs.SAMPLE_FG.name, ds)
+    report = combine_leak_reports(parts)
     facts = {
         "newest_user_feature_date": report.newest_user_feature_date or "none",
         "newest_item_feature_date": report.newest_item_feature_date or "none",
@@ -65,13 +78,25 @@ def _sample_fg(workspace: Workspace, ds: str) -> StepResult:
     return StepResult(manifest, facts, (Check("no_leak", report.passed, sentence, facts),))
 
 
-def _counted(batches: Iterator[pa.RecordBatch], expected: int) -> Iterator[pa.RecordBatch]:
-    """Passes batches on; raises at their end, before anything is visible, if the join lost or multiplied rows."""
-    count = 0
+def _watched(
+    batches: Iterator[pa.RecordBatch], ds: str, expected: int, reports: list[LeakReport], *, may_leak: bool
+) -> Iterator[pa.RecordBatch]:
+    """Passes batches on and reports on each; raises at their end, before anything is visible.
+
+    Raises:
+        DuplicateKeyError, SchemaError: the join multiplied or lost rows.
+        LeakError: a row carries features of a later day, and `may_leak` is off.
+    """
     for batch in batches:
-        count += batch.num_rows
+        reports.append(check_no_leak([batch], ds))
         yield batch
-    check_join_rows(expected, count)
+    check_join_rows(expected, sum(report.row_count for report in reports))
+    leaking = sum(report.leaking_row_count for report in reports)
+    if leaking and not may_leak:
+        remedy = "materialize the feature tables of the day before again"
+        raise LeakError(
+            Fault(f"table sample_fg, day {ds}", f"features as of {day_before(ds)}", f"{leaking} newer rows", remedy)
+        )
 
 
 def _features_of_the_eve(workspace: Workspace, asset: str, ds: str) -> Bindable:

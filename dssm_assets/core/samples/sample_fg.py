@@ -90,6 +90,22 @@ class LeakReport:
     unknown_item_count: int
 
 
+def combine_leak_reports(reports: Iterable[LeakReport]) -> LeakReport:
+    """Returns the report of a whole whose parts were looked at one by one."""
+    parts = list(reports)
+    users = [part.newest_user_feature_date for part in parts if part.newest_user_feature_date is not None]
+    items = [part.newest_item_feature_date for part in parts if part.newest_item_feature_date is not None]
+    return LeakReport(
+        passed=all(part.passed for part in parts),
+        newest_user_feature_date=max(users, default=None),
+        newest_item_feature_date=max(items, default=None),
+        row_count=sum(part.row_count for part in parts),
+        leaking_row_count=sum(part.leaking_row_count for part in parts),
+        unknown_user_count=sum(part.unknown_user_count for part in parts),
+        unknown_item_count=sum(part.unknown_item_count for part in parts),
+    )
+
+
 def check_no_leak(sample_fg: pa.Table | Iterable[pa.RecordBatch | pa.Table], ds: str) -> LeakReport:
     """Returns what the feature dates of the samples of day `ds` say; it does not raise on a leak.
 
