@@ -50,6 +50,7 @@ def _demo(parsed: argparse.Namespace) -> int:
     from rich.console import Console
 
     from dssm_assets import demo, terminal
+    from dssm_assets.steps.workspace import open_workspace
 
     console = Console()
     home = parsed.home.absolute()
@@ -59,11 +60,11 @@ def _demo(parsed: argparse.Namespace) -> int:
     moved = "" if calendar.start.year == demo.ORIGINAL_YEAR else " (dates moved by whole weeks)"
     console.print(f"A year of grocery purchases, {calendar.start} to {calendar.end}{moved}, in {home}", highlight=False)
     days = demo.evaluation_days(loaded, parsed.days)
-    workspace = demo.open_home(loaded)
+    workspace = open_workspace(loaded)
     plan = demo.Plan(workspace, days)
     if plan.steps:
         with terminal.Bar(console, plan.steps) as bar:
-            demo.run_demo(loaded, days, bar, plan)
+            demo.run_demo(loaded, bar, plan)
     else:
         console.print("Everything is materialized already; nothing to run.")
     for ds in days:

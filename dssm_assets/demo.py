@@ -12,12 +12,13 @@ from pathlib import Path
 import dagster as dg
 import yaml
 
+from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.datasets import complete_journey
 from dssm_assets.definitions import PACKAGED_CONFIG, build_definitions
 from dssm_assets.defs.asset_factory import AssetRow, Observer
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.runs import run_day, run_range
-from dssm_assets.steps.workspace import Workspace, day_before, days_between, open_workspace, window_days
+from dssm_assets.steps.workspace import Workspace, day_before, days_between, window_days
 from dssm_assets.storage.config_file import LoadedConfig, load_config
 
 LOG_ASSETS = ("user_table", "item_table", "behavior_table", "behavior", "user_history", "user_history_fg")
@@ -69,10 +70,14 @@ def _with_dates(text: str, weeks: int) -> str:
 
 
 def evaluation_days(loaded: LoadedConfig, count: int) -> list[str]:
-    """Returns the last so many days of the calendar."""
+    """Returns the last so many days of the calendar.
+
+    Raises:
+        ConfigError: the home's configuration has lost the calendar's end.
+    """
     last = loaded.config.calendar.end
     if last is None:
-        raise ValueError("the demo's calendar has an end")
+        raise ConfigError(Fault("configuration, key calendar.end", "the demo's last day", "nothing", "put the day back"))
     return days_between(day_before(last.isoformat(), count - 1), last.isoformat())
 
 
@@ -107,7 +112,7 @@ class Plan:
             self.runs.append(([row.name for row in rows], [ds], False))
 
 
-def run_demo(loaded: LoadedConfig, days: Sequence[str], observer: Observer, plan: Plan) -> None:
+def run_demo(loaded: LoadedConfig, observer: Observer, plan: Plan) -> None:
     """Makes the runs of a plan on the home's Dagster instance."""
     defs = build_definitions(loaded, observer)
     with dg.DagsterInstance.from_config(str(loaded.home)) as instance:
@@ -116,8 +121,3 @@ def run_demo(loaded: LoadedConfig, days: Sequence[str], observer: Observer, plan
                 run_range(defs, instance, names, run_days)
             else:
                 run_day(defs, instance, names, run_days[0])
-
-
-def open_home(loaded: LoadedConfig) -> Workspace:
-    """Returns the workspace of a home."""
-    return open_workspace(loaded)

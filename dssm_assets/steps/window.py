@@ -30,8 +30,10 @@ def training_window(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
         inputs = digests(manifest for listed in manifests.values() for manifest in listed.values() if manifest is not None)
         standing = workspace.find(TRAINING_WINDOW.name, ds)
         # A window that is not whole never takes the place of one that was.
-        keeps = standing is not None and not report.is_complete
-        manifest = standing if keeps and standing else workspace.tables.write(TRAINING_WINDOW, ds, table, inputs=inputs)
+        if standing is not None and not report.is_complete:
+            manifest = standing
+        else:
+            manifest = workspace.tables.write(TRAINING_WINDOW, ds, table, inputs=inputs)
         facts = {
             "window_days": workspace.config.window.days,
             "missing_days": {key: list(value) for key, value in report.missing.items()},
