@@ -21,7 +21,7 @@ FIRST, EVALUATED = "2011-11-01", "2011-12-06"
 
 
 def _id(name: str, expression: str, **more: Any) -> dict[str, Any]:
-    return {"feature_name": name, "feature_type": "id_feature", "expression": expression, **more}
+    return {"feature_name": name, "feature_type": "id_feature", "value_dim": 1, "expression": expression, **more}
 
 
 CONFIG = {

@@ -50,7 +50,7 @@ WINDOWED = [row.name for row in all_rows() if row.is_windowed]
 _ITEM, _CATEGORY = {"embedding_name": "item"}, {"embedding_name": "category"}
 FG: dict[str, Any] = {
     "features": [
-        {"feature_name": "city", "feature_type": "id_feature", "expression": "user:city"},
+        {"feature_name": "city", "feature_type": "id_feature", "expression": "user:city", "value_dim": 1},
         {"feature_name": "user_click_count_1d", "feature_type": "raw_feature", "expression": "user:click_count_1d"},
         {"feature_name": "user_buy_count_3d", "feature_type": "raw_feature", "expression": "user:buy_count_3d"},
         {
@@ -59,10 +59,10 @@ FG: dict[str, Any] = {
             "map": "user:category_preference",
             "key": "const:cat_a",
         },
-        {"feature_name": "item", "feature_type": "id_feature", "expression": "item:item_id"},
-        {"feature_name": "category", "feature_type": "id_feature", "expression": "item:category"},
+        {"feature_name": "item", "feature_type": "id_feature", "expression": "item:item_id", "value_dim": 1},
+        {"feature_name": "category", "feature_type": "id_feature", "expression": "item:category", "value_dim": 1},
         {"feature_name": "item_buy_count_3d", "feature_type": "raw_feature", "expression": "item:buy_count_3d"},
-        {"feature_name": "request_hour", "feature_type": "id_feature", "expression": "context:hour"},
+        {"feature_name": "request_hour", "feature_type": "id_feature", "expression": "context:hour", "value_dim": 1},
         {
             "feature_type": "sequence_feature",
             "sequence_name": "history",

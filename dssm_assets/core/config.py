@@ -11,15 +11,11 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from dssm_assets.core.errors import ConfigError, Fault
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from dssm_assets.core.section import Section
+from dssm_assets.core.statistics_config import Statistics
 
 
 class FileFormat(StrEnum):
@@ -151,31 +147,6 @@ class Features(Section):
         if (self.fg is None) == (self.fg_path is None):
             raise ValueError("give exactly one of fg (inline) and fg_path")
         return self
-
-
-class EmbeddingDimPolicy(StrEnum):
-    """How the width of an embedding follows from the distinct count N (semantics.md section 5)."""
-
-    EMB_SQRT4_STEP4 = "EMB_SQRT4_STEP4"
-    EMB_SQRT4_STEP8 = "EMB_SQRT4_STEP8"
-    EMB_LN_STEP4 = "EMB_LN_STEP4"
-    EMB_LN_STEP8 = "EMB_LN_STEP8"
-
-
-class Statistics(Section):
-    """Binning, counts and the feature configuration that follows from them."""
-
-    num_bins: int = Field(default=10, ge=2, le=1000, description="Equal-frequency bins of a numeric feature.")
-    embedding_dim_policy: EmbeddingDimPolicy = EmbeddingDimPolicy.EMB_SQRT4_STEP4
-    embedding_dim: dict[str, int] = Field(default_factory=dict, description="feature -> width, before the policy.")
-    max_vocabulary: int = Field(
-        default=2_000_000, ge=1, description="Up to this distinct count an exact vocabulary replaces hashing."
-    )
-    min_count: int = Field(default=1, ge=1, description="Values seen less often are out of vocabulary.")
-    hash_ratio: int = Field(default=5, ge=1, description="hash_bucket_size = distinct count * ratio, above max_vocabulary.")
-    drop_missing_frac: float = Field(
-        default=0.999, gt=0, le=1, description="A feature missing in more rows than this is dropped."
-    )
 
 
 class NegativeItems(Section):

@@ -8,8 +8,13 @@ import pyarrow as pa
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.features import specs
+from dssm_assets.core.features.generator import SEQUENCE
+from dssm_assets.core.features.parity import ParityReport, golden_rows, merged, replay
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.steps.workspace import StepResult, Workspace, digests
+from dssm_assets.steps.workspace import Check, StepResult, Workspace, digests
+
+GOLDEN_ROWS = 5
+"""Rows of a partition that are replayed one by one; a request costs milliseconds, and there is a partition per day."""
 
 
 def item_features_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -30,7 +35,7 @@ def user_history_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
     for ds in days:
         source = workspace.need("user_history", ds)
         table = workspace.tables.read(source)
-        encoded = workspace.generator.generate_sequence(table)
+        encoded = workspace.generator.encode(table, side=SEQUENCE, is_whole=True)
         result = _beside(table.select(kept), encoded)
         yield StepResult(workspace.write_table(specs.USER_HISTORY_FG, ds, result, [source]))
 
@@ -38,18 +43,22 @@ def user_history_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
 def _encode(workspace: Workspace, ds: str, *, side: str, source: str, spec: TableSpec, key: str) -> StepResult:
     made_from = workspace.need(source, ds)
     generator = workspace.generator
+    reports: list[ParityReport] = []
 
-    def encoded() -> Iterator[pa.RecordBatch]:
-        for batch in workspace.tables.batches(made_from):
-            table = pa.Table.from_batches([batch])
-            yield from _beside(table.select([key, col.FEATURE_DATE]), generator.generate(table, side=side)).to_batches()
+    def encoded(table: pa.Table) -> pa.Table:
+        features = generator.encode(table, side=side)
+        positions = golden_rows(table.num_rows, GOLDEN_ROWS - sum(report.row_count for report in reports))
+        reports.append(replay(generator, table, features, side, positions))
+        return _beside(table.select([key, col.FEATURE_DATE]), features)
 
-    batches = list(encoded())
-    if not batches:
-        empty = workspace.tables.open(made_from).schema.empty_table()
-        batches = _beside(empty.select([key, col.FEATURE_DATE]), generator.generate(empty, side=side)).to_batches()
-    manifest = workspace.tables.write(spec, ds, batches, schema=batches[0].schema, inputs=digests([made_from]))
-    return StepResult(manifest, {"features": len(batches[0].schema) - 2})
+    schema = encoded(workspace.tables.open(made_from).schema.empty_table()).schema
+    tables = (encoded(pa.Table.from_batches([batch])) for batch in workspace.tables.batches(made_from))
+    batches = (part for table in tables for part in table.to_batches())
+    manifest = workspace.tables.write(spec, ds, batches, schema=schema, inputs=digests([made_from]))
+    parity = merged(reports)
+    facts = {"golden_rows": parity.row_count, "differing_features": sorted(parity.differing)}
+    check = Check("fg_parity", parity.is_passed, parity.sentence, facts)
+    return StepResult(manifest, {"features": len(schema) - 2}, (check,))
 
 
 def _beside(left: pa.Table, right: pa.Table) -> pa.Table:

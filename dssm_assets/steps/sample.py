@@ -118,7 +118,7 @@ def positive_sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
 
 
 def _with_context(workspace: Workspace, table: pa.Table) -> pa.Table:
-    encoded = workspace.generator.generate(table, side="context")
+    encoded = workspace.generator.encode(table, side="context")
     specs.refuse_collisions("table sample_fg", {"the join": table.column_names, "context features": encoded.column_names})
     for field, column in zip(encoded.schema, encoded.columns, strict=True):
         table = table.append_column(field, column)

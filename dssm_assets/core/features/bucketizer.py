@@ -1,10 +1,11 @@
 """From encoded values to embedding indices, by the rules of feature_config.
 
 Belongs here: the one definition of the index of a value. Does not belong here: how the rules are decided
-(`feature_config.py`).
+(`feature_config.py`) and what bucket a definition alone gives (`buckets.py`).
 
 Index 0 is missing, always. A number: 1 + how many boundaries b have b <= x. A vocabulary: 1 is out of vocabulary,
-2.. the vocabulary in its order. Hash buckets: 1 + (unsigned hash) modulo the size.
+2.. the vocabulary in its order. Hash buckets: 1 + (unsigned hash) modulo the size. A vocabulary with its own
+default_bucketize_value: 1 + bucket.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import pyarrow as pa
 from dssm_assets.core.columns import FEATURE, FEATURE_INFO
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features import lists
+from dssm_assets.core.features.buckets import Vocabulary, bin_of, given_vocabulary, hash_bucket, integers_below
 from dssm_assets.core.features.expressions import Kind, Side
 from dssm_assets.core.features.feature_info import FeatureInfo
-from dssm_assets.core.features.hashing import hash_texts
-from dssm_assets.core.features.vocabulary import FeatureCounts, Int64s
+from dssm_assets.core.features.hashing import HashFunction
+from dssm_assets.core.features.operators.base import FIRST_BUCKET
+from dssm_assets.core.features.vocabulary import FeatureCounts
 
 MISSING: Final = 0
 OUT_OF_VOCABULARY: Final = 1
@@ -137,31 +140,29 @@ def _feature(name: str, info: FeatureInfo) -> BucketFeature:
 
 
 def _rule(info: FeatureInfo, counts: FeatureCounts) -> Callable[[Any], Indices]:
+    """Returns embedding indices from buckets: 0 stays free for missing values, 1 for those out of a vocabulary."""
     if info.boundary is not None:
-        boundaries = np.array(info.boundary, dtype=np.float64)
-        return lambda values: (1 + np.searchsorted(boundaries, values, side="right")).astype(np.int32)
+        boundaries = info.boundary
+        return lambda values: (1 + bin_of(boundaries, values)).astype(np.int32)
     if info.hash_bucket_size is not None:
-        size = np.uint64(info.hash_bucket_size)
-        return lambda values: (values.view(np.uint64) % size).astype(np.int32) + np.int32(1)
-    if info.vocab_list is not None:
-        return _vocabulary_rule(hash_texts(info.vocab_list))
+        size = info.hash_bucket_size
+        return lambda values: (1 + hash_bucket(values, size)).astype(np.int32)
+    if info.vocab_size is not None:
+        hashes = counts.vocabulary(info.counted_features or [], info.min_count or 1)
+        return _indices_of(Vocabulary.of(hashes, np.arange(len(hashes)) + FIRST_BUCKET, OUT_OF_VOCABULARY), 0)
+    default_bucket, function = info.default_bucketize_value, info.hash_function or HashFunction.MURMUR
     if info.num_buckets is not None:
-        return _vocabulary_rule(hash_texts([str(value) for value in range(info.num_buckets)]))
-    return _vocabulary_rule(counts.vocabulary(info.counted_features or [], info.min_count or 1))
+        integers = integers_below(info.num_buckets, default_bucket, function)
+        return _indices_of(integers, FIRST_BUCKET if default_bucket is None else 1)
+    first = FIRST_BUCKET if default_bucket is None else 0
+    words = info.vocab_dict or {word: first + place for place, word in enumerate(info.vocab_list or [])}
+    given = given_vocabulary(words, info.default_value or "", default_bucket, function)
+    return _indices_of(given, 0 if default_bucket is None else 1)
 
 
-def _vocabulary_rule(vocabulary: Int64s) -> Callable[[Any], Indices]:
-    order = np.argsort(vocabulary, kind="stable")
-    # The last place answers for hashes above all of the vocabulary: whether or not it matches, its index is out of it.
-    hashes = np.append(vocabulary[order], np.int64(0))
-    indices = np.append(order + 2, OUT_OF_VOCABULARY).astype(np.int32)
-
-    def index(values: Any) -> Indices:
-        place = np.searchsorted(hashes[:-1], values)
-        is_known = hashes[place] == values
-        return np.where(is_known, indices[place], np.int32(OUT_OF_VOCABULARY))
-
-    return index
+def _indices_of(vocabulary: Vocabulary, offset: int) -> Callable[[Any], Indices]:
+    """Returns the rule "bucket + offset"; with offset 2 NO_BUCKET becomes OUT_OF_VOCABULARY."""
+    return lambda hashes: (vocabulary(hashes) + offset).astype(np.int32)
 
 
 def _count_faults(name: str, info: FeatureInfo, counts: FeatureCounts) -> list[Fault]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -55,6 +56,7 @@ class Expression:
         return f"{self.source}:{self.name}"
 
 
+@lru_cache(maxsize=4096)
 def parse_expression(text: str) -> Expression:
     """Returns the input that `side:name` names; the name of a const is its text and may hold colons.
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dssm_assets.core.features.expressions import Kind, Side
+from dssm_assets.core.features.hashing import HashFunction
 
 
 class FeatureInfo(BaseModel):
-    """One kept feature. Exactly one of boundary, vocab_size, vocab_list, num_buckets and hash_bucket_size is given.
+    """One kept feature. Exactly one of boundary, vocab_size, vocab_list, vocab_dict, num_buckets and hash_bucket_size is
+    given.
 
     Attributes:
         side: the tower that reads it; "user" for a sub-feature of a sequence.
@@ -27,8 +29,12 @@ class FeatureInfo(BaseModel):
         counted_features: features whose counts together are the vocabulary.
         min_count: values counted less often are out of vocabulary.
         vocab_list: the vocabulary as defined; 1 is out of vocabulary, 2.. in its order.
+        vocab_dict: the vocabulary with the bucket of each value, also that of a vocab_file; 1 is out of vocabulary.
         num_buckets: the vocabulary is the integers below it; 1 is out of vocabulary, 2 + value.
         hash_bucket_size: index 1 + hash modulo it.
+        default_bucketize_value: bucket of values out of the vocabulary; indices are then 1 + bucket.
+        default_value: text that gets index 0 in a vocabulary without default_bucketize_value that lacks it.
+        hash_function: the hash of categories (null: murmur_hash64a).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,13 +53,17 @@ class FeatureInfo(BaseModel):
     min_count: int | None = None
     vocab_list: list[str] | None = None
     num_buckets: int | None = None
+    vocab_dict: dict[str, int] | None = None
     hash_bucket_size: int | None = None
+    default_bucketize_value: int | None = None
+    default_value: str | None = None
+    hash_function: HashFunction | None = None
 
     @model_validator(mode="after")
     def _one_rule(self) -> FeatureInfo:
-        rules = (self.boundary, self.vocab_size, self.vocab_list, self.num_buckets, self.hash_bucket_size)
-        if sum(rule is not None for rule in rules) != 1:
-            raise ValueError("exactly one of boundary, vocab_size, vocab_list, num_buckets, hash_bucket_size must be given")
+        names = ("boundary", "vocab_size", "vocab_list", "vocab_dict", "num_buckets", "hash_bucket_size")
+        if sum(getattr(self, name) is not None for name in names) != 1:
+            raise ValueError(f"exactly one of {', '.join(names)} must be given")
         return self
 
     def to_json(self) -> str:

@@ -1,199 +1,175 @@
-"""Feature generation: FG columns from input columns, the same call for ten million rows and for one request.
+"""Feature generation: the same call for ten million rows and for one request.
 
-Belongs here: which columns a side needs, features made from features, the encoding of values (float32, 64-bit
-hashes). Does not belong here: what one operator computes (`operators/`) and embedding indices (`bucketizer.py`).
+Belongs here: the public interface, and the forms in which values leave it. Does not belong here: what one operator
+computes (`operators/`), how features feed each other (`feature_columns.py`), embedding indices from a window's
+statistics (`bucketizer.py`).
 
-Every row is computed from itself alone, so any batching gives the same rows. Encoded: a number is float32, a
-category int64 (its text's MurmurHash64A), a multi-valued category list<int64>. Null is missing; a multi-valued
-feature without values is an empty list.
+Every row is computed from itself alone, so any batching gives the same rows. Values leave in three forms:
+- `generate`: as they are: numbers float32, categories their text, several of them lists;
+- `encode`: as tables store them: a category becomes the 64-bit hash of its text;
+- `bucketize`: as the definitions alone decide: lists of bucket ids.
+Null is missing; a multi-valued feature without values is an empty list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.features import lists
-from dssm_assets.core.features.expressions import Expression, Source, parse_expression
-from dssm_assets.core.features.hashing import murmur_hash64a, signed
-from dssm_assets.core.features.operators.base import Operator
-from dssm_assets.core.features.operators.sequence_feature import SequenceFeature
+from dssm_assets.core.features import lists, requests
+from dssm_assets.core.features.expressions import Side
+from dssm_assets.core.features.feature_buckets import FeatureBuckets
+from dssm_assets.core.features.feature_columns import FeatureColumns, check_inputs, input_columns
+from dssm_assets.core.features.fg_file import read_fg_file
+from dssm_assets.core.features.hashing import HashFunction, hash_values, signed
+from dssm_assets.core.features.named_files import ReadFile
 from dssm_assets.core.features.spec import Feature, FgSpec, parse_fg
 
 _SLICE_ROWS: Final = 1 << 18
 """Rows computed at once: bounds the memory of intermediate values, changes no result."""
 
+SEQUENCE: Final = "sequence"
+"""Instead of a side: the sub-features of sequences."""
+
+Finish = Callable[[Feature, pa.Array], pa.Array]
+
 
 class FeatureGenerator:
     """Generates the features of one specification. Holds no state beyond it."""
 
-    def __init__(self, spec: FgSpec) -> None:
+    def __init__(self, spec: FgSpec, hash_function: HashFunction = HashFunction.MURMUR) -> None:
         self.spec = spec
+        self.hash_function = hash_function
+        self._buckets = FeatureBuckets(hash_function)
 
     @classmethod
-    def from_fg_json(cls, raw: Mapping[str, Any], where: str = "fg.json") -> FeatureGenerator:
-        """Returns the generator of a parsed fg.json.
+    def from_fg_json(
+        cls,
+        source: Mapping[str, Any] | str,
+        *,
+        hash_function: HashFunction = HashFunction.MURMUR,
+        read_file: ReadFile | None = None,
+    ) -> FeatureGenerator:
+        """Returns the generator of a fg.json, given as a mapping or as a path.
+
+        Args:
+            source: the parsed file, or where it is. Files that it names are looked for beside it.
+            hash_function: murmur_hash64a as the reference's feature generator, or farm_fingerprint64 as TensorFlow.
+            read_file: returns the content of a file that a mapping names.
 
         Raises:
             FeatureSpecError: naming every fault of the definitions.
+            OSError: if there is no such file.
         """
-        return cls(parse_fg(raw, where))
+        if isinstance(source, Mapping):
+            return cls(parse_fg(source, read_file=read_file), hash_function)
+        raw, where, beside = read_fg_file(source)
+        return cls(parse_fg(raw, where, read_file or beside), hash_function)
 
-    def generate(self, table: pa.Table | pa.RecordBatch, side: str | None = None) -> pa.Table:
-        """Returns the feature columns of a side ("user", "item", "context"; None: all), as many rows as the table.
+    def generate(self, batch: pa.Table | pa.RecordBatch, side: str | None = None) -> pa.Table:
+        """Returns the values of features, as many rows as the batch, before anything becomes a bucket.
 
-        Columns are in the order of fg.json and named as the features. The input `user:x` reads column x.
+        A number is float32, a category its text (dictionary-encoded), several are lists, a sub-feature of a sequence
+        is a list over its elements. A weighted feature has a column `feature__weights` beside it.
+
+        Args:
+            batch: the input columns: `user:x` reads column x.
+            side: "user", "item" or "context": the features of that side; "sequence": the sub-features of sequences;
+                None: everything.
 
         Raises:
             SchemaError: naming every column that is missing or has a type that a feature cannot use.
         """
-        whole = pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
-        features = self.spec.of_side(side)
-        _check_columns(whole, features)
-        return _joined([self._generate_slice(part, features) for part in _slices(whole)], whole.num_rows)
+        return self._run(batch, self._features(side), lambda _, values: values)
 
-    def generate_sequence(self, table: pa.Table | pa.RecordBatch) -> pa.Table:
-        """Returns the sub-feature columns `sequence__feature`, list<int64>, of a table of users' pasts.
+    def encode(self, batch: pa.Table | pa.RecordBatch, side: str | None = None, *, is_whole: bool = False) -> pa.Table:
+        """Returns what `generate` does with the int64 hash of each category's text in its place.
 
-        Inputs are list columns (or text joined by sequence_delim). A list has as many elements as its inputs' lists,
-        null where an element is missing; a null list stays null.
+        Args:
+            batch: the input columns.
+            side: as in `generate`.
+            is_whole: keep sequences whole, whatever their sequence_length.
 
         Raises:
-            SchemaError: naming every column that is missing or has no lists, and every row count of lists that differ.
+            SchemaError: as `generate`.
         """
-        whole = pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
-        features = self.spec.sequence_features
-        _check_columns(whole, features)
-        return _joined([_sequence_slice(part, features) for part in _slices(whole)], whole.num_rows)
+        return self._run(batch, self._features(side), self._encoded, is_whole)
 
-    def _generate_slice(self, table: pa.Table, features: Sequence[Feature]) -> pa.Table:
-        columns: dict[Expression, pa.Array] = {}
-        faults: list[Fault] = []
-        arrays: dict[str, pa.Array] = {}
-        for feature in features:
-            try:
-                arrays[feature.name] = encode(self._values(feature.operator, table, columns))
-            except SchemaError as error:
-                faults.extend(error.faults)
-        if faults:
-            raise SchemaError(list({str(fault): fault for fault in faults}.values()))
-        return pa.table(arrays)
+    def bucketize(self, batch: pa.Table | pa.RecordBatch, side: str | None = None) -> pa.Table:
+        """Returns lists of bucket ids as the definitions alone decide them (`buckets.py`); missing is an empty list.
 
-    def _values(self, operator: Operator, table: pa.Table, columns: dict[Expression, pa.Array]) -> pa.Array:
-        """Returns a feature's values, computing features it refers to once; `columns` remembers them."""
-        own = Expression(Source.FEATURE, operator.feature_name)
-        if own not in columns:
-            inputs = [self._input(expression, table, columns) for expression in operator.expressions]
-            columns[own] = operator.compute(inputs)
-        return columns[own]
+        A sequence has one place per element, null where the element is missing. A feature whose definition has no key
+        that makes buckets keeps its values, in lists.
 
-    def _input(self, expression: Expression, table: pa.Table, columns: dict[Expression, pa.Array]) -> pa.Array:
-        if expression.source is Source.FEATURE:
-            return self._values(self.spec.feature(expression.name).operator, table, columns)
-        if expression.source is Source.CONST:
-            return _constant(expression.name, table.num_rows)
-        return lists.one_array(table.column(expression.name))
+        Raises:
+            SchemaError: as `generate`.
+        """
+        return self._run(batch, self._features(side), self._bucketized)
 
+    def generate_one(self, request: Mapping[str, Any], side: str | None = None) -> dict[str, Any]:
+        """Returns the values of one request by feature: a float, a text, None where missing, or a list of them.
 
-def encode(values: pa.Array) -> pa.Array:
-    """Returns an operator's values as FG stores them: float32, int64 hashes, or lists of them."""
-    if pa.types.is_float32(values.type):
-        return values
-    if lists.is_list(values.type):
-        flat, offsets = lists.flatten(values)
-        return lists.build(pa.array(signed(murmur_hash64a(flat))), offsets)
-    return pa.array(signed(murmur_hash64a(values)), mask=lists.null_mask(values.indices))
+        Args:
+            request: value by input name: `{"x": 3}` for `user:x`. An input that is not given is missing.
+            side: as in `generate`.
 
+        Raises:
+            SchemaError: naming every input whose value a feature cannot use.
+        """
+        return requests.values_of(self.generate(self._table_of(request, side), side))
 
-def _sequence_slice(table: pa.Table, features: Sequence[Feature]) -> pa.Table:
-    arrays: dict[str, pa.Array] = {}
-    faults: list[Fault] = []
-    for feature in features:
-        if feature.sequence is None:
-            continue
-        try:
-            arrays[feature.name] = _sub_feature(table, feature, feature.sequence)
-        except SchemaError as error:
-            faults.extend(error.faults)
-    if faults:
-        raise SchemaError(faults)
-    return pa.table(arrays)
+    def bucketize_one(self, request: Mapping[str, Any], side: str | None = None) -> dict[str, Any]:
+        """Returns the list of bucket ids of each feature for one request, as `bucketize` does for a batch.
 
+        Raises:
+            SchemaError: as `generate_one`.
+        """
+        return requests.values_of(self.bucketize(self._table_of(request, side), side))
 
-def _sub_feature(table: pa.Table, feature: Feature, sequence: SequenceFeature) -> pa.Array:
-    flat: dict[Expression, pa.Array] = {}
-    bounds: dict[str, lists.Offsets] = {}
-    is_null = np.zeros(table.num_rows, dtype=bool)
-    wanted = [expression for expression in feature.operator.expressions if expression.is_column]
-    if sequence.sequence_pk is not None:
-        wanted.append(parse_expression(sequence.sequence_pk))
-    for expression in dict.fromkeys(wanted):
-        where = f"feature {feature.name}, input {expression}"
-        array = _as_lists(lists.one_array(table.column(expression.name)), sequence.sequence_delim, where)
-        flat[expression], bounds[expression.name] = lists.flatten(array)
-        is_null |= lists.null_mask(array)
-    first_name, offsets = next(iter(bounds.items()))
-    differing = [
-        Fault(
-            f"feature {feature.name}, input {name}",
-            f"lists as long as those of {first_name}",
-            f"{int((np.diff(other) != np.diff(offsets)).sum())} rows where they differ",
-            "write both lists from the same events",
-        )
-        for name, other in bounds.items()
-        if not np.array_equal(other, offsets)
-    ]
-    if differing:
-        raise SchemaError(differing)
-    count = int(offsets[-1])
-    inputs = [flat[e] if e.is_column else _constant(e.name, count) for e in feature.operator.expressions]
-    return lists.build(encode(feature.operator.compute(inputs)), offsets, is_null)
+    def _features(self, side: str | None) -> tuple[Feature, ...]:
+        if side is None:
+            return (*self.spec.features, *self.spec.sequence_features)
+        return self.spec.sequence_features if side == SEQUENCE else self.spec.of_side(Side(side))
+
+    def _table_of(self, request: Mapping[str, Any], side: str | None) -> pa.Table:
+        given = list(request)
+        needed = {column: None for feature in self._features(side) for column in input_columns(feature, given)}
+        return requests.table_of(request, needed)
+
+    def _run(
+        self, batch: pa.Table | pa.RecordBatch, features: Sequence[Feature], finish: Finish, is_whole: bool = False
+    ) -> pa.Table:
+        table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+        check_inputs(table, features)
+        by_name = {feature.name: feature for feature in features}
+        parts = []
+        for start in range(0, max(table.num_rows, 1), _SLICE_ROWS):
+            columns = FeatureColumns(self.spec, self._buckets, table.slice(start, _SLICE_ROWS), is_whole).of(features)
+            parts.append(
+                {name: finish(by_name[name], values) if name in by_name else values for name, values in columns.items()}
+            )
+        return _joined(parts, table.num_rows)
+
+    def _encoded(self, _: Feature, values: pa.Array) -> pa.Array:
+        return lists.map_leaves(values, self._hashed)
+
+    def _hashed(self, values: pa.Array) -> pa.Array:
+        if not pa.types.is_dictionary(values.type):
+            return values
+        return pa.array(signed(hash_values(values, self.hash_function)), mask=lists.null_mask(values.indices))
+
+    def _bucketized(self, feature: Feature, values: pa.Array) -> pa.Array:
+        rule = self._buckets.rule(feature.operator)
+        ids = values if rule is None else rule(values)
+        if feature.sequence is not None or feature.operator.feature_type.startswith(f"{SEQUENCE}_"):
+            return lists.build(*lists.flatten(ids))
+        return lists.without_nulls(ids) if feature.depth else lists.of_one(ids)
 
 
-def _as_lists(array: pa.Array, delimiter: str, where: str) -> pa.Array:
-    if lists.is_list(array.type):
-        return array
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
-        text = array.cast(pa.string())
-        parts = pc.split_pattern(text, delimiter)
-        # An empty text is a sequence without elements, not one whose only element is empty.
-        return pc.if_else(pc.equal(text, ""), pa.scalar([], parts.type), parts)
-    raise SchemaError(Fault(where, "lists or text", str(array.type), "write one list per user"))
-
-
-def _check_columns(table: pa.Table, features: Iterable[Feature]) -> None:
-    needed: dict[str, list[str]] = {}
-    for feature in features:
-        pk = feature.sequence.sequence_pk if feature.sequence is not None else None
-        columns = feature.inputs if pk is None else {*feature.inputs, parse_expression(pk).name}
-        for column in sorted(columns):
-            needed.setdefault(column, []).append(feature.name)
-    present = set(table.column_names)
-    faults = [
-        Fault(f"input column {column}", "the column to exist", f"columns {', '.join(table.column_names) or '(none)'}",
-              f"add it or change the features that read it: {', '.join(names)}")
-        for column, names in needed.items()
-        if column not in present
-    ]  # fmt: skip
-    if faults:
-        raise SchemaError(faults)
-
-
-def _slices(table: pa.Table) -> list[pa.Table]:
-    return [table.slice(start, _SLICE_ROWS) for start in range(0, max(table.num_rows, 1), _SLICE_ROWS)]
-
-
-def _constant(text: str, row_count: int) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(row_count, dtype=np.int32)), pa.array([text], pa.string()))
-
-
-def _joined(parts: Sequence[pa.Table], row_count: int) -> pa.Table:
-    if parts[0].num_columns:
-        return pa.concat_tables(parts)
+def _joined(parts: Sequence[Mapping[str, pa.Array]], row_count: int) -> pa.Table:
+    if parts[0]:
+        return pa.concat_tables([pa.table(dict(part)) for part in parts]).unify_dictionaries()
     # A side without features: no columns, but still as many rows as the input.
     return pa.table({"rows": pa.nulls(row_count)}).select([])

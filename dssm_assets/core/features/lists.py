@@ -6,6 +6,7 @@ loop over rows. Does not belong here: what the elements mean.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -77,3 +78,24 @@ def ranges(starts: Any, lengths: Any) -> Any:
 def null_mask(array: pa.Array) -> Any:
     """Returns a boolean array that is true where the value is null."""
     return array.is_null().to_numpy(zero_copy_only=False)
+
+
+def map_leaves(values: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    """Returns the values with `change` applied to the innermost elements of lists of any depth; nulls stay."""
+    if not is_list(values.type):
+        return change(values)
+    flat, offsets = flatten(values)
+    return build(map_leaves(flat, change), offsets, null_mask(values))
+
+
+def without_nulls(values: pa.Array) -> pa.Array:
+    """Returns a list array without the null elements of its innermost lists; a null list becomes an empty one."""
+    flat, offsets = flatten(values)
+    if is_list(flat.type):
+        return build(without_nulls(flat), offsets)
+    return build(*keep(flat, offsets, ~null_mask(flat)))
+
+
+def of_one(values: pa.Array) -> pa.Array:
+    """Returns each value as a list of one, a null as an empty list."""
+    return build(values.drop_null(), offsets_of(~null_mask(values)))

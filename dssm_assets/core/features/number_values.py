@@ -10,6 +10,7 @@ optional exponent; every other text (also "nan", "inf", "1,000", "0x10") is miss
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,7 @@ def to_float32(numbers: Numbers, default: float | None) -> pa.Array:
     return pa.array(narrow, pa.float32())
 
 
+@lru_cache(maxsize=4096)
 def parse_number(text: str) -> float | None:
     """Returns the number that one text is, or None where it is missing."""
     number = float(_parse(pa.array([text], pa.string()))[0])

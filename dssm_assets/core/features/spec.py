@@ -1,24 +1,26 @@
 """The feature definitions as a whole: fg.json parsed and checked, and the resolved view of each feature.
 
-Belongs here: `FgSpec`, `Feature`, `parse_fg`. Does not belong here: the keys of one feature type (`operators/`), the
-checks between features (`spec_checks.py`).
+Belongs here: `FgSpec`, `Feature`, `parse_fg`. Does not belong here: reading one entry (`spec_entries.py`), the keys of
+one feature type (`operators/`), the checks between features (`spec_checks.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
-
-from pydantic import ValidationError
+from typing import Any, Final
 
 from dssm_assets.core.errors import Fault, FeatureSpecError
 from dssm_assets.core.features import spec_checks
 from dssm_assets.core.features.expressions import Expression, Kind, Side, Source, side_of
-from dssm_assets.core.features.operators.base import Definition, Operator
-from dssm_assets.core.features.operators.registry import OPERATORS, SEQUENCE
-from dssm_assets.core.features.operators.sequence_feature import SequenceFeature
+from dssm_assets.core.features.named_files import ReadFile
+from dssm_assets.core.features.operators.base import Operator
+from dssm_assets.core.features.operators.sequence_feature import SequenceFeature, SubFeature
+from dssm_assets.core.features.spec_entries import output_names, parse_entry
+
+WEIGHTS_SUFFIX: Final = "__weights"
 
 
 @dataclass(frozen=True)
@@ -29,44 +31,65 @@ class Feature:
         name: column of its values; `sequence__feature` for a sub-feature.
         side: the tower that reads it.
         kind: number or category.
-        is_multi: a row holds any number of values. False for a sub-feature: each element of the past holds one.
+        is_multi: a row holds any number of values; for a sub-feature: each element does.
+        depth: levels of lists in its column: 0 one value per row, 1 a list, 2 a list of lists.
         embedding_name: features of one name share a vocabulary and an embedding table.
         inputs: columns of the table that it is made from, sorted; those of features it refers to included.
-        operator: its definition.
+        operator: its definition, for a sub-feature as it works on elements.
         sequence: the sequence it belongs to, None for a feature of its own.
+        sub_feature: its place in that sequence.
     """
 
     name: str
     side: Side
     kind: Kind
     is_multi: bool
+    depth: int
     embedding_name: str
     inputs: tuple[str, ...]
     operator: Operator
     sequence: SequenceFeature | None = None
+    sub_feature: SubFeature | None = None
+
+    @property
+    def weights_name(self) -> str | None:
+        """The column of its values' weights, None for a feature without weights."""
+        return f"{self.name}{WEIGHTS_SUFFIX}" if self.operator.is_weighted else None
 
 
 @dataclass(frozen=True)
 class FgSpec:
-    """Checked feature definitions. `definitions` keeps the order of fg.json."""
+    """Checked feature definitions. `definitions` keeps the order of fg.json, `raw` what it said."""
 
     definitions: tuple[Operator | SequenceFeature, ...]
-    reserves: tuple[str, ...] | None = None
+    raw: Mapping[str, Any]
+
+    @property
+    def reserves(self) -> tuple[str, ...]:
+        """Columns that pass through feature generation unchanged."""
+        return tuple(self.raw.get("reserves") or ())
 
     @cached_property
     def features(self) -> tuple[Feature, ...]:
-        """The features that have one value (or bag) per row, in the order of fg.json."""
-        return tuple(self._feature(item) for item in self.definitions if isinstance(item, Operator))
+        """The features of a row (no stubs, no sub-features of sequences), in the order of fg.json."""
+        operators = [item for item in self.definitions if isinstance(item, Operator) and not item.stub_type]
+        return tuple(self._by_name[operator.feature_name] for operator in operators)
 
     @cached_property
     def sequence_features(self) -> tuple[Feature, ...]:
-        """The sub-features of all sequences, in the order of fg.json."""
-        sequences = [item for item in self.definitions if isinstance(item, SequenceFeature)]
-        return tuple(_sub_feature(sequence, operator) for sequence in sequences for operator in sequence.features)
+        """The sub-features of all sequences (no stubs), in the order of fg.json."""
+        return tuple(
+            _sub_feature(sequence, sub)
+            for sequence in (item for item in self.definitions if isinstance(item, SequenceFeature))
+            for sub in sequence.features
+            if not sub.operator.stub_type
+        )
 
     @cached_property
     def _by_name(self) -> Mapping[str, Feature]:
-        return {feature.name: feature for feature in (*self.features, *self.sequence_features)}
+        operators = [item for item in self.definitions if isinstance(item, Operator)]
+        own = {operator.feature_name: self._feature(operator) for operator in operators}
+        return own | {feature.name: feature for feature in self.sequence_features}
 
     def feature(self, name: str) -> Feature:
         """Returns the feature or sub-feature of that name.
@@ -92,9 +115,8 @@ class FgSpec:
         return tuple(feature for feature in self.features if feature.kind is kind)
 
     def to_fg_json(self) -> dict[str, Any]:
-        """Returns the mapping that `parse_fg` read."""
-        written: dict[str, Any] = {"features": [item.model_dump(mode="json", exclude_unset=True) for item in self.definitions]}
-        return written if self.reserves is None else {**written, "reserves": list(self.reserves)}
+        """Returns a mapping equal to the one that `parse_fg` read."""
+        return copy.deepcopy(dict(self.raw))
 
     def _feature(self, operator: Operator) -> Feature:
         named = {item.feature_name: item for item in self.definitions if isinstance(item, Operator)}
@@ -102,12 +124,13 @@ class FgSpec:
         return _resolved(operator.feature_name, operator, inputs)
 
 
-def parse_fg(raw: Mapping[str, Any], where: str = "fg.json") -> FgSpec:
+def parse_fg(raw: Mapping[str, Any], where: str = "fg.json", read_file: ReadFile | None = None) -> FgSpec:
     """Returns the feature definitions of a parsed fg.json.
 
     Args:
         raw: `{"features": [...], "reserves": [...]}`; the keys of a feature are those of its class in `operators/`.
         where: words that name the file in errors.
+        read_file: returns the content of a file that a definition names (vocab_file); None: no file can be named.
 
     Raises:
         FeatureSpecError: with every fault at once: an unknown type or key, a bad value, a name given twice, an
@@ -124,96 +147,16 @@ def parse_fg(raw: Mapping[str, Any], where: str = "fg.json") -> FgSpec:
         entries = []
     if reserves is not None and not (isinstance(reserves, list) and all(isinstance(name, str) for name in reserves)):
         faults.append(Fault(f"{where}, key reserves", "a list of column names", repr(reserves)[:80], "write a list of names"))
-        reserves = None
     definitions: list[Operator | SequenceFeature] = []
     for position, entry in enumerate(entries):
-        definition, found = _parse_entry(entry, position, where)
+        definition, found = parse_entry(entry, position, where, read_file)
         faults.extend(found)
         if definition is not None:
             definitions.append(definition)
-    faults.extend(spec_checks.faults_between(definitions, where, _output_names(entries)))
+    faults.extend(spec_checks.faults_between(definitions, where, output_names(entries)))
     if faults:
         raise FeatureSpecError(faults)
-    return FgSpec(tuple(definitions), None if reserves is None else tuple(reserves))
-
-
-def _parse_entry(entry: Any, position: int, where: str) -> tuple[Operator | SequenceFeature | None, list[Fault]]:
-    if not isinstance(entry, Mapping):
-        return None, [
-            Fault(f"{where}, feature number {position + 1}", "a mapping", repr(entry)[:80], "write its keys in braces")
-        ]
-    if entry.get("feature_type") != SEQUENCE:
-        name = entry.get("feature_name") or f"number {position + 1}"
-        return _parse_operator(entry, f"{where}, feature {name}")
-    name = entry.get("sequence_name") or f"number {position + 1}"
-    place = f"{where}, sequence {name}"
-    subs: list[Operator] = []
-    faults: list[Fault] = []
-    given = entry.get("features")
-    for number, item in enumerate(given if isinstance(given, list) else []):
-        label = (item.get("feature_name") if isinstance(item, Mapping) else None) or f"number {number + 1}"
-        operator, found = _parse_operator(item, f"{place}, feature {label}")
-        faults.extend(found)
-        subs.extend([] if operator is None else [operator])
-    header = dict(entry) if not subs else {**entry, "features": tuple(subs)}
-    if faults and not subs:
-        return None, faults
-    sequence, found = _validated(SequenceFeature, header, place)
-    return (sequence if isinstance(sequence, SequenceFeature) else None), [*faults, *found]
-
-
-def _parse_operator(entry: Any, place: str) -> tuple[Operator | None, list[Fault]]:
-    if not isinstance(entry, Mapping):
-        return None, [Fault(place, "a mapping", repr(entry)[:80], "write its keys in braces")]
-    operator_type = OPERATORS.get(str(entry.get("feature_type")))
-    if operator_type is None:
-        known = ", ".join([*OPERATORS, SEQUENCE])
-        got = repr(entry.get("feature_type"))
-        return None, [
-            Fault(f"{place}, key feature_type", f"one of: {known}", got, "choose one of these (no sequence in a sequence)")
-        ]
-    operator, faults = _validated(operator_type, entry, place)
-    return (operator if isinstance(operator, Operator) else None), faults
-
-
-def _validated(model: type[Definition], entry: Mapping[str, Any], place: str) -> tuple[Definition | None, list[Fault]]:
-    try:
-        return model.model_validate(dict(entry)), []
-    except ValidationError as error:
-        faulty = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
-        return _without(model, entry, faulty), [_fault(model, item, place) for item in error.errors()]
-
-
-def _without(model: type[Definition], entry: Mapping[str, Any], faulty: set[str]) -> Definition | None:
-    """Returns what the sound keys alone define, so that the checks between features see it too; None if nothing."""
-    try:
-        return model.model_validate({key: value for key, value in entry.items() if key not in faulty}) if faulty else None
-    except ValidationError:
-        return None
-
-
-def _fault(model: type[Definition], item: Any, place: str) -> Fault:
-    location = ", key ".join([place, *([".".join(str(part) for part in item["loc"])] if item["loc"] else [])])
-    if item["type"] == "extra_forbidden":
-        known = ", ".join(sorted(model.model_fields))
-        return Fault(location, f"one of: {known}", "an unknown key", "remove it or correct its spelling")
-    if item["type"] == "missing":
-        return Fault(location, "a value", "nothing", "add the key")
-    expected = item["msg"].removeprefix("Value error, ")
-    return Fault(location, expected, repr(item.get("input"))[:120] if item["loc"] else "this combination", "correct the value")
-
-
-def _output_names(entries: list[Any]) -> list[str]:
-    """Names of all features and sub-features, of faulty entries too, so that they are neither missed nor found missing."""
-    found: list[str] = []
-    for entry in (entry for entry in entries if isinstance(entry, Mapping)):
-        subs = entry.get("features") if entry.get("feature_type") == SEQUENCE else None
-        if isinstance(subs, list):
-            named = [sub.get("feature_name") for sub in subs if isinstance(sub, Mapping)]
-            found.extend(f"{entry.get('sequence_name')}__{name}" for name in named if name is not None)
-        elif isinstance(entry.get("feature_name"), str):
-            found.append(entry["feature_name"])
-    return found
+    return FgSpec(tuple(definitions), copy.deepcopy(dict(raw)))
 
 
 def _all_inputs(operator: Operator, named: Mapping[str, Operator]) -> list[Expression]:
@@ -223,19 +166,21 @@ def _all_inputs(operator: Operator, named: Mapping[str, Operator]) -> list[Expre
     return found
 
 
-def _sub_feature(sequence: SequenceFeature, operator: Operator) -> Feature:
-    return _resolved(sequence.output_name(operator), operator, operator.expressions, sequence)
+def _sub_feature(sequence: SequenceFeature, sub: SubFeature) -> Feature:
+    operator = sub.element_operator
+    feature = _resolved(sequence.output_name(operator), operator, operator.expressions)
+    return replace(feature, side=Side.USER, depth=operator.depth + 1, sequence=sequence, sub_feature=sub)
 
 
-def _resolved(name: str, operator: Operator, inputs: Any, sequence: SequenceFeature | None = None) -> Feature:
+def _resolved(name: str, operator: Operator, inputs: Sequence[Expression]) -> Feature:
     columns = {expression.name for expression in inputs if expression.is_column}
     return Feature(
         name=name,
         side=side_of(expression.source for expression in inputs),
         kind=operator.kind,
         is_multi=operator.is_multi,
+        depth=operator.depth,
         embedding_name=operator.embedding_name or name,
         inputs=tuple(sorted(columns)),
         operator=operator,
-        sequence=sequence,
     )

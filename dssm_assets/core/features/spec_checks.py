@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from dssm_assets.core.errors import Fault
 from dssm_assets.core.features.expressions import Expression, Kind, Source, parse_expression
-from dssm_assets.core.features.operators.base import Operator
+from dssm_assets.core.features.operators.base import VOCABULARY_KEYS, Operator
 from dssm_assets.core.features.operators.sequence_feature import SequenceFeature
 
-_TABLE_KEYS = ("embedding_dim", "hash_bucket_size", "num_buckets", "vocab_list", "boundaries")
+_TABLE_KEYS = ("embedding_dim", *VOCABULARY_KEYS, "default_bucketize_value", "boundaries")
 """Keys that decide what an embedding table looks like: features that share one may not contradict each other."""
 
 
@@ -77,33 +77,25 @@ def _crossing_faults(inputs: Sequence[Expression], place: str) -> Iterator[Fault
 
 def _sequence_faults(sequence: SequenceFeature, where: str) -> Iterator[Fault]:
     place = f"{where}, sequence {sequence.sequence_name}"
-    if sequence.sequence_pk is not None and parse_expression(sequence.sequence_pk).source is not Source.USER:
-        yield Fault(
-            f"{place}, key sequence_pk", "a user: input", repr(sequence.sequence_pk), "name a list column of the user history"
-        )
-    for operator in sequence.features:
-        inside = f"{place}, feature {operator.feature_name}"
-        stray = sorted(str(e) for e in operator.expressions if e.source not in (Source.USER, Source.CONST))
+    if sequence.sequence_pk is not None and not parse_expression(sequence.sequence_pk).is_column:
+        yield Fault(f"{place}, key sequence_pk", "an input column", repr(sequence.sequence_pk), "name the column of its ids")
+    for sub in sequence.features:
+        inside = f"{place}, feature {sub.operator.feature_name}"
+        stray = sorted(str(e) for e in sub.operator.expressions if e.source is Source.FEATURE)
         if stray:
-            yield Fault(f"{inside}, inputs", "user: inputs", ", ".join(stray), "read list columns of the user history")
-        elif not any(e.source is Source.USER for e in operator.expressions):
-            yield Fault(
-                f"{inside}, inputs", "at least one user: input", "constants only", "read a list column of the user history"
-            )
-        if operator.kind is not Kind.CATEGORICAL or operator.is_multi:
-            kind = "multi-valued" if operator.is_multi else str(operator.kind)
-            yield Fault(
-                inside,
-                "a category with one value per element",
-                f"a {kind} {operator.feature_type}",
-                "use an id_feature with value_dim 1",
-            )
+            remedy = "read columns; a feature inside a sequence refers to no other"
+            yield Fault(f"{inside}, inputs", "columns and constants", ", ".join(stray), remedy)
+        if sub.operator.is_weighted:
+            yield Fault(f"{inside}, key weighted", "false inside a sequence", "true", "use it in a feature of its own")
+        if sub.operator.depth > 1 or sub.operator.feature_type.startswith("sequence_"):
+            remedy = "use id_feature or raw_feature: the group makes it a sequence"
+            yield Fault(f"{inside}, key feature_type", "no sequence in a sequence", sub.operator.feature_type, remedy)
 
 
 def _sharing_faults(operators: Sequence[Operator], sequences: Sequence[SequenceFeature], where: str) -> Iterator[Fault]:
     groups: dict[str, list[tuple[str, Operator]]] = defaultdict(list)
     members = [(operator.feature_name, operator) for operator in operators]
-    members += [(sequence.output_name(operator), operator) for sequence in sequences for operator in sequence.features]
+    members += [(sequence.output_name(sub.operator), sub.operator) for sequence in sequences for sub in sequence.features]
     for name, operator in members:
         groups[operator.embedding_name or name].append((name, operator))
     for embedding, group in groups.items():
@@ -129,7 +121,7 @@ def _contradictions(group: Sequence[tuple[str, Operator]], place: str) -> Iterat
         if len(set(values.values())) > 1:
             got = ", ".join(f"{name}: {value[:60]}" for name, value in values.items())
             yield Fault(f"{place}, key {key}", "one value for all features that share it", got, "agree on one")
-    sizes = [key for key in ("hash_bucket_size", "num_buckets", "vocab_list") if given[key]]
+    sizes = [key for key in VOCABULARY_KEYS if given[key]]
     if len(sizes) > 1:
         yield Fault(place, "one kind of vocabulary", " and ".join(sizes), "keep one of them")
 

@@ -1,13 +1,14 @@
 """What text an input value is: the text that is hashed, split and looked up.
 
-Belongs here: the one definition of the text of an integer, a float, a boolean; splitting of multi-values and of
-`key:value` entries. Does not belong here: hashing (`hashing.py`) and numbers (`number_values.py`).
+Belongs here: the one definition of the text of an integer, a float, a boolean; splitting of multi-values. Does not
+belong here: hashing (`hashing.py`), numbers (`number_values.py`) and key-value entries (`key_values.py`).
 
 Texts are always dictionary arrays, so that each rule runs once per distinct value:
 - text is itself, "" is missing;
 - an integer is its decimal digits; a float without a fraction is too (an integer column with gaps often arrives as
   floats), any other float is the shortest text that reads back as the same number; NaN and infinities are missing;
-- a boolean is "true" or "false"; dates, times and decimals are what Arrow prints.
+- a boolean is "true" or "false"; dates and decimals are what Arrow prints, times too, in microseconds whatever the
+  unit of the column.
 """
 
 from __future__ import annotations
@@ -71,20 +72,6 @@ def multi_text_values(array: pa.Array, separator: str, where: str) -> tuple[pa.D
     return lists.keep(spread, lists.offsets_of(lengths)[offsets], ~is_empty[taken])
 
 
-def key_and_value(entries: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Returns what stands before and after the last colon of each text; both null where there is none.
-
-    The last one, because the values of key-value features are numbers while keys are free text.
-    """
-    parts = pc.split_pattern(entries, ":", max_splits=1, reverse=True)
-    is_pair = pc.equal(pc.list_value_length(parts), 2)
-    at_first, offsets = lists.flatten(parts)
-    none = pa.scalar(None, pa.string())
-    first = pa.array(offsets[:-1])
-    second = pa.array(np.maximum(offsets[1:] - 1, 0))
-    return pc.if_else(is_pair, at_first.take(first), none), pc.if_else(is_pair, at_first.take(second), none)
-
-
 def fill_text(texts: pa.DictionaryArray, default: str) -> pa.DictionaryArray:
     """Returns the texts with a default in place of missing ones; an empty default leaves them missing."""
     if not default or not texts.indices.null_count:
@@ -109,6 +96,8 @@ def _encode(array: pa.Array, where: str) -> pa.DictionaryArray:
 def _text(values: pa.Array, where: str) -> pa.Array:
     if pat.is_floating(values.type):
         return _float_text(values)
+    if pat.is_timestamp(values.type):
+        values = values.cast(pa.timestamp("us", values.type.tz), safe=False)
     try:
         return values.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

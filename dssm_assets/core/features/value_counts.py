@@ -45,7 +45,7 @@ def numeric_value_counts(table: pa.Table, spec: FgSpec) -> pa.Table:
 def category_value_counts(table: pa.Table, spec: FgSpec) -> pa.Table:
     """Returns feature, value_hash, count of the categorical features of a table of encoded samples.
 
-    Each value of a multi-valued feature counts; a row without values counts as one missing. Features that share an
+    Each value of a multi-valued feature counts; a list without values counts as one missing. Features that share an
     embedding are counted apart.
 
     Raises:
@@ -116,16 +116,23 @@ def _counts(values: Sequence[tuple[str, pa.Array]], schema: pa.Schema) -> pa.Tab
 
 
 def _numbers(column: pa.ChunkedArray) -> pa.Array:
-    numbers = lists.one_array(column).to_numpy(zero_copy_only=False) + np.float32(0)
+    numbers = _values(column).to_numpy(zero_copy_only=False) + np.float32(0)
     return pa.array(numbers, pa.float32(), mask=np.isnan(numbers))
 
 
 def _hashes(column: pa.ChunkedArray) -> pa.Array:
+    return _values(column)
+
+
+def _values(column: pa.ChunkedArray) -> pa.Array:
+    """Returns the innermost values, and a null for every list without any."""
     array = lists.one_array(column)
-    if not lists.is_list(array.type):
-        return array
-    flat, offsets = lists.flatten(array)
-    return pa.concat_arrays([flat, pa.nulls(int((np.diff(offsets) == 0).sum()), pa.int64())])
+    while lists.is_list(array.type):
+        array, offsets = lists.flatten(array)
+        empty = int((np.diff(offsets) == 0).sum())
+        if not lists.is_list(array.type):
+            array = pa.concat_arrays([array, pa.nulls(empty, array.type)])
+    return array
 
 
 def _check(table: pa.Table, features: Sequence[Feature]) -> None:
@@ -133,11 +140,12 @@ def _check(table: pa.Table, features: Sequence[Feature]) -> None:
     for feature in features:
         expected = pa.float32() if feature.kind is Kind.NUMERIC else pa.int64()
         actual = table.schema.field(feature.name).type if feature.name in table.column_names else None
-        has_lists = actual is not None and lists.is_list(actual)
         # The name of a list's element field differs between writers, so only its type is compared.
-        element = actual.value_type if actual is not None and has_lists else actual
-        if element != expected or has_lists != feature.is_multi:
-            wanted = str(pa.list_(expected) if feature.is_multi else expected)
+        element, depth = actual, 0
+        while element is not None and lists.is_list(element):
+            element, depth = element.value_type, depth + 1
+        if element != expected or depth != feature.depth:
+            wanted = "list of " * feature.depth + str(expected)
             got = "no such column" if actual is None else str(actual)
             remedy = "count tables that feature generation wrote with this fg.json"
             faults.append(Fault(f"samples, feature {feature.name}", wanted, got, remedy))

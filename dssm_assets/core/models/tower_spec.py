@@ -13,8 +13,9 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from dssm_assets.core.config import Model, Section, Similarity
+from dssm_assets.core.config import Model, Similarity
 from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.section import Section
 
 
 class Side(StrEnum):

@@ -1,10 +1,11 @@
 """Group fg: feature generation, once per entity and day, so that training and inference read the same encoded rows."""
 
-from dssm_assets.defs.asset_factory import AssetRow
+from dssm_assets.defs.asset_factory import AssetRow, CheckRow
 from dssm_assets.steps import fg
 
 GROUP = "fg"
 _KINDS = frozenset({"arrow", "parquet"})
+_PARITY = CheckRow("fg_parity", "Golden rows of the day give the same features in bulk and as single requests.")
 
 ROWS = (
     AssetRow(
@@ -16,6 +17,7 @@ ROWS = (
         kinds=_KINDS,
         description="Encoded item features: numbers as float32, categories as 64-bit hashes. Not bucketised, so it never "
         "depends on a window.",
+        checks=(_PARITY,),
     ),
     AssetRow(
         name="user_features_fg",
@@ -25,6 +27,7 @@ ROWS = (
         component="7",
         kinds=_KINDS,
         description="Encoded user features: numbers as float32, categories as 64-bit hashes. Not bucketised.",
+        checks=(_PARITY,),
     ),
     AssetRow(
         name="user_history_fg",

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.config import Statistics
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features.binning import BINNING
 from dssm_assets.core.features.bucketizer import Bucketizer
@@ -19,8 +18,9 @@ from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.features.hashing import hash_texts
 from dssm_assets.core.features.spec import parse_fg
 from dssm_assets.core.features.value_counts import CATEGORY_COUNTS
+from dssm_assets.core.statistics_config import Statistics
 
-ID = {"feature_type": "id_feature"}
+ID = {"feature_type": "id_feature", "value_dim": 1}
 FG: dict[str, Any] = {
     "features": [
         {"feature_type": "raw_feature", "feature_name": "n", "expression": "user:n"},
@@ -106,8 +106,8 @@ def test_every_index_is_within_the_table_and_only_missing_is_zero(hashes: list[i
 
 def test_item_and_its_place_in_the_past_get_the_same_index() -> None:
     generator = FeatureGenerator(SPEC)
-    items = generator.generate(pa.table({"v": [["x"], ["y"], ["z"]]}), side="item")
-    past = generator.generate_sequence(pa.table({"vs": [["x", "y", "z"]]}))
+    items = generator.encode(pa.table({"v": [["x"], ["y"], ["z"]]}), side="item")
+    past = generator.encode(pa.table({"vs": [["x", "y", "z"]]}), side="sequence")
     hashes = [row[0] for row in items.column("v").to_pylist()]
     counts = pa.table(
         [[*["v"] * 2, "dull", *"hhllkk"], [hashes[1], hashes[0], 1, 1, 2, 1, 2, 1, 2], [3, 2, *[1] * 7]], schema=CATEGORY_COUNTS

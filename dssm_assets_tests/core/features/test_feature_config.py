@@ -8,20 +8,21 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.config import EmbeddingDimPolicy, Statistics
 from dssm_assets.core.errors import ConfigError, SchemaError
 from dssm_assets.core.features.binning import BINNING
-from dssm_assets.core.features.feature_config import embedding_dim, feature_config, step_config
+from dssm_assets.core.features.feature_config import feature_config, step_config
 from dssm_assets.core.features.feature_info import FeatureInfo
+from dssm_assets.core.features.feature_rules import embedding_dim
 from dssm_assets.core.features.spec import parse_fg
 from dssm_assets.core.features.value_counts import CATEGORY_COUNTS
+from dssm_assets.core.statistics_config import EmbeddingDimPolicy, Statistics
 
 NO_BINS = BINNING.empty_table()
 NO_COUNTS = CATEGORY_COUNTS.empty_table()
 
 
 def category(name: str, **keys: Any) -> dict[str, Any]:
-    return {"feature_type": "id_feature", "feature_name": name, "expression": f"item:{name}", **keys}
+    return {"feature_type": "id_feature", "value_dim": 1, "feature_name": name, "expression": f"item:{name}", **keys}
 
 
 def number(name: str, **keys: Any) -> dict[str, Any]:
@@ -182,7 +183,7 @@ def test_features_that_the_statistics_lack_are_all_named() -> None:
 def test_names_and_widths_of_the_configuration_are_checked() -> None:
     two = [category("a", embedding_name="e"), category("b", embedding_name="e")]
     with pytest.raises(
-        ConfigError, match=r"features.exclude, y[\s\S]*embedding_dim, embedding e: expected one width[\s\S]*key x"
+        ConfigError, match=r"features.exclude, y[\s\S]*embedding_dim of embedding e: expected one value"
     ) as caught:
         decide(*two, counted=counts(a={1: 1}, b={1: 1}), embedding_dim={"x": 4, "a": 4, "b": 8}, exclude=("y",))
     assert len(caught.value.faults) == 3

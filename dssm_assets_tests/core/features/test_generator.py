@@ -15,7 +15,7 @@ from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.features.hashing import hash_texts
 from dssm_assets_tests.core.features import strategies as cases
 
-ID = {"feature_type": "id_feature"}
+ID = {"feature_type": "id_feature", "value_dim": 1}
 FG: dict[str, Any] = {
     "features": [
         {**ID, "feature_name": "item", "expression": "item:item_id"},
@@ -52,7 +52,7 @@ def h(text: str) -> int:
 
 def test_only_the_columns_of_a_side() -> None:
     users = pa.table({"city": ["x", ""], "tags": [["a:1", "b"], None], "age": [3, None]})
-    result = GENERATOR.generate(users, side="user")
+    result = GENERATOR.encode(users, side="user")
     assert result.schema.names == ["city", "tags", "age", "likes", "likes_text", "tags_again"]
     assert result.schema.types == [
         pa.int64(),
@@ -70,17 +70,17 @@ def test_only_the_columns_of_a_side() -> None:
         "likes_text": [h("1"), h("0")],
         "tags_again": [[h("a:1"), h("b")], []],
     }
-    assert GENERATOR.generate(pa.table({"hour": [7]}), side="context").to_pydict() == {"hour": [h("7")]}
+    assert GENERATOR.encode(pa.table({"hour": [7]}), side="context").to_pydict() == {"hour": [h("7")]}
 
 
 @given(user_rows)
 def test_a_table_equals_its_rows_and_its_batches(rows: list[dict[str, Any]]) -> None:
     table = pa.Table.from_pylist(rows, schema=USERS)
-    whole = GENERATOR.generate(table, side="user")
-    single = [GENERATOR.generate(table.slice(i, 1), side="user") for i in range(table.num_rows)]
+    whole = GENERATOR.encode(table, side="user")
+    single = [GENERATOR.encode(table.slice(i, 1), side="user") for i in range(table.num_rows)]
     assert pa.concat_tables([whole.slice(0, 0), *single]).equals(whole)
     if rows:
-        assert GENERATOR.generate(table.to_batches()[0], side="user").equals(whole)
+        assert GENERATOR.encode(table.to_batches()[0], side="user").equals(whole)
 
 
 @given(st.lists(st.one_of(st.none(), st.lists(st.tuples(st.integers(), cases.texts), max_size=4)), max_size=8))
@@ -88,8 +88,8 @@ def test_a_sequence_keeps_lengths_and_equals_its_rows(rows: list[list[tuple[int,
     ids = [None if row is None else [str(pair[0]) for pair in row] for row in rows]
     kinds = [None if row is None else [pair[1] for pair in row] for row in rows]
     table = pa.table({"item_ids": pa.array(ids, pa.list_(pa.string())), "kinds": pa.array(kinds, pa.list_(pa.string()))})
-    whole = GENERATOR.generate_sequence(table)
-    single = [GENERATOR.generate_sequence(table.slice(i, 1)) for i in range(table.num_rows)]
+    whole = GENERATOR.encode(table, side="sequence")
+    single = [GENERATOR.encode(table.slice(i, 1), side="sequence") for i in range(table.num_rows)]
     assert pa.concat_tables([whole.slice(0, 0), *single]).equals(whole)
     assert whole.column("past__kind").to_pylist() == [
         None if row is None else [h(text) if text else None for text in row] for row in kinds
@@ -100,27 +100,27 @@ def test_slices_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     table = pa.table(
         {"city": ["a", "b", None, "a", "c"], "tags": ["a:1", "", None, "a\x1db", "c"], "age": ["1", "x", "", "2", None]}
     )
-    whole = GENERATOR.generate(table, side="user")
+    whole = GENERATOR.encode(table, side="user")
     monkeypatch.setattr(module, "_SLICE_ROWS", 2)
-    assert GENERATOR.generate(table, side="user").combine_chunks().equals(whole.combine_chunks())
+    assert GENERATOR.encode(table, side="user").combine_chunks().equals(whole.combine_chunks())
 
 
 def test_no_rows_give_the_same_columns() -> None:
-    empty = GENERATOR.generate(USERS.empty_table(), side="user")
+    empty = GENERATOR.encode(USERS.empty_table(), side="user")
     assert empty.num_rows == 0
-    assert empty.schema == GENERATOR.generate(pa.table({"city": ["x"], "tags": ["a"], "age": [1]}), side="user").schema
+    assert empty.schema == GENERATOR.encode(pa.table({"city": ["x"], "tags": ["a"], "age": [1]}), side="user").schema
 
 
 def test_a_side_without_features_keeps_the_row_count() -> None:
     bare = FeatureGenerator.from_fg_json({"features": []})
     table = pa.table({"x": [1, 2]})
-    assert (bare.generate(table).num_columns, bare.generate(table).num_rows) == (0, 2)
-    assert (bare.generate_sequence(table).num_columns, bare.generate_sequence(table).num_rows) == (0, 2)
+    assert (bare.encode(table).num_columns, bare.encode(table).num_rows) == (0, 2)
+    assert (bare.encode(table, side="sequence").num_columns, bare.encode(table, side="sequence").num_rows) == (0, 2)
 
 
 def test_missing_columns_are_all_named_with_their_features() -> None:
     with pytest.raises(SchemaError) as caught:
-        GENERATOR.generate(pa.table({"age": [1]}), side="user")
+        GENERATOR.encode(pa.table({"age": [1]}), side="user")
     assert [fault.where for fault in caught.value.faults] == ["input column city", "input column tags"]
     assert "likes, likes_text, tags_again" in str(caught.value)
 
@@ -128,13 +128,13 @@ def test_missing_columns_are_all_named_with_their_features() -> None:
 def test_wrong_types_are_all_named() -> None:
     table = pa.table({"city": [["x"]], "tags": ["a"], "age": [[1]]})
     with pytest.raises(SchemaError) as caught:
-        GENERATOR.generate(table, side="user")
+        GENERATOR.encode(table, side="user")
     assert [fault.where for fault in caught.value.faults] == ["feature age, input user:age", "feature city, input user:city"]
 
 
 def test_a_sequence_of_text_is_split_by_its_delimiter() -> None:
     table = pa.table({"item_ids": ["1;2", "", None], "kinds": [["a", "b"], [], None]})
-    assert GENERATOR.generate_sequence(table).column("past__item").to_pylist() == [[h("1"), h("2")], [], None]
+    assert GENERATOR.encode(table, side="sequence").column("past__item").to_pylist() == [[h("1"), h("2")], [], None]
 
 
 def test_sub_features_as_long_as_their_primary_key() -> None:
@@ -142,8 +142,8 @@ def test_sub_features_as_long_as_their_primary_key() -> None:
                          "features": [{**ID, "feature_name": "k", "expression": "user:kinds"}]}]}  # fmt: skip
     generator = FeatureGenerator.from_fg_json(raw)
     with pytest.raises(SchemaError, match="1 rows where they differ"):
-        generator.generate_sequence(pa.table({"ids": [[1, 2], [3]], "kinds": [["a"], ["b"]]}))
+        generator.encode(pa.table({"ids": [[1, 2], [3]], "kinds": [["a"], ["b"]]}), side="sequence")
     with pytest.raises(SchemaError, match="input column ids"):
-        generator.generate_sequence(pa.table({"kinds": [["a"]]}))
+        generator.encode(pa.table({"kinds": [["a"]]}), side="sequence")
     with pytest.raises(SchemaError, match="lists or text, got int64"):
-        generator.generate_sequence(pa.table({"ids": [[1]], "kinds": [1]}))
+        generator.encode(pa.table({"ids": [[1]], "kinds": [1]}), side="sequence")

@@ -11,7 +11,7 @@ from dssm_assets.core.errors import FeatureSpecError
 from dssm_assets.core.features.expressions import Kind, Side
 from dssm_assets.core.features.spec import FgSpec, parse_fg
 
-ID = {"feature_type": "id_feature"}
+ID = {"feature_type": "id_feature", "value_dim": 1}
 RAW = {"feature_type": "raw_feature"}
 FG: dict[str, Any] = {
     "features": [
@@ -89,7 +89,7 @@ def test_every_fault_comes_in_one_error() -> None:
             {**ID, "feature_name": "no_input"},
             {"feature_type": "lookup_feature", "feature_name": "cross", "map": "user:m", "key": "item:k", "colour": 1},
             {"feature_type": "lookup_feature", "feature_name": "late", "map": "item:m", "key": "context:k"},
-            {**RAW, "feature_name": "norm", "expression": "user:x", "normalizer": "method=expression,expr=x"},
+            {**RAW, "feature_name": "norm", "expression": "user:x", "normalizer": "method=log2"},
             {**ID, "feature_name": "dangling", "expression": "feature:nowhere"},
             {**ID, "feature_name": "self", "expression": "feature:self"},
             {"feature_type": "sequence_feature", "sequence_name": "s", "sequence_size": 3, "features": [
@@ -105,8 +105,8 @@ def test_every_fault_comes_in_one_error() -> None:
         parse_fg(raw, "my.json")
     text = str(caught.value)
     for words in (
-        "my.json, feature m, key feature_type: expected one of: id_feature, raw_feature, lookup_feature, sequence_feature, got 'magic",
-        "my.json, feature typo, key hash_buckets: expected one of: default_value, embedding_dim",
+        "my.json, feature m, key feature_type: expected one of: id_feature, raw_feature, ",
+        "my.json, feature typo, key hash_buckets: expected one of: default_bucketize_value, default_value, embedding_dim",
         "my.json, feature twice: expected a name of its own",
         "my.json, feature no_colon, key expression: expected an expression is written side:name",
         "my.json, feature far_side, key expression: expected unknown side 'moon'",
@@ -114,19 +114,17 @@ def test_every_fault_comes_in_one_error() -> None:
         "my.json, feature cross, inputs: expected inputs of one tower, got user and item inputs together (item:k, user:m)",
         "my.json, feature cross, key colour",
         "my.json, feature late, inputs: expected inputs of one tower, got context and item",
-        "my.json, feature norm, key normalizer: expected the normalizer expression is not supported",
+        "my.json, feature norm, key normalizer: expected unknown normalizer method 'log2'",
         "my.json, feature dangling: expected a feature of this file, got feature:nowhere",
         "my.json, feature self: expected no feature that is made from itself",
         "my.json, sequence s, key sequence_size",
-        "my.json, sequence s, feature n: expected a category with one value per element",
         "my.json, sequence s, feature w, key colour",
-        "my.json, sequence s, feature w, inputs: expected user: inputs, got item:x",
         "my.json, feature number 14: expected a mapping",
         "my.json, key reserves",
         "my.json, key feature: expected one of: features, reserves",
     ):
         assert words in text
-    assert len(caught.value.faults) == 19
+    assert len(caught.value.faults) == 17
 
 
 def test_a_crossing_through_another_feature_is_found() -> None:
@@ -164,15 +162,26 @@ def test_features_that_share_an_embedding_agree(features: list[dict[str, Any]], 
 @pytest.mark.parametrize(
     ("sub", "words"),
     [
+        ({**ID, "feature_name": "n", "expression": "const:x"}, "no input is a sequence"),
+        ({**ID, "feature_name": "n", "expression": "user:x", "sequence_fields": ["y"]}, "name no input: y"),
         (
-            {**RAW, "feature_name": "n", "expression": "user:x"},
-            "a category with one value per element, got a numeric raw_feature",
+            {"feature_type": "lookup_feature", "feature_name": "n", "map": "item:m", "key": "feature:f"},
+            "columns and constants, got feature:f",
         ),
-        ({**ID, "feature_name": "n", "expression": "user:x", "value_dim": 0}, "got a multi-valued id_feature"),
-        ({**ID, "feature_name": "n", "expression": "item:x"}, "expected user: inputs, got item:x"),
-        ({**ID, "feature_name": "n", "expression": "const:x"}, "constants only"),
+        (
+            {"feature_type": "id_feature", "feature_name": "n", "expression": "user:x", "weighted": True},
+            "false inside a sequence",
+        ),
+        ({"feature_type": "sequence_id_feature", "feature_name": "n", "expression": "user:x"}, "no sequence in a sequence"),
+        (
+            {"feature_type": "lookup_feature", "feature_name": "n", "map": "user:m", "key": "user:k"},
+            "of several inputs those of the item side",
+        ),
     ],
 )
-def test_sub_features_that_no_history_can_hold(sub: dict[str, Any], words: str) -> None:
+def test_sub_features_that_make_no_sequence(sub: dict[str, Any], words: str) -> None:
     with pytest.raises(FeatureSpecError, match=words):
-        spec({"feature_type": "sequence_feature", "sequence_name": "s", "features": [sub]})
+        spec(
+            {"feature_type": "sequence_feature", "sequence_name": "s", "features": [sub]},
+            {**ID, "feature_name": "f", "expression": "user:f"},
+        )

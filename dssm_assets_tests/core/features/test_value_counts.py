@@ -25,7 +25,7 @@ SPEC = parse_fg(
         "features": [
             {"feature_type": "raw_feature", "feature_name": "n", "expression": "user:n"},
             {"feature_type": "raw_feature", "feature_name": "m", "expression": "item:m"},
-            {"feature_type": "id_feature", "feature_name": "c", "expression": "user:c", "embedding_name": "e"},
+            {"feature_type": "id_feature", "feature_name": "c", "expression": "user:c", "value_dim": 1, "embedding_name": "e"},
             {"feature_type": "id_feature", "feature_name": "t", "expression": "item:t", "value_dim": 0, "embedding_name": "e"},
         ]
     }
@@ -87,7 +87,7 @@ def test_wrong_columns_are_all_named() -> None:
         SchemaError, match=r"feature m: expected float, got no such column[\s\S]*feature n: expected float, got double"
     ):
         numeric_value_counts(table, SPEC)
-    with pytest.raises(SchemaError, match="feature t: expected list<"):
+    with pytest.raises(SchemaError, match="feature t: expected list of int64"):
         category_value_counts(table, SPEC)
 
 

@@ -4,23 +4,29 @@ Belongs here: the keys that all feature types share, and the protocol between op
 belong here: what one feature type adds (its own file) and which types exist (`registry.py`).
 
 An operator's `compute` takes one Arrow array per expression, all of R rows, and returns R rows: float32 for a
-numeric feature, dictionary<string> for a category, list<dictionary<string>> for several. Null (or an empty list) is
+number, dictionary<string> for a category, lists of them where a row holds several. Null (or an empty list) is
 missing. Row i of the result depends on row i of the inputs only.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, model_validator
 
+from dssm_assets.core.features import named_files
 from dssm_assets.core.features.expressions import Expression, Kind, parse_expression
 
 MULTI_SEPARATOR: Final = "\x1d"
 """Stands between the values of a multi-valued text."""
+
+FIRST_BUCKET: Final = 2
+"""Of a vocabulary without default_bucketize_value: 0 is the default value, 1 is out of vocabulary."""
+
+VOCABULARY_KEYS: Final = ("hash_bucket_size", "num_buckets", "vocab_list", "vocab_dict", "vocab_file")
 
 _TEXT_TYPES: Final = ("string", "integer", "bigint")
 _NUMBER_TYPES: Final = ("integer", "bigint", "float", "double")
@@ -41,6 +47,8 @@ class Operator(Definition, ABC):
         embedding_name: features of one embedding_name share a vocabulary and an embedding table (default: own name).
         embedding_dim: width of the embedding; overrides the policy.
         value_type: String, Integer, Bigint, Float or Double. Says nothing new, and must not contradict the kind.
+        stub_type: the feature only feeds others (`feature:` inputs) and is no output.
+        need_prefix: only false: names of features never become part of their values.
     """
 
     feature_name: str = Field(min_length=1)
@@ -49,6 +57,8 @@ class Operator(Definition, ABC):
     embedding_name: str | None = Field(default=None, min_length=1)
     embedding_dim: int | None = Field(default=None, ge=1, le=4096)
     value_type: str | None = None
+    stub_type: bool = False
+    need_prefix: Literal[False] = False
 
     @property
     @abstractmethod
@@ -59,6 +69,21 @@ class Operator(Definition, ABC):
     def is_multi(self) -> bool:
         """Tells whether a row holds any number of values. Known from the definition alone, never from the data."""
         return False
+
+    @property
+    def depth(self) -> int:
+        """How deep a row's values are nested: 0 one value, 1 a list, 2 a list of lists."""
+        return 1 if self.is_multi else 0
+
+    @property
+    def is_weighted(self) -> bool:
+        """Tells whether values carry weights, which `compute_weighted` returns beside them."""
+        return False
+
+    def as_element(self) -> Operator:
+        """Returns the operator as it works on the elements of a sequence: value_dim is 1 there unless it is given."""
+        is_open = isinstance(self, BagKeys) and self.value_dim is None
+        return self.model_copy(update={"value_dim": 1}) if is_open else self
 
     @property
     @abstractmethod
@@ -72,6 +97,10 @@ class Operator(Definition, ABC):
         Raises:
             SchemaError: if an input's type makes no sense for the feature.
         """
+
+    def compute_weighted(self, inputs: Sequence[pa.Array]) -> tuple[pa.Array, pa.Array]:
+        """Returns the values and, for a weighted feature, lists of float32 weights as long as the lists of values."""
+        raise NotImplementedError(f"{self.feature_type} has no weights")
 
     @property
     def expressions(self) -> tuple[Expression, ...]:
@@ -98,26 +127,66 @@ class Operator(Definition, ABC):
 class CategoryKeys(Definition):
     """Keys of a feature whose values may be categories: how large its vocabulary is. At most one of them.
 
-    Without any, the vocabulary is counted from the window.
+    Without any, the vocabulary is counted from the window. What bucket a value gets is defined in `buckets.py`.
 
     Attributes:
         hash_bucket_size: the vocabulary is replaced by hash buckets.
         num_buckets: the values are the integers 0 .. num_buckets - 1.
         vocab_list: the vocabulary, in order.
+        vocab_dict: the vocabulary with the bucket of each value.
+        vocab_file: a file of one value per line, or of a value, a space and its bucket; needs default_bucketize_value.
+        default_bucketize_value: bucket of a value out of the vocabulary. If it is given no bucket is reserved.
     """
 
     hash_bucket_size: int | None = Field(default=None, ge=1, lt=2**31 - 2)
     num_buckets: int | None = Field(default=None, ge=1, le=10_000_000)
     vocab_list: list[str] | None = Field(default=None, min_length=1)
+    vocab_dict: dict[str, int] | None = Field(default=None, min_length=1)
+    vocab_file: str | None = Field(default=None, min_length=1)
+    default_bucketize_value: int | None = Field(default=None, ge=0, lt=2**31 - 2)
+    _words: Mapping[str, int] | None = PrivateAttr(default=None)
+
+    @property
+    def vocabulary(self) -> Mapping[str, int] | None:
+        """The buckets of the values that vocab_list, vocab_dict or vocab_file names; None without any of them."""
+        if self.vocab_list is not None:
+            first = 0 if self.default_bucketize_value is not None else FIRST_BUCKET
+            return {word: first + place for place, word in enumerate(self.vocab_list)}
+        return self.vocab_dict if self.vocab_dict is not None else self._words
 
     @model_validator(mode="after")
-    def _one_vocabulary(self) -> CategoryKeys:
-        given = [name for name in CategoryKeys.model_fields if getattr(self, name) is not None]
+    def _one_vocabulary(self, info: ValidationInfo) -> CategoryKeys:
+        given = [name for name in VOCABULARY_KEYS if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} exclude each other")
-        if self.vocab_list is not None and ("" in self.vocab_list or len(set(self.vocab_list)) != len(self.vocab_list)):
+        if self.default_bucketize_value is not None and (not given or given == ["hash_bucket_size"]):
+            raise ValueError("default_bucketize_value needs num_buckets, vocab_list, vocab_dict or vocab_file")
+        words = self.vocab_list or []
+        # With default_bucketize_value the reference writes a place for "" into the list; nothing ever falls there.
+        if len(set(words)) != len(words) or ("" in words and self.default_bucketize_value is None):
             raise ValueError('vocab_list holds "" or the same value twice')
+        if self.vocab_file is not None:
+            if self.default_bucketize_value is None:
+                raise ValueError("vocab_file needs default_bucketize_value: a file reserves no buckets")
+            self._words = named_files.words_of(named_files.read(info.context, self.vocab_file))
+        first = 0 if self.default_bucketize_value is not None else FIRST_BUCKET
+        stray = {word: bucket for word, bucket in (self.vocab_dict or {}).items() if bucket < first or word == ""}
+        if stray:
+            reserved = "" if first == 0 else "; 0 and 1 are reserved unless default_bucketize_value is given"
+            raise ValueError(f'the buckets of vocab_dict start at {first} and "" has none{reserved}; got {stray}')
         return self
+
+
+class BagKeys(Definition):
+    """Keys of a feature that may hold several values per row.
+
+    Attributes:
+        separator: what stands between the values of a text (default: the character 0x1d).
+        value_dim: 0 (default): any number of values; 1: one, and the default inside a sequence; n: the first n.
+    """
+
+    separator: str = Field(default=MULTI_SEPARATOR, min_length=1)
+    value_dim: int | None = Field(default=None, ge=0)
 
 
 class NumberKeys(Definition):

@@ -11,35 +11,34 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.features import lists, number_values, text_values
+from dssm_assets.core.features import bags, lists, text_values
 from dssm_assets.core.features.expressions import ExpressionText, Kind
-from dssm_assets.core.features.operators.base import MULTI_SEPARATOR, CategoryKeys, Operator
+from dssm_assets.core.features.key_values import key_values
+from dssm_assets.core.features.operators.base import BagKeys, CategoryKeys, Operator
 
 
-class IdFeature(Operator, CategoryKeys):
-    """One category per row (value_dim 1) or several (value_dim 0: any number; n > 1: the first n).
+class IdFeature(Operator, CategoryKeys, BagKeys):
+    """The categories of a row: any number of them (value_dim 0, the default), the first n (value_dim n), or one.
+
+    With value_dim 1 the whole text is the value, whatever it holds, and a list column is refused: nothing is lost
+    without a word, and a column without lists is smaller and faster. Without values a row has the default, or none.
 
     Attributes:
-        value_dim: default 1, or 0 if `separator` or `weighted` is given. With 1 the whole text is the value, whatever
-            it holds, and a list column is refused.
-        separator: what stands between the values of a text (default: the character 0x1d).
-        weighted: values are written "id:weight". The id is kept, unless its weight is zero or less; weights
-            themselves are not passed on. A value without a numeric weight is an id of weight 1.
+        weighted: values are written "id:weight", or come as a map. The id is the category; the weight (1 if there is
+            none, or it is no number) multiplies its embedding.
     """
 
     feature_type: Literal["id_feature"] = "id_feature"
     expression: ExpressionText
-    separator: str | None = Field(default=None, min_length=1)
     weighted: bool = False
-    value_dim: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
-    def _multi_if_split(self) -> IdFeature:
-        if self.value_dim == 1 and (self.separator is not None or self.weighted):
-            raise ValueError("value_dim 1 excludes separator and weighted, which split a text into several values")
+    def _multi_if_weighted(self) -> IdFeature:
+        if self.value_dim == 1 and self.weighted:
+            raise ValueError("value_dim 1 excludes weighted, which splits a text into several values")
         return self
 
     @property
@@ -50,9 +49,16 @@ class IdFeature(Operator, CategoryKeys):
     @property
     def is_multi(self) -> bool:
         """True if value_dim is not 1."""
-        if self.value_dim is None:
-            return self.separator is not None or self.weighted
         return self.value_dim != 1
+
+    @property
+    def is_weighted(self) -> bool:
+        """True if weighted is."""
+        return self.weighted
+
+    def as_element(self) -> Operator:
+        """Returns the operator as it works on the elements of a sequence; a weighted one keeps several values."""
+        return self if self.weighted else super().as_element()
 
     @property
     def expression_texts(self) -> Sequence[str]:
@@ -61,43 +67,40 @@ class IdFeature(Operator, CategoryKeys):
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
         """Returns the category text of each row, or a list of them."""
-        (array,) = inputs
-        where = self.where(0)
-        if self.is_multi:
-            return self._several(array, where)
-        if lists.is_list(array.type):
-            remedy = "set value_dim to 0 for a multi-valued feature"
-            raise SchemaError(Fault(where, "one value per row (value_dim 1)", str(array.type), remedy))
-        return text_values.fill_text(text_values.text_values(array, where), self.default_text)
-
-    def _several(self, array: pa.Array, where: str) -> pa.Array:
-        texts, offsets = text_values.multi_text_values(array, self.separator or MULTI_SEPARATOR, where)
         if self.weighted:
-            ids, is_kept = _ids_of_weighted(texts.dictionary)
-            codes = text_values.codes_of(texts)
-            texts = pa.DictionaryArray.from_arrays(texts.indices, ids)
-            texts, offsets = lists.keep(texts, offsets, is_kept[codes])
-        if self.value_dim:
-            lengths = np.diff(offsets)
-            position = np.arange(len(texts)) - np.repeat(offsets[:-1], lengths)
-            texts, offsets = lists.keep(texts, offsets, position < self.value_dim)
+            return self.compute_weighted(inputs)[0]
+        (array,) = inputs
+        if not self.is_multi:
+            return single_text(array, self.default_text, self.where(0))
+        texts, offsets = text_values.multi_text_values(array, self.separator, self.where(0))
+        texts, offsets = bags.first(texts, offsets, self.value_dim)
+        return lists.build(*bags.with_default(texts, offsets, self.default_text))
+
+    def compute_weighted(self, inputs: Sequence[pa.Array]) -> tuple[pa.Array, pa.Array]:
+        """Returns the ids of each row and their weights; the default has weight 1."""
+        (array,) = inputs
+        entries = key_values(array, self.separator, self.where(0))
+        has_weight = np.isfinite(entries.numbers.astype(np.float32))
+        # What stands behind the last colon but is no number is part of the id.
+        whole = pc.binary_join_element_wise(entries.keys, entries.values, ":")
+        is_id = pa.array(has_weight | lists.null_mask(entries.values))
+        texts = pa.DictionaryArray.from_arrays(pa.array(entries.codes, pa.int32()), pc.if_else(is_id, entries.keys, whole))
+        weights = np.where(has_weight, entries.numbers, 1)[entries.codes].astype(np.float32)
+        texts, offsets = bags.first(texts, entries.offsets, self.value_dim)
+        weights = weights[bags.first_mask(entries.offsets, self.value_dim)]
         if self.default_text:
-            texts, offsets = _default_in_empty(texts, offsets, self.default_text)
-        return lists.build(texts, offsets)
+            weights = np.insert(weights, offsets[:-1][np.diff(offsets) == 0], np.float32(1))
+        texts, offsets = bags.with_default(texts, offsets, self.default_text)
+        return lists.build(texts, offsets), lists.build(pa.array(weights, pa.float32()), offsets)
 
 
-def _ids_of_weighted(entries: pa.Array) -> tuple[pa.Array, lists.Mask]:
-    keys, weights = text_values.key_and_value(entries)
-    numbers = number_values.number_values(weights, "weight")
-    has_weight = ~np.isnan(numbers)
-    ids = pc.if_else(pa.array(has_weight), keys, entries)
-    is_kept = (~has_weight | (numbers > 0)) & pc.not_equal(ids, "").to_numpy(zero_copy_only=False)
-    return ids, is_kept
+def single_text(array: pa.Array, default: str, where: str) -> pa.DictionaryArray:
+    """Returns the text of each row of a column without lists, the default in place of missing ones.
 
-
-def _default_in_empty(texts: pa.DictionaryArray, offsets: lists.Offsets, default: str) -> tuple[pa.Array, lists.Offsets]:
-    lengths = np.diff(offsets)
-    empty_rows = np.flatnonzero(lengths == 0)
-    dictionary = pa.concat_arrays([texts.dictionary, pa.array([default], pa.string())])
-    codes = np.insert(text_values.codes_of(texts), offsets[empty_rows], len(dictionary) - 1)
-    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), dictionary), lists.offsets_of(np.maximum(lengths, 1))
+    Raises:
+        SchemaError: if the column holds lists.
+    """
+    if lists.is_list(array.type):
+        remedy = "set value_dim to 0 for a multi-valued feature"
+        raise SchemaError(Fault(where, "one value per row (value_dim 1)", str(array.type), remedy))
+    return text_values.fill_text(text_values.text_values(array, where), default)

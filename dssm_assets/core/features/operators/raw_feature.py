@@ -1,4 +1,4 @@
-"""raw_feature: the number that one input holds, normalized if asked.
+"""raw_feature: the number, or the vector of numbers, that one input holds, normalized if asked.
 
 What the number of a value is, text included, is defined in `number_values.py`.
 """
@@ -6,36 +6,54 @@ What the number of a value is, text included, is defined in `number_values.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
+from pydantic import Field, model_validator
 
-from dssm_assets.core.features import number_values
-from dssm_assets.core.features.expressions import ExpressionText, Kind
-from dssm_assets.core.features.normalizers import NormalizerText, parse_normalizer
-from dssm_assets.core.features.operators.base import NumberKeys, Operator
-from dssm_assets.core.features.operators.numeric_default import NumericDefault
+from dssm_assets.core.features import lists, number_values, number_vectors
+from dssm_assets.core.features.expressions import ExpressionText
+from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
+from dssm_assets.core.features.operators.numeric_default import check_numeric_default
+from dssm_assets.core.features.operators.numeric_operator import NumericOperator
 
 
-class RawFeature(Operator, NumberKeys):
-    """One number per row. NaN, infinities and what float32 cannot hold are missing.
+class RawFeature(NumericOperator):
+    """One number per row, or with value_dim n a vector of n numbers.
+
+    A row whose vector has another length than value_dim is missing, and so is one with a number missing in it: the
+    default takes its place whole.
 
     Attributes:
-        default_value: the number of a missing value; it bypasses the normalizer. "" leaves it missing.
-        normalizer: see `normalizers.parse_normalizer`. A result that is no finite number is missing.
-        value_dim: 1; vectors of numbers are not supported.
+        default_value: the number of a missing value (default "0"; "" leaves it missing); for a vector one number for
+            all places, or n of them joined by the separator. Bypasses the normalizer.
+        separator: what stands between the numbers of a vector that comes as text.
+        value_dim: numbers per row.
     """
 
     feature_type: Literal["raw_feature"] = "raw_feature"
     expression: ExpressionText
-    default_value: NumericDefault = "0"
-    normalizer: NormalizerText | None = None
-    value_dim: Literal[1] = 1
+    # Checked by _default_fits, which knows the separator and value_dim.
+    default_value: Any = "0"
+    separator: str = Field(default=MULTI_SEPARATOR, min_length=1)
+    value_dim: int = Field(default=1, ge=1, le=65536)
+
+    @model_validator(mode="after")
+    def _default_fits(self) -> RawFeature:
+        if not isinstance(self.default_value, str | int | float):
+            raise ValueError("default_value is a number or a text")
+        parts = self._default_parts
+        if len(parts) not in (1, self.value_dim):
+            raise ValueError(f"default_value holds {len(parts)} numbers; value_dim {self.value_dim} needs 1 or as many")
+        for part in parts:
+            check_numeric_default(part)
+        return self
 
     @property
-    def kind(self) -> Kind:
-        """Always a number."""
-        return Kind.NUMERIC
+    def is_multi(self) -> bool:
+        """True for a vector."""
+        return self.value_dim > 1
 
     @property
     def expression_texts(self) -> Sequence[str]:
@@ -43,9 +61,30 @@ class RawFeature(Operator, NumberKeys):
         return (self.expression,)
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the number of each row as float32."""
-        (array,) = inputs
-        numbers = number_values.number_values(array, self.where(0))
-        if self.normalizer is not None:
-            numbers = parse_normalizer(self.normalizer)(numbers)
-        return number_values.to_float32(numbers, number_values.parse_number(self.default_text))
+        """Returns the number of each row as float32, or its vector as a list of them."""
+        return self.values_of(inputs[0])
+
+    def values_of(self, array: pa.Array) -> pa.Array:
+        """Returns the number, or the vector, of each value of a column."""
+        if self.value_dim == 1:
+            return self.finished(number_values.number_values(array, self.where(0)))
+        numbers, offsets = number_vectors.number_vectors(array, self.separator, self.where(0))
+        return self._vectors(numbers, offsets)
+
+    def _vectors(self, numbers: number_values.Numbers, offsets: lists.Offsets) -> pa.Array:
+        width = self.value_dim
+        rows = np.full((len(offsets) - 1, width), np.nan)
+        is_whole = np.diff(offsets) == width
+        rows[is_whole] = numbers[lists.ranges(offsets[:-1][is_whole], np.full(int(is_whole.sum()), width))].reshape(-1, width)
+        narrow = number_values.to_float32(self.normalized(rows.ravel()), None)
+        is_missing = lists.null_mask(narrow).reshape(-1, width).any(axis=1)
+        flat = narrow.fill_null(0).to_numpy(zero_copy_only=False).reshape(-1, width).copy()
+        if self.default_text:
+            parts = self._default_parts
+            flat[is_missing] = np.array([float(part) for part in parts * (width if len(parts) == 1 else 1)], np.float32)
+            return lists.build(pa.array(flat.ravel()), lists.offsets_of(np.full(len(flat), width)))
+        return lists.build(pa.array(flat[~is_missing].ravel()), lists.offsets_of(np.where(is_missing, 0, width)))
+
+    @property
+    def _default_parts(self) -> list[str]:
+        return self.default_text.split(self.separator) if self.value_dim > 1 else [self.default_text]

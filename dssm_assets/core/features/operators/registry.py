@@ -7,15 +7,27 @@ from types import MappingProxyType
 from typing import Final
 
 from dssm_assets.core.features.operators.base import Operator
+from dssm_assets.core.features.operators.bool_mask_feature import BoolMaskFeature
+from dssm_assets.core.features.operators.combo_feature import ComboFeature
 from dssm_assets.core.features.operators.id_feature import IdFeature
+from dssm_assets.core.features.operators.kv_dot_product import KvDotProduct
 from dssm_assets.core.features.operators.lookup_feature import LookupFeature
+from dssm_assets.core.features.operators.overlap_feature import OverlapFeature
 from dssm_assets.core.features.operators.raw_feature import RawFeature
+from dssm_assets.core.features.operators.sequence_id_feature import SequenceIdFeature
+from dssm_assets.core.features.operators.sequence_raw_feature import SequenceRawFeature
 
 OPERATORS: Final[Mapping[str, type[Operator]]] = MappingProxyType(
     {
         "id_feature": IdFeature,
         "raw_feature": RawFeature,
+        "combo_feature": ComboFeature,
         "lookup_feature": LookupFeature,
+        "overlap_feature": OverlapFeature,
+        "kv_dot_product": KvDotProduct,
+        "bool_mask_feature": BoolMaskFeature,
+        "sequence_id_feature": SequenceIdFeature,
+        "sequence_raw_feature": SequenceRawFeature,
     }
 )
 

@@ -1,36 +1,95 @@
-"""sequence_feature: a user's past, one sub-feature per attribute of each past item.
+"""sequence_feature: a group of sequences of one length, one sub-feature per attribute of each element.
 
-Belongs here: the keys of the sequence and the names of its outputs. Its sub-features are operators like any other;
-they see the elements of the lists as rows (`generator.FeatureGenerator.generate_sequence`).
+Belongs here: the keys of the group, the names of its outputs, and which inputs are sequences. Its sub-features are
+operators like any other; they see the elements as rows (`feature_columns.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Literal
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, model_validator
 
-from dssm_assets.core.features.expressions import ExpressionText
+from dssm_assets.core.features.expressions import Expression, ExpressionText, Source
 from dssm_assets.core.features.operators.base import Definition, Operator
+
+DELIMITER = ";"
+
+
+class SubFeatureKeys(Definition):
+    """Keys of a sub-feature beside those of its type.
+
+    Attributes:
+        sequence_fields: names of the inputs that are sequences. Default: the only input; of several those of the item
+            side, which describe the elements, while the others describe the row and are the same for each element.
+    """
+
+    sequence_fields: list[str] | None = Field(default=None, min_length=1)
+
+
+class SubFeature(Definition):
+    """A sub-feature: an operator, and which of its inputs are sequences."""
+
+    operator: SerializeAsAny[Operator]
+    keys: SubFeatureKeys = SubFeatureKeys()
+
+    @cached_property
+    def element_operator(self) -> Operator:
+        """The operator as it works on elements: one value each unless the definition says otherwise."""
+        return self.operator.as_element()
+
+    @property
+    def sequence_inputs(self) -> tuple[Expression, ...]:
+        """The inputs that are sequences."""
+        columns = [expression for expression in dict.fromkeys(self.operator.expressions) if expression.is_column]
+        if self.keys.sequence_fields is not None:
+            return tuple(expression for expression in columns if expression.name in self.keys.sequence_fields)
+        of_item = tuple(expression for expression in columns if expression.source is Source.ITEM)
+        return tuple(columns) if len(columns) == 1 else of_item
+
+    @model_validator(mode="after")
+    def _fields_are_inputs(self) -> SubFeature:
+        names = {expression.name for expression in self.operator.expressions if expression.is_column}
+        stray = sorted(set(self.keys.sequence_fields or []) - names)
+        if stray:
+            raise ValueError(f"sequence_fields name no input: {', '.join(stray)} (inputs: {', '.join(sorted(names))})")
+        if not self.sequence_inputs:
+            raise ValueError(
+                "no input is a sequence: of several inputs those of the item side are, unless sequence_fields names others"
+            )
+        return self
 
 
 class SequenceFeature(Definition):
-    """A sequence and its sub-features, each a category with one value per element.
+    """A sequence and its sub-features.
+
+    The input `side:x` of a sub-feature reads column `sequence__x` if there is one, else column x. All sequences of a
+    group have the same length in each row.
 
     Attributes:
         sequence_name: first part of the sub-features' names, `sequence__feature`.
-        sequence_length: most recent elements that a model should read (0: as the model says). Generation keeps all.
+        sequence_length: most recent elements that are kept (0: all).
         sequence_delim: what stands between the elements of a sequence that comes as text.
         sequence_pk: input that names the elements; every sub-feature must have as many.
+        oldest_first: elements ascend in time, as in this platform's user history, so that the most recent are the
+            last. False, the reference's order, means that they are the first.
     """
 
     feature_type: Literal["sequence_feature"] = "sequence_feature"
     sequence_name: str = Field(min_length=1)
     sequence_length: int = Field(default=0, ge=0)
-    sequence_delim: str = Field(default=";", min_length=1)
+    sequence_delim: str = Field(default=DELIMITER, min_length=1)
     sequence_pk: ExpressionText | None = None
-    features: tuple[SerializeAsAny[Operator], ...] = Field(min_length=1)
+    oldest_first: bool = False
+    features: tuple[SubFeature, ...] = Field(min_length=1)
 
     def output_name(self, operator: Operator) -> str:
         """Returns the name of a sub-feature's column."""
         return f"{self.sequence_name}__{operator.feature_name}"
+
+    def column(self, expression: Expression, columns: Sequence[str]) -> str:
+        """Returns which of a table's columns a sequence input reads."""
+        qualified = f"{self.sequence_name}__{expression.name}"
+        return qualified if qualified in columns else expression.name

@@ -20,6 +20,9 @@ VARIANTS: list[dict[str, object]] = [
         for default in ("", "7")
     ),
     {"need_discrete": True},
+    {"need_discrete": True, "value_dim": 1},
+    {"combiner": ""},
+    {"combiner": "", "default_value": "", "normalizer": "method=log10"},
     {"need_discrete": True, "need_key": True, "default_value": ""},
     {"need_discrete": True, "value_dim": 0},
     {"need_discrete": True, "value_dim": 0, "default_value": ""},
@@ -70,11 +73,26 @@ def test_joined_text_is_a_map_and_several_keys() -> None:
     assert values(pa.array(["a:1\x1db:2", None]), pa.array(["a\x1db", "a"])) == [3, 0]
 
 
-def test_a_category_is_the_text_of_a_hit() -> None:
-    assert values(MAP, KEYS, need_discrete=True, default_value="") == ["1", "x", None, None]
-    assert values(MAP, KEYS, need_discrete=True, need_key=True) == ["a_1", "b_x", "0", "0"]
-    assert values(MAP, KEYS, need_discrete=True, value_dim=0) == [["1", "2", "3"], ["x"], ["0"], ["0"]]
-    assert values(MAP, KEYS, need_discrete=True, value_dim=0, default_value="") == [["1", "2", "3"], ["x"], [], []]
+def test_a_category_is_the_texts_of_its_hits() -> None:
+    assert values(MAP, KEYS, need_discrete=True) == [["1", "2", "3"], ["x"], ["0"], ["0"]]
+    assert values(MAP, KEYS, need_discrete=True, default_value="") == [["1", "2", "3"], ["x"], [], []]
+    assert values(MAP, KEYS, need_key=True) == [["a_1", "a_2", "b_3"], ["b_x"], ["0"], ["0"]]
+    assert values(MAP, KEYS, hash_bucket_size=9) == values(MAP, KEYS, need_discrete=True)
+
+
+def test_value_dim_1_is_the_first_hit() -> None:
+    assert values(MAP, KEYS, need_discrete=True, value_dim=1, default_value="") == ["1", "x", None, None]
+    assert values(MAP, KEYS, need_key=True, value_dim=1) == ["a_1", "b_x", "0", "0"]
+
+
+def test_without_a_combiner_every_hit_keeps_its_number() -> None:
+    assert values(MAP, KEYS, combiner="", default_value="7") == [[1, 2, 3], [7], [7], [7]]
+    assert values(MAP, KEYS, combiner="", default_value="", normalizer="method=minmax,min=1,max=3") == [[0, 0.5, 1], [], [], []]
+
+
+def test_a_map_column_is_a_map() -> None:
+    maps = pa.array([{"a": 1.5, "b": 2}, None, {}, {"a": None}], pa.map_(pa.string(), pa.float64()))
+    assert values(maps, pa.array(["a", "a", "a", "a"])) == [1.5, 0, 0, 0]
 
 
 def test_hits_keep_the_order_of_a_long_map() -> None:
@@ -87,8 +105,8 @@ def test_the_default_bypasses_the_normalizer() -> None:
     assert values(pa.array([["a:100"], []]), pa.array(["a", "a"]), normalizer="method=log10", default_value="5") == [2, 5]
 
 
-@pytest.mark.parametrize("keys", [{"need_discrete": True, "combiner": "sum"}, {"need_key": True}, {"value_dim": 0},
-                                  {"hash_bucket_size": 9}, {"combiner": "median"}, {"default_value": "x"}])  # fmt: skip
+@pytest.mark.parametrize("keys", [{"need_discrete": True, "combiner": "sum"}, {"value_dim": 0}, {"value_dim": 2},
+                                  {"hash_bucket_size": 9, "boundaries": [1]}, {"combiner": "median"}, {"default_value": "x"}])  # fmt: skip
 def test_keys_that_mean_nothing_are_refused(keys: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         feature(**keys)

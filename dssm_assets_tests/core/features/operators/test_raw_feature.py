@@ -26,7 +26,7 @@ def feature(**keys: object) -> RawFeature:
 
 def values(column: pa.Array, **keys: object) -> list[object]:
     result = feature(**keys).compute([column])
-    assert result.type == pa.float32()
+    assert result.type in (pa.float32(), pa.list_(pa.float32()))
     return list(result.to_pylist())
 
 
@@ -78,7 +78,7 @@ def test_negative_zero_becomes_zero() -> None:
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"normalizer": "method=expression,expr=x"}, "not supported"),
+        ({"normalizer": "method=expression,expr=y"}, "y"),
         ({"normalizer": "method=zscore,mean=1"}, "missing: .'standard_deviation'"),
         ({"normalizer": "method=zscore,mean=1,standard_deviation=0"}, "above zero"),
         ({"normalizer": "method=minmax,min=1,max=1"}, "above zero"),
@@ -87,9 +87,32 @@ def test_negative_zero_becomes_zero() -> None:
         ({"default_value": "1e39"}, "finite number"),
         ({"boundaries": [2, 1]}, "strictly ascending"),
         ({"boundaries": [1, 1]}, "strictly ascending"),
-        ({"value_dim": 3}, "Input should be 1"),
+        ({"value_dim": 0}, "greater than or equal to 1"),
+        ({"value_dim": 3, "default_value": "1\x1d2"}, "holds 2 numbers; value_dim 3 needs 1 or as many"),
     ],
 )
 def test_bad_parameters_are_refused(keys: dict[str, object], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         feature(**keys)
+
+
+def test_vectors_by_hand() -> None:
+    text = pa.array(["0.2\x1d0.5", "", "0.3\x1d0.6", "1", "1\x1dx", "1\x1d2\x1d3", None])
+    default = [pytest.approx(0.1), pytest.approx(0.4)]
+    found = values(text, value_dim=2, default_value="0.1\x1d0.4")
+    assert found == [[pytest.approx(0.2), 0.5], default, [pytest.approx(0.3), pytest.approx(0.6)], *[default] * 4]
+    assert values(text, value_dim=2, default_value="") == [found[0], [], found[2], [], [], [], []]
+    assert values(pa.array([[1, 2], None, [3]]), value_dim=2) == [[1, 2], [0, 0], [0, 0]]
+
+
+def test_the_default_of_a_vector_bypasses_the_normalizer() -> None:
+    found = values(
+        pa.array(["0.2|0.6", ""]), value_dim=2, separator="|", default_value="9", normalizer="method=minmax,min=0.1,max=0.6"
+    )
+    assert found == [[pytest.approx(0.2), 1], [9, 9]]
+
+
+@given(cases.list_columns, st.sampled_from([{"value_dim": 2}, {"value_dim": 2, "default_value": ""}]))
+def test_a_batch_of_vectors_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
+    operator = feature(**keys)
+    assert cases.rows_of(operator.compute([column])) == cases.one_by_one(operator, column)

@@ -1,0 +1,218 @@
+"""FarmHash Fingerprint64: the hash of TensorFlow's `string_to_hash_bucket_fast`.
+
+Belongs here: the hash of many byte values. Does not belong here: Arrow columns and the choice of a hash
+(`hashing.py`).
+
+Algorithm: Hash64 of the namespace farmhashna in Google's FarmHash, which is what Fingerprint64 is defined to be. There
+is one way for each range of lengths; values of one range are hashed together. Those above 64 bytes advance together,
+64 bytes at a time, the longest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from dssm_assets.core.features.byte_values import WORD, ByteValues, Words, longest_first
+
+_MASK: Final = (1 << 64) - 1
+_K0: Final = np.uint64(0xC3A5C85C97CB3127)
+_K1: Final = np.uint64(0xB492B66FBE98F273)
+_K2: Final = np.uint64(0x9AE16A3B2F90404F)
+
+_SEED: Final = 81
+_BLOCK: Final = 64
+_BYTE: Final = np.uint64(0xFF)
+_HALF: Final = np.uint64(0xFFFFFFFF)
+"""Bits of four bytes."""
+
+
+def farm_fingerprints(values: ByteValues) -> Words:
+    """Returns the fingerprint of each value."""
+    shortest, longest = int(values.lengths.min()), int(values.lengths.max())
+    hashes: Words = np.empty(len(values.lengths), np.uint64)
+    for fewest, most, hash_of in _BY_LENGTH:
+        if fewest <= shortest and longest <= most:
+            return hash_of(values)
+        if fewest <= longest and shortest <= most:
+            which = np.flatnonzero((values.lengths >= fewest) & (values.lengths <= most))
+            if len(which):
+                hashes[which] = hash_of(values.take(which))
+    return hashes
+
+
+def _of_0(values: ByteValues) -> Words:
+    return np.full(len(values.lengths), _K2)
+
+
+def _of_1_to_3(values: ByteValues) -> Words:
+    words, bits = values.words_at(values.starts), _bits(values)
+    middle = (words >> ((bits >> np.uint64(4)) << np.uint64(3))) & _BYTE
+    last = (words >> (bits - np.uint64(8))) & _BYTE
+    y = (words & _BYTE) + (middle << np.uint64(8))
+    z = values.lengths.astype(np.uint64) + (last << np.uint64(2))
+    return _shift_mix((y * _K2) ^ (z * _K0)) * _K2
+
+
+def _of_4_to_7(values: ByteValues) -> Words:
+    words = values.words_at(values.starts)
+    last = (words >> (_bits(values) - np.uint64(32))) & _HALF
+    first = ((words & _HALF) << np.uint64(3)) + values.lengths.astype(np.uint64)
+    return _hash_16(first, last, _multiplier(values))
+
+
+def _of_8_to_16(values: ByteValues) -> Words:
+    mul = _multiplier(values)
+    a = values.words_at(values.starts)
+    a += _K2
+    b = _from_end(values, 8, 1)[0]
+    c = _rotate(b, 37)
+    c *= mul
+    c += a
+    d = _rotate(a, 25)
+    d += b
+    d *= mul
+    return _hash_16(c, d, mul)
+
+
+def _of_17_to_32(values: ByteValues) -> Words:
+    mul = _multiplier(values)
+    first, second = _from_start(values, 2)
+    d, c = _from_end(values, 16, 2)
+    return _hash_16(*_mixed(first * _K1, second, c * mul, d * _K2), mul)
+
+
+def _of_33_to_64(values: ByteValues) -> Words:
+    mul = _multiplier(values)
+    first, second, third, f = _from_start(values, 4)
+    g, h, d, c = _from_end(values, 32, 4)
+    a = first * _K2
+    y, z = _mixed(a, second, c * mul, d * _K2)
+    z = _hash_16(y, z, mul)
+    e = third * mul
+    g = (y + g) * mul
+    h = (z + h) * mul
+    return _hash_16(_rotate(e + f, 43) + _rotate(g, 30) + h, e + _rotate(f + a, 18) + g, mul)
+
+
+def _mixed(a: Words, b: Words, c: Words, d: Words) -> tuple[Words, Words]:
+    return _rotate(a + b, 43) + _rotate(c, 30) + d, a + _rotate(b + _K2, 18) + c
+
+
+def _of_more(values: ByteValues) -> Words:
+    order, ends = longest_first((values.lengths - 1) // _BLOCK)
+    if order is None:
+        return _of_blocks(values, ends)
+    hashes: Words = np.empty(len(order), np.uint64)
+    hashes[order] = _of_blocks(values.take(order), ends)
+    return hashes
+
+
+def _of_blocks(values: ByteValues, ends: list[int]) -> Words:
+    """Returns the fingerprints of values above 64 bytes, the longest first: all blocks but the last, then the last 64 bytes."""
+    count = len(values.lengths)
+    y = (_SEED * int(_K1) + 113) & _MASK
+    z = (y * int(_K2) + 113) & _MASK
+    z = (z ^ (z >> 47)) * int(_K2) & _MASK
+    state = [np.full(count, start, np.uint64) for start in (_SEED * int(_K2) & _MASK, y, z, 0, 0, 0, 0)]
+    state[0] += values.words_at(values.starts)
+    for number, end in enumerate(ends):
+        words = list(values.words_from(values.starts[:end] + _BLOCK * number, [end] * (_BLOCK // WORD)))
+        for whole, part in zip(state, _advanced([each[:end] for each in state], words, _K1), strict=True):
+            whole[:end] = part
+    return _finished(values, state)
+
+
+def _finished(values: ByteValues, state: list[Words]) -> Words:
+    x, y, z, v0, v1, w0, w1 = state
+    mul = ((z & _BYTE) << np.uint64(1)) + _K1
+    w0 = w0 + ((values.lengths - 1) & (_BLOCK - 1)).astype(np.uint64)
+    v0 = v0 + w0
+    w0 = w0 + v0
+    words = _from_end(values, _BLOCK, _BLOCK // WORD)
+    nine = np.uint64(9)
+    x = _rotate(x + y + v0 + words[1], 37) * mul
+    y = _rotate(y + v1 + words[6], 42) * mul
+    x ^= w1 * nine
+    y += v0 * nine + words[5]
+    z = _rotate(z + w0, 33) * mul
+    v0, v1 = _weak_hash_32(words[:4], v1 * mul, x + w0)
+    w0, w1 = _weak_hash_32(words[4:], z + w1, y + words[2])
+    return _hash_16(_hash_16(v0, w0, mul) + _shift_mix(y) * _K0 + x, _hash_16(v1, w1, mul) + z, mul)
+
+
+def _advanced(state: list[Words], words: list[Words], mul: np.uint64) -> tuple[Words, ...]:
+    x, y, z, v0, v1, w0, w1 = state
+    x = _rotate(x + y + v0 + words[1], 37) * mul
+    y = _rotate(y + v1 + words[6], 42) * mul
+    x ^= w1
+    y += v0 + words[5]
+    z = _rotate(z + w0, 33) * mul
+    v0, v1 = _weak_hash_32(words[:4], v1 * mul, x + w0)
+    w0, w1 = _weak_hash_32(words[4:], z + w1, y + words[2])
+    # x and z change places.
+    return z, y, x, v0, v1, w0, w1
+
+
+def _weak_hash_32(words: list[Words], a: Words, b: Words) -> tuple[Words, Words]:
+    a = a + words[0]
+    b = _rotate(b + a + words[3], 21)
+    c = a + words[1] + words[2]
+    return c + words[3], b + _rotate(c, 44) + a
+
+
+def _hash_16(u: Words, v: Words, mul: Words) -> Words:
+    a = u ^ v
+    a *= mul
+    a ^= a >> np.uint64(47)
+    a ^= v
+    a *= mul
+    a ^= a >> np.uint64(47)
+    a *= mul
+    return a
+
+
+def _rotate(words: Words, bits: int) -> Words:
+    """Returns the words rotated right."""
+    rotated: Words = words >> np.uint64(bits)
+    rotated |= words << np.uint64(64 - bits)
+    return rotated
+
+
+def _shift_mix(words: Words) -> Words:
+    return words ^ (words >> np.uint64(47))
+
+
+def _multiplier(values: ByteValues) -> Words:
+    mul: Words = (values.lengths << 1).view(np.uint64)
+    mul += _K2
+    return mul
+
+
+def _bits(values: ByteValues) -> Words:
+    bits: Words = (values.lengths << 3).view(np.uint64)
+    return bits
+
+
+def _from_start(values: ByteValues, count: int) -> list[Words]:
+    """Returns the first so many words of each value."""
+    return list(values.words_from(values.starts, [len(values.starts)] * count))
+
+
+def _from_end(values: ByteValues, skipped: int, count: int) -> list[Words]:
+    """Returns so many words of each value, the first of them this many bytes before its end."""
+    return list(values.words_from(values.starts + (values.lengths - skipped), [len(values.starts)] * count))
+
+
+_BY_LENGTH: Final[tuple[tuple[int, int, Callable[[ByteValues], Words]], ...]] = (
+    (0, 0, _of_0),
+    (1, 3, _of_1_to_3),
+    (4, 7, _of_4_to_7),
+    (8, 16, _of_8_to_16),
+    (17, 32, _of_17_to_32),
+    (33, _BLOCK, _of_33_to_64),
+    (_BLOCK + 1, (1 << 63) - 1, _of_more),
+)
+"""Fewest and most bytes, and the hash of values in between."""

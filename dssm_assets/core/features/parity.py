@@ -1,0 +1,94 @@
+"""Parity: golden rows of a table, each replayed as one request, give what the whole table gave.
+
+Belongs here: choosing the rows, replaying them, saying where they differ. Does not belong here: how features are
+generated (`generator.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dssm_assets.core.features import requests
+from dssm_assets.core.features.generator import FeatureGenerator
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """What a replay found.
+
+    Attributes:
+        row_count: rows that were replayed.
+        differing: by feature, in how many of them the request gave something else.
+        example: the first difference in words, "" without any.
+    """
+
+    row_count: int
+    differing: Mapping[str, int] = field(default_factory=dict)
+    example: str = ""
+
+    @property
+    def is_passed(self) -> bool:
+        """Tells whether every feature of every row was the same."""
+        return not self.differing
+
+    @property
+    def sentence(self) -> str:
+        """Returns the outcome for people."""
+        if self.is_passed:
+            return f"{self.row_count} golden rows are the same in bulk and as single requests"
+        names = ", ".join(f"{name} ({count})" for name, count in sorted(self.differing.items()))
+        return f"bulk and single request differ in {names} of {self.row_count} golden rows; {self.example}"
+
+
+def golden_rows(row_count: int, wanted: int) -> list[int]:
+    """Returns up to `wanted` positions, evenly spread from the first row to the last."""
+    return sorted(set(np.linspace(0, row_count - 1, min(wanted, row_count)).round().astype(int).tolist())) if row_count else []
+
+
+def replay(generator: FeatureGenerator, table: pa.Table, encoded: pa.Table, side: str, positions: list[int]) -> ParityReport:
+    """Returns how the rows at the positions, each turned into a request, compare to what the table gave.
+
+    Args:
+        generator: the one that encoded.
+        table: the inputs of many rows.
+        encoded: their features, as `FeatureGenerator.encode` returned them for the side.
+        side: as in `FeatureGenerator.encode`.
+        positions: rows to replay.
+    """
+    differing: dict[str, int] = {}
+    example = ""
+    for position in positions:
+        request = request_of(table, position)
+        single = requests.values_of(generator.encode(requests.table_of(request, request), side))
+        bulk = requests.values_of(encoded.slice(position, 1))
+        for name, value in bulk.items():
+            if single[name] != value:
+                differing[name] = differing.get(name, 0) + 1
+                example = example or f"row {position}, {name}: {value!r} in bulk, {single[name]!r} as a request"
+    return ParityReport(len(positions), differing, example)
+
+
+def request_of(table: pa.Table, position: int) -> dict[str, Any]:
+    """Returns a row as a request would carry it: a float32 as the shortest decimal number, as JSON does."""
+    return requests.values_of(pa.table({name: _shortest(table.column(name).slice(position, 1)) for name in table.column_names}))
+
+
+def _shortest(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_float32(column.type) or pa.types.is_float16(column.type):
+        return column.cast(pa.float32()).cast(pa.string()).cast(pa.float64())
+    return column
+
+
+def merged(reports: list[ParityReport]) -> ParityReport:
+    """Returns the reports of several batches as one."""
+    differing: dict[str, int] = {}
+    for report in reports:
+        for name, count in report.differing.items():
+            differing[name] = differing.get(name, 0) + count
+    example = next((report.example for report in reports if report.example), "")
+    return ParityReport(sum(report.row_count for report in reports), differing, example)

@@ -1,0 +1,1 @@
+"""Benchmarks: run by hand, each one command; the tests beside them run them tiny."""

@@ -1,0 +1,160 @@
+"""Our path from tables to train_samples, step by step, on a generated world.
+
+Tables are the sample keys of each day and what is known of users and items as of the end of each day. They are made before
+anything is measured: the sources, the log, the samples and the histories by the steps themselves, the wide tables by a
+cheap stand-in for the rolling statistics: the snapshot with counts that grow by one a day, or the same on all days.
+
+Belongs here: making those tables, running the steps and taking their cost. Does not belong here: printing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pat
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.features.bucketizer import Bucketizer
+from dssm_assets.core.features.generator import FeatureGenerator
+from dssm_assets.core.features_raw import feature_names as names
+from dssm_assets.core.features_raw import specs
+from dssm_assets.steps import feature_config, features_raw, fg, sample, source, statistics, training
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, open_workspace, window_days
+from dssm_assets.storage.manifest import Manifest
+from dssm_assets_tests.benchmarks.process_cost import Cost, measured
+from dssm_assets_tests.benchmarks.world import World, write_world
+from dssm_assets_tests.benchmarks.world_features import load_world
+
+Step = Callable[[Workspace, Sequence[str]], Iterator[StepResult]]
+
+
+def prepare(world: dict[str, Any], folder: str, is_daily: bool) -> dict[str, int]:
+    """Writes the sources and every table that the measured path starts from; returns how many rows the sample has.
+
+    With is_daily what is known of users and items changes every day; else one table of each stands for all days.
+    """
+    made, at = World(**world), Path(folder)
+    write_world(made, at)
+    workspace = open_workspace(load_world(made, at, made.days))
+    feature_days = [made.eve, *made.log_days]
+    _run(source.user_table, workspace, feature_days)
+    _run(source.item_table, workspace, feature_days)
+    for step in (source.behavior_table, features_raw.behavior, sample.sample, features_raw.user_history):
+        _run(step, workspace, made.log_days)
+    for side in ("user", "item"):
+        first = _write_as_of(workspace, side, feature_days[0], 0, is_shared=not is_daily)
+        for number, ds in enumerate(feature_days[1:], start=1):
+            if is_daily:
+                _write_as_of(workspace, side, ds, number)
+            else:
+                workspace.tables.partitions.publish_same(first, ds)
+    return {"rows": sum(workspace.need("sample", ds).rows for ds in made.log_days)}
+
+
+def run(world: dict[str, Any], folder: str, days: int) -> dict[str, Any]:
+    """Returns what a window of so many days that ends with the log costs.
+
+    Returns:
+        costs: of each step; encoding: what of it the calls of `encode` and `bucketize` took; samples: rows of
+        train_samples.
+    """
+    made = World(**world)
+    workspace = open_workspace(load_world(made, Path(folder), days))
+    ds = made.evaluation_day
+    window = window_days(ds, days)
+    eves = days_between(day_before(window[0]), day_before(window[-1]))
+    daily: list[tuple[Step, list[str]]] = [
+        (fg.item_features_fg, [*eves, window[-1]]),
+        (fg.user_features_fg, eves),
+        (fg.user_history_fg, window),
+        (sample.sample_fg, window),
+        (sample.positive_sample, window),
+        (statistics.numeric_value_counts, window),
+        (statistics.category_value_counts, window),
+    ]
+    windowed: list[Step] = [
+        statistics.feature_binning,
+        statistics.feature_counts,
+        feature_config.feature_config,
+        training.negative_items,
+        training.train_samples,
+    ]
+    costs = []
+    encoding = [Cost("encode"), Cost("bucketize")]
+    with _counted(FeatureGenerator, "encode", encoding[0]), _counted(Bucketizer, "bucketize", encoding[1]):
+        for step, step_days in [*daily, *((step, [ds]) for step in windowed)]:
+            with measured(step.__name__) as cost:
+                cost.rows = _run(step, workspace, step_days)
+            costs.append(asdict(cost))
+    samples = workspace.need("train_samples", ds).rows
+    return {"costs": costs, "encoding": [asdict(cost) for cost in encoding], "samples": samples}
+
+
+def inputs_of(world: dict[str, Any], folder: str, days: int) -> list[dict[str, str]]:
+    """Returns the files of each day of the window: its sample, and users and items as of the day before."""
+    made = World(**world)
+    workspace = open_workspace(load_world(made, Path(folder), days))
+
+    def path(asset: str, ds: str) -> str:
+        (only,) = workspace.tables.paths([workspace.need(asset, ds)])
+        return only
+
+    return [
+        {
+            "sample": path("sample", ds),
+            "user": path("user_all_feature", day_before(ds)),
+            "item": path("item_all_feature", day_before(ds)),
+        }
+        for ds in window_days(made.evaluation_day, days)
+    ]
+
+
+@contextmanager
+def _counted(owner: type, method: str, cost: Cost) -> Iterator[None]:
+    """Adds the CPU time of every call of a method to a cost, and the rows of its result, while the block runs."""
+    original = getattr(owner, method)
+
+    def counted(*positional: Any, **named: Any) -> Any:
+        start = time.process_time()
+        result = original(*positional, **named)
+        cost.cpu_s += time.process_time() - start
+        cost.rows += len(result)
+        return result
+
+    setattr(owner, method, counted)
+    try:
+        yield
+    finally:
+        setattr(owner, method, original)
+
+
+def _run(step: Step, workspace: Workspace, days: Sequence[str]) -> int:
+    """Runs a step; returns how many rows it wrote."""
+    return sum(result.manifest.rows for result in step(workspace, days))
+
+
+def _write_as_of(workspace: Workspace, side: str, ds: str, number: int, is_shared: bool = False) -> Manifest:
+    table, spec = workspace.need(f"{side}_table", ds), getattr(specs, f"{side.upper()}_ALL_FEATURE")
+
+    def as_of(batch: pa.RecordBatch) -> pa.RecordBatch:
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        counts = {name: pc.add(column, number) for name, column in columns.items() if _is_count(side, name, column)}
+        unknown = pa.nulls(batch.num_rows, pa.float64())
+        since = {names.DAYS_SINCE_FIRST_EVENT: unknown, names.DAYS_SINCE_LAST_EVENT: unknown}
+        dates = pa.DictionaryArray.from_arrays(pa.array(np.zeros(batch.num_rows, np.int32)), pa.array([ds]))
+        return pa.RecordBatch.from_pydict({col.FEATURE_DATE: dates.cast(pa.string()), **columns, **counts, **since})
+
+    schema = as_of(pa.RecordBatch.from_pylist([], schema=workspace.tables.open(table).schema)).schema
+    return workspace.tables.write(spec, ds, map(as_of, workspace.tables.batches(table)), schema=schema, is_shared=is_shared)
+
+
+def _is_count(side: str, name: str, column: pa.Array) -> bool:
+    return name.startswith(f"{side}_num_") and bool(pat.is_integer(column.type))

@@ -1,0 +1,108 @@
+"""bool_mask_feature: what is true, aligned places, rows whose lengths differ."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.features.operators.bool_mask_feature import BoolMaskFeature
+from dssm_assets_tests.core.features import hostile_rows
+from dssm_assets_tests.core.features import strategies as cases
+
+VARIANTS: list[dict[str, object]] = [
+    {}, {"default_value": "d"}, {"value_dim": 1}, {"value_dim": 1, "default_value": "d"}, {"value_dim": 2}, {"separator": ":"},
+]  # fmt: skip
+TRUTH = {"true": True, "TRUE": True, " True ": True, "1": True, "2": True, "-0.5": True, "false": False, "0": False,
+         "-0": False, "0.0": False, "yes": False, "nan": False, "": False, None: False}  # fmt: skip
+
+
+def feature(**keys: object) -> BoolMaskFeature:
+    return BoolMaskFeature.model_validate({"feature_name": "f", "expression": ["user:v", "user:m"], **keys})
+
+
+def values(column: pa.Array, mask: pa.Array, **keys: object) -> list[object]:
+    return list(feature(**keys).compute([column, mask]).to_pylist())
+
+
+@given(hostile_rows.columns_of(2), st.sampled_from(VARIANTS))
+def test_a_batch_equals_its_rows(columns: tuple[pa.Array, ...], keys: dict[str, object]) -> None:
+    operator = feature(**keys)
+    assert cases.rows_of(operator.compute(columns)) == cases.one_by_one(operator, *columns)
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.sampled_from(["a", "b", "", None]), st.sampled_from(list(TRUTH))), max_size=5), max_size=8),
+    st.sampled_from([0, 1, 2]),
+)
+def test_kept_values_equal_a_plain_loop(rows: list[list[tuple[str | None, str | None]]], value_dim: int) -> None:
+    column = pa.array([[value for value, _ in row] for row in rows], pa.list_(pa.string()))
+    mask = pa.array([[flag for _, flag in row] for row in rows], pa.list_(pa.string()))
+    kept = [[value for value, flag in row if value and TRUTH[flag]] for row in rows]
+    found = values(column, mask, value_dim=value_dim)
+    assert found == ([row[0] if row else None for row in kept] if value_dim == 1 else [r[: value_dim or None] for r in kept])
+    # Joined to texts the same rows give the same values.
+    joined = [
+        pa.array([",".join(part or "" for part in row) for row in side.to_pylist()], pa.string()) for side in (column, mask)
+    ]
+    assert values(*joined, value_dim=value_dim, separator=",") == found
+
+
+def test_the_examples_of_the_reference() -> None:
+    text = pa.array(["123,456,90,80"])
+    assert values(text, pa.array(["true,false,true,false"]), separator=",") == [["123", "90"]]
+    assert values(text, pa.array([[1, 0, 1, 0]]), separator=",") == [["123", "90"]]
+    assert values(pa.array([[1, 2, 3, 4]]), pa.array([[1, 0, 1, 0]])) == [["1", "3"]]
+
+
+def test_masks_of_every_type() -> None:
+    column = pa.array([["a", "b", "c"]])
+    assert values(column, pa.array([[True, False, None]])) == [["a"]]
+    assert values(column, pa.array([[2, 0, -1]])) == [["a", "c"]]
+    assert values(column, pa.array([[0.5, -0.0, float("nan")]])) == [["a"]]
+    assert values(column, pa.array(["TRUE\x1dFalse\x1d1"])) == [["a", "c"]]
+    assert values(pa.array([7, 8]), pa.array([True, False])) == [["7"], []]
+
+
+def test_missing_elements_keep_their_place() -> None:
+    mask = pa.array(["1,1,0,1"])
+    assert values(pa.array(["a,,c,d"]), mask, separator=",") == [["a", "d"]]
+    assert values(pa.array([["a", None, "c", "d"]]), mask, separator=",") == [["a", "d"]]
+    assert values(pa.array(["a,b,c,d"]), pa.array([",1,,1"]), separator=",") == [["b", "d"]]
+
+
+def test_a_row_whose_lengths_differ_is_missing_and_the_others_are_not() -> None:
+    column = pa.array([["a", "b"], ["a", "b"], ["a", "b"], ["a"], [], None])
+    mask = pa.array([[1, 1], [1], None, [1, 1], [], [1]])
+    assert values(column, mask) == [["a", "b"], [], [], [], [], []]
+    assert values(column, mask, default_value="d") == [["a", "b"], ["d"], ["d"], ["d"], ["d"], ["d"]]
+    assert values(column, mask, value_dim=1, default_value="d") == ["a", "d", "d", "d", "d", "d"]
+
+
+def test_value_dim_counts_kept_values() -> None:
+    column, mask = pa.array([["a", "b", "c", "d"]]), pa.array([[0, 1, 1, 1]])
+    assert values(column, mask, value_dim=2) == [["b", "c"]]
+    assert values(column, mask, value_dim=1) == ["b"]
+    assert feature().as_element().compute([column, mask]).to_pylist() == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"expression": ["user:v"]}, "at least 2"),
+        ({"expression": ["user:v", "user:m", "user:n"]}, "at most 2"),
+        ({"separator": ""}, "at least 1"),
+        ({"num_buckets": 2, "hash_bucket_size": 9}, "exclude each other"),
+    ],
+)
+def test_definitions_that_mean_nothing_are_refused(keys: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        feature(**keys)
+
+
+def test_a_column_without_texts_is_named() -> None:
+    with pytest.raises(SchemaError, match="feature f, input user:m"):
+        values(pa.array(["a"]), pa.array([{"x": 1}]))

@@ -1,0 +1,130 @@
+"""combo_feature: order, empty sides, limits, the hashes of the reference."""
+
+from __future__ import annotations
+
+import itertools
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.features.hashing import murmur_hash64a
+from dssm_assets.core.features.operators import combo_feature
+from dssm_assets.core.features.operators.combo_feature import ComboFeature
+from dssm_assets_tests.core.features import hostile_rows
+from dssm_assets_tests.core.features import strategies as cases
+
+VARIANTS: list[dict[str, object]] = [
+    {}, {"default_value": "d"}, {"value_dim": 1}, {"value_dim": 1, "default_value": "d"}, {"value_dim": 3}, {"separator": ":"},
+]  # fmt: skip
+LISTS = st.lists(st.lists(st.sampled_from(["a", "b", "a_b", "c", "", None]), max_size=3), min_size=3, max_size=3)
+
+
+def feature(sides: int = 2, **keys: object) -> ComboFeature:
+    names = [f"user:{chr(97 + place)}" for place in range(sides)]
+    return ComboFeature.model_validate({"feature_name": "f", "expression": names, **keys})
+
+
+def values(*columns: pa.Array, **keys: object) -> list[object]:
+    return list(feature(len(columns), **keys).compute(columns).to_pylist())
+
+
+@given(hostile_rows.columns_of(2), st.sampled_from(VARIANTS))
+def test_a_batch_equals_its_rows(columns: tuple[pa.Array, ...], keys: dict[str, object]) -> None:
+    operator = feature(**keys)
+    assert cases.rows_of(operator.compute(columns)) == cases.one_by_one(operator, *columns)
+
+
+@given(st.lists(LISTS, max_size=8), st.sampled_from([0, 1, 2, 5]), st.booleans())
+def test_combinations_equal_a_plain_loop(rows: list[list[list[str | None]]], value_dim: int, is_tight: bool) -> None:
+    columns = [pa.array([row[side] for row in rows], pa.list_(pa.string())) for side in range(3)]
+    with pytest.MonkeyPatch.context() as patch:
+        if is_tight:
+            # As if no two vocabularies fitted one integer: every pair is encoded again.
+            patch.setattr(combo_feature, "_LARGEST_KEY", 0)
+        found = values(*columns, value_dim=value_dim)
+    whole = [["_".join(parts) for parts in itertools.product(*([t for t in side if t] for side in row))] for row in rows]
+    if value_dim == 1:
+        assert found == [row[0] if row else None for row in whole]
+    else:
+        assert found == [row[: value_dim or None] for row in whole]
+
+
+def test_the_first_input_is_outermost_and_the_buckets_are_those_of_the_reference() -> None:
+    found = feature().compute([pa.array(["ua\x1dub"]), pa.array(["ia\x1dib"])])
+    assert found.to_pylist() == [["ua_ia", "ua_ib", "ub_ia", "ub_ib"]]
+    assert list(murmur_hash64a(found.flatten()) % 100) == [37, 90, 5, 97]
+
+
+def test_numbers_are_joined_as_their_texts() -> None:
+    assert values(pa.array([7, 8]), pa.array([2.0, 0.5]), pa.array([True, None])) == [["7_2_true"], []]
+
+
+def test_an_empty_side_leaves_the_default() -> None:
+    columns = (pa.array(["a", "a", None, "\x1d"]), pa.array([["b"], [], ["b"], ["b"]]))
+    assert values(*columns) == [["a_b"], [], [], []]
+    assert values(*columns, default_value="d") == [["a_b"], ["d"], ["d"], ["d"]]
+    assert values(*columns, value_dim=1) == ["a_b", None, None, None]
+    assert values(*columns, value_dim=1, default_value="d") == ["a_b", "d", "d", "d"]
+
+
+def test_value_dim_keeps_the_first() -> None:
+    columns = (pa.array(["a\x1db"]), pa.array(["x\x1dy"]))
+    assert values(*columns, value_dim=3) == [["a_x", "a_y", "b_x"]]
+    assert values(*columns, value_dim=9) == [["a_x", "a_y", "b_x", "b_y"]]
+    assert values(*columns, value_dim=1) == ["a_x"]
+
+
+def test_an_element_of_a_sequence_has_the_first() -> None:
+    element = feature().as_element()
+    assert not element.is_multi
+    assert element.compute([pa.array(["a\x1db"]), pa.array(["x"])]).to_pylist() == ["a_x"]
+
+
+def test_only_the_combinations_that_are_kept_are_made() -> None:
+    long = pa.array([[str(number) for number in range(2**16)]])
+    assert values(long, long, long, value_dim=2) == [["0_0_0", "0_0_1"]]
+    assert values(long, long, long, value_dim=1) == ["0_0_0"]
+    with pytest.raises(SchemaError, match="at most 2147483647 combinations"):
+        values(long, long)
+    with pytest.raises(SchemaError, match="at most 2147483647 combinations"):
+        values(*[long] * 5, value_dim=10**30)
+
+
+def test_combinations_of_more_texts_than_an_integer_can_number() -> None:
+    # With 2**16 texts per side the number of the last row's combination passes that of the first by 2**64.
+    texts = [str(number) for number in range(2**16)]
+    others = pa.array([*texts, "0"])
+    found = values(pa.array([*texts, "1"]), *[others] * 4, value_dim=1)
+    assert found[0] == "0_0_0_0_0"
+    assert found[65535] == "_".join(["65535"] * 5)
+    assert found[65536] == "1_0_0_0_0"
+
+
+def test_a_text_is_joined_once_per_distinct_combination() -> None:
+    # The x of "x" and that of "x\x1dy" are one value, although they come from different texts.
+    found = feature(value_dim=1).compute([pa.array(["a", "a", "b"] * 50), pa.array(["x", "x\x1dy", "x"] * 50)])
+    assert found.dictionary.to_pylist() == ["a_x", "b_x"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"expression": ["user:a"]}, "at least 2"),
+        ({"expression": "user:a"}, "tuple"),
+        ({"expression": ["user:a", "b"]}, "side:name"),
+        ({"num_buckets": 9}, "num_buckets needs integers"),
+        ({"hash_bucket_size": 9, "vocab_list": ["a"]}, "exclude each other"),
+    ],
+)
+def test_definitions_that_mean_nothing_are_refused(keys: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        feature(**keys)
+
+
+def test_a_column_without_texts_is_named() -> None:
+    with pytest.raises(SchemaError, match="feature f, input user:b"):
+        values(pa.array(["a"]), pa.array([{"x": 1}]))

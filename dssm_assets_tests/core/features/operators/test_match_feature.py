@@ -1,0 +1,231 @@
+"""match_feature: hits, wildcards, their order, and both forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from dssm_assets.core.features.buckets import BucketRule
+from dssm_assets.core.features.hashing import HashFunction
+from dssm_assets.core.features.operators.match_feature import MatchFeature
+from dssm_assets_tests.core.features import strategies as cases
+
+# The reference's example: two hits of nothing, an empty map, a missing one.
+MAP = pa.array(["ca^ba:1,bb:2|cb^ba:3,bb:4"] * 3 + ["", None])
+PKEYS = pa.array(["ca", "ca", "", "ca", None])
+SKEYS = pa.array(["ba", "", "", "ba", None])
+MAP_OF_MAPS = pa.map_(pa.string(), pa.map_(pa.string(), pa.float64()))
+VARIANTS: list[dict[str, Any]] = [
+    *(
+        {"combiner": combiner, "default_value": default}
+        for combiner in ("sum", "mean", "min", "max", "count")
+        for default in ("", "7")
+    ),
+    {"combiner": ""},
+    {"need_discrete": True},
+    {"need_discrete": True, "value_dim": 1, "default_value": ""},
+    {"show_pkey": True},
+    {"show_skey": True, "default_value": ""},
+    {"show_pkey": True, "show_skey": True},
+    {"hash_bucket_size": 9},
+    {"normalizer": "method=log10"},
+]
+WILDCARDS: list[dict[str, str]] = [{}, {"pkey": "ALL"}, {"skey": "const:ALL"}, {"pkey": "ALL", "skey": "ALL"}]
+
+keys = st.sampled_from(["a", "b", "c", "ALL"])
+asked_rows = st.lists(keys, max_size=3)
+maps = st.lists(st.tuples(keys, st.lists(st.tuples(keys, st.integers(-9, 9)), max_size=3)), max_size=3)
+nasty = st.one_of(
+    cases.texts, st.sampled_from(["a^a:1", "a^a:1,b:x|b^a:2", "a^a:1|a^a:2", "|", "^", "a^", "ALL^ALL:3", "a^b^a:1"])
+)
+nasty_keys = st.one_of(cases.texts, st.sampled_from(["a", "b", "a\x1db", "ALL", "ALL\x1da\x1dALL"]))
+
+
+def feature(**options: object) -> MatchFeature:
+    definition = {"feature_name": "f", "nested_map": "user:m", "pkey": "user:p", "skey": "user:s"}
+    return MatchFeature.model_validate({**definition, **options})
+
+
+def inputs_of(operator: MatchFeature, *columns: pa.Array) -> list[pa.Array]:
+    """Returns the columns m, p, s that the operator reads."""
+    by_text = dict(zip(("user:m", "user:p", "user:s"), columns, strict=True))
+    return [by_text[text] for text in operator.expression_texts]
+
+
+def values(entries: pa.Array, pkeys: pa.Array, skeys: pa.Array, **options: object) -> list[Any]:
+    operator = feature(**options)
+    return list(operator.compute(inputs_of(operator, entries, pkeys, skeys)).to_pylist())
+
+
+def buckets(**options: object) -> list[Any]:
+    operator = feature(**options)
+    found = BucketRule(operator, HashFunction.MURMUR)(operator.compute([MAP, PKEYS, SKEYS]))
+    return list(found.to_pylist())
+
+
+@given(st.lists(st.tuples(nasty, nasty_keys, nasty_keys), max_size=8), st.sampled_from(VARIANTS), st.sampled_from(WILDCARDS))
+def test_a_batch_equals_its_rows(
+    rows: list[tuple[str | None, ...]], options: dict[str, object], wildcards: dict[str, str]
+) -> None:
+    operator = feature(**options, **wildcards)
+    inputs = inputs_of(operator, *(pa.array([row[i] for row in rows], pa.string()) for i in range(3)))
+    assert cases.rows_of(operator.compute(inputs)) == cases.one_by_one(operator, *inputs)
+
+
+@given(
+    st.lists(st.tuples(st.lists(cases.texts, max_size=4), st.lists(nasty_keys, max_size=3), nasty_keys), max_size=6),
+    st.sampled_from(VARIANTS),
+)
+def test_a_batch_of_lists_equals_its_rows(rows: list[tuple[Any, Any, Any]], options: dict[str, object]) -> None:
+    operator = feature(**options)
+    types = (pa.list_(pa.string()), pa.list_(pa.string()), pa.string())
+    inputs = [pa.array([row[i] for row in rows], types[i]) for i in range(3)]
+    assert cases.rows_of(operator.compute(inputs)) == cases.one_by_one(operator, *inputs)
+
+
+def hits_of(row: tuple[Any, Any, Any], wildcards: dict[str, str]) -> list[str]:
+    """Returns "pkey_skey_value" of the hits of one row, by the definition."""
+    entries, pkeys, skeys = row
+    is_multihit = bool(wildcards)
+    found = []
+    for pkey in ["ALL"] if "pkey" in wildcards else pkeys:
+        for skey in ["ALL"] if "skey" in wildcards else skeys:
+            for outer, inner in entries:
+                if outer == pkey or (is_multihit and pkey == "ALL"):
+                    found += [f"{outer}_{k}_{v}" for k, v in inner if k == skey or (is_multihit and skey == "ALL")]
+    return found
+
+
+@pytest.mark.parametrize("wildcards", WILDCARDS)
+@pytest.mark.parametrize("shape", ["text", "list", "map"])
+@given(st.lists(st.tuples(maps, asked_rows, asked_rows), max_size=6))
+def test_hits_equal_a_plain_loop(shape: str, wildcards: dict[str, str], rows: list[tuple[Any, Any, Any]]) -> None:
+    texts = [[f"{pkey}^" + ",".join(f"{k}:{v}" for k, v in inner) for pkey, inner in row[0]] for row in rows]
+    entries = {
+        "text": lambda: pa.array(["|".join(row) for row in texts], pa.string()),
+        "list": lambda: pa.array(texts, pa.list_(pa.string())),
+        "map": lambda: pa.array([row[0] for row in rows], MAP_OF_MAPS),
+    }[shape]()
+    pkeys, skeys = (pa.array([row[i] for row in rows], pa.list_(pa.string())) for i in (1, 2))
+    found = values(entries, pkeys, skeys, show_pkey=True, show_skey=True, default_value="", **wildcards)
+    assert found == [hits_of(row, wildcards) for row in rows]
+
+
+def test_the_reference_example_as_a_number() -> None:
+    assert values(MAP, PKEYS, SKEYS) == [1, 0, 0, 0, 0]
+    assert values(MAP, PKEYS, SKEYS, default_value="") == [1, None, None, None, None]
+
+
+def test_the_reference_example_in_bins_and_in_num_buckets() -> None:
+    assert buckets(boundaries=[-0.5, 0.5, 1.5, 2.5]) == [2, 1, 1, 1, 1]
+    assert buckets(boundaries=[-0.5, 0.5, 1.5, 2.5], default_value="") == [2, None, None, None, None]
+    assert buckets(num_buckets=10) == [[1], [0], [0], [0], [0]]
+    assert buckets(num_buckets=10, default_value="") == [[1], [], [], [], []]
+
+
+def test_the_hashed_text_is_the_value_alone() -> None:
+    # Goldens of the hash at 100 buckets: "1" 95, "z" 54.
+    assert buckets(hash_bucket_size=100, default_value="z") == [[95], [54], [54], [54], [54]]
+
+
+@pytest.mark.parametrize(("combiner", "expected"), [("sum", 10), ("mean", 2.5), ("min", 1), ("max", 4), ("count", 4)])
+def test_combiners_by_hand(combiner: str, expected: float) -> None:
+    both = pa.array(["ca\x1dcb"]), pa.array([["bb", "ba"]])
+    assert values(MAP[:1], *both, combiner=combiner) == [expected]
+
+
+def test_hits_come_by_pkey_then_skey_then_place() -> None:
+    entries = pa.array(["a^x:1,y:2,x:3|b^x:4"])
+    found = values(entries, pa.array(["b\x1da"]), pa.array(["y\x1dx"]), need_discrete=True)
+    assert found == [["4", "2", "1", "3"]]
+    assert values(entries, pa.array(["b\x1da"]), pa.array(["y\x1dx"]), need_discrete=True, value_dim=1) == ["4"]
+
+
+def test_shown_keys_stand_before_the_value() -> None:
+    row = MAP[:1], PKEYS[:1], SKEYS[:1]
+    assert values(*row, show_pkey=True) == [["ca_1"]]
+    assert values(*row, show_skey=True) == [["ba_1"]]
+    assert values(*row, show_pkey=True, show_skey=True) == [["ca_ba_1"]]
+
+
+def test_a_wildcard_of_the_definition_is_no_input() -> None:
+    assert feature(pkey="ALL").expression_texts == ("user:m", "user:s")
+    assert feature(skey="const:ALL").expression_texts == ("user:m", "user:p")
+    assert feature(pkey="ALL", skey="ALL").expression_texts == ("user:m",)
+    assert values(MAP, PKEYS, SKEYS, pkey="ALL") == [1 + 3, 0, 0, 0, 0]
+    assert values(MAP, PKEYS, SKEYS, skey="ALL") == [1 + 2, 1 + 2, 0, 0, 0]
+    assert values(MAP, PKEYS, SKEYS, pkey="ALL", skey="const:ALL") == [10, 10, 10, 0, 0]
+
+
+def test_a_value_all_is_a_key_where_both_keys_are_columns() -> None:
+    entries = pa.array(["ALL^x:40|c^x:10"])
+    assert values(entries, pa.array(["ALL"]), pa.array(["x"])) == [40]
+    assert values(entries, pa.array(["ALL"]), pa.array(["x"]), skey="ALL") == [50]
+
+
+def test_one_layer_under_the_outer_key_all() -> None:
+    entries = pa.array(["ALL^16788816:40,10122:40,29889:20,30068:20"])
+    assert values(entries, pa.array(["unused"]), pa.array([30068]), pkey="ALL") == [20]
+
+
+def test_an_entry_asked_for_or_standing_twice_hits_twice() -> None:
+    entries = pa.array(["a^x:1|a^x:5"])
+    assert values(entries, pa.array(["a"]), pa.array(["x"])) == [6]
+    assert values(entries, pa.array(["a\x1da"]), pa.array(["x"])) == [12]
+
+
+def test_a_value_that_is_no_number_is_absent_from_numbers_only() -> None:
+    entries = pa.array(["a^x:1,x:red,x:,x"])
+    assert values(entries, pa.array(["a"]), pa.array(["x"]), combiner="count") == [1]
+    assert values(entries, pa.array(["a"]), pa.array(["x"]), need_discrete=True) == [["1", "red"]]
+
+
+def test_the_default_bypasses_the_normalizer() -> None:
+    entries = pa.array(["a^x:100", ""])
+    both = pa.array(["a", "a"]), pa.array(["x", "x"])
+    assert values(entries, *both, normalizer="method=log10", default_value="5") == [2, 5]
+
+
+def test_a_chosen_separator_divides_keys() -> None:
+    assert values(MAP[:1], pa.array(["ca,cb"]), pa.array(["ba"]), separator=",") == [4]
+
+
+def test_many_large_maps() -> None:
+    count = 300
+    text = "|".join(f"{p}^" + ",".join(f"{s}:{p * count + s}" for s in range(count)) for p in range(3))
+    picked = np.arange(count)
+    found = values(pa.array([text] * count), pa.array(picked % 3), pa.array(picked[::-1].copy()))
+    assert found == [p % 3 * count + (count - 1 - p) for p in range(count)]
+
+
+def test_a_definition_is_written_back_as_it_was_read() -> None:
+    definition = {"feature_name": "f", "feature_type": "match_feature", "nested_map": "user:m", "pkey": "ALL", "skey": "const:ALL",
+                  "show_pkey": True}  # fmt: skip
+    assert MatchFeature.model_validate(definition).model_dump(exclude_unset=True) == definition
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"need_discrete": True, "combiner": "sum"}, "combiner sum means nothing"),
+        ({"show_pkey": True, "normalizer": "method=log10"}, "normalizer mean nothing"),
+        ({"hash_bucket_size": 9, "boundaries": [1.0]}, "boundaries mean nothing"),
+        ({"value_dim": 0}, "value_dim 0 needs need_discrete"),
+        ({"value_dim": 2}, "less than or equal to 1"),
+        ({"default_value": "x"}, "finite number"),
+        ({"combiner": "median"}, "combiner"),
+        ({"pkey": "all"}, "side:name"),
+        ({"skey": "ALL:x"}, "unknown side"),
+        ({"nested_map": "ALL"}, "side:name"),
+        ({"outer_separator": ";"}, "Extra inputs"),
+    ],
+)
+def test_what_means_nothing_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        feature(**options)

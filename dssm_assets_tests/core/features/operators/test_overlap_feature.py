@@ -1,0 +1,173 @@
+"""overlap_feature: every measure by hand, against a plain loop, and on hostile columns."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.features.operators.overlap_feature import Method, OverlapFeature
+from dssm_assets_tests.core.features import hostile_rows
+from dssm_assets_tests.core.features import strategies as cases
+
+Words = Sequence[str]
+
+
+def feature(method: str = "is_equal", **keys: object) -> OverlapFeature:
+    return OverlapFeature.model_validate({"feature_name": "f", "query": "user:q", "title": "user:t", "method": method, **keys})
+
+
+def measured(method: str, query: pa.Array, title: pa.Array, **keys: object) -> list[object]:
+    return list(feature(method, **keys).compute([query, title]).to_pylist())
+
+
+def of(method: str, query: str, title: str) -> object:
+    """Returns the measure of two texts of terms joined by commas."""
+    return measured(method, pa.array([query]), pa.array([title]), separator=",")[0]
+
+
+def index_of(query: Words, title: Words) -> float:
+    return next((i for i in range(len(title)) if list(title[i : i + len(query)]) == list(query)), -1)
+
+
+def min_cover(query: Words, title: Words) -> float:
+    windows = [(i, j) for i in range(len(title)) for j in range(i + 1, len(title) + 1) if set(query) <= set(title[i:j])]
+    return min((j - i for i, j in windows), default=0)
+
+
+def pair_distances(query: Words, title: Words) -> list[float]:
+    places = {term: [i for i, other in enumerate(title) if other == term] for term in set(query)}
+    pairs = [(places[a], places[b]) for a, b in itertools.combinations(sorted(places), 2) if places[a] and places[b]]
+    return [min(abs(i - j) for i in first for j in second) for first, second in pairs]
+
+
+def folded(fold: Callable[[list[float]], float]) -> Callable[[Words, Words], float]:
+    return lambda query, title: fold(pair_distances(query, title) or [len(title) + 1])
+
+
+PLAIN: dict[str, Callable[[Words, Words], float]] = {
+    "query_common_ratio": lambda query, title: sum(term in title for term in query) / len(query),
+    "title_common_ratio": lambda query, title: sum(term in query for term in title) / len(title),
+    "is_contain": lambda query, title: float(index_of(query, title) >= 0),
+    "is_equal": lambda query, title: float(list(query) == list(title)),
+    "index_of": index_of,
+    "proximity_min_cover": min_cover,
+    "proximity_min_dist": folded(min),
+    "proximity_max_dist": folded(max),
+    "proximity_avg_dist": folded(lambda distances: sum(distances) / len(distances)),
+}
+
+
+@given(
+    hostile_rows.columns_of(2), st.sampled_from(list(Method)), st.sampled_from([{}, {"default_value": ""}, {"separator": ":"}])
+)
+def test_a_batch_equals_its_rows(columns: tuple[pa.Array, ...], method: str, keys: dict[str, object]) -> None:
+    operator = feature(method, **keys)
+    assert cases.rows_of(operator.compute(columns)) == cases.one_by_one(operator, *columns)
+
+
+@pytest.mark.parametrize("method", list(Method))
+@given(st.data())
+def test_measures_equal_a_plain_loop(method: str, data: st.DataObject) -> None:
+    query_terms = st.lists(st.sampled_from("abcd"), max_size=5)
+    rows = data.draw(st.lists(st.tuples(query_terms, st.lists(st.sampled_from("abcdx"), max_size=9)), max_size=12))
+    query = pa.array([row[0] for row in rows], pa.list_(pa.string()))
+    title = pa.array([row[1] for row in rows], pa.list_(pa.string()))
+    expected = [PLAIN[method](query, title) if query and title else 77 for query, title in rows]
+    found = measured(method, query, title, default_value="77")
+    assert found == pytest.approx(expected, rel=1e-6)
+    # The same terms as texts give the same numbers.
+    joined = [pa.array(["\x1d".join(row[side]) for row in rows], pa.string()) for side in (0, 1)]
+    assert measured(method, *joined, default_value="77") == found
+
+
+def test_the_examples_of_the_reference() -> None:
+    assert of("query_common_ratio", "abc,efg", "abc,qwe,rty,uio") == 0.5
+    assert of("title_common_ratio", "abc,efg", "abc,qwe,rty,uio") == 0.25
+    assert of("is_contain", "abc,efg", "abc,efg,rty") == 1
+    assert of("is_equal", "abc,efg", "abc,efg") == 1
+    expected = {"is_equal": 0, "is_contain": 1, "index_of": 1, "query_common_ratio": 1, "title_common_ratio": 0.5,
+                "proximity_min_dist": 1, "proximity_max_dist": 1, "proximity_avg_dist": 1, "proximity_min_cover": 2}  # fmt: skip
+    assert {method: of(method, "b,c", "a,b,c,d") for method in expected} == expected
+
+
+def test_ratios_count_occurrences_of_the_divided_side() -> None:
+    assert of("query_common_ratio", "a,a,b,c", "a,x") == 0.5
+    assert of("title_common_ratio", "a,c", "a,a,x,a") == 0.75
+
+
+def test_the_query_stands_in_the_title_only_as_a_whole() -> None:
+    assert [of("is_contain", query, "a,b,a,c") for query in ("a,c", "b,c", "c,a", "a,b,a,c", "a,b,a,c,d")] == [1, 0, 0, 1, 0]
+    assert [of("index_of", query, "a,a,b,a,b") for query in ("a,b", "b", "b,b", "a,a")] == [1, 2, -1, 0]
+    # A text that begins like the query is not the query.
+    assert of("is_contain", "ab", "a,b") == 0
+
+
+def test_the_smallest_window() -> None:
+    # a _ b is 3 long, b c a 3, c a b 3; with d there is none.
+    assert of("proximity_min_cover", "a,b,c", "a,x,b,c,a,b") == 3
+    assert of("proximity_min_cover", "a,b", "a,x,x,b,x,a") == 3
+    assert of("proximity_min_cover", "a,d", "a,x,b") == 0
+    assert of("proximity_min_cover", "a,a", "x,a") == 1
+
+
+def test_distances_of_pairs() -> None:
+    # In a x x b c: ab 3, bc 1, ac 4. The term z occurs nowhere, so its pairs do not count.
+    found = {method: of(f"proximity_{method}_dist", "a,b,c,z", "a,x,x,b,c") for method in ("min", "max", "avg")}
+    assert found == {"min": 1, "max": 4, "avg": pytest.approx(8 / 3)}
+    # The nearest occurrences decide: b a stands closer than a ... b.
+    assert of("proximity_max_dist", "a,b", "a,x,x,b,a") == 1
+
+
+@pytest.mark.parametrize("method", ["proximity_min_dist", "proximity_max_dist", "proximity_avg_dist"])
+def test_without_a_pair_the_distance_is_the_length_of_the_title_and_one(method: str) -> None:
+    assert [of(method, query, "a,b,x") for query in ("a", "a,a", "a,z", "y,z")] == [4, 4, 4, 4]
+
+
+@pytest.mark.parametrize("method", list(Method))
+def test_a_side_without_terms_is_missing(method: str) -> None:
+    query = pa.array([None, "", "\x1d", "a", "a"])
+    title = pa.array(["a", "a", "a", None, "\x1d\x1d"])
+    assert measured(method, query, title) == [0] * 5
+    assert measured(method, query, title, default_value="7") == [7] * 5
+    assert measured(method, query, title, default_value="") == [None] * 5
+
+
+def test_missing_terms_do_not_count_and_have_no_place() -> None:
+    assert measured("index_of", pa.array([["b"]]), pa.array([["a", None, "", "b"]])) == [1]
+    assert measured("query_common_ratio", pa.array([["a", None]]), pa.array([["a"]])) == [1]
+
+
+def test_numbers_are_terms_by_their_texts() -> None:
+    assert measured("is_equal", pa.array([[1, 2]]), pa.array(["1\x1d2"])) == [1]
+    assert measured("is_equal", pa.array([1.0]), pa.array(["1"])) == [1]
+
+
+def test_the_default_bypasses_the_normalizer() -> None:
+    keys = {"normalizer": "method=minmax,min=0,max=4", "default_value": "9"}
+    assert measured("proximity_min_cover", pa.array(["a", None]), pa.array(["a", "a"]), **keys) == [0.25, 9]
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"method": "similarity"}, "Input should be 'query_common_ratio'"),
+        ({"separator": ""}, "at least 1 character"),
+        ({"default_value": "x"}, "finite number"),
+        ({"value_type": "String"}, "value_type"),
+    ],
+)
+def test_definitions_that_mean_nothing_are_refused(keys: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        OverlapFeature.model_validate({"feature_name": "f", "query": "user:q", "title": "user:t", "method": "is_equal", **keys})
+
+
+def test_a_column_without_texts_is_named() -> None:
+    with pytest.raises(SchemaError, match="feature f, input user:t"):
+        measured("is_equal", pa.array(["a"]), pa.array([{"x": 1}]))
