@@ -32,6 +32,9 @@ ITEM_IDS: Final = "item_ids"
 EVENT_TIMES_MS: Final = "event_times_ms"
 WEIGHT: Final = "weight"
 
+WEIGHTS_SUFFIX: Final = "__weights"
+"""Ends the column that holds, beside a weighted feature, the weight of each of its values."""
+
 USER_TOWER_EMB: Final = "user_tower_emb"
 ITEM_TOWER_EMB: Final = "item_tower_emb"
 
@@ -40,3 +43,8 @@ GT_IS_WARM: Final = "gt_is_warm"
 GT_IS_REPEAT: Final = "gt_is_repeat"
 IS_WARM_USER: Final = "is_warm_user"
 SEGMENT: Final = "segment"
+
+
+def feature_weights(feature: str) -> str:
+    """Returns the column of the weights of a feature's values."""
+    return f"{feature}{WEIGHTS_SUFFIX}"

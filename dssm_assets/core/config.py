@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.features.hashing import HashFunction
 from dssm_assets.core.section import Section
 from dssm_assets.core.statistics_config import Statistics
 
@@ -141,6 +142,10 @@ class Features(Section):
     fg: dict[str, Any] | None = None
     fg_path: str | None = None
     exclude: list[str] = Field(default_factory=list, description="Features that are generated but not trained on.")
+    hash_function: HashFunction = Field(
+        default=HashFunction.MURMUR,
+        description="murmur_hash64a as the reference's feature generator, or farm_fingerprint64 as TensorFlow.",
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Features:

@@ -12,6 +12,7 @@ from dssm_assets.core.config import Model, Training
 from dssm_assets.core.features import feature_config as decide
 from dssm_assets.core.features import specs
 from dssm_assets.core.features.bucketizer import BucketFeature, Bucketizer
+from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.steps.workspace import StepResult, Workspace, digests, window_days
 from dssm_assets.storage.manifest import Manifest
 
@@ -21,17 +22,26 @@ FILE = "training_config.yaml"
 def feature_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Decides the embedding of every feature."""
     for ds in days:
-        binning, counts = workspace.need("feature_binning", ds), workspace.need("feature_counts", ds)
+        made_from = [workspace.need("feature_binning", ds), workspace.need("feature_counts", ds)]
+        binning, counts = (workspace.tables.read(manifest) for manifest in made_from)
+        spec, config = workspace.fg_spec, workspace.config
         table = decide.feature_config(
-            workspace.fg_spec,
-            workspace.config.statistics,
-            workspace.tables.read(binning),
-            workspace.tables.read(counts),
-            exclude=workspace.config.features.exclude,
+            spec,
+            config.statistics,
+            binning,
+            counts,
+            exclude=config.features.exclude,
+            hash_function=config.features.hash_function,
         )
+        collisions = decide.collision_fracs(spec, config.statistics, counts)
         dropped = [row["feature"] for row in table.to_pylist() if "DROP IT" in (row["message"] or "")]
-        manifest = workspace.write_table(specs.FEATURE_CONFIG, ds, table, [binning, counts])
-        yield StepResult(manifest, {"features_kept": table.num_rows - len(dropped), "features_dropped": dropped})
+        manifest = workspace.write_table(specs.FEATURE_CONFIG, ds, table, made_from)
+        facts = {
+            "features_kept": table.num_rows - len(dropped),
+            "features_dropped": dropped,
+            "collision_frac": {name: round(frac, 6) for name, frac in collisions.items()},
+        }
+        yield StepResult(manifest, facts)
 
 
 def step_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -55,6 +65,13 @@ def side_of(feature: BucketFeature) -> str:
     return "sequence" if feature.is_sequence else str(feature.side)
 
 
+def indexed_features(bucketizer: Bucketizer, *sides: str) -> IndexedFeatures:
+    """Returns the features of these sides as they become embedding indices."""
+    chosen = [feature for feature in bucketizer.features if side_of(feature) in sides]
+    weighted = frozenset(feature.name for feature in chosen if feature.is_weighted)
+    return IndexedFeatures(bucketizer.bucketize, [feature.name for feature in chosen], weighted)
+
+
 def training_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Writes the run down."""
     for ds in days:
@@ -75,6 +92,7 @@ def _training_config(workspace: Workspace, ds: str) -> StepResult:
             embedding_dim=feature.embedding_dim,
             num_embeddings=feature.num_embeddings,
             is_multi=feature.is_multi,
+            is_weighted=feature.is_weighted,
         )
         for feature in bucketizer.features
     ]

@@ -32,7 +32,9 @@ def feature_binning(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
     for ds in days:
         window = workspace.need_all("numeric_value_counts", window_days(ds, workspace.config.window.days))
         merged = value_counts.merge_value_counts(_days(workspace, window))
-        table = bin_features(merged, workspace.config.statistics.num_bins)
+        statistics = workspace.config.statistics
+        own_bins = {name: own.num_bins for name, own in statistics.features.items() if own.num_bins is not None}
+        table = bin_features(merged, statistics.num_bins, own_bins)
         yield StepResult(workspace.write_table(specs.FEATURE_BINNING, ds, table, [window]), {"window_days": len(window)})
 
 

@@ -15,7 +15,7 @@ from dssm_assets.core.samples.id_index import IdIndex
 from dssm_assets.core.samples.negative_items import count_positives
 from dssm_assets.core.samples.negative_items import negative_items as weigh_items
 from dssm_assets.core.samples.train_samples import discretise_day, item_rows
-from dssm_assets.steps.feature_config import open_bucketizer, side_of, towers_of
+from dssm_assets.steps.feature_config import indexed_features, open_bucketizer, towers_of
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, start_of_day_ms, window_days
 from dssm_assets.storage.manifest import Column, Manifest
 
@@ -45,8 +45,9 @@ def _train_samples(workspace: Workspace, ds: str) -> StepResult:
     negatives = workspace.tables.read(corpus)
     item_index = IdIndex(negatives.column(col.ITEM_ID))
     past = history_days(workspace, ds)
+    sequences = indexed_features(bucketizer, "sequence")
     history = build_history(
-        (workspace.tables.read(day) for day in past), item_index, bucketizer.bucketize, features=_names(bucketizer, "sequence")
+        (workspace.tables.read(day) for day in past), item_index, bucketizer.bucketize, features=sequences.names
     )
     window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
     samples, dropped = _window_rows(workspace, window, bucketizer, item_index, history)
@@ -55,7 +56,7 @@ def _train_samples(workspace: Workspace, ds: str) -> StepResult:
         "samples.arrow": samples,
         "history.arrow": histories,
         "users.arrow": users,
-        "items.arrow": item_rows(negatives, _names(bucketizer, "item"), bucketizer.bucketize),
+        "items.arrow": item_rows(negatives, indexed_features(bucketizer, "item")),
     }
     manifest = workspace.artifacts.publish(
         "train_samples",
@@ -99,16 +100,15 @@ def history_days(workspace: Workspace, ds: str) -> list[Manifest]:
 def _window_rows(
     workspace: Workspace, window: Sequence[Manifest], bucketizer: Bucketizer, item_index: IdIndex, history: HistoryCsr
 ) -> tuple[pa.Table, int]:
-    features = _names(bucketizer, "user", "context", "item")
+    features = indexed_features(bucketizer, "user", "context", "item")
     parts, dropped = [], 0
     for number, manifest in enumerate(window):
-        wanted = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS, *features]
+        wanted = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS, *features.columns]
         rows, outside = discretise_day(
             workspace.tables.read(manifest, wanted),
             day=number,
             day_start_ms=start_of_day_ms(manifest.ds, workspace.config.calendar.timezone),
             features=features,
-            bucketize=bucketizer.bucketize,
             item_index=item_index,
             history=history,
             cutoff=workspace.config.model.history,
@@ -116,10 +116,6 @@ def _window_rows(
         parts.append(rows)
         dropped += outside
     return pa.concat_tables(parts), dropped
-
-
-def _names(bucketizer: Bucketizer, *sides: str) -> list[str]:
-    return [feature.name for feature in bucketizer.features if side_of(feature) in sides]
 
 
 def dssm_model(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.samples.id_index import IdIndex
-from dssm_assets.steps.feature_config import open_bucketizer, side_of, towers_of
+from dssm_assets.steps.feature_config import indexed_features, open_bucketizer, towers_of
 from dssm_assets.steps.workspace import StepResult, Workspace, check_made_from, day_before, start_of_day_ms
 
 BATCH_ROWS = 4096
@@ -45,8 +45,7 @@ def _user_vectors(workspace: Workspace, ds: str) -> StepResult:
     stored, features = workspace.need("train_samples", ds), workspace.need("user_features_fg", day_before(ds))
     bucketizer, config_inputs = open_bucketizer(workspace, ds)
     encoded = workspace.tables.read(features)
-    names = [feature.name for feature in bucketizer.features if side_of(feature) == "user"]
-    indices = {name: bucketizer.bucketize(name, encoded.column(name)) for name in names}
+    indices = indexed_features(bucketizer, "user").of(encoded, "table user_features_fg")
     histories = workspace.artifacts.map_table(stored, "users.arrow")
     rows = IdIndex(histories.column(col.USER_ID)).lookup(encoded.column(col.USER_ID))
     starts, ends = (_bounds(histories, name, rows) for name in ("history_start", "history_end"))

@@ -72,12 +72,12 @@ class Workspace:
     @cached_property
     def fg_spec(self) -> FgSpec:
         """Returns the feature definitions, parsed and checked."""
-        return parse_fg(self.loaded.fg)
+        return parse_fg(self.loaded.fg, read_file=self.loaded.read_fg_file)
 
     @cached_property
     def generator(self) -> FeatureGenerator:
         """Returns the feature generator."""
-        return FeatureGenerator(self.fg_spec)
+        return FeatureGenerator(self.fg_spec, self.config.features.hash_function)
 
     def find(self, asset: str, ds: str) -> Manifest | None:
         """Returns the partition of a day, None where there is none."""

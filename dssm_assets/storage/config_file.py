@@ -26,6 +26,15 @@ class LoadedConfig:
     fg: Mapping[str, Any]
     home: Path
     path: Path | None
+    fg_folder: Path
+
+    def read_fg_file(self, name: str) -> bytes:
+        """Returns the content of a file that the feature definitions name, by its path relative to them.
+
+        Raises:
+            OSError: if it cannot be read.
+        """
+        return (self.fg_folder / name).read_bytes()
 
     @property
     def root(self) -> str:
@@ -71,8 +80,10 @@ def complete(config: PipelineConfig, *, home: Path, path: Path | None = None) ->
             )
         }
     )
-    parse_fg(fg)  # A faulty feature is refused here, before anything runs.
-    return LoadedConfig(config.model_copy(update={"tables": tables}), fg, home, path)
+    fg_folder = (data / str(config.features.fg_path)).parent if config.features.fg_path is not None else data
+    loaded = LoadedConfig(config.model_copy(update={"tables": tables}), fg, home, path, fg_folder)
+    parse_fg(fg, read_file=loaded.read_fg_file)  # A faulty feature is refused here, before anything runs.
+    return loaded
 
 
 def _read_fg(path: Path) -> Mapping[str, Any]:

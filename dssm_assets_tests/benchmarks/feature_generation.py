@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from dssm_assets_tests.benchmarks.world import World
 from dssm_assets_tests.benchmarks.world_features import feature_definitions
 
 Row = Sequence[object]
+Run = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class Report:
     operators: list[dict[str, Any]]
 
 
-def measure(world: World, folder: Path, *, batch_rows: int, is_daily: bool = True, own_hash: bool = False) -> Report:
+def measure(
+    world: World, folder: Path, *, batch_rows: int, is_daily: bool = True, own_hash: bool = False, run: Run = run_apart
+) -> Report:
     """Runs both paths over one day and over all days of the world, and every operator over one batch.
 
     Args:
@@ -49,27 +52,28 @@ def measure(world: World, folder: Path, *, batch_rows: int, is_daily: bool = Tru
         batch_rows: rows of the batch that each operator gets.
         is_daily: what is known of users and items changes every day; else one table of each stands for all days.
         own_hash: let pandas hash with our function, so that buckets are equal; else with its own.
+        run: calls a function with its arguments, in a process of its own unless that costs too much.
     """
-    run_apart(our_path.prepare, world=asdict(world), folder=str(folder), is_daily=is_daily)
+    run(our_path.prepare, world=asdict(world), folder=str(folder), is_daily=is_daily)
     ours, pandas = {}, {}
     features = feature_definitions()["features"]
     for days in sorted({1, world.days}):
-        ours[days] = run_apart(our_path.run, world=asdict(world), folder=str(folder), days=days)
-        files = run_apart(our_path.inputs_of, world=asdict(world), folder=str(folder), days=days)
+        ours[days] = run(our_path.run, world=asdict(world), folder=str(folder), days=days)
+        files = run(our_path.inputs_of, world=asdict(world), folder=str(folder), days=days)
         output = str(folder / f"pandas_{days}.parquet")
-        pandas[days] = run_apart(pandas_path.run, days=files, features=features, output=output, own_hash=own_hash)
-    return Report(world, is_daily, ours, pandas, run_apart(operator_rows.run, rows=batch_rows))
+        pandas[days] = run(pandas_path.run, days=files, features=features, output=output, own_hash=own_hash)
+    return Report(world, is_daily, ours, pandas, run(operator_rows.run, rows=batch_rows))
 
 
 def render(report: Report) -> str:
     """Returns the report as text: a table per path and number of days, the ratios, the operators."""
     world = report.world
-    size = f"{world.rows:,} rows, {world.users:,} users, {world.items:,} items, {world.days} days"
+    size = f"{world.rows:,} rows, {world.users:,} users, {world.items:,} items, {_days(world.days)}"
     parts = [f"{size}, seed {world.seed}; users and items change {'every day' if report.is_daily else 'never'}"]
     for days in report.ours:
         for name, result in (("ours", report.ours[days]), ("pandas", report.pandas[days])):
-            parts.append(f"{name}, {days} days, {result['samples']:,} samples\n{_costs(result)}")
-    parts.append(_table(("ratio", *(f"{days} days" for days in report.ours)), _ratios(report)))
+            parts.append(f"{name}, {_days(days)}, {result['samples']:,} samples\n{_costs(result)}")
+    parts.append(_table(("ratio", *map(_days, report.ours)), _ratios(report)))
     speeds = [
         (row["feature_type"], f"{row['encode']:,.0f}", f"{row['bucketize']:,.0f}", row["inputs"]) for row in report.operators
     ]
@@ -79,20 +83,20 @@ def render(report: Report) -> str:
 
 def total_cpu_s(result: dict[str, Any]) -> float:
     """Returns the CPU seconds of a whole path."""
-    return sum(cost["cpu_s"] for cost in result["costs"])
+    return float(sum(cost["cpu_s"] for cost in result["costs"]))
 
 
 def peak_mib(result: dict[str, Any]) -> float:
     """Returns the highest peak of a path."""
-    return max(cost["peak_mib"] for cost in result["costs"])
+    return float(max(cost["peak_mib"] for cost in result["costs"]))
 
 
 def encoding_cpu_s(result: dict[str, Any]) -> float:
     """Returns the CPU seconds of a path that went into values becoming bucket ids, without reading, joining, writing."""
     if "encoding" in result:
-        return sum(cost["cpu_s"] for cost in result["encoding"])
+        return float(sum(cost["cpu_s"] for cost in result["encoding"]))
     named = {cost["name"]: cost["cpu_s"] for cost in result["costs"]}
-    return named[pandas_path.ENCODE] + named[pandas_path.CUT]
+    return float(named[pandas_path.ENCODE] + named[pandas_path.CUT])
 
 
 def _ratios(report: Report) -> list[Row]:
@@ -104,6 +108,10 @@ def _ratios(report: Report) -> list[Row]:
         ("peak of ours / ours over 1 day", *(f"{peak_mib(ours) / peak_mib(one[0]):.2f}" for _, ours in pairs)),
         ("peak of pandas / pandas over 1 day", *(f"{peak_mib(theirs) / peak_mib(one[1]):.2f}" for theirs, _ in pairs)),
     ]
+
+
+def _days(count: int) -> str:
+    return "1 day" if count == 1 else f"{count} days"
 
 
 def _costs(result: dict[str, Any]) -> str:
@@ -127,17 +135,17 @@ def _cost_row(cost: dict[str, Any]) -> Row:
 
 
 def _table(header: Row, rows: Sequence[Row]) -> str:
-    """Returns columns padded to one width: the first and the last left, unless it is a figure, the others right."""
+    """Returns columns padded to one width: words stand left, figures right."""
     texts = [[str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(len(row[place]) for row in texts) for place in range(len(header))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in texts
-    ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+    columns = [_aligned(column) for column in zip(*texts, strict=True)]
+    lines = ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
+    return "\n".join([lines[0], "  ".join("-" * len(column[0]) for column in columns), *lines[1:]])
+
+
+def _aligned(column: Sequence[str]) -> list[str]:
+    width = max(map(len, column))
+    is_words = any(cell[:1].isalpha() for cell in column[1:])
+    return [cell.ljust(width) if is_words else cell.rjust(width) for cell in column]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -50,7 +50,7 @@ def run(days: list[dict[str, str]], features: list[dict[str, Any]], output: str,
         encoding.append(cost)
         del frame
     with measured(QUANTILES) as quantiles:
-        window = pd.concat(parts, ignore_index=True)
+        window: Frame = pd.concat(parts, ignore_index=True)
         parts.clear()
         boundaries = {name: _boundaries(window[name]) for name in _numbers(features)}
     with measured(CUT) as cutting:
@@ -112,7 +112,7 @@ def _buckets(texts: Any, size: int | None, own_hash: bool) -> Any:
     return np.where(known, hashes % np.uint64(size) + np.uint64(1), np.uint64(0)).astype(np.int32)
 
 
-def _bags(column: Any, size: int, own_hash: bool) -> Any:
+def _bags(column: Any, size: int | None, own_hash: bool) -> Any:
     """Returns lists of buckets, a row without values an empty one."""
     if column.dtype != object:
         column = column.str.split(SEPARATOR)

@@ -10,6 +10,7 @@ rounding.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -32,12 +33,13 @@ BINNING: Final = pa.schema(
 )
 
 
-def feature_binning(merged: pa.Table, num_bins: int) -> pa.Table:
+def feature_binning(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | None = None) -> pa.Table:
     """Returns one row per feature: its boundaries and what they were cut from.
 
     Args:
         merged: numeric value counts of the window (`merge_value_counts`).
         num_bins: bins per feature, at least 2; a feature gets fewer where its values do not allow as many.
+        own_bins: by feature, the bins of those that have a number of their own.
 
     Returns:
         feature, boundaries (ascending; none for a constant or all-missing feature), count (missing included),
@@ -48,8 +50,9 @@ def feature_binning(merged: pa.Table, num_bins: int) -> pa.Table:
         ValueError: if num_bins is below 2.
     """
     merged = as_counts(merged, [NUMERIC_COUNTS])
-    if num_bins < 2:
-        raise ValueError(f"num_bins must be at least 2, got {num_bins}")
+    wanted = {"num_bins": num_bins, **(own_bins or {})}
+    if min(wanted.values()) < 2:
+        raise ValueError(f"num_bins must be at least 2, got {wanted}")
     names = one_array(merged.column(FEATURE)).dictionary_encode()
     codes = names.indices.to_numpy()
     column = one_array(merged.column(VALUE))
@@ -63,7 +66,8 @@ def feature_binning(merged: pa.Table, num_bins: int) -> pa.Table:
         mine = order[bounds[code] : bounds[code + 1]]
         present = mine[~is_missing[mine]]
         missing_count = int(counts[mine[is_missing[mine]]].sum())
-        rows.append(_row(name, values[present], counts[present], num_bins) | {"missing_count": missing_count})
+        bins = wanted.get(name, num_bins)
+        rows.append(_row(name, values[present], counts[present], bins) | {"missing_count": missing_count})
     for row in rows:
         row[COUNT] += row["missing_count"]
     return pa.Table.from_pylist(sorted(rows, key=lambda row: str(row[FEATURE])), schema=BINNING)

@@ -42,6 +42,7 @@ class BucketFeature:
         side: the tower that reads it.
         kind: number or category.
         is_multi: a row holds a list of indices; false for a sub-feature, whose past items hold one each.
+        is_weighted: a column beside it holds the weight of each value.
         sequence_name: the sequence it is part of, None for a feature of its own.
         embedding_name: features of one name share a table.
         embedding_dim: width of the table.
@@ -52,6 +53,7 @@ class BucketFeature:
     side: Side
     kind: Kind
     is_multi: bool
+    is_weighted: bool
     sequence_name: str | None
     embedding_name: str
     embedding_dim: int
@@ -132,6 +134,7 @@ def _feature(name: str, info: FeatureInfo) -> BucketFeature:
         side=info.side,
         kind=info.kind,
         is_multi=info.is_multi,
+        is_weighted=bool(info.is_weighted),
         sequence_name=info.sequence_name,
         embedding_name=info.embedding_name,
         embedding_dim=info.embedding_dim,

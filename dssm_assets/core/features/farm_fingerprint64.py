@@ -17,6 +17,9 @@ import numpy as np
 
 from dssm_assets.core.features.byte_values import WORD, ByteValues, Words, longest_first
 
+_State = tuple[Words, ...]
+"""x, y, z and the two halves of v and of w: what values above 64 bytes have become so far."""
+
 _MASK: Final = (1 << 64) - 1
 _K0: Final = np.uint64(0xC3A5C85C97CB3127)
 _K1: Final = np.uint64(0xB492B66FBE98F273)
@@ -102,53 +105,44 @@ def _mixed(a: Words, b: Words, c: Words, d: Words) -> tuple[Words, Words]:
 
 
 def _of_more(values: ByteValues) -> Words:
-    order, ends = longest_first((values.lengths - 1) // _BLOCK)
-    if order is None:
-        return _of_blocks(values, ends)
-    hashes: Words = np.empty(len(order), np.uint64)
-    hashes[order] = _of_blocks(values.take(order), ends)
-    return hashes
+    return longest_first(values, (values.lengths - 1) // _BLOCK, _of_blocks)
 
 
 def _of_blocks(values: ByteValues, ends: list[int]) -> Words:
-    """Returns the fingerprints of values above 64 bytes, the longest first: all blocks but the last, then the last 64 bytes."""
-    count = len(values.lengths)
+    """Returns the fingerprints of values above 64 bytes: first all blocks but the last, then the last 64 bytes."""
+    state = _first_state(values)
+    for number, end in enumerate(ends):
+        words = list(values.words_from(values.starts[:end] + _BLOCK * number, [end] * (_BLOCK // WORD)))
+        part = tuple(each[:end] for each in state)
+        for old, new in zip(part, _advanced(part, words, _K1, to_x=part[6], to_y=part[3]), strict=True):
+            old[:] = new
+    x, y, z, v0, v1, w0, w1 = state
+    mul = ((z & _BYTE) << np.uint64(1)) + _K1
+    w0 += ((values.lengths - 1) & (_BLOCK - 1)).view(np.uint64)
+    v0 += w0
+    w0 += v0
+    last = _from_end(values, _BLOCK, _BLOCK // WORD)
+    x, y, z, v0, v1, w0, w1 = _advanced(state, last, mul, to_x=w1 * np.uint64(9), to_y=v0 * np.uint64(9))
+    return _hash_16(_hash_16(v0, w0, mul) + _shift_mix(y) * _K0 + z, _hash_16(v1, w1, mul) + x, mul)
+
+
+def _first_state(values: ByteValues) -> _State:
+    x = _SEED * int(_K2) & _MASK
     y = (_SEED * int(_K1) + 113) & _MASK
     z = (y * int(_K2) + 113) & _MASK
     z = (z ^ (z >> 47)) * int(_K2) & _MASK
-    state = [np.full(count, start, np.uint64) for start in (_SEED * int(_K2) & _MASK, y, z, 0, 0, 0, 0)]
-    state[0] += values.words_at(values.starts)
-    for number, end in enumerate(ends):
-        words = list(values.words_from(values.starts[:end] + _BLOCK * number, [end] * (_BLOCK // WORD)))
-        for whole, part in zip(state, _advanced([each[:end] for each in state], words, _K1), strict=True):
-            whole[:end] = part
-    return _finished(values, state)
+    count = len(values.starts)
+    others = [np.full(count, start, np.uint64) for start in (y, z, 0, 0, 0, 0)]
+    return (values.words_at(values.starts) + np.uint64(x), *others)
 
 
-def _finished(values: ByteValues, state: list[Words]) -> Words:
-    x, y, z, v0, v1, w0, w1 = state
-    mul = ((z & _BYTE) << np.uint64(1)) + _K1
-    w0 = w0 + ((values.lengths - 1) & (_BLOCK - 1)).astype(np.uint64)
-    v0 = v0 + w0
-    w0 = w0 + v0
-    words = _from_end(values, _BLOCK, _BLOCK // WORD)
-    nine = np.uint64(9)
-    x = _rotate(x + y + v0 + words[1], 37) * mul
-    y = _rotate(y + v1 + words[6], 42) * mul
-    x ^= w1 * nine
-    y += v0 * nine + words[5]
-    z = _rotate(z + w0, 33) * mul
-    v0, v1 = _weak_hash_32(words[:4], v1 * mul, x + w0)
-    w0, w1 = _weak_hash_32(words[4:], z + w1, y + words[2])
-    return _hash_16(_hash_16(v0, w0, mul) + _shift_mix(y) * _K0 + x, _hash_16(v1, w1, mul) + z, mul)
-
-
-def _advanced(state: list[Words], words: list[Words], mul: np.uint64) -> tuple[Words, ...]:
+def _advanced(state: _State, words: list[Words], mul: np.uint64 | Words, *, to_x: Words, to_y: Words) -> _State:
+    """Returns the state after eight more words of each value."""
     x, y, z, v0, v1, w0, w1 = state
     x = _rotate(x + y + v0 + words[1], 37) * mul
     y = _rotate(y + v1 + words[6], 42) * mul
-    x ^= w1
-    y += v0 + words[5]
+    x ^= to_x
+    y += to_y + words[5]
     z = _rotate(z + w0, 33) * mul
     v0, v1 = _weak_hash_32(words[:4], v1 * mul, x + w0)
     w0, w1 = _weak_hash_32(words[4:], z + w1, y + words[2])

@@ -36,6 +36,7 @@ class FeatureColumns:
         self._is_whole = is_whole
         self._values: Columns = {}
         self._weights: Columns = {}
+        self._group_bounds: dict[str, dict[str, lists.Offsets]] = {}
 
     def of(self, features: Iterable[Feature]) -> Columns:
         """Returns the columns of features: values, and weights beside those of weighted ones.
@@ -87,7 +88,8 @@ class FeatureColumns:
         of_elements = feature.sub_feature.sequence_inputs
         pk = () if sequence.sequence_pk is None else (parse_expression(sequence.sequence_pk),)
         flat: dict[Expression, pa.Array] = {}
-        bounds: dict[str, lists.Offsets] = {}
+        # The bounds of the group's first sequence come first: all others are compared with them.
+        bounds = dict(self._group_bounds.get(sequence.sequence_name, {}))
         is_null = np.zeros(self._table.num_rows, dtype=bool)
         for expression in dict.fromkeys((*of_elements, *pk)):
             name = sequence.column(expression, self._table.column_names)
@@ -96,6 +98,7 @@ class FeatureColumns:
             flat[expression], bounds[name] = lists.flatten(array)
             is_null |= lists.null_mask(array)
         _check_lengths(feature.name, bounds)
+        self._group_bounds[sequence.sequence_name] = dict(list(bounds.items())[:1])
         length = 0 if self._is_whole else sequence.sequence_length
         positions, offsets = sequences.kept(next(iter(bounds.values())), length, sequence.oldest_first)
         rows = pa.array(lists.row_of_value(offsets))

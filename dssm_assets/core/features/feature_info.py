@@ -19,6 +19,7 @@ class FeatureInfo(BaseModel):
         side: the tower that reads it; "user" for a sub-feature of a sequence.
         kind: numeric or categorical.
         is_multi: a row holds a list of values; false for a sub-feature, whose elements hold one each.
+        is_weighted: true if every value carries a weight, else null.
         sequence_name: the sequence of a sub-feature, else null.
         sequence_length: elements of the past that the definition asks for (0: as the model says), else null.
         embedding_name: features of one name share a table.
@@ -42,6 +43,7 @@ class FeatureInfo(BaseModel):
     side: Side
     kind: Kind
     is_multi: bool
+    is_weighted: bool | None = None
     sequence_name: str | None = None
     sequence_length: int | None = None
     embedding_name: str

@@ -121,6 +121,7 @@ class FeatureRules:
             side=feature.side,
             kind=feature.kind,
             is_multi=feature.depth > (0 if sequence is None else 1),
+            is_weighted=feature.operator.is_weighted or None,
             sequence_name=sequence.sequence_name if sequence else None,
             sequence_length=sequence.sequence_length if sequence else None,
             embedding_name=feature.embedding_name,

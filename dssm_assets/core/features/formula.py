@@ -25,7 +25,7 @@ from dssm_assets.core.features.number_values import Numbers
 
 Column = Numbers | Vectors
 
-_BLOCK_ROWS: Final = 1 << 14
+_BLOCK_ROWS: Final = 1 << 15
 """Rows computed at once: intermediate columns stay in the processor's cache. Changes no result."""
 
 
@@ -67,14 +67,20 @@ class Formula:
     def _block(self, columns: Mapping[str, Column], start: int, stop: int) -> Numbers:
         """Returns the result for the rows start to stop - 1."""
         stack: list[Numbers] = []
-        rows = {name: columns[name][start:stop] for name in self.numbers}
-        vectors = {name: _vectors(columns[name]).rows(start, stop) for name in self.vectors}
+        numbers: dict[str, Numbers] = {}
+        vectors: dict[str, Vectors] = {}
+        for name in self.variables:
+            column = columns[name]
+            if isinstance(column, Vectors):
+                vectors[name] = column.rows(start, stop)
+            else:
+                numbers[name] = column[start:stop]
         for step in self.steps:
             match step:
                 case PushNumber(number):
                     stack.append(np.full(stop - start, number))
                 case PushVariable(name):
-                    stack.append(rows[name])
+                    stack.append(numbers[name])
                 case ApplyToVectors(function, names):
                     stack.append(function.compute(*(vectors[name] for name in names)))
                 case Apply(function):

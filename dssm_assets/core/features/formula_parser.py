@@ -35,8 +35,8 @@ from dssm_assets.core.features.formula_functions import CHOICE, FOLDS, FUNCTIONS
 from dssm_assets.core.features.formula_tokens import CONSTANTS, Token, refuse, tokens_of
 from dssm_assets.core.features.formula_vectors import VECTOR_FUNCTIONS
 
-MAX_DEPTH: Final = 200
-"""How deep parentheses, calls, branches, signs and powers may be nested."""
+MAX_DEPTH: Final = 150
+"""How deep operands may be nested: by parentheses, calls, branches, signs, powers, tighter operators."""
 
 _RANKS: Final[Mapping[str, int]] = MappingProxyType(
     {"||": 1, "&&": 2, "|": 3, "&": 4}
@@ -106,11 +106,15 @@ class _Parser:
         if self.next.kind != "end":
             self.unexpected("an operator or the end")
         for step in self.steps:
-            for name in step.names if isinstance(step, ApplyToVectors) else ():
-                if name in self.places:
-                    call = f"{step.function.name}({', '.join(step.names)})"
-                    refuse(self.text, self.places[name], "a number", f"{name!r}, which is a vector in {call}")
+            if isinstance(step, ApplyToVectors):
+                self.check_vectors(step)
         return tuple(self.steps)
+
+    def check_vectors(self, step: ApplyToVectors) -> None:
+        for name in step.names:
+            if name in self.places:
+                call = f"{step.function.name}({', '.join(step.names)})"
+                refuse(self.text, self.places[name], "a number", f"{name!r}, which is a vector in {call}")
 
     @property
     def next(self) -> Token:
@@ -203,7 +207,7 @@ class _Parser:
         else:
             count = self.arguments(function)
             if name.text == "avg":
-                self.steps.extend((PushNumber(count), Apply(INFIX["/"])))
+                self.steps.extend((PushNumber(float(count)), Apply(INFIX["/"])))
 
     def check_count(self, name: Token, arity: int, count: int) -> None:
         if count != arity:

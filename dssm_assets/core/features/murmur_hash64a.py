@@ -29,24 +29,15 @@ _REST_MULTIPLIERS: Final = np.array([1] + [int(_MULTIPLIER)] * (WORD - 1), np.ui
 
 def murmur_hashes(values: ByteValues) -> Words:
     """Returns the hash of each value."""
-    order, ends = longest_first(values.lengths >> 3)
-    if order is None:
-        return _hashes(values, ends)
-    hashes: Words = np.empty(len(order), np.uint64)
-    hashes[order] = _hashes(values.take(order), ends)
-    return hashes
+    return longest_first(values, values.lengths >> 3, _hashes)
 
 
 def _hashes(values: ByteValues, ends: list[int]) -> Words:
     hashes: Words = values.lengths.astype(np.uint64)
     hashes *= _MULTIPLIER
     hashes ^= np.uint64(SEED)
-    for end, mixed in zip(ends, values.words_from(values.starts, ends), strict=True):
-        mixed *= _MULTIPLIER
-        mixed ^= mixed >> _SHIFT
-        mixed *= _MULTIPLIER
-        mixed ^= hashes[:end]
-        np.multiply(mixed, _MULTIPLIER, out=hashes[:end])
+    for end, words in zip(ends, values.words_from(values.starts, ends), strict=True):
+        _advance(hashes[:end], words)
     rest = values.lengths & (WORD - 1)
     if rest.any():
         tails = values.words_at(values.starts + (values.lengths - rest))
@@ -57,3 +48,12 @@ def _hashes(values: ByteValues, ends: list[int]) -> Words:
     hashes *= _MULTIPLIER
     hashes ^= hashes >> _SHIFT
     return hashes
+
+
+def _advance(hashes: Words, words: Words) -> None:
+    """Takes one more word of each value into its hash, in place; the words are used up."""
+    words *= _MULTIPLIER
+    words ^= words >> _SHIFT
+    words *= _MULTIPLIER
+    hashes ^= words
+    hashes *= _MULTIPLIER

@@ -1,18 +1,20 @@
-"""Normalizers of numeric features: log10, zscore and minmax, with the reference's parameters.
+"""Normalizers of numeric features: log10, zscore, minmax and expression, with the reference's parameters.
 
 Belongs here: their grammar ("method=zscore,mean=0,standard_deviation=10") and their arithmetic. Does not belong
-here: defaults, which bypass the normalizer (`number_values.to_float32`).
+here: formulas (`formula.py`) and defaults, which bypass the normalizer (`number_values.to_float32`).
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Final
 
 import numpy as np
 from pydantic import AfterValidator
 
+from dssm_assets.core.features.formula import parse_formula
 from dssm_assets.core.features.number_values import Numbers
 
 Normalizer = Callable[[Numbers], Numbers]
@@ -22,30 +24,44 @@ _DEFAULTS: Final[Mapping[str, Mapping[str, float | None]]] = {
     "zscore": {"mean": None, "standard_deviation": None},
     "minmax": {"min": None, "max": None},
 }
-"""Parameters of each method; None: it must be given."""
+"""Parameters of each method but expression; None: it must be given."""
+
+_METHODS: Final = (*_DEFAULTS, "expression")
+# A formula may hold commas and =, so it is the rest of the text.
+_EXPRESSION: Final = re.compile(r"\s*method\s*=\s*expression\s*,\s*expr\s*=(.*)", re.DOTALL)
 
 
 def parse_normalizer(text: str) -> Normalizer:
     """Returns the function that `method=...,name=number,...` describes. It keeps NaN, which is missing.
 
     log10: log10(x) where x > threshold, else `default`. zscore: (x - mean) / standard_deviation.
-    minmax: (x - min) / (max - min).
+    minmax: (x - min) / (max - min). expression: the formula after `expr=`, which reaches to the end of the text, of the
+    variable x ("method=expression,expr=min(x,3)"); see `formula_parser.py`.
 
     Raises:
-        ValueError: naming an unknown method or parameter, a missing one, or one that divides by zero.
+        ValueError: naming an unknown method or parameter, a missing one, one that divides by zero, or what is wrong
+            with the formula.
     """
+    if match := _EXPRESSION.fullmatch(text):
+        return _of_formula(match[1])
     pairs = [part.partition("=") for part in text.split(",")]
     given = {name.strip(): value.strip() for name, _, value in pairs}
     if len(given) != len(pairs):
         raise ValueError("a normalizer names a parameter twice")
     method = given.pop("method", "")
     if method == "expression":
-        raise ValueError(
-            "the normalizer expression is not supported; use log10, zscore or minmax, or compute the column upstream"
-        )
+        raise ValueError("the normalizer expression is written method=expression,expr=..., a formula of x; nothing follows it")
     if method not in _DEFAULTS:
-        raise ValueError(f"unknown normalizer method {method!r}; a method is one of {', '.join(_DEFAULTS)}")
+        raise ValueError(f"unknown normalizer method {method!r}; a method is one of {', '.join(_METHODS)}")
     return _build(method, _parameters(method, given))
+
+
+def _of_formula(text: str) -> Normalizer:
+    formula = parse_formula(text, ("x",))
+    if formula.vectors:
+        raise ValueError(f"x is one number in a normalizer; {text!r} takes it for a vector")
+    # 1 ? 2 : x has an answer where x is missing; a normalizer has none.
+    return lambda x: np.where(np.isnan(x), np.nan, formula.evaluate({"x": x}, len(x)))
 
 
 def _parameters(method: str, given: Mapping[str, str]) -> dict[str, float]:

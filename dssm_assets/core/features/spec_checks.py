@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.errors import Fault
 from dssm_assets.core.features.expressions import Expression, Kind, Source, parse_expression
 from dssm_assets.core.features.operators.base import VOCABULARY_KEYS, Operator
@@ -33,6 +34,11 @@ def faults_between(
     for name, count in sorted(Counter(all_names).items()):
         if count > 1:
             yield Fault(f"{where}, feature {name}", "a name of its own", f"the name {count} times", "rename the others")
+    for weighted in (operator for operator in operators if operator.is_weighted):
+        column = feature_weights(weighted.feature_name)
+        if column in all_names:
+            taken = f"the column of the weights of {weighted.feature_name}"
+            yield Fault(f"{where}, feature {column}", "a name of its own", taken, "rename it")
     named = {operator.feature_name: operator for operator in operators}
     for operator in operators:
         yield from _reference_faults(operator, named, all_names, where)

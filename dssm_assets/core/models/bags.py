@@ -3,12 +3,16 @@
 Belongs here: `Bags`, gathering ragged slices and the weights of a mean over each row. Does not belong here: where
 the values come from (`table_view`, `history`) and which table they point into (`embedding`).
 
+Every bag pools to a mean, so a weighted feature pools to the weighted mean sum(w * e) / sum(|w|) of its embeddings e:
+equal weights of any positive size give what no weights give, and a row with long lists or large counts does not
+outweigh the other features of its tower.
+
 Letters: B rows, n values.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +28,7 @@ class Bags:
 
     values: IntArray  # [n]
     offsets: IntArray  # [B + 1]
-    weights: FloatArray  # [n], sum to 1 in every row that has values
+    weights: FloatArray  # [n], their absolute values sum to 1 in every row that has values
 
 
 def ragged_positions(starts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray]:
@@ -67,3 +71,22 @@ def mean_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArr
     totals = lengths if importance is None else np.bincount(row, weights=importance, minlength=count)
     weights = (1.0 if importance is None else importance) / totals[row]
     return Bags(values.astype(np.int64, copy=False), offsets_of(lengths), weights.astype(np.float32))
+
+
+def weighted_bags(values: npt.NDArray[Any], offsets: IntArray, weights: npt.NDArray[Any]) -> Bags:
+    """Returns the bags whose weighted sum is sum(w * e) / sum(|w|) over each row's present values.
+
+    With all weights 1 they are those of `mean_bags`, bit for bit. A value of weight 0 is as good as missing; a row of
+    only such values is empty. A negative weight turns its value's vector around.
+    Example: weights 3, -1: the first vector times 0.75 less the second times 0.25.
+
+    Args:
+        values: embedding indices [n].
+        offsets: start of each row and the end of the last [B + 1].
+        weights: of each value, finite [n].
+    """
+    sizes = np.abs(weights.astype(np.float64))
+    counted = np.where(sizes > 0, values, 0)
+    bags = mean_bags(counted, offsets, sizes)
+    is_negative = weights[counted > 0] < 0
+    return replace(bags, weights=np.where(is_negative, -bags.weights, bags.weights))

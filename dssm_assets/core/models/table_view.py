@@ -82,6 +82,10 @@ class TableView:
         positions, ordered = ragged_positions(bounds[selection.inverse], bounds[selection.inverse + 1])
         return flat_values[positions], ordered
 
+    def lengths(self, column: str) -> Iterable[Array]:
+        """Returns how many values the lists of a list column hold, by chunk, in row order."""
+        return [np.diff(offsets) for offsets, _ in self._lists[column]]
+
     def blocks(self, column: str) -> Iterable[Array]:
         """Returns the column's chunks as views, in row order; of a list column the values of its rows."""
         if column in self._flat:

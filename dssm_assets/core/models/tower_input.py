@@ -1,7 +1,7 @@
 """What a tower reads for a batch of rows, and reading it from a table of embedding indices.
 
-Belongs here: `TowerInput`, `SideReader` and the check that indices lie inside their tables. Does not belong here:
-the history (`history`) and the vectors behind the indices (`embedding`).
+Belongs here: `TowerInput`, `SideReader` and the checks that indices lie inside their tables and weights fit them. Does
+not belong here: the history (`history`) and the vectors behind the indices (`embedding`).
 
 Letters: B rows, F single-valued features.
 """
@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.models.bags import Bags, IntArray, mean_bags, offsets_of
-from dssm_assets.core.models.table_view import TableView
+from dssm_assets.core.models.bags import Bags, IntArray, mean_bags, offsets_of, weighted_bags
+from dssm_assets.core.models.table_view import Selection, TableView
 from dssm_assets.core.models.tower_spec import TowerFeature
 
 
@@ -44,9 +45,10 @@ class SideReader:
 
     def __init__(self, table: pa.Table, name: str, features: Sequence[TowerFeature]) -> None:
         self._singles = [feature.name for feature in features if not feature.is_multi]
-        self._multis = [feature.name for feature in features if feature.is_multi]
+        self._multis = [feature for feature in features if feature.is_multi]
         self._view = TableView(table, name, feature_columns(features))
         check_indices(self._view, name, features)
+        _check_weights(self._view, name, features)
 
     def read(self, rows: IntArray) -> TowerInput:
         """Returns the features of these rows of the table, in this order."""
@@ -54,12 +56,20 @@ class SideReader:
         singles = np.zeros((len(rows), len(self._singles)), np.int64)  # [B, F]
         for position, name in enumerate(self._singles):
             singles[:, position] = self._view.take(name, selection)
-        return TowerInput(singles, tuple(mean_bags(*self._view.take_list(name, selection)) for name in self._multis))
+        return TowerInput(singles, tuple(self._bags(feature, selection) for feature in self._multis))
+
+    def _bags(self, feature: TowerFeature, selection: Selection) -> Bags:
+        values, offsets = self._view.take_list(feature.name, selection)
+        if not feature.is_weighted:
+            return mean_bags(values, offsets)
+        weights, _ = self._view.take_list(feature_weights(feature.name), selection)
+        return weighted_bags(values, offsets, weights)
 
 
 def feature_columns(features: Sequence[TowerFeature]) -> dict[str, pa.DataType]:
-    """Returns the column and Arrow type of each feature's embedding indices."""
-    return {feature.name: pa.list_(pa.int32()) if feature.is_multi else pa.int32() for feature in features}
+    """Returns the columns of features and their Arrow types: embedding indices, and the weights of weighted ones."""
+    indices = {feature.name: pa.list_(pa.int32()) if feature.is_multi else pa.int32() for feature in features}
+    return indices | {feature_weights(feature.name): pa.list_(pa.float32()) for feature in features if feature.is_weighted}
 
 
 def check_indices(view: TableView, table: str, features: Sequence[TowerFeature]) -> None:
@@ -82,6 +92,27 @@ def check_indices(view: TableView, table: str, features: Sequence[TowerFeature])
                     "make the table with the feature configuration of this model",
                 )
             )
+    if faults:
+        raise SchemaError(faults)
+
+
+def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]) -> None:
+    """Checks that every value of a weighted feature has one finite weight.
+
+    Raises:
+        SchemaError: with one fault per feature whose weights are fewer, more or not finite.
+    """
+    faults = []
+    for feature in (feature for feature in features if feature.is_weighted):
+        column = feature_weights(feature.name)
+        where, remedy = f"table {table}, column {column}", "write a feature and its weights together"
+        pairs = zip(view.lengths(feature.name), view.lengths(column), strict=True)
+        differing = sum(int(np.count_nonzero(values != weights)) for values, weights in pairs)
+        odd = sum(int(np.count_nonzero(~np.isfinite(block))) for block in view.blocks(column))
+        if differing:
+            faults.append(Fault(where, f"as many weights as {feature.name} has values", f"{differing} other rows", remedy))
+        elif odd:
+            faults.append(Fault(where, "finite weights", f"{odd} others", remedy))
     if faults:
         raise SchemaError(faults)
 

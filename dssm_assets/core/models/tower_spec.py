@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.config import Model, Similarity
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.section import Section
@@ -38,6 +39,10 @@ class TowerFeature(Section):
     embedding_dim: int = Field(ge=1)
     num_embeddings: int = Field(ge=1, description="Indices are 0 .. num_embeddings - 1.")
     is_multi: bool = False
+    is_weighted: bool = Field(
+        default=False,
+        description="A column `name__weights` holds a weight per value; the tower reads the weighted mean (bags).",
+    )
 
 
 class TowerSpec(Section):
@@ -54,7 +59,8 @@ class TowerSpec(Section):
 
     @model_validator(mode="after")
     def _coherent(self) -> TowerSpec:
-        faults = [*_name_faults(self.features), *_size_faults(self.features), *_side_faults(self.features)]
+        faults = [*_name_faults(self.features), *_weight_faults(self.features)]
+        faults += [*_size_faults(self.features), *_side_faults(self.features)]
         if any(width < 1 for width in self.hidden_units):
             faults.append(Fault("model.hidden_units", "widths of at least 1", str(list(self.hidden_units)), "remove the layer"))
         if faults:
@@ -124,6 +130,20 @@ def _name_faults(features: Sequence[TowerFeature]) -> list[Fault]:
         Fault(f"feature {name}", "one feature of this name", f"{names.count(name)} of them", "rename or remove one")
         for name in sorted(set(names))
         if names.count(name) > 1
+    ]
+
+
+def _weight_faults(features: Sequence[TowerFeature]) -> list[Fault]:
+    names, weighted = {feature.name for feature in features}, [feature for feature in features if feature.is_weighted]
+    faults = [
+        Fault(f"feature {f.name}", "several values (is_multi) for its weights", "a single value", "unset is_weighted")
+        for f in weighted
+        if not f.is_multi
+    ]
+    return faults + [
+        Fault(f"feature {column}", "a name that no weights have", f"the weights of {f.name}", "rename the feature")
+        for f in weighted
+        if (column := feature_weights(f.name)) in names
     ]
 
 

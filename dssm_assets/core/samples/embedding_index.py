@@ -1,21 +1,27 @@
-"""What this package asks of a bucketizer, and the check of what it returns.
+"""What this package asks of a bucketizer, the check of what it returns, and the features that it is asked for.
 
-Belongs here: the protocol and its guard. Does not belong here: how a value becomes a bucket
-(`core/features/bucketizer.py`).
+Belongs here: the protocol and its guard; the weights that go beside the indices of a weighted feature. Does not belong
+here: how a value becomes a bucket (`core/features/bucketizer.py`) and what a weight does to it (`core/models/bags.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.samples.id_index import Column, one_array
+from dssm_assets.core.samples.specs import refuse_collisions, require_columns
 
 SINGLE = pa.int32()
 MULTI = pa.list_(pa.int32())
+WEIGHTS = pa.list_(pa.float32())
 
 
 class Bucketize(Protocol):
@@ -46,6 +52,62 @@ def embedding_index(bucketize: Bucketize, feature: str, column: Column) -> pa.Ar
     return found.cast(MULTI) if is_list else found
 
 
-def embedding_indices(bucketize: Bucketize, features: Sequence[str], table: pa.Table) -> dict[str, pa.Array]:
-    """Returns feature -> embedding indices for the given columns of a table, in the given order."""
-    return {feature: embedding_index(bucketize, feature, table.column(feature)) for feature in features}
+@dataclass(frozen=True)
+class IndexedFeatures:
+    """Features of a table that become embedding indices.
+
+    Attributes:
+        bucketize: embedding indices of a feature's values.
+        names: the features, columns of the table.
+        weighted: those of them that have weights, in a column beside theirs.
+    """
+
+    bucketize: Bucketize
+    names: Sequence[str]
+    weighted: Collection[str] = ()
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are read and the ones that come out: the features, the weights of each behind it."""
+        return [column for name in self.names for column in self._columns_of(name)]
+
+    def of(self, table: pa.Table, where: str) -> dict[str, pa.Array]:
+        """Returns column -> embedding indices (int32 or list<int32>) or weights (list<float32> of equal lengths).
+
+        Args:
+            table: holds the columns; a null list is an empty one.
+            where: words that name the table in errors.
+
+        Raises:
+            SchemaError: a column is missing, or comes from two features; weights that do not fit the values; see
+                `embedding_index`.
+        """
+        refuse_collisions(where, {f"feature {name}": self._columns_of(name) for name in self.names})
+        require_columns(where, table.column_names, self.columns)
+        found: dict[str, pa.Array] = {}
+        for name in self.names:
+            found[name] = embedding_index(self.bucketize, name, table.column(name))
+            if name in self.weighted:
+                column = feature_weights(name)
+                found[column] = _weights(table.column(column), found[name], f"{where}, column {column}")
+        return found
+
+    def _columns_of(self, name: str) -> list[str]:
+        return [name, feature_weights(name)] if name in self.weighted else [name]
+
+
+def _weights(column: Column, indices: pa.Array, where: str) -> pa.Array:
+    """Returns the weights with an empty list for null, once every value has one."""
+    weights = one_array(column)
+    is_list = pa.types.is_list(weights.type) or pa.types.is_large_list(weights.type)
+    if not is_list or weights.type.value_type != pa.float32() or indices.type != MULTI:
+        got = f"{weights.type} beside {indices.type}"
+        raise SchemaError(Fault(where, f"{WEIGHTS} beside {MULTI}", got, "write what feature generation returned"))
+    flat, lengths = weights.flatten(), pc.fill_null(pc.list_value_length(weights), 0).to_numpy()
+    differing = int(np.count_nonzero(lengths != pc.list_value_length(indices).to_numpy()))
+    if differing or flat.null_count:
+        got = f"another number in {differing} rows, {flat.null_count} nulls"
+        raise SchemaError(Fault(where, "one weight per value", got, "write a feature and its weights together"))
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return pa.ListArray.from_arrays(pa.array(offsets), flat, type=WEIGHTS)

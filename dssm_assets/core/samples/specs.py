@@ -64,7 +64,10 @@ SAMPLE_FG: Final = TableSpec(
     grain="one row per row of sample, with the features of the day before",
     key=ROW_ORDER,
     columns=BASE_COLUMNS + _DATE_COLUMNS,
-    extra={"*": "Encoded feature of the user, the item or the context, or a context column."},
+    extra={
+        "*": "Encoded feature of the user, the item or the context, or a context column.",
+        f"*{col.WEIGHTS_SUFFIX}": "Weight of each value of the feature before it; null where its list is.",
+    },
 )
 POSITIVE_SAMPLE: Final = TableSpec(
     name="positive_sample",
@@ -84,7 +87,10 @@ NEGATIVE_ITEMS: Final = TableSpec(
         ),
         ColumnSpec(col.COUNT, pa.int64(), "Positive events on the item in the window."),
     ),
-    extra={"*": "Encoded item feature as of the day before the evaluation day."},
+    extra={
+        "*": "Encoded item feature as of the day before the evaluation day.",
+        f"*{col.WEIGHTS_SUFFIX}": "Weight of each value of the feature before it; null where its list is.",
+    },
 )
 
 _SAMPLES = (
@@ -109,15 +115,20 @@ _USER_BOUNDS = (
 )
 _ITEMS = (ColumnSpec(col.WEIGHT, pa.float64(), "Weight of the item as a negative, unnormalised."),)
 _FEATURE_TEXT = "Embedding index of the feature; 0 means missing."
+_WEIGHTS_TEXT = "Weight of each value of the feature before it; a tower reads the mean of the values by these weights."
+_WEIGHTS = pa.list_(pa.float32())
 
 
 def samples_schema(features: Mapping[str, pa.DataType]) -> pa.Schema:
-    """Returns the schema of samples.arrow. `features`: name -> int32 (single-valued) or list<int32> (multi-valued)."""
+    """Returns the schema of samples.arrow.
+
+    `features`: name -> int32 (single-valued), list<int32> (multi-valued) or list<float32> (weights of one before it).
+    """
     return _arrow_schema("samples.arrow", _SAMPLES, features)
 
 
 def items_schema(features: Mapping[str, pa.DataType]) -> pa.Schema:
-    """Returns the schema of items.arrow. `features`: name -> int32 or list<int32>."""
+    """Returns the schema of items.arrow. `features`: as in `samples_schema`."""
     return _arrow_schema("items.arrow", _ITEMS, features)
 
 
@@ -134,7 +145,8 @@ def users_schema(user_id_type: pa.DataType) -> pa.Schema:
 
 def _arrow_schema(name: str, fixed: Sequence[ColumnSpec], features: Mapping[str, pa.DataType]) -> pa.Schema:
     refuse_collisions(name, {"columns of its own": [spec.name for spec in fixed], "features": list(features)})
-    described = [*fixed, *(ColumnSpec(feature, kind, _FEATURE_TEXT) for feature, kind in features.items())]
+    texts = {feature: _WEIGHTS_TEXT if kind == _WEIGHTS else _FEATURE_TEXT for feature, kind in features.items()}
+    described = [*fixed, *(ColumnSpec(feature, kind, texts[feature]) for feature, kind in features.items())]
     return pa.schema(
         [pa.field(spec.name, spec.type, spec.is_nullable, {"description": spec.description}) for spec in described]
     )

@@ -1,12 +1,11 @@
-"""The rows that batches are cut from: positive samples and corpus items with every value as an embedding index.
+"""The rows that batches are cut from: positive samples and corpus items with every value as an embedding index, and its
+weight where it has one.
 
 Belongs here: one day of samples.arrow, the whole of items.arrow, the weight of a sample. Does not belong here:
 history.arrow and users.arrow (`history.py`) and batches (`core/training`).
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,7 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.config import History
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.samples.embedding_index import Bucketize, embedding_indices
+from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.samples.history import HistoryCsr, history_end
 from dssm_assets.core.samples.id_index import IdIndex, one_array
 from dssm_assets.core.samples.specs import items_schema, require_columns, samples_schema
@@ -28,8 +27,7 @@ def discretise_day(
     *,
     day: int,
     day_start_ms: int,
-    features: Sequence[str],
-    bucketize: Bucketize,
+    features: IndexedFeatures,
     item_index: IdIndex,
     history: HistoryCsr,
     cutoff: History,
@@ -43,17 +41,17 @@ def discretise_day(
         positive_sample: one day of positive samples.
         day: number of the day in the window, 0 the oldest.
         day_start_ms: the first instant of that day in calendar.timezone; where `History.DAY` cuts.
-        features: the feature columns to keep.
-        bucketize: embedding indices of a feature's values.
+        features: the features to keep.
         item_index: the corpus: item ids in the order of negative_items.
         history: the histories of all users.
         cutoff: which past a sample sees.
 
     Raises:
-        SchemaError: a column is missing, an id or time is null or of the wrong type, or a feature has the name of a
-            column that samples.arrow has anyway.
+        SchemaError: a column is missing, an id or time is null or of the wrong type, weights do not fit their values, or
+            a feature has the name of a column that samples.arrow has anyway.
     """
-    require_columns(_TABLE, positive_sample.column_names, [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS, *features])
+    fixed = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS]
+    require_columns(_TABLE, positive_sample.column_names, [*fixed, *features.columns])
     _require_times(positive_sample.column(col.EVENT_TIME_MS))
     items = item_index.lookup(positive_sample.column(col.ITEM_ID), where=f"{_TABLE}, column {col.ITEM_ID}")
     is_kept = items >= 0
@@ -62,7 +60,7 @@ def discretise_day(
     times: npt.NDArray[np.int64] = kept.column(col.EVENT_TIME_MS).to_numpy()
     # min: an event that a log files under a later day must still not see itself.
     cutoff_ms = times if cutoff is History.EVENT else np.minimum(times, np.int64(day_start_ms))
-    indices = embedding_indices(bucketize, features, kept)
+    indices = features.of(kept, _TABLE)
     arrays = [
         pa.array(items[is_kept]),
         pa.array(users),
@@ -81,14 +79,14 @@ def sample_weights(positive_sample: pa.Table) -> npt.NDArray[np.float32]:
     return np.ones(positive_sample.num_rows, dtype=np.float32)
 
 
-def item_rows(negative_items: pa.Table, features: Sequence[str], bucketize: Bucketize) -> pa.Table:
-    """Returns items.arrow: the weight and the embedding indices of every corpus item, in the corpus' order.
+def item_rows(negative_items: pa.Table, features: IndexedFeatures) -> pa.Table:
+    """Returns items.arrow: the weight and the features of every corpus item, in the corpus' order.
 
     Raises:
-        SchemaError: a column is missing, or a feature is named weight.
+        SchemaError: a column is missing, weights do not fit their values, or a feature is named weight.
     """
-    require_columns("table negative_items", negative_items.column_names, [col.WEIGHT, *features])
-    indices = embedding_indices(bucketize, features, negative_items)
+    require_columns("table negative_items", negative_items.column_names, [col.WEIGHT, *features.columns])
+    indices = features.of(negative_items, "table negative_items")
     weight = one_array(negative_items.column(col.WEIGHT))
     schema = items_schema({name: column.type for name, column in indices.items()})
     return pa.Table.from_arrays([weight, *indices.values()], schema=schema)

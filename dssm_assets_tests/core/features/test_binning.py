@@ -77,3 +77,10 @@ def test_no_rows_no_features_and_the_wrong_table() -> None:
         feature_binning(CATEGORY_COUNTS.empty_table(), 4)
     with pytest.raises(ValueError, match="at least 2"):
         feature_binning(NUMERIC_COUNTS.empty_table(), 1)
+
+
+def test_a_feature_may_have_its_own_number_of_bins() -> None:
+    merged = pa.table([["a"] * 4 + ["b"] * 4, [1.0, 2, 3, 4] * 2, [1] * 8], schema=NUMERIC_COUNTS)
+    assert feature_binning(merged, 4, {"b": 2}).column("boundaries").to_pylist() == [[2, 3, 4], [3]]
+    with pytest.raises(ValueError, match="at least 2"):
+        feature_binning(merged, 4, {"b": 1})

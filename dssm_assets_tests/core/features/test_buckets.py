@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.features.binning import feature_binning
 from dssm_assets.core.errors import FeatureSpecError
+from dssm_assets.core.features.binning import feature_binning
 from dssm_assets.core.features.bucketizer import Bucketizer
 from dssm_assets.core.features.buckets import NO_BUCKET, bin_of, integers_below
 from dssm_assets.core.features.feature_config import feature_config

@@ -10,7 +10,7 @@ import pytest
 
 from dssm_assets.core.errors import ConfigError, SchemaError
 from dssm_assets.core.features.binning import BINNING
-from dssm_assets.core.features.feature_config import feature_config, step_config
+from dssm_assets.core.features.feature_config import collision_fracs, feature_config, step_config
 from dssm_assets.core.features.feature_info import FeatureInfo
 from dssm_assets.core.features.feature_rules import embedding_dim
 from dssm_assets.core.features.spec import parse_fg
@@ -213,3 +213,45 @@ def test_steps_by_hand() -> None:
     ]
     with pytest.raises(ValueError, match="positives = 0, epochs = 0"):
         step_config(0, 0, 10)
+
+
+def test_one_feature_may_have_its_own_rules() -> None:
+    found = decide(
+        category("h"), category("m"), category("k"), category("w"),
+        counted=counts(h={1: 1, 2: 1}, m={1: 3, 2: 1}, k={1: 5}, w={1: 1, 2: 1}),
+        features={"h": {"hash_bucket_size": 50}, "m": {"min_count": 2}, "k": {"keep": True},
+                  "w": {"max_vocabulary": 1, "hash_ratio": 3, "embedding_dim": 20}},
+    )  # fmt: skip
+    short = {name: info["num_embeddings"] for name, info in found.items() if isinstance(info, dict)}
+    # 50 buckets and missing; one value that occurs twice; one value, kept though constant; 2 values * 3 and missing.
+    assert short == {"h": 51, "m": 3, "k": 3, "w": 7}
+    assert isinstance(found["w"], dict) and found["w"]["embedding_dim"] == 20
+
+
+def test_own_rules_name_features_and_agree_within_an_embedding() -> None:
+    two = [category("a", embedding_name="e"), category("b", embedding_name="e")]
+    own = {"a": {"min_count": 2}, "b": {"min_count": 3}, "z": {"keep": True}}
+    with pytest.raises(
+        ConfigError, match=r"min_count of embedding e: expected one value, got a: 2, b: 3[\s\S]*statistics.features, key z"
+    ):
+        decide(*two, counted=counts(a={1: 1}, b={1: 1}), features=own)
+
+
+def test_what_towers_cannot_read_is_dropped_with_the_reason() -> None:
+    sequence = {"feature_type": "sequence_feature", "sequence_name": "past", "features": [
+        {"feature_type": "raw_feature", "feature_name": "n", "expression": "user:n"},
+        {"feature_type": "raw_feature", "feature_name": "b", "expression": "user:b", "boundaries": [1, 2]},
+        {"feature_type": "id_feature", "feature_name": "m", "expression": "user:m", "value_dim": 0, "hash_bucket_size": 9},
+    ]}  # fmt: skip
+    found = decide(sequence)
+    assert found["past__n"] == "DROP IT: numbers of a sequence are not counted: give them boundaries"
+    assert found["past__m"] == "DROP IT: each element of the sequence holds several values; towers read one per element"
+    assert isinstance(found["past__b"], dict) and found["past__b"]["num_embeddings"] == 4
+
+
+def test_collisions_are_told() -> None:
+    # Hashes 1, 11 and 2 in 10 buckets: 1 and 11 share one, 2 of 3 values.
+    spec = parse_fg({"features": [category("c", hash_bucket_size=10)]})
+    counted = counts(c={1: 1, 11: 1, 2: 1})
+    assert collision_fracs(spec, Statistics(), counted) == {"c": pytest.approx(2 / 3)}
+    assert "66.67% of them share a bucket" in feature_config(spec, Statistics(), NO_BINS, counted).column("message")[0].as_py()

@@ -1,4 +1,4 @@
-"""A bucketizer that breaks its contract is caught before its numbers reach a model."""
+"""What breaks a contract is caught before its numbers reach a model: a bucketizer's indices, a feature's weights."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.samples.embedding_index import embedding_index, embedding_indices
+from dssm_assets.core.samples.embedding_index import IndexedFeatures, embedding_index
 from dssm_assets_tests.core.samples.worlds import bucketize
 
 
 def test_single_and_multi_valued_columns() -> None:
     table = pa.table({"a": [4, None], "b": pa.array([[1, None], None], pa.list_(pa.int64()))})
-    found = embedding_indices(bucketize, ["b", "a"], table)
+    found = IndexedFeatures(bucketize, ["b", "a"]).of(table, "table t")
     assert list(found) == ["b", "a"]
     assert (found["a"].type, found["a"].to_pylist()) == (pa.int32(), [5, 0])
     assert (found["b"].type, found["b"].to_pylist()) == (pa.list_(pa.int32()), [[2, 0], []])
@@ -35,3 +35,46 @@ def test_large_lists_become_lists() -> None:
 def test_broken_bucketizers(returned: pa.Array, message: str) -> None:
     with pytest.raises(SchemaError, match=f"feature f, embedding indices: .*{message}"):
         embedding_index(lambda _, __: returned, "f", pa.array([7, 8]))
+
+
+LISTS, WEIGHTS = pa.list_(pa.int64()), pa.list_(pa.float32())
+WEIGHTED = IndexedFeatures(bucketize, ["b", "a"], {"b"})
+FITTING = [[0.5, 2], None, [-3]]
+
+
+def weighted(weights: object, kind: pa.DataType = WEIGHTS) -> pa.Table:
+    return pa.table({"a": [4, 4, 4], "b": pa.array([[1, None], None, [7]], LISTS), "b__weights": pa.array(weights, kind)})
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_weights_stand_behind_their_values_and_a_null_list_is_an_empty_one(first: int) -> None:
+    assert WEIGHTED.columns == ["b", "b__weights", "a"]
+    table = weighted(FITTING).slice(first)
+    found = WEIGHTED.of(pa.concat_tables([table, table]), "table t")
+    assert list(found) == WEIGHTED.columns
+    assert found["b"].to_pylist() == [[2, 0], [], [8]][first:] * 2
+    assert (found["b__weights"].type, found["b__weights"].to_pylist()) == (WEIGHTS, [[0.5, 2.0], [], [-3.0]][first:] * 2)
+    large = WEIGHTED.of(weighted(FITTING, pa.large_list(pa.float32())), "table t")
+    assert large["b__weights"].equals(WEIGHTED.of(weighted(FITTING), "table t")["b__weights"])
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (weighted([[1, 1], [1], [1]]), "one weight per value, got another number in 1 rows, 0 nulls"),
+        (weighted([[1], None, [1, 1]]), "got another number in 2 rows, 0 nulls"),
+        (weighted([[1, None], [], [1]]), "got another number in 0 rows, 1 nulls"),
+        (weighted([[1, 1], [], [1]], pa.list_(pa.float64())), "beside list<.*>, got list<.*double>"),
+        (weighted(FITTING).drop_columns(["b"]).append_column("b", pa.array([1, 2, 3])), "beside int32"),
+        (weighted(FITTING).drop_columns(["b__weights"]), "expected the column to exist"),
+    ],
+)
+def test_weights_that_do_not_fit(table: pa.Table, message: str) -> None:
+    with pytest.raises(SchemaError, match=f"table t, column b__weights: .*{message}"):
+        WEIGHTED.of(table, "table t")
+
+
+def test_a_feature_is_not_taken_for_the_weights_of_another() -> None:
+    both = IndexedFeatures(bucketize, ["b", "b__weights"], {"b"})
+    with pytest.raises(SchemaError, match=r"column b__weights: .*feature b and from feature b__weights"):
+        both.of(weighted(FITTING), "table t")

@@ -14,11 +14,16 @@ def test_every_column_of_every_contract_is_described() -> None:
         assert all(len(column.description) > 10 for column in spec.columns), spec.name
         assert set(spec.key) <= {column.name for column in spec.columns}
         assert spec.describe("any_feature") == spec.extra["*"]
+    for spec in (SAMPLE_FG, POSITIVE_SAMPLE, NEGATIVE_ITEMS):
+        assert spec.describe("any_feature__weights").startswith("Weight of each value")
 
 
 def test_arrow_schemas_carry_descriptions_and_feature_types() -> None:
-    schema = samples_schema({"age": pa.int32(), "tags": pa.list_(pa.int32())})
-    assert schema.names == ["item_index", "user_index", "history_end", "event_time_ms", "weight", "day", "age", "tags"]
+    schema = samples_schema({"age": pa.int32(), "tags": pa.list_(pa.int32()), "tags__weights": pa.list_(pa.float32())})
+    own = ["item_index", "user_index", "history_end", "event_time_ms", "weight", "day"]
+    assert schema.names == [*own, "age", "tags", "tags__weights"]
+    assert b"index" in schema.field("tags").metadata[b"description"]
+    assert b"Weight" in schema.field("tags__weights").metadata[b"description"]
     assert all(field.metadata[b"description"] for field in schema)
     assert schema.field("tags").type == pa.list_(pa.int32())
 

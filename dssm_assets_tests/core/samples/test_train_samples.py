@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.config import History
 from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.samples.history import HistoryCsr, build_history
 from dssm_assets.core.samples.id_index import IdIndex
 from dssm_assets.core.samples.train_samples import discretise_day, item_rows
@@ -38,17 +40,21 @@ def positives(rows: list[tuple[object, object, int]], id_type: pa.DataType | Non
     )
 
 
+def indexed(*names: str, weighted: Collection[str] = ()) -> IndexedFeatures:
+    return IndexedFeatures(bucketize, names, weighted)
+
+
 def run(
     table: pa.Table, cutoff: History = History.EVENT, history: HistoryCsr = WORLD, **changes: object
 ) -> tuple[pa.Table, int]:
     arguments: dict[str, object] = {
         "day": 3,
         "day_start_ms": 30,
-        "features": ["age", "tags"],
+        "features": indexed("age", "tags"),
         "item_index": CORPUS,
         **changes,
     }
-    return discretise_day(table, bucketize=bucketize, history=history, cutoff=cutoff, **arguments)  # type: ignore[arg-type]
+    return discretise_day(table, history=history, cutoff=cutoff, **arguments)  # type: ignore[arg-type]
 
 
 ROWS = positives([(1, 300, 31), (2, 200, 40), (2, 999, 41), (7, 100, 42), (1, 100, 50)])
@@ -92,7 +98,9 @@ def test_a_day_of_23_hours_starts_where_the_caller_says() -> None:
     zone = ZoneInfo("Europe/Berlin")
     start_ms = int(dt.datetime(2024, 3, 31, tzinfo=zone).timestamp() * 1000)
     history = build_history([history_day([(1, [(start_ms - 1, 100, 1), (start_ms, 100, 1)])])], CORPUS, bucketize)
-    table, _ = run(positives([(1, 100, start_ms + 82_000_000)]), History.DAY, history, day_start_ms=start_ms, features=[])
+    table, _ = run(
+        positives([(1, 100, start_ms + 82_000_000)]), History.DAY, history, day_start_ms=start_ms, features=indexed()
+    )
     assert table["history_end"].to_pylist() == [1]
 
 
@@ -121,9 +129,9 @@ def test_no_history_at_all() -> None:
 
 def test_broken_inputs_are_refused() -> None:
     with pytest.raises(SchemaError, match=r"(?s)2 faults.*column brand.*column size"):
-        run(ROWS, features=["brand", "size"])
+        run(ROWS, features=indexed("brand", "size"))
     with pytest.raises(SchemaError, match=r"samples\.arrow, column day: expected one source"):
-        run(ROWS.rename_columns(["user_id", "item_id", "event_time_ms", "day", "tags"]), features=["day"])
+        run(ROWS.rename_columns(["user_id", "item_id", "event_time_ms", "day", "tags"]), features=indexed("day"))
     with pytest.raises(SchemaError, match="int64 without nulls, got int32"):
         run(ROWS.set_column(2, "event_time_ms", ROWS["event_time_ms"].cast(pa.int32())))
     with pytest.raises(SchemaError, match="expected int64, the type of ids, got string"):
@@ -132,10 +140,24 @@ def test_broken_inputs_are_refused() -> None:
 
 def test_item_rows_follow_the_corpus() -> None:
     corpus = pa.table({"item_id": [1, 2], "weight": [2.0, 0.5], "count": [3, 0], "brand": [6, None], "tags": [[1], []]})
-    table = item_rows(corpus, ["tags", "brand"], bucketize)
+    table = item_rows(corpus, indexed("tags", "brand"))
     assert table.to_pydict() == {"weight": [2.0, 0.5], "tags": [[2], []], "brand": [7, 0]}
     with pytest.raises(SchemaError, match="column size"):
-        item_rows(corpus, ["size"], bucketize)
+        item_rows(corpus, indexed("size"))
+
+
+def test_weights_go_with_the_rows_of_samples_and_items() -> None:
+    weights = pa.array([[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]], pa.list_(pa.float32()))
+    table, dropped_count = run(ROWS.append_column("tags__weights", weights), features=indexed("tags", weighted={"tags"}))
+    assert dropped_count == 1  # item 999, the third row
+    assert table["tags__weights"].to_pylist() == [[1, 2], [3, 4], [7, 8], [9, 10]]
+    assert table.column_names[-2:] == ["tags", "tags__weights"]
+    corpus = pa.table({"item_id": [1, 2], "weight": [2.0, 0.5], "tags": [[1], []], "tags__weights": [[0.25], []]})
+    corpus = corpus.set_column(3, "tags__weights", corpus["tags__weights"].cast(pa.list_(pa.float32())))
+    items = item_rows(corpus, indexed("tags", weighted={"tags"}))
+    assert items.to_pydict() == {"weight": [2.0, 0.5], "tags": [[2], []], "tags__weights": [[0.25], []]}
+    with pytest.raises(SchemaError, match="table positive_sample, column tags__weights: expected the column to exist"):
+        run(ROWS, features=indexed("tags", weighted={"tags"}))
 
 
 @settings(deadline=None)
@@ -150,7 +172,7 @@ def test_no_sample_sees_its_own_event_or_anything_later(
     events: list[tuple[int, int, int]], day_start_ms: int, cutoff: History
 ) -> None:
     history = build_history([history_day([(user, [(time, item, None)]) for user, item, time in events])], CORPUS, bucketize)
-    table, dropped_count = run(positives(list(events)), cutoff, history, day_start_ms=day_start_ms, features=[])
+    table, dropped_count = run(positives(list(events)), cutoff, history, day_start_ms=day_start_ms, features=indexed())
     kept = [event for event in events if event[1] != 999]
     assert dropped_count == len(events) - len(kept)
     for (user, _, time), row in zip(kept, table.to_pylist(), strict=True):

@@ -46,7 +46,7 @@ class _Asked:
     Attributes:
         rows: row of each.
         names: which entries' name it asks for; the name of no entry if the map has none of it.
-        is_wild: whether it asks for all entries.
+        is_wild: whether it is "ALL".
     """
 
     rows: Any
@@ -110,21 +110,19 @@ class MatchFeature(HitOperator):
             return _Hits(*_everything(maps, is_kept, np.arange(len(inputs[0]))))
         if pkeys_wild or skeys_wild:
             texts, codes = (maps.inner.keys, maps.inner_codes) if pkeys_wild else (maps.pkeys, maps.pkey_codes)
-            names, asked = self._asked(inputs, 1, texts, may_be_wild=True)
+            names, asked = self._asked(inputs, 1, texts)
             return _hits_of_one(maps, is_kept, names[codes], asked)
         pkey_names, pkeys = self._asked(inputs, 1, maps.pkeys)
         skey_names, skeys = self._asked(inputs, 2, maps.inner.keys)
         return _hits_of_both(maps, is_kept, (pkey_names[maps.pkey_codes], skey_names[maps.inner_codes]), (pkeys, skeys))
 
-    def _asked(
-        self, inputs: Sequence[pa.Array], position: int, texts: pa.Array, may_be_wild: bool = False
-    ) -> tuple[Any, _Asked]:
+    def _asked(self, inputs: Sequence[pa.Array], position: int, texts: pa.Array) -> tuple[Any, _Asked]:
         """Returns the names of the keys of entries, and the asked keys by these names."""
         asked, offsets = text_values.multi_text_values(inputs[position], self.separator, self.where(position))
         both = pa.concat_arrays([texts.cast(pa.string()), asked.dictionary]).dictionary_encode()
         names = text_values.codes_of(both)
         codes = text_values.codes_of(asked)
-        is_wild = pc.equal(asked.dictionary, WILDCARD).to_numpy(zero_copy_only=False)[codes] & may_be_wild
+        is_wild = pc.equal(asked.dictionary, WILDCARD).to_numpy(zero_copy_only=False)[codes]
         return names[: len(texts)], _Asked(lists.row_of_value(offsets), names[len(texts) :][codes], is_wild)
 
     def _texts(self, maps: NestedMaps, entries: Any) -> pa.DictionaryArray:

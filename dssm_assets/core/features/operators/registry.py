@@ -9,9 +9,11 @@ from typing import Final
 from dssm_assets.core.features.operators.base import Operator
 from dssm_assets.core.features.operators.bool_mask_feature import BoolMaskFeature
 from dssm_assets.core.features.operators.combo_feature import ComboFeature
+from dssm_assets.core.features.operators.expr_feature import ExprFeature
 from dssm_assets.core.features.operators.id_feature import IdFeature
 from dssm_assets.core.features.operators.kv_dot_product import KvDotProduct
 from dssm_assets.core.features.operators.lookup_feature import LookupFeature
+from dssm_assets.core.features.operators.match_feature import MatchFeature
 from dssm_assets.core.features.operators.overlap_feature import OverlapFeature
 from dssm_assets.core.features.operators.raw_feature import RawFeature
 from dssm_assets.core.features.operators.sequence_id_feature import SequenceIdFeature
@@ -23,7 +25,9 @@ OPERATORS: Final[Mapping[str, type[Operator]]] = MappingProxyType(
         "raw_feature": RawFeature,
         "combo_feature": ComboFeature,
         "lookup_feature": LookupFeature,
+        "match_feature": MatchFeature,
         "overlap_feature": OverlapFeature,
+        "expr_feature": ExprFeature,
         "kv_dot_product": KvDotProduct,
         "bool_mask_feature": BoolMaskFeature,
         "sequence_id_feature": SequenceIdFeature,

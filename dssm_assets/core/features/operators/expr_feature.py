@@ -1,0 +1,80 @@
+"""expr_feature: the number that a formula makes of several inputs.
+
+What a formula may say, and what is missing, is defined in `formula_parser.py` and `formula.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from dssm_assets.core.features.expressions import ExpressionText, Source, parse_expression
+from dssm_assets.core.features.formula import Column, Formula, parse_formula
+from dssm_assets.core.features.formula_vectors import Vectors
+from dssm_assets.core.features.number_values import number_values
+from dssm_assets.core.features.number_vectors import number_vectors
+from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
+from dssm_assets.core.features.operators.numeric_operator import NumericOperator
+
+
+class ExprFeature(NumericOperator):
+    """One number per row: the value of a formula such as "u_age == i_age ? 1 : 0". Missing where the formula is.
+
+    An input that stands in a function of vectors, such as dot(a, b), holds a list of numbers or a text of numbers
+    joined by the separator; every other input holds one number.
+
+    Attributes:
+        expression: the formula.
+        variables: the inputs. A variable's name is what stands after the colon: u_age for "user:u_age". The formula
+            uses each of them and no other.
+        separator: what stands between the numbers of a vector that comes as text.
+        value_dim: 0 or 1, which say the same: a formula gives one number per row.
+    """
+
+    feature_type: Literal["expr_feature"] = "expr_feature"
+    expression: str = Field(min_length=1)
+    variables: list[ExpressionText] = Field(min_length=1)
+    separator: str = Field(default=MULTI_SEPARATOR, min_length=1)
+    value_dim: Literal[0, 1] = 0
+
+    @model_validator(mode="after")
+    def _formula_fits(self) -> ExprFeature:
+        constants = [str(input_) for input_ in self.expressions if input_.source is Source.CONST]
+        if constants:
+            raise ValueError(f"a const is no variable; write the number into the expression instead of {', '.join(constants)}")
+        names = self._names
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(
+                f"several variables are named {', '.join(repeated)}; give one of them another name by a stub_type "
+                "raw_feature, and use that as feature:name"
+            )
+        parse_formula(self.expression, names)
+        return self
+
+    @property
+    def expression_texts(self) -> Sequence[str]:
+        """The variables, as declared."""
+        return tuple(self.variables)
+
+    def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
+        """Returns the formula's number for each row."""
+        formula = self._formula
+        columns: dict[str, Column] = {}
+        for position, (name, array) in enumerate(zip(self._names, inputs, strict=True)):
+            if name in formula.vectors:
+                columns[name] = Vectors(*number_vectors(array, self.separator, self.where(position)))
+            else:
+                columns[name] = number_values(array, self.where(position))
+        return self.finished(formula.evaluate(columns, len(inputs[0])))
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(parse_expression(text).name for text in self.variables)
+
+    @property
+    def _formula(self) -> Formula:
+        return parse_formula(self.expression, self._names)

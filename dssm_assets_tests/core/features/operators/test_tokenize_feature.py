@@ -1,0 +1,248 @@
+"""tokenize_feature: tokens of both kinds of tokenizer, defaults, normalized texts, and files that are none."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+import dssm_assets_tests.fixtures.tokenizers as fixtures
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.features.buckets import BucketRule
+from dssm_assets.core.features.hashing import HashFunction
+from dssm_assets.core.features.operators import tokenize_feature
+from dssm_assets.core.features.operators.tokenize_feature import TokenizeFeature
+from dssm_assets_tests.core.features import strategies as cases
+from dssm_assets_tests.fixtures.tokenizers import train
+
+FOLDER = Path(fixtures.__file__).parent
+BPE: dict[str, Any] = {"vocab_file": "bpe.json"}
+PIECES: dict[str, Any] = {"vocab_file": "pieces.model", "tokenizer_type": "sentencepiece"}
+# The file names its tokens; a space is written as Ġ there.
+BPE_IDS: dict[str, int] = json.loads((FOLDER / "bpe.json").read_text(encoding="utf-8"))["model"]["vocab"]
+# One merge: "abc" is "ab", "c". Id 3 is not used. [B] and [P] would come from the post-processor and the padding.
+BY_HAND = {
+    "version": "1.0",
+    "truncation": None,
+    "padding": {"strategy": {"Fixed": 8}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 9, "pad_type_id": 0,
+                "pad_token": "[P]"},
+    "added_tokens": [
+        {"id": i, "content": word, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        for i, word in ((8, "[B]"), (9, "[P]"))
+    ],
+    "normalizer": None,
+    "pre_tokenizer": {"type": "Whitespace"},
+    "post_processor": {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "[B]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {"[B]": {"id": "[B]", "ids": [8], "tokens": ["[B]"]}},
+    },
+    "decoder": None,
+    "model": {
+        "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
+        "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, "vocab": {"a": 0, "b": 1, "c": 2, "ab": 4},
+        "merges": [["a", "b"]],
+    },
+}  # fmt: skip
+
+
+def read_file(name: str) -> bytes:
+    made = {
+        "hand.json": json.dumps(BY_HAND).encode(),
+        "bad": b"\xff\x00",
+        "empty": b"",
+        "object.json": b"{}",
+        "stop.txt": b"e",
+    }
+    return made[name] if name in made else (FOLDER / name).read_bytes()
+
+
+def feature(**keys: object) -> TokenizeFeature:
+    definition = {"feature_name": "f", "expression": "user:t", **keys}
+    return TokenizeFeature.model_validate(definition, context={"read_file": read_file})
+
+
+def values(texts: list[Any], **keys: object) -> list[Any]:
+    return list(feature(**keys).compute([pa.array(texts)]).to_pylist())
+
+
+def bpe(*tokens: str) -> list[str]:
+    return [str(BPE_IDS[token]) for token in tokens]
+
+
+OPERATORS = [
+    feature(**BPE),
+    feature(**BPE, default_value="red wine", text_normalizer={}),
+    feature(**PIECES),
+    feature(**PIECES, default_value="red wine", text_normalizer={"norm_options": ["TEXT_SPLITCHRS", "TEXT_REMOVE_SPACE"]}),
+]
+words = st.one_of(cases.texts, st.lists(st.sampled_from([*" rebwi,", "红酒", "wine", "漢"]), max_size=8).map("".join))
+
+
+@given(st.lists(words, max_size=10), st.sampled_from(OPERATORS))
+def test_a_batch_equals_its_rows(rows: list[str | None], operator: TokenizeFeature) -> None:
+    texts = pa.array(rows, pa.string())
+    assert cases.rows_of(operator.compute([texts])) == cases.one_by_one(operator, texts)
+    assert operator.compute([texts.dictionary_encode()]).to_pylist() == operator.compute([texts]).to_pylist()
+
+
+@given(cases.single_columns, st.sampled_from(OPERATORS))
+def test_a_batch_of_any_type_equals_its_rows(column: pa.Array, operator: TokenizeFeature) -> None:
+    assert cases.rows_of(operator.compute([column])) == cases.one_by_one(operator, column)
+
+
+@given(st.lists(st.sampled_from(["red wine", "", None, "\x1d"]), max_size=10))
+def test_texts_are_cut_in_parts_of_bounded_size(rows: list[str | None]) -> None:
+    expected = {"red wine": bpe("red", "Ġwine"), "\x1d": [str(BPE_IDS["ĝ"])]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenize_feature, "_TEXTS_AT_ONCE", 1)
+        assert values(pa.array(rows, pa.string()).to_pylist() or [""], **BPE) == [
+            expected.get(row or "", []) for row in rows or [""]
+        ]
+
+
+def test_tokens_of_a_byte_level_bpe() -> None:
+    assert values(["red wine", "white bread", "red red"], **BPE) == [
+        bpe("red", "Ġwine"),
+        bpe("white", "Ġbread"),
+        bpe("red", "Ġred"),
+    ]
+
+
+def test_tokens_of_a_sentencepiece_model() -> None:
+    # Pieces of the model: 41 "▁", 38 "red", 20 "▁wine", 14 "▁white", 13 "▁bread", 0 unknown.
+    assert values(["red wine", "white bread", "é"], **PIECES) == [["41", "38", "20"], ["14", "13"], ["41", "0"]]
+
+
+def test_nothing_is_added_to_the_tokens_of_the_text() -> None:
+    assert values(["abc", "ab ab", "a"], vocab_file="hand.json") == [["4", "2"], ["4", "4"], ["0"]]
+
+
+def test_the_vocabulary_holds_every_id() -> None:
+    assert feature(vocab_file="hand.json").vocabulary_size == 10
+    assert feature(**BPE).num_buckets == max(BPE_IDS.values()) + 1 == 330
+    assert feature(**PIECES).num_buckets == 80
+
+
+def test_the_bucket_of_a_token_is_its_id() -> None:
+    operator = feature(**PIECES)
+    found = BucketRule(operator, HashFunction.MURMUR)(operator.compute([pa.array(["red wine", None])]))
+    assert found.to_pylist() == [[41, 38, 20], []]
+
+
+def test_the_default_is_a_text_that_is_cut_too() -> None:
+    assert values(["red", "", None], **BPE) == [bpe("red"), [], []]
+    assert values(["red", "", None], **BPE, default_value="red wine") == [bpe("red"), *[bpe("red", "Ġwine")] * 2]
+
+
+def test_a_text_without_tokens_gets_the_default() -> None:
+    only = {"norm_options": ["TEXT_FILTER"]}
+    assert values(["!!", "red!"], **BPE, text_normalizer=only) == [[], bpe("red")]
+    assert values(["!!", "red!"], **BPE, text_normalizer=only, default_value="wine!") == [bpe("w", "in", "e", "!"), bpe("red")]
+
+
+def test_texts_are_normalized_first() -> None:
+    lower = {"norm_options": ["TEXT_UPPER2LOWER"]}
+    assert values(["RED Wine"], **BPE, text_normalizer=lower) == [bpe("red", "Ġwine")]
+    assert values(["ＲＥＤ"], **BPE, text_normalizer={}) == values(["RED"], **BPE)
+    stop = {"norm_options": ["TEXT_FILTER"], "stop_char_file": "stop.txt"}
+    assert values(["reed wine"], **BPE, text_normalizer=stop) == values(["rd win"], **BPE)
+
+
+def test_numbers_are_cut_as_their_text() -> None:
+    assert values([12.0, None], **BPE) == values(["12", None], **BPE) == [bpe("1", "2"), []]
+
+
+def test_lists_are_refused() -> None:
+    with pytest.raises(SchemaError, match="feature f, input user:t"):
+        values([["red"]], **BPE)
+
+
+def test_each_distinct_text_that_occurs_is_cut_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    operator = feature(**BPE)
+    seen: list[str] = []
+    original = operator._tokenizer
+    assert original is not None
+
+    def counted(texts: list[str]) -> list[list[int]]:
+        seen.extend(texts)
+        return original.encode(texts)
+
+    monkeypatch.setitem(operator.__pydantic_private__, "_tokenizer", type(original)("", original.size, counted))
+    column = pa.array(["red", "wine", "bread"]).take(pa.array(np.tile([0, 1, 2], 500))).dictionary_encode()
+    operator.compute([column.filter(pa.array(np.arange(1500) % 3 < 2))])
+    assert sorted(seen) == ["red", "wine"]
+
+
+@pytest.mark.parametrize("keys", [BPE, PIECES])
+def test_a_copy_in_another_process_cuts_alike(keys: dict[str, Any]) -> None:
+    operator = feature(**keys)
+    copy = pickle.loads(pickle.dumps(operator))
+    assert copy == operator
+    assert copy.compute([pa.array(["red wine"])]) == operator.compute([pa.array(["red wine"])])
+
+
+def test_features_differ_by_the_content_of_their_file() -> None:
+    assert feature(vocab_file="bpe.json") == feature(vocab_file="bpe.json")
+    contents = iter([read_file("bpe.json"), read_file("hand.json")])
+    definition = {"feature_name": "f", "expression": "user:t", "vocab_file": "t.json"}
+    one, other = (TokenizeFeature.model_validate(definition, context={"read_file": lambda _: next(contents)}) for _ in range(2))
+    assert one != other
+
+
+def test_a_definition_is_written_back_as_it_was_read() -> None:
+    definition = {"feature_name": "f", "feature_type": "tokenize_feature", "expression": "user:t", **PIECES,
+                  "text_normalizer": {"norm_options": ["TEXT_FILTER"], "stop_char_file": "stop.txt"}}  # fmt: skip
+    assert feature(**definition).model_dump(mode="json", exclude_unset=True) == definition
+
+
+def test_the_fixtures_are_what_their_script_trains() -> None:
+    assert json.loads(train.bpe()) == json.loads(read_file("bpe.json"))
+    assert train.sentencepiece() == read_file("pieces.model")
+
+
+@pytest.mark.parametrize("name", ["bad", "empty", "object.json", "pieces.model"])
+def test_a_file_that_is_no_tokenizer_json_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="tokenizer_type bpe needs a tokenizer.json"):
+        feature(vocab_file=name)
+
+
+@pytest.mark.parametrize("name", ["bad", "empty", "object.json", "bpe.json"])
+def test_a_file_that_is_no_model_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="tokenizer_type sentencepiece needs a model"):
+        feature(vocab_file=name, tokenizer_type="sentencepiece")
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({}, "vocab_file"),
+        ({"vocab_file": "nowhere.json"}, "file 'nowhere.json' cannot be read"),
+        ({**BPE, "tokenizer_type": "wordpiece"}, "'bpe' or 'sentencepiece'"),
+        ({**BPE, "num_buckets": 9}, "Extra inputs"),
+        ({**BPE, "hash_bucket_size": 9}, "Extra inputs"),
+        ({**BPE, "text_normalizer": {"norm_options": ["LOWER"]}}, "TEXT_LOWER2UPPER"),
+    ],
+)
+def test_bad_definitions_are_refused(keys: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        feature(**keys)
+
+
+@pytest.mark.parametrize("keys", [BPE, PIECES])
+def test_a_missing_library_refuses_the_definition(keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr("dssm_assets.core.features.optional_library.importlib.import_module", missing)
+    with pytest.raises(ValidationError, match=r"needs the library (tokenizers|sentencepiece), which is not installed"):
+        feature(**keys)

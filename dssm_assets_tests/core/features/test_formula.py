@@ -1,0 +1,188 @@
+"""Formulas evaluated: against plain Python row by row, over blocks of rows, with missing values."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssm_assets.core.features import formula as formula_module
+from dssm_assets.core.features.formula import Column, Formula, parse_formula
+from dssm_assets.core.features.formula_functions import FOLDS, FUNCTIONS, INFIX
+from dssm_assets.core.features.formula_vectors import VECTOR_FUNCTIONS, Vectors
+from dssm_assets.core.features.lists import offsets_of
+from dssm_assets.core.features.number_values import Numbers
+from dssm_assets_tests.core.features import formula_trees
+from dssm_assets_tests.core.features.formula_trees import Tree
+
+NAN = math.nan
+Row = tuple[float | None, float | None, float | None]
+
+whole = st.one_of(st.none(), st.integers(-4, 4).map(float))
+finite = st.floats(allow_nan=False, allow_infinity=False)
+reals = st.one_of(whole, finite, st.sampled_from([0.5, -2.5, 1e308, -1e308, 2.0**53]))
+EXACT = formula_trees.trees(formula_trees.WITHOUT_POWER, tuple(formula_trees.CALLS), st.sampled_from([0, 1, 2, 0.5, 7, 1e300]))
+POWERS = formula_trees.trees(formula_trees.OF_WHOLE_NUMBERS, ("abs", "min", "max", "sign"), st.sampled_from([0, 1, 2, 3]))
+EVERY_FUNCTION = [
+    *(f"{function.name}({', '.join('abcd'[: function.arity])})" for function in FUNCTIONS.values()),
+    *(f"{name}(a, b, 1)" for name in FOLDS),
+    *(f"a {operator} b" for operator in INFIX),
+    *(f"a ^ {power}" for power in (2, 3, 0.5, -1)),
+    *("-a", "!a", "a ? b : c", "a > 0.5 ? ln(b) : exp(a)"),
+]
+EVERY_VECTOR_FUNCTION = [f"{function.name}({', '.join('ab'[: function.arity])})" for function in VECTOR_FUNCTIONS.values()]
+
+
+def numbers(values: list[float | None]) -> Numbers:
+    return np.array([NAN if value is None else value for value in values], dtype=np.float64)
+
+
+def vectors(rows: list[list[float | None]]) -> Vectors:
+    return Vectors(numbers([number for row in rows for number in row]), offsets_of([len(row) for row in rows]))
+
+
+def formula_of(text: str) -> Formula:
+    return parse_formula(text, tuple(sorted(set(re.findall(r"\b[abcd]\b", text)))))
+
+
+def values(text: str, **columns: list[float | None]) -> list[float | None]:
+    count = len(next(iter(columns.values()))) if columns else 1
+    result = formula_of(text).evaluate({name: numbers(rows) for name, rows in columns.items()}, count)
+    return [None if math.isnan(value) else value for value in result.tolist()]
+
+
+def plain_values(tree: Tree, rows: list[Row]) -> Numbers:
+    return numbers([formula_trees.value_of(tree, dict(zip("abc", row, strict=True))) for row in rows])
+
+
+def columns_of(rows: list[Row]) -> dict[str, Column]:
+    return {name: numbers([row[place] for row in rows]) for place, name in enumerate("abc")}
+
+
+@given(EXACT, st.lists(st.tuples(reals, reals, reals), max_size=6))
+def test_a_formula_equals_plain_python(tree: Tree, rows: list[Row]) -> None:
+    formula = formula_of(formula_trees.text_of(tree, lambda: False))
+    np.testing.assert_array_equal(formula.evaluate(columns_of(rows), len(rows)), plain_values(tree, rows))
+
+
+@given(POWERS, st.lists(st.tuples(whole, whole, whole), max_size=6))
+def test_powers_equal_plain_python(tree: Tree, rows: list[Row]) -> None:
+    formula = formula_of(formula_trees.text_of(tree, lambda: False))
+    np.testing.assert_allclose(formula.evaluate(columns_of(rows), len(rows)), plain_values(tree, rows), rtol=1e-12)
+
+
+@pytest.mark.parametrize("text", EVERY_FUNCTION)
+@given(rows=st.lists(st.tuples(reals, reals, reals, reals), min_size=1, max_size=20))
+def test_a_batch_equals_its_rows_and_holds_no_infinity(text: str, rows: list[tuple[float | None, ...]]) -> None:
+    formula = formula_of(text)
+    columns = {name: numbers([row[place] for row in rows]) for place, name in enumerate("abcd")}
+    result = formula.evaluate(columns, len(rows))
+    alone = [formula.evaluate({name: column[i : i + 1] for name, column in columns.items()}, 1)[0] for i in range(len(rows))]
+    np.testing.assert_array_equal(result, alone)
+    assert not np.isinf(result).any()
+
+
+@pytest.mark.parametrize("text", EVERY_VECTOR_FUNCTION)
+@given(data=st.data())
+def test_a_batch_of_vectors_equals_its_rows_and_holds_no_infinity(text: str, data: st.DataObject) -> None:
+    lengths = data.draw(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 1)), max_size=8))
+    filled = [[data.draw(st.lists(reals, min_size=n + extra, max_size=n + extra)) for n, extra in lengths] for _ in "ab"]
+    filled[1] = [row[:n] for row, (n, _) in zip(filled[1], lengths, strict=True)]
+    columns: dict[str, Column] = {"a": vectors(filled[0]), "b": vectors(filled[1])}
+    formula = formula_of(text)
+    result = formula.evaluate(columns, len(lengths))
+    pairs = zip(filled[0], filled[1], strict=True)
+    alone = [formula.evaluate({"a": vectors([left]), "b": vectors([right])}, 1)[0] for left, right in pairs]
+    np.testing.assert_array_equal(result, alone)
+    assert not np.isinf(result).any()
+
+
+def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    columns: dict[str, Column] = {"a": rng.normal(size=103), "b": vectors([[1.0, 2.0][: i % 3] for i in range(103)])}
+    formula = formula_of("a > 0 ? exp(a) + 0.1 : reduce_sum(b) ^ a")
+    whole_result = formula.evaluate(columns, 103)
+    monkeypatch.setattr(formula_module, "_BLOCK_ROWS", 17)
+    np.testing.assert_array_equal(formula.evaluate(columns, 103), whole_result)
+
+
+def test_a_formula_leaves_its_columns_as_they_are() -> None:
+    column = np.array([1.0, NAN, -1.0])
+    for text in ("a", "+a", "max(a)", "a / 0", "a > 0", "a ^ 2"):
+        result = formula_of(text).evaluate({"a": column}, 3)
+        result[:] = 7
+        np.testing.assert_array_equal(column, [1.0, NAN, -1.0])
+
+
+def test_values_by_hand() -> None:
+    assert values("a*2 + log10(b) > 1 ? a : b", a=[0.0, 3.0, None, 1.0], b=[100.0, 10.0, 1.0, None]) == [0, 3, None, None]
+    assert values("-2^2") == [-4]
+    assert values("(-2)^2") == [4]
+    assert values("2^3^2") == [512]
+    assert values("1 - 2 - 3") == [-4]
+    assert values("7 & 12 | 16") == [20]
+    assert values("1 < 2 == 1") == [1]
+    assert values("avg(1, 2, 6) + sum(1, 2, 6) + min(1, 2, 6) + max(1, 2, 6)") == [3 + 9 + 1 + 6]
+    assert values("min(a, b)", a=[1.0, None], b=[2.0, 2.0]) == [1, None]
+    assert values("_pi - _e") == [math.pi - math.e]
+
+
+def test_without_variables_every_row_has_the_constant() -> None:
+    constant = parse_formula("1 / 4", ())
+    assert constant.evaluate({}, 3).tolist() == [0.25] * 3
+    assert constant.evaluate({}, 0).tolist() == []
+    assert not constant.variables
+
+
+@pytest.mark.parametrize(
+    "text", ["a + 1", "a * 0", "a == a", "a != 1", "a < 1", "a && 0", "a || 1", "!a", "a & 0", "a | 1", "a ^ 0", "1 ^ a",
+             "min(a, 1)", "sum(1, a)", "a ? 1 : 1", "abs(a)", "round(a)", "sigmoid(a)", "roundp(1, a)", "1 ? a : 1"],
+)  # fmt: skip
+def test_what_takes_a_missing_operand_is_missing(text: str) -> None:
+    assert values(text, a=[None]) == [None]
+    assert values(text, a=[1.0]) != [None]
+
+
+def test_a_branch_not_taken_may_be_missing() -> None:
+    assert values("a ? b : c", a=[1.0, 0.0, -0.5], b=[5.0, None, 6.0], c=[None, 4.0, None]) == [5, 4, 6]
+
+
+@pytest.mark.parametrize(
+    "text", ["1/a", "0/a", "a^-1", "log(a)", "ln(a-1)", "log2(a)", "log10(a-1)", "sqrt(a-1)", "(a-1)^0.5", "asin(a+2)",
+             "acos(a-2)", "acosh(a)", "atanh(a+1)", "exp(a+710)", "sinh(a+711)", "cosh(a-711)", "(a+10)^309", "1e308*(a+10)",
+             "(a+1e308)+1e308", "(a-1e308)-1e308", "sum(1e308,a,1e308)", "avg(1e308,a,1e308)", "(1/a > 0) ? 1 : 2"],
+)  # fmt: skip
+def test_what_has_no_finite_answer_is_missing(text: str) -> None:
+    assert values(text, a=[0.0]) == [None]
+
+
+def test_bits_belong_to_whole_numbers_below_2_to_the_53() -> None:
+    assert values("a & b", a=[6.0, -1.0, 6.5, 2.0**53, 2.0**53 - 1], b=[3.0, 12.0, 3.0, 1.0, 5.0]) == [2, 12, None, None, 5]
+    assert values("a | b", a=[6.0, -2.0, 1.0], b=[3.0, 1.0, 0.5]) == [7, -1, None]
+
+
+def test_vectors_and_numbers_in_one_formula() -> None:
+    columns: dict[str, Column] = {
+        "a": vectors([[0.2, 0.3], [], [1.0]]),
+        "b": vectors([[0.2, 0.2], [], [2.0]]),
+        "c": numbers([1, 1, None]),
+    }
+    result = formula_of("dot(a, b) + c * len(a)").evaluate(columns, 3)
+    np.testing.assert_allclose(result, [2.1, NAN, NAN])
+    formula = formula_of("dot(a, b) + c * len(a)")
+    assert (formula.numbers, formula.vectors, formula.variables) == ({"c"}, {"a", "b"}, {"a", "b", "c"})
+
+
+def test_variables_must_be_used_and_have_names() -> None:
+    with pytest.raises(ValueError, match=r"'a' does not use the variables b, c; remove them or use them"):
+        parse_formula("a", ("a", "b", "c"))
+    with pytest.raises(ValueError, match="letters"):
+        parse_formula("1", ("u-age",))
+
+
+def test_a_formula_is_parsed_once() -> None:
+    assert parse_formula("a + 41", ("a",)) is parse_formula("a + 41", ("a",))

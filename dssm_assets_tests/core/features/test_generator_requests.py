@@ -1,0 +1,113 @@
+"""One request and a batch of millions are the same: every feature type, hostile values, both public forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.features.generator import FeatureGenerator
+from dssm_assets.core.features.operators.registry import OPERATORS
+from dssm_assets_tests.core.features import strategies as cases
+
+ID, HASHED = {"feature_type": "id_feature"}, {"hash_bucket_size": 100}
+FEATURES: list[dict[str, Any]] = [
+    {**ID, "feature_name": "id", "expression": "user:a", **HASHED},
+    {**ID, "feature_name": "id_one", "expression": "user:text", "value_dim": 1, "default_value": "d", "vocab_list": ["a", "b"]},
+    {**ID, "feature_name": "id_integer", "expression": "user:a", "num_buckets": 8, "default_bucketize_value": 7},
+    {**ID, "feature_name": "id_weighted", "expression": "user:a", "weighted": True, "vocab_dict": {"a": 2, "b": 2}},
+    {"feature_type": "raw_feature", "feature_name": "raw", "expression": "user:number", "default_value": ""},
+    {"feature_type": "raw_feature", "feature_name": "raw_bins", "expression": "user:text", "boundaries": [-1, 0, 7]},
+    {"feature_type": "raw_feature", "feature_name": "raw_vector", "expression": "user:a", "value_dim": 2, "separator": "|"},
+    {"feature_type": "combo_feature", "feature_name": "combo", "expression": ["user:a", "user:b"], **HASHED},
+    {"feature_type": "combo_feature", "feature_name": "combo_of_bins", "expression": ["feature:raw_bins", "user:b"]},
+    {"feature_type": "lookup_feature", "feature_name": "lookup", "map": "user:a", "key": "user:b", "combiner": "mean"},
+    {"feature_type": "lookup_feature", "feature_name": "lookup_text", "map": "user:a", "key": "user:b", "need_key": True},
+    {"feature_type": "match_feature", "feature_name": "match", "nested_map": "user:a", "pkey": "user:b", "skey": "const:ALL"},
+    {"feature_type": "overlap_feature", "feature_name": "overlap", "query": "user:a", "title": "user:b", "method": "index_of"},
+    {"feature_type": "expr_feature", "feature_name": "expr", "expression": "number > text ? number / text : sqrt(number)",
+     "variables": ["user:number", "user:text"]},
+    {"feature_type": "kv_dot_product", "feature_name": "dot", "query": "user:a", "document": "user:b"},
+    {"feature_type": "bool_mask_feature", "feature_name": "mask", "expression": ["user:a", "user:b"], **HASHED},
+    {"feature_type": "sequence_id_feature", "feature_name": "seq", "expression": "user:words", "sequence_length": 2, **HASHED},
+    {"feature_type": "sequence_raw_feature", "feature_name": "seq_raw", "expression": "user:words", "boundaries": [0, 1]},
+    {"feature_type": "sequence_feature", "sequence_name": "past", "sequence_length": 3, "features": [
+        {**ID, "feature_name": "id", "expression": "user:words", **HASHED},
+        {**ID, "feature_name": "several", "expression": "user:words", "value_dim": 0, **HASHED},
+        {"feature_type": "lookup_feature", "feature_name": "known", "map": "user:a", "key": "item:words"},
+    ]},
+]  # fmt: skip
+GENERATOR = FeatureGenerator.from_fg_json({"features": FEATURES})
+WORDS = {"a": pa.list_(pa.string()), "b": pa.list_(pa.string())}
+COLUMNS = {"text": (cases.texts, pa.string()), "number": (cases.floats, pa.float64())}
+several = st.one_of(st.none(), st.lists(cases.texts, max_size=4))
+scalars = st.sampled_from([(cases.texts, pa.string()), (cases.floats, pa.float64()), (cases.integers, pa.int64()),
+                           (st.one_of(st.none(), st.booleans()), pa.bool_()), (several, pa.list_(pa.string()))])  # fmt: skip
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> pa.Table:
+    kinds = {"a": draw(scalars), "b": draw(scalars), "text": (cases.texts, pa.string()), "number": (cases.floats, pa.float64()),
+             "words": draw(st.sampled_from([(cases.texts, pa.string()), (several, pa.list_(pa.string()))]))}  # fmt: skip
+    count = draw(st.integers(0, 6))
+    return pa.table({
+        name: pa.array(draw(st.lists(values, min_size=count, max_size=count)), kind) for name, (values, kind) in kinds.items()
+    })  # fmt: skip
+
+
+def rows(table: pa.Table) -> list[dict[str, Any]]:
+    return [{name: column[i].as_py() for name, column in zip(table.column_names, table.columns, strict=True)}
+            for i in range(table.num_rows)]  # fmt: skip
+
+
+@given(tables())
+def test_a_batch_equals_its_requests(table: pa.Table) -> None:
+    requests = rows(table)
+    assert rows(GENERATOR.generate(table)) == [GENERATOR.generate_one(request) for request in requests]
+    assert rows(GENERATOR.bucketize(table)) == [GENERATOR.bucketize_one(request) for request in requests]
+
+
+@given(tables())
+def test_every_bucket_is_an_integer_in_its_range(table: pa.Table) -> None:
+    found = GENERATOR.bucketize(table)
+    for name, size in (("id", 100), ("combo", 100), ("mask", 100), ("seq", 100), ("id_one", 4), ("id_integer", 8)):
+        assert all(bucket is None or 0 <= bucket < size for row in found.column(name).to_pylist() for bucket in row), name
+
+
+def test_every_feature_type_is_here() -> None:
+    used = {feature["feature_type"] for feature in FEATURES}
+    assert set(OPERATORS) - used == {"tokenize_feature"}  # It needs a file: see its own test.
+
+
+def test_a_request_may_lack_inputs_and_hold_others() -> None:
+    generator = FeatureGenerator.from_fg_json({"features": FEATURES[:2]})
+    assert generator.generate_one({"a": "x\x1dy", "else": object()}) == {"id": ["x", "y"], "id_one": "d"}
+    assert generator.bucketize_one({}) == {"id": [], "id_one": [0]}
+
+
+def test_plain_values_of_a_request() -> None:
+    generator = FeatureGenerator.from_fg_json({"features": [FEATURES[0], FEATURES[9]]})
+    texts = [generator.generate_one({"a": value})["id"] for value in (7, 7.0, True, 2**70, [1, 2], (3,), float("nan"), None)]
+    assert texts == [["7"], ["7"], ["true"], [str(2**70)], ["1", "2"], ["3"], [], []]
+    lookup = FeatureGenerator.from_fg_json({"features": [FEATURES[9]]})
+    assert lookup.generate_one({"a": {"k": 2, "l": 4}, "b": ["k", "l"]}) == {"lookup": 3}
+    assert lookup.generate_one({"a": {}, "b": "k"}) == {"lookup": 0}
+
+
+@pytest.mark.parametrize("value", [object(), [1, "a"], [[1], "a"], {"k": object()}, "\ud800"])
+def test_a_value_of_no_type_is_named(value: object) -> None:
+    generator = FeatureGenerator.from_fg_json({"features": FEATURES[:1]})
+    with pytest.raises(SchemaError, match="request, input a"):
+        generator.generate_one({"a": value})
+
+
+def test_a_side_of_a_request() -> None:
+    raw = {"features": [FEATURES[0], {**ID, "feature_name": "i", "expression": "item:i"}]}
+    generator = FeatureGenerator.from_fg_json(raw)
+    assert generator.generate_one({"a": "x", "i": "y"}, side="item") == {"i": ["y"]}
+    with pytest.raises(ValueError, match="moon"):
+        generator.generate_one({}, side="moon")

@@ -1,0 +1,59 @@
+"""Parity: golden rows are spread over the table, a skew between the two paths is found and named."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.features.generator import FeatureGenerator
+from dssm_assets.core.features.parity import ParityReport, golden_rows, merged, replay
+
+ID = {"feature_type": "id_feature", "value_dim": 1}
+GENERATOR = FeatureGenerator.from_fg_json({"features": [
+    {**ID, "feature_name": "x", "expression": "item:x"},
+    {**ID, "feature_name": "t", "expression": "item:t"},
+    {**ID, "feature_name": "tags", "expression": "item:tags", "value_dim": 0},
+    {"feature_type": "raw_feature", "feature_name": "n", "expression": "item:n"},
+]})  # fmt: skip
+TABLE = pa.table({
+    "x": pa.array([0.1, 2.0, None, 7.25], pa.float32()),
+    "t": pa.array([dt.datetime(2024, 1, d) for d in range(1, 5)], pa.timestamp("ms")),
+    "tags": [["a"], [], None, ["b", "c"]],
+    "n": ["1", "x", None, "2.5"],
+})  # fmt: skip
+
+
+def test_rows_are_spread_from_first_to_last() -> None:
+    assert golden_rows(100, 5) == [0, 25, 50, 74, 99]
+    assert golden_rows(3, 5) == [0, 1, 2]
+    assert golden_rows(1, 5) == [0]
+    assert golden_rows(0, 5) == golden_rows(7, 0) == []
+
+
+def test_every_row_is_the_same_as_a_request() -> None:
+    report = replay(GENERATOR, TABLE, GENERATOR.encode(TABLE, "item"), "item", [0, 1, 2, 3])
+    assert report.is_passed and report.row_count == 4
+    assert report.sentence == "4 golden rows are the same in bulk and as single requests"
+
+
+def test_a_skew_is_found_and_named() -> None:
+    encoded = GENERATOR.encode(TABLE, "item")
+    skewed = encoded.set_column(3, "n", pa.array(np.array([1, 9, 0, 9], np.float32)))
+    report = replay(GENERATOR, TABLE, skewed, "item", [0, 1, 3])
+    assert not report.is_passed
+    assert report.differing == {"n": 2}
+    assert "differ in n (2) of 3 golden rows; row 1, n: 9.0 in bulk, 0.0 as a request" in report.sentence
+
+
+@pytest.mark.parametrize("parts", [[], [ParityReport(2), ParityReport(1)]])
+def test_reports_without_a_difference_merge(parts: list[Any]) -> None:
+    assert merged(parts).is_passed and merged(parts).row_count == sum(part.row_count for part in parts)
+
+
+def test_differences_add_up_and_the_first_example_stays() -> None:
+    whole = merged([ParityReport(2), ParityReport(2, {"a": 1}, "first"), ParityReport(3, {"a": 2, "b": 1}, "second")])
+    assert (whole.row_count, whole.differing, whole.example) == (7, {"a": 3, "b": 1}, "first")
