@@ -118,6 +118,8 @@ class BucketRule:
 
     def _categories(self, values: pa.DictionaryArray) -> pa.Array:
         assert self._of_hashes is not None
+        if len(values.dictionary) > len(values):
+            values = values.dictionary_decode().dictionary_encode()
         distinct = np.append(self._of_hashes(hash_values(values.dictionary, self._function).view(np.int64)), NO_BUCKET)
         codes = values.indices.fill_null(len(distinct) - 1).to_numpy(zero_copy_only=False)
         ids = distinct[codes]

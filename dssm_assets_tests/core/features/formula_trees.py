@@ -88,43 +88,40 @@ def text_of(tree: Tree, more: Callable[[], bool]) -> str:
         return f"({text})" if is_needed or more() else text
 
     match tree:
-        case ("number", number):
-            return repr(number)
-        case ("variable", name):
-            return str(name)
         case ("prefix", operator, inner):
-            return f"{operator}{part(inner, rank_of(inner) < RANKS['sign'])}"
+            text = f"{operator}{part(inner, rank_of(inner) < RANKS['sign'])}"
         case ("infix", "^", left, right):
             # A sign after ^ needs none: nothing else can be meant.
-            return f"{part(left, rank_of(left) <= RANKS['^'])}^{part(right, rank_of(right) < RANKS['sign'])}"
+            text = f"{part(left, rank_of(left) <= RANKS['^'])}^{part(right, rank_of(right) < RANKS['sign'])}"
         case ("infix", operator, left, right):
             own = RANKS[operator]
-            return f"{part(left, rank_of(left) < own)} {operator}{part(right, rank_of(right) <= own)}"
+            text = f"{part(left, rank_of(left) < own)} {operator}{part(right, rank_of(right) <= own)}"
         case ("choice", condition, if_true, if_false):
-            return f"{part(condition, rank_of(condition) == 0)} ?{part(if_true, False)}: {part(if_false, False)}"
+            text = f"{part(condition, rank_of(condition) == 0)} ?{part(if_true, False)}: {part(if_false, False)}"
         case ("call", name, arguments):
-            return f"{name}({', '.join(part(argument, False) for argument in arguments)})"
-    raise AssertionError(tree)
+            text = f"{name}({', '.join(part(argument, False) for argument in arguments)})"
+        case _:
+            text = str(tree[1])
+    return text
 
 
 def value_of(tree: Tree, row: Mapping[str, float | None]) -> float | None:
     """Returns the tree's value for one row, None for missing."""
     match tree:
-        case ("number", number):
-            return float(number)
-        case ("variable", name):
-            return row[name]
         case ("choice", condition, if_true, if_false):
             truth = value_of(condition, row)
             return None if truth is None else value_of(if_true if truth else if_false, row)
         case ("call", name, arguments):
-            operands, compute = [value_of(argument, row) for argument in arguments], CALLS[name]
-            if len(operands) == 1 and name in FOLDS:
-                return operands[0]
+            return _applied(CALLS[name] if len(arguments) > 1 or name not in FOLDS else float, arguments, row)
         case ("prefix", operator, inner):
-            operands, compute = [value_of(inner, row)], {"-": lambda x: -x, "!": lambda x: not x}[operator]
+            return _applied({"-": lambda x: -x, "!": lambda x: not x}[operator], (inner,), row)
         case ("infix", operator, left, right):
-            operands, compute = [value_of(left, row), value_of(right, row)], _INFIX[operator]
+            return _applied(_INFIX[operator], (left, right), row)
+    return float(tree[1]) if tree[0] == "number" else row[tree[1]]
+
+
+def _applied(compute: Callable[..., float], trees: tuple[Tree, ...], row: Mapping[str, float | None]) -> float | None:
+    operands = [value_of(tree, row) for tree in trees]
     if any(operand is None for operand in operands):
         return None
     try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.core.features.formula_vectors import VECTOR_FUNCTIONS, Vectors
@@ -48,6 +48,7 @@ def plain(name: str, row: list[float]) -> float:
 
 
 @pytest.mark.parametrize("name", PLAIN)
+@settings(max_examples=40)
 @given(rows=rows_of_numbers)
 def test_functions_equal_plain_python(name: str, rows: list[list[float]]) -> None:
     found = [math.nan if x is None else x for x in values(name, vectors(*rows))]

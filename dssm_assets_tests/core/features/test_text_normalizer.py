@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,10 +88,7 @@ def test_bad_definitions_are_refused(keys: dict[str, object], message: str) -> N
 
 
 def test_without_opencc_simplification_is_refused_by_the_definition(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise ImportError(name)
-
-    monkeypatch.setattr("dssm_assets.core.features.optional_library.importlib.import_module", missing)
+    monkeypatch.setitem(sys.modules, "opencc", None)
     text_normalizer._to_simplified.cache_clear()
     with pytest.raises(ValidationError, match="TEXT_CHT2CHS needs the library opencc, which is not installed"):
         normalizer()

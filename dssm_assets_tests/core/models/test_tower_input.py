@@ -11,8 +11,16 @@ from dssm_assets.core.models.tower_input import SideReader, concatenated, withou
 from dssm_assets.core.models.tower_spec import Side, TowerFeature
 
 
-def _feature(name: str, is_multi: bool = False) -> TowerFeature:
-    return TowerFeature(name=name, side=Side.ITEM, embedding_name=name, embedding_dim=2, num_embeddings=5, is_multi=is_multi)
+def _feature(name: str, is_multi: bool = False, is_weighted: bool = False) -> TowerFeature:
+    return TowerFeature(
+        name=name,
+        side=Side.ITEM,
+        embedding_name=name,
+        embedding_dim=2,
+        num_embeddings=5,
+        is_multi=is_multi,
+        is_weighted=is_weighted,
+    )
 
 
 FEATURES = [_feature("a"), _feature("tags", is_multi=True), _feature("b")]
@@ -60,3 +68,40 @@ def test_indices_outside_their_table_are_all_named() -> None:
         ("table items, column a", "indices 0 .. 4", "5 .. 5"),
         ("table items, column tags", "indices 0 .. 4", "-1 .. 2"),
     ]
+
+
+WEIGHTED = [_feature("a"), _feature("tags", is_multi=True, is_weighted=True), _feature("b")]
+
+
+def _with_weights(rows: list[list[float | None]], kind: pa.DataType | None = None) -> pa.Table:
+    return TABLE.append_column("tags__weights", pa.array(rows, kind or pa.list_(pa.float32())))
+
+
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_weights_are_read_with_their_rows_in_any_chunks(chunks: int) -> None:
+    table = _with_weights([[3, 1], [], [7, 5]])
+    table = table if chunks == 1 else pa.concat_tables([table.slice(0, 1), table.slice(1)])
+    (bag,) = SideReader(table, "items", WEIGHTED).read(np.array([2, 0, 1])).bags
+    # Row 2 is [missing, 4]: what is left weighs 1. Row 0 is [1, 2] by 3, 1.
+    assert (bag.values.tolist(), bag.offsets.tolist()) == ([4, 1, 2], [0, 1, 3, 3])
+    assert bag.weights.tolist() == [1.0, 0.75, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        ([[1], [], [1, 1]], "expected as many weights as tags has values, got another number in 1 rows"),
+        ([[1, 1], [1], [1]], ".*another number in 2 rows"),
+        ([[1, float("nan")], [], [1, float("inf")]], "expected finite weights, got 2 others"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(rows: list[list[float | None]], text: str) -> None:
+    with pytest.raises(SchemaError, match=f"table items, column tags__weights: {text}"):
+        SideReader(_with_weights(rows), "items", WEIGHTED)
+
+
+def test_weights_must_be_there_as_lists_of_float32() -> None:
+    with pytest.raises(SchemaError, match="column tags__weights: expected the column to exist"):
+        SideReader(TABLE, "items", WEIGHTED)
+    with pytest.raises(SchemaError, match=r"column tags__weights: expected list<.*float>, got list<.*double>"):
+        SideReader(_with_weights([[1, 1], [], [1, 1]], pa.list_(pa.float64())), "items", WEIGHTED)

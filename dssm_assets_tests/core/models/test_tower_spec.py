@@ -9,12 +9,8 @@ from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, spec_faults, tower_spec
 
 
-def _feature(
-    name: str, side: Side, table: str | None = None, dim: int = 4, rows: int = 10, is_multi: bool = False
-) -> TowerFeature:
-    return TowerFeature(
-        name=name, side=side, embedding_name=table or name, embedding_dim=dim, num_embeddings=rows, is_multi=is_multi
-    )
+def _feature(name: str, side: Side, table: str | None = None, dim: int = 4, rows: int = 10, **more: bool) -> TowerFeature:
+    return TowerFeature(name=name, side=side, embedding_name=table or name, embedding_dim=dim, num_embeddings=rows, **more)
 
 
 USER, ITEM = _feature("age", Side.USER), _feature("item", Side.ITEM)
@@ -58,3 +54,14 @@ def test_differences_are_named_one_by_one() -> None:
         ("model, output_dim", "64", "8"),
     ]
     assert spec_faults(ours, ours, "model", "retrain") == []
+
+
+def test_weights_need_several_values_and_a_column_of_their_own() -> None:
+    likes = _feature("likes", Side.USER, is_multi=True, is_weighted=True)
+    spec = tower_spec([likes, ITEM], Model())
+    assert TowerSpec.from_json(spec.to_json()) == spec
+    assert spec != tower_spec([_feature("likes", Side.USER, is_multi=True), ITEM], Model())
+    with pytest.raises(ConfigError, match="feature age: expected several values"):
+        tower_spec([_feature("age", Side.USER, is_weighted=True), ITEM], Model())
+    with pytest.raises(ConfigError, match=r"feature likes__weights: .*got the weights of likes"):
+        tower_spec([likes, ITEM, _feature("likes__weights", Side.ITEM)], Model())

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.core.config import Model
-from dssm_assets.core.models.bags import mean_bags, offsets_of
+from dssm_assets.core.models.bags import mean_bags, offsets_of, weighted_bags
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
-from dssm_assets.core.training.optimisers import RowwiseAdagrad, dense_optimiser, learning_rate_frac
+from dssm_assets.core.training.optimisers import RowwiseAdagrad, dense_optimiser, learning_rate_frac, row_gradients
 
 
 def _feature(name: str, side: Side, is_multi: bool = False) -> TowerFeature:
@@ -73,6 +73,21 @@ def test_first_step_of_one_row_by_hand() -> None:
     moved = (tables.table(3) - before)[4]
     assert moved.tolist() == pytest.approx([-0.6 / 12**0.5, 0, 0], abs=1e-6)
     assert torch.equal(tables.table(3)[[0, 1, 2, 3, 5]], before[[0, 1, 2, 3, 5]])
+
+
+def test_a_weight_scales_what_its_row_learns() -> None:
+    # Gradient (4, 0, 0) of the bag: rows 1 and 2 by weights 3, -1 get (3, 0, 0) and (-1, 0, 0). Mean squares 3 and 1/3.
+    tables = EmbeddingTables(SPEC, torch.Generator().manual_seed(0))
+    before = tables.table(3).clone()
+    bags = weighted_bags(np.array([1, 2]), np.array([0, 2]), np.array([3, -1], np.float32))
+    tape: list[Lookup] = []
+    found = tables.lookup(tables.groups([], [MULTI]), TowerInput(np.zeros((1, 0), np.int64), (bags,)), tape)
+    (found * torch.tensor([4.0, 0.0, 0.0])).sum().backward()
+    rows, gradient = row_gradients(tape)
+    assert (rows.tolist(), gradient.tolist()) == ([1, 2], [[3, 0, 0], [-1, 0, 0]])
+    RowwiseAdagrad(tables).step(tape, 0.1)
+    moved = (tables.table(3) - before)[:, 0]
+    assert moved.tolist() == pytest.approx([0, -0.3 / 3**0.5, 0.1 * 3**0.5, 0, 0, 0], abs=1e-6)
 
 
 def test_only_matrices_decay() -> None:

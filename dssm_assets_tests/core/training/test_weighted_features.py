@@ -1,0 +1,119 @@
+"""Weights of features in training and inference: all 1 is as without, anything else changes what is learned and computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.columns import feature_weights
+from dssm_assets.core.config import Model, Training
+from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
+from dssm_assets.core.training.loop import fit
+from dssm_assets_tests.core.training.worlds import AS_OF_MS, FEATURES, SMALL_MODEL, SMALL_TRAINING, StepClock, World, world
+
+MODEL, TRAINING = Model(**{**SMALL_MODEL, "context_dropout": 0.3}), Training(**SMALL_TRAINING)
+MULTI = tuple(feature.name for feature in FEATURES if feature.is_multi)
+PLAIN = tower_spec(FEATURES, MODEL)
+WEIGHTED = tower_spec([f.model_copy(update={"is_weighted": f.is_multi}) for f in FEATURES], MODEL)
+Weigh = Callable[[str, int], float]
+
+
+def ones(_: str, __: int) -> float:
+    return 1.0
+
+
+def only(changed: str) -> Weigh:
+    """Returns weights 1, 2, 3 ... of the values of one feature, and 1 of all others."""
+    return lambda feature, place: 1.0 + place if feature == changed else 1.0
+
+
+def _wide(table: pa.Table) -> pa.Table:
+    """Returns the table with a second value in every list: the mean of one value is that value, whatever its weight."""
+    for name in (name for name in MULTI if name in table.column_names):
+        rows = [[*row, 3] if row else row for row in table.column(name).to_pylist()]
+        table = table.set_column(table.column_names.index(name), name, pa.array(rows, pa.list_(pa.int32())))
+    return table
+
+
+def _weighed(table: pa.Table, weigh: Weigh) -> pa.Table:
+    for name in (name for name in MULTI if name in table.column_names):
+        rows = [[weigh(name, place) for place in range(len(row))] for row in table.column(name).to_pylist()]
+        table = table.append_column(feature_weights(name), pa.array(rows, pa.list_(pa.float32())))
+    return table
+
+
+def _world(weigh: Weigh | None) -> World:
+    tables = world()
+    tables = replace(tables, samples=_wide(tables.samples), items=_wide(tables.items))
+    if weigh is None:
+        return tables
+    return replace(tables, samples=_weighed(tables.samples, weigh), items=_weighed(tables.items, weigh))
+
+
+def _fitted(tables: World, spec: object = WEIGHTED) -> TwoTower:
+    given = {"model": MODEL, "training": TRAINING, "seed": 1, "progress": lambda _: None, "now": StepClock()}
+    return fit(tables.data(spec), spec, **given).two_tower  # type: ignore[arg-type]
+
+
+def _state(towers: TwoTower) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in towers.state_dict().items()}
+
+
+def _vectors(towers: TwoTower, tables: World) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    owner = tables.samples.column("user_index").to_numpy()
+    user = infer_user_vectors(
+        towers,
+        tables.samples,
+        history_start=tables.users.column("history_start").to_numpy()[owner],
+        history_end=tables.samples.column("history_end").to_numpy(),
+        history=tables.history,
+        as_of_ms=AS_OF_MS,
+        batch_size=16,
+    )
+    return user, infer_item_vectors(towers, tables.items, 5)
+
+
+@pytest.fixture(scope="module")
+def plain() -> TwoTower:
+    return _fitted(_world(None), PLAIN)
+
+
+def test_weights_of_one_train_the_towers_that_no_weights_train(plain: TwoTower) -> None:
+    weighted = _fitted(_world(ones))
+    assert _state(weighted) == _state(plain)
+    for ours, theirs in zip(_vectors(weighted, _world(ones)), _vectors(plain, _world(None)), strict=True):
+        assert ours.tobytes() == theirs.tobytes()
+
+
+@pytest.mark.parametrize("feature", MULTI)
+def test_other_weights_of_any_side_train_other_towers_and_repeat_their_bytes(feature: str, plain: TwoTower) -> None:
+    first, second = _fitted(_world(only(feature))), _fitted(_world(only(feature)))
+    assert _state(first) == _state(second)
+    assert _state(first) != _state(plain)
+
+
+def test_the_weights_of_the_corpus_count_apart_from_those_of_the_samples(plain: TwoTower) -> None:
+    """The negatives are rows of items: their weights alone change what is learned."""
+    tables = _world(ones)
+    assert _state(_fitted(replace(tables, items=_world(only("tags")).items))) != _state(plain)
+
+
+@pytest.mark.parametrize(("feature", "place"), [("interests", 0), ("tags", 1)])
+def test_vectors_of_the_same_towers_follow_the_weights_of_their_side_alone(feature: str, place: int) -> None:
+    towers = _fitted(_world(ones))
+    before, after = _vectors(towers, _world(ones)), _vectors(towers, _world(only(feature)))
+    assert not np.allclose(before[place], after[place], atol=1e-4)
+    assert before[1 - place].tobytes() == after[1 - place].tobytes()
+
+
+def test_a_common_factor_of_a_rows_weights_changes_nothing() -> None:
+    towers = _fitted(_world(ones))
+    for ours, theirs in zip(_vectors(towers, _world(lambda _, __: 8.0)), _vectors(towers, _world(ones)), strict=True):
+        assert ours.tobytes() == theirs.tobytes()
