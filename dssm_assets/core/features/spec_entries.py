@@ -20,11 +20,14 @@ from dssm_assets.core.features.operators.sequence_feature import SequenceFeature
 _SPELLINGS: Final = {
     "needDiscrete": "need_discrete",
     "needKey": "need_key",
-    "showPKey": "show_pkey",
-    "showSKey": "show_skey",
-    "needWeighting": "weighted",
+    "user": "nested_map",
+    "category": "pkey",
+    "item": "skey",
+    "show_category": "show_pkey",
+    "show_item": "show_skey",
+    "matchType": "match_type",
 }
-"""Other spellings of keys in files of the reference."""
+"""Other spellings of keys in files of the reference, where the feature type has the key."""
 
 D = TypeVar("D", bound=Definition)
 Parsed = tuple[Operator | SequenceFeature | None, list[Fault]]

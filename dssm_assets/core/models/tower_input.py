@@ -110,7 +110,9 @@ def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]
         differing = sum(int(np.count_nonzero(values != weights)) for values, weights in pairs)
         odd = sum(int(np.count_nonzero(~np.isfinite(block))) for block in view.blocks(column))
         if differing:
-            faults.append(Fault(where, f"as many weights as {feature.name} has values", f"another number in {differing} rows", remedy))
+            faults.append(
+                Fault(where, f"as many weights as {feature.name} has values", f"another number in {differing} rows", remedy)
+            )
         elif odd:
             faults.append(Fault(where, "finite weights", f"{odd} others", remedy))
     if faults:

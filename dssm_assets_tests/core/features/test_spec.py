@@ -185,3 +185,18 @@ def test_sub_features_that_make_no_sequence(sub: dict[str, Any], words: str) -> 
             {"feature_type": "sequence_feature", "sequence_name": "s", "features": [sub]},
             {**ID, "feature_name": "f", "expression": "user:f"},
         )
+
+
+def test_spellings_of_the_reference_are_read_and_written_back() -> None:
+    raw = {"features": [
+        {"feature_type": "lookup_feature", "feature_name": "l", "map": "user:m", "key": "user:k", "needDiscrete": True,
+         "needKey": False, "combiner": "", "value_type": "string"},
+        {"feature_type": "match_feature", "feature_name": "m", "user": "user:n", "category": "ALL", "item": "user:b",
+         "matchType": "multihit", "needDiscrete": False, "show_category": False, "show_item": True, "default_value": "0"},
+    ]}  # fmt: skip
+    found = parse_fg(raw)
+    assert [feature.kind for feature in found.features] == [Kind.CATEGORICAL, Kind.CATEGORICAL]
+    assert found.to_fg_json() == raw
+    raw["features"][1]["matchType"] = "hit"
+    with pytest.raises(FeatureSpecError, match="match_type hit contradicts the keys"):
+        parse_fg(raw)

@@ -28,8 +28,8 @@ FIRST_BUCKET: Final = 2
 
 VOCABULARY_KEYS: Final = ("hash_bucket_size", "num_buckets", "vocab_list", "vocab_dict", "vocab_file")
 
-_TEXT_TYPES: Final = ("string", "integer", "bigint")
-_NUMBER_TYPES: Final = ("integer", "bigint", "float", "double")
+_TEXT_TYPES: Final = ("string", "integer", "bigint", "int32", "int64")
+_NUMBER_TYPES: Final = ("integer", "bigint", "int32", "int64", "float", "double")
 
 
 class Definition(BaseModel):

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from dssm_assets.core.features import lists, text_values
 from dssm_assets.core.features.expressions import ExpressionText, Kind, parse_expression
@@ -72,6 +72,7 @@ class MatchFeature(HitOperator):
         separator: what stands between keys that come as text.
         show_pkey: the text is "pkey_value"; makes it a category.
         show_skey: the text is "skey_value", with show_pkey "pkey_skey_value"; makes it a category.
+        match_type: hit or multihit, which files of the reference also say; it follows from "ALL" and must agree.
     """
 
     feature_type: Literal["match_feature"] = "match_feature"
@@ -81,6 +82,14 @@ class MatchFeature(HitOperator):
     separator: str = Field(default=MULTI_SEPARATOR, min_length=1)
     show_pkey: bool = False
     show_skey: bool = False
+    match_type: Literal["hit", "multihit"] | None = None
+
+    @model_validator(mode="after")
+    def _match_type_agrees(self) -> MatchFeature:
+        follows = "multihit" if _is_wildcard(self.pkey) or _is_wildcard(self.skey) else "hit"
+        if self.match_type not in (None, follows):
+            raise ValueError(f"match_type {self.match_type} contradicts the keys, which make it {follows}")
+        return self
 
     @property
     def shows_keys(self) -> bool:

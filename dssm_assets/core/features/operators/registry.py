@@ -18,6 +18,7 @@ from dssm_assets.core.features.operators.overlap_feature import OverlapFeature
 from dssm_assets.core.features.operators.raw_feature import RawFeature
 from dssm_assets.core.features.operators.sequence_id_feature import SequenceIdFeature
 from dssm_assets.core.features.operators.sequence_raw_feature import SequenceRawFeature
+from dssm_assets.core.features.operators.tokenize_feature import TokenizeFeature
 
 OPERATORS: Final[Mapping[str, type[Operator]]] = MappingProxyType(
     {
@@ -30,6 +31,7 @@ OPERATORS: Final[Mapping[str, type[Operator]]] = MappingProxyType(
         "expr_feature": ExprFeature,
         "kv_dot_product": KvDotProduct,
         "bool_mask_feature": BoolMaskFeature,
+        "tokenize_feature": TokenizeFeature,
         "sequence_id_feature": SequenceIdFeature,
         "sequence_raw_feature": SequenceRawFeature,
     }

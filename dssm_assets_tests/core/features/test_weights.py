@@ -1,0 +1,62 @@
+"""What a definition says about weights is what the tables and the towers are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.columns import FEATURE, FEATURE_INFO, feature_weights
+from dssm_assets.core.errors import FeatureSpecError
+from dssm_assets.core.features.binning import feature_binning
+from dssm_assets.core.features.bucketizer import Bucketizer
+from dssm_assets.core.features.feature_config import feature_config
+from dssm_assets.core.features.generator import FeatureGenerator
+from dssm_assets.core.features.spec import parse_fg
+from dssm_assets.core.features.value_counts import by_frequency, category_value_counts, numeric_value_counts
+from dssm_assets.core.statistics_config import Statistics
+
+LIKES = {"feature_type": "id_feature", "feature_name": "likes", "expression": "user:likes", "weighted": True}
+PLAIN = {"feature_type": "id_feature", "feature_name": "plain", "expression": "user:likes"}
+FG: dict[str, Any] = {"features": [LIKES, PLAIN]}
+
+
+def test_weights_stand_in_the_column_that_readers_look_for() -> None:
+    encoded = FeatureGenerator.from_fg_json(FG).encode(pa.table({"likes": ["a:2\x1db", None]}), side="user")
+    assert encoded.column_names == ["likes", feature_weights("likes"), "plain"]
+    assert encoded.column(feature_weights("likes")).to_pylist()[0] == [2.0, 1.0]
+    assert parse_fg(FG).feature("likes").weights_name == feature_weights("likes")
+
+
+def test_only_weighted_features_are_configured_with_weights() -> None:
+    spec = parse_fg(FG)
+    encoded = FeatureGenerator(spec).encode(pa.table({"likes": ["a:2\x1db", "b:3", "c"]}), side="user")
+    counts = by_frequency(category_value_counts(encoded, spec))
+    config = feature_config(spec, Statistics(), feature_binning(numeric_value_counts(encoded, spec), 10), counts)
+    texts = dict(zip(config.column(FEATURE).to_pylist(), config.column(FEATURE_INFO).to_pylist(), strict=True))
+    assert '"is_multi":true,"is_weighted":true' in texts["likes"]
+    assert "weight" not in texts["plain"]
+    assert [(feature.name, feature.is_weighted) for feature in Bucketizer(config, counts).features] == [
+        ("likes", True),
+        ("plain", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        {**PLAIN, "feature_name": "likes__weights"},
+        {**PLAIN, "feature_name": "likes__weights", "expression": "item:x"},
+        {
+            "feature_type": "sequence_feature",
+            "sequence_name": "likes",
+            "features": [{"feature_type": "id_feature", "feature_name": "weights", "expression": "user:x"}],
+        },
+    ],
+)
+def test_no_feature_has_the_name_of_the_weights_of_another(taken: dict[str, Any]) -> None:
+    words = "feature likes__weights: expected a name of its own, got the column of the weights of likes"
+    with pytest.raises(FeatureSpecError, match=words):
+        parse_fg({"features": [LIKES, taken]})
+    assert parse_fg({"features": [{**LIKES, "weighted": False}, taken]})
