@@ -15,7 +15,6 @@ from typing import Any, Final
 import yaml
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.features.operators.registry import OPERATORS
 from dssm_assets.storage.config_file import LoadedConfig, load_config
 from dssm_assets_tests.benchmarks.world import CATEGORIES, EVENTS, TAGS, World, categories_of, numbers_of
 
@@ -45,7 +44,7 @@ def feature_definitions() -> dict[str, Any]:
             features.append({**_id(name, f"{side}:{name}"), "value_dim": 1, **size})
         features.append({**_id(f"{side}_tags", f"{side}:{side}_tags"), "hash_bucket_size": TAGS[side] * HASH_RATIO})
     features += [{**_id(f"request_{name}", f"context:{name}"), "value_dim": 1} for name in CONTEXT_CATEGORIES]
-    for name, *expressions in COMBOS if "combo_feature" in OPERATORS else ():
+    for name, *expressions in COMBOS:
         combo = {"feature_name": name, "feature_type": "combo_feature", "expression": expressions, "value_dim": 1}
         features.append({**combo, "hash_bucket_size": 100_000})
     return {"features": features}

@@ -10,8 +10,9 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
+from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.errors import Fault, FeatureSpecError
 from dssm_assets.core.features import spec_checks
 from dssm_assets.core.features.expressions import Expression, Kind, Side, Source, side_of
@@ -19,8 +20,6 @@ from dssm_assets.core.features.named_files import ReadFile
 from dssm_assets.core.features.operators.base import Operator
 from dssm_assets.core.features.operators.sequence_feature import SequenceFeature, SubFeature
 from dssm_assets.core.features.spec_entries import output_names, parse_entry
-
-WEIGHTS_SUFFIX: Final = "__weights"
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Feature:
     @property
     def weights_name(self) -> str | None:
         """The column of its values' weights, None for a feature without weights."""
-        return f"{self.name}{WEIGHTS_SUFFIX}" if self.operator.is_weighted else None
+        return feature_weights(self.name) if self.operator.is_weighted else None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dssm_assets.core.schema import ColumnSpec, TableSpec
 
 _ENCODED = {
     "*": "Encoded feature: float32 for a number, the text's 64-bit hash for a category, a list of hashes for several. Null: missing.",
+    f"*{col.WEIGHTS_SUFFIX}": "Weight of each value of the feature before it.",
 }
 _FEATURE_DATE = ColumnSpec(col.FEATURE_DATE, pa.string(), "Day (YYYY-MM-DD) as of whose end the features hold.")
 _FEATURE = ColumnSpec(col.FEATURE, pa.string(), "Name of the feature in fg.json.")

@@ -115,7 +115,7 @@ def test_an_unknown_zone_is_refused() -> None:
 
 @given(
     st.lists(
-        st.datetimes(dt.datetime(1980, 1, 1), dt.datetime(2090, 1, 1), timezones=st.just(dt.UTC)), min_size=1, max_size=20
+        st.datetimes(dt.datetime(1980, 1, 1), dt.datetime(2037, 1, 1), timezones=st.just(dt.UTC)), min_size=1, max_size=20
     ),
     st.sampled_from(["UTC", "Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "Pacific/Apia"]),
 )

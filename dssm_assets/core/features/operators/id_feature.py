@@ -28,7 +28,7 @@ class IdFeature(Operator, CategoryKeys, BagKeys):
 
     Attributes:
         weighted: values are written "id:weight", or come as a map. The id is the category; the weight (1 if there is
-            none, or it is no number) multiplies its embedding.
+            none, or it is no number) is its part in the mean of the row's embeddings.
     """
 
     feature_type: Literal["id_feature"] = "id_feature"
