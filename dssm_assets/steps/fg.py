@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -12,6 +13,8 @@ from dssm_assets.core.features.generator import SEQUENCE
 from dssm_assets.core.features.parity import ParityReport, golden_rows, merged, replay
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, digests
+from dssm_assets.storage.layout import is_shared as is_shared_path
+from dssm_assets.storage.manifest import Manifest
 
 GOLDEN_ROWS = 5
 """Rows of a partition that are replayed one by one; a request costs milliseconds, and there is a partition per day."""
@@ -19,14 +22,27 @@ GOLDEN_ROWS = 5
 
 def item_features_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Encodes every item's features as of each day."""
-    for ds in days:
-        yield _encode(workspace, ds, side="item", source="item_all_feature", spec=specs.ITEM_FEATURES_FG, key=col.ITEM_ID)
+    return _encoded(workspace, days, side="item", source="item_all_feature", spec=specs.ITEM_FEATURES_FG, key=col.ITEM_ID)
 
 
 def user_features_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Encodes every user's features as of each day."""
+    return _encoded(workspace, days, side="user", source="user_all_feature", spec=specs.USER_FEATURES_FG, key=col.USER_ID)
+
+
+def _encoded(
+    workspace: Workspace, days: Sequence[str], *, side: str, source: str, spec: TableSpec, key: str
+) -> Iterator[StepResult]:
+    """Encodes the source of each day; a day whose source is the shared one of the day before shares its features."""
+    last: tuple[str, StepResult] | None = None
     for ds in days:
-        yield _encode(workspace, ds, side="user", source="user_all_feature", spec=specs.USER_FEATURES_FG, key=col.USER_ID)
+        made_from = workspace.need(source, ds)
+        if last is not None and is_shared(made_from) and last[0] == made_from.digest:
+            manifest = workspace.tables.partitions.publish_same(last[1].manifest, ds, digests([made_from]))
+            yield replace(last[1], manifest=manifest)
+            continue
+        last = made_from.digest, _encode(workspace, ds, made_from, side=side, spec=spec, key=key)
+        yield last[1]
 
 
 def user_history_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -40,8 +56,7 @@ def user_history_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
         yield StepResult(workspace.write_table(specs.USER_HISTORY_FG, ds, result, [source]))
 
 
-def _encode(workspace: Workspace, ds: str, *, side: str, source: str, spec: TableSpec, key: str) -> StepResult:
-    made_from = workspace.need(source, ds)
+def _encode(workspace: Workspace, ds: str, made_from: Manifest, *, side: str, spec: TableSpec, key: str) -> StepResult:
     generator = workspace.generator
     reports: list[ParityReport] = []
 
@@ -54,11 +69,18 @@ def _encode(workspace: Workspace, ds: str, *, side: str, source: str, spec: Tabl
     schema = encoded(workspace.tables.open(made_from).schema.empty_table()).schema
     tables = (encoded(pa.Table.from_batches([batch])) for batch in workspace.tables.batches(made_from))
     batches = (part for table in tables for part in table.to_batches())
-    manifest = workspace.tables.write(spec, ds, batches, schema=schema, inputs=digests([made_from]))
+    manifest = workspace.tables.write(
+        spec, ds, batches, schema=schema, inputs=digests([made_from]), is_shared=is_shared(made_from)
+    )
     parity = merged(reports)
     facts = {"golden_rows": parity.row_count, "differing_features": sorted(parity.differing)}
     check = Check("fg_parity", parity.is_passed, parity.sentence, facts)
     return StepResult(manifest, {"features": len(schema) - 2}, (check,))
+
+
+def is_shared(manifest: Manifest) -> bool:
+    """Tells whether the files of a partition may be those of other days too."""
+    return all(is_shared_path(file.path) for file in manifest.files)
 
 
 def _beside(left: pa.Table, right: pa.Table) -> pa.Table:

@@ -10,23 +10,23 @@ from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before
 
 WINDOW_TABLES = ("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg")
 """Tables that are read over the window."""
-EVE_TABLES = ("item_features_fg", "user_features_fg")
-"""Tables of which only the day before the evaluation day is read."""
+FEATURE_TABLES = ("item_features_fg", "user_features_fg")
+"""Tables that samples point into, each day into those of the day before, so that the window starts a day earlier."""
 
 
 def training_window(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Lists the window of each day and checks that it is whole."""
+    start = workspace.config.calendar.start.isoformat()
     for ds in days:
         wanted = {table: window_days(ds, workspace.config.window.days) for table in WINDOW_TABLES}
-        wanted |= {table: [day_before(ds)] for table in EVE_TABLES}
+        eves = [eve for eve in window_days(ds, workspace.config.window.days + 1) if eve >= start]
+        wanted |= {table: eves or [day_before(ds)] for table in FEATURE_TABLES}
         manifests = {table: {day: workspace.find(table, day) for day in listed} for table, listed in wanted.items()}
         found = {
             table: {day: None if manifest is None else (manifest.rows, manifest.digest) for day, manifest in listed.items()}
             for table, listed in manifests.items()
         }
-        table, report = describe_window(
-            found, workspace.config.calendar.start.isoformat(), workspace.tables.partitions.days("user_features_fg")
-        )
+        table, report = describe_window(found, start, workspace.tables.partitions.days("user_features_fg"))
         inputs = digests(manifest for listed in manifests.values() for manifest in listed.values() if manifest is not None)
         standing = workspace.find(TRAINING_WINDOW.name, ds)
         # A window that is not whole never takes the place of one that was.

@@ -72,9 +72,15 @@ class PartitionStore:
         files = tuple(self._place(asset, layout.SHARED if is_shared else f"ds={ds}", path, rows) for path, rows in staged)
         return self._show(Manifest(asset, ds, files, tuple(columns), dict(inputs or {}), dict(facts or {})))
 
-    def publish_same(self, manifest: Manifest, ds: str) -> Manifest:
-        """Makes the shared files of a partition the partition of another day too; returns that day's manifest."""
-        return self._show(replace(manifest, ds=ds))
+    def publish_same(self, manifest: Manifest, ds: str, inputs: Mapping[str, str] | None = None) -> Manifest:
+        """Makes the shared files of a partition the partition of another day too; returns that day's manifest.
+
+        Args:
+            manifest: a partition whose files are shared.
+            ds: the other day.
+            inputs: what that day's content was made from (default: what the partition names).
+        """
+        return self._show(replace(manifest, ds=ds, inputs=manifest.inputs if inputs is None else dict(inputs)))
 
     def _show(self, manifest: Manifest) -> Manifest:
         asset, ds, files = manifest.asset, manifest.ds, manifest.files

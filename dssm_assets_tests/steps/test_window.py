@@ -4,12 +4,14 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.steps.window import EVE_TABLES, WINDOW_TABLES, training_window
+from dssm_assets.steps.window import FEATURE_TABLES, WINDOW_TABLES, training_window
 from dssm_assets.steps.workspace import days_between, open_workspace, start_of_day_ms, window_days
 from dssm_assets_tests import worlds
 
 WINDOW = days_between("2024-01-06", "2024-01-08")
 DAY = "2024-01-09"
+EVE = "2024-01-05"
+"""Whose features the samples of the first day point into."""
 
 
 @pytest.fixture
@@ -19,8 +21,9 @@ def workspace(tmp_path):
     for table in WINDOW_TABLES:
         for number, ds in enumerate(WINDOW):
             put(workspace, table, ds, number + 1)
-    for table in EVE_TABLES:
-        put(workspace, table, WINDOW[-1], 9)
+    for table in FEATURE_TABLES:
+        for ds in [EVE, *WINDOW]:
+            put(workspace, table, ds, 9)
     return workspace
 
 
@@ -43,7 +46,7 @@ def test_a_whole_window_passes_and_lists_rows_and_digests(workspace):
     assert (check.name, check.is_passed) == ("window_complete", True)
     assert check.description == "all 3 days from 2024-01-06 to 2024-01-08 are materialized"
     rows = workspace.tables.read(result.manifest).to_pylist()
-    assert len(rows) == 4 * 3 + 2 * 1
+    assert len(rows) == 4 * 3 + 2 * 4
     found = {(row["table"], row["day"]): (row["rows"], row["digest"]) for row in rows}
     assert found["positive_sample", "2024-01-07"] == (2, workspace.need("positive_sample", "2024-01-07").digest)
     assert found["user_features_fg", "2024-01-08"] == (9, workspace.need("user_features_fg", "2024-01-08").digest)
@@ -57,7 +60,7 @@ def test_missing_days_are_named_per_table_with_the_command(workspace):
     assert not check.is_passed
     assert check.description == (
         "missing: item_features_fg: 2024-01-08; positive_sample: 2024-01-07. "
-        "To fill them: dssm-assets materialize daily_tables --from 2024-01-01 --to 2024-01-08"
+        "To fill them: dssm-assets materialize daily_tables --from 2024-01-07 --to 2024-01-08"
     )
     assert check.facts["missing_days"] == {"item_features_fg": ["2024-01-08"], "positive_sample": ["2024-01-07"]}
 
@@ -78,7 +81,7 @@ def test_a_window_entirely_before_the_calendar_offers_no_command(workspace):
 def test_the_evaluation_day_itself_is_not_part_of_the_window(workspace):
     put(workspace, "positive_sample", DAY, 100)
     rows = workspace.tables.read(run(workspace).manifest).to_pylist()
-    assert {row["day"] for row in rows} == set(WINDOW)
+    assert {row["day"] for row in rows} == {EVE, *WINDOW}
 
 
 def test_a_corrected_day_shows_in_the_windows_digest(workspace):

@@ -3,6 +3,9 @@
 Belongs here: counting the encoded values of samples, merging counts, ordering them by frequency. Does not belong
 here: boundaries (`binning.py`), vocabularies (`vocabulary.py`).
 
+Features of a user are counted in the rows of users, each as often as samples use it: the same numbers as counting in
+samples that carry copies, for less.
+
 A counts table has one row per feature and distinct value: feature, value (float32) or value_hash (int64), count
 (int64), sorted by feature and value with the null row, which counts missing values, last. Merging is a sum of
 integers per key: any order and any grouping of the days gives the same table.
@@ -11,7 +14,8 @@ integers per key: any order and any grouping of the days gives the same table.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -21,40 +25,62 @@ from dssm_assets.core.columns import COUNT, FEATURE, VALUE, VALUE_HASH
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features import lists
 from dssm_assets.core.features.expressions import Kind
-from dssm_assets.core.features.spec import Feature, FgSpec
+from dssm_assets.core.features.spec import Feature
 
 NUMERIC_COUNTS: Final = pa.schema([(FEATURE, pa.string()), (VALUE, pa.float32()), (COUNT, pa.int64())])
 CATEGORY_COUNTS: Final = pa.schema([(FEATURE, pa.string()), (VALUE_HASH, pa.int64()), (COUNT, pa.int64())])
+
+Counts = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class Uses:
+    """How often each row of a table counts.
+
+    Attributes:
+        counts: of each row; None: every row once.
+        without: samples that have no row at all: each counts as one without any value.
+    """
+
+    counts: Counts | None = None
+    without: int = 0
+
+
+ONCE: Final = Uses()
 
 _COMPACT_ROWS: Final = 1 << 20
 """Unmerged rows that are always worth holding: below it, days are merged in one go."""
 
 
-def numeric_value_counts(table: pa.Table, spec: FgSpec) -> pa.Table:
-    """Returns feature, value, count of the numeric features of a table of encoded samples; NaN counts as missing.
+def numeric_value_counts(table: pa.Table, features: Sequence[Feature], uses: Uses = ONCE) -> pa.Table:
+    """Returns feature, value, count of the numeric ones of the features of an encoded table; NaN counts as missing.
+
+    Args:
+        table: encoded rows.
+        features: those whose values stand in the table.
+        uses: how often each row counts.
 
     Raises:
         SchemaError: naming every feature column that is missing or has another type.
     """
-    features = spec.of_kind(Kind.NUMERIC)
-    _check(table, features)
-    counted = [(feature.name, _numbers(table.column(feature.name))) for feature in features]
-    return _counts(counted, NUMERIC_COUNTS)
+    return _counts(table, [feature for feature in features if feature.kind is Kind.NUMERIC], NUMERIC_COUNTS, uses)
 
 
-def category_value_counts(table: pa.Table, spec: FgSpec) -> pa.Table:
-    """Returns feature, value_hash, count of the categorical features of a table of encoded samples.
+def category_value_counts(table: pa.Table, features: Sequence[Feature], uses: Uses = ONCE) -> pa.Table:
+    """Returns feature, value_hash, count of the categorical ones of the features of an encoded table.
 
     Each value of a multi-valued feature counts; a list without values counts as one missing. Features that share an
     embedding are counted apart.
 
+    Args:
+        table: encoded rows.
+        features: those whose values stand in the table.
+        uses: how often each row counts.
+
     Raises:
         SchemaError: naming every feature column that is missing or has another type.
     """
-    features = spec.of_kind(Kind.CATEGORICAL)
-    _check(table, features)
-    counted = [(feature.name, _hashes(table.column(feature.name))) for feature in features]
-    return _counts(counted, CATEGORY_COUNTS)
+    return _counts(table, [feature for feature in features if feature.kind is Kind.CATEGORICAL], CATEGORY_COUNTS, uses)
 
 
 def merge_value_counts(tables: Iterable[pa.Table]) -> pa.Table:
@@ -106,33 +132,47 @@ def _merged(tables: Sequence[pa.Table]) -> pa.Table:
     return table.take(pc.sort_indices(table, sort_keys=keys)).combine_chunks()
 
 
-def _counts(values: Sequence[tuple[str, pa.Array]], schema: pa.Schema) -> pa.Table:
+def _counts(table: pa.Table, features: Sequence[Feature], schema: pa.Schema, uses: Uses) -> pa.Table:
+    _check(table, features)
+    is_used = None
+    if uses.counts is not None:
+        is_used = np.flatnonzero(uses.counts)
+        table = table.select([feature.name for feature in features]).take(pa.array(is_used))
+    weights = np.ones(table.num_rows, np.int64) if uses.counts is None else uses.counts[is_used]
     parts = [schema.empty_table()]
-    for name, array in values:
-        counted = pc.value_counts(array)
-        columns = [pa.array([name] * len(counted), pa.string()), counted.field(0), counted.field(1)]
-        parts.append(pa.table(columns, schema=schema))
+    for feature in features:
+        counted = _value_counts(*_values(table.column(feature.name), weights), uses.without)
+        parts.append(pa.table([pa.array([feature.name] * len(counted[1]), pa.string()), *counted], schema=schema))
     return _merged(parts)
 
 
-def _numbers(column: pa.ChunkedArray) -> pa.Array:
-    numbers = _values(column).to_numpy(zero_copy_only=False) + np.float32(0)
-    return pa.array(numbers, pa.float32(), mask=np.isnan(numbers))
+def _value_counts(values: pa.Array, weights: Counts, without: int) -> tuple[pa.Array, pa.Array]:
+    """Returns the distinct values, null among them, and how often each counts; `without` nulls come on top."""
+    if pa.types.is_float32(values.type):
+        numbers = values.to_numpy(zero_copy_only=False) + np.float32(0)
+        values = pa.array(numbers, pa.float32(), mask=np.isnan(numbers))
+    encoded = values.dictionary_encode()
+    none = len(encoded.dictionary)
+    codes = encoded.indices.fill_null(none).to_numpy(zero_copy_only=False)
+    # bincount sums weights as floats, exactly as long as they stay below 2^53.
+    counts = np.bincount(codes, weights=weights, minlength=none + 1).astype(np.int64)
+    counts[none] += without
+    distinct = pa.concat_arrays([encoded.dictionary, pa.nulls(1, values.type)])
+    is_there = counts > 0
+    return distinct.filter(pa.array(is_there)), pa.array(counts[is_there])
 
 
-def _hashes(column: pa.ChunkedArray) -> pa.Array:
-    return _values(column)
-
-
-def _values(column: pa.ChunkedArray) -> pa.Array:
-    """Returns the innermost values, and a null for every list without any."""
+def _values(column: pa.ChunkedArray, weights: Counts) -> tuple[pa.Array, Counts]:
+    """Returns the innermost values and a null for every list without any, each with the weight of its row."""
     array = lists.one_array(column)
     while lists.is_list(array.type):
-        array, offsets = lists.flatten(array)
-        empty = int((np.diff(offsets) == 0).sum())
-        if not lists.is_list(array.type):
-            array = pa.concat_arrays([array, pa.nulls(empty, array.type)])
-    return array
+        flat, offsets = lists.flatten(array)
+        lengths = np.diff(offsets)
+        if not lists.is_list(flat.type):
+            flat = pa.concat_arrays([flat, pa.nulls(int((lengths == 0).sum()), flat.type)])
+            return flat, np.concatenate([np.repeat(weights, lengths), weights[lengths == 0]])
+        array, weights = flat, np.repeat(weights, lengths)
+    return array, weights
 
 
 def _check(table: pa.Table, features: Sequence[Feature]) -> None:

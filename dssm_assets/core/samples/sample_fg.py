@@ -1,7 +1,11 @@
-"""The sample joined with features as of the day before, and the proof that nothing newer came in.
+"""The sample with where its features stand: rows of the feature tables as of the day before, and the proof of the day.
 
-Belongs here: the as-of join and its two checks (row count, leak). Does not belong here: feature generation, and
-the choice of the partition that is joined: the caller hands in the feature tables of D-1.
+Belongs here: the as-of lookup and the leak check. Does not belong here: feature generation, and the choice of the
+partition that is looked up: the caller hands in the feature tables of D-1.
+
+A sample names the rows of its user and item instead of carrying their features: a feature of a side is the same for
+all samples of that user or item and day, so copying it costs more than everything else together. `widened` gives the
+wide table to whoever wants to look at it.
 """
 
 from __future__ import annotations
@@ -10,61 +14,114 @@ import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import ibis.expr.types as ir
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.errors import DuplicateKeyError, Fault, SchemaError
-from dssm_assets.core.samples.sample import total_order
+from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.samples.id_index import IdIndex, one_array
 from dssm_assets.core.samples.specs import refuse_collisions, require_columns
 
 
-def join_features(sample: ir.Table, user_fg: ir.Table, item_fg: ir.Table) -> ir.Table:
-    """Returns the sample with the features of its user and item, one row per row of the sample.
+class FeatureRows:
+    """Where the features of a side stand: row numbers and feature dates by id."""
 
-    Both joins are left joins of cardinality n : 0..1 (`user_id` and `item_id` are the keys of the feature tables):
-    a user or item without a row gets nulls, its feature date included. The caller counts rows before and after and
-    hands the counts to `check_join_rows`.
+    def __init__(self, feature_table: pa.Table, key: str, where: str) -> None:
+        """Indexes a feature table of which only the key and feature_date are read.
 
-    Columns: the sample's, user_feature_date, item_feature_date, user features, item features. Sorted like the sample.
+        Args:
+            feature_table: user_features_fg or item_features_fg of one day.
+            key: `user_id` or `item_id`.
+            where: words that name the table in errors.
+
+        Raises:
+            SchemaError: a column is missing, or ids are null or neither integers nor text.
+            DuplicateKeyError: an id has two rows.
+        """
+        require_columns(where, feature_table.column_names, [key, col.FEATURE_DATE])
+        self.where = where
+        self._key = key
+        self._index = IdIndex(feature_table.column(key), where=f"{where}, column {key}")
+        self._dates = one_array(_as_text(where, col.FEATURE_DATE, feature_table.column(col.FEATURE_DATE)))
+
+    def find(self, sample: pa.Table) -> tuple[pa.Array, pa.Array]:
+        """Returns the row (int32) and the feature date (text) of each sample; both null for an unknown id.
+
+        Raises:
+            SchemaError: the sample's ids are of another type: 7 and "7" are not one id.
+        """
+        if not len(self._index):
+            return pa.nulls(sample.num_rows, pa.int32()), pa.nulls(sample.num_rows, pa.string())
+        rows = self._index.lookup(sample.column(self._key), where=f"table sample, column {self._key}")
+        found = pa.array(rows, mask=rows < 0)
+        return found, self._dates.take(found)
+
+
+def sample_fg(sample: pa.Table, users: FeatureRows, items: FeatureRows, context: pa.Table) -> pa.Table:
+    """Returns the sample in its order, one row per row, with where its features stand.
+
+    Columns: the sample's, user_feature_date, item_feature_date, user_row, item_row, context features.
+
+    Args:
+        sample: one day of samples.
+        users: where the user features as of the day before stand.
+        items: where the item features do.
+        context: encoded context features, row by row of the sample.
 
     Raises:
-        SchemaError: a name comes from two sides, a key or feature_date is missing, or the key types differ.
+        SchemaError: a context feature has the name of another column, or ids are of different types.
     """
-    require_columns("table sample", sample.columns, [col.USER_ID, col.ITEM_ID])
-    require_columns("table user_features_fg", user_fg.columns, [col.USER_ID, col.FEATURE_DATE])
-    require_columns("table item_features_fg", item_fg.columns, [col.ITEM_ID, col.FEATURE_DATE])
-    user_features = [name for name in user_fg.columns if name not in {col.USER_ID, col.FEATURE_DATE}]
-    item_features = [name for name in item_fg.columns if name not in {col.ITEM_ID, col.FEATURE_DATE}]
-    dates = [col.USER_FEATURE_DATE, col.ITEM_FEATURE_DATE]
-    sources = {
-        "the sample": list(sample.columns),
-        "the join": dates,
-        "the user side": user_features,
-        "the item side": item_features,
-    }
+    placed = {name: [name] for name in (col.USER_FEATURE_DATE, col.ITEM_FEATURE_DATE, col.USER_ROW, col.ITEM_ROW)}
+    sources = {"the sample": sample.column_names, **placed, "context features": context.column_names}
     refuse_collisions("table sample_fg", sources)
-    _require_same_keys(sample, {col.USER_ID: user_fg, col.ITEM_ID: item_fg})
-    users = user_fg.rename({col.USER_FEATURE_DATE: col.FEATURE_DATE})
-    items = item_fg.rename({col.ITEM_FEATURE_DATE: col.FEATURE_DATE})
-    with_user = sample.left_join(users, col.USER_ID).select(*sample.columns, col.USER_FEATURE_DATE, *user_features)
-    joined = with_user.left_join(items, col.ITEM_ID).select(*sample.columns, *dates, *user_features, *item_features)
-    return joined.order_by(total_order(joined, among=sample.columns))
+    require_columns("table sample", sample.column_names, [col.USER_ID, col.ITEM_ID])
+    (user_row, user_date), (item_row, item_date) = users.find(sample), items.find(sample)
+    found = {
+        col.USER_FEATURE_DATE: user_date,
+        col.ITEM_FEATURE_DATE: item_date,
+        col.USER_ROW: user_row,
+        col.ITEM_ROW: item_row,
+    }
+    columns = dict(zip(sample.column_names, sample.columns, strict=True)) | found
+    return pa.table(columns | dict(zip(context.column_names, context.columns, strict=True)))
 
 
-def check_join_rows(before: int, after: int) -> None:
-    """Checks that a join that must keep every row once has done so.
+def widened(sample_fg: pa.Table, user_features: pa.Table, item_features: pa.Table) -> pa.Table:
+    """Returns sample_fg with every feature of the user and the item in place of their row numbers; null where unknown.
+
+    Args:
+        sample_fg: samples of one day.
+        user_features: user_features_fg of the day before.
+        item_features: item_features_fg of the day before.
 
     Raises:
-        DuplicateKeyError: there are more rows than before: a key occurs more than once on the joined side.
-        SchemaError: there are fewer.
+        SchemaError: a name comes from two sides.
     """
-    if after == before:
-        return
-    error = DuplicateKeyError if after > before else SchemaError
-    remedy = "make user_id and item_id unique in the feature tables" if after > before else "join with a left join"
-    raise error(Fault("table sample_fg", f"the {before} rows of sample", f"{after} rows", remedy))
+    kept = sample_fg.drop_columns([col.USER_ROW, col.ITEM_ROW])
+    sides = {
+        "the user side": user_features.drop_columns([col.USER_ID, col.FEATURE_DATE]).take(sample_fg.column(col.USER_ROW)),
+        "the item side": item_features.drop_columns([col.ITEM_ID, col.FEATURE_DATE]).take(sample_fg.column(col.ITEM_ROW)),
+    }
+    refuse_collisions("table sample_fg", {"the sample": kept.column_names} | {k: t.column_names for k, t in sides.items()})
+    for table in sides.values():
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            kept = kept.append_column(name, column)
+    return kept
+
+
+def use_counts(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[np.int64], int]:
+    """Returns how many samples use each row of a feature table, int64 [row_count], and how many use none (null).
+
+    Raises:
+        SchemaError: a row lies outside of the table.
+    """
+    used = one_array(rows).drop_null().to_numpy()
+    if len(used) and (used.min() < 0 or used.max() >= row_count):
+        got = f"{used.min()} .. {used.max()}"
+        raise SchemaError(Fault("table sample_fg, feature rows", f"0 .. {row_count - 1}", got, "make sample_fg again"))
+    return np.bincount(used, minlength=row_count).astype(np.int64), rows.null_count
 
 
 @dataclass(frozen=True)
@@ -123,7 +180,7 @@ def check_no_leak(sample_fg: pa.Table | Iterable[pa.RecordBatch | pa.Table], ds:
         row_count += batch.num_rows
         leaks = []
         for name in unknown:
-            dates = _as_text(name, batch.column(name))
+            dates = _as_text("table sample_fg", name, batch.column(name))
             unknown[name] += dates.null_count
             latest = pc.max(dates).as_py()
             if latest is not None:
@@ -141,23 +198,6 @@ def check_no_leak(sample_fg: pa.Table | Iterable[pa.RecordBatch | pa.Table], ds:
     )
 
 
-def _require_same_keys(sample: ir.Table, sides: dict[str, ir.Table]) -> None:
-    # An engine would cast "7" to 7 to make a join work and, on another day's ids, fail or match nothing.
-    faults = [
-        Fault(
-            f"table sample_fg, column {key}",
-            f"ids of one type ({sample[key].type()})",
-            str(side[key].type()),
-            "cast the source's ids",
-        )
-        for key, side in sides.items()
-        if sample[key].type().is_integer() != side[key].type().is_integer()
-        or sample[key].type().is_string() != side[key].type().is_string()
-    ]
-    if faults:
-        raise SchemaError(faults)
-
-
 def _day_before(ds: str) -> str:
     try:
         day = dt.date.fromisoformat(ds)
@@ -169,9 +209,7 @@ def _day_before(ds: str) -> str:
     return (day - dt.timedelta(days=1)).isoformat()
 
 
-def _as_text(name: str, dates: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+def _as_text(where: str, name: str, dates: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     if not (pa.types.is_string(dates.type) or pa.types.is_large_string(dates.type) or pa.types.is_null(dates.type)):
-        raise SchemaError(
-            Fault(f"table sample_fg, column {name}", "text", str(dates.type), "write feature_date as YYYY-MM-DD text")
-        )
+        raise SchemaError(Fault(f"{where}, column {name}", "text", str(dates.type), "write feature_date as YYYY-MM-DD text"))
     return dates.cast(pa.string())

@@ -49,6 +49,14 @@ _DATE_COLUMNS = (
         is_nullable=True,
     ),
 )
+_FEATURE_ROWS = (
+    ColumnSpec(
+        col.USER_ROW, pa.int32(), "Row of user_features_fg of the day before; null: user unknown by then.", is_nullable=True
+    ),
+    ColumnSpec(
+        col.ITEM_ROW, pa.int32(), "Row of item_features_fg of the day before; null: item unknown by then.", is_nullable=True
+    ),
+)
 ROW_ORDER: Final = (col.EVENT_TIME_MS, col.USER_ID, col.ITEM_ID, col.EVENT)
 """Columns by which sample tables are sorted first; the remaining columns break ties."""
 
@@ -61,11 +69,11 @@ SAMPLE: Final = TableSpec(
 )
 SAMPLE_FG: Final = TableSpec(
     name="sample_fg",
-    grain="one row per row of sample, with the features of the day before",
+    grain="one row per row of sample, with where the features of the day before stand",
     key=ROW_ORDER,
-    columns=BASE_COLUMNS + _DATE_COLUMNS,
+    columns=BASE_COLUMNS + _DATE_COLUMNS + _FEATURE_ROWS,
     extra={
-        "*": "Encoded feature of the user, the item or the context, or a context column.",
+        "*": "Encoded context feature, or a context column.",
         f"*{col.WEIGHTS_SUFFIX}": "Weight of each value of the feature before it; null where its list is.",
     },
 )
@@ -73,7 +81,7 @@ POSITIVE_SAMPLE: Final = TableSpec(
     name="positive_sample",
     grain="one row per row of sample_fg whose label is 1",
     key=ROW_ORDER,
-    columns=BASE_COLUMNS + _DATE_COLUMNS,
+    columns=SAMPLE_FG.columns,
     extra=SAMPLE_FG.extra,
 )
 NEGATIVE_ITEMS: Final = TableSpec(

@@ -69,7 +69,8 @@ def _sentence(
     found: Mapping[str, Mapping[str, tuple[int, str] | None]],
 ) -> str:
     if not missing:
-        days = sorted({day for days in found.values() for day in days})
+        # Feature tables reach a day further back than the samples that point into them.
+        days = sorted(min((list(listed) for listed in found.values()), key=len))
         return f"all {len(days)} days from {days[0]} to {days[-1]} are materialized"
     lacking = sorted({day for days in missing.values() for day in days})
     before = [day for day in lacking if day < first_day]

@@ -109,8 +109,8 @@ def test_a_definition_without_keys_keeps_its_values() -> None:
 def test_embedding_indices_leave_room_for_the_missing(keys: dict[str, Any], expected: list[int]) -> None:
     made = generator(value_dim=1, **keys)
     encoded = made.encode(pa.table({"x": ["abc", "efg", None, "hij"]}))
-    counted = merge_value_counts([category_value_counts(encoded, made.spec)])
-    binned = feature_binning(merge_value_counts([numeric_value_counts(encoded, made.spec)]), 4)
+    counted = merge_value_counts([category_value_counts(encoded, made.spec.features)])
+    binned = feature_binning(merge_value_counts([numeric_value_counts(encoded, made.spec.features)]), 4)
     bucketizer = Bucketizer(feature_config(made.spec, Statistics(), binned, counted), counted)
     assert bucketizer.bucketize("f", encoded.column("f")).to_pylist() == expected
     assert max(expected) < bucketizer.features[0].num_embeddings

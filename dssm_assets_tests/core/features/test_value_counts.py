@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from dssm_assets.core.features import value_counts as module
 from dssm_assets.core.features.spec import parse_fg
 from dssm_assets.core.features.value_counts import (
     CATEGORY_COUNTS,
+    Uses,
     by_frequency,
     category_value_counts,
     merge_value_counts,
@@ -47,22 +49,28 @@ def test_numbers_by_hand() -> None:
     table = pa.Table.from_pylist(
         [{"n": 1.5}, {"n": None, "m": -0.0}, {"n": float("nan"), "m": 0.0}, {"n": 1.5, "m": -1.0}], schema=SCHEMA
     )
-    assert rows(numeric_value_counts(table, SPEC)) == [("m", -1, 1), ("m", 0, 2), ("m", None, 1), ("n", 1.5, 2), ("n", None, 2)]
+    assert rows(numeric_value_counts(table, SPEC.features)) == [
+        ("m", -1, 1),
+        ("m", 0, 2),
+        ("m", None, 1),
+        ("n", 1.5, 2),
+        ("n", None, 2),
+    ]
 
 
 def test_categories_by_hand() -> None:
     table = pa.Table.from_pylist(
         [{"c": 9, "t": [1, 1, 2]}, {"c": None, "t": []}, {"c": 9, "t": None}, {"c": -9, "t": [None]}], schema=SCHEMA
     )
-    found = rows(category_value_counts(table, SPEC))
+    found = rows(category_value_counts(table, SPEC.features))
     assert found == [("c", -9, 1), ("c", 9, 2), ("c", None, 1), ("t", 1, 2), ("t", 2, 1), ("t", None, 3)]
 
 
 @given(st.lists(samples, min_size=1, max_size=5), st.randoms(use_true_random=False))
 def test_merged_days_equal_counting_from_scratch(days: list[pa.Table], random: Any) -> None:
     for count in (numeric_value_counts, category_value_counts):
-        parts = [count(day, SPEC) for day in days]
-        scratch = count(pa.concat_tables(days), SPEC)
+        parts = [count(day, SPEC.features) for day in days]
+        scratch = count(pa.concat_tables(days), SPEC.features)
         assert merge_value_counts(parts).equals(scratch)
         random.shuffle(parts)
         assert merge_value_counts([merge_value_counts(parts[:1]), *parts[1:]]).equals(scratch)
@@ -86,9 +94,9 @@ def test_wrong_columns_are_all_named() -> None:
     with pytest.raises(
         SchemaError, match=r"feature m: expected float, got no such column[\s\S]*feature n: expected float, got double"
     ):
-        numeric_value_counts(table, SPEC)
+        numeric_value_counts(table, SPEC.features)
     with pytest.raises(SchemaError, match="feature t: expected list of int64"):
-        category_value_counts(table, SPEC)
+        category_value_counts(table, SPEC.features)
 
 
 def test_nothing_and_mixed_kinds_do_not_merge() -> None:
@@ -96,4 +104,23 @@ def test_nothing_and_mixed_kinds_do_not_merge() -> None:
         merge_value_counts([])
     empty = SCHEMA.empty_table()
     with pytest.raises(SchemaError, match="one kind"):
-        merge_value_counts([numeric_value_counts(empty, SPEC), category_value_counts(empty, SPEC)])
+        merge_value_counts([numeric_value_counts(empty, SPEC.features), category_value_counts(empty, SPEC.features)])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.one_of(st.none(), st.lists(st.integers(0, 2), max_size=2))), max_size=6),
+    st.integers(0, 3),
+)
+def test_counting_rows_as_often_as_they_are_used_equals_counting_copies(
+    entities: list[tuple[int, list[int] | None]], without: int
+) -> None:
+    """Rows that samples point to, against samples that carry copies of them, and empty rows for unknown ones."""
+    uses = np.array([count for count, _ in entities], np.int64)
+    bags = [bag for _, bag in entities]
+    table = pa.table({"n": pa.array(range(len(bags)), pa.float32()), "m": pa.array([1.0] * len(bags), pa.float32()),
+                      "c": pa.array([len(bag or []) for bag in bags], pa.int64()), "t": pa.array(bags, pa.list_(pa.int64()))})  # fmt: skip
+    copies = table.take(pa.array(np.repeat(np.arange(len(bags)), uses)))
+    nobody = pa.Table.from_pylist([{}] * without, schema=table.schema)
+    copies = pa.concat_tables([copies, nobody])
+    for count in (numeric_value_counts, category_value_counts):
+        assert count(table, SPEC.features, Uses(uses, without)).equals(count(copies, SPEC.features))

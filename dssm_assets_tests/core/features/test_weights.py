@@ -32,8 +32,8 @@ def test_weights_stand_in_the_column_that_readers_look_for() -> None:
 def test_only_weighted_features_are_configured_with_weights() -> None:
     spec = parse_fg(FG)
     encoded = FeatureGenerator(spec).encode(pa.table({"likes": ["a:2\x1db", "b:3", "c"]}), side="user")
-    counts = by_frequency(category_value_counts(encoded, spec))
-    config = feature_config(spec, Statistics(), feature_binning(numeric_value_counts(encoded, spec), 10), counts)
+    counts = by_frequency(category_value_counts(encoded, spec.features))
+    config = feature_config(spec, Statistics(), feature_binning(numeric_value_counts(encoded, spec.features), 10), counts)
     texts = dict(zip(config.column(FEATURE).to_pylist(), config.column(FEATURE_INFO).to_pylist(), strict=True))
     assert '"is_multi":true,"is_weighted":true' in texts["likes"]
     assert "weight" not in texts["plain"]

@@ -1,15 +1,15 @@
-"""The as-of join keeps every row once and the leak check sees every kind of leak."""
+"""The as-of lookup keeps every row once and points to its own features; the leak check sees every kind of leak."""
 
 from __future__ import annotations
 
-import ibis
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import DuplicateKeyError, SchemaError
-from dssm_assets.core.samples.sample_fg import LeakReport, check_join_rows, check_no_leak, join_features
+from dssm_assets.core.samples.sample_fg import FeatureRows, LeakReport, check_no_leak, sample_fg, use_counts, widened
 
 
 def sample_table(users: list[object], items: list[object]) -> pa.Table:
@@ -36,59 +36,57 @@ def items_fg(ids: list[object], **features: list[object]) -> pa.Table:
     return pa.table({"item_id": ids, "feature_date": ["2024-05-01"] * len(ids), **features})
 
 
-def run(sample: pa.Table, users: pa.Table, items: pa.Table) -> pa.Table:
-    return ibis.duckdb.connect().to_pyarrow(join_features(*(ibis.memtable(table) for table in (sample, users, items))))
+def run(sample: pa.Table, users: pa.Table, items: pa.Table, **context: list[object]) -> pa.Table:
+    rows = FeatureRows(users, "user_id", "table user_features_fg"), FeatureRows(items, "item_id", "table item_features_fg")
+    return sample_fg(sample, *rows, pa.table(context) if context else sample.select([]))
 
 
 @pytest.mark.parametrize("as_id", [int, str])
 def test_known_and_unknown_entities(as_id: type) -> None:
     sample = sample_table([as_id(2), as_id(1), as_id(2)], [as_id(8), as_id(7), as_id(7)])
-    joined = run(sample, users_fg([as_id(1), as_id(3)], age=[30.0, 50.0]), items_fg([as_id(7)], tags=[[4, 5]]))
-    assert joined.column_names == [*sample.column_names, "user_feature_date", "item_feature_date", "age", "tags"]
-    assert joined["event_time_ms"].to_pylist() == [0, 1, 2]
-    assert joined["age"].to_pylist() == [None, 30.0, None]
-    assert joined["tags"].to_pylist() == [None, [4, 5], [4, 5]]
-    assert joined["user_feature_date"].to_pylist() == [None, "2024-05-01", None]
-    assert joined["item_feature_date"].to_pylist() == [None, "2024-05-01", "2024-05-01"]
+    users, items = users_fg([as_id(3), as_id(1)], age=[50.0, 30.0]), items_fg([as_id(7)], tags=[[4, 5]])
+    placed = run(sample, users, items, request_hour=[5, 6, 7])
+    dates = ["user_feature_date", "item_feature_date"]
+    assert placed.column_names == [*sample.column_names, *dates, "user_row", "item_row", "request_hour"]
+    assert placed["user_row"].to_pylist() == [None, 1, None]
+    assert placed["item_row"].to_pylist() == [None, 0, 0]
+    assert placed["user_feature_date"].to_pylist() == [None, "2024-05-01", None]
+    assert placed["item_feature_date"].to_pylist() == [None, "2024-05-01", "2024-05-01"]
+    wide = widened(placed, users, items)
+    assert wide.column_names == [*sample.column_names, *dates, "request_hour", "age", "tags"]
+    assert wide["age"].to_pylist() == [None, 30.0, None]
+    assert wide["tags"].to_pylist() == [None, [4, 5], [4, 5]]
 
 
-def test_rows_are_in_the_order_of_the_sample_table_whatever_order_they_came_in() -> None:
-    sample = sample_table([2, 1, 2], [8, 7, 7])
-    sides = (users_fg([2, 1], age=[20.0, 10.0]), items_fg([8, 7]))
-    shuffled = run(sample.take([2, 0, 1]), *sides)
-    assert shuffled["event_time_ms"].to_pylist() == [0, 1, 2]
-    assert shuffled["age"].to_pylist() == [20.0, 10.0, 20.0]
-    assert shuffled.equals(run(sample, *sides))
+def test_nothing_is_known_before_the_first_day() -> None:
+    empty = users_fg([1]).slice(0, 0), items_fg([1]).slice(0, 0)
+    placed = run(sample_table(["a"], ["b"]), *empty)
+    assert placed.select(["user_row", "item_row", "user_feature_date"]).to_pylist() == [
+        {"user_row": None, "item_row": None, "user_feature_date": None}
+    ]
 
 
-def test_a_feature_of_both_sides_and_one_named_like_a_sample_column_are_refused_together() -> None:
-    with pytest.raises(
-        SchemaError, match=r"(?s)2 faults.*column city: .* from the user side and from the item side.*column hour"
-    ):
-        run(sample_table([1], [7]), users_fg([1], city=[1], hour=[2]), items_fg([7], city=[1]))
+def test_names_that_come_twice_are_refused() -> None:
+    with pytest.raises(SchemaError, match=r"column hour: .* from the sample and from context features"):
+        run(sample_table([1], [7]), users_fg([1]), items_fg([7]), hour=[2])
+    users, items = users_fg([1], city=[1]), items_fg([7], city=[1])
+    with pytest.raises(SchemaError, match=r"column city: .* from the user side and from the item side"):
+        widened(run(sample_table([1], [7]), users, items), users, items)
 
 
 def test_ids_of_different_types_are_refused_rather_than_cast() -> None:
-    with pytest.raises(SchemaError, match="column item_id: expected ids of one type"):
+    with pytest.raises(SchemaError, match="table sample, column item_id: expected string"):
         run(sample_table([1], [7]), users_fg([1]), items_fg(["7"]))
 
 
-def test_a_feature_table_without_its_date_is_refused() -> None:
+def test_a_feature_table_without_its_date_or_with_a_user_twice_is_refused() -> None:
     with pytest.raises(SchemaError, match="table item_features_fg, column feature_date"):
         run(sample_table([1], [7]), users_fg([1]), items_fg([7]).drop_columns(["feature_date"]))
+    with pytest.raises(DuplicateKeyError, match="table user_features_fg, column user_id"):
+        run(sample_table([1], [7]), users_fg([1, 1]), items_fg([7]))
 
 
-def test_a_key_that_comes_twice_shows_in_the_row_count() -> None:
-    sample = sample_table([1], [7])
-    joined = run(sample, users_fg([1, 1], age=[1.0, 2.0]), items_fg([7]))
-    with pytest.raises(DuplicateKeyError, match="expected the 1 rows of sample, got 2 rows"):
-        check_join_rows(sample.num_rows, joined.num_rows)
-    with pytest.raises(SchemaError, match="got 0 rows"):
-        check_join_rows(1, 0)
-    check_join_rows(1, 1)
-
-
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     pairs=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=8),
     users=st.sets(st.integers(0, 4)),
@@ -98,9 +96,17 @@ def test_every_row_comes_once_with_its_own_features(pairs: list[tuple[int, int]]
     sample = sample_table([user for user, _ in pairs], [item for _, item in pairs]).cast(sample_table([1], [1]).schema)
     user_fg = users_fg(list(users), u=[user * 10 for user in users]).cast(users_fg([1], u=[1]).schema)
     item_fg = items_fg(list(items), i=[item * 10 for item in items]).cast(items_fg([1], i=[1]).schema)
-    joined = run(sample, user_fg, item_fg)
+    wide = widened(run(sample, user_fg, item_fg), user_fg, item_fg)
     expected = [(u * 10 if u in users else None, i * 10 if i in items else None) for u, i in pairs]
-    assert list(zip(joined["u"].to_pylist(), joined["i"].to_pylist(), strict=True)) == expected
+    assert list(zip(wide["u"].to_pylist(), wide["i"].to_pylist(), strict=True)) == expected
+
+
+def test_uses_by_hand() -> None:
+    counts, without = use_counts(pa.chunked_array([[2, None], [0, 2]], pa.int32()), 4)
+    assert (counts.tolist(), without) == ([1, 0, 2, 0], 1)
+    assert use_counts(pa.chunked_array([], pa.int32()), 2)[0].dtype == np.int64
+    with pytest.raises(SchemaError, match=r"expected 0 \.\. 1, got 0 \.\. 2"):
+        use_counts(pa.chunked_array([[0, 2]], pa.int32()), 2)
 
 
 def dated(user: list[str | None], item: list[str | None]) -> pa.Table:

@@ -1,0 +1,71 @@
+"""The feature tables that samples point into, read once per content while a step goes through its days.
+
+Belongs here: which partition a day's samples point into, that it is still the one they were made from, and holding the
+last one read. Does not belong here: what is done with the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.samples.sample_fg import FeatureRows
+from dssm_assets.steps.workspace import Workspace, check_made_from, day_before
+from dssm_assets.storage.manifest import Manifest
+
+KEYS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
+ROWS: Final = {"user": col.USER_ROW, "item": col.ITEM_ROW}
+
+
+@dataclass(frozen=True)
+class PlacedRows:
+    """Where the features of a side stand on an eve, and the partition; None on the first day, when nothing was known."""
+
+    rows: FeatureRows
+    manifest: Manifest | None
+
+
+class FeatureTables:
+    """Feature tables of one side at a time: days that share a table by content read it once."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._rows: dict[str, tuple[str, FeatureRows]] = {}
+        self._tables: dict[str, tuple[str, pa.Table]] = {}
+
+    def rows_of_the_eve(self, side: str, ds: str) -> PlacedRows:
+        """Returns where a side's features as of the day before stand; on the first day of all, nowhere."""
+        workspace, where = self._workspace, f"table {side}_features_fg"
+        if ds == workspace.config.calendar.start.isoformat():
+            empty = workspace.tables.open(workspace.need(f"{side}_features_fg", ds)).schema.empty_table()
+            return PlacedRows(FeatureRows(empty, KEYS[side], where), None)
+        manifest = workspace.need(f"{side}_features_fg", day_before(ds))
+        if self._rows.get(side, ("", None))[0] != manifest.digest:
+            table = workspace.tables.read(manifest, [KEYS[side], col.FEATURE_DATE])
+            self._rows[side] = (manifest.digest, FeatureRows(table, KEYS[side], where))
+        return PlacedRows(self._rows[side][1], manifest)
+
+    def of_positives(self, side: str, positive: Manifest) -> Manifest | None:
+        """Returns the feature table that a day's positives point into; None on the first day.
+
+        Raises:
+            ProvenanceError: a table between it and the positives was made again since: the row numbers mean nothing.
+        """
+        workspace, ds = self._workspace, positive.ds
+        placed = workspace.need("sample_fg", ds)
+        check_made_from(positive, placed)
+        if f"{side}_features_fg/{day_before(ds)}" not in placed.inputs:
+            return None
+        manifest = workspace.need(f"{side}_features_fg", day_before(ds))
+        check_made_from(placed, manifest)
+        return manifest
+
+    def read(self, side: str, manifest: Manifest, columns: Sequence[str]) -> pa.Table:
+        """Returns columns of a feature table; the last table of each side is held."""
+        if self._tables.get(side, ("", None))[0] != manifest.digest:
+            self._tables[side] = (manifest.digest, self._workspace.tables.read(manifest, list(columns)))
+        return self._tables[side][1]
