@@ -37,6 +37,7 @@ class TableSpec:
         key: columns that identify a row and by which rows are sorted.
         columns: the columns every partition has.
         extra: pattern -> meaning of the columns that depend on the configuration (statistics, features).
+        is_hot: read whole again and again: compressed for speed (numbers and hashes gain little from more).
     """
 
     name: str
@@ -44,6 +45,7 @@ class TableSpec:
     key: tuple[str, ...]
     columns: tuple[ColumnSpec, ...]
     extra: Mapping[str, str] = field(default_factory=dict)
+    is_hot: bool = False
 
     def describe(self, column: str) -> str:
         """Returns the meaning of a column, from its own entry or from the longest pattern it fits, else ""."""

@@ -54,7 +54,7 @@ class TableStore:
         with self.partitions.staging() as folder:
             path = folder / "part-00000.parquet"
             rows = 0
-            with pq.ParquetWriter(path, actual, compression="zstd", write_statistics=True) as writer:
+            with pq.ParquetWriter(path, actual, compression="lz4" if spec.is_hot else "zstd") as writer:
                 for group in _regroup(batches, actual):
                     check_no_nulls(spec, group)
                     writer.write_table(group, row_group_size=ROW_GROUP_ROWS)

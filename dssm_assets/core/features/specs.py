@@ -25,6 +25,7 @@ ITEM_FEATURES_FG: Final = TableSpec(
     (col.ITEM_ID,),
     (ColumnSpec(col.ITEM_ID, None, "The item."), _FEATURE_DATE),
     _ENCODED,
+    is_hot=True,
 )
 USER_FEATURES_FG: Final = TableSpec(
     "user_features_fg",
@@ -32,6 +33,7 @@ USER_FEATURES_FG: Final = TableSpec(
     (col.USER_ID,),
     (ColumnSpec(col.USER_ID, None, "The user."), _FEATURE_DATE),
     _ENCODED,
+    is_hot=True,
 )
 USER_HISTORY_FG: Final = TableSpec(
     "user_history_fg",

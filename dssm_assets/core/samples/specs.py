@@ -76,6 +76,7 @@ SAMPLE_FG: Final = TableSpec(
         "*": "Encoded context feature, or a context column.",
         f"*{col.WEIGHTS_SUFFIX}": "Weight of each value of the feature before it; null where its list is.",
     },
+    is_hot=True,
 )
 POSITIVE_SAMPLE: Final = TableSpec(
     name="positive_sample",
@@ -83,6 +84,7 @@ POSITIVE_SAMPLE: Final = TableSpec(
     key=ROW_ORDER,
     columns=SAMPLE_FG.columns,
     extra=SAMPLE_FG.extra,
+    is_hot=True,
 )
 NEGATIVE_ITEMS: Final = TableSpec(
     name="negative_items",

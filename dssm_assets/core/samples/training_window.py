@@ -70,7 +70,7 @@ def _sentence(
 ) -> str:
     if not missing:
         # Feature tables reach a day further back than the samples that point into them.
-        days = sorted(min((list(listed) for listed in found.values()), key=len))
+        days: list[str] = min([sorted(listed) for listed in found.values()], key=len)
         return f"all {len(days)} days from {days[0]} to {days[-1]} are materialized"
     lacking = sorted({day for days in missing.values() for day in days})
     before = [day for day in lacking if day < first_day]
