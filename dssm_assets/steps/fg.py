@@ -66,8 +66,11 @@ def _encode(workspace: Workspace, ds: str, made_from: Manifest, *, side: str, sp
         reports.append(replay(generator, table, features, side, positions))
         return _beside(table.select([key, col.FEATURE_DATE]), features)
 
-    schema = encoded(workspace.tables.open(made_from).schema.empty_table()).schema
-    tables = (encoded(pa.Table.from_batches([batch])) for batch in workspace.tables.batches(made_from))
+    source = workspace.tables.open(made_from).schema
+    schema = encoded(source.empty_table()).schema
+    texts = [field.name for field in source if pa.types.is_string(field.type) and field.name not in (key, col.FEATURE_DATE)]
+    read = workspace.tables.batches(made_from, as_dictionaries=texts)
+    tables = (encoded(pa.Table.from_batches([batch])) for batch in read)
     batches = (part for table in tables for part in table.to_batches())
     manifest = workspace.tables.write(
         spec, ds, batches, schema=schema, inputs=digests([made_from]), is_shared=is_shared(made_from)
