@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dssm_assets.steps.feature_tables import wide_sample
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
@@ -81,18 +82,18 @@ def by_key(rows, key, *columns):
 def test_the_weights_follow_their_features_to_the_samples(workspace):
     # b1 on day 7: the five days before are 2 .. 6, on each it bought numbers (2 + 3d + j) mod 10: 8 9 0, 1 2 3, 4 5 6, 7 8 9,
     # 0 1 2. So 0, 1, 2, 8 and 9 twice, the others once. Its purchases of day 7 are 3, 4, 5 in this order (worlds.py).
-    rows = [row for row in table(workspace, "positive_sample", DAYS[7]).to_pylist() if row["user_id"] == "b1"]
+    rows = [row for row in wide_sample(workspace, "positive_sample", DAYS[7]).to_pylist() if row["user_id"] == "b1"]
     assert [row["item_id"] for row in rows] == ["b_03", "b_04", "b_05"]
     assert [row["stocks__weights"] for row in rows] == [[2.0] * 5 + [1.0] * 5] * 3
     assert [row["interests__weights"] for row in rows] == [[2.0, 2.0]] * 3
     assert [row["tags__weights"] for row in rows] == [[4.0, 3.0], [5.0, 3.0], [6.0, 3.0]]
     assert [row["pages__weights"] for row in rows] == [[1.0, 2.0], [2.0, 2.0], [3.0, 2.0]]
-    strangers = [row for row in table(workspace, "sample_fg", DAYS[7]).to_pylist() if row["user_id"] == worlds.NO_PROFILE]
+    strangers = [row for row in wide_sample(workspace, "sample_fg", DAYS[7]).to_pylist() if row["user_id"] == worlds.NO_PROFILE]
     assert {len(row["interests__weights"]) for row in strangers} == {0}
 
 
 def test_on_the_first_day_nothing_has_weights_but_the_request(workspace):
-    for row in table(workspace, "sample_fg", DAYS[0]).to_pylist():
+    for row in wide_sample(workspace, "sample_fg", DAYS[0]).to_pylist():
         assert not row["stocks__weights"] and not row["interests__weights"] and not row["tags__weights"]
         assert len(row["pages__weights"]) == 2
 
@@ -109,14 +110,19 @@ def test_the_feature_configuration_and_the_towers_say_what_is_weighted(workspace
 
 def test_training_rows_hold_a_weight_per_index(workspace):
     samples, items = arrow(workspace, "samples.arrow"), arrow(workspace, "items.arrow")
-    for found, names in ((samples, list(INPUTS)), (items, ["tags"])):
+    users, taken = arrow(workspace, "user_rows.arrow"), arrow(workspace, "item_rows.arrow")
+    places = [(samples, ["pages"]), (users, ["stocks", "interests"]), (taken, ["tags"]), (items, ["tags"])]
+    assert sorted(name for _, names in places[:3] for name in names) == sorted(INPUTS)
+    for found, names in places:
         assert {name for name in found.column_names if name.endswith("__weights")} == {f"{name}__weights" for name in names}
         for name in names:
             indices, weights = found.column(name).to_pylist(), found.column(f"{name}__weights")
             assert weights.type == WEIGHTS
             assert [len(row) for row in weights.to_pylist()] == [len(row) for row in indices]
     owners = arrow(workspace, "users.arrow").column("user_id").to_pylist()
-    first = {owners[row["user_index"]]: row for row in reversed(samples.to_pylist()) if row["day"] == 2}
+    of_users, of_items = users.to_pylist(), taken.to_pylist()
+    whole = [of_users[row["user_row"]] | of_items[row["item_row"]] | row for row in samples.to_pylist()]
+    first = {owners[row["user_index"]]: row for row in reversed(whole) if row["day"] == 2}
     # The window starts on day 5, so day 2 of it is day 7.
     assert first["b1"]["stocks__weights"] == [2.0] * 5 + [1.0] * 5
     assert [first["b1"][f"{name}__weights"] for name in ("interests", "tags", "pages")] == [[2, 2], [4, 3], [1, 2]]
@@ -148,7 +154,7 @@ def test_the_weights_of_negatives_are_those_of_the_eve(world, workspace, tmp_pat
     names = ["negative_items", "train_samples", "dssm_model", "item_vectors", "user_vectors"]
     worlds.materialize(loaded, names, [EVALUATION_DAY])
     changed = open_workspace(loaded)
-    for name in ("samples.arrow", "history.arrow", "users.arrow"):
+    for name in ("samples.arrow", "user_rows.arrow", "item_rows.arrow", "history.arrow", "users.arrow"):
         assert arrow(changed, name).equals(arrow(workspace, name))
     before, after = arrow(workspace, "items.arrow"), arrow(changed, "items.arrow")
     assert before.drop_columns(["tags__weights"]).equals(after.drop_columns(["tags__weights"]))

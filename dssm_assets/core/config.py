@@ -9,13 +9,16 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.evaluation_config import Evaluation
 from dssm_assets.core.features.hashing import HashFunction
+from dssm_assets.core.gate_config import Gate
 from dssm_assets.core.section import Section
+from dssm_assets.core.serving_config import Serving
 from dssm_assets.core.statistics_config import Statistics
 
 
@@ -216,25 +219,6 @@ class Training(Section):
     num_threads: int = Field(default=2, ge=1, description="CPU threads; part of the configuration because sums depend on it.")
 
 
-class Evaluation(Section):
-    """What is scored and how."""
-
-    k: list[int] = Field(default=[10, 50, 100, 200], min_length=1)
-    bootstrap_samples: int = Field(default=1000, ge=100)
-    recent_days: int = Field(default=7, ge=1, description="Window of the recent-popularity baseline.")
-    cooccurrence_neighbors: int = Field(default=200, ge=1, description="Neighbours kept per item by item co-occurrence.")
-    segment_edges: list[int] = Field(
-        default=[10, 30, 100], description="Window positives at which a user moves to the next segment."
-    )
-
-    @field_validator("k")
-    @classmethod
-    def _ascending(cls, value: list[int]) -> list[int]:
-        if any(k < 1 for k in value) or sorted(set(value)) != value:
-            raise ValueError("k must be positive, ascending and distinct")
-        return value
-
-
 class Storage(Section):
     """Where partitions are written."""
 
@@ -262,6 +246,8 @@ class PipelineConfig(Section):
     model: Model = Model()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    gate: Gate = Gate()
+    serving: Serving = Serving()
     storage: Storage = Storage()
     engine: Literal["duckdb"] = "duckdb"
 
@@ -291,9 +277,19 @@ def _fault(where: str, item: Any) -> Fault:
 
 def _known_keys(path: Sequence[Any]) -> list[str]:
     model: Any = PipelineConfig
+    is_entry = False
     for part in path:
+        if is_entry:  # the place in a list or the name in a mapping, of what `model` is the kind
+            is_entry = False
+            continue
         declared = getattr(model, "model_fields", {}).get(part)
         if declared is None:
             return []
-        model = declared.annotation
+        model, is_entry = _section_of(declared.annotation)
     return sorted(getattr(model, "model_fields", {}))
+
+
+def _section_of(annotation: Any) -> tuple[Any, bool]:
+    """Returns the section that a key holds, and whether it holds a list or a mapping of them."""
+    inner = [part for part in get_args(annotation) if isinstance(part, type) and issubclass(part, Section)]
+    return (inner[-1], get_origin(annotation) in (list, dict)) if inner else (annotation, False)

@@ -6,11 +6,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
+from dssm_assets.steps.gate import hit_rate_gate
+from dssm_assets.steps.hit_rate_report import (
+    list_figures,
+    lists_of,
+    segment_images,
+    segments_of,
+    trend_images,
+    trend_of,
+    trend_rows,
+)
+from dssm_assets.steps.interactions import interactions
+from dssm_assets.steps.segments import read_cuts
 from dssm_assets.steps.training import history_days
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, window_days
 from dssm_assets.storage.manifest import Manifest
@@ -55,7 +66,7 @@ def _hit_counts(workspace: Workspace, ds: str) -> StepResult:
     recent_first = window_days(ds, settings.recent_days)[0]
     past = history_days(workspace, ds)
     window, recent, history = (
-        _interactions(workspace, [day for day in past if day.ds >= first], scorer) for first in (window_first, recent_first, "")
+        interactions(workspace, [day for day in past if day.ds >= first], scorer) for first in (window_first, recent_first, "")
     )
     baselines = fit_baselines(window, recent, history, settings)
     workspace.log(f"scoring {truth.num_users} users x {len(scorer.item_ids)} items: the model and {len(baselines)} baselines")
@@ -74,14 +85,18 @@ def hit_rate_detail(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
 def _hit_rate_detail(workspace: Workspace, ds: str) -> StepResult:
     from dssm_assets.core.evaluation import specs
     from dssm_assets.core.evaluation.detail import hit_rate_detail as list_users
+    from dssm_assets.core.evaluation.report_sections import segment_report
+    from dssm_assets.core.evaluation.segments import segment_table
 
     settings = workspace.config.evaluation
     made_from, truth, scorer = _model(workspace, ds)
-    first = window_days(ds, workspace.config.window.days)[0]
-    past = [day for day in history_days(workspace, ds) if day.ds >= first]
-    window = _interactions(workspace, past, scorer)
-    table = list_users(scorer, truth, window.user_events, k=settings.k[-1], segment_edges=settings.segment_edges)
-    return StepResult(workspace.write_table(specs.HIT_RATE_DETAIL, ds, table, [*made_from, past]), {"k": settings.k[-1]})
+    cuts, cut_from = read_cuts(workspace, ds, scorer)
+    k = settings.k[-1]
+    table = list_users(scorer, truth, cuts, k=k)
+    segments = segment_table(table, settings, workspace.config.seed)
+    manifest = workspace.write_table(specs.HIT_RATE_DETAIL, ds, table, [*made_from, *cut_from])
+    facts = {"k": k, "segments": segments.to_pylist()}
+    return StepResult(manifest, facts, (), segment_report(ds, segments, k), segment_images(segments, k))
 
 
 def total_hit_rate(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -93,7 +108,6 @@ def total_hit_rate(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
 def _total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
     from dssm_assets.core.evaluation import specs
     from dssm_assets.core.evaluation.report import ReportFacts, render_report
-    from dssm_assets.core.evaluation.segments import segment_table
     from dssm_assets.core.evaluation.totals import gains_over_best
     from dssm_assets.core.evaluation.totals import total_hit_rate as add_up
 
@@ -102,13 +116,18 @@ def _total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
     counts = workspace.tables.read(counted)
     samples, seed, top = settings.bootstrap_samples, config.seed, settings.k[-1]
     total = add_up(counts, settings.k, samples, seed)
-    segments = segment_table(workspace.tables.read(detailed), settings.segment_edges, bootstrap_samples=samples, seed=seed)
+    segments, lists, trend = segments_of(workspace, detailed), lists_of(workspace, detailed), trend_of(workspace, ds, total)
     gains = gains_over_best(counts, total, k=top, samples=samples, seed=seed)
     stored: Any = counted.facts["report"]
-    report = render_report(day=ds, total=total, segments=segments, gains=gains, facts=ReportFacts(**stored))
+    told = ReportFacts(**stored)
+    report = render_report(day=ds, total=total, segments=segments, gains=gains, facts=told, lists=lists, trend=trend)
     manifest = workspace.write_table(specs.TOTAL_HIT_RATE, ds, total, [counted, detailed])
     rates = {(row["scorer"], row["scope"], row["k"]): row for row in total.to_pylist() if row["population"] == "warm"}
-    return StepResult(manifest, _headline(rates, top), (_beats_popularity(rates, top),), report_markdown=report)
+    checks = (_beats_popularity(rates, top), hit_rate_gate(workspace, ds, counts, total))
+    facts: dict[str, Any] = {**_headline(rates, top), **list_figures(lists, top)}
+    facts |= {"segments": segments.to_pylist(), "trend": trend_rows(trend)}
+    images = {**segment_images(segments, top), **trend_images(trend, top)}
+    return StepResult(manifest, facts, checks, report, images)
 
 
 def _headline(rates: dict[Any, Any], top: int) -> dict[str, float]:
@@ -148,29 +167,3 @@ def _model(workspace: Workspace, ds: str) -> tuple[list[Manifest], Any, Any]:
     items, users, truths = (workspace.tables.read(manifest) for manifest in made_from)
     truth = read_truth(truths, items.column(col.ITEM_ID))
     return made_from, truth, model_scorer(items, users, truth.user_ids, workspace.config.model.similarity)
-
-
-def _interactions(workspace: Workspace, past: Sequence[Manifest], scorer: Any) -> Any:
-    """Returns who took what how often in some stored days of user history."""
-    from dssm_assets.core.evaluation.interactions import LAST_EVENT_TIME_MS, read_interactions
-
-    days = [_flat_day(workspace, manifest) for manifest in past]
-    empty = {col.USER_ID: pa.array([], scorer.user_ids.type), col.ITEM_ID: pa.array([], scorer.item_ids.type)}
-    empty |= {LAST_EVENT_TIME_MS: pa.array([], pa.int64())}
-    flat = pa.concat_tables(days) if days else pa.table(empty)
-    counted = flat.append_column(col.COUNT, pa.array(np.ones(flat.num_rows, np.int64)))
-    return read_interactions(counted, scorer.user_ids, scorer.item_ids)
-
-
-def _flat_day(workspace: Workspace, manifest: Manifest) -> pa.Table:
-    from dssm_assets.core.evaluation.interactions import LAST_EVENT_TIME_MS
-
-    table = workspace.tables.read(manifest, [col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS]).combine_chunks()
-    items = table.column(col.ITEM_IDS)
-    return pa.table(
-        {
-            col.USER_ID: table.column(col.USER_ID).take(pc.list_parent_indices(items)),
-            col.ITEM_ID: pc.list_flatten(items),
-            LAST_EVENT_TIME_MS: pc.list_flatten(table.column(col.EVENT_TIMES_MS)),
-        }
-    )

@@ -13,7 +13,7 @@ from typing import Final
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.samples.sample_fg import FeatureRows
+from dssm_assets.core.samples.sample_fg import FeatureRows, widened
 from dssm_assets.steps.workspace import Workspace, check_made_from, day_before
 from dssm_assets.storage.manifest import Manifest
 
@@ -69,3 +69,26 @@ class FeatureTables:
         if self._tables.get(side, ("", None))[0] != manifest.digest:
             self._tables[side] = (manifest.digest, self._workspace.tables.read(manifest, list(columns)))
         return self._tables[side][1]
+
+
+def wide_sample(workspace: Workspace, asset: str, ds: str) -> pa.Table:
+    """Returns a day of sample_fg or positive_sample with every feature in a column of its own, for people to look at.
+
+    Raises:
+        PartitionMissingError: if there is no such partition.
+        ProvenanceError: if the feature tables were made again since.
+    """
+    samples = workspace.need(asset, ds)
+    placed = samples if asset == "sample_fg" else workspace.need("sample_fg", ds)
+    if placed is not samples:
+        check_made_from(samples, placed)
+    sides = []
+    for side in KEYS:
+        key = f"{side}_features_fg/{day_before(ds)}"
+        if key in placed.inputs:
+            manifest = workspace.need(f"{side}_features_fg", day_before(ds))
+            check_made_from(placed, manifest)
+            sides.append(workspace.tables.read(manifest))
+        else:
+            sides.append(workspace.tables.open(workspace.need(f"{side}_features_fg", ds)).schema.empty_table())
+    return widened(workspace.tables.read(samples), *sides)

@@ -10,16 +10,19 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.features.bucketizer import Bucketizer
 from dssm_assets.core.samples import specs
-from dssm_assets.core.samples.history import HistoryCsr, build_history
+from dssm_assets.core.samples.history import build_history
 from dssm_assets.core.samples.id_index import IdIndex
 from dssm_assets.core.samples.negative_items import count_positives
 from dssm_assets.core.samples.negative_items import negative_items as weigh_items
-from dssm_assets.core.samples.train_samples import discretise_day, item_rows
+from dssm_assets.core.samples.train_samples import item_rows
 from dssm_assets.steps.feature_config import indexed_features, open_bucketizer, towers_of
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, start_of_day_ms, window_days
+from dssm_assets.steps.window_rows import WindowRows
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, window_days
 from dssm_assets.storage.manifest import Column, Manifest
 
 PROGRESS_SECONDS = 5.0
+TRAIN_FILES = ("samples", "user_rows", "item_rows", "history", "users", "items")
+"""The Arrow files of train_samples, each the argument of its name of `TrainData`."""
 
 
 def negative_items(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -41,48 +44,54 @@ def train_samples(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRes
 
 def _train_samples(workspace: Workspace, ds: str) -> StepResult:
     bucketizer, config_inputs = open_bucketizer(workspace, ds)
+    window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
+    rows = WindowRows(workspace, window, bucketizer)
     corpus = workspace.need("negative_items", ds)
-    negatives = workspace.tables.read(corpus)
-    item_index = IdIndex(negatives.column(col.ITEM_ID))
+    item_index, items = _corpus(workspace, corpus, bucketizer)
     past = history_days(workspace, ds)
     sequences = indexed_features(bucketizer, "sequence")
     history = build_history(
         (workspace.tables.read(day) for day in past), item_index, bucketizer.bucketize, features=sequences.names
     )
-    window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
-    samples, dropped = _window_rows(workspace, window, bucketizer, item_index, history)
     histories, users = history.to_tables()
     files = {
-        "samples.arrow": samples,
+        "samples.arrow": rows.samples(item_index, history),
+        "user_rows.arrow": rows.feature_rows("user"),
+        "item_rows.arrow": rows.feature_rows("item"),
         "history.arrow": histories,
         "users.arrow": users,
-        "items.arrow": item_rows(negatives, indexed_features(bucketizer, "item")),
+        "items.arrow": items,
     }
     manifest = workspace.artifacts.publish(
         "train_samples",
         ds,
         files,
         row_file="samples.arrow",
-        columns=tuple(column for name, table in files.items() for column in _columns(name, table)),
-        inputs=digests([*config_inputs, corpus, window, past]),
-        facts={"samples": samples.num_rows},
+        columns=tuple(column for name, content in files.items() for column in _columns(name, content.schema)),
+        inputs=digests([*config_inputs, corpus, rows.made_from, past]),
     )
     facts = {
-        "samples": samples.num_rows,
-        "samples_outside_corpus": dropped,
+        "samples": manifest.rows,
+        "samples_outside_corpus": sum(day.rows for day in window) - manifest.rows,
         "users_with_history": users.num_rows,
         "history_events": histories.num_rows,
         "history_days": len(past),
-        "corpus_items": negatives.num_rows,
+        "corpus_items": items.num_rows,
     }
     return StepResult(manifest, facts)
 
 
-def _columns(file: str, table: pa.Table) -> list[Column]:
+def _corpus(workspace: Workspace, corpus: Manifest, bucketizer: Bucketizer) -> tuple[IdIndex, pa.Table]:
+    """Returns the items that can be recalled, and items.arrow."""
+    negatives = workspace.tables.read(corpus)
+    return IdIndex(negatives.column(col.ITEM_ID)), item_rows(negatives, indexed_features(bucketizer, "item"))
+
+
+def _columns(file: str, schema: pa.Schema) -> list[Column]:
     """Returns the columns of an Arrow file as `file: column`, with the meaning that its schema carries."""
     return [
         Column(f"{file}: {field.name}", str(field.type), (field.metadata or {}).get(b"description", b"").decode())
-        for field in table.schema
+        for field in schema
     ]
 
 
@@ -95,27 +104,6 @@ def history_days(workspace: Workspace, ds: str) -> list[Manifest]:
     if gaps:
         workspace.log(f"user_history_fg lacks {gaps} days between {stored[0]} and {ds}: histories are read without them")
     return workspace.need_all("user_history_fg", stored)
-
-
-def _window_rows(
-    workspace: Workspace, window: Sequence[Manifest], bucketizer: Bucketizer, item_index: IdIndex, history: HistoryCsr
-) -> tuple[pa.Table, int]:
-    features = indexed_features(bucketizer, "user", "context", "item")
-    parts, dropped = [], 0
-    for number, manifest in enumerate(window):
-        wanted = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS, *features.columns]
-        rows, outside = discretise_day(
-            workspace.tables.read(manifest, wanted),
-            day=number,
-            day_start_ms=start_of_day_ms(manifest.ds, workspace.config.calendar.timezone),
-            features=features,
-            item_index=item_index,
-            history=history,
-            cutoff=workspace.config.model.history,
-        )
-        parts.append(rows)
-        dropped += outside
-    return pa.concat_tables(parts), dropped
 
 
 def dssm_model(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -134,7 +122,7 @@ def _dssm_model(workspace: Workspace, ds: str) -> StepResult:
     stored = workspace.need("train_samples", ds)
     data = TrainData(
         settings.spec,
-        **{name: workspace.artifacts.map_table(stored, f"{name}.arrow") for name in ("samples", "history", "users", "items")},
+        **{name: workspace.artifacts.map_table(stored, f"{name}.arrow") for name in TRAIN_FILES},
     )
     last = workspace.now()
 

@@ -1,8 +1,13 @@
-"""Vectors: both towers over the encoded features of the eve."""
+"""Vectors: both towers over the encoded features of the eve, in parts, so that never all of them are held.
+
+Every part is checked on its way into the partition. Vectors that are not fit to be searched never take the place of
+what stood before; the blocking check says so and stops what is behind.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,24 +16,42 @@ import pyarrow as pa
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.samples.id_index import IdIndex
+from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.feature_config import indexed_features, open_bucketizer, towers_of
-from dssm_assets.steps.workspace import StepResult, Workspace, check_made_from, day_before, start_of_day_ms
+from dssm_assets.steps.vector_drift import NAME as VECTOR_DRIFT
+from dssm_assets.steps.vector_drift import vector_drift
+from dssm_assets.steps.workspace import Check, StepResult, Workspace, check_made_from, day_before, digests, start_of_day_ms
+from dssm_assets.storage.engine import Bindable
+from dssm_assets.storage.manifest import Manifest
 
 BATCH_ROWS = 4096
+Part = tuple[pa.Array, npt.NDArray[np.float32]]
+"""Ids and their vectors, row by row."""
 
 
 def item_vectors(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Runs the item tower over the corpus."""
-    from dssm_assets.core.evaluation.specs import ITEM_VECTORS
-    from dssm_assets.core.training.inference import infer_item_vectors
-
     for ds in days:
-        model, towers = _towers(workspace, ds)
-        corpus, stored = workspace.need("negative_items", ds), workspace.need("train_samples", ds)
-        vectors = infer_item_vectors(towers, workspace.artifacts.map_table(stored, "items.arrow"), BATCH_ROWS)
-        ids = workspace.tables.read(corpus, [col.ITEM_ID]).column(col.ITEM_ID)
-        table = pa.table({col.ITEM_ID: ids, col.ITEM_TOWER_EMB: _fixed_lists(vectors)})
-        yield StepResult(workspace.write_table(ITEM_VECTORS, ds, table, [model, corpus, stored]), {"dims": vectors.shape[1]})
+        yield _item_vectors(workspace, ds)
+
+
+def _item_vectors(workspace: Workspace, ds: str) -> StepResult:
+    from dssm_assets.core.evaluation.specs import ITEM_VECTORS
+    from dssm_assets.core.training.inference import ItemInference
+
+    model, towers = _towers(workspace, ds)
+    corpus, stored = workspace.need("negative_items", ds), workspace.need("train_samples", ds)
+    items = workspace.artifacts.map_table(stored, "items.arrow")
+    inference = ItemInference(towers, BATCH_ROWS)
+
+    def parts() -> Iterator[Part]:
+        begin = 0
+        for batch in workspace.tables.batches(corpus, [col.ITEM_ID]):
+            yield batch.column(0), inference.vectors(items.slice(begin, batch.num_rows))
+            begin += batch.num_rows
+
+    vectors = _Vectors(ITEM_VECTORS, ds, _id_type(workspace, corpus, col.ITEM_ID), towers.spec.output_dim, corpus.rows)
+    return _written(workspace, vectors, parts(), [model, corpus, stored])
 
 
 def user_vectors(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -39,31 +62,98 @@ def user_vectors(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResu
 
 def _user_vectors(workspace: Workspace, ds: str) -> StepResult:
     from dssm_assets.core.evaluation.specs import USER_VECTORS
-    from dssm_assets.core.training.inference import infer_user_vectors
+    from dssm_assets.core.training.inference import UserInference
 
     model, towers = _towers(workspace, ds)
     stored, features = workspace.need("train_samples", ds), workspace.need("user_features_fg", day_before(ds))
     bucketizer, config_inputs = open_bucketizer(workspace, ds)
-    encoded = workspace.tables.read(features)
-    indices = indexed_features(bucketizer, "user").of(encoded, "table user_features_fg")
+    indexed = indexed_features(bucketizer, "user")
     histories = workspace.artifacts.map_table(stored, "users.arrow")
-    rows = IdIndex(histories.column(col.USER_ID)).lookup(encoded.column(col.USER_ID))
-    starts, ends = (_bounds(histories, name, rows) for name in ("history_start", "history_end"))
-    vectors = infer_user_vectors(
-        towers,
-        pa.table(indices),
-        history_start=starts,
-        history_end=ends,
-        history=workspace.artifacts.map_table(stored, "history.arrow"),
-        as_of_ms=start_of_day_ms(ds, workspace.config.calendar.timezone),
-        batch_size=BATCH_ROWS,
-    )
-    table = pa.table({col.USER_ID: encoded.column(col.USER_ID), col.USER_TOWER_EMB: _fixed_lists(vectors)})
-    manifest = workspace.write_table(USER_VECTORS, ds, table, [model, stored, features, *config_inputs])
-    return StepResult(manifest, {"dims": vectors.shape[1], "users_without_history": int((rows < 0).sum())})
+    history = workspace.artifacts.map_table(stored, "history.arrow")
+    as_of_ms = start_of_day_ms(ds, workspace.config.calendar.timezone)
+    inference = UserInference(towers, history, as_of_ms=as_of_ms, batch_size=BATCH_ROWS)
+    known = IdIndex(histories.column(col.USER_ID))
+    facts = {"users_without_history": 0}
+
+    def parts() -> Iterator[Part]:
+        for batch in workspace.tables.batches(features, [col.USER_ID, *indexed.columns]):
+            encoded = pa.Table.from_batches([batch])
+            rows = known.lookup(batch.column(0))
+            facts["users_without_history"] += int((rows < 0).sum())
+            starts, ends = (_bounds(histories, name, rows) for name in ("history_start", "history_end"))
+            indices = pa.table(indexed.of(encoded, "table user_features_fg"))
+            yield batch.column(0), inference.vectors(indices, starts, ends)
+
+    vectors = _Vectors(USER_VECTORS, ds, _id_type(workspace, features, col.USER_ID), towers.spec.output_dim, features.rows)
+    return _written(workspace, vectors, parts(), [model, stored, features, *config_inputs], facts)
 
 
-def _towers(workspace: Workspace, ds: str) -> tuple[Any, Any]:
+@dataclass(frozen=True)
+class _Vectors:
+    """A partition of vectors that is to be written: its contract, its day and what it must hold."""
+
+    spec: TableSpec
+    ds: str
+    id_type: pa.DataType
+    dims: int
+    row_count: int
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Returns the schema of the table."""
+        key, vector = (column.name for column in self.spec.columns)
+        return pa.schema([(key, self.id_type), (vector, pa.list_(pa.float32(), self.dims))])
+
+
+class _UnfitError(Exception):
+    """The vectors are not to take the place of what stands."""
+
+
+def _written(
+    workspace: Workspace,
+    vectors: _Vectors,
+    parts: Iterable[Part],
+    made_from: Sequence[Bindable],
+    facts: Mapping[str, Any] | None = None,
+) -> StepResult:
+    """Writes the parts as they come, then reports on their structure and on their drift."""
+    from dssm_assets.core.retrieval.structure import VectorStructure
+
+    structure = VectorStructure(width=vectors.dims, expected_row_count=vectors.row_count)
+    standing = workspace.find(vectors.spec.name, vectors.ds)
+
+    def checked() -> Iterator[pa.RecordBatch]:
+        for ids, matrix in parts:
+            batch = pa.RecordBatch.from_arrays([ids, _fixed_lists(matrix)], schema=vectors.schema)
+            structure.take(batch.column(0), batch.column(1))
+            yield batch
+        if standing is not None and not structure.report().passed:
+            raise _UnfitError
+
+    begun = workspace.now()
+    try:
+        manifest = workspace.tables.write(vectors.spec, vectors.ds, checked(), schema=vectors.schema, inputs=digests(made_from))
+    except _UnfitError:
+        if standing is None:
+            raise
+        manifest = standing
+    seconds = workspace.now() - begun
+    report = structure.report()
+    drift_facts: Mapping[str, Any] = {}
+    drift_check = Check(VECTOR_DRIFT, False, "not compared: the vectors lack their structure")
+    if report.passed:
+        drift_check, drift_facts = vector_drift(workspace, vectors.spec, manifest)
+    figures = {
+        "dims": vectors.dims,
+        "inference_seconds": round(seconds, 3),
+        "inference_rows_per_s": round(report.row_count / max(seconds, 1e-9), 1),
+        **(facts or {}),
+        **drift_facts,
+    }
+    return StepResult(manifest, figures, (Check("structure", report.passed, report.sentence, report.facts()), drift_check))
+
+
+def _towers(workspace: Workspace, ds: str) -> tuple[Manifest, Any]:
     from dssm_assets.core.training.checkpoint import model_from_bytes
 
     settings = towers_of(workspace, ds)
@@ -74,6 +164,10 @@ def _towers(workspace: Workspace, ds: str) -> tuple[Any, Any]:
     return manifest, model_from_bytes(workspace.artifacts.read_bytes(manifest, "model.bin"), settings.spec)
 
 
+def _id_type(workspace: Workspace, manifest: Manifest, column: str) -> pa.DataType:
+    return workspace.tables.open(manifest).schema.field(column).type
+
+
 def _bounds(histories: pa.Table, name: str, rows: Any) -> npt.NDArray[np.int64]:
     bounds = histories.column(name).to_numpy()
     found = np.zeros(len(rows), np.int64)
@@ -81,5 +175,5 @@ def _bounds(histories: pa.Table, name: str, rows: Any) -> npt.NDArray[np.int64]:
     return found
 
 
-def _fixed_lists(vectors: Any) -> pa.FixedSizeListArray:
+def _fixed_lists(vectors: npt.NDArray[np.float32]) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), vectors.shape[1])

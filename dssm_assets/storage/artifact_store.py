@@ -5,7 +5,8 @@ Belongs here: files by logical name in and out. Does not belong here: what the f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +14,19 @@ import pyarrow as pa
 from dssm_assets.core.errors import StorageError
 from dssm_assets.storage.manifest import Column, Manifest
 from dssm_assets.storage.partition_store import PartitionStore
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An Arrow file that is written one batch at a time, so that it never has to fit into memory.
+
+    Attributes:
+        schema: of the file, and of every batch.
+        batches: drawn and written one by one; none is kept, and each stays a batch of the file.
+    """
+
+    schema: pa.Schema
+    batches: Iterable[pa.RecordBatch]
 
 
 class ArtifactStore:
@@ -27,7 +41,7 @@ class ArtifactStore:
         self,
         asset: str,
         ds: str,
-        files: Mapping[str, bytes | pa.Table],
+        files: Mapping[str, bytes | pa.Table | Stream],
         *,
         row_file: str | None = None,
         columns: tuple[Column, ...] = (),
@@ -36,19 +50,15 @@ class ArtifactStore:
     ) -> Manifest:
         """Writes bytes and Arrow tables (uncompressed IPC files) under their names; returns the manifest.
 
-        The rows of `row_file` are the artifact's rows; the other files accompany them.
+        A table becomes one batch of its file, whatever its chunks; a stream keeps its batches. The files are written in
+        the order given, so a stream may depend on one before it. The rows of `row_file` are the artifact's rows; the
+        other files accompany them. If a stream fails, nothing is visible.
         """
         with self.partitions.staging() as folder:
             staged = []
             for name, content in files.items():
-                path = folder / name
-                if isinstance(content, pa.Table):
-                    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, content.schema) as writer:
-                        writer.write_table(content.combine_chunks(), max_chunksize=1 << 62)
-                    staged.append((path, content.num_rows if name == row_file else 0))
-                else:
-                    path.write_bytes(content)
-                    staged.append((path, 0))
+                rows = _write(folder / name, content)
+                staged.append((folder / name, rows if name == row_file else 0))
             return self.partitions.publish(asset=asset, ds=ds, staged=staged, columns=columns, inputs=inputs, facts=facts)
 
     def local_path(self, manifest: Manifest, name: str) -> Path:
@@ -80,3 +90,20 @@ class ArtifactStore:
         """Returns an Arrow file as a table whose columns lie in a memory map."""
         with pa.memory_map(str(self.local_path(manifest, name)), "rb") as source:
             return pa.ipc.open_file(source).read_all()
+
+
+def _write(path: Path, content: bytes | pa.Table | Stream) -> int:
+    """Writes a file; returns how many rows it has, 0 for bytes."""
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+        return 0
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, content.schema) as writer:
+        if isinstance(content, pa.Table):
+            writer.write_table(content.combine_chunks(), max_chunksize=1 << 62)
+            return int(content.num_rows)
+        rows = 0
+        for batch in content.batches:
+            writer.write_batch(batch)
+            rows += batch.num_rows
+            del batch  # else it would live on while the next one is made
+        return rows

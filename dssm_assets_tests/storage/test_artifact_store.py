@@ -1,11 +1,13 @@
-"""Artifacts: bytes and memory-mapped Arrow files under their names, near and far."""
+"""Artifacts: bytes and memory-mapped Arrow files under their names, near and far, whole and streamed."""
+
+import weakref
 
 import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import StorageError
-from dssm_assets.storage.artifact_store import ArtifactStore
-from dssm_assets_tests.storage.stores import DS, stores
+from dssm_assets.storage.artifact_store import ArtifactStore, Stream
+from dssm_assets_tests.storage.stores import DS, files_of, stores
 
 TABLE = pa.table({"item_index": pa.array([3, 1, 2], pa.int32()), "tags": pa.array([[1], [], [2, 3]], pa.list_(pa.int32()))})
 
@@ -47,6 +49,70 @@ def test_an_empty_table_can_be_mapped(artifacts):
     mapped = artifacts.map_table(manifest, "samples.arrow")
     assert mapped.num_rows == 0
     assert mapped.schema.equals(TABLE.schema)
+
+
+def batches(*bounds):
+    return (TABLE.slice(low, high - low).combine_chunks().to_batches()[0] for low, high in bounds)
+
+
+def test_a_stream_keeps_its_batches_and_counts_their_rows(artifacts):
+    empty = pa.RecordBatch.from_pylist([], schema=TABLE.schema)
+    parts = [*batches((0, 2)), empty, *batches((2, 3))]
+    files = {"samples.arrow": Stream(TABLE.schema, iter(parts)), "rows.arrow": Stream(TABLE.schema, batches((1, 2)))}
+    manifest = artifacts.publish("train_samples", DS, files, row_file="samples.arrow")
+    mapped = artifacts.map_table(manifest, "samples.arrow")
+    assert mapped.equals(TABLE)
+    assert [batch.num_rows for batch in mapped.to_batches()] == [2, 0, 1]
+    assert [file.rows for file in manifest.files] == [3, 0]
+    assert artifacts.map_table(manifest, "rows.arrow").to_pylist() == [{"item_index": 1, "tags": []}]
+    artifacts.partitions.verify(manifest)
+
+
+def test_equal_streams_are_equal_bytes_and_carry_the_meaning_of_their_columns(artifacts):
+    described = TABLE.schema.set(0, TABLE.schema.field(0).with_metadata({"description": "An item."}))
+    first, second = (
+        artifacts.publish("train_samples", ds, {"samples.arrow": Stream(described, batches((0, 1), (1, 3)))})
+        for ds in ("2024-01-01", "2024-01-02")
+    )
+    assert first.digest == second.digest
+    assert artifacts.map_table(first, "samples.arrow").schema.field(0).metadata == {b"description": b"An item."}
+
+
+@pytest.mark.parametrize("schema", [TABLE.schema, pa.schema([])])
+def test_a_stream_without_batches_can_be_mapped(artifacts, schema):
+    manifest = artifacts.publish("train_samples", DS, {"samples.arrow": Stream(schema, ())}, row_file="samples.arrow")
+    mapped = artifacts.map_table(manifest, "samples.arrow")
+    assert (mapped.num_rows, mapped.schema.names, manifest.rows) == (0, schema.names, 0)
+
+
+def test_no_batch_lives_on_while_the_next_one_is_made(artifacts):
+    made = []
+
+    def one_by_one():
+        for number in range(4):
+            assert not [batch for batch in made if batch() is not None]
+            batch = pa.record_batch({"x": [number]})
+            made.append(weakref.ref(batch))
+            yield batch
+            del batch
+
+    schema = pa.schema([("x", pa.int64())])
+    manifest = artifacts.publish("train_samples", DS, {"x.arrow": Stream(schema, one_by_one())})
+    assert artifacts.map_table(manifest, "x.arrow").column("x").to_pylist() == [0, 1, 2, 3]
+
+
+def test_a_stream_that_fails_leaves_what_stood_before_and_nothing_else(artifacts):
+    before = artifacts.publish("train_samples", DS, {"samples.arrow": TABLE})
+    stored = files_of(artifacts.partitions)
+
+    def failing():
+        yield from batches((0, 1))
+        raise ValueError("the second day is broken")
+
+    with pytest.raises(ValueError, match="the second day is broken"):
+        artifacts.publish("train_samples", DS, {"samples.arrow": Stream(TABLE.schema, failing())})
+    assert artifacts.partitions.manifest("train_samples", DS) == before
+    assert files_of(artifacts.partitions) == stored
 
 
 def test_an_unknown_file_is_refused_with_the_names_there_are(artifacts):

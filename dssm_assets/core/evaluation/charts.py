@@ -1,40 +1,32 @@
-"""Charts as PNG bytes: the same numbers give the same bytes.
+"""The chart of a day's hit rates and the loss curve, as PNG bytes.
 
-Belongs here: drawing. Does not belong here: computing what is drawn. Only objects are used, never pyplot: its current
-figure is state that concurrent runs would share.
+Belongs here: drawing these two. Does not belong here: computing what is drawn, colours and strokes (`chart_style.py`).
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.evaluation.chart_style import (
+    INK,
+    MODEL_COLOR,
+    MUTED,
+    SCOPE_TITLES,
+    colors_of,
+    display_name,
+    legend_below,
+    plain_axis,
+    png_bytes,
+    scorers_in_order,
+)
 from dssm_assets.core.evaluation.hit_counts import POPULATION, SCOPE, SCORER
-from dssm_assets.core.evaluation.scorer import ScorerName
 from dssm_assets.core.evaluation.truth import Population, Scope
-
-INK, MUTED, GRID = "#22303c", "#5d6b78", "#e4e8ec"
-MODEL_COLOR = "#d1495b"
-BASELINE_COLORS = ("#2e4057", "#66a182", "#8d96a3", "#edae49", "#00798c")
-SCORER_ORDER = tuple(ScorerName)
-
-
-def display_name(scorer: str) -> str:
-    """Returns a scorer's name as a reader sees it."""
-    return scorer.replace("_", " ")
-
-
-def scorers_in_order(names: Sequence[str]) -> list[str]:
-    """Returns scorers for display: the model, the known baselines, then any other by name."""
-    known: dict[str, int] = {str(name): place for place, name in enumerate(SCORER_ORDER)}
-    return sorted(names, key=lambda name: (known.get(name, len(known)), name))
 
 
 def hit_rate_png(total: pa.Table, *, scopes: Sequence[Scope] = tuple(Scope), population: Population = Population.WARM) -> bytes:
@@ -57,18 +49,14 @@ def hit_rate_png(total: pa.Table, *, scopes: Sequence[Scope] = tuple(Scope), pop
     figure = Figure(figsize=(3.4 * len(shown) + 0.4, 4.0), dpi=100, facecolor="white")
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     names = scorers_in_order(sorted({str(row[SCORER]) for row in rows}))
-    colors = _colors(names)
+    colors = colors_of(names)
     for axis, scope in zip(axes, shown, strict=True):
         _panel(axis, [row for row in rows if row[SCOPE] == scope], names, colors)
-        axis.set_title(_SCOPE_TITLES[scope], fontsize=11, color=INK, loc="left", pad=10)
+        axis.set_title(SCOPE_TITLES[scope], fontsize=11, color=INK, loc="left", pad=10)
     axes[0].set_ylabel("hit rate", fontsize=10, color=MUTED)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="lower center", ncols=min(len(labels), 6), frameon=False, fontsize=9, labelcolor=INK,
-        handlelength=1.0, handleheight=1.0, columnspacing=1.6,
-    )  # fmt: skip
+    legend_below(figure, axes[0])
     figure.subplots_adjust(left=0.06 if len(shown) > 1 else 0.14, right=0.985, top=0.89, bottom=0.19, wspace=0.17)
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def loss_curve_png(loss_by_step: Sequence[float]) -> bytes:
@@ -91,7 +79,7 @@ def loss_curve_png(loss_by_step: Sequence[float]) -> bytes:
     mean = (sums[span:] - sums[:-span]) / span
     figure = Figure(figsize=(7.6, 3.8), dpi=100, facecolor="white")
     axis = figure.subplots()
-    _plain(axis)
+    plain_axis(axis)
     axis.plot(steps, losses, color=MODEL_COLOR, alpha=0.28, linewidth=0.9)
     axis.plot(steps[span - 1 :], mean, color=MODEL_COLOR, linewidth=2.0, marker="o" if len(mean) == 1 else None)
     axis.set_title("training loss", fontsize=11, color=INK, loc="left", pad=10)
@@ -102,24 +90,11 @@ def loss_curve_png(loss_by_step: Sequence[float]) -> bytes:
         va="center", annotation_clip=False,
     )  # fmt: skip
     figure.subplots_adjust(left=0.08, right=0.92, top=0.88, bottom=0.15)
-    return _png(figure)
-
-
-_SCOPE_TITLES = {
-    Scope.ALL: "all items",
-    Scope.DISCOVERY: "discovery: not taken in the window",
-    Scope.REPEAT: "repeat: taken in the window before",
-}
-
-
-def _colors(names: Sequence[str]) -> dict[str, str]:
-    baselines = [name for name in names if name != ScorerName.MODEL]
-    colors = {name: BASELINE_COLORS[place % len(BASELINE_COLORS)] for place, name in enumerate(baselines)}
-    return {ScorerName.MODEL: MODEL_COLOR, **colors}
+    return png_bytes(figure)
 
 
 def _panel(axis: Any, rows: list[dict[str, Any]], names: Sequence[str], colors: dict[str, str]) -> None:
-    _plain(axis)
+    plain_axis(axis)
     ks = sorted({int(row["k"]) for row in rows})
     width = 0.82 / len(names)
     for place, name in enumerate(names):
@@ -134,18 +109,3 @@ def _panel(axis: Any, rows: list[dict[str, Any]], names: Sequence[str], colors: 
         axis.errorbar(x, rate, yerr=whiskers, fmt="none", ecolor=INK, elinewidth=0.9, capsize=1.6, alpha=0.75, zorder=3)
     axis.set_xticks(range(len(ks)), [f"@{k}" for k in ks])
     axis.set_ylim(bottom=0)
-
-
-def _plain(axis: Any) -> None:
-    axis.set_axisbelow(True)
-    axis.grid(axis="y", color=GRID, linewidth=0.9)
-    for side in ("top", "right", "left"):
-        axis.spines[side].set_visible(False)
-    axis.spines["bottom"].set_color(MUTED)
-    axis.tick_params(colors=MUTED, labelsize=9, length=0)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
-    return buffer.getvalue()

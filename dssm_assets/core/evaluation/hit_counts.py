@@ -94,7 +94,7 @@ def count_hits(scorers: Sequence[Scorer], truth: Truth, taken_in_window: Exclusi
         fresh = scorer_ranks(scorer, truth, ks[-1], taken_in_window)
         for scope in sorted(Scope):
             ranks = fresh if scope is Scope.DISCOVERY else free
-            rows += [_cell(str(scorer.name), scope, population, truth, ranks, ks) for population in sorted(Population)]
+            rows += [cell(str(scorer.name), scope, population, truth, ranks, ks) for population in sorted(Population)]
     without = {
         f"{scope}/{population}": truth.num_users - len(np.unique(truth.pair_user[truth.pairs_in(scope, population)]))
         for scope in Scope
@@ -108,7 +108,17 @@ def sums_per_user(truth: Truth, pairs: Mask) -> Index:
     return np.bincount(truth.pair_user[pairs], minlength=truth.num_users).astype(np.int64)
 
 
-def _cell(scorer: str, scope: Scope, population: Population, truth: Truth, ranks: Index, ks: Sequence[int]) -> pa.Table:
+def cell(scorer: str, scope: Scope, population: Population, truth: Truth, ranks: Index, ks: Sequence[int]) -> pa.Table:
+    """Returns the rows of hit_counts of one scorer, scope and population: one per user with truth there.
+
+    Args:
+        scorer: its name.
+        scope: which of a user's items are asked for.
+        population: which pairs count.
+        truth: the evaluated users and what they took.
+        ranks: int64 [P], place of each pair's item in its user's list, as of `hit_ranks`.
+        ks: cut-offs.
+    """
     pairs = truth.pairs_in(scope, population)
     truth_count = sums_per_user(truth, pairs)
     users = np.flatnonzero(truth_count)

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dssm_assets.core.errors import DuplicateKeyError, Fault, InputError
+from dssm_assets.core.errors import DuplicateKeyError, Fault, InputError, SchemaError
 from dssm_assets.core.retrieval.exclusions import Index
+from dssm_assets.core.schema import ID_KINDS
 
 
 def flat(ids: pa.ChunkedArray | pa.Array) -> pa.Array:
@@ -61,3 +62,33 @@ def check_unique(ids: pa.Array, where: str) -> None:
         raise DuplicateKeyError(
             Fault(where, "each id once", f"{len(repeated)} ids more than once: {first}", "write one row per id")
         )
+
+
+def plain_ids(column: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
+    """Returns ids as int64 or string, whatever widths and encodings a file gave them.
+
+    Raises:
+        SchemaError: if they are neither whole numbers nor text, or some are missing.
+    """
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_integer(kind):
+        wanted = pa.int64()
+    elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        wanted = pa.string()
+    else:
+        raise SchemaError(Fault(where, ID_KINDS, str(column.type), "cast the column"))
+    if column.null_count:
+        got = f"{column.null_count} nulls in {len(column)} rows"
+        raise SchemaError(Fault(where, "no missing ids", got, "drop those rows"))
+    try:
+        return flat(column.cast(wanted))
+    except pa.ArrowInvalid as error:
+        raise SchemaError(
+            Fault(where, f"ids that fit {wanted}", str(error), "number them anew, or write them as text")
+        ) from error
+
+
+def shown(ids: pa.Array, rows: Any, limit: int = 5) -> str:
+    """Returns the first ids of the given rows, for messages."""
+    first = [str(ids[int(row)]) for row in rows[:limit]]
+    return ", ".join(first) + ("" if len(rows) <= limit else ", ...")

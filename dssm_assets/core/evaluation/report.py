@@ -1,6 +1,7 @@
 """The report of a day: one markdown text that answers "is the model any good?" on its own.
 
-Belongs here: words and tables. Does not belong here: numbers (`totals.py`, `segments.py`), pictures (`charts.py`).
+Belongs here: the headline, the hit rates, who was counted. Does not belong here: numbers (`totals.py`), pictures
+(`charts.py`), the sections on segments, lists and the trend (`report_sections.py`).
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
-from dssm_assets.core.columns import SEGMENT
-from dssm_assets.core.evaluation.charts import display_name, hit_rate_png, scorers_in_order
+from dssm_assets.core.evaluation.chart_style import display_name, scorers_in_order
+from dssm_assets.core.evaluation.charts import hit_rate_png
 from dssm_assets.core.evaluation.hit_counts import POPULATION, SCOPE, SCORER, TRUTH_COUNT, HitCounts
+from dssm_assets.core.evaluation.markdown import table, with_interval
+from dssm_assets.core.evaluation.report_sections import ListFacts, list_section, segment_section, trend_section
 from dssm_assets.core.evaluation.scorer import ModelScorer, ScorerName
 from dssm_assets.core.evaluation.totals import Gain
 from dssm_assets.core.evaluation.truth import Population, Scope, Truth
@@ -59,7 +61,16 @@ def report_facts(truth: Truth, scorer: ModelScorer, hit_counts: HitCounts) -> Re
     )
 
 
-def render_report(*, day: str, total: pa.Table, segments: pa.Table, gains: Sequence[Gain], facts: ReportFacts) -> str:
+def render_report(
+    *,
+    day: str,
+    total: pa.Table,
+    segments: pa.Table,
+    gains: Sequence[Gain],
+    facts: ReportFacts,
+    lists: ListFacts,
+    trend: pa.Table,
+) -> str:
     """Returns the report as markdown with its chart embedded; the same input gives the same text.
 
     Args:
@@ -68,10 +79,13 @@ def render_report(*, day: str, total: pa.Table, segments: pa.Table, gains: Seque
         segments: the model's hit rate per segment, as of `segment_table`.
         gains: the model against the best baseline, as of `gains_over_best`.
         facts: who was counted.
+        lists: what the model's lists are like.
+        trend: hit rates of the last days, this one among them, as of `trend_table`.
     """
+    k = max(total.column("k").to_pylist())
     parts = [f"# Recall on {day}", _headline(total, gains), READING, *_chart(total)]
     parts += [_scope_section(total, scope, facts) for scope in Scope]
-    parts += [_segment_section(segments), _facts_section(facts)]
+    parts += [segment_section(segments, k), list_section(lists), trend_section(trend, k), _facts_section(facts)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -91,7 +105,7 @@ def _headline(total: pa.Table, gains: Sequence[Gain]) -> str:
         if row[SCORER] == ScorerName.MODEL and row[POPULATION] == Population.WARM and row["k"] == k
     }
     lines = (
-        [f"**hit_rate@{k} {_with_interval(rows[Scope.ALL])}**"] if Scope.ALL in rows else ["No known user took a known item."]
+        [f"**hit_rate@{k} {with_interval(rows[Scope.ALL])}**"] if Scope.ALL in rows else ["No known user took a known item."]
     )
     lines += [_gain_line(gain) for gain in gains]
     return "\n".join([lines[0], "", *lines[1:]]).rstrip()
@@ -125,19 +139,13 @@ def _scope_section(total: pa.Table, scope: Scope, facts: ReportFacts) -> str:
     ks = sorted({int(row["k"]) for row in rows})
     by_cell = {(row[SCORER], row["k"]): row for row in rows}
     names = scorers_in_order(sorted({str(row[SCORER]) for row in rows}))
-    body = [[_strong(name), *(_with_interval(by_cell[name, k]) for k in ks)] for name in names]
+    body = [[_strong(name), *(with_interval(by_cell[name, k]) for k in ks)] for name in names]
     left_out = facts.users_without_truth[f"{scope}/{Population.WARM}"]
     note = (
         f"{meaning[0].upper()}{meaning[1:]}: {rows[0]['users']:,} users, {rows[0][TRUTH_COUNT]:,} items to find; "
         f"{left_out:,} evaluated users have none of these and do not count."
     )
-    return f"## {title}\n\n{note}\n\n{_table(['scorer', *(f'hit_rate@{k}' for k in ks)], body)}"
-
-
-def _segment_section(segments: pa.Table) -> str:
-    body = [[row[SEGMENT], f"{row['users']:,}", f"{row[TRUTH_COUNT]:,}", _with_interval(row)] for row in segments.to_pylist()]
-    note = "The model, users cut by their positive events in the window. New users and new items count here as well."
-    return f"## By activity\n\n{note}\n\n{_table(['positives in window', 'users', 'items to find', 'hit rate'], body)}"
+    return f"## {title}\n\n{note}\n\n{table(['scorer', *(f'hit_rate@{k}' for k in ks)], body)}"
 
 
 def _facts_section(facts: ReportFacts) -> str:
@@ -155,12 +163,3 @@ def _facts_section(facts: ReportFacts) -> str:
 
 def _strong(name: str) -> str:
     return f"**{display_name(name)}**" if name == ScorerName.MODEL else display_name(name)
-
-
-def _with_interval(row: dict[str, Any]) -> str:
-    return f"{row['hit_rate']:.4f} [{row['ci_low']:.4f}, {row['ci_high']:.4f}]"
-
-
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---", *("---:" for _ in head[1:])], *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +18,8 @@ import pyarrow as pa
 from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
 from dssm_assets.core.config import Similarity
 from dssm_assets.core.evaluation.ids import cast_ids, check_unique, flat, positions
-from dssm_assets.core.retrieval.exact import Scores, top_k
+from dssm_assets.core.retrieval.corpus import Corpus
+from dssm_assets.core.retrieval.exact import Scores, search
 from dssm_assets.core.retrieval.exclusions import Exclusions, Index
 from dssm_assets.core.retrieval.vectors import Vectors, matrix_of
 
@@ -68,21 +70,23 @@ class ModelScorer:
     block_size: int = 2048
     name: str = ScorerName.MODEL
 
+    @cached_property
+    def corpus(self) -> Corpus:
+        """Returns the items ready to be searched: checked and scaled once, not once per block of users."""
+        return Corpus(self.item_vectors, self.similarity, self.item_ids)
+
     def top_k(self, user_rows: Index, k: int, excluded: Exclusions | None) -> tuple[Index, Scores]:
         """Returns item_index int64 [B, K] and scores float32 [B, K]; -1 and -inf where there is no item."""
         index = np.full((len(user_rows), k), -1, dtype=np.int64)
         scores = np.full((len(user_rows), k), -np.inf, dtype=np.float32)
         served = np.flatnonzero(self.vector_row[user_rows] >= 0)
         rows = self.vector_row[user_rows[served]]
-        index[served], scores[served] = top_k(
+        index[served], scores[served] = search(
+            self.corpus,
             self.user_vectors[rows],
-            self.item_vectors,
             k,
-            similarity=self.similarity,
             excluded=None if excluded is None else excluded.take(served),
-            block_size=self.block_size,
             user_ids=self.user_ids.take(pa.array(user_rows[served])),
-            item_ids=self.item_ids,
         )
         return index, scores
 

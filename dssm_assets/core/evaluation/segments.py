@@ -1,27 +1,72 @@
-"""Users cut by how active they were in the window, and the hit rate of each cut.
+"""Cuts of the evaluation: which segment a user or an item to find falls into, and the hit rate of each.
 
-Belongs here: names and bounds of segments, the table per segment. Does not belong here: the rows per user (`detail.py`).
+Belongs here: names and bounds of segments, the table per segment. Does not belong here: the rows per user (`detail.py`),
+tiers of items (`item_popularity.py`), words and pictures (`report.py`, `segment_chart.py`).
+
+Shapes: U evaluated users, I items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dssm_assets.core.columns import SEGMENT
-from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.columns import SEGMENT, VALUE
+from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.evaluation.bootstrap import interval, resampled_sums
 from dssm_assets.core.evaluation.hit_counts import TRUTH_COUNT
-from dssm_assets.core.evaluation.truth import Population
+from dssm_assets.core.evaluation.ids import cast_ids, flat, positions
+from dssm_assets.core.evaluation.item_popularity import TIERS, Tier
+from dssm_assets.core.evaluation_config import Evaluation, Segment, SegmentKind
+from dssm_assets.core.features.number_values import number_values, parse_number
+from dssm_assets.core.features.text_values import text_values
 from dssm_assets.core.retrieval.exclusions import Index
+
+MISSING, OTHER = "(missing)", "(other)"
+NEW, RETURNING = "new", "returning"
+TIER_LABELS: Final = {
+    Tier.HEAD: "head: top 1% of items taken",
+    Tier.NEXT: "next 9%",
+    Tier.REST: "rest",
+    Tier.UNSEEN: "unseen in the window",
+}
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """What the evaluated users and the items are cut into.
+
+    Attributes:
+        users: name of a segment -> string [U], the value of each user.
+        item_tier: int64 [I], place in TIERS, None where no segment cuts by the popularity of items.
+    """
+
+    users: Mapping[str, pa.Array]
+    item_tier: Index | None = None
+
+    def users_from(self, start: int, stop: int) -> Cuts:
+        """Returns the cuts of the users in rows start .. stop - 1."""
+        return Cuts({name: labels.slice(start, stop - start) for name, labels in self.users.items()}, self.item_tier)
+
+
+def segment_column(name: str) -> str:
+    """Returns the column of hit_rate_detail that holds a segment's value of each user."""
+    return f"{SEGMENT}_{name}"
+
+
+def tier_columns(tier: Tier) -> tuple[str, str]:
+    """Returns the columns of hit_rate_detail with a user's hits on items of a tier, and with its items to find."""
+    return f"hits_{tier}", f"{TRUTH_COUNT}_{tier}"
 
 
 def segment_bounds(edges: Sequence[int]) -> list[int]:
-    """Returns where segments begin: 0, then 1, then every edge above 1.
+    """Returns where activity segments begin: 0, then 1, then every edge above 1.
 
     Raises:
         InputError: if edges are not positive, ascending and distinct.
@@ -32,54 +77,144 @@ def segment_bounds(edges: Sequence[int]) -> list[int]:
     return [0, 1, *(edge for edge in edges if edge > 1)]
 
 
-def segment_labels(edges: Sequence[int]) -> list[str]:
-    """Returns the segments' names in order of activity: edges [10, 30] -> "0", "1-9", "10-29", "30+"."""
+def activity_labels(edges: Sequence[int]) -> list[str]:
+    """Returns the activity segments' names in order: edges [10, 30] -> "0", "1-9", "10-29", "30+"."""
     bounds = segment_bounds(edges)
     closed = [str(low) if high == low + 1 else f"{low}-{high - 1}" for low, high in pairwise(bounds)]
     return [*closed, f"{bounds[-1]}+"]
 
 
-def segment_of(events: Index, edges: Sequence[int]) -> pa.Array:
+def by_activity(events: Index, edges: Sequence[int]) -> pa.Array:
     """Returns the segment of each user by its positive events in the window."""
     place = np.searchsorted(np.asarray(segment_bounds(edges)), events, side="right") - 1
-    return pa.array(segment_labels(edges), pa.string()).take(pa.array(place))
+    return pa.array(activity_labels(edges), pa.string()).take(pa.array(place))
 
 
-def segment_table(
-    detail: pa.Table, edges: Sequence[int], *, bootstrap_samples: int, seed: int, population: Population = Population.ALL
-) -> pa.Table:
-    """Returns segment, users, hits, truth_count, hit_rate, ci_low, ci_high; least active first, empty segments left out.
+def by_tenure(user_ids: pa.Array, known_ids: pa.Array) -> pa.Array:
+    """Returns, for each user, whether it is among those known from before the day: "returning", else "new"."""
+    known = cast_ids(known_ids, user_ids.type, "users known from before the evaluation day")
+    is_known = pc.is_in(user_ids, value_set=known)
+    return pc.if_else(is_known, pa.scalar(RETURNING), pa.scalar(NEW))
+
+
+def edge_labels(edges: Sequence[float]) -> list[str]:
+    """Returns the names of numeric ranges [a, b): edges [18, 25] -> "< 18", "18 to < 25", ">= 25"."""
+    texts = [f"{edge:.12g}" for edge in edges]
+    return [f"< {texts[0]}", *(f"{low} to < {high}" for low, high in pairwise(texts)), f">= {texts[-1]}"]
+
+
+def by_column(user_ids: pa.Array, table_ids: pa.ChunkedArray, column: pa.ChunkedArray, segment: Segment) -> pa.Array:
+    """Returns the text of each user's value in a column, or its range; "(missing)" without a value or without a row.
 
     Args:
-        detail: rows per user, as of `hit_rate_detail`.
-        edges: the edges that its segments were cut with.
-        bootstrap_samples: resamples of the users within a segment.
-        seed: of the resamples.
-        population: ALL counts everything a user took, so new users (segment "0") have a row; WARM counts known items of
-            known users, so the segments add up to the headline number.
+        user_ids: the evaluated users [U].
+        table_ids: the users of the table, distinct.
+        column: the values, in the table's order.
+        segment: its edges, where it has any, cut numbers into ranges.
 
     Raises:
-        InputError: for COLD, which detail does not hold apart.
+        SchemaError: if the column holds lists or structures, or edges are given for what has no number.
+        InputError: if ids are of different kinds.
     """
-    if population is Population.COLD:
-        raise InputError(Fault("segment_table, population", "all or warm", "cold", "read the cold number from total_hit_rate"))
-    prefix = "warm_" if population is Population.WARM else ""
-    rows = []
-    for label in segment_labels(edges):
-        users = detail.filter(pc.equal(detail.column(SEGMENT), label))
-        truth = users.column(prefix + TRUTH_COUNT).to_numpy().astype(np.int64)
-        values = np.stack([users.column(prefix + "hits").to_numpy().astype(np.int64), truth], axis=1)[truth > 0]
-        if not len(values):
-            continue
-        sums = resampled_sums(values, bootstrap_samples, seed)
-        low, high = interval(sums[:, 0] / sums[:, 1])
-        hits, asked = (int(total) for total in values.sum(axis=0))
-        rows.append((label, len(values), hits, asked, hits / asked, float(low), float(high)))
-    return pa.Table.from_pylist([dict(zip(SEGMENT_SCHEMA.names, row, strict=True)) for row in rows], schema=SEGMENT_SCHEMA)
+    where = f"table user_table, column {segment.user_column}"
+    rows = positions(user_ids, cast_ids(flat(table_ids), user_ids.type, "table user_table, column user_id"))
+    values = flat(column).take(pa.array(rows, mask=rows < 0))
+    if segment.edges is None:
+        return pc.fill_null(text_values(values, where).cast(pa.string()), MISSING)
+    numbers = number_values(values, where)
+    place = np.searchsorted(np.asarray(segment.edges), numbers, side="right")
+    labels = pa.array(edge_labels(segment.edges), pa.string()).take(pa.array(place, mask=np.isnan(numbers)))
+    return pc.fill_null(labels, MISSING)
+
+
+def segment_table(detail: pa.Table, settings: Evaluation, seed: int) -> pa.Table:
+    """Returns segment, value, users, hits, truth_count, hit_rate, ci_low, ci_high; values without truth are left out.
+
+    Everything a user took counts, so new users and new items have rows and the rows of one segment add up to the whole.
+    hit_rate = hits / truth_count; the interval is a 95% percentile bootstrap over the users of the row, who are those with
+    truth in it. Segments come in the configured order; values by activity or range in theirs, others by number or text,
+    the most frequent `segment_values` of them with a row of their own.
+
+    Args:
+        detail: rows per user, as of `hit_rate_detail` with the same segments (see `columns_needed`).
+        settings: segments and how they are shown.
+        seed: of the resamples.
+
+    Raises:
+        SchemaError: if detail was made with other segments.
+    """
+    lacking = [name for name in columns_needed(settings.segments) if name not in detail.column_names]
+    if lacking:
+        remedy = "materialize hit_rate_detail of this day again: evaluation.segments changed since"
+        came = ", ".join(detail.column_names)
+        raise SchemaError([Fault(f"hit_rate_detail, column {name}", "the column to exist", came, remedy) for name in lacking])
+    rows: list[dict[str, Any]] = []
+    for segment in settings.segments:
+        for value, hits, truth in _parts(detail, segment, settings):
+            if (truth > 0).any():
+                rate = _rate(np.stack([hits, truth], axis=1)[truth > 0], settings.bootstrap_samples, seed)
+                rows.append({SEGMENT: segment.name, VALUE: value, **rate})
+    return pa.Table.from_pylist(rows, schema=SEGMENT_SCHEMA)
 
 
 SEGMENT_SCHEMA = pa.schema(
-    [(SEGMENT, pa.string())]
+    [(SEGMENT, pa.string()), (VALUE, pa.string())]
     + [(name, pa.int64()) for name in ("users", "hits", TRUTH_COUNT)]
     + [(name, pa.float64()) for name in ("hit_rate", "ci_low", "ci_high")]
 )
+
+
+def columns_needed(segments: Sequence[Segment]) -> list[str]:
+    """Returns the columns of hit_rate_detail that its segment table is made of."""
+    found = ["hits", TRUTH_COUNT]
+    for segment in segments:
+        if segment.kind is SegmentKind.ITEM_POPULARITY:
+            found += [column for tier in TIERS for column in tier_columns(tier)]
+        else:
+            found.append(segment_column(segment.name))
+    return list(dict.fromkeys(found))
+
+
+def _parts(detail: pa.Table, segment: Segment, settings: Evaluation) -> list[tuple[str, Index, Index]]:
+    """Returns (value, hits, truth_count) of the users of each value, in the order in which they are shown."""
+    if segment.kind is SegmentKind.ITEM_POPULARITY:
+        pairs = [(TIER_LABELS[tier], *tier_columns(tier)) for tier in TIERS]
+        return [(label, _integers(detail, hits), _integers(detail, truth)) for label, hits, truth in pairs]
+    labels = flat(detail.column(segment_column(segment.name)))
+    shown = _shown(labels, segment, settings)
+    place = positions(labels, pa.array(shown, pa.string()))
+    place[place < 0] = len(shown)
+    hits, truth = _integers(detail, "hits"), _integers(detail, TRUTH_COUNT)
+    return [(value, hits[place == at], truth[place == at]) for at, value in enumerate([*shown, OTHER])]
+
+
+def _shown(labels: pa.Array, segment: Segment, settings: Evaluation) -> list[str]:
+    if segment.kind is SegmentKind.ACTIVITY:
+        return activity_labels(settings.segment_edges)
+    if segment.kind is SegmentKind.TENURE:
+        return [NEW, RETURNING]
+    if segment.edges is not None:
+        return [*edge_labels(segment.edges), MISSING]
+    counted = {pair["values"]: pair["counts"] for pair in pc.value_counts(labels).to_pylist()}
+    counted.pop(MISSING, None)
+    frequent = sorted(counted, key=lambda value: (-counted[value], value))[: settings.segment_values]
+    return [*sorted(frequent, key=_by_number_then_text), MISSING]
+
+
+def _by_number_then_text(value: str) -> tuple[float, str]:
+    number = parse_number(value)
+    return (np.inf if number is None else number, value)
+
+
+def _integers(detail: pa.Table, column: str) -> Index:
+    result: Index = detail.column(column).to_numpy().astype(np.int64)
+    return result
+
+
+def _rate(values: Index, samples: int, seed: int) -> dict[str, Any]:
+    """Returns the numbers of one row from int64 [users, (hits, truth)]."""
+    sums = resampled_sums(values, samples, seed)
+    low, high = interval(sums[:, 0] / sums[:, 1])
+    hits, asked = (int(total) for total in values.sum(axis=0))
+    rate = {"users": len(values), "hits": hits, TRUTH_COUNT: asked, "hit_rate": hits / asked}
+    return {**rate, "ci_low": float(low), "ci_high": float(high)}

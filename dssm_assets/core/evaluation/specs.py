@@ -16,7 +16,6 @@ from dssm_assets.core.columns import (
     IS_WARM_USER,
     ITEM_ID,
     ITEM_TOWER_EMB,
-    SEGMENT,
     USER_ID,
     USER_TOWER_EMB,
 )
@@ -85,8 +84,12 @@ HIT_RATE_DETAIL: Final = TableSpec(
         ColumnSpec("warm_hits", pa.int64(), "hits on known items; 0 for a new user."),
         ColumnSpec("warm_" + TRUTH_COUNT, pa.int64(), "Known items to find; 0 for a new user."),
         ColumnSpec(IS_WARM_USER, pa.bool_(), "The user had a positive event in the window."),
-        ColumnSpec(SEGMENT, pa.string(), "Range of the user's number of positive events in the window, for example 10-29."),
     ),
+    extra={
+        "segment_*": "Value of the user in the configured segment of this name, for example 10-29 positive events.",
+        "hits_*": "Of hits, those on items of this tier of popularity in the window: head, next, rest, unseen.",
+        TRUTH_COUNT + "_*": "Of the items to find, those of this tier of popularity in the window.",
+    },
 )
 
 TOTAL_HIT_RATE: Final = TableSpec(

@@ -1,6 +1,6 @@
-"""What a tower reads for a batch of rows, and reading it from a table of embedding indices.
+"""What a tower reads for a batch of rows, and reading it from tables of embedding indices.
 
-Belongs here: `TowerInput`, `SideReader` and the checks that indices lie inside their tables and weights fit them. Does
+Belongs here: `TowerInput`, `SideReader`, putting sides together and the checks that indices lie inside their tables and weights fit them. Does
 not belong here: the history (`history`) and the vectors behind the indices (`embedding`).
 
 Letters: B rows, F single-valued features.
@@ -8,8 +8,10 @@ Letters: B rows, F single-valued features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +20,9 @@ import pyarrow as pa
 from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.bags import Bags, IntArray, mean_bags, offsets_of, weighted_bags
-from dssm_assets.core.models.table_view import Selection, TableView
-from dssm_assets.core.models.tower_spec import TowerFeature
+from dssm_assets.core.models.row_gather import RowGather
+from dssm_assets.core.models.table_view import TableView
+from dssm_assets.core.models.tower_spec import Side, TowerFeature
 
 
 @dataclass(frozen=True)
@@ -44,26 +47,37 @@ class SideReader:
     """Reads the features of one tower (without history) from one table."""
 
     def __init__(self, table: pa.Table, name: str, features: Sequence[TowerFeature]) -> None:
-        self._singles = [feature.name for feature in features if not feature.is_multi]
-        self._multis = [feature for feature in features if feature.is_multi]
-        self._view = TableView(table, name, feature_columns(features))
+        columns = feature_columns(features)
+        self._view = TableView(table, name, columns)
         check_indices(self._view, name, features)
         _check_weights(self._view, name, features)
+        self._singles = [feature.name for feature in features if not feature.is_multi]
+        self._multis = [feature for feature in features if feature.is_multi]
+        # One chunk is read as it lies, without the cost of noting where everything does: a request is such a table.
+        is_cut = bool(features) and table.column(features[0].name).num_chunks > 1
+        lists = [column for column in columns if column not in self._singles]
+        self._gather = RowGather(table, flat=self._singles, lists=lists) if is_cut else None
 
-    def read(self, rows: IntArray) -> TowerInput:
+    def read(self, rows: npt.NDArray[Any]) -> TowerInput:
         """Returns the features of these rows of the table, in this order."""
+        if self._gather is not None:
+            at = self._gather.select(rows)
+            return TowerInput(self._gather.take_flat(at).astype(np.int64), self._bags(partial(self._gather.take_list, at=at)))
         selection = self._view.select(rows)
         singles = np.zeros((len(rows), len(self._singles)), np.int64)  # [B, F]
         for position, name in enumerate(self._singles):
             singles[:, position] = self._view.take(name, selection)
-        return TowerInput(singles, tuple(self._bags(feature, selection) for feature in self._multis))
+        return TowerInput(singles, self._bags(partial(self._view.take_list, selection=selection)))
 
-    def _bags(self, feature: TowerFeature, selection: Selection) -> Bags:
-        values, offsets = self._view.take_list(feature.name, selection)
-        if not feature.is_weighted:
-            return mean_bags(values, offsets)
-        weights, _ = self._view.take_list(feature_weights(feature.name), selection)
-        return weighted_bags(values, offsets, weights)
+    def _bags(self, take_list: Callable[[str], tuple[npt.NDArray[Any], IntArray]]) -> tuple[Bags, ...]:
+        bags = []
+        for feature in self._multis:
+            values, offsets = take_list(feature.name)
+            if feature.is_weighted:
+                bags.append(weighted_bags(values, offsets, take_list(feature_weights(feature.name))[0]))
+            else:
+                bags.append(mean_bags(values, offsets))
+        return tuple(bags)
 
 
 def feature_columns(features: Sequence[TowerFeature]) -> dict[str, pa.DataType]:
@@ -117,6 +131,21 @@ def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]
             faults.append(Fault(where, "finite weights", f"{odd} others", remedy))
     if faults:
         raise SchemaError(faults)
+
+
+def side_by_side(features: Sequence[TowerFeature], sides: Mapping[Side, TowerInput]) -> TowerInput:
+    """Returns the input of one tower whose sides were read apart, row by row, with the features in the given order.
+
+    Args:
+        features: of all sides, mixed as the specification has them.
+        sides: of each side the input of its features, in the order that they have among `features`. Without history.
+    """
+    singles = [feature.side for feature in features if not feature.is_multi]
+    joined = np.empty((len(next(iter(sides.values()))), len(singles)), np.int64)  # [B, F]
+    for side, inputs in sides.items():
+        joined[:, [place for place, other in enumerate(singles) if other is side]] = inputs.singles
+    bags = {side: iter(inputs.bags) for side, inputs in sides.items()}
+    return TowerInput(joined, tuple(next(bags[feature.side]) for feature in features if feature.is_multi))
 
 
 def concatenated(first: TowerInput, second: TowerInput) -> TowerInput:

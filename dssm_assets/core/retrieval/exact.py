@@ -3,34 +3,45 @@
 Belongs here: the search over vectors and the selection from a block of scores, both with one tie rule. Does not belong
 here: approximate indexes, and what the lists are used for (`core/evaluation`, the serving bundle).
 
-The score of a pair is defined as the float32 nearest to the dot product summed in float64, dimension by dimension. A
-matrix product in float32 depends in its last bits on blocks and threads, so it only proposes candidates here; the
-order follows from the definition. Hence equal vectors tie exactly and the result is a function of the input alone.
+Scores are those of `metrics.py`; ties go to the lower item_index. Quick products (`coarse.py`) only propose candidates,
+and a list made from them counts only with proof (`candidates.py`, `ranking.py`): a user without one is searched by finer
+products, then by every score. So the result is a function of the input alone, whatever the processor, the threads and
+the block size.
 
-Shapes: U users, B users of a block, I items, D vector dimension, K top-k, M candidates.
+Memory beyond the vectors: per thread, block_size times 2,048 scores and a thousand candidates or so; the scores of users without proof, BRUTE_CELLS at a time.
+
+Shapes: U users, B users of a block, I items, D vector dimension, K top-k.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from dssm_assets.core.config import Similarity
 from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.retrieval.candidates import Sample
+from dssm_assets.core.retrieval.coarse import Coarse, has_byte_products, lengths
+from dssm_assets.core.retrieval.corpus import Corpus
 from dssm_assets.core.retrieval.exclusions import Exclusions, Index, check_exclusions, no_exclusions
-from dssm_assets.core.retrieval.vectors import Vectors, prepare
+from dssm_assets.core.retrieval.metrics import Metric, all_scores
+from dssm_assets.core.retrieval.ranking import rank_block
+from dssm_assets.core.retrieval.vectors import Vectors, check_vectors, scaled
 
 Scores = NDArray[np.float32]
 
-MARGIN = 32
-"""Candidates beyond k: the gap between rank k and the last of them proves that no unseen item belongs to the list."""
-DEPTH_STEP = 256
-"""Users are searched together with those who need about as many candidates."""
+BLOCK_SIZE = 1024
+BLOCK_CELLS = 2**24
+"""Candidates of a block held at once, about: long lists make blocks smaller."""
 BRUTE_CELLS = 4_000_000
 """Scores held at once where every item of a user is scored."""
+BYTES_FROM = 1e10
+"""Multiplications from which byte products repay their start."""
+TOO_LONG = 1e37
+"""Products of lengths beyond which float32 may overflow."""
 
 
 def top_k(
@@ -38,48 +49,74 @@ def top_k(
     item_vectors: NDArray[np.floating[Any]],
     k: int,
     *,
-    similarity: Similarity,
+    similarity: Similarity | Metric,
     excluded: Exclusions | tuple[Index, Index] | None = None,
-    block_size: int = 2048,
+    block_size: int = BLOCK_SIZE,
+    threads: int = 1,
     user_ids: Any = None,
     item_ids: Any = None,
 ) -> tuple[Index, Scores]:
     """Returns each user's k best items: score descending, then item_index ascending, also across the cut at k.
 
+    Who searches the same items again keeps a `Corpus` and calls `search`.
+
     Args:
         user_vectors: [U, D].
         item_vectors: [I, D].
         k: length of the lists.
-        similarity: COSINE (both sides are brought to unit length first) or INNER_PRODUCT.
+        similarity: how vectors are compared: ip, cosine (both sides are brought to unit length first) or l2.
         excluded: items that a user must not be given: (indptr int64 [U + 1], indices int64).
-        block_size: users searched at once. It changes the speed, never the result.
+        block_size: users searched at once: memory against speed, never the result.
+        threads: blocks searched at the same time.
         user_ids: names for error messages.
         item_ids: names for error messages.
 
     Returns:
-        item_index int64 [U, K] and scores float32 [U, K]; where fewer than k items remain, -1 and -inf.
+        item_index int64 [U, K] and scores float32 [U, K] (L2: minus the squared distance); where fewer than k items
+        remain, -1 and -inf.
 
     Raises:
         InputError: for NaN, infinite or zero vectors, naming how many and the first ids, and for exclusions that do not fit.
     """
+    check_vectors({"user": (user_vectors, user_ids), "item": (item_vectors, item_ids)})
+    corpus = Corpus(item_vectors, similarity, is_checked=True)
+    return search(corpus, user_vectors, k, excluded=excluded, block_size=block_size, threads=threads, is_checked=True)
+
+
+def search(
+    corpus: Corpus,
+    user_vectors: NDArray[np.floating[Any]],
+    k: int,
+    *,
+    excluded: Exclusions | tuple[Index, Index] | None = None,
+    block_size: int = BLOCK_SIZE,
+    threads: int = 1,
+    user_ids: Any = None,
+    is_checked: bool = False,
+) -> tuple[Index, Scores]:
+    """Returns what `top_k` does, for items that are ready.
+
+    Args:
+        corpus: the items.
+        user_vectors: [U, D].
+        k: length of the lists.
+        excluded: as of `top_k`.
+        block_size: as of `top_k`.
+        threads: as of `top_k`.
+        user_ids: names for error messages.
+        is_checked: the user vectors were checked.
+
+    Raises:
+        InputError: for unusable user vectors and for exclusions that do not fit.
+    """
     if k < 1:
         raise InputError(Fault("top_k, k", "at least 1", str(k), "ask for a longer list"))
-    users, items = prepare(user_vectors, item_vectors, similarity=similarity, user_ids=user_ids, item_ids=item_ids)
-    num_users, num_items = len(users), len(items)
-    kept_out = no_exclusions(num_users) if excluded is None else Exclusions(*excluded)
-    check_exclusions(kept_out, num_users, num_items)
-    index = np.full((num_users, k), -1, dtype=np.int64)
-    scores = np.full((num_users, k), -np.inf, dtype=np.float32)
-    by_dimension = np.ascontiguousarray(items.T)  # [D, I]
-    need = k + MARGIN + kept_out.lengths
-    depths = np.minimum(-(-need // DEPTH_STEP) * DEPTH_STEP, num_items)
-    for depth in np.unique(depths):
-        rows = np.flatnonzero(depths == depth)
-        for start in range(0, len(rows), block_size):
-            block = rows[start : start + block_size]
-            found = _search(users[block], items, by_dimension, k, int(depth), kept_out.take(block))
-            index[block], scores[block] = found
-    return index, scores
+    if not is_checked:
+        check_vectors({"user": (user_vectors, user_ids)}, width=corpus.vectors.shape[1])
+    users = scaled(user_vectors, corpus.metric)
+    kept_out = no_exclusions(len(users)) if excluded is None else Exclusions(*excluded)
+    check_exclusions(kept_out, len(users), len(corpus))
+    return _Search(corpus, users, k, kept_out, block_size, threads).run()
 
 
 def top_k_scores(
@@ -121,62 +158,56 @@ def top_k_scores(
     return index, best
 
 
-def _search(
-    users: Vectors, items: Vectors, by_dimension: Vectors, k: int, depth: int, excluded: Exclusions
-) -> tuple[Index, Scores]:
-    """Returns the lists of a block: candidates from faiss, scored by definition; rows without proof are scored in full."""
-    if depth == len(items):
-        return _brute_force(users, by_dimension, k, excluded)
-    raw, found = faiss.knn(users, items, depth, metric=faiss.METRIC_INNER_PRODUCT)  # [B, depth], best first
-    allowed = np.ones(found.shape, dtype=bool)
-    if len(excluded.indices):
-        allowed = ~_contains(excluded, found, len(items))
-    kept = k + MARGIN  # depth >= kept + exclusions, so that many are always left
-    first = np.argsort(~allowed, axis=1, kind="stable")[:, :kept]
-    candidates = np.take_along_axis(found, first, axis=1).astype(np.int64)  # [B, M]
-    unseen_at_most = np.take_along_axis(raw, first[:, -1:], axis=1)[:, 0]
-    values = _defined_scores(users, by_dimension, candidates)
-    order = np.lexsort((candidates, -values), axis=-1)[:, :k]
-    index, scores = np.take_along_axis(candidates, order, axis=1), np.take_along_axis(values, order, axis=1)
-    unproven = np.flatnonzero(scores[:, -1] <= unseen_at_most + _rounding(users, items))
-    if len(unproven):
-        index[unproven], scores[unproven] = _brute_force(users[unproven], by_dimension, k, excluded.take(unproven))
-    return index, scores
+class _Search:
+    """One search: users go from quick products to finer ones to every score, until each has its list."""
 
+    def __init__(self, corpus: Corpus, users: Vectors, k: int, excluded: Exclusions, block_size: int, threads: int) -> None:
+        self.corpus, self.users, self.k, self.excluded = corpus, users, k, excluded
+        self.block_size, self.threads = block_size, threads
+        self.index = np.full((len(users), k), -1, dtype=np.int64)
+        self.scores = np.full((len(users), k), -np.inf, dtype=np.float32)
 
-def _rounding(users: Vectors, items: Vectors) -> NDArray[np.float32]:
-    """Returns, per user, a bound on how far a float32 dot product lies from its definition (Higham, section 3.1)."""
-    lengths = np.sqrt((users.astype(np.float64) ** 2).sum(axis=1))
-    longest = float(np.sqrt((items.astype(np.float64) ** 2).sum(axis=1).max()))
-    bound: NDArray[np.float32] = (2 * (users.shape[1] + 2) * 2.0**-24 * lengths * longest).astype(np.float32)
-    return bound
+    def run(self) -> tuple[Index, Scores]:
+        """Returns the lists."""
+        is_short = lengths(self.users) * max(self.corpus.longest, 1.0) + self.corpus.longest**2 < TOO_LONG
+        pending = np.flatnonzero(is_short)
+        for coarse, reach in self._stages(len(pending)):
+            pending = self._propose(pending, coarse, Sample(len(self.corpus), self.k, reach))
+        self._brute_force(np.concatenate([pending, np.flatnonzero(~is_short)]))
+        return self.index, self.scores
 
+    def _stages(self, num_users: int) -> list[tuple[Coarse, int]]:
+        finest: tuple[Coarse, int] = (self.corpus.float_coarse, 4)
+        is_large = num_users * self.corpus.vectors.size >= BYTES_FROM
+        if is_large and self.corpus.metric is not Metric.L2 and has_byte_products(self.users.shape[1]):
+            return [(self.corpus.byte_coarse, 1), finest]
+        return [(self.corpus.float_coarse, 1), finest]
 
-def _contains(excluded: Exclusions, found: NDArray[np.integer[Any]], num_items: int) -> NDArray[np.bool_]:
-    rows = np.repeat(np.arange(len(found)), excluded.lengths)
-    taken = np.unique(rows * num_items + excluded.indices)
-    wanted = np.arange(len(found))[:, None] * num_items + found
-    place = np.minimum(np.searchsorted(taken, wanted), len(taken) - 1)
-    result: NDArray[np.bool_] = taken[place] == wanted
-    return result
+    def _propose(self, pending: Index, coarse: Coarse, sample: Sample) -> Index:
+        """Fills the lists of users that have a proof; returns the others."""
+        size = max(1, min(self.block_size, BLOCK_CELLS // max(4 * sample.expected, len(sample.rows) // sample.group)))
+        blocks = [pending[start : start + size] for start in range(0, len(pending), size)]
 
+        def fill(block: Index) -> Index:
+            proven, index, scores = rank_block(
+                self.corpus, coarse, self.users[block], self.k, self.excluded.take(block), sample
+            )
+            done = block[proven]
+            self.index[done], self.scores[done] = index[proven], scores[proven]
+            return block[~proven]
 
-def _defined_scores(users: Vectors, by_dimension: Vectors, candidates: Index | None) -> Scores:
-    """Returns float32 [B, M] scores of the candidates, or [B, I] of every item, by the definition in the module docstring."""
-    num_columns = by_dimension.shape[1] if candidates is None else candidates.shape[1]
-    total = np.zeros((len(users), num_columns), dtype=np.float64)
-    for dimension, values in enumerate(by_dimension):
-        of_items = values[None, :] if candidates is None else values[candidates]
-        total += users[:, dimension, None].astype(np.float64) * of_items
-    return total.astype(np.float32)
+        if self.threads == 1 or len(blocks) < 2:
+            left = [fill(block) for block in blocks]
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                left = list(pool.map(fill, blocks))
+        return np.concatenate([np.zeros(0, np.int64), *left])
 
-
-def _brute_force(users: Vectors, by_dimension: Vectors, k: int, excluded: Exclusions) -> tuple[Index, Scores]:
-    step = max(1, BRUTE_CELLS // by_dimension.shape[1])
-    parts = [
-        top_k_scores(
-            _defined_scores(users[rows], by_dimension, None), k, excluded.take(rows) if len(excluded.indices) else None
-        )
-        for rows in (np.arange(start, min(start + step, len(users))) for start in range(0, len(users), step))
-    ]
-    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+    def _brute_force(self, rows: Index) -> None:
+        """Fills the lists of the given users from the scores of every item."""
+        step = max(1, BRUTE_CELLS // len(self.corpus))
+        for start in range(0, len(rows), step):
+            block = rows[start : start + step]
+            scores = all_scores(self.users[block], self.corpus.by_dimension, self.corpus.metric)
+            excluded = self.excluded.take(block)
+            self.index[block], self.scores[block] = top_k_scores(scores, self.k, excluded if len(excluded.indices) else None)

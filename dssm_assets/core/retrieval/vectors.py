@@ -7,6 +7,7 @@ Shapes: N vectors, D vector dimension.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ import pyarrow as pa
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
-from dssm_assets.core.config import Similarity
 from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.retrieval.metrics import Metric
 
 Vectors = NDArray[np.float32]
 SHOWN = 5
@@ -44,35 +45,38 @@ def matrix_of(column: pa.ChunkedArray | pa.Array, where: str) -> Vectors:
     return flat.reshape(len(array), array.type.list_size)
 
 
-def prepare(
-    user_vectors: NDArray[np.floating[Any]],
-    item_vectors: NDArray[np.floating[Any]],
-    *,
-    similarity: Similarity,
-    user_ids: Any = None,
-    item_ids: Any = None,
-) -> tuple[Vectors, Vectors]:
-    """Returns both matrices as float32, of unit length for COSINE, after checking every vector.
+def check_vectors(sides: Mapping[str, tuple[NDArray[np.floating[Any]], Any]], width: int | None = None) -> None:
+    """Checks every vector of the given sides at once.
 
     A vector of zeros has no direction and scores every item alike; a NaN or an infinity makes every comparison false.
     Both are signs of a broken tower, so neither is ever turned into a score.
 
+    Args:
+        sides: "user" or "item" -> its matrix [N, D] and its ids (None: row numbers are named).
+        width: D, where the other side is not among them.
+
     Raises:
-        InputError: naming how many vectors of each side are unusable and the first ids (row numbers without ids).
+        InputError: naming how many vectors of each side are unusable and the first ids.
     """
-    faults: list[Fault] = []
-    if user_vectors.ndim != 2 or item_vectors.ndim != 2 or user_vectors.shape[1] != item_vectors.shape[1]:
-        got = f"users {user_vectors.shape}, items {item_vectors.shape}"
+    shapes = [matrix.shape for matrix, _ in sides.values()]
+    widths = {shape[1] if len(shape) == 2 else -1 for shape in shapes} | ({width} if width is not None else set())
+    if len(widths) > 1 or -1 in widths:
+        got = ", ".join(f"{side}s {matrix.shape}" for side, (matrix, _) in sides.items())
+        got += "" if width is None else f" against items of width {width}"
         raise InputError(Fault("vectors", "two matrices of one width", got, "take both from the same model"))
-    if not len(item_vectors):
+    if "item" in sides and not len(sides["item"][0]):
         raise InputError(Fault("item vectors", "at least one", "none", "materialise item_vectors of this date"))
-    for side, vectors, ids in (("user", user_vectors, user_ids), ("item", item_vectors, item_ids)):
-        finite = np.isfinite(vectors).all(axis=1)
-        faults += _fault(side, "not finite (NaN or infinity)", ~finite, ids)
-        faults += _fault(side, "all zeros", finite & ~vectors.any(axis=1), ids)
+    faults = [fault for side, (matrix, ids) in sides.items() for fault in vector_faults(side, matrix, ids)]
     if faults:
         raise InputError(faults)
-    return _scaled(user_vectors, similarity), _scaled(item_vectors, similarity)
+
+
+def vector_faults(side: str, vectors: NDArray[np.floating[Any]], ids: Any) -> list[Fault]:
+    """Returns a fault per kind of unusable vector: how many of it there are, and the first ids."""
+    finite = np.isfinite(vectors).all(axis=1)
+    return _fault(side, "not finite (NaN or infinity)", ~finite, ids) + _fault(
+        side, "all zeros", finite & ~vectors.any(axis=1), ids
+    )
 
 
 def _fault(side: str, what: str, bad: NDArray[np.bool_], ids: Any) -> list[Fault]:
@@ -89,8 +93,9 @@ def _fault(side: str, what: str, bad: NDArray[np.bool_], ids: Any) -> list[Fault
     ]
 
 
-def _scaled(vectors: NDArray[np.floating[Any]], similarity: Similarity) -> Vectors:
-    if similarity is Similarity.INNER_PRODUCT:
+def scaled(vectors: NDArray[np.floating[Any]], metric: Metric) -> Vectors:
+    """Returns the vectors as float32, of unit length for cosine."""
+    if metric is not Metric.COSINE:
         return np.ascontiguousarray(vectors, dtype=np.float32)
     wide = np.asarray(vectors, dtype=np.float64)
     # The largest entry first, or squares of tiny entries would vanish and a real direction would look like zeros.

@@ -92,6 +92,14 @@ class IndexedFeatures:
                 found[column] = _weights(table.column(column), found[name], f"{where}, column {column}")
         return found
 
+    def types(self, encoded: pa.Schema, where: str) -> dict[str, pa.DataType]:
+        """Returns column -> type of what `of` makes of a table of this schema, which may have more columns.
+
+        Raises:
+            SchemaError: as `of`.
+        """
+        return {name: column.type for name, column in self.of(encoded.empty_table(), where).items()}
+
     def _columns_of(self, name: str) -> list[str]:
         return [name, feature_weights(name)] if name in self.weighted else [name]
 

@@ -114,6 +114,8 @@ _SAMPLES = (
     ColumnSpec(col.EVENT_TIME_MS, pa.int64(), "When the positive event happened."),
     ColumnSpec(col.WEIGHT, pa.float32(), "Weight of the sample in the loss."),
     ColumnSpec(DAY, pa.int32(), "Day of the window; 0 is the oldest."),
+    ColumnSpec(col.USER_ROW, pa.int32(), "The user's features as of the day before: row of user_rows.arrow, 0 if unknown."),
+    ColumnSpec(col.ITEM_ROW, pa.int32(), "The item's features as of the day before: row of item_rows.arrow, 0 if unknown."),
 )
 _HISTORY = (
     ColumnSpec(ITEM_INDEX, pa.int32(), "The item taken: row of negative_items, -1 if it is not in the corpus."),
@@ -132,9 +134,15 @@ _WEIGHTS = pa.list_(pa.float32())
 def samples_schema(features: Mapping[str, pa.DataType]) -> pa.Schema:
     """Returns the schema of samples.arrow.
 
-    `features`: name -> int32 (single-valued), list<int32> (multi-valued) or list<float32> (weights of one before it).
+    `features`: context features, name -> int32 (single-valued), list<int32> (multi-valued) or list<float32> (weights of
+    one before it).
     """
     return _arrow_schema("samples.arrow", _SAMPLES, features)
+
+
+def feature_rows_schema(file: str, features: Mapping[str, pa.DataType]) -> pa.Schema:
+    """Returns the schema of user_rows.arrow or item_rows.arrow. `features`: as in `samples_schema`."""
+    return _arrow_schema(file, (), features)
 
 
 def items_schema(features: Mapping[str, pa.DataType]) -> pa.Schema:
@@ -160,6 +168,27 @@ def _arrow_schema(name: str, fixed: Sequence[ColumnSpec], features: Mapping[str,
     return pa.schema(
         [pa.field(spec.name, spec.type, spec.is_nullable, {"description": spec.description}) for spec in described]
     )
+
+
+def require_types(where: str, schema: pa.Schema, expected: pa.Schema) -> None:
+    """Checks that a part of a table has the columns and types of the parts before it.
+
+    Raises:
+        SchemaError: with one fault per column that differs.
+    """
+    ours, theirs = ({field.name: str(field.type) for field in side} for side in (expected, schema))
+    faults = [
+        Fault(
+            f"{where}, column {name}",
+            f"{ours.get(name, 'no such column')}, as on the days before",
+            theirs.get(name, "no such column"),
+            "write the days of the window again, with one fg.json",
+        )
+        for name in dict.fromkeys([*ours, *theirs])
+        if ours.get(name) != theirs.get(name)
+    ]
+    if faults:
+        raise SchemaError(faults)
 
 
 def require_columns(where: str, present: Iterable[str], required: Iterable[str]) -> None:

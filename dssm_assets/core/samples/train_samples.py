@@ -1,11 +1,17 @@
-"""The rows that batches are cut from: positive samples and corpus items with every value as an embedding index, and its
-weight where it has one.
+"""The rows that batches are cut from: positive samples, what is known of their users and items, and corpus items, with
+every feature value as an embedding index, and its weight where it has one.
 
-Belongs here: one day of samples.arrow, the whole of items.arrow, the weight of a sample. Does not belong here:
-history.arrow and users.arrow (`history.py`) and batches (`core/training`).
+A feature of a user is the same for all samples of the user and day, so it stands once in a row of user_rows.arrow to
+which those samples point; items alike. Only context features stand in samples.arrow.
+
+Belongs here: one day of samples.arrow, the rows of one feature table, the whole of items.arrow, the weight of a sample.
+Does not belong here: which rows of feature tables are kept (`kept_rows.py`), history.arrow and users.arrow (`history.py`)
+and batches (`core/training`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +23,15 @@ from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.samples.history import HistoryCsr, history_end
 from dssm_assets.core.samples.id_index import IdIndex, one_array
-from dssm_assets.core.samples.specs import items_schema, require_columns, samples_schema
+from dssm_assets.core.samples.specs import (
+    feature_rows_schema,
+    items_schema,
+    require_columns,
+    samples_schema,
+)
 
 _TABLE = "table positive_sample"
+Rows = npt.NDArray[np.int32]
 
 
 def discretise_day(
@@ -27,21 +39,24 @@ def discretise_day(
     *,
     day: int,
     day_start_ms: int,
+    feature_rows: Mapping[str, Rows],
     features: IndexedFeatures,
     item_index: IdIndex,
     history: HistoryCsr,
     cutoff: History,
-) -> tuple[pa.Table, int]:
-    """Returns the day's rows of samples.arrow, in the order of positive_sample, and how many rows were dropped.
+) -> pa.RecordBatch:
+    """Returns the day's rows of samples.arrow, in the order of positive_sample.
 
-    Dropped are the rows whose item is not in the corpus: there is no row of items.arrow to train towards.
+    Left out are the rows whose item is not in the corpus: there is no row of items.arrow to train towards.
     Whatever the cutoff, a sample never sees its own event: its history ends strictly before the event's time.
 
     Args:
         positive_sample: one day of positive samples.
         day: number of the day in the window, 0 the oldest.
         day_start_ms: the first instant of that day in calendar.timezone; where `History.DAY` cuts.
-        features: the features to keep.
+        feature_rows: user_row and item_row: where the features of each row's user and item stand in user_rows.arrow and
+            item_rows.arrow, one number per row of positive_sample.
+        features: the context features to keep.
         item_index: the corpus: item ids in the order of negative_items.
         history: the histories of all users.
         cutoff: which past a sample sees.
@@ -68,10 +83,36 @@ def discretise_day(
         pa.array(times),
         pa.array(sample_weights(kept)),
         pa.array(np.full(kept.num_rows, day, dtype=np.int32)),
+        *(pa.array(feature_rows[name][is_kept]) for name in (col.USER_ROW, col.ITEM_ROW)),
         *indices.values(),
     ]
     schema = samples_schema({name: column.type for name, column in indices.items()})
-    return pa.Table.from_arrays(arrays, schema=schema), positive_sample.num_rows - kept.num_rows
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def discretise_rows(
+    encoded: pa.Table, features: IndexedFeatures, *, file: str, where: str, is_first: bool = False
+) -> pa.RecordBatch:
+    """Returns rows of a feature table as rows of user_rows.arrow or item_rows.arrow, in their order.
+
+    Args:
+        encoded: the rows of user_features_fg or item_features_fg that are kept.
+        features: the user or the item features to keep.
+        file: the file that they are for.
+        where: words that name the table in errors.
+        is_first: put the row before them of which nothing is known: index 0 or an empty list in every column.
+
+    Raises:
+        SchemaError: a column is missing, or weights do not fit their values.
+    """
+    require_columns(where, encoded.column_names, features.columns)
+    chosen = encoded.select(features.columns)
+    if is_first:
+        nobody = pa.Table.from_arrays([pa.nulls(1, field.type) for field in chosen.schema], schema=chosen.schema)
+        chosen = pa.concat_tables([nobody, chosen])
+    indices = features.of(chosen, where)
+    schema = feature_rows_schema(file, {name: column.type for name, column in indices.items()})
+    return pa.RecordBatch.from_arrays(list(indices.values()), schema=schema)
 
 
 def sample_weights(positive_sample: pa.Table) -> npt.NDArray[np.float32]:

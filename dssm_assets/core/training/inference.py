@@ -2,6 +2,10 @@
 
 Belongs here: inference over tables of embedding indices. Does not belong here: making the indices and storing vectors.
 
+`ItemInference` and `UserInference` hold the towers (and the histories) and are given one part of the rows after the
+other, so that neither the indices nor the vectors of everybody need be held at once. `infer_item_vectors` and
+`infer_user_vectors` are the same over one table.
+
 Context features are missing (a vector computed ahead of the request cannot know them) and dropout is off.
 
 Letters: I items, U users, D vector width.
@@ -24,23 +28,82 @@ from dssm_assets.core.models.tower_spec import Side, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 
 
+class ItemInference:
+    """The item tower over any number of tables of items."""
+
+    def __init__(self, two_tower: TwoTower, batch_size: int) -> None:
+        """Takes fitted towers, and how many rows go through them at once."""
+        self._towers, self._batch_size = two_tower, batch_size
+
+    def vectors(self, items: pa.Table) -> FloatArray:
+        """Returns the item tower's vectors [I, D], float32.
+
+        Args:
+            items: one row per item, embedding indices of every item feature (int32, or list of int32).
+
+        Raises:
+            SchemaError: a column is missing, of another type, or points outside its embedding table.
+        """
+        reader = SideReader(items, "items", self._towers.spec.of(Side.ITEM))
+        vectors = np.empty((items.num_rows, self._towers.spec.output_dim), np.float32)
+        with torch.no_grad():
+            for rows in _row_blocks(items.num_rows, self._batch_size):
+                vectors[rows[0] : rows[-1] + 1] = self._towers.item_vectors(reader.read(rows)).numpy()
+        return vectors
+
+
+class UserInference:
+    """The user tower over any number of tables of users whose histories lie in one table."""
+
+    def __init__(self, two_tower: TwoTower, history: pa.Table, *, as_of_ms: int, batch_size: int) -> None:
+        """Checks the histories once.
+
+        Args:
+            two_tower: the fitted towers.
+            history: all users' positive events by (user, time): event_time_ms and the sub-features' embedding indices.
+            as_of_ms: the moment at which the vectors are to be true; every event must be strictly earlier.
+            batch_size: rows that go through the tower at once.
+
+        Raises:
+            SchemaError: a column of the history is missing, of another type, or points outside its embedding table.
+        """
+        self._towers, self._batch_size, self._as_of_ms = two_tower, batch_size, as_of_ms
+        self._past = HistoryReader(history, two_tower.spec)
+
+    def vectors(self, users: pa.Table, history_start: IntArray, history_end: IntArray) -> FloatArray:
+        """Returns the user tower's vectors [U, D], float32.
+
+        Args:
+            users: one row per user, embedding indices of every user feature (int32, or list of int32). May have no
+                columns only if the towers have no user feature.
+            history_start: first event of each user in the history [U].
+            history_end: end of each user's events in the history [U].
+
+        Raises:
+            SchemaError: a column is missing, of another type, or points outside; bounds outside the history.
+            LeakError: a history reaches `as_of_ms`.
+        """
+        starts, ends = np.asarray(history_start, np.int64), np.asarray(history_end, np.int64)
+        if not len(starts) == len(ends) == users.num_rows:
+            got = f"{len(starts)} starts, {len(ends)} ends"
+            raise SchemaError(Fault("history bounds of users", f"{users.num_rows} of each", got, "give one pair per user"))
+        spec = self._towers.spec
+        reader = SideReader(users, "users", spec.of(Side.USER))
+        self._past.check_bounds(starts, ends, "history bounds of users")
+        self._past.check_causal(starts, ends, np.full(len(ends), self._as_of_ms, np.int64), "history of users")
+        vectors = np.empty((users.num_rows, spec.output_dim), np.float32)
+        with torch.no_grad():
+            for rows in _row_blocks(users.num_rows, self._batch_size):
+                bags, is_empty = self._past.read(starts[rows], ends[rows])
+                inputs = _with_missing_context(reader.read(rows), spec)
+                inputs = replace(inputs, bags=inputs.bags + bags, is_empty_history=is_empty)
+                vectors[rows[0] : rows[-1] + 1] = self._towers.user_vectors(inputs).numpy()
+        return vectors
+
+
 def infer_item_vectors(two_tower: TwoTower, items: pa.Table, batch_size: int) -> FloatArray:
-    """Returns the item tower's vectors [I, D], float32.
-
-    Args:
-        two_tower: the fitted towers.
-        items: one row per item, embedding indices of every item feature (int32, or list of int32).
-        batch_size: rows held at once.
-
-    Raises:
-        SchemaError: a column is missing, of another type, or points outside its embedding table.
-    """
-    reader = SideReader(items, "items", two_tower.spec.of(Side.ITEM))
-    vectors = np.empty((items.num_rows, two_tower.spec.output_dim), np.float32)
-    with torch.no_grad():
-        for rows in _row_blocks(items.num_rows, batch_size):
-            vectors[rows[0] : rows[-1] + 1] = two_tower.item_vectors(reader.read(rows)).numpy()
-    return vectors
+    """Returns the item tower's vectors [I, D] of one table, float32; see `ItemInference`."""
+    return ItemInference(two_tower, batch_size).vectors(items)
 
 
 def infer_user_vectors(
@@ -53,38 +116,9 @@ def infer_user_vectors(
     as_of_ms: int,
     batch_size: int,
 ) -> FloatArray:
-    """Returns the user tower's vectors [U, D], float32.
-
-    Args:
-        two_tower: the fitted towers.
-        users: one row per user, embedding indices of every user feature (int32, or list of int32). May have no columns
-            only if the towers have no user feature.
-        history_start: first event of each user in `history` [U].
-        history_end: end of each user's events in `history` [U].
-        history: all users' positive events by (user, time): event_time_ms and the sub-features' embedding indices.
-        as_of_ms: the moment at which the vectors are to be true; every event must be strictly earlier.
-        batch_size: rows held at once.
-
-    Raises:
-        SchemaError: a column is missing, of another type, or points outside; bounds outside the history.
-        LeakError: a history reaches `as_of_ms`.
-    """
-    starts, ends = np.asarray(history_start, np.int64), np.asarray(history_end, np.int64)
-    if not len(starts) == len(ends) == users.num_rows:
-        got = f"{len(starts)} starts, {len(ends)} ends"
-        raise SchemaError(Fault("history bounds of users", f"{users.num_rows} of each", got, "give one pair per user"))
-    spec = two_tower.spec
-    reader, past = SideReader(users, "users", spec.of(Side.USER)), HistoryReader(history, spec)
-    past.check_bounds(starts, ends, "history bounds of users")
-    past.check_causal(starts, ends, np.full(len(ends), as_of_ms, np.int64), "history of users")
-    vectors = np.empty((users.num_rows, spec.output_dim), np.float32)
-    with torch.no_grad():
-        for rows in _row_blocks(users.num_rows, batch_size):
-            bags, is_empty = past.read(starts[rows], ends[rows])
-            inputs = _with_missing_context(reader.read(rows), spec)
-            inputs = replace(inputs, bags=inputs.bags + bags, is_empty_history=is_empty)
-            vectors[rows[0] : rows[-1] + 1] = two_tower.user_vectors(inputs).numpy()
-    return vectors
+    """Returns the user tower's vectors [U, D] of one table, float32; see `UserInference`."""
+    inference = UserInference(two_tower, history, as_of_ms=as_of_ms, batch_size=batch_size)
+    return inference.vectors(users, history_start, history_end)
 
 
 def _with_missing_context(inputs: TowerInput, spec: TowerSpec) -> TowerInput:

@@ -1,4 +1,4 @@
-"""Training data as views of four Arrow tables: samples, history, users, items.
+"""Training data as views of Arrow tables: samples, the feature rows they point to, history, users, items.
 
 Belongs here: `TrainData`, the border where the tables are checked once. Does not belong here: which rows form a batch
 and what is drawn for it (`batches`).
@@ -16,13 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dssm_assets.core.columns import EVENT_TIME_MS, WEIGHT
+from dssm_assets.core.columns import EVENT_TIME_MS, ITEM_ROW, USER_ROW, WEIGHT
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.bags import IntArray, ragged_positions
 from dssm_assets.core.models.history import HistoryReader
+from dssm_assets.core.models.row_gather import RowGather
 from dssm_assets.core.models.samplers.weighted import WeightedSampler
 from dssm_assets.core.models.table_view import TableView
-from dssm_assets.core.models.tower_input import SideReader, TowerInput
+from dssm_assets.core.models.tower_input import SideReader, TowerInput, side_by_side
 from dssm_assets.core.models.tower_spec import Side, TowerSpec
 
 ITEM_INDEX = "item_index"
@@ -36,6 +37,8 @@ _KEYS = {
     HISTORY_END: pa.int64(),
     WEIGHT: pa.float32(),
     EVENT_TIME_MS: pa.int64(),
+    USER_ROW: pa.int32(),
+    ITEM_ROW: pa.int32(),
 }
 
 
@@ -53,32 +56,48 @@ class TrainData:
     Args:
         spec: names the feature columns.
         samples: one row per positive sample: item_index int32, user_index int32 (-1: no history at all), history_end
-            int64, weight float32, event_time_ms int64, and the embedding indices of user, context and item features.
+            int64, weight float32, event_time_ms int64, user_row and item_row int32, and the embedding indices of context
+            features.
+        user_rows: the embedding indices of user features, row number = user_row.
+        item_rows: the embedding indices of item features as of the samples, row number = item_row.
         history: all users' positive events by (user, time): item_index int32 (-1: not in the corpus), event_time_ms
             int64 and the embedding indices of the sub-features.
         users: history_start and history_end int64, row number = user_index.
-        items: weight float64 and the embedding indices of item features, row number = item_index.
+        items: weight float64 and the embedding indices of item features of the corpus, row number = item_index.
 
     Raises:
         SchemaError: a column is missing or of another type, has nulls, or points outside of what it refers to.
         LeakError: a sample's history reaches its own event.
     """
 
-    def __init__(self, spec: TowerSpec, *, samples: pa.Table, history: pa.Table, users: pa.Table, items: pa.Table) -> None:
+    def __init__(
+        self,
+        spec: TowerSpec,
+        *,
+        samples: pa.Table,
+        user_rows: pa.Table,
+        item_rows: pa.Table,
+        history: pa.Table,
+        users: pa.Table,
+        items: pa.Table,
+    ) -> None:
         self.spec = spec
         self.num_samples: int = samples.num_rows
         self.num_items: int = items.num_rows
-        user_side = spec.of(Side.USER, Side.CONTEXT)
         self._keys = TableView(samples, "samples", _KEYS)
-        self._sample_users = SideReader(samples, "samples", user_side)
-        self._sample_items = SideReader(samples, "samples", spec.of(Side.ITEM))
+        self._read_keys = RowGather(samples, flat=list(_KEYS))
+        self._context = SideReader(samples, "samples", spec.of(Side.CONTEXT))
+        self._sample_users = SideReader(user_rows, "user_rows", spec.of(Side.USER))
+        self._sample_items = SideReader(item_rows, "item_rows", spec.of(Side.ITEM))
         self._items = SideReader(items, "items", spec.of(Side.ITEM))
         self._history = HistoryReader(history, spec)
         self._history_items = TableView(history, "history", {ITEM_INDEX: pa.int32()})
         bounds = TableView(users, "users", {HISTORY_START: pa.int64(), HISTORY_END: pa.int64()})
         self._starts, self._ends = (_whole(bounds, name) for name in (HISTORY_START, HISTORY_END))
         self._history.check_bounds(self._starts, self._ends, "table users")
-        self._check_samples()
+        # Without user features there is nothing to point to, and nothing is read.
+        pointed = {USER_ROW: user_rows.num_rows if spec.of(Side.USER) else 1, ITEM_ROW: item_rows.num_rows}
+        self._check_samples(pointed)
         weights = _whole(TableView(items, "items", {WEIGHT: pa.float64()}), WEIGHT)
         self.sampler = WeightedSampler(weights.astype(np.float64))
         counts = sum(np.bincount(block, minlength=self.num_items) for block in self._keys.blocks(ITEM_INDEX))
@@ -86,19 +105,20 @@ class TrainData:
         self.context_singles, self.context_bags = _context_places(spec)
 
     def read_keys(self, rows: IntArray) -> dict[str, npt.NDArray[Any]]:
-        """Returns item_index, user_index, history_end, weight and event_time_ms of these samples."""
-        selection = self._keys.select(rows)
-        return {name: self._keys.take(name, selection) for name in _KEYS}
+        """Returns the columns of these samples that are no features: item_index, user_index, user_row, item_row, ..."""
+        at = self._read_keys.select(rows)
+        return {name: self._read_keys.take(name, at) for name in _KEYS}
 
     def read_user_side(self, rows: IntArray, keys: dict[str, npt.NDArray[Any]]) -> TowerInput:
         """Returns the user tower's input of these samples: user and context features and the history of each."""
-        features = self._sample_users.read(rows)
+        sides = {Side.USER: self._sample_users.read(keys[USER_ROW]), Side.CONTEXT: self._context.read(rows)}
+        features = side_by_side(self.spec.of(Side.USER, Side.CONTEXT), sides)
         bags, is_empty = self._history.read(*self._history_bounds(keys))
         return TowerInput(features.singles, features.bags + bags, is_empty)
 
     def read_sample_items(self, rows: IntArray) -> TowerInput:
         """Returns the item tower's input of these samples' own items, as of the sample."""
-        return self._sample_items.read(rows)
+        return self._sample_items.read(self._read_keys.take(ITEM_ROW, self._read_keys.select(rows)))
 
     def read_items(self, item_index: IntArray) -> TowerInput:
         """Returns the item tower's input of these items of the corpus."""
@@ -122,12 +142,13 @@ class TrainData:
         starts = self._starts[np.where(known, user_index, 0)]
         return np.where(known, starts, 0), np.where(known, ends, 0)
 
-    def _check_samples(self) -> None:
+    def _check_samples(self, pointed: dict[str, int]) -> None:
         if not self.num_samples:
             raise SchemaError(Fault("table samples", "at least one sample", "0 rows", "choose a window with positive events"))
-        faults = _range_faults(self._keys, ITEM_INDEX, 0, self.num_items) + _range_faults(
-            self._keys, USER_INDEX, -1, len(self._starts)
-        )
+        faults = _range_faults(self._keys, ITEM_INDEX, 0, self.num_items)
+        faults += _range_faults(self._keys, USER_INDEX, -1, len(self._starts))
+        for column, row_count in pointed.items():
+            faults += _range_faults(self._keys, column, 0, row_count)
         weights = list(self._keys.blocks(WEIGHT))
         if not all(bool((np.isfinite(block) & (block > 0)).all()) for block in weights):
             faults.append(
@@ -163,7 +184,7 @@ def _range_faults(view: TableView, column: str, low: int, end: int) -> list[Faul
     least, most = min(int(block.min()) for block in blocks), max(int(block.max()) for block in blocks)
     if least >= low and most < end:
         return []
-    remedy = "write samples, users and items together"
+    remedy = "write samples, user_rows, item_rows, users and items together"
     return [Fault(f"table samples, column {column}", f"{low} .. {end - 1}", f"{least} .. {most}", remedy)]
 
 

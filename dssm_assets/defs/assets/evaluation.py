@@ -34,7 +34,9 @@ ROWS = (
         component="18",
         is_windowed=True,
         kinds=_KINDS,
-        description="One row per user with truth: what was recalled, what of it was taken, what not, hit rate and segment.",
+        code_version="2",
+        description="One row per user with truth: what was recalled, what of it was taken, what not, hit rate, configured segments. "
+        "The hit rate of each segment, as a table and a chart, is in the metadata.",
     ),
     AssetRow(
         name="total_hit_rate",
@@ -43,8 +45,16 @@ ROWS = (
         deps=("hit_counts", "hit_rate_detail"),
         component="18",
         is_windowed=True,
-        checks=(CheckRow("beats_popularity", "warm hit_rate at the largest k is at least 1.2 times popularity's."),),
+        checks=(
+            CheckRow("beats_popularity", "warm hit_rate at the largest k is at least 1.2 times popularity's."),
+            CheckRow(
+                "hit_rate_gate",
+                "The interval of the warm hit_rate at the largest k leaves it possible that the model is as good as the best "
+                "baseline and as the last partitions (section gate). A failure keeps serving_bundle from being made.",
+                is_blocking=True,
+            ),
+        ),
         description="hit_rate@k of the model and of every baseline with 95% intervals: warm, cold, all; all items, discovery, "
-        "repeat. The report and the chart are in the metadata.",
+        "repeat. The report (segments, what the lists are like, trend) and its charts are in the metadata.",
     ),
 )

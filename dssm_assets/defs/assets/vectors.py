@@ -1,10 +1,15 @@
 """Group vectors: both towers run over the encoded features as of the day before."""
 
-from dssm_assets.defs.asset_factory import AssetRow
+from dssm_assets.defs.asset_factory import AssetRow, CheckRow
 from dssm_assets.steps import vectors
 
 GROUP = "vectors"
 _KINDS = frozenset({"pytorch", "parquet"})
+_DRIFT = CheckRow(
+    "vector_drift",
+    "After alignment by a rotation, the vectors of the ids that the partition before has too point where they pointed: mean "
+    "cosine at least gate.min_vector_cosine.",
+)
 
 ROWS = (
     AssetRow(
@@ -15,6 +20,14 @@ ROWS = (
         component="13",
         is_windowed=True,
         kinds=_KINDS,
+        checks=(
+            CheckRow(
+                "structure",
+                "One vector of output_dim floats per corpus item: ids unique, none null, all finite, none all zeros.",
+                is_blocking=True,
+            ),
+            _DRIFT,
+        ),
         description="item_id and item_tower_emb (float32), one row per corpus item.",
     ),
     AssetRow(
@@ -25,6 +38,14 @@ ROWS = (
         component="14",
         is_windowed=True,
         kinds=_KINDS,
+        checks=(
+            CheckRow(
+                "structure",
+                "One vector of output_dim floats per user of the day before: ids unique, none null, all finite, none all zeros.",
+                is_blocking=True,
+            ),
+            _DRIFT,
+        ),
         description="user_id and user_tower_emb (float32), one row per user, with the history up to the end of the day before.",
     ),
 )

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from dssm_assets.core.config import Similarity
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation.detail import detail_of_lists, hit_rate_detail
+from dssm_assets.core.evaluation.item_popularity import TIERS
 from dssm_assets.core.evaluation.scorer import model_scorer
+from dssm_assets.core.evaluation.segments import Cuts, by_activity, tier_columns
 from dssm_assets.core.evaluation.specs import HIT_RATE_DETAIL
 from dssm_assets.core.schema import check_no_nulls, check_schema
 from dssm_assets_tests.core.evaluation.worlds import truth_of
@@ -23,18 +25,18 @@ def test_hand_world() -> None:
     truth = truth_of([("u", "d"), ("u", "b"), ("u", "zz"), ("n", "a")], [("u", "b"), ("v", "a")], CORPUS)
     lists = np.array([[-1, -1, -1], [3, 0, 1]])  # n has no vector
     scores = np.array([[-np.inf] * 3, [0.5, 0.25, 0.125]], np.float32)
-    table = detail_of_lists(
-        lists, scores, truth, item_ids=pa.array(CORPUS), window_events=np.array([0, 12]), segment_edges=[10, 30]
-    )
+    cuts = Cuts({"activity": pa.array(["0", "10-29"]), "town": pa.array(["x", "y"])})
+    table = detail_of_lists(lists, scores, truth, item_ids=pa.array(CORPUS), cuts=cuts)
     assert table.to_pylist() == [
         {
             "user_id": "n", "topk_ids": [], "topk_scores": [], "hit_ids": [], "bad_ids": [], "hits": 0, "truth_count": 1,
-            "hitrate": 0.0, "warm_hits": 0, "warm_truth_count": 0, "is_warm_user": False, "segment": "0",
+            "hitrate": 0.0, "warm_hits": 0, "warm_truth_count": 0, "is_warm_user": False, "segment_activity": "0",
+            "segment_town": "x",
         },
         {
             "user_id": "u", "topk_ids": ["d", "a", "b"], "topk_scores": [0.5, 0.25, 0.125], "hit_ids": ["d", "b"],
             "bad_ids": ["a"], "hits": 2, "truth_count": 3, "hitrate": pytest.approx(2 / 3), "warm_hits": 1,
-            "warm_truth_count": 1, "is_warm_user": True, "segment": "10-29",
+            "warm_truth_count": 1, "is_warm_user": True, "segment_activity": "10-29", "segment_town": "y",
         },
     ]  # fmt: skip
     check_schema(HIT_RATE_DETAIL, table.schema)
@@ -51,9 +53,8 @@ def test_rows_equal_sets_and_loops(data: st.DataObject) -> None:
     listed = st.lists(st.integers(-1, 3), min_size=5, max_size=5)
     lists = np.array([data.draw(listed) for _ in range(truth.num_users)])
     scores = np.arange(lists.size, dtype=np.float32).reshape(lists.shape)
-    table = detail_of_lists(
-        lists, scores, truth, item_ids=pa.array(CORPUS), window_events=np.zeros(9, np.int64), segment_edges=[1]
-    )
+    tier = np.array(data.draw(st.lists(st.integers(0, 3), min_size=4, max_size=4)))
+    table = detail_of_lists(lists, scores, truth, item_ids=pa.array(CORPUS), cuts=Cuts({}, tier))
     for row, own, values in zip(table.to_pylist(), lists.tolist(), scores.tolist(), strict=True):
         kept = list(dict.fromkeys(CORPUS[index] for index in own if index >= 0))
         wanted = {item for user, item in day if user == row["user_id"]}
@@ -62,6 +63,21 @@ def test_rows_equal_sets_and_loops(data: st.DataObject) -> None:
         assert row["hit_ids"] == [item for item in kept if item in wanted]
         assert row["bad_ids"] == [item for item in kept if item not in wanted]
         assert (row["hits"], row["truth_count"]) == (len(set(kept) & wanted), len(wanted))
+        for place, name in enumerate(TIERS):
+            inside = {item for item in wanted if (tier[CORPUS.index(item)] if item in CORPUS else 3) == place}
+            hits, truth_count = (row[column] for column in tier_columns(name))
+            assert (hits, truth_count) == (len(set(kept) & inside), len(inside))
+
+
+def test_tiers_of_the_truth_by_hand() -> None:
+    truth = truth_of([("u", "d"), ("u", "b"), ("u", "zz"), ("v", "a")], [("u", "b"), ("v", "a")], CORPUS)
+    lists, scores = np.array([[3, 0], [1, 2]]), np.zeros((2, 2), np.float32)
+    table = detail_of_lists(lists, scores, truth, item_ids=pa.array(CORPUS), cuts=Cuts({}, np.array([0, 1, 2, 0])))
+    rows = table.select([column for tier in TIERS for column in tier_columns(tier)]).to_pylist()
+    # u took d (head, found), b (next, missed) and zz (outside the corpus); v took a (head, missed).
+    assert [tuple(row.values()) for row in rows] == [(1, 1, 0, 1, 0, 0, 0, 1), (0, 1, 0, 0, 0, 0, 0, 0)]
+    check_schema(HIT_RATE_DETAIL, table.schema)
+    assert {HIT_RATE_DETAIL.describe(name) for name in table.column_names}.isdisjoint({""})
 
 
 def test_blocks_of_users_change_nothing() -> None:
@@ -74,18 +90,19 @@ def test_blocks_of_users_change_nothing() -> None:
         return pa.table({f"{side}_id": ids, f"{side}_tower_emb": pa.FixedSizeListArray.from_arrays(values, 3)})
 
     scorer = model_scorer(vectors(CORPUS, "item"), vectors(users[:7], "user"), truth.user_ids, Similarity.COSINE)
-    events = np.arange(9)
-    whole = hit_rate_detail(scorer, truth, events, k=3, segment_edges=[2, 5])
+    cuts = Cuts({"activity": by_activity(np.arange(9), [2, 5])}, np.array([0, 1, 2, 3]))
+    whole = hit_rate_detail(scorer, truth, cuts, k=3)
     object.__setattr__(scorer, "block_size", 2)
-    assert whole.equals(hit_rate_detail(scorer, truth, events, k=3, segment_edges=[2, 5]))
-    assert whole.column("segment").to_pylist() == ["0", "1", "2-4", "2-4", "2-4", "5+", "5+", "5+", "5+"]
+    assert whole.equals(hit_rate_detail(scorer, truth, cuts, k=3))
+    assert whole.column("segment_activity").to_pylist() == ["0", "1", "2-4", "2-4", "2-4", "5+", "5+", "5+", "5+"]
     assert whole.column("topk_ids").to_pylist()[7:] == [[], []]
 
 
-def test_lists_of_other_users_are_refused() -> None:
+def test_lists_and_segments_of_other_users_are_refused() -> None:
     truth = truth_of([("u", "a")], [], CORPUS)
-    with pytest.raises(InputError, match="one per user: 1"):
-        detail_of_lists(
-            np.zeros((2, 1), np.int64), np.zeros((2, 1), np.float32), truth,
-            item_ids=pa.array(CORPUS), window_events=np.zeros(2, np.int64), segment_edges=[1],
-        )  # fmt: skip
+    for lists, labels in ((2, 1), (1, 2)):
+        cuts = Cuts({"town": pa.array(["x"] * labels)})
+        with pytest.raises(InputError, match=f"one per user: 1, got {lists} lists, {labels} of segment town"):
+            detail_of_lists(
+                np.zeros((lists, 1), np.int64), np.zeros((lists, 1), np.float32), truth, item_ids=pa.array(CORPUS), cuts=cuts
+            )

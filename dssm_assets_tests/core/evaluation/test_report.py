@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.config import Evaluation, Similarity
+from dssm_assets.core.config import Similarity
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation.baselines.suite import fit_baselines
 from dssm_assets.core.evaluation.charts import hit_rate_png, loss_curve_png
@@ -17,11 +17,16 @@ from dssm_assets.core.evaluation.detail import hit_rate_detail
 from dssm_assets.core.evaluation.ground_truth import ground_truth
 from dssm_assets.core.evaluation.hit_counts import HitCounts, count_hits
 from dssm_assets.core.evaluation.interactions import read_interactions
+from dssm_assets.core.evaluation.item_popularity import ItemPopularity
+from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, list_quality
 from dssm_assets.core.evaluation.report import render_report, report_facts
+from dssm_assets.core.evaluation.report_sections import list_facts
 from dssm_assets.core.evaluation.scorer import ModelScorer, ScorerName, model_scorer
-from dssm_assets.core.evaluation.segments import segment_table
+from dssm_assets.core.evaluation.segments import Cuts, by_activity, segment_table
 from dssm_assets.core.evaluation.totals import gains_over_best, total_hit_rate
+from dssm_assets.core.evaluation.trend import trend_table
 from dssm_assets.core.evaluation.truth import Truth, read_truth
+from dssm_assets.core.evaluation_config import Evaluation
 from dssm_assets_tests.core.evaluation.worlds import events_table, pairs_table
 
 SETTINGS = Evaluation(bootstrap_samples=200)
@@ -59,18 +64,23 @@ def run() -> Run:
     seen = read_interactions(events, truth.user_ids, model.item_ids)
     scorers = [model, *fit_baselines(seen, seen, seen, SETTINGS)]
     counts = count_hits(scorers, truth, seen.exclusions(truth.num_users), SETTINGS.k)
-    detail = hit_rate_detail(model, truth, seen.user_events, k=SETTINGS.k[-1], segment_edges=SETTINGS.segment_edges)
+    activity = by_activity(seen.user_events[: truth.num_users], SETTINGS.segment_edges)
+    detail = hit_rate_detail(model, truth, Cuts({"activity": activity}), k=SETTINGS.k[-1])
     return model, truth, counts, detail, total_hit_rate(counts.table, SETTINGS.k, SETTINGS.bootstrap_samples, 3)
 
 
 def report(run: Run) -> str:
     model, truth, counts, detail, total = run
+    popularity = ItemPopularity(model.item_ids, np.arange(len(model.item_ids)))
+    quality = list_quality(detail.select([LISTS]).to_batches(), popularity, SETTINGS.k)
     return render_report(
         day="2026-03-01",
         total=total,
-        segments=segment_table(detail, SETTINGS.segment_edges, bootstrap_samples=200, seed=3),
+        segments=segment_table(detail, SETTINGS, seed=3),
         gains=gains_over_best(counts.table, total, k=200, samples=200, seed=3),
         facts=report_facts(truth, model, counts),
+        lists=list_facts(quality, OVERLAP_SCHEMA.empty_table(), None, popularity),
+        trend=trend_table([("2026-03-01", total)], 200),
     )
 
 
@@ -111,7 +121,7 @@ def test_the_report_holds_every_number_and_one_small_picture(run: Run) -> None:
     assert "- Users without a vector: 1;" in text
     assert "not among them: 1;" in text
     assert f"- Users with a positive event on the day: {run[1].num_users:,}, with" in text
-    for label in ("| 1-9 |", "| 10-29 |"):
+    for label in ("| 1-9 |", "| 10-29 |", "| activity | users |", "\n| 200 | ", "\n| 2026-03-01 | "):
         assert label in text
 
 

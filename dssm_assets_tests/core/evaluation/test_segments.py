@@ -1,4 +1,4 @@
-"""Segments: names, bounds, and rates that add up."""
+"""Segments: names, bounds, who falls where, and rates that add up."""
 
 from __future__ import annotations
 
@@ -6,54 +6,158 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.errors import InputError
-from dssm_assets.core.evaluation.segments import segment_labels, segment_of, segment_table
-from dssm_assets.core.evaluation.truth import Population
+from dssm_assets.core.errors import InputError, SchemaError
+from dssm_assets.core.evaluation.item_popularity import TIERS
+from dssm_assets.core.evaluation.segments import (
+    activity_labels,
+    by_activity,
+    by_column,
+    by_tenure,
+    columns_needed,
+    edge_labels,
+    segment_table,
+    tier_columns,
+)
+from dssm_assets.core.evaluation_config import Evaluation, Segment
+
+CITY = Segment(name="town", by="city")
 
 
-def test_labels() -> None:
-    assert segment_labels([10, 30, 100]) == ["0", "1-9", "10-29", "30-99", "100+"]
-    assert segment_labels([1]) == ["0", "1+"]
-    assert segment_labels([2, 3]) == ["0", "1", "2", "3+"]
-    assert segment_labels([]) == ["0", "1+"]
+def test_activity_labels() -> None:
+    assert activity_labels([10, 30, 100]) == ["0", "1-9", "10-29", "30-99", "100+"]
+    assert activity_labels([1]) == ["0", "1+"]
+    assert activity_labels([2, 3]) == ["0", "1", "2", "3+"]
+    assert activity_labels([]) == ["0", "1+"]
 
 
 def test_users_fall_into_the_segment_whose_range_holds_them() -> None:
     events = np.array([0, 1, 9, 10, 29, 30, 99, 100, 5000])
     expected = ["0", "1-9", "1-9", "10-29", "10-29", "30-99", "30-99", "100+", "100+"]
-    assert segment_of(events, [10, 30, 100]).to_pylist() == expected
+    assert by_activity(events, [10, 30, 100]).to_pylist() == expected
 
 
 @pytest.mark.parametrize("edges", [[0], [10, 10], [30, 10]])
-def test_edges_out_of_order_are_refused(edges: list[int]) -> None:
+def test_activity_edges_out_of_order_are_refused(edges: list[int]) -> None:
     with pytest.raises(InputError, match=r"evaluation\.segment_edges"):
-        segment_labels(edges)
+        activity_labels(edges)
+
+
+def test_tenure_is_whether_the_user_was_known_before() -> None:
+    assert by_tenure(pa.array(["a", "b", "c"]), pa.array(["c", "x", "a", "a"])).to_pylist() == ["returning", "new", "returning"]
+    assert by_tenure(pa.array([1, 2], pa.int64()), pa.array([2], pa.int32())).to_pylist() == ["new", "returning"]
+
+
+def users_cut(values: pa.Array, segment: Segment = CITY) -> list[str]:
+    """Users u0, u1, ... with a row each, in another order than asked for; the last user asked for has no row."""
+    count = len(values)
+    table_ids = pa.chunked_array([[f"u{n}" for n in reversed(range(count))]])
+    column = pa.chunked_array([values.take(pa.array(list(reversed(range(count)))))])
+    return by_column(pa.array([f"u{n}" for n in range(count + 1)]), table_ids, column, segment).to_pylist()
+
+
+def test_a_text_column_is_its_texts_and_what_is_not_there_is_missing() -> None:
+    assert users_cut(pa.array(["x", None, "", "y"])) == ["x", "(missing)", "(missing)", "y", "(missing)"]
+    assert users_cut(pa.array(["x", "y"]).dictionary_encode()) == ["x", "y", "(missing)"]
+
+
+def test_numbers_and_booleans_are_cut_by_their_text() -> None:
+    assert users_cut(pa.array([2.0, 2.5, None, float("nan")])) == ["2", "2.5", "(missing)", "(missing)", "(missing)"]
+    assert users_cut(pa.array([True, False])) == ["true", "false", "(missing)"]
+
+
+def test_edges_cut_numbers_into_ranges_closed_to_the_left() -> None:
+    segment = Segment(name="age", by="age", edges=[18, 25.5])
+    assert edge_labels([18, 25.5]) == ["< 18", "18 to < 25.5", ">= 25.5"]
+    assert edge_labels([1_000_000]) == ["< 1000000", ">= 1000000"]
+    expected = ["< 18", "18 to < 25.5", "18 to < 25.5", ">= 25.5", "(missing)", "(missing)"]
+    assert users_cut(pa.array([17.99, 18, 25, 25.5, None]), segment) == expected
+    assert users_cut(pa.array(["17", "18", "old"]), segment) == ["< 18", "18 to < 25.5", "(missing)", "(missing)"]
+
+
+def test_what_has_no_text_or_no_number_is_refused_by_name() -> None:
+    with pytest.raises(SchemaError, match="table user_table, column city"):
+        users_cut(pa.array([["x"], ["y"]]))
+    with pytest.raises(SchemaError, match="table user_table, column born"):
+        users_cut(pa.array([0], pa.date32()), Segment(name="a", by="born", edges=[1]))
+    with pytest.raises(InputError, match="user_table, column user_id"):
+        by_column(pa.array(["1"]), pa.chunked_array([[1]]), pa.chunked_array([["x"]]), CITY)
+
+
+def settings(*segments: Segment, values: int = 12) -> Evaluation:
+    return Evaluation(segments=list(segments), segment_edges=[10], segment_values=values, bootstrap_samples=500)
 
 
 DETAIL = pa.table(
     {
-        "segment": ["0", "10+", "10+", "10+"],
         "hits": [1, 1, 0, 3],
         "truth_count": [2, 4, 1, 3],
-        "warm_hits": [0, 1, 0, 1],
-        "warm_truth_count": [0, 2, 0, 2],
+        "segment_activity": ["0", "10+", "10+", "10+"],
+        "segment_tenure": ["new", "returning", "returning", "returning"],
+        "segment_town": ["10", "9", "(missing)", "10"],
     }
 )
+ACTIVITY, TENURE = Segment(name="activity", by="activity"), Segment(name="tenure", by="tenure")
+
+
+def counts_of(table: pa.Table) -> list[tuple[object, ...]]:
+    names = ("segment", "value", "users", "hits", "truth_count", "hit_rate")
+    return [tuple(row[name] for name in names) for row in table.to_pylist()]
 
 
 def test_rates_by_segment() -> None:
-    rows = segment_table(DETAIL, [10], bootstrap_samples=500, seed=1).to_pylist()
-    assert [(r["segment"], r["users"], r["hits"], r["truth_count"], r["hit_rate"]) for r in rows] == [
-        ("0", 1, 1, 2, 0.5),
-        ("10+", 3, 4, 8, 0.5),
+    table = segment_table(DETAIL, settings(TENURE, ACTIVITY, CITY), seed=1)
+    assert counts_of(table) == [
+        ("tenure", "new", 1, 1, 2, 0.5),
+        ("tenure", "returning", 3, 4, 8, 0.5),
+        ("activity", "0", 1, 1, 2, 0.5),
+        ("activity", "10+", 3, 4, 8, 0.5),
+        ("town", "9", 1, 1, 4, 0.25),  # 9 before 10: numbers are no texts
+        ("town", "10", 2, 4, 5, 0.8),
+        ("town", "(missing)", 1, 0, 1, 0.0),
     ]
+    rows = table.to_pylist()
     assert (rows[0]["ci_low"], rows[0]["ci_high"]) == (0.5, 0.5)
     assert rows[1]["ci_low"] < 0.5 < rows[1]["ci_high"]
+    assert table.equals(segment_table(DETAIL, settings(TENURE, ACTIVITY, CITY), seed=1))
 
 
-def test_the_warm_cut_leaves_new_users_out_and_cold_is_refused() -> None:
-    (row,) = segment_table(DETAIL, [10], bootstrap_samples=100, seed=1, population=Population.WARM).to_pylist()
-    assert (row["segment"], row["users"], row["hits"], row["truth_count"]) == ("10+", 2, 2, 4)
-    with pytest.raises(InputError, match="all or warm"):
-        segment_table(DETAIL, [10], bootstrap_samples=100, seed=1, population=Population.COLD)
-    assert segment_table(DETAIL.slice(0, 0), [10], bootstrap_samples=100, seed=1).num_rows == 0
+def test_the_interval_of_two_users_by_hand() -> None:
+    # Towns "10": users with 1 of 2 and 3 of 3. Resamples {1st, 1st} 2/4, {both} 4/5, {2nd, 2nd} 6/6: chances 1/4, 1/2, 1/4.
+    row = segment_table(DETAIL, settings(CITY), seed=1).to_pylist()[1]
+    assert (row["ci_low"], row["ci_high"]) == (0.5, 1.0)
+
+
+def test_rare_values_share_a_row() -> None:
+    towns = [*(["big"] * 4), *(["mid"] * 3), "b", "a", "b", "a", "(missing)"]
+    count = len(towns)
+    detail = pa.table({"hits": [1] * count, "truth_count": [2] * count, "segment_town": towns})
+    rows = counts_of(segment_table(detail, settings(CITY, values=3), seed=1))
+    assert [row[1:3] for row in rows] == [("a", 2), ("big", 4), ("mid", 3), ("(missing)", 1), ("(other)", 2)]
+
+
+def test_the_truth_is_cut_by_tiers_over_the_users_with_truth_there() -> None:
+    # Two users: 3 to find (head 2 with 1 hit, unseen 1), 1 to find (rest, found).
+    by_tier = {"head": ([1, 0], [2, 0]), "next": ([0, 0], [0, 0]), "rest": ([0, 1], [0, 1]), "unseen": ([0, 0], [1, 0])}
+    columns: dict[str, list[int]] = {"hits": [1, 1], "truth_count": [3, 1]}
+    for tier in TIERS:
+        hits, truth = tier_columns(tier)
+        columns[hits], columns[truth] = by_tier[tier]
+    rows = counts_of(segment_table(pa.table(columns), settings(Segment(name="items", by="item_popularity")), seed=1))
+    assert rows == [
+        ("items", "head: top 1% of items taken", 1, 1, 2, 0.5),
+        ("items", "rest", 1, 1, 1, 1.0),
+        ("items", "unseen in the window", 1, 0, 1, 0.0),
+    ]
+
+
+def test_nobody_gives_no_rows_and_another_configuration_is_refused() -> None:
+    assert segment_table(DETAIL.slice(0, 0), settings(ACTIVITY, CITY), seed=1).num_rows == 0
+    assert segment_table(DETAIL, settings(), seed=1).num_rows == 0
+    with pytest.raises(SchemaError, match=r"(?s)column hits_head.*column segment_age.*evaluation\.segments changed since"):
+        segment_table(DETAIL, settings(Segment(name="age", by="age"), Segment(name="items", by="item_popularity")), seed=1)
+
+
+def test_only_the_columns_that_segments_need_are_asked_for() -> None:
+    assert columns_needed([ACTIVITY, CITY]) == ["hits", "truth_count", "segment_activity", "segment_town"]
+    twice = [Segment(name="a", by="item_popularity"), Segment(name="b", by="item_popularity")]
+    assert len(columns_needed(twice)) == 2 + 2 * len(TIERS)

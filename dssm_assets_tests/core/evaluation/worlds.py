@@ -76,3 +76,20 @@ def slow_hits(
         if wanted:
             result[user] = (len(wanted), len(set(offered[:k]) & wanted))
     return result
+
+
+def total_row(
+    scorer: str = "model",
+    scope: str = "all",
+    population: str = "warm",
+    *,
+    k: int = 10,
+    hit_rate: float = 0.5,
+    half_width: float = 0.05,
+) -> dict[str, Any]:
+    """Returns a row of total_hit_rate over 40 users with 200 items to find."""
+    return {
+        "scorer": scorer, "scope": scope, "population": population, "k": k, "hit_rate": hit_rate,
+        "ci_low": max(0.0, hit_rate - half_width), "ci_high": hit_rate + half_width, "user_recall": hit_rate,
+        "user_hit_rate": hit_rate, "users": 40, "hits": round(200 * hit_rate), "truth_count": 200,
+    }  # fmt: skip

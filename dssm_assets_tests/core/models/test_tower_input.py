@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.models.tower_input import SideReader, concatenated, without_columns
+from dssm_assets.core.models.tower_input import SideReader, concatenated, side_by_side, without_columns
 from dssm_assets.core.models.tower_spec import Side, TowerFeature
 
 
-def _feature(name: str, is_multi: bool = False, is_weighted: bool = False) -> TowerFeature:
+def _feature(name: str, is_multi: bool = False, is_weighted: bool = False, side: Side = Side.ITEM) -> TowerFeature:
     return TowerFeature(
         name=name,
-        side=Side.ITEM,
+        side=side,
         embedding_name=name,
         embedding_dim=2,
         num_embeddings=5,
@@ -33,8 +35,11 @@ TABLE = pa.table(
 )
 
 
-def test_columns_follow_the_specification_and_rows_the_request() -> None:
-    inputs = SideReader(TABLE, "items", FEATURES).read(np.array([2, 0]))
+@pytest.mark.parametrize("cuts", [(0, 3), (0, 1, 3), (0, 1, 2, 3)])
+def test_columns_follow_the_specification_and_rows_the_request(cuts: tuple[int, ...]) -> None:
+    table = pa.concat_tables([TABLE.slice(low, high - low) for low, high in pairwise(cuts)])
+    inputs = SideReader(table, "items", FEATURES).read(np.array([2, 0]))
+    assert inputs.singles.dtype == np.int64
     assert inputs.singles.tolist() == [[2, 2], [4, 0]]
     assert inputs.bags[0].values.tolist() == [4, 1, 2]
     assert inputs.bags[0].offsets.tolist() == [0, 1, 3]
@@ -56,6 +61,35 @@ def test_stacked_inputs_are_the_rows_of_both() -> None:
     assert both.bags[0].values.tolist() == whole.bags[0].values.tolist()
     assert both.bags[0].offsets.tolist() == whole.bags[0].offsets.tolist()
     assert both.bags[0].weights.tolist() == whole.bags[0].weights.tolist()
+
+
+@pytest.mark.parametrize("cuts", [(0, 3), (0, 1, 3)])
+def test_without_features_there_is_nothing_to_read(cuts: tuple[int, ...]) -> None:
+    table = pa.concat_tables([TABLE.slice(low, high - low) for low, high in pairwise(cuts)])
+    inputs = SideReader(table, "items", []).read(np.array([2, 0]))
+    assert (inputs.singles.shape, inputs.bags) == ((2, 0), ())
+
+
+def test_sides_read_apart_come_together_in_the_order_of_the_specification() -> None:
+    user, context = {"side": Side.USER}, {"side": Side.CONTEXT}
+    tags, pages = _feature("tags", is_multi=True, **user), _feature("pages", is_multi=True, **context)
+    mixed = [_feature("hour", **context), pages, _feature("age", **user), _feature("day", **context), tags]
+    first = pa.table({"age": pa.array([4, 3], pa.int32()), "tags": pa.array([[1], []], pa.list_(pa.int32()))})
+    second = pa.table(
+        {
+            "hour": pa.array([0, 1, 2], pa.int32()),
+            "day": pa.array([2, 2, 3], pa.int32()),
+            "pages": pa.array([[3], [4, 4], []], pa.list_(pa.int32())),
+        }
+    )
+    sides = {
+        Side.USER: SideReader(first, "users", [f for f in mixed if f.side is Side.USER]).read(np.array([1, 0, 0])),
+        Side.CONTEXT: SideReader(second, "samples", [f for f in mixed if f.side is Side.CONTEXT]).read(np.arange(3)),
+    }
+    joined = side_by_side(mixed, sides)
+    assert joined.singles.tolist() == [[0, 3, 2], [1, 4, 2], [2, 4, 3]]
+    assert [bag.values.tolist() for bag in joined.bags] == [[3, 4, 4], [1, 1]]
+    assert [bag.offsets.tolist() for bag in joined.bags] == [[0, 1, 3, 3], [0, 0, 1, 2]]
 
 
 def test_indices_outside_their_table_are_all_named() -> None:

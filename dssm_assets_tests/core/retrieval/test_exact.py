@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.config import Similarity
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.retrieval import exact
-from dssm_assets.core.retrieval.exact import top_k, top_k_scores
+from dssm_assets.core.retrieval import candidates, coarse, exact
+from dssm_assets.core.retrieval.corpus import Corpus
+from dssm_assets.core.retrieval.exact import search, top_k, top_k_scores
 from dssm_assets.core.retrieval.exclusions import Exclusions
+from dssm_assets.core.retrieval.metrics import Metric
 
 NONE = -1
 
@@ -23,18 +26,20 @@ def exclusions(sets: list[set[int]]) -> Exclusions:
     return Exclusions(np.cumsum([0] + [len(one) for one in sets]).astype(np.int64), np.array(flat, dtype=np.int64))
 
 
-def slow(users: np.ndarray, items: np.ndarray, k: int, banned: list[set[int]]) -> list[list[int]]:
+def slow(users: np.ndarray, items: np.ndarray, k: int, banned: list[set[int]], metric: Metric = Metric.IP) -> list[list[int]]:
     """Every score by exact summation, every list by sorting tuples."""
     lists = []
     for user, without in zip(users.tolist(), banned, strict=True):
-        scored = [
-            (-float(np.float32(math.fsum(a * b for a, b in zip(user, item, strict=True)))), index)
-            for index, item in enumerate(items.tolist())
-            if index not in without
-        ]
+        scored = [(-slow_score(user, item, metric), index) for index, item in enumerate(items.tolist()) if index not in without]
         best = [index for _, index in sorted(scored)[:k]]
         lists.append(best + [NONE] * (k - len(best)))
     return lists
+
+
+def slow_score(user: list[float], item: list[float], metric: Metric) -> float:
+    if metric is Metric.L2:
+        return -float(np.float32(math.fsum((a - b) ** 2 for a, b in zip(user, item, strict=True))))
+    return float(np.float32(math.fsum(a * b for a, b in zip(user, item, strict=True))))
 
 
 @st.composite
@@ -48,14 +53,14 @@ def tied_worlds(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int, list[set[
 
 
 @settings(max_examples=150, deadline=None)
-@given(tied_worlds(), st.integers(1, 3))
+@given(tied_worlds(), st.integers(1, 3), st.sampled_from([Metric.IP, Metric.L2]))
 def test_small_worlds_full_of_ties_equal_brute_force(
-    world: tuple[np.ndarray, np.ndarray, int, list[set[int]]], block: int
+    world: tuple[np.ndarray, np.ndarray, int, list[set[int]]], block: int, metric: Metric
 ) -> None:
     users, items, k, banned = world
-    index, scores = top_k(users, items, k, similarity=Similarity.INNER_PRODUCT, excluded=exclusions(banned), block_size=block)
+    index, scores = top_k(users, items, k, similarity=metric, excluded=exclusions(banned), block_size=block)
     assert index.dtype == np.int64 and scores.dtype == np.float32
-    assert index.tolist() == slow(users, items, k, banned)
+    assert index.tolist() == slow(users, items, k, banned, metric)
     assert (np.isneginf(scores) == (index == NONE)).all()
 
 
@@ -64,18 +69,89 @@ def few_shapes(rng: np.random.Generator, distinct: int, count: int, dim: int) ->
     return rng.normal(size=(distinct, dim)).astype(np.float32)[rng.integers(distinct, size=count)]
 
 
+@pytest.fixture(params=["float", "bytes"])
+def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Makes the search start with products in float32 or of bytes, and the sample a part of the corpus."""
+    monkeypatch.setattr(exact, "BYTES_FROM", 0 if request.param == "bytes" else np.inf)
+    monkeypatch.setattr(exact, "has_byte_products", lambda dims: True)
+    monkeypatch.setattr(coarse.ByteCoarse, "multiply", _plain_products)  # what the instructions give where there are any
+    monkeypatch.setattr(candidates, "SAMPLED", 300)
+    monkeypatch.setattr(candidates, "CHUNK", 128)
+    return str(request.param)
+
+
+def _plain_products(self: coarse.ByteCoarse, query: coarse.Query, items: coarse.Rows, out: np.ndarray) -> None:
+    out[:] = query.matrix.astype(np.int32) @ self.items[items].T.astype(np.int32)
+
+
+@pytest.mark.skipif(not coarse.has_byte_products(16), reason="this processor has no quick products of bytes")
+def test_products_of_bytes_by_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "BYTES_FROM", 0)
+    monkeypatch.setattr(candidates, "SAMPLED", 300)
+    rng = np.random.default_rng(5)
+    users, items = rng.normal(size=(30, 16)).astype(np.float32), few_shapes(rng, 1500, 2000, 16)
+    index, _ = top_k(users, items, 20, similarity=Metric.COSINE)
+    monkeypatch.setattr(exact, "BYTES_FROM", np.inf)
+    assert (index == top_k(users, items, 20, similarity=Metric.COSINE)[0]).all()
+
+
+def test_products_of_bytes_are_not_trusted_where_they_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch, "_int_mm", lambda left, right, out: out.fill_(0))
+    assert not coarse.has_byte_products.__wrapped__(16)
+
+
+@pytest.mark.parametrize("metric", [Metric.IP, Metric.L2])
 @pytest.mark.parametrize("distinct", [1, 7, 40, 3000])
 @pytest.mark.parametrize("banned_size", [0, 5, 300])
-def test_the_search_by_candidates_equals_brute_force(distinct: int, banned_size: int) -> None:
+def test_the_search_by_candidates_equals_brute_force(products: str, distinct: int, banned_size: int, metric: Metric) -> None:
     rng = np.random.default_rng(distinct + banned_size)
     users, items = rng.normal(size=(12, 16)).astype(np.float32), few_shapes(rng, distinct, 900, 16)
     banned = [
         set(rng.choice(900, size=banned_size if row % 2 else banned_size // 5, replace=False).tolist()) for row in range(12)
     ]
-    index, scores = top_k(users, items, 20, similarity=Similarity.INNER_PRODUCT, excluded=exclusions(banned), block_size=5)
-    assert index.tolist() == slow(users, items, 20, banned)
-    expected = np.take_along_axis((users.astype(float) @ items.T.astype(float)), index, axis=1)
-    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+    index, scores = top_k(users, items, 20, similarity=metric, excluded=exclusions(banned), block_size=5, threads=2)
+    assert index.tolist() == slow(users, items, 20, banned, metric)
+    expected = [
+        [slow_score(user, items[one].tolist(), metric) for one in row]
+        for user, row in zip(users.tolist(), index.tolist(), strict=True)
+    ]
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("exponent", [-25, -18, 0, 12, 17])
+def test_vectors_of_any_size_are_searched_right(products: str, exponent: int) -> None:
+    # Below: products vanish in float32. Above: they overflow, so no coarse score can be trusted.
+    rng = np.random.default_rng(4)
+    users = (rng.normal(size=(4, 8)) * 10.0**exponent).astype(np.float32)
+    items = (rng.normal(size=(700, 8)) * 10.0**exponent * rng.choice([1e-3, 1, 1e3], size=(700, 1))).astype(np.float32)
+    for metric in (Metric.IP, Metric.L2):
+        index, _ = top_k(users, items, 9, similarity=metric)
+        assert index.tolist() == slow(users, items, 9, [set()] * 4, metric)
+
+
+def test_an_unlucky_sample_and_ties_without_end_cost_time_and_nothing_else(
+    products: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(8)
+    users, items = rng.normal(size=(6, 8)).astype(np.float32), rng.normal(size=(900, 8)).astype(np.float32)
+    items[::2] = items[0]
+    monkeypatch.setattr(candidates, "CAP", 10)
+    for rank in (1, 300):
+        monkeypatch.setattr(candidates.Sample, "__init__", _sample_with(rank))
+        index, _ = top_k(users, items, 25, similarity=Metric.IP)
+        assert index.tolist() == slow(users, items, 25, [set()] * 6)
+
+
+def _sample_with(rank: int) -> Callable[..., None]:
+    original = candidates.Sample.__init__
+
+    def made(self: candidates.Sample, *arguments: int) -> None:
+        original(self, *arguments)
+        self.rank, self.group = rank, 1
+
+    return made
 
 
 def test_a_user_whose_best_items_are_all_excluded_gets_the_next_best() -> None:
@@ -92,8 +168,8 @@ def test_the_candidate_path_is_taken_and_proves_most_rows(monkeypatch: pytest.Mo
     users, items = rng.normal(size=(50, 16)).astype(np.float32), rng.normal(size=(2000, 16)).astype(np.float32)
     expected = slow(users, items, 10, [set()] * 50)
     brute: list[int] = []
-    original = exact._brute_force
-    monkeypatch.setattr(exact, "_brute_force", lambda rows, *rest: brute.append(len(rows)) or original(rows, *rest))
+    original = exact._Search._brute_force
+    monkeypatch.setattr(exact._Search, "_brute_force", lambda self, rows: brute.append(len(rows)) or original(self, rows))
     index, _ = top_k(users, items, 10, similarity=Similarity.INNER_PRODUCT)
     assert index.tolist() == expected
     assert sum(brute) < 5
@@ -103,8 +179,8 @@ def test_blocks_and_copies_of_items_change_nothing() -> None:
     rng = np.random.default_rng(11)
     users, items = rng.normal(size=(300, 24)).astype(np.float32), few_shapes(rng, 500, 1500, 24)
     whole = top_k(users, items, 50, similarity=Similarity.COSINE)
-    for block in (1, 7, 299):
-        parts = top_k(users, items, 50, similarity=Similarity.COSINE, block_size=block)
+    for block, threads in ((1, 1), (7, 1), (7, 3), (299, 2)):
+        parts = top_k(users, items, 50, similarity=Similarity.COSINE, block_size=block, threads=threads)
         assert (parts[0] == whole[0]).all() and (parts[1] == whole[1]).all()
     tied = np.diff(whole[1], axis=1) == 0
     assert tied.any()
@@ -115,6 +191,25 @@ def test_cosine_ignores_length_and_inner_product_does_not() -> None:
     user, items = np.array([[1.0, 0.0]]), np.array([[1.0, 0.0], [3.0, 3.0], [0.5, 0.1]])
     assert top_k(user, items, 3, similarity=Similarity.COSINE)[0].tolist() == [[0, 2, 1]]
     assert top_k(user, items, 3, similarity=Similarity.INNER_PRODUCT)[0].tolist() == [[1, 0, 2]]
+
+
+def test_l2_prefers_the_nearest_and_scores_are_minus_squared_distances() -> None:
+    index, scores = top_k(np.array([[1.0, 0.0]]), np.array([[4.0, 4.0], [1.0, 0.5], [3.0, 0.0]]), 3, similarity=Metric.L2)
+    assert index.tolist() == [[1, 2, 0]]
+    assert scores.tolist() == [[-0.25, -4, -25]]
+
+
+def test_a_corpus_is_searched_again_and_again() -> None:
+    rng = np.random.default_rng(2)
+    users, items = rng.normal(size=(9, 4)), rng.normal(size=(50, 4))
+    corpus = Corpus(items, Metric.COSINE)
+    first, again = search(corpus, users[:4], 6), search(corpus, users[4:], 6)
+    whole = top_k(users, items, 6, similarity=Metric.COSINE)
+    assert np.concatenate([first[0], again[0]]).tolist() == whole[0].tolist()
+    with pytest.raises(InputError, match="against items of width 4"):
+        search(corpus, users[:, :3], 6)
+    with pytest.raises(InputError, match="1 of 1 all zeros: u"):
+        search(corpus, np.zeros((1, 4)), 6, user_ids=["u"])
 
 
 def test_fewer_items_than_k_end_in_minus_one_and_no_users_give_no_rows() -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.config import Similarity
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.retrieval.vectors import matrix_of, prepare
+from dssm_assets.core.retrieval.metrics import Metric
+from dssm_assets.core.retrieval.vectors import check_vectors, matrix_of, scaled
 
 
 def test_a_fixed_size_list_column_becomes_a_matrix_also_from_a_slice() -> None:
@@ -27,20 +27,20 @@ def test_a_missing_vector_and_another_type_are_refused() -> None:
 
 
 def test_cosine_brings_vectors_to_unit_length_however_small_they_are() -> None:
-    users, items = prepare(np.array([[3.0, 4.0]]), np.array([[3e-30, 4e-30]], np.float32), similarity=Similarity.COSINE)
-    np.testing.assert_allclose(users, [[0.6, 0.8]], rtol=1e-6)
-    np.testing.assert_allclose(items, [[0.6, 0.8]], rtol=1e-6)
+    for vectors in (np.array([[3.0, 4.0]]), np.array([[3e-30, 4e-30]], np.float32)):
+        np.testing.assert_allclose(scaled(vectors, Metric.COSINE), [[0.6, 0.8]], rtol=1e-6)
+    for metric in (Metric.IP, Metric.L2):
+        assert scaled(np.array([[3.0, 4.0]]), metric).tolist() == [[3, 4]]
 
 
-@pytest.mark.parametrize("similarity", list(Similarity))
-def test_every_unusable_vector_of_both_sides_is_named_at_once(similarity: Similarity) -> None:
+def test_every_unusable_vector_of_both_sides_is_named_at_once() -> None:
     users = np.ones((8, 2), np.float32)
     users[[1, 2, 3, 4, 5, 6]] = np.nan
     items = np.ones((3, 2), np.float32)
     items[2] = 0
     items[0, 1] = np.inf
     with pytest.raises(InputError) as error:
-        prepare(users, items, similarity=similarity, user_ids=pa.array([f"u{i}" for i in range(8)]))
+        check_vectors({"user": (users, pa.array([f"u{i}" for i in range(8)])), "item": (items, None)})
     text = str(error.value)
     assert "6 of 8 not finite (NaN or infinity): u1, u2, u3, u4, u5, ..." in text
     assert "1 of 3 all zeros: row 2" in text
@@ -49,6 +49,8 @@ def test_every_unusable_vector_of_both_sides_is_named_at_once(similarity: Simila
 
 def test_vectors_of_different_models_and_an_empty_corpus_are_refused() -> None:
     with pytest.raises(InputError, match="of one width"):
-        prepare(np.ones((2, 3)), np.ones((2, 4)), similarity=Similarity.COSINE)
+        check_vectors({"user": (np.ones((2, 3)), None), "item": (np.ones((2, 4)), None)})
+    with pytest.raises(InputError, match="against items of width 4"):
+        check_vectors({"user": (np.ones((2, 3)), None)}, width=4)
     with pytest.raises(InputError, match="item vectors: expected at least one"):
-        prepare(np.ones((2, 3)), np.ones((0, 3)), similarity=Similarity.COSINE)
+        check_vectors({"user": (np.ones((2, 3)), None), "item": (np.ones((0, 3)), None)})

@@ -18,6 +18,18 @@ def test_single_and_multi_valued_columns() -> None:
     assert (found["b"].type, found["b"].to_pylist()) == (pa.list_(pa.int32()), [[2, 0], []])
 
 
+def test_types_are_those_of_what_comes_out() -> None:
+    features = IndexedFeatures(bucketize, ["b", "a"], {"b"})
+    schema = pa.schema({"a": pa.int64(), "b": pa.list_(pa.int64()), "b__weights": pa.list_(pa.float32()), "more": pa.string()})
+    assert features.types(schema, "table t") == {
+        "b": pa.list_(pa.int32()),
+        "b__weights": pa.list_(pa.float32()),
+        "a": pa.int32(),
+    }
+    with pytest.raises(SchemaError, match="table t, column a: expected the column to exist"):
+        features.types(schema.remove(0), "table t")
+
+
 def test_large_lists_become_lists() -> None:
     found = embedding_index(lambda _, __: pa.array([[1]], pa.large_list(pa.int32())), "f", pa.chunked_array([[9]]))
     assert found.type == pa.list_(pa.int32())

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Collection
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.samples.history import HistoryCsr, build_history
 from dssm_assets.core.samples.id_index import IdIndex
-from dssm_assets.core.samples.train_samples import discretise_day, item_rows
+from dssm_assets.core.samples.train_samples import discretise_day, discretise_rows, item_rows
 from dssm_assets_tests.core.samples.worlds import bucketize, history_day
 
 CORPUS = IdIndex(pa.array([100, 200, 300]))
@@ -44,12 +45,13 @@ def indexed(*names: str, weighted: Collection[str] = ()) -> IndexedFeatures:
     return IndexedFeatures(bucketize, names, weighted)
 
 
-def run(
-    table: pa.Table, cutoff: History = History.EVENT, history: HistoryCsr = WORLD, **changes: object
-) -> tuple[pa.Table, int]:
+def run(table: pa.Table, cutoff: History = History.EVENT, history: HistoryCsr = WORLD, **changes: object) -> pa.RecordBatch:
+    """Returns the day's rows; row r of the day has its user's features in row 10 + r and its item's in row 20 + r."""
+    places = np.arange(table.num_rows, dtype=np.int32)
     arguments: dict[str, object] = {
         "day": 3,
         "day_start_ms": 30,
+        "feature_rows": {"user_row": 10 + places, "item_row": 20 + places},
         "features": indexed("age", "tags"),
         "item_index": CORPUS,
         **changes,
@@ -61,8 +63,8 @@ ROWS = positives([(1, 300, 31), (2, 200, 40), (2, 999, 41), (7, 100, 42), (1, 10
 
 
 def test_rows_by_hand() -> None:
-    table, dropped_count = run(ROWS)
-    assert dropped_count == 1  # item 999
+    table = run(ROWS)
+    # The third row is left out: its item 999 is not in the corpus.
     assert table.to_pydict() == {
         "item_index": [2, 1, 0, 0],
         "user_index": [0, 1, -1, 0],
@@ -70,27 +72,29 @@ def test_rows_by_hand() -> None:
         "event_time_ms": [31, 40, 42, 50],
         "weight": [1.0, 1.0, 1.0, 1.0],
         "day": [3, 3, 3, 3],
+        "user_row": [10, 11, 13, 14],
+        "item_row": [20, 21, 23, 24],
         "age": [32, 41, 43, 51],
         "tags": [[32, 33], [41, 42], [43, 44], [51, 52]],
     }
     assert [str(field.type) for field in table.schema] == [
-        *("int32", "int32", "int64", "int64", "float", "int32", "int32", "list<item: int32>")
+        *("int32", "int32", "int64", "int64", "float", *["int32"] * 4, "list<item: int32>")
     ]
 
 
 def test_day_cutoff_sees_nothing_of_the_day_itself() -> None:
-    table, _ = run(ROWS, History.DAY)
+    table = run(ROWS, History.DAY)
     assert table["history_end"].to_pylist() == [3, 4, 0, 3]
 
 
 def test_a_basket_does_not_see_itself() -> None:
-    table, _ = run(positives([(1, 100, 20), (1, 200, 20)]), day_start_ms=0)
+    table = run(positives([(1, 100, 20), (1, 200, 20)]), day_start_ms=0)
     assert table["history_end"].to_pylist() == [1, 1]
     assert (table["age"].to_pylist(), table["tags"].to_pylist()) == ([0, 0], [[], []])
 
 
 def test_an_event_filed_under_a_later_day_does_not_see_itself_either() -> None:
-    table, _ = run(positives([(1, 100, 20)]), History.DAY, day_start_ms=25)
+    table = run(positives([(1, 100, 20)]), History.DAY, day_start_ms=25)
     assert table["history_end"].to_pylist() == [1]
 
 
@@ -98,32 +102,28 @@ def test_a_day_of_23_hours_starts_where_the_caller_says() -> None:
     zone = ZoneInfo("Europe/Berlin")
     start_ms = int(dt.datetime(2024, 3, 31, tzinfo=zone).timestamp() * 1000)
     history = build_history([history_day([(1, [(start_ms - 1, 100, 1), (start_ms, 100, 1)])])], CORPUS, bucketize)
-    table, _ = run(
-        positives([(1, 100, start_ms + 82_000_000)]), History.DAY, history, day_start_ms=start_ms, features=indexed()
-    )
+    table = run(positives([(1, 100, start_ms + 82_000_000)]), History.DAY, history, day_start_ms=start_ms, features=indexed())
     assert table["history_end"].to_pylist() == [1]
 
 
 def test_an_empty_day_and_a_day_of_unknown_items_keep_the_schema() -> None:
-    schema = run(ROWS)[0].schema
-    for rows, dropped in ((ROWS.slice(0, 0), 0), (positives([(1, 999, 31)]), 1)):
-        table, dropped_count = run(rows)
-        assert (table.num_rows, dropped_count) == (0, dropped)
+    schema = run(ROWS).schema
+    for rows in (ROWS.slice(0, 0), positives([(1, 999, 31)])):
+        table = run(rows)
+        assert table.num_rows == 0
         assert table.schema.equals(schema, check_metadata=True)
 
 
 def test_text_ids() -> None:
     corpus = IdIndex(pa.array(["x", "y"]))
     history = build_history([history_day([("u", [(10, "y", 1)])], pa.string())], corpus, bucketize)
-    table, dropped_count = run(
-        positives([("u", "y", 11), ("v", "x", 12)], pa.string()), History.EVENT, history, item_index=corpus
-    )
-    assert (table["item_index"].to_pylist(), table["user_index"].to_pylist(), dropped_count) == ([1, 0], [0, -1], 0)
+    table = run(positives([("u", "y", 11), ("v", "x", 12)], pa.string()), History.EVENT, history, item_index=corpus)
+    assert (table["item_index"].to_pylist(), table["user_index"].to_pylist()) == ([1, 0], [0, -1])
 
 
 def test_no_history_at_all() -> None:
     history = build_history([history_day([])], CORPUS, bucketize)
-    table, _ = run(ROWS, History.EVENT, history)
+    table = run(ROWS, History.EVENT, history)
     assert (table["user_index"].to_pylist(), table["history_end"].to_pylist()) == ([-1] * 4, [0] * 4)
 
 
@@ -146,12 +146,36 @@ def test_item_rows_follow_the_corpus() -> None:
         item_rows(corpus, indexed("size"))
 
 
+FEATURES = pa.table(
+    {
+        "user_id": [1, 2],
+        "age": pa.array([30, None], pa.int64()),
+        "tags": pa.array([[7], None], pa.list_(pa.int64())),
+        "tags__weights": pa.array([[0.5], None], pa.list_(pa.float32())),
+    }
+)
+
+
+def test_feature_rows_follow_their_table_and_the_unknown_row_comes_first_of_all() -> None:
+    features = indexed("tags", "age", weighted={"tags"})
+    given = {"features": features, "file": "user_rows.arrow", "where": "table user_features_fg, day 2024-01-01"}
+    rows = discretise_rows(FEATURES, **given)
+    assert rows.to_pydict() == {"tags": [[8], []], "tags__weights": [[0.5], []], "age": [31, 0]}
+    first = discretise_rows(FEATURES, is_first=True, **given)
+    assert first.to_pydict() == {"tags": [[], [8], []], "tags__weights": [[], [0.5], []], "age": [0, 31, 0]}
+    assert first.schema.equals(rows.schema, check_metadata=True)
+    alone = discretise_rows(FEATURES.slice(0, 0), is_first=True, **given)
+    assert alone.to_pydict() == {"tags": [[]], "tags__weights": [[]], "age": [0]}
+    with pytest.raises(SchemaError, match="table user_features_fg, day 2024-01-01, column age"):
+        discretise_rows(FEATURES.drop_columns(["age"]), **given)
+
+
 def test_weights_go_with_the_rows_of_samples_and_items() -> None:
     weights = pa.array([[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]], pa.list_(pa.float32()))
-    table, dropped_count = run(ROWS.append_column("tags__weights", weights), features=indexed("tags", weighted={"tags"}))
-    assert dropped_count == 1  # item 999, the third row
+    table = run(ROWS.append_column("tags__weights", weights), features=indexed("tags", weighted={"tags"}))
+    # The third row is left out.
     assert table["tags__weights"].to_pylist() == [[1, 2], [3, 4], [7, 8], [9, 10]]
-    assert table.column_names[-2:] == ["tags", "tags__weights"]
+    assert table.schema.names[-2:] == ["tags", "tags__weights"]
     corpus = pa.table({"item_id": [1, 2], "weight": [2.0, 0.5], "tags": [[1], []], "tags__weights": [[0.25], []]})
     corpus = corpus.set_column(3, "tags__weights", corpus["tags__weights"].cast(pa.list_(pa.float32())))
     items = item_rows(corpus, indexed("tags", weighted={"tags"}))
@@ -172,9 +196,8 @@ def test_no_sample_sees_its_own_event_or_anything_later(
     events: list[tuple[int, int, int]], day_start_ms: int, cutoff: History
 ) -> None:
     history = build_history([history_day([(user, [(time, item, None)]) for user, item, time in events])], CORPUS, bucketize)
-    table, dropped_count = run(positives(list(events)), cutoff, history, day_start_ms=day_start_ms, features=indexed())
+    table = run(positives(list(events)), cutoff, history, day_start_ms=day_start_ms, features=indexed())
     kept = [event for event in events if event[1] != 999]
-    assert dropped_count == len(events) - len(kept)
     for (user, _, time), row in zip(kept, table.to_pylist(), strict=True):
         seen = history.event_time_ms[history.starts[row["user_index"]] : row["history_end"]].tolist()
         limit = time if cutoff is History.EVENT else min(time, day_start_ms)

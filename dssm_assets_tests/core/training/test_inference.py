@@ -14,7 +14,7 @@ from dssm_assets.core.errors import LeakError, SchemaError
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batches import epoch_batches
-from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
+from dssm_assets.core.training.inference import ItemInference, UserInference, infer_item_vectors, infer_user_vectors
 from dssm_assets_tests.core.training.worlds import AS_OF_MS, FEATURES, SMALL_MODEL, SMALL_TRAINING, world
 
 MODEL = Model(**{**SMALL_MODEL, "context_dropout": 1.0, "dropout": 0.0})
@@ -46,6 +46,21 @@ def test_batch_size_changes_nothing() -> None:
     assert _users(batch_size=7) == pytest.approx(_users(batch_size=1000), abs=1e-6)
     assert _users().dtype == np.float32
     assert _users().shape == (80, 8)
+
+
+def test_parts_give_the_vectors_of_the_whole() -> None:
+    tables = world()
+    users = tables.samples.select(["user_kind", "interests"])
+    owner = tables.samples.column("user_index").to_numpy()
+    starts, ends = tables.users.column("history_start").to_numpy()[owner], tables.samples.column("history_end").to_numpy()
+    user = UserInference(_towers(), tables.history, as_of_ms=AS_OF_MS, batch_size=16)
+    # Cut between batches of 16, the rows of every batch are the same: so are the bytes.
+    cuts = [slice(0, 32), slice(32, 48), slice(48, 80)]
+    parts = [user.vectors(users.slice(cut.start, cut.stop - cut.start), starts[cut], ends[cut]) for cut in cuts]
+    np.testing.assert_array_equal(np.concatenate(parts), _users(batch_size=16))
+    item = ItemInference(_towers(), 4)
+    parts = [item.vectors(tables.items.slice(begin, 4)) for begin in (0, 4, 8)]
+    np.testing.assert_array_equal(np.concatenate(parts), infer_item_vectors(_towers(), tables.items, 4))
 
 
 def test_inference_equals_training_input_without_context() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import pytest
 
 from dssm_assets.core.config import Model
 from dssm_assets.core.errors import DssmError, LeakError, SchemaError
-from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets.core.models.tower_input import TowerInput
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
 from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, World, world
 
 SPEC = tower_spec(FEATURES, Model(**SMALL_MODEL))
@@ -32,7 +35,10 @@ def _with(table: pa.Table, column: str, row: int, value: Any) -> pa.Table:
         ("item_index", ITEMS, SchemaError, r"column item_index.*12"),
         ("user_index", 10, SchemaError, r"column user_index: expected -1 \.\. 9"),
         ("weight", 0.0, SchemaError, "column weight"),
-        ("item", ITEMS + 2, SchemaError, "table samples, column item:"),
+        ("user_row", 11, SchemaError, r"table samples, column user_row: expected 0 \.\. 10, got 1 \.\. 11"),
+        ("user_row", -1, SchemaError, r"table samples, column user_row: expected 0 \.\. 10, got -1"),
+        ("item_row", ITEMS + 1, SchemaError, r"table samples, column item_row: expected 0 \.\. 12"),
+        ("item_row", -1, SchemaError, r"table samples, column item_row.*-1"),
         ("hour", 25, SchemaError, "table samples, column hour"),
         ("history_end", 81, SchemaError, "column history_end: expected 0 <= start"),
         ("history_end", EVENTS + 1, SchemaError, "reach into the next user's"),
@@ -45,10 +51,82 @@ def test_bad_samples_are_refused(column: str, value: Any, error: type[DssmError]
         replace(tables, samples=_with(tables.samples, column, 3, value)).data(SPEC)
 
 
+@pytest.mark.parametrize(
+    ("table", "column", "value", "text"),
+    [
+        ("user_rows", "user_kind", 4, r"table user_rows, column user_kind: expected indices 0 \.\. 3"),
+        ("user_rows", "interests", [6], r"table user_rows, column interests: expected indices 0 \.\. 5"),
+        ("item_rows", "item", ITEMS + 2, "table item_rows, column item:"),
+        ("items", "item", ITEMS + 2, "table items, column item:"),
+    ],
+)
+def test_bad_feature_rows_are_refused(table: str, column: str, value: Any, text: str) -> None:
+    tables = world()
+    with pytest.raises(SchemaError, match=text):
+        replace(tables, **{table: _with(getattr(tables, table), column, 3, value)}).data(SPEC)
+
+
 def test_missing_columns_of_a_table_are_named_together() -> None:
     tables = world()
-    with pytest.raises(SchemaError, match=r"(?s)column hour.*column user_kind"):
-        replace(tables, samples=tables.samples.drop_columns(["hour", "user_kind"])).data(SPEC)
+    for table, names in (
+        ("samples", ["hour", "pages"]),
+        ("samples", ["item_row", "user_row"]),
+        ("item_rows", ["item", "tags"]),
+    ):
+        with pytest.raises(SchemaError, match=rf"(?s)table {table}, column {names[0]}.*table {table}, column {names[1]}"):
+            replace(tables, **{table: getattr(tables, table).drop_columns(names)}).data(SPEC)
+
+
+def _read(inputs: TowerInput, features: Sequence[TowerFeature]) -> list[dict[str, Any]]:
+    """Returns what a tower input says, row by row: name -> index or list of indices."""
+    bags = [[bag.values[low:high].tolist() for low, high in pairwise(bag.offsets.tolist())] for bag in inputs.bags]
+    rows = []
+    for row, singles in enumerate(inputs.singles.tolist()):
+        values = iter(singles), iter(bag[row] for bag in bags)
+        rows.append({feature.name: next(values[feature.is_multi]) for feature in features})
+    return rows
+
+
+@pytest.mark.parametrize("order", [FEATURES, FEATURES[::-1], FEATURES[2:] + FEATURES[:2]])
+def test_a_tower_reads_the_features_that_a_sample_points_to_in_the_order_of_the_specification(
+    order: tuple[TowerFeature, ...],
+) -> None:
+    """Beside its row numbers every sample of the world holds the features themselves: the wide rows are the reference."""
+    tables, spec = world(), tower_spec(order, Model(**SMALL_MODEL))
+    rows, data = np.random.default_rng(0).permutation(80)[:33], tables.data(spec)
+    wide = tables.samples.take(pa.array(rows))
+    users, items = spec.of(Side.USER, Side.CONTEXT), spec.of(Side.ITEM)
+    assert _read(data.read_user_side(rows, data.read_keys(rows)), users) == wide.select([f.name for f in users]).to_pylist()
+    assert _read(data.read_sample_items(rows), items) == wide.select([f.name for f in items]).to_pylist()
+
+
+def test_a_sample_of_unknown_user_and_item_has_only_the_features_of_its_request() -> None:
+    tables = world()
+    for column in ("user_row", "item_row"):
+        tables = replace(tables, samples=_with(tables.samples, column, 5, 0))
+    data, rows = tables.data(SPEC), np.array([5])
+    (user,) = _read(data.read_user_side(rows, data.read_keys(rows)), SPEC.of(Side.USER, Side.CONTEXT))
+    request = tables.samples.select(["hour", "pages"]).slice(5, 1).to_pylist()
+    assert user == {"user_kind": 0, "interests": [], **request[0]}
+    assert _read(data.read_sample_items(rows), SPEC.of(Side.ITEM)) == [{"item": 0, "tags": []}]
+
+
+def test_towers_without_user_features_need_no_rows_of_users() -> None:
+    tables, spec = world(), tower_spec([f for f in FEATURES if f.side is not Side.USER], Model(**SMALL_MODEL))
+    samples = tables.samples.set_column(
+        tables.samples.column_names.index("user_row"), "user_row", pa.array(np.zeros(80, np.int32))
+    )
+    data = replace(tables, samples=samples, user_rows=pa.table({})).data(spec)
+    rows = np.array([7, 2])
+    request = tables.samples.take(pa.array(rows)).select(["hour", "pages"]).to_pylist()
+    assert _read(data.read_user_side(rows, data.read_keys(rows)), spec.of(Side.CONTEXT)) == request
+
+
+def test_towers_without_context_read_users_alone() -> None:
+    tables, spec = world(), tower_spec([f for f in FEATURES if f.side is not Side.CONTEXT], Model(**SMALL_MODEL))
+    data, rows = tables.data(spec), np.array([7, 2])
+    wide = tables.samples.take(pa.array(rows)).select(["user_kind", "interests"]).to_pylist()
+    assert _read(data.read_user_side(rows, data.read_keys(rows)), spec.of(Side.USER)) == wide
 
 
 def test_no_samples_is_refused() -> None:
@@ -84,7 +162,7 @@ def _mapped(table: pa.Table, path: Path, max_chunksize: int) -> pa.Table:
 @pytest.mark.parametrize("max_chunksize", [7, 1000])
 def test_memory_mapped_tables_in_any_chunks_read_the_same(tmp_path: Path, max_chunksize: int) -> None:
     tables = world()
-    names = ("samples", "history", "users", "items")
+    names = [field.name for field in fields(World)]
     mapped = World(**{n: _mapped(getattr(tables, n), tmp_path / n, max_chunksize) for n in names})
     rows = np.random.default_rng(0).permutation(80)[:33]
     ours, theirs = mapped.data(SPEC), tables.data(SPEC)

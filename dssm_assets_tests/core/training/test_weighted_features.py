@@ -50,11 +50,12 @@ def _weighed(table: pa.Table, weigh: Weigh) -> pa.Table:
 
 
 def _world(weigh: Weigh | None) -> World:
+    names = ("samples", "user_rows", "item_rows", "items")
     tables = world()
-    tables = replace(tables, samples=_wide(tables.samples), items=_wide(tables.items))
+    tables = replace(tables, **{name: _wide(getattr(tables, name)) for name in names})
     if weigh is None:
         return tables
-    return replace(tables, samples=_weighed(tables.samples, weigh), items=_weighed(tables.items, weigh))
+    return replace(tables, **{name: _weighed(getattr(tables, name), weigh) for name in names})
 
 
 def _fitted(tables: World, spec: object = WEIGHTED) -> TwoTower:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -39,16 +39,18 @@ FEATURES = (
 
 @dataclass(frozen=True)
 class World:
-    """The four tables of train_samples."""
+    """The tables of train_samples. Samples hold beside their own columns the features that their rows point to, to compare."""
 
     samples: pa.Table
+    user_rows: pa.Table
+    item_rows: pa.Table
     history: pa.Table
     users: pa.Table
     items: pa.Table
 
     def data(self, spec: TowerSpec) -> TrainData:
         """Returns the tables as training data."""
-        return TrainData(spec, samples=self.samples, history=self.history, users=self.users, items=self.items)
+        return TrainData(spec, **{field.name: getattr(self, field.name) for field in fields(self)})
 
 
 def world(seed: int = 0, events: int = EVENTS) -> World:
@@ -64,6 +66,9 @@ def world(seed: int = 0, events: int = EVENTS) -> World:
         "history_end": np.arange(count, dtype=np.int64),
         "weight": rng.uniform(0.5, 1.5, count).astype(np.float32),
         "event_time_ms": time,
+        # Feature rows stand in another order than users and items, behind the unknown one.
+        "user_row": (USERS - user).astype(np.int32),
+        "item_row": (1 + item * 5 % ITEMS).astype(np.int32),
         "user_kind": (user % 2 + 1).astype(np.int32),
         "hour": rng.integers(0, 25, count).astype(np.int32),
         "item": item + np.int32(2),
@@ -80,12 +85,22 @@ def world(seed: int = 0, events: int = EVENTS) -> World:
         "item": np.arange(2, ITEMS + 2, dtype=np.int32),
         "tags": pa.array([[1 + i % 5] for i in range(ITEMS)], LIST),
     }
+    wide = pa.table({**samples, **lists})
     return World(
-        pa.table({**samples, **lists}),
+        wide,
+        _rows_pointed_to(wide, "user_row", USERS, {"user_kind": 0, "interests": []}),
+        _rows_pointed_to(wide, "item_row", ITEMS, {"item": 0, "tags": []}),
         pa.table(history),
         pa.table({"history_start": starts, "history_end": starts + events}),
         pa.table(items),
     )
+
+
+def _rows_pointed_to(samples: pa.Table, key: str, count: int, unknown: dict[str, Any]) -> pa.Table:
+    """Returns the features of the samples that point to each row; those of rows 0 and of rows without samples are missing."""
+    found = {row[key]: {name: row[name] for name in unknown} for row in samples.select([key, *unknown]).to_pylist()}
+    schema = pa.schema([samples.schema.field(name) for name in unknown])
+    return pa.Table.from_pylist([found.get(row, unknown) for row in range(1 + count)], schema=schema)
 
 
 class StepClock:

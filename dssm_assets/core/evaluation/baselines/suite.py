@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dssm_assets.core.config import Evaluation
 from dssm_assets.core.evaluation.baselines.fill import order_by_events
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import fit_item_cooccurrence
 from dssm_assets.core.evaluation.baselines.own_history import fit_own_history
 from dssm_assets.core.evaluation.baselines.popularity import Popularity
 from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets.core.evaluation.scorer import Scorer, ScorerName
+from dssm_assets.core.evaluation_config import Evaluation
 
 
 def fit_baselines(window: Interactions, recent: Interactions, history: Interactions, settings: Evaluation) -> Sequence[Scorer]:

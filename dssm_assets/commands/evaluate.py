@@ -1,0 +1,129 @@
+"""`dssm-assets evaluate`: the hit rates of anybody's vectors.
+
+Belongs here: arguments and printing. Does not belong here: the evaluation (`steps/vector_evaluation.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dssm_assets.core.evaluation.vector_evaluation import VectorEvaluation
+
+METRICS = ("ip", "cosine", "l2")
+_EPILOG = (
+    "hit_rate@k = sum over users of |topk and truth| / sum over users of |truth|, exact search, ties to the item that stands "
+    "first in the file. Users with truth and no vector count with empty lists; users without truth do not count; truth items "
+    "without a vector count as missed; with --exclude, seen pairs are neither candidates nor asked for."
+)
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command."""
+    made = commands.add_parser("evaluate", help="hit rates of any user and item vectors against truth", epilog=_EPILOG)
+    files = made.add_argument_group("parquet files or folders, at any fsspec URL")
+    files.add_argument("--user-vectors", required=True, help="user_id, vector: a list of numbers, or a list of such lists")
+    files.add_argument("--item-vectors", required=True, help="item_id, vector: a list of numbers")
+    files.add_argument("--truth", required=True, help="user_id, item_id: what users took; repeated pairs count once")
+    files.add_argument("--exclude", metavar="SEEN", help="user_id, item_id: what users had seen before")
+    made.add_argument("-k", type=_cut_offs, default=(10, 50, 100, 200), help="cut-offs (default: 10,50,100,200)")
+    made.add_argument("--metric", choices=METRICS, default="ip", help="how vectors are compared (default: ip)")
+    made.add_argument("--bootstrap", type=_whole, default=1000, help="resamples of the 95%% interval (default: 1000)")
+    made.add_argument("--seed", type=_seed, default=17, help="of the resamples (default: 17)")
+    made.add_argument("--block-size", type=_whole, default=1024, help="vectors searched at once: memory (default: 1024)")
+    made.add_argument("--threads", type=_whole, default=1, help="blocks searched at the same time (default: 1)")
+    made.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    out = made.add_argument_group("files to write, at any fsspec URL")
+    out.add_argument("--detail", metavar="OUT.parquet", help="each user's list, hits and misses")
+    out.add_argument("--reference-detail", metavar="OUT", help="the same as id, topk_ids, topk_dists, ... (.parquet or .csv)")
+    out.add_argument("--reference-total", metavar="OUT", help="one row, hitrate at the largest k (.parquet or .csv)")
+    made.set_defaults(command=_evaluate)
+
+
+def _evaluate(parsed: argparse.Namespace) -> int:
+    from dssm_assets.core.evaluation.vector_lists import EvaluationSettings
+    from dssm_assets.core.retrieval.metrics import Metric
+    from dssm_assets.steps.vector_evaluation import VectorFiles, evaluate_files
+
+    settings = EvaluationSettings(
+        ks=parsed.k,
+        metric=Metric(parsed.metric),
+        bootstrap_samples=parsed.bootstrap,
+        seed=parsed.seed,
+        block_size=parsed.block_size,
+        threads=parsed.threads,
+    )
+    files = VectorFiles(
+        user_vectors=parsed.user_vectors,
+        item_vectors=parsed.item_vectors,
+        truth=parsed.truth,
+        seen=parsed.exclude,
+        detail=parsed.detail,
+        reference_detail=parsed.reference_detail,
+        reference_total=parsed.reference_total,
+    )
+    result = evaluate_files(files, settings)
+    if parsed.json:
+        print(json.dumps({**_asked(parsed), "results": _rows(result), "who": asdict(result.who)}, ensure_ascii=False))
+    else:
+        _print(result)
+    return 0
+
+
+def _asked(parsed: argparse.Namespace) -> dict[str, Any]:
+    return {"metric": parsed.metric, "bootstrap": parsed.bootstrap, "seed": parsed.seed}
+
+
+def _rows(result: VectorEvaluation) -> list[dict[str, Any]]:
+    names = ("k", "hit_rate", "ci_low", "ci_high", "user_recall", "user_hit_rate", "hits", "truth_count", "users")
+    return result.totals.select(list(names)).to_pylist()
+
+
+def _print(result: VectorEvaluation) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    for name in ("k", "hit_rate", "95% interval", "user_recall", "user_hit_rate", "hits", "truth"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in _rows(result):
+        rates = (f"{row[name]:.4f}" for name in ("user_recall", "user_hit_rate"))
+        between = f"{row['ci_low']:.4f} - {row['ci_high']:.4f}"
+        table.add_row(str(row["k"]), f"{row['hit_rate']:.4f}", between, *rates, f"{row['hits']:,}", f"{row['truth_count']:,}")
+    console.print(table)
+    for line in _who(result):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _who(result: VectorEvaluation) -> list[str]:
+    who = result.who
+    named = f" ({who.first_users_without_vector})" if who.users_without_vector else ""
+    lines = [
+        f"Users counted: {who.users_counted:,}, over {who.corpus_items:,} items.",
+        f"Of these without a vector, all their truth missed: {who.users_without_vector:,}{named}.",
+        f"Truth items without a vector, missed: {who.truth_pairs_outside_corpus:,} pairs.",
+        f"Not counted: {who.users_without_truth:,} users without truth; {who.truth_rows_repeated:,} repeated rows of truth.",
+    ]
+    if who.scope != "all":
+        left_out = f"{who.truth_pairs_seen:,} pairs seen before, {who.users_whose_truth_was_seen:,} users with no others"
+        lines.append(f"Seen items are no candidates and not asked for. Not counted: {left_out}.")
+    return lines
+
+
+def _cut_offs(text: str) -> tuple[int, ...]:
+    return tuple(sorted({_whole(part) for part in text.split(",")}))
+
+
+def _whole(text: str, least: int = 1) -> int:
+    if not text.strip().isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number from {least}, got {text!r}")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    return _whole(text, 0)

@@ -1,0 +1,29 @@
+"""`dssm-assets rollback`: serve the bundle before the present one again, or any stored one."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command to a parser."""
+    parser = commands.add_parser("rollback", help="serve the bundle before the present one again")
+    parser.add_argument("--to", metavar="BUNDLE_ID", help="a stored bundle (default: the one that was served before)")
+    parser.add_argument("--list", action="store_true", help="only print which bundles are stored and which is served")
+    parser.set_defaults(command=_rollback)
+
+
+def _rollback(parsed: argparse.Namespace) -> int:
+    from dssm_assets.definitions import configured
+    from dssm_assets.steps.serving import bundle_store
+    from dssm_assets.steps.workspace import open_workspace
+
+    store = bundle_store(open_workspace(configured()))
+    before = store.pointer()
+    if parsed.list and before is not None:
+        marks = {before.bundle_id: "  served", before.previous: "  previous"}
+        print("\n".join(f"{bundle_id}{marks.get(bundle_id, '')}" for bundle_id in before.stored))
+        return 0
+    now = store.rollback(parsed.to)
+    print(f"{now.bundle_id} is served (before: {before.bundle_id if before else 'none'}; previous: {now.previous or 'none'})")
+    return 0

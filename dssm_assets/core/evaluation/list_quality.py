@@ -1,0 +1,168 @@
+"""What the lists are like, apart from hits: how much of the corpus they show, how popular and how unexpected it is, and
+how much of them stays from one evaluation day to the next.
+
+Belongs here: these numbers, computed batch by batch. Does not belong here: hits (`totals.py`), words (`report.py`).
+
+Sources: Ge, Delgado-Battenfeld, Jannach, "Beyond accuracy" (RecSys 2010) for coverage; Zhou et al., "Solving the apparent
+diversity-accuracy dilemma of recommender systems" (PNAS 2010) for self-information as novelty.
+
+Shapes: I items of the corpus, P places of a batch (entries of its lists), B users of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dssm_assets.core.columns import USER_ID
+from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.evaluation.ids import positions
+from dssm_assets.core.evaluation.item_popularity import TIERS, ItemPopularity, Tier
+from dssm_assets.core.retrieval.exclusions import Index
+
+LISTS = "topk_ids"
+BLOCK_USERS = 8192
+"""Users whose lists are compared at once."""
+
+QUALITY_SCHEMA = pa.schema(
+    [("k", pa.int64()), ("users", pa.int64())]
+    + [(name, pa.float64()) for name in ("coverage", "popularity_bias", "novelty", "mean_length")]
+)
+OVERLAP_SCHEMA = pa.schema([("k", pa.int64()), ("users", pa.int64()), ("kept", pa.float64()), ("jaccard", pa.float64())])
+
+
+def list_quality(detail: Iterable[pa.RecordBatch], popularity: ItemPopularity, ks: Sequence[int]) -> pa.Table:
+    """Returns k, users, coverage, popularity_bias, novelty, mean_length: one row per k, none if all lists are empty.
+
+    Over the users with a list, and the first k places of each: coverage = distinct items in any list / I; popularity_bias =
+    share of the places taken by the head (the most taken 1% of the items taken in the window); novelty = mean over the
+    places of -log2 p(item) in bits (`ItemPopularity.self_information`); mean_length = places / users.
+
+    By hand: corpus a, b, c, d taken 6, 1, 0, 0 times (p = 7/11, 2/11, 1/11, 1/11), so a is the head. Lists [a, b], [a]:
+    coverage 2/4, bias 2/3, novelty (2 * 0.652 + 2.459) / 3 = 1.255 bits, length 1.5.
+
+    Args:
+        detail: batches with topk_ids, as of `hit_rate_detail`.
+        popularity: the corpus that the lists were made from.
+        ks: ascending.
+
+    Raises:
+        InputError: if a list names an item outside the corpus.
+    """
+    is_head, surprise = popularity.tier == TIERS.index(Tier.HEAD), popularity.self_information
+    is_shown = np.zeros((len(ks), len(popularity.item_ids)), dtype=bool)
+    places, head, bits = (np.zeros(len(ks)) for _ in range(3))
+    users = 0
+    for batch in detail:
+        lists = batch.column(LISTS)
+        items = positions(lists.flatten(), popularity.item_ids)
+        if (items < 0).any():
+            where = f"hit_rate_detail, column {LISTS}"
+            remedy = "materialize hit_rate_detail again, with the item_vectors that stand now"
+            raise InputError(Fault(where, "items of the corpus", f"{int((items < 0).sum())} others", remedy))
+        lengths, place = _lengths(lists), _places(lists)
+        users += int((lengths > 0).sum())
+        for at, k in enumerate(ks):
+            first = items[place < k]
+            is_shown[at, first] = True
+            places[at] += len(first)
+            head[at] += is_head[first].sum()
+            bits[at] += surprise[first].sum()
+    rows = [
+        (k, users, is_shown[at].mean(), head[at] / places[at], bits[at] / places[at], places[at] / users)
+        for at, k in enumerate(ks)
+        if places[at]
+    ]
+    return _table(rows, QUALITY_SCHEMA)
+
+
+def list_overlap(detail: Iterable[pa.RecordBatch], before: Iterable[pa.RecordBatch], ks: Sequence[int]) -> pa.Table:
+    """Returns k, users, kept, jaccard: one row per k, none if no user has a list on both days.
+
+    Per user with a list on both days, both cut to the same length n, the smallest of k and the two lengths: kept = items in
+    both / n, jaccard = items in both / items in either = both / (2 n - both). The columns are means over those users.
+
+    By hand, k = 3: [a, b, c] and [c, a, x] share 2: kept 2/3, jaccard 2/4.
+
+    Args:
+        detail: batches with user_id, ascending, and topk_ids, each list without repetitions.
+        before: the same of an earlier day; ids of the same types.
+        ks: ascending.
+    """
+    users, kept, jaccard = (np.zeros(len(ks)) for _ in range(3))
+    for now, then in _same_users(detail, before):
+        later, row = _common(now, then)
+        shortest = np.minimum(_lengths(now), _lengths(then))
+        for at, k in enumerate(ks):
+            length = np.minimum(shortest, k)
+            both = np.bincount(row[later < length[row]], minlength=len(now))[length > 0]
+            length = length[length > 0]
+            users[at] += len(length)
+            kept[at] += (both / length).sum()
+            jaccard[at] += (both / (2 * length - both)).sum()
+    rows = [(k, int(users[at]), kept[at] / users[at], jaccard[at] / users[at]) for at, k in enumerate(ks) if users[at]]
+    return _table(rows, OVERLAP_SCHEMA)
+
+
+def _common(now: pa.ListArray, then: pa.ListArray) -> tuple[Index, Index]:
+    """Returns, for each item in both lists of a row: the later of its two places, and the row."""
+    flat_now, flat_then = now.flatten(), then.flatten()
+    values = pc.unique(flat_now)
+    width = max(len(values), 1)
+    known = positions(flat_then, values)
+    is_known = known >= 0
+    ours = _rows(now) * width + positions(flat_now, values)
+    theirs = (_rows(then) * width + known)[is_known]
+    keys, at_now, at_then = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
+    later = np.maximum(_places(now)[at_now], _places(then)[is_known][at_then])
+    return later, keys // width
+
+
+def _same_users(
+    detail: Iterable[pa.RecordBatch], before: Iterable[pa.RecordBatch]
+) -> Iterator[tuple[pa.ListArray, pa.ListArray]]:
+    """Yields the lists of users that both hold, aligned; both are read once, in step, and never held whole."""
+    earlier = iter(before)
+    held: list[pa.RecordBatch] = []
+    for batch in detail:
+        for start in range(0, batch.num_rows, BLOCK_USERS):
+            block = batch.slice(start, BLOCK_USERS)
+            last: Any = block.column(USER_ID)[-1].as_py()
+            held = [one for one in held if one.column(USER_ID)[-1].as_py() >= block.column(USER_ID)[0].as_py()]
+            while not held or held[-1].column(USER_ID)[-1].as_py() < last:
+                following = next((one for one in earlier if one.num_rows), None)
+                if following is None:
+                    break
+                held.append(following)
+            for one in held:
+                rows = positions(block.column(USER_ID), one.column(USER_ID))
+                yield block.column(LISTS).filter(pa.array(rows >= 0)), one.column(LISTS).take(pa.array(rows[rows >= 0]))
+
+
+def _lengths(lists: pa.ListArray) -> Index:
+    result: Index = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
+    return result
+
+
+def _rows(lists: pa.ListArray) -> Index:
+    lengths = _lengths(lists)
+    return np.repeat(np.arange(len(lengths)), lengths)
+
+
+def _places(lists: pa.ListArray) -> Index:
+    """Returns int64 [P], the place of each entry in its own list, from 0."""
+    lengths = _lengths(lists)
+    starts = np.cumsum(lengths) - lengths
+    return np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
+
+
+def _table(rows: Sequence[tuple[float | np.floating[Any], ...]], schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_pylist([dict(zip(schema.names, map(_plain, row), strict=True)) for row in rows], schema=schema)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value

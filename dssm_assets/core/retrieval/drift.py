@@ -1,0 +1,218 @@
+"""How far the vectors of the same ids have moved between two partitions.
+
+Belongs here: which ids are compared, the alignment, the cosines. Does not belong here: reading the partitions.
+
+Two models that are trained independently may put the same geometry into space in any orientation: a rotation (or a
+mirroring) of all vectors changes no score, yet the cosine between an id's two vectors is then close to 0. So the raw
+cosine says something only where the later model was started from the earlier one, and the orthogonal matrix R that
+turns the vectors of the day onto those of the partition before as well as possible is taken out first: R = U V^T of
+the singular value decomposition A^T B = U S V^T, A and B being the unit vectors of the common ids (Schoenemann, "A
+generalized solution of the orthogonal Procrustes problem", 1966). A rotation that is fitted to few ids can turn noise
+onto noise; therefore the ids are cut into two halves and each half is measured with the rotation that was fitted to
+the other.
+
+The verdict uses the aligned mean cosine. Both are reported.
+
+Shapes: N common ids that are compared, D vector dimension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from dssm_assets.core.samples.id_index import comparable_ids, one_array
+
+Floats = NDArray[np.float64]
+
+
+def ids_to_align(dims: int) -> int:
+    """Returns how many ids an alignment of so many dimensions needs.
+
+    Each half must have as many ids as dimensions, or the rotation fitted to it is partly arbitrary.
+    """
+    return 2 * dims
+
+
+@dataclass(frozen=True)
+class CommonIds:
+    """Ids of two partitions.
+
+    Attributes:
+        ids: the common ids that are compared, int64 or string, ascending.
+        common_count: all common ids.
+        now_count: ids of the partition.
+        before_count: ids of the partition before.
+    """
+
+    ids: pa.Array
+    common_count: int
+    now_count: int
+    before_count: int
+
+    @property
+    def new_frac(self) -> float:
+        """Returns the share of the ids of now that were not there before."""
+        return 1 - self.common_count / self.now_count if self.now_count else 0.0
+
+    @property
+    def gone_frac(self) -> float:
+        """Returns the share of the ids of before that are not there now."""
+        return 1 - self.common_count / self.before_count if self.before_count else 0.0
+
+
+def common_ids(now: pa.ChunkedArray, before: pa.ChunkedArray, *, limit: int, seed: int) -> CommonIds:
+    """Returns the ids that are in both, at most `limit` of them, drawn without replacement by the seed.
+
+    Integer ids and text ids have nothing in common.
+
+    Args:
+        now: unique ids.
+        before: unique ids.
+        limit: how many ids to compare at most.
+        seed: of the draw.
+
+    Raises:
+        SchemaError: ids that are neither integers nor text, or null.
+    """
+    here = one_array(comparable_ids(now, "ids of the partition"))
+    there = one_array(comparable_ids(before, "ids of the partition before"))
+    ids = here.filter(pc.is_in(here, value_set=there)) if here.type == there.type else here.slice(0, 0)
+    count = len(ids)
+    ids = ids.take(pc.sort_indices(ids))
+    if count > limit:
+        drawn = np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
+        ids = ids.take(pa.array(drawn))
+    return CommonIds(ids, count, len(here), len(there))
+
+
+@dataclass(frozen=True)
+class Cosines:
+    """Cosines between the two vectors of each id: their mean and their 5th percentile."""
+
+    mean: float
+    p5: float
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How the vectors of N ids have moved.
+
+    Attributes:
+        compared_count: ids whose two vectors have a direction (finite, not all zeros).
+        raw: cosines as the vectors stand; None without any such id.
+        aligned: cosines after alignment; None where there are too few ids for one, or the widths differ.
+    """
+
+    compared_count: int
+    raw: Cosines | None
+    aligned: Cosines | None
+
+
+def drift(now: NDArray[np.floating[Any]], before: NDArray[np.floating[Any]], *, seed: int) -> Drift:
+    """Returns the drift between two matrices whose rows belong to the same ids.
+
+    By hand: before = (1, 0), (0, 1), ... and now = (0, 1), (-1, 0), ... (a quarter turn): raw cosines 0, aligned 1.
+
+    Args:
+        now: [N, D].
+        before: [N, D'], D' another width only if the configuration changed in between: then nothing can be compared.
+        seed: of the cut into halves.
+    """
+    if now.shape[1] != before.shape[1]:
+        return Drift(0, None, None)
+    is_usable = _has_direction(now) & _has_direction(before)
+    first, second = _unit(now[is_usable]), _unit(before[is_usable])
+    count, dims = first.shape
+    if not count:
+        return Drift(0, None, None)
+    raw = _cosines((first * second).sum(axis=1))
+    if count < ids_to_align(dims):
+        return Drift(count, raw, None)
+    order = np.random.default_rng(seed).permutation(count)
+    halves = order[: count // 2], order[count // 2 :]
+    aligned = np.empty(count)
+    for fitted, measured in (halves, halves[::-1]):
+        turned = first[measured] @ rotation(first[fitted], second[fitted])
+        aligned[measured] = (turned * second[measured]).sum(axis=1)
+    return Drift(count, raw, _cosines(aligned))
+
+
+def rotation(rows: Floats, targets: Floats) -> Floats:
+    """Returns the orthogonal matrix R [D, D] that minimises the summed squared distance between rows @ R and targets."""
+    left, _, right = np.linalg.svd(rows.T @ targets)
+    return np.asarray(left @ right)
+
+
+def _has_direction(vectors: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1))
+
+
+def _unit(vectors: NDArray[np.floating[Any]]) -> Floats:
+    wide = vectors.astype(np.float64)
+    return np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True))
+
+
+def _cosines(values: Floats) -> Cosines:
+    clipped = np.clip(values, -1, 1)
+    return Cosines(float(clipped.mean()), float(np.percentile(clipped, 5)))
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """The drift of a partition against the one before, with its verdict."""
+
+    before: str
+    """Day of the partition before."""
+    ids: CommonIds
+    drift: Drift
+    width: int
+    """Floats per vector now."""
+    min_cosine: float
+
+    @property
+    def passed(self) -> bool:
+        """Tells whether the aligned mean cosine reaches the floor.
+
+        Where nothing can be aligned it passes only if the partition before had too few ids to begin with: ids that
+        were replaced, or vectors of another width, are a drift that whoever keeps vectors must hear of.
+        """
+        if self.drift.aligned is not None:
+            return self.drift.aligned.mean >= self.min_cosine
+        return self.ids.before_count < ids_to_align(self.width)
+
+    @property
+    def sentence(self) -> str:
+        """Returns the verdict in words."""
+        count, raw, aligned = self.drift.compared_count, self.drift.raw, self.drift.aligned
+        if raw is None:
+            return f"nothing to compare with {self.before}: {self.ids.common_count} ids in common, or vectors of another width"
+        if aligned is None:
+            needed = ids_to_align(self.width)
+            return (
+                f"{count} ids compared with {self.before}, at least {needed} are needed to align {self.width} dimensions; "
+                f"raw mean cosine {raw.mean:.4f}"
+            )
+        return (
+            f"against {self.before}: mean cosine {aligned.mean:.4f} after alignment (floor {self.min_cosine:g}), "
+            f"raw {raw.mean:.4f}, over {count} of {self.ids.common_count} common ids"
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Returns the figures of the metadata."""
+        facts: dict[str, Any] = {
+            "drift_against": self.before,
+            "drift_common_ids": self.ids.common_count,
+            "drift_compared_ids": self.drift.compared_count,
+            "drift_new_ids_frac": self.ids.new_frac,
+            "drift_gone_ids_frac": self.ids.gone_frac,
+        }
+        for name, cosines in (("raw", self.drift.raw), ("aligned", self.drift.aligned)):
+            if cosines is not None:
+                facts |= {f"drift_cosine_{name}_mean": cosines.mean, f"drift_cosine_{name}_p5": cosines.p5}
+        return facts

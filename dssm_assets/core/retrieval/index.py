@@ -1,0 +1,217 @@
+"""The index that is shipped: its kind by the size of the corpus, how deep it searches, and its recall against exact search.
+
+Belongs here: choosing, building, tuning and measuring a FAISS index. Does not belong here: the exact lists of the
+evaluation (`exact.py`), where the index is written and who asks it.
+
+Vectors are compared by inner product; those of a cosine model come in unit length.
+
+An approximate index has one number that trades time for recall: how many candidates HNSW keeps (efSearch), how many cells
+IVF visits (nprobe). It is doubled until the recall that is asked for is there or the corpus is searched whole, so what
+is shipped is the fastest of these settings that is good enough, with the recall that was measured.
+
+Recall counts an item as found if its exact score is at least that of the k-th best: among equal scores any item is as
+right as another.
+
+Shapes: I items, U users, D vector dimension, K list length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.serving_config import IndexKind, Serving
+
+Vectors = NDArray[np.float32]
+
+HNSW_NEIGHBORS: Final = 32
+HNSW_EF_CONSTRUCTION: Final = 100
+IVF_ITEMS_PER_CELL: Final = 39
+"""FAISS asks for at least 39 training vectors per cell."""
+IVF_TRAIN_PER_CELL: Final = 64
+IVF_FIRST_CELLS_FRAC: Final = 64
+"""The search starts with one of so many cells."""
+_BLOCK_USERS: Final = 2048
+_ROUNDING: Final = 1e-6
+
+
+@dataclass(frozen=True)
+class ShippedIndex:
+    """An index and what was measured of it.
+
+    Attributes:
+        index: ready to be searched and to be written.
+        kind: Flat, HNSW or IVF.
+        parameters: what it was built and is searched with.
+        recall_at: k -> share of the exact lists that it finds.
+    """
+
+    index: Any
+    kind: str
+    parameters: Mapping[str, int]
+    recall_at: Mapping[int, float]
+
+    @property
+    def lowest_recall(self) -> float:
+        """The recall at the k at which it is lowest."""
+        return min(self.recall_at.values())
+
+
+def kind_of(item_count: int, settings: Serving) -> IndexKind:
+    """Returns flat, hnsw or ivf: what the settings say, or by the size of the corpus."""
+    if settings.index is not IndexKind.AUTO:
+        return settings.index
+    if item_count <= settings.flat_up_to:
+        return IndexKind.FLAT
+    return IndexKind.HNSW if item_count <= settings.hnsw_up_to else IndexKind.IVF
+
+
+def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], settings: Serving, seed: int) -> ShippedIndex:
+    """Returns an index over the items, tuned and measured with the users' vectors.
+
+    Args:
+        item_vectors: [I, D], float32, by row of the index.
+        user_vectors: a sample of users [U, D], float32.
+        ks: list lengths at which the recall is measured; capped at the number of items.
+        settings: kind, sizes and the recall that is asked for.
+        seed: of the choice of training vectors and of k-means.
+
+    Raises:
+        InputError: there is no item or no user, or the two differ in width.
+    """
+    _check(item_vectors, user_vectors)
+    kind = kind_of(len(item_vectors), settings)
+    index, parameters = _built(item_vectors, kind, seed)
+    reachable = sorted({min(k, len(item_vectors)) for k in ks})
+    bars = kth_best(item_vectors, user_vectors, reachable)
+    recall: dict[int, float] = {}
+    for depth in _depths(kind, len(item_vectors), parameters, reachable[-1]):
+        parameters = _set_depth(index, kind, parameters, depth)
+        recall = recall_at(index, item_vectors, user_vectors, bars)
+        if min(recall.values()) >= settings.min_index_recall:
+            break
+    # An asked-for k beyond the corpus is the whole corpus.
+    asked = {k: recall[min(k, len(item_vectors))] for k in ks}
+    return ShippedIndex(index, _NAMES[kind], parameters, asked)
+
+
+def kth_best(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int]) -> dict[int, Vectors]:
+    """Returns k -> the score [U] of each user's k-th best item, by exact search. No k is above the number of items."""
+    found = {k: np.empty(len(user_vectors), np.float32) for k in ks}
+    for start in range(0, len(user_vectors), _BLOCK_USERS):
+        block = slice(start, start + _BLOCK_USERS)
+        scores, _ = faiss.knn(user_vectors[block], item_vectors, max(ks), metric=faiss.METRIC_INNER_PRODUCT)
+        for k in ks:
+            found[k][block] = scores[:, k - 1]
+    return found
+
+
+def recall_at(index: Any, item_vectors: Vectors, user_vectors: Vectors, bars: Mapping[int, Vectors]) -> dict[int, float]:
+    """Returns k -> mean share of the k places that hold an item whose exact score reaches the user's bar for k.
+
+    A place that the index leaves empty (-1) is not found; an item counts once.
+
+    Args:
+        index: answers `search`.
+        item_vectors: [I, D].
+        user_vectors: [U, D].
+        bars: k -> the score of each user's k-th best item [U], from `kth_best`.
+    """
+    found = dict.fromkeys(bars, 0)
+    slack = _ROUNDING * max(1.0, _longest(item_vectors) * _longest(user_vectors))
+    for start in range(0, len(user_vectors), _BLOCK_USERS):
+        users = user_vectors[start : start + _BLOCK_USERS]
+        _, rows = index.search(users, max(bars))  # [B, K]
+        scores = np.einsum("bd,bkd->bk", users, item_vectors[np.maximum(rows, 0)])
+        scores[(rows < 0) | _is_repeated(rows)] = -np.inf
+        for k, bar in bars.items():
+            found[k] += int((scores[:, :k] >= bar[start : start + len(users), None] - slack).sum())
+    return {k: count / (k * len(user_vectors)) for k, count in found.items()}
+
+
+_NAMES: Final = {IndexKind.FLAT: "Flat", IndexKind.HNSW: "HNSW", IndexKind.IVF: "IVF"}
+
+
+def _built(items: Vectors, kind: IndexKind, seed: int) -> tuple[Any, dict[str, int]]:
+    width = items.shape[1]
+    if kind is IndexKind.FLAT:
+        flat = faiss.IndexFlatIP(width)
+        flat.add(items)
+        return flat, {}
+    if kind is IndexKind.HNSW:
+        graph = faiss.IndexHNSWFlat(width, HNSW_NEIGHBORS, faiss.METRIC_INNER_PRODUCT)
+        graph.hnsw.efConstruction = HNSW_EF_CONSTRUCTION
+        graph.add(items)
+        return graph, {"neighbors": HNSW_NEIGHBORS, "ef_construction": HNSW_EF_CONSTRUCTION}
+    cells = _cell_count(len(items))
+    inverted = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, cells, faiss.METRIC_INNER_PRODUCT)
+    inverted.cp.seed = seed
+    inverted.cp.max_points_per_centroid = IVF_TRAIN_PER_CELL
+    chosen = np.random.default_rng(seed).permutation(len(items))[: cells * IVF_TRAIN_PER_CELL]
+    inverted.train(items[np.sort(chosen)])
+    inverted.add(items)
+    return inverted, {"cells": cells}
+
+
+def _cell_count(item_count: int) -> int:
+    """Returns about 4 sqrt(I) cells, a power of two, as few as leave every cell enough items to be learned from."""
+    wanted = 4 * item_count**0.5
+    most = max(1, item_count // IVF_ITEMS_PER_CELL)
+    return int(2 ** int(np.floor(np.log2(max(1.0, min(wanted, most))))))
+
+
+def _depths(kind: IndexKind, item_count: int, parameters: Mapping[str, int], k: int) -> Iterator[int]:
+    """Yields how deep to search, twice as deep each time, up to the whole corpus."""
+    if kind is IndexKind.FLAT:
+        yield item_count
+        return
+    most = item_count if kind is IndexKind.HNSW else parameters["cells"]
+    depth = min(most, k if kind is IndexKind.HNSW else max(1, parameters["cells"] // IVF_FIRST_CELLS_FRAC))
+    while depth < most:
+        yield depth
+        depth *= 2
+    yield most
+
+
+def _set_depth(index: Any, kind: IndexKind, parameters: Mapping[str, int], depth: int) -> dict[str, int]:
+    if kind is IndexKind.HNSW:
+        index.hnsw.efSearch = depth
+        return {**parameters, "ef_search": depth}
+    if kind is IndexKind.IVF:
+        index.nprobe = depth
+        return {**parameters, "probes": depth}
+    return dict(parameters)
+
+
+def _is_repeated(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Returns, per place [B, K], whether the same item stands earlier in the list."""
+    order = np.argsort(rows, axis=1, kind="stable")
+    ordered = np.take_along_axis(rows, order, axis=1)
+    again = np.zeros(rows.shape, bool)
+    again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
+    result = np.empty_like(again)
+    np.put_along_axis(result, order, again, axis=1)
+    return result
+
+
+def _longest(vectors: Vectors) -> float:
+    return float(np.sqrt(np.einsum("nd,nd->n", vectors, vectors).max(initial=0.0)))
+
+
+def _check(items: Vectors, users: Vectors) -> None:
+    faults = []
+    for name, vectors in (("item", items), ("user", users)):
+        if not len(vectors):
+            got, remedy = "none", f"materialize {name}_features_fg of a day with {name}s"
+            faults.append(Fault(f"{name} vectors of the index", "at least one", got, remedy))
+    if items.shape[1] != users.shape[1]:
+        got = f"{items.shape[1]} and {users.shape[1]}"
+        faults.append(Fault("vectors of the index", "items and users of one width", got, "take both from the same model"))
+    if faults:
+        raise InputError(faults)

@@ -1,0 +1,167 @@
+"""Search for users with several vectors (interests), and for items like an item.
+
+Belongs here: merging the lists of a user's vectors, leaving out an item from its own list. Does not belong here: the
+search of one vector (`exact.py`).
+
+Shapes: U users, V vectors of all users, I items, Q items asked about, D vector dimension, M vectors per user, K top-k.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.retrieval.corpus import Corpus
+from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Scores, search
+from dssm_assets.core.retrieval.exclusions import Exclusions, Index, no_exclusions
+
+
+def flat_interests(user_vectors: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], Index]:
+    """Returns [U * M, D] and the bounds int64 [U + 1] of each user's rows, of user vectors [U, M, D] or [U, D].
+
+    Raises:
+        InputError: for another number of dimensions.
+    """
+    if user_vectors.ndim not in (2, 3):
+        got = f"{user_vectors.ndim} dimensions"
+        raise InputError(Fault("user vectors", "[U, D] or [U, M, D]", got, "give one row of vectors per user"))
+    each = 1 if user_vectors.ndim == 2 else user_vectors.shape[1]
+    flat = user_vectors.reshape(-1, user_vectors.shape[-1])
+    return flat, np.arange(0, len(flat) + 1, max(each, 1), dtype=np.int64)
+
+
+def search_interests(
+    corpus: Corpus,
+    vectors: NDArray[np.floating[Any]],
+    bounds: Index,
+    k: int,
+    *,
+    excluded: Exclusions | None = None,
+    block_size: int = BLOCK_SIZE,
+    threads: int = 1,
+    user_ids: Any = None,
+    is_checked: bool = False,
+) -> tuple[Index, Scores]:
+    """Returns each user's k best items, an item scored by the best of the user's vectors; k counts distinct items.
+
+    Which of the vectors found an item makes no difference: ties go to the lower item_index, as in `top_k`. A user without
+    vectors gets an empty list.
+
+    By hand: items a = (1, 0), b = (0, 1), c = (.6, .8) and a user of two interests (1, 0) and (0, 1), inner product: a and
+    b score 1, c scores max(.6, .8) = .8. The two best are a and b; lists of one per interest could not say so for c.
+
+    Args:
+        corpus: the items.
+        vectors: [V, D], grouped by user.
+        bounds: int64 [U + 1]: those of user u are rows bounds[u] .. bounds[u + 1] - 1.
+        k: length of the lists.
+        excluded: per user, as of `top_k`.
+        block_size: vectors searched at once.
+        threads: blocks searched at the same time.
+        user_ids: per user, for error messages.
+        is_checked: the vectors were checked.
+
+    Returns:
+        item_index int64 [U, K] and scores float32 [U, K]; -1 and -inf where there is no item.
+
+    Raises:
+        InputError: as of `top_k`.
+    """
+    counts = np.diff(bounds)
+    owners = np.repeat(np.arange(len(counts)), counts)
+    names = None if user_ids is None else _Repeated(user_ids, owners)
+    kept_out = no_exclusions(len(counts)) if excluded is None else Exclusions(*excluded)
+    index = np.full((len(counts), k), -1, dtype=np.int64)
+    scores = np.full((len(counts), k), -np.inf, dtype=np.float32)
+    span = max(1, block_size * max(threads, 1))
+    for first, stop in _spans(bounds, span):
+        part = slice(int(bounds[first]), int(bounds[stop]))
+        found = search(
+            corpus,
+            vectors[part],
+            k,
+            excluded=kept_out.take(owners[part]),
+            block_size=block_size,
+            threads=threads,
+            user_ids=None if names is None else names.part(part),
+            is_checked=is_checked,
+        )
+        index[first:stop], scores[first:stop] = merged(*found, bounds[first : stop + 1] - bounds[first])
+    return index, scores
+
+
+def merged(index: Index, scores: Scores, bounds: Index) -> tuple[Index, Scores]:
+    """Returns [U, K] lists out of the [V, K] lists of the users' vectors: each item once, with its best score.
+
+    An item among the k best of the merged list is among the k best of the vector that scores it best, so nothing is lost.
+    """
+    k = index.shape[1]
+    counts = np.diff(bounds)
+    if (counts == 1).all():
+        return index, scores
+    owner = np.repeat(np.repeat(np.arange(len(counts)), counts), k)
+    is_item = index.ravel() >= 0
+    owner, item, score = owner[is_item], index.ravel()[is_item], scores.ravel()[is_item]
+    order = np.lexsort((-score, item, owner))
+    owner, item, score = owner[order], item[order], score[order]
+    is_first = np.ones(len(owner), bool)
+    is_first[1:] = (owner[1:] != owner[:-1]) | (item[1:] != item[:-1])
+    owner, item, score = owner[is_first], item[is_first], score[is_first]
+    order = np.lexsort((item, -score, owner))
+    owner, item, score = owner[order], item[order], score[order]
+    rank = np.arange(len(owner)) - np.searchsorted(owner, owner)
+    best = rank < k
+    top = np.full((len(counts), k), -1, dtype=np.int64)
+    values = np.full((len(counts), k), -np.inf, dtype=np.float32)
+    top[owner[best], rank[best]], values[owner[best], rank[best]] = item[best], score[best]
+    return top, values
+
+
+def similar_items(
+    corpus: Corpus, items: Index, k: int, *, block_size: int = BLOCK_SIZE, threads: int = 1
+) -> tuple[Index, Scores]:
+    """Returns the k items most like each of the given ones, as `top_k` would; an item is never its own neighbour.
+
+    Args:
+        corpus: the items.
+        items: int64 [Q], item_index of the items asked about.
+        k: length of the lists.
+        block_size: items searched at once.
+        threads: blocks searched at the same time.
+
+    Raises:
+        InputError: if an index lies outside the corpus.
+    """
+    itself = Exclusions(np.arange(len(items) + 1, dtype=np.int64), np.asarray(items, np.int64))
+    outside = int(((itself.indices < 0) | (itself.indices >= len(corpus))).sum())
+    if outside:
+        got = f"{outside} outside"
+        raise InputError(Fault("similar_items, items", f"indices in [0, {len(corpus)})", got, "ask for items of the corpus"))
+    return search(
+        corpus, corpus.vectors[itself.indices], k, excluded=itself, block_size=block_size, threads=threads, is_checked=True
+    )
+
+
+def _spans(bounds: Index, span: int) -> list[tuple[int, int]]:
+    """Returns ranges of users that have about `span` vectors together."""
+    starts = np.unique(np.searchsorted(bounds, np.arange(0, int(bounds[-1]) + 1, span), side="left"))
+    edges = np.unique(np.concatenate([[0], starts, [len(bounds) - 1]]))
+    return [(int(first), int(stop)) for first, stop in itertools.pairwise(edges)]
+
+
+class _Repeated:
+    """Ids of users, looked up by the rows of their vectors."""
+
+    def __init__(self, ids: Any, owners: Index, start: int = 0) -> None:
+        self._ids, self._owners, self._start = ids, owners, start
+
+    def part(self, rows: slice) -> _Repeated:
+        """Returns the ids of a range of rows."""
+        return _Repeated(self._ids, self._owners, rows.start)
+
+    def __getitem__(self, row: int) -> Any:
+        return self._ids[int(self._owners[self._start + row])]

@@ -1,0 +1,69 @@
+"""Golden rows: what the exported towers are compared on with the trained ones.
+
+Belongs here: choosing rows and comparing. Does not belong here: running an exported tower (whoever compares hands in a
+function that does).
+
+Letters: B rows, D vector dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dssm_assets.core.models.bags import FloatArray, IntArray
+from dssm_assets.core.models.tower_input import TowerInput
+from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.serving.tower_layout import Feed, item_layout, user_layout
+
+RunTower = Callable[[Feed], FloatArray]
+"""Returns the vectors [B, D] that an exported tower gives for its inputs."""
+
+
+@dataclass(frozen=True)
+class TowerDifference:
+    """How far an exported tower is from the trained one.
+
+    Attributes:
+        row_count: rows compared.
+        largest: largest absolute difference of an entry.
+        longest: length of the longest of the trained tower's vectors.
+    """
+
+    row_count: int
+    largest: float
+    longest: float
+
+    def is_within(self, tolerance: float) -> bool:
+        """Tells whether no entry is off by more than the tolerance, as a share of the longest vector if that exceeds 1."""
+        return self.largest <= tolerance * max(1.0, self.longest)
+
+
+def spread_rows(row_count: int, wanted: int) -> IntArray:
+    """Returns so many row numbers evenly over the rows, first and last among them; all where there are no more."""
+    return np.unique(np.linspace(0, max(row_count - 1, 0), min(wanted, row_count)).round().astype(np.int64))
+
+
+def compare_user_tower(two_tower: TwoTower, inputs: TowerInput, run: RunTower) -> TowerDifference:
+    """Returns how far the exported user tower is from the trained one on these rows."""
+    with torch.no_grad():
+        trained = two_tower.user_vectors(inputs).numpy()
+    return difference(trained, run(user_layout(two_tower.spec).feed(inputs)))
+
+
+def compare_item_tower(two_tower: TwoTower, inputs: TowerInput, run: RunTower) -> TowerDifference:
+    """Returns how far the exported item tower is from the trained one on these rows."""
+    with torch.no_grad():
+        trained = two_tower.item_vectors(inputs).numpy()
+    return difference(trained, run(item_layout(two_tower.spec).feed(inputs)))
+
+
+def difference(trained: FloatArray, exported: FloatArray) -> TowerDifference:
+    """Returns how far two matrices of one shape are apart; vectors that are not numbers, or of another shape, infinitely."""
+    longest = float(np.sqrt((trained.astype(np.float64) ** 2).sum(axis=1)).max(initial=0.0))
+    if trained.shape != exported.shape or not np.isfinite(exported).all():
+        return TowerDifference(len(trained), float("inf"), longest)
+    return TowerDifference(len(trained), float(np.abs(trained - exported).max(initial=0.0)), longest)

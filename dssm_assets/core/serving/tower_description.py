@@ -1,0 +1,99 @@
+"""towers.json: what the exported towers take and give, in words and numbers, for whoever feeds them without this package.
+
+Belongs here: the description. Does not belong here: the export (`tower_export.py`) and filling the inputs
+(`tower_layout.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from dssm_assets.core.config import Similarity
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec
+from dssm_assets.core.serving.tower_layout import (
+    IS_EMPTY_HISTORY,
+    OUTPUT,
+    SINGLES,
+    TowerLayout,
+    indices_of,
+    item_layout,
+    user_layout,
+    weights_of,
+)
+
+FORMAT: Final = 1
+USER_TOWER: Final = "user_tower.onnx"
+ITEM_TOWER: Final = "item_tower.onnx"
+
+_RULES: Final = {
+    "index": "An embedding index comes from the feature's encoded value by feature_config.parquet and "
+    "feature_counts.parquet; 0 is missing. A context feature that is not known is 0.",
+    "padding": "length may differ between calls and between features; a place without a value has index 0 and weight 0.",
+    "mean": "A multi-valued feature without weights of its own: values of index 0 are left out, each of the n that remain "
+    "has weight 1 / n.",
+    "weighted": "A feature with is_weighted: a value of weight w has weight w / sum(|w|) over the values whose index is not 0.",
+    "history": "The last history.length positive events of the user, each sub-feature as a mean over them; with a half-life "
+    "of h days an event that is d days older than the newest weighs 2 ** (-d / h) before the weights of the present values "
+    "are divided by their sum, otherwise all weigh the same.",
+    IS_EMPTY_HISTORY: "1.0 where the user has no event at all, else 0.0.",
+}
+
+
+def describe_towers(spec: TowerSpec) -> dict[str, Any]:
+    """Returns the content of towers.json; `spec` in it is the whole specification of the towers as it was trained."""
+    half_life = spec.history_half_life_days
+    return {
+        "format": FORMAT,
+        "towers": {
+            "user": {"file": USER_TOWER, "inputs": _inputs(user_layout(spec)), "output": _output(spec)},
+            "item": {"file": ITEM_TOWER, "inputs": _inputs(item_layout(spec)), "output": _output(spec)},
+        },
+        "history": {
+            "length": spec.history_length,
+            "half_life_days": half_life,
+            "features": [feature.name for feature in spec.sequences],
+        },
+        "rules": _RULES,
+        "spec": spec.model_dump(mode="json"),
+    }
+
+
+def _inputs(layout: TowerLayout) -> list[dict[str, Any]]:
+    """Returns the inputs in the order of the model's."""
+    described: dict[str, dict[str, Any]] = {
+        SINGLES: {
+            "type": "int64",
+            "shape": ["batch", len(layout.singles)],
+            "holds": "embedding indices of the single-valued features, one per column",
+            "features": [_feature(feature) for feature in layout.singles],
+        },
+        IS_EMPTY_HISTORY: {"type": "float32", "shape": ["batch"], "holds": _RULES[IS_EMPTY_HISTORY]},
+    }
+    for feature in layout.bags:
+        rule = "history" if feature.side is Side.SEQUENCE else "weighted" if feature.is_weighted else "mean"
+        shape = ["batch", f"length of {feature.name}"]
+        indices, weights = indices_of(feature.name), weights_of(feature.name)
+        described[indices] = {"type": "int64", "shape": shape, "holds": "embedding indices", "feature": _feature(feature)}
+        described[weights] = {"type": "float32", "shape": shape, "holds": f"weights of {indices}", "rule": rule}
+    return [{"name": name, **described[name]} for name in layout.input_names]
+
+
+def _feature(feature: TowerFeature) -> dict[str, Any]:
+    return {
+        "name": feature.name,
+        "side": feature.side.value,
+        "num_embeddings": feature.num_embeddings,
+        "is_multi": feature.is_multi,
+        "is_weighted": feature.is_weighted,
+    }
+
+
+def _output(spec: TowerSpec) -> dict[str, Any]:
+    is_unit = spec.similarity is Similarity.COSINE
+    return {
+        "name": OUTPUT,
+        "type": "float32",
+        "shape": ["batch", spec.output_dim],
+        "holds": "vectors of length 1" if is_unit else "vectors",
+        "compared_by": "inner product",
+    }

@@ -1,0 +1,103 @@
+"""The inputs of an exported tower: their names and order, and filling them from the rows that the towers read.
+
+Belongs here: `TowerLayout` and padding. Does not belong here: the export (`tower_export.py`) and the words that explain
+the inputs to others (`tower_description.py`). Needs numpy alone, so that whoever serves needs no torch.
+
+An exported tower takes plain arrays. Every single-valued feature is a column of `singles`; every multi-valued feature
+and every sub-feature of the history is a pair of arrays of one width, `indices/<feature>` and `weights/<feature>`. The
+weights already are those of the mean, so the tower only adds up; a place without a value has index 0 and weight 0.
+
+Letters: B rows, F single-valued features, L width of a padded feature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from dssm_assets.core.models.bags import Bags, row_of
+from dssm_assets.core.models.tower_input import TowerInput
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec
+
+SINGLES: Final = "singles"
+IS_EMPTY_HISTORY: Final = "is_empty_history"
+OUTPUT: Final = "vectors"
+
+Feed = dict[str, npt.NDArray[Any]]
+
+
+def indices_of(feature: str) -> str:
+    """Returns the input that holds the embedding indices of a padded feature."""
+    return f"indices/{feature}"
+
+
+def weights_of(feature: str) -> str:
+    """Returns the input that holds the weights of a padded feature."""
+    return f"weights/{feature}"
+
+
+@dataclass(frozen=True)
+class TowerLayout:
+    """The inputs of one tower.
+
+    Attributes:
+        singles: the single-valued features, by column of `singles`.
+        bags: the multi-valued features, then the sub-features of the history.
+        has_history: whether the tower asks for `is_empty_history`.
+    """
+
+    singles: tuple[TowerFeature, ...]
+    bags: tuple[TowerFeature, ...]
+    has_history: bool
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The names of the inputs, in order: singles, all indices, all weights, is_empty_history."""
+        names = [SINGLES] if self.singles else []
+        names += [indices_of(feature.name) for feature in self.bags] + [weights_of(feature.name) for feature in self.bags]
+        return tuple([*names, IS_EMPTY_HISTORY] if self.has_history else names)
+
+    def feed(self, inputs: TowerInput) -> Feed:
+        """Returns input name -> array for these rows; every padded feature is as wide as its longest row, at least 1."""
+        feed: Feed = {SINGLES: np.ascontiguousarray(inputs.singles, np.int64)} if self.singles else {}
+        for feature, bag in zip(self.bags, inputs.bags, strict=True):
+            feed[indices_of(feature.name)], feed[weights_of(feature.name)] = padded(bag)
+        if inputs.is_empty_history is not None:
+            feed[IS_EMPTY_HISTORY] = np.asarray(inputs.is_empty_history, np.float32)
+        return feed
+
+
+def user_layout(spec: TowerSpec) -> TowerLayout:
+    """Returns the inputs of the user tower: user and context features and the history."""
+    features = spec.of(Side.USER, Side.CONTEXT)
+    bags = [feature for feature in features if feature.is_multi]
+    return TowerLayout(
+        tuple(feature for feature in features if not feature.is_multi), (*bags, *spec.sequences), bool(spec.sequences)
+    )
+
+
+def item_layout(spec: TowerSpec) -> TowerLayout:
+    """Returns the inputs of the item tower."""
+    features = spec.of(Side.ITEM)
+    return TowerLayout(
+        tuple(feature for feature in features if not feature.is_multi),
+        tuple(feature for feature in features if feature.is_multi),
+        has_history=False,
+    )
+
+
+def padded(bag: Bags) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Returns indices and weights [B, L] of ragged rows, padded with index 0 and weight 0.
+
+    Example: rows [3, 4] and [] become [[3, 4], [0, 0]] with weights [[.5, .5], [0, 0]].
+    """
+    lengths = np.diff(bag.offsets)
+    shape = (len(lengths), max(1, int(lengths.max(initial=0))))
+    indices, weights = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
+    rows = row_of(bag.offsets)
+    places = np.arange(len(bag.values), dtype=np.int64) - bag.offsets[rows]
+    indices[rows, places], weights[rows, places] = bag.values, bag.weights
+    return indices, weights

@@ -1,0 +1,1 @@
+"""Reading the serving bundle: recall from the command line and over HTTP."""

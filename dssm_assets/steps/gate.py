@@ -1,0 +1,35 @@
+"""The gate of a day: its counts beside the totals of the partitions before."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from dssm_assets.steps.earlier import partitions_before
+from dssm_assets.steps.workspace import Check, Workspace
+
+NAME = "hit_rate_gate"
+
+
+def hit_rate_gate(workspace: Workspace, ds: str, hit_counts: pa.Table, total: pa.Table) -> Check:
+    """Returns whether the day's model may be shipped.
+
+    With `gate.is_blocking` false the check passes whatever the verdict, and its sentence says that nothing is kept from
+    being shipped; the verdict is in its facts.
+    """
+    from dssm_assets.core.evaluation.gate import hit_rate_gate as decide
+
+    config = workspace.config
+    before = partitions_before(workspace, "total_hit_rate", ds, config.gate.last_partitions)
+    report = decide(
+        hit_counts,
+        total,
+        {manifest.ds: workspace.tables.read(manifest) for manifest in before},
+        config.gate,
+        k=config.evaluation.k[-1],
+        samples=config.evaluation.bootstrap_samples,
+        seed=config.seed,
+    )
+    facts = {"gate_passed": report.passed, **report.facts}
+    if report.passed or config.gate.is_blocking:
+        return Check(NAME, report.passed, report.sentence, facts)
+    return Check(NAME, True, f"fails, but gate.is_blocking is false, so nothing is held back: {report.sentence}", facts)

@@ -1,0 +1,108 @@
+"""Parquet files of anybody's making, read and written at any fsspec URL.
+
+Belongs here: opening and decoding. Does not belong here: what the tables must hold (`core/`), source tables with their
+layouts (`source_files.py`), our own partitions (`table_store.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.csv as pcsv
+import pyarrow.parquet as pq
+
+from dssm_assets.core.errors import Fault, InputError, SchemaError
+
+_ENDINGS = (".parquet", ".pq")
+
+
+def read_parquet(uri: str, columns: Sequence[str], where: str) -> pa.Table:
+    """Returns those of the named columns that a parquet file, or the parquet files of a folder in path order, have.
+
+    Args:
+        uri: any fsspec URL or path.
+        columns: the columns of interest; which of them must be there is for the caller to check.
+        where: what to call the file in errors.
+
+    Raises:
+        InputError: if there is no such file, or no parquet file in the folder.
+        SchemaError: if a file is no parquet file, or files of the folder have other columns.
+    """
+    fs, path = fsspec.core.url_to_fs(uri)
+    try:
+        paths = [path] if fs.isfile(path) else sorted(file for file in fs.find(path) if file.endswith(_ENDINGS))
+    except OSError as error:
+        raise InputError(Fault(f"{where}, {uri}", "a place that can be read", str(error), "correct the path")) from error
+    if not paths:
+        got = "a folder without any" if fs.exists(path) else "no such file or folder"
+        raise InputError(Fault(f"{where}, {uri}", "a parquet file or a folder of them", got, "correct the path"))
+    try:
+        tables = [_read(fs, file, columns) for file in paths]
+        return pa.concat_tables(tables)
+    except pa.ArrowException as error:
+        got = str(error).splitlines()[0]
+        raise SchemaError(Fault(f"{where}, {uri}", "readable parquet files of one schema", got, "write them again")) from error
+
+
+def _read(fs: Any, path: str, columns: Sequence[str]) -> pa.Table:
+    with fs.open(path, "rb") as handle:
+        file = pq.ParquetFile(handle)
+        there = [name for name in columns if name in file.schema_arrow.names]
+        if there:
+            return file.read(columns=there).replace_schema_metadata(None)
+        # Nothing of interest: the names of what is there make the complaint.
+        return file.schema_arrow.remove_metadata().empty_table()
+
+
+class TableWriter:
+    """Writes tables of one schema to a parquet or csv file as they come; what failed half way is not left behind."""
+
+    def __init__(self, uri: str, *, has_lists: bool = False) -> None:
+        """Takes where to write: any fsspec URL or path that ends in .parquet or .pq, or .csv for tables without lists.
+
+        Raises:
+            InputError: if it ends otherwise.
+        """
+        self.uri = uri
+        self._is_csv = uri.endswith(".csv") and not has_lists
+        if not self._is_csv and not uri.endswith(_ENDINGS):
+            expected = f"a name that ends in {' or '.join(_ENDINGS if has_lists else (*_ENDINGS, '.csv'))}"
+            raise InputError(Fault(f"output {uri}", expected, "another ending", "rename it"))
+        self._fs, self._path = fsspec.core.url_to_fs(uri)
+        self._handle: Any = None
+        self._writer: Any = None
+
+    def write(self, table: pa.Table) -> None:
+        """Appends a table.
+
+        Raises:
+            InputError: if the file cannot be written.
+        """
+        if self._writer is None:
+            try:
+                self._fs.makedirs(self._fs._parent(self._path), exist_ok=True)
+                self._handle = self._fs.open(self._path, "wb")
+            except OSError as error:
+                raise InputError(
+                    Fault(f"output {self.uri}", "a place that can be written", str(error), "correct the path")
+                ) from error
+            made = pcsv.CSVWriter if self._is_csv else pq.ParquetWriter
+            self._writer = made(self._handle, table.schema)
+        self._writer.write_table(table)
+
+    def __enter__(self) -> TableWriter:
+        """Returns itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Closes the file; removes it after a failure."""
+        if self._writer is None:
+            return
+        self._writer.close()
+        self._handle.close()
+        if kind is not None:
+            self._fs.rm(self._path)

@@ -1,0 +1,250 @@
+"""How fast lists are recalled: `python -m dssm_assets_tests.benchmarks.serving --items 100000`.
+
+A bundle of random items and users on the local disk, a server over it in a process of its own, clients on loopback in
+processes of theirs, each with one kept connection that asks, waits, asks again. Stored users at random, top-200. First the
+engine alone, called in this process by one thread. Clients and server share the machine, so on few cores the figures at
+several connections are those of the machine as a whole.
+
+Vectors: 16 hidden dimensions and noise over all of them, of unit length, as towers' vectors have few directions that
+matter; independent dimensions would be harder for any index than real vectors are.
+
+The index is the one that a serving bundle ships for such a corpus (--index auto), searched as deep as recall@200 of .98
+needs; its recall against exact search is measured and printed. HNSW takes minutes to build for a million items, IVF a
+fraction of that.
+
+Latency is wall time and suffers from whatever else the machine does; the CPU time of the engine's and the server's process
+per request does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import re
+import resource
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pyarrow as pa
+
+from dssm_assets.core.retrieval.index import ship_index
+from dssm_assets.core.serving_config import IndexKind, Serving
+from dssm_assets.serving.engine import Engine
+from dssm_assets.serving.requests import Given
+from dssm_assets_tests.serving import bundles
+
+K = 200
+DIMS = 64
+USERS = 100_000
+GOAL_RECALL = 0.98
+SAMPLE_USERS = 500
+COLD = '{"features": {"city": "x", "tags": ["p:1", "q:2"]}, "history": {"item_ids": ["n0", "n1", "n2"]}, "k": 200}'
+
+_HIDDEN_DIMS = 16
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of each request, of them all, and the CPU seconds of whoever answered."""
+
+    each: np.ndarray
+    whole: float
+    cpu: float
+
+    def line(self, name: str) -> str:
+        """Returns a line of the table."""
+        p50, p99 = (1e3 * np.quantile(self.each, share) for share in (0.5, 0.99))
+        cpu = 1e3 * self.cpu / len(self.each)
+        return f"{name:>34}  {p50:>8.2f}  {p99:>8.2f}  {len(self.each) / self.whole:>10,.0f}  {cpu:>8.2f}"
+
+
+def vectors(count: int, seed: int) -> np.ndarray:
+    """Returns random vectors of unit length, float32 [count, DIMS]."""
+    random = np.random.default_rng(seed)
+    mixing = np.random.default_rng(0).normal(size=(_HIDDEN_DIMS, DIMS)).astype(np.float32) / 4
+    found = random.normal(size=(count, _HIDDEN_DIMS)).astype(np.float32) @ mixing
+    found += 0.3 * random.normal(size=(count, DIMS)).astype(np.float32)
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    return found
+
+
+def write(root: Path, item_count: int, kind: IndexKind) -> list[str]:
+    """Writes the bundle; returns what there is to say about it."""
+    items, users = vectors(item_count, 1), vectors(USERS, 2)
+    start = time.perf_counter()
+    settings = Serving(index=kind, min_index_recall=GOAL_RECALL)
+    shipped = ship_index(items, users[:SAMPLE_USERS], [K], settings, seed=1)
+    seconds = time.perf_counter() - start
+    folder = bundles.write_files(
+        root,
+        "2024-01-12",
+        item_ids=pa.array(np.arange(item_count) + 10_000_000),
+        item_vectors=items,
+        user_ids=pa.array([f"user{number}" for number in range(USERS)]),
+        user_vectors=users,
+        popular=pa.table({"item_id": np.arange(K) + 10_000_000, "count": np.arange(K)[::-1] + 1}),
+        index=shipped.index,
+    )
+    bundles.point_to(root, folder.name)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    told = ", ".join([shipped.kind, *(f"{name} {value}" for name, value in shipped.parameters.items())])
+    built = f"built and tuned in {seconds:.1f} s, recall@{K} {shipped.recall_at[K]:.4f} on {SAMPLE_USERS} users"
+    return [f"{item_count:,} items x {DIMS}, {USERS:,} users; {told}; {built}; bundle {size / 1e6:,.0f} MB"]
+
+
+def engine_alone(engine: Engine, seconds: float) -> list[str]:
+    """Returns the lines of the engine called by one thread."""
+    faiss.omp_set_num_threads(1)
+    random = np.random.default_rng(3)
+    cold = Given({"city": "x", "tags": ["p:1", "q:2"]}, {"item_ids": ["n0", "n1", "n2"]})
+    questions: dict[str, Callable[[], Any]] = {
+        "engine, stored user": lambda: engine.for_user(f"user{random.integers(USERS)}", K),
+        "engine, similar items": lambda: engine.similar(int(10_000_000 + random.integers(len(engine.bundle.items))), K),
+        "engine, features": lambda: engine.for_features(cold, K),
+        "user tower from features alone": lambda: engine.tower.vector(cold),
+    }
+    return [_timed(question, seconds).line(name) for name, question in questions.items()]
+
+
+def _timed(question: Callable[[], Any], seconds: float) -> Timing:
+    question()
+    each: list[float] = []
+    cpu = time.process_time()
+    begin = last = time.perf_counter()
+    while last - begin < seconds:
+        question()
+        now = time.perf_counter()
+        each.append(now - last)
+        last = now
+    return Timing(np.array(each), last - begin, time.process_time() - cpu)
+
+
+def over_http(server: Server, connections: int, seconds: float, body: str | None = None) -> Timing:
+    """Returns the times of so many connections that ask at once, each from a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(connections) as pool:
+        pool.map(_warm, [server.port] * connections)
+        before = server.cpu_seconds
+        given = [(server.port, seconds, seed, body) for seed in range(connections)]
+        parts = pool.starmap(_client, given, chunksize=1)
+        cpu = server.cpu_seconds - before
+    return Timing(np.concatenate([part for part, _ in parts]), float(np.mean([whole for _, whole in parts])), cpu)
+
+
+def _warm(port: int) -> None:
+    _client(port, 0.1, 0, None)
+
+
+def _client(port: int, seconds: float, seed: int, body: str | None) -> tuple[np.ndarray, float]:
+    """Asks for some seconds over one connection; a bare socket, so that the client costs the machine little."""
+    random = np.random.default_rng(seed)
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        timing = _timed(lambda: _exchange(connection, random.integers(USERS), body), seconds)
+    return timing.each, timing.whole
+
+
+def _exchange(connection: socket.socket, user: int, body: str | None) -> None:
+    if body is None:
+        request = f"GET /recall?user_id=user{user}&k={K} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    else:
+        head = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        request = f"POST /recall HTTP/1.1\r\n{head}\r\n\r\n{body}"
+    connection.sendall(request.encode())
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += connection.recv(65536)
+    head_bytes, _, rest = answer.partition(b"\r\n\r\n")
+    if not head_bytes.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(answer.decode())
+    missing = int(re.search(rb"content-length: (\d+)", head_bytes.lower()).group(1)) - len(rest)  # type: ignore[union-attr]
+    while missing > 0:
+        missing -= len(connection.recv(65536))
+
+
+class Server:
+    """`dssm-assets serve` as a process."""
+
+    def __init__(self, root: Path) -> None:
+        code = (
+            "import argparse, sys; from dssm_assets.commands import serve; parser = argparse.ArgumentParser();"
+            "serve.add(parser.add_subparsers()); given = parser.parse_args(sys.argv[1:]); sys.exit(given.command(given))"
+        )
+        command = [sys.executable, "-c", code, "serve", "--bundle", str(root), "--port", "0", "--no-verify"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        said = ""
+        while not (found := re.search(r"running on http://127\.0\.0\.1:(\d+)", said)):
+            line = self._process.stderr.readline()  # type: ignore[union-attr]
+            if not line:
+                raise RuntimeError(said)
+            said += line
+        self.port = int(found.group(1))
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.communicate(timeout=30)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Returns the CPU seconds that the process has used."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def memory_mb(self) -> float:
+        """Returns what the process holds in memory, mapped files included."""
+        status = Path(f"/proc/{self._process.pid}/status")
+        found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text()) if status.exists() else None
+        return int(found.group(1)) / 1e3 if found else float("nan")
+
+
+def report(item_count: int, kind: IndexKind, seconds: float, connections: Sequence[int], folder: Path) -> list[str]:
+    """Returns the lines of the report."""
+    lines = write(folder, item_count, kind)
+    start = time.perf_counter()
+    Engine.open(str(folder))
+    checked = time.perf_counter() - start
+    start = time.perf_counter()
+    engine = Engine.open(str(folder), is_verified=False)
+    lines += [f"opened in {checked:.2f} s with every sha256, {time.perf_counter() - start:.2f} s without", ""]
+    lines.append(f"{'top-' + str(K):>34}  {'p50 ms':>8}  {'p99 ms':>8}  {'requests/s':>10}  {'CPU ms':>8}")
+    lines += engine_alone(engine, seconds)
+    del engine
+    with Server(folder) as server:
+        for count in connections:
+            lines.append(over_http(server, count, seconds).line(f"GET /recall, {count} connections"))
+        for count in connections:
+            lines.append(over_http(server, count, seconds, COLD).line(f"POST /recall features, {count} connections"))
+        lines += ["", f"server: {server.memory_mb:,.0f} MB resident, mapped files included"]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return [*lines, f"this process at its peak: {peak:,.0f} MB (writes the bundle)"]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Prints the report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--items", type=int, default=100_000, help="items in the index (default: 100,000)")
+    parser.add_argument("--index", type=IndexKind, choices=list(IndexKind), default=IndexKind.AUTO, help="(default: auto)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds per line (default: 3)")
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 4], help="clients at once (default: 1 4)")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="dssm-serving-") as folder:
+        print("\n".join(report(given.items, given.index, given.seconds, given.connections, Path(folder))))
+
+
+if __name__ == "__main__":
+    main()

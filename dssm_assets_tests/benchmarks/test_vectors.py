@@ -1,0 +1,14 @@
+"""The benchmark of writing vectors, tiny: it runs and fills its table; no time is judged."""
+
+from __future__ import annotations
+
+import pytest
+
+from dssm_assets_tests.benchmarks import vectors
+
+
+def test_both_ways_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    vectors.main(["--items", "600", "--dims", "4"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:12].strip() for line in lines] == ["way", "in parts", "whole"]
+    assert all(float(line[12:].split()[0].replace(",", "")) > 0 for line in lines[1:])

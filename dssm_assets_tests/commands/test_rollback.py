@@ -1,0 +1,61 @@
+"""`dssm-assets rollback` on a store of small bundles."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from dssm_assets.commands import rollback
+from dssm_assets.core.errors import PartitionMissingError
+from dssm_assets.steps.serving import bundle_store
+from dssm_assets.steps.workspace import open_workspace
+from dssm_assets_tests import worlds
+
+
+@pytest.fixture
+def ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    loaded = worlds.write_config(tmp_path)
+    monkeypatch.setenv("DSSM_CONFIG", str(tmp_path / "config.yaml"))
+    monkeypatch.setenv("DSSM_HOME", str(loaded.home))
+    store = bundle_store(open_workspace(loaded))
+    made = []
+    for day in (1, 2, 3):
+        with store.staging() as folder:
+            (folder / "file").write_text(str(day))
+            made.append(store.publish(folder, {"ds": f"2024-01-0{day}"}, keep=9).bundle_id)
+    return made
+
+
+def run(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    rollback.add(parser.add_subparsers())
+    parsed = parser.parse_args(["rollback", *arguments])
+    return int(parsed.command(parsed))
+
+
+def test_the_bundle_before_is_served(ids: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    assert capsys.readouterr().out == f"{ids[1]} is served (before: {ids[2]}; previous: {ids[0]})\n"
+    assert run("--to", ids[2]) == 0
+    assert capsys.readouterr().out == f"{ids[2]} is served (before: {ids[1]}; previous: {ids[1]})\n"
+
+
+def test_the_list_changes_nothing(ids: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--list") == run("--list") == 0
+    assert capsys.readouterr().out.splitlines()[:3] == [ids[0], f"{ids[1]}  previous", f"{ids[2]}  served"]
+
+
+def test_an_unknown_bundle_is_refused(ids: list[str]) -> None:
+    with pytest.raises(PartitionMissingError, match="that is stored, got nothing-of-the-kind"):
+        run("--to", "nothing-of-the-kind")
+
+
+def test_where_nothing_was_published_there_is_nothing_to_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = worlds.write_config(tmp_path)
+    monkeypatch.setenv("DSSM_CONFIG", str(tmp_path / "config.yaml"))
+    monkeypatch.setenv("DSSM_HOME", str(loaded.home))
+    for arguments in ((), ("--list",)):
+        with pytest.raises(PartitionMissingError, match="a published bundle, got none"):
+            run(*arguments)

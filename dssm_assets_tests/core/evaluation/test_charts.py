@@ -1,0 +1,145 @@
+"""Charts: what is on them, that they stay small, that everybody can tell their colours apart."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import itertools
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from dssm_assets.core.errors import InputError
+from dssm_assets.core.evaluation import segment_chart
+from dssm_assets.core.evaluation.chart_style import BASELINE_COLORS, MODEL_COLOR, colors_of, scorers_in_order
+from dssm_assets.core.evaluation.scorer import ScorerName
+from dssm_assets.core.evaluation.segment_chart import drawable, segment_png
+from dssm_assets.core.evaluation.segments import SEGMENT_SCHEMA
+from dssm_assets.core.evaluation.totals import TOTAL_SCHEMA
+from dssm_assets.core.evaluation.trend import trend_table
+from dssm_assets.core.evaluation.trend_chart import _ticks, trend_png
+from dssm_assets_tests.core.evaluation.worlds import total_row
+
+MOST_BYTES = 60_000
+# Machado, Oliveira, Fernandes, "A physiologically-based model for simulation of color vision deficiency" (2009), severity 1.
+CONES_LACKING = {
+    "none": np.eye(3),
+    "long": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "middle": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "short": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def lab(color: str, matrix: Any) -> np.ndarray:
+    """Returns CIE L*a*b* (D65) of a colour as seen through a matrix over linear RGB."""
+    coded = np.array([int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)])
+    linear = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
+    to_xyz = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+    xyz = np.array(to_xyz) @ np.clip(np.array(matrix) @ linear, 0, 1) / [0.95047, 1, 1.08883]
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("lacking", CONES_LACKING)
+def test_any_two_colours_are_far_apart_for_every_kind_of_eye(lacking: str) -> None:
+    seen = [lab(color, CONES_LACKING[lacking]) for color in (MODEL_COLOR, *BASELINE_COLORS)]
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 20
+
+
+def test_every_known_scorer_has_a_colour_of_its_own() -> None:
+    names = scorers_in_order([*ScorerName])
+    assert len(set(colors_of(names).values())) == len(names) == 1 + len(BASELINE_COLORS)
+
+
+def picture(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def near(png: bytes, color: str) -> int:
+    """Returns how many pixels have about this colour; the palette moves colours a little."""
+    wanted = [int(color[place : place + 2], 16) for place in (1, 3, 5)]
+    return int((np.abs(picture(png) - wanted).max(axis=2) <= 12).sum())
+
+
+def trend_of(
+    days: int, scorers: tuple[str, ...] = tuple(ScorerName), scopes: tuple[str, ...] = ("all", "discovery")
+) -> pa.Table:
+    first, rng = dt.date(2025, 12, 20), np.random.default_rng(3)
+    totals = []
+    for day in range(days):
+        rows = [
+            total_row(scorer, scope, hit_rate=0.1 + 0.05 * place + float(rng.normal()) * 0.01)
+            for place, scorer in enumerate(scorers)
+            for scope in scopes
+        ]
+        totals.append(((first + dt.timedelta(days=day)).isoformat(), pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA)))
+    return trend_table(totals, 10)
+
+
+@pytest.mark.parametrize("days", [1, 2, 30, 366])
+def test_a_trend_of_any_length_is_a_small_picture_of_one_size(days: int) -> None:
+    png = trend_png(trend_of(days), 10)
+    assert png == trend_png(trend_of(days), 10)
+    assert picture(png).shape == (400, 1060, 3)
+    assert len(png) < MOST_BYTES
+    assert b"tEXt" not in png
+
+
+def test_a_trend_shows_every_line_and_the_band() -> None:
+    png = trend_png(trend_of(12), 10)
+    for color in (MODEL_COLOR, *BASELINE_COLORS):
+        assert near(png, color) > 150, color
+    alone = trend_png(trend_of(12, scorers=("model",)), 10)
+    assert all(near(alone, color) < 20 for color in BASELINE_COLORS[1:4])
+    assert near(png, "#f7ddd8") > 3000  # the model's colour at 16% over white
+    assert picture(trend_png(trend_of(3, scopes=("all",)), 10)).shape == (400, 550, 3)
+
+
+def test_a_trend_without_days_is_refused() -> None:
+    with pytest.raises(InputError, match="days with users"):
+        trend_png(trend_of(0), 10)
+
+
+def test_ticks_are_few_and_hold_the_last_day() -> None:
+    days = [f"2026-01-{day:02d}" for day in range(1, 31)]
+    assert _ticks(days) == ["2026-01-05", "2026-01-10", "2026-01-15", "2026-01-20", "2026-01-25", "2026-01-30"]
+    assert _ticks(days[:7]) == days[:7]
+    assert _ticks(days[:1]) == days[:1]
+
+
+def segments_of(values: int, label: str = "value") -> pa.Table:
+    rows = [
+        {
+            "segment": "town", "value": f"{label} {place}", "users": 10, "hits": 3, "truth_count": 10, "hit_rate": 0.3,
+            "ci_low": 0.2, "ci_high": 0.4,
+        }
+        for place in range(values)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=SEGMENT_SCHEMA)
+
+
+def test_segments_have_a_line_each_and_stay_small_however_many() -> None:
+    one, ten, sixty, many = (segment_png(segments_of(count), 200) for count in (1, 10, segment_chart.MAX_ROWS, 900))
+    heights = [picture(png).shape[0] for png in (one, ten, sixty)]
+    assert heights == [160, 385, 1635]  # 0.25 inch per value and for the heading, 1.1 around them, 100 pixels an inch
+    assert picture(many).shape == picture(sixty).shape
+    assert len(many) < MOST_BYTES
+    assert many != sixty  # it says how many are not drawn
+    assert near(ten, MODEL_COLOR) > 100
+    with pytest.raises(InputError, match="segments with users"):
+        segment_png(segments_of(0), 200)
+
+
+@pytest.mark.parametrize("label", ["$x_1$ \\frac{", "a\nb", "北京", "", "x" * 500])
+def test_hostile_values_are_drawn(label: str, recwarn: pytest.WarningsRecorder) -> None:
+    assert len(segment_png(segments_of(2, label), 200)) < MOST_BYTES
+    assert [str(warning.message) for warning in recwarn if "Glyph" in str(warning.message)] == []
+
+
+def test_labels_that_the_font_lacks_point_to_the_table() -> None:
+    assert drawable("Zürich", 0) == "Zürich"
+    assert drawable("北京", 4) == "row 5 of the table"
+    assert drawable("x" * 40, 0) == "x" * 27 + "…"

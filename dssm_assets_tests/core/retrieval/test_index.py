@@ -1,0 +1,119 @@
+"""The kind by the size, the recall by hand, and searching deeper until the recall is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faiss
+import numpy as np
+import pytest
+
+from dssm_assets.core.errors import InputError
+from dssm_assets.core.retrieval.index import kind_of, kth_best, recall_at, ship_index
+from dssm_assets.core.serving_config import IndexKind, Serving
+
+
+def unit(count: int, seed: int, dims: int = 16) -> Any:
+    rows = np.random.default_rng(seed).standard_normal((count, dims)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+class Fixed:
+    """An index that always answers the same rows."""
+
+    def __init__(self, rows: list[list[int]]) -> None:
+        self._rows = np.array(rows, np.int64)
+
+    def search(self, users: Any, k: int) -> tuple[Any, Any]:
+        return None, self._rows[: len(users), :k]
+
+
+@pytest.mark.parametrize(
+    ("count", "changes", "kind"),
+    [
+        (10, {}, IndexKind.FLAT),
+        (300_000, {}, IndexKind.FLAT),
+        (300_001, {}, IndexKind.HNSW),
+        (1_000_000, {}, IndexKind.HNSW),
+        (1_000_001, {}, IndexKind.IVF),
+        (11, {"flat_up_to": 10, "hnsw_up_to": 12}, IndexKind.HNSW),
+        (11, {"flat_up_to": 10, "hnsw_up_to": 10}, IndexKind.IVF),
+        (11, {"index": "ivf"}, IndexKind.IVF),
+        (10**9, {"index": "flat"}, IndexKind.FLAT),
+    ],
+)
+def test_the_kind_follows_the_size_unless_it_is_given(count: int, changes: dict[str, Any], kind: IndexKind) -> None:
+    assert kind_of(count, Serving(**changes)) is kind
+
+
+def test_sizes_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="hnsw_up_to 5 is less than flat_up_to 6"):
+        Serving(flat_up_to=6, hnsw_up_to=5)
+
+
+def test_recall_by_hand() -> None:
+    # Scores of the one user: items 0..4 have 1, .8, .8, .5, 0. The second best score is .8, the third too.
+    items = np.array([[1, 0], [0.8, 0.6], [0.8, -0.6], [0.5, 0.1], [0, 1]], np.float32)
+    user = np.array([[1, 0]], np.float32)
+    bars = kth_best(items, user, [2, 3])
+    assert [bars[k].tolist() for k in (2, 3)] == [[pytest.approx(0.8)]] * 2
+    # Item 2 ties with item 1, so [0, 2] is a right list of two.
+    assert recall_at(Fixed([[0, 2, 1]]), items, user, bars) == {2: 1.0, 3: 1.0}
+    assert recall_at(Fixed([[0, 3, 1]]), items, user, bars) == {2: 0.5, 3: pytest.approx(2 / 3)}
+    assert recall_at(Fixed([[0, -1, -1]]), items, user, bars) == {2: 0.5, 3: pytest.approx(1 / 3)}
+    assert recall_at(Fixed([[0, 0, 0]]), items, user, bars) == {2: 0.5, 3: pytest.approx(1 / 3)}
+    assert recall_at(Fixed([[4, 3, -1]]), items, user, bars) == {2: 0.0, 3: 0.0}
+
+
+def test_flat_finds_everything_and_is_what_its_bytes_say() -> None:
+    items, users = unit(500, 1), unit(40, 2)
+    shipped = ship_index(items, users, [5, 50, 900], Serving(), seed=3)
+    assert (shipped.kind, dict(shipped.parameters)) == ("Flat", {})
+    # 900 is beyond the corpus, which is then asked for whole.
+    assert shipped.recall_at == {5: 1.0, 50: 1.0, 900: 1.0}
+    again = faiss.deserialize_index(faiss.serialize_index(shipped.index))
+    _, rows = again.search(users, 5)
+    assert rows.tolist() == np.argsort(-(users @ items.T), axis=1)[:, :5].tolist()
+
+
+@pytest.mark.parametrize(("kind", "name", "depth"), [("hnsw", "HNSW", "ef_search"), ("ivf", "IVF", "probes")])
+def test_an_index_searches_deeper_until_it_finds_enough(kind: str, name: str, depth: str) -> None:
+    items, users = unit(4000, 1, 32), unit(60, 2, 32)
+    low, high = (ship_index(items, users, [10, 100], Serving(index=kind, min_index_recall=r), seed=3) for r in (0.0, 0.999))
+    assert low.kind == high.kind == name
+    assert low.parameters[depth] < high.parameters[depth]
+    assert low.lowest_recall < high.lowest_recall
+    assert high.lowest_recall >= 0.999
+    assert high.recall_at == recall_at(high.index, items, users, kth_best(items, users, [10, 100]))
+
+
+def test_the_depth_is_stored_with_the_index() -> None:
+    items, users = unit(2000, 1), unit(20, 2)
+    for kind in ("hnsw", "ivf"):
+        shipped = ship_index(items, users, [10], Serving(index=kind), seed=3)
+        again = faiss.deserialize_index(faiss.serialize_index(shipped.index))
+        assert again.search(users, 10)[1].tolist() == shipped.index.search(users, 10)[1].tolist()
+
+
+def test_ivf_searched_whole_finds_everything_and_the_seed_decides_its_cells() -> None:
+    items, users = unit(3000, 1), unit(20, 2)
+    whole = ship_index(items, users, [10], Serving(index="ivf", min_index_recall=1.0), seed=3)
+    assert whole.recall_at == {10: 1.0}
+    assert whole.parameters["cells"] == 64  # 4 sqrt(3000) = 219, but 3000 / 39 = 76 items feed no more than 64
+    settings = Serving(index="ivf")
+    first, same, other = (faiss.serialize_index(ship_index(items, users, [10], settings, seed).index) for seed in (3, 3, 4))
+    assert np.array_equal(first, same)
+    assert not np.array_equal(first, other)
+
+
+def test_a_tiny_corpus_works_with_every_kind() -> None:
+    items, users = unit(3, 1), unit(2, 2)
+    for kind in IndexKind:
+        assert ship_index(items, users, [10, 200], Serving(index=kind), seed=1).recall_at == {10: 1.0, 200: 1.0}, kind
+
+
+def test_what_cannot_be_searched_is_refused() -> None:
+    with pytest.raises(InputError, match="item vectors of the index: expected at least one, got none"):
+        ship_index(unit(0, 1), unit(2, 2), [5], Serving(), seed=1)
+    with pytest.raises(InputError, match="one width, got 16 and 8"):
+        ship_index(unit(5, 1), unit(2, 2, 8), [5], Serving(), seed=1)

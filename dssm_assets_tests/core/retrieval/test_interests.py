@@ -1,0 +1,85 @@
+"""Users with several vectors, and items like an item."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dssm_assets.core.errors import InputError
+from dssm_assets.core.retrieval.corpus import Corpus
+from dssm_assets.core.retrieval.exclusions import Exclusions
+from dssm_assets.core.retrieval.interests import flat_interests, search_interests, similar_items
+from dssm_assets.core.retrieval.metrics import Metric
+
+
+def test_the_docstring_example() -> None:
+    corpus = Corpus(np.array([[1, 0], [0, 1], [0.6, 0.8]]), Metric.IP)
+    vectors, bounds = flat_interests(np.array([[[1.0, 0.0], [0.0, 1.0]]]))
+    index, scores = search_interests(corpus, vectors, bounds, 3)
+    assert index.tolist() == [[0, 1, 2]]
+    np.testing.assert_allclose(scores, [[1, 1, 0.8]], rtol=1e-6)
+
+
+def test_k_counts_distinct_items_after_the_merge() -> None:
+    # Both interests find item 0 first; the second place of the user is item 1, not item 0 again.
+    corpus = Corpus(np.array([[5.0, 5.0], [2.0, 0.0], [0.0, 1.0]]), Metric.IP)
+    index, scores = search_interests(corpus, *flat_interests(np.array([[[1.0, 0.0], [0.0, 1.0]]])), 2)
+    assert index.tolist() == [[0, 1]]
+    assert scores.tolist() == [[5, 2]]
+
+
+GRID = st.lists(st.integers(-2, 2), min_size=3, max_size=3).filter(any)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.lists(GRID, max_size=4), min_size=1, max_size=5).filter(any),
+    st.lists(GRID, min_size=1, max_size=12),
+    st.integers(1, 15),
+    st.sampled_from([Metric.IP, Metric.L2]),
+    st.integers(1, 4),
+    st.data(),
+)
+def test_ragged_users_equal_the_maximum_over_their_vectors(
+    users: list[list[list[int]]], items: list[list[int]], k: int, metric: Metric, block: int, data: st.DataObject
+) -> None:
+    banned = [data.draw(st.sets(st.integers(0, len(items) - 1))) for _ in users]
+    bounds = np.cumsum([0] + [len(each) for each in users])
+    vectors = np.array([vector for each in users for vector in each], np.float32).reshape(-1, 3)
+    out = Exclusions(
+        np.cumsum([0] + [len(one) for one in banned]), np.array([i for one in banned for i in sorted(one)], np.int64)
+    )
+    index, scores = search_interests(Corpus(np.array(items), metric), vectors, bounds, k, excluded=out, block_size=block)
+    for user, without, got, values in zip(users, banned, index.tolist(), scores.tolist(), strict=True):
+        best = sorted(
+            (-max(score(v, item, metric) for v in user), i) for i, item in enumerate(items) if user and i not in without
+        )
+        best = best[:k]
+        assert got == [i for _, i in best] + [-1] * (k - len(best))
+        assert values == [-s for s, _ in best] + [-np.inf] * (k - len(best))
+
+
+def score(user: list[int], item: list[int], metric: Metric) -> int:
+    if metric is Metric.L2:
+        return -sum((a - b) ** 2 for a, b in zip(user, item, strict=True))
+    return sum(a * b for a, b in zip(user, item, strict=True))
+
+
+def test_a_broken_interest_is_named_by_its_user() -> None:
+    corpus = Corpus(np.eye(2), Metric.IP)
+    with pytest.raises(InputError, match="1 of 3 all zeros: v"):
+        search_interests(corpus, np.array([[1, 0], [0, 0], [1, 1]]), np.array([0, 1, 3]), 1, user_ids=["u", "v"])
+    with pytest.raises(InputError, match=r"\[U, M, D\]"):
+        flat_interests(np.zeros(3))
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_an_item_is_never_its_own_neighbour(metric: Metric) -> None:
+    # 0 and 2 are the same point: each is the other's nearest, and neither its own.
+    corpus = Corpus(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.9, 0.3]]), metric)
+    index, _ = similar_items(corpus, np.array([0, 2, 0]), 4)
+    assert index.tolist() == [[2, 3, 1, -1], [0, 3, 1, -1], [2, 3, 1, -1]]
+    with pytest.raises(InputError, match="1 outside"):
+        similar_items(corpus, np.array([4]), 1)

@@ -1,0 +1,104 @@
+"""The structure of a table of vectors: every kind of fault is found and named, however the rows are cut into parts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssm_assets.core.retrieval.structure import StructureReport, VectorStructure
+
+NAN, INF = float("nan"), float("inf")
+
+
+def report(
+    ids: list[Any], vectors: list[Any], *, expected: int | None = None, parts: int = 1, width: int = 2
+) -> StructureReport:
+    structure = VectorStructure(width=width, expected_row_count=len(ids) if expected is None else expected)
+    size = -(-len(ids) // parts) or 1
+    for begin in range(0, len(ids), size):
+        part = slice(begin, begin + size)
+        kind = pa.string() if any(isinstance(value, str) for value in ids) else pa.int64()
+        structure.take(pa.array(ids[part], kind), pa.array(vectors[part], pa.list_(pa.float32(), 2)))
+    return structure.report()
+
+
+def test_sound_vectors_pass() -> None:
+    sound = report(["b", "a"], [[1, 0], [0, -2]])
+    assert sound.passed
+    assert sound.sentence == "2 vectors of 2 floats, ids unique, all finite, none all zeros"
+    assert sound.facts() == {"rows": 2, "expected_rows": 2, "offending_rows": {}}
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_each_fault_names_the_first_ids(parts: int) -> None:
+    ids = ["a", "b", "c", "d", "e", "a", "f"]
+    vectors = [[1, 0], [NAN, 1], [0, 0], [INF, 0], None, [1, 1], [1, None]]
+    bad = report(ids, vectors, expected=9, parts=parts)
+    assert not bad.passed
+    found = {offence.what: (offence.count, offence.first_ids) for offence in bad.offences}
+    assert found == {
+        "without a vector": (1, ("e",)),
+        "not finite (NaN or infinity)": (3, ("b", "d", "f")),
+        "all zeros": (1, ("c",)),
+        "under an id that another row has": (1, ("a",)),
+    }
+    assert bad.sentence.startswith("7 rows where 9 were expected; ")
+    assert "3 not finite (NaN or infinity): b, d, f" in bad.sentence
+    assert bad.facts()["offending_rows"]["all zeros"] == 1
+
+
+def test_only_the_first_five_ids_are_named_and_all_are_counted() -> None:
+    bad = report(list(range(8)), [[0, 0]] * 8, parts=3)
+    assert bad.sentence == "8 all zeros: 0, 1, 2, 3, 4, ..."
+
+
+def test_a_missing_id_is_named_as_such() -> None:
+    bad = report([1, None], [[1, 0], [1, 0]])
+    assert bad.sentence == "1 without an id: null"
+
+
+def test_an_id_of_three_rows_is_two_rows_too_many() -> None:
+    bad = report([7, 8, 7, 7], [[1, 0]] * 4, parts=2)
+    assert bad.sentence == "2 under an id that another row has: 7, ..."
+
+
+def test_another_width_or_type_is_told() -> None:
+    assert report(["a"], [[1, 0]], width=3).sentence == "vectors are fixed_size_list<item: float>[2], not 3 float32 each"
+    structure = VectorStructure(width=2, expected_row_count=1)
+    structure.take(pa.array(["a"]), pa.array([[1.0, 0.0]], pa.list_(pa.float64(), 2)))
+    assert not structure.report().passed
+
+
+def test_no_rows_are_sound_where_none_are_expected() -> None:
+    assert VectorStructure(width=2, expected_row_count=0).report().passed
+    assert not VectorStructure(width=2, expected_row_count=1).report().passed
+
+
+def test_a_slice_is_read_as_its_own_rows() -> None:
+    ids, vectors = pa.array([1, 2, 3]), pa.array([[0, 0], [1, 0], [0, 0]], pa.list_(pa.float32(), 2))
+    structure = VectorStructure(width=2, expected_row_count=1)
+    structure.take(ids.slice(1, 1), vectors.slice(1, 1))
+    assert structure.report().passed
+
+
+_FLOATS = st.sampled_from([0.0, -0.0, 1.0, NAN, INF])
+_ROWS = st.lists(st.tuples(st.integers(0, 4), st.none() | st.lists(_FLOATS, min_size=2, max_size=2)), max_size=12)
+
+
+@given(rows=_ROWS, parts=st.integers(1, 4))
+def test_the_counts_are_those_of_a_plain_loop(rows: list[tuple[int, list[float] | None]], parts: int) -> None:
+    ids, vectors = [row[0] for row in rows], [row[1] for row in rows]
+    expected = {
+        "without a vector": sum(vector is None for vector in vectors),
+        "not finite (NaN or infinity)": sum(v is not None and not all(map(math.isfinite, v)) for v in vectors),
+        "all zeros": sum(v is not None and all(x == 0 for x in v) for v in vectors),
+        "under an id that another row has": len(ids) - len(set(ids)),
+    }
+    found = report(ids, vectors, parts=parts)
+    assert {offence.what: offence.count for offence in found.offences} == {k: v for k, v in expected.items() if v}
+    assert found.passed == (not any(expected.values()))

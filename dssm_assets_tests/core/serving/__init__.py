@@ -1,0 +1,1 @@
+"""Tests of what a serving bundle holds, on towers of many shapes."""

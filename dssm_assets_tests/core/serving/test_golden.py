@@ -1,0 +1,57 @@
+"""Golden rows are spread evenly, have a context every second time, and a difference is what it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dssm_assets.core.serving.golden import compare_item_tower, compare_user_tower, difference, spread_rows
+from dssm_assets.core.serving.golden_context import golden_contexts
+from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
+from dssm_assets_tests.core.serving import worlds
+
+
+def test_rows_are_spread_from_the_first_to_the_last() -> None:
+    assert spread_rows(9, 3).tolist() == [0, 4, 8]
+    assert spread_rows(2, 5).tolist() == [0, 1]
+    assert spread_rows(0, 5).tolist() == []
+    assert spread_rows(7, 1).tolist() == [0]
+
+
+def test_every_second_row_has_a_context() -> None:
+    contexts = golden_contexts(worlds.spec(), 100, seed=1)
+    assert set(contexts) == {"hour", "pages", "pages__weights"}
+    hours, pages = (contexts[name].to_pylist() for name in ("hour", "pages"))
+    assert not any(hours[::2]) and not any(pages[::2])
+    assert max(hours[1::2]) == 24
+    assert {value for row in pages[1::2] for value in row} == set(range(7))
+    assert [len(row) for row in contexts["pages__weights"].to_pylist()] == [len(row) for row in pages]
+    assert golden_contexts(worlds.spec(), 100, seed=2)["hour"].to_pylist() != hours
+
+
+def test_a_difference_by_hand() -> None:
+    trained = np.array([[3.0, 4.0], [0.0, 1.0]], np.float32)
+    found = difference(trained, trained + np.array([[0, 0.25], [-0.5, 0]], np.float32))
+    assert (found.row_count, found.largest, found.longest) == (2, 0.5, 5.0)
+    # The longest vector has length 5: half is a tenth of it.
+    assert found.is_within(0.1) and not found.is_within(0.099)
+    short = difference(trained[1:], trained[1:] + 0.5)
+    assert short.is_within(0.5) and not short.is_within(0.49)
+
+
+def test_what_is_no_vector_is_infinitely_far() -> None:
+    trained = np.ones((2, 3), np.float32)
+    assert difference(trained, np.full((2, 3), np.nan, np.float32)).largest == float("inf")
+    assert not difference(trained, trained[:1]).is_within(1.0)
+
+
+def test_towers_are_compared_as_exported() -> None:
+    spec = worlds.spec()
+    two_tower, users, items = worlds.towers(spec), worlds.user_rows(spec), worlds.item_rows(spec)
+    user_model, item_model = export_user_tower(two_tower, "u").model, export_item_tower(two_tower, "i").model
+    found = compare_user_tower(two_tower, users, lambda feed: worlds.run(user_model, feed))
+    assert (found.row_count, found.longest) == (worlds.ROWS, pytest.approx(1, abs=1e-6))
+    assert found.is_within(1e-5)
+    assert compare_item_tower(two_tower, items, lambda feed: worlds.run(item_model, feed)).is_within(1e-5)
+    other = worlds.towers(spec, seed=9)
+    assert not compare_user_tower(other, users, lambda feed: worlds.run(user_model, feed)).is_within(1e-3)

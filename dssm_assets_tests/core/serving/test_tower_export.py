@@ -1,0 +1,163 @@
+"""The exported towers give the trained towers' vectors, run by onnxruntime alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from dssm_assets.core.serving.tower_description import describe_towers
+from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
+from dssm_assets.core.serving.tower_layout import item_layout, user_layout
+from dssm_assets_tests.core.serving import worlds
+
+SHAPES: list[dict[str, Any]] = [
+    {},
+    {"similarity": "INNER_PRODUCT"},
+    {"hidden_units": []},
+    {"hidden_units": [12, 7, 5]},
+    {"history_length": 0},
+    {"history_half_life_days": 0.7},
+    {"dropout": 0.9},
+]
+
+
+def vectors(two_tower: Any, users: Any, items: Any) -> tuple[Any, Any]:
+    with torch.no_grad():
+        return two_tower.user_vectors(users).numpy(), two_tower.item_vectors(items).numpy()
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_exported_towers_give_the_same_vectors(shape: dict[str, Any], seed: int) -> None:
+    spec = worlds.spec(**shape)
+    two_tower, users, items = worlds.towers(spec, seed), worlds.user_rows(spec, seed), worlds.item_rows(spec, seed)
+    of_users, of_items = vectors(two_tower, users, items)
+    user_model, item_model = export_user_tower(two_tower, "u.data").model, export_item_tower(two_tower, "i.data").model
+    for model in (user_model, item_model):
+        onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
+    np.testing.assert_allclose(worlds.run(user_model, user_layout(spec).feed(users)), of_users, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(worlds.run(item_model, item_layout(spec).feed(items)), of_items, rtol=0, atol=2e-6)
+    assert np.abs(of_users).max() > 0.1
+
+
+def test_other_inputs_and_other_weights_give_other_vectors() -> None:
+    spec = worlds.spec()
+    two_tower, users = worlds.towers(spec), worlds.user_rows(spec)
+    model, feed = export_user_tower(two_tower, "u.data").model, user_layout(spec).feed(users)
+    plain = worlds.run(model, feed)
+    for name, values in feed.items():
+        changed = dict(feed, **{name: (1 - values) if name == "is_empty_history" else np.zeros_like(values)})
+        assert np.abs(worlds.run(model, changed) - plain).max() > 1e-4, name
+    other = export_user_tower(worlds.towers(spec, seed=4), "u.data").model
+    assert np.abs(worlds.run(other, feed) - plain).max() > 1e-3
+
+
+def test_the_same_towers_give_the_same_bytes() -> None:
+    spec = worlds.spec()
+    assert export_user_tower(worlds.towers(spec), "a") == export_user_tower(worlds.towers(spec), "b")
+    assert export_user_tower(worlds.towers(spec), "a").data == ()
+
+
+def test_large_tables_lie_in_a_file_beside_the_model(tmp_path: Path) -> None:
+    spec = worlds.spec()
+    two_tower, feed = worlds.towers(spec), user_layout(spec).feed(worlds.user_rows(spec))
+    whole, split = export_user_tower(two_tower, "u.data"), export_user_tower(two_tower, "u.data", inline_bytes=0)
+    (tmp_path / "u.onnx").write_bytes(split.model)
+    (tmp_path / "u.data").write_bytes(b"".join(piece.tobytes() for piece in split.data))
+    onnx.checker.check_model(str(tmp_path / "u.onnx"))
+    assert len(split.model) < len(whole.model)
+    np.testing.assert_array_equal(worlds.run(str(tmp_path / "u.onnx"), feed), worlds.run(whole.model, feed))
+    # city 4x4, age 5x8, interests 6x8, hour 25x4, pages 7x4, item 11x8, tag 3x4 floats; each table starts on a page.
+    sizes = {tensor.name: tensor.dims for tensor in onnx.load_from_string(whole.model).graph.initializer}
+    assert {name: list(dims) for name, dims in sizes.items() if name.startswith("embedding/")} == {
+        "embedding/city": [4, 4],
+        "embedding/age": [5, 8],
+        "embedding/hour": [25, 4],
+        "embedding/interests": [6, 8],
+        "embedding/pages": [7, 4],
+        "embedding/item": [11, 8],
+        "embedding/h__tag": [3, 4],
+    }
+    assert (tmp_path / "u.data").stat().st_size == 7 * 4096
+
+
+ALONE = """
+import json, sys
+import numpy as np, onnxruntime
+towers = json.load(open("towers.json"))
+asked = towers["towers"]["user"]["inputs"]
+rows = json.load(open("rows.json"))
+feed = {}
+for given in asked:
+    dtype = {"int64": np.int64, "float32": np.float32}[given["type"]]
+    if given["name"] == "singles":
+        feed["singles"] = np.array([[row[f["name"]] for f in given["features"]] for row in rows], dtype)
+    elif given["name"] == "is_empty_history":
+        feed[given["name"]] = np.array([not row["h__item"] for row in rows], dtype)
+    elif "feature" in given:
+        name = given["feature"]["name"]
+        length = max(max(len(row[name]) for row in rows), 1)
+        indices, weights = np.zeros((len(rows), length), np.int64), np.zeros((len(rows), length), np.float32)
+        for i, row in enumerate(rows):
+            values = row[name]
+            given_weights = row.get(name + "__weights", [1.0] * len(values))
+            total = sum(abs(w) for v, w in zip(values, given_weights) if v)
+            for j, (value, weight) in enumerate(zip(values, given_weights)):
+                if value and total:
+                    indices[i, j], weights[i, j] = value, weight / total
+        feed[given["name"]], feed["weights/" + name] = indices, weights
+session = onnxruntime.InferenceSession(towers["towers"]["user"]["file"], providers=["CPUExecutionProvider"])
+assert {i.name for i in session.get_inputs()} == set(feed) == {given["name"] for given in asked}
+json.dump(session.run([towers["towers"]["user"]["output"]["name"]], feed)[0].tolist(), sys.stdout)
+assert not any(name.startswith(("dssm", "torch")) for name in sys.modules)
+"""
+
+
+def test_whoever_reads_towers_json_can_feed_the_tower_without_this_package(tmp_path: Path) -> None:
+    """The script above knows the description and the rules in words; its rows are values, not tensors."""
+    import pyarrow as pa
+
+    from dssm_assets.core.models.history import HistoryReader
+    from dssm_assets.core.models.tower_input import SideReader, TowerInput
+    from dssm_assets.core.models.tower_spec import Side
+
+    spec = worlds.spec()
+    two_tower = worlds.towers(spec)
+    plain = {
+        "city": 1,
+        "age": 0,
+        "hour": 0,
+        "interests": [2, 3],
+        "pages": [],
+        "pages__weights": [],
+        "h__item": [],
+        "h__tag": [],
+    }
+    rows = [
+        plain,
+        {**plain, "city": 3, "age": 4, "hour": 7, "pages": [1, 0, 6], "pages__weights": [2.0, 9.0, -0.5]},
+        {**plain, "interests": [0], "h__item": [4, 5, 10], "h__tag": [1, 0, 2]},
+    ]
+    types = {"pages__weights": worlds.WEIGHTS, "interests": worlds.LIST, "pages": worlds.LIST}
+    names = ["city", "age", "hour", "interests", "pages", "pages__weights"]
+    table = pa.table({name: pa.array([row[name] for row in rows], types.get(name, pa.int32())) for name in names})
+    read = SideReader(table, "users", spec.of(Side.USER, Side.CONTEXT)).read(np.arange(3))
+    events = {name: pa.array([4, 5, 10] if name == "h__item" else [1, 0, 2], pa.int32()) for name in ("h__item", "h__tag")}
+    past = HistoryReader(pa.table({"event_time_ms": pa.array([1, 2, 3]), **events}), spec)
+    bags, is_empty = past.read(np.array([0, 0, 0]), np.array([0, 0, 3]))
+    with torch.no_grad():
+        expected = two_tower.user_vectors(TowerInput(read.singles, read.bags + bags, is_empty)).numpy()
+    (tmp_path / "user_tower.onnx").write_bytes(export_user_tower(two_tower, "u.data").model)
+    (tmp_path / "towers.json").write_text(json.dumps(describe_towers(spec)))
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    done = subprocess.run([sys.executable, "-c", ALONE], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.array(json.loads(done.stdout)), expected, rtol=0, atol=2e-6)

@@ -1,0 +1,96 @@
+"""Towers of many shapes and rows for them, shared by the tests of what a bundle holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pyarrow as pa
+import torch
+
+from dssm_assets.core.config import Model
+from dssm_assets.core.models.history import HistoryReader
+from dssm_assets.core.models.tower_input import SideReader, TowerInput
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
+from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.serving.tower_layout import OUTPUT
+
+ROWS, ITEMS = 23, 9
+LIST, WEIGHTS = pa.list_(pa.int32()), pa.list_(pa.float32())
+
+
+def feature(name: str, side: Side, rows: int, dim: int, **more: Any) -> TowerFeature:
+    """Returns a feature with a table of its own, unless `embedding_name` says otherwise."""
+    return TowerFeature(name=name, side=side, embedding_dim=dim, num_embeddings=rows, **{"embedding_name": name, **more})
+
+
+FEATURES = (
+    feature("city", Side.USER, 4, 4),
+    feature("age", Side.USER, 5, 8),
+    feature("interests", Side.USER, 6, 8, is_multi=True),
+    feature("hour", Side.CONTEXT, 25, 4),
+    feature("pages", Side.CONTEXT, 7, 4, is_multi=True, is_weighted=True),
+    feature("item", Side.ITEM, ITEMS + 2, 8),
+    feature("tags", Side.ITEM, 6, 4, is_multi=True, is_weighted=True),
+    feature("h__item", Side.SEQUENCE, ITEMS + 2, 8, embedding_name="item"),
+    feature("h__tag", Side.SEQUENCE, 3, 4),
+)
+
+
+def spec(**changes: Any) -> TowerSpec:
+    """Returns a specification with some of the model's keys changed."""
+    model = {"output_dim": 6, "hidden_units": [10], "history_length": 4, "num_sample": 4, **changes}
+    return tower_spec(FEATURES, Model(**model))
+
+
+def towers(of: TowerSpec, seed: int = 3) -> TwoTower:
+    """Returns towers whose every parameter and row is drawn, norms and biases included."""
+    two_tower = TwoTower(of, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for norm in (*two_tower.user_tower.norms, *two_tower.item_tower.norms):
+            norm.weight.uniform_(0.5, 1.5, generator=generator)
+            norm.bias.uniform_(-0.5, 0.5, generator=generator)
+    return two_tower
+
+
+def _lists(rng: np.random.Generator, count: int, most: int, high: int) -> tuple[pa.Array, pa.Array]:
+    values = [rng.integers(0, high, rng.integers(0, most + 1)).tolist() for _ in range(count)]
+    weights = [np.round(rng.uniform(-2, 2, len(row)), 2).astype(np.float32).tolist() for row in values]
+    return pa.array(values, LIST), pa.array(weights, WEIGHTS)
+
+
+def user_rows(of: TowerSpec, seed: int = 0) -> TowerInput:
+    """Returns users with missing values, empty lists and histories of 0 to 6 events."""
+    rng = np.random.default_rng(seed)
+    columns: dict[str, pa.Array] = {}
+    for own in of.of(Side.USER, Side.CONTEXT):
+        if own.is_multi:
+            columns[own.name], weights = _lists(rng, ROWS, 5, own.num_embeddings)
+            columns |= {f"{own.name}__weights": weights} if own.is_weighted else {}
+        else:
+            columns[own.name] = pa.array(rng.integers(0, own.num_embeddings, ROWS).astype(np.int32))
+    lengths = rng.integers(0, 7, ROWS)
+    lengths[:2] = 0, 6
+    ends = np.cumsum(lengths)
+    events = {"event_time_ms": pa.array(np.arange(ends[-1], dtype=np.int64) * 40_000_000)}
+    for own in of.sequences:
+        events[own.name] = pa.array(rng.integers(0, own.num_embeddings, ends[-1]).astype(np.int32))
+    read = SideReader(pa.table(columns), "users", of.of(Side.USER, Side.CONTEXT)).read(np.arange(ROWS))
+    bags, is_empty = HistoryReader(pa.table(events), of).read(ends - lengths, ends)
+    return TowerInput(read.singles, read.bags + bags, is_empty)
+
+
+def item_rows(of: TowerSpec, seed: int = 0) -> TowerInput:
+    """Returns one row per item."""
+    rng = np.random.default_rng(seed)
+    tags, weights = _lists(rng, ITEMS, 3, 6)
+    table = pa.table({"item": pa.array(np.arange(2, ITEMS + 2, dtype=np.int32)), "tags": tags, "tags__weights": weights})
+    return SideReader(table, "items", of.of(Side.ITEM)).read(np.arange(ITEMS))
+
+
+def run(model: bytes | str, feed: Any) -> Any:
+    """Returns what onnxruntime makes of a model's inputs."""
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return session.run([OUTPUT], feed)[0]

@@ -1,0 +1,57 @@
+"""The asset serving_bundle as Dagster runs it."""
+
+import dagster as dg
+import pytest
+
+from dssm_assets.defs.asset_factory import Observer, build_asset
+from dssm_assets.defs.assets.serving import ROWS
+from dssm_assets.defs.partitions import daily_partitions
+from dssm_assets.steps.serving import bundle_store
+from dssm_assets.steps.workspace import open_workspace
+from dssm_assets_tests import worlds
+from dssm_assets_tests.worlds import EVALUATION_DAY
+
+(ROW,) = ROWS
+
+
+def run(loaded, instance):
+    asset = build_asset(ROW, daily_partitions(loaded.config.calendar), lambda log: open_workspace(loaded, log=log), Observer())
+    return dg.materialize([asset], instance=instance, partition_key=EVALUATION_DAY, raise_on_error=False)
+
+
+def checks_of(result):
+    return {found.check_name: found for found in result.get_asset_check_evaluations()}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return worlds.built_world(tmp_path_factory)
+
+
+def test_the_bundle_is_served_and_its_checks_and_figures_are_recorded(world, tmp_path):
+    loaded = world.copy(tmp_path / "world")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(loaded, instance)
+        assert result.success
+        assert {name: found.passed for name, found in checks_of(result).items()} == {
+            "exported_towers": True,
+            "index_recall": True,
+        }
+        (made,) = result.asset_materializations_for_node("serving_bundle")
+    pointer = bundle_store(open_workspace(loaded)).pointer()
+    assert made.metadata["bundle_id"].value == pointer.bundle_id
+    assert (made.metadata["users"].value, made.metadata["items"].value) == (len(worlds.users()), 20)
+    assert "item_index.faiss" in made.metadata["report"].value
+    assert made.metadata["features_as_of"].value == EVALUATION_DAY
+
+
+def test_a_failing_check_is_an_error_and_what_is_served_stays(world, tmp_path):
+    loaded = world.copy(tmp_path / "world")
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert run(loaded, instance).success
+        before = bundle_store(open_workspace(loaded)).pointer()
+        changed = worlds.write_config(tmp_path / "world", {"serving": {"max_tower_difference": 1e-30}})
+        found = checks_of(run(changed, instance))["exported_towers"]
+    assert (found.passed, found.severity, found.blocking) == (False, dg.AssetCheckSeverity.ERROR, True)
+    assert "not published" in found.description
+    assert bundle_store(open_workspace(loaded)).pointer() == before

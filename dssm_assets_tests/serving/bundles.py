@@ -1,0 +1,218 @@
+"""A serving bundle small enough to reckon by hand, written without the code that writes real ones.
+
+    items  n0 (1, 0)   n1 (0, 1)   n2 (0.6, 0.8)   n3 (-1, 0)      compared by inner product
+    users  u (1, 0)    v (0, 1)
+    popular  n2 9, n0 5, n3 2
+
+The user tower adds up: the embedding of city (x (1, 0), y (0, 1), any other (-1, -1)), the weighted mean of tags
+(p (0.5, 0), q (0, 0.5)), the embedding of page (home (0, 2)), the mean of the past items (their own vectors), the mean
+of their brands (b (0, -1)), and (0, 0.25) where there is no past.
+
+Belongs here: what several test modules need of that bundle. Does not belong here: expectations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dssm_assets.core.features.expressions import Kind, Side
+from dssm_assets.core.features.feature_info import FeatureInfo
+from dssm_assets.core.features.value_counts import CATEGORY_COUNTS
+from dssm_assets_tests.serving.hand_tower import BAGS, DIMS, ITEMS, SINGLES, TABLES, user_tower
+
+USERS = {"u": (1.0, 0.0), "v": (0.0, 1.0)}
+POPULAR = {"n2": 9, "n0": 5, "n3": 2}
+FG: dict[str, Any] = {
+    "features": [
+        {"feature_name": "city", "feature_type": "id_feature", "expression": "user:city", "value_dim": 1},
+        {"feature_name": "tags", "feature_type": "id_feature", "expression": "user:tags", "weighted": True},
+        {"feature_name": "page", "feature_type": "id_feature", "expression": "context:page", "value_dim": 1},
+        {"feature_name": "item", "feature_type": "id_feature", "expression": "item:item_id", "value_dim": 1},
+        {
+            "feature_type": "sequence_feature",
+            "sequence_name": "history",
+            "features": [
+                {"feature_name": "item", "feature_type": "id_feature", "expression": "user:item_ids", "embedding_name": "item"},
+                {"feature_name": "brand", "feature_type": "id_feature", "expression": "user:brand"},
+            ],
+        },
+    ]
+}
+WORDS: dict[str, list[str]] = {
+    "city": ["x", "y"],
+    "tags": ["p", "q"],
+    "page": ["home"],
+    "item": list(ITEMS),
+    "history__brand": ["b"],
+}
+"""The given vocabulary of each embedding: index 0 missing, 1 any other value, 2 the first word."""
+
+
+def write_bundle(
+    root: Path,
+    ds: str = "2024-01-12",
+    *,
+    items: Mapping[Any, Sequence[float]] = ITEMS,
+    users: Mapping[Any, Sequence[float]] = USERS,
+    half_life_days: float | None = None,
+    is_current: bool = True,
+) -> Path:
+    """Writes a bundle and, unless told not to, points to it; returns its folder."""
+    vectors, of_users = (np.array(list(part.values()), np.float32) for part in (items, users))
+    index = faiss.IndexFlatIP(DIMS)
+    index.add(vectors)
+    known = [name for name in POPULAR if name in items] or list(items)
+    folder = write_files(
+        root,
+        ds,
+        item_ids=pa.array(list(items)),
+        item_vectors=vectors,
+        user_ids=pa.array(list(users)),
+        user_vectors=of_users,
+        popular=pa.table({"item_id": known, "count": [POPULAR.get(name, 1) for name in known]}),
+        index=index,
+        half_life_days=half_life_days,
+    )
+    if is_current:
+        point_to(root, folder.name)
+    return folder
+
+
+def write_files(
+    root: Path,
+    ds: str,
+    *,
+    item_ids: pa.Array,
+    item_vectors: np.ndarray,
+    user_ids: pa.Array,
+    user_vectors: np.ndarray,
+    popular: pa.Table,
+    index: faiss.Index,
+    half_life_days: float | None = None,
+) -> Path:
+    """Writes the files of a bundle and its manifest; beyond two dimensions the user tower's vectors are filled with zeros.
+
+    Returns its folder, whose name is the id.
+    """
+    folder = root / "bundles" / f"{ds}-in-the-making"
+    folder.mkdir(parents=True)
+    dims = item_vectors.shape[1]
+    faiss.write_index(index, str(folder / "item_index.faiss"))
+    rows = pa.array(np.arange(len(item_ids)))
+    _arrow(folder / "item_ids.arrow", pa.table({"item_id": item_ids, "row": rows}))
+    _arrow(folder / "item_vectors.arrow", pa.table({"item_id": item_ids, "item_tower_emb": _fixed(item_vectors)}))
+    _arrow(folder / "user_vectors.arrow", pa.table({"user_id": user_ids, "user_tower_emb": _fixed(user_vectors)}))
+    _arrow(folder / "popular_items.arrow", popular)
+    (folder / "fg.json").write_text(json.dumps(FG))
+    pq.write_table(_feature_config(), folder / "feature_config.parquet")
+    pq.write_table(CATEGORY_COUNTS.empty_table(), folder / "feature_counts.parquet")
+    (folder / "towers.json").write_text(json.dumps({"spec": tower_spec(half_life_days, dims)}))
+    (folder / "user_tower.onnx").write_bytes(user_tower(dims).SerializeToString())
+    return write_manifest(folder, items=len(item_ids), users=len(user_ids), dims=dims)
+
+
+def write_manifest(folder: Path, **changes: Any) -> Path:
+    """Writes the manifest of the files that lie in a folder; returns the folder, renamed to the id that follows."""
+    files = {
+        path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
+        for path in sorted(folder.iterdir())
+        if path.name != "manifest.json"
+    }
+    manifest = {
+        "format": 1,
+        "name": "hand",
+        "ds": folder.name[:10],
+        "features_as_of": folder.name[:10],
+        "similarity": "INNER_PRODUCT",
+        "dims": DIMS,
+        "items": len(ITEMS),
+        "users": len(USERS),
+        "files": files,
+        "index": {"kind": "Flat", "parameters": {}, "recall_at": {"200": 1.0}},
+        **changes,
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return folder.rename(folder.with_name(f"{manifest['ds']}-{digest[:12]}"))
+
+
+def vouch_for(folder: Path, **changes: Any) -> Path:
+    """Makes a spoilt bundle one whose manifest fits its files again, and the current one; returns its folder."""
+    renamed = write_manifest(folder, **changes)
+    point_to(renamed.parent.parent, renamed.name)
+    return renamed
+
+
+def point_to(root: Path, bundle_id: str) -> None:
+    """Makes a bundle the current one, in one step."""
+    aside = root / "current.json.part"
+    aside.write_text(json.dumps({"bundle_id": bundle_id, "previous": None, "ds": bundle_id[:10]}))
+    aside.replace(root / "current.json")
+
+
+def tower_spec(half_life_days: float | None = None, dims: int = DIMS) -> dict[str, Any]:
+    """Returns the specification of the towers, as JSON has it."""
+    features = [
+        *(_tower_feature(name, str(side), name) for name, side in SINGLES.items()),
+        _tower_feature("tags", "user", "tags", is_multi=True, is_weighted=True),
+        _tower_feature("item", "item", "item"),
+        *(_tower_feature(name, "sequence", embedding) for name, embedding in BAGS.items() if name != "tags"),
+    ]
+    return {
+        "features": features,
+        "output_dim": dims,
+        "hidden_units": [],
+        "dropout": 0.0,
+        "similarity": "INNER_PRODUCT",
+        "temperature": 1.0,
+        "history_length": 2,
+        "history_half_life_days": half_life_days,
+    }
+
+
+def _feature_config() -> pa.Table:
+    rows = []
+    for name, side, sequence, embedding in (
+        ("city", Side.USER, None, "city"),
+        ("tags", Side.USER, None, "tags"),
+        ("page", Side.CONTEXT, None, "page"),
+        ("item", Side.ITEM, None, "item"),
+        ("history__item", Side.USER, "history", "item"),
+        ("history__brand", Side.USER, "history", "history__brand"),
+    ):
+        info = FeatureInfo(
+            side=side,
+            kind=Kind.CATEGORICAL,
+            is_multi=name == "tags",
+            is_weighted=True if name == "tags" else None,
+            sequence_name=sequence,
+            embedding_name=embedding,
+            embedding_dim=DIMS,
+            num_embeddings=len(TABLES[embedding]),
+            vocab_list=WORDS[embedding],
+        )
+        rows.append({"feature": name, "feature_info": info.to_json(), "message": "by hand"})
+    return pa.Table.from_pylist(rows)
+
+
+def _tower_feature(name: str, side: str, embedding: str, **more: Any) -> dict[str, Any]:
+    sizes = {"embedding_name": embedding, "embedding_dim": DIMS, "num_embeddings": len(TABLES[embedding])}
+    return {"name": name, "side": side, **sizes, "is_multi": False, "is_weighted": False, **more}
+
+
+def _fixed(vectors: np.ndarray) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+
+
+def _arrow(path: Path, table: pa.Table) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=1 << 62)

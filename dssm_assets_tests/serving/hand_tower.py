@@ -1,0 +1,73 @@
+"""The user tower of the bundle that is reckoned by hand (`bundles.py`), as an ONNX graph written node by node.
+
+Belongs here: its numbers and its graph. Does not belong here: the other files of the bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from dssm_assets.core.features.expressions import Side
+
+DIMS = 2
+ITEMS = {"n0": (1.0, 0.0), "n1": (0.0, 1.0), "n2": (0.6, 0.8), "n3": (-1.0, 0.0)}
+_NONE = (0.0, 0.0)
+TABLES: dict[str, list[tuple[float, float]]] = {
+    "city": [_NONE, (-1.0, -1.0), (1.0, 0.0), (0.0, 1.0)],
+    "tags": [_NONE, _NONE, (0.5, 0.0), (0.0, 0.5)],
+    "page": [_NONE, _NONE, (0.0, 2.0)],
+    "item": [_NONE, _NONE, *ITEMS.values()],
+    "history__brand": [_NONE, _NONE, (0.0, -1.0)],
+}
+SINGLES = {"city": Side.USER, "page": Side.CONTEXT}
+BAGS = {"tags": "tags", "history__item": "item", "history__brand": "history__brand"}
+
+
+def user_tower(dims: int = DIMS) -> onnx.ModelProto:
+    """Returns the user tower of `bundles.py`, its vectors filled with zeros beyond two dimensions."""
+    inputs = [_input("singles", TensorProto.INT64, ["B", len(SINGLES)])]
+    inputs += [_input(f"indices/{name}", TensorProto.INT64, ["B", f"L{name}"]) for name in BAGS]
+    inputs += [_input(f"weights/{name}", TensorProto.FLOAT, ["B", f"L{name}"]) for name in BAGS]
+    inputs.append(_input("is_empty_history", TensorProto.FLOAT, ["B"]))
+    constants = {f"table/{name}": _filled(rows, dims) for name, rows in TABLES.items()}
+    constants |= {f"place/{place}": np.array(place, np.int64) for place in range(len(SINGLES))}
+    constants |= {
+        "last": np.array([-1], np.int64),
+        "middle": np.array([1], np.int64),
+        "no_past": _filled([(0.0, 0.25)], dims),
+    }
+    nodes, parts = [], []
+    for place, name in enumerate(SINGLES):
+        nodes.append(helper.make_node("Gather", ["singles", f"place/{place}"], [f"column/{name}"], axis=1))
+        nodes.append(helper.make_node("Gather", [f"table/{name}", f"column/{name}"], [f"part/{name}"], axis=0))
+        parts.append(f"part/{name}")
+    for name, table in BAGS.items():
+        nodes.append(helper.make_node("Gather", [f"table/{table}", f"indices/{name}"], [f"found/{name}"], axis=0))
+        nodes.append(helper.make_node("Unsqueeze", [f"weights/{name}", "last"], [f"weight/{name}"]))
+        nodes.append(helper.make_node("Mul", [f"found/{name}", f"weight/{name}"], [f"weighted/{name}"]))
+        nodes.append(helper.make_node("ReduceSum", [f"weighted/{name}", "middle"], [f"part/{name}"], keepdims=0))
+        parts.append(f"part/{name}")
+    nodes.append(helper.make_node("Unsqueeze", ["is_empty_history", "last"], ["is_empty"]))
+    nodes.append(helper.make_node("Mul", ["is_empty", "no_past"], ["part/no_past"]))
+    nodes.append(helper.make_node("Sum", [*parts, "part/no_past"], ["vectors"]))
+    output = helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["B", dims])
+    stored = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "user_tower", inputs, [output], stored)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model
+
+
+def _input(name: str, kind: int, shape: list[Any]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def _filled(rows: Sequence[Sequence[float]], dims: int) -> np.ndarray:
+    filled = np.zeros((len(rows), dims), np.float32)
+    filled[:, :DIMS] = rows
+    return filled

@@ -1,0 +1,204 @@
+"""Recall from a bundle whose every answer is reckoned by hand (`bundles.py`)."""
+
+import numpy as np
+import pytest
+
+from dssm_assets.core.errors import InputError
+from dssm_assets.serving.engine import MAX_K, Engine, Source, for_request
+from dssm_assets.serving.id_rows import UnknownIdError
+from dssm_assets.serving.requests import Given
+from dssm_assets_tests.serving import bundles
+
+DAY_MS = 86_400_000
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    root = tmp_path_factory.mktemp("serving")
+    bundles.write_bundle(root)
+    return Engine.open(str(root))
+
+
+@pytest.fixture(scope="module")
+def ageing(tmp_path_factory):
+    root = tmp_path_factory.mktemp("ageing")
+    bundles.write_bundle(root, half_life_days=1.0)
+    return Engine.open(str(root))
+
+
+def vector(engine, features, history=None):
+    found, _ = engine.tower.vector(Given(features, history or {}))
+    return pytest.approx(found.tolist(), abs=1e-6)
+
+
+def test_a_stored_user_gets_the_items_by_inner_product(engine):
+    # u is (1, 0): n0 1, n2 .6, n1 0, n3 -1.
+    answer = engine.for_user("u", 4)
+    assert (answer.source, answer.bundle_id) == (Source.STORED, engine.bundle.bundle_id)
+    assert answer.item_ids == ["n0", "n2", "n1", "n3"]
+    assert answer.scores == pytest.approx([1, 0.6, 0, -1])
+
+
+def test_equal_scores_stand_in_the_order_of_the_index(engine):
+    # v is (0, 1): n1 1, n2 .8, then n0 and n3 with 0.
+    assert engine.for_user("v", 4).item_ids == ["n1", "n2", "n0", "n3"]
+
+
+def test_k_cuts_and_a_k_beyond_the_corpus_gives_all(engine):
+    assert engine.for_user("u", 2).item_ids == ["n0", "n2"]
+    assert len(engine.for_user("u", MAX_K).item_ids) == 4
+
+
+def test_excluded_items_leave_their_places_to_the_next(engine):
+    assert engine.for_user("u", 2, ["n0", "n1", "not an item"]).item_ids == ["n2", "n3"]
+    assert engine.for_user("u", 2, ["n0", "n1", "n2", "n3"]).item_ids == []
+
+
+def test_similar_items_leave_out_the_item_itself(engine):
+    # n2 (.6, .8): n1 .8, n0 .6, n3 -.6.
+    answer = engine.similar("n2", 3)
+    assert (answer.source, answer.item_ids) == (Source.ITEM, ["n1", "n0", "n3"])
+    assert answer.scores == pytest.approx([0.8, 0.6, -0.6])
+    assert engine.similar("n2", 3, ["n0"]).item_ids == ["n1", "n3"]
+
+
+def test_an_unknown_user_gets_popular_items_and_the_answer_says_so(engine):
+    answer = for_request(engine, user_id="nobody", k=2)
+    assert (answer.source, answer.item_ids, answer.scores) == (Source.POPULAR, ["n2", "n0"], [9, 5])
+    assert for_request(engine, k=2, exclude=["n2"]).item_ids == ["n0", "n3"]
+    with pytest.raises(UnknownIdError, match="'nobody', which it does not hold"):
+        for_request(engine, user_id="nobody", is_popular_for_unknown=False)
+
+
+def test_features_decide_over_the_stored_vector(engine):
+    answer = for_request(engine, user_id="u", given=Given({"city": "y"}), k=2)
+    assert (answer.source, answer.item_ids) == (Source.FEATURES, ["n1", "n2"])
+
+
+def test_the_vector_of_features_by_hand(engine):
+    # No past adds (0, .25).
+    assert vector(engine, {"city": "x"}) == [1, 0.25]
+    assert vector(engine, {"city": "elsewhere"}) == [-1, -0.75]
+    assert vector(engine, {"city": None}) == [0, 0.25]
+    # Weights 3 and 1: (3 * (.5, 0) + (0, .5)) / 4.
+    assert vector(engine, {"tags": ["p:3", "q:1"]}) == [0.375, 0.125 + 0.25]
+    assert vector(engine, {"tags": "p:3\x1dq:1"}) == [0.375, 0.125 + 0.25]
+
+
+def test_a_context_that_is_given_counts_and_one_that_is_not_is_missing(engine):
+    assert vector(engine, {"city": "x", "page": "home"}) == [1, 2.25]
+    assert vector(engine, {"page": "home"}) == [0, 2.25]
+
+
+def test_the_past_is_the_mean_of_its_last_items(engine):
+    # history_length is 2: of n0, n3, n1 the last two count: ((-1, 0) + (0, 1)) / 2. An unknown item is (0, 0) in the mean.
+    assert vector(engine, {"city": None}, {"item_ids": ["n0", "n3", "n1"]}) == [-0.5, 0.5]
+    assert vector(engine, {"city": None}, {"item_ids": ["n1", "never heard of"]}) == [0, 0.5]
+    assert vector(engine, {"city": None}, {"item_ids": "n0;n3;n1"}) == [-0.5, 0.5]
+    assert vector(engine, {"city": "x"}, {"item_ids": []}) == [1, 0.25]
+    assert vector(engine, {"city": "x", "item_ids": ["n1"]}) == [1, 1]
+
+
+def test_the_past_is_put_in_order_by_its_times(engine):
+    times = [3 * DAY_MS, 1 * DAY_MS, 2 * DAY_MS]  # n0 is the newest, then n1
+    assert vector(engine, {}, {"item_ids": ["n0", "n3", "n1"], "event_times_ms": times}) == [0.5, 0.5]
+
+
+def test_an_attribute_of_the_past_may_be_missing(engine):
+    # Brand b of one of two items: the mean over the present ones is (0, -1).
+    assert vector(engine, {}, {"item_ids": ["n0", "n1"], "brand": ["b", None]}) == [0.5, -0.5]
+    assert vector(engine, {}, {"item_ids": ["n0", "n1"]}) == [0.5, 0.5]
+
+
+def test_an_older_past_counts_less_where_the_model_says_so(ageing):
+    # A day older is half: weights 2/3 and 1/3.
+    history = {"item_ids": ["n0", "n1"], "event_times_ms": [0, DAY_MS]}
+    assert vector(ageing, {}, history) == [1 / 3, 2 / 3]
+    with pytest.raises(InputError, match="event_times_ms: expected the moment of each item"):
+        ageing.tower.vector(Given({}, {"item_ids": ["n0"]}))
+
+
+def test_inputs_that_no_feature_reads_are_named(engine):
+    answer = engine.for_features(Given({"city": "x", "shoe_size": 44}), 1)
+    assert answer.ignored == ("shoe_size",)
+    assert answer.to_dict()["ignored"] == ["shoe_size"]
+    with pytest.raises(InputError, match=r"at least one of: city, tags, page, item_ids.*got shoe_size"):
+        engine.for_features(Given({"shoe_size": 44}))
+
+
+@pytest.mark.parametrize(
+    ("features", "history", "complaint"),
+    [
+        ({"city": object()}, {}, "request, input city"),
+        ({"tags": ["p", 1]}, {}, "request, input tags"),
+        ({}, {"item_ids": ["n0"], "brand": ["b", "b"]}, "history__brand"),
+        ({}, {"item_ids": ["n0"], "event_times_ms": [1, 2]}, "lists of equal lengths"),
+        ({}, {"item_ids": ["n0"], "event_times_ms": ["yesterday"]}, "a list of unix milliseconds"),
+        ({}, {"item_ids": ["n0"], "event_times_ms": 5}, "a list of unix milliseconds"),
+        ({}, {"item_ids": ["n0"], "event_times_ms": [None]}, "a list of unix milliseconds"),
+        ({}, {"item_ids": 5}, "lists or text"),
+    ],
+)
+def test_inputs_that_cannot_be_used_are_named(engine, features, history, complaint):
+    with pytest.raises(InputError, match=complaint):
+        engine.tower.vector(Given(features, history))
+
+
+def test_all_faults_of_a_request_at_once(engine):
+    with pytest.raises(InputError) as caught:
+        engine.tower.vector(Given({"city": object()}, {"item_ids": 5}))
+    assert len(caught.value.faults) == 2
+
+
+@pytest.mark.parametrize("k", [0, -1, MAX_K + 1, 2.5, True])
+def test_a_length_that_is_none(engine, k):
+    with pytest.raises(InputError, match="k: expected a number from 1"):
+        engine.for_user("u", k)
+
+
+def test_integer_ids_come_as_digits_too(tmp_path):
+    items = dict(enumerate(bundles.ITEMS.values(), start=10))
+    bundles.write_bundle(tmp_path, items=items, users={7: (1.0, 0.0)})
+    engine = Engine.open(str(tmp_path))
+    assert engine.for_user("7", 2, ["10"]).item_ids == [12, 11]
+    assert engine.for_user(7, 1).item_ids == [10]
+    with pytest.raises(InputError, match=r"user_id: expected an integer id, got 'u'"):
+        engine.for_user("u")
+    with pytest.raises(InputError, match=r"2 faults:\nexclude\[0\].*\nexclude\[2\]"):
+        engine.for_user(7, 1, ["x", 10, "9" * 30])
+
+
+def test_answers_do_not_depend_on_the_order_of_users(tmp_path):
+    random = np.random.default_rng(0)
+    names = [f"user{number}" for number in random.permutation(500)]
+    users = {name: tuple(random.normal(size=2).tolist()) for name in names}
+    bundles.write_bundle(tmp_path, users=users)
+    engine = Engine.open(str(tmp_path))
+    items = np.array(list(bundles.ITEMS.values()))
+    for name in names:
+        best = list(bundles.ITEMS)[int((items @ np.array(users[name])).argmax())]
+        assert engine.for_user(name, 1).item_ids == [best]
+    assert engine.bundle.users.row("user500") == -1
+
+
+def test_lists_with_exclusions_are_those_of_plain_arithmetic(tmp_path):
+    # Small whole numbers: every score is exact, so equal ones are equal and the order must be that of the index.
+    random = np.random.default_rng(1)
+    vectors = random.integers(-9, 10, (300, 2)).astype(float)
+    users = random.integers(-9, 10, (20, 2)).astype(float)
+    bundles.write_bundle(
+        tmp_path, items=dict(enumerate(map(tuple, vectors.tolist()))), users=dict(enumerate(map(tuple, users.tolist())))
+    )
+    engine = Engine.open(str(tmp_path))
+    for user, vector_of_user in enumerate(users):
+        excluded = random.choice(300, random.integers(0, 290), replace=False).tolist()
+        k = int(random.integers(1, 310))
+        scores = vectors @ vector_of_user
+        left = sorted((-scores[item], item) for item in range(300) if item not in set(excluded))
+        answer = engine.for_user(user, k, [*excluded, 12345])
+        assert answer.scores == [-score for score, _ in left[:k]]
+        # Of equal scores at the cut the index may keep any; before it the order is fixed.
+        safe = sum(score < left[:k][-1][0] for score, _ in left[:k])
+        assert answer.item_ids[:safe] == [item for _, item in left[:safe]]
+        assert len(set(answer.item_ids)) == len(left[:k])
+        assert not set(answer.item_ids) & set(excluded)

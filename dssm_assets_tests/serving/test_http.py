@@ -1,0 +1,122 @@
+"""The HTTP service, on loopback, over the bundle that is reckoned by hand."""
+
+import pytest
+
+from dssm_assets.serving.live import LiveEngine
+from dssm_assets_tests.serving import bundles
+from dssm_assets_tests.serving.servers import Client, serving
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("serving")
+
+
+@pytest.fixture(scope="module")
+def bundle_id(root):
+    return bundles.write_bundle(root).name
+
+
+@pytest.fixture(scope="module")
+def port(root, bundle_id):
+    with serving(LiveEngine(str(root))) as found:
+        yield found
+
+
+@pytest.fixture
+def client(port):
+    client = Client(port)
+    yield client
+    client.close()
+
+
+def test_a_stored_user(client, bundle_id):
+    status, answer = client.get("/recall?user_id=u&k=2")
+    assert status == 200
+    assert answer == {"bundle_id": bundle_id, "source": "stored", "item_ids": ["n0", "n2"], "scores": pytest.approx([1, 0.6])}
+
+
+def test_excluded_items(client):
+    assert client.get("/recall?user_id=u&k=2&exclude=n0&exclude=n2")[1]["item_ids"] == ["n1", "n3"]
+    assert client.ask("POST", "/recall", {"user_id": "u", "k": 2, "exclude": ["n0", "n2"]})[1]["item_ids"] == ["n1", "n3"]
+
+
+def test_an_unknown_user_by_parameter(client):
+    assert client.get("/recall?user_id=nobody&k=1")[1]["source"] == "popular"
+    assert client.ask("POST", "/recall", {"k": 1})[1]["item_ids"] == ["n2"]
+    status, answer = client.get("/recall?user_id=nobody&unknown=404")
+    assert (status, answer["error"]) == (404, "UnknownIdError")
+    assert answer["faults"][0]["where"] == "user_id"
+    assert client.ask("POST", "/recall", {"user_id": "nobody", "unknown": "404"})[0] == 404
+
+
+def test_features_and_a_past(client):
+    status, answer = client.ask("POST", "/recall", {"features": {"city": "x"}, "history": {"item_ids": ["n1"]}, "k": 1})
+    # (1, 0) + (0, 1) = (1, 1): n2 gets 1.4.
+    assert (status, answer["source"], answer["item_ids"]) == (200, "features", ["n2"])
+    assert answer["scores"] == pytest.approx([1.4])
+
+
+def test_similar_items(client):
+    assert client.get("/similar?item_id=n2&k=2")[1]["item_ids"] == ["n1", "n0"]
+    assert client.get("/similar?item_id=none")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "where"),
+    [
+        ("GET", "/recall?user_id=u&k=0", None, ["k"]),
+        ("GET", "/recall?user_id=u&k=many", None, ["query.k"]),
+        ("GET", "/recall", None, ["query.user_id"]),
+        ("GET", "/recall?user_id=u&unknown=500", None, ["query.unknown"]),
+        (
+            "POST",
+            "/recall",
+            {"features": {"tags": ["p", 1]}, "history": {"item_ids": 5}},
+            ["feature history__item, input user:item_ids", "request, input tags"],
+        ),
+        ("POST", "/recall", {"features": {"shoe_size": 44}}, ["request, features"]),
+        ("POST", "/recall", {"feature": {}}, ["body.feature"]),
+        ("POST", "/recall", "{", ["body.1"]),
+        ("POST", "/recall", {"user_id": "u", "exclude": [None]}, ["body.exclude.0.int", "body.exclude.0.str"]),
+    ],
+)
+def test_bad_input_is_400_with_every_fault(client, method, path, body, where):
+    status, answer = client.ask(method, path, body)
+    assert status == 400
+    assert [fault["where"] for fault in answer["faults"]] == where
+    assert all(set(fault) == {"where", "expected", "got", "remedy"} for fault in answer["faults"])
+
+
+def test_health(client, bundle_id):
+    status, health = client.get("/health")
+    assert status == 200
+    assert (health["status"], health["bundle_id"], health["users"], health["items"]) == ("ok", bundle_id, 2, 4)
+    assert health["age_days"] > 0
+    assert health["loaded_seconds_ago"] >= 0
+
+
+def test_metrics_count_what_was_asked(tmp_path):
+    bundle_id = bundles.write_bundle(tmp_path).name
+    with serving(LiveEngine(str(tmp_path))) as port:
+        client = Client(port)
+        for path in ("/recall?user_id=u", "/recall?user_id=nobody", "/recall?user_id=u&k=0", "/similar?item_id=n0", "/nowhere"):
+            client.get(path)
+        text = client.get("/metrics")[1]
+        client.close()
+    lines = text.splitlines()
+    for line in (
+        'dssm_requests_total{route="/recall",status="200"} 2',
+        'dssm_requests_total{route="/recall",status="400"} 1',
+        'dssm_requests_total{route="other",status="404"} 1',
+        'dssm_request_errors_total{route="/recall",error="InputError"} 1',
+        'dssm_answers_total{source="popular"} 1',
+        'dssm_answers_total{source="stored"} 1',
+        'dssm_request_seconds_count{route="/recall"} 3',
+        'dssm_request_seconds_bucket{route="/recall",le="+Inf"} 3',
+        f'dssm_bundle_info{{bundle_id="{bundle_id}",ds="2024-01-12",name="hand",index="Flat"}} 1',
+        "dssm_bundle_items 4",
+        "dssm_bundle_swaps_total 0",
+        "dssm_bundle_refused_total 0",
+    ):
+        assert line in lines

@@ -1,0 +1,189 @@
+"""The next bundle takes over while clients ask: no failed request, and every answer from one whole bundle."""
+
+import json
+import logging
+import shutil
+import threading
+import time
+
+import pytest
+
+from dssm_assets.core.errors import DssmError, PartitionMissingError
+from dssm_assets.serving import live as live_module
+from dssm_assets.serving.engine import Engine
+from dssm_assets.serving.live import LiveEngine
+from dssm_assets.storage.bundle_store import BundleStore
+from dssm_assets_tests.serving import bundles
+from dssm_assets_tests.serving.servers import Client, serving
+
+SWAPS = 12
+CLIENTS = 3
+
+
+def write(root, number, **options):
+    """Writes bundle `number`: its items and user u's vector all name it, so a mixture of two bundles would show."""
+    sign = 1.0 if number % 2 else -1.0
+    items = {f"{number}_{name}": vector for name, vector in bundles.ITEMS.items()}
+    return bundles.write_bundle(root, f"2024-01-{number:02d}", items=items, users={"u": (sign, 0.0)}, **options)
+
+
+def expected(number):
+    order = ["n0", "n2", "n1", "n3"] if number % 2 else ["n3", "n1", "n2", "n0"]
+    return [f"{number}_{name}" for name in order]
+
+
+def until(condition, seconds=20.0):
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "it did not happen in time"
+        time.sleep(0.005)
+
+
+def test_refresh_takes_the_new_bundle_once(tmp_path):
+    first = write(tmp_path, 1).name
+    live = LiveEngine(str(tmp_path))
+    before = live.engine
+    assert not live.refresh()
+    second = write(tmp_path, 2).name
+    assert live.refresh()
+    assert not live.refresh()
+    assert (live.bundle_id, before.bundle.bundle_id) == (second, first)
+    assert before.for_user("u", 4).item_ids == expected(1)
+    assert live.engine.for_user("u", 4).item_ids == expected(2)
+    bundles.point_to(tmp_path, first)
+    assert live.refresh()
+    assert live.bundle_id == first
+
+
+def test_one_bundle_alone_is_served_and_left_alone(tmp_path):
+    folder = write(tmp_path, 1)
+    live = LiveEngine(str(shutil.copytree(folder, tmp_path / "copied")))
+    assert live.bundle_id == folder.name
+    assert not live.refresh()
+
+
+def test_a_service_needs_a_bundle_to_start_with(tmp_path):
+    with pytest.raises(PartitionMissingError):
+        LiveEngine(str(tmp_path))
+
+
+@pytest.mark.parametrize("spoilt", ["item_index.faiss", "user_tower.onnx", "fg.json", "manifest.json"])
+def test_a_broken_bundle_is_refused_and_the_old_one_keeps_serving(tmp_path, caplog, spoilt):
+    first = write(tmp_path, 1).name
+    live = LiveEngine(str(tmp_path))
+    folder = write(tmp_path, 2)
+    path = folder / spoilt
+    path.write_bytes(path.read_bytes()[:-7] + b"garbage")
+    with caplog.at_level(logging.ERROR):
+        assert not live.refresh()
+        assert not live.refresh()  # It is not read again and again.
+    assert (live.bundle_id, live.refused_bundle_id) == (first, folder.name)
+    assert live.engine.for_user("u", 4).item_ids == expected(1)
+    assert [record.message.split(":")[0] for record in caplog.records] == [
+        f"bundle {folder.name} is refused, {first} keeps serving"
+    ]
+    assert live.refusals.lines()[-1] == "dssm_bundle_refused_total 1"
+    third = write(tmp_path, 3).name
+    assert live.refresh()
+    assert (live.bundle_id, live.refused_bundle_id) == (third, None)
+
+
+def test_a_refused_bundle_is_tried_again_after_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr(live_module, "RETRY_SECONDS", 0.0)
+    write(tmp_path, 1)
+    live = LiveEngine(str(tmp_path))
+    folder = write(tmp_path, 2)
+    path = folder / "item_index.faiss"
+    content = path.read_bytes()
+    path.unlink()
+    assert not live.refresh()
+    path.write_bytes(content)
+    assert live.refresh()
+    assert live.bundle_id == folder.name
+
+
+def test_a_pointer_that_cannot_be_read_is_counted(tmp_path):
+    first = write(tmp_path, 1).name
+    live = LiveEngine(str(tmp_path))
+    (tmp_path / "current.json").write_text("")
+    assert not live.refresh()
+    assert live.check_errors.lines()[-1] == "dssm_bundle_check_errors_total 1"
+    assert live.bundle_id == first
+
+
+def test_racing_clients_see_whole_bundles_and_no_error(tmp_path):
+    write(tmp_path, 1)
+    live = LiveEngine(str(tmp_path), check_seconds=0.01)
+    wrong, seen, is_over = [], set(), threading.Event()
+
+    def ask(port):
+        client = Client(port)
+        while not is_over.is_set():
+            status, answer = client.get("/recall?user_id=u&k=4")
+            number = int(answer["bundle_id"][8:10]) if status == 200 else 0
+            if status != 200 or answer["item_ids"] != expected(number):
+                wrong.append((status, answer))
+            seen.add(number)
+        client.close()
+
+    with serving(live) as port:
+        clients = [threading.Thread(target=ask, args=(port,)) for _ in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        for number in range(2, SWAPS + 2):
+            folder = write(tmp_path, number, is_current=False)
+            if number % 4 == 0:  # A broken one in between must not be noticed by anybody.
+                (folder / "item_index.faiss").unlink()
+            bundles.point_to(tmp_path, folder.name)
+            if number % 4 == 0:
+                until(lambda folder=folder: live.refused_bundle_id == folder.name)
+            else:
+                until(lambda number=number: number in seen)
+        is_over.set()
+        for client in clients:
+            client.join()
+        health = Client(port).get("/health")[1]
+        metrics = Client(port).get("/metrics")[1].splitlines()
+    assert wrong == []
+    good = {number for number in range(1, SWAPS + 2) if number % 4}
+    assert seen == good
+    assert health["bundle_id"] == folder.name
+    assert f"dssm_bundle_swaps_total {len(good) - 1}" in metrics
+    assert f"dssm_bundle_refused_total {SWAPS + 1 - len(good)}" in metrics
+    assert not [line for line in metrics if line.startswith("dssm_request_errors_total{")]
+
+
+def test_readers_of_a_store_that_publishes_and_clears_away_see_whole_bundles(tmp_path):
+    store, wrong, seen, is_over = BundleStore(str(tmp_path / "serving")), [], set(), threading.Event()
+
+    def publish(number):
+        made = write(tmp_path / "made", number)
+        body = json.loads((made / "manifest.json").read_text())
+        with store.staging() as folder:
+            for path in made.iterdir():
+                shutil.copy(path, folder)
+            return store.publish(folder, {key: body[key] for key in body.keys() - {"format", "files"}}, keep=2).bundle_id
+
+    def read():
+        while not is_over.is_set():
+            try:
+                engine = Engine.open(store.root)
+                number = int(engine.bundle.ds[8:])
+                if engine.for_user("u", 4).item_ids != expected(number):
+                    wrong.append(number)
+                seen.add(number)
+            except DssmError as error:
+                wrong.append(error)
+
+    published = [publish(1)]
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    published += [publish(number) for number in range(2, 2 * SWAPS)]
+    until(lambda: 2 * SWAPS - 1 in seen)
+    is_over.set()
+    for reader in readers:
+        reader.join()
+    assert wrong == []
+    assert len(seen) > 1
+    assert sorted(path.name for path in (tmp_path / "serving" / "bundles").iterdir()) == published[-2:]

@@ -1,0 +1,211 @@
+"""The steps of the evaluation over vectors, truth and tables written by hand: nothing is trained here.
+
+Items a, b, c, d were taken 6, 2, 1, 0 times in the window (so a is the head, b and c the rest, d unseen). Lists of 2:
+
+              2024-01-08        2024-01-09
+    u         c, d              a, b            town x, 11 events in the window, bought before
+    v         c, d              c, d            town y, no event in the window, only ever clicked
+    w         not evaluated     a, c            not in the user table, 1 event in the window, bought before
+"""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.errors import ConfigError, PartitionMissingError, SchemaError
+from dssm_assets.core.evaluation.ground_truth import ground_truth
+from dssm_assets.core.evaluation.specs import GROUND_TRUTH
+from dssm_assets.core.schema import TableSpec
+from dssm_assets.steps import evaluation
+from dssm_assets.steps.workspace import open_workspace
+from dssm_assets_tests import worlds
+from dssm_assets_tests.core.evaluation.worlds import pairs_table
+
+FIRST, DAY, EVE = "2024-01-08", "2024-01-09", "2024-01-08"
+EVALUATION = {
+    "k": [1, 2],
+    "bootstrap_samples": 100,
+    "segment_edges": [10],
+    "segments": [
+        {"name": "town", "by": "city"},
+        {"name": "items", "by": "item_popularity"},
+        {"name": "activity", "by": "activity"},
+        {"name": "tenure", "by": "tenure"},
+    ],
+}
+ITEMS = {"a": [4.0, 0.0], "b": [3.0, 0.0], "c": [0.0, 4.0], "d": [0.0, 3.0]}
+ACROSS, UP, BOTH = [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]
+
+
+def put(workspace, table, ds, data):
+    return workspace.tables.write(TableSpec(table, "any", (), ()), ds, data)
+
+
+def vectors(key, rows):
+    flat = pa.array(np.array(list(rows.values()), np.float32).ravel())
+    column = pa.FixedSizeListArray.from_arrays(flat, 2)
+    return pa.table({f"{key}_id": list(rows), f"{key}_tower_emb": column})
+
+
+def put_day(workspace, ds, users, taken):
+    """Writes what the evaluation of a day reads, the days before it excepted."""
+    put(workspace, "item_vectors", ds, vectors("item", ITEMS))
+    put(workspace, "user_vectors", ds, vectors("user", users))
+    put(workspace, "negative_items", ds, pa.table({"item_id": list(ITEMS), "count": [6, 2, 1, 0]}))
+    truth = ground_truth(pairs_table(taken), pairs_table([("u", "a"), ("w", "b"), ("w", "c")]))
+    workspace.tables.write(GROUND_TRUTH, ds, truth)
+
+
+def configured(folder, changes=None):
+    settings = {"evaluation": {**EVALUATION, **(changes or {})}, "window": {"days": 3}}
+    return open_workspace(worlds.write_config(folder, {**settings, "model": {"similarity": "INNER_PRODUCT"}}))
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    workspace = configured(tmp_path)
+    history = {"user_id": ["u", "w"], "item_ids": [["a"] * 11, ["b"]], "event_times_ms": [list(range(11)), [0]]}
+    put(workspace, "user_history_fg", "2024-01-07", pa.table(history))
+    put(workspace, "user_table", EVE, pa.table({"user_id": ["v", "u"], "city": ["y", "x"]}))
+    put(workspace, "user_table", "2024-01-07", pa.table({"user_id": ["v", "u"], "city": ["other", "other"]}))
+    activity = {"user_id": ["u", "u", "v", "w"], "event": ["click", "buy", "click", "buy"]}
+    put(workspace, "user_activity", EVE, pa.table(activity))
+    put(workspace, "user_activity", "2024-01-07", pa.table(activity))
+    put_day(workspace, FIRST, {"u": UP, "v": UP}, [("u", "c"), ("v", "a")])
+    put_day(workspace, DAY, {"u": ACROSS, "v": UP, "w": BOTH}, [("u", "a"), ("u", "c"), ("v", "d"), ("v", "zz"), ("w", "b")])
+    return workspace
+
+
+def run(step, workspace, ds=DAY):
+    (result,) = step(workspace, [ds])
+    return result
+
+
+def evaluate(workspace, ds=DAY):
+    """Returns the results of hit_rate_detail and total_hit_rate of a day."""
+    run(evaluation.hit_counts, workspace, ds)
+    return run(evaluation.hit_rate_detail, workspace, ds), run(evaluation.total_hit_rate, workspace, ds)
+
+
+SEGMENTS = [  # segment, value, users, hits, items to find; by hand: u finds a of a, c; v finds d of d, zz; w misses b
+    ("town", "x", 1, 1, 2),
+    ("town", "y", 1, 1, 2),
+    ("town", "(missing)", 1, 0, 1),
+    ("items", "head: top 1% of items taken", 1, 1, 1),
+    ("items", "rest", 2, 0, 2),
+    ("items", "unseen in the window", 1, 1, 2),
+    ("activity", "0", 1, 1, 2),
+    ("activity", "1-9", 1, 0, 1),
+    ("activity", "10+", 1, 1, 2),
+    ("tenure", "new", 1, 1, 2),
+    ("tenure", "returning", 2, 1, 3),
+]
+
+
+def test_users_and_truth_are_cut_as_configured_as_of_the_eve(workspace):
+    result = run(evaluation.hit_rate_detail, workspace)
+    rows = workspace.tables.read(result.manifest).to_pylist()
+    assert [(row["user_id"], row["topk_ids"]) for row in rows] == [("u", ["a", "b"]), ("v", ["c", "d"]), ("w", ["a", "c"])]
+    cuts = [(row["segment_town"], row["segment_activity"], row["segment_tenure"]) for row in rows]
+    assert cuts == [("x", "10+", "returning"), ("y", "0", "new"), ("(missing)", "1-9", "returning")]
+    assert [(row["hits_head"], row["truth_count_rest"], row["truth_count_unseen"]) for row in rows] == [
+        (1, 1, 0),
+        (0, 0, 2),
+        (0, 1, 0),
+    ]
+    read = {f"{name}/{EVE}" for name in ("user_table", "user_activity")} | {"user_history_fg/2024-01-07"}
+    assert read | {f"{name}/{DAY}" for name in ("negative_items", "item_vectors", "user_vectors", "ground_truth")} == set(
+        result.manifest.inputs
+    )
+
+
+def test_both_assets_tell_the_hit_rate_of_every_segment_as_table_and_chart(workspace):
+    for result in evaluate(workspace):
+        told = result.facts["segments"]
+        assert [tuple(row[name] for name in ("segment", "value", "users", "hits", "truth_count")) for row in told] == SEGMENTS
+        assert "| (missing) | 1 | 1 | 0 | 0.0000 [0.0000, 0.0000] |" in result.report_markdown
+        assert result.images["hit_rate_by_segment"].startswith(b"\x89PNG")
+
+
+def test_what_the_lists_are_like_and_how_much_of_them_stays(workspace):
+    # Lists [a, b], [c, d], [a, c]: all 4 items; a is 2 of 6 places. p = 7/13, 3/13, 2/13, 1/13. Against the day before u
+    # keeps none of [c, d], v both; w is new.
+    _, before = evaluate(workspace, FIRST)
+    assert not [name for name in before.facts if "day_before" in name]
+    assert "There is no earlier evaluation day to compare the lists with." in before.report_markdown
+    _, result = evaluate(workspace)
+    facts = result.facts
+    assert (facts["coverage@2"], facts["popularity_bias@2"]) == (1.0, pytest.approx(2 / 6))
+    bits = -np.log2(np.array([7, 3, 2, 1]) / 13)
+    assert facts["novelty@2"] == pytest.approx(bits @ [2, 1, 2, 1] / 6)
+    assert (facts["kept_since_day_before@2"], facts["jaccard_with_day_before@2"]) == (0.5, 0.5)
+    assert f"Kept since {FIRST}" in result.report_markdown
+    assert "over 2 users with a list on both days" in result.report_markdown
+    assert "| 1 | 50.00% | 66.7% |" in result.report_markdown  # a, c, a
+
+
+def test_the_trend_ends_on_the_day_and_reaches_back_as_far_as_configured(workspace, tmp_path):
+    _, first = evaluate(workspace, FIRST)
+    _, result = evaluate(workspace)
+    assert [row["day"] for row in first.facts["trend"]] == [FIRST]
+    trend = result.facts["trend"]
+    # Warm: on the first day u took c and found it (v is new); on the second u took a and c and found a, w took b in vain.
+    assert [(row["day"], row["model"]) for row in trend] == [(FIRST, 1.0), (DAY, pytest.approx(1 / 3))]
+    assert trend[1]["ci_low"] == result.facts["hit_rate@2 ci_low"]
+    assert {"popularity", "own_history_all"} <= set(trend[0])
+    assert result.images["hit_rate_trend"].startswith(b"\x89PNG")
+    assert f"\n| {DAY} | 2 |" in result.report_markdown
+    assert f"\n| {FIRST} | 1 |" in result.report_markdown
+    again = run(evaluation.total_hit_rate, workspace, FIRST)  # a later day that stands changes nothing for an earlier one
+    assert again.facts == first.facts
+    (only,) = run(evaluation.total_hit_rate, configured(tmp_path, {"trend_partitions": 1})).facts["trend"]
+    assert only["day"] == DAY
+
+
+def test_pictures_and_trend_change_no_partition(workspace):
+    _, alone = evaluate(workspace)
+    evaluate(workspace, FIRST)
+    _, result = evaluate(workspace)
+    assert result.manifest == alone.manifest
+    assert set(result.manifest.inputs) == {f"hit_counts/{DAY}", f"hit_rate_detail/{DAY}"}
+    assert run(evaluation.total_hit_rate, workspace).images == result.images
+
+
+def test_a_day_before_with_ids_of_another_type_is_not_compared(workspace):
+    evaluate(workspace, FIRST)
+    numbers = {"user_id": [1], "topk_ids": [[1, 2]]}
+    put(workspace, "hit_rate_detail", FIRST, pa.table(numbers))
+    _, result = evaluate(workspace)
+    assert "There is no earlier evaluation day to compare the lists with." in result.report_markdown
+
+
+def test_segments_by_columns_that_are_not_there_are_all_named(workspace, tmp_path):
+    wrong = [{"name": "one", "by": "aeg"}, {"name": "town", "by": "city"}, {"name": "two", "by": "user:tenure"}]
+    faulty = configured(tmp_path, {"segments": wrong})
+    with pytest.raises(ConfigError) as caught:
+        run(evaluation.hit_rate_detail, faulty)
+    first, second = (str(fault) for fault in caught.value.faults)
+    assert "evaluation.segments, segment one: expected activity, tenure, item_popularity or a column of user_table: " in first
+    assert "user_id, city, got by: aeg" in first
+    assert "segment two" in second
+
+
+def test_segments_changed_since_the_detail_was_made_are_refused_with_the_remedy(workspace, tmp_path):
+    evaluate(workspace)
+    changed = configured(tmp_path, {"segments": [{"name": "place", "by": "city"}]})
+    with pytest.raises(SchemaError, match=r"segment_place.*materialize hit_rate_detail of this day again"):
+        run(evaluation.total_hit_rate, changed)
+
+
+def test_only_what_the_segments_need_is_read(workspace, tmp_path):
+    root = workspace.tables.partitions.root
+    for table in ("user_table", "user_activity", "negative_items"):
+        workspace.tables.partitions.fs.rm(f"{root}/{table}", recursive=True)
+    with pytest.raises(PartitionMissingError, match="table user_table"):
+        run(evaluation.hit_rate_detail, workspace)
+    for segments in ([{"name": "activity", "by": "activity"}], []):
+        plain = configured(tmp_path, {"segments": segments})
+        result = run(evaluation.hit_rate_detail, plain)
+        columns = [column.name for column in result.manifest.columns if column.name.startswith("segment")]
+        assert columns == [f"segment_{one['name']}" for one in segments]
+        assert bool(result.images) == bool(segments)

@@ -1,0 +1,286 @@
+"""The serving bundle of the tiny world: what is in it, as of when, and what is never published."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import faiss
+import numpy as np
+import onnxruntime
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dssm_assets.core.errors import PartitionMissingError, ProvenanceError
+from dssm_assets.core.features.bucketizer import Bucketizer
+from dssm_assets.core.features.generator import FeatureGenerator
+from dssm_assets.steps.serving import bundle_store, serving_bundle
+from dssm_assets.steps.workspace import StepResult, Workspace, open_workspace
+from dssm_assets_tests import worlds
+from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS
+
+EVE = DAYS[-2]
+VECTORS = {"user": "user_tower_emb", "item": "item_tower_emb"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> worlds.BuiltWorld:
+    return worlds.built_world(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def served(world: worlds.BuiltWorld, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, StepResult]:
+    workspace = open_workspace(world.copy(tmp_path_factory.mktemp("served") / "world"))
+    return workspace, make(workspace)
+
+
+def make(workspace: Workspace) -> StepResult:
+    (result,) = serving_bundle(workspace, [EVALUATION_DAY])
+    return result
+
+
+class Opened:
+    """The current bundle of a workspace, read with plain libraries."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        store = bundle_store(workspace)
+        pointer = store.pointer()
+        assert pointer is not None
+        self.bundle_id = pointer.bundle_id
+        store.verify(pointer.bundle_id)
+        self.manifest = store.manifest(pointer.bundle_id)
+        self.folder = store.folder(pointer.bundle_id)
+
+    def table(self, name: str) -> pa.Table:
+        path = f"{self.folder}/{name}"
+        return pq.read_table(path) if name.endswith(".parquet") else pa.ipc.open_file(path).read_all()
+
+    def json(self, name: str) -> Any:
+        with open(f"{self.folder}/{name}", encoding="utf-8") as file:  # noqa: PTH123
+            return json.load(file)
+
+    def vectors(self, side: str) -> dict[str, list[float]]:
+        table = self.table(f"{side}_vectors.arrow")
+        return dict(zip(table.column(f"{side}_id").to_pylist(), table.column(VECTORS[side]).to_pylist(), strict=True))
+
+
+def stored_vectors(workspace: Workspace, side: str) -> dict[str, list[float]]:
+    table = workspace.tables.read(workspace.need(f"{side}_vectors", EVALUATION_DAY))
+    return dict(zip(table.column(f"{side}_id").to_pylist(), table.column(VECTORS[side]).to_pylist(), strict=True))
+
+
+def test_the_bundle_holds_what_the_contract_says(served: tuple[Workspace, StepResult]) -> None:
+    opened = Opened(served[0])
+    assert sorted(opened.manifest["files"]) == [
+        "feature_config.parquet",
+        "feature_counts.parquet",
+        "fg.json",
+        "item_ids.arrow",
+        "item_index.faiss",
+        "item_tower.onnx",
+        "item_vectors.arrow",
+        "popular_items.arrow",
+        "towers.json",
+        "user_tower.onnx",
+        "user_vectors.arrow",
+    ]
+    said = {
+        key: opened.manifest[key] for key in ("format", "name", "ds", "features_as_of", "similarity", "dims", "users", "items")
+    }
+    assert said == {
+        "format": 1,
+        "name": "tiny",
+        "ds": EVALUATION_DAY,
+        "features_as_of": EVALUATION_DAY,
+        "similarity": "COSINE",
+        "dims": 8,
+        "users": len(worlds.users()),
+        "items": 20,
+    }
+    # Group a takes a, group b takes b: at 10 everything is found (test_tiny_world).
+    assert opened.manifest["hit_rate"]["10"]["hit_rate"] == 1.0
+    assert opened.manifest["index"] == {
+        "kind": "Flat",
+        "parameters": {},
+        "recall_at": {"5": 1.0, "10": 1.0},
+        "recall_users": 12,
+    }
+    assert opened.manifest["items_not_trained_on"] == 0
+
+
+def test_tables_lie_row_by_row_and_the_index_answers_with_rows(served: tuple[Workspace, StepResult]) -> None:
+    opened = Opened(served[0])
+    ids, vectors = opened.table("item_ids.arrow"), opened.table("item_vectors.arrow")
+    assert (
+        ids.column("item_id").to_pylist()
+        == vectors.column("item_id").to_pylist()
+        == sorted(r["item_id"] for r in worlds.item_rows())
+    )
+    assert ids.column("row").to_pylist() == list(range(20))
+    assert vectors.schema.field("item_tower_emb").type == pa.list_(pa.float32(), 8)
+    index = faiss.read_index(f"{opened.folder}/item_index.faiss")
+    users = opened.vectors("user")
+    assert sorted(users) == sorted(worlds.users())
+    _, rows = index.search(np.array(list(users.values()), np.float32), 10)
+    for user, found in zip(users, rows, strict=True):
+        assert {ids.column("item_id")[int(row)].as_py()[0] for row in found} == {user[0]}
+    for side in ("user", "item"):
+        np.testing.assert_allclose(np.linalg.norm(list(opened.vectors(side).values()), axis=1), 1, rtol=1e-5)
+
+
+def test_popular_items_are_those_of_the_window_that_ends_with_the_day(served: tuple[Workspace, StepResult]) -> None:
+    days = range(len(DAYS) - WINDOW_DAYS, len(DAYS))
+    taken = Counter(item for day in days for user in worlds.users() for item in worlds.bought(user, day))
+    expected = sorted(taken.items(), key=lambda pair: (-pair[1], pair[0]))
+    popular = Opened(served[0]).table("popular_items.arrow").to_pylist()
+    assert [(row["item_id"], row["count"]) for row in popular] == expected
+
+
+def test_the_vectors_know_the_evaluation_day_and_only_so_differ_from_the_evaluated_ones(
+    served: tuple[Workspace, StepResult], world: worlds.BuiltWorld, tmp_path: Any
+) -> None:
+    """Without the tables of the day the same code gives the evaluated vectors, bit for bit, and says as of when."""
+    loaded = world.copy(tmp_path / "eve")
+    spoilt = open_workspace(loaded)
+    spoilt.tables.partitions.fs.rm(f"{spoilt.tables.partitions.root}/user_history_fg/ds={EVALUATION_DAY}", recursive=True)
+    lines: list[str] = []
+    workspace = open_workspace(loaded, log=lines.append)
+    make(workspace)
+    eve, day = Opened(workspace), Opened(served[0])
+    assert eve.manifest["features_as_of"] == EVE
+    assert any(
+        f"user_history_fg of {EVALUATION_DAY} are not materialized: the vectors are those of {EVE}" in line for line in lines
+    )
+    assert f"user_features_fg/{EVE}" in eve.manifest["inputs"]
+    assert f"user_features_fg/{EVALUATION_DAY}" in day.manifest["inputs"]
+    for side in ("user", "item"):
+        assert eve.vectors(side) == stored_vectors(workspace, side)
+    # Every user buys on every day, so every history has grown.
+    moved = {
+        user for user, vector in day.vectors("user").items() if not np.allclose(vector, eve.vectors("user")[user], atol=1e-6)
+    }
+    assert moved == set(worlds.users())
+
+
+def test_a_user_of_the_bundle_comes_out_of_its_own_files_alone(served: tuple[Workspace, StepResult]) -> None:
+    """From the day's raw features by fg.json, buckets by the two parquet files, and the ONNX tower: the stored vector."""
+    workspace, opened = served[0], Opened(served[0])
+    generator = FeatureGenerator.from_fg_json(opened.json("fg.json"))
+    bucketizer = Bucketizer(opened.table("feature_config.parquet"), opened.table("feature_counts.parquet"))
+    towers = opened.json("towers.json")
+    raw = workspace.tables.read(workspace.need("user_all_feature", EVALUATION_DAY))
+    encoded = generator.encode(raw, side="user")
+    inputs = {given["name"]: given for given in towers["towers"]["user"]["inputs"]}
+    columns = []
+    for feature in inputs["singles"]["features"]:
+        is_context = feature["side"] == "context"
+        columns.append(
+            np.zeros(raw.num_rows)
+            if is_context
+            else bucketizer.bucketize(feature["name"], encoded.column(feature["name"])).to_numpy()
+        )
+    feed = {"singles": np.stack(columns, axis=1).astype(np.int64), "is_empty_history": np.zeros(raw.num_rows, np.float32)}
+    days = [workspace.tables.read(workspace.need("user_history_fg", ds)) for ds in DAYS]
+    for name in towers["history"]["features"]:
+        rows = []
+        for user in raw.column("user_id").to_pylist():
+            flat = [
+                v
+                for day in days
+                for u, values in zip(day.column("user_id").to_pylist(), day.column(name).to_pylist(), strict=True)
+                if u == user
+                for v in values
+            ]
+            rows.append(bucketizer.bucketize(name, pa.array(flat[-towers["history"]["length"] :], pa.int64())).to_numpy())
+        feed[f"indices/{name}"] = np.stack(rows).astype(np.int64)
+        feed[f"weights/{name}"] = np.full(feed[f"indices/{name}"].shape, 1 / len(rows[0]), np.float32)
+        assert (feed[f"indices/{name}"] > 0).all()
+    session = onnxruntime.InferenceSession(f"{opened.folder}/user_tower.onnx", providers=["CPUExecutionProvider"])
+    vectors = session.run(None, feed)[0]
+    stored = opened.vectors("user")
+    np.testing.assert_allclose(vectors, [stored[user] for user in raw.column("user_id").to_pylist()], rtol=0, atol=1e-5)
+
+
+def test_the_partition_records_the_bundle(served: tuple[Workspace, StepResult]) -> None:
+    workspace, result = served
+    opened = Opened(workspace)
+    manifest = workspace.need("serving_bundle", EVALUATION_DAY)
+    assert manifest == result.manifest
+    assert manifest.facts == {"bundle_id": opened.bundle_id, "is_served": True}
+    assert json.loads(workspace.artifacts.read_bytes(manifest, "manifest.json")) == opened.manifest
+    assert dict(manifest.inputs) == opened.manifest["inputs"]
+    assert {key: workspace.need(*key.split("/")).digest for key in manifest.inputs} == dict(manifest.inputs)
+    assert [(check.name, check.is_passed) for check in result.checks] == [("exported_towers", True), ("index_recall", True)]
+    assert result.facts["bundle_id"] == opened.bundle_id
+    assert opened.bundle_id in str(result.report_markdown)
+
+
+def test_the_same_inputs_give_the_same_bundle(
+    served: tuple[Workspace, StepResult], world: worlds.BuiltWorld, tmp_path: Any
+) -> None:
+    again = open_workspace(world.copy(tmp_path / "again"))
+    make(again)
+    assert Opened(again).bundle_id == Opened(served[0]).bundle_id
+
+
+REFUSED = {
+    "exported_towers": {"max_tower_difference": 1e-30},
+    "index_recall": {"index": "hnsw", "min_index_recall": 1.0},
+}
+
+
+@pytest.mark.parametrize("check", REFUSED)
+def test_a_bundle_that_fails_a_check_is_not_published(
+    check: str, world: worlds.BuiltWorld, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = open_workspace(world.copy(tmp_path / "world"))
+    before, standing = make(good), Opened(good).bundle_id
+    bad = open_workspace(worlds.write_config(tmp_path / "world", {"serving": REFUSED[check]}))
+    if check == "index_recall":
+        monkeypatch.setattr("dssm_assets.core.retrieval.index.recall_at", lambda *_: {5: 0.99, 10: 0.98})
+    result = make(bad)
+    failed = [found for found in result.checks if not found.is_passed]
+    assert [found.name for found in failed] == [check]
+    assert "not published" in failed[0].description
+    assert Opened(bad).bundle_id == standing
+    assert result.manifest == before.manifest
+    assert (result.facts["bundle_id"], result.facts["is_served"]) == ("none: not published", False)
+
+
+def test_settings_of_the_section_are_used(world: worlds.BuiltWorld, tmp_path: Any) -> None:
+    settings = {"index": "ivf", "recall_users": 3, "golden_rows": 2, "keep_bundles": 2}
+    workspace = open_workspace(world.copy(tmp_path / "world", {"serving": settings}))
+    result = make(workspace)
+    opened = Opened(workspace)
+    assert (opened.manifest["index"]["kind"], opened.manifest["index"]["recall_users"]) == ("IVF", 3)
+    assert opened.manifest["towers"] == {"user tower": {"golden_rows": 2}, "item tower": {"golden_rows": 2}}
+    for dims in (9, 10, 11):
+        changed = {"serving": {**settings, "golden_rows": dims}}
+        result = make(open_workspace(worlds.write_config(tmp_path / "world", changed)))
+    store = bundle_store(workspace)
+    pointer = store.pointer()
+    assert pointer is not None
+    assert len(pointer.stored) == 2
+    assert result.facts["previous_bundle"] == pointer.previous
+
+
+def test_a_model_that_is_not_the_evaluated_one_is_never_shipped(world: worlds.BuiltWorld, tmp_path: Any) -> None:
+    loaded = world.copy(tmp_path / "world", {"seed": 8})
+    worlds.materialize(loaded, ["training_config", "dssm_model"], [EVALUATION_DAY])
+    workspace = open_workspace(loaded)
+    before = bundle_store(workspace).pointer()
+    with pytest.raises(ProvenanceError, match=rf"item_vectors/{EVALUATION_DAY}, input dssm_model/{EVALUATION_DAY}"):
+        make(workspace)
+    worlds.materialize(loaded, ["item_vectors", "user_vectors"], [EVALUATION_DAY])
+    with pytest.raises(ProvenanceError, match="hit_counts"):
+        make(workspace)
+    assert bundle_store(workspace).pointer() == before
+
+
+def test_without_a_hit_rate_there_is_no_bundle(world: worlds.BuiltWorld, tmp_path: Any) -> None:
+    workspace = open_workspace(world.copy(tmp_path / "world"))
+    workspace.tables.partitions.fs.rm(f"{workspace.tables.partitions.root}/total_hit_rate", recursive=True)
+    with pytest.raises(PartitionMissingError, match="table total_hit_rate"):
+        make(workspace)

@@ -1,0 +1,159 @@
+"""What the towers read of every sample, against the slow way: features joined to each sample by id, row by row.
+
+A generated world of few rows with numbers, categories, combinations and several values of all three sides. Its users and
+items change every day or never; as of the second day every third user is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.errors import ProvenanceError
+from dssm_assets.core.features.bucketizer import Bucketizer
+from dssm_assets.core.features_raw.specs import USER_ALL_FEATURE
+from dssm_assets.core.models.tower_input import TowerInput
+from dssm_assets.core.models.tower_spec import Side, TowerFeature
+from dssm_assets.core.training.train_data import TrainData
+from dssm_assets.steps import feature_config, fg
+from dssm_assets.steps.feature_config import open_bucketizer, towers_of
+from dssm_assets.steps.training import TRAIN_FILES, train_samples
+from dssm_assets.steps.workspace import Workspace, day_before, open_workspace, window_days
+from dssm_assets_tests.benchmarks import our_path
+from dssm_assets_tests.benchmarks.world import World
+from dssm_assets_tests.benchmarks.world_features import load_world
+
+WORLD = World(rows=900, users=150, items=60, days=4)
+DAY = WORLD.evaluation_day
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["tables of each day", "one table for all days"])
+def workspace(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    folder = tmp_path_factory.mktemp("world")
+    our_path.prepare(asdict(WORLD), str(folder), request.param)
+    made = open_workspace(load_world(WORLD, folder, WORLD.days))
+    known = made.need(USER_ALL_FEATURE.name, WORLD.log_days[1])
+    table = made.tables.read(known)
+    some = table.filter(pa.array(np.arange(table.num_rows) % 3 > 0))
+    made.tables.write(USER_ALL_FEATURE, known.ds, some, inputs=known.inputs)
+    our_path.run(asdict(WORLD), str(folder), WORLD.days)
+    for step in (feature_config.step_config, feature_config.training_config):
+        list(step(made, [DAY]))
+    return made
+
+
+def rows_by_id(workspace: Workspace, side: str, ds: str) -> dict[Any, Row]:
+    table = workspace.tables.read(workspace.need(f"{side}_features_fg", ds))
+    return {row[f"{side}_id"]: row for row in table.to_pylist()}
+
+
+def joined_rows(workspace: Workspace) -> list[Row]:
+    """Returns every positive of the window with the encoded features of its request, and of its user and item on the eve."""
+    found = []
+    for ds in window_days(DAY, WORLD.days):
+        users, items = (rows_by_id(workspace, side, day_before(ds)) for side in ("user", "item"))
+        for row in workspace.tables.read(workspace.need("positive_sample", ds)).to_pylist():
+            found.append({**row, **users.get(row["user_id"], {}), **items.get(row["item_id"], {})})
+    return found
+
+
+def types(workspace: Workspace) -> dict[str, pa.DataType]:
+    stored = [workspace.need(f"{name}_features_fg", WORLD.eve) for name in ("user", "item")]
+    stored.append(workspace.need("positive_sample", WORLD.log_days[0]))
+    return {field.name: field.type for manifest in stored for field in workspace.tables.open(manifest).schema}
+
+
+def expected_rows(
+    joined: Sequence[Row], features: Sequence[TowerFeature], bucketizer: Bucketizer, kinds: dict[str, pa.DataType]
+) -> list[Row]:
+    """Returns the embedding index of every feature, row by row; of several values those that are not missing."""
+    found: list[Row] = [{} for _ in joined]
+    for feature in features:
+        for row, at in zip(joined, found, strict=True):
+            value = pa.array([row.get(feature.name)], kinds[feature.name])
+            (index,) = bucketizer.bucketize(feature.name, value).to_pylist()
+            at[feature.name] = [one for one in index if one] if feature.is_multi else index
+    return found
+
+
+def read_rows(inputs: TowerInput, features: Sequence[TowerFeature]) -> list[Row]:
+    """Returns what a tower reads, row by row: name -> index or indices."""
+    bags = [[bag.values[low:high].tolist() for low, high in pairwise(bag.offsets.tolist())] for bag in inputs.bags]
+    found = []
+    for row, singles in enumerate(inputs.singles.tolist()):
+        values = iter(singles), iter([bag[row] for bag in bags])
+        found.append({feature.name: next(values[feature.is_multi]) for feature in features})
+    return found
+
+
+def opened(workspace: Workspace) -> TrainData:
+    stored = workspace.need("train_samples", DAY)
+    tables = {name: workspace.artifacts.map_table(stored, f"{name}.arrow") for name in TRAIN_FILES}
+    return TrainData(towers_of(workspace, DAY).spec, **tables)
+
+
+def test_towers_read_the_features_of_the_eve_of_every_sample(workspace: Workspace) -> None:
+    data, (bucketizer, _), kinds = opened(workspace), open_bucketizer(workspace, DAY), types(workspace)
+    joined, order = joined_rows(workspace), np.random.default_rng(0).permutation(data.num_samples)
+    assert len(joined) == data.num_samples == WORLD.rows
+    shuffled = [joined[place] for place in order.tolist()]
+    users, items = data.spec.of(Side.USER, Side.CONTEXT), data.spec.of(Side.ITEM)
+    read = read_rows(data.read_user_side(order, data.read_keys(order)), users)
+    assert read == expected_rows(shuffled, users, bucketizer, kinds)
+    assert read_rows(data.read_sample_items(order), items) == expected_rows(shuffled, items, bucketizer, kinds)
+    # The world is not so poor that anything would do: some users are unknown, most are not, rows differ.
+    unknown = [row for row in shuffled if row["user_feature_date"] is None]
+    assert 0 < len(unknown) < WORLD.rows / 4
+    assert len({str(row) for row in read}) > WORLD.rows * 0.9
+
+
+def test_a_row_stands_once_per_table_and_user_however_many_samples_and_days_use_it(workspace: Workspace) -> None:
+    stored = workspace.need("train_samples", DAY)
+    for side in ("user", "item"):
+        used = set()
+        for ds in window_days(DAY, WORLD.days):
+            content = workspace.need(f"{side}_features_fg", day_before(ds)).digest
+            rows = workspace.tables.read(workspace.need("positive_sample", ds), [f"{side}_row"]).column(0).drop_null()
+            used |= {(content, row) for row in rows.to_pylist()}
+        table = workspace.artifacts.map_table(stored, f"{side}_rows.arrow")
+        assert table.num_rows == 1 + len(used)
+        assert table.column(0).num_chunks == len({content for content, _ in used})
+
+
+def test_files_describe_their_columns_and_rows(workspace: Workspace) -> None:
+    stored = workspace.need("train_samples", DAY)
+    assert [file.name for file in stored.files] == [f"{name}.arrow" for name in TRAIN_FILES]
+    assert stored.rows == WORLD.rows
+    described = {column.name: column for column in stored.columns}
+    for name in TRAIN_FILES:
+        for field in workspace.artifacts.map_table(stored, f"{name}.arrow").schema:
+            column = described.pop(f"{name}.arrow: {field.name}")
+            assert (column.type, len(column.description) > 10) == (str(field.type), True)
+    assert not described
+    eves = [day_before(ds) for ds in window_days(DAY, WORLD.days)]
+    assert {f"{side}_features_fg/{ds}" for side in ("user", "item") for ds in eves} <= set(stored.inputs)
+
+
+def test_made_again_the_bytes_are_the_same(workspace: Workspace) -> None:
+    before = workspace.need("train_samples", DAY)
+    (result,) = train_samples(workspace, [DAY])
+    assert result.manifest == before
+    assert result.facts["samples"] == WORLD.rows
+    assert result.facts["samples_outside_corpus"] == 0
+
+
+def test_a_feature_table_of_another_content_is_named_and_what_stood_stays(workspace: Workspace) -> None:
+    before, eve = workspace.need("train_samples", DAY), WORLD.log_days[1]
+    source = workspace.need(USER_ALL_FEATURE.name, eve)
+    workspace.tables.write(USER_ALL_FEATURE, eve, workspace.tables.read(source).slice(1), inputs=source.inputs)
+    list(fg.user_features_fg(workspace, [eve]))
+    with pytest.raises(ProvenanceError, match=rf"sample_fg/{WORLD.log_days[2]}, input user_features_fg/{eve}: .*materialize"):
+        list(train_samples(workspace, [DAY]))
+    assert workspace.need("train_samples", DAY) == before
