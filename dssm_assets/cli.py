@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from dssm_assets.commands import evaluate, recall, rollback, serve
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status. Errors on bad input are printed without a trace."""
@@ -43,6 +45,8 @@ def parser() -> argparse.ArgumentParser:
     rates = commands.add_parser("hit-rates", help="print the hit rates of an evaluation day")
     rates.add_argument("--day", type=dt.date.fromisoformat, help="YYYY-MM-DD (default: the last evaluated day)")
     rates.set_defaults(command=_hit_rates)
+    for command in (evaluate, recall, serve, rollback):
+        command.add(commands)
     return top
 
 

@@ -15,8 +15,9 @@ import yaml
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.datasets import complete_journey
 from dssm_assets.definitions import PACKAGED_CONFIG, build_definitions
-from dssm_assets.defs.asset_factory import AssetRow, Observer
+from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import all_rows
+from dssm_assets.defs.jobs import PUBLISH, TRAIN_AND_EVALUATE, names_of
 from dssm_assets.defs.runs import run_day, run_range
 from dssm_assets.steps.workspace import Workspace, day_before, days_between, window_days
 from dssm_assets.storage.config_file import LoadedConfig, load_config
@@ -94,7 +95,8 @@ class Plan:
         self._add_range(workspace, features, days_between(day_before(window_first), days[-1]))
         self._add_range(workspace, SAMPLE_ASSETS, days_between(window_first, days[-1]))
         for ds in days:
-            self._add_day(workspace, [row for row in rows if row.is_windowed], ds)
+            self._add_day(workspace, "total_hit_rate", names_of(rows, TRAIN_AND_EVALUATE), ds)
+        self._add_day(workspace, "serving_bundle", names_of(rows, PUBLISH), days[-1])
 
     @property
     def steps(self) -> int:
@@ -107,9 +109,9 @@ class Plan:
         if lacking:
             self.runs.append((list(names), days_between(lacking[0], lacking[-1]), True))
 
-    def _add_day(self, workspace: Workspace, rows: Sequence[AssetRow], ds: str) -> None:
-        if workspace.find("total_hit_rate", ds) is None:
-            self.runs.append(([row.name for row in rows], [ds], False))
+    def _add_day(self, workspace: Workspace, last: str, names: Sequence[str], ds: str) -> None:
+        if workspace.find(last, ds) is None:
+            self.runs.append((list(names), [ds], False))
 
 
 def run_demo(loaded: LoadedConfig, observer: Observer, plan: Plan) -> None:

@@ -12,9 +12,9 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.asset_factory import AssetRow, Observer
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.jobs import DAILY_TABLES, TRAIN_AND_EVALUATE
+from dssm_assets.defs.jobs import DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUATE, names_of
 from dssm_assets.defs.partitions import daily_partitions
-from dssm_assets.defs.runs import run_day, run_range
+from dssm_assets.defs.runs import run_days, run_range
 from dssm_assets.steps.workspace import days_between
 from dssm_assets.storage.config_file import LoadedConfig
 
@@ -46,7 +46,7 @@ def plan(loaded: LoadedConfig, name: str, first: str, last: str) -> Work:
     calendar = loaded.config.calendar
     faults = []
     if not chosen:
-        known = ", ".join([DAILY_TABLES, TRAIN_AND_EVALUATE, *sorted(row.name for row in rows)])
+        known = ", ".join([DAILY_TABLES, TRAIN_AND_EVALUATE, PUBLISH, *sorted(row.name for row in rows)])
         faults.append(Fault("name", f"one of: {known}", repr(name), "correct its spelling"))
     if not days:
         faults.append(Fault("range of days", "a first day that is not after the last", f"{first} to {last}", "swap them"))
@@ -59,22 +59,24 @@ def plan(loaded: LoadedConfig, name: str, first: str, last: str) -> Work:
 
 
 def _chosen(rows: Sequence[AssetRow], name: str) -> list[AssetRow]:
-    if name == DAILY_TABLES:
-        return [row for row in rows if not row.is_windowed]
-    if name == TRAIN_AND_EVALUATE:
-        return [row for row in rows if row.is_windowed]
-    return [row for row in rows if row.name == name]
+    names = names_of(rows, name) or [name]
+    return [row for row in rows if row.name in names]
 
 
 def run(work: Work, observer: Observer) -> None:
-    """Makes the runs on the instance that DAGSTER_HOME names, else on one that ends with the process."""
+    """Makes the runs on the instance that DAGSTER_HOME names, else on one that ends with the process.
+
+    Days are experiments of their own: a day whose check fails does not keep the days behind it from running.
+
+    Raises:
+        CheckFailedError: if a blocking check failed, with its sentence; over several days with those of every day.
+    """
     defs = build_definitions(work.loaded, observer)
     with _instance() as instance:
         if not work.is_windowed:
             run_range(defs, instance, work.names, work.days)
             return
-        for ds in work.days:
-            run_day(defs, instance, work.names, ds)
+        run_days(defs, instance, work.names, work.days)
 
 
 def _instance() -> dg.DagsterInstance:

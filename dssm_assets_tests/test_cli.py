@@ -46,7 +46,7 @@ def test_an_unknown_name_is_answered_with_the_names_there_are(world, run):
     status, _, complaint = run(world.loaded, "materialize", "sampel", "--from", DAYS[3])
     assert status == 1
     line = line_of(complaint)
-    assert line.startswith("ConfigError: name: expected one of: daily_tables, train_and_evaluate, behavior, ")
+    assert line.startswith("ConfigError: name: expected one of: daily_tables, train_and_evaluate, publish, behavior, ")
     assert line.endswith("got 'sampel'. To mend it: correct its spelling")
 
 

@@ -136,10 +136,11 @@ def _check_result(row: CheckRow, done: Sequence[StepResult]) -> dg.AssetCheckRes
     ]
     failed = [(ds, check) for ds, check in found if not check.is_passed]
     shown = failed or found[-1:]
+    is_blocking = row.is_blocking and all(check.is_blocking for _, check in shown)
     return dg.AssetCheckResult(
         check_name=row.name,
         passed=bool(found) and not failed,
-        severity=dg.AssetCheckSeverity.ERROR if row.is_blocking else dg.AssetCheckSeverity.WARN,
+        severity=dg.AssetCheckSeverity.ERROR if is_blocking else dg.AssetCheckSeverity.WARN,
         description="; ".join(f"{ds}: {check.description}" for ds, check in shown[:10]) or "the step reported nothing",
         metadata={key: plain(value) for key, value in (shown[-1][1].facts if shown else {}).items()},
     )

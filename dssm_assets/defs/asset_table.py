@@ -5,7 +5,7 @@ chain, and the graph stays readable. What was read, with digests, is in each par
 """
 
 from dssm_assets.defs.asset_factory import AssetRow
-from dssm_assets.defs.assets import config, evaluation, features_raw, fg, sample, source, statistics, training, vectors
+from dssm_assets.defs.assets import config, evaluation, features_raw, fg, sample, serving, source, statistics, training, vectors
 
 ASSET_TABLE: tuple[tuple[AssetRow, ...], ...] = (
     source.ROWS,
@@ -17,6 +17,7 @@ ASSET_TABLE: tuple[tuple[AssetRow, ...], ...] = (
     training.ROWS,
     vectors.ROWS,
     evaluation.ROWS,
+    serving.ROWS,
 )
 
 

@@ -13,8 +13,7 @@ NAME = "hit_rate_gate"
 def hit_rate_gate(workspace: Workspace, ds: str, hit_counts: pa.Table, total: pa.Table) -> Check:
     """Returns whether the day's model may be shipped.
 
-    With `gate.is_blocking` false the check passes whatever the verdict, and its sentence says that nothing is kept from
-    being shipped; the verdict is in its facts.
+    With `gate.is_blocking` false a failure warns and holds nothing back.
     """
     from dssm_assets.core.evaluation.gate import hit_rate_gate as decide
 
@@ -29,7 +28,4 @@ def hit_rate_gate(workspace: Workspace, ds: str, hit_counts: pa.Table, total: pa
         samples=config.evaluation.bootstrap_samples,
         seed=config.seed,
     )
-    facts = {"gate_passed": report.passed, **report.facts}
-    if report.passed or config.gate.is_blocking:
-        return Check(NAME, report.passed, report.sentence, facts)
-    return Check(NAME, True, f"fails, but gate.is_blocking is false, so nothing is held back: {report.sentence}", facts)
+    return Check(NAME, report.passed, report.sentence, report.facts, is_blocking=config.gate.is_blocking)

@@ -40,6 +40,8 @@ class Check:
     is_passed: bool
     description: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    is_blocking: bool = True
+    """False: what is behind the asset runs although its row says that a failure blocks."""
 
 
 @dataclass(frozen=True)

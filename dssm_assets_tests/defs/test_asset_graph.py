@@ -75,8 +75,8 @@ def test_partitions_are_the_calendars_days_both_ends_included(defs):
 def test_daily_assets_take_a_range_in_one_run_windowed_ones_a_run_per_date(assets):
     policies = {name: asset["backfill"] for name, asset in assets.items()}
     assert {policies[name] for name in worlds.DAILY} == {"SINGLE_RUN"}
-    assert {policies[name] for name in worlds.WINDOWED} == {"MULTI_RUN 1"}
-    assert len(worlds.DAILY) + len(worlds.WINDOWED) == len(assets)
+    assert {policies[name] for name in [*worlds.WINDOWED, *worlds.PUBLISHED]} == {"MULTI_RUN 1"}
+    assert len(worlds.DAILY) + len(worlds.WINDOWED) + len(worlds.PUBLISHED) == len(assets)
 
 
 def test_a_daily_asset_never_depends_on_a_windowed_one(assets):

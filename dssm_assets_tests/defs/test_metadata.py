@@ -11,7 +11,8 @@ from dssm_assets.storage.manifest import Column, Manifest, StoredFile
 from dssm_assets_tests import worlds
 
 ARTIFACTS = {"training_config", "train_samples", "dssm_model"}
-NAMES = [row.name for row in all_rows()]
+ROWS = [row for row in all_rows() if row.name not in worlds.PUBLISHED]
+NAMES = [row.name for row in ROWS]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_the_headline_figures_are_plain_numbers_the_ui_can_plot(world):
 
 
 def test_checks_are_recorded_as_passed(world):
-    for row in all_rows():
+    for row in ROWS:
         for check in row.checks:
             key = dg.AssetCheckKey(dg.AssetKey(row.name), check.name)
             evaluation = world.instance.get_latest_asset_check_evaluation_record(key).event.asset_check_evaluation

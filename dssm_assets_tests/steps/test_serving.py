@@ -1,4 +1,4 @@
-"""The serving bundle of the tiny world: what is in it, as of when, and what is never published."""
+"""The serving bundle of the tiny world: what is in it and as of when."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ import faiss
 import numpy as np
 import onnxruntime
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from dssm_assets.core.errors import PartitionMissingError, ProvenanceError
 from dssm_assets.core.features.bucketizer import Bucketizer
 from dssm_assets.core.features.generator import FeatureGenerator
-from dssm_assets.steps.serving import bundle_store, serving_bundle
 from dssm_assets.steps.workspace import StepResult, Workspace, open_workspace
 from dssm_assets_tests import worlds
+from dssm_assets_tests.steps.bundles import VECTORS, Opened, make
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS
 
 EVE = DAYS[-2]
-VECTORS = {"user": "user_tower_emb", "item": "item_tower_emb"}
 
 
 @pytest.fixture(scope="module")
@@ -34,36 +31,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> worlds.BuiltWorld:
 def served(world: worlds.BuiltWorld, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, StepResult]:
     workspace = open_workspace(world.copy(tmp_path_factory.mktemp("served") / "world"))
     return workspace, make(workspace)
-
-
-def make(workspace: Workspace) -> StepResult:
-    (result,) = serving_bundle(workspace, [EVALUATION_DAY])
-    return result
-
-
-class Opened:
-    """The current bundle of a workspace, read with plain libraries."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        store = bundle_store(workspace)
-        pointer = store.pointer()
-        assert pointer is not None
-        self.bundle_id = pointer.bundle_id
-        store.verify(pointer.bundle_id)
-        self.manifest = store.manifest(pointer.bundle_id)
-        self.folder = store.folder(pointer.bundle_id)
-
-    def table(self, name: str) -> pa.Table:
-        path = f"{self.folder}/{name}"
-        return pq.read_table(path) if name.endswith(".parquet") else pa.ipc.open_file(path).read_all()
-
-    def json(self, name: str) -> Any:
-        with open(f"{self.folder}/{name}", encoding="utf-8") as file:  # noqa: PTH123
-            return json.load(file)
-
-    def vectors(self, side: str) -> dict[str, list[float]]:
-        table = self.table(f"{side}_vectors.arrow")
-        return dict(zip(table.column(f"{side}_id").to_pylist(), table.column(VECTORS[side]).to_pylist(), strict=True))
 
 
 def stored_vectors(workspace: Workspace, side: str) -> dict[str, list[float]]:
@@ -223,64 +190,3 @@ def test_the_same_inputs_give_the_same_bundle(
     again = open_workspace(world.copy(tmp_path / "again"))
     make(again)
     assert Opened(again).bundle_id == Opened(served[0]).bundle_id
-
-
-REFUSED = {
-    "exported_towers": {"max_tower_difference": 1e-30},
-    "index_recall": {"index": "hnsw", "min_index_recall": 1.0},
-}
-
-
-@pytest.mark.parametrize("check", REFUSED)
-def test_a_bundle_that_fails_a_check_is_not_published(
-    check: str, world: worlds.BuiltWorld, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    good = open_workspace(world.copy(tmp_path / "world"))
-    before, standing = make(good), Opened(good).bundle_id
-    bad = open_workspace(worlds.write_config(tmp_path / "world", {"serving": REFUSED[check]}))
-    if check == "index_recall":
-        monkeypatch.setattr("dssm_assets.core.retrieval.index.recall_at", lambda *_: {5: 0.99, 10: 0.98})
-    result = make(bad)
-    failed = [found for found in result.checks if not found.is_passed]
-    assert [found.name for found in failed] == [check]
-    assert "not published" in failed[0].description
-    assert Opened(bad).bundle_id == standing
-    assert result.manifest == before.manifest
-    assert (result.facts["bundle_id"], result.facts["is_served"]) == ("none: not published", False)
-
-
-def test_settings_of_the_section_are_used(world: worlds.BuiltWorld, tmp_path: Any) -> None:
-    settings = {"index": "ivf", "recall_users": 3, "golden_rows": 2, "keep_bundles": 2}
-    workspace = open_workspace(world.copy(tmp_path / "world", {"serving": settings}))
-    result = make(workspace)
-    opened = Opened(workspace)
-    assert (opened.manifest["index"]["kind"], opened.manifest["index"]["recall_users"]) == ("IVF", 3)
-    assert opened.manifest["towers"] == {"user tower": {"golden_rows": 2}, "item tower": {"golden_rows": 2}}
-    for dims in (9, 10, 11):
-        changed = {"serving": {**settings, "golden_rows": dims}}
-        result = make(open_workspace(worlds.write_config(tmp_path / "world", changed)))
-    store = bundle_store(workspace)
-    pointer = store.pointer()
-    assert pointer is not None
-    assert len(pointer.stored) == 2
-    assert result.facts["previous_bundle"] == pointer.previous
-
-
-def test_a_model_that_is_not_the_evaluated_one_is_never_shipped(world: worlds.BuiltWorld, tmp_path: Any) -> None:
-    loaded = world.copy(tmp_path / "world", {"seed": 8})
-    worlds.materialize(loaded, ["training_config", "dssm_model"], [EVALUATION_DAY])
-    workspace = open_workspace(loaded)
-    before = bundle_store(workspace).pointer()
-    with pytest.raises(ProvenanceError, match=rf"item_vectors/{EVALUATION_DAY}, input dssm_model/{EVALUATION_DAY}"):
-        make(workspace)
-    worlds.materialize(loaded, ["item_vectors", "user_vectors"], [EVALUATION_DAY])
-    with pytest.raises(ProvenanceError, match="hit_counts"):
-        make(workspace)
-    assert bundle_store(workspace).pointer() == before
-
-
-def test_without_a_hit_rate_there_is_no_bundle(world: worlds.BuiltWorld, tmp_path: Any) -> None:
-    workspace = open_workspace(world.copy(tmp_path / "world"))
-    workspace.tables.partitions.fs.rm(f"{workspace.tables.partitions.root}/total_hit_rate", recursive=True)
-    with pytest.raises(PartitionMissingError, match="table total_hit_rate"):
-        make(workspace)

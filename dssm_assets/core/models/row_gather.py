@@ -78,7 +78,8 @@ class RowGather:
 
     def take_flat(self, at: Rows) -> Array:
         """Returns the values of all flat columns, which have one type, in the order they were given in [B, F]."""
-        places = self._together[at.chunk] + at.rows[:, None]
+        places = self._together[at.chunk]
+        places += at.rows[:, None]
         return self._memory.read(places, next(map(self._kinds.__getitem__, self._flat), places.dtype))
 
     def take_list(self, column: str, at: Rows) -> tuple[Array, IntArray]:

@@ -50,3 +50,10 @@ def test_chosen_items_get_the_scores_they_get_among_all() -> None:
 
 def test_lengths_by_hand() -> None:
     assert lengths(np.array([[3.0, 4.0], [0.0, 2.0]], np.float32)).tolist() == [5, 2]
+
+
+def test_products_of_bytes_are_not_trusted_where_they_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch, "_int_mm", lambda left, right, out: out.fill_(0))
+    assert not has_byte_products.__wrapped__(16)

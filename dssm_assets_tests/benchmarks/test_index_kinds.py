@@ -1,0 +1,11 @@
+"""The measurement of the index kinds runs, small."""
+
+from __future__ import annotations
+
+from dssm_assets_tests.benchmarks import index_kinds
+
+
+def test_every_kind_is_measured_and_finds_enough() -> None:
+    rows = index_kinds.measure(1500)
+    assert [row.kind for row in rows] == ["Flat", "HNSW", "IVF"]
+    assert all(row.lowest_recall >= 0.98 and row.queries_per_s > 0 for row in rows)

@@ -1,0 +1,45 @@
+"""Making the bundle of the tiny world and reading it with plain libraries, shared by the tests of serving_bundle."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dssm_assets.steps.serving import bundle_store, serving_bundle
+from dssm_assets.steps.workspace import StepResult, Workspace
+from dssm_assets_tests.worlds import EVALUATION_DAY
+
+VECTORS = {"user": "user_tower_emb", "item": "item_tower_emb"}
+
+
+def make(workspace: Workspace) -> StepResult:
+    (result,) = serving_bundle(workspace, [EVALUATION_DAY])
+    return result
+
+
+class Opened:
+    """The current bundle of a workspace, read with plain libraries."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        store = bundle_store(workspace)
+        pointer = store.pointer()
+        assert pointer is not None
+        self.bundle_id = pointer.bundle_id
+        store.verify(pointer.bundle_id)
+        self.manifest = store.manifest(pointer.bundle_id)
+        self.folder = store.folder(pointer.bundle_id)
+
+    def table(self, name: str) -> pa.Table:
+        path = f"{self.folder}/{name}"
+        return pq.read_table(path) if name.endswith(".parquet") else pa.ipc.open_file(path).read_all()
+
+    def json(self, name: str) -> Any:
+        with open(f"{self.folder}/{name}", encoding="utf-8") as file:  # noqa: PTH123
+            return json.load(file)
+
+    def vectors(self, side: str) -> dict[str, list[float]]:
+        table = self.table(f"{side}_vectors.arrow")
+        return dict(zip(table.column(f"{side}_id").to_pylist(), table.column(VECTORS[side]).to_pylist(), strict=True))
