@@ -79,7 +79,8 @@ def _asked(parsed: argparse.Namespace) -> dict[str, Any]:
 
 def _rows(result: VectorEvaluation) -> list[dict[str, Any]]:
     names = ("k", "hit_rate", "ci_low", "ci_high", "user_recall", "user_hit_rate", "hits", "truth_count", "users")
-    return result.totals.select(list(names)).to_pylist()
+    rows: list[dict[str, Any]] = result.totals.select(list(names)).to_pylist()
+    return rows
 
 
 def _print(result: VectorEvaluation) -> None:

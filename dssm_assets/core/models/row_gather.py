@@ -74,18 +74,18 @@ class RowGather:
 
     def take(self, column: str, at: Rows) -> Array:
         """Returns the values of a flat column [B]."""
-        return self._memory.read(self._flat[column][at.chunk] + at.rows, self._kinds[column])
+        return self._memory.read(self._flat[column].take(at.chunk) + at.rows, self._kinds[column])
 
     def take_flat(self, at: Rows) -> Array:
         """Returns the values of all flat columns, which have one type, in the order they were given in [B, F]."""
-        places = self._together[at.chunk]
+        places = self._together.take(at.chunk, axis=0)
         places += at.rows[:, None]
         return self._memory.read(places, next(map(self._kinds.__getitem__, self._flat), places.dtype))
 
     def take_list(self, column: str, at: Rows) -> tuple[Array, IntArray]:
         """Returns the values [n] of the rows' lists and their offsets [B + 1]."""
-        begin = self._offsets[column][at.chunk] + at.rows
-        first = self._values[column][at.chunk]
+        begin = self._offsets[column].take(at.chunk) + at.rows
+        first = self._values[column].take(at.chunk)
         low, high = (self._memory.read(places, np.dtype(np.int32)) for places in (begin, begin + 1))
         positions, bounds = ragged_positions(first + low, first + high)
         return self._memory.read(positions, self._kinds[column]), bounds
@@ -115,8 +115,7 @@ class _Memory:
 
     def read(self, places: IntArray, kind: np.dtype[Any]) -> Array:
         """Returns the values at these places [any shape]."""
-        view: Array = self._views[kind]
-        return view[places]
+        return self._views[kind].take(places)
 
 
 def _numpy(array: pa.Array) -> Array:
