@@ -67,7 +67,7 @@ class FeatureTables:
     def read(self, side: str, manifest: Manifest, columns: Sequence[str]) -> pa.Table:
         """Returns columns of a feature table; the last table of each side is held."""
         if self._tables.get(side, ("", None))[0] != manifest.digest:
-            self._tables[side] = (manifest.digest, self._workspace.tables.read(manifest, list(columns)))
+            self._tables[side] = (manifest.digest, self._workspace.tables.read(manifest, list(columns)).combine_chunks())
         return self._tables[side][1]
 
 

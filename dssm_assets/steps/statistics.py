@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,7 @@ import pyarrow as pa
 from dssm_assets.core.features import specs, value_counts
 from dssm_assets.core.features.binning import feature_binning as bin_features
 from dssm_assets.core.features.expressions import Kind
-from dssm_assets.core.features.value_counts import Uses
+from dssm_assets.core.features.value_counts import ONCE, Uses
 from dssm_assets.core.samples.sample_fg import use_counts
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.feature_tables import ROWS, FeatureTables
@@ -19,33 +19,31 @@ from dssm_assets.steps.workspace import StepResult, Workspace, window_days
 
 def numeric_value_counts(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Counts the values of numeric features among each day's positives."""
-    return _counted(workspace, days, specs.NUMERIC_VALUE_COUNTS, value_counts.numeric_value_counts, Kind.NUMERIC)
+    return _counted(workspace, days, specs.NUMERIC_VALUE_COUNTS, Kind.NUMERIC)
 
 
 def category_value_counts(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Counts the values of categorical features among each day's positives."""
-    return _counted(workspace, days, specs.CATEGORY_VALUE_COUNTS, value_counts.category_value_counts, Kind.CATEGORICAL)
+    return _counted(workspace, days, specs.CATEGORY_VALUE_COUNTS, Kind.CATEGORICAL)
 
 
-def _counted(
-    workspace: Workspace, days: Sequence[str], spec: TableSpec, count: Callable[..., pa.Table], kind: Kind
-) -> Iterator[StepResult]:
+def _counted(workspace: Workspace, days: Sequence[str], spec: TableSpec, kind: Kind) -> Iterator[StepResult]:
     held = FeatureTables(workspace)
     of_side = {side: [f for f in workspace.fg_spec.of_side(side) if f.kind is kind] for side in ("user", "item", "context")}
     for ds in days:
         positive = workspace.need("positive_sample", ds)
         table = workspace.tables.read(positive, [*ROWS.values(), *(feature.name for feature in of_side["context"])])
-        parts, made_from = [count(table, of_side["context"])], [positive]
+        groups, made_from = [(table, of_side["context"], ONCE)], [positive]
         for side, row in ROWS.items():
             features, manifest = of_side[side], held.of_positives(side, positive)
             if manifest is None:
                 unknown = workspace.tables.open(workspace.need(f"{side}_features_fg", ds)).schema.empty_table()
-                parts.append(count(unknown, features, Uses(np.zeros(0, np.int64), table.num_rows)))
+                groups.append((unknown, features, Uses(np.zeros(0, np.int64), table.num_rows)))
                 continue
             made_from.append(manifest)
             uses = Uses(*use_counts(table.column(row), manifest.rows))
-            parts.append(count(held.read(side, manifest, [feature.name for feature in features]), features, uses))
-        yield StepResult(workspace.write_table(spec, ds, value_counts.merge_value_counts(parts), made_from))
+            groups.append((held.read(side, manifest, [feature.name for feature in features]), features, uses))
+        yield StepResult(workspace.write_table(spec, ds, value_counts.count_values(kind, groups), made_from))
 
 
 def feature_binning(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:

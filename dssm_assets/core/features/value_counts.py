@@ -63,7 +63,7 @@ def numeric_value_counts(table: pa.Table, features: Sequence[Feature], uses: Use
     Raises:
         SchemaError: naming every feature column that is missing or has another type.
     """
-    return _counts(table, [feature for feature in features if feature.kind is Kind.NUMERIC], NUMERIC_COUNTS, uses)
+    return count_values(Kind.NUMERIC, [(table, features, uses)])
 
 
 def category_value_counts(table: pa.Table, features: Sequence[Feature], uses: Uses = ONCE) -> pa.Table:
@@ -80,7 +80,7 @@ def category_value_counts(table: pa.Table, features: Sequence[Feature], uses: Us
     Raises:
         SchemaError: naming every feature column that is missing or has another type.
     """
-    return _counts(table, [feature for feature in features if feature.kind is Kind.CATEGORICAL], CATEGORY_COUNTS, uses)
+    return count_values(Kind.CATEGORICAL, [(table, features, uses)])
 
 
 def merge_value_counts(tables: Iterable[pa.Table]) -> pa.Table:
@@ -132,22 +132,38 @@ def _merged(tables: Sequence[pa.Table]) -> pa.Table:
     return table.take(pc.sort_indices(table, sort_keys=keys)).combine_chunks()
 
 
-def _counts(table: pa.Table, features: Sequence[Feature], schema: pa.Schema, uses: Uses) -> pa.Table:
-    _check(table, features)
-    is_used = None
-    if uses.counts is not None:
-        is_used = np.flatnonzero(uses.counts)
-        table = table.select([feature.name for feature in features]).take(pa.array(is_used))
-    weights = np.ones(table.num_rows, np.int64) if uses.counts is None else uses.counts[is_used]
-    parts = [schema.empty_table()]
-    for feature in features:
-        counted = _value_counts(*_values(table.column(feature.name), weights), uses.without)
-        parts.append(pa.table([pa.array([feature.name] * len(counted[1]), pa.string()), *counted], schema=schema))
-    return _merged(parts)
+def count_values(kind: Kind, groups: Iterable[tuple[pa.Table, Sequence[Feature], Uses]]) -> pa.Table:
+    """Returns the counts of all features of one kind in several tables, each feature in one of them.
+
+    Args:
+        kind: numbers or categories.
+        groups: tables of encoded rows, the features that stand in each, and how often its rows count.
+
+    Raises:
+        SchemaError: naming every feature column that is missing or has another type.
+    """
+    counted: dict[str, tuple[pa.Array, Counts]] = {}
+    for table, features, uses in groups:
+        chosen = [feature for feature in features if feature.kind is kind]
+        _check(table, chosen)
+        is_used = None if uses.counts is None else np.flatnonzero(uses.counts)
+        rows = table if is_used is None else table.select([feature.name for feature in chosen]).take(pa.array(is_used))
+        weights = np.ones(table.num_rows, np.int64) if uses.counts is None else uses.counts[is_used]
+        for feature in chosen:
+            counted[feature.name] = _value_counts(*_values(rows.column(feature.name), weights), uses.without)
+    schema = NUMERIC_COUNTS if kind is Kind.NUMERIC else CATEGORY_COUNTS
+    names = sorted(counted)
+    lengths = [len(counted[name][0]) for name in names]
+    columns = [
+        pa.array(names, pa.string()).take(pa.array(np.repeat(np.arange(len(names)), lengths))),
+        pa.concat_arrays([pa.nulls(0, schema.types[1]), *(counted[name][0] for name in names)]),
+        pa.array(np.concatenate([np.zeros(0, np.int64), *(counted[name][1] for name in names)])),
+    ]
+    return pa.table(columns, schema=schema)
 
 
-def _value_counts(values: pa.Array, weights: Counts, without: int) -> tuple[pa.Array, pa.Array]:
-    """Returns the distinct values, null among them, and how often each counts; `without` nulls come on top."""
+def _value_counts(values: pa.Array, weights: Counts, without: int) -> tuple[pa.Array, Counts]:
+    """Returns the distinct values, ascending with null last, and how often each counts; `without` nulls come on top."""
     if pa.types.is_float32(values.type):
         numbers = values.to_numpy(zero_copy_only=False) + np.float32(0)
         values = pa.array(numbers, pa.float32(), mask=np.isnan(numbers))
@@ -157,9 +173,10 @@ def _value_counts(values: pa.Array, weights: Counts, without: int) -> tuple[pa.A
     # bincount sums weights as floats, exactly as long as they stay below 2^53.
     counts = np.bincount(codes, weights=weights, minlength=none + 1).astype(np.int64)
     counts[none] += without
+    order = np.append(np.argsort(encoded.dictionary.to_numpy(zero_copy_only=False)), none)
+    order = order[counts[order] > 0]
     distinct = pa.concat_arrays([encoded.dictionary, pa.nulls(1, values.type)])
-    is_there = counts > 0
-    return distinct.filter(pa.array(is_there)), pa.array(counts[is_there])
+    return distinct.take(pa.array(order)), counts[order]
 
 
 def _values(column: pa.ChunkedArray, weights: Counts) -> tuple[pa.Array, Counts]:

@@ -76,10 +76,14 @@ class RowGather:
         """Returns the values of a flat column [B]."""
         return self._memory.read(self._flat[column].take(at.chunk) + at.rows, self._kinds[column])
 
+    def take_each(self, at: Rows) -> dict[str, Array]:
+        """Returns the values of every flat column [B]."""
+        places = self._places(at)
+        return {name: self._memory.read(places[:, k], self._kinds[name]) for k, name in enumerate(self._flat)}
+
     def take_flat(self, at: Rows) -> Array:
         """Returns the values of all flat columns, which have one type, in the order they were given in [B, F]."""
-        places = self._together.take(at.chunk, axis=0)
-        places += at.rows[:, None]
+        places = self._places(at)
         return self._memory.read(places, next(map(self._kinds.__getitem__, self._flat), places.dtype))
 
     def take_list(self, column: str, at: Rows) -> tuple[Array, IntArray]:
@@ -89,6 +93,11 @@ class RowGather:
         low, high = (self._memory.read(places, np.dtype(np.int32)) for places in (begin, begin + 1))
         positions, bounds = ragged_positions(first + low, first + high)
         return self._memory.read(positions, self._kinds[column]), bounds
+
+    def _places(self, at: Rows) -> IntArray:
+        places = self._together.take(at.chunk, axis=0)
+        places += at.rows[:, None]
+        return places
 
 
 class _Memory:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,10 @@ class TowerInput:
         return len(self.singles)
 
 
+SideValues: TypeAlias = tuple[npt.NDArray[Any], tuple[Bags, ...]]
+"""Embedding indices of the single-valued features of one side [B, F], and its bags."""
+
+
 class SideReader:
     """Reads the features of one tower (without history) from one table."""
 
@@ -61,14 +65,19 @@ class SideReader:
 
     def read(self, rows: npt.NDArray[Any]) -> TowerInput:
         """Returns the features of these rows of the table, in this order."""
+        singles, bags = self.values(rows)
+        return TowerInput(singles.astype(np.int64, copy=False), bags)
+
+    def values(self, rows: npt.NDArray[Any]) -> SideValues:
+        """Returns the same before it is a tower's input, for `side_by_side`: singles of whatever integer type they have."""
         if self._gather is not None:
             at = self._gather.select(rows)
-            return TowerInput(self._gather.take_flat(at).astype(np.int64), self._bags(partial(self._gather.take_list, at=at)))
+            return self._gather.take_flat(at), self._bags(partial(self._gather.take_list, at=at))
         selection = self._view.select(rows)
         singles = np.zeros((len(rows), len(self._singles)), np.int64)  # [B, F]
         for position, name in enumerate(self._singles):
             singles[:, position] = self._view.take(name, selection)
-        return TowerInput(singles, self._bags(partial(self._view.take_list, selection=selection)))
+        return singles, self._bags(partial(self._view.take_list, selection=selection))
 
     def _bags(self, take_list: Callable[[str], tuple[npt.NDArray[Any], IntArray]]) -> tuple[Bags, ...]:
         bags = []
@@ -134,21 +143,21 @@ def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]
         raise SchemaError(faults)
 
 
-def side_by_side(features: Sequence[TowerFeature], sides: Mapping[Side, TowerInput]) -> TowerInput:
+def side_by_side(features: Sequence[TowerFeature], sides: Mapping[Side, SideValues]) -> TowerInput:
     """Returns the input of one tower whose sides were read apart, row by row, with the features in the given order.
 
     Args:
         features: of all sides, mixed as the specification has them.
-        sides: of each side the input of its features, in the order that they have among `features`. Without history.
+        sides: of each side the values of its features, in the order that they have among `features`.
     """
     singles = [feature.side for feature in features if not feature.is_multi]
-    joined = np.empty((len(next(iter(sides.values()))), len(singles)), np.int64)  # [B, F]
+    joined = np.empty((len(next(iter(sides.values()))[0]), len(singles)), np.int64)  # [B, F]
     place, done = 0, dict.fromkeys(sides, 0)
     for side, run in groupby(singles):  # neighbours at once: a copy column by column costs as much as the reading
         width = len(list(run))
-        joined[:, place : place + width] = sides[side].singles[:, done[side] : done[side] + width]
+        joined[:, place : place + width] = sides[side][0][:, done[side] : done[side] + width]
         place, done[side] = place + width, done[side] + width
-    bags = {side: iter(inputs.bags) for side, inputs in sides.items()}
+    bags = {side: iter(given) for side, (_, given) in sides.items()}
     return TowerInput(joined, tuple(next(bags[feature.side]) for feature in features if feature.is_multi))
 
 

@@ -106,12 +106,11 @@ class TrainData:
 
     def read_keys(self, rows: IntArray) -> dict[str, npt.NDArray[Any]]:
         """Returns the columns of these samples that are no features: item_index, user_index, user_row, item_row, ..."""
-        at = self._read_keys.select(rows)
-        return {name: self._read_keys.take(name, at) for name in _KEYS}
+        return self._read_keys.take_each(self._read_keys.select(rows))
 
     def read_user_side(self, rows: IntArray, keys: dict[str, npt.NDArray[Any]]) -> TowerInput:
         """Returns the user tower's input of these samples: user and context features and the history of each."""
-        sides = {Side.USER: self._sample_users.read(keys[USER_ROW]), Side.CONTEXT: self._context.read(rows)}
+        sides = {Side.USER: self._sample_users.values(keys[USER_ROW]), Side.CONTEXT: self._context.values(rows)}
         features = side_by_side(self.spec.of(Side.USER, Side.CONTEXT), sides)
         bags, is_empty = self._history.read(*self._history_bounds(keys))
         return TowerInput(features.singles, features.bags + bags, is_empty)

@@ -42,6 +42,7 @@ def read(source: pa.Table, rows: list[int]) -> pa.Table:
             columns[field.name] = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values), type=field.type)
         else:
             columns[field.name] = pa.array(gather.take(field.name, at))
+            assert gather.take_each(at)[field.name].tolist() == columns[field.name].to_pylist()
     return pa.table(columns)
 
 

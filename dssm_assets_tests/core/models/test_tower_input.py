@@ -83,8 +83,8 @@ def test_sides_read_apart_come_together_in_the_order_of_the_specification() -> N
         }
     )
     sides = {
-        Side.USER: SideReader(first, "users", [f for f in mixed if f.side is Side.USER]).read(np.array([1, 0, 0])),
-        Side.CONTEXT: SideReader(second, "samples", [f for f in mixed if f.side is Side.CONTEXT]).read(np.arange(3)),
+        Side.USER: SideReader(first, "users", [f for f in mixed if f.side is Side.USER]).values(np.array([1, 0, 0])),
+        Side.CONTEXT: SideReader(second, "samples", [f for f in mixed if f.side is Side.CONTEXT]).values(np.arange(3)),
     }
     joined = side_by_side(mixed, sides)
     assert joined.singles.tolist() == [[0, 3, 2], [1, 4, 2], [2, 4, 3]]
