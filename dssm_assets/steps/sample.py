@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from dssm_assets.core import columns as col
 from dssm_assets.core.samples import specs
 from dssm_assets.core.samples.positive_sample import positive_sample as choose_positives
 from dssm_assets.core.samples.sample import sample as label_events
@@ -68,14 +70,19 @@ def _sample_fg(workspace: Workspace, ds: str, held: FeatureTables) -> StepResult
 
 
 def positive_sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Keeps the positives of each day."""
+    """Keeps the positives of each day; a day of nothing else is the very table that sample_fg is."""
     for ds in days:
         source = workspace.need("sample_fg", ds)
-        schema = workspace.tables.open(source).schema
-        chosen: Iterable[pa.RecordBatch] = (
-            part for batch in workspace.tables.batches(source) for part in choose_positives(_table(batch)).to_batches()
-        )
-        yield StepResult(workspace.tables.write(specs.POSITIVE_SAMPLE, ds, chosen, schema=schema, inputs=digests([source])))
+        labels = pc.unique(workspace.tables.read(source, [col.LABEL]).column(col.LABEL)).to_pylist()
+        if labels == [1]:
+            manifest = workspace.tables.write_same(specs.POSITIVE_SAMPLE, source, inputs=digests([source]))
+        else:
+            schema = workspace.tables.open(source).schema
+            chosen: Iterable[pa.RecordBatch] = (
+                part for batch in workspace.tables.batches(source) for part in choose_positives(_table(batch)).to_batches()
+            )
+            manifest = workspace.tables.write(specs.POSITIVE_SAMPLE, ds, chosen, schema=schema, inputs=digests([source]))
+        yield StepResult(manifest)
 
 
 def _table(batch: pa.RecordBatch) -> pa.Table:

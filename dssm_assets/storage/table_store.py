@@ -70,6 +70,23 @@ class TableStore:
                 is_shared=is_shared,
             )
 
+    def write_same(self, spec: TableSpec, manifest: Manifest, *, inputs: Mapping[str, str]) -> Manifest:
+        """Writes the very files of another table's partition as a partition of this table, for the same day.
+
+        Raises:
+            SchemaError: if they do not fit the contract.
+        """
+        schema = self.open(manifest).schema
+        check_schema(spec, schema)
+        columns = [Column(field.name, str(field.type), spec.describe(field.name)) for field in schema]
+        with self.partitions.staging() as folder:
+            staged = []
+            for file in manifest.files:
+                path = folder / file.name
+                self.partitions.fs.get_file(self.partitions.path(manifest, file), str(path))
+                staged.append((path, file.rows))
+            return self.partitions.publish(asset=spec.name, ds=manifest.ds, staged=staged, columns=columns, inputs=inputs)
+
     def open(self, manifest: Manifest) -> pads.Dataset:
         """Returns a lazy dataset over the files of a partition."""
         return pads.dataset(self.paths([manifest]), format="parquet", filesystem=self.partitions.fs)

@@ -54,7 +54,13 @@ def test_both_paths_have_every_sample(measured_world: tuple[Path, Report]) -> No
 def test_hashed_features_have_equal_buckets_in_both_paths(measured_world: tuple[Path, Report]) -> None:
     folder, _ = measured_world
     workspace = open_workspace(load_world(WORLD, folder, WORLD.days))
-    ours = workspace.artifacts.map_table(workspace.need("train_samples", WORLD.evaluation_day), "samples.arrow")
+    stored = workspace.need("train_samples", WORLD.evaluation_day)
+    ours, users, items = (
+        workspace.artifacts.map_table(stored, f"{name}.arrow") for name in ("samples", "user_rows", "item_rows")
+    )
+    for rows, key in ((users, "user_row"), (items, "item_row")):
+        for name, column in zip(rows.column_names, rows.take(ours.column(key)).columns, strict=True):
+            ours = ours.append_column(name, column)
     theirs = pq.read_table(folder / f"pandas_{WORLD.days}.parquet")
     assert ours.column("event_time_ms").to_pylist() == theirs.column("event_time_ms").to_pylist()
     hashed = [item["feature_name"] for item in feature_definitions()["features"] if "hash_bucket_size" in item]

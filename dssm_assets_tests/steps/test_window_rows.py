@@ -1,11 +1,4 @@
-"""The rows of train_samples from tables made by hand: what stands where, what is read when, what is refused.
-
-    user_features_fg   2024-01-01: users 1, 2, 3 with age 10, 20, 30; the days after share one table: 11, 21, 31
-    item_features_fg   every day shares one table: items x, y with tags and their weights
-    positive_sample    2024-01-01 to -04, day by day (user, item): (1, x) | (3, x), (1, z), (9, y) | (2, y) | (1, x), (2, q)
-
-User 9 and items q and z are unknown; q is not in the corpus either.
-"""
+"""The rows of train_samples from tables made by hand: what stands where, what is read when, what is refused (`placed_world`)."""
 
 import weakref
 from dataclasses import replace
@@ -14,107 +7,30 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import ProvenanceError, SchemaError
-from dssm_assets.core.features.bucketizer import BucketFeature
-from dssm_assets.core.features.expressions import Kind, Side
 from dssm_assets.core.features.specs import ITEM_FEATURES_FG, USER_FEATURES_FG
-from dssm_assets.core.samples.history import build_history
-from dssm_assets.core.samples.id_index import IdIndex
-from dssm_assets.core.samples.specs import POSITIVE_SAMPLE, SAMPLE_FG
-from dssm_assets.steps.window_rows import WindowRows
+from dssm_assets.core.samples.specs import POSITIVE_SAMPLE
 from dssm_assets.steps.workspace import digests, open_workspace
 from dssm_assets_tests import worlds
-from dssm_assets_tests.core.samples.worlds import bucketize, history_day
-
-DAYS = ["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-04"]
-USERS, ITEMS = {1: 0, 2: 1, 3: 2}, {"x": 0, "y": 1}
-POSITIVES = {
-    DAYS[0]: [(1, "x")],
-    DAYS[1]: [(3, "x"), (1, "z"), (9, "y")],
-    DAYS[2]: [(2, "y")],
-    DAYS[3]: [(1, "x"), (2, "q")],
-}
-CORPUS = IdIndex(pa.array(["x", "y", "z"]))
-NO_HISTORY = build_history([history_day([])], IdIndex(pa.array([0])), bucketize)
-TAGS = {
-    "tags": pa.array([[5, 6], None], pa.list_(pa.int64())),
-    "tags__weights": pa.array([[0.5, 2.0], None], pa.list_(pa.float32())),
-}
-
-
-class Plain:
-    """A bucketizer that keeps age, tags and hour, and gives value + 1."""
-
-    bucketize = staticmethod(bucketize)
-
-    def __init__(self, *left_out):
-        kept = {"age": (Side.USER, False), "tags": (Side.ITEM, True), "hour_bucket": (Side.CONTEXT, False)}
-        self.features = tuple(
-            BucketFeature(name, side, Kind.CATEGORICAL, is_multi, is_multi, None, name, 4, 100)
-            for name, (side, is_multi) in kept.items()
-            if name not in left_out
-        )
-
-
-def features(key, ids, ds, **columns):
-    return pa.table({key: pa.array(ids), "feature_date": [ds] * len(ids), **columns})
-
-
-def ages(workspace, ds, *values, **how):
-    table = features("user_id", [1, 2, 3], ds, age=pa.array(values, pa.int64()))
-    return workspace.tables.write(USER_FEATURES_FG, ds, table, **how)
-
-
-def place(workspace, ds, *, is_known=True, rows=None):
-    """Writes sample_fg and positive_sample of a day."""
-    made = POSITIVES[ds] if rows is None else rows
-    count = len(made)
-    eve = f"2024-01-{int(ds[-2:]) - 1:02d}"
-    table = pa.table(
-        {
-            "request_id": pa.nulls(count, pa.string()),
-            "user_id": pa.array([user for user, _ in made], pa.int64()),
-            "item_id": pa.array([item for _, item in made], pa.string()),
-            "event": pa.array(["buy"] * count, pa.string()),
-            "event_time_ms": pa.array(range(count), pa.int64()),
-            "label": pa.array([1] * count, pa.int8()),
-            "hour": pa.array([0] * count, pa.int32()),
-            "weekday": pa.array([0] * count, pa.int32()),
-            "user_feature_date": pa.nulls(count, pa.string()),
-            "item_feature_date": pa.nulls(count, pa.string()),
-            "user_row": pa.array([USERS.get(user) if is_known else None for user, _ in made], pa.int32()),
-            "item_row": pa.array([ITEMS.get(item) if is_known else None for _, item in made], pa.int32()),
-            "hour_bucket": pa.array(range(20, 20 + count), pa.int64()),
-        }
-    )
-    made_from = [workspace.need(f"{side}_features_fg", eve) for side in ("user", "item")] if is_known else []
-    placed = workspace.tables.write(SAMPLE_FG, ds, table, inputs=digests(made_from))
-    return workspace.tables.write(POSITIVE_SAMPLE, ds, table, inputs=digests([placed]))
+from dssm_assets_tests.steps.placed_world import (
+    CORPUS,
+    DAYS,
+    NO_HISTORY,
+    TAGS,
+    Plain,
+    ages,
+    features,
+    place,
+    streams,
+    window_rows,
+    write_tables,
+)
 
 
 @pytest.fixture
 def workspace(tmp_path):
     made = open_workspace(worlds.write_config(tmp_path))
-    ages(made, DAYS[0], 10, 20, 30)
-    first = ages(made, DAYS[1], 11, 21, 31, is_shared=True)
-    made.tables.partitions.publish_same(first, DAYS[2])
-    first = made.tables.write(ITEM_FEATURES_FG, DAYS[0], features("item_id", ["x", "y"], DAYS[0], **TAGS), is_shared=True)
-    for ds in DAYS[1:3]:
-        made.tables.partitions.publish_same(first, ds)
-    for number, ds in enumerate(DAYS):
-        place(made, ds, is_known=number > 0)
+    write_tables(made)
     return made
-
-
-def window_rows(workspace, days=DAYS, bucketizer=None):
-    return WindowRows(workspace, workspace.need_all("positive_sample", days), bucketizer or Plain())
-
-
-def streams(rows):
-    return {
-        "samples.arrow": rows.samples(CORPUS, NO_HISTORY),
-        "user_rows.arrow": rows.feature_rows("user"),
-        "item_rows.arrow": rows.feature_rows("item"),
-    }
 
 
 def stored(workspace, rows):
@@ -232,6 +148,17 @@ def test_a_feature_that_became_a_list_is_named_with_its_table_and_day(workspace)
     with pytest.raises(
         SchemaError, match=r"table user_features_fg, day 2024-01-02, column age: expected int32, as on the days before"
     ):
+        list(stream.batches)
+
+
+def test_a_context_feature_that_became_a_list_is_named_with_its_day(workspace):
+    old = workspace.need("positive_sample", DAYS[2])
+    table = workspace.tables.read(old)
+    lists = pa.array([[20]], pa.list_(pa.int64()))
+    table = table.set_column(table.column_names.index("hour_bucket"), "hour_bucket", lists)
+    workspace.tables.write(POSITIVE_SAMPLE, DAYS[2], table, inputs=old.inputs)
+    stream = window_rows(workspace).samples(CORPUS, NO_HISTORY)
+    with pytest.raises(SchemaError, match=r"table positive_sample, day 2024-01-03, column hour_bucket: expected int32, as on"):
         list(stream.batches)
 
 

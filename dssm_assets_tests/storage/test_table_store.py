@@ -159,3 +159,13 @@ def test_nulls_in_a_late_batch_leave_the_previous_partition(tables):
     with pytest.raises(SchemaError, match="1 nulls in 1 rows"):
         tables.write(TAKEN, DS, late, schema=SCHEMA)
     assert files_of(tables.partitions) == seen
+
+
+def test_a_table_may_be_the_very_files_of_another(tables):
+    from dataclasses import replace
+
+    first = tables.write(TAKEN, DS, taken(("a", 1, None), ("b", 2, "x")))
+    same = tables.write_same(replace(TAKEN, name="copy"), first, inputs={first.key: first.digest})
+    assert (same.asset, same.ds, same.rows, same.inputs) == ("copy", DS, 2, {first.key: first.digest})
+    assert [file.sha256 for file in same.files] == [file.sha256 for file in first.files]
+    assert tables.read(same).equals(tables.read(first))

@@ -6,6 +6,7 @@ features (embedding indices), which come from the feature configuration.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -18,6 +19,8 @@ from dssm_assets.core.schema import ID_KINDS, is_id_type
 
 Column: TypeAlias = pa.Array | pa.ChunkedArray
 _SHOWN = 5
+_SPREAD, _SMALL = 8, 1 << 16
+"""An array of places may have so many per id, or be so long at least."""
 
 
 def comparable_ids(ids: Column, where: str) -> pa.ChunkedArray:
@@ -77,6 +80,7 @@ class IdIndex:
         self._ids: pa.Array = one_array(comparable_ids(ids, where))
         if pc.count_distinct(self._ids).as_py() != len(self._ids):
             raise DuplicateKeyError(Fault(where, "unique ids", _duplicates(self._ids), "keep one row per id"))
+        self._places = _Places.of(self._ids)
 
     def __len__(self) -> int:
         """Returns the number of ids."""
@@ -99,8 +103,36 @@ class IdIndex:
             raise SchemaError(
                 Fault(where, f"{self._ids.type}, the type of {self._where}", got, "give the same id one type in all sources")
             )
+        if self._places is not None:
+            return self._places.find(np.asarray(wanted.to_numpy(), np.int64))
         found = pc.fill_null(pc.index_in(wanted, value_set=self._ids), pa.scalar(-1, pa.int32()))
         return np.asarray(found.to_numpy(), dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Row numbers of integer ids that lie close together, by id: a look-up is an index into this array."""
+
+    first: int
+    rows: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, ids: pa.Array) -> _Places | None:
+        """Returns the places, None for text and for ids so far apart that most places would be empty."""
+        if not len(ids) or not pa.types.is_integer(ids.type):
+            return None
+        numbers = ids.to_numpy()
+        first, last = int(numbers.min()), int(numbers.max())
+        if last - first >= max(_SPREAD * len(ids), _SMALL):
+            return None
+        rows = np.full(last - first + 1, -1, np.int32)
+        rows[numbers - first] = np.arange(len(ids), dtype=np.int32)
+        return cls(first, rows)
+
+    def find(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """Returns the row number of each id, -1 where there is none."""
+        is_inside = (ids >= self.first) & (ids <= self.first + len(self.rows) - 1)
+        return np.where(is_inside, self.rows[np.where(is_inside, ids - self.first, 0)], np.int32(-1))
 
 
 def _duplicates(ids: pa.Array) -> str:

@@ -70,3 +70,13 @@ def test_duplicates_are_named() -> None:
 def test_what_is_no_id_is_refused(ids: pa.Array, message: str) -> None:
     with pytest.raises(SchemaError, match=message):
         comparable_ids(ids, "table t, column user_id")
+
+
+@given(
+    st.lists(st.one_of(st.integers(-9, 9), st.integers(-(2**63), 2**63 - 1), st.integers(2**40, 2**40 + 99)), unique=True),
+    st.lists(st.one_of(st.integers(-12, 12), st.integers(-(2**63), 2**63 - 1), st.integers(2**40 - 3, 2**40 + 105))),
+)
+def test_integers_near_and_far_apart_are_found_by_the_same_rule(ids: list[int], wanted: list[int]) -> None:
+    found = IdIndex(pa.array(ids, pa.int64())).lookup(pa.array(wanted, pa.int64()))
+    assert found.dtype == np.int32
+    assert found.tolist() == [ids.index(number) if number in ids else -1 for number in wanted]
