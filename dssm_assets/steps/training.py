@@ -48,11 +48,9 @@ def _train_samples(workspace: Workspace, ds: str) -> StepResult:
     rows = WindowRows(workspace, window, bucketizer)
     corpus = workspace.need("negative_items", ds)
     item_index, items = _corpus(workspace, corpus, bucketizer)
-    past = history_days(workspace, ds)
     sequences = indexed_features(bucketizer, "sequence")
-    history = build_history(
-        (workspace.tables.read(day) for day in past), item_index, bucketizer.bucketize, features=sequences.names
-    )
+    past = history_days(workspace, ds) if sequences.names or workspace.config.model.user_positive_mask else []
+    history = build_history(_histories(workspace, past, ds), item_index, bucketizer.bucketize, features=sequences.names)
     histories, users = history.to_tables()
     files = {
         "samples.arrow": rows.samples(item_index, history),
@@ -93,6 +91,14 @@ def _columns(file: str, schema: pa.Schema) -> list[Column]:
         Column(f"{file}: {field.name}", str(field.type), (field.metadata or {}).get(b"description", b"").decode())
         for field in schema
     ]
+
+
+def _histories(workspace: Workspace, past: Sequence[Manifest], ds: str) -> Iterator[pa.Table]:
+    """Yields the days of history that towers or masks read; of none an empty one, for the types of its ids."""
+    if not past:
+        yield workspace.tables.open(workspace.need("user_history_fg", day_before(ds))).schema.empty_table()
+    for day in past:
+        yield workspace.tables.read(day)
 
 
 def history_days(workspace: Workspace, ds: str) -> list[Manifest]:

@@ -1,0 +1,35 @@
+"""Towers that read no history: it is neither gathered nor held, and everything behind works."""
+
+from __future__ import annotations
+
+import pytest
+
+from dssm_assets.steps.workspace import open_workspace
+from dssm_assets_tests import worlds
+from dssm_assets_tests.worlds import EVALUATION_DAY
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    features = [feature for feature in worlds.FG["features"] if feature["feature_type"] != "sequence_feature"]
+    changes = {"features": {"fg": {"features": features}}, "model": {"user_positive_mask": False}}
+    folder = tmp_path_factory.mktemp("no_history")
+    worlds.write_sources(folder)
+    loaded = worlds.write_config(folder, changes)
+    worlds.build_all(loaded)
+    return open_workspace(loaded)
+
+
+def test_training_rows_hold_no_history(workspace):
+    stored = workspace.need("train_samples", EVALUATION_DAY)
+    assert workspace.artifacts.map_table(stored, "history.arrow").num_rows == 0
+    assert workspace.artifacts.map_table(stored, "users.arrow").num_rows == 0
+    samples = workspace.artifacts.map_table(stored, "samples.arrow")
+    assert samples.num_rows > 0 and set(samples.column("user_index").to_pylist()) == {-1}
+
+
+def test_every_user_has_a_vector_and_the_day_is_scored(workspace):
+    users = workspace.need("user_features_fg", worlds.DAYS[-2]).rows
+    assert workspace.need("user_vectors", EVALUATION_DAY).rows == users
+    total = workspace.tables.read(workspace.need("total_hit_rate", EVALUATION_DAY)).to_pylist()
+    assert {row["scorer"] for row in total} >= {"model", "popularity"}
