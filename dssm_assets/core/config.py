@@ -17,9 +17,11 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.evaluation_config import Evaluation
 from dssm_assets.core.features.hashing import HashFunction
 from dssm_assets.core.gate_config import Gate
+from dssm_assets.core.model_config import Model
 from dssm_assets.core.section import Section
 from dssm_assets.core.serving_config import Serving
 from dssm_assets.core.statistics_config import Statistics
+from dssm_assets.core.training_config import Training
 
 
 class FileFormat(StrEnum):
@@ -162,61 +164,6 @@ class NegativeItems(Section):
 
     alpha: float = Field(default=0.75, ge=0, le=2, description="weight = (window positives + smoothing) ** alpha.")
     smoothing: float = Field(default=1.0, ge=0, description="Added to every item's count, so that unseen items can be drawn.")
-
-
-class History(StrEnum):
-    """Which past a training sample sees."""
-
-    EVENT = "event"
-    """Everything strictly before the event."""
-    DAY = "day"
-    """Everything before the event's day: what a user tower that is called once a day sees."""
-
-
-class Similarity(StrEnum):
-    """How the two towers' vectors are compared."""
-
-    COSINE = "COSINE"
-    INNER_PRODUCT = "INNER_PRODUCT"
-
-
-class Model(Section):
-    """The two towers and their loss."""
-
-    output_dim: int = Field(default=64, ge=2, le=1024, description="Width D of both towers' vectors.")
-    hidden_units: list[int] = Field(default=[128], description="Hidden layers of each tower.")
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    similarity: Similarity = Similarity.COSINE
-    temperature: float = Field(default=0.1, gt=0, le=10)
-    history: History = History.EVENT
-    history_length: int = Field(
-        default=50, ge=0, le=5000, description="Last items of the user history that the user tower pools."
-    )
-    history_half_life_days: float | None = Field(
-        default=None, gt=0, description="Older history counts half per this many days."
-    )
-    context_dropout: float = Field(default=0.5, ge=0, le=1, description="Share of samples trained without context features.")
-    logq: float = Field(default=1.0, ge=0, le=2, description="Strength of the logQ correction; 0 switches it off.")
-    in_batch: bool = Field(default=True, description="The batch's other items are negatives.")
-    num_sample: int = Field(default=1024, ge=0, description="Sampled negatives per batch, shared by its rows.")
-    collision_mask: bool = Field(default=True, description="A negative that is the row's own item does not count.")
-    user_positive_mask: bool = Field(
-        default=False, description="A negative that the user is known to have taken does not count."
-    )
-
-
-class Training(Section):
-    """How the towers are fitted."""
-
-    epochs: int = Field(default=5, ge=1, le=1000)
-    batch_size: int = Field(default=1024, ge=2)
-    learning_rate: float = Field(default=0.001, gt=0, le=10, description="AdamW, dense layers.")
-    embedding_learning_rate: float = Field(default=0.05, gt=0, le=10, description="Row-wise Adagrad, embedding table.")
-    weight_decay: float = Field(default=0.0, ge=0)
-    warmup_frac: float = Field(default=0.05, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
-    final_learning_rate_frac: float = Field(default=0.1, ge=0, le=1, description="Share of the learning rate left at the end.")
-    logits_rows: int = Field(default=256, ge=1, description="Rows of logits that are held at once.")
-    num_threads: int = Field(default=2, ge=1, description="CPU threads; part of the configuration because sums depend on it.")
 
 
 class Storage(Section):

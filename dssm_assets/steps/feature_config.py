@@ -8,11 +8,12 @@ from typing import Any
 
 import yaml
 
-from dssm_assets.core.config import Model, Training
 from dssm_assets.core.features import feature_config as decide
 from dssm_assets.core.features import specs
 from dssm_assets.core.features.bucketizer import BucketFeature, Bucketizer
+from dssm_assets.core.model_config import Model
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
+from dssm_assets.core.training_config import Training
 from dssm_assets.steps.workspace import StepResult, Workspace, digests, window_days
 from dssm_assets.storage.manifest import Manifest
 

@@ -22,8 +22,8 @@ def write_vectors(items: int, dims: int, is_whole: bool) -> dict[str, float]:
     import pyarrow as pa
     import torch
 
-    from dssm_assets.core.config import Model
     from dssm_assets.core.evaluation.specs import ITEM_VECTORS
+    from dssm_assets.core.model_config import Model
     from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
     from dssm_assets.core.models.two_tower import TwoTower
     from dssm_assets.core.retrieval.structure import VectorStructure

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
-from dssm_assets.core.config import Similarity
 from dssm_assets.core.evaluation.ids import cast_ids, check_unique, flat, positions
+from dssm_assets.core.model_config import Similarity
 from dssm_assets.core.retrieval.corpus import Corpus
 from dssm_assets.core.retrieval.exact import Scores, search
 from dssm_assets.core.retrieval.exclusions import Exclusions, Index

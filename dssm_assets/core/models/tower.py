@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dssm_assets.core.config import Similarity
+from dssm_assets.core.model_config import Similarity
 from dssm_assets.core.models.tower_spec import TowerSpec
 
 

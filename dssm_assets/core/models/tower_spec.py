@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from dssm_assets.core.columns import feature_weights
-from dssm_assets.core.config import Model, Similarity
 from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.model_config import Model, Similarity
 from dssm_assets.core.section import Section
 
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dssm_assets.core.config import Similarity
 from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.model_config import Similarity
 from dssm_assets.core.retrieval.candidates import Sample
 from dssm_assets.core.retrieval.coarse import Coarse, has_byte_products, lengths
 from dssm_assets.core.retrieval.corpus import Corpus

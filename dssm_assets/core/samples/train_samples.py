@@ -18,8 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.config import History
 from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.model_config import History
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.samples.history import HistoryCsr, history_end
 from dssm_assets.core.samples.id_index import IdIndex, one_array

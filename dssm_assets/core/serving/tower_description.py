@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from dssm_assets.core.config import Similarity
+from dssm_assets.core.model_config import Similarity
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec
 from dssm_assets.core.serving.tower_layout import (
     IS_EMPTY_HISTORY,

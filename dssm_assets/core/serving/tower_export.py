@@ -26,7 +26,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from dssm_assets.core.config import Similarity
+from dssm_assets.core.model_config import Similarity
 from dssm_assets.core.models.embedding import EmbeddingTables
 from dssm_assets.core.models.tower import Tower
 from dssm_assets.core.models.tower_spec import TowerFeature

@@ -16,13 +16,14 @@ import numpy.typing as npt
 import torch
 
 from dssm_assets.core.columns import WEIGHT
-from dssm_assets.core.config import Model, Training
+from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.bags import IntArray
 from dssm_assets.core.models.losses.log_q import log_expected_counts
 from dssm_assets.core.models.losses.masks import MaskedPairs, diagonal_pairs, matching_pairs, union_of
 from dssm_assets.core.models.losses.sampled_softmax import SoftmaxTerms
 from dssm_assets.core.models.tower_input import TowerInput, concatenated, without_columns
 from dssm_assets.core.training.train_data import ITEM_INDEX, USER_INDEX, TrainData
+from dssm_assets.core.training_config import Training
 
 
 @dataclass(frozen=True)

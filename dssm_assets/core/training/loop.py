@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dssm_assets.core.config import Model, Training
 from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.embedding import Lookup
 from dssm_assets.core.models.losses.sampled_softmax import sampled_softmax
 from dssm_assets.core.models.tower_spec import TowerSpec, spec_faults, tower_spec
@@ -23,6 +23,7 @@ from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batches import Batch, batches_per_epoch, epoch_batches
 from dssm_assets.core.training.optimisers import RowwiseAdagrad, dense_optimiser, learning_rate_frac
 from dssm_assets.core.training.train_data import TrainData
+from dssm_assets.core.training_config import Training
 
 
 @dataclass(frozen=True)

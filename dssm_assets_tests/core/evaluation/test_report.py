@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.config import Similarity
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation.baselines.suite import fit_baselines
 from dssm_assets.core.evaluation.charts import hit_rate_png, loss_curve_png
@@ -27,6 +26,7 @@ from dssm_assets.core.evaluation.totals import gains_over_best, total_hit_rate
 from dssm_assets.core.evaluation.trend import trend_table
 from dssm_assets.core.evaluation.truth import Truth, read_truth
 from dssm_assets.core.evaluation_config import Evaluation
+from dssm_assets.core.model_config import Similarity
 from dssm_assets_tests.core.evaluation.worlds import events_table, pairs_table
 
 SETTINGS = Evaluation(bootstrap_samples=200)

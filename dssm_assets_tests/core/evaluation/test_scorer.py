@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.config import Similarity
 from dssm_assets.core.errors import DuplicateKeyError, InputError
 from dssm_assets.core.evaluation.scorer import model_scorer
+from dssm_assets.core.model_config import Similarity
 from dssm_assets.core.retrieval.exclusions import Exclusions
 
 

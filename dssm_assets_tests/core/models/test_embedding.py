@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dssm_assets.core.config import Model
+from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.bags import mean_bags
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
 from dssm_assets.core.models.tower_input import TowerInput

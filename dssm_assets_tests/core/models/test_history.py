@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.config import Model
 from dssm_assets.core.errors import LeakError, SchemaError
+from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.history import MS_PER_DAY, HistoryReader
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
 

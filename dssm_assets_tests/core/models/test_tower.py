@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dssm_assets.core.config import Model, Similarity
+from dssm_assets.core.model_config import Model, Similarity
 from dssm_assets.core.models.tower import Tower
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
 

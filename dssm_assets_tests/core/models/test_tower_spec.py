@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dssm_assets.core.config import Model
 from dssm_assets.core.errors import ConfigError
+from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, spec_faults, tower_spec
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from dssm_assets.core.config import Model, Similarity
+from dssm_assets.core.model_config import Model, Similarity
 from dssm_assets.core.models.bags import Bags, mean_bags
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dssm_assets.core.config import Similarity
 from dssm_assets.core.errors import InputError
+from dssm_assets.core.model_config import Similarity
 from dssm_assets.core.retrieval import candidates, coarse, exact
 from dssm_assets.core.retrieval.corpus import Corpus
 from dssm_assets.core.retrieval.exact import search, top_k, top_k_scores

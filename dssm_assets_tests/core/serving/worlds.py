@@ -9,7 +9,7 @@ import onnxruntime
 import pyarrow as pa
 import torch
 
-from dssm_assets.core.config import Model
+from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.history import HistoryReader
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec

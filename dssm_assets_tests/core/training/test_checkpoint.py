@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dssm_assets.core.config import Model
 from dssm_assets.core.errors import ConfigError, StorageError
+from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.checkpoint import model_from_bytes, model_to_bytes

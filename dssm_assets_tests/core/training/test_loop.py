@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.config import Model, Similarity, Training
 from dssm_assets.core.errors import ConfigError
+from dssm_assets.core.model_config import Model, Similarity
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.training.checkpoint import model_to_bytes
 from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
 from dssm_assets.core.training.loop import FitResult, Progress, fit
+from dssm_assets.core.training_config import Training
 from dssm_assets_tests.core.training.worlds import (
     AS_OF_MS,
     EVENTS,

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dssm_assets.core.config import Model
+from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.bags import mean_bags, offsets_of, weighted_bags
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
 from dssm_assets.core.models.tower_input import TowerInput

@@ -1,0 +1,70 @@
+"""The training section: how weights are fitted, watched, stored on the way and spread over machines.
+
+Belongs here: the keys and their bounds. Does not belong here: what is fitted (`model_config.py`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from dssm_assets.core.section import Section
+
+
+class EmbeddingOptimiser(StrEnum):
+    """How rows of embedding tables move; one number per row is kept beside the row's own moments."""
+
+    ADAGRAD = "adagrad"
+    ADAM = "adam"
+
+
+class Precision(StrEnum):
+    """Number format of products inside the towers and the loss; weights and sums are always float32."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    AUTO = "auto"
+    """bfloat16 where the processor multiplies it natively."""
+
+
+class Device(StrEnum):
+    """Where the towers are fitted."""
+
+    AUTO = "auto"
+    """CUDA where there is one."""
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Training(Section):
+    """How the towers are fitted."""
+
+    epochs: int = Field(default=5, ge=1, le=1000, description="At most; early stopping may end sooner.")
+    batch_size: int = Field(default=1024, ge=2)
+    learning_rate: float = Field(default=0.001, gt=0, le=10, description="AdamW, dense layers.")
+    embedding_optimiser: EmbeddingOptimiser = EmbeddingOptimiser.ADAGRAD
+    embedding_learning_rate: float = Field(default=0.05, gt=0, le=10, description="Of the embedding tables.")
+    weight_decay: float = Field(default=0.0, ge=0)
+    warmup_frac: float = Field(default=0.05, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    final_learning_rate_frac: float = Field(default=0.1, ge=0, le=1, description="Share of the learning rate left at the end.")
+    gradient_clip: float | None = Field(default=None, gt=0, description="Largest norm of the dense layers' gradient.")
+    weight_average: float = Field(
+        default=0.0, ge=0, lt=1, description="Decay per step of the moving average of the weights that is kept; 0: none."
+    )
+    validation_days: int = Field(
+        default=0, ge=0, description="Last days of the window that the towers are first scored on; 0: none."
+    )
+    patience: int = Field(default=2, ge=1, description="Epochs without a better validation hit rate before training ends.")
+    refit: bool = Field(
+        default=True, description="After the best epoch is known, fits again on the whole window for as many epochs."
+    )
+    warm_start: bool = Field(default=False, description="Starts from the model of the partition before, where there is one.")
+    checkpoint_minutes: float | None = Field(
+        default=10.0, gt=0, description="A killed training goes on from a state at most this old; None: from the start."
+    )
+    precision: Precision = Precision.FLOAT32
+    device: Device = Device.AUTO
+    num_processes: int = Field(default=1, ge=1, description="Processes that share every batch (torchrun).")
+    logits_rows: int = Field(default=256, ge=1, description="Rows of logits that are held at once.")
+    num_threads: int = Field(default=2, ge=1, description="CPU threads; part of the configuration because sums depend on it.")
