@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from dssm_assets.commands import evaluate, recall, rollback, serve
+from dssm_assets.commands import evaluate, init, recall, rollback, serve, validate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,11 +41,13 @@ def parser() -> argparse.ArgumentParser:
     make.add_argument("name", help="an asset, or the job daily_tables or train_and_evaluate")
     make.add_argument("--from", dest="first", required=True, type=dt.date.fromisoformat, help="first day, YYYY-MM-DD")
     make.add_argument("--to", dest="last", type=dt.date.fromisoformat, help="last day, YYYY-MM-DD (default: the first)")
+    make.add_argument("--scene", help="its name, where DSSM_CONFIG names several configurations")
     make.set_defaults(command=_materialize)
     rates = commands.add_parser("hit-rates", help="print the hit rates of an evaluation day")
     rates.add_argument("--day", type=dt.date.fromisoformat, help="YYYY-MM-DD (default: the last evaluated day)")
+    rates.add_argument("--scene", help="its name, where DSSM_CONFIG names several configurations")
     rates.set_defaults(command=_hit_rates)
-    for command in (evaluate, recall, serve, rollback):
+    for command in (init, validate, evaluate, recall, serve, rollback):
         command.add(commands)
     return top
 
@@ -82,10 +84,10 @@ def _materialize(parsed: argparse.Namespace) -> int:
     from rich.console import Console
 
     from dssm_assets import materialize, terminal
-    from dssm_assets.definitions import configured
+    from dssm_assets.definitions import configured_scene
 
     days = (parsed.first.isoformat(), (parsed.last or parsed.first).isoformat())
-    work = materialize.plan(configured(), parsed.name, *days)
+    work = materialize.plan(configured_scene(parsed.scene), parsed.name, *days)
     with terminal.Bar(Console(), work.steps) as bar:
         materialize.run(work, bar)
     return 0
@@ -95,10 +97,10 @@ def _hit_rates(parsed: argparse.Namespace) -> int:
     from rich.console import Console
 
     from dssm_assets import terminal
-    from dssm_assets.definitions import configured
+    from dssm_assets.definitions import configured_scene
     from dssm_assets.steps.workspace import open_workspace
 
-    workspace = open_workspace(configured())
+    workspace = open_workspace(configured_scene(parsed.scene).loaded)
     evaluated = workspace.tables.partitions.days("total_hit_rate")
     ds = parsed.day.isoformat() if parsed.day else evaluated[-1] if evaluated else dt.date.today().isoformat()
     rows = workspace.tables.read(workspace.need("total_hit_rate", ds)).to_pylist()

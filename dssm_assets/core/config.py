@@ -15,9 +15,10 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.evaluation_config import Evaluation
-from dssm_assets.core.features.hashing import HashFunction
+from dssm_assets.core.features.hash_function import HashFunction
 from dssm_assets.core.gate_config import Gate
 from dssm_assets.core.model_config import Model
+from dssm_assets.core.platform_config import Platform
 from dssm_assets.core.section import Section
 from dssm_assets.core.serving_config import Serving
 from dssm_assets.core.statistics_config import Statistics
@@ -170,7 +171,8 @@ class Storage(Section):
     """Where partitions are written."""
 
     root: str = Field(
-        default="{home}/tables", description="Any fsspec URL or path. `{home}` is the configuration's home folder."
+        default="{home}/tables",
+        description="Any fsspec URL or path. `{home}` is the configuration's home folder, `{name}` its name.",
     )
     options: dict[str, Any] = Field(
         default_factory=dict, description="Options of the fsspec filesystem. Secrets: environment only."
@@ -196,6 +198,7 @@ class PipelineConfig(Section):
     gate: Gate = Gate()
     serving: Serving = Serving()
     storage: Storage = Storage()
+    platform: Platform = Platform()
     engine: Literal["duckdb"] = "duckdb"
 
 

@@ -4,19 +4,28 @@ Belongs here: the decorator call, partitions, backfill policy, checks, metadata,
 an asset means (`defs/assets/*`) or does (`steps/*`).
 """
 
+import datetime as dt
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dssm_assets.defs.metadata import metadata_of, plain
-from dssm_assets.steps.workspace import Check, StepResult, Workspace, window_days
+from dssm_assets.defs.code_references import code_references
+from dssm_assets.defs.experiment_runs import StepRun
+from dssm_assets.defs.metadata import plain
+from dssm_assets.defs.run_settings import ExperimentSettings
+from dssm_assets.defs.scene import Scene
 
-OWNERS = ["team:recommendation"]
+if TYPE_CHECKING:
+    from dssm_assets.steps.workspace import Check, StepResult, Workspace
 
-Step = Callable[[Workspace, Sequence[str]], Iterator[StepResult]]
+TRAINER = "trainer"
+FRESHNESS_HOURS = 36.0
+
+Step = Callable[["Workspace", Sequence[str]], Iterator["StepResult"]]
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,10 @@ class AssetRow:
     Attributes:
         component: number of the reference component (several joined by `_`), "" for the prerequisite steps.
         is_windowed: learned from a window, so one run per date; daily tables take a range of dates in one run.
-        pool: concurrency pool, for assets of which two must not share a machine.
+        pool: concurrency pool of the scene, for assets of which two must not run at the same time. That of dssm_model is
+            named by the configuration, because scenes that share a machine must share it.
+        settings: the form that the Launchpad shows; an asset that has one takes part in experiments.
+        is_watched: late when it is not made anew in time (platform.freshness_hours).
     """
 
     name: str
@@ -49,6 +61,8 @@ class AssetRow:
     is_windowed: bool = False
     checks: tuple[CheckRow, ...] = ()
     pool: str | None = None
+    settings: type[ExperimentSettings] | None = None
+    is_watched: bool = False
 
 
 class Observer:
@@ -61,58 +75,73 @@ class Observer:
         """Takes the end of an asset's step."""
 
 
-def build_asset(
-    row: AssetRow, daily: dg.DailyPartitionsDefinition, open_workspace: Callable[..., Workspace], observer: Observer
-) -> dg.AssetsDefinition:
+def build_asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefinition:
     """Returns the Dagster asset of a line of the table."""
     with warnings.catch_warnings():
-        # `backfill_policy` is marked beta; that every process says so once per asset helps nobody.
+        # `backfill_policy` and code references are marked beta; that every process says so per asset helps nobody.
         warnings.simplefilter("ignore", dg.BetaWarning)
-        return _asset(row, daily, open_workspace, observer)
+        return _asset(row, scene, observer)
 
 
-def _asset(
-    row: AssetRow, daily: dg.DailyPartitionsDefinition, open_workspace: Callable[..., Workspace], observer: Observer
-) -> dg.AssetsDefinition:
+def _described(row: AssetRow, scene: Scene) -> dict[str, Any]:
+    """Returns what the decorator is told about an asset, beside its checks and its partitions."""
+    platform = scene.loaded.config.platform
+    pool = platform.trainer_pool if row.pool == TRAINER else None if row.pool is None else scene.name(row.pool)
+    return {
+        "key": scene.key(row.name),
+        "group_name": scene.name(row.group),
+        "deps": [scene.key(dep) for dep in row.deps],
+        "description": row.description,
+        "kinds": set(row.kinds),
+        "owners": platform.owners,
+        "code_version": row.code_version,
+        "tags": scene.tags | ({"dssm/component": row.component} if row.component else {}),
+        "metadata": code_references(row.step, platform),
+        "pool": pool,
+        "freshness_policy": _freshness(scene) if row.is_watched else None,
+        "config_schema": row.settings.to_config_schema().as_field() if row.settings is not None else None,
+    }
+
+
+def _freshness(scene: Scene) -> dg.FreshnessPolicy | None:
+    hours = scene.loaded.config.platform.freshness_hours
+    if hours is None and scene.loaded.config.calendar.end is not None:
+        return None
+    return dg.FreshnessPolicy.time_window(fail_window=dt.timedelta(hours=FRESHNESS_HOURS if hours is None else hours))
+
+
+def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefinition:
+    key = scene.key(row.name)
+
     @dg.asset(
-        name=row.name,
-        group_name=row.group,
-        deps=list(row.deps),
-        description=row.description,
-        kinds=set(row.kinds),
-        owners=OWNERS,
-        code_version=row.code_version,
-        tags={"dssm/component": row.component} if row.component else {},
-        partitions_def=daily,
+        **_described(row, scene),
+        partitions_def=scene.daily,
         backfill_policy=dg.BackfillPolicy.multi_run(1) if row.is_windowed else dg.BackfillPolicy.single_run(),
         check_specs=[
-            dg.AssetCheckSpec(check.name, asset=row.name, description=check.description, blocking=check.is_blocking)
+            dg.AssetCheckSpec(check.name, asset=key, description=check.description, blocking=check.is_blocking)
             for check in row.checks
         ],
-        pool=row.pool,
     )
     def materialize(context: dg.AssetExecutionContext):
         def log(text: str) -> None:
             context.log.info(text)
-            observer.line(f"{row.name}: {text}")
+            observer.line(f"{key.to_user_string()}: {text}")
 
-        workspace = open_workspace(log=log)
         days = list(context.partition_keys)
+        run = StepRun(context, scene, row.name, row.deps, takes_settings=row.settings is not None)
+        workspace = run.open(scene.workspace(log), days)
         done: list[StepResult] = []
         started = begun = time.perf_counter()
         for result in row.step(workspace, days):
-            seconds = time.perf_counter() - started
-            metadata = metadata_of(result, workspace, seconds)
-            if row.is_windowed:
-                window = window_days(result.manifest.ds, workspace.config.window.days)
-                metadata["window"] = f"{window[0]} to {window[-1]}"
+            metadata = run.metadata(result, time.perf_counter() - started, is_windowed=row.is_windowed)
             context.add_asset_metadata(metadata, partition_key=result.manifest.ds)
             done.append(result)
             _log_days(log, len(done), len(days), time.perf_counter() - begun)
             started = time.perf_counter()
         _log_end(log, done, time.perf_counter() - begun)
         observer.asset_done(row.name, time.perf_counter() - begun)
-        return dg.MaterializeResult(check_results=[_check_result(check, done) for check in row.checks])
+        checks = [run.check(_check_result(check, done)) for check in row.checks]
+        return dg.MaterializeResult(check_results=checks, data_version=run.data_version)
 
     return materialize
 
@@ -122,14 +151,14 @@ def _log_days(log: Callable[[str], None], done: int, total: int, seconds: float)
         log(f"{done}/{total} days, {done / seconds:.1f} days/s, ETA {seconds / done * (total - done):.0f} s")
 
 
-def _log_end(log: Callable[[str], None], done: Sequence[StepResult], seconds: float) -> None:
+def _log_end(log: Callable[[str], None], done: "Sequence[StepResult]", seconds: float) -> None:
     rows = sum(result.manifest.rows for result in done)
     log(
         f"{rows:,} rows in {seconds:.1f} s ({rows / max(seconds, 1e-9):,.0f} rows/s), {len(done)} day{'s' if len(done) > 1 else ''}"
     )
 
 
-def _check_result(row: CheckRow, done: Sequence[StepResult]) -> dg.AssetCheckResult:
+def _check_result(row: CheckRow, done: "Sequence[StepResult]") -> dg.AssetCheckResult:
     """Returns one result over all days of the run: it passes when it passed on every day."""
     found: list[tuple[str, Check]] = [
         (result.manifest.ds, check) for result in done for check in result.checks if check.name == row.name

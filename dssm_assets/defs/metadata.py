@@ -5,14 +5,16 @@ Belongs here: the one translation every asset uses. Does not belong here: comput
 
 import base64
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dssm_assets.steps.workspace import StepResult, Workspace
+if TYPE_CHECKING:
+    from dssm_assets.core.experiments import Experiment
+    from dssm_assets.steps.workspace import StepResult, Workspace
 
 
-def metadata_of(result: StepResult, workspace: Workspace, seconds: float) -> dict[str, Any]:
+def metadata_of(result: "StepResult", workspace: "Workspace", seconds: float) -> dict[str, Any]:
     """Returns the metadata of one materialized partition."""
     manifest = result.manifest
     # What a person came for stands first: the report, the pictures, the figures; then where and how it was made.
@@ -37,6 +39,22 @@ def metadata_of(result: StepResult, workspace: Workspace, seconds: float) -> dic
     if manifest.inputs:
         metadata["inputs"] = dg.MetadataValue.json(dict(manifest.inputs))
     return metadata
+
+
+def of_experiment(metadata: Mapping[str, Any], experiment: "Experiment", standing_digest: str) -> dict[str, Any]:
+    """Returns the metadata of an experiment's partition: its name and settings first, its figures in one JSON entry.
+
+    The UI draws every numeric entry over the partitions and shows the highest; as numbers the figures of an experiment would
+    be taken for those of the standing partition.
+    """
+    figures = {key: value for key, value in metadata.items() if isinstance(value, (int, float))}
+    told: dict[str, Any] = {
+        "experiment": experiment.name,
+        "changed": experiment.told or "nothing",
+        "standing": f"not touched: the partition with digest {standing_digest[:12]} stays; this one lies at dagster/uri",
+    }
+    rest = {key: value for key, value in metadata.items() if key not in figures}
+    return told | rest | {"experiment_figures": dg.MetadataValue.json(figures)}
 
 
 def plain(value: Any) -> Any:

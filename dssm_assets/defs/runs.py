@@ -61,7 +61,7 @@ def _execute(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence
         defs.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=instance,
             run_config=QUIET_CONSOLE,
-            asset_selection=[dg.AssetKey(name) for name in names],
+            asset_selection=[dg.AssetKey.from_user_string(name) for name in names],
             run_id=run_id,
             **which,
         )

@@ -36,7 +36,8 @@ class Bundle:
 
         self.bundle_id, self.manifest, self._files = bundle_id, manifest, files
         self.name, self.ds = str(manifest["name"]), str(manifest["ds"])
-        self.dims = int(manifest["dims"])
+        self.dims, self.interests = int(manifest["dims"]), int(manifest.get("interests", 1))
+        self.has_prior = bool(manifest.get("has_prior", False))
         item_ids, item_vectors = files.table("item_ids.arrow"), files.table("item_vectors.arrow")
         users, popular = files.table("user_vectors.arrow"), files.table("popular_items.arrow")
         self.items = IdRows(item_ids.column(col.ITEM_ID), f"bundle {bundle_id}, item_ids")
@@ -117,10 +118,12 @@ class Bundle:
         Raises:
             StorageError: naming every pair of numbers that differ.
         """
+        each, rest = divmod(self.user_vectors.dims, self.interests)
+        of_users = (self.user_vectors.dims if rest else each) if len(self.users) else self.dims
         expected = {
             "items": (int(self.manifest["items"]), len(self.items), len(self.item_vectors), self.index.ntotal),
             "users": (int(self.manifest["users"]), len(self.users), len(self.user_vectors)),
-            "dims": (self.dims, self.item_vectors.dims, self.user_vectors.dims if len(self.users) else self.dims, self.index.d),
+            "dims": (self.dims, self.item_vectors.dims, of_users, self.index.d),
         }
         wrong = [f"{name} {numbers}" for name, numbers in expected.items() if len(set(numbers)) > 1]
         if not wrong and not self.items.is_in_order(item_vectors.column(col.ITEM_ID)):

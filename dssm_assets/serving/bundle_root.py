@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import fsspec
 
 from dssm_assets.core.errors import Fault, PartitionMissingError, StorageError
-from dssm_assets.storage.bundle_store import BUNDLES, CURRENT, MANIFEST, content_digest
+from dssm_assets.storage.bundle_store import BUNDLES, MANIFEST, content_digest
+from dssm_assets.storage.pointer_file import CURRENT
 
 Made = TypeVar("Made")
 

@@ -6,7 +6,7 @@ files (`bundle.py`), features of a request (`requests.py`), HTTP (`http.py`).
 Lists are ordered by score, then by the item's row in the index. Excluded items are searched past, so a list is short
 only where the corpus, or what an approximate index finds, ends.
 
-Shapes: D vector dimension, M candidates.
+Shapes: D vector dimension, M candidates, V vectors of a user (its interests; an item scores by the best of them).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.retrieval.interests import merged
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.bundle_root import BundleRoot
 from dssm_assets.serving.id_rows import Id, UnknownIdError
@@ -137,7 +138,10 @@ class Engine:
             raise UnknownIdError(
                 Fault("item_id", f"an item of bundle {bundle.bundle_id}", got, "ask for an item of the corpus")
             )
-        return self._search(bundle.item_vectors.vector(row), k, excluded | {row}, Source.ITEM)
+        vector = bundle.item_vectors.vector(row).copy()
+        if bundle.has_prior:
+            vector[-1] = 0.0  # how popular two items are says nothing of how alike they are
+        return self._search(vector, k, excluded | {row}, Source.ITEM)
 
     def popular(self, k: int = DEFAULT_K, exclude: Sequence[Any] = ()) -> Answer:
         """Returns the most popular items.
@@ -173,7 +177,10 @@ class Engine:
     ) -> Answer:
         bundle = self.bundle
         depth = min(k + len(excluded), len(bundle.items))
-        scores, rows = bundle.index.search(vector.reshape(1, -1), max(depth, 1))  # [1, M]
+        vectors = vector.reshape(-1, bundle.dims)  # [V, D]
+        scores, rows = bundle.index.search(vectors, max(depth, 1))  # [V, M]
+        if len(vectors) > 1:
+            rows, scores = merged(rows, scores, np.array([0, len(vectors)], np.int64))  # [1, M]
         kept = rows[0] >= 0
         if excluded:
             kept &= ~np.isin(rows[0], self._array(excluded))

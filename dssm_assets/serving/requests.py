@@ -28,6 +28,7 @@ from dssm_assets.core.features.generator import SEQUENCE, FeatureGenerator
 from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.models.bags import Bags
 from dssm_assets.core.models.history import HistoryReader
+from dssm_assets.core.models.history_pooling import has_ages
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
@@ -128,8 +129,9 @@ class RequestRows:
     def _moments(self, times: Any, length: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         where = f"request, input {col.EVENT_TIMES_MS}"
         if times is None:
-            if length and self._spec.history_half_life_days is not None:
-                half_life = f"{self._spec.history_half_life_days:g} days"
+            aged = [view.pooling.half_life_days for view in self._spec.history_views if has_ages(view.pooling)]
+            if length and aged:
+                half_life = f"{aged[0]:g} days"
                 expected = f"the moment of each item, since older ones count half per {half_life}"
                 raise InputError(Fault(where, expected, "nothing", "give unix milliseconds, the oldest first"))
             return np.zeros(length, np.int64)

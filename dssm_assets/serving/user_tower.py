@@ -14,7 +14,7 @@ import numpy.typing as npt
 from dssm_assets.core.errors import Fault, InputError, StorageError
 from dssm_assets.core.features.bucketizer import Bucketizer
 from dssm_assets.core.features.generator import FeatureGenerator
-from dssm_assets.core.features.hashing import HashFunction
+from dssm_assets.core.features.hash_function import HashFunction
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.serving.tower_layout import OUTPUT, TowerLayout, user_layout
 from dssm_assets.serving.bundle import Bundle
@@ -62,7 +62,7 @@ class UserTower:
         return cls(RequestRows(generator, bucketizer, spec), layout, session)
 
     def vector(self, given: Given) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
-        """Returns the vector of a user, float32 [D], and the names in the request that no feature reads.
+        """Returns the vector of a user, float32 [D] (of K interests [K, D]), and the names in the request that no feature reads.
 
         Raises:
             InputError: naming every input that cannot be used.

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.model_config import Similarity
 from dssm_assets.steps.gate import hit_rate_gate
 from dssm_assets.steps.hit_rate_report import (
     list_figures,
@@ -166,4 +167,7 @@ def _model(workspace: Workspace, ds: str) -> tuple[list[Manifest], Any, Any]:
     made_from = [workspace.need(name, ds) for name in ("item_vectors", "user_vectors", "ground_truth")]
     items, users, truths = (workspace.tables.read(manifest) for manifest in made_from)
     truth = read_truth(truths, items.column(col.ITEM_ID))
-    return made_from, truth, model_scorer(items, users, truth.user_ids, workspace.config.model.similarity)
+    model = workspace.config.model
+    # Of unit length are the towers' vectors, not those that a prior has widened.
+    similarity = Similarity.INNER_PRODUCT if model.prior else model.similarity
+    return made_from, truth, model_scorer(items, users, truth.user_ids, similarity)

@@ -13,6 +13,8 @@ from typing import Final
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.features.spec import Feature
+from dssm_assets.core.features.value_counts import CodedTable, coded
 from dssm_assets.core.samples.sample_fg import FeatureRows, widened
 from dssm_assets.steps.workspace import Workspace, check_made_from, day_before
 from dssm_assets.storage.manifest import Manifest
@@ -35,7 +37,7 @@ class FeatureTables:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._rows: dict[str, tuple[str, FeatureRows]] = {}
-        self._tables: dict[str, tuple[str, pa.Table]] = {}
+        self._values: dict[str, tuple[str, pa.Table | CodedTable]] = {}
 
     def rows_of_the_eve(self, side: str, ds: str) -> PlacedRows:
         """Returns where a side's features as of the day before stand; on the first day of all, nowhere."""
@@ -45,7 +47,7 @@ class FeatureTables:
             return PlacedRows(FeatureRows(empty, KEYS[side], where), None)
         manifest = workspace.need(f"{side}_features_fg", day_before(ds))
         if self._rows.get(side, ("", None))[0] != manifest.digest:
-            table = workspace.tables.read(manifest, [KEYS[side], col.FEATURE_DATE])
+            table = workspace.tables.read(manifest, [KEYS[side], col.FEATURE_DATE], as_dictionaries=[col.FEATURE_DATE])
             self._rows[side] = (manifest.digest, FeatureRows(table, KEYS[side], where))
         return PlacedRows(self._rows[side][1], manifest)
 
@@ -64,11 +66,19 @@ class FeatureTables:
         check_made_from(placed, manifest)
         return manifest
 
-    def read(self, side: str, manifest: Manifest, columns: Sequence[str]) -> pa.Table:
-        """Returns columns of a feature table; the last table of each side is held."""
-        if self._tables.get(side, ("", None))[0] != manifest.digest:
-            self._tables[side] = (manifest.digest, self._workspace.tables.read(manifest, list(columns)).combine_chunks())
-        return self._tables[side][1]
+    def values(self, side: str, manifest: Manifest, features: Sequence[Feature]) -> pa.Table | CodedTable:
+        """Returns features of a table as `count_values` takes them; those of the last table of each side are held.
+
+        The first day of a table gets its columns as they are. A day that finds the same table again gets them coded: that
+        costs more than a day's counting, and makes counting cheap on all days that follow.
+        """
+        digest, held = self._values.get(side, ("", None))
+        if held is None or digest != manifest.digest:
+            held = self._workspace.tables.read(manifest, [feature.name for feature in features]).combine_chunks()
+        elif isinstance(held, pa.Table):
+            held = coded(held, features)
+        self._values[side] = (manifest.digest, held)
+        return held
 
 
 def wide_sample(workspace: Workspace, asset: str, ds: str) -> pa.Table:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.features.distinct_rows import encode_distinct
 from dssm_assets.core.samples import specs
 from dssm_assets.core.samples.positive_sample import positive_sample as choose_positives
 from dssm_assets.core.samples.sample import sample as label_events
@@ -15,6 +16,7 @@ from dssm_assets.core.samples.sample_fg import check_no_leak
 from dssm_assets.core.samples.sample_fg import sample_fg as place_features
 from dssm_assets.steps.feature_tables import FeatureTables
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests
+from dssm_assets.storage.manifest import Manifest
 
 
 def sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -42,9 +44,10 @@ def sample_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]
 
 def _sample_fg(workspace: Workspace, ds: str, held: FeatureTables) -> StepResult:
     labelled = workspace.need("sample", ds)
-    table = workspace.tables.read(labelled)
+    table = workspace.tables.read(labelled, as_dictionaries=_repeated_texts(labelled))
     users, items = held.rows_of_the_eve("user", ds), held.rows_of_the_eve("item", ds)
-    placed = place_features(table, users.rows, items.rows, workspace.generator.encode(table, side="context"))
+    context = encode_distinct(workspace.generator, table, "context")
+    placed = place_features(table, users.rows, items.rows, context)
     report = check_no_leak(placed, ds)
     standing = workspace.find(specs.SAMPLE_FG.name, ds)
     if report.passed or standing is None:
@@ -83,6 +86,11 @@ def positive_sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
             )
             manifest = workspace.tables.write(specs.POSITIVE_SAMPLE, ds, chosen, schema=schema, inputs=digests([source]))
         yield StepResult(manifest)
+
+
+def _repeated_texts(manifest: Manifest) -> list[str]:
+    """Returns the text columns whose values come again and again: all but the request, of which each has its own."""
+    return [column.name for column in manifest.columns if column.type == "string" and column.name != col.REQUEST_ID]
 
 
 def _table(batch: pa.RecordBatch) -> pa.Table:

@@ -173,14 +173,16 @@ def _recall_check(workspace: Workspace, shipped: Any) -> Check:
 
 def _manifest_body(workspace: Workspace, sources: ServingSources, made: _Made) -> dict[str, Any]:
     """Returns what the manifest says beside its format and its files. No clock, no path: equal bundles, equal manifests."""
-    config, index = workspace.config, made.index
+    config, index, spec = workspace.config, made.index, sources.settings.spec
     trained = set(workspace.tables.read(sources.corpus, [col.ITEM_ID]).column(0).to_pylist())
     return {
         "name": config.name,
         "ds": sources.ds,
         "features_as_of": sources.as_of,
-        "similarity": sources.settings.spec.similarity.value,
-        "dims": sources.settings.spec.output_dim,
+        "similarity": spec.similarity.value,
+        "dims": spec.item_vector_width,
+        "interests": spec.num_interests,
+        "has_prior": spec.prior,
         "users": made.users.row_count,
         "items": len(made.items.index),
         "items_not_trained_on": sum(item not in trained for item in made.items.index.ids.to_pylist()),
@@ -190,7 +192,7 @@ def _manifest_body(workspace: Workspace, sources: ServingSources, made: _Made) -
             "kind": index.kind,
             "parameters": dict(index.parameters),
             "recall_at": {str(k): round(recall, 6) for k, recall in index.recall_at.items()},
-            "recall_users": len(made.users.sample),
+            "recall_users": len(made.users.sample) // spec.num_interests,
         },
         "towers": {name: {"golden_rows": found.row_count} for name, found in made.towers.items()},
         "hit_rate": _hit_rate(workspace, sources),

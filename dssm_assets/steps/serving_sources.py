@@ -27,6 +27,7 @@ class ServingSources:
         ds: the evaluation day.
         as_of: the last day that the vectors know of: the evaluation day, or its eve where that day's tables are lacking.
         towers: the fitted `TwoTower`.
+        model: the partition that holds them, and their prior.
         settings: of the run that fitted them.
         bucketizer: of the model's feature configuration.
         config_tables: feature_config and feature_counts.
@@ -42,6 +43,7 @@ class ServingSources:
     ds: str
     as_of: str
     towers: Any
+    model: Manifest
     settings: RunSettings
     bucketizer: Bucketizer
     config_tables: tuple[Manifest, Manifest]
@@ -55,7 +57,12 @@ class ServingSources:
 
     def end_ms(self, timezone: str) -> int:
         """Returns the instant at which `as_of` ends in a time zone, in unix milliseconds."""
-        return start_of_day_ms(_day_after(self.as_of), timezone)
+        return start_of_day_ms(self.after, timezone)
+
+    @property
+    def after(self) -> str:
+        """Returns the day after `as_of`, the first that is served."""
+        return _day_after(self.as_of)
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -90,6 +97,7 @@ def open_sources(workspace: Workspace, ds: str) -> ServingSources:
         ds=ds,
         as_of=as_of,
         towers=model_from_bytes(workspace.artifacts.read_bytes(model, "model.bin"), settings.spec),
+        model=model,
         settings=settings,
         bucketizer=bucketizer,
         config_tables=(config, counts),

@@ -23,6 +23,7 @@ from dssm_assets.core.samples.history import HistoryCsr, build_history
 from dssm_assets.core.samples.id_index import IdIndex, comparable_ids, one_array
 from dssm_assets.steps.feature_config import indexed_features
 from dssm_assets.steps.serving_sources import ServingSources
+from dssm_assets.steps.stored_vectors import recent_priors, stored_items, stored_users
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.arrow_file import write_arrow, write_arrow_table
 
@@ -32,7 +33,7 @@ Vectors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ItemsServed:
-    """The items of a bundle: their ids by row, their vectors [I, D], and golden rows as the item tower reads them."""
+    """The items of a bundle: their ids by row, their stored vectors [I, D], and golden rows as the item tower reads them."""
 
     index: IdIndex
     vectors: Vectors
@@ -41,7 +42,7 @@ class ItemsServed:
 
 @dataclass(frozen=True)
 class UsersServed:
-    """The users of a bundle: how many, a sample of their vectors [S, D], and golden rows as the user tower reads them."""
+    """The users of a bundle: how many, vectors [S, D] of some of them, and golden rows as the user tower reads them."""
 
     row_count: int
     sample: Vectors
@@ -72,12 +73,16 @@ def write_items(workspace: Workspace, sources: ServingSources, folder: Path) -> 
         ids.append(_ids(batch.column(0), "item"))
         begin += batch.num_rows
     item_ids = pa.concat_arrays(ids) if ids else pa.array([], pa.int64())
+    index = IdIndex(item_ids)
+    if spec.prior:
+        priors = recent_priors(workspace, sources.model, sources.recent, sources.after, index)
+        vectors = stored_items(vectors, priors)
     _check_structure("item", item_ids, vectors, sources.items.rows)
     rows = pa.array(np.arange(len(item_ids), dtype=np.int64))
     write_arrow_table(folder / "item_ids.arrow", pa.table({col.ITEM_ID: item_ids, "row": rows}))
     write_arrow_table(folder / "item_vectors.arrow", pa.table({col.ITEM_ID: item_ids, col.ITEM_TOWER_EMB: _lists(vectors)}))
     reader = SideReader(golden.table(), "golden items", spec.of(Side.ITEM))
-    return ItemsServed(IdIndex(item_ids), vectors, reader.read(np.arange(len(golden))))
+    return ItemsServed(index, vectors, reader.read(np.arange(len(golden))))
 
 
 def write_users(workspace: Workspace, sources: ServingSources, items: ItemsServed, folder: Path) -> UsersServed:
@@ -91,13 +96,14 @@ def write_users(workspace: Workspace, sources: ServingSources, items: ItemsServe
     from dssm_assets.core.serving.golden import spread_rows
 
     spec, settings = sources.settings.spec, workspace.config.serving
-    structure = VectorStructure(width=spec.output_dim, expected_row_count=sources.users.rows)
+    width = spec.user_vector_width
+    structure = VectorStructure(width=width, expected_row_count=sources.users.rows)
     golden = _Rows(spread_rows(sources.users.rows, settings.golden_rows))
     sampled = _Rows(spread_rows(sources.users.rows, settings.recall_users))
     past = _past(workspace, sources, items)
     stored_type = workspace.tables.open(sources.users).schema.field(col.USER_ID).type
     id_type = _ids(pa.array([], stored_type), "user").type
-    schema = pa.schema([(col.USER_ID, id_type), (col.USER_TOWER_EMB, pa.list_(pa.float32(), spec.output_dim))])
+    schema = pa.schema([(col.USER_ID, id_type), (col.USER_TOWER_EMB, pa.list_(pa.float32(), width))])
 
     def batches() -> Iterator[pa.RecordBatch]:
         begin = 0
@@ -111,7 +117,7 @@ def write_users(workspace: Workspace, sources: ServingSources, items: ItemsServe
 
     count = write_arrow(folder / "user_vectors.arrow", schema, batches())
     _check_report("user", structure.report())
-    sample = one_array(sampled.table().column(0)).flatten().to_numpy().reshape(-1, spec.output_dim)
+    sample = one_array(sampled.table().column(0)).flatten().to_numpy().reshape(-1, spec.item_vector_width)
     return UsersServed(count, sample, _golden_users(golden.table(), past[1], spec, workspace.config.seed))
 
 
@@ -139,7 +145,7 @@ def _user_parts(
         features = pa.Table.from_batches([batch]).select([])
         for name, column in indexed.of(pa.Table.from_batches([batch]), "table user_features_fg").items():
             features = features.append_column(name, column)
-        vectors = inference.vectors(features, *bounds)
+        vectors = stored_users(inference.vectors(features, *bounds), sources.settings.spec)
         for name, bound in zip((_START, _END), bounds, strict=True):
             features = features.append_column(name, pa.array(bound))
         yield _ids(batch.column(0), "user"), features, vectors

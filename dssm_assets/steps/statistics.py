@@ -7,10 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
+from dssm_assets.core.columns import FEATURE
 from dssm_assets.core.features import specs, value_counts
 from dssm_assets.core.features.binning import feature_binning as bin_features
+from dssm_assets.core.features.coded_values import ONCE, Uses
 from dssm_assets.core.features.expressions import Kind
-from dssm_assets.core.features.value_counts import ONCE, Uses
+from dssm_assets.core.features.spec import Feature
+from dssm_assets.core.features.value_counts import CodedTable
 from dssm_assets.core.samples.sample_fg import use_counts
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.feature_tables import ROWS, FeatureTables
@@ -33,7 +36,8 @@ def _counted(workspace: Workspace, days: Sequence[str], spec: TableSpec, kind: K
     for ds in days:
         positive = workspace.need("positive_sample", ds)
         table = workspace.tables.read(positive, [*ROWS.values(), *(feature.name for feature in of_side["context"])])
-        groups, made_from = [(table, of_side["context"], ONCE)], [positive]
+        groups: list[tuple[pa.Table | CodedTable, Sequence[Feature], Uses]] = [(table, of_side["context"], ONCE)]
+        made_from = [positive]
         for side, row in ROWS.items():
             features, manifest = of_side[side], held.of_positives(side, positive)
             if manifest is None:
@@ -42,7 +46,7 @@ def _counted(workspace: Workspace, days: Sequence[str], spec: TableSpec, kind: K
                 continue
             made_from.append(manifest)
             uses = Uses(*use_counts(table.column(row), manifest.rows))
-            groups.append((held.read(side, manifest, [feature.name for feature in features]), features, uses))
+            groups.append((held.values(side, manifest, features), features, uses))
         yield StepResult(workspace.write_table(spec, ds, value_counts.count_values(kind, groups), made_from))
 
 
@@ -66,4 +70,4 @@ def feature_counts(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
 
 
 def _days(workspace: Workspace, window: Sequence) -> Iterable[pa.Table]:  # type: ignore[type-arg]
-    return (workspace.tables.read(manifest) for manifest in window)
+    return (workspace.tables.read(manifest, as_dictionaries=[FEATURE]) for manifest in window)

@@ -1,28 +1,29 @@
-"""Training: the corpus of negatives, the rows in index form, the fitted towers."""
+"""Training's input: the corpus of negatives and the rows in index form."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.features.bucketizer import Bucketizer
 from dssm_assets.core.samples import specs
-from dssm_assets.core.samples.history import build_history
+from dssm_assets.core.samples.hard_negatives import COLUMNS, hard_negatives
+from dssm_assets.core.samples.history import HistoryCsr, build_history
 from dssm_assets.core.samples.id_index import IdIndex
 from dssm_assets.core.samples.negative_items import count_positives
 from dssm_assets.core.samples.negative_items import negative_items as weigh_items
 from dssm_assets.core.samples.train_samples import item_rows
-from dssm_assets.steps.feature_config import indexed_features, open_bucketizer, towers_of
+from dssm_assets.steps.feature_config import indexed_features, open_bucketizer
 from dssm_assets.steps.window_rows import WindowRows
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, window_days
+from dssm_assets.storage.artifact_store import Stream
 from dssm_assets.storage.manifest import Column, Manifest
 
-PROGRESS_SECONDS = 5.0
 TRAIN_FILES = ("samples", "user_rows", "item_rows", "history", "users", "items")
-"""The Arrow files of train_samples, each the argument of its name of `TrainData`."""
+"""The Arrow files of train_samples, each the argument of its name of `TrainData`; with hard negatives one more."""
 
 
 def negative_items(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -43,22 +44,25 @@ def train_samples(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRes
 
 
 def _train_samples(workspace: Workspace, ds: str) -> StepResult:
+    _check_event_weights(workspace)
     bucketizer, config_inputs = open_bucketizer(workspace, ds)
     window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
     rows = WindowRows(workspace, window, bucketizer)
     corpus = workspace.need("negative_items", ds)
     item_index, items = _corpus(workspace, corpus, bucketizer)
     sequences = indexed_features(bucketizer, "sequence")
-    past = history_days(workspace, ds) if sequences.names or workspace.config.model.user_positive_mask else []
+    past = history_days(workspace, ds) if sequences.names or _needs_past(workspace) else []
+    shown = _shown(workspace, window)
     history = build_history(_histories(workspace, past, ds), item_index, bucketizer.bucketize, features=sequences.names)
     histories, users = history.to_tables()
-    files = {
+    tables = {"history.arrow": histories, "users.arrow": users, "items.arrow": items}
+    if shown:
+        tables["hard_negatives.arrow"] = _hard_negatives(workspace, shown, item_index, history)
+    files: dict[str, pa.Table | Stream] = {
         "samples.arrow": rows.samples(item_index, history),
         "user_rows.arrow": rows.feature_rows("user"),
         "item_rows.arrow": rows.feature_rows("item"),
-        "history.arrow": histories,
-        "users.arrow": users,
-        "items.arrow": items,
+        **tables,
     }
     manifest = workspace.artifacts.publish(
         "train_samples",
@@ -66,7 +70,7 @@ def _train_samples(workspace: Workspace, ds: str) -> StepResult:
         files,
         row_file="samples.arrow",
         columns=tuple(column for name, content in files.items() for column in _columns(name, content.schema)),
-        inputs=digests([*config_inputs, corpus, rows.made_from, past]),
+        inputs=digests([*config_inputs, corpus, rows.made_from, past, shown]),
     )
     facts = {
         "samples": manifest.rows,
@@ -76,7 +80,41 @@ def _train_samples(workspace: Workspace, ds: str) -> StepResult:
         "history_days": len(past),
         "corpus_items": items.num_rows,
     }
-    return StepResult(manifest, facts)
+    return StepResult(manifest, facts | ({"hard_negatives": tables["hard_negatives.arrow"].num_rows} if shown else {}))
+
+
+def _needs_past(workspace: Workspace) -> bool:
+    """Tells whether it must be known what users took, also where no tower reads it."""
+    model, training = workspace.config.model, workspace.config.training
+    return bool(model.masks_user_positives or model.has_hard_negatives or model.min_history or training.validation_days)
+
+
+def _check_event_weights(workspace: Workspace) -> None:
+    """Checks that only positive events have a weight: no other is trained on.
+
+    Raises:
+        ConfigError: naming those that are not.
+    """
+    positive = workspace.config.events.positive
+    odd = sorted(set(workspace.config.model.event_weights) - set(positive))
+    if odd:
+        where, expected = "configuration, key model.event_weights", f"events of events.positive: {', '.join(positive)}"
+        raise ConfigError(Fault(where, expected, ", ".join(odd), "remove them, or make them positive events"))
+
+
+def _shown(workspace: Workspace, window: Sequence[Manifest]) -> list[Manifest]:
+    """Returns the days that tell what users were shown, none where no sampler asks for them.
+
+    The positives of the window are of these very tables: `WindowRows` has checked it.
+    """
+    is_asked = workspace.config.model.has_hard_negatives
+    return workspace.need_all("sample_fg", [day.ds for day in window]) if is_asked else []
+
+
+def _hard_negatives(workspace: Workspace, shown: Sequence[Manifest], corpus: IdIndex, history: HistoryCsr) -> pa.Table:
+    days = (workspace.tables.read(day, list(COLUMNS)) for day in shown)
+    exposure = workspace.config.events.exposure
+    return hard_negatives(days, exposure_events=exposure, item_index=corpus, history=history)
 
 
 def _corpus(workspace: Workspace, corpus: Manifest, bucketizer: Bucketizer) -> tuple[IdIndex, pa.Table]:
@@ -110,53 +148,3 @@ def history_days(workspace: Workspace, ds: str) -> list[Manifest]:
     if gaps:
         workspace.log(f"user_history_fg lacks {gaps} days between {stored[0]} and {ds}: histories are read without them")
     return workspace.need_all("user_history_fg", stored)
-
-
-def dssm_model(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Fits the towers."""
-    for ds in days:
-        yield _dssm_model(workspace, ds)
-
-
-def _dssm_model(workspace: Workspace, ds: str) -> StepResult:
-    from dssm_assets.core.evaluation.charts import loss_curve_png
-    from dssm_assets.core.training.checkpoint import model_to_bytes
-    from dssm_assets.core.training.loop import Progress, fit
-    from dssm_assets.core.training.train_data import TrainData
-
-    settings = towers_of(workspace, ds)
-    stored = workspace.need("train_samples", ds)
-    data = TrainData(
-        settings.spec,
-        **{name: workspace.artifacts.map_table(stored, f"{name}.arrow") for name in TRAIN_FILES},
-    )
-    last = workspace.now()
-
-    def progress(at: Progress) -> None:
-        nonlocal last
-        if at.step == at.steps or workspace.now() - last >= PROGRESS_SECONDS:
-            last = workspace.now()
-            workspace.log(
-                f"step {at.step}/{at.steps} epoch {at.epoch + 1}, loss {at.loss:.4f}, "
-                f"{at.samples_per_s:,.0f} samples/s, ETA {at.eta_s:.0f} s"
-            )
-
-    result = fit(
-        data,
-        settings.spec,
-        model=settings.model,
-        training=settings.training,
-        seed=settings.seed,
-        progress=progress,
-        now=workspace.now,
-    )
-    steady = {key: value for key, value in result.report.items() if key not in {"seconds", "samples_per_s", "input_wait_frac"}}
-    files = {
-        "model.bin": model_to_bytes(result.two_tower),
-        "towers.json": settings.spec.to_json().encode(),
-        "loss_by_step.json": json.dumps([round(float(loss), 6) for loss in result.loss_by_step]).encode(),
-        "report.json": json.dumps(steady, indent=1, sort_keys=True).encode(),
-    }
-    inputs = digests([stored, settings.manifest])
-    manifest = workspace.artifacts.publish("dssm_model", ds, files, inputs=inputs, facts={"seed": settings.seed})
-    return StepResult(manifest, result.report, images={"loss_curve": loss_curve_png(result.loss_by_step.tolist())})

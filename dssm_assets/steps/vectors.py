@@ -18,6 +18,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.samples.id_index import IdIndex
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.feature_config import indexed_features, open_bucketizer, towers_of
+from dssm_assets.steps.stored_vectors import stored_items, stored_users, window_priors
 from dssm_assets.steps.vector_drift import NAME as VECTOR_DRIFT
 from dssm_assets.steps.vector_drift import vector_drift
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, check_made_from, day_before, digests, start_of_day_ms
@@ -43,14 +44,17 @@ def _item_vectors(workspace: Workspace, ds: str) -> StepResult:
     corpus, stored = workspace.need("negative_items", ds), workspace.need("train_samples", ds)
     items = workspace.artifacts.map_table(stored, "items.arrow")
     inference = ItemInference(towers, BATCH_ROWS)
+    priors = window_priors(workspace, model, stored, items.num_rows) if towers.spec.prior else None
 
     def parts() -> Iterator[Part]:
         begin = 0
         for batch in workspace.tables.batches(corpus, [col.ITEM_ID]):
-            yield batch.column(0), inference.vectors(items.slice(begin, batch.num_rows))
+            part = slice(begin, begin + batch.num_rows)
+            yield batch.column(0), stored_items(inference.vectors(items[part]), None if priors is None else priors[part])
             begin += batch.num_rows
 
-    vectors = _Vectors(ITEM_VECTORS, ds, _id_type(workspace, corpus, col.ITEM_ID), towers.spec.output_dim, corpus.rows)
+    width = towers.spec.item_vector_width
+    vectors = _Vectors(ITEM_VECTORS, ds, _id_type(workspace, corpus, col.ITEM_ID), width, corpus.rows)
     return _written(workspace, vectors, parts(), [model, corpus, stored])
 
 
@@ -82,9 +86,10 @@ def _user_vectors(workspace: Workspace, ds: str) -> StepResult:
             facts["users_without_history"] += int((rows < 0).sum())
             starts, ends = (_bounds(histories, name, rows) for name in ("history_start", "history_end"))
             indices = pa.table(indexed.of(encoded, "table user_features_fg"))
-            yield batch.column(0), inference.vectors(indices, starts, ends)
+            yield batch.column(0), stored_users(inference.vectors(indices, starts, ends), towers.spec)
 
-    vectors = _Vectors(USER_VECTORS, ds, _id_type(workspace, features, col.USER_ID), towers.spec.output_dim, features.rows)
+    width = towers.spec.user_vector_width
+    vectors = _Vectors(USER_VECTORS, ds, _id_type(workspace, features, col.USER_ID), width, features.rows)
     return _written(workspace, vectors, parts(), [model, stored, features, *config_inputs], facts)
 
 

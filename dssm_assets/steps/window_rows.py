@@ -19,6 +19,7 @@ from dssm_assets.core.features.bucketizer import Bucketizer
 from dssm_assets.core.samples.history import HistoryCsr
 from dssm_assets.core.samples.id_index import IdIndex
 from dssm_assets.core.samples.kept_rows import KeptRows
+from dssm_assets.core.samples.sample_weights import SampleWeights
 from dssm_assets.core.samples.specs import feature_rows_schema, require_columns, require_types, samples_schema
 from dssm_assets.core.samples.train_samples import discretise_day, discretise_rows
 from dssm_assets.steps.feature_config import indexed_features
@@ -48,7 +49,10 @@ class WindowRows:
         self._context = indexed_features(bucketizer, "context")
         self._features = {side: indexed_features(bucketizer, side) for side in ROWS}
         self._kept = {side: KeptRows() for side in ROWS}
-        self._wanted = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS, *ROWS.values(), *self._context.columns]
+        model = workspace.config.model
+        self._weights = SampleWeights(model.event_weights, model.recency_half_life_days, len(window))
+        keys = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS, *ROWS.values(), *self._weights.columns]
+        self._wanted = [*keys, *self._context.columns]
         for positive in window:
             require_columns(_words(positive), [column.name for column in positive.columns], self._wanted)
         self._tables = _feature_tables(workspace, window)
@@ -126,6 +130,7 @@ class WindowRows:
             item_index=item_index,
             history=history,
             cutoff=config.model.history,
+            weights=self._weights,
         )
         require_types(_words(positive), batch.schema, schema)
         return batch

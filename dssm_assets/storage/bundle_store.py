@@ -9,8 +9,8 @@ publisher that fails or is killed leaves what was served.
 
 The pointer also keeps the bundles in the order in which they were served (`trail`) and stored (`stored`): the way back of
 a rollback, and what may be cleared away. Folders that it does not name are never touched: another publisher may be about
-to place them. Two publishers at once exclude each other on a local disk by a lock; on an object store the pool of
-serving_bundle does.
+to place them. Two publishers at once exclude each other on a local disk by a lock; on an object store the pointer is
+replaced only if it is still the one that was read (`pointer_file.py`), and the pool of serving_bundle keeps them apart.
 
 Belongs here: bytes, the manifest's file list, the pointer. Does not belong here: what the files mean (`core/serving`).
 """
@@ -34,10 +34,10 @@ import fsspec
 from dssm_assets.core.errors import Fault, PartitionMissingError, StorageError
 from dssm_assets.storage.bundle_pointer import Pointer, after_publish
 from dssm_assets.storage.partition_store import sha256_of
+from dssm_assets.storage.pointer_file import PointerFile
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
-CURRENT: Final = "current.json"
 BUNDLES: Final = "bundles"
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -61,9 +61,11 @@ class BundleStore:
     """The bundles below one root: a folder or an fsspec URL."""
 
     def __init__(self, root: str, options: Mapping[str, Any] | None = None) -> None:
-        self.fs, path = fsspec.core.url_to_fs(root, **dict(options or {}))
+        # A listing that is remembered would hide what another process has published since.
+        self.fs, path = fsspec.core.url_to_fs(root, **{"use_listings_cache": False, **(options or {})})
         self.root = str(path).rstrip("/")
         self.is_local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+        self._pointer = PointerFile(self.fs, self.root, is_local=self.is_local)
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
@@ -99,14 +101,12 @@ class BundleStore:
         bundle_id = f"{ds}-{content_digest(manifest)[:12]}"
         with self._locked():
             self._place(folder, bundle_id, manifest)
-            pointer = after_publish(self.pointer(), bundle_id, ds)
-            self._swap(pointer)
+            pointer = self._pointer.move(lambda before: after_publish(before, bundle_id, ds))
             pruned = pointer.surplus(keep)
             for old in pruned:
                 self._remove(old)
             if pruned:
-                pointer = pointer.without(pruned)
-                self._swap(pointer)
+                pointer = self._pointer.move(lambda now: (now or pointer).without(pruned))
         return Published(bundle_id, manifest, pointer, pruned)
 
     def rollback(self, to: str | None = None) -> Pointer:
@@ -127,9 +127,8 @@ class BundleStore:
                 got, remedy = to or "none", f"choose one of those that are stored: {others}"
                 raise PartitionMissingError(_fault(self.root, expected, got, remedy))
             self.verify(wanted)
-            pointer = before.back_to(wanted, str(self.manifest(wanted)["ds"]))
-            self._swap(pointer)
-        return pointer
+            ds = str(self.manifest(wanted)["ds"])
+            return self._pointer.move(lambda now: (now or before).back_to(wanted, ds))
 
     def pointer(self) -> Pointer | None:
         """Returns what is served now, None where nothing was ever published.
@@ -137,14 +136,7 @@ class BundleStore:
         Raises:
             StorageError: the file is no pointer.
         """
-        try:
-            text = self.fs.cat_file(f"{self.root}/{CURRENT}")
-        except FileNotFoundError:
-            return None
-        try:
-            return Pointer.from_json(text)
-        except (ValueError, KeyError, TypeError) as error:
-            raise StorageError(f"{self.root}/{CURRENT}: not a pointer to a bundle ({error}); put it right by hand") from error
+        return self._pointer.read()
 
     def manifest(self, bundle_id: str) -> dict[str, Any]:
         """Returns the manifest of a bundle.
@@ -192,19 +184,6 @@ class BundleStore:
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)
         folder.rename(target)
-
-    def _swap(self, pointer: Pointer) -> None:
-        path, text = f"{self.root}/{CURRENT}", pointer.to_json()
-        if not self.is_local:
-            self.fs.pipe_file(path, text.encode())
-            return
-        handle, aside = tempfile.mkstemp(dir=self.root, prefix="._current-")
-        with os.fdopen(handle, "w") as file:
-            os.fchmod(handle, 0o644)  # mkstemp's files are readable by their owner alone
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(aside).replace(path)
 
     def _remove(self, bundle_id: str) -> None:
         """Removes a bundle, its manifest first: from then on nobody takes what is left for whole."""

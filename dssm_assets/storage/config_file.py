@@ -15,7 +15,6 @@ import yaml
 
 from dssm_assets.core.config import PipelineConfig, parse_config
 from dssm_assets.core.errors import ConfigError, Fault
-from dssm_assets.core.features.spec import parse_fg
 
 
 @dataclass(frozen=True)
@@ -36,16 +35,32 @@ class LoadedConfig:
         """
         return (self.fg_folder / name).read_bytes()
 
+    def check_features(self) -> None:
+        """Checks the feature definitions.
+
+        Raises:
+            FeatureSpecError: naming every fault of them.
+        """
+        from dssm_assets.core.features.spec import parse_fg
+
+        parse_fg(self.fg, read_file=self.read_fg_file)
+
     @property
     def root(self) -> str:
         """Returns the root of the partition store, placeholders filled."""
-        return self.config.storage.root.replace("{home}", str(self.home))
+        return self.config.storage.root.replace("{home}", str(self.home)).replace("{name}", self.config.name)
 
 
-def load_config(path: Path, home: Path) -> LoadedConfig:
+def load_config(path: Path, home: Path, *, checks_features: bool = True) -> LoadedConfig:
     """Returns the configuration of a YAML file.
 
     `{data}` in a source table's uri stands for the folder of the file, `{home}` for the home folder.
+
+    Args:
+        path: the file.
+        home: the home folder.
+        checks_features: False leaves the check of the feature definitions, which loads the feature generator, to whoever
+            first needs them (`LoadedConfig.check_features`); a code location does, so that it is there at once.
 
     Raises:
         ConfigError: if the file is missing, is not YAML, or has unknown keys or bad values (all of them named).
@@ -58,10 +73,11 @@ def load_config(path: Path, home: Path) -> LoadedConfig:
         raise ConfigError(Fault(f"configuration {path}", "valid YAML", str(error), "correct the syntax")) from error
     if not isinstance(raw, dict):
         raise ConfigError(Fault(f"configuration {path}", "a mapping", type(raw).__name__, "start with the key `calendar:`"))
-    return complete(parse_config(raw, where=f"configuration {path.name}"), home=home, path=path)
+    config = parse_config(raw, where=f"configuration {path.name}")
+    return complete(config, home=home, path=path, checks_features=checks_features)
 
 
-def complete(config: PipelineConfig, *, home: Path, path: Path | None = None) -> LoadedConfig:
+def complete(config: PipelineConfig, *, home: Path, path: Path | None = None, checks_features: bool = True) -> LoadedConfig:
     """Returns a configuration with its feature definitions read and checked and its source paths filled in.
 
     Raises:
@@ -82,7 +98,8 @@ def complete(config: PipelineConfig, *, home: Path, path: Path | None = None) ->
     )
     fg_folder = (data / str(config.features.fg_path)).parent if config.features.fg_path is not None else data
     loaded = LoadedConfig(config.model_copy(update={"tables": tables}), fg, home, path, fg_folder)
-    parse_fg(fg, read_file=loaded.read_fg_file)  # A faulty feature is refused here, before anything runs.
+    if checks_features:
+        loaded.check_features()  # A faulty feature is refused here, before anything runs.
     return loaded
 
 

@@ -15,6 +15,7 @@ import ibis
 import pyarrow as pa
 
 from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.stored_files import StoredFiles
 from dssm_assets.storage.table_store import ROW_GROUP_ROWS, TableStore
 
 
@@ -44,7 +45,9 @@ class DuckDBEngine:
         connection = ibis.duckdb.connect(threads=self.threads)
         try:
             if not self.store.partitions.is_local:
-                connection.register_filesystem(self.store.partitions.fs)
+                stored = [value for value in inputs.values() if not isinstance(value, pa.Table)]
+                manifests = [manifest for value in stored for manifest in _manifests(value)]
+                connection.register_filesystem(self.store.partitions.reader(manifests))
             tables = {name: self._bind(connection, name, value) for name, value in inputs.items()}
             result = expression(**tables, **arguments)
             # Ibis 12 calls a streaming method that DuckDB 2 renamed, so the compiled SQL goes to DuckDB directly.
@@ -64,11 +67,15 @@ class DuckDBEngine:
     def _bind(self, connection: Any, name: str, value: Bindable) -> ibis.Table:
         if isinstance(value, pa.Table):
             return connection.create_table(name, value, temp=True)
-        is_by_day = isinstance(value, ByDay)
-        manifests = list(value.manifests) if isinstance(value, ByDay) else value if isinstance(value, list) else [value]
-        prefix = "" if self.store.partitions.is_local else f"{_protocol(self.store.partitions.fs)}://"
-        paths = [prefix + path for path in self.store.paths(manifests)]
-        return connection.read_parquet(paths, table_name=name, hive_partitioning=is_by_day)
+        prefix = "" if self.store.partitions.is_local else f"{StoredFiles.protocol}://"
+        paths = [prefix + path for path in self.store.paths(_manifests(value))]
+        # Not by Ibis: for a path like s3:// it would fetch an extension of DuckDB, which knows nothing of the store.
+        connection.con.read_parquet(paths, hive_partitioning=isinstance(value, ByDay)).create_view(name)
+        return connection.table(name)
+
+
+def _manifests(value: Manifest | list[Manifest] | ByDay) -> list[Manifest]:
+    return list(value.manifests) if isinstance(value, ByDay) else value if isinstance(value, list) else [value]
 
 
 def _typed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -88,7 +95,3 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_large_list(kind) or pa.types.is_list(kind):
         return pa.list_(_plain(kind.value_type))
     return pa.string() if pa.types.is_large_string(kind) else kind
-
-
-def _protocol(fs: Any) -> str:
-    return str(fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0])

@@ -3,6 +3,7 @@
     <root>/<asset>/ds=YYYY-MM-DD/_manifest.json        names the files of the partition
     <root>/<asset>/ds=YYYY-MM-DD/<stem>-<digest>.<ext>  the files, named by their content
     <root>/<asset>/_shared/<stem>-<digest>.<ext>        files that several days name (a snapshot that did not change)
+    <root>/experiments/<name>/<asset>/...               the same again, for what an experiment made of its own
 
 Belongs here: names of folders and files. Does not belong here: reading or writing them.
 """
@@ -13,12 +14,30 @@ import re
 
 MANIFEST = "_manifest.json"
 SHARED = "_shared"
+EXPERIMENTS = "experiments"
+_EXPERIMENT = re.compile(r"^[a-z][a-z0-9_]*$")
 _DS_FOLDER = re.compile(r"^ds=(\d{4}-\d{2}-\d{2})$")
 
 
 def asset_folder(root: str, asset: str) -> str:
     """Returns the folder that holds every partition of an asset."""
     return f"{root.rstrip('/')}/{asset}"
+
+
+def experiments_folder(root: str) -> str:
+    """Returns the folder that holds the roots of all experiments; the table of that name has its days there too."""
+    return f"{root.rstrip('/')}/{EXPERIMENTS}"
+
+
+def experiment_root(root: str, name: str) -> str:
+    """Returns the root below which the partitions of an experiment lie."""
+    return f"{experiments_folder(root)}/{name}"
+
+
+def experiment_of_folder(folder: str) -> str | None:
+    """Returns the experiment whose root a folder is, None for any other folder."""
+    name = folder.rstrip("/").rpartition("/")[2]
+    return name if _EXPERIMENT.match(name) else None
 
 
 def partition_folder(root: str, asset: str, ds: str) -> str:

@@ -14,7 +14,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import fsspec
 from dssm_assets.core.errors import Fault, PartitionMissingError, StorageError, WindowIncompleteError
 from dssm_assets.storage import layout
 from dssm_assets.storage.manifest import Column, Manifest, StoredFile
+from dssm_assets.storage.stored_files import StoredFiles
 
 _CHUNK_BYTES = 1 << 20
 
@@ -32,7 +33,8 @@ class PartitionStore:
     """Partitions below one root: a folder or an fsspec URL such as `s3://bucket/prefix`."""
 
     def __init__(self, root: str, options: Mapping[str, Any] | None = None) -> None:
-        self.options = dict(options or {})
+        # A listing that is remembered would hide what another process has written since.
+        self.options = {"use_listings_cache": False, **(options or {})}
         self.fs, self.root = fsspec.core.url_to_fs(root, **self.options)
         self.is_local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
 
@@ -98,7 +100,8 @@ class PartitionStore:
     def find(self, asset: str, ds: str) -> Manifest | None:
         """Returns the manifest of a partition, None where none was written."""
         try:
-            text = self.fs.cat_file(layout.manifest_path(self.root, asset, ds))
+            # From its first byte on: of a whole file s3fs asks for the size first, and where there is none for a listing.
+            text = self.fs.cat_file(layout.manifest_path(self.root, asset, ds), start=0)
         except FileNotFoundError:
             return None
         return Manifest.from_json(text)
@@ -130,11 +133,23 @@ class PartitionStore:
         """Returns the days of an asset that have a visible partition, ascending."""
         folder = layout.asset_folder(self.root, asset)
         try:
-            names = self.fs.ls(folder, detail=False, refresh=True) if not self.is_local else self.fs.ls(folder, detail=False)
+            if not self.is_local:
+                # One listing of everything below costs less than a question for each day.
+                shown = [path.rpartition("/")[0] for path in self.fs.find(folder) if path.endswith(f"/{layout.MANIFEST}")]
+                return sorted(ds for ds in map(layout.ds_of_folder, shown) if ds)
+            names = self.fs.ls(folder, detail=False)
         except FileNotFoundError:
             return []
         days = sorted(ds for ds in map(layout.ds_of_folder, names) if ds)
         return [ds for ds in days if self.fs.exists(layout.manifest_path(self.root, asset, ds))]
+
+    def reader(self, manifests: Iterable[Manifest]) -> Any:
+        """Returns the filesystem to read files of partitions with: the store's own, or one that knows their sizes."""
+        if self.is_local:
+            return self.fs
+        return StoredFiles(
+            self.fs, {self.path(manifest, file): file.bytes for manifest in manifests for file in manifest.files}
+        )
 
     def path(self, manifest: Manifest, file: StoredFile) -> str:
         """Returns the path of a file inside the store's filesystem."""

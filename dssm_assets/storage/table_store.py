@@ -5,10 +5,12 @@ Belongs here: parquet in and out, with the contract checked at the border. Does 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
@@ -17,6 +19,9 @@ from dssm_assets.storage.manifest import Column, Manifest
 from dssm_assets.storage.partition_store import PartitionStore
 
 ROW_GROUP_ROWS = 131_072
+_SEEN_ROWS = 16_384
+_REPEATING_FRAC = 0.75
+"""Share of different values, among the first rows seen, up to which numbers get a dictionary."""
 
 
 class TableStore:
@@ -39,7 +44,7 @@ class TableStore:
         """Writes one partition and makes it visible in one step; returns its manifest.
 
         Rows keep their order; row groups have 131,072 rows however the data arrives, so equal rows give equal bytes.
-        An iterable of batches needs `schema`.
+        Dictionary-encoded columns are stored as the values that they stand for. An iterable of batches needs `schema`.
 
         Raises:
             SchemaError: if the data does not fit the contract; nothing is visible then.
@@ -48,14 +53,17 @@ class TableStore:
         actual = schema if whole is None else whole.schema
         if actual is None:
             raise TypeError("an iterable of batches needs schema=")
-        actual = actual.remove_metadata()
+        actual = _plain(actual)
         check_schema(spec, actual)
         batches = data if whole is None else whole.to_batches()
         with self.partitions.staging() as folder:
             path = folder / "part-00000.parquet"
             rows = 0
-            with pq.ParquetWriter(path, actual, compression="lz4" if spec.is_hot else "zstd") as writer:
-                for group in _regroup(batches, actual):
+            groups = _regroup(batches, actual)
+            first = next(groups)
+            compression = "lz4" if spec.is_hot else "zstd"
+            with pq.ParquetWriter(path, actual, compression=compression, use_dictionary=_repeating(first)) as writer:
+                for group in itertools.chain([first], groups):
                     check_no_nulls(spec, group)
                     writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
                     rows += group.num_rows
@@ -87,13 +95,23 @@ class TableStore:
                 staged.append((path, file.rows))
             return self.partitions.publish(asset=spec.name, ds=manifest.ds, staged=staged, columns=columns, inputs=inputs)
 
-    def open(self, manifest: Manifest) -> pads.Dataset:
-        """Returns a lazy dataset over the files of a partition."""
-        return pads.dataset(self.paths([manifest]), format="parquet", filesystem=self.partitions.fs)
+    def open(self, manifest: Manifest, *, as_dictionaries: Sequence[str] = ()) -> pads.Dataset:
+        """Returns a lazy dataset over the files of a partition; of the named text columns the codes are kept, as stored."""
+        stored = pads.ParquetFileFormat(dictionary_columns=set(as_dictionaries))
+        return pads.dataset(self.paths([manifest]), format=stored, filesystem=self.partitions.reader([manifest]))
 
-    def read(self, manifest: Manifest, columns: Sequence[str] | None = None) -> pa.Table:
-        """Returns a partition, or some of its columns, as one table."""
-        return self.open(manifest).to_table(columns=list(columns) if columns is not None else None)
+    def read(
+        self, manifest: Manifest, columns: Sequence[str] | None = None, *, as_dictionaries: Sequence[str] = ()
+    ) -> pa.Table:
+        """Returns a partition, or some of its columns, as one table.
+
+        Args:
+            manifest: the partition.
+            columns: those to read, all by default.
+            as_dictionaries: text columns to be left dictionary-encoded as they are stored, see `batches`.
+        """
+        stored = self.open(manifest, as_dictionaries=as_dictionaries)
+        return stored.to_table(columns=list(columns) if columns is not None else None)
 
     def batches(
         self, manifest: Manifest, columns: Sequence[str] | None = None, *, as_dictionaries: Sequence[str] = ()
@@ -108,14 +126,43 @@ class TableStore:
         """
         names = list(columns) if columns is not None else None
         encoded = list(as_dictionaries)
+        reader = self.partitions.reader([manifest])
         for path in self.paths([manifest]):
-            with self.partitions.fs.open(path, "rb") as handle:
+            with reader.open(path, "rb") as handle:
                 file = pq.ParquetFile(handle, read_dictionary=encoded)
                 yield from file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=names)
 
     def paths(self, manifests: Sequence[Manifest]) -> list[str]:
         """Returns the paths of all files of some partitions, inside the store's filesystem."""
         return [self.partitions.path(manifest, file) for manifest in manifests for file in manifest.files]
+
+
+def _repeating(first: pa.Table) -> bool | list[str]:
+    """Returns the parquet columns that are stored as codes of a dictionary, by the first row group; True: all.
+
+    Numbers that hardly ever repeat (ids of users, times) are stored as they are: their dictionary would be larger than
+    they are and cost more than all the rest of writing them.
+    """
+    seen = first.slice(0, _SEEN_ROWS)
+    numbers = [field.name for field in seen.schema if pa.types.is_primitive(field.type) and field.type.bit_width >= 32]
+    odd = {name for name in numbers if pc.count_distinct(seen.column(name)).as_py() > _REPEATING_FRAC * seen.num_rows}
+    return [path for field in seen.schema if field.name not in odd for path in _leaves(field.name, field.type)] if odd else True
+
+
+def _leaves(path: str, kind: pa.DataType) -> list[str]:
+    """Returns the parquet columns that a column consists of: one, but for nested ones."""
+    if pa.types.is_struct(kind):
+        return [leaf for field in kind for leaf in _leaves(f"{path}.{field.name}", field.type)]
+    if pa.types.is_map(kind):
+        return [f"{path}.key_value.key", *_leaves(f"{path}.key_value.value", kind.item_type)]
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return _leaves(f"{path}.list.element", kind.value_type) if is_list else [path]
+
+
+def _plain(schema: pa.Schema) -> pa.Schema:
+    """Returns the schema without its metadata, and with values in place of dictionary-encoded ones."""
+    kinds = {field.name: field.type.value_type for field in schema if pa.types.is_dictionary(field.type)}
+    return pa.schema([field.with_type(kinds.get(field.name, field.type)) for field in schema])
 
 
 def _regroup(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:

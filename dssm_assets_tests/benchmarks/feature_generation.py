@@ -4,9 +4,9 @@
 
 Both paths start from the same parquet tables (sample keys of each day, users and items as of the day before) and end with
 every sample's 59 features as bucket ids. Each run has a process of its own; CPU time counts its threads and children, and
-leaves out the start of the process. Ours is all that stands between the tables and train_samples, histories and the corpus
-of negatives included, which pandas has no counterpart for. Not measured on either side: the sources, the log, the rolling
-statistics (`our_path.py` says what stands in for them).
+leaves out the start of the process. Ours is all that stands between the tables and train_samples, the corpus of negatives
+included, which pandas has no counterpart for. Not measured on either side: the sources, the log, the rolling statistics
+(`our_path.py` says what stands in for them), and histories, which no feature of this world is made from.
 
 Belongs here: the command, the ratios and the tables it prints. Does not belong here: the two paths.
 """

@@ -4,6 +4,9 @@ Tables are the sample keys of each day and what is known of users and items as o
 anything is measured: the sources, the log, the samples and the histories by the steps themselves, the wide tables by a
 cheap stand-in for the rolling statistics: the snapshot with counts that grow by one a day, or the same on all days.
 
+No tower of this world reads histories, so train_samples reads none of them: of user_history_fg it asks only for the types
+of the last day's columns, and only that day is made. `run` fails if a history was read after all.
+
 Belongs here: making those tables, running the steps and taking their cost. Does not belong here: printing.
 """
 
@@ -65,6 +68,9 @@ def run(world: dict[str, Any], folder: str, days: int) -> dict[str, Any]:
     Returns:
         costs: of each step; encoding: what of it the calls of `encode` and `bucketize` took; samples: rows of
         train_samples.
+
+    Raises:
+        RuntimeError: histories were read, of which only one day is made.
     """
     made = World(**world)
     workspace = open_workspace(load_world(made, Path(folder), days))
@@ -74,7 +80,7 @@ def run(world: dict[str, Any], folder: str, days: int) -> dict[str, Any]:
     daily: list[tuple[Step, list[str]]] = [
         (fg.item_features_fg, [*eves, window[-1]]),
         (fg.user_features_fg, eves),
-        (fg.user_history_fg, window),
+        (fg.user_history_fg, window[-1:]),
         (sample.sample_fg, window),
         (sample.positive_sample, window),
         (statistics.numeric_value_counts, window),
@@ -94,8 +100,10 @@ def run(world: dict[str, Any], folder: str, days: int) -> dict[str, Any]:
             with measured(step.__name__) as cost:
                 cost.rows = _run(step, workspace, step_days)
             costs.append(asdict(cost))
-    samples = workspace.need("train_samples", ds).rows
-    return {"costs": costs, "encoding": [asdict(cost) for cost in encoding], "samples": samples}
+    samples = workspace.need("train_samples", ds)
+    if any(key.startswith("user_history_fg/") for key in samples.inputs):
+        raise RuntimeError("train_samples reads histories in this world: make and measure user_history_fg of every day")
+    return {"costs": costs, "encoding": [asdict(cost) for cost in encoding], "samples": samples.rows}
 
 
 def inputs_of(world: dict[str, Any], folder: str, days: int) -> list[dict[str, str]]:

@@ -6,7 +6,7 @@ import pytest
 
 from dssm_assets.defs.asset_factory import AssetRow, Observer, build_asset
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.partitions import daily_partitions
+from dssm_assets.defs.scene import Scene
 from dssm_assets.steps.gate import hit_rate_gate
 from dssm_assets.steps.workspace import StepResult, open_workspace
 from dssm_assets_tests import worlds
@@ -31,8 +31,7 @@ def run(loaded):
     rows += [
         AssetRow(name=BESIDE, group="serving", step=made, description="", deps=("hit_rate_detail",), is_windowed=True),
     ]
-    daily = daily_partitions(loaded.config.calendar)
-    assets = [build_asset(row, daily, lambda log: open_workspace(loaded, log=log), Observer()) for row in rows]
+    assets = [build_asset(row, Scene(loaded), Observer()) for row in rows]
     instance = dg.DagsterInstance.ephemeral()
     return dg.materialize(assets, partition_key=EVALUATION_DAY, instance=instance, raise_on_error=False)
 

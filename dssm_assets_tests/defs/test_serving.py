@@ -5,7 +5,7 @@ import pytest
 
 from dssm_assets.defs.asset_factory import Observer, build_asset
 from dssm_assets.defs.assets.serving import ROWS
-from dssm_assets.defs.partitions import daily_partitions
+from dssm_assets.defs.scene import Scene
 from dssm_assets.steps.serving import bundle_store
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
@@ -15,7 +15,7 @@ from dssm_assets_tests.worlds import EVALUATION_DAY
 
 
 def run(loaded, instance):
-    asset = build_asset(ROW, daily_partitions(loaded.config.calendar), lambda log: open_workspace(loaded, log=log), Observer())
+    asset = build_asset(ROW, Scene(loaded), Observer())
     return dg.materialize([asset], instance=instance, partition_key=EVALUATION_DAY, raise_on_error=False)
 
 

@@ -65,10 +65,11 @@ def write_bundle(
     users: Mapping[Any, Sequence[float]] = USERS,
     half_life_days: float | None = None,
     is_current: bool = True,
+    **said: Any,
 ) -> Path:
-    """Writes a bundle and, unless told not to, points to it; returns its folder."""
+    """Writes a bundle, about which the manifest says this too, and, unless told not to, points to it; returns its folder."""
     vectors, of_users = (np.array(list(part.values()), np.float32) for part in (items, users))
-    index = faiss.IndexFlatIP(DIMS)
+    index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
     known = [name for name in POPULAR if name in items] or list(items)
     folder = write_files(
@@ -81,6 +82,7 @@ def write_bundle(
         popular=pa.table({"item_id": known, "count": [POPULAR.get(name, 1) for name in known]}),
         index=index,
         half_life_days=half_life_days,
+        **said,
     )
     if is_current:
         point_to(root, folder.name)
@@ -98,6 +100,7 @@ def write_files(
     popular: pa.Table,
     index: faiss.Index,
     half_life_days: float | None = None,
+    **said: Any,
 ) -> Path:
     """Writes the files of a bundle and its manifest; beyond two dimensions the user tower's vectors are filled with zeros.
 
@@ -117,7 +120,7 @@ def write_files(
     pq.write_table(CATEGORY_COUNTS.empty_table(), folder / "feature_counts.parquet")
     (folder / "towers.json").write_text(json.dumps({"spec": tower_spec(half_life_days, dims)}))
     (folder / "user_tower.onnx").write_bytes(user_tower(dims).SerializeToString())
-    return write_manifest(folder, items=len(item_ids), users=len(user_ids), dims=dims)
+    return write_manifest(folder, items=len(item_ids), users=len(user_ids), dims=dims, **said)
 
 
 def write_manifest(folder: Path, **changes: Any) -> Path:

@@ -202,3 +202,25 @@ def test_lists_with_exclusions_are_those_of_plain_arithmetic(tmp_path):
         assert answer.item_ids[:safe] == [item for _, item in left[:safe]]
         assert len(set(answer.item_ids)) == len(left[:k])
         assert not set(answer.item_ids) & set(excluded)
+
+
+def test_a_user_of_several_interests_gets_each_item_once_with_its_best_score(tmp_path):
+    bundles.write_bundle(tmp_path, users={"w": (1.0, 0.0, 0.0, 1.0), "z": (-2.0, 0.0, 0.0, 0.5)}, interests=2)
+    engine = Engine.open(str(tmp_path))
+    # w asks with (1, 0) and (0, 1): n0 1, n1 1, n2 max(.6, .8), n3 max(-1, 0).
+    answer = engine.for_user("w", 4)
+    assert answer.item_ids == ["n0", "n1", "n2", "n3"]
+    assert answer.scores == pytest.approx([1, 1, 0.8, 0])
+    assert engine.for_user("w", 2, ["n1"]).item_ids == ["n0", "n2"]
+    # z asks with (-2, 0) and (0, .5): n3 2, n1 .5, n2 .4, n0 0.
+    assert engine.for_user("z", 4).item_ids == ["n3", "n1", "n2", "n0"]
+
+
+def test_similar_items_leave_out_how_popular_they_are(tmp_path):
+    items = {"n0": (1.0, 0.0, 5.0), "n1": (0.0, 1.0, 9.0), "n2": (0.6, 0.8, -2.0)}
+    bundles.write_bundle(tmp_path, items=items, users={"u": (1.0, 0.0, 1.0)}, has_prior=True)
+    engine = Engine.open(str(tmp_path))
+    # (1, 0, 1): n1 0 + 9, n0 1 + 5, n2 .6 - 2. Like n0 are n2 by .6 and n1 by nothing.
+    assert engine.for_user("u", 3).scores == pytest.approx([9, 6, -1.4])
+    found = engine.similar("n0", 2)
+    assert (found.item_ids, found.scores) == (["n2", "n1"], pytest.approx([0.6, 0]))

@@ -10,6 +10,7 @@ import pytest
 
 from dssm_assets.core.errors import PartitionMissingError, StorageError
 from dssm_assets.storage.bundle_store import BundleStore, content_digest
+from dssm_assets.storage.pointer_file import PointerFile
 from dssm_assets_tests.storage.bundles import bundles_on_disk, marks, publish, store_of
 
 
@@ -113,7 +114,7 @@ def test_a_pointer_that_is_none_is_an_error_and_stays(store: BundleStore) -> Non
 
 def test_a_publication_that_fails_leaves_what_was_served(store: BundleStore, monkeypatch: pytest.MonkeyPatch) -> None:
     before = publish(store, "a")
-    monkeypatch.setattr(BundleStore, "_swap", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(PointerFile, "_replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         publish(store, "b")
     monkeypatch.undo()

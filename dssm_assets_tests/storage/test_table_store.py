@@ -1,6 +1,7 @@
 """Tables: equal rows, equal bytes; contracts at the border; nothing visible of a failed write."""
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -67,6 +68,76 @@ def test_what_is_written_is_read_in_order_whole_by_column_and_in_batches(tables)
     assert tables.read(manifest, ["at"]).to_pydict() == {"at": [3, 1, 2]}
     assert pa.Table.from_batches(tables.batches(manifest, ["user_id"])).to_pydict() == {"user_id": ["z", "a", "z"]}
     assert (dict(manifest.inputs), dict(manifest.facts)) == ({"sample/2024-01-01": "ab"}, {"seed": 1})
+
+
+def test_text_is_read_with_the_codes_it_is_stored_with(tables):
+    table = taken(("z", 3, None), ("a", 1, "x"), ("z", 2, "x")).append_column("bag", pa.array([["q"], [], ["q", "r"]]))
+    manifest = tables.write(TAKEN, DS, table)
+    found = tables.read(manifest, as_dictionaries=["user_id", "at", "bag", "no such column"])
+    assert found.column("user_id").chunk(0).dictionary.to_pylist() == ["z", "a"]
+    assert found.to_pylist() == table.to_pylist()
+    assert [field.type for field in found.schema][1:] == [pa.int64(), pa.string(), table.schema.field("bag").type]
+    assert tables.read(manifest, ["user_id"], as_dictionaries=["user_id"]).to_pydict() == {"user_id": ["z", "a", "z"]}
+    assert tables.read(manifest).equals(table)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(listed=st.lists(rows, max_size=20), cut=st.integers(0, 20))
+def test_dictionary_encoded_text_is_stored_as_the_text_it_is(listed, cut):
+    table = taken(*listed)
+    encoded = pa.concat_tables([coded(table.slice(0, cut)), coded(table.slice(cut))])
+    expected = parquet_bytes(TableStore(memory_store()), table)
+    assert parquet_bytes(TableStore(memory_store()), encoded) == expected
+    tables = TableStore(memory_store())
+    manifest = tables.write(TAKEN, DS, encoded.to_batches(), schema=encoded.schema)
+    assert tables.partitions.fs.cat_file(tables.paths([manifest])[0]) == expected
+    assert [column.type for column in manifest.columns] == ["string", "int64", "string"]
+
+
+def coded(table):
+    for place in (0, 2):
+        table = table.set_column(place, table.column_names[place], table.column(place).dictionary_encode())
+    return table
+
+
+def test_numbers_that_hardly_repeat_are_stored_as_they_are(tables):
+    count = 1_000
+    table = pa.table(
+        {
+            "user_id": pa.array([f"u{number}" for number in range(count)]),
+            "at": pa.array(range(count)),
+            "note": pa.nulls(count, pa.string()),
+            "half": pa.array([number // 2 for number in range(count)], pa.int32()),
+            "most": pa.array([number * 4 // 5 for number in range(count)], pa.float32()),
+            "small": pa.array([number % 128 for number in range(count)], pa.int8()),
+            "bag": pa.array([[number] for number in range(count)]),
+            "pair": pa.array([{"x": number, "y": [number]} for number in range(count)]),
+            "weights": pa.array([[("w", number)] for number in range(count)], pa.map_(pa.string(), pa.int64())),
+        }
+    )
+    manifest = tables.write(TAKEN, DS, table)
+    assert tables.read(manifest).equals(table)
+    # 1000 and 800 different values in 1000 rows are more than three quarters, 500 are not.
+    assert plain_columns(tables, manifest) == ["at", "most"]
+    few = taken(*[("a", number // 2, None) for number in range(10)])
+    assert plain_columns(tables, tables.write(TAKEN, DS, few)) == []
+
+
+def test_later_rows_do_not_change_how_a_column_is_stored(tables):
+    ends = pa.concat_tables([taken(*[("a", 1, None)] * ROW_GROUP_ROWS), taken(("b", 2, None), ("b", 3, None))])
+    manifest = tables.write(TAKEN, DS, ends)
+    assert plain_columns(tables, manifest) == []
+    assert tables.read(manifest).column("at").to_pylist()[-3:] == [1, 2, 3]
+
+
+def plain_columns(tables, manifest):
+    """Returns the stored columns that have no dictionary in any row group."""
+    with tables.partitions.fs.open(tables.paths([manifest])[0], "rb") as handle:
+        metadata = pq.ParquetFile(handle).metadata
+        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+        columns = [group.column(place) for group in groups for place in range(metadata.num_columns)]
+    coded = {column.path_in_schema for column in columns if "RLE_DICTIONARY" in column.encodings}
+    return sorted({column.path_in_schema for column in columns} - coded)
 
 
 def test_columns_are_recorded_with_type_and_meaning(tables):

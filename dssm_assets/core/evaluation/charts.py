@@ -1,4 +1,4 @@
-"""The chart of a day's hit rates and the loss curve, as PNG bytes.
+"""The chart of a day's hit rates and the curves of a training, as PNG bytes.
 
 Belongs here: drawing these two. Does not belong here: computing what is drawn, colours and strokes (`chart_style.py`).
 """
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from matplotlib.figure import Figure
 
@@ -59,26 +60,38 @@ def hit_rate_png(total: pa.Table, *, scopes: Sequence[Scope] = tuple(Scope), pop
     return png_bytes(figure)
 
 
-def loss_curve_png(loss_by_step: Sequence[float]) -> bytes:
+def loss_curve_png(loss_by_step: Sequence[float], hit_rates: Sequence[float] = ()) -> bytes:
     """Returns a PNG of the training loss over steps: each step pale, the running mean over 2% of the steps strong.
+
+    With hit rates a second panel shows them by epoch, the best one marked.
 
     Args:
         loss_by_step: loss of step 1, 2, ...
+        hit_rates: on the validation days, after epoch 1, 2, ...
 
     Raises:
-        InputError: if there are no steps or a loss is not a finite number.
+        InputError: if there are no steps or a number is not finite.
     """
-    losses = np.asarray(loss_by_step, dtype=np.float64)
-    broken = int((~np.isfinite(losses)).sum())
+    losses, rates = np.asarray(loss_by_step, dtype=np.float64), np.asarray(hit_rates, dtype=np.float64)
+    broken = int((~np.isfinite(losses)).sum() + (~np.isfinite(rates)).sum())
     if not len(losses) or broken:
         got = f"{len(losses)} steps, {broken} of them not finite"
         raise InputError(Fault("loss curve", "finite losses of at least one step", got, "lower the learning rate"))
+    panels = 2 if len(rates) else 1
+    figure = Figure(figsize=(7.6 if panels == 1 else 11.4, 3.8), dpi=100, facecolor="white")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    _loss_panel(axes[0], losses)
+    if len(rates):
+        _hit_rate_panel(axes[1], rates)
+    figure.subplots_adjust(left=0.08 if panels == 1 else 0.06, right=0.92 if panels == 1 else 0.96, top=0.88, bottom=0.15)
+    return png_bytes(figure)
+
+
+def _loss_panel(axis: Any, losses: npt.NDArray[np.float64]) -> None:
     steps = np.arange(1, len(losses) + 1)
     span = max(1, len(losses) // 50)
     sums = np.concatenate([[0.0], np.cumsum(losses)])
     mean = (sums[span:] - sums[:-span]) / span
-    figure = Figure(figsize=(7.6, 3.8), dpi=100, facecolor="white")
-    axis = figure.subplots()
     plain_axis(axis)
     axis.plot(steps, losses, color=MODEL_COLOR, alpha=0.28, linewidth=0.9)
     axis.plot(steps[span - 1 :], mean, color=MODEL_COLOR, linewidth=2.0, marker="o" if len(mean) == 1 else None)
@@ -89,8 +102,21 @@ def loss_curve_png(loss_by_step: Sequence[float]) -> bytes:
         f"{mean[-1]:.3f}", (steps[-1], mean[-1]), xytext=(5, 0), textcoords="offset points", color=MODEL_COLOR, fontsize=10,
         va="center", annotation_clip=False,
     )  # fmt: skip
-    figure.subplots_adjust(left=0.08, right=0.92, top=0.88, bottom=0.15)
-    return png_bytes(figure)
+
+
+def _hit_rate_panel(axis: Any, rates: npt.NDArray[np.float64]) -> None:
+    epochs, best = np.arange(1, len(rates) + 1), int(np.argmax(rates))
+    plain_axis(axis)
+    axis.plot(epochs, rates, color=MODEL_COLOR, linewidth=2.0, marker="o", markersize=3.5)
+    axis.plot(epochs[best], rates[best], color=MODEL_COLOR, marker="o", markersize=8)
+    axis.set_title("hit rate on the validation days", fontsize=11, color=INK, loc="left", pad=10)
+    axis.set_xlabel("epoch", fontsize=10, color=MUTED)
+    axis.set_xticks(epochs[:: max(1, len(epochs) // 10)])
+    axis.set_xlim(0.5, len(rates) + 0.5)
+    axis.annotate(
+        f"{rates[best]:.3f}", (epochs[best], rates[best]), xytext=(0, 8), textcoords="offset points", color=MODEL_COLOR,
+        fontsize=10, ha="center", annotation_clip=False,
+    )  # fmt: skip
 
 
 def _panel(axis: Any, rows: list[dict[str, Any]], names: Sequence[str], colors: dict[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 Belongs here: the protocol and the model as a scorer. Does not belong here: the baselines (`baselines/`), counting hits.
 
-Shapes: U evaluated users, B users of a block, I items, D vector dimension, K top-k.
+Shapes: U evaluated users, B users of a block, M vectors per user, I items, D vector dimension, K top-k.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWE
 from dssm_assets.core.evaluation.ids import cast_ids, check_unique, flat, positions
 from dssm_assets.core.model_config import Similarity
 from dssm_assets.core.retrieval.corpus import Corpus
-from dssm_assets.core.retrieval.exact import Scores, search
+from dssm_assets.core.retrieval.exact import Scores
 from dssm_assets.core.retrieval.exclusions import Exclusions, Index
+from dssm_assets.core.retrieval.interests import flat_interests, search_interests
 from dssm_assets.core.retrieval.vectors import Vectors, matrix_of
 
 
@@ -61,7 +62,7 @@ class ModelScorer:
     vector_row: Index
     """int64 [U]: row of each evaluated user in user_vectors, -1 if it has no vector."""
     user_vectors: Vectors
-    """float32 [., D]"""
+    """float32 [., M * D]"""
     item_vectors: Vectors
     """float32 [I, D]"""
     similarity: Similarity
@@ -81,14 +82,22 @@ class ModelScorer:
         scores = np.full((len(user_rows), k), -np.inf, dtype=np.float32)
         served = np.flatnonzero(self.vector_row[user_rows] >= 0)
         rows = self.vector_row[user_rows[served]]
-        index[served], scores[served] = search(
+        vectors, bounds = flat_interests(self.user_vectors[rows].reshape(len(rows), *self._shape))
+        index[served], scores[served] = search_interests(
             self.corpus,
-            self.user_vectors[rows],
+            vectors,
+            bounds,
             k,
             excluded=None if excluded is None else excluded.take(served),
             user_ids=self.user_ids.take(pa.array(user_rows[served])),
         )
         return index, scores
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        """Returns how many vectors a user has and how wide each is; a width that does not fit is left for the search to name."""
+        several, rest = divmod(self.user_vectors.shape[1], self.item_vectors.shape[1])
+        return (several, self.item_vectors.shape[1]) if several and not rest else (1, self.user_vectors.shape[1])
 
     def top_items(self, user_rows: Index, k: int, excluded: Exclusions | None) -> Index:
         """Returns item_index int64 [B, K]."""
@@ -100,9 +109,9 @@ def model_scorer(item_vectors: pa.Table, user_vectors: pa.Table, user_ids: pa.Ar
 
     Args:
         item_vectors: item_id, item_tower_emb.
-        user_vectors: user_id, user_tower_emb.
+        user_vectors: user_id, user_tower_emb: one vector of the items' width, or several one after another.
         user_ids: the evaluated users.
-        similarity: what the towers were trained with.
+        similarity: how vectors are compared.
 
     Raises:
         DuplicateKeyError: if an id has two vectors.

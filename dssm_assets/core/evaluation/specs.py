@@ -37,14 +37,30 @@ ITEM_VECTORS: Final = TableSpec(
     name="item_vectors",
     grain="one row per item of the corpus; the row number is item_index",
     key=(ITEM_ID,),
-    columns=(_ITEM, ColumnSpec(ITEM_TOWER_EMB, None, "Output of the item tower, fixed_size_list<float32>[output_dim].")),
+    columns=(
+        _ITEM,
+        ColumnSpec(
+            ITEM_TOWER_EMB,
+            None,
+            "Output of the item tower, fixed_size_list<float32>[output_dim]; with the item's prior behind it where the model has "
+            "one.",
+        ),
+    ),
 )
 
 USER_VECTORS: Final = TableSpec(
     name="user_vectors",
     grain="one row per user, features and history as of the end of the day before the evaluation day",
     key=(USER_ID,),
-    columns=(_USER, ColumnSpec(USER_TOWER_EMB, None, "Output of the user tower, fixed_size_list<float32>[output_dim].")),
+    columns=(
+        _USER,
+        ColumnSpec(
+            USER_TOWER_EMB,
+            None,
+            "Output of the user tower, fixed_size_list<float32>[output_dim]; with a 1 behind it where the model has a prior; of "
+            "several interests one after another.",
+        ),
+    ),
 )
 
 GROUND_TRUTH: Final = TableSpec(

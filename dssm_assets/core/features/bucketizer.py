@@ -23,7 +23,7 @@ from dssm_assets.core.features import lists
 from dssm_assets.core.features.buckets import Vocabulary, bin_of, given_vocabulary, hash_bucket, integers_below
 from dssm_assets.core.features.expressions import Kind, Side
 from dssm_assets.core.features.feature_info import FeatureInfo
-from dssm_assets.core.features.hashing import HashFunction
+from dssm_assets.core.features.hash_function import HashFunction
 from dssm_assets.core.features.operators.base import FIRST_BUCKET
 from dssm_assets.core.features.vocabulary import FeatureCounts
 

@@ -20,7 +20,8 @@ import pyarrow as pa
 
 from dssm_assets.core.features import lists
 from dssm_assets.core.features.expressions import Kind
-from dssm_assets.core.features.hashing import HashFunction, hash_texts, hash_values
+from dssm_assets.core.features.hash_function import HashFunction
+from dssm_assets.core.features.hashing import hash_texts, hash_values
 from dssm_assets.core.features.operators.base import VOCABULARY_KEYS, Operator
 
 NO_BUCKET: Final = -1

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.features.buckets import hash_bucket
-from dssm_assets.core.features.hashing import HashFunction, hash_values
+from dssm_assets.core.features.hash_function import HashFunction
+from dssm_assets.core.features.hashing import hash_values
 
 
 def collision_frac(hashes: Any, bucket_count: int) -> float:

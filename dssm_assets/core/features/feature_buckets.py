@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dssm_assets.core.features.buckets import BucketRule, has_buckets
-from dssm_assets.core.features.hashing import HashFunction
+from dssm_assets.core.features.hash_function import HashFunction
 from dssm_assets.core.features.operators.base import Operator
 
 

@@ -17,7 +17,7 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.features.binning import BINNING
 from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.feature_rules import FeatureRules
-from dssm_assets.core.features.hashing import HashFunction
+from dssm_assets.core.features.hash_function import HashFunction
 from dssm_assets.core.features.spec import Feature, FgSpec
 from dssm_assets.core.features.vocabulary import FeatureCounts
 from dssm_assets.core.statistics_config import FeatureStatistics, Statistics
@@ -59,7 +59,7 @@ def feature_config(
         ConfigError: if statistics.embedding_dim or exclude name no feature, or two widths for one embedding.
     """
     features = (*spec.features, *spec.sequence_features)
-    _check_names(features, statistics, exclude)
+    check_names(features, statistics, exclude)
     rules = FeatureRules(features, statistics, binning, FeatureCounts(counts), hash_function)
     rules.check()
     rows = []
@@ -101,7 +101,12 @@ def step_config(positives: int, epochs: int, batch_size: int, workers: int = 1) 
     return pa.Table.from_pylist(rows, schema=CONFIG)
 
 
-def _check_names(features: Sequence[Feature], statistics: Statistics, exclude: Collection[str]) -> None:
+def check_names(features: Sequence[Feature], statistics: Statistics, exclude: Collection[str]) -> None:
+    """Checks that what the configuration says of features by name is of features that exist, and said once.
+
+    Raises:
+        ConfigError: naming every unknown name, width below 1 and contradiction within an embedding.
+    """
     names = {feature.name for feature in features}
     known = names | {feature.embedding_name for feature in features}
     remedy = "name a feature of fg.json"

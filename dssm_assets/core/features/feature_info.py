@@ -8,7 +8,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dssm_assets.core.features.expressions import Kind, Side
-from dssm_assets.core.features.hashing import HashFunction
+from dssm_assets.core.features.hash_function import HashFunction
 
 
 class FeatureInfo(BaseModel):

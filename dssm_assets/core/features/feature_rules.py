@@ -18,7 +18,7 @@ from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features.collisions import collision_frac
 from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.feature_info import FeatureInfo
-from dssm_assets.core.features.hashing import HashFunction
+from dssm_assets.core.features.hash_function import HashFunction
 from dssm_assets.core.features.operators.base import FIRST_BUCKET
 from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.features.vocabulary import FeatureCounts

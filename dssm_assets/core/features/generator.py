@@ -23,7 +23,8 @@ from dssm_assets.core.features.expressions import Side
 from dssm_assets.core.features.feature_buckets import FeatureBuckets
 from dssm_assets.core.features.feature_columns import FeatureColumns, check_inputs, input_columns
 from dssm_assets.core.features.fg_file import read_fg_file
-from dssm_assets.core.features.hashing import HashFunction, hash_values, signed
+from dssm_assets.core.features.hash_function import HashFunction
+from dssm_assets.core.features.hashing import hash_values, signed
 from dssm_assets.core.features.named_files import ReadFile
 from dssm_assets.core.features.spec import Feature, FgSpec, parse_fg
 

@@ -1,6 +1,6 @@
 """The hash of a text, bit for bit as the reference's feature generator or TensorFlow computes it.
 
-Belongs here: the hash of every kind of text column, the choice of the function, the signed form. Does not belong here:
+Belongs here: the hash of every kind of text column, the signed form. Does not belong here:
 the functions themselves (`murmur_hash64a.py`, `farm_fingerprint64.py`), what a value's text is (`text_values.py`) and
 what bucket a hash falls to (`buckets.py`).
 
@@ -13,7 +13,6 @@ for that gains nothing: encoding costs what hashing does. So each column is hash
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import StrEnum
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +21,7 @@ import pyarrow.types as pat
 
 from dssm_assets.core.features.byte_values import ByteValues, Words, runs
 from dssm_assets.core.features.farm_fingerprint64 import farm_fingerprints
+from dssm_assets.core.features.hash_function import HashFunction
 from dssm_assets.core.features.lists import null_mask
 from dssm_assets.core.features.murmur_hash64a import murmur_hashes
 
@@ -29,13 +29,6 @@ Hashes = Words
 
 _SPREAD_ROWS: Final = 1 << 16
 """Rows of a dictionary column that get their hashes at once."""
-
-
-class HashFunction(StrEnum):
-    """The hash of a text that categories are told apart by."""
-
-    MURMUR = "murmur_hash64a"
-    FARM = "farm_fingerprint64"
 
 
 _FUNCTIONS: Final[Mapping[HashFunction, Callable[[ByteValues], Words]]] = {

@@ -13,9 +13,8 @@ integers per key: any order and any grouping of the days gives the same table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -24,29 +23,15 @@ import pyarrow.compute as pc
 from dssm_assets.core.columns import COUNT, FEATURE, VALUE, VALUE_HASH
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features import lists
+from dssm_assets.core.features.coded_values import ONCE, CodedValues, Counts, Uses
 from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.spec import Feature
 
 NUMERIC_COUNTS: Final = pa.schema([(FEATURE, pa.string()), (VALUE, pa.float32()), (COUNT, pa.int64())])
 CATEGORY_COUNTS: Final = pa.schema([(FEATURE, pa.string()), (VALUE_HASH, pa.int64()), (COUNT, pa.int64())])
 
-Counts = np.ndarray[Any, np.dtype[np.int64]]
-
-
-@dataclass(frozen=True)
-class Uses:
-    """How often each row of a table counts.
-
-    Attributes:
-        counts: of each row; None: every row once.
-        without: samples that have no row at all: each counts as one without any value.
-    """
-
-    counts: Counts | None = None
-    without: int = 0
-
-
-ONCE: Final = Uses()
+CodedTable: TypeAlias = Mapping[str, CodedValues]
+"""The coded columns of a table by feature."""
 
 _COMPACT_ROWS: Final = 1 << 20
 """Unmerged rows that are always worth holding: below it, days are merged in one go."""
@@ -86,21 +71,28 @@ def category_value_counts(table: pa.Table, features: Sequence[Feature], uses: Us
 def merge_value_counts(tables: Iterable[pa.Table]) -> pa.Table:
     """Returns the sum of counts tables of one kind: the counts of all their samples together.
 
-    Holds the merged rows plus about as many unmerged ones, however many tables there are.
+    Holds the merged rows plus about as many unmerged ones, however many tables there are. Tables whose feature is
+    dictionary-encoded are merged at less cost.
 
     Raises:
         SchemaError: if there is no table, or the tables are not all counts of the same kind.
     """
     held: list[pa.Table] = []
+    schema: pa.Schema | None = None
     merged_rows = 0
     for table in tables:
-        held.append(as_counts(table, [held[0].schema] if held else [NUMERIC_COUNTS, CATEGORY_COUNTS]))
+        schema = _schema_of(table, [NUMERIC_COUNTS, CATEGORY_COUNTS] if schema is None else [schema])
+        names = table.column(FEATURE)
+        coded_names = names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
+        held.append(table.set_column(0, FEATURE, coded_names))
         if sum(part.num_rows for part in held) - merged_rows > max(merged_rows, _COMPACT_ROWS):
-            held = [_merged(held)]
+            held = [_summed(held)]
             merged_rows = held[0].num_rows
-    if not held:
+    if schema is None:
         raise SchemaError(Fault("value counts", "at least one table", "none", "merge the days of a window"))
-    return _merged(held)
+    merged = _summed(held).cast(schema)
+    keys = [(name, "ascending") for name in schema.names[:2]]
+    return merged.take(pc.sort_indices(merged, sort_keys=keys)).combine_chunks()
 
 
 def as_counts(table: pa.Table, schemas: Sequence[pa.Schema]) -> pa.Table:
@@ -109,9 +101,15 @@ def as_counts(table: pa.Table, schemas: Sequence[pa.Schema]) -> pa.Table:
     Raises:
         SchemaError: if it has none of them.
     """
+    return table.cast(_schema_of(table, schemas))
+
+
+def _schema_of(table: pa.Table, schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """Returns the one of the schemas whose names and types a table has; dictionary-encoded text is text."""
+    types = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in table.schema.types]
     for schema in schemas:
-        if table.schema.names == schema.names and table.schema.types == schema.types:
-            return pa.table(table.columns, schema=schema)
+        if table.schema.names == schema.names and types == schema.types:
+            return schema
     expected = " or ".join(str(schema) for schema in schemas).replace("\n", ", ")
     got = str(table.schema.remove_metadata()).replace("\n", ", ")
     raise SchemaError(Fault("value counts", expected, got, "give tables of value counts of one kind"))
@@ -123,21 +121,30 @@ def by_frequency(merged: pa.Table) -> pa.Table:
     return merged.take(pc.sort_indices(merged, sort_keys=order)).combine_chunks()
 
 
-def _merged(tables: Sequence[pa.Table]) -> pa.Table:
-    together = pa.concat_tables(tables)
-    key = together.column_names[1]
-    summed = together.group_by([FEATURE, key], use_threads=False).aggregate([(COUNT, "sum")])
-    table = pa.table([summed.column(FEATURE), summed.column(key), summed.column(f"{COUNT}_sum")], schema=together.schema)
-    keys = [(FEATURE, "ascending"), (key, "ascending")]
-    return table.take(pc.sort_indices(table, sort_keys=keys)).combine_chunks()
+def _summed(tables: Sequence[pa.Table]) -> pa.Table:
+    """Returns one row per feature and value, in no order; the feature stays dictionary-encoded."""
+    together = pa.concat_tables(tables).unify_dictionaries()
+    names = together.column_names
+    summed = together.group_by(names[:2], use_threads=False).aggregate([(COUNT, "sum")])
+    return pa.table([summed.column(name) for name in (*names[:2], f"{COUNT}_sum")], names=names)
 
 
-def count_values(kind: Kind, groups: Iterable[tuple[pa.Table, Sequence[Feature], Uses]]) -> pa.Table:
+def coded(table: pa.Table, features: Sequence[Feature]) -> CodedTable:
+    """Returns the features of a table in the form that is counted again and again at little cost.
+
+    Raises:
+        SchemaError: naming every feature column that is missing or has another type.
+    """
+    _check(table, features)
+    return {feature.name: CodedValues.of(table.column(feature.name)) for feature in features}
+
+
+def count_values(kind: Kind, groups: Iterable[tuple[pa.Table | CodedTable, Sequence[Feature], Uses]]) -> pa.Table:
     """Returns the counts of all features of one kind in several tables, each feature in one of them.
 
     Args:
         kind: numbers or categories.
-        groups: tables of encoded rows, the features that stand in each, and how often its rows count.
+        groups: tables of encoded rows, as they are or coded, the features that stand in each, and how often its rows count.
 
     Raises:
         SchemaError: naming every feature column that is missing or has another type.
@@ -145,12 +152,10 @@ def count_values(kind: Kind, groups: Iterable[tuple[pa.Table, Sequence[Feature],
     counted: dict[str, tuple[pa.Array, Counts]] = {}
     for table, features, uses in groups:
         chosen = [feature for feature in features if feature.kind is kind]
-        _check(table, chosen)
-        is_used = None if uses.counts is None else np.flatnonzero(uses.counts)
-        rows = table if is_used is None else table.select([feature.name for feature in chosen]).take(pa.array(is_used))
-        weights = np.ones(table.num_rows, np.int64) if uses.counts is None else uses.counts[is_used]
-        for feature in chosen:
-            counted[feature.name] = _value_counts(*_values(rows.column(feature.name), weights), uses.without)
+        if isinstance(table, pa.Table):
+            counted |= _counted_rows(table, chosen, uses)
+        else:
+            counted |= {feature.name: table[feature.name].counted(uses) for feature in chosen}
     schema = NUMERIC_COUNTS if kind is Kind.NUMERIC else CATEGORY_COUNTS
     names = sorted(counted)
     lengths = [len(counted[name][0]) for name in names]
@@ -162,34 +167,14 @@ def count_values(kind: Kind, groups: Iterable[tuple[pa.Table, Sequence[Feature],
     return pa.table(columns, schema=schema)
 
 
-def _value_counts(values: pa.Array, weights: Counts, without: int) -> tuple[pa.Array, Counts]:
-    """Returns the distinct values, ascending with null last, and how often each counts; `without` nulls come on top."""
-    if pa.types.is_float32(values.type):
-        numbers = values.to_numpy(zero_copy_only=False) + np.float32(0)
-        values = pa.array(numbers, pa.float32(), mask=np.isnan(numbers))
-    encoded = values.dictionary_encode()
-    none = len(encoded.dictionary)
-    codes = encoded.indices.fill_null(none).to_numpy(zero_copy_only=False)
-    # bincount sums weights as floats, exactly as long as they stay below 2^53.
-    counts = np.bincount(codes, weights=weights, minlength=none + 1).astype(np.int64)
-    counts[none] += without
-    order = np.append(np.argsort(encoded.dictionary.to_numpy(zero_copy_only=False)), none)
-    order = order[counts[order] > 0]
-    distinct = pa.concat_arrays([encoded.dictionary, pa.nulls(1, values.type)])
-    return distinct.take(pa.array(order)), counts[order]
-
-
-def _values(column: pa.ChunkedArray, weights: Counts) -> tuple[pa.Array, Counts]:
-    """Returns the innermost values and a null for every list without any, each with the weight of its row."""
-    array = lists.one_array(column)
-    while lists.is_list(array.type):
-        flat, offsets = lists.flatten(array)
-        lengths = np.diff(offsets)
-        if not lists.is_list(flat.type):
-            flat = pa.concat_arrays([flat, pa.nulls(int((lengths == 0).sum()), flat.type)])
-            return flat, np.concatenate([np.repeat(weights, lengths), weights[lengths == 0]])
-        array, weights = flat, np.repeat(weights, lengths)
-    return array, weights
+def _counted_rows(table: pa.Table, features: Sequence[Feature], uses: Uses) -> dict[str, tuple[pa.Array, Counts]]:
+    """Returns the values of features and their counts; only rows that count are looked at."""
+    _check(table, features)
+    rows, of_rows = table.select([feature.name for feature in features]), uses
+    if uses.used is not None:
+        used, counts = uses.used
+        rows, of_rows = rows.take(pa.array(used)), Uses(counts, uses.without)
+    return {feature.name: CodedValues.of(rows.column(feature.name)).counted(of_rows) for feature in features}
 
 
 def _check(table: pa.Table, features: Sequence[Feature]) -> None:

@@ -1,9 +1,9 @@
 """Ragged rows: values of all rows one after another plus the offsets at which each row starts.
 
-Belongs here: `Bags`, gathering ragged slices and the weights of a mean over each row. Does not belong here: where
-the values come from (`table_view`, `history`) and which table they point into (`embedding`).
+Belongs here: `Bags`, gathering ragged slices and the weights of a mean over each row, or of a sum divided by a root.
+Does not belong here: where the values come from (`table_view`, `history`) and which table they point into (`embedding`).
 
-Every bag pools to a mean, so a weighted feature pools to the weighted mean sum(w * e) / sum(|w|) of its embeddings e:
+Every feature's bag pools to a mean, so a weighted feature pools to the weighted mean sum(w * e) / sum(|w|) of its embeddings e:
 equal weights of any positive size give what no weights give, and a row with long lists or large counts does not
 outweigh the other features of its tower.
 
@@ -24,11 +24,18 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Bags:
-    """Embedding indices of B rows and the weight of each in its row's mean. No index is 0 (missing)."""
+    """Embedding indices of B rows and the weight of each in its row's sum.
+
+    Attributes:
+        values: no index is 0 (missing), save where the values of several bags belong together place by place.
+        offsets: start of each row, and the end of the last.
+        weights: of a mean, their absolute values sum to 1 in every row that has values; of a root, to the root of the
+            importances' sum (`root_bags`); of values that are not summed, all 1.
+    """
 
     values: IntArray  # [n]
     offsets: IntArray  # [B + 1]
-    weights: FloatArray  # [n], their absolute values sum to 1 in every row that has values
+    weights: FloatArray  # [n]
 
 
 def ragged_positions(starts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray]:
@@ -61,16 +68,24 @@ def mean_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArr
         offsets: start of each row and the end of the last [B + 1].
         importance: positive weight of each value in the mean [n]; equal weights if None.
     """
-    count = len(offsets) - 1
-    row = row_of(offsets)
-    present = values > 0
-    if not present.all():
-        values, row = values[present], row[present]
-        importance = None if importance is None else importance[present]
-    lengths = np.bincount(row, minlength=count)
-    totals = lengths if importance is None else np.bincount(row, weights=importance, minlength=count)
+    values, row, importance, totals = _present(values, offsets, importance)
     weights = (1.0 if importance is None else importance) / totals[row]
-    return Bags(values.astype(np.int64, copy=False), offsets_of(lengths), weights.astype(np.float32))
+    return _of_rows(values, row, weights, len(totals))
+
+
+def root_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArray[np.float64] | None = None) -> Bags:
+    """Returns the bags whose weighted sum is sum(w * e) / sqrt(sum(w)) over each row's present values.
+
+    Four values of importance 1 weigh 1/2 each: twice as much as one of them alone, which a mean could not tell from four.
+
+    Args:
+        values: embedding indices [n]; missing ones (0) are left out.
+        offsets: start of each row and the end of the last [B + 1].
+        importance: positive w of each value [n]; 1 if None.
+    """
+    values, row, importance, totals = _present(values, offsets, importance)
+    weights = (1.0 if importance is None else importance) / np.sqrt(totals)[row]
+    return _of_rows(values, row, weights, len(totals))
 
 
 def weighted_bags(values: npt.NDArray[Any], offsets: IntArray, weights: npt.NDArray[Any]) -> Bags:
@@ -90,3 +105,21 @@ def weighted_bags(values: npt.NDArray[Any], offsets: IntArray, weights: npt.NDAr
     bags = mean_bags(counted, offsets, sizes)
     is_negative = weights[counted > 0] < 0
     return replace(bags, weights=np.where(is_negative, -bags.weights, bags.weights))
+
+
+def _present(
+    values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArray[np.float64] | None
+) -> tuple[npt.NDArray[Any], IntArray, npt.NDArray[np.float64] | None, npt.NDArray[Any]]:
+    """Returns the values that are not missing, the row and importance of each, and the importances' sum per row [B]."""
+    count = len(offsets) - 1
+    row = row_of(offsets)
+    present = values > 0
+    if not present.all():
+        values, row = values[present], row[present]
+        importance = None if importance is None else importance[present]
+    return values, row, importance, np.bincount(row, weights=importance, minlength=count)
+
+
+def _of_rows(values: npt.NDArray[Any], row: IntArray, weights: npt.NDArray[Any], count: int) -> Bags:
+    offsets = offsets_of(np.bincount(row, minlength=count))
+    return Bags(values.astype(np.int64, copy=False), offsets, weights.astype(np.float32))

@@ -12,7 +12,7 @@ Letters: B rows, F single-valued features, d width of a table, n values, G bags 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dssm_assets.core.models.bags import FloatArray, IntArray, offsets_of
+from dssm_assets.core.models.bags import Bags, FloatArray, IntArray, offsets_of
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSpec
 
@@ -52,6 +52,11 @@ class WidthGroup:
     def width(self) -> int:
         """Columns that the group adds to the tower's input."""
         return self.dim * (len(self.single_columns) + len(self.bag_columns))
+
+    def places(self, singles: Container[int], bags: Container[int]) -> list[int]:
+        """Returns which of those columns hold the vectors of these single-valued features and these bags."""
+        is_wanted = [int(k) in singles for k in self.single_columns] + [k in bags for k in self.bag_columns]
+        return [place * self.dim + d for place, wanted in enumerate(is_wanted) if wanted for d in range(self.dim)]
 
 
 class EmbeddingTables(nn.Module):
@@ -93,6 +98,25 @@ class EmbeddingTables(nn.Module):
             parts += [pieces[0].view(count, singles * group.dim), *pieces[1:]]
         return torch.cat(parts, dim=1)
 
+    def lookup_each(self, features: Sequence[TowerFeature], bags: Sequence[Bags], tape: list[Lookup] | None) -> Tensor:
+        """Returns the vectors of aligned bags' values, unpooled, the features side by side [n, sum of widths].
+
+        Args:
+            features: one per bag.
+            bags: of one length, place by place; 0 is missing and has the zero vector.
+            tape: as of `lookup`.
+        """
+        parts: list[Tensor] = []
+        for feature, bag in zip(features, bags, strict=True):
+            rows = np.where(bag.values > 0, bag.values + self.bases[feature.embedding_name], 0)
+            table = self.table(feature.embedding_dim)
+            vectors = table.detach()[torch.from_numpy(rows).to(table.device)]
+            if tape is not None:
+                vectors.requires_grad_(True)
+                tape.append(Lookup(feature.embedding_dim, rows, np.arange(len(rows) + 1, dtype=np.int64), None, vectors))
+            parts.append(vectors)
+        return torch.cat(parts, dim=1)
+
     def _pooled(self, group: WidthGroup, inputs: TowerInput) -> Lookup:
         index = inputs.singles[:, group.single_columns]  # [B, F]
         rows = [np.where(index > 0, index + group.single_bases, 0).reshape(-1)]
@@ -126,12 +150,13 @@ def weighted_sums(table: Tensor, rows: IntArray, offsets: IntArray, weights: Flo
     """
     if not len(rows):
         return table.new_zeros(len(offsets) - 1, table.shape[1])
+    device = table.device
     return functional.embedding_bag(
-        torch.from_numpy(rows),
+        torch.from_numpy(rows).to(device),
         table.detach(),
-        torch.from_numpy(offsets),
+        torch.from_numpy(offsets).to(device),
         mode="sum",
-        per_sample_weights=None if weights is None else torch.from_numpy(weights),
+        per_sample_weights=None if weights is None else torch.from_numpy(weights).to(device),
         include_last_offset=True,
     )
 

@@ -1,19 +1,17 @@
-"""The user's past as the user tower sees it: the last L events before a position, as a weighted mean per sub-feature.
+"""The user's past as the user tower sees it: the last events before a position, as bags of every sub-feature.
 
-Belongs here: `HistoryReader`. Does not belong here: where a sample's history ends (train_samples decides that).
+Belongs here: `HistoryReader`. Does not belong here: where a sample's history ends (train_samples decides that) and what a
+pooling makes of the events (`history_pooling`).
 
 A history is a slice of one table sorted by (user, time): the events start .. end - 1. It is gathered ragged, so a
 short history costs what it holds and nothing is padded.
-
-Weights: with a half-life of h days an event that is a days old counts 2 ** (-a / h) before the weights are divided
-by their sum. Ages may be taken from any moment, since moving it multiplies all weights of a row by one factor,
-which the division removes; the row's newest event is used, which cannot underflow to a row of zeros. Training
-(ages from the sample's event) and inference (ages from the evaluation day) therefore agree.
 
 Letters: B rows, n events of all rows.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +19,12 @@ import pyarrow as pa
 
 from dssm_assets.core.columns import EVENT_TIME_MS
 from dssm_assets.core.errors import Fault, LeakError, SchemaError
-from dssm_assets.core.models.bags import Bags, IntArray, mean_bags, ragged_positions
+from dssm_assets.core.models.bags import Bags, IntArray, ragged_positions
+from dssm_assets.core.models.history_pooling import Past, has_ages, pooled, reach
 from dssm_assets.core.models.table_view import TableView
 from dssm_assets.core.models.tower_input import check_indices, feature_columns
 from dssm_assets.core.models.tower_spec import TowerSpec
 
-MS_PER_DAY = 86_400_000
 _BLOCK_ROWS = 1 << 18
 
 
@@ -35,22 +33,37 @@ class HistoryReader:
 
     def __init__(self, table: pa.Table, spec: TowerSpec) -> None:
         self._features = spec.sequences
-        self._length = spec.history_length
-        self._half_life_days = spec.history_half_life_days
+        self._poolings = tuple(view.pooling for view in spec.history_views)
+        self._reach = max(map(reach, self._poolings), default=0)
+        self._has_ages = any(map(has_ages, self._poolings))
         columns = {EVENT_TIME_MS: pa.int64(), **feature_columns(self._features)} if self._features else {}
         self._view = TableView(table, "history", columns)
         self.num_rows: int = table.num_rows
         check_indices(self._view, "history", self._features)
 
     def read(self, starts: IntArray, ends: IntArray) -> tuple[tuple[Bags, ...], npt.NDArray[np.float32] | None]:
-        """Returns one bag per sub-feature and the rows that have no history [B] (None without sub-features)."""
+        """Returns the bags of the specification's history views, and the rows that have no history [B].
+
+        The bags come view by view, in each one per sub-feature. Without sub-features there are none, and None.
+        """
         if not self._features:
             return (), None
-        positions, offsets = ragged_positions(np.maximum(starts, ends - self._length), ends)
-        selection = self._view.select(positions)
-        importance = self._importance(self._view.take(EVENT_TIME_MS, selection), offsets) if self._half_life_days else None
-        bags = tuple(mean_bags(self._view.take(f.name, selection), offsets, importance) for f in self._features)
-        return bags, (ends <= starts).astype(np.float32)
+        return self.read_events(*ragged_positions(np.maximum(starts, ends - self._reach), ends))
+
+    def read_events(self, positions: IntArray, offsets: IntArray) -> tuple[tuple[Bags, ...], npt.NDArray[np.float32] | None]:
+        """Returns the same of pasts that are no slices of the table.
+
+        Args:
+            positions: events that each row sees, oldest first, row after row [n].
+            offsets: start of each row and the end of the last [B + 1].
+        """
+        if not self._features:
+            return (), None
+        take = partial(self._view.take, selection=self._view.select(positions))
+        times = take(EVENT_TIME_MS) if self._has_ages else None
+        past = Past(tuple(take(feature.name) for feature in self._features), offsets, times)
+        bags = tuple(bag for pooling in self._poolings for bag in pooled(pooling, past))
+        return bags, (np.diff(offsets) == 0).astype(np.float32)
 
     def check_bounds(self, starts: IntArray, ends: IntArray, where: str) -> None:
         """Checks that every history is a slice of the table.
@@ -83,11 +96,3 @@ class HistoryReader:
                 got = f"{len(late)} of them end later, first row {begin + int(row)}: {int(last[late[0]])}"
                 expected = f"a history strictly before the row's moment ({int(as_of_ms[block][row])} ms)"
                 raise LeakError(Fault(where, expected, got, "end the history before the event"))
-
-    def _importance(self, times: npt.NDArray[np.int64], offsets: IntArray) -> npt.NDArray[np.float64]:
-        lengths = np.diff(offsets)
-        filled = lengths > 0
-        newest = np.repeat(times[offsets[1:][filled] - 1], lengths[filled])
-        age_days = (newest - times) / MS_PER_DAY
-        # The floor keeps an ancient event's weight above zero: a row whose newest event has no value still has a mean.
-        return np.asarray(np.exp2(-np.minimum(age_days / float(self._half_life_days or 1.0), 900.0)))

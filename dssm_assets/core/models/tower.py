@@ -8,25 +8,36 @@ Letters: B rows, W input width, D output width.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dssm_assets.core.model_config import Similarity
+from dssm_assets.core.model_config import Norm, Similarity
+from dssm_assets.core.models.batch_norm import BatchNorm
 from dssm_assets.core.models.tower_spec import TowerSpec
 
 
 class Tower(nn.Module):
-    """Blocks of Linear, LayerNorm, ReLU, dropout, then a bare Linear; of length 1 when the similarity is COSINE."""
+    """Blocks of Linear, norm, ReLU, dropout, then a bare Linear; of length 1 when the similarity is COSINE.
 
-    def __init__(self, width: int, spec: TowerSpec, generator: torch.Generator) -> None:
+    Some columns of the input may be taste columns: the pooled history in the user tower, what shares its embeddings in the
+    item tower. They have a dropout of their own, and may pass by the layers through a linear map without bias.
+    """
+
+    taste_columns: Tensor
+
+    def __init__(self, width: int, spec: TowerSpec, generator: torch.Generator, taste_columns: Sequence[int] = ()) -> None:
         super().__init__()
         sizes = [width, *spec.hidden_units, spec.output_dim]
-        self.linears = nn.ModuleList(_linear(a, b, generator) for a, b in pairwise(sizes))
-        self.norms = nn.ModuleList(nn.LayerNorm(size) for size in spec.hidden_units)
-        self._dropout = spec.dropout
+        self.linears = nn.ModuleList(linear(a, b, generator) for a, b in pairwise(sizes))
+        self.norms = nn.ModuleList(_norm(spec.norm, size) for size in spec.hidden_units)
+        has_skip = spec.skip and len(taste_columns) > 0
+        self.skip = linear(len(taste_columns), spec.output_dim, generator, has_bias=False) if has_skip else None
+        self.register_buffer("taste_columns", torch.tensor(list(taste_columns), dtype=torch.long), persistent=False)
+        self._dropout, self._taste_dropout = spec.dropout, spec.embedding_dropout if len(taste_columns) else 0.0
         self._is_cosine = spec.similarity is Similarity.COSINE
 
     def forward(self, inputs: Tensor, dropout: torch.Generator | None) -> Tensor:
@@ -34,23 +45,42 @@ class Tower(nn.Module):
 
         Args:
             inputs: pooled feature vectors.
-            dropout: source of the dropout's randomness; None switches dropout off.
+            dropout: source of the dropout's randomness; None switches dropout off, and batch norms to what they have seen.
         """
+        if dropout is not None and self._taste_dropout > 0:
+            kept = torch.ones_like(inputs)
+            drawn = _kept(inputs.new_empty(len(inputs), len(self.taste_columns)), self._taste_dropout, dropout)
+            inputs = inputs * kept.index_copy_(1, self.taste_columns, drawn)
         hidden = inputs
-        for linear, norm in zip(self.linears, self.norms, strict=False):
-            hidden = functional.relu(norm(linear(hidden)))
+        for layer, norm in zip(self.linears, self.norms, strict=False):
+            hidden = layer(hidden)
+            hidden = norm(hidden, dropout is not None) if isinstance(norm, BatchNorm) else norm(hidden)
+            hidden = functional.relu(hidden)
             if dropout is not None and self._dropout > 0:
-                kept = 1.0 - self._dropout
-                hidden = hidden * torch.empty_like(hidden).bernoulli_(kept, generator=dropout).div_(kept)
+                hidden = hidden * _kept(torch.empty_like(hidden), self._dropout, dropout)
         vectors: Tensor = self.linears[-1](hidden)
+        if self.skip is not None:
+            vectors = vectors + self.skip(inputs.index_select(1, self.taste_columns))
         return functional.normalize(vectors, dim=1) if self._is_cosine else vectors
 
 
-def _linear(width_in: int, width_out: int, generator: torch.Generator) -> nn.Linear:
-    # The constructor's own initialisation would draw from the global generator.
-    linear: nn.Linear = nn.utils.skip_init(nn.Linear, width_in, width_out)  # type: ignore[no-untyped-call]
+def linear(width_in: int, width_out: int, generator: torch.Generator, *, has_bias: bool = True) -> nn.Linear:
+    """Returns a linear map whose weights are drawn from the generator, not from torch's global one."""
+    drawn: nn.Linear = nn.utils.skip_init(nn.Linear, width_in, width_out, bias=has_bias)  # type: ignore[no-untyped-call]
     bound = 1.0 / math.sqrt(width_in)
     with torch.no_grad():
-        linear.weight.uniform_(-bound, bound, generator=generator)
-        linear.bias.uniform_(-bound, bound, generator=generator)
-    return linear
+        for weights in drawn.parameters():
+            weights.uniform_(-bound, bound, generator=generator)
+    return drawn
+
+
+def _kept(values: Tensor, frac: float, generator: torch.Generator) -> Tensor:
+    """Fills with 0 for a dropped share and with what keeps the mean for the others."""
+    kept = 1.0 - frac
+    return values.bernoulli_(kept, generator=generator).div_(kept)
+
+
+def _norm(kind: Norm, width: int) -> nn.Module:
+    if kind is Norm.BATCH:
+        return BatchNorm(width)
+    return nn.LayerNorm(width) if kind is Norm.LAYER else nn.Identity()

@@ -1,6 +1,7 @@
 """What the two towers are: their features, embedding tables and layers, as one frozen value that survives JSON.
 
-Belongs here: `TowerFeature`, `TowerSpec`, building one from the model section, and naming the differences of two.
+Belongs here: `TowerFeature`, `TowerSpec`, `HistoryView`, building a specification from the model section, and naming the
+differences of two.
 Does not belong here: how sizes follow from counts (feature configuration) and the layers themselves (`tower`).
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -15,7 +17,7 @@ from pydantic import Field, model_validator
 
 from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.errors import ConfigError, Fault
-from dssm_assets.core.model_config import Model, Similarity
+from dssm_assets.core.model_config import Model, Norm, Pooling, PoolingKind, Similarity
 from dssm_assets.core.section import Section
 
 
@@ -45,6 +47,20 @@ class TowerFeature(Section):
     )
 
 
+@dataclass(frozen=True)
+class HistoryView:
+    """One pooling of the history: what the user tower reads of every sub-feature under it."""
+
+    pooling: Pooling
+    features: tuple[TowerFeature, ...]
+    """The sub-features as this pooling's inputs; they have names of their own where there are several poolings."""
+
+    @property
+    def is_attention(self) -> bool:
+        """Whether the tower weighs the past items itself, and so reads them one by one."""
+        return self.pooling.kind is PoolingKind.ATTENTION
+
+
 class TowerSpec(Section):
     """The description of both towers. Two equal specs make towers of equal shapes and meaning."""
 
@@ -56,11 +72,22 @@ class TowerSpec(Section):
     temperature: float
     history_length: int
     history_half_life_days: float | None = None
+    poolings: tuple[Pooling, ...] = ()
+    norm: Norm = Norm.LAYER
+    skip: bool = False
+    embedding_dropout: float = 0.0
+    learn_temperature: bool = False
+    learn_scale: bool = False
+    num_interests: int = 1
+    prior: bool = False
 
     @model_validator(mode="after")
     def _coherent(self) -> TowerSpec:
         faults = [*_name_faults(self.features), *_weight_faults(self.features)]
         faults += [*_size_faults(self.features), *_side_faults(self.features)]
+        if self.num_interests > 1 and not self.attention_views:
+            got = "no such pooling, or no sub-feature that it could pool"
+            faults.append(Fault("model.num_interests", "a pooling of kind attention", got, "add one, or use one interest"))
         if any(width < 1 for width in self.hidden_units):
             faults.append(Fault("model.hidden_units", "widths of at least 1", str(list(self.hidden_units)), "remove the layer"))
         if faults:
@@ -75,6 +102,37 @@ class TowerSpec(Section):
     def sequences(self) -> tuple[TowerFeature, ...]:
         """The sub-features of the history; none when its length is 0."""
         return self.of(Side.SEQUENCE) if self.history_length else ()
+
+    @property
+    def history_views(self) -> tuple[HistoryView, ...]:
+        """The poolings of the history, attention last; none without sub-features."""
+        if not self.sequences:
+            return ()
+        plain = Pooling(length=self.history_length, half_life_days=self.history_half_life_days)
+        poolings = self.poolings or (plain,)
+        suffixes = [f"/{place}_{pooling.kind}" if len(poolings) > 1 else "" for place, pooling in enumerate(poolings)]
+        views = [HistoryView(p, _renamed(self.sequences, suffix)) for p, suffix in zip(poolings, suffixes, strict=True)]
+        return tuple(sorted(views, key=lambda view: view.is_attention))
+
+    @property
+    def pooled_features(self) -> tuple[TowerFeature, ...]:
+        """The inputs of the poolings whose weights the past alone decides."""
+        return tuple(feature for view in self.history_views if not view.is_attention for feature in view.features)
+
+    @property
+    def attention_views(self) -> tuple[HistoryView, ...]:
+        """The poolings whose weights the tower learns."""
+        return tuple(view for view in self.history_views if view.is_attention)
+
+    @property
+    def user_vector_width(self) -> int:
+        """Floats of a stored user: the vectors of its interests one after another, each with the 1 of a prior behind it."""
+        return self.num_interests * self.item_vector_width
+
+    @property
+    def item_vector_width(self) -> int:
+        """Floats of a stored item: its vector, with its prior behind it where there is one."""
+        return self.output_dim + self.prior
 
     def to_json(self) -> str:
         """Returns the specification as JSON, the same text for equal specifications."""
@@ -101,6 +159,14 @@ def tower_spec(features: Sequence[TowerFeature], model: Model) -> TowerSpec:
         temperature=model.temperature,
         history_length=model.history_length,
         history_half_life_days=model.history_half_life_days,
+        poolings=tuple(model.poolings),
+        norm=model.norm,
+        skip=model.skip,
+        embedding_dropout=model.embedding_dropout,
+        learn_temperature=model.learn_temperature,
+        learn_scale=model.learn_scale,
+        num_interests=model.num_interests,
+        prior=model.prior,
     )
 
 
@@ -112,6 +178,10 @@ def spec_faults(expected: TowerSpec, got: TowerSpec, where: str, remedy: str) ->
         for path in sorted(ours.keys() | theirs.keys())
         if ours.get(path) != theirs.get(path)
     ]
+
+
+def _renamed(features: Sequence[TowerFeature], suffix: str) -> tuple[TowerFeature, ...]:
+    return tuple(feature.model_copy(update={"name": feature.name + suffix}) for feature in features)
 
 
 def _flat(spec: TowerSpec) -> dict[str, str]:

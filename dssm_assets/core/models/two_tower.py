@@ -2,15 +2,20 @@
 
 Belongs here: `TwoTower`. Does not belong here: losses, samplers, optimisers, the search index.
 
-Letters: B rows, D output width.
+Letters: B rows, K interests, D output width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
+
 import torch
 from torch import Tensor, nn
 
-from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
+from dssm_assets.core.models.attention_pooling import AttentionPooling
+from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, WidthGroup
+from dssm_assets.core.models.interests import chosen_interests
+from dssm_assets.core.models.similarity import SimilarityScale
 from dssm_assets.core.models.tower import Tower
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerSpec
@@ -24,24 +29,56 @@ class TwoTower(nn.Module):
         self.spec = spec
         self.tables = EmbeddingTables(spec, generator)
         user, item = spec.of(Side.USER, Side.CONTEXT), spec.of(Side.ITEM)
-        self._user_groups = self.tables.groups(
-            [f for f in user if not f.is_multi], [f for f in user if f.is_multi] + list(spec.sequences)
+        multis, singles = [f for f in item if f.is_multi], [f for f in item if not f.is_multi]
+        own_bags = [f for f in user if f.is_multi]
+        self._bag_count = len(own_bags) + len(spec.pooled_features)
+        self._user_groups = self.tables.groups([f for f in user if not f.is_multi], own_bags + list(spec.pooled_features))
+        self._item_groups = self.tables.groups(singles, multis)
+        widths = [sum(feature.embedding_dim for feature in view.features) for view in spec.attention_views]
+        read_width = sum(group.width for group in self._user_groups)
+        taste = _places(self._user_groups, (), range(len(own_bags), self._bag_count))
+        taste += range(read_width, read_width + sum(widths))
+        self.user_tower = Tower(read_width + sum(widths) + bool(spec.sequences), spec, generator, taste)
+        shared = {feature.embedding_name for feature in spec.sequences}
+        taste = _places(
+            self._item_groups, *([k for k, f in enumerate(part) if f.embedding_name in shared] for part in (singles, multis))
         )
-        self._item_groups = self.tables.groups([f for f in item if not f.is_multi], [f for f in item if f.is_multi])
-        user_width = sum(group.width for group in self._user_groups) + bool(spec.sequences)
-        self.user_tower = Tower(user_width, spec, generator)
-        self.item_tower = Tower(sum(group.width for group in self._item_groups), spec, generator)
+        self.item_tower = Tower(sum(group.width for group in self._item_groups), spec, generator, taste)
+        self.attention = nn.ModuleList(AttentionPooling(width, spec.num_interests, generator) for width in widths)
+        self.similarity = SimilarityScale(spec)
 
     def user_vectors(
         self, inputs: TowerInput, tape: list[Lookup] | None = None, dropout: torch.Generator | None = None
     ) -> Tensor:
-        """Returns the user tower's vectors [B, D]; with a tape and a dropout generator as training needs them."""
+        """Returns the user tower's vectors [B, D], of several interests [B, K, D].
+
+        Args:
+            inputs: the rows.
+            tape: receives the look-ups that the optimiser of the tables needs; None when nothing is to be learned.
+            dropout: source of the dropout's randomness; None outside of training.
+        """
         found = self.tables.lookup(self._user_groups, inputs, tape)
+        count, interests = len(inputs), self.spec.num_interests
+        if interests > 1:
+            found = found.repeat_interleave(interests, dim=0)  # [B * K, W]
+        parts = [found, *(pooled.reshape(count * interests, -1) for pooled in self._attended(inputs, tape))]
         if inputs.is_empty_history is not None:
             # The flag's weights are a learned vector for "no history", which a mean of zero vectors cannot express.
-            found = torch.cat([found, torch.from_numpy(inputs.is_empty_history)[:, None]], dim=1)
-        vectors: Tensor = self.user_tower(found, dropout)
-        return vectors
+            is_empty = torch.from_numpy(inputs.is_empty_history).to(found.device)
+            parts.append(is_empty.repeat_interleave(interests)[:, None])
+        vectors: Tensor = self.user_tower(torch.cat(parts, dim=1) if len(parts) > 1 else found, dropout)
+        return vectors.view(count, interests, -1) if interests > 1 else vectors
+
+    def user_vectors_for(
+        self,
+        inputs: TowerInput,
+        items: Tensor,
+        tape: list[Lookup] | None = None,
+        dropout: torch.Generator | None = None,
+    ) -> Tensor:
+        """Returns the vector [B, D] with which each user meets the item of its row [B, D]; else as `user_vectors`."""
+        vectors = self.user_vectors(inputs, tape, dropout)
+        return chosen_interests(vectors, items) if self.spec.num_interests > 1 else vectors
 
     def item_vectors(
         self, inputs: TowerInput, tape: list[Lookup] | None = None, dropout: torch.Generator | None = None
@@ -49,3 +86,29 @@ class TwoTower(nn.Module):
         """Returns the item tower's vectors [B, D]; with a tape and a dropout generator as training needs them."""
         vectors: Tensor = self.item_tower(self.tables.lookup(self._item_groups, inputs, tape), dropout)
         return vectors
+
+    def similarity_scale(self) -> Tensor | float:
+        """Returns 1 / temperature, by which the loss multiplies similarities; a tensor where it is learned."""
+        return self.similarity.scale()
+
+    def affine(self) -> tuple[Tensor, Tensor] | None:
+        """Returns |w| and b of the point-wise losses' |w| * similarity + b; None where they are not learned."""
+        return self.similarity.affine()
+
+    def _attended(self, inputs: TowerInput, tape: list[Lookup] | None) -> list[Tensor]:
+        """Returns the means [B, K, W] of each attention pooling."""
+        means, begin = [], self._bag_count
+        for view, pooling in zip(self.spec.attention_views, self.attention, strict=True):
+            bags = inputs.bags[begin : begin + len(view.features)]
+            begin += len(view.features)
+            means.append(pooling(self.tables.lookup_each(view.features, bags, tape), bags[0].offsets))
+        return means
+
+
+def _places(groups: Sequence[WidthGroup], singles: Container[int], bags: Container[int]) -> list[int]:
+    """Returns the columns of these features in what a look-up by these groups returns."""
+    places, begin = [], 0
+    for group in groups:
+        places += [begin + place for place in group.places(singles, bags)]
+        begin += group.width
+    return places

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.samples.distinct_ids import rows_of
 from dssm_assets.core.samples.id_index import IdIndex, one_array
 from dssm_assets.core.samples.specs import refuse_collisions, require_columns
 
@@ -44,17 +45,17 @@ class FeatureRows:
         self.where = where
         self._key = key
         self._index = IdIndex(feature_table.column(key), where=f"{where}, column {key}")
-        self._dates = one_array(_as_text(where, col.FEATURE_DATE, feature_table.column(col.FEATURE_DATE)))
+        self._dates = _encoded_dates(where, col.FEATURE_DATE, feature_table.column(col.FEATURE_DATE))
 
     def find(self, sample: pa.Table) -> tuple[pa.Array, pa.Array]:
-        """Returns the row (int32) and the feature date (text) of each sample; both null for an unknown id.
+        """Returns the row (int32) and the feature date (dictionary-encoded text) of each sample; null for an unknown id.
 
         Raises:
             SchemaError: the sample's ids are of another type: 7 and "7" are not one id.
         """
         if not len(self._index):
-            return pa.nulls(sample.num_rows, pa.int32()), pa.nulls(sample.num_rows, pa.string())
-        rows = self._index.lookup(sample.column(self._key), where=f"table sample, column {self._key}")
+            return pa.nulls(sample.num_rows, pa.int32()), pa.nulls(sample.num_rows, pa.dictionary(pa.int32(), pa.string()))
+        rows = rows_of(self._index, sample.column(self._key), where=f"table sample, column {self._key}")
         found = pa.array(rows, mask=rows < 0)
         return found, self._dates.take(found)
 
@@ -180,12 +181,12 @@ def check_no_leak(sample_fg: pa.Table | Iterable[pa.RecordBatch | pa.Table], ds:
         row_count += batch.num_rows
         leaks = []
         for name in unknown:
-            dates = _as_text("table sample_fg", name, batch.column(name))
+            dates = _encoded_dates("table sample_fg", name, batch.column(name))
             unknown[name] += dates.null_count
-            latest = pc.max(dates).as_py()
+            latest = pc.max(dates.dictionary.take(pc.unique(dates.indices))).as_py()
             if latest is not None:
                 newest[name] = max(latest, newest.get(name, latest))
-            leaks.append(pc.fill_null(pc.greater(dates, allowed), False))
+            leaks.append(pc.fill_null(pc.greater(dates.dictionary, allowed).take(dates.indices), False))
         leaking_count += pc.sum(pc.or_(*leaks)).as_py() or 0
     return LeakReport(
         passed=leaking_count == 0,
@@ -209,7 +210,10 @@ def _day_before(ds: str) -> str:
     return (day - dt.timedelta(days=1)).isoformat()
 
 
-def _as_text(where: str, name: str, dates: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    if not (pa.types.is_string(dates.type) or pa.types.is_large_string(dates.type) or pa.types.is_null(dates.type)):
-        raise SchemaError(Fault(f"{where}, column {name}", "text", str(dates.type), "write feature_date as YYYY-MM-DD text"))
-    return dates.cast(pa.string())
+def _encoded_dates(where: str, name: str, dates: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
+    """Returns dates as dictionary-encoded text: there are few different ones, and each is looked at once."""
+    kind = dates.type.value_type if pa.types.is_dictionary(dates.type) else dates.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+        raise SchemaError(Fault(f"{where}, column {name}", "text", str(kind), "write feature_date as YYYY-MM-DD text"))
+    texts = dates.cast(pa.string()) if pa.types.is_null(kind) else dates
+    return one_array(texts.cast(pa.dictionary(pa.int32(), pa.string())))

@@ -125,6 +125,11 @@ _USER_BOUNDS = (
     ColumnSpec(HISTORY_START, pa.int64(), "First row of the user in history.arrow."),
     ColumnSpec(HISTORY_END, pa.int64(), "Row after the user's last in history.arrow."),
 )
+_HARD_NEGATIVES = (
+    ColumnSpec(USER_INDEX, pa.int32(), "The user: row of users.arrow."),
+    ColumnSpec(ITEM_INDEX, pa.int32(), "An item that was shown and that the user never took: row of items.arrow."),
+    ColumnSpec(DAY, pa.int32(), "Day of the window on which it was first shown; 0 is the oldest."),
+)
 _ITEMS = (ColumnSpec(col.WEIGHT, pa.float64(), "Weight of the item as a negative, unnormalised."),)
 _FEATURE_TEXT = "Embedding index of the feature; 0 means missing."
 _WEIGHTS_TEXT = "Weight of each value of the feature before it; a tower reads the mean of the values by these weights."
@@ -153,6 +158,11 @@ def items_schema(features: Mapping[str, pa.DataType]) -> pa.Schema:
 def history_schema(features: Sequence[str]) -> pa.Schema:
     """Returns the schema of history.arrow. `features`: names of the sequence sub-features, each int32."""
     return _arrow_schema("history.arrow", _HISTORY, dict.fromkeys(features, pa.int32()))
+
+
+def hard_negatives_schema() -> pa.Schema:
+    """Returns the schema of hard_negatives.arrow."""
+    return _arrow_schema("hard_negatives.arrow", _HARD_NEGATIVES, {})
 
 
 def users_schema(user_id_type: pa.DataType) -> pa.Schema:

@@ -4,9 +4,9 @@ every feature value as an embedding index, and its weight where it has one.
 A feature of a user is the same for all samples of the user and day, so it stands once in a row of user_rows.arrow to
 which those samples point; items alike. Only context features stand in samples.arrow.
 
-Belongs here: one day of samples.arrow, the rows of one feature table, the whole of items.arrow, the weight of a sample.
-Does not belong here: which rows of feature tables are kept (`kept_rows.py`), history.arrow and users.arrow (`history.py`)
-and batches (`core/training`).
+Belongs here: one day of samples.arrow, the rows of one feature table, the whole of items.arrow. Does not belong here:
+which rows of feature tables are kept (`kept_rows.py`), how much a sample counts (`sample_weights.py`), history.arrow and
+users.arrow (`history.py`) and batches (`core/training`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from dssm_assets.core.model_config import History
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.samples.history import HistoryCsr, history_end
 from dssm_assets.core.samples.id_index import IdIndex, one_array
+from dssm_assets.core.samples.sample_weights import SampleWeights
 from dssm_assets.core.samples.specs import (
     feature_rows_schema,
     items_schema,
@@ -44,6 +45,7 @@ def discretise_day(
     item_index: IdIndex,
     history: HistoryCsr,
     cutoff: History,
+    weights: SampleWeights | None = None,
 ) -> pa.RecordBatch:
     """Returns the day's rows of samples.arrow, in the order of positive_sample.
 
@@ -59,12 +61,15 @@ def discretise_day(
         features: the context features to keep.
         item_index: the corpus: item ids in the order of negative_items.
         history: the histories of all users.
-        cutoff: which past a sample sees.
+        cutoff: which past a sample sees. Of `History.OTHERS` the end is that of `History.EVENT`: what came later is read
+            beside it (`core/training/history_cut`).
+        weights: how much a sample counts; None: all alike.
 
     Raises:
         SchemaError: a column is missing, an id or time is null or of the wrong type, weights do not fit their values, or
             a feature has the name of a column that samples.arrow has anyway.
     """
+    weights = weights or SampleWeights()
     fixed = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS]
     require_columns(_TABLE, positive_sample.column_names, [*fixed, *features.columns])
     _require_times(positive_sample.column(col.EVENT_TIME_MS))
@@ -74,14 +79,14 @@ def discretise_day(
     users = history.users.lookup(kept.column(col.USER_ID), where=f"{_TABLE}, column {col.USER_ID}")
     times: npt.NDArray[np.int64] = kept.column(col.EVENT_TIME_MS).to_numpy()
     # min: an event that a log files under a later day must still not see itself.
-    cutoff_ms = times if cutoff is History.EVENT else np.minimum(times, np.int64(day_start_ms))
+    cutoff_ms = np.minimum(times, np.int64(day_start_ms)) if cutoff is History.DAY else times
     indices = features.of(kept, _TABLE)
     arrays = [
         pa.array(items[is_kept]),
         pa.array(users),
         pa.array(history_end(history, users, cutoff_ms)),
         pa.array(times),
-        pa.array(sample_weights(kept)),
+        pa.array(weights.of(kept, day)),
         pa.array(np.full(kept.num_rows, day, dtype=np.int32)),
         *(pa.array(feature_rows[name][is_kept]) for name in (col.USER_ROW, col.ITEM_ROW)),
         *indices.values(),
@@ -113,11 +118,6 @@ def discretise_rows(
     indices = features.of(chosen, where)
     schema = feature_rows_schema(file, {name: column.type for name, column in indices.items()})
     return pa.RecordBatch.from_arrays(list(indices.values()), schema=schema)
-
-
-def sample_weights(positive_sample: pa.Table) -> npt.NDArray[np.float32]:
-    """Returns the weight of each positive sample in the loss: 1 for every event, float32."""
-    return np.ones(positive_sample.num_rows, dtype=np.float32)
 
 
 def item_rows(negative_items: pa.Table, features: IndexedFeatures) -> pa.Table:

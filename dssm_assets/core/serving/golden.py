@@ -15,12 +15,13 @@ import numpy as np
 import torch
 
 from dssm_assets.core.models.bags import FloatArray, IntArray
+from dssm_assets.core.models.prior import with_one
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.serving.tower_layout import Feed, item_layout, user_layout
 
 RunTower = Callable[[Feed], FloatArray]
-"""Returns the vectors [B, D] that an exported tower gives for its inputs."""
+"""Returns the vectors [B, D] that an exported tower gives for its inputs; [B, K, D] of users with K interests."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ def compare_user_tower(two_tower: TwoTower, inputs: TowerInput, run: RunTower) -
     """Returns how far the exported user tower is from the trained one on these rows."""
     with torch.no_grad():
         trained = two_tower.user_vectors(inputs).numpy()
+    if two_tower.spec.prior:
+        trained = with_one(trained)
     return difference(trained, run(user_layout(two_tower.spec).feed(inputs)))
 
 
@@ -62,8 +65,8 @@ def compare_item_tower(two_tower: TwoTower, inputs: TowerInput, run: RunTower) -
 
 
 def difference(trained: FloatArray, exported: FloatArray) -> TowerDifference:
-    """Returns how far two matrices of one shape are apart; vectors that are not numbers, or of another shape, infinitely."""
-    longest = float(np.sqrt((trained.astype(np.float64) ** 2).sum(axis=1)).max(initial=0.0))
+    """Returns how far two arrays of vectors are apart; vectors that are not numbers, or of another shape, infinitely."""
+    longest = float(np.sqrt((trained.astype(np.float64) ** 2).sum(axis=-1)).max(initial=0.0))
     if trained.shape != exported.shape or not np.isfinite(exported).all():
         return TowerDifference(len(trained), float("inf"), longest)
     return TowerDifference(len(trained), float(np.abs(trained - exported).max(initial=0.0)), longest)

@@ -5,7 +5,9 @@ the inputs to others (`tower_description.py`). Needs numpy alone, so that whoeve
 
 An exported tower takes plain arrays. Every single-valued feature is a column of `singles`; every multi-valued feature
 and every sub-feature of the history is a pair of arrays of one width, `indices/<feature>` and `weights/<feature>`. The
-weights already are those of the mean, so the tower only adds up; a place without a value has index 0 and weight 0.
+weights already are those of the pooling, so the tower only adds up; a place without a value has index 0 and weight 0. Where
+the tower weighs past items itself, the sub-features of one pooling share one `weights/<first of them>`: 1 where there is a
+past item, else 0.
 
 Letters: B rows, F single-valued features, L width of a padded feature.
 """
@@ -45,26 +47,47 @@ class TowerLayout:
 
     Attributes:
         singles: the single-valued features, by column of `singles`.
-        bags: the multi-valued features, then the sub-features of the history.
+        bags: the multi-valued features, then the sub-features of the history under each of its poolings.
+        attended: the sub-features of the history under each pooling whose weights the tower learns.
         has_history: whether the tower asks for `is_empty_history`.
     """
 
     singles: tuple[TowerFeature, ...]
     bags: tuple[TowerFeature, ...]
-    has_history: bool
+    attended: tuple[tuple[TowerFeature, ...], ...] = ()
+    has_history: bool = False
+
+    @property
+    def padded(self) -> tuple[TowerFeature, ...]:
+        """The features that have an input of indices, in the order of the bags of a `TowerInput`."""
+        return (*self.bags, *(feature for features in self.attended for feature in features))
+
+    @property
+    def weighted(self) -> tuple[TowerFeature, ...]:
+        """Those that have an input of weights."""
+        return (*self.bags, *(features[0] for features in self.attended))
+
+    def length_of(self, feature: TowerFeature) -> str:
+        """Returns what to call the width of a padded feature; the sub-features of one attention pooling have one width."""
+        owner = next((features[0] for features in self.attended if feature in features), feature)
+        return f"length of {owner.name}"
 
     @property
     def input_names(self) -> tuple[str, ...]:
         """The names of the inputs, in order: singles, all indices, all weights, is_empty_history."""
         names = [SINGLES] if self.singles else []
-        names += [indices_of(feature.name) for feature in self.bags] + [weights_of(feature.name) for feature in self.bags]
+        names += [indices_of(feature.name) for feature in self.padded]
+        names += [weights_of(feature.name) for feature in self.weighted]
         return tuple([*names, IS_EMPTY_HISTORY] if self.has_history else names)
 
     def feed(self, inputs: TowerInput) -> Feed:
         """Returns input name -> array for these rows; every padded feature is as wide as its longest row, at least 1."""
         feed: Feed = {SINGLES: np.ascontiguousarray(inputs.singles, np.int64)} if self.singles else {}
-        for feature, bag in zip(self.bags, inputs.bags, strict=True):
-            feed[indices_of(feature.name)], feed[weights_of(feature.name)] = padded(bag)
+        weighted = {feature.name for feature in self.weighted}
+        for feature, bag in zip(self.padded, inputs.bags, strict=True):
+            feed[indices_of(feature.name)], weights = padded(bag)
+            if feature.name in weighted:
+                feed[weights_of(feature.name)] = weights
         if inputs.is_empty_history is not None:
             feed[IS_EMPTY_HISTORY] = np.asarray(inputs.is_empty_history, np.float32)
         return feed
@@ -75,7 +98,10 @@ def user_layout(spec: TowerSpec) -> TowerLayout:
     features = spec.of(Side.USER, Side.CONTEXT)
     bags = [feature for feature in features if feature.is_multi]
     return TowerLayout(
-        tuple(feature for feature in features if not feature.is_multi), (*bags, *spec.sequences), bool(spec.sequences)
+        tuple(feature for feature in features if not feature.is_multi),
+        (*bags, *spec.pooled_features),
+        tuple(view.features for view in spec.attention_views),
+        has_history=bool(spec.sequences),
     )
 
 
@@ -85,7 +111,6 @@ def item_layout(spec: TowerSpec) -> TowerLayout:
     return TowerLayout(
         tuple(feature for feature in features if not feature.is_multi),
         tuple(feature for feature in features if feature.is_multi),
-        has_history=False,
     )
 
 

@@ -1,9 +1,12 @@
 """Batches: which samples come together, which negatives they share, and what the loss needs to know about them.
 
-Belongs here: order, negatives, context dropout, masks and corrections of a batch. Does not belong here: reading rows
-(`train_data`) and learning from them (`loop`).
+Belongs here: order, context dropout and what a batch is. Does not belong here: reading rows (`train_data`), the choice of
+negatives (`negatives`) and learning from them (`loop`).
 
-Letters: B samples of a batch, N sampled negatives, C columns of logits (B + N, or N without in-batch negatives).
+The batches of an epoch are numbered and each draws from its own generator, so an epoch can be entered at any of them.
+
+Letters: B samples of a batch, N sampled, Q queued, H hard negatives, C columns of logits (B + N + Q; N without in-batch
+negatives).
 """
 
 from __future__ import annotations
@@ -13,16 +16,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from dssm_assets.core.columns import WEIGHT
-from dssm_assets.core.model_config import Model
+from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.model_config import History, Model
 from dssm_assets.core.models.bags import IntArray
-from dssm_assets.core.models.losses.log_q import log_expected_counts
-from dssm_assets.core.models.losses.masks import MaskedPairs, diagonal_pairs, matching_pairs, union_of
-from dssm_assets.core.models.losses.sampled_softmax import SoftmaxTerms
+from dssm_assets.core.models.losses.terms import LossTerms
+from dssm_assets.core.models.samplers.queue import queued_places
 from dssm_assets.core.models.tower_input import TowerInput, concatenated, without_columns
-from dssm_assets.core.training.train_data import ITEM_INDEX, USER_INDEX, TrainData
+from dssm_assets.core.models.tower_spec import Side, TowerSpec
+from dssm_assets.core.samples.specs import DAY, ITEM_INDEX, USER_INDEX
+from dssm_assets.core.training.history_cut import SamplePast
+from dssm_assets.core.training.negatives import NegativeRule
+from dssm_assets.core.training.train_data import TrainData
 from dssm_assets.core.training_config import Training
 
 
@@ -32,62 +38,109 @@ class Batch:
 
     Attributes:
         user: B rows of the user tower.
-        items: B + N rows of the item tower, the samples' own items first.
+        items: B + N + H rows of the item tower: the samples' own items, the sampled, the hard negatives.
         terms: what the loss needs beside the vectors.
+        num_hard: H.
+        num_queued: Q: the last so many own items of the batches before in this epoch are the last columns, oldest first.
     """
 
     user: TowerInput
     items: TowerInput
-    terms: SoftmaxTerms
+    terms: LossTerms
+    num_hard: int = 0
+    num_queued: int = 0
 
 
-def epoch_batches(data: TrainData, *, model: Model, training: Training, seed: int, epoch: int) -> Iterator[Batch]:
-    """Yields every sample once, in an order that seed and epoch alone decide; the last batch may be smaller."""
-    order = np.random.default_rng([seed, epoch, 0]).permutation(data.num_samples)
-    rng = np.random.default_rng([seed, epoch, 1])
-    for begin in range(0, data.num_samples, training.batch_size):
-        yield _batch(data, order[begin : begin + training.batch_size], model, training.logits_rows, rng)
+def epoch_batches(
+    data: TrainData,
+    rows: IntArray,
+    *,
+    model: Model,
+    training: Training,
+    seed: int,
+    epoch: int,
+    first: int = 0,
+) -> Iterator[Batch]:
+    """Yields every one of the samples once, in an order that seed and epoch alone decide; the last batch may be smaller.
+
+    Where the samples end before the window does, nothing of the later days is known: not in the histories of
+    `History.OTHERS`, not among known positives, not among hard negatives.
+
+    Args:
+        data: the window.
+        rows: the samples that are trained on.
+        model: histories, negatives, corrections and masks.
+        training: batch_size and logits_rows.
+        seed: of the whole training.
+        epoch: from 0.
+        first: number of the first batch that is wanted; those before are not made.
+
+    Raises:
+        SchemaError: there is no sample.
+    """
+    if not len(rows):
+        remedy = "lower model.min_history, or choose a window with positive events"
+        raise SchemaError(Fault("samples to train on", "at least one", "none", remedy))
+    epoch_of = _Epoch(data, rows[np.random.default_rng([seed, epoch, 0]).permutation(len(rows))], model, training)
+    for step in range(first, batches_per_epoch(len(rows), training)):
+        yield epoch_of.batch(step, np.random.default_rng([seed, epoch, 1 + step]))
 
 
-def batches_per_epoch(data: TrainData, training: Training) -> int:
-    """Returns how many batches an epoch has."""
-    return -(-data.num_samples // training.batch_size)
+def batches_per_epoch(count: int, training: Training) -> int:
+    """Returns how many batches an epoch of so many samples has."""
+    return -(-count // training.batch_size)
 
 
-def _batch(data: TrainData, rows: IntArray, model: Model, logits_rows: int, rng: np.random.Generator) -> Batch:
-    keys = data.read_keys(rows)
-    item_index = keys[ITEM_INDEX].astype(np.int64)
-    negative_index, negative_probability = data.sampler.draw(model.num_sample, rng)
-    user = data.read_user_side(rows, keys)
-    is_hidden = rng.random(len(rows)) < model.context_dropout
-    user = without_columns(user, is_hidden, data.context_singles, data.context_bags)
-    items = concatenated(data.read_sample_items(rows), data.read_items(negative_index))
-    sampled = log_expected_counts(negative_probability, model.num_sample, model.logq)
-    if model.in_batch:
-        own = log_expected_counts(data.item_share[item_index], len(rows), model.logq)
-        columns, column_items = np.concatenate([own, sampled]), np.concatenate([item_index, negative_index])
-    else:
-        own = log_expected_counts(data.sampler.probability[item_index], model.num_sample, model.logq)
-        columns, column_items = sampled, negative_index
-    terms = SoftmaxTerms(
-        positive_correction=torch.from_numpy(own),
-        column_correction=torch.from_numpy(columns),
-        weight=torch.from_numpy(keys[WEIGHT].astype(np.float32)),
-        masked=_masked(data, model, item_index, keys[USER_INDEX], column_items),
-        temperature=model.temperature,
-        logits_rows=logits_rows,
+class _Epoch:
+    """The samples of an epoch in their order."""
+
+    def __init__(self, data: TrainData, order: IntArray, model: Model, training: Training) -> None:
+        self._data, self._order, self._model, self._size = data, order, model, training.batch_size
+        self._context = _context_places(data.spec)
+        is_whole = len(order) == data.num_samples
+        end_day = data.num_days if is_whole else 1 + int(data.read_key(DAY, order).max())
+        needs_ends = model.history is History.OTHERS or model.masks_user_positives
+        ends = data.user_ends(data.first_time_ms(end_day)) if needs_ends and end_day < data.num_days else None
+        self._past = SamplePast(model.history, model.history_cut, ends)
+        share = data.item_share if is_whole else _share(data.read_key(ITEM_INDEX, order), data.num_items)
+        self._negatives = NegativeRule(data, model, training.logits_rows, share, ends, end_day)
+
+    def batch(self, step: int, rng: np.random.Generator) -> Batch:
+        data, model = self._data, self._model
+        rows = self._order[step * self._size : (step + 1) * self._size]
+        keys = data.read_keys(rows)
+        sampled = self._negatives.sampled(rng)
+        is_hidden = rng.random(len(rows)) < model.context_dropout
+        user = data.read_user_side(rows, keys, self._past, rng)
+        queued = data.read_key(ITEM_INDEX, self._order[queued_places(step, self._size, model.queue_batches)])
+        negatives = self._negatives.of(
+            keys[ITEM_INDEX].astype(np.int64),
+            keys[USER_INDEX],
+            sampled,
+            weight=keys[WEIGHT].astype(np.float32),
+            queued=queued,
+            rng=rng,
+        )
+        others = data.read_items(np.concatenate([negatives.sampled, negatives.hard]))
+        return Batch(
+            user=without_columns(user, is_hidden, *self._context),
+            items=concatenated(data.read_sample_items(rows), others),
+            terms=negatives.terms,
+            num_hard=len(negatives.hard),
+            num_queued=len(queued),
+        )
+
+
+def _share(item_index: npt.NDArray[np.int32], num_items: int) -> npt.NDArray[np.float64]:
+    return np.asarray(np.bincount(item_index, minlength=num_items) / len(item_index))
+
+
+def _context_places(spec: TowerSpec) -> tuple[list[int], list[int]]:
+    """Returns where the context features lie among the user tower's single-valued and multi-valued features."""
+    features = spec.of(Side.USER, Side.CONTEXT)
+    singles = [f for f in features if not f.is_multi]
+    multis = [f for f in features if f.is_multi]
+    return (
+        [k for k, f in enumerate(singles) if f.side is Side.CONTEXT],
+        [k for k, f in enumerate(multis) if f.side is Side.CONTEXT],
     )
-    return Batch(user, items, terms)
-
-
-def _masked(
-    data: TrainData, model: Model, item_index: IntArray, user_index: npt.NDArray[np.int32], column_items: IntArray
-) -> MaskedPairs:
-    own_rows = np.arange(len(item_index), dtype=np.int64)
-    pairs = [diagonal_pairs(len(item_index) if model.in_batch else 0)]
-    if model.collision_mask:
-        pairs.append(matching_pairs(own_rows, item_index, column_items))
-    if model.user_positive_mask:
-        known = data.known_items(user_index)
-        pairs.append(matching_pairs(np.repeat(own_rows, known.lengths), known.items, column_items))
-    return union_of(*pairs)

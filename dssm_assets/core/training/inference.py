@@ -8,7 +8,7 @@ other, so that neither the indices nor the vectors of everybody need be held at 
 
 Context features are missing (a vector computed ahead of the request cannot know them) and dropout is off.
 
-Letters: I items, U users, D vector width.
+Letters: I items, U users, K interests, D vector width.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ItemInference:
         vectors = np.empty((items.num_rows, self._towers.spec.output_dim), np.float32)
         with torch.no_grad():
             for rows in _row_blocks(items.num_rows, self._batch_size):
-                vectors[rows[0] : rows[-1] + 1] = self._towers.item_vectors(reader.read(rows)).numpy()
+                vectors[rows[0] : rows[-1] + 1] = self._towers.item_vectors(reader.read(rows)).cpu().numpy()
         return vectors
 
 
@@ -71,7 +71,7 @@ class UserInference:
         self._past = HistoryReader(history, two_tower.spec)
 
     def vectors(self, users: pa.Table, history_start: IntArray, history_end: IntArray) -> FloatArray:
-        """Returns the user tower's vectors [U, D], float32.
+        """Returns the user tower's vectors [U, D], float32; [U, K, D] of users with K interests.
 
         Args:
             users: one row per user, embedding indices of every user feature (int32, or list of int32). May have no
@@ -91,13 +91,14 @@ class UserInference:
         reader = SideReader(users, "users", spec.of(Side.USER))
         self._past.check_bounds(starts, ends, "history bounds of users")
         self._past.check_causal(starts, ends, np.full(len(ends), self._as_of_ms, np.int64), "history of users")
-        vectors = np.empty((users.num_rows, spec.output_dim), np.float32)
+        interests = (spec.num_interests,) if spec.num_interests > 1 else ()
+        vectors = np.empty((users.num_rows, *interests, spec.output_dim), np.float32)
         with torch.no_grad():
             for rows in _row_blocks(users.num_rows, self._batch_size):
                 bags, is_empty = self._past.read(starts[rows], ends[rows])
                 inputs = _with_missing_context(reader.read(rows), spec)
                 inputs = replace(inputs, bags=inputs.bags + bags, is_empty_history=is_empty)
-                vectors[rows[0] : rows[-1] + 1] = self._towers.user_vectors(inputs).numpy()
+                vectors[rows[0] : rows[-1] + 1] = self._towers.user_vectors(inputs).cpu().numpy()
         return vectors
 
 
@@ -116,7 +117,7 @@ def infer_user_vectors(
     as_of_ms: int,
     batch_size: int,
 ) -> FloatArray:
-    """Returns the user tower's vectors [U, D] of one table, float32; see `UserInference`."""
+    """Returns the user tower's vectors of one table, float32; see `UserInference`."""
     inference = UserInference(two_tower, history, as_of_ms=as_of_ms, batch_size=batch_size)
     return inference.vectors(users, history_start, history_end)
 

@@ -1,56 +1,39 @@
 """The training loop: from training data to fitted towers, with a report of how it went.
 
-Belongs here: `fit`. Does not belong here: what a batch is (`batches`), how weights move (`optimisers`), where results
-are stored (`checkpoint` makes the bytes, the asset stores them). The clock comes in as a function.
+Belongs here: `fit`: its phases, the epochs of each, when a state is stored. Does not belong here: what a batch is
+(`batches`), what a step does (`trainer`), how towers are scored (`validation`), the report's words (`report`), where
+results are stored (the asset). The clock comes in as a function.
+
+Without validation days there is one phase. With them the towers are first fitted to the days before and scored after
+every epoch (the search); then, with `refit`, new towers are fitted to the whole window for as many epochs as were best,
+under the same schedule. Nothing of the validation days is read before the choice is made, but what they are scored on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.model_config import Model
-from dssm_assets.core.models.embedding import Lookup
-from dssm_assets.core.models.losses.sampled_softmax import sampled_softmax
+from dssm_assets.core.models.bags import IntArray
+from dssm_assets.core.models.prior import Prior
 from dssm_assets.core.models.tower_spec import TowerSpec, spec_faults, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training.batches import Batch, batches_per_epoch, epoch_batches
-from dssm_assets.core.training.optimisers import RowwiseAdagrad, dense_optimiser, learning_rate_frac
+from dssm_assets.core.training.batches import batches_per_epoch, epoch_batches
+from dssm_assets.core.training.clock import Clock
+from dssm_assets.core.training.fit_state import Record, state_chunks, state_of
+from dssm_assets.core.training.precision import device_of, is_bfloat16
+from dssm_assets.core.training.report import FitResult, Progress, Surroundings, fit_report
+from dssm_assets.core.training.search import Judge
 from dssm_assets.core.training.train_data import TrainData
+from dssm_assets.core.training.trainer import Place, Trainer
 from dssm_assets.core.training_config import Training
 
-
-@dataclass(frozen=True)
-class Progress:
-    """Where the training stands after a step."""
-
-    step: int
-    """Steps done, 1 .. steps."""
-    steps: int
-    epoch: int
-    """Epoch of the step, from 0."""
-    loss: float
-    samples_per_s: float
-    eta_s: float
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """The fitted towers, the loss of every step and the report.
-
-    Report keys: samples_per_s, final_loss (mean over the last epoch), steps, epochs, samples, seconds, embedding_norms
-    (embedding name -> mean length of its vectors), input_wait_frac (share of the time spent waiting for batches).
-    """
-
-    two_tower: TwoTower
-    loss_by_step: npt.NDArray[np.float32]
-    report: dict[str, Any]
+_BEST = "best."
 
 
 def fit(
@@ -62,6 +45,7 @@ def fit(
     seed: int,
     progress: Callable[[Progress], None],
     now: Callable[[], float],
+    around: Surroundings | None = None,
 ) -> FitResult:
     """Returns towers fitted to the data. Same data, configuration and seed give the same bytes.
 
@@ -72,119 +56,169 @@ def fit(
         training: epochs, batches, learning rates, threads.
         seed: of initial weights, order, negatives and dropout.
         progress: called after every step.
-        now: seconds of a clock that never goes back; only reported numbers depend on it.
+        now: seconds of a clock that never goes back; only reported numbers and the moments of storing depend on it.
+        around: earlier towers, a stored state and where to store one, the other processes; None: none of these.
 
     Raises:
-        ConfigError: spec, data and model section disagree, or there is no negative to learn from.
+        ConfigError: spec, data and sections disagree, there is no negative to learn from, or the device is missing.
+        SchemaError: there is nobody to score on the validation days.
     """
-    _check(data, spec, model)
+    _check(data, spec, model, training)
     torch.set_num_threads(training.num_threads)
-    step = _Step(spec, training, seed, steps=training.epochs * batches_per_epoch(data, training))
-    clock = _Clock(data.num_samples * training.epochs, now)
-    losses: list[float] = []
-    for epoch in range(training.epochs):
-        batches = epoch_batches(data, model=model, training=training, seed=seed, epoch=epoch)
-        while (batch := clock.waiting_for(lambda source=batches: next(source, None))) is not None:  # type: ignore[misc]
-            losses.append(step.take(batch, model.in_batch))
-            rate, eta_s = clock.after(len(batch.user))
-            progress(Progress(len(losses), step.steps, epoch, losses[-1], rate, eta_s))
-    report = {
-        "samples_per_s": clock.samples_per_s,
-        "final_loss": float(np.mean(losses[-batches_per_epoch(data, training) :])),
-        "steps": step.steps,
-        "epochs": training.epochs,
-        "samples": data.num_samples,
-        "seconds": clock.seconds,
-        "embedding_norms": embedding_norms(step.two_tower),
-        "input_wait_frac": clock.wait_frac,
-    }
-    return FitResult(step.two_tower, np.array(losses, np.float32), report)
+    return _Fit(data, spec, model, training, seed, progress, now, around or Surroundings()).run()
 
 
-def embedding_norms(two_tower: TwoTower) -> dict[str, float]:
-    """Returns the mean length of each embedding's vectors, "missing" left out."""
-    norms = {}
-    for feature in two_tower.spec.features:
-        base = two_tower.tables.bases[feature.embedding_name]
-        rows = two_tower.tables.table(feature.embedding_dim)[base + 1 : base + feature.num_embeddings]
-        norms[feature.embedding_name] = float(rows.norm(dim=1).mean()) if len(rows) else 0.0
-    return norms
+class _Fit:
+    """One fit: its phases over one record."""
+
+    def __init__(
+        self,
+        data: TrainData,
+        spec: TowerSpec,
+        model: Model,
+        training: Training,
+        seed: int,
+        progress: Callable[[Progress], None],
+        now: Callable[[], float],
+        around: Surroundings,
+    ) -> None:
+        self._data, self._spec, self._model, self._training, self._seed = data, spec, model, training, seed
+        self._progress, self._now, self._around = progress, now, around
+        device = device_of(training.device)
+        self._place = Place(device, is_bfloat16(training.precision, device), around.ranks)
+        self._first_day = data.num_days - training.validation_days
+        self._warm: dict[str, object] | None = None
+        self._best: dict[str, Tensor] = {}
+        found = None if around.saved is None else state_of(around.saved, around.key)
+        self._record, self._state = found or (Record(is_search=training.validation_days > 0), {})
+        if found:
+            self._record.resumed_at = self._record.steps_done
+        self._stored_at = now() if around.save else 0.0
+
+    def run(self) -> FitResult:
+        """Returns the fitted towers."""
+        training, record = self._training, self._record
+        later = self._rows(self._data.num_days) if not training.validation_days or training.refit else None
+        earlier = self._rows(self._first_day) if record.is_search else None
+        expected = [rows for rows in (earlier, later) if rows is not None]
+        clock = Clock(sum(len(rows) for rows in expected) * training.epochs - self._samples_done(earlier, later), self._now)
+        if earlier is not None:
+            towers = self._search(earlier, clock)
+            record.end_search()
+        if later is not None:
+            best = record.best
+            trainer = self._trainer(later)
+            self._epochs(trainer, later, training.epochs if best is None else best.epoch, clock)
+            towers = trainer.two_tower
+            if trainer.average is not None:
+                trainer.average.keep()
+        return self._result(towers, clock)
+
+    def _search(self, rows: IntArray, clock: Clock) -> TwoTower:
+        """Finds the number of epochs and the prior; returns the towers as they were at the best epoch."""
+        record, training, ranks = self._record, self._training, self._place.ranks
+        judge = Judge(self._data, self._first_day, self._model, self._around.ks, is_asked=ranks.is_first)
+        trainer = self._trainer(rows)
+
+        def after_epoch() -> bool:
+            with trainer.averaged():
+                record.scores.append(judge.score(trainer.two_tower, record.epoch, ranks))
+                best = record.best
+                assert best is not None
+                if best.epoch == record.epoch and not training.refit:
+                    self._best = {name: tensor.clone() for name, tensor in trainer.two_tower.state_dict().items()}
+            return record.epoch - best.epoch >= training.patience
+
+        self._epochs(trainer, rows, training.epochs, clock, after_epoch)
+        if self._best:
+            trainer.two_tower.load_state_dict(self._best)
+        return trainer.two_tower
+
+    def _epochs(
+        self,
+        trainer: Trainer,
+        rows: IntArray,
+        epochs: int,
+        clock: Clock,
+        after_epoch: Callable[[], bool] | None = None,
+    ) -> None:
+        """Takes the epochs that are left of so many, until one of them is said to be the last."""
+        record, training = self._record, self._training
+        steps = epochs * batches_per_epoch(len(rows), training)
+        for epoch in range(record.epoch, epochs):
+            if not record.step:
+                trainer.begin_epoch()
+            batches = epoch_batches(
+                self._data, rows, model=self._model, training=training, seed=self._seed, epoch=epoch, first=record.step
+            )
+            while (batch := clock.waiting_for(lambda source=batches: next(source, None))) is not None:  # type: ignore[misc]
+                record.losses.append(trainer.take(batch))
+                record.step += 1
+                rate, eta_s = clock.after(len(batch.user))
+                phase = "search" if record.is_search else "fit"
+                self._progress(Progress(len(record.losses), steps, epoch, record.losses[-1], rate, eta_s, phase))
+                self._store_if_due(trainer)
+            record.epoch, record.step = epoch + 1, 0
+            if after_epoch is not None and after_epoch():
+                return
+
+    def _trainer(self, rows: IntArray) -> Trainer:
+        """Returns a trainer at its start, or where the stored state left it."""
+        initial, dropout = np.random.SeedSequence(self._seed).generate_state(2)
+        towers = TwoTower(self._spec, torch.Generator().manual_seed(int(initial)))
+        if self._around.warm_start is not None:
+            self._warm = self._around.warm_start.into(towers)
+        towers.to(self._place.device)
+        steps = self._training.epochs * batches_per_epoch(len(rows), self._training)
+        trainer = Trainer(towers, self._model, self._training, seed=int(dropout), steps=steps, place=self._place)
+        if self._state:
+            self._best = {n.removeprefix(_BEST): tensor for n, tensor in self._state.items() if n.startswith(_BEST)}
+            trainer.load(self._state)
+            self._state = {}
+        return trainer
+
+    def _store_if_due(self, trainer: Trainer) -> None:
+        minutes, save = self._training.checkpoint_minutes, self._around.save
+        if save is None or minutes is None or self._now() - self._stored_at < 60.0 * minutes:
+            return
+        best = {f"{_BEST}{name}": tensor for name, tensor in self._best.items()}
+        save(state_chunks(self._record, {**trainer.state(), **best}, self._around.key))
+        self._stored_at = self._now()
+
+    def _rows(self, end_day: int) -> IntArray:
+        return self._data.rows_of_days(0, end_day, min_history=self._model.min_history)
+
+    def _samples_done(self, earlier: IntArray | None, later: IntArray | None) -> int:
+        rows = earlier if earlier is not None else later
+        return self._record.epoch * len(rows) + self._record.step * self._training.batch_size if rows is not None else 0
+
+    def _result(self, towers: TwoTower, clock: Clock) -> FitResult:
+        towers.cpu()
+        best, record = self._record.best, self._record
+        found = None
+        if best is not None and best.prior is not None:
+            popularity, recent, half_life = best.prior
+            found = Prior(popularity=popularity, recent=recent, half_life_days=half_life)
+        report = fit_report(record, towers, clock, self._model, self._training)
+        report |= {"samples": self._data.num_samples, "device": self._place.device.type}
+        report |= {"is_bfloat16": self._place.bfloat16, "peak_bytes": self._around.peak_bytes(), "warm_start": self._warm}
+        losses = np.array(record.losses or record.search_losses, np.float32)
+        return FitResult(towers, losses, report, np.array(record.search_losses, np.float32), tuple(record.scores), found)
 
 
-class _Step:
-    """The towers, their optimisers and the count of steps."""
-
-    def __init__(self, spec: TowerSpec, training: Training, seed: int, *, steps: int) -> None:
-        initial, dropout = np.random.SeedSequence(seed).generate_state(2)
-        self.two_tower = TwoTower(spec, torch.Generator().manual_seed(int(initial)))
-        self.steps = steps
-        self._training = training
-        self._dropout = torch.Generator().manual_seed(int(dropout))
-        self._sparse = RowwiseAdagrad(self.two_tower.tables)
-        self._dense = dense_optimiser(self.two_tower, training.learning_rate, training.weight_decay)
-        self._done = 0
-
-    def take(self, batch: Batch, in_batch: bool) -> float:
-        """Learns from one batch and returns its loss, as it was before the step."""
-        tape: list[Lookup] = []
-        user = self.two_tower.user_vectors(batch.user, tape, self._dropout)
-        items = self.two_tower.item_vectors(batch.items, tape, self._dropout)
-        own = items[: len(user)]
-        loss = sampled_softmax(user, own, items if in_batch else items[len(user) :], batch.terms)
-        self._dense.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        training = self._training
-        frac = learning_rate_frac(self._done, self.steps, training.warmup_frac, training.final_learning_rate_frac)
-        for group in self._dense.param_groups:
-            group["lr"] = training.learning_rate * frac
-        self._dense.step()
-        self._sparse.step(tape, training.embedding_learning_rate * frac)
-        self._done += 1
-        return loss.item()
-
-
-class _Clock:
-    """Seconds spent waiting for batches and in all."""
-
-    def __init__(self, total: int, now: Callable[[], float]) -> None:
-        self._now = now
-        self._begin = now()
-        self._total = total
-        self._seen = 0
-        self._waited = 0.0
-        self.seconds = 0.0
-
-    def waiting_for(self, produce: Callable[[], Batch | None]) -> Batch | None:
-        """Returns what `produce` makes; its time counts as waiting."""
-        begin = self._now()
-        made = produce()
-        end = self._now()
-        self._waited += end - begin
-        self.seconds = end - self._begin
-        return made
-
-    def after(self, samples: int) -> tuple[float, float]:
-        """Returns samples per second so far and the seconds left at that rate."""
-        self._seen += samples
-        self.seconds = self._now() - self._begin
-        rate = self.samples_per_s
-        return rate, (self._total - self._seen) / rate if rate else 0.0
-
-    @property
-    def samples_per_s(self) -> float:
-        return self._seen / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def wait_frac(self) -> float:
-        return self._waited / self.seconds if self.seconds > 0 else 0.0
-
-
-def _check(data: TrainData, spec: TowerSpec, model: Model) -> None:
+def _check(data: TrainData, spec: TowerSpec, model: Model, training: Training) -> None:
     wanted = tower_spec(spec.features, model)
     faults = spec_faults(wanted, spec, "towers against the model section", "make the specification from this model section")
     faults += spec_faults(spec, data.spec, "training data", "open the data with the specification of the towers")
     if not model.in_batch and model.num_sample == 0:
         got = "in_batch off and num_sample 0"
         faults.append(Fault("model", "negatives: in_batch or num_sample", got, "switch one of them on"))
+    if model.prior and not training.validation_days:
+        got = "none: validation_days is 0"
+        faults.append(Fault("model.prior", "validation days on which it is chosen", got, "set training.validation_days"))
+    if training.validation_days >= data.num_days:
+        got = f"{training.validation_days} of {data.num_days} days with samples"
+        expected = "days before them that are trained on"
+        faults.append(Fault("training.validation_days", expected, got, "lengthen the window or set it lower"))
     if faults:
         raise ConfigError(faults)

@@ -1,6 +1,6 @@
-"""How weights move: exact row-wise Adagrad for embedding tables, AdamW for dense layers, one schedule for both.
+"""How weights move: exact row-wise Adagrad or Adam for embedding tables, AdamW for dense layers, one schedule for all.
 
-Belongs here: updates and the schedule. Does not belong here: gradients.
+Belongs here: updates and the schedule. Does not belong here: gradients of single values, averages (`weight_average`).
 
 Letters: n values read, U distinct rows, G bags, d width of a table.
 """
@@ -8,7 +8,9 @@ Letters: n values read, U distinct rows, G bags, d width of a table.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,11 +18,47 @@ from torch import Tensor, nn
 
 from dssm_assets.core.models.bags import row_of
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, weighted_sums
+from dssm_assets.core.training_config import EmbeddingOptimiser
 
 _EPSILON = 1e-8
+_DECAY, _SQUARE_DECAY = 0.9, 0.999
+"""Of Adam's moments, those of torch's AdamW."""
 
 
-class RowwiseAdagrad:
+@dataclass(frozen=True)
+class RowGradients:
+    """The distinct rows other than 0 that a step read of one table, ascending, and their gradients."""
+
+    dim: int
+    rows: Tensor  # [U]
+    gradient: Tensor  # [U, d]
+
+
+class RowOptimiser(ABC):
+    """Moves rows of the tables. A row that a step did not read stands still in that step, whatever its moments."""
+
+    def __init__(self, tables: EmbeddingTables) -> None:
+        self._tables = tables
+
+    def step(self, tape: Sequence[Lookup], learning_rate: float) -> None:
+        """Moves the rows that the look-ups read, after backward has filled in the gradients of their bags."""
+        self.move(gradients_of(self._tables, tape), learning_rate)
+
+    @abstractmethod
+    def move(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
+        """Moves the rows by their gradients: one step."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """Returns all that the next step depends on beside the tables, by name; not copies."""
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Goes on from what `state` returned."""
+        for name, held in self.state().items():
+            held.copy_(state[name])
+
+
+class RowwiseAdagrad(RowOptimiser):
     """Adagrad with one accumulator per table row, exact in rows that a batch reads several times.
 
     A row's gradient is the sum over all places that read it; then its accumulator grows by the mean square of that
@@ -29,22 +67,73 @@ class RowwiseAdagrad:
     """
 
     def __init__(self, tables: EmbeddingTables) -> None:
-        self._tables = tables
-        self._squares = {dim: torch.zeros(len(tables.table(dim))) for dim in tables.dims}
+        super().__init__(tables)
+        self._squares = {dim: tables.table(dim).new_zeros(len(tables.table(dim))) for dim in tables.dims}
 
-    def step(self, tape: Sequence[Lookup], learning_rate: float) -> None:
-        """Moves the rows that the look-ups read, after backward has filled in the gradients of their bags."""
-        for dim in self._tables.dims:
-            found = [lookup for lookup in tape if lookup.dim == dim]
-            if found:
-                rows, gradient = row_gradients(found)  # [U], [U, d]
-                self._move(dim, rows, gradient, learning_rate)
+    def move(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
+        """Moves the rows by their gradients: one step."""
+        for found in gradients:
+            squares = self._squares[found.dim]
+            grown = squares[found.rows] + found.gradient.square().mean(1)
+            squares[found.rows] = grown
+            change = found.gradient * (-learning_rate / (grown.sqrt() + _EPSILON))[:, None]
+            self._tables.table(found.dim).index_add_(0, found.rows, change)
 
-    def _move(self, dim: int, rows: Tensor, gradient: Tensor, learning_rate: float) -> None:
-        squares = self._squares[dim]
-        grown = squares[rows] + gradient.square().mean(1)
-        squares[rows] = grown
-        self._tables.table(dim).index_add_(0, rows, gradient * (-learning_rate / (grown.sqrt() + _EPSILON))[:, None])
+    def state(self) -> dict[str, Tensor]:
+        """Returns the accumulators."""
+        return {f"squares_{dim}": squares for dim, squares in self._squares.items()}
+
+
+class RowwiseAdam(RowOptimiser):
+    """Adam with a first moment per value and one second moment per row, exact in rows that a batch reads several times.
+
+    With step t counted over all steps and k = steps since the row was last read (1 if in the step before):
+
+        m = b1^k m + (1 - b1) g,    v = b2^k v + (1 - b2) mean(g^2)
+        row -= rate * m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon)
+
+    So moments are those of Adam that saw a gradient of zero in every step that did not read the row, at the cost of the
+    rows that are read. Kingma and Ba 2015; the lazy decay is exact, unlike torch's SparseAdam, which skips it.
+    """
+
+    def __init__(self, tables: EmbeddingTables) -> None:
+        super().__init__(tables)
+        full = {dim: tables.table(dim) for dim in tables.dims}
+        self._mean = {dim: torch.zeros_like(table) for dim, table in full.items()}  # [rows, d]
+        self._square = {dim: table.new_zeros(len(table)) for dim, table in full.items()}  # [rows]
+        self._read_at = {dim: torch.zeros(len(table), dtype=torch.int64, device=table.device) for dim, table in full.items()}
+        self._done = torch.zeros((), dtype=torch.int64)
+
+    def move(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
+        """Moves the rows by their gradients: one step."""
+        self._done += 1
+        step = int(self._done)
+        rate = learning_rate / (1.0 - _DECAY**step)
+        for found in gradients:
+            dim, rows = found.dim, found.rows
+            idle = (step - self._read_at[dim][rows]).double()
+            mean = self._mean[dim][rows] * (_DECAY**idle).float()[:, None] + (1.0 - _DECAY) * found.gradient
+            square = self._square[dim][rows] * (_SQUARE_DECAY**idle).float()
+            square = square + (1.0 - _SQUARE_DECAY) * found.gradient.square().mean(1)
+            self._mean[dim][rows], self._square[dim][rows], self._read_at[dim][rows] = mean, square, self._done.to(rows.device)
+            size = (square / (1.0 - _SQUARE_DECAY**step)).sqrt() + _EPSILON
+            self._tables.table(dim).index_add_(0, rows, mean * (-rate / size)[:, None])
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns the moments, when each row was last read, and the number of steps."""
+        named = {"mean": self._mean, "square": self._square, "read_at": self._read_at}
+        return {"done": self._done} | {f"{name}_{dim}": held for name, of in named.items() for dim, held in of.items()}
+
+
+def row_optimiser(tables: EmbeddingTables, kind: EmbeddingOptimiser) -> RowOptimiser:
+    """Returns the optimiser of this kind at its start."""
+    return RowwiseAdam(tables) if kind is EmbeddingOptimiser.ADAM else RowwiseAdagrad(tables)
+
+
+def gradients_of(tables: EmbeddingTables, tape: Sequence[Lookup]) -> list[RowGradients]:
+    """Returns per table that the look-ups read the rows and their gradients."""
+    by_dim = {dim: [lookup for lookup in tape if lookup.dim == dim] for dim in tables.dims}
+    return [RowGradients(dim, *row_gradients(found)) for dim, found in by_dim.items() if found]
 
 
 def row_gradients(found: Sequence[Lookup]) -> tuple[Tensor, Tensor]:
@@ -69,7 +158,7 @@ def row_gradients(found: Sequence[Lookup]) -> tuple[Tensor, Tensor]:
     starts = np.flatnonzero(np.diff(sorted_rows, prepend=-1))
     offsets = np.append(starts, len(sorted_rows))
     summed = weighted_sums(gradients, bags[order], offsets, None if weights is None else weights[order])
-    return torch.from_numpy(sorted_rows[starts]), summed
+    return torch.from_numpy(sorted_rows[starts]).to(summed.device), summed
 
 
 def dense_optimiser(module: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:

@@ -1,7 +1,7 @@
-"""Training data as views of Arrow tables: samples, the feature rows they point to, history, users, items.
+"""Training data as views of Arrow tables: samples, the feature rows they point to, history, users, items, hard negatives.
 
 Belongs here: `TrainData`, the border where the tables are checked once. Does not belong here: which rows form a batch
-and what is drawn for it (`batches`).
+and what is drawn for it (`batches`), which part of the past a sample sees (`history_cut`).
 
 Nothing is copied: a memory-mapped table stays on disk, and memory is bounded by one batch, one number per sample (the
 epoch's order) and one number per user and item.
@@ -10,6 +10,7 @@ epoch's order) and one number per user and item.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,26 +18,29 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core.columns import EVENT_TIME_MS, ITEM_ROW, USER_ROW, WEIGHT
-from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.models.bags import IntArray, ragged_positions
+from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.model_config import History, Model
+from dssm_assets.core.models.bags import Bags, IntArray, ragged_positions
 from dssm_assets.core.models.history import HistoryReader
 from dssm_assets.core.models.row_gather import RowGather
-from dssm_assets.core.models.samplers.weighted import WeightedSampler
+from dssm_assets.core.models.samplers.negative_sampler import NegativeSampler, negative_sampler
 from dssm_assets.core.models.table_view import TableView
 from dssm_assets.core.models.tower_input import SideReader, TowerInput, side_by_side
 from dssm_assets.core.models.tower_spec import Side, TowerSpec
+from dssm_assets.core.samples.specs import DAY, HISTORY_END, HISTORY_START, ITEM_INDEX, USER_INDEX
+from dssm_assets.core.training.hard_table import hard_edges
+from dssm_assets.core.training.history_cut import SamplePast, events_of_others, kept_lengths, oldest
+from dssm_assets.core.training.sample_checks import check_owner, check_samples, whole
+from dssm_assets.core.training.validation_set import ValidationSet, validation_set
 
-ITEM_INDEX = "item_index"
-USER_INDEX = "user_index"
-HISTORY_START = "history_start"
-HISTORY_END = "history_end"
-
+_BLOCK_ROWS = 1 << 18
 _KEYS = {
     ITEM_INDEX: pa.int32(),
     USER_INDEX: pa.int32(),
     HISTORY_END: pa.int64(),
     WEIGHT: pa.float32(),
     EVENT_TIME_MS: pa.int64(),
+    DAY: pa.int32(),
     USER_ROW: pa.int32(),
     ITEM_ROW: pa.int32(),
 }
@@ -55,15 +59,16 @@ class TrainData:
 
     Args:
         spec: names the feature columns.
-        samples: one row per positive sample: item_index int32, user_index int32 (-1: no history at all), history_end
-            int64, weight float32, event_time_ms int64, user_row and item_row int32, and the embedding indices of context
-            features.
+        samples: one row per positive sample, day by day: item_index int32, user_index int32 (-1: no history at all),
+            history_end int64, weight float32, event_time_ms int64, day int32 (0 the oldest), user_row and item_row int32,
+            and the embedding indices of context features.
         user_rows: the embedding indices of user features, row number = user_row.
         item_rows: the embedding indices of item features as of the samples, row number = item_row.
         history: all users' positive events by (user, time): item_index int32 (-1: not in the corpus), event_time_ms
             int64 and the embedding indices of the sub-features.
         users: history_start and history_end int64, row number = user_index.
         items: weight float64 and the embedding indices of item features of the corpus, row number = item_index.
+        hard_negatives: user_index, item_index and day int32, what users were shown and did not take; None: not asked for.
 
     Raises:
         SchemaError: a column is missing or of another type, has nulls, or points outside of what it refers to.
@@ -80,119 +85,166 @@ class TrainData:
         history: pa.Table,
         users: pa.Table,
         items: pa.Table,
+        hard_negatives: pa.Table | None = None,
     ) -> None:
         self.spec = spec
         self.num_samples: int = samples.num_rows
         self.num_items: int = items.num_rows
-        self._keys = TableView(samples, "samples", _KEYS)
+        self.keys = TableView(samples, "samples", _KEYS)
         self._read_keys = RowGather(samples, flat=list(_KEYS))
         self._context = SideReader(samples, "samples", spec.of(Side.CONTEXT))
-        self._sample_users = SideReader(user_rows, "user_rows", spec.of(Side.USER))
-        self._sample_items = SideReader(item_rows, "item_rows", spec.of(Side.ITEM))
+        self.sample_users = SideReader(user_rows, "user_rows", spec.of(Side.USER))
+        self.sample_items = SideReader(item_rows, "item_rows", spec.of(Side.ITEM))
         self._items = SideReader(items, "items", spec.of(Side.ITEM))
-        self._history = HistoryReader(history, spec)
-        self._history_items = TableView(history, "history", {ITEM_INDEX: pa.int32()})
+        self.history = HistoryReader(history, spec)
+        self._taken = TableView(history, "history", {ITEM_INDEX: pa.int32(), EVENT_TIME_MS: pa.int64()})
         bounds = TableView(users, "users", {HISTORY_START: pa.int64(), HISTORY_END: pa.int64()})
-        self._starts, self._ends = (_whole(bounds, name) for name in (HISTORY_START, HISTORY_END))
-        self._history.check_bounds(self._starts, self._ends, "table users")
+        self.user_starts, self._user_ends = (whole(bounds, name) for name in (HISTORY_START, HISTORY_END))
+        self.history.check_bounds(self.user_starts, self._user_ends, "table users")
         # Without user features there is nothing to point to, and nothing is read.
-        pointed = {USER_ROW: user_rows.num_rows if spec.of(Side.USER) else 1, ITEM_ROW: item_rows.num_rows}
-        self._check_samples(pointed)
-        weights = _whole(TableView(items, "items", {WEIGHT: pa.float64()}), WEIGHT)
-        self.sampler = WeightedSampler(weights.astype(np.float64))
-        counts = sum(np.bincount(block, minlength=self.num_items) for block in self._keys.blocks(ITEM_INDEX))
-        self.item_share: npt.NDArray[np.float64] = np.asarray(counts / self.num_samples)
-        self.context_singles, self.context_bags = _context_places(spec)
+        pointed = {ITEM_INDEX: (0, self.num_items), USER_INDEX: (-1, users.num_rows)}
+        pointed |= {USER_ROW: (0, user_rows.num_rows if spec.of(Side.USER) else 1), ITEM_ROW: (0, item_rows.num_rows)}
+        check_samples(self.keys, pointed, DAY)
+        self._check_histories()
+        self._weights = whole(TableView(items, "items", {WEIGHT: pa.float64()}), WEIGHT).astype(np.float64)
+        self._samplers: dict[tuple[str, float], NegativeSampler] = {}
+        sizes = {"num_users": users.num_rows, "num_items": self.num_items}
+        self._edges = None if hard_negatives is None else hard_edges(hard_negatives, **sizes)
+
+    @cached_property
+    def num_days(self) -> int:
+        """Days of the window up to the last that has a sample."""
+        return 1 + max(int(block.max()) for block in self.keys.blocks(DAY))
+
+    @cached_property
+    def item_share(self) -> npt.NDArray[np.float64]:
+        """How often each item is that of a sample, among all samples [I]."""
+        counts = sum(np.bincount(block, minlength=self.num_items) for block in self.keys.blocks(ITEM_INDEX))
+        return np.asarray(counts / self.num_samples)
+
+    def sampler(self, model: Model) -> NegativeSampler:
+        """Returns the sampler that the model section names over this corpus; made once.
+
+        Raises:
+            ConfigError: it draws hard negatives and the data were made without.
+        """
+        if model.has_hard_negatives and self._edges is None:
+            where, remedy = "training data, hard_negatives.arrow", "make train_samples again with this model section"
+            raise ConfigError(Fault(where, f"the file that sampler {model.sampler} draws from", "no such file", remedy))
+        name = (str(model.sampler), model.uniform_frac)
+        if name not in self._samplers:
+            self._samplers[name] = negative_sampler(model, self._weights, self._edges)
+        return self._samplers[name]
+
+    def rows_of_days(self, first: int, end: int, *, min_history: int = 0) -> IntArray:
+        """Returns the samples of the days first .. end - 1 whose users took at least so much before, in their order."""
+        kept, begin = [], 0
+        columns = (self.keys.blocks(name) for name in (DAY, USER_INDEX, HISTORY_END))
+        for day, user_index, ends in zip(*columns, strict=True):
+            is_kept = (day >= first) & (day < end)
+            if min_history:
+                starts, stops = self._history_bounds({USER_INDEX: user_index, HISTORY_END: ends})
+                is_kept &= stops - starts >= min_history
+            kept.append(begin + np.flatnonzero(is_kept))
+            begin += len(day)
+        return np.concatenate(kept)
+
+    def first_time_ms(self, day: int) -> int:
+        """Returns when the first event happened that a sample of this day or a later one stands for; there is one."""
+        columns = (self.keys.blocks(name) for name in (DAY, EVENT_TIME_MS))
+        return min(int(times[days >= day].min()) for days, times in zip(*columns, strict=True) if (days >= day).any())
+
+    def user_ends(self, before_ms: int | None = None) -> IntArray:
+        """Returns where each user's events end [U] that are strictly before a moment; None: all of them."""
+        if before_ms is None:
+            return self._user_ends
+        low, high = self.user_starts.copy(), self._user_ends.copy()
+        while len(still := np.flatnonzero(low < high)):
+            middle = low[still] + (high[still] - low[still]) // 2
+            is_before = self._taken.take(EVENT_TIME_MS, self._taken.select(middle)) < before_ms
+            low[still[is_before]] = middle[is_before] + 1
+            high[still[~is_before]] = middle[~is_before]
+        return low
+
+    def validation_set(self, first_day: int) -> ValidationSet:
+        """Returns what towers are scored on that were fitted on the days before `first_day`."""
+        return validation_set(self, first_day)
 
     def read_keys(self, rows: IntArray) -> dict[str, npt.NDArray[Any]]:
         """Returns the columns of these samples that are no features: item_index, user_index, user_row, item_row, ..."""
         return self._read_keys.take_each(self._read_keys.select(rows))
 
-    def read_user_side(self, rows: IntArray, keys: dict[str, npt.NDArray[Any]]) -> TowerInput:
-        """Returns the user tower's input of these samples: user and context features and the history of each."""
-        sides = {Side.USER: self._sample_users.values(keys[USER_ROW]), Side.CONTEXT: self._context.values(rows)}
+    def read_key(self, column: str, rows: IntArray) -> npt.NDArray[Any]:
+        """Returns one of these columns."""
+        return self._read_keys.take(column, self._read_keys.select(rows))
+
+    def read_user_side(
+        self,
+        rows: IntArray,
+        keys: dict[str, npt.NDArray[Any]],
+        past: SamplePast | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> TowerInput:
+        """Returns the user tower's input of these samples: user and context features and the history of each.
+
+        Args:
+            rows: the samples.
+            keys: what `read_keys` returns of them.
+            past: which part of its past a sample sees; None: all that its history_end lets it see.
+            rng: decides which pasts are cut; may be None where none is.
+        """
+        sides = {Side.USER: self.sample_users.values(keys[USER_ROW]), Side.CONTEXT: self._context.values(rows)}
         features = side_by_side(self.spec.of(Side.USER, Side.CONTEXT), sides)
-        bags, is_empty = self._history.read(*self._history_bounds(keys))
+        bags, is_empty = self._read_past(keys, past or SamplePast(), rng)
         return TowerInput(features.singles, features.bags + bags, is_empty)
 
     def read_sample_items(self, rows: IntArray) -> TowerInput:
         """Returns the item tower's input of these samples' own items, as of the sample."""
-        return self._sample_items.read(self._read_keys.take(ITEM_ROW, self._read_keys.select(rows)))
+        return self.sample_items.read(self.read_key(ITEM_ROW, rows))
 
     def read_items(self, item_index: IntArray) -> TowerInput:
         """Returns the item tower's input of these items of the corpus."""
         return self._items.read(item_index)
 
-    def known_items(self, user_index: npt.NDArray[Any]) -> KnownItems:
-        """Returns the corpus items that each of these users is known to have taken; none for -1."""
+    def known_items(self, user_index: npt.NDArray[Any], user_ends: IntArray | None = None) -> KnownItems:
+        """Returns the corpus items that each of these users is known to have taken, by `user_ends`; none for -1."""
         lengths = np.zeros(len(user_index), np.int64)
         known = user_index >= 0
-        starts, ends = self._starts[user_index[known]], self._ends[user_index[known]]
+        ends = (self._user_ends if user_ends is None else user_ends)[user_index[known]]
+        starts = self.user_starts[user_index[known]]
         lengths[known] = ends - starts
-        positions, _ = ragged_positions(starts, ends)
-        items = self._history_items.take(ITEM_INDEX, self._history_items.select(positions))
-        return KnownItems(items.astype(np.int64), lengths)
+        return KnownItems(self._items_at(ragged_positions(starts, ends)[0]).astype(np.int64), lengths)
+
+    def _read_past(
+        self, keys: dict[str, npt.NDArray[Any]], past: SamplePast, rng: np.random.Generator | None
+    ) -> tuple[tuple[Bags, ...], npt.NDArray[np.float32] | None]:
+        starts, ends = self._history_bounds(keys)
+        if past.history is not History.OTHERS:
+            if rng is not None and past.cut.sample_frac:
+                ends = starts + kept_lengths(ends - starts, past.cut, rng)
+            return self.history.read(starts, ends)
+        known = np.flatnonzero(keys[USER_INDEX] >= 0)
+        ends[known] = (self._user_ends if past.user_ends is None else past.user_ends)[keys[USER_INDEX][known]]
+        positions, offsets = events_of_others(starts, ends, keys[ITEM_INDEX], self._items_at)
+        if rng is not None and past.cut.sample_frac:
+            positions, offsets = oldest(positions, offsets, kept_lengths(np.diff(offsets), past.cut, rng))
+        return self.history.read_events(positions, offsets)
+
+    def _items_at(self, positions: IntArray) -> npt.NDArray[np.int32]:
+        return self._taken.take(ITEM_INDEX, self._taken.select(positions))
 
     def _history_bounds(self, keys: dict[str, npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:
         user_index, ends = keys[USER_INDEX], keys[HISTORY_END]
         known = user_index >= 0
-        if not len(self._starts):
+        if not len(self.user_starts):
             return np.zeros(len(ends), np.int64), np.zeros(len(ends), np.int64)
-        starts = self._starts[np.where(known, user_index, 0)]
+        starts = self.user_starts[np.where(known, user_index, 0)]
         return np.where(known, starts, 0), np.where(known, ends, 0)
 
-    def _check_samples(self, pointed: dict[str, int]) -> None:
-        if not self.num_samples:
-            raise SchemaError(Fault("table samples", "at least one sample", "0 rows", "choose a window with positive events"))
-        faults = _range_faults(self._keys, ITEM_INDEX, 0, self.num_items)
-        faults += _range_faults(self._keys, USER_INDEX, -1, len(self._starts))
-        for column, row_count in pointed.items():
-            faults += _range_faults(self._keys, column, 0, row_count)
-        weights = list(self._keys.blocks(WEIGHT))
-        if not all(bool((np.isfinite(block) & (block > 0)).all()) for block in weights):
-            faults.append(
-                Fault("table samples, column weight", "finite weights above 0", "others", "drop or mend those samples")
-            )
-        if faults:
-            raise SchemaError(faults)
-        for begin in range(0, self.num_samples, 1 << 18):
-            keys = self.read_keys(np.arange(begin, min(begin + (1 << 18), self.num_samples), dtype=np.int64))
+    def _check_histories(self) -> None:
+        for begin in range(0, self.num_samples, _BLOCK_ROWS):
+            keys = self.read_keys(np.arange(begin, min(begin + _BLOCK_ROWS, self.num_samples), dtype=np.int64))
             starts, ends = self._history_bounds(keys)
-            self._history.check_bounds(starts, ends, "table samples, column history_end")
-            self._check_owner(keys, ends)
-            self._history.check_causal(starts, ends, keys[EVENT_TIME_MS], "table samples, column history_end")
-
-    def _check_owner(self, keys: dict[str, npt.NDArray[Any]], ends: IntArray) -> None:
-        if not len(self._ends):
-            return
-        known = keys[USER_INDEX] >= 0
-        beyond = known & (ends > self._ends[np.where(known, keys[USER_INDEX], 0)])
-        if beyond.any():
-            got = f"{int(beyond.sum())} that reach into the next user's"
-            where = "table samples, column history_end"
-            raise SchemaError(Fault(where, "histories inside the user's own", got, "write samples, users and history together"))
-
-
-def _whole(view: TableView, column: str) -> npt.NDArray[Any]:
-    blocks = list(view.blocks(column))
-    return blocks[0] if len(blocks) == 1 else np.concatenate([np.zeros(0, np.int64), *blocks])
-
-
-def _range_faults(view: TableView, column: str, low: int, end: int) -> list[Fault]:
-    blocks = list(view.blocks(column))
-    least, most = min(int(block.min()) for block in blocks), max(int(block.max()) for block in blocks)
-    if least >= low and most < end:
-        return []
-    remedy = "write samples, user_rows, item_rows, users and items together"
-    return [Fault(f"table samples, column {column}", f"{low} .. {end - 1}", f"{least} .. {most}", remedy)]
-
-
-def _context_places(spec: TowerSpec) -> tuple[list[int], list[int]]:
-    """Returns where the context features lie among the user tower's single-valued and multi-valued features."""
-    features = spec.of(Side.USER, Side.CONTEXT)
-    singles = [f for f in features if not f.is_multi]
-    multis = [f for f in features if f.is_multi]
-    return (
-        [k for k, f in enumerate(singles) if f.side is Side.CONTEXT],
-        [k for k, f in enumerate(multis) if f.side is Side.CONTEXT],
-    )
+            self.history.check_bounds(starts, ends, "table samples, column history_end")
+            check_owner(keys[USER_INDEX], ends, self._user_ends)
+            self.history.check_causal(starts, ends, keys[EVENT_TIME_MS], "table samples, column history_end")

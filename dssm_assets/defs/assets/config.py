@@ -1,7 +1,9 @@
 """Group config: what the statistics decide about features, steps and the training run."""
 
 from dssm_assets.defs.asset_factory import AssetRow
-from dssm_assets.steps import feature_config
+from dssm_assets.defs.lazy_steps import steps_of
+
+feature_config = steps_of("feature_config")
 
 GROUP = "config"
 

@@ -1,7 +1,11 @@
 """Group evaluation: the day's truth, the exact search, the hit rate with its interval and its baselines."""
 
 from dssm_assets.defs.asset_factory import AssetRow, CheckRow
-from dssm_assets.steps import evaluation
+from dssm_assets.defs.lazy_steps import steps_of
+from dssm_assets.defs.run_settings import EvaluationSettings
+
+evaluation = steps_of("evaluation")
+experiments = steps_of("experiments")
 
 GROUP = "evaluation"
 _KINDS = frozenset({"faiss", "parquet"})
@@ -23,6 +27,7 @@ ROWS = (
         deps=("ground_truth", "item_vectors", "user_vectors"),
         component="18",
         is_windowed=True,
+        settings=EvaluationSettings,
         kinds=_KINDS,
         description="Hits of every user at every k, for the model and each baseline, by scope and population: what the totals add up.",
     ),
@@ -33,6 +38,7 @@ ROWS = (
         deps=("ground_truth", "item_vectors", "user_vectors"),
         component="18",
         is_windowed=True,
+        settings=EvaluationSettings,
         kinds=_KINDS,
         code_version="2",
         description="One row per user with truth: what was recalled, what of it was taken, what not, hit rate, configured segments. "
@@ -45,6 +51,8 @@ ROWS = (
         deps=("hit_counts", "hit_rate_detail"),
         component="18",
         is_windowed=True,
+        settings=EvaluationSettings,
+        is_watched=True,
         checks=(
             CheckRow("beats_popularity", "warm hit_rate at the largest k is at least 1.2 times popularity's."),
             CheckRow(
@@ -56,5 +64,15 @@ ROWS = (
         ),
         description="hit_rate@k of the model and of every baseline with 95% intervals: warm, cold, all; all items, discovery, "
         "repeat. The report (segments, what the lists are like, trend) and its charts are in the metadata.",
+    ),
+    AssetRow(
+        name="experiments",
+        group=GROUP,
+        step=experiments.experiments,
+        deps=("total_hit_rate",),
+        is_windowed=True,
+        description="The day's experiments beside what the configuration made: changed settings, warm hit_rate@k with its interval, "
+        "gain. Materialize dssm_model and what is behind it, up to here, with an `experiment` name and other settings in the "
+        "Launchpad; the standing partitions stay as they are.",
     ),
 )

@@ -1,7 +1,9 @@
 """Group features_raw: statistics, preferences and histories as of the end of each day, computed incrementally."""
 
 from dssm_assets.defs.asset_factory import AssetRow
-from dssm_assets.steps import features_raw
+from dssm_assets.defs.lazy_steps import steps_of
+
+features_raw = steps_of("features_raw")
 
 GROUP = "features_raw"
 _KINDS = frozenset({"ibis", "duckdb", "parquet"})

@@ -1,7 +1,9 @@
 """Group fg: feature generation, once per entity and day, so that training and inference read the same encoded rows."""
 
 from dssm_assets.defs.asset_factory import AssetRow, CheckRow
-from dssm_assets.steps import fg
+from dssm_assets.defs.lazy_steps import steps_of
+
+fg = steps_of("fg")
 
 GROUP = "fg"
 _KINDS = frozenset({"arrow", "parquet"})

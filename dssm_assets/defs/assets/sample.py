@@ -1,7 +1,10 @@
 """Group sample: labelled rows with the features of the day before, and the window they are learned from."""
 
 from dssm_assets.defs.asset_factory import AssetRow, CheckRow
-from dssm_assets.steps import sample, window
+from dssm_assets.defs.lazy_steps import steps_of
+
+sample = steps_of("sample")
+window = steps_of("window")
 
 GROUP = "sample"
 _KINDS = frozenset({"ibis", "duckdb", "parquet"})

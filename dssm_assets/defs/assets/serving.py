@@ -1,7 +1,9 @@
 """Group serving: what recall answers from."""
 
 from dssm_assets.defs.asset_factory import AssetRow, CheckRow
-from dssm_assets.steps import serving
+from dssm_assets.defs.lazy_steps import steps_of
+
+serving = steps_of("serving")
 
 GROUP = "serving"
 

@@ -1,7 +1,9 @@
 """Group source: the user's own three tables, mapped by configuration."""
 
 from dssm_assets.defs.asset_factory import AssetRow, CheckRow
-from dssm_assets.steps import source
+from dssm_assets.defs.lazy_steps import steps_of
+
+source = steps_of("source")
 
 GROUP = "source"
 

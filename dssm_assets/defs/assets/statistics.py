@@ -1,7 +1,9 @@
 """Group statistics: what the window says about each feature, from partials that are counted once per day."""
 
 from dssm_assets.defs.asset_factory import AssetRow
-from dssm_assets.steps import statistics
+from dssm_assets.defs.lazy_steps import steps_of
+
+statistics = steps_of("statistics")
 
 GROUP = "statistics"
 _KINDS = frozenset({"arrow", "parquet"})

@@ -1,7 +1,11 @@
 """Group training: negatives, training rows, the two towers."""
 
-from dssm_assets.defs.asset_factory import AssetRow
-from dssm_assets.steps import training
+from dssm_assets.defs.asset_factory import TRAINER, AssetRow
+from dssm_assets.defs.lazy_steps import steps_of
+from dssm_assets.defs.run_settings import TrainingSettings
+
+training = steps_of("training")
+dssm_model = steps_of("dssm_model")
 
 GROUP = "training"
 
@@ -30,12 +34,13 @@ ROWS = (
     AssetRow(
         name="dssm_model",
         group=GROUP,
-        step=training.dssm_model,
+        step=dssm_model.dssm_model,
         deps=("training_config", "train_samples"),
         component="12",
         is_windowed=True,
         kinds=frozenset({"pytorch"}),
-        pool="trainer",
+        pool=TRAINER,
+        settings=TrainingSettings,
         description="The user and the item tower, trained with in-batch and sampled negatives in one softmax, logQ correction "
         "and collision mask. Weights, manifest, loss curve.",
     ),

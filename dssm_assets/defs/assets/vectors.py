@@ -1,7 +1,10 @@
 """Group vectors: both towers run over the encoded features as of the day before."""
 
 from dssm_assets.defs.asset_factory import AssetRow, CheckRow
-from dssm_assets.steps import vectors
+from dssm_assets.defs.lazy_steps import steps_of
+from dssm_assets.defs.run_settings import ExperimentSettings
+
+vectors = steps_of("vectors")
 
 GROUP = "vectors"
 _KINDS = frozenset({"pytorch", "parquet"})
@@ -19,6 +22,7 @@ ROWS = (
         deps=("dssm_model",),
         component="13",
         is_windowed=True,
+        settings=ExperimentSettings,
         kinds=_KINDS,
         checks=(
             CheckRow(
@@ -37,6 +41,7 @@ ROWS = (
         deps=("dssm_model",),
         component="14",
         is_windowed=True,
+        settings=ExperimentSettings,
         kinds=_KINDS,
         checks=(
             CheckRow(

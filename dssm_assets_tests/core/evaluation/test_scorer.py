@@ -35,3 +35,18 @@ def test_two_vectors_of_one_id_and_broken_vectors_are_refused_by_name() -> None:
     scorer = model_scorer(ITEMS, vectors(["w", "x"], [[1, 0], [0, 0]], "user"), pa.array(["w", "x"]), Similarity.COSINE)
     with pytest.raises(InputError, match="1 of 2 all zeros: x"):
         scorer.top_items(np.array([0, 1]), 1, None)
+
+
+def test_a_user_of_several_interests_gets_each_item_once_with_its_best_score() -> None:
+    both = pa.array([[1, 0, 0, 1], [0, 2, 0, 1]], pa.list_(pa.float32(), 4))
+    users = pa.table({"user_id": pa.array(["x", "y"]), "user_tower_emb": both})
+    index, scores = model_scorer(ITEMS, users, pa.array(["x", "y"]), Similarity.INNER_PRODUCT).top_k(np.arange(2), 3, None)
+    # x finds a and b with 1 by either interest, and c = (1, 1) with 1 as well; y finds b and c with 2, a with nothing.
+    assert index.tolist() == [[0, 1, 2], [1, 2, 0]]
+    assert scores.tolist() == [[1, 1, 1], [2, 2, 0]]
+
+
+def test_a_width_that_is_no_multiple_is_named() -> None:
+    users = pa.table({"user_id": pa.array(["x"]), "user_tower_emb": pa.array([[1, 0, 1]], pa.list_(pa.float32(), 3))})
+    with pytest.raises(InputError, match="3"):
+        model_scorer(ITEMS, users, pa.array(["x"]), Similarity.COSINE).top_k(np.arange(1), 1, None)

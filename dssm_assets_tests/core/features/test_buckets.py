@@ -14,7 +14,7 @@ from dssm_assets.core.features.bucketizer import Bucketizer
 from dssm_assets.core.features.buckets import NO_BUCKET, bin_of, integers_below
 from dssm_assets.core.features.feature_config import feature_config
 from dssm_assets.core.features.generator import FeatureGenerator
-from dssm_assets.core.features.hashing import HashFunction
+from dssm_assets.core.features.hash_function import HashFunction
 from dssm_assets.core.features.value_counts import category_value_counts, merge_value_counts, numeric_value_counts
 from dssm_assets.core.statistics_config import Statistics
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.features.collisions import collision_frac, expected_collision_frac, texts_of_one_hash
-from dssm_assets.core.features.hashing import HashFunction, hash_texts, hash_values
+from dssm_assets.core.features.hash_function import HashFunction
+from dssm_assets.core.features.hashing import hash_texts, hash_values
 
 _MASK = (1 << 64) - 1
 _MULTIPLIER = 0xC6A4A7935BD1E995

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.features.hashing import HashFunction, hash_texts, hash_values
+from dssm_assets.core.features.hash_function import HashFunction
+from dssm_assets.core.features.hashing import hash_texts, hash_values
 from dssm_assets_tests.core.features.hash_goldens import Golden, goldens
 
 SIGNED = {

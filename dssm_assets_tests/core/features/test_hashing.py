@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.features import byte_values
-from dssm_assets.core.features.hashing import HashFunction, hash_texts, hash_values, murmur_hash64a, signed
+from dssm_assets.core.features.hash_function import HashFunction
+from dssm_assets.core.features.hashing import hash_texts, hash_values, murmur_hash64a, signed
 from dssm_assets_tests.core.features.hash_goldens import goldens
 
 each_function = pytest.mark.parametrize("function", HashFunction)
@@ -133,7 +134,8 @@ def test_signed_keeps_the_bits() -> None:
 
 def test_every_process_hashes_alike() -> None:
     code = (
-        "from dssm_assets.core.features.hashing import HashFunction, hash_texts\n"
+        "from dssm_assets.core.features.hash_function import HashFunction\n"
+        "from dssm_assets.core.features.hashing import hash_texts\n"
         "print([hash_texts(['abc', 'é' * 40], function).tolist() for function in HashFunction])"
     )
     expected = str([hash_texts(["abc", "é" * 40], function).tolist() for function in HashFunction])

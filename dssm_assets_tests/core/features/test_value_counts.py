@@ -12,12 +12,16 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features import value_counts as module
+from dssm_assets.core.features.coded_values import Uses
+from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.spec import parse_fg
 from dssm_assets.core.features.value_counts import (
     CATEGORY_COUNTS,
-    Uses,
+    as_counts,
     by_frequency,
     category_value_counts,
+    coded,
+    count_values,
     merge_value_counts,
     numeric_value_counts,
 )
@@ -76,6 +80,19 @@ def test_merged_days_equal_counting_from_scratch(days: list[pa.Table], random: A
         assert merge_value_counts([merge_value_counts(parts[:1]), *parts[1:]]).equals(scratch)
 
 
+def encoded(counts: pa.Table) -> pa.Table:
+    return counts.set_column(0, "feature", counts.column("feature").dictionary_encode())
+
+
+@given(st.lists(st.tuples(samples, st.booleans()), min_size=1, max_size=5))
+def test_dictionary_encoded_features_merge_to_the_same(days: list[tuple[pa.Table, bool]]) -> None:
+    for count in (numeric_value_counts, category_value_counts):
+        plain = [count(day, SPEC.features) for day, _ in days]
+        mixed = [encoded(part) if is_encoded else part for part, (_, is_encoded) in zip(plain, days, strict=True)]
+        assert merge_value_counts(mixed).equals(merge_value_counts(plain))
+        assert as_counts(encoded(plain[0]), [plain[0].schema]).equals(plain[0])
+
+
 def test_merging_in_passes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [pa.table([["a", "b"], [day, 7], [1, day]], schema=CATEGORY_COUNTS) for day in range(1, 9)]
     whole = merge_value_counts(parts)
@@ -122,5 +139,13 @@ def test_counting_rows_as_often_as_they_are_used_equals_counting_copies(
     copies = table.take(pa.array(np.repeat(np.arange(len(bags)), uses)))
     nobody = pa.Table.from_pylist([{}] * without, schema=table.schema)
     copies = pa.concat_tables([copies, nobody])
-    for count in (numeric_value_counts, category_value_counts):
-        assert count(table, SPEC.features, Uses(uses, without)).equals(count(copies, SPEC.features))
+    for kind, count in ((Kind.NUMERIC, numeric_value_counts), (Kind.CATEGORICAL, category_value_counts)):
+        expected = count(copies, SPEC.features)
+        assert count(table, SPEC.features, Uses(uses, without)).equals(expected)
+        chosen = [feature for feature in SPEC.features if feature.kind is kind]
+        assert count_values(kind, [(coded(table, chosen), chosen, Uses(uses, without))]).equals(expected)
+
+
+def test_what_cannot_be_counted_is_not_coded() -> None:
+    with pytest.raises(SchemaError, match=r"feature n: expected float, got double"):
+        coded(pa.table({"n": [1.0]}), SPEC.features[:1])

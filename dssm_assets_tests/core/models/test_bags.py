@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.models.bags import mean_bags, offsets_of, ragged_positions, weighted_bags
+from dssm_assets.core.models.bags import mean_bags, offsets_of, ragged_positions, root_bags, weighted_bags
 
 ROWS = st.lists(st.lists(st.tuples(st.integers(0, 5), st.floats(width=32, allow_nan=False, allow_infinity=False)), max_size=5))
 
@@ -65,3 +65,13 @@ def test_any_finite_weights_equal_a_loop(rows: list[list[tuple[int, float]]]) ->
         assert bags.values[of_row].tolist() == [value for value, _ in counted]
         total = sum(abs(weight) for _, weight in counted)
         assert bags.weights[of_row] == pytest.approx([weight / total for _, weight in counted], rel=1e-6, abs=1e-37)
+
+
+def test_a_root_counts_many_values_for_more_than_one_of_them() -> None:
+    # [4, 0, 6] has two values: 1 / sqrt(2) each; [0] none; [5] one.
+    bags = root_bags(np.array([4, 0, 6, 0, 5]), offsets_of(np.array([3, 1, 1])))
+    assert bags.values.tolist() == [4, 6, 5]
+    assert bags.offsets.tolist() == [0, 2, 2, 3]
+    assert bags.weights == pytest.approx([0.5**0.5, 0.5**0.5, 1.0])
+    # Importances 3 and 1 over the root of 4; the missing value's counts nowhere.
+    assert root_bags(np.array([1, 2, 0]), np.array([0, 3]), np.array([3.0, 1.0, 100.0])).weights == pytest.approx([1.5, 0.5])

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.errors import LeakError, SchemaError
 from dssm_assets.core.model_config import Model
-from dssm_assets.core.models.history import MS_PER_DAY, HistoryReader
+from dssm_assets.core.models.history import HistoryReader
+from dssm_assets.core.models.history_pooling import MS_PER_DAY
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
 
 
@@ -81,3 +82,22 @@ def test_history_that_reaches_its_moment_is_a_leak() -> None:
 def test_bounds_outside_the_table_are_refused(start: int, end: int) -> None:
     with pytest.raises(SchemaError, match="0 <= start <= end <= 5"):
         HistoryReader(TABLE, _spec(2)).check_bounds(np.array([start]), np.array([end]), "users")
+
+
+def test_several_poolings_read_one_history_each_to_its_own_depth() -> None:
+    features = [_feature("item", Side.ITEM), _feature("h", Side.SEQUENCE), _feature("g", Side.SEQUENCE)]
+    poolings = [{"kind": "attention", "length": 1}, {"length": 2}, {"kind": "root", "length": 9, "half_life_days": 1.0}]
+    table = TABLE.append_column("g", pa.array([1, 0, 3, 4, 5], pa.int32()))
+    spec = tower_spec(features, Model(poolings=poolings))
+    bags, is_empty = HistoryReader(table, spec).read(np.array([0, 3]), np.array([3, 3]))
+    # The mean of the last two, the root of all three, then attention to the last; in each h before g.
+    assert [bag.values.tolist() for bag in bags] == [[12, 13], [3], [11, 12, 13], [1, 3], [13], [3]]
+    assert [bag.offsets.tolist()[1:] for bag in bags] == [[len(bag.values)] * 2 for bag in bags]
+    assert bags[0].weights.tolist() == [0.5, 0.5]
+    # Ages 3, 2, 0 of half a life of a day: 1/8, 1/4, 1 over the root of 11/8; without the second 1/8, 1 over that of 9/8.
+    assert bags[2].weights == pytest.approx(np.array([0.125, 0.25, 1]) / 1.375**0.5)
+    assert bags[3].weights == pytest.approx(np.array([0.125, 1]) / 1.125**0.5)
+    assert is_empty is not None
+    assert is_empty.tolist() == [0, 1]
+    names = [feature.name for view in spec.history_views for feature in view.features]
+    assert names == ["h/1_mean", "g/1_mean", "h/2_root", "g/2_root", "h/0_attention", "g/0_attention"]

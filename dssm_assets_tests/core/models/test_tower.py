@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from dssm_assets.core.model_config import Model, Similarity
+from dssm_assets.core.model_config import Model, Norm, Similarity
 from dssm_assets.core.models.tower import Tower
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
 
@@ -52,3 +54,60 @@ def test_weights_come_from_the_given_generator_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first.linears[0].weight, again.linears[0].weight)  # type: ignore[arg-type]
     assert not torch.equal(first.linears[0].weight, other.linears[0].weight)  # type: ignore[arg-type]
+
+
+def _taste_tower(**model: Any) -> Tower:
+    """A tower of inner products over 3 columns, of which the last two are taste columns, whose layers give zeros."""
+    changes = {"similarity": Similarity.INNER_PRODUCT, "hidden_units": [], "output_dim": 2, **model}
+    tower = Tower(3, tower_spec(FEATURES, Model(**changes)), torch.Generator().manual_seed(0), [1, 2])
+    with torch.no_grad():
+        for weights in tower.linears.parameters():
+            weights.zero_()
+    return tower
+
+
+def test_a_skip_carries_taste_columns_past_the_layers() -> None:
+    tower = _taste_tower(skip=True)
+    assert tower.skip is not None
+    assert tower.skip.bias is None
+    with torch.no_grad():
+        tower.skip.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 10.0]]))
+    assert tower(torch.tensor([[7.0, 2.0, 3.0]]), None).tolist() == [[2.0, 30.0]]
+    assert _taste_tower().skip is None
+    spec = tower_spec(FEATURES, Model(skip=True))
+    assert Tower(3, spec, torch.Generator().manual_seed(0)).skip is None
+
+
+def test_embedding_dropout_falls_on_taste_columns_alone_before_layers_and_skip() -> None:
+    tower = _taste_tower(skip=True, embedding_dropout=0.5, output_dim=3)
+    assert tower.skip is not None
+    with torch.no_grad():
+        tower.linears[0].weight.copy_(torch.eye(3))  # type: ignore[operator, union-attr]
+        tower.skip.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    inputs = torch.tensor([[1.0, 1.0, 1.0]]).expand(4000, 3)
+    assert tower(inputs[:1], None).tolist() == [[1.0, 2.0, 2.0]]
+    drawn = tower(inputs, torch.Generator().manual_seed(1))
+    # What is kept counts double, in the layer and in the skip alike: 0 or 4.
+    assert set(drawn[:, 0].tolist()) == {1.0}
+    assert set(drawn[:, 1].tolist()) == set(drawn[:, 2].tolist()) == {0.0, 4.0}
+    assert drawn.mean(0).tolist() == pytest.approx([1.0, 2.0, 2.0], abs=0.15)
+    assert not torch.equal(drawn[:, 1], drawn[:, 2])
+    assert torch.equal(drawn, tower(inputs, torch.Generator().manual_seed(1)))
+
+
+def test_the_norm_between_layer_and_activation_is_the_one_that_is_asked_for() -> None:
+    inputs = torch.arange(12.0).view(2, 6)
+    found = {norm: _tower(Model(norm=norm, dropout=0.0))(inputs, torch.Generator()) for norm in Norm}
+    assert not torch.allclose(found[Norm.LAYER], found[Norm.NONE])
+    assert not torch.allclose(found[Norm.BATCH], found[Norm.NONE])
+    bare = _tower(Model(norm="none"))
+    by_hand = bare.linears[1](torch.relu(bare.linears[0](inputs)))
+    assert torch.equal(found[Norm.NONE], torch.nn.functional.normalize(by_hand, dim=1))
+
+
+def test_a_batch_norm_learns_its_figures_only_where_there_is_dropout_to_draw() -> None:
+    tower, inputs = _tower(Model(norm="batch")), torch.arange(12.0).view(2, 6)
+    before = tower(inputs, None)
+    assert torch.equal(before, tower(inputs, None))
+    tower(inputs, torch.Generator())
+    assert not torch.allclose(before, tower(inputs, None))

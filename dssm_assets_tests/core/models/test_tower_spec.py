@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from dssm_assets.core.errors import ConfigError
@@ -65,3 +67,26 @@ def test_weights_need_several_values_and_a_column_of_their_own() -> None:
         tower_spec([_feature("age", Side.USER, is_weighted=True), ITEM], Model())
     with pytest.raises(ConfigError, match=r"feature likes__weights: .*got the weights of likes"):
         tower_spec([likes, ITEM, _feature("likes__weights", Side.ITEM)], Model())
+
+
+def test_a_stored_specification_of_earlier_towers_is_read_with_what_they_did() -> None:
+    features = [USER, ITEM, _feature("h", Side.SEQUENCE, "item")]
+    spec = tower_spec(features, Model(history_length=7, history_half_life_days=3))
+    known = json.loads(spec.to_json())
+    later = {"poolings", "norm", "skip", "embedding_dropout", "learn_temperature", "learn_scale", "num_interests", "prior"}
+    assert TowerSpec.from_json(json.dumps({key: value for key, value in known.items() if key not in later})) == spec
+    (view,) = spec.history_views
+    assert (view.pooling.kind, view.pooling.length, view.pooling.half_life_days) == ("mean", 7, 3)
+    assert view.features == spec.sequences == spec.pooled_features
+    assert (spec.attention_views, spec.user_vector_width, spec.item_vector_width) == ((), 64, 64)
+
+
+def test_stored_vectors_are_as_wide_as_interests_and_prior_make_them() -> None:
+    features = [ITEM, _feature("h", Side.SEQUENCE)]
+    spec = tower_spec(features, Model(output_dim=5, poolings=[{"kind": "attention"}], num_interests=3, prior=True))
+    assert (spec.user_vector_width, spec.item_vector_width) == (18, 6)
+
+
+def test_interests_without_a_sub_feature_to_pool_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model\.num_interests: expected a pooling of kind attention"):
+        tower_spec([USER, ITEM], Model(poolings=[{"kind": "attention"}], num_interests=2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -64,3 +66,63 @@ def test_a_weighted_feature_reaches_the_output_as_a_weighted_mean() -> None:
     # whatever its weight, unless that is 0; nothing is zero.
     expected = [[0.75, 2.5], [0.5, 5.0], [0.25, -7.5], [100.0, 100.0], [0.0, 0.0], [0.0, 0.0]]
     assert vectors == [pytest.approx(row) for row in expected]
+
+
+def _several(**model: Any) -> TwoTower:
+    poolings = [{"kind": "attention"}, {"kind": "mean"}]
+    spec = tower_spec(FEATURES, Model(output_dim=3, hidden_units=[4], poolings=poolings, **model))
+    return TwoTower(spec, torch.Generator().manual_seed(0))
+
+
+def _past(rows: list[list[int]]) -> TowerInput:
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+    values = np.array([value for row in rows for value in row], np.int64)
+    each = Bags(values, offsets, np.ones(len(values), np.float32))
+    is_empty = np.array([not row for row in rows], np.float32)
+    return TowerInput(np.ones((len(rows), 1), np.int64), (mean_bags(values, offsets), each), is_empty)
+
+
+def test_taste_columns_are_the_history_and_what_shares_its_table() -> None:
+    towers = _several(skip=True)
+    # User: age 0..3, mean 4..7, attention 8..11, the flag. Item: i alone.
+    assert towers.user_tower.taste_columns.tolist() == [*range(4, 12)]
+    assert towers.item_tower.taste_columns.tolist() == [*range(4)]
+    other = [FEATURES[0], _feature("h", Side.SEQUENCE, "other"), FEATURES[2]]
+    apart = TwoTower(tower_spec(other, Model(skip=True)), torch.Generator().manual_seed(0))
+    assert apart.item_tower.skip is None
+    assert apart.user_tower.skip is not None
+
+
+def test_several_interests_go_through_the_same_layers() -> None:
+    towers, inputs = _several(num_interests=2), _past([[1, 2, 4], [], [3]])
+    with torch.no_grad():
+        towers.attention[0].score.weight.mul_(500.0)  # type: ignore[operator, union-attr]
+        vectors = towers.user_vectors(inputs)
+        assert vectors.shape == (3, 2, 3)
+        assert vectors.norm(dim=2).flatten().tolist() == pytest.approx([1.0] * 6)
+        # One past item, or none, leaves the interests nothing to differ by.
+        assert torch.allclose(vectors[1, 0], vectors[1, 1])
+        assert torch.allclose(vectors[2, 0], vectors[2, 1])
+        assert not torch.allclose(vectors[0, 0], vectors[0, 1], atol=1e-3)
+        chosen = towers.user_vectors_for(inputs, vectors[:, 1])
+        assert torch.allclose(chosen, vectors[:, 1])
+        one = _several()
+        assert torch.equal(one.user_vectors_for(inputs, vectors[:, 1]), one.user_vectors(inputs))
+
+
+def test_every_look_up_of_the_past_is_on_the_tape() -> None:
+    towers, tape = _several(num_interests=2, skip=True), []
+    towers.user_vectors(_past([[1, 2, 4], [3]]), tape).sum().backward()
+    assert [lookup.rows.tolist() for lookup in tape[1:]] == [[1, 2, 4, 3]]
+    assert all(lookup.pooled.grad is not None and bool(lookup.pooled.grad.any()) for lookup in tape)
+
+
+def test_parameters_of_the_similarity_are_the_towers_own() -> None:
+    towers = _several(learn_temperature=True, learn_scale=True, temperature=0.5)
+    names = {name for name, _ in towers.named_parameters() if name.startswith("similarity.")}
+    assert names == {"similarity.log_scale", "similarity.weight", "similarity.bias"}
+    scale, affine = towers.similarity_scale(), towers.affine()
+    assert isinstance(scale, torch.Tensor)
+    assert scale.item() == pytest.approx(2.0)
+    assert affine is not None
+    assert (_several().similarity_scale(), _several().affine()) == (pytest.approx(10.0), None)

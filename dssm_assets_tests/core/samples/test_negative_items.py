@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.config import NegativeItems
 from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, SchemaError, WindowIncompleteError
+from dssm_assets.core.samples import negative_items as module
 from dssm_assets.core.samples.negative_items import count_positives, negative_items
 from dssm_assets.core.samples.specs import NEGATIVE_ITEMS
 from dssm_assets.core.schema import check_schema
@@ -89,3 +90,35 @@ def test_no_day_and_days_of_two_types_are_refused() -> None:
         count_positives([])
     with pytest.raises(SchemaError, match="expected int64, as on the days before, got string"):
         count_positives([day([1], pa.int64()), day(["1"], pa.string())])
+
+
+texts = st.lists(st.sampled_from(["a", "b", "c", ""]), max_size=5)
+
+
+@given(st.lists(st.tuples(texts, texts, st.booleans()), min_size=1, max_size=4))
+def test_dictionary_encoded_days_count_alike(days: list[tuple[list[str], list[str], bool]]) -> None:
+    kind = pa.dictionary(pa.int32(), pa.string())
+    plain = [day([*first, *second], pa.string()) for first, second, _ in days]
+    mixed = [
+        pa.table({"item_id": pa.chunked_array([pa.array(part, pa.string()).cast(kind) for part in (first, second)], kind)})
+        if is_encoded
+        else table
+        for table, (first, second, is_encoded) in zip(plain, days, strict=True)
+    ]
+    assert count_positives(mixed).equals(count_positives(plain))
+
+
+def test_an_id_of_the_dictionary_that_no_sample_has_is_not_counted() -> None:
+    ids = pa.DictionaryArray.from_arrays(pa.array([1, 1], pa.int32()), pa.array(["never", "twice"]))
+    assert count_positives([pa.table({"item_id": ids})]).to_pylist() == [{"item_id": "twice", "count": 2}]
+    with pytest.raises(SchemaError, match="1 nulls in 2 rows"):
+        count_positives([pa.table({"item_id": pa.array(["a", None]).dictionary_encode()})])
+
+
+def test_summing_in_passes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    days = [day([number % 3, number], pa.int64()) for number in range(9)]
+    whole = count_positives(days)
+    monkeypatch.setattr(module, "_COMPACT_ROWS", 1)
+    assert count_positives(iter(days)).equals(whole)
+    # 0, 1 and 2 come three times by the rule, and once more as themselves.
+    assert whole.to_pylist() == [{"item_id": number, "count": 4 if number < 3 else 1} for number in range(9)]

@@ -36,6 +36,12 @@ def items_fg(ids: list[object], **features: list[object]) -> pa.Table:
     return pa.table({"item_id": ids, "feature_date": ["2024-05-01"] * len(ids), **features})
 
 
+def encoded(table: pa.Table, *names: str) -> pa.Table:
+    for name in names:
+        table = table.set_column(table.column_names.index(name), name, table.column(name).dictionary_encode())
+    return table
+
+
 def run(sample: pa.Table, users: pa.Table, items: pa.Table, **context: list[object]) -> pa.Table:
     rows = FeatureRows(users, "user_id", "table user_features_fg"), FeatureRows(items, "item_id", "table item_features_fg")
     return sample_fg(sample, *rows, pa.table(context) if context else sample.select([]))
@@ -64,6 +70,18 @@ def test_nothing_is_known_before_the_first_day() -> None:
     assert placed.select(["user_row", "item_row", "user_feature_date"]).to_pylist() == [
         {"user_row": None, "item_row": None, "user_feature_date": None}
     ]
+
+
+def test_dictionary_encoded_ids_and_dates_give_the_same() -> None:
+    sample = sample_table(["u2", "u1", "u2"], ["i8", "i7", "i7"])
+    dates = pa.chunked_array([["2024-04-30"], ["2024-05-01"]])
+    users = pa.table({"user_id": ["u3", "u1"], "feature_date": dates})
+    items = items_fg(["i7"])
+    expected = run(sample, users, items)
+    found = run(encoded(sample, "user_id", "item_id", "event"), encoded(users, "feature_date"), items)
+    assert found.to_pylist() == expected.to_pylist()
+    assert found["user_feature_date"].to_pylist() == [None, "2024-05-01", None]
+    assert check_no_leak(found, "2024-05-02") == check_no_leak(expected, "2024-05-02")
 
 
 def test_names_that_come_twice_are_refused() -> None:
@@ -113,6 +131,7 @@ def dated(user: list[str | None], item: list[str | None]) -> pa.Table:
     return pa.table({"user_feature_date": pa.array(user, pa.string()), "item_feature_date": pa.array(item, pa.string())})
 
 
+DATES = st.sampled_from([None, "2024-04-30", "2024-05-01", "2024-05-02", "2024-06-01"])
 CLEAN = dated(["2024-05-01", None, "2024-04-30"], [None, None, "2024-05-01"])
 
 
@@ -134,6 +153,29 @@ def test_features_of_the_day_before_pass() -> None:
 def test_one_row_with_features_of_the_day_itself_or_later_fails(user: str | None, item: str | None) -> None:
     report = check_no_leak([CLEAN, dated([user], [item])], "2024-05-02")
     assert (report.passed, report.leaking_row_count, report.row_count) == (False, 1, 4)
+
+
+@given(
+    st.lists(st.tuples(DATES, DATES), max_size=6),
+    st.sampled_from([pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())]),
+    st.booleans(),
+)
+def test_the_report_by_hand_in_every_form(rows: list[tuple[str | None, str | None]], kind: pa.DataType, is_cut: bool) -> None:
+    table = dated([user for user, _ in rows], [item for _, item in rows])
+    table = table.cast(pa.schema([(name, kind) for name in table.column_names]))
+    report = check_no_leak(table.to_batches(max_chunksize=2) if is_cut else table, "2024-05-02")
+    sides = list(zip(*rows, strict=True)) if rows else [(), ()]
+    newest = [max((date for date in side if date is not None), default=None) for side in sides]
+    leaking = sum(any(date is not None and date > "2024-05-01" for date in row) for row in rows)
+    assert [report.newest_user_feature_date, report.newest_item_feature_date] == newest
+    assert (report.row_count, report.leaking_row_count, report.passed) == (len(rows), leaking, leaking == 0)
+    assert [report.unknown_user_count, report.unknown_item_count] == [side.count(None) for side in sides]
+
+
+def test_dates_that_no_row_has_are_not_the_newest() -> None:
+    dates = pa.DictionaryArray.from_arrays(pa.array([0, None], pa.int32()), pa.array(["2024-05-01", "2024-07-01"]))
+    report = check_no_leak(pa.table({"user_feature_date": dates, "item_feature_date": dates}), "2024-05-02")
+    assert (report.newest_user_feature_date, report.passed) == ("2024-05-01", True)
 
 
 def test_batches_give_the_report_of_the_whole_table() -> None:

@@ -17,6 +17,7 @@ from dssm_assets.core.model_config import History
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.samples.history import HistoryCsr, build_history
 from dssm_assets.core.samples.id_index import IdIndex
+from dssm_assets.core.samples.sample_weights import SampleWeights
 from dssm_assets.core.samples.train_samples import discretise_day, discretise_rows, item_rows
 from dssm_assets_tests.core.samples.worlds import bucketize, history_day
 
@@ -85,6 +86,14 @@ def test_rows_by_hand() -> None:
 def test_day_cutoff_sees_nothing_of_the_day_itself() -> None:
     table = run(ROWS, History.DAY)
     assert table["history_end"].to_pylist() == [3, 4, 0, 3]
+
+
+def test_weights_of_the_kept_rows() -> None:
+    events = pa.array(["buy", "click", "buy", "like", "buy"])
+    weights = SampleWeights({"buy": 4.0}, half_life_days=1.0, window_days=5)
+    # Day 3 of 5 lies two days before the evaluation day; the third row is left out.
+    table = run(ROWS.append_column("event", events), weights=weights)
+    assert table["weight"].to_pylist() == [1.0, 0.25, 0.25, 1.0]
 
 
 def test_a_basket_does_not_see_itself() -> None:
@@ -200,5 +209,6 @@ def test_no_sample_sees_its_own_event_or_anything_later(
     kept = [event for event in events if event[1] != 999]
     for (user, _, time), row in zip(kept, table.to_pylist(), strict=True):
         seen = history.event_time_ms[history.starts[row["user_index"]] : row["history_end"]].tolist()
-        limit = time if cutoff is History.EVENT else min(time, day_start_ms)
+        # `others` is read beside it: the end that is written is that of `event`.
+        limit = min(time, day_start_ms) if cutoff is History.DAY else time
         assert seen == sorted(other for who, _, other in events if who == user and other < limit)

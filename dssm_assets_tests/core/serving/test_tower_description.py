@@ -23,7 +23,30 @@ def test_inputs_are_those_of_the_models() -> None:
         assert [given["name"] for given in inputs] == names
         assert [given["type"] for given in inputs] == kinds
         assert described["towers"][side]["output"]["name"] == model.graph.output[0].name
-    assert described["history"] == {"length": 4, "half_life_days": 2.0, "features": ["h__item", "h__tag"]}
+    names = ["h__item", "h__tag"]
+    mean = {"rule": "history", "length": 4, "half_life_days": 2.0, "features": names}
+    assert described["history"] == {"length": 4, "half_life_days": 2.0, "features": names, "poolings": [mean]}
+
+
+def test_several_poolings_have_inputs_and_rules_of_their_own() -> None:
+    poolings = [{"kind": "attention"}, {"kind": "recency", "scale": 1.5}, {"kind": "root", "length": 9}]
+    described = describe_towers(worlds.spec(poolings=poolings, num_interests=2, prior=True))
+    # 5 scales of 1.5 ranks are 7.5: the eighth event back is the last that is read.
+    assert [(part["rule"], part["length"], part["features"][0]) for part in described["history"]["poolings"]] == [
+        ("recency", 8, "h__item/1_recency"),
+        ("root", 9, "h__item/2_root"),
+        ("attention", 50, "h__item/0_attention"),
+    ]
+    inputs = {given["name"]: given for given in described["towers"]["user"]["inputs"]}
+    assert inputs["weights/h__tag/1_recency"]["rule"] == "recency"
+    assert inputs["weights/h__tag/2_root"]["rule"] == "root"
+    assert inputs["weights/h__item/0_attention"]["rule"] == "attention"
+    assert "weights/h__tag/0_attention" not in inputs
+    shapes = [inputs[f"indices/{name}/0_attention"]["shape"] for name in ("h__item", "h__tag")]
+    assert shapes == [["batch", "length of h__item/0_attention"]] * 2
+    outputs = {side: tower["output"] for side, tower in described["towers"].items()}
+    assert (outputs["user"]["shape"], outputs["item"]["shape"]) == (["batch", 2, 7], ["batch", 6])
+    assert (outputs["user"]["has_one_behind"], outputs["item"]["has_one_behind"]) == (True, False)
 
 
 def test_rules_name_how_each_weight_is_made() -> None:

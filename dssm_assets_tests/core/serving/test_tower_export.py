@@ -26,12 +26,26 @@ SHAPES: list[dict[str, Any]] = [
     {"history_length": 0},
     {"history_half_life_days": 0.7},
     {"dropout": 0.9},
+    {"norm": "batch"},
+    {"norm": "none", "hidden_units": [12, 7]},
+    {"skip": True, "embedding_dropout": 0.9},
+    {"skip": True, "hidden_units": []},
+    {"prior": True},
+    {"poolings": [{"kind": "root", "length": 6, "half_life_days": 0.7}]},
+    {"poolings": [{"length": 2}, {"kind": "root"}, {"kind": "recency", "scale": 0.4}], "skip": True},
+    {"poolings": [{"kind": "attention"}]},
+    {"poolings": [{"kind": "attention", "length": 2}, {}, {"kind": "attention"}], "skip": True, "norm": "batch"},
+    {"poolings": [{"kind": "attention"}, {"kind": "root"}], "num_interests": 3, "skip": True, "prior": True},
+    {"poolings": [{"kind": "attention"}] * 2, "num_interests": 2, "similarity": "INNER_PRODUCT"},
 ]
 
 
 def vectors(two_tower: Any, users: Any, items: Any) -> tuple[Any, Any]:
     with torch.no_grad():
-        return two_tower.user_vectors(users).numpy(), two_tower.item_vectors(items).numpy()
+        of_users = two_tower.user_vectors(users).numpy()
+        if two_tower.spec.prior:
+            of_users = np.concatenate([of_users, np.ones_like(of_users[..., :1])], axis=-1)
+        return of_users, two_tower.item_vectors(items).numpy()
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -48,8 +62,9 @@ def test_exported_towers_give_the_same_vectors(shape: dict[str, Any], seed: int)
     assert np.abs(of_users).max() > 0.1
 
 
-def test_other_inputs_and_other_weights_give_other_vectors() -> None:
-    spec = worlds.spec()
+@pytest.mark.parametrize("shape", [{}, {"poolings": [{"kind": "attention"}, {}], "num_interests": 2}], ids=str)
+def test_other_inputs_and_other_weights_give_other_vectors(shape: dict[str, Any]) -> None:
+    spec = worlds.spec(**shape)
     two_tower, users = worlds.towers(spec), worlds.user_rows(spec)
     model, feed = export_user_tower(two_tower, "u.data").model, user_layout(spec).feed(users)
     plain = worlds.run(model, feed)

@@ -42,3 +42,26 @@ def test_without_history_there_is_no_flag() -> None:
     names = user_layout(worlds.spec(history_length=0)).input_names
     assert "is_empty_history" not in names
     assert not any("h__" in name for name in names)
+
+
+def test_sub_features_under_attention_share_the_weights_of_the_first() -> None:
+    spec = worlds.spec(poolings=[{"kind": "attention", "length": 3}, {"kind": "root"}])
+    layout, inputs = user_layout(spec), worlds.user_rows(spec)
+    feed = layout.feed(inputs)
+    assert set(feed) == set(layout.input_names)
+    assert [name for name in feed if "h__" in name] == [
+        "indices/h__item/1_root",
+        "weights/h__item/1_root",
+        "indices/h__tag/1_root",
+        "weights/h__tag/1_root",
+        "indices/h__item/0_attention",
+        "weights/h__item/0_attention",
+        "indices/h__tag/0_attention",
+    ]
+    there = feed["weights/h__item/0_attention"]
+    assert feed["indices/h__item/0_attention"].shape == feed["indices/h__tag/0_attention"].shape == there.shape
+    assert set(np.unique(there)) == {0, 1}
+    # A place counts where either sub-feature is present, and nowhere else.
+    present = (feed["indices/h__item/0_attention"] > 0) | (feed["indices/h__tag/0_attention"] > 0)
+    assert (present == (there > 0)).all()
+    assert not there[0].any()

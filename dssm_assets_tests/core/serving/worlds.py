@@ -45,13 +45,17 @@ def spec(**changes: Any) -> TowerSpec:
 
 
 def towers(of: TowerSpec, seed: int = 3) -> TwoTower:
-    """Returns towers whose every parameter and row is drawn, norms and biases included."""
+    """Returns towers whose every parameter and row is drawn, norms, what they have seen and biases included."""
     two_tower = TwoTower(of, torch.Generator().manual_seed(seed))
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for norm in (*two_tower.user_tower.norms, *two_tower.item_tower.norms):
-            norm.weight.uniform_(0.5, 1.5, generator=generator)
-            norm.bias.uniform_(-0.5, 0.5, generator=generator)
+            for name, values in norm.state_dict().items():
+                low = -0.5 if name in ("bias", "running_mean") else 0.5
+                values.uniform_(low, low + 1.0, generator=generator)
+        for pooling in two_tower.attention:
+            for weights in pooling.parameters():
+                weights.mul_(20.0)  # the rows of the tables are short: without it every past item would weigh the same
     return two_tower
 
 

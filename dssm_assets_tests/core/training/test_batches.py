@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.training.batches import Batch, batches_per_epoch, epoch_batches
@@ -19,7 +22,8 @@ HOUR = 1  # place of the context feature among the user tower's single-valued fe
 def _batches(epoch: int = 0, seed: int = 1, **changes: Any) -> list[Batch]:
     model = Model(**{**SMALL_MODEL, **changes})
     data = world().data(tower_spec(FEATURES, model))
-    return list(epoch_batches(data, model=model, training=Training(**SMALL_TRAINING), seed=seed, epoch=epoch))
+    rows, training = np.arange(data.num_samples), Training(**SMALL_TRAINING)
+    return list(epoch_batches(data, rows, model=model, training=training, seed=seed, epoch=epoch))
 
 
 def _items(batch: Batch) -> np.ndarray[Any, Any]:
@@ -30,7 +34,7 @@ def _items(batch: Batch) -> np.ndarray[Any, Any]:
 def test_every_sample_once_per_epoch_in_an_order_of_seed_and_epoch() -> None:
     tables, batches = world(), _batches(context_dropout=0.0)
     assert [len(batch.user) for batch in batches] == [32, 32, 16]
-    assert batches_per_epoch(tables.data(tower_spec(FEATURES, Model())), Training(**SMALL_TRAINING)) == 3
+    assert batches_per_epoch(80, Training(**SMALL_TRAINING)) == 3
     seen = np.concatenate([_items(batch)[: len(batch.user)] for batch in batches])
     assert sorted(seen.tolist()) == sorted(tables.samples.column("item_index").to_pylist())
     order = [seen.tolist()]
@@ -54,6 +58,30 @@ def test_share_of_samples_without_context(frac: float) -> None:
     if frac == 1.0:
         assert all(len(batch.user.bags[1].values) == 0 for batch in batches)
         assert all(len(batch.user.bags[0].values) > 0 for batch in batches)
+
+
+def test_no_samples_are_refused() -> None:
+    model = Model(**SMALL_MODEL)
+    data, none = world().data(tower_spec(FEATURES, model)), np.zeros(0, np.int64)
+    with pytest.raises(SchemaError, match="samples to train on: expected at least one, got none"):
+        next(epoch_batches(data, none, model=model, training=Training(**SMALL_TRAINING), seed=1, epoch=0))
+
+
+def test_weights_change_no_correction() -> None:
+    """How often an item is met as a negative does not depend on how much a sample counts."""
+    tables, model = world(), Model(**SMALL_MODEL)
+    place = tables.samples.column_names.index("weight")
+    even = replace(tables, samples=tables.samples.set_column(place, "weight", pa.array(np.ones(80), pa.float32())))
+    pair = []
+    for given in (tables, even):
+        data = given.data(tower_spec(FEATURES, model))
+        training = Training(**SMALL_TRAINING)
+        pair.append(next(epoch_batches(data, np.arange(80), model=model, training=training, seed=1, epoch=0)).terms)
+    assert pair[0].column_correction.tolist() == pair[1].column_correction.tolist()
+    assert pair[0].positive_correction.tolist() == pair[1].positive_correction.tolist()
+    order = np.random.default_rng([1, 0, 0]).permutation(80)[:32]
+    assert pair[0].weight.tolist() == tables.samples["weight"].to_numpy()[order].tolist()
+    assert pair[1].weight.tolist() == [1.0] * 32
 
 
 def test_corrections_are_expected_counts_by_kind() -> None:

@@ -11,7 +11,7 @@ import torch
 
 from dssm_assets.core.errors import LeakError, SchemaError
 from dssm_assets.core.model_config import Model
-from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets.core.models.tower_spec import TowerSpec, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batches import epoch_batches
 from dssm_assets.core.training.inference import ItemInference, UserInference, infer_item_vectors, infer_user_vectors
@@ -21,11 +21,11 @@ MODEL = Model(**{**SMALL_MODEL, "context_dropout": 1.0, "dropout": 0.0})
 SPEC = tower_spec(FEATURES, MODEL)
 
 
-def _towers() -> TwoTower:
-    return TwoTower(SPEC, torch.Generator().manual_seed(3))
+def _towers(spec: TowerSpec = SPEC) -> TwoTower:
+    return TwoTower(spec, torch.Generator().manual_seed(3))
 
 
-def _users(**changes: Any) -> np.ndarray[Any, Any]:
+def _users(towers: TwoTower | None = None, **changes: Any) -> np.ndarray[Any, Any]:
     """Vectors of the samples' users at their own moments: each sample is a user with its own bounds."""
     tables = world()
     owner = tables.samples.column("user_index").to_numpy()
@@ -37,7 +37,7 @@ def _users(**changes: Any) -> np.ndarray[Any, Any]:
         "batch_size": 16,
         **changes,
     }
-    return infer_user_vectors(_towers(), tables.samples.select(["user_kind", "interests"]), **given)
+    return infer_user_vectors(towers or _towers(), tables.samples.select(["user_kind", "interests"]), **given)
 
 
 def test_batch_size_changes_nothing() -> None:
@@ -66,7 +66,9 @@ def test_parts_give_the_vectors_of_the_whole() -> None:
 def test_inference_equals_training_input_without_context() -> None:
     from dssm_assets.core.training_config import Training
 
-    batch = next(epoch_batches(world().data(SPEC), model=MODEL, training=Training(**SMALL_TRAINING), seed=1, epoch=0))
+    batch = next(
+        epoch_batches(world().data(SPEC), np.arange(80), model=MODEL, training=Training(**SMALL_TRAINING), seed=1, epoch=0)
+    )
     rows = np.random.default_rng([1, 0, 0]).permutation(80)[:32]
     with torch.no_grad():
         trained = _towers().user_vectors(batch.user).numpy()
@@ -98,3 +100,15 @@ def test_no_rows_no_vectors() -> None:
 def test_missing_feature_columns_are_named() -> None:
     with pytest.raises(SchemaError, match="table items, column tags"):
         infer_item_vectors(_towers(), pa.table({"item": pa.array([2], pa.int32())}), 5)
+
+
+def test_vectors_of_several_interests_and_poolings_do_not_depend_on_the_batch_size() -> None:
+    poolings = [{"kind": "attention"}, {"kind": "root", "half_life_days": 2.0}, {"kind": "recency", "scale": 0.5}]
+    changes = {"poolings": poolings, "num_interests": 3, "skip": True, "norm": "batch"}
+    towers = _towers(tower_spec(FEATURES, Model(**{**SMALL_MODEL, **changes})))
+    with torch.no_grad():
+        towers.attention[0].score.weight.mul_(100.0)  # type: ignore[operator, union-attr]
+    whole = _users(towers, batch_size=1000)
+    assert whole.shape == (80, 3, 8)
+    assert _users(towers, batch_size=7) == pytest.approx(whole, abs=1e-6)
+    assert np.abs(whole[:, 0] - whole[:, 1]).max() > 1e-3

@@ -28,29 +28,62 @@ from dssm_assets_tests.core.training.worlds import (
     world,
 )
 
+ATTENTION = {"poolings": [{"kind": "attention", "length": 5}]}
 CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("output_dim", {"output_dim": 6}, {}),
     ("hidden_units", {"hidden_units": [12]}, {}),
+    ("norm", {"norm": "batch"}, {}),
     ("dropout", {"dropout": 0.3}, {}),
+    ("skip", {"skip": True}, {}),
+    ("embedding_dropout", {"embedding_dropout": 0.3}, {}),
     ("similarity", {"similarity": Similarity.INNER_PRODUCT}, {}),
     ("temperature", {"temperature": 0.2}, {}),
+    ("learn_temperature", {"learn_temperature": True}, {"learning_rate": 0.05}),
+    ("loss", {"loss": "sigmoid"}, {}),
+    ("history_cut", {"history_cut": {"sample_frac": 1.0, "min_length_frac": 0.0}}, {}),
     ("history_length", {"history_length": 2}, {}),
     ("history_half_life_days", {"history_half_life_days": 1.0}, {}),
+    ("poolings", {"poolings": [{"kind": "root", "length": 5}]}, {}),
+    ("min_history", {"min_history": 3}, {}),
     ("context_dropout", {"context_dropout": 0.9}, {}),
     ("logq", {"logq": 0.5}, {}),
     ("in_batch", {"in_batch": False}, {}),
+    ("sampler", {"sampler": "uniform"}, {}),
     ("num_sample", {"num_sample": 16}, {}),
+    ("queue_batches", {"queue_batches": 1}, {}),
     ("collision_mask", {"collision_mask": False}, {}),
     ("user_positive_mask", {"user_positive_mask": True}, {}),
     ("epochs", {}, {"epochs": 3}),
     ("batch_size", {}, {"batch_size": 16}),
     ("learning_rate", {}, {"learning_rate": 0.01}),
+    ("embedding_optimiser", {}, {"embedding_optimiser": "adam"}),
     ("embedding_learning_rate", {}, {"embedding_learning_rate": 0.01}),
-    ("weight_decay", {}, {"weight_decay": 0.1}),
+    ("weight_decay", {}, {"weight_decay": 0.5}),
     ("warmup_frac", {}, {"warmup_frac": 0.5}),
     ("final_learning_rate_frac", {}, {"final_learning_rate_frac": 0.9}),
+    ("weight_average", {}, {"weight_average": 0.9}),
+    ("precision", {}, {"precision": "bfloat16"}),
 ]
-NOT_HERE = {"history": "train_samples decides where a sample's history ends", "num_threads": "tested by itself below"}
+TESTED_APART = {
+    "learn_scale": "acts on point-wise losses: below",
+    "num_interests": "changes the shape of the vectors: below",
+    "uniform_frac": "acts on the sampler mixed: below",
+    "gradient_clip": "Adam does not see a gradient's size, its epsilon aside: below",
+    "logits_rows": "changes nothing beyond rounding: below",
+    "num_threads": "below",
+    "prior": "chosen after the fit: test_search",
+    "validation_days": "test_search",
+    "patience": "test_search",
+    "refit": "test_search",
+    "checkpoint_minutes": "test_resume",
+    "device": "test_precision",
+    "num_processes": "test_distributed",
+    "warm_start": "the step finds the earlier model: test_dssm_model of the steps, test_warm_start",
+    "num_hard_sample": "needs hard negatives: test_negatives",
+    "history": "train_samples decides where a sample's history ends",
+    "event_weights": "train_samples weighs samples",
+    "recency_half_life_days": "train_samples weighs samples",
+}
 
 
 def _vectors(result: FitResult, events: int = EVENTS) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -76,8 +109,33 @@ def test_changing_a_field_changes_the_vectors(
         assert old.shape != new.shape or not np.allclose(old, new, atol=1e-4), field
 
 
+@pytest.mark.parametrize(
+    ("model", "changed"),
+    [
+        ({"loss": "sigmoid"}, {"learn_scale": True}),
+        ({"loss": "l2"}, {"learn_scale": True}),
+        ({"sampler": "mixed"}, {"uniform_frac": 0.0}),
+    ],
+)
+def test_changing_a_field_beside_the_one_that_it_belongs_to(model: dict[str, Any], changed: dict[str, Any]) -> None:
+    faster = {"learning_rate": 0.05}
+    before, after = _vectors(fitted(model, faster)), _vectors(fitted({**model, **changed}, faster))
+    assert not np.allclose(before[1], after[1], atol=1e-4)
+
+
+def test_users_of_several_interests_have_as_many_vectors() -> None:
+    result = fitted({**ATTENTION, "num_interests": 3})
+    assert result.two_tower.spec.num_interests == 3
+    assert result.loss_by_step[-1] < result.loss_by_step[0]
+
+
+def test_a_tight_clip_slows_the_dense_layers_of_the_first_step() -> None:
+    """Adam divides by a gradient's size, so clipping shows where the epsilon of its division counts."""
+    assert not np.allclose(*(_vectors(fitted({}, {"gradient_clip": clip}))[1] for clip in (1e-9, 1e9)), atol=1e-4)
+
+
 def test_no_declared_field_is_left_out() -> None:
-    tested = {change[0] for change in CHANGES} | NOT_HERE.keys() | {"logits_rows"}
+    tested = {change[0] for change in CHANGES} | TESTED_APART.keys()
     assert tested == Model.model_fields.keys() | Training.model_fields.keys()
 
 

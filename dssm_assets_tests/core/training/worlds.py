@@ -67,6 +67,7 @@ def world(seed: int = 0, events: int = EVENTS) -> World:
         "history_end": np.arange(count, dtype=np.int64),
         "weight": rng.uniform(0.5, 1.5, count).astype(np.float32),
         "event_time_ms": time,
+        "day": (time // 86_400_000).astype(np.int32),
         # Feature rows stand in another order than users and items, behind the unknown one.
         "user_row": (USERS - user).astype(np.int32),
         "item_row": (1 + item * 5 % ITEMS).astype(np.int32),

@@ -8,12 +8,16 @@ on average:
 
     in-batch column   log(B * p(y)),  p(y) = share of y among the training samples of the window
     sampled column    log(N * q(y)),  q(y) = probability with which the sampler draws y
+    queued column     log(Q * p(y)),  an own item of one of the batches before
+    hard negative     log(k / d),     k of the d items that the row's user was shown and did not take
 
-Counts instead of bare probabilities put the two kinds on one scale when B and N differ; a term common to all columns
+Counts instead of bare probabilities put the kinds on one scale when B, N and Q differ; a term common to all columns
 cancels in the softmax. The row's own positive is corrected like an in-batch column, and like a sampled one when
 in-batch columns are off. Everything is multiplied by the configured strength; 0 takes nothing off.
 
-Letters: B rows, N sampled negatives.
+The weights of samples change none of this: they say how much a row counts, not how often an item is met.
+
+Letters: B rows, N sampled, Q queued negatives.
 """
 
 from __future__ import annotations

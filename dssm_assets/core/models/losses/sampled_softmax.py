@@ -3,60 +3,59 @@
 Belongs here: the loss as a function of embeddings. Does not belong here: who the negatives are, with what probability
 they were drawn (`log_q`), and which do not count (`masks`).
 
-For row i with positive p_i and negative columns j (in-batch items and sampled items alike):
+For row i with positive p_i, the columns j that are not masked for it (in-batch, sampled and queued items alike) and the
+hard negatives h that are its own:
 
-    logit(i, j) = sim(u_i, v_j) / temperature - correction_j
-    loss = sum_i w_i * (log(exp logit(i, p_i) + sum over unmasked j of exp logit(i, j)) - logit(i, p_i)) / sum_i w_i
+    logit(i, j) = scale * (u_i . v_j) - correction_j
+    loss = sum_i w_i * (log(sum over p_i, j, h of exp logit) - logit(i, p_i)) / sum_i w_i
 
-With in-batch columns this is the cross entropy over logits [B, B + N] whose diagonal is the positive; the diagonal
-is masked among the columns because the positive enters by itself.
+With in-batch columns this is the cross entropy over logits [B, B + N] whose diagonal is the positive; the diagonal is
+masked among the columns because the positive enters by itself.
 
-Letters: B rows, C columns, D vector width, R rows held at once.
+A chunk costs three products, an exponential and a sum, and nothing else that is as large as its logits: the scale
+multiplies the users, the rows' shares in the loss multiply the small results, and where the logits are known to be
+narrow (`_middle`) nothing is taken off them: no maximum, and corrections multiply the columns' vectors. Logits are
+counted in powers of two, which processors raise two and a half times faster than powers of e.
+
+In bfloat16 the logits are products of float32 all the same, because one rounded to 8 bits is off by up to 1/32 at a
+temperature of 0.1; the factors of the two products of the gradient are rounded.
+
+Letters: B rows, C columns, H hard negatives, D vector width, R rows held at once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from dssm_assets.core.models.losses.masks import MaskedPairs
+from dssm_assets.core.models.losses.row_chunks import RowChunk, add_product, full, rounded, row_chunks
+from dssm_assets.core.models.losses.terms import LossTerms
+
+_LOG2_E = 1 / math.log(2)
+_NARROW = 30.0
+"""Largest |scale * similarity|, and largest distance of corrections from their middle, that count as narrow: sums of
+exp(logit) then lie between exp(-60) and C * exp(60), which float32 holds."""
 
 
-@dataclass(frozen=True)
-class SoftmaxTerms:
-    """What the loss needs beside the vectors.
-
-    Attributes:
-        positive_correction: what is taken off the logit of each row's positive [B].
-        column_correction: what is taken off the logits of each column [C].
-        weight: weight of each row [B].
-        masked: cells [B, C] that do not count.
-        temperature: divides the similarity.
-        logits_rows: R, rows of logits held at once; changes memory and speed, not the result.
-    """
-
-    positive_correction: Tensor
-    column_correction: Tensor
-    weight: Tensor
-    masked: MaskedPairs
-    temperature: float
-    logits_rows: int
-
-
-def sampled_softmax(user: Tensor, positive: Tensor, columns: Tensor, terms: SoftmaxTerms) -> Tensor:
+def sampled_softmax(
+    user: Tensor, positive: Tensor, columns: Tensor, hard: Tensor, terms: LossTerms, scale: Tensor | float
+) -> Tensor:
     """Returns the weighted mean loss, a scalar.
 
     Args:
         user: vectors of the rows' users [B, D].
         positive: vectors of the rows' own items [B, D].
         columns: vectors of the negatives, shared by all rows [C, D].
+        hard: vectors of the negatives that one row each has to itself [H, D].
         terms: corrections, weights and masks.
+        scale: 1 / temperature, multiplies the similarity; a tensor of no dimension may learn.
     """
-    loss: Tensor = _ChunkedSoftmax.apply(user, positive, columns, terms)  # type: ignore[no-untyped-call]
+    with torch.autocast(user.device.type, enabled=False):
+        vectors = [full(tensor) for tensor in (user, positive, columns, hard)]
+        loss: Tensor = _ChunkedSoftmax.apply(*vectors, scale, terms)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -64,43 +63,102 @@ class _ChunkedSoftmax(torch.autograd.Function):
     """Takes the gradient while the logits of a chunk exist, so that backward has nothing to recompute."""
 
     @staticmethod
-    def forward(ctx: Any, user: Tensor, positive: Tensor, columns: Tensor, terms: SoftmaxTerms) -> Tensor:
-        scale = 1.0 / terms.temperature
-        share = terms.weight / terms.weight.sum()  # [B]
-        grad_user, grad_columns = torch.empty_like(user), torch.zeros_like(columns)
-        positive_logit = (user * positive).sum(1) * scale - terms.positive_correction  # [B]
-        grad_positive_logit = torch.empty_like(positive_logit)
-        loss = user.new_zeros(())
-        held = user.new_empty(min(terms.logits_rows, len(user)), len(columns))  # [R, C]
-        for begin in range(0, len(user), terms.logits_rows):
-            rows = slice(begin, min(begin + terms.logits_rows, len(user)))
-            own = positive_logit[rows]
-            logits = _masked_logits(held, user[rows], columns, terms, begin)
-            top = torch.maximum(logits.amax(1), own) if len(columns) else own
-            logits.sub_(top[:, None]).exp_()
-            own_exp = (own - top).exp()
-            total = logits.sum(1) + own_exp
-            loss += (share[rows] * (top + total.log() - own)).sum()
-            grad_positive_logit[rows] = share[rows] * (own_exp / total - 1.0)
-            logits.mul_((share[rows] * scale / total)[:, None])
-            torch.mm(logits, columns, out=grad_user[rows])
-            grad_columns.addmm_(logits.T, user[rows])
-        grad_positive_logit *= scale
-        grad_user += grad_positive_logit[:, None] * positive
-        ctx.save_for_backward(grad_user, grad_positive_logit[:, None] * user, grad_columns)
+    def forward(
+        ctx: Any, user: Tensor, positive: Tensor, columns: Tensor, hard: Tensor, scale: Tensor | float, terms: LossTerms
+    ) -> Tensor:
+        middle = _middle(user, (positive, columns, hard), terms, scale)
+        hard_rows = torch.from_numpy(terms.hard_rows).to(user.device)
+        hard_user = user[hard_rows]  # [H, D]
+        scaled = user * (scale * _LOG2_E)  # [B, D]
+        own = (scaled * positive).sum(1) - _powers(terms.positive_correction, middle, user)  # [B]
+        alone = (scaled[hard_rows] * hard).sum(1) - _powers(terms.hard_correction, middle, user)  # [H]
+        share = (terms.weight / terms.weight.sum()).to(user.dtype)  # [B]
+        others = _log2_sums(own, alone, hard_rows)
+        sums, grad_user, grad_columns = _column_sums(scaled, columns, others, share, terms, middle)
+        loss = (share * (sums - own)).sum() / _LOG2_E
+        grad_own = share * (torch.exp2(own - sums) - 1.0)
+        grad_alone = share[hard_rows] * torch.exp2(alone - sums[hard_rows])
+        grad_user += grad_own[:, None] * positive
+        grad_user.index_add_(0, hard_rows, grad_alone[:, None] * hard)
+        grad_scale = (grad_user * user).sum() if isinstance(scale, Tensor) else None
+        grad_positive, grad_hard = grad_own[:, None] * user * scale, grad_alone[:, None] * hard_user * scale
+        ctx.save_for_backward(grad_user * scale, grad_positive, grad_columns / _LOG2_E, grad_hard, grad_scale)
         return loss
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        return *(gradient * grad_outputs[0] for gradient in ctx.saved_tensors), None
+        return *(None if saved is None else saved * grad_outputs[0] for saved in ctx.saved_tensors), None
 
 
-def _masked_logits(held: Tensor, user: Tensor, columns: Tensor, terms: SoftmaxTerms, begin: int) -> Tensor:
-    """Fills `held` with the logits of the rows from `begin` on and returns the part that is used [R, C]."""
-    logits = held[: len(user)]
-    torch.mm(user, columns.T, out=logits)
-    logits.mul_(1.0 / terms.temperature).sub_(terms.column_correction)
-    first, last = np.searchsorted(terms.masked.rows, [begin, begin + len(user)])
-    rows = torch.from_numpy(terms.masked.rows[first:last] - begin)
-    logits[rows, torch.from_numpy(terms.masked.columns[first:last])] = -torch.inf
-    return logits
+def _column_sums(
+    scaled: Tensor, columns: Tensor, others: Tensor, share: Tensor, terms: LossTerms, middle: float | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns log2 of each row's sum over everything [B], and what the columns' share of it is worth to both sides.
+
+    Args:
+        scaled: users times scale * log2(e) [B, D].
+        columns: vectors of the columns [C, D].
+        others: log2 of each row's sum over what is not a column [B].
+        share: of each row in the loss [B].
+        terms: corrections and masks.
+        middle: of the corrections, if the logits are narrow.
+
+    Returns:
+        The sums, sum_j share_i P_ij v_j [B, D] and sum_i share_i P_ij scaled_i [C, D], P the softmax.
+    """
+    correction = _powers(terms.column_correction, middle, columns)
+    factor = None if middle is None else torch.exp2(-correction)  # [C]
+    weighted = rounded(columns if factor is None else columns * factor[:, None], terms)
+    sums, to_users = torch.empty_like(others), torch.empty_like(scaled)
+    to_columns = columns.new_zeros(columns.shape[1], len(columns))  # [D, C]: the product is faster this way round
+    held = columns.new_empty(min(terms.logits_rows, len(scaled)), len(columns))  # [R, C]
+    for chunk in row_chunks(terms, len(columns), columns.device):
+        rows = chunk.rows
+        powers = torch.mm(scaled[rows], columns.T, out=held[: rows.stop - rows.start])
+        if factor is None:
+            top = _take_top(powers, chunk, correction, others[rows])
+            total = powers.exp2_().sum(1).add_(torch.exp2(others[rows] - top))
+            torch.add(top, total.log2(), out=sums[rows])
+        else:
+            chunk.clear(powers.exp2_())
+            total = torch.mv(powers, factor).add_(torch.exp2(others[rows]))
+            torch.log2(total, out=sums[rows])
+        part = (share[rows] / total)[:, None]  # [R, 1]
+        counted = rounded(powers, terms)
+        torch.mul(torch.mm(counted, weighted), part, out=to_users[rows])
+        add_product(to_columns, (scaled[rows] * part).T, counted)
+    by_column = to_columns.T if factor is None else to_columns.T * factor[:, None]
+    return sums, to_users, by_column
+
+
+def _take_top(powers: Tensor, chunk: RowChunk, correction: Tensor, others: Tensor) -> Tensor:
+    """Makes logits of products in place, takes the largest of each row off them and returns it [R]."""
+    chunk.clear(powers.sub_(correction), -torch.inf)
+    top = torch.maximum(powers.amax(1), others) if powers.shape[1] else others
+    powers.sub_(top[:, None])
+    return top
+
+
+def _log2_sums(own: Tensor, alone: Tensor, hard_rows: Tensor) -> Tensor:
+    """Returns log2 of each row's sum over its positive and its hard negatives [B]."""
+    top = own.scatter_reduce(0, hard_rows, alone, "amax")
+    total = torch.exp2(own - top).index_add_(0, hard_rows, torch.exp2(alone - top[hard_rows]))
+    return top + total.log2()
+
+
+def _powers(correction: Tensor, middle: float | None, like: Tensor) -> Tensor:
+    """Returns corrections less their middle, in powers of two and in the number format of the vectors."""
+    return (correction.to(like.dtype) - (middle or 0.0)) * _LOG2_E
+
+
+def _middle(user: Tensor, others: tuple[Tensor, ...], terms: LossTerms, scale: Tensor | float) -> float | None:
+    """Returns the middle of all corrections if no logit can be far from it, else None.
+
+    No similarity is above the product of the largest lengths, so narrow logits need no look at the logits.
+    """
+    corrections = torch.cat([terms.positive_correction, terms.column_correction, terms.hard_correction])
+    lowest, highest = corrections.aminmax()
+    lengths = [vectors.square().sum(1).amax() for vectors in (user, *others) if len(vectors)]
+    reach = (lengths[0] * torch.stack(lengths[1:]).amax()).sqrt() * scale
+    low, high, far = torch.stack([lowest.double(), highest.double(), reach.double().abs()]).tolist()
+    return (low + high) / 2 if far <= _NARROW and (high - low) / 2 <= _NARROW else None

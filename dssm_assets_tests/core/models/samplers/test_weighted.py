@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.models.samplers.weighted import WeightedSampler, alias_table
+from dssm_assets_tests.core.models.samplers.chi_square import LEAST_P, p_value
 
 ENTRIES = st.one_of(st.just(0.0), st.floats(1e-6, 1e6)), st.sampled_from([0.0, 0.5, 0.75, 1.0, 2.0, 3.0])
 """Any weights, and weights full of ties, whose shares meet the edge of a slot exactly."""
@@ -49,12 +49,10 @@ def test_alias_table_by_hand() -> None:
 def test_draws_follow_the_law_by_chi_square() -> None:
     weights = 1.0 / np.arange(1, 201) ** 1.1
     drawn, _ = WeightedSampler(weights).draw(400_000, np.random.default_rng(3))
-    observed = np.bincount(drawn, minlength=200)
-    expected = weights / weights.sum() * 400_000
-    statistic = float(((observed - expected) ** 2 / expected).sum())
-    # The upper tail of chi-square with 199 degrees of freedom.
-    p_value = torch.special.gammaincc(torch.tensor(199 / 2.0), torch.tensor(statistic / 2)).item()
-    assert p_value > 0.01
+    assert p_value(drawn, weights / weights.sum()) > 0.01
+    # Weights that are ignored, or of which one is forgotten, are told from it.
+    assert p_value(drawn, np.full(200, 1 / 200)) < LEAST_P
+    assert p_value(drawn, np.append(weights[:-1], 0.0) / weights[:-1].sum()) < LEAST_P
 
 
 def test_draws_return_their_probability_and_repeat_with_the_seed() -> None:

@@ -1,0 +1,117 @@
+"""A behaviour log read once from start to end, in blocks: what is in it and everything that is wrong with it.
+
+Belongs here: counting and faults over blocks. Does not belong here: reading them (`storage/source_reader.py`) and bringing a
+day to its canonical form (`normalise.py`), which refuses the same things one day at a time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dssm_assets.core.columns import EVENT, ITEM_ID, USER_ID
+from dssm_assets.core.config import BehaviorTable, Calendar, Events
+from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.sources.convert import to_ids, to_text, to_values
+from dssm_assets.core.sources.event_time import days_of, to_event_time_ms
+from dssm_assets.core.sources.specs import EVENT_TIME
+
+TABLE = "behavior_table"
+SHOWN = 5
+
+
+class LogScan:
+    """Takes blocks in our column names; holds distinct ids, counts by event and day, and faults, each column's once."""
+
+    def __init__(self, config: BehaviorTable, calendar: Calendar) -> None:
+        self._config = config
+        self._zone = calendar.timezone
+        self.rows = 0
+        self.events: Counter[str] = Counter()
+        self.days: Counter[str] = Counter()
+        self.ids: dict[str, pa.Array] = {}
+        self._missing: Counter[str] = Counter()
+        self._faults: dict[str, Fault] = {}
+
+    def see(self, block: pa.Table) -> None:
+        """Takes a block into account."""
+        config = self._config
+        self.rows += block.num_rows
+        for name in (USER_ID, ITEM_ID):
+            ids = self._read(block, name, to_ids)
+            if ids is not None:
+                self._missing[name] += ids.null_count
+                self._add_ids(name, ids)
+        if config.constant_event is None:
+            self._count(self.events, EVENT, self._read(block, EVENT, to_text))
+        else:
+            self.events[config.constant_event] += block.num_rows
+        moments = self._read(
+            block,
+            EVENT_TIME,
+            lambda values, where: to_event_time_ms(values, unit=config.time_unit, timezone=self._zone, where=where),
+        )
+        if moments is not None:
+            self._count(self.days, EVENT_TIME, days_of(moments, self._zone))
+        for name in config.value_columns:
+            self._read(block, name, to_values)
+        for name in config.context_columns:
+            self._read(block, name, to_text)
+
+    def faults(self, events: Events) -> list[Fault]:
+        """Returns everything that is wrong with the rows seen."""
+        found = list(self._faults.values())
+        for name, count in self._missing.items():
+            if count:
+                remedy = "drop or mend those rows in the source"
+                found.append(Fault(_where(name), "a value in every row", f"{count:,} missing in {self.rows:,} rows", remedy))
+        unknown = sorted(set(self.events) - set(events.funnel))
+        if unknown:
+            got = ", ".join(f"{name!r} ({self.events[name]:,} rows)" for name in unknown[: 4 * SHOWN])
+            remedy = "add them to events.funnel, or drop those rows in the source"
+            found.append(Fault(_where(EVENT), f"events of the funnel {events.funnel}", got, remedy))
+        for name in events.funnel:
+            if self.rows and name not in self.events:
+                seen = ", ".join(sorted(self.events)) or "none"
+                found.append(
+                    Fault(
+                        f"key events.funnel, {name}",
+                        f"an event of the log: {seen}",
+                        "no row",
+                        "correct its spelling, or remove it",
+                    )
+                )
+        return found
+
+    def _read(self, block: pa.Table, name: str, convert: Callable[[Any, str], pa.Array]) -> pa.Array | None:
+        """Returns a column as canonical tables have it, None where it is wrong: the fault is then kept, once per column."""
+        if name not in block.column_names:
+            return None
+        try:
+            return convert(block.column(name), _where(name))
+        except SchemaError as error:
+            for fault in error.faults:
+                self._faults.setdefault(fault.where, fault)
+            return None
+
+    def _count(self, counts: Counter[str], name: str, values: pa.Array | None) -> None:
+        if values is None:
+            return
+        self._missing[name] += values.null_count
+        for entry in values.drop_null().value_counts().to_pylist():
+            counts[entry["values"]] += entry["counts"]
+
+    def _add_ids(self, name: str, ids: pa.Array) -> None:
+        fresh = pc.unique(ids).drop_null()
+        held = self.ids.get(name)
+        if held is not None and held.type == fresh.type:
+            fresh = pc.unique(pa.concat_arrays([held, fresh]))
+        self.ids[name] = fresh
+
+
+def _where(column: str) -> str:
+    return f"table {TABLE}, column {column}"

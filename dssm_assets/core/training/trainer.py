@@ -1,0 +1,197 @@
+"""One step of learning: the towers, their optimisers and all that the next step depends on.
+
+Belongs here: `Trainer`. Does not belong here: which batches come (`batches`), how many (`course`), how weights move
+(`optimisers`).
+
+Letters: B rows, N sampled negatives, H hard negatives, Q queued items, D vector width.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dssm_assets.core.model_config import Loss, Model
+from dssm_assets.core.models.embedding import Lookup
+from dssm_assets.core.models.losses.point_wise import l2_loss, sigmoid_loss
+from dssm_assets.core.models.losses.sampled_softmax import sampled_softmax
+from dssm_assets.core.models.losses.terms import LossTerms
+from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.training.batches import Batch
+from dssm_assets.core.training.distributed import Ranks, share_of, terms_of
+from dssm_assets.core.training.optimisers import dense_optimiser, gradients_of, learning_rate_frac, row_optimiser
+from dssm_assets.core.training.precision import products
+from dssm_assets.core.training.weight_average import WeightAverage
+from dssm_assets.core.training_config import Training
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and by whom products are made: a device, their number format, the processes."""
+
+    device: torch.device
+    bfloat16: bool
+    ranks: Ranks
+
+
+class Trainer:
+    """Towers that learn from one batch after the other."""
+
+    def __init__(self, two_tower: TwoTower, model: Model, training: Training, *, seed: int, steps: int, place: Place) -> None:
+        """Takes the towers, moved to their place, as they are to begin with.
+
+        Args:
+            two_tower: changed by every step.
+            model: the loss and the queue.
+            training: learning rates, their schedule, the average.
+            seed: of dropout.
+            steps: over which the schedule runs.
+            place: device, format, processes.
+        """
+        self.two_tower = two_tower
+        self.steps, self.done = steps, 0
+        self._model, self._training, self._place, self._seed = model, training, place, seed
+        self._dropout = torch.Generator(place.device).manual_seed(seed)
+        self._sparse = row_optimiser(two_tower.tables, training.embedding_optimiser)
+        self._dense = dense_optimiser(two_tower, training.learning_rate, training.weight_decay)
+        self.average = WeightAverage(two_tower, training.weight_average) if training.weight_average else None
+        self._queue: deque[Tensor] = deque(maxlen=model.queue_batches)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Returns the block in which the towers hold the averaged weights, if an average is kept."""
+        return nullcontext() if self.average is None else self.average.in_place()
+
+    def begin_epoch(self) -> None:
+        """Forgets the queued items: an epoch's batches are numbered from its own first."""
+        self._queue.clear()
+
+    def take(self, batch: Batch) -> float:
+        """Learns from one batch and returns its loss, as it was before the step."""
+        ranks = self._place.ranks
+        if ranks.count > 1:
+            # Of the step alone, so that what is stored need not hold one state per process.
+            words = np.random.SeedSequence([self._seed, ranks.rank, self.done]).generate_state(1)
+            self._dropout.manual_seed(int(words[0]))
+        tape: list[Lookup] = []
+        loss, own = self._loss(batch, tape)
+        self._dense.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._move(tape)
+        if self._model.queue_batches:
+            self._queue.append(own.detach())
+        return self._told(loss)
+
+    def _loss(self, batch: Batch, tape: list[Lookup]) -> tuple[Tensor, Tensor]:
+        """Returns this process's part of the loss, which add up to the batch's, and the vectors of all own items [B, D]."""
+        place, ranks, count = self._place, self._place.ranks, len(batch.user)
+        rows, num_items = ranks.rows(count), len(batch.items)
+        terms, own_hard = terms_of(batch.terms, ranks)
+        whole = ranks.count == 1
+        with products(place.bfloat16, place.device):
+            of_items = batch.items if whole else share_of(batch.items, ranks.rows(num_items), num_items)
+            items = self.two_tower.item_vectors(of_items, tape, self._dropout).float()
+            items = ranks.gathered(items, num_items)  # [B + N + H, D]
+            own = items[:count]
+            if not len(rows):  # fewer rows than processes: the others' rows need this one's item vectors all the same
+                return items.sum() * 0.0, own
+            positive = own if whole else own[torch.from_numpy(rows).to(own.device)]
+            of_users = batch.user if whole else share_of(batch.user, rows, count)
+            user = self.two_tower.user_vectors_for(of_users, positive, tape, self._dropout).float()
+        end = num_items - batch.num_hard
+        columns = items[0 if self._model.in_batch else count : end]
+        if self._queue:
+            columns = torch.cat([columns, *self._queue])
+        hard = items[end:] if whole else items[end:][torch.from_numpy(own_hard).to(items.device)]
+        terms = replace(terms.to(place.device), bfloat16=place.bfloat16)
+        loss = self._compared(user, positive, columns, hard, terms)
+        if not whole:
+            loss = loss * (terms.weight.sum() / batch.terms.weight.sum().to(place.device))
+        return loss, own
+
+    def _move(self, tape: list[Lookup]) -> None:
+        """Moves all weights by the gradients of all processes."""
+        towers, training, ranks = self.two_tower, self._training, self._place.ranks
+        if ranks.count > 1:
+            for parameter in towers.parameters():
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            ranks.add_up([p.grad for p in towers.parameters() if p.grad is not None])
+        if training.gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(towers.parameters(), training.gradient_clip)
+        rows = ranks.summed_rows(
+            gradients_of(towers.tables, tape), {dim: towers.tables.table(dim) for dim in towers.tables.dims}
+        )
+        frac = learning_rate_frac(self.done, self.steps, training.warmup_frac, training.final_learning_rate_frac)
+        for group in self._dense.param_groups:
+            group["lr"] = training.learning_rate * frac
+        if self.average is not None:
+            self.average.before(rows)
+        self._dense.step()
+        self._sparse.move(rows, training.embedding_learning_rate * frac)
+        self._agree_on_statistics()
+        if self.average is not None:
+            self.average.after(rows)
+        self.done += 1
+
+    def _compared(self, user: Tensor, positive: Tensor, columns: Tensor, hard: Tensor, terms: LossTerms) -> Tensor:
+        scale, affine = self.two_tower.similarity_scale(), self.two_tower.affine()
+        if self._model.loss is Loss.SOFTMAX:
+            return sampled_softmax(user, positive, columns, hard, terms, scale)
+        of_pairs = sigmoid_loss if self._model.loss is Loss.SIGMOID else l2_loss
+        return of_pairs(user, positive, columns, hard, terms, scale, affine)
+
+    def _agree_on_statistics(self) -> None:
+        """Makes running statistics of norms the mean over the processes, each of which saw its own rows."""
+        ranks = self._place.ranks
+        if ranks.count == 1:
+            return
+        tables = {f"tables.{name}" for name, _ in self.two_tower.tables.named_buffers()}
+        running = [b for name, b in self.two_tower.named_buffers() if name not in tables and b.is_floating_point()]
+        ranks.add_up(running)
+        for buffer in running:
+            buffer.div_(ranks.count)
+
+    def _told(self, loss: Tensor) -> float:
+        if self._place.ranks.count > 1:
+            loss = loss.detach().clone().reshape(1)
+            self._place.ranks.add_up([loss])
+        return float(loss.item())
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns all that the next step depends on, by name; not copies."""
+        state = {f"towers.{name}": tensor for name, tensor in self.two_tower.state_dict().items()}
+        state |= {f"rows.{name}": tensor for name, tensor in self._sparse.state().items()}
+        for index, parameter in enumerate(self.two_tower.parameters()):
+            moments = self._dense.state.get(parameter, {})
+            state |= {f"dense.{index}.{name}": tensor for name, tensor in moments.items()}
+        if self.average is not None:
+            state |= {f"average.{name}": tensor for name, tensor in self.average.state().items()}
+        state |= {f"queue.{place}": vectors for place, vectors in enumerate(self._queue)}
+        return state | {"dropout": self._dropout.get_state(), "done": torch.tensor(self.done)}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Goes on from what `state` returned."""
+        part = {name: _part(state, f"{name}.") for name in ("towers", "rows", "dense", "average", "queue")}
+        self.two_tower.load_state_dict(part["towers"])
+        self._sparse.load(part["rows"])
+        for index, parameter in enumerate(self.two_tower.parameters()):
+            moments = _part(part["dense"], f"{index}.")
+            if moments:
+                # The count of steps stays where AdamW keeps it, on the processor; moments lie beside their weights.
+                placed = {name: tensor if name == "step" else tensor.to(parameter.device) for name, tensor in moments.items()}
+                self._dense.state[parameter] = placed
+        if self.average is not None:
+            self.average.load(part["average"])
+        self._queue.clear()
+        self._queue.extend(part["queue"][str(place)].to(self._place.device) for place in range(len(part["queue"])))
+        self._dropout.set_state(state["dropout"].cpu())
+        self.done = int(state["done"])
+
+
+def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

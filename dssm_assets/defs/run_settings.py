@@ -1,0 +1,128 @@
+"""Settings that people try in the Launchpad: typed forms with bounds, and what a run makes of them.
+
+Any of the forms may name the experiment; it then holds for the whole run, and so do the settings, wherever they were given:
+a run is one experiment or none.
+
+Belongs here: the forms and reading them from a run. Does not belong here: what a setting changes (`core/experiments.py`).
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import Field, ValidationError
+
+from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.defs.scene import Scene
+
+if TYPE_CHECKING:
+    from dssm_assets.core.experiments import Experiment
+
+EXPERIMENT_TAG = "dssm/experiment"
+CHANGED_TAG = "dssm/changed"
+_NAME = "experiment"
+
+
+class ExperimentSettings(dg.Config):
+    """The form of every asset that an experiment can make of its own."""
+
+    experiment: str | None = Field(
+        default=None,
+        pattern=r"^[a-z][a-z0-9_]{0,62}$",
+        description="Name of an experiment, small letters, digits and _. Its results lie in experiments/<name> of the store "
+        "and in the table `experiments`; the standing partition stays as it is. Needed as soon as a setting differs from the "
+        "configuration. Once per run is enough.",
+    )
+
+
+class TrainingSettings(ExperimentSettings):
+    """The form of dssm_model."""
+
+    epochs: int | None = Field(
+        default=None, ge=1, le=1000, description="Passes over the window, 1 to 1000 (default: training.epochs)."
+    )
+    learning_rate: float | None = Field(
+        default=None, gt=0, le=10, description="Of the dense layers, above 0 up to 10 (default: training.learning_rate)."
+    )
+    temperature: float | None = Field(
+        default=None,
+        gt=0,
+        le=10,
+        description="Similarities are divided by it in the softmax: smaller is sharper, 0.05 to 0.2 is usual; above 0 up to 10 "
+        "(default: model.temperature).",
+    )
+    num_sample: int | None = Field(
+        default=None,
+        ge=0,
+        le=1_000_000,
+        description="Sampled negatives per batch beside the batch's own items, 0 to 1,000,000 (default: model.num_sample).",
+    )
+
+
+class EvaluationSettings(ExperimentSettings):
+    """The form of hit_counts, hit_rate_detail and total_hit_rate."""
+
+    k: list[int] | None = Field(
+        default=None,
+        min_length=1,
+        description="Lengths of the lists that are scored, at least 1 each, ascending, for example [50, 200, 500] (default: "
+        "evaluation.k).",
+    )
+
+
+_FORMS = (TrainingSettings, EvaluationSettings)
+
+
+def experiment_of(run_config: Mapping[str, Any], scene: Scene) -> "Experiment | None":
+    """Returns the experiment that a run is, with the settings given anywhere in its configuration; None for none.
+
+    Raises:
+        ConfigError: a value out of bounds, two names or two values of one setting, a changed setting without a name.
+    """
+    from dssm_assets.core.experiments import KEYS, STANDING, Experiment, refuse_unnamed
+
+    given = _given(run_config, scene)
+    name = given.pop(_NAME, None)
+    changes = {KEYS[setting]: value for setting, value in given.items()}
+    if name is None:
+        config = scene.loaded.config
+        refuse_unnamed(config, changes, scene.loaded.path.name if scene.loaded.path else "the configuration file")
+        return None
+    if name == STANDING:
+        raise ConfigError(Fault("run settings, experiment", "a name of its own", f"{name!r}", "choose another name"))
+    return Experiment(name, changes)
+
+
+def _given(run_config: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
+    """Returns setting -> value over all ops of the scene, each as its form reads it."""
+    found: dict[str, Any] = {}
+    faults = []
+    for op, entry in sorted(run_config.get("ops", {}).items()):
+        told = {key: value for key, value in (entry.get("config") or {}).items() if value is not None}
+        if op != scene.op(op.rpartition("__")[2]):
+            continue
+        try:
+            values = _read(told)
+        except ValidationError as error:
+            faults += [_fault(op, item) for item in error.errors()]
+            continue
+        for setting, value in values.items():
+            if found.setdefault(setting, value) != value:
+                where = f"run settings, {op}.{setting}"
+                faults.append(Fault(where, f"{found[setting]}, as elsewhere in the run", f"{value}", "give one value"))
+    if faults:
+        raise ConfigError(faults)
+    return found
+
+
+def _read(told: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for form in _FORMS:
+        own = {key: value for key, value in told.items() if key in form.model_fields}
+        values |= {key: value for key, value in dict(form(**own)).items() if value is not None}
+    return values
+
+
+def _fault(op: str, item: Any) -> Fault:
+    place = ".".join(map(str, item["loc"]))
+    return Fault(f"run settings, {op}.{place}", item["msg"], repr(item.get("input"))[:80], "correct the value")

@@ -1,0 +1,1 @@
+"""What a deployment's dagster.yaml names and Dagster does not bring."""

@@ -1,0 +1,42 @@
+"""Dagster's default run launcher, but with runs whose code server was killed found and reported.
+
+The default launcher has runs work in processes of the code server, and run monitoring cannot ask it for their health: a
+run whose container is killed stays "started" for ever, holds its place in the queue and its pool, and no retry follows.
+
+Belongs here: that one question. Does not belong here: how runs are launched, which stays Dagster's.
+"""
+
+from __future__ import annotations
+
+from dagster import DagsterRun
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
+from dagster._grpc.client import DagsterGrpcClient
+from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
+from dagster._serdes import deserialize_value
+
+
+class WatchedRunLauncher(DefaultRunLauncher):
+    """Launches runs in the code server, and tells which of them it no longer has."""
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        """Returns True: run monitoring asks."""
+        return True
+
+    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
+        """Returns whether the code server still has the process of a run.
+
+        A code server that does not answer is no proof: it may be finishing its runs before it stops. Once one answers, in
+        its old place or a new one, a run that it does not have is lost.
+        """
+        client: DagsterGrpcClient | None = self._get_grpc_client_for_termination(run.run_id)
+        if client is None:
+            return CheckRunHealthResult(WorkerStatus.UNKNOWN, "the run was not launched in a code server, or it has ended")
+        try:
+            answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id))
+        except DagsterUserCodeUnreachableError:
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "the code server does not answer")
+        if deserialize_value(answer, CanCancelExecutionResult).can_cancel:
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "the code server that ran it was replaced or killed")

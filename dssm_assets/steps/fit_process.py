@@ -1,0 +1,108 @@
+"""A fit shared by several processes: starting them, and what each of them runs.
+
+`python -m torch.distributed.run --nproc-per-node N -m dssm_assets.steps.fit_process JOB OUT` runs a job file by hand; on
+several machines the same with `--nnodes` and a rendezvous, the files being readable on each.
+
+Belongs here: the launch, the process group, progress as lines of JSON. Does not belong here: what is shared and how
+(`core/training/distributed`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from dssm_assets.core.errors import DssmError
+from dssm_assets.core.training.report import Progress
+from dssm_assets.steps.fit_job import FitJob, FitOutcome, run_job
+
+_MARK = "dssm-progress "
+_SECONDS = 1.0
+_LAST_LINES = 30
+_TOLD = "told.json"
+
+
+def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[Progress], None]) -> FitOutcome:
+    """Returns what the job leaves when this many processes share its batches.
+
+    Args:
+        job: what is fitted.
+        folder: empty, for the files that pass between the processes.
+        count: processes on this machine.
+        progress: called about once a second.
+
+    Raises:
+        DssmError: a process failed; the message holds the last lines that they wrote.
+    """
+    job_file, out = folder / "job.json", folder / "out"
+    job_file.write_text(job.to_json())
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    command += ["-m", "dssm_assets.steps.fit_process", str(job_file), str(out)]
+    last: deque[str] = deque(maxlen=_LAST_LINES)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+        try:
+            for line in running.stdout or ():
+                if line.startswith(_MARK):
+                    progress(Progress(**json.loads(line.removeprefix(_MARK))))
+                else:
+                    last.append(line)
+        except BaseException:
+            running.terminate()  # the launcher ends its processes; left alone they would go on training
+            raise
+    if running.returncode:
+        faults = "\n".join(path.read_text() for path in sorted(folder.glob("fault-*.txt"))[:1])
+        raise DssmError(f"training in {count} processes ended with {running.returncode}:\n{faults or ''.join(last)}")
+    report = json.loads((out / _TOLD).read_text())
+    return FitOutcome({path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.name != _TOLD}, report)
+
+
+def main(arguments: list[str]) -> None:
+    """Runs this process's share of a job; what it fails of is left beside the job. The launcher says which process it is."""
+    job_file, out = map(Path, arguments)
+    try:
+        _run(FitJob.from_json(job_file.read_text()), out)
+    except Exception:
+        (job_file.parent / f"fault-{os.getpid()}.txt").write_text(traceback.format_exc())
+        raise
+
+
+def _run(job: FitJob, out: Path) -> None:
+    import torch
+    import torch.distributed as dist
+
+    from dssm_assets.core.training.distributed import Ranks
+    from dssm_assets.core.training.precision import device_of
+    from dssm_assets.core.training_config import Training
+
+    is_cuda = device_of(Training.model_validate(job.training).device).type == "cuda"
+    dist.init_process_group("nccl" if is_cuda else "gloo")
+    ranks = Ranks(dist.get_rank(), dist.get_world_size())
+    if is_cuda:
+        torch.cuda.set_device(ranks.rank % torch.cuda.device_count())
+    told_at = 0.0
+
+    def progress(at: Progress) -> None:
+        nonlocal told_at
+        if ranks.is_first and (at.step == at.steps or time.perf_counter() - told_at >= _SECONDS):
+            told_at = time.perf_counter()
+            print(_MARK + json.dumps(asdict(at)), flush=True)
+
+    outcome = run_job(job, progress, time.perf_counter, ranks)
+    if outcome is not None:
+        out.mkdir(parents=True)
+        for name, content in outcome.files.items():
+            (out / name).write_bytes(content)
+        (out / _TOLD).write_text(json.dumps(outcome.report))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,53 @@
+"""What it costs to import the code location, as a multiple of importing Dagster alone.
+
+    python -m dssm_assets_tests.benchmarks.import_time
+
+Every run worker, schedule tick and code server pays it. A machine that does other work slows both down alike, so the ratio is
+told, of the fastest of several processes each, taken in turns.
+
+Belongs here: starting the processes. Does not belong here: the list of what must not be loaded (`test_import_time.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+LOCATION, ALONE = "import dssm_assets.definitions", "import dagster"
+_TIMED = "import time; begun = time.perf_counter(); {what}; print(time.perf_counter() - begun)"
+
+
+@dataclass(frozen=True)
+class ImportTime:
+    """Seconds of the fastest import of each kind."""
+
+    location_s: float
+    dagster_s: float
+
+    @property
+    def ratio(self) -> float:
+        """Returns how many times as long the code location takes."""
+        return self.location_s / self.dagster_s
+
+
+def measure(rounds: int) -> ImportTime:
+    """Returns the fastest of so many imports of each kind, each in a process of its own."""
+    seconds: dict[str, list[float]] = {LOCATION: [], ALONE: []}
+    for _ in range(rounds):
+        for what, found in seconds.items():
+            found.append(float(run(_TIMED.format(what=what))))
+    return ImportTime(min(seconds[LOCATION]), min(seconds[ALONE]))
+
+
+def run(code: str) -> str:
+    """Returns what a program prints in a process of its own, where no configuration but the packaged one is named."""
+    hidden = {"DSSM_CONFIG", "DSSM_HOME", "DAGSTER_HOME"}
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment).stdout
+
+
+if __name__ == "__main__":
+    found = measure(rounds=7)
+    print(f"{ALONE}: {found.dagster_s:.2f} s; {LOCATION}: {found.location_s:.2f} s; ratio {found.ratio:.2f}")

@@ -1,0 +1,197 @@
+"""Ours on a split: the product's own `fit`, its own inference of vectors and its own exact search, on tables in memory.
+
+The tables are those that the asset train_samples writes, made from the split instead of from the daily tables; from there on
+nothing is different from production. History and item tower share the embeddings of item ids.
+
+Belongs here: the tables, fitting and vectors. Does not belong here: features (`quality_features.py`), configuration
+(`quality_settings.py`).
+
+Shapes: E events, U users, I items, D vector width.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
+from dssm_assets.core.samples.sample_weights import SampleWeights
+from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
+from dssm_assets.core.training.loop import Progress, fit
+from dssm_assets.core.training.train_data import TrainData
+from dssm_assets_tests.benchmarks.quality_features import (
+    ITEM,
+    USER_ID,
+    Entities,
+    FeatureColumn,
+    item_columns,
+    popularity,
+    user_columns,
+)
+from dssm_assets_tests.benchmarks.quality_scores import ByVectors
+from dssm_assets_tests.benchmarks.quality_settings import Settings
+from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Ints, Split
+
+SEQUENCE = "past__item"
+NEGATIVE_POWER = 0.75
+"""Sampled negatives are drawn by the count of an item to this power, as by the product's default."""
+INFERENCE_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The Arrow tables of train_samples and, beside them, the features of all users by index."""
+
+    spec: TowerSpec
+    samples: pa.Table
+    user_rows: pa.Table
+    item_rows: pa.Table
+    history: pa.Table
+    users: pa.Table
+    items: pa.Table
+    user_features: pa.Table
+    end_ms: int
+
+    def train_data(self) -> TrainData:
+        """Returns them as the product's training data."""
+        names = ("samples", "user_rows", "item_rows", "history", "users", "items")
+        return TrainData(self.spec, **{name: getattr(self, name) for name in names})
+
+
+def fitted(split: Split, entities: Entities, settings: Settings, seed: int) -> tuple[ByVectors, float]:
+    """Returns the vectors of all users and items of the training part, without a prior, and samples per CPU-second."""
+    tables = split_tables(split, entities, settings)
+    begun = time.process_time()
+    result = fit(
+        tables.train_data(),
+        tables.spec,
+        model=settings.model,
+        training=settings.training,
+        seed=seed,
+        progress=_quiet,
+        now=time.monotonic,
+    )
+    speed = result.report["samples"] * result.report["epochs"] / (time.process_time() - begun)
+    users = infer_user_vectors(
+        result.two_tower,
+        tables.user_features,
+        history_start=tables.users["history_start"].to_numpy(),
+        history_end=tables.users["history_end"].to_numpy(),
+        history=tables.history,
+        as_of_ms=tables.end_ms,
+        batch_size=INFERENCE_ROWS,
+    )
+    items = infer_item_vectors(result.two_tower, tables.items, INFERENCE_ROWS)
+    return ByVectors(users, items), speed
+
+
+def split_tables(split: Split, entities: Entities, settings: Settings) -> Tables:
+    """Returns the training part as the tables of train_samples, samples in time order."""
+    user_features = user_columns(split, entities, with_id=settings.with_user_id) if settings.with_side else []
+    if settings.with_user_id and not settings.with_side:
+        user_features = [column for column in user_columns(split, entities, with_id=True) if column.name == USER_ID]
+    item_features = item_columns(split, entities, with_counts=settings.with_counts, with_side=settings.with_side)
+    order, bounds = split.by_user()
+    event_ms = _event_ms(split)
+    day = split.time_s // SECONDS_PER_DAY - split.time_s[0] // SECONDS_PER_DAY
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    users, items = _table(user_features, len(split.user_ids)), _table(item_features, len(split.item_ids))
+    samples = {
+        "item_index": split.item.astype(np.int32),
+        "user_index": split.user.astype(np.int32),
+        "history_end": place,
+        "weight": _sample_weights(day, settings),
+        "event_time_ms": event_ms,
+        "user_row": (split.user + 1).astype(np.int32),
+        "item_row": (split.item + 1).astype(np.int32),
+        "day": day.astype(np.int32),
+    }
+    history = {
+        "item_index": split.item[order].astype(np.int32),
+        "event_time_ms": event_ms[order],
+        SEQUENCE: (split.item[order] + 1).astype(np.int32),
+    }
+    weights = pa.array(popularity(split) ** NEGATIVE_POWER)
+    return Tables(
+        spec=tower_spec(_tower_features(user_features, item_features, settings), settings.model),
+        samples=pa.table(samples),
+        user_rows=_behind_unknown(users),
+        item_rows=_behind_unknown(items),
+        history=pa.table(history),
+        users=pa.table({"history_start": bounds[:-1], "history_end": bounds[1:]}),
+        items=items.append_column("weight", weights),
+        user_features=users,
+        end_ms=int(event_ms.max()) + 1,
+    )
+
+
+def _sample_weights(day: Ints, settings: Settings) -> npt.NDArray[np.float32]:
+    """Returns the weight of each event by its age, as the product gives it [E]."""
+    weights = SampleWeights(half_life_days=settings.model.recency_half_life_days, window_days=int(day.max()) + 1)
+    found = np.empty(len(day), np.float32)
+    for one in np.unique(day).tolist():
+        of_day = np.flatnonzero(day == one)
+        found[of_day] = weights.of(pa.table({"row": of_day}), one)
+    return found
+
+
+def _event_ms(split: Split) -> npt.NDArray[np.int64]:
+    """Returns milliseconds of the events, made to differ within a user's second in the order of the split [E].
+
+    Raises:
+        ValueError: a user has more events in one second than it has milliseconds.
+    """
+    keys = np.stack([split.user, split.time_s])
+    _, owner, counts = np.unique(keys, axis=1, return_inverse=True, return_counts=True)
+    if counts.max() > 1000:
+        raise ValueError(f"events of one user in one second: expected at most 1000, got {counts.max()}")
+    order = np.argsort(owner, kind="stable")
+    place = np.empty(len(owner), np.int64)
+    place[order] = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return split.time_s * 1000 + place
+
+
+def _tower_features(users: list[FeatureColumn], items: list[FeatureColumn], settings: Settings) -> tuple[TowerFeature, ...]:
+    def feature(column: FeatureColumn, side: Side, name: str = "") -> TowerFeature:
+        return TowerFeature(
+            name=name or column.name,
+            side=side,
+            embedding_name=column.name,
+            embedding_dim=settings.id_dim if column.name in (USER_ID, ITEM) else settings.side_dim,
+            num_embeddings=column.size,
+            is_multi=column.offsets is not None,
+        )
+
+    return (
+        *(feature(column, Side.USER) for column in users),
+        *(feature(column, Side.ITEM) for column in items),
+        feature(next(column for column in items if column.name == ITEM), Side.SEQUENCE, SEQUENCE),
+    )
+
+
+def _table(columns: list[FeatureColumn], rows: int) -> pa.Table:
+    """Returns the columns as a table; without columns one that still has its number of rows."""
+    if not columns:
+        return pa.table({"no_feature": pa.nulls(rows)})
+    return pa.table({column.name: column.arrow() for column in columns})
+
+
+def _behind_unknown(table: pa.Table) -> pa.Table:
+    """Returns the rows behind the row of an unknown entity, of which everything is missing."""
+    unknown = {field.name: [_missing(field.type)] for field in table.schema}
+    return pa.concat_tables([pa.table(unknown, schema=table.schema), table]).combine_chunks()
+
+
+def _missing(kind: pa.DataType) -> object:
+    if pa.types.is_null(kind):
+        return None
+    return [] if pa.types.is_list(kind) else 0
+
+
+def _quiet(progress: Progress) -> None:
+    del progress

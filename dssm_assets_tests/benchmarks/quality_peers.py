@@ -1,0 +1,95 @@
+"""The peers: what a user would pick instead, each with settings chosen on the inner split.
+
+A peer whose library is not installed is reported as missing; the extra `bench` brings all of them.
+
+Samples per CPU-second: training events times passes over them (RecTools: one triplet per user and epoch) over the CPU time
+of the process.
+
+Belongs here: fitting the peers. Does not belong here: scoring them (`quality_scores.py`), their settings
+(`quality_settings.py`).
+
+Shapes: E events, U users, I items.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from dssm_assets_tests.benchmarks.quality_features import Entities
+from dssm_assets_tests.benchmarks.quality_rectools import fit_rectools
+from dssm_assets_tests.benchmarks.quality_scores import ByScores, ByVectors, Recommender
+from dssm_assets_tests.benchmarks.quality_splits import Ints, Split
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One recommender of others.
+
+    Attributes:
+        name: in the tables.
+        needs: the module that must be installed; empty if none.
+        fit: split, settings, seed, features -> the fitted recommender and samples per CPU-second.
+        is_seeded: whether the seed plays a part.
+    """
+
+    name: str
+    needs: str
+    fit: Callable[[Split, Settings, int, Entities], tuple[Recommender, float]]
+    is_seeded: bool = True
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether its library can be imported."""
+        return not self.needs or importlib.util.find_spec(self.needs) is not None
+
+
+def interactions(split: Split) -> csr_matrix:
+    """Returns who took what, float32 [U, I] of zeros and ones."""
+    ones = np.ones(len(split.user), np.float32)
+    return csr_matrix((ones, (split.user, split.item)), shape=(len(split.user_ids), len(split.item_ids)))
+
+
+def fit_ease(split: Split, settings: Settings, seed: int, entities: Entities) -> tuple[Recommender, float]:
+    """Returns EASE (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data", equation 8)."""
+    del seed, entities
+    begun = time.process_time()
+    taken = interactions(split)
+    gram = (taken.T @ taken).toarray().astype(np.float64)
+    gram[np.diag_indices_from(gram)] += settings["l2"]
+    inverse = np.linalg.inv(gram)
+    weights = inverse / -np.diag(inverse)  # [I, I]
+    np.fill_diagonal(weights, 0.0)
+    speed = len(split.user) / (time.process_time() - begun)
+
+    def score(users: Ints) -> Any:
+        return taken[users] @ weights
+
+    return ByScores(score), speed
+
+
+def fit_als(split: Split, settings: Settings, seed: int, entities: Entities) -> tuple[Recommender, float]:
+    """Returns implicit's alternating least squares (Hu, Koren and Volinsky 2008)."""
+    del entities
+    from implicit.als import AlternatingLeastSquares
+
+    model = AlternatingLeastSquares(**settings, random_state=seed, num_threads=1, use_gpu=False)
+    begun = time.process_time()
+    model.fit(interactions(split), show_progress=False)
+    speed = len(split.user) * settings["iterations"] / (time.process_time() - begun)
+    return ByVectors(np.asarray(model.user_factors), np.asarray(model.item_factors)), speed
+
+
+PEERS = (
+    Peer("ease", "", fit_ease, is_seeded=False),
+    Peer("als", "implicit", fit_als),
+    Peer("rectools", "rectools", fit_rectools),
+)

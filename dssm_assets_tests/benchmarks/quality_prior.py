@@ -1,0 +1,39 @@
+"""The popularity prior of a split: the product's own, in one dimension more, and the product's own choice of it.
+
+It is chosen once on the inner split and then fixed (`quality_settings.py`): item features that count how often an item was
+taken would tell a choice on the training part itself what comes after.
+
+Belongs here: counts of a split for `core/models/prior.py` and `core/training/prior_choice.py`. Does not belong here: both.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dssm_assets.core.models.prior import Prior, recent_counts, with_one, with_prior
+from dssm_assets.core.training.prior_choice import Counts, choose_prior
+from dssm_assets_tests.benchmarks.quality_features import popularity
+from dssm_assets_tests.benchmarks.quality_scores import ByVectors, K
+from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Ints, Split
+
+
+def widened(vectors: ByVectors, split: Split, prior: Prior | None) -> ByVectors:
+    """Returns the vectors with the prior in one dimension more; without a prior as they are."""
+    if prior is None:
+        return vectors
+    recent = recent_counts(split.item, _age_days(split), prior.half_life_days, len(split.item_ids))
+    values = prior.prior_of(popularity(split), recent)
+    return ByVectors(with_one(vectors.users), with_prior(vectors.items, values), vectors.metric)
+
+
+def best_prior(vectors: ByVectors, split: Split, temperature: float) -> Prior:
+    """Returns the prior with which these vectors, which have none, find most of the split's truth."""
+    counts = Counts.of(split.item, _age_days(split), len(split.item_ids))
+    users = vectors.users[split.eval_users]
+    return choose_prior(users, vectors.items, split.truth_row, split.truth_item, counts=counts, scale=1.0 / temperature, k=K)
+
+
+def _age_days(split: Split) -> Ints:
+    """Returns the whole days from each training event to the end of the training part, 1 for the last day [E]."""
+    day = split.time_s // SECONDS_PER_DAY
+    return np.asarray(day.max() + 1 - day)

@@ -1,0 +1,107 @@
+"""The DSSM of RecTools on a split: triplet loss, euclidean distance, one triplet per user and epoch.
+
+Users have the features that ours has; items have themselves, genres and year, since its item tower knows an item only by
+features. The library is imported when it is used.
+
+Belongs here: putting a split into the library's form and fitting. Does not belong here: its settings
+(`quality_settings.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dssm_assets.core.retrieval.metrics import Metric
+from dssm_assets_tests.benchmarks.quality_features import Entities, FeatureColumn, item_columns, user_columns
+from dssm_assets_tests.benchmarks.quality_scores import ByVectors, Recommender
+from dssm_assets_tests.benchmarks.quality_splits import Split
+
+
+def fit_rectools(split: Split, settings: dict[str, Any], seed: int, entities: Entities) -> tuple[Recommender, float]:
+    """Returns the fitted vectors, and triplets per CPU-second."""
+    import torch
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pytorch_lightning
+
+        torch.set_num_threads(1)
+        pytorch_lightning.seed_everything(seed, verbose=False)
+        dataset = _dataset(split, entities)
+        model = _model(dataset, settings)
+        begun = time.process_time()
+        model.fit(dataset)
+        speed = len(split.user_ids) * settings["epochs"] / (time.process_time() - begun)
+        user_vectors, item_vectors = model.get_vectors(dataset)
+    # Inside, ids are numbered in the order of the events.
+    user_place = dataset.user_id_map.convert_to_internal(np.arange(len(split.user_ids)))
+    item_place = dataset.item_id_map.convert_to_internal(np.arange(len(split.item_ids)))
+    return ByVectors(user_vectors[user_place], item_vectors[item_place], Metric.L2), speed
+
+
+def _dataset(split: Split, entities: Entities) -> Any:
+    import pandas as pd
+    from rectools import Columns
+    from rectools.dataset import Dataset
+
+    events = {
+        Columns.User: split.user,
+        Columns.Item: split.item,
+        Columns.Weight: 1.0,
+        Columns.Datetime: pd.to_datetime(split.time_s, unit="s"),
+    }
+    users = _feature_rows(user_columns(split, entities))
+    items = _feature_rows(item_columns(split, entities, with_counts=False))
+    return Dataset.construct(
+        pd.DataFrame(events),
+        user_features_df=users,
+        cat_user_features=sorted(set(users["feature"])),
+        item_features_df=items,
+        cat_item_features=sorted(set(items["feature"])),
+    )
+
+
+def _model(dataset: Any, settings: dict[str, Any]) -> Any:
+    """Returns the library's model; what its trainer writes to the screen and to the folder it runs in is taken off."""
+    from rectools.models.nn.dssm import DSSM, DSSMModel
+
+    network = DSSM(
+        n_factors_user=settings["n_factors"],
+        n_factors_item=settings["n_factors"],
+        dim_input_user=dataset.user_features.get_sparse().shape[1],
+        dim_input_item=dataset.item_features.get_sparse().shape[1],
+        dim_interactions=dataset.get_user_item_matrix().shape[1],
+        lr=settings["lr"],
+        log_to_prog_bar=False,
+    )
+    model = DSSMModel(
+        model=network,
+        max_epochs=settings["epochs"],
+        batch_size=settings["batch_size"],
+        trainer_accelerator="cpu",
+        loggers=False,
+        deterministic=True,
+    )
+    unwanted = ("TQDMProgressBar", "ModelSummary", "ModelCheckpoint")
+    trainer = model._trainer
+    trainer.callbacks = [callback for callback in trainer.callbacks if type(callback).__name__ not in unwanted]
+    return model
+
+
+def _feature_rows(columns: Sequence[FeatureColumn]) -> Any:
+    """Returns one row per entity and value: id, value, feature."""
+    import pandas as pd
+
+    rows = [
+        pd.DataFrame({"id": column.owners(), "value": column.values, "feature": column.name})
+        for column in columns
+        if column.size
+    ]
+    return pd.concat(rows, ignore_index=True)

@@ -1,0 +1,117 @@
+"""Hit rates of any recommender on a split: one evaluator for ours and for every peer.
+
+    hit_rate@200 = sum over users of |top 200 and truth| / sum over users of |truth|
+
+Candidates are all items of the training part, found exactly. Filtered: without what the user took there. Unfiltered: with it.
+
+Belongs here: lists from vectors or scores, hit rates, their error and spread. Does not belong here: the recommenders.
+
+Shapes: V users with truth, U users, I items, D vector width, K length of the lists, S seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from dssm_assets.core.evaluation.bootstrap import resampled_sums
+from dssm_assets.core.evaluation.hit_counts import hit_ranks
+from dssm_assets.core.retrieval.exact import top_k, top_k_scores
+from dssm_assets.core.retrieval.exclusions import Exclusions
+from dssm_assets.core.retrieval.metrics import Metric
+from dssm_assets_tests.benchmarks.quality_splits import Ints, Split
+
+K = 200
+BLOCK = 256
+RESAMPLES = 1000
+FILTERED, UNFILTERED = "filtered", "unfiltered"
+
+
+class Recommender(Protocol):
+    """Whatever can list items for users."""
+
+    def lists(self, users: Ints, k: int, excluded: Exclusions | None) -> Ints:
+        """Returns the k best items of each user [V, K], -1 where there is none."""
+
+
+@dataclass(frozen=True)
+class ByVectors:
+    """Lists by the nearest item vectors."""
+
+    users: npt.NDArray[np.float32]
+    """[U, D]"""
+    items: npt.NDArray[np.float32]
+    """[I, D]"""
+    metric: Metric = Metric.IP
+
+    def lists(self, users: Ints, k: int, excluded: Exclusions | None) -> Ints:
+        """Returns the k best items of each user by exact search."""
+        return top_k(self.users[users], self.items, k, similarity=self.metric, excluded=excluded)[0]
+
+
+@dataclass(frozen=True)
+class ByScores:
+    """Lists by a dense block of scores."""
+
+    score: Callable[[Ints], npt.NDArray[Any]]
+    """Users -> scores of all items."""
+
+    def lists(self, users: Ints, k: int, excluded: Exclusions | None) -> Ints:
+        """Returns the k best items of each user, block by block."""
+        found = np.empty((len(users), k), np.int64)
+        for begin in range(0, len(users), BLOCK):
+            rows = np.arange(begin, min(begin + BLOCK, len(users)))
+            found[rows] = top_k_scores(self.score(users[rows]), k, None if excluded is None else excluded.take(rows))[0]
+        return found
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed of one recommender: hits of every user in both variants, and the speed of its training."""
+
+    hits: dict[str, Ints]
+    truth: Ints
+    samples_per_cpu_s: float
+
+    def rate(self, variant: str) -> float:
+        """Returns hit_rate@200."""
+        return float(self.hits[variant].sum() / self.truth.sum())
+
+    def error(self, variant: str) -> float:
+        """Returns the standard error of the rate: its standard deviation over resampled users."""
+        sums = resampled_sums(np.stack([self.hits[variant], self.truth], axis=1), RESAMPLES, seed=0)
+        return float((sums[:, 0] / sums[:, 1]).std())
+
+
+def scored(recommender: Recommender, split: Split, samples_per_cpu_s: float) -> Run:
+    """Returns the hits of a fitted recommender on a split."""
+    taken = split.taken()
+    hits = {}
+    for variant, excluded in ((FILTERED, taken), (UNFILTERED, None)):
+        lists = recommender.lists(split.eval_users, K, excluded)
+        is_hit = hit_ranks(lists, split.truth_row, split.truth_item) < K
+        hits[variant] = np.bincount(split.truth_row[is_hit], minlength=len(split.eval_users))
+    return Run(hits, split.truth_counts(), samples_per_cpu_s)
+
+
+def summary(runs: Sequence[Run], *, is_seeded: bool = True) -> dict[str, Any]:
+    """Returns the mean over seeds, in the form of the JSON line.
+
+    sd is the spread over seeds, None where one seed of a seeded recommender ran, 0 where the seed plays no part; se is the
+    error that other users would make, mean over seeds.
+    """
+    found: dict[str, Any] = {}
+    for variant in (FILTERED, UNFILTERED):
+        rates = np.array([run.rate(variant) for run in runs])
+        spread = float(rates.std(ddof=1)) if len(rates) > 1 else None
+        found[variant] = {
+            "hit_rate@200": float(rates.mean()),
+            "sd": spread if is_seeded else 0.0,
+            "se": float(np.mean([run.error(variant) for run in runs])),
+        }
+    found["samples_per_cpu_s"] = float(np.mean([run.samples_per_cpu_s for run in runs]))
+    return found

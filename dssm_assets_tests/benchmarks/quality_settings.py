@@ -1,0 +1,206 @@
+"""What each data set and split is run with, and where that was chosen.
+
+All were chosen on the inner split (the rule applied again inside the training part) and are used once per seed on the
+outer one. ML-1M has its own pace (batch, rates); otherwise the recipe is one, and splits differ in the past that a sample
+sees: for the last 20 % a past that ends up to a quarter early, for leave-one-out the exact past, for calendar splits any share
+of the past, or all other items of the user.
+
+Belongs here: configuration as values, and one changed thing at a time (`ablations`). Does not belong here: what it does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dssm_assets.core.model_config import History, HistoryCut, Model, Norm, Pooling, PoolingKind
+from dssm_assets.core.models.prior import Prior
+from dssm_assets.core.training_config import EmbeddingOptimiser, Training
+
+CHOSEN_ON = "the inner split, seed 0"
+MEAN_50 = Pooling(kind=PoolingKind.MEAN, length=50)
+ROOT_200 = Pooling(kind=PoolingKind.ROOT, length=200)
+RECENCY_10 = Pooling(kind=PoolingKind.RECENCY, length=50, scale=10.0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One configuration of ours.
+
+    Attributes:
+        model: the product's model section.
+        training: the product's training section.
+        with_user_id: the user is a feature of itself.
+        with_side: gender, age, occupation, zip; genres, year.
+        with_counts: how often an item was taken is a feature of it.
+        id_dim: width of item and user embeddings.
+        side_dim: width of the others.
+        prior: in one dimension more, in units of the cosine; None: none.
+        chosen_on: where these values come from.
+    """
+
+    model: Model
+    training: Training
+    with_user_id: bool = True
+    with_side: bool = True
+    with_counts: bool = True
+    id_dim: int = 64
+    side_dim: int = 16
+    prior: Prior | None = None
+    chosen_on: str = CHOSEN_ON
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what differs from the product's defaults, and the features."""
+        features = ("with_user_id", "with_side", "with_counts", "id_dim", "side_dim")
+        return {
+            "model": self.model.model_dump(mode="json", exclude_defaults=True),
+            "training": self.training.model_dump(mode="json", exclude_defaults=True),
+            **{name: getattr(self, name) for name in features},
+            "prior": None if self.prior is None else self.prior.model_dump(),
+            "chosen_on": self.chosen_on,
+        }
+
+    def with_model(self, **changes: Any) -> Settings:
+        """Returns the settings with these keys of the model section changed."""
+        return replace(self, model=Model.model_validate({**self.model.model_dump(), **changes}))
+
+    def with_training(self, **changes: Any) -> Settings:
+        """Returns the settings with these keys of the training section changed."""
+        return replace(self, training=Training.model_validate({**self.training.model_dump(), **changes}))
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """How a data set is gone through."""
+
+    batch_size: int
+    rate: float
+    weight_average: float
+    epochs: int
+
+
+SMALL = _Pace(batch_size=256, rate=1e-3, weight_average=0.998, epochs=6)
+LARGE = _Pace(batch_size=512, rate=2e-3, weight_average=0.999, epochs=4)
+
+
+@dataclass(frozen=True)
+class _Past:
+    """What differs between splits."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    with_user_id: bool = True
+    prior: Prior | None = None
+
+
+_LAST_PART = _Past({"history_cut": HistoryCut(sample_frac=0.5, min_length_frac=0.75)})
+_LAST_ONE = _Past()
+_ANY_SHARE = _Past(
+    {"history_cut": HistoryCut(sample_frac=1.0, min_length_frac=0.0), "recency_half_life_days": 41.6},
+    with_user_id=False,
+    prior=Prior(popularity=0.0125, recent=0.1875, half_life_days=3.0),
+)
+_ALL_OTHERS = _Past(
+    {
+        "history": History.OTHERS,
+        "min_history": 20,
+        "poolings": [Pooling(kind=PoolingKind.MEAN, length=400), Pooling(kind=PoolingKind.ROOT, length=400)],
+        "history_length": 400,
+        "recency_half_life_days": 253.0,
+    },
+    with_user_id=False,
+    prior=Prior(popularity=0.0, recent=0.025, half_life_days=62.4),
+)
+_CHOSEN: dict[tuple[str, str], tuple[_Pace, _Past]] = {
+    ("ml-100k", "lastpct-20"): (SMALL, _LAST_PART),
+    ("ml-100k", "loo"): (SMALL, _LAST_ONE),
+    ("ml-100k", "temporal-60"): (SMALL, _ANY_SHARE),
+    ("ml-1m", "lastpct-20"): (LARGE, _LAST_PART),
+    ("ml-1m", "loo"): (LARGE, _LAST_ONE),
+    ("ml-1m", "temporal-180"): (replace(LARGE, weight_average=0.998, epochs=1), _ALL_OTHERS),
+}
+_PEERS: dict[str, dict[str, dict[str, Any]]] = {
+    "ml-100k": {
+        "ease": {"l2": 700.0},
+        "als": {"factors": 16, "alpha": 5.0, "regularization": 10.0, "iterations": 15},
+        "rectools": {"n_factors": 128, "epochs": 200, "batch_size": 128, "lr": 1e-3},
+    },
+    "ml-1m": {
+        "ease": {"l2": 3000.0},
+        "als": {"factors": 16, "alpha": 5.0, "regularization": 10.0, "iterations": 15},
+        "rectools": {"n_factors": 128, "epochs": 200, "batch_size": 128, "lr": 1e-3},
+    },
+}
+_PEERS_OF_SPLIT: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
+    ("ml-100k", "loo"): {"ease": {"l2": 500.0}},
+    ("ml-100k", "temporal-60"): {"ease": {"l2": 3000.0}},
+}
+
+
+def chosen(dataset: str, split: str) -> Settings:
+    """Returns what was chosen for a data set and split; for others what was chosen for the nearest known one."""
+    kind = split.partition("-")[0]
+    pace, past = _CHOSEN.get((dataset, split)) or next(
+        value for (_, known), value in _CHOSEN.items() if known.partition("-")[0] == kind
+    )
+    known = (dataset, split) in _CHOSEN
+    model = {
+        "output_dim": 128,
+        "hidden_units": [128],
+        "norm": Norm.NONE,
+        "dropout": 0.1,
+        "skip": True,
+        "embedding_dropout": 0.2,
+        "temperature": 0.1,
+        "history_length": 200,
+        "poolings": [MEAN_50, ROOT_200, RECENCY_10],
+        "num_sample": 0,
+        **past.model,
+    }
+    training = Training(
+        epochs=pace.epochs,
+        batch_size=pace.batch_size,
+        learning_rate=pace.rate,
+        embedding_optimiser=EmbeddingOptimiser.ADAM,
+        embedding_learning_rate=pace.rate,
+        warmup_frac=0.0,
+        final_learning_rate_frac=1.0,
+        weight_average=pace.weight_average,
+        checkpoint_minutes=None,
+        num_threads=1,
+    )
+    note = CHOSEN_ON if known else f"another data set or split of kind {kind}: not chosen for this one"
+    return Settings(Model(**model), training, past.with_user_id, prior=past.prior, chosen_on=note)
+
+
+def peer_settings(name: str, dataset: str, split: str) -> dict[str, Any]:
+    """Returns the settings of a peer: of this split, else of the data set, else those of ML-100K."""
+    of_split = _PEERS_OF_SPLIT.get((dataset, split), {})
+    return of_split.get(name) or _PEERS.get(dataset, _PEERS["ml-100k"])[name]
+
+
+def ablations(settings: Settings) -> dict[str, Settings]:
+    """Returns the settings with one thing changed, by what was changed."""
+    model, training = settings.with_model, settings.with_training
+    return {
+        "as chosen": settings,
+        "logQ off": model(logq=0.0),
+        "logQ x 0.5": model(logq=0.5),
+        "temperature 0.05": model(temperature=0.05),
+        "temperature 0.2": model(temperature=0.2),
+        "no history": model(history_length=0, poolings=[], history_cut={}),
+        "no random cut of the history": model(history_cut={}),
+        "one pooling: mean of 50": model(poolings=[MEAN_50], history_length=50),
+        "no skip": model(skip=False),
+        "no embedding dropout": model(embedding_dropout=0.0),
+        "no side features": replace(settings, with_side=False),
+        "no popularity features": replace(settings, with_counts=False),
+        "no user id": replace(settings, with_user_id=False),
+        "32 dimensions": model(output_dim=32),
+        "64 dimensions": model(output_dim=64),
+        "256 dimensions": model(output_dim=256),
+        "+ 1,024 sampled negatives": model(num_sample=1024),
+        "1,024 sampled negatives alone": model(num_sample=1024, in_batch=False),
+        "recency weights, half-life 60 days": model(recency_half_life_days=60.0),
+        "no moving average of the weights": training(weight_average=0.0),
+        "row-wise Adagrad for the tables": training(embedding_optimiser="adagrad", embedding_learning_rate=0.05),
+    }

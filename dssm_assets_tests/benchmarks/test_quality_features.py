@@ -1,0 +1,72 @@
+"""Features and tables of a split against values by hand; no sample sees its own item."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.errors import LeakError
+from dssm_assets_tests.benchmarks.quality_features import (
+    item_columns,
+    read_entities,
+    recent_popularity,
+    user_columns,
+)
+from dssm_assets_tests.benchmarks.quality_ours import SEQUENCE, split_tables
+from dssm_assets_tests.benchmarks.quality_settings import chosen
+from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Split, cut, distinct_log, read_split
+from dssm_assets_tests.benchmarks.quality_tiny import USERS, write_tiny
+
+
+def _split(rows: Sequence[tuple[int, int, int]], rule: str) -> Split:
+    return cut(distinct_log(*(np.array(column, np.int64) for column in zip(*rows, strict=True))), rule)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "tiny"
+    write_tiny(folder)
+    return folder
+
+
+def test_features_by_hand(data: Path) -> None:
+    split, entities = read_split(data, "lastpct-20"), read_entities(data)
+    users = {column.name: column for column in user_columns(split, entities, with_id=True)}
+    assert users["gender"].values[:2].tolist() == [2, 1]  # F before M, 0 is missing
+    assert users["age"].values[:2].tolist() == [1, 2]  # missing counts as below 18; 18 opens the next
+    assert users["zip3"].size == 2
+    assert users["user"].values.tolist() == list(range(1, USERS + 1))
+    items = {column.name: column for column in item_columns(split, entities)}
+    year, genres = items["year"], items["genres"]
+    assert year.values[[0, 7]].tolist() == [0, 0]  # no row, no year
+    assert year.values[1] == 2  # 1931 is past the first edge
+    assert genres.offsets is not None
+    assert np.diff(genres.offsets)[[0, 1, 30]].tolist() == [1, 2, 1]
+    assert all(column.values.max() < column.size and column.values.min() >= 0 for column in items.values())
+    assert [name for name in items if name.startswith("taken")] == ["taken_ever", "taken_7d", "taken_30d", "taken_90d"]
+
+
+def test_recent_popularity_by_hand() -> None:
+    day = SECONDS_PER_DAY
+    split = _split([(0, 0, 0), (0, 1, 7 * day), (1, 1, 0), (1, 0, 7 * day), (1, 2, 8 * day)], "loo")
+    assert recent_popularity(split, 7.0) == pytest.approx([1 + np.exp(-1), 1 + np.exp(-1)])
+
+
+def test_no_sample_sees_its_own_item(data: Path) -> None:
+    split, entities = read_split(data, "lastpct-20"), read_entities(data)
+    tables = split_tables(split, entities, chosen("ml-100k", "lastpct-20"))
+    samples, history = tables.samples.to_pydict(), tables.history.to_pydict()
+    starts = tables.users["history_start"].to_pylist()
+    for user, item, end in zip(samples["user_index"], samples["item_index"], samples["history_end"], strict=True):
+        assert item not in history["item_index"][starts[user] : end]
+    # The sequence asks the item's own rows of the shared table.
+    assert history[SEQUENCE] == [item + 1 for item in history["item_index"]]
+    tables.train_data()
+    late = tables.samples.set_column(2, "history_end", pa.array([end + 1 for end in samples["history_end"]]))
+    with pytest.raises(LeakError):
+        replace(tables, samples=late).train_data()

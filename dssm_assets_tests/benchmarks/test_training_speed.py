@@ -1,0 +1,105 @@
+"""The training benchmark, tiny: every contender trains on the same numbers, and the tables name all of them."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets.core.training.train_data import TrainData
+from dssm_assets_tests.benchmarks import training_contenders, training_pace, training_peers, training_world
+from dssm_assets_tests.benchmarks.training_arrays import ArrayReader
+from dssm_assets_tests.benchmarks.training_pace import EnoughError, Pace
+from dssm_assets_tests.benchmarks.training_settings import setting_of
+from dssm_assets_tests.benchmarks.training_speed import Report, Result, apart, measure
+
+_TINY = {"name": "wide", "samples": 400, "users": 20, "items": 30, "batch_size": 64}
+
+
+def _here(python: str, work: Callable[..., Any], /, **arguments: Any) -> Any:
+    return work(**arguments)
+
+
+def test_products_of_a_sample_by_hand() -> None:
+    # User tower 25 * 16 -> 256 -> 128 -> 64, item tower 10 * 16 -> ... for 1.5 items a sample, 6144 columns of 64; all thrice.
+    user, item = 400 * 256 + 256 * 128 + 128 * 64, 160 * 256 + 256 * 128 + 128 * 64
+    assert setting_of({"name": "wide"}).multiply_adds == 3 * (user + item * 3 // 2 + 6144 * 64)
+    assert setting_of({"name": "wide"}).num_features == 35
+
+
+@pytest.mark.parametrize("name", ["wide", "demo-like"])
+def test_tables_and_arrays_hold_the_same_samples(tmp_path: Path, name: str) -> None:
+    """What `TrainData` reads of a sample is what the others are given: mean of the same values, in any order."""
+    setting = setting_of({**_TINY, "name": name})
+    training_world.write(tmp_path, setting)
+    spec = tower_spec(training_contenders.features_of(setting), training_contenders.model_of(setting))
+    data = TrainData(spec, **training_world.read_tables(tmp_path))
+    reader = ArrayReader(tmp_path, setting)
+    rows = np.array([0, 7, 399])
+    sides = (
+        (data.read_user_side(rows, data.read_keys(rows)), setting.user + setting.context, reader.user_side(rows)),
+        (data.read_sample_items(rows), setting.item, reader.item_side(reader.item[rows])),
+    )
+    for ours, columns, theirs in sides:
+        singles = [column.name for column in columns if not column.is_multi]
+        bags = [column.name for column in columns if column.is_multi] + [n for n in theirs if n.startswith("history__")]
+        assert ours.singles.tolist() == torch.cat([theirs[name] for name in singles], dim=1).tolist()
+        for column_name, bag in zip(bags, ours.bags, strict=True):
+            for place in range(len(rows)):
+                held = bag.values[bag.offsets[place] : bag.offsets[place + 1]].tolist()
+                assert sorted(held) == sorted(value for value in theirs[column_name][place].tolist() if value)
+
+
+def test_all_contenders_are_measured_or_said_to_be_missing(tmp_path: Path) -> None:
+    report = measure(_TINY, seconds=0.0, growth=2, python=sys.executable, folder=tmp_path, run=_here)
+    ours, half, obvious, *peers = report.results
+    assert min(ours.samples_per_s or 0, half.samples_per_s or 0, obvious.samples_per_s or 0) > 0
+    for peer in peers:
+        assert (peer.samples_per_s or 0) > 0 or peer.note.startswith("missing: ")
+    assert [times for times, _ in report.growth] == [1, 2]
+    assert "800" in report.text()
+
+
+def test_contender_runs_in_a_process_of_its_own() -> None:
+    assert apart(sys.executable, training_peers.versions)["python"] == platform.python_version()
+    with pytest.raises(RuntimeError, match=r"training_peers\.rechub failed"):
+        apart(sys.executable, training_peers.rechub, wrong=1)
+
+
+def test_table_shows_ratios_and_shares_of_the_limit() -> None:
+    setting = setting_of(_TINY)
+    results = (
+        Result("ours, float32", 3000.0, "9"),
+        Result("ours, bfloat16", 6000.0, "9"),
+        Result("obvious torch", 1500.0, "9"),
+        Result("RecTools DSSM", None, "missing: rectools[torch]"),
+    )
+    limit = {"float32": 2 * setting.multiply_adds * 6000 / 1e9, "bfloat16": 2 * setting.multiply_adds * 12000 / 1e9}
+    rows = Report(setting, limit, {"rectools": ""}, results, ()).text().splitlines()
+    assert [row.split() for row in rows if row.startswith(("ours, b", "obvious"))] == [
+        ["ours,", "bfloat16", "6,000", "0.50", "1.00", "50%", "0", "9"],
+        ["obvious", "torch", "1,500", "2.00", "4.00", "25%", "0", "9"],
+    ]
+    assert "RecTools DSSM   missing: rectools[torch]" in rows
+    assert "peers: rectools missing" in rows
+
+
+def test_pace_is_that_of_the_middle_step_after_the_first_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Steps of 9, 9, 2, 4 and 5 seconds over 20 samples each, then a pause of 100.
+    moments = iter([0.0, 9.0, 18.0, 20.0, 24.0, 29.0, 129.0, 133.0])
+    monkeypatch.setattr(training_pace.time, "process_time", lambda: next(moments))
+    pace = Pace(budget_s=32.0, least_steps=3)
+    pace.resume()
+    for _ in range(5):
+        pace.step(20)
+    pace.resume()
+    with pytest.raises(EnoughError):
+        pace.step(20)
+    assert pace.samples_per_s == 5.0

@@ -1,0 +1,180 @@
+"""How many samples a CPU second trains on: ours, the obvious version, and two peers; and what memory grows with.
+
+    python -m dssm_assets_tests.benchmarks.training_speed --setting wide --seconds 15 --python /path/to/python
+
+One setting is generated once; every contender trains on it in a process of its own, on one thread, until its seconds are
+spent, and the middle step counts (`training_pace.py`). Peers run in the interpreter of `--python`, into which the extra
+`bench` is installed; by default that is this one. A peer that is not installed is reported as missing.
+
+Belongs here: running and tables. Does not belong here: settings, data, contenders, peers (`training_*.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dssm_assets_tests
+from dssm_assets_tests.benchmarks import process_cost, training_contenders, training_peers, training_world
+from dssm_assets_tests.benchmarks.training_settings import Setting, setting_of
+
+_OURS = ("ours, float32", "ours, bfloat16")
+_OBVIOUS = "obvious torch"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one contender showed.
+
+    Attributes:
+        name: the contender.
+        samples_per_s: samples per CPU second; None if its library is missing.
+        note: what is missing, or the steps that were seen.
+        peak_mib, anonymous_mib: highest memory of the process, and without pages of files.
+    """
+
+    name: str
+    samples_per_s: float | None
+    note: str
+    peak_mib: float = 0.0
+    anonymous_mib: float = 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """All contenders on one setting.
+
+    Attributes:
+        setting: what was trained.
+        limit_gflops: of a large product in this process, by number format.
+        versions: of the peers' interpreter and libraries.
+        results: by contender, ours first.
+        growth: ours on one, and on several times as many samples: times, result.
+    """
+
+    setting: Setting
+    limit_gflops: dict[str, float]
+    versions: dict[str, str]
+    results: tuple[Result, ...]
+    growth: tuple[tuple[int, Result], ...]
+
+    def text(self) -> str:
+        """Returns the tables."""
+        ours = next(result for result in self.results if result.name == _OURS[0])
+        lines = [
+            f"{self.setting.name}: {self.setting.samples:,} samples, {self.setting.num_features} features, batch "
+            f"{self.setting.batch_size:,}, {self.setting.num_sample:,} shared negatives beside it",
+            f"limit of a 1024^3 product: {self.limit_gflops['float32']:.0f} GFLOP/s in float32, "
+            f"{self.limit_gflops['bfloat16']:.0f} in bfloat16; a sample takes {2 * self.setting.multiply_adds / 1e6:.2f} MFLOP",
+            "peers: " + ", ".join(f"{name} {version or 'missing'}" for name, version in self.versions.items()),
+            "",
+            f"{'':<16}{'samples/CPU-s':>14}{'float32 x':>11}{'bfloat16 x':>12}{'of limit':>10}{'peak MiB':>10}  steps",
+        ]
+        half = next((result for result in self.results if result.name == _OURS[1]), ours)
+        lines += [self._row(result, ours, half) for result in self.results]
+        lines += ["", f"{'ours, samples':<20}{'peak MiB':>10}{'without files':>15}"]
+        lines += [f"{times * self.setting.samples:<20,}{r.peak_mib:>10.0f}{r.anonymous_mib:>15.0f}" for times, r in self.growth]
+        return "\n".join(lines)
+
+    def _row(self, result: Result, ours: Result, half: Result) -> str:
+        if not result.samples_per_s:
+            return f"{result.name:<16}{result.note:>14}"
+        kind = "bfloat16" if result.name == _OURS[1] else "float32"
+        share = result.samples_per_s * 2 * self.setting.multiply_adds / 1e9 / self.limit_gflops[kind]
+        # What peers multiply per sample is not what this setting's count says.
+        shown = f"{share:.0%}" if result.name in (*_OURS, _OBVIOUS) else "-"
+        times = [f"{(other.samples_per_s or 0) / result.samples_per_s:.2f}" for other in (ours, half)]
+        return (
+            f"{result.name:<16}{result.samples_per_s:>14,.0f}{times[0]:>11}{times[1]:>12}{shown:>10}"
+            f"{result.peak_mib:>10.0f}  {result.note}"
+        )
+
+
+def apart(python: str, work: Callable[..., Any], /, **arguments: Any) -> Any:
+    """Returns what a module's function returns in a fresh process of this interpreter, on one thread."""
+    root = str(Path(dssm_assets_tests.__file__).parents[1])
+    command = [python, "-m", process_cost.__name__, work.__module__, work.__qualname__, json.dumps(arguments)]
+    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise RuntimeError(f"{work.__module__}.{work.__qualname__} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(
+    setting: dict[str, Any],
+    *,
+    seconds: float,
+    growth: int,
+    python: str,
+    folder: Path,
+    run: Callable[..., Any] = apart,
+) -> Report:
+    """Returns what the contenders showed.
+
+    Args:
+        setting: name of a setting and sizes that replace its own.
+        seconds: CPU seconds of training per contender.
+        growth: how many times as many samples memory is compared at; 0 leaves that out.
+        python: interpreter of the peers.
+        folder: takes the generated data.
+        run: how a contender is run: interpreter, function, arguments.
+    """
+    world = setting_of(setting)
+    training_world.write(folder / "data", world)
+    common = {"folder": str(folder / "data"), "setting": setting, "budget_s": seconds}
+    results = [
+        _result(_OURS[0], run(sys.executable, training_contenders.ours, **common, precision="float32")),
+        _result(_OURS[1], run(sys.executable, training_contenders.ours, **common, precision="bfloat16")),
+        _result(_OBVIOUS, run(sys.executable, training_contenders.obvious, **common)),
+        _result("RecTools DSSM", run(python, training_peers.rectools, **common)),
+        _result("torch-rechub DSSM", run(python, training_peers.rechub, **common)),
+    ]
+    grown = [(1, results[0])] if growth else []
+    if growth:
+        larger = {**setting, "samples": growth * world.samples}
+        training_world.write(folder / "larger", setting_of(larger))
+        places = {"folder": str(folder / "larger"), "setting": larger, "budget_s": seconds, "precision": "float32"}
+        grown.append((growth, _result(_OURS[0], run(sys.executable, training_contenders.ours, **places))))
+    limit = run(sys.executable, training_contenders.product_limit)
+    return Report(world, limit, run(python, training_peers.versions), tuple(results), tuple(grown))
+
+
+def _result(name: str, shown: dict[str, Any]) -> Result:
+    if "missing" in shown:
+        return Result(name, None, f"missing: {shown['missing']}")
+    return Result(name, shown["samples_per_s"], str(shown["steps"]), shown["peak_mib"], shown["anonymous_mib"])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--setting", choices=("wide", "demo-like"), default="wide")
+    for name in ("samples", "users", "items", "batch-size"):
+        parser.add_argument(f"--{name}", type=int, help="another size than the setting's own")
+    parser.add_argument("--seconds", type=float, default=15.0, help="CPU seconds of training per contender")
+    parser.add_argument("--growth", type=int, default=10, help="times as many samples for the memory table; 0: none")
+    parser.add_argument("--python", default=sys.executable, help="interpreter that has the extra `bench`")
+    chosen = vars(parser.parse_args(arguments))
+    sizes = {name: chosen[name] for name in ("samples", "users", "items", "batch_size") if chosen[name] is not None}
+    with tempfile.TemporaryDirectory() as scratch:
+        report = measure(
+            {"name": chosen["setting"], **sizes},
+            seconds=chosen["seconds"],
+            growth=chosen["growth"],
+            python=chosen["python"],
+            folder=Path(scratch),
+        )
+    sys.stdout.write(report.text() + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""`dssm-assets init`: what it writes fits the tables, passes validate, and runs from the first table to the hit rate."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.csv as pcsv
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from dssm_assets.cli import main
+from dssm_assets.storage.config_file import load_config
+from dssm_assets_tests import worlds
+
+
+@pytest.fixture
+def sources(tmp_path, monkeypatch):
+    worlds.write_sources(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "source"
+
+
+def init(*more, user="source/users.parquet", item="source/items.parquet", behavior="source/behavior.parquet"):
+    return main(["init", "--user", user, "--item", item, "--behavior", behavior, "--out", "out", *more])
+
+
+def written(tmp_path):
+    return yaml.safe_load((tmp_path / "out" / "config.yaml").read_text(encoding="utf-8"))
+
+
+def features(tmp_path):
+    found = json.loads((tmp_path / "out" / "fg.json").read_text(encoding="utf-8"))["features"]
+    return {feature.get("feature_name", feature.get("sequence_name")): feature for feature in found}
+
+
+def test_what_is_written_passes_validate_and_runs_to_the_hit_rate(sources, tmp_path, capsys):
+    assert init("--timezone", worlds.TIMEZONE) == 0
+    out = capsys.readouterr().out
+    assert f"{tmp_path}/out/config.yaml fits its data." in out
+    assert f"DSSM_CONFIG={tmp_path}/out/config.yaml" in out
+    assert main(["validate", "--config", "out/config.yaml"]) == 0
+    loaded = load_config(tmp_path / "out" / "config.yaml", tmp_path / "out")
+    workspace = worlds.build_all(loaded)
+    total = workspace.tables.read(workspace.need("total_hit_rate", worlds.EVALUATION_DAY)).to_pylist()
+    # Users take items of their own group of 10 alone: a list of 10 finds them all.
+    (rate,) = [row["hit_rate"] for row in total if (row["scorer"], row["scope"], row["population"]) == ("model", "all", "warm")]
+    assert rate > 0.9
+
+
+def test_roles_days_and_events_are_found_in_the_values(sources, tmp_path):
+    assert init("--timezone", worlds.TIMEZONE) == 0
+    told = written(tmp_path)
+    assert str(told["calendar"]["start"]) == worlds.START
+    assert str(told["calendar"]["end"]) == worlds.END
+    behavior = told["tables"]["behavior"]
+    assert behavior["columns"] == {"event_time": "ts"}
+    assert behavior["value_columns"] == ["price"]
+    assert behavior["layout"] == "time_column"
+    # buy has more rows than click here; the names say which is the narrower one.
+    assert told["events"] == {"funnel": ["click", "buy"], "positive": ["click", "buy"]}
+    assert told["window"]["days"] == 11
+    assert told["evaluation"]["k"] == [10]
+    assert features(tmp_path)["city"] == {
+        "feature_name": "city",
+        "feature_type": "id_feature",
+        "expression": "user:city",
+        "value_dim": 1,
+    }
+
+
+def test_foreign_names_in_csv_are_told_by_their_values(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    people = pa.table({"no": [f"p{n}" for n in range(9)], "born": [1950 + n for n in range(9)], "note": ["x"] * 9})
+    things = pa.table(
+        {"code": list(range(100, 130)), "shelf": [f"s{n % 3}" for n in range(30)], "weight": [n / 7 for n in range(30)]}
+    )
+    log = pa.table(
+        {
+            "who": [f"p{n % 9}" for n in range(90)],
+            "what": [100 + n % 30 for n in range(90)],
+            "moment": [f"2024-03-{1 + n // 30:02d} 10:00:{n % 30:02d}" for n in range(90)],
+            "amount": [n * 0.5 for n in range(90)],
+            "channel": [("web", "app")[n % 2] for n in range(90)],
+        }
+    )
+    for name, table in (("people", people), ("things", things), ("log", log)):
+        pcsv.write_csv(table, tmp_path / f"{name}.csv")
+    assert init("--name", "mine", user="people.csv", item="things.csv", behavior="log.csv") == 0
+    told = written(tmp_path)
+    assert told["name"] == "mine"
+    assert told["tables"]["user"]["columns"] == {"user_id": "no"}
+    assert told["tables"]["item"]["columns"] == {"item_id": "code"}
+    behavior = told["tables"]["behavior"]
+    assert behavior["columns"] == {"user_id": "who", "item_id": "what", "event_time": "moment"}
+    assert behavior["constant_event"] == "act"
+    assert (behavior["value_columns"], behavior["context_columns"]) == (["amount"], ["channel"])
+    kinds = {name: feature["feature_type"] for name, feature in features(tmp_path).items()}
+    assert (kinds["shelf"], kinds["weight"], kinds["request_channel"]) == ("id_feature", "raw_feature", "id_feature")
+
+
+def test_day_folders_and_days_without_rows_are_seen(sources, tmp_path):
+    for day in (0, 1, 3):
+        worlds.write_rows(tmp_path / "log" / f"ds={worlds.DAYS[day]}" / "part.parquet", worlds.log_rows([day]))
+    init("--timezone", worlds.TIMEZONE, behavior="log")
+    behavior = written(tmp_path)["tables"]["behavior"]
+    assert behavior["layout"] == "ds_folders"
+    assert behavior["allow_empty_days"] is True
+    assert str(written(tmp_path)["calendar"]["end"]) == worlds.DAYS[3]
+
+
+def test_what_cannot_be_told_is_a_fault_that_says_how_to_say_it(sources, tmp_path, capsys):
+    pq.write_table(pa.table({"user_id": ["zz"], "item_id": ["a_00"], "n": [1]}), tmp_path / "log.parquet")
+    assert init(behavior="log.parquet") == 1
+    complaint = capsys.readouterr().err
+    assert "say which it is with --user-id" in complaint
+    assert "say which it is with --event-time" in complaint
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_person_says_wins_and_must_exist(sources, tmp_path, capsys):
+    assert init("--event-time", "when", "--timezone", worlds.TIMEZONE) == 1
+    assert (
+        "--event-time: expected a column of the log: event, item_id, page, price, ts, user_id, got 'when'"
+        in capsys.readouterr().err
+    )
+    assert init("--event", "page", "--timezone", worlds.TIMEZONE) == 0
+    assert written(tmp_path)["events"]["funnel"] == ["home"]
+
+
+def test_files_that_are_there_stay_unless_force_is_said(sources, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "config.yaml").write_text("mine")
+    assert init("--timezone", worlds.TIMEZONE) == 1
+    assert "name another --out, or say --force" in capsys.readouterr().err
+    assert (tmp_path / "out" / "config.yaml").read_text() == "mine"
+    assert init("--timezone", worlds.TIMEZONE, "--force") == 0
+
+
+def test_one_day_is_too_little(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    worlds.write_sources(tmp_path)
+    worlds.write_rows(tmp_path / "source" / "behavior.parquet", worlds.log_rows([4]))
+    assert init("--timezone", worlds.TIMEZONE) == 1
+    assert "expected rows of at least two days: one to learn from and one to score" in capsys.readouterr().err
+
+
+def test_a_missing_table_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    worlds.write_sources(tmp_path)
+    assert init(user="source/nobody.parquet") == 1
+    assert "expected a file or folder, got no such file or folder" in capsys.readouterr().err

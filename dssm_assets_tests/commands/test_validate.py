@@ -1,0 +1,205 @@
+"""`dssm-assets validate`: every fault of a configuration and its data, listed before any run."""
+
+import datetime as dt
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from dssm_assets.cli import main
+from dssm_assets.steps.validation import validate
+from dssm_assets_tests import worlds
+
+TODAY = dt.date(2024, 2, 1)
+
+
+def wheres(loaded):
+    """Returns the places of all faults."""
+    return sorted(fault.where for fault in validate(loaded, TODAY).faults)
+
+
+def fault(loaded):
+    """Returns the one fault, as text."""
+    (found,) = validate(loaded, TODAY).faults
+    return str(found)
+
+
+def test_a_world_that_fits_has_no_faults_and_its_figures_are_told(tmp_path):
+    found = validate(worlds.write_world(tmp_path), TODAY)
+    assert found.faults == []
+    # 12 days x 12 users x 3 purchases, and clicks of 1, 2, 3 items in turn: 2 of each user and day on average.
+    assert found.figures == {
+        "days": "2024-01-01 to 2024-01-12, the first evaluation day is 2024-01-07",
+        "user_table": "11 rows, 2 columns",
+        "item_table": "20 rows, 3 columns",
+        "behavior_table": "720 rows from 2024-01-01 to 2024-01-12",
+        "events": "buy 432, click 288",
+        "users of the log": "12, of which 11 have a row in user_table",
+        "items of the log": "20, of which 20 have a row in item_table",
+    }
+
+
+def test_everything_is_listed_at_once(tmp_path):
+    fg = {"features": [{"feature_name": "age", "feature_type": "raw_feature", "expression": "user:age"}]}
+    changes = {
+        "calendar": {"end": "2024-01-14"},
+        "events": {"funnel": ["click", "purchase"], "positive": ["purchase"]},
+        "window": {"days": 30},
+        "raw_features": {"history_columns": ["brand"], "preference_columns": ["color"]},
+        "evaluation": {"segments": [{"name": "towns", "by": "town"}]},
+        "features": {"fg": fg, "exclude": ["ages"]},
+        "statistics": {"features": {"agee": {"min_count": 2}}},
+    }
+    assert wheres(worlds.write_world(tmp_path, changes)) == [
+        "features.exclude, ages",
+        "fg.json, feature age",
+        "key calendar",
+        "key evaluation.segments",
+        "key events.funnel, purchase",
+        "key raw_features.history_columns",
+        "key raw_features.preference_columns",
+        "statistics.features, key agee",
+        "table behavior_table",
+        "table behavior_table, column event",
+    ]
+
+
+def test_a_missing_column_in_each_table_and_a_missing_file_are_all_named(tmp_path):
+    loaded = worlds.write_world(
+        tmp_path, {"tables": {"user": {"columns": {"user_id": "uid"}}, "behavior": {"columns": {"event_time": "when"}}}}
+    )
+    (tmp_path / "source" / "items.parquet").unlink()
+    # user_id is mapped to a column that is not there, and one of its own name is.
+    assert [place.partition(",")[0] for place in wheres(loaded)] == [
+        "table behavior_table",
+        "table item_table",
+        "table user_table",
+        "table user_table",
+    ]
+
+
+def test_an_unknown_event_is_told_with_its_rows(tmp_path):
+    loaded = worlds.write_world(tmp_path, {"events": {"funnel": ["buy"], "positive": ["buy"]}})
+    event, feature = sorted(map(str, validate(loaded, TODAY).faults), reverse=True)
+    assert event == (
+        "table behavior_table, column event: expected events of the funnel ['buy'], got 'click' (288 rows). "
+        "To mend it: add them to events.funnel, or drop those rows in the source"
+    )
+    assert "got 'click_count_1d'" in feature, "without the event there is no count of it"
+
+
+def test_days_of_the_calendar_without_rows(tmp_path):
+    loaded = worlds.write_world(tmp_path)
+    worlds.write_rows(tmp_path / "source" / "behavior.parquet", worlds.log_rows([0, 1, 2, 3, 4, 6, 7, 8, 10, 11]))
+    assert "got nothing for 2024-01-06, 2024-01-10. To mend it: load those days" in fault(loaded)
+    allowed = worlds.write_config(tmp_path, {"tables": {"behavior": {"allow_empty_days": True}}})
+    assert validate(allowed, TODAY).faults == []
+
+
+def test_rows_outside_the_calendar_are_a_figure_not_a_fault(tmp_path):
+    loaded = worlds.write_world(tmp_path, {"calendar": {"end": "2024-01-10"}})
+    found = validate(loaded, TODAY)
+    assert found.faults == []
+    # The 11th and 12th have 36 purchases each; clicks are 24 a day on average over three days.
+    outside = len(worlds.log_rows([10, 11]))
+    assert found.figures["behavior_table"] == f"720 rows from 2024-01-01 to 2024-01-12, {outside} of them outside the calendar"
+
+
+def test_an_open_calendar_lasts_up_to_yesterday(tmp_path):
+    loaded = worlds.write_world(tmp_path, {"calendar": {"end": None}})
+    assert validate(loaded, dt.date(2024, 1, 13)).faults == []
+    (found,) = validate(loaded, dt.date(2024, 1, 14)).faults
+    assert "nothing for 2024-01-13" in str(found)
+
+
+def test_ids_of_two_types_never_match(tmp_path):
+    loaded = worlds.write_world(tmp_path)
+    pq.write_table(pa.table({"user_id": [1, 2], "city": ["x", "y"]}), tmp_path / "source" / "users.parquet")
+    assert fault(loaded) == (
+        "tables behavior_table and user_table, column user_id: expected one type of id, got string and int64. "
+        "To mend it: store the ids alike in both sources"
+    )
+
+
+def test_ids_that_no_table_shares_are_a_wrong_mapping(tmp_path):
+    loaded = worlds.write_world(tmp_path)
+    pq.write_table(pa.table({"user_id": ["x", "y"], "city": ["x", "y"]}), tmp_path / "source" / "users.parquet")
+    assert "got none of 12 ids of the log, such as 'a0', in user_table, such as 'x'" in fault(loaded)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("user_id", [None, "a1"], "a value in every row, got 1 missing in 2 rows"),
+        ("price", ["much", "2"], "expected numbers"),
+        ("ts", ["soon", "2024-01-01"], "column event_time"),
+    ],
+)
+def test_bad_values_of_the_log_are_told_by_column(tmp_path, column, values, said):
+    loaded = worlds.write_world(tmp_path)
+    rows = {
+        "user_id": ["a0", "a1"],
+        "item_id": ["a_00", "a_01"],
+        "event": ["buy", "click"],
+        "ts": ["2024-01-01", "2024-01-02"],
+        "price": ["1", "2"],
+        "page": ["p", "p"],
+    }
+    pq.write_table(pa.table({**rows, column: values}), tmp_path / "source" / "behavior.parquet")
+    found = [str(one) for one in validate(loaded, TODAY).faults]
+    assert any(said in one for one in found)
+
+
+def test_a_user_with_two_rows(tmp_path):
+    loaded = worlds.write_world(tmp_path)
+    worlds.write_rows(tmp_path / "source" / "users.parquet", [*worlds.user_rows(), worlds.user_rows()[0]])
+    assert "1 ids with more than one row" in fault(loaded)
+
+
+def test_missing_day_folders_of_an_entity_table(tmp_path):
+    loaded = worlds.write_world(tmp_path, {"tables": {"item": {"uri": "{data}/items", "layout": "ds_folders"}}})
+    for day in worlds.DAYS[:-2]:
+        worlds.write_rows(tmp_path / "items" / f"ds={day}" / "part.parquet", worlds.item_rows())
+    assert fault(loaded) == (
+        "table item_table: expected every day of the calendar, got nothing for 2024-01-11, 2024-01-12. "
+        "To mend it: load those days, or change calendar"
+    )
+
+
+def test_a_sequence_reads_the_history_and_context_the_sample(tmp_path):
+    columns = {"raw_features": {"history_columns": []}, "tables": {"behavior": {"context_columns": []}}}
+    fg = worlds.merged(worlds.FG, {})
+    fg["features"].append({"feature_name": "page", "feature_type": "id_feature", "expression": "context:page"})
+    loaded = worlds.write_world(tmp_path, {**columns, "features": {"fg": fg}})
+    found = [str(one) for one in validate(loaded, TODAY).faults]
+    assert len(found) == 2
+    assert found[0].startswith("fg.json, feature page: expected a column of sample: ")
+    assert found[1].endswith("got 'category'. To mend it: add it to raw_features.history_columns, or correct the expression")
+
+
+def test_a_faulty_feature_is_one_more_fault(tmp_path, capsys):
+    loaded = worlds.write_world(tmp_path, {"events": {"funnel": ["buy"], "positive": ["buy"]}})
+    raw = yaml.safe_load(loaded.path.read_text())
+    raw["features"]["fg"]["features"][0]["feature_type"] = "no_feature"
+    loaded.path.write_text(yaml.safe_dump(raw))
+    assert main(["validate", "--config", str(loaded.path)]) == 1
+    out = capsys.readouterr().out
+    assert "config.yaml: 2 faults" in out
+    assert "  1. fg.json, " in out
+    assert "  2. table behavior_table, column event: " in out
+
+
+def test_a_key_that_does_not_exist_is_told_as_elsewhere(tmp_path, capsys):
+    loaded = worlds.write_world(tmp_path)
+    loaded.path.write_text(loaded.path.read_text() + "colour: red\n")
+    assert main(["validate", "--config", str(loaded.path)]) == 1
+    assert "unknown key 'colour'" in capsys.readouterr().err
+
+
+def test_without_a_file_it_takes_what_the_environment_names(tmp_path, monkeypatch, capsys):
+    loaded = worlds.write_world(tmp_path)
+    monkeypatch.setenv("DSSM_CONFIG", str(loaded.path))
+    monkeypatch.setenv("DSSM_HOME", str(loaded.home))
+    assert main(["validate"]) == 0
+    assert f"{loaded.path} fits its data." in capsys.readouterr().out

@@ -1,0 +1,198 @@
+"""The samplers' tables as text: the form by hand, there and back, and every kind of fault with its line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.samples.sampler_tables import (
+    HARD_EDGE_FORM,
+    POSITIVE_EDGE_FORM,
+    USER_FORM,
+    TextForm,
+    item_form,
+    read_text,
+    write_text,
+)
+
+ITEMS = item_form(["brand", "price"])
+ITEM_TEXT = b"id:int64\tweight:float\tattrs:string\n7\t1.5\tacme:10\n-8\t0.1\t:\n"
+EDGE_TEXT = b"userid:int64\titemid:int64\tweight:float\n1\t7\t1.0\n"
+
+
+def test_the_item_table_by_hand() -> None:
+    table = pa.table({"item_id": [7, -8], "weight": [1.5, 0.1], "brand": ["acme", ""], "price": ["10", ""]})
+    assert write_text(table, ITEMS) == ITEM_TEXT
+    assert read_text(ITEM_TEXT, ITEMS).equals(table)
+    turned = item_form(["price", "brand"], "\x02")
+    assert write_text(table, turned).splitlines()[1] == b"7\t1.5\t10\x02acme"
+    assert read_text(write_text(table, turned), turned).column_names == ["item_id", "weight", "price", "brand"]
+    assert write_text(table, item_form([])).splitlines()[1:] == [b"7\t1.5\t", b"-8\t0.1\t"]
+    assert read_text(b"id:int64\tweight:float\tattrs:string\n7\t2\t\n", item_form([])).to_pylist() == [
+        {"item_id": 7, "weight": 2.0}
+    ]
+
+
+def test_users_and_edges_by_hand() -> None:
+    users = pa.table({"user_id": ["u 1", "ü"], "weight": pa.array([1.0, 0.1], pa.float32())})
+    text = "id:string\tweight:float\nu 1\t1\nü\t0.1\n".encode()
+    assert write_text(users, USER_FORM).replace(b"1.0\n", b"1\n") == text
+    assert read_text(text, USER_FORM).cast(users.schema).equals(users)
+    edges = pa.table({"user_id": [1], "item_id": [7], "weight": [1.0]})
+    for form in (POSITIVE_EDGE_FORM, HARD_EDGE_FORM):
+        assert read_text(EDGE_TEXT, form).equals(edges)
+        assert read_text(write_text(edges, form), form).equals(edges)
+    mixed = read_text(b"userid:string\titemid:int64\tweight:float\n1\t7\t1\n", HARD_EDGE_FORM)
+    assert mixed.to_pylist() == [{"user_id": "1", "item_id": 7, "weight": 1.0}]
+
+
+def test_line_breaks_of_other_systems_and_a_table_without_rows() -> None:
+    assert read_text(EDGE_TEXT.replace(b"\n", b"\r\n"), HARD_EDGE_FORM).equals(read_text(EDGE_TEXT, HARD_EDGE_FORM))
+    assert read_text(EDGE_TEXT.rstrip(), HARD_EDGE_FORM).equals(read_text(EDGE_TEXT, HARD_EDGE_FORM))
+    header = EDGE_TEXT.splitlines()[0]
+    for text in (header, header + b"\n"):
+        empty = read_text(text, HARD_EDGE_FORM)
+        assert (empty.num_rows, [str(kind) for kind in empty.schema.types]) == (0, ["int64", "int64", "double"])
+    assert write_text(empty, HARD_EDGE_FORM) == header + b"\n"
+    assert read_text(ITEM_TEXT.split(b"7")[0], ITEMS).num_rows == 0
+
+
+WEIGHT = st.floats(0, allow_nan=False, allow_infinity=False)
+TEXT = st.text(st.characters(exclude_characters="\t\n\r:", exclude_categories=["Cs"]), max_size=6)
+NUMBER = st.integers(-(1 << 63), (1 << 63) - 1)
+
+
+@settings(deadline=None)
+@given(
+    rows=st.lists(st.tuples(NUMBER, NUMBER, TEXT, TEXT, WEIGHT), max_size=8),
+    is_text=st.booleans(),
+    is_short=st.booleans(),
+)
+def test_there_and_back_is_the_same(rows: list[Any], is_text: bool, is_short: bool) -> None:
+    users, items, first, second, weights = zip(*rows, strict=True) if rows else ((), (), (), (), ())
+    kind = pa.float32() if is_short else pa.float64()
+    if is_short:
+        weights = tuple(min(weight, 3e38) for weight in weights)
+    table = pa.table(
+        {
+            "item_id": pa.array(first, pa.string()) if is_text else pa.array(items, pa.int64()),
+            "weight": pa.array(weights, pa.float64()).cast(kind),
+            "user_id": pa.array(users, pa.int64()),
+            "brand": pa.array(first, pa.string()),
+            "price": pa.array(second, pa.string()),
+        }
+    )
+    for form in (ITEMS, item_form(["brand"]), item_form([]), USER_FORM, POSITIVE_EDGE_FORM, HARD_EDGE_FORM):
+        chosen = table.select(form.columns)
+        assert read_text(write_text(chosen, form), form).cast(chosen.schema).equals(chosen)
+
+
+def _edges(*lines: str) -> bytes:
+    return "\n".join(["userid:int64\titemid:int64\tweight:float", *lines]).encode()
+
+
+def test_all_faults_of_a_text_with_their_lines() -> None:
+    text = _edges("1\t2\t1", "1\t2", "x\t2\t1", "1\t9223372036854775808\t1", "", "1\t2\tnan", "1\t2\t-0.5", "1\t2\t1\t3")
+    with pytest.raises(SchemaError) as caught:
+        read_text(text, HARD_EDGE_FORM)
+    assert [(fault.where, fault.got) for fault in caught.value.faults] == [
+        ("hard negative edge table, column itemid, line 5", "'9223372036854775808'"),
+        ("hard negative edge table, column userid, line 4", "'x'"),
+        ("hard negative edge table, column weight, line 7", "'nan'"),
+        ("hard negative edge table, column weight, line 8", "'-0.5'"),
+        ("hard negative edge table, line 3", r"'1\t2'"),
+        ("hard negative edge table, line 6", "''"),
+        ("hard negative edge table, line 9", r"'1\t2\t1\t3'"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("weight", "value"), [("1", 1.0), ("1.", 1.0), (".5", 0.5), ("1e3", 1000.0), ("2E-1", 0.2), ("0", 0.0), ("-0", 0.0)]
+)
+def test_weights_that_are_numbers(weight: str, value: float) -> None:
+    assert read_text(_edges(f"1\t2\t{weight}"), HARD_EDGE_FORM)["weight"].to_pylist() == [value]
+
+
+@pytest.mark.parametrize("weight", ["", " 1", "+1", "inf", "1e999", "0x1", "1_0", "1,5", "-1"])
+def test_weights_that_are_not(weight: str) -> None:
+    with pytest.raises(SchemaError, match="column weight, line 2: expected a finite number"):
+        read_text(_edges(f"1\t2\t{weight}"), HARD_EDGE_FORM)
+
+
+@pytest.mark.parametrize(("text", "value"), [("007", 7), ("-0", 0), ("-9223372036854775808", -(1 << 63)), ("0" * 30 + "1", 1)])
+def test_ids_that_are_int64(text: str, value: int) -> None:
+    assert read_text(_edges(f"{text}\t2\t1"), HARD_EDGE_FORM)["user_id"].to_pylist() == [value]
+
+
+@pytest.mark.parametrize("text", ["", "1.0", "+1", "-9223372036854775809", "99999999999999999999", "--1", "\u0661", "1 "])
+def test_ids_that_are_not(text: str) -> None:
+    with pytest.raises(SchemaError, match="column userid, line 2: expected an int64"):
+        read_text(_edges(f"{text}\t2\t1"), HARD_EDGE_FORM)
+
+
+@pytest.mark.parametrize(
+    ("data", "form", "text"),
+    [
+        (b"", USER_FORM, "user table, line 1: expected 'id:int64"),
+        (b"id\tweight\n1\t1\n", USER_FORM, "user table, line 1"),
+        (EDGE_TEXT, USER_FORM, "user table, line 1"),
+        (ITEM_TEXT, POSITIVE_EDGE_FORM, "positive edge table, line 1"),
+        (b"id:float\tweight:float\n", USER_FORM, "user table, line 1"),
+        (
+            b"id:int64\tweight:float\n1\t1\n\xff\t1\n",
+            USER_FORM,
+            "user table, line 3: expected text in UTF-8, got the byte 0xff",
+        ),
+        (ITEM_TEXT + b"9\t1\tacme\n", ITEMS, "item table, column attrs, line 4: expected 2 fields between ':', got 'acme'"),
+        (ITEM_TEXT, item_form([]), r"(?s)attrs, line 2: expected 0 fields.*line 3"),
+    ],
+)
+def test_other_texts_are_refused(data: bytes, form: TextForm, text: str) -> None:
+    with pytest.raises(SchemaError, match=text):
+        read_text(data, form)
+
+
+def test_of_very_many_bad_lines_a_hundred_are_named() -> None:
+    with pytest.raises(SchemaError, match="something else in 50 more") as caught:
+        read_text(_edges(*["x\t1\t1"] * 150), HARD_EDGE_FORM)
+    assert len(caught.value.faults) == 101
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "text"),
+    [
+        ("item_id", pa.array([1, None]), "no null ids"),
+        ("item_id", pa.array([1.0, 2.0]), "column item_id"),
+        ("item_id", pa.array(["a\tb", "c"]), r"column item_id, line 2: expected text without tab or line break, got 'a\\tb'"),
+        ("weight", pa.array([1, 2]), "column weight: expected floats without nulls, got int64"),
+        ("weight", pa.array([1.0, None]), "column weight: expected floats without nulls"),
+        ("weight", pa.array([float("inf"), -1.0]), r"(?s)column weight, line 2.*column weight, line 3"),
+        ("brand", pa.array(["x", "a:b"]), "column brand, line 3: expected text without tab, line break or delimiter"),
+        ("brand", pa.array(["a\rb", "a\nb"]), r"(?s)column brand, line 2.*column brand, line 3"),
+        ("brand", pa.array(["x", None]), "column brand: expected text without nulls"),
+        ("brand", pa.array([1, 2]), "column brand: expected text without nulls, got int64"),
+    ],
+)
+def test_what_the_form_cannot_hold_is_refused(column: str, values: pa.Array, text: str) -> None:
+    table = read_text(ITEM_TEXT, ITEMS)
+    with pytest.raises(SchemaError, match=text):
+        write_text(table.set_column(table.column_names.index(column), column, values), ITEMS)
+
+
+def test_a_missing_column_is_named_and_codes_are_written_as_their_texts() -> None:
+    table = read_text(ITEM_TEXT, ITEMS)
+    with pytest.raises(SchemaError, match="item table, column price"):
+        write_text(table.drop_columns(["price"]), ITEMS)
+    coded = table.set_column(2, "brand", table["brand"].dictionary_encode())
+    assert write_text(coded, ITEMS) == ITEM_TEXT
+
+
+@pytest.mark.parametrize("delimiter", ["", "\t", "\n", "::"])
+def test_a_delimiter_that_could_not_be_found_again_is_refused(delimiter: str) -> None:
+    with pytest.raises(SchemaError, match="attr_delimiter: expected one character"):
+        item_form(["a"], delimiter)

@@ -1,0 +1,60 @@
+"""hit_rate@k of vectors on a validation set, by hand and by brute force."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dssm_assets.core.model_config import Model
+from dssm_assets.core.models.bags import IntArray
+from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.training.validation import cut_of, hit_rate, vectors_of
+from dssm_assets.core.training.validation_set import ItemSets
+from dssm_assets_tests.core.training.worlds import FEATURES, ITEMS, SMALL_MODEL, world
+
+
+def _asked(items: list[list[int]], num_items: int) -> Any:
+    offsets: IntArray = np.cumsum([0, *map(len, items)])
+    truth = ItemSets(np.array([item for one in items for item in one], np.int64), offsets)
+    return SimpleNamespace(truth=truth, num_items=num_items, num_users=len(items))
+
+
+def test_hit_rate_by_hand() -> None:
+    # Items (1, 0), (0, 1), (.6, .8); user 0 looks along the first: order 0, 2, 1; user 1 along the second: 1, 2, 0.
+    items = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
+    users = np.array([[1, 0], [0, 1]], np.float32)
+    asked = _asked([[0, 1], [0]], 3)
+    assert hit_rate(users, items, asked, 1) == pytest.approx(1 / 3)
+    assert hit_rate(users, items, asked, 2) == pytest.approx(1 / 3)
+    assert hit_rate(users, items, asked, 3) == 1.0
+
+
+def test_an_item_counts_by_the_best_of_a_users_vectors() -> None:
+    items = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
+    users = np.array([[[1, 0], [0, 1]]], np.float32)
+    assert hit_rate(users, items, _asked([[0, 1]], 3), 2) == 1.0
+    assert hit_rate(users, items, _asked([[2]], 3), 2) == 0.0
+
+
+def test_equals_brute_force_on_a_real_set() -> None:
+    spec = tower_spec(FEATURES, Model(**SMALL_MODEL))
+    asked = world().data(spec).validation_set(1)
+    users, items = vectors_of(TwoTower(spec, torch.Generator().manual_seed(0)), asked)
+    assert (len(users), len(items)) == (asked.num_users, ITEMS)
+    hits = 0
+    for user in range(asked.num_users):
+        best = np.argsort(-(users[user].astype(np.float64) @ items.T.astype(np.float64)), kind="stable")[:4]
+        taken = asked.truth.items[asked.truth.offsets[user] : asked.truth.offsets[user + 1]]
+        hits += len(set(best.tolist()) & set(taken.tolist()))
+    assert 0 < hits < len(asked.truth.items)
+    assert hit_rate(users, items, asked, 4) == pytest.approx(hits / len(asked.truth.items))
+
+
+@pytest.mark.parametrize(("ks", "num_items", "cut"), [([10, 50, 200], 1000, 200), ([10, 50, 200], 200, 50), ([10, 50], 5, 10)])
+def test_the_cut_tells_towers_apart(ks: list[int], num_items: int, cut: int) -> None:
+    assert cut_of(ks, num_items) == cut

@@ -1,0 +1,83 @@
+"""The lazy moving average against the naive one of whole tables."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dssm_assets.core.model_config import Model
+from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.training.optimisers import RowGradients
+from dssm_assets.core.training.weight_average import WeightAverage
+from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, fitted
+
+SPEC = tower_spec(FEATURES, Model(**SMALL_MODEL))
+DIM = 8
+
+
+def _towers() -> TwoTower:
+    return TwoTower(SPEC, torch.Generator().manual_seed(3))
+
+
+def _weights(towers: TwoTower) -> dict[str, torch.Tensor]:
+    return {name: tensor.double().clone() for name, tensor in towers.state_dict().items()}
+
+
+def _take(towers: TwoTower, average: WeightAverage, rows: list[int], random: torch.Generator) -> None:
+    """Moves these rows and all dense weights at random, as a step does."""
+    found = [RowGradients(DIM, torch.tensor(rows, dtype=torch.int64), torch.zeros(len(rows), DIM))]
+    average.before(found)
+    towers.tables.table(DIM)[rows] += torch.randn(len(rows), DIM, generator=random)
+    with torch.no_grad():
+        for parameter in towers.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=random))
+    average.after(found)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    steps=st.lists(st.sets(st.integers(1, 12)), min_size=1, max_size=15),
+    decay=st.sampled_from([0.05, 0.5, 0.999]),
+    looked_at=st.sets(st.integers(0, 14)),
+)
+def test_equals_the_naive_average_of_whole_tables(steps: list[set[int]], decay: float, looked_at: set[int]) -> None:
+    towers, random = _towers(), torch.Generator().manual_seed(5)
+    average = WeightAverage(towers, decay)
+    naive = _weights(towers)
+    for done, rows in enumerate(steps):
+        _take(towers, average, sorted(rows), random)
+        warm = min(decay, (1 + done) / (10 + done))
+        naive = {name: warm * naive[name] + (1 - warm) * tensor for name, tensor in _weights(towers).items()}
+        if done in looked_at:
+            live = _weights(towers)
+            with average.in_place():
+                assert {name for name, tensor in _weights(towers).items() if not torch.equal(tensor, live[name])}
+            assert all(torch.equal(tensor, live[name]) for name, tensor in _weights(towers).items())
+    average.keep()
+    for name, tensor in _weights(towers).items():
+        torch.testing.assert_close(tensor, naive[name], rtol=1e-4, atol=1e-5)
+
+
+def test_two_steps_of_one_weight_by_hand() -> None:
+    # 0 at first, then 1, then 3; decays 1/10 and 2/11: .9 after one step, 2/11 * .9 + 9/11 * 3 = 2.61818.. after two.
+    towers = _towers()
+    towers.tables.table(DIM)[2] = 0.0
+    average = WeightAverage(towers, 0.9)
+    for weight in (1.0, 3.0):
+        found = [RowGradients(DIM, torch.tensor([2]), torch.zeros(1, DIM))]
+        average.before(found)
+        towers.tables.table(DIM)[2] = weight
+        average.after(found)
+    with average.in_place():
+        assert towers.tables.table(DIM)[2].tolist() == pytest.approx([2 / 11 * 0.9 + 9 / 11 * 3] * DIM)
+
+
+def test_what_is_kept_is_the_average() -> None:
+    """With a long average the kept weights stay behind those of a fit without one."""
+    start = _towers().tables.table(DIM)
+    with_average, without = (fitted({}, {"weight_average": decay}).two_tower.tables.table(DIM) for decay in (0.9, 0.0))
+    assert not torch.equal(with_average, without)
+    assert with_average.shape == start.shape

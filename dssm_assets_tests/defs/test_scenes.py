@@ -1,0 +1,166 @@
+"""More than one scene: two whole graphs side by side, from two files; and the same from inside another project."""
+
+import dagster as dg
+import pytest
+
+from dssm_assets.cli import main
+from dssm_assets.core.errors import ConfigError
+from dssm_assets.definitions import build_definitions, configured, configured_scene
+from dssm_assets.defs.asset_table import all_rows
+from dssm_assets.steps.workspace import open_workspace
+from dssm_assets_tests import worlds
+from dssm_assets_tests.defs.graph import asset_graph
+from dssm_assets_tests.worlds import DAYS
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Returns the files of two scenes, in folders of their own, of which one lasts longer."""
+    folder = tmp_path_factory.mktemp("scenes")
+    shop = worlds.write_world(folder / "shop", {"name": "shop"})
+    news = worlds.write_world(folder / "news", {"name": "news", "calendar": {"end": "2024-01-10"}})
+    return [shop.path, news.path]
+
+
+@pytest.fixture(scope="module")
+def defs(scenes):
+    return build_definitions(scenes)
+
+
+def names(graph, prefix):
+    return {name.removeprefix(f"{prefix}/"): asset for name, asset in graph.items() if name.startswith(f"{prefix}/")}
+
+
+def test_both_graphs_are_whole_and_like_the_single_one(defs, scenes):
+    graph = asset_graph(defs)["assets"]
+    single = asset_graph(build_definitions(scenes[0]))["assets"]
+    assert len(graph) == 2 * len(all_rows()) == 2 * len(single)
+    for prefix in ("shop", "news"):
+        found = names(graph, prefix)
+        assert set(found) == set(single)
+        for name, asset in found.items():
+            assert asset["deps"] == [f"{prefix}/{dep}" for dep in single[name]["deps"]]
+            assert asset["group"] == f"{prefix}_{single[name]['group']}"
+            assert asset["checks"] == single[name]["checks"]
+
+
+def test_one_file_in_a_list_keeps_its_plain_names(scenes):
+    assert asset_graph(build_definitions(scenes[:1])) == asset_graph(build_definitions(scenes[0]))
+
+
+def test_nothing_clashes_and_the_location_loads(defs):
+    dg.Definitions.validate_loadable(defs)
+    jobs = {job.name for job in defs.resolve_all_job_defs()} - {"__ASSET_JOB"}
+    plain = ["daily_tables", "train_and_evaluate", "publish", "daily_chain"]
+    assert jobs == {f"{prefix}_{job}" for prefix in ("shop", "news") for job in plain}
+    repository = defs.get_repository_def()
+    assert {schedule.name for schedule in repository.schedule_defs} == {
+        "shop_daily_chain_schedule",
+        "news_daily_chain_schedule",
+    }
+    assert {sensor.name for sensor in repository.sensor_defs} == {
+        f"{prefix}_{sensor}" for prefix in ("shop", "news") for sensor in ("source_landed_sensor", "failure_sensor")
+    }
+
+
+def test_each_scene_has_its_own_days(defs):
+    lasts = {
+        p: defs.resolve_assets_def(dg.AssetKey([p, "sample"])).partitions_def.get_last_partition_key() for p in ("shop", "news")
+    }
+    assert lasts == {"shop": "2024-01-12", "news": "2024-01-10"}
+
+
+def test_scenes_share_the_machine_that_trains_and_nothing_else(defs, scenes, tmp_path):
+    graph = asset_graph(defs)["assets"]
+    pools = {name: asset["pool"] for name, asset in graph.items() if asset["pool"]}
+    assert pools == {
+        "shop/dssm_model": "trainer",
+        "news/dssm_model": "trainer",
+        "shop/serving_bundle": "shop_publisher",
+        "news/serving_bundle": "news_publisher",
+    }
+    other = worlds.write_config(tmp_path, {"name": "other", "platform": {"trainer_pool": "gpu_two"}})
+    graph = asset_graph(build_definitions([scenes[0], other]))["assets"]
+    assert graph["other/dssm_model"]["pool"] == "gpu_two"
+
+
+def test_a_run_of_one_scene_writes_that_scene_and_is_recorded_under_its_keys(defs, scenes):
+    instance = dg.DagsterInstance.ephemeral()
+    job = defs.resolve_job_def("news_daily_tables")
+    keys = [dg.AssetKey(["news", name]) for name in ("user_table", "item_table")]
+    assert job.execute_in_process(instance=instance, partition_key=DAYS[0], asset_selection=keys).success
+    assert instance.get_materialized_partitions(keys[0]) == {DAYS[0]}
+    stored = {path.parent.name: open_workspace(scene_of(path)).tables.partitions.days("user_table") for path in scenes}
+    assert stored == {"shop": [], "news": [DAYS[0]]}
+
+
+def scene_of(path):
+    from dssm_assets.storage.config_file import load_config
+
+    return load_config(path, path.parent)
+
+
+def test_another_project_takes_them_in(scenes):
+    @dg.asset
+    def theirs():
+        """An asset of the other project."""
+
+    merged = dg.Definitions.merge(dg.Definitions(assets=[theirs]), build_definitions(scenes))
+    dg.Definitions.validate_loadable(merged)
+    assert len(merged.resolve_asset_graph().get_all_asset_keys()) == 2 * len(all_rows()) + 1
+
+
+def test_scenes_of_one_name_or_one_store_are_refused_together(tmp_path):
+    one = worlds.write_config(tmp_path / "one")
+    (tmp_path / "one" / "again.yaml").write_text((tmp_path / "one" / "config.yaml").read_text())
+    with pytest.raises(ConfigError) as error:
+        build_definitions([one, scene_again(one)])
+    where = [fault.where for fault in error.value.faults]
+    assert where == [
+        "configurations config.yaml and again.yaml, key name",
+        "configurations config.yaml and again.yaml, key storage.root",
+    ]
+
+
+def scene_again(loaded):
+    from dssm_assets.storage.config_file import load_config
+
+    return load_config(loaded.path.with_name("again.yaml"), loaded.home)
+
+
+def test_scenes_in_one_home_write_apart_when_the_root_has_the_name(tmp_path):
+    root = {"storage": {"root": "{home}/{name}/tables"}}
+    loaded = [worlds.write_config(tmp_path / name, {"name": name, **root}) for name in ("a", "b")]
+    assert [one.root for one in loaded] == [f"{tmp_path}/{name}/home/{name}/tables" for name in ("a", "b")]
+
+
+def test_nothing_is_not_a_scene():
+    with pytest.raises(ConfigError, match="at least one"):
+        build_definitions([])
+
+
+def test_the_environment_may_name_several_files(scenes, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("DSSM_HOME", str(tmp_path))
+    monkeypatch.setenv("DSSM_CONFIG", ":".join(map(str, scenes)))
+    with pytest.raises(ConfigError, match=r"both|place of its own"):
+        build_definitions()  # one home: both would write to its folder tables
+    monkeypatch.setenv("DSSM_CONFIG", str(scenes[0]))
+    assert configured().config.name == "shop"
+
+
+def test_a_command_asks_which_scene(monkeypatch, tmp_path, capsys):
+    files = []
+    for name in ("a", "b"):
+        worlds.write_world(tmp_path / name, {"name": name, "storage": {"root": "{home}/{name}/tables"}})
+        files.append(str(tmp_path / name / "config.yaml"))
+    monkeypatch.setenv("DSSM_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    monkeypatch.setenv("DSSM_CONFIG", ":".join(files))
+    assert configured_scene("b").key("sample") == dg.AssetKey(["b", "sample"])
+    assert main(["materialize", "user_table", "--from", DAYS[0]]) == 1
+    assert capsys.readouterr().err == (
+        "ConfigError: scene: expected one of: a, b, got none. To mend it: name one with --scene, or set DSSM_CONFIG to its file\n"
+    )
+    assert main(["materialize", "user_table", "--from", DAYS[0], "--scene", "b"]) == 0
+    assert (tmp_path / "home" / "b" / "tables" / "user_table" / f"ds={DAYS[0]}").is_dir()
+    assert not (tmp_path / "home" / "a").exists()

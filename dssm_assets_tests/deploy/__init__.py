@@ -1,0 +1,1 @@
+"""The files of deploy/, read as their tools read them and run as real processes."""

@@ -1,0 +1,85 @@
+"""Dagster's GraphQL API, as far as an operator's script needs it: is the code loaded, start a backfill, how does it go.
+
+Belongs here: the queries. Does not belong here: what is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from typing import Any
+
+LOCATION = "query{workspaceOrError{... on Workspace{locationEntries{name loadStatus locationOrLoadError{__typename}}}}}"
+BACKFILL = (
+    "mutation($p:LaunchBackfillParams!){launchPartitionBackfill(backfillParams:$p){__typename"
+    " ... on LaunchBackfillSuccess{backfillId} ... on PythonError{message}}}"
+)
+STATE = (
+    "query($id:String!){partitionBackfillOrError(backfillId:$id){__typename ... on PartitionBackfill{status error{message}"
+    " runs(limit:100){id status parentRunId tags{key value}}} ... on PythonError{message}}}"
+)
+
+
+class Client:
+    """Asks a webserver."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        """Returns the data of an answer.
+
+        Raises:
+            OSError: the webserver does not answer.
+            AssertionError: it answers with errors.
+        """
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            found = json.loads(answer.read())
+        assert not found.get("errors"), found["errors"]
+        return found["data"]
+
+    def is_loaded(self) -> bool:
+        """Tells whether the one code location is loaded without error."""
+        entries = self.ask(LOCATION)["workspaceOrError"]["locationEntries"]
+        return [(entry["name"], (entry["locationOrLoadError"] or {}).get("__typename")) for entry in entries] == [
+            ("dssm_assets", "RepositoryLocation")
+        ]
+
+    def backfill(self, assets: Sequence[str], days: Sequence[str]) -> str:
+        """Starts a backfill; returns its id."""
+        selection = [{"path": [name]} for name in assets]
+        found = self.ask(BACKFILL, p={"assetSelection": selection, "partitionNames": list(days), "tags": []})
+        started = found["launchPartitionBackfill"]
+        assert started["__typename"] == "LaunchBackfillSuccess", started
+        return str(started["backfillId"])
+
+    def state(self, backfill_id: str) -> dict[str, Any]:
+        """Returns status, error and runs of a backfill."""
+        return dict(self.ask(STATE, id=backfill_id)["partitionBackfillOrError"])
+
+    def runs(self, backfill_id: str, status: str) -> list[str]:
+        """Returns the ids of a backfill's runs that have a status."""
+        return [run["id"] for run in self.state(backfill_id)["runs"] if run["status"] == status]
+
+
+def wait_for(what: str, holds: Callable[[], Any], seconds: float) -> Any:
+    """Returns what `holds` returns once it is true; a service that does not answer is asked again.
+
+    Raises:
+        AssertionError: it did not become true in time.
+    """
+    end, last = time.perf_counter() + seconds, ""
+    while time.perf_counter() < end:
+        try:
+            found = holds()
+        except (OSError, AssertionError) as error:
+            found, last = None, str(error)
+        if found:
+            return found
+        time.sleep(0.5)
+    raise AssertionError(f"waited {seconds:.0f} s for {what}. {last}")

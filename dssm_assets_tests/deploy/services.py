@@ -1,0 +1,228 @@
+"""The services of docker-compose.yaml as processes of this machine, each in a session of its own as in a container.
+
+A process gets the environment that the file gives it and nothing of ours. What a container has and this machine has not:
+its own network (so the ports of the object store's inner parts are chosen free) and the image's entry point, which makes a
+database on first start.
+
+Belongs here: starting, asking for health, stopping, killing, measuring. Does not belong here: what the file says
+(`compose_file.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from dssm_assets_tests.deploy.compose_file import CONTAINER_FOLDERS, DEPLOY, Service, services
+
+HOST = "127.0.0.1"
+BUCKET = "dssm"
+STOP_SECONDS = 60
+INSTALL_POSTGRES = "PostgreSQL is not installed. To mend it: apt-get install -y postgresql"
+_STOP_SIGNALS = {"postgres": signal.SIGINT}
+"""The postgres image stops by SIGINT: open sessions end, nothing is lost. All others stop by SIGTERM."""
+
+
+class Services:
+    """The running services, by name. Every process ends with `with running(...)`."""
+
+    def __init__(self, root: Path) -> None:
+        """Lays out the containers' folders below a root and chooses ports and passwords."""
+        self.root = root
+        names = ("DAGSTER_PG_PORT", "DSSM_S3_PORT", "DSSM_CODE_SERVER_PORT", "DSSM_WEBSERVER_PORT")
+        ports = free_ports(len(names) + 3)
+        self._inner_ports = ports[len(names) :]
+        self.variables = {name: str(port) for name, port in zip(names, ports, strict=False)} | {
+            "DAGSTER_PG_HOST": HOST,
+            "DAGSTER_PG_PASSWORD": secrets.token_hex(8),
+            "DSSM_CODE_SERVER_HOST": HOST,
+            "AWS_ACCESS_KEY_ID": secrets.token_hex(8),
+            "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16),
+            "AWS_ENDPOINT_URL": f"http://{HOST}:{ports[1]}",
+            "DSSM_LOG_BUCKET": BUCKET,
+        }
+        for folder in CONTAINER_FOLDERS:
+            (root / folder.strip("/")).mkdir(parents=True)
+        for name in ("dagster.yaml", "workspace.yaml"):  # as the Dockerfile copies them
+            shutil.copy(DEPLOY / "production" / name, root / "opt/dagster/home" / name)
+        self.config_folder = root / "opt/dssm/config"
+        self.described = services(self.variables, root)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._user = database_owner()
+
+    @property
+    def url(self) -> str:
+        """Returns the address of the UI."""
+        return f"http://{HOST}:{self.variables['DSSM_WEBSERVER_PORT']}"
+
+    def start(self, name: str) -> float:
+        """Starts a service; returns the seconds until its health check passed."""
+        service, begin = self.described[name], time.perf_counter()
+        if name == "postgres":
+            self._make_database(service)
+        log = (self.root / f"{name}.log").open("ab")
+        self._processes[name] = subprocess.Popen(
+            self._command(service),
+            env=self._environment(service),
+            cwd=self.root / "opt/dagster/home" if name != "postgres" else self.root,
+            user=self._user if name == "postgres" else None,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        log.close()
+        self.wait_until_healthy(name)
+        return time.perf_counter() - begin
+
+    def wait_until_healthy(self, name: str, seconds: float = 120) -> None:
+        """Waits for the health check of the file.
+
+        Raises:
+            AssertionError: the process ended, or did not become healthy in time; with the end of its log.
+        """
+        service, end = self.described[name], time.perf_counter() + seconds
+        command = [self._program(service.health_check[0]), *service.health_check[1:]]
+        environment = self._environment(service)
+        while True:
+            assert self._processes[name].poll() is None, f"{name} ended:\n{self.log(name)}"
+            done = subprocess.run(command, env=environment, capture_output=True, cwd=self.root, check=False)
+            if done.returncode == 0:
+                return
+            assert time.perf_counter() < end, f"{name} is not healthy: {done.stderr.decode()[-500:]}\n{self.log(name)}"
+            time.sleep(0.3)
+
+    def stop(self, name: str) -> None:
+        """Stops a service as `docker compose stop` does: the main process is asked, and what is left is killed."""
+        process = self._processes[name]
+        process.send_signal(_STOP_SIGNALS.get(name, signal.SIGTERM))
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+        self.kill(name)
+
+    def kill(self, name: str) -> None:
+        """Kills a service with all its processes, as the end of its container does."""
+        process = self._processes.pop(name)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def stop_all(self) -> None:
+        """Ends every process that is left."""
+        for name in reversed(list(self._processes)):
+            self.kill(name)
+
+    def log(self, name: str, characters: int = 3000) -> str:
+        """Returns the end of a service's output."""
+        return (self.root / f"{name}.log").read_text(encoding="utf-8", errors="replace")[-characters:]
+
+    def memory_mb(self) -> dict[str, float]:
+        """Returns the memory of each service in MB: proportional set size over its processes."""
+        sizes = dict.fromkeys(self._processes, 0.0)
+        sessions = {process.pid: name for name, process in self._processes.items()}
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError, ProcessLookupError):
+                name = sessions.get(os.getsid(int(folder.name)))
+                if name is not None:
+                    lines = (folder / "smaps_rollup").read_text().splitlines()
+                    sizes[name] += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+        return sizes
+
+    def _command(self, service: Service) -> list[str]:
+        program, *arguments = service.command
+        if service.name == "postgres":
+            return [
+                str(postgres_folder() / program),
+                *arguments,
+                "-c",
+                f"unix_socket_directories={Path(service.environment['PGDATA']).parent}",
+            ]
+        if service.name == "object-store":  # the image's entry point is the program `weed`
+            inner = zip(("master", "volume", "filer"), self._inner_ports, strict=True)
+            return [
+                self._program("weed"),
+                program,
+                *arguments,
+                f"-ip={HOST}",
+                *(f"-{part}.port={port}" for part, port in inner),
+            ]
+        return [self._program(program), *arguments]
+
+    def _program(self, name: str) -> str:
+        beside = Path(sys.executable).parent / name
+        found = postgres_folder() / name if name == "pg_isready" else beside if beside.exists() else shutil.which(name)
+        assert found, f"{name} is not installed. To mend it: apt-get install -y {name}"
+        return str(found)
+
+    def _environment(self, service: Service) -> dict[str, str]:
+        ours = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(self.root), "LANG": "C.UTF-8"}
+        ours["PYTHONPATH"] = str(DEPLOY.parent)  # the image has the package installed
+        threads = {"OMP_NUM_THREADS": "1", "GOMAXPROCS": "1"}
+        return {**ours, **threads, **service.environment}
+
+    def _make_database(self, service: Service) -> None:
+        """Does what the image's entry point does on an empty volume."""
+        folder = Path(service.environment["PGDATA"])
+        if folder.exists():
+            return
+        if self._user is not None:
+            shutil.chown(folder.parent, self._user)
+        password = self.root / "password"
+        password.write_text(service.environment["POSTGRES_PASSWORD"], encoding="utf-8")
+        user, database = service.environment["POSTGRES_USER"], service.environment["POSTGRES_DB"]
+        binaries = postgres_folder()
+        initdb = [str(binaries / "initdb"), "-D", str(folder), "-U", user, "--auth=scram-sha-256", f"--pwfile={password}"]
+        self._as_owner([*initdb, "--encoding=UTF8", "--locale=C.UTF-8"])
+        single = [str(binaries / "postgres"), "--single", "-D", str(folder), "postgres"]
+        self._as_owner(single, f"CREATE DATABASE {database};\n".encode())
+
+    def _as_owner(self, command: list[str], stdin: bytes = b"") -> None:
+        subprocess.run(command, input=stdin, user=self._user, cwd=self.root, check=True, capture_output=True)
+
+
+@contextmanager
+def running(root: Path) -> Iterator[Services]:
+    """Yields the services, none started; ends those that are running at the end."""
+    root.chmod(0o755)  # the database's owner looks into it
+    with ExitStack() as stack:
+        made = Services(root)
+        stack.callback(made.stop_all)
+        yield made
+
+
+def postgres_folder() -> Path:
+    """Returns where the newest PostgreSQL's programs lie.
+
+    Raises:
+        AssertionError: PostgreSQL is not installed; it says how to install it.
+    """
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
+    assert found, INSTALL_POSTGRES
+    return found[-1]
+
+
+def database_owner() -> int | None:
+    """Returns the user that runs PostgreSQL, which refuses to be run by root; None for ourselves."""
+    return pwd.getpwnam("postgres").pw_uid if os.getuid() == 0 else None
+
+
+def free_ports(count: int) -> list[int]:
+    """Returns ports that nobody listens on, and whose neighbours 10,000 above are ports too."""
+    with ExitStack() as stack:
+        ports: list[int] = []
+        while len(ports) < count:
+            taken = stack.enter_context(socket.socket())
+            taken.bind((HOST, 0))
+            if taken.getsockname()[1] < 55_000:
+                ports.append(taken.getsockname()[1])
+        return ports

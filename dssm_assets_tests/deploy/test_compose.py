@@ -1,0 +1,97 @@
+"""docker-compose.yaml and the Dockerfile: what their own tools would refuse, and what must hold beside that."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Any
+
+import pytest
+from check_jsonschema.builtin_schemas import get_builtin_schema
+from jsonschema.validators import validator_for
+
+from dssm_assets_tests.deploy.compose_file import CONTAINER_FOLDERS, DEPLOY, environment_file, raw, services
+
+SET = {"DAGSTER_PG_PASSWORD": "a", "AWS_ACCESS_KEY_ID": "b", "AWS_SECRET_ACCESS_KEY": "c"}
+DAGSTER_SERVICES = ("code-server", "webserver", "daemon")
+
+
+def _dockerfile() -> list[list[str]]:
+    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    return [line.split(maxsplit=1) for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def _faults(body: dict[str, Any]) -> list[str]:
+    schema = get_builtin_schema("vendor.compose-spec")
+    return [f"{error.json_path}: {error.message}" for error in validator_for(schema)(schema).iter_errors(body)]
+
+
+def test_the_file_fits_the_compose_specification() -> None:
+    assert _faults(raw()) == []
+
+
+def test_the_specification_would_refuse_a_misspelt_key() -> None:
+    body = raw()
+    body["services"]["daemon"]["comand"] = ["x"]
+    assert any("comand" in fault for fault in _faults(body))
+
+
+def test_passwords_must_be_given_and_are_nowhere_in_the_file() -> None:
+    for name in SET:
+        with pytest.raises(ValueError, match=f"{name}: set it in deploy/.env"):
+            services({key: value for key, value in SET.items() if key != name})
+    assert services(SET)["postgres"].environment["POSTGRES_PASSWORD"] == "a"
+
+
+def test_the_example_environment_names_what_must_be_set_and_nothing_the_file_does_not_read() -> None:
+    example = DEPLOY / "env.example"
+    assert environment_file(example) == dict.fromkeys(SET, "")
+    named = re.findall(r"^(?:# )?([A-Z_]+)=", example.read_text(encoding="utf-8"), re.MULTILINE)
+    text = (DEPLOY / "docker-compose.yaml").read_text(encoding="utf-8")
+    assert all(f"${{{name}:" in text for name in named)
+
+
+def test_services_wait_for_those_they_need() -> None:
+    assert list(services(SET)) == ["postgres", "object-store", "code-server", "webserver", "daemon"]
+
+
+def test_the_three_dagster_services_share_image_and_environment() -> None:
+    made = services(SET)
+    assert len({tuple(sorted(made[name].environment.items())) for name in DAGSTER_SERVICES}) == 1
+    bodies = [raw()["services"][name] for name in DAGSTER_SERVICES]
+    assert {body["image"] for body in bodies} == {"${DSSM_IMAGE:-dssm-assets:latest}"}
+    assert all(body["security_opt"] == ["no-new-privileges:true"] and body["cap_drop"] == ["ALL"] for body in bodies)
+
+
+def test_every_service_has_a_health_check_and_comes_back_by_itself() -> None:
+    for body in raw()["services"].values():
+        assert body["healthcheck"]["test"][0] == "CMD"
+        assert body["restart"] == "unless-stopped"
+
+
+def test_nothing_but_the_ui_is_open_and_that_to_this_machine_alone() -> None:
+    ports = {name: body["ports"] for name, body in raw()["services"].items() if "ports" in body}
+    assert list(ports) == ["webserver"]
+    assert all(port.startswith("127.0.0.1:") for port in ports["webserver"])
+
+
+def test_the_image_starts_what_the_code_server_starts() -> None:
+    (command,) = [rest for word, rest in _dockerfile() if word == "CMD"]
+    assert shlex.split(command.strip("[]").replace(",", " ")) == list(services(SET)["code-server"].command)
+
+
+def test_the_image_runs_without_root_from_locked_versions() -> None:
+    lines = _dockerfile()
+    assert [rest for word, rest in lines if word == "USER"] == ["10001:10001"]
+    assert [rest.split()[0] for word, rest in lines if word == "FROM"] == ["python:3.11-slim"] * 2
+    installs = [rest for word, rest in lines if word == "RUN" and "pip install" in rest]
+    assert all("--constraint deploy/constraints.txt" in rest or "--no-deps" in rest for rest in installs)
+
+
+def test_the_image_has_every_file_and_folder_that_the_services_name() -> None:
+    lines = _dockerfile()
+    copied = [part for word, rest in lines if word == "COPY" and "--from" not in rest for part in rest.split()[:-1]]
+    sources = [part for part in copied if not part.startswith("--")]
+    assert all((DEPLOY.parent / source).exists() for source in sources)
+    made = " ".join(rest for word, rest in lines if word == "RUN")
+    assert all(folder in made for folder in CONTAINER_FOLDERS if folder.startswith(("/opt", "/var/lib/dssm")))

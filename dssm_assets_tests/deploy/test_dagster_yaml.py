@@ -1,0 +1,79 @@
+"""The instance files, taken by Dagster itself: every key known, every class loaded, every variable named somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+from dagster._core.instance.config import dagster_instance_config
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.workspace.load import location_origins_from_yaml_paths
+from dagster_aws.s3.compute_log_manager import S3ComputeLogManager
+
+from dssm_assets.deployment.watched_launcher import WatchedRunLauncher
+from dssm_assets_tests.deploy.compose_file import DEPLOY, services
+
+LOCAL, PRODUCTION = DEPLOY / "dagster.yaml", DEPLOY / "production" / "dagster.yaml"
+SET = {
+    "DAGSTER_PG_PASSWORD": "pg-secret",
+    "AWS_ACCESS_KEY_ID": "key",
+    "AWS_SECRET_ACCESS_KEY": "s3-secret",
+}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Sets what the compose file gives the daemon."""
+    given = dict(services(SET)["daemon"].environment)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    return given
+
+
+def _keys(path: Path) -> set[str]:
+    return set(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def test_the_local_instance_loads(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").write_bytes(LOCAL.read_bytes())
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert not instance.telemetry_enabled
+        assert instance.run_monitoring_enabled
+        assert instance.get_concurrency_config().pool_config.default_pool_limit == 1
+
+
+def test_the_production_instance_is_known_to_dagster_key_by_key(environment: dict[str, str]) -> None:
+    config, _ = dagster_instance_config(str(PRODUCTION.parent), PRODUCTION.name)
+    assert set(config) >= _keys(PRODUCTION)
+    ref = InstanceRef.from_dir(str(PRODUCTION.parent))
+    assert ref.storage_data is not None
+    assert ref.storage_data.class_name == "DagsterPostgresStorage"  # it would connect if it were made
+    assert ref.storage_data.config_dict["postgres_db"]["scheme"] == "postgresql+psycopg2"
+    assert isinstance(ref.compute_log_manager, S3ComputeLogManager)
+    assert isinstance(ref.run_launcher, WatchedRunLauncher)
+    assert ref.settings["telemetry"] == {"enabled": False}
+    assert ref.settings["run_retries"] == {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False}
+    assert ref.settings["run_monitoring"]["free_slots_after_run_end_seconds"] == 60
+
+
+def test_an_unknown_key_is_refused(tmp_path: Path, environment: dict[str, str]) -> None:
+    text = PRODUCTION.read_text(encoding="utf-8").replace("max_retries:", "most_retries:")
+    (tmp_path / "dagster.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(dg.DagsterInvalidConfigError, match="most_retries"):
+        dagster_instance_config(str(tmp_path))
+
+
+def test_every_variable_is_given_by_the_compose_file(environment: dict[str, str]) -> None:
+    text = PRODUCTION.read_text(encoding="utf-8") + (DEPLOY / "production" / "workspace.yaml").read_text(encoding="utf-8")
+    named = set(re.findall(r"env: (\w+)", text))
+    assert named
+    assert named <= set(environment)
+
+
+def test_the_workspace_is_the_code_server(environment: dict[str, str]) -> None:
+    (origin,) = location_origins_from_yaml_paths([str(DEPLOY / "production" / "workspace.yaml")])
+    assert origin.location_name == "dssm_assets"
+    assert (origin.host, origin.port) == ("code-server", 4000)

@@ -1,0 +1,67 @@
+"""The deployment of docker-compose.yaml, run as processes: backfills through the UI's API, tables on s3://, same digests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dssm_assets.steps.workspace import open_workspace
+from dssm_assets_tests import worlds
+from dssm_assets_tests.deploy.conftest import Site
+from dssm_assets_tests.deploy.graphql import wait_for
+from dssm_assets_tests.deploy.services import BUCKET
+
+FEW_DAYS = worlds.DAYS[:3]
+EVALUATION_DAYS = worlds.DAYS[-2:]
+
+
+def _local_digests(folder: Path, days: list[str], evaluation_days: list[str]) -> dict[str, str]:
+    loaded = worlds.write_world(folder)
+    worlds.materialize(loaded, worlds.DAILY, days)
+    worlds.materialize(loaded, worlds.WINDOWED, evaluation_days)
+    worlds.materialize(loaded, worlds.PUBLISHED, evaluation_days[-1:])
+    return worlds.every_digest(open_workspace(loaded))
+
+
+@pytest.mark.timeout(420)
+def test_a_backfill_on_the_services_gives_what_a_local_disk_gives(site: Site, tmp_path: Path) -> None:
+    site.start("code-server", "webserver")
+    site.wait_until_loaded()
+    backfill = site.client.backfill(worlds.DAILY, FEW_DAYS)
+    # Asked for while no daemon was there: nothing is lost, and its first look comes at once.
+    site.start("daemon")
+    site.print_figures()
+    site.wait_for_backfill(backfill, 180)
+    found = worlds.every_digest(site.workspace())
+    assert found == _local_digests(tmp_path, FEW_DAYS, [])
+    assert len(found) == len(worlds.DAILY) * len(FEW_DAYS)
+    logs = site.workspace().tables.partitions.fs.find(f"{BUCKET}/dagster-logs")
+    assert logs, "what runs print is kept in the object store"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_every_service_may_go_and_come_back_in_the_middle(site: Site, tmp_path: Path) -> None:
+    site.start("code-server", "webserver")
+    site.wait_until_loaded()
+    tables = site.client.backfill(worlds.DAILY, worlds.DAYS)
+    site.start("daemon")
+    stored = site.workspace().tables.partitions
+    first = wait_for("a run", lambda: site.client.runs(tables, "STARTED"), 120)
+    wait_for("its first table", lambda: stored.days("behavior_table"), 120)
+    for name in ("object-store", "postgres", "webserver", "daemon"):
+        site.restart(name)
+    assert site.client.runs(tables, "STARTED") == first, "the run goes on through all that"
+    wait_for("the run to go on", lambda: stored.days("user_activity"), 120)
+    site.services.kill("code-server")
+    assert stored.days("user_history_fg") == [], "killed in the middle"
+    site.services.start("code-server")
+    site.wait_for_backfill(tables, 400)
+    assert site.client.runs(tables, "FAILURE") == first
+    experiments = site.client.backfill(worlds.WINDOWED, EVALUATION_DAYS)
+    site.wait_for_backfill(experiments, 300)
+    assert len(site.client.runs(experiments, "SUCCESS")) == len(EVALUATION_DAYS), "one run a date"
+    site.wait_for_backfill(site.client.backfill(worlds.PUBLISHED, EVALUATION_DAYS[-1:]), 200)
+    site.print_figures()
+    assert worlds.every_digest(site.workspace()) == _local_digests(tmp_path, worlds.DAYS, EVALUATION_DAYS)

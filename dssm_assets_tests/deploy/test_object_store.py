@@ -1,0 +1,110 @@
+"""The stores on a real S3 server, with its conditions, its parts and its keys."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import s3fs
+
+from dssm_assets.storage.bundle_pointer import Pointer, after_publish
+from dssm_assets.storage.bundle_store import BundleStore
+from dssm_assets.storage.partition_store import PartitionStore
+from dssm_assets.storage.pointer_file import PointerFile
+from dssm_assets.storage.table_store import TableStore
+from dssm_assets_tests.deploy.services import BUCKET, running
+from dssm_assets_tests.storage.stores import DS, TAKEN, taken
+
+ROOT = f"s3://{BUCKET}/stores"
+PARTS_BYTES = 110 << 20
+"""s3fs sends a file of more than 100 MiB in parts."""
+
+
+@pytest.fixture(scope="module")
+def options() -> Iterator[dict[str, Any]]:
+    """Yields the options by which a running object store is reached."""
+    root = Path(tempfile.mkdtemp(prefix="dssm-objects-"))
+    with running(root) as services:
+        services.start("object-store")
+        yield {
+            "key": services.variables["AWS_ACCESS_KEY_ID"],
+            "secret": services.variables["AWS_SECRET_ACCESS_KEY"],
+            "endpoint_url": services.variables["AWS_ENDPOINT_URL"],
+        }
+    s3fs.S3FileSystem.clear_instance_cache()
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def _bundle(store: BundleStore, ds: str, content: str) -> str:
+    with store.staging() as folder:
+        (folder / "towers").mkdir()
+        (folder / "towers" / "user.onnx").write_text(content, encoding="utf-8")
+        return store.publish(folder, {"ds": ds}, keep=3).bundle_id
+
+
+def test_what_another_process_writes_is_seen_at_once(options: dict[str, Any]) -> None:
+    ours = PartitionStore(f"{ROOT}/seen", {**options, "skip_instance_cache": True})
+    theirs = PartitionStore(f"{ROOT}/seen", {**options, "skip_instance_cache": True})
+    assert ours.days("taken") == []
+    assert ours.find("taken", DS) is None
+    written = TableStore(theirs).write(TAKEN, DS, taken(("a", 1, None)))
+    assert ours.days("taken") == [DS]
+    assert ours.find("taken", DS) == written
+    again = TableStore(theirs).write(TAKEN, DS, taken(("b", 2, None)))
+    assert TableStore(ours).read(again).to_pylist() == [{"user_id": "b", "at": 2, "note": None}]
+    assert ours.find("taken", DS) == again
+    held = [Path(path).name for path in theirs.fs.find(f"{BUCKET}/stores/seen")]
+    assert sorted(held) == sorted(["_manifest.json", again.files[0].path]), "what was superseded is gone"
+
+
+def test_a_file_in_parts_arrives_whole(options: dict[str, Any]) -> None:
+    store = PartitionStore(f"{ROOT}/parts", options)
+    with store.staging() as folder:
+        path = folder / "model.bin"
+        path.write_bytes(bytes(range(256)) * (PARTS_BYTES // 256))
+        manifest = store.publish(asset="model", ds=DS, staged=[(path, 0)])
+    assert manifest.size_bytes == PARTS_BYTES
+    store.verify(manifest)
+
+
+def test_a_pointer_that_moved_meanwhile_is_not_overwritten(options: dict[str, Any]) -> None:
+    store = BundleStore(f"{ROOT}/pointer", options)
+    pointer = PointerFile(store.fs, store.root, is_local=False)
+    tried = []
+
+    def slow(before: Pointer | None) -> Pointer:
+        tried.append(before)
+        if len(tried) == 1:
+            pointer.move(lambda now: after_publish(now, "quick", "2024-01-01"))
+        return after_publish(before, "slow", "2024-01-01")
+
+    assert pointer.move(slow).trail == ("quick", "slow")
+    assert [None if before is None else before.bundle_id for before in tried] == [None, "quick"]
+    assert json.loads(store.fs.cat_file(pointer.path))["previous"] == "quick"
+
+
+def test_publishers_at_once_all_stay_in_the_trail(options: dict[str, Any]) -> None:
+    def publish(number: int) -> str:
+        store = BundleStore(f"{ROOT}/race", {**options, "skip_instance_cache": True})
+        return _bundle(store, "2024-01-01", f"bundle {number}")
+
+    with ThreadPoolExecutor(3) as pool:
+        made = set(pool.map(publish, range(3)))
+    store = BundleStore(f"{ROOT}/race", options)
+    pointer = store.pointer()
+    assert pointer is not None
+    assert set(pointer.stored) == set(pointer.trail) == made
+    for bundle_id in made:
+        store.verify(bundle_id)
+    assert store.rollback().bundle_id == pointer.previous
+
+
+def test_wrong_keys_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(PermissionError):
+        PartitionStore(f"{ROOT}/seen", {**options, "secret": "wrong"}).find("taken", DS)

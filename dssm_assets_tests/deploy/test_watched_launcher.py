@@ -1,0 +1,49 @@
+"""What run monitoring is told of a run: from a code server that has it, one that lost it, and none."""
+
+from __future__ import annotations
+
+import pytest
+from dagster import DagsterRun
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.launcher import WorkerStatus
+from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
+from dagster._serdes import serialize_value
+
+from dssm_assets.deployment.watched_launcher import WatchedRunLauncher
+
+RUN = DagsterRun(job_name="daily_tables", run_id="11111111-2222-3333-4444-555555555555")
+
+
+class _Server:
+    """A code server that has some runs, or does not answer."""
+
+    def __init__(self, run_ids: set[str] | None) -> None:
+        self.run_ids = run_ids
+
+    def can_cancel_execution(self, request: CanCancelExecutionRequest) -> str:
+        if self.run_ids is None:
+            raise DagsterUserCodeUnreachableError("Could not reach user code server")
+        return serialize_value(CanCancelExecutionResult(can_cancel=request.run_id in self.run_ids))
+
+
+def _status(monkeypatch: pytest.MonkeyPatch, server: _Server | None) -> WorkerStatus:
+    monkeypatch.setattr(WatchedRunLauncher, "_get_grpc_client_for_termination", lambda self, run_id: server)
+    launcher = WatchedRunLauncher()
+    assert launcher.supports_check_run_worker_health
+    return launcher.check_run_worker_health(RUN).status
+
+
+def test_a_run_that_the_server_has_is_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _status(monkeypatch, _Server({RUN.run_id, "another"})) is WorkerStatus.RUNNING
+
+
+def test_a_run_that_the_server_does_not_have_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _status(monkeypatch, _Server({"another"})) is WorkerStatus.NOT_FOUND
+
+
+def test_a_server_that_does_not_answer_may_still_be_finishing_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _status(monkeypatch, _Server(None)) is WorkerStatus.RUNNING
+
+
+def test_a_run_that_no_server_was_given_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _status(monkeypatch, None) is WorkerStatus.UNKNOWN

@@ -1,0 +1,54 @@
+"""Two processes that share every batch learn what one process learns."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dssm_assets.core.errors import DssmError
+from dssm_assets.core.models.tower_spec import TowerSpec
+from dssm_assets.core.training.checkpoint import model_from_bytes
+from dssm_assets.core.training.report import Progress
+from dssm_assets.steps.fit_job import LOSSES, MODEL, TOWERS, FitOutcome
+from dssm_assets.steps.fit_process import run_in_processes
+from dssm_assets_tests.steps.fit_jobs import run, write_job
+
+QUIET = {"dropout": 0.0}
+"""Dropout is drawn by each process for its own rows, so it differs from that of one process."""
+TRAINING = {"batch_size": 27, "validation_days": 1, "weight_average": 0.9, "gradient_clip": 1.0, "epochs": 2}
+"""160 samples in batches of 27 leave a last one of 25, and 120 one of 12: shares of unlike sizes."""
+
+
+def _weights(outcome: FitOutcome) -> dict[str, np.ndarray[Any, Any]]:
+    towers = model_from_bytes(outcome.files[MODEL], TowerSpec.from_json(outcome.files[TOWERS].decode()))
+    return {name: tensor.numpy() for name, tensor in towers.state_dict().items()}
+
+
+MODEL_SECTION: dict[str, Any] = {"prior": True, "queue_batches": 1, "learn_temperature": True, "user_positive_mask": True}
+
+
+def test_two_processes_give_the_curve_and_the_weights_of_one(tmp_path: Path) -> None:
+    job = write_job(tmp_path / "tables", {**QUIET, **MODEL_SECTION, "skip": True}, {**TRAINING, "embedding_optimiser": "adam"})
+    alone = run(job)
+    seen: list[Progress] = []
+    shared = run_in_processes(replace(job, state=str(tmp_path / "none")), tmp_path, 2, seen.append)
+    assert [set(outcome.files) for outcome in (alone, shared)] == [set(alone.files)] * 2
+    losses = [json.loads(outcome.files[LOSSES]) for outcome in (alone, shared)]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+    assert losses[0][-1] < losses[0][0]
+    assert shared.report["validation_hit_rate"] == pytest.approx(alone.report["validation_hit_rate"], abs=0.05)
+    theirs = _weights(shared)
+    for name, weight in _weights(alone).items():
+        assert np.allclose(weight, theirs[name], atol=2e-3), name
+    assert seen[-1].step == seen[-1].steps
+
+
+def test_a_failure_of_a_process_is_told_with_its_words(tmp_path: Path) -> None:
+    job = write_job(tmp_path / "tables", {"prior": True}, {})
+    with pytest.raises(DssmError, match=r"(?s)training in 2 processes ended with 1.*validation days on which it is chosen"):
+        run_in_processes(job, tmp_path, 2, lambda progress: None)

@@ -1,0 +1,181 @@
+"""train_samples with hard negatives and weights: what was shown and not taken in the tiny world, and what training reads of it.
+
+On every day each user is shown, beside what it buys, two items of the other group, which it never takes: numbers n and
+n + d mod 10 of user n on day d. On day 9 it is shown item n of its own group, which it takes sooner or later.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.errors import ConfigError
+from dssm_assets.core.training.batches import epoch_batches
+from dssm_assets.core.training.train_data import TrainData
+from dssm_assets.core.training_config import Training
+from dssm_assets.steps.feature_config import towers_of
+from dssm_assets.steps.training import TRAIN_FILES, train_samples
+from dssm_assets.steps.workspace import Workspace, open_workspace
+from dssm_assets.storage.manifest import Manifest
+from dssm_assets_tests import worlds
+from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, GROUP_SIZE, WINDOW_DAYS
+
+FIRST = len(DAYS) - 1 - WINDOW_DAYS
+CHANGES: dict[str, Any] = {
+    "events": {"funnel": ["expr", "click", "buy"], "positive": ["click", "buy"], "exposure": ["expr"]},
+    "model": {
+        "sampler": "hard_v2",
+        "num_hard_sample": 8,
+        "history": "others",
+        "event_weights": {"buy": 3.0},
+        "recency_half_life_days": 2.0,
+    },
+}
+BEFORE = ("training_window", "feature_binning", "feature_counts", "feature_config", "step_config", "training_config")
+
+
+def shown_items(user: str, day: int) -> list[str]:
+    """Returns what a user is shown on a day and does not take on it."""
+    number, other = int(user[1:]), "b" if user[0] == "a" else "a"
+    items = [f"{other}_{number:02d}", f"{other}_{(number + day) % GROUP_SIZE:02d}"]
+    return [*items, f"{user[0]}_{number:02d}"] if day == 9 else items
+
+
+def log_rows() -> list[dict[str, Any]]:
+    rows = worlds.log_rows(range(len(DAYS)))
+    for day in range(len(DAYS)):
+        for place, user in enumerate(worlds.users()):
+            for number, item in enumerate([*worlds.bought(user, day)[:1], *shown_items(user, day)]):
+                ts = worlds.start_ms(day) + (place * 60 + number) * 1000 - 250 + 3600_000
+                rows.append({"user_id": user, "item_id": item, "price": 1.0, "page": "home", "event": "expr", "ts": ts})
+    return sorted(rows, key=lambda row: row["ts"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    made = tmp_path_factory.mktemp("shown")
+    worlds.write_sources(made)
+    worlds.write_rows(made / "source" / "behavior.parquet", log_rows())
+    loaded = worlds.write_config(made, CHANGES)
+    worlds.materialize(loaded, worlds.DAILY, DAYS)
+    worlds.materialize(loaded, [*BEFORE, "negative_items", "train_samples"], [EVALUATION_DAY])
+    return made
+
+
+@pytest.fixture
+def workspace(folder: Any) -> Workspace:
+    return open_workspace(worlds.write_config(folder, CHANGES))
+
+
+def train_tables(workspace: Workspace, stored: Manifest) -> dict[str, pa.Table]:
+    """Returns the files by the argument of `TrainData` that each is."""
+    names = [file.name for file in stored.files]
+    return {name.removesuffix(".arrow"): workspace.artifacts.map_table(stored, name) for name in names}
+
+
+def opened(workspace: Workspace) -> TrainData:
+    return TrainData(
+        towers_of(workspace, EVALUATION_DAY).spec, **train_tables(workspace, workspace.need("train_samples", EVALUATION_DAY))
+    )
+
+
+def ids(workspace: Workspace) -> tuple[list[str], list[str]]:
+    """Returns user and item ids by their index."""
+    users = train_tables(workspace, workspace.need("train_samples", EVALUATION_DAY))["users"]
+    corpus = workspace.tables.read(workspace.need("negative_items", EVALUATION_DAY))
+    return users["user_id"].to_pylist(), corpus["item_id"].to_pylist()
+
+
+def test_what_was_shown_in_the_window_and_never_taken(workspace: Workspace) -> None:
+    stored = workspace.need("train_samples", EVALUATION_DAY)
+    tables, (users, items) = train_tables(workspace, stored), ids(workspace)
+    assert list(tables) == [*TRAIN_FILES, "hard_negatives"]
+    expected: dict[tuple[str, str], int] = {}
+    for day in range(FIRST, len(DAYS) - 1):
+        for user in worlds.users():
+            for item in shown_items(user, day):
+                if item[0] != user[0]:
+                    expected.setdefault((user, item), day - FIRST)
+    found = {(users[row["user_index"]], items[row["item_index"]]): row["day"] for row in tables["hard_negatives"].to_pylist()}
+    assert found == expected
+    keys = [(row["user_index"], row["item_index"]) for row in tables["hard_negatives"].to_pylist()]
+    assert keys == sorted(set(keys))
+    assert {f"sample_fg/{DAYS[day]}" for day in range(FIRST, len(DAYS) - 1)} <= set(stored.inputs)
+    described = {column.name: column.description for column in stored.columns}
+    assert all(len(described[f"hard_negatives.arrow: {name}"]) > 10 for name in ("user_index", "item_index", "day"))
+
+
+def test_weights_by_event_and_age(workspace: Workspace) -> None:
+    samples = train_tables(workspace, workspace.need("train_samples", EVALUATION_DAY))["samples"]
+    rows = []
+    for day in range(FIRST, len(DAYS) - 1):
+        stored = workspace.tables.read(workspace.need("positive_sample", DAYS[day]), ["event"])
+        for event in stored["event"].to_pylist():
+            rows.append((3.0 if event == "buy" else 1.0) * 2 ** (-(len(DAYS) - 1 - day) / 2))
+    assert samples["weight"].to_pylist() == pytest.approx(rows)
+    assert len(set(np.round(rows, 9))) == 2 * WINDOW_DAYS
+
+
+def test_training_reads_them(workspace: Workspace) -> None:
+    settings, data, (users, items) = towers_of(workspace, EVALUATION_DAY), opened(workspace), ids(workspace)
+    rows, seen = data.rows_of_days(0, data.num_days), 0
+    training = Training(batch_size=64)
+    order = rows[np.random.default_rng([1, 0, 0]).permutation(len(rows))]
+    for step, batch in enumerate(epoch_batches(data, rows, model=settings.model, training=training, seed=1, epoch=0)):
+        keys = data.read_keys(order[step * 64 : step * 64 + 64])
+        wanted = [users[user][0] for user in keys["user_index"][batch.terms.hard_rows]]
+        # The corpus' first item feature is the item itself, by its row in items.arrow.
+        of_hard = batch.items.singles[len(batch.items) - batch.num_hard :]
+        corpus = data.read_items(np.arange(len(items))).singles
+        shown = [items[int(np.flatnonzero((corpus == row).all(1))[0])][0] for row in of_hard]
+        assert all(a != b for a, b in zip(wanted, shown, strict=True))
+        seen += batch.num_hard
+    assert seen == 8 * -(-len(rows) // 64)
+
+
+def test_without_a_hard_sampler_there_is_no_such_file(workspace: Workspace, folder: Any) -> None:
+    before = workspace.need("train_samples", EVALUATION_DAY)
+    plain = open_workspace(worlds.write_config(folder, worlds.merged(CHANGES, {"model": {"sampler": "v2"}})))
+    (result,) = train_samples(plain, [EVALUATION_DAY])
+    assert [file.name for file in result.manifest.files] == [f"{name}.arrow" for name in TRAIN_FILES]
+    assert "hard_negatives" not in result.facts
+    assert not any(key.startswith("sample_fg/") for key in result.manifest.inputs)
+    (again,) = train_samples(workspace, [EVALUATION_DAY])
+    assert again.manifest.digest == before.digest
+    assert again.facts["hard_negatives"] == opened_rows(workspace, "hard_negatives").num_rows
+
+
+def opened_rows(workspace: Workspace, name: str) -> pa.Table:
+    return train_tables(workspace, workspace.need("train_samples", EVALUATION_DAY))[name]
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"model": {"event_weights": {"expr": 2.0}}}, r"model\.event_weights: expected events of .*: click, buy, got expr"),
+        ({"events": {"exposure": []}}, r"events\.exposure: expected an event"),
+    ],
+)
+def test_sections_that_contradict_the_events_are_refused(folder: Any, changes: dict[str, Any], text: str) -> None:
+    made = open_workspace(worlds.write_config(folder, worlds.merged(CHANGES, changes)))
+    before = made.need("train_samples", EVALUATION_DAY)
+    with pytest.raises(ConfigError, match=text):
+        list(train_samples(made, [EVALUATION_DAY]))
+    assert made.need("train_samples", EVALUATION_DAY) == before
+
+
+def test_users_are_known_where_only_training_asks_who_took_what(folder: Any) -> None:
+    """Without sequence features nobody reads a past; masks, hard negatives, min_history and validation days still need it."""
+    features = {"features": {"fg": {"features": [f for f in worlds.FG["features"] if f["feature_type"] != "sequence_feature"]}}}
+    for changes, is_known in (
+        ({"model": {"sampler": "weighted"}}, False),
+        ({"model": {"sampler": "weighted", "min_history": 2}}, True),
+        ({"model": {"sampler": "v2"}}, True),
+        ({"model": {"sampler": "weighted"}, "training": {"validation_days": 1}}, True),
+    ):
+        made = open_workspace(worlds.write_config(folder, worlds.merged(worlds.merged(CHANGES, features), changes)))
+        worlds.materialize(made.loaded, [*BEFORE[1:], "train_samples"], [EVALUATION_DAY])
+        assert (max(opened_rows(made, "samples")["user_index"].to_pylist()) >= 0) == is_known

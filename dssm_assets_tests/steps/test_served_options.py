@@ -1,0 +1,152 @@
+"""A model with several poolings, interests and a prior: stored, evaluated and served alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from dssm_assets.core.errors import InputError
+from dssm_assets.core.models.prior import Prior
+from dssm_assets.serving.engine import Engine
+from dssm_assets.serving.requests import Given
+from dssm_assets.steps.dssm_model import dssm_model
+from dssm_assets.steps.evaluation import hit_counts, hit_rate_detail, total_hit_rate
+from dssm_assets.steps.feature_config import training_config
+from dssm_assets.steps.serving import bundle_store, serving_bundle
+from dssm_assets.steps.training import train_samples
+from dssm_assets.steps.vectors import item_vectors, user_vectors
+from dssm_assets.steps.workspace import open_workspace
+from dssm_assets_tests import worlds
+from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS
+
+DIMS, INTERESTS = 8, 2
+CHANGES = {
+    "model": {
+        "poolings": [
+            {"kind": "attention", "length": 6},
+            {"kind": "root", "length": 9, "half_life_days": 2.0},
+            {"kind": "recency", "scale": 1.5},
+        ],
+        "num_interests": INTERESTS,
+        "prior": True,
+        "skip": True,
+        "norm": "batch",
+        "embedding_dropout": 0.2,
+        "learn_temperature": True,
+    },
+    "training": {"epochs": 3, "validation_days": 1},
+}
+STEPS = (
+    training_config,
+    train_samples,
+    dssm_model,
+    item_vectors,
+    user_vectors,
+    hit_counts,
+    hit_rate_detail,
+    total_hit_rate,
+    serving_bundle,
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The workspace, and of each step its checks by name."""
+    folder = tmp_path_factory.mktemp("options") / "world"
+    workspace = open_workspace(worlds.built_world(tmp_path_factory).copy(folder, CHANGES))
+    checks = {}
+    for step in STEPS:
+        (result,) = step(workspace, [EVALUATION_DAY])
+        checks[step.__name__] = {check.name: check for check in result.checks}
+    return workspace, checks
+
+
+def stored(workspace, side):
+    table = workspace.tables.read(workspace.need(f"{side}_vectors", EVALUATION_DAY))
+    return dict(zip(table.column(0).to_pylist(), np.array(table.column(1).to_pylist(), np.float32), strict=True))
+
+
+def prior_of(workspace):
+    return Prior.from_json(workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), "prior.json"))
+
+
+def bought(days):
+    """Item -> the ages of its purchases, in days before the day after the last of these."""
+    return [(item, days.stop - day) for day in days for user in worlds.users() for item in worlds.bought(user, day)]
+
+
+def expected_priors(prior, days):
+    counts = Counter(item for item, _ in bought(days))
+    recent = Counter()
+    for item, age in bought(days):
+        recent[item] += 2 ** (-age / prior.half_life_days)
+    names = [row["item_id"] for row in worlds.item_rows()]
+    values = [prior.popularity * np.log(counts[n] + 1) + prior.recent * np.log(recent[n] + 0.3) for n in names]
+    return dict(zip(names, values - np.mean(values), strict=True))
+
+
+def test_stored_vectors_are_unit_vectors_with_their_prior_or_a_one_behind(made):
+    workspace, checks = made
+    items, users = stored(workspace, "item"), stored(workspace, "user")
+    last = len(DAYS) - 1
+    expected = expected_priors(prior_of(workspace), range(last - WINDOW_DAYS, last))
+    assert {name: vector[-1] for name, vector in items.items()} == pytest.approx(expected, abs=1e-5)
+    assert max(expected.values()) > 0.01
+    for vector in users.values():
+        interests = vector.reshape(INTERESTS, DIMS + 1)
+        assert interests[:, -1].tolist() == [1, 1]
+        assert np.linalg.norm(interests[:, :-1], axis=1) == pytest.approx(1, rel=1e-5)
+    assert checks["item_vectors"]["structure"].is_passed
+    assert checks["user_vectors"]["structure"].is_passed
+
+
+def test_the_exported_towers_and_the_index_are_good_enough_to_be_served(made):
+    checks = made[1]["serving_bundle"]
+    assert checks["exported_towers"].is_passed, checks["exported_towers"].sentence
+    assert checks["index_recall"].is_passed
+
+
+def test_the_evaluated_list_is_the_best_interests_product_with_the_prior(made):
+    workspace, _ = made
+    items, users = stored(workspace, "item"), stored(workspace, "user")
+    names, matrix = list(items), np.stack(list(items.values()))
+    for row in workspace.tables.read(workspace.need("hit_rate_detail", EVALUATION_DAY)).to_pylist():
+        scores = (users[row["user_id"]].reshape(INTERESTS, -1) @ matrix.T).max(0)
+        best = sorted(zip(-scores, names, strict=True))[: len(row["topk_ids"])]
+        assert row["topk_scores"] == pytest.approx([-score for score, _ in best], abs=1e-5)
+
+
+def test_a_served_user_comes_out_of_features_as_it_is_stored(made):
+    workspace, _ = made
+    engine = Engine.open(bundle_store(workspace).root)
+    manifest = engine.bundle.manifest
+    assert (manifest["dims"], manifest["interests"], manifest["has_prior"]) == (DIMS + 1, INTERESTS, True)
+    past = {"item_ids": [], "event_times_ms": [], "category": []}
+    for ds in DAYS:
+        for row in workspace.tables.read(workspace.need("user_history", ds)).to_pylist():
+            if row["user_id"] == "a0":
+                for name, values in past.items():
+                    values.extend(row[name])
+    (row,) = [
+        row
+        for row in workspace.tables.read(workspace.need("user_all_feature", EVALUATION_DAY)).to_pylist()
+        if row["user_id"] == "a0"
+    ]
+    features = {
+        name: dict(value) if value and isinstance(value, list) and isinstance(value[0], tuple) else value
+        for name, value in row.items()
+    }
+    vectors, _ = engine.tower.vector(Given(features, past))
+    assert vectors.reshape(-1) == pytest.approx(engine.bundle.user_vectors.vector(engine.bundle.users.row("a0")), abs=1e-5)
+    cold, known = engine.for_features(Given(features, past), 5), engine.for_user("a0", 5)
+    assert cold.scores == pytest.approx(known.scores, abs=1e-5)
+    with pytest.raises(InputError, match="count half per 2 days"):  # what the root pooling's half-life asks for
+        engine.tower.vector(Given(features, {name: past[name] for name in ("item_ids", "category")}))
+    # The bundle knows the evaluation day, and so does its prior.
+    window = range(len(DAYS) - WINDOW_DAYS, len(DAYS))
+    expected = expected_priors(prior_of(workspace), window)
+    served = engine.bundle.item_vectors
+    for name, value in expected.items():
+        assert served.vector(engine.bundle.items.row(name))[-1] == pytest.approx(value, abs=1e-5)

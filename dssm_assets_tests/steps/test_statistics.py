@@ -1,0 +1,84 @@
+"""The day's value counts, against counting the wide samples: whether the feature tables are those of a day or of all days.
+
+Users and items of a generated world change every day or never; as of the second day every third user is unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.errors import ProvenanceError
+from dssm_assets.core.features.expressions import Kind
+from dssm_assets.core.features.specs import USER_FEATURES_FG
+from dssm_assets.core.features.value_counts import category_value_counts, numeric_value_counts
+from dssm_assets.core.features_raw.specs import USER_ALL_FEATURE
+from dssm_assets.steps import fg, sample, statistics
+from dssm_assets.steps.feature_tables import FeatureTables, wide_sample
+from dssm_assets.steps.workspace import Workspace, day_before, open_workspace
+from dssm_assets_tests.benchmarks import our_path
+from dssm_assets_tests.benchmarks.world import World
+from dssm_assets_tests.benchmarks.world_features import load_world
+
+WORLD = World(rows=1_200, users=150, items=60, days=5)
+DAYS = WORLD.log_days
+COUNTED = {"numeric_value_counts": numeric_value_counts, "category_value_counts": category_value_counts}
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["tables of each day", "one table for all days"])
+def workspace(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    folder = tmp_path_factory.mktemp("world")
+    our_path.prepare(asdict(WORLD), str(folder), request.param)
+    made = open_workspace(load_world(WORLD, folder, WORLD.days))
+    known = made.need(USER_ALL_FEATURE.name, DAYS[1])
+    table = made.tables.read(known)
+    some = table.filter(pa.array(np.arange(table.num_rows) % 3 > 0))
+    made.tables.write(USER_ALL_FEATURE, known.ds, some, inputs=known.inputs)
+    steps = [fg.item_features_fg, fg.user_features_fg]
+    for step in steps:
+        list(step(made, [WORLD.eve, *DAYS]))
+    for daily in (sample.sample_fg, sample.positive_sample, *(getattr(statistics, asset) for asset in COUNTED)):
+        list(daily(made, DAYS))
+    return made
+
+
+@pytest.mark.parametrize("asset", COUNTED)
+def test_counts_are_those_of_the_wide_samples(workspace: Workspace, asset: str) -> None:
+    for ds in DAYS:
+        expected = COUNTED[asset](wide_sample(workspace, "positive_sample", ds), workspace.fg_spec.features)
+        assert workspace.tables.read(workspace.need(asset, ds)).equals(expected), ds
+
+
+@pytest.mark.parametrize("asset", COUNTED)
+def test_a_day_counted_alone_is_the_day_counted_among_others(workspace: Workspace, asset: str) -> None:
+    stored = {ds: workspace.need(asset, ds).digest for ds in DAYS}
+    for ds in DAYS[::-1]:
+        (alone,) = getattr(statistics, asset)(workspace, [ds])
+        assert alone.manifest.digest == stored[ds]
+
+
+def test_a_table_that_comes_again_is_coded_and_read_no_more(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, other = (workspace.need(USER_FEATURES_FG.name, ds) for ds in (WORLD.eve, DAYS[1]))
+    features = [feature for feature in workspace.fg_spec.of_side("user") if feature.kind is Kind.NUMERIC]
+    held, reads = FeatureTables(workspace), []
+    original = workspace.tables.read
+    monkeypatch.setattr(
+        type(workspace.tables), "read", lambda _, manifest, *names, **how: reads.append(manifest) or original(manifest, *names)
+    )
+    found = [held.values("user", manifest, features) for manifest in (first, first, first, other, other)]
+    assert [isinstance(table, pa.Table) for table in found] == [True, False, False, True, False]
+    assert found[1] is found[2]
+    assert reads == [first, other]
+
+
+def test_rows_of_a_table_that_was_made_again_are_not_counted(workspace: Workspace) -> None:
+    standing = workspace.need(USER_FEATURES_FG.name, day_before(DAYS[-1]))
+    table = workspace.tables.read(standing)
+    workspace.tables.write(USER_FEATURES_FG, standing.ds, table.slice(1), inputs=standing.inputs)
+    with pytest.raises(ProvenanceError, match=f"sample_fg/{DAYS[-1]}, input {standing.key}"):
+        list(statistics.numeric_value_counts(workspace, [DAYS[-1]]))
+    workspace.tables.partitions.publish_same(standing, standing.ds)
