@@ -42,6 +42,8 @@ class AssetRow:
     """One line of the table of contents: an asset, what it is for, what it needs, what makes it.
 
     Attributes:
+        description: what it holds and how it is made.
+        reading: its grain, and what to look at in it and when.
         component: number of the reference component (several joined by `_`), "" for the prerequisite steps.
         is_windowed: learned from a window, so one run per date; daily tables take a range of dates in one run.
         pool: concurrency pool of the scene, for assets of which two must not run at the same time. That of dssm_model is
@@ -54,6 +56,7 @@ class AssetRow:
     group: str
     step: Step
     description: str
+    reading: str = ""
     deps: tuple[str, ...] = ()
     kinds: frozenset[str] = frozenset({"parquet"})
     component: str = ""
@@ -91,7 +94,7 @@ def _described(row: AssetRow, scene: Scene) -> dict[str, Any]:
         "key": scene.key(row.name),
         "group_name": scene.name(row.group),
         "deps": [scene.key(dep) for dep in row.deps],
-        "description": row.description,
+        "description": f"{row.description}\n\n{row.reading}".strip(),
         "kinds": set(row.kinds),
         "owners": platform.owners,
         "code_version": row.code_version,

@@ -30,7 +30,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
         A code server that does not answer is no proof: it may be finishing its runs before it stops. Once one answers, in
         its old place or a new one, a run that it does not have is lost.
         """
-        client: DagsterGrpcClient | None = self._get_grpc_client_for_termination(run.run_id)
+        client: DagsterGrpcClient | None = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
         if client is None:
             return CheckRunHealthResult(WorkerStatus.UNKNOWN, "the run was not launched in a code server, or it has ended")
         try:

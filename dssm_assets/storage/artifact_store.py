@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 
 from dssm_assets.core.errors import StorageError
+from dssm_assets.storage.local_cache import LocalCache
 from dssm_assets.storage.manifest import Column, Manifest
 from dssm_assets.storage.partition_store import PartitionStore
 
@@ -72,13 +74,8 @@ class ArtifactStore:
                 stored = self.partitions.path(manifest, file)
                 if self.partitions.is_local:
                     return Path(stored)
-                local = self.cache / manifest.asset / file.sha256 / name
-                if not local.exists():
-                    local.parent.mkdir(parents=True, exist_ok=True)
-                    aside = local.with_suffix(".part")
-                    self.partitions.fs.get_file(stored, str(aside))
-                    aside.replace(local)
-                return local
+                name_in_cache = f"{manifest.asset}/{file.sha256}/{name}"
+                return LocalCache(self.cache).get(name_in_cache, partial(self.partitions.fs.get_file, stored))
         held = ", ".join(file.name for file in manifest.files)
         raise StorageError(f"artifact {manifest.key} has no file {name!r}, it has: {held}")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,13 @@ _TEMPERATURE = 0.1
 _LEARNING_RATE = 0.001
 
 
-def ours(*, folder: str, setting: dict[str, Any], budget_s: float, precision: str) -> dict[str, Any]:
-    """Returns the pace of `fit` on the tables, mapped into memory."""
+def ours(
+    *, folder: str, setting: dict[str, Any], budget_s: float, precision: str, in_batch_only: bool = False
+) -> dict[str, Any]:
+    """Returns the pace of `fit` on the tables, mapped into memory; `in_batch_only`: with the negatives that peers have."""
     world = training_settings.setting_of(setting)
+    if in_batch_only:
+        world = replace(world, num_sample=0, masks_user_positives=False)
     model, pace = model_of(world), Pace(budget_s)
     spec = tower_spec(features_of(world), model)
     data = TrainData(spec, **read_tables(Path(folder)))

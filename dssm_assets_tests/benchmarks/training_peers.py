@@ -2,7 +2,8 @@
 
 Their negatives are their own: RecTools takes one random item per user and epoch (a triplet), and its users are all features
 one-hot and all items they took; torch-rechub takes the batch's other items. Neither has shared sampled negatives, the
-logQ correction or masks, so they do less per sample than the others. torch-rechub's tables are dense, under Adam.
+logQ correction or masks, so they do less per sample than the others. torch-rechub's tables are dense, under Adam; all have
+one width, the mean of the item tower's, because it can put no others side by side.
 
 Belongs here: feeding and timing them. Does not belong here: anything that needs our package: this module is run by the
 interpreter in which the peers are installed.
@@ -136,14 +137,16 @@ def rectools(*, folder: str, setting: dict[str, Any], budget_s: float) -> dict[s
 def _rechub_features(world: Setting) -> tuple[list[Any], list[Any]]:
     from torch_rechub.basic.features import SequenceFeature, SparseFeature
 
+    width = round(sum(column.dim for column in world.item) / len(world.item))
+
     def feature(column: Column) -> Any:
         if column.is_multi:
-            return SequenceFeature(column.name, column.size, column.dim, pooling="mean", padding_idx=0)
-        return SparseFeature(column.name, column.size, column.dim)
+            return SequenceFeature(column.name, column.size, width, pooling="mean", padding_idx=0)
+        return SparseFeature(column.name, column.size, width)
 
     past = [
-        SequenceFeature(f"history__{name}", size, dim, pooling="mean", shared_with=name, padding_idx=0)
-        for name, size, dim in ((c.name, c.size, c.dim) for c in map(world.column, world.history))
+        SequenceFeature(f"history__{c.name}", c.size, width, pooling="mean", shared_with=c.name, padding_idx=0)
+        for c in map(world.column, world.history)
     ]
     return [*map(feature, world.user + world.context), *past], list(map(feature, world.item))
 

@@ -4,7 +4,8 @@
 
 One setting is generated once; every contender trains on it in a process of its own, on one thread, until its seconds are
 spent, and the middle step counts (`training_pace.py`). Peers run in the interpreter of `--python`, into which the extra
-`bench` is installed; by default that is this one. A peer that is not installed is reported as missing.
+`bench` is installed; by default that is this one. A peer that is not installed is reported as missing. Peers have no shared
+negatives beside the batch: `ours, in-batch only` is what to compare them with.
 
 Belongs here: running and tables. Does not belong here: settings, data, contenders, peers (`training_*.py`).
 """
@@ -27,6 +28,7 @@ from dssm_assets_tests.benchmarks import process_cost, training_contenders, trai
 from dssm_assets_tests.benchmarks.training_settings import Setting, setting_of
 
 _OURS = ("ours, float32", "ours, bfloat16")
+_ALONE = "ours, in-batch only"
 _OBVIOUS = "obvious torch"
 
 
@@ -76,7 +78,7 @@ class Report:
             f"{self.limit_gflops['bfloat16']:.0f} in bfloat16; a sample takes {2 * self.setting.multiply_adds / 1e6:.2f} MFLOP",
             "peers: " + ", ".join(f"{name} {version or 'missing'}" for name, version in self.versions.items()),
             "",
-            f"{'':<16}{'samples/CPU-s':>14}{'float32 x':>11}{'bfloat16 x':>12}{'of limit':>10}{'peak MiB':>10}  steps",
+            f"{'':<21}{'samples/CPU-s':>14}{'float32 x':>11}{'bfloat16 x':>12}{'of limit':>10}{'peak MiB':>10}  steps",
         ]
         half = next((result for result in self.results if result.name == _OURS[1]), ours)
         lines += [self._row(result, ours, half) for result in self.results]
@@ -86,14 +88,14 @@ class Report:
 
     def _row(self, result: Result, ours: Result, half: Result) -> str:
         if not result.samples_per_s:
-            return f"{result.name:<16}{result.note:>14}"
+            return f"{result.name:<21}{result.note:>14}"
         kind = "bfloat16" if result.name == _OURS[1] else "float32"
         share = result.samples_per_s * 2 * self.setting.multiply_adds / 1e9 / self.limit_gflops[kind]
-        # What peers multiply per sample is not what this setting's count says.
+        # With other negatives there are other products than this setting's count says.
         shown = f"{share:.0%}" if result.name in (*_OURS, _OBVIOUS) else "-"
         times = [f"{(other.samples_per_s or 0) / result.samples_per_s:.2f}" for other in (ours, half)]
         return (
-            f"{result.name:<16}{result.samples_per_s:>14,.0f}{times[0]:>11}{times[1]:>12}{shown:>10}"
+            f"{result.name:<21}{result.samples_per_s:>14,.0f}{times[0]:>11}{times[1]:>12}{shown:>10}"
             f"{result.peak_mib:>10.0f}  {result.note}"
         )
 
@@ -134,6 +136,7 @@ def measure(
     results = [
         _result(_OURS[0], run(sys.executable, training_contenders.ours, **common, precision="float32")),
         _result(_OURS[1], run(sys.executable, training_contenders.ours, **common, precision="bfloat16")),
+        _result(_ALONE, run(sys.executable, training_contenders.ours, **common, precision="float32", in_batch_only=True)),
         _result(_OBVIOUS, run(sys.executable, training_contenders.obvious, **common)),
         _result("RecTools DSSM", run(python, training_peers.rectools, **common)),
         _result("torch-rechub DSSM", run(python, training_peers.rechub, **common)),

@@ -90,3 +90,17 @@ def test_every_windowed_asset_lies_behind_the_blocking_window_check(assets):
     outside = [name for name in worlds.WINDOWED if "training_window" not in upstream(name)]
     assert outside == []
     assert assets["training_window"]["checks"]["window_complete"]["blocking"]
+
+
+def test_every_asset_says_its_grain_and_how_to_read_it(defs):
+    for row in all_rows():
+        assert row.reading.split(".")[0].startswith(("One ", "Two rows", "Look at ")), row.name
+        assert defs.resolve_assets_def(row.name).specs_by_key[dg.AssetKey(row.name)].description.endswith(row.reading)
+
+
+def test_what_people_try_has_a_form_with_words_and_bounds():
+    forms = {row.name: row.settings for row in all_rows() if row.settings is not None}
+    assert set(forms) == {"dssm_model", "item_vectors", "user_vectors", "hit_counts", "hit_rate_detail", "total_hit_rate"}
+    fields = {name: field for form in forms.values() for name, field in form.model_fields.items()}
+    assert set(fields) == {"experiment", "epochs", "learning_rate", "temperature", "num_sample", "k"}
+    assert [name for name, field in fields.items() if not field.description or not field.metadata] == []

@@ -174,8 +174,8 @@ def watched(monkeypatch, workspace):
 
     tables, original_read, original_batches = type(workspace.tables), workspace.tables.read, workspace.tables.batches
 
-    def read(self, manifest, columns=None):
-        table = original_read(manifest, columns)
+    def read(self, manifest, columns=None, **how):
+        table = original_read(manifest, columns, **how)
         note(f"read {manifest.key}", table)
         return table
 

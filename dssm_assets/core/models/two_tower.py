@@ -16,6 +16,7 @@ from dssm_assets.core.models.attention_pooling import AttentionPooling
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, WidthGroup
 from dssm_assets.core.models.interests import chosen_interests
 from dssm_assets.core.models.similarity import SimilarityScale
+from dssm_assets.core.models.skip_start import align_skips, coordinates, read_coordinates
 from dssm_assets.core.models.tower import Tower
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerSpec
@@ -36,14 +37,21 @@ class TwoTower(nn.Module):
         self._item_groups = self.tables.groups(singles, multis)
         widths = [sum(feature.embedding_dim for feature in view.features) for view in spec.attention_views]
         read_width = sum(group.width for group in self._user_groups)
-        taste = _places(self._user_groups, (), range(len(own_bags), self._bag_count))
-        taste += range(read_width, read_width + sum(widths))
-        self.user_tower = Tower(read_width + sum(widths) + bool(spec.sequences), spec, generator, taste)
+        user_taste = _places(self._user_groups, (), range(len(own_bags), self._bag_count))
+        user_taste += range(read_width, read_width + sum(widths))
+        self.user_tower = Tower(read_width + sum(widths) + bool(spec.sequences), spec, generator, user_taste)
         shared = {feature.embedding_name for feature in spec.sequences}
-        taste = _places(
+        item_taste = _places(
             self._item_groups, *([k for k, f in enumerate(part) if f.embedding_name in shared] for part in (singles, multis))
         )
-        self.item_tower = Tower(sum(group.width for group in self._item_groups), spec, generator, taste)
+        self.item_tower = Tower(sum(group.width for group in self._item_groups), spec, generator, item_taste)
+        user_read = read_coordinates(
+            self._user_groups, [f for f in user if not f.is_multi], own_bags + list(spec.pooled_features)
+        ) + coordinates([feature for view in spec.attention_views for feature in view.features])
+        item_read = read_coordinates(self._item_groups, singles, multis)
+        align_skips(
+            self.user_tower.skip, [user_read[k] for k in user_taste], self.item_tower.skip, [item_read[k] for k in item_taste]
+        )
         self.attention = nn.ModuleList(AttentionPooling(width, spec.num_interests, generator) for width in widths)
         self.similarity = SimilarityScale(spec)
 

@@ -19,6 +19,8 @@ ROWS = (
         component="15",
         is_windowed=True,
         description="Per user: the items taken on the evaluation day, which of them are warm and which are repeats of the window.",
+        reading="One row per user with a positive event on the day. Few warm users make a wide interval: read hit rates "
+        "with it.",
     ),
     AssetRow(
         name="hit_counts",
@@ -30,6 +32,7 @@ ROWS = (
         settings=EvaluationSettings,
         kinds=_KINDS,
         description="Hits of every user at every k, for the model and each baseline, by scope and population: what the totals add up.",
+        reading="One row per scorer, scope, population and user. Sums of these are total_hit_rate, at every k.",
     ),
     AssetRow(
         name="hit_rate_detail",
@@ -43,6 +46,7 @@ ROWS = (
         code_version="2",
         description="One row per user with truth: what was recalled, what of it was taken, what not, hit rate, configured segments. "
         "The hit rate of each segment, as a table and a chart, is in the metadata.",
+        reading="One row per user with truth. Start here when one segment is worse than the others, then open single users.",
     ),
     AssetRow(
         name="total_hit_rate",
@@ -64,6 +68,9 @@ ROWS = (
         ),
         description="hit_rate@k of the model and of every baseline with 95% intervals: warm, cold, all; all items, discovery, "
         "repeat. The report (segments, what the lists are like, trend) and its charts are in the metadata.",
+        reading="One row per scorer, scope, population and k. Read in this order: the model against popularity, then "
+        "against own history, then discovery, where recall earns its keep. Intervals that overlap are no "
+        "difference.",
     ),
     AssetRow(
         name="experiments",
@@ -74,5 +81,7 @@ ROWS = (
         description="The day's experiments beside what the configuration made: changed settings, warm hit_rate@k with its interval, "
         "gain. Materialize dssm_model and what is behind it, up to here, with an `experiment` name and other settings in the "
         "Launchpad; the standing partitions stay as they are.",
+        reading="One row per experiment, scope and k. A gain inside the interval is none; confirm a good one on other "
+        "days before writing it into the configuration.",
     ),
 )

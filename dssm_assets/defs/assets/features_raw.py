@@ -16,6 +16,8 @@ ROWS = (
         deps=("behavior_table", "user_table", "item_table"),
         kinds=_KINDS,
         description="The day's log with hour, weekday and the item columns that histories and preferences use.",
+        reading="One row per event of the day. unknown_users and unknown_items in the metadata say how many act without a "
+        "row of their own.",
     ),
     AssetRow(
         name="user_activity",
@@ -25,6 +27,8 @@ ROWS = (
         kinds=_KINDS,
         description="Rolling state per user and event: counts and value sums over 1, 3, 7, 15, 30 days and in total, first and "
         "last time. Yesterday's state plus today minus the day that leaves each window; rebuilt from all days where there is none.",
+        reading="One row per user, ever seen. Cheap to make in order of days, dear to make alone: without the day before "
+        "it reads every day there is.",
     ),
     AssetRow(
         name="item_activity",
@@ -33,6 +37,7 @@ ROWS = (
         deps=("behavior",),
         kinds=_KINDS,
         description="Rolling state per item and event, as user_activity.",
+        reading="One row per item, ever seen. Read its counts before blaming a model for popular lists.",
     ),
     AssetRow(
         name="pair_activity",
@@ -41,6 +46,8 @@ ROWS = (
         deps=("behavior",),
         kinds=_KINDS,
         description="The last day of each user, item and event within the longest window: what distinct counts are read from.",
+        reading="One row per user, item and event. It is the largest of the rolling tables: its row count bounds what a "
+        "day costs.",
     ),
     AssetRow(
         name="user_preferences",
@@ -49,6 +56,7 @@ ROWS = (
         deps=("behavior",),
         kinds=_KINDS,
         description="Per user, item column and value: positive events in the last days (category -> count), for lookup_feature.",
+        reading="One row per user, item column and value. Empty unless raw_features.preference_columns names columns.",
     ),
     AssetRow(
         name="user_history",
@@ -58,6 +66,8 @@ ROWS = (
         kinds=_KINDS,
         description="The day's positive items of each user by time, with item attributes. Histories are read across days, "
         "so a day is stored once and never again.",
+        reading="One row per user with a positive event on the day. What towers with a history read; window.history_days "
+        "says how far back.",
     ),
     AssetRow(
         name="user_all_feature",
@@ -67,6 +77,8 @@ ROWS = (
         kinds=_KINDS,
         description="Every user with profile, counts, funnel ratios, distinct items, value sums, days since first and last "
         "event and preferences, as of the end of the day.",
+        reading="One row per user. The columns that `user:` expressions of fg.json can name are exactly these: see the "
+        "column schema.",
     ),
     AssetRow(
         name="item_all_feature",
@@ -76,5 +88,7 @@ ROWS = (
         kinds=_KINDS,
         description="Every item with its columns, counts, funnel ratios, distinct users, value sums and days since first and "
         "last event, as of the end of the day.",
+        reading="One row per item. The columns that `item:` expressions of fg.json can name are exactly these: see the "
+        "column schema.",
     ),
 )

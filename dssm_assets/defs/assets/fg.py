@@ -20,6 +20,8 @@ ROWS = (
         description="Encoded item features: numbers as float32, categories as 64-bit hashes. Not bucketised, so it never "
         "depends on a window.",
         checks=(_PARITY,),
+        reading="One row per item. Differing columns under fg_parity mean that a live request would not see what training "
+        "saw: do not ship.",
     ),
     AssetRow(
         name="user_features_fg",
@@ -30,6 +32,7 @@ ROWS = (
         kinds=_KINDS,
         description="Encoded user features: numbers as float32, categories as 64-bit hashes. Not bucketised.",
         checks=(_PARITY,),
+        reading="One row per user. A new user gets the same features from a request, through the same generator.",
     ),
     AssetRow(
         name="user_history_fg",
@@ -39,5 +42,7 @@ ROWS = (
         component="7",
         kinds=_KINDS,
         description="The encoded sequence features of the day's part of each user's history.",
+        reading="One row per user with a positive event on the day, aligned with user_history: histories are encoded "
+        "once, on the day they happen.",
     ),
 )

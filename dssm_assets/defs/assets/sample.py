@@ -18,6 +18,8 @@ ROWS = (
         component="1",
         kinds=_KINDS,
         description="The day's events as labelled samples: keys, event, time, hour, weekday, context. Label 1: a positive event.",
+        reading="One row per positive or exposure event (every event where no exposure is configured). Its label share is "
+        "the day's conversion.",
     ),
     AssetRow(
         name="sample_fg",
@@ -28,6 +30,8 @@ ROWS = (
         kinds=_KINDS,
         checks=(CheckRow("no_leak", "No feature row is newer than its sample's day minus one.", is_blocking=True),),
         description="Samples joined with the encoded features of their user and item as of the day before, plus context features.",
+        reading="One row per sample: it points to the feature rows of its user and item and copies nothing. "
+        "rows_of_unknown_users and _items are samples that train on ids and context alone.",
     ),
     AssetRow(
         name="positive_sample",
@@ -37,6 +41,7 @@ ROWS = (
         component="3",
         kinds=frozenset({"arrow", "parquet"}),
         description="The rows whose event is positive: what the towers are trained on. Negatives are drawn, not logged.",
+        reading="One row per positive event. Its rows times window.days is what an epoch costs.",
     ),
     AssetRow(
         name="training_window",
@@ -48,5 +53,7 @@ ROWS = (
         checks=(CheckRow("window_complete", "Every day of the window is materialized.", is_blocking=True),),
         description="The days that this evaluation day learns from, with rows and digests. Its check names missing days and "
         "the command that fills them, and stops everything behind it.",
+        reading="One row per table and day of the window. When a backfill stops here, the message of window_complete is "
+        "the command to run.",
     ),
 )

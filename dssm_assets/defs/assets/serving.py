@@ -38,5 +38,7 @@ ROWS = (
         description="What recall answers from: both towers as ONNX, feature definitions and configuration, the item index with "
         "its measured recall, and vectors of all users and items as of the end of the day. Published by one pointer, the bundles "
         "before it kept; a bundle whose check fails is not published.",
+        reading="One bundle. `dssm-assets rollback` serves the one before it again; index_recall in the metadata is what "
+        "the index costs against exact search.",
     ),
 )

@@ -17,6 +17,7 @@ ROWS = (
         component="4",
         kinds=_KINDS,
         description="Exact histogram of every numeric feature over the day's positives: the mergeable part of binning.",
+        reading="One row per feature and value. Merged over the window without reading a sample again.",
     ),
     AssetRow(
         name="category_value_counts",
@@ -26,6 +27,8 @@ ROWS = (
         component="5",
         kinds=_KINDS,
         description="Frequency of every value of every categorical feature over the day's positives: the mergeable part of counts.",
+        reading="One row per feature and value. A feature whose distinct values grow every day is an id in disguise: hash "
+        "it, or drop it.",
     ),
     AssetRow(
         name="feature_binning",
@@ -36,6 +39,7 @@ ROWS = (
         is_windowed=True,
         kinds=_KINDS,
         description="Equal-frequency boundaries of every numeric feature over the window, exact, bins [a, b).",
+        reading="One row per numeric feature. A feature with one bin says nothing to the towers.",
     ),
     AssetRow(
         name="feature_counts",
@@ -46,5 +50,6 @@ ROWS = (
         is_windowed=True,
         kinds=_KINDS,
         description="Distinct values and their frequencies of every categorical feature over the window: the vocabularies.",
+        reading="One row per categorical feature and value. Look here when a vocabulary is larger than the catalogue.",
     ),
 )

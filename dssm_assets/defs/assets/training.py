@@ -19,6 +19,8 @@ ROWS = (
         is_windowed=True,
         description="The corpus that negatives are drawn from: item, weight (popularity^alpha) and encoded features, as of the "
         "day before.",
+        reading="One row per item that can be recalled. alpha 0 draws all items alike, 1 by popularity; logQ takes the "
+        "drawing off again.",
     ),
     AssetRow(
         name="train_samples",
@@ -30,6 +32,8 @@ ROWS = (
         kinds=frozenset({"arrow"}),
         description="The window's positives with every value as an embedding index, all users' histories and all corpus items, "
         "as memory-mapped Arrow files. A sample stores only where its history ends.",
+        reading="One row per training sample. samples_outside_corpus are positives on items that cannot be recalled: many "
+        "of them mean a stale item table.",
     ),
     AssetRow(
         name="dssm_model",
@@ -43,5 +47,7 @@ ROWS = (
         settings=TrainingSettings,
         description="The user and the item tower, trained with in-batch and sampled negatives in one softmax, logQ correction "
         "and collision mask. Weights, manifest, loss curve.",
+        reading="Look at the loss curve first. Try epochs, learning rate, temperature and negatives in the Launchpad with "
+        "an `experiment` name: the standing model stays. Two trainings never run at once (pool).",
     ),
 )

@@ -33,6 +33,8 @@ ROWS = (
             _DRIFT,
         ),
         description="item_id and item_tower_emb (float32), one row per corpus item.",
+        reading="One row per item. vector_drift compares with the day before after a rotation: a jump means a new model, "
+        "not new items.",
     ),
     AssetRow(
         name="user_vectors",
@@ -52,5 +54,6 @@ ROWS = (
             _DRIFT,
         ),
         description="user_id and user_tower_emb (float32), one row per user, with the history up to the end of the day before.",
+        reading="One row per user of the day before. Users who came on the evaluation day have none, and count as cold.",
     ),
 )

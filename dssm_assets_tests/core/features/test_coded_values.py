@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -35,7 +36,7 @@ def counted(column: Any, uses: Uses = ONCE) -> list[tuple[Any, int]]:
 def values_of(row: Any, depth: int) -> list[Any]:
     """Returns the values of one row, the slow way: an innermost list without any is one missing value."""
     if depth == 0:
-        return [None if row is None or row != row else row + 0]
+        return [None if row is None or math.isnan(row) else row + 0]
     if depth == 1:
         return [value for item in row or [None] for value in values_of(item, 0)]
     return [value for item in row or [] for value in values_of(item, depth - 1)]

@@ -27,7 +27,11 @@ GENERATOR = FeatureGenerator.from_fg_json(
     }
 )
 PRICED = FeatureGenerator.from_fg_json(
-    {"features": [{"feature_type": "expr_feature", "feature_name": "inverse", "expression": "1 / x", "variables": ["context:x"]}]}
+    {
+        "features": [
+            {"feature_type": "expr_feature", "feature_name": "inverse", "expression": "1 / x", "variables": ["context:x"]}
+        ]
+    }
 )
 
 

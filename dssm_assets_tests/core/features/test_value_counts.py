@@ -93,6 +93,12 @@ def test_dictionary_encoded_features_merge_to_the_same(days: list[tuple[pa.Table
         assert as_counts(encoded(plain[0]), [plain[0].schema]).equals(plain[0])
 
 
+def test_days_of_different_features_merge() -> None:
+    days = [["b", "a"], ["c", "b"], []]
+    parts = [pa.table([names, [5] * len(names), [1] * len(names)], schema=CATEGORY_COUNTS) for names in days]
+    assert rows(merge_value_counts(map(encoded, parts))) == [("a", 5, 1), ("b", 5, 2), ("c", 5, 1)]
+
+
 def test_merging_in_passes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [pa.table([["a", "b"], [day, 7], [1, day]], schema=CATEGORY_COUNTS) for day in range(1, 9)]
     whole = merge_value_counts(parts)

@@ -204,7 +204,7 @@ def _column_sums(
         derivatives = rounded(pairs, terms)
         torch.mul(torch.mm(derivatives, factor), part, out=to_users[rows])
         add_product(to_columns, (scaled[rows] * part).T, derivatives)
-    return by_row.mul_(share), to_users, to_columns.T
+    return by_row.mul_(share), to_users, to_columns.T.contiguous()
 
 
 def _negatives(terms: LossTerms, num_columns: int) -> Tensor:

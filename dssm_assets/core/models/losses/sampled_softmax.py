@@ -82,7 +82,7 @@ class _ChunkedSoftmax(torch.autograd.Function):
         grad_user.index_add_(0, hard_rows, grad_alone[:, None] * hard)
         grad_scale = (grad_user * user).sum() if isinstance(scale, Tensor) else None
         grad_positive, grad_hard = grad_own[:, None] * user * scale, grad_alone[:, None] * hard_user * scale
-        ctx.save_for_backward(grad_user * scale, grad_positive, grad_columns / _LOG2_E, grad_hard, grad_scale)
+        ctx.save_for_backward(grad_user * scale, grad_positive, grad_columns, grad_hard, grad_scale)
         return loss
 
     @staticmethod
@@ -104,7 +104,7 @@ def _column_sums(
         middle: of the corrections, if the logits are narrow.
 
     Returns:
-        The sums, sum_j share_i P_ij v_j [B, D] and sum_i share_i P_ij scaled_i [C, D], P the softmax.
+        The sums, sum_j share_i P_ij v_j [B, D] and sum_i share_i P_ij scale * u_i [C, D], P the softmax.
     """
     correction = _powers(terms.column_correction, middle, columns)
     factor = None if middle is None else torch.exp2(-correction)  # [C]
@@ -127,8 +127,9 @@ def _column_sums(
         counted = rounded(powers, terms)
         torch.mul(torch.mm(counted, weighted), part, out=to_users[rows])
         add_product(to_columns, (scaled[rows] * part).T, counted)
-    by_column = to_columns.T if factor is None else to_columns.T * factor[:, None]
-    return sums, to_users, by_column
+    each = torch.ones_like(correction) if factor is None else factor
+    # Written as rows of [C, D] at once: whatever reads it later would pay for strides of D.
+    return sums, to_users, torch.mul(to_columns.T, (each / _LOG2_E)[:, None], out=torch.empty_like(columns))
 
 
 def _take_top(powers: Tensor, chunk: RowChunk, correction: Tensor, others: Tensor) -> Tensor:
@@ -158,7 +159,7 @@ def _middle(user: Tensor, others: tuple[Tensor, ...], terms: LossTerms, scale: T
     """
     corrections = torch.cat([terms.positive_correction, terms.column_correction, terms.hard_correction])
     lowest, highest = corrections.aminmax()
-    lengths = [vectors.square().sum(1).amax() for vectors in (user, *others) if len(vectors)]
-    reach = (lengths[0] * torch.stack(lengths[1:]).amax()).sqrt() * scale
+    lengths = [torch.linalg.vector_norm(vectors, dim=1).amax() for vectors in (user, *others) if len(vectors)]
+    reach = lengths[0] * torch.stack(lengths[1:]).amax() * scale
     low, high, far = torch.stack([lowest.double(), highest.double(), reach.double().abs()]).tolist()
     return (low + high) / 2 if far <= _NARROW and (high - low) / 2 <= _NARROW else None

@@ -1,0 +1,65 @@
+"""Where the skips of both towers start: at one and the same map, so that a history is near the items it holds at once.
+
+Belongs here: what each column of a tower's input is a part of, and the weights with which the skips start. Does not belong
+here: what a skip is (`tower`).
+
+Every coordinate of an embedding that both towers read goes to an output of its own, as far as there are outputs, and the
+poolings of one history are averaged. Towers that start apart must find a common language first, which takes long where
+histories hold hundreds of items: on a grocery year this alone is worth a tenth of the hit rate
+(docs/recall_experiments.md).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import torch
+from torch import nn
+
+from dssm_assets.core.models.embedding import WidthGroup
+from dssm_assets.core.models.tower_spec import TowerFeature
+
+Coordinate: TypeAlias = tuple[str, int]
+"""An embedding_name and a place in its vectors."""
+
+
+def coordinates(features: Sequence[TowerFeature]) -> list[Coordinate]:
+    """Returns what the columns of these features' vectors, side by side, are."""
+    return [(feature.embedding_name, place) for feature in features for place in range(feature.embedding_dim)]
+
+
+def read_coordinates(
+    groups: Sequence[WidthGroup], singles: Sequence[TowerFeature], bags: Sequence[TowerFeature]
+) -> list[Coordinate]:
+    """Returns what the columns of a look-up by these groups are."""
+    read = [[singles[k] for k in group.single_columns.tolist()] + [bags[k] for k in group.bag_columns] for group in groups]
+    return [name for features in read for name in coordinates(features)]
+
+
+def align_skips(
+    user: nn.Linear | None, user_taste: Sequence[Coordinate], item: nn.Linear | None, item_taste: Sequence[Coordinate]
+) -> None:
+    """Lets both skips start as the same map.
+
+    By hand: a history pooled twice over one embedding of width 2 and an item of it, 3 outputs. The item's skip is
+    [[1, 0], [0, 1], [0, 0]], the user's [[.5, 0, .5, 0], [0, .5, 0, .5], [0, 0, 0, 0]].
+
+    Args:
+        user: the user tower's skip; None: it has none, and nothing is done.
+        user_taste: what its input columns are.
+        item: the item tower's skip.
+        item_taste: what its input columns are.
+    """
+    if user is None or item is None:
+        return
+    known = set(user_taste)
+    outputs = {name: place for place, name in enumerate(dict.fromkeys(name for name in item_taste if name in known))}
+    with torch.no_grad():
+        for skip, taste in ((user, user_taste), (item, item_taste)):
+            counts = Counter(taste)
+            skip.weight.zero_()
+            for column, name in enumerate(taste):
+                if outputs.get(name, skip.out_features) < skip.out_features:
+                    skip.weight[outputs[name], column] = 1.0 / counts[name]

@@ -1,0 +1,133 @@
+"""docs/operations.md says what the library says: each error text is raised here, each command parses, each key exists."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from dagster._core.launcher import CheckRunHealthResult
+
+from dssm_assets.cli import parser
+from dssm_assets.core.config import BehaviorTable, Layout, SourceTable, parse_config
+from dssm_assets.core.errors import ConfigError, DssmError, StorageError
+from dssm_assets.core.sources.normalise import empty_day_fault
+from dssm_assets.deployment.watched_launcher import WatchedRunLauncher
+from dssm_assets.steps.workspace import check_made_from
+from dssm_assets.storage.bundle_pointer import Pointer, after_publish
+from dssm_assets.storage.config_file import load_config
+from dssm_assets.storage.manifest import Manifest, StoredFile
+from dssm_assets.storage.partition_store import PartitionStore
+from dssm_assets.storage.pointer_file import PointerFile
+from dssm_assets.storage.source_files import open_folder
+from dssm_assets.storage.source_reader import read_days
+from dssm_assets.storage.table_store import TableStore
+from dssm_assets_tests import worlds
+from dssm_assets_tests.deploy.compose_file import DEPLOY
+from dssm_assets_tests.deploy.test_watched_launcher import RUN, _Server
+from dssm_assets_tests.storage.stores import TAKEN, taken
+
+PAGE = (DEPLOY.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+TOLD = [text.strip() for text in re.findall(r"```text\n(.*?)```", PAGE, flags=re.DOTALL)]
+
+
+def _missing_day(folder: Path) -> None:
+    PartitionStore(str(folder)).window("sample", ["2026-01-03", "2026-01-04"])
+
+
+def _missing_source(folder: Path) -> None:
+    open_folder(SourceTable(uri="/data/users.parquet"), "user_table")
+
+
+def _missing_folder(folder: Path) -> None:
+    path = folder / "source" / "behavior" / "ds=2026-01-04"
+    path.mkdir(parents=True)
+    pq.write_table(pa.table({"user_id": ["a"]}), path / "part.parquet")
+    list(read_days(BehaviorTable(uri="source/behavior", layout=Layout.DS_FOLDERS), ["2026-01-05"], name="behavior_table"))
+
+
+def _changed_input(folder: Path) -> None:
+    class Fixed(Manifest):
+        digest = "0c2b0c2b0c2b0c2b"
+
+    made = Manifest("user_vectors", "2026-02-15", (), inputs={"dssm_model/2026-02-15": "0f5b8a6f1a5e0000"})
+    check_made_from(made, Fixed("dssm_model", "2026-02-15", ()))
+
+
+def _missing_config(folder: Path) -> None:
+    load_config(Path("/opt/dssm/config/config.yaml"), folder)
+
+
+def _misspelt_key(folder: Path) -> None:
+    parse_config(worlds.merged(worlds.CONFIG, {"window": {"day": 3}}), where="configuration config.yaml")
+
+
+def _spoilt_file(folder: Path) -> None:
+    tables = TableStore(PartitionStore(str(folder)))
+    manifest = tables.write(replace(TAKEN, name="sample"), "2026-01-04", taken(("a", 1, None)))
+    assert isinstance(manifest.files[0], StoredFile)
+    Path(tables.paths([manifest])[0]).write_bytes(b"spoilt")
+    tables.partitions.verify(manifest)
+
+
+def _moving_pointer(folder: Path) -> None:
+    class Elsewhere(PointerFile):
+        def read(self) -> Pointer | None:
+            return None
+
+        def _mark(self) -> dict[str, str]:
+            return {"IfNoneMatch": "*"}
+
+        def _replace(self, text: str, mark: dict[str, str]) -> bool:
+            return False
+
+    fs = PartitionStore("memory://unused").fs
+    Elsewhere(fs, "s3://dssm/serving", is_local=False).move(lambda before: after_publish(before, "b", "2026-01-01"))
+
+
+RAISING = (
+    _missing_day,
+    _missing_source,
+    _missing_folder,
+    _changed_input,
+    _missing_config,
+    _misspelt_key,
+    _spoilt_file,
+    _moving_pointer,
+)
+
+
+def _health(monkeypatch: pytest.MonkeyPatch) -> CheckRunHealthResult:
+    monkeypatch.setattr(WatchedRunLauncher, "_get_grpc_client_for_termination", lambda self, run_id: _Server(set()))
+    return WatchedRunLauncher().check_run_worker_health(RUN)
+
+
+def test_every_quoted_text_is_what_the_library_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = [str(empty_day_fault("2026-01-05")), str(_health(monkeypatch))]
+    for fail in RAISING:
+        with pytest.raises(DssmError) as caught:
+            fail(tmp_path)
+        assert isinstance(caught.value, ConfigError | StorageError | DssmError)
+        said.append(str(caught.value))
+    assert sorted(said) == sorted(TOLD)
+
+
+def test_every_command_parses() -> None:
+    lines = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL) for line in block.splitlines()]
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith("dssm-assets")]
+    assert len(commands) >= 4
+    for command in commands:
+        assert callable(parser().parse_args(command).command)
+
+
+def test_every_file_and_key_it_names_exists() -> None:
+    root = DEPLOY.parent
+    named = set(re.findall(r"(?<![\w./])((?:deploy|dssm_assets)/[\w./-]+\w)", PAGE)) - {"deploy/.env"}
+    assert {"deploy/docker-compose.yaml", "deploy/kubernetes/values.yaml"} <= named
+    assert [path for path in sorted(named) if not (root / path).exists()] == []
+    assert (root / "deploy" / ".gitignore").read_text(encoding="utf-8").split() == [".env"]
