@@ -31,7 +31,8 @@ def negative_items(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
     for ds in days:
         items = workspace.need("item_features_fg", day_before(ds))
         window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
-        counts = count_positives(workspace.tables.read(day, [col.ITEM_ID]) for day in window)
+        taken = (workspace.tables.read(day, [col.ITEM_ID], as_dictionaries=[col.ITEM_ID]) for day in window)
+        counts = count_positives(taken)
         table = weigh_items(workspace.tables.read(items), counts, workspace.config.negative_items)
         manifest = workspace.write_table(specs.NEGATIVE_ITEMS, ds, table, [items, window])
         yield StepResult(manifest, {"items_with_positives": counts.num_rows, "alpha": workspace.config.negative_items.alpha})

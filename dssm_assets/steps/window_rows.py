@@ -119,7 +119,7 @@ class WindowRows:
 
     def _day(self, number: int, schema: pa.Schema, item_index: IdIndex, history: HistoryCsr) -> pa.RecordBatch:
         positive, config = self._window[number], self._workspace.config
-        table = self._workspace.tables.read(positive, self._wanted)
+        table = self._workspace.tables.read(positive, self._wanted, as_dictionaries=[col.USER_ID, col.ITEM_ID])
         digests = {side: None if at is None else at.digest for side, at in self._tables[number].items()}
         batch = discretise_day(
             table,

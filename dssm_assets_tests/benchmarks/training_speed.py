@@ -5,7 +5,8 @@
 One setting is generated once; every contender trains on it in a process of its own, on one thread, until its seconds are
 spent, and the middle step counts (`training_pace.py`). Peers run in the interpreter of `--python`, into which the extra
 `bench` is installed; by default that is this one. A peer that is not installed is reported as missing. Peers have no shared
-negatives beside the batch: `ours, in-batch only` is what to compare them with.
+negatives beside the batch: `ours, in-batch only` is what to compare them with. The share of the limit counts the products of
+every column, also where equal columns are made one.
 
 Belongs here: running and tables. Does not belong here: settings, data, contenders, peers (`training_*.py`).
 """

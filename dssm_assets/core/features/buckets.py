@@ -30,6 +30,9 @@ OUTSIDE_BUCKET: Final = 1
 
 Ids = np.ndarray[Any, np.dtype[np.int64]]
 
+_MANY: Final = 1_024
+"""Values of which it pays to find the different ones before they are searched for."""
+
 
 def bin_of(boundaries: Any, numbers: Any) -> Ids:
     """Returns the bin [a, b) of each float32 number: how many boundaries are at most the number.
@@ -63,6 +66,13 @@ class Vocabulary:
 
     def __call__(self, hashes: Any) -> Ids:
         """Returns the bucket of each int64 hash."""
+        if len(hashes) > _MANY:
+            encoded = pa.array(hashes).dictionary_encode()
+            places: Ids = self._found(encoded.dictionary.to_numpy())[encoded.indices.to_numpy()]
+            return places
+        return self._found(hashes)
+
+    def _found(self, hashes: Any) -> Ids:
         place = np.searchsorted(self.hashes[:-1], hashes)
         found: Ids = np.where(self.hashes[place] == hashes, self.buckets[place], self.outside)
         return found

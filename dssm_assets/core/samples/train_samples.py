@@ -20,6 +20,7 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.model_config import History
+from dssm_assets.core.samples.distinct_ids import rows_of
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.samples.history import HistoryCsr, history_end
 from dssm_assets.core.samples.id_index import IdIndex, one_array
@@ -73,10 +74,10 @@ def discretise_day(
     fixed = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS]
     require_columns(_TABLE, positive_sample.column_names, [*fixed, *features.columns])
     _require_times(positive_sample.column(col.EVENT_TIME_MS))
-    items = item_index.lookup(positive_sample.column(col.ITEM_ID), where=f"{_TABLE}, column {col.ITEM_ID}")
+    items = rows_of(item_index, positive_sample.column(col.ITEM_ID), where=f"{_TABLE}, column {col.ITEM_ID}")
     is_kept = items >= 0
     kept = positive_sample.filter(pa.array(is_kept))
-    users = history.users.lookup(kept.column(col.USER_ID), where=f"{_TABLE}, column {col.USER_ID}")
+    users = rows_of(history.users, kept.column(col.USER_ID), where=f"{_TABLE}, column {col.USER_ID}")
     times: npt.NDArray[np.int64] = kept.column(col.EVENT_TIME_MS).to_numpy()
     # min: an event that a log files under a later day must still not see itself.
     cutoff_ms = np.minimum(times, np.int64(day_start_ms)) if cutoff is History.DAY else times

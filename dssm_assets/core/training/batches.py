@@ -40,6 +40,7 @@ class Batch:
         user: B rows of the user tower.
         items: B + N + H rows of the item tower: the samples' own items, the sampled, the hard negatives.
         terms: what the loss needs beside the vectors.
+        item_index: the items of the first B + N rows of `items`.
         num_hard: H.
         num_queued: Q: the last so many own items of the batches before in this epoch are the last columns, oldest first.
     """
@@ -47,6 +48,7 @@ class Batch:
     user: TowerInput
     items: TowerInput
     terms: LossTerms
+    item_index: IntArray
     num_hard: int = 0
     num_queued: int = 0
 
@@ -126,6 +128,7 @@ class _Epoch:
             user=without_columns(user, is_hidden, *self._context),
             items=concatenated(data.read_sample_items(rows), others),
             terms=negatives.terms,
+            item_index=np.concatenate([keys[ITEM_INDEX], negatives.sampled]),
             num_hard=len(negatives.hard),
             num_queued=len(queued),
         )

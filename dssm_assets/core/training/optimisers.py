@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dssm_assets.core.models.bags import row_of
+from dssm_assets.core.models.bags import IntArray, row_of
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, weighted_sums
 from dssm_assets.core.training_config import EmbeddingOptimiser
 
@@ -74,7 +74,7 @@ class RowwiseAdagrad(RowOptimiser):
         """Moves the rows by their gradients: one step."""
         for found in gradients:
             squares = self._squares[found.dim]
-            grown = squares[found.rows] + found.gradient.square().mean(1)
+            grown = squares[found.rows] + _mean_square(found.gradient)
             squares[found.rows] = grown
             change = found.gradient * (-learning_rate / (grown.sqrt() + _EPSILON))[:, None]
             self._tables.table(found.dim).index_add_(0, found.rows, change)
@@ -114,7 +114,7 @@ class RowwiseAdam(RowOptimiser):
             idle = (step - self._read_at[dim][rows]).double()
             mean = self._mean[dim][rows] * (_DECAY**idle).float()[:, None] + (1.0 - _DECAY) * found.gradient
             square = self._square[dim][rows] * (_SQUARE_DECAY**idle).float()
-            square = square + (1.0 - _SQUARE_DECAY) * found.gradient.square().mean(1)
+            square = square + (1.0 - _SQUARE_DECAY) * _mean_square(found.gradient)
             self._mean[dim][rows], self._square[dim][rows], self._read_at[dim][rows] = mean, square, self._done.to(rows.device)
             size = (square / (1.0 - _SQUARE_DECAY**step)).sqrt() + _EPSILON
             self._tables.table(dim).index_add_(0, rows, mean * (-rate / size)[:, None])
@@ -150,15 +150,31 @@ def row_gradients(found: Sequence[Lookup]) -> tuple[Tensor, Tensor]:
         ones = [np.ones(len(lookup.rows), np.float32) if lookup.weights is None else lookup.weights for lookup in found]
         weights = np.concatenate(ones)
     gradients = torch.cat([_gradient(lookup) for lookup in found])  # [G, d]
-    # Sorting (row, place) packed in one integer is several times faster than an argsort and has no ties.
-    shift = len(rows).bit_length()
-    packed = np.sort((rows << shift) | np.arange(len(rows)))
-    packed = packed[np.searchsorted(packed, 1 << shift) :]
-    sorted_rows, order = packed >> shift, packed & ((1 << shift) - 1)
+    order = _stable_order(rows)
+    sorted_rows = rows[order]
+    first = int(np.searchsorted(sorted_rows, 1))
+    sorted_rows, order = sorted_rows[first:], order[first:]
     starts = np.flatnonzero(np.diff(sorted_rows, prepend=-1))
     offsets = np.append(starts, len(sorted_rows))
     summed = weighted_sums(gradients, bags[order], offsets, None if weights is None else weights[order])
     return torch.from_numpy(sorted_rows[starts]).to(summed.device), summed
+
+
+def _mean_square(gradient: Tensor) -> Tensor:
+    """Returns the mean square of each row, without an array of all squares [U]."""
+    lengths: Tensor = torch.linalg.vector_norm(gradient, dim=1)
+    return lengths.square_().div_(gradient.shape[1])
+
+
+def _stable_order(rows: IntArray) -> IntArray:
+    """Returns the places of the rows by (row, place): digits of 16 bits, for which NumPy has a sort without comparisons."""
+    order = np.argsort((rows & 0xFFFF).astype(np.uint16), kind="stable")
+    shift = 16
+    while int(rows.max(initial=0)) >> shift:
+        digit = (rows >> shift & 0xFFFF).astype(np.uint16)
+        order = order[np.argsort(digit[order], kind="stable")]
+        shift += 16
+    return order
 
 
 def dense_optimiser(module: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:

@@ -24,6 +24,7 @@ from dssm_assets.core.models.losses.terms import LossTerms
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batches import Batch
 from dssm_assets.core.training.distributed import Ranks, share_of, terms_of
+from dssm_assets.core.training.item_side import item_side
 from dssm_assets.core.training.optimisers import dense_optimiser, gradients_of, learning_rate_frac, row_optimiser
 from dssm_assets.core.training.precision import products
 from dssm_assets.core.training.weight_average import WeightAverage
@@ -89,21 +90,22 @@ class Trainer:
     def _loss(self, batch: Batch, tape: list[Lookup]) -> tuple[Tensor, Tensor]:
         """Returns this process's part of the loss, which add up to the batch's, and the vectors of all own items [B, D]."""
         place, ranks, count = self._place, self._place.ranks, len(batch.user)
-        rows, num_items = ranks.rows(count), len(batch.items)
-        terms, own_hard = terms_of(batch.terms, ranks)
+        side = item_side(batch, self._model)
+        rows, num_items = ranks.rows(count), len(side.items)
+        terms, own_hard = terms_of(side.terms, ranks)
         whole = ranks.count == 1
         with products(place.bfloat16, place.device):
-            of_items = batch.items if whole else share_of(batch.items, ranks.rows(num_items), num_items)
+            of_items = side.items if whole else share_of(side.items, ranks.rows(num_items), num_items)
             items = self.two_tower.item_vectors(of_items, tape, self._dropout).float()
-            items = ranks.gathered(items, num_items)  # [B + N + H, D]
-            own = items[:count]
+            items = ranks.gathered(items, num_items)
+            own = items.index_select(0, torch.from_numpy(side.own).to(items.device))
             if not len(rows):  # fewer rows than processes: the others' rows need this one's item vectors all the same
                 return items.sum() * 0.0, own
             positive = own if whole else own[torch.from_numpy(rows).to(own.device)]
             of_users = batch.user if whole else share_of(batch.user, rows, count)
             user = self.two_tower.user_vectors_for(of_users, positive, tape, self._dropout).float()
         end = num_items - batch.num_hard
-        columns = items[0 if self._model.in_batch else count : end]
+        columns = items[side.columns]
         if self._queue:
             columns = torch.cat([columns, *self._queue])
         hard = items[end:] if whole else items[end:][torch.from_numpy(own_hard).to(items.device)]

@@ -11,7 +11,7 @@ import pytest
 from dssm_assets.core.errors import FeatureSpecError
 from dssm_assets.core.features.binning import feature_binning
 from dssm_assets.core.features.bucketizer import Bucketizer
-from dssm_assets.core.features.buckets import NO_BUCKET, bin_of, integers_below
+from dssm_assets.core.features.buckets import NO_BUCKET, Vocabulary, bin_of, integers_below
 from dssm_assets.core.features.feature_config import feature_config
 from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.features.hash_function import HashFunction
@@ -130,3 +130,12 @@ def test_embedding_indices_leave_room_for_the_missing(keys: dict[str, Any], expe
 def test_vocabularies_that_contradict_are_refused(keys: dict[str, Any], words: str) -> None:
     with pytest.raises(FeatureSpecError, match=words):
         generator(**keys)
+
+
+@pytest.mark.parametrize("different", [1, 3, 5_000])
+def test_many_values_get_the_bucket_that_each_gets_alone(different: int) -> None:
+    vocabulary = Vocabulary.of(np.array([7, -3, 2**63 - 1]), np.array([2, 5, 9]), -1)
+    hashes = np.resize(np.array([*range(different - 1), -(2**63)], np.int64), 5_000)
+    expected = [{7: 2, -3: 5, 2**63 - 1: 9}.get(value, -1) for value in hashes.tolist()]
+    assert vocabulary(hashes).tolist() == expected
+    assert [vocabulary(hashes[place : place + 1])[0] for place in range(20)] == expected[:20]
