@@ -42,6 +42,11 @@ class Training(Section):
 
     epochs: int = Field(default=5, ge=1, le=1000, description="At most; early stopping may end sooner.")
     batch_size: int = Field(default=1024, ge=2)
+    group_visits: bool = Field(
+        default=False,
+        description="Samples of one user with one past come in one batch, and the user tower runs once for them: makes long "
+        "histories cheap. No effect on what each sample sees.",
+    )
     learning_rate: float = Field(default=0.001, gt=0, le=10, description="AdamW, dense layers.")
     embedding_optimiser: EmbeddingOptimiser = EmbeddingOptimiser.ADAGRAD
     embedding_learning_rate: float = Field(default=0.05, gt=0, le=10, description="Of the embedding tables.")

@@ -17,7 +17,8 @@ from dssm_assets.core.model_config import History, HistoryCut, Model, Norm, Pool
 from dssm_assets.core.models.prior import Prior
 from dssm_assets.core.training_config import EmbeddingOptimiser, Training
 
-CHOSEN_ON = "the inner split, seed 0"
+CHOSEN_ON = "the inner split"
+CHOSEN_ON_CUTS = "the inner split; the prior on the mean of the inner split and the same 15 and 30 days earlier, 2 seeds each"
 MEAN_50 = Pooling(kind=PoolingKind.MEAN, length=50)
 ROOT_200 = Pooling(kind=PoolingKind.ROOT, length=200)
 RECENCY_10 = Pooling(kind=PoolingKind.RECENCY, length=50, scale=10.0)
@@ -90,6 +91,7 @@ class _Past:
     model: dict[str, Any] = field(default_factory=dict)
     with_user_id: bool = True
     prior: Prior | None = None
+    chosen_on: str = CHOSEN_ON
 
 
 _LAST_PART = _Past({"history_cut": HistoryCut(sample_frac=0.5, min_length_frac=0.75)})
@@ -97,7 +99,8 @@ _LAST_ONE = _Past()
 _ANY_SHARE = _Past(
     {"history_cut": HistoryCut(sample_frac=1.0, min_length_frac=0.0), "recency_half_life_days": 41.6},
     with_user_id=False,
-    prior=Prior(popularity=0.0125, recent=0.1875, half_life_days=3.0),
+    prior=Prior(popularity=0.0, recent=0.275, half_life_days=5.0),
+    chosen_on=CHOSEN_ON_CUTS,
 )
 _ALL_OTHERS = _Past(
     {
@@ -168,7 +171,7 @@ def chosen(dataset: str, split: str) -> Settings:
         checkpoint_minutes=None,
         num_threads=1,
     )
-    note = CHOSEN_ON if known else f"another data set or split of kind {kind}: not chosen for this one"
+    note = past.chosen_on if known else f"another data set or split of kind {kind}: not chosen for this one"
     return Settings(Model(**model), training, past.with_user_id, prior=past.prior, chosen_on=note)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ from dssm_assets.core.samples.specs import DAY, ITEM_INDEX, USER_INDEX
 from dssm_assets.core.training.history_cut import SamplePast
 from dssm_assets.core.training.negatives import NegativeRule
 from dssm_assets.core.training.train_data import TrainData
+from dssm_assets.core.training.visits import KEYS, visit_of, visit_order
 from dssm_assets.core.training_config import Training
 
 
@@ -37,10 +39,11 @@ class Batch:
     """One step's input.
 
     Attributes:
-        user: B rows of the user tower.
+        user: rows of the user tower: one per sample [B], or one per visit.
         items: B + N + H rows of the item tower: the samples' own items, the sampled, the hard negatives.
         terms: what the loss needs beside the vectors.
         item_index: the items of the first B + N rows of `items`.
+        user_of: which row of `user` is each sample's [B]; None: its own.
         num_hard: H.
         num_queued: Q: the last so many own items of the batches before in this epoch are the last columns, oldest first.
     """
@@ -49,8 +52,12 @@ class Batch:
     items: TowerInput
     terms: LossTerms
     item_index: IntArray
+    user_of: IntArray | None = None
     num_hard: int = 0
     num_queued: int = 0
+
+    def __len__(self) -> int:
+        return len(self.terms.weight)
 
 
 def epoch_batches(
@@ -83,7 +90,7 @@ def epoch_batches(
     if not len(rows):
         remedy = "lower model.min_history, or choose a window with positive events"
         raise SchemaError(Fault("samples to train on", "at least one", "none", remedy))
-    epoch_of = _Epoch(data, rows[np.random.default_rng([seed, epoch, 0]).permutation(len(rows))], model, training)
+    epoch_of = _Epoch(data, _order(data, rows, training, np.random.default_rng([seed, epoch, 0])), model, training)
     for step in range(first, batches_per_epoch(len(rows), training)):
         yield epoch_of.batch(step, np.random.default_rng([seed, epoch, 1 + step]))
 
@@ -98,6 +105,8 @@ class _Epoch:
 
     def __init__(self, data: TrainData, order: IntArray, model: Model, training: Training) -> None:
         self._data, self._order, self._model, self._size = data, order, model, training.batch_size
+        # What samples of one visit differ in may not matter to the user tower.
+        self._by_visit = training.group_visits and model.history is not History.OTHERS and not data.spec.of(Side.CONTEXT)
         self._context = _context_places(data.spec)
         is_whole = len(order) == data.num_samples
         end_day = data.num_days if is_whole else 1 + int(data.read_key(DAY, order).max())
@@ -112,8 +121,7 @@ class _Epoch:
         rows = self._order[step * self._size : (step + 1) * self._size]
         keys = data.read_keys(rows)
         sampled = self._negatives.sampled(rng)
-        is_hidden = rng.random(len(rows)) < model.context_dropout
-        user = data.read_user_side(rows, keys, self._past, rng)
+        user, user_of = self._user_side(rows, keys, rng)
         queued = data.read_key(ITEM_INDEX, self._order[queued_places(step, self._size, model.queue_batches)])
         negatives = self._negatives.of(
             keys[ITEM_INDEX].astype(np.int64),
@@ -125,13 +133,32 @@ class _Epoch:
         )
         others = data.read_items(np.concatenate([negatives.sampled, negatives.hard]))
         return Batch(
-            user=without_columns(user, is_hidden, *self._context),
+            user=user,
             items=concatenated(data.read_sample_items(rows), others),
             terms=negatives.terms,
             item_index=np.concatenate([keys[ITEM_INDEX], negatives.sampled]),
+            user_of=user_of,
             num_hard=len(negatives.hard),
             num_queued=len(queued),
         )
+
+    def _user_side(
+        self, rows: IntArray, keys: dict[str, npt.NDArray[Any]], rng: np.random.Generator
+    ) -> tuple[TowerInput, IntArray | None]:
+        if not self._by_visit:
+            is_hidden = rng.random(len(rows)) < self._model.context_dropout
+            user = self._data.read_user_side(rows, keys, self._past, rng)
+            return without_columns(user, is_hidden, *self._context), None
+        first, visit = visit_of(keys)
+        chosen = {name: values[first] for name, values in keys.items()}
+        return self._data.read_user_side(rows[first], chosen, self._past, rng), visit
+
+
+def _order(data: TrainData, rows: IntArray, training: Training, rng: np.random.Generator) -> IntArray:
+    if not training.group_visits:
+        return rows[rng.permutation(len(rows))]
+    _, visit = visit_of({name: data.read_key(name, rows) for name in KEYS})
+    return rows[visit_order(visit, rng)]
 
 
 def _share(item_index: npt.NDArray[np.int32], num_items: int) -> npt.NDArray[np.float64]:

@@ -50,7 +50,7 @@ class ItemSide:
 
 def item_side(batch: Batch, model: Model) -> ItemSide:
     """Returns the item side of a batch, equal columns taken together where that leaves the loss as it is."""
-    count, end = len(batch.user), len(batch.item_index)
+    count, end = len(batch), len(batch.item_index)
     begin = 0 if model.in_batch else count
     own = np.arange(count, dtype=np.int64)
     # A mean over columns or a batch norm over items needs each as often as it comes; without the collision mask a sample

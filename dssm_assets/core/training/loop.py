@@ -154,7 +154,7 @@ class _Fit:
             while (batch := clock.waiting_for(lambda source=batches: next(source, None))) is not None:  # type: ignore[misc]
                 record.losses.append(trainer.take(batch))
                 record.step += 1
-                rate, eta_s = clock.after(len(batch.user))
+                rate, eta_s = clock.after(len(batch))
                 phase = "search" if record.is_search else "fit"
                 self._progress(Progress(len(record.losses), steps, epoch, record.losses[-1], rate, eta_s, phase))
                 self._store_if_due(trainer)

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from dssm_assets.core.model_config import Loss, Model
+from dssm_assets.core.models.bags import IntArray
 from dssm_assets.core.models.embedding import Lookup
+from dssm_assets.core.models.interests import chosen_interests
 from dssm_assets.core.models.losses.point_wise import l2_loss, sigmoid_loss
 from dssm_assets.core.models.losses.sampled_softmax import sampled_softmax
 from dssm_assets.core.models.losses.terms import LossTerms
@@ -89,7 +91,7 @@ class Trainer:
 
     def _loss(self, batch: Batch, tape: list[Lookup]) -> tuple[Tensor, Tensor]:
         """Returns this process's part of the loss, which add up to the batch's, and the vectors of all own items [B, D]."""
-        place, ranks, count = self._place, self._place.ranks, len(batch.user)
+        place, ranks, count = self._place, self._place.ranks, len(batch)
         side = item_side(batch, self._model)
         rows, num_items = ranks.rows(count), len(side.items)
         terms, own_hard = terms_of(side.terms, ranks)
@@ -102,8 +104,7 @@ class Trainer:
             if not len(rows):  # fewer rows than processes: the others' rows need this one's item vectors all the same
                 return items.sum() * 0.0, own
             positive = own if whole else own[torch.from_numpy(rows).to(own.device)]
-            of_users = batch.user if whole else share_of(batch.user, rows, count)
-            user = self.two_tower.user_vectors_for(of_users, positive, tape, self._dropout).float()
+            user = self._user_vectors(batch, None if whole else rows, positive, tape)
         end = num_items - batch.num_hard
         columns = items[side.columns]
         if self._queue:
@@ -114,6 +115,18 @@ class Trainer:
         if not whole:
             loss = loss * (terms.weight.sum() / batch.terms.weight.sum().to(place.device))
         return loss, own
+
+    def _user_vectors(self, batch: Batch, rows: IntArray | None, positive: Tensor, tape: list[Lookup]) -> Tensor:
+        """Returns the vector with which each of these samples (None: all) meets its item; a visit's is computed once."""
+        towers, count = self.two_tower, len(batch.user)
+        if batch.user_of is None:
+            of_users = batch.user if rows is None else share_of(batch.user, rows, count)
+            return towers.user_vectors_for(of_users, positive, tape, self._dropout).float()
+        visits, visit = np.unique(batch.user_of if rows is None else batch.user_of[rows], return_inverse=True)
+        of_users = batch.user if len(visits) == count else share_of(batch.user, visits, count)
+        vectors = towers.user_vectors(of_users, tape, self._dropout).float()
+        each = vectors.index_select(0, torch.from_numpy(visit.reshape(-1)).to(vectors.device))
+        return chosen_interests(each, positive) if towers.spec.num_interests > 1 else each
 
     def _move(self, tape: list[Lookup]) -> None:
         """Moves all weights by the gradients of all processes."""

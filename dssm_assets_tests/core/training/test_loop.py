@@ -71,6 +71,7 @@ TESTED_APART = {
     "gradient_clip": "Adam does not see a gradient's size, its epsilon aside: below",
     "logits_rows": "changes nothing beyond rounding: below",
     "num_threads": "below",
+    "group_visits": "changes the order alone: test_visits",
     "prior": "chosen after the fit: test_search",
     "validation_days": "test_search",
     "patience": "test_search",
