@@ -5,6 +5,7 @@ an asset means (`defs/assets/*`) or does (`steps/*`).
 """
 
 import datetime as dt
+import hashlib
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -144,9 +145,20 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefiniti
         _log_end(log, done, time.perf_counter() - begun)
         observer.asset_done(row.name, time.perf_counter() - begun)
         checks = [run.check(_check_result(check, done)) for check in row.checks]
-        return dg.MaterializeResult(check_results=checks, data_version=run.data_version)
+        return dg.MaterializeResult(check_results=checks, data_version=run.data_version or _data_version(done))
 
     return materialize
+
+
+def _data_version(done: "Sequence[StepResult]") -> dg.DataVersion:
+    """Returns what tells whether a partition is another one than before: its digest, so what is behind it becomes stale when
+    its content changes and only then. A run over several days can give them one version between them, made of all digests:
+    a day that is made again alone after that counts as changed.
+    """
+    digests = [result.manifest.digest for result in done]
+    if len(digests) == 1:
+        return dg.DataVersion(digests[0])
+    return dg.DataVersion(hashlib.sha256("".join(digests).encode()).hexdigest())
 
 
 def _log_days(log: Callable[[str], None], done: int, total: int, seconds: float) -> None:

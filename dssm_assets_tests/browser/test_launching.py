@@ -1,0 +1,78 @@
+"""Runs and backfills that a user starts by clicking, on the real webserver and daemon.
+
+All are asked for while no daemon is there: they wait, and its first look takes them up at once. A daemon that runs already
+looks for backfills every 30 seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pytest
+from playwright.sync_api import expect
+
+from dssm_assets_tests import worlds
+from dssm_assets_tests.browser.processes import Processes
+from dssm_assets_tests.browser.ui import Ui
+
+pytestmark = pytest.mark.timeout(180)
+
+ONE_DAY = worlds.DAYS[4]
+RANGE = worlds.DAYS[:3]
+WINDOWS = worlds.DAYS[-3:-1]
+RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+WAIT_SECONDS = 90.0
+
+
+def _between(days: Sequence[str]) -> str:
+    return f"[{days[0]}...{days[-1]}]"
+
+
+@pytest.fixture(scope="module")
+def asked() -> dict[str, str]:
+    """Returns what was launched -> its id; filled by the first test."""
+    return {}
+
+
+def test_a_run_and_two_backfills_are_launched_by_clicking(ui: Ui, processes: Processes, asked: dict[str, str]) -> None:
+    ui.open("/asset-groups")
+    ui.select_in_graph("sample_fg")
+    run = ui.launch("Materialize selected…", ONE_DAY)
+    ui.open("/locations/dssm_assets/jobs/daily_tables")
+    tables = ui.launch("Materialize all…", _between(RANGE))
+    ui.open("/assets/training_window?view=partitions")
+    expect(ui.page.get_by_text("Materialized (1)")).to_be_visible()
+    windows = ui.launch("Materialize…", _between(WINDOWS))
+    asked.update(run=run, tables=tables, windows=windows)
+    processes.start_daemon()
+
+
+def test_the_run_of_one_partition_succeeds(ui: Ui, processes: Processes, asked: dict[str, str]) -> None:
+    ui.open(f"/runs/{asked['run']}")
+    expect(ui.page.get_by_text("Success", exact=True).first).to_be_visible(timeout=WAIT_SECONDS * 1000)
+    ui.open_partition("sample_fg", ONE_DAY)
+    expect(ui.page.get_by_role("link", name=asked["run"][:8])).to_be_visible()
+
+
+def test_a_range_of_daily_tables_is_one_run(ui: Ui, processes: Processes, asked: dict[str, str]) -> None:
+    ui.wait_for_runs(asked["tables"], 1, WAIT_SECONDS)
+    (run,) = processes.client.state(asked["tables"])["runs"]
+    tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+    assert [tags[name] for name in RANGE_TAGS] == [RANGE[0], RANGE[-1]]
+    ui.open_partition("positive_sample", RANGE[1])
+    expect(ui.page.get_by_role("link", name=run["id"][:8])).to_be_visible()
+
+
+def test_windows_are_one_run_per_date_and_their_partitions_turn_green(
+    ui: Ui, processes: Processes, asked: dict[str, str]
+) -> None:
+    ui.wait_for_runs(asked["windows"], len(WINDOWS), WAIT_SECONDS)
+    runs = processes.client.state(asked["windows"])["runs"]
+    days = [tag["value"] for run in runs for tag in run["tags"] if tag["key"] == "dagster/partition"]
+    assert sorted(days) == WINDOWS
+    ui.open("/assets/training_window?view=partitions")
+    expect(ui.page.get_by_text(f"Materialized ({1 + len(WINDOWS)})")).to_be_visible()
+    expect(ui.page.get_by_text(re.compile(r"Missing \(9\)"))).to_be_visible()
+    ui.open("/assets/training_window?view=checks")
+    expect(ui.page.get_by_text("window_complete").first).to_be_visible()

@@ -1,0 +1,78 @@
+"""What a user sees who only looks: the graph, the figures of a partition, the report, the plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from dssm_assets.defs.asset_table import ASSET_TABLE
+from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.storage.config_file import LoadedConfig
+from dssm_assets_tests.browser.ui import Ui
+
+GROUPS = [rows[0].group for rows in ASSET_TABLE]
+
+
+@pytest.fixture
+def last_day(home: LoadedConfig) -> str:
+    return open_workspace(home).tables.partitions.days("total_hit_rate")[-1]
+
+
+@pytest.fixture
+def top_k(home: LoadedConfig) -> int:
+    return max(home.config.evaluation.k)
+
+
+def _colours(path: Path) -> int:
+    with Image.open(path) as image:
+        return len(image.convert("RGB").resize((200, 200)).getcolors(200 * 200))
+
+
+def test_the_groups_read_from_left_to_right(ui: Ui) -> None:
+    ui.page.set_viewport_size({"width": 2250, "height": 1150})
+    ui.open_graph(len(GROUPS))
+    edges = ui.groups()
+    assert sorted(edges) == sorted(GROUPS)
+    lefts = [edges[name][0] for name in GROUPS if name not in ("sample", "statistics", "config", "training")]
+    assert lefts == sorted(lefts), "source, features_raw, fg, vectors, evaluation, serving"
+    for earlier, later in (("fg", "statistics"), ("sample", "config"), ("statistics", "config"), ("fg", "training")):
+        assert edges[earlier][0] < edges[later][0]
+        assert edges[earlier][1] < edges[later][1]
+    assert edges["training"][1] <= edges["vectors"][0] <= edges["evaluation"][0] < edges["serving"][0]
+    assert _colours(ui.picture("asset_graph", beside="Global asset lineage")) > 3
+
+
+def test_a_partition_shows_the_report_with_its_chart_and_table_first(ui: Ui, last_day: str, top_k: int) -> None:
+    ui.open_partition("total_hit_rate", last_day)
+    expect(ui.page.get_by_text("Materialized", exact=True)).to_be_visible()
+    keys = ui.metadata()
+    assert keys[0] == "report"
+    assert keys.index("hit_rate_trend") < keys.index(f"hit_rate@{top_k}") < keys.index("dagster/row_count")
+    report = ui.show("report")
+    expect(report.get_by_role("heading", name=f"Recall on {last_day}")).to_be_visible()
+    chart = report.locator("img").first
+    expect(chart).to_be_visible()
+    assert chart.evaluate("image => image.complete && image.naturalWidth") > 600
+    table = report.locator("table").first
+    expect(table.locator("tr").first).to_contain_text(f"hit_rate@{top_k}")
+    assert table.locator("tbody tr").count() >= 5, "the model and the baselines"
+    box, window = table.bounding_box(), report.bounding_box()
+    assert box is not None
+    assert window is not None
+    assert box["x"] + box["width"] <= window["x"] + window["width"], "no table is wider than its window"
+    assert _colours(ui.picture("total_hit_rate", of=report)) > 8
+
+
+def test_the_hit_rate_is_plotted_over_the_days(ui: Ui, top_k: int) -> None:
+    ui.open("/assets/total_hit_rate?view=overview")
+    expect(ui.page.get_by_text("One row per scorer, scope, population and k.")).to_be_visible()
+    ui.page.get_by_role("button", name="Plots").click()
+    title = ui.page.get_by_text(f"hit_rate@{top_k}", exact=True)
+    title.evaluate("title => title.scrollIntoView({block: 'start'})")
+    expect(title).to_be_visible()
+    assert ui.page.locator("canvas").count() > 10
+    ui.wait_until_still("canvas")
+    assert _colours(ui.picture("hit_rate_by_partition")) > 8

@@ -1,0 +1,131 @@
+"""Dagster's UI in the words of a user: open the graph, choose days, launch, read a partition.
+
+Elements are found by what a user reads. A missing one fails by the page's timeout; nothing waits for a fixed time.
+
+Belongs here: where things are in the UI. Does not belong here: what should be there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.sync_api import FloatRect, Locator, Page, Response, expect
+
+_GROUP = "svg foreignObject.group"
+_EDGES = """(group) => [...document.querySelectorAll(group)].map((box) => {
+    const left = Number(box.getAttribute("x"));
+    return [box.textContent.trim(), left, left + Number(box.getAttribute("width"))];
+})"""
+_STANDS_STILL = """(group) => {
+    const now = JSON.stringify([...document.querySelectorAll(group)].map((box) => box.getBoundingClientRect()));
+    const before = window.lastSeen;
+    window.lastSeen = now;
+    return now === before;
+}"""
+
+
+class Ui:
+    """A page of the browser on a running webserver."""
+
+    def __init__(self, page: Page, url: str, pictures: Path) -> None:
+        self.page = page
+        self._url = url
+        self._pictures = pictures
+
+    def open(self, path: str) -> None:
+        """Opens a page of the UI."""
+        self.page.goto(self._url + path)
+
+    def picture(self, name: str, *, of: Locator | None = None, beside: str = "") -> Path:
+        """Returns the file of a picture of what is seen, in PNG.
+
+        Args:
+            name: of the file.
+            of: this alone, as far as it is on the screen.
+            beside: a heading; what is left of it, the navigation, is cut off.
+        """
+        path = self._pictures / f"{name}.png"
+        size = self.page.viewport_size
+        assert size is not None
+        box = {"x": 0.0, "y": 0.0, "width": float(size["width"]), "height": float(size["height"])}
+        if of is not None:
+            found = of.bounding_box()
+            assert found is not None
+            box |= {"x": found["x"], "width": found["width"], "y": found["y"], "height": box["height"] - found["y"]}
+        if beside:
+            found = self.page.get_by_text(beside).first.bounding_box()
+            assert found is not None
+            box |= {"x": found["x"] - 20, "width": box["width"] - found["x"] + 20}
+        self.page.screenshot(path=path, clip=FloatRect(**box), animations="disabled")
+        return path
+
+    def wait_until_still(self, selector: str) -> None:
+        """Waits until nothing moves any more of what a selector finds."""
+        self.page.wait_for_function(_STANDS_STILL, arg=selector, polling=200)
+
+    def open_graph(self, groups: int) -> None:
+        """Opens the graph of all assets with every group unfolded, once so many are drawn."""
+        self.open("/asset-groups")
+        expect(self.page.locator(_GROUP)).to_have_count(groups)
+        self.page.keyboard.press("Alt+e")
+        for group in self.page.locator(_GROUP).all():
+            expect(group).not_to_have_text("")
+
+        self.wait_until_still(_GROUP)
+        self.page.wait_for_load_state("networkidle")
+
+    def groups(self) -> dict[str, tuple[float, float]]:
+        """Returns the groups of the graph, with the left and right edge of each in the graph's own units."""
+        found: list[tuple[str, float, float]] = self.page.evaluate(_EDGES, _GROUP)
+        return {name: (left, right) for name, left, right in found}
+
+    def select_in_graph(self, asset: str) -> None:
+        """Selects an asset in the graph by its search box."""
+        self.page.get_by_placeholder("Jump to…").fill(asset)
+        self.page.get_by_role("menuitem").filter(has_text=asset).first.click()
+
+    def launch(self, button: str, days: str) -> str:
+        """Clicks a materialize button, chooses days as `2024-01-01` or `[2024-01-01...2024-01-03]`, and launches.
+
+        Returns:
+            The id of the run or the backfill.
+        """
+        self.page.get_by_role("button", name=button).first.click()
+        box = self.dialog.get_by_placeholder("ex: ")
+        box.fill(days)
+        box.press("Enter")
+        with self.page.expect_response(_is_launch) as answer:
+            self.dialog.get_by_role("button", name="Launch").click()
+        (launched,) = answer.value.json()["data"].values()
+        expect(self.dialog).to_have_count(0)
+        return str(launched["backfillId"] if "backfillId" in launched else launched["run"]["id"])
+
+    @property
+    def dialog(self) -> Locator:
+        """Returns the dialog that is open."""
+        return self.page.locator(".dagster-dialog")
+
+    def open_partition(self, asset: str, ds: str) -> None:
+        """Opens a partition of an asset."""
+        self.open(f"/assets/{asset}?view=partitions&partition={ds}")
+        expect(self.page.get_by_text("Latest materialization")).to_be_visible()
+
+    def metadata(self) -> list[str]:
+        """Returns the keys of the metadata that are shown, from top to bottom."""
+        rows = self.page.locator("table tr")
+        return [row.locator("td").first.inner_text().strip() for row in rows.all() if row.locator("td").count()]
+
+    def show(self, key: str) -> Locator:
+        """Opens the text of a metadata entry; returns the dialog that shows it."""
+        row = self.page.locator("table tr").filter(has=self.page.get_by_text(key, exact=True))
+        row.get_by_text("[Show Markdown]").click()
+        return self.dialog
+
+    def wait_for_runs(self, backfill: str, count: int, seconds: float) -> None:
+        """Waits until a backfill's page lists so many successes."""
+        self.open(f"/runs/b/{backfill}?tab=runs")
+        expect(self.page.get_by_text("Success", exact=True)).to_have_count(count, timeout=seconds * 1000)
+
+
+def _is_launch(response: Response) -> bool:
+    return "/graphql" in response.url and "mutation Launch" in (response.request.post_data or "")

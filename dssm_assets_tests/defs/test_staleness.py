@@ -1,0 +1,97 @@
+"""What is behind a daily table that is made again: stale when its content changed, and never made anew by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver
+from dagster._core.loader import LoadingContext
+
+from dssm_assets.definitions import build_definitions
+from dssm_assets_tests import worlds
+
+CHAIN = ["user_table", "item_table", "behavior_table", "behavior", "user_history", "user_history_fg"]
+DAYS = worlds.DAYS[:3]
+OLD = DAYS[1]
+
+
+class _Context(LoadingContext):
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._instance = instance
+        self._loaders: dict[Any, Any] = {}
+
+    @property
+    def instance(self) -> dg.DagsterInstance:
+        return self._instance
+
+    @property
+    def loaders(self) -> dict[Any, Any]:
+        return self._loaders
+
+
+class _Scene:
+    """The first days of a world, materialized over the range in one run."""
+
+    def __init__(self, folder: Any) -> None:
+        self.folder = folder
+        self.loaded = worlds.write_world(folder)
+        self.instance = dg.DagsterInstance.ephemeral()
+        self.make(CHAIN, DAYS)
+
+    def make(self, names: list[str], days: list[str]) -> None:
+        worlds.materialize(self.loaded, names, days, self.instance)
+
+    def change_log(self) -> None:
+        """Lets one purchase of the old day come in late."""
+        late = {"user_id": "a0", "item_id": "a_09", "price": 9.0, "page": "home", "event": "buy", "ts": worlds.start_ms(1) + 1}
+        worlds.write_rows(
+            self.folder / "source" / "behavior.parquet", [*worlds.log_rows(range(len(worlds.DAYS))), late]
+        )
+
+    def stale(self) -> Mapping[tuple[str, str], str]:
+        """Returns (asset, day) -> what the UI says about each partition that is not up to date."""
+        graph = build_definitions(self.loaded).resolve_asset_graph()
+        resolver = CachingStaleStatusResolver(self.instance, graph, _Context(self.instance))
+        cells = [(name, ds) for name in CHAIN for ds in DAYS]
+        found = {cell: resolver.get_stale_causes(dg.AssetKey(cell[0]), cell[1]) for cell in cells}
+        return {cell: f"{causes[0].key.to_user_string()} {causes[0].reason}" for cell, causes in found.items() if causes}
+
+
+@pytest.fixture
+def scene(tmp_path: Any) -> _Scene:
+    return _Scene(tmp_path)
+
+
+def test_an_old_day_with_other_content_makes_that_day_stale_and_starts_nothing(scene: _Scene) -> None:
+    assert scene.stale() == {}
+    scene.change_log()
+    before = scene.instance.get_runs_count()
+    scene.make(["behavior_table"], [OLD])
+    assert scene.stale() == {("behavior", OLD): "behavior has a new dependency data version"}
+    assert scene.instance.get_runs_count() == before + 1, "nothing behind it is made anew by itself"
+    scene.make(["behavior"], [OLD])
+    assert set(scene.stale()) == {("user_history", OLD)}, "the next in the chain is told once its input is another one"
+    scene.make(["user_history", "user_history_fg"], [OLD])
+    assert scene.stale() == {}
+
+
+def test_a_day_that_is_made_again_with_the_same_content_makes_nothing_stale(scene: _Scene) -> None:
+    scene.make(CHAIN, [OLD])
+    scene.make(["behavior_table"], [OLD])
+    assert scene.stale() == {}
+
+
+def test_a_range_that_is_made_again_with_the_same_content_makes_nothing_stale(scene: _Scene) -> None:
+    scene.make(["behavior_table", "behavior"], DAYS)
+    assert scene.stale() == {}
+
+
+def test_nothing_of_the_graph_starts_by_itself(scene: _Scene) -> None:
+    repository = build_definitions(scene.loaded).get_repository_def()
+    graph = repository.asset_graph
+    assert [key for key in graph.get_all_asset_keys() if graph.get(key).automation_condition is not None] == []
+    assert {sensor.default_status for sensor in repository.sensor_defs} == {dg.DefaultSensorStatus.STOPPED}
+    assert {schedule.default_status for schedule in repository.schedule_defs} == {dg.DefaultScheduleStatus.STOPPED}
