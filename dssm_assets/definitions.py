@@ -3,6 +3,8 @@
     DSSM_CONFIG   the YAML file, or several, separated as in PATH (default: config.yaml in the home folder, else the demo's)
     DSSM_HOME     where tables and models go (default: DAGSTER_HOME, else ./.dssm)
 
+It sets OMP_WAIT_POLICY to PASSIVE unless it is set.
+
 Belongs here: putting assets, jobs and the executor together. Does not belong here: any of their parts.
 """
 
@@ -21,6 +23,10 @@ from dssm_assets.defs.landed import landed_sensor
 from dssm_assets.defs.scene import Scene
 from dssm_assets.defs.schedules import daily_schedule
 from dssm_assets.storage.config_file import LoadedConfig, load_config
+
+# Before a step loads torch: threads that wait for one another by spinning make a training three to ten times slower as
+# soon as anything else runs on the machine. Results do not depend on it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 PACKAGED_CONFIG = Path(__file__).parent / "datasets" / "complete_journey.yaml"
 

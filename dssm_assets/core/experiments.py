@@ -16,18 +16,10 @@ from pydantic import ValidationError
 from dssm_assets.core.config import PipelineConfig
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.schema import ColumnSpec, TableSpec
+from dssm_assets.core.setting_keys import value_of
 
 STANDING: Final = "standing"
 """Stands in the table for the partition that the configuration made; no experiment has this name."""
-KEYS: Final = {
-    "epochs": "training.epochs",
-    "learning_rate": "training.learning_rate",
-    "temperature": "model.temperature",
-    "num_sample": "model.num_sample",
-    "k": "evaluation.k",
-}
-"""Setting of a run -> key of the configuration that it stands for."""
-
 EXPERIMENTS: Final = TableSpec(
     name="experiments",
     grain="one row per experiment, scope and k, the standing partition first",
@@ -67,12 +59,6 @@ class Experiment:
 def told(changes: Mapping[str, Any]) -> str:
     """Returns changes in one line: `model.temperature=0.05 training.epochs=3`."""
     return " ".join(f"{key}={value}" for key, value in sorted(changes.items()))
-
-
-def value_of(config: PipelineConfig, key: str) -> Any:
-    """Returns what the configuration says at a key `section.name`."""
-    section, _, name = key.partition(".")
-    return getattr(getattr(config, section), name)
 
 
 def differing(config: PipelineConfig, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import dagster as dg
 from dssm_assets.defs.code_references import code_references
 from dssm_assets.defs.experiment_runs import StepRun
 from dssm_assets.defs.metadata import plain
-from dssm_assets.defs.run_settings import ExperimentSettings
+from dssm_assets.defs.run_settings import ExperimentSettings, form_of
 from dssm_assets.defs.scene import Scene
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _described(row: AssetRow, scene: Scene) -> dict[str, Any]:
         "metadata": code_references(row.step, platform),
         "pool": pool,
         "freshness_policy": _freshness(scene) if row.is_watched else None,
-        "config_schema": row.settings.to_config_schema().as_field() if row.settings is not None else None,
+        "config_schema": form_of(row.settings, scene) if row.settings is not None else None,
     }
 
 

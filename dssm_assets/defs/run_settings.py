@@ -13,6 +13,7 @@ import dagster as dg
 from pydantic import Field, ValidationError
 
 from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.setting_keys import KEYS, value_of
 from dssm_assets.defs.scene import Scene
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 EXPERIMENT_TAG = "dssm/experiment"
 CHANGED_TAG = "dssm/changed"
+NO_NAME = ""
+"""What a form says as long as nobody has named an experiment."""
 _NAME = "experiment"
 
 
@@ -79,7 +82,7 @@ def experiment_of(run_config: Mapping[str, Any], scene: Scene) -> "Experiment | 
     Raises:
         ConfigError: a value out of bounds, two names or two values of one setting, a changed setting without a name.
     """
-    from dssm_assets.core.experiments import KEYS, STANDING, Experiment, refuse_unnamed
+    from dssm_assets.core.experiments import STANDING, Experiment, refuse_unnamed
 
     given = _given(run_config, scene)
     name = given.pop(_NAME, None)
@@ -93,12 +96,23 @@ def experiment_of(run_config: Mapping[str, Any], scene: Scene) -> "Experiment | 
     return Experiment(name, changes)
 
 
+def form_of(settings: type[ExperimentSettings], scene: Scene) -> dg.Field:
+    """Returns a form as the Launchpad shows it, ready to be filled in: no name, every setting with its configured value."""
+    fields: dict[str, dg.Field] = {}
+    for name, field in settings.to_config_schema().as_field().config_type.fields.items():
+        value = value_of(scene.loaded.config, KEYS[name]) if name in KEYS else NO_NAME
+        fields[name] = dg.Field(field.config_type, default_value=value, is_required=False, description=field.description)
+    return dg.Field(fields)
+
+
 def _given(run_config: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
-    """Returns setting -> value over all ops of the scene, each as its form reads it."""
+    """Returns setting -> value over all ops of the scene, each as its form reads it, without those that say what the
+    configuration says: a form comes filled in, and a setting stands in several.
+    """
     found: dict[str, Any] = {}
     faults = []
     for op, entry in sorted(run_config.get("ops", {}).items()):
-        told = {key: value for key, value in (entry.get("config") or {}).items() if value is not None}
+        told = {key: value for key, value in (entry.get("config") or {}).items() if value not in (None, NO_NAME)}
         if op != scene.op(op.rpartition("__")[2]):
             continue
         try:
@@ -107,6 +121,8 @@ def _given(run_config: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
             faults += [_fault(op, item) for item in error.errors()]
             continue
         for setting, value in values.items():
+            if setting in KEYS and value == value_of(scene.loaded.config, KEYS[setting]):
+                continue
             if found.setdefault(setting, value) != value:
                 where = f"run settings, {op}.{setting}"
                 faults.append(Fault(where, f"{found[setting]}, as elsewhere in the run", f"{value}", "give one value"))

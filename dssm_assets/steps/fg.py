@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -52,33 +52,41 @@ def user_history_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
         source = workspace.need("user_history", ds)
         table = workspace.tables.read(source)
         encoded = workspace.generator.encode(table, side=SEQUENCE, is_whole=True)
+        golden = golden_rows(table.num_rows, GOLDEN_ROWS)
+        parity = replay(workspace.generator, table, encoded, SEQUENCE, golden, is_whole=True)
         result = _beside(table.select(kept), encoded)
-        yield StepResult(workspace.write_table(specs.USER_HISTORY_FG, ds, result, [source]))
+        manifest = workspace.write_table(specs.USER_HISTORY_FG, ds, result, [source])
+        yield StepResult(manifest, {}, (parity_check(parity),))
+
+
+def parity_check(parity: ParityReport) -> Check:
+    """Returns what a replay found as the check of a partition."""
+    facts = {"golden_rows": parity.row_count, "differing_features": sorted(parity.differing)}
+    return Check("fg_parity", parity.is_passed, parity.sentence, facts)
 
 
 def _encode(workspace: Workspace, ds: str, made_from: Manifest, *, side: str, spec: TableSpec, key: str) -> StepResult:
-    generator = workspace.generator
-    reports: list[ParityReport] = []
+    generator, kept = workspace.generator, [key, col.FEATURE_DATE]
+    golden, reports = golden_rows(made_from.rows, GOLDEN_ROWS), list[ParityReport]()
 
-    def encoded(table: pa.Table) -> pa.Table:
-        features = generator.encode(table, side=side)
-        positions = golden_rows(table.num_rows, GOLDEN_ROWS - sum(report.row_count for report in reports))
-        reports.append(replay(generator, table, features, side, positions))
-        return _beside(table.select([key, col.FEATURE_DATE]), features)
+    def encoded(parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        start = 0
+        for part in parts:
+            table = pa.Table.from_batches([part])
+            features = generator.encode(table, side=side)
+            reports.append(replay(generator, table, features, side, golden, start=start))
+            start += table.num_rows
+            yield from _beside(table.select(kept), features).to_batches()
 
     source = workspace.tables.open(made_from).schema
-    schema = encoded(source.empty_table()).schema
-    texts = [field.name for field in source if pa.types.is_string(field.type) and field.name not in (key, col.FEATURE_DATE)]
+    empty = source.empty_table()
+    schema = _beside(empty.select(kept), generator.encode(empty, side=side)).schema
+    texts = [field.name for field in source if pa.types.is_string(field.type) and field.name not in kept]
     read = workspace.tables.batches(made_from, as_dictionaries=texts)
-    tables = (encoded(pa.Table.from_batches([batch])) for batch in read)
-    batches = (part for table in tables for part in table.to_batches())
     manifest = workspace.tables.write(
-        spec, ds, batches, schema=schema, inputs=digests([made_from]), is_shared=is_shared(made_from)
+        spec, ds, encoded(read), schema=schema, inputs=digests([made_from]), is_shared=is_shared(made_from)
     )
-    parity = merged(reports)
-    facts = {"golden_rows": parity.row_count, "differing_features": sorted(parity.differing)}
-    check = Check("fg_parity", parity.is_passed, parity.sentence, facts)
-    return StepResult(manifest, {"features": len(schema) - 2}, (check,))
+    return StepResult(manifest, {"features": len(schema) - 2}, (parity_check(merged(reports)),))
 
 
 def is_shared(manifest: Manifest) -> bool:

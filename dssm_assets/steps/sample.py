@@ -9,12 +9,14 @@ import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.features.distinct_rows import encode_distinct
+from dssm_assets.core.features.parity import golden_rows, replay
 from dssm_assets.core.samples import specs
 from dssm_assets.core.samples.positive_sample import positive_sample as choose_positives
 from dssm_assets.core.samples.sample import sample as label_events
 from dssm_assets.core.samples.sample_fg import check_no_leak
 from dssm_assets.core.samples.sample_fg import sample_fg as place_features
 from dssm_assets.steps.feature_tables import FeatureTables
+from dssm_assets.steps.fg import GOLDEN_ROWS, parity_check
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests
 from dssm_assets.storage.manifest import Manifest
 
@@ -48,6 +50,8 @@ def _sample_fg(workspace: Workspace, ds: str, held: FeatureTables) -> StepResult
     users, items = held.rows_of_the_eve("user", ds), held.rows_of_the_eve("item", ds)
     context = encode_distinct(workspace.generator, table, "context")
     placed = place_features(table, users.rows, items.rows, context)
+    golden = golden_rows(table.num_rows if context.num_columns else 0, GOLDEN_ROWS)
+    parity = replay(workspace.generator, table, context, "context", golden)
     report = check_no_leak(placed, ds)
     standing = workspace.find(specs.SAMPLE_FG.name, ds)
     if report.passed or standing is None:
@@ -69,7 +73,7 @@ def _sample_fg(workspace: Workspace, ds: str, held: FeatureTables) -> StepResult
         else f"{report.leaking_row_count} of {report.row_count} rows carry features newer than {day_before(ds)}; "
         "materialize the feature tables of the day before again"
     )
-    return StepResult(manifest, facts, (Check("no_leak", report.passed, sentence, facts),))
+    return StepResult(manifest, facts, (Check("no_leak", report.passed, sentence, facts), parity_check(parity)))
 
 
 def positive_sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:

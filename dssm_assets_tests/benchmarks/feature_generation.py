@@ -19,12 +19,18 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dssm_assets_tests.benchmarks import operator_rows, our_path, pandas_path
 from dssm_assets_tests.benchmarks.process_cost import run_apart
 from dssm_assets_tests.benchmarks.world import World
 from dssm_assets_tests.benchmarks.world_features import feature_definitions
+
+FORMS: Final = (
+    "The outputs differ in form: a row of our train_samples points into tables of user and item rows, each encoded once "
+    "per distinct row;\na row of the pandas table holds every feature itself. Rows of a step are those it wrote: days that "
+    "share a table count once."
+)
 
 Row = Sequence[object]
 Run = Callable[..., Any]
@@ -69,15 +75,16 @@ def render(report: Report) -> str:
     """Returns the report as text: a table per path and number of days, the ratios, the operators."""
     world = report.world
     size = f"{world.rows:,} rows, {world.users:,} users, {world.items:,} items, {_days(world.days)}"
-    parts = [f"{size}, seed {world.seed}; users and items change {'every day' if report.is_daily else 'never'}"]
+    parts = [f"{size}, seed {world.seed}; users and items change {'every day' if report.is_daily else 'never'}", FORMS]
     for days in report.ours:
         for name, result in (("ours", report.ours[days]), ("pandas", report.pandas[days])):
             parts.append(f"{name}, {_days(days)}, {result['samples']:,} samples\n{_costs(result)}")
     parts.append(_table(("ratio", *map(_days, report.ours)), _ratios(report)))
     speeds = [
-        (row["feature_type"], f"{row['encode']:,.0f}", f"{row['bucketize']:,.0f}", row["inputs"]) for row in report.operators
+        (row["feature_type"], f"{row['rows']:,}", f"{row['encode']:,.0f}", f"{row['bucketize']:,.0f}", row["inputs"])
+        for row in report.operators
     ]
-    parts.append(_table(("operator", "encode rows/s", "bucketize rows/s", "inputs"), speeds))
+    parts.append(_table(("operator", "batch rows", "encode rows/s", "bucketize rows/s", "inputs"), speeds))
     return "\n\n".join(parts) + "\n"
 
 

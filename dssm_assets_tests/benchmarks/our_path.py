@@ -145,8 +145,11 @@ def _counted(owner: type, method: str, cost: Cost) -> Iterator[None]:
 
 
 def _run(step: Step, workspace: Workspace, days: Sequence[str]) -> int:
-    """Runs a step; returns how many rows it wrote."""
-    return sum(result.manifest.rows for result in step(workspace, days))
+    """Runs a step; returns how many rows it wrote: a day that shares the files of another one wrote none."""
+    written: dict[object, int] = {}
+    for manifest in (result.manifest for result in step(workspace, days)):
+        written[manifest.files if fg.is_shared(manifest) else manifest.ds] = manifest.rows
+    return sum(written.values())
 
 
 def _write_as_of(workspace: Workspace, side: str, ds: str, number: int, is_shared: bool = False) -> Manifest:

@@ -136,6 +136,7 @@ _PEERS: dict[str, dict[str, dict[str, Any]]] = {
 _PEERS_OF_SPLIT: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("ml-100k", "loo"): {"ease": {"l2": 500.0}},
     ("ml-100k", "temporal-60"): {"ease": {"l2": 3000.0}},
+    ("ml-1m", "loo"): {"ease": {"l2": 1000.0}},
 }
 
 

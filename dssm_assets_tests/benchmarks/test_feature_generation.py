@@ -85,6 +85,26 @@ def test_every_step_operator_and_ratio_is_printed(measured_world: tuple[Path, Re
         assert lines.count(name) == 1, name
 
 
+def test_the_report_says_what_was_counted_and_what_the_outputs_are(measured_world: tuple[Path, Report]) -> None:
+    _, report = measured_world
+    text = render(report)
+    assert "a row of our train_samples points into tables of user and item rows" in text
+    rows = {cost["name"]: cost["rows"] for cost in report.ours[WORLD.days]["costs"]}
+    # Users as of 3 eves, items as of the evaluation day too: 120 and 60 of each, or one table of each for all days.
+    assert (rows["user_features_fg"], rows["item_features_fg"]) == ((360, 240) if report.is_daily else (120, 60))
+    (line,) = [line for line in text.splitlines() if line.startswith("kv_dot_product ")]
+    assert line.split()[1] == "300"
+    found = {row["feature_type"]: row["inputs"] for row in report.operators}
+    # 300 of 100,000 ids and 8 pages; no more words than there are.
+    assert found["combo_feature"].startswith("page (string, 8 distinct), word (string, ")
+    assert found["expr_feature"] == "a (double, 300 distinct), number (double, 300 distinct)"
+
+
+def test_distinct_values_by_hand() -> None:
+    assert operator_rows.distinct_values(pa.array(["a", "b", "a"])) == 2
+    assert operator_rows.distinct_values(pa.array([["a", "b"], [], ["b", "c"]])) == 3
+
+
 def test_totals_add_up_the_steps() -> None:
     costs = [
         {"name": pandas_path.ENCODE, "cpu_s": 2.0, "peak_mib": 5.0},

@@ -20,7 +20,6 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.demo import INSTANCE_YAML
 from dssm_assets.storage.config_file import LoadedConfig, load_config
 from dssm_assets_tests import worlds
 from dssm_assets_tests.browser.processes import ROOT, Processes, running
@@ -39,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> LoadedConfig:
         return load_config(Path(named) / "config.yaml", Path(named))
     world = worlds.built_world(tmp_path_factory)
     loaded = world.copy(tmp_path_factory.mktemp("browser") / "world")
-    (loaded.home / "dagster.yaml").write_text(INSTANCE_YAML, encoding="utf-8")
+    shutil.copy(ROOT / "deploy" / "dagster.yaml", loaded.home / "dagster.yaml")
     with dg.DagsterInstance.from_config(str(loaded.home)) as instance:
         _repeat_events(world.instance, instance)
     return loaded

@@ -38,8 +38,12 @@ class Processes:
         wait_for("the code location", self._is_loaded, 60)
 
     def start_daemon(self) -> None:
-        """Starts what takes runs from the queue and looks after backfills, schedules and sensors; does not wait for it."""
-        self._start("dagster-daemon", "run")
+        """Starts what takes runs from the queue and looks after backfills, schedules and sensors, unless it runs already.
+
+        It is not waited for.
+        """
+        if "dagster-daemon" not in self._processes:
+            self._start("dagster-daemon", "run")
 
     def log(self, name: str, characters: int = 3000) -> str:
         """Returns the end of a process's output."""

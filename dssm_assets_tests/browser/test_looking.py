@@ -28,7 +28,7 @@ def top_k(home: LoadedConfig) -> int:
 
 def _colours(path: Path) -> int:
     with Image.open(path) as image:
-        return len(image.convert("RGB").resize((200, 200)).getcolors(200 * 200))
+        return len(image.convert("RGB").resize((200, 200)).getcolors(200 * 200) or ())
 
 
 def test_the_groups_read_from_left_to_right(ui: Ui) -> None:

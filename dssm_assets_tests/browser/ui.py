@@ -12,6 +12,7 @@ from pathlib import Path
 from playwright.sync_api import FloatRect, Locator, Page, Response, expect
 
 _GROUP = "svg foreignObject.group"
+_EDITOR = ".CodeMirror"
 _EDGES = """(group) => [...document.querySelectorAll(group)].map((box) => {
     const left = Number(box.getAttribute("x"));
     return [box.textContent.trim(), left, left + Number(box.getAttribute("width"))];
@@ -56,7 +57,8 @@ class Ui:
             found = self.page.get_by_text(beside).first.bounding_box()
             assert found is not None
             box |= {"x": found["x"] - 20, "width": box["width"] - found["x"] + 20}
-        self.page.screenshot(path=path, clip=FloatRect(**box), animations="disabled")
+        clip = FloatRect(x=box["x"], y=box["y"], width=box["width"], height=box["height"])
+        self.page.screenshot(path=path, clip=clip, animations="disabled")
         return path
 
     def wait_until_still(self, selector: str) -> None:
@@ -94,11 +96,30 @@ class Ui:
         box = self.dialog.get_by_placeholder("ex: ")
         box.fill(days)
         box.press("Enter")
+        return self.confirm("Launch")
+
+    def confirm(self, button: str) -> str:
+        """Clicks the button of the open dialog that launches; returns the id of the run or the backfill."""
         with self.page.expect_response(_is_launch) as answer:
-            self.dialog.get_by_role("button", name="Launch").click()
+            self.dialog.get_by_role("button", name=button).click()
         (launched,) = answer.value.json()["data"].values()
         expect(self.dialog).to_have_count(0)
         return str(launched["backfillId"] if "backfillId" in launched else launched["run"]["id"])
+
+    def open_launchpad(self, button: str) -> str:
+        """Opens the Launchpad of a materialize button; returns the form that it comes with, as YAML."""
+        self.page.get_by_role("button", name=button).first.click(modifiers=["Shift"])
+        expect(self.dialog.get_by_text("Launchpad")).to_be_visible()
+        expect(self.dialog.locator(_EDITOR)).to_contain_text("config:")
+        return str(self.dialog.locator(_EDITOR).evaluate("editor => editor.CodeMirror.getValue()"))
+
+    def fill_launchpad(self, form: str, ds: str) -> None:
+        """Replaces the form of the open Launchpad and chooses a day."""
+        self.dialog.locator(_EDITOR).click()
+        self.page.keyboard.press("Control+a")
+        self.page.keyboard.insert_text(form)
+        self.dialog.get_by_placeholder("Partition").fill(ds)
+        self.page.get_by_role("menuitem", name=ds).click()
 
     @property
     def dialog(self) -> Locator:
@@ -120,6 +141,11 @@ class Ui:
         row = self.page.locator("table tr").filter(has=self.page.get_by_text(key, exact=True))
         row.get_by_text("[Show Markdown]").click()
         return self.dialog
+
+    def wait_for_run(self, run: str, seconds: float) -> None:
+        """Waits until the page of a run shows its success."""
+        self.open(f"/runs/{run}")
+        expect(self.page.get_by_text("Success", exact=True).first).to_be_visible(timeout=seconds * 1000)
 
     def wait_for_runs(self, backfill: str, count: int, seconds: float) -> None:
         """Waits until a backfill's page lists so many successes."""

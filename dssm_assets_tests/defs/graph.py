@@ -45,7 +45,7 @@ def _asset(definition: dg.AssetsDefinition, key: dg.AssetKey) -> dict[str, Any]:
         "kinds": sorted(spec.kinds),
         "owners": list(spec.owners),
         "code_version": spec.code_version,
-        "partitions": None if partitions is None else str(partitions),
+        "partitions": None if partitions is None else str(partitions).partition(" End offsetted")[0],  # by days since: not ours
         "backfill": None if policy is None else f"{policy.policy_type.name} {policy.max_partitions_per_run or ''}".strip(),
         "checks": {
             check.name: {"blocking": check.blocking, "is_described": bool(check.description)}

@@ -8,9 +8,12 @@ import yaml
 
 from dssm_assets.core.config import parse_config
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.core.experiments import KEYS, Experiment, changed_config, value_of
+from dssm_assets.core.experiments import Experiment, changed_config
+from dssm_assets.core.setting_keys import KEYS, value_of
 from dssm_assets.definitions import build_definitions
+from dssm_assets.defs.run_settings import EvaluationSettings, TrainingSettings, experiment_of, form_of
 from dssm_assets.defs.runs import QUIET_CONSOLE
+from dssm_assets.defs.scene import Scene
 from dssm_assets.steps.experiments import open_experiment
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
@@ -223,6 +226,21 @@ def test_checks_of_an_experiment_warn_and_say_whose_they_are(tried):
     gate = found["hit_rate_gate"]
     assert gate.severity is dg.AssetCheckSeverity.WARN
     assert gate.description.startswith(f"experiment hot: {EVALUATION_DAY}: ")
+
+
+def test_the_form_comes_filled_in_and_says_nothing_until_it_is_changed(world):
+    scene = Scene(world.loaded)
+    training, k = form_of(TrainingSettings, scene), form_of(EvaluationSettings, scene)
+    filled = {name: field.default_value for name, field in training.config_type.fields.items()}
+    assert filled == {"experiment": "", "epochs": 10, "learning_rate": 0.001, "temperature": 0.1, "num_sample": 16}
+    assert all(field.description for field in training.config_type.fields.values())
+    assert k.config_type.fields["k"].default_value == [5, 10]
+    both = {"experiment": "", "k": [5, 10]}
+    forms = {"dssm_model": filled, "hit_counts": both, "hit_rate_detail": both, "total_hit_rate": both}
+    assert experiment_of({"ops": {op: {"config": form} for op, form in forms.items()}}, scene) is None
+    forms |= {"dssm_model": filled | {"experiment": "hot", "epochs": 1}, "hit_counts": {**both, "k": [3, 10]}}
+    found = experiment_of({"ops": {op: {"config": form} for op, form in forms.items()}}, scene)
+    assert found == Experiment("hot", {"training.epochs": 1, "evaluation.k": [3, 10]})
 
 
 def test_every_setting_changes_the_configuration_that_is_trained_and_scored():

@@ -116,6 +116,8 @@ def test_every_check_of_the_contract_exists_and_blocks_what_it_should():
         ("training_window", "window_complete"): True,
         ("item_features_fg", "fg_parity"): False,
         ("user_features_fg", "fg_parity"): False,
+        ("user_history_fg", "fg_parity"): False,
+        ("sample_fg", "fg_parity"): False,
         ("sample_fg", "no_leak"): True,
         ("item_vectors", "structure"): True,
         ("user_vectors", "structure"): True,

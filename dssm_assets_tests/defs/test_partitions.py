@@ -57,13 +57,21 @@ def test_a_calendar_that_has_not_ended_goes_on_to_its_end(end: str) -> None:
 
 def test_plots_show_the_last_days_of_a_calendar_that_ended_long_ago() -> None:
     days = daily_partitions(_calendar("2024-01-01", "2024-01-12"), dt.date(2026, 3, 5))
-    assert _plotted(days, NOW) == [f"2024-01-{day:02d}" for day in range(12, 0, -1)]
+    assert _plotted(days, NOW)[-12:] == [f"2024-01-{day:02d}" for day in range(12, 0, -1)]
 
 
-def test_days_asked_for_on_another_date_are_still_there() -> None:
-    # A backfill stores its days, and looks after a restart whether they still exist.
+def test_a_calendar_that_has_just_ended_says_nothing_of_an_offset_and_has_most_of_its_plot() -> None:
+    days = daily_partitions(_calendar("2025-01-01", "2026-02-02"), dt.date(2026, 3, 5))
+    assert str(days) == f"Daily, starting 2025-01-01 {ZONE}."
+    assert "2026-02-02" in _plotted(days, NOW)
+    assert days.get_partition_keys(current_time=NOW)[-1] == "2026-02-02"
+
+
+def test_a_backfill_goes_on_after_the_code_location_was_started_on_another_date() -> None:
+    # Its days are looked for as of the moment at which it was asked for, among those of the newly loaded definition.
     calendar = _calendar("2024-01-01", "2024-01-12")
-    before, after = (daily_partitions(calendar, dt.date(2026, 3, day)) for day in (5, 6))
+    before, after = (daily_partitions(calendar, day) for day in (dt.date(2026, 3, 5), dt.date(2026, 3, 25)))
     asked = before.empty_subset().with_partition_keys(["2024-01-03", "2024-01-12"])
+    assert after.get_partition_keys(current_time=NOW)[-1] == "2024-01-12"
     there = after.subset_with_all_partitions() & asked
     assert sorted(there.get_partition_keys()) == ["2024-01-03", "2024-01-12"]

@@ -24,12 +24,15 @@ def temporary(tmp_path):
 
 
 def tick(tmp_path, moment, instance=None):
-    """Returns what the schedule asks for, or says, at a moment of Shanghai's clock."""
-    defs = build_definitions(worlds.write_config(tmp_path))
+    """Returns what the schedule asks for, or says, at a moment of Shanghai's clock, in a location that was loaded then."""
     at = dt.datetime.fromisoformat(f"{moment}+08:00")
     used = instance or temporary(tmp_path)
-    context = dg.build_schedule_context(instance=used, scheduled_execution_time=at, repository_def=defs.get_repository_def())
-    found = defs.resolve_schedule_def(NAME).evaluate_tick(context)
+    with pytest.MonkeyPatch.context() as clock:
+        clock.setattr("dssm_assets.defs.partitions.today_in", lambda timezone: at.date())
+        defs = build_definitions(worlds.write_config(tmp_path))
+        repository = defs.get_repository_def()
+        context = dg.build_schedule_context(instance=used, scheduled_execution_time=at, repository_def=repository)
+        found = defs.resolve_schedule_def(NAME).evaluate_tick(context)
     return found.run_requests or found.skip_message
 
 

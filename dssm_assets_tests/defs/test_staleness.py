@@ -47,9 +47,7 @@ class _Scene:
     def change_log(self) -> None:
         """Lets one purchase of the old day come in late."""
         late = {"user_id": "a0", "item_id": "a_09", "price": 9.0, "page": "home", "event": "buy", "ts": worlds.start_ms(1) + 1}
-        worlds.write_rows(
-            self.folder / "source" / "behavior.parquet", [*worlds.log_rows(range(len(worlds.DAYS))), late]
-        )
+        worlds.write_rows(self.folder / "source" / "behavior.parquet", [*worlds.log_rows(range(len(worlds.DAYS))), late])
 
     def stale(self) -> Mapping[tuple[str, str], str]:
         """Returns (asset, day) -> what the UI says about each partition that is not up to date."""
@@ -57,7 +55,12 @@ class _Scene:
         resolver = CachingStaleStatusResolver(self.instance, graph, _Context(self.instance))
         cells = [(name, ds) for name in CHAIN for ds in DAYS]
         found = {cell: resolver.get_stale_causes(dg.AssetKey(cell[0]), cell[1]) for cell in cells}
-        return {cell: f"{causes[0].key.to_user_string()} {causes[0].reason}" for cell, causes in found.items() if causes}
+        said = {}
+        for cell, causes in found.items():
+            for cause in causes:
+                assert cause.dependency is not None
+                said[cell] = f"{cause.reason}: {cause.dependency.asset_key.to_user_string()}"
+        return said
 
 
 @pytest.fixture
@@ -70,7 +73,7 @@ def test_an_old_day_with_other_content_makes_that_day_stale_and_starts_nothing(s
     scene.change_log()
     before = scene.instance.get_runs_count()
     scene.make(["behavior_table"], [OLD])
-    assert scene.stale() == {("behavior", OLD): "behavior has a new dependency data version"}
+    assert scene.stale() == {("behavior", OLD): "has a new dependency data version: behavior_table"}
     assert scene.instance.get_runs_count() == before + 1, "nothing behind it is made anew by itself"
     scene.make(["behavior"], [OLD])
     assert set(scene.stale()) == {("user_history", OLD)}, "the next in the chain is told once its input is another one"

@@ -98,7 +98,11 @@ def _of_values(rows: FeatureRows, feature: str, values: npt.NDArray[Any]) -> Row
 
 
 def _middles(boundaries: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Returns a number inside of every bin [a, b), also of the first and the last, which have one end."""
+    """Returns a number inside of every bin [a, b), also of the first and the last, which have one end.
+
+    Where no float32 lies between a and b, the middle may round to b, outside of the bin: a is all that is in it.
+    """
     below = np.nextafter(boundaries[:1], np.float32(-np.inf))
-    between = (boundaries[:-1].astype(np.float64) + boundaries[1:]) / 2
-    return np.concatenate([below, between.astype(np.float32), boundaries[-1:]]).astype(np.float32)
+    between = ((boundaries[:-1].astype(np.float64) + boundaries[1:]) / 2).astype(np.float32)
+    inside = np.where(between < boundaries[1:], between, boundaries[:-1])
+    return np.concatenate([below, inside, boundaries[-1:]]).astype(np.float32)

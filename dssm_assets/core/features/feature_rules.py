@@ -56,7 +56,8 @@ class FeatureRules:
         self._statistics = statistics
         self._bins: dict[str, dict[str, Any]] = {row[FEATURE]: row for row in binning.to_pylist()}
         self._counts = counts
-        self._function = function
+        # Written where it is not the default: equal rules of two days mean equal rows (carried_rows).
+        self._hash: dict[str, Any] = {} if function is HashFunction.MURMUR else {"hash_function": function}
         self._groups: dict[str, list[Feature]] = {}
         for feature in features:
             self._groups.setdefault(feature.embedding_name, []).append(feature)
@@ -165,16 +166,16 @@ class FeatureRules:
             size = int(str(asked[0])) if asked else len(hashes) * own.hash_ratio
             reason = "as configured" if asked else f"above max_vocabulary {own.max_vocabulary}"
             words = f"{size} hash buckets: {len(hashes)} distinct values, {reason}"
-            return Rule({"hash_bucket_size": size}, size + 1, len(hashes), words)
+            return Rule({"hash_bucket_size": size} | self._hash, size + 1, len(hashes), words)
         size = int((counts >= own.min_count).sum())
-        keys = {"vocab_size": size, "counted_features": names, "min_count": own.min_count}
+        keys = {"vocab_size": size, "counted_features": names, "min_count": own.min_count} | self._hash
         return Rule(keys, size + 2, len(hashes), f"vocabulary of {size}, {len(hashes)} distinct values")
 
     def _defined_rule(self, feature: Feature, defined: Mapping[str, Any], distinct: int) -> Rule:
+        keys = dict(defined) | self._hash
         if "hash_bucket_size" in defined:
             size = defined["hash_bucket_size"]
-            return Rule(defined, size + 1, distinct or size, f"{size} hash buckets as defined")
-        keys = dict(defined) | ({} if self._function is HashFunction.MURMUR else {"hash_function": self._function})
+            return Rule(keys, size + 1, distinct or size, f"{size} hash buckets as defined")
         outside = defined.get("default_bucketize_value")
         if "num_buckets" in defined:
             size, last = defined["num_buckets"], defined["num_buckets"] - 1

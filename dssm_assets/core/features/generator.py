@@ -121,6 +121,14 @@ class FeatureGenerator:
         """
         return requests.values_of(self.generate(self._table_of(request, side), side))
 
+    def encode_one(self, request: Mapping[str, Any], side: str | None = None, *, is_whole: bool = False) -> dict[str, Any]:
+        """Returns the encoded values of one request, as `encode` does for a batch.
+
+        Raises:
+            SchemaError: as `generate_one`.
+        """
+        return requests.values_of(self.encode(self._table_of(request, side), side, is_whole=is_whole))
+
     def bucketize_one(self, request: Mapping[str, Any], side: str | None = None) -> dict[str, Any]:
         """Returns the list of bucket ids of each feature for one request, as `bucketize` does for a batch.
 

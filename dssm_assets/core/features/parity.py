@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.features import requests
+from dssm_assets.core.features import lists, requests
 from dssm_assets.core.features.generator import FeatureGenerator
 
 
@@ -50,8 +50,19 @@ def golden_rows(row_count: int, wanted: int) -> list[int]:
     return sorted(set(np.linspace(0, row_count - 1, min(wanted, row_count)).round().astype(int).tolist())) if row_count else []
 
 
-def replay(generator: FeatureGenerator, table: pa.Table, encoded: pa.Table, side: str, positions: list[int]) -> ParityReport:
+def replay(
+    generator: FeatureGenerator,
+    table: pa.Table,
+    encoded: pa.Table,
+    side: str,
+    positions: list[int],
+    *,
+    start: int = 0,
+    is_whole: bool = False,
+) -> ParityReport:
     """Returns how the rows at the positions, each turned into a request, compare to what the table gave.
+
+    A table may be part of a larger one: of the positions in that one, those outside of the part are left out.
 
     Args:
         generator: the one that encoded.
@@ -59,29 +70,31 @@ def replay(generator: FeatureGenerator, table: pa.Table, encoded: pa.Table, side
         encoded: their features, as `FeatureGenerator.encode` returned them for the side.
         side: as in `FeatureGenerator.encode`.
         positions: rows to replay.
+        start: position of the table's first row.
+        is_whole: as in `FeatureGenerator.encode`.
     """
     differing: dict[str, int] = {}
     example = ""
-    for position in positions:
-        request = request_of(table, position)
-        single = requests.values_of(generator.encode(requests.table_of(request, request), side))
-        bulk = requests.values_of(encoded.slice(position, 1))
+    here = [position for position in positions if start <= position < start + table.num_rows]
+    for position in here:
+        single = generator.encode_one(request_of(table, position - start), side, is_whole=is_whole)
+        bulk = requests.values_of(encoded.slice(position - start, 1))
         for name, value in bulk.items():
             if single[name] != value:
                 differing[name] = differing.get(name, 0) + 1
                 example = example or f"row {position}, {name}: {value!r} in bulk, {single[name]!r} as a request"
-    return ParityReport(len(positions), differing, example)
+    return ParityReport(len(here), differing, example)
 
 
 def request_of(table: pa.Table, position: int) -> dict[str, Any]:
-    """Returns a row as a request would carry it: a float32 as the shortest decimal number, as JSON does."""
-    return requests.values_of(pa.table({name: _shortest(table.column(name).slice(position, 1)) for name in table.column_names}))
+    """Returns a row as a request would carry it: a float32 as the decimal number that people write, as JSON does."""
+    row = {name: lists.one_array(table.column(name).slice(position, 1)) for name in table.column_names}
+    return requests.values_of(pa.table({name: lists.map_leaves(column, _decimals) for name, column in row.items()}))
 
 
-def _shortest(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if pa.types.is_float32(column.type) or pa.types.is_float16(column.type):
-        return column.cast(pa.float32()).cast(pa.string()).cast(pa.float64())
-    return column
+def _decimals(values: pa.Array) -> pa.Array:
+    is_narrow = pa.types.is_float32(values.type) or pa.types.is_float16(values.type)
+    return requests.decimal_numbers(values) if is_narrow else values
 
 
 def merged(reports: list[ParityReport]) -> ParityReport:

@@ -1,6 +1,9 @@
 """One request as a table of one row, and one row of a result as plain values.
 
 Belongs here: the types of Python values. Does not belong here: what features make of them (`generator.py`).
+
+A value becomes what a column of its kind would hold: a float32 the decimal number that is printed for it, a float16 the
+same of the float32 that it is, integers that int64 cannot hold their digits, and so all integers beside them.
 """
 
 from __future__ import annotations
@@ -8,11 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dssm_assets.core.errors import Fault, SchemaError
 
 _INT64 = range(-(2**63), 2**63)
+_BEYOND_INT64 = float(2**63)
+_NARROW = (np.dtype(np.float32), np.dtype(np.float16))
 
 
 def table_of(request: Mapping[str, Any], columns: Iterable[str]) -> pa.Table:
@@ -28,7 +35,9 @@ def table_of(request: Mapping[str, Any], columns: Iterable[str]) -> pa.Table:
     faults, arrays = [], {}
     for name in columns:
         try:
-            arrays[name] = pa.array([_plain(request.get(name))], _type(request.get(name)))
+            value = _plain(request.get(name))
+            value = _with_digits(value) if _is_beyond_int64(value) else value
+            arrays[name] = pa.array([value], _type(value))
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeEncodeError) as error:
             got = f"{type(request.get(name)).__name__} {request.get(name)!r}"[:120]
             remedy = f"give plain values of one type ({str(error)[:120]})"
@@ -43,23 +52,57 @@ def values_of(table: pa.Table) -> dict[str, Any]:
     return {name: column[0].as_py() for name, column in zip(table.column_names, table.columns, strict=True)}
 
 
+def decimal_numbers(values: pa.Array) -> pa.Array:
+    """Returns float32 or float16 numbers as the float64 that people write for them: 0.1, not 0.10000000149011612.
+
+    A number without a fraction stays what it is, as its text does (`text_values.py`): 60734968 has a shorter decimal.
+    """
+    narrow = values.cast(pa.float32())
+    exact, shortest = narrow.cast(pa.float64()), narrow.cast(pa.string()).cast(pa.float64())
+    is_whole = pc.and_(pc.equal(pc.trunc(exact), exact), pc.less(pc.abs(exact), _BEYOND_INT64))
+    return pc.if_else(is_whole, exact, shortest)
+
+
+class _Pairs(list[tuple[Any, Any]]):
+    """The entries of a mapping, as Arrow takes them."""
+
+
 def _plain(value: Any) -> Any:
-    """Returns a value that Arrow takes: integers that int64 cannot hold as their digits, mappings as pairs."""
+    """Returns a value in plain numbers, texts, lists and pairs."""
     if isinstance(value, Mapping):
-        return [(str(key) if isinstance(key, bool) else _plain(key), _plain(item)) for key, item in value.items()]
+        return _Pairs((str(key) if isinstance(key, bool) else _plain(key), _plain(item)) for key, item in value.items())
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, int) and not isinstance(value, bool) and value not in _INT64:
-        return str(value)
+        return _decimals(value) if getattr(value, "dtype", None) in _NARROW else _plain(value.tolist())
     return value
 
 
+def _decimals(value: Any) -> Any:
+    numbers = np.asarray(value)
+    return decimal_numbers(pa.array(numbers.ravel())).to_numpy().reshape(numbers.shape).tolist()
+
+
+def _is_beyond_int64(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_is_beyond_int64, value))
+    return isinstance(value, int) and value not in _INT64
+
+
+def _with_digits(value: Any) -> Any:
+    """Returns a plain value with the digits of every integer in its place: one column holds one type."""
+    if isinstance(value, _Pairs):
+        return _Pairs((_with_digits(key), _with_digits(item)) for key, item in value)
+    if isinstance(value, list):
+        return [_with_digits(item) for item in value]
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def _type(value: Any) -> pa.DataType | None:
-    if not isinstance(value, Mapping):
+    """Returns the type of the column of a mapping; None where Arrow infers it."""
+    if not isinstance(value, _Pairs):
         return None
-    keys = pa.array([_plain(key) for key in value], None).type if value else pa.string()
-    items = [_plain(item) for item in value.values()]
-    inner = _type(next(iter(value.values()))) if value else pa.float64()
+    keys = pa.array([key for key, _ in value]).type if value else pa.string()
+    items = [item for _, item in value]
+    inner = _type(items[0]) if items else pa.float64()
     return pa.map_(keys if not pa.types.is_null(keys) else pa.string(), inner or pa.array(items).type)

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.errors import Fault, FeatureSpecError
@@ -19,7 +19,10 @@ from dssm_assets.core.features.expressions import Expression, Kind, Side, Source
 from dssm_assets.core.features.named_files import ReadFile
 from dssm_assets.core.features.operators.base import Operator
 from dssm_assets.core.features.operators.sequence_feature import SequenceFeature, SubFeature
-from dssm_assets.core.features.spec_entries import output_names, parse_entry
+from dssm_assets.core.features.spec_entries import output_names, parse_entry, with_separator
+
+_KEYS: Final = ("features", "reserves", "multi_val_sep")
+"""Keys of a fg.json."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,8 @@ def parse_fg(raw: Mapping[str, Any], where: str = "fg.json", read_file: ReadFile
     """Returns the feature definitions of a parsed fg.json.
 
     Args:
-        raw: `{"features": [...], "reserves": [...]}`; the keys of a feature are those of its class in `operators/`.
+        raw: `{"features": [...], "reserves": [...], "multi_val_sep": "|"}`; the keys of a feature are those of its class
+            in `operators/`; multi_val_sep is the separator of those that have that key and do not give it.
         where: words that name the file in errors.
         read_file: returns the content of a file that a definition names (vocab_file); None: no file can be named.
 
@@ -137,18 +141,21 @@ def parse_fg(raw: Mapping[str, Any], where: str = "fg.json", read_file: ReadFile
             together, features that share an embedding and contradict each other.
     """
     faults = [
-        Fault(f"{where}, key {key}", "one of: features, reserves", "an unknown key", "remove it or correct its spelling")
-        for key in sorted(set(raw) - {"features", "reserves"})
+        Fault(f"{where}, key {key}", f"one of: {', '.join(_KEYS)}", "an unknown key", "remove it or correct its spelling")
+        for key in sorted(set(raw) - set(_KEYS))
     ]
-    entries, reserves = raw.get("features"), raw.get("reserves")
+    entries, reserves, separator = (raw.get(key) for key in _KEYS)
     if not isinstance(entries, list):
         faults.append(Fault(f"{where}, key features", "a list of features", repr(entries)[:80], "write a list"))
         entries = []
     if reserves is not None and not (isinstance(reserves, list) and all(isinstance(name, str) for name in reserves)):
         faults.append(Fault(f"{where}, key reserves", "a list of column names", repr(reserves)[:80], "write a list of names"))
+    if separator is not None and not (isinstance(separator, str) and separator):
+        faults.append(Fault(f"{where}, key multi_val_sep", "a text", repr(separator)[:80], "write what stands between values"))
+        separator = None
     definitions: list[Operator | SequenceFeature] = []
     for position, entry in enumerate(entries):
-        definition, found = parse_entry(entry, position, where, read_file)
+        definition, found = parse_entry(with_separator(entry, separator), position, where, read_file)
         faults.extend(found)
         if definition is not None:
             definitions.append(definition)

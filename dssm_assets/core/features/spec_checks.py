@@ -40,15 +40,16 @@ def faults_between(
             taken = f"the column of the weights of {weighted.feature_name}"
             yield Fault(f"{where}, feature {column}", "a name of its own", taken, "rename it")
     named = {operator.feature_name: operator for operator in operators}
+    of_sequences = {sequence.output_name(sub.operator) for sequence in sequences for sub in sequence.features}
     for operator in operators:
-        yield from _reference_faults(operator, named, all_names, where)
+        yield from _reference_faults(operator, named, all_names, of_sequences=of_sequences, where=where)
     for sequence in sequences:
         yield from _sequence_faults(sequence, where)
     yield from _sharing_faults(operators, sequences, where)
 
 
 def _reference_faults(
-    operator: Operator, named: Mapping[str, Operator], all_names: Collection[str], where: str
+    operator: Operator, named: Mapping[str, Operator], all_names: Collection[str], *, of_sequences: set[str], where: str
 ) -> Iterator[Fault]:
     place = f"{where}, feature {operator.feature_name}"
     inputs: list[Expression] = []
@@ -63,6 +64,9 @@ def _reference_faults(
         elif expression.name in named and expression.name not in seen:
             seen.add(expression.name)
             waiting.extend(named[expression.name].expressions)
+        elif expression.name in of_sequences - set(named) and expression in operator.expressions:
+            got, remedy = f"{expression}, a feature of a sequence", "define a feature of the row and name that"
+            yield Fault(place, "a feature of a row, not one of a sequence", got, remedy)
         elif expression.name not in all_names and expression in operator.expressions:
             yield Fault(place, "a feature of this file", str(expression), "define that feature or correct the name")
     yield from _crossing_faults(inputs, place)

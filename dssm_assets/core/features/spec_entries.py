@@ -29,6 +29,9 @@ _SPELLINGS: Final = {
 }
 """Other spellings of keys in files of the reference, where the feature type has the key."""
 
+_TYPE_SPELLINGS: Final = {"bool_mask": "bool_mask_feature"}
+"""Other spellings of feature types."""
+
 D = TypeVar("D", bound=Definition)
 Parsed = tuple[Operator | SequenceFeature | None, list[Fault]]
 
@@ -63,6 +66,18 @@ def parse_entry(entry: Any, position: int, where: str, read_file: ReadFile | Non
     return sequence, [*faults, *found]
 
 
+def with_separator(entry: Any, separator: str | None) -> Any:
+    """Returns an entry with the file's separator of multi-values wherever a feature type has the key and it gives none."""
+    if separator is None or not isinstance(entry, Mapping):
+        return entry
+    if entry.get("feature_type") == SEQUENCE:
+        subs = entry.get("features")
+        return {**entry, "features": [with_separator(sub, separator) for sub in subs]} if isinstance(subs, list) else entry
+    operator_type = OPERATORS.get(_type_name(entry))
+    has_key = operator_type is not None and "separator" in operator_type.model_fields
+    return {**entry, "separator": separator} if has_key and "separator" not in entry else entry
+
+
 def output_names(entries: list[Any]) -> list[str]:
     """Returns names of all features and sub-features, of faulty entries too: neither missed nor found missing."""
     found: list[str] = []
@@ -91,14 +106,19 @@ def _parse_sub_feature(entry: Any, place: str, read_file: ReadFile | None) -> tu
 
 
 def _parse_operator(entry: Any, place: str, read_file: ReadFile | None) -> tuple[Operator | None, list[Fault]]:
-    operator_type = OPERATORS.get(str(entry.get("feature_type")))
+    operator_type = OPERATORS.get(_type_name(entry))
     if operator_type is None:
         known = ", ".join([*OPERATORS, SEQUENCE])
         got = repr(entry.get("feature_type"))
         return None, [
             Fault(f"{place}, key feature_type", f"one of: {known}", got, "choose one of these (no sequence in a sequence)")
         ]
-    return _validated(operator_type, entry, place, read_file)
+    return _validated(operator_type, {**entry, "feature_type": _type_name(entry)}, place, read_file)
+
+
+def _type_name(entry: Mapping[str, Any]) -> str:
+    given = str(entry.get("feature_type"))
+    return _TYPE_SPELLINGS.get(given, given)
 
 
 def _validated(

@@ -24,7 +24,9 @@ def rows_of(index: IdIndex, ids: Column, *, where: str) -> npt.NDArray[np.int32]
     if not pa.types.is_dictionary(ids.type):
         return index.lookup(ids, where=where)
     encoded = ids if isinstance(ids, pa.ChunkedArray) else pa.chunked_array([ids])
-    if encoded.null_count or not encoded.num_chunks:
+    # A null may stand in the dictionary's values too, which null_count does not see.
+    has_null = encoded.null_count > 0 or any(chunk.dictionary.null_count for chunk in encoded.chunks)
+    if has_null or not encoded.num_chunks:
         return index.lookup(encoded.cast(ids.type.value_type), where=where)
     chunks = encoded.unify_dictionaries().chunks
     distinct = chunks[0].dictionary

@@ -42,6 +42,7 @@ ROWS = (
         component="7",
         kinds=_KINDS,
         description="The encoded sequence features of the day's part of each user's history.",
+        checks=(_PARITY,),
         reading="One row per user with a positive event on the day, aligned with user_history: histories are encoded "
         "once, on the day they happen.",
     ),

@@ -28,7 +28,10 @@ ROWS = (
         deps=("sample", "user_features_fg", "item_features_fg"),
         component="2",
         kinds=_KINDS,
-        checks=(CheckRow("no_leak", "No feature row is newer than its sample's day minus one.", is_blocking=True),),
+        checks=(
+            CheckRow("no_leak", "No feature row is newer than its sample's day minus one.", is_blocking=True),
+            CheckRow("fg_parity", "Golden rows of the day give the same context features in bulk and as single requests."),
+        ),
         description="Samples joined with the encoded features of their user and item as of the day before, plus context features.",
         reading="One row per sample: it points to the feature rows of its user and item and copies nothing. "
         "rows_of_unknown_users and _items are samples that train on ids and context alone.",

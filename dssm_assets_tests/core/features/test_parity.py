@@ -40,6 +40,38 @@ def test_every_row_is_the_same_as_a_request() -> None:
     assert report.sentence == "4 golden rows are the same in bulk and as single requests"
 
 
+def test_narrow_floats_are_no_difference() -> None:
+    # 60734968 is a float32, and so is what the shorter 60734970 reads as: the same number.
+    numbers = [0.1, 60734968.0, 1e20, None, float("nan")]
+    table = pa.table({
+        "x": pa.array(numbers, pa.float32()),
+        "t": pa.nulls(5, pa.string()),
+        "tags": pa.array([numbers, None, [], [0.7], [60734968.0]], pa.list_(pa.float32())),
+        "n": pa.array(numbers, pa.float32()),
+    })  # fmt: skip
+    report = replay(GENERATOR, table, GENERATOR.encode(table, "item"), "item", [0, 1, 2, 3, 4])
+    assert (report.example, report.row_count) == ("", 5)
+
+
+def test_positions_are_those_of_the_whole_table() -> None:
+    part, encoded = TABLE.slice(2), GENERATOR.encode(TABLE.slice(2), "item")
+    assert replay(GENERATOR, part, encoded, "item", [0, 1, 102, 103, 104], start=102).row_count == 2
+    skewed = encoded.set_column(3, "n", pa.array(np.array([0, 9], np.float32)))
+    report = replay(GENERATOR, part, skewed, "item", [0, 1, 102, 103, 104], start=102)
+    assert report.example == "row 103, n: 9.0 in bulk, 2.5 as a request"
+
+
+def test_whole_sequences_are_replayed_whole() -> None:
+    sequence = {"feature_type": "sequence_feature", "sequence_name": "s", "sequence_length": 1, "features": [
+        {**ID, "feature_name": "i", "expression": "user:i"},
+    ]}  # fmt: skip
+    generator, table = FeatureGenerator.from_fg_json({"features": [sequence]}), pa.table({"i": [["a", "b"], [None, "c"]]})
+    encoded = generator.encode(table, "sequence", is_whole=True)
+    assert encoded.column("s__i").to_pylist()[0] == generator.encode_one({"i": ["a", "b"]}, "sequence", is_whole=True)["s__i"]
+    assert replay(generator, table, encoded, "sequence", [0, 1], is_whole=True).is_passed
+    assert replay(generator, table, encoded, "sequence", [0, 1]).differing == {"s__i": 2}
+
+
 def test_a_skew_is_found_and_named() -> None:
     encoded = GENERATOR.encode(TABLE, "item")
     skewed = encoded.set_column(3, "n", pa.array(np.array([1, 9, 0, 9], np.float32)))

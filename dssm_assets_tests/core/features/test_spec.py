@@ -106,7 +106,7 @@ def test_every_fault_comes_in_one_error() -> None:
     text = str(caught.value)
     for words in (
         "my.json, feature m, key feature_type: expected one of: id_feature, raw_feature, ",
-        "my.json, feature typo, key hash_buckets: expected one of: default_bucketize_value, default_value, embedding_dim",
+        "my.json, feature typo, key hash_buckets: expected one of: combiner, default_bucketize_value, default_value",
         "my.json, feature twice: expected a name of its own",
         "my.json, feature no_colon, key expression: expected an expression is written side:name",
         "my.json, feature far_side, key expression: expected unknown side 'moon'",
@@ -131,6 +131,16 @@ def test_a_crossing_through_another_feature_is_found() -> None:
     likes = {"feature_type": "lookup_feature", "feature_name": "likes", "map": "user:m", "key": "const:k"}
     with pytest.raises(FeatureSpecError, match=r"feature both, inputs.*item:y, user:m"):
         spec(likes, {"feature_type": "lookup_feature", "feature_name": "both", "map": "item:y", "key": "feature:likes"})
+
+
+@pytest.mark.parametrize("feature", [{**ID, "expression": "feature:s__z"}, {**RAW, "expression": "feature:s__z"},
+                                     {"feature_type": "combo_feature", "expression": ["user:a", "feature:s__z"]}])  # fmt: skip
+def test_a_feature_of_a_sequence_feeds_no_feature_of_a_row(feature: dict[str, Any]) -> None:
+    sub = {**ID, "feature_name": "z", "expression": "user:z"}
+    with pytest.raises(
+        FeatureSpecError, match=r"feature f: expected a feature of a row, not one of a sequence, got feature:s__z"
+    ):
+        spec({"feature_type": "sequence_feature", "sequence_name": "s", "features": [sub]}, {**feature, "feature_name": "f"})
 
 
 def test_a_circle_of_features_is_refused() -> None:

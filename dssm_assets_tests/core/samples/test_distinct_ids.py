@@ -40,6 +40,15 @@ def test_few_ids_are_searched_among_many_and_many_among_few() -> None:
     assert [(row, place) for place, row in enumerate(found.tolist()) if row >= 0] == [(2, 3), (0, 7)]
 
 
+@pytest.mark.parametrize("ids", [["a"], ["a", "b", "c"]], ids=["few", "many"])
+def test_a_null_of_the_dictionary_is_as_good_as_a_null_index(ids: list[str]) -> None:
+    nulls = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0], pa.int32()), pa.array(["a", None]))
+    with pytest.raises(SchemaError, match="column item_id: expected no null ids, got 1 nulls in 3 rows"):
+        rows_of(IdIndex(pa.array(ids)), nulls, where="table sample, column item_id")
+    unused = pa.DictionaryArray.from_arrays(pa.array([0, 0], pa.int32()), pa.array(["a", None]))
+    assert rows_of(IdIndex(pa.array(ids)), unused, where="w").tolist() == [0, 0]
+
+
 def test_integers_are_looked_up_as_ever() -> None:
     index = IdIndex(pa.array([30, 10]))
     assert rows_of(index, pa.chunked_array([[10], [5, 30]]), where="w").tolist() == [1, -1, 0]

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
+import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, model_validator
 
@@ -49,6 +50,10 @@ class Operator(Definition, ABC):
         value_type: String, Integer, Bigint, Float or Double. Says nothing new, and must not contradict the kind.
         stub_type: the feature only feeds others (`feature:` inputs) and is no output.
         need_prefix: only false: names of features never become part of their values.
+        group: the group of features that a model of the reference reads it in. Read and written back, decides nothing
+            here: a feature's side is its tower.
+        combiner: how a model of the reference pools the embeddings of several values. Read and written back, decides
+            nothing here: poolings belong to the towers. Feature types that combine numbers have their own.
     """
 
     feature_name: str = Field(min_length=1)
@@ -59,6 +64,8 @@ class Operator(Definition, ABC):
     value_type: str | None = None
     stub_type: bool = False
     need_prefix: Literal[False] = False
+    group: str | None = None
+    combiner: str | None = Field(default=None, pattern="^(mean|sum|sqrtn|min|max)$")
 
     @property
     @abstractmethod
@@ -193,14 +200,15 @@ class NumberKeys(Definition):
     """Keys of a feature whose values may be numbers.
 
     Attributes:
-        boundaries: cut points of bins [a, b), ascending; override the equal-frequency ones.
+        boundaries: cut points of bins [a, b), ascending as float32, which values are; override the equal-frequency ones.
     """
 
     boundaries: list[float] | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
     def _ascending(self) -> NumberKeys:
-        edges = self.boundaries or []
-        if not all(a < b for a, b in zip([float("-inf"), *edges], [*edges, float("inf")], strict=True)):
-            raise ValueError("boundaries must be finite and strictly ascending")
+        with np.errstate(over="ignore"):
+            edges = np.asarray(self.boundaries or [], np.float32)
+        if not np.isfinite(edges).all() or not (edges[:-1] < edges[1:]).all():
+            raise ValueError("boundaries must be finite and strictly ascending as float32 numbers, which all values are")
         return self

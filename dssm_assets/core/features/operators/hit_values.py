@@ -29,7 +29,7 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
 
     Attributes:
         default_value: of a row without a hit (default "0"; "" is missing). Bypasses the normalizer.
-        combiner: of numbers; "" keeps the number of every hit.
+        combiner: of numbers; "" keeps the number of every hit. A category may name the default, which says nothing of it.
         need_discrete: the feature is a category: the texts of the hits.
         value_dim: values of a category: 0 (default) one per hit, 1 that of the first hit. Of a number: 1.
         normalizer: of the combined number.
@@ -47,7 +47,7 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
             stray = {"normalizer", "boundaries"} & self.model_fields_set
             if stray:
                 raise ValueError(f"{', '.join(sorted(stray))} mean nothing in a category (a key of this feature makes it one)")
-            if "combiner" in self.model_fields_set and self.combiner is not Combiner.NONE:
+            if self.combiner not in (Combiner.NONE, Combiner.SUM):
                 raise ValueError(f"combiner {self.combiner} means nothing in a category: texts are not combined")
         else:
             if self.value_dim == 0:

@@ -75,6 +75,7 @@ class SequenceFeature(Definition):
         sequence_pk: input that names the elements; every sub-feature must have as many.
         oldest_first: elements ascend in time, as in this platform's user history, so that the most recent are the
             last. False, the reference's order, means that they are the first.
+        group: as of a feature: read and written back.
     """
 
     feature_type: Literal["sequence_feature"] = "sequence_feature"
@@ -83,6 +84,7 @@ class SequenceFeature(Definition):
     sequence_delim: str = Field(default=DELIMITER, min_length=1)
     sequence_pk: ExpressionText | None = None
     oldest_first: bool = False
+    group: str | None = None
     features: tuple[SubFeature, ...] = Field(min_length=1)
 
     def output_name(self, operator: Operator) -> str:

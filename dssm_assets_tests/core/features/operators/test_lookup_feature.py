@@ -80,6 +80,11 @@ def test_a_category_is_the_texts_of_its_hits() -> None:
     assert values(MAP, KEYS, hash_bucket_size=9) == values(MAP, KEYS, need_discrete=True)
 
 
+def test_a_category_may_write_the_default_combiner_out() -> None:
+    for keys in ({"need_discrete": True}, {"need_key": True}, {"hash_bucket_size": 9}):
+        assert values(MAP, KEYS, combiner="sum", **keys) == values(MAP, KEYS, **keys)
+
+
 def test_value_dim_1_is_the_first_hit() -> None:
     assert values(MAP, KEYS, need_discrete=True, value_dim=1, default_value="") == ["1", "x", None, None]
     assert values(MAP, KEYS, need_key=True, value_dim=1) == ["a_1", "b_x", "0", "0"]
@@ -105,7 +110,7 @@ def test_the_default_bypasses_the_normalizer() -> None:
     assert values(pa.array([["a:100"], []]), pa.array(["a", "a"]), normalizer="method=log10", default_value="5") == [2, 5]
 
 
-@pytest.mark.parametrize("keys", [{"need_discrete": True, "combiner": "sum"}, {"value_dim": 0}, {"value_dim": 2},
+@pytest.mark.parametrize("keys", [{"need_discrete": True, "combiner": "mean"}, {"value_dim": 0}, {"value_dim": 2},
                                   {"hash_bucket_size": 9, "boundaries": [1]}, {"combiner": "median"}, {"default_value": "x"}])  # fmt: skip
 def test_keys_that_mean_nothing_are_refused(keys: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

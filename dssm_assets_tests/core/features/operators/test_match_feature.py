@@ -213,7 +213,7 @@ def test_a_definition_is_written_back_as_it_was_read() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"need_discrete": True, "combiner": "sum"}, "combiner sum means nothing"),
+        ({"need_discrete": True, "combiner": "max"}, "combiner max means nothing"),
         ({"show_pkey": True, "normalizer": "method=log10"}, "normalizer mean nothing"),
         ({"hash_bucket_size": 9, "boundaries": [1.0]}, "boundaries mean nothing"),
         ({"value_dim": 0}, "value_dim 0 needs need_discrete"),

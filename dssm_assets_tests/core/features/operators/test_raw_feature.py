@@ -87,6 +87,11 @@ def test_negative_zero_becomes_zero() -> None:
         ({"default_value": "1e39"}, "finite number"),
         ({"boundaries": [2, 1]}, "strictly ascending"),
         ({"boundaries": [1, 1]}, "strictly ascending"),
+        # Odd integers above 2**24 are no float32; above 3.4e38 nothing is.
+        ({"boundaries": [2**24, 2**24 + 1]}, "strictly ascending as float32"),
+        ({"boundaries": [0.1, 0.1 + 1e-12]}, "strictly ascending as float32"),
+        ({"boundaries": [1, 1e39]}, "finite"),
+        ({"boundaries": [float("-inf"), 1]}, "finite"),
         ({"value_dim": 0}, "greater than or equal to 1"),
         ({"value_dim": 3, "default_value": "1\x1d2"}, "holds 2 numbers; value_dim 3 needs 1 or as many"),
     ],
@@ -94,6 +99,10 @@ def test_negative_zero_becomes_zero() -> None:
 def test_bad_parameters_are_refused(keys: dict[str, object], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         feature(**keys)
+
+
+def test_every_other_integer_above_2_to_the_24_is_a_boundary() -> None:
+    assert feature(boundaries=[2**24 - 1, 2**24, 2**24 + 2]).boundaries == [16777215, 16777216, 16777218]
 
 
 def test_vectors_by_hand() -> None:

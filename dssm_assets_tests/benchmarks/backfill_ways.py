@@ -1,0 +1,57 @@
+"""The two ways to make many dates, each for a process of its own: as a backfill, and one by one.
+
+Belongs here: the runs of each way and what they cost. Does not belong here: comparing them (`backfill.py`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import dagster as dg
+
+from dssm_assets.defs.asset_table import all_rows
+from dssm_assets.steps.workspace import open_workspace
+from dssm_assets_tests import worlds
+from dssm_assets_tests.benchmarks.process_cost import measured
+from dssm_assets_tests.benchmarks.world import World
+from dssm_assets_tests.benchmarks.world_features import load_world
+
+WINDOWED: Final = [
+    row.name
+    for row in all_rows()
+    if row.is_windowed and row.group in ("sample", "statistics", "config", "training") and row.name != "dssm_model"
+]
+
+
+def make_history(world: dict[str, Any], window: int, folder: str) -> None:
+    """Makes the daily tables up to the first day that has a window before it."""
+    made = World(**world)
+    worlds.materialize(load_world(made, Path(folder), window), worlds.DAILY, _history(made, window))
+
+
+def make_dates(world: dict[str, Any], window: int, folder: str, is_one_by_one: bool) -> dict[str, Any]:
+    """Makes the dates one way; returns its CPU seconds by work, its runs, and the daily partitions that it made."""
+    made = World(**world)
+    loaded, dates = load_world(made, Path(folder), window), dates_of(made, window)
+    for names in (worlds.DAILY, WINDOWED):
+        worlds.materialize(loaded, names, _history(made, window)[-1:])
+    instance, cpu_s = dg.DagsterInstance.ephemeral(), {"daily tables": 0.0, "windowed tables": 0.0}
+    for days in [[ds] for ds in dates] if is_one_by_one else [dates]:
+        for work, names in (("daily tables", worlds.DAILY), ("windowed tables", WINDOWED)):
+            with measured(work) as cost:
+                worlds.materialize(loaded, names, days, instance)
+            cpu_s[work] += cost.cpu_s
+    events = [instance.fetch_materializations(dg.AssetKey(name), limit=10_000).records for name in worlds.DAILY]
+    stored = open_workspace(loaded).tables.partitions.days(WINDOWED[-1])
+    assert stored[-len(dates) :] == dates
+    return {"cpu_s": cpu_s, "runs": instance.get_runs_count(), "made": sum(map(len, events))}
+
+
+def _history(world: World, window: int) -> list[str]:
+    return [world.eve, *world.log_days[: window + 1]]
+
+
+def dates_of(world: World, window: int) -> list[str]:
+    """Returns the days of the log that have a whole window before them, the first of those left out."""
+    return world.log_days[window + 1 :]

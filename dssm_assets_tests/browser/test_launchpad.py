@@ -1,0 +1,50 @@
+"""Settings tried in the Launchpad: the form comes filled in, and a run with a name stands beside what is there."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from playwright.sync_api import expect
+
+from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.storage.config_file import LoadedConfig
+from dssm_assets_tests import worlds
+from dssm_assets_tests.browser.processes import Processes
+from dssm_assets_tests.browser.ui import Ui
+
+TAGS = "query($id:ID!){runOrError(runId:$id){... on Run{tags{key value}}}}"
+FILLED = {"experiment": "", "epochs": 10, "learning_rate": 0.001, "num_sample": 16, "temperature": 0.1}
+CHANGED = FILLED | {"experiment": "hot", "epochs": 1}
+
+
+def test_the_form_comes_filled_in_and_a_wrong_value_is_told_before_a_run(ui: Ui) -> None:
+    ui.open("/assets/dssm_model?view=overview")
+    form = yaml.safe_load(ui.open_launchpad("Materialize…"))
+    assert form["ops"] == {"dssm_model": {"config": FILLED}}
+    ui.fill_launchpad(json.dumps({"ops": {"dssm_model": {"config": CHANGED}}}), worlds.EVALUATION_DAY)
+    expect(ui.dialog.get_by_text("No errors")).to_be_visible()
+    expect(ui.dialog.get_by_role("button", name="Materialize")).to_be_enabled()
+    ui.fill_launchpad(json.dumps({"ops": {"dssm_model": {"config": {"epochs": "many"}}}}), worlds.EVALUATION_DAY)
+    expect(ui.dialog.get_by_text("Invalid scalar at path root:ops:dssm_model:config:epochs").first).to_be_visible()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_experiment_is_tagged_and_stands_beside_the_standing_partition(
+    ui: Ui, processes: Processes, home: LoadedConfig
+) -> None:
+    before = worlds.every_digest(open_workspace(home))
+    processes.start_daemon()
+    ui.open("/assets/dssm_model?view=overview")
+    ui.open_launchpad("Materialize…")
+    ui.fill_launchpad(json.dumps({"ops": {"dssm_model": {"config": CHANGED}}}), worlds.EVALUATION_DAY)
+    run = ui.confirm("Materialize")
+    ui.wait_for_run(run, 120)
+    tags = {tag["key"]: tag["value"] for tag in processes.client.ask(TAGS, id=run)["runOrError"]["tags"]}
+    assert (tags["dssm/experiment"], tags["dssm/changed"]) == ("hot", "training.epochs=1")
+    ui.open_partition("dssm_model", worlds.EVALUATION_DAY)
+    assert ui.metadata()[:3] == ["experiment", "changed", "standing"]
+    expect(ui.page.get_by_text("training.epochs=1").first).to_be_visible()
+    assert worlds.every_digest(open_workspace(home)) == before

@@ -1,0 +1,118 @@
+"""A fg.json in the shape of the reference's documentation: read as it stands, written back, and with its separator."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.errors import FeatureSpecError
+from dssm_assets.core.features.generator import FeatureGenerator
+from dssm_assets.core.features.operators.registry import OPERATORS
+from dssm_assets.core.features.spec import parse_fg
+
+TEXT = """{
+  "features": [
+    {"expression": "user:member", "feature_name": "member", "feature_type": "id_feature", "value_type": "String",
+     "combiner": "mean", "hash_bucket_size": 1000, "embedding_dim": 8, "group": "user"},
+    {"expression": "item:weight", "feature_name": "weight", "feature_type": "raw_feature", "value_type": "Integer",
+     "combiner": "mean", "group": "item"},
+    {"expression": "user:hobbies", "feature_name": "hobbies", "feature_type": "id_feature", "hash_bucket_size": 100,
+     "combiner": "sum", "group": "user"},
+    {"expression": "user:aims", "feature_name": "aims", "feature_type": "id_feature", "separator": ",", "group": "user"},
+    {"map": "user:clubs", "key": "user:hobbies", "feature_name": "clubs", "feature_type": "lookup_feature",
+     "needDiscrete": true, "combiner": "sum", "hash_bucket_size": 100, "group": "combo"},
+    {"expression": ["user:hobbies", "user:valid"], "feature_name": "open", "feature_type": "bool_mask", "group": "user"},
+    {"feature_type": "sequence_feature", "sequence_name": "past", "group": "user", "features": [
+      {"expression": "item:brands", "feature_name": "brands", "feature_type": "id_feature", "value_dim": 0, "group": "item"},
+      {"expression": ["item:brands", "item:valid"], "feature_name": "open", "feature_type": "bool_mask"}
+    ]}
+  ],
+  "reserves": ["member", "clicked"],
+  "multi_val_sep": "|"
+}"""
+REQUEST = {
+    "member": 7,
+    "weight": "30",
+    "hobbies": "chess|tea",
+    "aims": "a|b,c",
+    "clubs": "chess:x|tea:y|sun:z",
+    "valid": "true|false",
+    "past__brands": "p|q;r",
+    "past__valid": "false|true;true",
+}
+
+
+def test_a_file_of_the_reference_is_read_and_written_back() -> None:
+    spec = parse_fg(json.loads(TEXT))
+    assert spec.to_fg_json() == json.loads(TEXT)
+    assert spec.reserves == ("member", "clicked")
+    assert parse_fg(spec.to_fg_json()).to_fg_json() == json.loads(TEXT)
+
+
+def test_the_separator_of_the_file_is_that_of_all_features_that_give_none() -> None:
+    generator = FeatureGenerator.from_fg_json(json.loads(TEXT))
+    expected = {
+        "member": ["7"],
+        "weight": 30,
+        "hobbies": ["chess", "tea"],
+        "aims": ["a|b", "c"],
+        "clubs": ["x", "y"],
+        "open": ["chess"],
+        "past__brands": [["p", "q"], ["r"]],
+        "past__open": ["q", "r"],
+    }
+    assert generator.generate_one(REQUEST) == expected
+    table = generator.generate(pa.table({name: [value] for name, value in REQUEST.items()}))
+    assert table.to_pylist() == [expected]
+
+
+def test_without_it_values_stand_apart_by_the_usual_character() -> None:
+    raw = json.loads(TEXT)
+    del raw["multi_val_sep"]
+    assert FeatureGenerator.from_fg_json(raw).generate_one(REQUEST)["hobbies"] == ["chess|tea"]
+
+
+@pytest.mark.parametrize("kind", sorted(OPERATORS))
+def test_every_feature_type_takes_a_group_and_a_combiner(kind: str) -> None:
+    fields = OPERATORS[kind].model_fields
+    assert fields["group"].default is None
+    assert fields["combiner"].default == ("sum" if kind in ("lookup_feature", "match_feature") else None)
+
+
+def test_group_and_pooling_change_no_value() -> None:
+    raw = json.loads(TEXT)
+    for feature in (*raw["features"], *raw["features"][-1]["features"]):
+        feature.pop("group", None)
+        feature.pop("combiner", None)
+    assert FeatureGenerator.from_fg_json(raw).encode_one(REQUEST) == FeatureGenerator.from_fg_json(json.loads(TEXT)).encode_one(
+        REQUEST
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"multi_val_sep": ""}, "key multi_val_sep: expected a text, got ''"),
+        ({"multi_val_sep": 3}, "key multi_val_sep: expected a text, got 3"),
+        ({"kv_sep": ":"}, "key kv_sep: expected one of: features, reserves, multi_val_sep"),
+    ],
+)
+def test_what_a_file_may_not_say(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(FeatureSpecError, match=words):
+        parse_fg(json.loads(TEXT) | change)
+
+
+@pytest.mark.parametrize(("key", "value"), [("groups", "user"), ("combiner", "median"), ("group", 3)])
+def test_what_a_feature_may_not_say(key: str, value: object) -> None:
+    raw = json.loads(TEXT)
+    raw["features"][0][key] = value
+    with pytest.raises(FeatureSpecError, match=f"feature member, key {key}"):
+        parse_fg(raw)
+
+
+def test_a_type_of_no_name_stays_refused() -> None:
+    with pytest.raises(FeatureSpecError, match="got 'bool_masks'"):
+        parse_fg({"features": [{"feature_type": "bool_masks", "feature_name": "f", "expression": ["user:a", "user:b"]}]})
