@@ -20,7 +20,7 @@ import torch
 from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.bags import IntArray
 from dssm_assets.core.models.losses.log_q import log_expected_counts
-from dssm_assets.core.models.losses.masks import MaskedPairs, diagonal_pairs, matching_pairs, union_of
+from dssm_assets.core.models.losses.masks import MaskedPairs, diagonal_pairs, matching_pairs, of_members, union_of
 from dssm_assets.core.models.losses.terms import LossTerms
 from dssm_assets.core.models.samplers.hard import HardDraw, HardSampler
 from dssm_assets.core.models.samplers.queue import queued_items
@@ -130,8 +130,10 @@ class NegativeRule:
         if self.model.collision_mask:
             pairs.append(matching_pairs(own_rows, item_index, column_items))
         if self.model.masks_user_positives:
-            known = self._known(user_index)
-            pairs.append(matching_pairs(_rows_of(known), known.items, column_items))
+            users, user = np.unique(user_index, return_inverse=True)  # a batch may hold many samples of one
+            known = self._known(users)
+            cells = matching_pairs(_rows_of(known), known.items, column_items)
+            pairs.append(of_members(cells, user.reshape(-1), len(users)))
         return union_of(*pairs)
 
     def _known(self, user_index: Users) -> KnownItems:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dssm_assets.core.models.bags import IntArray, ragged_positions
+from dssm_assets.core.models.bags import IntArray, ragged_positions, row_of
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,22 @@ def matching_pairs(rows: IntArray, items: IntArray, column_items: IntArray) -> M
     first = last - held[known[matching]]
     positions, _ = ragged_positions(first, last)
     return MaskedPairs(np.repeat(rows[matching], last - first), np.argsort(column_items, kind="stable")[positions])
+
+
+def of_members(cells: MaskedPairs, group: IntArray, count: int) -> MaskedPairs:
+    """Returns the cells of rows that share those of their group.
+
+    Example: cells (0, 5), (1, 7), (1, 8) of two groups and rows of groups 1, 0, 1: (0, 7), (0, 8), (1, 5), (2, 7), (2, 8).
+
+    Args:
+        cells: of the groups, sorted by group.
+        group: of each row [B].
+        count: how many groups there are.
+    """
+    ends = np.cumsum(np.bincount(cells.rows, minlength=count))
+    begins = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+    places, offsets = ragged_positions(begins[group], ends[group])
+    return MaskedPairs(row_of(offsets), cells.columns[places])
 
 
 def diagonal_pairs(count: int) -> MaskedPairs:

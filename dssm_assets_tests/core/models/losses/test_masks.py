@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.models.losses.masks import diagonal_pairs, matching_pairs, union_of
+from dssm_assets.core.models.losses.masks import MaskedPairs, diagonal_pairs, matching_pairs, of_members, union_of
 
 
 def test_same_item_in_batch_and_sampled() -> None:
@@ -42,3 +42,10 @@ def test_pairs_equal_brute_force(known: list[list[int]], columns: list[int]) -> 
     pairs = matching_pairs(rows, items, np.array(columns, np.int64))
     expected = {(i, j) for i, row in enumerate(known) for j, column in enumerate(columns) if column in row}
     assert set(zip(pairs.rows.tolist(), pairs.columns.tolist(), strict=True)) == expected
+
+
+def test_rows_share_the_cells_of_their_group() -> None:
+    cells = MaskedPairs(np.array([0, 1, 1]), np.array([5, 7, 8]))
+    found = of_members(cells, np.array([1, 0, 1]), 3)
+    assert list(zip(found.rows.tolist(), found.columns.tolist(), strict=True)) == [(0, 7), (0, 8), (1, 5), (2, 7), (2, 8)]
+    assert not len(of_members(cells, np.array([2, 2]), 3).rows)
