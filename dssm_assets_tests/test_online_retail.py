@@ -12,6 +12,7 @@ import pytest
 
 from dssm_assets.core.config import parse_config
 from dssm_assets.defs.asset_factory import Observer
+from dssm_assets.defs.scene import Scene
 from dssm_assets.materialize import plan, run
 from dssm_assets.steps.workspace import Workspace, open_workspace, window_days
 from dssm_assets.storage.config_file import complete
@@ -75,8 +76,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     loaded = complete(parse_config(CONFIG), home=tmp_path_factory.mktemp("retail"))
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("DAGSTER_HOME", raising=False)
-        run(plan(loaded, "daily_tables", FIRST, EVALUATED), Observer())
-        run(plan(loaded, "train_and_evaluate", EVALUATED, EVALUATED), Observer())
+        run(plan(Scene(loaded), "daily_tables", FIRST, EVALUATED), Observer())
+        run(plan(Scene(loaded), "train_and_evaluate", EVALUATED, EVALUATED), Observer())
     return open_workspace(loaded)
 
 
