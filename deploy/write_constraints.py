@@ -1,7 +1,7 @@
 """Prints the constraints of the image: every distribution that `dssm-assets[deploy]` needs, at the version that is installed.
 
-    python3.11 -m venv /tmp/lock && /tmp/lock/bin/pip install -e '.[deploy]'
-    /tmp/lock/bin/python deploy/write_constraints.py > deploy/constraints.txt
+    python3.11 -m venv .venv/lock && .venv/lock/bin/pip install -e '.[deploy]'
+    .venv/lock/bin/python deploy/write_constraints.py > deploy/constraints.txt
 
 Run it in an environment in which the tests have passed. Dagster's packages pin each other, so they move together.
 """

@@ -48,8 +48,7 @@ def test_the_groups_read_from_left_to_right(ui: Ui) -> None:
 def test_a_partition_shows_the_report_with_its_chart_and_table_first(ui: Ui, last_day: str, top_k: int) -> None:
     ui.open_partition("total_hit_rate", last_day)
     expect(ui.page.get_by_text("Materialized", exact=True)).to_be_visible()
-    keys = ui.metadata()
-    assert keys[0] == "report"
+    keys = ui.metadata(first="report")
     assert keys.index("hit_rate_trend") < keys.index(f"hit_rate@{top_k}") < keys.index("dagster/row_count")
     report = ui.show("report")
     expect(report.get_by_role("heading", name=f"Recall on {last_day}")).to_be_visible()

@@ -13,6 +13,7 @@ from playwright.sync_api import FloatRect, Locator, Page, Response, expect
 
 _GROUP = "svg foreignObject.group"
 _EDITOR = ".CodeMirror"
+_KEYS = "table tr td:first-child"
 _EDGES = """(group) => [...document.querySelectorAll(group)].map((box) => {
     const left = Number(box.getAttribute("x"));
     return [box.textContent.trim(), left, left + Number(box.getAttribute("width"))];
@@ -131,10 +132,12 @@ class Ui:
         self.open(f"/assets/{asset}?view=partitions&partition={ds}")
         expect(self.page.get_by_text("Latest materialization")).to_be_visible()
 
-    def metadata(self) -> list[str]:
-        """Returns the keys of the metadata that are shown, from top to bottom."""
-        rows = self.page.locator("table tr")
-        return [row.locator("td").first.inner_text().strip() for row in rows.all() if row.locator("td").count()]
+    def metadata(self, first: str) -> list[str]:
+        """Returns the keys of the metadata that are shown, from top to bottom, once the one that comes first is there."""
+        expect(self.page.locator(_KEYS).first).to_have_text(first)
+        # At once: the page fills the table while it is read.
+        keys: list[str] = self.page.locator(_KEYS).all_inner_texts()
+        return [key.strip() for key in keys]
 
     def show(self, key: str) -> Locator:
         """Opens the text of a metadata entry; returns the dialog that shows it."""
