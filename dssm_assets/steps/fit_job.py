@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from dssm_assets.core.training.report import UNSTEADY, FitResult, Progress, Surr
 from dssm_assets.core.training.train_data import TrainData
 from dssm_assets.core.training.warm_start import WarmStart
 from dssm_assets.core.training_config import Training
+from dssm_assets.storage.whole_file import write_whole
 
 MODEL, TOWERS, LOSSES, REPORT, VALIDATION = (
     "model.bin",
@@ -115,7 +116,7 @@ def run_job(
         warm_start=None if job.warm_start is None else _warm(job.warm_start),
         key=job.key,
         saved=state.read_bytes() if state.exists() else None,
-        save=(lambda chunks: _write(state, chunks)) if ranks.is_first else None,
+        save=(lambda chunks: write_whole(state, chunks)) if ranks.is_first else None,
         ranks=ranks,
         peak_bytes=peak_bytes,
     )
@@ -174,15 +175,6 @@ def _warm(files: WarmFiles) -> WarmStart:
 def _mapped(path: str) -> pa.Table:
     with pa.memory_map(path, "rb") as source:
         return pa.ipc.open_file(source).read_all()
-
-
-def _write(path: Path, chunks: Iterable[bytes]) -> None:
-    """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".part")
-    with aside.open("wb") as file:
-        file.writelines(chunks)
-    aside.replace(path)
 
 
 def _rounded(losses: Any) -> bytes:

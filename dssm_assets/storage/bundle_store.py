@@ -39,7 +39,6 @@ from dssm_assets.storage.pointer_file import PointerFile
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
 BUNDLES: Final = "bundles"
-_CHUNK_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -194,14 +193,11 @@ class BundleStore:
             self.fs.rm(target, recursive=True)
 
     def _sha256(self, bundle_id: str, name: str) -> str | None:
-        digest = hashlib.sha256()
         try:
             with self.fs.open(f"{self.folder(bundle_id)}/{name}", "rb") as handle:
-                while chunk := handle.read(_CHUNK_BYTES):
-                    digest.update(chunk)
+                return hashlib.file_digest(handle, "sha256").hexdigest()
         except FileNotFoundError:
             return None
-        return digest.hexdigest()
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

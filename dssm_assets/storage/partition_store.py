@@ -25,8 +25,7 @@ from dssm_assets.core.errors import Fault, PartitionMissingError, StorageError, 
 from dssm_assets.storage import layout
 from dssm_assets.storage.manifest import Column, Manifest, StoredFile
 from dssm_assets.storage.stored_files import StoredFiles
-
-_CHUNK_BYTES = 1 << 20
+from dssm_assets.storage.whole_file import write_whole
 
 
 class PartitionStore:
@@ -173,15 +172,7 @@ class PartitionStore:
         if not self.is_local:
             self.fs.pipe_file(path, text.encode())
             return
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=target.parent, prefix="._manifest-")
-        with os.fdopen(handle, "w") as file:
-            os.fchmod(handle, 0o644)  # mkstemp's files are readable by their owner alone
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(aside).replace(target)
+        write_whole(Path(path), [text.encode()])
 
     def verify(self, manifest: Manifest) -> None:
         """Checks every file of a partition against its digest.
@@ -191,11 +182,9 @@ class PartitionStore:
         """
         wrong = []
         for file in manifest.files:
-            digest = hashlib.sha256()
             with self.fs.open(self.path(manifest, file), "rb") as handle:
-                while chunk := handle.read(_CHUNK_BYTES):
-                    digest.update(chunk)
-            if digest.hexdigest() != file.sha256:
+                digest = hashlib.file_digest(handle, "sha256").hexdigest()
+            if digest != file.sha256:
                 wrong.append(file.name)
         if wrong:
             raise StorageError(f"partition {manifest.key}: files {wrong} differ from their manifest; materialize it again")
@@ -203,11 +192,8 @@ class PartitionStore:
 
 def sha256_of(path: Path) -> str:
     """Returns the sha256 of a local file, in hex."""
-    digest = hashlib.sha256()
     with path.open("rb") as handle:
-        while chunk := handle.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _missing(asset: str, days: Sequence[str]) -> Fault:

@@ -8,14 +8,13 @@ Belongs here: the bytes of the pointer. Does not belong here: what it says and h
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from dssm_assets.core.errors import StorageError
 from dssm_assets.storage.bundle_pointer import Pointer
+from dssm_assets.storage.whole_file import write_whole
 
 CURRENT: Final = "current.json"
 _TRIES: Final = 8
@@ -82,11 +81,5 @@ class PointerFile:
                     return False
                 raise
             return True
-        handle, aside = tempfile.mkstemp(dir=Path(self.path).parent, prefix="._current-")
-        with os.fdopen(handle, "w") as file:
-            os.fchmod(handle, 0o644)  # mkstemp's files are readable by their owner alone
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(aside).replace(self.path)
+        write_whole(Path(self.path), [text.encode()])
         return True
