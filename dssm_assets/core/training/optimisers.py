@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,8 @@ from dssm_assets.core.training_config import EmbeddingOptimiser
 _EPSILON = 1e-8
 _DECAY, _SQUARE_DECAY = 0.9, 0.999
 """Of Adam's moments, those of torch's AdamW."""
+_BLOCK_VALUES = 1 << 18
+"""Values of a table that are moved at once: what is computed of them then stays in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,13 @@ class RowGradients:
     dim: int
     rows: Tensor  # [U]
     gradient: Tensor  # [U, d]
+
+    def blocks(self) -> Iterator[RowGradients]:
+        """Yields the same rows a block at a time, in views; all at once where the device has no such cache."""
+        step = max(1, _BLOCK_VALUES // self.dim) if self.rows.device.type == "cpu" else max(1, len(self.rows))
+        for begin in range(0, len(self.rows), step):
+            block = slice(begin, begin + step)
+            yield RowGradients(self.dim, self.rows[block], self.gradient[block])
 
 
 class RowOptimiser(ABC):
@@ -72,10 +81,10 @@ class RowwiseAdagrad(RowOptimiser):
 
     def move(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
         """Moves the rows by their gradients: one step."""
-        for found in gradients:
+        for found in (block for whole in gradients for block in whole.blocks()):
             squares = self._squares[found.dim]
-            grown = squares[found.rows] + _mean_square(found.gradient)
-            squares[found.rows] = grown
+            grown = squares.index_select(0, found.rows) + _mean_square(found.gradient)
+            squares.index_copy_(0, found.rows, grown)
             change = found.gradient * (-learning_rate / (grown.sqrt() + _EPSILON))[:, None]
             self._tables.table(found.dim).index_add_(0, found.rows, change)
 
@@ -109,13 +118,16 @@ class RowwiseAdam(RowOptimiser):
         self._done += 1
         step = int(self._done)
         rate = learning_rate / (1.0 - _DECAY**step)
-        for found in gradients:
+        for found in (block for whole in gradients for block in whole.blocks()):
             dim, rows = found.dim, found.rows
-            idle = (step - self._read_at[dim][rows]).double()
-            mean = self._mean[dim][rows] * (_DECAY**idle).float()[:, None] + (1.0 - _DECAY) * found.gradient
-            square = self._square[dim][rows] * (_SQUARE_DECAY**idle).float()
+            means, squares, read_at = self._mean[dim], self._square[dim], self._read_at[dim]
+            idle = (step - read_at.index_select(0, rows)).double()
+            mean = means.index_select(0, rows) * (_DECAY**idle).float()[:, None] + (1.0 - _DECAY) * found.gradient
+            square = squares.index_select(0, rows) * (_SQUARE_DECAY**idle).float()
             square = square + (1.0 - _SQUARE_DECAY) * _mean_square(found.gradient)
-            self._mean[dim][rows], self._square[dim][rows], self._read_at[dim][rows] = mean, square, self._done.to(rows.device)
+            means.index_copy_(0, rows, mean)
+            squares.index_copy_(0, rows, square)
+            read_at.index_fill_(0, rows, step)
             size = (square / (1.0 - _SQUARE_DECAY**step)).sqrt() + _EPSILON
             self._tables.table(dim).index_add_(0, rows, mean * (-rate / size)[:, None])
 

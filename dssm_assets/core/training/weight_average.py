@@ -49,7 +49,7 @@ class WeightAverage:
 
     def before(self, gradients: list[RowGradients]) -> None:
         """Brings the rows that are about to move up to date with the steps in which they stood still."""
-        for found in gradients:
+        for found in (block for whole in gradients for block in whole.blocks()):
             self._catch_up(found.dim, found.rows)
 
     def after(self, gradients: list[RowGradients]) -> None:
@@ -60,10 +60,11 @@ class WeightAverage:
         with torch.no_grad():
             for name, parameter in self._towers.named_parameters():
                 self._dense[name].lerp_(parameter, 1.0 - decay)
-            for found in gradients:
-                average, weight = self._rows[found.dim], self._towers.tables.table(found.dim)
-                average[found.rows] = torch.lerp(average[found.rows], weight[found.rows], 1.0 - decay)
-                self._log_at[found.dim][found.rows] = float(self._place[1])
+            for found in (block for whole in gradients for block in whole.blocks()):
+                average, weight, rows = self._rows[found.dim], self._towers.tables.table(found.dim), found.rows
+                moved = torch.lerp(average.index_select(0, rows), weight.index_select(0, rows), 1.0 - decay)
+                average.index_copy_(0, rows, moved)
+                self._log_at[found.dim].index_fill_(0, rows, float(self._place[1]))
 
     def keep(self) -> None:
         """Has the towers hold the average for good; nothing can be learned any more."""
@@ -98,8 +99,9 @@ class WeightAverage:
             torch.lerp(weight, average, left, out=average)
             at.fill_(now)
         else:
-            left = (now - at[rows]).exp_().float()[:, None]
-            average[rows] = torch.lerp(weight[rows], average[rows], left)
+            left = (now - at.index_select(0, rows)).exp_().float()[:, None]
+            caught_up = torch.lerp(weight.index_select(0, rows), average.index_select(0, rows), left)
+            average.index_copy_(0, rows, caught_up)
 
     def _exchange(self) -> None:
         for dim in self._towers.tables.dims:
