@@ -121,7 +121,8 @@ def _hard_negatives(workspace: Workspace, shown: Sequence[Manifest], corpus: IdI
 def _corpus(workspace: Workspace, corpus: Manifest, bucketizer: Bucketizer) -> tuple[IdIndex, pa.Table]:
     """Returns the items that can be recalled, and items.arrow."""
     negatives = workspace.tables.read(corpus)
-    return IdIndex(negatives.column(col.ITEM_ID)), item_rows(negatives, indexed_features(bucketizer, "item"))
+    features, law = indexed_features(bucketizer, "item"), workspace.config.negative_items
+    return IdIndex(negatives.column(col.ITEM_ID)), item_rows(negatives, features, law)
 
 
 def _columns(file: str, schema: pa.Schema) -> list[Column]:

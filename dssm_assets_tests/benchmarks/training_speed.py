@@ -4,9 +4,11 @@
 
 One setting is generated once; every contender trains on it in a process of its own, on one thread, until its seconds are
 spent, and the middle step counts (`training_pace.py`). Peers run in the interpreter of `--python`, into which the extra
-`bench` is installed; by default that is this one. A peer that is not installed is reported as missing. Peers have no shared
-negatives beside the batch: `ours, in-batch only` is what to compare them with. The share of the limit counts the products of
-every column, also where equal columns are made one.
+`bench` is installed; by default that is this one. A peer that is not installed is reported as missing.
+
+Times are those of ours with the same negatives: the obvious version has the batch's other items and the shared negatives, peers
+the batch's other items at most, so they are compared with ours `in-batch only`. The share of the limit counts the products
+of every column, also where equal columns are made one.
 
 Belongs here: running and tables. Does not belong here: settings, data, contenders, peers (`training_*.py`).
 """
@@ -29,7 +31,7 @@ from dssm_assets_tests.benchmarks import process_cost, training_contenders, trai
 from dssm_assets_tests.benchmarks.training_settings import Setting, setting_of
 
 _OURS = ("ours, float32", "ours, bfloat16")
-_ALONE = "ours, in-batch only"
+_ALONE = ("in-batch only, float32", "in-batch only, bfloat16")
 _OBVIOUS = "obvious torch"
 
 
@@ -71,7 +73,6 @@ class Report:
 
     def text(self) -> str:
         """Returns the tables."""
-        ours = next(result for result in self.results if result.name == _OURS[0])
         lines = [
             f"{self.setting.name}: {self.setting.samples:,} samples, {self.setting.num_features} features, batch "
             f"{self.setting.batch_size:,}, {self.setting.num_sample:,} shared negatives beside it",
@@ -79,26 +80,30 @@ class Report:
             f"{self.limit_gflops['bfloat16']:.0f} in bfloat16; a sample takes {2 * self.setting.multiply_adds / 1e6:.2f} MFLOP",
             "peers: " + ", ".join(f"{name} {version or 'missing'}" for name, version in self.versions.items()),
             "",
-            f"{'':<21}{'samples/CPU-s':>14}{'float32 x':>11}{'bfloat16 x':>12}{'of limit':>10}{'peak MiB':>10}  steps",
+            f"{'':<25}{'samples/CPU-s':>14}{'float32 x':>11}{'bfloat16 x':>12}{'of limit':>10}{'peak MiB':>10}  steps",
         ]
-        half = next((result for result in self.results if result.name == _OURS[1]), ours)
-        lines += [self._row(result, ours, half) for result in self.results]
+        lines += [self._row(result) for result in self.results]
         lines += ["", f"{'ours, samples':<20}{'peak MiB':>10}{'without files':>15}"]
         lines += [f"{times * self.setting.samples:<20,}{r.peak_mib:>10.0f}{r.anonymous_mib:>15.0f}" for times, r in self.growth]
         return "\n".join(lines)
 
-    def _row(self, result: Result, ours: Result, half: Result) -> str:
+    def _row(self, result: Result) -> str:
         if not result.samples_per_s:
-            return f"{result.name:<21}{result.note:>14}"
+            return f"{result.name:<25}{result.note:>14}"
         kind = "bfloat16" if result.name == _OURS[1] else "float32"
         share = result.samples_per_s * 2 * self.setting.multiply_adds / 1e9 / self.limit_gflops[kind]
         # With other negatives there are other products than this setting's count says.
-        shown = f"{share:.0%}" if result.name in (*_OURS, _OBVIOUS) else "-"
-        times = [f"{(other.samples_per_s or 0) / result.samples_per_s:.2f}" for other in (ours, half)]
+        has_all = result.name in (*_OURS, _OBVIOUS)
+        shown = f"{share:.0%}" if has_all else "-"
+        rates = [self._rate(name) for name in (_OURS if has_all else _ALONE)]
+        times = ["-" if rate is None else f"{rate / result.samples_per_s:.2f}" for rate in rates]
         return (
-            f"{result.name:<21}{result.samples_per_s:>14,.0f}{times[0]:>11}{times[1]:>12}{shown:>10}"
+            f"{result.name:<25}{result.samples_per_s:>14,.0f}{times[0]:>11}{times[1]:>12}{shown:>10}"
             f"{result.peak_mib:>10.0f}  {result.note}"
         )
+
+    def _rate(self, name: str) -> float | None:
+        return next((result.samples_per_s for result in self.results if result.name == name), None)
 
 
 def apart(python: str, work: Callable[..., Any], /, **arguments: Any) -> Any:
@@ -135,9 +140,11 @@ def measure(
     training_world.write(folder / "data", world)
     common = {"folder": str(folder / "data"), "setting": setting, "budget_s": seconds}
     results = [
-        _result(_OURS[0], run(sys.executable, training_contenders.ours, **common, precision="float32")),
-        _result(_OURS[1], run(sys.executable, training_contenders.ours, **common, precision="bfloat16")),
-        _result(_ALONE, run(sys.executable, training_contenders.ours, **common, precision="float32", in_batch_only=True)),
+        *(
+            _result(name, run(sys.executable, training_contenders.ours, **common, precision=precision, in_batch_only=is_alone))
+            for names, is_alone in ((_OURS, False), (_ALONE, True))
+            for name, precision in zip(names, ("float32", "bfloat16"), strict=True)
+        ),
         _result(_OBVIOUS, run(sys.executable, training_contenders.obvious, **common)),
         _result("RecTools DSSM", run(python, training_peers.rectools, **common)),
         _result("torch-rechub DSSM", run(python, training_peers.rechub, **common)),

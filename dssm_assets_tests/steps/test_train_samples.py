@@ -20,6 +20,7 @@ from dssm_assets.core.features.bucketizer import Bucketizer
 from dssm_assets.core.features_raw.specs import USER_ALL_FEATURE
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerFeature
+from dssm_assets.core.samples.item_weights import law_of, weights_of
 from dssm_assets.core.training.train_data import TrainData
 from dssm_assets.steps import feature_config, fg
 from dssm_assets.steps.feature_config import open_bucketizer, towers_of
@@ -112,6 +113,15 @@ def test_towers_read_the_features_of_the_eve_of_every_sample(workspace: Workspac
     unknown = [row for row in shuffled if row["user_feature_date"] is None]
     assert 0 < len(unknown) < WORLD.rows / 4
     assert len({str(row) for row in read}) > WORLD.rows * 0.9
+
+
+def test_weights_of_items_follow_from_the_samples_by_the_law_that_the_file_tells(workspace: Workspace) -> None:
+    """So weights as of an earlier day can be made of the samples before it."""
+    items = workspace.artifacts.map_table(workspace.need("train_samples", DAY), "items.arrow")
+    law, data = law_of(items.schema), opened(workspace)
+    assert law == workspace.config.negative_items
+    assert np.array_equal(weights_of(data.item_counts(data.num_days), law), items["weight"].to_numpy())
+    assert 0 < data.item_counts(1).sum() < data.num_samples
 
 
 def test_a_row_stands_once_per_table_and_user_however_many_samples_and_days_use_it(workspace: Workspace) -> None:

@@ -1,7 +1,7 @@
 """The corpus: every item that can be recalled, and the weight with which it is drawn as a negative.
 
-Belongs here: counts of positives, weights, the corpus table. Does not belong here: the draw itself
-(`core/models/samplers`) and bucket indices (`train_samples.item_rows`).
+Belongs here: counts of positives, the corpus table. Does not belong here: the law of the weights (`item_weights`), the draw
+itself (`core/models/samplers`) and bucket indices (`train_samples.item_rows`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.config import NegativeItems
 from dssm_assets.core.errors import ConfigError, EmptyDayError, Fault, WindowIncompleteError
 from dssm_assets.core.samples.id_index import IdIndex, comparable_ids, refuse_type_change
+from dssm_assets.core.samples.item_weights import weights_of
 from dssm_assets.core.samples.specs import refuse_collisions, require_columns
 
 _COMPACT_ROWS: Final = 1 << 20
@@ -80,7 +81,7 @@ def negative_items(item_fg: pa.Table, positive_counts: pa.Table, config: Negativ
         raise EmptyDayError(Fault("table item_features_fg", "at least one item", "no rows", "check the item table of that day"))
     index = IdIndex(item_fg.column(col.ITEM_ID), where=f"table item_features_fg, column {col.ITEM_ID}")
     counts = _counts_by_row(index, positive_counts)
-    weights = np.power(counts + config.smoothing, config.alpha)
+    weights = weights_of(counts, config)
     if not weights.any():
         got = f"smoothing {config.smoothing} and no positive on any of the {len(index)} items"
         raise ConfigError(

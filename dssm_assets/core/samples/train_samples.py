@@ -18,12 +18,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.config import NegativeItems
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.model_config import History
 from dssm_assets.core.samples.distinct_ids import rows_of
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.samples.history import HistoryCsr, history_end
 from dssm_assets.core.samples.id_index import IdIndex, one_array
+from dssm_assets.core.samples.item_weights import with_law
 from dssm_assets.core.samples.sample_weights import SampleWeights
 from dssm_assets.core.samples.specs import (
     feature_rows_schema,
@@ -121,8 +123,13 @@ def discretise_rows(
     return pa.RecordBatch.from_arrays(list(indices.values()), schema=schema)
 
 
-def item_rows(negative_items: pa.Table, features: IndexedFeatures) -> pa.Table:
+def item_rows(negative_items: pa.Table, features: IndexedFeatures, law: NegativeItems) -> pa.Table:
     """Returns items.arrow: the weight and the features of every corpus item, in the corpus' order.
+
+    Args:
+        negative_items: the corpus.
+        features: the item features to keep.
+        law: by which its weights were made; the schema of items.arrow tells it.
 
     Raises:
         SchemaError: a column is missing, weights do not fit their values, or a feature is named weight.
@@ -130,7 +137,7 @@ def item_rows(negative_items: pa.Table, features: IndexedFeatures) -> pa.Table:
     require_columns("table negative_items", negative_items.column_names, [col.WEIGHT, *features.columns])
     indices = features.of(negative_items, "table negative_items")
     weight = one_array(negative_items.column(col.WEIGHT))
-    schema = items_schema({name: column.type for name, column in indices.items()})
+    schema = with_law(items_schema({name: column.type for name, column in indices.items()}), law)
     return pa.Table.from_arrays([weight, *indices.values()], schema=schema)
 
 

@@ -54,7 +54,7 @@ class NegativeRule:
         logits_rows: rows of logits that the loss holds at once.
         share: of each item among the samples that are trained on [I].
         user_ends: where the events end that are known of each user; None: where they end [U].
-        end_day: what users were shown from this day on is not known.
+        end_day: what users took or were shown from this day on is not known.
     """
 
     data: TrainData
@@ -66,7 +66,7 @@ class NegativeRule:
 
     def sampled(self, rng: np.random.Generator) -> tuple[IntArray, npt.NDArray[np.float64]]:
         """Returns the batch's sampled negatives [N] and the probability of each."""
-        return self.data.sampler(self.model).draw(self.model.num_sample, rng)
+        return self.data.sampler(self.model, self.end_day).draw(self.model.num_sample, rng)
 
     def of(
         self,
@@ -97,7 +97,7 @@ class NegativeRule:
             columns = [item_index, items, later]
             corrections = [own, *corrections, log_expected_counts(later_probability, len(later), logq)]
         else:
-            own = log_expected_counts(self.data.sampler(model).probability[item_index], model.num_sample, logq)
+            own = log_expected_counts(self.data.sampler(model, self.end_day).probability[item_index], model.num_sample, logq)
         hard = self._hard(item_index, user_index, rng)
         terms = LossTerms(
             positive_correction=torch.from_numpy(own),
@@ -111,7 +111,7 @@ class NegativeRule:
         return Negatives(items, hard.items, terms)
 
     def _hard(self, item_index: IntArray, user_index: Users, rng: np.random.Generator) -> HardDraw:
-        sampler = self.data.sampler(self.model)
+        sampler = self.data.sampler(self.model, self.end_day)
         if not self.model.has_hard_negatives or not isinstance(sampler, HardSampler):
             return HardDraw.nothing()
         drawn = sampler.draw_hard(user_index, self.model.num_hard_sample, rng)

@@ -18,16 +18,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core.columns import EVENT_TIME_MS, ITEM_ROW, USER_ROW, WEIGHT
-from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.model_config import History, Model
 from dssm_assets.core.models.bags import Bags, IntArray, ragged_positions
 from dssm_assets.core.models.history import HistoryReader
 from dssm_assets.core.models.row_gather import RowGather
-from dssm_assets.core.models.samplers.negative_sampler import NegativeSampler, negative_sampler
+from dssm_assets.core.models.samplers.negative_sampler import NegativeSampler
 from dssm_assets.core.models.table_view import TableView
 from dssm_assets.core.models.tower_input import SideReader, TowerInput, side_by_side
 from dssm_assets.core.models.tower_spec import Side, TowerSpec
 from dssm_assets.core.samples.specs import DAY, HISTORY_END, HISTORY_START, ITEM_INDEX, USER_INDEX
+from dssm_assets.core.training.corpus_samplers import CorpusSamplers
 from dssm_assets.core.training.hard_table import hard_edges
 from dssm_assets.core.training.history_cut import SamplePast, events_of_others, kept_lengths, oldest
 from dssm_assets.core.training.sample_checks import check_owner, check_samples, whole
@@ -67,7 +67,8 @@ class TrainData:
         history: all users' positive events by (user, time): item_index int32 (-1: not in the corpus), event_time_ms
             int64 and the embedding indices of the sub-features.
         users: history_start and history_end int64, row number = user_index.
-        items: weight float64 and the embedding indices of item features of the corpus, row number = item_index.
+        items: weight float64 and the embedding indices of item features, row number = item_index; its schema may tell the law of
+            the weights.
         hard_negatives: user_index, item_index and day int32, what users were shown and did not take; None: not asked for.
 
     Raises:
@@ -106,10 +107,9 @@ class TrainData:
         pointed |= {USER_ROW: (0, user_rows.num_rows if spec.of(Side.USER) else 1), ITEM_ROW: (0, item_rows.num_rows)}
         check_samples(self.keys, pointed, DAY)
         self._check_histories()
-        self._weights = whole(TableView(items, "items", {WEIGHT: pa.float64()}), WEIGHT).astype(np.float64)
-        self._samplers: dict[tuple[str, float], NegativeSampler] = {}
         sizes = {"num_users": users.num_rows, "num_items": self.num_items}
-        self._edges = None if hard_negatives is None else hard_edges(hard_negatives, **sizes)
+        edges = None if hard_negatives is None else hard_edges(hard_negatives, **sizes)
+        self._samplers = CorpusSamplers(items, edges, self.item_counts)
 
     @cached_property
     def num_days(self) -> int:
@@ -119,22 +119,22 @@ class TrainData:
     @cached_property
     def item_share(self) -> npt.NDArray[np.float64]:
         """How often each item is that of a sample, among all samples [I]."""
-        counts = sum(np.bincount(block, minlength=self.num_items) for block in self.keys.blocks(ITEM_INDEX))
-        return np.asarray(counts / self.num_samples)
+        return np.asarray(self.item_counts(self.num_days) / self.num_samples)
 
-    def sampler(self, model: Model) -> NegativeSampler:
-        """Returns the sampler that the model section names over this corpus; made once.
+    def item_counts(self, end_day: int) -> IntArray:
+        """Returns how many samples each item has on the days before this one [I]."""
+        counts = np.zeros(self.num_items, np.int64)
+        for days, items in zip(self.keys.blocks(DAY), self.keys.blocks(ITEM_INDEX), strict=True):
+            counts += np.bincount(items[days < end_day], minlength=self.num_items)
+        return counts
+
+    def sampler(self, model: Model, end_day: int | None = None) -> NegativeSampler:
+        """Returns the sampler that the model section names, by what was taken on the days before `end_day` (None: on all).
 
         Raises:
             ConfigError: it draws hard negatives and the data were made without.
         """
-        if model.has_hard_negatives and self._edges is None:
-            where, remedy = "training data, hard_negatives.arrow", "make train_samples again with this model section"
-            raise ConfigError(Fault(where, f"the file that sampler {model.sampler} draws from", "no such file", remedy))
-        name = (str(model.sampler), model.uniform_frac)
-        if name not in self._samplers:
-            self._samplers[name] = negative_sampler(model, self._weights, self._edges)
-        return self._samplers[name]
+        return self._samplers.of(model, end_day if end_day is not None and end_day < self.num_days else None)
 
     def rows_of_days(self, first: int, end: int, *, min_history: int = 0) -> IntArray:
         """Returns the samples of the days first .. end - 1 whose users took at least so much before, in their order."""
