@@ -64,7 +64,11 @@ def test_all_contenders_are_measured_or_said_to_be_missing(tmp_path: Path) -> No
     assert len(peers) == 2
     for peer in peers:
         assert (peer.samples_per_s or 0) > 0 or peer.note.startswith("missing: ")
-    assert [times for times, _ in report.growth] == [1, 2]
+    assert [(samples, found.anonymous_mib > 0) for _, samples, found in report.growth] == [
+        (400, True),
+        (800, True),
+        (800, True),
+    ]
     assert "800" in report.text()
 
 

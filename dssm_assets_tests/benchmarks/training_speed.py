@@ -8,7 +8,8 @@ spent, and the middle step counts (`training_pace.py`). Peers run in the interpr
 
 Times are those of ours with the same negatives: the obvious version has the batch's other items and the shared negatives, peers
 the batch's other items at most, so they are compared with ours `in-batch only`. The share of the limit counts the products
-of every column, also where equal columns are made one.
+of every column, also where equal columns are made one. Memory is compared at more samples of as many more users, whose pasts are
+as long as before, and at more samples of the same users.
 
 Belongs here: running and tables. Does not belong here: settings, data, contenders, peers (`training_*.py`).
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,7 @@ from dssm_assets_tests.benchmarks.training_settings import Setting, setting_of
 _OURS = ("ours, float32", "ours, bfloat16")
 _ALONE = ("in-batch only, float32", "in-batch only, bfloat16")
 _OBVIOUS = "obvious torch"
+_MORE_USERS, _LONGER_PASTS = "as many times the users", "the same users, longer pasts"
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,14 @@ class Report:
         limit_gflops: of a large product in this process, by number format.
         versions: of the peers' interpreter and libraries.
         results: by contender, ours first.
-        growth: ours on one, and on several times as many samples: times, result.
+        growth: ours on more samples: what there is more of, samples, result.
     """
 
     setting: Setting
     limit_gflops: dict[str, float]
     versions: dict[str, str]
     results: tuple[Result, ...]
-    growth: tuple[tuple[int, Result], ...]
+    growth: tuple[tuple[str, int, Result], ...]
 
     def text(self) -> str:
         """Returns the tables."""
@@ -83,8 +86,10 @@ class Report:
             f"{'':<25}{'samples/CPU-s':>14}{'float32 x':>11}{'bfloat16 x':>12}{'of limit':>10}{'peak MiB':>10}  steps",
         ]
         lines += [self._row(result) for result in self.results]
-        lines += ["", f"{'ours, samples':<20}{'peak MiB':>10}{'without files':>15}"]
-        lines += [f"{times * self.setting.samples:<20,}{r.peak_mib:>10.0f}{r.anonymous_mib:>15.0f}" for times, r in self.growth]
+        lines += ["", f"{'ours':<40}{'samples':>12}{'peak MiB':>10}{'without files':>15}{'times':>8}"]
+        for of, samples, found in self.growth:
+            times = found.anonymous_mib / max(self.growth[0][2].anonymous_mib, 1e-9)
+            lines.append(f"{of:<40}{samples:>12,}{found.peak_mib:>10.0f}{found.anonymous_mib:>15.0f}{times:>8.2f}")
         return "\n".join(lines)
 
     def _row(self, result: Result) -> str:
@@ -149,14 +154,21 @@ def measure(
         _result("RecTools DSSM", run(python, training_peers.rectools, **common)),
         _result("torch-rechub DSSM", run(python, training_peers.rechub, **common)),
     ]
-    grown = [(1, results[0])] if growth else []
+    grown = [("as above", world.samples, results[0])] if growth else []
     if growth:
-        larger = {**setting, "samples": growth * world.samples}
-        training_world.write(folder / "larger", setting_of(larger))
-        places = {"folder": str(folder / "larger"), "setting": larger, "budget_s": seconds, "precision": "float32"}
-        grown.append((growth, _result(_OURS[0], run(sys.executable, training_contenders.ours, **places))))
+        more = {**setting, "samples": growth * world.samples}
+        for of, larger in ((_MORE_USERS, {**more, "users": growth * world.users}), (_LONGER_PASTS, more)):
+            grown.append((of, more["samples"], _grown(larger, seconds, folder / f"larger {len(grown)}", run)))
     limit = run(sys.executable, training_contenders.product_limit)
     return Report(world, limit, run(python, training_peers.versions), tuple(results), tuple(grown))
+
+
+def _grown(setting: dict[str, Any], seconds: float, folder: Path, run: Callable[..., Any]) -> Result:
+    training_world.write(folder, setting_of(setting))
+    place = {"folder": str(folder), "setting": setting, "budget_s": seconds, "precision": "float32"}
+    found = _result(_OURS[0], run(sys.executable, training_contenders.ours, **place))
+    shutil.rmtree(folder)
+    return found
 
 
 def _result(name: str, shown: dict[str, Any]) -> Result:
