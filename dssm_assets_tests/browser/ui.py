@@ -8,7 +8,9 @@ Belongs here: where things are in the UI. Does not belong here: what should be t
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import yaml
 from playwright.sync_api import FloatRect, Locator, Page, Response, expect
 
 _GROUP = "svg foreignObject.group"
@@ -109,18 +111,27 @@ class Ui:
 
     def open_launchpad(self, button: str) -> str:
         """Opens the Launchpad of a materialize button; returns the form that it comes with, as YAML."""
-        self.page.get_by_role("button", name=button).first.click(modifiers=["Shift"])
+        # Typed before the days are there, a day finds none and the list of choices stays away.
+        with self.page.expect_response(lambda response: _asked(response, "ConfigPartitions") is not None):
+            self.page.get_by_role("button", name=button).first.click(modifiers=["Shift"])
         expect(self.dialog.get_by_text("Launchpad")).to_be_visible()
         expect(self.dialog.locator(_EDITOR)).to_contain_text("config:")
         return str(self.dialog.locator(_EDITOR).evaluate("editor => editor.CodeMirror.getValue()"))
 
     def fill_launchpad(self, form: str, ds: str) -> None:
-        """Replaces the form of the open Launchpad and chooses a day."""
+        """Chooses a day in the open Launchpad, replaces its form and has it checked.
+
+        The page asks what the day's run is to be told, and writes the answer over day and form, whatever was typed meanwhile. It
+        checks a form a second after the last key, and until then shows what it said of the form before.
+        """
+        self.dialog.get_by_placeholder("Partition").fill(ds)
+        with self.page.expect_response(lambda response: _asked(response, "ConfigPartitionForAsset") is not None):
+            self.page.get_by_role("menuitem", name=ds).click()
+        expect(self.dialog.get_by_text(f"partition: {ds}")).to_be_visible()
         self.dialog.locator(_EDITOR).click()
         self.page.keyboard.press("Control+a")
-        self.page.keyboard.insert_text(form)
-        self.dialog.get_by_placeholder("Partition").fill(ds)
-        self.page.get_by_role("menuitem", name=ds).click()
+        with self.page.expect_response(lambda response: _is_check(response, form)):
+            self.page.keyboard.insert_text(form)
 
     @property
     def dialog(self) -> Locator:
@@ -156,5 +167,16 @@ class Ui:
         expect(self.page.get_by_text("Success", exact=True)).to_have_count(count, timeout=seconds * 1000)
 
 
+def _asked(response: Response, query: str) -> dict[str, Any] | None:
+    """Returns the variables of a request to the webserver whose query's name begins so; None: it is another one."""
+    told = response.request.post_data_json if "/graphql" in response.url else None
+    return told["variables"] if told and str(told.get("operationName")).startswith(query) else None
+
+
 def _is_launch(response: Response) -> bool:
-    return "/graphql" in response.url and "mutation Launch" in (response.request.post_data or "")
+    return _asked(response, "Launch") is not None
+
+
+def _is_check(response: Response, form: str) -> bool:
+    variables = _asked(response, "PreviewConfig")
+    return variables is not None and yaml.safe_load(variables["runConfigData"]) == yaml.safe_load(form)
