@@ -21,6 +21,7 @@ from dssm_assets.core.model_config import Model
 from dssm_assets.core.platform_config import Platform
 from dssm_assets.core.section import Section
 from dssm_assets.core.serving_config import Serving
+from dssm_assets.core.spark_config import Spark
 from dssm_assets.core.statistics_config import Statistics
 from dssm_assets.core.training_config import Training
 
@@ -199,7 +200,10 @@ class PipelineConfig(Section):
     serving: Serving = Serving()
     storage: Storage = Storage()
     platform: Platform = Platform()
-    engine: Literal["duckdb"] = "duckdb"
+    engine: Literal["duckdb", "spark"] = Field(
+        default="duckdb", description="What computes tables and features: this process, or a Spark cluster (key spark)."
+    )
+    spark: Spark = Spark()
 
 
 def parse_config(raw: Mapping[str, Any], where: str = "configuration") -> PipelineConfig:

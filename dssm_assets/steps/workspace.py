@@ -22,7 +22,7 @@ from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.storage.artifact_store import ArtifactStore
 from dssm_assets.storage.config_file import LoadedConfig
-from dssm_assets.storage.engine import Bindable, ByDay, DuckDBEngine
+from dssm_assets.storage.engine import BatchKernel, Bindable, ByDay, DuckDBEngine, Engine, Target
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.partition_store import PartitionStore
 from dssm_assets.storage.table_store import TableStore
@@ -62,7 +62,7 @@ class Workspace:
     loaded: LoadedConfig
     tables: TableStore
     artifacts: ArtifactStore
-    engine: DuckDBEngine
+    engine: Engine
     log: Callable[[str], None] = _silent
     now: Callable[[], float] = time.perf_counter
 
@@ -107,12 +107,13 @@ class Workspace:
         ds: str,
         expression: Callable[..., ibis.Table],
         inputs: Mapping[str, Bindable],
+        kernel: BatchKernel | None = None,
         /,
         **arguments: Any,
     ) -> Manifest:
-        """Runs an expression and streams its result into a partition; inputs are recorded with their digests."""
-        with self.engine.run(expression, inputs, **arguments) as (schema, batches):
-            return self.tables.write(spec, ds, batches, schema=schema, inputs=digests(inputs.values()))
+        """Writes an expression's result, passed through a kernel, as a partition; inputs are recorded with their digests."""
+        target = Target(spec, ds, digests(inputs.values()))
+        return self.engine.write_query(target, expression, inputs, arguments, kernel)
 
     def write_table(
         self, spec: TableSpec, ds: str, table: pa.Table, made_from: Iterable[Bindable], **facts: object
@@ -121,11 +122,15 @@ class Workspace:
         return self.tables.write(spec, ds, table, inputs=digests(made_from), facts=facts)
 
 
-def open_workspace(loaded: LoadedConfig, log: Callable[[str], None] = _silent) -> Workspace:
-    """Returns the workspace of a configuration."""
+def open_workspace(
+    loaded: LoadedConfig,
+    log: Callable[[str], None] = _silent,
+    engine_of: Callable[[TableStore], Engine] | None = None,
+) -> Workspace:
+    """Returns the workspace of a configuration, with DuckDB in this process unless another engine is given."""
     partitions = PartitionStore(loaded.root, loaded.config.storage.options)
     tables = TableStore(partitions)
-    engine = DuckDBEngine(tables, threads=loaded.config.training.num_threads)
+    engine = engine_of(tables) if engine_of else DuckDBEngine(tables, threads=loaded.config.training.num_threads)
     return Workspace(loaded, tables, ArtifactStore(partitions, loaded.home / "cache"), engine, log)
 
 

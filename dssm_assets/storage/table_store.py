@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,10 +16,13 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from dssm_assets.core.schema import TableSpec, check_no_nulls, check_schema
-from dssm_assets.storage.manifest import Column, Manifest
+from dssm_assets.storage.layout import part_name
+from dssm_assets.storage.manifest import Column, Manifest, StoredFile
 from dssm_assets.storage.partition_store import PartitionStore
 
 ROW_GROUP_ROWS = 131_072
+PART_ROWS = 32 * ROW_GROUP_ROWS
+"""Rows of a file: a table of more has further ones."""
 _SEEN_ROWS = 16_384
 _REPEATING_FRAC = 0.75
 """Share of different values, among the first rows seen, up to which numbers get a dictionary."""
@@ -43,7 +47,8 @@ class TableStore:
     ) -> Manifest:
         """Writes one partition and makes it visible in one step; returns its manifest.
 
-        Rows keep their order; row groups have 131,072 rows however the data arrives, so equal rows give equal bytes.
+        Rows keep their order; row groups have 131,072 rows and parts PART_ROWS, however the data arrives and whichever
+        engine made it, so equal rows give equal bytes.
         Dictionary-encoded columns are stored as the values that they stand for. An iterable of batches needs `schema`.
 
         Raises:
@@ -55,28 +60,37 @@ class TableStore:
             raise TypeError("an iterable of batches needs schema=")
         actual = _plain(actual)
         check_schema(spec, actual)
-        batches = data if whole is None else whole.to_batches()
+        groups = _regroup(data if whole is None else whole.to_batches(), actual)
         with self.partitions.staging() as folder:
-            path = folder / "part-00000.parquet"
-            rows = 0
-            groups = _regroup(batches, actual)
-            first = next(groups)
-            compression = "lz4" if spec.is_hot else "zstd"
-            with pq.ParquetWriter(path, actual, compression=compression, use_dictionary=_repeating(first)) as writer:
-                for group in itertools.chain([first], groups):
-                    check_no_nulls(spec, group)
-                    writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
-                    rows += group.num_rows
-            columns = [Column(field.name, str(field.type), spec.describe(field.name)) for field in actual]
+            staged = list(_write_parts(spec, folder, groups, actual))
             return self.partitions.publish(
                 asset=spec.name,
                 ds=ds,
-                staged=[(path, rows)],
-                columns=columns,
+                staged=staged,
+                columns=columns_of(spec, actual),
                 inputs=inputs,
                 facts=facts,
                 is_shared=is_shared,
             )
+
+    def place_part(
+        self,
+        spec: TableSpec,
+        ds: str,
+        number: int,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
+        *,
+        is_shared: bool = False,
+    ) -> StoredFile:
+        """Writes one part of a partition, of at most PART_ROWS rows, as `write` would; no manifest names it yet.
+
+        Raises:
+            SchemaError: if a column that may not be null is.
+        """
+        with self.partitions.staging() as folder:
+            ((path, rows),) = _write_parts(spec, folder, _regroup(batches, schema), schema, first_number=number)
+            return self.partitions.place(spec.name, ds, path, rows, is_shared=is_shared)
 
     def write_same(self, spec: TableSpec, manifest: Manifest, *, inputs: Mapping[str, str]) -> Manifest:
         """Writes the very files of another table's partition as a partition of this table, for the same day.
@@ -86,7 +100,7 @@ class TableStore:
         """
         schema = self.open(manifest).schema
         check_schema(spec, schema)
-        columns = [Column(field.name, str(field.type), spec.describe(field.name)) for field in schema]
+        columns = columns_of(spec, schema)
         with self.partitions.staging() as folder:
             staged = []
             for file in manifest.files:
@@ -135,6 +149,30 @@ class TableStore:
     def paths(self, manifests: Sequence[Manifest]) -> list[str]:
         """Returns the paths of all files of some partitions, inside the store's filesystem."""
         return [self.partitions.path(manifest, file) for manifest in manifests for file in manifest.files]
+
+
+def columns_of(spec: TableSpec, schema: pa.Schema) -> list[Column]:
+    """Returns the columns of a table as its manifest lists them."""
+    return [Column(field.name, str(field.type), spec.describe(field.name)) for field in schema]
+
+
+def _write_parts(
+    spec: TableSpec, folder: Path, groups: Iterator[pa.Table], schema: pa.Schema, first_number: int = 0
+) -> Iterator[tuple[Path, int]]:
+    """Writes row groups as parts of PART_ROWS rows; yields path and rows of each, at least one."""
+    compression = "lz4" if spec.is_hot else "zstd"
+    for number in itertools.count(first_number):
+        part = itertools.islice(groups, PART_ROWS // ROW_GROUP_ROWS)
+        first = next(part, None)
+        if first is None:
+            return
+        path, rows = folder / part_name(number), 0
+        with pq.ParquetWriter(path, schema, compression=compression, use_dictionary=_repeating(first)) as writer:
+            for group in itertools.chain([first], part):
+                check_no_nulls(spec, group)
+                writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+                rows += group.num_rows
+        yield path, rows
 
 
 def _repeating(first: pa.Table) -> bool | list[str]:
