@@ -103,6 +103,19 @@ def complete(config: PipelineConfig, *, home: Path, path: Path | None = None, ch
     return loaded
 
 
+def described(loaded: LoadedConfig) -> dict[str, Any]:
+    """Returns a configuration as JSON values, for a process that does not read the file."""
+    paths = {"home": str(loaded.home), "path": None if loaded.path is None else str(loaded.path)}
+    config = loaded.config.model_dump(mode="json")
+    return {"config": config, "fg": dict(loaded.fg), "fg_folder": str(loaded.fg_folder), **paths}
+
+
+def restored(body: Mapping[str, Any]) -> LoadedConfig:
+    """Returns the configuration that `described` described."""
+    path = None if body["path"] is None else Path(body["path"])
+    return LoadedConfig(parse_config(body["config"]), body["fg"], Path(body["home"]), path, Path(body["fg_folder"]))
+
+
 def _read_fg(path: Path) -> Mapping[str, Any]:
     try:
         parsed = json.loads(path.read_text(encoding="utf-8"))
