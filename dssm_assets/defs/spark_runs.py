@@ -26,6 +26,8 @@ from dssm_assets.storage.config_file import LoadedConfig
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import StepResult
 
+_QUIET = {"spark.log.level": "WARN", "spark.ui.showConsoleProgress": "false"}
+"""Spark's own lines go to the run's stderr: thousands of them, unless a scene's spark.conf wants them."""
 SCRIPT = Path(__file__).parent.parent / "deployment" / "spark_job.py"
 
 
@@ -72,7 +74,7 @@ def command(spark: Spark, name: str) -> list[str]:
         ConfigError: there is no program of the name in spark.submit.
     """
     program, *first = spark.submit
-    conf = {"spark.sql.shuffle.partitions": str(spark.partitions), **spark.conf}
+    conf = {**_QUIET, "spark.sql.shuffle.partitions": str(spark.partitions), **spark.conf}
     master = ["--master", spark.master] if spark.master else []
     properties = [word for key, value in conf.items() for word in ("--conf", f"{key}={value}")]
     return [_found(program), *first, *master, "--name", name, *spark.options, *properties, str(SCRIPT)]

@@ -2,10 +2,10 @@
 
     spark-submit [options] dssm_assets/deployment/spark_job.py
 
-What to do comes in the extras of the Pipes context (`steps/job_messages.py`); log lines go back as they are written, and one custom
-message for each day that is done, or one that says why none follows. Pipes' parameters are taken from the environment,
-or from the command line (`--dagster-pipes-context`, `--dagster-pipes-messages`), where a launcher passes none: EMR,
-cluster mode. Messages go where the parameters say: a file, standard output, or an S3 bucket.
+What to do comes in the extras of the Pipes context (`steps/job_messages.py`); log lines go back as they are written, and one
+custom message for each day that is done, or one that says why none follows. Pipes' parameters are taken from the
+environment, or from the command line (`--dagster-pipes-context`, `--dagster-pipes-messages`) where that is what a launcher
+passes on: EMR, cluster mode. Messages go where the parameters say: a file, standard output, or an S3 bucket.
 
 Belongs here: that program. Does not belong here: submitting it (`defs/spark_runs.py`), what the steps do.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import time
+import warnings
 from typing import Any, Final
 
 from dagster_pipes import (
@@ -41,6 +42,7 @@ def main() -> None:
     Raises:
         Exception: whatever the step raised, after it was reported.
     """
+    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")  # nothing here uses pandas
     from pyspark.sql import SparkSession
 
     params = _params_loader()

@@ -50,7 +50,7 @@ def run_steps(workspace: Workspace, plan: Plan) -> dict[str, float]:
 def land_sources(loaded: LoadedConfig, days: Sequence[str]) -> Workspace:
     """Lands the source tables of some days; returns the workspace."""
     workspace = open_workspace(loaded)
-    run_steps(workspace, dict.fromkeys(SOURCES, list(days)))
+    run_steps(workspace, dict.fromkeys(SOURCES, days))
     return workspace
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from dssm_assets.storage.config_file import LoadedConfig, load_config
 from dssm_assets_tests import worlds
 from dssm_assets_tests.benchmarks.world import World, write_world
 from dssm_assets_tests.benchmarks.world_features import load_world
-from dssm_assets_tests.spark.cluster import WORKERS, Cluster, requires_pyspark, running
+from dssm_assets_tests.spark.cluster import WORKERS, Cluster, requires_pyspark
 from dssm_assets_tests.spark.steps import Plan, days_of_steps, land_sources, run_on_spark, run_steps
 
 WORLD: Final = World(rows=500_000, users=150_000, items=20_000, days=9)
@@ -26,12 +26,6 @@ DEMO_DAYS: Final = 34
 """The first days have left the window of 30 days on the last three."""
 
 pytestmark = requires_pyspark
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with running(tmp_path_factory.mktemp("cluster")) as started:
-        yield started
 
 
 def assert_same_tables(ours: Workspace, theirs: Workspace, plan: Plan) -> None:
