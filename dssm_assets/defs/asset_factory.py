@@ -16,6 +16,7 @@ import dagster as dg
 
 from dssm_assets.defs.code_references import code_references
 from dssm_assets.defs.experiment_runs import StepRun
+from dssm_assets.defs.lazy_steps import LazyStep
 from dssm_assets.defs.metadata import plain
 from dssm_assets.defs.run_settings import ExperimentSettings, form_of
 from dssm_assets.defs.scene import Scene
@@ -145,7 +146,7 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefiniti
         done: list[StepResult] = []
         begun = time.perf_counter()
         is_submitted = row.runs_on_engine and scene.loaded.config.engine == "spark"
-        results = submitted(context, scene.loaded, row.step, days) if is_submitted else _timed(row.step(workspace, days))
+        results = _submitted(row, scene, context, days) if is_submitted else _timed(row.step(workspace, days))
         for result, seconds in results:
             metadata = run.metadata(result, seconds, is_windowed=row.is_windowed)
             context.add_asset_metadata(metadata, partition_key=result.manifest.ds)
@@ -158,6 +159,13 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefiniti
         return dg.MaterializeResult(check_results=checks, data_version=run.data_version or _data_version(done))
 
     return materialize
+
+
+def _submitted(
+    row: AssetRow, scene: Scene, context: dg.AssetExecutionContext, days: Sequence[str]
+) -> "Iterator[tuple[StepResult, float]]":
+    assert isinstance(row.step, LazyStep)  # the job finds the step by its name
+    return submitted(context, scene.loaded, scene.launch, row.step, days)
 
 
 def _timed(results: "Iterator[StepResult]") -> "Iterator[tuple[StepResult, float]]":

@@ -10,7 +10,7 @@ Belongs here: the command, its environment, what its messages mean. Does not bel
 
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ from dssm_assets.storage.config_file import LoadedConfig
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import StepResult
 
+Launch = Callable[[dg.AssetExecutionContext, LoadedConfig, Mapping[str, Any]], Sequence[Mapping[str, Any]]]
+"""Runs `deployment/spark_job.py` with these Pipes extras somewhere; returns its custom messages once it is done."""
 _QUIET = {"spark.log.level": "WARN", "spark.ui.showConsoleProgress": "false"}
 """Spark's own lines go to the run's stderr: thousands of them, unless a scene's spark.conf wants them."""
 SCRIPT = Path(__file__).parent.parent / "deployment" / "spark_job.py"
@@ -45,26 +47,39 @@ class _KeptMessages(dg.PipesTempFileMessageReader):
 
 
 def submitted(
-    context: dg.AssetExecutionContext, loaded: LoadedConfig, step: LazyStep, days: Sequence[str]
+    context: dg.AssetExecutionContext, loaded: LoadedConfig, launch: Launch, step: LazyStep, days: Sequence[str]
 ) -> "Iterator[tuple[StepResult, float]]":
     """Runs a step over days as one job; yields each day's result and its seconds.
 
     Raises:
-        ConfigError: there is no program of the name in spark.submit.
         SubmittedJobError: the job failed, with its own words where it had any.
     """
-    from dssm_assets.steps.job_messages import FAULT, Job, result_of
+    from dssm_assets.steps.job_messages import Job, result_of
+
+    told = launch(context, loaded, Job(step.module, step.name, tuple(days), loaded).to_message())
+    yield from map(result_of, told)
+
+
+def spark_submit(
+    context: dg.AssetExecutionContext, loaded: LoadedConfig, extras: Mapping[str, Any]
+) -> Sequence[Mapping[str, Any]]:
+    """Runs a job with spark-submit, the driver as a child of this process; returns what it told.
+
+    Raises:
+        ConfigError: there is no program of the name in spark.submit.
+        SubmittedJobError: the job failed.
+    """
+    from dssm_assets.steps.job_messages import FAULT
 
     spark = loaded.config.spark
     reader = _KeptMessages()
     client = dg.PipesSubprocessClient(env=_environment(spark), message_reader=reader)
-    extras = Job(step.module, step.name, tuple(days), loaded).to_message()
     try:
-        client.run(context=context, command=command(spark, f"{loaded.config.name} {step.name}"), extras=extras)
+        client.run(context=context, command=command(spark, f"{loaded.config.name} {extras['step']}"), extras=dict(extras))
     except DagsterPipesExecutionError as error:
-        told = [message[FAULT] for message in reader.messages if FAULT in message]
-        raise SubmittedJobError("; ".join(told) or f"{error}; its output is in the run's stderr") from error
-    yield from map(result_of, reader.messages)
+        faults = [message[FAULT] for message in reader.messages if FAULT in message]
+        raise SubmittedJobError("; ".join(faults) or f"{error}; its output is in the run's stderr") from error
+    return reader.messages
 
 
 def command(spark: Spark, name: str) -> list[str]:

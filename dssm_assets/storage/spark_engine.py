@@ -31,7 +31,7 @@ from dssm_assets.storage.engine import (
 )
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.spark_rows import needs_workers, pieces, sparkable
-from dssm_assets.storage.spark_sql import spark_sql
+from dssm_assets.storage.spark_sql import FLOAT_TEXT, float_text, spark_sql
 from dssm_assets.storage.table_store import TableStore, columns_of
 
 _DAY: Final = "ds"
@@ -60,6 +60,7 @@ class SparkEngine:
         object.__setattr__(self, "address", tasks.StoreAddress.of(self.store.partitions))
         # Instants are compared and cast as every other engine does.
         self.session.conf.set("spark.sql.session.timeZone", "UTC")
+        self.session.udf.register(FLOAT_TEXT, float_text, "string")
 
     def write_query(
         self,
