@@ -50,31 +50,6 @@ def test_two_processes_give_the_curve_and_the_weights_of_one(tmp_path: Path) -> 
     assert seen[-1].step == seen[-1].steps
 
 
-SLOW = {"learning_rate": 1e-4, "batch_size": 54, "epochs": 2}
-"""A bias before a batch norm has no gradient but rounding, which Adam makes steps of: they stay small at this rate."""
-CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
-    ("a last batch of one sample", {}, {}),
-    ("batch norm", {"norm": "batch"}, SLOW),
-    ("batch norm over visits", {"norm": "batch", "history": "day"}, {**SLOW, "group_visits": True}),
-    ("a cut of histories, hidden context", {"history_cut": {"sample_frac": 0.5}, "context_dropout": 0.5}, {}),
-    ("what others took, a queue", {"history": "others", "history_cut": {"sample_frac": 0.5}, "queue_batches": 2}, {}),
-    ("sampled negatives alone", {"in_batch": False, "num_sample": 6}, {}),
-    ("several interests", {"num_interests": 2, "poolings": [{"kind": "attention"}]}, {}),
-]
-
-
-@pytest.mark.parametrize(("model", "training"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_whatever_is_learned_several_learn_as_one(model: dict[str, Any], training: dict[str, Any], tmp_path: Path) -> None:
-    job = write_job(tmp_path / "tables", {**QUIET, **model}, {"batch_size": 53, "epochs": 1, **training})
-    alone = run(job)
-    shared = run_in_processes(replace(job, state=str(tmp_path / "none")), tmp_path, 2, lambda progress: None)
-    losses = [json.loads(outcome.files[LOSSES]) for outcome in (alone, shared)]
-    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
-    theirs = _weights(shared)
-    for name, weight in _weights(alone).items():
-        assert np.allclose(weight, theirs[name], atol=2e-3), name
-
-
 def test_a_failure_of_a_process_is_told_with_its_words(tmp_path: Path) -> None:
     job = write_job(tmp_path / "tables", {"prior": True}, {})
     with pytest.raises(DssmError, match=r"(?s)training in 2 processes ended with 1.*validation days on which it is chosen"):
