@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import ibis
@@ -122,6 +123,24 @@ class Workspace:
         return self.tables.write(spec, ds, table, inputs=digests(made_from), facts=facts)
 
 
+@dataclass(frozen=True)
+class WorkspaceHandle:
+    """What another process needs to open a workspace again: it can be pickled."""
+
+    loaded: LoadedConfig
+    partitions: PartitionStore
+    cache: Path
+
+    @classmethod
+    def of(cls, workspace: Workspace) -> WorkspaceHandle:
+        """Returns the handle of a workspace; its log and engine stay behind."""
+        return cls(workspace.loaded, workspace.tables.partitions, workspace.artifacts.cache)
+
+    def open(self) -> Workspace:
+        """Returns the workspace, with DuckDB in this process."""
+        return _on(self.loaded, self.partitions, self.cache)
+
+
 def open_workspace(
     loaded: LoadedConfig,
     log: Callable[[str], None] = _silent,
@@ -129,9 +148,19 @@ def open_workspace(
 ) -> Workspace:
     """Returns the workspace of a configuration, with DuckDB in this process unless another engine is given."""
     partitions = PartitionStore(loaded.root, loaded.config.storage.options)
+    return _on(loaded, partitions, loaded.home / "cache", log, engine_of)
+
+
+def _on(
+    loaded: LoadedConfig,
+    partitions: PartitionStore,
+    cache: Path,
+    log: Callable[[str], None] = _silent,
+    engine_of: Callable[[TableStore], Engine] | None = None,
+) -> Workspace:
     tables = TableStore(partitions)
     engine = engine_of(tables) if engine_of else DuckDBEngine(tables, threads=loaded.config.training.num_threads)
-    return Workspace(loaded, tables, ArtifactStore(partitions, loaded.home / "cache"), engine, log)
+    return Workspace(loaded, tables, ArtifactStore(partitions, cache), engine, log)
 
 
 def digests(made_from: Iterable[Bindable]) -> dict[str, str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -54,24 +53,42 @@ class TableStore:
         Raises:
             SchemaError: if the data does not fit the contract; nothing is visible then.
         """
-        whole: Any = data if isinstance(data, pa.Table) else None
-        actual = schema if whole is None else whole.schema
+        actual = data.schema if isinstance(data, pa.Table) else schema
         if actual is None:
             raise TypeError("an iterable of batches needs schema=")
         actual = _plain(actual)
         check_schema(spec, actual)
-        groups = _regroup(data if whole is None else whole.to_batches(), actual)
+        groups = _regroup(data.to_batches() if isinstance(data, pa.Table) else data, actual)
         with self.partitions.staging() as folder:
             staged = list(_write_parts(spec, folder, groups, actual))
-            return self.partitions.publish(
-                asset=spec.name,
-                ds=ds,
-                staged=staged,
-                columns=columns_of(spec, actual),
-                inputs=inputs,
-                facts=facts,
-                is_shared=is_shared,
-            )
+            return self.publish_parts(spec, ds, staged, schema=actual, inputs=inputs, facts=facts, is_shared=is_shared)
+
+    def write_part(self, path: Path, spec: TableSpec, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
+        """Writes a file of a partition aside, for `publish_parts`, and returns its rows; see `write`.
+
+        Raises:
+            SchemaError: if the data does not fit the contract.
+        """
+        actual = _plain(schema)
+        check_schema(spec, actual)
+        return _write_file(path, spec, _regroup(batches, actual), actual)
+
+    def publish_parts(
+        self,
+        spec: TableSpec,
+        ds: str,
+        staged: Sequence[tuple[Path, int]],
+        *,
+        schema: pa.Schema,
+        inputs: Mapping[str, str] | None = None,
+        facts: Mapping[str, object] | None = None,
+        is_shared: bool = False,
+    ) -> Manifest:
+        """Makes files that `write_part` wrote (path, rows) one partition, in their order; returns its manifest."""
+        columns = columns_of(spec, _plain(schema))
+        return self.partitions.publish(
+            asset=spec.name, ds=ds, staged=staged, columns=columns, inputs=inputs, facts=facts, is_shared=is_shared
+        )
 
     def place_part(
         self,
@@ -89,7 +106,8 @@ class TableStore:
             SchemaError: if a column that may not be null is.
         """
         with self.partitions.staging() as folder:
-            ((path, rows),) = _write_parts(spec, folder, _regroup(batches, schema), schema, first_number=number)
+            path = folder / part_name(number)
+            rows = _write_file(path, spec, _regroup(batches, schema), schema)
             return self.partitions.place(spec.name, ds, path, rows, is_shared=is_shared)
 
     def write_same(self, spec: TableSpec, manifest: Manifest, *, inputs: Mapping[str, str]) -> Manifest:
@@ -146,6 +164,15 @@ class TableStore:
                 file = pq.ParquetFile(handle, read_dictionary=encoded)
                 yield from file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=names)
 
+    def rows(self, manifest: Manifest, columns: Sequence[str], first: int, end: int) -> Iterator[pa.RecordBatch]:
+        """Yields rows first .. end - 1 of a partition in batches of bounded size; row groups without any are not read."""
+        reader, begin = self.partitions.reader([manifest]), 0
+        for path, stored in zip(self.paths([manifest]), manifest.files, strict=True):
+            if begin < end and begin + stored.rows > first:
+                with reader.open(path, "rb") as handle:
+                    yield from _rows_of(pq.ParquetFile(handle), list(columns), first - begin, end - begin)
+            begin += stored.rows
+
     def paths(self, manifests: Sequence[Manifest]) -> list[str]:
         """Returns the paths of all files of some partitions, inside the store's filesystem."""
         return [self.partitions.path(manifest, file) for manifest in manifests for file in manifest.files]
@@ -156,23 +183,38 @@ def columns_of(spec: TableSpec, schema: pa.Schema) -> list[Column]:
     return [Column(field.name, str(field.type), spec.describe(field.name)) for field in schema]
 
 
-def _write_parts(
-    spec: TableSpec, folder: Path, groups: Iterator[pa.Table], schema: pa.Schema, first_number: int = 0
-) -> Iterator[tuple[Path, int]]:
+def _write_parts(spec: TableSpec, folder: Path, groups: Iterator[pa.Table], schema: pa.Schema) -> Iterator[tuple[Path, int]]:
     """Writes row groups as parts of PART_ROWS rows; yields path and rows of each, at least one."""
+    for number, first in enumerate(groups):
+        part = itertools.chain([first], itertools.islice(groups, PART_ROWS // ROW_GROUP_ROWS - 1))
+        path = folder / part_name(number)
+        yield path, _write_file(path, spec, part, schema)
+
+
+def _write_file(path: Path, spec: TableSpec, groups: Iterator[pa.Table], schema: pa.Schema) -> int:
+    """Writes row groups, at least one, as a file; returns its rows."""
+    first = next(groups)
+    rows = 0
     compression = "lz4" if spec.is_hot else "zstd"
-    for number in itertools.count(first_number):
-        part = itertools.islice(groups, PART_ROWS // ROW_GROUP_ROWS)
-        first = next(part, None)
-        if first is None:
-            return
-        path, rows = folder / part_name(number), 0
-        with pq.ParquetWriter(path, schema, compression=compression, use_dictionary=_repeating(first)) as writer:
-            for group in itertools.chain([first], part):
-                check_no_nulls(spec, group)
-                writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
-                rows += group.num_rows
-        yield path, rows
+    with pq.ParquetWriter(path, schema, compression=compression, use_dictionary=_repeating(first)) as writer:
+        for group in itertools.chain([first], groups):
+            check_no_nulls(spec, group)
+            writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+            rows += group.num_rows
+    return rows
+
+
+def _rows_of(file: pq.ParquetFile, columns: list[str], first: int, end: int) -> Iterator[pa.RecordBatch]:
+    """Yields those of rows first .. end - 1 that a file has."""
+    counts = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+    ends = list(itertools.accumulate(counts))
+    groups = [g for g, count in enumerate(counts) if ends[g] > first and ends[g] - count < end]
+    begin = ends[groups[0]] - counts[groups[0]] if groups else 0
+    for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS, row_groups=groups, columns=columns):
+        low, high = max(first - begin, 0), min(end - begin, batch.num_rows)
+        begin += batch.num_rows
+        if low < high:
+            yield batch.slice(low, high - low)
 
 
 def _repeating(first: pa.Table) -> bool | list[str]:

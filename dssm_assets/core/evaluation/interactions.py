@@ -50,6 +50,19 @@ class Interactions:
         """Returns int64 [E], the user of each pair."""
         return np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
 
+    def users_from(self, start: int, stop: int) -> Interactions:
+        """Returns the interactions of users start .. stop - 1 alone; what was dropped stays counted as a whole."""
+        low, high = self.indptr[start], self.indptr[stop]
+        return Interactions(
+            indptr=self.indptr[start : stop + 1] - low,
+            item_index=self.item_index[low:high],
+            count=self.count[low:high],
+            last_time_ms=self.last_time_ms[low:high],
+            num_items=self.num_items,
+            dropped_events=self.dropped_events,
+            user_events=self.user_events[start:stop],
+        )
+
     def exclusions(self, num_users: int) -> Exclusions:
         """Returns, for the first num_users users, the items they took."""
         indptr = self.indptr[: num_users + 1]

@@ -54,17 +54,30 @@ def fit_item_cooccurrence(window: Interactions, num_neighbors: int, order: Index
 
     An item is not its own neighbour: that the user already took it says nothing about what goes with it.
     """
-    shape = (len(window.indptr) - 1, window.num_items)
-    users = sp.csr_matrix((np.ones(len(window.item_index)), window.item_index, window.indptr), shape=shape)
+    return item_cooccurrence(window, fit_neighbors(window, num_neighbors), order, block_size)
+
+
+def item_cooccurrence(window: Interactions, neighbors: Any, order: Index, block_size: int = 256) -> ItemCooccurrence:
+    """Returns the scorer of these users by neighbours that may come from more of them."""
+    limit = max(1, DENSE_CELLS // max(window.num_items, 1))
+    return ItemCooccurrence(_by_user(window), neighbors, order, min(block_size, limit))
+
+
+def fit_neighbors(window: Interactions, num_neighbors: int) -> Any:
+    """Returns csr [I, I]: in row i the similarities of i's num_neighbors most similar others."""
+    users = _by_user(window)
     per_item = np.maximum(np.bincount(window.item_index, minlength=window.num_items), 1)
     by_item = users.T.tocsr()
     blocks = [
         _neighbors(by_item[start : start + FIT_ITEMS] @ users, start, per_item, num_neighbors)
         for start in range(0, window.num_items, FIT_ITEMS)
     ]
-    neighbors = sp.vstack(blocks, format="csr")
-    limit = max(1, DENSE_CELLS // max(window.num_items, 1))
-    return ItemCooccurrence(users, neighbors, order, min(block_size, limit))
+    return sp.vstack(blocks, format="csr")
+
+
+def _by_user(window: Interactions) -> Any:
+    shape = (len(window.indptr) - 1, window.num_items)
+    return sp.csr_matrix((np.ones(len(window.item_index)), window.item_index, window.indptr), shape=shape)
 
 
 def _neighbors(together: Any, start: int, per_item: Index, num_neighbors: int) -> Any:
