@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
@@ -40,7 +39,7 @@ def ground_truth(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResu
     for ds in days:
         day = workspace.need("positive_sample", ds)
         window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
-        pairs = pa.concat_tables([workspace.tables.read(manifest, keys) for manifest in window])
+        pairs = (workspace.tables.read(manifest, keys) for manifest in window)
         table = find_truth(workspace.tables.read(day, keys), pairs)
         facts = {
             "truth_pairs": sum(map(len, table.column(col.GT_ITEMS))),
@@ -66,15 +65,20 @@ def _hit_counts(workspace: Workspace, ds: str) -> StepResult:
     window_first = window_days(ds, workspace.config.window.days)[0]
     recent_first = window_days(ds, settings.recent_days)[0]
     past = history_days(workspace, ds)
-    window, recent, history = (
-        interactions(workspace, [day for day in past if day.ds >= first], scorer) for first in (window_first, recent_first, "")
-    )
+    window, recent, history = _taken_since(workspace, past, scorer, (window_first, recent_first, ""))
     baselines = fit_baselines(window, recent, history, settings)
     workspace.log(f"scoring {truth.num_users} users x {len(scorer.item_ids)} items: the model and {len(baselines)} baselines")
     counts = count_hits([scorer, *baselines], truth, window.exclusions(truth.num_users), settings.k)
     facts = asdict(report_facts(truth, scorer, counts))
     manifest = workspace.write_table(specs.HIT_COUNTS, ds, counts.table, [*made_from, past], report=facts)
     return StepResult(manifest, facts)
+
+
+def _taken_since(workspace: Workspace, past: Sequence[Manifest], scorer: Any, firsts: Sequence[str]) -> list[Any]:
+    """Returns the interactions of the days from each first day on; what spans the same days is one object."""
+    spans = [[day for day in past if day.ds >= first] for first in firsts]
+    read = {len(span): interactions(workspace, span, scorer) for span in {len(span): span for span in spans}.values()}
+    return [read[len(span)] for span in spans]
 
 
 def hit_rate_detail(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,15 +22,17 @@ def window_history(workspace: Workspace, ds: str) -> list[Manifest]:
 
 
 def interactions(workspace: Workspace, past: Sequence[Manifest], scorer: Any) -> Any:
-    """Returns who took what how often in some stored days of user history."""
-    from dssm_assets.core.evaluation.interactions import LAST_EVENT_TIME_MS, read_interactions
+    """Returns who took what how often in some stored days of user history, read one after the other."""
+    from dssm_assets.core.evaluation.interactions import LAST_EVENT_TIME_MS, interactions_of_days
 
-    days = [_flat_day(workspace, manifest) for manifest in past]
     empty = {col.USER_ID: pa.array([], scorer.user_ids.type), col.ITEM_ID: pa.array([], scorer.item_ids.type)}
-    empty |= {LAST_EVENT_TIME_MS: pa.array([], pa.int64())}
-    flat = pa.concat_tables(days) if days else pa.table(empty)
-    counted = flat.append_column(col.COUNT, pa.array(np.ones(flat.num_rows, np.int64)))
-    return read_interactions(counted, scorer.user_ids, scorer.item_ids)
+    empty |= {col.COUNT: pa.array([], pa.int64()), LAST_EVENT_TIME_MS: pa.array([], pa.int64())}
+
+    def days() -> Iterator[pa.Table]:
+        yield pa.table(empty)
+        yield from (_flat_day(workspace, manifest) for manifest in past)
+
+    return interactions_of_days(days, scorer.user_ids, scorer.item_ids)
 
 
 def _flat_day(workspace: Workspace, manifest: Manifest) -> pa.Table:
@@ -38,10 +40,12 @@ def _flat_day(workspace: Workspace, manifest: Manifest) -> pa.Table:
 
     table = workspace.tables.read(manifest, [col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS]).combine_chunks()
     items = table.column(col.ITEM_IDS)
+    taken = pc.list_flatten(items)
     return pa.table(
         {
             col.USER_ID: table.column(col.USER_ID).take(pc.list_parent_indices(items)),
-            col.ITEM_ID: pc.list_flatten(items),
+            col.ITEM_ID: taken,
+            col.COUNT: pa.array(np.ones(len(taken), np.int64)),
             LAST_EVENT_TIME_MS: pc.list_flatten(table.column(col.EVENT_TIMES_MS)),
         }
     )

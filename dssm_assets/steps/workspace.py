@@ -125,7 +125,9 @@ def open_workspace(loaded: LoadedConfig, log: Callable[[str], None] = _silent) -
     """Returns the workspace of a configuration."""
     partitions = PartitionStore(loaded.root, loaded.config.storage.options)
     tables = TableStore(partitions)
-    engine = DuckDBEngine(tables, threads=loaded.config.training.num_threads)
+    duckdb = loaded.config.duckdb
+    threads = duckdb.threads or loaded.config.training.num_threads
+    engine = DuckDBEngine(tables, threads, duckdb.memory, loaded.scratch)
     return Workspace(loaded, tables, ArtifactStore(partitions, loaded.home / "cache"), engine, log)
 
 

@@ -31,14 +31,20 @@ def fill_up(ranked: Index, order: Index, k: int, excluded: Exclusions | None) ->
     """
     num_users, num_items = len(ranked), len(order)
     is_item = ranked >= 0
-    used = np.zeros((num_users, num_items), dtype=bool) if excluded is None else excluded.mask(num_items)
-    keep_ranked = is_item & ~np.take_along_axis(used, np.where(is_item, ranked, 0), axis=1)
     user, _ = np.nonzero(is_item)
-    used[user, ranked[is_item]] = True
+    items, keep_ranked = ranked[is_item], is_item.copy()
+    if excluded is not None:
+        banned_user = np.repeat(np.arange(num_users), excluded.lengths)
+        keep_ranked[is_item] = ~np.isin(user * num_items + items, banned_user * num_items + excluded.indices)
+        user, items = np.concatenate([user, banned_user]), np.concatenate([items, excluded.indices])
     # Of the common order a user can lose at most the items it has used, so a longer stretch is never looked at.
-    stretch = order[: k + int(used.sum(axis=1).max(initial=0))]
+    stretch = order[: k + int(np.bincount(user).max(initial=0))]
+    place = np.full(num_items, len(stretch))
+    place[stretch] = np.arange(len(stretch))
+    used = np.zeros((num_users, len(stretch) + 1), dtype=bool)  # the last column: beyond the stretch
+    used[user, place[items]] = True
     candidates = np.concatenate([ranked, np.broadcast_to(stretch, (num_users, len(stretch)))], axis=1)
-    valid = np.concatenate([keep_ranked, ~used[:, stretch]], axis=1)
+    valid = np.concatenate([keep_ranked, ~used[:, :-1]], axis=1)
     rank = np.cumsum(valid, axis=1) - 1
     chosen = valid & (rank < k)
     result = np.full((num_users, k), -1, dtype=np.int64)
