@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import yaml
 
-from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets.storage.config_file import LoadedConfig, load_config
 from dssm_assets_tests.benchmarks.process_cost import measured
 from dssm_assets_tests.benchmarks.world import World, write_world
@@ -88,18 +88,31 @@ def write_chain(world: dict[str, Any], folder: str, window: int, engine_memory: 
 
 def run_step(world: dict[str, Any], folder: str, step: dict[str, Any]) -> dict[str, Any]:
     """Runs a step over its days in this process; returns its cost and the bytes that it wrote."""
-    made, asked = World(**world), ChainStep(**step)
-    workspace = open_workspace(_loaded(Path(folder)))
-    days = made.log_days[-1:] if asked.is_windowed else daily_days(made)
-    run = getattr(importlib.import_module(f"dssm_assets.steps.{asked.module}"), asked.name)
+    (cost,) = run_steps(world, folder, [step])
+    return cost
+
+
+def run_steps(world: dict[str, Any], folder: str, steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Runs steps one after the other in this process; returns the cost of each, see `run_step`.
+
+    Raises:
+        RuntimeError: a check that stops what is behind has failed; that the hit rate is poor stops nothing here.
+    """
+    made, workspace = World(**world), open_workspace(_loaded(Path(folder)))
+    return [_run(workspace, made, ChainStep(**step)) for step in steps]
+
+
+def _run(workspace: Workspace, world: World, step: ChainStep) -> dict[str, Any]:
+    days = world.log_days[-1:] if step.is_windowed else daily_days(world)
+    run = getattr(importlib.import_module(f"dssm_assets.steps.{step.module}"), step.name)
     size = 0
-    with measured(asked.name) as cost:
+    with measured(step.name) as cost:
         for result in run(workspace, days):
             cost.rows += result.manifest.rows
             size += result.manifest.size_bytes
-            failed = [check for check in result.checks if not check.is_passed and check.is_blocking]
-            if failed and asked.name != "total_hit_rate":
-                raise RuntimeError(f"{asked.name}: {failed[0].description}")
+            failed = [check for check in result.checks if check.is_blocking and not check.is_passed]
+            if failed and step.name != "total_hit_rate":
+                raise RuntimeError(f"{step.name}: {failed[0].description}")
     return {**asdict(cost), "bytes": size, "days": len(days)}
 
 

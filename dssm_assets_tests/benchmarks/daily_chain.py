@@ -103,6 +103,7 @@ def measure(
     told: Callable[[StepCost], None] = lambda _: None,
     run: Callable[..., Limited] = run_limited,
     steps: Sequence[ChainStep] | None = None,
+    done: Sequence[StepCost] = (),
 ) -> ChainReport:
     """Returns what every step of the chain takes under the limit.
 
@@ -114,14 +115,16 @@ def measure(
         told: of each step when it is done.
         run: starts a process.
         steps: by default all.
+        done: steps that were measured in this folder already, the first ones; they are not run again.
 
     Raises:
         MemoryError: a step did not go through.
     """
     engine = f"{max((limit_mib or 2048) // ENGINE_FRAC, 64)}MB"
-    run(write_chain, None, world=asdict(world), folder=str(folder), window=window, engine_memory=engine)
-    costs = []
-    for step in chain_steps() if steps is None else steps:
+    if not done:
+        run(write_chain, None, world=asdict(world), folder=str(folder), window=window, engine_memory=engine)
+    costs = list(done)
+    for step in (chain_steps() if steps is None else steps)[len(done) :]:
         seen = run(run_step, limit_mib, world=asdict(world), folder=str(folder), step=asdict(step))
         cost = {name: seen.result[name] for name in ("name", "days", "rows", "bytes", "cpu_s")}
         costs.append(StepCost(**cost, counted_mib=seen.counted_mib, resident_mib=seen.resident_mib))
@@ -190,7 +193,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--limit-mib", type=int, default=2048, help="memory of each step; 0: no limit")
     parser.add_argument("--folder", type=Path, help="where to write; it is kept (default: a temporary folder)")
-    parser.add_argument("--report", type=Path, help="write the figures to this JSON file")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        help="write the figures to this JSON file, after every step; with the --folder "
+        "of a run that was stopped, go on behind the steps that it has",
+    )
     parser.add_argument("--compare", type=Path, nargs="+", help="run nothing: show the growth over these reports")
     return parser
 
@@ -203,17 +211,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.write(compare(sorted(reports, key=lambda report: report.rows)))
         return
     world = chain_world(given.rows, given.window, given.users, given.items, given.seed)
+    limit = given.limit_mib or None
+    done = _done(given.report, world, limit) if given.folder else []
+
+    def told(step: StepCost) -> None:
+        sys.stderr.write(f"{step.name}: {step.cpu_s:.1f} s, {step.counted_mib:.0f} MiB\n")
+        done.append(step)
+        if given.report:
+            given.report.write_text(ChainReport(world, given.window, limit, tuple(done)).to_json(), encoding="utf-8")
+
     with tempfile.TemporaryDirectory(prefix="dssm-chain-") as scratch:
-        report = measure(
-            world,
-            given.folder or Path(scratch),
-            window=given.window,
-            limit_mib=given.limit_mib or None,
-            told=lambda step: sys.stderr.write(f"{step.name}: {step.cpu_s:.1f} s, {step.counted_mib:.0f} MiB\n"),
-        )
-    if given.report:
-        given.report.write_text(report.to_json(), encoding="utf-8")
+        folder = given.folder or Path(scratch)
+        report = measure(world, folder, window=given.window, limit_mib=limit, told=told, done=tuple(done))
     sys.stdout.write(render(report))
+
+
+def _done(path: Path | None, world: World, limit_mib: int | None) -> list[StepCost]:
+    """Returns the steps of a report of the same world and limit that was written before; none of another one."""
+    if path is None or not path.exists():
+        return []
+    found = ChainReport.from_json(path.read_text(encoding="utf-8"))
+    return list(found.steps) if (found.world, found.limit_mib) == (world, limit_mib) else []
 
 
 if __name__ == "__main__":
