@@ -33,6 +33,20 @@ HNSW_BYTES: Final = 300
 """Of an item beside its vector: 2 x 32 neighbours on the lowest level, a few above."""
 
 
+SPILLING: Final = (
+    "behavior",
+    "user_activity",
+    "item_activity",
+    "pair_activity",
+    "user_preferences",
+    "user_history",
+    "user_all_feature",
+    "item_all_feature",
+    "sample",
+)
+"""Steps of the table engine."""
+
+
 class Driver(StrEnum):
     """What the cost of a step follows."""
 
@@ -155,6 +169,51 @@ def held(target: Target, *, dims: int, embedding_dim: int, history: int) -> list
     ]
 
 
+@dataclass(frozen=True)
+class Ceiling:
+    """Where a step's memory in one process ends.
+
+    Attributes:
+        name: the step.
+        mib_per_million: MiB that a million events more, with the users and items that come with them, add.
+        events: at which the limit is reached.
+    """
+
+    name: str
+    mib_per_million: float
+    events: float
+
+
+def ceilings(small: ChainReport, large: ChainReport, limit_mib: float) -> list[Ceiling]:
+    """Returns the steps whose memory grows between two measured worlds, the first to reach a limit first.
+
+    Left out are the steps of the table engine, which spills where it would grow, and what grows by less than 1 MiB a million.
+    """
+    before = {step.name: step for step in small.steps}
+    millions = (large.rows - small.rows) / 1e6
+    found = []
+    for step in large.steps:
+        if step.name in before and step.name not in SPILLING:
+            slope = (step.counted_mib - before[step.name].counted_mib) / millions
+            if slope >= 1.0:
+                found.append(Ceiling(step.name, slope, large.rows + (limit_mib - step.counted_mib) / slope * 1e6))
+    return sorted(found, key=lambda one: one.events)
+
+
+def render_ceilings(small: ChainReport, large: ChainReport, limit_mib: int) -> str:
+    """Returns the ceilings as text and a table of Markdown."""
+    rows = [
+        (one.name, f"{one.mib_per_million:,.0f}", f"{one.events / 1e6:,.0f} million")
+        for one in ceilings(small, large, limit_mib)
+    ]
+    header = ("step", "MiB per 1M events, measured", f"events at which {limit_mib:,} MiB are reached, projected")
+    title = (
+        f"Between {small.rows:,} events ({small.world.users:,} users, {small.world.items:,} items) and {large.rows:,} events "
+        f"({large.world.users:,} users, {large.world.items:,} items):"
+    )
+    return f"{title}\n\n{markdown_table(header, rows)}\n"
+
+
 def render(report: ChainReport, target: Target, *, dims: int = 64, embedding_dim: int = 32, history: int = 50) -> str:
     """Returns the projection as text and tables of Markdown."""
     found = project(report, target)
@@ -192,6 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the projection of a report."""
     parser = argparse.ArgumentParser(prog="python -m dssm_assets_tests.benchmarks.capacity", description=__doc__)
     parser.add_argument("report", type=Path, help="JSON of daily_chain --report")
+    parser.add_argument("--smaller", type=Path, help="JSON of a smaller world: show where memory in one process ends, too")
     parser.add_argument("--events", type=int, default=1_000_000_000, help="in the window")
     parser.add_argument("--users", type=int, default=100_000_000)
     parser.add_argument("--items", type=int, default=10_000_000)
@@ -199,6 +259,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     report = ChainReport.from_json(given.report.read_text(encoding="utf-8"))
     sys.stdout.write(render(report, Target(given.events, given.users, given.items), dims=given.dims))
+    if given.smaller:
+        smaller = ChainReport.from_json(given.smaller.read_text(encoding="utf-8"))
+        sys.stdout.write("\n" + render_ceilings(smaller, report, report.limit_mib or 2048))
 
 
 if __name__ == "__main__":

@@ -192,6 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--window", type=int, default=30, help="days that are learned from")
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--limit-mib", type=int, default=2048, help="memory of each step; 0: no limit")
+    parser.add_argument("--until", choices=[step.name for step in chain_steps()], help="the last step (default: all)")
     parser.add_argument("--folder", type=Path, help="where to write; it is kept (default: a temporary folder)")
     parser.add_argument(
         "--report",
@@ -222,7 +223,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     with tempfile.TemporaryDirectory(prefix="dssm-chain-") as scratch:
         folder = given.folder or Path(scratch)
-        report = measure(world, folder, window=given.window, limit_mib=limit, told=told, done=tuple(done))
+        steps = chain_steps()
+        until = len(steps) if given.until is None else 1 + [step.name for step in steps].index(given.until)
+        report = measure(world, folder, window=given.window, limit_mib=limit, told=told, steps=steps[:until], done=tuple(done))
     sys.stdout.write(render(report))
 
 

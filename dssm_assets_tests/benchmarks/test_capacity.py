@@ -6,9 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from dssm_assets_tests.benchmarks.capacity import DRIVERS, Driver, Target, cores, held, project, render
+from dssm_assets_tests.benchmarks.capacity import (
+    DRIVERS,
+    SPILLING,
+    Driver,
+    Target,
+    ceilings,
+    cores,
+    held,
+    project,
+    render,
+    render_ceilings,
+)
 from dssm_assets_tests.benchmarks.chain_steps import chain_steps
-from dssm_assets_tests.benchmarks.daily_chain import ChainReport, StepCost
+from dssm_assets_tests.benchmarks.daily_chain import ChainReport, StepCost, compare
 from dssm_assets_tests.benchmarks.world import World
 
 PAGE = Path(__file__).parents[2] / "docs" / "capacity.md"
@@ -55,10 +66,31 @@ def test_what_is_held_by_hand() -> None:
 
 
 def test_every_driver_names_a_step_of_the_graph() -> None:
-    assert set(DRIVERS) <= {step.name for step in chain_steps()}
+    assert {*DRIVERS, *SPILLING} <= {step.name for step in chain_steps()}
     assert DRIVERS.get("train_samples", Driver.EVENTS) is Driver.EVENTS
 
 
+def _holding(rows: int, **mib: float) -> ChainReport:
+    steps = tuple(StepCost(name, 1, 1, 1, 1.0, most, most) for name, most in mib.items())
+    return ChainReport(World(rows * 2, 10, 10, 2), 1, 2048, steps)
+
+
+def test_memory_ends_where_the_line_through_two_worlds_meets_the_limit() -> None:
+    small = _holding(1_000_000, train_samples=200.0, ground_truth=100.0, pair_activity=100.0, sample_fg=300.0)
+    large = _holding(11_000_000, train_samples=1_200.0, ground_truth=101.0, pair_activity=900.0, sample_fg=500.0)
+    found = ceilings(small, large, 2_200.0)
+    # train_samples: 100 MiB a million, 1,000 MiB left: 10 million more. sample_fg: 20 a million, 1,700 left: 85 more. The
+    # engine's pair_activity spills; ground_truth hardly grows.
+    assert [(one.name, one.mib_per_million, one.events) for one in found] == [
+        ("train_samples", 100.0, 21e6),
+        ("sample_fg", 20.0, 96e6),
+    ]
+
+
 def test_the_page_shows_what_the_command_computes() -> None:
-    report = ChainReport.from_json((MEASURED / "chain_10m.json").read_text(encoding="utf-8"))
-    assert render(report, TARGET) in PAGE.read_text(encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    small, large = (
+        ChainReport.from_json((MEASURED / f"chain_{size}.json").read_text(encoding="utf-8")) for size in ("1m", "10m")
+    )
+    for shown in (render(large, TARGET), render_ceilings(small, large, 2048), compare([small, large])):
+        assert shown in page

@@ -50,7 +50,7 @@ def best_columns(matrix: Any, k: int, excluded: Exclusions | None = None) -> Bes
     if excluded is not None:
         width = matrix.shape[1]
         out = np.repeat(np.arange(len(lengths)), excluded.lengths) * width + excluded.indices
-        is_candidate &= ~np.isin(row * width + columns, out)
+        is_candidate &= ~_is_among(row * width + columns, np.sort(out))
     row, columns, values = row[is_candidate], columns[is_candidate], values[is_candidate]
     near = _near_the_top(row, values, len(lengths), k)
     row, columns, values = row[near], columns[near], values[near]
@@ -60,6 +60,14 @@ def best_columns(matrix: Any, k: int, excluded: Exclusions | None = None) -> Bes
     is_kept = np.arange(len(row)) - starts[row] < k
     kept = np.bincount(row[is_kept], minlength=len(lengths))
     return BestColumns(kept, columns[is_kept], values[is_kept])
+
+
+def _is_among(keys: Index, few: Index) -> NDArray[np.bool_]:
+    """Returns bool [E], whether each key is one of a few that are sorted: many times quicker than sorting the many."""
+    if not len(few):
+        return np.zeros(len(keys), dtype=bool)
+    found: NDArray[np.bool_] = few[np.minimum(np.searchsorted(few, keys), len(few) - 1)] == keys
+    return found
 
 
 def _near_the_top(row: Index, values: NDArray[np.float64], rows: int, k: int) -> NDArray[np.bool_]:
