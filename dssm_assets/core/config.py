@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from dssm_assets.core.engine_config import DuckDB
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.evaluation_config import Evaluation
 from dssm_assets.core.features.hash_function import HashFunction
@@ -204,6 +205,7 @@ class PipelineConfig(Section):
         default="duckdb", description="What computes tables and features: this process, or a Spark cluster (key spark)."
     )
     spark: Spark = Spark()
+    duckdb: DuckDB = DuckDB()
 
 
 def parse_config(raw: Mapping[str, Any], where: str = "configuration") -> PipelineConfig:

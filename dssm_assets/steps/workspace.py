@@ -159,7 +159,9 @@ def _on(
     engine_of: Callable[[TableStore], Engine] | None = None,
 ) -> Workspace:
     tables = TableStore(partitions)
-    engine = engine_of(tables) if engine_of else DuckDBEngine(tables, threads=loaded.config.training.num_threads)
+    duckdb = loaded.config.duckdb
+    threads = duckdb.threads or loaded.config.training.num_threads
+    engine = engine_of(tables) if engine_of else DuckDBEngine(tables, threads, duckdb.memory, loaded.scratch)
     return Workspace(loaded, tables, ArtifactStore(partitions, cache), engine, log)
 
 

@@ -50,6 +50,11 @@ class LoadedConfig:
         """Returns the root of the partition store, placeholders filled."""
         return self.config.storage.root.replace("{home}", str(self.home)).replace("{name}", self.config.name)
 
+    @property
+    def scratch(self) -> Path:
+        """Returns the local folder for what an engine cannot hold, placeholders filled."""
+        return Path(self.config.duckdb.scratch.replace("{home}", str(self.home)))
+
 
 def load_config(path: Path, home: Path, *, checks_features: bool = True) -> LoadedConfig:
     """Returns the configuration of a YAML file.

@@ -6,9 +6,11 @@ which are written once for every engine; Spark (`spark_engine.py`).
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import ibis
@@ -87,17 +89,26 @@ class Engine(Protocol):
 class DuckDBEngine:
     """Runs expressions in one embedded DuckDB connection per call, so that calls share nothing."""
 
-    def __init__(self, store: TableStore, threads: int = 2) -> None:
+    def __init__(self, store: TableStore, threads: int = 2, memory: str = "1GB", scratch: Path | None = None) -> None:
+        """Takes what the engine may use.
+
+        Args:
+            store: where partitions are.
+            threads: each holds blocks of its own.
+            memory: what it may hold before it spills, e.g. "512MB".
+            scratch: local folder for what it spills, made when it is needed; by default the system's temporary one.
+        """
         self.store = store
         self.threads = threads
+        self.memory = memory
+        self.scratch = scratch
 
     @contextmanager
     def run(
         self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any
     ) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
         """Yields the schema and the batches of `expression(**tables, **arguments)`."""
-        connection = ibis.duckdb.connect(threads=self.threads)
-        try:
+        with self._connection() as connection:
             if not self.store.partitions.is_local:
                 stored = [value for value in inputs.values() if not isinstance(value, pa.Table)]
                 manifests = [manifest for value in stored for manifest in manifests_of(value)]
@@ -110,8 +121,6 @@ class DuckDBEngine:
             schema = contract_of(result)
             yield schema, (_typed(batch, schema) for batch in reader)
             reader.close()
-        finally:
-            connection.disconnect()
 
     def write_query(
         self,
@@ -158,6 +167,18 @@ class DuckDBEngine:
         """Returns the whole result as one table; for results that are known to be small."""
         with self.run(expression, inputs, **arguments) as (schema, batches):
             return _collect(schema, batches)
+
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        """Yields a connection that spills into a folder of its own, which goes away with it."""
+        if self.scratch is not None:
+            self.scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="dssm-duckdb-", dir=self.scratch) as spilled:
+            connection = ibis.duckdb.connect(threads=self.threads, memory_limit=self.memory, temp_directory=spilled)
+            try:
+                yield connection
+            finally:
+                connection.disconnect()
 
     def _bind(self, connection: Any, name: str, value: Bindable) -> ibis.Table:
         if isinstance(value, pa.Table):
