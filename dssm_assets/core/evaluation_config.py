@@ -83,6 +83,11 @@ class Evaluation(Section):
     segment_values: int = Field(
         default=12, ge=1, le=100, description="Values of a user column that get a row of their own; the rest share one."
     )
+    num_processes: int = Field(
+        default=1,
+        ge=1,
+        description="Processes that compute vectors and count hits, each a range of users or items at a time; nothing else changes.",
+    )
     trend_partitions: int = Field(default=30, ge=1, le=366, description="Last evaluation days that the trend shows.")
 
     @field_validator("k")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dssm_assets.core.section import Section
 
@@ -35,6 +35,19 @@ class Device(StrEnum):
     """CUDA where there is one."""
     CPU = "cpu"
     CUDA = "cuda"
+
+
+class Launcher(StrEnum):
+    """What starts the processes of a fit."""
+
+    AUTO = "auto"
+    """torchrun for several processes, in_process for one."""
+    IN_PROCESS = "in_process"
+    """The run's own process fits."""
+    TORCHRUN = "torchrun"
+    """The run starts `num_processes` on its machine and waits for them."""
+    EXTERNAL = "external"
+    """`dssm-assets fit` has been started on every machine, under torchrun; the run takes what came of it."""
 
 
 class Training(Section):
@@ -70,6 +83,28 @@ class Training(Section):
     )
     precision: Precision = Precision.FLOAT32
     device: Device = Device.AUTO
-    num_processes: int = Field(default=1, ge=1, description="Processes that share every batch (torchrun).")
+    launcher: Launcher = Launcher.AUTO
+    num_processes: int = Field(
+        default=1,
+        ge=1,
+        description="Processes on one machine that share every batch; of `dssm-assets fit` torchrun says how many.",
+    )
+    shard_tables: bool = Field(
+        default=False,
+        description="Embedding tables are dealt out to the processes row by row, with their moments: each holds 1 / processes.",
+    )
     logits_rows: int = Field(default=256, ge=1, description="Rows of logits that are held at once.")
     num_threads: int = Field(default=2, ge=1, description="CPU threads; part of the configuration because sums depend on it.")
+
+    @model_validator(mode="after")
+    def _can_be_started(self) -> Training:
+        if self.launcher is Launcher.IN_PROCESS and self.num_processes > 1:
+            raise ValueError(f"launcher in_process is one process, and num_processes is {self.num_processes}: use torchrun")
+        return self
+
+    @property
+    def started_by(self) -> Launcher:
+        """Returns what starts the processes, `auto` decided."""
+        if self.launcher is not Launcher.AUTO:
+            return self.launcher
+        return Launcher.TORCHRUN if self.num_processes > 1 else Launcher.IN_PROCESS

@@ -10,16 +10,21 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.features.carried_rows import FeatureRows, carried_rows
 from dssm_assets.core.features.feature_config import collision_fracs
+from dssm_assets.core.training_config import Launcher
 from dssm_assets.steps.feature_config import RunSettings, towers_of
 from dssm_assets.steps.workspace import StepResult, Workspace, check_made_from, day_before, digests
 from dssm_assets.storage.manifest import Manifest
 
 if TYPE_CHECKING:
+    from dssm_assets.core.training.distributed import Ranks
     from dssm_assets.core.training.report import Progress
     from dssm_assets.steps.fit_job import FitJob, FitOutcome, WarmFiles
 
@@ -33,22 +38,91 @@ def dssm_model(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult
 
 
 def _dssm_model(workspace: Workspace, ds: str) -> StepResult:
-    from dssm_assets.core.evaluation.charts import loss_curve_png
-    from dssm_assets.steps.fit_job import LOSSES, forget
+    with _prepared(workspace, ds) as plan:
+        if plan.settings.training.started_by is Launcher.EXTERNAL:
+            return _taken(workspace, plan)
+        if Path(plan.job.state).exists():
+            workspace.log("a killed training left a state: it is taken up if configuration and inputs are the same")
+        outcome = _outcome(workspace, plan)
+        manifest = _published(workspace, plan, outcome)
+    return _result(workspace, ds, manifest, outcome.report)
 
+
+def fit_in_group(workspace: Workspace, ds: str, ranks: Ranks, node_rank: int) -> Manifest | None:
+    """Fits the towers as one of many processes that run this at once; the first publishes them, the others return None.
+
+    Args:
+        workspace: the same configuration and store in every process.
+        ds: the day.
+        ranks: this process among all.
+        node_rank: its number on its machine, of which the first fetches the files that all of them map.
+    """
+    from dssm_assets.steps.fit_job import run_job
+
+    with ExitStack() as open_files:
+        for turn in (True, False):
+            if turn is (node_rank == 0):
+                plan = open_files.enter_context(_prepared(workspace, ds))
+            ranks.wait()
+        outcome = run_job(plan.job, _progress(workspace), workspace.now, ranks, plan.folder)
+        if outcome is None:
+            return None
+        return _published(workspace, plan, outcome, fit_key=plan.job.key, report=outcome.report)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A fit that can begin: its settings, what it is made from, its job, and a folder for the files on the way."""
+
+    ds: str
+    settings: RunSettings
+    inputs: dict[str, str]
+    job: FitJob
+    folder: Path
+
+
+@contextmanager
+def _prepared(workspace: Workspace, ds: str) -> Iterator[_Plan]:
     settings, stored = towers_of(workspace, ds), workspace.need("train_samples", ds)
-    made_from = [stored, settings.manifest]
     with tempfile.TemporaryDirectory(prefix="dssm-fit-") as folder:
         warm, earlier = _warm_start(workspace, settings, ds, Path(folder))
-        inputs = digests([*made_from, *earlier])
-        job = _job(workspace, settings, stored, inputs, warm)
-        if Path(job.state).exists():
-            workspace.log("a killed training left a state: it is taken up if configuration and inputs are the same")
-        outcome = _outcome(workspace, job, settings, Path(folder))
-    manifest = workspace.artifacts.publish("dssm_model", ds, outcome.files, inputs=inputs, facts={"seed": settings.seed})
-    forget(job)
-    curve = loss_curve_png(json.loads(outcome.files[LOSSES]), outcome.report["validation_hit_rate"])
-    return StepResult(manifest, _facts(workspace, ds, outcome.report), images={"loss_curve": curve})
+        inputs = digests([stored, settings.manifest, *earlier])
+        yield _Plan(ds, settings, inputs, _job(workspace, settings, stored, inputs, warm), Path(folder))
+
+
+def _published(workspace: Workspace, plan: _Plan, outcome: FitOutcome, **facts: object) -> Manifest:
+    from dssm_assets.steps.fit_job import forget
+
+    told = {"seed": plan.settings.seed, **facts}
+    manifest = workspace.artifacts.publish("dssm_model", plan.ds, outcome.stored, inputs=plan.inputs, facts=told)
+    forget(plan.job)
+    return manifest
+
+
+def _taken(workspace: Workspace, plan: _Plan) -> StepResult:
+    """Returns what processes that were started elsewhere have published for these settings and inputs.
+
+    Raises:
+        ProvenanceError: they have not, or of others.
+    """
+    ds = plan.ds
+    standing = workspace.find("dssm_model", ds)
+    if standing is None or standing.facts.get("fit_key") != plan.job.key:
+        got = "none" if standing is None else "one of other settings or inputs, or of another launcher"
+        remedy = f"start `dssm-assets fit --day {ds}` under torchrun on every machine (docs/training.md), then this again"
+        where = f"dssm_model/{ds}, training.launcher external"
+        raise ProvenanceError(Fault(where, "a model fitted with these settings and inputs", got, remedy))
+    report: Any = standing.facts["report"]
+    return _result(workspace, ds, standing, report)
+
+
+def _result(workspace: Workspace, ds: str, manifest: Manifest, report: dict[str, Any]) -> StepResult:
+    from dssm_assets.core.evaluation.charts import loss_curve_png
+    from dssm_assets.steps.fit_job import LOSSES
+
+    losses = json.loads(workspace.artifacts.read_bytes(manifest, LOSSES))
+    curve = loss_curve_png(losses, report["validation_hit_rate"])
+    return StepResult(manifest, _facts(workspace, ds, report), images={"loss_curve": curve})
 
 
 def _job(
@@ -74,14 +148,14 @@ def _job(
     )
 
 
-def _outcome(workspace: Workspace, job: FitJob, settings: RunSettings, folder: Path) -> FitOutcome:
+def _outcome(workspace: Workspace, plan: _Plan) -> FitOutcome:
     from dssm_assets.steps.fit_job import run_job
     from dssm_assets.steps.fit_process import run_in_processes
 
-    progress = _progress(workspace)
-    if settings.training.num_processes > 1:
-        return run_in_processes(job, folder, settings.training.num_processes, progress)
-    outcome = run_job(job, progress, workspace.now)
+    progress, training = _progress(workspace), plan.settings.training
+    if training.started_by is Launcher.TORCHRUN:
+        return run_in_processes(plan.job, plan.folder, training.num_processes, progress)
+    outcome = run_job(plan.job, progress, workspace.now)
     assert outcome is not None  # of the only process
     return outcome
 

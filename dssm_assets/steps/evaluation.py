@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.model_config import Similarity
 from dssm_assets.steps.gate import hit_rate_gate
+from dssm_assets.steps.hit_parts import counted, scored_from, similarity_of
 from dssm_assets.steps.hit_rate_report import (
     list_figures,
     lists_of,
@@ -21,9 +19,7 @@ from dssm_assets.steps.hit_rate_report import (
     trend_of,
     trend_rows,
 )
-from dssm_assets.steps.interactions import interactions
 from dssm_assets.steps.segments import read_cuts
-from dssm_assets.steps.training import history_days
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, window_days
 from dssm_assets.storage.manifest import Manifest
 
@@ -40,7 +36,7 @@ def ground_truth(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResu
     for ds in days:
         day = workspace.need("positive_sample", ds)
         window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
-        pairs = pa.concat_tables([workspace.tables.read(manifest, keys) for manifest in window])
+        pairs = (workspace.tables.read(manifest, keys) for manifest in window)
         table = find_truth(workspace.tables.read(day, keys), pairs)
         facts = {
             "truth_pairs": sum(map(len, table.column(col.GT_ITEMS))),
@@ -52,29 +48,7 @@ def ground_truth(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResu
 def hit_counts(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Counts the hits of the model and of every baseline."""
     for ds in days:
-        yield _hit_counts(workspace, ds)
-
-
-def _hit_counts(workspace: Workspace, ds: str) -> StepResult:
-    from dssm_assets.core.evaluation import specs
-    from dssm_assets.core.evaluation.baselines.suite import fit_baselines
-    from dssm_assets.core.evaluation.hit_counts import count_hits
-    from dssm_assets.core.evaluation.report import report_facts
-
-    settings = workspace.config.evaluation
-    made_from, truth, scorer = _model(workspace, ds)
-    window_first = window_days(ds, workspace.config.window.days)[0]
-    recent_first = window_days(ds, settings.recent_days)[0]
-    past = history_days(workspace, ds)
-    window, recent, history = (
-        interactions(workspace, [day for day in past if day.ds >= first], scorer) for first in (window_first, recent_first, "")
-    )
-    baselines = fit_baselines(window, recent, history, settings)
-    workspace.log(f"scoring {truth.num_users} users x {len(scorer.item_ids)} items: the model and {len(baselines)} baselines")
-    counts = count_hits([scorer, *baselines], truth, window.exclusions(truth.num_users), settings.k)
-    facts = asdict(report_facts(truth, scorer, counts))
-    manifest = workspace.write_table(specs.HIT_COUNTS, ds, counts.table, [*made_from, past], report=facts)
-    return StepResult(manifest, facts)
+        yield counted(workspace, ds)
 
 
 def hit_rate_detail(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -164,10 +138,7 @@ def _model(workspace: Workspace, ds: str) -> tuple[list[Manifest], Any, Any]:
     from dssm_assets.core.evaluation.scorer import model_scorer
     from dssm_assets.core.evaluation.truth import read_truth
 
-    made_from = [workspace.need(name, ds) for name in ("item_vectors", "user_vectors", "ground_truth")]
+    made_from = scored_from(workspace, ds)
     items, users, truths = (workspace.tables.read(manifest) for manifest in made_from)
     truth = read_truth(truths, items.column(col.ITEM_ID))
-    model = workspace.config.model
-    # Of unit length are the towers' vectors, not those that a prior has widened.
-    similarity = Similarity.INNER_PRODUCT if model.prior else model.similarity
-    return made_from, truth, model_scorer(items, users, truth.user_ids, similarity)
+    return made_from, truth, model_scorer(items, users, truth.user_ids, similarity_of(workspace.config.model))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,13 +22,15 @@ from dssm_assets.core.features.carried_rows import CarriedRows
 from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.prior import FILE as PRIOR
 from dssm_assets.core.models.tower_spec import TowerSpec
-from dssm_assets.core.training.checkpoint import model_from_bytes, model_to_bytes
+from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.training.checkpoint import mapped_model, model_chunks
 from dssm_assets.core.training.distributed import ALONE, Ranks
 from dssm_assets.core.training.loop import fit
 from dssm_assets.core.training.report import UNSTEADY, FitResult, Progress, Surroundings
 from dssm_assets.core.training.train_data import TrainData
 from dssm_assets.core.training.warm_start import WarmStart
 from dssm_assets.core.training_config import Training
+from dssm_assets.steps.fit_states import FitStates
 from dssm_assets.storage.whole_file import write_whole
 
 MODEL, TOWERS, LOSSES, REPORT, VALIDATION = (
@@ -96,45 +99,78 @@ class FitJob:
 
 @dataclass(frozen=True)
 class FitOutcome:
-    """The files of a model's partition, and the report with the figures that differ from run to run."""
+    """What a fit leaves.
+
+    Attributes:
+        files: of the model's partition.
+        report: with the figures that differ from run to run.
+        model: where the model lies if it is not among the files.
+    """
 
     files: dict[str, bytes]
     report: dict[str, Any]
+    model: Path | None = None
+
+    @property
+    def stored(self) -> dict[str, bytes | Path]:
+        """Returns all files of the partition, as bytes or where they lie."""
+        return {**self.files, **({} if self.model is None else {MODEL: self.model})}
 
 
 def run_job(
-    job: FitJob, progress: Callable[[Progress], None], now: Callable[[], float], ranks: Ranks = ALONE
+    job: FitJob,
+    progress: Callable[[Progress], None],
+    now: Callable[[], float],
+    ranks: Ranks = ALONE,
+    out: Path | None = None,
 ) -> FitOutcome | None:
     """Returns what the job leaves; None in a process that is not the first of several.
 
-    The state is stored by the first process and read by all. It stays where it is when the fit is over (`forget`).
+    The state is stored by the first process and read by all, or in parts by all (`FitStates`). It stays where it is when
+    the fit is over (`forget`).
+
+    Args:
+        job: what is fitted.
+        progress: called after every step.
+        now: seconds of a clock that never goes back.
+        ranks: this process among those that share the fit.
+        out: folder in which the model is written piece by piece; None: its bytes are returned.
     """
-    spec, state = TowerSpec.from_json(job.towers), Path(job.state)
+    spec = TowerSpec.from_json(job.towers)
     data = TrainData(spec, **{name: _mapped(path) for name, path in job.tables.items()})
+    model, training = Model.model_validate(job.model), Training.model_validate(job.training)
+    is_dealt = training.shard_tables and ranks.count > 1
+    states = FitStates(Path(job.state), ranks, is_dealt=is_dealt)
     around = Surroundings(
         ks=job.ks,
         warm_start=None if job.warm_start is None else _warm(job.warm_start),
         key=job.key,
-        saved=state.read_bytes() if state.exists() else None,
-        save=(lambda chunks: write_whole(state, chunks)) if ranks.is_first else None,
+        saved=states.saved(),
+        save=states.save if ranks.is_first or is_dealt else None,
+        stores_together=is_dealt,
         ranks=ranks,
         peak_bytes=peak_bytes,
     )
-    model, training = Model.model_validate(job.model), Training.model_validate(job.training)
     result = fit(data, spec, model=model, training=training, seed=job.seed, progress=progress, now=now, around=around)
-    return FitOutcome(files_of(result), result.report) if ranks.is_first else None
+    chunks = model_chunks(result.two_tower)
+    if not ranks.is_first:
+        deque(chunks, maxlen=0)  # the first one writes what all hold
+        return None
+    if out is None:
+        return FitOutcome({MODEL: b"".join(chunks), **_small_files(result)}, result.report)
+    write_whole(out / MODEL, chunks)
+    return FitOutcome(_small_files(result), result.report, out / MODEL)
 
 
 def forget(job: FitJob) -> None:
     """Removes the state of a training that is over."""
-    Path(job.state).unlink(missing_ok=True)
+    FitStates(Path(job.state)).forget()
 
 
-def files_of(result: FitResult) -> dict[str, bytes]:
-    """Returns the files of a model's partition: the same for the same data, configuration and seed, killed or not."""
+def _small_files(result: FitResult) -> dict[str, bytes]:
+    """Returns the files beside the model: the same for the same data, configuration and seed, killed or not."""
     steady = {key: value for key, value in result.report.items() if key not in UNSTEADY}
     files = {
-        MODEL: model_to_bytes(result.two_tower),
         TOWERS: result.two_tower.spec.to_json().encode(),
         LOSSES: _rounded(result.loss_by_step),
         REPORT: json.dumps(steady, indent=1, sort_keys=True).encode(),
@@ -163,8 +199,19 @@ def save_rows(path: Path, rows: dict[str, CarriedRows]) -> None:
         np.savez(file, **arrays)
 
 
+def map_model(path: Path, spec: TowerSpec) -> TwoTower:
+    """Returns stored towers whose tables lie in a memory map of their file.
+
+    Raises:
+        StorageError: the file is not a whole model.
+        ConfigError: the model was made for another specification.
+    """
+    # A private map: torch asks for memory that may be written to, and nothing would reach the file.
+    return mapped_model(np.memmap(path, np.uint8, "c"), spec)
+
+
 def _warm(files: WarmFiles) -> WarmStart:
-    towers = model_from_bytes(Path(files.model).read_bytes(), TowerSpec.from_json(files.towers))
+    towers = map_model(Path(files.model), TowerSpec.from_json(files.towers))
     with np.load(files.rows, allow_pickle=False) as held:
         names = [name.removeprefix("today/") for name in held.files if name.startswith("today/")]
         return WarmStart(

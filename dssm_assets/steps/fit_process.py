@@ -1,10 +1,9 @@
 """A fit shared by several processes: starting them, and what each of them runs.
 
-`python -m torch.distributed.run --nproc-per-node N -m dssm_assets.steps.fit_process JOB OUT` runs a job file by hand; on
-several machines the same with `--nnodes` and a rendezvous, the files being readable on each.
+`python -m torch.distributed.run --nproc-per-node N -m dssm_assets.steps.fit_process JOB OUT` runs a job file by hand.
 
 Belongs here: the launch, the process group, progress as lines of JSON. Does not belong here: what is shared and how
-(`core/training/distributed`).
+(`core/training/distributed`), processes on several machines, which somebody else starts (`fit_group`).
 """
 
 from __future__ import annotations
@@ -16,13 +15,16 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from dssm_assets.core.errors import DssmError
+from dssm_assets.core.training.distributed import Ranks
 from dssm_assets.core.training.report import Progress
-from dssm_assets.steps.fit_job import FitJob, FitOutcome, run_job
+from dssm_assets.core.training_config import Device, Training
+from dssm_assets.steps.fit_job import MODEL, FitJob, FitOutcome, run_job
 
 _MARK = "dssm-progress "
 _SECONDS = 1.0
@@ -61,7 +63,8 @@ def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[
         faults = "\n".join(path.read_text() for path in sorted(folder.glob("fault-*.txt"))[:1])
         raise DssmError(f"training in {count} processes ended with {running.returncode}:\n{faults or ''.join(last)}")
     report = json.loads((out / _TOLD).read_text())
-    return FitOutcome({path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.name != _TOLD}, report)
+    files = {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.name not in (MODEL, _TOLD)}
+    return FitOutcome(files, report, out / MODEL)
 
 
 def main(arguments: list[str]) -> None:
@@ -74,19 +77,26 @@ def main(arguments: list[str]) -> None:
         raise
 
 
-def _run(job: FitJob, out: Path) -> None:
+@contextmanager
+def process_group(device: Device) -> Iterator[Ranks]:
+    """Yields which of the launcher's processes this is; they can exchange tensors inside the block."""
     import torch
     import torch.distributed as dist
 
     from dssm_assets.core.training.distributed import Ranks
     from dssm_assets.core.training.precision import device_of
-    from dssm_assets.core.training_config import Training
 
-    is_cuda = device_of(Training.model_validate(job.training).device).type == "cuda"
-    dist.init_process_group("nccl" if is_cuda else "gloo")
-    ranks = Ranks(dist.get_rank(), dist.get_world_size())
+    is_cuda = device_of(device).type == "cuda"
     if is_cuda:
-        torch.cuda.set_device(ranks.rank % torch.cuda.device_count())
+        torch.cuda.set_device(dist.get_node_local_rank(0) % torch.cuda.device_count())
+    dist.init_process_group("nccl" if is_cuda else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+def _run(job: FitJob, out: Path) -> None:
     told_at = 0.0
 
     def progress(at: Progress) -> None:
@@ -95,13 +105,14 @@ def _run(job: FitJob, out: Path) -> None:
             told_at = time.perf_counter()
             print(_MARK + json.dumps(asdict(at)), flush=True)
 
-    outcome = run_job(job, progress, time.perf_counter, ranks)
+    with process_group(Training.model_validate(job.training).device) as ranks:
+        if ranks.is_first:
+            out.mkdir(parents=True)
+        outcome = run_job(job, progress, time.perf_counter, ranks, out)
     if outcome is not None:
-        out.mkdir(parents=True)
         for name, content in outcome.files.items():
             (out / name).write_bytes(content)
         (out / _TOLD).write_text(json.dumps(outcome.report))
-    dist.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Belongs here: files by logical name in and out. Does not belong here: what the f
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -43,7 +44,7 @@ class ArtifactStore:
         self,
         asset: str,
         ds: str,
-        files: Mapping[str, bytes | pa.Table | Stream],
+        files: Mapping[str, bytes | Path | pa.Table | Stream],
         *,
         row_file: str | None = None,
         columns: tuple[Column, ...] = (),
@@ -52,7 +53,7 @@ class ArtifactStore:
     ) -> Manifest:
         """Writes bytes and Arrow tables (uncompressed IPC files) under their names; returns the manifest.
 
-        A table becomes one batch of its file, whatever its chunks; a stream keeps its batches. The files are written in
+        A file that is given by its path is moved. A table becomes one batch of its file, whatever its chunks; a stream keeps its batches. The files are written in
         the order given, so a stream may depend on one before it. The rows of `row_file` are the artifact's rows; the
         other files accompany them. If a stream fails, nothing is visible.
         """
@@ -89,8 +90,11 @@ class ArtifactStore:
             return pa.ipc.open_file(source).read_all()
 
 
-def _write(path: Path, content: bytes | pa.Table | Stream) -> int:
+def _write(path: Path, content: bytes | Path | pa.Table | Stream) -> int:
     """Writes a file; returns how many rows it has, 0 for bytes."""
+    if isinstance(content, Path):
+        shutil.move(content, path)
+        return 0
     if isinstance(content, bytes):
         path.write_bytes(content)
         return 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,10 +15,13 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from dssm_assets.core.schema import TableSpec, check_no_nulls, check_schema
-from dssm_assets.storage.manifest import Column, Manifest
+from dssm_assets.storage.layout import part_name
+from dssm_assets.storage.manifest import Column, Manifest, StoredFile
 from dssm_assets.storage.partition_store import PartitionStore
 
 ROW_GROUP_ROWS = 131_072
+PART_ROWS = 32 * ROW_GROUP_ROWS
+"""Rows of a file: a table of more has further ones."""
 _SEEN_ROWS = 16_384
 _REPEATING_FRAC = 0.75
 """Share of different values, among the first rows seen, up to which numbers get a dictionary."""
@@ -43,40 +46,69 @@ class TableStore:
     ) -> Manifest:
         """Writes one partition and makes it visible in one step; returns its manifest.
 
-        Rows keep their order; row groups have 131,072 rows however the data arrives, so equal rows give equal bytes.
+        Rows keep their order; row groups have 131,072 rows and parts PART_ROWS, however the data arrives and whichever
+        engine made it, so equal rows give equal bytes.
         Dictionary-encoded columns are stored as the values that they stand for. An iterable of batches needs `schema`.
 
         Raises:
             SchemaError: if the data does not fit the contract; nothing is visible then.
         """
-        whole: Any = data if isinstance(data, pa.Table) else None
-        actual = schema if whole is None else whole.schema
+        actual = data.schema if isinstance(data, pa.Table) else schema
         if actual is None:
             raise TypeError("an iterable of batches needs schema=")
         actual = _plain(actual)
         check_schema(spec, actual)
-        batches = data if whole is None else whole.to_batches()
+        groups = _regroup(data.to_batches() if isinstance(data, pa.Table) else data, actual)
         with self.partitions.staging() as folder:
-            path = folder / "part-00000.parquet"
-            rows = 0
-            groups = _regroup(batches, actual)
-            first = next(groups)
-            compression = "lz4" if spec.is_hot else "zstd"
-            with pq.ParquetWriter(path, actual, compression=compression, use_dictionary=_repeating(first)) as writer:
-                for group in itertools.chain([first], groups):
-                    check_no_nulls(spec, group)
-                    writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
-                    rows += group.num_rows
-            columns = [Column(field.name, str(field.type), spec.describe(field.name)) for field in actual]
-            return self.partitions.publish(
-                asset=spec.name,
-                ds=ds,
-                staged=[(path, rows)],
-                columns=columns,
-                inputs=inputs,
-                facts=facts,
-                is_shared=is_shared,
-            )
+            staged = list(_write_parts(spec, folder, groups, actual))
+            return self.publish_parts(spec, ds, staged, schema=actual, inputs=inputs, facts=facts, is_shared=is_shared)
+
+    def write_part(self, path: Path, spec: TableSpec, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
+        """Writes a file of a partition aside, for `publish_parts`, and returns its rows; see `write`.
+
+        Raises:
+            SchemaError: if the data does not fit the contract.
+        """
+        actual = _plain(schema)
+        check_schema(spec, actual)
+        return _write_file(path, spec, _regroup(batches, actual), actual)
+
+    def publish_parts(
+        self,
+        spec: TableSpec,
+        ds: str,
+        staged: Sequence[tuple[Path, int]],
+        *,
+        schema: pa.Schema,
+        inputs: Mapping[str, str] | None = None,
+        facts: Mapping[str, object] | None = None,
+        is_shared: bool = False,
+    ) -> Manifest:
+        """Makes files that `write_part` wrote (path, rows) one partition, in their order; returns its manifest."""
+        columns = columns_of(spec, _plain(schema))
+        return self.partitions.publish(
+            asset=spec.name, ds=ds, staged=staged, columns=columns, inputs=inputs, facts=facts, is_shared=is_shared
+        )
+
+    def place_part(
+        self,
+        spec: TableSpec,
+        ds: str,
+        number: int,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
+        *,
+        is_shared: bool = False,
+    ) -> StoredFile:
+        """Writes one part of a partition, of at most PART_ROWS rows, as `write` would; no manifest names it yet.
+
+        Raises:
+            SchemaError: if a column that may not be null is.
+        """
+        with self.partitions.staging() as folder:
+            path = folder / part_name(number)
+            rows = _write_file(path, spec, _regroup(batches, schema), schema)
+            return self.partitions.place(spec.name, ds, path, rows, is_shared=is_shared)
 
     def write_same(self, spec: TableSpec, manifest: Manifest, *, inputs: Mapping[str, str]) -> Manifest:
         """Writes the very files of another table's partition as a partition of this table, for the same day.
@@ -86,7 +118,7 @@ class TableStore:
         """
         schema = self.open(manifest).schema
         check_schema(spec, schema)
-        columns = [Column(field.name, str(field.type), spec.describe(field.name)) for field in schema]
+        columns = columns_of(spec, schema)
         with self.partitions.staging() as folder:
             staged = []
             for file in manifest.files:
@@ -132,9 +164,57 @@ class TableStore:
                 file = pq.ParquetFile(handle, read_dictionary=encoded)
                 yield from file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=names)
 
+    def rows(self, manifest: Manifest, columns: Sequence[str], first: int, end: int) -> Iterator[pa.RecordBatch]:
+        """Yields rows first .. end - 1 of a partition in batches of bounded size; row groups without any are not read."""
+        reader, begin = self.partitions.reader([manifest]), 0
+        for path, stored in zip(self.paths([manifest]), manifest.files, strict=True):
+            if begin < end and begin + stored.rows > first:
+                with reader.open(path, "rb") as handle:
+                    yield from _rows_of(pq.ParquetFile(handle), list(columns), first - begin, end - begin)
+            begin += stored.rows
+
     def paths(self, manifests: Sequence[Manifest]) -> list[str]:
         """Returns the paths of all files of some partitions, inside the store's filesystem."""
         return [self.partitions.path(manifest, file) for manifest in manifests for file in manifest.files]
+
+
+def columns_of(spec: TableSpec, schema: pa.Schema) -> list[Column]:
+    """Returns the columns of a table as its manifest lists them."""
+    return [Column(field.name, str(field.type), spec.describe(field.name)) for field in schema]
+
+
+def _write_parts(spec: TableSpec, folder: Path, groups: Iterator[pa.Table], schema: pa.Schema) -> Iterator[tuple[Path, int]]:
+    """Writes row groups as parts of PART_ROWS rows; yields path and rows of each, at least one."""
+    for number, first in enumerate(groups):
+        part = itertools.chain([first], itertools.islice(groups, PART_ROWS // ROW_GROUP_ROWS - 1))
+        path = folder / part_name(number)
+        yield path, _write_file(path, spec, part, schema)
+
+
+def _write_file(path: Path, spec: TableSpec, groups: Iterator[pa.Table], schema: pa.Schema) -> int:
+    """Writes row groups, at least one, as a file; returns its rows."""
+    first = next(groups)
+    rows = 0
+    compression = "lz4" if spec.is_hot else "zstd"
+    with pq.ParquetWriter(path, schema, compression=compression, use_dictionary=_repeating(first)) as writer:
+        for group in itertools.chain([first], groups):
+            check_no_nulls(spec, group)
+            writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+            rows += group.num_rows
+    return rows
+
+
+def _rows_of(file: pq.ParquetFile, columns: list[str], first: int, end: int) -> Iterator[pa.RecordBatch]:
+    """Yields those of rows first .. end - 1 that a file has."""
+    counts = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+    ends = list(itertools.accumulate(counts))
+    groups = [g for g, count in enumerate(counts) if ends[g] > first and ends[g] - count < end]
+    begin = ends[groups[0]] - counts[groups[0]] if groups else 0
+    for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS, row_groups=groups, columns=columns):
+        low, high = max(first - begin, 0), min(end - begin, batch.num_rows)
+        begin += batch.num_rows
+        if low < high:
+            yield batch.slice(low, high - low)
 
 
 def _repeating(first: pa.Table) -> bool | list[str]:

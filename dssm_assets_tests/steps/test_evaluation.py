@@ -8,6 +8,8 @@ Items a, b, c, d were taken 6, 2, 1, 0 times in the window (so a is the head, b 
     w         not evaluated     a, c            not in the user table, 1 event in the window, bought before
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -209,3 +211,19 @@ def test_only_what_the_segments_need_is_read(workspace, tmp_path):
         columns = [column.name for column in result.manifest.columns if column.name.startswith("segment")]
         assert columns == [f"segment_{one['name']}" for one in segments]
         assert bool(result.images) == bool(segments)
+
+
+def test_several_processes_count_the_hits_of_one(workspace, monkeypatch):
+    whole = run(evaluation.hit_counts, workspace)
+    keys = [(name, "ascending") for name in ("scorer", "scope", "population", "user_id")]
+    expected = workspace.tables.read(whole.manifest)
+    monkeypatch.setattr("dssm_assets.steps.hit_parts.PART_USERS", 1)
+    found = []
+    for processes in (1, 2):
+        settings = workspace.config.evaluation.model_copy(update={"num_processes": processes})
+        config = workspace.config.model_copy(update={"evaluation": settings})
+        found.append(run(evaluation.hit_counts, replace(workspace, loaded=replace(workspace.loaded, config=config))))
+    assert found[0].manifest.digest == found[1].manifest.digest
+    assert len(found[0].manifest.files) == 3
+    assert found[0].facts == found[1].facts == whole.facts
+    assert workspace.tables.read(found[1].manifest).sort_by(keys) == expected.sort_by(keys)

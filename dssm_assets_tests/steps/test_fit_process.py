@@ -25,7 +25,9 @@ TRAINING = {"batch_size": 27, "validation_days": 1, "weight_average": 0.9, "grad
 
 
 def _weights(outcome: FitOutcome) -> dict[str, np.ndarray[Any, Any]]:
-    towers = model_from_bytes(outcome.files[MODEL], TowerSpec.from_json(outcome.files[TOWERS].decode()))
+    model = outcome.stored[MODEL]
+    stored = model if isinstance(model, bytes) else model.read_bytes()
+    towers = model_from_bytes(stored, TowerSpec.from_json(outcome.files[TOWERS].decode()))
     return {name: tensor.numpy() for name, tensor in towers.state_dict().items()}
 
 
@@ -37,7 +39,7 @@ def test_two_processes_give_the_curve_and_the_weights_of_one(tmp_path: Path) -> 
     alone = run(job)
     seen: list[Progress] = []
     shared = run_in_processes(replace(job, state=str(tmp_path / "none")), tmp_path, 2, seen.append)
-    assert [set(outcome.files) for outcome in (alone, shared)] == [set(alone.files)] * 2
+    assert [set(outcome.stored) for outcome in (alone, shared)] == [set(alone.files)] * 2
     losses = [json.loads(outcome.files[LOSSES]) for outcome in (alone, shared)]
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
     assert losses[0][-1] < losses[0][0]

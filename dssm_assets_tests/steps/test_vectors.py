@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -196,3 +198,20 @@ def test_another_width_or_other_ids_before_are_a_drift(workspace):
     result, checks = run(item_vectors, workspace)
     assert not checks["vector_drift"].is_passed
     assert result.facts["drift_gone_ids_frac"] == 1.0
+
+
+@pytest.mark.parametrize(("name", "step"), [("item_vectors", item_vectors), ("user_vectors", user_vectors)])
+def test_several_processes_write_the_bytes_of_one(world, tmp_path, monkeypatch, name, step):
+    monkeypatch.setattr("dssm_assets.steps.vector_parts.PART_ROWS", 3)
+    found = {}
+    for processes in (1, 2):
+        loaded = world.copy(tmp_path / str(processes))
+        config = loaded.config.model_copy(
+            update={"evaluation": loaded.config.evaluation.model_copy(update={"num_processes": processes})}
+        )
+        workspace = open_workspace(replace(loaded, config=config))
+        result, checks = run(step, workspace)
+        assert checks["structure"].is_passed
+        found[processes] = (result.manifest.digest, len(result.manifest.files), result.facts.get("users_without_history"))
+    assert found[1] == found[2]
+    assert found[1][1] == -(-len(rows(workspace, name)) // 3)

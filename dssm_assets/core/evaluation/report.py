@@ -61,6 +61,19 @@ def report_facts(truth: Truth, scorer: ModelScorer, hit_counts: HitCounts) -> Re
     )
 
 
+def facts_together(parts: Sequence[ReportFacts]) -> ReportFacts:
+    """Returns the facts of a run whose users were counted in parts, at least one, over one corpus."""
+    without = {cell: sum(part.users_without_truth[cell] for part in parts) for cell in parts[0].users_without_truth}
+    return ReportFacts(
+        evaluated_users=sum(part.evaluated_users for part in parts),
+        users_without_truth=without,
+        users_without_vector=sum(part.users_without_vector for part in parts),
+        truth_pairs=sum(part.truth_pairs for part in parts),
+        pairs_outside_corpus=sum(part.pairs_outside_corpus for part in parts),
+        corpus_items=parts[0].corpus_items,
+    )
+
+
 def render_report(
     *,
     day: str,

@@ -7,7 +7,7 @@ Shapes: U evaluated users, B users of a block, M vectors per user, I items, D ve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Protocol
@@ -93,6 +93,17 @@ class ModelScorer:
         )
         return index, scores
 
+    def for_users(self, user_vectors: pa.Table, user_ids: pa.Array) -> ModelScorer:
+        """Returns the model for other users, over the same items, which are not made ready again; see `model_scorer`."""
+        made = replace(
+            self,
+            vector_row=_rows_of(user_vectors, user_ids),
+            user_vectors=matrix_of(user_vectors.column(USER_TOWER_EMB), "user_vectors, column user_tower_emb"),
+            user_ids=user_ids,
+        )
+        vars(made)["corpus"] = self.corpus  # where cached_property looks for it
+        return made
+
     @property
     def _shape(self) -> tuple[int, int]:
         """Returns how many vectors a user has and how wide each is; a width that does not fit is left for the search to name."""
@@ -117,14 +128,20 @@ def model_scorer(item_vectors: pa.Table, user_vectors: pa.Table, user_ids: pa.Ar
         DuplicateKeyError: if an id has two vectors.
         InputError: if ids are of different kinds or a vector is missing.
     """
-    items, users = flat(item_vectors.column(ITEM_ID)), flat(user_vectors.column(USER_ID))
+    items = flat(item_vectors.column(ITEM_ID))
     check_unique(items, "item_vectors, column item_id")
-    check_unique(users, "user_vectors, column user_id")
     return ModelScorer(
-        vector_row=positions(user_ids, cast_ids(users, user_ids.type, "user_vectors, column user_id")),
+        vector_row=_rows_of(user_vectors, user_ids),
         user_vectors=matrix_of(user_vectors.column(USER_TOWER_EMB), "user_vectors, column user_tower_emb"),
         item_vectors=matrix_of(item_vectors.column(ITEM_TOWER_EMB), "item_vectors, column item_tower_emb"),
         similarity=similarity,
         user_ids=user_ids,
         item_ids=items,
     )
+
+
+def _rows_of(user_vectors: pa.Table, user_ids: pa.Array) -> Index:
+    """Returns the row of each user in user_vectors, -1 without one."""
+    users = flat(user_vectors.column(USER_ID))
+    check_unique(users, "user_vectors, column user_id")
+    return positions(user_ids, cast_ids(users, user_ids.type, "user_vectors, column user_id"))

@@ -45,7 +45,7 @@ class AttentionPooling(nn.Module):
         places = torch.from_numpy(rows * longest + np.arange(len(rows)) - offsets[rows]).to(vectors.device)
         laid = vectors.new_zeros(count * longest, vectors.shape[1]).index_copy(0, places, vectors)
         is_there = vectors.new_zeros(count * longest).index_fill(0, places, 1.0).view(count, longest)
-        past = laid.view(count, longest, -1)  # [B, L, W]
+        past = laid.view(count, longest, vectors.shape[1])  # [B, L, W]
         scores = self.score(torch.tanh(self.hidden(past)))  # [B, L, K]
         weights = torch.softmax(scores + ((is_there - 1.0) * -NOWHERE)[:, :, None], dim=1)
         pooled: Tensor = weights.transpose(1, 2) @ past

@@ -1,7 +1,8 @@
 """Embedding tables: one fused table per width, every feature a range of rows in it.
 
 Belongs here: where a feature's rows lie, pooled look-ups, and the record of a look-up that the optimiser needs.
-Does not belong here: the update itself (`training/optimisers`).
+Does not belong here: the update itself (`training/optimisers`), tables whose rows lie in several processes
+(`training/sharded_tables`).
 
 Row 0 of every fused table is the vector of "missing" of all its features: zero, and never updated. Index i > 0 of a
 feature is row base + i. The tables are buffers, not parameters: a look-up's result is a leaf of the graph, and its
@@ -12,7 +13,7 @@ Letters: B rows, F single-valued features, d width of a table, n values, G bags 
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,20 +61,43 @@ class WidthGroup:
 
 
 class EmbeddingTables(nn.Module):
-    """The fused tables of all features of both towers."""
+    """The fused tables of all features of both towers.
 
-    def __init__(self, spec: TowerSpec, generator: torch.Generator) -> None:
+    Whoever keeps the rows elsewhere overrides the methods from `rows_at` to `mean_length`.
+
+    Attributes:
+        bases: base row of each embedding_name.
+        sizes: rows of the fused table of each width.
+    """
+
+    def __init__(self, spec: TowerSpec, generator: torch.Generator, held: Mapping[int, Tensor] | None = None) -> None:
+        """Draws the tables, or takes those that are given by width."""
         super().__init__()
-        self.bases, sizes = _layout(spec)
-        self.dims = tuple(sorted(sizes))
+        self.bases, self.sizes = _layout(spec)
+        self.dims = tuple(sorted(self.sizes))
         for dim in self.dims:
-            table = torch.empty(sizes[dim], dim).normal_(0.0, INITIAL_STD, generator=generator)
-            table[0] = 0.0
-            self.register_buffer(_buffer(dim), table)
+            self.register_buffer(_buffer(dim), self._drawn(dim, generator) if held is None else held[dim])
 
     def table(self, dim: int) -> Tensor:
         """Returns the fused table of this width [rows, d]."""
         return self.get_buffer(_buffer(dim))
+
+    def rows_at(self, dim: int, rows: IntArray) -> tuple[Tensor, IntArray]:
+        """Returns a table that holds these rows of the fused table, and where in it each lies [n]."""
+        return self.table(dim), rows
+
+    def put(self, dim: int, rows: IntArray, source: Tensor, source_rows: IntArray) -> None:
+        """Writes rows of another table over these rows."""
+        self.table(dim)[torch.from_numpy(rows)] = source[torch.from_numpy(source_rows)]
+
+    def blocks(self, dim: int) -> Iterator[Tensor]:
+        """Yields the fused table of this width from its first row to its last, in parts."""
+        yield self.table(dim)
+
+    def mean_length(self, dim: int, first: int, end: int) -> float:
+        """Returns the mean length of rows first .. end - 1 of a table, 0 where there is none."""
+        rows = self.table(dim)[first:end]
+        return float(rows.norm(dim=1).mean()) if len(rows) else 0.0
 
     def groups(self, features: Sequence[TowerFeature], bag_features: Sequence[TowerFeature]) -> tuple[WidthGroup, ...]:
         """Returns how a tower with these single-valued features and these bags reads the tables, by width."""
@@ -109,8 +133,8 @@ class EmbeddingTables(nn.Module):
         parts: list[Tensor] = []
         for feature, bag in zip(features, bags, strict=True):
             rows = np.where(bag.values > 0, bag.values + self.bases[feature.embedding_name], 0)
-            table = self.table(feature.embedding_dim)
-            vectors = table.detach()[torch.from_numpy(rows).to(table.device)]
+            table, places = self.rows_at(feature.embedding_dim, rows)
+            vectors = table.detach()[torch.from_numpy(places).to(table.device)]
             if tape is not None:
                 vectors.requires_grad_(True)
                 tape.append(Lookup(feature.embedding_dim, rows, np.arange(len(rows) + 1, dtype=np.int64), None, vectors))
@@ -129,7 +153,13 @@ class EmbeddingTables(nn.Module):
             weights.append(bag.weights)
         all_rows, offsets = np.concatenate(rows), offsets_of(np.concatenate(lengths))
         weight = np.concatenate(weights) if group.bag_columns else None
-        return Lookup(group.dim, all_rows, offsets, weight, weighted_sums(self.table(group.dim), all_rows, offsets, weight))
+        table, places = self.rows_at(group.dim, all_rows)
+        return Lookup(group.dim, all_rows, offsets, weight, weighted_sums(table, places, offsets, weight))
+
+    def _drawn(self, dim: int, generator: torch.Generator) -> Tensor:
+        table = torch.empty(self.sizes[dim], dim).normal_(0.0, INITIAL_STD, generator=generator)
+        table[0] = 0.0
+        return table
 
     def _group(self, dim: int, features: Sequence[TowerFeature], bag_features: Sequence[TowerFeature]) -> WidthGroup:
         singles = [(k, self.bases[f.embedding_name]) for k, f in enumerate(features) if f.embedding_dim == dim]

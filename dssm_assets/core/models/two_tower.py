@@ -25,10 +25,11 @@ from dssm_assets.core.models.tower_spec import Side, TowerSpec
 class TwoTower(nn.Module):
     """User tower (user features, context features, pooled history) and item tower (item features)."""
 
-    def __init__(self, spec: TowerSpec, generator: torch.Generator) -> None:
+    def __init__(self, spec: TowerSpec, generator: torch.Generator, tables: EmbeddingTables | None = None) -> None:
+        """Draws the weights; tables that are given were drawn from the generator before."""
         super().__init__()
         self.spec = spec
-        self.tables = EmbeddingTables(spec, generator)
+        self.tables = EmbeddingTables(spec, generator) if tables is None else tables
         user, item = spec.of(Side.USER, Side.CONTEXT), spec.of(Side.ITEM)
         multis, singles = [f for f in item if f.is_multi], [f for f in item if not f.is_multi]
         own_bags = [f for f in user if f.is_multi]
@@ -69,13 +70,13 @@ class TwoTower(nn.Module):
         count, interests = len(inputs), self.spec.num_interests
         if interests > 1:
             found = found.repeat_interleave(interests, dim=0)  # [B * K, W]
-        parts = [found, *(pooled.reshape(count * interests, -1) for pooled in self._attended(inputs, tape))]
+        parts = [found, *(pooled.flatten(0, 1) for pooled in self._attended(inputs, tape))]
         if inputs.is_empty_history is not None:
             # The flag's weights are a learned vector for "no history", which a mean of zero vectors cannot express.
             is_empty = torch.from_numpy(inputs.is_empty_history).to(found.device)
             parts.append(is_empty.repeat_interleave(interests)[:, None])
         vectors: Tensor = self.user_tower(torch.cat(parts, dim=1) if len(parts) > 1 else found, dropout)
-        return vectors.view(count, interests, -1) if interests > 1 else vectors
+        return vectors.view(count, interests, vectors.shape[1]) if interests > 1 else vectors
 
     def user_vectors_for(
         self,

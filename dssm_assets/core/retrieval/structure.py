@@ -110,6 +110,15 @@ class VectorStructure:
         self._note(NOT_FINITE, held, pa.array(~is_finite))
         self._note(ZEROS, held, pa.array(is_finite & ~matrix.any(axis=1)))
 
+    def add(self, behind: VectorStructure) -> None:
+        """Takes the rows that another has taken, as those behind its own."""
+        self._ids += behind._ids
+        self._wrong_type = self._wrong_type or behind._wrong_type
+        for what, count in behind._counts.items():
+            self._counts[what] = self._counts.get(what, 0) + count
+            first = self._first.setdefault(what, [])
+            first += behind._first[what][: SHOWN - len(first)]
+
     def report(self) -> StructureReport:
         """Returns the report on everything taken so far."""
         offences = [Offence(what, count, tuple(self._first[what])) for what, count in self._counts.items()]

@@ -11,7 +11,7 @@ negatives).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,43 @@ from dssm_assets.core.training_config import Training
 
 
 @dataclass(frozen=True)
+class ItemSide:
+    """What the item tower reads and where its vectors go.
+
+    Attributes:
+        items: rows of the item tower, hard negatives last.
+        own: which of them is each sample's own item [B].
+        columns: which of them are columns of the logits; queued columns come behind.
+        terms: of these columns.
+    """
+
+    items: TowerInput
+    own: IntArray
+    columns: slice
+    terms: LossTerms
+
+
+@dataclass(frozen=True)
+class Share:
+    """One process's part of a batch that several share: the user tower's input and the terms are of its samples alone.
+
+    Attributes:
+        rows: its samples, ascending [b].
+        count: B, samples of the whole batch.
+        weight: of the whole batch in the loss, summed.
+        side: its rows of the item tower: every W-th of M that all processes share, then its own hard negatives; places are
+            among the M and the hard negatives behind them.
+        num_items: M.
+    """
+
+    rows: IntArray
+    count: int
+    weight: float
+    side: ItemSide
+    num_items: int
+
+
+@dataclass(frozen=True)
 class Batch:
     """One step's input.
 
@@ -46,6 +83,7 @@ class Batch:
         user_of: which row of `user` is each sample's [B]; None: its own.
         num_hard: H.
         num_queued: Q: the last so many own items of the batches before in this epoch are the last columns, oldest first.
+        share: of a batch that several processes share, what this one's part is; None: all of it.
     """
 
     user: TowerInput
@@ -55,9 +93,10 @@ class Batch:
     user_of: IntArray | None = None
     num_hard: int = 0
     num_queued: int = 0
+    share: Share | None = None
 
     def __len__(self) -> int:
-        return len(self.terms.weight)
+        return len(self.terms.weight) if self.share is None else self.share.count
 
 
 def epoch_batches(
@@ -69,6 +108,7 @@ def epoch_batches(
     seed: int,
     epoch: int,
     first: int = 0,
+    made_by: Callable[[TrainData, IntArray, Model, Training], Epoch] | None = None,
 ) -> Iterator[Batch]:
     """Yields every one of the samples once, in an order that seed and epoch alone decide; the last batch may be smaller.
 
@@ -83,6 +123,7 @@ def epoch_batches(
         seed: of the whole training.
         epoch: from 0.
         first: number of the first batch that is wanted; those before are not made.
+        made_by: makes the batches of samples in their order; None: `Epoch`, which makes them whole.
 
     Raises:
         SchemaError: there is no sample.
@@ -90,7 +131,8 @@ def epoch_batches(
     if not len(rows):
         remedy = "lower model.min_history, or choose a window with positive events"
         raise SchemaError(Fault("samples to train on", "at least one", "none", remedy))
-    epoch_of = _Epoch(data, _order(data, rows, training, np.random.default_rng([seed, epoch, 0])), model, training)
+    order = _order(data, rows, training, np.random.default_rng([seed, epoch, 0]))
+    epoch_of = (made_by or Epoch)(data, order, model, training)
     for step in range(first, batches_per_epoch(len(rows), training)):
         yield epoch_of.batch(step, np.random.default_rng([seed, epoch, 1 + step]))
 
@@ -100,7 +142,7 @@ def batches_per_epoch(count: int, training: Training) -> int:
     return -(-count // training.batch_size)
 
 
-class _Epoch:
+class Epoch:
     """The samples of an epoch in their order."""
 
     def __init__(self, data: TrainData, order: IntArray, model: Model, training: Training) -> None:
@@ -117,6 +159,7 @@ class _Epoch:
         self._negatives = NegativeRule(data, model, training.logits_rows, share, ends, end_day)
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
+        """Returns a batch by its number."""
         data, model = self._data, self._model
         rows = self._order[step * self._size : (step + 1) * self._size]
         keys = data.read_keys(rows)

@@ -11,25 +11,44 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from dssm_assets.core.errors import ConfigError, StorageError
+from dssm_assets.core.models.embedding import EmbeddingTables
 from dssm_assets.core.models.tower_spec import TowerSpec, spec_faults
 from dssm_assets.core.models.two_tower import TwoTower
 
-_MAGIC = b"DSSMTT01"
+_MAGIC: Final = b"DSSMTT01"
+_TABLE: Final = "tables.table_"
 
 
 def model_to_bytes(two_tower: TwoTower) -> bytes:
     """Returns the towers' specification and weights as bytes, the same for the same weights."""
-    weights = {name: _bytes(tensor) for name, tensor in sorted(two_tower.state_dict().items())}
-    shapes = {name: list(tensor.shape) for name, tensor in sorted(two_tower.state_dict().items())}
+    return b"".join(model_chunks(two_tower))
+
+
+def model_chunks(two_tower: TwoTower) -> Iterator[bytes]:
+    """Yields the same bytes piece by piece, so that tables that are dealt out to processes are never held whole.
+
+    Of such tables every process has to draw the pieces.
+    """
+    tables = two_tower.tables
+    widths = {f"{_TABLE}{dim}": dim for dim in tables.dims}
+    state = dict(sorted(two_tower.state_dict().items()))
+    shapes = {
+        name: [tables.sizes[widths[name]], widths[name]] if name in widths else list(t.shape) for name, t in state.items()
+    }
     header = json.dumps({"spec": two_tower.spec.to_json(), "shapes": shapes}, sort_keys=True).encode()
-    return b"".join([_MAGIC, len(header).to_bytes(8, "little"), header, *weights.values()])
+    yield b"".join([_MAGIC, len(header).to_bytes(8, "little"), header])
+    for name, tensor in state.items():
+        for part in tables.blocks(widths[name]) if name in widths else [tensor]:
+            yield _bytes(part)
 
 
 def model_from_bytes(data: bytes, spec: TowerSpec) -> TwoTower:
@@ -39,33 +58,73 @@ def model_from_bytes(data: bytes, spec: TowerSpec) -> TwoTower:
         StorageError: the bytes are not a whole model.
         ConfigError: the model was made for another specification; one fault per difference.
     """
-    header, body = _parsed(data)
+    return _model_of(np.frombuffer(data, np.uint8), spec, is_mapped=False)
+
+
+def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
+    """Returns the towers that `model_to_bytes` wrote, their tables left where the bytes are.
+
+    Of a memory map only what is looked up is read, and processes that map one file share it.
+
+    Args:
+        data: the bytes, which may be written to (a private map: nothing reaches the file).
+        spec: what the towers must be.
+
+    Raises:
+        StorageError: the bytes are not a whole model.
+        ConfigError: the model was made for another specification; one fault per difference.
+    """
+    return _model_of(data, spec, is_mapped=True)
+
+
+def _model_of(data: npt.NDArray[np.uint8], spec: TowerSpec, *, is_mapped: bool) -> TwoTower:
+    header, start = _parsed(data)
     faults = spec_faults(spec, TowerSpec.from_json(header["spec"]), "stored model", "use the model with its own specification")
     if faults:
         raise ConfigError(faults)
-    two_tower = TwoTower(spec, torch.Generator().manual_seed(0))
-    wanted = {name: list(tensor.shape) for name, tensor in sorted(two_tower.state_dict().items())}
-    size = 4 * sum(math.prod(shape) for shape in wanted.values())
-    if wanted != header["shapes"] or size != len(body):
-        raise StorageError(f"stored model: expected {size} bytes of weights {wanted}, got {len(body)} of {header['shapes']}")
+    wanted = {name: math.prod(shape) for name, shape in sorted(header["shapes"].items())}
+    size = 4 * sum(wanted.values())
+    if size != len(data) - start:
+        raise StorageError(f"stored model: expected {size} bytes of weights {header['shapes']}, got {len(data) - start}")
     state: dict[str, Tensor] = {}
-    offset = 0
-    for name, shape in wanted.items():
-        count = math.prod(shape)
-        values = np.frombuffer(body, "<f4", count, offset).astype(np.float32)
-        state[name] = torch.from_numpy(values.reshape(shape))
-        offset += 4 * count
-    two_tower.load_state_dict(state)
+    for name, count in wanted.items():
+        values = data[start : start + 4 * count].view("<f4").reshape(header["shapes"][name])
+        is_left = is_mapped and name.startswith(_TABLE)
+        state[name] = torch.from_numpy(values.astype(np.float32, copy=not is_left))
+        start += 4 * count
+    held = {int(name.removeprefix(_TABLE)): state[name] for name in state if name.startswith(_TABLE)}
+    generator = torch.Generator().manual_seed(0)
+    two_tower = TwoTower(spec, generator, _tables(spec, generator, held, header["shapes"]))
+    expected = {name: list(tensor.shape) for name, tensor in two_tower.state_dict().items()}
+    if expected != header["shapes"]:
+        raise StorageError(f"stored model: expected weights {expected}, got {header['shapes']}")
+    two_tower.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith(_TABLE)}, strict=False)
     return two_tower
 
 
+def _tables(
+    spec: TowerSpec, generator: torch.Generator, held: Mapping[int, Tensor], shapes: Mapping[str, Any]
+) -> EmbeddingTables:
+    """Returns tables that hold the stored ones.
+
+    Raises:
+        StorageError: there is none of a width that the specification has.
+    """
+    try:
+        return EmbeddingTables(spec, generator, held)
+    except KeyError as error:
+        raise StorageError(f"stored model: expected a table of width {error}, got {sorted(shapes)}") from error
+
+
 def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().numpy().astype("<f4").tobytes()
+    return tensor.detach().numpy().astype("<f4", copy=False).tobytes()
 
 
-def _parsed(data: bytes) -> tuple[dict[str, Any], memoryview]:
+def _parsed(data: npt.NDArray[np.uint8]) -> tuple[dict[str, Any], int]:
+    """Returns the header, and where the weights begin."""
     start = len(_MAGIC) + 8
-    length = int.from_bytes(data[len(_MAGIC) : start], "little")
-    if data[: len(_MAGIC)] != _MAGIC or len(data) < start + length:
-        raise StorageError(f"stored model: expected bytes that begin with {_MAGIC!r} and a whole header, got {data[:8]!r}")
-    return json.loads(data[start : start + length]), memoryview(data)[start + length :]
+    begin = data[:start].tobytes()
+    length = int.from_bytes(begin[len(_MAGIC) :], "little")
+    if begin[: len(_MAGIC)] != _MAGIC or len(data) < start + length:
+        raise StorageError(f"stored model: expected bytes that begin with {_MAGIC!r} and a whole header, got {begin[:8]!r}")
+    return json.loads(data[start : start + length].tobytes()), start + length

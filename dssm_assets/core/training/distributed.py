@@ -1,11 +1,12 @@
 """Several processes that share every batch: the world size changes the speed, not the meaning.
 
-Every process draws the same batch and takes the rows rank, rank + world, .. of both towers' inputs. Item vectors are
-exchanged, so that every row meets all columns of the batch; gradients are summed. All processes make the same moves and
-stay equal, bit for bit. Dropout is drawn, and norms over a batch are taken, by each process over its own rows.
+Every process draws the same batch, reads its own share of the features and histories (`shared_batches`) and runs both
+towers over it. Item vectors are exchanged, so that every row meets all columns of the batch; gradients, and the sums of
+batch norms, are summed. All processes make the same moves and stay equal, bit for bit. Dropout is drawn by each process
+for its own rows.
 
-Belongs here: taking a share, the exchange and the sums. Does not belong here: starting processes (`steps`), what is
-learned from a batch (`trainer`).
+Belongs here: the exchanges and the sums. Does not belong here: starting processes (`steps`), what is learned from a batch
+(`trainer`), tables that are dealt out too (`sharded_tables`).
 
 Letters: W processes, M rows of all, D vector width, U rows of a table that were read.
 """
@@ -13,21 +14,17 @@ Letters: W processes, M rows of all, D vector width, U rows of a table that were
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dssm_assets.core.models.bags import Bags, IntArray, offsets_of, ragged_positions
+from dssm_assets.core.models.bags import IntArray
 from dssm_assets.core.models.embedding import weighted_sums
-from dssm_assets.core.models.losses.masks import MaskedPairs
-from dssm_assets.core.models.losses.terms import LossTerms
 from dssm_assets.core.training.optimisers import RowGradients
-
-_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,11 @@ class Ranks:
         whole: Tensor = _Gather.apply(vectors, count, self)  # type: ignore[no-untyped-call]
         return whole
 
+    def summed(self, tensor: Tensor) -> Tensor:
+        """Returns the sum of a tensor over the processes; so is its gradient."""
+        total: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
+        return total
+
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replaces every tensor by its sum over the processes."""
         if self.count == 1 or not tensors:
@@ -84,16 +86,29 @@ class Ranks:
             own = mine.get(dim, none)
             rows, gradients = self._all_of(own.rows), self._all_of(own.gradient)
             if len(rows):
-                made.append(_sums_by_row(dim, rows, gradients))
+                made.append(sums_by_row(dim, rows, gradients))
         return made
 
     def from_first(self, values: Sequence[float]) -> list[float]:
         """Returns the first process's numbers in every process."""
         if self.count == 1:
             return list(values)
-        told = torch.tensor(list(values), dtype=torch.float64, device=_exchange_device())
+        told = torch.tensor(list(values), dtype=torch.float64, device=exchange_device())
         dist.broadcast(told, 0)
         return [float(value) for value in told]
+
+    def is_same(self, value: float) -> bool:
+        """Tells whether all processes have this number."""
+        if self.count == 1:
+            return True
+        ends = torch.tensor([value, -value], dtype=torch.float64, device=exchange_device())
+        dist.all_reduce(ends, dist.ReduceOp.MAX)
+        return float(ends[0]) == -float(ends[1])
+
+    def wait(self) -> None:
+        """Returns when every process has come here."""
+        if self.count > 1:
+            dist.barrier()
 
     def _all_of(self, share: Tensor) -> Tensor:
         """Returns every process's rows, one process after the other; they may have different numbers of them."""
@@ -108,6 +123,22 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the processes, of which every process's loss has the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
 
 
 class _Gather(torch.autograd.Function):
@@ -129,56 +160,8 @@ class _Gather(torch.autograd.Function):
         return whole[ctx.ranks.rank :: ctx.ranks.count], None, None
 
 
-def share_of(inputs: _Row, rows: IntArray, count: int) -> _Row:
-    """Returns these rows of a tower's input of so many rows: of every array and every bag that it holds.
-
-    Raises:
-        TypeError: it holds something else.
-    """
-    changed = {field.name: _share(getattr(inputs, field.name), rows, count) for field in fields(inputs)}  # type: ignore[arg-type]
-    return replace(inputs, **changed)  # type: ignore[type-var]
-
-
-def terms_of(terms: LossTerms, ranks: Ranks) -> tuple[LossTerms, IntArray]:
-    """Returns what the loss of this process's rows needs, and which hard negatives are theirs."""
-    if ranks.count == 1:
-        return terms, np.arange(len(terms.hard_rows), dtype=np.int64)
-    rows = torch.from_numpy(ranks.rows(len(terms.weight)))
-    masked, hard = (of % ranks.count == ranks.rank for of in (terms.masked.rows, terms.hard_rows))
-    own_hard = np.flatnonzero(hard)
-    share = replace(
-        terms,
-        positive_correction=terms.positive_correction[rows],
-        weight=terms.weight[rows],
-        masked=MaskedPairs(terms.masked.rows[masked] // ranks.count, terms.masked.columns[masked]),
-        hard_rows=terms.hard_rows[own_hard] // ranks.count,
-        hard_correction=terms.hard_correction[torch.from_numpy(own_hard)],
-    )
-    return share, own_hard
-
-
-def _share(value: Any, rows: IntArray, count: int) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, Bags):
-        return _share_of_bags(value, rows)
-    if isinstance(value, tuple):
-        return tuple(_share(one, rows, count) for one in value)
-    if isinstance(value, np.ndarray) and len(value) == count:
-        return value[rows]
-    raise TypeError(
-        f"an input of {count} rows is to hold arrays of as many, bags or tuples of them, got {type(value).__name__}"
-    )
-
-
-def _share_of_bags(bags: Bags, rows: IntArray) -> Bags:
-    starts, ends = bags.offsets[rows], bags.offsets[rows + 1]
-    places, _ = ragged_positions(starts, ends)
-    each = {f.name: getattr(bags, f.name)[places] for f in fields(bags) if f.name != "offsets"}
-    return replace(bags, offsets=offsets_of(ends - starts), **each)
-
-
-def _sums_by_row(dim: int, rows: Tensor, gradients: Tensor) -> RowGradients:
+def sums_by_row(dim: int, rows: Tensor, gradients: Tensor) -> RowGradients:
+    """Returns the distinct rows among those of all processes and the sum of each one's gradients, in their order."""
     read = rows.cpu().numpy()
     order = np.argsort(read, kind="stable")
     starts = np.flatnonzero(np.diff(read[order], prepend=-1))
@@ -186,5 +169,6 @@ def _sums_by_row(dim: int, rows: Tensor, gradients: Tensor) -> RowGradients:
     return RowGradients(dim, torch.from_numpy(read[order][starts]).to(rows.device), summed)
 
 
-def _exchange_device() -> torch.device:
+def exchange_device() -> torch.device:
+    """Returns where tensors must lie to be exchanged."""
     return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")

@@ -13,7 +13,7 @@ Letters: B samples, N sampled negatives, n rows, M distinct ones, C columns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,38 +24,21 @@ from dssm_assets.core.models.bags import Bags, IntArray, offsets_of, ragged_posi
 from dssm_assets.core.models.losses.masks import MaskedPairs
 from dssm_assets.core.models.losses.terms import LossTerms
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.training.batches import Batch
+from dssm_assets.core.training.batches import Batch, ItemSide
 
 Words = npt.NDArray[np.uint64]
 
 _FACTOR, _FOLD = 0x9E3779B97F4A7C15, 29
 
 
-@dataclass(frozen=True)
-class ItemSide:
-    """What the item tower reads and where its vectors go.
-
-    Attributes:
-        items: rows of the item tower, hard negatives last.
-        own: which of them is each sample's own item [B].
-        columns: which of them are columns of the logits; queued columns come behind.
-        terms: of these columns.
-    """
-
-    items: TowerInput
-    own: IntArray
-    columns: slice
-    terms: LossTerms
-
-
 def item_side(batch: Batch, model: Model) -> ItemSide:
     """Returns the item side of a batch, equal columns taken together where that leaves the loss as it is."""
+    if batch.share is not None:
+        return batch.share.side
     count, end = len(batch), len(batch.item_index)
     begin = 0 if model.in_batch else count
     own = np.arange(count, dtype=np.int64)
-    # A mean over columns or a batch norm over items needs each as often as it comes; without the collision mask a sample
-    # meets other columns of its own item but not its own one.
-    if model.loss is not Loss.SOFTMAX or model.norm is Norm.BATCH or not model.collision_mask:
+    if not takes_together(model):
         return ItemSide(batch.items, own, slice(begin, end), batch.terms)
     first, kind = equal_rows(rows_of(batch.items, np.arange(begin, end)), batch.item_index[begin:])
     kept = np.concatenate([np.arange(begin), begin + first, np.arange(end, len(batch.items))])
@@ -65,6 +48,15 @@ def item_side(batch: Batch, model: Model) -> ItemSide:
         columns=slice(begin, begin + len(first)),
         terms=as_one_column(batch.terms, kind, len(first)),
     )
+
+
+def takes_together(model: Model) -> bool:
+    """Tells whether equal columns may be one.
+
+    A mean over columns or a batch norm over items needs each as often as it comes; without the collision mask a sample
+    meets other columns of its own item but not its own one.
+    """
+    return model.loss is Loss.SOFTMAX and model.norm is not Norm.BATCH and model.collision_mask
 
 
 def equal_rows(inputs: TowerInput, item_index: IntArray) -> tuple[IntArray, IntArray]:

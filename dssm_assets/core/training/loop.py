@@ -12,6 +12,7 @@ under the same schedule. Nothing of the validation days is read before the choic
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ from dssm_assets.core.training.fit_state import Record, state_chunks, state_of
 from dssm_assets.core.training.precision import device_of, is_bfloat16
 from dssm_assets.core.training.report import FitResult, Progress, Surroundings, fit_report
 from dssm_assets.core.training.search import Judge
+from dssm_assets.core.training.sharded_tables import ShardedTables
+from dssm_assets.core.training.shared_batches import SharedEpoch
 from dssm_assets.core.training.train_data import TrainData
 from dssm_assets.core.training.trainer import Place, Trainer
 from dssm_assets.core.training_config import Training
@@ -117,12 +120,12 @@ class _Fit:
     def _search(self, rows: IntArray, clock: Clock) -> TwoTower:
         """Finds the number of epochs and the prior; returns the towers as they were at the best epoch."""
         record, training, ranks = self._record, self._training, self._place.ranks
-        judge = Judge(self._data, self._first_day, self._model, self._around.ks, is_asked=ranks.is_first)
+        judge = Judge(self._data, self._first_day, self._model, self._around.ks, ranks)
         trainer = self._trainer(rows)
 
         def after_epoch() -> bool:
             with trainer.averaged():
-                record.scores.append(judge.score(trainer.two_tower, record.epoch, ranks))
+                record.scores.append(judge.score(trainer.two_tower, record.epoch))
                 best = record.best
                 assert best is not None
                 if best.epoch == record.epoch and not training.refit:
@@ -145,11 +148,20 @@ class _Fit:
         """Takes the epochs that are left of so many, until one of them is said to be the last."""
         record, training = self._record, self._training
         steps = epochs * batches_per_epoch(len(rows), training)
+        ranks = self._place.ranks
+        made_by = partial(SharedEpoch, ranks=ranks) if ranks.count > 1 else None
         for epoch in range(record.epoch, epochs):
             if not record.step:
                 trainer.begin_epoch()
             batches = epoch_batches(
-                self._data, rows, model=self._model, training=training, seed=self._seed, epoch=epoch, first=record.step
+                self._data,
+                rows,
+                model=self._model,
+                training=training,
+                seed=self._seed,
+                epoch=epoch,
+                first=record.step,
+                made_by=made_by,
             )
             while (batch := clock.waiting_for(lambda source=batches: next(source, None))) is not None:  # type: ignore[misc]
                 record.losses.append(trainer.take(batch))
@@ -165,7 +177,7 @@ class _Fit:
     def _trainer(self, rows: IntArray) -> Trainer:
         """Returns a trainer at its start, or where the stored state left it."""
         initial, dropout = np.random.SeedSequence(self._seed).generate_state(2)
-        towers = TwoTower(self._spec, torch.Generator().manual_seed(int(initial)))
+        towers = self._initial(torch.Generator().manual_seed(int(initial)))
         if self._around.warm_start is not None:
             self._warm = self._around.warm_start.into(towers)
         towers.to(self._place.device)
@@ -177,9 +189,21 @@ class _Fit:
             self._state = {}
         return trainer
 
+    def _initial(self, generator: torch.Generator) -> TwoTower:
+        ranks = self._place.ranks
+        if not self._training.shard_tables or ranks.count == 1:
+            return TwoTower(self._spec, generator)
+        return TwoTower(self._spec, generator, ShardedTables(self._spec, generator, ranks))
+
     def _store_if_due(self, trainer: Trainer) -> None:
         minutes, save = self._training.checkpoint_minutes, self._around.save
-        if save is None or minutes is None or self._now() - self._stored_at < 60.0 * minutes:
+        if save is None or minutes is None:
+            return
+        is_due = self._now() - self._stored_at >= 60.0 * minutes
+        if self._around.stores_together:
+            (told,) = self._place.ranks.from_first([float(is_due)])
+            is_due = bool(told)
+        if not is_due:
             return
         best = {f"{_BEST}{name}": tensor for name, tensor in self._best.items()}
         save(state_chunks(self._record, {**trainer.state(), **best}, self._around.key))

@@ -11,7 +11,7 @@ Letters: B rows, N sampled, Q queued, H hard negatives, C columns, I items, U us
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +77,7 @@ class NegativeRule:
         weight: npt.NDArray[np.float32],
         queued: npt.NDArray[np.int32],
         rng: np.random.Generator,
+        rows: IntArray | None = None,
     ) -> Negatives:
         """Returns the negatives of a batch.
 
@@ -86,8 +87,10 @@ class NegativeRule:
             sampled: what `sampled` returned.
             weight: of the rows in the loss [B].
             queued: own items of the batches before [Q].
-            rng: draws the hard negatives.
+            rng: draws the hard negatives, the same whatever `rows`.
+            rows: those, ascending, that the terms and the hard negatives are to be of, numbered from 0; None: all [b].
         """
+        rows = np.arange(len(item_index), dtype=np.int64) if rows is None else rows
         model, logq = self.model, self.model.logq
         items, probability = sampled
         own = log_expected_counts(self.share[item_index], len(item_index), logq)
@@ -98,23 +101,25 @@ class NegativeRule:
             corrections = [own, *corrections, log_expected_counts(later_probability, len(later), logq)]
         else:
             own = log_expected_counts(self.data.sampler(model, self.end_day).probability[item_index], model.num_sample, logq)
-        hard = self._hard(item_index, user_index, rng)
+        hard = self._hard(item_index, user_index, rows, rng)
         terms = LossTerms(
-            positive_correction=torch.from_numpy(own),
+            positive_correction=torch.from_numpy(own[rows]),
             column_correction=torch.from_numpy(np.concatenate(corrections)),
-            weight=torch.from_numpy(weight),
-            masked=self._masked(item_index, user_index, np.concatenate(columns)),
+            weight=torch.from_numpy(weight[rows]),
+            masked=self._masked(item_index[rows], user_index[rows], np.concatenate(columns), rows),
             logits_rows=self.logits_rows,
             hard_rows=hard.rows,
             hard_correction=torch.from_numpy(log_expected_counts(hard.probability, 1, logq)),
         )
         return Negatives(items, hard.items, terms)
 
-    def _hard(self, item_index: IntArray, user_index: Users, rng: np.random.Generator) -> HardDraw:
+    def _hard(self, item_index: IntArray, user_index: Users, rows: IntArray, rng: np.random.Generator) -> HardDraw:
         sampler = self.data.sampler(self.model, self.end_day)
         if not self.model.has_hard_negatives or not isinstance(sampler, HardSampler):
             return HardDraw.nothing()
         drawn = sampler.draw_hard(user_index, self.model.num_hard_sample, rng)
+        if len(rows) < len(item_index):
+            drawn = drawn.where(np.isin(drawn.rows, rows))
         is_kept = drawn.days < self.end_day
         if self.model.collision_mask:
             is_kept &= drawn.items != item_index[drawn.rows]
@@ -122,11 +127,13 @@ class NegativeRule:
             known = self._known(user_index[drawn.rows])
             cells = matching_pairs(_rows_of(known), known.items, drawn.items)
             is_kept[cells.rows[cells.rows == cells.columns]] = False
-        return drawn.where(is_kept)
+        kept = drawn.where(is_kept)
+        return replace(kept, rows=np.searchsorted(rows, kept.rows))
 
-    def _masked(self, item_index: IntArray, user_index: Users, column_items: IntArray) -> MaskedPairs:
+    def _masked(self, item_index: IntArray, user_index: Users, column_items: IntArray, rows: IntArray) -> MaskedPairs:
         own_rows = np.arange(len(item_index), dtype=np.int64)
-        pairs = [diagonal_pairs(len(item_index) if self.model.in_batch else 0)]
+        diagonal = diagonal_pairs(len(item_index) if self.model.in_batch else 0)
+        pairs = [MaskedPairs(diagonal.rows, rows[diagonal.columns])]
         if self.model.collision_mask:
             pairs.append(matching_pairs(own_rows, item_index, column_items))
         if self.model.masks_user_positives:

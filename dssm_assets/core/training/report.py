@@ -54,6 +54,7 @@ class Surroundings:
         key: names the configuration and the inputs; a state of another key is passed over.
         saved: what `save` was given by a run that was killed.
         save: stores the state of a training, given piece by piece; None: none is stored.
+        stores_together: every process stores its own part, all of the same step: the first one says when.
         ranks: this process among those that share the batches.
         peak_bytes: the most memory that this process has held.
     """
@@ -63,6 +64,7 @@ class Surroundings:
     key: str = ""
     saved: bytes | None = None
     save: Callable[[Iterable[bytes]], None] | None = None
+    stores_together: bool = False
     ranks: Ranks = ALONE
     peak_bytes: Callable[[], int] = _no_bytes
 
@@ -124,6 +126,6 @@ def embedding_norms(two_tower: TwoTower) -> dict[str, float]:
     norms = {}
     for feature in two_tower.spec.features:
         base = two_tower.tables.bases[feature.embedding_name]
-        rows = two_tower.tables.table(feature.embedding_dim)[base + 1 : base + feature.num_embeddings]
-        norms[feature.embedding_name] = float(rows.norm(dim=1).mean()) if len(rows) else 0.0
+        found = two_tower.tables.mean_length(feature.embedding_dim, base + 1, base + feature.num_embeddings)
+        norms[feature.embedding_name] = found
     return norms

@@ -17,18 +17,19 @@ import torch
 from torch import Tensor
 
 from dssm_assets.core.model_config import Loss, Model
-from dssm_assets.core.models.bags import IntArray
+from dssm_assets.core.models.batch_norm import BatchNorm
 from dssm_assets.core.models.embedding import Lookup
 from dssm_assets.core.models.interests import chosen_interests
 from dssm_assets.core.models.losses.point_wise import l2_loss, sigmoid_loss
 from dssm_assets.core.models.losses.sampled_softmax import sampled_softmax
 from dssm_assets.core.models.losses.terms import LossTerms
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training.batches import Batch
-from dssm_assets.core.training.distributed import Ranks, share_of, terms_of
+from dssm_assets.core.training.batches import Batch, ItemSide, Share
+from dssm_assets.core.training.distributed import Ranks
 from dssm_assets.core.training.item_side import item_side
 from dssm_assets.core.training.optimisers import dense_optimiser, gradients_of, learning_rate_frac, row_optimiser
 from dssm_assets.core.training.precision import products
+from dssm_assets.core.training.sharded_tables import ShardedTables
 from dssm_assets.core.training.weight_average import WeightAverage
 from dssm_assets.core.training_config import Training
 
@@ -64,6 +65,9 @@ class Trainer:
         self._dense = dense_optimiser(two_tower, training.learning_rate, training.weight_decay)
         self.average = WeightAverage(two_tower, training.weight_average) if training.weight_average else None
         self._queue: deque[Tensor] = deque(maxlen=model.queue_batches)
+        if place.ranks.count > 1:
+            for norm in (module for module in two_tower.modules() if isinstance(module, BatchNorm)):
+                norm.add_up = place.ranks.summed
 
     def averaged(self) -> AbstractContextManager[None]:
         """Returns the block in which the towers hold the averaged weights, if an average is kept."""
@@ -91,41 +95,39 @@ class Trainer:
 
     def _loss(self, batch: Batch, tape: list[Lookup]) -> tuple[Tensor, Tensor]:
         """Returns this process's part of the loss, which add up to the batch's, and the vectors of all own items [B, D]."""
-        place, ranks, count = self._place, self._place.ranks, len(batch)
+        place, share = self._place, batch.share
         side = item_side(batch, self._model)
-        rows, num_items = ranks.rows(count), len(side.items)
-        terms, own_hard = terms_of(side.terms, ranks)
-        whole = ranks.count == 1
         with products(place.bfloat16, place.device):
-            of_items = side.items if whole else share_of(side.items, ranks.rows(num_items), num_items)
-            items = self.two_tower.item_vectors(of_items, tape, self._dropout).float()
-            items = ranks.gathered(items, num_items)
+            items = self._item_vectors(side, share, tape)
             own = items.index_select(0, torch.from_numpy(side.own).to(items.device))
-            if not len(rows):  # fewer rows than processes: the others' rows need this one's item vectors all the same
-                return items.sum() * 0.0, own
-            positive = own if whole else own[torch.from_numpy(rows).to(own.device)]
-            user = self._user_vectors(batch, None if whole else rows, positive, tape)
-        end = num_items - batch.num_hard
+            positive = own if share is None else own[torch.from_numpy(share.rows).to(own.device)]
+            user = self._user_vectors(batch, positive, tape)
+        if share is not None and not len(share.rows):
+            # Fewer samples than processes: the others' need this one's item vectors, and its part in every exchange.
+            return (items.sum() + user.sum()) * 0.0, own
+        end = len(items) - batch.num_hard
         columns = items[side.columns]
         if self._queue:
             columns = torch.cat([columns, *self._queue])
-        hard = items[end:] if whole else items[end:][torch.from_numpy(own_hard).to(items.device)]
-        terms = replace(terms.to(place.device), bfloat16=place.bfloat16)
-        loss = self._compared(user, positive, columns, hard, terms)
-        if not whole:
-            loss = loss * (terms.weight.sum() / batch.terms.weight.sum().to(place.device))
-        return loss, own
+        terms = replace(side.terms.to(place.device), bfloat16=place.bfloat16)
+        loss = self._compared(user, positive, columns, items[end:], terms)
+        return loss if share is None else loss * (terms.weight.sum() / share.weight), own
 
-    def _user_vectors(self, batch: Batch, rows: IntArray | None, positive: Tensor, tape: list[Lookup]) -> Tensor:
-        """Returns the vector with which each of these samples (None: all) meets its item; a visit's is computed once."""
-        towers, count = self.two_tower, len(batch.user)
+    def _item_vectors(self, side: ItemSide, share: Share | None, tape: list[Lookup]) -> Tensor:
+        """Returns the vectors of the items that all processes share, then of this process's hard negatives."""
+        items = self.two_tower.item_vectors(side.items, tape, self._dropout).float()
+        if share is None:
+            return items
+        dealt = len(self._place.ranks.rows(share.num_items))
+        return torch.cat([self._place.ranks.gathered(items[:dealt], share.num_items), items[dealt:]])
+
+    def _user_vectors(self, batch: Batch, positive: Tensor, tape: list[Lookup]) -> Tensor:
+        """Returns the vector with which each sample meets its item; a visit's is computed once."""
+        towers = self.two_tower
         if batch.user_of is None:
-            of_users = batch.user if rows is None else share_of(batch.user, rows, count)
-            return towers.user_vectors_for(of_users, positive, tape, self._dropout).float()
-        visits, visit = np.unique(batch.user_of if rows is None else batch.user_of[rows], return_inverse=True)
-        of_users = batch.user if len(visits) == count else share_of(batch.user, visits, count)
-        vectors = towers.user_vectors(of_users, tape, self._dropout).float()
-        each = vectors.index_select(0, torch.from_numpy(visit.reshape(-1)).to(vectors.device))
+            return towers.user_vectors_for(batch.user, positive, tape, self._dropout).float()
+        vectors = towers.user_vectors(batch.user, tape, self._dropout).float()
+        each = vectors.index_select(0, torch.from_numpy(batch.user_of).to(vectors.device))
         return chosen_interests(each, positive) if towers.spec.num_interests > 1 else each
 
     def _move(self, tape: list[Lookup]) -> None:
@@ -138,9 +140,11 @@ class Trainer:
             ranks.add_up([p.grad for p in towers.parameters() if p.grad is not None])
         if training.gradient_clip is not None:
             torch.nn.utils.clip_grad_norm_(towers.parameters(), training.gradient_clip)
-        rows = ranks.summed_rows(
-            gradients_of(towers.tables, tape), {dim: towers.tables.table(dim) for dim in towers.tables.dims}
-        )
+        found = gradients_of(towers.tables, tape)
+        if isinstance(towers.tables, ShardedTables):
+            rows = towers.tables.moved_here(found)
+        else:
+            rows = ranks.summed_rows(found, {dim: towers.tables.table(dim) for dim in towers.tables.dims})
         frac = learning_rate_frac(self.done, self.steps, training.warmup_frac, training.final_learning_rate_frac)
         for group in self._dense.param_groups:
             group["lr"] = training.learning_rate * frac
@@ -148,7 +152,6 @@ class Trainer:
             self.average.before(rows)
         self._dense.step()
         self._sparse.move(rows, training.embedding_learning_rate * frac)
-        self._agree_on_statistics()
         if self.average is not None:
             self.average.after(rows)
         self.done += 1
@@ -159,17 +162,6 @@ class Trainer:
             return sampled_softmax(user, positive, columns, hard, terms, scale)
         of_pairs = sigmoid_loss if self._model.loss is Loss.SIGMOID else l2_loss
         return of_pairs(user, positive, columns, hard, terms, scale, affine)
-
-    def _agree_on_statistics(self) -> None:
-        """Makes running statistics of norms the mean over the processes, each of which saw its own rows."""
-        ranks = self._place.ranks
-        if ranks.count == 1:
-            return
-        tables = {f"tables.{name}" for name, _ in self.two_tower.tables.named_buffers()}
-        running = [b for name, b in self.two_tower.named_buffers() if name not in tables and b.is_floating_point()]
-        ranks.add_up(running)
-        for buffer in running:
-            buffer.div_(ranks.count)
 
     def _told(self, loss: Tensor) -> float:
         if self._place.ranks.count > 1:

@@ -22,15 +22,16 @@ from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.corpus import Corpus
 from dssm_assets.core.retrieval.interests import flat_interests, search_interests
 from dssm_assets.core.retrieval.metrics import Metric
+from dssm_assets.core.training.distributed import ALONE, Ranks
 from dssm_assets.core.training.validation_set import ValidationSet
 
 BLOCK_ROWS = 2048
 
 
-def vectors_of(towers: TwoTower, validation: ValidationSet) -> tuple[FloatArray, FloatArray]:
-    """Returns the vectors of the users [U, D] or [U, K, D] and of the items [I, D]."""
-    users = _in_blocks(validation.num_users, lambda rows: towers.user_vectors(validation.read_users(rows)))
-    return users, _in_blocks(validation.num_items, lambda rows: towers.item_vectors(validation.read_items(rows)))
+def vectors_of(towers: TwoTower, validation: ValidationSet, ranks: Ranks = ALONE) -> tuple[FloatArray, FloatArray]:
+    """Returns the vectors of the users [U, D] or [U, K, D] and of the items [I, D]; in processes but the first none."""
+    users = _in_blocks(validation.num_users, lambda rows: towers.user_vectors(validation.read_users(rows)), ranks)
+    return users, _in_blocks(validation.num_items, lambda rows: towers.item_vectors(validation.read_items(rows)), ranks)
 
 
 def hit_rate(users: FloatArray, items: FloatArray, validation: ValidationSet, k: int) -> float:
@@ -55,10 +56,13 @@ def cut_of(ks: Sequence[int], num_items: int) -> int:
     return max((k for k in ks if k < num_items), default=min(ks))
 
 
-def _in_blocks(count: int, vectors: Callable[[IntArray], Tensor]) -> npt.NDArray[np.float32]:
+def _in_blocks(count: int, vectors: Callable[[IntArray], Tensor], ranks: Ranks) -> npt.NDArray[np.float32]:
+    """Returns the vectors of so many rows, block by block; each process computes its share of every block."""
+    made = []
     with torch.no_grad():
-        made = [
-            vectors(np.arange(begin, min(begin + BLOCK_ROWS, count), dtype=np.int64)).float().cpu().numpy()
-            for begin in range(0, count, BLOCK_ROWS)
-        ]
-    return np.concatenate(made)
+        for begin in range(0, count, BLOCK_ROWS):
+            rows = np.arange(begin, min(begin + BLOCK_ROWS, count), dtype=np.int64)
+            found = ranks.gathered(vectors(rows[ranks.rows(len(rows))]).float(), len(rows))
+            if ranks.is_first:
+                made.append(found.cpu().numpy())
+    return np.concatenate(made) if made else np.zeros((0, 0), np.float32)

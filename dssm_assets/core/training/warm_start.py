@@ -61,9 +61,8 @@ class WarmStart:
         if found is None or dims[0] is None or dims[0] != dims[1]:
             return 0
         into, source = two_tower.tables, self.two_tower.tables
-        today = torch.from_numpy(found.today + into.bases[embedding])
-        earlier = torch.from_numpy(found.earlier + source.bases[embedding])
-        into.table(dims[0])[today] = source.table(dims[0])[earlier]
+        today, earlier = found.today + into.bases[embedding], found.earlier + source.bases[embedding]
+        into.put(dims[0], today, source.table(dims[0]), earlier)
         return len(found.today)
 
     def _carry_dense(self, two_tower: TwoTower) -> int:

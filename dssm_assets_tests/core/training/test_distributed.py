@@ -1,20 +1,14 @@
-"""Shares of a batch, and the exchanges between two real processes."""
+"""The exchanges between two real processes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from dssm_assets.core.models.bags import mean_bags
-from dssm_assets.core.models.losses.masks import MaskedPairs
-from dssm_assets.core.models.losses.terms import LossTerms
-from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.training.distributed import ALONE, Ranks, share_of, terms_of
+from dssm_assets.core.training.distributed import ALONE, Ranks
 from dssm_assets.core.training.optimisers import RowGradients
 
 
@@ -22,39 +16,6 @@ def test_rows_are_dealt_out_in_turn() -> None:
     assert [Ranks(rank, 3).rows(7).tolist() for rank in range(3)] == [[0, 3, 6], [1, 4], [2, 5]]
     assert Ranks(2, 3).rows(2).tolist() == []
     assert (ALONE.rows(2).tolist(), ALONE.is_first, Ranks(1, 2).is_first) == ([0, 1], True, False)
-
-
-def test_a_share_holds_the_rows_of_every_array_and_bag() -> None:
-    bags = mean_bags(np.array([1, 2, 3, 4, 5]), np.array([0, 2, 2, 5]))
-    inputs = TowerInput(np.array([[1], [2], [3]]), (bags,), np.array([0, 1, 0], np.float32))
-    share = share_of(inputs, np.array([0, 2]), 3)
-    assert share.singles.tolist() == [[1], [3]]
-    assert share.bags[0].values.tolist() == [1, 2, 3, 4, 5]
-    assert share.bags[0].offsets.tolist() == [0, 2, 5]
-    assert share.bags[0].weights == pytest.approx([0.5, 0.5, 1 / 3, 1 / 3, 1 / 3])
-    assert share.is_empty_history is not None
-    assert share.is_empty_history.tolist() == [0, 0]
-    with pytest.raises(TypeError, match="3 rows"):
-        share_of(TowerInput(np.array([[1], [2]])), np.array([0]), 3)
-
-
-def test_terms_of_a_share_name_its_own_rows() -> None:
-    terms = LossTerms(
-        positive_correction=torch.tensor([0.0, 1.0, 2.0]),
-        column_correction=torch.tensor([5.0, 6.0]),
-        weight=torch.tensor([1.0, 2.0, 3.0]),
-        masked=MaskedPairs(np.array([0, 1, 2]), np.array([0, 1, 1])),
-        logits_rows=4,
-        hard_rows=np.array([2, 1, 0]),
-        hard_correction=torch.tensor([0.2, 0.1, 0.0]),
-    )
-    share, own_hard = terms_of(terms, Ranks(0, 2))
-    assert (share.positive_correction.tolist(), share.weight.tolist()) == ([0, 2], [1, 3])
-    assert share.column_correction.tolist() == [5, 6]
-    assert (share.masked.rows.tolist(), share.masked.columns.tolist()) == ([0, 1], [0, 1])
-    assert (share.hard_rows.tolist(), own_hard.tolist()) == ([1, 0], [0, 2])
-    assert share.hard_correction.tolist() == pytest.approx([0.2, 0.0])
-    assert terms_of(terms, ALONE)[0] is terms
 
 
 def _exchange(rank: int, path: str) -> None:
@@ -82,6 +43,14 @@ def _exchange(rank: int, path: str) -> None:
     ranks.add_up(sums)
     assert (sums[0].tolist(), float(sums[1])) == ([3.0, 6.0], 1.0)
     assert ranks.from_first([0.5 + rank, 7.0]) == [0.5, 7.0]
+    assert ranks.is_same(3.5)
+    assert not ranks.is_same(float(rank))
+    # Each process's loss is (rank + 1) x total: the total's gradient is 3 in both.
+    part = torch.tensor([1.0 + rank], requires_grad=True)
+    total = ranks.summed(part)
+    (total * (rank + 1)).sum().backward()  # type: ignore[no-untyped-call]
+    assert part.grad is not None
+    assert (total.tolist(), part.grad.tolist()) == ([3.0], [3.0])
     dist.destroy_process_group()
 
 

@@ -6,14 +6,48 @@ Belongs here: which baselines there are and what each is fitted on. Does not bel
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from dssm_assets.core.evaluation.baselines.fill import order_by_events
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import fit_item_cooccurrence
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import fit_neighbors, item_cooccurrence
 from dssm_assets.core.evaluation.baselines.own_history import fit_own_history
 from dssm_assets.core.evaluation.baselines.popularity import Popularity
 from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets.core.evaluation.scorer import Scorer, ScorerName
 from dssm_assets.core.evaluation_config import Evaluation
+from dssm_assets.core.retrieval.exclusions import Index
+
+
+@dataclass(frozen=True)
+class CommonBaselines:
+    """What the baselines of all users have in common: small beside what users took, and made once.
+
+    Attributes:
+        popular: all items, most events in the window first [I].
+        recent: all items, most events in its last days first [I].
+        neighbors: csr [I, I], each item's most similar others.
+    """
+
+    popular: Index
+    recent: Index
+    neighbors: Any
+
+    @classmethod
+    def fit(cls, window: Interactions, recent: Interactions, settings: Evaluation) -> CommonBaselines:
+        """Returns what is common to all users, of the interactions of all; see `fit_baselines`."""
+        neighbors = fit_neighbors(window, settings.cooccurrence_neighbors)
+        return cls(order_by_events(window.item_events()), order_by_events(recent.item_events()), neighbors)
+
+    def for_users(self, window: Interactions, history: Interactions) -> Sequence[Scorer]:
+        """Returns every baseline for the users of these interactions, which need be of no others."""
+        return (
+            Popularity(ScorerName.POPULARITY, self.popular),
+            Popularity(ScorerName.RECENT_POPULARITY, self.recent),
+            item_cooccurrence(window, self.neighbors, self.popular),
+            fit_own_history(ScorerName.OWN_HISTORY_WINDOW, window, self.popular),
+            fit_own_history(ScorerName.OWN_HISTORY_ALL, history, self.popular),
+        )
 
 
 def fit_baselines(window: Interactions, recent: Interactions, history: Interactions, settings: Evaluation) -> Sequence[Scorer]:
@@ -25,11 +59,4 @@ def fit_baselines(window: Interactions, recent: Interactions, history: Interacti
         history: all positives before the evaluation day, the window included.
         settings: uses cooccurrence_neighbors.
     """
-    popular = order_by_events(window.item_events())
-    return (
-        Popularity(ScorerName.POPULARITY, popular),
-        Popularity(ScorerName.RECENT_POPULARITY, order_by_events(recent.item_events())),
-        fit_item_cooccurrence(window, settings.cooccurrence_neighbors, popular),
-        fit_own_history(ScorerName.OWN_HISTORY_WINDOW, window, popular),
-        fit_own_history(ScorerName.OWN_HISTORY_ALL, history, popular),
-    )
+    return CommonBaselines.fit(window, recent, settings).for_users(window, history)

@@ -1,0 +1,102 @@
+"""What embedding tables that are dealt out to processes take in each of them, and what a step costs.
+
+`python -m dssm_assets_tests.benchmarks.sharded_tables --rows 2000000 --dim 16` prints one line per number of processes:
+the growth of each process's own memory while tables and optimiser are made and used, and CPU seconds of drawing and of a
+step's look-up, exchange and move. The worlds are small: read ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from dssm_assets.core.model_config import Model
+from dssm_assets.core.models.bags import mean_bags
+from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
+from dssm_assets.core.models.tower_input import TowerInput
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
+from dssm_assets.core.training.distributed import Ranks
+from dssm_assets.core.training.optimisers import gradients_of, row_optimiser
+from dssm_assets.core.training.sharded_tables import ShardedTables
+from dssm_assets.core.training_config import EmbeddingOptimiser
+
+STEPS, LOOKUPS = 10, 100_000
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Prints a line per number of processes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--dim", type=int, default=16)
+    parser.add_argument("--optimiser", type=EmbeddingOptimiser, default=EmbeddingOptimiser.ADAGRAD)
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
+    told = parser.parse_args(arguments)
+    for count in told.processes:
+        for line in measured(told.rows, told.dim, told.optimiser, count):
+            print(json.dumps(line), flush=True)
+
+
+def measured(rows: int, dim: int, optimiser: EmbeddingOptimiser, count: int) -> list[dict[str, Any]]:
+    """Returns what each of so many processes measured."""
+    with TemporaryDirectory() as folder:
+        arguments = (rows, dim, optimiser, count, folder)
+        mp.start_processes(_measure, arguments, nprocs=count, start_method="spawn")  # type: ignore[no-untyped-call]
+        return [json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(count)]
+
+
+def _measure(rank: int, rows: int, dim: int, optimiser: EmbeddingOptimiser, count: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=count)
+    before, drawn_at = _own_bytes(), time.process_time()
+    spec, generator = _spec(rows, dim), torch.Generator().manual_seed(1)
+    ranks = Ranks(rank, count)
+    tables = EmbeddingTables(spec, generator) if count == 1 else ShardedTables(spec, generator, ranks)
+    moves = row_optimiser(tables, optimiser)
+    stepped_at = time.process_time()
+    rng, groups = np.random.default_rng(rank), tables.groups([], spec.of(Side.ITEM))
+    for _ in range(STEPS):
+        values = rng.integers(1, rows, LOOKUPS // count)
+        bags = mean_bags(values, np.arange(len(values) + 1))
+        tape: list[Lookup] = []
+        tables.lookup(groups, TowerInput(np.zeros((len(values), 0), np.int64), (bags,)), tape).sum().backward()  # type: ignore[no-untyped-call]
+        found = gradients_of(tables, tape)
+        moves.move(tables.moved_here(found) if isinstance(tables, ShardedTables) else found, 0.05)
+    ended = time.process_time()
+    told = {
+        "processes": count,
+        "rank": rank,
+        "own_mib": round((_own_bytes() - before) / 2**20, 1),
+        "drawing_cpu_s": round(stepped_at - drawn_at, 2),
+        "step_cpu_ms": round(1000 * (ended - stepped_at) / STEPS, 1),
+    }
+    (Path(folder) / f"{rank}.json").write_text(json.dumps(told))
+    dist.destroy_process_group()
+
+
+def _spec(rows: int, dim: int) -> TowerSpec:
+    sizes = {Side.ITEM: rows, Side.USER: 2}
+    features = [
+        TowerFeature(name=side, side=side, embedding_name=side, embedding_dim=dim, num_embeddings=size, is_multi=True)
+        for side, size in sizes.items()
+    ]
+    return tower_spec(features, Model(history_length=0))
+
+
+def _own_bytes() -> int:
+    """Returns the memory of this process that no file stands behind."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    (held,) = [line.split()[1] for line in lines if line.startswith("RssAnon:")]
+    return 1024 * int(held)
+
+
+if __name__ == "__main__":
+    main()

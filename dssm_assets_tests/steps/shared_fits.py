@@ -1,0 +1,68 @@
+"""Fits of the small world by two real processes that are started once for all of them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from dssm_assets.core.training.distributed import Ranks
+from dssm_assets.core.training.report import Progress
+from dssm_assets.steps.fit_job import MODEL, FitJob, run_job
+
+REPORT = "told.json"
+
+
+class _StoppedError(Exception):
+    """Ends a fit in the middle, in every process at the same step."""
+
+
+@dataclass(frozen=True)
+class SharedFit:
+    """A job, and after which step of all it is broken off; None: it goes through."""
+
+    job: FitJob
+    stop: int | None = None
+
+
+def run_shared(fits: Mapping[str, Sequence[SharedFit]], folder: Path) -> dict[str, dict[str, bytes]]:
+    """Returns by name the files that the last fit of each list leaves, and its report; two processes run them in turn."""
+    folder.mkdir()
+    mp.start_processes(_run, (dict(fits), str(folder)), nprocs=2, start_method="spawn")  # type: ignore[no-untyped-call]
+    return {name: {path.name: path.read_bytes() for path in (folder / name).iterdir()} for name in fits}
+
+
+def _run(rank: int, fits: dict[str, Sequence[SharedFit]], folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2)
+    for name, parts in fits.items():
+        for part in parts:
+            _fit(Ranks(rank, 2), part, Path(folder) / name)
+    dist.destroy_process_group()
+
+
+def _fit(ranks: Ranks, part: SharedFit, out: Path) -> None:
+    steps = 0
+
+    def progress(at: Progress) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == part.stop:
+            raise _StoppedError
+
+    out.mkdir(exist_ok=True)
+    try:
+        outcome = run_job(part.job, progress, time.perf_counter, ranks, out)
+    except _StoppedError:
+        return
+    if outcome is not None:
+        assert outcome.model == out / MODEL
+        for name, content in outcome.files.items():
+            (out / name).write_bytes(content)
+        (out / REPORT).write_text(json.dumps(outcome.report))

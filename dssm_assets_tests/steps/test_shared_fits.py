@@ -1,0 +1,122 @@
+"""Whatever is learned, two processes that share every batch learn it as one does; dealt-out tables learn as whole ones."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dssm_assets.core.models.tower_spec import TowerSpec
+from dssm_assets.core.training.checkpoint import model_from_bytes
+from dssm_assets.steps.fit_job import LOSSES, MODEL, TOWERS, FitJob, WarmFiles, save_rows
+from dssm_assets_tests.steps.fit_jobs import EVERY_STEP, run, write_job
+from dssm_assets_tests.steps.shared_fits import REPORT, SharedFit, run_shared
+
+QUIET = {"dropout": 0.0}
+"""Dropout is drawn by each process for its own rows, so it differs from that of one process."""
+SLOW = {"learning_rate": 1e-4, "batch_size": 54, "epochs": 2}
+"""A bias before a batch norm has no gradient but rounding, which Adam makes steps of: they stay small at this rate."""
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "a last batch of one sample": ({}, {}),
+    "batch norm": ({"norm": "batch"}, SLOW),
+    "batch norm over visits": ({"norm": "batch", "history": "day"}, {**SLOW, "group_visits": True}),
+    "a cut of histories, hidden context": ({"history_cut": {"sample_frac": 0.5}, "context_dropout": 0.5}, {}),
+    "what others took, a queue": ({"history": "others", "history_cut": {"sample_frac": 0.5}, "queue_batches": 2}, {}),
+    "known positives, no column taken together": ({"user_positive_mask": True, "loss": "sigmoid"}, {}),
+    "sampled negatives alone": ({"in_batch": False, "num_sample": 6}, {}),
+    "several interests": ({"num_interests": 2, "poolings": [{"kind": "attention"}]}, {}),
+}
+DEALT: dict[str, Any] = {
+    "prior": True,
+    "queue_batches": 1,
+    "norm": "batch",
+    "dropout": 0.2,
+    "poolings": [{"kind": "attention"}, {"kind": "mean"}],
+}
+DEALT_TRAINING = {"batch_size": 27, "validation_days": 1, "weight_average": 0.9, "embedding_optimiser": "adam"}
+STOPPED = {"in the search": 6, "after the search": 14}
+"""Of the search 120 samples are 5 steps an epoch, two epochs; of the fit 160 are 6."""
+
+
+def _dealt(job: FitJob, name: str, **training: Any) -> FitJob:
+    return replace(job, state=f"{job.state}.{name}", training={**job.training, "shard_tables": True, **training})
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> FitJob:
+    """Everything that has a state."""
+    return write_job(tmp_path_factory.mktemp("dealt"), DEALT, DEALT_TRAINING)
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FitJob]:
+    def made(name: str) -> FitJob:
+        model, training = CASES[name]
+        return write_job(tmp_path_factory.mktemp("case"), {**QUIET, **model}, {"batch_size": 53, "epochs": 1, **training})
+
+    return {name: made(name) for name in CASES}
+
+
+@pytest.fixture(scope="module")
+def warm(job: FitJob, tmp_path_factory: pytest.TempPathFactory) -> FitJob:
+    """A fit that begins with an earlier model, two of whose embeddings have other rows today."""
+    from dssm_assets.core.features.carried_rows import CarriedRows
+
+    folder = tmp_path_factory.mktemp("warm")
+    earlier = run(replace(job, state=str(folder / "none"), seed=5, training={**job.training, "epochs": 1}))
+    (folder / MODEL).write_bytes(earlier.files[MODEL])
+    rows = {
+        "item": CarriedRows(np.array([1, 2, 5]), np.array([4, 2, 1])),
+        "user_kind": CarriedRows(np.array([3]), np.array([1])),
+    }
+    save_rows(folder / "rows.npz", rows)
+    files = WarmFiles("dssm_model/day", str(folder / MODEL), earlier.files[TOWERS].decode(), str(folder / "rows.npz"))
+    return replace(job, state=str(folder / "state"), warm_start=files)
+
+
+@pytest.fixture(scope="module")
+def shared(
+    job: FitJob, jobs: dict[str, FitJob], warm: FitJob, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, bytes]]:
+    """The files that two processes leave, by case."""
+    fits = {name: [SharedFit(one)] for name, one in jobs.items()}
+    fits |= {"whole": [SharedFit(job)], "dealt": [SharedFit(_dealt(job, "through"))]}
+    fits |= {"warm": [SharedFit(warm)], "warm, dealt": [SharedFit(_dealt(warm, "through"))]}
+    for name, stop in STOPPED.items():
+        stored = _dealt(job, name, checkpoint_minutes=EVERY_STEP)
+        fits[name] = [SharedFit(stored, stop), SharedFit(stored)]
+    return run_shared(fits, tmp_path_factory.mktemp("shared") / "out")
+
+
+def _weights(files: dict[str, bytes]) -> dict[str, np.ndarray[Any, Any]]:
+    towers = model_from_bytes(files[MODEL], TowerSpec.from_json(files[TOWERS].decode()))
+    return {name: tensor.numpy() for name, tensor in towers.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_learn_what_one_learns(name: str, jobs: dict[str, FitJob], shared: dict[str, dict[str, bytes]]) -> None:
+    alone = run(jobs[name])
+    losses = [json.loads(files[LOSSES]) for files in (alone.files, shared[name])]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+    theirs = _weights(shared[name])
+    for tensor, weight in _weights(alone.files).items():
+        assert np.allclose(weight, theirs[tensor], atol=2e-3), tensor
+
+
+@pytest.mark.parametrize(("whole", "dealt"), [("whole", "dealt"), ("warm", "warm, dealt")])
+def test_dealt_tables_end_with_the_bytes_of_whole_ones(whole: str, dealt: str, shared: dict[str, dict[str, bytes]]) -> None:
+    for name in (MODEL, TOWERS, LOSSES, "validation.json"):
+        assert shared[whole][name] == shared[dealt][name], name
+    norms = [json.loads(shared[name][REPORT])["embedding_norms"] for name in (whole, dealt)]
+    assert norms[1] == pytest.approx(norms[0], rel=1e-5)
+    assert shared["warm"][MODEL] != shared["whole"][MODEL]
+
+
+@pytest.mark.parametrize("name", STOPPED)
+def test_a_fit_with_dealt_tables_goes_on_where_it_was_broken_off(name: str, shared: dict[str, dict[str, bytes]]) -> None:
+    assert shared[name][MODEL] == shared["dealt"][MODEL]
+    assert json.loads(shared[name][LOSSES]) == json.loads(shared["dealt"][LOSSES])
+    assert json.loads(shared[name][REPORT])["resumed_at_step"] == STOPPED[name] - 1
