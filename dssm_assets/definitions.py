@@ -10,6 +10,7 @@ Belongs here: putting assets, jobs and the executor together. Does not belong he
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -22,6 +23,7 @@ from dssm_assets.defs.jobs import jobs_for
 from dssm_assets.defs.landed import landed_sensor
 from dssm_assets.defs.scene import Scene
 from dssm_assets.defs.schedules import daily_schedule
+from dssm_assets.defs.spark_runs import Launch, spark_submit
 from dssm_assets.storage.config_file import LoadedConfig, load_config
 
 # Before a step loads torch: threads that wait for one another by spinning make a training three to ten times slower as
@@ -33,7 +35,9 @@ PACKAGED_CONFIG = Path(__file__).parent / "datasets" / "complete_journey.yaml"
 Config = LoadedConfig | Path
 
 
-def build_definitions(config: Config | Sequence[Config] | None = None, observer: Observer | None = None) -> dg.Definitions:
+def build_definitions(
+    config: Config | Sequence[Config] | None = None, observer: Observer | None = None, launch: Launch = spark_submit
+) -> dg.Definitions:
     """Returns the whole asset graph of one configuration, or of several side by side.
 
     Of one, assets, groups and jobs have their plain names. Of several, each scene's name (the key `name`) stands before them:
@@ -44,11 +48,12 @@ def build_definitions(config: Config | Sequence[Config] | None = None, observer:
         config: a loaded configuration, the path of a YAML file (its folder is the home), several of them, or None for what
             the environment names.
         observer: told of progress.
+        launch: runs the jobs of scenes with `engine: spark`; by default with spark-submit.
 
     Raises:
         ConfigError: a file is missing or wrong; two scenes share a name or a place to write to.
     """
-    scenes = scenes_of(_listed(config))
+    scenes = [replace(scene, launch=launch) for scene in scenes_of(_listed(config))]
     return dg.Definitions.merge(*(scene_definitions(scene, observer or Observer()) for scene in scenes))
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from dssm_assets.core.engine_config import DuckDB
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.evaluation_config import Evaluation
 from dssm_assets.core.features.hash_function import HashFunction
@@ -21,6 +22,7 @@ from dssm_assets.core.model_config import Model
 from dssm_assets.core.platform_config import Platform
 from dssm_assets.core.section import Section
 from dssm_assets.core.serving_config import Serving
+from dssm_assets.core.spark_config import Spark
 from dssm_assets.core.statistics_config import Statistics
 from dssm_assets.core.training_config import Training
 
@@ -199,7 +201,11 @@ class PipelineConfig(Section):
     serving: Serving = Serving()
     storage: Storage = Storage()
     platform: Platform = Platform()
-    engine: Literal["duckdb"] = "duckdb"
+    engine: Literal["duckdb", "spark"] = Field(
+        default="duckdb", description="What computes tables and features: this process, or a Spark cluster (key spark)."
+    )
+    spark: Spark = Spark()
+    duckdb: DuckDB = DuckDB()
 
 
 def parse_config(raw: Mapping[str, Any], where: str = "configuration") -> PipelineConfig:

@@ -83,3 +83,7 @@ class ProvenanceError(InputError):
 
 class StorageError(DssmError):
     """A stored file is not what its manifest says."""
+
+
+class SubmittedJobError(DssmError):
+    """A job that was submitted to a cluster failed there; says why, as far as the job could tell."""

@@ -16,9 +16,11 @@ import dagster as dg
 
 from dssm_assets.defs.code_references import code_references
 from dssm_assets.defs.experiment_runs import StepRun
+from dssm_assets.defs.lazy_steps import LazyStep
 from dssm_assets.defs.metadata import plain
 from dssm_assets.defs.run_settings import ExperimentSettings, form_of
 from dssm_assets.defs.scene import Scene
+from dssm_assets.defs.spark_runs import submitted
 
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import Check, StepResult, Workspace
@@ -51,6 +53,7 @@ class AssetRow:
             named by the configuration, because scenes that share a machine must share it.
         settings: the form that the Launchpad shows; an asset that has one takes part in experiments.
         is_watched: late when it is not made anew in time (platform.freshness_hours).
+        runs_on_engine: table algebra or feature generation: with `engine: spark` its step is a job on the cluster.
     """
 
     name: str
@@ -67,6 +70,7 @@ class AssetRow:
     pool: str | None = None
     settings: type[ExperimentSettings] | None = None
     is_watched: bool = False
+    runs_on_engine: bool = False
 
 
 class Observer:
@@ -96,7 +100,7 @@ def _described(row: AssetRow, scene: Scene) -> dict[str, Any]:
         "group_name": scene.name(row.group),
         "deps": [scene.key(dep) for dep in row.deps],
         "description": f"{row.description}\n\n{row.reading}".strip(),
-        "kinds": set(row.kinds),
+        "kinds": _kinds(row, scene),
         "owners": platform.owners,
         "code_version": row.code_version,
         "tags": scene.tags | ({"dssm/component": row.component} if row.component else {}),
@@ -105,6 +109,11 @@ def _described(row: AssetRow, scene: Scene) -> dict[str, Any]:
         "freshness_policy": _freshness(scene) if row.is_watched else None,
         "config_schema": form_of(row.settings, scene) if row.settings is not None else None,
     }
+
+
+def _kinds(row: AssetRow, scene: Scene) -> set[str]:
+    is_on_spark = row.runs_on_engine and scene.loaded.config.engine == "spark"
+    return (set(row.kinds) - {"duckdb"}) | {"spark"} if is_on_spark else set(row.kinds)
 
 
 def _freshness(scene: Scene) -> dg.FreshnessPolicy | None:
@@ -135,19 +144,36 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefiniti
         run = StepRun(context, scene, row.name, row.deps, takes_settings=row.settings is not None)
         workspace = run.open(scene.workspace(log), days)
         done: list[StepResult] = []
-        started = begun = time.perf_counter()
-        for result in row.step(workspace, days):
-            metadata = run.metadata(result, time.perf_counter() - started, is_windowed=row.is_windowed)
+        begun = time.perf_counter()
+        is_submitted = row.runs_on_engine and scene.loaded.config.engine == "spark"
+        results = _submitted(row, scene, context, days) if is_submitted else _timed(row.step(workspace, days))
+        for result, seconds in results:
+            metadata = run.metadata(result, seconds, is_windowed=row.is_windowed)
             context.add_asset_metadata(metadata, partition_key=result.manifest.ds)
             done.append(result)
-            _log_days(log, len(done), len(days), time.perf_counter() - begun)
-            started = time.perf_counter()
+            if not is_submitted:
+                _log_days(log, len(done), len(days), time.perf_counter() - begun)
         _log_end(log, done, time.perf_counter() - begun)
         observer.asset_done(row.name, time.perf_counter() - begun)
         checks = [run.check(_check_result(check, done)) for check in row.checks]
         return dg.MaterializeResult(check_results=checks, data_version=run.data_version or _data_version(done))
 
     return materialize
+
+
+def _submitted(
+    row: AssetRow, scene: Scene, context: dg.AssetExecutionContext, days: Sequence[str]
+) -> "Iterator[tuple[StepResult, float]]":
+    assert isinstance(row.step, LazyStep)  # the job finds the step by its name
+    return submitted(context, scene.loaded, scene.launch, row.step, days)
+
+
+def _timed(results: "Iterator[StepResult]") -> "Iterator[tuple[StepResult, float]]":
+    """Yields each result with the seconds that it took."""
+    started = time.perf_counter()
+    for result in results:
+        yield result, time.perf_counter() - started
+        started = time.perf_counter()
 
 
 def _data_version(done: "Sequence[StepResult]") -> dg.DataVersion:

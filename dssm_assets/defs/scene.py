@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from dssm_assets.defs.partitions import daily_partitions
+from dssm_assets.defs.spark_runs import Launch, spark_submit
 from dssm_assets.storage.config_file import LoadedConfig
 
 if TYPE_CHECKING:
@@ -29,10 +30,12 @@ class Scene:
     Attributes:
         loaded: its configuration.
         prefix: what stands before its names; "" where it is the only scene.
+        launch: runs the jobs of its assets with `engine: spark`.
     """
 
     loaded: LoadedConfig
     prefix: str = ""
+    launch: Launch = spark_submit
 
     @cached_property
     def daily(self) -> dg.DailyPartitionsDefinition:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
@@ -37,7 +36,7 @@ def ground_truth(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResu
     for ds in days:
         day = workspace.need("positive_sample", ds)
         window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
-        pairs = pa.concat_tables([workspace.tables.read(manifest, keys) for manifest in window])
+        pairs = (workspace.tables.read(manifest, keys) for manifest in window)
         table = find_truth(workspace.tables.read(day, keys), pairs)
         facts = {
             "truth_pairs": sum(map(len, table.column(col.GT_ITEMS))),

@@ -56,7 +56,7 @@ def open_experiment(standing: Workspace, experiment: Experiment, asset: str, ds:
     if known.changes != before or partitions.find(SETTINGS, ds) is None:
         artifacts.publish(SETTINGS, ds, {_FILE: json.dumps(dict(known.changes), sort_keys=True).encode()})
     tables = TableStore(partitions)
-    engine = DuckDBEngine(tables, standing.engine.threads)
+    engine = DuckDBEngine(tables, threads=standing.config.training.num_threads)
     loaded = replace(standing.loaded, config=config)
     workspace = replace(standing, loaded=loaded, tables=tables, artifacts=artifacts, engine=engine)
     if asset == "dssm_model":

@@ -14,7 +14,7 @@ from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources.normalise import count_unknown_ids
 from dssm_assets.steps.rolling_state import roll
-from dssm_assets.steps.workspace import StepResult, Workspace, digests
+from dssm_assets.steps.workspace import StepResult, Workspace
 
 
 def behavior(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -30,11 +30,7 @@ def behavior(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     for ds in days:
         inputs = {"behavior_table": workspace.need("behavior_table", ds), "item_table": workspace.need("item_table", ds)}
         counts = _unknown_ids(workspace, ds)
-        with workspace.engine.run(log.behavior, inputs, item_columns=item_columns) as (schema, batches):
-            complete = with_calendar(pa.RecordBatch.from_pylist([], schema=schema)).schema
-            manifest = workspace.tables.write(
-                specs.BEHAVIOR, ds, map(with_calendar, batches), schema=complete, inputs=digests(inputs.values())
-            )
+        manifest = workspace.write_query(specs.BEHAVIOR, ds, log.behavior, inputs, with_calendar, item_columns=item_columns)
         yield StepResult(manifest, counts)
 
 

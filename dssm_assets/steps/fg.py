@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from dssm_assets.core import columns as col
 from dssm_assets.core.features import specs
-from dssm_assets.core.features.generator import SEQUENCE
+from dssm_assets.core.features.generator import SEQUENCE, FeatureGenerator
 from dssm_assets.core.features.parity import ParityReport, golden_rows, merged, replay
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, digests
+from dssm_assets.storage.engine import Target
 from dssm_assets.storage.layout import is_shared as is_shared_path
 from dssm_assets.storage.manifest import Manifest
 
@@ -22,17 +22,15 @@ GOLDEN_ROWS = 5
 
 def item_features_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Encodes every item's features as of each day."""
-    return _encoded(workspace, days, side="item", source="item_all_feature", spec=specs.ITEM_FEATURES_FG, key=col.ITEM_ID)
+    return _encoded(workspace, days, side="item", source="item_all_feature", spec=specs.ITEM_FEATURES_FG)
 
 
 def user_features_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Encodes every user's features as of each day."""
-    return _encoded(workspace, days, side="user", source="user_all_feature", spec=specs.USER_FEATURES_FG, key=col.USER_ID)
+    return _encoded(workspace, days, side="user", source="user_all_feature", spec=specs.USER_FEATURES_FG)
 
 
-def _encoded(
-    workspace: Workspace, days: Sequence[str], *, side: str, source: str, spec: TableSpec, key: str
-) -> Iterator[StepResult]:
+def _encoded(workspace: Workspace, days: Sequence[str], *, side: str, source: str, spec: TableSpec) -> Iterator[StepResult]:
     """Encodes the source of each day; a day whose source is the shared one of the day before shares its features."""
     last: tuple[str, StepResult] | None = None
     for ds in days:
@@ -41,22 +39,14 @@ def _encoded(
             manifest = workspace.tables.partitions.publish_same(last[1].manifest, ds, digests([made_from]))
             yield replace(last[1], manifest=manifest)
             continue
-        last = made_from.digest, _encode(workspace, ds, made_from, side=side, spec=spec, key=key)
+        last = made_from.digest, _encode(workspace, ds, made_from, side=side, spec=spec)
         yield last[1]
 
 
 def user_history_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Encodes the day's part of every user's history."""
-    kept = [col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS]
     for ds in days:
-        source = workspace.need("user_history", ds)
-        table = workspace.tables.read(source)
-        encoded = workspace.generator.encode(table, side=SEQUENCE, is_whole=True)
-        golden = golden_rows(table.num_rows, GOLDEN_ROWS)
-        parity = replay(workspace.generator, table, encoded, SEQUENCE, golden, is_whole=True)
-        result = _beside(table.select(kept), encoded)
-        manifest = workspace.write_table(specs.USER_HISTORY_FG, ds, result, [source])
-        yield StepResult(manifest, {}, (parity_check(parity),))
+        yield _encode(workspace, ds, workspace.need("user_history", ds), side=SEQUENCE, spec=specs.USER_HISTORY_FG)
 
 
 def parity_check(parity: ParityReport) -> Check:
@@ -65,28 +55,29 @@ def parity_check(parity: ParityReport) -> Check:
     return Check("fg_parity", parity.is_passed, parity.sentence, facts)
 
 
-def _encode(workspace: Workspace, ds: str, made_from: Manifest, *, side: str, spec: TableSpec, key: str) -> StepResult:
-    generator, kept = workspace.generator, [key, col.FEATURE_DATE]
-    golden, reports = golden_rows(made_from.rows, GOLDEN_ROWS), list[ParityReport]()
+@dataclass(frozen=True)
+class _Encoding:
+    """The kernel of feature generation: keys and features of some rows, and what the golden ones among them gave."""
 
-    def encoded(parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        start = 0
-        for part in parts:
-            table = pa.Table.from_batches([part])
-            features = generator.encode(table, side=side)
-            reports.append(replay(generator, table, features, side, golden, start=start))
-            start += table.num_rows
-            yield from _beside(table.select(kept), features).to_batches()
+    generator: FeatureGenerator
+    side: str
+    kept: tuple[str, ...]
+    golden: Sequence[int]
 
-    source = workspace.tables.open(made_from).schema
-    empty = source.empty_table()
-    schema = _beside(empty.select(kept), generator.encode(empty, side=side)).schema
-    texts = [field.name for field in source if pa.types.is_string(field.type) and field.name not in kept]
-    read = workspace.tables.batches(made_from, as_dictionaries=texts)
-    manifest = workspace.tables.write(
-        spec, ds, encoded(read), schema=schema, inputs=digests([made_from]), is_shared=is_shared(made_from)
-    )
-    return StepResult(manifest, {"features": len(schema) - 2}, (parity_check(merged(reports)),))
+    def __call__(self, table: pa.Table, start: int) -> tuple[pa.Table, ParityReport]:
+        is_whole = self.side == SEQUENCE
+        features = self.generator.encode(table, side=self.side, is_whole=is_whole)
+        report = replay(self.generator, table, features, self.side, list(self.golden), start=start, is_whole=is_whole)
+        return _beside(table.select(self.kept), features), report
+
+
+def _encode(workspace: Workspace, ds: str, made_from: Manifest, *, side: str, spec: TableSpec) -> StepResult:
+    kept = tuple(column.name for column in spec.columns)
+    encoding = _Encoding(workspace.generator, side, kept, golden_rows(made_from.rows, GOLDEN_ROWS))
+    texts = [column.name for column in made_from.columns if column.type == "string" and column.name not in kept]
+    target = Target(spec, ds, digests([made_from]), is_shared=is_shared(made_from))
+    manifest, reports = workspace.engine.write_mapped(target, made_from, encoding, as_dictionaries=texts)
+    return StepResult(manifest, {"features": len(manifest.columns) - len(kept)}, (parity_check(merged(reports)),))
 
 
 def is_shared(manifest: Manifest) -> bool:

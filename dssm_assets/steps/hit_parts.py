@@ -24,8 +24,8 @@ from dssm_assets.steps.interactions import interactions, users_between
 from dssm_assets.steps.spread import spread
 from dssm_assets.steps.training import history_days
 from dssm_assets.steps.workspace import StepResult, Workspace, WorkspaceHandle, digests, window_days
+from dssm_assets.storage.layout import part_name
 from dssm_assets.storage.manifest import Manifest
-from dssm_assets.storage.table_store import part_name
 
 if TYPE_CHECKING:
     from dssm_assets.core.evaluation.baselines.suite import CommonBaselines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ def window_history(workspace: Workspace, ds: str) -> list[Manifest]:
 
 
 def interactions(workspace: Workspace, past: Sequence[Manifest], scored: Any, *, is_theirs_alone: bool = False) -> Any:
-    """Returns who took what how often in some stored days of user history.
+    """Returns who took what how often in some stored days of user history, read one after the other.
 
     Args:
         workspace: holds the days.
@@ -30,15 +30,17 @@ def interactions(workspace: Workspace, past: Sequence[Manifest], scored: Any, *,
         scored: has the `user_ids` that are scored, ascending, and the `item_ids` of the corpus.
         is_theirs_alone: only the rows of users from the first of them to the last are read.
     """
-    from dssm_assets.core.evaluation.interactions import LAST_EVENT_TIME_MS, read_interactions
+    from dssm_assets.core.evaluation.interactions import LAST_EVENT_TIME_MS, interactions_of_days
 
     users = scored.user_ids if is_theirs_alone else None
-    days = [_flat_day(workspace, manifest, users) for manifest in past]
     empty = {col.USER_ID: pa.array([], scored.user_ids.type), col.ITEM_ID: pa.array([], scored.item_ids.type)}
-    empty |= {LAST_EVENT_TIME_MS: pa.array([], pa.int64())}
-    flat = pa.concat_tables(days) if days else pa.table(empty)
-    counted = flat.append_column(col.COUNT, pa.array(np.ones(flat.num_rows, np.int64)))
-    return read_interactions(counted, scored.user_ids, scored.item_ids)
+    empty |= {col.COUNT: pa.array([], pa.int64()), LAST_EVENT_TIME_MS: pa.array([], pa.int64())}
+
+    def days() -> Iterator[pa.Table]:
+        yield pa.table(empty)
+        yield from (_flat_day(workspace, manifest, users) for manifest in past)
+
+    return interactions_of_days(days, scored.user_ids, scored.item_ids)
 
 
 def users_between(workspace: Workspace, manifest: Manifest, columns: Sequence[str] | None, users: pa.Array) -> pa.Table:
@@ -65,10 +67,12 @@ def _flat_day(workspace: Workspace, manifest: Manifest, users: pa.Array | None) 
     else:
         table = users_between(workspace, manifest, columns, users).combine_chunks()
     items = table.column(col.ITEM_IDS)
+    taken = pc.list_flatten(items)
     return pa.table(
         {
             col.USER_ID: table.column(col.USER_ID).take(pc.list_parent_indices(items)),
-            col.ITEM_ID: pc.list_flatten(items),
+            col.ITEM_ID: taken,
+            col.COUNT: pa.array(np.ones(len(taken), np.int64)),
             LAST_EVENT_TIME_MS: pc.list_flatten(table.column(col.EVENT_TIMES_MS)),
         }
     )

@@ -11,6 +11,7 @@ Belongs here: that decision and its record. Does not belong here: the arithmetic
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import ibis
@@ -19,7 +20,7 @@ import pyarrow as pa
 from dssm_assets.core.features_raw.signed_days import check_no_negative
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests
-from dssm_assets.storage.engine import Bindable, ByDay
+from dssm_assets.storage.engine import Bindable, ByDay, Target
 from dssm_assets.storage.manifest import Manifest
 
 SETTINGS = "settings"
@@ -64,12 +65,9 @@ def roll(
         run, way = scratch, f"rebuilt from {len(before)} days"
     if way != "rolled":
         workspace.log(f"{ds}: {way}")
-    with workspace.engine.run(run, inputs) as (schema, batches):
-        checked = (_checked(batch, spec.name) for batch in batches)
-        facts = {SETTINGS: dict(settings), DAYS: {day: manifest.digest for day, manifest in stored.items()}}
-        manifest = workspace.tables.write(
-            spec, ds, checked, schema=schema, inputs=digests([*inputs.values(), *stored.values()]), facts=facts
-        )
+    facts = {SETTINGS: dict(settings), DAYS: {day: manifest.digest for day, manifest in stored.items()}}
+    target = Target(spec, ds, digests([*inputs.values(), *stored.values()]), facts)
+    manifest = workspace.engine.write_query(target, run, inputs, {}, partial(_checked, state=spec.name))
     return StepResult(manifest, {"state": way})
 
 

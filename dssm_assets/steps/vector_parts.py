@@ -25,8 +25,9 @@ from dssm_assets.steps.spread import spread
 from dssm_assets.steps.vector_drift import NAME as VECTOR_DRIFT
 from dssm_assets.steps.vector_drift import vector_drift
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, WorkspaceHandle, digests
+from dssm_assets.storage.layout import part_name
 from dssm_assets.storage.manifest import Manifest
-from dssm_assets.storage.table_store import ROW_GROUP_ROWS, part_name
+from dssm_assets.storage.table_store import ROW_GROUP_ROWS
 
 if TYPE_CHECKING:
     from dssm_assets.core.retrieval.structure import VectorStructure

@@ -23,7 +23,7 @@ from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.storage.artifact_store import ArtifactStore
 from dssm_assets.storage.config_file import LoadedConfig
-from dssm_assets.storage.engine import Bindable, ByDay, DuckDBEngine
+from dssm_assets.storage.engine import BatchKernel, Bindable, ByDay, DuckDBEngine, Engine, Target
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.partition_store import PartitionStore
 from dssm_assets.storage.table_store import TableStore
@@ -63,7 +63,7 @@ class Workspace:
     loaded: LoadedConfig
     tables: TableStore
     artifacts: ArtifactStore
-    engine: DuckDBEngine
+    engine: Engine
     log: Callable[[str], None] = _silent
     now: Callable[[], float] = time.perf_counter
 
@@ -108,12 +108,13 @@ class Workspace:
         ds: str,
         expression: Callable[..., ibis.Table],
         inputs: Mapping[str, Bindable],
+        kernel: BatchKernel | None = None,
         /,
         **arguments: Any,
     ) -> Manifest:
-        """Runs an expression and streams its result into a partition; inputs are recorded with their digests."""
-        with self.engine.run(expression, inputs, **arguments) as (schema, batches):
-            return self.tables.write(spec, ds, batches, schema=schema, inputs=digests(inputs.values()))
+        """Writes an expression's result, passed through a kernel, as a partition; inputs are recorded with their digests."""
+        target = Target(spec, ds, digests(inputs.values()))
+        return self.engine.write_query(target, expression, inputs, arguments, kernel)
 
     def write_table(
         self, spec: TableSpec, ds: str, table: pa.Table, made_from: Iterable[Bindable], **facts: object
@@ -132,22 +133,35 @@ class WorkspaceHandle:
 
     @classmethod
     def of(cls, workspace: Workspace) -> WorkspaceHandle:
-        """Returns the handle of a workspace; its log stays behind."""
+        """Returns the handle of a workspace; its log and engine stay behind."""
         return cls(workspace.loaded, workspace.tables.partitions, workspace.artifacts.cache)
 
     def open(self) -> Workspace:
-        """Returns the workspace."""
+        """Returns the workspace, with DuckDB in this process."""
         return _on(self.loaded, self.partitions, self.cache)
 
 
-def open_workspace(loaded: LoadedConfig, log: Callable[[str], None] = _silent) -> Workspace:
-    """Returns the workspace of a configuration."""
-    return _on(loaded, PartitionStore(loaded.root, loaded.config.storage.options), loaded.home / "cache", log)
+def open_workspace(
+    loaded: LoadedConfig,
+    log: Callable[[str], None] = _silent,
+    engine_of: Callable[[TableStore], Engine] | None = None,
+) -> Workspace:
+    """Returns the workspace of a configuration, with DuckDB in this process unless another engine is given."""
+    partitions = PartitionStore(loaded.root, loaded.config.storage.options)
+    return _on(loaded, partitions, loaded.home / "cache", log, engine_of)
 
 
-def _on(loaded: LoadedConfig, partitions: PartitionStore, cache: Path, log: Callable[[str], None] = _silent) -> Workspace:
+def _on(
+    loaded: LoadedConfig,
+    partitions: PartitionStore,
+    cache: Path,
+    log: Callable[[str], None] = _silent,
+    engine_of: Callable[[TableStore], Engine] | None = None,
+) -> Workspace:
     tables = TableStore(partitions)
-    engine = DuckDBEngine(tables, threads=loaded.config.training.num_threads)
+    duckdb = loaded.config.duckdb
+    threads = duckdb.threads or loaded.config.training.num_threads
+    engine = engine_of(tables) if engine_of else DuckDBEngine(tables, threads, duckdb.memory, loaded.scratch)
     return Workspace(loaded, tables, ArtifactStore(partitions, cache), engine, log)
 
 

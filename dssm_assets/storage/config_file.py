@@ -50,6 +50,11 @@ class LoadedConfig:
         """Returns the root of the partition store, placeholders filled."""
         return self.config.storage.root.replace("{home}", str(self.home)).replace("{name}", self.config.name)
 
+    @property
+    def scratch(self) -> Path:
+        """Returns the local folder for what an engine cannot hold, placeholders filled."""
+        return Path(self.config.duckdb.scratch.replace("{home}", str(self.home)))
+
 
 def load_config(path: Path, home: Path, *, checks_features: bool = True) -> LoadedConfig:
     """Returns the configuration of a YAML file.
@@ -101,6 +106,19 @@ def complete(config: PipelineConfig, *, home: Path, path: Path | None = None, ch
     if checks_features:
         loaded.check_features()  # A faulty feature is refused here, before anything runs.
     return loaded
+
+
+def described(loaded: LoadedConfig) -> dict[str, Any]:
+    """Returns a configuration as JSON values, for a process that does not read the file."""
+    paths = {"home": str(loaded.home), "path": None if loaded.path is None else str(loaded.path)}
+    config = loaded.config.model_dump(mode="json")
+    return {"config": config, "fg": dict(loaded.fg), "fg_folder": str(loaded.fg_folder), **paths}
+
+
+def restored(body: Mapping[str, Any]) -> LoadedConfig:
+    """Returns the configuration that `described` described."""
+    path = None if body["path"] is None else Path(body["path"])
+    return LoadedConfig(parse_config(body["config"]), body["fg"], Path(body["home"]), path, Path(body["fg_folder"]))
 
 
 def _read_fg(path: Path) -> Mapping[str, Any]:

@@ -1,19 +1,22 @@
-"""The table engine: runs Ibis expressions over stored partitions with DuckDB, embedded.
+"""The table engine: runs Ibis expressions over stored partitions, and kernels over the parts of one.
 
-Belongs here: binding partitions to Ibis tables, running, streaming the result out. Does not belong here: the
-expressions, which are written once in `core` for every engine.
+Belongs here: what an engine is, and the default one: DuckDB, embedded. Does not belong here: the expressions and kernels,
+which are written once for every engine; Spark (`spark_engine.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
 
 import ibis
 import pyarrow as pa
 
+from dssm_assets.core.schema import TableSpec
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.stored_files import StoredFiles
 from dssm_assets.storage.table_store import ROW_GROUP_ROWS, TableStore
@@ -30,51 +33,165 @@ Bindable: TypeAlias = Manifest | list[Manifest] | ByDay | pa.Table
 """A partition, several partitions of one table (read as one, with or without their day), or a table in memory."""
 
 
+BatchKernel: TypeAlias = Callable[[pa.RecordBatch], pa.RecordBatch]
+"""A function of record batches, row by row independent: any cut of the rows gives the same rows."""
+PartKernel: TypeAlias = Callable[[pa.Table, int], tuple[pa.Table, Any]]
+"""A function of some consecutive rows of a partition and the position of the first: as many rows, and a report on them."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The partition that an engine writes.
+
+    Attributes:
+        spec: the table's contract.
+        ds: the day.
+        inputs: "asset/ds" -> digest of what it is made from.
+        facts: kept in its manifest.
+        is_shared: its files may be named by other days too.
+    """
+
+    spec: TableSpec
+    ds: str
+    inputs: Mapping[str, str]
+    facts: Mapping[str, object] = field(default_factory=dict)
+    is_shared: bool = False
+
+
+class Engine(Protocol):
+    """What steps ask of an engine. Whichever it is, equal rows in equal order give equal files."""
+
+    def write_query(
+        self,
+        target: Target,
+        expression: Callable[..., ibis.Table],
+        inputs: Mapping[str, Bindable],
+        arguments: Mapping[str, Any],
+        kernel: BatchKernel | None = None,
+    ) -> Manifest:
+        """Writes the result of `expression(**tables, **arguments)`, each batch of it passed through the kernel."""
+        ...
+
+    def write_mapped(
+        self, target: Target, source: Manifest, kernel: PartKernel, *, as_dictionaries: Sequence[str] = ()
+    ) -> tuple[Manifest, list[Any]]:
+        """Writes what a kernel makes of the rows of a partition, in their order; returns the reports too, in any order.
+
+        Args:
+            target: what is written.
+            source: the partition that is read.
+            kernel: also called with no rows, for the types of its columns.
+            as_dictionaries: text columns that the kernel takes dictionary-encoded as they are stored.
+        """
+        ...
+
+
 class DuckDBEngine:
     """Runs expressions in one embedded DuckDB connection per call, so that calls share nothing."""
 
-    def __init__(self, store: TableStore, threads: int = 2) -> None:
+    def __init__(self, store: TableStore, threads: int = 2, memory: str = "1GB", scratch: Path | None = None) -> None:
+        """Takes what the engine may use.
+
+        Args:
+            store: where partitions are.
+            threads: each holds blocks of its own.
+            memory: what it may hold before it spills, e.g. "512MB".
+            scratch: local folder for what it spills, made when it is needed; by default the system's temporary one.
+        """
         self.store = store
         self.threads = threads
+        self.memory = memory
+        self.scratch = scratch
 
     @contextmanager
     def run(
         self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any
     ) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
         """Yields the schema and the batches of `expression(**tables, **arguments)`."""
-        connection = ibis.duckdb.connect(threads=self.threads)
-        try:
+        with self._connection() as connection:
             if not self.store.partitions.is_local:
                 stored = [value for value in inputs.values() if not isinstance(value, pa.Table)]
-                manifests = [manifest for value in stored for manifest in _manifests(value)]
+                manifests = [manifest for value in stored for manifest in manifests_of(value)]
                 connection.register_filesystem(self.store.partitions.reader(manifests))
             tables = {name: self._bind(connection, name, value) for name, value in inputs.items()}
             result = expression(**tables, **arguments)
             # Ibis 12 calls a streaming method that DuckDB 2 renamed, so the compiled SQL goes to DuckDB directly.
             reader = connection.con.sql(connection.compile(result)).to_arrow_reader(ROW_GROUP_ROWS)
             # The expression's own types are the contract: DuckDB widens sums (HUGEINT), another engine may not.
-            schema = _stable(result.schema().to_pyarrow())
+            schema = contract_of(result)
             yield schema, (_typed(batch, schema) for batch in reader)
             reader.close()
-        finally:
-            connection.disconnect()
+
+    def write_query(
+        self,
+        target: Target,
+        expression: Callable[..., ibis.Table],
+        inputs: Mapping[str, Bindable],
+        arguments: Mapping[str, Any],
+        kernel: BatchKernel | None = None,
+    ) -> Manifest:
+        """Streams the result into the partition; see `Engine`."""
+        with self.run(expression, inputs, **arguments) as (schema, batches):
+            done = batches if kernel is None else map(kernel, batches)
+            return self._write(target, done, kernel_schema(schema, kernel))
+
+    def write_mapped(
+        self, target: Target, source: Manifest, kernel: PartKernel, *, as_dictionaries: Sequence[str] = ()
+    ) -> tuple[Manifest, list[Any]]:
+        """Streams the rows through the kernel in this process; see `Engine`."""
+        reports: list[Any] = []
+
+        def mapped() -> Iterator[pa.RecordBatch]:
+            start = 0
+            for batch in self.store.batches(source, as_dictionaries=as_dictionaries):
+                table, report = kernel(pa.Table.from_batches([batch]), start)
+                reports.append(report)
+                start += table.num_rows
+                yield from table.to_batches()
+
+        schema = kernel(self.store.open(source).schema.empty_table(), 0)[0].schema
+        return self._write(target, mapped(), schema), reports
+
+    def _write(self, target: Target, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Manifest:
+        return self.store.write(
+            target.spec,
+            target.ds,
+            batches,
+            schema=schema,
+            inputs=target.inputs,
+            facts=target.facts,
+            is_shared=target.is_shared,
+        )
 
     def table(self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any) -> pa.Table:
         """Returns the whole result as one table; for results that are known to be small."""
         with self.run(expression, inputs, **arguments) as (schema, batches):
             return _collect(schema, batches)
 
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        """Yields a connection that spills into a folder of its own, which goes away with it."""
+        if self.scratch is not None:
+            self.scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="dssm-duckdb-", dir=self.scratch) as spilled:
+            connection = ibis.duckdb.connect(threads=self.threads, memory_limit=self.memory, temp_directory=spilled)
+            try:
+                yield connection
+            finally:
+                connection.disconnect()
+
     def _bind(self, connection: Any, name: str, value: Bindable) -> ibis.Table:
         if isinstance(value, pa.Table):
             return connection.create_table(name, value, temp=True)
         prefix = "" if self.store.partitions.is_local else f"{StoredFiles.protocol}://"
-        paths = [prefix + path for path in self.store.paths(_manifests(value))]
+        paths = [prefix + path for path in self.store.paths(manifests_of(value))]
         # Not by Ibis: for a path like s3:// it would fetch an extension of DuckDB, which knows nothing of the store.
         connection.con.read_parquet(paths, hive_partitioning=isinstance(value, ByDay)).create_view(name)
         return connection.table(name)
 
 
-def _manifests(value: Manifest | list[Manifest] | ByDay) -> list[Manifest]:
+def manifests_of(value: Manifest | list[Manifest] | ByDay) -> list[Manifest]:
+    """Returns the partitions that a bindable value consists of."""
     return list(value.manifests) if isinstance(value, ByDay) else value if isinstance(value, list) else [value]
 
 
@@ -86,9 +203,14 @@ def _collect(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.Table:
     return pa.Table.from_batches(list(batches), schema=schema)
 
 
-def _stable(schema: pa.Schema) -> pa.Schema:
-    """Returns the schema with `large_` and nullability variants folded, so that every engine writes the same types."""
-    return pa.schema([pa.field(field.name, _plain(field.type)) for field in schema])
+def contract_of(result: ibis.Table) -> pa.Schema:
+    """Returns the types that every engine writes: the expression's own, `large_` and nullability variants folded."""
+    return pa.schema([pa.field(column.name, _plain(column.type)) for column in result.schema().to_pyarrow()])
+
+
+def kernel_schema(schema: pa.Schema, kernel: BatchKernel | None) -> pa.Schema:
+    """Returns the types of what a kernel makes of batches of a schema."""
+    return schema if kernel is None else kernel(pa.RecordBatch.from_pylist([], schema=schema)).schema
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

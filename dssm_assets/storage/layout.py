@@ -4,6 +4,7 @@
     <root>/<asset>/ds=YYYY-MM-DD/<stem>-<digest>.<ext>  the files, named by their content
     <root>/<asset>/_shared/<stem>-<digest>.<ext>        files that several days name (a snapshot that did not change)
     <root>/experiments/<name>/<asset>/...               the same again, for what an experiment made of its own
+    <root>/_staging/<any>/...                           written aside; gone when whoever wrote it is done
 
 Belongs here: names of folders and files. Does not belong here: reading or writing them.
 """
@@ -15,6 +16,7 @@ import re
 MANIFEST = "_manifest.json"
 SHARED = "_shared"
 EXPERIMENTS = "experiments"
+STAGING = "_staging"
 _EXPERIMENT = re.compile(r"^[a-z][a-z0-9_]*$")
 _DS_FOLDER = re.compile(r"^ds=(\d{4}-\d{2}-\d{2})$")
 
@@ -22,6 +24,11 @@ _DS_FOLDER = re.compile(r"^ds=(\d{4}-\d{2}-\d{2})$")
 def asset_folder(root: str, asset: str) -> str:
     """Returns the folder that holds every partition of an asset."""
     return f"{root.rstrip('/')}/{asset}"
+
+
+def staging_folder(root: str) -> str:
+    """Returns the folder in which files are written aside."""
+    return f"{root.rstrip('/')}/{STAGING}"
 
 
 def experiments_folder(root: str) -> str:
@@ -58,6 +65,11 @@ def is_shared(path: str) -> bool:
 def file_path(root: str, asset: str, ds: str, path: str) -> str:
     """Returns where a file that a manifest names lies."""
     return f"{asset_folder(root, asset) if is_shared(path) else partition_folder(root, asset, ds)}/{path}"
+
+
+def part_name(number: int) -> str:
+    """Returns the logical name of a part of a table."""
+    return f"part-{number:05d}.parquet"
 
 
 def content_name(name: str, sha256: str) -> str:

@@ -14,6 +14,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +45,7 @@ class PartitionStore:
         It lies on the same disk as a local root, so that placing a file is a rename.
         """
         if self.is_local:
-            base = Path(self.root) / "_staging"
+            base = Path(layout.staging_folder(self.root))
             base.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(dir=base))
         else:
@@ -53,6 +54,19 @@ class PartitionStore:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[str]:
+        """Yields a folder inside the store that several machines write files aside in; it is gone afterwards.
+
+        What a killed run leaves there is named by nothing and may be removed.
+        """
+        folder = f"{layout.staging_folder(self.root)}/{uuid.uuid4().hex}"
+        try:
+            yield folder
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                self.fs.rm(folder, recursive=True)
 
     def publish(
         self,
@@ -70,8 +84,21 @@ class PartitionStore:
         Files of the partition that stood before are removed after the swap. Shared files lie beside the partitions,
         so that many days can name the same ones; they are never removed.
         """
-        files = tuple(self._place(asset, layout.SHARED if is_shared else f"ds={ds}", path, rows) for path, rows in staged)
-        return self._show(Manifest(asset, ds, files, tuple(columns), dict(inputs or {}), dict(facts or {})))
+        files = [self.place(asset, ds, path, rows, is_shared=is_shared) for path, rows in staged]
+        return self.publish_placed(asset=asset, ds=ds, files=files, columns=columns, inputs=inputs, facts=facts)
+
+    def publish_placed(
+        self,
+        *,
+        asset: str,
+        ds: str,
+        files: Sequence[StoredFile],
+        columns: Sequence[Column] = (),
+        inputs: Mapping[str, str] | None = None,
+        facts: Mapping[str, object] | None = None,
+    ) -> Manifest:
+        """Makes files that `place` has put beside the standing ones the partition; returns its manifest."""
+        return self._show(Manifest(asset, ds, tuple(files), tuple(columns), dict(inputs or {}), dict(facts or {})))
 
     def publish_same(self, manifest: Manifest, ds: str, inputs: Mapping[str, str] | None = None) -> Manifest:
         """Makes the shared files of a partition the partition of another day too; returns that day's manifest.
@@ -154,19 +181,24 @@ class PartitionStore:
         """Returns the path of a file inside the store's filesystem."""
         return layout.file_path(self.root, manifest.asset, manifest.ds, file.path)
 
-    def _place(self, asset: str, place: str, path: Path, rows: int) -> StoredFile:
+    def place(self, asset: str, ds: str, path: Path, rows: int, *, is_shared: bool = False) -> StoredFile:
+        """Puts a staged file beside the standing ones of a partition, where no manifest names it yet."""
         digest = sha256_of(path)
         stored = layout.content_name(path.name, digest)
-        folder = f"{layout.asset_folder(self.root, asset)}/{place}"
+        inside = f"{layout.SHARED}/{stored}" if is_shared else stored
         size = path.stat().st_size
-        if self.is_local:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            with path.open("rb") as handle:
-                os.fsync(handle.fileno())
-            path.replace(f"{folder}/{stored}")
-        else:
-            self.fs.put_file(str(path), f"{folder}/{stored}")
-        return StoredFile(path.name, f"{place}/{stored}" if place == layout.SHARED else stored, size, digest, rows)
+        self.put(path, layout.file_path(self.root, asset, ds, inside))
+        return StoredFile(path.name, inside, size, digest, rows)
+
+    def put(self, path: Path, target: str) -> None:
+        """Moves a staged file to a path inside the store."""
+        if not self.is_local:
+            self.fs.put_file(str(path), target)
+            return
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        with path.open("rb") as handle:
+            os.fsync(handle.fileno())
+        path.replace(target)
 
     def _swap(self, path: str, text: str) -> None:
         if not self.is_local:

@@ -15,10 +15,13 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from dssm_assets.core.schema import TableSpec, check_no_nulls, check_schema
-from dssm_assets.storage.manifest import Column, Manifest
+from dssm_assets.storage.layout import part_name
+from dssm_assets.storage.manifest import Column, Manifest, StoredFile
 from dssm_assets.storage.partition_store import PartitionStore
 
 ROW_GROUP_ROWS = 131_072
+PART_ROWS = 32 * ROW_GROUP_ROWS
+"""Rows of a file: a table of more has further ones."""
 _SEEN_ROWS = 16_384
 _REPEATING_FRAC = 0.75
 """Share of different values, among the first rows seen, up to which numbers get a dictionary."""
@@ -43,7 +46,8 @@ class TableStore:
     ) -> Manifest:
         """Writes one partition and makes it visible in one step; returns its manifest.
 
-        Rows keep their order; row groups have 131,072 rows however the data arrives, so equal rows give equal bytes.
+        Rows keep their order; row groups have 131,072 rows and parts PART_ROWS, however the data arrives and whichever
+        engine made it, so equal rows give equal bytes.
         Dictionary-encoded columns are stored as the values that they stand for. An iterable of batches needs `schema`.
 
         Raises:
@@ -52,10 +56,12 @@ class TableStore:
         actual = data.schema if isinstance(data, pa.Table) else schema
         if actual is None:
             raise TypeError("an iterable of batches needs schema=")
+        actual = _plain(actual)
+        check_schema(spec, actual)
+        groups = _regroup(data.to_batches() if isinstance(data, pa.Table) else data, actual)
         with self.partitions.staging() as folder:
-            path = folder / part_name(0)
-            rows = self.write_part(path, spec, data.to_batches() if isinstance(data, pa.Table) else data, actual)
-            return self.publish_parts(spec, ds, [(path, rows)], schema=actual, inputs=inputs, facts=facts, is_shared=is_shared)
+            staged = list(_write_parts(spec, folder, groups, actual))
+            return self.publish_parts(spec, ds, staged, schema=actual, inputs=inputs, facts=facts, is_shared=is_shared)
 
     def write_part(self, path: Path, spec: TableSpec, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
         """Writes a file of a partition aside, for `publish_parts`, and returns its rows; see `write`.
@@ -65,16 +71,7 @@ class TableStore:
         """
         actual = _plain(schema)
         check_schema(spec, actual)
-        rows = 0
-        groups = _regroup(batches, actual)
-        first = next(groups)
-        compression = "lz4" if spec.is_hot else "zstd"
-        with pq.ParquetWriter(path, actual, compression=compression, use_dictionary=_repeating(first)) as writer:
-            for group in itertools.chain([first], groups):
-                check_no_nulls(spec, group)
-                writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
-                rows += group.num_rows
-        return rows
+        return _write_file(path, spec, _regroup(batches, actual), actual)
 
     def publish_parts(
         self,
@@ -88,10 +85,30 @@ class TableStore:
         is_shared: bool = False,
     ) -> Manifest:
         """Makes files that `write_part` wrote (path, rows) one partition, in their order; returns its manifest."""
-        columns = [Column(field.name, str(field.type), spec.describe(field.name)) for field in _plain(schema)]
+        columns = columns_of(spec, _plain(schema))
         return self.partitions.publish(
             asset=spec.name, ds=ds, staged=staged, columns=columns, inputs=inputs, facts=facts, is_shared=is_shared
         )
+
+    def place_part(
+        self,
+        spec: TableSpec,
+        ds: str,
+        number: int,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
+        *,
+        is_shared: bool = False,
+    ) -> StoredFile:
+        """Writes one part of a partition, of at most PART_ROWS rows, as `write` would; no manifest names it yet.
+
+        Raises:
+            SchemaError: if a column that may not be null is.
+        """
+        with self.partitions.staging() as folder:
+            path = folder / part_name(number)
+            rows = _write_file(path, spec, _regroup(batches, schema), schema)
+            return self.partitions.place(spec.name, ds, path, rows, is_shared=is_shared)
 
     def write_same(self, spec: TableSpec, manifest: Manifest, *, inputs: Mapping[str, str]) -> Manifest:
         """Writes the very files of another table's partition as a partition of this table, for the same day.
@@ -101,7 +118,7 @@ class TableStore:
         """
         schema = self.open(manifest).schema
         check_schema(spec, schema)
-        columns = [Column(field.name, str(field.type), spec.describe(field.name)) for field in schema]
+        columns = columns_of(spec, schema)
         with self.partitions.staging() as folder:
             staged = []
             for file in manifest.files:
@@ -161,9 +178,30 @@ class TableStore:
         return [self.partitions.path(manifest, file) for manifest in manifests for file in manifest.files]
 
 
-def part_name(number: int) -> str:
-    """Returns the name of a file of a partition, by its number from 0."""
-    return f"part-{number:05d}.parquet"
+def columns_of(spec: TableSpec, schema: pa.Schema) -> list[Column]:
+    """Returns the columns of a table as its manifest lists them."""
+    return [Column(field.name, str(field.type), spec.describe(field.name)) for field in schema]
+
+
+def _write_parts(spec: TableSpec, folder: Path, groups: Iterator[pa.Table], schema: pa.Schema) -> Iterator[tuple[Path, int]]:
+    """Writes row groups as parts of PART_ROWS rows; yields path and rows of each, at least one."""
+    for number, first in enumerate(groups):
+        part = itertools.chain([first], itertools.islice(groups, PART_ROWS // ROW_GROUP_ROWS - 1))
+        path = folder / part_name(number)
+        yield path, _write_file(path, spec, part, schema)
+
+
+def _write_file(path: Path, spec: TableSpec, groups: Iterator[pa.Table], schema: pa.Schema) -> int:
+    """Writes row groups, at least one, as a file; returns its rows."""
+    first = next(groups)
+    rows = 0
+    compression = "lz4" if spec.is_hot else "zstd"
+    with pq.ParquetWriter(path, schema, compression=compression, use_dictionary=_repeating(first)) as writer:
+        for group in itertools.chain([first], groups):
+            check_no_nulls(spec, group)
+            writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+            rows += group.num_rows
+    return rows
 
 
 def _rows_of(file: pq.ParquetFile, columns: list[str], first: int, end: int) -> Iterator[pa.RecordBatch]:

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from dssm_assets.core.errors import ConfigError
+from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests.worlds import CONFIG, FG, merged, write_config
 
@@ -22,6 +23,16 @@ def test_placeholders_become_the_files_folder_and_the_home(tmp_path):
 
 def test_the_root_of_the_store_can_lie_elsewhere(tmp_path):
     assert write_config(tmp_path, {"storage": {"root": "memory://elsewhere"}}).root == "memory://elsewhere"
+
+
+def test_the_engine_gets_the_memory_threads_and_scratch_of_the_configuration(tmp_path):
+    engine = open_workspace(write_config(tmp_path, {})).engine
+    assert (engine.memory, engine.threads, engine.scratch) == ("1GB", 1, tmp_path / "home" / "scratch")
+    own = {"memory": "512MB", "threads": 3, "scratch": str(tmp_path / "disk")}
+    engine = open_workspace(write_config(tmp_path, {"duckdb": own})).engine
+    assert (engine.memory, engine.threads, engine.scratch) == ("512MB", 3, tmp_path / "disk")
+    with pytest.raises(ConfigError, match=r"key duckdb.memory: expected String should match pattern.*got 'much'"):
+        write_config(tmp_path, {"duckdb": {"memory": "much"}})
 
 
 def test_unknown_keys_and_bad_values_are_named_all_at_once(tmp_path):

@@ -1,6 +1,9 @@
 """The engine: expressions over stored partitions, with the expression's own types."""
 
+import dataclasses
+
 import ibis
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -84,3 +87,23 @@ def test_calls_share_nothing(tables, days):
 def test_a_failing_expression_reaches_the_caller(tables, days):
     with pytest.raises((AttributeError, ibis.common.exceptions.IbisError), match="nowhere"):
         DuckDBEngine(tables).table(lambda rows: rows.select(rows.nowhere), {"rows": days})
+
+
+def test_what_does_not_fit_goes_to_the_scratch_folder_and_goes_away_with_the_run(tmp_path):
+    tables = TableStore(stores(tmp_path)["local"])
+    count = 1_500_000
+    shuffled = (np.arange(count, dtype=np.int64) * 1_000_003) % count
+    batches = (pa.record_batch({"user_id": pa.array(part).cast(pa.string()), "at": part}) for part in np.split(shuffled, 10))
+    spec = dataclasses.replace(TAKEN, columns=TAKEN.columns[:2])
+    schema = pa.schema([("user_id", pa.string()), ("at", pa.int64())])
+    stored = tables.write(spec, "2024-01-01", batches, schema=schema)
+    scratch = tmp_path / "scratch"
+    engine = DuckDBEngine(tables, threads=1, memory="32MB", scratch=scratch)
+    expected = 0
+    with engine.run(lambda rows: rows.order_by("at"), {"rows": stored}) as (_, result):
+        for batch in result:
+            assert batch.column("at").to_numpy().tolist() == list(range(expected, expected + batch.num_rows))
+            assert any(path.is_file() for path in scratch.rglob("*")) or expected + batch.num_rows == count
+            expected += batch.num_rows
+    assert expected == count
+    assert list(scratch.iterdir()) == []

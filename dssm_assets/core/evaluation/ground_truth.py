@@ -5,16 +5,19 @@ Belongs here: building the ground_truth table. Does not belong here: reading it 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.columns import GT_IS_REPEAT, GT_IS_WARM, GT_ITEMS, IS_WARM_USER, ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.evaluation.ids import cast_ids, flat, positions, sorted_unique
+from dssm_assets.core.retrieval.exclusions import Index
 from dssm_assets.core.schema import ID_KINDS, is_id_type
 
 
-def ground_truth(day_positives: pa.Table, window_pairs: pa.Table) -> pa.Table:
+def ground_truth(day_positives: pa.Table, window_pairs: pa.Table | Iterable[pa.Table]) -> pa.Table:
     """Returns one row per user with a positive event on the day, sorted by user_id.
 
     A user or an item is warm if it occurs anywhere in the window's positives; a pair is a repeat if it occurs there as a
@@ -23,7 +26,8 @@ def ground_truth(day_positives: pa.Table, window_pairs: pa.Table) -> pa.Table:
 
     Args:
         day_positives: user_id, item_id of the day's positive events; a pair may occur several times.
-        window_pairs: user_id, item_id of the window's positive events; a pair may occur several times.
+        window_pairs: user_id, item_id of the window's positive events, also as several tables, of which one is held at a
+            time; a pair may occur several times.
 
     Returns:
         user_id, gt_items list<id> (distinct, ascending), gt_is_warm list<bool>, gt_is_repeat list<bool>, is_warm_user.
@@ -33,22 +37,20 @@ def ground_truth(day_positives: pa.Table, window_pairs: pa.Table) -> pa.Table:
         InputError: if ids are numbers in one table and text in the other.
     """
     _check(day_positives, "day_positives")
-    _check(window_pairs, "window_pairs")
     users = flat(day_positives.column(USER_ID))
     items = flat(day_positives.column(ITEM_ID))
-    window_users = cast_ids(flat(window_pairs.column(USER_ID)), users.type, "window_pairs, column user_id")
-    window_items = cast_ids(flat(window_pairs.column(ITEM_ID)), items.type, "window_pairs, column item_id")
-
     user_values, item_values = sorted_unique(users), sorted_unique(items)
     width = max(len(item_values), 1)
     pairs = np.unique(positions(users, user_values) * width + positions(items, item_values))
     pair_user, pair_item = pairs // width, pairs % width
-    seen_user, seen_item = positions(window_users, user_values), positions(window_items, item_values)
-    known = (seen_user >= 0) & (seen_item >= 0)
-
-    warm_user = np.bincount(seen_user[seen_user >= 0], minlength=len(user_values)) > 0
-    warm_item = np.bincount(seen_item[seen_item >= 0], minlength=width) > 0
-    is_repeat = np.isin(pairs, seen_user[known] * width + seen_item[known])
+    warm_user, warm_item = np.zeros(len(user_values), dtype=bool), np.zeros(width, dtype=bool)
+    is_repeat = np.zeros(len(pairs), dtype=bool)
+    for seen in [window_pairs] if isinstance(window_pairs, pa.Table) else window_pairs:
+        seen_user, seen_item = _places(seen, USER_ID, user_values), _places(seen, ITEM_ID, item_values)
+        known = (seen_user >= 0) & (seen_item >= 0)
+        warm_user[seen_user[seen_user >= 0]] = True
+        warm_item[seen_item[seen_item >= 0]] = True
+        is_repeat |= np.isin(pairs, seen_user[known] * width + seen_item[known])
     counts = np.bincount(pair_user, minlength=len(user_values))
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
 
@@ -64,6 +66,13 @@ def ground_truth(day_positives: pa.Table, window_pairs: pa.Table) -> pa.Table:
             IS_WARM_USER: pa.array(warm_user),
         }
     )
+
+
+def _places(window_pairs: pa.Table, column: str, values: pa.Array) -> Index:
+    """Returns where the ids of a table of the window stand among the day's, -1 where they do not."""
+    _check(window_pairs, "window_pairs")
+    ids = cast_ids(flat(window_pairs.column(column)), values.type, f"window_pairs, column {column}")
+    return positions(ids, values)
 
 
 def _check(table: pa.Table, name: str) -> None:

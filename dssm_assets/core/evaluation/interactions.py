@@ -8,6 +8,7 @@ Shapes: U evaluated users, V >= U all users, I items, E distinct (user, item) pa
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,8 @@ from dssm_assets.core.evaluation.ids import cast_ids, flat, positions, sorted_un
 from dssm_assets.core.retrieval.exclusions import Exclusions, Index
 
 LAST_EVENT_TIME_MS: Final = "last_event_time_ms"
+_COMPACT_PAIRS: Final = 1 << 20
+"""Unmerged pairs that are always worth holding: below it, days are merged in one go."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +79,20 @@ class Interactions:
 
 
 def read_interactions(table: pa.Table, user_ids: pa.Array, item_ids: pa.Array | pa.ChunkedArray) -> Interactions:
-    """Returns the interactions of a table over a corpus.
+    """Returns the interactions of one table over a corpus; see `interactions_of_days`."""
+    return interactions_of_days(lambda: [table], user_ids, item_ids)
+
+
+def interactions_of_days(
+    days: Callable[[], Iterable[pa.Table]], user_ids: pa.Array, item_ids: pa.Array | pa.ChunkedArray
+) -> Interactions:
+    """Returns the interactions of several tables over a corpus, of which one is held at a time.
+
+    Beside it are held the distinct users and, as numbers, the distinct pairs with about as many that are not merged yet.
 
     Args:
-        table: user_id, item_id, count int64, last_event_time_ms int64. A pair may occur in several rows (one per day):
-            counts are added, the latest time is kept.
+        days: returns the tables, each time from the first: user_id, item_id, count int64, last_event_time_ms int64. A pair
+            may occur in several rows: counts are added, the latest time is kept.
         user_ids: the evaluated users, which become users 0 .. U - 1 whether they occur or not; all other users follow.
         item_ids: the corpus, distinct; its order defines item_index.
 
@@ -88,36 +100,70 @@ def read_interactions(table: pa.Table, user_ids: pa.Array, item_ids: pa.Array | 
         SchemaError: if a column is missing or has nulls.
         InputError: if ids are of another kind than the evaluated users or the corpus.
     """
-    _check(table)
     corpus = flat(item_ids)
-    users = cast_ids(flat(table.column(USER_ID)), user_ids.type, "interactions, column user_id")
-    items = positions(cast_ids(flat(table.column(ITEM_ID)), corpus.type, "interactions, column item_id"), corpus)
-    present = sorted_unique(users)
-    others = present.filter(pc.invert(pc.is_in(present, value_set=user_ids)))
-    everyone = pa.concat_arrays([user_ids, others])
-    owner = positions(users, everyone)
-    count = flat(table.column(COUNT)).to_numpy(zero_copy_only=False).astype(np.int64)
-    time = flat(table.column(LAST_EVENT_TIME_MS)).to_numpy(zero_copy_only=False).astype(np.int64)
-    user_events = np.zeros(len(everyone), dtype=np.int64)
-    np.add.at(user_events, owner, count)
-
-    known = items >= 0
-    key = owner[known] * max(len(corpus), 1) + items[known]
-    pairs, place = np.unique(key, return_inverse=True)
-    summed = np.zeros(len(pairs), dtype=np.int64)
-    np.add.at(summed, place, count[known])
-    latest = np.full(len(pairs), np.iinfo(np.int64).min)
-    np.maximum.at(latest, place, time[known])
-    per_user = np.bincount(pairs // max(len(corpus), 1), minlength=len(everyone))
+    everyone = pa.concat_arrays([user_ids, _others(days(), user_ids)])
+    width, events, dropped = max(len(corpus), 1), np.zeros(len(everyone), dtype=np.int64), 0
+    sums = _PairSums()
+    for table in days():
+        owner = positions(_users(table, user_ids.type), everyone)
+        items = positions(cast_ids(flat(table.column(ITEM_ID)), corpus.type, "interactions, column item_id"), corpus)
+        count, time = (flat(table.column(name)).to_numpy(zero_copy_only=False) for name in (COUNT, LAST_EVENT_TIME_MS))
+        np.add.at(events, owner, count)
+        known = items >= 0
+        dropped += int(count[~known].sum())
+        sums.add(owner[known] * width + items[known], count[known].astype(np.int64), time[known].astype(np.int64))
+    pairs, summed, latest = sums.merged()
+    per_user = np.bincount(pairs // width, minlength=len(everyone))
     return Interactions(
         indptr=np.concatenate([np.zeros(1, np.int64), np.cumsum(per_user)]),
-        item_index=pairs % max(len(corpus), 1),
+        item_index=pairs % width,
         count=summed,
         last_time_ms=latest,
         num_items=len(corpus),
-        dropped_events=int(count[~known].sum()),
-        user_events=user_events,
+        dropped_events=dropped,
+        user_events=events,
     )
+
+
+class _PairSums:
+    """Counts and latest times by pair, merged whenever as much is unmerged as merged."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[Index, Index, Index]] = []
+        self._merged_pairs = 0
+
+    def add(self, pairs: Index, count: Index, time: Index) -> None:
+        """Takes events: their pairs in any order, counts and times."""
+        self._held.append((pairs, count, time))
+        if sum(len(part[0]) for part in self._held) - self._merged_pairs > max(self._merged_pairs, _COMPACT_PAIRS):
+            self._held = [self.merged()]
+            self._merged_pairs = len(self._held[0][0])
+
+    def merged(self) -> tuple[Index, Index, Index]:
+        """Returns the distinct pairs ascending, the sum of their counts, the latest of their times."""
+        nothing = np.zeros(0, dtype=np.int64)
+        parts = self._held or [(nothing, nothing, nothing)]
+        pairs, count, time = (np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.argsort(pairs, kind="stable")
+        pairs = pairs[order]
+        starts = np.flatnonzero(np.diff(pairs, prepend=-1))
+        if not len(starts):
+            return nothing, nothing, nothing
+        return pairs[starts], np.add.reduceat(count[order], starts), np.maximum.reduceat(time[order], starts)
+
+
+def _others(days: Iterable[pa.Table], user_ids: pa.Array) -> pa.Array:
+    """Returns the users of the tables that are not evaluated, in ascending order."""
+    found = user_ids.slice(0, 0)
+    for table in days:
+        _check(table)
+        present = pc.unique(_users(table, user_ids.type))
+        found = pc.unique(pa.concat_arrays([found, present.filter(pc.invert(pc.is_in(present, value_set=user_ids)))]))
+    return sorted_unique(found)
+
+
+def _users(table: pa.Table, kind: pa.DataType) -> pa.Array:
+    return cast_ids(flat(table.column(USER_ID)), kind, "interactions, column user_id")
 
 
 def _check(table: pa.Table) -> None:

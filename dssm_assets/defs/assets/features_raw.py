@@ -12,6 +12,7 @@ ROWS = (
     AssetRow(
         name="behavior",
         group=GROUP,
+        runs_on_engine=True,
         step=features_raw.behavior,
         deps=("behavior_table", "user_table", "item_table"),
         kinds=_KINDS,
@@ -22,6 +23,7 @@ ROWS = (
     AssetRow(
         name="user_activity",
         group=GROUP,
+        runs_on_engine=True,
         step=features_raw.user_activity,
         deps=("behavior",),
         kinds=_KINDS,
@@ -33,6 +35,7 @@ ROWS = (
     AssetRow(
         name="item_activity",
         group=GROUP,
+        runs_on_engine=True,
         step=features_raw.item_activity,
         deps=("behavior",),
         kinds=_KINDS,
@@ -42,6 +45,7 @@ ROWS = (
     AssetRow(
         name="pair_activity",
         group=GROUP,
+        runs_on_engine=True,
         step=features_raw.pair_activity,
         deps=("behavior",),
         kinds=_KINDS,
@@ -52,6 +56,7 @@ ROWS = (
     AssetRow(
         name="user_preferences",
         group=GROUP,
+        runs_on_engine=True,
         step=features_raw.user_preferences,
         deps=("behavior",),
         kinds=_KINDS,
@@ -61,6 +66,7 @@ ROWS = (
     AssetRow(
         name="user_history",
         group=GROUP,
+        runs_on_engine=True,
         step=features_raw.user_history,
         deps=("behavior",),
         kinds=_KINDS,
@@ -72,6 +78,7 @@ ROWS = (
     AssetRow(
         name="user_all_feature",
         group=GROUP,
+        runs_on_engine=True,
         step=features_raw.user_all_feature,
         deps=("user_table", "user_activity", "pair_activity", "user_preferences"),
         kinds=_KINDS,
@@ -83,6 +90,7 @@ ROWS = (
     AssetRow(
         name="item_all_feature",
         group=GROUP,
+        runs_on_engine=True,
         step=features_raw.item_all_feature,
         deps=("item_table", "item_activity", "pair_activity"),
         kinds=_KINDS,

@@ -13,6 +13,7 @@ ROWS = (
     AssetRow(
         name="item_features_fg",
         group=GROUP,
+        runs_on_engine=True,
         step=fg.item_features_fg,
         deps=("item_all_feature",),
         component="6",
@@ -26,6 +27,7 @@ ROWS = (
     AssetRow(
         name="user_features_fg",
         group=GROUP,
+        runs_on_engine=True,
         step=fg.user_features_fg,
         deps=("user_all_feature",),
         component="7",
@@ -37,6 +39,7 @@ ROWS = (
     AssetRow(
         name="user_history_fg",
         group=GROUP,
+        runs_on_engine=True,
         step=fg.user_history_fg,
         deps=("user_history",),
         component="7",

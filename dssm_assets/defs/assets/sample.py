@@ -13,6 +13,7 @@ ROWS = (
     AssetRow(
         name="sample",
         group=GROUP,
+        runs_on_engine=True,
         step=sample.sample,
         deps=("behavior",),
         component="1",

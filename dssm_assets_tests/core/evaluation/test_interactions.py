@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.evaluation.interactions import read_interactions
+from dssm_assets.core.evaluation.interactions import interactions_of_days, read_interactions
 from dssm_assets_tests.core.evaluation.worlds import events_table, interactions
 
 
@@ -33,3 +33,20 @@ def test_missing_columns_and_nulls_are_named_at_once() -> None:
     table = table.set_column(0, "user_id", pa.array([None], pa.string()))
     with pytest.raises(SchemaError, match=r"(?s)column count: expected the column.*column user_id: expected no nulls"):
         read_interactions(table, pa.array(["u"]), pa.array(["a"]))
+
+
+def test_tables_one_after_the_other_are_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    days = [
+        [("u", "a", 2, 10), ("x", "b", 1, 5)],
+        [],
+        [("u", "a", 3, 7), ("u", "gone", 4, 99), ("w", "a", 1, 6)],
+        [("u", "b", 1, 8), ("x", "b", 1, 3), ("v", "a", 1, 1)],
+    ]
+    users, items = pa.array(["u", "v"]), pa.array(["b", "a"])
+    whole = interactions([row for day in days for row in day], users.to_pylist(), items.to_pylist())
+    for least in (0, 1, 1000):  # unmerged pairs that are held: merged after every day, now and then, at the end
+        monkeypatch.setattr("dssm_assets.core.evaluation.interactions._COMPACT_PAIRS", least)
+        got = interactions_of_days(lambda: (events_table(day, pa.string()) for day in days), users, items)
+        for name in ("indptr", "item_index", "count", "last_time_ms", "user_events"):
+            assert getattr(got, name).tolist() == getattr(whole, name).tolist(), name
+        assert (got.num_items, got.dropped_events) == (whole.num_items, whole.dropped_events)

@@ -8,6 +8,7 @@ Shapes: B users of a block, I items, M ranked items per user, K top-k.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dssm_assets.core.retrieval.exclusions import Exclusions, Index
 
@@ -31,17 +32,41 @@ def fill_up(ranked: Index, order: Index, k: int, excluded: Exclusions | None) ->
     """
     num_users, num_items = len(ranked), len(order)
     is_item = ranked >= 0
-    used = np.zeros((num_users, num_items), dtype=bool) if excluded is None else excluded.mask(num_items)
-    keep_ranked = is_item & ~np.take_along_axis(used, np.where(is_item, ranked, 0), axis=1)
     user, _ = np.nonzero(is_item)
-    used[user, ranked[is_item]] = True
-    # Of the common order a user can lose at most the items it has used, so a longer stretch is never looked at.
-    stretch = order[: k + int(used.sum(axis=1).max(initial=0))]
+    items, keep_ranked = ranked[is_item], is_item.copy()
+    if excluded is not None:
+        banned_user = np.repeat(np.arange(num_users), excluded.lengths)
+        keep_ranked[is_item] = ~np.isin(user * num_items + items, banned_user * num_items + excluded.indices)
+        user, items = np.concatenate([user, banned_user]), np.concatenate([items, excluded.indices])
+    unused = _unused(user, items, order, num_users, k)
+    stretch = order[: unused.shape[1]]
     candidates = np.concatenate([ranked, np.broadcast_to(stretch, (num_users, len(stretch)))], axis=1)
-    valid = np.concatenate([keep_ranked, ~used[:, stretch]], axis=1)
+    valid = np.concatenate([keep_ranked, unused], axis=1)
     rank = np.cumsum(valid, axis=1) - 1
     chosen = valid & (rank < k)
     result = np.full((num_users, k), -1, dtype=np.int64)
     row, _ = np.nonzero(chosen)
     result[row, rank[chosen]] = candidates[chosen]
     return result
+
+
+def _unused(user: Index, items: Index, order: Index, num_users: int, k: int) -> NDArray[np.bool_]:
+    """Returns bool [B, S], which of the first S of the order each user has not used; S is as short as leaves each k of them.
+
+    Args:
+        user: of each used item [E].
+        items: used items [E].
+        order: every item once [I].
+        num_users: B.
+        k: items that each user needs; fewer only where the order has no more.
+    """
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    places, length = place[items], min(2 * k, len(order))
+    while True:
+        unused = np.ones((num_users, length), dtype=bool)
+        near = places < length
+        unused[user[near], places[near]] = False
+        if length == len(order) or unused.sum(axis=1).min(initial=k) >= k:
+            return unused
+        length = min(2 * length, len(order))

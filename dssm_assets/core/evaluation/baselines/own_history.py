@@ -32,11 +32,17 @@ class OwnHistory:
 
     def top_items(self, user_rows: Index, k: int, excluded: Exclusions | None) -> Index:
         """Returns item_index int64 [B, K]."""
-        start, length = self.indptr[user_rows], np.diff(self.indptr)[user_rows]
-        column = np.arange(length.max(initial=0))
-        inside = column < length[:, None]
-        own = np.full(inside.shape, -1, dtype=np.int64)
-        own[inside] = self.ranked[(start[:, None] + column)[inside]]
+        ranked = Exclusions(self.indptr, self.ranked).take(user_rows)
+        user, items = np.repeat(np.arange(len(user_rows)), ranked.lengths), ranked.indices
+        if excluded is not None:
+            width = len(self.order)
+            banned = np.repeat(np.arange(len(user_rows)), excluded.lengths) * width + excluded.indices
+            is_free = ~np.isin(user * width + items, banned)
+            user, items = user[is_free], items[is_free]
+        # A long history fills the list by itself: no more of it than the list holds is looked at.
+        column = np.arange(len(user)) - np.searchsorted(user, user)
+        own = np.full((len(user_rows), k), -1, dtype=np.int64)
+        own[user[column < k], column[column < k]] = items[column < k]
         return fill_up(own, self.order, k, excluded)
 
 

@@ -91,3 +91,21 @@ def test_blocks_of_users_change_nothing() -> None:
         whole = scorer.top_items(np.arange(3), 5, None)
         single = [scorer.top_items(np.array([row]), 5, None)[0].tolist() for row in range(3)]
         assert whole.tolist() == single
+
+
+def test_of_a_user_the_last_items_count_as_taken_together() -> None:
+    # u took a, b, c at times 1, 2, 3; v took a and b.
+    rows = [("u", "a", 1, 1), ("u", "b", 1, 2), ("u", "c", 1, 3), ("v", "a", 1, 1), ("v", "b", 1, 2)]
+    window = interactions(rows, ["u", "v"], ["a", "b", "c"])
+    whole = fit_item_cooccurrence(window, 5, np.arange(3)).neighbors.toarray()
+    # Of the last two of each: u has {b, c}, v has {a, b}; b is taken twice, a and c once.
+    cut = fit_item_cooccurrence(window, 5, np.arange(3), most_items=2).neighbors.toarray()
+    assert whole[0, 1] == pytest.approx(1.0)
+    assert cut == pytest.approx(np.array([[0, 2**-0.5, 0], [2**-0.5, 0, 2**-0.5], [0, 2**-0.5, 0]]))
+
+
+def test_blocks_of_items_change_no_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    window = interactions(WINDOW, USERS, ITEMS)
+    whole = fit_item_cooccurrence(window, 2, np.arange(6)).neighbors.toarray()
+    monkeypatch.setattr("dssm_assets.core.evaluation.baselines.item_cooccurrence.FIT_PAIRS", 1)
+    assert fit_item_cooccurrence(window, 2, np.arange(6)).neighbors.toarray().tolist() == whole.tolist()

@@ -1,0 +1,1 @@
+"""What this machine does: the speed of each part of the library beside the machine's own limits, on generated data."""

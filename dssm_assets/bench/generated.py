@@ -1,0 +1,138 @@
+"""Generated rows for the bench: raw columns with their feature definitions, training tables, vectors. All follow from a seed.
+
+Belongs here: the data. Does not belong here: what is measured on them (`parts.py`), how many there are (`sizes.py`).
+
+Letters: E samples, U users, I items, D vector width.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dssm_assets.bench.sizes import BenchSizes
+from dssm_assets.core.models.tower_spec import Side, TowerFeature
+
+CATEGORIES: Final = (5, 20, 60, 200, 1_000, 5_000, 20_000, 100_000)
+"""Different values of each categorical column."""
+NUMBERS: Final = 8
+_TAGS: Final = 500
+_MOST_TAGS: Final = 5
+_DAY_MS: Final = 86_400_000
+_DAYS: Final = 30
+_DIRECTIONS: Final = 16
+_USER: Final = (2, 8, 100, 1_000, 10_000)
+_ITEM: Final = (5, 50, 1_000)
+_WIDTH: Final = 16
+
+
+def feature_definitions() -> dict[str, Any]:
+    """Returns a fg.json of 19 features: 8 categories, 8 numbers, 2 combinations, 1 bag."""
+    hashed = {"hash_bucket_size": 100_000}
+    categories = [
+        {
+            "feature_name": f"cat_{place}",
+            "feature_type": "id_feature",
+            "expression": f"user:cat_{place}",
+            "value_dim": 1,
+            **hashed,
+        }
+        for place in range(len(CATEGORIES))
+    ]
+    bounds = {"boundaries": [1, 5, 10, 20, 50, 100]}
+    numbers = [
+        {"feature_name": f"num_{place}", "feature_type": "raw_feature", "expression": f"user:num_{place}", **bounds}
+        for place in range(NUMBERS)
+    ]
+    combos = [
+        {
+            "feature_name": f"combo_{a}",
+            "feature_type": "combo_feature",
+            "expression": [f"user:cat_{a}", f"user:cat_{b}"],
+            **hashed,
+        }
+        for a, b in ((1, 2), (3, 0))
+    ]
+    bag = {"feature_name": "tags", "feature_type": "id_feature", "expression": "user:tags", **hashed}
+    return {"features": [*categories, *numbers, *combos, bag]}
+
+
+def raw_rows(rows: int, seed: int) -> pa.Table:
+    """Returns the columns that the definitions read, one row per entity."""
+    rng = np.random.default_rng(seed)
+    columns: dict[str, Any] = {}
+    for place, count in enumerate(CATEGORIES):
+        values = pa.array([f"cat_{place}_value_{number}" for number in range(count)])
+        columns[f"cat_{place}"] = values.take(pa.array(_skewed(rng, count, rows)))
+    for place in range(NUMBERS):
+        columns[f"num_{place}"] = pa.array(rng.lognormal(3.0, 1.0, rows))
+    lengths = rng.integers(0, _MOST_TAGS + 1, rows)
+    words = pa.array([f"tag_{number}" for number in range(_TAGS)]).take(pa.array(_skewed(rng, _TAGS, int(lengths.sum()))))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.table({**columns, "tags": pa.ListArray.from_arrays(pa.array(offsets), words)})
+
+
+def tower_features(items: int) -> list[TowerFeature]:
+    """Returns the features of both towers: five of users, the item and three of its attributes, the past items."""
+    sizes = [(f"user_{place}", Side.USER, size) for place, size in enumerate(_USER)]
+    sizes += [("item", Side.ITEM, items + 1), *((f"item_{place}", Side.ITEM, size) for place, size in enumerate(_ITEM))]
+    features = [_feature(name, side, name, size) for name, side, size in sizes]
+    return [*features, _feature("history__item", Side.SEQUENCE, "item", items + 1)]
+
+
+def training_tables(sizes: BenchSizes, seed: int) -> dict[str, pa.Table]:
+    """Returns what `TrainData` reads: every sample is an event of its user's history and sees what came before it."""
+    rng = np.random.default_rng(seed)
+    events, users, items = sizes.samples, sizes.users, sizes.items
+    user = np.sort(_skewed(rng, users, events)).astype(np.int32)
+    item = _skewed(rng, items, events).astype(np.int32)
+    time_ms = rng.permutation(events) * (_DAYS * _DAY_MS // events)
+    time_ms = time_ms[np.lexsort((time_ms, user))]
+    by_time = np.argsort(time_ms)
+    starts = np.searchsorted(user, np.arange(users + 1))
+    item_columns = {"item": np.arange(1, items + 1, dtype=np.int32)}
+    item_columns |= {f"item_{place}": _indices(rng, size, items) for place, size in enumerate(_ITEM)}
+    samples = {
+        "item_index": item[by_time],
+        "user_index": user[by_time],
+        "history_end": by_time,
+        "weight": np.ones(events, np.float32),
+        "event_time_ms": time_ms[by_time],
+        "day": (time_ms[by_time] // _DAY_MS).astype(np.int32),
+        "user_row": user[by_time],
+        "item_row": item[by_time],
+    }
+    return {
+        "samples": pa.table(samples),
+        "user_rows": pa.table({f"user_{place}": _indices(rng, size, users) for place, size in enumerate(_USER)}),
+        "item_rows": pa.table(item_columns),
+        "items": pa.table({"weight": np.bincount(item, minlength=items) + 1.0, **item_columns}),
+        "users": pa.table({"history_start": starts[:-1], "history_end": starts[1:]}),
+        "history": pa.table({"item_index": item, "event_time_ms": time_ms, "history__item": item + np.int32(1)}),
+    }
+
+
+def unit_vectors(count: int, dims: int, seed: int) -> npt.NDArray[np.float32]:
+    """Returns vectors of length 1 [count, dims] near a space of 16 directions, as those of towers lie."""
+    rng = np.random.default_rng(seed)
+    space = np.random.default_rng(0).standard_normal((_DIRECTIONS, dims))
+    rows = rng.standard_normal((count, _DIRECTIONS)) @ space + 0.3 * rng.standard_normal((count, dims))
+    vectors: npt.NDArray[np.float32] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return vectors
+
+
+def _feature(name: str, side: Side, embedding: str, size: int) -> TowerFeature:
+    return TowerFeature(name=name, side=side, embedding_name=embedding, embedding_dim=_WIDTH, num_embeddings=size)
+
+
+def _indices(rng: np.random.Generator, size: int, count: int) -> npt.NDArray[np.int32]:
+    return rng.integers(0, size, count, dtype=np.int32)
+
+
+def _skewed(rng: np.random.Generator, size: int, count: int) -> npt.NDArray[np.int64]:
+    """Returns numbers below size, the chance of r proportional to 1 / (r + 20)."""
+    below = np.cumsum(1.0 / (np.arange(size) + 20.0))
+    return np.minimum(np.searchsorted(below / below[-1], rng.random(count), side="right"), size - 1)

@@ -1,0 +1,88 @@
+"""The bench of a machine: its limits, then every part of the library, and each part's share of the limit that binds it.
+
+Belongs here: the order, and rates beside limits. Does not belong here: the parts (`parts.py`), printing (`commands/bench.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dssm_assets.bench import parts
+from dssm_assets.bench.machine_limits import MachineLimits, measure_limits
+from dssm_assets.bench.sizes import BenchSizes
+
+STAGES = ("limits of the machine", "feature generation", "training and vectors", "exact search and index")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a part does in a second, and what the machine could do at best.
+
+    Attributes:
+        name: of the part.
+        unit: what is counted.
+        per_s: rows a second.
+        limit: which limit of the machine binds: matrix product or memory bandwidth.
+        limit_per_s: rows a second at that limit.
+        note: what else is worth knowing.
+    """
+
+    name: str
+    unit: str
+    per_s: float
+    limit: str
+    limit_per_s: float
+    note: str
+
+    @property
+    def limit_frac(self) -> float:
+        """Returns the share of the limit that the part reaches."""
+        return self.per_s / self.limit_per_s
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """The sizes, the machine's limits, the rates."""
+
+    sizes: BenchSizes
+    limits: MachineLimits
+    rates: tuple[Rate, ...]
+
+    def to_document(self) -> dict[str, Any]:
+        """Returns the report as JSON can hold it."""
+        rates = [{**asdict(rate), "limit_frac": rate.limit_frac} for rate in self.rates]
+        return {"sizes": asdict(self.sizes), "limits": asdict(self.limits), "rates": rates}
+
+
+def run_bench(sizes: BenchSizes, now: Callable[[], float], stage_begins: Callable[[str], None] = lambda _: None) -> BenchReport:
+    """Returns what this machine does. Everything is generated in memory and nothing is written.
+
+    Args:
+        sizes: how much of everything, and on how many threads.
+        now: seconds of a clock that never goes back.
+        stage_begins: told of each of STAGES when it begins.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(sizes.threads)
+    try:
+        stage_begins(STAGES[0])
+        limits = measure_limits(now)
+        rates = [_rate(timed, limits) for timed in _parts(sizes, now, stage_begins)]
+    finally:
+        torch.set_num_threads(before)
+    return BenchReport(sizes, limits, tuple(rates))
+
+
+def _parts(sizes: BenchSizes, now: Callable[[], float], stage_begins: Callable[[str], None]) -> Iterator[parts.Timed]:
+    for stage, part in zip(STAGES[1:], (parts.feature_generation, parts.towers, parts.searches), strict=True):
+        stage_begins(stage)
+        yield from part(sizes, now)
+
+
+def _rate(timed: parts.Timed, limits: MachineLimits) -> Rate:
+    limit_per_s, limit = limits.rows_per_s(timed.flops, timed.bytes_moved)
+    return Rate(timed.name, timed.unit, timed.rows / timed.seconds, limit, limit_per_s, timed.note)

@@ -1,0 +1,94 @@
+"""`dssm-assets bench`: what this machine does with each part of the library, beside the machine's own limits.
+
+Belongs here: arguments and printing. Does not belong here: the measurement (`dssm_assets/bench`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dssm_assets.bench.machine_bench import BenchReport
+
+KINDS = ("auto", "flat", "hnsw", "ivf")
+_EPILOG = (
+    "Everything is generated in memory, nothing is written. A limit is what the machine's matrix product or memory "
+    "bandwidth, measured in the same run, would allow for what a row needs at least; times are wall clock, so let nothing "
+    "else run meanwhile."
+)
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command."""
+    made = commands.add_parser(
+        "bench", help="rows, samples and queries a second on this machine, beside its own limits", epilog=_EPILOG
+    )
+    made.add_argument("--rows", type=int, default=500_000, help="rows of feature generation (default: 500000)")
+    made.add_argument("--samples", type=int, default=200_000, help="training samples (default: 200000)")
+    made.add_argument("--users", type=int, default=20_000, help="users of the training data (default: 20000)")
+    made.add_argument("--items", type=int, default=20_000, help="items of the training data (default: 20000)")
+    made.add_argument("--corpus", type=int, default=200_000, help="items that are searched (default: 200000)")
+    made.add_argument("--queries", type=int, default=2_048, help="users that search (default: 2048)")
+    made.add_argument("--dims", type=int, default=64, help="width of vectors (default: 64)")
+    made.add_argument("-k", type=int, default=200, help="length of the lists (default: 200)")
+    made.add_argument("--index", choices=KINDS, default="ivf", help="kind of the index (default: ivf)")
+    made.add_argument("--threads", type=int, default=1, help="threads of every part (default: 1)")
+    made.add_argument("--seed", type=int, default=17, help="of the generated data (default: 17)")
+    made.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    made.set_defaults(command=_bench)
+
+
+def _bench(parsed: argparse.Namespace) -> int:
+    # Read once, when NumPy is imported: it is not yet.
+    os.environ.update(dict.fromkeys(_THREADS, str(parsed.threads)))
+    from rich.console import Console
+
+    from dssm_assets import terminal
+    from dssm_assets.bench.machine_bench import STAGES, run_bench
+    from dssm_assets.bench.sizes import BenchSizes
+    from dssm_assets.core.serving_config import IndexKind
+
+    names = ("rows", "samples", "users", "items", "corpus", "queries", "dims", "k", "threads", "seed")
+    sizes = BenchSizes(**{name: getattr(parsed, name) for name in names}, index=IndexKind(parsed.index))
+    if parsed.json:
+        print(json.dumps(run_bench(sizes, time.perf_counter).to_document()))
+        return 0
+    console = Console()
+    with terminal.Bar(console, len(STAGES)) as bar:
+
+        def stage_begins(stage: str) -> None:
+            bar.line(stage)
+            bar.asset_done(stage, 0.0)
+
+        report = run_bench(sizes, time.perf_counter, stage_begins)
+    _print(console, report)
+    return 0
+
+
+def _print(console: Console, report: BenchReport) -> None:
+    from rich import box
+    from rich.table import Table
+
+    limits, threads = report.limits, report.sizes.threads
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    for name in ("part", "a second", "at the limit", "share"):
+        table.add_column(name, justify="left" if name == "part" else "right", no_wrap=True)
+    table.add_column("limit", no_wrap=True)
+    for rate in report.rates:
+        note = f"\n[dim]{rate.note}[/dim]" if rate.note else ""
+        figures = (f"{rate.per_s:,.0f} {rate.unit}", f"{rate.limit_per_s:,.0f}", f"{rate.limit_frac:.1%}")
+        table.add_row(rate.name + note, *figures, rate.limit)
+    console.print(table)
+    console.print(
+        f"Limits on {threads} thread{'s' if threads > 1 else ''}: matrix product {limits.gflops:,.1f} GFLOP/s in float32, memory "
+        f"{limits.gbytes:,.1f} GB/s.",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,96 @@
+"""The program that spark-submit runs: one step over some days on a cluster, told and reported through Dagster Pipes.
+
+    spark-submit [options] dssm_assets/deployment/spark_job.py
+
+What to do comes in the extras of the Pipes context (`steps/job_messages.py`); log lines go back as they are written, and one
+custom message for each day that is done, or one that says why none follows. Pipes' parameters are taken from the
+environment, or from the command line (`--dagster-pipes-context`, `--dagster-pipes-messages`) where that is what a launcher
+passes on: EMR, cluster mode. Messages go where the parameters say: a file, standard output, or an S3 bucket.
+
+Belongs here: that program. Does not belong here: submitting it (`defs/spark_runs.py`), what the steps do.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import warnings
+from typing import Any, Final
+
+from dagster_pipes import (
+    PipesCliArgsParamsLoader,
+    PipesContext,
+    PipesDefaultMessageWriter,
+    PipesEnvVarParamsLoader,
+    PipesMessageWriter,
+    PipesParamsLoader,
+    PipesS3MessageWriter,
+    open_dagster_pipes,
+)
+
+from dssm_assets.core.errors import DssmError
+from dssm_assets.steps.job_messages import FAULT, Job, message_of
+from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.storage.spark_engine import SparkEngine
+
+_OURS: Final = re.compile(r"dssm_assets\.core\.errors\.\w+: (.*?)(?:\n\n|\n\tat |\n\s*During|\Z)", re.DOTALL)
+
+
+def main() -> None:
+    """Runs the job that the Pipes context tells.
+
+    Raises:
+        Exception: whatever the step raised, after it was reported.
+    """
+    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")  # nothing here uses pandas
+    from pyspark.sql import SparkSession
+
+    params = _params_loader()
+    with open_dagster_pipes(params_loader=params, message_writer=_message_writer(params)) as pipes:
+        session = SparkSession.builder.getOrCreate()
+        try:
+            run_job(pipes, session)
+        except Exception as error:
+            pipes.report_custom_message({FAULT: reason(error)})
+            raise
+        finally:
+            session.stop()
+
+
+def run_job(pipes: PipesContext, session: Any) -> None:
+    """Runs the step; reports each day."""
+    job = Job.from_message(pipes.extras)
+    read_with = job.loaded.config.spark.read_with
+    workspace = open_workspace(job.loaded, pipes.log.info, lambda tables: SparkEngine(tables, session, read_with))
+    pipes.log.info(f"{job.step} on Spark {session.version}, {session.sparkContext.master}")
+    started = time.perf_counter()
+    for result in job.run(workspace):
+        seconds = time.perf_counter() - started
+        pipes.log.info(f"{result.manifest.key}: {result.manifest.rows:,} rows in {seconds:.1f} s")
+        pipes.report_custom_message(message_of(result, seconds))
+        started = time.perf_counter()
+
+
+def reason(error: Exception) -> str:
+    """Returns an error in words: the library's own sentence, also where a worker raised it inside Spark's trace."""
+    if isinstance(error, DssmError):
+        return str(error)
+    found = _OURS.findall(str(error))
+    return str(found[-1]).strip() if found else f"{type(error).__name__}: {error}"
+
+
+def _params_loader() -> PipesParamsLoader:
+    given = PipesCliArgsParamsLoader()  # type: ignore[no-untyped-call]
+    return given if given.is_dagster_pipes_process() else PipesEnvVarParamsLoader()  # type: ignore[no-untyped-call]
+
+
+def _message_writer(params: PipesParamsLoader) -> PipesMessageWriter[Any]:
+    if params.is_dagster_pipes_process() and "bucket" in params.load_messages_params():
+        import boto3
+
+        return PipesS3MessageWriter(boto3.client("s3"), interval=1)
+    return PipesDefaultMessageWriter()
+
+
+if __name__ == "__main__":
+    main()

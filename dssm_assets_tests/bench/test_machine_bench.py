@@ -1,0 +1,70 @@
+"""The bench, tiny: every part is run on data that fit each other, and its rate stands beside the limit that binds it."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from dssm_assets.bench import generated
+from dssm_assets.bench.machine_bench import STAGES, BenchReport, Rate, run_bench
+from dssm_assets.bench.sizes import BenchSizes
+from dssm_assets.core.errors import InputError
+from dssm_assets.core.serving_config import IndexKind
+
+SIZES = BenchSizes(
+    rows=500, samples=400, users=50, items=80, corpus=300, queries=20, dims=8, k=10, index=IndexKind.FLAT, threads=1
+)
+
+
+@pytest.fixture(scope="module")
+def report() -> BenchReport:
+    return run_bench(SIZES, time.perf_counter)
+
+
+def test_every_part_has_a_rate(report: BenchReport) -> None:
+    assert [(rate.name, rate.unit) for rate in report.rates] == [
+        ("feature generation, hashes", "rows"),
+        ("feature generation, buckets", "rows"),
+        ("training", "samples"),
+        ("user vectors", "rows"),
+        ("item vectors", "rows"),
+        ("exact search", "queries"),
+        ("index search", "queries"),
+    ]
+    assert all(rate.per_s > 0 and rate.limit_per_s > 0 for rate in report.rates)
+    assert report.rates[-1].note == "Flat, recall 1.000"
+
+
+def test_a_query_of_exact_search_needs_a_product_with_every_item(report: BenchReport) -> None:
+    (exact,) = (rate for rate in report.rates if rate.name == "exact search")
+    # 2 x 300 items x 8 dimensions = 4,800 operations; 300 x 8 x 4 / 20 + 10 x 12 = 600 bytes.
+    expected = min(report.limits.gflops * 1e9 / 4800, report.limits.gbytes * 1e9 / 600)
+    assert exact.limit_per_s == pytest.approx(expected)
+
+
+def test_the_share_is_the_rate_by_the_limit() -> None:
+    assert Rate("part", "rows", 50.0, "matrix product", 200.0, "").limit_frac == 0.25
+
+
+def test_stages_are_told_in_their_order() -> None:
+    told: list[str] = []
+    run_bench(SIZES, time.perf_counter, told.append)
+    assert told == list(STAGES)
+
+
+def test_the_same_seed_gives_the_same_data() -> None:
+    assert generated.raw_rows(100, 3).equals(generated.raw_rows(100, 3))
+    assert not generated.raw_rows(100, 3).equals(generated.raw_rows(100, 4))
+    tables = generated.training_tables(SIZES, 3)
+    assert all(tables[name].equals(table) for name, table in generated.training_tables(SIZES, 3).items())
+    vectors = generated.unit_vectors(10, 4, 1)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1.0)
+
+
+def test_sizes_that_cannot_be_are_named_at_once() -> None:
+    with pytest.raises(InputError, match=r"(?s)bench, rows: expected at least 1, got 0.*bench, threads.*"):
+        BenchSizes(rows=0, threads=0)
+    with pytest.raises(InputError, match="bench, k: expected at most the corpus, 100"):
+        BenchSizes(corpus=100, k=101)

@@ -1,0 +1,125 @@
+"""The daily chain of one evaluation day on a generated world: its configuration, its steps, and one step in a process.
+
+    daily      every daily table over the eve of the log and all its days, each in one run, as a backfill makes them
+    windowed   everything from training_window to total_hit_rate, for the last day of the log
+
+All steps of the graph but serving_bundle. Towers are small and trained for one epoch: what is measured is what the tables
+cost, not what a good model costs.
+
+Belongs here: what is run. Does not belong here: limits (`memory_limit.py`), the command and its tables (`daily_chain.py`).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from dssm_assets.steps.workspace import Workspace, open_workspace
+from dssm_assets.storage.config_file import LoadedConfig, load_config
+from dssm_assets_tests.benchmarks.process_cost import measured
+from dssm_assets_tests.benchmarks.world import World, write_world
+from dssm_assets_tests.benchmarks.world_features import feature_definitions, pipeline_config
+
+LEFT_OUT: Final = ("serving_bundle",)
+STATISTIC_DAYS: Final = [1, 7, 30]
+_HISTORY: Final = {
+    "feature_type": "sequence_feature",
+    "sequence_name": "history",
+    "sequence_length": 50,
+    "sequence_delim": ";",
+    "oldest_first": True,
+    "features": [
+        {"feature_name": "item", "feature_type": "id_feature", "expression": "user:item_ids", "embedding_name": "item"},
+    ],
+}
+
+
+@dataclass(frozen=True)
+class ChainStep:
+    """A step of the graph by name, and whether it takes one run per day."""
+
+    module: str
+    name: str
+    is_windowed: bool
+
+
+def chain_steps() -> list[ChainStep]:
+    """Returns the steps of the graph in its order, the daily ones first."""
+    from dssm_assets.defs.asset_table import all_rows
+
+    rows = [row for row in all_rows() if row.name not in LEFT_OUT]
+    steps = [ChainStep(row.step.module, row.name, row.is_windowed) for row in rows]  # type: ignore[attr-defined]
+    return sorted(steps, key=lambda step: step.is_windowed)
+
+
+def chain_config(world: World, window: int, engine_memory: str) -> dict[str, Any]:
+    """Returns the configuration of the chain: the world's 59 features, statistics of behaviour, item ids and histories."""
+    raw = pipeline_config(world, window)
+    features: list[dict[str, Any]] = [
+        *feature_definitions()["features"],
+        {"feature_name": "item", "feature_type": "id_feature", "expression": "item:item_id", "value_dim": 1},
+        {"feature_name": "user_clicks_7d", "feature_type": "raw_feature", "expression": "user:click_count_7d"},
+        {"feature_name": "item_clicks_7d", "feature_type": "raw_feature", "expression": "item:click_count_7d"},
+        {"feature_name": "user_items_30d", "feature_type": "raw_feature", "expression": "user:click_distinct_items_30d"},
+        _HISTORY,
+    ]
+    raw["calendar"]["end"] = world.log_days[-1]
+    raw["raw_features"] = {"statistic_days": STATISTIC_DAYS, "preference_columns": ["item_cat_2"], "preference_top": 20}
+    raw["features"] = {"fg": {"features": features}}
+    raw["model"] = {"output_dim": 32, "hidden_units": [64], "num_sample": 1024}
+    raw["training"] = {"epochs": 1, "batch_size": 4096, "num_threads": 1}
+    raw["evaluation"] = {"bootstrap_samples": 100}
+    raw["duckdb"] = {"memory": engine_memory}
+    return raw
+
+
+def write_chain(world: dict[str, Any], folder: str, window: int, engine_memory: str) -> None:
+    """Writes the source tables and, beside them, the configuration."""
+    made, at = World(**world), Path(folder)
+    write_world(made, at)
+    text = yaml.safe_dump(chain_config(made, window, engine_memory), sort_keys=False)
+    (at / "chain.yaml").write_text(text, encoding="utf-8")
+
+
+def run_step(world: dict[str, Any], folder: str, step: dict[str, Any]) -> dict[str, Any]:
+    """Runs a step over its days in this process; returns its cost and the bytes that it wrote."""
+    (cost,) = run_steps(world, folder, [step])
+    return cost
+
+
+def run_steps(world: dict[str, Any], folder: str, steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Runs steps one after the other in this process; returns the cost of each, see `run_step`.
+
+    Raises:
+        RuntimeError: a check that stops what is behind has failed; that the hit rate is poor stops nothing here.
+    """
+    made, workspace = World(**world), open_workspace(_loaded(Path(folder)))
+    return [_run(workspace, made, ChainStep(**step)) for step in steps]
+
+
+def _run(workspace: Workspace, world: World, step: ChainStep) -> dict[str, Any]:
+    days = world.log_days[-1:] if step.is_windowed else daily_days(world)
+    run = getattr(importlib.import_module(f"dssm_assets.steps.{step.module}"), step.name)
+    size = 0
+    with measured(step.name) as cost:
+        for result in run(workspace, days):
+            cost.rows += result.manifest.rows
+            size += result.manifest.size_bytes
+            failed = [check for check in result.checks if check.is_blocking and not check.is_passed]
+            if failed and step.name != "total_hit_rate":
+                raise RuntimeError(f"{step.name}: {failed[0].description}")
+    return {**asdict(cost), "bytes": size, "days": len(days)}
+
+
+def daily_days(world: World) -> Sequence[str]:
+    """Returns the days of the daily tables: the eve, as of which the first samples' features hold, and the log."""
+    return [world.eve, *world.log_days]
+
+
+def _loaded(folder: Path) -> LoadedConfig:
+    return load_config(folder / "chain.yaml", folder / "home")

@@ -1,0 +1,96 @@
+"""The projection is the measured cost times how many times more there is of what it follows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dssm_assets_tests.benchmarks.capacity import (
+    DRIVERS,
+    SPILLING,
+    Driver,
+    Target,
+    ceilings,
+    cores,
+    held,
+    project,
+    render,
+    render_ceilings,
+)
+from dssm_assets_tests.benchmarks.chain_steps import chain_steps
+from dssm_assets_tests.benchmarks.daily_chain import ChainReport, StepCost, compare
+from dssm_assets_tests.benchmarks.world import World
+
+PAGE = Path(__file__).parents[2] / "docs" / "capacity.md"
+MEASURED = Path(__file__).parent / "measured"
+TARGET = Target(events=1_000_000_000, users=100_000_000, items=10_000_000)
+SMALL = ChainReport(
+    world=World(rows=2_000_000, users=1_000, items=500, days=2),
+    window=1,
+    limit_mib=None,
+    steps=(
+        StepCost("sample", 3, 2_000_000, 30_000_000, 6.0, 0.0, 0.0),
+        StepCost("user_features_fg", 3, 3_000, 3_000_000, 3.0, 0.0, 0.0),
+        StepCost("item_vectors", 1, 500, 1_000_000, 2.0, 0.0, 0.0),
+        StepCost("hit_counts", 1, 10, 1_000, 4.0, 0.0, 0.0),
+        StepCost("step_config", 1, 2, 1_000, 0.5, 0.0, 0.0),
+    ),
+)
+
+
+def test_each_step_grows_with_its_driver_and_a_daily_step_makes_one_day() -> None:
+    # 1,000,000 events in the window: ten times the events, five times the users, four times the items.
+    found = {one.name: one for one in project(SMALL, Target(events=10_000_000, users=5_000, items=2_000))}
+    assert found["sample"].cpu_s_per_million == pytest.approx(6.0)
+    assert found["sample"].cpu_hours == pytest.approx(6.0 * 10 / 3 / 3600)
+    assert found["sample"].gbytes == pytest.approx(0.030 * 10 / 3)
+    assert found["user_features_fg"].cpu_hours == pytest.approx(3.0 * 5 / 3 / 3600)
+    assert found["item_vectors"].cpu_hours == pytest.approx(2.0 * 4 / 3600)
+    assert found["hit_counts"].cpu_hours == pytest.approx(4.0 * 5 * 4 / 3600)
+    assert found["step_config"].cpu_hours == pytest.approx(0.5 / 3600)
+
+
+def test_cores_are_those_that_end_in_time() -> None:
+    # 28 hours in 4 hours at 70%: 10 cores.
+    assert [cores(28.0), cores(28.1)] == [10, 11]
+
+
+def test_what_is_held_by_hand() -> None:
+    sizes = {one.name.split(":")[0]: one.gbytes for one in held(TARGET, dims=64, embedding_dim=32, history=50)}
+    assert sizes["item vectors"] == pytest.approx(2.56)
+    assert sizes["index HNSW"] == pytest.approx(5.56)
+    assert sizes["user vectors, stored"] == pytest.approx(26.4)
+    assert sizes["item embedding with its optimiser"] == pytest.approx(1.32)
+    assert sizes["histories, mapped from disk"] == pytest.approx(60.0)
+
+
+def test_every_driver_names_a_step_of_the_graph() -> None:
+    assert {*DRIVERS, *SPILLING} <= {step.name for step in chain_steps()}
+    assert DRIVERS.get("train_samples", Driver.EVENTS) is Driver.EVENTS
+
+
+def _holding(rows: int, **mib: float) -> ChainReport:
+    steps = tuple(StepCost(name, 1, 1, 1, 1.0, most, most) for name, most in mib.items())
+    return ChainReport(World(rows * 2, 10, 10, 2), 1, 2048, steps)
+
+
+def test_memory_ends_where_the_line_through_two_worlds_meets_the_limit() -> None:
+    small = _holding(1_000_000, train_samples=200.0, ground_truth=100.0, pair_activity=100.0, sample_fg=300.0)
+    large = _holding(11_000_000, train_samples=1_200.0, ground_truth=101.0, pair_activity=900.0, sample_fg=500.0)
+    found = ceilings(small, large, 2_200.0)
+    # train_samples: 100 MiB a million, 1,000 MiB left: 10 million more. sample_fg: 20 a million, 1,700 left: 85 more. The
+    # engine's pair_activity spills; ground_truth hardly grows.
+    assert [(one.name, one.mib_per_million, one.events) for one in found] == [
+        ("train_samples", 100.0, 21e6),
+        ("sample_fg", 20.0, 96e6),
+    ]
+
+
+def test_the_page_shows_what_the_command_computes() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    small, large = (
+        ChainReport.from_json((MEASURED / f"chain_{size}.json").read_text(encoding="utf-8")) for size in ("1m", "10m")
+    )
+    for shown in (render(large, TARGET), render_ceilings(small, large, 2048), compare([small, large])):
+        assert shown in page

@@ -1,0 +1,90 @@
+"""The whole chain under a limit on memory, small: it goes through, and its memory does not follow the number of days."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dssm_assets_tests.benchmarks.chain_steps import ChainStep, chain_steps, run_steps, write_chain
+from dssm_assets_tests.benchmarks.daily_chain import ChainReport, StepCost, chain_world, compare, exponent, measure, render
+from dssm_assets_tests.benchmarks.memory_limit import Limited, run_limited
+from dssm_assets_tests.benchmarks.world import World
+
+LIMIT_MIB = 768
+"""Libraries take 500 of it, torch the most."""
+ROWS_A_DAY = 20_000
+FLAT = 1.12
+"""Of 150 MiB, with 6 days more: an index form of the window, which is what train_samples writes, would take 1.18."""
+TRAINED = ("dssm_model", "item_vectors", "user_vectors", "hit_counts", "hit_rate_detail", "total_hit_rate", "experiments")
+"""Steps that need towers: their memory is that of torch, and left out where days are compared."""
+
+
+def _world(window: int) -> World:
+    return chain_world(ROWS_A_DAY * window, window, users=10_000, items=4_000)
+
+
+def _run(folder: Path, window: int, steps: Sequence[ChainStep]) -> Limited:
+    asked = [asdict(step) for step in steps]
+    return run_limited(run_steps, LIMIT_MIB, world=asdict(_world(window)), folder=str(folder), steps=asked)
+
+
+def test_the_chain_stays_under_a_small_limit_and_flat_in_the_days(tmp_path: Path) -> None:
+    tables = [step for step in chain_steps() if step.name not in TRAINED]
+    seen = {}
+    for window in (2, 8):
+        write_chain(asdict(_world(window)), str(tmp_path / str(window)), window, "128MB")
+        seen[window] = _run(tmp_path / str(window), window, tables)
+    assert seen[8].resident_mib <= FLAT * seen[2].resident_mib, seen
+    trained = _run(tmp_path / "8", 8, [step for step in chain_steps() if step.name in TRAINED])
+    rows = {cost["name"]: cost["rows"] for cost in (*seen[8].result, *trained.result)}
+    assert rows["behavior_table"] == 9 * ROWS_A_DAY
+    assert rows["train_samples"] == 8 * ROWS_A_DAY
+    assert rows["total_hit_rate"] > 0
+
+
+def _report(rows: int, **cpu_s: float) -> ChainReport:
+    steps = tuple(StepCost(name, 1, rows, 1_000_000, cpu, 300.0, 200.0) for name, cpu in cpu_s.items())
+    return ChainReport(chain_world(rows, 4), 4, 1024, steps)
+
+
+def test_the_exponent_of_linear_and_of_quadratic_growth() -> None:
+    assert exponent([1, 10, 30], [2.0, 20.0, 60.0]) == pytest.approx(1.0)
+    assert exponent([1, 10], [3.0, 300.0]) == pytest.approx(2.0)
+
+
+def test_the_table_of_growth_names_every_step_and_the_exponent() -> None:
+    table = compare([_report(1000, fg=2.0, quick=0.1), _report(10_000, fg=20.0, quick=0.2)])
+    assert "| fg | 2.0 | 20.0 | 1.00 | 300 |" in table
+    assert "| quick | 0.1 | 0.2 |  | 300 |" in table  # too quick for its growth to mean anything
+    assert "| CPU s | 0.001M rows | 0.01M rows | exponent | most MiB counted |" in table
+
+
+def test_a_report_survives_json_and_its_table_says_rows_per_second() -> None:
+    report = _report(1000, fg=2.0)
+    assert ChainReport.from_json(report.to_json()) == report
+    assert report.rows == 1000
+    assert "| fg | 1 | 1,000 | 2.0 | 500 | 200 | 300 | 1.0 |" in render(report)
+
+
+def test_a_report_takes_up_where_it_ended(tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    def run(work: Any, limit: int | None, /, **arguments: Any) -> Limited:
+        if work.__name__ == "write_chain":
+            return Limited(None, 0.0, 0.0)
+        ran.append(arguments["step"]["name"])
+        cost = {"name": ran[-1], "days": 1, "rows": 10, "bytes": 5, "cpu_s": 1.0}
+        return Limited(cost, 50.0, 40.0)
+
+    steps = [ChainStep("fg", name, False) for name in ("one", "two", "three")]
+    world = chain_world(1000, 4)
+    asked = {"window": 4, "limit_mib": 100, "run": run, "steps": steps}
+    first = measure(world, tmp_path, **asked)
+    assert ran == ["one", "two", "three"]
+    again = measure(world, tmp_path, **asked, done=first.steps[:2])
+    assert ran[3:] == ["three"]
+    assert again == first

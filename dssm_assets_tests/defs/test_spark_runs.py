@@ -1,0 +1,130 @@
+"""How a job is submitted, and what a scene with `engine: spark` looks like; no cluster is needed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from dssm_assets.core.config import parse_config
+from dssm_assets.core.errors import ConfigError, Fault, SchemaError, SubmittedJobError
+from dssm_assets.core.spark_config import ReadWith, Spark
+from dssm_assets.definitions import build_definitions
+from dssm_assets.defs.runs import run_range
+from dssm_assets.defs.spark_runs import SCRIPT, _environment, command
+from dssm_assets.deployment.spark_job import reason
+from dssm_assets.steps.job_messages import Job, message_of, result_of
+from dssm_assets.steps.workspace import Check, StepResult, open_workspace
+from dssm_assets_tests import worlds
+from dssm_assets_tests.worlds import built_world
+
+DAY = worlds.DAYS[3]
+
+world = pytest.fixture(scope="module")(built_world)
+
+
+def test_every_setting_of_the_section_is_in_the_command() -> None:
+    spark = Spark(
+        master="spark://host:7077",
+        submit=[sys.executable, "first"],
+        options=["--py-files", "a.zip"],
+        conf={"spark.executor.memory": "4g", "spark.log.level": "INFO"},
+        partitions=48,
+        python="/opt/env/bin/python",
+    )
+    words = command(spark, "shop sample")
+    assert words[:6] == [sys.executable, "first", "--master", "spark://host:7077", "--name", "shop sample"]
+    assert words[6:8] == ["--py-files", "a.zip"]
+    assert set(words[9:-1:2]) == {
+        "spark.executor.memory=4g",
+        "spark.log.level=INFO",
+        "spark.ui.showConsoleProgress=false",
+        "spark.sql.shuffle.partitions=48",
+    }
+    assert words[-1] == str(SCRIPT)
+    assert SCRIPT.is_file()
+    assert _environment(spark) == {"PYSPARK_DRIVER_PYTHON": sys.executable, "PYSPARK_PYTHON": "/opt/env/bin/python"}
+
+
+def test_without_settings_the_client_s_own_hold() -> None:
+    spark = Spark(submit=[sys.executable])
+    assert "--master" not in command(spark, "x")
+    assert "PYSPARK_PYTHON" not in _environment(spark)
+    assert spark.read_with is ReadWith.SPARK
+
+
+def test_a_client_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"key spark.submit: expected a program that submits jobs, got no 'nowhere-submit'"):
+        command(Spark(submit=["nowhere-submit"]), "x")
+
+
+def test_unknown_keys_and_engines_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"key spark.masters.*unknown key"):
+        parse_config({**worlds.CONFIG, "spark": {"masters": "x"}})
+    with pytest.raises(ConfigError, match="key engine"):
+        parse_config({**worlds.CONFIG, "engine": "flink"})
+
+
+def test_a_job_and_its_result_survive_their_journey(tmp_path: Path) -> None:
+    loaded = worlds.write_world(tmp_path, {"engine": "spark", "spark": {"partitions": 3}})
+    job = Job("fg", "user_history_fg", (DAY,), loaded)
+    assert Job.from_message(json.loads(json.dumps(job.to_message()))) == job
+
+
+def test_a_result_survives_its_journey(world: worlds.BuiltWorld) -> None:
+    check = Check("fg_parity", False, "differs", {"features": ["a"]}, is_blocking=False)
+    result = StepResult(world.workspace.need("sample", DAY), {"rows": 3, "state": "rolled"}, (check,))
+    assert result_of(json.loads(json.dumps(message_of(result, 1.5)))) == (result, 1.5)
+
+
+def test_the_reason_is_the_library_s_own_sentence_also_inside_a_worker_s_trace() -> None:
+    error = SchemaError([Fault("table a", "no nulls", "1", "mend it"), Fault("table b", "x", "y", "z")])
+    assert reason(error) == str(error)
+    trace = f'Traceback\n  File "x.py", line 1\ndssm_assets.core.errors.SchemaError: {error}\n\n\tat org.apache.spark.X'
+    assert reason(RuntimeError(f"An exception was thrown from the Python worker.\n{trace}")) == str(error)
+    assert reason(ValueError("something else")) == "ValueError: something else"
+
+
+def test_assets_of_the_engine_say_so_and_no_others(tmp_path: Path) -> None:
+    kinds = {
+        engine: {spec.key.to_user_string(): spec.kinds for spec in build_definitions(loaded).resolve_all_asset_specs()}
+        for engine in ("duckdb", "spark")
+        for loaded in [worlds.write_world(tmp_path / engine, {"engine": engine})]
+    }
+    on_spark = {name for name, found in kinds["spark"].items() if "spark" in found}
+    assert on_spark == {
+        *("behavior", "user_activity", "item_activity", "pair_activity", "user_preferences", "user_history"),
+        *("user_all_feature", "item_all_feature", "item_features_fg", "user_features_fg", "user_history_fg", "sample"),
+    }
+    assert {name for name in kinds["duckdb"] if kinds["duckdb"][name] != kinds["spark"][name]} == on_spark
+    assert not [name for name in on_spark if "duckdb" in kinds["spark"][name]]
+
+
+def test_another_launcher_may_run_the_jobs(world: worlds.BuiltWorld, tmp_path: Path) -> None:
+    loaded = world.copy(tmp_path / "copy", {"engine": "spark"})
+    asked: list[dict[str, Any]] = []
+
+    def launch(context: dg.AssetExecutionContext, scene: Any, extras: Any) -> list[dict[str, Any]]:
+        asked.append(dict(extras))
+        job = Job.from_message(extras)
+        return [message_of(result, 0.25) for result in job.run(open_workspace(scene, context.log.info))]
+
+    instance = dg.DagsterInstance.ephemeral()
+    run_range(build_definitions(loaded, launch=launch), instance, ["sample"], [DAY])
+    assert [(job["module"], job["step"], job["days"]) for job in asked] == [("sample", "sample", [DAY])]
+    event = instance.get_latest_materialization_event(dg.AssetKey("sample"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    assert event.asset_materialization.metadata["seconds"].value == 0.25
+    assert event.asset_materialization.metadata["digest"].value == world.workspace.need("sample", DAY).digest
+
+
+def test_a_submission_that_fails_without_a_word_is_an_error(world: worlds.BuiltWorld, tmp_path: Path) -> None:
+    submit = [sys.executable, "-c", "raise SystemExit(3)"]
+    loaded = world.copy(tmp_path / "copy", {"engine": "spark", "spark": {"submit": submit}})
+    with pytest.raises(SubmittedJobError, match="failed with code 3; its output is in the run's stderr"):
+        worlds.materialize(loaded, ["sample"], [DAY])

@@ -1,0 +1,1 @@
+"""The engine on a real standalone Spark cluster, which the tests start."""

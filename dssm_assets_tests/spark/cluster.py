@@ -1,0 +1,116 @@
+"""A real standalone Spark cluster of this machine: a master and workers, each a process, from pip's pyspark.
+
+Belongs here: starting, waiting, ending, and the configuration that uses it. Does not belong here: what is tested on it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dssm_assets_tests.deploy.services import HOST, free_ports
+
+REPOSITORY = Path(__file__).parents[2]
+WORKERS = 2
+START_SECONDS = 90
+SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""What Java is told: half of a test's processor time would be its optimising compiler."""
+
+requires_pyspark = pytest.mark.skipif(
+    importlib.util.find_spec("pyspark") is None, reason="pyspark is not installed: pip install -e '.[spark]'"
+)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster.
+
+    Attributes:
+        url: of its master.
+        folder: where its processes write their logs.
+    """
+
+    url: str
+    folder: Path
+
+    def settings(self, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Returns the part of a scene's configuration that has its tables made here."""
+        conf = {
+            "spark.executor.memory": "512m",
+            "spark.driver.extraJavaOptions": SHORT_LIVED,
+            "spark.executor.extraJavaOptions": SHORT_LIVED,
+            "spark.executorEnv.PYTHONPATH": str(REPOSITORY),
+            "spark.driver.host": HOST,
+            "spark.ui.enabled": "false",
+        }
+        spark = {"master": self.url, "python": sys.executable, "partitions": 4, "conf": conf}
+        return {"engine": "spark", "spark": {**spark, **(changes or {})}}
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Cluster]:
+    """Yields a cluster of a master and two workers of one core each; ends every process of it."""
+    assert shutil.which("java"), "Java is not installed. To mend it: apt-get install -y openjdk-17-jre-headless"
+    port, site, *others = free_ports(2 + 2 * WORKERS)
+    url = f"spark://{HOST}:{port}"
+    with ExitStack() as stack:
+        started = [_start(stack, folder, "master", "--port", str(port), "--webui-port", str(site))]
+        for number in range(WORKERS):
+            ports = ["--port", str(others[2 * number]), "--webui-port", str(others[2 * number + 1])]
+            size = ["--cores", "1", "--memory", "1g", "--work-dir", str(folder / f"work-{number}")]
+            started.append(_start(stack, folder, "worker", *ports, *size, url, number=number))
+        _wait_for_workers(f"http://{HOST}:{site}/json/", started, folder)
+        yield Cluster(url, folder)
+
+
+def _start(stack: ExitStack, folder: Path, role: str, *arguments: str, number: int | None = None) -> subprocess.Popen[bytes]:
+    import pyspark
+
+    home = Path(pyspark.__file__).parent
+    main = f"org.apache.spark.deploy.{role}.{role.capitalize()}"
+    environment = {**os.environ, "SPARK_HOME": str(home), "SPARK_LOCAL_IP": HOST}
+    environment |= {"SPARK_DAEMON_MEMORY": "256m", "SPARK_DAEMON_JAVA_OPTS": SHORT_LIVED}
+    name = role if number is None else f"{role}-{number}"
+    with (folder / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(home / "bin" / "spark-class"), main, "--host", HOST, *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    stack.callback(_kill, process)
+    return process
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _wait_for_workers(address: str, started: list[subprocess.Popen[bytes]], folder: Path) -> None:
+    end = time.perf_counter() + START_SECONDS
+    while True:
+        logs = "\n".join(path.read_text(errors="replace")[-2000:] for path in sorted(folder.glob("*.log")))
+        assert all(process.poll() is None for process in started), f"a process of the cluster ended:\n{logs}"
+        with suppress(OSError, ValueError), urllib.request.urlopen(address, timeout=5) as answer:
+            if json.load(answer)["aliveworkers"] == WORKERS:
+                return
+        assert time.perf_counter() < end, f"the workers are not there after {START_SECONDS} s:\n{logs}"
+        time.sleep(0.3)

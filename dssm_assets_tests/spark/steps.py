@@ -1,0 +1,85 @@
+"""Every step that runs on an engine, one after the other over some days: in this process, or as one Spark program.
+
+    spark-submit dssm_assets_tests/spark/steps.py CONFIG HOME PLAN
+
+Belongs here: that program, and running it. Does not belong here: what is expected.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dssm_assets.defs.asset_table import all_rows
+from dssm_assets.defs.lazy_steps import LazyStep
+from dssm_assets.defs.spark_runs import command
+from dssm_assets.steps.workspace import Workspace, open_workspace
+from dssm_assets.storage.config_file import LoadedConfig, load_config
+from dssm_assets.storage.spark_engine import SparkEngine
+from dssm_assets_tests.spark.cluster import REPOSITORY
+
+Plan = Mapping[str, Sequence[str]]
+"""The days of each step."""
+SOURCES = ("user_table", "item_table", "behavior_table")
+STEPS: dict[str, LazyStep] = {row.name: row.step for row in all_rows() if row.runs_on_engine}  # type: ignore[misc]
+
+
+def days_of_steps(days: Sequence[str], *, left_out: Sequence[str] = ()) -> Plan:
+    """Returns the days of every engine step: all of them, of all steps but `behavior` without those left out."""
+    return {name: [ds for ds in days if name == "behavior" or ds not in left_out] for name in STEPS}
+
+
+def run_steps(workspace: Workspace, plan: Plan) -> dict[str, float]:
+    """Runs steps over their days, in the order of the graph; returns the seconds of each."""
+    taken = {}
+    for row in all_rows():
+        if row.name in plan:
+            begin = time.perf_counter()
+            failed = [check for result in row.step(workspace, plan[row.name]) for check in result.checks if not check.is_passed]
+            assert not failed, failed
+            taken[row.name] = time.perf_counter() - begin
+            workspace.log(f"{row.name} {taken[row.name]:.1f} s")
+    return taken
+
+
+def land_sources(loaded: LoadedConfig, days: Sequence[str]) -> Workspace:
+    """Lands the source tables of some days; returns the workspace."""
+    workspace = open_workspace(loaded)
+    run_steps(workspace, dict.fromkeys(SOURCES, days))
+    return workspace
+
+
+def run_on_spark(loaded: LoadedConfig, plan: Plan, variables: Mapping[str, str] | None = None) -> str:
+    """Runs steps on the cluster that the configuration names; returns what the program printed."""
+    submit = command(loaded.config.spark, "all steps")
+    arguments = [str(loaded.path), str(loaded.home), json.dumps(plan)]
+    environment = {**os.environ, "PYSPARK_DRIVER_PYTHON": sys.executable, "PYTHONPATH": str(REPOSITORY), **(variables or {})}
+    environment["PYSPARK_PYTHON"] = str(loaded.config.spark.python)
+    done = subprocess.run(
+        [*submit[:-1], str(Path(__file__)), *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+def main(config: str, home: str, plan: str) -> None:
+    """Runs steps over their days on the cluster of the Spark session that spark-submit describes."""
+    from pyspark.sql import SparkSession
+
+    loaded = load_config(Path(config), Path(home))
+    session = SparkSession.builder.getOrCreate()
+    read_with = loaded.config.spark.read_with
+    workspace = open_workspace(loaded, print, lambda tables: SparkEngine(tables, session, read_with))
+    run_steps(workspace, json.loads(plan))
+    executors = session.sparkContext._jsc.sc().statusTracker().getExecutorInfos()
+    print(f"executors {len(executors) - 1}")  # the driver is one of them
+    session.stop()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

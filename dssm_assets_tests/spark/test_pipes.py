@@ -1,0 +1,66 @@
+"""Assets whose steps are jobs on a real cluster, heard through Dagster Pipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.errors import SubmittedJobError
+from dssm_assets.core.features_raw.specs import USER_ACTIVITY
+from dssm_assets.steps.workspace import open_workspace
+from dssm_assets_tests import worlds
+from dssm_assets_tests.spark.cluster import Cluster, requires_pyspark
+from dssm_assets_tests.worlds import BuiltWorld, built_world
+
+pytestmark = requires_pyspark
+
+DAYS = worlds.DAYS[4:6]
+
+world = pytest.fixture(scope="module")(built_world)
+
+
+def test_a_run_has_the_job_s_log_lines_metadata_and_checks(world: BuiltWorld, cluster: Cluster, tmp_path: Path) -> None:
+    loaded = world.copy(tmp_path / "copy", cluster.settings())
+    instance, asset = dg.DagsterInstance.ephemeral(), dg.AssetKey("user_history_fg")
+    worlds.materialize(loaded, ["user_history_fg"], DAYS, instance)
+
+    (run,) = instance.get_runs()
+    lines = [record.user_message for record in instance.all_logs(run.run_id)]
+    assert any("user_history_fg on Spark" in line and cluster.url in line for line in lines)
+    assert [line for line in lines if "rows in" in line and "user_history_fg/" in line]
+
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=asset, asset_partitions=DAYS), limit=10, ascending=True
+    ).records
+    made = {record.partition_key: record.asset_materialization.metadata for record in records}
+    assert sorted(made) == DAYS
+    for ds, metadata in made.items():
+        standing = world.workspace.need("user_history_fg", ds)
+        assert metadata["digest"].value == standing.digest
+        assert metadata["dagster/row_count"].value == standing.rows == 12
+        assert metadata["features"].value == 2
+        assert metadata["seconds"].value > 0
+        assert metadata["inputs"].value == dict(standing.inputs)
+        assert open_workspace(loaded).need("user_history_fg", ds) == standing
+    logged = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    (check,) = [record.dagster_event.asset_check_evaluation_data for record in logged if record.dagster_event]
+    assert (check.check_name, check.passed, check.metadata["golden_rows"].value) == ("fg_parity", True, 5)
+
+
+def test_what_a_worker_refuses_is_the_run_s_error(world: BuiltWorld, cluster: Cluster, tmp_path: Path) -> None:
+    loaded = world.copy(tmp_path / "copy", cluster.settings())
+    workspace = open_workspace(loaded)
+    before = workspace.need("user_activity", DAYS[0])
+    spoilt = workspace.tables.read(before)
+    place = spoilt.schema.get_field_index("count_1d")
+    spoilt = spoilt.set_column(place, "count_1d", pa.repeat(pa.scalar(0, pa.int64()), spoilt.num_rows))
+    workspace.tables.write(USER_ACTIVITY, DAYS[0], spoilt, inputs=before.inputs, facts=before.facts)
+    standing = workspace.need("user_activity", DAYS[1])
+    with pytest.raises(
+        SubmittedJobError, match=r"^table user_activity, column count_1d: expected counts of 0 or more, got \d+ neg"
+    ):
+        worlds.materialize(loaded, ["user_activity"], DAYS[1:])
+    assert workspace.need("user_activity", DAYS[1]) == standing
