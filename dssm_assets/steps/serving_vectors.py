@@ -19,13 +19,15 @@ import pyarrow as pa
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.samples.history import HistoryCsr, build_history
+from dssm_assets.core.samples.history import HistoryCsr
 from dssm_assets.core.samples.id_index import IdIndex, comparable_ids, one_array
 from dssm_assets.steps.feature_config import indexed_features
+from dssm_assets.steps.past import placed_history
 from dssm_assets.steps.serving_sources import ServingSources
 from dssm_assets.steps.stored_vectors import recent_priors, stored_items, stored_users
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.arrow_file import write_arrow, write_arrow_table
+from dssm_assets.storage.scratch_arrays import ScratchArrays
 
 BATCH_ROWS = 4096
 Vectors = npt.NDArray[np.float32]
@@ -92,6 +94,12 @@ def write_users(workspace: Workspace, sources: ServingSources, items: ItemsServe
         InputError: ids or vectors that cannot be searched, or no user at all.
         LeakError: a history goes beyond the day.
     """
+    with workspace.tables.partitions.staging() as scratch:
+        past = _past(workspace, sources, items, ScratchArrays(scratch))
+        return _write_users(workspace, sources, past, folder)
+
+
+def _write_users(workspace: Workspace, sources: ServingSources, past: tuple[HistoryCsr, pa.Table], folder: Path) -> UsersServed:
     from dssm_assets.core.retrieval.structure import VectorStructure
     from dssm_assets.core.serving.golden import spread_rows
 
@@ -100,7 +108,6 @@ def write_users(workspace: Workspace, sources: ServingSources, items: ItemsServe
     structure = VectorStructure(width=width, expected_row_count=sources.users.rows)
     golden = _Rows(spread_rows(sources.users.rows, settings.golden_rows))
     sampled = _Rows(spread_rows(sources.users.rows, settings.recall_users))
-    past = _past(workspace, sources, items)
     stored_type = workspace.tables.open(sources.users).schema.field(col.USER_ID).type
     id_type = _ids(pa.array([], stored_type), "user").type
     schema = pa.schema([(col.USER_ID, id_type), (col.USER_TOWER_EMB, pa.list_(pa.float32(), width))])
@@ -121,11 +128,11 @@ def write_users(workspace: Workspace, sources: ServingSources, items: ItemsServe
     return UsersServed(count, sample, _golden_users(golden.table(), past[1], spec, workspace.config.seed))
 
 
-def _past(workspace: Workspace, sources: ServingSources, items: ItemsServed) -> tuple[HistoryCsr, pa.Table]:
+def _past(
+    workspace: Workspace, sources: ServingSources, items: ItemsServed, scratch: ScratchArrays
+) -> tuple[HistoryCsr, pa.Table]:
     """Returns all histories up to the end of the day, and their table."""
-    sequences = indexed_features(sources.bucketizer, "sequence")
-    days = (workspace.tables.read(day) for day in sources.past)
-    history = build_history(days, items.index, sources.bucketizer.bucketize, features=sequences.names)
+    history = placed_history(workspace, sources.past, items.index, sources.bucketizer, scratch)
     return history, history.to_tables()[0]
 
 

@@ -11,16 +11,18 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.features.bucketizer import Bucketizer
 from dssm_assets.core.samples import specs
 from dssm_assets.core.samples.hard_negatives import COLUMNS, hard_negatives
-from dssm_assets.core.samples.history import HistoryCsr, build_history
+from dssm_assets.core.samples.history import HistoryCsr
 from dssm_assets.core.samples.id_index import IdIndex
 from dssm_assets.core.samples.negative_items import count_positives
 from dssm_assets.core.samples.negative_items import negative_items as weigh_items
 from dssm_assets.core.samples.train_samples import item_rows
 from dssm_assets.steps.feature_config import indexed_features, open_bucketizer
+from dssm_assets.steps.past import placed_history
 from dssm_assets.steps.window_rows import WindowRows
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, window_days
 from dssm_assets.storage.artifact_store import Stream
 from dssm_assets.storage.manifest import Column, Manifest
+from dssm_assets.storage.scratch_arrays import ScratchArrays
 
 TRAIN_FILES = ("samples", "user_rows", "item_rows", "history", "users", "items")
 """The Arrow files of train_samples, each the argument of its name of `TrainData`; with hard negatives one more."""
@@ -41,10 +43,11 @@ def negative_items(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
 def train_samples(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Turns the window into memory-mapped rows of embedding indices."""
     for ds in days:
-        yield _train_samples(workspace, ds)
+        with workspace.tables.partitions.staging() as scratch:
+            yield _train_samples(workspace, ds, ScratchArrays(scratch))
 
 
-def _train_samples(workspace: Workspace, ds: str) -> StepResult:
+def _train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) -> StepResult:
     _check_event_weights(workspace)
     bucketizer, config_inputs = open_bucketizer(workspace, ds)
     window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
@@ -54,7 +57,8 @@ def _train_samples(workspace: Workspace, ds: str) -> StepResult:
     sequences = indexed_features(bucketizer, "sequence")
     past = history_days(workspace, ds) if sequences.names or _needs_past(workspace) else []
     shown = _shown(workspace, window)
-    history = build_history(_histories(workspace, past, ds), item_index, bucketizer.bucketize, features=sequences.names)
+    eve = workspace.need("user_history_fg", day_before(ds))
+    history = placed_history(workspace, past, item_index, bucketizer, scratch, typed_by=eve)
     histories, users = history.to_tables()
     tables = {"history.arrow": histories, "users.arrow": users, "items.arrow": items}
     if shown:
@@ -131,14 +135,6 @@ def _columns(file: str, schema: pa.Schema) -> list[Column]:
         Column(f"{file}: {field.name}", str(field.type), (field.metadata or {}).get(b"description", b"").decode())
         for field in schema
     ]
-
-
-def _histories(workspace: Workspace, past: Sequence[Manifest], ds: str) -> Iterator[pa.Table]:
-    """Yields the days of history that towers or masks read; of none an empty one, for the types of its ids."""
-    if not past:
-        yield workspace.tables.open(workspace.need("user_history_fg", day_before(ds))).schema.empty_table()
-    for day in past:
-        yield workspace.tables.read(day)
 
 
 def history_days(workspace: Workspace, ds: str) -> list[Manifest]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from dssm_assets.core.features.bucketizer import BucketFeature
 from dssm_assets.core.features.expressions import Kind, Side
 from dssm_assets.core.features.specs import ITEM_FEATURES_FG, USER_FEATURES_FG
-from dssm_assets.core.samples.history import build_history
+from dssm_assets.core.samples.history_build import build_history
 from dssm_assets.core.samples.id_index import IdIndex
 from dssm_assets.core.samples.specs import POSITIVE_SAMPLE, SAMPLE_FG
 from dssm_assets.steps.window_rows import WindowRows

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import SchemaError, WindowIncompleteError
-from dssm_assets.core.samples.history import HistoryCsr, build_history, history_end
+from dssm_assets.core.samples.history import HistoryCsr, history_end
+from dssm_assets.core.samples.history_build import build_history
 from dssm_assets.core.samples.id_index import IdIndex
 from dssm_assets_tests.core.samples.worlds import bucketize, history_day
 

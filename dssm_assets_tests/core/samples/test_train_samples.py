@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.model_config import History
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
-from dssm_assets.core.samples.history import HistoryCsr, build_history
+from dssm_assets.core.samples.history import HistoryCsr
+from dssm_assets.core.samples.history_build import build_history
 from dssm_assets.core.samples.id_index import IdIndex
 from dssm_assets.core.samples.sample_weights import SampleWeights
 from dssm_assets.core.samples.train_samples import discretise_day, discretise_rows, item_rows
