@@ -41,9 +41,11 @@ class _KeptMessages(dg.PipesTempFileMessageReader):
     @contextmanager
     def read_messages(self, handler: dg.PipesMessageHandler) -> Iterator[Mapping[str, Any]]:
         """Reads messages as the base class does."""
-        with super().read_messages(handler) as params:
-            yield params
-        self.messages = handler.get_custom_messages()
+        try:
+            with super().read_messages(handler) as params:
+                yield params
+        finally:
+            self.messages = handler.get_custom_messages()
 
 
 def submitted(

@@ -123,8 +123,23 @@ def test_another_launcher_may_run_the_jobs(world: worlds.BuiltWorld, tmp_path: P
     assert event.asset_materialization.metadata["digest"].value == world.workspace.need("sample", DAY).digest
 
 
-def test_a_submission_that_fails_without_a_word_is_an_error(world: worlds.BuiltWorld, tmp_path: Path) -> None:
-    submit = [sys.executable, "-c", "raise SystemExit(3)"]
-    loaded = world.copy(tmp_path / "copy", {"engine": "spark", "spark": {"submit": submit}})
-    with pytest.raises(SubmittedJobError, match="failed with code 3; its output is in the run's stderr"):
+FAULTY = """
+from dagster_pipes import open_dagster_pipes
+with open_dagster_pipes() as pipes:
+    pipes.report_custom_message({"fault": f"table {pipes.extras['step']}: expected no nulls"})
+raise SystemExit(3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        ("raise SystemExit(3)", "failed with code 3; its output is in the run's stderr"),
+        (FAULTY, "^table sample: expected no nulls$"),
+    ],
+    ids=["silent", "with its reason"],
+)
+def test_a_job_that_fails_is_the_run_s_error(tmp_path: Path, program: str, told: str) -> None:
+    loaded = worlds.write_world(tmp_path, {"engine": "spark", "spark": {"submit": [sys.executable, "-c", program]}})
+    with pytest.raises(SubmittedJobError, match=told):
         worlds.materialize(loaded, ["sample"], [DAY])

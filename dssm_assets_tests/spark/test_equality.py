@@ -87,7 +87,7 @@ def write_odd_items(path: Path) -> None:
         "grade": pa.array([38424246.0, 0.1, 1e7, None] * (count // 4), pa.float32()),
         "is_new": pa.array([True, None] * (count // 2)),
         "born": pa.array([dt.date(1969, 12, 31), dt.date(2024, 2, 29)] * (count // 2)),
-        "listed": moments.cast(pa.timestamp("ns")),
+        "listed": moments.cast(pa.timestamp("us")).cast(pa.timestamp("ns")),
         "seen": moments.cast(pa.timestamp("us")),
         "serial": pa.array([2**64 - 1 - number for number in range(count)], pa.uint64()),
         "shelf": pa.array([number % 256 for number in range(count)], pa.uint8()),
