@@ -36,6 +36,10 @@ class InputError(DssmError):
         head = "" if count == 1 else f"{count} faults:\n"
         super().__init__(head + "\n".join(str(fault) for fault in self.faults))
 
+    def __reduce__(self) -> tuple[type[InputError], tuple[list[Fault]]]:
+        """Returns how it is made again in another process: of its faults, not of its message."""
+        return type(self), (self.faults,)
+
 
 class ConfigError(InputError):
     """The configuration file is wrong: an unknown key, a bad value, a name that nothing defines."""

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
 from dssm_assets.steps.gate import hit_rate_gate
-from dssm_assets.steps.hit_parts import counted, scored_from, similarity_of
+from dssm_assets.steps.hit_parts import counted
 from dssm_assets.steps.hit_rate_report import (
     list_figures,
     lists_of,
@@ -19,9 +19,8 @@ from dssm_assets.steps.hit_rate_report import (
     trend_of,
     trend_rows,
 )
-from dssm_assets.steps.segments import read_cuts
+from dssm_assets.steps.list_parts import listed
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, window_days
-from dssm_assets.storage.manifest import Manifest
 
 POPULARITY_FACTOR = 1.2
 _MODEL, _POPULARITY = "model", "popularity"
@@ -58,18 +57,13 @@ def hit_rate_detail(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
 
 
 def _hit_rate_detail(workspace: Workspace, ds: str) -> StepResult:
-    from dssm_assets.core.evaluation import specs
-    from dssm_assets.core.evaluation.detail import hit_rate_detail as list_users
     from dssm_assets.core.evaluation.report_sections import segment_report
-    from dssm_assets.core.evaluation.segments import segment_table
+    from dssm_assets.core.evaluation.segments import columns_needed, segment_table
 
-    settings = workspace.config.evaluation
-    made_from, truth, scorer = _model(workspace, ds)
-    cuts, cut_from = read_cuts(workspace, ds, scorer)
-    k = settings.k[-1]
-    table = list_users(scorer, truth, cuts, k=k)
-    segments = segment_table(table, settings, workspace.config.seed)
-    manifest = workspace.write_table(specs.HIT_RATE_DETAIL, ds, table, [*made_from, *cut_from])
+    settings, k = workspace.config.evaluation, workspace.config.evaluation.k[-1]
+    manifest = listed(workspace, ds)
+    rows = workspace.tables.read(manifest, columns_needed(settings.segments))
+    segments = segment_table(rows, settings, workspace.config.seed)
     facts = {"k": k, "segments": segments.to_pylist()}
     return StepResult(manifest, facts, (), segment_report(ds, segments, k), segment_images(segments, k))
 
@@ -131,14 +125,3 @@ def _beats_popularity(rates: dict[Any, Any], top: int) -> Check:
         f"warm hit_rate@{top} is {ours:.4f}, popularity {theirs:.4f}: {ours / theirs if theirs else float('inf'):.2f} times"
     )
     return Check(name, ours >= POPULARITY_FACTOR * theirs, sentence, {"model": ours, "popularity": theirs})
-
-
-def _model(workspace: Workspace, ds: str) -> tuple[list[Manifest], Any, Any]:
-    """Returns what was read, the truth and the model as a scorer."""
-    from dssm_assets.core.evaluation.scorer import model_scorer
-    from dssm_assets.core.evaluation.truth import read_truth
-
-    made_from = scored_from(workspace, ds)
-    items, users, truths = (workspace.tables.read(manifest) for manifest in made_from)
-    truth = read_truth(truths, items.column(col.ITEM_ID))
-    return made_from, truth, model_scorer(items, users, truth.user_ids, similarity_of(workspace.config.model))

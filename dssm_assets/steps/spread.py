@@ -3,7 +3,8 @@
 Processes are started anew (spawn), not forked: a filesystem such as s3fs does not survive a fork. Each makes its worker
 once and then does one task after the other.
 
-Belongs here: who does which task. Does not belong here: what the tasks are (`vector_parts`, `hit_parts`).
+Belongs here: who does which task, workers that read what stands in the store. Does not belong here: what the tasks are
+(`vector_parts`, `hit_parts`, `list_parts`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import Any, Protocol, TypeVar
+
+from dssm_assets.core.errors import Fault, ProvenanceError
+from dssm_assets.steps.workspace import Workspace, WorkspaceHandle
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -24,6 +29,47 @@ class Worker(Protocol[_TaskDone_contra, _ResultMade_co]):
 
     def do(self, task: _TaskDone_contra) -> _ResultMade_co:
         """Returns the result of a task, which must not depend on tasks done before."""
+
+
+class StoreWorker(Worker[_TaskDone_contra, _ResultMade_co], Protocol):
+    """Does tasks with what stands in the store."""
+
+    inputs: dict[str, str]
+    """ "asset/ds" -> digest of every partition that it reads."""
+
+
+def spread_over(
+    workspace: Workspace,
+    build: Callable[[Workspace], StoreWorker[Task, Result]],
+    tasks: Sequence[Task],
+    inputs: dict[str, str],
+) -> Iterator[Result]:
+    """Yields the results of the tasks in their order, done by `evaluation.num_processes` processes.
+
+    Args:
+        workspace: opened again in each of them.
+        build: makes a worker; it can be pickled.
+        tasks: see `spread`.
+        inputs: what the result will be said to be made from.
+
+    Raises:
+        ProvenanceError: a process found something else in the store.
+    """
+    import torch
+
+    processes = workspace.config.evaluation.num_processes
+    is_here = min(processes, len(tasks)) <= 1
+    make = partial(build, workspace) if is_here else partial(_anew, WorkspaceHandle.of(workspace), build, inputs)
+    return spread(make, tasks, processes, torch.get_num_threads())
+
+
+def _anew(handle: WorkspaceHandle, build: Callable[[Workspace], Any], inputs: dict[str, str]) -> Any:
+    worker = build(handle.open())
+    changed = sorted(key for key in inputs.keys() | worker.inputs.keys() if inputs.get(key) != worker.inputs.get(key))
+    if changed:
+        where, remedy = f"inputs {', '.join(changed)}", "let one run finish before another writes what it reads"
+        raise ProvenanceError(Fault(where, "to stay while they are read", "written anew in between", remedy))
+    return worker
 
 
 def spread(

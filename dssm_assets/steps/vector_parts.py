@@ -19,12 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.steps.spread import spread
+from dssm_assets.steps.spread import spread_over
 from dssm_assets.steps.vector_drift import NAME as VECTOR_DRIFT
 from dssm_assets.steps.vector_drift import vector_drift
-from dssm_assets.steps.workspace import Check, StepResult, Workspace, WorkspaceHandle, digests
+from dssm_assets.steps.workspace import Check, StepResult, Workspace, digests
 from dssm_assets.storage.layout import part_name
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.table_store import ROW_GROUP_ROWS
@@ -86,24 +85,14 @@ class _Done:
 class _Writer:
     """Writes files of vectors."""
 
-    def __init__(self, workspace: Workspace, rows: TowerRows) -> None:
+    def __init__(self, rows: TowerRows, workspace: Workspace) -> None:
         self._tables, self._rows = workspace.tables, rows
+        self.inputs = digests(rows.made_from)
 
     @classmethod
-    def again(
-        cls, handle: WorkspaceHandle, kind: Callable[[Workspace, str], TowerRows], ds: str, inputs: dict[str, str]
-    ) -> _Writer:
-        """Returns the writer of another process.
-
-        Raises:
-            ProvenanceError: what the vectors are made from has changed meanwhile.
-        """
-        workspace = handle.open()
-        rows = kind(workspace, ds)
-        if digests(rows.made_from) != inputs:
-            where, remedy = f"{rows.vectors.spec.name}/{ds}", "let one run finish before another writes what it reads"
-            raise ProvenanceError(Fault(where, "inputs that stay while they are read", "others in between", remedy))
-        return cls(workspace, rows)
+    def of(cls, kind: Callable[[Workspace, str], TowerRows], ds: str, workspace: Workspace) -> _Writer:
+        """Returns the writer of a day."""
+        return cls(kind(workspace, ds), workspace)
 
     def do(self, task: _Task) -> _Done:
         """Writes a file."""
@@ -125,8 +114,6 @@ class _Writer:
 
 def write_vectors(workspace: Workspace, kind: Callable[[Workspace, str], TowerRows], ds: str) -> StepResult:
     """Writes the vectors part by part, then reports on their structure and on their drift."""
-    import torch
-
     from dssm_assets.core.retrieval.structure import VectorStructure
 
     rows = kind(workspace, ds)
@@ -139,14 +126,13 @@ def write_vectors(workspace: Workspace, kind: Callable[[Workspace, str], TowerRo
         cuts = range(0, max(vectors.row_count, 1), PART_ROWS)
         ends = (min(first + PART_ROWS, vectors.row_count) for first in cuts)
         tasks = [_Task(first, end, folder / part_name(k)) for k, (first, end) in enumerate(zip(cuts, ends, strict=True))]
-        made_here = min(processes, len(tasks)) == 1
-        again = partial(_Writer.again, WorkspaceHandle.of(workspace), kind, ds, inputs)
-        make = partial(_Writer, workspace, rows) if made_here else again
+        # With one process the tables that are open here are read.
+        build = partial(_Writer, rows) if processes == 1 or len(tasks) == 1 else partial(_Writer.of, kind, ds)
         staged = []
-        for task, done in zip(tasks, spread(make, tasks, processes, torch.get_num_threads()), strict=True):
+        for task, done in zip(tasks, spread_over(workspace, build, tasks, inputs), strict=True):
             staged.append((task.path, done.row_count))
             structure.add(done.structure)
-            facts = {name: facts.get(name, 0) + count for name, count in done.facts.items()}
+            facts |= {name: facts.get(name, 0) + count for name, count in done.facts.items()}
         report, standing = structure.report(), workspace.find(vectors.spec.name, ds)
         if standing is None or report.passed:
             manifest = workspace.tables.publish_parts(vectors.spec, ds, staged, schema=vectors.schema, inputs=inputs)

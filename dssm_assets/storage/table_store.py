@@ -10,21 +10,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from dssm_assets.core.schema import TableSpec, check_no_nulls, check_schema
 from dssm_assets.storage.layout import part_name
 from dssm_assets.storage.manifest import Column, Manifest, StoredFile
+from dssm_assets.storage.parquet_codes import repeating_columns
 from dssm_assets.storage.partition_store import PartitionStore
 
 ROW_GROUP_ROWS = 131_072
 PART_ROWS = 32 * ROW_GROUP_ROWS
 """Rows of a file: a table of more has further ones."""
-_SEEN_ROWS = 16_384
-_REPEATING_FRAC = 0.75
-"""Share of different values, among the first rows seen, up to which numbers get a dictionary."""
 
 
 class TableStore:
@@ -196,7 +193,7 @@ def _write_file(path: Path, spec: TableSpec, groups: Iterator[pa.Table], schema:
     first = next(groups)
     rows = 0
     compression = "lz4" if spec.is_hot else "zstd"
-    with pq.ParquetWriter(path, schema, compression=compression, use_dictionary=_repeating(first)) as writer:
+    with pq.ParquetWriter(path, schema, compression=compression, use_dictionary=repeating_columns(first)) as writer:
         for group in itertools.chain([first], groups):
             check_no_nulls(spec, group)
             writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
@@ -215,28 +212,6 @@ def _rows_of(file: pq.ParquetFile, columns: list[str], first: int, end: int) -> 
         begin += batch.num_rows
         if low < high:
             yield batch.slice(low, high - low)
-
-
-def _repeating(first: pa.Table) -> bool | list[str]:
-    """Returns the parquet columns that are stored as codes of a dictionary, by the first row group; True: all.
-
-    Numbers that hardly ever repeat (ids of users, times) are stored as they are: their dictionary would be larger than
-    they are and cost more than all the rest of writing them.
-    """
-    seen = first.slice(0, _SEEN_ROWS)
-    numbers = [field.name for field in seen.schema if pa.types.is_primitive(field.type) and field.type.bit_width >= 32]
-    odd = {name for name in numbers if pc.count_distinct(seen.column(name)).as_py() > _REPEATING_FRAC * seen.num_rows}
-    return [path for field in seen.schema if field.name not in odd for path in _leaves(field.name, field.type)] if odd else True
-
-
-def _leaves(path: str, kind: pa.DataType) -> list[str]:
-    """Returns the parquet columns that a column consists of: one, but for nested ones."""
-    if pa.types.is_struct(kind):
-        return [leaf for field in kind for leaf in _leaves(f"{path}.{field.name}", field.type)]
-    if pa.types.is_map(kind):
-        return [f"{path}.key_value.key", *_leaves(f"{path}.key_value.value", kind.item_type)]
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    return _leaves(f"{path}.list.element", kind.value_type) if is_list else [path]
 
 
 def _plain(schema: pa.Schema) -> pa.Schema:

@@ -65,7 +65,7 @@ class ChainReport:
     @property
     def rows(self) -> int:
         """Rows of the window."""
-        return self.world.rows * self.window // self.world.days
+        return round(self.world.rows * self.window / self.world.days)
 
     @property
     def cpu_s(self) -> float:

@@ -22,11 +22,13 @@ from typing import Any
 
 import pytest
 
-from dssm_assets_tests.deploy.services import HOST, free_ports
+from dssm_assets.core.spark_config import ReadWith
+from dssm_assets_tests.deploy.services import BUCKET, HOST, Services, free_ports
 
 REPOSITORY = Path(__file__).parents[2]
 WORKERS = 2
 START_SECONDS = 90
+S3_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
 SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 """What Java is told: half of a test's processor time would be its optimising compiler."""
 
@@ -59,6 +61,13 @@ class Cluster:
         }
         spark = {"master": self.url, "python": sys.executable, "partitions": 4, "conf": conf}
         return {"engine": "spark", "spark": {**spark, **(changes or {})}}
+
+    def settings_on_s3(self, objects: Services) -> dict[str, Any]:
+        """Returns the same for tables in an object store, which the workers read and write themselves."""
+        settings = self.settings({"read_with": ReadWith.WORKERS.value})
+        for name in S3_VARIABLES:  # the keys of the workers: on a real cluster their machines have them
+            settings["spark"]["conf"][f"spark.executorEnv.{name}"] = objects.variables[name]
+        return {**settings, "storage": {"root": f"s3://{BUCKET}/tables"}}
 
 
 @contextmanager

@@ -213,17 +213,23 @@ def test_only_what_the_segments_need_is_read(workspace, tmp_path):
         assert bool(result.images) == bool(segments)
 
 
-def test_several_processes_count_the_hits_of_one(workspace, monkeypatch):
-    whole = run(evaluation.hit_counts, workspace)
-    keys = [(name, "ascending") for name in ("scorer", "scope", "population", "user_id")]
+KEYS = {"hit_counts": ("scorer", "scope", "population", "user_id"), "hit_rate_detail": ("user_id",)}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_several_processes_evaluate_as_one(workspace, monkeypatch, name):
+    step = getattr(evaluation, name)
+    whole = run(step, workspace)
     expected = workspace.tables.read(whole.manifest)
-    monkeypatch.setattr("dssm_assets.steps.hit_parts.PART_USERS", 1)
+    monkeypatch.setattr("dssm_assets.steps.user_parts.PART_USERS", 1)
     found = []
     for processes in (1, 2):
         settings = workspace.config.evaluation.model_copy(update={"num_processes": processes})
         config = workspace.config.model_copy(update={"evaluation": settings})
-        found.append(run(evaluation.hit_counts, replace(workspace, loaded=replace(workspace.loaded, config=config))))
+        found.append(run(step, replace(workspace, loaded=replace(workspace.loaded, config=config))))
     assert found[0].manifest.digest == found[1].manifest.digest
     assert len(found[0].manifest.files) == 3
+    assert found[0].manifest.inputs == found[1].manifest.inputs == whole.manifest.inputs
     assert found[0].facts == found[1].facts == whole.facts
+    keys = [(key, "ascending") for key in KEYS[name]]
     assert workspace.tables.read(found[1].manifest).sort_by(keys) == expected.sort_by(keys)

@@ -7,11 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.training.checkpoint import model_from_bytes
 from dssm_assets.steps.fit_job import LOSSES, MODEL, TOWERS, FitJob, WarmFiles, save_rows
+from dssm_assets.storage.arrow_file import write_arrow_table
+from dssm_assets_tests.core.training.worlds import ITEMS, USERS
 from dssm_assets_tests.steps.fit_jobs import EVERY_STEP, run, write_job
 from dssm_assets_tests.steps.shared_fits import REPORT, SharedFit, run_shared
 
@@ -27,6 +30,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "what others took, a queue": ({"history": "others", "history_cut": {"sample_frac": 0.5}, "queue_batches": 2}, {}),
     "known positives, no column taken together": ({"user_positive_mask": True, "loss": "sigmoid"}, {}),
     "sampled negatives alone": ({"in_batch": False, "num_sample": 6}, {}),
+    "hard negatives": ({"sampler": "hard", "num_hard_sample": 20, "user_positive_mask": True}, {}),
     "several interests": ({"num_interests": 2, "poolings": [{"kind": "attention"}]}, {}),
 }
 DEALT: dict[str, Any] = {
@@ -54,8 +58,15 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> FitJob:
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FitJob]:
     def made(name: str) -> FitJob:
-        model, training = CASES[name]
-        return write_job(tmp_path_factory.mktemp("case"), {**QUIET, **model}, {"batch_size": 53, "epochs": 1, **training})
+        (model, training), folder = CASES[name], tmp_path_factory.mktemp("case")
+        job = write_job(folder, {**QUIET, **model}, {"batch_size": 53, "epochs": 1, **training})
+        if model.get("sampler") != "hard":
+            return job
+        # Every user was shown the items of the other half.
+        shown = [(user, item, 0) for user in range(USERS) for item in range(ITEMS) if (item < ITEMS // 2) == bool(user % 2)]
+        columns = dict(zip(("user_index", "item_index", "day"), np.array(shown, np.int32).T, strict=True))
+        write_arrow_table(folder / "hard_negatives.arrow", pa.table(columns))
+        return replace(job, tables={**job.tables, "hard_negatives": str(folder / "hard_negatives.arrow")})
 
     return {name: made(name) for name in CASES}
 

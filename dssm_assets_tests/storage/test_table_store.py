@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import PartitionMissingError, SchemaError
-from dssm_assets.storage.table_store import ROW_GROUP_ROWS, TableStore
+from dssm_assets.storage.table_store import ROW_GROUP_ROWS, TableStore, part_name
 from dssm_assets_tests.storage.stores import (
     DS,
     SCHEMA,
@@ -239,3 +239,20 @@ def test_a_table_may_be_the_very_files_of_another(tables):
     assert (same.asset, same.ds, same.rows, same.inputs) == ("copy", DS, 2, {first.key: first.digest})
     assert [file.sha256 for file in same.files] == [file.sha256 for file in first.files]
     assert tables.read(same).equals(tables.read(first))
+
+
+@pytest.mark.parametrize(("first", "end"), [(0, 10), (0, 4), (3, 7), (4, 4), (9, 10), (5, 99), (10, 12)])
+def test_a_range_of_rows_is_read_from_the_files_and_groups_that_hold_it(tables, monkeypatch, first, end):
+    monkeypatch.setattr("dssm_assets.storage.table_store.ROW_GROUP_ROWS", 3)
+    table = taken(*[(str(n), n, None) for n in range(10)])
+    with tables.partitions.staging() as folder:
+        staged = []
+        for number, part in enumerate([table.slice(0, 4), table.slice(4, 0), table.slice(4)]):
+            path = folder / part_name(number)
+            staged.append((path, tables.write_part(path, TAKEN, part.to_batches(), SCHEMA)))
+        manifest = tables.publish_parts(TAKEN, DS, staged, schema=SCHEMA)
+    assert [file.rows for file in manifest.files] == [4, 0, 6]
+    assert tables.read(manifest).equals(table)
+    batches = list(tables.rows(manifest, ["at", "user_id"], first, end))
+    assert [value for batch in batches for value in batch.column(0).to_pylist()] == list(range(first, min(end, 10)))
+    assert all(batch.num_rows <= 3 for batch in batches)

@@ -120,12 +120,12 @@ class _Fit:
     def _search(self, rows: IntArray, clock: Clock) -> TwoTower:
         """Finds the number of epochs and the prior; returns the towers as they were at the best epoch."""
         record, training, ranks = self._record, self._training, self._place.ranks
-        judge = Judge(self._data, self._first_day, self._model, self._around.ks, ranks)
+        judge = Judge(self._data, self._first_day, self._model, self._around.ks, is_asked=ranks.is_first)
         trainer = self._trainer(rows)
 
         def after_epoch() -> bool:
             with trainer.averaged():
-                record.scores.append(judge.score(trainer.two_tower, record.epoch))
+                record.scores.append(judge.score(trainer.two_tower, record.epoch, ranks))
                 best = record.best
                 assert best is not None
                 if best.epoch == record.epoch and not training.refit:

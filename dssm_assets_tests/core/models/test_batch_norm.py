@@ -30,3 +30,22 @@ def test_nothing_but_float32_is_kept() -> None:
     assert {name: values.dtype for name, values in BatchNorm(3).state_dict().items()} == dict.fromkeys(
         ("weight", "bias", "running_mean", "running_var"), torch.float32
     )
+
+
+def test_of_a_shared_batch_the_figures_are_those_of_all_rows() -> None:
+    # This process has the first row, another the second: it adds its sums of [value, row count] and of squares, 5, 1 and 4.
+    theirs = iter([torch.tensor([5.0, 1.0]), torch.tensor([4.0])])
+    shared, whole = BatchNorm(1), BatchNorm(1)
+    shared.add_up = lambda sums: sums + next(theirs)
+    expected = whole(COLUMN, True)
+    assert shared(COLUMN[:1], True).item() == pytest.approx(expected[0].item(), abs=1e-6)
+    for name, figure in whole.state_dict().items():
+        assert shared.state_dict()[name].item() == pytest.approx(figure.item(), rel=1e-6), name
+
+
+def test_of_a_shared_batch_of_one_row_what_was_seen_counts() -> None:
+    norm = BatchNorm(1)
+    norm.add_up = lambda sums: sums
+    assert norm(torch.tensor([[2.0]]), True).item() == pytest.approx(2.0, rel=1e-4)
+    assert norm(torch.zeros(0, 1), True).shape == (0, 1)
+    assert norm.running_mean.item() == 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,7 +10,7 @@ from dssm_assets.core.errors import ConfigError, StorageError
 from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training.checkpoint import model_from_bytes, model_to_bytes
+from dssm_assets.core.training.checkpoint import mapped_model, model_from_bytes, model_to_bytes
 from dssm_assets.core.training.inference import infer_item_vectors
 from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, world
 
@@ -27,6 +28,19 @@ def test_round_trip_keeps_every_weight_and_every_vector() -> None:
     assert model_to_bytes(_towers(1)) != stored
     items = world().items
     assert (infer_item_vectors(loaded, items, 5) == infer_item_vectors(_towers(), items, 5)).all()
+
+
+def test_a_mapped_model_leaves_its_tables_where_they_lie() -> None:
+    stored = model_to_bytes(_towers())
+    held = np.frombuffer(stored, np.uint8).copy()
+    mapped = mapped_model(held, SPEC)
+    assert model_to_bytes(mapped) == stored
+    items = world().items
+    assert (infer_item_vectors(mapped, items, 5) == infer_item_vectors(_towers(), items, 5)).all()
+    assert all(np.shares_memory(mapped.tables.table(dim).numpy(), held) for dim in mapped.tables.dims)
+    assert not any(np.shares_memory(weights.detach().numpy(), held) for weights in mapped.parameters())
+    with pytest.raises(StorageError, match="stored model"):
+        mapped_model(held[:-4], SPEC)
 
 
 def test_every_difference_of_the_specification_is_named() -> None:
