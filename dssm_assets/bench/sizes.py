@@ -13,7 +13,7 @@ from dssm_assets.core.serving_config import IndexKind
 
 @dataclass(frozen=True)
 class BenchSizes:
-    """Sizes of one bench; the defaults take about a minute on one core.
+    """Sizes of one bench; the defaults take half a minute to a minute on one core.
 
     Attributes:
         rows: rows of feature generation.

@@ -22,6 +22,7 @@ _EPILOG = (
     "bandwidth, measured in the same run, would allow for what a row needs at least; times are wall clock, so let nothing "
     "else run meanwhile."
 )
+_SHORT = {"matrix product": "product", "memory bandwidth": "memory"}
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -78,13 +79,14 @@ def _print(console: Console, report: BenchReport) -> None:
 
     limits, threads = report.limits, report.sizes.threads
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
-    for name in ("part", "a second", "at the limit", "share"):
-        table.add_column(name, justify="left" if name == "part" else "right", no_wrap=True)
+    table.add_column("part", max_width=28)
+    for name in ("a second", "at the limit", "share"):
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("limit", no_wrap=True)
     for rate in report.rates:
-        note = f"\n[dim]{rate.note}[/dim]" if rate.note else ""
-        figures = (f"{rate.per_s:,.0f} {rate.unit}", f"{rate.limit_per_s:,.0f}", f"{rate.limit_frac:.1%}")
-        table.add_row(rate.name + note, *figures, rate.limit)
+        note = f"\n[dim]{', '.join(filter(None, (rate.unit, rate.note)))}[/dim]"
+        figures = (f"{rate.per_s:,.0f}", f"{rate.limit_per_s:,.0f}", f"{rate.limit_frac:.1%}")
+        table.add_row(rate.name + note, *figures, _SHORT[rate.limit])
     console.print(table)
     console.print(
         f"Limits on {threads} thread{'s' if threads > 1 else ''}: matrix product {limits.gflops:,.1f} GFLOP/s in float32, memory "

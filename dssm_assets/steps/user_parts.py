@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from dssm_assets.core.evaluation.scorer import ModelScorer
     from dssm_assets.core.evaluation.truth import Truth
 
-PART_USERS: Final = 64 * 2048
+PART_USERS: Final = 16 * 2048
 """Users of a file: cut the same way however many processes there are. A whole number of the blocks in which a model is
-asked, so that no user's block depends on the cut."""
+asked, so that no user's block depends on the cut. The lists of so many users, 200 text ids each, take some 400 MiB."""
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,9 @@ class Driver(StrEnum):
 
 
 _OF: Final[dict[Driver, tuple[str, ...]]] = {
-    Driver.USERS: ("user_table", "user_all_feature", "user_features_fg", "user_vectors", "hit_rate_detail"),
+    Driver.USERS: ("user_table", "user_all_feature", "user_features_fg", "user_vectors"),
     Driver.ITEMS: ("item_table", "item_activity", "item_all_feature", "item_features_fg", "negative_items", "item_vectors"),
-    Driver.PAIRS: ("hit_counts",),
+    Driver.PAIRS: ("hit_counts", "hit_rate_detail"),
     Driver.NOTHING: (
         "training_window",
         "feature_binning",
@@ -125,12 +125,14 @@ def project(report: ChainReport, target: Target) -> list[Projection]:
 def _projection(step: StepCost, more: dict[Driver, float], rows: int) -> Projection:
     driver = DRIVERS.get(step.name, Driver.EVENTS)
     of_a_day = more[driver] / step.days
+    # Of exact evaluation only the work follows users times items: a user's row does not grow with them.
+    written = more[Driver.USERS if driver is Driver.PAIRS else driver] / step.days
     return Projection(
         name=step.name,
         driver=driver,
         cpu_s_per_million=step.cpu_s / (rows / 1e6),
         cpu_hours=step.cpu_s * of_a_day / 3600,
-        gbytes=step.bytes * of_a_day / 1e9,
+        gbytes=step.bytes * written / 1e9,
     )
 
 
@@ -177,36 +179,47 @@ class Ceiling:
         name: the step.
         mib_per_million: MiB that a million events more, with the users and items that come with them, add.
         events: at which the limit is reached.
+        target_gib: GiB that the step would hold in the target world, by what its cost follows.
     """
 
     name: str
     mib_per_million: float
     events: float
+    target_gib: float
 
 
-def ceilings(small: ChainReport, large: ChainReport, limit_mib: float) -> list[Ceiling]:
+def ceilings(small: ChainReport, large: ChainReport, limit_mib: float, target: Target) -> list[Ceiling]:
     """Returns the steps whose memory grows between two measured worlds, the first to reach a limit first.
 
     Left out are the steps of the table engine, which spills where it would grow, and what grows by less than 1 MiB a million.
     """
     before = {step.name: step for step in small.steps}
     millions = (large.rows - small.rows) / 1e6
+    target_of_more = {
+        Driver.USERS: target.users / (large.world.users - small.world.users),
+        Driver.ITEMS: target.items / (large.world.items - small.world.items),
+    }
+    by_events = target.events / (large.rows - small.rows)
     found = []
     for step in large.steps:
         if step.name in before and step.name not in SPILLING:
             slope = (step.counted_mib - before[step.name].counted_mib) / millions
             if slope >= 1.0:
-                found.append(Ceiling(step.name, slope, large.rows + (limit_mib - step.counted_mib) / slope * 1e6))
+                driver = DRIVERS.get(step.name, Driver.EVENTS)
+                target_gib = slope * millions * target_of_more.get(driver, by_events) / 1024
+                events = large.rows + (limit_mib - step.counted_mib) / slope * 1e6
+                found.append(Ceiling(step.name, slope, events, target_gib))
     return sorted(found, key=lambda one: one.events)
 
 
-def render_ceilings(small: ChainReport, large: ChainReport, limit_mib: int) -> str:
+def render_ceilings(small: ChainReport, large: ChainReport, limit_mib: int, target: Target) -> str:
     """Returns the ceilings as text and a table of Markdown."""
     rows = [
-        (one.name, f"{one.mib_per_million:,.0f}", f"{one.events / 1e6:,.0f} million")
-        for one in ceilings(small, large, limit_mib)
+        (one.name, f"{one.mib_per_million:,.0f}", f"{one.events / 1e6:,.0f} million", f"{one.target_gib:,.0f}")
+        for one in ceilings(small, large, limit_mib, target)
     ]
-    header = ("step", "MiB per 1M events, measured", f"events at which {limit_mib:,} MiB are reached, projected")
+    reached = f"events at which {limit_mib:,} MiB are reached, projected"
+    header = ("step", "MiB per 1M events, measured", reached, f"GiB at {target.events / 1e6:,.0f} million events, projected")
     title = (
         f"Between {small.rows:,} events ({small.world.users:,} users, {small.world.items:,} items) and {large.rows:,} events "
         f"({large.world.users:,} users, {large.world.items:,} items):"
@@ -258,10 +271,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dims", type=int, default=64, help="width of the towers' vectors")
     given = parser.parse_args(arguments)
     report = ChainReport.from_json(given.report.read_text(encoding="utf-8"))
-    sys.stdout.write(render(report, Target(given.events, given.users, given.items), dims=given.dims))
+    target = Target(given.events, given.users, given.items)
+    sys.stdout.write(render(report, target, dims=given.dims))
     if given.smaller:
         smaller = ChainReport.from_json(given.smaller.read_text(encoding="utf-8"))
-        sys.stdout.write("\n" + render_ceilings(smaller, report, report.limit_mib or 2048))
+        sys.stdout.write("\n" + render_ceilings(smaller, report, report.limit_mib or 2048, target))
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ def test_each_step_grows_with_its_driver_and_a_daily_step_makes_one_day() -> Non
     assert found["sample"].gbytes == pytest.approx(0.030 * 10 / 3)
     assert found["user_features_fg"].cpu_hours == pytest.approx(3.0 * 5 / 3 / 3600)
     assert found["item_vectors"].cpu_hours == pytest.approx(2.0 * 4 / 3600)
+    assert found["hit_counts"].gbytes == pytest.approx(1_000 * 5 / 1e9)
     assert found["hit_counts"].cpu_hours == pytest.approx(4.0 * 5 * 4 / 3600)
     assert found["step_config"].cpu_hours == pytest.approx(0.5 / 3600)
 
@@ -72,19 +73,20 @@ def test_every_driver_names_a_step_of_the_graph() -> None:
 
 def _holding(rows: int, **mib: float) -> ChainReport:
     steps = tuple(StepCost(name, 1, 1, 1, 1.0, most, most) for name, most in mib.items())
-    return ChainReport(World(rows * 2, 10, 10, 2), 1, 2048, steps)
+    return ChainReport(World(rows * 2, rows // 100_000, rows // 100_000, 2), 1, 2048, steps)
 
 
 def test_memory_ends_where_the_line_through_two_worlds_meets_the_limit() -> None:
     small = _holding(1_000_000, train_samples=200.0, ground_truth=100.0, pair_activity=100.0, sample_fg=300.0)
     large = _holding(11_000_000, train_samples=1_200.0, ground_truth=101.0, pair_activity=900.0, sample_fg=500.0)
-    found = ceilings(small, large, 2_200.0)
+    found = ceilings(small, large, 2_200.0, Target(events=102_400_000, users=20, items=20))
     # train_samples: 100 MiB a million, 1,000 MiB left: 10 million more. sample_fg: 20 a million, 1,700 left: 85 more. The
     # engine's pair_activity spills; ground_truth hardly grows.
     assert [(one.name, one.mib_per_million, one.events) for one in found] == [
         ("train_samples", 100.0, 21e6),
         ("sample_fg", 20.0, 96e6),
     ]
+    assert [one.target_gib for one in found] == [pytest.approx(10.0), pytest.approx(2.0)]
 
 
 def test_the_page_shows_what_the_command_computes() -> None:
@@ -92,5 +94,5 @@ def test_the_page_shows_what_the_command_computes() -> None:
     small, large = (
         ChainReport.from_json((MEASURED / f"chain_{size}.json").read_text(encoding="utf-8")) for size in ("1m", "10m")
     )
-    for shown in (render(large, TARGET), render_ceilings(small, large, 2048), compare([small, large])):
+    for shown in (render(large, TARGET), render_ceilings(small, large, 2048, TARGET), compare([small, large])):
         assert shown in page
