@@ -103,7 +103,7 @@ class Loss(StrEnum):
 class Model(Section):
     """The two towers and their loss."""
 
-    output_dim: int = Field(default=64, ge=2, le=1024, description="Width D of both towers' vectors.")
+    output_dim: int = Field(default=64, ge=2, le=4096, description="Width D of both towers' vectors.")
     hidden_units: list[int] = Field(default=[128], description="Hidden layers of each tower.")
     norm: Norm = Norm.LAYER
     dropout: float = Field(default=0.1, ge=0, lt=1, description="Of hidden layers.")

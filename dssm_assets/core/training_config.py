@@ -37,6 +37,14 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+class HistoryStart(Section):
+    """Embeddings of past items that begin at codes which keep most of what histories hold (`training/history_start.py`)."""
+
+    embedding: str = Field(description="The embedding_name that history and item tower share.")
+    scale: float = Field(default=10.0, gt=0, description="Factor of the codes, whose columns have length 1.")
+    passes: int = Field(default=4, ge=1, le=100, description="Over all histories; more come nearer to the best codes.")
+
+
 class Training(Section):
     """How the towers are fitted."""
 
@@ -63,6 +71,9 @@ class Training(Section):
     patience: int = Field(default=2, ge=1, description="Epochs without a better validation hit rate before training ends.")
     refit: bool = Field(
         default=True, description="After the best epoch is known, fits again on the whole window for as many epochs."
+    )
+    history_start: HistoryStart | None = Field(
+        default=None, description="Embeddings of past items begin at codes of who took what; None: at random."
     )
     warm_start: bool = Field(default=False, description="Starts from the model of the partition before, where there is one.")
     checkpoint_minutes: float | None = Field(

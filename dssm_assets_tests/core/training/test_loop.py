@@ -79,6 +79,7 @@ TESTED_APART = {
     "checkpoint_minutes": "test_resume",
     "device": "test_precision",
     "num_processes": "test_distributed",
+    "history_start": "needs skip: test_history_start",
     "warm_start": "the step finds the earlier model: test_dssm_model of the steps, test_warm_start",
     "num_hard_sample": "needs hard negatives: test_negatives",
     "history": "train_samples decides where a sample's history ends",
