@@ -42,7 +42,6 @@ class HistoryStart(Section):
 
     embedding: str = Field(description="The embedding_name that history and item tower share.")
     scale: float = Field(default=10.0, gt=0, description="Factor of the codes, whose columns have length 1.")
-    passes: int = Field(default=4, ge=1, le=100, description="Over all histories; more come nearer to the best codes.")
 
 
 class Training(Section):

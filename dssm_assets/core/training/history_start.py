@@ -4,31 +4,25 @@ A user vector is one short vector for hundreds of own items among tens of thousa
 of sqrt(width / items) of it. The best codes are known in closed form. Let X hold the weights with which users' histories are
 pooled, users by items. Q with orthonormal columns keeps most of X, in squares, when it spans the leading right singular
 vectors of X; then user X Q meets item Q in X Q Q', which is near X: own items first, and behind them those of similar users.
-Every basis of that span gives the same products, so it is found by orthogonal iteration
-
-    Q <- orth(X' X Q)
-
-where X Q is a look-up of all users' histories and X' (X Q) its gradient, as in a step of training. Cremonesi et al. 2010
+Every basis of that span gives the same products. It comes from the eigenvectors of X X', users by users; of many users some
+are taken evenly, and one step of orthogonal iteration, Q <- orth(X' X Q), then hears all of them. Cremonesi et al. 2010
 ("PureSVD") recommend by X Q Q' alone; here it is where learning starts.
 
 Belongs here: the codes, and towers that begin with them. Does not belong here: what a pooling is (`models/history_pooling`),
 that both towers read the codes alike (`models/skip_start`).
 
-Letters: U users, V users of a block, n events, I items, N rows of the table, d its width.
+Letters: U users, I items, N rows of the table, d its width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from dssm_assets.core.errors import Fault
-from dssm_assets.core.models.bags import Bags, IntArray, row_of
-from dssm_assets.core.models.embedding import weighted_sums
+from dssm_assets.core.models.bags import FloatArray, IntArray
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.train_data import TrainData
@@ -36,8 +30,11 @@ from dssm_assets.core.training_config import HistoryStart
 
 _MOST_EVENTS = 1 << 25
 """That are held, 12 bytes each; of more the users are thinned out evenly."""
-_BLOCK_EVENTS = 1 << 20
-_BLOCK_ITEMS = 1 << 16
+_MOST_USERS = 4096
+"""Whose products with one another are held, 8 bytes each."""
+_BLOCK_EVENTS, _BLOCK_ITEMS = 1 << 20, 1 << 16
+_SMALLEST = 1e-9
+"""Of the largest eigenvalue: what is less is rounding."""
 _REMEDY = "name a shared embedding, or unset training.history_start"
 
 
@@ -63,13 +60,12 @@ def start_at_codes(towers: TwoTower, data: TrainData, start: HistoryStart, ends:
     Args:
         towers: changed; without faults (`start_faults`).
         data: histories and corpus.
-        start: which embedding, how large, how many passes.
+        start: which embedding, how large.
         ends: where the events end that may be looked at, of each user [U].
     """
-    past, item = _features(towers.spec, start)[:2]
-    drawn = torch.empty(item.num_embeddings, item.embedding_dim).normal_(generator=torch.Generator().manual_seed(0))
-    is_own = torch.from_numpy(_is_own_row(data, item))
-    codes = leading_codes(_histories(data, past, ends), drawn * is_own[:, None], start.passes)
+    past, item = _features(towers.spec, start)
+    histories = pooled_histories(data, past, ends).multiply(_is_own_row(data, item)).tocsr()
+    codes = torch.from_numpy(leading_codes(histories, item.embedding_dim))
     base, table = towers.tables.bases[item.embedding_name], towers.tables.table(item.embedding_dim)
     with torch.no_grad():
         table[base + 1 : base + item.num_embeddings] = start.scale * codes[1:].to(table.device)
@@ -77,70 +73,57 @@ def start_at_codes(towers: TwoTower, data: TrainData, start: HistoryStart, ends:
             tower.linears[0].weight[:, tower.taste_columns] = 0.0
 
 
-def leading_codes(histories: Sequence[Bags], drawn: Tensor, passes: int) -> Tensor:
-    """Returns codes [N, d] whose products keep most of the histories, as far as so many passes find them.
+def leading_codes(histories: sp.csr_matrix, width: int, most_users: int = _MOST_USERS) -> FloatArray:
+    """Returns codes whose products keep most of the histories, float32 [N, d]; columns that nothing is left for are 0.
 
     By hand: two users, one with items 1 and 2 and one with item 3, weights (1, 1, 0) and (0, 0, .5). Codes of width 1 are
     (.71, .71, 0), up to their sign: who took item 1 meets 1 and 2 alike, and item 3 has no room.
 
     Args:
-        histories: of all users, some after the others.
-        drawn: where the iteration starts; a row of zeros has no code and is not looked at [N, d].
-        passes: 1 or more.
+        histories: weights, float32 [U, N].
+        width: d.
+        most_users: that are looked at at once; of more these many decide alone but for a last step.
     """
-    has_code = (drawn.abs().sum(1) > 0)[:, None]
-    codes = _orthonormal(drawn) * has_code
-    for _ in range(passes):
-        found = torch.zeros_like(codes)
-        for bags in histories:
-            _add_part(found, codes, bags)
-        # Columns that depend on others are filled up from anywhere, also from rows without a code.
-        codes = _orthonormal(found * has_code) * has_code
-    return codes
+    every = -(-histories.shape[0] // most_users)
+    some = histories[::every]
+    values, vectors = np.linalg.eigh((some @ some.T).toarray().astype(np.float64))  # ascending
+    kept = np.flatnonzero(values > _SMALLEST * values.max(initial=0.0))[::-1][:width]
+    codes = some.T @ (vectors[:, kept] / np.sqrt(values[kept])).astype(np.float32)
+    if every > 1:
+        codes = np.linalg.qr(histories.T @ (histories @ codes))[0]
+    return np.pad(codes, ((0, 0), (0, width - codes.shape[1]))).astype(np.float32)
 
 
-def _add_part(found: Tensor, codes: Tensor, bags: Bags) -> None:
-    """Adds X' (X Q) of some users' histories."""
-    if not len(bags.values):
-        return
-    pooled = weighted_sums(codes, bags.values, bags.offsets, bags.weights)  # X Q [V, d]
-    order = np.argsort(bags.values, kind="stable")
-    values, rows = bags.values[order], row_of(bags.offsets)[order]
-    starts = np.flatnonzero(np.diff(values, prepend=-1))
-    offsets = np.append(starts, len(values))
-    found.index_add_(0, torch.from_numpy(values[starts]), weighted_sums(pooled, rows, offsets, bags.weights[order]))
-
-
-def _orthonormal(columns: Tensor) -> Tensor:
-    """Returns an orthonormal basis of the columns' span; columns beyond the number of rows are 0 [N, d]."""
-    basis = torch.linalg.qr(columns)[0]
-    return functional.pad(basis, (0, columns.shape[1] - basis.shape[1]))
-
-
-def _histories(data: TrainData, past: TowerFeature, ends: IntArray) -> list[Bags]:
-    """Returns the first pooling's bags of a sub-feature, some users after the others."""
+def pooled_histories(data: TrainData, past: TowerFeature, ends: IntArray) -> sp.csr_matrix:
+    """Returns the weights with which the first pooling of a sub-feature reads each value, float32 [U, N]."""
     place = data.spec.pooled_features.index(past)
     lengths = ends - data.user_starts
-    every = 1 + int(lengths.sum()) // _MOST_EVENTS
-    users = np.arange(0, len(ends), every)
+    users = np.arange(0, len(ends), 1 + int(lengths.sum()) // _MOST_EVENTS)
     block = np.cumsum(lengths[users]) // _BLOCK_EVENTS
-    parts = np.split(users, np.flatnonzero(np.diff(block)) + 1)
-    return [data.history.read(data.user_starts[part], ends[part])[0][place] for part in parts]
+    parts = []
+    for part in np.split(users, np.flatnonzero(np.diff(block)) + 1):
+        bags = data.history.read(data.user_starts[part], ends[part])[0][place]
+        parts.append(
+            sp.csr_matrix((bags.weights, bags.values.astype(np.int32), bags.offsets), (len(part), past.num_embeddings))
+        )
+    found = sp.vstack(parts, format="csr")
+    found.sum_duplicates()
+    return found
 
 
-def _is_own_row(data: TrainData, item: TowerFeature) -> np.ndarray:
-    """Returns which rows stand for one item of the corpus alone: not those of unknown values and of collisions [N]."""
+def _is_own_row(data: TrainData, item: TowerFeature) -> npt.NDArray[np.float32]:
+    """Returns 1 for rows that stand for one item of the corpus alone, 0 for those of unknown values and of collisions [N]."""
     place = [f for f in data.spec.of(Side.ITEM) if not f.is_multi].index(item)
     counts = np.zeros(item.num_embeddings, np.int64)
     for begin in range(0, data.num_items, _BLOCK_ITEMS):
         block = np.arange(begin, min(begin + _BLOCK_ITEMS, data.num_items))
         counts += np.bincount(data.read_items(block).singles[:, place], minlength=len(counts))
     counts[0] = 0
-    return counts == 1
+    return (counts == 1).astype(np.float32)
 
 
 def _features(spec: TowerSpec, start: HistoryStart) -> list[TowerFeature]:
-    """Returns the sub-feature as its first pooling reads it and the item feature of the embedding, as far as there are any."""
+    """Returns the embedding's sub-feature, as its first pooling reads it, and its item feature, as far as there are any."""
     past = [f for f in spec.pooled_features if f.embedding_name == start.embedding]
     item = [f for f in spec.of(Side.ITEM) if f.embedding_name == start.embedding and not f.is_multi]
     return [*past[:1], *item[:1]]

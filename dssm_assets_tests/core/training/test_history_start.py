@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import scipy.sparse as sp
 import torch
 
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.model_config import Model
-from dssm_assets.core.models.bags import Bags
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training import loop
@@ -28,52 +28,45 @@ LINEAR = {
     "similarity": "INNER_PRODUCT",
     "poolings": [{"kind": "root", "length": 5}],
 }
-START = {"embedding": "item", "scale": 3.0, "passes": 20}
+START = {"embedding": "item", "scale": 3.0}
 
 
-def _bags(rows: list[list[tuple[int, float]]]) -> Bags:
-    pairs = [pair for row in rows for pair in row]
-    offsets = np.cumsum([0, *(len(row) for row in rows)])
-    return Bags(np.array([v for v, _ in pairs]), offsets, np.array([w for _, w in pairs], np.float32))
-
-
-def _drawn(rows: int, width: int) -> torch.Tensor:
-    drawn = torch.randn(rows, width, generator=torch.Generator().manual_seed(5))
-    drawn[0] = 0.0
-    return drawn
+def _spans(codes: np.ndarray[Any, Any], dense: np.ndarray[Any, Any], width: int, atol: float) -> None:
+    right = np.linalg.svd(dense)[2][:width]
+    np.testing.assert_allclose(codes @ codes.T, right.T @ right, atol=atol)
 
 
 def test_the_example_by_hand() -> None:
-    histories = [_bags([[(1, 1.0), (2, 1.0)], [(3, 0.5)]])]
-    codes = leading_codes(histories, _drawn(4, 1), passes=10)
-    expected = torch.tensor([[0.0], [0.5**0.5], [0.5**0.5], [0.0]])
-    torch.testing.assert_close(codes.abs(), expected, atol=1e-4, rtol=0.0)
+    codes = leading_codes(sp.csr_matrix(np.array([[0, 1, 1, 0], [0, 0, 0, 0.5]], np.float32)), 1)
+    assert codes.dtype == np.float32
+    np.testing.assert_allclose(np.abs(codes[:, 0]), [0.0, 0.5**0.5, 0.5**0.5, 0.0], atol=1e-6)
     assert codes[1] * codes[2] > 0
 
 
-def test_codes_span_the_leading_singular_vectors_whatever_the_blocks() -> None:
+def _dense(users: int) -> np.ndarray[Any, Any]:
     rng = np.random.default_rng(2)
-    dense = rng.random((9, 7)) * (rng.random((9, 7)) < 0.6) * np.array([4.0, 3.0, 2.0, 1.0, 0.5, 0.3, 0.2])
-    rows = [[(j + 1, float(w)) for j, w in enumerate(row) if w] for row in dense]
-    right = np.linalg.svd(dense)[2][:3]
-    for parts in ([rows], [rows[:4], rows[4:]]):
-        codes = leading_codes([_bags(part) for part in parts], _drawn(8, 3), passes=60).numpy()
-        np.testing.assert_allclose(codes[1:] @ codes[1:].T, right.T @ right, atol=1e-4)
-        assert not codes[0].any()
+    found = rng.random((users, 7)) * (rng.random((users, 7)) < 0.6) * np.array([9.0, 6.0, 4.0, 0.5, 0.3, 0.2, 0.1])
+    return found.astype(np.float32)
 
 
-def test_an_item_that_comes_twice_counts_twice() -> None:
-    once = leading_codes([_bags([[(1, 2.0)], [(2, 1.5)]])], _drawn(3, 1), passes=30)
-    twice = leading_codes([_bags([[(1, 1.0), (1, 1.0)], [(2, 1.5)]])], _drawn(3, 1), passes=30)
-    torch.testing.assert_close(once.abs(), twice.abs())
-    assert abs(once[1]) > 0.99
+def test_codes_span_the_leading_singular_vectors() -> None:
+    dense = _dense(9)
+    _spans(leading_codes(sp.csr_matrix(dense), 3), dense, 3, atol=1e-4)
 
 
-def test_more_columns_than_anybody_needs_are_no_harm() -> None:
-    codes = leading_codes([_bags([[(1, 1.0)]])], _drawn(3, 5), passes=4)
-    assert codes.shape == (3, 5)
-    assert torch.isfinite(codes).all()
-    np.testing.assert_allclose((codes @ codes.T)[1, 1], 1.0, atol=1e-5)
+def test_of_many_users_some_decide_and_all_are_heard() -> None:
+    dense = _dense(400)
+    taken = sp.csr_matrix(dense)
+    _spans(leading_codes(taken, 3, most_users=100), dense, 3, atol=0.01)
+    dense[1::4, 6] = 50.0  # only who is not among the every fourth took much of the last
+    assert np.abs(leading_codes(sp.csr_matrix(dense), 1, most_users=100)[6]) > 0.9
+
+
+def test_more_columns_than_anybody_needs_are_zero() -> None:
+    codes = leading_codes(sp.csr_matrix(np.array([[0, 2, 0]], np.float32)), 4)
+    assert codes.shape == (3, 4)
+    np.testing.assert_allclose(codes @ codes.T, np.diag([0, 1, 0]), atol=1e-6)
+    assert not leading_codes(sp.csr_matrix((2, 3), dtype=np.float32), 2).any()  # nobody took anything
 
 
 def _started(ends: np.ndarray | None = None) -> tuple[TwoTower, TrainData, Any]:
