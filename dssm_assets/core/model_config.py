@@ -49,6 +49,10 @@ class Pooling(Section):
     half_life_days: float | None = Field(
         default=None, gt=0, description="mean and root: older items count half per this many days."
     )
+    repeats_root: bool = Field(
+        default=False,
+        description="All but attention: the events of one value count together the root of what they would count.",
+    )
     scale: float = Field(default=10.0, gt=0, description="recency: the rank at which an item counts 1 / e of the newest.")
 
 
