@@ -95,7 +95,11 @@ def leading_codes(histories: sp.csr_matrix, width: int, most_users: int = _MOST_
 
 
 def pooled_histories(data: TrainData, past: TowerFeature, ends: IntArray) -> sp.csr_matrix:
-    """Returns the weights with which the first pooling of a sub-feature reads each value, float32 [U, N]."""
+    """Returns the weights with which the first pooling of a sub-feature reads each value, float32 [U, N].
+
+    A user's weights are multiplied by their sum: who took more will take more, and is most of what is to be foretold. What a
+    root has divided by the root of the sum is whole again; a mean stays as it is.
+    """
     place = data.spec.pooled_features.index(past)
     lengths = ends - data.user_starts
     users = np.arange(0, len(ends), 1 + int(lengths.sum()) // _MOST_EVENTS)
@@ -108,6 +112,7 @@ def pooled_histories(data: TrainData, past: TowerFeature, ends: IntArray) -> sp.
         )
     found = sp.vstack(parts, format="csr")
     found.sum_duplicates()
+    found.data *= np.repeat(np.asarray(found.sum(axis=1)).ravel(), np.diff(found.indptr))
     return found
 
 

@@ -15,7 +15,7 @@ from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training import loop
-from dssm_assets.core.training.history_start import leading_codes, start_at_codes
+from dssm_assets.core.training.history_start import leading_codes, pooled_histories, start_at_codes
 from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
 from dssm_assets.core.training.train_data import TrainData
 from dssm_assets.core.training_config import HistoryStart
@@ -103,6 +103,19 @@ def test_at_the_start_a_user_meets_its_own_items() -> None:
     found, expected = users @ items.T, (taken @ codes) @ codes.T
     between = [np.corrcoef(found[u] - found.mean(0), expected[u] - expected.mean(0))[0, 1] for u in range(USERS)]
     assert min(between) > 0.95
+
+
+def test_who_took_more_counts_for_more() -> None:
+    """By hand: a root of two events weighs each 1 / sqrt(2), sqrt(2) together, so that each is 1 again; of one event it is 1."""
+    _, data, tables = _started()
+    ends = np.array(data.user_starts) + np.where(np.arange(USERS) == 0, 2, 1)
+    past = next(f for f in data.spec.pooled_features if f.embedding_name == "item")
+    found = pooled_histories(data, past, ends).toarray()
+    taken = tables.history["h__item"].to_numpy()
+    expected = np.zeros_like(found)
+    for user, (start, end) in enumerate(zip(data.user_starts, ends, strict=True)):
+        np.add.at(expected[user], taken[start:end], 1.0)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_only_what_ended_before_is_looked_at() -> None:
