@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
+from torch import nn
 
 from dssm_assets.core.errors import Fault
 from dssm_assets.core.models.bags import FloatArray, IntArray
@@ -70,7 +71,8 @@ def start_at_codes(towers: TwoTower, data: TrainData, start: HistoryStart, ends:
     with torch.no_grad():
         table[base + 1 : base + item.num_embeddings] = start.scale * codes[1:].to(table.device)
         for tower in (towers.user_tower, towers.item_tower):
-            tower.linears[0].weight[:, tower.taste_columns] = 0.0
+            first: nn.Linear = tower.linears[0]  # type: ignore[assignment]
+            first.weight[:, tower.taste_columns] = 0.0
 
 
 def leading_codes(histories: sp.csr_matrix, width: int, most_users: int = _MOST_USERS) -> FloatArray:
@@ -84,7 +86,7 @@ def leading_codes(histories: sp.csr_matrix, width: int, most_users: int = _MOST_
         width: d.
         most_users: that are looked at at once; of more these many decide alone but for a last step.
     """
-    every = -(-histories.shape[0] // most_users)
+    every = max(1, -(-histories.shape[0] // most_users))
     some = histories[::every]
     values, vectors = np.linalg.eigh((some @ some.T).toarray().astype(np.float64))  # ascending
     kept = np.flatnonzero(values > _SMALLEST * values.max(initial=0.0))[::-1][:width]
@@ -124,7 +126,7 @@ def _is_own_row(data: TrainData, item: TowerFeature) -> npt.NDArray[np.float32]:
         block = np.arange(begin, min(begin + _BLOCK_ITEMS, data.num_items))
         counts += np.bincount(data.read_items(block).singles[:, place], minlength=len(counts))
     counts[0] = 0
-    return (counts == 1).astype(np.float32)
+    return np.asarray(counts == 1, np.float32)
 
 
 def _features(spec: TowerSpec, start: HistoryStart) -> list[TowerFeature]:

@@ -66,7 +66,8 @@ def test_more_columns_than_anybody_needs_are_zero() -> None:
     codes = leading_codes(sp.csr_matrix(np.array([[0, 2, 0]], np.float32)), 4)
     assert codes.shape == (3, 4)
     np.testing.assert_allclose(codes @ codes.T, np.diag([0, 1, 0]), atol=1e-6)
-    assert not leading_codes(sp.csr_matrix((2, 3), dtype=np.float32), 2).any()  # nobody took anything
+    for users in (0, 2):  # nobody, and nobody who took anything
+        assert not leading_codes(sp.csr_matrix((users, 3), dtype=np.float32), 2).any()
 
 
 def _started(ends: np.ndarray | None = None) -> tuple[TwoTower, TrainData, Any]:
