@@ -42,6 +42,11 @@ class HistoryStart(Section):
 
     embedding: str = Field(description="The embedding_name that history and item tower share.")
     scale: float = Field(default=10.0, gt=0, description="Factor of the codes, whose columns have length 1.")
+    popularity: float = Field(
+        default=0.0,
+        ge=0,
+        description="Times ln of all that histories hold of an item: added to everybody's product with it, in a column.",
+    )
 
 
 class Training(Section):

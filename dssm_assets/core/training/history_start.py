@@ -8,6 +8,8 @@ Every basis of that span gives the same products. It comes from the eigenvectors
 are taken evenly, and one step of orthogonal iteration, Q <- orth(X' X Q), then hears all of them. Cremonesi et al. 2010
 ("PureSVD") recommend by X Q Q' alone; here it is where learning starts.
 
+Beside it popularity may begin in a column of its own, which every user meets with the same number.
+
 Belongs here: the codes, and towers that begin with them. Does not belong here: what a pooling is (`models/history_pooling`),
 that both towers read the codes alike (`models/skip_start`).
 
@@ -15,6 +17,8 @@ Letters: U users, I items, N rows of the table, d its width.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +28,7 @@ from torch import nn
 
 from dssm_assets.core.errors import Fault
 from dssm_assets.core.models.bags import FloatArray, IntArray
+from dssm_assets.core.models.skip_start import Coordinate
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.train_data import TrainData
@@ -34,6 +39,9 @@ _MOST_EVENTS = 1 << 25
 _MOST_USERS = 4096
 """Whose products with one another are held, 8 bytes each."""
 _BLOCK_EVENTS, _BLOCK_ITEMS = 1 << 20, 1 << 16
+_CONSTANT = 10.0
+"""What users hold where items hold their popularity: as large as what pooled codes are, so that all weights learn alike."""
+_NEVER = 0.3
 _SMALLEST = 1e-9
 """Of the largest eigenvalue: what is less is rounding."""
 _REMEDY = "name a shared embedding, or unset training.history_start"
@@ -48,6 +56,11 @@ def start_faults(spec: TowerSpec, start: HistoryStart) -> list[Fault]:
         faults.append(
             Fault(f"{where}.embedding", expected, f"{start.embedding}; shared: {', '.join(shared) or 'none'}", _REMEDY)
         )
+    shared_names = {f.embedding_name for f in spec.sequences}
+    width = sum({f.embedding_name: f.embedding_dim for f in spec.of(Side.ITEM) if f.embedding_name in shared_names}.values())
+    if spec.output_dim < width:
+        expected = f"model.output_dim of at least {width}, an output for every place of a shared embedding"
+        faults.append(Fault(where, expected, str(spec.output_dim), "widen the vectors or narrow the embeddings"))
     if not spec.skip:
         faults.append(Fault(where, "model.skip, which begins both towers as one map", "skip is off", "set model.skip"))
     return faults
@@ -65,14 +78,40 @@ def start_at_codes(towers: TwoTower, data: TrainData, start: HistoryStart, ends:
         ends: where the events end that may be looked at, of each user [U].
     """
     past, item = _features(towers.spec, start)
-    histories = pooled_histories(data, past, ends).multiply(_is_own_row(data, item)).tocsr()
-    codes = torch.from_numpy(leading_codes(histories, item.embedding_dim))
+    is_own = _is_own_row(data, item)
+    histories = pooled_histories(data, past, ends).multiply(is_own).tocsr()
+    width = item.embedding_dim - (start.popularity > 0)
+    rows = start.scale * leading_codes(histories, width)
+    if start.popularity:
+        counts = log_counts(np.asarray(histories.sum(axis=0)).ravel())
+        rows = np.concatenate([rows, (start.popularity / _CONSTANT * counts)[:, None]], axis=1)
+        _add_constant(towers, (item.embedding_name, width))
     base, table = towers.tables.bases[item.embedding_name], towers.tables.table(item.embedding_dim)
     with torch.no_grad():
-        table[base + 1 : base + item.num_embeddings] = start.scale * codes[1:].to(table.device)
+        table[base + 1 : base + item.num_embeddings] = torch.from_numpy(rows[1:])
         for tower in (towers.user_tower, towers.item_tower):
             first: nn.Linear = tower.linears[0]  # type: ignore[assignment]
             first.weight[:, tower.taste_columns] = 0.0
+
+
+def log_counts(counts: npt.NDArray[Any]) -> FloatArray:
+    """Returns ln(count + .3), as the prior has it (`models/prior`), less the mean, float32 [N].
+
+    By hand: of counts 0 and 1 ln .3 = -1.204 and ln 1.3 = .262, so -.733 and .733.
+    """
+    values = np.log(counts + _NEVER)
+    return np.asarray(values - values.mean(), np.float32)
+
+
+def _add_constant(towers: TwoTower, coordinate: Coordinate) -> None:
+    """Has every user begin with one number in the output in which items begin with this coordinate, whatever its past."""
+    user, item = towers.user_tower, towers.item_tower
+    assert user.skip is not None and item.skip is not None  # as `start_faults` demands
+    output = int(item.skip.weight[:, towers.item_taste.index(coordinate)].argmax())
+    last: nn.Linear = user.linears[-1]  # type: ignore[assignment]
+    with torch.no_grad():
+        user.skip.weight[output] = 0.0
+        last.bias[output] = _CONSTANT
 
 
 def leading_codes(histories: sp.csr_matrix, width: int, most_users: int = _MOST_USERS) -> FloatArray:

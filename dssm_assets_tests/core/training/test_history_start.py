@@ -15,7 +15,7 @@ from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training import loop
-from dssm_assets.core.training.history_start import leading_codes, pooled_histories, start_at_codes
+from dssm_assets.core.training.history_start import leading_codes, log_counts, pooled_histories, start_at_codes
 from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
 from dssm_assets.core.training.train_data import TrainData
 from dssm_assets.core.training_config import HistoryStart
@@ -70,11 +70,11 @@ def test_more_columns_than_anybody_needs_are_zero() -> None:
         assert not leading_codes(sp.csr_matrix((users, 3), dtype=np.float32), 2).any()
 
 
-def _started(ends: np.ndarray | None = None) -> tuple[TwoTower, TrainData, Any]:
+def _started(ends: np.ndarray | None = None, start: dict[str, Any] | None = None) -> tuple[TwoTower, TrainData, Any]:
     tables = world()
     spec = tower_spec(FEATURES, Model(**{**LINEAR, "num_sample": 8, "history_length": 5}))
     data, towers = tables.data(spec), TwoTower(spec, torch.Generator().manual_seed(0))
-    start_at_codes(towers, data, HistoryStart(**START), data.user_ends() if ends is None else ends)
+    start_at_codes(towers, data, HistoryStart(**{**START, **(start or {})}), data.user_ends() if ends is None else ends)
     return towers, data, tables
 
 
@@ -104,6 +104,39 @@ def test_at_the_start_a_user_meets_its_own_items() -> None:
     found, expected = users @ items.T, (taken @ codes) @ codes.T
     between = [np.corrcoef(found[u] - found.mean(0), expected[u] - expected.mean(0))[0, 1] for u in range(USERS)]
     assert min(between) > 0.95
+
+
+def test_log_counts_by_hand() -> None:
+    np.testing.assert_allclose(log_counts(np.array([0, 1])), [-0.7332, 0.7332], atol=1e-4)
+
+
+def test_popularity_stands_in_the_last_column_and_adds_to_everybodys_product() -> None:
+    plain, _, tables = _started(None, {"scale": 3.0})
+    towers, _, _ = _started(None, {"scale": 3.0, "popularity": 0.7})
+    base = towers.tables.bases["item"]
+    table = towers.tables.table(8)[base : base + ITEMS + 2].numpy()
+    takers = np.zeros(ITEMS + 2)
+    item, owner = tables.history["h__item"].to_numpy(), np.repeat(np.arange(USERS), len(tables.history) // USERS)
+    last = np.arange(len(item)) % (len(item) // USERS) >= len(item) // USERS - 5  # the pooling reads five events
+    assert owner[last].size == 5 * USERS
+    np.add.at(takers, item[last], 1.0)
+    np.testing.assert_allclose(table[1:, 7], 0.07 * log_counts(takers)[1:], atol=1e-5)
+
+    def product(of: TwoTower, other: np.ndarray) -> np.ndarray:
+        """Products of a user that took what `other` says with all items, by the skips and the constant alone."""
+        bias, item_skip, user_skip = (of.user_tower.linears[-1].bias, of.item_tower.skip, of.user_tower.skip)
+        assert item_skip is not None and user_skip is not None
+        rows = torch.from_numpy(of.tables.table(8)[base : base + ITEMS + 2].numpy())
+        with torch.no_grad():
+            constant = torch.where(bias == 10.0, bias, 0.0)
+            return (user_skip(torch.from_numpy(other) @ rows) + constant).numpy() @ item_skip(rows).T.numpy()
+
+    taken = np.zeros(ITEMS + 2, np.float32)
+    taken[[2, 3]] = 0.5
+    codes = table[:, :7]
+    expected = (taken @ codes) @ codes.T + 0.7 * log_counts(takers)
+    np.testing.assert_allclose(product(towers, taken)[1:], expected[1:], atol=1e-4)
+    assert not (plain.user_tower.linears[-1].bias == 10.0).any()
 
 
 def test_who_took_more_counts_for_more() -> None:
@@ -163,6 +196,7 @@ def test_rows_that_several_items_share_have_no_code() -> None:
         ({}, {**START, "embedding": "tags"}, "shared: item"),
         ({}, {**START, "embedding": "unknown"}, "shared: item"),
         ({"skip": False}, START, "skip is off"),
+        ({"output_dim": 7}, START, "output_dim of at least 8"),
         ({"poolings": [{"kind": "attention", "length": 5}]}, START, "without attention"),
     ],
 )
