@@ -53,6 +53,9 @@ class Training(Section):
     """How the towers are fitted."""
 
     epochs: int = Field(default=5, ge=1, le=1000, description="At most; early stopping may end sooner.")
+    epoch_frac: float = Field(
+        default=1.0, gt=0, le=1, description="Share of the samples that an epoch reads, others each time."
+    )
     batch_size: int = Field(default=1024, ge=2)
     group_visits: bool = Field(
         default=False,

@@ -11,6 +11,7 @@ under the same schedule. Nothing of the validation days is read before the choic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -102,7 +103,9 @@ class _Fit:
         later = self._rows(self._data.num_days) if not training.validation_days or training.refit else None
         earlier = self._rows(self._first_day) if record.is_search else None
         expected = [rows for rows in (earlier, later) if rows is not None]
-        clock = Clock(sum(len(rows) for rows in expected) * training.epochs - self._samples_done(earlier, later), self._now)
+        frac = training.epoch_frac
+        samples = sum(math.ceil(len(rows) * frac) for rows in expected) * training.epochs
+        clock = Clock(samples - self._samples_done(earlier, later), self._now)
         if earlier is not None:
             towers = self._search(earlier, clock)
             record.end_search()
@@ -198,7 +201,10 @@ class _Fit:
 
     def _samples_done(self, earlier: IntArray | None, later: IntArray | None) -> int:
         rows = earlier if earlier is not None else later
-        return self._record.epoch * len(rows) + self._record.step * self._training.batch_size if rows is not None else 0
+        if rows is None:
+            return 0
+        of_epochs = self._record.epoch * math.ceil(len(rows) * self._training.epoch_frac)
+        return of_epochs + self._record.step * self._training.batch_size
 
     def _result(self, towers: TwoTower, clock: Clock) -> FitResult:
         towers.cpu()

@@ -54,6 +54,7 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("collision_mask", {"collision_mask": False}, {}),
     ("user_positive_mask", {"user_positive_mask": True}, {}),
     ("epochs", {}, {"epochs": 3}),
+    ("epoch_frac", {}, {"epoch_frac": 0.5}),
     ("batch_size", {}, {"batch_size": 16}),
     ("learning_rate", {}, {"learning_rate": 0.01}),
     ("embedding_optimiser", {}, {"embedding_optimiser": "adam"}),
