@@ -49,6 +49,10 @@ class Pooling(Section):
     half_life_days: float | None = Field(
         default=None, gt=0, description="mean and root: older items count half per this many days."
     )
+    repeats_root: bool = Field(
+        default=False,
+        description="All but attention: the events of one value count together the root of what they would count.",
+    )
     scale: float = Field(default=10.0, gt=0, description="recency: the rank at which an item counts 1 / e of the newest.")
 
 
@@ -103,7 +107,7 @@ class Loss(StrEnum):
 class Model(Section):
     """The two towers and their loss."""
 
-    output_dim: int = Field(default=64, ge=2, le=1024, description="Width D of both towers' vectors.")
+    output_dim: int = Field(default=64, ge=2, le=4096, description="Width D of both towers' vectors.")
     hidden_units: list[int] = Field(default=[128], description="Hidden layers of each tower.")
     norm: Norm = Norm.LAYER
     dropout: float = Field(default=0.1, ge=0, lt=1, description="Of hidden layers.")

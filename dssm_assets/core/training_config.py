@@ -50,10 +50,25 @@ class Launcher(StrEnum):
     """`dssm-assets fit` has been started on every machine, under torchrun; the run takes what came of it."""
 
 
+class HistoryStart(Section):
+    """Embeddings of past items that begin at codes which keep most of what histories hold (`training/history_start.py`)."""
+
+    embedding: str = Field(description="The embedding_name that history and item tower share.")
+    scale: float = Field(default=10.0, gt=0, description="Factor of the codes, whose columns have length 1.")
+    popularity: float = Field(
+        default=0.0,
+        ge=0,
+        description="Times ln of all that histories hold of an item: added to everybody's product with it, in a column.",
+    )
+
+
 class Training(Section):
     """How the towers are fitted."""
 
     epochs: int = Field(default=5, ge=1, le=1000, description="At most; early stopping may end sooner.")
+    epoch_frac: float = Field(
+        default=1.0, gt=0, le=1, description="Share of the samples that an epoch reads, others each time."
+    )
     batch_size: int = Field(default=1024, ge=2)
     group_visits: bool = Field(
         default=False,
@@ -76,6 +91,9 @@ class Training(Section):
     patience: int = Field(default=2, ge=1, description="Epochs without a better validation hit rate before training ends.")
     refit: bool = Field(
         default=True, description="After the best epoch is known, fits again on the whole window for as many epochs."
+    )
+    history_start: HistoryStart | None = Field(
+        default=None, description="Embeddings of past items begin at codes of who took what; None: at random."
     )
     warm_start: bool = Field(default=False, description="Starts from the model of the partition before, where there is one.")
     checkpoint_minutes: float | None = Field(

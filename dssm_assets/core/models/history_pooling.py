@@ -8,6 +8,9 @@ that were taken from the sample's event or from the evaluation day would multipl
 would not see it, but a root would, so training and inference agree because both count from the newest event of the row,
 which also cannot underflow to a row of zeros.
 
+What is taken again and again says more than what was taken once, but not as many times more: with `repeats_root` the events
+of one value count together the root of what they would count.
+
 Letters: B rows, n events of all rows.
 """
 
@@ -91,7 +94,9 @@ def pooled(pooling: Pooling, past: Past) -> tuple[Bags, ...]:
         return _aligned(seen)
     make = root_bags if pooling.kind is PoolingKind.ROOT else mean_bags
     importance = _importance(pooling, seen)
-    return tuple(make(column, seen.offsets, importance) for column in seen.values)
+    if not pooling.repeats_root:
+        return tuple(make(column, seen.offsets, importance) for column in seen.values)
+    return tuple(make(column, seen.offsets, _repeats_as_root(column, seen.offsets, importance)) for column in seen.values)
 
 
 def _importance(pooling: Pooling, past: Past) -> npt.NDArray[np.float64] | None:
@@ -101,6 +106,19 @@ def _importance(pooling: Pooling, past: Past) -> npt.NDArray[np.float64] | None:
         return None
     # The floor keeps an ancient event's weight above zero: a row whose newest event has no value still has a mean.
     return np.asarray(np.exp2(-np.minimum(past.age_days / float(pooling.half_life_days), 900.0)))
+
+
+def _repeats_as_root(
+    values: IntArray, offsets: IntArray, importance: npt.NDArray[np.float64] | None
+) -> npt.NDArray[np.float64]:
+    """Returns importances of which those of one row and value sum to the root of what they summed to [n].
+
+    Three events of importance 1, two of them of one value: 1 / sqrt(2), 1 / sqrt(2), 1.
+    """
+    given = np.ones(len(values)) if importance is None else importance
+    keys = row_of(offsets) * (int(values.max(initial=0)) + 1) + values
+    _, kind = np.unique(keys, return_inverse=True)
+    return np.asarray(given / np.sqrt(np.bincount(kind, weights=given))[kind])
 
 
 def _aligned(past: Past) -> tuple[Bags, ...]:

@@ -50,9 +50,8 @@ class TwoTower(nn.Module):
             self._user_groups, [f for f in user if not f.is_multi], own_bags + list(spec.pooled_features)
         ) + coordinates([feature for view in spec.attention_views for feature in view.features])
         item_read = read_coordinates(self._item_groups, singles, multis)
-        align_skips(
-            self.user_tower.skip, [user_read[k] for k in user_taste], self.item_tower.skip, [item_read[k] for k in item_taste]
-        )
+        self.user_taste, self.item_taste = [user_read[k] for k in user_taste], [item_read[k] for k in item_taste]
+        align_skips(self.user_tower.skip, self.user_taste, self.item_tower.skip, self.item_taste)
         self.attention = nn.ModuleList(AttentionPooling(width, spec.num_interests, generator) for width in widths)
         self.similarity = SimilarityScale(spec)
 

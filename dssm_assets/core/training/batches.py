@@ -11,6 +11,7 @@ negatives).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -112,6 +113,8 @@ def epoch_batches(
 ) -> Iterator[Batch]:
     """Yields every one of the samples once, in an order that seed and epoch alone decide; the last batch may be smaller.
 
+    With `epoch_frac` below 1 it ends after that share of them.
+
     Where the samples end before the window does, nothing of the later days is known: not in the histories of
     `History.OTHERS`, not among known positives, not among hard negatives.
 
@@ -138,8 +141,11 @@ def epoch_batches(
 
 
 def batches_per_epoch(count: int, training: Training) -> int:
-    """Returns how many batches an epoch of so many samples has."""
-    return -(-count // training.batch_size)
+    """Returns how many batches an epoch of so many samples has.
+
+    Example: of 80 samples the share .5 in batches of 32 is 2 batches, 40 samples rounded up to whole batches.
+    """
+    return math.ceil(round(count * training.epoch_frac, 6) / training.batch_size)
 
 
 class Epoch:

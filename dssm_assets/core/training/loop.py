@@ -11,6 +11,7 @@ under the same schedule. Nothing of the validation days is read before the choic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -27,6 +28,7 @@ from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batches import batches_per_epoch, epoch_batches
 from dssm_assets.core.training.clock import Clock
 from dssm_assets.core.training.fit_state import Record, state_chunks, state_of
+from dssm_assets.core.training.history_start import start_at_codes, start_faults
 from dssm_assets.core.training.precision import device_of, is_bfloat16
 from dssm_assets.core.training.report import FitResult, Progress, Surroundings, fit_report
 from dssm_assets.core.training.search import Judge
@@ -104,7 +106,9 @@ class _Fit:
         later = self._rows(self._data.num_days) if not training.validation_days or training.refit else None
         earlier = self._rows(self._first_day) if record.is_search else None
         expected = [rows for rows in (earlier, later) if rows is not None]
-        clock = Clock(sum(len(rows) for rows in expected) * training.epochs - self._samples_done(earlier, later), self._now)
+        frac = training.epoch_frac
+        samples = sum(math.ceil(len(rows) * frac) for rows in expected) * training.epochs
+        clock = Clock(samples - self._samples_done(earlier, later), self._now)
         if earlier is not None:
             towers = self._search(earlier, clock)
             record.end_search()
@@ -178,6 +182,8 @@ class _Fit:
         """Returns a trainer at its start, or where the stored state left it."""
         initial, dropout = np.random.SeedSequence(self._seed).generate_state(2)
         towers = self._initial(torch.Generator().manual_seed(int(initial)))
+        if self._training.history_start is not None and self._around.warm_start is None and not self._state:
+            start_at_codes(towers, self._data, self._training.history_start, self._ends())
         if self._around.warm_start is not None:
             self._warm = self._around.warm_start.into(towers)
         towers.to(self._place.device)
@@ -209,12 +215,20 @@ class _Fit:
         save(state_chunks(self._record, {**trainer.state(), **best}, self._around.key))
         self._stored_at = self._now()
 
+    def _ends(self) -> IntArray:
+        """Returns where the events end, of each user, that the towers may know before they are fitted."""
+        data = self._data
+        return data.user_ends(data.first_time_ms(self._first_day)) if self._record.is_search else data.user_ends()
+
     def _rows(self, end_day: int) -> IntArray:
         return self._data.rows_of_days(0, end_day, min_history=self._model.min_history)
 
     def _samples_done(self, earlier: IntArray | None, later: IntArray | None) -> int:
         rows = earlier if earlier is not None else later
-        return self._record.epoch * len(rows) + self._record.step * self._training.batch_size if rows is not None else 0
+        if rows is None:
+            return 0
+        of_epochs = self._record.epoch * math.ceil(len(rows) * self._training.epoch_frac)
+        return of_epochs + self._record.step * self._training.batch_size
 
     def _result(self, towers: TwoTower, clock: Clock) -> FitResult:
         towers.cpu()
@@ -237,6 +251,8 @@ def _check(data: TrainData, spec: TowerSpec, model: Model, training: Training) -
     if not model.in_batch and model.num_sample == 0:
         got = "in_batch off and num_sample 0"
         faults.append(Fault("model", "negatives: in_batch or num_sample", got, "switch one of them on"))
+    if training.history_start is not None:
+        faults += start_faults(spec, training.history_start)
     if model.prior and not training.validation_days:
         got = "none: validation_days is 0"
         faults.append(Fault("model.prior", "validation days on which it is chosen", got, "set training.validation_days"))

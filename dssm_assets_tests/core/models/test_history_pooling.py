@@ -56,6 +56,18 @@ def test_weights_by_hand(pooling: dict[str, Any], values: list[int], weights: An
     assert (bags.offsets.tolist(), bags.weights.dtype) == ([0, len(values)], np.float32)
 
 
+def test_events_of_one_value_count_together_their_root() -> None:
+    # Row 0: value 5 twice, a missing one, value 8; row 1: value 5 once, which is not row 0's. Half per day, ages 3, 2, 1, 0.
+    past = _past([5, 5, 0, 8], [5], times=[TIMES[:4], TIMES[:1]])
+    bags = _one(past, kind="root", repeats_root=True)
+    expected = np.array([0.5**0.5, 0.5**0.5, 1.0]) / (2**0.5 + 1) ** 0.5
+    assert bags.values.tolist() == [5, 5, 8, 5]
+    assert bags.weights == pytest.approx([*expected, 1.0], rel=1e-6)
+    bags = _one(past, kind="mean", half_life_days=1, repeats_root=True)  # 1/8 and 1/4 are 3/8 together, so sqrt(3/8)
+    expected = np.array([1 / 8, 1 / 4, 1.0 * (3 / 8) ** 0.5]) / (3 / 8 + (3 / 8) ** 0.5)
+    assert bags.weights == pytest.approx([*expected, 1.0], rel=1e-6)
+
+
 def test_how_far_each_pooling_reaches_and_which_needs_times() -> None:
     assert reach(Pooling(kind="root", length=200)) == 200
     assert reach(Pooling(kind="recency", length=50, scale=2)) == 10
@@ -83,6 +95,7 @@ POOLINGS = st.builds(
     length=st.integers(1, 4) | st.just(5000),
     half_life_days=st.none() | st.floats(1e-3, 1e4),
     scale=st.floats(1e-3, 1e3),
+    repeats_root=st.booleans(),
 )
 
 

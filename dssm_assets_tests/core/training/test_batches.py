@@ -45,6 +45,20 @@ def test_every_sample_once_per_epoch_in_an_order_of_seed_and_epoch() -> None:
     assert order[1] != order[3]
 
 
+def test_an_epoch_of_half_the_samples_takes_others_each_time() -> None:
+    half = Training(**SMALL_TRAINING, epoch_frac=0.5)
+    assert batches_per_epoch(80, half) == 2  # 40 samples, rounded up to whole batches
+    model = Model(**SMALL_MODEL)
+    spec = tower_spec(FEATURES, model)
+    data = world().data(spec)
+    whole, first, second = (
+        [b.item_index[:32].tolist() for b in epoch_batches(data, np.arange(80), model=model, training=t, seed=1, epoch=e)]
+        for t, e in ((Training(**SMALL_TRAINING), 0), (half, 0), (half, 1))
+    )
+    assert first == whole[:2]
+    assert first != second
+
+
 @pytest.mark.parametrize("frac", [0.0, 0.5, 1.0])
 def test_share_of_samples_without_context(frac: float) -> None:
     batches = _batches(context_dropout=frac)
