@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dssm_assets.core.config import NegativeItems
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.model_config import History
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.samples.history import HistoryCsr
 from dssm_assets.core.samples.history_build import build_history
 from dssm_assets.core.samples.id_index import IdIndex
+from dssm_assets.core.samples.item_weights import law_of
 from dssm_assets.core.samples.sample_weights import SampleWeights
 from dssm_assets.core.samples.train_samples import discretise_day, discretise_rows, item_rows
 from dssm_assets_tests.core.samples.worlds import bucketize, history_day
@@ -148,12 +150,16 @@ def test_broken_inputs_are_refused() -> None:
         run(ROWS.set_column(1, "item_id", ROWS["item_id"].cast(pa.string())))
 
 
+LAW = NegativeItems(alpha=0.5, smoothing=2.0)
+
+
 def test_item_rows_follow_the_corpus() -> None:
     corpus = pa.table({"item_id": [1, 2], "weight": [2.0, 0.5], "count": [3, 0], "brand": [6, None], "tags": [[1], []]})
-    table = item_rows(corpus, indexed("tags", "brand"))
+    table = item_rows(corpus, indexed("tags", "brand"), LAW)
+    assert law_of(table.schema) == LAW
     assert table.to_pydict() == {"weight": [2.0, 0.5], "tags": [[2], []], "brand": [7, 0]}
     with pytest.raises(SchemaError, match="column size"):
-        item_rows(corpus, indexed("size"))
+        item_rows(corpus, indexed("size"), LAW)
 
 
 FEATURES = pa.table(
@@ -188,7 +194,7 @@ def test_weights_go_with_the_rows_of_samples_and_items() -> None:
     assert table.schema.names[-2:] == ["tags", "tags__weights"]
     corpus = pa.table({"item_id": [1, 2], "weight": [2.0, 0.5], "tags": [[1], []], "tags__weights": [[0.25], []]})
     corpus = corpus.set_column(3, "tags__weights", corpus["tags__weights"].cast(pa.list_(pa.float32())))
-    items = item_rows(corpus, indexed("tags", weighted={"tags"}))
+    items = item_rows(corpus, indexed("tags", weighted={"tags"}), LAW)
     assert items.to_pydict() == {"weight": [2.0, 0.5], "tags": [[2], []], "tags__weights": [[0.25], []]}
     with pytest.raises(SchemaError, match="table positive_sample, column tags__weights: expected the column to exist"):
         run(ROWS, features=indexed("tags", weighted={"tags"}))
