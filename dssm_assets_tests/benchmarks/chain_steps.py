@@ -51,9 +51,14 @@ class ChainStep:
 def chain_steps() -> list[ChainStep]:
     """Returns the steps of the graph in its order, the daily ones first."""
     from dssm_assets.defs.asset_table import all_rows
+    from dssm_assets.defs.lazy_steps import LazyStep
 
     rows = [row for row in all_rows() if row.name not in LEFT_OUT]
-    steps = [ChainStep(row.step.module, row.name, row.is_windowed) for row in rows]  # type: ignore[attr-defined]
+    steps = []
+    for row in rows:
+        if not isinstance(row.step, LazyStep):
+            raise TypeError(f"asset {row.name}: a step that is named by its module, got {type(row.step).__name__}")
+        steps.append(ChainStep(row.step.module, row.name, row.is_windowed))
     return sorted(steps, key=lambda step: step.is_windowed)
 
 

@@ -1,9 +1,8 @@
 """Histories made of days: every user's positives of all days, one user after the other, each by time.
 
 The days are gone through three times: for who and what there is, to count what each user has, and to put each event at its
-place. Held beside the result
-are one day, the distinct users and items, and BLOCK_ROWS events while their order is checked; where the result lies is for
-the caller to say, memory or files mapped into it.
+place. Held beside the result are one day, the next while it is read, the distinct users and items, and BLOCK_ROWS events
+while their order is checked; where the result lies is for the caller to say, memory or files mapped into it.
 
 Belongs here: the passes and what a day must be like. Does not belong here: the rows of one day (features_raw), their
 features (fg), what is read from histories (`history.py`).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -37,12 +38,8 @@ def rows_of(history: HistoryCsr) -> list[tuple[Any, ...]]:
 @settings(deadline=None, max_examples=200)
 @given(days=DAYS, block_rows=st.integers(1, 5))
 def test_histories_are_all_events_sorted(days: list[Any], block_rows: int) -> None:
-    before = history_build.BLOCK_ROWS
-    history_build.BLOCK_ROWS = block_rows  # type: ignore[misc]
-    try:
+    with mock.patch.object(history_build, "BLOCK_ROWS", block_rows):
         history = build_history([table(day) for day in days], CORPUS, bucketize, features=["seq__brand"])
-    finally:
-        history_build.BLOCK_ROWS = before  # type: ignore[misc]
     place = {item: index for index, item in enumerate([9, 7, 8])}
     events = sorted((user, time, item) for day in days for user, taken in day for time, item in taken)
     assert rows_of(history) == [(user, time, place.get(item, -1), item + 101) for user, time, item in events]
@@ -50,8 +47,8 @@ def test_histories_are_all_events_sorted(days: list[Any], block_rows: int) -> No
     assert history.starts.tolist() == [0, *history.ends.tolist()][: len(history.starts)]
 
 
-def test_each_pass_holds_one_day() -> None:
-    """A day's table is asked for only when the one before was let go, and the arrays of all rows are the caller's."""
+def test_days_are_asked_for_thrice_and_the_arrays_of_all_rows_are_the_caller_s() -> None:
+    """Each pass asks for the columns that it needs, one day after the other."""
     asked: list[Any] = []
     made: list[int] = []
 
