@@ -53,7 +53,9 @@ def test_the_processes_run_the_command_for_the_day_of_the_job() -> None:
     (day,) = [entry["value"] for entry in container["env"] if entry["name"] == "DSSM_DAY"]
     words = [word.replace("$(DSSM_DAY)", day) for word in told.training_script_args]
     assert parser().parse_args(words).day.isoformat() == day == "2026-02-15"
-    assert int(told.nproc_per_node) == container["resources"]["limits"]["nvidia.com/gpu"]
+    # The image has the CPU's torch by default, so a GPU must not be reserved; each process has cores of its own.
+    assert "nvidia.com/gpu" not in container["resources"]["limits"]
+    assert int(told.nproc_per_node) <= int(container["resources"]["requests"]["cpu"])
 
 
 def test_pods_have_the_image_the_configuration_and_the_environment_of_the_code_location() -> None:
