@@ -29,13 +29,11 @@ def repeating_columns(first: pa.Table) -> bool | list[str]:
 def compression_by_column(schema: pa.Schema, codec: str) -> dict[str, str]:
     """Returns the codec of every parquet column: none for vectors, whose floats lose a tenth of their size for most of the
     time that it takes to write and to read them."""
-    return {
-        path: "none" if _is_vector(field.type) else codec for field in schema for path in _leaves(field.name, field.type)
-    }
+    return {path: "none" if _is_vector(field.type) else codec for field in schema for path in _leaves(field.name, field.type)}
 
 
 def _is_vector(kind: pa.DataType) -> bool:
-    return pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type)
+    return bool(pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type))
 
 
 def _leaves(path: str, kind: pa.DataType) -> list[str]:

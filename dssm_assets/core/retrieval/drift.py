@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from dssm_assets.core.samples.id_index import comparable_ids, one_array
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 
 def ids_to_align(dims: int) -> int:
@@ -159,7 +159,7 @@ def _unit(vectors: NDArray[np.floating[Any]]) -> Floats:
 
 
 def _cosines(values: Floats) -> Cosines:
-    clipped = np.clip(values, -1, 1)
+    clipped = np.clip(values.astype(np.float64), -1, 1)
     return Cosines(float(clipped.mean()), float(np.percentile(clipped, 5)))
 
 
