@@ -12,6 +12,7 @@ from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from dssm_assets.core.errors import CheckFailedError
+from dssm_assets.defs.event_log import held_open
 
 QUIET_CONSOLE = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """What went wrong is raised; Dagster's console would print its traces beside it, twice."""
@@ -58,13 +59,14 @@ def run_days(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence
 def _execute(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], **which: Any) -> None:
     run_id = str(uuid.uuid4())
     try:
-        defs.resolve_implicit_global_asset_job_def().execute_in_process(
-            instance=instance,
-            run_config=QUIET_CONSOLE,
-            asset_selection=[dg.AssetKey.from_user_string(name) for name in names],
-            run_id=run_id,
-            **which,
-        )
+        with held_open():
+            defs.resolve_implicit_global_asset_job_def().execute_in_process(
+                instance=instance,
+                run_config=QUIET_CONSOLE,
+                asset_selection=[dg.AssetKey.from_user_string(name) for name in names],
+                run_id=run_id,
+                **which,
+            )
     except DagsterAssetCheckFailedError as error:
         raise CheckFailedError(_failed_checks(instance, run_id)) from error
 

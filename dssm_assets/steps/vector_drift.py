@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.earlier import partitions_before
@@ -16,6 +15,7 @@ from dssm_assets.steps.workspace import Check, Workspace
 from dssm_assets.storage.manifest import Manifest
 
 NAME = "vector_drift"
+_BATCH_ROWS = 4096
 
 
 def vector_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> tuple[Check, Mapping[str, Any]]:
@@ -52,9 +52,8 @@ def _vectors(workspace: Workspace, spec: TableSpec, manifest: Manifest, wanted: 
     found = np.zeros((len(wanted), width), np.float32)
     if not len(wanted):
         return found
-    for batch in workspace.tables.batches(manifest, [key, column]):
-        rows = pa.array(index.lookup(batch.column(0)))
-        is_wanted = pc.greater_equal(rows, 0)
-        chosen = batch.column(1).filter(is_wanted)
-        found[rows.filter(is_wanted).to_numpy()] = matrix_of(chosen, f"{manifest.key}, column {column}")
+    for batch in workspace.tables.batches(manifest, [key, column], most_rows=_BATCH_ROWS):
+        rows = index.lookup(batch.column(0))
+        matrix = matrix_of(batch.column(1), f"{manifest.key}, column {column}")
+        found[rows[rows >= 0]] = matrix[rows >= 0]
     return found

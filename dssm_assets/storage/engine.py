@@ -6,7 +6,6 @@ which are written once for every engine; Spark (`spark_engine.py`).
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import ibis
 import pyarrow as pa
 
 from dssm_assets.core.schema import TableSpec
+from dssm_assets.storage.duckdb_connections import DuckDBConnections
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.stored_files import StoredFiles
 from dssm_assets.storage.table_store import ROW_GROUP_ROWS, TableStore
@@ -87,7 +87,7 @@ class Engine(Protocol):
 
 
 class DuckDBEngine:
-    """Runs expressions in one embedded DuckDB connection per call, so that calls share nothing."""
+    """Runs expressions in embedded DuckDB connections that are empty when a call begins, so that calls share nothing."""
 
     def __init__(self, store: TableStore, threads: int = 2, memory: str = "1GB", scratch: Path | None = None) -> None:
         """Takes what the engine may use.
@@ -101,14 +101,16 @@ class DuckDBEngine:
         self.store = store
         self.threads = threads
         self.memory = memory
-        self.scratch = scratch
+        # The filesystem that a remote store is read through knows one call's files.
+        self._connections = DuckDBConnections(threads, memory, scratch, is_kept=store.partitions.is_local)
 
     @contextmanager
     def run(
         self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any
     ) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
         """Yields the schema and the batches of `expression(**tables, **arguments)`."""
-        with self._connection() as connection:
+        with self._connections.lent() as lent:
+            connection = lent.connection
             if not self.store.partitions.is_local:
                 stored = [value for value in inputs.values() if not isinstance(value, pa.Table)]
                 manifests = [manifest for value in stored for manifest in manifests_of(value)]
@@ -116,7 +118,7 @@ class DuckDBEngine:
             tables = {name: self._bind(connection, name, value) for name, value in inputs.items()}
             result = expression(**tables, **arguments)
             # Ibis 12 calls a streaming method that DuckDB 2 renamed, so the compiled SQL goes to DuckDB directly.
-            reader = connection.con.sql(connection.compile(result)).to_arrow_reader(ROW_GROUP_ROWS)
+            reader = connection.con.sql(lent.sql_of(result)).to_arrow_reader(ROW_GROUP_ROWS)
             # The expression's own types are the contract: DuckDB widens sums (HUGEINT), another engine may not.
             schema = contract_of(result)
             yield schema, (_typed(batch, schema) for batch in reader)
@@ -167,18 +169,6 @@ class DuckDBEngine:
         """Returns the whole result as one table; for results that are known to be small."""
         with self.run(expression, inputs, **arguments) as (schema, batches):
             return _collect(schema, batches)
-
-    @contextmanager
-    def _connection(self) -> Iterator[Any]:
-        """Yields a connection that spills into a folder of its own, which goes away with it."""
-        if self.scratch is not None:
-            self.scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="dssm-duckdb-", dir=self.scratch) as spilled:
-            connection = ibis.duckdb.connect(threads=self.threads, memory_limit=self.memory, temp_directory=spilled)
-            try:
-                yield connection
-            finally:
-                connection.disconnect()
 
     def _bind(self, connection: Any, name: str, value: Bindable) -> ibis.Table:
         if isinstance(value, pa.Table):

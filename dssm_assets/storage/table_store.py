@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from dssm_assets.core.schema import TableSpec, check_no_nulls, check_schema
 from dssm_assets.storage.layout import part_name
 from dssm_assets.storage.manifest import Column, Manifest, StoredFile
-from dssm_assets.storage.parquet_codes import repeating_columns
+from dssm_assets.storage.parquet_codes import compression_by_column, repeating_columns
 from dssm_assets.storage.partition_store import PartitionStore
 
 ROW_GROUP_ROWS = 131_072
@@ -143,7 +143,12 @@ class TableStore:
         return stored.to_table(columns=list(columns) if columns is not None else None)
 
     def batches(
-        self, manifest: Manifest, columns: Sequence[str] | None = None, *, as_dictionaries: Sequence[str] = ()
+        self,
+        manifest: Manifest,
+        columns: Sequence[str] | None = None,
+        *,
+        as_dictionaries: Sequence[str] = (),
+        most_rows: int = ROW_GROUP_ROWS,
     ) -> Iterator[pa.RecordBatch]:
         """Yields a partition in record batches of bounded size, in order.
 
@@ -152,6 +157,7 @@ class TableStore:
             columns: those to read, all by default.
             as_dictionaries: text columns to be left dictionary-encoded as they are stored, which saves whoever works on
                 distinct values the encoding.
+            most_rows: of a batch; wide rows are read sooner a few at a time, into memory that is used again.
         """
         names = list(columns) if columns is not None else None
         encoded = list(as_dictionaries)
@@ -159,7 +165,7 @@ class TableStore:
         for path in self.paths([manifest]):
             with reader.open(path, "rb") as handle:
                 file = pq.ParquetFile(handle, read_dictionary=encoded)
-                yield from file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=names)
+                yield from file.iter_batches(batch_size=most_rows, columns=names)
 
     def rows(self, manifest: Manifest, columns: Sequence[str], first: int, end: int) -> Iterator[pa.RecordBatch]:
         """Yields rows first .. end - 1 of a partition in batches of bounded size; row groups without any are not read."""
@@ -192,7 +198,7 @@ def _write_file(path: Path, spec: TableSpec, groups: Iterator[pa.Table], schema:
     """Writes row groups, at least one, as a file; returns its rows."""
     first = next(groups)
     rows = 0
-    compression = "lz4" if spec.is_hot else "zstd"
+    compression = compression_by_column(schema, "lz4" if spec.is_hot else "zstd")
     with pq.ParquetWriter(path, schema, compression=compression, use_dictionary=repeating_columns(first)) as writer:
         for group in itertools.chain([first], groups):
             check_no_nulls(spec, group)

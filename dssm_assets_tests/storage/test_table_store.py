@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import PartitionMissingError, SchemaError
+from dssm_assets.core.schema import ColumnSpec, TableSpec
 from dssm_assets.storage.table_store import ROW_GROUP_ROWS, TableStore, part_name
 from dssm_assets_tests.storage.stores import (
     DS,
@@ -256,3 +257,16 @@ def test_a_range_of_rows_is_read_from_the_files_and_groups_that_hold_it(tables, 
     batches = list(tables.rows(manifest, ["at", "user_id"], first, end))
     assert [value for batch in batches for value in batch.column(0).to_pylist()] == list(range(first, min(end, 10)))
     assert all(batch.num_rows <= 3 for batch in batches)
+
+
+def test_vectors_are_stored_as_they_are(tmp_path):
+    spec = TableSpec("vectors", "one row per id", ("id",), (ColumnSpec("id", None, ""), ColumnSpec("vector", None, "")))
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array([1.0, 1.0, 1.0, 1.0], pa.float32()), 2)
+    stored = TableStore(stores(tmp_path)["local"])
+    manifest = stored.write(spec, "2024-01-01", pa.table({"id": [1, 1], "vector": vectors}))
+    chunks = pq.ParquetFile(stored.paths([manifest])[0]).metadata.row_group(0)
+    kinds = {chunks.column(k).path_in_schema: chunks.column(k) for k in range(2)}
+    assert kinds["id"].compression == "ZSTD"
+    assert kinds["vector.list.element"].compression == "UNCOMPRESSED"
+    assert not kinds["vector.list.element"].has_dictionary_page
+    assert stored.read(manifest).column("vector").to_pylist() == [[1.0, 1.0], [1.0, 1.0]]

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from dssm_assets.core.samples.id_index import comparable_ids, one_array
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 
 def ids_to_align(dims: int) -> int:
@@ -136,7 +136,7 @@ def drift(now: NDArray[np.floating[Any]], before: NDArray[np.floating[Any]], *, 
         return Drift(count, raw, None)
     order = np.random.default_rng(seed).permutation(count)
     halves = order[: count // 2], order[count // 2 :]
-    aligned = np.empty(count)
+    aligned = np.empty(count, np.float32)
     for fitted, measured in (halves, halves[::-1]):
         turned = first[measured] @ rotation(first[fitted], second[fitted])
         aligned[measured] = (turned * second[measured]).sum(axis=1)
@@ -145,8 +145,8 @@ def drift(now: NDArray[np.floating[Any]], before: NDArray[np.floating[Any]], *, 
 
 def rotation(rows: Floats, targets: Floats) -> Floats:
     """Returns the orthogonal matrix R [D, D] that minimises the summed squared distance between rows @ R and targets."""
-    left, _, right = np.linalg.svd(rows.T @ targets)
-    return np.asarray(left @ right)
+    left, _, right = np.linalg.svd((rows.T @ targets).astype(np.float64))
+    return np.asarray(left @ right, rows.dtype)
 
 
 def _has_direction(vectors: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
@@ -154,12 +154,12 @@ def _has_direction(vectors: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
 
 
 def _unit(vectors: NDArray[np.floating[Any]]) -> Floats:
-    wide = vectors.astype(np.float64)
-    return np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True))
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
+    return np.asarray(vectors / lengths[:, None], np.float32)
 
 
 def _cosines(values: Floats) -> Cosines:
-    clipped = np.clip(values, -1, 1)
+    clipped = np.clip(values.astype(np.float64), -1, 1)
     return Cosines(float(clipped.mean()), float(np.percentile(clipped, 5)))
 
 

@@ -102,9 +102,10 @@ class VectorStructure:
             self._wrong_type = str(kind)
             return
         self._note(NULL_VECTORS, ids, vectors.is_null())
-        known = vectors.is_valid()
-        held = ids.filter(known)
-        flat = vectors.filter(known).flatten().to_numpy(zero_copy_only=False)  # a null among the floats becomes NaN
+        held, known = ids, vectors
+        if vectors.null_count:  # else nothing need be copied
+            held, known = ids.filter(vectors.is_valid()), vectors.filter(vectors.is_valid())
+        flat = known.flatten().to_numpy(zero_copy_only=False)  # a null among the floats becomes NaN
         matrix = flat.reshape(len(held), self._width)
         is_finite = np.isfinite(matrix).all(axis=1)
         self._note(NOT_FINITE, held, pa.array(~is_finite))

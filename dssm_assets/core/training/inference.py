@@ -26,10 +26,14 @@ from dssm_assets.core.models.history import HistoryReader
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.training.item_side import equal_rows, rows_of
 
 
 class ItemInference:
-    """The item tower over any number of tables of items."""
+    """The item tower over any number of tables of items.
+
+    Items that the tower cannot tell apart go through it once: most items of a long tail have no embedding of their own.
+    """
 
     def __init__(self, two_tower: TwoTower, batch_size: int) -> None:
         """Takes fitted towers, and how many rows go through them at once."""
@@ -45,10 +49,17 @@ class ItemInference:
             SchemaError: a column is missing, of another type, or points outside its embedding table.
         """
         reader = SideReader(items, "items", self._towers.spec.of(Side.ITEM))
+        inputs = reader.read(np.arange(items.num_rows, dtype=np.int64))
+        first, kind = equal_rows(inputs, np.zeros(items.num_rows, np.int64))
+        places, ends = np.argsort(kind, kind="stable"), np.cumsum(np.bincount(kind, minlength=len(first)))
         vectors = np.empty((items.num_rows, self._towers.spec.output_dim), np.float32)
+        done = 0
         with torch.no_grad():
-            for rows in _row_blocks(items.num_rows, self._batch_size):
-                vectors[rows[0] : rows[-1] + 1] = self._towers.item_vectors(reader.read(rows)).cpu().numpy()
+            for kinds in _row_blocks(len(first), self._batch_size):
+                found = self._towers.item_vectors(rows_of(inputs, first[kinds])).cpu().numpy()
+                rows = places[done : ends[kinds[-1]]]
+                vectors[rows] = found[kind[rows] - kinds[0]]
+                done = int(ends[kinds[-1]])
         return vectors
 
 

@@ -112,3 +112,20 @@ def test_vectors_of_several_interests_and_poolings_do_not_depend_on_the_batch_si
     assert whole.shape == (80, 3, 8)
     assert _users(towers, batch_size=7) == pytest.approx(whole, abs=1e-6)
     assert np.abs(whole[:, 0] - whole[:, 1]).max() > 1e-3
+
+
+def test_items_that_the_tower_cannot_tell_apart_go_through_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = world().items
+    twice = pa.concat_tables([items, items, items.slice(3, 1)]).combine_chunks()
+    towers, seen = _towers(), []
+    real = towers.item_vectors
+    monkeypatch.setattr(towers, "item_vectors", lambda inputs: (seen.append(len(inputs)), real(inputs))[1])
+    found = infer_item_vectors(towers, twice, 5)
+    assert sum(seen) <= items.num_rows
+    assert max(seen) <= 5
+    expected = infer_item_vectors(_towers(), items, 1)
+    assert found == pytest.approx(np.concatenate([expected, expected, expected[3:4]]), abs=1e-6)
+
+
+def test_no_items_have_no_vectors() -> None:
+    assert infer_item_vectors(_towers(), world().items.slice(0, 0), 5).shape == (0, 8)
