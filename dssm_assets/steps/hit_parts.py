@@ -64,9 +64,10 @@ class _Counter:
 
     def __init__(self, ds: str, common: _Common, workspace: Workspace) -> None:
         self._workspace, self._common = workspace, common.opened()
-        self._model, self._past = PartModel(workspace, ds), history_days(workspace, ds)
-        self._window = window_history(workspace, ds)
-        self.inputs = digests([*self._model.made_from, self._past])
+        self._model, past = PartModel(workspace, ds), history_days(workspace, ds)
+        first = window_days(ds, workspace.config.window.days)[0]
+        self._window, self._older = [day for day in past if day.ds >= first], [day for day in past if day.ds < first]
+        self.inputs = digests([*self._model.made_from, past])
 
     def do(self, task: _Task) -> tuple[WrittenPart, ReportFacts]:
         """Writes a file; returns it, and who was counted."""
@@ -75,9 +76,8 @@ class _Counter:
         from dssm_assets.core.evaluation.report import report_facts
 
         truth, scorer = task.truth, self._model.of(task.truth.user_ids)
-        window, history = (
-            interactions(self._workspace, days, truth.user_ids, scorer.item_ids) for days in (self._window, self._past)
-        )
+        window = interactions(self._workspace, self._window, truth.user_ids, scorer.item_ids)
+        history = interactions(self._workspace, self._older, truth.user_ids, scorer.item_ids, window)
         scorers = [scorer, *self._common.for_users(window, history)]
         ks = self._workspace.config.evaluation.k
         counts = count_hits(scorers, truth, window.exclusions(truth.num_users), ks)

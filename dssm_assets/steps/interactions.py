@@ -4,7 +4,7 @@ everybody, some users at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,26 +30,28 @@ def window_history(workspace: Workspace, ds: str) -> list[Manifest]:
     return [day for day in history_days(workspace, ds) if day.ds >= first]
 
 
-def interactions(workspace: Workspace, past: Sequence[Manifest], user_ids: pa.Array, item_ids: pa.Array) -> Any:
-    """Returns who of some users took what how often in some stored days of user history, read one after the other.
+def interactions(
+    workspace: Workspace, past: Sequence[Manifest], user_ids: pa.Array, item_ids: pa.Array, before: Any = None
+) -> Any:
+    """Returns who of some users took what how often in some stored days of user history.
 
     Args:
         workspace: holds the days.
         past: the days.
         user_ids: the users, ascending; of the others nothing is held.
         item_ids: the corpus.
+        before: interactions of other days, of the same users and items, that are added to.
     """
-    from dssm_assets.core.evaluation.interactions import interactions_of_days
+    from dssm_assets.core.evaluation.interactions import interactions_of_users
 
     kinds = _Kinds(user_ids.type, item_ids.type)
 
     def days() -> Iterator[pa.Table]:
-        yield kinds.nothing()
         for manifest in past:
             rows = kinds.of(users_between(workspace, manifest, _COLUMNS, user_ids))
             yield _flat(rows.filter(pc.is_in(rows.column(col.USER_ID), value_set=user_ids)))
 
-    return interactions_of_days(days, user_ids, item_ids)
+    return interactions_of_users(_together(days(), kinds), user_ids, item_ids, before)
 
 
 def taken_by_everybody(
@@ -139,13 +141,25 @@ def _whole_users(workspace: Workspace, past: Sequence[Manifest], kinds: _Kinds) 
     Every day is sorted by user, so what all days have up to some user can be taken from each: of a day, a batch is held.
     """
     streams = [_Stream(workspace, manifest, kinds) for manifest in past]
-    held = [kinds.nothing()]
-    while streams := [stream for stream in streams if stream.fill()]:
-        last = min(stream.last for stream in streams)
-        held += [_flat(stream.take(last)) for stream in streams]
-        if sum(events.num_rows for events in held) >= RANGE_EVENTS:
+
+    def users() -> Iterator[pa.Table]:
+        nonlocal streams
+        while streams := [stream for stream in streams if stream.fill()]:
+            last = min(stream.last for stream in streams)
+            yield pa.concat_tables([_flat(stream.take(last)) for stream in streams])
+
+    yield from _together(users(), kinds)
+
+
+def _together(parts: Iterable[pa.Table], kinds: _Kinds) -> Iterator[pa.Table]:
+    """Yields events in tables of about RANGE_EVENTS, of whole parts, the last one possibly empty."""
+    held, count = [kinds.nothing()], 0
+    for part in parts:
+        held.append(part)
+        count += part.num_rows
+        if count >= RANGE_EVENTS:
             yield pa.concat_tables(held)
-            held = [kinds.nothing()]
+            held, count = [kinds.nothing()], 0
     yield pa.concat_tables(held)
 
 
