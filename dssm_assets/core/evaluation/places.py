@@ -121,6 +121,32 @@ def find(row: Index, item: Index, other_row: Index, other_item: Index) -> Index:
     return np.where((keys[place] == wanted) & (item >= 0), place, -1)
 
 
+def few_among(few: Index, many: Index) -> Index:
+    """Returns int64 [P], the position of each of a few keys among many distinct ones, -1 if it is not there.
+
+    The many are not sorted: a table of bits, at the place that a key is multiplied to, passes over nearly all of them.
+
+    Args:
+        few: int64 [P], at least 0, in any order, repetitions allowed.
+        many: int64 [E], at least 0, distinct.
+    """
+    bits = min(max(int(len(few)).bit_length() + 7, 10), 26)
+    is_wanted = np.zeros(1 << bits, dtype=bool)
+    is_wanted[_scattered(few, bits)] = True
+    maybe = np.flatnonzero(is_wanted[_scattered(many, bits)])
+    if not len(maybe):
+        return np.full(len(few), -1, dtype=np.int64)
+    order = maybe[np.argsort(many[maybe])]
+    keys = many[order]
+    place = np.minimum(np.searchsorted(keys, few), len(keys) - 1)
+    return np.where(keys[place] == few, order[place], -1)
+
+
+def _scattered(keys: Index, bits: int) -> NDArray[np.uint64]:
+    """Returns numbers below 2^bits, the same for the same key (Knuth, "The Art of Computer Programming" 3, section 6.4)."""
+    return (keys.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits)
+
+
 def _sorted_by_item(row: Index, item: Index) -> tuple[Index, Index]:
     width = int(item.max(initial=0)) + 1
     keys = np.sort(row * width + item)

@@ -32,7 +32,7 @@ from dssm_assets.core.evaluation.baselines.taken_together import (
     together_of,
 )
 from dssm_assets.core.evaluation.interactions import Interactions
-from dssm_assets.core.evaluation.places import Asked, Places, find, places_by_rank
+from dssm_assets.core.evaluation.places import Asked, Places, few_among, places_by_rank
 from dssm_assets.core.evaluation.scorer import ScorerName
 from dssm_assets.core.retrieval.exclusions import Exclusions, Index
 from dssm_assets.core.retrieval.sparse_ranking import best_columns
@@ -62,20 +62,18 @@ class ItemCooccurrence:
     def places(self, asked: Asked, k: int) -> Places:
         """Returns the places of the pairs: of one with a score by the scores above its own, of any other behind all with one."""
         scores = self.users[asked.user_rows] @ self.neighbors
-        scores.sort_indices()
         row = np.repeat(np.arange(len(asked.user_rows)), np.diff(scores.indptr))
-        column, value = scores.indices.astype(np.int64), scores.data
-        pair_value = _values(asked.pair_row, asked.pair_item, row, column, value)
-        taken_value = _values(asked.taken_row, asked.taken.indices, row, column, value)
-        place = self._place
-        pair_rank, taken_rank = _ranks(
-            np.concatenate([pair_value, taken_value]),
-            np.concatenate([asked.pair_item, asked.taken.indices]),
-            place,
-            len(asked.pair_row),
+        column, place, pairs = scores.indices.astype(np.int64), self._place, len(asked.pair_row)
+        rows, items = (
+            np.concatenate(parts)
+            for parts in ((asked.pair_row, asked.taken_row), (np.maximum(asked.pair_item, 0), asked.taken.indices))
         )
+        width = scores.shape[1]
+        found = few_among(rows * width + items, row * width + column)
+        value = np.where(found >= 0, np.append(scores.data, 0.0)[found], 0.0)
+        pair_value, (pair_rank, taken_rank) = value[:pairs], np.split(_ranks(value, items, place), [pairs])
         ahead = _ahead(asked, pair_value, scores)
-        is_scored = value > 0
+        is_scored = scores.data > 0
         behind = places_behind(row[is_scored], place[column[is_scored]], asked, place[asked.pair_item], k)
         free = np.where(pair_value > 0, ahead, behind)
         return places_by_rank(asked, k, pair_rank=pair_rank, taken_rank=taken_rank, free=free)
@@ -85,19 +83,13 @@ class ItemCooccurrence:
         return place_of(self.order)
 
 
-def _values(row: Index, item: Index, entry_row: Index, entry_item: Index, value: Any) -> Any:
-    """Returns float64 [P], the score of each pair, 0 where it has none."""
-    found = find(row, item, entry_row, entry_item)
-    return np.where(found >= 0, np.append(value, 0.0)[found], 0.0)
-
-
-def _ranks(value: Any, item: Index, place: Index, pairs: int) -> tuple[Index, Index]:
-    """Returns ranks of pairs and of what was taken: best score first, then the lower item; without a score by their place."""
+def _ranks(value: Any, item: Index, place: Index) -> Index:
+    """Returns ranks: best score first, then the lower item; what has no score comes behind, by its place."""
     is_scored = value > 0
     order = np.lexsort((np.where(is_scored, item, place[item]), -value, ~is_scored))
     rank = np.empty(len(value), dtype=np.int64)
     rank[order] = np.arange(len(value))
-    return rank[:pairs], rank[pairs:]
+    return rank
 
 
 def _ahead(asked: Asked, pair_value: Any, scores: Any) -> Index:
