@@ -61,17 +61,10 @@ def hit_ranks(top_items: Index, pair_row: Index, pair_item: Index) -> Index:
         pair_row: int64 [P], row of the pair's user in top_items.
         pair_item: int64 [P], -1 for an item outside the corpus, which is never a hit.
     """
-    k = top_items.shape[1]
-    width = int(max(top_items.max(initial=0), pair_item.max(initial=0))) + 1
-    row, place = np.nonzero(top_items >= 0)
-    keys = np.sort((row * width + top_items[row, place]) * k + place)  # of a repeated item, its first place comes first
-    ranks = np.full(len(pair_row), k, dtype=np.int64)
-    if len(keys):
-        wanted = pair_row * width + pair_item
-        found = keys[np.minimum(np.searchsorted(keys, wanted * k), len(keys) - 1)]
-        hit = (found // k == wanted) & (pair_item >= 0)
-        ranks[hit] = found[hit] % k
-    return ranks
+    k, width = top_items.shape[1], int(max(top_items.max(initial=0), pair_item.max(initial=0))) + 2
+    rows = np.arange(len(top_items))[:, None] * width + 1
+    found = few_among(pair_row * width + 1 + pair_item, (rows + top_items).ravel())
+    return np.where((found >= 0) & (pair_item >= 0), found % max(k, 1), k)
 
 
 def places_by_rank(asked: Asked, k: int, *, pair_rank: Index, taken_rank: Index, free: Index) -> Places:
@@ -122,13 +115,13 @@ def find(row: Index, item: Index, other_row: Index, other_item: Index) -> Index:
 
 
 def few_among(few: Index, many: Index) -> Index:
-    """Returns int64 [P], the position of each of a few keys among many distinct ones, -1 if it is not there.
+    """Returns int64 [P], the first position of each of a few keys among many, -1 if it is not there.
 
     The many are not sorted: a table of bits, at the place that a key is multiplied to, passes over nearly all of them.
 
     Args:
         few: int64 [P], at least 0, in any order, repetitions allowed.
-        many: int64 [E], at least 0, distinct.
+        many: int64 [E], at least 0, in any order, repetitions allowed.
     """
     bits = min(max(int(len(few)).bit_length() + 7, 10), 26)
     is_wanted = np.zeros(1 << bits, dtype=bool)
@@ -136,7 +129,7 @@ def few_among(few: Index, many: Index) -> Index:
     maybe = np.flatnonzero(is_wanted[_scattered(many, bits)])
     if not len(maybe):
         return np.full(len(few), -1, dtype=np.int64)
-    order = maybe[np.argsort(many[maybe])]
+    order = maybe[np.argsort(many[maybe], kind="stable")]
     keys = many[order]
     place = np.minimum(np.searchsorted(keys, few), len(keys) - 1)
     return np.where(keys[place] == few, order[place], -1)

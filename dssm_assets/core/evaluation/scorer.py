@@ -25,6 +25,9 @@ from dssm_assets.core.retrieval.exclusions import Exclusions, Index
 from dssm_assets.core.retrieval.interests import flat_interests, search_interests
 from dssm_assets.core.retrieval.vectors import Vectors, matrix_of
 
+MOST_USERS = 0.95
+"""Share of users whose lists are made long enough to leave out what they took."""
+
 
 class ScorerName(StrEnum):
     """The scorers of a run."""
@@ -119,14 +122,15 @@ class ModelScorer:
         return self.top_k(user_rows, k, excluded)[0]
 
     def places(self, asked: Asked, k: int) -> Places:
-        """Returns the places of the pairs by one search: lists that are longer by what the users took hold the shorter ones.
+        """Returns the places of the pairs by one search: lists that are longer by what nearly all users took hold the others.
 
-        A user who took more than k items, of which more than k stand in its longer list, is searched again without them.
+        A user of whose longer list more was taken than it is longer is searched again without what it took.
         """
-        taken, spare = asked.taken, min(int(asked.taken.lengths.max(initial=0)), k)
+        taken = asked.taken
+        spare = min(int(np.quantile(taken.lengths, MOST_USERS, method="higher")), k)
         lists = self.top_items(asked.user_rows, k + spare, None)
-        pair_rank = hit_ranks(lists, asked.pair_row, asked.pair_item)
-        taken_rank = hit_ranks(lists, asked.taken_row, taken.indices)
+        rows, items = np.append(asked.pair_row, asked.taken_row), np.append(asked.pair_item, taken.indices)
+        pair_rank, taken_rank = np.split(hit_ranks(lists, rows, items), [len(asked.pair_row)])
         places = places_by_rank(asked, k, pair_rank=pair_rank, taken_rank=taken_rank, free=pair_rank)
         listed = np.bincount(asked.taken_row[taken_rank < k + spare], minlength=len(asked.user_rows))
         short = np.flatnonzero(listed > spare)
