@@ -54,9 +54,7 @@ def interactions(
     return interactions_of_users(_together(days(), kinds), user_ids, item_ids, before)
 
 
-def taken_by_everybody(
-    workspace: Workspace, past: Sequence[Manifest], user_ids: pa.Array, item_ids: pa.Array
-) -> Iterator[Any]:
+def taken_by_everybody(workspace: Workspace, past: Sequence[Manifest], user_ids: pa.Array, item_ids: pa.Array) -> Iterator[Any]:
     """Yields the interactions of all users of some stored days, some users at a time, none twice.
 
     Args:
