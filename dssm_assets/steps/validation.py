@@ -24,8 +24,8 @@ from dssm_assets.core.features.feature_config import check_names
 from dssm_assets.core.features.input_columns import SEQUENCE, missing_inputs
 from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.core.features_raw.plan import FeaturePlan
-from dssm_assets.core.sources.log_scan import LogScan
 from dssm_assets.core.sources.entities import Entities
+from dssm_assets.core.sources.log_scan import LogScan
 from dssm_assets.core.sources.normalise import normalise_items, normalise_users
 from dssm_assets.steps.workspace import days_between
 from dssm_assets.storage.config_file import LoadedConfig

@@ -123,7 +123,7 @@ def few_among(few: Index, many: Index) -> Index:
         few: int64 [P], at least 0, in any order, repetitions allowed.
         many: int64 [E], at least 0, in any order, repetitions allowed.
     """
-    bits = min(max(int(len(few)).bit_length() + 7, 10), 26)
+    bits = min(max(len(few).bit_length() + 7, 10), 26)
     is_wanted = np.zeros(1 << bits, dtype=bool)
     is_wanted[_scattered(few, bits)] = True
     maybe = np.flatnonzero(is_wanted[_scattered(many, bits)])
