@@ -44,7 +44,7 @@ def hit_rate_detail(scorer: ModelScorer, truth: Truth, cuts: Cuts, *, k: int) ->
                 cuts=cuts.users_from(start, start + len(users)),
             )
         )
-    return pa.concat_tables(blocks).combine_chunks()
+    return pa.concat_tables(blocks)
 
 
 def detail_of_lists(top_items: Index, top_scores: Scores, truth: Truth, *, item_ids: pa.Array, cuts: Cuts) -> pa.Table:

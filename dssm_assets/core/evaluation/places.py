@@ -64,7 +64,8 @@ def hit_ranks(top_items: Index, pair_row: Index, pair_item: Index) -> Index:
     k, width = top_items.shape[1], int(max(top_items.max(initial=0), pair_item.max(initial=0))) + 2
     rows = np.arange(len(top_items))[:, None] * width + 1
     found = few_among(pair_row * width + 1 + pair_item, (rows + top_items).ravel())
-    return np.where((found >= 0) & (pair_item >= 0), found % max(k, 1), k)
+    ranks: Index = np.where((found >= 0) & (pair_item >= 0), found % max(k, 1), k)
+    return ranks
 
 
 def places_by_rank(asked: Asked, k: int, *, pair_rank: Index, taken_rank: Index, free: Index) -> Places:
