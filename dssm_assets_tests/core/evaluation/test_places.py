@@ -58,7 +58,12 @@ def test_places_are_those_in_the_lists(seed: int) -> None:
 
 
 def test_by_hand() -> None:
-    assert count_below(np.array([0, 0, 1]), np.array([5, 2, 0]), np.array([0, 0, 1, 2]), np.array([5, 9, 0, 3])).tolist() == [1, 2, 0, 0]
+    assert count_below(np.array([0, 0, 1]), np.array([5, 2, 0]), np.array([0, 0, 1, 2]), np.array([5, 9, 0, 3])).tolist() == [
+        1,
+        2,
+        0,
+        0,
+    ]
     assert find(np.array([0, 1, 1]), np.array([3, 3, -1]), np.array([0, 0, 1]), np.array([1, 3, 2])).tolist() == [1, -1, -1]
     assert few_among(np.array([7, 4, 7]), np.array([9, 7, 3, 7])).tolist() == [1, -1, 1]
     assert few_among(np.array([7]), np.zeros(0, np.int64)).tolist() == [-1]

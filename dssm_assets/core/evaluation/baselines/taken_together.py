@@ -50,8 +50,8 @@ class TakenTogether:
         for low in range(0, len(self.items), BLOCK_PAIRS):
             high = min(low + BLOCK_PAIRS, len(self.items))
             first, last = np.searchsorted(self.starts, (low, high - 1), side="right") - 1
-            lengths: Index = np.diff(np.asarray(np.clip(self.starts[first : last + 2], low, high), np.int64))
-            yield np.repeat(np.arange(first, last + 1), lengths), self.items[low:high]
+            bounds = np.clip(self.starts[first : last + 2], low, high)
+            yield np.repeat(np.arange(first, last + 1), bounds[1:] - bounds[:-1]), self.items[low:high]
 
 
 @dataclass(frozen=True)
