@@ -79,10 +79,11 @@ def _total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
     from dssm_assets.core.evaluation.report import ReportFacts, render_report
     from dssm_assets.core.evaluation.totals import gains_over_best
     from dssm_assets.core.evaluation.totals import total_hit_rate as add_up
+    from dssm_assets.steps.hit_cells import StoredCells
 
     config, settings = workspace.config, workspace.config.evaluation
     counted, detailed = workspace.need("hit_counts", ds), workspace.need("hit_rate_detail", ds)
-    counts = workspace.tables.read(counted)
+    counts = StoredCells(workspace, counted)
     samples, seed, top = settings.bootstrap_samples, config.seed, settings.k[-1]
     total = add_up(counts, settings.k, samples, seed)
     segments, lists, trend = segments_of(workspace, detailed), lists_of(workspace, detailed), trend_of(workspace, ds, total)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
 
 from dssm_assets.steps.earlier import partitions_before
 from dssm_assets.steps.workspace import Check, Workspace
 
+if TYPE_CHECKING:
+    from dssm_assets.core.evaluation.totals import Cells
+
 NAME = "hit_rate_gate"
 
 
-def hit_rate_gate(workspace: Workspace, ds: str, hit_counts: pa.Table, total: pa.Table) -> Check:
+def hit_rate_gate(workspace: Workspace, ds: str, hit_counts: pa.Table | Cells, total: pa.Table) -> Check:
     """Returns whether the day's model may be shipped.
 
     With `gate.is_blocking` false a failure warns and holds nothing back.

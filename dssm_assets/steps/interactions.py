@@ -1,9 +1,12 @@
-"""Interactions out of stored days of user history, over the users and the items of a scorer."""
+"""Interactions out of stored days of user history, over the users and the items of a scorer: of a range of users, or of
+everybody, some users at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +17,12 @@ from dssm_assets.steps.training import history_days
 from dssm_assets.steps.workspace import Workspace, window_days
 from dssm_assets.storage.manifest import Manifest
 
+BATCH_ROWS: Final = 8192
+"""Users of a day that are held while all days are gone through side by side."""
+RANGE_EVENTS: Final = 1 << 19
+"""Events that are counted together, about."""
+_COLUMNS: Final = (col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS)
+
 
 def window_history(workspace: Workspace, ds: str) -> list[Manifest]:
     """Returns the stored days of user history that lie in the window of a day."""
@@ -21,26 +30,69 @@ def window_history(workspace: Workspace, ds: str) -> list[Manifest]:
     return [day for day in history_days(workspace, ds) if day.ds >= first]
 
 
-def interactions(workspace: Workspace, past: Sequence[Manifest], scored: Any, *, is_theirs_alone: bool = False) -> Any:
-    """Returns who took what how often in some stored days of user history, read one after the other.
+def interactions(
+    workspace: Workspace, past: Sequence[Manifest], user_ids: pa.Array, item_ids: pa.Array, before: Any = None
+) -> Any:
+    """Returns who of some users took what how often in some stored days of user history.
 
     Args:
         workspace: holds the days.
         past: the days.
-        scored: has the `user_ids` that are scored, ascending, and the `item_ids` of the corpus.
-        is_theirs_alone: only the rows of users from the first of them to the last are read.
+        user_ids: the users, ascending; of the others nothing is held.
+        item_ids: the corpus.
+        before: interactions of other days, of the same users and items, that are added to.
     """
-    from dssm_assets.core.evaluation.interactions import LAST_EVENT_TIME_MS, interactions_of_days
+    from dssm_assets.core.evaluation.interactions import interactions_of_users
 
-    users = scored.user_ids if is_theirs_alone else None
-    empty = {col.USER_ID: pa.array([], scored.user_ids.type), col.ITEM_ID: pa.array([], scored.item_ids.type)}
-    empty |= {col.COUNT: pa.array([], pa.int64()), LAST_EVENT_TIME_MS: pa.array([], pa.int64())}
+    kinds = _Kinds(user_ids.type, item_ids.type)
 
     def days() -> Iterator[pa.Table]:
-        yield pa.table(empty)
-        yield from (_flat_day(workspace, manifest, users) for manifest in past)
+        for manifest in past:
+            rows = kinds.of(users_between(workspace, manifest, _COLUMNS, user_ids))
+            yield _flat(rows.filter(pc.is_in(rows.column(col.USER_ID), value_set=user_ids)))
 
-    return interactions_of_days(days, scored.user_ids, scored.item_ids)
+    return interactions_of_users(_together(days(), kinds), user_ids, item_ids, before)
+
+
+def taken_by_everybody(workspace: Workspace, past: Sequence[Manifest], user_ids: pa.Array, item_ids: pa.Array) -> Iterator[Any]:
+    """Yields the interactions of all users of some stored days, some users at a time, none twice.
+
+    Args:
+        workspace: holds the days.
+        past: the days.
+        user_ids: of the type that users are to have.
+        item_ids: the corpus.
+    """
+    from dssm_assets.core.evaluation.interactions import read_interactions
+
+    for events in _whole_users(workspace, past, _Kinds(user_ids.type, item_ids.type)):
+        yield read_interactions(events, user_ids.slice(0, 0), item_ids)
+
+
+def item_events(workspace: Workspace, past: Sequence[Manifest], item_ids: pa.Array) -> Any:
+    """Returns int64 [I], how often each item of a corpus was taken in some stored days."""
+    from dssm_assets.core.evaluation.ids import cast_ids, positions
+
+    events = np.zeros(len(item_ids) + 1, dtype=np.int64)
+    for manifest in past:
+        for batch in workspace.tables.batches(manifest, [col.ITEM_IDS]):
+            counted = pc.value_counts(pc.list_flatten(batch.column(0)))
+            items = cast_ids(counted.field("values"), item_ids.type, "interactions, column item_id")
+            events[positions(items, item_ids)] += counted.field("counts").to_numpy()  # what is no item adds to the last place
+    return events[:-1]
+
+
+def user_events(workspace: Workspace, past: Sequence[Manifest], user_ids: pa.Array) -> Any:
+    """Returns int64 [U], how many events each of these users has in some stored days."""
+    from dssm_assets.core.evaluation.ids import cast_ids, positions
+
+    events = np.zeros(len(user_ids) + 1, dtype=np.int64)
+    for manifest in past:
+        for batch in workspace.tables.batches(manifest, [col.USER_ID, col.ITEM_IDS]):
+            users = cast_ids(batch.column(0), user_ids.type, "interactions, column user_id")
+            lengths = pc.fill_null(pc.list_value_length(batch.column(1)), 0).to_numpy()
+            events[positions(users, user_ids)] += lengths  # one row per user; what is no user adds to the last place
+    return events[:-1]
 
 
 def users_between(workspace: Workspace, manifest: Manifest, columns: Sequence[str] | None, users: pa.Array) -> pa.Table:
@@ -58,14 +110,94 @@ def users_between(workspace: Workspace, manifest: Manifest, columns: Sequence[st
     return stored.to_table(columns=names, filter=(user >= low) & (user <= high))
 
 
-def _flat_day(workspace: Workspace, manifest: Manifest, users: pa.Array | None) -> pa.Table:
+@dataclass(frozen=True)
+class _Kinds:
+    """The types that users and items are to have."""
+
+    user: pa.DataType
+    item: pa.DataType
+
+    def of(self, rows: pa.Table) -> pa.Table:
+        """Returns rows of user history with these types, their columns in one order."""
+        from dssm_assets.core.evaluation.ids import cast_ids, flat
+
+        users = cast_ids(flat(rows.column(col.USER_ID)), self.user, "interactions, column user_id")
+        lists = flat(rows.column(col.ITEM_IDS))
+        items = cast_ids(lists.values, self.item, "interactions, column item_id")
+        lists = pa.ListArray.from_arrays(lists.offsets, items)
+        return pa.table({col.USER_ID: users, col.ITEM_IDS: lists, col.EVENT_TIMES_MS: rows.column(col.EVENT_TIMES_MS)})
+
+    def nothing(self) -> pa.Table:
+        """Returns no events."""
+        rows = {col.USER_ID: pa.array([], self.user), col.ITEM_IDS: pa.array([], pa.list_(self.item))}
+        return _flat(pa.table(rows | {col.EVENT_TIMES_MS: pa.array([], pa.list_(pa.int64()))}))
+
+
+def _whole_users(workspace: Workspace, past: Sequence[Manifest], kinds: _Kinds) -> Iterator[pa.Table]:
+    """Yields the events of all days, about RANGE_EVENTS at a time, users ascending and never cut.
+
+    Every day is sorted by user, so what all days have up to some user can be taken from each: of a day, a batch is held.
+    """
+    streams = [_Stream(workspace, manifest, kinds) for manifest in past]
+
+    def users() -> Iterator[pa.Table]:
+        nonlocal streams
+        while streams := [stream for stream in streams if stream.fill()]:
+            last = min(stream.last for stream in streams)
+            yield pa.concat_tables([_flat(stream.take(last)) for stream in streams])
+
+    yield from _together(users(), kinds)
+
+
+def _together(parts: Iterable[pa.Table], kinds: _Kinds) -> Iterator[pa.Table]:
+    """Yields events in tables of about RANGE_EVENTS, of whole parts, the last one possibly empty."""
+    held, count = [kinds.nothing()], 0
+    for part in parts:
+        held.append(part)
+        count += part.num_rows
+        if count >= RANGE_EVENTS:
+            yield pa.concat_tables(held)
+            held, count = [kinds.nothing()], 0
+    yield pa.concat_tables(held)
+
+
+class _Stream:
+    """The rows of a day, taken from the front."""
+
+    def __init__(self, workspace: Workspace, manifest: Manifest, kinds: _Kinds) -> None:
+        self._batches = workspace.tables.batches(manifest, _COLUMNS, batch_rows=BATCH_ROWS)
+        self._kinds = kinds
+        self._rows: pa.Table | None = None
+
+    def fill(self) -> bool:
+        """Returns whether there are rows; reads on where none are held."""
+        while self._rows is None or not self._rows.num_rows:
+            batch = next(self._batches, None)
+            if batch is None:
+                return False
+            self._rows = self._kinds.of(pa.Table.from_batches([batch]))
+        return True
+
+    @property
+    def last(self) -> Any:
+        """Returns the last user of the rows that are held."""
+        assert self._rows is not None
+        return self._rows.column(col.USER_ID)[-1].as_py()
+
+    def take(self, last: Any) -> pa.Table:
+        """Returns the rows of users up to the last one, and holds them no longer."""
+        assert self._rows is not None
+        users = self._rows.column(col.USER_ID)
+        count = pc.sum(pc.less_equal(users, pa.scalar(last, users.type))).as_py()
+        taken, self._rows = self._rows.slice(0, count), self._rows.slice(count)
+        return taken
+
+
+def _flat(rows: pa.Table) -> pa.Table:
+    """Returns a row per event of rows per user."""
     from dssm_assets.core.evaluation.interactions import LAST_EVENT_TIME_MS
 
-    columns = [col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS]
-    if users is None:
-        table = workspace.tables.read(manifest, columns).combine_chunks()
-    else:
-        table = users_between(workspace, manifest, columns, users).combine_chunks()
+    table = rows.combine_chunks()
     items = table.column(col.ITEM_IDS)
     taken = pc.list_flatten(items)
     return pa.table(

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from dssm_assets.core import columns as col
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.evaluation_config import Segment, SegmentKind
-from dssm_assets.steps.interactions import interactions, window_history
+from dssm_assets.steps.interactions import user_events, window_history
 from dssm_assets.steps.workspace import Workspace, day_before
 from dssm_assets.storage.manifest import Manifest
 
@@ -68,8 +68,7 @@ def _activity(workspace: Workspace, ds: str, scorer: Any, segments: Sequence[Seg
     from dssm_assets.core.evaluation.segments import by_activity
 
     past = window_history(workspace, ds)
-    events = interactions(workspace, past, scorer).user_events[: len(scorer.user_ids)]
-    labels = by_activity(events, workspace.config.evaluation.segment_edges)
+    labels = by_activity(user_events(workspace, past, scorer.user_ids), workspace.config.evaluation.segment_edges)
     return {segment.name: labels for segment in segments}, past
 
 

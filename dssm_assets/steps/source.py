@@ -9,6 +9,7 @@ import pyarrow as pa
 from dssm_assets.core.config import Layout, SourceTable
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources import normalise, specs
+from dssm_assets.core.sources.entities import Entities
 from dssm_assets.steps.workspace import Check, StepResult, Workspace
 from dssm_assets.storage.source_reader import read_days
 
@@ -41,17 +42,15 @@ def _entities(
     days: Sequence[str],
     table: SourceTable,
     spec: TableSpec,
-    normalise_entities: Callable[[pa.Table], normalise.Normalised],
+    normalise_entities: Callable[[pa.Table], Entities],
 ) -> Iterator[StepResult]:
     """Writes each day; a snapshot that is the same on all days is read and written once and named by all."""
-    if table.layout is Layout.SNAPSHOT:
-        ((first, raw),) = read_days(table, days[:1], name=spec.name)
+    timezone = workspace.config.calendar.timezone
+    is_shared = table.layout is Layout.SNAPSHOT
+    for ds, raw in read_days(table, days[:1] if is_shared else days, name=spec.name, timezone=timezone):
         done = normalise_entities(raw)
-        manifest = workspace.tables.write(spec, first, done.table, is_shared=True)
+        manifest = workspace.tables.write(spec, ds, done.batches(), schema=done.schema, is_shared=is_shared)
         yield StepResult(manifest, done.counts)
+    if is_shared:
         for ds in days[1:]:
             yield StepResult(workspace.tables.partitions.publish_same(manifest, ds), done.counts)
-        return
-    for ds, raw in read_days(table, days, name=spec.name, timezone=workspace.config.calendar.timezone):
-        done = normalise_entities(raw)
-        yield StepResult(workspace.tables.write(spec, ds, done.table), done.counts)

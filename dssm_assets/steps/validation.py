@@ -24,8 +24,9 @@ from dssm_assets.core.features.feature_config import check_names
 from dssm_assets.core.features.input_columns import SEQUENCE, missing_inputs
 from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.core.features_raw.plan import FeaturePlan
+from dssm_assets.core.sources.entities import Entities
 from dssm_assets.core.sources.log_scan import LogScan
-from dssm_assets.core.sources.normalise import Normalised, normalise_items, normalise_users
+from dssm_assets.core.sources.normalise import normalise_items, normalise_users
 from dssm_assets.steps.workspace import days_between
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.source_columns import CsvTypes, PlannedFile, csv_types, plan_files
@@ -88,7 +89,7 @@ def _entities(found: Validation, config: PipelineConfig, side: str, days: Sequen
     """Returns the newest user or item table that can be read, None where none can."""
     table: SourceTable = getattr(config.tables, side)
     name = f"{side}_table"
-    normalise: Callable[[pa.Table], Normalised] = normalise_users if side == "user" else normalise_items
+    normalise: Callable[[pa.Table], Entities] = normalise_users if side == "user" else normalise_items
     read: list[pa.Table] = []
 
     def check() -> None:

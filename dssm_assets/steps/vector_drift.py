@@ -52,7 +52,7 @@ def _vectors(workspace: Workspace, spec: TableSpec, manifest: Manifest, wanted: 
     found = np.zeros((len(wanted), width), np.float32)
     if not len(wanted):
         return found
-    for batch in workspace.tables.batches(manifest, [key, column], most_rows=_BATCH_ROWS):
+    for batch in workspace.tables.batches(manifest, [key, column], batch_rows=_BATCH_ROWS):
         rows = index.lookup(batch.column(0))
         matrix = matrix_of(batch.column(1), f"{manifest.key}, column {column}")
         found[rows[rows >= 0]] = matrix[rows >= 0]

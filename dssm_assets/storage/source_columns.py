@@ -109,6 +109,11 @@ class CsvTypes:
             pattern = {pa.int64(): _INTEGER, pa.float64(): _NUMBER}
             self.candidates[name] = [kind for kind in kinds if _all_match(column, pattern[kind])]
 
+    def seen(self, table: pa.Table) -> pa.Table:
+        """Returns the rows, taken into account."""
+        self.see(table)
+        return table
+
     def apply(self, table: pa.Table) -> pa.Table:
         """Returns a table with the types found; a column that never had a value stays text."""
         for name, kinds in self.candidates.items():

@@ -3,9 +3,9 @@
 Belongs here: which rows belong to which day. Does not belong here: opening files (`source_files.py`), the column mapping
 (`source_columns.py`) and what the values mean (`core/sources`).
 
-Memory: a snapshot is held whole; of day folders, one day; of a log with a time column, one block (262,144 rows, or 16 MiB
-of csv) while the log is read once, then one day. In between the wanted rows lie on local disk, in a temporary folder that
-goes away with the iterator. Parquet row groups whose statistics exclude the wanted days are not read at all, so one day of
+Memory: one block (262,144 rows, or 16 MiB of csv) while the source is read once; of a log with a time column, then one day.
+In between the wanted rows lie on local disk, in a temporary folder that goes away with the iterator; a snapshot and a day of
+a folder are mapped from there, so that of their tables only what is looked at is in memory. Parquet row groups whose statistics exclude the wanted days are not read at all, so one day of
 a log that is sorted by time costs little; a csv log is read from start to end.
 """
 
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import datetime as dt
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,18 +69,40 @@ def read_days(
 def _read_snapshot(table: SourceTable, folder: SourceFolder, days: list[str]) -> Iterator[tuple[str, pa.Table]]:
     if not days:
         return
-    rows = _read_whole(table, folder, None)
-    for day in days:
-        yield day, rows
+    with _mapped(table, folder, None) as rows:
+        for day in days:
+            yield day, rows
 
 
-def _read_whole(table: SourceTable, folder: SourceFolder, path: str | None) -> pa.Table:
+@contextmanager
+def _mapped(table: SourceTable, folder: SourceFolder, path: str | None) -> Iterator[pa.Table]:
+    """Yields all rows of a file or folder, mapped from a file on local disk."""
     plans = plan_files(table, list_files(folder, path))
     types = csv_types(table, plans)
-    blocks = [plan.block(raw) for plan in plans for raw in plan.file.blocks(list(dict.fromkeys(plan.columns.values())))]
-    rows = pa.concat_tables([plans[0].schema.empty_table(), *blocks])
-    types.see(rows)
-    return types.apply(rows)
+    schema = plans[0].schema
+    with tempfile.TemporaryDirectory(prefix="dssm-source-") as scratch:
+        read, typed = Path(scratch) / "read.arrow", Path(scratch) / "typed.arrow"
+        _write(read, schema, (types.seen(block) for plan in plans for block in _blocks(plan)))
+        with _opened(read) as rows:
+            found = types.apply(schema.empty_table()).schema
+            if found.equals(schema):
+                yield rows
+                return
+            _write(typed, found, (types.apply(pa.Table.from_batches([batch])) for batch in rows.to_batches()))
+        with _opened(typed) as rows:
+            yield rows
+
+
+def _write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        for table in tables:
+            writer.write_table(table)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pa.Table]:
+    with pa.memory_map(str(path)) as source:
+        yield pa.ipc.open_file(source).read_all()
 
 
 def _folders_of(table: SourceTable, folder: SourceFolder, days: list[str]) -> dict[str, str]:
@@ -111,11 +134,13 @@ def _read_folders(
 ) -> Iterator[tuple[str, pa.Table]]:
     for day in days:
         if day in paths:
-            yield day, _read_whole(table, folder, paths[day])
+            with _mapped(table, folder, paths[day]) as rows:
+                yield day, rows
         else:
             # A day without a folder still needs columns: those of the first day there is.
             first = next(iter(day_folders(folder).values()))[0]
-            yield day, _read_whole(table, folder, first).slice(0, 0)
+            with _mapped(table, folder, first) as rows:
+                yield day, rows.slice(0, 0)
 
 
 def _read_log(table: SourceTable, folder: SourceFolder, days: list[str], timezone: str) -> Iterator[tuple[str, pa.Table]]:
@@ -171,7 +196,7 @@ def _spill(path: Path, plans: list[PlannedFile], types: CsvTypes, clock: _Clock)
     count = missing = 0
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, plans[0].schema) as writer:
         for plan in plans:
-            for block in _blocks(plan, clock):
+            for block in _blocks(plan, clock=clock):
                 types.see(block)
                 dates = clock.dates(block.column(EVENT_TIME))
                 missing += int((dates == _NO_DATE).sum())
@@ -186,12 +211,14 @@ def _spill(path: Path, plans: list[PlannedFile], types: CsvTypes, clock: _Clock)
     return batches
 
 
-def _blocks(plan: PlannedFile, clock: _Clock) -> Iterator[pa.Table]:
-    column = plan.columns[EVENT_TIME]
-    kind = plan.schema.field(EVENT_TIME).type
+def _blocks(plan: PlannedFile, clock: _Clock | None = None) -> Iterator[pa.Table]:
+    """Yields the rows of a file in blocks; with a clock, without row groups that have no wanted day."""
     names = list(dict.fromkeys(plan.columns.values()))
-    for raw in plan.file.blocks(names, wants=lambda group: clock.may_hold(group, column, kind)):
-        yield plan.block(raw)
+    if clock is None:
+        yield from map(plan.block, plan.file.blocks(names))
+        return
+    column, kind = plan.columns[EVENT_TIME], plan.schema.field(EVENT_TIME).type
+    yield from map(plan.block, plan.file.blocks(names, wants=lambda group: clock.may_hold(group, column, kind)))
 
 
 def _by_day(block: pa.Table, dates: Any, days: Any) -> Iterator[tuple[str, pa.Table]]:

@@ -167,7 +167,9 @@ def held(target: Target, *, dims: int, embedding_dim: int, history: int) -> list
         Held("user vectors, stored", target.users * (vector + ID_BYTES) / 1e9, "users x (4 D + 8)"),
         Held("item embedding with its optimiser", target.items * (embedding_dim + 1) * FLOAT_BYTES / 1e9, "items x 4 (d + 1)"),
         Held("histories, mapped from disk", target.users * history * (FLOAT_BYTES + ID_BYTES) / 1e9, "users x H x 12"),
-        Held("pairs of the window in hit_counts, one process", target.events * 3 * ID_BYTES / 1e9, "events x 24 at most"),
+        Held(
+            "pairs of the window in hit_counts, mapped from disk", target.events * 2 * FLOAT_BYTES / 1e9, "events x 8 at most"
+        ),
     ]
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
-from dssm_assets.storage.scratch_arrays import ScratchArrays
+from dssm_assets.storage.scratch_arrays import ScratchArrays, ScratchFile
 
 
 def test_arrays_hold_what_is_written_and_lie_in_the_folder(tmp_path: Path) -> None:
@@ -29,3 +30,19 @@ def test_arrow_takes_an_array_without_copying_it(tmp_path: Path) -> None:
 def test_no_rows_take_no_file(tmp_path: Path) -> None:
     assert ScratchArrays(tmp_path)(0, np.int32).tolist() == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_become_one_array(tmp_path: Path) -> None:
+    make = ScratchArrays(tmp_path)
+    joined = make.joined((np.array(part) for part in ([1, 2], [], [3])), np.int32)
+    assert (joined.tolist(), joined.dtype) == ([1, 2, 3], np.int32)
+    assert make.joined(iter([]), np.int32).tolist() == []
+
+
+def test_an_array_or_its_beginning_is_opened_again(tmp_path: Path) -> None:
+    array = ScratchArrays(tmp_path)(3, np.int64)
+    array[:] = [4, 5, 6]
+    assert ScratchFile.of(array[:2]).open().tolist() == [4, 5]
+    assert ScratchFile.of(array[:0]).open().tolist() == []
+    with pytest.raises(TypeError, match="an array of ScratchArrays, got ndarray"):
+        ScratchFile.of(np.arange(3))

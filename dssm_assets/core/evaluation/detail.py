@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from dssm_assets.core.columns import IS_WARM_USER, USER_ID
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.evaluation.hit_counts import TRUTH_COUNT, hit_ranks, sums_per_user
+from dssm_assets.core.evaluation.hit_counts import TRUTH_COUNT, sums_per_user
 from dssm_assets.core.evaluation.item_popularity import TIERS, Tier
+from dssm_assets.core.evaluation.places import hit_ranks
 from dssm_assets.core.evaluation.scorer import ModelScorer
 from dssm_assets.core.evaluation.segments import Cuts, segment_column, tier_columns
 from dssm_assets.core.evaluation.truth import Mask, Truth
@@ -43,7 +44,7 @@ def hit_rate_detail(scorer: ModelScorer, truth: Truth, cuts: Cuts, *, k: int) ->
                 cuts=cuts.users_from(start, start + len(users)),
             )
         )
-    return pa.concat_tables(blocks).combine_chunks()
+    return pa.concat_tables(blocks)
 
 
 def detail_of_lists(top_items: Index, top_scores: Scores, truth: Truth, *, item_ids: pa.Array, cuts: Cuts) -> pa.Table:

@@ -25,7 +25,7 @@ import pyarrow as pa
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.hit_counts import POPULATION, SCOPE, SCORER
 from dssm_assets.core.evaluation.scorer import ScorerName
-from dssm_assets.core.evaluation.totals import paired_gain
+from dssm_assets.core.evaluation.totals import Cells, paired_gain
 from dssm_assets.core.evaluation.truth import Population, Scope
 from dssm_assets.core.gate_config import Gate
 
@@ -47,7 +47,7 @@ class _Rule:
 
 
 def hit_rate_gate(
-    hit_counts: pa.Table,
+    hit_counts: pa.Table | Cells,
     total: pa.Table,
     previous: Mapping[str, pa.Table],
     gate: Gate,
@@ -91,7 +91,13 @@ def hit_rate_gate(
 
 
 def _baseline(
-    hit_counts: pa.Table, rows: Mapping[str, Mapping[str, Any]], gate: Gate, *, k: int, samples: int, seed: int
+    hit_counts: pa.Table | Cells,
+    rows: Mapping[str, Mapping[str, Any]],
+    gate: Gate,
+    *,
+    k: int,
+    samples: int,
+    seed: int,
 ) -> _Rule:
     if not gate.baselines:
         return _Rule(True, "no baseline is configured")

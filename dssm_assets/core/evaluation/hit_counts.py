@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.columns import USER_ID
+from dssm_assets.core.evaluation.places import Asked, Places
 from dssm_assets.core.evaluation.scorer import Scorer
 from dssm_assets.core.evaluation.truth import Mask, Population, Scope, Truth
 from dssm_assets.core.retrieval.exclusions import Exclusions, Index
@@ -40,40 +41,18 @@ class HitCounts:
     users_without_truth: dict[str, int]
 
 
-def hit_ranks(top_items: Index, pair_row: Index, pair_item: Index) -> Index:
-    """Returns, for each truth pair, the position (from 0) at which its item first stands in the user's list, else K.
-
-    Position counts places of the list as handed out: -1 is no item and a duplicate wastes its place, so
-    `hits at k = pairs with rank < k` equals |set(list[:k]) & set(truth)|.
-
-    Args:
-        top_items: int64 [B, K], -1 where there is no item.
-        pair_row: int64 [P], row of the pair's user in top_items.
-        pair_item: int64 [P], -1 for an item outside the corpus, which is never a hit.
-    """
-    k = top_items.shape[1]
-    width = int(max(top_items.max(initial=0), pair_item.max(initial=0))) + 1
-    row, place = np.nonzero(top_items >= 0)
-    keys, first = np.unique(row * width + top_items[row, place], return_index=True)
-    ranks = np.full(len(pair_row), k, dtype=np.int64)
-    if len(keys):
-        wanted = pair_row * width + pair_item
-        found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        hit = (keys[found] == wanted) & (pair_item >= 0)
-        ranks[hit] = place[first[found[hit]]]
-    return ranks
-
-
-def scorer_ranks(scorer: Scorer, truth: Truth, k: int, excluded: Exclusions | None) -> Index:
-    """Returns the rank of every truth pair (int64 [P], K if missed), asking the scorer block by block."""
-    ranks = np.full(len(truth.pair_user), k, dtype=np.int64)
+def scorer_places(scorer: Scorer, truth: Truth, taken: Exclusions, k: int) -> Places:
+    """Returns the place of every truth pair, K if missed, asking the scorer block by block."""
     bounds = np.searchsorted(truth.pair_user, np.arange(truth.num_users + 1))
+    found = []
     for start in range(0, truth.num_users, scorer.block_size):
         users = np.arange(start, min(start + scorer.block_size, truth.num_users))
-        top_items = scorer.top_items(users, k, None if excluded is None else excluded.take(users))
         pairs = slice(bounds[start], bounds[users[-1] + 1])
-        ranks[pairs] = hit_ranks(top_items, truth.pair_user[pairs] - start, truth.pair_item[pairs])
-    return ranks
+        asked = Asked(users, truth.pair_user[pairs] - start, truth.pair_item[pairs], taken.take(users))
+        found.append(scorer.places(asked, k))
+    nothing = np.zeros(0, dtype=np.int64)
+    free, fresh = (np.concatenate([nothing, *column]) for column in (zip(*found, strict=True) if found else ((), ())))
+    return Places(free, fresh)
 
 
 def count_hits(scorers: Sequence[Scorer], truth: Truth, taken_in_window: Exclusions, ks: Sequence[int]) -> HitCounts:
@@ -90,8 +69,7 @@ def count_hits(scorers: Sequence[Scorer], truth: Truth, taken_in_window: Exclusi
     """
     rows: list[pa.Table] = []
     for scorer in sorted(scorers, key=lambda one: str(one.name)):
-        free = scorer_ranks(scorer, truth, ks[-1], None)
-        fresh = scorer_ranks(scorer, truth, ks[-1], taken_in_window)
+        free, fresh = scorer_places(scorer, truth, taken_in_window, ks[-1])
         for scope in sorted(Scope):
             ranks = fresh if scope is Scope.DISCOVERY else free
             rows += [cell(str(scorer.name), scope, population, truth, ranks, ks) for population in sorted(Population)]

@@ -53,19 +53,6 @@ class Interactions:
         """Returns int64 [E], the user of each pair."""
         return np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
 
-    def users_from(self, start: int, stop: int) -> Interactions:
-        """Returns the interactions of users start .. stop - 1 alone; what was dropped stays counted as a whole."""
-        low, high = self.indptr[start], self.indptr[stop]
-        return Interactions(
-            indptr=self.indptr[start : stop + 1] - low,
-            item_index=self.item_index[low:high],
-            count=self.count[low:high],
-            last_time_ms=self.last_time_ms[low:high],
-            num_items=self.num_items,
-            dropped_events=self.dropped_events,
-            user_events=self.user_events[start:stop],
-        )
-
     def exclusions(self, num_users: int) -> Exclusions:
         """Returns, for the first num_users users, the items they took."""
         indptr = self.indptr[: num_users + 1]
@@ -86,13 +73,13 @@ def read_interactions(table: pa.Table, user_ids: pa.Array, item_ids: pa.Array | 
 def interactions_of_days(
     days: Callable[[], Iterable[pa.Table]], user_ids: pa.Array, item_ids: pa.Array | pa.ChunkedArray
 ) -> Interactions:
-    """Returns the interactions of several tables over a corpus, of which one is held at a time.
+    """Returns the interactions of several tables over a corpus, of which one is held at a time; users of the tables that are
+    not evaluated follow the others.
 
     Beside it are held the distinct users and, as numbers, the distinct pairs with about as many that are not merged yet.
 
     Args:
-        days: returns the tables, each time from the first: user_id, item_id, count int64, last_event_time_ms int64. A pair
-            may occur in several rows: counts are added, the latest time is kept.
+        days: returns the tables, each time from the first; see `interactions_of_users`.
         user_ids: the evaluated users, which become users 0 .. U - 1 whether they occur or not; all other users follow.
         item_ids: the corpus, distinct; its order defines item_index.
 
@@ -100,12 +87,38 @@ def interactions_of_days(
         SchemaError: if a column is missing or has nulls.
         InputError: if ids are of another kind than the evaluated users or the corpus.
     """
-    corpus = flat(item_ids)
     everyone = pa.concat_arrays([user_ids, _others(days(), user_ids)])
-    width, events, dropped = max(len(corpus), 1), np.zeros(len(everyone), dtype=np.int64), 0
+    return interactions_of_users(days(), everyone, item_ids)
+
+
+def interactions_of_users(
+    tables: Iterable[pa.Table],
+    user_ids: pa.Array,
+    item_ids: pa.Array | pa.ChunkedArray,
+    before: Interactions | None = None,
+) -> Interactions:
+    """Returns the interactions of tables that have no users but these, gone through once; see `interactions_of_days`.
+
+    Args:
+        tables: user_id, item_id, count int64, last_event_time_ms int64. A pair may occur in several rows: counts are added,
+            the latest time is kept.
+        user_ids: the users, distinct.
+        item_ids: the corpus, distinct; its order defines item_index.
+        before: interactions of these users over this corpus that are added to.
+
+    Raises:
+        SchemaError: if a column is missing or has nulls.
+        InputError: if ids are of another kind than the users or the corpus.
+    """
+    corpus = flat(item_ids)
+    width, events, dropped = max(len(corpus), 1), np.zeros(len(user_ids), dtype=np.int64), 0
     sums = _PairSums()
-    for table in days():
-        owner = positions(_users(table, user_ids.type), everyone)
+    if before is not None:
+        events, dropped = before.user_events.copy(), before.dropped_events
+        sums.add(before.user_index * width + before.item_index, before.count, before.last_time_ms)
+    for table in tables:
+        _check(table)
+        owner = positions(_users(table, user_ids.type), user_ids)
         items = positions(cast_ids(flat(table.column(ITEM_ID)), corpus.type, "interactions, column item_id"), corpus)
         count, time = (flat(table.column(name)).to_numpy(zero_copy_only=False) for name in (COUNT, LAST_EVENT_TIME_MS))
         np.add.at(events, owner, count)
@@ -113,7 +126,7 @@ def interactions_of_days(
         dropped += int(count[~known].sum())
         sums.add(owner[known] * width + items[known], count[known].astype(np.int64), time[known].astype(np.int64))
     pairs, summed, latest = sums.merged()
-    per_user = np.bincount(pairs // width, minlength=len(everyone))
+    per_user = np.bincount(pairs // width, minlength=len(user_ids))
     return Interactions(
         indptr=np.concatenate([np.zeros(1, np.int64), np.cumsum(per_user)]),
         item_index=pairs % width,

@@ -17,12 +17,16 @@ import pyarrow as pa
 
 from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
 from dssm_assets.core.evaluation.ids import cast_ids, check_unique, flat, positions
+from dssm_assets.core.evaluation.places import Asked, Places, hit_ranks, places_by_rank
 from dssm_assets.core.model_config import Similarity
 from dssm_assets.core.retrieval.corpus import Corpus
 from dssm_assets.core.retrieval.exact import Scores
 from dssm_assets.core.retrieval.exclusions import Exclusions, Index
 from dssm_assets.core.retrieval.interests import flat_interests, search_interests
 from dssm_assets.core.retrieval.vectors import Vectors, matrix_of
+
+MOST_USERS = 0.95
+"""Share of users whose lists are made long enough to leave out what they took."""
 
 
 class ScorerName(StrEnum):
@@ -49,6 +53,9 @@ class Scorer(Protocol):
 
     def top_items(self, user_rows: Index, k: int, excluded: Exclusions | None) -> Index:
         """Returns item_index int64 [B, K] for the given rows of the evaluated users; row j of excluded is user_rows[j]."""
+
+    def places(self, asked: Asked, k: int) -> Places:
+        """Returns where the items asked for stand in `top_items`, with and without what the users took in the window."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,29 @@ class ModelScorer:
     def top_items(self, user_rows: Index, k: int, excluded: Exclusions | None) -> Index:
         """Returns item_index int64 [B, K]."""
         return self.top_k(user_rows, k, excluded)[0]
+
+    def places(self, asked: Asked, k: int) -> Places:
+        """Returns the places of the pairs by one search: lists that are longer by what nearly all users took hold the others.
+
+        A user of whose longer list more was taken than it is longer is searched again without what it took.
+        """
+        taken = asked.taken
+        spare = min(int(np.quantile(taken.lengths, MOST_USERS, method="higher")), k)
+        lists = self.top_items(asked.user_rows, k + spare, None)
+        rows, items = np.append(asked.pair_row, asked.taken_row), np.append(asked.pair_item, taken.indices)
+        pair_rank, taken_rank = np.split(hit_ranks(lists, rows, items), [len(asked.pair_row)])
+        places = places_by_rank(asked, k, pair_rank=pair_rank, taken_rank=taken_rank, free=pair_rank)
+        listed = np.bincount(asked.taken_row[taken_rank < k + spare], minlength=len(asked.user_rows))
+        short = np.flatnonzero(listed > spare)
+        if len(short):
+            self._look_again(asked, k, short, places.fresh)
+        return places
+
+    def _look_again(self, asked: Asked, k: int, rows: Index, fresh: Index) -> None:
+        """Writes the fresh places of some users' pairs, by lists of their own."""
+        is_theirs = np.isin(asked.pair_row, rows)
+        lists = self.top_items(asked.user_rows[rows], k, asked.taken.take(rows))
+        fresh[is_theirs] = hit_ranks(lists, np.searchsorted(rows, asked.pair_row[is_theirs]), asked.pair_item[is_theirs])
 
 
 def model_scorer(item_vectors: pa.Table, user_vectors: pa.Table, user_ids: pa.Array, similarity: Similarity) -> ModelScorer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,18 @@ from dssm_assets.core.evaluation.truth import Population, Scope
 from dssm_assets.core.retrieval.exclusions import Index
 
 
-def total_hit_rate(hit_counts: pa.Table, ks: Sequence[int], bootstrap_samples: int, seed: int) -> pa.Table:
+class Cells(Protocol):
+    """Hit counts that are read a cell at a time."""
+
+    @property
+    def num_rows(self) -> int:
+        """Returns the rows of all cells."""
+
+    def cell(self, scope: Scope, population: Population) -> dict[str, pa.Table]:
+        """Returns scorer -> its rows of a cell (user_id, truth_count, hits_{k}), for scorers that have any."""
+
+
+def total_hit_rate(hit_counts: pa.Table | Cells, ks: Sequence[int], bootstrap_samples: int, seed: int) -> pa.Table:
     """Returns one row per scorer, scope, population and k, sorted by these; cells without users have no row.
 
     hit_rate@k = sum over users of |topk & truth| / sum over users of |truth| (micro: a user counts by how much it took);
@@ -37,7 +48,7 @@ def total_hit_rate(hit_counts: pa.Table, ks: Sequence[int], bootstrap_samples: i
     chances 1/4, 1/2, 1/4, so the interval is [0.25, 1].
 
     Args:
-        hit_counts: scorer, scope, population, user_id, truth_count, hits_{k}.
+        hit_counts: scorer, scope, population, user_id, truth_count, hits_{k}; or its cells, of which one is held at a time.
         ks: cut-offs; each needs its column hits_{k}.
         bootstrap_samples: R.
         seed: of the resamples.
@@ -80,7 +91,15 @@ class Gain:
 
 
 def paired_gain(
-    hit_counts: pa.Table, *, scorer: str, against: str, scope: Scope, population: Population, k: int, samples: int, seed: int
+    hit_counts: pa.Table | Cells,
+    *,
+    scorer: str,
+    against: str,
+    scope: Scope,
+    population: Population,
+    k: int,
+    samples: int,
+    seed: int,
 ) -> Gain:
     """Returns the difference of two hit rates with a paired bootstrap interval: both see the same resampled users.
 
@@ -107,7 +126,7 @@ def paired_gain(
     return Gain(scorer, against, scope, population, k, float((ours - theirs) / truth), float(low), float(high))
 
 
-def gains_over_best(hit_counts: pa.Table, total: pa.Table, *, k: int, samples: int, seed: int) -> list[Gain]:
+def gains_over_best(hit_counts: pa.Table | Cells, total: pa.Table, *, k: int, samples: int, seed: int) -> list[Gain]:
     """Returns, for warm pairs of each scope that has users, the model's gain over the baseline that is best there."""
     gains = []
     for scope in Scope:
@@ -132,12 +151,19 @@ def gains_over_best(hit_counts: pa.Table, total: pa.Table, *, k: int, samples: i
     return gains
 
 
-def _cell(hit_counts: pa.Table, scope: Scope, population: Population) -> dict[str, pa.Table]:
+def _cell(hit_counts: pa.Table | Cells, scope: Scope, population: Population) -> dict[str, pa.Table]:
     """Returns scorer -> its rows of the cell, sorted by user, for scorers that have any."""
+    if isinstance(hit_counts, pa.Table):
+        found = _cell_of_table(hit_counts, scope, population)
+    else:
+        found = hit_counts.cell(scope, population)
+    return {name: found[name].sort_by(USER_ID).combine_chunks() for name in sorted(found)}
+
+
+def _cell_of_table(hit_counts: pa.Table, scope: Scope, population: Population) -> dict[str, pa.Table]:
     inside = pc.and_(pc.equal(hit_counts.column(SCOPE), str(scope)), pc.equal(hit_counts.column(POPULATION), str(population)))
     rows = hit_counts.filter(inside)
-    names = sorted(pc.unique(rows.column(SCORER)).to_pylist())
-    return {name: rows.filter(pc.equal(rows.column(SCORER), name)).sort_by(USER_ID).combine_chunks() for name in names}
+    return {name: rows.filter(pc.equal(rows.column(SCORER), name)) for name in pc.unique(rows.column(SCORER)).to_pylist()}
 
 
 def _paired_groups(cell: dict[str, pa.Table]) -> list[dict[str, pa.Table]]:

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.columns import USER_ID
-from dssm_assets.core.evaluation.hit_counts import TRUTH_COUNT, hit_ranks, sums_per_user
+from dssm_assets.core.evaluation.hit_counts import TRUTH_COUNT, sums_per_user
 from dssm_assets.core.evaluation.ids import positions
+from dssm_assets.core.evaluation.places import hit_ranks
 from dssm_assets.core.evaluation.truth import Mask, Truth
 from dssm_assets.core.evaluation.vector_sets import VectorSet
 from dssm_assets.core.retrieval.corpus import Corpus

@@ -22,6 +22,8 @@ from dssm_assets.core.retrieval.metrics import Floats, Metric
 
 Rows = slice | NDArray[np.int64]
 LEVELS = 127
+AT_ONCE = 2**17
+"""Numbers that are rounded at once: few enough for the processor's cache."""
 UNIT = 2.0**-24
 """Half the distance from 1 to the next float32: how far one rounding moves a number, relatively."""
 TINY = 2.0**-125
@@ -112,8 +114,9 @@ class ByteCoarse:
         self._step = float(np.abs(items).max()) / LEVELS
         self.items = np.empty(items.shape, dtype=np.int8)
         self._longest = self._longest_rounded = self._worst = 0.0
-        for start in range(0, len(items), 16_384):
-            part = items[start : start + 16_384].astype(np.float64)
+        rows = max(1, AT_ONCE // items.shape[1])
+        for start in range(0, len(items), rows):
+            part = items[start : start + rows].astype(np.float64)
             whole = np.rint(part / self._step)
             self.items[start : start + len(part)] = whole
             self._longest = max(self._longest, float(lengths(part).max()))

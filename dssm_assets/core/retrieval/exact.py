@@ -38,8 +38,8 @@ BLOCK_CELLS = 2**24
 """Candidates of a block held at once, about: long lists make blocks smaller."""
 BRUTE_CELLS = 4_000_000
 """Scores held at once where every item of a user is scored."""
-BYTES_FROM = 1e10
-"""Multiplications from which byte products repay their start."""
+BYTES_FROM = 1024
+"""Users searched at once from which byte products repay their start, which is paid by the item."""
 TOO_LONG = 1e37
 """Products of lengths beyond which float32 may overflow."""
 
@@ -179,7 +179,7 @@ class _Search:
 
     def _stages(self, num_users: int) -> list[tuple[Coarse, int]]:
         finest: tuple[Coarse, int] = (self.corpus.float_coarse, 4)
-        is_large = num_users * self.corpus.vectors.size >= BYTES_FROM
+        is_large = num_users >= BYTES_FROM
         if is_large and self.corpus.metric is not Metric.L2 and has_byte_products(self.users.shape[1]):
             return [(self.corpus.byte_coarse, 1), finest]
         return [(self.corpus.float_coarse, 1), finest]

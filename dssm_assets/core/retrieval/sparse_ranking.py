@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from dssm_assets.core.retrieval.exclusions import Exclusions, Index
 
-_ROW_BITS = 32
+_CELLS = 1 << 20
+"""Values that are partitioned at once."""
 
 
 class BestColumns(NamedTuple):
@@ -73,16 +74,34 @@ def _is_among(keys: Index, few: Index) -> NDArray[np.bool_]:
 def _near_the_top(row: Index, values: NDArray[np.float64], rows: int, k: int) -> NDArray[np.bool_]:
     """Returns bool [E]: entries that may be among the k best of their row, all of those that are included.
 
-    Compared are the values rounded to float32, which keeps their order but for new ties: one sort of whole numbers, several
-    times faster than sorting by three keys, and only what ties with the k-th or is better is sorted exactly.
+    Compared are the values rounded to float32, which keeps their order but for new ties: only what ties with the k-th or is
+    better is sorted exactly. Rows of about one length are partitioned side by side.
+
+    Args:
+        row: int64 [E], ascending.
+        values: float64 [E].
+        rows: R.
+        k: most entries of a row.
     """
     counts = np.bincount(row, minlength=rows)
-    if not (counts > k).any():
-        return np.ones(len(row), dtype=bool)
-    bits = values.astype(np.float32).view(np.uint32)  # ascending as the values are: none is negative
-    keys = (row.astype(np.uint64) << np.uint64(_ROW_BITS)) | (~bits).astype(np.uint64)
-    ends = np.cumsum(counts)
-    last = np.maximum(np.minimum(ends - counts + k, ends) - 1, 0)  # of the k best of each row
-    bars = np.sort(keys)[np.minimum(last, len(keys) - 1)]
-    found: NDArray[np.bool_] = keys <= bars[row]
+    bars = np.full(rows, -np.inf, dtype=np.float32)
+    single, starts = values.astype(np.float32), np.cumsum(counts) - counts
+    powers = np.ceil(np.log2(np.maximum(counts, 1))).astype(np.int64)
+    for power in np.unique(powers[counts > k]):
+        width = 1 << int(power)
+        chosen = np.flatnonzero((powers == power) & (counts > k))
+        for first in range(0, len(chosen), max(1, _CELLS // width)):
+            block = chosen[first : first + max(1, _CELLS // width)]
+            is_entry = np.arange(width) < counts[block, None]
+            table = np.zeros((len(block), width), dtype=np.float32)
+            table[is_entry] = single[np.repeat(starts[block], counts[block]) + _ranges(counts[block])]
+            table.partition(width - k, axis=1)
+            bars[block] = table[:, width - k]
+    found: NDArray[np.bool_] = single >= bars[row]
     return found
+
+
+def _ranges(lengths: Index) -> Index:
+    """Returns 0 .. length - 1 for each length, one after the other."""
+    ends = np.cumsum(lengths)
+    return np.arange(int(ends[-1])) - np.repeat(ends - lengths, lengths)

@@ -13,13 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.types as pat
 
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, ITEM_ID, REQUEST_ID, USER_ID
 from dssm_assets.core.config import BehaviorTable, Events
 from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, Fault, SchemaError
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources.convert import flat, to_ids, to_text, to_values
+from dssm_assets.core.sources.entities import Entities, plain
 from dssm_assets.core.sources.event_time import days_of, to_event_time_ms
 from dssm_assets.core.sources.specs import BEHAVIOR_TABLE, EVENT_TIME, ITEM_TABLE, USER_TABLE
 
@@ -35,8 +35,9 @@ class Normalised:
     counts: Mapping[str, int]
 
 
-def normalise_users(raw: pa.Table) -> Normalised:
-    """Returns user_table: `user_id`, then the source's other columns in their order; one row per user, sorted by user_id.
+def normalise_users(raw: pa.Table) -> Entities:
+    """Returns user_table: `user_id`, then the source's other columns in their order; one row per user, sorted by user_id when
+    its rows are asked for.
 
     Dictionary columns are decoded, long text becomes text, a column without any value becomes text.
 
@@ -48,7 +49,7 @@ def normalise_users(raw: pa.Table) -> Normalised:
     return _normalise_entities(raw, USER_TABLE)
 
 
-def normalise_items(raw: pa.Table) -> Normalised:
+def normalise_items(raw: pa.Table) -> Entities:
     """Returns item_table: as `normalise_users`, keyed by item_id."""
     return _normalise_entities(raw, ITEM_TABLE)
 
@@ -86,7 +87,7 @@ def normalise_behavior(raw: pa.Table, config: BehaviorTable, events: Events, *, 
     read.faults.extend(_unknown_event_faults(columns[EVENT], events))
     if read.faults:
         raise SchemaError(read.faults)
-    columns |= {name: _plain(raw.column(name)) for name in raw.column_names if name not in {*columns, EVENT_TIME}}
+    columns |= {name: plain(raw.column(name)) for name in raw.column_names if name not in {*columns, EVENT_TIME}}
     table = pa.table(columns)
     table = table.take(pc.sort_indices(table, sort_keys=[(name, "ascending") for name in BEHAVIOR_TABLE.key]))
     return Normalised(table, _behavior_counts(table, events, timezone, day))
@@ -147,7 +148,7 @@ class _Reader:
             return None
 
 
-def _normalise_entities(raw: pa.Table, spec: TableSpec) -> Normalised:
+def _normalise_entities(raw: pa.Table, spec: TableSpec) -> Entities:
     (key,) = spec.key
     read = _Reader(raw, spec.name)
     ids = read(key, to_ids)
@@ -157,9 +158,7 @@ def _normalise_entities(raw: pa.Table, spec: TableSpec) -> Normalised:
     if not raw.num_rows:
         raise EmptyDayError(Fault(f"table {spec.name}", "at least one row", "no rows", "load the table into the source"))
     _check_unique(ids, spec)
-    others = {name: _plain(raw.column(name)) for name in raw.column_names if name != key}
-    table = pa.table({key: ids, **others})
-    return Normalised(table.sort_by(key), {"rows": table.num_rows})
+    return Entities(key, flat(ids), raw, {"rows": raw.num_rows})
 
 
 def _check_unique(ids: Any, spec: TableSpec) -> None:
@@ -222,8 +221,3 @@ def _behavior_counts(table: pa.Table, events: Events, timezone: str, day: str) -
         "users": pc.count_distinct(table.column(USER_ID)).as_py(),
         "items": pc.count_distinct(table.column(ITEM_ID)).as_py(),
     } | {f"{event}_rows": tally.get(event, 0) for event in events.funnel}
-
-
-def _plain(values: Any) -> pa.Array:
-    column = flat(values)
-    return column.cast(pa.string()) if pat.is_null(column.type) else column

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from dssm_assets.core.evaluation.ground_truth import ground_truth
 from dssm_assets.core.evaluation.interactions import Interactions, read_interactions
+from dssm_assets.core.evaluation.places import Asked, Places, hit_ranks
 from dssm_assets.core.evaluation.truth import Truth, read_truth
 from dssm_assets.core.retrieval.exclusions import Exclusions, Index
 
@@ -45,6 +46,10 @@ class FixedScorer:
             kept = [item for item in self.lists[user].tolist() if item not in out][:k]
             result[row, : len(kept)] = kept
         return result
+
+    def places(self, asked: Asked, k: int) -> Places:
+        free, fresh = (self.top_items(asked.user_rows, k, excluded) for excluded in (None, asked.taken))
+        return Places(*(hit_ranks(lists, asked.pair_row, asked.pair_item) for lists in (free, fresh)))
 
 
 def truth_of(day: Sequence[tuple[Any, Any]], window: Sequence[tuple[Any, Any]], corpus: Sequence[Any]) -> Truth:

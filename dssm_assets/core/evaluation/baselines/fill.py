@@ -10,12 +10,40 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dssm_assets.core.evaluation.places import Asked, count_below
 from dssm_assets.core.retrieval.exclusions import Exclusions, Index
 
 
 def order_by_events(item_events: Index) -> Index:
     """Returns all item indices int64 [I], most positive events first, then item_index ascending."""
     return np.argsort(-item_events, kind="stable").astype(np.int64)
+
+
+def place_of(order: Index) -> Index:
+    """Returns int64 [I], the place of each item in an order of all of them."""
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    return place
+
+
+def places_behind(ranked_row: Index, ranked_place: Index, asked: Asked, pair_place: Index, k: int) -> Index:
+    """Returns int64 [P], items before a pair's in lists of ranked items filled up from an order, for pairs that are not ranked.
+
+    These are the row's ranked items and what stands before it in the order, ranked items not counted twice. Exact below k and
+    as many more as the user took; from there on some number that is no lower than that.
+
+    Args:
+        ranked_row: int64 [E], row of each ranked item of the block.
+        ranked_place: int64 [E], its place in the order.
+        asked: the pairs.
+        pair_place: int64 [P], place of each pair's item in the order.
+        k: length of the lists.
+    """
+    enough = k + int(asked.taken.lengths.max(initial=0))
+    ranked = np.bincount(ranked_row, minlength=len(asked.user_rows))
+    near = ranked_place < enough
+    place = np.minimum(pair_place, enough)  # an item so far back is missed however many ranked ones are before it in the order
+    return ranked[asked.pair_row] + place - count_below(ranked_row[near], ranked_place[near], asked.pair_row, place)
 
 
 def fill_up(ranked: Index, order: Index, k: int, excluded: Exclusions | None) -> Index:
@@ -60,9 +88,7 @@ def _unused(user: Index, items: Index, order: Index, num_users: int, k: int) -> 
         num_users: B.
         k: items that each user needs; fewer only where the order has no more.
     """
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order))
-    places, length = place[items], min(2 * k, len(order))
+    places, length = place_of(order)[items], min(2 * k, len(order))
     while True:
         unused = np.ones((num_users, length), dtype=bool)
         near = places < length

@@ -3,32 +3,42 @@
 Source: Sarwar et al., "Item-based collaborative filtering recommendation algorithms" (2001), section 3, with cosine
 similarity over sets: similarity(i, j) = users of both / sqrt(users of i * users of j).
 
-Memory is bounded by the interactions, the neighbours and FIT_PAIRS; time by the pairs of items that users took together, to
-which a user of n items adds n squared: of a user's items only the last MOST_ITEMS count as taken together.
+Memory is bounded by the items and FIT_PAIRS, beside what lies where `allocate` says: who took what and the neighbours. Time is
+bounded by the pairs of items that users took together, to which a user of n items adds n squared: of a user's items only the
+last MOST_ITEMS count as taken together.
 
-Belongs here: neighbours and the scorer. Does not belong here: which days count.
+Belongs here: neighbours and the scorer. Does not belong here: which days count, who took what (`taken_together.py`).
 
-Shapes: V users, B users of a block, I items, K top-k.
+Shapes: V users, B users of a block, I items, P pairs asked for, E entries of a block's scores, K top-k.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from dssm_assets.core.evaluation.baselines.fill import fill_up
+from dssm_assets.core.evaluation.baselines.fill import fill_up, place_of, places_behind
+from dssm_assets.core.evaluation.baselines.taken_together import (
+    MOST_ITEMS,
+    Allocate,
+    TakenBy,
+    TakenTogether,
+    taken_by,
+    together_of,
+)
 from dssm_assets.core.evaluation.interactions import Interactions
+from dssm_assets.core.evaluation.places import Asked, Places, few_among, places_by_rank
 from dssm_assets.core.evaluation.scorer import ScorerName
 from dssm_assets.core.retrieval.exclusions import Exclusions, Index
 from dssm_assets.core.retrieval.sparse_ranking import best_columns
 
 FIT_PAIRS = 2_000_000
 """Pairs of items held at once, about."""
-MOST_ITEMS = 1000
-"""Items of a user that count as taken together: the last ones."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,56 @@ class ItemCooccurrence:
         ranked = best_columns(self.users[user_rows] @ self.neighbors, k, excluded).lists(k)
         return fill_up(ranked, self.order, k, excluded)
 
+    def places(self, asked: Asked, k: int) -> Places:
+        """Returns the places of the pairs: of one with a score by the scores above its own, of any other behind all with one."""
+        scores = self.users[asked.user_rows] @ self.neighbors
+        row = np.repeat(np.arange(len(asked.user_rows)), np.diff(scores.indptr))
+        column, place, pairs = scores.indices.astype(np.int64), self._place, len(asked.pair_row)
+        rows, items = (
+            np.concatenate(parts)
+            for parts in ((asked.pair_row, asked.taken_row), (np.maximum(asked.pair_item, 0), asked.taken.indices))
+        )
+        width = scores.shape[1]
+        found = few_among(rows * width + items, row * width + column)
+        value = np.where(found >= 0, np.append(scores.data, 0.0)[found], 0.0)
+        pair_value, (pair_rank, taken_rank) = value[:pairs], np.split(_ranks(value, items, place), [pairs])
+        ahead = _ahead(asked, pair_value, scores)
+        is_scored = scores.data > 0
+        behind = places_behind(row[is_scored], place[column[is_scored]], asked, place[asked.pair_item], k)
+        free = np.where(pair_value > 0, ahead, behind)
+        return places_by_rank(asked, k, pair_rank=pair_rank, taken_rank=taken_rank, free=free)
+
+    @cached_property
+    def _place(self) -> Index:
+        return place_of(self.order)
+
+
+def _ranks(value: Any, item: Index, place: Index) -> Index:
+    """Returns ranks: best score first, then the lower item; what has no score comes behind, by its place."""
+    is_scored = value > 0
+    order = np.lexsort((np.where(is_scored, item, place[item]), -value, ~is_scored))
+    rank = np.empty(len(value), dtype=np.int64)
+    rank[order] = np.arange(len(value))
+    return rank
+
+
+def _ahead(asked: Asked, pair_value: Any, scores: Any) -> Index:
+    """Returns int64 [P], entries of the pair's row that come before it; 0 for a pair without a score."""
+    ahead = np.zeros(len(pair_value), dtype=np.int64)
+    scored = np.flatnonzero(pair_value > 0)
+    starts = scores.indptr.astype(np.int64)
+    lengths = np.diff(starts)[asked.pair_row[scored]]
+    for first, end in _cuts(lengths):
+        pairs, length = scored[first:end], lengths[first:end]
+        stops = np.cumsum(length)
+        at = np.arange(stops[-1]) + np.repeat(starts[asked.pair_row[pairs]] - (stops - length), length)
+        value, than = scores.data[at], np.repeat(pair_value[pairs], length)
+        is_ahead = value > than
+        ties = np.flatnonzero(value == than)
+        is_ahead[ties] = scores.indices[at[ties]] < np.repeat(asked.pair_item[pairs], length)[ties]
+        ahead[pairs] = np.add.reduceat(is_ahead, stops - length, dtype=np.int64)
+    return ahead
+
 
 def fit_item_cooccurrence(
     window: Interactions, num_neighbors: int, order: Index, block_size: int = 256, most_items: int = MOST_ITEMS
@@ -64,57 +124,83 @@ def fit_item_cooccurrence(
         block_size: users scored at once.
         most_items: items of a user, the last it took, that count as taken together.
     """
-    return item_cooccurrence(window, fit_neighbors(window, num_neighbors, most_items), order, block_size)
+    neighbors = fit_neighbors(together_of(window, most_items), num_neighbors)
+    return item_cooccurrence(window, neighbors, order, block_size)
 
 
 def item_cooccurrence(window: Interactions, neighbors: Any, order: Index, block_size: int = 256) -> ItemCooccurrence:
     """Returns the scorer of these users by neighbours that may come from more of them."""
-    return ItemCooccurrence(_by_user(window), neighbors, order, block_size)
-
-
-def fit_neighbors(window: Interactions, num_neighbors: int, most_items: int = MOST_ITEMS) -> Any:
-    """Returns csr [I, I]: in row i the similarities of i's num_neighbors most similar others."""
-    together = _last_items(window, _by_user(window), most_items)
-    return _neighbors(together, together.T.tocsr(), num_neighbors)
-
-
-def _by_user(window: Interactions) -> Any:
     shape = (len(window.indptr) - 1, window.num_items)
-    return sp.csr_matrix((np.ones(len(window.item_index), np.float32), window.item_index, window.indptr), shape=shape)
+    users = sp.csr_matrix((np.ones(len(window.item_index), np.float32), window.item_index, window.indptr), shape=shape)
+    return ItemCooccurrence(users, neighbors, order, block_size)
 
 
-def _last_items(window: Interactions, users: Any, most_items: int) -> Any:
-    """Returns the users' matrix with only the last items of those who took more than most_items."""
-    if not (np.diff(window.indptr) > most_items).any():
-        return users
-    order = np.lexsort((window.item_index, -window.last_time_ms, window.user_index))
-    is_last = np.zeros(len(order), dtype=bool)
-    is_last[order] = np.arange(len(order)) - np.repeat(window.indptr[:-1], np.diff(window.indptr)) < most_items
-    indptr = np.concatenate([[0], np.cumsum(is_last)])[window.indptr]
-    return sp.csr_matrix((users.data[is_last], window.item_index[is_last], indptr), shape=users.shape)
+def fit_neighbors(taken: TakenTogether, num_neighbors: int, allocate: Allocate = np.empty) -> Any:
+    """Returns csr [I, I]: in row i the similarities of i's num_neighbors most similar others.
 
-
-def _neighbors(together: Any, by_item: Any, num_neighbors: int) -> Any:
-    """Returns csr [I, I]: of each item its most similar others; written in place, for it is the largest thing held."""
-    num_items, count = by_item.shape[0], 0
-    per_item = np.maximum(np.diff(by_item.indptr), 1)
+    Args:
+        taken: who took what.
+        num_neighbors: kept per item.
+        allocate: makes the arrays of E users and of the neighbours.
+    """
+    by_item, num_items, count = taken_by(taken, allocate), taken.num_items, 0
+    per_item = np.maximum(np.diff(by_item.starts), 1)
     most = min(num_neighbors, num_items) * num_items
-    columns, values, lengths = np.empty(most, np.int32), np.empty(most, np.float64), np.zeros(num_items, np.int64)
-    for start, end in _blocks(by_item, np.diff(together.indptr)):
-        best = best_columns(_similarities(by_item[start:end] @ together, start, per_item), num_neighbors)
+    columns, values, lengths = allocate(most, np.int32), allocate(most, np.float64), np.zeros(num_items, np.int64)
+    for start, end in _cuts(by_item.together):
+        together = _counts(taken, by_item, start, end)
+        best = best_columns(_similarities(together, start, per_item), num_neighbors)
         place = slice(count, count + len(best.columns))
         columns[place], values[place], lengths[start:end] = best.columns, best.values, best.lengths
         count = place.stop
-    indptr = np.concatenate([[0], np.cumsum(lengths)])
-    return sp.csr_matrix((values[:count], columns[:count], indptr), shape=(num_items, num_items))
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    return neighbors_of(starts, columns[:count], values[:count])
 
 
-def _blocks(by_item: Any, items_of_user: Index) -> list[tuple[int, int]]:
-    """Returns consecutive blocks of items (first, end), each with about FIT_PAIRS pairs, one item at least."""
-    sums = np.concatenate([[0], np.cumsum(items_of_user[by_item.indices])])
-    pairs = np.minimum(np.diff(sums[by_item.indptr]), by_item.shape[0])
-    _, starts = np.unique(np.cumsum(pairs) // FIT_PAIRS, return_index=True)
-    return list(zip(starts.tolist(), [*starts[1:].tolist(), by_item.shape[0]], strict=True))
+def neighbors_of(starts: Index, columns: Any, values: Any) -> Any:
+    """Returns csr [I, I] over these very arrays."""
+    matrix = sp.csr_matrix((len(starts) - 1, len(starts) - 1))
+    kind = np.int32 if starts[-1] <= np.iinfo(np.int32).max else np.int64
+    matrix.indptr, matrix.indices, matrix.data = starts.astype(kind), columns, values  # the constructor would copy parts
+    return matrix
+
+
+def _cuts(sizes: Index) -> Iterator[tuple[int, int]]:
+    """Yields consecutive ranges (first, end), each of about FIT_PAIRS together; what alone has as many is alone."""
+    is_large = sizes >= FIT_PAIRS
+    is_new = np.diff(np.cumsum(sizes) // FIT_PAIRS, prepend=-1) > 0
+    is_new[1:] |= is_large[1:] | is_large[:-1]
+    starts = np.flatnonzero(is_new)
+    yield from zip(starts.tolist(), [*starts[1:].tolist(), len(sizes)], strict=False)
+
+
+def _counts(taken: TakenTogether, by_item: TakenBy, start: int, end: int) -> Any:
+    """Returns csr [end - start, I]: how many users took each item of a range together with each item."""
+    starts = by_item.starts[start : end + 1] - by_item.starts[start]
+    users = np.asarray(by_item.users[by_item.starts[start] : by_item.starts[end]])
+    if end - start == 1:
+        return _counts_of_one(taken, users)
+    items, lengths = _items_of(taken, users)
+    ones = np.ones(len(items), np.float32)
+    theirs = sp.csr_matrix((ones, items, np.concatenate([[0], np.cumsum(lengths)])), shape=(len(users), taken.num_items))
+    whose = sp.csr_matrix((ones[:1].repeat(len(users)), np.arange(len(users)), starts), shape=(end - start, len(users)))
+    return whose @ theirs
+
+
+def _counts_of_one(taken: TakenTogether, users: Any) -> Any:
+    """Returns csr [1, I]: how many of these users, who may be very many, took each item."""
+    counts = np.zeros(taken.num_items, dtype=np.int64)
+    for first, end in _cuts(taken.starts[users + 1] - taken.starts[users]):
+        counts += np.bincount(_items_of(taken, users[first:end])[0], minlength=taken.num_items)
+    return sp.csr_matrix(counts[None, :])
+
+
+def _items_of(taken: TakenTogether, users: Any) -> tuple[Any, Index]:
+    """Returns the items of users, one after the other, and how many each has."""
+    starts = taken.starts[users]
+    lengths = taken.starts[users + 1] - starts
+    ends = np.cumsum(lengths)
+    return np.asarray(taken.items[np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)]), lengths
 
 
 def _similarities(together: Any, start: int, per_item: Index) -> Any:

@@ -9,11 +9,13 @@ Shapes: B users of a block, I items, E distinct (user, item) pairs, K top-k.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from dssm_assets.core.evaluation.baselines.fill import fill_up
+from dssm_assets.core.evaluation.baselines.fill import fill_up, place_of, places_behind
 from dssm_assets.core.evaluation.interactions import Interactions
+from dssm_assets.core.evaluation.places import Asked, Places, find, is_among, places_by_rank
 from dssm_assets.core.retrieval.exclusions import Exclusions, Index
 
 
@@ -24,20 +26,22 @@ class OwnHistory:
     name: str
     indptr: Index
     """int64 [V + 1]"""
-    ranked: Index
-    """int64 [E], each user's items, best first."""
+    items: Index
+    """int64 [E], each user's items, ascending."""
+    rank: Index
+    """int64 [E], the place of each among the user's own, from 0."""
     order: Index
     """int64 [I], what lists are filled up with."""
-    block_size: int = 256
+    block_size: int = 1024
 
     def top_items(self, user_rows: Index, k: int, excluded: Exclusions | None) -> Index:
         """Returns item_index int64 [B, K]."""
-        ranked = Exclusions(self.indptr, self.ranked).take(user_rows)
-        user, items = np.repeat(np.arange(len(user_rows)), ranked.lengths), ranked.indices
+        user, items, rank = self._own(user_rows)
+        best_first = np.empty_like(items)
+        best_first[np.searchsorted(user, user) + rank] = items
+        items = best_first
         if excluded is not None:
-            width = len(self.order)
-            banned = np.repeat(np.arange(len(user_rows)), excluded.lengths) * width + excluded.indices
-            is_free = ~np.isin(user * width + items, banned)
+            is_free = ~is_among(user, items, np.repeat(np.arange(len(user_rows)), excluded.lengths), excluded.indices)
             user, items = user[is_free], items[is_free]
         # A long history fills the list by itself: no more of it than the list holds is looked at.
         column = np.arange(len(user)) - np.searchsorted(user, user)
@@ -45,8 +49,37 @@ class OwnHistory:
         own[user[column < k], column[column < k]] = items[column < k]
         return fill_up(own, self.order, k, excluded)
 
+    def places(self, asked: Asked, k: int) -> Places:
+        """Returns the places of the pairs: an own item's among the own, any other's behind them."""
+        user, items, rank = self._own(asked.user_rows)
+        pair_place = self._place[asked.pair_item]
+        pair_own = find(asked.pair_row, asked.pair_item, user, items)
+        taken_own = find(asked.taken_row, asked.taken.indices, user, items)
+        behind = places_behind(user, self._place[items], asked, pair_place, k)
+        rank = np.append(rank, 0)  # of what -1 points at
+        return places_by_rank(
+            asked,
+            k,
+            pair_rank=np.where(pair_own >= 0, rank[pair_own], len(self.order) + pair_place),
+            taken_rank=np.where(taken_own >= 0, rank[taken_own], len(self.order) + self._place[asked.taken.indices]),
+            free=np.where(pair_own >= 0, rank[pair_own], behind),
+        )
+
+    def _own(self, user_rows: Index) -> tuple[Index, Index, Index]:
+        """Returns row, item and rank of the own items of some users, ascending by row and item."""
+        items = Exclusions(self.indptr, self.items).take(user_rows)
+        row = np.repeat(np.arange(len(user_rows)), items.lengths)
+        return row, items.indices, Exclusions(self.indptr, self.rank).take(user_rows).indices
+
+    @cached_property
+    def _place(self) -> Index:
+        return place_of(self.order)
+
 
 def fit_own_history(name: str, interactions: Interactions, order: Index) -> OwnHistory:
     """Returns the scorer for the given interactions."""
     keys = (interactions.item_index, -interactions.last_time_ms, -interactions.count, interactions.user_index)
-    return OwnHistory(name, interactions.indptr, interactions.item_index[np.lexsort(keys)], order)
+    rank = np.empty(len(interactions.item_index), dtype=np.int64)
+    rank[np.lexsort(keys)] = np.arange(len(rank))
+    rank -= np.repeat(interactions.indptr[:-1], np.diff(interactions.indptr))
+    return OwnHistory(name, interactions.indptr, interactions.item_index, rank, order)

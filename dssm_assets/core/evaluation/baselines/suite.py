@@ -13,6 +13,7 @@ from dssm_assets.core.evaluation.baselines.fill import order_by_events
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import fit_neighbors, item_cooccurrence
 from dssm_assets.core.evaluation.baselines.own_history import fit_own_history
 from dssm_assets.core.evaluation.baselines.popularity import Popularity
+from dssm_assets.core.evaluation.baselines.taken_together import TakenTogether, together_of
 from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets.core.evaluation.scorer import Scorer, ScorerName
 from dssm_assets.core.evaluation_config import Evaluation
@@ -34,10 +35,10 @@ class CommonBaselines:
     neighbors: Any
 
     @classmethod
-    def fit(cls, window: Interactions, recent: Interactions, settings: Evaluation) -> CommonBaselines:
-        """Returns what is common to all users, of the interactions of all; see `fit_baselines`."""
-        neighbors = fit_neighbors(window, settings.cooccurrence_neighbors)
-        return cls(order_by_events(window.item_events()), order_by_events(recent.item_events()), neighbors)
+    def fit(cls, taken: TakenTogether, window_events: Index, recent_events: Index, settings: Evaluation) -> CommonBaselines:
+        """Returns what is common to all users, of what all took in memory; see `fit_baselines`."""
+        neighbors = fit_neighbors(taken, settings.cooccurrence_neighbors)
+        return cls(order_by_events(window_events), order_by_events(recent_events), neighbors)
 
     def for_users(self, window: Interactions, history: Interactions) -> Sequence[Scorer]:
         """Returns every baseline for the users of these interactions, which need be of no others."""
@@ -59,4 +60,5 @@ def fit_baselines(window: Interactions, recent: Interactions, history: Interacti
         history: all positives before the evaluation day, the window included.
         settings: uses cooccurrence_neighbors.
     """
-    return CommonBaselines.fit(window, recent, settings).for_users(window, history)
+    common = CommonBaselines.fit(together_of(window), window.item_events(), recent.item_events(), settings)
+    return common.for_users(window, history)

@@ -1,0 +1,95 @@
+"""What users took, read from stored days in small pieces, equals what all days hold together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.evaluation.interactions import interactions_of_users
+from dssm_assets.core.schema import TableSpec
+from dssm_assets.steps import interactions
+from dssm_assets.steps.workspace import Workspace, open_workspace
+from dssm_assets.storage.manifest import Manifest
+from dssm_assets_tests import worlds
+
+ITEMS = pa.array([f"i{number}" for number in range(6)])
+EVERYBODY = [f"u{number:02}" for number in range(30)]
+Event = tuple[str, str, int]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return open_workspace(worlds.write_config(tmp_path))
+
+
+def stored(workspace: Workspace, days: int) -> tuple[list[Manifest], list[list[Event]]]:
+    """Writes days with other users each, one of them empty; returns them and their events; item x is not in the corpus."""
+    rng, manifests, events = np.random.Generator(np.random.PCG64(3)), [], []
+    for day in range(days):
+        users = [] if day == 1 else sorted(rng.choice(EVERYBODY, size=12, replace=False).tolist())
+        lists = [rng.choice([*ITEMS.to_pylist(), "x"], size=int(rng.integers(1, 4))).tolist() for _ in users]
+        table = pa.table(
+            {
+                "user_id": pa.array(users, pa.string()),
+                "item_ids": pa.array(lists, pa.list_(pa.string())),
+                "event_times_ms": pa.array([[day] * len(items) for items in lists], pa.list_(pa.int64())),
+            }
+        )
+        spec = TableSpec("user_history_fg", "any", (), ())
+        manifests.append(workspace.tables.write(spec, f"2024-01-{day + 1:02}", table))
+        events.append([(user, item, day) for user, items in zip(users, lists, strict=True) for item in items])
+    return manifests, events
+
+
+def counts(found: object, users: list[str]) -> dict[tuple[str, str], tuple[int, int]]:
+    """Returns (user, item) -> count and last time."""
+    rows = zip(found.user_index, found.item_index, found.count, found.last_time_ms, strict=True)  # type: ignore[attr-defined]
+    return {(users[user], ITEMS[int(item)].as_py()): (int(count), int(time)) for user, item, count, time in rows}
+
+
+def expected(days: list[list[Event]], users: list[str]) -> dict[tuple[str, str], tuple[int, int]]:
+    inside = [event for day in days for event in day if event[1] != "x" and event[0] in users]
+    counted = Counter((user, item) for user, item, _ in inside)
+    return {pair: (count, max(time for *other, time in inside if tuple(other) == pair)) for pair, count in counted.items()}
+
+
+@pytest.mark.parametrize(("batch_rows", "range_events"), [(1, 1), (5, 7), (4, 1000), (1000, 1)])
+def test_everybody_comes_once_and_whole(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, batch_rows: int, range_events: int
+) -> None:
+    monkeypatch.setattr(interactions, "BATCH_ROWS", batch_rows)
+    monkeypatch.setattr(interactions, "RANGE_EVENTS", range_events)
+    manifests, events = stored(workspace, 5)
+    nobody = pa.array([], pa.string())
+    parts = list(interactions.taken_by_everybody(workspace, manifests, nobody, ITEMS))
+    sizes = sorted(int(size) for part in parts for size in np.diff(part.indptr) if size)
+    per_user = Counter(user for user, _ in expected(events, EVERYBODY))
+    assert sizes == sorted(per_user.values())
+    assert (len(parts) > 6) is (range_events < 8 and batch_rows < 8)
+    item_events = sum(part.item_events() for part in parts)
+    assert item_events.tolist() == interactions.item_events(workspace, manifests, ITEMS).tolist()
+    assert item_events.sum() == sum(item != "x" for day in events for _, item, _ in day)
+
+
+def test_a_range_of_users_adds_the_older_days(workspace: Workspace) -> None:
+    manifests, events = stored(workspace, 5)
+    users = ["u03", "u04", "u11", "u19"]
+    ids = pa.array(users)
+    window = interactions.interactions(workspace, manifests[2:], ids, ITEMS)
+    history = interactions.interactions(workspace, manifests[:2], ids, ITEMS, window)
+    assert counts(window, users) == expected(events[2:], users)
+    assert counts(history, users) == expected(events, users)
+    of_each = Counter(user for day in events for user, *_ in day)
+    assert history.user_events.tolist() == [of_each[user] for user in users]
+    assert interactions.user_events(workspace, manifests, ids).tolist() == [of_each[user] for user in users]
+
+
+def test_no_days_are_no_interactions(workspace: Workspace) -> None:
+    assert interactions.interactions(workspace, [], pa.array(["u"]), ITEMS).indptr.tolist() == [0, 0]
+    (nothing,) = interactions.taken_by_everybody(workspace, [], pa.array(["u"]), ITEMS)
+    assert (nothing.indptr.tolist(), nothing.item_events().tolist()) == ([0], [0] * 6)
+    assert interactions_of_users([], pa.array(["u"]), ITEMS).indptr.tolist() == [0, 0]
