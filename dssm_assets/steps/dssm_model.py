@@ -22,6 +22,7 @@ from dssm_assets.core.training_config import Launcher
 from dssm_assets.steps.feature_config import RunSettings, towers_of
 from dssm_assets.steps.workspace import StepResult, Workspace, check_made_from, day_before, digests
 from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.overlay_store import OverlayStore
 
 if TYPE_CHECKING:
     from dssm_assets.core.training.distributed import Ranks
@@ -109,7 +110,9 @@ def _taken(workspace: Workspace, plan: _Plan) -> StepResult:
     standing = workspace.find("dssm_model", ds)
     if standing is None or standing.facts.get("fit_key") != plan.job.key:
         got = "none" if standing is None else "one of other settings or inputs, or of another launcher"
-        remedy = f"start `dssm-assets fit --day {ds}` under torchrun on every machine (docs/training.md), then this again"
+        name = _experiment(workspace)
+        words = f"--day {ds}" if name is None else f"--day {ds} --experiment {name}"
+        remedy = f"start `dssm-assets fit {words}` under torchrun on every machine (docs/training.md), then this again"
         where = f"dssm_model/{ds}, training.launcher external"
         raise ProvenanceError(Fault(where, "a model fitted with these settings and inputs", got, remedy))
     report: Any = standing.facts["report"]
@@ -134,6 +137,7 @@ def _job(
     ks = tuple(workspace.config.evaluation.k)
     told = {**sections, "seed": settings.seed, "ks": ks, "inputs": inputs}
     scratch = workspace.artifacts.cache / "fit_state" / workspace.config.name
+    state = ".".join(filter(None, (stored.ds, _experiment(workspace), "state")))
     return FitJob(
         tables={
             file.name.removesuffix(".arrow"): str(workspace.artifacts.local_path(stored, file.name)) for file in stored.files
@@ -143,9 +147,15 @@ def _job(
         seed=settings.seed,
         ks=ks,
         key=hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest(),
-        state=str(scratch / f"{stored.ds}.state"),
+        state=str(scratch / state),
         warm_start=warm,
     )
+
+
+def _experiment(workspace: Workspace) -> str | None:
+    """Returns the name of the experiment that the workspace is of; None: it is the standing one."""
+    partitions = workspace.tables.partitions
+    return partitions.name if isinstance(partitions, OverlayStore) else None
 
 
 def _outcome(workspace: Workspace, plan: _Plan) -> FitOutcome:
