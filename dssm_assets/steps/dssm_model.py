@@ -46,7 +46,7 @@ def _dssm_model(workspace: Workspace, ds: str) -> StepResult:
             workspace.log("a killed training left a state: it is taken up if configuration and inputs are the same")
         outcome = _outcome(workspace, plan)
         manifest = _published(workspace, plan, outcome)
-    return _result(workspace, ds, manifest, outcome.report)
+    return _result(workspace, plan, manifest, outcome.report)
 
 
 def fit_in_group(workspace: Workspace, ds: str, ranks: Ranks, node_rank: int) -> Manifest | None:
@@ -116,16 +116,17 @@ def _taken(workspace: Workspace, plan: _Plan) -> StepResult:
         where = f"dssm_model/{ds}, training.launcher external"
         raise ProvenanceError(Fault(where, "a model fitted with these settings and inputs", got, remedy))
     report: Any = standing.facts["report"]
-    return _result(workspace, ds, standing, report)
+    return _result(workspace, plan, standing, report)
 
 
-def _result(workspace: Workspace, ds: str, manifest: Manifest, report: dict[str, Any]) -> StepResult:
+def _result(workspace: Workspace, plan: _Plan, manifest: Manifest, report: dict[str, Any]) -> StepResult:
     from dssm_assets.core.evaluation.charts import loss_curve_png
     from dssm_assets.steps.fit_job import LOSSES
 
     losses = json.loads(workspace.artifacts.read_bytes(manifest, LOSSES))
     curve = loss_curve_png(losses, report["validation_hit_rate"])
-    return StepResult(manifest, _facts(workspace, ds, report), images={"loss_curve": curve})
+    facts = {**report, "planned_steps": plan.settings.plan.num_steps, "collision_frac": _collision_frac(workspace, plan.ds)}
+    return StepResult(manifest, facts, images={"loss_curve": curve})
 
 
 def _job(
@@ -148,6 +149,7 @@ def _job(
         ks=ks,
         key=hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest(),
         state=str(scratch / state),
+        plan=settings.plan,
         warm_start=warm,
     )
 
@@ -215,7 +217,7 @@ def _warm_start(workspace: Workspace, settings: RunSettings, ds: str, folder: Pa
     return WarmFiles(model.key, weights, towers, str(folder / "rows.npz")), [model, *features[1]]
 
 
-def _facts(workspace: Workspace, ds: str, report: dict[str, Any]) -> dict[str, Any]:
+def _collision_frac(workspace: Workspace, ds: str) -> dict[str, float]:
     counts = workspace.tables.read(workspace.need("feature_counts", ds))
     collisions = collision_fracs(workspace.fg_spec, workspace.config.statistics, counts)
-    return {**report, "collision_frac": {name: round(frac, 6) for name, frac in collisions.items()}}
+    return {name: round(frac, 6) for name, frac in collisions.items()}
