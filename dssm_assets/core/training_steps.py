@@ -47,6 +47,14 @@ def batches_per_epoch(count: int, training: Training) -> int:
     return math.ceil(round(count * training.epoch_frac, 6) / training.batch_size)
 
 
+def samples_per_epoch(count: int, training: Training) -> int:
+    """Returns how many of so many samples an epoch reads.
+
+    Example: of 80 samples the share .5 in batches of 32 is 2 whole batches, 64 samples.
+    """
+    return min(count, batches_per_epoch(count, training) * training.batch_size)
+
+
 def planned_steps(count: int, training: Training) -> StepPlan:
     """Returns the steps of a fit to so many samples if no epoch is saved by stopping early.
 

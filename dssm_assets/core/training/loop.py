@@ -11,7 +11,6 @@ under the same schedule. Nothing of the validation days is read before the choic
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -37,7 +36,7 @@ from dssm_assets.core.training.shared_batches import SharedEpoch
 from dssm_assets.core.training.train_data import TrainData
 from dssm_assets.core.training.trainer import Place, Trainer
 from dssm_assets.core.training_config import Training
-from dssm_assets.core.training_steps import StepPlan, batches_per_epoch, planned_steps
+from dssm_assets.core.training_steps import StepPlan, batches_per_epoch, planned_steps, samples_per_epoch
 
 _BEST = "best."
 
@@ -110,8 +109,7 @@ class _Fit:
         later = self._rows(self._data.num_days) if not training.validation_days or training.refit else None
         earlier = self._rows(self._first_day) if record.is_search else None
         expected = [rows for rows in (earlier, later) if rows is not None]
-        frac = training.epoch_frac
-        samples = sum(math.ceil(len(rows) * frac) for rows in expected) * training.epochs
+        samples = sum(samples_per_epoch(len(rows), training) for rows in expected) * training.epochs
         clock = Clock(samples - self._samples_done(earlier, later), self._now)
         if earlier is not None:
             towers = self._search(earlier, clock)
@@ -233,7 +231,7 @@ class _Fit:
         rows = earlier if earlier is not None else later
         if rows is None:
             return 0
-        of_epochs = self._record.epoch * math.ceil(len(rows) * self._training.epoch_frac)
+        of_epochs = self._record.epoch * samples_per_epoch(len(rows), self._training)
         return of_epochs + self._record.step * self._training.batch_size
 
     def _result(self, towers: TwoTower, clock: Clock) -> FitResult:

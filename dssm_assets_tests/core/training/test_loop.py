@@ -187,6 +187,17 @@ def test_report_and_progress_count_what_was_done() -> None:
     assert all(norm > 0 for norm in report["embedding_norms"].values())
 
 
+def test_nothing_is_left_after_the_last_step_of_a_shorter_epoch() -> None:
+    # Half of 80 samples are 2 batches of 32 an epoch: after the first of 4 there are 96 samples left.
+    seen: list[Progress] = []
+    model, training = Model(**SMALL_MODEL), Training(**{**SMALL_TRAINING, "epoch_frac": 0.5})
+    spec = tower_spec(FEATURES, model)
+    fit(world().data(spec), spec, model=model, training=training, seed=1, progress=seen.append, now=StepClock())
+    assert [p.step for p in seen] == [1, 2, 3, 4]
+    assert seen[0].eta_s * seen[0].samples_per_s == pytest.approx(96)
+    assert seen[-1].eta_s == 0
+
+
 def test_schedule_moves_the_dense_layers_too() -> None:
     """With tables that stand still, the end of the schedule still shows in the towers' layers."""
     still = {"embedding_learning_rate": 1e-12}
