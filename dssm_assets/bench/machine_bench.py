@@ -13,6 +13,8 @@ from dssm_assets.bench import parts
 from dssm_assets.bench.machine_limits import MachineLimits, measure_limits
 from dssm_assets.bench.sizes import BenchSizes
 
+DEVICE = "cpu"
+"""Of every part and of the limits, whatever the machine has beside it."""
 STAGES = ("limits of the machine", "feature generation", "training and vectors", "exact search and index")
 
 
@@ -53,7 +55,7 @@ class BenchReport:
     def to_document(self) -> dict[str, Any]:
         """Returns the report as JSON can hold it."""
         rates = [{**asdict(rate), "limit_frac": rate.limit_frac} for rate in self.rates]
-        return {"sizes": asdict(self.sizes), "limits": asdict(self.limits), "rates": rates}
+        return {"device": DEVICE, "sizes": asdict(self.sizes), "limits": asdict(self.limits), "rates": rates}
 
 
 def run_bench(sizes: BenchSizes, now: Callable[[], float], stage_begins: Callable[[str], None] = lambda _: None) -> BenchReport:

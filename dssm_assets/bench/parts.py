@@ -72,12 +72,12 @@ def towers(sizes: BenchSizes, now: Now) -> Iterator[Timed]:
     from dssm_assets.core.models.tower_spec import tower_spec
     from dssm_assets.core.training.loop import fit
     from dssm_assets.core.training.train_data import TrainData
-    from dssm_assets.core.training_config import Training
+    from dssm_assets.core.training_config import Device, Training
 
     negatives = min(NEGATIVES, sizes.items)
     model = Model(output_dim=sizes.dims, hidden_units=[256, 128], num_sample=negatives, history_length=HISTORY)
     batch_size = min(BATCH_SIZE, sizes.samples)
-    training = Training(epochs=1, batch_size=batch_size, num_threads=sizes.threads)
+    training = Training(epochs=1, batch_size=batch_size, num_threads=sizes.threads, device=Device.CPU)
     spec = tower_spec(generated.tower_features(sizes.items), model)
     tables = generated.training_tables(sizes, sizes.seed)
     data = TrainData(spec, **tables)

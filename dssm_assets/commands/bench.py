@@ -89,7 +89,7 @@ def _print(console: Console, report: BenchReport) -> None:
         table.add_row(rate.name + note, *figures, _SHORT[rate.limit])
     console.print(table)
     console.print(
-        f"Limits on {threads} thread{'s' if threads > 1 else ''}: matrix product {limits.gflops:,.1f} GFLOP/s in float32, memory "
+        f"All of it on the processor, GPUs left out. Limits on {threads} thread{'s' if threads > 1 else ''}: matrix product {limits.gflops:,.1f} GFLOP/s in float32, memory "
         f"{limits.gbytes:,.1f} GB/s.",
         highlight=False,
         soft_wrap=True,

@@ -20,6 +20,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "dssm_model with training.launcher external takes it.",
     )
     parser.add_argument("--day", required=True, type=dt.date.fromisoformat, help="the evaluation day, YYYY-MM-DD")
+    parser.add_argument("--experiment", help="its name: fits with its settings, which a run of dssm_model has written down")
     parser.add_argument("--scene", help="its name, where DSSM_CONFIG names several configurations")
     parser.set_defaults(command=_fit)
 
@@ -28,6 +29,7 @@ def _fit(parsed: argparse.Namespace) -> int:
     from dssm_assets.core.errors import Fault, InputError
     from dssm_assets.definitions import configured_scene
     from dssm_assets.steps.dssm_model import fit_in_group
+    from dssm_assets.steps.experiments import standing_experiment
     from dssm_assets.steps.feature_config import towers_of
     from dssm_assets.steps.fit_process import process_group
     from dssm_assets.steps.workspace import open_workspace
@@ -41,6 +43,8 @@ def _fit(parsed: argparse.Namespace) -> int:
     workspace = open_workspace(
         configured_scene(parsed.scene).loaded, lambda line: print(line, flush=True) if is_first else None
     )
+    if parsed.experiment is not None:
+        workspace = standing_experiment(workspace, parsed.experiment, ds)
     with process_group(towers_of(workspace, ds).training.device) as ranks:
         manifest = fit_in_group(workspace, ds, ranks, int(told["LOCAL_RANK"]))
     if manifest is not None:

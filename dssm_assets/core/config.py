@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from dssm_assets.core.engine_config import DuckDB
 from dssm_assets.core.errors import ConfigError, Fault
@@ -20,6 +20,7 @@ from dssm_assets.core.features.hash_function import HashFunction
 from dssm_assets.core.gate_config import Gate
 from dssm_assets.core.model_config import Model
 from dssm_assets.core.platform_config import Platform
+from dssm_assets.core.raw_features_config import RawFeatures
 from dssm_assets.core.section import Section
 from dssm_assets.core.serving_config import Serving
 from dssm_assets.core.spark_config import Spark
@@ -123,25 +124,6 @@ class Window(Section):
                 f"history_days {self.history_days} is less than days {self.days}: baselines read the window from it"
             )
         return self
-
-
-class RawFeatures(Section):
-    """What features_raw computes beside counts."""
-
-    statistic_days: list[int] = Field(default=[1, 3, 7, 15, 30], min_length=1, description="Windows of counts, in days.")
-    preference_columns: list[str] = Field(default_factory=list, description="Item columns for which users get value -> count.")
-    preference_top: int = Field(default=50, ge=1, description="Entries kept per user and preference.")
-    preference_days: int = Field(default=30, ge=1, description="Days over which preferences are counted.")
-    history_columns: list[str] = Field(
-        default_factory=list, description="Item columns stored beside each item of the user history."
-    )
-
-    @field_validator("statistic_days")
-    @classmethod
-    def _ascending(cls, value: list[int]) -> list[int]:
-        if any(day < 1 for day in value) or sorted(set(value)) != value:
-            raise ValueError("statistic_days must be positive, ascending and distinct")
-        return value
 
 
 class Features(Section):

@@ -46,7 +46,8 @@ class Spark(Section):
     python: str | None = Field(
         default=None,
         min_length=1,
-        description="Python of the workers, with this package installed (None: python3 of each worker).",
+        description="Python of the workers, with this package installed (None: the run's own for a local master, else "
+        "python3 of each worker).",
     )
     read_with: ReadWith = Field(
         default=ReadWith.SPARK,

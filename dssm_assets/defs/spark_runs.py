@@ -98,9 +98,13 @@ def command(spark: Spark, name: str) -> list[str]:
 
 
 def _environment(spark: Spark) -> dict[str, str]:
-    """Returns what decides which Python runs where: the driver's is this one, that has what the job imports."""
-    workers = {"PYSPARK_PYTHON": spark.python} if spark.python else {}
-    return {"PYSPARK_DRIVER_PYTHON": sys.executable, **workers}
+    """Returns what decides which Python runs where: the driver's is this one, that has what the job imports.
+
+    Workers of a local master run on this machine and have it too, where no other is configured.
+    """
+    is_local = spark.master is not None and spark.master.startswith("local")
+    python = spark.python or (sys.executable if is_local else None)
+    return {"PYSPARK_DRIVER_PYTHON": sys.executable, **({"PYSPARK_PYTHON": python} if python else {})}
 
 
 def _found(program: str) -> str:

@@ -22,6 +22,7 @@ from dssm_assets.core.training_config import Launcher
 from dssm_assets.steps.feature_config import RunSettings, towers_of
 from dssm_assets.steps.workspace import StepResult, Workspace, check_made_from, day_before, digests
 from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.overlay_store import OverlayStore
 
 if TYPE_CHECKING:
     from dssm_assets.core.training.distributed import Ranks
@@ -45,7 +46,7 @@ def _dssm_model(workspace: Workspace, ds: str) -> StepResult:
             workspace.log("a killed training left a state: it is taken up if configuration and inputs are the same")
         outcome = _outcome(workspace, plan)
         manifest = _published(workspace, plan, outcome)
-    return _result(workspace, ds, manifest, outcome.report)
+    return _result(workspace, plan, manifest, outcome.report)
 
 
 def fit_in_group(workspace: Workspace, ds: str, ranks: Ranks, node_rank: int) -> Manifest | None:
@@ -109,20 +110,23 @@ def _taken(workspace: Workspace, plan: _Plan) -> StepResult:
     standing = workspace.find("dssm_model", ds)
     if standing is None or standing.facts.get("fit_key") != plan.job.key:
         got = "none" if standing is None else "one of other settings or inputs, or of another launcher"
-        remedy = f"start `dssm-assets fit --day {ds}` under torchrun on every machine (docs/training.md), then this again"
+        name = _experiment(workspace)
+        words = f"--day {ds}" if name is None else f"--day {ds} --experiment {name}"
+        remedy = f"start `dssm-assets fit {words}` under torchrun on every machine (docs/training.md), then this again"
         where = f"dssm_model/{ds}, training.launcher external"
         raise ProvenanceError(Fault(where, "a model fitted with these settings and inputs", got, remedy))
     report: Any = standing.facts["report"]
-    return _result(workspace, ds, standing, report)
+    return _result(workspace, plan, standing, report)
 
 
-def _result(workspace: Workspace, ds: str, manifest: Manifest, report: dict[str, Any]) -> StepResult:
+def _result(workspace: Workspace, plan: _Plan, manifest: Manifest, report: dict[str, Any]) -> StepResult:
     from dssm_assets.core.evaluation.charts import loss_curve_png
     from dssm_assets.steps.fit_job import LOSSES
 
     losses = json.loads(workspace.artifacts.read_bytes(manifest, LOSSES))
     curve = loss_curve_png(losses, report["validation_hit_rate"])
-    return StepResult(manifest, _facts(workspace, ds, report), images={"loss_curve": curve})
+    facts = {**report, "planned_steps": plan.settings.plan.num_steps, "collision_frac": _collision_frac(workspace, plan.ds)}
+    return StepResult(manifest, facts, images={"loss_curve": curve})
 
 
 def _job(
@@ -134,6 +138,7 @@ def _job(
     ks = tuple(workspace.config.evaluation.k)
     told = {**sections, "seed": settings.seed, "ks": ks, "inputs": inputs}
     scratch = workspace.artifacts.cache / "fit_state" / workspace.config.name
+    state = ".".join(filter(None, (stored.ds, _experiment(workspace), "state")))
     return FitJob(
         tables={
             file.name.removesuffix(".arrow"): str(workspace.artifacts.local_path(stored, file.name)) for file in stored.files
@@ -143,9 +148,16 @@ def _job(
         seed=settings.seed,
         ks=ks,
         key=hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest(),
-        state=str(scratch / f"{stored.ds}.state"),
+        state=str(scratch / state),
+        plan=settings.plan,
         warm_start=warm,
     )
+
+
+def _experiment(workspace: Workspace) -> str | None:
+    """Returns the name of the experiment that the workspace is of; None: it is the standing one."""
+    partitions = workspace.tables.partitions
+    return partitions.name if isinstance(partitions, OverlayStore) else None
 
 
 def _outcome(workspace: Workspace, plan: _Plan) -> FitOutcome:
@@ -205,7 +217,7 @@ def _warm_start(workspace: Workspace, settings: RunSettings, ds: str, folder: Pa
     return WarmFiles(model.key, weights, towers, str(folder / "rows.npz")), [model, *features[1]]
 
 
-def _facts(workspace: Workspace, ds: str, report: dict[str, Any]) -> dict[str, Any]:
+def _collision_frac(workspace: Workspace, ds: str) -> dict[str, float]:
     counts = workspace.tables.read(workspace.need("feature_counts", ds))
     collisions = collision_fracs(workspace.fg_spec, workspace.config.statistics, counts)
-    return {**report, "collision_frac": {name: round(frac, 6) for name, frac in collisions.items()}}
+    return {name: round(frac, 6) for name, frac in collisions.items()}

@@ -23,9 +23,8 @@ from dssm_assets.core.experiments import (
     told,
 )
 from dssm_assets.steps.feature_config import step_config, training_config
-from dssm_assets.steps.workspace import StepResult, Workspace
+from dssm_assets.steps.workspace import StepResult, Workspace, duckdb_engine
 from dssm_assets.storage.artifact_store import ArtifactStore
-from dssm_assets.storage.engine import DuckDBEngine
 from dssm_assets.storage.overlay_store import OverlayStore, experiment_names
 from dssm_assets.storage.table_store import TableStore
 
@@ -52,17 +51,34 @@ def open_experiment(standing: Workspace, experiment: Experiment, asset: str, ds:
     artifacts = ArtifactStore(partitions, standing.artifacts.cache)
     before = _stored(artifacts, ds)
     known = Experiment(experiment.name, differing(standing.config, before | dict(experiment.changes)))
-    config = changed_config(standing.config, known.changes)
+    workspace = _over(standing, partitions, known)
     if known.changes != before or partitions.find(SETTINGS, ds) is None:
         artifacts.publish(SETTINGS, ds, {_FILE: json.dumps(dict(known.changes), sort_keys=True).encode()})
-    tables = TableStore(partitions)
-    engine = DuckDBEngine(tables, threads=standing.config.training.num_threads)
-    loaded = replace(standing.loaded, config=config)
-    workspace = replace(standing, loaded=loaded, tables=tables, artifacts=artifacts, engine=engine)
     if asset == "dssm_model":
         for _ in (*step_config(workspace, [ds]), *training_config(workspace, [ds])):
             pass
     return workspace, known
+
+
+def standing_experiment(standing: Workspace, name: str, ds: str) -> Workspace:
+    """Returns the workspace of an experiment that a run has opened on a day, with the settings it has there; writes nothing.
+
+    Raises:
+        ConfigError: no run has.
+    """
+    partitions = OverlayStore(standing.tables.partitions, name)
+    if partitions.find(SETTINGS, ds) is None:
+        remedy = "start its run of dssm_model first: it writes the settings down and then says what to start"
+        raise ConfigError(Fault(f"experiment {name}", f"settings of {ds}", "none", remedy))
+    settings = _stored(ArtifactStore(partitions, standing.artifacts.cache), ds)
+    return _over(standing, partitions, Experiment(name, differing(standing.config, settings)))
+
+
+def _over(standing: Workspace, partitions: OverlayStore, experiment: Experiment) -> Workspace:
+    """Returns the standing workspace with an experiment's partitions over its own, and the experiment's settings."""
+    loaded = replace(standing.loaded, config=changed_config(standing.config, experiment.changes))
+    tables, artifacts = TableStore(partitions), ArtifactStore(partitions, standing.artifacts.cache)
+    return replace(standing, loaded=loaded, tables=tables, artifacts=artifacts, engine=duckdb_engine(loaded, tables))
 
 
 def _stored(artifacts: ArtifactStore, ds: str) -> dict[str, Any]:

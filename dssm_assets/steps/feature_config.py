@@ -14,6 +14,7 @@ from dssm_assets.core.features.bucketizer import BucketFeature, Bucketizer
 from dssm_assets.core.model_config import Model
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.training_config import Training
+from dssm_assets.core.training_steps import StepPlan
 from dssm_assets.steps.workspace import StepResult, Workspace, digests, window_days
 from dssm_assets.storage.manifest import Manifest
 
@@ -46,11 +47,10 @@ def feature_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
 
 
 def step_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Decides how many steps the run takes."""
-    training = workspace.config.training
+    """Plans how many steps the run takes, and over how many of them the learning rate falls."""
     for ds in days:
         window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
-        table = decide.step_config(sum(day.rows for day in window), training.epochs, training.batch_size)
+        table = decide.step_config(sum(day.rows for day in window), workspace.config.training)
         yield StepResult(workspace.write_table(specs.STEP_CONFIG, ds, table, [window]))
 
 
@@ -122,6 +122,7 @@ class RunSettings:
     model: Model
     training: Training
     seed: int
+    plan: StepPlan
 
 
 def towers_of(workspace: Workspace, ds: str) -> RunSettings:
@@ -136,4 +137,5 @@ def towers_of(workspace: Workspace, ds: str) -> RunSettings:
         Model.model_validate(document["model"]),
         Training.model_validate(document["training"]),
         int(document["seed"]),
+        decide.step_plan(document["steps"]),
     )

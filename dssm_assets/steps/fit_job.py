@@ -30,6 +30,7 @@ from dssm_assets.core.training.report import UNSTEADY, FitResult, Progress, Surr
 from dssm_assets.core.training.train_data import TrainData
 from dssm_assets.core.training.warm_start import WarmStart
 from dssm_assets.core.training_config import Training
+from dssm_assets.core.training_steps import StepPlan
 from dssm_assets.steps.fit_states import FitStates
 from dssm_assets.storage.whole_file import write_whole
 
@@ -72,6 +73,7 @@ class FitJob:
         ks: of the evaluation.
         key: digest of configuration and inputs.
         state: path at which the state of a training is kept while it runs.
+        plan: the steps that the configuration planned; None: by the training section.
         warm_start: earlier towers to begin with.
     """
 
@@ -83,6 +85,7 @@ class FitJob:
     ks: tuple[int, ...]
     key: str
     state: str
+    plan: StepPlan | None = None
     warm_start: WarmFiles | None = None
 
     def to_json(self) -> str:
@@ -93,8 +96,12 @@ class FitJob:
     def from_json(cls, text: str) -> FitJob:
         """Returns the job that `to_json` wrote."""
         found = json.loads(text)
-        warm = found.pop("warm_start")
-        return cls(**{**found, "ks": tuple(found["ks"])}, warm_start=None if warm is None else WarmFiles(**warm))
+        warm, plan = found.pop("warm_start"), found.pop("plan")
+        return cls(
+            **{**found, "ks": tuple(found["ks"])},
+            plan=None if plan is None else StepPlan(**plan),
+            warm_start=None if warm is None else WarmFiles(**warm),
+        )
 
 
 @dataclass(frozen=True)
@@ -151,7 +158,10 @@ def run_job(
         ranks=ranks,
         peak_bytes=peak_bytes,
     )
-    result = fit(data, spec, model=model, training=training, seed=job.seed, progress=progress, now=now, around=around)
+    result = fit(
+        data, spec, model=model, training=training, seed=job.seed, progress=progress, now=now, around=around, plan=job.plan
+    )
+    result.report["peak_bytes_of"] = _measured(ranks)
     chunks = model_chunks(result.two_tower)
     if not ranks.is_first:
         deque(chunks, maxlen=0)  # the first one writes what all hold
@@ -186,8 +196,14 @@ def _small_files(result: FitResult) -> dict[str, bytes]:
     return files
 
 
+def _measured(ranks: Ranks) -> str:
+    """Returns whose memory `peak_bytes` is, in words."""
+    who = "the run's process" if ranks.count == 1 else f"the first of {ranks.count} processes"
+    return f"{who}, its largest resident size since it started, whatever it did before the fit"
+
+
 def peak_bytes() -> int:
-    """Returns the most memory that this process has held at once."""
+    """Returns the largest resident size that this process has had since it started."""
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest if sys.platform == "darwin" else largest * 1024
 

@@ -3,7 +3,8 @@
 `python -m torch.distributed.run --nproc-per-node N -m dssm_assets.steps.fit_process JOB OUT` runs a job file by hand.
 
 Belongs here: the launch, the process group, progress as lines of JSON. Does not belong here: what is shared and how
-(`core/training/distributed`), processes on several machines, which somebody else starts (`fit_group`).
+(`core/training/distributed`), which process's fault is told (`fit_faults`), processes on several machines, which somebody
+else starts (`commands/fit`).
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ import os
 import subprocess
 import sys
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from dssm_assets.core.errors import DssmError
+from dssm_assets.core.errors import ConfigError, DssmError, Fault
 from dssm_assets.core.training.distributed import Ranks
 from dssm_assets.core.training.report import Progress
 from dssm_assets.core.training_config import Device, Training
+from dssm_assets.steps.fit_faults import keep_fault, told_fault
 from dssm_assets.steps.fit_job import MODEL, FitJob, FitOutcome, run_job
 
 _MARK = "dssm-progress "
@@ -42,7 +43,7 @@ def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[
         progress: called about once a second.
 
     Raises:
-        DssmError: a process failed; the message holds the last lines that they wrote.
+        DssmError: a process failed; the message holds its fault, or the last lines that they wrote where none left one.
     """
     job_file, out = folder / "job.json", folder / "out"
     job_file.write_text(job.to_json())
@@ -60,8 +61,8 @@ def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[
             running.terminate()  # the launcher ends its processes; left alone they would go on training
             raise
     if running.returncode:
-        faults = "\n".join(path.read_text() for path in sorted(folder.glob("fault-*.txt"))[:1])
-        raise DssmError(f"training in {count} processes ended with {running.returncode}:\n{faults or ''.join(last)}")
+        words = told_fault(folder) or "".join(last)
+        raise DssmError(f"training in {count} processes ended with {running.returncode}:\n{words}")
     report = json.loads((out / _TOLD).read_text())
     files = {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.name not in (MODEL, _TOLD)}
     return FitOutcome(files, report, out / MODEL)
@@ -72,9 +73,24 @@ def main(arguments: list[str]) -> None:
     job_file, out = map(Path, arguments)
     try:
         _run(FitJob.from_json(job_file.read_text()), out)
-    except Exception:
-        (job_file.parent / f"fault-{os.getpid()}.txt").write_text(traceback.format_exc())
+    except Exception as error:
+        keep_fault(job_file.parent, int(os.environ["RANK"]), error)
         raise
+
+
+def gpu_of(local_rank: int, gpu_count: int) -> int:
+    """Returns the GPU of a process by its number on its machine: each process has one to itself.
+
+    Raises:
+        ConfigError: there are fewer GPUs than processes, which NCCL cannot serve.
+    """
+    if local_rank >= gpu_count:
+        expected, got = f"at most {gpu_count} processes on this machine, one per GPU", f"{local_rank + 1} or more"
+        remedy = (
+            f"set training.num_processes, or torchrun's --nproc-per-node, to {gpu_count} at most, or training.device to cpu"
+        )
+        raise ConfigError(Fault("training.num_processes on CUDA", expected, got, remedy))
+    return local_rank
 
 
 @contextmanager
@@ -88,7 +104,7 @@ def process_group(device: Device) -> Iterator[Ranks]:
 
     is_cuda = device_of(device).type == "cuda"
     if is_cuda:
-        torch.cuda.set_device(dist.get_node_local_rank(0) % torch.cuda.device_count())
+        torch.cuda.set_device(gpu_of(dist.get_node_local_rank(0), torch.cuda.device_count()))
     dist.init_process_group("nccl" if is_cuda else "gloo")
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())

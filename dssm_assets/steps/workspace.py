@@ -159,10 +159,14 @@ def _on(
     engine_of: Callable[[TableStore], Engine] | None = None,
 ) -> Workspace:
     tables = TableStore(partitions)
-    duckdb = loaded.config.duckdb
-    threads = duckdb.threads or loaded.config.training.num_threads
-    engine = engine_of(tables) if engine_of else DuckDBEngine(tables, threads, duckdb.memory, loaded.scratch)
+    engine = engine_of(tables) if engine_of else duckdb_engine(loaded, tables)
     return Workspace(loaded, tables, ArtifactStore(partitions, cache), engine, log)
+
+
+def duckdb_engine(loaded: LoadedConfig, tables: TableStore) -> DuckDBEngine:
+    """Returns the engine in this process over some tables, within what the configuration's duckdb section allows."""
+    duckdb = loaded.config.duckdb
+    return DuckDBEngine(tables, duckdb.threads or loaded.config.training.num_threads, duckdb.memory, loaded.scratch)
 
 
 def digests(made_from: Iterable[Bindable]) -> dict[str, str]:

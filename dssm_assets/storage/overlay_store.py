@@ -22,7 +22,7 @@ class OverlayStore(PartitionStore):
     def __init__(self, below: PartitionStore, name: str) -> None:
         """Lays the store of the experiment of that name over the standing one."""
         super().__init__(below.fs.unstrip_protocol(layout.experiment_root(below.root, name)), below.options)
-        self.below = below
+        self.below, self.name = below, name
         self._own: set[str] = set()
 
     def find(self, asset: str, ds: str) -> Manifest | None:

@@ -6,8 +6,9 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
-from dssm_assets.bench import generated
+from dssm_assets.bench import generated, parts
 from dssm_assets.bench.machine_bench import STAGES, BenchReport, Rate, run_bench
 from dssm_assets.bench.sizes import BenchSizes
 from dssm_assets.core.errors import InputError
@@ -35,6 +36,13 @@ def test_every_part_has_a_rate(report: BenchReport) -> None:
     ]
     assert all(rate.per_s > 0 and rate.limit_per_s > 0 for rate in report.rates)
     assert report.rates[-1].note == "Flat, recall 1.000"
+
+
+def test_a_machine_with_a_gpu_is_measured_on_its_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its limits are the processor's. Where there is no CUDA, asking it for a tensor fails."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    names = [timed.name for timed in parts.towers(SIZES, time.perf_counter)]
+    assert names == ["training", "user vectors", "item vectors"]
 
 
 def test_a_query_of_exact_search_needs_a_product_with_every_item(report: BenchReport) -> None:

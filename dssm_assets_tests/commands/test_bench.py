@@ -41,6 +41,7 @@ def test_json_is_one_object_and_nothing_else() -> None:
     found = json.loads(done.stdout)
     assert found["sizes"]["rows"] == 300
     assert found["limits"]["gflops"] > 0
+    assert found["device"] == "cpu"
     assert [rate["unit"] for rate in found["rates"]].count("queries") == 2
     assert all(rate["limit_frac"] == pytest.approx(rate["per_s"] / rate["limit_per_s"]) for rate in found["rates"])
 
@@ -53,5 +54,13 @@ def test_the_table_names_every_part(capsys: pytest.CaptureFixture[str], monkeypa
     parsed = parser.parse_args(["bench", *TINY])
     assert parsed.command(parsed) == 0
     printed = capsys.readouterr().out
-    for part in ("feature generation, hashes", "training", "user vectors", "exact search", "index search", "matrix product"):
+    for part in (
+        "feature generation, hashes",
+        "training",
+        "user vectors",
+        "exact search",
+        "index search",
+        "matrix product",
+        "on the processor",
+    ):
         assert part in printed

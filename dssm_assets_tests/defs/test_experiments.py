@@ -182,6 +182,15 @@ def test_what_was_trained_is_what_is_told(tried):
     assert len(steps) == 10 * len(losses)
 
 
+def test_its_engine_keeps_to_the_duckdb_section(world, tmp_path):
+    section = {"memory": "300MB", "threads": 1, "scratch": "{home}/spilled"}
+    standing = open_workspace(world.copy(tmp_path / "world", {"duckdb": section}))
+    workspace, _ = open_experiment(standing, Experiment("cold", {"training.epochs": 3}), "total_hit_rate", EVALUATION_DAY)
+    engine = workspace.engine
+    assert (engine.memory, engine.threads, engine.scratch) == ("300MB", 1, standing.loaded.home / "spilled")
+    assert engine.store is workspace.tables
+
+
 def test_a_later_run_of_the_name_goes_on_with_its_settings(tried):
     loaded, instance, _, _ = tried
     result = run(loaded, instance, ["total_hit_rate"], {"total_hit_rate": {"experiment": "hot"}})

@@ -50,6 +50,13 @@ def test_every_setting_of_the_section_is_in_the_command() -> None:
     assert _environment(spark) == {"PYSPARK_DRIVER_PYTHON": sys.executable, "PYSPARK_PYTHON": "/opt/env/bin/python"}
 
 
+@pytest.mark.parametrize("master", ["local", "local[4]", "local[*]"])
+def test_workers_of_a_local_master_have_this_python(master: str) -> None:
+    assert _environment(Spark(master=master))["PYSPARK_PYTHON"] == sys.executable
+    assert _environment(Spark(master=master, python="/opt/python"))["PYSPARK_PYTHON"] == "/opt/python"
+    assert "PYSPARK_PYTHON" not in _environment(Spark(master="spark://host:7077"))
+
+
 def test_without_settings_the_client_s_own_hold() -> None:
     spark = Spark(submit=[sys.executable])
     assert "--master" not in command(spark, "x")

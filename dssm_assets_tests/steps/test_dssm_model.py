@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import ProvenanceError
-from dssm_assets.core.features.specs import FEATURE_COUNTS
+from dssm_assets.core.features.feature_config import CONFIG
+from dssm_assets.core.features.specs import FEATURE_COUNTS, STEP_CONFIG
 from dssm_assets.core.models.prior import Prior
 from dssm_assets.core.training_config import Training
 from dssm_assets.steps import dssm_model, feature_config
@@ -55,6 +56,22 @@ def test_the_search_and_its_prior_are_stored(searched: tuple[Workspace, StepResu
     assert len(told["loss_by_step"]) == 5 * 3
 
 
+def test_the_fit_takes_the_steps_that_step_config_plans_and_warms_up_as_long(world: BuiltWorld, tmp_path: Path) -> None:
+    workspace = open_workspace(world.copy(tmp_path / "world", {"training": {"epochs": 2, "epoch_frac": 0.5}}))
+    (planned,) = feature_config.step_config(workspace, [EVALUATION_DAY])
+    rows = {row["feature"]: json.loads(row["feature_info"]) for row in workspace.tables.read(planned.manifest).to_pylist()}
+    facts = _made(workspace).facts
+    # Half of 216 samples are 4 batches of 32.
+    assert rows == {"__NUM_STEPS__": {"num_steps": 8}, "__DECAY_STEPS__": {"decay_steps": 7}}
+    assert facts["steps"] == facts["planned_steps"] == 8
+    losses = workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), LOSSES)
+    table = workspace.tables.read(planned.manifest).to_pylist()
+    table[1]["feature_info"] = '{"decay_steps": 2}'
+    workspace.write_table(STEP_CONFIG, EVALUATION_DAY, pa.Table.from_pylist(table, schema=CONFIG), [])
+    _made(workspace)
+    assert workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), LOSSES) != losses
+
+
 def test_dagster_is_told_how_it_went(searched: tuple[Workspace, StepResult]) -> None:
     workspace, result = searched
     facts = result.facts
@@ -64,6 +81,7 @@ def test_dagster_is_told_how_it_went(searched: tuple[Workspace, StepResult]) -> 
     assert facts["samples_per_s"] > 0
     assert 0 <= facts["input_wait_frac"] < 1
     assert facts["peak_bytes"] > 1e7
+    assert facts["peak_bytes_of"].startswith("the run's process, its largest resident size since it started")
     assert facts["embedding_norms"].keys() >= {"item", "category"}
     assert facts["warm_start"] is None
     assert facts["resumed_at_step"] is None

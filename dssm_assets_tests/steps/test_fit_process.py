@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dssm_assets.core.errors import DssmError
+from dssm_assets.core.errors import ConfigError, DssmError
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.training.checkpoint import model_from_bytes
 from dssm_assets.core.training.report import Progress
 from dssm_assets.steps.fit_job import LOSSES, MODEL, TOWERS, FitOutcome
-from dssm_assets.steps.fit_process import run_in_processes
+from dssm_assets.steps.fit_process import gpu_of, run_in_processes
 from dssm_assets_tests.steps.fit_jobs import run, write_job
 
 QUIET = {"dropout": 0.0}
@@ -54,3 +55,38 @@ def test_a_failure_of_a_process_is_told_with_its_words(tmp_path: Path) -> None:
     job = write_job(tmp_path / "tables", {"prior": True}, {})
     with pytest.raises(DssmError, match=r"(?s)training in 2 processes ended with 1.*validation days on which it is chosen"):
         run_in_processes(job, tmp_path, 2, lambda progress: None)
+
+
+FAILS_ALONE = """
+import os
+
+if os.environ.get("RANK") == "1":
+    from dssm_assets.core.errors import Fault, SchemaError
+    from dssm_assets.core.training.trainer import Trainer
+
+    take = Trainer.take
+
+    def failing(self, batch):
+        if self.done == 2:
+            raise SchemaError(Fault("the third batch", "rows", "none", "look at process 1"))
+        return take(self, batch)
+
+    Trainer.take = failing
+"""
+"""Python reads a module of this name as it starts, in every process."""
+
+
+def test_the_process_that_failed_is_told_and_not_those_that_lost_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = write_job(tmp_path / "tables", {}, {})
+    (tmp_path / "start").mkdir()
+    (tmp_path / "start" / "sitecustomize.py").write_text(FAILS_ALONE)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "start"), os.environ.get("PYTHONPATH", "")]))
+    with pytest.raises(DssmError, match=r"(?s)process 1:.*SchemaError: the third batch: expected rows") as told:
+        run_in_processes(job, tmp_path, 2, lambda progress: None)
+    assert "peer" not in str(told.value)
+
+
+def test_each_process_has_a_gpu_to_itself() -> None:
+    assert [gpu_of(rank, 2) for rank in range(2)] == [0, 1]
+    with pytest.raises(ConfigError, match=r"training.num_processes on CUDA: expected at most 2 processes on this machine"):
+        gpu_of(2, 2)

@@ -6,6 +6,8 @@ n + d mod 10 of user n on day d. On day 9 it is shown item n of its own group, w
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,12 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import ConfigError
+from dssm_assets.core.samples.sampler_tables import HARD_EDGE_FORM, read_text
 from dssm_assets.core.training.batches import epoch_batches
 from dssm_assets.core.training.train_data import TrainData
 from dssm_assets.core.training_config import Training
 from dssm_assets.steps.feature_config import towers_of
+from dssm_assets.steps.sampler_files import write_sampler_tables
 from dssm_assets.steps.training import TRAIN_FILES, train_samples
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets.storage.manifest import Manifest
@@ -106,6 +110,18 @@ def test_what_was_shown_in_the_window_and_never_taken(workspace: Workspace) -> N
     assert {f"sample_fg/{DAYS[day]}" for day in range(FIRST, len(DAYS) - 1)} <= set(stored.inputs)
     described = {column.name: column.description for column in stored.columns}
     assert all(len(described[f"hard_negatives.arrow: {name}"]) > 10 for name in ("user_index", "item_index", "day"))
+
+
+def test_the_text_tables_tell_how_often_what_was_not_taken_was_shown(workspace: Workspace, tmp_path: Path) -> None:
+    rows, _ = write_sampler_tables(workspace, EVALUATION_DAY, tmp_path)
+    window = range(FIRST, len(DAYS) - 1)
+    taken = {(user, item) for day in window for user in worlds.users() for item in worlds.bought(user, day)}
+    shown = Counter((user, item) for day in window for user in worlds.users() for item in shown_items(user, day))
+    expected = {edge: float(count) for edge, count in shown.items() if edge not in taken}
+    found = read_text((tmp_path / "hard_edges.txt").read_bytes(), HARD_EDGE_FORM).to_pylist()
+    assert {(row["user_id"], row["item_id"]): row["weight"] for row in found} == expected
+    assert rows["hard_edges"] == len(expected) > 0
+    assert max(expected.values()) > 1
 
 
 def test_weights_by_event_and_age(workspace: Workspace) -> None:

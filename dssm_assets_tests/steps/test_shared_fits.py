@@ -99,6 +99,8 @@ def shared(
     for name, stop in STOPPED.items():
         stored = _dealt(job, name, checkpoint_minutes=EVERY_STEP)
         fits[name] = [SharedFit(stored, stop), SharedFit(stored)]
+        whole = replace(job, state=f"{job.state}.whole.{name}", training={**job.training, "checkpoint_minutes": EVERY_STEP})
+        fits[f"whole, {name}"] = [SharedFit(whole, stop), SharedFit(whole)]
     return run_shared(fits, tmp_path_factory.mktemp("shared") / "out")
 
 
@@ -127,7 +129,13 @@ def test_dealt_tables_end_with_the_bytes_of_whole_ones(whole: str, dealt: str, s
 
 
 @pytest.mark.parametrize("name", STOPPED)
-def test_a_fit_with_dealt_tables_goes_on_where_it_was_broken_off(name: str, shared: dict[str, dict[str, bytes]]) -> None:
-    assert shared[name][MODEL] == shared["dealt"][MODEL]
-    assert json.loads(shared[name][LOSSES]) == json.loads(shared["dealt"][LOSSES])
-    assert json.loads(shared[name][REPORT])["resumed_at_step"] == STOPPED[name] - 1
+@pytest.mark.parametrize(("tables", "prefix"), [("dealt", ""), ("whole", "whole, ")])
+def test_a_shared_fit_goes_on_where_it_was_broken_off(
+    tables: str, prefix: str, name: str, shared: dict[str, dict[str, bytes]]
+) -> None:
+    resumed = shared[f"{prefix}{name}"]
+    assert resumed[MODEL] == shared[tables][MODEL]
+    assert json.loads(resumed[LOSSES]) == json.loads(shared[tables][LOSSES])
+    report = json.loads(resumed[REPORT])
+    assert report["resumed_at_step"] == STOPPED[name] - 1
+    assert report["peak_bytes_of"].startswith("the first of 2 processes")

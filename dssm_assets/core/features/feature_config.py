@@ -7,7 +7,7 @@ Belongs here: keep or drop, kind of vocabulary, widths. Does not belong here: th
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import pyarrow as pa
@@ -21,6 +21,8 @@ from dssm_assets.core.features.hash_function import HashFunction
 from dssm_assets.core.features.spec import Feature, FgSpec
 from dssm_assets.core.features.vocabulary import FeatureCounts
 from dssm_assets.core.statistics_config import FeatureStatistics, Statistics
+from dssm_assets.core.training_config import Training
+from dssm_assets.core.training_steps import StepPlan, planned_steps
 
 CONFIG: Final = pa.schema([(FEATURE, pa.string()), (FEATURE_INFO, pa.string()), (MESSAGE, pa.string())])
 DROP: Final = "DROP IT: "
@@ -82,23 +84,30 @@ def collision_fracs(spec: FgSpec, statistics: Statistics, counts: pa.Table) -> d
     return {name: frac for name, frac in found.items() if frac is not None}
 
 
-def step_config(positives: int, epochs: int, batch_size: int, workers: int = 1) -> pa.Table:
-    """Returns the rows `__NUM_STEPS__` {"num_steps": n} and `__DECAY_STEPS__` {"decay_steps": n}.
+def step_config(positives: int, training: Training) -> pa.Table:
+    """Returns the rows `__NUM_STEPS__` {"num_steps": n} and `__DECAY_STEPS__` {"decay_steps": n}: the plan of the fit.
 
-    num_steps = positives * epochs / (batch_size * workers), rounded up; decay_steps are the steps of one epoch.
+    num_steps = epochs x positives x epoch_frac / batch_size, each epoch rounded up to whole batches; decay_steps are the last of
+    them, in which the learning rate falls. A fit that leaves out positives (of items outside the corpus, or with fewer than
+    min_history before them) takes fewer steps and spreads the plan over them.
 
     Raises:
-        ValueError: if a number is below 1.
+        ValueError: there is no positive.
     """
-    given = {"positives": positives, "epochs": epochs, "batch_size": batch_size, "workers": workers}
-    small = [f"{name} = {number}" for name, number in given.items() if number < 1]
-    if small:
-        raise ValueError(f"steps need numbers of at least 1, got {', '.join(small)}")
-    batch = batch_size * workers
-    steps = {NUM_STEPS: ("num_steps", -(-positives * epochs // batch)), DECAY_STEPS: ("decay_steps", -(-positives // batch))}
-    words = f"{positives} positives, {epochs} epochs, batches of {batch_size} on {workers} workers"
-    rows = [{FEATURE: name, FEATURE_INFO: json.dumps({key: number}), MESSAGE: words} for name, (key, number) in steps.items()]
+    if positives < 1:
+        raise ValueError(f"steps need at least 1 positive, got {positives}")
+    plan = planned_steps(positives, training)
+    words = (
+        f"{positives} positives, {training.epochs} epochs of {training.epoch_frac:g} of them, batches of {training.batch_size}"
+    )
+    steps = {NUM_STEPS: {"num_steps": plan.num_steps}, DECAY_STEPS: {"decay_steps": plan.decay_steps}}
+    rows = [{FEATURE: name, FEATURE_INFO: json.dumps(info), MESSAGE: words} for name, info in steps.items()]
     return pa.Table.from_pylist(rows, schema=CONFIG)
+
+
+def step_plan(steps: Mapping[str, str]) -> StepPlan:
+    """Returns the plan that `step_config` tells, by its features and their feature_info."""
+    return StepPlan(**json.loads(steps[NUM_STEPS]), **json.loads(steps[DECAY_STEPS]))
 
 
 def check_names(features: Sequence[Feature], statistics: Statistics, exclude: Collection[str]) -> None:

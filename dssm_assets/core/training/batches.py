@@ -11,7 +11,6 @@ negatives).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +32,7 @@ from dssm_assets.core.training.negatives import NegativeRule
 from dssm_assets.core.training.train_data import TrainData
 from dssm_assets.core.training.visits import KEYS, visit_of, visit_order
 from dssm_assets.core.training_config import Training
+from dssm_assets.core.training_steps import batches_per_epoch
 
 
 @dataclass(frozen=True)
@@ -138,14 +138,6 @@ def epoch_batches(
     epoch_of = (made_by or Epoch)(data, order, model, training)
     for step in range(first, batches_per_epoch(len(rows), training)):
         yield epoch_of.batch(step, np.random.default_rng([seed, epoch, 1 + step]))
-
-
-def batches_per_epoch(count: int, training: Training) -> int:
-    """Returns how many batches an epoch of so many samples has.
-
-    Example: of 80 samples the share .5 in batches of 32 is 2 batches, 40 samples rounded up to whole batches.
-    """
-    return math.ceil(round(count * training.epoch_frac, 6) / training.batch_size)
 
 
 class Epoch:

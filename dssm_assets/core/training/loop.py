@@ -11,7 +11,6 @@ under the same schedule. Nothing of the validation days is read before the choic
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -19,16 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.bags import IntArray
 from dssm_assets.core.models.prior import Prior
-from dssm_assets.core.models.tower_spec import TowerSpec, spec_faults, tower_spec
+from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training.batches import batches_per_epoch, epoch_batches
+from dssm_assets.core.training.batches import epoch_batches
 from dssm_assets.core.training.clock import Clock
+from dssm_assets.core.training.fit_checks import check_fit
 from dssm_assets.core.training.fit_state import Record, state_chunks, state_of
-from dssm_assets.core.training.history_start import start_at_codes, start_faults
+from dssm_assets.core.training.history_start import start_at_codes
 from dssm_assets.core.training.precision import device_of, is_bfloat16
 from dssm_assets.core.training.report import FitResult, Progress, Surroundings, fit_report
 from dssm_assets.core.training.search import Judge
@@ -37,6 +36,7 @@ from dssm_assets.core.training.shared_batches import SharedEpoch
 from dssm_assets.core.training.train_data import TrainData
 from dssm_assets.core.training.trainer import Place, Trainer
 from dssm_assets.core.training_config import Training
+from dssm_assets.core.training_steps import StepPlan, batches_per_epoch, planned_steps, samples_per_epoch
 
 _BEST = "best."
 
@@ -51,6 +51,7 @@ def fit(
     progress: Callable[[Progress], None],
     now: Callable[[], float],
     around: Surroundings | None = None,
+    plan: StepPlan | None = None,
 ) -> FitResult:
     """Returns towers fitted to the data. Same data, configuration and seed give the same bytes.
 
@@ -63,14 +64,15 @@ def fit(
         progress: called after every step.
         now: seconds of a clock that never goes back; only reported numbers and the moments of storing depend on it.
         around: earlier towers, a stored state and where to store one, the other processes; None: none of these.
+        plan: the configuration's warm-up and decay, spread over the steps that the samples give; None: by the training section.
 
     Raises:
         ConfigError: spec, data and sections disagree, there is no negative to learn from, or the device is missing.
         SchemaError: there is nobody to score on the validation days.
     """
-    _check(data, spec, model, training)
+    check_fit(data, spec, model, training)
     torch.set_num_threads(training.num_threads)
-    return _Fit(data, spec, model, training, seed, progress, now, around or Surroundings()).run()
+    return _Fit(data, spec, model, training, seed, progress, now, around or Surroundings(), plan).run()
 
 
 class _Fit:
@@ -86,9 +88,10 @@ class _Fit:
         progress: Callable[[Progress], None],
         now: Callable[[], float],
         around: Surroundings,
+        plan: StepPlan | None,
     ) -> None:
         self._data, self._spec, self._model, self._training, self._seed = data, spec, model, training, seed
-        self._progress, self._now, self._around = progress, now, around
+        self._progress, self._now, self._around, self._plan = progress, now, around, plan
         device = device_of(training.device)
         self._place = Place(device, is_bfloat16(training.precision, device), around.ranks)
         self._first_day = data.num_days - training.validation_days
@@ -106,8 +109,7 @@ class _Fit:
         later = self._rows(self._data.num_days) if not training.validation_days or training.refit else None
         earlier = self._rows(self._first_day) if record.is_search else None
         expected = [rows for rows in (earlier, later) if rows is not None]
-        frac = training.epoch_frac
-        samples = sum(math.ceil(len(rows) * frac) for rows in expected) * training.epochs
+        samples = sum(samples_per_epoch(len(rows), training) for rows in expected) * training.epochs
         clock = Clock(samples - self._samples_done(earlier, later), self._now)
         if earlier is not None:
             towers = self._search(earlier, clock)
@@ -187,8 +189,10 @@ class _Fit:
         if self._around.warm_start is not None:
             self._warm = self._around.warm_start.into(towers)
         towers.to(self._place.device)
-        steps = self._training.epochs * batches_per_epoch(len(rows), self._training)
-        trainer = Trainer(towers, self._model, self._training, seed=int(dropout), steps=steps, place=self._place)
+        plan = planned_steps(len(rows), self._training)
+        if self._plan is not None:
+            plan = self._plan.over(plan.num_steps)
+        trainer = Trainer(towers, self._model, self._training, seed=int(dropout), plan=plan, place=self._place)
         if self._state:
             self._best = {n.removeprefix(_BEST): tensor for n, tensor in self._state.items() if n.startswith(_BEST)}
             trainer.load(self._state)
@@ -227,7 +231,7 @@ class _Fit:
         rows = earlier if earlier is not None else later
         if rows is None:
             return 0
-        of_epochs = self._record.epoch * math.ceil(len(rows) * self._training.epoch_frac)
+        of_epochs = self._record.epoch * samples_per_epoch(len(rows), self._training)
         return of_epochs + self._record.step * self._training.batch_size
 
     def _result(self, towers: TwoTower, clock: Clock) -> FitResult:
@@ -242,23 +246,3 @@ class _Fit:
         report |= {"is_bfloat16": self._place.bfloat16, "peak_bytes": self._around.peak_bytes(), "warm_start": self._warm}
         losses = np.array(record.losses or record.search_losses, np.float32)
         return FitResult(towers, losses, report, np.array(record.search_losses, np.float32), tuple(record.scores), found)
-
-
-def _check(data: TrainData, spec: TowerSpec, model: Model, training: Training) -> None:
-    wanted = tower_spec(spec.features, model)
-    faults = spec_faults(wanted, spec, "towers against the model section", "make the specification from this model section")
-    faults += spec_faults(spec, data.spec, "training data", "open the data with the specification of the towers")
-    if not model.in_batch and model.num_sample == 0:
-        got = "in_batch off and num_sample 0"
-        faults.append(Fault("model", "negatives: in_batch or num_sample", got, "switch one of them on"))
-    if training.history_start is not None:
-        faults += start_faults(spec, training.history_start)
-    if model.prior and not training.validation_days:
-        got = "none: validation_days is 0"
-        faults.append(Fault("model.prior", "validation days on which it is chosen", got, "set training.validation_days"))
-    if training.validation_days >= data.num_days:
-        got = f"{training.validation_days} of {data.num_days} days with samples"
-        expected = "days before them that are trained on"
-        faults.append(Fault("training.validation_days", expected, got, "lengthen the window or set it lower"))
-    if faults:
-        raise ConfigError(faults)

@@ -7,7 +7,6 @@ Letters: n values read, U distinct rows, G bags, d width of a table.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from dssm_assets.core.models.bags import IntArray, row_of
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, weighted_sums
 from dssm_assets.core.training_config import EmbeddingOptimiser
+from dssm_assets.core.training_steps import StepPlan
 
 _EPSILON = 1e-8
 _DECAY, _SQUARE_DECAY = 0.9, 0.999
@@ -197,15 +197,14 @@ def dense_optimiser(module: nn.Module, learning_rate: float, weight_decay: float
     return torch.optim.AdamW(groups, lr=learning_rate)
 
 
-def learning_rate_frac(step: int, steps: int, warmup_frac: float, final_frac: float) -> float:
-    """Returns the share of the learning rate that step 0 .. steps - 1 uses.
+def learning_rate_frac(step: int, plan: StepPlan, final_frac: float) -> float:
+    """Returns the share of the learning rate that step 0 .. num_steps - 1 uses.
 
-    Rises linearly to 1 over the first warmup_frac of the steps, then falls linearly to final_frac at the last step.
+    Rises linearly to 1 over the steps of the warm-up, then falls linearly to final_frac at the last step.
     """
-    warmup = math.ceil(warmup_frac * steps)
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    done = (step - warmup) / max(1, steps - 1 - warmup)
+    if step < plan.warmup_steps:
+        return (step + 1) / (plan.warmup_steps + 1)
+    done = (step - plan.warmup_steps) / max(1, plan.decay_steps - 1)
     return 1.0 + (final_frac - 1.0) * done
 
 

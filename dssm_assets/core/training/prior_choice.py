@@ -70,6 +70,12 @@ class _Scores:
         return int((self.truth_scores + values[self.truth_items] >= kth[self.truth_users]).sum())
 
 
+def scored_users(num_users: int, counts: Counts, k: int) -> IntArray:
+    """Returns the users whose scores decide, ascending and evenly chosen: as many as fit."""
+    count = max(1, min(num_users, CELLS // _width(counts, k)))
+    return np.unique(np.linspace(0, num_users - 1, count).astype(np.int64))
+
+
 def choose_prior(
     users: FloatArray, items: FloatArray, truth_users: IntArray, truth_items: IntArray, *, counts: Counts, scale: float, k: int
 ) -> Prior:
@@ -123,9 +129,9 @@ def _scores(users: FloatArray, items: FloatArray, truth: tuple[IntArray, IntArra
     each = users[:, None] if users.ndim == 2 else users  # [U, K, D]
     num_items, depth = len(items), LIST_FACTOR * k
     shared = _best_by_count(counts, depth)
-    is_whole = num_items <= len(shared) + depth
-    width = num_items if is_whole else len(shared) + depth
-    rows = np.unique(np.linspace(0, len(users) - 1, max(1, min(len(users), CELLS // width))).astype(np.int64))
+    width = _width(counts, k)
+    is_whole = width == num_items
+    rows = scored_users(len(users), counts, k)
     place = np.full(len(users), -1, np.int64)
     place[rows] = np.arange(len(rows))
     owner = place[truth[0]]
@@ -147,6 +153,12 @@ def _scores(users: FloatArray, items: FloatArray, truth: tuple[IntArray, IntArra
         found[block] = np.take_along_axis(whole, kept[block], axis=1)
         found[block, :depth][np.isin(own, shared)] = -np.inf  # else it would stand in the list twice
     return _Scores(kept, found, of_truth, wanted, owner)
+
+
+def _width(counts: Counts, k: int) -> int:
+    """Returns how many candidates a user has; all items where these are no more."""
+    depth = LIST_FACTOR * k
+    return min(len(counts.all), len(_best_by_count(counts, depth)) + depth)
 
 
 def _best_by_count(counts: Counts, depth: int) -> IntArray:

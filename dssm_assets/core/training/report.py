@@ -95,7 +95,7 @@ class FitResult:
     prior: Prior | None = None
 
 
-UNSTEADY = frozenset({"seconds", "samples_per_s", "input_wait_frac", "peak_bytes", "resumed_at_step"})
+UNSTEADY = frozenset({"seconds", "samples_per_s", "input_wait_frac", "peak_bytes", "peak_bytes_of", "resumed_at_step"})
 """Keys of the report that differ from run to run."""
 
 

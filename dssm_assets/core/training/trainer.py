@@ -1,6 +1,6 @@
 """One step of learning: the towers, their optimisers and all that the next step depends on.
 
-Belongs here: `Trainer`. Does not belong here: which batches come (`batches`), how many (`course`), how weights move
+Belongs here: `Trainer`. Does not belong here: which batches come (`batches`), how many (`loop`), how weights move
 (`optimisers`).
 
 Letters: B rows, N sampled negatives, H hard negatives, Q queued items, D vector width.
@@ -32,6 +32,7 @@ from dssm_assets.core.training.precision import products
 from dssm_assets.core.training.sharded_tables import ShardedTables
 from dssm_assets.core.training.weight_average import WeightAverage
 from dssm_assets.core.training_config import Training
+from dssm_assets.core.training_steps import StepPlan
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,21 @@ class Place:
 class Trainer:
     """Towers that learn from one batch after the other."""
 
-    def __init__(self, two_tower: TwoTower, model: Model, training: Training, *, seed: int, steps: int, place: Place) -> None:
+    def __init__(
+        self, two_tower: TwoTower, model: Model, training: Training, *, seed: int, plan: StepPlan, place: Place
+    ) -> None:
         """Takes the towers, moved to their place, as they are to begin with.
 
         Args:
             two_tower: changed by every step.
             model: the loss and the queue.
-            training: learning rates, their schedule, the average.
+            training: learning rates, the average.
             seed: of dropout.
-            steps: over which the schedule runs.
+            plan: over which steps the learning rates rise and fall.
             place: device, format, processes.
         """
         self.two_tower = two_tower
-        self.steps, self.done = steps, 0
+        self.plan, self.done = plan, 0
         self._model, self._training, self._place, self._seed = model, training, place, seed
         self._dropout = torch.Generator(place.device).manual_seed(seed)
         self._sparse = row_optimiser(two_tower.tables, training.embedding_optimiser)
@@ -145,7 +148,7 @@ class Trainer:
             rows = towers.tables.moved_here(found)
         else:
             rows = ranks.summed_rows(found, {dim: towers.tables.table(dim) for dim in towers.tables.dims})
-        frac = learning_rate_frac(self.done, self.steps, training.warmup_frac, training.final_learning_rate_frac)
+        frac = learning_rate_frac(self.done, self.plan, training.final_learning_rate_frac)
         for group in self._dense.param_groups:
             group["lr"] = training.learning_rate * frac
         if self.average is not None:

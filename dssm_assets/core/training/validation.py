@@ -5,12 +5,12 @@ set (`validation_set`), the prior's choice (`prior_choice`) and what follows fro
 
 hit_rate@k = truth pairs whose item is among the k best of their user / truth pairs, by exact search over the corpus.
 
-Letters: U users, I items, K interests, D vector width, P truth pairs.
+Letters: B users of a block, I items, K interests, D vector width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,24 +28,44 @@ from dssm_assets.core.training.validation_set import ValidationSet
 BLOCK_ROWS = 2048
 
 
-def vectors_of(towers: TwoTower, validation: ValidationSet, ranks: Ranks = ALONE) -> tuple[FloatArray, FloatArray]:
-    """Returns the vectors of the users [U, D] or [U, K, D] and of the items [I, D]; in processes but the first none."""
-    users = _in_blocks(validation.num_users, lambda rows: towers.user_vectors(validation.read_users(rows)), ranks)
-    return users, _in_blocks(validation.num_items, lambda rows: towers.item_vectors(validation.read_items(rows)), ranks)
+def user_blocks(towers: TwoTower, validation: ValidationSet, ranks: Ranks = ALONE) -> Iterator[FloatArray]:
+    """Yields the vectors of the users, a block [B, D] or [B, K, D] after the other; in processes but the first none.
+
+    Each process computes its share of every block, so all must take it to its end.
+    """
+    return _blocks(validation.num_users, lambda rows: towers.user_vectors(validation.read_users(rows)), ranks)
 
 
-def hit_rate(users: FloatArray, items: FloatArray, validation: ValidationSet, k: int) -> float:
-    """Returns hit_rate@k of these vectors by their inner product.
+def item_vectors(towers: TwoTower, validation: ValidationSet, ranks: Ranks = ALONE) -> FloatArray:
+    """Returns the vectors of the items [I, D]; in processes but the first none."""
+    made = list(_blocks(validation.num_items, lambda rows: towers.item_vectors(validation.read_items(rows)), ranks))
+    return np.concatenate(made) if made else np.zeros((0, 0), np.float32)
+
+
+def hit_rate(users: Iterable[FloatArray], items: FloatArray, validation: ValidationSet, k: int) -> float:
+    """Returns hit_rate@k of these vectors by their inner product; the lists of one block of users are held at once.
 
     By hand: of three pairs, one user's lists hold one of its two items and another's its one: 2 / 3.
+
+    Args:
+        users: vectors of all users in their order, in blocks.
+        items: vectors of the corpus.
+        validation: the truth.
+        k: length of the lists.
     """
-    flat, bounds = flat_interests(users)
     # Towers of cosine similarity have vectors of length 1, so the product is the cosine; a prior's dimension is beside it.
-    found, _ = search_interests(Corpus(items, Metric.IP, is_checked=True), flat, bounds, k, is_checked=True)
-    width = validation.num_items
-    listed = (np.arange(len(found))[:, None] * width + found)[found >= 0]
-    asked = row_of(validation.truth.offsets) * width + validation.truth.items
-    return float(np.isin(asked, listed).mean())
+    corpus = Corpus(items, Metric.IP, is_checked=True)
+    truth, width = validation.truth, validation.num_items
+    hits = begin = 0
+    for block in users:
+        flat, bounds = flat_interests(block)
+        found, _ = search_interests(corpus, flat, bounds, k, is_checked=True)
+        offsets = truth.offsets[begin : begin + len(block) + 1]
+        listed = (np.arange(len(found))[:, None] * width + found)[found >= 0]
+        asked = row_of(offsets - offsets[0]) * width + truth.items[offsets[0] : offsets[-1]]
+        hits += int(np.isin(asked, listed).sum())
+        begin += len(block)
+    return hits / len(truth.items)
 
 
 def cut_of(ks: Sequence[int], num_items: int) -> int:
@@ -56,13 +76,10 @@ def cut_of(ks: Sequence[int], num_items: int) -> int:
     return max((k for k in ks if k < num_items), default=min(ks))
 
 
-def _in_blocks(count: int, vectors: Callable[[IntArray], Tensor], ranks: Ranks) -> npt.NDArray[np.float32]:
-    """Returns the vectors of so many rows, block by block; each process computes its share of every block."""
-    made = []
-    with torch.no_grad():
-        for begin in range(0, count, BLOCK_ROWS):
-            rows = np.arange(begin, min(begin + BLOCK_ROWS, count), dtype=np.int64)
+def _blocks(count: int, vectors: Callable[[IntArray], Tensor], ranks: Ranks) -> Iterator[npt.NDArray[np.float32]]:
+    for begin in range(0, count, BLOCK_ROWS):
+        rows = np.arange(begin, min(begin + BLOCK_ROWS, count), dtype=np.int64)
+        with torch.no_grad():
             found = ranks.gathered(vectors(rows[ranks.rows(len(rows))]).float(), len(rows))
-            if ranks.is_first:
-                made.append(found.cpu().numpy())
-    return np.concatenate(made) if made else np.zeros((0, 0), np.float32)
+        if ranks.is_first:
+            yield found.cpu().numpy()

@@ -1,6 +1,6 @@
 """The exponential moving average of all weights, at the cost of the rows that each step reads.
 
-Belongs here: the average. Does not belong here: when it is evaluated and stored (`course`).
+Belongs here: the average. Does not belong here: when it is evaluated and stored (`loop`).
 
 After step t = 0, 1, ..: average = d_t * average + (1 - d_t) * weight, with d_t = min(decay, (1 + t) / (10 + t)), so that
 the start is forgotten as fast as a short average would. It begins as the weights.

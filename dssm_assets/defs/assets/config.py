@@ -27,8 +27,11 @@ ROWS = (
         deps=("training_window",),
         component="8",
         is_windowed=True,
-        description="Rows `__NUM_STEPS__` and `__DECAY_STEPS__`: how many batches the run takes and over how many it decays.",
-        reading="Two rows. num_steps is positives x epochs / batch: compare it with the loss curve of dssm_model.",
+        description="Rows `__NUM_STEPS__` and `__DECAY_STEPS__`: how many batches the run takes, and over how many of them, the last, "
+        "the learning rate falls; the fit follows it.",
+        reading="Two rows. num_steps is epochs x positives x epoch_frac / batch: dssm_model takes as many steps, or fewer where "
+        "min_history or the corpus leave positives out; warm-up and decay are then spread over those.",
+        code_version="2",
     ),
     AssetRow(
         name="training_config",

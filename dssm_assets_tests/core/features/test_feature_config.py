@@ -10,12 +10,14 @@ import pytest
 
 from dssm_assets.core.errors import ConfigError, SchemaError
 from dssm_assets.core.features.binning import BINNING
-from dssm_assets.core.features.feature_config import collision_fracs, feature_config, step_config
+from dssm_assets.core.features.feature_config import collision_fracs, feature_config, step_config, step_plan
 from dssm_assets.core.features.feature_info import FeatureInfo
 from dssm_assets.core.features.feature_rules import embedding_dim
 from dssm_assets.core.features.spec import parse_fg
 from dssm_assets.core.features.value_counts import CATEGORY_COUNTS
 from dssm_assets.core.statistics_config import EmbeddingDimPolicy, Statistics
+from dssm_assets.core.training_config import Training
+from dssm_assets.core.training_steps import StepPlan, planned_steps
 
 NO_BINS = BINNING.empty_table()
 NO_COUNTS = CATEGORY_COUNTS.empty_table()
@@ -206,13 +208,18 @@ def test_the_information_survives_its_json() -> None:
 
 
 def test_steps_by_hand() -> None:
-    # 1001 * 3 / (100 * 2) = 15.015 -> 16; 1001 / 200 = 5.005 -> 6.
-    assert [(row["feature"], row["feature_info"]) for row in step_config(1001, 3, 100, workers=2).to_pylist()] == [
-        ("__NUM_STEPS__", '{"num_steps": 16}'),
-        ("__DECAY_STEPS__", '{"decay_steps": 6}'),
+    # 1001 / 200 = 5.005 -> 6 batches an epoch, 18 in 3; .1 of them, 1.8 -> 2, are the warm-up.
+    table = step_config(1001, Training(epochs=3, batch_size=200, warmup_frac=0.1))
+    assert [(row["feature"], row["feature_info"]) for row in table.to_pylist()] == [
+        ("__NUM_STEPS__", '{"num_steps": 18}'),
+        ("__DECAY_STEPS__", '{"decay_steps": 16}'),
     ]
-    with pytest.raises(ValueError, match="positives = 0, epochs = 0"):
-        step_config(0, 0, 10)
+    assert step_plan({row["feature"]: row["feature_info"] for row in table.to_pylist()}) == StepPlan(18, 16)
+    # 60,000 x .25 / 1024 = 14.6 -> 15; 300 / 256 -> 2, in 3 epochs 6.
+    assert planned_steps(60_000, Training(epochs=1, epoch_frac=0.25, batch_size=1024)).num_steps == 15
+    assert planned_steps(300, Training(epochs=3, batch_size=256)).num_steps == 6
+    with pytest.raises(ValueError, match="at least 1 positive, got 0"):
+        step_config(0, Training())
 
 
 def test_one_feature_may_have_its_own_rules() -> None:

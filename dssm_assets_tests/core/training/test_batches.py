@@ -12,8 +12,9 @@ import pytest
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.tower_spec import tower_spec
-from dssm_assets.core.training.batches import Batch, batches_per_epoch, epoch_batches
+from dssm_assets.core.training.batches import Batch, epoch_batches
 from dssm_assets.core.training_config import Training
+from dssm_assets.core.training_steps import batches_per_epoch
 from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, SMALL_MODEL, SMALL_TRAINING, world
 
 HOUR = 1  # place of the context feature among the user tower's single-valued features

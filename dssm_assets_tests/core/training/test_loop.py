@@ -15,6 +15,7 @@ from dssm_assets.core.training.checkpoint import model_to_bytes
 from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
 from dssm_assets.core.training.loop import FitResult, Progress, fit
 from dssm_assets.core.training_config import Training
+from dssm_assets.core.training_steps import StepPlan
 from dssm_assets_tests.core.training.worlds import (
     AS_OF_MS,
     EVENTS,
@@ -186,12 +187,39 @@ def test_report_and_progress_count_what_was_done() -> None:
     assert all(norm > 0 for norm in report["embedding_norms"].values())
 
 
+def test_nothing_is_left_after_the_last_step_of_a_shorter_epoch() -> None:
+    # Half of 80 samples are 2 batches of 32 an epoch: after the first of 4 there are 96 samples left.
+    seen: list[Progress] = []
+    model, training = Model(**SMALL_MODEL), Training(**{**SMALL_TRAINING, "epoch_frac": 0.5})
+    spec = tower_spec(FEATURES, model)
+    fit(world().data(spec), spec, model=model, training=training, seed=1, progress=seen.append, now=StepClock())
+    assert [p.step for p in seen] == [1, 2, 3, 4]
+    assert seen[0].eta_s * seen[0].samples_per_s == pytest.approx(96)
+    assert seen[-1].eta_s == 0
+
+
 def test_schedule_moves_the_dense_layers_too() -> None:
     """With tables that stand still, the end of the schedule still shows in the towers' layers."""
     still = {"embedding_learning_rate": 1e-12}
     ends = [fitted({}, {**still, "final_learning_rate_frac": frac}).two_tower for frac in (0.0, 1.0)]
     layers = [towers.item_tower.state_dict()["linears.0.weight"].numpy() for towers in ends]
     assert not np.allclose(layers[0], layers[1], atol=1e-4)
+
+
+def _planned(plan: StepPlan | None) -> bytes:
+    model, training = Model(**SMALL_MODEL), Training(**SMALL_TRAINING)
+    spec = tower_spec(FEATURES, model)
+    given: dict[str, Any] = {"model": model, "training": training, "seed": 1, "progress": lambda progress: None}
+    return model_to_bytes(fit(world().data(spec), spec, **given, now=StepClock(), plan=plan).two_tower)
+
+
+def test_warm_up_and_decay_are_those_of_the_plan() -> None:
+    # 80 samples are 6 steps, 1 of warm-up by the section.
+    own = _planned(None)
+    assert _planned(StepPlan(6, 5)) == own
+    assert _planned(StepPlan(6, 3)) != own
+    # Positives that are left out make the fit shorter than its plan: a sixth of its steps warms up all the same.
+    assert _planned(StepPlan(60, 50)) == own
 
 
 def test_loss_falls_and_missing_stays_zero() -> None:

@@ -14,6 +14,7 @@ from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
 from dssm_assets.core.training.optimisers import RowwiseAdagrad, dense_optimiser, learning_rate_frac, row_gradients
+from dssm_assets.core.training_steps import StepPlan
 
 
 def _feature(name: str, side: Side, is_multi: bool = False) -> TowerFeature:
@@ -98,6 +99,6 @@ def test_only_matrices_decay() -> None:
 
 def test_schedule_by_hand() -> None:
     # 10 steps, 2 of warm-up: 1/3, 2/3, then from 1 down to 0.3 over steps 2 .. 9.
-    rates = [learning_rate_frac(step, 10, 0.2, 0.3) for step in range(10)]
+    rates = [learning_rate_frac(step, StepPlan(10, 8), 0.3) for step in range(10)]
     assert rates == pytest.approx([1 / 3, 2 / 3, 1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
-    assert learning_rate_frac(0, 1, 0.0, 0.5) == 1.0
+    assert learning_rate_frac(0, StepPlan(1, 1), 0.5) == 1.0

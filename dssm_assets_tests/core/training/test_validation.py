@@ -13,7 +13,10 @@ from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.bags import IntArray
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training.validation import cut_of, hit_rate, vectors_of
+from dssm_assets.core.training import prior_choice, search, validation
+from dssm_assets.core.training.distributed import ALONE
+from dssm_assets.core.training.search import Judge
+from dssm_assets.core.training.validation import cut_of, hit_rate, item_vectors, user_blocks
 from dssm_assets.core.training.validation_set import ItemSets
 from dssm_assets_tests.core.training.worlds import FEATURES, ITEMS, SMALL_MODEL, world
 
@@ -29,22 +32,23 @@ def test_hit_rate_by_hand() -> None:
     items = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
     users = np.array([[1, 0], [0, 1]], np.float32)
     asked = _asked([[0, 1], [0]], 3)
-    assert hit_rate(users, items, asked, 1) == pytest.approx(1 / 3)
-    assert hit_rate(users, items, asked, 2) == pytest.approx(1 / 3)
-    assert hit_rate(users, items, asked, 3) == 1.0
+    assert hit_rate([users], items, asked, 1) == pytest.approx(1 / 3)
+    assert hit_rate([users], items, asked, 2) == pytest.approx(1 / 3)
+    assert hit_rate([users], items, asked, 3) == 1.0
 
 
 def test_an_item_counts_by_the_best_of_a_users_vectors() -> None:
     items = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
     users = np.array([[[1, 0], [0, 1]]], np.float32)
-    assert hit_rate(users, items, _asked([[0, 1]], 3), 2) == 1.0
-    assert hit_rate(users, items, _asked([[2]], 3), 2) == 0.0
+    assert hit_rate([users], items, _asked([[0, 1]], 3), 2) == 1.0
+    assert hit_rate([users], items, _asked([[2]], 3), 2) == 0.0
 
 
 def test_equals_brute_force_on_a_real_set() -> None:
     spec = tower_spec(FEATURES, Model(**SMALL_MODEL))
     asked = world().data(spec).validation_set(1)
-    users, items = vectors_of(TwoTower(spec, torch.Generator().manual_seed(0)), asked)
+    towers = TwoTower(spec, torch.Generator().manual_seed(0))
+    users, items = np.concatenate(list(user_blocks(towers, asked))), item_vectors(towers, asked)
     assert (len(users), len(items)) == (asked.num_users, ITEMS)
     hits = 0
     for user in range(asked.num_users):
@@ -52,7 +56,36 @@ def test_equals_brute_force_on_a_real_set() -> None:
         taken = asked.truth.items[asked.truth.offsets[user] : asked.truth.offsets[user + 1]]
         hits += len(set(best.tolist()) & set(taken.tolist()))
     assert 0 < hits < len(asked.truth.items)
-    assert hit_rate(users, items, asked, 4) == pytest.approx(hits / len(asked.truth.items))
+    assert hit_rate([users], items, asked, 4) == pytest.approx(hits / len(asked.truth.items))
+
+
+@pytest.mark.parametrize("changes", [{}, {"num_interests": 2, "poolings": [{"kind": "attention"}]}])
+def test_a_score_does_not_depend_on_the_blocks_in_which_users_come(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model(**{**SMALL_MODEL, **changes, "prior": True})
+    spec = tower_spec(FEATURES, model)
+    towers, judge = TwoTower(spec, torch.Generator().manual_seed(0)), Judge(world().data(spec), 1, model, (3,), is_asked=True)
+    monkeypatch.setattr(prior_choice, "CELLS", 5 * ITEMS)  # the prior is chosen on 5 of the users
+    whole = judge.score(towers, 1, ALONE)
+    monkeypatch.setattr(validation, "BLOCK_ROWS", 3)
+    largest = 0
+
+    def watched(users: Any, *given: Any) -> float:
+        def one_by_one() -> Any:
+            nonlocal largest
+            for block in users:
+                largest = max(largest, len(block))
+                yield block
+
+        return hit_rate(one_by_one(), *given)
+
+    monkeypatch.setattr(search, "hit_rate", watched)
+    in_blocks = judge.score(towers, 1, ALONE)
+    assert largest == 3
+    assert in_blocks.prior == whole.prior
+    assert (in_blocks.hit_rate, in_blocks.plain_hit_rate) == (whole.hit_rate, whole.plain_hit_rate)
+    assert 0 < whole.plain_hit_rate < 1
 
 
 @pytest.mark.parametrize(("ks", "num_items", "cut"), [([10, 50, 200], 1000, 200), ([10, 50, 200], 200, 50), ([10, 50], 5, 10)])

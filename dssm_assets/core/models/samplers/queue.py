@@ -4,7 +4,7 @@ They cost no pass through the item tower, so a batch can have many times its own
 "Cross-Batch Negative Sampling for Training Two-Tower Recommenders", SIGIR 2021). An epoch starts with an empty queue.
 
 Belongs here: which samples' items are queued and the probability with which each is met. Does not belong here: the
-vectors (`core/training/loop` keeps them) and masks: a queued column is masked as any other.
+vectors (`core/training/trainer` keeps them) and masks: a queued column is masked as any other.
 
 Letters: n samples of an epoch, Q queued columns, I items.
 """

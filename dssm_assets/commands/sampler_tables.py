@@ -1,0 +1,55 @@
+"""`dssm-assets sampler-tables`: a day's negatives as the text tables that EasyRec and graph-learn read, and such tables back.
+
+Belongs here: arguments and printing. Does not belong here: rows and files (`steps/sampler_files.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+from pathlib import Path
+
+KINDS = ("items", "users", "positive_edges", "hard_edges")
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command to a parser."""
+    parser = commands.add_parser(
+        "sampler-tables", help="text tables of negative samplers, as EasyRec and graph-learn read them"
+    )
+    actions = parser.add_subparsers(required=True, metavar="action")
+    write = actions.add_parser("write", help="write the items, users and edges of a day's window")
+    write.add_argument("--day", required=True, type=dt.date.fromisoformat, help="the evaluation day, YYYY-MM-DD")
+    write.add_argument("--into", required=True, type=Path, metavar="DIR", help="folder of the text files")
+    write.add_argument("--scene", help="its name, where DSSM_CONFIG names several configurations")
+    write.set_defaults(command=_write)
+    read = actions.add_parser("read", help="check a text table, every fault by its line, and write it as a table")
+    read.add_argument("file", type=Path, help="the text table")
+    read.add_argument("--kind", required=True, choices=KINDS, help="what it is a table of")
+    read.add_argument("--into", required=True, metavar="OUT", help="the table, at any fsspec URL (.parquet or .csv)")
+    read.add_argument("--attrs", default="", help="fields in the attrs of items, separated by commas")
+    read.set_defaults(command=_read)
+    for action in (write, read):
+        action.add_argument("--delimiter", default=":", help="one character between the fields of attrs (default: `:`)")
+
+
+def _write(parsed: argparse.Namespace) -> int:
+    from dssm_assets.definitions import configured_scene
+    from dssm_assets.steps.sampler_files import write_sampler_tables
+    from dssm_assets.steps.workspace import open_workspace
+
+    workspace = open_workspace(configured_scene(parsed.scene).loaded)
+    rows, fields = write_sampler_tables(workspace, parsed.day.isoformat(), parsed.into, parsed.delimiter)
+    for name, count in rows.items():
+        print(f"{parsed.into / name}.txt: {count:,} rows")
+    print(f"attrs: {','.join(fields)}")
+    return 0
+
+
+def _read(parsed: argparse.Namespace) -> int:
+    from dssm_assets.steps.sampler_files import read_sampler_table
+
+    attrs = [name for name in parsed.attrs.split(",") if name]
+    count = read_sampler_table(parsed.file, parsed.kind, attrs, parsed.into, parsed.delimiter)
+    print(f"{parsed.into}: {count:,} rows")
+    return 0

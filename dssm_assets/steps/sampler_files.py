@@ -1,0 +1,86 @@
+"""The samplers' text tables in files: written of a window, and read back to tables of any kind that fsspec reaches.
+
+Belongs here: reading partitions, writing files. Does not belong here: the rows (`core/samples/sampler_rows`) and their text
+(`core/samples/sampler_tables`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.samples import sampler_rows
+from dssm_assets.core.samples.hard_negatives import COLUMNS
+from dssm_assets.core.samples.sampler_tables import (
+    HARD_EDGE_FORM,
+    POSITIVE_EDGE_FORM,
+    USER_FORM,
+    TextForm,
+    item_form,
+    read_text,
+    write_text,
+)
+from dssm_assets.steps.workspace import Workspace, window_days
+from dssm_assets.storage.parquet_files import TableWriter
+from dssm_assets.storage.whole_file import write_whole
+
+FORMS = {"users": USER_FORM, "positive_edges": POSITIVE_EDGE_FORM, "hard_edges": HARD_EDGE_FORM}
+KINDS = ("items", *FORMS)
+
+
+def write_sampler_tables(workspace: Workspace, ds: str, folder: Path, delimiter: str = ":") -> tuple[dict[str, int], list[str]]:
+    """Writes items.txt, users.txt, positive_edges.txt and, where events.exposure names events, hard_edges.txt of a day's window.
+
+    Returns:
+        The rows of each file, and the features in attrs, in their order.
+
+    Raises:
+        PartitionMissingError, WindowIncompleteError: negative_items or a day of positive_sample or sample_fg is missing.
+        SchemaError: a value that the text form cannot hold.
+    """
+    days = window_days(ds, workspace.config.window.days)
+    items, fields = sampler_rows.item_rows(workspace.tables.read(workspace.need("negative_items", ds)))
+    window = workspace.need_all("positive_sample", days)
+    users, taken = (
+        sampler_rows.counted((workspace.tables.read(day, list(keys)) for day in window), keys)
+        for keys in ((col.USER_ID,), sampler_rows.EDGE)
+    )
+    written = {"items": (items, item_form(fields, delimiter)), "users": (users, USER_FORM)}
+    written["positive_edges"] = taken, POSITIVE_EDGE_FORM
+    events = workspace.config.events.exposure
+    if events:
+        samples = (workspace.tables.read(day, list(COLUMNS)) for day in workspace.need_all("sample_fg", days))
+        shown = sampler_rows.counted((sampler_rows.exposures(day, events) for day in samples), sampler_rows.EDGE)
+        written["hard_edges"] = sampler_rows.not_taken(shown, taken), HARD_EDGE_FORM
+    for name, (table, form) in written.items():
+        write_whole(folder / f"{name}.txt", [write_text(table, form)])
+    return {name: table.num_rows for name, (table, _) in written.items()}, fields
+
+
+def read_sampler_table(path: Path, kind: str, attrs: Sequence[str], into: str, delimiter: str = ":") -> int:
+    """Reads a text table of that kind and writes it to a parquet or csv file; returns its rows.
+
+    Args:
+        path: the text.
+        kind: one of KINDS.
+        attrs: names of the fields in the attrs of items, in their order.
+        into: fsspec URL or path that ends in .parquet, .pq or .csv.
+        delimiter: between the fields.
+
+    Raises:
+        InputError: the file cannot be read, or `into` not written.
+        SchemaError: naming every line that is not of the form.
+    """
+    form: TextForm = item_form(attrs, delimiter) if kind == "items" else FORMS[kind]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(Fault(f"text table {path}", "a file that can be read", str(error), "correct the path")) from error
+    table: pa.Table = read_text(data, form)
+    with TableWriter(into) as writer:
+        writer.write(table)
+    return int(table.num_rows)
