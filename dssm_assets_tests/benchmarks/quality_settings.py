@@ -36,6 +36,7 @@ class Settings:
         with_counts: how often an item was taken is a feature of it.
         id_dim: width of item and user embeddings.
         side_dim: width of the others.
+        code_dim: width of codes beside the towers (`model.held_embedding`); 0: none.
         prior: in one dimension more, in units of the cosine; None: none.
         chosen_on: where these values come from.
     """
@@ -47,6 +48,7 @@ class Settings:
     with_counts: bool = True
     id_dim: int = 64
     side_dim: int = 16
+    code_dim: int = 0
     prior: Prior | None = None
     chosen_on: str = CHOSEN_ON
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dssm_assets.core.models.attention_pooling import AttentionPooling
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, WidthGroup
+from dssm_assets.core.models.held_columns import HeldColumns, beside
 from dssm_assets.core.models.interests import chosen_interests
 from dssm_assets.core.models.similarity import SimilarityScale
 from dssm_assets.core.models.skip_start import align_skips, coordinates, read_coordinates
@@ -38,19 +39,27 @@ class TwoTower(nn.Module):
         self._item_groups = self.tables.groups(singles, multis)
         widths = [sum(feature.embedding_dim for feature in view.features) for view in spec.attention_views]
         read_width = sum(group.width for group in self._user_groups)
-        user_taste = _places(self._user_groups, (), range(len(own_bags), self._bag_count))
-        user_taste += range(read_width, read_width + sum(widths))
-        self.user_tower = Tower(read_width + sum(widths) + bool(spec.sequences), spec, generator, user_taste)
-        shared = {feature.embedding_name for feature in spec.sequences}
-        item_taste = _places(
-            self._item_groups, *([k for k, f in enumerate(part) if f.embedding_name in shared] for part in (singles, multis))
-        )
-        self.item_tower = Tower(sum(group.width for group in self._item_groups), spec, generator, item_taste)
         user_read = read_coordinates(
             self._user_groups, [f for f in user if not f.is_multi], own_bags + list(spec.pooled_features)
         ) + coordinates([feature for view in spec.attention_views for feature in view.features])
         item_read = read_coordinates(self._item_groups, singles, multis)
-        self.user_taste, self.item_taste = [user_read[k] for k in user_taste], [item_read[k] for k in item_taste]
+        self.user_columns, self.item_columns = (
+            HeldColumns(read, spec.held_embedding, spec.held_dim) for read in (user_read, item_read)
+        )
+        user_taste = _places(self._user_groups, (), range(len(own_bags), self._bag_count))
+        user_taste += range(read_width, read_width + sum(widths))
+        user_places = self.user_columns.places(user_taste)
+        self.user_tower = Tower(len(self.user_columns.read) + bool(spec.sequences), spec, generator, user_places)
+        shared = {feature.embedding_name for feature in spec.sequences}
+        item_taste = _places(
+            self._item_groups, *([k for k, f in enumerate(part) if f.embedding_name in shared] for part in (singles, multis))
+        )
+        item_places = self.item_columns.places(item_taste)
+        self.item_tower = Tower(len(self.item_columns.read), spec, generator, item_places)
+        self.user_taste, self.item_taste = (
+            [read[k] for k in taste if read[k][0] != spec.held_embedding]
+            for read, taste in ((user_read, user_taste), (item_read, item_taste))
+        )
         align_skips(self.user_tower.skip, self.user_taste, self.item_tower.skip, self.item_taste)
         self.attention = nn.ModuleList(AttentionPooling(width, spec.num_interests, generator) for width in widths)
         self.similarity = SimilarityScale(spec)
@@ -65,7 +74,7 @@ class TwoTower(nn.Module):
             tape: receives the look-ups that the optimiser of the tables needs; None when nothing is to be learned.
             dropout: source of the dropout's randomness; None outside of training.
         """
-        found = self.tables.lookup(self._user_groups, inputs, tape)
+        found, held = self.user_columns.split(self.tables.lookup(self._user_groups, inputs, tape))
         count, interests = len(inputs), self.spec.num_interests
         if interests > 1:
             found = found.repeat_interleave(interests, dim=0)  # [B * K, W]
@@ -74,7 +83,7 @@ class TwoTower(nn.Module):
             # The flag's weights are a learned vector for "no history", which a mean of zero vectors cannot express.
             is_empty = torch.from_numpy(inputs.is_empty_history).to(found.device)
             parts.append(is_empty.repeat_interleave(interests)[:, None])
-        vectors: Tensor = self.user_tower(torch.cat(parts, dim=1) if len(parts) > 1 else found, dropout)
+        vectors = beside(self.user_tower(torch.cat(parts, dim=1) if len(parts) > 1 else found, dropout), held)
         return vectors.view(count, interests, vectors.shape[1]) if interests > 1 else vectors
 
     def user_vectors_for(
@@ -92,8 +101,8 @@ class TwoTower(nn.Module):
         self, inputs: TowerInput, tape: list[Lookup] | None = None, dropout: torch.Generator | None = None
     ) -> Tensor:
         """Returns the item tower's vectors [B, D]; with a tape and a dropout generator as training needs them."""
-        vectors: Tensor = self.item_tower(self.tables.lookup(self._item_groups, inputs, tape), dropout)
-        return vectors
+        found, held = self.item_columns.split(self.tables.lookup(self._item_groups, inputs, tape))
+        return beside(self.item_tower(found, dropout), held)
 
     def similarity_scale(self) -> Tensor | float:
         """Returns 1 / temperature, by which the loss multiplies similarities; a tensor where it is learned."""

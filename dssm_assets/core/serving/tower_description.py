@@ -129,7 +129,7 @@ def _feature(feature: TowerFeature) -> dict[str, Any]:
 
 
 def _output(spec: TowerSpec, shape: list[int]) -> dict[str, Any]:
-    is_unit = spec.similarity is Similarity.COSINE
+    is_unit = spec.is_unit
     return {
         "name": OUTPUT,
         "type": "float32",

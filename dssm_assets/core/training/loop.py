@@ -182,10 +182,11 @@ class _Fit:
         """Returns a trainer at its start, or where the stored state left it."""
         initial, dropout = np.random.SeedSequence(self._seed).generate_state(2)
         towers = self._initial(torch.Generator().manual_seed(int(initial)))
-        if self._training.history_start is not None and self._around.warm_start is None and not self._state:
-            start_at_codes(towers, self._data, self._training.history_start, self._ends())
-        if self._around.warm_start is not None:
-            self._warm = self._around.warm_start.into(towers)
+        start, warm = self._training.history_start, self._around.warm_start
+        if warm is not None:
+            self._warm = warm.into(towers)
+        if start is not None and not self._state and (warm is None or self._spec.held_embedding is not None):
+            start_at_codes(towers, self._data, start, self._ends())  # codes that are held are each day's own
         towers.to(self._place.device)
         steps = self._training.epochs * batches_per_epoch(len(rows), self._training)
         trainer = Trainer(towers, self._model, self._training, seed=int(dropout), steps=steps, place=self._place)
@@ -253,6 +254,9 @@ def _check(data: TrainData, spec: TowerSpec, model: Model, training: Training) -
         faults.append(Fault("model", "negatives: in_batch or num_sample", got, "switch one of them on"))
     if training.history_start is not None:
         faults += start_faults(spec, training.history_start)
+    if model.held_embedding is not None and training.history_start is None:
+        expected = "training.history_start, the codes that it holds"
+        faults.append(Fault("model.held_embedding", expected, "none", "set it, or unset held_embedding"))
     if model.prior and not training.validation_days:
         got = "none: validation_days is 0"
         faults.append(Fault("model.prior", "validation days on which it is chosen", got, "set training.validation_days"))
