@@ -261,7 +261,11 @@ def _held_faults(spec: TowerSpec) -> list[Fault]:
     others = [f.name for f in spec.of(Side.USER, Side.CONTEXT) if f.embedding_name == name]
     if len(of_items) != 1 or of_items[0].is_multi or len(past) != 1 or others:
         got = f"{name}: {len(of_items)} item features, {len(past)} of the past, {len(others)} of the user"
-        faults.append(Fault(where, "an embedding of one single-valued item feature and one sub-feature of the past", got, remedy))
+        faults.append(
+            Fault(where, "an embedding of one single-valued item feature and one sub-feature of the past", got, remedy)
+        )
+    if len(of_items) == len(spec.of(Side.ITEM)):
+        faults.append(Fault(where, "another item feature, for the item tower's layers to read", "none", remedy))
     if spec.attention_views:
         faults.append(Fault(where, "poolings without attention", "one of kind attention", remedy))
     if spec.tower_dim < 1:

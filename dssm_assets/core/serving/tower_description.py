@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from dssm_assets.core.model_config import PoolingKind, Similarity
+from dssm_assets.core.model_config import PoolingKind
 from dssm_assets.core.models.history_pooling import reach
 from dssm_assets.core.models.tower_spec import HistoryView, TowerFeature, TowerSpec
 from dssm_assets.core.serving.tower_layout import (
