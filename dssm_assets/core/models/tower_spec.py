@@ -264,8 +264,9 @@ def _held_faults(spec: TowerSpec) -> list[Fault]:
         faults.append(
             Fault(where, "an embedding of one single-valued item feature and one sub-feature of the past", got, remedy)
         )
-    if len(of_items) == len(spec.of(Side.ITEM)):
-        faults.append(Fault(where, "another item feature, for the item tower's layers to read", "none", remedy))
+    for what, sides in (("item", (Side.ITEM,)), ("user, context or sequence", (Side.USER, Side.CONTEXT, Side.SEQUENCE))):
+        if all(f.embedding_name == name for f in spec.of(*sides)):
+            faults.append(Fault(where, f"another {what} feature, for the tower's layers to read", "none", remedy))
     if spec.attention_views:
         faults.append(Fault(where, "poolings without attention", "one of kind attention", remedy))
     if spec.tower_dim < 1:

@@ -37,15 +37,18 @@ class TwoTower(nn.Module):
         self._bag_count = len(own_bags) + len(spec.pooled_features)
         self._user_groups = self.tables.groups([f for f in user if not f.is_multi], own_bags + list(spec.pooled_features))
         self._item_groups = self.tables.groups(singles, multis)
+        held = spec.held_embedding
+        self._learned_user_groups = self.tables.groups(
+            [f for f in user if not f.is_multi], own_bags + list(spec.pooled_features), without=held
+        )
+        self._learned_item_groups = self.tables.groups(singles, multis, without=held)
         widths = [sum(feature.embedding_dim for feature in view.features) for view in spec.attention_views]
         read_width = sum(group.width for group in self._user_groups)
         user_read = read_coordinates(
             self._user_groups, [f for f in user if not f.is_multi], own_bags + list(spec.pooled_features)
         ) + coordinates([feature for view in spec.attention_views for feature in view.features])
         item_read = read_coordinates(self._item_groups, singles, multis)
-        self.user_columns, self.item_columns = (
-            HeldColumns(read, spec.held_embedding, spec.held_dim) for read in (user_read, item_read)
-        )
+        self.user_columns, self.item_columns = (HeldColumns(read, held, spec.held_dim) for read in (user_read, item_read))
         user_taste = _places(self._user_groups, (), range(len(own_bags), self._bag_count))
         user_taste += range(read_width, read_width + sum(widths))
         user_places = self.user_columns.places(user_taste)
@@ -57,15 +60,19 @@ class TwoTower(nn.Module):
         item_places = self.item_columns.places(item_taste)
         self.item_tower = Tower(len(self.item_columns.read), spec, generator, item_places)
         self.user_taste, self.item_taste = (
-            [read[k] for k in taste if read[k][0] != spec.held_embedding]
-            for read, taste in ((user_read, user_taste), (item_read, item_taste))
+            [read[k] for k in taste if read[k][0] != held] for read, taste in ((user_read, user_taste), (item_read, item_taste))
         )
         align_skips(self.user_tower.skip, self.user_taste, self.item_tower.skip, self.item_taste)
         self.attention = nn.ModuleList(AttentionPooling(width, spec.num_interests, generator) for width in widths)
         self.similarity = SimilarityScale(spec)
 
     def user_vectors(
-        self, inputs: TowerInput, tape: list[Lookup] | None = None, dropout: torch.Generator | None = None
+        self,
+        inputs: TowerInput,
+        tape: list[Lookup] | None = None,
+        dropout: torch.Generator | None = None,
+        *,
+        with_held: bool = True,
     ) -> Tensor:
         """Returns the user tower's vectors [B, D], of several interests [B, K, D].
 
@@ -73,8 +80,12 @@ class TwoTower(nn.Module):
             inputs: the rows.
             tape: receives the look-ups that the optimiser of the tables needs; None when nothing is to be learned.
             dropout: source of the dropout's randomness; None outside of training.
+            with_held: False leaves out the last places, those of a held embedding.
         """
-        found, held = self.user_columns.split(self.tables.lookup(self._user_groups, inputs, tape))
+        if with_held:
+            found, held = self.user_columns.split(self.tables.lookup(self._user_groups, inputs, tape))
+        else:
+            found, held = self.tables.lookup(self._learned_user_groups, inputs, tape), None
         count, interests = len(inputs), self.spec.num_interests
         if interests > 1:
             found = found.repeat_interleave(interests, dim=0)  # [B * K, W]
@@ -92,16 +103,26 @@ class TwoTower(nn.Module):
         items: Tensor,
         tape: list[Lookup] | None = None,
         dropout: torch.Generator | None = None,
+        *,
+        with_held: bool = True,
     ) -> Tensor:
         """Returns the vector [B, D] with which each user meets the item of its row [B, D]; else as `user_vectors`."""
-        vectors = self.user_vectors(inputs, tape, dropout)
+        vectors = self.user_vectors(inputs, tape, dropout, with_held=with_held)
         return chosen_interests(vectors, items) if self.spec.num_interests > 1 else vectors
 
     def item_vectors(
-        self, inputs: TowerInput, tape: list[Lookup] | None = None, dropout: torch.Generator | None = None
+        self,
+        inputs: TowerInput,
+        tape: list[Lookup] | None = None,
+        dropout: torch.Generator | None = None,
+        *,
+        with_held: bool = True,
     ) -> Tensor:
         """Returns the item tower's vectors [B, D]; with a tape and a dropout generator as training needs them."""
-        found, held = self.item_columns.split(self.tables.lookup(self._item_groups, inputs, tape))
+        if with_held:
+            found, held = self.item_columns.split(self.tables.lookup(self._item_groups, inputs, tape))
+        else:
+            found, held = self.tables.lookup(self._learned_item_groups, inputs, tape), None
         return beside(self.item_tower(found, dropout), held)
 
     def similarity_scale(self) -> Tensor | float:

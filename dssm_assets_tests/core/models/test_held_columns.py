@@ -96,6 +96,16 @@ def test_layers_do_not_read_it_and_nothing_moves_it() -> None:
     assert any(found.pooled.grad.any() for found in tape if found.dim == 4)
 
 
+def test_it_can_be_left_out() -> None:
+    towers, item = _towers(), TowerInput(np.array([[1, 2]]))
+    tape: list[Any] = []
+    torch.testing.assert_close(
+        towers.user_vectors(_past([1, 2]), tape, with_held=False), towers.user_vectors(_past([1, 2]))[:, :4]
+    )
+    torch.testing.assert_close(towers.item_vectors(item, tape, with_held=False), towers.item_vectors(item)[:, :4])
+    assert {found.dim for found in tape} == {4}  # and is not looked up
+
+
 @pytest.mark.parametrize(
     ("features", "model", "named"),
     [
@@ -104,6 +114,7 @@ def test_layers_do_not_read_it_and_nothing_moves_it() -> None:
         (FEATURES, {"poolings": [{"kind": "attention"}]}, "without attention"),
         (FEATURES, {"output_dim": 2}, "output_dim above 2"),
         ([f for f in FEATURES if f.name != "i"], {}, "another item feature"),
+        ([f for f in FEATURES if f.name not in ("h", "age")], {}, "another user, context or sequence feature"),
     ],
 )
 def test_what_cannot_be_held_is_refused(features: list[TowerFeature], model: dict[str, Any], named: str) -> None:

@@ -254,6 +254,16 @@ def test_codes_that_are_held_stay_as_they_began() -> None:
     assert not torch.equal(fit.two_tower.item_tower.linears[-1].weight, plain.two_tower.item_tower.linears[-1].weight)
 
 
+def test_the_loss_sees_held_codes_or_does_not() -> None:
+    losses = [
+        fitted({**HELD, "held_in_loss": is_seen}, {"history_start": {**START, "scale": scale}}).loss_by_step[0]
+        for is_seen in (True, False)
+        for scale in (1.0, 3.0)
+    ]
+    assert losses[0] != losses[1]
+    assert losses[2] == losses[3]
+
+
 @pytest.mark.parametrize(
     ("start", "named"),
     [
