@@ -40,6 +40,7 @@ from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Ints, S
 
 PAST = "past__"
 """Begins the names of the sub-features of the history."""
+SEQUENCE = PAST + ITEM
 NEGATIVE_POWER = 0.75
 """Sampled negatives are drawn by the count of an item to this power, as by the product's default."""
 INFERENCE_ROWS = 1024
