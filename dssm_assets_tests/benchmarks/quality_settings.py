@@ -110,7 +110,7 @@ _ANY_SHARE = _Past(
         "history_length": 3000,
     },
     with_user_id=False,
-    prior=Prior(popularity=0.0, recent=0.275, half_life_days=5.0),
+    prior=Prior(popularity=0.0, recent=0.4, half_life_days=5.0),
     chosen_on=CHOSEN_ON_CUTS,
     code_dim=32,
     codes=HistoryStart(embedding=CODE, scale=5.0, ridge=1000.0),
