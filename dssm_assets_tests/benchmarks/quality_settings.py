@@ -3,7 +3,7 @@
 All were chosen on the inner split (the rule applied again inside the training part) and are used once per seed on the
 outer one. ML-1M has its own pace (batch, rates); otherwise the recipe is one, and splits differ in the past that a sample
 sees: for the last 20 % a past that ends up to a quarter early, for leave-one-out the exact past, for calendar splits any share
-of the past, or all other items of the user.
+of the past, or all other items of the user; there codes in closed form stand beside the towers.
 
 Belongs here: configuration as values, and one changed thing at a time (`ablations`). Does not belong here: what it does.
 """
@@ -19,7 +19,7 @@ from dssm_assets.core.training_config import EmbeddingOptimiser, HistoryStart, T
 from dssm_assets_tests.benchmarks.quality_features import CODE
 
 CHOSEN_ON = "the inner split"
-CHOSEN_ON_CUTS = "the inner split; the prior on the mean of the inner split and the same 15 and 30 days earlier, 2 seeds each"
+CHOSEN_ON_CUTS = "the inner split; codes and prior on the mean of the inner split and the same {} days earlier, one seed"
 MEAN_50 = Pooling(kind=PoolingKind.MEAN, length=50)
 ROOT_200 = Pooling(kind=PoolingKind.ROOT, length=200)
 ROOT_ALL = Pooling(kind=PoolingKind.ROOT, length=3000)
@@ -111,7 +111,7 @@ _ANY_SHARE = _Past(
     },
     with_user_id=False,
     prior=Prior(popularity=0.0, recent=0.4, half_life_days=5.0),
-    chosen_on=CHOSEN_ON_CUTS,
+    chosen_on=CHOSEN_ON_CUTS.format("15 and 30"),
     code_dim=32,
     codes=HistoryStart(embedding=CODE, scale=5.0, ridge=1000.0),
 )
@@ -126,6 +126,7 @@ _ALL_OTHERS = _Past(
     },
     with_user_id=False,
     prior=Prior(popularity=0.0, recent=0.3, half_life_days=60.0),
+    chosen_on=CHOSEN_ON_CUTS.format("90 and 180"),
     code_dim=128,
     codes=HistoryStart(embedding=CODE, scale=6.9, ridge=3000.0, takers_power=0.25),
 )

@@ -88,7 +88,7 @@ def _export(tower: Tower, two_tower: TwoTower, layout: TowerLayout, data_file: s
     graph, tables, spec = Graph(), two_tower.tables, two_tower.spec
     is_user = tower is two_tower.user_tower
     parts = looked_up(graph, tables, layout)
-    columns = two_tower.user_columns if is_user else two_tower.item_columns
+    columns = (two_tower.user_reading if is_user else two_tower.item_reading).columns
     parts, held = held_apart(graph, parts, columns)
     if layout.attended:
         means = [attended(graph, pool, features) for features, pool in zip(layout.attended, two_tower.attention, strict=True)]

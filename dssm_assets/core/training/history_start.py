@@ -166,7 +166,7 @@ def _add_constant(towers: TwoTower, coordinate: Coordinate) -> None:
     """Has every user begin with one number in the output in which items begin with this coordinate, whatever its past."""
     user, item = towers.user_tower, towers.item_tower
     assert user.skip is not None and item.skip is not None  # as `start_faults` demands
-    output = int(item.skip.weight[:, towers.item_taste.index(coordinate)].argmax())
+    output = int(item.skip.weight[:, towers.item_reading.taste.index(coordinate)].argmax())
     last: nn.Linear = user.linears[-1]  # type: ignore[assignment]
     with torch.no_grad():
         user.skip.weight[output] = 0.0
