@@ -10,6 +10,11 @@ are taken evenly, and one step of orthogonal iteration, Q <- orth(X' X Q), then 
 
 Beside it popularity may begin in a column of its own, which every user meets with the same number.
 
+Where histories are to foretell other items than their own, directions that few of them share are chance. Under a ridge
+codes are those of a regression of histories on themselves (`shrunk`; EASE, Steck 2019, without its zero diagonal), and a power of
+takers keeps the directions from being those of what everybody takes. Such codes may also stay as they are, beside
+the towers (`models/held_columns`).
+
 Belongs here: the codes, and towers that begin with them. Does not belong here: what a pooling is (`models/history_pooling`),
 that both towers read the codes alike (`models/skip_start`).
 
