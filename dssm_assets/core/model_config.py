@@ -120,6 +120,16 @@ class Model(Section):
         default=0.0, ge=0, lt=1, description="Of the pooled history, and of the item features that share its embedding."
     )
     similarity: Similarity = Similarity.COSINE
+    held_embedding: str | None = Field(
+        default=None,
+        description="embedding_name that past and item share: no tower changes it and nothing moves it. The last places of a "
+        "user's vector are its first pooling of the past, of an item's its own row, as training.history_start begins them.",
+    )
+    held_in_loss: bool = Field(
+        default=True,
+        description="The loss sees the held embedding: towers learn what it leaves open. Off: they learn all by themselves, and "
+        "the two are added up where they are served.",
+    )
     temperature: float = Field(default=0.1, gt=0, le=10)
     learn_temperature: bool = Field(default=False, description="The temperature is where the learning starts.")
     learn_scale: bool = Field(default=False, description="Point-wise losses: learns |w| * similarity + b.")

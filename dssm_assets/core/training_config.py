@@ -60,6 +60,18 @@ class HistoryStart(Section):
         ge=0,
         description="Times ln of all that histories hold of an item: added to everybody's product with it, in a column.",
     )
+    ridge: float = Field(
+        default=0.0,
+        ge=0,
+        description="A direction in which histories differ by singular value s counts s^2 / (s^2 + ridge): what few share is "
+        "held for chance.",
+    )
+    takers_power: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="What histories hold of an item, and its code, are divided by this power of all that they hold of it.",
+    )
 
 
 class Training(Section):

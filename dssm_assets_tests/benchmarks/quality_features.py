@@ -28,6 +28,8 @@ YEARS = (1930, 1940, 1950, 1960, 1970, 1980, 1985, 1990, 1992, 1994, 1995, 1996,
 DECAY_DAYS = (7, 30, 90)
 COUNT_BUCKETS = 20
 USER_ID, ITEM = "user", "item"
+CODE = "code"
+"""Items once more, for embeddings that begin in closed form and stand beside the towers."""
 COUNTS = "taken"
 """Begins the names of the columns that say how often an item was taken."""
 

@@ -24,10 +24,12 @@ from dssm_assets.core.training.inference import infer_item_vectors, infer_user_v
 from dssm_assets.core.training.loop import Progress, fit
 from dssm_assets.core.training.train_data import TrainData
 from dssm_assets_tests.benchmarks.quality_features import (
+    CODE,
     ITEM,
     USER_ID,
     Entities,
     FeatureColumn,
+    identity,
     item_columns,
     popularity,
     user_columns,
@@ -36,7 +38,9 @@ from dssm_assets_tests.benchmarks.quality_scores import ByVectors
 from dssm_assets_tests.benchmarks.quality_settings import Settings
 from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Ints, Split
 
-SEQUENCE = "past__item"
+PAST = "past__"
+"""Begins the names of the sub-features of the history."""
+SEQUENCE = PAST + ITEM
 NEGATIVE_POWER = 0.75
 """Sampled negatives are drawn by the count of an item to this power, as by the product's default."""
 INFERENCE_ROWS = 1024
@@ -95,6 +99,8 @@ def split_tables(split: Split, entities: Entities, settings: Settings) -> Tables
     if settings.with_user_id and not settings.with_side:
         user_features = [column for column in user_columns(split, entities, with_id=True) if column.name == USER_ID]
     item_features = item_columns(split, entities, with_counts=settings.with_counts, with_side=settings.with_side)
+    if settings.code_dim:
+        item_features.append(identity(CODE, len(split.item_ids)))
     order, bounds = split.by_user()
     event_ms = _event_ms(split)
     day = split.time_s // SECONDS_PER_DAY - split.time_s[0] // SECONDS_PER_DAY
@@ -114,7 +120,7 @@ def split_tables(split: Split, entities: Entities, settings: Settings) -> Tables
     history = {
         "item_index": split.item[order].astype(np.int32),
         "event_time_ms": event_ms[order],
-        SEQUENCE: (split.item[order] + 1).astype(np.int32),
+        **{PAST + name: (split.item[order] + 1).astype(np.int32) for name in (ITEM, CODE)},
     }
     weights = pa.array(popularity(split) ** NEGATIVE_POWER)
     return Tables(
@@ -157,12 +163,14 @@ def _event_ms(split: Split) -> npt.NDArray[np.int64]:
 
 
 def _tower_features(users: list[FeatureColumn], items: list[FeatureColumn], settings: Settings) -> tuple[TowerFeature, ...]:
+    widths = {USER_ID: settings.id_dim, ITEM: settings.id_dim, CODE: settings.code_dim}
+
     def feature(column: FeatureColumn, side: Side, name: str = "") -> TowerFeature:
         return TowerFeature(
             name=name or column.name,
             side=side,
             embedding_name=column.name,
-            embedding_dim=settings.id_dim if column.name in (USER_ID, ITEM) else settings.side_dim,
+            embedding_dim=widths.get(column.name, settings.side_dim),
             num_embeddings=column.size,
             is_multi=column.offsets is not None,
         )
@@ -170,7 +178,7 @@ def _tower_features(users: list[FeatureColumn], items: list[FeatureColumn], sett
     return (
         *(feature(column, Side.USER) for column in users),
         *(feature(column, Side.ITEM) for column in items),
-        feature(next(column for column in items if column.name == ITEM), Side.SEQUENCE, SEQUENCE),
+        *(feature(column, Side.SEQUENCE, PAST + column.name) for column in items if column.name in (ITEM, CODE)),
     )
 
 

@@ -3,7 +3,7 @@
 All were chosen on the inner split (the rule applied again inside the training part) and are used once per seed on the
 outer one. ML-1M has its own pace (batch, rates); otherwise the recipe is one, and splits differ in the past that a sample
 sees: for the last 20 % a past that ends up to a quarter early, for leave-one-out the exact past, for calendar splits any share
-of the past, or all other items of the user.
+of the past, or all other items of the user; there codes in closed form stand beside the towers.
 
 Belongs here: configuration as values, and one changed thing at a time (`ablations`). Does not belong here: what it does.
 """
@@ -15,12 +15,14 @@ from typing import Any
 
 from dssm_assets.core.model_config import History, HistoryCut, Model, Norm, Pooling, PoolingKind
 from dssm_assets.core.models.prior import Prior
-from dssm_assets.core.training_config import EmbeddingOptimiser, Training
+from dssm_assets.core.training_config import EmbeddingOptimiser, HistoryStart, Training
+from dssm_assets_tests.benchmarks.quality_features import CODE
 
 CHOSEN_ON = "the inner split"
-CHOSEN_ON_CUTS = "the inner split; the prior on the mean of the inner split and the same 15 and 30 days earlier, 2 seeds each"
+CHOSEN_ON_CUTS = "the inner split; codes and prior on the mean of the inner split and the same {} days earlier, one seed"
 MEAN_50 = Pooling(kind=PoolingKind.MEAN, length=50)
 ROOT_200 = Pooling(kind=PoolingKind.ROOT, length=200)
+ROOT_ALL = Pooling(kind=PoolingKind.ROOT, length=3000)
 RECENCY_10 = Pooling(kind=PoolingKind.RECENCY, length=50, scale=10.0)
 
 
@@ -36,6 +38,7 @@ class Settings:
         with_counts: how often an item was taken is a feature of it.
         id_dim: width of item and user embeddings.
         side_dim: width of the others.
+        code_dim: width of codes beside the towers (`model.held_embedding`); 0: none.
         prior: in one dimension more, in units of the cosine; None: none.
         chosen_on: where these values come from.
     """
@@ -47,6 +50,7 @@ class Settings:
     with_counts: bool = True
     id_dim: int = 64
     side_dim: int = 16
+    code_dim: int = 0
     prior: Prior | None = None
     chosen_on: str = CHOSEN_ON
 
@@ -92,26 +96,39 @@ class _Past:
     with_user_id: bool = True
     prior: Prior | None = None
     chosen_on: str = CHOSEN_ON
+    code_dim: int = 0
+    codes: HistoryStart | None = None
 
 
 _LAST_PART = _Past({"history_cut": HistoryCut(sample_frac=0.5, min_length_frac=0.75)})
 _LAST_ONE = _Past()
 _ANY_SHARE = _Past(
-    {"history_cut": HistoryCut(sample_frac=1.0, min_length_frac=0.0), "recency_half_life_days": 41.6},
+    {
+        "history_cut": HistoryCut(sample_frac=1.0, min_length_frac=0.0),
+        "recency_half_life_days": 41.6,
+        "poolings": [ROOT_ALL, MEAN_50, RECENCY_10],
+        "history_length": 3000,
+    },
     with_user_id=False,
-    prior=Prior(popularity=0.0, recent=0.275, half_life_days=5.0),
-    chosen_on=CHOSEN_ON_CUTS,
+    prior=Prior(popularity=0.0, recent=0.4, half_life_days=5.0),
+    chosen_on=CHOSEN_ON_CUTS.format("15 and 30"),
+    code_dim=32,
+    codes=HistoryStart(embedding=CODE, scale=5.0, ridge=1000.0),
 )
 _ALL_OTHERS = _Past(
     {
         "history": History.OTHERS,
         "min_history": 20,
-        "poolings": [Pooling(kind=PoolingKind.MEAN, length=400), Pooling(kind=PoolingKind.ROOT, length=400)],
-        "history_length": 400,
+        "poolings": [ROOT_ALL, Pooling(kind=PoolingKind.MEAN, length=400)],
+        "history_length": 3000,
         "recency_half_life_days": 253.0,
+        "held_in_loss": False,
     },
     with_user_id=False,
-    prior=Prior(popularity=0.0, recent=0.025, half_life_days=62.4),
+    prior=Prior(popularity=0.0, recent=0.3, half_life_days=60.0),
+    chosen_on=CHOSEN_ON_CUTS.format("90 and 180"),
+    code_dim=128,
+    codes=HistoryStart(embedding=CODE, scale=6.9, ridge=3000.0, takers_power=0.25),
 )
 _CHOSEN: dict[tuple[str, str], tuple[_Pace, _Past]] = {
     ("ml-100k", "lastpct-20"): (SMALL, _LAST_PART),
@@ -148,7 +165,8 @@ def chosen(dataset: str, split: str) -> Settings:
     )
     known = (dataset, split) in _CHOSEN
     model = {
-        "output_dim": 128,
+        "output_dim": 128 + past.code_dim,
+        "held_embedding": CODE if past.code_dim else None,
         "hidden_units": [128],
         "norm": Norm.NONE,
         "dropout": 0.1,
@@ -170,10 +188,11 @@ def chosen(dataset: str, split: str) -> Settings:
         final_learning_rate_frac=1.0,
         weight_average=pace.weight_average,
         checkpoint_minutes=None,
+        history_start=past.codes,
         num_threads=1,
     )
     note = past.chosen_on if known else f"another data set or split of kind {kind}: not chosen for this one"
-    return Settings(Model(**model), training, past.with_user_id, prior=past.prior, chosen_on=note)
+    return Settings(Model(**model), training, past.with_user_id, code_dim=past.code_dim, prior=past.prior, chosen_on=note)
 
 
 def peer_settings(name: str, dataset: str, split: str) -> dict[str, Any]:
@@ -184,24 +203,27 @@ def peer_settings(name: str, dataset: str, split: str) -> dict[str, Any]:
 
 def ablations(settings: Settings) -> dict[str, Settings]:
     """Returns the settings with one thing changed, by what was changed."""
-    model, training = settings.with_model, settings.with_training
+    model, training, beside = settings.with_model, settings.with_training, settings.code_dim
+    alone = replace(settings, code_dim=0).with_model(held_embedding=None, output_dim=settings.model.output_dim - beside)
+    alone = alone.with_training(history_start=None)
     return {
         "as chosen": settings,
         "logQ off": model(logq=0.0),
         "logQ x 0.5": model(logq=0.5),
         "temperature 0.05": model(temperature=0.05),
         "temperature 0.2": model(temperature=0.2),
-        "no history": model(history_length=0, poolings=[], history_cut={}),
+        "no history": alone.with_model(history_length=0, poolings=[], history_cut={}),
         "no random cut of the history": model(history_cut={}),
         "one pooling: mean of 50": model(poolings=[MEAN_50], history_length=50),
+        "no codes": alone,
         "no skip": model(skip=False),
         "no embedding dropout": model(embedding_dropout=0.0),
         "no side features": replace(settings, with_side=False),
         "no popularity features": replace(settings, with_counts=False),
         "no user id": replace(settings, with_user_id=False),
-        "32 dimensions": model(output_dim=32),
-        "64 dimensions": model(output_dim=64),
-        "256 dimensions": model(output_dim=256),
+        "32 dimensions": model(output_dim=32 + beside),
+        "64 dimensions": model(output_dim=64 + beside),
+        "256 dimensions": model(output_dim=256 + beside),
         "+ 1,024 sampled negatives": model(num_sample=1024),
         "1,024 sampled negatives alone": model(num_sample=1024, in_batch=False),
         "recency weights, half-life 60 days": model(recency_half_life_days=60.0),

@@ -32,8 +32,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def quick(dataset: str, split: str) -> Settings:
         pace = {"epochs": 8, "batch_size": 64, "weight_average": 0.9, "learning_rate": 0.02, "embedding_learning_rate": 0.02}
-        settings = chosen(dataset, split).with_model(output_dim=16, hidden_units=[16])
-        return replace(settings.with_training(**pace), id_dim=8, side_dim=4)
+        settings = replace(chosen(dataset, split), id_dim=8, side_dim=4)
+        return settings.with_model(output_dim=16 + settings.code_dim, hidden_units=[16]).with_training(**pace)
 
     monkeypatch.setattr(quality, "chosen", quick)
     monkeypatch.setattr("dssm_assets_tests.benchmarks.quality_scores.K", K)
@@ -70,7 +70,8 @@ def test_calendar_split_has_a_prior_and_its_absence(data: Path, capsys: pytest.C
     report = json.loads(captured.out.splitlines()[-1])
     assert report["dssm-assets"]["filtered"]["sd"] is None  # one seed has no spread
     assert "dssm-assets without prior" in report
-    assert report["settings"]["dssm-assets"]["prior"] == {"popularity": 0.0, "recent": 0.275, "half_life_days": 5.0}
+    assert report["settings"]["dssm-assets"]["prior"] == {"popularity": 0.0, "recent": 0.4, "half_life_days": 5.0}
+    assert report["settings"]["dssm-assets"]["model"]["held_embedding"] == "code"
     assert "with the prior that is best here" in captured.err
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSpec
 
 INITIAL_STD = 0.05
+_Placed: TypeAlias = tuple[int, TowerFeature]
+"""A feature and its place in a `TowerInput`."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +102,18 @@ class EmbeddingTables(nn.Module):
         rows = self.table(dim)[first:end]
         return float(rows.norm(dim=1).mean()) if len(rows) else 0.0
 
-    def groups(self, features: Sequence[TowerFeature], bag_features: Sequence[TowerFeature]) -> tuple[WidthGroup, ...]:
-        """Returns how a tower with these single-valued features and these bags reads the tables, by width."""
-        return tuple(self._group(dim, features, bag_features) for dim in self.dims if _uses(dim, features, bag_features))
+    def groups(
+        self, features: Sequence[TowerFeature], bag_features: Sequence[TowerFeature], without: str | None = None
+    ) -> tuple[WidthGroup, ...]:
+        """Returns how a tower with these single-valued features and these bags reads the tables, by width.
+
+        Args:
+            features: by column of a `TowerInput`.
+            bag_features: by bag of it.
+            without: the embedding that is left unread.
+        """
+        read = [[(k, f) for k, f in enumerate(of) if f.embedding_name != without] for of in (features, bag_features)]
+        return tuple(self._group(dim, *read) for dim in self.dims if _uses(dim, *read))
 
     def lookup(self, groups: Sequence[WidthGroup], inputs: TowerInput, tape: list[Lookup] | None) -> Tensor:
         """Returns the pooled vectors of all features side by side [B, sum of widths].
@@ -161,9 +173,9 @@ class EmbeddingTables(nn.Module):
         table[0] = 0.0
         return table
 
-    def _group(self, dim: int, features: Sequence[TowerFeature], bag_features: Sequence[TowerFeature]) -> WidthGroup:
-        singles = [(k, self.bases[f.embedding_name]) for k, f in enumerate(features) if f.embedding_dim == dim]
-        bags = [(k, self.bases[f.embedding_name]) for k, f in enumerate(bag_features) if f.embedding_dim == dim]
+    def _group(self, dim: int, features: Sequence[_Placed], bag_features: Sequence[_Placed]) -> WidthGroup:
+        singles = [(k, self.bases[f.embedding_name]) for k, f in features if f.embedding_dim == dim]
+        bags = [(k, self.bases[f.embedding_name]) for k, f in bag_features if f.embedding_dim == dim]
         return WidthGroup(
             dim,
             np.array([k for k, _ in singles], np.int64),
@@ -206,5 +218,5 @@ def _buffer(dim: int) -> str:
     return f"table_{dim}"
 
 
-def _uses(dim: int, *features: Sequence[TowerFeature]) -> bool:
-    return any(feature.embedding_dim == dim for group in features for feature in group)
+def _uses(dim: int, *features: Sequence[_Placed]) -> bool:
+    return any(feature.embedding_dim == dim for group in features for _, feature in group)

@@ -31,11 +31,11 @@ class Tower(nn.Module):
 
     def __init__(self, width: int, spec: TowerSpec, generator: torch.Generator, taste_columns: Sequence[int] = ()) -> None:
         super().__init__()
-        sizes = [width, *spec.hidden_units, spec.output_dim]
+        sizes = [width, *spec.hidden_units, spec.tower_dim]
         self.linears = nn.ModuleList(linear(a, b, generator) for a, b in pairwise(sizes))
         self.norms = nn.ModuleList(_norm(spec.norm, size) for size in spec.hidden_units)
         has_skip = spec.skip and len(taste_columns) > 0
-        self.skip = linear(len(taste_columns), spec.output_dim, generator, has_bias=False) if has_skip else None
+        self.skip = linear(len(taste_columns), spec.tower_dim, generator, has_bias=False) if has_skip else None
         self.register_buffer("taste_columns", torch.tensor(list(taste_columns), dtype=torch.long), persistent=False)
         self._dropout, self._taste_dropout = spec.dropout, spec.embedding_dropout if len(taste_columns) else 0.0
         self._is_cosine = spec.similarity is Similarity.COSINE

@@ -80,6 +80,7 @@ class TowerSpec(Section):
     learn_scale: bool = False
     num_interests: int = 1
     prior: bool = False
+    held_embedding: str | None = None
 
     @model_validator(mode="after")
     def _coherent(self) -> TowerSpec:
@@ -88,6 +89,7 @@ class TowerSpec(Section):
         if self.num_interests > 1 and not self.attention_views:
             got = "no such pooling, or no sub-feature that it could pool"
             faults.append(Fault("model.num_interests", "a pooling of kind attention", got, "add one, or use one interest"))
+        faults += _held_faults(self)
         if any(width < 1 for width in self.hidden_units):
             faults.append(Fault("model.hidden_units", "widths of at least 1", str(list(self.hidden_units)), "remove the layer"))
         if faults:
@@ -123,6 +125,21 @@ class TowerSpec(Section):
     def attention_views(self) -> tuple[HistoryView, ...]:
         """The poolings whose weights the tower learns."""
         return tuple(view for view in self.history_views if view.is_attention)
+
+    @property
+    def held_dim(self) -> int:
+        """The last places of both vectors, which hold an embedding as it is; 0 without one."""
+        return next((f.embedding_dim for f in self.features if f.embedding_name == self.held_embedding), 0)
+
+    @property
+    def tower_dim(self) -> int:
+        """The first places of both vectors, which the towers' layers make."""
+        return self.output_dim - self.held_dim
+
+    @property
+    def is_unit(self) -> bool:
+        """Whether both vectors have length 1: those of cosine towers with nothing beside them."""
+        return self.similarity is Similarity.COSINE and not self.held_dim
 
     @property
     def user_vector_width(self) -> int:
@@ -167,6 +184,7 @@ def tower_spec(features: Sequence[TowerFeature], model: Model) -> TowerSpec:
         learn_scale=model.learn_scale,
         num_interests=model.num_interests,
         prior=model.prior,
+        held_embedding=model.held_embedding,
     )
 
 
@@ -231,6 +249,30 @@ def _size_faults(features: Sequence[TowerFeature]) -> list[Fault]:
         for name, group in users.items()
         if len({(f.num_embeddings, f.embedding_dim) for f in group}) > 1
     ]
+
+
+def _held_faults(spec: TowerSpec) -> list[Fault]:
+    name, where = spec.held_embedding, "model.held_embedding"
+    if name is None:
+        return []
+    remedy, faults = "name such an embedding, or unset held_embedding", []
+    of_items = [f for f in spec.of(Side.ITEM) if f.embedding_name == name]
+    past = [f for f in spec.sequences if f.embedding_name == name]
+    others = [f.name for f in spec.of(Side.USER, Side.CONTEXT) if f.embedding_name == name]
+    if len(of_items) != 1 or of_items[0].is_multi or len(past) != 1 or others:
+        got = f"{name}: {len(of_items)} item features, {len(past)} of the past, {len(others)} of the user"
+        faults.append(
+            Fault(where, "an embedding of one single-valued item feature and one sub-feature of the past", got, remedy)
+        )
+    for what, sides in (("item", (Side.ITEM,)), ("user, context or sequence", (Side.USER, Side.CONTEXT, Side.SEQUENCE))):
+        if all(f.embedding_name == name for f in spec.of(*sides)):
+            faults.append(Fault(where, f"another {what} feature, for the tower's layers to read", "none", remedy))
+    if spec.attention_views:
+        faults.append(Fault(where, "poolings without attention", "one of kind attention", remedy))
+    if spec.tower_dim < 1:
+        expected = f"model.output_dim above {spec.held_dim}, the embedding's width"
+        faults.append(Fault(where, expected, str(spec.output_dim), "widen the vectors or narrow the embedding"))
+    return faults
 
 
 def _side_faults(features: Sequence[TowerFeature]) -> list[Fault]:

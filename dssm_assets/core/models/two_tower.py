@@ -7,16 +7,16 @@ Letters: B rows, K interests, D output width.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-
 import torch
 from torch import Tensor, nn
 
 from dssm_assets.core.models.attention_pooling import AttentionPooling
-from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, WidthGroup
+from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
+from dssm_assets.core.models.held_columns import beside
 from dssm_assets.core.models.interests import chosen_interests
+from dssm_assets.core.models.side_reading import SideReading
 from dssm_assets.core.models.similarity import SimilarityScale
-from dssm_assets.core.models.skip_start import align_skips, coordinates, read_coordinates
+from dssm_assets.core.models.skip_start import align_skips
 from dssm_assets.core.models.tower import Tower
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerSpec
@@ -32,31 +32,30 @@ class TwoTower(nn.Module):
         self.tables = EmbeddingTables(spec, generator) if tables is None else tables
         user, item = spec.of(Side.USER, Side.CONTEXT), spec.of(Side.ITEM)
         multis, singles = [f for f in item if f.is_multi], [f for f in item if not f.is_multi]
-        own_bags = [f for f in user if f.is_multi]
-        self._bag_count = len(own_bags) + len(spec.pooled_features)
-        self._user_groups = self.tables.groups([f for f in user if not f.is_multi], own_bags + list(spec.pooled_features))
-        self._item_groups = self.tables.groups(singles, multis)
-        widths = [sum(feature.embedding_dim for feature in view.features) for view in spec.attention_views]
-        read_width = sum(group.width for group in self._user_groups)
-        user_taste = _places(self._user_groups, (), range(len(own_bags), self._bag_count))
-        user_taste += range(read_width, read_width + sum(widths))
-        self.user_tower = Tower(read_width + sum(widths) + bool(spec.sequences), spec, generator, user_taste)
+        own_bags, own_singles = [f for f in user if f.is_multi], [f for f in user if not f.is_multi]
+        bags = [*own_bags, *spec.pooled_features]
+        self._bag_count = len(bags)
+        attended = [feature for view in spec.attention_views for feature in view.features]
+        past = range(len(own_bags), len(bags))
+        self.user_reading = SideReading(spec, self.tables, own_singles, bags, taste=((), past), attended=attended)
         shared = {feature.embedding_name for feature in spec.sequences}
-        item_taste = _places(
-            self._item_groups, *([k for k, f in enumerate(part) if f.embedding_name in shared] for part in (singles, multis))
-        )
-        self.item_tower = Tower(sum(group.width for group in self._item_groups), spec, generator, item_taste)
-        user_read = read_coordinates(
-            self._user_groups, [f for f in user if not f.is_multi], own_bags + list(spec.pooled_features)
-        ) + coordinates([feature for view in spec.attention_views for feature in view.features])
-        item_read = read_coordinates(self._item_groups, singles, multis)
-        self.user_taste, self.item_taste = [user_read[k] for k in user_taste], [item_read[k] for k in item_taste]
-        align_skips(self.user_tower.skip, self.user_taste, self.item_tower.skip, self.item_taste)
+        alike = [[k for k, f in enumerate(part) if f.embedding_name in shared] for part in (singles, multis)]
+        self.item_reading = SideReading(spec, self.tables, singles, multis, taste=(alike[0], alike[1]))
+        user_width = self.user_reading.width + bool(spec.sequences)
+        self.user_tower = Tower(user_width, spec, generator, self.user_reading.taste_places)
+        self.item_tower = Tower(self.item_reading.width, spec, generator, self.item_reading.taste_places)
+        align_skips(self.user_tower.skip, self.user_reading.taste, self.item_tower.skip, self.item_reading.taste)
+        widths = [sum(feature.embedding_dim for feature in view.features) for view in spec.attention_views]
         self.attention = nn.ModuleList(AttentionPooling(width, spec.num_interests, generator) for width in widths)
         self.similarity = SimilarityScale(spec)
 
     def user_vectors(
-        self, inputs: TowerInput, tape: list[Lookup] | None = None, dropout: torch.Generator | None = None
+        self,
+        inputs: TowerInput,
+        tape: list[Lookup] | None = None,
+        dropout: torch.Generator | None = None,
+        *,
+        with_held: bool = True,
     ) -> Tensor:
         """Returns the user tower's vectors [B, D], of several interests [B, K, D].
 
@@ -64,8 +63,9 @@ class TwoTower(nn.Module):
             inputs: the rows.
             tape: receives the look-ups that the optimiser of the tables needs; None when nothing is to be learned.
             dropout: source of the dropout's randomness; None outside of training.
+            with_held: False leaves out the last places, those of a held embedding.
         """
-        found = self.tables.lookup(self._user_groups, inputs, tape)
+        found, held = self.user_reading.lookup(self.tables, inputs, tape, with_held=with_held)
         count, interests = len(inputs), self.spec.num_interests
         if interests > 1:
             found = found.repeat_interleave(interests, dim=0)  # [B * K, W]
@@ -74,7 +74,7 @@ class TwoTower(nn.Module):
             # The flag's weights are a learned vector for "no history", which a mean of zero vectors cannot express.
             is_empty = torch.from_numpy(inputs.is_empty_history).to(found.device)
             parts.append(is_empty.repeat_interleave(interests)[:, None])
-        vectors: Tensor = self.user_tower(torch.cat(parts, dim=1) if len(parts) > 1 else found, dropout)
+        vectors = beside(self.user_tower(torch.cat(parts, dim=1) if len(parts) > 1 else found, dropout), held)
         return vectors.view(count, interests, vectors.shape[1]) if interests > 1 else vectors
 
     def user_vectors_for(
@@ -83,17 +83,24 @@ class TwoTower(nn.Module):
         items: Tensor,
         tape: list[Lookup] | None = None,
         dropout: torch.Generator | None = None,
+        *,
+        with_held: bool = True,
     ) -> Tensor:
         """Returns the vector [B, D] with which each user meets the item of its row [B, D]; else as `user_vectors`."""
-        vectors = self.user_vectors(inputs, tape, dropout)
+        vectors = self.user_vectors(inputs, tape, dropout, with_held=with_held)
         return chosen_interests(vectors, items) if self.spec.num_interests > 1 else vectors
 
     def item_vectors(
-        self, inputs: TowerInput, tape: list[Lookup] | None = None, dropout: torch.Generator | None = None
+        self,
+        inputs: TowerInput,
+        tape: list[Lookup] | None = None,
+        dropout: torch.Generator | None = None,
+        *,
+        with_held: bool = True,
     ) -> Tensor:
         """Returns the item tower's vectors [B, D]; with a tape and a dropout generator as training needs them."""
-        vectors: Tensor = self.item_tower(self.tables.lookup(self._item_groups, inputs, tape), dropout)
-        return vectors
+        found, held = self.item_reading.lookup(self.tables, inputs, tape, with_held=with_held)
+        return beside(self.item_tower(found, dropout), held)
 
     def similarity_scale(self) -> Tensor | float:
         """Returns 1 / temperature, by which the loss multiplies similarities; a tensor where it is learned."""
@@ -111,12 +118,3 @@ class TwoTower(nn.Module):
             begin += len(view.features)
             means.append(pooling(self.tables.lookup_each(view.features, bags, tape), bags[0].offsets))
         return means
-
-
-def _places(groups: Sequence[WidthGroup], singles: Container[int], bags: Container[int]) -> list[int]:
-    """Returns the columns of these features in what a look-up by these groups returns."""
-    places, begin = [], 0
-    for group in groups:
-        places += [begin + place for place in group.places(singles, bags)]
-        begin += group.width
-    return places

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from dssm_assets.core.model_config import PoolingKind, Similarity
+from dssm_assets.core.model_config import PoolingKind
 from dssm_assets.core.models.history_pooling import reach
 from dssm_assets.core.models.tower_spec import HistoryView, TowerFeature, TowerSpec
 from dssm_assets.core.serving.tower_layout import (
@@ -129,7 +129,7 @@ def _feature(feature: TowerFeature) -> dict[str, Any]:
 
 
 def _output(spec: TowerSpec, shape: list[int]) -> dict[str, Any]:
-    is_unit = spec.similarity is Similarity.COSINE
+    is_unit = spec.is_unit
     return {
         "name": OUTPUT,
         "type": "float32",

@@ -34,6 +34,7 @@ from dssm_assets.core.serving.tower_graph import (
     attended,
     dense,
     empty_flag,
+    held_apart,
     looked_up,
     side_by_side,
     table_of,
@@ -87,6 +88,8 @@ def _export(tower: Tower, two_tower: TwoTower, layout: TowerLayout, data_file: s
     graph, tables, spec = Graph(), two_tower.tables, two_tower.spec
     is_user = tower is two_tower.user_tower
     parts = looked_up(graph, tables, layout)
+    columns = (two_tower.user_reading if is_user else two_tower.item_reading).columns
+    parts, held = held_apart(graph, parts, columns)
     if layout.attended:
         means = [attended(graph, pool, features) for features, pool in zip(layout.attended, two_tower.attention, strict=True)]
         parts = side_by_side(graph, parts, means, spec.num_interests)
@@ -97,6 +100,8 @@ def _export(tower: Tower, two_tower: TwoTower, layout: TowerLayout, data_file: s
     if is_several:
         inputs = graph.reshaped(inputs, -1, tower_width(tower))
     made = dense(graph, tower, inputs, is_unit=spec.similarity is Similarity.COSINE)
+    if held:
+        made = graph.add("Concat", [made, held], axis=1)
     if is_several:
         made = graph.reshaped(made, -1, spec.num_interests, spec.output_dim)
     if is_user and spec.prior:

@@ -18,6 +18,7 @@ from torch import Tensor
 from dssm_assets.core.models.attention_pooling import NOWHERE
 from dssm_assets.core.models.batch_norm import EPSILON, BatchNorm
 from dssm_assets.core.models.embedding import EmbeddingTables
+from dssm_assets.core.models.held_columns import HeldColumns
 from dssm_assets.core.models.tower import Tower
 from dssm_assets.core.models.tower_spec import TowerFeature
 from dssm_assets.core.serving.tower_layout import IS_EMPTY_HISTORY, SINGLES, TowerLayout, indices_of, weights_of
@@ -74,6 +75,15 @@ def looked_up(graph: Graph, tables: EmbeddingTables, layout: TowerLayout) -> lis
             weights = graph.add("Unsqueeze", [weights_of(feature.name), axis])  # [B, 1, L]
             parts.append(graph.add("Squeeze", [graph.add("MatMul", [weights, found]), axis]))
     return parts
+
+
+def held_apart(graph: Graph, parts: list[str], columns: HeldColumns) -> tuple[list[str], str]:
+    """Returns the looked-up vectors that the layers read, and those that stand beside them; without a held one "" ."""
+    if columns.is_none:
+        return parts, ""
+    found = graph.add("Concat", parts, axis=1)
+    read = graph.add("Gather", [found, graph.constant("read_columns", columns.read)], axis=1)
+    return [read], graph.add("Gather", [found, graph.constant("held_columns", columns.held)], axis=1)
 
 
 def attended(graph: Graph, pooling: Any, features: Sequence[TowerFeature]) -> str:

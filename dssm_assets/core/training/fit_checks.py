@@ -28,6 +28,9 @@ def check_fit(data: TrainData, spec: TowerSpec, model: Model, training: Training
         faults.append(Fault("model", "negatives: in_batch or num_sample", got, "switch one of them on"))
     if training.history_start is not None:
         faults += start_faults(spec, training.history_start)
+    if model.held_embedding is not None and training.history_start is None:
+        expected = "training.history_start, the codes that it holds"
+        faults.append(Fault("model.held_embedding", expected, "none", "set it, or unset held_embedding"))
     if model.prior and not training.validation_days:
         got = "none: validation_days is 0"
         faults.append(Fault("model.prior", "validation days on which it is chosen", got, "set training.validation_days"))

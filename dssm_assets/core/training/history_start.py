@@ -10,6 +10,11 @@ are taken evenly, and one step of orthogonal iteration, Q <- orth(X' X Q), then 
 
 Beside it popularity may begin in a column of its own, which every user meets with the same number.
 
+Where histories are to foretell other items than their own, directions that few of them share are chance. Under a ridge
+codes are those of a regression of histories on themselves (`shrunk`; EASE, Steck 2019, without its zero diagonal), and a power of
+takers keeps the directions from being those of what everybody takes. Such codes may also stay as they are, beside
+the towers (`models/held_columns`).
+
 Belongs here: the codes, and towers that begin with them. Does not belong here: what a pooling is (`models/history_pooling`),
 that both towers read the codes alike (`models/skip_start`).
 
@@ -42,6 +47,8 @@ _BLOCK_EVENTS, _BLOCK_ITEMS = 1 << 20, 1 << 16
 _CONSTANT = 10.0
 """What users hold where items hold their popularity: as large as what pooled codes are, so that all weights learn alike."""
 _NEVER = 0.3
+_FEW = 0.05
+"""Of the mean: what is added to it before a power of it, which would be without bound for what nobody takes."""
 _SMALLEST = 1e-9
 """Of the largest eigenvalue: what is less is rounding."""
 _REMEDY = "name a shared embedding, or unset training.history_start"
@@ -56,6 +63,8 @@ def start_faults(spec: TowerSpec, start: HistoryStart) -> list[Fault]:
         faults.append(
             Fault(f"{where}.embedding", expected, f"{start.embedding}; shared: {', '.join(shared) or 'none'}", _REMEDY)
         )
+    if spec.held_embedding is not None:
+        return faults + _held_faults(spec, start)
     shared_names = {f.embedding_name for f in spec.sequences}
     width = sum({f.embedding_name: f.embedding_dim for f in spec.of(Side.ITEM) if f.embedding_name in shared_names}.values())
     if spec.output_dim < width:
@@ -63,6 +72,18 @@ def start_faults(spec: TowerSpec, start: HistoryStart) -> list[Fault]:
         faults.append(Fault(where, expected, str(spec.output_dim), "widen the vectors or narrow the embeddings"))
     if not spec.skip:
         faults.append(Fault(where, "model.skip, which begins both towers as one map", "skip is off", "set model.skip"))
+    return faults
+
+
+def _held_faults(spec: TowerSpec, start: HistoryStart) -> list[Fault]:
+    """Returns what keeps codes from standing beside the towers."""
+    where, faults = "training.history_start", []
+    if start.embedding != spec.held_embedding:
+        remedy = "begin the embedding that model.held_embedding names"
+        faults.append(Fault(f"{where}.embedding", str(spec.held_embedding), start.embedding, remedy))
+    if start.popularity:
+        remedy = "leave popularity to the towers or to model.prior"
+        faults.append(Fault(f"{where}.popularity", "0: beside the towers stand codes alone", str(start.popularity), remedy))
     return faults
 
 
@@ -81,18 +102,60 @@ def start_at_codes(towers: TwoTower, data: TrainData, start: HistoryStart, ends:
     is_own = _is_own_row(data, item)
     histories = pooled_histories(data, past, ends).multiply(is_own).tocsr()
     width = item.embedding_dim - (start.popularity > 0)
-    rows = start.scale * leading_codes(histories, width)
+    taken = np.asarray(histories.sum(axis=0)).ravel()
+    rows = start.scale * start_codes(histories, taken, width, start)
     if start.popularity:
-        counts = log_counts(np.asarray(histories.sum(axis=0)).ravel())
-        rows = np.concatenate([rows, (start.popularity / _CONSTANT * counts)[:, None]], axis=1)
+        rows = np.concatenate([rows, (start.popularity / _CONSTANT * log_counts(taken))[:, None]], axis=1)
         _add_constant(towers, (item.embedding_name, width))
+    is_held = item.embedding_name == towers.spec.held_embedding
     known = np.arange(1, item.num_embeddings)
     base = towers.tables.bases[item.embedding_name]
     with torch.no_grad():
         towers.tables.put(item.embedding_dim, base + known, torch.from_numpy(rows), known)
-        for tower in (towers.user_tower, towers.item_tower):
+        for tower in () if is_held else (towers.user_tower, towers.item_tower):
             first: nn.Linear = tower.linears[0]  # type: ignore[assignment]
             first.weight[:, tower.taste_columns] = 0.0
+
+
+def start_codes(histories: sp.csr_matrix, taken: npt.NDArray[Any], width: int, start: HistoryStart) -> FloatArray:
+    """Returns the codes of these histories under the start's ridge and power of takers, float32 [N, d].
+
+    Args:
+        histories: weights, float32 [U, N].
+        taken: their sums [N].
+        width: d.
+        start: with 0 and 0 the codes are the leading ones.
+    """
+    shares = taken_shares(taken, start.takers_power)
+    weighed = histories.multiply(shares).tocsr() if start.takers_power else histories
+    codes = leading_codes(weighed, width)
+    if start.ridge:
+        codes = shrunk(weighed, codes, start.ridge)
+    return shares[:, None] * codes
+
+
+def taken_shares(taken: npt.NDArray[Any], power: float) -> FloatArray:
+    """Returns (taken / mean + .05) ** -power, the mean over items that were taken at all, float32 [N].
+
+    By hand, with power .5 and 0, 1, 3: the mean is 2, so .05, .55 and 1.55, to the -.5: 4.47, 1.35 and .80.
+    """
+    mean = taken.sum() / max(1, np.count_nonzero(taken))
+    return np.asarray((taken / max(mean, _SMALLEST) + _FEW) ** -power, np.float32)
+
+
+def shrunk(histories: sp.csr_matrix, codes: FloatArray, ridge: float) -> FloatArray:
+    """Returns the codes turned to singular vectors, each times the root of s^2 / (s^2 + ridge), float32 [N, d].
+
+    The products of histories with these codes and back are what ridge regression of the histories on themselves foretells,
+    as far as the codes reach: X V diag(s^2 / (s^2 + ridge)) V'.
+
+    By hand: histories (2, 0) and (0, 1), codes of length 1 for both items, ridge 2: s^2 is 4 and 1, so the roots of 2/3
+    and of 1/3.
+    """
+    seen = (histories @ codes).astype(np.float64)
+    squares, turn = np.linalg.eigh(seen.T @ seen)
+    squares = np.maximum(squares, 0.0)
+    return np.asarray(codes @ (turn * np.sqrt(squares / (squares + ridge))), np.float32)
 
 
 def log_counts(counts: npt.NDArray[Any]) -> FloatArray:
@@ -108,7 +171,7 @@ def _add_constant(towers: TwoTower, coordinate: Coordinate) -> None:
     """Has every user begin with one number in the output in which items begin with this coordinate, whatever its past."""
     user, item = towers.user_tower, towers.item_tower
     assert user.skip is not None and item.skip is not None  # as `start_faults` demands
-    output = int(item.skip.weight[:, towers.item_taste.index(coordinate)].argmax())
+    output = int(item.skip.weight[:, towers.item_reading.taste.index(coordinate)].argmax())
     last: nn.Linear = user.linears[-1]  # type: ignore[assignment]
     with torch.no_grad():
         user.skip.weight[output] = 0.0

@@ -184,10 +184,11 @@ class _Fit:
         """Returns a trainer at its start, or where the stored state left it."""
         initial, dropout = np.random.SeedSequence(self._seed).generate_state(2)
         towers = self._initial(torch.Generator().manual_seed(int(initial)))
-        if self._training.history_start is not None and self._around.warm_start is None and not self._state:
-            start_at_codes(towers, self._data, self._training.history_start, self._ends())
-        if self._around.warm_start is not None:
-            self._warm = self._around.warm_start.into(towers)
+        start, warm = self._training.history_start, self._around.warm_start
+        if warm is not None:
+            self._warm = warm.into(towers)
+        if start is not None and not self._state and (warm is None or self._spec.held_embedding is not None):
+            start_at_codes(towers, self._data, start, self._ends())  # codes that are held are each day's own
         towers.to(self._place.device)
         plan = planned_steps(len(rows), self._training)
         if self._plan is not None:

@@ -31,6 +31,8 @@ SHAPES: list[dict[str, Any]] = [
     {"skip": True, "embedding_dropout": 0.9},
     {"skip": True, "hidden_units": []},
     {"prior": True},
+    {"held_embedding": "item", "output_dim": 20},
+    {"held_embedding": "item", "output_dim": 20, "prior": True, "skip": True, "poolings": [{"kind": "root"}, {"length": 2}]},
     {"poolings": [{"kind": "root", "length": 6, "half_life_days": 0.7}]},
     {"poolings": [{"length": 2}, {"kind": "root"}, {"kind": "recency", "scale": 0.4}], "skip": True},
     {"poolings": [{"kind": "attention"}]},

@@ -15,7 +15,15 @@ from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training import loop
-from dssm_assets.core.training.history_start import leading_codes, log_counts, pooled_histories, start_at_codes
+from dssm_assets.core.training.history_start import (
+    leading_codes,
+    log_counts,
+    pooled_histories,
+    shrunk,
+    start_at_codes,
+    start_codes,
+    taken_shares,
+)
 from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
 from dssm_assets.core.training.train_data import TrainData
 from dssm_assets.core.training_config import HistoryStart
@@ -68,6 +76,34 @@ def test_more_columns_than_anybody_needs_are_zero() -> None:
     np.testing.assert_allclose(codes @ codes.T, np.diag([0, 1, 0]), atol=1e-6)
     for users in (0, 2):  # nobody, and nobody who took anything
         assert not leading_codes(sp.csr_matrix((users, 3), dtype=np.float32), 2).any()
+
+
+def test_shrunk_by_hand() -> None:
+    histories = sp.csr_matrix(np.array([[0, 2, 0], [0, 0, 1]], np.float32))
+    codes = shrunk(histories, np.eye(3, dtype=np.float32)[:, 1:], 2.0)
+    np.testing.assert_allclose(codes @ codes.T, np.diag([0, 4 / 6, 1 / 3]), atol=1e-6)
+
+
+def test_codes_of_full_width_are_a_ridge_regression_of_histories_on_themselves() -> None:
+    dense = _dense(30).astype(np.float64)
+    codes = start_codes(sp.csr_matrix(dense.astype(np.float32)), dense.sum(0), 7, HistoryStart(embedding="item", ridge=40.0))
+    gram = dense.T @ dense
+    np.testing.assert_allclose(codes @ codes.T, np.linalg.solve(gram + 40.0 * np.eye(7), gram), atol=1e-4)
+
+
+def test_takers_shares_by_hand() -> None:
+    np.testing.assert_allclose(taken_shares(np.array([0, 1, 3]), 0.5), [0.05**-0.5, 0.55**-0.5, 1.55**-0.5], rtol=1e-6)
+    np.testing.assert_array_equal(taken_shares(np.array([0, 1, 3]), 0.0), np.ones(3))
+
+
+def test_what_many_take_counts_less_in_histories_and_in_codes() -> None:
+    dense = _dense(30)
+    taken, start = dense.sum(0), HistoryStart(embedding="item", ridge=5.0, takers_power=0.5)
+    codes = start_codes(sp.csr_matrix(dense), taken, 7, start)
+    shares = np.diag(taken_shares(taken, 0.5).astype(np.float64))
+    gram = shares @ dense.T @ dense @ shares
+    expected = shares @ np.linalg.solve(gram + 5.0 * np.eye(7), gram) @ shares
+    np.testing.assert_allclose(codes @ codes.T, expected, rtol=1e-3, atol=1e-3)
 
 
 def _started(ends: np.ndarray | None = None, start: dict[str, Any] | None = None) -> tuple[TwoTower, TrainData, Any]:
@@ -203,6 +239,42 @@ def test_rows_that_several_items_share_have_no_code() -> None:
 def test_towers_that_cannot_begin_at_codes_are_refused(model: dict[str, Any], start: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         fitted({**LINEAR, **model}, {"history_start": start})
+
+
+HELD = {**LINEAR, "held_embedding": "item", "output_dim": 12, "similarity": "COSINE"}
+
+
+def test_codes_that_are_held_stay_as_they_began() -> None:
+    fit = fitted(HELD, {"history_start": {**START, "ridge": 1.0}, "weight_average": 0.9})
+    plain = fitted(HELD, {"history_start": {**START, "ridge": 1.0}, "epochs": 1, "weight_average": 0.9})
+    base = fit.two_tower.tables.bases["item"]
+    rows = [of.two_tower.tables.table(8)[base + 1 : base + ITEMS + 2] for of in (fit, plain)]
+    assert torch.equal(*rows)
+    assert rows[0].norm(dim=1).max() > 0.5
+    assert not torch.equal(fit.two_tower.item_tower.linears[-1].weight, plain.two_tower.item_tower.linears[-1].weight)
+
+
+def test_the_loss_sees_held_codes_or_does_not() -> None:
+    losses = [
+        fitted({**HELD, "held_in_loss": is_seen}, {"history_start": {**START, "scale": scale}}).loss_by_step[0]
+        for is_seen in (True, False)
+        for scale in (1.0, 3.0)
+    ]
+    assert losses[0] != losses[1]
+    assert losses[2] == losses[3]
+
+
+@pytest.mark.parametrize(
+    ("start", "named"),
+    [
+        (None, "training.history_start, the codes that it holds"),
+        ({**START, "embedding": "tags"}, "expected item, got tags"),
+        ({**START, "popularity": 0.5}, "codes alone"),
+    ],
+)
+def test_what_keeps_codes_from_being_held_is_told(start: dict[str, Any] | None, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        fitted(HELD, {"history_start": start})
 
 
 def test_it_acts_and_is_the_same_every_time() -> None:

@@ -84,6 +84,8 @@ TESTED_APART = {
     "launcher": "test_fit_process, test_fit_group of the steps",
     "shard_tables": "test_sharded_tables, test_fit_process of the steps",
     "history_start": "needs skip: test_history_start",
+    "held_embedding": "needs training.history_start: test_held_columns, test_history_start",
+    "held_in_loss": "acts on held embeddings: test_history_start",
     "warm_start": "the step finds the earlier model: test_dssm_model of the steps, test_warm_start",
     "num_hard_sample": "needs hard negatives: test_negatives",
     "history": "train_samples decides where a sample's history ends",

@@ -103,3 +103,26 @@ def test_a_fit_that_begins_warm_begins_better(validation_days: int) -> None:
     assert warm.loss_by_step[0] < cold.loss_by_step[0] - 0.1
     assert warm.report["warm_start"]["from"] == "earlier"
     assert cold.report["warm_start"] is None
+
+
+def test_codes_that_are_held_are_each_days_own() -> None:
+    shape = {"held_embedding": "item", "output_dim": 12, "poolings": [{"kind": "root", "length": 5}]}
+    model = Model.model_validate({**SMALL_MODEL, **shape})
+    training = Training.model_validate({**SMALL_TRAINING, "history_start": {"embedding": "item"}})
+    spec = _spec(**shape)
+
+    def codes(warm: WarmStart | None) -> torch.Tensor:
+        found = fit(
+            world().data(spec),
+            spec,
+            model=model,
+            training=training,
+            seed=1,
+            progress=lambda progress: None,
+            now=StepClock(),
+            around=Surroundings(warm_start=warm),
+        )
+        base = found.two_tower.tables.bases["item"]
+        return found.two_tower.tables.table(8)[base + 1 : base + 14]
+
+    assert torch.equal(codes(WarmStart("earlier", _towers(3, spec), _same(ALL))), codes(None))
