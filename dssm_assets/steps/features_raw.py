@@ -141,7 +141,9 @@ def user_all_feature(workspace: Workspace, days: Sequence[str]) -> Iterator[Step
             name: workspace.need(name, ds) for name in ("user_table", "user_activity", "pair_activity", "user_preferences")
         }
         yield StepResult(
-            workspace.write_query(specs.USER_ALL_FEATURE, ds, all_features.user_all_feature, inputs, ds=ds, plan=plan)
+            workspace.write_query(
+                specs.USER_ALL_FEATURE, ds, all_features.user_all_feature, inputs, None, col.USER_ID, ds=ds, plan=plan
+            )
         )
 
 
@@ -151,5 +153,7 @@ def item_all_feature(workspace: Workspace, days: Sequence[str]) -> Iterator[Step
     for ds in days:
         inputs = {name: workspace.need(name, ds) for name in ("item_table", "item_activity", "pair_activity")}
         yield StepResult(
-            workspace.write_query(specs.ITEM_ALL_FEATURE, ds, all_features.item_all_feature, inputs, ds=ds, plan=plan)
+            workspace.write_query(
+                specs.ITEM_ALL_FEATURE, ds, all_features.item_all_feature, inputs, None, col.ITEM_ID, ds=ds, plan=plan
+            )
         )

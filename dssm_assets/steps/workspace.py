@@ -109,11 +109,15 @@ class Workspace:
         expression: Callable[..., ibis.Table],
         inputs: Mapping[str, Bindable],
         kernel: BatchKernel | None = None,
+        by_key: str | None = None,
         /,
         **arguments: Any,
     ) -> Manifest:
-        """Writes an expression's result, passed through a kernel, as a partition; inputs are recorded with their digests."""
-        target = Target(spec, ds, digests(inputs.values()))
+        """Writes an expression's result, passed through a kernel, as a partition; inputs are recorded with their digests.
+
+        With `by_key` its rows may be made a range of keys after the other, see `engine.Target`.
+        """
+        target = Target(spec, ds, digests(inputs.values()), by_key=by_key)
         return self.engine.write_query(target, expression, inputs, arguments, kernel)
 
     def write_table(

@@ -16,7 +16,8 @@ import ibis
 import pyarrow as pa
 
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.storage.duckdb_connections import DuckDBConnections
+from dssm_assets.storage.duckdb_connections import Connection, DuckDBConnections
+from dssm_assets.storage.key_ranges import key_ranges, within
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.stored_files import StoredFiles
 from dssm_assets.storage.table_store import ROW_GROUP_ROWS, TableStore
@@ -49,6 +50,8 @@ class Target:
         inputs: "asset/ds" -> digest of what it is made from.
         facts: kept in its manifest.
         is_shared: its files may be named by other days too.
+        by_key: the column by which a query's rows are ordered and that they follow from, each from the inputs' rows of the
+            same key alone (an input without such a column is there for all keys), so that keys may be taken in ranges.
     """
 
     spec: TableSpec
@@ -56,6 +59,7 @@ class Target:
     inputs: Mapping[str, str]
     facts: Mapping[str, object] = field(default_factory=dict)
     is_shared: bool = False
+    by_key: str | None = None
 
 
 class Engine(Protocol):
@@ -109,20 +113,11 @@ class DuckDBEngine:
         self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any
     ) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
         """Yields the schema and the batches of `expression(**tables, **arguments)`."""
-        with self._connections.lent() as lent:
-            connection = lent.connection
-            if not self.store.partitions.is_local:
-                stored = [value for value in inputs.values() if not isinstance(value, pa.Table)]
-                manifests = [manifest for value in stored for manifest in manifests_of(value)]
-                connection.register_filesystem(self.store.partitions.reader(manifests))
-            tables = {name: self._bind(connection, name, value) for name, value in inputs.items()}
+        with self._opened(inputs) as (lent, tables):
             result = expression(**tables, **arguments)
-            # Ibis 12 calls a streaming method that DuckDB 2 renamed, so the compiled SQL goes to DuckDB directly.
-            reader = connection.con.sql(lent.sql_of(result)).to_arrow_reader(ROW_GROUP_ROWS)
             # The expression's own types are the contract: DuckDB widens sums (HUGEINT), another engine may not.
             schema = contract_of(result)
-            yield schema, (_typed(batch, schema) for batch in reader)
-            reader.close()
+            yield schema, _batches(lent, [result], schema)
 
     def write_query(
         self,
@@ -132,8 +127,11 @@ class DuckDBEngine:
         arguments: Mapping[str, Any],
         kernel: BatchKernel | None = None,
     ) -> Manifest:
-        """Streams the result into the partition; see `Engine`."""
-        with self.run(expression, inputs, **arguments) as (schema, batches):
+        """Streams the result into the partition, with `target.by_key` a range of keys after the other; see `Engine`."""
+        with self._opened(inputs) as (lent, tables):
+            results = [expression(**part, **arguments) for part in self._parts(target.by_key, inputs, tables)]
+            schema = contract_of(results[0])
+            batches = _batches(lent, results, schema)
             done = batches if kernel is None else map(kernel, batches)
             return self._write(target, done, kernel_schema(schema, kernel))
 
@@ -170,6 +168,25 @@ class DuckDBEngine:
         with self.run(expression, inputs, **arguments) as (schema, batches):
             return _collect(schema, batches)
 
+    @contextmanager
+    def _opened(self, inputs: Mapping[str, Bindable]) -> Iterator[tuple[Connection, dict[str, ibis.Table]]]:
+        """Yields a connection with the inputs bound in it."""
+        with self._connections.lent() as lent:
+            connection = lent.connection
+            if not self.store.partitions.is_local:
+                connection.register_filesystem(self.store.partitions.reader(_stored(inputs)))
+            yield lent, {name: self._bind(connection, name, value) for name, value in inputs.items()}
+
+    def _parts(
+        self, key: str | None, inputs: Mapping[str, Bindable], tables: dict[str, ibis.Table]
+    ) -> Iterator[dict[str, ibis.Table]]:
+        """Yields the bound inputs: all their rows, or those of each range of a key."""
+        if key is None:
+            yield tables
+            return
+        for keys in key_ranges(self.store, key, _stored(inputs)):
+            yield within(tables, key, keys)
+
     def _bind(self, connection: Any, name: str, value: Bindable) -> ibis.Table:
         if isinstance(value, pa.Table):
             return connection.create_table(name, value, temp=True)
@@ -183,6 +200,19 @@ class DuckDBEngine:
 def manifests_of(value: Manifest | list[Manifest] | ByDay) -> list[Manifest]:
     """Returns the partitions that a bindable value consists of."""
     return list(value.manifests) if isinstance(value, ByDay) else value if isinstance(value, list) else [value]
+
+
+def _stored(inputs: Mapping[str, Bindable]) -> list[Manifest]:
+    return [stored for value in inputs.values() if not isinstance(value, pa.Table) for stored in manifests_of(value)]
+
+
+def _batches(lent: Connection, results: Sequence[ibis.Table], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of some results of equal types, one result after the other."""
+    for result in results:
+        # Ibis 12 calls a streaming method that DuckDB 2 renamed, so the compiled SQL goes to DuckDB directly.
+        reader = lent.connection.con.sql(lent.sql_of(result)).to_arrow_reader(ROW_GROUP_ROWS)
+        yield from (_typed(batch, schema) for batch in reader)
+        reader.close()
 
 
 def _typed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
