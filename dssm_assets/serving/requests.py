@@ -29,8 +29,9 @@ from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.models.bags import Bags
 from dssm_assets.core.models.history import HistoryReader
 from dssm_assets.core.models.history_pooling import has_ages
+from dssm_assets.core.models.tower_feature import Side, TowerFeature
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec
+from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 
 _ONE_ROW: Final = np.zeros(1, np.int64)

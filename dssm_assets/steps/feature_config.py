@@ -80,7 +80,8 @@ def training_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
 
 
 def _training_config(workspace: Workspace, ds: str) -> StepResult:
-    from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+    from dssm_assets.core.models.tower_feature import Side, TowerFeature
+    from dssm_assets.core.models.tower_spec import tower_spec
 
     bucketizer, made_from = open_bucketizer(workspace, ds)
     steps = workspace.need("step_config", ds)

@@ -57,8 +57,8 @@ def write_items(workspace: Workspace, sources: ServingSources, folder: Path) -> 
     Raises:
         InputError: ids or vectors that cannot be searched, or no item at all.
     """
+    from dssm_assets.core.models.tower_feature import Side
     from dssm_assets.core.models.tower_input import SideReader
-    from dssm_assets.core.models.tower_spec import Side
     from dssm_assets.core.serving.golden import spread_rows
     from dssm_assets.core.training.inference import ItemInference
 
@@ -164,8 +164,8 @@ _START, _END = "history start", "history end"
 def _golden_users(table: pa.Table, events: pa.Table, spec: Any, seed: int) -> Any:
     """Returns the rows as the user tower reads them, every second one with a context."""
     from dssm_assets.core.models.history import HistoryReader
+    from dssm_assets.core.models.tower_feature import Side
     from dssm_assets.core.models.tower_input import SideReader, TowerInput
-    from dssm_assets.core.models.tower_spec import Side
     from dssm_assets.core.serving.golden_context import golden_contexts
 
     starts, ends = (table.column(name).to_numpy() for name in (_START, _END))

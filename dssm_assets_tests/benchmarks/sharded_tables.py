@@ -22,8 +22,9 @@ import torch.multiprocessing as mp
 from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.bags import mean_bags
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
+from dssm_assets.core.models.tower_feature import Side, TowerFeature
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
+from dssm_assets.core.models.tower_spec import TowerSpec, tower_spec
 from dssm_assets.core.training.distributed import Ranks
 from dssm_assets.core.training.optimisers import gradients_of, row_optimiser
 from dssm_assets.core.training.sharded_tables import ShardedTables

@@ -24,7 +24,8 @@ def write_vectors(items: int, dims: int, is_whole: bool) -> dict[str, float]:
 
     from dssm_assets.core.evaluation.specs import ITEM_VECTORS
     from dssm_assets.core.model_config import Model
-    from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+    from dssm_assets.core.models.tower_feature import Side, TowerFeature
+    from dssm_assets.core.models.tower_spec import tower_spec
     from dssm_assets.core.models.two_tower import TwoTower
     from dssm_assets.core.retrieval.structure import VectorStructure
     from dssm_assets.core.training.inference import ItemInference

@@ -18,8 +18,8 @@ import pytest
 from dssm_assets.core.errors import ProvenanceError
 from dssm_assets.core.features.bucketizer import Bucketizer
 from dssm_assets.core.features_raw.specs import USER_ALL_FEATURE
+from dssm_assets.core.models.tower_feature import Side, TowerFeature
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import Side, TowerFeature
 from dssm_assets.core.samples.item_weights import law_of, weights_of
 from dssm_assets.core.training.train_data import TrainData
 from dssm_assets.steps import feature_config, fg

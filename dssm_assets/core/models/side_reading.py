@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, WidthGroup
 from dssm_assets.core.models.held_columns import HeldColumns
 from dssm_assets.core.models.skip_start import coordinates, read_coordinates
+from dssm_assets.core.models.tower_feature import TowerFeature
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import TowerFeature, TowerSpec
+from dssm_assets.core.models.tower_spec import TowerSpec
 
 
 class SideReading(nn.Module):

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from dssm_assets.core.models.embedding import WidthGroup
-from dssm_assets.core.models.tower_spec import TowerFeature
+from dssm_assets.core.models.tower_feature import TowerFeature
 
 Coordinate: TypeAlias = tuple[str, int]
 """An embedding_name and a place in its vectors."""

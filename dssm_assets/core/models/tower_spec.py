@@ -1,8 +1,9 @@
 """What the two towers are: their features, embedding tables and layers, as one frozen value that survives JSON.
 
-Belongs here: `TowerFeature`, `TowerSpec`, `HistoryView`, building a specification from the model section, and naming the
+Belongs here: `TowerSpec`, `HistoryView`, building a specification from the model section, and naming the
 differences of two.
-Does not belong here: how sizes follow from counts (feature configuration) and the layers themselves (`tower`).
+Does not belong here: what a feature is (`tower_feature`), how sizes follow from counts (feature configuration) and the
+layers themselves (`tower`).
 """
 
 from __future__ import annotations
@@ -10,41 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.model_config import Model, Norm, Pooling, PoolingKind, Similarity
+from dssm_assets.core.models.tower_feature import Side, TowerFeature, feature_faults
 from dssm_assets.core.section import Section
-
-
-class Side(StrEnum):
-    """Where a feature comes from, and so which tower reads it."""
-
-    USER = "user"
-    CONTEXT = "context"
-    """Known at request time; read by the user tower."""
-    ITEM = "item"
-    SEQUENCE = "sequence"
-    """A sub-feature of the user's past items; read by the user tower."""
-
-
-class TowerFeature(Section):
-    """One feature as a tower sees it: the column of its embedding indices and the table they point into."""
-
-    name: str = Field(description="Column of embedding indices; 0 = missing.")
-    side: Side
-    embedding_name: str = Field(description="Features of one embedding_name share one table.")
-    embedding_dim: int = Field(ge=1)
-    num_embeddings: int = Field(ge=1, description="Indices are 0 .. num_embeddings - 1.")
-    is_multi: bool = False
-    is_weighted: bool = Field(
-        default=False,
-        description="A column `name__weights` holds a weight per value; the tower reads the weighted mean (bags).",
-    )
 
 
 @dataclass(frozen=True)
@@ -84,8 +58,7 @@ class TowerSpec(Section):
 
     @model_validator(mode="after")
     def _coherent(self) -> TowerSpec:
-        faults = [*_name_faults(self.features), *_weight_faults(self.features)]
-        faults += [*_size_faults(self.features), *_side_faults(self.features)]
+        faults = feature_faults(self.features)
         if self.num_interests > 1 and not self.attention_views:
             got = "no such pooling, or no sub-feature that it could pool"
             faults.append(Fault("model.num_interests", "a pooling of kind attention", got, "add one, or use one interest"))
@@ -212,45 +185,6 @@ def _flat(spec: TowerSpec) -> dict[str, str]:
     return flat
 
 
-def _name_faults(features: Sequence[TowerFeature]) -> list[Fault]:
-    names = [feature.name for feature in features]
-    return [
-        Fault(f"feature {name}", "one feature of this name", f"{names.count(name)} of them", "rename or remove one")
-        for name in sorted(set(names))
-        if names.count(name) > 1
-    ]
-
-
-def _weight_faults(features: Sequence[TowerFeature]) -> list[Fault]:
-    names, weighted = {feature.name for feature in features}, [feature for feature in features if feature.is_weighted]
-    faults = [
-        Fault(f"feature {f.name}", "several values (is_multi) for its weights", "a single value", "unset is_weighted")
-        for f in weighted
-        if not f.is_multi
-    ]
-    return faults + [
-        Fault(f"feature {column}", "a name that no weights have", f"the weights of {f.name}", "rename the feature")
-        for f in weighted
-        if (column := feature_weights(f.name)) in names
-    ]
-
-
-def _size_faults(features: Sequence[TowerFeature]) -> list[Fault]:
-    users: dict[str, list[TowerFeature]] = {}
-    for feature in features:
-        users.setdefault(feature.embedding_name, []).append(feature)
-    return [
-        Fault(
-            f"embedding {name}",
-            "one num_embeddings and one embedding_dim",
-            ", ".join(f"{f.name} {f.num_embeddings}x{f.embedding_dim}" for f in group),
-            "give the features equal sizes or separate embedding names",
-        )
-        for name, group in users.items()
-        if len({(f.num_embeddings, f.embedding_dim) for f in group}) > 1
-    ]
-
-
 def _held_faults(spec: TowerSpec) -> list[Fault]:
     name, where = spec.held_embedding, "model.held_embedding"
     if name is None:
@@ -272,18 +206,4 @@ def _held_faults(spec: TowerSpec) -> list[Fault]:
     if spec.tower_dim < 1:
         expected = f"model.output_dim above {spec.held_dim}, the embedding's width"
         faults.append(Fault(where, expected, str(spec.output_dim), "widen the vectors or narrow the embedding"))
-    return faults
-
-
-def _side_faults(features: Sequence[TowerFeature]) -> list[Fault]:
-    faults = [
-        Fault(f"feature {f.name}", "a single value per past item", "is_multi", "use a single-valued sub-feature")
-        for f in features
-        if f.side is Side.SEQUENCE and f.is_multi
-    ]
-    sides = {feature.side for feature in features}
-    if Side.ITEM not in sides:
-        faults.append(Fault("item tower", "at least one item feature", "none", "keep a feature of side item"))
-    if not sides - {Side.ITEM}:
-        faults.append(Fault("user tower", "at least one user, context or sequence feature", "none", "keep one"))
     return faults

@@ -18,8 +18,9 @@ from dssm_assets.core.models.side_reading import SideReading
 from dssm_assets.core.models.similarity import SimilarityScale
 from dssm_assets.core.models.skip_start import align_skips
 from dssm_assets.core.models.tower import Tower
+from dssm_assets.core.models.tower_feature import Side
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import Side, TowerSpec
+from dssm_assets.core.models.tower_spec import TowerSpec
 
 
 class TwoTower(nn.Module):

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.models.bags import offsets_of
-from dssm_assets.core.models.tower_spec import Side, TowerSpec
+from dssm_assets.core.models.tower_feature import Side
+from dssm_assets.core.models.tower_spec import TowerSpec
 
 _MOST_VALUES = 3
 

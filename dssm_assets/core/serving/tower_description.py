@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from dssm_assets.core.model_config import PoolingKind
 from dssm_assets.core.models.history_pooling import reach
-from dssm_assets.core.models.tower_spec import HistoryView, TowerFeature, TowerSpec
+from dssm_assets.core.models.tower_feature import TowerFeature
+from dssm_assets.core.models.tower_spec import HistoryView, TowerSpec
 from dssm_assets.core.serving.tower_layout import (
     IS_EMPTY_HISTORY,
     OUTPUT,

@@ -27,7 +27,7 @@ from onnx import TensorProto, helper
 from dssm_assets.core.model_config import Similarity
 from dssm_assets.core.models.embedding import EmbeddingTables
 from dssm_assets.core.models.tower import Tower
-from dssm_assets.core.models.tower_spec import TowerFeature
+from dssm_assets.core.models.tower_feature import TowerFeature
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.serving.tower_graph import (
     Graph,

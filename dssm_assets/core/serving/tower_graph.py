@@ -20,7 +20,7 @@ from dssm_assets.core.models.batch_norm import EPSILON, BatchNorm
 from dssm_assets.core.models.embedding import EmbeddingTables
 from dssm_assets.core.models.held_columns import HeldColumns
 from dssm_assets.core.models.tower import Tower
-from dssm_assets.core.models.tower_spec import TowerFeature
+from dssm_assets.core.models.tower_feature import TowerFeature
 from dssm_assets.core.serving.tower_layout import IS_EMPTY_HISTORY, SINGLES, TowerLayout, indices_of, weights_of
 
 _SHORTEST: Final = 1e-12

@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dssm_assets.core.models.bags import Bags, row_of
+from dssm_assets.core.models.tower_feature import Side, TowerFeature
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec
+from dssm_assets.core.models.tower_spec import TowerSpec
 
 SINGLES: Final = "singles"
 IS_EMPTY_HISTORY: Final = "is_empty_history"

@@ -24,8 +24,9 @@ from dssm_assets.core.model_config import History, Model
 from dssm_assets.core.models.bags import IntArray
 from dssm_assets.core.models.losses.terms import LossTerms
 from dssm_assets.core.models.samplers.queue import queued_places
+from dssm_assets.core.models.tower_feature import Side
 from dssm_assets.core.models.tower_input import TowerInput, concatenated, without_columns
-from dssm_assets.core.models.tower_spec import Side, TowerSpec
+from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.samples.specs import DAY, ITEM_INDEX, USER_INDEX
 from dssm_assets.core.training.history_cut import SamplePast
 from dssm_assets.core.training.negatives import NegativeRule

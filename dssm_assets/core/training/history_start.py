@@ -34,7 +34,8 @@ from torch import nn
 from dssm_assets.core.errors import Fault
 from dssm_assets.core.models.bags import FloatArray, IntArray
 from dssm_assets.core.models.skip_start import Coordinate
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec
+from dssm_assets.core.models.tower_feature import Side, TowerFeature
+from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.train_data import TrainData
 from dssm_assets.core.training_config import HistoryStart

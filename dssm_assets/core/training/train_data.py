@@ -24,8 +24,9 @@ from dssm_assets.core.models.history import HistoryReader
 from dssm_assets.core.models.row_gather import RowGather
 from dssm_assets.core.models.samplers.negative_sampler import NegativeSampler
 from dssm_assets.core.models.table_view import TableView
+from dssm_assets.core.models.tower_feature import Side
 from dssm_assets.core.models.tower_input import SideReader, TowerInput, side_by_side
-from dssm_assets.core.models.tower_spec import Side, TowerSpec
+from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.samples.specs import DAY, HISTORY_END, HISTORY_START, ITEM_INDEX, USER_INDEX
 from dssm_assets.core.training.corpus_samplers import CorpusSamplers
 from dssm_assets.core.training.hard_table import hard_edges

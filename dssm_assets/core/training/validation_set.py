@@ -20,8 +20,8 @@ import numpy as np
 from dssm_assets.core.columns import ITEM_ROW, USER_ROW
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.bags import Bags, IntArray, offsets_of, ragged_positions
+from dssm_assets.core.models.tower_feature import Side
 from dssm_assets.core.models.tower_input import TowerInput, concatenated, side_by_side
-from dssm_assets.core.models.tower_spec import Side
 from dssm_assets.core.samples.specs import DAY, ITEM_INDEX, USER_INDEX
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.attention_pooling import AttentionPooling
 from dssm_assets.core.models.bags import Bags
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.models.tower_feature import Side, TowerFeature
+from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.training.optimisers import row_gradients
 
 

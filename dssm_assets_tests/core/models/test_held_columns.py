@@ -12,8 +12,9 @@ from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.bags import mean_bags, root_bags
 from dssm_assets.core.models.held_columns import HeldColumns, beside
+from dssm_assets.core.models.tower_feature import Side, TowerFeature
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 
 

@@ -12,7 +12,8 @@ from dssm_assets.core.errors import LeakError, SchemaError
 from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.history import HistoryReader
 from dssm_assets.core.models.history_pooling import MS_PER_DAY
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
+from dssm_assets.core.models.tower_feature import Side, TowerFeature
+from dssm_assets.core.models.tower_spec import TowerSpec, tower_spec
 
 
 def _feature(name: str, side: Side) -> TowerFeature:

@@ -9,7 +9,8 @@ import torch
 
 from dssm_assets.core.model_config import Model, Norm, Similarity
 from dssm_assets.core.models.tower import Tower
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.models.tower_feature import Side, TowerFeature
+from dssm_assets.core.models.tower_spec import tower_spec
 
 FEATURES = [
     TowerFeature(name=name, side=side, embedding_name=name, embedding_dim=2, num_embeddings=5)

@@ -11,8 +11,9 @@ import torch
 
 from dssm_assets.core.model_config import Model, Similarity
 from dssm_assets.core.models.bags import Bags, mean_bags
+from dssm_assets.core.models.tower_feature import Side, TowerFeature
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 
 

@@ -143,8 +143,8 @@ def test_whoever_reads_towers_json_can_feed_the_tower_without_this_package(tmp_p
     import pyarrow as pa
 
     from dssm_assets.core.models.history import HistoryReader
+    from dssm_assets.core.models.tower_feature import Side
     from dssm_assets.core.models.tower_input import SideReader, TowerInput
-    from dssm_assets.core.models.tower_spec import Side
 
     spec = worlds.spec()
     two_tower = worlds.towers(spec)

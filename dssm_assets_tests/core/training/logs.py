@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core.model_config import History, Model
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.models.tower_feature import Side, TowerFeature
+from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.samples.history_build import build_history
 from dssm_assets.core.samples.id_index import IdIndex

@@ -8,7 +8,8 @@ import torch
 
 from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.embedding import EmbeddingTables
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.models.tower_feature import Side, TowerFeature
+from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.training import sharded_tables
 from dssm_assets.core.training.distributed import Ranks
 from dssm_assets.core.training.sharded_tables import ShardedTables

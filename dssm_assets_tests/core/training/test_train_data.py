@@ -14,8 +14,9 @@ import pytest
 
 from dssm_assets.core.errors import DssmError, LeakError, SchemaError
 from dssm_assets.core.model_config import Model
+from dssm_assets.core.models.tower_feature import Side, TowerFeature
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, World, world
 
 SPEC = tower_spec(FEATURES, Model(**SMALL_MODEL))

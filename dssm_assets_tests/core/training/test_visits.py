@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.columns import USER_ROW
 from dssm_assets.core.model_config import Model
-from dssm_assets.core.models.tower_spec import Side, tower_spec
+from dssm_assets.core.models.tower_feature import Side
+from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.samples.specs import HISTORY_END, USER_INDEX
 from dssm_assets.core.training.batches import epoch_batches
 from dssm_assets.core.training.loop import FitResult, fit

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.model_config import Model
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
+from dssm_assets.core.models.tower_feature import Side, TowerFeature
+from dssm_assets.core.models.tower_spec import TowerSpec, tower_spec
 from dssm_assets.core.training.loop import FitResult, fit
 from dssm_assets.core.training.train_data import TrainData
 from dssm_assets.core.training_config import Training
