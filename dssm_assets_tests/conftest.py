@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("untimed")
@@ -36,14 +37,22 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the longest first, and names for each test those that share its process."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item.path.relative_to(HERE))))
+    """Puts the longest first."""
     items.sort(key=lambda item: _place(item.path.relative_to(HERE)))
 
 
-def _group(path: Path) -> str:
-    return path.parts[0] if path.parts[0] in SHARED_SERVERS else path.as_posix()
+class Groups(LoadScopeScheduling):
+    """Deals groups of tests to processes, each whole: a file, or a folder whose tests share servers."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        """Returns the group of a test; that of `--dist loadgroup` is not seen by every version of pytest."""
+        path = Path(nodeid.partition("::")[0]).relative_to(HERE.name)
+        return path.parts[0] if path.parts[0] in SHARED_SERVERS else path.as_posix()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
+    """Returns what deals the tests to the processes."""
+    return Groups(config, log)
 
 
 def _place(path: Path) -> int:

@@ -156,6 +156,7 @@ class Services:
                 *arguments,
                 f"-ip={HOST}",
                 *(f"-{part}.port={port}" for part, port in inner),
+                *(f"-s3.port.{part}=0" for part in ("iceberg", "lance")),  # else at ports of their own
             ]
         return [self._program(program), *arguments]
 
@@ -218,12 +219,16 @@ def database_owner() -> int | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Returns ports that nobody listens on, and whose neighbours 10,000 above are ports too."""
+    """Returns ports that nobody listens on, nor on their neighbours 10,000 above, where the object store does too.
+
+    All lie below the ports that the system gives to connections, which come and go.
+    """
     with ExitStack() as stack:
         ports: list[int] = []
         while len(ports) < count:
-            taken = stack.enter_context(socket.socket())
-            taken.bind((HOST, 0))
-            if taken.getsockname()[1] < 55_000:
-                ports.append(taken.getsockname()[1])
+            port = 11_000 + secrets.randbelow(11_000)
+            with suppress(OSError):
+                for one in (port, port + 10_000):
+                    stack.enter_context(socket.socket()).bind((HOST, one))
+                ports.append(port)
         return ports
