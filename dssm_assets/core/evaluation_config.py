@@ -83,6 +83,12 @@ class Evaluation(Section):
     segment_values: int = Field(
         default=12, ge=1, le=100, description="Values of a user column that get a row of their own; the rest share one."
     )
+    max_users: int | None = Field(
+        default=None,
+        ge=1,
+        description="Users of the day that are scored at most, a sample by the hash of their ids (default: all of them). Exact "
+        "scoring compares each with every item.",
+    )
     num_processes: int = Field(
         default=1,
         ge=1,

@@ -8,7 +8,7 @@ Belongs here: what a range reads to be counted. Does not belong here: the ranges
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,13 +91,14 @@ def counted(workspace: Workspace, ds: str) -> StepResult:
     from dssm_assets.core.evaluation.report import facts_together
 
     scored, past = read_scored(workspace, ds), history_days(workspace, ds)
-    workspace.log(f"scoring {scored.truth.num_users} users x {len(scored.item_ids)} items: the model and the baselines")
+    users = f"{scored.truth.num_users:,} of {scored.day_users:,} users"
+    workspace.log(f"scoring {users} x {len(scored.item_ids):,} items: the model and the baselines")
     inputs = digests([*scored.made_from, past])
     with workspace.tables.partitions.staging() as folder, workspace.tables.partitions.staging() as scratch:
         common = _common(workspace, ds, scored, ScratchArrays(scratch))
         tasks = [_Task(truth, folder / part_name(number)) for number, (_, _, truth) in enumerate(scored.parts())]
         done = list(spread_over(workspace, partial(_Counter, ds, common), tasks, inputs))
-        facts = asdict(facts_together([counted for _, counted in done]))
+        facts = asdict(replace(facts_together([counted for _, counted in done]), day_users=scored.day_users))
         parts = [part for part, _ in done]
         manifest = publish(workspace, specs.HIT_COUNTS, ds, parts, inputs, report=facts)
     return StepResult(manifest, facts)

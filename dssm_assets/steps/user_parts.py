@@ -33,11 +33,19 @@ asked, so that no user's block depends on the cut. The lists of so many users, 2
 
 @dataclass(frozen=True)
 class Scored:
-    """Who is scored on a day: the truth, the corpus, and what they were read from (vectors of items, of users, truth)."""
+    """Who is scored on a day.
+
+    Attributes:
+        truth: of the scored users.
+        item_ids: the corpus.
+        made_from: vectors of items, of users, ground truth.
+        day_users: users of the day, of whom all or a sample is scored.
+    """
 
     truth: Truth
     item_ids: pa.Array
     made_from: tuple[Manifest, ...]
+    day_users: int
 
     @property
     def user_ids(self) -> pa.Array:
@@ -91,10 +99,13 @@ def scored_from(workspace: Workspace, ds: str) -> tuple[Manifest, ...]:
 def read_scored(workspace: Workspace, ds: str) -> Scored:
     """Returns who is scored on a day."""
     from dssm_assets.core.evaluation.truth import read_truth
+    from dssm_assets.core.evaluation.user_sample import sampled_users
 
-    made_from = scored_from(workspace, ds)
+    made_from, config = scored_from(workspace, ds), workspace.config
     item_ids = workspace.tables.read(made_from[0], [col.ITEM_ID]).column(0).combine_chunks()
-    return Scored(read_truth(workspace.tables.read(made_from[2]), item_ids), item_ids, made_from)
+    of_day = workspace.tables.read(made_from[2])
+    chosen = sampled_users(of_day, config.evaluation.max_users, config.seed)
+    return Scored(read_truth(chosen, item_ids), item_ids, made_from, of_day.num_rows)
 
 
 def write_part(workspace: Workspace, path: Path, spec: TableSpec, table: pa.Table) -> WrittenPart:

@@ -62,7 +62,7 @@ def chain_steps() -> list[ChainStep]:
     return sorted(steps, key=lambda step: step.is_windowed)
 
 
-def chain_config(world: World, window: int, engine_memory: str) -> dict[str, Any]:
+def chain_config(world: World, window: int, engine_memory: str, max_users: int | None = None) -> dict[str, Any]:
     """Returns the configuration of the chain: the world's 59 features, statistics of behaviour, item ids and histories."""
     raw = pipeline_config(world, window)
     features: list[dict[str, Any]] = [
@@ -78,16 +78,16 @@ def chain_config(world: World, window: int, engine_memory: str) -> dict[str, Any
     raw["features"] = {"fg": {"features": features}}
     raw["model"] = {"output_dim": 32, "hidden_units": [64], "num_sample": 1024}
     raw["training"] = {"epochs": 1, "batch_size": 4096, "num_threads": 1}
-    raw["evaluation"] = {"bootstrap_samples": 100}
+    raw["evaluation"] = {"bootstrap_samples": 100, "max_users": max_users}
     raw["duckdb"] = {"memory": engine_memory}
     return raw
 
 
-def write_chain(world: dict[str, Any], folder: str, window: int, engine_memory: str) -> None:
+def write_chain(world: dict[str, Any], folder: str, window: int, engine_memory: str, max_users: int | None = None) -> None:
     """Writes the source tables and, beside them, the configuration."""
     made, at = World(**world), Path(folder)
     write_world(made, at)
-    text = yaml.safe_dump(chain_config(made, window, engine_memory), sort_keys=False)
+    text = yaml.safe_dump(chain_config(made, window, engine_memory, max_users), sort_keys=False)
     (at / "chain.yaml").write_text(text, encoding="utf-8")
 
 

@@ -19,7 +19,7 @@ import math
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from dssm_assets_tests.benchmarks.chain_steps import ChainStep, chain_steps, run_step, write_chain
@@ -55,12 +55,21 @@ class StepCost:
 
 @dataclass(frozen=True)
 class ChainReport:
-    """A chain that went through: the world, the days of its window, the limit in MiB, the steps in their order."""
+    """A chain that went through.
+
+    Attributes:
+        world: what it ran over.
+        window: days that are learned from.
+        limit_mib: memory of each step.
+        steps: in their order.
+        max_users: of the evaluation day that were scored at most; None: all.
+    """
 
     world: World
     window: int
     limit_mib: int | None
     steps: tuple[StepCost, ...]
+    max_users: int | None = None
 
     @property
     def rows(self) -> int:
@@ -86,7 +95,7 @@ class ChainReport:
         """Returns the report that `to_json` wrote."""
         found = json.loads(text)
         steps = tuple(StepCost(**step) for step in found["steps"])
-        return cls(World(**found["world"]), found["window"], found["limit_mib"], steps)
+        return cls(World(**found["world"]), found["window"], found["limit_mib"], steps, found.get("max_users"))
 
 
 def chain_world(rows: int, window: int, users: int | None = None, items: int | None = None, seed: int = 17) -> World:
@@ -100,6 +109,7 @@ def measure(
     *,
     window: int,
     limit_mib: int | None,
+    max_users: int | None = None,
     told: Callable[[StepCost], None] = lambda _: None,
     run: Callable[..., Limited] = run_limited,
     steps: Sequence[ChainStep] | None = None,
@@ -112,6 +122,7 @@ def measure(
         folder: for everything that is written; what stands there already of the same world is written over.
         window: days before the scored one that are learned from.
         limit_mib: memory that no step may exceed; None: no limit.
+        max_users: that are scored at most; None: all.
         told: of each step when it is done.
         run: starts a process.
         steps: by default all.
@@ -122,14 +133,15 @@ def measure(
     """
     engine = f"{max((limit_mib or 2048) // ENGINE_FRAC, 64)}MB"
     if not done:
-        run(write_chain, None, world=asdict(world), folder=str(folder), window=window, engine_memory=engine)
+        asked = {"window": window, "engine_memory": engine, "max_users": max_users}
+        run(write_chain, None, world=asdict(world), folder=str(folder), **asked)
     costs = list(done)
     for step in (chain_steps() if steps is None else steps)[len(done) :]:
         seen = run(run_step, limit_mib, world=asdict(world), folder=str(folder), step=asdict(step))
         cost = {name: seen.result[name] for name in ("name", "days", "rows", "bytes", "cpu_s")}
         costs.append(StepCost(**cost, counted_mib=seen.counted_mib, resident_mib=seen.resident_mib))
         told(costs[-1])
-    return ChainReport(world, window, limit_mib, tuple(costs))
+    return ChainReport(world, window, limit_mib, tuple(costs), max_users)
 
 
 def exponent(rows: Sequence[int], cost: Sequence[float]) -> float:
@@ -143,6 +155,7 @@ def render(report: ChainReport) -> str:
     """Returns the report as a table of Markdown."""
     world, limit = report.world, "no limit" if report.limit_mib is None else f"limit {report.limit_mib:,} MiB"
     title = f"{report.rows:,} rows in {report.window} days, {world.users:,} users, {world.items:,} items, seed {world.seed}; {limit}"
+    title += "" if report.max_users is None else f"; {report.max_users:,} users scored at most"
     rows = [
         (
             step.name,
@@ -192,6 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--window", type=int, default=30, help="days that are learned from")
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--limit-mib", type=int, default=2048, help="memory of each step; 0: no limit")
+    parser.add_argument("--max-users", type=int, help="users of the evaluation day that are scored at most (default: all)")
     parser.add_argument("--until", choices=[step.name for step in chain_steps()], help="the last step (default: all)")
     parser.add_argument("--folder", type=Path, help="where to write; it is kept (default: a temporary folder)")
     parser.add_argument(
@@ -213,28 +227,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     world = chain_world(given.rows, given.window, given.users, given.items, given.seed)
     limit = given.limit_mib or None
-    done = _done(given.report, world, limit) if given.folder else []
+    max_users = given.max_users
+    done = _done(given.report, ChainReport(world, given.window, limit, (), max_users)) if given.folder else []
 
     def told(step: StepCost) -> None:
         sys.stderr.write(f"{step.name}: {step.cpu_s:.1f} s, {step.counted_mib:.0f} MiB\n")
         done.append(step)
         if given.report:
-            given.report.write_text(ChainReport(world, given.window, limit, tuple(done)).to_json(), encoding="utf-8")
+            report = ChainReport(world, given.window, limit, tuple(done), max_users)
+            given.report.write_text(report.to_json(), encoding="utf-8")
 
     with tempfile.TemporaryDirectory(prefix="dssm-chain-") as scratch:
         folder = given.folder or Path(scratch)
         steps = chain_steps()
         until = len(steps) if given.until is None else 1 + [step.name for step in steps].index(given.until)
-        report = measure(world, folder, window=given.window, limit_mib=limit, told=told, steps=steps[:until], done=tuple(done))
+        asked = {"window": given.window, "limit_mib": limit, "max_users": max_users}
+        report = measure(world, folder, **asked, told=told, steps=steps[:until], done=tuple(done))
     sys.stdout.write(render(report))
 
 
-def _done(path: Path | None, world: World, limit_mib: int | None) -> list[StepCost]:
-    """Returns the steps of a report of the same world and limit that was written before; none of another one."""
+def _done(path: Path | None, asked: ChainReport) -> list[StepCost]:
+    """Returns the steps of a report of the same world and settings that was written before; none of another one."""
     if path is None or not path.exists():
         return []
     found = ChainReport.from_json(path.read_text(encoding="utf-8"))
-    return list(found.steps) if (found.world, found.limit_mib) == (world, limit_mib) else []
+    return list(found.steps) if replace(found, steps=()) == asked else []
 
 
 if __name__ == "__main__":

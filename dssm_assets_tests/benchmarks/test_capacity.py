@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from dssm_assets_tests.benchmarks.capacity import (
     project,
     render,
     render_ceilings,
+    sampled_frac,
 )
 from dssm_assets_tests.benchmarks.chain_steps import chain_steps
 from dssm_assets_tests.benchmarks.daily_chain import ChainReport, StepCost, compare
@@ -55,6 +57,17 @@ def test_each_step_grows_with_its_driver_and_a_daily_step_makes_one_day() -> Non
 def test_cores_are_those_that_end_in_time() -> None:
     # 28 hours in 4 hours at 70%: 10 cores.
     assert [cores(28.0), cores(28.1)] == [10, 11]
+
+
+def test_a_sample_of_the_users_costs_its_share_of_all_who_act() -> None:
+    acted = replace(SMALL, steps=(*SMALL.steps, StepCost("ground_truth", 1, 200, 1_000, 0.1, 0.0, 0.0)))
+    # Of 1,000 users 200 act, so of 2,000,000 users 400,000: a sample of 100,000 is a quarter of them, of fewer it is all.
+    assert sampled_frac(acted, Target(1, 2_000_000, 1)) == pytest.approx(0.25)
+    assert sampled_frac(acted, Target(1, 1_000, 1)) == 1.0
+    # 4 s of hit_counts, 2,000 times the users and 8 times the items: 17.8 hours, of the sample 4.4.
+    assert "against every item 18 more, 7 cores; of 100,000 users against every item 4.4." in render(
+        acted, Target(10_000_000, 2_000_000, 4_000)
+    )
 
 
 def test_what_is_held_by_hand() -> None:

@@ -233,3 +233,19 @@ def test_several_processes_evaluate_as_one(workspace, monkeypatch, name):
     assert found[0].facts == found[1].facts == whole.facts
     keys = [(key, "ascending") for key in KEYS[name]]
     assert workspace.tables.read(found[1].manifest).sort_by(keys) == expected.sort_by(keys)
+
+
+def test_a_sample_of_the_users_is_scored_as_they_are_among_all(workspace, tmp_path):
+    def rows(where, step):
+        return where.tables.read(run(step, where).manifest).to_pylist()
+
+    whole = {row["user_id"]: row for row in rows(workspace, evaluation.hit_rate_detail)}
+    few = configured(tmp_path, {"max_users": 2})
+    counted = run(evaluation.hit_counts, few)
+    assert (counted.facts["evaluated_users"], counted.facts["day_users"]) == (2, 3)
+    sample = rows(few, evaluation.hit_rate_detail)
+    assert len(sample) == 2
+    assert all(row == whole[row["user_id"]] for row in sample)
+    assert {row["user_id"] for row in few.tables.read(counted.manifest).to_pylist()} == {row["user_id"] for row in sample}
+    report = run(evaluation.total_hit_rate, few).report_markdown
+    assert "- Users with a positive event on the day, a sample of 3 (`evaluation.max_users`): 2, with" in report

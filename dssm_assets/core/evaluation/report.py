@@ -33,12 +33,13 @@ class ReportFacts:
     """Who and what was counted, and what was not.
 
     Attributes:
-        evaluated_users: users with a positive event on the day.
+        evaluated_users: users with a positive event on the day, or the sample of them that is scored.
         users_without_truth: "scope/population" -> evaluated users without truth there.
         users_without_vector: evaluated users that the model has no vector for; their lists are empty.
-        truth_pairs: distinct (user, item) pairs of the day.
+        truth_pairs: distinct (user, item) pairs of evaluated users on the day.
         pairs_outside_corpus: pairs whose item has no vector; they count as missed.
         corpus_items: candidates.
+        day_users: users with a positive event on the day; 0: nobody but the evaluated ones.
     """
 
     evaluated_users: int
@@ -47,6 +48,7 @@ class ReportFacts:
     truth_pairs: int
     pairs_outside_corpus: int
     corpus_items: int
+    day_users: int = 0
 
 
 def report_facts(truth: Truth, scorer: ModelScorer, hit_counts: HitCounts) -> ReportFacts:
@@ -166,12 +168,19 @@ def _facts_section(facts: ReportFacts) -> str:
         [
             "## Who was counted",
             "",
-            f"- Users with a positive event on the day: {facts.evaluated_users:,}, with {facts.truth_pairs:,} distinct items.",
+            f"- Users with a positive event on the day{_sample(facts)}: {facts.evaluated_users:,}, with {facts.truth_pairs:,} "
+            "distinct items.",
             f"- Candidates: {facts.corpus_items:,} items. Items to find that are not among them: {facts.pairs_outside_corpus:,}; "
             "they count as missed wherever their population counts.",
             f"- Users without a vector: {facts.users_without_vector:,}; the model's lists for them are empty and count as missed.",
         ]
     )
+
+
+def _sample(facts: ReportFacts) -> str:
+    if facts.day_users <= facts.evaluated_users:
+        return ""
+    return f", a sample of {facts.day_users:,} (`evaluation.max_users`)"
 
 
 def _strong(name: str) -> str:

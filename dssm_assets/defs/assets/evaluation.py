@@ -31,7 +31,7 @@ ROWS = (
         is_windowed=True,
         settings=EvaluationSettings,
         kinds=_KINDS,
-        description="Hits of every user at every k, for the model and each baseline, by scope and population: what the totals add up.",
+        description="Hits of every user (or of evaluation.max_users) at every k, for the model and each baseline, by scope and population: what the totals add up.",
         reading="One row per scorer, scope, population and user. Sums of these are total_hit_rate, at every k.",
     ),
     AssetRow(
