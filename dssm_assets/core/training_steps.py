@@ -61,4 +61,9 @@ def planned_steps(count: int, training: Training) -> StepPlan:
     Example: 300 samples in batches of 256 are 2 steps an epoch, in 3 epochs 6, of which a share of .05 warms up: 1, rounded up.
     """
     steps = training.epochs * batches_per_epoch(count, training)
-    return StepPlan(steps, steps - math.ceil(training.warmup_frac * steps))
+    return StepPlan(steps, steps - planned_warmup(steps, training))
+
+
+def planned_warmup(num_steps: int, training: Training) -> int:
+    """Returns how many of so many steps warm up."""
+    return math.ceil(training.warmup_frac * num_steps)

@@ -19,7 +19,7 @@ from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.features.carried_rows import FeatureRows, carried_rows
 from dssm_assets.core.features.feature_config import collision_fracs
 from dssm_assets.core.training_config import Launcher
-from dssm_assets.steps.feature_config import RunSettings, towers_of
+from dssm_assets.steps.feature_config import RunSettings, check_plan, towers_of
 from dssm_assets.steps.workspace import StepResult, Workspace, check_made_from, day_before, digests
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay_store import OverlayStore
@@ -85,6 +85,7 @@ class _Plan:
 @contextmanager
 def _prepared(workspace: Workspace, ds: str) -> Iterator[_Plan]:
     settings, stored = towers_of(workspace, ds), workspace.need("train_samples", ds)
+    check_plan(settings)
     with tempfile.TemporaryDirectory(prefix="dssm-fit-") as folder:
         warm, earlier = _warm_start(workspace, settings, ds, Path(folder))
         inputs = digests([stored, settings.manifest, *earlier])

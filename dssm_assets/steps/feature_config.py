@@ -8,13 +8,14 @@ from typing import Any
 
 import yaml
 
+from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.features import feature_config as decide
 from dssm_assets.core.features import specs
 from dssm_assets.core.features.bucketizer import BucketFeature, Bucketizer
 from dssm_assets.core.model_config import Model
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.training_config import Training
-from dssm_assets.core.training_steps import StepPlan
+from dssm_assets.core.training_steps import StepPlan, planned_warmup
 from dssm_assets.steps.workspace import StepResult, Workspace, digests, window_days
 from dssm_assets.storage.manifest import Manifest
 
@@ -124,6 +125,20 @@ class RunSettings:
     training: Training
     seed: int
     plan: StepPlan
+
+
+def check_plan(settings: RunSettings) -> None:
+    """Checks that the steps of a training_config were planned with its own training section.
+
+    Raises:
+        ProvenanceError: they were planned with another one, or by a version in which decay_steps meant something else.
+    """
+    plan, where = settings.plan, f"{settings.manifest.key}, steps"
+    warm_up = planned_warmup(plan.num_steps, settings.training)
+    if plan.warmup_steps != warm_up:
+        expected = f"{warm_up} steps of warm-up before the decay, training.warmup_frac of {plan.num_steps}"
+        remedy = f"dssm-assets materialize step_config --from {settings.manifest.ds}, then training_config"
+        raise ProvenanceError(Fault(where, expected, f"{plan.warmup_steps}: decay_steps {plan.decay_steps}", remedy))
 
 
 def towers_of(workspace: Workspace, ds: str) -> RunSettings:

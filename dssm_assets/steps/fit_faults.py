@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dssm_assets.core.errors import DssmError
+from dssm_assets.storage.whole_file import write_whole
 
 
 def keep_fault(folder: Path, rank: int, error: BaseException) -> None:
@@ -22,7 +23,7 @@ def keep_fault(folder: Path, rank: int, error: BaseException) -> None:
         "is_connection": _is_connection(error),
         "words": "".join(traceback.format_exception(error)),
     }
-    _path(folder, rank).write_text(json.dumps(fault))
+    write_whole(_path(folder, rank), [json.dumps(fault).encode()])  # the others' faults may end this process meanwhile
 
 
 def told_fault(folder: Path) -> str | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from dssm_assets.steps.interactions import interactions, item_events, taken_by_everybody, window_history
@@ -28,6 +29,7 @@ from dssm_assets.storage.scratch_arrays import ScratchArrays, ScratchFile
 if TYPE_CHECKING:
     from dssm_assets.core.evaluation.baselines.suite import CommonBaselines
     from dssm_assets.core.evaluation.baselines.taken_together import TakenTogether
+    from dssm_assets.core.evaluation.ids import IdPlaces
     from dssm_assets.core.evaluation.report import ReportFacts
     from dssm_assets.core.evaluation.truth import Truth
     from dssm_assets.core.retrieval.exclusions import Index
@@ -68,16 +70,19 @@ class _Counter:
         first = window_days(ds, workspace.config.window.days)[0]
         self._window, self._older = [day for day in past if day.ds >= first], [day for day in past if day.ds < first]
         self.inputs = digests([*self._model.made_from, past])
+        self._items: IdPlaces | None = None
 
     def do(self, task: _Task) -> tuple[WrittenPart, ReportFacts]:
         """Writes a file; returns it, and who was counted."""
         from dssm_assets.core.evaluation import specs
         from dssm_assets.core.evaluation.hit_counts import count_hits
+        from dssm_assets.core.evaluation.ids import IdPlaces
         from dssm_assets.core.evaluation.report import report_facts
 
         truth, scorer = task.truth, self._model.of(task.truth.user_ids)
-        window = interactions(self._workspace, self._window, truth.user_ids, scorer.item_ids)
-        history = interactions(self._workspace, self._older, truth.user_ids, scorer.item_ids, window)
+        self._items = self._items or IdPlaces(scorer.item_ids)
+        window = interactions(self._workspace, self._window, truth.user_ids, self._items)
+        history = interactions(self._workspace, self._older, truth.user_ids, self._items, window)
         scorers = [scorer, *self._common.for_users(window, history)]
         ks = self._workspace.config.evaluation.k
         counts = count_hits(scorers, truth, window.exclusions(truth.num_users), ks)
@@ -108,27 +113,30 @@ def _common(workspace: Workspace, ds: str, scored: Scored, scratch: ScratchArray
     """Returns what all lists have in common."""
     from dssm_assets.core.evaluation.baselines.fill import order_by_events
     from dssm_assets.core.evaluation.baselines.item_cooccurrence import fit_neighbors
+    from dssm_assets.core.evaluation.ids import IdPlaces
 
-    window, settings = window_history(workspace, ds), workspace.config.evaluation
-    recent = [day for day in window if day.ds >= window_days(ds, settings.recent_days)[0]]
-    popular, lately = (order_by_events(item_events(workspace, days, scored.item_ids)) for days in (window, recent))
-    together = _together(workspace, window, scored, scratch)
+    window, settings, items = window_history(workspace, ds), workspace.config.evaluation, IdPlaces(scored.item_ids)
+    recent = [day for day in history_days(workspace, ds) if day.ds >= window_days(ds, settings.recent_days)[0]]
+    popular, lately = (order_by_events(item_events(workspace, days, items)) for days in (window, recent))
+    together = _together(workspace, window, scored.user_ids, items, scratch)
     neighbors = fit_neighbors(together, settings.cooccurrence_neighbors, scratch)
     files = ScratchFile.of(neighbors.indices), ScratchFile.of(neighbors.data)
     return _Common(popular, lately, neighbors.indptr, files)
 
 
-def _together(workspace: Workspace, window: Sequence[Manifest], scored: Scored, scratch: ScratchArrays) -> TakenTogether:
-    """Returns what everybody took together in the window, in files."""
+def _together(
+    workspace: Workspace, window: Sequence[Manifest], user_ids: pa.Array, corpus: IdPlaces, scratch: ScratchArrays
+) -> TakenTogether:
+    """Returns what everybody took together in the window, in files; ids of users are of the type of the given ones."""
     from dssm_assets.core.evaluation.baselines.taken_together import TakenTogether, last_items
 
     lengths = [np.zeros(1, np.int64)]
 
     def items() -> Iterator[NDArray[np.int32]]:
-        for taken in taken_by_everybody(workspace, window, scored.user_ids, scored.item_ids):
+        for taken in taken_by_everybody(workspace, window, user_ids, corpus):
             counted, last = last_items(taken)
             lengths.append(counted)
             yield last
 
     joined = scratch.joined(items(), np.int32)
-    return TakenTogether(np.cumsum(np.concatenate(lengths)), joined, len(scored.item_ids))
+    return TakenTogether(np.cumsum(np.concatenate(lengths)), joined, len(corpus.values))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,9 @@ from dssm_assets.core import columns as col
 from dssm_assets.steps.training import history_days
 from dssm_assets.steps.workspace import Workspace, window_days
 from dssm_assets.storage.manifest import Manifest
+
+if TYPE_CHECKING:
+    from dssm_assets.core.evaluation.ids import IdPlaces
 
 BATCH_ROWS: Final = 8192
 """Users of a day that are held while all days are gone through side by side."""
@@ -31,7 +34,7 @@ def window_history(workspace: Workspace, ds: str) -> list[Manifest]:
 
 
 def interactions(
-    workspace: Workspace, past: Sequence[Manifest], user_ids: pa.Array, item_ids: pa.Array, before: Any = None
+    workspace: Workspace, past: Sequence[Manifest], user_ids: pa.Array, items: IdPlaces, before: Any = None
 ) -> Any:
     """Returns who of some users took what how often in some stored days of user history.
 
@@ -39,67 +42,62 @@ def interactions(
         workspace: holds the days.
         past: the days.
         user_ids: the users, ascending; of the others nothing is held.
-        item_ids: the corpus.
+        items: the corpus.
         before: interactions of other days, of the same users and items, that are added to.
     """
     from dssm_assets.core.evaluation.interactions import interactions_of_users
 
-    kinds = _Kinds(user_ids.type, item_ids.type)
-
-    def days() -> Iterator[pa.Table]:
-        for manifest in past:
-            rows = kinds.of(users_between(workspace, manifest, _COLUMNS, user_ids))
-            yield _flat(rows.filter(pc.is_in(rows.column(col.USER_ID), value_set=user_ids)))
-
-    return interactions_of_users(_together(days(), kinds), user_ids, item_ids, before)
+    kinds = _Kinds(user_ids.type, items.values.type)
+    days = (_flat(kinds.of(rows_of(workspace, manifest, _COLUMNS, user_ids))) for manifest in past)
+    return interactions_of_users(_together(days, kinds), user_ids, items, before)
 
 
-def taken_by_everybody(workspace: Workspace, past: Sequence[Manifest], user_ids: pa.Array, item_ids: pa.Array) -> Iterator[Any]:
+def taken_by_everybody(workspace: Workspace, past: Sequence[Manifest], user_ids: pa.Array, items: IdPlaces) -> Iterator[Any]:
     """Yields the interactions of all users of some stored days, some users at a time, none twice.
 
     Args:
         workspace: holds the days.
         past: the days.
         user_ids: of the type that users are to have.
-        item_ids: the corpus.
+        items: the corpus.
     """
     from dssm_assets.core.evaluation.interactions import read_interactions
 
-    for events in _whole_users(workspace, past, _Kinds(user_ids.type, item_ids.type)):
-        yield read_interactions(events, user_ids.slice(0, 0), item_ids)
+    for events in _whole_users(workspace, past, _Kinds(user_ids.type, items.values.type)):
+        yield read_interactions(events, user_ids.slice(0, 0), items)
 
 
-def item_events(workspace: Workspace, past: Sequence[Manifest], item_ids: pa.Array) -> Any:
+def item_events(workspace: Workspace, past: Sequence[Manifest], items: IdPlaces) -> Any:
     """Returns int64 [I], how often each item of a corpus was taken in some stored days."""
-    from dssm_assets.core.evaluation.ids import cast_ids, positions
+    from dssm_assets.core.evaluation.ids import cast_ids
 
-    events = np.zeros(len(item_ids) + 1, dtype=np.int64)
+    events = np.zeros(len(items.values) + 1, dtype=np.int64)
     for manifest in past:
         for batch in workspace.tables.batches(manifest, [col.ITEM_IDS]):
             counted = pc.value_counts(pc.list_flatten(batch.column(0)))
-            items = cast_ids(counted.field("values"), item_ids.type, "interactions, column item_id")
-            events[positions(items, item_ids)] += counted.field("counts").to_numpy()  # what is no item adds to the last place
+            taken = cast_ids(counted.field("values"), items.values.type, "interactions, column item_id")
+            events[items.of(taken)] += counted.field("counts").to_numpy()  # what is no item adds to the last place
     return events[:-1]
 
 
 def user_events(workspace: Workspace, past: Sequence[Manifest], user_ids: pa.Array) -> Any:
     """Returns int64 [U], how many events each of these users has in some stored days."""
-    from dssm_assets.core.evaluation.ids import cast_ids, positions
+    from dssm_assets.core.evaluation.ids import IdPlaces, cast_ids
 
-    events = np.zeros(len(user_ids) + 1, dtype=np.int64)
+    events, places = np.zeros(len(user_ids) + 1, dtype=np.int64), IdPlaces(user_ids)
     for manifest in past:
         for batch in workspace.tables.batches(manifest, [col.USER_ID, col.ITEM_IDS]):
             users = cast_ids(batch.column(0), user_ids.type, "interactions, column user_id")
             lengths = pc.fill_null(pc.list_value_length(batch.column(1)), 0).to_numpy()
-            events[positions(users, user_ids)] += lengths  # one row per user; what is no user adds to the last place
+            events[places.of(users)] += lengths  # one row per user; what is no user adds to the last place
     return events[:-1]
 
 
-def users_between(workspace: Workspace, manifest: Manifest, columns: Sequence[str] | None, users: pa.Array) -> pa.Table:
-    """Returns the rows of a table whose user is from the first to the last of these, which are ascending, in their order.
+def rows_of(workspace: Workspace, manifest: Manifest, columns: Sequence[str] | None, users: pa.Array) -> pa.Table:
+    """Returns the rows of a table that are of these users, who are ascending, in the table's order; of others none is held.
 
-    Where the table is sorted by user only the row groups of those are read. Ids of another kind are left to be complained of:
-    then all is read.
+    Where the table is sorted by user, row groups before the first and behind the last of them are not read. Ids of another
+    kind are left to be complained of: then all is read.
     """
     stored = workspace.tables.open(manifest)
     kind = stored.schema.field(col.USER_ID).type
@@ -107,7 +105,7 @@ def users_between(workspace: Workspace, manifest: Manifest, columns: Sequence[st
     if not len(users) or pa.types.is_integer(kind) != pa.types.is_integer(users.type):
         return stored.to_table(columns=names)
     user, (low, high) = pc.field(col.USER_ID), (users[place].cast(kind) for place in (0, len(users) - 1))
-    return stored.to_table(columns=names, filter=(user >= low) & (user <= high))
+    return stored.to_table(columns=names, filter=(user >= low) & (user <= high) & user.cast(users.type).isin(users))
 
 
 @dataclass(frozen=True)

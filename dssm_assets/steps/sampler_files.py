@@ -56,6 +56,8 @@ def write_sampler_tables(workspace: Workspace, ds: str, folder: Path, delimiter:
         samples = (workspace.tables.read(day, list(COLUMNS)) for day in workspace.need_all("sample_fg", days))
         shown = sampler_rows.counted((sampler_rows.exposures(day, events) for day in samples), sampler_rows.EDGE)
         written["hard_edges"] = sampler_rows.not_taken(shown, taken), HARD_EDGE_FORM
+    else:
+        (folder / "hard_edges.txt").unlink(missing_ok=True)  # of an earlier call: it would pass for this day's
     for name, (table, form) in written.items():
         write_whole(folder / f"{name}.txt", [write_text(table, form)])
     return {name: table.num_rows for name, (table, _) in written.items()}, fields

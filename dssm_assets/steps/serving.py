@@ -183,6 +183,8 @@ def _manifest_body(workspace: Workspace, sources: ServingSources, made: _Made) -
         "dims": spec.item_vector_width,
         "interests": spec.num_interests,
         "has_prior": spec.prior,
+        "held_dims": spec.held_dim,
+        "compared_by": "inner product",
         "users": made.users.row_count,
         "items": len(made.items.index),
         "items_not_trained_on": sum(item not in trained for item in made.items.index.ids.to_pylist()),

@@ -18,7 +18,7 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.model_config import Model, Similarity
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.steps.interactions import users_between
+from dssm_assets.steps.interactions import rows_of
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.manifest import Manifest
 
@@ -84,7 +84,7 @@ class PartModel:
         """Returns the scorer of these users, who are ascending; of the others no vector is held."""
         from dssm_assets.core.evaluation.scorer import model_scorer
 
-        users = users_between(self._workspace, self.made_from[1], None, user_ids)
+        users = rows_of(self._workspace, self.made_from[1], None, user_ids)
         if self._scorer is None:
             self._scorer = model_scorer(self._items, users, user_ids, _similarity(self._workspace.config.model))
             return self._scorer

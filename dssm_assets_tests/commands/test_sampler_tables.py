@@ -49,6 +49,9 @@ def test_a_window_is_written_and_read_back(
     assert edges == bought
     assert sum(read["users"].column("weight").to_pylist()) == sum(bought.values())
     assert read["hard_edges"].num_rows == 0  # in this world all that is clicked on is bought
+    plain = open_workspace(worlds.built_world(tmp_path_factory).copy(tmp_path / "plain"))
+    written, _ = sampler_files.write_sampler_tables(plain, EVALUATION_DAY, texts)
+    assert {path.stem for path in texts.iterdir()} == set(written) == {"items", "users", "positive_edges"}
 
 
 def test_a_fault_of_a_text_is_told_by_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

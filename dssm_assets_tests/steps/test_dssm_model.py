@@ -68,8 +68,10 @@ def test_the_fit_takes_the_steps_that_step_config_plans_and_warms_up_as_long(wor
     table = workspace.tables.read(planned.manifest).to_pylist()
     table[1]["feature_info"] = '{"decay_steps": 2}'
     workspace.write_table(STEP_CONFIG, EVALUATION_DAY, pa.Table.from_pylist(table, schema=CONFIG), [])
-    _made(workspace)
-    assert workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), LOSSES) != losses
+    # What a version wrote in which decay_steps were those of an epoch would be taken for 6 steps of warm-up of 8.
+    with pytest.raises(ProvenanceError, match=r"steps: expected 1 steps of warm-up .* got 6: decay_steps 2.*step_config"):
+        _made(workspace)
+    assert workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), LOSSES) == losses
 
 
 def test_dagster_is_told_how_it_went(searched: tuple[Workspace, StepResult]) -> None:

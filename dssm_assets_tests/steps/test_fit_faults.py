@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from torch.distributed import DistBackendError
 
 from dssm_assets.core.errors import Fault, SchemaError
@@ -35,6 +36,18 @@ def test_else_the_earliest_that_is_no_lost_connection(tmp_path: Path) -> None:
     assert told is not None
     assert told.startswith("process 10:\n")
     assert "the cause" in told
+
+
+def test_a_process_that_is_ended_while_it_writes_leaves_nothing_to_trip_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_fault(tmp_path, 0, TYPED)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(KeyboardInterrupt))
+        keep_fault(tmp_path, 1, LOST)
+    told = told_fault(tmp_path)
+    assert told is not None
+    assert told.startswith("process 0:\n")
 
 
 def test_lost_connections_alone_tell_nothing(tmp_path: Path) -> None:

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
+from dssm_assets.core.errors import InputError
+from dssm_assets.core.evaluation.ids import IdPlaces
 from dssm_assets.core.evaluation.interactions import interactions_of_users
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps import interactions
@@ -17,6 +20,7 @@ from dssm_assets.storage.manifest import Manifest
 from dssm_assets_tests import worlds
 
 ITEMS = pa.array([f"i{number}" for number in range(6)])
+CORPUS = IdPlaces(ITEMS)
 EVERYBODY = [f"u{number:02}" for number in range(30)]
 Event = tuple[str, str, int]
 
@@ -65,13 +69,13 @@ def test_everybody_comes_once_and_whole(
     monkeypatch.setattr(interactions, "RANGE_EVENTS", range_events)
     manifests, events = stored(workspace, 5)
     nobody = pa.array([], pa.string())
-    parts = list(interactions.taken_by_everybody(workspace, manifests, nobody, ITEMS))
+    parts = list(interactions.taken_by_everybody(workspace, manifests, nobody, CORPUS))
     sizes = sorted(int(size) for part in parts for size in np.diff(part.indptr) if size)
     per_user = Counter(user for user, _ in expected(events, EVERYBODY))
     assert sizes == sorted(per_user.values())
     assert (len(parts) > 6) is (range_events < 8 and batch_rows < 8)
     item_events = sum(part.item_events() for part in parts)
-    assert item_events.tolist() == interactions.item_events(workspace, manifests, ITEMS).tolist()
+    assert item_events.tolist() == interactions.item_events(workspace, manifests, CORPUS).tolist()
     assert item_events.sum() == sum(item != "x" for day in events for _, item, _ in day)
 
 
@@ -79,8 +83,8 @@ def test_a_range_of_users_adds_the_older_days(workspace: Workspace) -> None:
     manifests, events = stored(workspace, 5)
     users = ["u03", "u04", "u11", "u19"]
     ids = pa.array(users)
-    window = interactions.interactions(workspace, manifests[2:], ids, ITEMS)
-    history = interactions.interactions(workspace, manifests[:2], ids, ITEMS, window)
+    window = interactions.interactions(workspace, manifests[2:], ids, CORPUS)
+    history = interactions.interactions(workspace, manifests[:2], ids, CORPUS, window)
     assert counts(window, users) == expected(events[2:], users)
     assert counts(history, users) == expected(events, users)
     of_each = Counter(user for day in events for user, *_ in day)
@@ -89,7 +93,26 @@ def test_a_range_of_users_adds_the_older_days(workspace: Workspace) -> None:
 
 
 def test_no_days_are_no_interactions(workspace: Workspace) -> None:
-    assert interactions.interactions(workspace, [], pa.array(["u"]), ITEMS).indptr.tolist() == [0, 0]
-    (nothing,) = interactions.taken_by_everybody(workspace, [], pa.array(["u"]), ITEMS)
+    assert interactions.interactions(workspace, [], pa.array(["u"]), CORPUS).indptr.tolist() == [0, 0]
+    (nothing,) = interactions.taken_by_everybody(workspace, [], pa.array(["u"]), CORPUS)
     assert (nothing.indptr.tolist(), nothing.item_events().tolist()) == ([0], [0] * 6)
     assert interactions_of_users([], pa.array(["u"]), ITEMS).indptr.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("kind", [pa.int32(), pa.int64(), pa.string()])
+def test_of_users_far_apart_no_other_row_is_held(workspace: Workspace, kind: pa.DataType) -> None:
+    ids = pa.array(np.arange(10, 1_000), pa.int64()).cast(kind)
+    table = pa.table({"user_id": ids.take(pc.sort_indices(ids)), "row": np.arange(990)})
+    stored = workspace.tables.write(TableSpec("vectors", "any", (), ()), "2024-01-01", table)
+    wanted = pa.array([10, 500, 999, 5_000]).cast(kind)
+    users = wanted.take(pc.sort_indices(wanted))
+    found = interactions.rows_of(workspace, stored, None, users)
+    assert found.column("user_id").combine_chunks().equals(users.filter(pc.is_in(users, value_set=ids)))
+    assert interactions.rows_of(workspace, stored, ["row"], users).column_names == ["row"]
+
+
+def test_ids_of_another_kind_are_left_to_be_complained_of(workspace: Workspace) -> None:
+    table = pa.table({"user_id": pa.array([1, 2]), "item_ids": [["i1"], ["i2"]], "event_times_ms": [[0], [0]]})
+    stored = workspace.tables.write(TableSpec("user_history_fg", "any", (), ()), "2024-01-01", table)
+    with pytest.raises(InputError, match="ids of type string"):
+        interactions.interactions(workspace, [stored], pa.array(["1"]), CORPUS)

@@ -123,6 +123,7 @@ def test_a_served_user_comes_out_of_features_as_it_is_stored(made):
     engine = Engine.open(bundle_store(workspace).root)
     manifest = engine.bundle.manifest
     assert (manifest["dims"], manifest["interests"], manifest["has_prior"]) == (DIMS + 1, INTERESTS, True)
+    assert (manifest["compared_by"], manifest["held_dims"]) == ("inner product", 0)
     past = {"item_ids": [], "event_times_ms": [], "category": []}
     for ds in DAYS:
         for row in workspace.tables.read(workspace.need("user_history", ds)).to_pylist():

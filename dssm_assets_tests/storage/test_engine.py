@@ -78,6 +78,22 @@ def test_the_schema_is_known_before_the_first_batch(tables, days):
         assert sorted(value for batch in batches for value in batch.column("double").to_pylist()) == [2, 4, 20]
 
 
+def test_what_is_not_read_of_a_result_does_not_disturb_the_next_call(tmp_path):
+    tables = TableStore(stores(tmp_path)["local"])
+    spec = dataclasses.replace(TAKEN, columns=TAKEN.columns[:2])
+    numbers = np.arange(400_000, dtype=np.int64)
+    stored = tables.write(spec, "2024-01-01", pa.table({"user_id": numbers, "at": numbers}))
+    engine = DuckDBEngine(tables)
+    with engine.run(lambda rows: rows.order_by("at"), {"rows": stored}) as (_, batches):
+        assert next(batches).num_rows < 400_000
+    with engine.run(lambda rows: rows.order_by("at"), {"rows": stored}):
+        pass
+    assert engine.table(lambda rows: rows.filter(rows.at < 2).order_by("at"), {"rows": stored}).column("at").to_pylist() == [
+        0,
+        1,
+    ]
+
+
 def test_calls_share_nothing(tables, days):
     engine = DuckDBEngine(tables)
     engine.table(lambda known: known, {"known": pa.table({"x": [1]})})

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 
 from dssm_assets.core.columns import COUNT, ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.evaluation.ids import cast_ids, flat, positions, sorted_unique
+from dssm_assets.core.evaluation.ids import IdPlaces, cast_ids, flat, sorted_unique
 from dssm_assets.core.retrieval.exclusions import Exclusions, Index
 
 LAST_EVENT_TIME_MS: Final = "last_event_time_ms"
+Corpus: TypeAlias = pa.Array | pa.ChunkedArray | IdPlaces
 _COMPACT_PAIRS: Final = 1 << 20
 """Unmerged pairs that are always worth holding: below it, days are merged in one go."""
 
@@ -65,14 +66,12 @@ class Interactions:
         return events
 
 
-def read_interactions(table: pa.Table, user_ids: pa.Array, item_ids: pa.Array | pa.ChunkedArray) -> Interactions:
+def read_interactions(table: pa.Table, user_ids: pa.Array, item_ids: Corpus) -> Interactions:
     """Returns the interactions of one table over a corpus; see `interactions_of_days`."""
     return interactions_of_days(lambda: [table], user_ids, item_ids)
 
 
-def interactions_of_days(
-    days: Callable[[], Iterable[pa.Table]], user_ids: pa.Array, item_ids: pa.Array | pa.ChunkedArray
-) -> Interactions:
+def interactions_of_days(days: Callable[[], Iterable[pa.Table]], user_ids: pa.Array, item_ids: Corpus) -> Interactions:
     """Returns the interactions of several tables over a corpus, of which one is held at a time; users of the tables that are
     not evaluated follow the others.
 
@@ -94,7 +93,7 @@ def interactions_of_days(
 def interactions_of_users(
     tables: Iterable[pa.Table],
     user_ids: pa.Array,
-    item_ids: pa.Array | pa.ChunkedArray,
+    item_ids: Corpus,
     before: Interactions | None = None,
 ) -> Interactions:
     """Returns the interactions of tables that have no users but these, gone through once; see `interactions_of_days`.
@@ -103,14 +102,15 @@ def interactions_of_users(
         tables: user_id, item_id, count int64, last_event_time_ms int64. A pair may occur in several rows: counts are added,
             the latest time is kept.
         user_ids: the users, distinct.
-        item_ids: the corpus, distinct; its order defines item_index.
+        item_ids: the corpus, distinct; its order defines item_index. Where several calls have one, `IdPlaces` of it.
         before: interactions of these users over this corpus that are added to.
 
     Raises:
         SchemaError: if a column is missing or has nulls.
         InputError: if ids are of another kind than the users or the corpus.
     """
-    corpus = flat(item_ids)
+    places = item_ids if isinstance(item_ids, IdPlaces) else IdPlaces(item_ids)
+    corpus, owners = places.values, IdPlaces(user_ids)
     width, events, dropped = max(len(corpus), 1), np.zeros(len(user_ids), dtype=np.int64), 0
     sums = _PairSums()
     if before is not None:
@@ -118,8 +118,8 @@ def interactions_of_users(
         sums.add(before.user_index * width + before.item_index, before.count, before.last_time_ms)
     for table in tables:
         _check(table)
-        owner = positions(_users(table, user_ids.type), user_ids)
-        items = positions(cast_ids(flat(table.column(ITEM_ID)), corpus.type, "interactions, column item_id"), corpus)
+        owner = owners.of(_users(table, user_ids.type))
+        items = places.of(cast_ids(flat(table.column(ITEM_ID)), corpus.type, "interactions, column item_id"))
         count, time = (flat(table.column(name)).to_numpy(zero_copy_only=False) for name in (COUNT, LAST_EVENT_TIME_MS))
         np.add.at(events, owner, count)
         known = items >= 0

@@ -1,7 +1,7 @@
 """A sample of the day's users, where scoring all of them against every item would take too long.
 
-Who is in it follows from the user's id and the seed alone: every scorer, every setting and, as far as they come back, every
-day sees the same users, and compares on them.
+Who is in it follows from who came, the ids and the seed: every scorer and every setting of a day is compared on the same
+users. Users come in the same order every day, so who is chosen on a busy day is chosen on a quieter one too, if there.
 
 Belongs here: who is chosen. Does not belong here: what is done with them (`truth.py` on).
 """

@@ -30,7 +30,8 @@ def item_rows(negatives: pa.Table) -> tuple[pa.Table, list[str]]:
     """Returns item_id, weight and the features as text, and the features' names.
 
     Args:
-        negatives: the corpus, `negative_items`. A missing value is an empty text, several values are joined by fg.json's separator.
+        negatives: the corpus, `negative_items`. A missing value is an empty text, also among several;
+            several values are joined by fg.json's separator.
     """
     fields = [name for name in negatives.column_names if name not in {col.ITEM_ID, col.WEIGHT, col.COUNT}]
     columns = {name: negatives.column(name) for name in (col.ITEM_ID, col.WEIGHT)}
@@ -73,6 +74,8 @@ def not_taken(shown: pa.Table, taken: pa.Table) -> pa.Table:
 def _text(column: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if pa.types.is_list(column.type):
-        column = pc.binary_join(column.cast(pa.list_(pa.string())), MULTI_SEPARATOR)
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        texts = column.cast(pa.list_(pa.string()))
+        filled = pa.ListArray.from_arrays(texts.offsets, pc.fill_null(texts.values, ""), mask=texts.is_null())
+        column = pc.binary_join(filled, MULTI_SEPARATOR)
     return pc.fill_null(column.cast(pa.string()), "")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pyarrow as pa
+import pytest
 
 from dssm_assets.core.samples.sampler_rows import EDGE, counted, exposures, item_rows, not_taken
 
@@ -25,6 +28,13 @@ def test_features_become_text_in_their_order() -> None:
         {"item_id": 7, "weight": 2.0, "brand": "5", "tags": "1\x1d2", "tags__weights": "0.5\x1d1", "colour": "red"},
         {"item_id": 8, "weight": 1.0, "brand": "", "tags": "", "tags__weights": "", "colour": ""},
     ]
+
+
+@pytest.mark.parametrize("kind", [pa.list_, pa.large_list])
+def test_a_missing_value_among_several_is_an_empty_text_and_loses_no_other(kind: Callable[[pa.DataType], pa.DataType]) -> None:
+    tags = pa.array([["a", None, "c"], None, [], [None]], kind(pa.string()))
+    rows, _ = item_rows(pa.table({"item_id": [1, 2, 3, 4], "weight": [1.0] * 4, "count": [1] * 4, "tags": tags}))
+    assert rows.column("tags").to_pylist() == ["a\x1d\x1dc", "", "", ""]
 
 
 def test_keys_are_counted_over_days() -> None:
