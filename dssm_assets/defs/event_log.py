@@ -29,7 +29,7 @@ def held_open() -> Iterator[None]:
             return  # in memory
         connection.execute("PRAGMA synchronous=NORMAL")
         if path not in held:
-            held[path] = sqlite3.connect(path, check_same_thread=False)
+            held[path] = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
         # Only what has looked since the file has a write-ahead log holds that open.
         held[path].execute("PRAGMA schema_version").fetchone()
 
