@@ -5,14 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dssm_assets.steps.dssm_model import dssm_model
-from dssm_assets.steps.evaluation import hit_counts, hit_rate_detail, total_hit_rate
-from dssm_assets.steps.feature_config import training_config
-from dssm_assets.steps.serving import serving_bundle
-from dssm_assets.steps.training import train_samples
-from dssm_assets.steps.vectors import item_vectors, user_vectors
-from dssm_assets.steps.workspace import open_workspace
-from dssm_assets_tests import worlds
+from dssm_assets_tests.steps.refitted_worlds import refitted, vectors_of
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
 TOWER, CODES = 8, 4
@@ -21,39 +14,17 @@ CHANGES = {
     "model": {"output_dim": TOWER + CODES, "held_embedding": "item", "poolings": [{"kind": "root", "length": 20}]},
     "training": {"epochs": 1, "history_start": {"embedding": "item", "scale": 2.0, "ridge": 1.0, "takers_power": 0.25}},
 }
-STEPS = (
-    training_config,
-    train_samples,
-    dssm_model,
-    item_vectors,
-    user_vectors,
-    hit_counts,
-    hit_rate_detail,
-    total_hit_rate,
-    serving_bundle,
-)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The workspace, and of each step its checks by name."""
-    folder = tmp_path_factory.mktemp("held") / "world"
-    workspace = open_workspace(worlds.built_world(tmp_path_factory).copy(folder, CHANGES))
-    checks = {}
-    for step in STEPS:
-        (result,) = step(workspace, [EVALUATION_DAY])
-        checks[step.__name__] = {check.name: check for check in result.checks}
-    return workspace, checks
-
-
-def stored(workspace, side):
-    table = workspace.tables.read(workspace.need(f"{side}_vectors", EVALUATION_DAY))
-    return dict(zip(table.column(0).to_pylist(), np.array(table.column(1).to_pylist(), np.float32), strict=True))
+    return refitted(tmp_path_factory, tmp_path_factory.mktemp("held") / "world", CHANGES)
 
 
 def test_the_first_places_are_of_length_one_and_the_last_tell_the_groups_apart(made):
     workspace, checks = made
-    items, users = stored(workspace, "item"), stored(workspace, "user")
+    items, users = vectors_of(workspace, "item"), vectors_of(workspace, "user")
     for vector in (*items.values(), *users.values()):
         assert vector.shape == (TOWER + CODES,)
         assert np.linalg.norm(vector[:TOWER]) == pytest.approx(1, rel=1e-5)
@@ -66,7 +37,7 @@ def test_the_first_places_are_of_length_one_and_the_last_tell_the_groups_apart(m
 
 def test_lists_are_by_the_whole_product_and_not_by_the_angle(made):
     workspace, _ = made
-    items, users = stored(workspace, "item"), stored(workspace, "user")
+    items, users = vectors_of(workspace, "item"), vectors_of(workspace, "user")
     names, matrix = list(items), np.stack(list(items.values()))
     for row in workspace.tables.read(workspace.need("hit_rate_detail", EVALUATION_DAY)).to_pylist():
         best = sorted(zip(-(users[row["user_id"]] @ matrix.T), names, strict=True))[: len(row["topk_ids"])]

@@ -11,14 +11,9 @@ from dssm_assets.core.errors import InputError
 from dssm_assets.core.models.prior import Prior
 from dssm_assets.serving.engine import Engine
 from dssm_assets.serving.requests import Given
-from dssm_assets.steps.dssm_model import dssm_model
-from dssm_assets.steps.evaluation import hit_counts, hit_rate_detail, total_hit_rate
-from dssm_assets.steps.feature_config import training_config
-from dssm_assets.steps.serving import bundle_store, serving_bundle
-from dssm_assets.steps.training import train_samples
-from dssm_assets.steps.vectors import item_vectors, user_vectors
-from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.steps.serving import bundle_store
 from dssm_assets_tests import worlds
+from dssm_assets_tests.steps.refitted_worlds import refitted, vectors_of
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS
 
 DIMS, INTERESTS = 8, 2
@@ -38,34 +33,12 @@ CHANGES = {
     },
     "training": {"epochs": 3, "validation_days": 1},
 }
-STEPS = (
-    training_config,
-    train_samples,
-    dssm_model,
-    item_vectors,
-    user_vectors,
-    hit_counts,
-    hit_rate_detail,
-    total_hit_rate,
-    serving_bundle,
-)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The workspace, and of each step its checks by name."""
-    folder = tmp_path_factory.mktemp("options") / "world"
-    workspace = open_workspace(worlds.built_world(tmp_path_factory).copy(folder, CHANGES))
-    checks = {}
-    for step in STEPS:
-        (result,) = step(workspace, [EVALUATION_DAY])
-        checks[step.__name__] = {check.name: check for check in result.checks}
-    return workspace, checks
-
-
-def stored(workspace, side):
-    table = workspace.tables.read(workspace.need(f"{side}_vectors", EVALUATION_DAY))
-    return dict(zip(table.column(0).to_pylist(), np.array(table.column(1).to_pylist(), np.float32), strict=True))
+    return refitted(tmp_path_factory, tmp_path_factory.mktemp("options") / "world", CHANGES)
 
 
 def prior_of(workspace):
@@ -89,7 +62,7 @@ def expected_priors(prior, days):
 
 def test_stored_vectors_are_unit_vectors_with_their_prior_or_a_one_behind(made):
     workspace, checks = made
-    items, users = stored(workspace, "item"), stored(workspace, "user")
+    items, users = vectors_of(workspace, "item"), vectors_of(workspace, "user")
     last = len(DAYS) - 1
     expected = expected_priors(prior_of(workspace), range(last - WINDOW_DAYS, last))
     assert {name: vector[-1] for name, vector in items.items()} == pytest.approx(expected, abs=1e-5)
@@ -110,7 +83,7 @@ def test_the_exported_towers_and_the_index_are_good_enough_to_be_served(made):
 
 def test_the_evaluated_list_is_the_best_interests_product_with_the_prior(made):
     workspace, _ = made
-    items, users = stored(workspace, "item"), stored(workspace, "user")
+    items, users = vectors_of(workspace, "item"), vectors_of(workspace, "user")
     names, matrix = list(items), np.stack(list(items.values()))
     for row in workspace.tables.read(workspace.need("hit_rate_detail", EVALUATION_DAY)).to_pylist():
         scores = (users[row["user_id"]].reshape(INTERESTS, -1) @ matrix.T).max(0)
