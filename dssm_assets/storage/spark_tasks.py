@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import pickle
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from dssm_assets.storage.engine import BatchKernel, PartKernel
 from dssm_assets.storage.manifest import StoredFile
 from dssm_assets.storage.partition_store import PartitionStore
 from dssm_assets.storage.spark_rows import Piece, read_piece
+from dssm_assets.storage.store_address import StoreAddress
 from dssm_assets.storage.table_store import PART_ROWS, TableStore
 
 RETURNED: Final = pa.schema([("place", pa.int64()), ("body", pa.string()), ("report", pa.binary())])
@@ -49,23 +50,6 @@ class Cut:
     fragment: Fragment
     skip: int
     rows: int
-
-
-@dataclass(frozen=True)
-class StoreAddress:
-    """Where a store is, for a process that has to open it anew."""
-
-    url: str
-    options: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, partitions: PartitionStore) -> StoreAddress:
-        """Returns the address of an open store."""
-        return cls(partitions.fs.unstrip_protocol(partitions.root), partitions.options)
-
-    def open(self) -> PartitionStore:
-        """Returns the store."""
-        return PartitionStore(self.url, self.options)
 
 
 def cut(fragments: Sequence[Fragment], part_rows: int = PART_ROWS) -> list[list[Cut]]:
@@ -113,7 +97,8 @@ def mapping(
             for table, start in read_piece(store, pieces[number], as_dictionaries):
                 made, report = kernel(table, start)
                 reports.append(report)
-                yield from made.to_batches()
+                # Codes of a dictionary become what they stand for, as in every stored table.
+                yield from made.cast(schema).to_batches()
 
         yield from _returned(number, _write_fragment(store, folder, number, schema, mapped()), reports)
 

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.storage.engine import ByDay, DuckDBEngine
+from dssm_assets.storage.duckdb_engine import DuckDBEngine
+from dssm_assets.storage.engine import ByDay
 from dssm_assets.storage.table_store import TableStore
 from dssm_assets_tests.storage.stores import TAKEN, stores, taken
 
