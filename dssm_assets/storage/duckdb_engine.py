@@ -48,6 +48,7 @@ class DuckDBEngine:
         self.store = store
         self.threads = threads
         self.memory = memory
+        self.scratch = scratch
         # The filesystem that a remote store is read through knows one call's files.
         self._connections = DuckDBConnections(threads, memory, scratch, is_kept=store.partitions.is_local)
 
