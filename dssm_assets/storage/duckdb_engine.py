@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import ibis
 import pyarrow as pa
@@ -21,6 +21,7 @@ from dssm_assets.storage.engine import (
     ByDay,
     Judge,
     PartKernel,
+    ReportKernel,
     Target,
     contract_of,
     kernel_schema,
@@ -35,6 +36,8 @@ from dssm_assets.storage.table_store import ROW_GROUP_ROWS, TableStore
 
 class DuckDBEngine:
     """Runs expressions in embedded DuckDB connections that are empty when a call begins, so that calls share nothing."""
+
+    is_spread: ClassVar[bool] = False
 
     def __init__(self, store: TableStore, threads: int = 2, memory: str = "1GB", scratch: Path | None = None) -> None:
         """Takes what the engine may use.
@@ -111,6 +114,14 @@ class DuckDBEngine:
             return self._write(target, mapped(), schema), reports
         except _Kept as kept:
             return kept.manifest, reports
+
+    def reports(self, source: Manifest, kernel: ReportKernel, columns: Sequence[str]) -> list[Any]:
+        """Streams the rows through the kernel in this process; see `Engine`."""
+        found, start = [], 0
+        for batch in self.store.batches(source, columns):
+            found.append(kernel(pa.Table.from_batches([batch]), start))
+            start += batch.num_rows
+        return found
 
     def _write(self, target: Target, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Manifest:
         return self.store.write(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import ibis
 import pyarrow as pa
@@ -33,6 +33,8 @@ BatchKernel: TypeAlias = Callable[[pa.RecordBatch], pa.RecordBatch]
 """A function of record batches, row by row independent: any cut of the rows gives the same rows."""
 PartKernel: TypeAlias = Callable[[pa.Table, int], tuple[pa.Table, Any]]
 """A function of some consecutive rows of a partition and the position of the first: what it makes of them, and a report."""
+ReportKernel: TypeAlias = Callable[[pa.Table, int], Any]
+"""A function of some consecutive rows of a partition and the position of the first: a report."""
 Judge: TypeAlias = Callable[[Sequence[Any]], bool]
 """Tells by a kernel's reports whether what it made is good."""
 
@@ -60,7 +62,13 @@ class Target:
 
 
 class Engine(Protocol):
-    """What steps ask of an engine. Whichever it is, equal rows in equal order give equal files."""
+    """What steps ask of an engine. Whichever it is, equal rows in equal order give equal files.
+
+    Attributes:
+        is_spread: rows are worked on in processes elsewhere, and are better not brought here.
+    """
+
+    is_spread: ClassVar[bool]
 
     def write_query(
         self,
@@ -93,6 +101,10 @@ class Engine(Protocol):
             is_whole: the kernel costs less on many rows: where one process does all the work, it is given them at once.
             judge: what it finds bad does not take the place of a partition that stands, which is then returned.
         """
+        ...
+
+    def reports(self, source: Manifest, kernel: ReportKernel, columns: Sequence[str]) -> list[Any]:
+        """Returns what a kernel reports on the rows of a partition, in their order, some columns of them; writes nothing."""
         ...
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import ibis
 import pyarrow as pa
@@ -25,6 +25,7 @@ from dssm_assets.storage.engine import (
     ByDay,
     Judge,
     PartKernel,
+    ReportKernel,
     Target,
     contract_of,
     kernel_schema,
@@ -56,6 +57,7 @@ class SparkEngine:
 
     store: TableStore
     session: Any
+    is_spread: ClassVar[bool] = True
     read_with: ReadWith = ReadWith.SPARK
     address: StoreAddress = field(init=False)
 
@@ -108,6 +110,12 @@ class SparkEngine:
             return self._spread(len(read), work, tasks.RETURNED).collect()
 
         return self._write(target, schema, send, judge)
+
+    def reports(self, source: Manifest, kernel: ReportKernel, columns: Sequence[str]) -> list[Any]:
+        """Takes the rows through the kernel on the cluster's workers, a row group each; see `engine.Engine`."""
+        read = pieces(self.store.partitions, [source])
+        work = tasks.reporting(self.address, read, kernel, columns)
+        return tasks.reports_of(self._spread(len(read), work, tasks.RETURNED).collect())
 
     def _write(self, target: Target, schema: pa.Schema, send: Send, judge: Judge | None = None) -> tuple[Manifest, list[Any]]:
         """Publishes what the sent tasks write aside; returns the manifest and the tasks' reports."""

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.storage.engine import BatchKernel, PartKernel
+from dssm_assets.storage.engine import BatchKernel, PartKernel, ReportKernel
 from dssm_assets.storage.manifest import StoredFile
 from dssm_assets.storage.partition_store import PartitionStore
 from dssm_assets.storage.spark_rows import Piece, read_piece
@@ -105,6 +105,18 @@ def mapping(
     return work
 
 
+def reporting(
+    address: StoreAddress, pieces: Sequence[Piece], kernel: ReportKernel, columns: Sequence[str]
+) -> Callable[[int], Batches]:
+    """Returns the work of reporting on piece number n; it returns RETURNED rows."""
+
+    def work(number: int) -> Batches:
+        rows = read_piece(address.open(), pieces[number], columns=columns)
+        yield _row(number, "", [kernel(table, start) for table, start in rows])
+
+    return work
+
+
 def numbered(work: Callable[[int], Batches]) -> Callable[[Batches], Batches]:
     """Returns the function that does a work for every number of a column."""
 
@@ -152,8 +164,12 @@ def placing(
 def fragments_of(returned: Iterable[Any]) -> tuple[list[Fragment], list[Any]]:
     """Returns the fragments that tasks wrote, in the order of their rows, and all reports."""
     rows = sorted(returned, key=lambda row: row["place"])
-    reports = [report for row in rows for report in pickle.loads(row["report"])]
-    return [Fragment(**json.loads(row["body"])) for row in rows], reports
+    return [Fragment(**json.loads(row["body"])) for row in rows], reports_of(rows)
+
+
+def reports_of(returned: Iterable[Any]) -> list[Any]:
+    """Returns all reports, in the order of the rows that they are on."""
+    return [report for row in sorted(returned, key=lambda row: row["place"]) for report in pickle.loads(row["report"])]
 
 
 def files_of(returned: Iterable[Any]) -> list[StoredFile]:

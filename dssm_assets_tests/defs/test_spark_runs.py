@@ -113,7 +113,7 @@ def test_assets_of_the_engine_say_so_and_no_others(tmp_path: Path) -> None:
     assert on_spark == {
         *("behavior", "user_activity", "item_activity", "pair_activity", "user_preferences", "user_history"),
         *("user_all_feature", "item_all_feature", "item_features_fg", "user_features_fg", "user_history_fg", "sample"),
-        *("sample_fg", "positive_sample"),
+        *("sample_fg", "positive_sample", "numeric_value_counts", "category_value_counts"),
     }
     assert {name for name in kinds["duckdb"] if kinds["duckdb"][name] != kinds["spark"][name]} == on_spark
     assert not [name for name in on_spark if "duckdb" in kinds["spark"][name]]

@@ -26,7 +26,7 @@ from dssm_assets_tests.spark.cluster import REPOSITORY
 Plan = Mapping[str, Sequence[str]]
 """The days of each step."""
 SOURCES = ("user_table", "item_table", "behavior_table")
-PLACED = ("sample_fg", "positive_sample")
+PLACED = ("sample_fg", "positive_sample", "numeric_value_counts", "category_value_counts")
 STEPS: dict[str, LazyStep] = {row.name: row.step for row in all_rows() if row.runs_on_engine}  # type: ignore[misc]
 
 
