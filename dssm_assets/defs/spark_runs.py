@@ -97,7 +97,8 @@ def _run(
 ) -> int:
     """Runs a command in a Pipes session; returns its exit code. Whatever interrupts this process ends the command's too.
 
-    Dagster's own client signals one process, and gives up where that is the shell of spark-submit, which waits for Java.
+    Dagster's own client signals the first process alone, and leaves the others running where that one, such as a shell that
+    waits for the spark-submit which it started, does not end.
     """
     injector = dg.PipesTempFileContextInjector()
     with dg.open_pipes_session(context, injector, reader, extras=dict(extras)) as session:

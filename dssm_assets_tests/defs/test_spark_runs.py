@@ -174,7 +174,7 @@ child.wait()
 def test_a_submitting_program_that_does_not_hear_of_the_interrupt_is_killed_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As spark-submit's shell does not, while it waits for Java to say how Java is started."""
+    """As a shell does not that waits for the spark-submit which it started."""
     monkeypatch.setattr(spark_runs, "_END_SECONDS", 0.5)
     told = tmp_path / "pids"
     loaded = worlds.write_world(tmp_path, {"engine": "spark", "spark": {"submit": [sys.executable, "-c", DEAF, str(told)]}})
