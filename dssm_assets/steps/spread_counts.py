@@ -6,7 +6,7 @@ the same in one process, which keeps coded tables from day to day (`statistics.p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -33,12 +33,12 @@ class SideTable:
     Attributes:
         manifest: None on the first day, when there is none.
         features: those of one kind.
-        nobody: the columns of such a table, without rows.
+        nobody: returns such a table without rows.
     """
 
     manifest: Manifest | None
     features: Sequence[Feature]
-    nobody: pa.Table
+    nobody: Callable[[], pa.Table]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def counted_on_workers(
     parts = [counts for counts, _ in found]
     for side, at in sides.items():
         used, counts, without = _summed([uses[side] for _, uses in found], row_counts[side])
-        parts.append(count_values(kind, [(at.nobody, at.features, Uses(np.zeros(0, np.int64), without))]))
+        parts.append(count_values(kind, [(at.nobody(), at.features, Uses(np.zeros(0, np.int64), without))]))
         if at.manifest is not None and at.features:
             kernel = _OfSide(kind, at.features, used, counts)
             parts += engine.reports(at.manifest, kernel, [feature.name for feature in at.features])

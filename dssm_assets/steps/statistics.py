@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +39,7 @@ def _counted(workspace: Workspace, days: Sequence[str], spec: TableSpec, kind: K
     for ds in days:
         positive = workspace.need("positive_sample", ds)
         found = {side: held.of_positives(side, positive) for side in ROWS}
-        sides = {side: SideTable(at, of_side[side], _nobody(workspace, side, at, ds)) for side, at in found.items()}
+        sides = {side: SideTable(at, of_side[side], partial(_nobody, workspace, side, at, ds)) for side, at in found.items()}
         if workspace.engine.is_spread:
             table = counted_on_workers(workspace.engine, kind, positive, of_side["context"], sides)
         else:
@@ -65,7 +66,7 @@ def _counted_here(
     groups: list[tuple[pa.Table | CodedTable, Sequence[Feature], Uses]] = [(table, context, ONCE)]
     for side, at in sides.items():
         if at.manifest is None:
-            groups.append((at.nobody, at.features, Uses(np.zeros(0, np.int64), table.num_rows)))
+            groups.append((at.nobody(), at.features, Uses(np.zeros(0, np.int64), table.num_rows)))
             continue
         uses = Uses(*use_counts(table.column(ROWS[side]), at.manifest.rows))
         groups.append((held.values(side, at.manifest, at.features), at.features, uses))
