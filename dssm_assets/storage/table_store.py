@@ -156,7 +156,7 @@ class TableStore:
         columns: Sequence[str] | None = None,
         *,
         as_dictionaries: Sequence[str] = (),
-        batch_rows: int = ROW_GROUP_ROWS,
+        batch_rows: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Yields a partition in record batches of bounded size, in order.
 
@@ -165,7 +165,7 @@ class TableStore:
             columns: those to read, all by default.
             as_dictionaries: text columns to be left dictionary-encoded as they are stored, which saves whoever works on
                 distinct values the encoding.
-            batch_rows: rows of a batch at most.
+            batch_rows: rows of a batch at most; None: those of a row group.
         """
         names = list(columns) if columns is not None else None
         encoded = list(as_dictionaries)
@@ -173,7 +173,7 @@ class TableStore:
         for path in self.paths([manifest]):
             with reader.open(path, "rb") as handle:
                 file = pq.ParquetFile(handle, read_dictionary=encoded)
-                yield from file.iter_batches(batch_size=batch_rows, columns=names)
+                yield from file.iter_batches(batch_size=batch_rows or ROW_GROUP_ROWS, columns=names)
 
     def rows(self, manifest: Manifest, columns: Sequence[str], first: int, end: int) -> Iterator[pa.RecordBatch]:
         """Yields rows first .. end - 1 of a partition in batches of bounded size; row groups without any are not read."""
