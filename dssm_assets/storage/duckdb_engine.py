@@ -6,8 +6,8 @@ Belongs here: lending connections, binding partitions, streaming what comes out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,12 +59,13 @@ class DuckDBEngine:
     def run(
         self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any
     ) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-        """Yields the schema and the batches of `expression(**tables, **arguments)`."""
+        """Yields the schema and the batches of `expression(**tables, **arguments)`, of which some may be left."""
         with self._opened(inputs) as (lent, tables):
             result = expression(**tables, **arguments)
             # The expression's own types are the contract: DuckDB widens sums (HUGEINT), another engine may not.
             schema = contract_of(result)
-            yield schema, _batches(lent, [result], schema)
+            with closing(_batches(lent, [result], schema)) as batches:
+                yield schema, batches
 
     def write_query(
         self,
@@ -78,9 +79,9 @@ class DuckDBEngine:
         with self._opened(inputs) as (lent, tables):
             results = [expression(**part, **arguments) for part in self._parts(target.by_key, inputs, tables)]
             schema = contract_of(results[0])
-            batches = _batches(lent, results, schema)
-            done = batches if kernel is None else map(kernel, batches)
-            return self._write(target, done, kernel_schema(schema, kernel))
+            with closing(_batches(lent, results, schema)) as batches:
+                done = batches if kernel is None else map(kernel, batches)
+                return self._write(target, done, kernel_schema(schema, kernel))
 
     def write_mapped(
         self,
@@ -180,13 +181,15 @@ def _stored(inputs: Mapping[str, Bindable]) -> list[Manifest]:
     return [stored for value in inputs.values() if not isinstance(value, pa.Table) for stored in manifests_of(value)]
 
 
-def _batches(lent: Connection, results: Sequence[ibis.Table], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _batches(lent: Connection, results: Sequence[ibis.Table], schema: pa.Schema) -> Generator[pa.RecordBatch, None, None]:
     """Yields the rows of some results of equal types, one result after the other."""
     for result in results:
         # Ibis 12 calls a streaming method that DuckDB 2 renamed, so the compiled SQL goes to DuckDB directly.
         reader = lent.connection.con.sql(lent.sql_of(result)).to_arrow_reader(ROW_GROUP_ROWS)
-        yield from (_typed(batch, schema) for batch in reader)
-        reader.close()
+        try:
+            yield from (_typed(batch, schema) for batch in reader)
+        finally:
+            reader.close()
 
 
 def _typed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
