@@ -4,19 +4,22 @@ Log lines of the job appear in the run while it works. Its results come as custo
 metadata, checks and data versions by the same code as those of a step that runs in this process: Pipes' own report of
 a materialization knows no days.
 
-Belongs here: the command, its environment, what its messages mean. Does not belong here: what the job does
-(`deployment/spark_job.py`).
+Belongs here: the command, its environment, what its messages mean, ending it with its run. Does not belong here: what the
+job does (`deployment/spark_job.py`).
 """
 
+import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.errors import DagsterPipesExecutionError
 
 from dssm_assets.core.errors import ConfigError, Fault, SubmittedJobError
 from dssm_assets.core.spark_config import Spark
@@ -30,6 +33,8 @@ Launch = Callable[[dg.AssetExecutionContext, LoadedConfig, Mapping[str, Any]], S
 """Runs `deployment/spark_job.py` with these Pipes extras somewhere; returns its custom messages once it is done."""
 _QUIET = {"spark.log.level": "WARN", "spark.ui.showConsoleProgress": "false"}
 """Spark's own lines go to the run's stderr: thousands of them, unless a scene's spark.conf wants them."""
+_END_SECONDS = 20.0
+"""What an interrupted job has for ending by itself."""
 SCRIPT = Path(__file__).parent.parent / "deployment" / "spark_job.py"
 
 
@@ -75,13 +80,58 @@ def spark_submit(
 
     spark = loaded.config.spark
     reader = _KeptMessages()
-    client = dg.PipesSubprocessClient(env=_environment(spark), message_reader=reader)
-    try:
-        client.run(context=context, command=command(spark, f"{loaded.config.name} {extras['step']}"), extras=dict(extras))
-    except DagsterPipesExecutionError as error:
+    words = command(spark, f"{loaded.config.name} {extras['step']}")
+    code = _run(context, words, _environment(spark), reader, extras)
+    if code:
         faults = [message[FAULT] for message in reader.messages if FAULT in message]
-        raise SubmittedJobError("; ".join(faults) or f"{error}; its output is in the run's stderr") from error
+        raise SubmittedJobError("; ".join(faults) or f"the job failed with code {code}; its output is in the run's stderr")
     return reader.messages
+
+
+def _run(
+    context: dg.AssetExecutionContext,
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    reader: dg.PipesMessageReader,
+    extras: Mapping[str, Any],
+) -> int:
+    """Runs a command in a Pipes session; returns its exit code. Whatever interrupts this process ends the command's too.
+
+    Dagster's own client signals the first process alone, and leaves the others running where that one, such as a shell that
+    waits for the spark-submit which it started, does not end.
+    """
+    injector = dg.PipesTempFileContextInjector()
+    with dg.open_pipes_session(context, injector, reader, extras=dict(extras)) as session:
+        variables = {**os.environ, **environment, **session.get_bootstrap_env_vars()}
+        job = subprocess.Popen(words, env=variables, start_new_session=True)
+        try:
+            return job.wait()
+        except BaseException:
+            context.log.info("interrupted: the job is ended too")
+            _end(job)
+            raise
+
+
+def _end(job: "subprocess.Popen[bytes]") -> None:
+    """Interrupts the processes of a job: spark-submit and the driver; after some seconds kills those that are left."""
+    end = time.monotonic() + _END_SECONDS
+    try:
+        is_there = _signal_all(job, signal.SIGINT)
+        while is_there and time.monotonic() < end:
+            job.poll()  # a child that has ended counts as there until somebody asked
+            time.sleep(0.05)
+            is_there = _signal_all(job, 0)
+    finally:
+        _signal_all(job, signal.SIGKILL)
+        job.wait()
+
+
+def _signal_all(job: "subprocess.Popen[bytes]", number: int) -> bool:
+    """Sends a signal to the processes of a job; tells whether there was any."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(job.pid, number)
+        return True
+    return False
 
 
 def command(spark: Spark, name: str) -> list[str]:

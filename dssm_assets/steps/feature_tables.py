@@ -1,13 +1,12 @@
 """The feature tables that samples point into, read once per content while a step goes through its days.
 
 Belongs here: which partition a day's samples point into, that it is still the one they were made from, and holding the
-last one read. Does not belong here: what is done with the rows.
+last one read. Does not belong here: finding a sample's rows (`eve_rows.py`), what is done with them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
@@ -15,7 +14,7 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.features.value_counts import CodedTable, coded
-from dssm_assets.core.samples.sample_fg import FeatureRows, widened
+from dssm_assets.core.samples.sample_fg import widened
 from dssm_assets.steps.workspace import Workspace, check_made_from, day_before
 from dssm_assets.storage.manifest import Manifest
 
@@ -23,12 +22,14 @@ KEYS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
 ROWS: Final = {"user": col.USER_ROW, "item": col.ITEM_ROW}
 
 
-@dataclass(frozen=True)
-class PlacedRows:
-    """Where the features of a side stand on an eve, and the partition; None on the first day, when nothing was known."""
+def of_the_eve(workspace: Workspace, side: str, ds: str) -> Manifest | None:
+    """Returns a side's features as of the day before; None on the first day of all, when nothing was known.
 
-    rows: FeatureRows
-    manifest: Manifest | None
+    Raises:
+        PartitionMissingError: if there is no such partition.
+    """
+    is_first = ds == workspace.config.calendar.start.isoformat()
+    return None if is_first else workspace.need(f"{side}_features_fg", day_before(ds))
 
 
 class FeatureTables:
@@ -36,20 +37,7 @@ class FeatureTables:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._rows: dict[str, tuple[str, FeatureRows]] = {}
         self._values: dict[str, tuple[str, pa.Table | CodedTable]] = {}
-
-    def rows_of_the_eve(self, side: str, ds: str) -> PlacedRows:
-        """Returns where a side's features as of the day before stand; on the first day of all, nowhere."""
-        workspace, where = self._workspace, f"table {side}_features_fg"
-        if ds == workspace.config.calendar.start.isoformat():
-            empty = workspace.tables.open(workspace.need(f"{side}_features_fg", ds)).schema.empty_table()
-            return PlacedRows(FeatureRows(empty, KEYS[side], where), None)
-        manifest = workspace.need(f"{side}_features_fg", day_before(ds))
-        if self._rows.get(side, ("", None))[0] != manifest.digest:
-            table = workspace.tables.read(manifest, [KEYS[side], col.FEATURE_DATE], as_dictionaries=[col.FEATURE_DATE])
-            self._rows[side] = (manifest.digest, FeatureRows(table, KEYS[side], where))
-        return PlacedRows(self._rows[side][1], manifest)
 
     def of_positives(self, side: str, positive: Manifest) -> Manifest | None:
         """Returns the feature table that a day's positives point into; None on the first day.

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.features.distinct_rows import encode_distinct
-from dssm_assets.core.features.parity import golden_rows, replay
+from dssm_assets.core.features.expressions import Side
+from dssm_assets.core.features.generator import FeatureGenerator
+from dssm_assets.core.features.parity import ParityReport, golden_rows, merged, replay
 from dssm_assets.core.samples import specs
 from dssm_assets.core.samples.positive_sample import positive_sample as choose_positives
 from dssm_assets.core.samples.sample import sample as label_events
-from dssm_assets.core.samples.sample_fg import check_no_leak
+from dssm_assets.core.samples.sample_fg import LeakReport, check_no_leak, combine_leak_reports
 from dssm_assets.core.samples.sample_fg import sample_fg as place_features
-from dssm_assets.steps.feature_tables import FeatureTables
+from dssm_assets.steps.eve_rows import EveRows
+from dssm_assets.steps.feature_tables import KEYS, of_the_eve
 from dssm_assets.steps.fg import GOLDEN_ROWS, parity_check
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests
+from dssm_assets.storage.engine import Target
 from dssm_assets.storage.manifest import Manifest
 
 
@@ -39,27 +43,54 @@ def sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
 
 def sample_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Finds each day's samples among the features of the day before and proves that nothing newer came in."""
-    held = FeatureTables(workspace)
+    rows = EveRows(workspace.tables)
     for ds in days:
-        yield _sample_fg(workspace, ds, held)
+        yield _sample_fg(workspace, ds, rows)
 
 
-def _sample_fg(workspace: Workspace, ds: str, held: FeatureTables) -> StepResult:
+@dataclass(frozen=True)
+class _Found:
+    """What the placing of some samples found."""
+
+    leak: LeakReport
+    parity: ParityReport
+
+
+@dataclass(frozen=True)
+class _Placing:
+    """The kernel of sample_fg: some samples with where their features stand and with their context features."""
+
+    generator: FeatureGenerator
+    ds: str
+    eves: Mapping[str, Manifest | None]
+    rows: EveRows
+    golden: Sequence[int]
+
+    def __call__(self, table: pa.Table, start: int) -> tuple[pa.Table, _Found]:
+        # Without samples, when only types are asked for, no table is read.
+        users, items = (self.rows.of(side, self.eves[side] if table.num_rows else None) for side in ("user", "item"))
+        context = encode_distinct(self.generator, table, "context")
+        placed = place_features(table, users, items, context)
+        parity = replay(self.generator, table, context, "context", list(self.golden), start=start)
+        return placed, _Found(check_no_leak(placed, self.ds), parity)
+
+
+def _sample_fg(workspace: Workspace, ds: str, rows: EveRows) -> StepResult:
     labelled = workspace.need("sample", ds)
-    table = workspace.tables.read(labelled, as_dictionaries=_repeated_texts(labelled))
-    users, items = held.rows_of_the_eve("user", ds), held.rows_of_the_eve("item", ds)
-    context = encode_distinct(workspace.generator, table, "context")
-    placed = place_features(table, users.rows, items.rows, context)
-    golden = golden_rows(table.num_rows if context.num_columns else 0, GOLDEN_ROWS)
-    parity = replay(workspace.generator, table, context, "context", golden)
-    report = check_no_leak(placed, ds)
-    standing = workspace.find(specs.SAMPLE_FG.name, ds)
-    if report.passed or standing is None:
-        made_from = [manifest for manifest in (labelled, users.manifest, items.manifest) if manifest is not None]
-        manifest = workspace.write_table(specs.SAMPLE_FG, ds, placed, made_from)
-    else:
-        # What leaks never takes the place of what stood before; the check below says so and stops what is behind.
-        manifest = standing
+    eves = {side: of_the_eve(workspace, side, ds) for side in KEYS}
+    golden = golden_rows(labelled.rows if workspace.fg_spec.of_side(Side.CONTEXT) else 0, GOLDEN_ROWS)
+    placing = _Placing(workspace.generator, ds, eves, rows, golden)
+    made_from = [manifest for manifest in (labelled, *eves.values()) if manifest is not None]
+    # What leaks never takes the place of what stood before; the check below says so and stops what is behind.
+    manifest, found = workspace.engine.write_mapped(
+        Target(specs.SAMPLE_FG, ds, digests(made_from)),
+        labelled,
+        placing,
+        as_dictionaries=_repeated_texts(labelled),
+        is_whole=True,
+        judge=_is_sound,
+    )
+    report = combine_leak_reports(part.leak for part in found)
     facts = {
         "newest_user_feature_date": report.newest_user_feature_date or "none",
         "newest_item_feature_date": report.newest_item_feature_date or "none",
@@ -73,29 +104,29 @@ def _sample_fg(workspace: Workspace, ds: str, held: FeatureTables) -> StepResult
         else f"{report.leaking_row_count} of {report.row_count} rows carry features newer than {day_before(ds)}; "
         "materialize the feature tables of the day before again"
     )
-    return StepResult(manifest, facts, (Check("no_leak", report.passed, sentence, facts), parity_check(parity)))
+    checks = (Check("no_leak", report.passed, sentence, facts), parity_check(merged([part.parity for part in found])))
+    return StepResult(manifest, facts, checks)
+
+
+def _is_sound(found: Sequence[_Found]) -> bool:
+    return combine_leak_reports(part.leak for part in found).passed
 
 
 def positive_sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Keeps the positives of each day; a day of nothing else is the very table that sample_fg is."""
     for ds in days:
         source = workspace.need("sample_fg", ds)
-        labels = pc.unique(workspace.tables.read(source, [col.LABEL]).column(col.LABEL)).to_pylist()
-        if labels == [1]:
-            manifest = workspace.tables.write_same(specs.POSITIVE_SAMPLE, source, inputs=digests([source]))
+        target = Target(specs.POSITIVE_SAMPLE, ds, digests([source]))
+        if workspace.tables.extremes(source, col.LABEL) == (1, 1):
+            yield StepResult(workspace.tables.write_same(target.spec, source, inputs=target.inputs))
         else:
-            schema = workspace.tables.open(source).schema
-            chosen: Iterable[pa.RecordBatch] = (
-                part for batch in workspace.tables.batches(source) for part in choose_positives(_table(batch)).to_batches()
-            )
-            manifest = workspace.tables.write(specs.POSITIVE_SAMPLE, ds, chosen, schema=schema, inputs=digests([source]))
-        yield StepResult(manifest)
+            yield StepResult(workspace.engine.write_mapped(target, source, _positives)[0])
+
+
+def _positives(table: pa.Table, start: int) -> tuple[pa.Table, None]:
+    return choose_positives(table), None
 
 
 def _repeated_texts(manifest: Manifest) -> list[str]:
     """Returns the text columns whose values come again and again: all but the request, of which each has its own."""
     return [column.name for column in manifest.columns if column.type == "string" and column.name != col.REQUEST_ID]
-
-
-def _table(batch: pa.RecordBatch) -> pa.Table:
-    return pa.Table.from_batches([batch])

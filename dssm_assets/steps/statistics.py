@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,9 @@ from dssm_assets.core.features.value_counts import CodedTable
 from dssm_assets.core.samples.sample_fg import use_counts
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.feature_tables import ROWS, FeatureTables
+from dssm_assets.steps.spread_counts import SideTable, counted_on_workers
 from dssm_assets.steps.workspace import StepResult, Workspace, window_days
+from dssm_assets.storage.manifest import Manifest
 
 
 def numeric_value_counts(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -35,19 +38,39 @@ def _counted(workspace: Workspace, days: Sequence[str], spec: TableSpec, kind: K
     of_side = {side: [f for f in workspace.fg_spec.of_side(side) if f.kind is kind] for side in ("user", "item", "context")}
     for ds in days:
         positive = workspace.need("positive_sample", ds)
-        table = workspace.tables.read(positive, [*ROWS.values(), *(feature.name for feature in of_side["context"])])
-        groups: list[tuple[pa.Table | CodedTable, Sequence[Feature], Uses]] = [(table, of_side["context"], ONCE)]
-        made_from = [positive]
-        for side, row in ROWS.items():
-            features, manifest = of_side[side], held.of_positives(side, positive)
-            if manifest is None:
-                unknown = workspace.tables.open(workspace.need(f"{side}_features_fg", ds)).schema.empty_table()
-                groups.append((unknown, features, Uses(np.zeros(0, np.int64), table.num_rows)))
-                continue
-            made_from.append(manifest)
-            uses = Uses(*use_counts(table.column(row), manifest.rows))
-            groups.append((held.values(side, manifest, features), features, uses))
-        yield StepResult(workspace.write_table(spec, ds, value_counts.count_values(kind, groups), made_from))
+        found = {side: held.of_positives(side, positive) for side in ROWS}
+        sides = {side: SideTable(at, of_side[side], partial(_nobody, workspace, side, at, ds)) for side, at in found.items()}
+        if workspace.engine.is_spread:
+            table = counted_on_workers(workspace.engine, kind, positive, of_side["context"], sides)
+        else:
+            table = _counted_here(workspace, held, kind, positive, of_side["context"], sides)
+        made_from = [positive, *(manifest for manifest in found.values() if manifest is not None)]
+        yield StepResult(workspace.write_table(spec, ds, table, made_from))
+
+
+def _nobody(workspace: Workspace, side: str, manifest: Manifest | None, ds: str) -> pa.Table:
+    """Returns a side's feature table without rows."""
+    return workspace.tables.open(manifest or workspace.need(f"{side}_features_fg", ds)).schema.empty_table()
+
+
+def _counted_here(
+    workspace: Workspace,
+    held: FeatureTables,
+    kind: Kind,
+    positive: Manifest,
+    context: Sequence[Feature],
+    sides: Mapping[str, SideTable],
+) -> pa.Table:
+    """Returns the counts of a day, a feature table that comes again being held in a form that is counted at little cost."""
+    table = workspace.tables.read(positive, [*ROWS.values(), *(feature.name for feature in context)])
+    groups: list[tuple[pa.Table | CodedTable, Sequence[Feature], Uses]] = [(table, context, ONCE)]
+    for side, at in sides.items():
+        if at.manifest is None:
+            groups.append((at.nobody(), at.features, Uses(np.zeros(0, np.int64), table.num_rows)))
+            continue
+        uses = Uses(*use_counts(table.column(ROWS[side]), at.manifest.rows))
+        groups.append((held.values(side, at.manifest, at.features), at.features, uses))
+    return value_counts.count_values(kind, groups)
 
 
 def feature_binning(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:

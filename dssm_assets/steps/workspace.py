@@ -23,7 +23,8 @@ from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.storage.artifact_store import ArtifactStore
 from dssm_assets.storage.config_file import LoadedConfig
-from dssm_assets.storage.engine import BatchKernel, Bindable, ByDay, DuckDBEngine, Engine, Target
+from dssm_assets.storage.duckdb_engine import DuckDBEngine
+from dssm_assets.storage.engine import BatchKernel, Bindable, ByDay, Engine, Target
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.partition_store import PartitionStore
 from dssm_assets.storage.table_store import TableStore

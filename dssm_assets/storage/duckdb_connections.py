@@ -3,7 +3,7 @@
 To open and close one costs more than the query of a small day, and a range of days asks hundreds: one that a call leaves
 clean serves the next. One that has spilled, or whose call has failed, is closed.
 
-Belongs here: when a connection is opened and closed. Does not belong here: what is asked of it (`engine.py`).
+Belongs here: when a connection is opened and closed. Does not belong here: what is asked of it (`duckdb_engine.py`).
 """
 
 from __future__ import annotations

@@ -1,26 +1,21 @@
-"""The table engine: runs Ibis expressions over stored partitions, and kernels over the parts of one.
+"""What steps ask of a table engine: it runs Ibis expressions over stored partitions, and kernels over the parts of one.
 
-Belongs here: what an engine is, and the default one: DuckDB, embedded. Does not belong here: the expressions and kernels,
-which are written once for every engine; Spark (`spark_engine.py`).
+Belongs here: what an engine is, and what is the same for all. Does not belong here: the expressions and kernels, which are
+written once for every engine; the engines: DuckDB (`duckdb_engine.py`), Spark (`spark_engine.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import ibis
 import pyarrow as pa
 
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.storage.duckdb_connections import Connection, DuckDBConnections
-from dssm_assets.storage.key_ranges import key_ranges, within
 from dssm_assets.storage.manifest import Manifest
-from dssm_assets.storage.stored_files import StoredFiles
-from dssm_assets.storage.table_store import ROW_GROUP_ROWS, TableStore
+from dssm_assets.storage.table_store import TableStore
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,11 @@ Bindable: TypeAlias = Manifest | list[Manifest] | ByDay | pa.Table
 BatchKernel: TypeAlias = Callable[[pa.RecordBatch], pa.RecordBatch]
 """A function of record batches, row by row independent: any cut of the rows gives the same rows."""
 PartKernel: TypeAlias = Callable[[pa.Table, int], tuple[pa.Table, Any]]
-"""A function of some consecutive rows of a partition and the position of the first: as many rows, and a report on them."""
+"""A function of some consecutive rows of a partition and the position of the first: what it makes of them, and a report."""
+ReportKernel: TypeAlias = Callable[[pa.Table, int], Any]
+"""A function of some consecutive rows of a partition and the position of the first: a report."""
+Judge: TypeAlias = Callable[[Sequence[Any]], bool]
+"""Tells by a kernel's reports whether what it made is good."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,13 @@ class Target:
 
 
 class Engine(Protocol):
-    """What steps ask of an engine. Whichever it is, equal rows in equal order give equal files."""
+    """What steps ask of an engine. Whichever it is, equal rows in equal order give equal files.
+
+    Attributes:
+        is_spread: rows are worked on in processes elsewhere, and are better not brought here.
+    """
+
+    is_spread: ClassVar[bool]
 
     def write_query(
         self,
@@ -77,154 +82,40 @@ class Engine(Protocol):
         ...
 
     def write_mapped(
-        self, target: Target, source: Manifest, kernel: PartKernel, *, as_dictionaries: Sequence[str] = ()
+        self,
+        target: Target,
+        source: Manifest,
+        kernel: PartKernel,
+        *,
+        as_dictionaries: Sequence[str] = (),
+        is_whole: bool = False,
+        judge: Judge | None = None,
     ) -> tuple[Manifest, list[Any]]:
-        """Writes what a kernel makes of the rows of a partition, in their order; returns the reports too, in any order.
+        """Writes what a kernel makes of the rows of a partition, in their order; returns the reports too, in that order.
 
         Args:
             target: what is written.
             source: the partition that is read.
             kernel: also called with no rows, for the types of its columns.
             as_dictionaries: text columns that the kernel takes dictionary-encoded as they are stored.
+            is_whole: the kernel costs less on many rows: where one process does all the work, it is given them at once.
+            judge: what it finds bad does not take the place of a partition that stands, which is then returned.
         """
         ...
 
+    def reports(self, source: Manifest, kernel: ReportKernel, columns: Sequence[str]) -> list[Any]:
+        """Returns what a kernel reports on the rows of a partition, in their order, some columns of them; writes nothing."""
+        ...
 
-class DuckDBEngine:
-    """Runs expressions in embedded DuckDB connections that are empty when a call begins, so that calls share nothing."""
 
-    def __init__(self, store: TableStore, threads: int = 2, memory: str = "1GB", scratch: Path | None = None) -> None:
-        """Takes what the engine may use.
-
-        Args:
-            store: where partitions are.
-            threads: each holds blocks of its own.
-            memory: what it may hold before it spills, e.g. "512MB".
-            scratch: local folder for what it spills, made when it is needed; by default the system's temporary one.
-        """
-        self.store = store
-        self.threads = threads
-        self.memory = memory
-        self.scratch = scratch
-        # The filesystem that a remote store is read through knows one call's files.
-        self._connections = DuckDBConnections(threads, memory, scratch, is_kept=store.partitions.is_local)
-
-    @contextmanager
-    def run(
-        self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any
-    ) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-        """Yields the schema and the batches of `expression(**tables, **arguments)`, of which some may be left."""
-        with self._opened(inputs) as (lent, tables):
-            result = expression(**tables, **arguments)
-            # The expression's own types are the contract: DuckDB widens sums (HUGEINT), another engine may not.
-            schema = contract_of(result)
-            with closing(_batches(lent, [result], schema)) as batches:
-                yield schema, batches
-
-    def write_query(
-        self,
-        target: Target,
-        expression: Callable[..., ibis.Table],
-        inputs: Mapping[str, Bindable],
-        arguments: Mapping[str, Any],
-        kernel: BatchKernel | None = None,
-    ) -> Manifest:
-        """Streams the result into the partition, with `target.by_key` a range of keys after the other; see `Engine`."""
-        with self._opened(inputs) as (lent, tables):
-            results = [expression(**part, **arguments) for part in self._parts(target.by_key, inputs, tables)]
-            schema = contract_of(results[0])
-            with closing(_batches(lent, results, schema)) as batches:
-                done = batches if kernel is None else map(kernel, batches)
-                return self._write(target, done, kernel_schema(schema, kernel))
-
-    def write_mapped(
-        self, target: Target, source: Manifest, kernel: PartKernel, *, as_dictionaries: Sequence[str] = ()
-    ) -> tuple[Manifest, list[Any]]:
-        """Streams the rows through the kernel in this process; see `Engine`."""
-        reports: list[Any] = []
-
-        def mapped() -> Iterator[pa.RecordBatch]:
-            start = 0
-            for batch in self.store.batches(source, as_dictionaries=as_dictionaries):
-                table, report = kernel(pa.Table.from_batches([batch]), start)
-                reports.append(report)
-                start += table.num_rows
-                yield from table.to_batches()
-
-        schema = kernel(self.store.open(source).schema.empty_table(), 0)[0].schema
-        return self._write(target, mapped(), schema), reports
-
-    def _write(self, target: Target, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Manifest:
-        return self.store.write(
-            target.spec,
-            target.ds,
-            batches,
-            schema=schema,
-            inputs=target.inputs,
-            facts=target.facts,
-            is_shared=target.is_shared,
-        )
-
-    def table(self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any) -> pa.Table:
-        """Returns the whole result as one table; for results that are known to be small."""
-        with self.run(expression, inputs, **arguments) as (schema, batches):
-            return _collect(schema, batches)
-
-    @contextmanager
-    def _opened(self, inputs: Mapping[str, Bindable]) -> Iterator[tuple[Connection, dict[str, ibis.Table]]]:
-        """Yields a connection with the inputs bound in it."""
-        with self._connections.lent() as lent:
-            connection = lent.connection
-            if not self.store.partitions.is_local:
-                connection.register_filesystem(self.store.partitions.reader(_stored(inputs)))
-            yield lent, {name: self._bind(connection, name, value) for name, value in inputs.items()}
-
-    def _parts(
-        self, key: str | None, inputs: Mapping[str, Bindable], tables: dict[str, ibis.Table]
-    ) -> Iterator[dict[str, ibis.Table]]:
-        """Yields the bound inputs: all their rows, or those of each range of a key."""
-        if key is None:
-            yield tables
-            return
-        for keys in key_ranges(self.store, key, _stored(inputs)):
-            yield within(tables, key, keys)
-
-    def _bind(self, connection: Any, name: str, value: Bindable) -> ibis.Table:
-        if isinstance(value, pa.Table):
-            return connection.create_table(name, value, temp=True)
-        prefix = "" if self.store.partitions.is_local else f"{StoredFiles.protocol}://"
-        paths = [prefix + path for path in self.store.paths(manifests_of(value))]
-        # Not by Ibis: for a path like s3:// it would fetch an extension of DuckDB, which knows nothing of the store.
-        connection.con.read_parquet(paths, hive_partitioning=isinstance(value, ByDay)).create_view(name)
-        return connection.table(name)
+def standing(store: TableStore, target: Target, judge: Judge | None, reports: Sequence[Any]) -> Manifest | None:
+    """Returns the partition that stays in the place of what a judge finds bad; None: what was made takes the place."""
+    return None if judge is None or judge(reports) else store.partitions.find(target.spec.name, target.ds)
 
 
 def manifests_of(value: Manifest | list[Manifest] | ByDay) -> list[Manifest]:
     """Returns the partitions that a bindable value consists of."""
     return list(value.manifests) if isinstance(value, ByDay) else value if isinstance(value, list) else [value]
-
-
-def _stored(inputs: Mapping[str, Bindable]) -> list[Manifest]:
-    return [stored for value in inputs.values() if not isinstance(value, pa.Table) for stored in manifests_of(value)]
-
-
-def _batches(lent: Connection, results: Sequence[ibis.Table], schema: pa.Schema) -> Generator[pa.RecordBatch, None, None]:
-    """Yields the rows of some results of equal types, one result after the other."""
-    for result in results:
-        # Ibis 12 calls a streaming method that DuckDB 2 renamed, so the compiled SQL goes to DuckDB directly.
-        reader = lent.connection.con.sql(lent.sql_of(result)).to_arrow_reader(ROW_GROUP_ROWS)
-        try:
-            yield from (_typed(batch, schema) for batch in reader)
-        finally:
-            reader.close()
-
-
-def _typed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    return batch if batch.schema.equals(schema) else batch.cast(schema)
-
-
-def _collect(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.Table:
-    return pa.Table.from_batches(list(batches), schema=schema)
 
 
 def contract_of(result: ibis.Table) -> pa.Schema:

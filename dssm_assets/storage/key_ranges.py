@@ -3,7 +3,7 @@
 Where a key's rows of the result come from that key's rows of the inputs alone, the result over all keys is what ranges of
 them give one after the other: the engine then holds what a range takes, however many keys there are.
 
-Belongs here: where ranges begin and the inputs' rows in one. Does not belong here: running the query (`engine.py`).
+Belongs here: where ranges begin and the inputs' rows in one. Does not belong here: running the query (`duckdb_engine.py`).
 """
 
 from __future__ import annotations

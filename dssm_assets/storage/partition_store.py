@@ -190,6 +190,18 @@ class PartitionStore:
         self.put(path, layout.file_path(self.root, asset, ds, inside))
         return StoredFile(path.name, inside, size, digest, rows)
 
+    def place_same(self, asset: str, manifest: Manifest, file: StoredFile) -> StoredFile:
+        """Puts a copy of a partition's file beside the standing ones of another asset; an object store copies by itself."""
+        inside = layout.content_name(file.name, file.sha256)
+        source, target = self.path(manifest, file), layout.file_path(self.root, asset, manifest.ds, inside)
+        if not self.is_local:
+            self.fs.cp_file(source, target)
+            return replace(file, path=inside)
+        with self.staging() as folder:
+            shutil.copyfile(source, folder / file.name)
+            self.put(folder / file.name, target)
+        return replace(file, path=inside)
+
     def put(self, path: Path, target: str) -> None:
         """Moves a staged file to a path inside the store."""
         if not self.is_local:

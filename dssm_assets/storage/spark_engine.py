@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import ibis
 import pyarrow as pa
@@ -23,16 +23,20 @@ from dssm_assets.storage.engine import (
     BatchKernel,
     Bindable,
     ByDay,
+    Judge,
     PartKernel,
+    ReportKernel,
     Target,
     contract_of,
     kernel_schema,
     manifests_of,
+    standing,
 )
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.spark_rows import needs_workers, pieces, sparkable
 from dssm_assets.storage.spark_sql import FLOAT_TEXT, float_text, spark_sql
-from dssm_assets.storage.table_store import TableStore, columns_of
+from dssm_assets.storage.store_address import StoreAddress
+from dssm_assets.storage.table_store import TableStore, columns_of, stored_schema
 
 _DAY: Final = "ds"
 _HADOOP_SCHEMES: Final = {"s3": "s3a", "local": "file"}
@@ -53,11 +57,12 @@ class SparkEngine:
 
     store: TableStore
     session: Any
+    is_spread: ClassVar[bool] = True
     read_with: ReadWith = ReadWith.SPARK
-    address: tasks.StoreAddress = field(init=False)
+    address: StoreAddress = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "address", tasks.StoreAddress.of(self.store.partitions))
+        object.__setattr__(self, "address", StoreAddress.of(self.store.partitions))
         # Instants are compared and cast as every other engine does.
         self.session.conf.set("spark.sql.session.timeZone", "UTC")
         self.session.udf.register(FLOAT_TEXT, float_text, "string")
@@ -87,24 +92,39 @@ class SparkEngine:
         return self._write(target, schema, send)[0]
 
     def write_mapped(
-        self, target: Target, source: Manifest, kernel: PartKernel, *, as_dictionaries: Sequence[str] = ()
+        self,
+        target: Target,
+        source: Manifest,
+        kernel: PartKernel,
+        *,
+        as_dictionaries: Sequence[str] = (),
+        is_whole: bool = False,
+        judge: Judge | None = None,
     ) -> tuple[Manifest, list[Any]]:
         """Maps the rows of a partition on the cluster's workers, a row group each; see `engine.Engine`."""
-        schema = kernel(self.store.open(source).schema.empty_table(), 0)[0].schema
+        schema = stored_schema(kernel(self.store.open(source).schema.empty_table(), 0)[0].schema)
         read = pieces(self.store.partitions, [source])
 
         def send(folder: str) -> Any:
             work = tasks.mapping(self.address, folder, read, kernel, schema, as_dictionaries)
             return self._spread(len(read), work, tasks.RETURNED).collect()
 
-        return self._write(target, schema, send)
+        return self._write(target, schema, send, judge)
 
-    def _write(self, target: Target, schema: pa.Schema, send: Send) -> tuple[Manifest, list[Any]]:
+    def reports(self, source: Manifest, kernel: ReportKernel, columns: Sequence[str]) -> list[Any]:
+        """Takes the rows through the kernel on the cluster's workers, a row group each; see `engine.Engine`."""
+        read = pieces(self.store.partitions, [source])
+        work = tasks.reporting(self.address, read, kernel, columns)
+        return tasks.reports_of(self._spread(len(read), work, tasks.RETURNED).collect())
+
+    def _write(self, target: Target, schema: pa.Schema, send: Send, judge: Judge | None = None) -> tuple[Manifest, list[Any]]:
         """Publishes what the sent tasks write aside; returns the manifest and the tasks' reports."""
         check_schema(target.spec, schema)
         partitions = self.store.partitions
         with partitions.aside() as folder:
             fragments, reports = tasks.fragments_of(send(folder))
+            if (stays := standing(self.store, target, judge, reports)) is not None:
+                return stays, reports
             parts = tasks.cut(fragments)
             work = tasks.placing(self.address, parts, target.spec, target.ds, schema, is_shared=target.is_shared)
             files = tasks.files_of(self._spread(len(parts), work, tasks.RETURNED).collect())

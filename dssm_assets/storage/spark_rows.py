@@ -53,8 +53,11 @@ def pieces(partitions: PartitionStore, manifests: Sequence[Manifest]) -> list[Pi
     return found
 
 
-def read_piece(partitions: PartitionStore, piece: Piece, as_dictionaries: Sequence[str] = ()) -> Iterator[tuple[pa.Table, int]]:
+def read_piece(
+    partitions: PartitionStore, piece: Piece, as_dictionaries: Sequence[str] = (), columns: Sequence[str] | None = None
+) -> Iterator[tuple[pa.Table, int]]:
     """Yields the rows of a piece by row group, each with the position of its first row in the partition."""
+    names = None if columns is None else list(columns)
     fs = partitions.fs if partitions.is_local else StoredFiles(partitions.fs, {piece.path: piece.bytes})
     with fs.open(piece.path, "rb") as handle:
         file = pq.ParquetFile(handle, read_dictionary=list(as_dictionaries))
@@ -62,7 +65,7 @@ def read_piece(partitions: PartitionStore, piece: Piece, as_dictionaries: Sequen
         first, end = piece.share * groups // piece.of, (piece.share + 1) * groups // piece.of
         start = piece.start + sum(file.metadata.row_group(group).num_rows for group in range(first))
         for group in range(first, end):
-            table = file.read_row_group(group)
+            table = file.read_row_group(group, columns=names)
             yield table, start
             start += table.num_rows
 

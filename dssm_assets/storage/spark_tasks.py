@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import pickle
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -22,10 +22,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.storage.engine import BatchKernel, PartKernel
+from dssm_assets.storage.engine import BatchKernel, PartKernel, ReportKernel
 from dssm_assets.storage.manifest import StoredFile
 from dssm_assets.storage.partition_store import PartitionStore
 from dssm_assets.storage.spark_rows import Piece, read_piece
+from dssm_assets.storage.store_address import StoreAddress
 from dssm_assets.storage.table_store import PART_ROWS, TableStore
 
 RETURNED: Final = pa.schema([("place", pa.int64()), ("body", pa.string()), ("report", pa.binary())])
@@ -49,23 +50,6 @@ class Cut:
     fragment: Fragment
     skip: int
     rows: int
-
-
-@dataclass(frozen=True)
-class StoreAddress:
-    """Where a store is, for a process that has to open it anew."""
-
-    url: str
-    options: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, partitions: PartitionStore) -> StoreAddress:
-        """Returns the address of an open store."""
-        return cls(partitions.fs.unstrip_protocol(partitions.root), partitions.options)
-
-    def open(self) -> PartitionStore:
-        """Returns the store."""
-        return PartitionStore(self.url, self.options)
 
 
 def cut(fragments: Sequence[Fragment], part_rows: int = PART_ROWS) -> list[list[Cut]]:
@@ -113,9 +97,22 @@ def mapping(
             for table, start in read_piece(store, pieces[number], as_dictionaries):
                 made, report = kernel(table, start)
                 reports.append(report)
-                yield from made.to_batches()
+                # Codes of a dictionary become what they stand for, as in every stored table.
+                yield from made.cast(schema).to_batches()
 
         yield from _returned(number, _write_fragment(store, folder, number, schema, mapped()), reports)
+
+    return work
+
+
+def reporting(
+    address: StoreAddress, pieces: Sequence[Piece], kernel: ReportKernel, columns: Sequence[str]
+) -> Callable[[int], Batches]:
+    """Returns the work of reporting on piece number n; it returns RETURNED rows."""
+
+    def work(number: int) -> Batches:
+        rows = read_piece(address.open(), pieces[number], columns=columns)
+        yield _row(number, "", [kernel(table, start) for table, start in rows])
 
     return work
 
@@ -167,8 +164,12 @@ def placing(
 def fragments_of(returned: Iterable[Any]) -> tuple[list[Fragment], list[Any]]:
     """Returns the fragments that tasks wrote, in the order of their rows, and all reports."""
     rows = sorted(returned, key=lambda row: row["place"])
-    reports = [report for row in rows for report in pickle.loads(row["report"])]
-    return [Fragment(**json.loads(row["body"])) for row in rows], reports
+    return [Fragment(**json.loads(row["body"])) for row in rows], reports_of(rows)
+
+
+def reports_of(returned: Iterable[Any]) -> list[Any]:
+    """Returns all reports, in the order of the rows that they are on."""
+    return [report for row in sorted(returned, key=lambda row: row["place"]) for report in pickle.loads(row["report"])]
 
 
 def files_of(returned: Iterable[Any]) -> list[StoredFile]:

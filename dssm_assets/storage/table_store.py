@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as pads
@@ -53,7 +54,7 @@ class TableStore:
         actual = data.schema if isinstance(data, pa.Table) else schema
         if actual is None:
             raise TypeError("an iterable of batches needs schema=")
-        actual = _plain(actual)
+        actual = stored_schema(actual)
         check_schema(spec, actual)
         groups = _regroup(data.to_batches() if isinstance(data, pa.Table) else data, actual)
         with self.partitions.staging() as folder:
@@ -66,7 +67,7 @@ class TableStore:
         Raises:
             SchemaError: if the data does not fit the contract.
         """
-        actual = _plain(schema)
+        actual = stored_schema(schema)
         check_schema(spec, actual)
         return _write_file(path, spec, _regroup(batches, actual), actual)
 
@@ -82,7 +83,7 @@ class TableStore:
         is_shared: bool = False,
     ) -> Manifest:
         """Makes files that `write_part` wrote (path, rows) one partition, in their order; returns its manifest."""
-        columns = columns_of(spec, _plain(schema))
+        columns = columns_of(spec, stored_schema(schema))
         return self.partitions.publish(
             asset=spec.name, ds=ds, staged=staged, columns=columns, inputs=inputs, facts=facts, is_shared=is_shared
         )
@@ -116,18 +117,25 @@ class TableStore:
         schema = self.open(manifest).schema
         check_schema(spec, schema)
         columns = columns_of(spec, schema)
-        with self.partitions.staging() as folder:
-            staged = []
-            for file in manifest.files:
-                path = folder / file.name
-                self.partitions.fs.get_file(self.partitions.path(manifest, file), str(path))
-                staged.append((path, file.rows))
-            return self.partitions.publish(asset=spec.name, ds=manifest.ds, staged=staged, columns=columns, inputs=inputs)
+        files = [self.partitions.place_same(spec.name, manifest, file) for file in manifest.files]
+        return self.partitions.publish_placed(asset=spec.name, ds=manifest.ds, files=files, columns=columns, inputs=inputs)
 
     def open(self, manifest: Manifest, *, as_dictionaries: Sequence[str] = ()) -> pads.Dataset:
         """Returns a lazy dataset over the files of a partition; of the named text columns the codes are kept, as stored."""
         stored = pads.ParquetFileFormat(dictionary_columns=set(as_dictionaries))
         return pads.dataset(self.paths([manifest]), format=stored, filesystem=self.partitions.reader([manifest]))
+
+    def extremes(self, manifest: Manifest, column: str) -> tuple[Any, Any] | None:
+        """Returns the least and the greatest value of a column, nulls left out, as the files' footers tell them.
+
+        None: there are no rows, or a row group's are not told.
+        """
+        groups = [group for fragment in self.open(manifest).get_fragments() for group in fragment.row_groups]
+        told = [group.statistics.get(column) for group in groups if group.num_rows]
+        known = [bounds for bounds in told if bounds is not None]
+        if not known or len(known) < len(told):
+            return None
+        return min(bounds["min"] for bounds in known), max(bounds["max"] for bounds in known)
 
     def read(
         self, manifest: Manifest, columns: Sequence[str] | None = None, *, as_dictionaries: Sequence[str] = ()
@@ -220,8 +228,8 @@ def _rows_of(file: pq.ParquetFile, columns: list[str], first: int, end: int) -> 
             yield batch.slice(low, high - low)
 
 
-def _plain(schema: pa.Schema) -> pa.Schema:
-    """Returns the schema without its metadata, and with values in place of dictionary-encoded ones."""
+def stored_schema(schema: pa.Schema) -> pa.Schema:
+    """Returns the schema that is stored: without metadata, and with values in place of dictionary-encoded ones."""
     kinds = {field.name: field.type.value_type for field in schema if pa.types.is_dictionary(field.type)}
     return pa.schema([field.with_type(kinds.get(field.name, field.type)) for field in schema])
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from dssm_assets.core.config import parse_config
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError, SubmittedJobError
 from dssm_assets.core.spark_config import ReadWith, Spark
 from dssm_assets.definitions import build_definitions
+from dssm_assets.defs import spark_runs
 from dssm_assets.defs.runs import run_range
 from dssm_assets.defs.spark_runs import SCRIPT, _environment, command
 from dssm_assets.deployment.spark_job import reason
@@ -106,6 +113,7 @@ def test_assets_of_the_engine_say_so_and_no_others(tmp_path: Path) -> None:
     assert on_spark == {
         *("behavior", "user_activity", "item_activity", "pair_activity", "user_preferences", "user_history"),
         *("user_all_feature", "item_all_feature", "item_features_fg", "user_features_fg", "user_history_fg", "sample"),
+        *("sample_fg", "positive_sample", "numeric_value_counts", "category_value_counts"),
     }
     assert {name for name in kinds["duckdb"] if kinds["duckdb"][name] != kinds["spark"][name]} == on_spark
     assert not [name for name in on_spark if "duckdb" in kinds["spark"][name]]
@@ -150,3 +158,48 @@ def test_a_job_that_fails_is_the_run_s_error(tmp_path: Path, program: str, told:
     loaded = worlds.write_world(tmp_path, {"engine": "spark", "spark": {"submit": [sys.executable, "-c", program]}})
     with pytest.raises(SubmittedJobError, match=told):
         worlds.materialize(loaded, ["sample"], [DAY])
+
+
+DEAF = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+with open(sys.argv[1] + ".new", "w") as file:
+    file.write(f"{os.getpid()} {child.pid}")
+os.replace(sys.argv[1] + ".new", sys.argv[1])
+child.wait()
+"""
+
+
+def test_a_submitting_program_that_does_not_hear_of_the_interrupt_is_killed_with_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a shell does not that waits for the spark-submit which it started."""
+    monkeypatch.setattr(spark_runs, "_END_SECONDS", 0.5)
+    told = tmp_path / "pids"
+    loaded = worlds.write_world(tmp_path, {"engine": "spark", "spark": {"submit": [sys.executable, "-c", DEAF, str(told)]}})
+
+    def cancel() -> None:
+        wait_until(told.exists)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=cancel, daemon=True).start()
+    with pytest.raises(DagsterExecutionInterruptedError):
+        worlds.materialize(loaded, ["sample"], [DAY])
+    wait_until(lambda: not [pid for pid in told.read_text().split() if is_running(int(pid))])
+    assert open_workspace(loaded).find("sample", DAY) is None
+
+
+def wait_until(condition: Any) -> None:
+    """Waits until a condition holds."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    """Tells whether there is such a process that has not ended; one that nobody asked after has."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False

@@ -18,7 +18,7 @@ from pathlib import Path
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.lazy_steps import LazyStep
 from dssm_assets.defs.spark_runs import command
-from dssm_assets.steps.workspace import Workspace, open_workspace
+from dssm_assets.steps.workspace import Workspace, day_before, open_workspace
 from dssm_assets.storage.config_file import LoadedConfig, load_config
 from dssm_assets.storage.spark_engine import SparkEngine
 from dssm_assets_tests.spark.cluster import REPOSITORY
@@ -26,12 +26,18 @@ from dssm_assets_tests.spark.cluster import REPOSITORY
 Plan = Mapping[str, Sequence[str]]
 """The days of each step."""
 SOURCES = ("user_table", "item_table", "behavior_table")
+PLACED = ("sample_fg", "positive_sample", "numeric_value_counts", "category_value_counts")
 STEPS: dict[str, LazyStep] = {row.name: row.step for row in all_rows() if row.runs_on_engine}  # type: ignore[misc]
 
 
 def days_of_steps(days: Sequence[str], *, left_out: Sequence[str] = ()) -> Plan:
-    """Returns the days of every engine step: all of them, of all steps but `behavior` without those left out."""
-    return {name: [ds for ds in days if name == "behavior" or ds not in left_out] for name in STEPS}
+    """Returns the days of every engine step, the first being the calendar's.
+
+    `behavior` has all of them, the others have not those left out; samples have features where the day before has.
+    """
+    kept = [ds for ds in days if ds not in left_out]
+    placed = [ds for ds in kept if ds == days[0] or day_before(ds) in kept]
+    return {name: list(days) if name == "behavior" else placed if name in PLACED else kept for name in STEPS}
 
 
 def run_steps(workspace: Workspace, plan: Plan) -> dict[str, float]:

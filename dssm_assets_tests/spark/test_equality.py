@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,10 +43,9 @@ def assert_same_tables(ours: Workspace, theirs: Workspace, plan: Plan) -> None:
             assert here.facts == there.facts, here.key
 
 
-def compare(here: LoadedConfig, there: LoadedConfig, days: Sequence[str], left_out: Sequence[str] = ()) -> str:
-    """Makes every table by DuckDB here and by Spark there and compares them; returns what the Spark program printed."""
-    plan = days_of_steps(days, left_out=left_out)
-    ours, theirs = land_sources(here, days), land_sources(there, days)
+def compare(here: LoadedConfig, there: LoadedConfig, plan: Plan) -> str:
+    """Makes tables by DuckDB here and by Spark there and compares them; returns what the Spark program printed."""
+    ours, theirs = (land_sources(loaded, plan["behavior"]) for loaded in (here, there))
     run_steps(ours, plan)
     printed = run_on_spark(there, plan)
     assert_same_tables(ours, theirs, plan)
@@ -57,7 +56,16 @@ def compare(here: LoadedConfig, there: LoadedConfig, days: Sequence[str], left_o
 
 def test_every_table_of_the_tiny_world_is_the_same(cluster: Cluster, tmp_path: Path) -> None:
     there = worlds.write_world(tmp_path / "there", cluster.settings())
-    compare(worlds.write_world(tmp_path / "here"), there, worlds.DAYS[:2])
+    compare(worlds.write_world(tmp_path / "here"), there, days_of_steps(worlds.DAYS[:2]))
+
+
+def test_a_state_that_rolls_and_one_that_is_rebuilt_are_the_same_when_workers_read(cluster: Cluster, tmp_path: Path) -> None:
+    there = worlds.write_world(tmp_path / "there", cluster.settings({"read_with": ReadWith.WORKERS.value}))
+    first, second, missing, fourth = days = worlds.DAYS[:4]
+    plan = {"behavior": days, "user_activity": [first, second, fourth]}
+    printed = compare(worlds.write_world(tmp_path / "here"), there, plan)
+    assert f"{fourth}: rebuilt from {len(days)} days" in printed
+    assert f"{second}: rebuilt" not in printed, f"rolled: the first day leaves the window of one; {missing} has no state"
 
 
 @pytest.mark.slow
@@ -73,7 +81,7 @@ def test_states_that_roll_or_are_rebuilt_and_odd_types_are_the_same(
     for name in ("here", "there"):
         write_odd_items(tmp_path / name / "source" / "items.parquet")
     # The fourth day leaves the windows of one and of three days; the state of the fifth is missing, so the sixth's is rebuilt.
-    compare(here, there, worlds.DAYS[:6], left_out=worlds.DAYS[4:5])
+    compare(here, there, days_of_steps(worlds.DAYS[:6], left_out=worlds.DAYS[4:5]))
 
 
 def write_odd_items(path: Path) -> None:
@@ -113,7 +121,7 @@ def test_every_table_of_the_generated_world_is_the_same(cluster: Cluster, tmp_pa
     here = load_world(WORLD, tmp_path, window_days=WORLD.days)
     there = with_settings(tmp_path / f"window_{WORLD.days}.yaml", cluster.settings(), tmp_path / "there")
     days = [WORLD.eve, *WORLD.log_days]
-    print(compare(here, there, days, left_out=days[2:-3]))
+    print(compare(here, there, days_of_steps(days, left_out=days[2:-3])))
 
 
 @pytest.mark.slow
@@ -123,4 +131,4 @@ def test_every_table_of_the_demo_is_the_same(cluster: Cluster, tmp_path: Path) -
     there = with_settings(tmp_path / "there" / "config.yaml", cluster.settings(), there.home)
     start = here.config.calendar.start.isoformat()
     days = days_between(start, day_before(start, 1 - DEMO_DAYS))
-    print(compare(here, there, days, left_out=days[2:-3]))
+    print(compare(here, there, days_of_steps(days, left_out=days[2:-3])))

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from dssm_assets.core.samples.specs import POSITIVE_SAMPLE
 from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.services import Services
 from dssm_assets_tests.spark.cluster import Cluster, requires_pyspark
-from dssm_assets_tests.spark.steps import land_sources, run_on_spark, run_steps
+from dssm_assets_tests.spark.steps import days_of_steps, land_sources, run_on_spark, run_steps
 
 pytestmark = requires_pyspark
 
-DAYS = worlds.DAYS[:1]
-PLAN = dict.fromkeys(("behavior", "user_history", "user_history_fg"), DAYS)
+DAYS = worlds.DAYS[:2]
+PLAN = days_of_steps(DAYS)
 
 
 @pytest.mark.slow
@@ -25,9 +26,13 @@ def test_tables_on_s3_are_those_of_a_local_disk(cluster: Cluster, objects: Servi
     loaded = worlds.write_world(tmp_path / "there", cluster.settings_on_s3(objects))
     there = land_sources(loaded, DAYS)
     print(run_on_spark(loaded, PLAN))
-    for name in PLAN:
-        manifest = there.need(name, DAYS[0])
-        assert manifest == here.need(name, DAYS[0])
-        there.tables.partitions.verify(manifest)
+    for name, days in PLAN.items():
+        for manifest in [there.need(name, ds) for ds in days]:
+            assert manifest == here.need(name, manifest.ds)
+            there.tables.partitions.verify(manifest)
+    placed = there.need("sample_fg", DAYS[1])
+    copied = there.tables.write_same(POSITIVE_SAMPLE, placed, inputs={})  # as on a day of positives alone
+    there.tables.partitions.verify(copied)
+    assert copied.digest == placed.digest
     stored = there.tables.partitions.fs.find(there.tables.partitions.root)
     assert not [path for path in stored if "_staging" in path]

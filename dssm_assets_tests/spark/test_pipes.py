@@ -8,7 +8,8 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.errors import SubmittedJobError
+from dssm_assets.core.errors import CheckFailedError, SubmittedJobError
+from dssm_assets.core.features.specs import USER_FEATURES_FG
 from dssm_assets.core.features_raw.specs import USER_ACTIVITY
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
@@ -70,3 +71,23 @@ def test_what_a_worker_refuses_is_the_run_s_error(world: BuiltWorld, cluster: Cl
     ):
         worlds.materialize(loaded, ["user_activity"], DAYS[1:])
     assert workspace.need("user_activity", DAYS[1]) == standing
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_leak_that_workers_find_stops_the_run_and_leaves_the_partition(
+    world: BuiltWorld, cluster: Cluster, tmp_path: Path
+) -> None:
+    loaded = world.copy(tmp_path / "copy", cluster.settings())
+    workspace = open_workspace(loaded)
+    eve, standing = workspace.need("user_features_fg", DAYS[0]), workspace.need("sample_fg", DAYS[1])
+    table = workspace.tables.read(eve)
+    place = table.schema.get_field_index("feature_date")
+    late = table.set_column(place, "feature_date", pa.repeat(DAYS[1], table.num_rows))
+    workspace.tables.write(USER_FEATURES_FG, eve.ds, late, inputs=eve.inputs)
+    told = (
+        rf"^check no_leak of sample_fg: {DAYS[1]}: {standing.rows} of {standing.rows} rows carry features newer than {eve.ds}"
+    )
+    with pytest.raises(CheckFailedError, match=told):
+        worlds.materialize(loaded, ["sample_fg", "positive_sample"], DAYS[1:])
+    assert workspace.need("sample_fg", DAYS[1]) == standing

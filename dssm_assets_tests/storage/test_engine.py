@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.storage.engine import ByDay, DuckDBEngine
+from dssm_assets.storage.duckdb_engine import DuckDBEngine
+from dssm_assets.storage.engine import ByDay, Target
 from dssm_assets.storage.table_store import TableStore
 from dssm_assets_tests.storage.stores import TAKEN, stores, taken
 
@@ -123,3 +124,34 @@ def test_what_does_not_fit_goes_to_the_scratch_folder_and_goes_away_with_the_run
             expected += batch.num_rows
     assert expected == count
     assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_what_a_judge_finds_bad_takes_no_partition_s_place(tables, days, is_whole):
+    def double(table, start):
+        return table.set_column(1, "at", pa.array([2 * at for at in table.column("at").to_pylist()], pa.int64())), (
+            start,
+            table.num_rows,
+        )
+
+    def write(judge):
+        target = Target(dataclasses.replace(TAKEN, name="doubled"), days[0].ds, {days[0].key: days[0].digest})
+        return DuckDBEngine(tables).write_mapped(target, days[0], double, is_whole=is_whole, judge=judge)
+
+    first, reports = write(lambda found: False)
+    assert reports == [(0, 2)]
+    assert tables.read(first).column("at").to_pylist() == [2, 4], "nothing stood there"
+    tables.write(dataclasses.replace(TAKEN, name="doubled"), days[0].ds, taken(("c", 3, None)))
+    kept, reports = write(lambda found: found != [(0, 2)])
+    assert tables.read(kept).column("at").to_pylist() == [3]
+    assert reports == [(0, 2)]
+    assert write(lambda found: found == [(0, 2)])[0].digest == first.digest
+
+
+def test_the_extremes_of_a_column_stand_in_the_footers(tables, monkeypatch):
+    monkeypatch.setattr("dssm_assets.storage.table_store.ROW_GROUP_ROWS", 2)
+    manifest = tables.write(TAKEN, "2024-01-01", taken(("a", 5, None), ("b", 2, None), ("c", 9, None), ("d", 4, "x")))
+    assert tables.extremes(manifest, "at") == (2, 9)
+    assert tables.extremes(manifest, "user_id") == ("a", "d")
+    assert tables.extremes(manifest, "note") is None, "the first row group has none"
+    assert tables.extremes(tables.write(TAKEN, "2024-01-02", taken()), "at") is None

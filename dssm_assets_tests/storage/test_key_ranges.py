@@ -9,7 +9,8 @@ import pytest
 from dssm_assets.core.schema import ColumnSpec, TableSpec
 from dssm_assets.storage import key_ranges as ranges_module
 from dssm_assets.storage import table_store
-from dssm_assets.storage.engine import DuckDBEngine, Target
+from dssm_assets.storage.duckdb_engine import DuckDBEngine
+from dssm_assets.storage.engine import Target
 from dssm_assets.storage.key_ranges import KeyRange, key_ranges
 from dssm_assets.storage.table_store import TableStore
 from dssm_assets_tests.storage.stores import TAKEN, stores

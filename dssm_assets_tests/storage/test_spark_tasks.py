@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.storage import spark_tasks, table_store
 from dssm_assets.storage.spark_rows import Piece, needs_workers, pieces, read_piece, sparkable
-from dssm_assets.storage.spark_tasks import Cut, Fragment, StoreAddress, cut, files_of, fragments_of, placing
+from dssm_assets.storage.spark_tasks import Cut, Fragment, cut, files_of, fragments_of, placing
+from dssm_assets.storage.store_address import StoreAddress
 from dssm_assets.storage.table_store import TableStore
 from dssm_assets_tests.storage.stores import DS, SCHEMA, TAKEN, stores, taken
 

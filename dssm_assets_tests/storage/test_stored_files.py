@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dssm_assets.storage import stored_files
-from dssm_assets.storage.engine import ByDay, DuckDBEngine
+from dssm_assets.storage.duckdb_engine import DuckDBEngine
+from dssm_assets.storage.engine import ByDay
 from dssm_assets.storage.partition_store import PartitionStore
 from dssm_assets.storage.stored_files import StoredFiles
 from dssm_assets.storage.table_store import TableStore

@@ -25,6 +25,7 @@ ROWS = (
     AssetRow(
         name="sample_fg",
         group=GROUP,
+        runs_on_engine=True,
         step=sample.sample_fg,
         deps=("sample", "user_features_fg", "item_features_fg"),
         component="2",
@@ -40,6 +41,7 @@ ROWS = (
     AssetRow(
         name="positive_sample",
         group=GROUP,
+        runs_on_engine=True,
         step=sample.positive_sample,
         deps=("sample_fg",),
         component="3",

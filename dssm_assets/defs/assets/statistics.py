@@ -12,6 +12,7 @@ ROWS = (
     AssetRow(
         name="numeric_value_counts",
         group=GROUP,
+        runs_on_engine=True,
         step=statistics.numeric_value_counts,
         deps=("positive_sample",),
         component="4",
@@ -22,6 +23,7 @@ ROWS = (
     AssetRow(
         name="category_value_counts",
         group=GROUP,
+        runs_on_engine=True,
         step=statistics.category_value_counts,
         deps=("positive_sample",),
         component="5",

@@ -1,0 +1,51 @@
+"""A stand-in for a Spark session that does the tasks of mapped partitions here, without a cluster.
+
+Belongs here: that stand-in. Does not belong here: queries, which need Spark itself (`cluster.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+
+Work = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+
+class SessionHere:
+    """Does one task after the other, the last one first; each gets the work anew, as a worker of a cluster does."""
+
+    conf = SimpleNamespace(set=lambda key, value: None)
+    udf = SimpleNamespace(register=lambda name, function, kind: None)
+
+    def range(self, start: int, end: int, step: int, partitions: int) -> _Numbers:
+        """Returns the numbers of some tasks."""
+        assert (start, step, partitions) == (0, 1, end)
+        return _Numbers(end)
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    count: int
+
+    def mapInArrow(self, work: Work, schema: Any) -> _Sent:  # noqa: N802
+        """Returns the work as it is sent."""
+        from pyspark import cloudpickle
+
+        return _Sent(self.count, cloudpickle.dumps(work))
+
+
+@dataclass(frozen=True)
+class _Sent:
+    count: int
+    work: bytes
+
+    def collect(self) -> list[dict[str, Any]]:
+        """Returns the rows that the tasks return."""
+        from pyspark import cloudpickle
+
+        numbers = [pa.record_batch([pa.array([number])], ["id"]) for number in reversed(range(self.count))]
+        return [row for one in numbers for made in cloudpickle.loads(self.work)(iter([one])) for row in made.to_pylist()]
