@@ -125,7 +125,7 @@ def test_both_assets_tell_the_hit_rate_of_every_segment_as_table_and_chart(works
     for result in evaluate(workspace):
         told = result.facts["segments"]
         assert [tuple(row[name] for name in ("segment", "value", "users", "hits", "truth_count")) for row in told] == SEGMENTS
-        assert "| (missing) | 1 | 1 | 0 | 0.0000 [0.0000, 0.0000] |" in result.report_markdown
+        assert "| (missing) | 1 | 1 | 0 | 0.000 [0.000, 0.000] |" in result.report_markdown
         assert result.images["hit_rate_by_segment"].startswith(b"\x89PNG")
 
 

@@ -47,7 +47,7 @@ def hit_rate_png(total: pa.Table, *, scopes: Sequence[Scope] = tuple(Scope), pop
         raise InputError(
             Fault("hit rate chart", f"rows of population {population}", "none", "draw a population that has users")
         )
-    figure = Figure(figsize=(3.4 * len(shown) + 0.4, 4.0), dpi=100, facecolor="white")
+    figure = Figure(figsize=(3.0 * len(shown) + 0.5, 4.0), dpi=100, facecolor="white")
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     names = scorers_in_order(sorted({str(row[SCORER]) for row in rows}))
     colors = colors_of(names)
@@ -78,7 +78,7 @@ def loss_curve_png(loss_by_step: Sequence[float], hit_rates: Sequence[float] = (
         got = f"{len(losses)} steps, {broken} of them not finite"
         raise InputError(Fault("loss curve", "finite losses of at least one step", got, "lower the learning rate"))
     panels = 2 if len(rates) else 1
-    figure = Figure(figsize=(7.6 if panels == 1 else 11.4, 3.8), dpi=100, facecolor="white")
+    figure = Figure(figsize=(7.6 if panels == 1 else 9.5, 3.8), dpi=100, facecolor="white")
     axes = figure.subplots(1, panels, squeeze=False)[0]
     _loss_panel(axes[0], losses)
     if len(rates):

@@ -25,5 +25,5 @@ def cell(text: str) -> str:
 
 
 def with_interval(row: dict[str, Any]) -> str:
-    """Returns the hit rate of a row with its 95% interval."""
-    return f"{row['hit_rate']:.4f} [{row['ci_low']:.4f}, {row['ci_high']:.4f}]"
+    """Returns the hit rate of a row with its 95% interval, which leaves nothing to say behind the third place."""
+    return f"{row['hit_rate']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"

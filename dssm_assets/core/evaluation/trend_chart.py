@@ -52,7 +52,7 @@ def trend_png(trend: pa.Table, k: int, scopes: Sequence[Scope] = (Scope.ALL, Sco
     shown = [scope for scope in scopes if any(row[SCOPE] == scope for row in rows)]
     if not shown:
         raise InputError(Fault("trend chart", "days with users", "none", "draw it once a day has a hit rate"))
-    figure = Figure(figsize=(5.1 * len(shown) + 0.4, 4.0), dpi=100, facecolor="white")
+    figure = Figure(figsize=(4.6 * len(shown) + 0.3, 4.0), dpi=100, facecolor="white")
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     names = scorers_in_order(sorted({str(row[SCORER]) for row in rows}))
     days = sorted({str(row[DAY]) for row in rows})

@@ -62,7 +62,6 @@ class Graph:
 
 def looked_up(graph: Graph, tables: EmbeddingTables, layout: TowerLayout) -> list[str]:
     """Returns the pooled vectors [B, d] of the features, in the order in which `EmbeddingTables.lookup` puts them."""
-    axis = graph.axes(1)
     parts = []
     for group in tables.groups(layout.singles, layout.bags):
         for column in group.single_columns.tolist():
@@ -72,6 +71,7 @@ def looked_up(graph: Graph, tables: EmbeddingTables, layout: TowerLayout) -> lis
         for column in group.bag_columns:
             feature = layout.bags[column]
             found = graph.add("Gather", [table_of(feature), indices_of(feature.name)], axis=0)  # [B, L, d]
+            axis = graph.axes(1)
             weights = graph.add("Unsqueeze", [weights_of(feature.name), axis])  # [B, 1, L]
             parts.append(graph.add("Squeeze", [graph.add("MatMul", [weights, found]), axis]))
     return parts

@@ -83,7 +83,7 @@ def trend_of(
 def test_a_trend_of_any_length_is_a_small_picture_of_one_size(days: int) -> None:
     png = trend_png(trend_of(days), 10)
     assert png == trend_png(trend_of(days), 10)
-    assert picture(png).shape == (400, 1060, 3)
+    assert picture(png).shape == (400, 950, 3)
     assert len(png) < MOST_BYTES
     assert b"tEXt" not in png
 
@@ -95,7 +95,7 @@ def test_a_trend_shows_every_line_and_the_band() -> None:
     alone = trend_png(trend_of(12, scorers=("model",)), 10)
     assert all(near(alone, color) < 20 for color in BASELINE_COLORS[1:4])
     assert near(png, "#f7ddd8") > 3000  # the model's colour at 16% over white
-    assert picture(trend_png(trend_of(3, scopes=("all",)), 10)).shape == (400, 550, 3)
+    assert picture(trend_png(trend_of(3, scopes=("all",)), 10)).shape == (400, 490, 3)
 
 
 def test_a_trend_without_days_is_refused() -> None:

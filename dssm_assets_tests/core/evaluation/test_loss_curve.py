@@ -26,7 +26,7 @@ def _ink(part: np.ndarray) -> int:  # type: ignore[type-arg]
 def test_validation_days_add_a_panel_to_the_right() -> None:
     alone, both = _pixels(loss_curve_png(LOSSES)), _pixels(loss_curve_png(LOSSES, [0.1, 0.3, 0.2]))
     assert alone.shape[:2] == (380, 760)
-    assert both.shape[:2] == (380, 1140)
+    assert both.shape[:2] == (380, 950)
     assert _ink(both[:, 600:]) > 200
     assert len(loss_curve_png(LOSSES, [0.1, 0.3, 0.2])) < 60_000
 

@@ -111,7 +111,7 @@ def test_the_report_holds_every_number_and_one_small_picture(run: Run) -> None:
     rows = [row for row in run[4].to_pylist() if row["population"] == "warm"]
     assert len(rows) == 6 * 3 * 4
     for row in rows:
-        assert f"{row['hit_rate']:.4f} [{row['ci_low']:.4f}, {row['ci_high']:.4f}]" in text
+        assert f"{row['hit_rate']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]" in text
     (data,) = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)\)", text)
     picture = base64.b64decode(data)
     assert picture.startswith(PNG)

@@ -25,7 +25,7 @@ def test_segments_have_a_table_each() -> None:
     text = segment_section(segments(("age_group", "25-34"), ("age_group", "a|b"), ("tenure", "new")), 200)
     assert "| age\\_group" not in text
     assert "| age group | users | items to find | hits | hit_rate@200 |\n| --- | ---: | ---: | ---: | ---: |\n" in text
-    assert "| 25-34 | 1,200 | 12 | 3 | 0.2500 [0.1250, 0.5000] |\n| a\\|b | 1,200 |" in text
+    assert "| 25-34 | 1,200 | 12 | 3 | 0.250 [0.125, 0.500] |\n| a\\|b | 1,200 |" in text
     assert text.count("| --- |") == 2
     assert segment_report("2026-03-01", segments(("tenure", "new")), 5).startswith(
         "# Hit rate by segment on 2026-03-01\n\n## By"
@@ -81,7 +81,7 @@ def test_the_trend_has_a_row_per_day_the_newest_first_and_shows_gaps() -> None:
     assert trend_section(trend, 10).splitlines()[-4:] == [
         "| day | users | **model** | **model**, discovery | popularity |",
         "| --- | ---: | ---: | ---: | ---: |",
-        "| 2026-03-02 | 40 | 0.5000 [0.4500, 0.5500] | 0.2500 [0.2000, 0.3000] | - |",
-        "| 2026-03-01 | 40 | 0.2500 [0.2000, 0.3000] | - | 0.1250 |",
+        "| 2026-03-02 | 40 | 0.500 [0.450, 0.550] | 0.250 [0.200, 0.300] | - |",
+        "| 2026-03-01 | 40 | 0.250 [0.200, 0.300] | - | 0.1250 |",
     ]
     assert trend_section(trend.slice(0, 0), 10).endswith("no day has any, so there is no trend.")
