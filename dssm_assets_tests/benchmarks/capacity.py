@@ -260,8 +260,9 @@ def render(report: ChainReport, target: Target, *, dims: int = 64, embedding_dim
                 f"Projected: {target.events:,} events, {target.users:,} users, {target.items:,} items.",
                 markdown_table(header, rows),
                 f"Projected: all but exact evaluation {rest:,.0f} CPU hours a day, so {cores(rest):,} cores for {HOURS:g} hours of which "
-                f"{USED_FRAC:.0%} is work; exact evaluation of every user against every item {exact:,.0f} more, "
-                f"{cores(exact):,} cores; of {SAMPLED_USERS:,} users against every item {exact * sampled_frac(report, target):,.1f}.",
+                f"{USED_FRAC:.0%} is work; exact evaluation of every user against every item at most "
+                f"{exact:,.0f} more, {cores(exact):,} cores; of {SAMPLED_USERS:,} users {exact * sampled_frac(report, target):,.1f}, "
+                "and what is fitted for all of them together, which follows the events.",
                 f"Held, computed, with D {dims}, d {embedding_dim}, H {history}:",
                 markdown_table(("what", "GB", "size"), list(sizes)),
             ]

@@ -65,7 +65,7 @@ def test_a_sample_of_the_users_costs_its_share_of_all_who_act() -> None:
     assert sampled_frac(acted, Target(1, 2_000_000, 1)) == pytest.approx(0.25)
     assert sampled_frac(acted, Target(1, 1_000, 1)) == 1.0
     # 4 s of hit_counts, 2,000 times the users and 8 times the items: 17.8 hours, of the sample 4.4.
-    assert "against every item 18 more, 7 cores; of 100,000 users against every item 4.4." in render(
+    assert "against every item at most 18 more, 7 cores; of 100,000 users 4.4, and what is fitted" in render(
         acted, Target(10_000_000, 2_000_000, 4_000)
     )
 
