@@ -102,8 +102,10 @@ def rows_of(workspace: Workspace, manifest: Manifest, columns: Sequence[str] | N
     stored = workspace.tables.open(manifest)
     kind = stored.schema.field(col.USER_ID).type
     names = None if columns is None else list(columns)
-    if not len(users) or pa.types.is_integer(kind) != pa.types.is_integer(users.type):
+    if pa.types.is_integer(kind) != pa.types.is_integer(users.type):
         return stored.to_table(columns=names)
+    if not len(users):
+        return stored.head(0, columns=names)
     user, (low, high) = pc.field(col.USER_ID), (users[place].cast(kind) for place in (0, len(users) - 1))
     return stored.to_table(columns=names, filter=(user >= low) & (user <= high) & user.cast(users.type).isin(users))
 

@@ -17,7 +17,7 @@ from dssm_assets.core.features.coded_values import ONCE, Counts, Uses
 from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.features.value_counts import count_values, merge_value_counts
-from dssm_assets.core.samples.sample_fg import use_counts
+from dssm_assets.core.samples.sample_fg import used_rows
 from dssm_assets.steps.feature_tables import ROWS
 from dssm_assets.storage.engine import Engine
 from dssm_assets.storage.manifest import Manifest
@@ -52,9 +52,7 @@ class _OfSamples:
     def __call__(self, table: pa.Table, start: int) -> tuple[pa.Table, dict[str, UsedRows]]:
         uses = {}
         for side, row_count in self.row_counts.items():
-            counts, without = use_counts(table.column(ROWS[side]), row_count)
-            used = np.flatnonzero(counts)
-            uses[side] = used, counts[used], without
+            uses[side] = used_rows(table.column(ROWS[side]), row_count)
         return count_values(self.kind, [(table, self.context, ONCE)]), uses
 
 

@@ -46,7 +46,6 @@ def test_a_cancelled_run_ends_its_job_and_publishes_nothing_more(cluster: Cluste
     assert len(during) >= 4, "spark-submit, the driver and the executors"
     assert holds(lambda: not during & descendants(all_of_machine=True), END_SECONDS), during & descendants(all_of_machine=True)
     assert workspace.tables.partitions.days("behavior") == visible
-    assert not list(Path(workspace.tables.partitions.root, "_staging").iterdir())
     (run,) = instance.get_runs()
     assert run.status is dg.DagsterRunStatus.CANCELED
 

@@ -111,6 +111,14 @@ def test_of_users_far_apart_no_other_row_is_held(workspace: Workspace, kind: pa.
     assert interactions.rows_of(workspace, stored, ["row"], users).column_names == ["row"]
 
 
+def test_without_users_nothing_is_read_and_nobody_took_anything(workspace: Workspace) -> None:
+    manifests, _ = stored(workspace, 3)
+    nobody = pa.array([], pa.string())
+    assert interactions.rows_of(workspace, manifests[0], ["user_id"], nobody).num_rows == 0
+    found = interactions.interactions(workspace, manifests, nobody, CORPUS)
+    assert (found.indptr.tolist(), found.item_index.tolist()) == ([0], [])
+
+
 def test_ids_of_another_kind_are_left_to_be_complained_of(workspace: Workspace) -> None:
     table = pa.table({"user_id": pa.array([1, 2]), "item_ids": [["i1"], ["i2"]], "event_times_ms": [[0], [0]]})
     stored = workspace.tables.write(TableSpec("user_history_fg", "any", (), ()), "2024-01-01", table)

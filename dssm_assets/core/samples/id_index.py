@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core.errors import DuplicateKeyError, Fault, SchemaError
-from dssm_assets.core.schema import ID_KINDS, is_id_type
+from dssm_assets.core.schema import ID_KINDS, has_repeated, is_id_type
 
 Column: TypeAlias = pa.Array | pa.ChunkedArray
 _SHOWN = 5
@@ -78,9 +78,9 @@ class IdIndex:
         """
         self._where = where
         self._ids: pa.Array = one_array(comparable_ids(ids, where))
-        if pc.count_distinct(self._ids).as_py() != len(self._ids):
-            raise DuplicateKeyError(Fault(where, "unique ids", _duplicates(self._ids), "keep one row per id"))
         self._places = _Places.of(self._ids)
+        if has_repeated(self._ids) if self._places is None else self._places.count != len(self._ids):
+            raise DuplicateKeyError(Fault(where, "unique ids", _duplicates(self._ids), "keep one row per id"))
 
     def __len__(self) -> int:
         """Returns the number of ids."""
@@ -128,6 +128,11 @@ class _Places:
         rows = np.full(last - first + 1, -1, np.int32)
         rows[numbers - first] = np.arange(len(ids), dtype=np.int32)
         return cls(first, rows)
+
+    @property
+    def count(self) -> int:
+        """Returns how many distinct ids there are."""
+        return int(np.count_nonzero(self.rows >= 0))
 
     def find(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """Returns the row number of each id, -1 where there is none."""

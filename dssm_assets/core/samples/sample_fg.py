@@ -13,6 +13,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -118,11 +119,27 @@ def use_counts(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[np.in
     Raises:
         SchemaError: a row lies outside of the table.
     """
-    used = one_array(rows).drop_null().to_numpy()
+    return np.bincount(_used(rows, row_count), minlength=row_count).astype(np.int64), rows.null_count
+
+
+def used_rows(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], int]:
+    """Returns the rows of a feature table that samples use, ascending, how many use each, and how many use none (null).
+
+    It holds what the samples take, however long the table is.
+
+    Raises:
+        SchemaError: a row lies outside of the table.
+    """
+    used, counts = np.unique(_used(rows, row_count), return_counts=True)
+    return used, counts.astype(np.int64), rows.null_count
+
+
+def _used(rows: pa.ChunkedArray, row_count: int) -> npt.NDArray[Any]:
+    used: npt.NDArray[Any] = one_array(rows).drop_null().to_numpy()
     if len(used) and (used.min() < 0 or used.max() >= row_count):
         got = f"{used.min()} .. {used.max()}"
         raise SchemaError(Fault("table sample_fg, feature rows", f"0 .. {row_count - 1}", got, "make sample_fg again"))
-    return np.bincount(used, minlength=row_count).astype(np.int64), rows.null_count
+    return used
 
 
 @dataclass(frozen=True)

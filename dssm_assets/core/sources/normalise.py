@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, ITEM_ID, REQUEST_ID, USER_ID
 from dssm_assets.core.config import BehaviorTable, Events
 from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, Fault, SchemaError
-from dssm_assets.core.schema import TableSpec
+from dssm_assets.core.schema import TableSpec, has_repeated
 from dssm_assets.core.sources.convert import flat, to_ids, to_text, to_values
 from dssm_assets.core.sources.entities import Entities, plain
 from dssm_assets.core.sources.event_time import days_of, to_event_time_ms
@@ -162,9 +162,9 @@ def _normalise_entities(raw: pa.Table, spec: TableSpec) -> Entities:
 
 
 def _check_unique(ids: Any, spec: TableSpec) -> None:
-    tally = ids.value_counts()
-    repeated = tally.filter(pc.greater(tally.field("counts"), 1)).field("values")
-    if len(repeated):
+    if has_repeated(flat(ids)):
+        tally = ids.value_counts()
+        repeated = tally.filter(pc.greater(tally.field("counts"), 1)).field("values")
         first = repeated.take(pc.sort_indices(repeated)).slice(0, SHOWN).to_pylist()
         got = f"{len(repeated)} ids with more than one row, the first are {first}"
         where = f"table {spec.name}, column {spec.key[0]}"

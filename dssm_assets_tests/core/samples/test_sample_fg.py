@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import DuplicateKeyError, SchemaError
-from dssm_assets.core.samples.sample_fg import FeatureRows, LeakReport, check_no_leak, sample_fg, use_counts, widened
+from dssm_assets.core.samples.sample_fg import FeatureRows, LeakReport, check_no_leak, sample_fg, use_counts, used_rows, widened
 
 
 def sample_table(users: list[object], items: list[object]) -> pa.Table:
@@ -203,3 +203,10 @@ def test_dates_that_are_not_text_are_refused() -> None:
     table = pa.table({"user_feature_date": [20240501], "item_feature_date": ["2024-05-01"]})
     with pytest.raises(SchemaError, match="column user_feature_date: expected text, got int64"):
         check_no_leak(table, "2024-05-02")
+
+
+def test_the_rows_that_are_used_by_hand():
+    used, counts, without = used_rows(pa.chunked_array([[2, None], [0, 2]], pa.int32()), 1_000_000_000)
+    assert (used.tolist(), counts.tolist(), without) == ([0, 2], [1, 2], 1)
+    with pytest.raises(SchemaError, match=r"expected 0 \.\. 1, got 0 \.\. 2"):
+        used_rows(pa.chunked_array([[2, 0]], pa.int32()), 2)
