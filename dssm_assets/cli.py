@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--keep-dates", action="store_true", help="leave the dates in 2017 (the UI's charts then stay empty)")
     demo.set_defaults(command=_demo)
     make = commands.add_parser("materialize", help="materialize an asset or a job for a range of days, in this process")
-    make.add_argument("name", help="an asset, or the job daily_tables or train_and_evaluate")
+    make.add_argument("name", help="an asset, or the job daily_tables, train_and_evaluate or publish")
     make.add_argument("--from", dest="first", required=True, type=dt.date.fromisoformat, help="first day, YYYY-MM-DD")
     make.add_argument("--to", dest="last", type=dt.date.fromisoformat, help="last day, YYYY-MM-DD (default: the first)")
     make.add_argument("--scene", help="its name, where DSSM_CONFIG names several configurations")

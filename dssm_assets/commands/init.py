@@ -52,5 +52,7 @@ def _init(parsed: argparse.Namespace) -> int:
     found = validate(load_config(path, folder, checks_features=False), dt.date.today())
     print_validation(found, str(path))
     if not found.faults:
-        print(f"\nNext:\n  DSSM_CONFIG={shlex.quote(str(path))} DAGSTER_HOME={shlex.quote(str(folder))} dg dev")
+        print(
+            f"\nNext:\n  DSSM_CONFIG={shlex.quote(str(path))} DAGSTER_HOME={shlex.quote(str(folder))} dg dev  # in the project's folder"
+        )
     return 1 if found.faults else 0

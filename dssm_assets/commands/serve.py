@@ -13,7 +13,7 @@ from dssm_assets.commands.recall import add_bundle_arguments, root_of
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command."""
-    made = commands.add_parser("serve", help="serve /recall, /similar, /health and /metrics over HTTP (extra: serve)")
+    made = commands.add_parser("serve", help="serve /recall, /similar, /health and /metrics over HTTP")
     made.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     made.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
     made.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="searches at once (default: one per core)")
@@ -35,7 +35,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         from dssm_assets.serving.http import build_app
         from dssm_assets.serving.live import LiveEngine
     except ImportError as error:
-        fault = Fault("dssm-assets serve", "the extra serve", f"no module {error.name}", "pip install 'dssm-assets[serve]'")
+        fault = Fault("dssm-assets serve", "its libraries", f"no module {error.name}", "pip install dssm-assets again")
         raise ConfigError(fault) from error
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     root, options = root_of(parsed)

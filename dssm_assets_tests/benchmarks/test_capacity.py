@@ -22,6 +22,7 @@ from dssm_assets_tests.benchmarks.capacity import (
 )
 from dssm_assets_tests.benchmarks.chain_steps import chain_steps
 from dssm_assets_tests.benchmarks.daily_chain import ChainReport, StepCost, compare
+from dssm_assets_tests.benchmarks.daily_chain import render as render_chain
 from dssm_assets_tests.benchmarks.world import World
 
 PAGE = Path(__file__).parents[2] / "docs" / "capacity.md"
@@ -104,8 +105,10 @@ def test_memory_ends_where_the_line_through_two_worlds_meets_the_limit() -> None
 
 def test_the_page_shows_what_the_command_computes() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    small, large = (
-        ChainReport.from_json((MEASURED / f"chain_{size}.json").read_text(encoding="utf-8")) for size in ("1m", "10m")
+    small, middle, large = (
+        ChainReport.from_json((MEASURED / f"chain_{size}.json").read_text(encoding="utf-8")) for size in ("1m", "10m", "30m")
     )
-    for shown in (render(large, TARGET), render_ceilings(small, large, 2048, TARGET), compare([small, large])):
+    growth, limit = compare([small, middle, large]), large.limit_mib
+    assert limit is not None
+    for shown in (render_chain(middle), growth, render(middle, TARGET), render_ceilings(middle, large, limit, TARGET)):
         assert shown in page

@@ -69,8 +69,8 @@ ROWS = (
         description="hit_rate@k of the model and of every baseline with 95% intervals: warm, cold, all; all items, discovery, "
         "repeat. The report (segments, what the lists are like, trend) and its charts are in the metadata.",
         reading="One row per scorer, scope, population and k. Read in this order: the model against popularity, then "
-        "against own history, then discovery, where recall earns its keep. Intervals that overlap are no "
-        "difference.",
+        "against own history, then discovery, where recall earns its keep. The report says by how much on "
+        "the same users.",
     ),
     AssetRow(
         name="experiments",
