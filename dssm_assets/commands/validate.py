@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from dssm_assets.core.errors import Fault
     from dssm_assets.steps.validation import Validation
+
+_PATH: Final = re.compile(r"\S*/[^,]*")
+"""The path of a file, up to the comma behind it."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -54,5 +60,15 @@ def print_validation(found: Validation, name: str) -> None:
         return
     count = len(found.faults)
     print(f"{name}: {count} fault{'s' if count > 1 else ''}")
-    for number, fault in enumerate(sorted(found.faults, key=lambda fault: fault.where), start=1):
-        print(f"  {number}. {fault}")
+    for number, (fault, *others) in enumerate(_by_place(found.faults), start=1):
+        more = f". The same in {len(others)} more files, the last: {others[-1].where}." if others else ""
+        print(f"  {number}. {fault}{more}")
+
+
+def _by_place(faults: Iterable[Fault]) -> list[list[Fault]]:
+    """Returns the faults by where they are; those that differ in the file alone, as a mapping's do in every file, together."""
+    groups: dict[tuple[str, ...], list[Fault]] = {}
+    for fault in sorted(faults, key=lambda fault: fault.where):
+        place = _PATH.sub("", fault.where)
+        groups.setdefault((place, fault.expected, fault.got, fault.remedy), []).append(fault)
+    return list(groups.values())

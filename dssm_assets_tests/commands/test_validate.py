@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from dssm_assets.cli import main
-from dssm_assets.steps.validation import validate
+from dssm_assets.commands.validate import print_validation
+from dssm_assets.core.errors import Fault
+from dssm_assets.steps.validation import Validation, validate
 from dssm_assets_tests import worlds
 
 TODAY = dt.date(2024, 2, 1)
@@ -203,3 +205,19 @@ def test_without_a_file_it_takes_what_the_environment_names(tmp_path, monkeypatc
     monkeypatch.setenv("DSSM_HOME", str(loaded.home))
     assert main(["validate"]) == 0
     assert f"{loaded.path} fits its data." in capsys.readouterr().out
+
+
+def test_one_fault_of_every_file_is_one_line_that_counts_them(capsys):
+    def of(file, column):
+        return Fault(
+            f"table log, file /a b/x={file}/p.parquet, column {column}", "the column to exist", "columns u, t", "map it"
+        )
+
+    found = Validation([of(3, "time"), of(1, "time"), of(2, "item"), of(2, "time")])
+    print_validation(found, "config.yaml")
+    assert capsys.readouterr().out.splitlines() == [
+        "config.yaml: 4 faults",
+        "  1. table log, file /a b/x=1/p.parquet, column time: expected the column to exist, got columns u, t. To mend it: map it. "
+        "The same in 2 more files, the last: table log, file /a b/x=3/p.parquet, column time.",
+        "  2. table log, file /a b/x=2/p.parquet, column item: expected the column to exist, got columns u, t. To mend it: map it",
+    ]

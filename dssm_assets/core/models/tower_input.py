@@ -161,6 +161,16 @@ def side_by_side(features: Sequence[TowerFeature], sides: Mapping[Side, SideValu
     return TowerInput(joined, tuple(next(bags[feature.side]) for feature in features if feature.is_multi))
 
 
+def rows_between(inputs: TowerInput, start: int, stop: int) -> TowerInput:
+    """Returns rows start .. stop - 1, or as many of them as there are."""
+    is_empty = inputs.is_empty_history
+    return TowerInput(
+        inputs.singles[start:stop],
+        tuple(_bag_between(bag, start, stop) for bag in inputs.bags),
+        None if is_empty is None else is_empty[start:stop],
+    )
+
+
 def concatenated(first: TowerInput, second: TowerInput) -> TowerInput:
     """Returns the rows of both inputs, first before second. Both are of a tower without history."""
     bags = tuple(_stacked(a, b) for a, b in zip(first.bags, second.bags, strict=True))
@@ -183,6 +193,12 @@ def without_columns(
     singles[:, columns] = np.where(is_hidden[:, None], 0, singles[:, columns])
     bags = tuple(_emptied(bag, is_hidden) if k in bag_columns else bag for k, bag in enumerate(inputs.bags))
     return replace(inputs, singles=singles, bags=bags)
+
+
+def _bag_between(bag: Bags, start: int, stop: int) -> Bags:
+    offsets = bag.offsets[start : stop + 1]
+    values = slice(offsets[0], offsets[-1])
+    return Bags(bag.values[values], offsets - offsets[0], bag.weights[values])
 
 
 def _stacked(first: Bags, second: Bags) -> Bags:

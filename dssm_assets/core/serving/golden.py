@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
 
 from dssm_assets.core.models.bags import FloatArray, IntArray
 from dssm_assets.core.models.prior import with_one
-from dssm_assets.core.models.tower_input import TowerInput
+from dssm_assets.core.models.tower_input import TowerInput, rows_between
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.serving.tower_layout import Feed, item_layout, user_layout
+from dssm_assets.core.serving.tower_layout import Feed, TowerLayout, item_layout, user_layout
 
+_RUN_ROWS: Final = 8
 RunTower = Callable[[Feed], FloatArray]
 """Returns the vectors [B, D] that an exported tower gives for its inputs; [B, K, D] of users with K interests."""
 
@@ -54,14 +56,20 @@ def compare_user_tower(two_tower: TwoTower, inputs: TowerInput, run: RunTower) -
         trained = two_tower.user_vectors(inputs).numpy()
     if two_tower.spec.prior:
         trained = with_one(trained)
-    return difference(trained, run(user_layout(two_tower.spec).feed(inputs)))
+    return difference(trained, _exported(user_layout(two_tower.spec), inputs, run))
 
 
 def compare_item_tower(two_tower: TwoTower, inputs: TowerInput, run: RunTower) -> TowerDifference:
     """Returns how far the exported item tower is from the trained one on these rows."""
     with torch.no_grad():
         trained = two_tower.item_vectors(inputs).numpy()
-    return difference(trained, run(item_layout(two_tower.spec).feed(inputs)))
+    return difference(trained, _exported(item_layout(two_tower.spec), inputs, run))
+
+
+def _exported(layout: TowerLayout, inputs: TowerInput, run: RunTower) -> FloatArray:
+    """Returns the exported tower's vectors, few rows at a time: each is padded to the longest history beside it."""
+    starts = range(0, max(len(inputs), 1), _RUN_ROWS)
+    return np.concatenate([run(layout.feed(rows_between(inputs, start, start + _RUN_ROWS))) for start in starts])
 
 
 def difference(trained: FloatArray, exported: FloatArray) -> TowerDifference:
