@@ -40,7 +40,7 @@ def test_without_a_word_activity_is_shown(world):
     found = metadata(world.instance, "hit_rate_detail")
     (row,) = found["segments"].value
     assert (row["segment"], row["value"], row["users"], row["hits"], row["hit_rate"]) == ("activity", "10-29", 12, 36, 1.0)
-    assert "| 10-29 | 12 | 36 | 36 | 1.0000 [1.0000, 1.0000] |" in found["report"].value
+    assert "| 10-29 | 12 | 36 | 36 | 1.000 [1.000, 1.000] |" in found["report"].value
 
 
 @pytest.mark.parametrize("name", ["hit_rate_detail", "total_hit_rate"])
@@ -57,7 +57,7 @@ def test_segments_are_a_table_and_a_picture_on_both_assets(told, name):
     tiers = {value: count for (segment, value), count in counts.items() if segment == "items"}
     assert sum(hits for _, hits in tiers.values()) == 36
     assert "unseen in the window" not in tiers
-    assert "| city0 | 6 | 18 | 18 | 1.0000 [1.0000, 1.0000] |" in told[name]["report"].value
+    assert "| city0 | 6 | 18 | 18 | 1.000 [1.000, 1.000] |" in told[name]["report"].value
     assert told[name]["hit_rate_by_segment"].value.startswith("![hit_rate_by_segment](data:image/png;base64,iVBOR")
 
 
