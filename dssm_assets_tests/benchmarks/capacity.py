@@ -60,7 +60,7 @@ class Driver(StrEnum):
 
 
 _OF: Final[dict[Driver, tuple[str, ...]]] = {
-    Driver.USERS: ("user_table", "user_all_feature", "user_features_fg", "user_vectors"),
+    Driver.USERS: ("user_table", "user_all_feature", "user_features_fg", "user_vectors", "serving_bundle"),
     Driver.ITEMS: ("item_table", "item_activity", "item_all_feature", "item_features_fg", "negative_items", "item_vectors"),
     Driver.PAIRS: ("hit_counts", "hit_rate_detail"),
     Driver.NOTHING: (

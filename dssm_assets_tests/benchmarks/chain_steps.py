@@ -1,9 +1,9 @@
 """The daily chain of one evaluation day on a generated world: its configuration, its steps, and one step in a process.
 
     daily      every daily table over the eve of the log and all its days, each in one run, as a backfill makes them
-    windowed   everything from training_window to total_hit_rate, for the last day of the log
+    windowed   everything from training_window to serving_bundle, for the last day of the log
 
-All steps of the graph but serving_bundle. Towers are small and trained for one epoch: what is measured is what the tables
+All steps of the graph. Towers are small and trained for one epoch: what is measured is what the tables
 cost, not what a good model costs.
 
 Belongs here: what is run. Does not belong here: limits (`memory_limit.py`), the command and its tables (`daily_chain.py`).
@@ -25,7 +25,6 @@ from dssm_assets_tests.benchmarks.process_cost import measured
 from dssm_assets_tests.benchmarks.world import World, write_world
 from dssm_assets_tests.benchmarks.world_features import feature_definitions, pipeline_config
 
-LEFT_OUT: Final = ("serving_bundle",)
 STATISTIC_DAYS: Final = [1, 7, 30]
 _HISTORY: Final = {
     "feature_type": "sequence_feature",
@@ -53,9 +52,8 @@ def chain_steps() -> list[ChainStep]:
     from dssm_assets.defs.asset_table import all_rows
     from dssm_assets.defs.lazy_steps import LazyStep
 
-    rows = [row for row in all_rows() if row.name not in LEFT_OUT]
     steps = []
-    for row in rows:
+    for row in all_rows():
         if not isinstance(row.step, LazyStep):
             raise TypeError(f"asset {row.name}: a step that is named by its module, got {type(row.step).__name__}")
         steps.append(ChainStep(row.step.module, row.name, row.is_windowed))
