@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from dssm_assets.core.config import parse_config
+from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.scene import Scene
 from dssm_assets.materialize import plan, run

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dssm_assets.cli import parser
-from dssm_assets.core.config import parse_config
+from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.defs.asset_table import all_rows
 
 ROOT = Path(__file__).parent.parent

@@ -16,7 +16,7 @@ from dssm_assets.core.errors import (
     SchemaError,
     WindowIncompleteError,
 )
-from dssm_assets.core.features.specs import USER_FEATURES_FG
+from dssm_assets.core.features.fg_tables import USER_FEATURES_FG
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.bench.sizes import BenchSizes
-from dssm_assets.core.models.tower_feature import Side, TowerFeature
+from dssm_assets.core.models.tower_spec import Side, TowerFeature
 
 CATEGORIES: Final = (5, 20, 60, 200, 1_000, 5_000, 20_000, 100_000)
 """Different values of each categorical column."""

@@ -68,11 +68,11 @@ def feature_generation(sizes: BenchSizes, now: Now) -> Iterator[Timed]:
 
 def towers(sizes: BenchSizes, now: Now) -> Iterator[Timed]:
     """Yields the speed of training an epoch, and of the vectors of all users and items by the towers that came of it."""
-    from dssm_assets.core.model_config import Model
+    from dssm_assets.core.config.model import Model
+    from dssm_assets.core.config.training import Device, Training
     from dssm_assets.core.models.tower_spec import tower_spec
+    from dssm_assets.core.training.data import TrainData
     from dssm_assets.core.training.loop import fit
-    from dssm_assets.core.training.train_data import TrainData
-    from dssm_assets.core.training_config import Device, Training
 
     negatives = min(NEGATIVES, sizes.items)
     model = Model(output_dim=sizes.dims, hidden_units=[256, 128], num_sample=negatives, history_length=HISTORY)
@@ -109,11 +109,11 @@ def searches(sizes: BenchSizes, now: Now) -> Iterator[Timed]:
     """Yields the speed of exact search and of an index over the same items, with the index's recall."""
     import faiss
 
+    from dssm_assets.core.config.evaluation import Serving
     from dssm_assets.core.retrieval.corpus import Corpus
     from dssm_assets.core.retrieval.exact import search
     from dssm_assets.core.retrieval.index import ship_index
     from dssm_assets.core.retrieval.metrics import Metric
-    from dssm_assets.core.serving_config import Serving
 
     faiss.omp_set_num_threads(sizes.threads)
     items = generated.unit_vectors(sizes.corpus, sizes.dims, sizes.seed + 1)

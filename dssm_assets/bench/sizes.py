@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dssm_assets.core.config.evaluation import IndexKind
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.serving_config import IndexKind
 
 
 @dataclass(frozen=True)

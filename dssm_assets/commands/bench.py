@@ -54,7 +54,7 @@ def _bench(parsed: argparse.Namespace) -> int:
     from dssm_assets import terminal
     from dssm_assets.bench.machine_bench import STAGES, run_bench
     from dssm_assets.bench.sizes import BenchSizes
-    from dssm_assets.core.serving_config import IndexKind
+    from dssm_assets.core.config.evaluation import IndexKind
 
     names = ("rows", "samples", "users", "items", "corpus", "queries", "dims", "k", "threads", "seed")
     sizes = BenchSizes(**{name: getattr(parsed, name) for name in names}, index=IndexKind(parsed.index))

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dssm_assets.core.evaluation.vector_evaluation import VectorEvaluation
+    from dssm_assets.core.evaluation.vectors import VectorEvaluation
 
 METRICS = ("ip", "cosine", "l2")
 _EPILOG = (
@@ -44,7 +44,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _evaluate(parsed: argparse.Namespace) -> int:
-    from dssm_assets.core.evaluation.vector_lists import EvaluationSettings
+    from dssm_assets.core.evaluation.vectors import EvaluationSettings
     from dssm_assets.core.retrieval.metrics import Metric
     from dssm_assets.steps.vector_evaluation import VectorFiles, evaluate_files
 

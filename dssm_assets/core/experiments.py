@@ -1,7 +1,7 @@
 """Experiments: a run with other settings than the configuration's, kept apart from what stands.
 
 Belongs here: which settings can be tried, the configuration that follows, the table that compares. Does not belong here:
-where an experiment's partitions lie (`storage/overlay_store.py`) and how a run is told its settings (`defs/run_settings.py`).
+where an experiment's partitions lie (`storage/overlay_store.py`) and how a run is told its settings (`defs/experiments.py`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import Any, Final
 import pyarrow as pa
 from pydantic import ValidationError
 
-from dssm_assets.core.config import PipelineConfig
+from dssm_assets.core.config.pipeline import PipelineConfig, value_of
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.schema import ColumnSpec, TableSpec
-from dssm_assets.core.setting_keys import value_of
 
 STANDING: Final = "standing"
 """Stands in the table for the partition that the configuration made; no experiment has this name."""

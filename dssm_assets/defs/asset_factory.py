@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dssm_assets.defs.code_references import code_references
-from dssm_assets.defs.experiment_runs import StepRun
-from dssm_assets.defs.lazy_steps import LazyStep
+from dssm_assets.defs.experiments import ExperimentSettings, StepRun, form_of
+from dssm_assets.defs.lazy_steps import LazyStep, code_references
 from dssm_assets.defs.metadata import plain
-from dssm_assets.defs.run_settings import ExperimentSettings, form_of
 from dssm_assets.defs.scene import Scene
 from dssm_assets.defs.spark_runs import submitted
 

@@ -8,14 +8,19 @@ Belongs here: finding a step by its name, and where it stands. Does not belong h
 
 import importlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from dssm_assets.core.config.engines import Platform
 
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import StepResult, Workspace
+
 
 _PACKAGE = Path(__file__).parent.parent
 
@@ -63,3 +68,23 @@ def steps_of(module: str) -> StepModule:
 @lru_cache(maxsize=64)
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+_REPOSITORY = Path(__file__).parent.parent.parent
+
+
+def code_references(step: Callable[..., Any], platform: Platform) -> dict[str, Any]:
+    """Returns the metadata entry that the UI shows as "code", nothing for a step that stands in no file of the package."""
+    if not isinstance(step, LazyStep) or step.line is None:
+        return {}
+    label = f"steps/{step.module}.py, {step.name}"
+    reference: Any = dg.LocalFileCodeReference(file_path=str(step.file), line_number=step.line, label=label)
+    if platform.git_url is not None:
+        reference = dg.UrlCodeReference(url=_url(step, platform), label=label)
+    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
+
+
+def _url(step: LazyStep, platform: Platform) -> str:
+    path = step.file.relative_to(_REPOSITORY).as_posix()
+    tree = "-/blob" if "gitlab" in str(platform.git_url) else "blob"
+    return f"{str(platform.git_url).rstrip('/')}/{tree}/{platform.git_branch}/{path}#L{step.line}"

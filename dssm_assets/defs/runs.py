@@ -3,16 +3,45 @@
 Belongs here: turning names and days into Dagster runs on an instance. Does not belong here: what is run.
 """
 
+import sqlite3
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
 from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+from sqlalchemy import Engine, event
 
 from dssm_assets.core.errors import CheckFailedError
-from dssm_assets.defs.event_log import held_open
+
+
+@contextmanager
+def held_open() -> Iterator[None]:
+    """Holds open every SQLite file that this process connects to through SQLAlchemy, until the end."""
+    held: dict[str, sqlite3.Connection] = {}
+
+    def connected(connection: Any, _record: Any) -> None:
+        if not isinstance(connection, sqlite3.Connection):
+            return
+        path = connection.execute("PRAGMA database_list").fetchone()[2]
+        if not path:
+            return  # in memory
+        connection.execute("PRAGMA synchronous=NORMAL")
+        if path not in held:
+            held[path] = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
+        # Only what has looked since the file has a write-ahead log holds that open.
+        held[path].execute("PRAGMA schema_version").fetchone()
+
+    event.listen(Engine, "connect", connected)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", connected)
+        for connection in held.values():
+            connection.close()
+
 
 QUIET_CONSOLE = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """What went wrong is raised; Dagster's console would print its traces beside it, twice."""

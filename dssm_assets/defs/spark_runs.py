@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from dssm_assets.core.config.engines import Spark
 from dssm_assets.core.errors import ConfigError, Fault, SubmittedJobError
-from dssm_assets.core.spark_config import Spark
 from dssm_assets.defs.lazy_steps import LazyStep
 from dssm_assets.storage.config_file import LoadedConfig
 

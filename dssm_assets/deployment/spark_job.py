@@ -31,7 +31,7 @@ from dagster_pipes import (
 from dssm_assets.core.errors import DssmError
 from dssm_assets.steps.job_messages import FAULT, Job, message_of
 from dssm_assets.steps.workspace import open_workspace
-from dssm_assets.storage.spark_engine import SparkEngine
+from dssm_assets.storage.engines.spark import SparkEngine
 
 _OURS: Final = re.compile(r"dssm_assets\.core\.errors\.\w+: (.*?)(?:\n\n|\n\tat |\n\s*During|\Z)", re.DOTALL)
 

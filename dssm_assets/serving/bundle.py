@@ -1,7 +1,7 @@
 """One serving bundle, opened whole: checked against its manifest, its tables memory-mapped.
 
 Belongs here: fetching a bundle from a remote store, checking it, opening its tables and its index. Does not belong here:
-which bundle is current (`bundle_root.py`), writing bundles (`storage/bundle_store.py`), answering from one (`engine.py`).
+which bundle is current (`bundle_root.py`), writing bundles (`storage/bundles.py`), answering from one (`engine.py`).
 
 A `Bundle` never changes. A file that is replaced or removed under it does not disturb it: the maps keep the old content.
 """
@@ -22,7 +22,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.errors import InputError, StorageError
 from dssm_assets.serving.bundle_root import BundleRoot, id_of
 from dssm_assets.serving.id_rows import IdRows, VectorRows
-from dssm_assets.storage.bundle_store import FORMAT, MANIFEST
+from dssm_assets.storage.bundles import FORMAT, MANIFEST
 
 _CHUNK_BYTES = 1 << 20
 

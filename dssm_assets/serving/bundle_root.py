@@ -4,7 +4,7 @@
     <root>/bundles/<bundle_id>/...      its files, never changed once written
 
 Belongs here: the pointer, folders, and going on with the next bundle when one is cleared away under a reader. Does not
-belong here: what is in a bundle (`bundle.py`), publishing (`storage/bundle_store.py`).
+belong here: what is in a bundle (`bundle.py`), publishing (`storage/bundles.py`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import Any, TypeVar
 import fsspec
 
 from dssm_assets.core.errors import Fault, PartitionMissingError, StorageError
-from dssm_assets.storage.bundle_store import BUNDLES, MANIFEST, content_digest
-from dssm_assets.storage.pointer_file import CURRENT
+from dssm_assets.storage.bundles import BUNDLES, CURRENT, MANIFEST, content_digest
 
 Made = TypeVar("Made")
 

@@ -24,8 +24,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dssm_assets.core.config.section import Section
 from dssm_assets.core.errors import DssmError, Fault, InputError
-from dssm_assets.core.section import Section
 from dssm_assets.serving.engine import DEFAULT_K, Answer, Engine, for_request
 from dssm_assets.serving.id_rows import UnknownIdError
 from dssm_assets.serving.live import LiveEngine

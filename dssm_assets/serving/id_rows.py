@@ -1,7 +1,7 @@
 """Ids of a bundle and their vectors, one at a time, from where they lie in the memory map.
 
 Belongs here: from one id to its row, from rows to ids, the vector of a row. Does not belong here: many ids at once over
-tables that are being made (`core/samples/id_index.py`).
+tables that are being made (`core/arrays/ids.py`).
 
 A look-up is a binary search over the ids in order: the index costs eight bytes an id (sixteen for integers), whatever
 the ids' length, and takes microseconds.
@@ -20,9 +20,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dssm_assets.core.arrays.ids import comparable_ids, one_array
 from dssm_assets.core.errors import DuplicateKeyError, Fault, InputError
 from dssm_assets.core.retrieval.vectors import matrix_of
-from dssm_assets.core.samples.id_index import comparable_ids, one_array
 
 Id = int | str
 

@@ -19,20 +19,18 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.arrays import ragged
+from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.errors import Fault, InputError, SchemaError
-from dssm_assets.core.features import lists, requests
-from dssm_assets.core.features.bucketizer import Bucketizer
+from dssm_assets.core.features import requests
 from dssm_assets.core.features.expressions import Kind
-from dssm_assets.core.features.feature_columns import input_columns
-from dssm_assets.core.features.generator import SEQUENCE, FeatureGenerator
+from dssm_assets.core.features.generator import SEQUENCE, FeatureGenerator, input_columns
 from dssm_assets.core.features.spec import Feature
-from dssm_assets.core.models.bags import Bags
-from dssm_assets.core.models.history import HistoryReader
-from dssm_assets.core.models.history_pooling import has_ages
-from dssm_assets.core.models.tower_feature import Side, TowerFeature
+from dssm_assets.core.models.history import HistoryReader, has_ages
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
-from dssm_assets.core.models.tower_spec import TowerSpec
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
+from dssm_assets.core.statistics.bucketizer import Bucketizer
 
 _ONE_ROW: Final = np.zeros(1, np.int64)
 
@@ -118,7 +116,7 @@ class RequestRows:
         times = request.get(col.EVENT_TIMES_MS)
         filled = _filled(request, features)
         encoded = self._generator.encode(requests.table_of(filled, _columns(features, list(filled))), SEQUENCE, is_whole=True)
-        flat = {name: lists.flatten(lists.one_array(encoded.column(name)))[0] for name in self._past.names}
+        flat = {name: ragged.flatten(ragged.one_array(encoded.column(name)))[0] for name in self._past.names}
         length = _common_length({name: len(values) for name, values in flat.items()}, times)
         moments = self._moments(times, length)
         order = pa.array(np.argsort(moments, kind="stable"))

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.errors import Fault, InputError, StorageError
-from dssm_assets.core.features.bucketizer import Bucketizer
 from dssm_assets.core.features.generator import FeatureGenerator
-from dssm_assets.core.features.hash_function import HashFunction
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.serving.tower_layout import OUTPUT, TowerLayout, user_layout
+from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.requests import Given, RequestRows
 

@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dssm_assets.core.config.training import Launcher
 from dssm_assets.core.errors import Fault, ProvenanceError
-from dssm_assets.core.features.carried_rows import FeatureRows, carried_rows
-from dssm_assets.core.features.feature_config import collision_fracs
-from dssm_assets.core.training_config import Launcher
+from dssm_assets.core.statistics.bucketizer import FeatureRows, carried_rows
+from dssm_assets.core.statistics.feature_config import collision_fracs
 from dssm_assets.steps.feature_config import RunSettings, check_plan, towers_of
 from dssm_assets.steps.workspace import StepResult, Workspace, check_made_from, day_before, digests
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay_store import OverlayStore
 
 if TYPE_CHECKING:
-    from dssm_assets.core.training.distributed import Ranks
-    from dssm_assets.core.training.report import Progress
+    from dssm_assets.core.training.distributed.ranks import Ranks
+    from dssm_assets.core.training.loop import Progress
     from dssm_assets.steps.fit_job import FitJob, FitOutcome, WarmFiles
 
 PROGRESS_SECONDS = 5.0

@@ -3,24 +3,134 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.steps.gate import hit_rate_gate
-from dssm_assets.steps.hit_parts import counted
-from dssm_assets.steps.hit_rate_report import (
-    list_figures,
-    lists_of,
-    segment_images,
-    segments_of,
-    trend_images,
-    trend_of,
-    trend_rows,
-)
-from dssm_assets.steps.list_parts import listed
-from dssm_assets.steps.workspace import Check, StepResult, Workspace, window_days
+from dssm_assets.steps.interactions import read_popularity
+from dssm_assets.steps.scoring import counted, listed
+from dssm_assets.steps.workspace import Check, StepResult, Workspace, partitions_before, window_days
+from dssm_assets.storage.manifest import Manifest
+
+if TYPE_CHECKING:
+    from dssm_assets.core.evaluation.rates import Cells
+
+
+TOTAL, DETAIL = "total_hit_rate", "hit_rate_detail"
+
+
+def segments_of(workspace: Workspace, detailed: Manifest) -> Any:
+    """Returns the hit rate of each segment of a stored hit_rate_detail."""
+    from dssm_assets.core.evaluation.segments import columns_needed, segment_table
+
+    settings = workspace.config.evaluation
+    stored = [column.name for column in detailed.columns]
+    wanted = [name for name in columns_needed(settings.segments) if name in stored]
+    return segment_table(workspace.tables.read(detailed, wanted), settings, workspace.config.seed)
+
+
+def segment_images(segments: pa.Table, k: int) -> dict[str, bytes]:
+    """Returns the chart of the segments, by its name in the metadata; none where nobody is in any."""
+    from dssm_assets.core.evaluation.charts import segment_png
+
+    return {"hit_rate_by_segment": segment_png(segments, k)} if segments.num_rows else {}
+
+
+def lists_of(workspace: Workspace, detailed: Manifest) -> Any:
+    """Returns what the lists of a stored hit_rate_detail are like, and how they differ from the evaluation day before."""
+    from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, list_overlap, list_quality
+    from dssm_assets.core.evaluation.report import list_facts
+
+    ks = workspace.config.evaluation.k
+    popularity, _ = read_popularity(workspace, detailed.ds)
+    quality = list_quality(workspace.tables.batches(detailed, [LISTS]), popularity, ks)
+    before = next(iter(partitions_before(workspace, DETAIL, detailed.ds, 1)), None)
+    overlap = OVERLAP_SCHEMA.empty_table()
+    # Days whose ids are of another type (the source changed) have no users or items in common.
+    if before is not None and _types(workspace, before) == _types(workspace, detailed):
+        now, then = (workspace.tables.batches(manifest, [col.USER_ID, LISTS]) for manifest in (detailed, before))
+        overlap = list_overlap(now, then, ks)
+    return list_facts(quality, overlap, before.ds if before is not None else None, popularity)
+
+
+def _types(workspace: Workspace, manifest: Manifest) -> list[pa.DataType]:
+    from dssm_assets.core.evaluation.list_quality import LISTS
+
+    schema = workspace.tables.open(manifest).schema
+    return [schema.field(name).type for name in (col.USER_ID, LISTS)]
+
+
+def list_figures(lists: Any, k: int) -> dict[str, float]:
+    """Returns the figures at the largest k that the UI plots over the partitions."""
+    figures: dict[str, float] = {}
+    for row in lists.quality.to_pylist():
+        if row["k"] == k:
+            figures |= {f"{name}@{k}": row[name] for name in ("coverage", "popularity_bias", "novelty")}
+    for row in lists.overlap.to_pylist():
+        if row["k"] == k:
+            figures |= {f"kept_since_day_before@{k}": row["kept"], f"jaccard_with_day_before@{k}": row["jaccard"]}
+    return figures
+
+
+def trend_of(workspace: Workspace, ds: str, total: pa.Table) -> pa.Table:
+    """Returns the hit rates of the last evaluation days, the given one (not stored yet) the last of them."""
+    from dssm_assets.core.evaluation.charts import TREND_COLUMNS, trend_table
+
+    settings = workspace.config.evaluation
+    before = partitions_before(workspace, TOTAL, ds, settings.trend_partitions - 1)
+
+    def totals() -> Iterator[tuple[str, pa.Table]]:
+        for manifest in before:
+            yield manifest.ds, workspace.tables.read(manifest, ["k", "population", *TREND_COLUMNS])
+        yield ds, total
+
+    return trend_table(totals(), settings.k[-1])
+
+
+def trend_images(trend: pa.Table, k: int) -> dict[str, bytes]:
+    """Returns the chart of the trend, by its name in the metadata; none where no day has a rate."""
+    from dssm_assets.core.evaluation.charts import trend_png
+
+    return {"hit_rate_trend": trend_png(trend, k)} if trend.num_rows else {}
+
+
+def trend_rows(trend: pa.Table) -> list[dict[str, Any]]:
+    """Returns the trend over all items as plain rows: the day, every scorer's rate, the model's interval."""
+    days: dict[str, dict[str, Any]] = {}
+    for row in trend.to_pylist():
+        if row["scope"] == "all":
+            day = days.setdefault(row["day"], {"day": row["day"]})
+            day[row["scorer"]] = row["hit_rate"]
+            if row["scorer"] == "model":
+                day |= {"ci_low": row["ci_low"], "ci_high": row["ci_high"]}
+    return list(days.values())
+
+
+NAME = "hit_rate_gate"
+
+
+def hit_rate_gate(workspace: Workspace, ds: str, hit_counts: pa.Table | Cells, total: pa.Table) -> Check:
+    """Returns whether the day's model may be shipped.
+
+    With `gate.is_blocking` false a failure warns and holds nothing back.
+    """
+    from dssm_assets.core.evaluation.gate import hit_rate_gate as decide
+
+    config = workspace.config
+    before = partitions_before(workspace, "total_hit_rate", ds, config.gate.last_partitions)
+    report = decide(
+        hit_counts,
+        total,
+        {manifest.ds: workspace.tables.read(manifest) for manifest in before},
+        config.gate,
+        k=config.evaluation.k[-1],
+        samples=config.evaluation.bootstrap_samples,
+        seed=config.seed,
+    )
+    return Check(NAME, report.passed, report.sentence, report.facts, is_blocking=config.gate.is_blocking)
+
 
 POPULARITY_FACTOR = 1.2
 _MODEL, _POPULARITY = "model", "popularity"
@@ -28,8 +138,8 @@ _MODEL, _POPULARITY = "model", "popularity"
 
 def ground_truth(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Lists what each user took on the evaluation day."""
-    from dssm_assets.core.evaluation import specs
-    from dssm_assets.core.evaluation.ground_truth import ground_truth as find_truth
+    from dssm_assets.core.evaluation import evaluation_tables
+    from dssm_assets.core.evaluation.truth import ground_truth as find_truth
 
     keys = [col.USER_ID, col.ITEM_ID]
     for ds in days:
@@ -41,7 +151,7 @@ def ground_truth(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResu
             "truth_pairs": sum(map(len, table.column(col.GT_ITEMS))),
             "warm_users": pc.sum(table.column(col.IS_WARM_USER)).as_py(),
         }
-        yield StepResult(workspace.write_table(specs.GROUND_TRUTH, ds, table, [day, window]), facts)
+        yield StepResult(workspace.write_table(evaluation_tables.GROUND_TRUTH, ds, table, [day, window]), facts)
 
 
 def hit_counts(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -57,7 +167,7 @@ def hit_rate_detail(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
 
 
 def _hit_rate_detail(workspace: Workspace, ds: str) -> StepResult:
-    from dssm_assets.core.evaluation.report_sections import segment_report
+    from dssm_assets.core.evaluation.report import segment_report
     from dssm_assets.core.evaluation.segments import columns_needed, segment_table
 
     settings, k = workspace.config.evaluation, workspace.config.evaluation.k[-1]
@@ -75,10 +185,10 @@ def total_hit_rate(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
 
 
 def _total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
-    from dssm_assets.core.evaluation import specs
+    from dssm_assets.core.evaluation import evaluation_tables
+    from dssm_assets.core.evaluation.rates import gains_over_best
+    from dssm_assets.core.evaluation.rates import total_hit_rate as add_up
     from dssm_assets.core.evaluation.report import ReportFacts, render_report
-    from dssm_assets.core.evaluation.totals import gains_over_best
-    from dssm_assets.core.evaluation.totals import total_hit_rate as add_up
     from dssm_assets.steps.hit_cells import StoredCells
 
     config, settings = workspace.config, workspace.config.evaluation
@@ -91,7 +201,7 @@ def _total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
     stored: Any = counted.facts["report"]
     told = ReportFacts(**stored)
     report = render_report(day=ds, total=total, segments=segments, gains=gains, facts=told, lists=lists, trend=trend)
-    manifest = workspace.write_table(specs.TOTAL_HIT_RATE, ds, total, [counted, detailed])
+    manifest = workspace.write_table(evaluation_tables.TOTAL_HIT_RATE, ds, total, [counted, detailed])
     rates = {(row["scorer"], row["scope"], row["k"]): row for row in total.to_pylist() if row["population"] == "warm"}
     checks = (_beats_popularity(rates, top), hit_rate_gate(workspace, ds, counts, total))
     facts: dict[str, Any] = {**_headline(rates, top), **list_figures(lists, top)}

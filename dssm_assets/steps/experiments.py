@@ -1,7 +1,7 @@
 """Experiments: the workspace in which a run with other settings works, and the table that compares what came of them.
 
 Belongs here: opening that workspace, remembering its settings, reading the results side by side. Does not belong here:
-which settings there are (`core/experiments.py`) and how a run is told them (`defs/run_settings.py`).
+which settings there are (`core/experiments.py`) and how a run is told them (`defs/experiments.py`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from dssm_assets.core.experiments import (
 )
 from dssm_assets.steps.feature_config import step_config, training_config
 from dssm_assets.steps.workspace import StepResult, Workspace, duckdb_engine
-from dssm_assets.storage.artifact_store import ArtifactStore
+from dssm_assets.storage.artifacts import ArtifactStore
 from dssm_assets.storage.overlay_store import OverlayStore, experiment_names
-from dssm_assets.storage.table_store import TableStore
+from dssm_assets.storage.tables import TableStore
 
 SETTINGS = "settings"
 _FILE = "settings.json"

@@ -8,14 +8,13 @@ from typing import Any
 
 import yaml
 
+from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.training import StepPlan, Training, planned_warmup
 from dssm_assets.core.errors import Fault, ProvenanceError
-from dssm_assets.core.features import feature_config as decide
-from dssm_assets.core.features import specs
-from dssm_assets.core.features.bucketizer import BucketFeature, Bucketizer
-from dssm_assets.core.model_config import Model
+from dssm_assets.core.features import fg_tables
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
-from dssm_assets.core.training_config import Training
-from dssm_assets.core.training_steps import StepPlan, planned_warmup
+from dssm_assets.core.statistics import feature_config as decide
+from dssm_assets.core.statistics.bucketizer import BucketFeature, Bucketizer
 from dssm_assets.steps.workspace import StepResult, Workspace, digests, window_days
 from dssm_assets.storage.manifest import Manifest
 
@@ -38,7 +37,7 @@ def feature_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
         )
         collisions = decide.collision_fracs(spec, config.statistics, counts)
         dropped = [row["feature"] for row in table.to_pylist() if "DROP IT" in (row["message"] or "")]
-        manifest = workspace.write_table(specs.FEATURE_CONFIG, ds, table, made_from)
+        manifest = workspace.write_table(fg_tables.FEATURE_CONFIG, ds, table, made_from)
         facts = {
             "features_kept": table.num_rows - len(dropped),
             "features_dropped": dropped,
@@ -52,7 +51,7 @@ def step_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResul
     for ds in days:
         window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
         table = decide.step_config(sum(day.rows for day in window), workspace.config.training)
-        yield StepResult(workspace.write_table(specs.STEP_CONFIG, ds, table, [window]))
+        yield StepResult(workspace.write_table(fg_tables.STEP_CONFIG, ds, table, [window]))
 
 
 def open_bucketizer(workspace: Workspace, ds: str) -> tuple[Bucketizer, list[Manifest]]:
@@ -81,8 +80,7 @@ def training_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
 
 
 def _training_config(workspace: Workspace, ds: str) -> StepResult:
-    from dssm_assets.core.models.tower_feature import Side, TowerFeature
-    from dssm_assets.core.models.tower_spec import tower_spec
+    from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
 
     bucketizer, made_from = open_bucketizer(workspace, ds)
     steps = workspace.need("step_config", ds)

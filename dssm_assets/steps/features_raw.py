@@ -2,19 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import ibis
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.features_raw import activity, all_features, history, pairs, preferences, specs
+from dssm_assets.core.features_raw import activity, all_features, pairs, preferences, raw_feature_tables
 from dssm_assets.core.features_raw import behavior as log
 from dssm_assets.core.features_raw.plan import FeaturePlan
+from dssm_assets.core.features_raw.signed_days import check_no_negative
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources.normalise import count_unknown_ids
-from dssm_assets.steps.rolling_state import roll
-from dssm_assets.steps.workspace import StepResult, Workspace
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests
+from dssm_assets.storage.engines.engine import Bindable, ByDay, Target
+from dssm_assets.storage.manifest import Manifest
+
+SETTINGS = "settings"
+DAYS = "days"
+
+
+def roll(
+    workspace: Workspace,
+    spec: TableSpec,
+    ds: str,
+    *,
+    windows: Sequence[int],
+    settings: Mapping[str, Any],
+    step: Callable[..., ibis.Table],
+    scratch: Callable[..., ibis.Table],
+) -> StepResult:
+    """Returns the state of a day.
+
+    Args:
+        workspace: where.
+        spec: the state's table.
+        ds: the day.
+        windows: days after which a day leaves; the largest bounds what is compared and, in `step`, what is read.
+        settings: what else shapes the state; recorded, compared.
+        step: called with tables `today`, `previous` (None on the first day) and `leaving_<w>` (where the day exists).
+        scratch: called with a table `behavior` that holds all days with their `ds`.
+    """
+    first = workspace.config.calendar.start.isoformat()
+    recent = days_between(max(first, day_before(ds, max(windows))), ds)
+    stored = dict(zip(recent, workspace.need_all("behavior", recent), strict=True))
+    previous = workspace.find(spec.name, day_before(ds)) if ds > first else None
+    is_first = ds == first
+    if is_first or _is_trusted(previous, stored, settings, ds):
+        inputs: dict[str, Bindable] = {"today": stored[ds]}
+        inputs |= {f"leaving_{days}": stored[day] for days in windows if (day := day_before(ds, days)) in stored}
+        if previous is not None:
+            inputs["previous"] = previous
+        run, way = step, "rolled"
+    else:
+        before = [day for day in workspace.tables.partitions.days("behavior") if day <= ds]
+        inputs = {"behavior": ByDay(tuple(workspace.need_all("behavior", before)))}
+        run, way = scratch, f"rebuilt from {len(before)} days"
+    if way != "rolled":
+        workspace.log(f"{ds}: {way}")
+    facts = {SETTINGS: dict(settings), DAYS: {day: manifest.digest for day, manifest in stored.items()}}
+    target = Target(spec, ds, digests([*inputs.values(), *stored.values()]), facts)
+    manifest = workspace.engine.write_query(target, run, inputs, {}, partial(_checked, state=spec.name))
+    return StepResult(manifest, {"state": way})
+
+
+def _checked(batch: pa.RecordBatch, state: str) -> pa.RecordBatch:
+    check_no_negative(batch, state)
+    return batch
+
+
+def _is_trusted(previous: Manifest | None, stored: Mapping[str, Manifest], settings: Mapping[str, Any], ds: str) -> bool:
+    if previous is None or previous.facts.get(SETTINGS) != dict(settings):
+        return False
+    used = previous.facts.get(DAYS)
+    if not isinstance(used, dict):
+        return False
+    return all(used.get(day) == manifest.digest for day, manifest in stored.items() if day != ds)
 
 
 def behavior(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -30,7 +95,9 @@ def behavior(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     for ds in days:
         inputs = {"behavior_table": workspace.need("behavior_table", ds), "item_table": workspace.need("item_table", ds)}
         counts = _unknown_ids(workspace, ds)
-        manifest = workspace.write_query(specs.BEHAVIOR, ds, log.behavior, inputs, with_calendar, item_columns=item_columns)
+        manifest = workspace.write_query(
+            raw_feature_tables.BEHAVIOR, ds, log.behavior, inputs, with_calendar, item_columns=item_columns
+        )
         yield StepResult(manifest, counts)
 
 
@@ -42,12 +109,12 @@ def _unknown_ids(workspace: Workspace, ds: str) -> Mapping[str, int]:
 
 def user_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Rolls the counts and sums of users."""
-    yield from _activity(workspace, days, col.USER_ID, specs.USER_ACTIVITY)
+    yield from _activity(workspace, days, col.USER_ID, raw_feature_tables.USER_ACTIVITY)
 
 
 def item_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Rolls the counts and sums of items."""
-    yield from _activity(workspace, days, col.ITEM_ID, specs.ITEM_ACTIVITY)
+    yield from _activity(workspace, days, col.ITEM_ID, raw_feature_tables.ITEM_ACTIVITY)
 
 
 def _activity(workspace: Workspace, days: Sequence[str], entity: str, spec: TableSpec) -> Iterator[StepResult]:
@@ -80,7 +147,13 @@ def pair_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRes
             return pairs.pair_activity_from_scratch(behavior, ds, window_days=longest)
 
         yield roll(
-            workspace, specs.PAIR_ACTIVITY, ds, windows=[longest], settings={"window": longest}, step=step, scratch=scratch
+            workspace,
+            raw_feature_tables.PAIR_ACTIVITY,
+            ds,
+            windows=[longest],
+            settings={"window": longest},
+            step=step,
+            scratch=scratch,
         )
 
 
@@ -109,23 +182,25 @@ def user_preferences(workspace: Workspace, days: Sequence[str]) -> Iterator[Step
             )
 
         settings = {"columns": columns, "window": window, "positive": positive}
-        yield roll(workspace, specs.USER_PREFERENCES, ds, windows=[window], settings=settings, step=step, scratch=scratch)
+        yield roll(
+            workspace, raw_feature_tables.USER_PREFERENCES, ds, windows=[window], settings=settings, step=step, scratch=scratch
+        )
 
 
 def _no_preferences(workspace: Workspace, ds: str) -> StepResult:
     source = workspace.need("behavior", ds)
     user_id = workspace.tables.open(source).schema.field(col.USER_ID)
-    fields = [pa.field(column.name, column.type or user_id.type) for column in specs.USER_PREFERENCES.columns]
-    return StepResult(workspace.write_table(specs.USER_PREFERENCES, ds, pa.schema(fields).empty_table(), [source]))
+    fields = [pa.field(column.name, column.type or user_id.type) for column in raw_feature_tables.USER_PREFERENCES.columns]
+    return StepResult(workspace.write_table(raw_feature_tables.USER_PREFERENCES, ds, pa.schema(fields).empty_table(), [source]))
 
 
 def user_history(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Lists each user's positives of each day."""
     for ds in days:
         manifest = workspace.write_query(
-            specs.USER_HISTORY,
+            raw_feature_tables.USER_HISTORY,
             ds,
-            history.user_history,
+            log.user_history,
             {"behavior": workspace.need("behavior", ds)},
             positive_events=workspace.config.events.positive,
             history_columns=workspace.config.raw_features.history_columns,
@@ -142,7 +217,14 @@ def user_all_feature(workspace: Workspace, days: Sequence[str]) -> Iterator[Step
         }
         yield StepResult(
             workspace.write_query(
-                specs.USER_ALL_FEATURE, ds, all_features.user_all_feature, inputs, None, col.USER_ID, ds=ds, plan=plan
+                raw_feature_tables.USER_ALL_FEATURE,
+                ds,
+                all_features.user_all_feature,
+                inputs,
+                None,
+                col.USER_ID,
+                ds=ds,
+                plan=plan,
             )
         )
 
@@ -154,6 +236,13 @@ def item_all_feature(workspace: Workspace, days: Sequence[str]) -> Iterator[Step
         inputs = {name: workspace.need(name, ds) for name in ("item_table", "item_activity", "pair_activity")}
         yield StepResult(
             workspace.write_query(
-                specs.ITEM_ALL_FEATURE, ds, all_features.item_all_feature, inputs, None, col.ITEM_ID, ds=ds, plan=plan
+                raw_feature_tables.ITEM_ALL_FEATURE,
+                ds,
+                all_features.item_all_feature,
+                inputs,
+                None,
+                col.ITEM_ID,
+                ds=ds,
+                plan=plan,
             )
         )

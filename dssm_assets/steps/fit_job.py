@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,21 +19,72 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.features.carried_rows import CarriedRows
-from dssm_assets.core.model_config import Model
+from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.training import StepPlan, Training
 from dssm_assets.core.models.prior import FILE as PRIOR
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training.checkpoint import mapped_model, model_chunks
-from dssm_assets.core.training.distributed import ALONE, Ranks
-from dssm_assets.core.training.loop import fit
-from dssm_assets.core.training.report import UNSTEADY, FitResult, Progress, Surroundings
-from dssm_assets.core.training.train_data import TrainData
-from dssm_assets.core.training.warm_start import WarmStart
-from dssm_assets.core.training_config import Training
-from dssm_assets.core.training_steps import StepPlan
-from dssm_assets.steps.fit_states import FitStates
+from dssm_assets.core.statistics.bucketizer import CarriedRows
+from dssm_assets.core.training.data import TrainData
+from dssm_assets.core.training.distributed.ranks import ALONE, Ranks
+from dssm_assets.core.training.loop import UNSTEADY, FitResult, Progress, Surroundings, fit
+from dssm_assets.core.training.state import WarmStart, mapped_model, model_chunks
 from dssm_assets.storage.whole_file import write_whole
+
+_SLOTS = (b"a", b"b")
+
+
+class FitStates:
+    """The states of one fit, below one path."""
+
+    def __init__(self, path: Path, ranks: Ranks = ALONE, *, is_dealt: bool = False) -> None:
+        """Takes where the states lie.
+
+        Args:
+            path: of the state, or of the file that names its parts.
+            ranks: this process among those that share the fit.
+            is_dealt: every process stores a part.
+        """
+        self._path, self._ranks, self._is_dealt = path, ranks, is_dealt and ranks.count > 1
+        self._slot: bytes | None = None
+
+    def saved(self) -> bytes | None:
+        """Returns what this process goes on from, None where there is nothing or not every process has it."""
+        named = self._path.read_bytes() if self._path.exists() else b""
+        found = named
+        if self._is_dealt:
+            part = self._part(named) if named in _SLOTS else None
+            found = part.read_bytes() if part is not None and part.exists() else b""
+        if not self._ranks.is_same(float(zlib.crc32(named))) or not self._ranks.is_same(float(bool(found))) or not found:
+            return None
+        self._slot = named if self._is_dealt else None
+        return found
+
+    def save(self, chunks: Iterable[bytes]) -> None:
+        """Stores a state, given piece by piece; of dealt tables in all processes at once."""
+        if not self._is_dealt:
+            write_whole(self._path, chunks)
+            return
+        if self._slot is None:
+            if self._ranks.is_first:
+                self._path.unlink(missing_ok=True)  # it may name parts that are about to be written over
+            self._ranks.wait()
+        slot = _SLOTS[0] if self._slot != _SLOTS[0] else _SLOTS[1]
+        write_whole(self._part(slot), chunks)
+        self._ranks.wait()
+        if self._ranks.is_first:
+            write_whole(self._path, [slot])
+        self._slot = slot
+
+    def forget(self) -> None:
+        """Removes the state of a fit that is over."""
+        self._path.unlink(missing_ok=True)
+        for part in self._path.parent.glob(f"{self._path.name}.*-of-*"):
+            part.unlink(missing_ok=True)
+
+    def _part(self, slot: bytes) -> Path:
+        return self._path.with_name(f"{self._path.name}.{slot.decode()}.{self._ranks.rank}-of-{self._ranks.count}")
+
 
 MODEL, TOWERS, LOSSES, REPORT, VALIDATION = (
     "model.bin",

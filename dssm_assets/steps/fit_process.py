@@ -3,7 +3,7 @@
 `python -m torch.distributed.run --nproc-per-node N -m dssm_assets.steps.fit_process JOB OUT` runs a job file by hand.
 
 Belongs here: the launch, the process group, progress as lines of JSON. Does not belong here: what is shared and how
-(`core/training/distributed`), which process's fault is told (`fit_faults`), processes on several machines, which somebody
+(`core/training/distributed/ranks`), which process's fault is told (`fit_faults`), processes on several machines, which somebody
 else starts (`commands/fit`).
 """
 
@@ -14,18 +14,53 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from dssm_assets.core.config.training import Device, Training
 from dssm_assets.core.errors import ConfigError, DssmError, Fault
-from dssm_assets.core.training.distributed import Ranks
-from dssm_assets.core.training.report import Progress
-from dssm_assets.core.training_config import Device, Training
-from dssm_assets.steps.fit_faults import keep_fault, told_fault
+from dssm_assets.core.training.distributed.ranks import Ranks
+from dssm_assets.core.training.loop import Progress
 from dssm_assets.steps.fit_job import MODEL, FitJob, FitOutcome, run_job
+from dssm_assets.storage.whole_file import write_whole
+
+
+def keep_fault(folder: Path, rank: int, error: BaseException) -> None:
+    """Leaves what a process failed of in a folder, under its rank."""
+    fault = {
+        "is_typed": isinstance(error, DssmError),
+        "is_connection": _is_connection(error),
+        "words": "".join(traceback.format_exception(error)),
+    }
+    write_whole(_path(folder, rank), [json.dumps(fault).encode()])  # the others' faults may end this process meanwhile
+
+
+def told_fault(folder: Path) -> str | None:
+    """Returns the earliest typed error, else the earliest that is no lost connection, with its rank; None if there is none."""
+    by_time = sorted(folder.glob(_path(Path(), "*").name), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    faults: list[tuple[str, dict[str, Any]]] = [(path.stem, json.loads(path.read_text())) for path in by_time]
+    causes = [found for found in faults if not found[1]["is_connection"]]
+    if not causes:
+        return None
+    name, fault = min(causes, key=lambda found: not found[1]["is_typed"])  # the first of them by time
+    return f"process {int(name.rpartition('-')[2])}:\n{fault['words']}"
+
+
+def _path(folder: Path, rank: int | str) -> Path:
+    return folder / f"fault-{rank}.json"
+
+
+def _is_connection(error: BaseException) -> bool:
+    """Tells whether a process failed because it could not reach another; gloo's errors have no class of their own."""
+    from torch.distributed import DistError
+
+    return isinstance(error, ConnectionError | DistError) or (type(error) is RuntimeError and "gloo" in str(error))
+
 
 _MARK = "dssm-progress "
 _SECONDS = 1.0
@@ -99,8 +134,8 @@ def process_group(device: Device) -> Iterator[Ranks]:
     import torch
     import torch.distributed as dist
 
-    from dssm_assets.core.training.distributed import Ranks
-    from dssm_assets.core.training.precision import device_of
+    from dssm_assets.core.training.distributed.ranks import Ranks
+    from dssm_assets.core.training.trainer import device_of
 
     is_cuda = device_of(device).type == "cuda"
     if is_cuda:

@@ -1,6 +1,6 @@
 """Stored hit counts, read a cell at a time.
 
-Belongs here: where the rows of a cell lie. Does not belong here: what is added up (`core/evaluation/totals`).
+Belongs here: where the rows of a cell lie. Does not belong here: what is added up (`core/evaluation/rates`).
 """
 
 from __future__ import annotations

@@ -13,12 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.config.evaluation import Segment, SegmentKind
+from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.steps.training import history_days
-from dssm_assets.steps.workspace import Workspace, window_days
+from dssm_assets.steps.workspace import Workspace, day_before, window_days
 from dssm_assets.storage.manifest import Manifest
 
 if TYPE_CHECKING:
-    from dssm_assets.core.evaluation.ids import IdPlaces
+    from dssm_assets.core.arrays.ids import IdPlaces
+
 
 BATCH_ROWS: Final = 8192
 """Users of a day that are held while all days are gone through side by side."""
@@ -69,7 +72,7 @@ def taken_by_everybody(workspace: Workspace, past: Sequence[Manifest], user_ids:
 
 def item_events(workspace: Workspace, past: Sequence[Manifest], items: IdPlaces) -> Any:
     """Returns int64 [I], how often each item of a corpus was taken in some stored days."""
-    from dssm_assets.core.evaluation.ids import cast_ids
+    from dssm_assets.core.arrays.ids import cast_ids
 
     events = np.zeros(len(items.values) + 1, dtype=np.int64)
     for manifest in past:
@@ -82,7 +85,7 @@ def item_events(workspace: Workspace, past: Sequence[Manifest], items: IdPlaces)
 
 def user_events(workspace: Workspace, past: Sequence[Manifest], user_ids: pa.Array) -> Any:
     """Returns int64 [U], how many events each of these users has in some stored days."""
-    from dssm_assets.core.evaluation.ids import IdPlaces, cast_ids
+    from dssm_assets.core.arrays.ids import IdPlaces, cast_ids
 
     events, places = np.zeros(len(user_ids) + 1, dtype=np.int64), IdPlaces(user_ids)
     for manifest in past:
@@ -119,7 +122,7 @@ class _Kinds:
 
     def of(self, rows: pa.Table) -> pa.Table:
         """Returns rows of user history with these types, their columns in one order."""
-        from dssm_assets.core.evaluation.ids import cast_ids, flat
+        from dssm_assets.core.arrays.ids import cast_ids, flat
 
         users = cast_ids(flat(rows.column(col.USER_ID)), self.user, "interactions, column user_id")
         lists = flat(rows.column(col.ITEM_IDS))
@@ -208,3 +211,82 @@ def _flat(rows: pa.Table) -> pa.Table:
             LAST_EVENT_TIME_MS: pc.list_flatten(table.column(col.EVENT_TIMES_MS)),
         }
     )
+
+
+def read_cuts(workspace: Workspace, ds: str, scorer: Any) -> tuple[Any, list[Manifest]]:
+    """Returns the segments of the scorer's users and items, and what was read for them.
+
+    Raises:
+        ConfigError: naming every segment by a column that user_table lacks.
+    """
+    from dssm_assets.core.evaluation.segments import Cuts
+
+    by_kind: dict[SegmentKind, list[Segment]] = {kind: [] for kind in SegmentKind}
+    for segment in workspace.config.evaluation.segments:
+        by_kind[segment.kind].append(segment)
+    users: dict[str, pa.Array] = {}
+    made_from: list[Manifest] = []
+    readers = {
+        SegmentKind.USER_COLUMN: _columns,
+        SegmentKind.ACTIVITY: _activity,
+        SegmentKind.TENURE: _tenure,
+    }
+    for kind, read in readers.items():
+        if by_kind[kind]:
+            found, manifests = read(workspace, ds, scorer, by_kind[kind])
+            users |= found
+            made_from += manifests
+    tier = None
+    if by_kind[SegmentKind.ITEM_POPULARITY]:
+        popularity, counted = read_popularity(workspace, ds, scorer.item_ids)
+        tier = popularity.tier
+        made_from.append(counted)
+    names = [segment.name for segment in workspace.config.evaluation.segments if segment.name in users]
+    return Cuts({name: users[name] for name in names}, tier), made_from
+
+
+def read_popularity(workspace: Workspace, ds: str, item_ids: pa.Array | None = None) -> tuple[Any, Manifest]:
+    """Returns how often each item was taken in the window, over the given items (default: the day's corpus)."""
+    from dssm_assets.core.arrays.ids import flat
+    from dssm_assets.core.evaluation.segments import popularity_of
+
+    counted = workspace.need("negative_items", ds)
+    table = workspace.tables.read(counted, [col.ITEM_ID, col.COUNT])
+    return popularity_of(flat(table.column(col.ITEM_ID)) if item_ids is None else item_ids, table), counted
+
+
+_Found = tuple[dict[str, pa.Array], list[Manifest]]
+
+
+def _activity(workspace: Workspace, ds: str, scorer: Any, segments: Sequence[Segment]) -> _Found:
+    from dssm_assets.core.evaluation.segments import by_activity
+
+    past = window_history(workspace, ds)
+    labels = by_activity(user_events(workspace, past, scorer.user_ids), workspace.config.evaluation.segment_edges)
+    return {segment.name: labels for segment in segments}, past
+
+
+def _tenure(workspace: Workspace, ds: str, scorer: Any, segments: Sequence[Segment]) -> _Found:
+    from dssm_assets.core.arrays.ids import flat
+    from dssm_assets.core.evaluation.segments import by_tenure
+
+    eve = workspace.need("user_activity", day_before(ds))
+    activity = workspace.tables.read(eve, [col.USER_ID, col.EVENT])
+    positive = pc.is_in(activity.column(col.EVENT), value_set=pa.array(workspace.config.events.positive))
+    labels = by_tenure(scorer.user_ids, flat(activity.filter(positive).column(col.USER_ID)))
+    return {segment.name: labels for segment in segments}, [eve]
+
+
+def _columns(workspace: Workspace, ds: str, scorer: Any, segments: Sequence[Segment]) -> _Found:
+    from dssm_assets.core.evaluation.segments import by_column
+
+    eve = workspace.need("user_table", day_before(ds))
+    known = [column.name for column in eve.columns]
+    lacking = [segment for segment in segments if segment.user_column not in known]
+    if lacking:
+        expected = f"activity, tenure, item_popularity or a column of user_table: {', '.join(known)}"
+        where = "configuration, key evaluation.segments, segment"
+        raise ConfigError([Fault(f"{where} {one.name}", expected, f"by: {one.by}", "correct the name") for one in lacking])
+    table = workspace.tables.read(eve, list(dict.fromkeys([col.USER_ID, *(segment.user_column for segment in segments)])))
+    ids = table.column(col.USER_ID)
+    return {one.name: by_column(scorer.user_ids, ids, table.column(one.user_column), one) for one in segments}, [eve]

@@ -2,27 +2,146 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.features.distinct_rows import encode_distinct
+from dssm_assets.core.features import fg_tables
 from dssm_assets.core.features.expressions import Side
-from dssm_assets.core.features.generator import FeatureGenerator
+from dssm_assets.core.features.generator import SEQUENCE, FeatureGenerator
 from dssm_assets.core.features.parity import ParityReport, golden_rows, merged, replay
-from dssm_assets.core.samples import specs
-from dssm_assets.core.samples.positive_sample import positive_sample as choose_positives
+from dssm_assets.core.samples import sample_tables
+from dssm_assets.core.samples.sample import positive_sample as choose_positives
 from dssm_assets.core.samples.sample import sample as label_events
-from dssm_assets.core.samples.sample_fg import LeakReport, check_no_leak, combine_leak_reports
+from dssm_assets.core.samples.sample_fg import FeatureRows, LeakReport, check_no_leak, combine_leak_reports
 from dssm_assets.core.samples.sample_fg import sample_fg as place_features
-from dssm_assets.steps.eve_rows import EveRows
-from dssm_assets.steps.feature_tables import KEYS, of_the_eve
-from dssm_assets.steps.fg import GOLDEN_ROWS, parity_check
+from dssm_assets.core.schema import TableSpec
+from dssm_assets.core.statistics.value_counts import encode_distinct
+from dssm_assets.steps.training import KEYS, of_the_eve
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests
-from dssm_assets.storage.engine import Target
+from dssm_assets.storage.engines.engine import Target
+from dssm_assets.storage.layout import is_shared as is_shared_path
 from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.store_address import StoreAddress
+from dssm_assets.storage.tables import TableStore
+
+
+class EveRows:
+    """The feature rows of one table of each side at a time: days that share a table by content read it once.
+
+    Pickled, it becomes that of the process that it comes to: a worker that maps many pieces reads a table once, from the
+    store, and no rows travel.
+    """
+
+    def __init__(self, tables: TableStore) -> None:
+        self._tables = tables
+        self._held: dict[str, tuple[str, FeatureRows]] = {}
+
+    def of(self, side: str, eve: Manifest | None) -> FeatureRows:
+        """Returns where the features of a side stand in a partition; None: nowhere."""
+        key, where = KEYS[side], f"table {side}_features_fg"
+        if eve is None:
+            nothing = pa.schema([(key, pa.int64()), (col.FEATURE_DATE, pa.string())]).empty_table()
+            return FeatureRows(nothing, key, where)
+        digest, held = self._held.get(side, ("", None))
+        if held is None or digest != eve.digest:
+            self._held.pop(side, None)  # two tables at once may be too much for a worker
+            table = self._tables.read(eve, [key, col.FEATURE_DATE], as_dictionaries=[col.FEATURE_DATE])
+            held = FeatureRows(table, key, where)
+            self._held[side] = (eve.digest, held)
+        return held
+
+    def __reduce__(self) -> tuple[Callable[[StoreAddress], EveRows], tuple[StoreAddress]]:
+        """Returns what makes it anew in another process."""
+        return _of_this_process, (StoreAddress.of(self._tables.partitions),)
+
+
+_OF_THIS_PROCESS: Final[dict[str, EveRows]] = {}
+"""By address; a process that is started for the tasks of a job knows one."""
+
+
+def _of_this_process(address: StoreAddress) -> EveRows:
+    if (name := repr(address)) not in _OF_THIS_PROCESS:
+        _OF_THIS_PROCESS[name] = EveRows(TableStore(address.open()))
+    return _OF_THIS_PROCESS[name]
+
+
+GOLDEN_ROWS = 5
+"""Rows of a partition that are replayed one by one; a request costs milliseconds, and there is a partition per day."""
+
+
+def item_features_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Encodes every item's features as of each day."""
+    return _encoded(workspace, days, side="item", source="item_all_feature", spec=fg_tables.ITEM_FEATURES_FG)
+
+
+def user_features_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Encodes every user's features as of each day."""
+    return _encoded(workspace, days, side="user", source="user_all_feature", spec=fg_tables.USER_FEATURES_FG)
+
+
+def _encoded(workspace: Workspace, days: Sequence[str], *, side: str, source: str, spec: TableSpec) -> Iterator[StepResult]:
+    """Encodes the source of each day; a day whose source is the shared one of the day before shares its features."""
+    last: tuple[str, StepResult] | None = None
+    for ds in days:
+        made_from = workspace.need(source, ds)
+        if last is not None and is_shared(made_from) and last[0] == made_from.digest:
+            manifest = workspace.tables.partitions.publish_same(last[1].manifest, ds, digests([made_from]))
+            yield replace(last[1], manifest=manifest)
+            continue
+        last = made_from.digest, _encode(workspace, ds, made_from, side=side, spec=spec)
+        yield last[1]
+
+
+def user_history_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Encodes the day's part of every user's history."""
+    for ds in days:
+        yield _encode(workspace, ds, workspace.need("user_history", ds), side=SEQUENCE, spec=fg_tables.USER_HISTORY_FG)
+
+
+def parity_check(parity: ParityReport) -> Check:
+    """Returns what a replay found as the check of a partition."""
+    facts = {"golden_rows": parity.row_count, "differing_features": sorted(parity.differing)}
+    return Check("fg_parity", parity.is_passed, parity.sentence, facts)
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """The kernel of feature generation: keys and features of some rows, and what the golden ones among them gave."""
+
+    generator: FeatureGenerator
+    side: str
+    kept: tuple[str, ...]
+    golden: Sequence[int]
+
+    def __call__(self, table: pa.Table, start: int) -> tuple[pa.Table, ParityReport]:
+        is_whole = self.side == SEQUENCE
+        features = self.generator.encode(table, side=self.side, is_whole=is_whole)
+        report = replay(self.generator, table, features, self.side, list(self.golden), start=start, is_whole=is_whole)
+        return _beside(table.select(self.kept), features), report
+
+
+def _encode(workspace: Workspace, ds: str, made_from: Manifest, *, side: str, spec: TableSpec) -> StepResult:
+    kept = tuple(column.name for column in spec.columns)
+    encoding = _Encoding(workspace.generator, side, kept, golden_rows(made_from.rows, GOLDEN_ROWS))
+    texts = [column.name for column in made_from.columns if column.type == "string" and column.name not in kept]
+    target = Target(spec, ds, digests([made_from]), is_shared=is_shared(made_from))
+    manifest, reports = workspace.engine.write_mapped(target, made_from, encoding, as_dictionaries=texts)
+    return StepResult(manifest, {"features": len(manifest.columns) - len(kept)}, (parity_check(merged(reports)),))
+
+
+def is_shared(manifest: Manifest) -> bool:
+    """Tells whether the files of a partition may be those of other days too."""
+    return all(is_shared_path(file.path) for file in manifest.files)
+
+
+def _beside(left: pa.Table, right: pa.Table) -> pa.Table:
+    for field, column in zip(right.schema, right.columns, strict=True):
+        left = left.append_column(field, column)
+    return left
 
 
 def sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -30,7 +149,7 @@ def sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     config = workspace.config
     for ds in days:
         manifest = workspace.write_query(
-            specs.SAMPLE,
+            sample_tables.SAMPLE,
             ds,
             label_events,
             {"behavior": workspace.need("behavior", ds)},
@@ -83,7 +202,7 @@ def _sample_fg(workspace: Workspace, ds: str, rows: EveRows) -> StepResult:
     made_from = [manifest for manifest in (labelled, *eves.values()) if manifest is not None]
     # What leaks never takes the place of what stood before; the check below says so and stops what is behind.
     manifest, found = workspace.engine.write_mapped(
-        Target(specs.SAMPLE_FG, ds, digests(made_from)),
+        Target(sample_tables.SAMPLE_FG, ds, digests(made_from)),
         labelled,
         placing,
         as_dictionaries=_repeated_texts(labelled),
@@ -116,7 +235,7 @@ def positive_sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
     """Keeps the positives of each day; a day of nothing else is the very table that sample_fg is."""
     for ds in days:
         source = workspace.need("sample_fg", ds)
-        target = Target(specs.POSITIVE_SAMPLE, ds, digests([source]))
+        target = Target(sample_tables.POSITIVE_SAMPLE, ds, digests([source]))
         if workspace.tables.extremes(source, col.LABEL) == (1, 1):
             yield StepResult(workspace.tables.write_same(target.spec, source, inputs=target.inputs))
         else:

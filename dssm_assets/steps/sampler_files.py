@@ -1,6 +1,6 @@
 """The samplers' text tables in files: written of a window, and read back to tables of any kind that fsspec reaches.
 
-Belongs here: reading partitions, writing files. Does not belong here: the rows (`core/samples/sampler_rows`) and their text
+Belongs here: reading partitions, writing files. Does not belong here: the rows (`core/samples/sampler_tables`) and their text
 (`core/samples/sampler_tables`).
 """
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.samples import sampler_rows
+from dssm_assets.core.samples import sampler_tables
 from dssm_assets.core.samples.hard_negatives import COLUMNS
 from dssm_assets.core.samples.sampler_tables import (
     HARD_EDGE_FORM,
@@ -25,7 +25,7 @@ from dssm_assets.core.samples.sampler_tables import (
     write_text,
 )
 from dssm_assets.steps.workspace import Workspace, window_days
-from dssm_assets.storage.parquet_files import TableWriter
+from dssm_assets.storage.files import TableWriter
 from dssm_assets.storage.whole_file import write_whole
 
 FORMS = {"users": USER_FORM, "positive_edges": POSITIVE_EDGE_FORM, "hard_edges": HARD_EDGE_FORM}
@@ -43,19 +43,19 @@ def write_sampler_tables(workspace: Workspace, ds: str, folder: Path, delimiter:
         SchemaError: a value that the text form cannot hold.
     """
     days = window_days(ds, workspace.config.window.days)
-    items, fields = sampler_rows.item_rows(workspace.tables.read(workspace.need("negative_items", ds)))
+    items, fields = sampler_tables.item_rows(workspace.tables.read(workspace.need("negative_items", ds)))
     window = workspace.need_all("positive_sample", days)
     users, taken = (
-        sampler_rows.counted((workspace.tables.read(day, list(keys)) for day in window), keys)
-        for keys in ((col.USER_ID,), sampler_rows.EDGE)
+        sampler_tables.counted((workspace.tables.read(day, list(keys)) for day in window), keys)
+        for keys in ((col.USER_ID,), sampler_tables.EDGE)
     )
     written = {"items": (items, item_form(fields, delimiter)), "users": (users, USER_FORM)}
     written["positive_edges"] = taken, POSITIVE_EDGE_FORM
     events = workspace.config.events.exposure
     if events:
         samples = (workspace.tables.read(day, list(COLUMNS)) for day in workspace.need_all("sample_fg", days))
-        shown = sampler_rows.counted((sampler_rows.exposures(day, events) for day in samples), sampler_rows.EDGE)
-        written["hard_edges"] = sampler_rows.not_taken(shown, taken), HARD_EDGE_FORM
+        shown = sampler_tables.counted((sampler_tables.exposures(day, events) for day in samples), sampler_tables.EDGE)
+        written["hard_edges"] = sampler_tables.not_taken(shown, taken), HARD_EDGE_FORM
     else:
         (folder / "hard_edges.txt").unlink(missing_ok=True)  # of an earlier call: it would pass for this day's
     for name, (table, form) in written.items():

@@ -6,33 +6,33 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 
-from dssm_assets.core.config import Layout, SourceTable
+from dssm_assets.core.config.pipeline import Layout, SourceTable
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.core.sources import normalise, specs
-from dssm_assets.core.sources.entities import Entities
+from dssm_assets.core.sources import canonical_tables, normalise
+from dssm_assets.core.sources.normalise import Entities
 from dssm_assets.steps.workspace import Check, StepResult, Workspace
-from dssm_assets.storage.source_reader import read_days
+from dssm_assets.storage.sources.reader import read_days
 
 
 def user_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Reads the users of each day."""
     table = workspace.config.tables.user
-    yield from _entities(workspace, days, table, specs.USER_TABLE, normalise.normalise_users)
+    yield from _entities(workspace, days, table, canonical_tables.USER_TABLE, normalise.normalise_users)
 
 
 def item_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Reads the items of each day."""
     table = workspace.config.tables.item
-    yield from _entities(workspace, days, table, specs.ITEM_TABLE, normalise.normalise_items)
+    yield from _entities(workspace, days, table, canonical_tables.ITEM_TABLE, normalise.normalise_items)
 
 
 def behavior_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Reads the behaviour of each day, all days in one pass over the source."""
     config = workspace.config
     timezone = config.calendar.timezone
-    for ds, raw in read_days(config.tables.behavior, days, name=specs.BEHAVIOR_TABLE.name, timezone=timezone):
+    for ds, raw in read_days(config.tables.behavior, days, name=canonical_tables.BEHAVIOR_TABLE.name, timezone=timezone):
         done = normalise.normalise_behavior(raw, config.tables.behavior, config.events, timezone=timezone, day=ds)
-        manifest = workspace.tables.write(specs.BEHAVIOR_TABLE, ds, done.table)
+        manifest = workspace.tables.write(canonical_tables.BEHAVIOR_TABLE, ds, done.table)
         sentence = f"{manifest.rows} rows" if manifest.rows else "no rows, which tables.behavior.allow_empty_days permits"
         yield StepResult(manifest, done.counts, (Check("has_rows", True, sentence, {"rows": manifest.rows}),))
 

@@ -1,6 +1,6 @@
 """A first configuration for a person's own three tables: looked at, decided, written, and held against the tables again.
 
-Belongs here: the order of it. Does not belong here: the guesses (`core/sources/column_roles.py`, `core/starter.py`).
+Belongs here: the order of it. Does not belong here: the guesses (`core/sources/survey.py`, `core/sources/starter.py`).
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dssm_assets.core.columns import EVENT
-from dssm_assets.core.config import BehaviorTable, Calendar, Layout
+from dssm_assets.core.config.pipeline import BehaviorTable, Calendar, Layout
 from dssm_assets.core.errors import ConfigError, Fault
-from dssm_assets.core.sources.column_roles import Roles, find_roles
+from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.log_scan import LogScan
-from dssm_assets.core.sources.specs import EVENT_TIME
-from dssm_assets.core.starter import CONSTANT_EVENT, FG_FILE, Found, LogFacts, Source, fg_of, fg_text
-from dssm_assets.core.starter_text import config_text
-from dssm_assets.storage.source_columns import plan_files
-from dssm_assets.storage.source_files import day_folders, list_files, open_folder
-from dssm_assets.storage.source_survey import Survey, survey
+from dssm_assets.core.sources.starter import CONSTANT_EVENT, FG_FILE, Found, LogFacts, Source, config_text, fg_of, fg_text
+from dssm_assets.core.sources.survey import Roles, find_roles
+from dssm_assets.storage.sources.columns import plan_files
+from dssm_assets.storage.sources.files import day_folders, list_files, open_folder
+from dssm_assets.storage.sources.survey import Survey, survey
 
 CONFIG_FILE = "config.yaml"
 

@@ -2,27 +2,285 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.errors import ConfigError, Fault
-from dssm_assets.core.features.bucketizer import Bucketizer
-from dssm_assets.core.samples import specs
+from dssm_assets.core.arrays.ids import IdIndex
+from dssm_assets.core.errors import ConfigError, Fault, ProvenanceError
+from dssm_assets.core.features.spec import Feature
+from dssm_assets.core.samples import sample_tables
 from dssm_assets.core.samples.hard_negatives import COLUMNS, hard_negatives
-from dssm_assets.core.samples.history import HistoryCsr
-from dssm_assets.core.samples.id_index import IdIndex
-from dssm_assets.core.samples.negative_items import count_positives
-from dssm_assets.core.samples.negative_items import negative_items as weigh_items
-from dssm_assets.core.samples.train_samples import item_rows
+from dssm_assets.core.samples.history import HistoryCsr, place_history
+from dssm_assets.core.samples.negatives import count_positives
+from dssm_assets.core.samples.negatives import negative_items as weigh_items
+from dssm_assets.core.samples.sample import SampleWeights
+from dssm_assets.core.samples.sample_fg import widened
+from dssm_assets.core.samples.sample_tables import feature_rows_schema, require_columns, require_types, samples_schema
+from dssm_assets.core.samples.train_samples import KeptRows, discretise_day, discretise_rows, item_rows
+from dssm_assets.core.statistics.bucketizer import Bucketizer
+from dssm_assets.core.statistics.value_counts import CodedTable, coded
 from dssm_assets.steps.feature_config import indexed_features, open_bucketizer
-from dssm_assets.steps.past import placed_history
-from dssm_assets.steps.window_rows import WindowRows
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, window_days
-from dssm_assets.storage.artifact_store import Stream
+from dssm_assets.steps.workspace import (
+    StepResult,
+    Workspace,
+    check_made_from,
+    day_before,
+    days_between,
+    digests,
+    start_of_day_ms,
+    window_days,
+)
+from dssm_assets.storage.artifacts import Stream
+from dssm_assets.storage.files import ScratchArrays
 from dssm_assets.storage.manifest import Column, Manifest
-from dssm_assets.storage.scratch_arrays import ScratchArrays
+
+KEYS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
+ROWS: Final = {"user": col.USER_ROW, "item": col.ITEM_ROW}
+
+
+def of_the_eve(workspace: Workspace, side: str, ds: str) -> Manifest | None:
+    """Returns a side's features as of the day before; None on the first day of all, when nothing was known.
+
+    Raises:
+        PartitionMissingError: if there is no such partition.
+    """
+    is_first = ds == workspace.config.calendar.start.isoformat()
+    return None if is_first else workspace.need(f"{side}_features_fg", day_before(ds))
+
+
+class FeatureTables:
+    """Feature tables of one side at a time: days that share a table by content read it once."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._values: dict[str, tuple[str, pa.Table | CodedTable]] = {}
+
+    def of_positives(self, side: str, positive: Manifest) -> Manifest | None:
+        """Returns the feature table that a day's positives point into; None on the first day.
+
+        Raises:
+            ProvenanceError: a table between it and the positives was made again since: the row numbers mean nothing.
+        """
+        workspace, ds = self._workspace, positive.ds
+        placed = workspace.need("sample_fg", ds)
+        check_made_from(positive, placed)
+        if f"{side}_features_fg/{day_before(ds)}" not in placed.inputs:
+            return None
+        manifest = workspace.need(f"{side}_features_fg", day_before(ds))
+        check_made_from(placed, manifest)
+        return manifest
+
+    def values(self, side: str, manifest: Manifest, features: Sequence[Feature]) -> pa.Table | CodedTable:
+        """Returns features of a table as `count_values` takes them; those of the last table of each side are held.
+
+        The first day of a table gets its columns as they are. A day that finds the same table again gets them coded: that
+        costs more than a day's counting, and makes counting cheap on all days that follow.
+        """
+        digest, held = self._values.get(side, ("", None))
+        if held is None or digest != manifest.digest:
+            held = self._workspace.tables.read(manifest, [feature.name for feature in features]).combine_chunks()
+        elif isinstance(held, pa.Table):
+            held = coded(held, features)
+        self._values[side] = (manifest.digest, held)
+        return held
+
+
+def wide_sample(workspace: Workspace, asset: str, ds: str) -> pa.Table:
+    """Returns a day of sample_fg or positive_sample with every feature in a column of its own, for people to look at.
+
+    Raises:
+        PartitionMissingError: if there is no such partition.
+        ProvenanceError: if the feature tables were made again since.
+    """
+    samples = workspace.need(asset, ds)
+    placed = samples if asset == "sample_fg" else workspace.need("sample_fg", ds)
+    if placed is not samples:
+        check_made_from(samples, placed)
+    sides = []
+    for side in KEYS:
+        key = f"{side}_features_fg/{day_before(ds)}"
+        if key in placed.inputs:
+            manifest = workspace.need(f"{side}_features_fg", day_before(ds))
+            check_made_from(placed, manifest)
+            sides.append(workspace.tables.read(manifest))
+        else:
+            sides.append(workspace.tables.open(workspace.need(f"{side}_features_fg", ds)).schema.empty_table())
+    return widened(workspace.tables.read(samples), *sides)
+
+
+class WindowRows:
+    """The positives of a window and the feature rows that they point to, as streams of embedding indices."""
+
+    def __init__(self, workspace: Workspace, window: Sequence[Manifest], bucketizer: Bucketizer) -> None:
+        """Goes through the window once.
+
+        Args:
+            workspace: where the tables are.
+            window: positive_sample of each day, the oldest first.
+            bucketizer: which features are kept and what becomes of their values.
+
+        Raises:
+            ProvenanceError: a table between the positives and their features was made again since: naming each.
+            SchemaError: a column is missing, or a row lies outside of its feature table.
+        """
+        self._workspace = workspace
+        self._window = window
+        self._context = indexed_features(bucketizer, "context")
+        self._features = {side: indexed_features(bucketizer, side) for side in ROWS}
+        self._kept = {side: KeptRows() for side in ROWS}
+        model = workspace.config.model
+        self._weights = SampleWeights(model.event_weights, model.recency_half_life_days, len(window))
+        keys = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS, *ROWS.values(), *self._weights.columns]
+        self._wanted = [*keys, *self._context.columns]
+        for positive in window:
+            require_columns(_words(positive), [column.name for column in positive.columns], self._wanted)
+        self._tables = _feature_tables(workspace, window)
+        for positive, day in zip(window, self._tables, strict=True):
+            self._mark(positive, day)
+
+    @property
+    def made_from(self) -> list[Manifest]:
+        """The positives and every feature table that they point into."""
+        pointed = [manifest for day in self._tables for manifest in day.values() if manifest is not None]
+        return [*self._window, *pointed]
+
+    def feature_rows(self, side: str) -> Stream:
+        """Returns user_rows.arrow or item_rows.arrow: a batch per feature table, "unknown" first of all.
+
+        Raises (also when drawn):
+            SchemaError: a feature is missing or of another type than on the days before.
+        """
+        features, file, tables = self._features[side], _file(side), self._workspace.tables
+        if not features.names:
+            return Stream(feature_rows_schema(file, {}), ())
+        by_digest = {at.digest: at for day in reversed(self._tables) if (at := day[side]) is not None}
+        used = [by_digest[digest] for digest in self._kept[side].tables]
+        first = used[0] if used else self._workspace.need(f"{side}_features_fg", self._window[0].ds)
+        encoded = tables.open(first).schema
+        schema = feature_rows_schema(file, features.types(encoded, _words(first)))
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            if not used:
+                yield discretise_rows(encoded.empty_table(), features, file=file, where=_words(first), is_first=True)
+            for table in used:
+                yield self._rows_of(side, table, schema, is_first=table is first)
+
+        return Stream(schema, batches())
+
+    def samples(self, item_index: IdIndex, history: HistoryCsr) -> Stream:
+        """Returns samples.arrow: a batch per day.
+
+        Args:
+            item_index: the corpus; rows of other items are left out.
+            history: the histories of all users.
+
+        Raises (also when drawn):
+            SchemaError: a feature is of another type than on the days before, or see `discretise_day`.
+        """
+        first = self._window[0]
+        schema = samples_schema(self._context.types(self._workspace.tables.open(first).schema, _words(first)))
+        days = range(len(self._window))
+        return Stream(schema, (self._day(number, schema, item_index, history) for number in days))
+
+    def _mark(self, positive: Manifest, tables: Mapping[str, Manifest | None]) -> None:
+        rows = self._workspace.tables.read(positive, list(ROWS.values()))
+        for side, table in tables.items():
+            if table is not None and self._features[side].names:
+                self._kept[side].mark(table.digest, table.rows, rows.column(ROWS[side]))
+
+    def _rows_of(self, side: str, table: Manifest, schema: pa.Schema, *, is_first: bool) -> pa.RecordBatch:
+        features, where = self._features[side], _words(table)
+        parts = self._workspace.tables.batches(table, features.columns)
+        kept = pa.Table.from_batches(self._kept[side].take(table.digest, parts))
+        batch = discretise_rows(kept, features, file=_file(side), where=where, is_first=is_first)
+        require_types(where, batch.schema, schema)
+        return batch
+
+    def _day(self, number: int, schema: pa.Schema, item_index: IdIndex, history: HistoryCsr) -> pa.RecordBatch:
+        positive, config = self._window[number], self._workspace.config
+        table = self._workspace.tables.read(positive, self._wanted, as_dictionaries=[col.USER_ID, col.ITEM_ID])
+        digests = {side: None if at is None else at.digest for side, at in self._tables[number].items()}
+        batch = discretise_day(
+            table,
+            day=number,
+            day_start_ms=start_of_day_ms(positive.ds, config.calendar.timezone),
+            feature_rows={row: self._kept[side].find(digests[side], table.column(row)) for side, row in ROWS.items()},
+            features=self._context,
+            item_index=item_index,
+            history=history,
+            cutoff=config.model.history,
+            weights=self._weights,
+        )
+        require_types(_words(positive), batch.schema, schema)
+        return batch
+
+
+def _feature_tables(workspace: Workspace, window: Sequence[Manifest]) -> list[Mapping[str, Manifest | None]]:
+    """Returns for each day the feature table of each side that its positives point into, None on the first day of all.
+
+    Raises:
+        ProvenanceError: naming every table that was made again since.
+    """
+    held = FeatureTables(workspace)
+    found: list[Mapping[str, Manifest | None]] = []
+    faults: dict[str, Fault] = {}
+    for positive in window:
+        day: dict[str, Manifest | None] = {}
+        for side in ROWS:
+            try:
+                day[side] = held.of_positives(side, positive)
+            except ProvenanceError as error:
+                faults |= {str(fault): fault for fault in error.faults}
+        found.append(day)
+    if faults:
+        raise ProvenanceError(list(faults.values()))
+    return found
+
+
+def _words(manifest: Manifest) -> str:
+    return f"table {manifest.asset}, day {manifest.ds}"
+
+
+def _file(side: str) -> str:
+    return f"{side}_rows.arrow"
+
+
+def placed_history(
+    workspace: Workspace,
+    past: Sequence[Manifest],
+    item_index: IdIndex,
+    bucketizer: Bucketizer,
+    scratch: ScratchArrays,
+    *,
+    typed_by: Manifest | None = None,
+) -> HistoryCsr:
+    """Returns the histories of stored days of user_history_fg, with the features of sequences that are kept.
+
+    Args:
+        workspace: holds the days.
+        past: the days.
+        item_index: the corpus.
+        bucketizer: which features are kept and what becomes of their values.
+        scratch: where the arrays lie; they are gone with it.
+        typed_by: a day whose columns tell the types of ids where there are no days.
+
+    Raises:
+        WindowIncompleteError: there are no days, and nothing tells their types.
+        SchemaError: see `place_history`.
+    """
+
+    def days(columns: Sequence[str]) -> Iterator[pa.Table]:
+        if not past and typed_by is not None:
+            yield workspace.tables.open(typed_by).schema.empty_table()
+        for day in past:
+            yield workspace.tables.read(day, [column.name for column in day.columns if column.name in columns])
+
+    names = indexed_features(bucketizer, "sequence").names
+    return place_history(days, item_index, bucketizer.bucketize, features=names, allocate=scratch)
+
 
 TRAIN_FILES = ("samples", "user_rows", "item_rows", "history", "users", "items")
 """The Arrow files of train_samples, each the argument of its name of `TrainData`; with hard negatives one more."""
@@ -36,7 +294,7 @@ def negative_items(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
         taken = (workspace.tables.read(day, [col.ITEM_ID], as_dictionaries=[col.ITEM_ID]) for day in window)
         counts = count_positives(taken)
         table = weigh_items(workspace.tables.read(items), counts, workspace.config.negative_items)
-        manifest = workspace.write_table(specs.NEGATIVE_ITEMS, ds, table, [items, window])
+        manifest = workspace.write_table(sample_tables.NEGATIVE_ITEMS, ds, table, [items, window])
         yield StepResult(manifest, {"items_with_positives": counts.num_rows, "alpha": workspace.config.negative_items.alpha})
 
 

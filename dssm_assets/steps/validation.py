@@ -1,7 +1,7 @@
 """A configuration held against its data before any run: everything that a run would stumble over, listed at once.
 
 Belongs here: the order of the checks and what they read. Does not belong here: the rules, which stand with the things they
-are about (`core/config.py`, `core/sources`, `core/features`).
+are about (`core/config/pipeline.py`, `core/sources`, `core/features`).
 
 Every check goes on where another one failed, as far as it can. Read are: the user and the item table of the calendar's first
 and last day, and of the log all columns that the configuration names, in blocks.
@@ -17,21 +17,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.config import BehaviorTable, Layout, PipelineConfig, SourceTable
+from dssm_assets.core.config.evaluation import SegmentKind
+from dssm_assets.core.config.pipeline import BehaviorTable, Layout, PipelineConfig, SourceTable
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.evaluation_config import SegmentKind
-from dssm_assets.core.features.feature_config import check_names
 from dssm_assets.core.features.input_columns import SEQUENCE, missing_inputs
 from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.core.features_raw.plan import FeaturePlan
-from dssm_assets.core.sources.entities import Entities
 from dssm_assets.core.sources.log_scan import LogScan
-from dssm_assets.core.sources.normalise import normalise_items, normalise_users
+from dssm_assets.core.sources.normalise import Entities, normalise_items, normalise_users
+from dssm_assets.core.statistics.feature_config import check_names
 from dssm_assets.steps.workspace import days_between
 from dssm_assets.storage.config_file import LoadedConfig
-from dssm_assets.storage.source_columns import CsvTypes, PlannedFile, csv_types, plan_files
-from dssm_assets.storage.source_files import day_folders, list_files, open_folder
-from dssm_assets.storage.source_reader import read_days
+from dssm_assets.storage.sources.columns import CsvTypes, PlannedFile, csv_types, plan_files
+from dssm_assets.storage.sources.files import day_folders, list_files, open_folder
+from dssm_assets.storage.sources.reader import read_days
 
 SHOWN = 5
 _HISTORY = {col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS}

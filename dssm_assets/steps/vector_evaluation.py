@@ -1,6 +1,6 @@
 """The evaluation of anybody's vectors, from files to files.
 
-Belongs here: reading, one core call, writing. Does not belong here: definitions (`core/evaluation/vector_evaluation.py`).
+Belongs here: reading, one core call, writing. Does not belong here: definitions (`core/evaluation/vectors.py`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,19 @@ import pyarrow as pa
 
 from dssm_assets.core.columns import ITEM_ID, USER_ID
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.evaluation.reference_layout import reference_detail, reference_total
-from dssm_assets.core.evaluation.vector_evaluation import VectorEvaluation, evaluate_vectors
-from dssm_assets.core.evaluation.vector_lists import EvaluationSettings
-from dssm_assets.core.evaluation.vector_sets import VECTOR, Faults, VectorSet, read_pairs, read_vectors
-from dssm_assets.storage.parquet_files import TableWriter, read_parquet
+from dssm_assets.core.evaluation.vectors import (
+    VECTOR,
+    EvaluationSettings,
+    Faults,
+    VectorEvaluation,
+    VectorSet,
+    evaluate_vectors,
+    read_pairs,
+    read_vectors,
+    reference_detail,
+    reference_total,
+)
+from dssm_assets.storage.files import TableWriter, read_parquet
 
 
 @dataclass(frozen=True)

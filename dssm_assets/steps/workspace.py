@@ -16,18 +16,18 @@ from typing import Any
 import ibis
 import pyarrow as pa
 
-from dssm_assets.core.config import PipelineConfig
+from dssm_assets.core.config.pipeline import PipelineConfig
 from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.storage.artifact_store import ArtifactStore
+from dssm_assets.storage.artifacts import ArtifactStore
 from dssm_assets.storage.config_file import LoadedConfig
-from dssm_assets.storage.duckdb_engine import DuckDBEngine
-from dssm_assets.storage.engine import BatchKernel, Bindable, ByDay, Engine, Target
+from dssm_assets.storage.engines.duckdb import DuckDBEngine
+from dssm_assets.storage.engines.engine import BatchKernel, Bindable, ByDay, Engine, Target
 from dssm_assets.storage.manifest import Manifest
-from dssm_assets.storage.partition_store import PartitionStore
-from dssm_assets.storage.table_store import TableStore
+from dssm_assets.storage.partitions import PartitionStore
+from dssm_assets.storage.tables import TableStore
 
 
 def _silent(message: str) -> None:
@@ -227,3 +227,9 @@ def start_of_day_ms(ds: str, timezone: str) -> int:
 
     start = dt.datetime.combine(dt.date.fromisoformat(ds), dt.time(), tzinfo=zoneinfo.ZoneInfo(timezone))
     return round(start.timestamp() * 1000)
+
+
+def partitions_before(workspace: Workspace, asset: str, ds: str, count: int) -> list[Manifest]:
+    """Returns the last so many stored partitions before a day, by day; fewer where fewer are stored."""
+    before = [day for day in workspace.tables.partitions.days(asset) if day < ds]
+    return workspace.need_all(asset, before[-count:]) if count else []

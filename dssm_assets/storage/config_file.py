@@ -1,6 +1,6 @@
 """The configuration file: found, read, its placeholders filled, parsed once.
 
-Belongs here: YAML and paths. Does not belong here: what the keys mean (`core/config.py`).
+Belongs here: YAML and paths. Does not belong here: what the keys mean (`core/config/pipeline.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from dssm_assets.core.config import PipelineConfig, parse_config
+from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
 from dssm_assets.core.errors import ConfigError, Fault
 
 

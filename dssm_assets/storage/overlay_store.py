@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from dssm_assets.storage import layout
 from dssm_assets.storage.manifest import Manifest, StoredFile
-from dssm_assets.storage.partition_store import PartitionStore
+from dssm_assets.storage.partitions import PartitionStore
 
 
 class OverlayStore(PartitionStore):

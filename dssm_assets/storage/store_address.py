@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dssm_assets.storage.partition_store import PartitionStore
+from dssm_assets.storage.partitions import PartitionStore
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import torch
 from dssm_assets.bench import generated, parts
 from dssm_assets.bench.machine_bench import STAGES, BenchReport, Rate, run_bench
 from dssm_assets.bench.sizes import BenchSizes
+from dssm_assets.core.config.evaluation import IndexKind
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.serving_config import IndexKind
 
 SIZES = BenchSizes(
     rows=500, samples=400, users=50, items=80, corpus=300, queries=20, dims=8, k=10, index=IndexKind.FLAT, threads=1

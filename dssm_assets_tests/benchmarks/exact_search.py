@@ -20,9 +20,7 @@ import pyarrow as pa
 import torch
 
 from dssm_assets.core.columns import ITEM_ID, USER_ID
-from dssm_assets.core.evaluation.vector_evaluation import evaluate_vectors
-from dssm_assets.core.evaluation.vector_lists import EvaluationSettings
-from dssm_assets.core.evaluation.vector_sets import VectorSet
+from dssm_assets.core.evaluation.vectors import EvaluationSettings, VectorSet, evaluate_vectors
 from dssm_assets.core.retrieval.exact import top_k
 from dssm_assets.core.retrieval.metrics import Metric
 

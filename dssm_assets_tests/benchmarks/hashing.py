@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.features.hash_function import HashFunction
-from dssm_assets.core.features.hashing import hash_values
+from dssm_assets.core.arrays.hashing import hash_values
+from dssm_assets.core.config.features import HashFunction
 
 LENGTHS = ((8, 8), (16, 16), (40, 40), (200, 200), (8, 20), (1, 64))
 """Fewest and most bytes of a text. Ids mostly have 8 to 20."""

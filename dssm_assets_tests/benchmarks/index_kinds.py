@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.retrieval.index import ship_index
-from dssm_assets.core.serving_config import IndexKind, Serving
 
 DIMS, DIRECTIONS, USERS, KS = 64, 16, 1000, [10, 50, 100, 200]
 KINDS = (IndexKind.FLAT, IndexKind.HNSW, IndexKind.IVF)

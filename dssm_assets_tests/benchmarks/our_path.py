@@ -25,11 +25,11 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.features.bucketizer import Bucketizer
 from dssm_assets.core.features.generator import FeatureGenerator
-from dssm_assets.core.features_raw import feature_names as names
-from dssm_assets.core.features_raw import specs
-from dssm_assets.steps import feature_config, features_raw, fg, sample, source, statistics, training
+from dssm_assets.core.features_raw import plan as names
+from dssm_assets.core.features_raw import raw_feature_tables
+from dssm_assets.core.statistics.bucketizer import Bucketizer
+from dssm_assets.steps import feature_config, features_raw, sample, source, statistics, training
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, open_workspace, window_days
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets_tests.benchmarks.process_cost import Cost, measured
@@ -78,9 +78,9 @@ def run(world: dict[str, Any], folder: str, days: int) -> dict[str, Any]:
     window = window_days(ds, days)
     eves = days_between(day_before(window[0]), day_before(window[-1]))
     daily: list[tuple[Step, list[str]]] = [
-        (fg.item_features_fg, [*eves, window[-1]]),
-        (fg.user_features_fg, eves),
-        (fg.user_history_fg, window[-1:]),
+        (sample.item_features_fg, [*eves, window[-1]]),
+        (sample.user_features_fg, eves),
+        (sample.user_history_fg, window[-1:]),
         (sample.sample_fg, window),
         (sample.positive_sample, window),
         (statistics.numeric_value_counts, window),
@@ -148,12 +148,12 @@ def _run(step: Step, workspace: Workspace, days: Sequence[str]) -> int:
     """Runs a step; returns how many rows it wrote: a day that shares the files of another one wrote none."""
     written: dict[object, int] = {}
     for manifest in (result.manifest for result in step(workspace, days)):
-        written[manifest.files if fg.is_shared(manifest) else manifest.ds] = manifest.rows
+        written[manifest.files if sample.is_shared(manifest) else manifest.ds] = manifest.rows
     return sum(written.values())
 
 
 def _write_as_of(workspace: Workspace, side: str, ds: str, number: int, is_shared: bool = False) -> Manifest:
-    table, spec = workspace.need(f"{side}_table", ds), getattr(specs, f"{side.upper()}_ALL_FEATURE")
+    table, spec = workspace.need(f"{side}_table", ds), getattr(raw_feature_tables, f"{side.upper()}_ALL_FEATURE")
 
     def as_of(batch: pa.RecordBatch) -> pa.RecordBatch:
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from dssm_assets.core.features.hashing import murmur_hash64a
+from dssm_assets.core.arrays.hashing import murmur_hash64a
 from dssm_assets_tests.benchmarks.process_cost import measured
 
 ENCODE = "encode per sample"

@@ -18,10 +18,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.evaluation.bootstrap import resampled_sums
+from dssm_assets.core.arrays.ragged import Exclusions
 from dssm_assets.core.evaluation.places import hit_ranks
+from dssm_assets.core.evaluation.rates import resampled_sums
 from dssm_assets.core.retrieval.exact import top_k, top_k_scores
-from dssm_assets.core.retrieval.exclusions import Exclusions
 from dssm_assets.core.retrieval.metrics import Metric
 from dssm_assets_tests.benchmarks.quality_splits import Ints, Split
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dssm_assets.core.model_config import History, HistoryCut, Model, Norm, Pooling, PoolingKind
+from dssm_assets.core.config.model import History, HistoryCut, Model, Norm, Pooling, PoolingKind
+from dssm_assets.core.config.training import EmbeddingOptimiser, HistoryStart, Training
 from dssm_assets.core.models.prior import Prior
-from dssm_assets.core.training_config import EmbeddingOptimiser, HistoryStart, Training
 from dssm_assets_tests.benchmarks.quality_features import CODE
 
 CHOSEN_ON = "the inner split"

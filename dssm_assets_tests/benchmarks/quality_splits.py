@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from dssm_assets.core.retrieval.exclusions import Exclusions
+from dssm_assets.core.arrays.ragged import Exclusions
 
 Ints = npt.NDArray[np.int64]
 TIE_SEED = 20240101

@@ -37,8 +37,8 @@ import faiss
 import numpy as np
 import pyarrow as pa
 
+from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.retrieval.index import ship_index
-from dssm_assets.core.serving_config import IndexKind, Serving
 from dssm_assets.serving.engine import Engine
 from dssm_assets.serving.requests import Given
 from dssm_assets_tests.serving import bundles

@@ -19,16 +19,15 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from dssm_assets.core.model_config import Model
-from dssm_assets.core.models.bags import mean_bags
+from dssm_assets.core.arrays.bags import mean_bags
+from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.training import EmbeddingOptimiser
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
-from dssm_assets.core.models.tower_feature import Side, TowerFeature
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import TowerSpec, tower_spec
-from dssm_assets.core.training.distributed import Ranks
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
+from dssm_assets.core.training.distributed.ranks import Ranks
+from dssm_assets.core.training.distributed.sharded_tables import ShardedTables
 from dssm_assets.core.training.optimisers import gradients_of, row_optimiser
-from dssm_assets.core.training.sharded_tables import ShardedTables
-from dssm_assets.core.training_config import EmbeddingOptimiser
 
 STEPS, LOOKUPS = 10, 100_000
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dssm_assets.core.serving_config import IndexKind
+from dssm_assets.core.config.evaluation import IndexKind
 from dssm_assets_tests.benchmarks import serving
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dssm_assets.core.training_config import EmbeddingOptimiser
+from dssm_assets.core.config.training import EmbeddingOptimiser
 from dssm_assets_tests.benchmarks.sharded_tables import measured
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from dssm_assets.core.models.tower_spec import tower_spec
-from dssm_assets.core.training.train_data import TrainData
+from dssm_assets.core.training.data import TrainData
 from dssm_assets_tests.benchmarks import training_contenders, training_pace, training_peers, training_world
 from dssm_assets_tests.benchmarks.training_arrays import ArrayReader
 from dssm_assets_tests.benchmarks.training_pace import EnoughError, Pace

@@ -20,12 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dssm_assets.core.model_config import Model, Sampler
-from dssm_assets.core.models.tower_feature import Side, TowerFeature
-from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets.core.config.model import Model, Sampler
+from dssm_assets.core.config.training import Precision, Training
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.loop import fit
-from dssm_assets.core.training.train_data import TrainData
-from dssm_assets.core.training_config import Precision, Training
 from dssm_assets_tests.benchmarks import training_settings
 from dssm_assets_tests.benchmarks.training_arrays import ArrayReader
 from dssm_assets_tests.benchmarks.training_pace import EnoughError, Pace

@@ -22,15 +22,14 @@ def write_vectors(items: int, dims: int, is_whole: bool) -> dict[str, float]:
     import pyarrow as pa
     import torch
 
-    from dssm_assets.core.evaluation.specs import ITEM_VECTORS
-    from dssm_assets.core.model_config import Model
-    from dssm_assets.core.models.tower_feature import Side, TowerFeature
-    from dssm_assets.core.models.tower_spec import tower_spec
+    from dssm_assets.core.config.model import Model
+    from dssm_assets.core.evaluation.evaluation_tables import ITEM_VECTORS
+    from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
     from dssm_assets.core.models.two_tower import TwoTower
     from dssm_assets.core.retrieval.structure import VectorStructure
     from dssm_assets.core.training.inference import ItemInference
-    from dssm_assets.storage.partition_store import PartitionStore
-    from dssm_assets.storage.table_store import TableStore
+    from dssm_assets.storage.partitions import PartitionStore
+    from dssm_assets.storage.tables import TableStore
 
     torch.set_num_threads(1)
     sides = {"item": Side.ITEM, "user": Side.USER}

@@ -7,7 +7,7 @@ days of the log everything is made once. Then, with every number of epochs that 
 first is fitted from scratch and from the model of the day before, which itself began with that of the day before it; the
 first day's model is from scratch with the most epochs. Days are scored as the product scores them.
 
-Belongs here: the ways and their figures. Does not belong here: carrying weights over (`core/training/warm_start`).
+Belongs here: the ways and their figures. Does not belong here: carrying weights over (`core/training/state`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from typing import Any, Final
 
 import pyarrow.compute as pc
 
-from dssm_assets.core.config import parse_config
-from dssm_assets.core.evaluation.totals import total_hit_rate
+from dssm_assets.core.config.pipeline import parse_config
+from dssm_assets.core.evaluation.rates import total_hit_rate
 from dssm_assets.datasets import online_retail
 from dssm_assets.datasets.source_tables import write_tables
 from dssm_assets.defs.asset_factory import Observer

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from dssm_assets.commands import fit
+from dssm_assets.core.config.training import Launcher
 from dssm_assets.core.errors import ConfigError, InputError, ProvenanceError
 from dssm_assets.core.experiments import Experiment
-from dssm_assets.core.training_config import Launcher
 from dssm_assets.steps import dssm_model, feature_config
 from dssm_assets.steps.experiments import open_experiment
 from dssm_assets.steps.fit_job import LOSSES

@@ -6,12 +6,11 @@ import dagster as dg
 import pytest
 import yaml
 
-from dssm_assets.core.config import parse_config
+from dssm_assets.core.config.pipeline import KEYS, parse_config, value_of
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.experiments import Experiment, changed_config
-from dssm_assets.core.setting_keys import KEYS, value_of
 from dssm_assets.definitions import build_definitions
-from dssm_assets.defs.run_settings import EvaluationSettings, TrainingSettings, experiment_of, form_of
+from dssm_assets.defs.experiments import EvaluationSettings, TrainingSettings, experiment_of, form_of
 from dssm_assets.defs.runs import QUIET_CONSOLE
 from dssm_assets.defs.scene import Scene
 from dssm_assets.steps.experiments import open_experiment

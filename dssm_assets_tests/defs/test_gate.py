@@ -7,7 +7,7 @@ import pytest
 from dssm_assets.defs.asset_factory import AssetRow, Observer, build_asset
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.scene import Scene
-from dssm_assets.steps.gate import hit_rate_gate
+from dssm_assets.steps.evaluation import hit_rate_gate
 from dssm_assets.steps.workspace import StepResult, open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
@@ -90,7 +90,7 @@ def verdict(loaded, **rates):
     workspace = open_workspace(loaded)
     manifest = workspace.need("total_hit_rate", EVALUATION_DAY)
     total = workspace.tables.read(manifest)
-    from dssm_assets.core.evaluation.specs import TOTAL_HIT_RATE
+    from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
 
     for name, rate in rates.items():
         column = pa.array([rate] * total.num_rows)

@@ -9,6 +9,7 @@ from dssm_assets.defs.metadata import metadata_of, plain
 from dssm_assets.steps.workspace import StepResult, open_workspace
 from dssm_assets.storage.manifest import Column, Manifest, StoredFile
 from dssm_assets_tests import worlds
+from dssm_assets_tests.worlds import EVALUATION_DAY
 
 ARTIFACTS = {"training_config", "train_samples", "dssm_model"}
 ROWS = [row for row in all_rows() if row.name not in worlds.PUBLISHED]
@@ -153,3 +154,58 @@ def test_figures_of_a_step_stand_beside_the_standing_ones(tmp_path):
 def test_no_time_at_all_is_no_rate(tmp_path):
     workspace = open_workspace(worlds.write_config(tmp_path))
     assert metadata_of(StepResult(Manifest("sample", "2024-01-02", ())), workspace, 0.0)["rows_per_s"] == 0.0
+
+
+@pytest.fixture(scope="module")
+def world_lineage(tmp_path_factory):
+    return worlds.built_world(tmp_path_factory)
+
+
+def origins(world_lineage, name):
+    """Returns column -> the columns it comes from, as `asset.column`."""
+    (record, *_) = world_lineage.instance.fetch_materializations(dg.AssetKey(name), limit=1).records
+    entry = record.asset_materialization.metadata.get("dagster/column_lineage")
+    found = {} if entry is None else entry.column_lineage.deps_by_column
+    return {column: [f"{dep.asset_key.to_user_string()}.{dep.column_name}" for dep in deps] for column, deps in found.items()}
+
+
+def test_a_column_that_keeps_its_name_passed_through(world_lineage):
+    found = origins(world_lineage, "behavior")
+    assert found["price"] == ["behavior_table.price"]
+    assert found["user_id"] == ["behavior_table.user_id"]
+    assert found["category"] == ["item_table.category"]
+    assert "hour" not in found, "hour is made of event_time_ms, which no name tells"
+
+
+def test_a_feature_comes_from_the_columns_of_its_expressions(world_lineage):
+    # user_takes_a looks a constant up in user:category_preference; city is user:city.
+    found = origins(world_lineage, "user_features_fg")
+    assert found["user_takes_a"] == ["user_all_feature.category_preference"]
+    assert found["city"] == ["user_all_feature.city"]
+    assert found["user_id"] == ["user_all_feature.user_id"]
+    assert origins(world_lineage, "item_features_fg")["item_buy_count_3d"] == ["item_all_feature.buy_count_3d"]
+
+
+def test_context_and_sequence_features_have_their_sources_too(world_lineage):
+    assert origins(world_lineage, "sample_fg")["request_hour"] == ["sample.hour"]
+    assert origins(world_lineage, "user_history_fg")["history__item"] == ["user_history.item_ids"]
+
+
+def test_every_column_that_is_named_exists(world_lineage):
+    columns = {}
+    for name in [*worlds.DAILY, *worlds.WINDOWED]:
+        columns[name] = {column.name for column in world_lineage.workspace.need(name, EVALUATION_DAY).columns}
+    for name, own in columns.items():
+        for column, deps in origins(world_lineage, name).items():
+            assert column in own
+            for dep in deps:
+                asset, _, source = dep.partition(".")
+                assert source in columns[asset], (name, column, dep)
+
+
+def test_a_source_table_has_no_origin(world_lineage):
+    assert origins(world_lineage, "user_table") == {}
+
+
+def test_a_model_has_no_columns(world_lineage):
+    assert origins(world_lineage, "dssm_model") == {}

@@ -16,9 +16,9 @@ import dagster as dg
 import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
 
-from dssm_assets.core.config import parse_config
+from dssm_assets.core.config.engines import ReadWith, Spark
+from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError, SubmittedJobError
-from dssm_assets.core.spark_config import ReadWith, Spark
 from dssm_assets.definitions import build_definitions
 from dssm_assets.defs import spark_runs
 from dssm_assets.defs.runs import run_range

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dssm_assets.core.config.engines import Trigger
 from dssm_assets.core.features.spec import parse_fg
-from dssm_assets.core.platform_config import Trigger
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests.deploy.compose_file import DEPLOY
 

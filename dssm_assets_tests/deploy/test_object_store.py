@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 import s3fs
 
-from dssm_assets.storage.bundle_pointer import Pointer, after_publish
-from dssm_assets.storage.bundle_store import BundleStore
-from dssm_assets.storage.partition_store import PartitionStore
-from dssm_assets.storage.pointer_file import PointerFile
-from dssm_assets.storage.table_store import TableStore
+from dssm_assets.storage.bundles import BundleStore, Pointer, PointerFile, after_publish
+from dssm_assets.storage.partitions import PartitionStore
+from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests.deploy.services import BUCKET, running
 from dssm_assets_tests.storage.stores import DS, TAKEN, taken
 

@@ -13,19 +13,18 @@ import pytest
 from dagster._core.launcher import CheckRunHealthResult
 
 from dssm_assets.cli import parser
-from dssm_assets.core.config import BehaviorTable, Layout, SourceTable, parse_config
+from dssm_assets.core.config.pipeline import BehaviorTable, Layout, SourceTable, parse_config
 from dssm_assets.core.errors import ConfigError, DssmError, StorageError
 from dssm_assets.core.sources.normalise import empty_day_fault
 from dssm_assets.deployment.watched_launcher import WatchedRunLauncher
 from dssm_assets.steps.workspace import check_made_from
-from dssm_assets.storage.bundle_pointer import Pointer, after_publish
+from dssm_assets.storage.bundles import Pointer, PointerFile, after_publish
 from dssm_assets.storage.config_file import load_config
 from dssm_assets.storage.manifest import Manifest, StoredFile
-from dssm_assets.storage.partition_store import PartitionStore
-from dssm_assets.storage.pointer_file import PointerFile
-from dssm_assets.storage.source_files import open_folder
-from dssm_assets.storage.source_reader import read_days
-from dssm_assets.storage.table_store import TableStore
+from dssm_assets.storage.partitions import PartitionStore
+from dssm_assets.storage.sources.files import open_folder
+from dssm_assets.storage.sources.reader import read_days
+from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.compose_file import DEPLOY
 from dssm_assets_tests.deploy.test_watched_launcher import RUN, _Server

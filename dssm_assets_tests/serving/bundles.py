@@ -25,8 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dssm_assets.core.features.expressions import Kind, Side
-from dssm_assets.core.features.feature_info import FeatureInfo
-from dssm_assets.core.features.value_counts import CATEGORY_COUNTS
+from dssm_assets.core.statistics.feature_rules import FeatureInfo
+from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS
 from dssm_assets_tests.serving.hand_tower import BAGS, DIMS, ITEMS, SINGLES, TABLES, user_tower
 
 USERS = {"u": (1.0, 0.0), "v": (0.0, 1.0)}

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from dssm_assets.core.spark_config import ReadWith
+from dssm_assets.core.config.engines import ReadWith
 from dssm_assets_tests.deploy.services import BUCKET, HOST, Services, free_ports
 
 REPOSITORY = Path(__file__).parents[2]

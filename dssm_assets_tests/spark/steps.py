@@ -20,7 +20,7 @@ from dssm_assets.defs.lazy_steps import LazyStep
 from dssm_assets.defs.spark_runs import command
 from dssm_assets.steps.workspace import Workspace, day_before, open_workspace
 from dssm_assets.storage.config_file import LoadedConfig, load_config
-from dssm_assets.storage.spark_engine import SparkEngine
+from dssm_assets.storage.engines.spark import SparkEngine
 from dssm_assets_tests.spark.cluster import REPOSITORY
 
 Plan = Mapping[str, Sequence[str]]

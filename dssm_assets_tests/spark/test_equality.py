@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from dssm_assets.core.spark_config import ReadWith
+from dssm_assets.core.config.engines import ReadWith
 from dssm_assets.demo import prepare_home
 from dssm_assets.steps.workspace import Workspace, day_before, days_between
 from dssm_assets.storage.config_file import LoadedConfig, load_config

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dssm_assets.core.samples.specs import POSITIVE_SAMPLE
+from dssm_assets.core.samples.sample_tables import POSITIVE_SAMPLE
 from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.services import Services
 from dssm_assets_tests.spark.cluster import Cluster, requires_pyspark

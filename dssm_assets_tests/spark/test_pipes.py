@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import CheckFailedError, SubmittedJobError
-from dssm_assets.core.features.specs import USER_FEATURES_FG
-from dssm_assets.core.features_raw.specs import USER_ACTIVITY
+from dssm_assets.core.features.fg_tables import USER_FEATURES_FG
+from dssm_assets.core.features_raw.raw_feature_tables import USER_ACTIVITY
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.services import Services

@@ -9,13 +9,13 @@ User 9 and items q and z are unknown; q is not in the corpus either.
 
 import pyarrow as pa
 
-from dssm_assets.core.features.bucketizer import BucketFeature
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.features.expressions import Kind, Side
-from dssm_assets.core.features.specs import ITEM_FEATURES_FG, USER_FEATURES_FG
-from dssm_assets.core.samples.history_build import build_history
-from dssm_assets.core.samples.id_index import IdIndex
-from dssm_assets.core.samples.specs import POSITIVE_SAMPLE, SAMPLE_FG
-from dssm_assets.steps.window_rows import WindowRows
+from dssm_assets.core.features.fg_tables import ITEM_FEATURES_FG, USER_FEATURES_FG
+from dssm_assets.core.samples.history import build_history
+from dssm_assets.core.samples.sample_tables import POSITIVE_SAMPLE, SAMPLE_FG
+from dssm_assets.core.statistics.bucketizer import BucketFeature
+from dssm_assets.steps.training import WindowRows
 from dssm_assets.steps.workspace import digests
 from dssm_assets_tests.core.samples.worlds import bucketize, history_day
 

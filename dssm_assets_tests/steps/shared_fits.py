@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from dssm_assets.core.training.distributed import Ranks
-from dssm_assets.core.training.report import Progress
+from dssm_assets.core.training.distributed.ranks import Ranks
+from dssm_assets.core.training.loop import Progress
 from dssm_assets.steps.fit_job import MODEL, FitJob, run_job
 
 REPORT = "told.json"

@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import ProvenanceError
-from dssm_assets.core.features.feature_config import CONFIG
-from dssm_assets.core.features.specs import FEATURE_COUNTS, STEP_CONFIG
+from dssm_assets.core.features.fg_tables import FEATURE_COUNTS, STEP_CONFIG
 from dssm_assets.core.models.prior import Prior
-from dssm_assets.core.training_config import Training
+from dssm_assets.core.statistics.feature_config import CONFIG
 from dssm_assets.steps import dssm_model, feature_config
 from dssm_assets.steps.fit_job import LOSSES, REPORT, VALIDATION
 from dssm_assets.steps.workspace import StepResult, Workspace, open_workspace

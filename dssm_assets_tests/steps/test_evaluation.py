@@ -15,8 +15,8 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import ConfigError, PartitionMissingError, SchemaError
-from dssm_assets.core.evaluation.ground_truth import ground_truth
-from dssm_assets.core.evaluation.specs import GROUND_TRUTH
+from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH
+from dssm_assets.core.evaluation.truth import ground_truth
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps import evaluation
 from dssm_assets.steps.workspace import open_workspace
@@ -221,7 +221,7 @@ def test_several_processes_evaluate_as_one(workspace, monkeypatch, name):
     step = getattr(evaluation, name)
     whole = run(step, workspace)
     expected = workspace.tables.read(whole.manifest)
-    monkeypatch.setattr("dssm_assets.steps.user_parts.PART_USERS", 1)
+    monkeypatch.setattr("dssm_assets.steps.scoring.PART_USERS", 1)
     found = []
     for processes in (1, 2):
         settings = workspace.config.evaluation.model_copy(update={"num_processes": processes})

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch.distributed import DistBackendError
 
-from dssm_assets.core.errors import ConfigError, DssmError
+from dssm_assets.core.errors import ConfigError, DssmError, Fault, SchemaError
 from dssm_assets.core.models.tower_spec import TowerSpec
-from dssm_assets.core.training.checkpoint import model_from_bytes
-from dssm_assets.core.training.report import Progress
+from dssm_assets.core.training.loop import Progress
+from dssm_assets.core.training.state import model_from_bytes
 from dssm_assets.steps.fit_job import LOSSES, MODEL, TOWERS, FitOutcome
-from dssm_assets.steps.fit_process import gpu_of, run_in_processes
+from dssm_assets.steps.fit_process import gpu_of, keep_fault, run_in_processes, told_fault
 from dssm_assets_tests.steps.fit_jobs import run, write_job
 
 QUIET = {"dropout": 0.0}
@@ -90,3 +91,47 @@ def test_each_process_has_a_gpu_to_itself() -> None:
     assert [gpu_of(rank, 2) for rank in range(2)] == [0, 1]
     with pytest.raises(ConfigError, match=r"training.num_processes on CUDA: expected at most 2 processes on this machine"):
         gpu_of(2, 2)
+
+
+LOST = RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:5")
+TYPED = SchemaError(Fault("table samples", "a column", "none", "write it"))
+
+
+def _left(folder: Path, errors: dict[int, Exception]) -> str | None:
+    """Keeps the faults, one second after the other, and returns which is told."""
+    for second, (rank, error) in enumerate(errors.items()):
+        keep_fault(folder, rank, error)
+        (kept,) = folder.glob(f"fault-{rank}.*")
+        os.utime(kept, (second, second))
+    return told_fault(folder)
+
+
+def test_a_typed_error_goes_before_others(tmp_path: Path) -> None:
+    told = _left(tmp_path, {0: LOST, 3: ValueError("another"), 11: TYPED, 2: ValueError("last")})
+    assert told is not None
+    assert told.startswith("process 11:\n")
+    assert "table samples: expected a column" in told
+
+
+def test_else_the_earliest_that_is_no_lost_connection(tmp_path: Path) -> None:
+    told = _left(tmp_path, {0: DistBackendError("NCCL"), 10: ValueError("the cause"), 2: ValueError("a consequence")})
+    assert told is not None
+    assert told.startswith("process 10:\n")
+    assert "the cause" in told
+
+
+def test_a_process_that_is_ended_while_it_writes_leaves_nothing_to_trip_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_fault(tmp_path, 0, TYPED)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(KeyboardInterrupt))
+        keep_fault(tmp_path, 1, LOST)
+    told = told_fault(tmp_path)
+    assert told is not None
+    assert told.startswith("process 0:\n")
+
+
+def test_lost_connections_alone_tell_nothing(tmp_path: Path) -> None:
+    assert told_fault(tmp_path) is None
+    assert _left(tmp_path, {0: LOST, 1: ConnectionResetError("gone")}) is None

@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.samples.sampler_tables import HARD_EDGE_FORM, read_text
 from dssm_assets.core.training.batches import epoch_batches
-from dssm_assets.core.training.train_data import TrainData
-from dssm_assets.core.training_config import Training
+from dssm_assets.core.training.data import TrainData
 from dssm_assets.steps.feature_config import towers_of
 from dssm_assets.steps.sampler_files import write_sampler_tables
 from dssm_assets.steps.training import TRAIN_FILES, train_samples

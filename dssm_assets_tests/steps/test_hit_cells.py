@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.evaluation.specs import HIT_COUNTS
-from dssm_assets.core.evaluation.totals import gains_over_best, total_hit_rate
+from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS
+from dssm_assets.core.evaluation.rates import gains_over_best, total_hit_rate
 from dssm_assets.core.evaluation.truth import Population, Scope
 from dssm_assets.steps.hit_cells import StoredCells
 from dssm_assets.steps.workspace import open_workspace

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from dssm_assets.core.arrays.ids import IdPlaces
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.evaluation.ids import IdPlaces
 from dssm_assets.core.evaluation.interactions import interactions_of_users
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps import interactions

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dssm_assets.core.training.fit_state import state_of
+from dssm_assets.core.training.state import state_of
 from dssm_assets.steps.fit_job import REPORT
 from dssm_assets_tests.steps.fit_jobs import EVERY_STEP, killed, run, write_job
 

@@ -12,8 +12,8 @@ import onnxruntime
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.features.bucketizer import Bucketizer
 from dssm_assets.core.features.generator import FeatureGenerator
+from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.steps.workspace import StepResult, Workspace, open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.steps.bundles import VECTORS, Opened, make

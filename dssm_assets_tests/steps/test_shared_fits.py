@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.models.tower_spec import TowerSpec
-from dssm_assets.core.training.checkpoint import model_from_bytes
+from dssm_assets.core.training.state import model_from_bytes
 from dssm_assets.steps.fit_job import LOSSES, MODEL, TOWERS, FitJob, WarmFiles, save_rows
-from dssm_assets.storage.arrow_file import write_arrow_table
+from dssm_assets.storage.files import write_arrow_table
 from dssm_assets_tests.core.training.worlds import ITEMS, USERS
 from dssm_assets_tests.steps.fit_jobs import EVERY_STEP, run, write_job
 from dssm_assets_tests.steps.shared_fits import REPORT, SharedFit, run_shared
@@ -74,7 +74,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FitJob]:
 @pytest.fixture(scope="module")
 def warm(job: FitJob, tmp_path_factory: pytest.TempPathFactory) -> FitJob:
     """A fit that begins with an earlier model, two of whose embeddings have other rows today."""
-    from dssm_assets.core.features.carried_rows import CarriedRows
+    from dssm_assets.core.statistics.bucketizer import CarriedRows
 
     folder = tmp_path_factory.mktemp("warm")
     earlier = run(replace(job, state=str(folder / "none"), seed=5, training={**job.training, "epochs": 1}))

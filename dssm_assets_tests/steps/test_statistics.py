@@ -5,7 +5,9 @@ Users and items of a generated world change every day or never; as of the second
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import itertools
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,15 +16,23 @@ import pytest
 
 from dssm_assets.core.errors import ProvenanceError
 from dssm_assets.core.features.expressions import Kind
-from dssm_assets.core.features.specs import USER_FEATURES_FG
-from dssm_assets.core.features.value_counts import category_value_counts, numeric_value_counts
-from dssm_assets.core.features_raw.specs import USER_ALL_FEATURE
-from dssm_assets.steps import fg, sample, statistics
-from dssm_assets.steps.feature_tables import FeatureTables, wide_sample
+from dssm_assets.core.features.fg_tables import ITEM_FEATURES_FG, USER_FEATURES_FG
+from dssm_assets.core.features_raw.raw_feature_tables import USER_ALL_FEATURE
+from dssm_assets.core.samples.sample_tables import POSITIVE_SAMPLE
+from dssm_assets.core.statistics.value_counts import category_value_counts, numeric_value_counts
+from dssm_assets.steps import sample, statistics
+from dssm_assets.steps.training import FeatureTables, wide_sample
 from dssm_assets.steps.workspace import Workspace, day_before, open_workspace
+from dssm_assets.storage import tables as table_store
+from dssm_assets.storage.engines.engine import Engine
+from dssm_assets.storage.engines.spark import SparkEngine
+from dssm_assets_tests import worlds
 from dssm_assets_tests.benchmarks import our_path
 from dssm_assets_tests.benchmarks.world import World
 from dssm_assets_tests.benchmarks.world_features import load_world
+from dssm_assets_tests.spark.cluster import requires_pyspark
+from dssm_assets_tests.spark.sessions import SessionHere
+from dssm_assets_tests.worlds import BuiltWorld, built_world
 
 WORLD = World(rows=1_200, users=150, items=60, days=5)
 DAYS = WORLD.log_days
@@ -38,7 +48,7 @@ def workspace(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Workspa
     table = made.tables.read(known)
     some = table.filter(pa.array(np.arange(table.num_rows) % 3 > 0))
     made.tables.write(USER_ALL_FEATURE, known.ds, some, inputs=known.inputs)
-    steps = [fg.item_features_fg, fg.user_features_fg]
+    steps = [sample.item_features_fg, sample.user_features_fg]
     for step in steps:
         list(step(made, [WORLD.eve, *DAYS]))
     for daily in (sample.sample_fg, sample.positive_sample, *(getattr(statistics, asset) for asset in COUNTED)):
@@ -82,3 +92,49 @@ def test_rows_of_a_table_that_was_made_again_are_not_counted(workspace: Workspac
     with pytest.raises(ProvenanceError, match=f"sample_fg/{DAYS[-1]}, input {standing.key}"):
         list(statistics.numeric_value_counts(workspace, [DAYS[-1]]))
     workspace.tables.partitions.publish_same(standing, standing.ds)
+
+
+FIRST, DS = worlds.DAYS[0], worlds.DAYS[3]
+ROW_GROUP = 4
+
+pytestmark = requires_pyspark
+
+world = pytest.fixture(scope="module")(built_world)
+
+
+@pytest.fixture
+def workspace_spread_counts(world: BuiltWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A world of which a day's samples and the features that they point into lie in several row groups."""
+    made = open_workspace(world.copy(tmp_path / "copy"))
+    monkeypatch.setattr(table_store, "ROW_GROUP_ROWS", ROW_GROUP)
+    for spec in (USER_FEATURES_FG, ITEM_FEATURES_FG):
+        before = made.need(spec.name, day_before(DS))
+        assert before.rows > 2 * ROW_GROUP
+        made.tables.write(spec, before.ds, made.tables.read(before), inputs=before.inputs)
+    list(sample.sample_fg(made, [DS]))
+    list(sample.positive_sample(made, [DS]))
+    assert made.need(POSITIVE_SAMPLE.name, DS).rows > 2 * ROW_GROUP
+    return made
+
+
+@pytest.mark.parametrize("asset", ["numeric_value_counts", "category_value_counts"])
+def test_counts_by_row_group_are_those_of_the_day(workspace_spread_counts: Workspace, asset: str) -> None:
+    step = getattr(statistics, asset)
+    elsewhere = replace(workspace_spread_counts, engine=SparkEngine(workspace_spread_counts.tables, SessionHere()))
+    expected = list(step(workspace_spread_counts, [FIRST, DS]))
+    assert list(step(elsewhere, [FIRST, DS])) == expected
+    assert min(result.manifest.rows for result in expected) > 0
+
+
+@pytest.mark.parametrize("is_spread", [False, True])
+def test_reports_come_in_the_order_of_the_rows_of_the_wanted_columns(
+    workspace_spread_counts: Workspace, *, is_spread: bool
+) -> None:
+    source = workspace_spread_counts.need(POSITIVE_SAMPLE.name, DS)
+    engine: Engine = SparkEngine(workspace_spread_counts.tables, SessionHere()) if is_spread else workspace_spread_counts.engine
+    found = engine.reports(source, lambda table, start: (start, table.column_names, table.column(0).to_pylist()), ["user_row"])
+    assert [start for start, _, _ in found] == list(itertools.accumulate((len(part) for *_, part in found[:-1]), initial=0))
+    assert len(found) == -(-source.rows // ROW_GROUP)
+    assert all(names == ["user_row"] for _, names, _ in found)
+    rows = workspace_spread_counts.tables.read(source, ["user_row"]).column(0).to_pylist()
+    assert [row for _, _, part in found for row in part] == rows

@@ -16,13 +16,13 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import ProvenanceError
-from dssm_assets.core.features.bucketizer import Bucketizer
-from dssm_assets.core.features_raw.specs import USER_ALL_FEATURE
-from dssm_assets.core.models.tower_feature import Side, TowerFeature
+from dssm_assets.core.features_raw.raw_feature_tables import USER_ALL_FEATURE
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.samples.item_weights import law_of, weights_of
-from dssm_assets.core.training.train_data import TrainData
-from dssm_assets.steps import feature_config, fg
+from dssm_assets.core.models.tower_spec import Side, TowerFeature
+from dssm_assets.core.samples.negatives import law_of, weights_of
+from dssm_assets.core.statistics.bucketizer import Bucketizer
+from dssm_assets.core.training.data import TrainData
+from dssm_assets.steps import feature_config, sample
 from dssm_assets.steps.feature_config import open_bucketizer, towers_of
 from dssm_assets.steps.training import TRAIN_FILES, train_samples
 from dssm_assets.steps.workspace import Workspace, day_before, open_workspace, window_days
@@ -163,7 +163,7 @@ def test_a_feature_table_of_another_content_is_named_and_what_stood_stays(worksp
     before, eve = workspace.need("train_samples", DAY), WORLD.log_days[1]
     source = workspace.need(USER_ALL_FEATURE.name, eve)
     workspace.tables.write(USER_ALL_FEATURE, eve, workspace.tables.read(source).slice(1), inputs=source.inputs)
-    list(fg.user_features_fg(workspace, [eve]))
+    list(sample.user_features_fg(workspace, [eve]))
     with pytest.raises(ProvenanceError, match=rf"sample_fg/{WORLD.log_days[2]}, input user_features_fg/{eve}: .*materialize"):
         list(train_samples(workspace, [DAY]))
     assert workspace.need("train_samples", DAY) == before

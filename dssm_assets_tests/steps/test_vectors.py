@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import CheckFailedError
-from dssm_assets.core.evaluation.specs import ITEM_VECTORS, USER_VECTORS
+from dssm_assets.core.evaluation.evaluation_tables import ITEM_VECTORS, USER_VECTORS
 from dssm_assets.core.retrieval.structure import VectorStructure
 from dssm_assets.core.training.inference import ItemInference
 from dssm_assets.steps.vectors import item_vectors, user_vectors
@@ -54,7 +54,7 @@ def test_small_parts_give_the_same_vectors(workspace, monkeypatch, name, step):
         taken.append(len(ids))
         take(self, ids, vectors)
 
-    monkeypatch.setattr("dssm_assets.storage.table_store.ROW_GROUP_ROWS", 5)
+    monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 5)
     monkeypatch.setattr(VectorStructure, "take", spy)
     result, checks = run(step, workspace)
     after = rows(workspace, name)
@@ -72,7 +72,7 @@ def test_users_without_history_are_counted_over_all_parts(workspace, monkeypatch
     users = workspace.artifacts.map_table(stored, "users.arrow")
     map_table = workspace.artifacts.map_table
     known = users.filter(pa.array([user not in ("a0", "b3") for user in users.column("user_id").to_pylist()]))
-    monkeypatch.setattr("dssm_assets.storage.table_store.ROW_GROUP_ROWS", 5)
+    monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 5)
     monkeypatch.setattr(
         type(workspace.artifacts), "map_table", lambda _, m, name: known if name == "users.arrow" else map_table(m, name)
     )
@@ -202,7 +202,7 @@ def test_another_width_or_other_ids_before_are_a_drift(workspace):
 
 @pytest.mark.parametrize(("name", "step"), [("item_vectors", item_vectors), ("user_vectors", user_vectors)])
 def test_several_processes_write_the_bytes_of_one(world, tmp_path, monkeypatch, name, step):
-    monkeypatch.setattr("dssm_assets.steps.vector_parts.PART_ROWS", 3)
+    monkeypatch.setattr("dssm_assets.steps.vectors.PART_ROWS", 3)
     found = {}
     for processes in (1, 2):
         loaded = world.copy(tmp_path / str(processes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
-from dssm_assets.storage.bundle_store import BundleStore, Published
+from dssm_assets.storage.bundles import BundleStore, Published
 
 FILES = 12
 

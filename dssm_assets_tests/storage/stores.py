@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dssm_assets.core.schema import ColumnSpec, TableSpec
-from dssm_assets.storage.partition_store import PartitionStore
-from dssm_assets.storage.table_store import TableStore
+from dssm_assets.storage.partitions import PartitionStore
+from dssm_assets.storage.tables import TableStore
 
 DS = "2024-01-02"
 TAKEN = TableSpec(

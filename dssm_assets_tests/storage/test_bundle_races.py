@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dssm_assets.core.errors import PartitionMissingError
-from dssm_assets.storage.bundle_store import BundleStore
+from dssm_assets.storage.bundles import BundleStore
 from dssm_assets_tests.storage.bundles import bundles_on_disk, marks, publish, store_of
 
 

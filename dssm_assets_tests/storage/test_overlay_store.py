@@ -6,8 +6,8 @@ import pytest
 from dssm_assets.core.errors import PartitionMissingError
 from dssm_assets.core.schema import ColumnSpec, TableSpec
 from dssm_assets.storage.overlay_store import OverlayStore, experiment_names
-from dssm_assets.storage.partition_store import PartitionStore
-from dssm_assets.storage.table_store import TableStore
+from dssm_assets.storage.partitions import PartitionStore
+from dssm_assets.storage.tables import TableStore
 
 DAY, LATER = "2024-01-01", "2024-01-02"
 SPEC = TableSpec("numbers", "one row per number", ("n",), (ColumnSpec("n", pa.int64(), "A number."),))

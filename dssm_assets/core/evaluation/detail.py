@@ -10,16 +10,15 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from dssm_assets.core.arrays.ragged import Index
 from dssm_assets.core.columns import IS_WARM_USER, USER_ID
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.hit_counts import TRUTH_COUNT, sums_per_user
-from dssm_assets.core.evaluation.item_popularity import TIERS, Tier
 from dssm_assets.core.evaluation.places import hit_ranks
 from dssm_assets.core.evaluation.scorer import ModelScorer
-from dssm_assets.core.evaluation.segments import Cuts, segment_column, tier_columns
+from dssm_assets.core.evaluation.segments import TIERS, Cuts, Tier, segment_column, tier_columns
 from dssm_assets.core.evaluation.truth import Mask, Truth
 from dssm_assets.core.retrieval.exact import Scores
-from dssm_assets.core.retrieval.exclusions import Index
 
 
 def hit_rate_detail(scorer: ModelScorer, truth: Truth, cuts: Cuts, *, k: int) -> pa.Table:

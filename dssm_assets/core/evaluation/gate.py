@@ -22,12 +22,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from dssm_assets.core.config.evaluation import Gate
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.hit_counts import POPULATION, SCOPE, SCORER
+from dssm_assets.core.evaluation.rates import Cells, paired_gain
 from dssm_assets.core.evaluation.scorer import ScorerName
-from dssm_assets.core.evaluation.totals import Cells, paired_gain
 from dssm_assets.core.evaluation.truth import Population, Scope
-from dssm_assets.core.gate_config import Gate
 
 
 @dataclass(frozen=True)

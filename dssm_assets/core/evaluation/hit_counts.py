@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from dssm_assets.core.arrays.ragged import Exclusions, Index
 from dssm_assets.core.columns import USER_ID
 from dssm_assets.core.evaluation.places import Asked, Places
 from dssm_assets.core.evaluation.scorer import Scorer
 from dssm_assets.core.evaluation.truth import Mask, Population, Scope, Truth
-from dssm_assets.core.retrieval.exclusions import Exclusions, Index
 
 SCORER, SCOPE, POPULATION, TRUTH_COUNT = "scorer", "scope", "population", "truth_count"
 

@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dssm_assets.core.arrays.ids import IdPlaces, cast_ids, flat, sorted_unique
+from dssm_assets.core.arrays.ragged import Exclusions, Index
 from dssm_assets.core.columns import COUNT, ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.evaluation.ids import IdPlaces, cast_ids, flat, sorted_unique
-from dssm_assets.core.retrieval.exclusions import Exclusions, Index
 
 LAST_EVENT_TIME_MS: Final = "last_event_time_ms"
 Corpus: TypeAlias = pa.Array | pa.ChunkedArray | IdPlaces

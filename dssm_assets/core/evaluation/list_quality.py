@@ -18,11 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dssm_assets.core.arrays.ids import positions
+from dssm_assets.core.arrays.ragged import Index
 from dssm_assets.core.columns import USER_ID
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.evaluation.ids import positions
-from dssm_assets.core.evaluation.item_popularity import TIERS, ItemPopularity, Tier
-from dssm_assets.core.retrieval.exclusions import Index
+from dssm_assets.core.evaluation.segments import TIERS, ItemPopularity, Tier
 
 LISTS = "topk_ids"
 BLOCK_USERS = 8192

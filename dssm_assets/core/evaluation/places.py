@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dssm_assets.core.retrieval.exclusions import Exclusions, Index
+from dssm_assets.core.arrays.ragged import Exclusions, Index
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from dssm_assets.core.arrays.ids import cast_ids, check_unique, flat, positions
+from dssm_assets.core.arrays.ragged import Exclusions, Index
 from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
-from dssm_assets.core.evaluation.ids import cast_ids, check_unique, flat, positions
+from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.places import Asked, Places, hit_ranks, places_by_rank
-from dssm_assets.core.model_config import Similarity
 from dssm_assets.core.retrieval.corpus import Corpus
 from dssm_assets.core.retrieval.exact import Scores
-from dssm_assets.core.retrieval.exclusions import Exclusions, Index
 from dssm_assets.core.retrieval.interests import flat_interests, search_interests
 from dssm_assets.core.retrieval.vectors import Vectors, matrix_of
 

@@ -18,10 +18,10 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.features import lists
+from dssm_assets.core.arrays import ragged
+from dssm_assets.core.arrays.hashing import hash_texts, hash_values
+from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.features.expressions import Kind
-from dssm_assets.core.features.hash_function import HashFunction
-from dssm_assets.core.features.hashing import hash_texts, hash_values
 from dssm_assets.core.features.operators.base import VOCABULARY_KEYS, Operator
 
 NO_BUCKET: Final = -1
@@ -120,12 +120,12 @@ class BucketRule:
 
     def __call__(self, values: pa.Array) -> pa.Array:
         """Returns int64 bucket ids in the nesting of the values; null where a value is missing or has no bucket."""
-        return lists.map_leaves(values, self._of_flat)
+        return ragged.map_leaves(values, self._of_flat)
 
     def _numbers(self, values: pa.Array) -> pa.Array:
         numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
         boundaries = getattr(self._operator, "boundaries")  # noqa: B009  of NumberKeys, which has_buckets found
-        return pa.array(bin_of(boundaries, numbers), mask=lists.null_mask(values))
+        return pa.array(bin_of(boundaries, numbers), mask=ragged.null_mask(values))
 
     def _categories(self, values: pa.DictionaryArray) -> pa.Array:
         assert self._of_hashes is not None
@@ -147,3 +147,18 @@ class BucketRule:
             return integers_below(integers, default_bucket, function)
         words = getattr(operator, "vocabulary")  # noqa: B009  of CategoryKeys, whose keys has_buckets found
         return given_vocabulary(words, operator.default_text, default_bucket, function)
+
+
+class FeatureBuckets:
+    """Bucket rules by definition."""
+
+    def __init__(self, function: HashFunction) -> None:
+        self._function = function
+        self._rules: dict[int, tuple[Operator, BucketRule | None]] = {}
+
+    def rule(self, operator: Operator) -> BucketRule | None:
+        """Returns the rule of a definition, None if it does not say what bucket a value gets."""
+        if id(operator) not in self._rules:
+            # The definition is kept beside its rule: its id stays its own as long as the rule lives.
+            self._rules[id(operator)] = (operator, BucketRule(operator, self._function) if has_buckets(operator) else None)
+        return self._rules[id(operator)][1]

@@ -13,20 +13,168 @@ Null is missing; a multi-valued feature without values is an empty list.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.features import lists, requests
-from dssm_assets.core.features.expressions import Side
-from dssm_assets.core.features.feature_buckets import FeatureBuckets
-from dssm_assets.core.features.feature_columns import FeatureColumns, check_inputs, input_columns
-from dssm_assets.core.features.fg_file import read_fg_file
-from dssm_assets.core.features.hash_function import HashFunction
-from dssm_assets.core.features.hashing import hash_values, signed
-from dssm_assets.core.features.named_files import ReadFile
+from dssm_assets.core.arrays import ragged
+from dssm_assets.core.arrays.hashing import hash_values, signed
+from dssm_assets.core.config.features import HashFunction
+from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.features import column_values, requests
+from dssm_assets.core.features.buckets import FeatureBuckets
+from dssm_assets.core.features.expressions import Expression, Side, Source, parse_expression
+from dssm_assets.core.features.fg_files import ReadFile, read_fg_file
+from dssm_assets.core.features.operators.base import Operator
+from dssm_assets.core.features.operators.sequence_feature import SequenceFeature
 from dssm_assets.core.features.spec import Feature, FgSpec, parse_fg
+
+Columns = dict[str, pa.Array]
+
+
+class FeatureColumns:
+    """Computes features of one slice, each once."""
+
+    def __init__(self, spec: FgSpec, buckets: FeatureBuckets, table: pa.Table, is_whole: bool = False) -> None:
+        """Prepares a slice; with is_whole sequences are not cut to their sequence_length."""
+        self._spec = spec
+        self._buckets = buckets
+        self._table = table
+        self._is_whole = is_whole
+        self._values: Columns = {}
+        self._weights: Columns = {}
+        self._group_bounds: dict[str, dict[str, ragged.Offsets]] = {}
+
+    def of(self, features: Iterable[Feature]) -> Columns:
+        """Returns the columns of features: values, and weights beside those of weighted ones.
+
+        Raises:
+            SchemaError: naming every input that has a type which a feature cannot use.
+        """
+        columns: Columns = {}
+        faults: dict[str, Fault] = {}
+        for feature in features:
+            try:
+                columns[feature.name] = self._column(feature)
+            except SchemaError as error:
+                faults |= {str(fault): fault for fault in error.faults}
+                continue
+            if feature.weights_name is not None:
+                columns[feature.weights_name] = self._weights[feature.name]
+        if faults:
+            raise SchemaError(list(faults.values()))
+        return columns
+
+    def _column(self, feature: Feature) -> pa.Array:
+        if feature.sequence is not None:
+            return self._sub_feature(feature, feature.sequence)
+        return self._of_operator(feature.operator)
+
+    def _of_operator(self, operator: Operator) -> pa.Array:
+        name = operator.feature_name
+        if name not in self._values:
+            inputs = [self._input(expression) for expression in operator.expressions]
+            if operator.is_weighted:
+                self._values[name], self._weights[name] = operator.compute_weighted(inputs)
+            else:
+                self._values[name] = operator.compute(inputs)
+        return self._values[name]
+
+    def _input(self, expression: Expression) -> pa.Array:
+        if expression.source is Source.CONST:
+            return _constant(expression.name, self._table.num_rows)
+        if expression.source is not Source.FEATURE:
+            return ragged.one_array(self._table.column(expression.name))
+        operator = self._spec.feature(expression.name).operator
+        values = self._of_operator(operator)
+        rule = self._buckets.rule(operator)
+        return values if rule is None else rule(values)
+
+    def _sub_feature(self, feature: Feature, sequence: SequenceFeature) -> pa.Array:
+        assert feature.sub_feature is not None
+        of_elements = feature.sub_feature.sequence_inputs
+        pk = () if sequence.sequence_pk is None else (parse_expression(sequence.sequence_pk),)
+        flat: dict[Expression, pa.Array] = {}
+        # The bounds of the group's first sequence come first: all others are compared with them.
+        bounds = dict(self._group_bounds.get(sequence.sequence_name, {}))
+        is_null = np.zeros(self._table.num_rows, dtype=bool)
+        for expression in dict.fromkeys((*of_elements, *pk)):
+            name = sequence.column(expression, self._table.column_names)
+            where = f"feature {feature.name}, input {expression}"
+            array = column_values.as_lists(ragged.one_array(self._table.column(name)), sequence.sequence_delim, where)
+            flat[expression], bounds[name] = ragged.flatten(array)
+            is_null |= ragged.null_mask(array)
+        _check_lengths(feature.name, bounds)
+        self._group_bounds[sequence.sequence_name] = dict(list(bounds.items())[:1])
+        length = 0 if self._is_whole else sequence.sequence_length
+        positions, offsets = column_values.kept(next(iter(bounds.values())), length, sequence.oldest_first)
+        rows = pa.array(ragged.row_of_value(offsets))
+        inputs = []
+        for expression in feature.operator.expressions:
+            if expression in of_elements:
+                elements = flat[expression]
+                inputs.append(elements if positions is None else elements.take(pa.array(positions)))
+            elif expression.source is Source.CONST:
+                inputs.append(_constant(expression.name, len(rows)))
+            else:
+                inputs.append(ragged.one_array(self._table.column(expression.name)).take(rows))
+        return ragged.build(feature.operator.compute(inputs), offsets, is_null)
+
+
+def check_inputs(table: pa.Table, features: Iterable[Feature]) -> None:
+    """Checks that a table has every column that features read.
+
+    Raises:
+        SchemaError: naming every column that is missing and the features that read it.
+    """
+    present = table.column_names
+    needed: dict[str, list[str]] = {}
+    for feature in features:
+        for column in input_columns(feature, present):
+            needed.setdefault(column, []).append(feature.name)
+    faults = [
+        Fault(f"input column {column}", "the column to exist", f"columns {', '.join(present) or '(none)'}",
+              f"add it or change the features that read it: {', '.join(names)}")
+        for column, names in sorted(needed.items())
+        if column not in present
+    ]  # fmt: skip
+    if faults:
+        raise SchemaError(faults)
+
+
+def input_columns(feature: Feature, columns: Sequence[str]) -> list[str]:
+    """Returns which of a table's columns a feature reads, sorted; missing ones by the plain name of the input."""
+    if feature.sequence is None or feature.sub_feature is None:
+        return list(feature.inputs)
+    of_elements = feature.sub_feature.sequence_inputs
+    found = {feature.sequence.column(expression, columns) for expression in of_elements}
+    found |= {e.name for e in feature.operator.expressions if e.is_column and e not in of_elements}
+    if feature.sequence.sequence_pk is not None:
+        found.add(feature.sequence.column(parse_expression(feature.sequence.sequence_pk), columns))
+    return sorted(found)
+
+
+def _check_lengths(feature: str, bounds: dict[str, ragged.Offsets]) -> None:
+    first_name, offsets = next(iter(bounds.items()))
+    differing = [
+        Fault(
+            f"feature {feature}, input {name}",
+            f"lists as long as those of {first_name}",
+            f"{int((np.diff(other) != np.diff(offsets)).sum())} rows where they differ",
+            "write both lists from the same events",
+        )
+        for name, other in bounds.items()
+        if not np.array_equal(other, offsets)
+    ]
+    if differing:
+        raise SchemaError(differing)
+
+
+def _constant(text: str, row_count: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(row_count, dtype=np.int32)), pa.array([text], pa.string()))
+
 
 _SLICE_ROWS: Final = 1 << 18
 """Rows computed at once: bounds the memory of intermediate values, changes no result."""
@@ -162,19 +310,19 @@ class FeatureGenerator:
         return _joined(parts, table.num_rows)
 
     def _encoded(self, _: Feature, values: pa.Array) -> pa.Array:
-        return lists.map_leaves(values, self._hashed)
+        return ragged.map_leaves(values, self._hashed)
 
     def _hashed(self, values: pa.Array) -> pa.Array:
         if not pa.types.is_dictionary(values.type):
             return values
-        return pa.array(signed(hash_values(values, self.hash_function)), mask=lists.null_mask(values.indices))
+        return pa.array(signed(hash_values(values, self.hash_function)), mask=ragged.null_mask(values.indices))
 
     def _bucketized(self, feature: Feature, values: pa.Array) -> pa.Array:
         rule = self._buckets.rule(feature.operator)
         ids = values if rule is None else rule(values)
         if feature.sequence is not None or feature.operator.feature_type.startswith(f"{SEQUENCE}_"):
-            return lists.build(*lists.flatten(ids))
-        return lists.without_nulls(ids) if feature.depth else lists.of_one(ids)
+            return ragged.build(*ragged.flatten(ids))
+        return ragged.without_nulls(ids) if feature.depth else ragged.of_one(ids)
 
 
 def _joined(parts: Sequence[Mapping[str, pa.Array]], row_count: int) -> pa.Table:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.features import lists, requests
+from dssm_assets.core.arrays import ragged
+from dssm_assets.core.features import requests
 from dssm_assets.core.features.generator import FeatureGenerator
 
 
@@ -88,8 +89,8 @@ def replay(
 
 def request_of(table: pa.Table, position: int) -> dict[str, Any]:
     """Returns a row as a request would carry it: a float32 as the decimal number that people write, as JSON does."""
-    row = {name: lists.one_array(table.column(name).slice(position, 1)) for name in table.column_names}
-    return requests.values_of(pa.table({name: lists.map_leaves(column, _decimals) for name, column in row.items()}))
+    row = {name: ragged.one_array(table.column(name).slice(position, 1)) for name in table.column_names}
+    return requests.values_of(pa.table({name: ragged.map_leaves(column, _decimals) for name, column in row.items()}))
 
 
 def _decimals(values: pa.Array) -> pa.Array:

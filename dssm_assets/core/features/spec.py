@@ -7,19 +7,164 @@ one feature type (`operators/`), the checks between features (`spec_checks.py`).
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
 
 from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.errors import Fault, FeatureSpecError
-from dssm_assets.core.features import spec_checks
-from dssm_assets.core.features.expressions import Expression, Kind, Side, Source, side_of
-from dssm_assets.core.features.named_files import ReadFile
-from dssm_assets.core.features.operators.base import Operator
-from dssm_assets.core.features.operators.sequence_feature import SequenceFeature, SubFeature
-from dssm_assets.core.features.spec_entries import output_names, parse_entry, with_separator
+from dssm_assets.core.features.expressions import Expression, Kind, Side, Source, parse_expression, side_of
+from dssm_assets.core.features.fg_files import CONTEXT_KEY, ReadFile
+from dssm_assets.core.features.operators.base import VOCABULARY_KEYS, Definition, Operator
+from dssm_assets.core.features.operators.registry import OPERATORS, SEQUENCE
+from dssm_assets.core.features.operators.sequence_feature import SequenceFeature, SubFeature, SubFeatureKeys
+
+_SPELLINGS: Final = {
+    "needDiscrete": "need_discrete",
+    "needKey": "need_key",
+    "user": "nested_map",
+    "category": "pkey",
+    "item": "skey",
+    "show_category": "show_pkey",
+    "show_item": "show_skey",
+    "matchType": "match_type",
+}
+"""Other spellings of keys in files of the reference, where the feature type has the key."""
+
+_TYPE_SPELLINGS: Final = {"bool_mask": "bool_mask_feature"}
+"""Other spellings of feature types."""
+
+D = TypeVar("D", bound=Definition)
+Parsed = tuple[Operator | SequenceFeature | None, list[Fault]]
+
+
+def parse_entry(entry: Any, position: int, where: str, read_file: ReadFile | None = None) -> Parsed:
+    """Returns the definition of an entry (None if too little of it is right) and every fault that it has.
+
+    Args:
+        entry: one element of the list `features`.
+        position: its place in the list, from 0.
+        where: words that name the file.
+        read_file: reads the files that the entry names.
+    """
+    if not isinstance(entry, Mapping):
+        return None, [_no_mapping(f"{where}, feature number {position + 1}", entry)]
+    if entry.get("feature_type") != SEQUENCE:
+        name = entry.get("feature_name") or f"number {position + 1}"
+        return _parse_operator(entry, f"{where}, feature {name}", read_file)
+    name = entry.get("sequence_name") or f"number {position + 1}"
+    place = f"{where}, sequence {name}"
+    subs: list[SubFeature] = []
+    faults: list[Fault] = []
+    given = entry.get("features")
+    for number, item in enumerate(given if isinstance(given, list) else []):
+        label = (item.get("feature_name") if isinstance(item, Mapping) else None) or f"number {number + 1}"
+        sub, found = _parse_sub_feature(item, f"{place}, feature {label}", read_file)
+        faults.extend(found)
+        subs.extend([] if sub is None else [sub])
+    if faults and not subs:
+        return None, faults
+    sequence, found = _validated(SequenceFeature, {**entry, "features": tuple(subs)} if subs else entry, place, read_file)
+    return sequence, [*faults, *found]
+
+
+def with_separator(entry: Any, separator: str | None) -> Any:
+    """Returns an entry with the file's separator of multi-values wherever a feature type has the key and it gives none."""
+    if separator is None or not isinstance(entry, Mapping):
+        return entry
+    if entry.get("feature_type") == SEQUENCE:
+        subs = entry.get("features")
+        return {**entry, "features": [with_separator(sub, separator) for sub in subs]} if isinstance(subs, list) else entry
+    operator_type = OPERATORS.get(_type_name(entry))
+    has_key = operator_type is not None and "separator" in operator_type.model_fields
+    return {**entry, "separator": separator} if has_key and "separator" not in entry else entry
+
+
+def output_names(entries: list[Any]) -> list[str]:
+    """Returns names of all features and sub-features, of faulty entries too: neither missed nor found missing."""
+    found: list[str] = []
+    for entry in (entry for entry in entries if isinstance(entry, Mapping)):
+        subs = entry.get("features") if entry.get("feature_type") == SEQUENCE else None
+        if isinstance(subs, list):
+            named = [sub.get("feature_name") for sub in subs if isinstance(sub, Mapping)]
+            found.extend(f"{entry.get('sequence_name')}__{name}" for name in named if name is not None)
+        elif isinstance(entry.get("feature_name"), str):
+            found.append(entry["feature_name"])
+    return found
+
+
+def _parse_sub_feature(entry: Any, place: str, read_file: ReadFile | None) -> tuple[SubFeature | None, list[Fault]]:
+    if not isinstance(entry, Mapping):
+        return None, [_no_mapping(place, entry)]
+    own = {key: value for key, value in entry.items() if key in SubFeatureKeys.model_fields}
+    rest = {key: value for key, value in entry.items() if key not in own}
+    operator, faults = _parse_operator(rest, place, read_file)
+    keys, found = _validated(SubFeatureKeys, own, place, read_file)
+    faults += found
+    if operator is None:
+        return None, faults
+    sub, found = _validated(SubFeature, {"operator": operator, "keys": keys or SubFeatureKeys()}, place, read_file)
+    return sub, [*faults, *found]
+
+
+def _parse_operator(entry: Any, place: str, read_file: ReadFile | None) -> tuple[Operator | None, list[Fault]]:
+    operator_type = OPERATORS.get(_type_name(entry))
+    if operator_type is None:
+        known = ", ".join([*OPERATORS, SEQUENCE])
+        got = repr(entry.get("feature_type"))
+        return None, [
+            Fault(f"{place}, key feature_type", f"one of: {known}", got, "choose one of these (no sequence in a sequence)")
+        ]
+    return _validated(operator_type, {**entry, "feature_type": _type_name(entry)}, place, read_file)
+
+
+def _type_name(entry: Mapping[str, Any]) -> str:
+    given = str(entry.get("feature_type"))
+    return _TYPE_SPELLINGS.get(given, given)
+
+
+def _validated(
+    model: type[D], entry: Mapping[str, Any], place: str, read_file: ReadFile | None
+) -> tuple[D | None, list[Fault]]:
+    fields = model.model_fields
+    spelled = {_SPELLINGS[key] if _SPELLINGS.get(key) in fields else key: value for key, value in entry.items()}
+    context = {CONTEXT_KEY: read_file}
+    try:
+        return model.model_validate(spelled, context=context), []
+    except ValidationError as error:
+        faulty = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
+        return _without(model, spelled, faulty, context), [_fault(model, item, place) for item in error.errors()]
+
+
+def _without(model: type[D], entry: Mapping[str, Any], faulty: set[str], context: Any) -> D | None:
+    """Returns what the sound keys alone define, so that the checks between features see it too; None if nothing."""
+    try:
+        sound = {key: value for key, value in entry.items() if key not in faulty}
+        return model.model_validate(sound, context=context) if faulty else None
+    except ValidationError:
+        return None
+
+
+def _fault(model: type[Definition], item: Any, place: str) -> Fault:
+    location = ", key ".join([place, *([".".join(str(part) for part in item["loc"])] if item["loc"] else [])])
+    if item["type"] == "extra_forbidden":
+        known = ", ".join(sorted(model.model_fields))
+        return Fault(location, f"one of: {known}", "an unknown key", "remove it or correct its spelling")
+    if item["type"] == "missing":
+        return Fault(location, "a value", "nothing", "add the key")
+    words = item["msg"].removeprefix("Value error, ")
+    if not item["loc"]:
+        return Fault(location, "keys that agree with each other", words, "correct the definition")
+    return Fault(location, words, repr(item.get("input"))[:120], "correct the value")
+
+
+def _no_mapping(place: str, entry: Any) -> Fault:
+    return Fault(place, "a mapping", repr(entry)[:80], "write its keys in braces")
+
 
 _KEYS: Final = ("features", "reserves", "multi_val_sep")
 """Keys of a fg.json."""
@@ -159,7 +304,7 @@ def parse_fg(raw: Mapping[str, Any], where: str = "fg.json", read_file: ReadFile
         faults.extend(found)
         if definition is not None:
             definitions.append(definition)
-    faults.extend(spec_checks.faults_between(definitions, where, output_names(entries)))
+    faults.extend(faults_between(definitions, where, output_names(entries)))
     if faults:
         raise FeatureSpecError(faults)
     return FgSpec(tuple(definitions), copy.deepcopy(dict(raw)))
@@ -190,3 +335,130 @@ def _resolved(name: str, operator: Operator, inputs: Sequence[Expression]) -> Fe
         inputs=tuple(sorted(columns)),
         operator=operator,
     )
+
+
+_TABLE_KEYS = ("embedding_dim", *VOCABULARY_KEYS, "default_bucketize_value", "boundaries")
+"""Keys that decide what an embedding table looks like: features that share one may not contradict each other."""
+
+
+def faults_between(
+    definitions: Sequence[Operator | SequenceFeature], where: str, all_names: Collection[str]
+) -> Iterator[Fault]:
+    """Yields what is wrong between definitions that are right by themselves.
+
+    Args:
+        definitions: the features and sequences that could be parsed.
+        where: words that name the file.
+        all_names: one name per feature and sub-feature of the file, those that could not be parsed included.
+    """
+    operators = [item for item in definitions if isinstance(item, Operator)]
+    sequences = [item for item in definitions if isinstance(item, SequenceFeature)]
+    for name, count in sorted(Counter(all_names).items()):
+        if count > 1:
+            yield Fault(f"{where}, feature {name}", "a name of its own", f"the name {count} times", "rename the others")
+    for weighted in (operator for operator in operators if operator.is_weighted):
+        column = feature_weights(weighted.feature_name)
+        if column in all_names:
+            taken = f"the column of the weights of {weighted.feature_name}"
+            yield Fault(f"{where}, feature {column}", "a name of its own", taken, "rename it")
+    named = {operator.feature_name: operator for operator in operators}
+    of_sequences = {sequence.output_name(sub.operator) for sequence in sequences for sub in sequence.features}
+    for operator in operators:
+        yield from _reference_faults(operator, named, all_names, of_sequences=of_sequences, where=where)
+    for sequence in sequences:
+        yield from _sequence_faults(sequence, where)
+    yield from _sharing_faults(operators, sequences, where)
+
+
+def _reference_faults(
+    operator: Operator, named: Mapping[str, Operator], all_names: Collection[str], *, of_sequences: set[str], where: str
+) -> Iterator[Fault]:
+    place = f"{where}, feature {operator.feature_name}"
+    inputs: list[Expression] = []
+    seen = {operator.feature_name}
+    waiting = list(operator.expressions)
+    while waiting:
+        expression = waiting.pop(0)
+        if expression.source is not Source.FEATURE:
+            inputs.append(expression)
+        elif expression.name == operator.feature_name:
+            yield Fault(place, "no feature that is made from itself", str(expression), "break the circle")
+        elif expression.name in named and expression.name not in seen:
+            seen.add(expression.name)
+            waiting.extend(named[expression.name].expressions)
+        elif expression.name in of_sequences - set(named) and expression in operator.expressions:
+            got, remedy = f"{expression}, a feature of a sequence", "define a feature of the row and name that"
+            yield Fault(place, "a feature of a row, not one of a sequence", got, remedy)
+        elif expression.name not in all_names and expression in operator.expressions:
+            yield Fault(place, "a feature of this file", str(expression), "define that feature or correct the name")
+    yield from _crossing_faults(inputs, place)
+
+
+def _crossing_faults(inputs: Sequence[Expression], place: str) -> Iterator[Fault]:
+    sources = {expression.source for expression in inputs}
+    if Source.ITEM not in sources:
+        return
+    for other in (Source.USER, Source.CONTEXT):
+        if other in sources:
+            crossing = ", ".join(sorted({str(e) for e in inputs if e.source in (Source.ITEM, other)}))
+            yield Fault(
+                f"{place}, inputs", "inputs of one tower", f"{other} and item inputs together ({crossing})",
+                f"split it into one feature on the {other} side and one on the item side; no tower sees both",
+            )  # fmt: skip
+
+
+def _sequence_faults(sequence: SequenceFeature, where: str) -> Iterator[Fault]:
+    place = f"{where}, sequence {sequence.sequence_name}"
+    if sequence.sequence_pk is not None and not parse_expression(sequence.sequence_pk).is_column:
+        yield Fault(f"{place}, key sequence_pk", "an input column", repr(sequence.sequence_pk), "name the column of its ids")
+    for sub in sequence.features:
+        inside = f"{place}, feature {sub.operator.feature_name}"
+        stray = sorted(str(e) for e in sub.operator.expressions if e.source is Source.FEATURE)
+        if stray:
+            remedy = "read columns; a feature inside a sequence refers to no other"
+            yield Fault(f"{inside}, inputs", "columns and constants", ", ".join(stray), remedy)
+        if sub.operator.is_weighted:
+            yield Fault(f"{inside}, key weighted", "false inside a sequence", "true", "use it in a feature of its own")
+        if sub.operator.depth > 1 or sub.operator.feature_type.startswith("sequence_"):
+            remedy = "use id_feature or raw_feature: the group makes it a sequence"
+            yield Fault(f"{inside}, key feature_type", "no sequence in a sequence", sub.operator.feature_type, remedy)
+
+
+def _sharing_faults(operators: Sequence[Operator], sequences: Sequence[SequenceFeature], where: str) -> Iterator[Fault]:
+    groups: dict[str, list[tuple[str, Operator]]] = defaultdict(list)
+    members = [(operator.feature_name, operator) for operator in operators]
+    members += [(sequence.output_name(sub.operator), sub.operator) for sequence in sequences for sub in sequence.features]
+    for name, operator in members:
+        groups[operator.embedding_name or name].append((name, operator))
+    for embedding, group in groups.items():
+        if len(group) == 1:
+            continue
+        place = f"{where}, embedding {embedding}"
+        names = ", ".join(name for name, _ in group)
+        if len({operator.kind for _, operator in group}) > 1:
+            yield Fault(
+                place, "features of one kind", f"numbers and categories ({names})", "give them embedding_names of their own"
+            )
+            continue
+        if group[0][1].kind is Kind.NUMERIC and any(_table_keys(operator).get("boundaries") is None for _, operator in group):
+            yield Fault(
+                place, "boundaries in every number that shares it", names, "write the same boundaries in each, or do not share"
+            )
+        yield from _contradictions(group, place)
+
+
+def _contradictions(group: Sequence[tuple[str, Operator]], place: str) -> Iterator[Fault]:
+    given = {key: {name: str(_table_keys(op)[key]) for name, op in group if key in _table_keys(op)} for key in _TABLE_KEYS}
+    for key, values in given.items():
+        if len(set(values.values())) > 1:
+            got = ", ".join(f"{name}: {value[:60]}" for name, value in values.items())
+            yield Fault(f"{place}, key {key}", "one value for all features that share it", got, "agree on one")
+    # A tokenizer's file gives num_buckets: it is no second vocabulary.
+    sizes = [key for key in VOCABULARY_KEYS if given[key] and not (key == "vocab_file" and given["num_buckets"])]
+    if len(sizes) > 1:
+        yield Fault(place, "one kind of vocabulary", " and ".join(sizes), "keep one of them")
+
+
+def _table_keys(operator: Operator) -> dict[str, object]:
+    found = {key: getattr(operator, key, None) for key in _TABLE_KEYS}
+    return {key: value for key, value in found.items() if value is not None}

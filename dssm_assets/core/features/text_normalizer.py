@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 
-from dssm_assets.core.features import named_files
+from dssm_assets.core.features import fg_files
 from dssm_assets.core.features.operators.base import Definition
-from dssm_assets.core.features.optional_library import library
+from dssm_assets.core.features.text.tokenizer import library
 
 
 class NormOption(StrEnum):
@@ -77,7 +77,7 @@ class TextNormalizer(Definition):
         if self.stop_char_file is not None:
             if NormOption.FILTER not in self.options:
                 raise ValueError("stop_char_file means nothing without TEXT_FILTER")
-            self._stop_chars = _stop_chars(named_files.read(info.context, self.stop_char_file))
+            self._stop_chars = _stop_chars(fg_files.read(info.context, self.stop_char_file))
         return self
 
     def normalized(self, texts: Sequence[str]) -> list[str]:

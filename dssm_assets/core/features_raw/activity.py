@@ -17,7 +17,8 @@ from typing import Any
 import ibis
 
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS
-from dssm_assets.core.features_raw.feature_names import (
+from dssm_assets.core.features_raw.local_time import window_start
+from dssm_assets.core.features_raw.plan import (
     COUNT_TOTAL,
     DS,
     FIRST_EVENT_TIME_MS,
@@ -26,7 +27,6 @@ from dssm_assets.core.features_raw.feature_names import (
     window_count,
     window_sum,
 )
-from dssm_assets.core.features_raw.local_time import window_start
 from dssm_assets.core.features_raw.signed_days import check_previous, check_step, union_all
 
 

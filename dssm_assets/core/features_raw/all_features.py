@@ -18,7 +18,7 @@ import ibis
 
 from dssm_assets.core.columns import EVENT, FEATURE_DATE, ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.features_raw import feature_names as names
+from dssm_assets.core.features_raw import plan as names
 from dssm_assets.core.features_raw.local_time import days_since
 from dssm_assets.core.features_raw.pairs import distinct_counterparts
 from dssm_assets.core.features_raw.plan import FeaturePlan

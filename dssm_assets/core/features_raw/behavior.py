@@ -16,7 +16,7 @@ import ibis
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, HOUR, ITEM_ID, USER_ID, WEEKDAY
+from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, EVENT_TIMES_MS, HOUR, ITEM_ID, ITEM_IDS, USER_ID, WEEKDAY
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features_raw.local_time import hour_and_weekday
 
@@ -91,3 +91,22 @@ def _id_faults(log_type: Any, item_type: Any) -> list[Fault]:
     # An engine would cast one of them and silently join nothing ("007" is not 7).
     expected = f"the type in behavior_table, {log_type}"
     return [Fault(f"table item_table, column {ITEM_ID}", expected, str(item_type), "cast one of the two in the source")]
+
+
+def user_history(behavior: ibis.Table, *, positive_events: Sequence[str], history_columns: Sequence[str]) -> ibis.Table:
+    """Returns one row per user with a positive event on the day, ordered by user_id, with aligned lists.
+
+    item_ids, event_times_ms and one list<string> per history column (an unknown attribute is a null entry) have one
+    entry per positive event, ordered by (event_time_ms, item_id). Events that agree in both agree in every list too,
+    since the history columns are attributes of the item: the lists have one possible order.
+    """
+    positive = behavior.filter(behavior[EVENT].isin(list(positive_events)))
+    order = [positive[EVENT_TIME_MS], positive[ITEM_ID]]
+    lists = {
+        ITEM_IDS: positive[ITEM_ID].collect(order_by=order),
+        EVENT_TIMES_MS: positive[EVENT_TIME_MS].collect(order_by=order),
+    }
+    for name in history_columns:
+        # Without include_null an unknown attribute would drop out and shift the list against its item ids.
+        lists[name] = positive[name].cast("string").collect(order_by=order, include_null=True)
+    return positive.group_by(USER_ID).agg(**lists).order_by(USER_ID)

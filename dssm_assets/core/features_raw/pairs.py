@@ -15,8 +15,8 @@ from typing import Any
 import ibis
 
 from dssm_assets.core.columns import EVENT, ITEM_ID, USER_ID
-from dssm_assets.core.features_raw.feature_names import DS, LAST_DATE, event_distinct
 from dssm_assets.core.features_raw.local_time import window_start
+from dssm_assets.core.features_raw.plan import DS, LAST_DATE, event_distinct
 
 PAIR_KEY = (USER_ID, ITEM_ID, EVENT)
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import ibis
 
 from dssm_assets.core.columns import COUNT, EVENT, USER_ID, VALUE
-from dssm_assets.core.features_raw.feature_names import ATTRIBUTE, DS, preference
 from dssm_assets.core.features_raw.local_time import window_start
+from dssm_assets.core.features_raw.plan import ATTRIBUTE, DS, preference
 from dssm_assets.core.features_raw.signed_days import check_step, union_all
 
 PREFERENCE_KEY = (USER_ID, ATTRIBUTE, VALUE)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dssm_assets.core.models.bags import IntArray, row_of
+from dssm_assets.core.arrays.bags import IntArray, row_of
 from dssm_assets.core.models.tower import linear
 
 NOWHERE: Final = -1e9

@@ -22,10 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dssm_assets.core.models.bags import Bags, FloatArray, IntArray, offsets_of
-from dssm_assets.core.models.tower_feature import TowerFeature
+from dssm_assets.core.arrays.bags import Bags, FloatArray, IntArray, offsets_of
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import TowerSpec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSpec
 
 INITIAL_STD = 0.05
 _Placed: TypeAlias = tuple[int, TowerFeature]

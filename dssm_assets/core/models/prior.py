@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.models.bags import FloatArray, IntArray
-from dssm_assets.core.section import Section
+from dssm_assets.core.arrays.bags import FloatArray, IntArray
+from dssm_assets.core.config.section import Section
 
 FILE: Final = "prior.json"
 """The file of a stored model that holds its prior."""

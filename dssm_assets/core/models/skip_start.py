@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dssm_assets.core.models.embedding import WidthGroup
-from dssm_assets.core.models.tower_feature import TowerFeature
+from dssm_assets.core.models.tower_spec import TowerFeature
 
 Coordinate: TypeAlias = tuple[str, int]
 """An embedding_name and a place in its vectors."""
@@ -63,3 +63,47 @@ def align_skips(
             for column, name in enumerate(taste):
                 if outputs.get(name, skip.out_features) < skip.out_features:
                     skip.weight[outputs[name], column] = 1.0 / counts[name]
+
+
+class HeldColumns(nn.Module):
+    """Which columns of one tower's look-up the layers read, and which are held.
+
+    A past that is pooled in several ways holds its first; the others' columns of that embedding are left out.
+    """
+
+    read: Tensor
+    held: Tensor
+
+    def __init__(self, coordinates: Sequence[Coordinate], embedding: str | None, width: int) -> None:
+        """Sorts the columns.
+
+        Args:
+            coordinates: what each column of the look-up is a part of [W].
+            embedding: that is held; None: none is, and the layers read all.
+            width: H.
+        """
+        super().__init__()
+        of_it = [column for column, (name, _) in enumerate(coordinates) if name == embedding]
+        self.register_buffer("read", _places(sorted(set(range(len(coordinates))) - set(of_it))), persistent=False)
+        self.register_buffer("held", _places(of_it[:width]), persistent=False)
+        self.is_none = embedding is None
+
+    def places(self, columns: Sequence[int]) -> list[int]:
+        """Returns where the layers find these columns of the look-up, without those that they do not read."""
+        at = {column: place for place, column in enumerate(self.read.tolist())}
+        return [at[column] for column in columns if column in at]
+
+    def split(self, found: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Returns what the layers read of a look-up [B, W], and what is held of it [B, H], from which nothing is learned."""
+        if self.is_none:
+            return found, None
+        return found.index_select(1, self.read), found.detach().index_select(1, self.held)
+
+
+def beside(vectors: Tensor, held: Tensor | None) -> Tensor:
+    """Returns the vectors [B, D - H] with what is held [B, H] behind each."""
+    return vectors if held is None else torch.cat([vectors, held], dim=1)
+
+
+def _places(places: Sequence[int]) -> Tensor:
+    return torch.tensor(list(places), dtype=torch.long)

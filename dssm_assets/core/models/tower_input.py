@@ -18,12 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dssm_assets.core.arrays.bags import Bags, IntArray, mean_bags, offsets_of, weighted_bags
+from dssm_assets.core.arrays.table_view import RowGather, TableView
 from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.models.bags import Bags, IntArray, mean_bags, offsets_of, weighted_bags
-from dssm_assets.core.models.row_gather import RowGather
-from dssm_assets.core.models.table_view import TableView
-from dssm_assets.core.models.tower_feature import Side, TowerFeature
+from dssm_assets.core.models.tower_spec import Side, TowerFeature
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,98 @@ Letters: B rows, K interests, D output width.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Container, Sequence
+
 import torch
 from torch import Tensor, nn
 
 from dssm_assets.core.models.attention_pooling import AttentionPooling
-from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
-from dssm_assets.core.models.held_columns import beside
+from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, WidthGroup
 from dssm_assets.core.models.interests import chosen_interests
-from dssm_assets.core.models.side_reading import SideReading
-from dssm_assets.core.models.similarity import SimilarityScale
-from dssm_assets.core.models.skip_start import align_skips
+from dssm_assets.core.models.skip_start import HeldColumns, align_skips, beside, coordinates, read_coordinates
 from dssm_assets.core.models.tower import Tower
-from dssm_assets.core.models.tower_feature import Side
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import TowerSpec
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec
+
+
+class SideReading(nn.Module):
+    """The look-ups of one tower.
+
+    Attributes:
+        columns: which columns of a look-up the layers read, and which are held.
+        width: of what the layers read, means of attention poolings included.
+        taste_places: where in it the taste is: the pooled history, or what shares its embeddings.
+        taste: what each of those places is a part of.
+    """
+
+    def __init__(
+        self,
+        spec: TowerSpec,
+        tables: EmbeddingTables,
+        singles: Sequence[TowerFeature],
+        bags: Sequence[TowerFeature],
+        *,
+        taste: tuple[Container[int], Container[int]],
+        attended: Sequence[TowerFeature] = (),
+    ) -> None:
+        """Notes how the tables are read.
+
+        Args:
+            spec: whose embedding may be held.
+            tables: of both towers.
+            singles: single-valued features, by column of a `TowerInput`.
+            bags: by bag of it.
+            taste: which of the singles and which of the bags are taste.
+            attended: sub-features under attention poolings, whose means stand behind the look-up and are taste.
+        """
+        super().__init__()
+        self._groups = tables.groups(singles, bags)
+        self._learned_groups = tables.groups(singles, bags, without=spec.held_embedding)
+        read = [*read_coordinates(self._groups, singles, bags), *coordinates(attended)]
+        self.columns = HeldColumns(read, spec.held_embedding, spec.held_dim)
+        self.width = len(self.columns.read)
+        looked_up = sum(group.width for group in self._groups)
+        of_taste = [*_places(self._groups, *taste), *range(looked_up, len(read))]
+        self.taste_places = self.columns.places(of_taste)
+        self.taste = [read[k] for k in of_taste if read[k][0] != spec.held_embedding]
+
+    def lookup(
+        self, tables: EmbeddingTables, inputs: TowerInput, tape: list[Lookup] | None, *, with_held: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns what the layers read [B, W], but for attention's means, and what is held [B, H], if it is asked for."""
+        if with_held:
+            return self.columns.split(tables.lookup(self._groups, inputs, tape))
+        return tables.lookup(self._learned_groups, inputs, tape), None
+
+
+def _places(groups: Sequence[WidthGroup], singles: Container[int], bags: Container[int]) -> list[int]:
+    """Returns the columns of these features in what a look-up by these groups returns."""
+    places, begin = [], 0
+    for group in groups:
+        places += [begin + place for place in group.places(singles, bags)]
+        begin += group.width
+    return places
+
+
+class SimilarityScale(nn.Module):
+    """1 / temperature, and |w| and b of |w| * similarity + b; only what is learned is a parameter."""
+
+    def __init__(self, spec: TowerSpec) -> None:
+        super().__init__()
+        self._fixed = 1.0 / spec.temperature
+        # Its logarithm moves by the same step whatever the temperature is, and cannot turn its sign.
+        self.log_scale = nn.Parameter(torch.tensor(math.log(self._fixed))) if spec.learn_temperature else None
+        self.weight = nn.Parameter(torch.tensor(1.0)) if spec.learn_scale else None
+        self.bias = nn.Parameter(torch.tensor(0.0)) if spec.learn_scale else None
+
+    def scale(self) -> Tensor | float:
+        """Returns 1 / temperature: a number, or a tensor without dimensions where it is learned."""
+        return self._fixed if self.log_scale is None else self.log_scale.exp()
+
+    def affine(self) -> tuple[Tensor, Tensor] | None:
+        """Returns |w| and b; None where they are not learned."""
+        return None if self.weight is None or self.bias is None else (self.weight.abs(), self.bias)
 
 
 class TwoTower(nn.Module):

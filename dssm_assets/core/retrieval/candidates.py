@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dssm_assets.core.arrays.ragged import Exclusions, Index
 from dssm_assets.core.retrieval.coarse import Coarse, Query
-from dssm_assets.core.retrieval.exclusions import Exclusions, Index
 
 SAMPLED = 16_384
 """Sampled items; a corpus up to this size is its own sample."""

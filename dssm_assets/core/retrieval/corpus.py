@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dssm_assets.core.model_config import Similarity
+from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.retrieval.coarse import ByteCoarse, FloatCoarse, lengths
 from dssm_assets.core.retrieval.metrics import Metric
 from dssm_assets.core.retrieval.vectors import Vectors, check_vectors, scaled

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dssm_assets.core.samples.id_index import comparable_ids, one_array
+from dssm_assets.core.arrays.ids import comparable_ids, one_array
 
 Floats = NDArray[np.floating[Any]]
 

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dssm_assets.core.arrays.ragged import Exclusions, Index, check_exclusions, no_exclusions
+from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.model_config import Similarity
 from dssm_assets.core.retrieval.candidates import Sample
 from dssm_assets.core.retrieval.coarse import Coarse, has_byte_products, lengths
 from dssm_assets.core.retrieval.corpus import Corpus
-from dssm_assets.core.retrieval.exclusions import Exclusions, Index, check_exclusions, no_exclusions
 from dssm_assets.core.retrieval.metrics import Metric, all_scores
 from dssm_assets.core.retrieval.ranking import rank_block
 from dssm_assets.core.retrieval.vectors import Vectors, check_vectors, scaled

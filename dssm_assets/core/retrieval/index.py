@@ -25,8 +25,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.serving_config import IndexKind, Serving
 
 Vectors = NDArray[np.float32]
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dssm_assets.core.arrays.ragged import Exclusions, Index, no_exclusions
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.corpus import Corpus
 from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Scores, search
-from dssm_assets.core.retrieval.exclusions import Exclusions, Index, no_exclusions
 
 
 def flat_interests(user_vectors: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], Index]:

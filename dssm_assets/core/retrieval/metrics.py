@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dssm_assets.core.model_config import Similarity
+from dssm_assets.core.config.model import Similarity
 
 Floats = NDArray[np.float64]
 PAIRS_AT_ONCE = 1024

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dssm_assets.core.arrays.ragged import Exclusions, Index
 from dssm_assets.core.retrieval.candidates import Sample, at_rank, keep, padded
 from dssm_assets.core.retrieval.coarse import Coarse
 from dssm_assets.core.retrieval.corpus import Corpus
-from dssm_assets.core.retrieval.exclusions import Exclusions, Index
 from dssm_assets.core.retrieval.metrics import pair_scores
 from dssm_assets.core.retrieval.vectors import Vectors
 

@@ -1,7 +1,7 @@
 """What this package asks of a bucketizer, the check of what it returns, and the features that it is asked for.
 
 Belongs here: the protocol and its guard; the weights that go beside the indices of a weighted feature. Does not belong
-here: how a value becomes a bucket (`core/features/bucketizer.py`) and what a weight does to it (`core/models/bags.py`).
+here: how a value becomes a bucket (`core/statistics/bucketizer.py`) and what a weight does to it (`core/arrays/bags.py`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dssm_assets.core.arrays.ids import Column, one_array
 from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.samples.id_index import Column, one_array
-from dssm_assets.core.samples.specs import refuse_collisions, require_columns
+from dssm_assets.core.samples.sample_tables import refuse_collisions, require_columns
 
 SINGLE = pa.int32()
 MULTI = pa.list_(pa.int32())

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.arrays.ids import IdIndex, one_array
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.samples.history import HistoryCsr
-from dssm_assets.core.samples.id_index import IdIndex, one_array
-from dssm_assets.core.samples.specs import hard_negatives_schema, require_columns
+from dssm_assets.core.samples.sample_tables import hard_negatives_schema, require_columns
 
 _TABLE = "table sample_fg"
 COLUMNS = (col.USER_ID, col.ITEM_ID, col.EVENT, col.LABEL)

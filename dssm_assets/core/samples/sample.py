@@ -6,13 +6,20 @@ the hour and weekday of an event, which the behaviour table of features_raw alre
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import ibis
 import ibis.expr.types as ir
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.samples.specs import BASE_COLUMNS, ROW_ORDER, refuse_collisions, require_columns
+from dssm_assets.core.arrays.ids import one_array
+from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.samples.sample_tables import BASE_COLUMNS, ROW_ORDER, refuse_collisions, require_columns
 
 
 def sample(
@@ -56,3 +63,62 @@ def total_order(rows: ir.Table, among: Iterable[str] | None = None) -> list[ir.V
     first = [name for name in ROW_ORDER if name in allowed]
     rest = [name for name in allowed if name not in first and not rows[name].type().is_array()]
     return [ibis.asc(rows[name], nulls_first=False) for name in [*first, *rest]]
+
+
+def positive_sample(sample_fg: pa.Table) -> pa.Table:
+    """Returns the rows of sample_fg whose label is 1, in their order, with all columns.
+
+    Works on a whole day or on any part of it.
+
+    Raises:
+        SchemaError: there is no label column, or a label is neither 0 nor 1.
+    """
+    require_columns("table sample_fg", sample_fg.column_names, [col.LABEL])
+    label = sample_fg.column(col.LABEL)
+    odd = [value for value in pc.unique(label).to_pylist() if value not in {0, 1}]
+    if odd:
+        came = ", ".join(sorted(str(value) for value in odd))
+        raise SchemaError(Fault(f"table sample_fg, column {col.LABEL}", "0 or 1", came, "build the table with sample.sample"))
+    return sample_fg.filter(pc.equal(label, 1))
+
+
+_LEAST = float(np.finfo(np.float32).tiny)
+"""No sample's weight is 0, however old it is: a batch of old ones still has a mean."""
+
+
+@dataclass(frozen=True)
+class SampleWeights:
+    """weight = event_weights[event] * 2 ** (-age in days / half_life_days), age 1 on the eve of the evaluation day.
+
+    Example: buy 3, a half-life of 2 days: a buy of three days before the evaluation day weighs 3 * 2 ** -1.5 = 1.06.
+
+    Attributes:
+        event_weights: of events, 1 for the others.
+        half_life_days: None: age does not matter.
+        window_days: days of the window.
+    """
+
+    event_weights: Mapping[str, float] = field(default_factory=dict)
+    half_life_days: float | None = None
+    window_days: int = 1
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of positive_sample that are read."""
+        return [col.EVENT] if self.event_weights else []
+
+    def of(self, positive_sample: pa.Table, day: int) -> npt.NDArray[np.float32]:
+        """Returns the weight of every row of a day, 0 the oldest, float32 above 0.
+
+        Raises:
+            SchemaError: there is no column of events, and they are needed.
+        """
+        weights = np.ones(positive_sample.num_rows)
+        if self.event_weights:
+            require_columns("table positive_sample", positive_sample.column_names, self.columns)
+            names = pa.array(list(self.event_weights), pa.string())
+            place = pc.index_in(one_array(positive_sample.column(col.EVENT)).cast(pa.string()), value_set=names)
+            weights = np.array([*self.event_weights.values(), 1.0])[pc.fill_null(place, len(names)).to_numpy()]
+        if self.half_life_days is not None:
+            weights = weights * np.exp2(-(self.window_days - day) / self.half_life_days)
+        return np.maximum(weights, _LEAST).astype(np.float32)

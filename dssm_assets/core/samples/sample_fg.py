@@ -21,10 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.arrays.ids import IdIndex, one_array, rows_of
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.samples.distinct_ids import rows_of
-from dssm_assets.core.samples.id_index import IdIndex, one_array
-from dssm_assets.core.samples.specs import refuse_collisions, require_columns
+from dssm_assets.core.samples.sample_tables import refuse_collisions, require_columns
 
 
 class FeatureRows:

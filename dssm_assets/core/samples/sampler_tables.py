@@ -13,19 +13,89 @@ and files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.arrays.ids import comparable_ids, one_array
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.samples.id_index import comparable_ids, one_array
-from dssm_assets.core.samples.specs import require_columns
-from dssm_assets.core.samples.text_lines import Cells, header_and_cells, line_faults
+from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
+from dssm_assets.core.samples.sample_tables import require_columns
+
+_SHOWN = 100
+"""Lines of one kind of fault that are named; of the others only their number is told."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of the lines that have the right number of them.
+
+    Attributes:
+        flat: line after line, text.
+        width: cells of a line.
+        numbers: of the lines, the header being 1.
+    """
+
+    flat: pa.Array
+    width: int
+    numbers: npt.NDArray[np.int64]
+
+    def column(self, place: int) -> pa.Array:
+        """Returns the cells of one place of every line."""
+        return self.flat.take(pa.array(np.arange(len(self.numbers), dtype=np.int64) * self.width + place))
+
+
+def header_and_cells(data: bytes, words: str, width: int) -> tuple[str, Cells, list[Fault]]:
+    """Returns the first line, the cells of all others, and a fault for each that has another number of cells.
+
+    The last line break, and a carriage return before a line break, may be there or not.
+
+    Raises:
+        SchemaError: not UTF-8, naming the line.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        where = f"{words}, line {1 + data.count(10, 0, error.start)}"
+        got = f"the byte 0x{data[error.start]:02x}"
+        raise SchemaError(Fault(where, "text in UTF-8", got, "write the table in UTF-8")) from error
+    header, _, body = text.partition("\n")
+    lines = pa.array(body.removesuffix("\n").split("\n") if body else [], pa.string())
+    lines = pc.if_else(pc.ends_with(lines, "\r"), pc.utf8_slice_codeunits(lines, 0, -1), lines)
+    split = pc.split_pattern(lines, "\t")
+    numbers = np.arange(len(lines), dtype=np.int64) + 2
+    is_good = pc.equal(pc.list_value_length(split), width)
+    faults = line_faults(numbers, is_good, lines, words, f"{width} cells between tabs")
+    kept = is_good.to_numpy(zero_copy_only=False)
+    return header.removesuffix("\r"), Cells(split.filter(is_good).flatten(), width, numbers[kept]), faults
+
+
+def line_faults(numbers: npt.NDArray[np.int64], is_good: pa.Array, texts: pa.Array, where: str, expected: str) -> list[Fault]:
+    """Returns a fault for every line that is not good, after a hundred of them one for all others.
+
+    Args:
+        numbers: of the lines.
+        is_good: which are.
+        texts: what stands there.
+        where: the table and column.
+        expected: what should.
+    """
+    bad = np.flatnonzero(~is_good.to_numpy(zero_copy_only=False))
+    remedy = "correct those lines"
+    faults = [
+        Fault(f"{where}, line {number}", expected, repr(texts[row].as_py()), remedy)
+        for row, number in zip(bad[:_SHOWN].tolist(), numbers[bad[:_SHOWN]].tolist(), strict=True)
+    ]
+    if len(bad) > _SHOWN:
+        faults.append(Fault(f"{where}, other lines", expected, f"something else in {len(bad) - _SHOWN} more", remedy))
+    return faults
+
 
 _ID_NAMES: Final = {"int64": pa.int64(), "string": pa.string()}
 _NUMBER: Final = r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
@@ -210,3 +280,61 @@ def _text(column: pa.ChunkedArray, form: TextForm, name: str) -> pa.Array:
         got = f"{array.type} with {array.null_count} nulls"
         raise SchemaError(Fault(f"{form.words}, column {name}", "text without nulls", got, "encode the feature as text"))
     return array
+
+
+EDGE: Final = (col.USER_ID, col.ITEM_ID)
+
+
+def item_rows(negatives: pa.Table) -> tuple[pa.Table, list[str]]:
+    """Returns item_id, weight and the features as text, and the features' names.
+
+    Args:
+        negatives: the corpus, `negative_items`. A missing value is an empty text, also among several;
+            several values are joined by fg.json's separator.
+    """
+    fields = [name for name in negatives.column_names if name not in {col.ITEM_ID, col.WEIGHT, col.COUNT}]
+    columns = {name: negatives.column(name) for name in (col.ITEM_ID, col.WEIGHT)}
+    return pa.table({**columns, **{name: _text_column(one_array(negatives.column(name))) for name in fields}}), fields
+
+
+def counted(days: Iterable[pa.Table], keys: Sequence[str]) -> pa.Table:
+    """Returns the distinct keys, sorted, and as their weight float64 how many rows have them.
+
+    Args:
+        days: one table per day; one is held at a time, and the distinct keys.
+        keys: user_id, item_id or both.
+    """
+    total: pa.Table | None = None
+    for day in days:
+        require_columns("table of samples", day.column_names, keys)
+        ids = {key: comparable_ids(day.column(key), f"table of samples, column {key}") for key in keys}
+        rows = pa.table({**ids, col.WEIGHT: pa.array(np.ones(day.num_rows))})
+        held = rows if total is None else pa.concat_tables([total, rows])
+        summed = held.group_by(list(keys)).aggregate([(col.WEIGHT, "sum")])
+        total = summed.rename_columns([*keys, col.WEIGHT]).select([*keys, col.WEIGHT])
+    if total is None:
+        raise ValueError("counting needs at least one day")
+    return total.sort_by([(key, "ascending") for key in keys])
+
+
+def exposures(day: pa.Table, events: Sequence[str]) -> pa.Table:
+    """Returns the rows of `sample_fg` that say that an item was shown: of label 0, and of one of these events."""
+    event = day.column(col.EVENT).cast(pa.string())
+    is_shown = pc.and_(pc.equal(day.column(col.LABEL), 0), pc.is_in(event, value_set=pa.array(sorted(events), pa.string())))
+    return day.filter(is_shown)
+
+
+def not_taken(shown: pa.Table, taken: pa.Table) -> pa.Table:
+    """Returns the edges that are not among others, in their order."""
+    left = shown.join(taken.select(list(EDGE)), list(EDGE), join_type="left anti")
+    return left.select([*EDGE, col.WEIGHT]).sort_by([(key, "ascending") for key in EDGE])
+
+
+def _text_column(column: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        texts = column.cast(pa.list_(pa.string()))
+        filled = pa.ListArray.from_arrays(texts.offsets, pc.fill_null(texts.values, ""), mask=texts.is_null())
+        column = pc.binary_join(filled, MULTI_SEPARATOR)
+    return pc.fill_null(column.cast(pa.string()), "")

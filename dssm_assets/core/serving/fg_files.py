@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from dssm_assets.core.features.named_files import ReadFile
+from dssm_assets.core.features.fg_files import ReadFile
 from dssm_assets.core.features.spec import parse_fg
 
 FOLDER: Final = "fg_files"

@@ -13,11 +13,16 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
-from dssm_assets.core.models.bags import FloatArray, IntArray
+from dssm_assets.core.arrays.bags import FloatArray, IntArray, offsets_of
+from dssm_assets.core.arrays.ids import IdIndex
+from dssm_assets.core.columns import COUNT, ITEM_ID, feature_weights
 from dssm_assets.core.models.prior import with_one
 from dssm_assets.core.models.tower_input import TowerInput, rows_between
+from dssm_assets.core.models.tower_spec import Side, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.serving.tower_layout import Feed, TowerLayout, item_layout, user_layout
 
@@ -78,3 +83,41 @@ def difference(trained: FloatArray, exported: FloatArray) -> TowerDifference:
     if trained.shape != exported.shape or not np.isfinite(exported).all():
         return TowerDifference(len(trained), float("inf"), longest)
     return TowerDifference(len(trained), float(np.abs(trained - exported).max(initial=0.0)), longest)
+
+
+_MOST_VALUES = 3
+
+
+def golden_contexts(spec: TowerSpec, row_count: int, seed: int) -> dict[str, pa.Array]:
+    """Returns column -> embedding indices or weights of every context feature: missing in even rows, drawn in odd ones."""
+    rng = np.random.default_rng(seed)
+    has_context = np.arange(row_count) % 2 == 1
+    columns: dict[str, pa.Array] = {}
+    for feature in spec.of(Side.CONTEXT):
+        if not feature.is_multi:
+            drawn = rng.integers(0, feature.num_embeddings, row_count)
+            columns[feature.name] = pa.array(np.where(has_context, drawn, 0).astype(np.int32))
+            continue
+        lengths = np.where(has_context, rng.integers(0, _MOST_VALUES + 1, row_count), 0)
+        offsets = pa.array(offsets_of(lengths).astype(np.int32))
+        values = rng.integers(0, feature.num_embeddings, int(lengths.sum())).astype(np.int32)
+        columns[feature.name] = pa.ListArray.from_arrays(offsets, pa.array(values))
+        if feature.is_weighted:
+            weights = rng.uniform(-2, 2, len(values)).astype(np.float32)
+            columns[feature_weights(feature.name)] = pa.ListArray.from_arrays(offsets, pa.array(weights))
+    return columns
+
+
+def popular_items(positive_counts: pa.Table, item_index: IdIndex) -> pa.Table:
+    """Returns item_id, count of the corpus items that were taken: most taken first, then ascending by id.
+
+    Args:
+        positive_counts: item_id, count, one row per item.
+        item_index: the corpus; items outside it are left out, since they cannot be recalled.
+    """
+    rows = item_index.lookup(positive_counts.column(ITEM_ID), where=f"positive counts, column {ITEM_ID}")
+    counts = positive_counts.column(COUNT).to_numpy()
+    kept = np.flatnonzero((rows >= 0) & (counts > 0))
+    table = pa.table({ITEM_ID: item_index.ids.take(pa.array(rows[kept])), COUNT: pa.array(counts[kept].astype(np.int64))})
+    order = pc.sort_indices(table, [(COUNT, "descending"), (ITEM_ID, "ascending")])
+    return table.take(order).combine_chunks()

@@ -1,6 +1,6 @@
 """A behaviour log read once from start to end, in blocks: what is in it and everything that is wrong with it.
 
-Belongs here: counting and faults over blocks. Does not belong here: reading them (`storage/source_reader.py`) and bringing a
+Belongs here: counting and faults over blocks. Does not belong here: reading them (`storage/sources/reader.py`) and bringing a
 day to its canonical form (`normalise.py`), which refuses the same things one day at a time.
 """
 
@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core.columns import EVENT, ITEM_ID, USER_ID
-from dssm_assets.core.config import BehaviorTable, Calendar, Events
+from dssm_assets.core.config.pipeline import BehaviorTable, Calendar, Events
 from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.convert import to_ids, to_text, to_values
 from dssm_assets.core.sources.event_time import days_of, to_event_time_ms
-from dssm_assets.core.sources.specs import EVENT_TIME
 
 TABLE = "behavior_table"
 SHOWN = 5

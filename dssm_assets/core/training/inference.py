@@ -20,14 +20,13 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from dssm_assets.core.arrays.bags import Bags, FloatArray, IntArray
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.models.bags import Bags, FloatArray, IntArray
 from dssm_assets.core.models.history import HistoryReader
-from dssm_assets.core.models.tower_feature import Side
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
-from dssm_assets.core.models.tower_spec import TowerSpec
+from dssm_assets.core.models.tower_spec import Side, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training.item_side import equal_rows, rows_of
+from dssm_assets.core.training.distinct_items import equal_rows, rows_of
 
 
 class ItemInference:

@@ -11,32 +11,291 @@ under the same schedule. Nothing of the validation days is read before the choic
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dssm_assets.core.model_config import Model
-from dssm_assets.core.models.bags import IntArray
-from dssm_assets.core.models.prior import Prior
-from dssm_assets.core.models.tower_spec import TowerSpec
+from dssm_assets.core.arrays.bags import FloatArray, IntArray, row_of
+from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.training import StepPlan, Training, batches_per_epoch, planned_steps, samples_per_epoch
+from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.models.prior import Prior, with_one, with_prior
+from dssm_assets.core.models.tower_spec import TowerSpec, spec_faults, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.samples.sample_tables import DAY, ITEM_INDEX
 from dssm_assets.core.training.batches import epoch_batches
-from dssm_assets.core.training.clock import Clock
-from dssm_assets.core.training.fit_checks import check_fit
-from dssm_assets.core.training.fit_state import Record, state_chunks, state_of
-from dssm_assets.core.training.history_start import start_at_codes
-from dssm_assets.core.training.precision import device_of, is_bfloat16
-from dssm_assets.core.training.report import FitResult, Progress, Surroundings, fit_report
-from dssm_assets.core.training.search import Judge
-from dssm_assets.core.training.sharded_tables import ShardedTables
-from dssm_assets.core.training.shared_batches import SharedEpoch
-from dssm_assets.core.training.train_data import TrainData
-from dssm_assets.core.training.trainer import Place, Trainer
-from dssm_assets.core.training_config import Training
-from dssm_assets.core.training_steps import StepPlan, batches_per_epoch, planned_steps, samples_per_epoch
+from dssm_assets.core.training.data import TrainData
+from dssm_assets.core.training.distributed.ranks import ALONE, Ranks
+from dssm_assets.core.training.distributed.sharded_tables import ShardedTables
+from dssm_assets.core.training.distributed.shared_batches import SharedEpoch
+from dssm_assets.core.training.prior_choice import Counts, choose_prior, scored_users
+from dssm_assets.core.training.state import EpochScore, Record, WarmStart, state_chunks, state_of
+from dssm_assets.core.training.svd_init import start_at_codes, start_faults
+from dssm_assets.core.training.trainer import Place, Trainer, device_of, is_bfloat16
+from dssm_assets.core.training.validation import cut_of, hit_rate, item_vectors, user_blocks
+
+
+def check_fit(data: TrainData, spec: TowerSpec, model: Model, training: Training) -> None:
+    """Checks that towers of this specification can be fitted to the data under these sections.
+
+    Raises:
+        ConfigError: naming everything that disagrees.
+    """
+    wanted = tower_spec(spec.features, model)
+    faults = spec_faults(wanted, spec, "towers against the model section", "make the specification from this model section")
+    faults += spec_faults(spec, data.spec, "training data", "open the data with the specification of the towers")
+    if not model.in_batch and model.num_sample == 0:
+        got = "in_batch off and num_sample 0"
+        faults.append(Fault("model", "negatives: in_batch or num_sample", got, "switch one of them on"))
+    if training.history_start is not None:
+        faults += start_faults(spec, training.history_start)
+    if model.held_embedding is not None and training.history_start is None:
+        expected = "training.history_start, the codes that it holds"
+        faults.append(Fault("model.held_embedding", expected, "none", "set it, or unset held_embedding"))
+    if model.prior and not training.validation_days:
+        got = "none: validation_days is 0"
+        faults.append(Fault("model.prior", "validation days on which it is chosen", got, "set training.validation_days"))
+    if training.validation_days >= data.num_days:
+        got = f"{training.validation_days} of {data.num_days} days with samples"
+        expected = "days before them that are trained on"
+        faults.append(Fault("training.validation_days", expected, got, "lengthen the window or set it lower"))
+    if faults:
+        raise ConfigError(faults)
+
+
+_Made = TypeVar("_Made")
+
+
+class Clock:
+    """Seconds spent waiting for batches and in all."""
+
+    def __init__(self, total: int, now: Callable[[], float]) -> None:
+        """Begins to count; `total` samples are to be taken."""
+        self._now = now
+        self._begin = now()
+        self._total = total
+        self._seen = 0
+        self._waited = 0.0
+        self.seconds = 0.0
+
+    def waiting_for(self, produce: Callable[[], _Made]) -> _Made:
+        """Returns what `produce` makes; its time counts as waiting."""
+        begin = self._now()
+        made = produce()
+        end = self._now()
+        self._waited += end - begin
+        self.seconds = end - self._begin
+        return made
+
+    def after(self, samples: int) -> tuple[float, float]:
+        """Returns samples per second so far and the seconds left at that rate."""
+        self._seen += samples
+        self.seconds = self._now() - self._begin
+        rate = self.samples_per_s
+        return rate, (self._total - self._seen) / rate if rate else 0.0
+
+    @property
+    def samples_per_s(self) -> float:
+        """Samples per second in all."""
+        return self._seen / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def wait_frac(self) -> float:
+        """Share of the time that was spent waiting for batches."""
+        return self._waited / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the training stands after a step."""
+
+    step: int
+    """Steps done in this phase, 1 .. steps."""
+    steps: int
+    epoch: int
+    """Epoch of the step, from 0."""
+    loss: float
+    samples_per_s: float
+    eta_s: float
+    """Seconds left if no epoch is saved by stopping early."""
+    phase: str = "fit"
+    """search on the days before the validation days, or fit."""
+
+
+def _no_bytes() -> int:
+    return 0
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a fit is given beside its input.
+
+    Attributes:
+        ks: of the evaluation, for hit_rate@k on the validation days.
+        warm_start: towers to begin with; None: new ones.
+        key: names the configuration and the inputs; a state of another key is passed over.
+        saved: what `save` was given by a run that was killed.
+        save: stores the state of a training, given piece by piece; None: none is stored.
+        stores_together: every process stores its own part, all of the same step: the first one says when.
+        ranks: this process among those that share the batches.
+        peak_bytes: the most memory that this process has held.
+    """
+
+    ks: Sequence[int] = (200,)
+    warm_start: WarmStart | None = None
+    key: str = ""
+    saved: bytes | None = None
+    save: Callable[[Iterable[bytes]], None] | None = None
+    stores_together: bool = False
+    ranks: Ranks = ALONE
+    peak_bytes: Callable[[], int] = _no_bytes
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The fitted towers and how they came to be.
+
+    Report keys: samples_per_s, final_loss (mean over the last epoch), steps, epochs (of the towers that are kept), samples,
+    seconds, embedding_norms (embedding name -> mean length of its vectors), input_wait_frac (share of the time spent
+    waiting for batches), best_epoch, validation_hit_rate (by epoch), validation_hit_rate_without_prior, prior, device,
+    is_bfloat16, peak_bytes, warm_start, resumed_at_step, configuration.
+
+    Attributes:
+        two_tower: with averaged weights where an average is kept.
+        loss_by_step: of the phase whose towers are kept.
+        report: see above.
+        search_loss_by_step: of the phase before it; of the same phase where nothing was refitted; empty without one.
+        scores: on the validation days, epoch by epoch.
+        prior: chosen there.
+    """
+
+    two_tower: TwoTower
+    loss_by_step: npt.NDArray[np.float32]
+    report: dict[str, Any]
+    search_loss_by_step: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    scores: tuple[EpochScore, ...] = ()
+    prior: Prior | None = None
+
+
+UNSTEADY = frozenset({"seconds", "samples_per_s", "input_wait_frac", "peak_bytes", "peak_bytes_of", "resumed_at_step"})
+"""Keys of the report that differ from run to run."""
+
+
+def fit_report(record: Record, towers: TwoTower, clock: Clock, model: Model, training: Training) -> dict[str, Any]:
+    """Returns the figures of a fit that is over."""
+    best = record.best
+    losses = record.losses or record.search_losses
+    epochs_taken = record.epoch or len(record.scores)
+    return {
+        "samples_per_s": clock.samples_per_s,
+        "final_loss": float(np.mean(losses[-max(1, len(losses) // epochs_taken) :])),
+        "steps": len(losses),
+        "epochs": best.epoch if best is not None else training.epochs,
+        "seconds": clock.seconds,
+        "embedding_norms": embedding_norms(towers),
+        "input_wait_frac": clock.wait_frac,
+        "best_epoch": None if best is None else best.epoch,
+        "validation_hit_rate": [score.hit_rate for score in record.scores],
+        "validation_hit_rate_without_prior": [score.plain_hit_rate for score in record.scores],
+        "prior": None if best is None or best.prior is None else list(best.prior),
+        "resumed_at_step": record.resumed_at,
+        "configuration": {"model": model.model_dump(mode="json"), "training": training.model_dump(mode="json")},
+    }
+
+
+def embedding_norms(two_tower: TwoTower) -> dict[str, float]:
+    """Returns the mean length of each embedding's vectors, "missing" left out."""
+    norms = {}
+    for feature in two_tower.spec.features:
+        base = two_tower.tables.bases[feature.embedding_name]
+        found = two_tower.tables.mean_length(feature.embedding_dim, base + 1, base + feature.num_embeddings)
+        norms[feature.embedding_name] = found
+    return norms
+
+
+class Judge:
+    """Scores towers on the days from one day on."""
+
+    def __init__(self, data: TrainData, first_day: int, model: Model, ks: Sequence[int], *, is_asked: bool) -> None:
+        """Reads who is scored.
+
+        Args:
+            data: the window.
+            first_day: of the validation days.
+            model: whether there is a prior.
+            ks: of the evaluation; the towers are told apart at the largest that the corpus exceeds.
+            is_asked: this process computes scores; the others hear of them.
+
+        Raises:
+            SchemaError: there is nobody to score.
+        """
+        self._set = data.validation_set(first_day)
+        self._k = cut_of(ks, data.num_items)
+        self._is_asked, self._counts = is_asked, None
+        if model.prior and is_asked:
+            keys = data.read_keys(data.rows_of_days(0, first_day))
+            items, ages = keys[ITEM_INDEX].astype("int64"), first_day - keys[DAY].astype("int64")
+            self._counts = Counts.of(items, ages, data.num_items)
+        self._has_prior = model.prior
+
+    def score(self, towers: TwoTower, epoch: int, ranks: Ranks) -> EpochScore:
+        """Returns the score after an epoch; the same in all processes, each of which computes its share of the vectors."""
+        items = item_vectors(towers, self._set, ranks)
+        told = self._scored(towers, items, ranks) if self._is_asked else self._helped(towers, ranks)
+        found = ranks.from_first(told)
+        prior = (found[2], found[3], found[4]) if self._has_prior else None
+        return EpochScore(epoch, found[0], found[1], prior)
+
+    def _scored(self, towers: TwoTower, items: FloatArray, ranks: Ranks) -> list[float]:
+        """Returns the hit rate, that without prior, and the prior's three numbers if there is one."""
+        if self._counts is None:
+            plain = hit_rate(user_blocks(towers, self._set, ranks), items, self._set, self._k)
+            return [plain, plain]
+        chosen = scored_users(self._set.num_users, self._counts, self._k)
+        kept: list[FloatArray] = []
+        plain = hit_rate(_keeping(user_blocks(towers, self._set, ranks), chosen, kept), items, self._set, self._k)
+        prior = self._prior(towers, chosen, np.concatenate(kept), items)
+        # A second time rather than kept: vectors of all users would not fit everywhere.
+        widened = (with_one(block) for block in user_blocks(towers, self._set, ranks))
+        found = hit_rate(widened, with_prior(items, self._counts.values(prior)), self._set, self._k)
+        return [found, plain, prior.popularity, prior.recent, prior.half_life_days]
+
+    def _helped(self, towers: TwoTower, ranks: Ranks) -> list[float]:
+        """Computes this process's share of the vectors that the first one asks for; returns as many numbers as it."""
+        for _ in range(2 if self._has_prior else 1):
+            deque(user_blocks(towers, self._set, ranks), maxlen=0)
+        return [0.0] * (5 if self._has_prior else 2)
+
+    def _prior(self, towers: TwoTower, chosen: IntArray, users: FloatArray, items: FloatArray) -> Prior:
+        """Returns the prior that finds most of what the chosen users took."""
+        assert self._counts is not None
+        truth = self._set.truth
+        owner = row_of(truth.offsets)
+        place = np.full(self._set.num_users, -1, np.int64)
+        place[chosen] = np.arange(len(chosen))
+        is_asked = place[owner] >= 0
+        with torch.no_grad():
+            scale = float(towers.similarity_scale())
+        asked = place[owner[is_asked]], truth.items[is_asked]
+        return choose_prior(users, items, *asked, counts=self._counts, scale=scale, k=self._k)
+
+
+def _keeping(blocks: Iterable[FloatArray], chosen: IntArray, kept: list[FloatArray]) -> Iterator[FloatArray]:
+    """Yields the blocks as they come and keeps the rows that are chosen of all, ascending."""
+    begin = 0
+    for block in blocks:
+        first, last = np.searchsorted(chosen, [begin, begin + len(block)])
+        kept.append(block[chosen[first:last] - begin])
+        begin += len(block)
+        yield block
+
 
 _BEST = "best."
 

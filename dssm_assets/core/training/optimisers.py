@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dssm_assets.core.models.bags import IntArray, row_of
+from dssm_assets.core.arrays.bags import IntArray, row_of
+from dssm_assets.core.config.training import EmbeddingOptimiser, StepPlan
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, weighted_sums
-from dssm_assets.core.training_config import EmbeddingOptimiser
-from dssm_assets.core.training_steps import StepPlan
 
 _EPSILON = 1e-8
 _DECAY, _SQUARE_DECAY = 0.9, 0.999

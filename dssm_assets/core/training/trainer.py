@@ -16,23 +16,56 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dssm_assets.core.model_config import Loss, Model
-from dssm_assets.core.models.batch_norm import BatchNorm
+from dssm_assets.core.config.model import Loss, Model
+from dssm_assets.core.config.training import Device, Precision, StepPlan, Training
+from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.models.embedding import Lookup
 from dssm_assets.core.models.interests import chosen_interests
 from dssm_assets.core.models.losses.point_wise import l2_loss, sigmoid_loss
-from dssm_assets.core.models.losses.sampled_softmax import sampled_softmax
+from dssm_assets.core.models.losses.softmax import sampled_softmax
 from dssm_assets.core.models.losses.terms import LossTerms
+from dssm_assets.core.models.tower import BatchNorm
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batches import Batch, ItemSide, Share
-from dssm_assets.core.training.distributed import Ranks
-from dssm_assets.core.training.item_side import item_side
+from dssm_assets.core.training.distinct_items import item_side
+from dssm_assets.core.training.distributed.ranks import Ranks
+from dssm_assets.core.training.distributed.sharded_tables import ShardedTables
 from dssm_assets.core.training.optimisers import dense_optimiser, gradients_of, learning_rate_frac, row_optimiser
-from dssm_assets.core.training.precision import products
-from dssm_assets.core.training.sharded_tables import ShardedTables
 from dssm_assets.core.training.weight_average import WeightAverage
-from dssm_assets.core.training_config import Training
-from dssm_assets.core.training_steps import StepPlan
+
+
+def device_of(choice: Device) -> torch.device:
+    """Returns the device that is meant.
+
+    Raises:
+        ConfigError: CUDA is asked for and there is none.
+    """
+    has_cuda = torch.cuda.is_available()
+    if choice is Device.CUDA and not has_cuda:
+        got = "a machine without a CUDA device"
+        raise ConfigError(Fault("training.device", "a CUDA device", got, "choose auto or cpu"))
+    return torch.device("cuda" if has_cuda and choice is not Device.CPU else "cpu")
+
+
+def is_bfloat16(choice: Precision, device: torch.device) -> bool:
+    """Tells whether products are to be of bfloat16 factors."""
+    if choice is Precision.AUTO:
+        return multiplies_bfloat16(device)
+    return choice is Precision.BFLOAT16
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Tells whether the processor has instructions for products of bfloat16 numbers."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Not public in every release of torch; a release without them is taken for a processor without the instructions.
+    asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(bool(ask()) for ask in asked if ask is not None)
+
+
+def products(bfloat16: bool, device: torch.device) -> AbstractContextManager[object]:
+    """Returns the block in which dense layers multiply in the format."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if bfloat16 else nullcontext()
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dssm_assets.core.models.bags import FloatArray, IntArray, row_of
+from dssm_assets.core.arrays.bags import FloatArray, IntArray, row_of
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.corpus import Corpus
 from dssm_assets.core.retrieval.interests import flat_interests, search_interests
 from dssm_assets.core.retrieval.metrics import Metric
-from dssm_assets.core.training.distributed import ALONE, Ranks
-from dssm_assets.core.training.validation_set import ValidationSet
+from dssm_assets.core.training.data import ValidationSet
+from dssm_assets.core.training.distributed.ranks import ALONE, Ranks
 
 BLOCK_ROWS = 2048
 

@@ -1,8 +1,8 @@
 """Group evaluation: the day's truth, the exact search, the hit rate with its interval and its baselines."""
 
 from dssm_assets.defs.asset_factory import AssetRow, CheckRow
+from dssm_assets.defs.experiments import EvaluationSettings
 from dssm_assets.defs.lazy_steps import steps_of
-from dssm_assets.defs.run_settings import EvaluationSettings
 
 evaluation = steps_of("evaluation")
 experiments = steps_of("experiments")

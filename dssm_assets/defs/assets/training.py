@@ -1,8 +1,8 @@
 """Group training: negatives, training rows, the two towers."""
 
 from dssm_assets.defs.asset_factory import TRAINER, AssetRow
+from dssm_assets.defs.experiments import TrainingSettings
 from dssm_assets.defs.lazy_steps import steps_of
-from dssm_assets.defs.run_settings import TrainingSettings
 
 training = steps_of("training")
 dssm_model = steps_of("dssm_model")

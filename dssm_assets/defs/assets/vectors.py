@@ -1,8 +1,8 @@
 """Group vectors: both towers run over the encoded features as of the day before."""
 
 from dssm_assets.defs.asset_factory import AssetRow, CheckRow
+from dssm_assets.defs.experiments import ExperimentSettings
 from dssm_assets.defs.lazy_steps import steps_of
-from dssm_assets.defs.run_settings import ExperimentSettings
 
 vectors = steps_of("vectors")
 

@@ -13,14 +13,22 @@ import pytest
 from PIL import Image
 
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.evaluation import segment_chart
-from dssm_assets.core.evaluation.chart_style import BASELINE_COLORS, MODEL_COLOR, colors_of, scorers_in_order
+from dssm_assets.core.evaluation import charts
+from dssm_assets.core.evaluation.charts import (
+    BASELINE_COLORS,
+    MODEL_COLOR,
+    TREND_SCHEMA,
+    _ticks,
+    colors_of,
+    drawable,
+    scorers_in_order,
+    segment_png,
+    trend_png,
+    trend_table,
+)
+from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA
 from dssm_assets.core.evaluation.scorer import ScorerName
-from dssm_assets.core.evaluation.segment_chart import drawable, segment_png
 from dssm_assets.core.evaluation.segments import SEGMENT_SCHEMA
-from dssm_assets.core.evaluation.totals import TOTAL_SCHEMA
-from dssm_assets.core.evaluation.trend import trend_table
-from dssm_assets.core.evaluation.trend_chart import _ticks, trend_png
 from dssm_assets_tests.core.evaluation.worlds import total_row
 
 MOST_BYTES = 60_000
@@ -122,7 +130,7 @@ def segments_of(values: int, label: str = "value") -> pa.Table:
 
 
 def test_segments_have_a_line_each_and_stay_small_however_many() -> None:
-    one, ten, sixty, many = (segment_png(segments_of(count), 200) for count in (1, 10, segment_chart.MAX_ROWS, 900))
+    one, ten, sixty, many = (segment_png(segments_of(count), 200) for count in (1, 10, charts.MAX_ROWS, 900))
     heights = [picture(png).shape[0] for png in (one, ten, sixty)]
     assert heights == [160, 385, 1635]  # 0.25 inch per value and for the heading, 1.1 around them, 100 pixels an inch
     assert picture(many).shape == picture(sixty).shape
@@ -143,3 +151,25 @@ def test_labels_that_the_font_lacks_point_to_the_table() -> None:
     assert drawable("Zürich", 0) == "Zürich"
     assert drawable("北京", 4) == "row 5 of the table"
     assert drawable("x" * 40, 0) == "x" * 27 + "…"
+
+
+DAYS = [
+    ("2026-03-01", [total_row(hit_rate=0.1, k=10), total_row(hit_rate=0.2, k=5), total_row(population="cold", k=10)]),
+    ("2026-03-02", [total_row(k=5)]),
+    ("2026-03-04", [total_row("popularity", "discovery", hit_rate=0.3, k=10), total_row(hit_rate=0.4, k=10)]),
+]
+
+
+def test_one_k_one_population_every_scope_and_scorer_in_the_days_order() -> None:
+    totals = [(day, pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA)) for day, rows in DAYS]
+    trend = trend_table(iter(totals), 10)
+    assert trend.schema == TREND_SCHEMA
+    assert [(row["day"], row["scope"], row["scorer"], row["hit_rate"]) for row in trend.to_pylist()] == [
+        ("2026-03-01", "all", "model", 0.1),
+        ("2026-03-04", "discovery", "popularity", 0.3),
+        ("2026-03-04", "all", "model", 0.4),
+    ]
+
+
+def test_no_days_no_rows() -> None:
+    assert trend_table([], 10).equals(TREND_SCHEMA.empty_table())

@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation.detail import detail_of_lists, hit_rate_detail
-from dssm_assets.core.evaluation.item_popularity import TIERS
+from dssm_assets.core.evaluation.evaluation_tables import HIT_RATE_DETAIL
 from dssm_assets.core.evaluation.scorer import model_scorer
-from dssm_assets.core.evaluation.segments import Cuts, by_activity, tier_columns
-from dssm_assets.core.evaluation.specs import HIT_RATE_DETAIL
-from dssm_assets.core.model_config import Similarity
+from dssm_assets.core.evaluation.segments import TIERS, Cuts, by_activity, tier_columns
 from dssm_assets.core.schema import check_no_nulls, check_schema
 from dssm_assets_tests.core.evaluation.worlds import truth_of
 

@@ -7,12 +7,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from dssm_assets.core.config.evaluation import Gate, GateBaseline
 from dssm_assets.core.errors import ConfigError, InputError
 from dssm_assets.core.evaluation.gate import GateReport, hit_rate_gate
+from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA, total_hit_rate
 from dssm_assets.core.evaluation.scorer import ScorerName
-from dssm_assets.core.evaluation.totals import TOTAL_SCHEMA, total_hit_rate
-from dssm_assets.core.gate_config import Gate, GateBaseline
-from dssm_assets_tests.core.evaluation.test_totals import counts
+from dssm_assets_tests.core.evaluation.test_rates import counts
 
 K, SAMPLES, SEED = 5, 200, 3
 USERS = 40
@@ -148,7 +148,7 @@ def test_the_section_knows_exactly_the_scorers_that_are_baselines() -> None:
     ],
 )
 def test_bad_keys_are_refused_with_a_sentence(keys: dict[str, Any], said: str) -> None:
-    from dssm_assets.core.config import parse_config
+    from dssm_assets.core.config.pipeline import parse_config
     from dssm_assets_tests.worlds import CONFIG
 
     with pytest.raises(ConfigError, match=f"key gate.*{said}"):

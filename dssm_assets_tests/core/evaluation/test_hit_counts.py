@@ -7,10 +7,10 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS
 from dssm_assets.core.evaluation.hit_counts import count_hits
 from dssm_assets.core.evaluation.interactions import read_interactions
 from dssm_assets.core.evaluation.places import hit_ranks
-from dssm_assets.core.evaluation.specs import HIT_COUNTS
 from dssm_assets.core.schema import check_schema
 from dssm_assets_tests.core.evaluation.worlds import FixedScorer, events_table, slow_hits, truth_of
 

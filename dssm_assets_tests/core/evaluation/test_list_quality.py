@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation import list_quality as module
-from dssm_assets.core.evaluation.item_popularity import TIERS, ItemPopularity, Tier
 from dssm_assets.core.evaluation.list_quality import OVERLAP_SCHEMA, QUALITY_SCHEMA, list_overlap, list_quality
+from dssm_assets.core.evaluation.segments import TIERS, ItemPopularity, Tier
 
 ITEMS = "abcdefgh"
 Lists = dict[str, list[str]]

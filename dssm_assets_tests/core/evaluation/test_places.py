@@ -6,13 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dssm_assets.core.arrays.ragged import Index
+from dssm_assets.core.config.evaluation import Evaluation
+from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.baselines.suite import fit_baselines
 from dssm_assets.core.evaluation.interactions import Interactions, read_interactions
 from dssm_assets.core.evaluation.places import Asked, count_below, few_among, find, hit_ranks
 from dssm_assets.core.evaluation.scorer import Scorer, model_scorer
-from dssm_assets.core.evaluation_config import Evaluation
-from dssm_assets.core.model_config import Similarity
-from dssm_assets.core.retrieval.exclusions import Index
 
 USERS, ITEMS, K = 40, 60, 12
 

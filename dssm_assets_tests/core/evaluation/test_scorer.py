@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dssm_assets.core.arrays.ragged import Exclusions
+from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import DuplicateKeyError, InputError
 from dssm_assets.core.evaluation.scorer import model_scorer
-from dssm_assets.core.model_config import Similarity
-from dssm_assets.core.retrieval.exclusions import Exclusions
 
 
 def vectors(ids: list[str], rows: list[list[float]], side: str) -> pa.Table:

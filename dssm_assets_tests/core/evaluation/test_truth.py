@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dssm_assets.core.errors import DuplicateKeyError, InputError
-from dssm_assets.core.evaluation.truth import Population, Scope, read_truth
+from dssm_assets.core.errors import DuplicateKeyError, InputError, SchemaError
+from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH
+from dssm_assets.core.evaluation.truth import Population, Scope, ground_truth, read_truth, sampled_users
+from dssm_assets.core.schema import check_no_nulls, check_schema
+from dssm_assets_tests.core.evaluation.worlds import pairs_table
 
 BOOLS = pa.list_(pa.bool_())
 
@@ -56,3 +62,113 @@ def test_tables_that_break_the_contract_are_refused() -> None:
         read_truth(table([("u", ["a"], [True, False], [False], True)]), pa.array(["a"]))
     with pytest.raises(InputError, match="ids of type int64"):
         read_truth(table([row]), pa.array([1]))
+
+
+def test_the_docstring_example() -> None:
+    table = ground_truth(
+        pairs_table([("u2", "a"), ("u1", "b"), ("u1", "a"), ("u1", "b")]), pairs_table([("u3", "a"), ("u1", "b"), ("u1", "b")])
+    )
+    assert table.to_pylist() == [
+        {
+            "user_id": "u1",
+            "gt_items": ["a", "b"],
+            "gt_is_warm": [True, True],
+            "gt_is_repeat": [False, True],
+            "is_warm_user": True,
+        },
+        {"user_id": "u2", "gt_items": ["a"], "gt_is_warm": [True], "gt_is_repeat": [False], "is_warm_user": False},
+    ]
+    check_schema(GROUND_TRUTH, table.schema)
+    check_no_nulls(GROUND_TRUTH, table)
+
+
+def test_integer_ids_sort_as_numbers_and_keep_their_type() -> None:
+    window = pairs_table([(7, 9)]).cast(pa.schema([("user_id", pa.int32()), ("item_id", pa.int32())]))
+    table = ground_truth(pairs_table([(10, 100), (10, 9), (7, 9)]), window)
+    assert table.column("user_id").to_pylist() == [7, 10]
+    assert table.column("gt_items").to_pylist() == [[9], [9, 100]]
+    assert table.column("gt_is_repeat").to_pylist() == [[True], [False, False]]
+    assert table.schema.field("gt_items").type == pa.list_(pa.int64())
+
+
+def test_an_empty_window_and_an_empty_day() -> None:
+    nothing = pairs_table([])
+    cold = ground_truth(pairs_table([("u", "a")]), nothing)
+    assert cold.column("gt_is_warm").to_pylist() == [[False]]
+    assert cold.column("is_warm_user").to_pylist() == [False]
+    assert ground_truth(nothing, pairs_table([("u", "a")])).num_rows == 0
+
+
+def test_bad_columns_are_named_at_once() -> None:
+    bad = pa.table({"user_id": pa.array([1.5]), "item_id": pa.array([None], pa.string())})
+    with pytest.raises(SchemaError) as error:
+        ground_truth(bad, pairs_table([]))
+    assert "column user_id: expected an integer or a string, got double" in str(error.value)
+    assert "column item_id: expected no nulls, got 1 nulls" in str(error.value)
+    with pytest.raises(InputError, match="ids of type string"):
+        ground_truth(pairs_table([("1", "2")]), pairs_table([(1, 2)]))
+
+
+PAIRS = st.lists(st.tuples(st.sampled_from("uvwx"), st.sampled_from("abcd")), max_size=12)
+
+
+@given(PAIRS, PAIRS)
+def test_flags_follow_from_membership(day: list[tuple[str, str]], window: list[tuple[str, str]]) -> None:
+    table = ground_truth(pairs_table(day), pairs_table(window))
+    assert table.column("user_id").to_pylist() == sorted({u for u, _ in day})
+    for row in table.to_pylist():
+        user = row["user_id"]
+        assert row["gt_items"] == sorted({i for u, i in day if u == user})
+        assert row["gt_is_warm"] == [any(i == item for _, i in window) for item in row["gt_items"]]
+        assert row["gt_is_repeat"] == [(user, item) in window for item in row["gt_items"]]
+        assert row["is_warm_user"] == any(u == user for u, _ in window)
+
+
+def truth(ids: list[object], kind: pa.DataType | None = None) -> pa.Table:
+    return pa.table({"user_id": pa.array(ids, kind), "row": range(len(ids))})
+
+
+def chosen(table: pa.Table, count: int | None, seed: int = 17) -> list[object]:
+    return sampled_users(table, count, seed).column("user_id").to_pylist()
+
+
+@pytest.mark.parametrize("count", [None, 3, 4])
+def test_as_many_as_there_are_or_more_are_all_of_them(count):
+    table = truth(["a", "b", "c"])
+    assert sampled_users(table, count, 17) is table
+
+
+@given(ids=st.lists(st.integers(0, 10**12), unique=True, max_size=60), count=st.integers(1, 30), seed=st.integers(0, 5))
+def test_the_sample_has_the_asked_size_keeps_the_order_and_the_rows(ids, count, seed):
+    table = truth(sorted(ids), pa.int64())
+    found = sampled_users(table, count, seed)
+    rows = found.column("row").to_pylist()
+    assert found.num_rows == min(count, len(ids))
+    assert rows == sorted(set(rows))
+    assert found.equals(table.take(pa.array(rows, pa.int64())))
+
+
+@given(ids=st.lists(st.integers(0, 10**6), unique=True, min_size=5, max_size=60), count=st.integers(1, 5))
+def test_who_is_in_it_does_not_depend_on_how_many_are_and_who_else_came(ids, count):
+    table = truth(sorted(ids), pa.int64())
+    few, more = set(chosen(table, count)), set(chosen(table, count + 1))
+    assert few <= more
+    others = truth(sorted(set(ids) - few), pa.int64())
+    assert few.isdisjoint(chosen(others, count))
+    assert set(chosen(truth(sorted(more), pa.int64()), count)) == few
+
+
+def test_the_same_id_as_a_number_and_as_text_is_chosen_alike_and_another_seed_chooses_others():
+    numbers, texts = truth(list(range(100)), pa.int64()), truth([str(n) for n in range(100)])
+    assert [str(user) for user in chosen(numbers, 20)] == chosen(texts, 20)
+    assert chosen(numbers, 20) == chosen(numbers, 20)
+    assert chosen(numbers, 20, seed=1) != chosen(numbers, 20, seed=2)
+
+
+def test_over_many_seeds_every_user_is_chosen_equally_often():
+    # 50 users, 10 of them chosen 2,000 times: 400 each expected, with a standard deviation of sqrt(2000 * .2 * .8) = 17.9.
+    table, counts = truth(list(range(50)), pa.int64()), np.zeros(50)
+    for seed in range(2000):
+        counts[sampled_users(table, 10, seed).column("row").to_numpy()] += 1
+    assert counts.sum() == 20_000
+    assert abs(counts - 400).max() < 4.5 * 17.9

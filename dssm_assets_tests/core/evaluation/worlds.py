@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.evaluation.ground_truth import ground_truth
+from dssm_assets.core.arrays.ragged import Exclusions, Index
 from dssm_assets.core.evaluation.interactions import Interactions, read_interactions
 from dssm_assets.core.evaluation.places import Asked, Places, hit_ranks
-from dssm_assets.core.evaluation.truth import Truth, read_truth
-from dssm_assets.core.retrieval.exclusions import Exclusions, Index
+from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
 
 
 def pairs_table(pairs: Sequence[tuple[Any, Any]], id_type: pa.DataType | None = None) -> pa.Table:

@@ -8,15 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dssm_assets.core.config.features import HashFunction, Statistics
 from dssm_assets.core.errors import FeatureSpecError
-from dssm_assets.core.features.binning import feature_binning
-from dssm_assets.core.features.bucketizer import Bucketizer
 from dssm_assets.core.features.buckets import NO_BUCKET, Vocabulary, bin_of, integers_below
-from dssm_assets.core.features.feature_config import feature_config
 from dssm_assets.core.features.generator import FeatureGenerator
-from dssm_assets.core.features.hash_function import HashFunction
-from dssm_assets.core.features.value_counts import category_value_counts, merge_value_counts, numeric_value_counts
-from dssm_assets.core.statistics_config import Statistics
+from dssm_assets.core.statistics.binning import feature_binning
+from dssm_assets.core.statistics.bucketizer import Bucketizer
+from dssm_assets.core.statistics.feature_config import feature_config
+from dssm_assets.core.statistics.value_counts import category_value_counts, merge_value_counts, numeric_value_counts
 
 WORDS = pa.array(["abc\x1defg", "", "hij"])
 

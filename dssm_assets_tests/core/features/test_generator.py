@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dssm_assets.core.arrays.hashing import hash_texts
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features import generator as module
 from dssm_assets.core.features.generator import FeatureGenerator
-from dssm_assets.core.features.hashing import hash_texts
 from dssm_assets_tests.core.features import strategies as cases
 
 ID = {"feature_type": "id_feature", "value_dim": 1}

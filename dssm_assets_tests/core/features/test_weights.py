@@ -8,14 +8,14 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.columns import FEATURE, FEATURE_INFO, feature_weights
+from dssm_assets.core.config.features import Statistics
 from dssm_assets.core.errors import FeatureSpecError
-from dssm_assets.core.features.binning import feature_binning
-from dssm_assets.core.features.bucketizer import Bucketizer
-from dssm_assets.core.features.feature_config import feature_config
 from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.features.spec import parse_fg
-from dssm_assets.core.features.value_counts import by_frequency, category_value_counts, numeric_value_counts
-from dssm_assets.core.statistics_config import Statistics
+from dssm_assets.core.statistics.binning import feature_binning
+from dssm_assets.core.statistics.bucketizer import Bucketizer
+from dssm_assets.core.statistics.feature_config import feature_config
+from dssm_assets.core.statistics.value_counts import by_frequency, category_value_counts, numeric_value_counts
 
 LIKES = {"feature_type": "id_feature", "feature_name": "likes", "expression": "user:likes", "weighted": True}
 PLAIN = {"feature_type": "id_feature", "feature_name": "plain", "expression": "user:likes"}

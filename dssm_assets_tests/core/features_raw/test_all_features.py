@@ -14,7 +14,7 @@ from dssm_assets.core.features_raw.all_features import item_all_feature, user_al
 from dssm_assets.core.features_raw.pairs import pair_activity_from_scratch
 from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.features_raw.preferences import user_preferences_from_scratch
-from dssm_assets.core.features_raw.specs import ITEM_ALL_FEATURE, USER_ALL_FEATURE
+from dssm_assets.core.features_raw.raw_feature_tables import ITEM_ALL_FEATURE, USER_ALL_FEATURE
 from dssm_assets.core.schema import check_no_nulls, check_schema
 from dssm_assets_tests.core.features_raw.worlds import FIRST_DAY, as_text_ids, at, day_name, log, run, with_ds
 

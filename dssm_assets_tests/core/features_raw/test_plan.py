@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 
-from dssm_assets.core.config import BehaviorTable, Calendar, Events, Features, PipelineConfig, SourceTable, Tables
+from dssm_assets.core.config.features import RawFeatures
+from dssm_assets.core.config.pipeline import (
+    BehaviorTable,
+    Calendar,
+    Events,
+    Features,
+    PipelineConfig,
+    SourceTable,
+    Tables,
+)
 from dssm_assets.core.features_raw.plan import FeaturePlan
-from dssm_assets.core.raw_features_config import RawFeatures
 
 
 def test_every_field_comes_from_the_configuration() -> None:

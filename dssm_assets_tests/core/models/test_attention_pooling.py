@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from dssm_assets.core.model_config import Model
+from dssm_assets.core.arrays.bags import Bags
+from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.attention_pooling import AttentionPooling
-from dssm_assets.core.models.bags import Bags
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
-from dssm_assets.core.models.tower_feature import Side, TowerFeature
-from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
 from dssm_assets.core.training.optimisers import row_gradients
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dssm_assets.core.model_config import Model
-from dssm_assets.core.models.bags import mean_bags
+from dssm_assets.core.arrays.bags import mean_bags
+from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
-from dssm_assets.core.models.tower_feature import Side, TowerFeature
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
 
 
 def _feature(name: str, dim: int, rows: int, side: Side = Side.USER, table: str | None = None) -> TowerFeature:

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.models.tower_feature import Side, TowerFeature
 from dssm_assets.core.models.tower_input import SideReader, concatenated, side_by_side, without_columns
+from dssm_assets.core.models.tower_spec import Side, TowerFeature
 
 
 def _feature(name: str, is_multi: bool = False, is_weighted: bool = False, side: Side = Side.ITEM) -> TowerFeature:

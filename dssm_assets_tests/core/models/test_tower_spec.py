@@ -6,10 +6,9 @@ import json
 
 import pytest
 
+from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.core.model_config import Model
-from dssm_assets.core.models.tower_feature import Side, TowerFeature
-from dssm_assets.core.models.tower_spec import TowerSpec, spec_faults, tower_spec
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, spec_faults, tower_spec
 
 
 def _feature(name: str, side: Side, table: str | None = None, dim: int = 4, rows: int = 10, **more: bool) -> TowerFeature:

@@ -9,12 +9,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from dssm_assets.core.model_config import Model, Similarity
-from dssm_assets.core.models.bags import Bags, mean_bags
-from dssm_assets.core.models.tower_feature import Side, TowerFeature
+from dssm_assets.core.arrays.bags import Bags, mean_bags
+from dssm_assets.core.config.model import Model, Similarity
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
-from dssm_assets.core.models.tower_spec import tower_spec
-from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.models.two_tower import SimilarityScale, TwoTower
 
 
 def _feature(name: str, side: Side, table: str) -> TowerFeature:
@@ -127,3 +126,39 @@ def test_parameters_of_the_similarity_are_the_towers_own() -> None:
     assert scale.item() == pytest.approx(2.0)
     assert affine is not None
     assert (_several().similarity_scale(), _several().affine()) == (pytest.approx(10.0), None)
+
+
+FEATURES_SIMILARITY = [
+    TowerFeature(name=name, side=side, embedding_name=name, embedding_dim=2, num_embeddings=5)
+    for name, side in (("u", Side.USER), ("i", Side.ITEM))
+]
+
+
+def _scale(**model: Any) -> SimilarityScale:
+    return SimilarityScale(tower_spec(FEATURES_SIMILARITY, Model(**model)))
+
+
+def test_nothing_is_learned_unless_asked_for() -> None:
+    scale = _scale(temperature=0.25)
+    assert (scale.scale(), scale.affine(), list(scale.parameters())) == (4.0, None, [])
+
+
+def test_a_learned_temperature_starts_where_it_is_set_and_moves_as_its_logarithm() -> None:
+    scale = _scale(temperature=0.25, learn_temperature=True)
+    found = scale.scale()
+    assert isinstance(found, torch.Tensor)
+    assert (found.shape, found.item()) == ((), pytest.approx(4.0))
+    found.backward()
+    # d exp(x) / dx is exp(x) itself.
+    assert scale.log_scale is not None
+    assert scale.log_scale.grad is not None
+    assert scale.log_scale.grad.item() == pytest.approx(4.0)
+
+
+def test_a_learned_scale_starts_by_changing_nothing_and_is_never_negative() -> None:
+    scale = _scale(learn_scale=True)
+    assert [part.item() for part in scale.affine() or ()] == [1.0, 0.0]
+    with torch.no_grad():
+        for parameter in scale.parameters():
+            parameter.fill_(-2.0)
+    assert [part.item() for part in scale.affine() or ()] == [2.0, -2.0]

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dssm_assets.core.arrays.ragged import Exclusions
+from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.model_config import Similarity
 from dssm_assets.core.retrieval import candidates, coarse, exact
 from dssm_assets.core.retrieval.corpus import Corpus
 from dssm_assets.core.retrieval.exact import search, top_k, top_k_scores
-from dssm_assets.core.retrieval.exclusions import Exclusions
 from dssm_assets.core.retrieval.metrics import Metric
 
 NONE = -1

@@ -8,9 +8,9 @@ import faiss
 import numpy as np
 import pytest
 
+from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.retrieval.index import kind_of, kth_best, recall_at, ship_index
-from dssm_assets.core.serving_config import IndexKind, Serving
 
 
 def unit(count: int, seed: int, dims: int = 16) -> Any:

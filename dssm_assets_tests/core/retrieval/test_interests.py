@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dssm_assets.core.arrays.ragged import Exclusions
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.retrieval.corpus import Corpus
-from dssm_assets.core.retrieval.exclusions import Exclusions
 from dssm_assets.core.retrieval.interests import flat_interests, search_interests, similar_items
 from dssm_assets.core.retrieval.metrics import Metric
 

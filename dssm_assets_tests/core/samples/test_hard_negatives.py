@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.errors import ConfigError, SchemaError
 from dssm_assets.core.samples.hard_negatives import hard_negatives
-from dssm_assets.core.samples.history import HistoryCsr
-from dssm_assets.core.samples.history_build import build_history
-from dssm_assets.core.samples.id_index import IdIndex
+from dssm_assets.core.samples.history import HistoryCsr, build_history
 from dssm_assets_tests.core.samples.worlds import bucketize, history_day
 
 CORPUS = IdIndex(pa.array([100, 200, 300, 400]))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ibis
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.samples.sample import sample
-from dssm_assets.core.samples.specs import SAMPLE
+from dssm_assets.core.samples.sample import SampleWeights, positive_sample, sample
+from dssm_assets.core.samples.sample_tables import SAMPLE
 from dssm_assets.core.schema import check_schema
 
 EVENTS = ["buy", "expr", "cart", "expr"]
@@ -81,3 +82,58 @@ def test_all_missing_columns_are_named_at_once() -> None:
 def test_a_context_column_may_not_be_named_label() -> None:
     with pytest.raises(SchemaError, match="column label: expected one source"):
         run(behavior([0]), [], ["label"])
+
+
+def table(labels: list[int | None]) -> pa.Table:
+    return pa.table({"row": list(range(len(labels))), "label": pa.array(labels, pa.int8())})
+
+
+def test_keeps_label_1_in_order() -> None:
+    assert positive_sample(table([1, 0, 1, 0])).to_pylist() == [{"row": 0, "label": 1}, {"row": 2, "label": 1}]
+
+
+def test_a_day_without_positives_is_an_empty_table_with_the_same_columns() -> None:
+    rows = positive_sample(table([0, 0]))
+    assert rows.num_rows == 0
+    assert rows.schema == table([0]).schema
+    assert positive_sample(table([])).num_rows == 0
+
+
+def test_labels_that_are_neither_0_nor_1_are_refused() -> None:
+    with pytest.raises(SchemaError, match="expected 0 or 1, got 2, None"):
+        positive_sample(table([1, 2, None]))
+
+
+def test_a_table_without_labels_is_refused() -> None:
+    with pytest.raises(SchemaError, match="column label: expected the column to exist"):
+        positive_sample(table([1]).drop_columns(["label"]))
+
+
+ROWS = pa.table({"event": ["buy", "click", "like", "buy"]})
+
+
+def test_by_event() -> None:
+    weights = SampleWeights({"buy": 3.0, "like": 0.5}).of(ROWS, 0)
+    assert weights.dtype == np.float32
+    assert weights.tolist() == [3.0, 1.0, 0.5, 3.0]
+    encoded = pa.table({"event": ROWS["event"].dictionary_encode()})
+    assert SampleWeights({"buy": 3.0}).of(encoded, 0).tolist() == [3.0, 1.0, 1.0, 3.0]
+
+
+def test_by_age() -> None:
+    # Of a window of 5 days, day 4 is the eve (age 1) and day 2 lies 3 days before the evaluation day.
+    weights = SampleWeights({"buy": 3.0}, half_life_days=2.0, window_days=5)
+    assert weights.of(ROWS, 2).tolist() == pytest.approx([3 * 2**-1.5, 2**-1.5, 2**-1.5, 3 * 2**-1.5])
+    assert weights.of(ROWS, 4)[1] / weights.of(ROWS, 2)[1] == pytest.approx(2.0)
+
+
+def test_without_either_all_count_alike_and_no_event_is_read() -> None:
+    assert SampleWeights().columns == []
+    assert SampleWeights().of(ROWS.drop_columns(["event"]), 3).tolist() == [1.0] * 4
+    assert SampleWeights({"buy": 2.0}).columns == ["event"]
+    with pytest.raises(SchemaError, match="column event"):
+        SampleWeights({"buy": 2.0}).of(ROWS.rename_columns(["other"]), 0)
+
+
+def test_the_oldest_sample_has_a_weight() -> None:
+    assert (SampleWeights(half_life_days=0.01, window_days=400).of(ROWS, 0) > 0).all()

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.serving import golden
-from dssm_assets.core.serving.golden import compare_item_tower, compare_user_tower, difference, spread_rows
-from dssm_assets.core.serving.golden_context import golden_contexts
+from dssm_assets.core.serving.golden import (
+    compare_item_tower,
+    compare_user_tower,
+    difference,
+    golden_contexts,
+    popular_items,
+    spread_rows,
+)
 from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
 from dssm_assets.core.serving.tower_layout import Feed
 from dssm_assets_tests.core.serving import worlds
@@ -72,3 +80,15 @@ def test_an_exported_tower_is_run_on_few_rows_at_a_time(monkeypatch: pytest.Monk
     assert compare_user_tower(two_tower, users, run).is_within(1e-5)
     assert sum(seen) == worlds.ROWS
     assert max(seen) == 3
+
+
+def test_order_and_members() -> None:
+    counts = pa.table({"item_id": ["d", "a", "x", "b", "c"], "count": pa.array([2, 5, 9, 2, 0], pa.int64())})
+    found = popular_items(counts, IdIndex(pa.array(["b", "c", "d", "a"])))
+    # x is not in the corpus and c was never taken.
+    assert found.to_pylist() == [{"item_id": "a", "count": 5}, {"item_id": "b", "count": 2}, {"item_id": "d", "count": 2}]
+
+
+def test_no_positive_at_all() -> None:
+    counts = pa.table({"item_id": pa.array([], pa.int64()), "count": pa.array([], pa.int64())})
+    assert popular_items(counts, IdIndex(pa.array([1, 2]))).num_rows == 0

@@ -13,9 +13,8 @@ import onnx
 import pytest
 import torch
 
-from dssm_assets.core.serving.tower_description import describe_towers
 from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
-from dssm_assets.core.serving.tower_layout import item_layout, user_layout
+from dssm_assets.core.serving.tower_layout import describe_towers, item_layout, user_layout
 from dssm_assets_tests.core.serving import worlds
 
 SHAPES: list[dict[str, Any]] = [
@@ -143,8 +142,8 @@ def test_whoever_reads_towers_json_can_feed_the_tower_without_this_package(tmp_p
     import pyarrow as pa
 
     from dssm_assets.core.models.history import HistoryReader
-    from dssm_assets.core.models.tower_feature import Side
     from dssm_assets.core.models.tower_input import SideReader, TowerInput
+    from dssm_assets.core.models.tower_spec import Side
 
     spec = worlds.spec()
     two_tower = worlds.towers(spec)

@@ -9,11 +9,10 @@ import onnxruntime
 import pyarrow as pa
 import torch
 
-from dssm_assets.core.model_config import Model
+from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.history import HistoryReader
-from dssm_assets.core.models.tower_feature import Side, TowerFeature
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
-from dssm_assets.core.models.tower_spec import TowerSpec, tower_spec
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.serving.tower_layout import OUTPUT
 

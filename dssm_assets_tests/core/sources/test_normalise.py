@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.config import BehaviorTable, Events
+from dssm_assets.core.config.pipeline import BehaviorTable, Events
 from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, SchemaError
 from dssm_assets.core.schema import check_no_nulls, check_schema
+from dssm_assets.core.sources import normalise
+from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, ITEM_TABLE, USER_TABLE
 from dssm_assets.core.sources.normalise import (
     Normalised,
     count_unknown_ids,
@@ -17,7 +20,6 @@ from dssm_assets.core.sources.normalise import (
     normalise_items,
     normalise_users,
 )
-from dssm_assets.core.sources.specs import BEHAVIOR_TABLE, ITEM_TABLE, USER_TABLE
 
 EVENTS = Events(funnel=["expr", "click"], positive=["click"])
 DAY = "2026-01-01"
@@ -181,3 +183,28 @@ def test_ids_of_two_kinds_are_refused() -> None:
     acted = pa.table({"user_id": [1], "item_id": [1]})
     with pytest.raises(SchemaError, match=r"behavior_table and item_table, column item_id.*int64 and string"):
         count_unknown_ids(acted, pa.table({"user_id": [1]}), pa.table({"item_id": ["1"]}))
+
+
+@pytest.mark.parametrize("is_sorted", [True, False])
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_rows_are_those_of_the_sorted_table(monkeypatch: pytest.MonkeyPatch, rows: int, is_sorted: bool) -> None:
+    monkeypatch.setattr(normalise, "ROWS", rows)
+    ids = np.arange(10, 27)
+    if not is_sorted:
+        ids = np.random.Generator(np.random.PCG64(1)).permutation(ids)
+    whole = pa.table(
+        {
+            "town": pa.array([f"t{number}" for number in ids]).dictionary_encode(),
+            "user_id": pa.array(ids, pa.int32()),
+            "tags": pa.array([[int(number)] * (number % 3) for number in ids]),
+            "nothing": pa.nulls(len(ids)),
+        }
+    )
+    pieces = pa.concat_tables([whole.slice(start, 5).combine_chunks() for start in range(0, len(ids), 5)])
+    found = normalise_users(pieces)
+    assert [batch.num_rows for batch in found.batches()] == [min(rows, 17 - at) for at in range(0, 17, rows)]
+    assert found.table.to_pylist() == [
+        {"user_id": number, "town": f"t{number}", "tags": [number] * (number % 3), "nothing": None} for number in range(10, 27)
+    ]
+    assert found.table.schema.types == [pa.int64(), pa.string(), pa.list_(pa.int64()), pa.string()]
+    assert found.counts == {"rows": 17}

@@ -10,14 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dssm_assets.core.model_config import History, Model
-from dssm_assets.core.models.tower_feature import Side, TowerFeature
-from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets.core.arrays.ids import IdIndex
+from dssm_assets.core.config.model import History, Model
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
-from dssm_assets.core.samples.history_build import build_history
-from dssm_assets.core.samples.id_index import IdIndex
+from dssm_assets.core.samples.history import build_history
 from dssm_assets.core.samples.train_samples import discretise_day
-from dssm_assets.core.training.train_data import TrainData
+from dssm_assets.core.training.data import TrainData
 
 DAY_MS = 86_400_000
 Column = npt.NDArray[np.int64]

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.model_config import Model
-from dssm_assets.core.models.tower_spec import tower_spec
-from dssm_assets.core.training.batches import Batch, epoch_batches
-from dssm_assets.core.training_config import Training
-from dssm_assets.core.training_steps import batches_per_epoch
-from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, SMALL_MODEL, SMALL_TRAINING, world
+from dssm_assets.core.columns import USER_ROW
+from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.training import Training, batches_per_epoch
+from dssm_assets.core.errors import ConfigError, SchemaError
+from dssm_assets.core.models.tower_spec import Side, tower_spec
+from dssm_assets.core.samples.sample_tables import HISTORY_END, USER_INDEX
+from dssm_assets.core.training.batches import Batch, epoch_batches, visit_of, visit_order
+from dssm_assets.core.training.data import TrainData
+from dssm_assets.core.training.loop import FitResult, fit
+from dssm_assets_tests.core.models.samplers.chi_square import LEAST_P, p_value
+from dssm_assets_tests.core.training import worlds
+from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, SMALL_TRAINING, USERS, world
 
 HOUR = 1  # place of the context feature among the user tower's single-valued features
 
@@ -88,8 +96,8 @@ def test_weights_change_no_correction() -> None:
     place = tables.samples.column_names.index("weight")
     even = replace(tables, samples=tables.samples.set_column(place, "weight", pa.array(np.ones(80), pa.float32())))
     pair = []
-    for given in (tables, even):
-        data = given.data(tower_spec(FEATURES, model))
+    for each in (tables, even):
+        data = each.data(tower_spec(FEATURES, model))
         training = Training(**SMALL_TRAINING)
         pair.append(next(epoch_batches(data, np.arange(80), model=model, training=training, seed=1, epoch=0)).terms)
     assert pair[0].column_correction.tolist() == pair[1].column_correction.tolist()
@@ -138,3 +146,259 @@ def test_masks_by_brute_force(in_batch: bool) -> None:
     assert _cells(_batches(in_batch=in_batch, user_positive_mask=True)[0]) == diagonal | taken | same
     assert diagonal < same | {(-1, -1)}
     assert same < taken
+
+
+def test_samples_of_one_user_row_and_past_are_one_visit() -> None:
+    keys = {
+        USER_INDEX: np.array([3, 1, 3, 3, -1, -1], np.int32),
+        USER_ROW: np.array([7, 5, 7, 7, 0, 9], np.int32),
+        HISTORY_END: np.array([40, 10, 40, 41, 0, 0], np.int64),
+    }
+    first, visit = visit_of(keys)
+    assert len(first) == 5
+    assert visit[0] == visit[2]
+    assert len(set(visit.tolist())) == 5
+    assert first[visit].tolist() == [0, 1, 0, 3, 4, 5]
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(0, 5))
+def test_an_order_has_every_sample_once_and_no_visit_in_two_places(values: list[int], seed: int) -> None:
+    visit = np.unique(values, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    order = visit_order(visit, np.random.default_rng(seed))
+    assert sorted(order.tolist()) == list(range(len(values)))
+    assert int(np.count_nonzero(np.diff(visit[order]))) == len(set(values)) - 1
+    assert all(np.all(np.diff(np.flatnonzero(visit[order] == v)) == 1) for v in set(values))
+
+
+def _fitted(*, group_visits: bool, **changes: Any) -> FitResult:
+    """Returns towers fitted to a world whose users have two visits of four samples each, in one batch a epoch."""
+    world = worlds.world()
+    ends = pa.array(np.arange(80, dtype=np.int64) // 4 * 4)
+    place = world.samples.column_names.index(HISTORY_END)
+    world = replace(world, samples=world.samples.set_column(place, HISTORY_END, ends))
+    features = [feature for feature in worlds.FEATURES if feature.side is not Side.CONTEXT or changes.get("context")]
+    model = Model(**{**worlds.SMALL_MODEL, "dropout": 0.0, "num_sample": 0, **changes.get("model", {})})
+    training = Training(epochs=3, batch_size=100, num_threads=1, group_visits=group_visits)
+    spec = tower_spec(features, model)
+    return fit(world.data(spec), spec, model=model, training=training, seed=2, progress=lambda _: None, now=worlds.StepClock())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"model": {"user_positive_mask": True, "loss": "sigmoid"}},
+        {"model": {"num_interests": 2, "poolings": [{"kind": "attention", "length": 5}]}},
+        {"model": {"history": "others"}},
+        {"context": True, "model": {"context_dropout": 0.0}},
+    ],
+)
+def test_towers_learn_what_they_learn_sample_by_sample(changes: dict[str, Any]) -> None:
+    joined, alone = (_fitted(group_visits=whether, **changes) for whether in (True, False))
+    np.testing.assert_allclose(joined.loss_by_step, alone.loss_by_step, rtol=2e-4)
+    assert joined.loss_by_step[-1] < joined.loss_by_step[0]
+
+
+def test_the_user_tower_runs_once_a_visit() -> None:
+    world = worlds.world()
+    model = Model(**{**worlds.SMALL_MODEL, "num_sample": 0})
+    spec = tower_spec([feature for feature in worlds.FEATURES if feature.side is not Side.CONTEXT], model)
+    ends = pa.array(np.arange(80, dtype=np.int64) // 4 * 4)
+    place = world.samples.column_names.index(HISTORY_END)
+    data = replace(world, samples=world.samples.set_column(place, HISTORY_END, ends)).data(spec)
+    training = Training(batch_size=20, group_visits=True)
+    batches = list(epoch_batches(data, np.arange(80), model=model, training=training, seed=5, epoch=0))
+    assert [(len(batch), len(batch.user)) for batch in batches] == [(20, 5)] * 4
+
+
+TABLES = world()
+ITEM_OF, USER_OF, DAY_OF = (TABLES.samples.column(name).to_numpy() for name in ("item_index", "user_index", "day"))
+SHARE = np.bincount(ITEM_OF, minlength=ITEMS) / len(ITEM_OF)
+
+
+def order_of(rows: Any = None, seed: int = 1, epoch: int = 0) -> np.ndarray[Any, Any]:
+    rows = np.arange(len(ITEM_OF)) if rows is None else rows
+    return np.asarray(rows[np.random.default_rng([seed, epoch, 0]).permutation(len(rows))])
+
+
+def shown(day: int = 0, own: bool = True) -> pa.Table:
+    """Returns every user shown every item (of its own half too: what it took, a trap), first on the given day."""
+    pairs = [(u, i) for u in range(USERS) for i in range(ITEMS) if own or i // (ITEMS // 2) != u % 2]
+    columns = {"user_index": [u for u, _ in pairs], "item_index": [i for _, i in pairs], "day": [day] * len(pairs)}
+    return pa.table({name: pa.array(values, pa.int32()) for name, values in columns.items()})
+
+
+def opened(hard: pa.Table | None = None, **changes: Any) -> tuple[TrainData, Model]:
+    model = Model(**{**SMALL_MODEL, **changes})
+    names = ("samples", "user_rows", "item_rows", "history", "users", "items")
+    tables = {name: getattr(TABLES, name) for name in names}
+    return TrainData(tower_spec(FEATURES, model), **tables, hard_negatives=hard), model
+
+
+def batches(
+    hard: pa.Table | None = None, rows: Any = None, first: int = 0, epoch: int = 0, size: int = 32, **changes: Any
+) -> list[Batch]:
+    data, model = opened(hard, **changes)
+    training = Training(**{**SMALL_TRAINING, "batch_size": size})
+    chosen = np.arange(data.num_samples) if rows is None else rows
+    return list(epoch_batches(data, chosen, model=model, training=training, seed=1, epoch=epoch, first=first))
+
+
+def items_of(batch: Batch) -> np.ndarray[Any, Any]:
+    """Item index of each row of the item tower: its embedding index less 2."""
+    return np.asarray(batch.items.singles[:, 0] - 2)
+
+
+def cells(batch: Batch) -> set[tuple[int, int]]:
+    return set(zip(batch.terms.masked.rows.tolist(), batch.terms.masked.columns.tolist(), strict=True))
+
+
+def same(a: Batch, b: Batch) -> bool:
+    """Tells whether two batches are the same in every number that there is."""
+    arrays = []
+    for batch in (a, b):
+        bags, terms = (*batch.user.bags, *batch.items.bags), batch.terms
+        corrections = terms.column_correction.numpy(), terms.hard_correction.numpy()
+        singles = batch.items.singles, batch.user.singles
+        cells = terms.masked.rows, terms.masked.columns, terms.hard_rows
+        arrays.append([*singles, *corrections, *cells, *(bag.values for bag in bags)])
+    return all(np.array_equal(one, other) for one, other in zip(*arrays, strict=True))
+
+
+@pytest.mark.parametrize("changes", [{}, {"queue_batches": 2}, {"sampler": "hard", "history_cut": {"sample_frac": 0.5}}])
+def test_an_epoch_can_be_entered_at_any_batch(changes: dict[str, Any]) -> None:
+    whole = batches(shown(), size=8, **changes)
+    for first in (0, 1, 4, 9, 10):
+        again = batches(shown(), size=8, first=first, **changes)
+        assert len(again) == 10 - first
+        assert all(same(a, b) for a, b in zip(again, whole[first:], strict=True))
+    assert not any(same(a, b) for a, b in pairwise(whole))
+
+
+def test_queued_columns_are_the_own_items_of_the_batches_before() -> None:
+    found, order = batches(queue_batches=2, size=20), order_of()
+    assert [batch.num_queued for batch in found] == [0, 20, 40, 40]
+    for step, batch in enumerate(found):
+        queued = ITEM_OF[order[max(0, step - 2) * 20 : step * 20]]
+        corrections = batch.terms.column_correction.numpy()
+        assert len(corrections) == 20 + 8 + len(queued)
+        assert corrections[28:] == pytest.approx(np.log(max(len(queued), 1) * SHARE[queued]), abs=1e-6)
+        own, columns = ITEM_OF[order[step * 20 : step * 20 + 20]], np.concatenate([items_of(batch), queued])
+        assert columns[:20].tolist() == own.tolist()
+        same_item = {(i, j) for i in range(20) for j in range(len(columns)) if columns[j] == own[i]}
+        assert cells(batch) == same_item
+        if step:
+            assert any(column >= 28 for _, column in same_item)
+    bare = batches(queue_batches=2, size=20, collision_mask=False)[1]
+    assert cells(bare) == {(i, i) for i in range(20)}
+    masked = batches(queue_batches=2, size=20, collision_mask=False, user_positive_mask=True)[1]
+    assert any(column >= 28 for _, column in cells(masked))
+
+
+def test_hard_negatives_count_for_their_row_with_their_correction() -> None:
+    hard = shown(own=False)
+    batch, order = batches(hard, sampler="hard", num_hard_sample=10)[0], order_of()[:32]
+    assert batch.num_hard == 10
+    assert len(batch.items) == 32 + 8 + 10
+    edges = set(zip(*(hard.column(name).to_pylist() for name in ("user_index", "item_index")), strict=True))
+    pairs = set(zip(USER_OF[order[batch.terms.hard_rows]].tolist(), items_of(batch)[40:].tolist(), strict=True))
+    assert pairs <= edges
+    assert len(set(batch.terms.hard_rows.tolist())) == 10
+    # One out of six that the user was shown.
+    assert batch.terms.hard_correction.numpy() == pytest.approx(np.full(10, np.log(1 / 6)), abs=1e-6)
+    assert batches(hard, sampler="hard", logq=0.0)[0].terms.hard_correction.abs().sum() == 0
+    assert len(batch.terms.column_correction) == 40
+
+
+def test_which_hard_negatives_follows_the_law_and_changes_by_batch() -> None:
+    hard = shown(own=False)
+    found = [batches(hard, sampler="hard", num_hard_sample=10, epoch=epoch, size=80)[0] for epoch in range(60)]
+    assert len({tuple(items_of(batch)[-10:]) for batch in found}) == 60
+    drawn = np.concatenate([items_of(batch)[-10:] % (ITEMS // 2) for batch in found])
+    assert p_value(drawn, np.full(6, 1 / 6)) > LEAST_P
+    rows = [order_of(epoch=epoch)[batch.terms.hard_rows] for epoch, batch in enumerate(found)]
+    assert p_value(np.concatenate(rows), np.full(80, 1 / 80)) > LEAST_P
+
+
+@pytest.mark.parametrize("sampler", ["weighted", "uniform", "v2", "mixed"])
+def test_other_samplers_have_no_hard_negatives(sampler: str) -> None:
+    assert [batch.num_hard for batch in batches(shown(), sampler=sampler)] == [0, 0, 0]
+    assert [batch.num_hard for batch in batches(shown(), sampler="hard", num_hard_sample=0)] == [0, 0, 0]
+
+
+def test_batches_without_any_hard_negative_are_fine_and_data_made_without_are_refused() -> None:
+    assert [batch.num_hard for batch in batches(shown().slice(0, 0), sampler="hard")] == [0, 0, 0]
+    # User 3 alone was shown anything: batches without it have none.
+    table = shown(own=False)
+    some = batches(table.filter(pa.array(table["user_index"].to_numpy() == 3)), sampler="hard", size=4)
+    of_user = [int((USER_OF[order_of()[step * 4 : step * 4 + 4]] == 3).sum()) for step in range(20)]
+    assert [batch.num_hard for batch in some] == [6 * count for count in of_user]
+    assert 0 in of_user
+    with pytest.raises(ConfigError, match="the file that sampler hard_v2 draws from, got no such file"):
+        batches(None, sampler="hard_v2")
+
+
+def _hard_pairs(batch: Batch, order: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
+    rows = order[batch.terms.hard_rows]
+    return list(zip(rows.tolist(), items_of(batch)[len(batch.items) - batch.num_hard :].tolist(), strict=True))
+
+
+def test_each_mask_acts_on_hard_negatives() -> None:
+    order, known = order_of(), [set(ITEM_OF[u * EVENTS : (u + 1) * EVENTS].tolist()) for u in range(USERS)]
+    every = {"num_hard_sample": 10**6, "size": 80}
+
+    def found(sampler: str, **changes: Any) -> set[tuple[int, int]]:
+        return set(_hard_pairs(batches(shown(), sampler=sampler, **every, **changes)[0], order))
+
+    whole = {(row, item) for row in range(80) for item in range(ITEMS)}
+    own = {(row, int(ITEM_OF[row])) for row in range(80)}
+    taken = {(row, item) for row in range(80) for item in known[USER_OF[row]]}
+    assert found("hard", collision_mask=False) == whole
+    assert found("hard") == whole - own
+    assert found("hard", user_positive_mask=True) == found("hard_v2") == whole - taken
+    assert found("hard_v2", collision_mask=False) == whole - taken
+    assert own < taken
+
+
+def test_v2_is_the_mask_of_what_the_user_took_and_its_counted_columns_follow_the_law() -> None:
+    for sampler in ("v2", "hard_v2"):
+        assert cells(batches(shown(), sampler=sampler)[0]) == cells(batches(user_positive_mask=True)[0]) > cells(batches()[0])
+    data, model = opened(sampler="v2", num_sample=400)
+    taken = ITEM_OF[:EVENTS]  # of user 0
+    counted = []
+    for epoch in range(40):
+        batch = batches(sampler="v2", num_sample=400, size=80, epoch=epoch)[0]
+        row = int(np.flatnonzero(USER_OF[order_of(epoch=epoch)] == 0)[0])
+        masked = {column for at, column in cells(batch) if at == row}
+        counted.append([item for place, item in enumerate(items_of(batch)) if place >= 80 and place not in masked])
+    law = data.sampler(model).probability.copy()
+    law[taken] = 0
+    assert p_value(np.concatenate(counted), law / law.sum()) > LEAST_P
+    assert p_value(np.concatenate(counted), np.where(law > 0, 1.0, 0.0) / (law > 0).sum()) < LEAST_P
+
+
+def test_what_is_trained_on_decides_the_share_and_what_is_known() -> None:
+    """The samples of day 0 alone: nothing of day 1 is in shares, known items or hard negatives."""
+    early = np.flatnonzero(DAY_OF == 0)
+    batch = batches(rows=early, size=40, user_positive_mask=True)[0]
+    order = order_of(early)
+    assert items_of(batch)[:40].tolist() == ITEM_OF[order].tolist()
+    share = np.bincount(ITEM_OF[early], minlength=ITEMS) / 40
+    assert batch.terms.positive_correction.numpy() == pytest.approx(np.log(40 * share[ITEM_OF[order]]), abs=1e-6)
+    known = [set(ITEM_OF[early][USER_OF[early] == u].tolist()) for u in range(USERS)]
+    columns = items_of(batch)
+    assert cells(batch) == {(i, j) for i in range(40) for j in range(48) if columns[j] in known[USER_OF[order[i]]]}
+    assert cells(batch) < {(i, j) for i in range(40) for j in range(48) if columns[j] // 6 == USER_OF[order[i]] % 2}
+    for day, count in ((0, 10), (1, 0)):
+        hard = batches(shown(day, own=False), rows=early, size=40, sampler="hard", num_hard_sample=10)[0]
+        assert hard.num_hard == count
+    assert batches(shown(1, own=False), size=80, sampler="hard", num_hard_sample=10)[0].num_hard == 10
+
+
+def test_queue_and_share_of_chosen_rows() -> None:
+    early = np.flatnonzero(DAY_OF == 0)
+    found, order = batches(rows=early, size=25, queue_batches=1), order_of(early)
+    assert [(len(batch.user), batch.num_queued) for batch in found] == [(25, 0), (15, 25)]
+    share = np.bincount(ITEM_OF[early], minlength=ITEMS) / 40
+    queued = ITEM_OF[order[:25]]
+    assert found[1].terms.column_correction.numpy()[23:] == pytest.approx(np.log(25 * share[queued]), abs=1e-6)

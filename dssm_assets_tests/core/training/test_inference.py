@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 import torch
 
+from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import LeakError, SchemaError
-from dssm_assets.core.model_config import Model
 from dssm_assets.core.models.tower_spec import TowerSpec, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batches import epoch_batches
@@ -64,7 +64,7 @@ def test_parts_give_the_vectors_of_the_whole() -> None:
 
 
 def test_inference_equals_training_input_without_context() -> None:
-    from dssm_assets.core.training_config import Training
+    from dssm_assets.core.config.training import Training
 
     batch = next(
         epoch_batches(world().data(SPEC), np.arange(80), model=MODEL, training=Training(**SMALL_TRAINING), seed=1, epoch=0)

@@ -8,14 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dssm_assets.core.model_config import Model
-from dssm_assets.core.models.bags import mean_bags, offsets_of, weighted_bags
+from dssm_assets.core.arrays.bags import mean_bags, offsets_of, weighted_bags
+from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.training import StepPlan
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
-from dssm_assets.core.models.tower_feature import Side, TowerFeature
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
 from dssm_assets.core.training.optimisers import RowwiseAdagrad, dense_optimiser, learning_rate_frac, row_gradients
-from dssm_assets.core.training_steps import StepPlan
 
 
 def _feature(name: str, side: Side, is_multi: bool = False) -> TowerFeature:

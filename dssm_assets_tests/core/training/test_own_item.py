@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from dssm_assets.core.model_config import History, HistoryCut
+from dssm_assets.core.config.model import History, HistoryCut
+from dssm_assets.core.config.training import Training
 from dssm_assets.core.training.batches import epoch_batches
-from dssm_assets.core.training_config import Training
 from dssm_assets_tests.core.training.logs import DAY_MS, Log, longest, train_data
 
 RETAIL = Path(__file__).parents[2] / "fixtures" / "online_retail" / "behavior.parquet"

@@ -8,12 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dssm_assets.core.model_config import Model
+from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.training import EmbeddingOptimiser
 from dssm_assets.core.models.embedding import EmbeddingTables
-from dssm_assets.core.models.tower_feature import Side, TowerFeature
-from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
 from dssm_assets.core.training.optimisers import RowGradients, RowwiseAdagrad, RowwiseAdam, row_optimiser
-from dssm_assets.core.training_config import EmbeddingOptimiser
 
 ROWS, DIM = 7, 3
 FEATURES = [

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from dssm_assets.core.model_config import Model
-from dssm_assets.core.models.bags import IntArray
+from dssm_assets.core.arrays.bags import IntArray
+from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training import prior_choice, search, validation
-from dssm_assets.core.training.distributed import ALONE
-from dssm_assets.core.training.search import Judge
+from dssm_assets.core.training import loop, prior_choice, validation
+from dssm_assets.core.training.data import ItemSets
+from dssm_assets.core.training.distributed.ranks import ALONE
+from dssm_assets.core.training.loop import Judge
 from dssm_assets.core.training.validation import cut_of, hit_rate, item_vectors, user_blocks
-from dssm_assets.core.training.validation_set import ItemSets
 from dssm_assets_tests.core.training.worlds import FEATURES, ITEMS, SMALL_MODEL, world
 
 
@@ -80,7 +80,7 @@ def test_a_score_does_not_depend_on_the_blocks_in_which_users_come(
 
         return hit_rate(one_by_one(), *given)
 
-    monkeypatch.setattr(search, "hit_rate", watched)
+    monkeypatch.setattr(loop, "hit_rate", watched)
     in_blocks = judge.score(towers, 1, ALONE)
     assert largest == 3
     assert in_blocks.prior == whole.prior

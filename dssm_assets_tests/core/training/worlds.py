@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.model_config import Model
-from dssm_assets.core.models.tower_feature import Side, TowerFeature
-from dssm_assets.core.models.tower_spec import TowerSpec, tower_spec
+from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.training import Training
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
+from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.loop import FitResult, fit
-from dssm_assets.core.training.train_data import TrainData
-from dssm_assets.core.training_config import Training
 
 ITEMS, USERS, EVENTS = 12, 10, 8
 """Items 0-5 belong to even users, items 6-11 to odd users; every user draws its items from its half alone."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dssm_assets.core.arrays.ragged import Exclusions, Index
 from dssm_assets.core.evaluation.places import Asked, count_below
-from dssm_assets.core.retrieval.exclusions import Exclusions, Index
 
 
 def order_by_events(item_events: Index) -> Index:

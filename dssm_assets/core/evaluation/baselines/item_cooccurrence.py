@@ -14,28 +14,200 @@ Shapes: V users, B users of a block, I items, P pairs asked for, E entries of a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
+from dssm_assets.core.arrays.ragged import Exclusions, Index
 from dssm_assets.core.evaluation.baselines.fill import fill_up, place_of, places_behind
-from dssm_assets.core.evaluation.baselines.taken_together import (
-    MOST_ITEMS,
-    Allocate,
-    TakenBy,
-    TakenTogether,
-    taken_by,
-    together_of,
-)
 from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets.core.evaluation.places import Asked, Places, few_among, places_by_rank
 from dssm_assets.core.evaluation.scorer import ScorerName
-from dssm_assets.core.retrieval.exclusions import Exclusions, Index
-from dssm_assets.core.retrieval.sparse_ranking import best_columns
+
+MOST_ITEMS: Final = 1000
+"""Items of a user that count as taken together: the last ones."""
+BLOCK_PAIRS: Final = 1 << 20
+"""Pairs that are looked at at once."""
+
+Numbers: TypeAlias = NDArray[np.int32]
+Allocate: TypeAlias = Callable[[int, Any], NDArray[Any]]
+"""Returns room for so many numbers of a kind."""
+
+
+@dataclass(frozen=True)
+class TakenTogether:
+    """Which items each user took: those of user v are items[starts[v] : starts[v + 1]].
+
+    Attributes:
+        starts: int64 [V + 1].
+        items: int32 [E], distinct within a user.
+        num_items: I.
+    """
+
+    starts: Index
+    items: Numbers
+    num_items: int
+
+    def blocks(self) -> Iterator[tuple[Index, Numbers]]:
+        """Yields users and items of about BLOCK_PAIRS pairs at a time, in order."""
+        for low in range(0, len(self.items), BLOCK_PAIRS):
+            high = min(low + BLOCK_PAIRS, len(self.items))
+            first, last = np.searchsorted(self.starts, (low, high - 1), side="right") - 1
+            bounds = np.clip(self.starts[first : last + 2], low, high)
+            yield np.repeat(np.arange(first, last + 1), bounds[1:] - bounds[:-1]), self.items[low:high]
+
+
+@dataclass(frozen=True)
+class TakenBy:
+    """Which users took each item: those of item i are users[starts[i] : starts[i + 1]], ascending.
+
+    Attributes:
+        starts: int64 [I + 1].
+        users: int32 [E].
+        together: int64 [I], pairs of the item with an item of one of its users, itself included.
+    """
+
+    starts: Index
+    users: Numbers
+    together: Index
+
+
+def last_items(window: Interactions, most_items: int = MOST_ITEMS) -> tuple[Index, Numbers]:
+    """Returns how many items of each user count, and which: all, or the last most_items it took (then the lower index)."""
+    lengths = np.diff(window.indptr)
+    items = window.item_index.astype(np.int32)
+    if not (lengths > most_items).any():
+        return lengths, items
+    order = np.lexsort((window.item_index, -window.last_time_ms, window.user_index))
+    is_last = np.zeros(len(order), dtype=bool)
+    is_last[order] = np.arange(len(order)) - np.repeat(window.indptr[:-1], lengths) < most_items
+    return np.minimum(lengths, most_items), items[is_last]
+
+
+def together_of(window: Interactions, most_items: int = MOST_ITEMS) -> TakenTogether:
+    """Returns what the users of these interactions took; see `last_items`."""
+    lengths, items = last_items(window, most_items)
+    return TakenTogether(np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), items, window.num_items)
+
+
+def taken_by(taken: TakenTogether, allocate: Allocate) -> TakenBy:
+    """Returns the other direction, by counting what each item has and putting each user at its place.
+
+    Args:
+        taken: who took what.
+        allocate: makes the array of E users.
+    """
+    count, together = np.zeros(taken.num_items, np.int64), np.zeros(taken.num_items, np.int64)
+    for users, items in taken.blocks():
+        count += np.bincount(items, minlength=taken.num_items)
+        lengths = taken.starts[users + 1] - taken.starts[users]
+        together += np.bincount(items, weights=lengths, minlength=taken.num_items).astype(np.int64)
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(count)])
+    placed, free = allocate(len(taken.items), np.int32), starts[:-1].copy()
+    for users, items in taken.blocks():
+        order = np.argsort(items, kind="stable")
+        found, first, counts = np.unique(items[order], return_index=True, return_counts=True)
+        placed[np.arange(len(items)) + np.repeat(free[found] - first, counts)] = users[order]
+        free[found] += counts
+    return TakenBy(starts, placed, together)
+
+
+_CELLS = 1 << 20
+"""Values that are partitioned at once."""
+
+
+class BestColumns(NamedTuple):
+    """Selected entries of all rows, one after another: best first within a row."""
+
+    lengths: Index
+    """int64 [R], selected entries of each row."""
+    columns: Index
+    """int64 [M]"""
+    values: NDArray[np.float64]
+    """float64 [M]"""
+
+    def lists(self, k: int) -> Index:
+        """Returns int64 [R, K], -1 behind the end of a row."""
+        found = np.full((len(self.lengths), k), -1, dtype=np.int64)
+        found[np.arange(k) < self.lengths[:, None]] = self.columns
+        return found
+
+
+def best_columns(matrix: Any, k: int, excluded: Exclusions | None = None) -> BestColumns:
+    """Returns the k best entries of each row that are above 0.
+
+    Args:
+        matrix: scipy csr [R, C] without repeated entries, R below 2^32; not changed.
+        k: most entries of a row.
+        excluded: columns left out, one row per row of the matrix.
+    """
+    lengths = np.diff(matrix.indptr)
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    columns, values = matrix.indices.astype(np.int64), matrix.data.astype(np.float64)
+    is_candidate = values > 0
+    if excluded is not None:
+        width = matrix.shape[1]
+        out = np.repeat(np.arange(len(lengths)), excluded.lengths) * width + excluded.indices
+        is_candidate &= ~_is_among(row * width + columns, np.sort(out))
+    row, columns, values = row[is_candidate], columns[is_candidate], values[is_candidate]
+    near = _near_the_top(row, values, len(lengths), k)
+    row, columns, values = row[near], columns[near], values[near]
+    order = np.lexsort((columns, -values, row))
+    row, columns, values = row[order], columns[order], values[order]
+    starts = np.searchsorted(row, np.arange(len(lengths)))
+    is_kept = np.arange(len(row)) - starts[row] < k
+    kept = np.bincount(row[is_kept], minlength=len(lengths))
+    return BestColumns(kept, columns[is_kept], values[is_kept])
+
+
+def _is_among(keys: Index, few: Index) -> NDArray[np.bool_]:
+    """Returns bool [E], whether each key is one of a few that are sorted: many times quicker than sorting the many."""
+    if not len(few):
+        return np.zeros(len(keys), dtype=bool)
+    found: NDArray[np.bool_] = few[np.minimum(np.searchsorted(few, keys), len(few) - 1)] == keys
+    return found
+
+
+def _near_the_top(row: Index, values: NDArray[np.float64], rows: int, k: int) -> NDArray[np.bool_]:
+    """Returns bool [E]: entries that may be among the k best of their row, all of those that are included.
+
+    Compared are the values rounded to float32, which keeps their order but for new ties: only what ties with the k-th or is
+    better is sorted exactly. Rows of about one length are partitioned side by side.
+
+    Args:
+        row: int64 [E], ascending.
+        values: float64 [E].
+        rows: R.
+        k: most entries of a row.
+    """
+    counts = np.bincount(row, minlength=rows)
+    bars = np.full(rows, -np.inf, dtype=np.float32)
+    single, starts = values.astype(np.float32), np.cumsum(counts) - counts
+    powers = np.ceil(np.log2(np.maximum(counts, 1))).astype(np.int64)
+    for power in np.unique(powers[counts > k]):
+        width = 1 << int(power)
+        chosen = np.flatnonzero((powers == power) & (counts > k))
+        for first in range(0, len(chosen), max(1, _CELLS // width)):
+            block = chosen[first : first + max(1, _CELLS // width)]
+            is_entry = np.arange(width) < counts[block, None]
+            table = np.zeros((len(block), width), dtype=np.float32)
+            table[is_entry] = single[np.repeat(starts[block], counts[block]) + _ranges(counts[block])]
+            table.partition(width - k, axis=1)
+            bars[block] = table[:, width - k]
+    found: NDArray[np.bool_] = single >= bars[row]
+    return found
+
+
+def _ranges(lengths: Index) -> Index:
+    """Returns 0 .. length - 1 for each length, one after the other."""
+    ends = np.cumsum(lengths)
+    return np.arange(int(ends[-1])) - np.repeat(ends - lengths, lengths)
+
 
 FIT_PAIRS = 2_000_000
 """Pairs of items held at once, about."""

@@ -9,15 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dssm_assets.core.arrays.ragged import Index
+from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.evaluation.baselines.fill import order_by_events
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import fit_neighbors, item_cooccurrence
-from dssm_assets.core.evaluation.baselines.own_history import fit_own_history
-from dssm_assets.core.evaluation.baselines.popularity import Popularity
-from dssm_assets.core.evaluation.baselines.taken_together import TakenTogether, together_of
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import TakenTogether, fit_neighbors, item_cooccurrence, together_of
+from dssm_assets.core.evaluation.baselines.popularity import Popularity, fit_own_history
 from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets.core.evaluation.scorer import Scorer, ScorerName
-from dssm_assets.core.evaluation_config import Evaluation
-from dssm_assets.core.retrieval.exclusions import Index
 
 
 @dataclass(frozen=True)

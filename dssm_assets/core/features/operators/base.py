@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, model_validator
 
-from dssm_assets.core.features import named_files
+from dssm_assets.core.features import fg_files
 from dssm_assets.core.features.expressions import Expression, Kind, parse_expression
 
 MULTI_SEPARATOR: Final = "\x1d"
@@ -175,7 +175,7 @@ class CategoryKeys(Definition):
         if self.vocab_file is not None:
             if self.default_bucketize_value is None:
                 raise ValueError("vocab_file needs default_bucketize_value: a file reserves no buckets")
-            self._words = named_files.words_of(named_files.read(info.context, self.vocab_file))
+            self._words = fg_files.words_of(fg_files.read(info.context, self.vocab_file))
         first = 0 if self.default_bucketize_value is not None else FIRST_BUCKET
         stray = {word: bucket for word, bucket in (self.vocab_dict or {}).items() if bucket < first or word == ""}
         if stray:

@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from dssm_assets.core.features import bags, lists, number_values, text_values
+from dssm_assets.core.arrays import ragged
+from dssm_assets.core.arrays.ragged import Mask, Offsets
+from dssm_assets.core.features import column_values
 from dssm_assets.core.features.expressions import ExpressionText, Kind
-from dssm_assets.core.features.lists import Mask, Offsets
 from dssm_assets.core.features.operators.base import BagKeys, CategoryKeys, Operator
 
 
@@ -60,11 +61,11 @@ class BoolMaskFeature(Operator, CategoryKeys, BagKeys):
         is_aligned = lengths == np.diff(mask_offsets)
         is_kept = np.zeros(len(values), dtype=bool)
         is_kept[np.repeat(is_aligned, lengths)] = _truth(mask, self.where(1))[np.repeat(is_aligned, np.diff(mask_offsets))]
-        texts, offsets = lists.keep(values, offsets, is_kept & ~lists.null_mask(values.indices))
+        texts, offsets = ragged.keep(values, offsets, is_kept & ~ragged.null_mask(values.indices))
         if not self.is_multi:
-            return bags.first_or_default(texts, offsets, self.default_text)
-        texts, offsets = bags.first(texts, offsets, self.value_dim)
-        return lists.build(*bags.with_default(texts, offsets, self.default_text))
+            return column_values.first_or_default(texts, offsets, self.default_text)
+        texts, offsets = column_values.first(texts, offsets, self.value_dim)
+        return ragged.build(*column_values.with_default(texts, offsets, self.default_text))
 
 
 def _elements(array: pa.Array, separator: str, where: str) -> tuple[pa.DictionaryArray, Offsets]:
@@ -73,24 +74,24 @@ def _elements(array: pa.Array, separator: str, where: str) -> tuple[pa.Dictionar
     An element of a list is one element. A column without lists holds elements joined by the separator; a missing or
     empty text holds none.
     """
-    if lists.is_list(array.type):
-        flat, offsets = lists.flatten(array)
-        return text_values.text_values(flat, where), offsets
-    texts = text_values.text_values(array, where)
-    present = ~lists.null_mask(texts.indices)
-    texts, offsets = lists.keep(texts, np.arange(len(array) + 1, dtype=np.int64), present)
-    parts, part_offsets = lists.flatten(pc.split_pattern(texts.dictionary, separator))
-    codes = text_values.codes_of(texts)
+    if ragged.is_list(array.type):
+        flat, offsets = ragged.flatten(array)
+        return column_values.text_values(flat, where), offsets
+    texts = column_values.text_values(array, where)
+    present = ~ragged.null_mask(texts.indices)
+    texts, offsets = ragged.keep(texts, np.arange(len(array) + 1, dtype=np.int64), present)
+    parts, part_offsets = ragged.flatten(pc.split_pattern(texts.dictionary, separator))
+    codes = column_values.codes_of(texts)
     lengths = np.diff(part_offsets)[codes]
-    taken = lists.ranges(part_offsets[codes], lengths)
+    taken = ragged.ranges(part_offsets[codes], lengths)
     is_empty = pc.equal(parts, "").to_numpy(zero_copy_only=False)
     indices = pa.array(taken, pa.int32(), mask=is_empty[taken])
-    return pa.DictionaryArray.from_arrays(indices, parts), lists.offsets_of(lengths)[offsets]
+    return pa.DictionaryArray.from_arrays(indices, parts), ragged.offsets_of(lengths)[offsets]
 
 
 def _truth(mask: pa.DictionaryArray, where: str) -> Mask:
     """Returns which elements are true."""
-    numbers = number_values.number_values(mask.dictionary, where)
+    numbers = column_values.number_values(mask.dictionary, where)
     words = pc.utf8_lower(pc.ascii_trim_whitespace(mask.dictionary))
     is_word: Any = pc.equal(words, "true").to_numpy(zero_copy_only=False)
     is_true = np.append(is_word | (np.nan_to_num(numbers) != 0), False)

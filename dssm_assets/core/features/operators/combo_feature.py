@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
+from dssm_assets.core.arrays import ragged
+from dssm_assets.core.arrays.ragged import Offsets
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.features import bags, lists, text_values
+from dssm_assets.core.features import column_values
 from dssm_assets.core.features.expressions import ExpressionText, Kind
-from dssm_assets.core.features.lists import Offsets
 from dssm_assets.core.features.operators.base import BagKeys, CategoryKeys, Operator
 
 _MOST: Final = 2**31 - 1
@@ -68,15 +69,15 @@ class ComboFeature(Operator, CategoryKeys, BagKeys):
             SchemaError: if an input's values have no text, or there are more combinations than a column can hold.
         """
         sides = [_side(array, self.separator, self.where(position)) for position, array in enumerate(inputs)]
-        offsets = lists.offsets_of(_counts(sides, self.value_dim))
+        offsets = ragged.offsets_of(_counts(sides, self.value_dim))
         if int(offsets[-1]) > _MOST:
             expected = f"at most {_MOST} combinations at once"
             remedy = "set value_dim, or generate fewer rows at once"
             raise SchemaError(Fault(f"feature {self.feature_name}", expected, f"{int(offsets[-1])} or more", remedy))
         texts = _texts(sides, _codes(sides, offsets))
         if not self.is_multi:
-            return bags.first_or_default(texts, offsets, self.default_text)
-        return lists.build(*bags.with_default(texts, offsets, self.default_text))
+            return column_values.first_or_default(texts, offsets, self.default_text)
+        return ragged.build(*column_values.with_default(texts, offsets, self.default_text))
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,10 @@ class _Side:
 
 
 def _side(array: pa.Array, separator: str, where: str) -> _Side:
-    texts, offsets = text_values.multi_text_values(array, separator, where)
+    texts, offsets = column_values.multi_text_values(array, separator, where)
     # Splitting leaves equal parts of different texts apart; as one they make fewer distinct combinations.
     distinct = texts.dictionary.dictionary_encode()
-    codes = distinct.indices.to_numpy(zero_copy_only=False).astype(np.int64)[text_values.codes_of(texts)]
+    codes = distinct.indices.to_numpy(zero_copy_only=False).astype(np.int64)[column_values.codes_of(texts)]
     return _Side(codes, offsets, distinct.dictionary)
 
 
@@ -111,7 +112,7 @@ def _counts(sides: Sequence[_Side], value_dim: int | None) -> Any:
 
 def _codes(sides: Sequence[_Side], offsets: Offsets) -> list[Any]:
     """Returns the text code that each combination takes from each side."""
-    rows = lists.row_of_value(offsets)
+    rows = ragged.row_of_value(offsets)
     rest = np.arange(len(rows)) - offsets[rows]
     is_single = not rest.any()
     found = []

@@ -11,11 +11,10 @@ from typing import Literal
 import pyarrow as pa
 from pydantic import Field, model_validator
 
+from dssm_assets.core.features.column_values import number_values, number_vectors
 from dssm_assets.core.features.expressions import ExpressionText, Source, parse_expression
-from dssm_assets.core.features.formula import Column, Formula, parse_formula
-from dssm_assets.core.features.formula_vectors import Vectors
-from dssm_assets.core.features.number_values import number_values
-from dssm_assets.core.features.number_vectors import number_vectors
+from dssm_assets.core.features.formula.formula import Column, Formula, parse_formula
+from dssm_assets.core.features.formula.functions import Vectors
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
 from dssm_assets.core.features.operators.numeric_operator import NumericOperator
 

@@ -6,19 +6,56 @@ here: how hits are found (their own files).
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from dssm_assets.core.features import bags, lists, number_values
+from dssm_assets.core.arrays import ragged
+from dssm_assets.core.features import column_values
+from dssm_assets.core.features.column_values import Numbers
 from dssm_assets.core.features.expressions import Kind
-from dssm_assets.core.features.normalizers import NormalizerText, parse_normalizer
-from dssm_assets.core.features.number_values import Numbers
+from dssm_assets.core.features.formula.formula import NormalizerText, parse_normalizer
 from dssm_assets.core.features.operators.base import VOCABULARY_KEYS, CategoryKeys, NumberKeys, Operator
-from dssm_assets.core.features.operators.combiner import Combiner, combine
-from dssm_assets.core.features.operators.numeric_default import check_numeric_default
+from dssm_assets.core.features.operators.numeric_operator import check_numeric_default
+
+
+class Combiner(StrEnum):
+    """How the numbers of several hits become one. NONE keeps them all."""
+
+    SUM = "sum"
+    MEAN = "mean"
+    MIN = "min"
+    MAX = "max"
+    COUNT = "count"
+    NONE = ""
+
+
+def combine(combiner: Combiner, rows: Any, numbers: Numbers, row_count: int) -> Numbers:
+    """Returns one number per row, NaN for a row without hits.
+
+    Args:
+        combiner: any but NONE.
+        rows: row of each hit, ascending, so sums run in the order of the hits.
+        numbers: number of each hit.
+        row_count: rows of the result.
+    """
+    counts = np.bincount(rows, minlength=row_count)
+    result = np.full(row_count, np.nan)
+    has_hit = counts > 0
+    starts = (np.cumsum(counts) - counts)[has_hit]
+    if combiner is Combiner.COUNT:
+        result[has_hit] = counts[has_hit]
+    elif combiner in (Combiner.MIN, Combiner.MAX):
+        reduce = np.minimum if combiner is Combiner.MIN else np.maximum
+        result[has_hit] = reduce.reduceat(numbers, starts) if len(starts) else 0
+    else:
+        result[has_hit] = np.bincount(rows, weights=numbers, minlength=row_count)[has_hit]
+        if combiner is Combiner.MEAN:
+            result[has_hit] /= counts[has_hit]
+    return result
 
 
 class HitOperator(Operator, CategoryKeys, NumberKeys):
@@ -78,24 +115,24 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
 
     def number_of_hits(self, rows: Any, numbers: Numbers, row_count: int) -> pa.Array:
         """Returns the values of a numeric feature from the row (ascending) and number of each hit."""
-        default = number_values.parse_number(self.default_text)
+        default = column_values.parse_number(self.default_text)
         if self.combiner is not Combiner.NONE:
-            return number_values.to_float32(self._normalized(combine(self.combiner, rows, numbers, row_count)), default)
-        narrow = number_values.to_float32(self._normalized(numbers), None)
-        is_number = ~lists.null_mask(narrow)
+            return column_values.to_float32(self._normalized(combine(self.combiner, rows, numbers, row_count)), default)
+        narrow = column_values.to_float32(self._normalized(numbers), None)
+        is_number = ~ragged.null_mask(narrow)
         counts = np.bincount(rows[is_number], minlength=row_count)
         values = narrow.drop_null().to_numpy(zero_copy_only=False)
         if default is not None:
             values = np.insert(values, (np.cumsum(counts) - counts)[counts == 0], np.float32(default))
             counts = np.maximum(counts, 1)
-        return lists.build(pa.array(values, pa.float32()), lists.offsets_of(counts))
+        return ragged.build(pa.array(values, pa.float32()), ragged.offsets_of(counts))
 
     def texts_of_hits(self, rows: Any, texts: pa.DictionaryArray, row_count: int) -> pa.Array:
         """Returns the values of a categorical feature from the row (ascending) and text of each hit."""
-        offsets = lists.offsets_of(np.bincount(rows, minlength=row_count))
+        offsets = ragged.offsets_of(np.bincount(rows, minlength=row_count))
         if self.is_multi:
-            return lists.build(*bags.with_default(texts, offsets, self.default_text))
-        return bags.first_or_default(texts, offsets, self.default_text)
+            return ragged.build(*column_values.with_default(texts, offsets, self.default_text))
+        return column_values.first_or_default(texts, offsets, self.default_text)
 
     def _normalized(self, numbers: Numbers) -> Numbers:
         return numbers if self.normalizer is None else parse_normalizer(self.normalizer)(numbers)

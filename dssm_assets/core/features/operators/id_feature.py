@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import model_validator
 
+from dssm_assets.core.arrays import ragged
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.features import bags, lists, text_values
+from dssm_assets.core.features import column_values
 from dssm_assets.core.features.expressions import ExpressionText, Kind
-from dssm_assets.core.features.key_values import key_values
+from dssm_assets.core.features.maps import key_values
 from dssm_assets.core.features.operators.base import BagKeys, CategoryKeys, Operator
 
 
@@ -72,9 +73,9 @@ class IdFeature(Operator, CategoryKeys, BagKeys):
         (array,) = inputs
         if not self.is_multi:
             return single_text(array, self.default_text, self.where(0))
-        texts, offsets = text_values.multi_text_values(array, self.separator, self.where(0))
-        texts, offsets = bags.first(texts, offsets, self.value_dim)
-        return lists.build(*bags.with_default(texts, offsets, self.default_text))
+        texts, offsets = column_values.multi_text_values(array, self.separator, self.where(0))
+        texts, offsets = column_values.first(texts, offsets, self.value_dim)
+        return ragged.build(*column_values.with_default(texts, offsets, self.default_text))
 
     def compute_weighted(self, inputs: Sequence[pa.Array]) -> tuple[pa.Array, pa.Array]:
         """Returns the ids of each row and their weights; the default has weight 1."""
@@ -83,15 +84,15 @@ class IdFeature(Operator, CategoryKeys, BagKeys):
         has_weight = np.isfinite(entries.numbers.astype(np.float32))
         # What stands behind the last colon but is no number is part of the id.
         whole = pc.binary_join_element_wise(entries.keys, entries.values, ":")
-        is_id = pa.array(has_weight | lists.null_mask(entries.values))
+        is_id = pa.array(has_weight | ragged.null_mask(entries.values))
         texts = pa.DictionaryArray.from_arrays(pa.array(entries.codes, pa.int32()), pc.if_else(is_id, entries.keys, whole))
         weights = np.where(has_weight, entries.numbers, 1)[entries.codes].astype(np.float32)
-        texts, offsets = bags.first(texts, entries.offsets, self.value_dim)
-        weights = weights[bags.first_mask(entries.offsets, self.value_dim)]
+        texts, offsets = column_values.first(texts, entries.offsets, self.value_dim)
+        weights = weights[column_values.first_mask(entries.offsets, self.value_dim)]
         if self.default_text:
             weights = np.insert(weights, offsets[:-1][np.diff(offsets) == 0], np.float32(1))
-        texts, offsets = bags.with_default(texts, offsets, self.default_text)
-        return lists.build(texts, offsets), lists.build(pa.array(weights, pa.float32()), offsets)
+        texts, offsets = column_values.with_default(texts, offsets, self.default_text)
+        return ragged.build(texts, offsets), ragged.build(pa.array(weights, pa.float32()), offsets)
 
 
 def single_text(array: pa.Array, default: str, where: str) -> pa.DictionaryArray:
@@ -100,7 +101,7 @@ def single_text(array: pa.Array, default: str, where: str) -> pa.DictionaryArray
     Raises:
         SchemaError: if the column holds lists.
     """
-    if lists.is_list(array.type):
+    if ragged.is_list(array.type):
         remedy = "set value_dim to 0 for a multi-valued feature"
         raise SchemaError(Fault(where, "one value per row (value_dim 1)", str(array.type), remedy))
-    return text_values.fill_text(text_values.text_values(array, where), default)
+    return column_values.fill_text(column_values.text_values(array, where), default)

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.types as pat
 from pydantic import Field, model_validator
 
-from dssm_assets.core.features import lists
+from dssm_assets.core.arrays import ragged
+from dssm_assets.core.features.column_values import Numbers
 from dssm_assets.core.features.expressions import ExpressionText
-from dssm_assets.core.features.key_values import KeyValues, key_values
-from dssm_assets.core.features.number_values import Numbers
+from dssm_assets.core.features.maps import KeyValues, key_values
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
 from dssm_assets.core.features.operators.numeric_operator import NumericOperator
 
@@ -66,14 +66,14 @@ class KvDotProduct(NumericOperator):
         """Returns the entries with their weights as numbers; NaN for an entry that is left out."""
         entries = key_values(array, self.separator, self.where(position), self.kv_delimiter)
         # The value of a map is there even if it is null, while an entry of a text may be the key alone.
-        has_no_weight = lists.null_mask(entries.values) & (not pat.is_map(array.type))
+        has_no_weight = ragged.null_mask(entries.values) & (not pat.is_map(array.type))
         numbers = np.where(has_no_weight, 1.0, entries.numbers)
         return KeyValues(entries.codes, entries.offsets, entries.keys, entries.values, numbers)
 
 
 def _has_entry(side: KeyValues) -> Any:
     is_left_in = ~np.isnan(side.numbers[side.codes])
-    return np.bincount(lists.row_of_value(side.offsets)[is_left_in], minlength=len(side.offsets) - 1) > 0
+    return np.bincount(ragged.row_of_value(side.offsets)[is_left_in], minlength=len(side.offsets) - 1) > 0
 
 
 def _products(query: KeyValues, document: KeyValues) -> Numbers:
@@ -101,7 +101,7 @@ def _is_named(names: Any, width: int) -> Any:
 def _cells(side: KeyValues, names: Any, is_wanted: Any, width: int) -> tuple[Any, Any]:
     """Returns the entries that may have a partner, and one integer per row and key for each of them."""
     kept = np.flatnonzero((is_wanted[names] & ~np.isnan(side.numbers))[side.codes])
-    return kept, lists.row_of_value(side.offsets)[kept] * width + names[side.codes[kept]]
+    return kept, ragged.row_of_value(side.offsets)[kept] * width + names[side.codes[kept]]
 
 
 def _summed(cells: Any, numbers: Numbers) -> tuple[Any, Numbers]:

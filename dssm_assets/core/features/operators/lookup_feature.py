@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from dssm_assets.core.features import lists, text_values
+from dssm_assets.core.arrays import ragged
+from dssm_assets.core.features import column_values
 from dssm_assets.core.features.expressions import ExpressionText, Kind
-from dssm_assets.core.features.key_values import KeyValues, key_values
+from dssm_assets.core.features.maps import KeyValues, key_values
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
 from dssm_assets.core.features.operators.hit_values import HitOperator
 
@@ -51,7 +52,7 @@ class LookupFeature(HitOperator):
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
         """Returns the combined number of each row, or the texts of its hits."""
         entries = key_values(inputs[0], self.separator, self.where(0))
-        asked, asked_offsets = text_values.multi_text_values(inputs[1], self.separator, self.where(1))
+        asked, asked_offsets = column_values.multi_text_values(inputs[1], self.separator, self.where(1))
         row_count = len(inputs[0])
         if self.kind is Kind.NUMERIC:
             rows, hits = _hits(entries, asked, asked_offsets, ~np.isnan(entries.numbers))
@@ -65,21 +66,21 @@ class LookupFeature(HitOperator):
         return self.texts_of_hits(rows, found, row_count)
 
 
-def _hits(entries: KeyValues, asked: pa.DictionaryArray, asked_offsets: lists.Offsets, is_usable: Any) -> tuple[Any, Any]:
+def _hits(entries: KeyValues, asked: pa.DictionaryArray, asked_offsets: ragged.Offsets, is_usable: Any) -> tuple[Any, Any]:
     """Returns row and distinct entry of each hit: by row, then by asked key, then by place in the map."""
     both = pa.concat_arrays([entries.keys, asked.dictionary]).dictionary_encode()
     names = both.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    asked_names = names[len(entries.keys) :][text_values.codes_of(asked)]
+    asked_names = names[len(entries.keys) :][column_values.codes_of(asked)]
     # An entry whose key nobody asks for can never hit: most entries go before anything is sorted.
     is_asked = np.zeros(max(len(both.dictionary), 1), dtype=bool)
     is_asked[asked_names] = True
     kept = np.flatnonzero((is_usable & is_asked[names[: len(entries.keys)]])[entries.codes])
     codes = entries.codes[kept]
     width = len(is_asked)
-    entry_cells = lists.row_of_value(entries.offsets)[kept] * width + names[codes]
+    entry_cells = ragged.row_of_value(entries.offsets)[kept] * width + names[codes]
     order = np.argsort(entry_cells, kind="stable")
-    asked_rows = lists.row_of_value(asked_offsets)
+    asked_rows = ragged.row_of_value(asked_offsets)
     asked_cells = asked_rows * width + asked_names
     first = np.searchsorted(entry_cells, asked_cells, side="left", sorter=order)
     lengths = np.searchsorted(entry_cells, asked_cells, side="right", sorter=order) - first
-    return np.repeat(asked_rows, lengths), codes[order[lists.ranges(first, lengths)]]
+    return np.repeat(asked_rows, lengths), codes[order[ragged.ranges(first, lengths)]]

@@ -20,9 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import AfterValidator, Field, model_validator
 
-from dssm_assets.core.features import lists, text_values
+from dssm_assets.core.arrays import ragged
+from dssm_assets.core.features import column_values
 from dssm_assets.core.features.expressions import ExpressionText, Kind, parse_expression
-from dssm_assets.core.features.nested_maps import NestedMaps, nested_maps
+from dssm_assets.core.features.maps import NestedMaps, nested_maps
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
 from dssm_assets.core.features.operators.hit_values import HitOperator
 
@@ -127,12 +128,12 @@ class MatchFeature(HitOperator):
 
     def _asked(self, inputs: Sequence[pa.Array], position: int, texts: pa.Array) -> tuple[Any, _Asked]:
         """Returns the names of the keys of entries, and the asked keys by these names."""
-        asked, offsets = text_values.multi_text_values(inputs[position], self.separator, self.where(position))
+        asked, offsets = column_values.multi_text_values(inputs[position], self.separator, self.where(position))
         both = pa.concat_arrays([texts.cast(pa.string()), asked.dictionary]).dictionary_encode()
-        names = text_values.codes_of(both)
-        codes = text_values.codes_of(asked)
+        names = column_values.codes_of(both)
+        codes = column_values.codes_of(asked)
         is_wild = pc.equal(asked.dictionary, WILDCARD).to_numpy(zero_copy_only=False)[codes]
-        return names[: len(texts)], _Asked(lists.row_of_value(offsets), names[len(texts) :][codes], is_wild)
+        return names[: len(texts)], _Asked(ragged.row_of_value(offsets), names[len(texts) :][codes], is_wild)
 
     def _texts(self, maps: NestedMaps, entries: Any) -> pa.DictionaryArray:
         """Returns the text of each hit, built once per distinct pair of outer key and inner entry."""
@@ -155,7 +156,7 @@ def _everything(maps: NestedMaps, is_kept: Any, rows: Any) -> tuple[Any, Any]:
     """Returns every kept entry of these rows' maps: positions in `rows`, ascending, and entries."""
     of_row = maps.map_of_row[rows]
     lengths = np.diff(maps.offsets)[of_row]
-    entries = lists.ranges(maps.offsets[of_row], lengths)
+    entries = ragged.ranges(maps.offsets[of_row], lengths)
     hit = is_kept[entries]
     return np.repeat(np.arange(len(rows)), lengths)[hit], entries[hit]
 
@@ -164,7 +165,7 @@ def _hits_of_one(maps: NestedMaps, is_kept: Any, names: Any, asked: _Asked) -> _
     """Returns the hits where one of the two keys matches everything."""
     width = _width(names, asked.names)
     kept = np.flatnonzero(is_kept & _is_member(names, asked.names, width))
-    cells = lists.row_of_value(maps.offsets)[kept] * width + names[kept]
+    cells = ragged.row_of_value(maps.offsets)[kept] * width + names[kept]
     exact, wild = np.flatnonzero(~asked.is_wild), np.flatnonzero(asked.is_wild)
     exact_asks, places = _matches(cells, maps.map_of_row[asked.rows[exact]] * width + asked.names[exact])
     wild_asks, wild_entries = _everything(maps, is_kept, asked.rows[wild])
@@ -180,14 +181,14 @@ def _hits_of_both(maps: NestedMaps, is_kept: Any, names: tuple[Any, Any], asked:
     is_asked = _is_member(pkey_names, pkeys.names, widths[0]) & _is_member(skey_names, skeys.names, widths[1])
     kept = np.flatnonzero(is_kept & is_asked)
     # Inner maps are numbered, so that a cell of (inner map, skey) fits an integer however many keys there are.
-    outer_cells = lists.row_of_value(maps.offsets)[kept] * widths[0] + pkey_names[kept]
+    outer_cells = ragged.row_of_value(maps.offsets)[kept] * widths[0] + pkey_names[kept]
     inner_maps, numbers = np.unique(outer_cells, return_inverse=True)
     found, inner_map = _matches(inner_maps, maps.map_of_row[pkeys.rows] * widths[0] + pkeys.names)
     rows = pkeys.rows[found]
     # Every outer key that was found asks its inner map for all inner keys of its row.
     bounds = np.searchsorted(skeys.rows, np.arange(len(maps.map_of_row) + 1))
     counts = np.diff(bounds)[rows]
-    asked_skeys = skeys.names[lists.ranges(bounds[:-1][rows], counts)]
+    asked_skeys = skeys.names[ragged.ranges(bounds[:-1][rows], counts)]
     asks, places = _matches(numbers * widths[1] + skey_names[kept], np.repeat(inner_map, counts) * widths[1] + asked_skeys)
     return _Hits(np.repeat(rows, counts)[asks], kept[places])
 
@@ -208,4 +209,4 @@ def _matches(cells: Any, asked_cells: Any) -> tuple[Any, Any]:
     order = np.argsort(cells, kind="stable")
     first = np.searchsorted(cells, asked_cells, side="left", sorter=order)
     lengths = np.searchsorted(cells, asked_cells, side="right", sorter=order) - first
-    return np.repeat(np.arange(len(asked_cells)), lengths), order[lists.ranges(first, lengths)]
+    return np.repeat(np.arange(len(asked_cells)), lengths), order[ragged.ranges(first, lengths)]

@@ -6,14 +6,34 @@ numbers (its own file).
 
 from __future__ import annotations
 
-import pyarrow as pa
+from typing import Annotated
 
-from dssm_assets.core.features import number_values
+import numpy as np
+import pyarrow as pa
+from pydantic import AfterValidator
+
+from dssm_assets.core.features import column_values
+from dssm_assets.core.features.column_values import Numbers, parse_number
 from dssm_assets.core.features.expressions import Kind
-from dssm_assets.core.features.normalizers import NormalizerText, parse_normalizer
-from dssm_assets.core.features.number_values import Numbers
+from dssm_assets.core.features.formula.formula import NormalizerText, parse_normalizer
 from dssm_assets.core.features.operators.base import NumberKeys, Operator
-from dssm_assets.core.features.operators.numeric_default import NumericDefault
+
+
+def check_numeric_default(value: str | int | float) -> str | int | float:
+    """Returns the default as written.
+
+    Raises:
+        ValueError: if it is neither "" nor a number that float32 can hold.
+    """
+    if value == "":
+        return value
+    number = parse_number(str(value))
+    if number is None or abs(number) > float(np.finfo(np.float32).max):
+        raise ValueError('the default of a numeric feature is a finite number, or "" for none')
+    return value
+
+
+NumericDefault = Annotated[str | int | float, AfterValidator(check_numeric_default)]
 
 
 class NumericOperator(Operator, NumberKeys):
@@ -38,4 +58,4 @@ class NumericOperator(Operator, NumberKeys):
 
     def finished(self, numbers: Numbers) -> pa.Array:
         """Returns numbers (NaN: missing) as float32 values: normalized, then the default in place of missing ones."""
-        return number_values.to_float32(self.normalized(numbers), number_values.parse_number(self.default_text))
+        return column_values.to_float32(self.normalized(numbers), column_values.parse_number(self.default_text))

@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from dssm_assets.core.features import term_overlap, term_proximity
+from dssm_assets.core.features.column_values import Numbers
 from dssm_assets.core.features.expressions import ExpressionText
-from dssm_assets.core.features.number_values import Numbers
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
 from dssm_assets.core.features.operators.numeric_operator import NumericOperator
-from dssm_assets.core.features.term_overlap import Terms
+from dssm_assets.core.features.text import terms
+from dssm_assets.core.features.text.terms import Terms
 
 
 class Method(StrEnum):
@@ -53,15 +53,15 @@ class Method(StrEnum):
 
 _MEASURES: Final[Mapping[Method, Callable[[Terms, Terms], Numbers]]] = MappingProxyType(
     {
-        Method.QUERY_COMMON_RATIO: term_overlap.common_ratio,
-        Method.TITLE_COMMON_RATIO: lambda query, title: term_overlap.common_ratio(title, query),
-        Method.IS_CONTAIN: term_overlap.containment,
-        Method.IS_EQUAL: term_overlap.equality,
-        Method.INDEX_OF: term_overlap.first_position,
-        Method.PROXIMITY_MIN_COVER: term_proximity.min_cover,
-        Method.PROXIMITY_MIN_DIST: term_proximity.min_dist,
-        Method.PROXIMITY_MAX_DIST: term_proximity.max_dist,
-        Method.PROXIMITY_AVG_DIST: term_proximity.avg_dist,
+        Method.QUERY_COMMON_RATIO: terms.common_ratio,
+        Method.TITLE_COMMON_RATIO: lambda query, title: terms.common_ratio(title, query),
+        Method.IS_CONTAIN: terms.containment,
+        Method.IS_EQUAL: terms.equality,
+        Method.INDEX_OF: terms.first_position,
+        Method.PROXIMITY_MIN_COVER: terms.min_cover,
+        Method.PROXIMITY_MIN_DIST: terms.min_dist,
+        Method.PROXIMITY_MAX_DIST: terms.max_dist,
+        Method.PROXIMITY_AVG_DIST: terms.avg_dist,
     }
 )
 
@@ -92,6 +92,6 @@ class OverlapFeature(NumericOperator):
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
         """Returns the measure of each row."""
-        query, title = term_overlap.terms_of(inputs[0], inputs[1], self.separator, (self.where(0), self.where(1)))
+        query, title = terms.terms_of(inputs[0], inputs[1], self.separator, (self.where(0), self.where(1)))
         numbers = _MEASURES[self.method](query, title)
         return self.finished(np.where((query.lengths > 0) & (title.lengths > 0), numbers, np.nan))

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from dssm_assets.core.features import lists, number_values, number_vectors
+from dssm_assets.core.arrays import ragged
+from dssm_assets.core.features import column_values
 from dssm_assets.core.features.expressions import ExpressionText
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
-from dssm_assets.core.features.operators.numeric_default import check_numeric_default
-from dssm_assets.core.features.operators.numeric_operator import NumericOperator
+from dssm_assets.core.features.operators.numeric_operator import NumericOperator, check_numeric_default
 
 
 class RawFeature(NumericOperator):
@@ -67,23 +67,23 @@ class RawFeature(NumericOperator):
     def values_of(self, array: pa.Array) -> pa.Array:
         """Returns the number, or the vector, of each value of a column."""
         if self.value_dim == 1:
-            return self.finished(number_values.number_values(array, self.where(0)))
-        numbers, offsets = number_vectors.number_vectors(array, self.separator, self.where(0))
+            return self.finished(column_values.number_values(array, self.where(0)))
+        numbers, offsets = column_values.number_vectors(array, self.separator, self.where(0))
         return self._vectors(numbers, offsets)
 
-    def _vectors(self, numbers: number_values.Numbers, offsets: lists.Offsets) -> pa.Array:
+    def _vectors(self, numbers: column_values.Numbers, offsets: ragged.Offsets) -> pa.Array:
         width = self.value_dim
         rows = np.full((len(offsets) - 1, width), np.nan)
         is_whole = np.diff(offsets) == width
-        rows[is_whole] = numbers[lists.ranges(offsets[:-1][is_whole], np.full(int(is_whole.sum()), width))].reshape(-1, width)
-        narrow = number_values.to_float32(self.normalized(rows.ravel()), None)
-        is_missing = lists.null_mask(narrow).reshape(-1, width).any(axis=1)
+        rows[is_whole] = numbers[ragged.ranges(offsets[:-1][is_whole], np.full(int(is_whole.sum()), width))].reshape(-1, width)
+        narrow = column_values.to_float32(self.normalized(rows.ravel()), None)
+        is_missing = ragged.null_mask(narrow).reshape(-1, width).any(axis=1)
         flat = narrow.fill_null(0).to_numpy(zero_copy_only=False).reshape(-1, width).copy()
         if self.default_text:
             parts = self._default_parts
             flat[is_missing] = np.array([float(part) for part in parts * (width if len(parts) == 1 else 1)], np.float32)
-            return lists.build(pa.array(flat.ravel()), lists.offsets_of(np.full(len(flat), width)))
-        return lists.build(pa.array(flat[~is_missing].ravel()), lists.offsets_of(np.where(is_missing, 0, width)))
+            return ragged.build(pa.array(flat.ravel()), ragged.offsets_of(np.full(len(flat), width)))
+        return ragged.build(pa.array(flat[~is_missing].ravel()), ragged.offsets_of(np.where(is_missing, 0, width)))
 
     @property
     def _default_parts(self) -> list[str]:

@@ -16,8 +16,7 @@ from dssm_assets.core.features.operators.lookup_feature import LookupFeature
 from dssm_assets.core.features.operators.match_feature import MatchFeature
 from dssm_assets.core.features.operators.overlap_feature import OverlapFeature
 from dssm_assets.core.features.operators.raw_feature import RawFeature
-from dssm_assets.core.features.operators.sequence_id_feature import SequenceIdFeature
-from dssm_assets.core.features.operators.sequence_raw_feature import SequenceRawFeature
+from dssm_assets.core.features.operators.sequence_feature import SequenceIdFeature, SequenceRawFeature
 from dssm_assets.core.features.operators.tokenize_feature import TokenizeFeature
 
 OPERATORS: Final[Mapping[str, type[Operator]]] = MappingProxyType(

@@ -10,10 +10,15 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
 
+import pyarrow as pa
 from pydantic import Field, SerializeAsAny, model_validator
 
-from dssm_assets.core.features.expressions import Expression, ExpressionText, Source
-from dssm_assets.core.features.operators.base import Definition, Operator
+from dssm_assets.core.arrays import ragged
+from dssm_assets.core.features import column_values
+from dssm_assets.core.features.expressions import Expression, ExpressionText, Kind, Source
+from dssm_assets.core.features.operators.base import BagKeys, CategoryKeys, Definition, Operator
+from dssm_assets.core.features.operators.id_feature import single_text
+from dssm_assets.core.features.operators.raw_feature import RawFeature
 
 DELIMITER = ";"
 
@@ -95,3 +100,90 @@ class SequenceFeature(Definition):
         """Returns which of a table's columns a sequence input reads."""
         qualified = f"{self.sequence_name}__{expression.name}"
         return qualified if qualified in columns else expression.name
+
+
+class SequenceIdFeature(Operator, CategoryKeys, BagKeys):
+    """The categories of a row in order, one per element (value_dim 1, the default) or a list of them (0, n).
+
+    A missing element keeps its place: it is null, or the default.
+
+    Attributes:
+        sequence_length: elements that are kept, the first ones or with oldest_first the last (0: all).
+        sequence_delim: what stands between the elements of a text.
+        oldest_first: elements ascend in time.
+    """
+
+    feature_type: Literal["sequence_id_feature"] = "sequence_id_feature"
+    expression: ExpressionText
+    sequence_length: int = Field(default=0, ge=0)
+    sequence_delim: str = Field(default=DELIMITER, min_length=1)
+    oldest_first: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """Always a category."""
+        return Kind.CATEGORICAL
+
+    @property
+    def is_multi(self) -> bool:
+        """Always true."""
+        return True
+
+    @property
+    def depth(self) -> int:
+        """1, or 2 where an element holds several values."""
+        return 1 if self.value_dim in (None, 1) else 2
+
+    @property
+    def expression_texts(self) -> Sequence[str]:
+        """The one input."""
+        return (self.expression,)
+
+    def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
+        """Returns the categories of each row's elements; a null row stays null."""
+        array = column_values.as_lists(inputs[0], self.sequence_delim, self.where(0))
+        flat, offsets = ragged.flatten(array)
+        positions, offsets = column_values.kept(offsets, self.sequence_length, self.oldest_first)
+        flat = flat if positions is None else flat.take(pa.array(positions))
+        if self.depth == 1:
+            values = single_text(flat, self.default_text, self.where(0))
+        else:
+            texts, bounds = column_values.multi_text_values(flat, self.separator, self.where(0))
+            texts, bounds = column_values.first(texts, bounds, self.value_dim)
+            values = ragged.build(*column_values.with_default(texts, bounds, self.default_text))
+        return ragged.build(values, offsets, ragged.null_mask(array))
+
+
+class SequenceRawFeature(RawFeature):
+    """The numbers of a row in order, one per element, or with value_dim n a vector of n numbers per element.
+
+    A missing element keeps its place: it is the default, or null.
+
+    Attributes:
+        sequence_length: elements that are kept, the first ones or with oldest_first the last (0: all).
+        sequence_delim: what stands between the elements of a text.
+        oldest_first: elements ascend in time.
+    """
+
+    feature_type: Literal["sequence_raw_feature"] = "sequence_raw_feature"  # type: ignore[assignment]
+    sequence_length: int = Field(default=0, ge=0)
+    sequence_delim: str = Field(default=DELIMITER, min_length=1)
+    oldest_first: bool = False
+
+    @property
+    def is_multi(self) -> bool:
+        """Always true."""
+        return True
+
+    @property
+    def depth(self) -> int:
+        """1, or 2 for a sequence of vectors."""
+        return 2 if self.value_dim > 1 else 1
+
+    def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
+        """Returns the numbers of each row's elements; a null row stays null."""
+        array = column_values.as_lists(inputs[0], self.sequence_delim, self.where(0))
+        flat, offsets = ragged.flatten(array)
+        positions, offsets = column_values.kept(offsets, self.sequence_length, self.oldest_first)
+        flat = flat if positions is None else flat.take(pa.array(positions))
+        return ragged.build(self.values_of(flat), offsets, ragged.null_mask(array))

@@ -14,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 
-from dssm_assets.core.features import lists, named_files, text_values
+from dssm_assets.core.arrays import ragged
+from dssm_assets.core.features import column_values, fg_files
 from dssm_assets.core.features.expressions import ExpressionText, Kind
 from dssm_assets.core.features.operators.base import Operator
+from dssm_assets.core.features.text.tokenizer import TextTokenizer, TokenizerType, text_tokenizer
 from dssm_assets.core.features.text_normalizer import TextNormalizer
-from dssm_assets.core.features.text_tokenizer import TextTokenizer, TokenizerType, text_tokenizer
 
 _TEXTS_AT_ONCE: Final = 10_000
 """Bounds the memory that the libraries' own results take."""
@@ -46,7 +47,7 @@ class TokenizeFeature(Operator):
 
     @model_validator(mode="after")
     def _read_tokenizer(self, info: ValidationInfo) -> TokenizeFeature:
-        self._tokenizer = text_tokenizer(self.tokenizer_type, named_files.read(info.context, self.vocab_file))
+        self._tokenizer = text_tokenizer(self.tokenizer_type, fg_files.read(info.context, self.vocab_file))
         return self
 
     @property
@@ -77,7 +78,7 @@ class TokenizeFeature(Operator):
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
         """Returns the lists of token ids; each distinct text is cut once."""
-        texts = text_values.text_values(inputs[0], self.where(0))
+        texts = column_values.text_values(inputs[0], self.where(0))
         used, word_of_row = _used(texts)
         ids, offsets = self._ids(used)
         lengths = np.diff(offsets)
@@ -85,11 +86,11 @@ class TokenizeFeature(Operator):
         has_tokens = np.append(lengths[:-1] > 0, False)
         word_of_row = np.where(has_tokens[word_of_row], word_of_row, len(used))
         distinct, codes = np.unique(ids, return_inverse=True)
-        taken = codes[lists.ranges(offsets[word_of_row], lengths[word_of_row])]
+        taken = codes[ragged.ranges(offsets[word_of_row], lengths[word_of_row])]
         tokens = pa.DictionaryArray.from_arrays(pa.array(taken, pa.int32()), pa.array(distinct).cast(pa.string()))
-        return lists.build(tokens, lists.offsets_of(lengths[word_of_row]))
+        return ragged.build(tokens, ragged.offsets_of(lengths[word_of_row]))
 
-    def _ids(self, texts: list[str]) -> tuple[Any, lists.Offsets]:
+    def _ids(self, texts: list[str]) -> tuple[Any, ragged.Offsets]:
         """Returns the token ids of the texts and of the default behind them, and their bounds."""
         assert self._tokenizer is not None
         flat, lengths = [], []
@@ -101,12 +102,12 @@ class TokenizeFeature(Operator):
         default = self._tokenizer.encode([self.default_text])[0] if self.default_text else []
         flat.append(np.array(default, dtype=np.int64))
         lengths.append(np.array([len(default)]))
-        return np.concatenate(flat), lists.offsets_of(np.concatenate(lengths))
+        return np.concatenate(flat), ragged.offsets_of(np.concatenate(lengths))
 
 
 def _used(texts: pa.DictionaryArray) -> tuple[list[str], Any]:
     """Returns the distinct texts that occur, and which of them each row has; one behind the last if it has none."""
-    is_missing = lists.null_mask(texts.indices)
+    is_missing = ragged.null_mask(texts.indices)
     codes = texts.indices.fill_null(0).to_numpy(zero_copy_only=False)
     used, places = np.unique(codes[~is_missing], return_inverse=True)
     word_of_row = np.full(len(texts), len(used))

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from dssm_assets.core.models.losses.row_chunks import add_product, columns_left, full, rounded, row_chunks
+from dssm_assets.core.models.losses.softmax import add_product, columns_left, full, rounded, row_chunks
 from dssm_assets.core.models.losses.terms import LossTerms
 
 Affine = tuple[Tensor, Tensor]

@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from dssm_assets.core.arrays.bags import IntArray
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.models.bags import IntArray
 
 
 class WeightedSampler:
@@ -70,3 +70,52 @@ def alias_table(probability: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.fl
     keep[heavy[:-1]] = np.where(is_overdrawn, np.clip(1 + excess[:-1] - drawn, 0, 1), 1.0)
     alias[heavy[:-1]] = np.where(is_overdrawn, heavy[1:], heavy[:-1])
     return keep, alias
+
+
+class UniformSampler:
+    """Draws item indices with probability 1 / I.
+
+    Attributes:
+        probability: the exact law, one entry per item [I].
+
+    Raises:
+        SchemaError: there is no item.
+    """
+
+    def __init__(self, num_items: int) -> None:
+        if num_items < 1:
+            raise SchemaError(Fault("table items", "at least one item", "none", "correct negative_items"))
+        self.probability: npt.NDArray[np.float64] = np.full(num_items, 1.0 / num_items)
+
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[IntArray, npt.NDArray[np.float64]]:
+        """Returns N item indices and the probability with which each was drawn; items may repeat."""
+        item_index = rng.integers(len(self.probability), size=count)
+        return item_index, self.probability[item_index]
+
+
+class MixedSampler(WeightedSampler):
+    """Draws item indices by the mixed law."""
+
+    def __init__(self, weights: npt.NDArray[np.float64], uniform_frac: float) -> None:
+        """Takes the items' weights and f, the share that is drawn uniformly, 0 to 1.
+
+        Raises:
+            SchemaError: a weight is negative or not finite, or none is positive.
+        """
+        by_weight = WeightedSampler(weights).probability
+        super().__init__(uniform_frac / len(weights) + (1.0 - uniform_frac) * by_weight)
+
+
+class V2Sampler(WeightedSampler):
+    """Draws item indices by weight over the whole corpus."""
+
+    def counted_probability(self, taken: IntArray) -> npt.NDArray[np.float64]:
+        """Returns the law of the draws that count for a user who took these items [I]; all 0 if it took every item.
+
+        The correction of a column stays that of `probability`: how often an item that counts is met is not changed by
+        others that do not.
+        """
+        law = self.probability.copy()
+        law[taken[taken >= 0]] = 0.0
+        total = law.sum()
+        return law / total if total > 0 else law

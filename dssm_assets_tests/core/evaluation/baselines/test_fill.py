@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dssm_assets.core.arrays.ragged import Exclusions
 from dssm_assets.core.evaluation.baselines.fill import fill_up, order_by_events
-from dssm_assets.core.retrieval.exclusions import Exclusions
 
 
 def test_the_docstring_example() -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import fit_item_cooccurrence
 from dssm_assets.core.evaluation.baselines.suite import fit_baselines
 from dssm_assets.core.evaluation.scorer import Scorer, ScorerName
-from dssm_assets.core.evaluation_config import Evaluation
 from dssm_assets_tests.core.evaluation.worlds import interactions
 
 ITEMS = ["a", "b", "c", "d", "e", "f"]

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from dssm_assets.core.arrays.hashing import murmur_hash64a
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.features.hashing import murmur_hash64a
 from dssm_assets.core.features.operators import combo_feature
 from dssm_assets.core.features.operators.combo_feature import ComboFeature
 from dssm_assets_tests.core.features import hostile_rows

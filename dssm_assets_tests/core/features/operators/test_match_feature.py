@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.features.buckets import BucketRule
-from dssm_assets.core.features.hash_function import HashFunction
 from dssm_assets.core.features.operators.match_feature import MatchFeature
 from dssm_assets_tests.core.features import strategies as cases
 

@@ -6,9 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features.generator import FeatureGenerator
+from dssm_assets.core.features.operators.sequence_feature import SequenceIdFeature, SequenceRawFeature
+from dssm_assets_tests.core.features import strategies as cases
 
 ID = {"feature_type": "id_feature", "feature_name": "i", "expression": "user:x"}
 LOOKUP = {"feature_type": "lookup_feature", "feature_name": "l", "map": "user:m", "key": "item:k"}
@@ -76,3 +80,74 @@ def test_lengths_must_agree_within_a_group() -> None:
             values({"x": ["a;b", "e"], "y": ["c", "f"]}, *subs)
     with pytest.raises(SchemaError, match="input ids: expected lists as long as those of x"):
         values({"x": ["a;b"], "ids": ["1"]}, ID, sequence_pk="user:ids")
+
+
+def feature(**keys: object) -> SequenceIdFeature:
+    return SequenceIdFeature.model_validate({"feature_name": "f", "expression": "user:x", **keys})
+
+
+def values_sequence_id_feature(column: pa.Array, **keys: object) -> list[object]:
+    return list(feature(**keys).compute([column]).to_pylist())
+
+
+@given(st.one_of(cases.list_columns, cases.text_columns),
+       st.sampled_from([{}, {"default_value": "d"}, {"value_dim": 0}, {"sequence_length": 2}, {"value_dim": 2, "default_value": "d"}]))  # fmt: skip
+def test_a_batch_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
+    operator = feature(**keys)
+    assert cases.rows_of(operator.compute([column])) == cases.one_by_one(operator, column)
+
+
+def test_missing_elements_keep_their_place() -> None:
+    assert values_sequence_id_feature(pa.array(["c||a|", "", None]), sequence_delim="|") == [["c", None, "a", None], [], None]
+    assert values_sequence_id_feature(pa.array(["c||a"]), sequence_delim="|", default_value="0") == [["c", "0", "a"]]
+    assert values_sequence_id_feature(pa.array([[1, None], []])) == [["1", None], []]
+
+
+def test_several_values_in_an_element() -> None:
+    assert values_sequence_id_feature(pa.array(["4\x1d5;6"]), value_dim=0) == [[["4", "5"], ["6"]]]
+    assert values_sequence_id_feature(pa.array([[["4", "5"], [], ["6"]]]), value_dim=1 + 1) == [[["4", "5"], [], ["6"]]]
+    assert [feature(**keys).depth for keys in ({}, {"value_dim": 1}, {"value_dim": 0})] == [1, 1, 2]
+
+
+def test_sequence_id_feature_the_most_recent_elements_are_kept() -> None:
+    assert values_sequence_id_feature(pa.array(["a;b;c", "d"]), sequence_length=2) == [["a", "b"], ["d"]]
+    assert values_sequence_id_feature(pa.array(["a;b;c", "d"]), sequence_length=2, oldest_first=True) == [["b", "c"], ["d"]]
+
+
+def test_a_number_is_no_sequence() -> None:
+    with pytest.raises(SchemaError, match="lists or text, got int64"):
+        values_sequence_id_feature(pa.array([1]))
+
+
+def feature_sequence_raw_feature(**keys: object) -> SequenceRawFeature:
+    return SequenceRawFeature.model_validate({"feature_name": "f", "expression": "user:x", **keys})
+
+
+def values_sequence_raw_feature(column: pa.Array, **keys: object) -> list[object]:
+    return list(feature_sequence_raw_feature(**keys).compute([column]).to_pylist())
+
+
+@given(st.one_of(cases.list_columns, cases.text_columns),
+       st.sampled_from([{}, {"default_value": ""}, {"value_dim": 2}, {"sequence_length": 2, "oldest_first": True}]))  # fmt: skip
+def test_sequence_raw_feature_a_batch_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
+    operator = feature_sequence_raw_feature(**keys)
+    assert cases.rows_of(operator.compute([column])) == cases.one_by_one(operator, column)
+
+
+def test_numbers_in_order() -> None:
+    assert values_sequence_raw_feature(pa.array(["0.5;2", "", None, "x;1"])) == [[0.5, 2], [], None, [0, 1]]
+    assert values_sequence_raw_feature(pa.array([[0.5, None]]), default_value="") == [[0.5, None]]
+    assert values_sequence_raw_feature(pa.array(["1;2;3"]), sequence_length=2) == [[1, 2]]
+    assert values_sequence_raw_feature(pa.array(["1;3"]), normalizer="method=minmax,min=1,max=3") == [[0, 1]]
+
+
+def test_vectors_in_order() -> None:
+    column = pa.array(["0.5\x1d1;0.25\x1d2", "3"])
+    assert values_sequence_raw_feature(column, value_dim=2) == [[[0.5, 1], [0.25, 2]], [[0, 0]]]
+    assert values_sequence_raw_feature(pa.array([[[1, 2], [3, 4]]]), value_dim=2) == [[[1, 2], [3, 4]]]
+    assert (feature_sequence_raw_feature().depth, feature_sequence_raw_feature(value_dim=2).depth) == (1, 2)
+
+
+def test_a_length_is_no_negative_number() -> None:
+    with pytest.raises(ValueError, match="greater than or equal to 0"):
+        feature_sequence_raw_feature(sequence_length=-1)

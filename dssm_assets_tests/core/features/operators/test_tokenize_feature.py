@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import dssm_assets_tests.fixtures.tokenizers as fixtures
+from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features.buckets import BucketRule
-from dssm_assets.core.features.hash_function import HashFunction
 from dssm_assets.core.features.operators import tokenize_feature
 from dssm_assets.core.features.operators.tokenize_feature import TokenizeFeature
 from dssm_assets_tests.core.features import strategies as cases

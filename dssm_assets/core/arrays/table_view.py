@@ -1,0 +1,241 @@
+"""Rows of Arrow tables as numpy arrays, gathered from where they lie, so that a memory-mapped table stays on disk.
+
+Belongs here: `TableView`. Does not belong here: what the columns mean.
+
+Letters: B rows asked for, n values of a list column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dssm_assets.core.arrays.bags import IntArray, offsets_of, ragged_positions
+from dssm_assets.core.errors import Fault, SchemaError
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows of a table, sorted into its chunks once so that every column can reuse it."""
+
+    local: tuple[tuple[int, IntArray], ...]  # (chunk, rows within it)
+    inverse: IntArray | None  # position of each asked row in the concatenated chunks; None: already in order
+
+
+class TableView:
+    """Zero-copy numpy views of an Arrow table's columns.
+
+    Raises:
+        SchemaError: with one fault per column that is missing, has another type or has nulls.
+    """
+
+    def __init__(self, table: pa.Table, name: str, columns: Mapping[str, pa.DataType]) -> None:
+        _check(table, name, columns)
+        self.num_rows: int = table.num_rows
+        batches = [batch for batch in table.select(list(columns)).to_batches() if batch.num_rows]
+        self._starts = offsets_of(np.array([batch.num_rows for batch in batches], np.int64))
+        self._flat: dict[str, list[Array]] = {}
+        self._lists: dict[str, list[tuple[Array, Array]]] = {}
+        for column, kind in columns.items():
+            chunks = [batch.column(column) for batch in batches]
+            if pa.types.is_list(kind):
+                self._lists[column] = [(_numpy(chunk.offsets), _numpy(chunk.values)) for chunk in chunks]
+            else:
+                self._flat[column] = [_numpy(chunk) for chunk in chunks]
+
+    def select(self, rows: IntArray) -> Selection:
+        """Returns the selection of these rows, in this order."""
+        if not len(rows) or len(self._starts) <= 2:
+            return Selection(((0, rows),) if len(rows) else (), None)
+        chunk = np.searchsorted(self._starts, rows, side="right") - 1
+        order = np.argsort(chunk, kind="stable")
+        used, first = np.unique(chunk[order], return_index=True)
+        parts = np.split(rows[order], first[1:])
+        inverse = np.empty_like(order)
+        inverse[order] = np.arange(len(order))
+        return Selection(tuple((int(c), p - self._starts[c]) for c, p in zip(used, parts, strict=True)), inverse)
+
+    def take(self, column: str, selection: Selection) -> Array:
+        """Returns the column's values of the selected rows [B]."""
+        parts = self._flat[column]
+        return _joined([parts[chunk][rows] for chunk, rows in selection.local], selection)
+
+    def take_list(self, column: str, selection: Selection) -> tuple[Array, IntArray]:
+        """Returns the values [n] of the selected rows' lists and their offsets [B + 1]."""
+        values, lengths = [], []
+        for chunk, rows in selection.local:
+            offsets, flat = self._lists[column][chunk]
+            positions, bounds = ragged_positions(offsets[rows].astype(np.int64), offsets[rows + 1].astype(np.int64))
+            values.append(flat[positions])
+            lengths.append(np.diff(bounds))
+        flat_values = np.concatenate(values) if values else np.zeros(0, np.int32)
+        if selection.inverse is None:
+            return flat_values, offsets_of(_joined(lengths, selection).astype(np.int64))
+        bounds = offsets_of(np.concatenate(lengths))
+        positions, ordered = ragged_positions(bounds[selection.inverse], bounds[selection.inverse + 1])
+        return flat_values[positions], ordered
+
+    def lengths(self, column: str) -> Iterable[Array]:
+        """Returns how many values the lists of a list column hold, by chunk, in row order."""
+        return [np.diff(offsets) for offsets, _ in self._lists[column]]
+
+    def blocks(self, column: str) -> Iterable[Array]:
+        """Returns the column's chunks as views, in row order; of a list column the values of its rows."""
+        if column in self._flat:
+            return list(self._flat[column])
+        return [flat[offsets[0] : offsets[-1]] for offsets, flat in self._lists[column]]
+
+
+def _joined(parts: list[Array], selection: Selection) -> Array:
+    if not parts:
+        return np.zeros(0, np.int64)
+    if selection.inverse is None:
+        return parts[0]
+    return np.concatenate(parts)[selection.inverse]
+
+
+def _numpy(array: pa.Array) -> Array:
+    return np.asarray(array.to_numpy(zero_copy_only=True))
+
+
+def _check(table: pa.Table, name: str, columns: Mapping[str, pa.DataType]) -> None:
+    faults = []
+    for column, kind in columns.items():
+        where = f"table {name}, column {column}"
+        if column not in table.column_names:
+            came = ", ".join(table.column_names) or "no columns"
+            faults.append(Fault(where, "the column to exist", f"columns {came}", "write the column or drop the feature"))
+            continue
+        actual, nulls = table.schema.field(column).type, table.column(column).null_count
+        if not _is_kind(actual, kind):
+            faults.append(Fault(where, str(kind), str(actual), "write the column with this type"))
+        elif nulls:
+            faults.append(
+                Fault(where, "no nulls", f"{nulls} nulls in {table.num_rows} rows", "write 0 (missing) instead of null")
+            )
+    if faults:
+        raise SchemaError(faults)
+
+
+def _is_kind(actual: pa.DataType, kind: pa.DataType) -> bool:
+    if pa.types.is_list(kind):
+        return bool(pa.types.is_list(actual) and actual.value_type == kind.value_type)
+    return bool(actual == kind)
+
+
+_WORD_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a table and the chunk of each, found once so that every column can reuse it."""
+
+    rows: IntArray  # [B]
+    chunk: IntArray  # [B]
+
+
+class RowGather:
+    """Reads rows of a table by number, in any order. Nothing is copied before it is read."""
+
+    def __init__(self, table: pa.Table, *, flat: Sequence[str] = (), lists: Sequence[str] = ()) -> None:
+        """Notes where the columns lie and keeps them alive.
+
+        Args:
+            table: its columns have no nulls and types of 4 or 8 bytes, or lists of them.
+            flat: columns of single values.
+            lists: columns of lists.
+        """
+        batches = [batch for batch in table.select([*flat, *lists]).to_batches() if batch.num_rows]
+        counts = np.array([batch.num_rows for batch in batches], np.int64)
+        self._ends = np.cumsum(counts)
+        columns = {name: [batch.column(name) for batch in batches] for name in (*flat, *lists)}
+        singles = [[_buffer(chunk) for chunk in columns[name]] for name in flat]
+        offsets = [[_buffer(chunk.offsets) for chunk in columns[name]] for name in lists]
+        values = [[_buffer(chunk.values) for chunk in columns[name]] for name in lists]
+        self._memory = _Memory([*singles, *offsets, *values], len(batches))
+        # The first row of a chunk is row `end - count` of the table: a place less that number, plus a row's own.
+        by_row = self._memory.places[: len(flat) + len(lists)] - (self._ends - counts)
+        self._together = np.ascontiguousarray(by_row[: len(flat)].T)  # [C, F]
+        self._flat = dict(zip(flat, by_row, strict=False))
+        self._offsets = dict(zip(lists, by_row[len(flat) :], strict=True))
+        self._values = dict(zip(lists, self._memory.places[len(flat) + len(lists) :], strict=True))
+        kinds = [chunks[0].dtype if chunks else np.dtype(np.int32) for chunks in (*singles, *values)]
+        self._kinds = dict(zip((*flat, *lists), kinds, strict=True))
+
+    def select(self, rows: npt.NDArray[Any]) -> Rows:
+        """Returns these rows, in this order, ready to be read.
+
+        Raises:
+            IndexError: a row is not in the table.
+        """
+        count = int(self._ends[-1]) if len(self._ends) else 0
+        if len(rows) and (rows.min() < 0 or rows.max() >= count):
+            raise IndexError(f"rows {rows.min()} .. {rows.max()} of a table of {count}")
+        return Rows(rows.astype(np.int64, copy=False), np.searchsorted(self._ends, rows, side="right"))
+
+    def take(self, column: str, at: Rows) -> Array:
+        """Returns the values of a flat column [B]."""
+        return self._memory.read(self._flat[column].take(at.chunk) + at.rows, self._kinds[column])
+
+    def take_each(self, at: Rows) -> dict[str, Array]:
+        """Returns the values of every flat column [B]."""
+        places = self._places(at)
+        return {name: self._memory.read(places[:, k], self._kinds[name]) for k, name in enumerate(self._flat)}
+
+    def take_flat(self, at: Rows) -> Array:
+        """Returns the values of all flat columns, which have one type, in the order they were given in [B, F]."""
+        places = self._places(at)
+        return self._memory.read(places, next(map(self._kinds.__getitem__, self._flat), places.dtype))
+
+    def take_list(self, column: str, at: Rows) -> tuple[Array, IntArray]:
+        """Returns the values [n] of the rows' lists and their offsets [B + 1]."""
+        begin = self._offsets[column].take(at.chunk) + at.rows
+        first = self._values[column].take(at.chunk)
+        low, high = (self._memory.read(places, np.dtype(np.int32)) for places in (begin, begin + 1))
+        positions, bounds = ragged_positions(first + low, first + high)
+        return self._memory.read(positions, self._kinds[column]), bounds
+
+    def _places(self, at: Rows) -> IntArray:
+        places = self._together.take(at.chunk, axis=0)
+        places += at.rows[:, None]
+        return places
+
+
+class _Memory:
+    """The stretch of memory from the first of some arrays to the last, seen as one array of any type.
+
+    What lies between the arrays is none of ours: only places inside of them may be read.
+    """
+
+    def __init__(self, arrays: Sequence[Sequence[Array]], chunk_count: int) -> None:
+        """Notes where arrays [P, C] lie and keeps them alive."""
+        self._held = arrays
+        flat = [array for part in arrays for array in part]
+        sizes = np.array([array.nbytes for array in flat], np.int64)
+        starts = np.array([array.__array_interface__["data"][0] for array in flat], np.int64)
+        is_there = sizes > 0
+        low = int(starts[is_there].min()) // _WORD_BYTES * _WORD_BYTES if is_there.any() else 0
+        words = -(-(int((starts + sizes)[is_there].max()) - low) // _WORD_BYTES) if is_there.any() else 0
+        buffer = pa.foreign_buffer(low, words * _WORD_BYTES) if words else b""
+        self._views = {np.dtype(kind): np.frombuffer(buffer, kind) for kind in (np.int32, np.int64, np.float32, np.float64)}
+        items = np.array([array.itemsize for array in flat], np.int64)
+        found = np.where(is_there, (starts - low) // np.maximum(items, 1), 0)
+        self.places: IntArray = found.reshape(len(arrays), chunk_count)
+        """Where each array begins, counted in values of its type [P, C]."""
+
+    def read(self, places: IntArray, kind: np.dtype[Any]) -> Array:
+        """Returns the values at these places [any shape]."""
+        return self._views[kind].take(places)
+
+
+def _buffer(array: pa.Array) -> Array:
+    found: Array = array.to_numpy(zero_copy_only=True)
+    # A place is counted in whole values: what does not start at a multiple of its size is copied to where it does.
+    return found if found.flags.aligned else found.copy()

@@ -1,0 +1,1 @@
+"""The configuration: frozen pydantic models, one file per part, composed by `pipeline`."""

@@ -1,0 +1,83 @@
+"""The files that a feature definition names: vocabularies and tokenizers.
+
+Belongs here: how an operator gets their bytes while it is validated, and the format of a vocabulary file. Does not
+belong here: paths and reading from disk: whoever parses a fg.json hands in a function that reads a file by its name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from dssm_assets.core.errors import Fault, FeatureSpecError
+
+ReadFile = Callable[[str], bytes]
+"""Returns the content of a file that fg.json names; raises OSError if there is none."""
+
+CONTEXT_KEY: Final = "read_file"
+
+
+def read(context: Any, name: str) -> bytes:
+    """Returns a named file's content with the reader that the parser put into the validation context.
+
+    Raises:
+        ValueError: if files cannot be read here, or this one cannot.
+    """
+    reader: ReadFile | None = (context or {}).get(CONTEXT_KEY)
+    if reader is None:
+        raise ValueError(f"file {name!r} cannot be read: give from_fg_json the path of the fg.json, or read_file")
+    try:
+        return reader(name)
+    except OSError as error:
+        raise ValueError(f"file {name!r} cannot be read ({error}); paths are relative to the fg.json") from error
+
+
+def words_of(content: bytes) -> dict[str, int]:
+    """Returns the bucket of each word of a vocabulary file: its line from 0, or the number after its last space.
+
+    Raises:
+        ValueError: if the text is not UTF-8, holds no word or one twice, or only some lines end with a number.
+    """
+    try:
+        lines = [line for line in content.decode("utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"a vocabulary file is UTF-8 text: {error}") from error
+    if not lines:
+        raise ValueError("a vocabulary file holds at least one word")
+    pairs = [line.rsplit(" ", 1) for line in lines]
+    is_numbered = [len(pair) == 2 and pair[1].isdecimal() for pair in pairs]
+    if all(is_numbered):
+        words = {pair[0]: int(pair[1]) for pair in pairs}
+    elif any(is_numbered):
+        where = is_numbered.index(not is_numbered[0]) + 1
+        raise ValueError(f"every line of a vocabulary file ends with a bucket or none does; line {where} differs")
+    else:
+        words = {line: place for place, line in enumerate(lines)}
+    if len(words) != len(lines):
+        raise ValueError(f"a vocabulary file names {len(lines) - len(words)} words twice")
+    return words
+
+
+def read_fg_file(path: object) -> tuple[Mapping[str, Any], str, ReadFile]:
+    """Returns the parsed file, words that name it, and a reader of files by their path relative to it.
+
+    Raises:
+        OSError: if it cannot be read.
+        FeatureSpecError: if it is no JSON mapping.
+    """
+    text = str(path)
+    folder, _, name = text.rpartition("/")
+
+    def read(relative: str) -> bytes:
+        with open(relative if relative.startswith("/") or not folder else f"{folder}/{relative}", "rb") as file:  # noqa: PTH123
+            return file.read()
+
+    content = read(text if not folder or text.startswith("/") else name)
+    try:
+        raw = json.loads(content)
+    except ValueError as error:
+        raise FeatureSpecError(Fault(f"file {name}", "JSON", str(error), "correct the syntax")) from error
+    if not isinstance(raw, Mapping):
+        raise FeatureSpecError(Fault(f"file {name}", "a mapping", type(raw).__name__, 'start with {"features": [...]}'))
+    return raw, name or text, read

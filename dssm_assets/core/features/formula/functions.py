@@ -1,0 +1,315 @@
+"""What the operators and functions of a formula compute, over columns of numbers.
+
+Belongs here: their arithmetic, how many arguments they take, what is missing. Does not belong here: functions of
+vectors (`formula_vectors.py`), the grammar (`formula_parser.py`).
+
+Columns are float64 of R rows; NaN is missing, infinities never occur. A result is a new column. It is missing where an
+argument is missing and where arithmetic has no finite answer: division by zero, the logarithm of zero or less, the root
+of a negative number, overflow. Truth is 1 or 0; every number but zero counts as true. Angles are radians, except those
+of places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from dssm_assets.core.arrays import ragged
+from dssm_assets.core.arrays.ragged import Mask, Offsets
+from dssm_assets.core.features.column_values import Numbers
+
+Compute = Callable[..., Numbers]
+
+EARTH_RADIUS_KM: Final = 6371.0
+"""Mean radius, in whole kilometres as is customary for distances on a sphere."""
+
+_MAX_WHOLE: Final = 2.0**53
+"""Below it float64 tells all whole numbers apart."""
+
+_MAX_PLACES: Final = 300
+
+
+@dataclass(frozen=True)
+class Function:
+    """A named computation.
+
+    Attributes:
+        name: how a formula writes it.
+        arity: number of arguments that `compute` takes, one column each.
+        compute: returns the result as a new column.
+    """
+
+    name: str
+    arity: int
+    compute: Compute
+
+
+def without_infinities(numbers: Numbers) -> Numbers:
+    """Returns the numbers, changed in place: an infinity, which stands for overflow or division by zero, is missing."""
+    is_infinite = np.isinf(numbers)
+    if is_infinite.any():
+        numbers[is_infinite] = np.nan
+    return numbers
+
+
+def _finite(compute: Callable[..., Any]) -> Compute:
+    return lambda *columns: without_infinities(compute(*columns))
+
+
+def _is_missing(columns: tuple[Numbers, ...]) -> Mask:
+    is_missing: Mask = np.isnan(columns[0])
+    for column in columns[1:]:
+        is_missing |= np.isnan(column)
+    return is_missing
+
+
+def _truth(test: Callable[..., Any]) -> Compute:
+    def compute(*columns: Numbers) -> Numbers:
+        result: Numbers = test(*columns).astype(np.float64)
+        result[_is_missing(columns)] = np.nan
+        return result
+
+    return compute
+
+
+def _power(base: Numbers, exponent: Numbers) -> Numbers:
+    if len(base) == 1:
+        # numpy computes some powers another way where the exponent is one element; a batch must equal its rows.
+        return _power(np.repeat(base, 2), np.repeat(exponent, 2))[:1]
+    result: Numbers = np.power(base, exponent)
+    # numpy says that 1 to the power of NaN and NaN to the power of 0 are 1.
+    result[_is_missing((base, exponent))] = np.nan
+    return without_infinities(result)
+
+
+def _bitwise(operation: Callable[[Any, Any], Any]) -> Compute:
+    def compute(left: Numbers, right: Numbers) -> Numbers:
+        is_usable = _is_whole(left) & _is_whole(right)
+        bits = operation(np.where(is_usable, left, 0).astype(np.int64), np.where(is_usable, right, 0).astype(np.int64))
+        return np.where(is_usable, bits.astype(np.float64), np.nan)
+
+    return compute
+
+
+def _is_whole(numbers: Numbers) -> Mask:
+    is_whole: Mask = (np.trunc(numbers) == numbers) & (np.abs(numbers) < _MAX_WHOLE)
+    return is_whole
+
+
+def _choose(condition: Numbers, if_true: Numbers, if_false: Numbers) -> Numbers:
+    chosen: Numbers = np.where(condition != 0, if_true, if_false)
+    chosen[np.isnan(condition)] = np.nan
+    return chosen
+
+
+def _round(numbers: Numbers) -> Numbers:
+    # Not floor(x + 0.5): the largest number below 0.5 plus 0.5 is 1.
+    whole = np.trunc(numbers)
+    rounded: Numbers = whole + np.where(np.abs(numbers - whole) >= 0.5, np.sign(numbers), 0.0)
+    return rounded
+
+
+_POWERS_OF_TEN: Final = np.array([float(f"1e{places}") for places in range(_MAX_PLACES + 1)])
+
+
+def _round_places(numbers: Numbers, places: Numbers) -> Numbers:
+    is_usable = _is_whole(places) & (np.abs(places) <= _MAX_PLACES)
+    digits = np.where(is_usable, places, 0).astype(np.int64)
+    # Division by 100 is exact where multiplication by 0.01 is not.
+    scale = _POWERS_OF_TEN[np.abs(digits)]
+    scaled = np.where(digits >= 0, numbers * scale, numbers / scale)
+    rounded = np.where(digits >= 0, _round(scaled) / scale, _round(scaled) * scale)
+    # So large a number has no digits to round away, and its scaled form may overflow.
+    rounded = np.where((digits >= 0) & (np.abs(scaled) >= _MAX_WHOLE), numbers, rounded)
+    return without_infinities(np.where(is_usable, rounded, np.nan))
+
+
+def _sigmoid(numbers: Numbers) -> Numbers:
+    # The exponential of a number that is never positive cannot overflow.
+    small = np.exp(-np.abs(numbers))
+    result: Numbers = np.where(numbers < 0, small, 1.0) / (1.0 + small)
+    return result
+
+
+def _distance_km(lng1: Numbers, lat1: Numbers, lng2: Numbers, lat2: Numbers) -> Numbers:
+    """Returns the great-circle distance in km of places given in degrees; missing where |latitude| > 90.
+
+    The haversine formula (R. W. Sinnott, Virtues of the Haversine, 1984): precise also for places close to each other.
+    """
+    phi1, phi2 = np.radians(lat1), np.radians(lat2)
+    half = np.sin((phi2 - phi1) / 2) ** 2 + np.cos(phi1) * np.cos(phi2) * np.sin(np.radians(lng2 - lng1) / 2) ** 2
+    result: Numbers = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.minimum(half, 1.0)))
+    result[(np.abs(lat1) > 90) | (np.abs(lat2) > 90)] = np.nan
+    return without_infinities(result)
+
+
+def _table(arity: int, computes: Mapping[str, Callable[..., Any]]) -> dict[str, Function]:
+    return {name: Function(name, arity, compute) for name, compute in computes.items()}
+
+
+PREFIX: Final[Mapping[str, Function]] = MappingProxyType(_table(1, {"-": np.negative, "!": _truth(np.logical_not)}))
+
+CHOICE: Final = Function("?:", 3, _choose)
+
+INFIX: Final[Mapping[str, Function]] = MappingProxyType(
+    _table(2, {"+": _finite(np.add), "-": _finite(np.subtract), "*": _finite(np.multiply), "/": _finite(np.divide)})
+    | _table(2, {"^": _power, "&": _bitwise(np.bitwise_and), "|": _bitwise(np.bitwise_or)})
+    | _table(2, {"&&": _truth(np.logical_and), "||": _truth(np.logical_or), "==": _truth(np.equal), "!=": _truth(np.not_equal)})
+    | _table(2, {"<": _truth(np.less), "<=": _truth(np.less_equal)})
+    | _table(2, {">": _truth(np.greater), ">=": _truth(np.greater_equal)})
+)
+"""Operators between two columns. & and | take whole numbers below 2^53, in two's complement; others are missing."""
+
+FUNCTIONS: Final[Mapping[str, Function]] = MappingProxyType(
+    _table(1, {"sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan})
+    | _table(1, {"sinh": _finite(np.sinh), "cosh": _finite(np.cosh), "tanh": np.tanh})
+    | _table(1, {"asinh": np.arcsinh, "acosh": np.arccosh, "atanh": _finite(np.arctanh)})
+    | _table(1, {"log2": _finite(np.log2), "log10": _finite(np.log10), "log": _finite(np.log), "ln": _finite(np.log)})
+    | _table(1, {"exp": _finite(np.exp), "sqrt": np.sqrt, "sign": np.sign, "abs": np.abs, "sigmoid": _sigmoid})
+    | _table(1, {"rint": np.rint, "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "round": _round})
+    | _table(2, {"roundp": _round_places})
+    | _table(4, {"sphere_dist": _distance_km, "haversine": _distance_km})
+)
+"""Functions of a fixed number of columns.
+
+log is the natural logarithm, as ln is. rint rounds a half to the even number, round away from zero. roundp(x, d) rounds
+to d decimal places as round does; d is whole, -300 to 300. sphere_dist and haversine take longitude and latitude of two
+places in degrees and return km.
+"""
+
+FOLDS: Final[Mapping[str, Function]] = MappingProxyType(
+    _table(2, {"min": np.minimum, "max": np.maximum, "sum": _finite(np.add), "avg": _finite(np.add)})
+)
+"""Functions of any number of columns, by what joins the first two, then the result and the next; avg divides after."""
+
+
+class Vectors(NamedTuple):
+    """A vector of any length per row.
+
+    Attributes:
+        numbers: the numbers of all rows, one row after the other; NaN is missing.
+        offsets: bounds of each row's numbers.
+    """
+
+    numbers: Numbers
+    offsets: Offsets
+
+    def rows(self, start: int, stop: int) -> Vectors:
+        """Returns the vectors of the rows start to stop - 1."""
+        offsets = self.offsets[start : stop + 1]
+        return Vectors(self.numbers[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+    @property
+    def lengths(self) -> Numbers:
+        """How many numbers each row holds; NaN for none."""
+        lengths = np.diff(self.offsets).astype(np.float64)
+        lengths[lengths == 0] = np.nan
+        return lengths
+
+    def with_numbers(self, numbers: Numbers) -> Vectors:
+        """Returns the vectors with other numbers at the same places."""
+        return Vectors(numbers, self.offsets)
+
+
+def _reduced(ufunc: Any, vectors: Vectors) -> Numbers:
+    """Returns what a ufunc makes of each row's numbers, first to last."""
+    result = np.full(len(vectors.offsets) - 1, np.nan)
+    is_filled = np.diff(vectors.offsets) > 0
+    if is_filled.any():
+        result[is_filled] = ufunc.reduceat(vectors.numbers, vectors.offsets[:-1][is_filled])
+    return without_infinities(result)
+
+
+def _sum(vectors: Vectors) -> Numbers:
+    return _reduced(np.add, vectors)
+
+
+def _mean(vectors: Vectors) -> Numbers:
+    mean: Numbers = _sum(vectors) / vectors.lengths
+    return mean
+
+
+def _squared_norm(vectors: Vectors) -> Numbers:
+    return _sum(vectors.with_numbers(np.square(vectors.numbers)))
+
+
+def _l2_norm(vectors: Vectors) -> Numbers:
+    norm: Numbers = np.sqrt(_squared_norm(vectors))
+    return norm
+
+
+def _pairs(left: Vectors, right: Vectors) -> tuple[Vectors, Vectors]:
+    """Returns the vectors that are as long as the other row's; the rest, which have no answer, as empty ones."""
+    if np.array_equal(left.offsets, right.offsets):
+        return left, right
+    lengths = np.diff(left.offsets)
+    lengths = np.where(lengths == np.diff(right.offsets), lengths, 0)
+    offsets = ragged.offsets_of(lengths)
+    both = [Vectors(side.numbers[ragged.ranges(side.offsets[:-1], lengths)], offsets) for side in (left, right)]
+    return both[0], both[1]
+
+
+def _dot(left: Vectors, right: Vectors) -> Numbers:
+    first, second = _pairs(left, right)
+    return _sum(first.with_numbers(first.numbers * second.numbers))
+
+
+def _euclid_dist(left: Vectors, right: Vectors) -> Numbers:
+    first, second = _pairs(left, right)
+    return _l2_norm(first.with_numbers(first.numbers - second.numbers))
+
+
+def _squared_deviations(vectors: Vectors) -> Numbers:
+    """Returns the sum of squared distances from the mean; from the mean, because sums of squares would cancel."""
+    means = np.repeat(_mean(vectors), np.diff(vectors.offsets))
+    return _squared_norm(vectors.with_numbers(vectors.numbers - means))
+
+
+def _variance(vectors: Vectors) -> Numbers:
+    variance: Numbers = _squared_deviations(vectors) / vectors.lengths
+    return variance
+
+
+def _pop_variance(vectors: Vectors) -> Numbers:
+    return without_infinities(_squared_deviations(vectors) / (vectors.lengths - 1))
+
+
+def _std_dev(vectors: Vectors) -> Numbers:
+    deviation: Numbers = np.sqrt(_variance(vectors))
+    return deviation
+
+
+def _pop_std_dev(vectors: Vectors) -> Numbers:
+    deviation: Numbers = np.sqrt(_pop_variance(vectors))
+    return deviation
+
+
+def _named(*functions: Function) -> Mapping[str, Function]:
+    return MappingProxyType({function.name: function for function in functions})
+
+
+VECTOR_FUNCTIONS: Final = _named(
+    Function("len", 1, lambda vectors: vectors.lengths),
+    Function("l2_norm", 1, _l2_norm),
+    Function("squared_norm", 1, _squared_norm),
+    Function("dot", 2, _dot),
+    Function("euclid_dist", 2, _euclid_dist),
+    Function("std_dev", 1, _std_dev),
+    Function("pop_std_dev", 1, _pop_std_dev),
+    Function("variance", 1, _variance),
+    Function("pop_variance", 1, _pop_variance),
+    Function("reduce_min", 1, lambda vectors: _reduced(np.minimum, vectors)),
+    Function("reduce_max", 1, lambda vectors: _reduced(np.maximum, vectors)),
+    Function("reduce_sum", 1, _sum),
+    Function("reduce_mean", 1, _mean),
+    Function("reduce_prod", 1, lambda vectors: _reduced(np.multiply, vectors)),
+)
+"""Functions of one or two vectors.
+
+std_dev and variance divide by the length n; pop_std_dev and pop_variance, against what the names say elsewhere, by
+n - 1, as in the reference: for a vector of one number they are missing.
+"""

@@ -1,0 +1,1 @@
+"""Text operators' parts: normalising, tokenizing, overlap and proximity of terms."""

@@ -1,0 +1,136 @@
+"""Contracts of the tables that features_raw makes: grain, key, columns and what the generated columns mean.
+
+Belongs here: `TableSpec` objects. Does not belong here: computing the tables.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from dssm_assets.core import columns as c
+from dssm_assets.core.features_raw import plan as names
+from dssm_assets.core.features_raw.behavior import BEHAVIOR_KEY
+from dssm_assets.core.features_raw.pairs import PAIR_KEY
+from dssm_assets.core.features_raw.preferences import PREFERENCE_KEY
+from dssm_assets.core.schema import ColumnSpec, TableSpec
+
+_USER = ColumnSpec(c.USER_ID, None, "User of the source tables.")
+_ITEM = ColumnSpec(c.ITEM_ID, None, "Item of the source tables.")
+_EVENT = ColumnSpec(c.EVENT, pa.string(), "Kind of behaviour, as in events.funnel.")
+
+BEHAVIOR = TableSpec(
+    name="behavior",
+    grain="one row per event of the day",
+    key=BEHAVIOR_KEY,
+    columns=(
+        ColumnSpec(
+            c.REQUEST_ID, pa.string(), "Request that showed the item; null where the log does not say.", is_nullable=True
+        ),
+        _USER,
+        _ITEM,
+        _EVENT,
+        ColumnSpec(c.EVENT_TIME_MS, pa.int64(), "When it happened, unix milliseconds."),
+        ColumnSpec(c.HOUR, pa.int32(), "Hour of the event in calendar.timezone, 0 to 23."),
+        ColumnSpec(c.WEEKDAY, pa.int32(), "Weekday of the event in calendar.timezone, Monday = 0."),
+    ),
+    extra={"*": "Value or context column of the log, or attribute of the item on the day as text (null: unknown item)."},
+)
+
+
+def _activity_spec(entity: ColumnSpec) -> TableSpec:
+    noun = entity.name.removesuffix("_id")
+    return TableSpec(
+        name=f"{noun}_activity",
+        grain=f"one row per {noun} and event ever seen up to the day",
+        key=(entity.name, c.EVENT),
+        columns=(
+            entity,
+            _EVENT,
+            ColumnSpec(names.COUNT_TOTAL, pa.int64(), f"Events of this kind of the {noun} since the first day."),
+            ColumnSpec(names.FIRST_EVENT_TIME_MS, pa.int64(), "When this event first happened, unix milliseconds."),
+            ColumnSpec(names.LAST_EVENT_TIME_MS, pa.int64(), "When this event last happened, unix milliseconds."),
+        ),
+        extra={
+            "count_*d": "Events of this kind in the last so many days, the day included.",
+            "*_sum_*d_e4": "Sum of the value over the last so many days, in 1/10,000 (integers keep rolling sums exact).",
+        },
+    )
+
+
+USER_ACTIVITY = _activity_spec(_USER)
+ITEM_ACTIVITY = _activity_spec(_ITEM)
+
+PAIR_ACTIVITY = TableSpec(
+    name="pair_activity",
+    grain="one row per user, item and event within the largest statistic window",
+    key=PAIR_KEY,
+    columns=(_USER, _ITEM, _EVENT, ColumnSpec(names.LAST_DATE, pa.string(), "Day (YYYY-MM-DD) on which it last happened.")),
+)
+
+USER_PREFERENCES = TableSpec(
+    name="user_preferences",
+    grain="one row per user, item attribute and value taken within the preference window",
+    key=PREFERENCE_KEY,
+    columns=(
+        _USER,
+        ColumnSpec(names.ATTRIBUTE, pa.string(), "Item column, one of raw_features.preference_columns."),
+        ColumnSpec(c.VALUE, pa.string(), "Value of the attribute, as text."),
+        ColumnSpec(c.COUNT, pa.int64(), "Positive events with items of that value in the last preference_days days."),
+    ),
+)
+
+USER_HISTORY = TableSpec(
+    name="user_history",
+    grain="one row per user with a positive event on the day",
+    key=(c.USER_ID,),
+    columns=(
+        _USER,
+        ColumnSpec(c.ITEM_IDS, None, "Items of the day's positive events, by time, then id."),
+        ColumnSpec(c.EVENT_TIMES_MS, pa.list_(pa.int64()), "Times of those events, unix milliseconds, aligned with item_ids."),
+    ),
+    extra={"*": "Attribute of each item of item_ids, as text, aligned with it; a null entry is an unknown attribute."},
+)
+
+_WIDE_EXTRA = {
+    "*": "Column of the source table, as it came; null where the source does not have the id.",
+    "*_count_*d": "Events of this kind in the last so many days, the day included.",
+    "*_to_*_ratio_*d": "Second count divided by the first in the last so many days; null where the first is 0.",
+    "*_sum_*d": "Sum of the value over this event in the last so many days.",
+    "*_preference": 'What the user takes: "value:count" over the preference window, most frequent first; empty if nothing.',
+}
+
+
+def _wide_spec(entity: ColumnSpec, counterparts: str) -> TableSpec:
+    noun = entity.name.removesuffix("_id")
+    since = f"Days from the {noun}'s {{}} event of any kind to feature_date; null if it has none."
+    float64 = pa.float64()
+    return TableSpec(
+        name=f"{noun}_all_feature",
+        grain=f"one row per {noun} of {noun}_table or with any event up to the day",
+        key=(entity.name,),
+        columns=(
+            ColumnSpec(c.FEATURE_DATE, pa.string(), "Day (YYYY-MM-DD) as of whose end the features hold."),
+            entity,
+            ColumnSpec(names.DAYS_SINCE_FIRST_EVENT, float64, since.format("first"), is_nullable=True),
+            ColumnSpec(names.DAYS_SINCE_LAST_EVENT, float64, since.format("last"), is_nullable=True),
+        ),
+        extra={
+            **_WIDE_EXTRA,
+            f"*_distinct_{counterparts}_*d": f"Distinct {counterparts} with this event in the last so many days.",
+        },
+    )
+
+
+USER_ALL_FEATURE = _wide_spec(_USER, "items")
+ITEM_ALL_FEATURE = _wide_spec(_ITEM, "users")
+
+SPECS = (
+    BEHAVIOR,
+    USER_ACTIVITY,
+    ITEM_ACTIVITY,
+    PAIR_ACTIVITY,
+    USER_PREFERENCES,
+    USER_HISTORY,
+    USER_ALL_FEATURE,
+    ITEM_ALL_FEATURE,
+)

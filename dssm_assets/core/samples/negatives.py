@@ -1,0 +1,142 @@
+"""The corpus: every item that can be recalled, and the weight with which it is drawn as a negative.
+
+Belongs here: counts of positives, the corpus table. Does not belong here: the law of the weights (`item_weights`), the draw
+itself (`core/models/samplers`) and bucket indices (`train_samples.item_rows`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.arrays.ids import IdIndex, comparable_ids, refuse_type_change
+from dssm_assets.core.config.pipeline import NegativeItems
+from dssm_assets.core.errors import ConfigError, EmptyDayError, Fault, WindowIncompleteError
+from dssm_assets.core.samples.sample_tables import refuse_collisions, require_columns
+
+_LAW: Final = b"negative_items"
+"""Key of the law in the metadata of items.arrow."""
+
+
+def weights_of(counts: npt.NDArray[Any], law: NegativeItems) -> npt.NDArray[np.float64]:
+    """Returns (count + smoothing) ** alpha.
+
+    Example: counts 0 and 3, smoothing 1, alpha 0.5: weights 1 and 2.
+    """
+    return np.asarray(np.power(counts + law.smoothing, law.alpha))
+
+
+def with_law(schema: pa.Schema, law: NegativeItems) -> pa.Schema:
+    """Returns the schema of a table of weights with the law that they follow, so that others can be made by it."""
+    return schema.with_metadata({_LAW: law.model_dump_json().encode()})
+
+
+def law_of(schema: pa.Schema) -> NegativeItems | None:
+    """Returns the law that the weights of a table follow; None where the table does not tell."""
+    told = (schema.metadata or {}).get(_LAW)
+    return None if told is None else NegativeItems.model_validate_json(told)
+
+
+_COMPACT_ROWS: Final = 1 << 20
+"""Counts that are always worth holding: below it, days are summed in one go."""
+
+
+def count_positives(tables: Iterable[pa.Table]) -> pa.Table:
+    """Returns how many positive samples each item has: item_id, count int64, sorted by item_id.
+
+    Args:
+        tables: positive samples, one table per day (only item_id is read). One is held at a time. A dictionary-encoded
+            item_id is counted by its codes, at a fraction of the cost.
+
+    Raises:
+        WindowIncompleteError: there is no table at all. A table without rows is fine: a day without positives.
+        SchemaError: item_id is missing, null, no id, or of another type than on the days before.
+    """
+    where = f"table positive_sample, column {col.ITEM_ID}"
+    held: list[pa.Table] = []
+    summed_rows = 0
+    for table in tables:
+        require_columns("table positive_sample", table.column_names, [col.ITEM_ID])
+        counts = _counts_of(table.column(col.ITEM_ID), where)
+        if held:
+            refuse_type_change(where, held[0].column(col.ITEM_ID).type, counts.column(col.ITEM_ID).type)
+        held.append(counts)
+        if sum(part.num_rows for part in held) - summed_rows > max(summed_rows, _COMPACT_ROWS):
+            held = [_sum_counts(held)]
+            summed_rows = held[0].num_rows
+    if not held:
+        raise WindowIncompleteError(
+            Fault("table positive_sample", "the days of the window", "no day", "materialize positive_sample")
+        )
+    return _sum_counts(held).sort_by(col.ITEM_ID)
+
+
+def negative_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeItems) -> pa.Table:
+    """Returns the corpus: one row per item of `item_fg`, sorted by item_id; the row number is the item_index.
+
+    weight = (count + smoothing) ** alpha. Positives on items that are not in `item_fg` are left out.
+    Example: counts 0 and 3, smoothing 1, alpha 0.5: weights 1 and 2.
+
+    Args:
+        item_fg: item_features_fg of the day before the evaluation day: item_id, feature_date, features.
+        positive_counts: item_id, count, as `count_positives` returns them.
+        config: alpha and smoothing.
+
+    Raises:
+        EmptyDayError: there is no item.
+        DuplicateKeyError: an item occurs twice.
+        ConfigError: every weight is 0, so nothing could be drawn.
+        SchemaError: a feature is named weight or count, or the ids of the two tables differ in type.
+    """
+    require_columns("table item_features_fg", item_fg.column_names, [col.ITEM_ID])
+    features = [name for name in item_fg.column_names if name not in {col.ITEM_ID, col.FEATURE_DATE}]
+    refuse_collisions(
+        "table negative_items", {"columns of its own": [col.ITEM_ID, col.WEIGHT, col.COUNT], "features": features}
+    )
+    if item_fg.num_rows == 0:
+        raise EmptyDayError(Fault("table item_features_fg", "at least one item", "no rows", "check the item table of that day"))
+    index = IdIndex(item_fg.column(col.ITEM_ID), where=f"table item_features_fg, column {col.ITEM_ID}")
+    counts = _counts_by_row(index, positive_counts)
+    weights = weights_of(counts, config)
+    if not weights.any():
+        got = f"smoothing {config.smoothing} and no positive on any of the {len(index)} items"
+        raise ConfigError(
+            Fault("configuration, key negative_items.smoothing", "a positive weight", got, "set smoothing above 0")
+        )
+    corpus = pa.table({col.ITEM_ID: index.ids, col.WEIGHT: weights, col.COUNT: counts})
+    for name in features:
+        corpus = corpus.append_column(item_fg.schema.field(name), item_fg.column(name))
+    return corpus.take(pc.sort_indices(index.ids)).combine_chunks()
+
+
+def _counts_by_row(index: IdIndex, positive_counts: pa.Table) -> npt.NDArray[np.int64]:
+    require_columns("positive counts", positive_counts.column_names, [col.ITEM_ID, col.COUNT])
+    rows = index.lookup(positive_counts.column(col.ITEM_ID), where=f"positive counts, column {col.ITEM_ID}")
+    found = positive_counts.column(col.COUNT).to_numpy()
+    counts = np.zeros(len(index), dtype=np.int64)
+    is_known = rows >= 0
+    np.add.at(counts, rows[is_known], found[is_known])
+    return counts
+
+
+def _counts_of(ids: pa.ChunkedArray, where: str) -> pa.Table:
+    """Returns item_id, count of a day; an id may come several times."""
+    if not pa.types.is_dictionary(ids.type) or ids.null_count:
+        plain = comparable_ids(ids.cast(ids.type.value_type) if pa.types.is_dictionary(ids.type) else ids, where)
+        return pa.table({col.ITEM_ID: plain, col.COUNT: np.ones(len(plain), dtype=np.int64)})
+    distinct = pa.chunked_array([chunk.dictionary for chunk in ids.chunks], type=ids.type.value_type)
+    counts = [np.bincount(chunk.indices.to_numpy(), minlength=len(chunk.dictionary)) for chunk in ids.chunks]
+    by_code = np.concatenate([np.zeros(0, np.int64), *counts])
+    table = pa.table({col.ITEM_ID: comparable_ids(distinct, where), col.COUNT: by_code})
+    return table.filter(pc.greater(table.column(col.COUNT), 0))
+
+
+def _sum_counts(parts: Sequence[pa.Table]) -> pa.Table:
+    summed = pa.concat_tables(parts).group_by(col.ITEM_ID, use_threads=False).aggregate([(col.COUNT, "sum")])
+    return pa.table({col.ITEM_ID: summed.column(col.ITEM_ID), col.COUNT: summed.column(f"{col.COUNT}_sum").cast(pa.int64())})

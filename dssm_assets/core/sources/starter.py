@@ -1,0 +1,313 @@
+"""A first configuration for tables that were looked at: which events, days, features, as YAML with the reasons beside it.
+
+Belongs here: the choices and the text. Does not belong here: looking at the tables (`storage/sources/survey.py`,
+`core/sources`) and writing files (`steps/starter.py`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dssm_assets.core.features_raw import plan
+from dssm_assets.core.sources.survey import ColumnProfile, Roles, ValueKind
+
+CONSTANT_EVENT: Final = "act"
+FG_FILE: Final = "fg.json"
+_EXPOSURE: Final = re.compile(r"^(expr|expos\w*|impression\w*|imp|imps|show\w*|display\w*)$", re.IGNORECASE)
+_STAGES: Final = tuple(
+    re.compile(words, re.IGNORECASE)
+    for words in (
+        r"expr|expos|impress|^imps?$|show|display",
+        r"view|visit|browse|^pv$|detail",
+        r"click|play|open|watch|read",
+        r"fav|like|collect|wish|bookmark|share",
+        r"cart|basket",
+        r"buy|purchas|order|pay|transaction|checkout|convert|conversion|subscribe|rent",
+    )
+)
+_MAX_WINDOW: Final = 30
+_FEW: Final = 20
+"""Distinct integers up to which they are taken for categories."""
+_MANY: Final = 1000
+"""Distinct texts from which a column that hardly ever repeats one is taken for free text."""
+_RESERVED: Final = {"user_id", "item_id", "ds", "event", "event_time", "event_time_ms", "request_id", "hour", "weekday"}
+
+
+@dataclass(frozen=True)
+class LogFacts:
+    """What the log holds.
+
+    Attributes:
+        events: event -> rows, the most frequent first.
+        first: its first day.
+        last: its last day.
+        empty_days: days in between without a row.
+    """
+
+    events: Mapping[str, int]
+    first: dt.date
+    last: dt.date
+    empty_days: int
+
+    @property
+    def days(self) -> int:
+        """Returns the number of days from the first to the last."""
+        return (self.last - self.first).days + 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """One table as the configuration will name it: uri, format, layout, and its columns."""
+
+    uri: str
+    format: str
+    layout: str
+    columns: tuple[ColumnProfile, ...]
+
+    def rest(self, *used: str | None) -> list[ColumnProfile]:
+        """Returns the columns that have no role and a usable kind."""
+        return [column for column in self.columns if column.name not in used and column.name not in _RESERVED]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Everything that the starter is made from."""
+
+    name: str
+    timezone: str
+    user: Source
+    item: Source
+    log: Source
+    roles: Roles
+    facts: LogFacts
+
+    @property
+    def funnel(self) -> list[str]:
+        """Returns the events from the widest to the narrowest: as their names say, where all say something, else by rows."""
+        events = list(self.facts.events)
+        ranks = {event: next((rank for rank, word in enumerate(_STAGES) if word.search(event)), None) for event in events}
+        told = {event: rank for event, rank in ranks.items() if rank is not None}
+        return sorted(events, key=lambda event: told[event]) if len(told) == len(events) else events
+
+    @property
+    def exposure(self) -> list[str]:
+        """Returns the events that mean: shown."""
+        return [event for event in self.funnel if _EXPOSURE.match(event)]
+
+    @property
+    def positive(self) -> list[str]:
+        """Returns the events that mean: wanted."""
+        return [event for event in self.funnel if event not in self.exposure] or self.funnel[-1:]
+
+    @property
+    def window_days(self) -> int:
+        """Returns the days of the window: 30, or what leaves a day to score."""
+        return max(1, min(_MAX_WINDOW, self.facts.days - 1))
+
+    @property
+    def values(self) -> list[str]:
+        """Returns the columns of the log that can be summed."""
+        return [column.name for column in self._log_rest() if column.kind is ValueKind.NUMBER]
+
+    @property
+    def contexts(self) -> list[str]:
+        """Returns the columns of the log that may be known at request time."""
+        kinds = (ValueKind.TEXT, ValueKind.BOOLEAN)
+        return [column.name for column in self._log_rest() if column.kind in kinds and 1 < column.distinct <= _MANY]
+
+    @property
+    def history(self) -> list[str]:
+        """Returns the item columns that histories carry: categories that repeat, the finest two."""
+        texts = [
+            column for column in self.item.rest(self.roles.item_key) if is_category(column) and column.kind is ValueKind.TEXT
+        ]
+        repeating = [column for column in texts if 1 < column.distinct <= max(2, column.rows // 2)]
+        return [column.name for column in sorted(repeating, key=lambda column: -column.distinct)[:2]]
+
+    def _log_rest(self) -> list[ColumnProfile]:
+        roles = self.roles
+        return self.log.rest(roles.user_id, roles.item_id, roles.event_time, roles.event)
+
+
+def is_category(column: ColumnProfile) -> bool:
+    """Tells whether a column becomes an id_feature: text that repeats, truth values, few integers."""
+    if column.kind is ValueKind.INTEGER:
+        return column.distinct <= _FEW
+    if column.kind is ValueKind.TEXT:
+        return column.distinct <= max(_MANY, (column.rows - column.missing) // 2)
+    return column.kind is ValueKind.BOOLEAN
+
+
+def is_number(column: ColumnProfile) -> bool:
+    """Tells whether a column becomes a raw_feature."""
+    return column.kind is ValueKind.NUMBER or (column.kind is ValueKind.INTEGER and not is_category(column))
+
+
+def fg_of(found: Found) -> dict[str, Any]:
+    """Returns the feature definitions: profile columns, counts of the user, the item and its columns, hour, history."""
+    features: list[dict[str, Any]] = []
+    names: set[str] = {"item"}
+
+    def add(side: str, name: str, column: str, kind: str, **more: Any) -> None:
+        unique = name if name not in names else f"{side}_{name}"
+        names.add(unique)
+        features.append({"feature_name": unique, "feature_type": kind, "expression": f"{side}:{column}", **more})
+
+    for column in found.user.rest(found.roles.user_key):
+        _add_column(add, "user", column)
+    for days in (days for days in (1, 7, 30) if days == 1 or days <= found.window_days):
+        for event in found.positive:
+            count = plan.event_count(event, days)
+            add("user", f"user_{count}", count, "raw_feature", default_value="")
+    add("user", "user_days_since_last_event", "days_since_last_event", "raw_feature", default_value="")
+    features.append({"feature_name": "item", "feature_type": "id_feature", "expression": "item:item_id", "value_dim": 1})
+    shared = {}
+    for column in found.item.rest(found.roles.item_key):
+        _add_column(add, "item", column)
+        if features[-1]["expression"] == f"item:{column.name}":
+            shared[column.name] = features[-1]["feature_name"]
+    add("context", "request_hour", "hour", "id_feature", value_dim=1)
+    for name in found.contexts:
+        add("context", f"request_{name}", name, "id_feature", value_dim=1)
+    inner = [{"feature_name": "item", "feature_type": "id_feature", "expression": "user:item_ids", "embedding_name": "item"}]
+    for name in found.history:
+        inner.append(
+            {"feature_name": name, "feature_type": "id_feature", "expression": f"user:{name}", "embedding_name": shared[name]}
+        )
+    sequence = {"feature_type": "sequence_feature", "sequence_name": "history", "sequence_length": 50, "sequence_delim": ";"}
+    return {"features": [*features, {**sequence, "features": inner}]}
+
+
+def _add_column(add: Any, side: str, column: ColumnProfile) -> None:
+    if is_category(column):
+        add(side, column.name, column.name, "id_feature", value_dim=1)
+    elif is_number(column):
+        add(side, column.name, column.name, "raw_feature", default_value="")
+
+
+def fg_text(fg: Mapping[str, Any]) -> str:
+    """Returns the definitions as JSON, one feature a line."""
+    lines = ",\n  ".join(json.dumps(feature, ensure_ascii=False) for feature in fg["features"])
+    return '{\n "features": [\n  ' + lines + "\n ]\n}\n"
+
+
+def left_out(columns: Sequence[ColumnProfile]) -> list[str]:
+    """Returns the columns that become no feature, each with its reason in a few words."""
+    return [f"{column.name}: {column.told}" for column in columns if not is_category(column) and not is_number(column)]
+
+
+def config_text(found: Found) -> str:
+    """Returns the configuration as a YAML file."""
+    facts, roles = found.facts, found.roles
+    lines = [
+        "# Written by `dssm-assets init` after a look at the tables. Every choice below is a guess with its reason beside it:",
+        "# read it once from top to bottom. Then: dssm-assets validate --config THIS_FILE",
+        f"name: {found.name}",
+        "",
+        "calendar:",
+        f"  start: {facts.first}           # the log's first day",
+        f"  end: {facts.last}             # its last day; remove the line for a log that goes on (then: up to yesterday)",
+        f"  timezone: {found.timezone}             # in which days, hours and weekdays are counted",
+        "",
+        "tables:",
+        *_table("user", found.user, {"user_id": roles.user_key}),
+        *_table("item", found.item, {"item_id": roles.item_key}),
+        *_log(found),
+        "",
+        "events:",
+        *(f"  # {event}: {count:,} rows" for event, count in facts.events.items()),
+        f"  funnel: {_list(found.funnel)}      # from the widest to the narrowest",
+        f"  positive: {_list(found.positive)}    # what is trained on and scored: decide this one yourself",
+    ]
+    if found.exposure:
+        lines.append(f"  exposure: {_list(found.exposure)}    # shown, not necessarily wanted")
+    lines += [
+        "",
+        "window:",
+        f"  days: {found.window_days}                    # days that an evaluation day learns from; {facts.days} days are there",
+        "",
+        "raw_features:",
+        "  statistic_days: [1, 7, 30]  # windows of counts, e.g. user:" + f"{_plain(found.positive[-1])}_count_7d",
+        f"  history_columns: {_list(found.history)}   # item columns beside each item of a user's history",
+        "  preference_columns: []      # item columns for which users get value -> count, read by lookup_feature",
+        "",
+        "features:",
+        f"  fg_path: {FG_FILE}            # docs/feature_generation.md; statistics of users and items are named there too",
+        *_not_features("user", found.user.rest(roles.user_key)),
+        *_not_features("item", found.item.rest(roles.item_key)),
+        "",
+        "model: {output_dim: 64, hidden_units: [128], temperature: 0.1, history_length: 50, num_sample: 1024}",
+        f"training: {{epochs: 5, batch_size: {_batch_size(found)}}}",
+        f"evaluation: {{k: {_cut_offs(found)}}}",
+        "",
+        "# storage: {root: 's3://bucket/prefix'}     # default: the folder `tables` in the home folder",
+        "# platform: {owners: ['team:recommendation'], trigger: schedule, schedule_at: '03:00'}",
+    ]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _table(side: str, source: Source, columns: dict[str, str]) -> list[str]:
+    mapped = {ours: theirs for ours, theirs in columns.items() if ours != theirs}
+    lines = [
+        f"  {side}:                       # {source.columns[0].rows:,} rows" if source.columns else f"  {side}:",
+        f"    uri: {_scalar(source.uri)}",
+        f"    format: {source.format}",
+        f"    layout: {source.layout}",
+    ]
+    return [*lines, f"    columns: {_map(mapped)}"] if mapped else lines
+
+
+def _log(found: Found) -> list[str]:
+    roles = found.roles
+    columns = {"user_id": roles.user_id, "item_id": roles.item_id, "event_time": roles.event_time}
+    if roles.event is not None:
+        columns["event"] = roles.event
+    lines = _table("behavior", found.log, columns)
+    if roles.event is None:
+        lines.append(
+            f"    constant_event: {CONSTANT_EVENT}          # no column of event names was found: every row is one of these"
+        )
+    if found.values:
+        lines.append(f"    value_columns: {_list(found.values)}    # numbers that are summed per user and item")
+    if found.contexts:
+        lines.append(f"    context_columns: {_list(found.contexts)}  # keep only what is known when items are asked for")
+    if found.facts.empty_days:
+        lines.append(
+            f"    allow_empty_days: true    # {found.facts.empty_days} days have no rows: is that so, or is data missing?"
+        )
+    return lines
+
+
+def _not_features(side: str, columns: Sequence[ColumnProfile]) -> list[str]:
+    return [f"  # no feature of {side}.{told}" for told in left_out(columns)]
+
+
+def _batch_size(found: Found) -> int:
+    rows = sum(found.facts.events[event] for event in found.positive) * found.window_days / found.facts.days
+    return 1024 if rows >= 100_000 else 256
+
+
+def _cut_offs(found: Found) -> list[int]:
+    items = found.item.columns[0].rows if found.item.columns else 0
+    return [k for k in (10, 50, 100, 200) if k < items] or [max(1, items // 2)]
+
+
+def _plain(event: str) -> str:
+    return event.replace("\n", " ")
+
+
+def _scalar(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _list(texts: Sequence[str]) -> str:
+    return "[" + ", ".join(map(_scalar, texts)) + "]"
+
+
+def _map(texts: dict[str, str]) -> str:
+    return "{" + ", ".join(f"{key}: {_scalar(value)}" for key, value in texts.items()) + "}"

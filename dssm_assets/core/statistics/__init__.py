@@ -1,0 +1,1 @@
+"""What a window says about features: value counts, boundaries, vocabularies, rules, the feature configuration."""

@@ -1,0 +1,110 @@
+"""Exact equal-frequency boundaries of numeric features from merged value counts.
+
+Belongs here: where bins are cut. Does not belong here: counting (`value_counts.py`) and what bin a value falls to
+(`bucketizer.py`).
+
+One convention end to end: bins are [a, b), a value that equals a boundary falls to the bin that starts there. A cut
+can only lie between two distinct values; it is named by the upper one. All ranks are integers, so nothing depends on
+rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from dssm_assets.core.arrays.ragged import null_mask, one_array
+from dssm_assets.core.columns import COUNT, FEATURE, VALUE
+from dssm_assets.core.statistics.value_counts import NUMERIC_COUNTS, as_counts
+
+BINNING: Final = pa.schema(
+    [
+        (FEATURE, pa.string()),
+        ("boundaries", pa.list_(pa.float64())),
+        (COUNT, pa.int64()),
+        ("missing_count", pa.int64()),
+        ("distinct_count", pa.int64()),
+        ("min", pa.float64()),
+        ("max", pa.float64()),
+    ]
+)
+
+
+def feature_binning(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | None = None) -> pa.Table:
+    """Returns one row per feature: its boundaries and what they were cut from.
+
+    Args:
+        merged: numeric value counts of the window (`merge_value_counts`).
+        num_bins: bins per feature, at least 2; a feature gets fewer where its values do not allow as many.
+        own_bins: by feature, the bins of those that have a number of their own.
+
+    Returns:
+        feature, boundaries (ascending; none for a constant or all-missing feature), count (missing included),
+        missing_count, distinct_count (missing not included), min, max (null if all are missing), sorted by feature.
+
+    Raises:
+        SchemaError: if the table is no table of numeric value counts.
+        ValueError: if num_bins is below 2.
+    """
+    merged = as_counts(merged, [NUMERIC_COUNTS])
+    wanted = {"num_bins": num_bins, **(own_bins or {})}
+    if min(wanted.values()) < 2:
+        raise ValueError(f"num_bins must be at least 2, got {wanted}")
+    names = one_array(merged.column(FEATURE)).dictionary_encode()
+    codes = names.indices.to_numpy()
+    column = one_array(merged.column(VALUE))
+    is_missing = null_mask(column)
+    values = np.nan_to_num(column.to_numpy(zero_copy_only=False).astype(np.float64))
+    counts = one_array(merged.column(COUNT)).to_numpy()
+    order = np.lexsort((values, is_missing, codes))
+    bounds = np.searchsorted(codes[order], np.arange(len(names.dictionary) + 1))
+    rows = []
+    for code, name in enumerate(names.dictionary.to_pylist()):
+        mine = order[bounds[code] : bounds[code + 1]]
+        present = mine[~is_missing[mine]]
+        missing_count = int(counts[mine[is_missing[mine]]].sum())
+        bins = wanted.get(name, num_bins)
+        rows.append(_row(name, values[present], counts[present], bins) | {"missing_count": missing_count})
+    for row in rows:
+        row[COUNT] += row["missing_count"]
+    return pa.Table.from_pylist(sorted(rows, key=lambda row: str(row[FEATURE])), schema=BINNING)
+
+
+def equal_frequency_boundaries(values: Any, counts: Any, num_bins: int) -> list[float]:
+    """Returns strictly ascending cut points b: bins (-inf, b0), [b0, b1), ..., each with at least one row.
+
+    With at most num_bins distinct values every value gets its own bin. Otherwise the k-th cut aims at k n / num_bins
+    of the n rows below it and takes the nearest place between two distinct values (of two equally near the lower);
+    cuts that fall together are one.
+
+    Args:
+        values: distinct values, ascending.
+        counts: rows of each value, integers above zero.
+        num_bins: bins wanted, at least 2.
+
+    Example: values 1, 2, 3, 4 with counts 5, 1, 1, 5 and two bins: 6 of 12 rows are to lie below the cut; below 3 lie
+    exactly 6, so the boundary is 3.
+    """
+    if len(values) <= num_bins:
+        return [float(value) for value in values[1:]]
+    below = np.cumsum(counts)[:-1] * num_bins
+    targets = np.arange(1, num_bins) * int(counts.sum())
+    upper = np.clip(np.searchsorted(below, targets, side="left"), 0, len(below) - 1)
+    lower = np.maximum(upper - 1, 0)
+    is_lower_nearer = np.abs(targets - below[lower]) <= np.abs(below[upper] - targets)
+    cuts = np.unique(np.where(is_lower_nearer, lower, upper))
+    return [float(value) for value in values[cuts + 1]]
+
+
+def _row(name: str, values: Any, counts: Any, num_bins: int) -> dict[str, Any]:
+    return {
+        FEATURE: name,
+        "boundaries": equal_frequency_boundaries(values, counts, num_bins),
+        COUNT: int(counts.sum()),
+        "distinct_count": len(values),
+        "min": float(values[0]) if len(values) else None,
+        "max": float(values[-1]) if len(values) else None,
+    }

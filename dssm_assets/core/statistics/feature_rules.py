@@ -1,0 +1,369 @@
+"""What the window's statistics make of each feature: kept or dropped, its vocabulary, its width.
+
+Belongs here: the decisions for one feature and for the features that share an embedding. Does not belong here: the
+rows of the table (`feature_config.py`) and the statistics themselves (`binning.py`, `value_counts.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from dssm_assets.core.arrays.hashing import hash_values
+from dssm_assets.core.columns import COUNT, FEATURE
+from dssm_assets.core.config.features import EmbeddingDimPolicy, HashFunction, Statistics
+from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.features.buckets import hash_bucket
+from dssm_assets.core.features.expressions import Kind, Side
+from dssm_assets.core.features.operators.base import FIRST_BUCKET
+from dssm_assets.core.features.spec import Feature
+from dssm_assets.core.statistics.vocabulary import FeatureCounts
+
+
+class FeatureInfo(BaseModel):
+    """One kept feature. Exactly one of boundary, vocab_size, vocab_list, vocab_dict, num_buckets and hash_bucket_size is
+    given.
+
+    Attributes:
+        side: the tower that reads it; "user" for a sub-feature of a sequence.
+        kind: numeric or categorical.
+        is_multi: a row holds a list of values; false for a sub-feature, whose elements hold one each.
+        is_weighted: true if every value carries a weight, else null.
+        sequence_name: the sequence of a sub-feature, else null.
+        sequence_length: elements of the past that the definition asks for (0: as the model says), else null.
+        embedding_name: features of one name share a table.
+        embedding_dim: width of the table.
+        num_embeddings: rows of the table: embedding indices are 0 .. num_embeddings - 1, and 0 is missing.
+        boundary: cut points of bins [a, b); index 1 + number of boundaries <= x.
+        vocab_size: values in the counted vocabulary; 1 is out of vocabulary, 2.. by frequency.
+        counted_features: features whose counts together are the vocabulary.
+        min_count: values counted less often are out of vocabulary.
+        vocab_list: the vocabulary as defined; 1 is out of vocabulary, 2.. in its order.
+        vocab_dict: the vocabulary with the bucket of each value, also that of a vocab_file; 1 is out of vocabulary.
+        num_buckets: the vocabulary is the integers below it; 1 is out of vocabulary, 2 + value.
+        hash_bucket_size: index 1 + hash modulo it.
+        default_bucketize_value: bucket of values out of the vocabulary; indices are then 1 + bucket.
+        default_value: text that gets index 0 in a vocabulary without default_bucketize_value that lacks it.
+        hash_function: the hash of categories (null: murmur_hash64a).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    side: Side
+    kind: Kind
+    is_multi: bool
+    is_weighted: bool | None = None
+    sequence_name: str | None = None
+    sequence_length: int | None = None
+    embedding_name: str
+    embedding_dim: int = Field(ge=1)
+    num_embeddings: int = Field(ge=2)
+    boundary: list[float] | None = None
+    vocab_size: int | None = None
+    counted_features: list[str] | None = None
+    min_count: int | None = None
+    vocab_list: list[str] | None = None
+    num_buckets: int | None = None
+    vocab_dict: dict[str, int] | None = None
+    hash_bucket_size: int | None = None
+    default_bucketize_value: int | None = None
+    default_value: str | None = None
+    hash_function: HashFunction | None = None
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> FeatureInfo:
+        names = ("boundary", "vocab_size", "vocab_list", "vocab_dict", "num_buckets", "hash_bucket_size")
+        if sum(getattr(self, name) is not None for name in names) != 1:
+            raise ValueError(f"exactly one of {', '.join(names)} must be given")
+        return self
+
+    def to_json(self) -> str:
+        """Returns the JSON text, without the keys that do not apply."""
+        return self.model_dump_json(exclude_none=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> FeatureInfo:
+        """Returns what `to_json` wrote."""
+        return cls.model_validate_json(text)
+
+
+def collision_frac(hashes: Any, bucket_count: int) -> float:
+    """Returns the share of distinct values that share their bucket with another one; 0 if there are no values.
+
+    Four values in the buckets 0, 1, 1, 2: two of four share one, 0.5.
+
+    Args:
+        hashes: one uint64 or int64 hash per distinct value.
+        bucket_count: hash modulo this is the bucket.
+
+    Raises:
+        ValueError: if there is no bucket.
+    """
+    _check(bucket_count)
+    buckets = hash_bucket(np.asarray(hashes), bucket_count)
+    if not len(buckets):
+        return 0.0
+    _, counts = np.unique(buckets, return_counts=True)
+    return float(counts[counts > 1].sum() / len(buckets))
+
+
+def expected_collision_frac(distinct_count: int, bucket_count: int) -> float:
+    """Returns the `collision_frac` that a hash which fills its buckets evenly has on average.
+
+    A value stays alone if none of the n - 1 others falls to its bucket: 1 - (1 - 1/m)^(n - 1) for m buckets.
+
+    Raises:
+        ValueError: if there is no bucket, or fewer than no values.
+    """
+    _check(bucket_count)
+    if distinct_count < 0:
+        raise ValueError(f"the number of distinct values is 0 or more, got {distinct_count}")
+    others = max(distinct_count - 1, 0)
+    if bucket_count == 1:
+        return float(others > 0)
+    # 1 - 1/m is 1 in floating point where m is large: so the logarithm of it.
+    return -math.expm1(others * math.log1p(-1 / bucket_count))
+
+
+def texts_of_one_hash(texts: pa.Array | pa.ChunkedArray, function: HashFunction = HashFunction.MURMUR) -> list[tuple[str, ...]]:
+    """Returns the groups of distinct texts that have one and the same 64-bit hash, each group and all of them sorted.
+
+    None is to be expected: of 37 million sets of a million texts, one has a group. Nulls are no text.
+
+    Args:
+        texts: a column, or the entries of a dictionary.
+        function: the hash.
+    """
+    distinct = texts.unique().drop_null()
+    _, group, counts = np.unique(hash_values(distinct, function), return_inverse=True, return_counts=True)
+    shared = np.flatnonzero(counts[group] > 1)
+    groups: dict[int, list[str]] = {}
+    for number, text in zip(group[shared].tolist(), distinct.take(pa.array(shared)).to_pylist(), strict=True):
+        groups.setdefault(number, []).append(text)
+    return sorted(tuple(sorted(found)) for found in groups.values())
+
+
+def _check(bucket_count: int) -> None:
+    if bucket_count < 1:
+        raise ValueError(f"hash values need 1 bucket or more, got {bucket_count}")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How values of an embedding become indices, from how many distinct values, and in words.
+
+    Attributes:
+        keys: those of FeatureInfo.
+        num_embeddings: rows of the table.
+        distinct: distinct values, from which the width follows.
+        words: one sentence for people.
+    """
+
+    keys: Mapping[str, Any]
+    num_embeddings: int
+    distinct: int
+    words: str
+
+
+class FeatureRules:
+    """The statistics, looked up by feature and by embedding."""
+
+    def __init__(
+        self,
+        features: Sequence[Feature],
+        statistics: Statistics,
+        binning: pa.Table,
+        counts: FeatureCounts,
+        function: HashFunction,
+    ) -> None:
+        self._statistics = statistics
+        self._bins: dict[str, dict[str, Any]] = {row[FEATURE]: row for row in binning.to_pylist()}
+        self._counts = counts
+        # Written where it is not the default: equal rules of two days mean equal rows (carried_rows).
+        self._hash: dict[str, Any] = {} if function is HashFunction.MURMUR else {"hash_function": function}
+        self._groups: dict[str, list[Feature]] = {}
+        for feature in features:
+            self._groups.setdefault(feature.embedding_name, []).append(feature)
+        self._rules: dict[str, Rule] = {}
+
+    def check(self) -> None:
+        """Checks that there are statistics for every feature that needs them.
+
+        Raises:
+            SchemaError: naming every feature that the statistics lack, and every sub-feature of unknown vocabulary.
+        """
+        faults = []
+        for feature in (feature for group in self._groups.values() for feature in group):
+            where = f"feature {feature.name}"
+            if feature.sequence is not None:
+                if feature.kind is Kind.CATEGORICAL and not self._counted(feature) and not self._defined(feature):
+                    remedy = "share the embedding_name of a feature of the samples, or give hash_bucket_size or vocab_list"
+                    got = f"no counts of embedding {feature.embedding_name}"
+                    faults.append(Fault(where, "a known vocabulary", got, remedy))
+            elif feature.kind is Kind.NUMERIC and feature.name not in self._bins:
+                faults.append(Fault(where, "its row in feature_binning", "none", "recompute feature_binning with this fg.json"))
+            elif feature.kind is Kind.CATEGORICAL and feature.name not in self._counts:
+                faults.append(Fault(where, "its rows in feature_counts", "none", "recompute feature_counts with this fg.json"))
+        if faults:
+            raise SchemaError(faults)
+
+    def rule(self, feature: Feature) -> Rule:
+        """Returns how the feature's values become indices; features of one embedding have one rule."""
+        if feature.kind is Kind.NUMERIC:
+            return self._number_rule(feature)
+        if feature.embedding_name not in self._rules:
+            self._rules[feature.embedding_name] = self._category_rule(feature)
+        return self._rules[feature.embedding_name]
+
+    def drop_reason(self, feature: Feature) -> str | None:
+        """Returns why a feature cannot be trained on, None if it can."""
+        if feature.depth > 1:
+            return "each element of the sequence holds several values; towers read one per element"
+        if feature.sequence is not None and feature.kind is Kind.NUMERIC and not self._boundaries(feature):
+            return "numbers of a sequence are not counted: give them boundaries"
+        is_kept = self._statistics.given(self._names(feature), "keep")
+        return None if is_kept else self._reason_in_window(feature)
+
+    def _reason_in_window(self, feature: Feature) -> str | None:
+        totals, own = self._totals(feature), self._own(feature)
+        if totals is None:
+            return None
+        total, missing, distinct = totals
+        if missing == total:
+            return "it has no value in the window"
+        if missing > own.drop_missing_frac * total:
+            return f"missing in {missing} of {total} rows, above drop_missing_frac {own.drop_missing_frac}"
+        if distinct == 1 and missing == 0:
+            return "constant: one value in the window, never missing"
+        is_empty = self.rule(feature).keys.get("vocab_size") == 0
+        return f"no value occurs {own.min_count} times (min_count)" if is_empty else None
+
+    def info(self, feature: Feature) -> FeatureInfo:
+        """Returns the row's JSON for a feature that is kept."""
+        sequence, rule = feature.sequence, self.rule(feature)
+        return FeatureInfo(
+            side=feature.side,
+            kind=feature.kind,
+            is_multi=feature.depth > (0 if sequence is None else 1),
+            is_weighted=feature.operator.is_weighted or None,
+            sequence_name=sequence.sequence_name if sequence else None,
+            sequence_length=sequence.sequence_length if sequence else None,
+            embedding_name=feature.embedding_name,
+            embedding_dim=self._dim(feature, rule),
+            num_embeddings=rule.num_embeddings,
+            **rule.keys,
+        )
+
+    def collisions(self, feature: Feature) -> float | None:
+        """Returns the share of the window's distinct values that share a hash bucket; None for what is not hashed."""
+        size = self.rule(feature).keys.get("hash_bucket_size") if feature.kind is Kind.CATEGORICAL else None
+        if not size:
+            return None
+        hashes, _ = self._counts.by_frequency(self._counted(feature))
+        return collision_frac(hashes, size) if len(hashes) else None
+
+    def _totals(self, feature: Feature) -> tuple[int, int, int] | None:
+        """Rows, rows without a value and distinct values of a feature; None if it was never counted."""
+        if feature.kind is Kind.NUMERIC:
+            row = self._bins.get(feature.name)
+            return None if row is None else (row[COUNT], row["missing_count"], row["distinct_count"])
+        is_own = feature.sequence is None or feature.name in self._counts
+        names = [feature.name] if is_own else self._counted(feature)
+        return (*self._counts.totals(names), len(self._counts.by_frequency(names)[0])) if names else None
+
+    def _number_rule(self, feature: Feature) -> Rule:
+        given = self._boundaries(feature)
+        boundary = list(given or self._bins[feature.name]["boundaries"])
+        origin = "as defined" if given else "of equal frequency"
+        return Rule({"boundary": boundary}, len(boundary) + 2, len(boundary) + 1, f"{len(boundary) + 1} bins {origin}")
+
+    def _category_rule(self, feature: Feature) -> Rule:
+        names = self._counted(feature)
+        hashes, counts = self._counts.by_frequency(names)
+        defined = self._defined(feature)
+        if defined:
+            return self._defined_rule(feature, defined, len(hashes))
+        own = self._own(feature)
+        asked = list(self._statistics.given(self._names(feature), "hash_bucket_size").values())
+        if asked or len(hashes) > own.max_vocabulary:
+            size = int(str(asked[0])) if asked else len(hashes) * own.hash_ratio
+            reason = "as configured" if asked else f"above max_vocabulary {own.max_vocabulary}"
+            words = f"{size} hash buckets: {len(hashes)} distinct values, {reason}"
+            return Rule({"hash_bucket_size": size} | self._hash, size + 1, len(hashes), words)
+        size = int((counts >= own.min_count).sum())
+        keys = {"vocab_size": size, "counted_features": names, "min_count": own.min_count} | self._hash
+        return Rule(keys, size + 2, len(hashes), f"vocabulary of {size}, {len(hashes)} distinct values")
+
+    def _defined_rule(self, feature: Feature, defined: Mapping[str, Any], distinct: int) -> Rule:
+        keys = dict(defined) | self._hash
+        if "hash_bucket_size" in defined:
+            size = defined["hash_bucket_size"]
+            return Rule(keys, size + 1, distinct or size, f"{size} hash buckets as defined")
+        outside = defined.get("default_bucketize_value")
+        if "num_buckets" in defined:
+            size, last = defined["num_buckets"], defined["num_buckets"] - 1
+        else:
+            buckets = defined.get("vocab_dict") or range(len(defined["vocab_list"]))
+            size, last = len(buckets), max(buckets.values() if isinstance(buckets, dict) else buckets)
+            if outside is None and feature.operator.default_text:
+                keys["default_value"] = feature.operator.default_text
+        # With default_bucketize_value an index is 1 + bucket. Without it 0 and 1 are reserved; a dict has them inside.
+        is_reserved = outside is None and "vocab_dict" in defined
+        offset = 0 if is_reserved else FIRST_BUCKET if outside is None else 1
+        return Rule(keys, max(last, outside or 0) + offset + 1, size, f"vocabulary of {size} as defined")
+
+    def _defined(self, feature: Feature) -> dict[str, Any]:
+        """The vocabulary that any feature of the embedding defines in fg.json (they agree: spec_checks)."""
+        for member in self._groups[feature.embedding_name]:
+            operator: Any = member.operator
+            for key in ("hash_bucket_size", "num_buckets", "vocab_list", "vocab_dict"):
+                if getattr(operator, key, None) is not None:
+                    return _with_default_bucket(operator, key, getattr(operator, key))
+            if getattr(operator, "vocab_file", None) is not None and getattr(operator, "vocabulary", None) is not None:
+                return _with_default_bucket(operator, "vocab_dict", dict(operator.vocabulary))
+        return {}
+
+    def _dim(self, feature: Feature, rule: Rule) -> int:
+        for member in self._groups[feature.embedding_name]:
+            if member.operator.embedding_dim is not None:
+                return member.operator.embedding_dim
+        given = list(self._statistics.given(self._names(feature), "embedding_dim").values())
+        return int(str(given[0])) if given else embedding_dim(rule.distinct, self._own(feature).embedding_dim_policy)
+
+    def _own(self, feature: Feature) -> Statistics:
+        return self._statistics.own(self._names(feature))
+
+    def _names(self, feature: Feature) -> list[str]:
+        if feature.kind is Kind.NUMERIC:
+            return [feature.name]
+        return [feature.embedding_name, *(member.name for member in self._groups[feature.embedding_name])]
+
+    def _counted(self, feature: Feature) -> list[str]:
+        """Names of the counted features that share the feature's embedding."""
+        return [member.name for member in self._groups[feature.embedding_name] if member.name in self._counts]
+
+    @staticmethod
+    def _boundaries(feature: Feature) -> list[float]:
+        return getattr(feature.operator, "boundaries", None) or []
+
+
+def embedding_dim(distinct: int, policy: EmbeddingDimPolicy) -> int:
+    """Returns the width for so many distinct values (semantics.md section 5), a multiple of the step and at least it.
+
+    Rounds half to even. Example: SQRT4_STEP4 of 10000 is round(10 / 4) * 4 = round(2.5) * 4 = 8.
+    """
+    step = 8 if policy.value.endswith("STEP8") else 4
+    number = max(distinct, 1)
+    size = math.sqrt(math.sqrt(number)) if "SQRT4" in policy.value else math.log(number)
+    return max(round(size / step) * step, step)
+
+
+def _with_default_bucket(operator: Any, key: str, value: Any) -> dict[str, Any]:
+    bucket = getattr(operator, "default_bucketize_value", None)
+    return {key: value} | ({} if bucket is None else {"default_bucketize_value": bucket})

@@ -1,0 +1,1 @@
+"""Training by several processes: ranks, tables in shards, batches that all ranks share."""

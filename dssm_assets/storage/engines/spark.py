@@ -1,0 +1,251 @@
+"""The engine on a Spark cluster: the same expressions as Spark SQL, the same kernels through mapInArrow.
+
+Rows never pass through the driver. Workers write partitions with the store's own code (pyarrow, fsspec), so the
+package, its dependencies and access to the store must be there on every worker; a store in a local folder must be the
+same folder on all of them.
+
+Belongs here: binding partitions, sending work, publishing. Does not belong here: what is sent (`spark_tasks.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+
+import duckdb
+import ibis
+import pyarrow as pa
+import sqlglot.expressions as sge
+from ibis.backends.sql.compilers.pyspark import PySparkCompiler
+
+from dssm_assets.core.config.engines import ReadWith
+from dssm_assets.core.schema import check_schema
+from dssm_assets.storage.engines import spark_tasks as tasks
+from dssm_assets.storage.engines.engine import (
+    BatchKernel,
+    Bindable,
+    ByDay,
+    Judge,
+    PartKernel,
+    ReportKernel,
+    Target,
+    contract_of,
+    kernel_schema,
+    manifests_of,
+    standing,
+)
+from dssm_assets.storage.engines.spark_tasks import needs_workers, pieces, sparkable
+from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.store_address import StoreAddress
+from dssm_assets.storage.tables import TableStore, columns_of, stored_schema
+
+FLOAT_TEXT: Final = "dssm_float_text"
+"""Name of the function that `float_text` is registered under."""
+_ENTRY: Final = "entry"
+_VALUE: Final = "value"
+
+
+class SparkCompiler(PySparkCompiler):  # type: ignore[misc]  # ibis is skipped by the type check
+    """Ibis's compiler for PySpark, with ordered lists, and with floats that become the text that they become elsewhere."""
+
+    __slots__ = ()
+
+    def visit_Cast(self, op: Any, *, arg: Any, to: Any) -> Any:  # noqa: N802 - Ibis looks for this name
+        """Returns the SQL of a cast; a float as text is left to FLOAT_TEXT: Spark would write 1.0E7."""
+        kind = op.arg.dtype
+        if not (to.is_string() and kind.is_floating()):
+            return super().visit_Cast(op, arg=arg, to=to)
+        return self.f.anon[FLOAT_TEXT](arg, sge.convert(kind.is_float32()))
+
+    def visit_ArrayCollect(  # noqa: N802 - Ibis looks for this name
+        self, op: Any, *, arg: Any, where: Any, order_by: Sequence[Any], include_null: bool, distinct: bool
+    ) -> Any:
+        """Returns the SQL of `collect`: Spark's collect_list knows no order, so entries are collected with their keys,
+        sorted as structs and stripped again.
+
+        Raises:
+            NotImplementedError: for descending keys and distinct entries, which no expression needs.
+        """
+        if distinct or any(key.args.get("desc") for key in order_by):
+            raise NotImplementedError("on Spark, collect takes ascending keys and keeps every entry")
+        keys = [key.this for key in order_by]
+        named = [sge.convert(_VALUE), arg]
+        for place, key in enumerate(keys):
+            named[place * 2 : place * 2] = [sge.convert(f"key_{place}"), key]
+        entries = self.f.anon.collect_list(self.f.anon.named_struct(*named))
+        wanted = where if include_null else _both(where, arg.is_(sge.Not(this=sge.Null())))
+        if wanted is not None:
+            entries = sge.Filter(this=entries, expression=sge.Where(this=wanted))
+        entry = sge.to_identifier(_ENTRY)
+        value = sge.Lambda(this=sge.Dot(this=entry, expression=sge.to_identifier(_VALUE)), expressions=[entry])
+        return self.f.anon.transform(self.f.anon.array_sort(entries) if keys else entries, value)
+
+
+def spark_sql(expression: ibis.Table) -> str:
+    """Returns an expression over unbound tables as Spark SQL; a table is looked up by its name."""
+    _ = ibis.pyspark  # loads the backend: the compiler reads the options that it registers
+    compiler = SparkCompiler()
+    return str(compiler.to_sqlglot(expression).sql(dialect=compiler.dialect))
+
+
+def float_text(value: float | None, is_narrow: bool) -> str | None:
+    """Returns a float as DuckDB writes it: the shortest decimal that is read back as the same, 1e+16 from there on.
+
+    Args:
+        value: the number; None stays None.
+        is_narrow: it is the value of a float32.
+    """
+    if value is None:
+        return None
+    if is_narrow:  # Python has no text of a float32, and NumPy's has fewer digits where two neighbours are as near
+        ((text,),) = duckdb.execute("SELECT CAST(CAST(? AS FLOAT) AS VARCHAR)", [value]).fetchall()
+        return str(text)
+    return repr(value)
+
+
+def _both(where: Any, further: Any) -> Any:
+    return further if where is None else sge.And(this=where, expression=further)
+
+
+_DAY: Final = "ds"
+_HADOOP_SCHEMES: Final = {"s3": "s3a", "local": "file"}
+"""fsspec's name of a filesystem -> Hadoop's, where they differ."""
+
+Send = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class SparkEngine:
+    """Runs expressions and kernels on the cluster of a Spark session.
+
+    Attributes:
+        store: the tables.
+        session: a `pyspark.sql.SparkSession`, which stays the caller's.
+        read_with: who reads stored files for queries.
+    """
+
+    store: TableStore
+    session: Any
+    is_spread: ClassVar[bool] = True
+    read_with: ReadWith = ReadWith.SPARK
+    address: StoreAddress = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "address", StoreAddress.of(self.store.partitions))
+        # Instants are compared and cast as every other engine does.
+        self.session.conf.set("spark.sql.session.timeZone", "UTC")
+        self.session.udf.register(FLOAT_TEXT, float_text, "string")
+
+    def write_query(
+        self,
+        target: Target,
+        expression: Callable[..., ibis.Table],
+        inputs: Mapping[str, Bindable],
+        arguments: Mapping[str, Any],
+        kernel: BatchKernel | None = None,
+    ) -> Manifest:
+        """Writes the result of an expression from the cluster's workers; see `engine.Engine`."""
+        schemas = {name: self._schema(value) for name, value in inputs.items()}
+        unbound = {name: ibis.table(ibis.Schema.from_pyarrow(schema), name=name) for name, schema in schemas.items()}
+        result = expression(**unbound, **arguments)
+        query = contract_of(result)
+        schema = kernel_schema(query, kernel)
+        for name, value in inputs.items():
+            self._frame(value, schemas[name]).createOrReplaceTempView(name)
+        rows = self.session.sql(spark_sql(result))
+
+        def send(folder: str) -> Any:
+            keep = tasks.keeping(self.address, folder, query, kernel, schema)
+            return rows.mapInArrow(keep, self._spark_schema(tasks.RETURNED)).collect()
+
+        return self._write(target, schema, send)[0]
+
+    def write_mapped(
+        self,
+        target: Target,
+        source: Manifest,
+        kernel: PartKernel,
+        *,
+        as_dictionaries: Sequence[str] = (),
+        is_whole: bool = False,
+        judge: Judge | None = None,
+    ) -> tuple[Manifest, list[Any]]:
+        """Maps the rows of a partition on the cluster's workers, a row group each; see `engine.Engine`."""
+        schema = stored_schema(kernel(self.store.open(source).schema.empty_table(), 0)[0].schema)
+        read = pieces(self.store.partitions, [source])
+
+        def send(folder: str) -> Any:
+            work = tasks.mapping(self.address, folder, read, kernel, schema, as_dictionaries)
+            return self._spread(len(read), work, tasks.RETURNED).collect()
+
+        return self._write(target, schema, send, judge)
+
+    def reports(self, source: Manifest, kernel: ReportKernel, columns: Sequence[str]) -> list[Any]:
+        """Takes the rows through the kernel on the cluster's workers, a row group each; see `engine.Engine`."""
+        read = pieces(self.store.partitions, [source])
+        work = tasks.reporting(self.address, read, kernel, columns)
+        return tasks.reports_of(self._spread(len(read), work, tasks.RETURNED).collect())
+
+    def _write(self, target: Target, schema: pa.Schema, send: Send, judge: Judge | None = None) -> tuple[Manifest, list[Any]]:
+        """Publishes what the sent tasks write aside; returns the manifest and the tasks' reports."""
+        check_schema(target.spec, schema)
+        partitions = self.store.partitions
+        with partitions.aside() as folder:
+            fragments, reports = tasks.fragments_of(send(folder))
+            if (stays := standing(self.store, target, judge, reports)) is not None:
+                return stays, reports
+            parts = tasks.cut(fragments)
+            work = tasks.placing(self.address, parts, target.spec, target.ds, schema, is_shared=target.is_shared)
+            files = tasks.files_of(self._spread(len(parts), work, tasks.RETURNED).collect())
+        manifest = partitions.publish_placed(
+            asset=target.spec.name,
+            ds=target.ds,
+            files=files,
+            columns=columns_of(target.spec, schema),
+            inputs=target.inputs,
+            facts=target.facts,
+        )
+        return manifest, reports
+
+    def _spread(self, count: int, work: Callable[[int], Iterator[pa.RecordBatch]], schema: pa.Schema) -> Any:
+        """Returns what the tasks 0 to count - 1 return."""
+        numbers = self.session.range(0, count, 1, count)
+        return numbers.mapInArrow(tasks.numbered(work), self._spark_schema(schema))
+
+    def _schema(self, value: Bindable) -> pa.Schema:
+        if isinstance(value, pa.Table):
+            return value.schema
+        schema = self.store.open(manifests_of(value)[0]).schema
+        return schema.append(pa.field(_DAY, pa.string())) if isinstance(value, ByDay) else schema
+
+    def _frame(self, value: Bindable, schema: pa.Schema) -> Any:
+        """Returns the rows of an input as a data frame."""
+        known = sparkable(schema)
+        if isinstance(value, pa.Table):
+            return self.session.createDataFrame(value.cast(known))
+        manifests, by_day = manifests_of(value), isinstance(value, ByDay)
+        if self.read_with is ReadWith.WORKERS or needs_workers(schema):
+            read = pieces(self.store.partitions, manifests)
+            return self._spread(len(read), tasks.reading(self.address, read, known, by_day=by_day), known)
+        return self._native(manifests, known, by_day=by_day)
+
+    def _native(self, manifests: Sequence[Manifest], schema: pa.Schema, *, by_day: bool) -> Any:
+        from pyspark.sql import functions
+
+        stored = pa.schema([field for field in schema if not (by_day and field.name == _DAY)])
+        urls = [self._url(path) for path in self.store.paths(manifests)]
+        frame = self.session.read.schema(self._spark_schema(stored)).parquet(*urls)
+        if not by_day:
+            return frame
+        # The path says it: .../ds=2024-01-31/part-00000-0123456789ab.parquet
+        return frame.withColumn(_DAY, functions.regexp_extract("_metadata.file_path", r"/ds=([0-9-]+)/", 1))
+
+    def _url(self, path: str) -> str:
+        scheme, _, rest = str(self.store.partitions.fs.unstrip_protocol(path)).partition("://")
+        return f"{_HADOOP_SCHEMES.get(scheme, scheme)}://{rest}"
+
+    def _spark_schema(self, schema: pa.Schema) -> Any:
+        from pyspark.sql.pandas.types import from_arrow_schema
+
+        return from_arrow_schema(schema)

@@ -1,0 +1,182 @@
+"""Which columns of a source file become which columns of ours, and one schema for files that were written over time.
+
+Belongs here: the configured mapping, applied and checked. Does not belong here: files (`source_files.py`) and what
+the values mean (`core/sources`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dssm_assets.core.columns import EVENT, ITEM_ID, REQUEST_ID, USER_ID
+from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, SourceTable
+from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.sources.canonical_tables import EVENT_TIME
+from dssm_assets.core.sources.convert import flat
+from dssm_assets.storage.sources.files import SourceFile
+
+DS: Final = "ds"
+"""Label of a partition: never an attribute of a user or item."""
+
+_INTEGER: Final = r"^(?:0|-?[1-9]\d{0,17})$"
+_NUMBER: Final = r"^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$"
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """A file, its wanted columns (ours -> the source's) and the schema, in our names, that its rows are brought to."""
+
+    file: SourceFile
+    columns: dict[str, str]
+    schema: pa.Schema
+
+    def block(self, raw: pa.Table) -> pa.Table:
+        """Returns a block of the file with our names and the common types; a column the file lacks is null."""
+        arrays = {}
+        for field in self.schema:
+            if field.name in self.columns:
+                arrays[field.name] = flat(raw.column(self.columns[field.name])).cast(field.type)
+            else:
+                arrays[field.name] = pa.nulls(raw.num_rows, field.type)
+        return pa.table(arrays, schema=self.schema)
+
+
+def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedFile]:
+    """Returns how to read each file so that all give one schema, columns in the order of the mapping, then of the files.
+
+    Files of different age may lack columns that nothing names (they become null there) and may have narrower numbers.
+
+    Raises:
+        SchemaError: every named column that a file lacks, every name that would be taken twice, and every column whose
+            types do not go together, at once.
+    """
+    faults: list[Fault] = []
+    chosen: list[dict[str, str]] = []
+    types: dict[str, dict[str, SourceFile]] = {}
+    merged: dict[str, pa.DataType] = {}
+    for file in files:
+        schema = file.schema()
+        columns, wrong = _choose(table, schema.names, file)
+        faults.extend(wrong)
+        chosen.append(columns)
+        for ours, source in columns.items():
+            kind = _decoded(schema.field(source).type)
+            types.setdefault(ours, {}).setdefault(str(kind), file)
+            merged[ours] = _merge(merged.get(ours, kind), kind)
+    for ours, kind in merged.items():
+        if kind is None:
+            seen = ", ".join(f"{type_name} in {file.path}" for type_name, file in sorted(types[ours].items()))
+            where = f"table {files[0].name}, column {ours}"
+            faults.append(Fault(where, "types that go together in all files", seen, "write the files again with one type"))
+    if faults:
+        raise SchemaError(faults)
+    common = pa.schema(list(merged.items()))
+    return [PlannedFile(file, columns, common) for file, columns in zip(files, chosen, strict=True)]
+
+
+def csv_types(table: SourceTable, plans: Sequence[PlannedFile]) -> CsvTypes:
+    """Returns the type finder for the columns of these files: of all for users and items, of the ids for behaviour."""
+    if table.format is not FileFormat.CSV:
+        return CsvTypes([], [])
+    names = plans[0].schema.names
+    ids = [name for name in (USER_ID, ITEM_ID) if name in names]
+    attributes = [] if isinstance(table, BehaviorTable) else [name for name in names if name not in {USER_ID, ITEM_ID}]
+    return CsvTypes(ids, attributes)
+
+
+class CsvTypes:
+    """Finds what the text of CSV columns can be once all rows were seen: int64, else (never for ids) float64, else text.
+
+    "007" stays text, for a number would lose the zeros.
+    """
+
+    def __init__(self, ids: Sequence[str], attributes: Sequence[str]) -> None:
+        self.ids = set(ids)
+        self.candidates = {name: [pa.int64()] for name in ids} | {name: [pa.int64(), pa.float64()] for name in attributes}
+        self.has_value: set[str] = set()
+
+    def see(self, table: pa.Table) -> None:
+        """Takes rows into account."""
+        for name, kinds in self.candidates.items():
+            column = table.column(name)
+            if column.null_count < len(column):
+                self.has_value.add(name)
+            pattern = {pa.int64(): _INTEGER, pa.float64(): _NUMBER}
+            self.candidates[name] = [kind for kind in kinds if _all_match(column, pattern[kind])]
+
+    def seen(self, table: pa.Table) -> pa.Table:
+        """Returns the rows, taken into account."""
+        self.see(table)
+        return table
+
+    def apply(self, table: pa.Table) -> pa.Table:
+        """Returns a table with the types found; a column that never had a value stays text."""
+        for name, kinds in self.candidates.items():
+            if kinds and name in self.has_value:
+                index = table.schema.get_field_index(name)
+                table = table.set_column(index, name, table.column(name).cast(kinds[0]))
+        return table
+
+
+def _choose(table: SourceTable, names: Sequence[str], file: SourceFile) -> tuple[dict[str, str], list[Fault]]:
+    key = f"tables.{file.name.removesuffix('_table')}"
+    named = dict(table.columns) | {name: name for name in _needed(table) if name not in table.columns}
+    if isinstance(table, BehaviorTable) and REQUEST_ID in names:
+        named.setdefault(REQUEST_ID, REQUEST_ID)
+    rest = _rest(table, names, set(named.values()))
+    exist = ", ".join(names) or "none"
+    faults = []
+    for ours, source in [*named.items(), *((name, name) for name in rest)]:
+        if source not in names:
+            remedy = f"add it to the source, or correct {key}.columns.{ours} or {key}.keep"
+            faults.append(
+                Fault(f"{file.where}, column {source} (our {ours})", "the column to exist", f"columns {exist}", remedy)
+            )
+    for name in rest:
+        if name in named:
+            remedy = f"list the columns to keep in {key}.keep, without {name}"
+            got = f"{named[name]} mapped to it and a column of that name"
+            faults.append(Fault(f"{file.where}, column {name}", "one source for each of our columns", got, remedy))
+    chosen = named | {name: name for name in rest if name not in named}
+    return {ours: source for ours, source in chosen.items() if source in names}, faults
+
+
+def _needed(table: SourceTable) -> list[str]:
+    """Returns our columns that must come from the source whether mapped or not."""
+    if not isinstance(table, BehaviorTable):
+        return [EVENT_TIME] if table.layout is Layout.TIME_COLUMN else []
+    event = [] if table.constant_event else [EVENT]
+    return [USER_ID, ITEM_ID, *event, EVENT_TIME, *table.value_columns, *table.context_columns]
+
+
+def _rest(table: SourceTable, names: Sequence[str], used: set[str]) -> list[str]:
+    """Returns the columns kept under their own name: those of `keep`; by default all of users and items, none of a log."""
+    if table.keep is not None:
+        return [name for name in table.keep if name not in used]
+    if isinstance(table, BehaviorTable):
+        return []
+    return [name for name in names if name not in used and name != DS]
+
+
+def _merge(left: Any, right: pa.DataType) -> Any:
+    """Returns the narrowest type that holds both, None if there is none."""
+    if left is None:
+        return None
+    try:
+        pair = [pa.schema([("x", left)]), pa.schema([("x", right)])]
+        return pa.unify_schemas(pair, promote_options="permissive").field("x").type
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return None
+
+
+def _decoded(kind: pa.DataType) -> pa.DataType:
+    return flat(pa.nulls(0, kind)).type
+
+
+def _all_match(column: Any, pattern: str) -> bool:
+    return bool(pc.all(pc.match_substring_regex(column, pattern)).as_py())

@@ -1,0 +1,176 @@
+"""Files of a source table: found, opened, their schemas read, their rows given out in blocks of bounded size.
+
+Belongs here: fsspec, parquet and csv. Does not belong here: which columns are wanted and which day a row falls on
+(`source_reader.py`).
+
+Files of a folder are taken in the order of their paths. Counted as data are the files whose name ends as the format says
+(`.parquet`, `.pq`; `.csv`, `.csv.gz`) or has no ending at all; names that start with "_" or "." are never read.
+CSV: comma separated, one header line, UTF-8; every column arrives as text and only an empty field is null, because a type
+guessed from the first block breaks on a later one.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import fsspec
+import pyarrow as pa
+import pyarrow.csv as pcsv
+import pyarrow.parquet as pq
+
+from dssm_assets.core.config.pipeline import FileFormat, SourceTable
+from dssm_assets.core.errors import Fault, InputError, SchemaError
+
+BLOCK_ROWS: Final = 262_144
+BLOCK_BYTES: Final = 16 * 2**20
+_ENDINGS: Final = {FileFormat.PARQUET: (".parquet", ".pq"), FileFormat.CSV: (".csv", ".csv.gz")}
+_PARQUET_MAGIC: Final = b"PAR1"
+
+
+class SourceMissingError(InputError):
+    """A source table's file or folder does not exist, or holds no data files."""
+
+
+@dataclass(frozen=True)
+class SourceFolder:
+    """A file or folder of a source table inside its filesystem."""
+
+    fs: Any
+    path: str
+    format: FileFormat
+    name: str
+    uri: str
+
+    @property
+    def where(self) -> str:
+        """Returns the place for error messages."""
+        return f"table {self.name}, {self.uri}"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One data file."""
+
+    fs: Any
+    path: str
+    format: FileFormat
+    name: str
+
+    @property
+    def where(self) -> str:
+        """Returns the place for error messages."""
+        return f"table {self.name}, file {self.path}"
+
+    def schema(self) -> pa.Schema:
+        """Returns the columns of the file; for CSV all of them text.
+
+        Raises:
+            SchemaError: if the file is not of the configured format.
+        """
+        with self._opened() as handle:
+            if self.format is FileFormat.PARQUET:
+                return pq.ParquetFile(handle).schema_arrow.remove_metadata()
+            names = pcsv.open_csv(handle, read_options=pcsv.ReadOptions(block_size=BLOCK_BYTES)).schema.names
+            return pa.schema([(name, pa.string()) for name in names])
+
+    def blocks(self, columns: Sequence[str], wants: Callable[[Any], bool] = lambda _: True) -> Iterator[pa.Table]:
+        """Yields the named columns in blocks, in file order; `wants` may refuse parquet row groups by their metadata."""
+        with self._opened() as handle:
+            if self.format is FileFormat.PARQUET:
+                file = pq.ParquetFile(handle)
+                groups = [index for index in range(file.num_row_groups) if wants(file.metadata.row_group(index))]
+                batches = file.iter_batches(batch_size=BLOCK_ROWS, row_groups=groups, columns=list(columns))
+            else:
+                batches = pcsv.open_csv(
+                    handle,
+                    read_options=pcsv.ReadOptions(block_size=BLOCK_BYTES),
+                    parse_options=pcsv.ParseOptions(newlines_in_values=True),
+                    convert_options=pcsv.ConvertOptions(
+                        column_types={name: pa.string() for name in columns},
+                        include_columns=list(columns),
+                        null_values=[""],
+                        strings_can_be_null=True,
+                    ),
+                )
+            for batch in batches:
+                yield pa.Table.from_batches([batch]).select(list(columns))
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        """Opens the file and turns what its decoder finds wrong with it into a SchemaError."""
+        is_csv = self.format is FileFormat.CSV
+        with self.fs.open(self.path, "rb") as plain:
+            if is_csv and plain.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC:
+                raise SchemaError(self._format_fault("a parquet file"))
+        try:
+            with self.fs.open(self.path, "rb", compression="infer" if is_csv else None) as handle:
+                yield handle
+        except pa.ArrowInvalid as error:
+            raise SchemaError(self._format_fault(str(error))) from error
+
+    def _format_fault(self, got: str) -> Fault:
+        key = f"tables.{self.name.removesuffix('_table')}.format"
+        return Fault(self.where, f"a readable {self.format} file", got, f"correct {key}, or write the file again")
+
+
+def open_folder(table: SourceTable, name: str) -> SourceFolder:
+    """Returns the file or folder that a source table's uri names.
+
+    Raises:
+        SourceMissingError: if there is no such file or folder.
+    """
+    fs, path = fsspec.core.url_to_fs(table.uri, **table.storage_options)
+    fs.invalidate_cache()
+    folder = SourceFolder(fs, path, table.format, name, table.uri)
+    if not fs.exists(path):
+        key = f"tables.{name.removesuffix('_table')}.uri"
+        raise SourceMissingError(
+            Fault(folder.where, "a file or folder", "no such file or folder", f"write it, or correct {key}")
+        )
+    return folder
+
+
+def list_files(folder: SourceFolder, path: str | None = None) -> list[SourceFile]:
+    """Returns the data files of a folder (or of one of its subfolders), or the file itself, in the order of their paths.
+
+    Raises:
+        SourceMissingError: if there is none; names what lies there instead.
+    """
+    start = folder.path if path is None else path
+    if folder.fs.isfile(start):
+        return [SourceFile(folder.fs, start, folder.format, folder.name)]
+    found = sorted(folder.fs.find(start))
+    chosen = [file for file in found if _is_data(file, start, folder.format)]
+    if not chosen:
+        there = ", ".join(posixpath.basename(file) for file in found[:5]) or "nothing"
+        expected = f"files that end in {' or '.join(_ENDINGS[folder.format])}"
+        key = f"tables.{folder.name.removesuffix('_table')}"
+        raise SourceMissingError(
+            Fault(f"table {folder.name}, folder {start}", expected, there, f"correct {key}.format or {key}.uri")
+        )
+    return [SourceFile(folder.fs, file, folder.format, folder.name) for file in chosen]
+
+
+def day_folders(folder: SourceFolder) -> dict[str, list[str]]:
+    """Returns day (YYYY-MM-DD) -> the paths of its folders `ds=YYYY-MM-DD` and `ds=YYYYMMDD`, days ascending."""
+    days: dict[str, list[str]] = {}
+    if not folder.fs.isdir(folder.path):
+        return days
+    for entry in sorted(folder.fs.ls(folder.path, detail=False)):
+        path = str(entry).rstrip("/")
+        label = posixpath.basename(path)
+        digits = label.removeprefix("ds=").replace("-", "")
+        if label.startswith("ds=") and len(digits) == 8 and digits.isdigit() and folder.fs.isdir(path):
+            days.setdefault(f"{digits[:4]}-{digits[4:6]}-{digits[6:]}", []).append(path)
+    return dict(sorted(days.items()))
+
+
+def _is_data(path: str, start: str, file_format: FileFormat) -> bool:
+    parts = path[len(start) :].strip("/").split("/")
+    if any(part.startswith(("_", ".")) for part in parts):
+        return False
+    return parts[-1].endswith(_ENDINGS[file_format]) or "." not in parts[-1]

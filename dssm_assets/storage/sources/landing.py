@@ -1,0 +1,193 @@
+"""Whether the rows of a day have arrived in a source table, told from listings and statistics as far as these go.
+
+    snapshot      landed when there are data files: it is valid on every day
+    ds_folders    landed when the day's folder holds a data file, or the marker file where one is asked for; a day of
+                  behaviour that may be empty also when a later folder is there
+    time_column   landed when the table has rows from after the day; or rows of the day itself and a file that was written
+                  after the day had ended
+
+Belongs here: looking. Does not belong here: reading a day (`source_reader.py`) and what follows from it (`defs/automation.py`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import posixpath
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pyarrow.types as pat
+
+from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, SourceTable
+from dssm_assets.core.sources.canonical_tables import EVENT_TIME
+from dssm_assets.core.sources.event_time import to_event_time_ms
+from dssm_assets.storage.sources.columns import PlannedFile, plan_files
+from dssm_assets.storage.sources.files import SourceFile, SourceFolder, SourceMissingError, day_folders, list_files, open_folder
+
+
+@dataclass(frozen=True)
+class Landing:
+    """Whether a day has landed, and in words why or why not."""
+
+    has_landed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class LogState:
+    """What was last seen of a table with a time column, so that an unchanged one is not read again.
+
+    Attributes:
+        fingerprint: of paths, sizes and times of its files.
+        newest_ms: its newest moment, unix milliseconds; None without rows.
+        written_ms: when the newest of its files was written; None where the store does not say.
+    """
+
+    fingerprint: str
+    newest_ms: int | None
+    written_ms: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the state as JSON can hold it."""
+        return asdict(self)
+
+
+class SourceLanding:
+    """One source table, looked at once."""
+
+    def __init__(
+        self,
+        table: SourceTable,
+        *,
+        name: str,
+        timezone: str,
+        marker: str | None = None,
+        before: dict[str, Any] | None = None,
+    ) -> None:
+        """Lists the table; `before` is the `state` of an earlier look.
+
+        Raises:
+            SourceMissingError: if the file or folder does not exist, or a table without day folders has no data files.
+            SchemaError: if a time column is missing or holds no moments.
+        """
+        self._table = table
+        self._name = name
+        self._zone = ZoneInfo(timezone)
+        self._marker = marker
+        self._folder = open_folder(table, name)
+        self._days = day_folders(self._folder) if table.layout is Layout.DS_FOLDERS else {}
+        self.state: LogState | None = None
+        if table.layout is Layout.SNAPSHOT:
+            list_files(self._folder)
+        elif table.layout is Layout.TIME_COLUMN:
+            self.state = _log_state(table, self._folder, timezone, before)
+
+    def of_day(self, ds: str) -> Landing:
+        """Returns whether the rows of a day are there."""
+        if self._table.layout is Layout.SNAPSHOT:
+            return Landing(True, f"{self._name} is one snapshot, valid on every day")
+        return self._of_folder(ds) if self._table.layout is Layout.DS_FOLDERS else self._of_log(ds)
+
+    def _of_folder(self, ds: str) -> Landing:
+        paths = self._days.get(ds, [])
+        if not paths:
+            later = next((day for day in self._days if day > ds), None)
+            if later is not None and isinstance(self._table, BehaviorTable) and self._table.allow_empty_days:
+                return Landing(True, f"{self._name} has no folder for {ds}, which may be empty, and one for {later}")
+            newest = max(self._days, default="none")
+            return Landing(False, f"{self._name} has no folder ds={ds} in {self._folder.uri} (newest: {newest})")
+        if self._marker is not None:
+            marker = posixpath.join(paths[0], self._marker)
+            is_there = bool(self._folder.fs.exists(marker))
+            return Landing(is_there, f"{self._name}: {'there is' if is_there else 'there is no'} {marker}")
+        try:
+            files = list_files(self._folder, paths[0])
+        except SourceMissingError:
+            return Landing(False, f"{self._name}: the folder of {ds} holds no data files yet")
+        return Landing(True, f"{self._name} has {len(files)} files for {ds}")
+
+    def _of_log(self, ds: str) -> Landing:
+        state = self.state
+        if state is None or state.newest_ms is None:
+            return Landing(False, f"{self._name} has no rows")
+        start, end = (self._start_ms(ds, days) for days in (0, 1))
+        newest = dt.datetime.fromtimestamp(state.newest_ms / 1000, self._zone).isoformat(timespec="seconds")
+        if state.newest_ms >= end:
+            return Landing(True, f"{self._name} has rows up to {newest}, after {ds}")
+        if state.newest_ms < start:
+            return Landing(False, f"{self._name} has rows up to {newest} only, none of {ds}")
+        if state.written_ms is not None and state.written_ms >= end:
+            return Landing(True, f"{self._name} has rows of {ds} and was written to after the day had ended")
+        return Landing(False, f"{self._name} has rows up to {newest}, but was not written to since {ds} ended")
+
+    def _start_ms(self, ds: str, days: int) -> int:
+        day = dt.date.fromisoformat(ds) + dt.timedelta(days=days)
+        return round(dt.datetime.combine(day, dt.time(), tzinfo=self._zone).timestamp() * 1000)
+
+
+def _log_state(table: SourceTable, folder: SourceFolder, timezone: str, before: dict[str, Any] | None) -> LogState:
+    files = list_files(folder)
+    stamps = [_stamp(file) for file in files]
+    fingerprint = hashlib.sha256(repr([(file.path, *stamp) for file, stamp in zip(files, stamps, strict=True)]).encode())
+    written = [moment for _, moment in stamps if moment is not None]
+    written_ms = max(written) if written else None
+    if before is not None and before.get("fingerprint") == fingerprint.hexdigest():
+        return LogState(fingerprint.hexdigest(), before["newest_ms"], written_ms)
+    return LogState(fingerprint.hexdigest(), _newest_ms(table, files, timezone), written_ms)
+
+
+def _stamp(file: SourceFile) -> tuple[int | None, int | None]:
+    """Returns size and time of writing (unix milliseconds) of a file, None for what its store does not say."""
+    info = file.fs.info(file.path)
+    moment = info.get("mtime") or info.get("LastModified") or info.get("last_modified") or info.get("created")
+    seconds = moment.timestamp() if isinstance(moment, dt.datetime) else moment
+    return info.get("size"), None if seconds is None else round(float(seconds) * 1000)
+
+
+def _newest_ms(table: SourceTable, files: Sequence[SourceFile], timezone: str) -> int | None:
+    """Returns the newest moment of the files: from parquet statistics where they have it, else by reading the column."""
+    unit = table.time_unit if isinstance(table, BehaviorTable) else "auto"
+    found = []
+    for plan in plan_files(table, files):
+        for values in _moments(table, plan):
+            where = f"table {plan.file.name}, column {EVENT_TIME}"
+            newest = pc.max(to_event_time_ms(values, unit=unit, timezone=timezone, where=where)).as_py()
+            if newest is not None:
+                found.append(int(newest))
+    return max(found) if found else None
+
+
+def _moments(table: SourceTable, plan: PlannedFile) -> Iterator[Any]:
+    """Yields moments of a file, its newest one among them."""
+    column, kind = plan.columns[EVENT_TIME], plan.schema.field(EVENT_TIME).type
+    newest = _newest_by_statistics(plan.file, column) if table.format is FileFormat.PARQUET and _is_ordered(kind) else None
+    if newest is not None:
+        yield pa.array([newest], kind)
+        return
+    for block in plan.file.blocks([column]):
+        yield block.column(column)
+
+
+def _is_ordered(kind: pa.DataType) -> bool:
+    """Tells whether the largest value of a type is its newest moment; of text it need not be."""
+    return bool(pat.is_integer(kind) or pat.is_timestamp(kind) or pat.is_date(kind))
+
+
+def _newest_by_statistics(file: SourceFile, column: str) -> Any:
+    """Returns the largest value of a column over all row groups, None where a group does not say."""
+    with file.fs.open(file.path, "rb") as handle:
+        metadata = pq.ParquetFile(handle).metadata
+    found = []
+    for group in (metadata.row_group(index) for index in range(metadata.num_row_groups)):
+        chunks = [group.column(index) for index in range(group.num_columns)]
+        statistics = next((chunk.statistics for chunk in chunks if chunk.path_in_schema == column), None)
+        if statistics is None or not statistics.has_min_max:
+            return None
+        found.append(statistics.max)
+    return max(found) if found else None

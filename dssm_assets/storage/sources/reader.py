@@ -1,0 +1,233 @@
+"""Days of a source table, read by configuration: from any fsspec URL, parquet or csv, in one of three layouts.
+
+Belongs here: which rows belong to which day. Does not belong here: opening files (`source_files.py`), the column mapping
+(`source_columns.py`) and what the values mean (`core/sources`).
+
+Memory: one block (262,144 rows, or 16 MiB of csv) while the source is read once; of a log with a time column, then one day.
+In between the wanted rows lie on local disk, in a temporary folder that goes away with the iterator; a snapshot and a day of
+a folder are mapped from there, so that of their tables only what is looked at is in memory. Parquet row groups whose statistics exclude the wanted days are not read at all, so one day of
+a log that is sorted by time costs little; a csv log is read from start to end.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as pat
+
+from dssm_assets.core.config.pipeline import BehaviorTable, Layout, SourceTable
+from dssm_assets.core.errors import ConfigError, EmptyDayError, Fault, PartitionMissingError, SchemaError
+from dssm_assets.core.sources.canonical_tables import EVENT_TIME
+from dssm_assets.core.sources.event_time import dates_of, to_event_time_ms
+from dssm_assets.core.sources.normalise import empty_day_fault
+from dssm_assets.storage.sources.columns import CsvTypes, PlannedFile, csv_types, plan_files
+from dssm_assets.storage.sources.files import SourceFolder, day_folders, list_files, open_folder
+
+_NO_DATE: Final = np.iinfo(np.int32).min
+
+
+def read_days(
+    table: SourceTable | BehaviorTable, days: Sequence[str], *, name: str, timezone: str = "UTC"
+) -> Iterator[tuple[str, pa.Table]]:
+    """Returns an iterator over (day, raw rows of that day), days ascending and distinct, in one pass over the source.
+
+    Columns have our names (for behaviour `event_time` is the raw time column); values are as the source has them. A day of
+    behaviour without rows comes as an empty table where `allow_empty_days` says so.
+
+    Args:
+        table: where the source lies and how its columns map to ours.
+        days: "YYYY-MM-DD".
+        name: the table's name in messages: user_table, item_table or behavior_table.
+        timezone: the zone in which days are counted; for a log with a time column.
+
+    Raises:
+        SourceMissingError: if the file or folder does not exist, or holds no data files.
+        PartitionMissingError: if days have no folder, all of them named.
+        EmptyDayError: if days of behaviour have no rows and may not, all of them named. While iterating.
+        SchemaError: if a mapped column is missing or a file has the wrong format. While iterating.
+        ConfigError: if behaviour is said to be a snapshot.
+    """
+    wanted = sorted({dt.date.fromisoformat(day).isoformat() for day in days})
+    folder = open_folder(table, name)
+    if table.layout is Layout.SNAPSHOT:
+        if isinstance(table, BehaviorTable):
+            where = "key tables.behavior.layout"
+            raise ConfigError(Fault(where, "time_column or ds_folders", "snapshot", "say how the log is cut into days"))
+        return _read_snapshot(table, folder, wanted)
+    if table.layout is Layout.DS_FOLDERS:
+        return _read_folders(table, folder, wanted, _folders_of(table, folder, wanted))
+    return _read_log(table, folder, wanted, timezone)
+
+
+def _read_snapshot(table: SourceTable, folder: SourceFolder, days: list[str]) -> Iterator[tuple[str, pa.Table]]:
+    if not days:
+        return
+    with _mapped(table, folder, None) as rows:
+        for day in days:
+            yield day, rows
+
+
+@contextmanager
+def _mapped(table: SourceTable, folder: SourceFolder, path: str | None) -> Iterator[pa.Table]:
+    """Yields all rows of a file or folder, mapped from a file on local disk."""
+    plans = plan_files(table, list_files(folder, path))
+    types = csv_types(table, plans)
+    schema = plans[0].schema
+    with tempfile.TemporaryDirectory(prefix="dssm-source-") as scratch:
+        read, typed = Path(scratch) / "read.arrow", Path(scratch) / "typed.arrow"
+        _write(read, schema, (types.seen(block) for plan in plans for block in _blocks(plan)))
+        with _opened(read) as rows:
+            found = types.apply(schema.empty_table()).schema
+            if found.equals(schema):
+                yield rows
+                return
+            _write(typed, found, (types.apply(pa.Table.from_batches([batch])) for batch in rows.to_batches()))
+        with _opened(typed) as rows:
+            yield rows
+
+
+def _write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        for table in tables:
+            writer.write_table(table)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pa.Table]:
+    with pa.memory_map(str(path)) as source:
+        yield pa.ipc.open_file(source).read_all()
+
+
+def _folders_of(table: SourceTable, folder: SourceFolder, days: list[str]) -> dict[str, str]:
+    """Returns day -> its folder; a day of behaviour that may be empty can lack one."""
+    there = day_folders(folder)
+    if not there:
+        key = f"tables.{folder.name.removesuffix('_table')}.layout"
+        remedy = f"set {key} to snapshot or time_column, or write day folders"
+        raise PartitionMissingError(Fault(folder.where, "folders ds=YYYY-MM-DD or ds=YYYYMMDD", "none", remedy))
+    may_lack = isinstance(table, BehaviorTable) and table.allow_empty_days
+    span = f"no such folder ({len(there)} from {min(there)} to {max(there)})"
+    faults = []
+    for day in days:
+        where = f"table {folder.name}, day {day}"
+        paths = there.get(day, [])
+        if len(paths) > 1:
+            faults.append(Fault(where, "one folder", f"both {' and '.join(paths)}", "delete one of them"))
+        elif not paths and not may_lack:
+            faults.append(
+                Fault(where, f"a folder ds={day} or ds={day.replace('-', '')} in {folder.uri}", span, "write that day")
+            )
+    if faults:
+        raise PartitionMissingError(faults)
+    return {day: there[day][0] for day in days if day in there}
+
+
+def _read_folders(
+    table: SourceTable, folder: SourceFolder, days: list[str], paths: dict[str, str]
+) -> Iterator[tuple[str, pa.Table]]:
+    for day in days:
+        if day in paths:
+            with _mapped(table, folder, paths[day]) as rows:
+                yield day, rows
+        else:
+            # A day without a folder still needs columns: those of the first day there is.
+            first = next(iter(day_folders(folder).values()))[0]
+            with _mapped(table, folder, first) as rows:
+                yield day, rows.slice(0, 0)
+
+
+def _read_log(table: SourceTable, folder: SourceFolder, days: list[str], timezone: str) -> Iterator[tuple[str, pa.Table]]:
+    if not days:
+        return
+    plans = plan_files(table, list_files(folder))
+    types = csv_types(table, plans)
+    unit = table.time_unit if isinstance(table, BehaviorTable) else "auto"
+    with tempfile.TemporaryDirectory(prefix="dssm-source-") as scratch:
+        path = Path(scratch) / "rows.arrow"
+        batches = _spill(path, plans, types, _Clock(folder.name, unit, timezone, days))
+        if isinstance(table, BehaviorTable) and not table.allow_empty_days:
+            faults = [empty_day_fault(day) for day in days if day not in batches]
+            if faults:
+                raise EmptyDayError(faults)
+        with pa.memory_map(str(path)) as source:
+            spilled = pa.ipc.open_file(source)
+            for day in days:
+                parts = [spilled.get_batch(index) for index in batches.get(day, [])]
+                yield day, types.apply(pa.Table.from_batches(parts, plans[0].schema))
+
+
+class _Clock:
+    """Tells on which of the wanted days rows fall."""
+
+    def __init__(self, name: str, unit: str, timezone: str, days: list[str]) -> None:
+        self.where = f"table {name}, column {EVENT_TIME}"
+        self.unit = unit
+        self.timezone = timezone
+        self.days = np.array(days, dtype="datetime64[D]").astype(np.int32)
+
+    def dates(self, moments: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
+        """Returns days since 1970-01-01, _NO_DATE for a missing moment."""
+        event_time_ms = to_event_time_ms(moments, unit=self.unit, timezone=self.timezone, where=self.where)
+        dates = dates_of(event_time_ms, self.timezone).cast(pa.int32()).fill_null(int(_NO_DATE))
+        return np.asarray(dates.to_numpy(zero_copy_only=False), dtype=np.int32)
+
+    def may_hold(self, group: Any, column: str, kind: pa.DataType) -> bool:
+        """Tells whether a parquet row group can have rows of the wanted days; True where statistics do not say."""
+        if not (pat.is_integer(kind) or pat.is_timestamp(kind) or pat.is_date(kind)):
+            return True
+        chunks = [group.column(index) for index in range(group.num_columns)]
+        statistics = next((chunk.statistics for chunk in chunks if chunk.path_in_schema == column), None)
+        if statistics is None or not statistics.has_min_max:
+            return True
+        first, last = self.dates(pa.array([statistics.min, statistics.max], kind))
+        return bool(((self.days >= first) & (self.days <= last)).any())
+
+
+def _spill(path: Path, plans: list[PlannedFile], types: CsvTypes, clock: _Clock) -> dict[str, list[int]]:
+    """Writes the wanted rows to a file, every record batch of one day; returns day -> its batches in order of reading."""
+    batches: dict[str, list[int]] = {}
+    count = missing = 0
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, plans[0].schema) as writer:
+        for plan in plans:
+            for block in _blocks(plan, clock=clock):
+                types.see(block)
+                dates = clock.dates(block.column(EVENT_TIME))
+                missing += int((dates == _NO_DATE).sum())
+                for date, rows in _by_day(block, dates, clock.days):
+                    for batch in rows.combine_chunks().to_batches():
+                        writer.write_batch(batch)
+                        batches.setdefault(date, []).append(count)
+                        count += 1
+    if missing:
+        got = f"{missing} rows without one"
+        raise SchemaError(Fault(clock.where, "a moment in every row", got, "drop or mend those rows in the source"))
+    return batches
+
+
+def _blocks(plan: PlannedFile, clock: _Clock | None = None) -> Iterator[pa.Table]:
+    """Yields the rows of a file in blocks; with a clock, without row groups that have no wanted day."""
+    names = list(dict.fromkeys(plan.columns.values()))
+    if clock is None:
+        yield from map(plan.block, plan.file.blocks(names))
+        return
+    column, kind = plan.columns[EVENT_TIME], plan.schema.field(EVENT_TIME).type
+    yield from map(plan.block, plan.file.blocks(names, wants=lambda group: clock.may_hold(group, column, kind)))
+
+
+def _by_day(block: pa.Table, dates: Any, days: Any) -> Iterator[tuple[str, pa.Table]]:
+    """Yields (day, its rows in their order) for every wanted day that occurs in the block."""
+    kept = np.flatnonzero(np.isin(dates, days))
+    if not len(kept):
+        return
+    order = kept[np.argsort(dates[kept], kind="stable")]
+    rows = block.take(pa.array(order))
+    found, starts = np.unique(dates[order], return_index=True)
+    for date, start, end in zip(found, starts, [*starts[1:], len(order)], strict=True):
+        yield str(np.datetime64(int(date), "D")), rows.slice(int(start), int(end - start))

@@ -1,0 +1,97 @@
+"""An unknown table looked at: how its files lie, and what each of its columns holds.
+
+Belongs here: finding format and layout, reading blocks for the profiles. Does not belong here: what columns are taken for
+(`core/sources/survey.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import fsspec
+import pyarrow as pa
+
+from dssm_assets.core.config.pipeline import FileFormat, Layout, SourceTable
+from dssm_assets.core.errors import Fault
+from dssm_assets.core.sources.survey import ColumnProfile, ProfileBuilder
+from dssm_assets.storage.sources.columns import csv_types, plan_files
+from dssm_assets.storage.sources.files import SourceFile, SourceMissingError, day_folders, list_files, open_folder
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a table is.
+
+    Attributes:
+        table: where and how its files lie; no columns are mapped.
+        columns: its columns, in order.
+        days: its day folders, ascending; empty for other layouts.
+    """
+
+    table: SourceTable
+    columns: tuple[ColumnProfile, ...]
+    days: tuple[str, ...] = field(default=())
+
+    @property
+    def rows(self) -> int:
+        """Returns the number of rows that were read."""
+        return self.columns[0].rows if self.columns else 0
+
+
+def survey(uri: str, name: str, *, is_log: bool) -> Survey:
+    """Returns what a table is, every column looked at: of day folders in the last one, for a log in all of them.
+
+    Raises:
+        SourceMissingError: if there is nothing, or files of neither format.
+        SchemaError: if files do not go together.
+    """
+    table = _described(uri, name)
+    folder = open_folder(table, name)
+    days = day_folders(folder) if table.layout is Layout.DS_FOLDERS else {}
+    parts: list[str | None] = [paths[0] for paths in days.values()]
+    chosen = (parts if is_log else parts[-1:]) or [None]
+    files = [file for part in chosen for file in list_files(folder, part)]
+    return Survey(table, tuple(_profiles(table, files)), tuple(days))
+
+
+def blocks(table: SourceTable, files: list[SourceFile]) -> Iterator[pa.Table]:
+    """Yields all rows of some files with their own columns, csv as text."""
+    for plan in plan_files(table, files):
+        for raw in plan.file.blocks(list(dict.fromkeys(plan.columns.values()))):
+            yield plan.block(raw)
+
+
+def _profiles(table: SourceTable, files: list[SourceFile]) -> list[ColumnProfile]:
+    types = csv_types(table, plan_files(table, files))
+    if table.format is FileFormat.CSV:
+        for block in blocks(table, files):
+            types.see(block)
+    builders: dict[str, ProfileBuilder] = {}
+    for block in blocks(table, files):
+        typed = types.apply(block)
+        for name in typed.column_names:
+            builders.setdefault(name, ProfileBuilder(name)).see(typed.column(name))
+    if not builders:
+        return [ProfileBuilder(name).profile() for name in plan_files(table, files)[0].schema.names]
+    return [builder.profile() for builder in builders.values()]
+
+
+def _described(uri: str, name: str) -> SourceTable:
+    """Returns format and layout of a table: by its endings, and by folders named ds=..."""
+    fs, path = fsspec.core.url_to_fs(uri)
+    if not fs.exists(path):
+        raise SourceMissingError(Fault(f"{name}, {uri}", "a file or folder", "no such file or folder", "correct the path"))
+    names = [path] if fs.isfile(path) else sorted(map(str, fs.find(path)))
+    counts = {
+        FileFormat.PARQUET: sum(found.endswith((".parquet", ".pq")) for found in names),
+        FileFormat.CSV: sum(found.endswith((".csv", ".csv.gz")) for found in names),
+    }
+    chosen = max(counts, key=lambda form: counts[form])
+    if not counts[chosen]:
+        there = ", ".join(found.rpartition("/")[2] for found in names[:5]) or "nothing"
+        remedy = "give a .parquet or .csv file, or a folder of them"
+        raise SourceMissingError(Fault(f"{name}, {uri}", "parquet or csv files", there, remedy))
+    plain = SourceTable(uri=uri, format=chosen)
+    is_daily = not fs.isfile(path) and bool(day_folders(open_folder(plain, name)))
+    return plain.model_copy(update={"layout": Layout.DS_FOLDERS}) if is_daily else plain

@@ -1,0 +1,290 @@
+"""Tables: parquet partitions written in bounded memory and read as what their manifest names.
+
+Belongs here: parquet in and out, with the contract checked at the border. Does not belong here: what the rows mean.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from dssm_assets.core.schema import TableSpec, check_no_nulls, check_schema
+from dssm_assets.storage.layout import part_name
+from dssm_assets.storage.manifest import Column, Manifest, StoredFile
+from dssm_assets.storage.partitions import PartitionStore
+
+_SEEN_ROWS = 16_384
+_REPEATING_FRAC = 0.75
+"""Share of different values, among the first rows seen, up to which numbers get a dictionary."""
+
+
+def repeating_columns(first: pa.Table) -> bool | list[str]:
+    """Returns the parquet columns that are stored as codes of a dictionary, by the first row group; True: all.
+
+    Numbers that hardly ever repeat (ids of users, times) are stored as they are: their dictionary would be larger than
+    they are and cost more than all the rest of writing them.
+    """
+    seen = first.slice(0, _SEEN_ROWS)
+    numbers = [field.name for field in seen.schema if pa.types.is_primitive(field.type) and field.type.bit_width >= 32]
+    odd = {name for name in numbers if pc.count_distinct(seen.column(name)).as_py() > _REPEATING_FRAC * seen.num_rows}
+    odd |= {field.name for field in seen.schema if _is_vector(field.type)}
+    return [path for field in seen.schema if field.name not in odd for path in _leaves(field.name, field.type)] if odd else True
+
+
+def compression_by_column(schema: pa.Schema, codec: str) -> dict[str, str]:
+    """Returns the codec of every parquet column: none for vectors, whose floats lose a tenth of their size for most of the
+    time that it takes to write and to read them."""
+    return {path: "none" if _is_vector(field.type) else codec for field in schema for path in _leaves(field.name, field.type)}
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type))
+
+
+def _leaves(path: str, kind: pa.DataType) -> list[str]:
+    """Returns the parquet columns that a column consists of: one, but for nested ones."""
+    if pa.types.is_struct(kind):
+        return [leaf for field in kind for leaf in _leaves(f"{path}.{field.name}", field.type)]
+    if pa.types.is_map(kind):
+        return [f"{path}.key_value.key", *_leaves(f"{path}.key_value.value", kind.item_type)]
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return _leaves(f"{path}.list.element", kind.value_type) if is_list else [path]
+
+
+ROW_GROUP_ROWS = 131_072
+PART_ROWS = 32 * ROW_GROUP_ROWS
+"""Rows of a file: a table of more has further ones."""
+
+
+class TableStore:
+    """Parquet tables in a partition store."""
+
+    def __init__(self, partitions: PartitionStore) -> None:
+        self.partitions = partitions
+
+    def write(
+        self,
+        spec: TableSpec,
+        ds: str,
+        data: pa.Table | Iterable[pa.RecordBatch],
+        *,
+        schema: pa.Schema | None = None,
+        inputs: Mapping[str, str] | None = None,
+        facts: Mapping[str, object] | None = None,
+        is_shared: bool = False,
+    ) -> Manifest:
+        """Writes one partition and makes it visible in one step; returns its manifest.
+
+        Rows keep their order; row groups have 131,072 rows and parts PART_ROWS, however the data arrives and whichever
+        engine made it, so equal rows give equal bytes.
+        Dictionary-encoded columns are stored as the values that they stand for. An iterable of batches needs `schema`.
+
+        Raises:
+            SchemaError: if the data does not fit the contract; nothing is visible then.
+        """
+        actual = data.schema if isinstance(data, pa.Table) else schema
+        if actual is None:
+            raise TypeError("an iterable of batches needs schema=")
+        actual = stored_schema(actual)
+        check_schema(spec, actual)
+        groups = _regroup(data.to_batches() if isinstance(data, pa.Table) else data, actual)
+        with self.partitions.staging() as folder:
+            staged = list(_write_parts(spec, folder, groups, actual))
+            return self.publish_parts(spec, ds, staged, schema=actual, inputs=inputs, facts=facts, is_shared=is_shared)
+
+    def write_part(self, path: Path, spec: TableSpec, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
+        """Writes a file of a partition aside, for `publish_parts`, and returns its rows; see `write`.
+
+        Raises:
+            SchemaError: if the data does not fit the contract.
+        """
+        actual = stored_schema(schema)
+        check_schema(spec, actual)
+        return _write_file(path, spec, _regroup(batches, actual), actual)
+
+    def publish_parts(
+        self,
+        spec: TableSpec,
+        ds: str,
+        staged: Sequence[tuple[Path, int]],
+        *,
+        schema: pa.Schema,
+        inputs: Mapping[str, str] | None = None,
+        facts: Mapping[str, object] | None = None,
+        is_shared: bool = False,
+    ) -> Manifest:
+        """Makes files that `write_part` wrote (path, rows) one partition, in their order; returns its manifest."""
+        columns = columns_of(spec, stored_schema(schema))
+        return self.partitions.publish(
+            asset=spec.name, ds=ds, staged=staged, columns=columns, inputs=inputs, facts=facts, is_shared=is_shared
+        )
+
+    def place_part(
+        self,
+        spec: TableSpec,
+        ds: str,
+        number: int,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
+        *,
+        is_shared: bool = False,
+    ) -> StoredFile:
+        """Writes one part of a partition, of at most PART_ROWS rows, as `write` would; no manifest names it yet.
+
+        Raises:
+            SchemaError: if a column that may not be null is.
+        """
+        with self.partitions.staging() as folder:
+            path = folder / part_name(number)
+            rows = _write_file(path, spec, _regroup(batches, schema), schema)
+            return self.partitions.place(spec.name, ds, path, rows, is_shared=is_shared)
+
+    def write_same(self, spec: TableSpec, manifest: Manifest, *, inputs: Mapping[str, str]) -> Manifest:
+        """Writes the very files of another table's partition as a partition of this table, for the same day.
+
+        Raises:
+            SchemaError: if they do not fit the contract.
+        """
+        schema = self.open(manifest).schema
+        check_schema(spec, schema)
+        columns = columns_of(spec, schema)
+        files = [self.partitions.place_same(spec.name, manifest, file) for file in manifest.files]
+        return self.partitions.publish_placed(asset=spec.name, ds=manifest.ds, files=files, columns=columns, inputs=inputs)
+
+    def open(self, manifest: Manifest, *, as_dictionaries: Sequence[str] = ()) -> pads.Dataset:
+        """Returns a lazy dataset over the files of a partition; of the named text columns the codes are kept, as stored."""
+        stored = pads.ParquetFileFormat(dictionary_columns=set(as_dictionaries))
+        return pads.dataset(self.paths([manifest]), format=stored, filesystem=self.partitions.reader([manifest]))
+
+    def extremes(self, manifest: Manifest, column: str) -> tuple[Any, Any] | None:
+        """Returns the least and the greatest value of a column, nulls left out, as the files' footers tell them.
+
+        None: there are no rows, or a row group's are not told.
+        """
+        groups = [group for fragment in self.open(manifest).get_fragments() for group in fragment.row_groups]
+        told = [group.statistics.get(column) for group in groups if group.num_rows]
+        known = [bounds for bounds in told if bounds is not None]
+        if not known or len(known) < len(told):
+            return None
+        return min(bounds["min"] for bounds in known), max(bounds["max"] for bounds in known)
+
+    def read(
+        self, manifest: Manifest, columns: Sequence[str] | None = None, *, as_dictionaries: Sequence[str] = ()
+    ) -> pa.Table:
+        """Returns a partition, or some of its columns, as one table.
+
+        Args:
+            manifest: the partition.
+            columns: those to read, all by default.
+            as_dictionaries: text columns to be left dictionary-encoded as they are stored, see `batches`.
+        """
+        stored = self.open(manifest, as_dictionaries=as_dictionaries)
+        return stored.to_table(columns=list(columns) if columns is not None else None)
+
+    def batches(
+        self,
+        manifest: Manifest,
+        columns: Sequence[str] | None = None,
+        *,
+        as_dictionaries: Sequence[str] = (),
+        batch_rows: int | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Yields a partition in record batches of bounded size, in order.
+
+        Args:
+            manifest: the partition.
+            columns: those to read, all by default.
+            as_dictionaries: text columns to be left dictionary-encoded as they are stored, which saves whoever works on
+                distinct values the encoding.
+            batch_rows: rows of a batch at most; None: those of a row group.
+        """
+        names = list(columns) if columns is not None else None
+        encoded = list(as_dictionaries)
+        reader = self.partitions.reader([manifest])
+        for path in self.paths([manifest]):
+            with reader.open(path, "rb") as handle:
+                file = pq.ParquetFile(handle, read_dictionary=encoded)
+                yield from file.iter_batches(batch_size=batch_rows or ROW_GROUP_ROWS, columns=names)
+
+    def rows(self, manifest: Manifest, columns: Sequence[str], first: int, end: int) -> Iterator[pa.RecordBatch]:
+        """Yields rows first .. end - 1 of a partition in batches of bounded size; row groups without any are not read."""
+        reader, begin = self.partitions.reader([manifest]), 0
+        for path, stored in zip(self.paths([manifest]), manifest.files, strict=True):
+            if begin < end and begin + stored.rows > first:
+                with reader.open(path, "rb") as handle:
+                    yield from _rows_of(pq.ParquetFile(handle), list(columns), first - begin, end - begin)
+            begin += stored.rows
+
+    def paths(self, manifests: Sequence[Manifest]) -> list[str]:
+        """Returns the paths of all files of some partitions, inside the store's filesystem."""
+        return [self.partitions.path(manifest, file) for manifest in manifests for file in manifest.files]
+
+
+def columns_of(spec: TableSpec, schema: pa.Schema) -> list[Column]:
+    """Returns the columns of a table as its manifest lists them."""
+    return [Column(field.name, str(field.type), spec.describe(field.name)) for field in schema]
+
+
+def _write_parts(spec: TableSpec, folder: Path, groups: Iterator[pa.Table], schema: pa.Schema) -> Iterator[tuple[Path, int]]:
+    """Writes row groups as parts of PART_ROWS rows; yields path and rows of each, at least one."""
+    for number, first in enumerate(groups):
+        part = itertools.chain([first], itertools.islice(groups, PART_ROWS // ROW_GROUP_ROWS - 1))
+        path = folder / part_name(number)
+        yield path, _write_file(path, spec, part, schema)
+
+
+def _write_file(path: Path, spec: TableSpec, groups: Iterator[pa.Table], schema: pa.Schema) -> int:
+    """Writes row groups, at least one, as a file; returns its rows."""
+    first = next(groups)
+    rows = 0
+    compression = compression_by_column(schema, "lz4" if spec.is_hot else "zstd")
+    with pq.ParquetWriter(path, schema, compression=compression, use_dictionary=repeating_columns(first)) as writer:
+        for group in itertools.chain([first], groups):
+            check_no_nulls(spec, group)
+            writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+            rows += group.num_rows
+    return rows
+
+
+def _rows_of(file: pq.ParquetFile, columns: list[str], first: int, end: int) -> Iterator[pa.RecordBatch]:
+    """Yields those of rows first .. end - 1 that a file has."""
+    counts = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+    ends = list(itertools.accumulate(counts))
+    groups = [g for g, count in enumerate(counts) if ends[g] > first and ends[g] - count < end]
+    begin = ends[groups[0]] - counts[groups[0]] if groups else 0
+    for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS, row_groups=groups, columns=columns):
+        low, high = max(first - begin, 0), min(end - begin, batch.num_rows)
+        begin += batch.num_rows
+        if low < high:
+            yield batch.slice(low, high - low)
+
+
+def stored_schema(schema: pa.Schema) -> pa.Schema:
+    """Returns the schema that is stored: without metadata, and with values in place of dictionary-encoded ones."""
+    kinds = {field.name: field.type.value_type for field in schema if pa.types.is_dictionary(field.type)}
+    return pa.schema([field.with_type(kinds.get(field.name, field.type)) for field in schema])
+
+
+def _regroup(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yields the rows in tables of ROW_GROUP_ROWS rows, the last one shorter; at least one, possibly empty."""
+    held: list[pa.Table] = []
+    count = 0
+    is_first = True
+    for batch in batches:
+        held.append(pa.Table.from_batches([batch]).cast(schema))
+        count += batch.num_rows
+        while count >= ROW_GROUP_ROWS:
+            joined = pa.concat_tables(held)
+            yield joined.slice(0, ROW_GROUP_ROWS).combine_chunks()
+            is_first = False
+            held = [joined.slice(ROW_GROUP_ROWS)]
+            count -= ROW_GROUP_ROWS
+    if count or is_first:
+        yield (pa.concat_tables(held) if held else schema.empty_table()).combine_chunks()

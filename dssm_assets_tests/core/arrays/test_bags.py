@@ -1,0 +1,77 @@
+"""Ragged gathering and means, by hand and against plain loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssm_assets.core.arrays.bags import mean_bags, offsets_of, ragged_positions, root_bags, weighted_bags
+
+ROWS = st.lists(st.lists(st.tuples(st.integers(0, 5), st.floats(width=32, allow_nan=False, allow_infinity=False)), max_size=5))
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 5)), max_size=10))
+def test_positions_equal_a_loop(slices: list[tuple[int, int]]) -> None:
+    starts = np.array([start for start, _ in slices], np.int64)
+    ends = starts + np.array([length for _, length in slices], np.int64)
+    positions, offsets = ragged_positions(starts, ends)
+    assert positions.tolist() == [p for start, length in slices for p in range(start, start + length)]
+    assert offsets.tolist() == [0, *np.cumsum([length for _, length in slices]).tolist()]
+
+
+def test_missing_values_count_neither_above_nor_below_the_line() -> None:
+    # Rows: [4, 0, 6] -> mean of two, [0] -> empty, [] -> empty, [5].
+    bags = mean_bags(np.array([4, 0, 6, 0, 5]), offsets_of(np.array([3, 1, 0, 1])))
+    assert bags.values.tolist() == [4, 6, 5]
+    assert bags.offsets.tolist() == [0, 2, 2, 2, 3]
+    assert bags.weights.tolist() == [0.5, 0.5, 1.0]
+
+
+def test_importance_is_divided_by_its_sum_over_present_values() -> None:
+    bags = mean_bags(np.array([1, 2, 0]), np.array([0, 3]), np.array([3.0, 1.0, 100.0]))
+    assert bags.weights == pytest.approx([0.75, 0.25])
+
+
+def test_weights_are_divided_by_the_sum_of_their_sizes_over_present_values() -> None:
+    # [4, 0, 6] by 3, 100, -1: 0 is missing, 3 / 4 and -1 / 4. [5] by 9: alone, so 1. [7, 8] by 0, 2: 7 does not count.
+    # [1] by 0: nothing counts. []: nothing is there.
+    weights = np.array([3, 100, -1, 9, 0, 2, 0], np.float32)
+    bags = weighted_bags(np.array([4, 0, 6, 5, 7, 8, 1]), offsets_of(np.array([3, 1, 2, 1, 0])), weights)
+    assert bags.values.tolist() == [4, 6, 5, 8]
+    assert bags.offsets.tolist() == [0, 2, 3, 4, 4, 4]
+    assert bags.weights.tolist() == [0.75, -0.25, 1.0, 1.0]
+    assert bags.weights.dtype == np.float32
+
+
+@given(ROWS, st.just(1.0) | st.floats(min_value=2**-100, max_value=2**100, width=32))
+def test_equal_weights_are_no_weights_bit_for_bit(rows: list[list[tuple[int, float]]], weight: float) -> None:
+    values = np.array([value for row in rows for value, _ in row], np.int32)
+    offsets = offsets_of(np.array([len(row) for row in rows], np.int64))
+    plain, weighted = mean_bags(values, offsets), weighted_bags(values, offsets, np.full(len(values), weight, np.float32))
+    for ours, theirs in ((weighted.values, plain.values), (weighted.offsets, plain.offsets), (weighted.weights, plain.weights)):
+        assert (ours.dtype, ours.tobytes()) == (theirs.dtype, theirs.tobytes())
+
+
+@given(ROWS)
+def test_any_finite_weights_equal_a_loop(rows: list[list[tuple[int, float]]]) -> None:
+    values = np.array([value for row in rows for value, _ in row], np.int32)
+    weights = np.array([weight for row in rows for _, weight in row], np.float32)
+    bags = weighted_bags(values, offsets_of(np.array([len(row) for row in rows], np.int64)), weights)
+    for number, row in enumerate(rows):
+        counted = [(value, weight) for value, weight in row if value and weight]
+        of_row = slice(bags.offsets[number], bags.offsets[number + 1])
+        assert bags.values[of_row].tolist() == [value for value, _ in counted]
+        total = sum(abs(weight) for _, weight in counted)
+        assert bags.weights[of_row] == pytest.approx([weight / total for _, weight in counted], rel=1e-6, abs=1e-37)
+
+
+def test_a_root_counts_many_values_for_more_than_one_of_them() -> None:
+    # [4, 0, 6] has two values: 1 / sqrt(2) each; [0] none; [5] one.
+    bags = root_bags(np.array([4, 0, 6, 0, 5]), offsets_of(np.array([3, 1, 1])))
+    assert bags.values.tolist() == [4, 6, 5]
+    assert bags.offsets.tolist() == [0, 2, 2, 3]
+    assert bags.weights == pytest.approx([0.5**0.5, 0.5**0.5, 1.0])
+    # Importances 3 and 1 over the root of 4; the missing value's counts nowhere.
+    assert root_bags(np.array([1, 2, 0]), np.array([0, 3]), np.array([3.0, 1.0, 100.0])).weights == pytest.approx([1.5, 0.5])

@@ -1,0 +1,223 @@
+"""Both hashes over every layout Arrow gives a text column: a value's hash is that of its bytes, wherever it stands."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssm_assets.core.arrays import byte_values
+from dssm_assets.core.arrays.hashing import hash_texts, hash_values, murmur_hash64a, signed
+from dssm_assets.core.config.features import HashFunction
+from dssm_assets_tests.core.features.hash_goldens import Golden, goldens
+
+each_function = pytest.mark.parametrize("function", HashFunction)
+functions = st.sampled_from(list(HashFunction))
+texts = st.one_of(st.none(), st.text(max_size=40), st.sampled_from(["", "\0", "a\0b", "é" * 9, "x" * 1000, "12345678"]))
+columns = st.lists(texts, max_size=30)
+
+
+def one_at_a_time(values: list[str | None], function: HashFunction) -> list[int]:
+    """Returns the hash of each value, computed in a column of its own."""
+    alone = [hash_values(pa.array([value], pa.string()), function) for value in values]
+    return [int(hashes[0]) for hashes in alone]
+
+
+@each_function
+@pytest.mark.parametrize("arrow_type", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)
+def test_goldens_of_all_lengths_in_one_column(function: HashFunction, arrow_type: pa.DataType) -> None:
+    mixed = np.random.default_rng(0).permutation(np.array(goldens(), object))
+    expected = [golden.murmur if function is HashFunction.MURMUR else golden.farm for golden in mixed]
+    assert hash_values(pa.array([golden.value for golden in mixed], arrow_type), function).tolist() == expected
+
+
+@given(columns, functions, st.sampled_from([pa.string(), pa.large_string(), pa.string_view()]))
+def test_a_hash_is_of_its_value_alone(values: list[str | None], function: HashFunction, arrow_type: pa.DataType) -> None:
+    assert hash_values(pa.array(values, arrow_type), function).tolist() == one_at_a_time(values, function)
+
+
+@given(columns, functions, st.sampled_from([1, 2, 3]), st.sampled_from([1, 9, 1 << 22]))
+def test_runs_change_no_hash(values: list[str | None], function: HashFunction, run_values: int, run_bytes: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(byte_values, "_RUN_VALUES", run_values)
+        patch.setattr(byte_values, "_RUN_BYTES", run_bytes)
+        assert hash_values(pa.array(values, pa.string()), function).tolist() == one_at_a_time(values, function)
+
+
+@given(columns, functions, st.data())
+def test_slices_chunks_and_dictionaries_hash_alike(
+    values: list[str | None], function: HashFunction, data: st.DataObject
+) -> None:
+    start = data.draw(st.integers(0, len(values)))
+    stop = data.draw(st.integers(start, len(values)))
+    array = pa.array(values, pa.string())
+    encoded = array.dictionary_encode()
+    whole = hash_values(array, function).tolist()
+    assert hash_values(array[start:stop], function).tolist() == whole[start:stop]
+    assert hash_values(encoded[start:stop], function).tolist() == whole[start:stop]
+    for chunks in ([array[:start], array[start:]], [encoded[:start], encoded[start:], encoded[:0]]):
+        assert hash_values(pa.chunked_array(chunks), function).tolist() == whole
+
+
+@each_function
+@pytest.mark.parametrize("index_type", [pa.int8(), pa.uint8(), pa.int32(), pa.int64(), pa.uint64()], ids=str)
+@pytest.mark.parametrize("row_count", [2, 70_000])
+def test_a_dictionary_of_either_size(function: HashFunction, index_type: pa.DataType, row_count: int) -> None:
+    # Entry 3 is null, the last row is null; two rows are fewer than the entries, 70000 more than get hashes at once.
+    codes = [i % 4 for i in range(1, row_count)]
+    entries = pa.array(["a", "bb", "é" * 30, None], pa.string())
+    column = pa.DictionaryArray.from_arrays(pa.array([*codes, None], index_type), entries)
+    a, bb, long = (int(value) for value in hash_values(entries[:3], function))
+    assert hash_values(column, function).tolist() == [[a, bb, long, 0][code] for code in codes] + [0]
+
+
+@each_function
+def test_a_null_is_0_whatever_stands_under_it(function: HashFunction) -> None:
+    validity = pa.py_buffer(bytes([0b101]))
+    offsets, data = pa.py_buffer(np.array([0, 1, 3, 4], np.int32)), pa.py_buffer(b"aXXb")
+    column = pa.Array.from_buffers(pa.string(), 3, [validity, offsets, data])
+    assert column.to_pylist() == ["a", None, "b"]
+    assert hash_values(column, function).tolist() == one_at_a_time(["a", None, "b"], function)
+    assert hash_values(pa.nulls(2), function).tolist() == [0, 0]
+    assert 0 not in hash_values(pa.array(["", "a"]), function)
+
+
+@each_function
+def test_columns_of_nothing(function: HashFunction) -> None:
+    nothing = [pa.array([], pa.string()), pa.nulls(0), pa.chunked_array([], pa.string()), pa.array([], pa.string_view())]
+    assert [hash_values(column, function).tolist() for column in nothing] == [[]] * 4
+    assert hash_values(pa.array(["", ""]), function).tolist() == one_at_a_time(["", ""], function)
+    all_null = pa.DictionaryArray.from_arrays(pa.array([None], pa.int32()), pa.array([], pa.string()))
+    assert hash_values(all_null, function).tolist() == [0]
+
+
+@each_function
+def test_bytes_at_an_odd_address_of_another_owner(function: HashFunction) -> None:
+    owned = memoryview(b"?abcdefghijklmnopqrst")[1:]
+    offsets = pa.py_buffer(np.array([0, 3, 20], np.int32))
+    column = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(owned)])
+    assert hash_values(column, function).tolist() == one_at_a_time(["abc", "defghijklmnopqrst"], function)
+
+
+@each_function
+def test_fixed_size_binary_hashes_its_bytes(function: HashFunction) -> None:
+    column = pa.array([b"abc", None, b"\xff\0\xfe"], pa.binary(3))
+    assert hash_values(column, function).tolist() == hash_values(column.cast(pa.binary()), function).tolist()
+
+
+@pytest.mark.parametrize("column", [pa.array([1]), pa.array([["a"]]), pa.array([1.5]).dictionary_encode()])
+def test_what_is_no_text_is_refused(column: pa.Array) -> None:
+    with pytest.raises(TypeError, match="hashes are of texts and binary values, not of"):
+        hash_values(column)
+
+
+def test_murmur_is_what_is_used_where_nothing_is_said() -> None:
+    column = pa.array(["abc"])
+    assert hash_values(column).tolist() == murmur_hash64a(column).tolist() == hash_values(column, HashFunction.MURMUR).tolist()
+    assert HashFunction("murmur_hash64a") is HashFunction.MURMUR
+    assert HashFunction("farm_fingerprint64") is HashFunction.FARM
+
+
+def test_signed_keeps_the_bits() -> None:
+    assert signed(np.array([(1 << 64) - 1, 1 << 63, 5], np.uint64)).tolist() == [-1, -(1 << 63), 5]
+    for function in HashFunction:
+        unsigned = hash_values(pa.array(["1", "2"]), function).tolist()
+        assert hash_texts(["1", "2"], function).tolist() == [value - (value >> 63 << 64) for value in unsigned]
+    assert hash_texts([]).tolist() == []
+
+
+def test_every_process_hashes_alike() -> None:
+    code = (
+        "from dssm_assets.core.config.features import HashFunction\n"
+        "from dssm_assets.core.arrays.hashing import hash_texts\n"
+        "print([hash_texts(['abc', 'é' * 40], function).tolist() for function in HashFunction])"
+    )
+    expected = str([hash_texts(["abc", "é" * 40], function).tolist() for function in HashFunction])
+    for seed in ("1", "2"):
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert found.stdout.strip() == expected
+
+
+_MASK = (1 << 64) - 1
+_MULTIPLIER = 0xC6A4A7935BD1E995
+
+AT_100_BUCKETS = {
+    "abc": 33, "efg": 44, "hij": 66, "xyz": 13, "1": 95, "2": 70, "3": 13, "4": 56,
+    "ua_ia": 37, "ua_ib": 90, "ub_ia": 5, "ub_ib": 97, "x": 35, "y": 30, "z": 54,
+}  # fmt: skip
+
+
+def model(data: bytes) -> int:
+    """The published algorithm, one value at a time in unbounded integers."""
+    state = 0xC70F6907 ^ (len(data) * _MULTIPLIER & _MASK)
+    whole = len(data) - len(data) % 8
+    for start in range(0, whole, 8):
+        block = int.from_bytes(data[start : start + 8], "little") * _MULTIPLIER & _MASK
+        block = (block ^ (block >> 47)) * _MULTIPLIER & _MASK
+        state = (state ^ block) * _MULTIPLIER & _MASK
+    if data[whole:]:
+        state = (state ^ int.from_bytes(data[whole:], "little")) * _MULTIPLIER & _MASK
+    state = (state ^ (state >> 47)) * _MULTIPLIER & _MASK
+    return state ^ (state >> 47)
+
+
+@pytest.mark.parametrize(("text", "bucket"), AT_100_BUCKETS.items())
+def test_buckets_of_the_reference(text: str, bucket: int) -> None:
+    assert int(murmur_hash64a(pa.array([text]))[0]) % 100 == bucket
+
+
+@pytest.mark.parametrize("golden", goldens(), ids=lambda golden: len(golden.value))
+def test_hashes_of_libstdcxx(golden: Golden) -> None:
+    assert murmur_hash64a(pa.array([golden.value])).tolist() == [golden.murmur]
+
+
+@given(st.lists(st.binary(max_size=40), max_size=30))
+def test_equals_the_byte_wise_model(values: list[bytes]) -> None:
+    assert murmur_hash64a(pa.array(values, pa.binary())).tolist() == [model(value) for value in values]
+
+
+SIGNED = {
+    # FARM_FINGERPRINT in the reference of BigQuery.
+    "1footrue": -1541654101129638711, "2applefalse": 2794438866806483259, "3true": -4880158226897771312,
+    # farmFingerprint64 in the reference of Redshift.
+    "Amazon Redshift": 8085098817162212970,
+    # farmHashFingerprint64 of Guava.
+    "alphabet": -2427165924636348523,
+}  # fmt: skip
+
+
+def fingerprints(values: list[bytes]) -> list[int]:
+    """Returns the fingerprints of values hashed together."""
+    fingerprints: list[int] = hash_values(pa.array(values, pa.binary()), HashFunction.FARM).tolist()
+    return fingerprints
+
+
+@pytest.mark.parametrize(("text", "bucket"), [("1", 49), ("2", 59), ("3", 21)])
+def test_farm_fingerprint64_buckets_of_the_reference(text: str, bucket: int) -> None:
+    assert fingerprints([text.encode()])[0] % 100 == bucket
+
+
+def test_buckets_of_tensorflow() -> None:
+    # tf.strings.to_hash_bucket_fast(["Hello", "TensorFlow", "2.x"], 3) in its documentation.
+    assert [fingerprint % 3 for fingerprint in fingerprints([b"Hello", b"TensorFlow", b"2.x"])] == [0, 2, 2]
+
+
+def test_published_hashes() -> None:
+    assert hash_texts(list(SIGNED), HashFunction.FARM).tolist() == list(SIGNED.values())
+
+
+@pytest.mark.parametrize("golden", goldens(), ids=lambda golden: len(golden.value))
+def test_hashes_of_googles_code(golden: Golden) -> None:
+    assert fingerprints([golden.value]) == [golden.farm]
+
+
+@given(st.lists(st.integers(0, 300).flatmap(lambda size: st.binary(min_size=size, max_size=size)), max_size=20))
+def test_values_of_all_lengths_together_are_as_each_alone(values: list[bytes]) -> None:
+    assert fingerprints(values) == [fingerprints([value])[0] for value in values]

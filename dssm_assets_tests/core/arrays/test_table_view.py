@@ -1,0 +1,171 @@
+"""Reads equal pyarrow's, for any chunking; memory-mapped columns are not copied; bad columns are all named."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssm_assets.core.arrays.table_view import RowGather, TableView
+from dssm_assets.core.errors import SchemaError
+
+LIST = pa.list_(pa.int32())
+
+
+def _table(count: int, cuts: list[int]) -> pa.Table:
+    numbers = pa.array(np.arange(count, dtype=np.int32) * 10)
+    lists = pa.array([list(range(row % 4)) for row in range(count)], LIST)
+    bounds = sorted({0, count, *[cut for cut in cuts if cut < count]})
+    whole = pa.table({"a": numbers, "b": lists})
+    return pa.concat_tables([whole.slice(low, high - low) for low, high in pairwise(bounds)])
+
+
+@given(cuts=st.lists(st.integers(0, 19), max_size=4), rows=st.lists(st.integers(0, 19), max_size=12))
+def test_reads_equal_pyarrow_for_any_chunking(cuts: list[int], rows: list[int]) -> None:
+    table = _table(20, cuts)
+    view = TableView(table, "t", {"a": pa.int32(), "b": LIST})
+    selection = view.select(np.array(rows, np.int64))
+    assert view.take("a", selection).tolist() == [10 * row for row in rows]
+    values, offsets = view.take_list("b", selection)
+    got = [values[low:high].tolist() for low, high in pairwise(offsets.tolist())]
+    assert got == [list(range(row % 4)) for row in rows]
+
+
+def test_blocks_are_the_values_of_the_rows_alone() -> None:
+    view = TableView(_table(20, [7]).slice(2, 9), "t", {"a": pa.int32(), "b": LIST})
+    assert [block.tolist() for block in view.blocks("a")] == [[20, 30, 40, 50, 60], [70, 80, 90, 100]]
+    assert [len(block) for block in view.blocks("b")] == [2 + 3 + 0 + 1 + 2, 3 + 0 + 1 + 2]
+
+
+def test_memory_mapped_columns_are_not_copied(tmp_path: Path) -> None:
+    path = str(tmp_path / "t.arrow")
+    whole = pa.table({"a": pa.array(np.zeros(1_000_000, np.int32))})
+    with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, whole.schema) as writer:
+        writer.write_table(whole, max_chunksize=300_000)
+    before = pa.total_allocated_bytes()
+    with pa.memory_map(path) as source:
+        view = TableView(pa.ipc.open_file(source).read_all(), "t", {"a": pa.int32()})
+        blocks = list(view.blocks("a"))
+        assert [len(block) for block in blocks] == [300_000, 300_000, 300_000, 100_000]
+        assert not any(block.flags.owndata or block.flags.writeable for block in blocks)
+        assert pa.total_allocated_bytes() - before < 100_000
+
+
+def test_every_bad_column_is_named_at_once() -> None:
+    table = pa.table({"a": pa.array([1, None], pa.int32()), "b": pa.array([1, 2], pa.int64())})
+    with pytest.raises(SchemaError) as caught:
+        TableView(table, "samples", {"a": pa.int32(), "b": pa.int32(), "c": LIST})
+    assert [(f.where, f.got) for f in caught.value.faults] == [
+        ("table samples, column a", "1 nulls in 2 rows"),
+        ("table samples, column b", "int64"),
+        ("table samples, column c", "columns a, b"),
+    ]
+
+
+LIST_ROW_GATHER, WEIGHTS = pa.list_(pa.int32()), pa.list_(pa.float32())
+KINDS = {"a": pa.int32(), "b": pa.int32(), "time": pa.int64(), "weight": pa.float32(), "share": pa.float64()}
+
+
+def table(count: int) -> pa.Table:
+    numbers = {
+        name: pa.array([10 * row + place for row in range(count)], kind) for place, (name, kind) in enumerate(KINDS.items())
+    }
+    lists = [list(range(row, row + row % 4)) for row in range(count)]
+    return pa.table({**numbers, "bag": pa.array(lists, LIST_ROW_GATHER), "bag_weights": pa.array(lists, WEIGHTS)})
+
+
+def cut(whole: pa.Table, cuts: list[int]) -> pa.Table:
+    """Returns the table in chunks that lie apart: neighbours in one buffer would hide a row read from the wrong chunk."""
+    bounds = sorted({0, whole.num_rows, *[place for place in cuts if place < whole.num_rows]})
+    return pa.concat_tables([whole.take(pa.array(range(low, high), pa.int64())) for low, high in pairwise(bounds)])
+
+
+def read(source: pa.Table, rows: list[int]) -> pa.Table:
+    """Returns the rows as the gather reads them, column by column."""
+    lists = [field.name for field in source.schema if pa.types.is_list(field.type)]
+    gather = RowGather(source, flat=[name for name in source.column_names if name not in lists], lists=lists)
+    at = gather.select(np.array(rows, np.int64))
+    columns = {}
+    for field in source.schema:
+        if field.name in lists:
+            values, offsets = gather.take_list(field.name, at)
+            columns[field.name] = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values), type=field.type)
+        else:
+            columns[field.name] = pa.array(gather.take(field.name, at))
+            assert gather.take_each(at)[field.name].tolist() == columns[field.name].to_pylist()
+    return pa.table(columns)
+
+
+@given(cuts=st.lists(st.integers(0, 19), max_size=5), first=st.integers(0, 3), rows=st.lists(st.integers(0, 16), max_size=12))
+def test_row_gather_reads_equal_pyarrow_for_any_chunking(cuts: list[int], first: int, rows: list[int]) -> None:
+    source = cut(table(20), cuts).slice(first)
+    assert read(source, rows).equals(source.take(pa.array(rows, pa.int64())).combine_chunks())
+
+
+def test_flat_columns_of_one_type_are_read_together() -> None:
+    source = cut(table(9), [2, 5]).select(["b", "a"])
+    gather = RowGather(source, flat=["b", "a"])
+    assert gather.take_flat(gather.select(np.array([8, 0, 4]))).tolist() == [[81, 80], [1, 0], [41, 40]]
+    assert gather.take_flat(gather.select(np.array([], np.int64))).shape == (0, 2)
+    only_lists = RowGather(cut(table(9), [2]), lists=["bag"])
+    assert only_lists.take_flat(only_lists.select(np.array([1, 2]))).shape == (2, 0)
+
+
+def test_chunks_may_lie_in_files_and_in_memory(tmp_path: Path) -> None:
+    parts = [table(5), table(3).slice(0, 0), table(4), table(6)]
+    for place in (0, 2):
+        path = str(tmp_path / f"{place}.arrow")
+        with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, parts[place].schema) as writer:
+            writer.write_table(parts[place])
+        parts[place] = pa.ipc.open_file(pa.memory_map(path)).read_all()
+    source = pa.concat_tables(parts)
+    rows = [14, 0, 5, 8, 9, 4, 4]
+    assert read(source, rows).equals(source.take(rows).combine_chunks())
+
+
+def test_columns_that_are_mapped_are_not_copied(tmp_path: Path) -> None:
+    path = str(tmp_path / "t.arrow")
+    whole = pa.table({"a": pa.array(np.arange(1_000_000, dtype=np.int32))})
+    with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, whole.schema) as writer:
+        writer.write_table(whole, max_chunksize=300_000)
+    before = pa.total_allocated_bytes()
+    gather = RowGather(pa.ipc.open_file(pa.memory_map(path)).read_all(), flat=["a"])
+    rows = np.array([999_999, 0, 300_000, 299_999])
+    assert gather.take("a", gather.select(rows)).tolist() == rows.tolist()
+    assert pa.total_allocated_bytes() - before < 100_000
+
+
+def test_values_that_start_at_an_odd_byte_are_read_too() -> None:
+    numbers = np.array([7, 8, 9], np.int32)
+    odd = pa.Array.from_buffers(pa.int32(), 3, [None, pa.py_buffer(b"x" + numbers.tobytes()).slice(1)])
+    source = pa.table({"a": pa.chunked_array([odd, pa.array([5], pa.int32())])})
+    gather = RowGather(source, flat=["a"])
+    assert gather.take("a", gather.select(np.array([3, 0, 2]))).tolist() == [5, 7, 9]
+
+
+@pytest.mark.parametrize("rows", [[0, 4], [-1, 0]])
+def test_rows_outside_the_table_are_refused(rows: list[int]) -> None:
+    with pytest.raises(IndexError, match="of a table of 4"):
+        RowGather(cut(table(4), [2]), flat=["a"]).select(np.array(rows))
+
+
+def test_an_empty_table_gives_no_rows() -> None:
+    gather = RowGather(table(0), flat=["a", "b"], lists=["bag"])
+    at = gather.select(np.array([], np.int64))
+    assert gather.take_flat(at).shape == (0, 2)
+    values, offsets = gather.take_list("bag", at)
+    assert (values.tolist(), offsets.tolist()) == ([], [0])
+    with pytest.raises(IndexError, match="of a table of 0"):
+        gather.select(np.array([0]))
+
+
+def test_lists_that_are_all_empty_have_no_values() -> None:
+    source = pa.table({"bag": pa.chunked_array([pa.array([[], []], LIST_ROW_GATHER), pa.array([[3], []], LIST_ROW_GATHER)])})
+    gather = RowGather(source, lists=["bag"])
+    values, offsets = gather.take_list("bag", gather.select(np.array([0, 2, 1])))
+    assert (values.tolist(), offsets.tolist()) == ([3], [0, 0, 1, 1])

@@ -1,0 +1,83 @@
+"""The section `evaluation`: what it accepts, what it says about what it does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from dssm_assets.core.config.evaluation import Evaluation, Segment, SegmentKind
+from dssm_assets.core.config.pipeline import parse_config
+from dssm_assets.core.errors import ConfigError
+
+
+def test_without_a_word_users_are_cut_by_activity() -> None:
+    (segment,) = Evaluation().segments
+    assert (segment.name, segment.kind, segment.edges) == ("activity", SegmentKind.ACTIVITY, None)
+
+
+@pytest.mark.parametrize(
+    ("by", "kind", "column"),
+    [
+        ("activity", SegmentKind.ACTIVITY, "activity"),
+        ("tenure", SegmentKind.TENURE, "tenure"),
+        ("item_popularity", SegmentKind.ITEM_POPULARITY, "item_popularity"),
+        ("city", SegmentKind.USER_COLUMN, "city"),
+        ("user:city", SegmentKind.USER_COLUMN, "city"),
+        ("user:tenure", SegmentKind.USER_COLUMN, "tenure"),
+        ("a column of user_table", SegmentKind.USER_COLUMN, "a column of user_table"),
+    ],
+)
+def test_what_a_segment_cuts_by(by: str, kind: SegmentKind, column: str) -> None:
+    segment = Segment(name="cut", by=by)
+    assert (segment.kind, segment.user_column) == (kind, column)
+
+
+@pytest.mark.parametrize(
+    ("raw", "complaint"),
+    [
+        ({"name": "City", "by": "city"}, "should match pattern"),
+        ({"name": "", "by": "city"}, "should match pattern"),
+        ({"name": "x", "by": ""}, "by needs a value"),
+        ({"name": "x", "by": "user:"}, "by needs a value"),
+        ({"name": "x", "by": "tenure", "edges": [1]}, "tenure is none"),
+        ({"name": "x", "by": "age", "edges": []}, "at least 1 item"),
+        ({"name": "x", "by": "age", "edges": [3, 3]}, "ascending and distinct"),
+        ({"name": "x", "by": "age", "edges": [4, 3]}, "ascending and distinct"),
+        ({"name": "x", "by": "age", "edges": [float("nan")]}, "edges must be numbers"),
+        ({"name": "x", "by": "age", "edges": [float("inf")]}, "edges must be numbers"),
+    ],
+)
+def test_faulty_segments_are_refused(raw: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        Segment(**raw)
+
+
+def test_names_are_distinct_and_there_are_at_most_eight() -> None:
+    with pytest.raises(ValidationError, match="segments are named twice: a, b"):
+        Evaluation(segments=[Segment(name=name, by="city") for name in "abcba"])
+    with pytest.raises(ValidationError, match="at most 8"):
+        Evaluation(segments=[Segment(name=name, by="city") for name in "abcdefghi"])
+
+
+@pytest.mark.parametrize("bad", [{"k": [10, 5]}, {"k": [0]}, {"trend_partitions": 0}, {"segment_values": 0}])
+def test_bad_numbers_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Evaluation(**bad)
+
+
+def test_an_unknown_key_inside_an_entry_of_a_list_or_a_mapping_names_the_known_ones() -> None:
+    raw: dict[str, Any] = {
+        "calendar": {"start": "2026-01-01"},
+        "tables": {name: {"uri": "x"} for name in ("user", "item", "behavior")},
+        "events": {"funnel": ["buy"], "positive": ["buy"]},
+        "features": {"fg_path": "fg.json"},
+        "evaluation": {"segments": [{"name": "city", "by": "city", "edge": [1]}]},
+        "statistics": {"features": {"brand": {"mincount": 5}}},
+    }
+    with pytest.raises(ConfigError) as caught:
+        parse_config(raw)
+    first, second = (str(fault) for fault in caught.value.faults)
+    assert "key evaluation.segments.0.edge: expected one of: by, edges, name, got unknown key 'edge'" in first
+    assert "key statistics.features.brand.mincount: expected one of: drop_missing_frac, " in second

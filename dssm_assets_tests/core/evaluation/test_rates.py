@@ -1,0 +1,135 @@
+"""Totals against hand arithmetic, and intervals against the analytic interval of a ratio."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.errors import InputError
+from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
+from dssm_assets.core.evaluation.rates import gains_over_best, paired_gain, total_hit_rate
+from dssm_assets.core.evaluation.truth import Population, Scope
+from dssm_assets.core.schema import check_schema
+
+
+def counts(scorer: str, truth: list[int], hits: list[int], users: list[str] | None = None) -> pa.Table:
+    size = len(truth)
+    return pa.table(
+        {
+            "scorer": [scorer] * size,
+            "scope": ["all"] * size,
+            "population": ["warm"] * size,
+            "user_id": users or [f"u{i:05d}" for i in range(size)],
+            "truth_count": pa.array(truth, pa.int64()),
+            "hits_5": pa.array(hits, pa.int64()),
+        }
+    )
+
+
+def test_the_docstring_example() -> None:
+    table = total_hit_rate(counts("model", [4, 1], [1, 1]), [5], 2000, 1)
+    check_schema(TOTAL_HIT_RATE, table.schema)
+    (row,) = table.to_pylist()
+    assert row == {
+        "scorer": "model",
+        "scope": "all",
+        "population": "warm",
+        "k": 5,
+        "hit_rate": pytest.approx(0.4),
+        "ci_low": pytest.approx(0.25),
+        "ci_high": pytest.approx(1.0),
+        "user_recall": pytest.approx(0.625),
+        "user_hit_rate": 1.0,
+        "users": 2,
+        "hits": 2,
+        "truth_count": 5,
+    }
+
+
+def test_no_rows_give_no_number() -> None:
+    with pytest.raises(InputError, match="no user with truth"):
+        total_hit_rate(counts("model", [], []), [5], 100, 1)
+
+
+def skewed(users: int, seed: int) -> tuple[list[int], list[int], list[int]]:
+    rng = np.random.default_rng(seed)
+    truth = 1 + rng.geometric(0.2, size=users)
+    easy = rng.beta(2, 5, size=users)
+    model = rng.binomial(truth, easy)
+    return truth.tolist(), model.tolist(), np.maximum(model - (rng.random(users) < 0.1), 0).tolist()
+
+
+def analytic(numerator: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Linearised (delta method) 95% interval of sum(numerator) / sum(truth) over independent users."""
+    rate = numerator.sum() / truth.sum()
+    error = np.std(numerator - rate * truth, ddof=1) / (np.sqrt(len(truth)) * truth.mean())
+    return rate - 1.96 * error, rate + 1.96 * error
+
+
+def test_the_interval_is_that_of_a_ratio_estimator() -> None:
+    truth, hits, _ = skewed(800, 5)
+    (row,) = total_hit_rate(counts("model", truth, hits), [5], 4000, 9).to_pylist()
+    low, high = analytic(np.array(hits), np.array(truth))
+    assert row["ci_low"] == pytest.approx(low, abs=0.06 * (high - low))
+    assert row["ci_high"] == pytest.approx(high, abs=0.06 * (high - low))
+
+
+def test_the_interval_covers_the_true_rate_about_95_times_in_100() -> None:
+    covered = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        truth = rng.integers(1, 9, size=150)
+        (row,) = total_hit_rate(counts("model", truth.tolist(), rng.binomial(truth, 0.3).tolist()), [5], 300, seed).to_pylist()
+        covered += row["ci_low"] <= 0.3 <= row["ci_high"]
+    assert 180 <= covered <= 198
+
+
+def test_the_seed_decides_and_equal_scorers_get_equal_intervals() -> None:
+    truth, hits, _ = skewed(60, 1)
+    both = pa.concat_tables([counts("model", truth, hits), counts("copy", truth, hits)])
+    first, again, other = (total_hit_rate(both, [5], 300, seed) for seed in (4, 4, 5))
+    assert first.equals(again)
+    assert not first.equals(other)
+    copy, model = first.to_pylist()
+    assert {**copy, "scorer": ""} == {**model, "scorer": ""}
+    alone = total_hit_rate(counts("model", truth, hits), [5], 300, 4).to_pylist()
+    assert alone == [model]
+
+
+def test_scorers_with_other_users_are_resampled_on_their_own() -> None:
+    mixed = pa.concat_tables([counts("model", [2, 2], [1, 0]), counts("other", [1], [1], ["zz"])])
+    rows = total_hit_rate(mixed, [5], 100, 1).to_pylist()
+    assert [(row["scorer"], row["users"], row["hit_rate"]) for row in rows] == [("model", 2, 0.25), ("other", 1, 1.0)]
+
+
+def test_a_gain_is_paired() -> None:
+    truth, ours, theirs = skewed(800, 7)
+    table = pa.concat_tables([counts("model", truth, ours), counts("popularity", truth, theirs)])
+    cell = {"scope": Scope.ALL, "population": Population.WARM, "k": 5, "samples": 4000, "seed": 2}
+    gain = paired_gain(table, scorer="model", against="popularity", **cell)
+    low, high = analytic(np.array(ours) - np.array(theirs), np.array(truth))
+    assert gain.gain == pytest.approx((sum(ours) - sum(theirs)) / sum(truth))
+    assert (gain.ci_low, gain.ci_high) == (
+        pytest.approx(low, abs=0.08 * (high - low)),
+        pytest.approx(high, abs=0.08 * (high - low)),
+    )
+    # Unpaired, the two rates overlap; paired, the difference is clear.
+    rows = {row["scorer"]: row for row in total_hit_rate(table, [5], 1000, 2).to_pylist()}
+    assert rows["popularity"]["ci_high"] > rows["model"]["ci_low"]
+    assert gain.ci_low > 0
+
+
+def test_gains_are_against_the_best_baseline() -> None:
+    table = pa.concat_tables([counts("model", [2, 2], [1, 1]), counts("bad", [2, 2], [0, 0]), counts("good", [2, 2], [2, 1])])
+    (gain,) = gains_over_best(table, total_hit_rate(table, [5], 100, 1), k=5, samples=100, seed=1)
+    assert (gain.against, gain.gain, gain.scope) == ("good", -0.25, Scope.ALL)
+
+
+def test_a_gain_over_nobody_or_over_other_users_is_refused() -> None:
+    cell = {"scope": Scope.ALL, "population": Population.WARM, "k": 5, "samples": 100, "seed": 2}
+    table = pa.concat_tables([counts("model", [1], [1]), counts("other", [1], [1], ["zz"])])
+    with pytest.raises(InputError, match="different users"):
+        paired_gain(table, scorer="model", against="other", **cell)
+    with pytest.raises(InputError, match="rows of scorer nobody"):
+        paired_gain(table, scorer="model", against="nobody", **cell)

@@ -1,0 +1,143 @@
+"""The corpus and its weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssm_assets.core.config.pipeline import NegativeItems
+from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, SchemaError, WindowIncompleteError
+from dssm_assets.core.samples import negatives as module
+from dssm_assets.core.samples.negatives import count_positives, law_of, negative_items, weights_of, with_law
+from dssm_assets.core.samples.sample_tables import NEGATIVE_ITEMS
+from dssm_assets.core.schema import check_schema
+
+SQRT = NegativeItems(alpha=0.5, smoothing=1.0)
+
+
+def day(items: list[object], kind: pa.DataType) -> pa.Table:
+    return pa.table({"item_id": pa.array(items, kind)})
+
+
+def corpus(ids: list[object]) -> pa.Table:
+    return pa.table({"item_id": ids, "feature_date": ["2024-05-01"] * len(ids), "brand": list(range(len(ids)))})
+
+
+def counts(items: list[object]) -> pa.Table:
+    return count_positives([day(items, pa.string() if isinstance(items[0], str) else pa.int64())])
+
+
+def test_weights_by_hand() -> None:
+    # Item 3 has 3 positives: sqrt(3 + 1) = 2. Item 1 has 8: sqrt(9) = 3. Item 2 has none: 1. Item 9 is not in the corpus.
+    table = negative_items(corpus([3, 1, 2]), counts([3] * 3 + [1] * 8 + [9]), SQRT)
+    assert table.to_pylist() == [
+        {"item_id": 1, "weight": 3.0, "count": 8, "brand": 1},
+        {"item_id": 2, "weight": 1.0, "count": 0, "brand": 2},
+        {"item_id": 3, "weight": 2.0, "count": 3, "brand": 0},
+    ]
+    check_schema(NEGATIVE_ITEMS, table.schema)
+
+
+def test_text_ids_are_sorted_by_text() -> None:
+    table = negative_items(corpus(["b", "a10", "a9"]), counts(["b", "b", "b"]), SQRT)
+    assert table["item_id"].to_pylist() == ["a10", "a9", "b"]
+    assert table["weight"].to_pylist() == [1.0, 1.0, 2.0]
+
+
+def test_alpha_and_smoothing_each_change_the_weights() -> None:
+    def weights(alpha: float, smoothing: float) -> list[float]:
+        return negative_items(corpus([1, 2]), counts([1, 1]), NegativeItems(alpha=alpha, smoothing=smoothing))[
+            "weight"
+        ].to_pylist()
+
+    assert weights(1, 0) == [2.0, 0.0]
+    assert weights(1, 2) == [4.0, 2.0]
+    assert weights(2, 2) == [16.0, 4.0]
+    assert weights(0, 2) == [1.0, 1.0]
+
+
+def test_a_corpus_from_which_nothing_can_be_drawn_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"negative_items\.smoothing: expected a positive weight"):
+        negative_items(corpus([1, 2]), counts([9]), NegativeItems(alpha=1, smoothing=0))
+
+
+def test_hostile_corpora_are_refused() -> None:
+    with pytest.raises(EmptyDayError, match="at least one item"):
+        negative_items(corpus([1]).slice(0, 0), counts([1]), SQRT)
+    with pytest.raises(DuplicateKeyError, match="1 ids more than once, first 1"):
+        negative_items(corpus([1, 1]), counts([1]), SQRT)
+    with pytest.raises(SchemaError, match="got string"):
+        negative_items(corpus([1]), counts(["1"]), SQRT)
+    with pytest.raises(SchemaError, match=r"(?s)column count.*column weight"):
+        negative_items(corpus([1]).rename_columns(["item_id", "weight", "count"]), counts([1]), SQRT)
+
+
+@given(days=st.lists(st.lists(st.integers(0, 5)), min_size=1), as_text=st.booleans())
+def test_counts_over_days_equal_a_count_of_everything(days: list[list[int]], as_text: bool) -> None:
+    ids: list[list[object]] = [[str(item) if as_text else item for item in items] for items in days]
+    table = count_positives(day(items, pa.string() if as_text else pa.int64()) for items in ids)
+    expected = sorted(Counter(item for items in ids for item in items).items())  # type: ignore[type-var]
+    assert list(zip(table["item_id"].to_pylist(), table["count"].to_pylist(), strict=True)) == expected
+    assert table["count"].type == pa.int64()
+
+
+def test_no_day_and_days_of_two_types_are_refused() -> None:
+    with pytest.raises(WindowIncompleteError, match="the days of the window"):
+        count_positives([])
+    with pytest.raises(SchemaError, match="expected int64, as on the days before, got string"):
+        count_positives([day([1], pa.int64()), day(["1"], pa.string())])
+
+
+texts = st.lists(st.sampled_from(["a", "b", "c", ""]), max_size=5)
+
+
+@given(st.lists(st.tuples(texts, texts, st.booleans()), min_size=1, max_size=4))
+def test_dictionary_encoded_days_count_alike(days: list[tuple[list[str], list[str], bool]]) -> None:
+    kind = pa.dictionary(pa.int32(), pa.string())
+    plain = [day([*first, *second], pa.string()) for first, second, _ in days]
+    mixed = [
+        pa.table({"item_id": pa.chunked_array([pa.array(part, pa.string()).cast(kind) for part in (first, second)], kind)})
+        if is_encoded
+        else table
+        for table, (first, second, is_encoded) in zip(plain, days, strict=True)
+    ]
+    assert count_positives(mixed).equals(count_positives(plain))
+
+
+def test_an_id_of_the_dictionary_that_no_sample_has_is_not_counted() -> None:
+    ids = pa.DictionaryArray.from_arrays(pa.array([1, 1], pa.int32()), pa.array(["never", "twice"]))
+    assert count_positives([pa.table({"item_id": ids})]).to_pylist() == [{"item_id": "twice", "count": 2}]
+    with pytest.raises(SchemaError, match="1 nulls in 2 rows"):
+        count_positives([pa.table({"item_id": pa.array(["a", None]).dictionary_encode()})])
+
+
+def test_summing_in_passes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    days = [day([number % 3, number], pa.int64()) for number in range(9)]
+    whole = count_positives(days)
+    monkeypatch.setattr(module, "_COMPACT_ROWS", 1)
+    assert count_positives(iter(days)).equals(whole)
+    # 0, 1 and 2 come three times by the rule, and once more as themselves.
+    assert whole.to_pylist() == [{"item_id": number, "count": 4 if number < 3 else 1} for number in range(9)]
+
+
+def test_item_weights_weights_by_hand() -> None:
+    counts = np.array([0, 3, 8])
+    assert weights_of(counts, NegativeItems(alpha=0.5, smoothing=1)).tolist() == [1.0, 2.0, 3.0]
+    assert weights_of(counts, NegativeItems(alpha=1, smoothing=0)).tolist() == [0.0, 3.0, 8.0]
+    assert weights_of(counts, NegativeItems(alpha=0, smoothing=2)).tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("law", [NegativeItems(alpha=0.6, smoothing=0.1), NegativeItems()])
+def test_a_file_keeps_the_law(tmp_path: Path, law: NegativeItems) -> None:
+    schema = with_law(pa.schema({"weight": pa.float64()}), law)
+    with pa.OSFile(str(tmp_path / "items.arrow"), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        writer.write_table(pa.table([[1.0, 2.0]], schema=schema))
+    read = pa.ipc.open_file(pa.memory_map(str(tmp_path / "items.arrow"), "r")).read_all()
+    assert law_of(read.schema) == law
+    assert law_of(read.schema.remove_metadata()) is None

@@ -1,0 +1,60 @@
+"""The contracts describe every column."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.samples.sample_tables import (
+    NEGATIVE_ITEMS,
+    POSITIVE_SAMPLE,
+    SAMPLE,
+    SAMPLE_FG,
+    feature_rows_schema,
+    items_schema,
+    require_types,
+    samples_schema,
+)
+
+
+def test_every_column_of_every_contract_is_described() -> None:
+    for spec in (SAMPLE, SAMPLE_FG, POSITIVE_SAMPLE, NEGATIVE_ITEMS):
+        assert all(len(column.description) > 10 for column in spec.columns), spec.name
+        assert set(spec.key) <= {column.name for column in spec.columns}
+        assert spec.describe("any_feature") == spec.extra["*"]
+    for spec in (SAMPLE_FG, POSITIVE_SAMPLE, NEGATIVE_ITEMS):
+        assert spec.describe("any_feature__weights").startswith("Weight of each value")
+
+
+def test_arrow_schemas_carry_descriptions_and_feature_types() -> None:
+    schema = samples_schema({"age": pa.int32(), "tags": pa.list_(pa.int32()), "tags__weights": pa.list_(pa.float32())})
+    own = ["item_index", "user_index", "history_end", "event_time_ms", "weight", "day", "user_row", "item_row"]
+    assert schema.names == [*own, "age", "tags", "tags__weights"]
+    assert b"index" in schema.field("tags").metadata[b"description"]
+    assert b"Weight" in schema.field("tags__weights").metadata[b"description"]
+    assert all(field.metadata[b"description"] for field in schema)
+    assert schema.field("tags").type == pa.list_(pa.int32())
+    assert b"user_rows.arrow" in schema.field("user_row").metadata[b"description"]
+    rows = feature_rows_schema("user_rows.arrow", {"age": pa.int32(), "item_row": pa.int32()})
+    assert rows.names == ["age", "item_row"]
+    assert all(field.metadata[b"description"] for field in rows)
+
+
+def test_parts_of_a_table_have_the_columns_and_types_of_the_parts_before() -> None:
+    expected = pa.schema({"a": pa.int32(), "b": pa.int32()})
+    require_types("table t, day 2", pa.schema({"b": pa.int32(), "a": pa.int32()}), expected)
+    with pytest.raises(SchemaError) as caught:
+        require_types("table t, day 2", pa.schema({"a": pa.list_(pa.int32()), "c": pa.int32()}), expected)
+    assert [(f.where, f.expected, f.got) for f in caught.value.faults] == [
+        ("table t, day 2, column a", "int32, as on the days before", "list<item: int32>"),
+        ("table t, day 2, column b", "int32, as on the days before", "no such column"),
+        ("table t, day 2, column c", "no such column, as on the days before", "int32"),
+    ]
+
+
+def test_a_feature_with_the_name_of_a_fixed_column_is_refused() -> None:
+    with pytest.raises(
+        SchemaError, match=r"items\.arrow, column weight: expected one source, got it from columns of its own and from features"
+    ):
+        items_schema({"weight": pa.int32()})

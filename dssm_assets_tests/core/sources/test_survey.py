@@ -1,0 +1,140 @@
+"""What a column holds, whatever the blocks it comes in."""
+
+import datetime as dt
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssm_assets.core.errors import ConfigError
+from dssm_assets.core.sources import survey
+from dssm_assets.core.sources.survey import ProfileBuilder, ValueKind, find_roles
+
+
+def profile(*blocks):
+    builder = ProfileBuilder("x")
+    for block in blocks:
+        builder.see(block)
+    return builder.profile()
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (pa.array([1, 2]), ValueKind.INTEGER),
+        (pa.array([1.5, 2.0]), ValueKind.NUMBER),
+        (pa.array(["a", "b"]), ValueKind.TEXT),
+        (pa.array(["a", "b"]).dictionary_encode(), ValueKind.TEXT),
+        (pa.array([True, False]), ValueKind.BOOLEAN),
+        (pa.array([dt.date(2024, 1, 1)]), ValueKind.MOMENT),
+        (pa.array([[1], [2]]), ValueKind.OTHER),
+    ],
+)
+def test_kinds(values, kind):
+    assert profile(values).kind is kind
+
+
+def test_missing_values_are_null_empty_text_and_nan():
+    found = profile(pa.array(["a", None, ""]), pa.array(["a", "b"]))
+    assert (found.rows, found.missing, found.distinct) == (5, 2, 2)
+    numbers = profile(pa.array([1.0, float("nan"), None, -2.5]))
+    assert (numbers.missing, numbers.low, numbers.high) == (2, -2.5, 1.0)
+
+
+def test_a_key_has_a_value_of_its_own_in_every_row():
+    assert profile(pa.array([1, 2]), pa.array([3])).is_key
+    assert not profile(pa.array([1, 2]), pa.array([2])).is_key
+    assert not profile(pa.array(["a", None])).is_key
+    assert not profile(pa.array([1.0, 2.0])).is_key
+    assert not profile(pa.array([], pa.int64())).is_key
+
+
+def test_beyond_the_cap_there_are_many(monkeypatch):
+    monkeypatch.setattr(survey, "DISTINCT_CAP", 3)
+    found = profile(pa.array([1, 2]), pa.array([3, 4, 4]))
+    assert found.values is None
+    assert found.told.startswith("integer, more than 3 distinct")
+
+
+def test_told_is_one_line():
+    assert profile(pa.array(["a\nb", None, "c", "c"])).told == "text, 2 distinct, 25% missing, e.g. a b, c"
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(-5, 5)), max_size=30), st.integers(0, 30))
+def test_blocks_make_no_difference(values, cut):
+    whole = profile(pa.array(values, pa.int64()))
+    parts = profile(pa.array(values[:cut], pa.int64()), pa.array(values[cut:], pa.int64()))
+    assert (whole.rows, whole.missing, whole.distinct, whole.low, whole.high) == (
+        parts.rows,
+        parts.missing,
+        parts.distinct,
+        parts.low,
+        parts.high,
+    )
+    present = [value for value in values if value is not None]
+    assert whole.distinct == len(set(present))
+    assert whole.low == (min(present) if present else None)
+
+
+def columns(**values):
+    found = []
+    for name, listed in values.items():
+        builder = ProfileBuilder(name)
+        builder.see(pa.array(listed))
+        found.append(builder.profile())
+    return found
+
+
+USERS = columns(uid=[1, 2, 3], age=[30, 40, 50])
+ITEMS = columns(sku=[7, 8, 9], price=[1.0, 2.0, 3.0])
+TIMES = [1_700_000_000, 1_700_000_100, 1_700_000_200]
+
+
+def test_names_and_values_agree():
+    log = columns(uid=[1, 2, 2], sku=[7, 7, 9], ts=TIMES, action=["buy", "buy", "view"])
+    roles = find_roles(USERS, ITEMS, log, {})
+    assert (roles.user_key, roles.item_key) == ("uid", "sku")
+    assert (roles.user_id, roles.item_id, roles.event_time, roles.event) == ("uid", "sku", "ts", "action")
+
+
+def test_values_decide_where_names_say_nothing():
+    roles = find_roles(columns(a=["u", "v"]), columns(b=["x", "y"]), columns(c=["x", "y"], d=["u", "u"], e=TIMES[:2]), {})
+    assert (roles.user_id, roles.item_id, roles.event) == ("d", "c", None)
+
+
+def test_a_name_beats_a_column_that_happens_to_overlap_more():
+    # `rank` is within the ids 1..3 in every row; user_id has one that the table lacks.
+    log = columns(rank=[1, 2, 3], user_id=[1, 2, 99], sku=[7, 8, 9], ts=TIMES)
+    assert find_roles(USERS, ITEMS, log, {}).user_id == "user_id"
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        TIMES,
+        [time * 1000 for time in TIMES],
+        ["2024-01-01", "2024-01-02 10:00", "2024-01-03T10:00:00Z"],
+        pa.array(TIMES, pa.timestamp("s")),
+    ],
+    ids=["seconds", "milliseconds", "text", "timestamps"],
+)
+def test_every_way_to_write_a_moment_is_one(times):
+    assert find_roles(USERS, ITEMS, columns(uid=[1, 2, 2], sku=[7, 7, 9], n=[1, 2, 3], w=times), {}).event_time == "w"
+
+
+def test_everything_that_cannot_be_told_is_said_at_once():
+    with pytest.raises(ConfigError) as error:
+        find_roles(columns(uid=[1, 1]), ITEMS, columns(uid=[1], sku=["x"], n=[3]), {"event": "nothing"})
+    assert [fault.where for fault in error.value.faults] == [
+        "--event",
+        "log, the column of item ids",
+        "log, the column of moments",
+        "user table",
+    ]
+
+
+def test_events_may_be_numbers_but_not_many():
+    log = {"uid": [1] * 60, "sku": [7] * 60, "ts": [TIMES[0]] * 60}
+    assert find_roles(USERS, ITEMS, columns(**log, behavior_type=[1, 4] * 30), {}).event == "behavior_type"
+    assert find_roles(USERS, ITEMS, columns(**log, action=list(range(60))), {}).event is None

@@ -1,0 +1,323 @@
+"""Value counts: what is counted, and that merging days equals counting all samples at once."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.features.expressions import Kind
+from dssm_assets.core.features.generator import FeatureGenerator
+from dssm_assets.core.features.spec import parse_fg
+from dssm_assets.core.statistics import value_counts as module
+from dssm_assets.core.statistics.value_counts import (
+    CATEGORY_COUNTS,
+    ONCE,
+    CodedValues,
+    Uses,
+    as_counts,
+    by_frequency,
+    category_value_counts,
+    coded,
+    count_values,
+    encode_distinct,
+    merge_value_counts,
+    numeric_value_counts,
+)
+from dssm_assets_tests.core.features import strategies as cases
+
+SPEC = parse_fg(
+    {
+        "features": [
+            {"feature_type": "raw_feature", "feature_name": "n", "expression": "user:n"},
+            {"feature_type": "raw_feature", "feature_name": "m", "expression": "item:m"},
+            {"feature_type": "id_feature", "feature_name": "c", "expression": "user:c", "value_dim": 1, "embedding_name": "e"},
+            {"feature_type": "id_feature", "feature_name": "t", "expression": "item:t", "value_dim": 0, "embedding_name": "e"},
+        ]
+    }
+)
+SCHEMA = pa.schema([("n", pa.float32()), ("m", pa.float32()), ("c", pa.int64()), ("t", pa.list_(pa.int64()))])
+numbers = st.one_of(st.none(), st.sampled_from([0.0, -0.0, 1.5, float("nan"), -3.0]))
+hashes = st.one_of(st.none(), st.sampled_from([-(2**63), -1, 0, 5, 2**63 - 1]))
+samples = st.lists(
+    st.fixed_dictionaries({"n": numbers, "m": numbers, "c": hashes, "t": st.one_of(st.none(), st.lists(hashes, max_size=3))}),
+    max_size=12,
+).map(lambda rows: pa.Table.from_pylist(rows, schema=SCHEMA))
+
+
+def rows(table: pa.Table) -> list[tuple[Any, ...]]:
+    return [tuple(row.values()) for row in table.to_pylist()]
+
+
+def test_numbers_by_hand() -> None:
+    table = pa.Table.from_pylist(
+        [{"n": 1.5}, {"n": None, "m": -0.0}, {"n": float("nan"), "m": 0.0}, {"n": 1.5, "m": -1.0}], schema=SCHEMA
+    )
+    assert rows(numeric_value_counts(table, SPEC.features)) == [
+        ("m", -1, 1),
+        ("m", 0, 2),
+        ("m", None, 1),
+        ("n", 1.5, 2),
+        ("n", None, 2),
+    ]
+
+
+def test_categories_by_hand() -> None:
+    table = pa.Table.from_pylist(
+        [{"c": 9, "t": [1, 1, 2]}, {"c": None, "t": []}, {"c": 9, "t": None}, {"c": -9, "t": [None]}], schema=SCHEMA
+    )
+    found = rows(category_value_counts(table, SPEC.features))
+    assert found == [("c", -9, 1), ("c", 9, 2), ("c", None, 1), ("t", 1, 2), ("t", 2, 1), ("t", None, 3)]
+
+
+@given(st.lists(samples, min_size=1, max_size=5), st.randoms(use_true_random=False))
+def test_merged_days_equal_counting_from_scratch(days: list[pa.Table], random: Any) -> None:
+    for count in (numeric_value_counts, category_value_counts):
+        parts = [count(day, SPEC.features) for day in days]
+        scratch = count(pa.concat_tables(days), SPEC.features)
+        assert merge_value_counts(parts).equals(scratch)
+        random.shuffle(parts)
+        assert merge_value_counts([merge_value_counts(parts[:1]), *parts[1:]]).equals(scratch)
+
+
+def encoded(counts: pa.Table) -> pa.Table:
+    return counts.set_column(0, "feature", counts.column("feature").dictionary_encode())
+
+
+@given(st.lists(st.tuples(samples, st.booleans()), min_size=1, max_size=5))
+def test_dictionary_encoded_features_merge_to_the_same(days: list[tuple[pa.Table, bool]]) -> None:
+    for count in (numeric_value_counts, category_value_counts):
+        plain = [count(day, SPEC.features) for day, _ in days]
+        mixed = [encoded(part) if is_encoded else part for part, (_, is_encoded) in zip(plain, days, strict=True)]
+        assert merge_value_counts(mixed).equals(merge_value_counts(plain))
+        assert as_counts(encoded(plain[0]), [plain[0].schema]).equals(plain[0])
+
+
+def test_days_of_different_features_merge() -> None:
+    days = [["b", "a"], ["c", "b"], []]
+    parts = [pa.table([names, [5] * len(names), [1] * len(names)], schema=CATEGORY_COUNTS) for names in days]
+    assert rows(merge_value_counts(map(encoded, parts))) == [("a", 5, 1), ("b", 5, 2), ("c", 5, 1)]
+
+
+def test_merging_in_passes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [pa.table([["a", "b"], [day, 7], [1, day]], schema=CATEGORY_COUNTS) for day in range(1, 9)]
+    whole = merge_value_counts(parts)
+    monkeypatch.setattr(module, "_COMPACT_ROWS", 1)
+    assert merge_value_counts(iter(parts)).equals(whole)
+    assert rows(whole) == [*[("a", day, 1) for day in range(1, 9)], ("b", 7, 36)]
+
+
+def test_frequency_order_breaks_ties_by_hash_with_missing_last() -> None:
+    counts = pa.table([["a"] * 4, [5, -5, 1, None], [2, 2, 9, 2]], schema=CATEGORY_COUNTS)
+    assert rows(by_frequency(counts)) == [("a", 1, 9), ("a", -5, 2), ("a", 5, 2), ("a", None, 2)]
+
+
+def test_wrong_columns_are_all_named() -> None:
+    table = pa.table({"n": [1.0], "c": pa.array([1], pa.int64()), "t": pa.array([1], pa.int64())})
+    with pytest.raises(
+        SchemaError, match=r"feature m: expected float, got no such column[\s\S]*feature n: expected float, got double"
+    ):
+        numeric_value_counts(table, SPEC.features)
+    with pytest.raises(SchemaError, match="feature t: expected list of int64"):
+        category_value_counts(table, SPEC.features)
+
+
+def test_nothing_and_mixed_kinds_do_not_merge() -> None:
+    with pytest.raises(SchemaError, match="at least one table"):
+        merge_value_counts([])
+    empty = SCHEMA.empty_table()
+    with pytest.raises(SchemaError, match="one kind"):
+        merge_value_counts([numeric_value_counts(empty, SPEC.features), category_value_counts(empty, SPEC.features)])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.one_of(st.none(), st.lists(st.integers(0, 2), max_size=2))), max_size=6),
+    st.integers(0, 3),
+)
+def test_counting_rows_as_often_as_they_are_used_equals_counting_copies(
+    entities: list[tuple[int, list[int] | None]], without: int
+) -> None:
+    """Rows that samples point to, against samples that carry copies of them, and empty rows for unknown ones."""
+    uses = np.array([count for count, _ in entities], np.int64)
+    bags = [bag for _, bag in entities]
+    table = pa.table({"n": pa.array(range(len(bags)), pa.float32()), "m": pa.array([1.0] * len(bags), pa.float32()),
+                      "c": pa.array([len(bag or []) for bag in bags], pa.int64()), "t": pa.array(bags, pa.list_(pa.int64()))})  # fmt: skip
+    copies = table.take(pa.array(np.repeat(np.arange(len(bags)), uses)))
+    nobody = pa.Table.from_pylist([{}] * without, schema=table.schema)
+    copies = pa.concat_tables([copies, nobody])
+    for kind, count in ((Kind.NUMERIC, numeric_value_counts), (Kind.CATEGORICAL, category_value_counts)):
+        expected = count(copies, SPEC.features)
+        assert count(table, SPEC.features, Uses(uses, without)).equals(expected)
+        chosen = [feature for feature in SPEC.features if feature.kind is kind]
+        assert count_values(kind, [(coded(table, chosen), chosen, Uses(uses, without))]).equals(expected)
+
+
+def test_what_cannot_be_counted_is_not_coded() -> None:
+    with pytest.raises(SchemaError, match=r"feature n: expected float, got double"):
+        coded(pa.table({"n": [1.0]}), SPEC.features[:1])
+
+
+INF, NAN = float("inf"), float("nan")
+numbers_coded_values = st.one_of(st.none(), st.sampled_from([0.0, -0.0, 1.5, NAN, -3.0, INF, -INF]))
+bags = st.one_of(st.none(), st.lists(hashes, max_size=3))
+columns = st.one_of(
+    st.lists(hashes, max_size=8).map(lambda rows: pa.array(rows, pa.int64())),
+    st.lists(numbers_coded_values, max_size=8).map(lambda rows: pa.array(rows, pa.float32())),
+    st.lists(bags, max_size=8).map(lambda rows: pa.array(rows, pa.list_(pa.int64()))),
+    st.lists(st.one_of(st.none(), st.lists(bags, max_size=3)), max_size=6).map(
+        lambda rows: pa.array(rows, pa.list_(pa.list_(pa.int64())))
+    ),
+)
+
+
+def counted(column: Any, uses: Uses = ONCE) -> list[tuple[Any, int]]:
+    values, counts = CodedValues.of(column).counted(uses)
+    return list(zip(values.to_pylist(), counts.tolist(), strict=True))
+
+
+def values_of(row: Any, depth: int) -> list[Any]:
+    """Returns the values of one row, the slow way: an innermost list without any is one missing value."""
+    if depth == 0:
+        return [None if row is None or math.isnan(row) else row + 0]
+    if depth == 1:
+        return [value for item in row or [None] for value in values_of(item, 0)]
+    return [value for item in row or [] for value in values_of(item, depth - 1)]
+
+
+def depth_of(kind: pa.DataType) -> int:
+    return 1 + depth_of(kind.value_type) if pa.types.is_list(kind) else 0
+
+
+def test_by_hand() -> None:
+    assert counted(pa.array([7, None, -2, 7], pa.int64())) == [(-2, 1), (7, 2), (None, 1)]
+    assert counted(pa.array([0.5, NAN, -0.0, 0.0, None], pa.float32())) == [(0.0, 2), (0.5, 1), (None, 2)]
+    assert counted(pa.array([[3, 3], [], None, [None, 1]], pa.list_(pa.int64()))) == [(1, 1), (3, 2), (None, 3)]
+
+
+def test_rows_count_as_often_as_they_are_used() -> None:
+    uses = Uses(np.array([2, 0, 5]), without=4)
+    assert counted(pa.array([9, 8, None], pa.int64()), uses) == [(9, 2), (None, 9)]
+    # Row 0 has 1 and 2, row 1 is not used, row 2 has nothing.
+    assert counted(pa.array([[1, 2], [3], []], pa.list_(pa.int64())), uses) == [(1, 2), (2, 2), (None, 9)]
+    assert Uses(np.array([0, 3, 0, 1])).used[0].tolist() == [1, 3]  # type: ignore[index]
+
+
+def test_nothing_is_used_and_nothing_is_there() -> None:
+    assert counted(pa.array([9], pa.int64()), Uses(np.array([0]))) == []
+    assert counted(pa.array([], pa.list_(pa.int64())), Uses(np.zeros(0, np.int64), without=2)) == [(None, 2)]
+    assert counted(pa.chunked_array([], pa.float32())) == []
+
+
+@pytest.mark.parametrize("count", [255, 256, 257, 65_536])
+def test_codes_are_as_wide_as_the_number_of_values_asks_for(count: int) -> None:
+    coded = CodedValues.of(pa.array([*range(count), None], pa.int64()))
+    assert coded.codes.dtype == (np.uint8 if count == 255 else np.uint16 if count < 65_536 else np.uint32)
+    assert coded.codes.tolist() == list(range(count + 1))
+
+
+@given(columns, st.data())
+def test_equals_counting_row_by_row(column: pa.Array, data: st.DataObject) -> None:
+    counts = data.draw(st.lists(st.integers(0, 3), min_size=len(column), max_size=len(column)))
+    without = data.draw(st.integers(0, 2))
+    expected: Counter[Any] = Counter({None: without})
+    for row, count in zip(column.to_pylist(), counts, strict=True):
+        expected.update(values_of(row, depth_of(column.type)) * count)
+    found = counted(column, Uses(np.array(counts, np.int64), without))
+    assert dict(found) == {value: count for value, count in expected.items() if count}
+    present = [value for value, _ in found if value is not None]
+    assert present == sorted(present)
+    assert None not in [value for value, _ in found[:-1]]
+
+
+ID = {"feature_type": "id_feature", "value_dim": 1}
+GENERATOR = FeatureGenerator.from_fg_json(
+    {
+        "features": [
+            {**ID, "feature_name": "page", "expression": "context:page"},
+            {**ID, "feature_name": "words", "expression": "context:page", "value_dim": 0},
+            {**ID, "feature_name": "hour", "expression": "context:hour", "hash_bucket_size": 7},
+            {"feature_type": "combo_feature", "feature_name": "both", "expression": ["context:hour", "feature:page"]},
+            {**ID, "feature_name": "city", "expression": "user:city"},
+        ]
+    }
+)
+PRICED = FeatureGenerator.from_fg_json(
+    {
+        "features": [
+            {"feature_type": "expr_feature", "feature_name": "inverse", "expression": "1 / x", "variables": ["context:x"]}
+        ]
+    }
+)
+
+
+class Watched(FeatureGenerator):
+    """A generator that notes how many rows it encodes."""
+
+    def __init__(self, original: FeatureGenerator) -> None:
+        super().__init__(original.spec, original.hash_function)
+        self.rows: list[int] = []
+
+    def encode(self, batch: Any, side: str | None = None, **how: Any) -> pa.Table:
+        self.rows.append(len(batch))
+        return super().encode(batch, side, **how)
+
+
+@given(st.lists(st.tuples(cases.texts, st.one_of(st.none(), st.integers(0, 2))), max_size=6), st.integers(1, 9), st.booleans())
+def test_equals_encoding_every_row(different: list[tuple[Any, Any]], times: int, is_encoded: bool) -> None:
+    pages, hours = zip(*different, strict=True) if different else ((), ())
+    page = pa.array(pages * times, pa.string())
+    table = pa.table({"page": page.dictionary_encode() if is_encoded else page, "hour": pa.array(hours * times, pa.int32())})
+    expected = GENERATOR.encode(table, side="context")
+    found = encode_distinct(GENERATOR, table, "context")
+    assert found.schema.equals(expected.schema)
+    assert found.to_pylist() == expected.to_pylist()
+
+
+def test_each_combination_is_encoded_once() -> None:
+    watched = Watched(GENERATOR)
+    pages = pa.chunked_array([pa.array(["a", "b"] * 50).dictionary_encode(), pa.array(["b", None] * 50).dictionary_encode()])
+    table = pa.table({"page": pages, "hour": pa.array([3, 3, 4, None] * 50, pa.int32())})
+    encoded = encode_distinct(watched, table, "context")
+    # (a, 3), (b, 3), (a, 4), (b, null) in the first half, (null, 3), (b, 4), (null, null) besides in the second.
+    assert watched.rows == [7]
+    assert encoded.to_pylist() == GENERATOR.encode(table, side="context").to_pylist()
+
+
+def test_many_combinations_are_not_looked_for() -> None:
+    watched = Watched(GENERATOR)
+    table = pa.table({"page": ["a"] * 8, "hour": pa.array([0, 1, 2] + [3] * 5, pa.int32())})
+    encode_distinct(watched, table, "context")
+    # Four combinations in eight rows.
+    assert watched.rows == [8]
+
+
+@pytest.mark.parametrize("is_encoded", [False, True])
+def test_zeros_of_both_signs_are_different_inputs(is_encoded: bool) -> None:
+    watched = Watched(PRICED)
+    x = pa.array([0.0, -0.0] * 8)
+    encoded = encode_distinct(watched, pa.table({"x": x.dictionary_encode() if is_encoded else x}), "context")
+    assert watched.rows == [16]
+    if not is_encoded:
+        assert encoded.to_pylist() == PRICED.encode(pa.table({"x": x}), side="context").to_pylist()
+
+
+def test_lists_are_encoded_as_they_are() -> None:
+    watched = Watched(GENERATOR)
+    table = pa.table({"page": [["a", "b"]] * 8, "hour": [1] * 8})
+    with pytest.raises(SchemaError, match="page"):
+        encode_distinct(watched, table, "context")
+    with pytest.raises(SchemaError, match="input column hour"):
+        encode_distinct(watched, pa.table({"page": ["a"] * 8}), "context")
+    assert watched.rows == [8, 8]
+
+
+def test_a_side_without_features_has_rows_and_no_columns() -> None:
+    none = encode_distinct(GENERATOR, pa.table({"x": [1, 1, 1]}), "item")
+    assert (none.num_rows, none.num_columns) == (3, 0)

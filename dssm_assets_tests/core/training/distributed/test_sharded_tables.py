@@ -1,0 +1,50 @@
+"""Tables that are dealt out hold the rows of whole ones. What two processes make of them: test_shared_fits of the steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dssm_assets.core.config.model import Model
+from dssm_assets.core.models.embedding import EmbeddingTables
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.training.distributed import sharded_tables
+from dssm_assets.core.training.distributed.ranks import Ranks
+from dssm_assets.core.training.distributed.sharded_tables import ShardedTables
+
+FEATURES = [
+    TowerFeature(name=name, side=side, embedding_name=name, embedding_dim=dim, num_embeddings=rows)
+    for name, side, dim, rows in (("u", Side.USER, 4, 3), ("i", Side.ITEM, 8, 90), ("j", Side.ITEM, 4, 70))
+]
+SPEC = tower_spec(FEATURES, Model(history_length=0))
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
+
+
+@pytest.mark.parametrize("block_rows", [4, 8, 16, 1 << 16])
+@pytest.mark.parametrize("count", [2, 3])
+def test_every_process_draws_its_rows_of_the_whole(block_rows: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # 72 rows of 4 and 90 of 8: a last part may be of few values, which torch would draw in another way alone.
+    monkeypatch.setattr(sharded_tables, "BLOCK_ROWS", block_rows)
+    generator = _generator()
+    whole = EmbeddingTables(SPEC, generator)
+    after = torch.rand(1, generator=generator)
+    for rank in range(count):
+        generator = _generator()
+        dealt = ShardedTables(SPEC, generator, Ranks(rank, count))
+        assert torch.rand(1, generator=generator) == after
+        for dim in whole.dims:
+            assert torch.equal(dealt.table(dim), whole.table(dim)[rank::count])
+
+
+def test_each_process_writes_its_own_rows() -> None:
+    rows, source = np.array([1, 5, 2, 8]), torch.arange(40.0).reshape(10, 4)
+    whole = EmbeddingTables(SPEC, _generator())
+    whole.put(4, rows, source, np.array([9, 8, 7, 6]))
+    for rank in range(3):
+        dealt = ShardedTables(SPEC, _generator(), Ranks(rank, 3))
+        dealt.put(4, rows, source, np.array([9, 8, 7, 6]))
+        assert torch.equal(dealt.table(4), whole.table(4)[rank::3])

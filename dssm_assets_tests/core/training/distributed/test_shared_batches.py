@@ -1,0 +1,107 @@
+"""A process's share of a batch: of the same batch as everybody's, and nothing else of it is read."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.training import Training
+from dssm_assets.core.models.tower_input import SideReader
+from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets.core.training.batches import Batch, epoch_batches
+from dssm_assets.core.training.data import TrainData
+from dssm_assets.core.training.distributed.ranks import Ranks
+from dssm_assets.core.training.distributed.shared_batches import SharedEpoch
+from dssm_assets_tests.core.training.worlds import FEATURES, ITEMS, SMALL_MODEL, USERS, world
+
+COUNT = 3
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "every setting that draws": ({"context_dropout": 0.5, "history_cut": {"sample_frac": 0.5}}, {}),
+    "without what others took": ({"history": "others", "history_cut": {"sample_frac": 0.5}}, {}),
+    "hard negatives": ({"sampler": "hard", "num_hard_sample": 20, "user_positive_mask": True}, {}),
+    "no column taken together": ({"collision_mask": False}, {}),
+    "sampled negatives alone": ({"in_batch": False}, {}),
+}
+
+
+def _data(model: Model) -> TrainData:
+    shown = [(user, item) for user in range(USERS) for item in range(ITEMS) if (item < ITEMS // 2) == bool(user % 2)]
+    columns = np.array([(*pair, 0) for pair in shown], np.int32).T
+    hard = pa.table(dict(zip(("user_index", "item_index", "day"), columns, strict=True)))
+    tables = world()
+    names = ("samples", "user_rows", "item_rows", "history", "users", "items")
+    return TrainData(tower_spec(FEATURES, model), **{name: getattr(tables, name) for name in names}, hard_negatives=hard)
+
+
+def _batches(model: Model, training: Training, ranks: Ranks | None) -> list[Batch]:
+    data = _data(model)
+    made_by = None if ranks is None else partial(SharedEpoch, ranks=ranks)
+    rows = np.arange(data.num_samples)
+    return list(epoch_batches(data, rows, model=model, training=training, seed=1, epoch=0, made_by=made_by))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_shares_are_those_of_one_batch(name: str) -> None:
+    model = Model(**{**SMALL_MODEL, **CASES[name][0]})
+    training = Training(batch_size=26, num_threads=1, **CASES[name][1])
+    whole = _batches(model, training, None)
+    shares = [_batches(model, training, Ranks(rank, COUNT)) for rank in range(COUNT)]
+    for step, batch in enumerate(whole):
+        parts = [share[step] for share in shares]
+        assert sorted(row for part in parts for row in _rows(part)) == list(range(len(batch)))
+        assert sum(part.num_hard for part in parts) == batch.num_hard
+        (num_items,) = {part.share.num_items for part in parts if part.share is not None}
+        assert sum(len(part.items) - part.num_hard for part in parts) == num_items <= len(batch.item_index)
+        for part in parts:
+            rows = _rows(part)
+            assert len(part) == len(batch)
+            assert (part.user.singles == batch.user.singles[rows]).all()
+            for bag, of_all in zip(part.user.bags, batch.user.bags, strict=True):
+                bounds = [slice(of_all.offsets[row], of_all.offsets[row + 1]) for row in rows]
+                assert bag.values.tolist() == [value for bound in bounds for value in of_all.values[bound].tolist()]
+            assert part.terms.weight.tolist() == batch.terms.weight[rows].tolist()
+            assert part.terms.positive_correction.tolist() == batch.terms.positive_correction[rows].tolist()
+            assert (part.item_index == batch.item_index).all()
+            of_rows = np.isin(batch.terms.hard_rows, rows)
+            assert np.asarray(rows)[part.terms.hard_rows].tolist() == batch.terms.hard_rows[of_rows].tolist()
+
+
+def test_a_visit_is_read_by_one_process_with_all_its_samples() -> None:
+    model, training = Model(**{**SMALL_MODEL, "history": "day"}), Training(batch_size=26, group_visits=True, num_threads=1)
+    spec = [feature for feature in FEATURES if feature.side != "context"]
+    data = world().data(tower_spec(spec, model))
+    rows, visits = np.arange(data.num_samples), []
+    for rank in range(COUNT):
+        made_by = partial(SharedEpoch, ranks=Ranks(rank, COUNT))
+        batch = next(epoch_batches(data, rows, model=model, training=training, seed=1, epoch=0, made_by=made_by))
+        assert batch.user_of is not None
+        assert sorted(set(batch.user_of.tolist())) == list(range(len(batch.user)))
+        assert len(batch.user_of) == len(_rows(batch))
+        visits.append(len(batch.user))
+    whole = next(epoch_batches(data, rows, model=model, training=training, seed=1, epoch=0))
+    assert sum(visits) == len(whole.user)
+
+
+def test_features_are_read_of_the_share_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    values = SideReader.values
+    monkeypatch.setattr(SideReader, "values", lambda self, rows: (read.append(len(rows)), values(self, rows))[1])
+    model, training = Model(**SMALL_MODEL), Training(batch_size=80, num_threads=1)
+    _batches(model, training, None)
+    whole = list(read)
+    read.clear()
+    _batches(model, training, Ranks(0, 4))
+    # User and context features of 80 samples become those of 20; items of 80 + 8 rows at most a quarter of the distinct.
+    assert sorted(whole) == [8, 80, 80, 80]
+    assert read[:2] == [20, 20]
+    assert sum(read[2:]) <= -(-88 // 4)
+
+
+def _rows(batch: Batch) -> list[int]:
+    assert batch.share is not None
+    return list(batch.share.rows.tolist())

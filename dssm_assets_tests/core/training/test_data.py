@@ -1,0 +1,541 @@
+"""The border: what is refused, and that memory-mapped tables give the same training as tables in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dssm_assets.core.arrays.bags import offsets_of
+from dssm_assets.core.config.model import History, HistoryCut, Model
+from dssm_assets.core.config.pipeline import NegativeItems
+from dssm_assets.core.config.training import Training
+from dssm_assets.core.errors import DssmError, LeakError, SchemaError
+from dssm_assets.core.models.tower_input import TowerInput
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.samples.negatives import with_law
+from dssm_assets.core.training.batches import Batch, epoch_batches
+from dssm_assets.core.training.data import (
+    CorpusSamplers,
+    ItemSets,
+    TrainData,
+    ValidationSet,
+    events_of_others,
+    hard_edges,
+    kept_lengths,
+    oldest,
+)
+from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, SMALL_TRAINING, USERS, World, world
+
+SPEC = tower_spec(FEATURES, Model(**SMALL_MODEL))
+
+
+def _with(table: pa.Table, column: str, row: int, value: Any) -> pa.Table:
+    values = table.column(column).to_pylist()
+    values[row] = value
+    place = table.column_names.index(column)
+    return table.set_column(place, column, pa.array(values, table.schema.field(column).type))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "error", "text"),
+    [
+        ("item_index", -1, SchemaError, r"column item_index: expected 0 \.\. 11, got -1"),
+        ("item_index", ITEMS, SchemaError, r"column item_index.*12"),
+        ("user_index", 10, SchemaError, r"column user_index: expected -1 \.\. 9"),
+        ("weight", 0.0, SchemaError, "column weight"),
+        ("user_row", 11, SchemaError, r"table samples, column user_row: expected 0 \.\. 10, got 1 \.\. 11"),
+        ("user_row", -1, SchemaError, r"table samples, column user_row: expected 0 \.\. 10, got -1"),
+        ("item_row", ITEMS + 1, SchemaError, r"table samples, column item_row: expected 0 \.\. 12"),
+        ("item_row", -1, SchemaError, r"table samples, column item_row.*-1"),
+        ("hour", 25, SchemaError, "table samples, column hour"),
+        ("history_end", 81, SchemaError, "column history_end: expected 0 <= start"),
+        ("history_end", EVENTS + 1, SchemaError, "reach into the next user's"),
+        ("history_end", 4, LeakError, "strictly before"),
+    ],
+)
+def test_bad_samples_are_refused(column: str, value: Any, error: type[DssmError], text: str) -> None:
+    tables = world()
+    with pytest.raises(error, match=text):
+        replace(tables, samples=_with(tables.samples, column, 3, value)).data(SPEC)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value", "text"),
+    [
+        ("user_rows", "user_kind", 4, r"table user_rows, column user_kind: expected indices 0 \.\. 3"),
+        ("user_rows", "interests", [6], r"table user_rows, column interests: expected indices 0 \.\. 5"),
+        ("item_rows", "item", ITEMS + 2, "table item_rows, column item:"),
+        ("items", "item", ITEMS + 2, "table items, column item:"),
+    ],
+)
+def test_bad_feature_rows_are_refused(table: str, column: str, value: Any, text: str) -> None:
+    tables = world()
+    with pytest.raises(SchemaError, match=text):
+        replace(tables, **{table: _with(getattr(tables, table), column, 3, value)}).data(SPEC)
+
+
+def test_missing_columns_of_a_table_are_named_together() -> None:
+    tables = world()
+    for table, names in (
+        ("samples", ["hour", "pages"]),
+        ("samples", ["item_row", "user_row"]),
+        ("item_rows", ["item", "tags"]),
+    ):
+        with pytest.raises(SchemaError, match=rf"(?s)table {table}, column {names[0]}.*table {table}, column {names[1]}"):
+            replace(tables, **{table: getattr(tables, table).drop_columns(names)}).data(SPEC)
+
+
+def _read(inputs: TowerInput, features: Sequence[TowerFeature]) -> list[dict[str, Any]]:
+    """Returns what a tower input says, row by row: name -> index or list of indices."""
+    bags = [[bag.values[low:high].tolist() for low, high in pairwise(bag.offsets.tolist())] for bag in inputs.bags]
+    rows = []
+    for row, singles in enumerate(inputs.singles.tolist()):
+        values = iter(singles), iter(bag[row] for bag in bags)
+        rows.append({feature.name: next(values[feature.is_multi]) for feature in features})
+    return rows
+
+
+@pytest.mark.parametrize("order", [FEATURES, FEATURES[::-1], FEATURES[2:] + FEATURES[:2]])
+def test_a_tower_reads_the_features_that_a_sample_points_to_in_the_order_of_the_specification(
+    order: tuple[TowerFeature, ...],
+) -> None:
+    """Beside its row numbers every sample of the world holds the features themselves: the wide rows are the reference."""
+    tables, spec = world(), tower_spec(order, Model(**SMALL_MODEL))
+    rows, data = np.random.default_rng(0).permutation(80)[:33], tables.data(spec)
+    wide = tables.samples.take(pa.array(rows))
+    users, items = spec.of(Side.USER, Side.CONTEXT), spec.of(Side.ITEM)
+    assert _read(data.read_user_side(rows, data.read_keys(rows)), users) == wide.select([f.name for f in users]).to_pylist()
+    assert _read(data.read_sample_items(rows), items) == wide.select([f.name for f in items]).to_pylist()
+
+
+def test_a_sample_of_unknown_user_and_item_has_only_the_features_of_its_request() -> None:
+    tables = world()
+    for column in ("user_row", "item_row"):
+        tables = replace(tables, samples=_with(tables.samples, column, 5, 0))
+    data, rows = tables.data(SPEC), np.array([5])
+    (user,) = _read(data.read_user_side(rows, data.read_keys(rows)), SPEC.of(Side.USER, Side.CONTEXT))
+    request = tables.samples.select(["hour", "pages"]).slice(5, 1).to_pylist()
+    assert user == {"user_kind": 0, "interests": [], **request[0]}
+    assert _read(data.read_sample_items(rows), SPEC.of(Side.ITEM)) == [{"item": 0, "tags": []}]
+
+
+def test_towers_without_user_features_need_no_rows_of_users() -> None:
+    tables, spec = world(), tower_spec([f for f in FEATURES if f.side is not Side.USER], Model(**SMALL_MODEL))
+    samples = tables.samples.set_column(
+        tables.samples.column_names.index("user_row"), "user_row", pa.array(np.zeros(80, np.int32))
+    )
+    data = replace(tables, samples=samples, user_rows=pa.table({})).data(spec)
+    rows = np.array([7, 2])
+    request = tables.samples.take(pa.array(rows)).select(["hour", "pages"]).to_pylist()
+    assert _read(data.read_user_side(rows, data.read_keys(rows)), spec.of(Side.CONTEXT)) == request
+
+
+def test_towers_without_context_read_users_alone() -> None:
+    tables, spec = world(), tower_spec([f for f in FEATURES if f.side is not Side.CONTEXT], Model(**SMALL_MODEL))
+    data, rows = tables.data(spec), np.array([7, 2])
+    wide = tables.samples.take(pa.array(rows)).select(["user_kind", "interests"]).to_pylist()
+    assert _read(data.read_user_side(rows, data.read_keys(rows)), spec.of(Side.USER)) == wide
+
+
+def test_no_samples_is_refused() -> None:
+    tables = world()
+    with pytest.raises(SchemaError, match="at least one sample"):
+        replace(tables, samples=tables.samples.slice(0, 0)).data(SPEC)
+
+
+def test_item_share_is_the_frequency_among_samples() -> None:
+    tables = world()
+    items = tables.samples.column("item_index").to_pylist()
+    assert tables.data(SPEC).item_share == pytest.approx([items.count(i) / len(items) for i in range(ITEMS)])
+
+
+def test_user_without_history_has_none_and_knows_nothing() -> None:
+    tables = world()
+    data = replace(tables, samples=_with(tables.samples, "user_index", 5, -1)).data(SPEC)
+    rows = np.array([5, 6])
+    inputs = data.read_user_side(rows, data.read_keys(rows))
+    assert inputs.is_empty_history is not None
+    assert inputs.is_empty_history.tolist() == [1.0, 0.0]
+    known = data.known_items(np.array([-1, 1]))
+    assert known.lengths.tolist() == [0, EVENTS]
+    assert known.items.tolist() == tables.history.column("item_index").to_pylist()[EVENTS : 2 * EVENTS]
+
+
+def _mapped(table: pa.Table, path: Path, max_chunksize: int) -> pa.Table:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=max_chunksize)
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+@pytest.mark.parametrize("max_chunksize", [7, 1000])
+def test_memory_mapped_tables_in_any_chunks_read_the_same(tmp_path: Path, max_chunksize: int) -> None:
+    tables = world()
+    names = [field.name for field in fields(World)]
+    mapped = World(**{n: _mapped(getattr(tables, n), tmp_path / n, max_chunksize) for n in names})
+    rows = np.random.default_rng(0).permutation(80)[:33]
+    ours, theirs = mapped.data(SPEC), tables.data(SPEC)
+    for a, b in (
+        (ours.read_user_side(rows, ours.read_keys(rows)), theirs.read_user_side(rows, theirs.read_keys(rows))),
+        (ours.read_sample_items(rows), theirs.read_sample_items(rows)),
+        (ours.read_items(rows % ITEMS), theirs.read_items(rows % ITEMS)),
+    ):
+        assert a.singles.tolist() == b.singles.tolist()
+        for mine, other in zip(a.bags, b.bags, strict=True):
+            assert (mine.values.tolist(), mine.offsets.tolist()) == (other.values.tolist(), other.offsets.tolist())
+            assert mine.weights.tolist() == other.weights.tolist()
+
+
+MODEL = Model(**{**SMALL_MODEL, "history_length": 100})
+SPEC_VALIDATION_SET = tower_spec(FEATURES, MODEL)
+TABLES = world()
+ITEM_OF, USER_OF, DAY_OF = (TABLES.samples.column(name).to_numpy() for name in ("item_index", "user_index", "day"))
+
+
+def changed(column: str, values: Any, tables: World = TABLES) -> World:
+    at = tables.samples.column_names.index(column)
+    array = pa.array(values, tables.samples.schema.field(column).type)
+    return replace(tables, samples=tables.samples.set_column(at, column, array))
+
+
+def sets(found: ItemSets) -> list[list[int]]:
+    return [found.items[low:high].tolist() for low, high in pairwise(found.offsets.tolist())]
+
+
+def of_day_1(tables: World = TABLES) -> ValidationSet:
+    return tables.data(SPEC_VALIDATION_SET).validation_set(1)
+
+
+def test_truth_and_seen_are_the_distinct_items_of_the_days() -> None:
+    found = of_day_1()
+    assert found.user_index.tolist() == list(range(USERS))
+    assert (found.num_users, found.num_items) == (USERS, ITEMS)
+    for day, held in ((1, found.truth), (0, found.seen)):
+        assert sets(held) == [sorted(set(ITEM_OF[(u == USER_OF) & (day == DAY_OF)].tolist())) for u in range(USERS)]
+
+
+def test_users_are_read_as_on_the_eve_without_context() -> None:
+    read = of_day_1().read_users(np.array([7, 2]))
+    past = read.bags[-1]
+    for place, user in enumerate((7, 2)):
+        early = ITEM_OF[(user == USER_OF) & (DAY_OF == 0)] + 2
+        assert past.values[past.offsets[place] : past.offsets[place + 1]].tolist() == early.tolist()
+        assert read.singles[place].tolist() == [user % 2 + 1, 0]
+    interests, pages = read.bags[:2]
+    assert interests.values.tolist() == [1 + 7 % 5, 2, 1 + 2 % 5, 2]
+    assert (pages.values.tolist(), pages.offsets.tolist()) == ([], [0, 0, 0])
+    assert read.is_empty_history is not None
+    assert read.is_empty_history.tolist() == [0.0, 0.0]
+
+
+def test_items_are_read_as_of_their_last_sample_before_or_as_the_corpus_has_them() -> None:
+    """Feature rows of the samples are made to say which they are: their item feature is the row number itself."""
+    rows = np.where(DAY_OF == 0, np.arange(80) % 9 + 1, 12).astype(np.int32)
+    # Item 3 has no sample before day 1; item 5 one whose features are unknown, and none that is later.
+    items = np.where(np.isin(ITEM_OF, [3, 5]), 4, ITEM_OF)
+    items[1], items[3] = 5, 5
+    rows[3] = 0
+    items[7] = 3  # on day 1
+    tables = changed("item_index", items, changed("item_row", rows))
+    features = tables.item_rows.set_column(0, "item", pa.array(range(13), pa.int32()))
+    found = replace(tables, item_rows=features).data(SPEC_VALIDATION_SET).validation_set(1)
+    early = DAY_OF == 0
+    last = {int(i): int(row) for i, row in zip(items[early], rows[early], strict=True) if row}
+    assert (last[5], 3 in last) == (2, False)
+    asked = np.array([11, 3, 0, 5, 3])
+    assert found.read_items(asked).singles[:, 0].tolist() == [last[11], 3 + 2, last[0], last[5], 3 + 2]
+    tags = found.read_items(asked).bags[0]
+    assert np.diff(tags.offsets).tolist()[1] == 1
+    assert tags.values[tags.offsets[1]] == 1 + 3 % 5
+    everything = found.read_items(np.arange(ITEMS))
+    assert everything.singles[:, 0].tolist() == [last.get(item, item + 2) for item in range(ITEMS)]
+
+
+def test_a_user_is_read_as_its_first_sample_of_the_days() -> None:
+    rows = np.where(DAY_OF == 1, 5, 9)
+    rows[EVENTS + 4] = 7  # the first sample of user 1 on day 1
+    found = of_day_1(changed("user_row", rows))
+    kinds = TABLES.user_rows.column("user_kind").to_pylist()
+    assert found.read_users(np.array([1, 0])).singles[:, 0].tolist() == [kinds[7], kinds[5]]
+
+
+def test_users_that_took_nothing_before_or_are_unknown_are_not_asked() -> None:
+    samples = TABLES.samples.filter(pa.array(~((USER_OF == 4) & (DAY_OF == 0))))
+    starts = np.arange(USERS, dtype=np.int64) * EVENTS + np.where(np.arange(USERS) == 4, 4, 0)
+    users = TABLES.users.set_column(0, "history_start", pa.array(starts))
+    tables = replace(TABLES, samples=samples, users=users)
+    assert of_day_1(tables).user_index.tolist() == [u for u in range(USERS) if u != 4]
+    unknown = np.where(USER_OF == 6, -1, USER_OF)
+    assert of_day_1(changed("user_index", unknown)).user_index.tolist() == [u for u in range(USERS) if u != 6]
+
+
+@pytest.mark.parametrize("first_day", [0, 2])
+def test_days_without_anybody_to_ask_are_refused(first_day: int) -> None:
+    with pytest.raises(SchemaError, match=r"training\.validation_days: expected a user who took something"):
+        TABLES.data(SPEC_VALIDATION_SET).validation_set(first_day)
+
+
+def test_ends_before_a_moment() -> None:
+    data = TABLES.data(SPEC_VALIDATION_SET)
+    times, starts = TABLES.history.column("event_time_ms").to_numpy(), np.arange(USERS) * EVENTS
+    for moment in (0, 1, int(times[3]), int(times[3]) + 1, int(times.max()) + 1):
+        expected = [start + int((times[start : start + EVENTS] < moment).sum()) for start in starts.tolist()]
+        assert data.user_ends(moment).tolist() == expected
+    assert data.user_ends().tolist() == (starts + EVENTS).tolist()
+    assert data.first_time_ms(1) == times[4]
+    assert data.first_time_ms(0) == 0
+
+
+def table(pairs: list[tuple[int, int]]) -> pa.Table:
+    columns = {"user_index": [u for u, _ in pairs], "item_index": [i for _, i in pairs], "day": list(range(len(pairs)))}
+    return pa.table({name: pa.array(values, pa.int32()) for name, values in columns.items()})
+
+
+def test_edges_by_hand_in_any_chunks() -> None:
+    whole = table([(1, 0), (1, 4), (3, 2)])
+    cut = pa.concat_tables([whole.slice(0, 2), whole.slice(2)])
+    for chunked in (whole, cut):
+        edges = hard_edges(chunked, num_users=5, num_items=5)
+        assert edges.offsets.tolist() == [0, 0, 2, 2, 3, 3]
+        assert (edges.items.tolist(), edges.days.tolist()) == ([0, 4, 2], [0, 1, 2])
+    none = hard_edges(whole.slice(0, 0), num_users=5, num_items=5).draw(np.array([1], np.int32), 3, np.random.default_rng(1))
+    assert len(none.items) == 0
+
+
+@pytest.mark.parametrize(
+    ("pairs", "text"),
+    [
+        ([(5, 0)], r"table hard_negatives, column user_index: expected 0 \.\. 4, got 5"),
+        ([(-1, 0)], r"table hard_negatives, column user_index"),
+        ([(0, 5)], r"table hard_negatives, column item_index: expected 0 \.\. 4"),
+        ([(1, 0), (0, 3)], "table hard_negatives: expected rows sorted.*got row 1"),
+        ([(0, 0), (1, 3), (1, 3)], "got row 2 that"),
+        ([(0, 0), (1, 3), (1, 2)], "got row 2 that"),
+    ],
+)
+def test_bad_edges_are_refused(pairs: list[tuple[int, int]], text: str) -> None:
+    with pytest.raises(SchemaError, match=text):
+        hard_edges(table(pairs), num_users=5, num_items=5)
+
+
+def test_a_missing_column_is_named() -> None:
+    with pytest.raises(SchemaError, match="table hard_negatives, column day"):
+        hard_edges(table([(0, 0)]).drop_columns(["day"]), num_users=5, num_items=5)
+
+
+LAW = NegativeItems(alpha=0.5, smoothing=1)
+BY_DAY = {0: [3, 0, 0], 1: [0, 0, 0], 2: [0, 8, 0]}
+"""Day -> how often each of three items was taken."""
+
+
+def _items(weights: list[float]) -> pa.Table:
+    return pa.table([weights], schema=with_law(pa.schema({"weight": pa.float64()}), LAW))
+
+
+def _before(day: int) -> np.ndarray:
+    return np.sum([counts for at, counts in BY_DAY.items() if at < day], axis=0)
+
+
+def test_weights_as_of_a_day_by_hand() -> None:
+    # All three days: counts 3, 8, 0, weights 2, 3, 1 of 6. The first two: counts 3, 0, 0, weights 2, 1, 1 of 4.
+    samplers, model = CorpusSamplers(_items([2.0, 3.0, 1.0]), None, _before), Model()
+    assert samplers.of(model, None).probability == pytest.approx([2 / 6, 3 / 6, 1 / 6])
+    assert samplers.of(model, 2).probability == pytest.approx([2 / 4, 1 / 4, 1 / 4])
+    mixed = Model(sampler="mixed", uniform_frac=0.4)
+    assert samplers.of(mixed, 2).probability == pytest.approx(0.4 / 3 + 0.6 * np.array([2, 1, 1]) / 4)
+    assert samplers.of(model, 2) is samplers.of(model, 2)
+
+
+def test_weights_without_a_law_are_taken_as_they_are() -> None:
+    bare = CorpusSamplers(_items([2.0, 3.0, 1.0]).replace_schema_metadata(None), None, _before)
+    assert bare.of(Model(), 2).probability == pytest.approx([2 / 6, 3 / 6, 1 / 6])
+
+
+def _with_law(tables: World) -> World:
+    """The world's items, weighed by this law of all that was taken in it."""
+    taken = tables.samples["item_index"].to_numpy()
+    weights = (np.bincount(taken, minlength=ITEMS) + 1.0) ** 0.5
+    items = tables.items.set_column(0, "weight", pa.array(weights))
+    return replace(tables, items=items.cast(with_law(items.schema, LAW)))
+
+
+def _opened(tables: World) -> TrainData:
+    return tables.data(tower_spec(FEATURES, Model(**SMALL_MODEL)))
+
+
+@pytest.mark.parametrize("end_day", [1, None])
+def test_corrections_of_sampled_columns_are_of_the_days_that_are_trained_on(end_day: int | None) -> None:
+    tables = _with_law(world())
+    data, model = _opened(tables), Model(**SMALL_MODEL)
+    last = data.num_days if end_day is None else end_day
+    assert data.num_days == 2
+    rows = data.rows_of_days(0, last)
+    days, items = (tables.samples[name].to_pylist() for name in ("day", "item_index"))
+    counts = [sum(item == one and day < last for day, item in zip(days, items, strict=True)) for one in range(ITEMS)]
+    weights = [(count + 1) ** 0.5 for count in counts]
+    for batch in epoch_batches(data, rows, model=model, training=Training(**SMALL_TRAINING), seed=1, epoch=0):
+        sampled = batch.item_index[-8:]
+        expected = [np.log(8 * weights[item] / sum(weights)) for item in sampled.tolist()]
+        assert batch.terms.column_correction.numpy()[-8:] == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_is_taken_on_later_days_changes_nothing_of_a_search() -> None:
+    tables = _with_law(world())
+    first, day = 1, tables.samples["day"].to_numpy()
+    # Later days take one item only.
+    item = np.where(day >= first, 0, tables.samples["item_index"].to_numpy()).astype(np.int32)
+    place = tables.samples.column_names.index("item_index")
+    later = _with_law(replace(tables, samples=tables.samples.set_column(place, "item_index", pa.array(item))))
+    found = []
+    for one in (tables, later):
+        data = _opened(one)
+        assert first < data.num_days
+        drawn = data.sampler(Model(**SMALL_MODEL), first).probability
+        found.append((drawn.tolist(), data.sampler(Model(**SMALL_MODEL)).probability.tolist()))
+    assert found[0][0] == found[1][0]
+    assert found[0][1] != found[1][1]
+
+
+LONG = {**SMALL_MODEL, "history_length": 100, "context_dropout": 0.0}
+
+
+def batch_of(tables: World, rows: Any = None, epoch: int = 0, **changes: Any) -> tuple[np.ndarray[Any, Any], Batch]:
+    """Returns the samples of the one batch of an epoch, and the batch."""
+    model = Model(**{**LONG, **changes})
+    data = tables.data(tower_spec(FEATURES, model))
+    chosen = np.arange(data.num_samples) if rows is None else rows
+    training = Training(**{**SMALL_TRAINING, "batch_size": 1000})
+    (batch,) = epoch_batches(data, chosen, model=model, training=training, seed=3, epoch=epoch)
+    return chosen[np.random.default_rng([3, epoch, 0]).permutation(len(chosen))], batch
+
+
+def pasts(batch: Batch) -> list[list[int]]:
+    """Returns the item index of every event that each row's tower reads: its embedding index less 2."""
+    bag = batch.user.bags[-1]
+    return [(part - 2).tolist() for part in np.split(bag.values, bag.offsets[1:-1])]
+
+
+def columns(tables: World) -> tuple[np.ndarray[Any, Any], ...]:
+    return tuple(tables.samples.column(name).to_numpy() for name in ("item_index", "user_index", "event_time_ms"))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_others_are_all_of_the_users_events_but_those_of_the_own_item(seed: int) -> None:
+    tables = world(seed)
+    item, user, _ = columns(tables)
+    order, batch = batch_of(tables, history="others")
+    repeats = 0
+    for row, past in zip(order, pasts(batch), strict=True):
+        everything = item[user == user[row]].tolist()
+        assert past == [other for other in everything if other != item[row]]
+        repeats += everything.count(item[row]) > 1
+    assert repeats > 10  # a world of repeats: what is left out is every event of the item, not the sample's alone
+    assert batch.user.is_empty_history is not None
+    assert batch.user.is_empty_history.tolist() == [float(not past) for past in pasts(batch)]
+
+
+@pytest.mark.parametrize("history", ["event", "day"])
+def test_an_own_item_in_the_past_was_taken_earlier(history: str) -> None:
+    tables = world()
+    item, user, time = columns(tables)
+    order, batch = batch_of(tables, history=history)
+    seen_again = 0
+    for row, past in zip(order, pasts(batch), strict=True):
+        assert past == item[(user == user[row]) & (time < time[row])].tolist()
+        seen_again += item[row] in past
+    assert seen_again > 0
+
+
+def test_others_of_a_part_of_the_window_know_nothing_of_the_rest() -> None:
+    tables = world()
+    item, user, _ = columns(tables)
+    day = tables.samples.column("day").to_numpy()
+    order, batch = batch_of(tables, np.flatnonzero(day == 0), history="others")
+    for row, past in zip(order, pasts(batch), strict=True):
+        assert past == [other for other in item[(user == user[row]) & (day == 0)].tolist() if other != item[row]]
+
+
+def test_a_user_that_took_one_item_alone_has_no_others() -> None:
+    tables = world()
+    history = tables.history.set_column(0, "item_index", pa.array([3] * 80, pa.int32()))
+    samples = tables.samples.set_column(0, "item_index", pa.array([3] * 80, pa.int32()))
+    _, batch = batch_of(replace(tables, history=history, samples=samples), history="others")
+    assert pasts(batch) == [[]] * 80
+    assert batch.user.is_empty_history is not None
+    assert batch.user.is_empty_history.tolist() == [1.0] * 80
+
+
+@pytest.mark.parametrize("history", ["event", "others"])
+def test_a_cut_keeps_the_oldest_part(history: str) -> None:
+    tables = world()
+    whole = pasts(batch_of(tables, history=history)[1])
+    for frac in (0.0, 0.4, 1.0):
+        cut = pasts(batch_of(tables, history=history, history_cut={"sample_frac": frac, "min_length_frac": 0.25})[1])
+        assert all(past == full[: len(past)] for past, full in zip(cut, whole, strict=True))
+        assert all(len(past) >= np.ceil(0.25 * len(full)) for past, full in zip(cut, whole, strict=True))
+        shorter = np.mean([len(past) < len(full) for past, full in zip(cut, whole, strict=True) if len(full) > 3])
+        assert (shorter == 0) if frac == 0 else shorter > frac / 3
+        assert frac == 1.0 or shorter < 0.6
+
+
+def test_another_epoch_cuts_elsewhere() -> None:
+    changes: dict[str, Any] = {"history_cut": {"sample_frac": 1.0, "min_length_frac": 0.0}}
+    lengths = []
+    for epoch in (0, 0, 1):
+        order, batch = batch_of(world(), epoch=epoch, **changes)
+        lengths.append([len(past) for _, past in sorted(zip(order.tolist(), pasts(batch), strict=True))])
+    assert lengths[0] == lengths[1] != lengths[2]
+
+
+def test_kept_lengths_by_hand_and_by_law() -> None:
+    lengths = np.full(20_000, 8)
+    assert kept_lengths(lengths, HistoryCut(sample_frac=0.0), np.random.default_rng(1)).tolist() == lengths.tolist()
+    kept = kept_lengths(lengths, HistoryCut(sample_frac=1.0, min_length_frac=0.75), np.random.default_rng(1))
+    # 8 u for u even between .75 and 1 lies between 6 and 8: rounded up it is 7 or 8, each half of the time.
+    assert np.bincount(kept, minlength=9)[7:] / 20_000 == pytest.approx([0.5, 0.5], abs=0.02)
+    half = kept_lengths(lengths, HistoryCut(sample_frac=0.5, min_length_frac=0.75), np.random.default_rng(1))
+    assert (half == 7).mean() == pytest.approx(0.25, abs=0.02)
+    assert kept_lengths(np.zeros(5, np.int64), HistoryCut(sample_frac=1.0), np.random.default_rng(1)).tolist() == [0] * 5
+
+
+@settings(deadline=None)
+@given(
+    users=st.lists(st.lists(st.integers(0, 4), max_size=6), min_size=1, max_size=5),
+    rows=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 6)), max_size=8),
+)
+def test_events_row_by_row(users: list[list[int]], rows: list[tuple[int, int, int]]) -> None:
+    items = np.array([item for user in users for item in user], np.int32)
+    bounds = offsets_of(np.array([len(user) for user in users]))
+    chosen = [user % len(users) for user, _, _ in rows]
+    own = np.array([item for _, item, _ in rows], np.int64)
+    positions, offsets = events_of_others(bounds[chosen], bounds[np.array(chosen, int) + 1], own, lambda at: items[at])
+    expected = [[item for item in users[user] if item != own[row]] for row, user in enumerate(chosen)]
+    assert np.diff(offsets).tolist() == [len(past) for past in expected]
+    assert items[positions].tolist() == [item for past in expected for item in past]
+    kept = np.minimum(np.diff(offsets), np.array([count for _, _, count in rows], np.int64))
+    first, bounds_of_first = oldest(positions, offsets, kept)
+    assert np.diff(bounds_of_first).tolist() == kept.tolist()
+    assert items[first].tolist() == [item for past, n in zip(expected, kept, strict=True) for item in past[:n]]
+
+
+def test_samples_with_too_little_before_are_not_trained_on() -> None:
+    data: TrainData = world().data(tower_spec(FEATURES, Model(**SMALL_MODEL)))
+    # The k-th sample of a user has k events before it; four of them a day.
+    for least, kept in ((0, 8), (1, 7), (5, 3), (8, 0)):
+        rows = data.rows_of_days(0, 2, min_history=least)
+        assert rows.tolist() == [u * EVENTS + k for u in range(10) for k in range(8 - kept, 8)]
+    assert data.rows_of_days(1, 2, min_history=5).tolist() == [u * EVENTS + k for u in range(10) for k in (5, 6, 7)]
+    assert data.rows_of_days(0, 1).tolist() == [u * EVENTS + k for u in range(10) for k in range(4)]
+    assert (data.num_days, len(data.rows_of_days(2, 9))) == (2, 0)
+
+
+def test_every_history_is_known_to_the_configuration() -> None:
+    assert {str(kind) for kind in History} == {"event", "day", "others"}

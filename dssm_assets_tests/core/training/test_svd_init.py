@@ -1,0 +1,283 @@
+"""Codes that keep most of what histories hold, and towers that begin with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import scipy.sparse as sp
+import torch
+
+from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.training import HistoryStart
+from dssm_assets.core.errors import ConfigError
+from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.training import loop
+from dssm_assets.core.training.data import TrainData
+from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
+from dssm_assets.core.training.svd_init import (
+    leading_codes,
+    log_counts,
+    pooled_histories,
+    shrunk,
+    start_at_codes,
+    start_codes,
+    taken_shares,
+)
+from dssm_assets_tests.core.training.worlds import AS_OF_MS, FEATURES, ITEMS, USERS, fitted, world
+
+LINEAR = {
+    "output_dim": 16,
+    "hidden_units": [],
+    "skip": True,
+    "similarity": "INNER_PRODUCT",
+    "poolings": [{"kind": "root", "length": 5}],
+}
+START = {"embedding": "item", "scale": 3.0}
+
+
+def _spans(codes: np.ndarray[Any, Any], dense: np.ndarray[Any, Any], width: int, atol: float) -> None:
+    right = np.linalg.svd(dense)[2][:width]
+    np.testing.assert_allclose(codes @ codes.T, right.T @ right, atol=atol)
+
+
+def test_the_example_by_hand() -> None:
+    codes = leading_codes(sp.csr_matrix(np.array([[0, 1, 1, 0], [0, 0, 0, 0.5]], np.float32)), 1)
+    assert codes.dtype == np.float32
+    np.testing.assert_allclose(np.abs(codes[:, 0]), [0.0, 0.5**0.5, 0.5**0.5, 0.0], atol=1e-6)
+    assert codes[1] * codes[2] > 0
+
+
+def _dense(users: int) -> np.ndarray[Any, Any]:
+    rng = np.random.default_rng(2)
+    found = rng.random((users, 7)) * (rng.random((users, 7)) < 0.6) * np.array([9.0, 6.0, 4.0, 0.5, 0.3, 0.2, 0.1])
+    return found.astype(np.float32)
+
+
+def test_codes_span_the_leading_singular_vectors() -> None:
+    dense = _dense(9)
+    _spans(leading_codes(sp.csr_matrix(dense), 3), dense, 3, atol=1e-4)
+
+
+def test_of_many_users_some_decide_and_all_are_heard() -> None:
+    dense = _dense(400)
+    taken = sp.csr_matrix(dense)
+    _spans(leading_codes(taken, 3, most_users=100), dense, 3, atol=0.01)
+    dense[1::4, 6] = 50.0  # only who is not among the every fourth took much of the last
+    assert np.abs(leading_codes(sp.csr_matrix(dense), 1, most_users=100)[6]) > 0.9
+
+
+def test_more_columns_than_anybody_needs_are_zero() -> None:
+    codes = leading_codes(sp.csr_matrix(np.array([[0, 2, 0]], np.float32)), 4)
+    assert codes.shape == (3, 4)
+    np.testing.assert_allclose(codes @ codes.T, np.diag([0, 1, 0]), atol=1e-6)
+    for users in (0, 2):  # nobody, and nobody who took anything
+        assert not leading_codes(sp.csr_matrix((users, 3), dtype=np.float32), 2).any()
+
+
+def test_shrunk_by_hand() -> None:
+    histories = sp.csr_matrix(np.array([[0, 2, 0], [0, 0, 1]], np.float32))
+    codes = shrunk(histories, np.eye(3, dtype=np.float32)[:, 1:], 2.0)
+    np.testing.assert_allclose(codes @ codes.T, np.diag([0, 4 / 6, 1 / 3]), atol=1e-6)
+
+
+def test_codes_of_full_width_are_a_ridge_regression_of_histories_on_themselves() -> None:
+    dense = _dense(30).astype(np.float64)
+    codes = start_codes(sp.csr_matrix(dense.astype(np.float32)), dense.sum(0), 7, HistoryStart(embedding="item", ridge=40.0))
+    gram = dense.T @ dense
+    np.testing.assert_allclose(codes @ codes.T, np.linalg.solve(gram + 40.0 * np.eye(7), gram), atol=1e-4)
+
+
+def test_takers_shares_by_hand() -> None:
+    np.testing.assert_allclose(taken_shares(np.array([0, 1, 3]), 0.5), [0.05**-0.5, 0.55**-0.5, 1.55**-0.5], rtol=1e-6)
+    np.testing.assert_array_equal(taken_shares(np.array([0, 1, 3]), 0.0), np.ones(3))
+
+
+def test_what_many_take_counts_less_in_histories_and_in_codes() -> None:
+    dense = _dense(30)
+    taken, start = dense.sum(0), HistoryStart(embedding="item", ridge=5.0, takers_power=0.5)
+    codes = start_codes(sp.csr_matrix(dense), taken, 7, start)
+    shares = np.diag(taken_shares(taken, 0.5).astype(np.float64))
+    gram = shares @ dense.T @ dense @ shares
+    expected = shares @ np.linalg.solve(gram + 5.0 * np.eye(7), gram) @ shares
+    np.testing.assert_allclose(codes @ codes.T, expected, rtol=1e-3, atol=1e-3)
+
+
+def _started(ends: np.ndarray | None = None, start: dict[str, Any] | None = None) -> tuple[TwoTower, TrainData, Any]:
+    tables = world()
+    spec = tower_spec(FEATURES, Model(**{**LINEAR, "num_sample": 8, "history_length": 5}))
+    data, towers = tables.data(spec), TwoTower(spec, torch.Generator().manual_seed(0))
+    start_at_codes(towers, data, HistoryStart(**{**START, **(start or {})}), data.user_ends() if ends is None else ends)
+    return towers, data, tables
+
+
+def test_at_the_start_a_user_meets_its_own_items() -> None:
+    towers, _, tables = _started()
+    table, base = towers.tables.table(8), towers.tables.bases["item"]
+    codes = table[base + 2 : base + 2 + ITEMS].numpy()  # the world's items have the indices from 2 on
+    assert not table[base + 1].any()  # nobody's row begins at zero
+    taken = np.zeros((USERS, ITEMS))
+    item, owner = tables.history["item_index"].to_numpy(), np.repeat(np.arange(USERS), len(tables.history) // USERS)
+    last = np.arange(len(item)) % (len(item) // USERS) >= len(item) // USERS - 5
+    np.add.at(taken, (owner[last], item[last]), 5**-0.5)  # a root of five events: each 1 / sqrt(5)
+    kept = np.linalg.norm(taken @ codes / 3.0) / np.linalg.norm(taken)
+    best = np.linalg.svd(taken)[1]
+    assert kept == pytest.approx(np.linalg.norm(best[:8]) / np.linalg.norm(best), abs=1e-3)
+    # In the vectors themselves the codes' product stands beside what the other features add, which knows no history.
+    users = infer_user_vectors(
+        towers,
+        pa.table({"user_kind": pa.array([1] * USERS, pa.int32()), "interests": pa.array([[]] * USERS, pa.list_(pa.int32()))}),
+        history_start=tables.users["history_start"].to_numpy(),
+        history_end=tables.users["history_end"].to_numpy(),
+        history=tables.history,
+        as_of_ms=AS_OF_MS,
+        batch_size=4,
+    )
+    items = infer_item_vectors(towers, tables.items, 5)
+    found, expected = users @ items.T, (taken @ codes) @ codes.T
+    between = [np.corrcoef(found[u] - found.mean(0), expected[u] - expected.mean(0))[0, 1] for u in range(USERS)]
+    assert min(between) > 0.95
+
+
+def test_log_counts_by_hand() -> None:
+    np.testing.assert_allclose(log_counts(np.array([0, 1])), [-0.7332, 0.7332], atol=1e-4)
+
+
+def test_popularity_stands_in_the_last_column_and_adds_to_everybodys_product() -> None:
+    plain, _, tables = _started(None, {"scale": 3.0})
+    towers, _, _ = _started(None, {"scale": 3.0, "popularity": 0.7})
+    base = towers.tables.bases["item"]
+    table = towers.tables.table(8)[base : base + ITEMS + 2].numpy()
+    takers = np.zeros(ITEMS + 2)
+    item, owner = tables.history["h__item"].to_numpy(), np.repeat(np.arange(USERS), len(tables.history) // USERS)
+    last = np.arange(len(item)) % (len(item) // USERS) >= len(item) // USERS - 5  # the pooling reads five events
+    assert owner[last].size == 5 * USERS
+    np.add.at(takers, item[last], 1.0)
+    np.testing.assert_allclose(table[1:, 7], 0.07 * log_counts(takers)[1:], atol=1e-5)
+
+    def product(of: TwoTower, other: np.ndarray) -> np.ndarray:
+        """Products of a user that took what `other` says with all items, by the skips and the constant alone."""
+        bias, item_skip, user_skip = (of.user_tower.linears[-1].bias, of.item_tower.skip, of.user_tower.skip)
+        assert item_skip is not None and user_skip is not None
+        rows = torch.from_numpy(of.tables.table(8)[base : base + ITEMS + 2].numpy())
+        with torch.no_grad():
+            constant = torch.where(bias == 10.0, bias, 0.0)
+            return (user_skip(torch.from_numpy(other) @ rows) + constant).numpy() @ item_skip(rows).T.numpy()
+
+    taken = np.zeros(ITEMS + 2, np.float32)
+    taken[[2, 3]] = 0.5
+    codes = table[:, :7]
+    expected = (taken @ codes) @ codes.T + 0.7 * log_counts(takers)
+    np.testing.assert_allclose(product(towers, taken)[1:], expected[1:], atol=1e-4)
+    assert not (plain.user_tower.linears[-1].bias == 10.0).any()
+
+
+def test_who_took_more_counts_for_more() -> None:
+    """By hand: a root of two events weighs each 1 / sqrt(2), sqrt(2) together, so that each is 1 again; of one event it is 1."""
+    _, data, tables = _started()
+    ends = np.array(data.user_starts) + np.where(np.arange(USERS) == 0, 2, 1)
+    past = next(f for f in data.spec.pooled_features if f.embedding_name == "item")
+    found = pooled_histories(data, past, ends).toarray()
+    taken = tables.history["h__item"].to_numpy()
+    expected = np.zeros_like(found)
+    for user, (start, end) in enumerate(zip(data.user_starts, ends, strict=True)):
+        np.add.at(expected[user], taken[start:end], 1.0)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_only_what_ended_before_is_looked_at() -> None:
+    _, data, _ = _started()
+    none = np.array(data.user_starts)
+    none[:1] = data.user_ends()[:1]  # of the first user everything, of the others nothing
+    towers, _, _ = _started(none)
+    base = towers.tables.bases["item"]
+    has_code = towers.tables.table(8)[base + 2 : base + 2 + ITEMS].norm(dim=1) > 0.5
+    assert not has_code[ITEMS // 2 :].any()  # the other half's items
+    assert has_code[: ITEMS // 2].any()
+
+
+def test_a_search_begins_with_the_days_before_it_and_a_refit_with_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def spy(towers: TwoTower, data: TrainData, start: HistoryStart, ends: np.ndarray) -> None:
+        seen.append(int((ends - data.user_starts).sum()))
+        start_at_codes(towers, data, start, ends)
+
+    monkeypatch.setattr(loop, "start_at_codes", spy)
+    fitted(LINEAR, {"history_start": START, "validation_days": 1})
+    assert seen == [USERS * 4, USERS * 8]  # two days of four events each
+
+
+def test_rows_that_several_items_share_have_no_code() -> None:
+    tables = world()
+    index = tables.items.column_names.index("item")
+    items = tables.items.set_column(index, "item", pa.array([2, 2, *range(4, ITEMS + 2)], pa.int32()))
+    spec = tower_spec(FEATURES, Model(**{**LINEAR, "num_sample": 8, "history_length": 5}))
+    names = ("samples", "user_rows", "item_rows", "history", "users")
+    data = TrainData(spec, items=items, **{name: getattr(tables, name) for name in names})
+    towers = TwoTower(spec, torch.Generator().manual_seed(0))
+    start_at_codes(towers, data, HistoryStart(**START), data.user_ends())
+    base = towers.tables.bases["item"]
+    lengths = towers.tables.table(8)[base + 1 : base + ITEMS + 2].norm(dim=1)
+    assert not lengths[1]  # index 2, of two items
+    assert (lengths[3:] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "start", "named"),
+    [
+        ({}, {**START, "embedding": "tags"}, "shared: item"),
+        ({}, {**START, "embedding": "unknown"}, "shared: item"),
+        ({"skip": False}, START, "skip is off"),
+        ({"output_dim": 7}, START, "output_dim of at least 8"),
+        ({"poolings": [{"kind": "attention", "length": 5}]}, START, "without attention"),
+    ],
+)
+def test_towers_that_cannot_begin_at_codes_are_refused(model: dict[str, Any], start: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        fitted({**LINEAR, **model}, {"history_start": start})
+
+
+HELD = {**LINEAR, "held_embedding": "item", "output_dim": 12, "similarity": "COSINE"}
+
+
+def test_codes_that_are_held_stay_as_they_began() -> None:
+    fit = fitted(HELD, {"history_start": {**START, "ridge": 1.0}, "weight_average": 0.9})
+    plain = fitted(HELD, {"history_start": {**START, "ridge": 1.0}, "epochs": 1, "weight_average": 0.9})
+    base = fit.two_tower.tables.bases["item"]
+    rows = [of.two_tower.tables.table(8)[base + 1 : base + ITEMS + 2] for of in (fit, plain)]
+    assert torch.equal(*rows)
+    assert rows[0].norm(dim=1).max() > 0.5
+    assert not torch.equal(fit.two_tower.item_tower.linears[-1].weight, plain.two_tower.item_tower.linears[-1].weight)
+
+
+def test_the_loss_sees_held_codes_or_does_not() -> None:
+    losses = [
+        fitted({**HELD, "held_in_loss": is_seen}, {"history_start": {**START, "scale": scale}}).loss_by_step[0]
+        for is_seen in (True, False)
+        for scale in (1.0, 3.0)
+    ]
+    assert losses[0] != losses[1]
+    assert losses[2] == losses[3]
+
+
+@pytest.mark.parametrize(
+    ("start", "named"),
+    [
+        (None, "training.history_start, the codes that it holds"),
+        ({**START, "embedding": "tags"}, "expected item, got tags"),
+        ({**START, "popularity": 0.5}, "codes alone"),
+    ],
+)
+def test_what_keeps_codes_from_being_held_is_told(start: dict[str, Any] | None, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        fitted(HELD, {"history_start": start})
+
+
+def test_it_acts_and_is_the_same_every_time() -> None:
+    plain, one, two = (fitted(LINEAR, training) for training in ({}, {"history_start": START}, {"history_start": START}))
+    assert np.array_equal(one.loss_by_step, two.loss_by_step)
+    assert one.loss_by_step[0] != plain.loss_by_step[0]

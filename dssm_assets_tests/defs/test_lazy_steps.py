@@ -1,0 +1,66 @@
+"""Links to code, owners: what the UI shows beside every asset, from the configuration."""
+
+import importlib
+import inspect
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from dssm_assets.core.config.pipeline import parse_config
+from dssm_assets.core.errors import ConfigError
+from dssm_assets.definitions import build_definitions
+from dssm_assets.defs.asset_table import all_rows
+from dssm_assets_tests import worlds
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def references(defs):
+    """Returns asset -> its one link."""
+    found = {}
+    for spec in defs.resolve_all_asset_specs():
+        (found[spec.key.to_user_string()],) = spec.metadata["dagster/code_references"].code_references
+    return found
+
+
+@pytest.mark.parametrize("row", all_rows(), ids=lambda row: row.name)
+def test_every_asset_leads_to_the_function_that_makes_it(row):
+    made = getattr(importlib.import_module(f"dssm_assets.steps.{row.step.module}"), row.step.name)
+    assert Path(inspect.getsourcefile(made)) == row.step.file
+    assert inspect.getsourcelines(made)[1] == row.step.line
+
+
+def test_links_are_lines_of_local_files_by_default(tmp_path):
+    link = references(build_definitions(worlds.write_config(tmp_path)))["total_hit_rate"]
+    assert isinstance(link, dg.LocalFileCodeReference)
+    line = Path(link.file_path).read_text(encoding="utf-8").splitlines()[link.line_number - 1]
+    assert line.startswith("def total_hit_rate(")
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("https://github.com/us/recall/", "https://github.com/us/recall/blob/v1/dssm_assets/steps/evaluation.py#L"),
+        ("https://gitlab.com/us/recall", "https://gitlab.com/us/recall/-/blob/v1/dssm_assets/steps/evaluation.py#L"),
+    ],
+)
+def test_links_lead_into_the_repository_that_is_configured(tmp_path, address, expected):
+    platform = {"git_url": address, "git_branch": "v1"}
+    link = references(build_definitions(worlds.write_config(tmp_path, {"platform": platform})))["hit_counts"]
+    start, _, line = link.url.rpartition("#L")
+    assert f"{start}#L" == expected
+    text = (ROOT / "dssm_assets/steps/evaluation.py").read_text(encoding="utf-8").splitlines()
+    assert text[int(line) - 1].startswith("def hit_counts(")
+
+
+def test_owners_are_the_configured_ones(tmp_path):
+    owners = ["team:recall", "someone@example.org"]
+    defs = build_definitions(worlds.write_config(tmp_path, {"platform": {"owners": owners}}))
+    assert {tuple(spec.owners) for spec in defs.resolve_all_asset_specs()} == {tuple(owners)}
+
+
+@pytest.mark.parametrize("owner", ["recall", "team:", "a b@c.d", "@x.y"])
+def test_an_owner_of_another_form_is_refused(owner):
+    with pytest.raises(ConfigError, match="an owner is `team:<name>` or an e-mail address"):
+        parse_config(worlds.merged(worlds.CONFIG, {"platform": {"owners": [owner]}}))

@@ -1,0 +1,48 @@
+"""SQLite files of a run: held open with their write-ahead log while it lasts, whole and folded together after it."""
+
+import sqlite3
+from contextlib import closing
+
+import sqlalchemy as sa
+
+from dssm_assets.defs.runs import held_open
+
+
+def write(path, value):
+    engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sa.text("PRAGMA journal_mode=WAL"))
+        connection.execute(sa.text("create table if not exists seen (value integer)"))
+    with engine.begin() as connection:
+        level = connection.execute(sa.text("PRAGMA synchronous")).scalar()
+        connection.execute(sa.text(f"insert into seen values ({value})"))
+    return level
+
+
+def rows(path):
+    with closing(sqlite3.connect(path)) as connection:
+        return [value for (value,) in connection.execute("select value from seen")]
+
+
+def test_the_log_stays_between_connections_and_is_folded_in_at_the_end(tmp_path):
+    path, ahead = tmp_path / "events.db", tmp_path / "events.db-wal"
+    with held_open():
+        assert write(path, 1) == 1  # normal
+        assert ahead.exists()
+        assert write(path, 2) == 1
+        assert rows(path) == [1, 2]
+    assert not ahead.exists()
+    assert rows(path) == [1, 2]
+
+
+def test_outside_nothing_is_changed(tmp_path):
+    path = tmp_path / "events.db"
+    with held_open():
+        pass
+    assert write(path, 1) == 2  # full, SQLite's own
+    assert not (tmp_path / "events.db-wal").exists()
+
+
+def test_a_database_in_memory_is_left_alone():
+    with held_open(), sa.create_engine("sqlite://").connect() as connection:
+        assert connection.execute(sa.text("select 1")).scalar() == 1

@@ -1,0 +1,173 @@
+"""Rolling states through the real steps: rolled day by day they are, byte for byte, what a rebuild from all days gives."""
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from dssm_assets.core.errors import WindowIncompleteError
+from dssm_assets.core.features_raw.raw_feature_tables import BEHAVIOR
+from dssm_assets.steps import features_raw
+from dssm_assets.steps.workspace import days_between, open_workspace
+from dssm_assets_tests import worlds
+
+STATES = ("user_activity", "item_activity", "pair_activity", "user_preferences")
+DAYS = days_between("2024-01-01", "2024-01-06")
+CHANGES = {"raw_features": {"statistic_days": [1, 3], "preference_days": 2}}
+SCHEMA = pa.schema(
+    [
+        ("request_id", pa.string()),
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("event", pa.string()),
+        ("event_time_ms", pa.int64()),
+        ("price", pa.float64()),
+        ("category", pa.string()),
+        ("hour", pa.int32()),
+        ("weekday", pa.int32()),
+    ]
+)
+
+events = st.tuples(
+    st.sampled_from(["u", "v", "w"]),
+    st.sampled_from(["x", "y"]),
+    st.sampled_from(["click", "buy"]),
+    st.integers(0, 86_399_999),
+    st.none() | st.integers(-50_000, 50_000).map(lambda cents: cents / 100),
+    st.none() | st.sampled_from(["red", "blue"]),
+)
+logs = st.lists(st.lists(events, max_size=6), min_size=len(DAYS), max_size=len(DAYS))
+
+
+def behavior_day(day: int, rows) -> pa.Table:
+    """Returns a day (0 is the first) of behaviour, sorted as its contract says."""
+    listed = [
+        {"user_id": user, "item_id": item, "event": event, "event_time_ms": worlds.start_ms(day) + ms, "price": price,
+         "category": category, "hour": ms // 3_600_000, "weekday": day % 7}
+        for user, item, event, ms, price, category in rows
+    ]  # fmt: skip
+    table = pa.Table.from_pylist(listed, schema=SCHEMA)
+    return table.sort_by([(name, "ascending") for name in ("event_time_ms", "user_id", "item_id", "event")])
+
+
+def workspace_with(folder, log, changes=CHANGES):
+    """Returns a workspace whose behaviour is a log."""
+    workspace = open_workspace(worlds.write_config(folder, changes))
+    for day, rows in enumerate(log):
+        put_day(workspace, day, rows)
+    return workspace
+
+
+def put_day(workspace, day, rows):
+    workspace.tables.write(BEHAVIOR, DAYS[day], behavior_day(day, rows))
+
+
+def make(workspace, state, days):
+    """Materializes a state over some days; returns day -> how it was made."""
+    results = list(getattr(features_raw, state)(workspace, days))
+    return {result.manifest.ds: result.facts["state"] for result in results}
+
+
+def digest(workspace, state, ds):
+    return workspace.need(state, ds).digest
+
+
+# Not shrunk: an example takes a second, and a failing log of six days can be read as it is.
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])
+@given(log=logs)
+def test_a_rolled_state_is_byte_for_byte_a_rebuilt_one(tmp_path_factory, log):
+    rolled = workspace_with(tmp_path_factory.mktemp("rolled"), log)
+    rebuilt = workspace_with(tmp_path_factory.mktemp("rebuilt"), log)
+    for state in STATES:
+        assert make(rolled, state, DAYS) == dict.fromkeys(DAYS, "rolled")
+        # Without the state of the day before, the last day must come from all days.
+        assert make(rebuilt, state, DAYS[-1:]) == {DAYS[-1]: "rebuilt from 6 days"}
+        assert digest(rebuilt, state, DAYS[-1]) == digest(rolled, state, DAYS[-1]), state
+
+
+BUSY = [[("u", "x", "buy", 1000, 1.0, "red"), ("v", "y", "click", 2000, None, None)] for _ in DAYS]
+OTHER = [("u", "x", "buy", 1000, 5.0, "blue"), ("w", "y", "buy", 3000, 2.0, "red")]
+
+
+def rolled_world(folder, state):
+    """Returns a busy world in which a state is made up to the last day but one."""
+    workspace = workspace_with(folder / "rolled", BUSY)
+    make(workspace, state, DAYS[:-1])
+    return workspace
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_nothing_changed_then_the_next_day_rolls(tmp_path, state):
+    assert make(rolled_world(tmp_path, state), state, DAYS[-1:]) == {DAYS[-1]: "rolled"}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_corrected_day_inside_the_window_makes_the_next_day_rebuild(tmp_path, state):
+    rolled = rolled_world(tmp_path, state)
+    put_day(rolled, 3, OTHER)
+    assert make(rolled, state, DAYS[-1:]) == {DAYS[-1]: "rebuilt from 6 days"}
+    fresh = workspace_with(tmp_path / "fresh", [*BUSY[:3], OTHER, *BUSY[4:]])
+    make(fresh, state, DAYS)
+    assert digest(rolled, state, DAYS[-1]) == digest(fresh, state, DAYS[-1])
+
+
+def test_the_correction_is_what_the_numbers_say(tmp_path):
+    rolled = rolled_world(tmp_path, "user_activity")
+    put_day(rolled, 3, OTHER)
+    make(rolled, "user_activity", DAYS[-1:])
+    rows = rolled.tables.read(rolled.need("user_activity", DAYS[-1])).to_pylist()
+    bought = {row["user_id"]: row for row in rows if row["event"] == "buy"}
+    # u bought once a day: over the last three days for 5 (the corrected day) + 1 + 1, over all six days six times.
+    assert (bought["u"]["count_3d"], bought["u"]["price_sum_3d_e4"], bought["u"]["count_total"]) == (3, 70_000, 6)
+    assert (bought["w"]["count_1d"], bought["w"]["count_3d"], bought["w"]["count_total"]) == (0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("state", "changed"),
+    [
+        ("user_activity", {"raw_features": {"statistic_days": [1, 4]}}),
+        ("item_activity", {"raw_features": {"statistic_days": [1, 4]}}),
+        ("pair_activity", {"raw_features": {"statistic_days": [1, 4]}}),
+        ("user_preferences", {"raw_features": {"preference_days": 4}}),
+        ("user_preferences", {"events": {"positive": ["buy", "click"]}}),
+        ("user_activity", {"tables": {"behavior": {"value_columns": []}}}),
+    ],
+)
+def test_changed_settings_make_the_next_day_rebuild(tmp_path, state, changed):
+    rolled_world(tmp_path, state)
+    settings_now = worlds.merged(CHANGES, changed)
+    again = open_workspace(worlds.write_config(tmp_path / "rolled", settings_now))
+    assert make(again, state, DAYS[-1:]) == {DAYS[-1]: "rebuilt from 6 days"}
+    fresh = workspace_with(tmp_path / "fresh", BUSY, settings_now)
+    assert set(make(fresh, state, DAYS).values()) == {"rolled"}
+    assert digest(again, state, DAYS[-1]) == digest(fresh, state, DAYS[-1])
+
+
+def test_a_correction_before_the_longest_window_still_rolls_as_documented(tmp_path):
+    rolled = rolled_world(tmp_path, "user_activity")
+    put_day(rolled, 0, OTHER)
+    assert make(rolled, "user_activity", DAYS[-1:]) == {DAYS[-1]: "rolled"}
+    for ds in DAYS:
+        make(rolled, "user_activity", [ds])
+    rows = rolled.tables.read(rolled.need("user_activity", DAYS[-1])).to_pylist()
+    assert {row["user_id"] for row in rows if row["event"] == "buy"} == {"u", "w"}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_missing_day_inside_the_window_is_named(tmp_path, state):
+    workspace = workspace_with(tmp_path, BUSY)
+    workspace.tables.partitions.fs.rm(f"{workspace.tables.partitions.root}/behavior/ds={DAYS[-2]}", recursive=True)
+    with pytest.raises(WindowIncompleteError, match=rf"table behavior: .* no partition for {DAYS[-2]}.*materialize behavior"):
+        make(workspace, state, DAYS[-1:])
+    assert workspace.find(state, DAYS[-1]) is None
+
+
+def test_without_preference_columns_the_table_is_empty_with_its_contract(tmp_path):
+    changes = worlds.merged(CHANGES, {"raw_features": {"preference_columns": []}})
+    workspace = workspace_with(tmp_path, BUSY[:1], changes)
+    (result,) = features_raw.user_preferences(workspace, DAYS[:1])
+    table = workspace.tables.read(result.manifest)
+    assert table.schema == pa.schema(
+        [("user_id", pa.string()), ("attribute", pa.string()), ("value", pa.string()), ("count", pa.int64())]
+    )
+    assert table.num_rows == 0

@@ -1,0 +1,213 @@
+"""The rows of train_samples from tables made by hand: what stands where, what is read when, what is refused (`placed_world`)."""
+
+import weakref
+from dataclasses import replace
+
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.errors import ProvenanceError, SchemaError
+from dssm_assets.core.features.fg_tables import ITEM_FEATURES_FG, USER_FEATURES_FG
+from dssm_assets.core.samples.sample_tables import POSITIVE_SAMPLE
+from dssm_assets.steps.workspace import digests, open_workspace
+from dssm_assets_tests import worlds
+from dssm_assets_tests.steps.placed_world import (
+    CORPUS,
+    DAYS,
+    NO_HISTORY,
+    TAGS,
+    Plain,
+    ages,
+    features,
+    place,
+    streams,
+    window_rows,
+    write_tables,
+)
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    made = open_workspace(worlds.write_config(tmp_path))
+    write_tables(made)
+    return made
+
+
+def stored(workspace, rows):
+    manifest = workspace.artifacts.publish("train_samples", "2024-01-05", streams(rows))
+    return {file.name: workspace.artifacts.map_table(manifest, file.name) for file in manifest.files}
+
+
+def test_what_stands_where_by_hand(workspace):
+    found = stored(workspace, window_rows(workspace))
+    samples, users, items = (found[f"{name}.arrow"] for name in ("samples", "user_rows", "item_rows"))
+    # Unknown, users 1 and 3 of the first table, then users 1 and 2 of the second, which two days share; an index is value + 1.
+    assert users.to_pydict() == {"age": [0, 11, 31, 12, 22]}
+    assert items.to_pydict() == {"tags": [[], [6, 7], []], "tags__weights": [[], [0.5, 2.0], []]}
+    # (1, x) | (3, x), (1, z), (9, y) | (2, y) | (1, x); on the first day nobody was known. Item q is not in the corpus.
+    assert samples.column("day").to_pylist() == [0, 1, 1, 1, 2, 3]
+    assert samples.column("item_index").to_pylist() == [0, 0, 2, 1, 1, 0]
+    assert samples.column("user_row").to_pylist() == [0, 2, 1, 0, 4, 3]
+    assert samples.column("item_row").to_pylist() == [0, 1, 0, 2, 2, 1]
+    assert samples.column("hour_bucket").to_pylist() == [21, 21, 22, 23, 21, 21]
+    assert samples.column_names[-3:] == ["user_row", "item_row", "hour_bucket"]
+    assert [batch.num_rows for batch in samples.to_batches()] == [1, 3, 1, 1]
+    assert [batch.num_rows for batch in users.to_batches()] == [3, 2]
+    assert [batch.num_rows for batch in items.to_batches()] == [3]
+    assert {samples.schema.field(name).type for name in ("user_row", "item_row")} == {pa.int32()}
+
+
+def test_rows_of_samples_outside_the_corpus_alone_keep_their_place(workspace):
+    """Which rows are kept follows from the positives, before anything is left out."""
+    place(workspace, DAYS[3], rows=[(3, "q")])
+    found = stored(workspace, window_rows(workspace))
+    assert found["user_rows.arrow"].to_pydict() == {"age": [0, 11, 31, 22, 32]}
+    assert found["samples.arrow"].column("user_row").to_pylist() == [0, 2, 1, 0, 3]
+
+
+def test_it_is_made_from_the_positives_and_every_table_they_point_into(workspace):
+    pointed = [f"{side}_features_fg/{ds}" for side in ("user", "item") for ds in DAYS[:3]]
+    expected = {f"positive_sample/{ds}" for ds in DAYS} | set(pointed)
+    assert set(digests([window_rows(workspace).made_from])) == expected
+
+
+def test_a_window_that_is_the_first_day_knows_nothing(workspace):
+    found = stored(workspace, window_rows(workspace, DAYS[:1]))
+    assert found["user_rows.arrow"].to_pydict() == {"age": [0]}
+    assert found["item_rows.arrow"].to_pydict() == {"tags": [[]], "tags__weights": [[]]}
+    assert found["samples.arrow"].column("user_row").to_pylist() == [0]
+
+
+def test_a_side_without_features_has_no_rows_and_nothing_points_to_it(workspace):
+    found = stored(workspace, window_rows(workspace, bucketizer=Plain("age", "hour_bucket")))
+    assert found["user_rows.arrow"].num_columns == 0
+    assert set(found["samples.arrow"].column("user_row").to_pylist()) == {0}
+    assert found["samples.arrow"].column("item_row").to_pylist() == [0, 1, 0, 2, 2, 1]
+    assert "hour_bucket" not in found["samples.arrow"].column_names
+
+
+def test_the_same_tables_give_the_same_bytes(workspace):
+    first, second = (
+        workspace.artifacts.publish("train_samples", ds, streams(window_rows(workspace))).digest for ds in DAYS[:2]
+    )
+    assert first == second
+
+
+def test_every_table_that_was_made_again_is_named_with_what_to_do(workspace):
+    ages(workspace, DAYS[0], 10, 20, 99)
+    workspace.tables.write(ITEM_FEATURES_FG, DAYS[2], features("item_id", ["y", "x"], DAYS[2], **TAGS))
+    with pytest.raises(ProvenanceError) as caught:
+        window_rows(workspace)
+    assert [(fault.where, fault.remedy) for fault in caught.value.faults] == [
+        ("sample_fg/2024-01-02, input user_features_fg/2024-01-01", "dssm-assets materialize sample_fg --from 2024-01-02"),
+        ("sample_fg/2024-01-04, input item_features_fg/2024-01-03", "dssm-assets materialize sample_fg --from 2024-01-04"),
+    ]
+
+
+def test_samples_that_were_placed_again_are_named_once(workspace):
+    old = workspace.need("positive_sample", DAYS[2])
+    table = workspace.tables.read(old)
+    place(workspace, DAYS[2], rows=[(3, "x")])
+    workspace.tables.write(POSITIVE_SAMPLE, DAYS[2], table, inputs=old.inputs)
+    with pytest.raises(ProvenanceError) as caught:
+        window_rows(workspace)
+    (fault,) = caught.value.faults
+    assert fault.where == "positive_sample/2024-01-03, input sample_fg/2024-01-03"
+    assert fault.remedy == "dssm-assets materialize positive_sample --from 2024-01-03"
+
+
+def test_equal_content_made_again_is_still_the_same(workspace):
+    ages(workspace, DAYS[0], 10, 20, 30)
+    window_rows(workspace)
+
+
+def test_rows_outside_of_their_table_are_refused(workspace):
+    short = features("user_id", [1], DAYS[0], age=pa.array([10], pa.int64()))
+    workspace.tables.write(USER_FEATURES_FG, DAYS[0], short)
+    place(workspace, DAYS[1])
+    with pytest.raises(SchemaError, match=r"feature rows: expected 0 \.\. 0, got 0 \.\. 2"):
+        window_rows(workspace)
+
+
+def test_positives_that_do_not_point_to_rows_are_refused_with_their_day(workspace):
+    old = workspace.need("positive_sample", DAYS[2])
+    table = workspace.tables.read(old).drop_columns(["user_row", "hour_bucket"])
+    loose = replace(POSITIVE_SAMPLE, columns=())
+    workspace.tables.write(loose, DAYS[2], table, inputs=old.inputs)
+    with pytest.raises(SchemaError, match=r"(?s)day 2024-01-03, column hour_bucket.*day 2024-01-03, column user_row"):
+        window_rows(workspace)
+
+
+def test_a_feature_that_became_a_list_is_named_with_its_table_and_day(workspace):
+    lists = features("user_id", [1, 2, 3], DAYS[1], age=pa.array([[11], [21], [31]], pa.list_(pa.int64())))
+    for ds in DAYS[1:3]:
+        workspace.tables.write(USER_FEATURES_FG, ds, lists)
+    for ds in DAYS[2:]:
+        place(workspace, ds)
+    stream = window_rows(workspace).feature_rows("user")
+    with pytest.raises(
+        SchemaError, match=r"table user_features_fg, day 2024-01-02, column age: expected int32, as on the days before"
+    ):
+        list(stream.batches)
+
+
+def test_a_context_feature_that_became_a_list_is_named_with_its_day(workspace):
+    old = workspace.need("positive_sample", DAYS[2])
+    table = workspace.tables.read(old)
+    lists = pa.array([[20]], pa.list_(pa.int64()))
+    table = table.set_column(table.column_names.index("hour_bucket"), "hour_bucket", lists)
+    workspace.tables.write(POSITIVE_SAMPLE, DAYS[2], table, inputs=old.inputs)
+    stream = window_rows(workspace).samples(CORPUS, NO_HISTORY)
+    with pytest.raises(SchemaError, match=r"table positive_sample, day 2024-01-03, column hour_bucket: expected int32, as on"):
+        list(stream.batches)
+
+
+def watched(monkeypatch, workspace):
+    """Returns what is read and written, in order, while the streams are published; refuses two days or tables at a time."""
+    events, alive = [], []
+
+    def note(what, part):
+        alive[:] = [ref for ref in alive if ref() is not None]
+        assert not alive, what
+        events.append(what)
+        alive.append(weakref.ref(part))
+
+    tables, original_read, original_batches = type(workspace.tables), workspace.tables.read, workspace.tables.batches
+
+    def read(self, manifest, columns=None, **how):
+        table = original_read(manifest, columns, **how)
+        note(f"read {manifest.key}", table)
+        return table
+
+    def batches(self, manifest, columns=None):
+        for part in original_batches(manifest, columns):
+            note(f"read {manifest.key}", part)
+            yield part
+            del part
+
+    monkeypatch.setattr(tables, "read", read)
+    monkeypatch.setattr(tables, "batches", batches)
+    return events, note
+
+
+def noted(stream, name, note):
+    def batches():
+        for batch in stream.batches:
+            note(f"write {name}", batch)
+            yield batch
+            del batch
+
+    return replace(stream, batches=batches())
+
+
+def test_no_two_days_and_no_two_tables_are_held_at_a_time(workspace, monkeypatch):
+    events, note = watched(monkeypatch, workspace)
+    rows = window_rows(workspace)
+    assert events == [f"read positive_sample/{ds}" for ds in DAYS]
+    events.clear()
+    made = {name: noted(stream, name, note) for name, stream in streams(rows).items()}
+    assert not events  # nothing is read before a batch is asked for
+    workspace.artifacts.publish("train_samples", "2024-01-05", made)
+    days = [event for ds in DAYS for event in (f"read positive_sample/{ds}", "write samples.arrow")]
+    users = [event for ds in DAYS[:2] for event in (f"read user_features_fg/{ds}", "write user_rows.arrow")]
+    assert events == [*days, *users, "read item_features_fg/2024-01-01", "write item_rows.arrow"]

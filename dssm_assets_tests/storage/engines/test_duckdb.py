@@ -1,0 +1,190 @@
+"""Connections: kept when they come back clean, closed else, and empty whenever they are lent."""
+
+import dataclasses
+from pathlib import Path
+
+import ibis
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.schema import ColumnSpec, TableSpec
+from dssm_assets.storage import tables as table_store
+from dssm_assets.storage.engines import duckdb as ranges_module
+from dssm_assets.storage.engines.duckdb import DuckDBConnections, DuckDBEngine, KeyRange, key_ranges
+from dssm_assets.storage.engines.engine import Target
+from dssm_assets.storage.tables import TableStore
+from dssm_assets_tests.storage.stores import TAKEN, stores
+
+_ALL = "select view_name from duckdb_views() where not internal union all select table_name from duckdb_tables()"
+
+
+def connections(folder: Path, *, is_kept: bool = True) -> DuckDBConnections:
+    return DuckDBConnections(1, "32MB", folder / "scratch", is_kept=is_kept)
+
+
+def test_one_that_comes_back_clean_is_lent_again_and_empty(tmp_path):
+    pool = connections(tmp_path)
+    with pool.lent() as first:
+        first.connection.con.execute('create table "a b" as select 1 as x')
+        first.connection.con.execute("create temp table c as select 1 as x")
+        first.connection.con.execute("create view d as select 1 as x")
+    with pool.lent() as second:
+        assert second is first
+        assert second.connection.con.execute(_ALL).fetchall() == []
+
+
+def test_calls_that_overlap_have_connections_of_their_own(tmp_path):
+    pool = connections(tmp_path)
+    with pool.lent() as outer, pool.lent() as inner:
+        outer.connection.con.execute("create table a as select 1 as x")
+        assert inner.connection.con.execute(_ALL).fetchall() == []
+
+
+def test_one_whose_call_failed_is_not_lent_again(tmp_path):
+    pool = connections(tmp_path)
+    with pytest.raises(RuntimeError), pool.lent() as first:
+        raise RuntimeError
+    with pool.lent() as second:
+        assert second is not first
+
+
+def test_one_that_has_spilled_is_closed_and_what_it_spilled_is_gone(tmp_path):
+    pool = connections(tmp_path)
+    with pool.lent() as first:
+        text = "select range as a, hash(range)::varchar as b from range(3000000) order by b"
+        for _ in first.connection.con.sql(text).to_arrow_reader(100_000):
+            pass
+        assert first.spilled.exists()
+    assert list((tmp_path / "scratch").iterdir()) == []
+    with pool.lent() as second:
+        assert second is not first
+
+
+def test_none_is_kept_where_none_is_to_be(tmp_path):
+    pool = connections(tmp_path, is_kept=False)
+    with pool.lent() as first:
+        pass
+    with pool.lent() as second:
+        assert second is not first
+
+
+def test_sql_follows_the_expression(tmp_path):
+    with connections(tmp_path).lent() as lent:
+        lent.connection.con.execute("create table a as select 1 as x")
+        table = lent.connection.table("a")
+        ones, twos = (lent.sql_of(table.mutate(y=table.x + number)) for number in (1, 2))
+        assert lent.connection.con.sql(ones).fetchall() == [(1, 2)]
+        assert lent.connection.con.sql(twos).fetchall() == [(1, 3)]
+        assert lent.sql_of(table.mutate(y=table.x + 2)) == twos
+
+
+DS = "2024-01-02"
+PROFILE = TableSpec("profile", "one row per user", ("user_id",), (ColumnSpec("user_id", None, "Who."),), {"*": "Said of them."})
+TOTALS = TableSpec("totals", "one row per user", ("user_id",), (ColumnSpec("user_id", None, "Who."),), {"*": "A figure."})
+
+
+@pytest.fixture
+def tables(tmp_path, monkeypatch):
+    """A store whose row groups are of five rows, and ranges of two row groups."""
+    monkeypatch.setattr(table_store, "ROW_GROUP_ROWS", 5)
+    monkeypatch.setattr(table_store, "PART_ROWS", 20)
+    monkeypatch.setattr(ranges_module, "RANGE_GROUPS", 2)
+    return TableStore(stores(tmp_path)["local"])
+
+
+def events(tables: TableStore, users: list[object], ds: str = DS):
+    rows = {"user_id": users, "at": pa.array(range(len(users)), pa.int64())}
+    return tables.write(dataclasses.replace(TAKEN, columns=TAKEN.columns[:2]), ds, pa.table(rows))
+
+
+def starts(ranges: list[KeyRange]) -> list[object]:
+    assert ranges[0].first is None
+    assert ranges[-1].end is None
+    assert [keys.end for keys in ranges[:-1]] == [keys.first for keys in ranges[1:]]
+    return [keys.first for keys in ranges[1:]]
+
+
+def test_a_range_begins_where_every_second_row_group_does(tables):
+    # Row groups of five: 0-4, 5-9, 10-14, ... 40-44, over three files of twenty rows at most.
+    assert starts(key_ranges(tables, "user_id", [events(tables, list(range(45)))])) == [10, 20, 30, 40]
+
+
+def test_the_input_of_the_most_row_groups_says_where(tables):
+    short, long = events(tables, list(range(10))), events(tables, list(range(100, 130)), "2024-01-03")
+    assert starts(key_ranges(tables, "user_id", [short, long])) == [110, 120]
+
+
+def test_a_key_that_fills_several_row_groups_begins_one_range(tables):
+    users = [*range(8), *[8] * 20, *range(9, 21)]
+    # Row groups begin with 0, 5, 8, 8, 8, 8, 11, 16: of the second, fourth, sixth ... 8, 8 and 11.
+    assert starts(key_ranges(tables, "user_id", [events(tables, users)])) == [8, 11]
+
+
+def test_text_is_cut_by_its_bytes(tables):
+    users = sorted((f"{letter}{n}" for letter in "aZé" for n in range(10)), key=lambda text: text.encode())
+    assert starts(key_ranges(tables, "user_id", [events(tables, users)])) == ["a0", "é0"]
+
+
+@pytest.mark.parametrize("users", [[3, 1, 2] * 10, [*range(20, 40), *range(20)], [1, 2, 3]], ids=["mixed", "two runs", "short"])
+def test_there_is_one_range_where_rows_are_not_in_the_keys_order_or_few(tables, users):
+    assert starts(key_ranges(tables, "user_id", [events(tables, users)])) == []
+
+
+def test_an_input_without_the_key_or_without_rows_says_nothing(tables):
+    assert starts(key_ranges(tables, "item_id", [events(tables, list(range(45)))])) == []
+    none = events(tables, pa.array([], pa.int64()))
+    assert starts(key_ranges(tables, "user_id", [none])) == []
+    assert starts(key_ranges(tables, "user_id", [])) == []
+
+
+def totals(profile: ibis.Table, taken: ibis.Table, rates: ibis.Table) -> ibis.Table:
+    """One row per user of either table, with a rate that is there for all."""
+    by_user = taken.group_by("user_id").agg(total=taken.at.sum(), count=taken.count())
+    joined = profile.outer_join(by_user, "user_id")
+    either = ibis.coalesce(joined.user_id, joined.user_id_right)
+    rate = rates.aggregate(rate=rates.rate.sum())
+    wide = joined.select(user_id=either, city=joined.city, total=joined.total, count=joined["count"]).cross_join(rate)
+    return wide.order_by("user_id")
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.string()])
+def test_a_table_made_in_ranges_has_the_bytes_of_one_made_at_once(tables, kind):
+    acted = pa.array([n * 7 % 60 for n in range(200)]).cast(kind)
+    taken = events(tables, acted.sort().to_pylist())
+    people = pa.array([*range(-9, 0), *range(5, 99, 3)]).cast(kind).sort()
+    stored = tables.write(PROFILE, DS, pa.table({"user_id": people, "city": ["x"] * len(people)}))
+    assert len(key_ranges(tables, "user_id", [stored, taken])) == 20
+    inputs = {"profile": stored, "taken": taken, "rates": pa.table({"rate": [1, 2]})}
+    made = {
+        key: DuckDBEngine(tables).write_query(Target(TOTALS, DS, {}, by_key=key), totals, inputs, {})
+        for key in (None, "user_id")
+    }
+    whole, ranged = (tables.read(made[key]) for key in (None, "user_id"))
+    assert ranged.equals(whole)
+    assert [file.sha256 for file in made["user_id"].files] == [file.sha256 for file in made[None].files]
+    assert whole.num_rows > len(people)
+    assert set(whole.column("rate").to_pylist()) == {3}
+
+
+def test_a_kernel_sees_every_row_once_and_in_order(tables):
+    taken, seen = events(tables, list(range(45))), []
+
+    def kernel(batch: pa.RecordBatch) -> pa.RecordBatch:
+        seen.extend(batch.column("user_id").to_pylist())
+        return batch
+
+    target = Target(TOTALS, DS, {}, by_key="user_id")
+    DuckDBEngine(tables).write_query(target, lambda taken: taken.order_by("user_id"), {"taken": taken}, {}, kernel)
+    assert seen == list(range(45))
+
+
+def test_a_failure_in_a_later_range_leaves_no_partition(tables):
+    def refused(batch: pa.RecordBatch) -> pa.RecordBatch:
+        if 30 in batch.column("user_id").to_pylist():
+            raise RuntimeError("not this one")
+        return batch
+
+    taken, target = events(tables, list(range(45))), Target(TOTALS, DS, {}, by_key="user_id")
+    with pytest.raises(RuntimeError, match="not this one"):
+        DuckDBEngine(tables).write_query(target, lambda taken: taken.order_by("user_id"), {"taken": taken}, {}, refused)
+    assert tables.partitions.find("totals", DS) is None

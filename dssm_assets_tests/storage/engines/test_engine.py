@@ -1,0 +1,157 @@
+"""The engine: expressions over stored partitions, with the expression's own types."""
+
+import dataclasses
+
+import ibis
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dssm_assets.storage.engines.duckdb import DuckDBEngine
+from dssm_assets.storage.engines.engine import ByDay, Target
+from dssm_assets.storage.tables import TableStore
+from dssm_assets_tests.storage.stores import TAKEN, stores, taken
+
+
+@pytest.fixture(params=["local", "memory"])
+def tables(request, tmp_path):
+    return TableStore(stores(tmp_path)[request.param])
+
+
+@pytest.fixture
+def days(tables):
+    return [
+        tables.write(TAKEN, "2024-01-01", taken(("a", 1, None), ("b", 2, "x"))),
+        tables.write(TAKEN, "2024-01-02", taken(("a", 10, None))),
+    ]
+
+
+def test_a_sum_of_int64_stays_int64(tables, days):
+    def total(rows):
+        return rows.group_by("user_id").aggregate(total=rows.at.sum(), mean=rows.at.mean()).order_by("user_id")
+
+    result = DuckDBEngine(tables).table(total, {"rows": days})
+    assert result.schema == pa.schema([("user_id", pa.string()), ("total", pa.int64()), ("mean", pa.float64())])
+    assert result.to_pydict() == {"user_id": ["a", "b"], "total": [11, 2], "mean": [5.5, 2.0]}
+
+
+def test_days_bound_by_day_say_which_day_a_row_is_of(tables, days):
+    def tagged(rows):
+        return rows.select("ds", "at").order_by("at")
+
+    result = DuckDBEngine(tables).table(tagged, {"rows": ByDay(tuple(days))})
+    assert [str(ds) for ds in result.column("ds").to_pylist()] == ["2024-01-01", "2024-01-01", "2024-01-02"]
+    assert result.column("at").to_pylist() == [1, 2, 10]
+
+
+def test_days_bound_as_a_list_are_one_table_without_their_day(tables, days):
+    result = DuckDBEngine(tables).table(lambda rows: rows.order_by("at"), {"rows": days})
+    assert result.column_names == ["user_id", "at", "note"]
+    assert result.column("at").to_pylist() == [1, 2, 10]
+
+
+def test_a_partition_and_a_table_in_memory_are_joined_and_arguments_handed_on(tables, days):
+    def joined(stored, known, least):
+        return stored.filter(stored.at >= least).left_join(known, "user_id").select("user_id", "city").order_by("user_id")
+
+    known = pa.table({"user_id": ["b"], "city": ["x"]})
+    result = DuckDBEngine(tables).table(joined, {"stored": days[0], "known": known}, least=1)
+    assert result.to_pydict() == {"user_id": ["a", "b"], "city": [None, "x"]}
+
+
+def test_text_and_lists_come_as_the_plain_arrow_types(tables, days):
+    def lists(rows):
+        return rows.group_by("user_id").aggregate(times=rows.at.collect()).order_by("user_id")
+
+    result = DuckDBEngine(tables).table(lists, {"rows": days[:1]})
+    assert result.schema == pa.schema([("user_id", pa.string()), ("times", pa.list_(pa.int64()))])
+
+
+def test_an_empty_result_keeps_its_types(tables, days):
+    result = DuckDBEngine(tables).table(lambda rows: rows.filter(rows.at > 99), {"rows": days})
+    assert result.num_rows == 0
+    assert result.schema == pa.schema([("user_id", pa.string()), ("at", pa.int64()), ("note", pa.string())])
+
+
+def test_the_schema_is_known_before_the_first_batch(tables, days):
+    with DuckDBEngine(tables).run(lambda rows: rows.select(double=rows.at * 2), {"rows": days}) as (schema, batches):
+        assert schema == pa.schema([("double", pa.int64())])
+        assert sorted(value for batch in batches for value in batch.column("double").to_pylist()) == [2, 4, 20]
+
+
+def test_what_is_not_read_of_a_result_does_not_disturb_the_next_call(tmp_path):
+    tables = TableStore(stores(tmp_path)["local"])
+    spec = dataclasses.replace(TAKEN, columns=TAKEN.columns[:2])
+    numbers = np.arange(400_000, dtype=np.int64)
+    stored = tables.write(spec, "2024-01-01", pa.table({"user_id": numbers, "at": numbers}))
+    engine = DuckDBEngine(tables)
+    with engine.run(lambda rows: rows.order_by("at"), {"rows": stored}) as (_, batches):
+        assert next(batches).num_rows < 400_000
+    with engine.run(lambda rows: rows.order_by("at"), {"rows": stored}):
+        pass
+    assert engine.table(lambda rows: rows.filter(rows.at < 2).order_by("at"), {"rows": stored}).column("at").to_pylist() == [
+        0,
+        1,
+    ]
+
+
+def test_calls_share_nothing(tables, days):
+    engine = DuckDBEngine(tables)
+    engine.table(lambda known: known, {"known": pa.table({"x": [1]})})
+    assert engine.table(lambda known: known, {"known": pa.table({"x": [2]})}).to_pydict() == {"x": [2]}
+
+
+def test_a_failing_expression_reaches_the_caller(tables, days):
+    with pytest.raises((AttributeError, ibis.common.exceptions.IbisError), match="nowhere"):
+        DuckDBEngine(tables).table(lambda rows: rows.select(rows.nowhere), {"rows": days})
+
+
+def test_what_does_not_fit_goes_to_the_scratch_folder_and_goes_away_with_the_run(tmp_path):
+    tables = TableStore(stores(tmp_path)["local"])
+    count = 1_500_000
+    shuffled = (np.arange(count, dtype=np.int64) * 1_000_003) % count
+    batches = (pa.record_batch({"user_id": pa.array(part).cast(pa.string()), "at": part}) for part in np.split(shuffled, 10))
+    spec = dataclasses.replace(TAKEN, columns=TAKEN.columns[:2])
+    schema = pa.schema([("user_id", pa.string()), ("at", pa.int64())])
+    stored = tables.write(spec, "2024-01-01", batches, schema=schema)
+    scratch = tmp_path / "scratch"
+    engine = DuckDBEngine(tables, threads=1, memory="32MB", scratch=scratch)
+    expected = 0
+    with engine.run(lambda rows: rows.order_by("at"), {"rows": stored}) as (_, result):
+        for batch in result:
+            assert batch.column("at").to_numpy().tolist() == list(range(expected, expected + batch.num_rows))
+            assert any(path.is_file() for path in scratch.rglob("*")) or expected + batch.num_rows == count
+            expected += batch.num_rows
+    assert expected == count
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_what_a_judge_finds_bad_takes_no_partition_s_place(tables, days, is_whole):
+    def double(table, start):
+        return table.set_column(1, "at", pa.array([2 * at for at in table.column("at").to_pylist()], pa.int64())), (
+            start,
+            table.num_rows,
+        )
+
+    def write(judge):
+        target = Target(dataclasses.replace(TAKEN, name="doubled"), days[0].ds, {days[0].key: days[0].digest})
+        return DuckDBEngine(tables).write_mapped(target, days[0], double, is_whole=is_whole, judge=judge)
+
+    first, reports = write(lambda found: False)
+    assert reports == [(0, 2)]
+    assert tables.read(first).column("at").to_pylist() == [2, 4], "nothing stood there"
+    tables.write(dataclasses.replace(TAKEN, name="doubled"), days[0].ds, taken(("c", 3, None)))
+    kept, reports = write(lambda found: found != [(0, 2)])
+    assert tables.read(kept).column("at").to_pylist() == [3]
+    assert reports == [(0, 2)]
+    assert write(lambda found: found == [(0, 2)])[0].digest == first.digest
+
+
+def test_the_extremes_of_a_column_stand_in_the_footers(tables, monkeypatch):
+    monkeypatch.setattr("dssm_assets.storage.table_store.ROW_GROUP_ROWS", 2)
+    manifest = tables.write(TAKEN, "2024-01-01", taken(("a", 5, None), ("b", 2, None), ("c", 9, None), ("d", 4, "x")))
+    assert tables.extremes(manifest, "at") == (2, 9)
+    assert tables.extremes(manifest, "user_id") == ("a", "d")
+    assert tables.extremes(manifest, "note") is None, "the first row group has none"
+    assert tables.extremes(tables.write(TAKEN, "2024-01-02", taken()), "at") is None

@@ -1,0 +1,144 @@
+"""What workers do, without Spark: pieces that are read, fragments that are cut into parts, parts that are placed."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.storage import tables as table_store
+from dssm_assets.storage.engines import spark_tasks
+from dssm_assets.storage.engines.spark_tasks import (
+    Cut,
+    Fragment,
+    Piece,
+    cut,
+    files_of,
+    fragments_of,
+    needs_workers,
+    pieces,
+    placing,
+    read_piece,
+    sparkable,
+)
+from dssm_assets.storage.store_address import StoreAddress
+from dssm_assets.storage.tables import TableStore
+from dssm_assets_tests.storage.stores import DS, SCHEMA, TAKEN, stores, taken
+
+ROWS = [(f"u{number}", number, None) for number in range(23)]
+
+
+@pytest.fixture(params=["local", "memory"])
+def tables(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TableStore:
+    """A store whose row groups have 4 rows and whose parts have 8."""
+    monkeypatch.setattr(table_store, "ROW_GROUP_ROWS", 4)
+    monkeypatch.setattr(table_store, "PART_ROWS", 8)
+    return TableStore(stores(tmp_path)[request.param])
+
+
+def test_a_table_of_more_rows_than_a_part_has_further_ones(tables: TableStore) -> None:
+    manifest = tables.write(TAKEN, DS, taken(*ROWS))
+    assert [(file.name, file.rows) for file in manifest.files] == [
+        ("part-00000.parquet", 8),
+        ("part-00001.parquet", 8),
+        ("part-00002.parquet", 7),
+    ]
+    assert tables.read(manifest) == taken(*ROWS)
+    assert [batch.num_rows for batch in tables.batches(manifest)] == [4, 4, 4, 4, 4, 3]
+
+
+def test_pieces_are_row_groups_in_order_and_know_where_they_begin(tables: TableStore) -> None:
+    manifest = tables.write(TAKEN, DS, taken(*ROWS))
+    read = [found for piece in pieces(tables.partitions, [manifest]) for found in read_piece(tables.partitions, piece)]
+    assert [start for _, start in read] == [0, 4, 8, 12, 16, 20]
+    assert pa.concat_tables([table for table, _ in read]) == taken(*ROWS)
+
+
+def test_pieces_hold_every_row_whatever_the_row_groups_of_a_file(tables: TableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = tables.write(TAKEN, DS, taken(*ROWS))
+    monkeypatch.setattr(table_store, "ROW_GROUP_ROWS", 3)  # as if the files had been written by another version
+    made = pieces(tables.partitions, [manifest])
+    assert len(made) == 9
+    read = [found for piece in made for found in read_piece(tables.partitions, piece)]
+    assert pa.concat_tables([table for table, _ in read]) == taken(*ROWS)
+    assert [start for _, start in read] == [0, 4, 8, 12, 16, 20]
+
+
+@given(rows=st.lists(st.integers(0, 30), max_size=8), part_rows=st.integers(1, 20))
+def test_parts_hold_every_row_once_in_order_and_are_full_but_for_the_last(rows: list[int], part_rows: int) -> None:
+    fragments = [Fragment(f"{place}", count) for place, count in enumerate(rows)]
+    parts = cut(fragments, part_rows)
+    listed = [(some.fragment.path, some.skip + row) for part in parts for some in part for row in range(some.rows)]
+    assert listed == [(fragment.path, row) for fragment in fragments for row in range(fragment.rows)]
+    sizes = [sum(some.rows for some in part) for part in parts]
+    assert all(size == part_rows for size in sizes[:-1])
+    assert sizes[-1] <= part_rows
+    assert len(sizes) == max(1, -(-sum(rows) // part_rows))
+
+
+@pytest.mark.parametrize("cuts", [[5, 11], [], [1, 2, 22], [23]])
+def test_parts_made_of_fragments_are_the_files_that_the_store_writes(tables: TableStore, cuts: list[int]) -> None:
+    expected = tables.write(TAKEN, DS, taken(*ROWS))
+    bounds = [0, *cuts, len(ROWS)]
+    store = tables.partitions
+    with store.aside() as folder:
+        returned = []
+        for place, (first, end) in enumerate(itertools.pairwise(bounds)):
+            batches = iter(taken(*ROWS[first:end]).to_batches(max_chunksize=3))
+            fragment = spark_tasks._write_fragment(store, folder, place, SCHEMA, batches)
+            returned += [row for batch in spark_tasks._returned(place, fragment, []) for row in batch.to_pylist()]
+        fragments, reports = fragments_of(reversed(returned))
+        parts = cut(fragments, table_store.PART_ROWS)
+        work = placing(StoreAddress.of(store), parts, TAKEN, DS, SCHEMA, is_shared=False)
+        placed = [row for number in reversed(range(len(parts))) for batch in work(number) for row in batch.to_pylist()]
+        files = files_of(placed)
+        assert store.fs.exists(folder)
+    assert reports == []
+    assert files == list(expected.files)
+    assert not store.fs.exists(folder)
+
+
+def test_a_part_with_a_null_that_may_not_be_is_refused(tables: TableStore) -> None:
+    with tables.partitions.aside() as folder:
+        rows = iter(taken(("a", 1, None), (None, 2, None)).to_batches())
+        fragment = spark_tasks._write_fragment(tables.partitions, folder, 0, SCHEMA, rows)
+        work = placing(StoreAddress.of(tables.partitions), [[Cut(fragment, 0, 2)]], TAKEN, DS, SCHEMA, is_shared=False)
+        with pytest.raises(SchemaError, match="table taken, column user_id: expected no nulls"):
+            list(work(0))
+
+
+def test_reports_travel_with_the_fragments() -> None:
+    rows = [
+        row
+        for place in (1, 0)
+        for batch in spark_tasks._returned(place, Fragment("f", 0), [place])
+        for row in batch.to_pylist()
+    ]
+    assert fragments_of(rows) == ([Fragment("f", 0), Fragment("f", 0)], [0, 1])
+
+
+def test_types_that_spark_lacks_become_wider_ones() -> None:
+    schema = pa.schema(
+        [("a", pa.uint8()), ("b", pa.list_(pa.uint64())), ("c", pa.timestamp("ns")), ("d", pa.timestamp("ms", "UTC"))]
+    )
+    assert sparkable(schema) == pa.schema(
+        [
+            ("a", pa.int16()),
+            ("b", pa.list_(pa.decimal128(20))),
+            ("c", pa.timestamp("us")),
+            ("d", pa.timestamp("us", "UTC")),
+        ]
+    )
+    assert needs_workers(schema)
+    assert not needs_workers(sparkable(schema))
+
+
+def test_a_piece_names_its_day(tables: TableStore) -> None:
+    manifest = tables.write(TAKEN, DS, taken(*ROWS[:2]))
+    (piece,) = pieces(tables.partitions, [manifest])
+    assert piece == Piece(tables.paths([manifest])[0], manifest.files[0].bytes, 0, 0, 1, DS)

@@ -1,0 +1,364 @@
+"""Days of a source table come out of files of every layout, and every fault of the files is named."""
+
+from __future__ import annotations
+
+import datetime as dt
+import gzip
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.csv as pcsv
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dssm_assets.core.config.pipeline import BehaviorTable, SourceTable
+from dssm_assets.core.errors import ConfigError, EmptyDayError, PartitionMissingError, SchemaError
+from dssm_assets.core.sources.event_time import days_of
+from dssm_assets.storage.sources import files
+from dssm_assets.storage.sources.files import SourceMissingError
+from dssm_assets.storage.sources.reader import read_days
+
+DAY_MS = 86_400_000
+START_MS = 1_767_225_600_000  # 2026-01-01 00:00:00 UTC
+
+
+def users(uri: Path | str, **config: Any) -> SourceTable:
+    return SourceTable(uri=str(uri), **config)
+
+
+def behavior(uri: Path | str, **config: Any) -> BehaviorTable:
+    return BehaviorTable(uri=str(uri), **({"constant_event": "buy"} | config))
+
+
+def read(table: SourceTable, *days: str, **options: Any) -> dict[str, list[dict[str, Any]]]:
+    return {day: rows.to_pylist() for day, rows in read_all(table, *days, **options)}
+
+
+def read_all(table: SourceTable, *days: str, **options: Any) -> list[tuple[str, pa.Table]]:
+    name = "behavior_table" if isinstance(table, BehaviorTable) else "user_table"
+    return list(read_days(table, days, name=name, **options))
+
+
+def write(path: Path, columns: dict[str, Any] | pa.Table, **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = columns if isinstance(columns, pa.Table) else pa.table(columns)
+    if path.suffix == ".csv":
+        pcsv.write_csv(table, path)
+    else:
+        pq.write_table(table, path, **options)
+
+
+def log(days: list[int], **columns: Any) -> dict[str, Any]:
+    """A log with one row per given day number, item ids 0, 1, 2, ..."""
+    times = [START_MS + day * DAY_MS for day in days]
+    return {"user_id": [1] * len(days), "item_id": list(range(len(days))), "event_time": times} | columns
+
+
+def items_by_day(result: dict[str, list[dict[str, Any]]]) -> dict[str, list[Any]]:
+    return {day: [row["item_id"] for row in rows] for day, rows in result.items()}
+
+
+# Snapshots
+
+
+def test_a_snapshot_is_valid_on_every_day(tmp_path: Path) -> None:
+    write(tmp_path / "users.parquet", {"uid": [1, 2], "city": ["a", "b"], "ds": ["x", "x"]})
+    result = read(users(tmp_path / "users.parquet", columns={"user_id": "uid"}), "2026-01-02", "2026-01-01", "2026-01-02")
+    rows = [{"user_id": 1, "city": "a"}, {"user_id": 2, "city": "b"}]
+    assert result == {"2026-01-01": rows, "2026-01-02": rows}
+    assert list(result) == ["2026-01-01", "2026-01-02"]
+
+
+def test_files_of_a_folder_are_taken_by_name(tmp_path: Path) -> None:
+    write(tmp_path / "u" / "part-2.parquet", {"user_id": pa.array([3], pa.int64()), "age": pa.array([30], pa.int32())})
+    write(tmp_path / "u" / "part-1.parquet", {"user_id": pa.array([9], pa.int32())})
+    write(tmp_path / "u" / "sub" / "part-0.parquet", {"user_id": pa.array([5], pa.int32())})
+    write(tmp_path / "u" / "_temporary" / "part-9.parquet", {"user_id": [0]})
+    (tmp_path / "u" / "_SUCCESS").touch()
+    (tmp_path / "u" / "README.md").write_text("not data")
+    ((_, rows),) = read_all(users(tmp_path / "u"), "2026-01-01")
+    expected = {"user_id": pa.array([9, 3, 5], pa.int64()), "age": pa.array([None, 30, None], pa.int32())}
+    assert rows.equals(pa.table(expected))
+
+
+def test_keep_chooses_the_columns(tmp_path: Path) -> None:
+    write(tmp_path / "u.parquet", {"uid": [1], "city": ["a"], "age": [3]})
+    table = users(tmp_path / "u.parquet", columns={"user_id": "uid"}, keep=["age", "uid"])
+    assert read(table, "2026-01-01") == {"2026-01-01": [{"user_id": 1, "age": 3}]}
+
+
+def test_csv_columns_get_the_type_that_all_their_values_have(tmp_path: Path) -> None:
+    path = tmp_path / "u.csv"
+    path.write_text('user_id,code,age,score,title\n10,007,31,0.5,"a, b\nc"\n11,12,,2,NA\n')
+    ((_, rows),) = read_all(users(path, format="csv"), "2026-01-01")
+    assert rows.to_pydict() == {
+        "user_id": [10, 11],
+        "code": ["007", "12"],
+        "age": [31, None],
+        "score": [0.5, 2.0],
+        "title": ["a, b\nc", "NA"],
+    }
+
+
+def test_csv_ids_with_one_letter_are_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"user_id\n1\n"))
+    (tmp_path / "b.csv").write_text("user_id\nu2\n")
+    assert read(users(tmp_path, format="csv"), "2026-01-01") == {"2026-01-01": [{"user_id": "1"}, {"user_id": "u2"}]}
+
+
+def test_any_fsspec_url(tmp_path: Path) -> None:
+    fs = fsspec.filesystem("memory")
+    with fs.open("/source-reader/users/ds=20260101/a.parquet", "wb") as handle:
+        pq.write_table(pa.table({"user_id": [4]}), handle)
+    table = users("memory://source-reader/users", layout="ds_folders")
+    assert read(table, "2026-01-01") == {"2026-01-01": [{"user_id": 4}]}
+
+
+def test_storage_options_reach_the_filesystem(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "source.zip", "w") as archive:
+        archive.writestr("users/a.csv", "user_id\n3\n")
+    table = users("zip://users", format="csv", storage_options={"fo": str(tmp_path / "source.zip")})
+    assert read(table, "2026-01-01") == {"2026-01-01": [{"user_id": 3}]}
+
+
+def test_a_csv_file_with_a_header_alone_has_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user_id,item_id,event_time\n")
+    ((_, rows),) = read_all(behavior(tmp_path / "log.csv", format="csv", allow_empty_days=True), "2026-01-01")
+    assert (rows.num_rows, rows.column_names) == (0, ["user_id", "item_id", "event_time"])
+
+
+# Day folders
+
+
+def test_day_folders_of_both_spellings(tmp_path: Path) -> None:
+    write(tmp_path / "ds=2026-01-01" / "a.parquet", log([0]))
+    write(tmp_path / "ds=20260102" / "a.parquet", log([1, 1]))
+    write(tmp_path / "ds=20260103" / "a.parquet", log([2]))
+    table = behavior(tmp_path, layout="ds_folders")
+    assert items_by_day(read(table, "2026-01-02", "2026-01-01")) == {"2026-01-01": [0], "2026-01-02": [0, 1]}
+
+
+def test_a_row_of_another_day_stays_in_its_folder(tmp_path: Path) -> None:
+    write(tmp_path / "ds=2026-01-01" / "a.parquet", log([0, 7]))
+    assert items_by_day(read(behavior(tmp_path, layout="ds_folders"), "2026-01-01")) == {"2026-01-01": [0, 1]}
+
+
+def test_every_missing_day_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "ds=2026-01-02" / "a.parquet", log([1]))
+    message = (
+        r"(?s)2 faults.*day 2026-01-01: expected a folder ds=2026-01-01 or ds=20260101.*\(1 from 2026-01-02.*day 2026-01-03"
+    )
+    with pytest.raises(PartitionMissingError, match=message):
+        read_days(behavior(tmp_path, layout="ds_folders"), ["2026-01-01", "2026-01-02", "2026-01-03"], name="behavior_table")
+
+
+def test_a_day_that_may_be_empty_needs_no_folder(tmp_path: Path) -> None:
+    write(tmp_path / "ds=2026-01-02" / "a.parquet", log([1]))
+    table = behavior(tmp_path, layout="ds_folders", allow_empty_days=True)
+    (first, empty), (second, full) = read_all(table, "2026-01-01", "2026-01-02")
+    assert (first, empty.num_rows, second, full.num_rows) == ("2026-01-01", 0, "2026-01-02", 1)
+    assert empty.schema.equals(full.schema)
+
+
+def test_two_folders_for_one_day_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "ds=2026-01-01" / "a.parquet", log([0]))
+    write(tmp_path / "ds=20260101" / "a.parquet", log([0]))
+    with pytest.raises(
+        PartitionMissingError, match=r"day 2026-01-01: expected one folder, got both .*ds=2026-01-01 and .*ds=20260101"
+    ):
+        read(behavior(tmp_path, layout="ds_folders"), "2026-01-01")
+
+
+def test_a_path_without_day_folders_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "log.parquet", log([0]))
+    for path in (tmp_path, tmp_path / "log.parquet"):
+        with pytest.raises(
+            PartitionMissingError, match=r"folders ds=YYYY-MM-DD or ds=YYYYMMDD, got none.*tables\.behavior\.layout"
+        ):
+            read(behavior(path, layout="ds_folders"), "2026-01-01")
+
+
+# Logs with a time column
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_rows_fall_to_days_by_their_time(tmp_path: Path, ending: str) -> None:
+    write(tmp_path / f"log.{ending}", log([2, 0, 1, 0, 2, 5]))
+    table = behavior(tmp_path / f"log.{ending}", format=ending)
+    result = read(table, "2026-01-03", "2026-01-01")
+    assert items_by_day(result) == {"2026-01-01": [1, 3], "2026-01-03": [0, 4]}
+    assert result["2026-01-01"][0]["user_id"] == 1
+
+
+def test_days_are_counted_in_the_zone_of_the_calendar(tmp_path: Path) -> None:
+    write(
+        tmp_path / "log.parquet", log([0, 0, 1]) | {"event_time": [START_MS - 3_600_000, START_MS, START_MS + 23 * 3_600_000]}
+    )
+    table = behavior(tmp_path / "log.parquet")
+    assert items_by_day(read(table, "2026-01-01", timezone="Europe/Berlin")) == {"2026-01-01": [0, 1]}
+    assert items_by_day(read(table, "2026-01-01", timezone="UTC")) == {"2026-01-01": [1, 2]}
+
+
+def test_a_log_gives_only_the_columns_that_are_named(tmp_path: Path) -> None:
+    raw = log([0], price=[1.5], store=[7], kind=["x"], request_id=["r"], noise=[0], ts=["2026-01-01T10:00:00Z"])
+    write(tmp_path / "log.parquet", raw)
+    config: dict[str, Any] = {"columns": {"event_time": "ts", "event": "kind"}, "constant_event": None}
+    table = behavior(tmp_path / "log.parquet", value_columns=["price"], context_columns=["store"], **config)
+    ((_, rows),) = read_all(table, "2026-01-01")
+    assert sorted(rows.column_names) == ["event", "event_time", "item_id", "price", "request_id", "store", "user_id"]
+    ((_, more),) = read_all(table.model_copy(update={"keep": ["noise"]}), "2026-01-01")
+    assert set(more.column_names) - set(rows.column_names) == {"noise"}
+
+
+def test_row_groups_of_other_days_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "log.parquet", log(list(range(6))), row_group_size=2)
+    read_groups: list[int] = []
+    original = pq.ParquetFile.iter_batches
+
+    def counting(self: Any, *args: Any, **options: Any) -> Any:
+        read_groups.extend(options["row_groups"])
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counting)
+    assert items_by_day(read(behavior(tmp_path / "log.parquet"), "2026-01-03", "2026-01-04")) == {
+        "2026-01-03": [2],
+        "2026-01-04": [3],
+    }
+    assert read_groups == [1]
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "Asia/Tokyo"])
+def test_statistics_of_timestamps_serve_as_well(tmp_path: Path, zone: str | None) -> None:
+    for unit in ("s", "ms", "us", "ns"):
+        times = pa.array([dt.datetime(2026, 1, 1, 23), dt.datetime(2026, 1, 2, 1)], pa.timestamp(unit))
+        times = times.cast(pa.timestamp(unit, zone)) if zone else times
+        write(tmp_path / f"{unit}.parquet", log([0, 0]) | {"event_time": times}, row_group_size=1)
+        assert items_by_day(read(behavior(tmp_path / f"{unit}.parquet"), "2026-01-02")) == {"2026-01-02": [1]}
+
+
+def test_csv_ids_are_judged_over_the_whole_log(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user_id,item_id,event_time\n1,5,2026-01-01\n2,x6,2026-01-02\n")
+    result = read(behavior(tmp_path / "a.csv", format="csv"), "2026-01-01")
+    assert result["2026-01-01"] == [{"user_id": 1, "item_id": "5", "event_time": "2026-01-01"}]
+
+
+def test_every_empty_day_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "log.parquet", log([1]))
+    days = ("2026-01-01", "2026-01-02", "2026-01-03")
+    with pytest.raises(EmptyDayError, match=r"(?s)2 faults.*day 2026-01-01.*day 2026-01-03.*allow_empty_days"):
+        read(behavior(tmp_path / "log.parquet"), *days)
+    result = read(behavior(tmp_path / "log.parquet", allow_empty_days=True), *days)
+    assert items_by_day(result) == {"2026-01-01": [], "2026-01-02": [0], "2026-01-03": []}
+
+
+def test_rows_without_a_time_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "log.parquet", log([0, 0]) | {"event_time": [START_MS, None]})
+    with pytest.raises(SchemaError, match=r"behavior_table, column event_time.*1 rows without one"):
+        read(behavior(tmp_path / "log.parquet"), "2026-01-01")
+
+
+def test_tables_outlive_the_iterator(tmp_path: Path) -> None:
+    write(tmp_path / "log.parquet", log([0, 1]))
+    held = read_all(behavior(tmp_path / "log.parquet"), "2026-01-01", "2026-01-02")
+    assert [rows.column("item_id").to_pylist() for _, rows in held] == [[0], [1]]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.integers(0, 5 * DAY_MS), min_size=1, max_size=60), st.integers(1, 7), st.sampled_from(["UTC", "Asia/Kathmandu"])
+)
+def test_days_partition_the_log(tmp_path_factory: pytest.TempPathFactory, offsets: list[int], size: int, timezone: str) -> None:
+    folder = tmp_path_factory.mktemp("log")
+    times = pa.array([START_MS + offset for offset in offsets])
+    raw = pa.table({"user_id": [1] * len(times), "item_id": range(len(times)), "event_time": times})
+    write(folder / "a.parquet", raw.slice(0, len(raw) // 2), row_group_size=size)
+    write(folder / "b.parquet", raw.slice(len(raw) // 2), row_group_size=size)
+    days = days_of(times, timezone).to_pylist()
+    expected: dict[str, list[int]] = {day: [] for day in sorted(set(days))}
+    for item, day in enumerate(days):
+        expected[day].append(item)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "BLOCK_ROWS", 3)
+        assert items_by_day(read(behavior(folder), *expected, timezone=timezone)) == expected
+
+
+# Faults
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(
+        SourceMissingError, match=r"table user_table, .*nothing\.parquet.*no such file or folder.*tables\.user\.uri"
+    ):
+        read_days(users(tmp_path / "nothing.parquet"), ["2026-01-01"], name="user_table")
+
+
+def test_a_folder_without_data_files(tmp_path: Path) -> None:
+    (tmp_path / "users.csv").write_text("user_id\n1\n")
+    with pytest.raises(SourceMissingError, match=r"files that end in \.parquet or \.pq, got users\.csv.*tables\.user\.format"):
+        read(users(tmp_path), "2026-01-01")
+
+
+def test_missing_mapped_columns_are_named_with_those_that_exist(tmp_path: Path) -> None:
+    write(tmp_path / "log.parquet", {"household": [1], "product": [2], "at": [3]})
+    table = behavior(tmp_path / "log.parquet", columns={"user_id": "house"}, value_columns=["price"])
+    with pytest.raises(SchemaError) as caught:
+        read(table, "2026-01-01")
+    text = str(caught.value)
+    assert [fault.where.split(", ")[-1] for fault in caught.value.faults] == [
+        "column event_time (our event_time)",
+        "column house (our user_id)",
+        "column item_id (our item_id)",
+        "column price (our price)",
+    ]
+    assert "got columns household, product, at" in text
+    assert "tables.behavior.columns.user_id" in text
+
+
+def test_a_later_file_that_lacks_a_mapped_column_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", {"uid": [1]})
+    write(tmp_path / "b.parquet", {"user": [1]})
+    with pytest.raises(SchemaError, match=r"file .*b\.parquet, column uid \(our user_id\)"):
+        read(users(tmp_path, columns={"user_id": "uid"}), "2026-01-01")
+
+
+def test_a_name_taken_twice_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "u.parquet", {"uid": [1], "user_id": [2]})
+    table = users(tmp_path / "u.parquet", columns={"user_id": "uid"})
+    with pytest.raises(SchemaError, match="column user_id: expected one source for each of our columns, got uid mapped to it"):
+        read(table, "2026-01-01")
+    assert read(table.model_copy(update={"keep": []}), "2026-01-01") == {"2026-01-01": [{"user_id": 1}]}
+
+
+def test_files_whose_types_do_not_go_together(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", {"user_id": [1]})
+    write(tmp_path / "b.parquet", {"user_id": ["u"]})
+    with pytest.raises(
+        SchemaError, match=r"column user_id.*types that go together.*int64 in .*a\.parquet, string in .*b\.parquet"
+    ):
+        read(users(tmp_path), "2026-01-01")
+
+
+def test_wrong_formats_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "u.parquet", {"user_id": [1]})
+    (tmp_path / "u.csv").write_text("user_id\n1\n")
+    (tmp_path / "bad.csv").write_text("user_id,age\n1\n")
+    (tmp_path / "empty.csv").touch()
+    with pytest.raises(SchemaError, match=r"empty\.csv: expected a readable csv file.*Empty CSV"):
+        read(users(tmp_path / "empty.csv", format="csv"), "2026-01-01")
+    with pytest.raises(SchemaError, match=r"u\.csv: expected a readable parquet file.*tables\.user\.format"):
+        read(users(tmp_path / "u.csv"), "2026-01-01")
+    with pytest.raises(SchemaError, match=r"u\.parquet: expected a readable csv file, got a parquet file"):
+        read(users(tmp_path / "u.parquet", format="csv"), "2026-01-01")
+    with pytest.raises(SchemaError, match=r"bad\.csv: expected a readable csv file.*Expected 2 columns, got 1"):
+        read(users(tmp_path / "bad.csv", format="csv"), "2026-01-01")
+
+
+def test_behavior_is_no_snapshot(tmp_path: Path) -> None:
+    write(tmp_path / "log.parquet", log([0]))
+    with pytest.raises(ConfigError, match=r"key tables\.behavior\.layout: expected time_column or ds_folders"):
+        read_days(behavior(tmp_path / "log.parquet", layout="snapshot"), ["2026-01-01"], name="behavior_table")

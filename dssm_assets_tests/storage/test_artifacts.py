@@ -1,0 +1,208 @@
+"""Artifacts: bytes and memory-mapped Arrow files under their names, near and far, whole and streamed."""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.errors import StorageError
+from dssm_assets.storage.artifacts import IN_USE_SECONDS, ArtifactStore, LocalCache, Stream
+from dssm_assets_tests.storage.stores import DS, files_of, stores
+
+TABLE = pa.table({"item_index": pa.array([3, 1, 2], pa.int32()), "tags": pa.array([[1], [], [2, 3]], pa.list_(pa.int32()))})
+
+
+@pytest.fixture(params=["local", "memory"])
+def artifacts(request, tmp_path):
+    return ArtifactStore(stores(tmp_path)[request.param], tmp_path / "cache")
+
+
+def test_bytes_and_tables_come_back_as_they_were(artifacts):
+    manifest = artifacts.publish(
+        "train_samples", DS, {"samples.arrow": TABLE, "report.json": b"{}"}, row_file="samples.arrow", facts={"samples": 3}
+    )
+    assert artifacts.read_bytes(manifest, "report.json") == b"{}"
+    assert artifacts.map_table(manifest, "samples.arrow").equals(TABLE)
+    assert manifest.rows == 3
+    assert artifacts.partitions.manifest("train_samples", DS) == manifest
+
+
+def test_a_mapped_table_is_not_copied_into_memory(artifacts):
+    big = pa.table({"x": pa.array(range(1_000_000), pa.int64())})
+    manifest = artifacts.publish("train_samples", DS, {"big.arrow": big})
+    before = pa.total_allocated_bytes()
+    mapped = artifacts.map_table(manifest, "big.arrow")
+    assert pa.total_allocated_bytes() - before < 100_000
+    assert mapped.column("x")[999_999].as_py() == 999_999
+    assert mapped.column("x").num_chunks == 1
+
+
+def test_equal_content_in_other_chunks_is_equal_bytes(artifacts):
+    pieces = pa.concat_tables([TABLE.slice(0, 1), TABLE.slice(1)])
+    whole = artifacts.publish("train_samples", "2024-01-01", {"samples.arrow": TABLE})
+    cut = artifacts.publish("train_samples", "2024-01-02", {"samples.arrow": pieces})
+    assert cut.digest == whole.digest
+
+
+def test_an_empty_table_can_be_mapped(artifacts):
+    manifest = artifacts.publish("train_samples", DS, {"samples.arrow": TABLE.slice(0, 0)})
+    mapped = artifacts.map_table(manifest, "samples.arrow")
+    assert mapped.num_rows == 0
+    assert mapped.schema.equals(TABLE.schema)
+
+
+def batches(*bounds):
+    return (TABLE.slice(low, high - low).combine_chunks().to_batches()[0] for low, high in bounds)
+
+
+def test_a_stream_keeps_its_batches_and_counts_their_rows(artifacts):
+    empty = pa.RecordBatch.from_pylist([], schema=TABLE.schema)
+    parts = [*batches((0, 2)), empty, *batches((2, 3))]
+    files = {"samples.arrow": Stream(TABLE.schema, iter(parts)), "rows.arrow": Stream(TABLE.schema, batches((1, 2)))}
+    manifest = artifacts.publish("train_samples", DS, files, row_file="samples.arrow")
+    mapped = artifacts.map_table(manifest, "samples.arrow")
+    assert mapped.equals(TABLE)
+    assert [batch.num_rows for batch in mapped.to_batches()] == [2, 0, 1]
+    assert [file.rows for file in manifest.files] == [3, 0]
+    assert artifacts.map_table(manifest, "rows.arrow").to_pylist() == [{"item_index": 1, "tags": []}]
+    artifacts.partitions.verify(manifest)
+
+
+def test_equal_streams_are_equal_bytes_and_carry_the_meaning_of_their_columns(artifacts):
+    described = TABLE.schema.set(0, TABLE.schema.field(0).with_metadata({"description": "An item."}))
+    first, second = (
+        artifacts.publish("train_samples", ds, {"samples.arrow": Stream(described, batches((0, 1), (1, 3)))})
+        for ds in ("2024-01-01", "2024-01-02")
+    )
+    assert first.digest == second.digest
+    assert artifacts.map_table(first, "samples.arrow").schema.field(0).metadata == {b"description": b"An item."}
+
+
+@pytest.mark.parametrize("schema", [TABLE.schema, pa.schema([])])
+def test_a_stream_without_batches_can_be_mapped(artifacts, schema):
+    manifest = artifacts.publish("train_samples", DS, {"samples.arrow": Stream(schema, ())}, row_file="samples.arrow")
+    mapped = artifacts.map_table(manifest, "samples.arrow")
+    assert (mapped.num_rows, mapped.schema.names, manifest.rows) == (0, schema.names, 0)
+
+
+def test_no_batch_lives_on_while_the_next_one_is_made(artifacts):
+    made = []
+
+    def one_by_one():
+        for number in range(4):
+            assert not [batch for batch in made if batch() is not None]
+            batch = pa.record_batch({"x": [number]})
+            made.append(weakref.ref(batch))
+            yield batch
+            del batch
+
+    schema = pa.schema([("x", pa.int64())])
+    manifest = artifacts.publish("train_samples", DS, {"x.arrow": Stream(schema, one_by_one())})
+    assert artifacts.map_table(manifest, "x.arrow").column("x").to_pylist() == [0, 1, 2, 3]
+
+
+def test_a_stream_that_fails_leaves_what_stood_before_and_nothing_else(artifacts):
+    before = artifacts.publish("train_samples", DS, {"samples.arrow": TABLE})
+    stored = files_of(artifacts.partitions)
+
+    def failing():
+        yield from batches((0, 1))
+        raise ValueError("the second day is broken")
+
+    with pytest.raises(ValueError, match="the second day is broken"):
+        artifacts.publish("train_samples", DS, {"samples.arrow": Stream(TABLE.schema, failing())})
+    assert artifacts.partitions.manifest("train_samples", DS) == before
+    assert files_of(artifacts.partitions) == stored
+
+
+def test_an_unknown_file_is_refused_with_the_names_there_are(artifacts):
+    manifest = artifacts.publish("dssm_model", DS, {"model.bin": b"x", "towers.json": b"y"})
+    with pytest.raises(
+        StorageError, match=r"artifact dssm_model/2024-01-02 has no file 'model.pt', it has: model.bin, towers.json"
+    ):
+        artifacts.read_bytes(manifest, "model.pt")
+
+
+def test_a_remote_file_is_fetched_once_and_again_when_its_content_changes(tmp_path):
+    artifacts = ArtifactStore(stores(tmp_path)["memory"], tmp_path / "cache")
+    first = artifacts.publish("dssm_model", DS, {"model.bin": b"one"})
+    assert artifacts.read_bytes(first, "model.bin") == b"one"
+    second = artifacts.publish("dssm_model", DS, {"model.bin": b"two"})
+    assert artifacts.read_bytes(second, "model.bin") == b"two"
+    # The first is gone from the store; the local copy of its content still serves who holds its manifest.
+    assert artifacts.read_bytes(first, "model.bin") == b"one"
+
+
+def _writes(content: bytes, calls: list[str] | None = None) -> Callable[[str], None]:
+    def fetch(path: str) -> None:
+        Path(path).write_bytes(content)
+        if calls is not None:
+            calls.append(path)
+
+    return fetch
+
+
+def _names(cache: LocalCache) -> set[str]:
+    return {path.relative_to(cache.folder).as_posix() for path in cache.folder.rglob("*") if path.is_file()}
+
+
+def _age(path: Path, seconds: float) -> None:
+    moment = time.time() - seconds
+    os.utime(path, (moment, moment))
+
+
+def test_a_file_is_fetched_once(tmp_path: Path) -> None:
+    cache, calls = LocalCache(tmp_path), []
+    paths = {cache.get("model/abc/model.pt", _writes(b"weights", calls)) for _ in range(3)}
+    assert paths == {tmp_path / "model/abc/model.pt"}
+    assert len(calls) == 1
+    assert paths.pop().read_bytes() == b"weights"
+
+
+def test_a_fetch_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def half(path: str) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError("connection lost")
+
+    cache = LocalCache(tmp_path)
+    with pytest.raises(OSError, match="connection lost"):
+        cache.get("model/abc/model.pt", half)
+    assert _names(cache) == set()
+
+
+def test_two_who_want_the_same_file_at_once_each_get_it_whole(tmp_path: Path) -> None:
+    cache, both = LocalCache(tmp_path), Barrier(2)
+
+    def fetch(path: str) -> None:
+        both.wait(10)
+        Path(path).write_bytes(b"weights" * 1000)
+        both.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        paths = list(pool.map(lambda _: cache.get("model/abc/model.pt", fetch), range(2)))
+    assert [path.read_bytes() for path in paths] == [b"weights" * 1000] * 2
+    assert _names(cache) == {"model/abc/model.pt"}
+
+
+def test_the_file_asked_for_longest_ago_makes_room(tmp_path: Path) -> None:
+    cache = LocalCache(tmp_path, limit_bytes=25)
+    for place, name in enumerate(("first", "second")):
+        _age(cache.get(name, _writes(b"0123456789")), (3 - place) * IN_USE_SECONDS)
+    cache.get("first", _writes(b""))  # asked for again, so now the younger one
+    cache.get("third", _writes(b"0123456789"))
+    assert _names(cache) == {"first", "third"}
+
+
+def test_what_may_be_about_to_be_opened_stays(tmp_path: Path) -> None:
+    cache = LocalCache(tmp_path, limit_bytes=5)
+    cache.get("first", _writes(b"0123456789"))
+    cache.get("second", _writes(b"0123456789"))
+    assert _names(cache) == {"first", "second"}

@@ -1,0 +1,192 @@
+"""Bundles are placed whole, served by one pointer, rolled back and cleared away."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from dssm_assets.core.errors import PartitionMissingError, StorageError
+from dssm_assets.storage.bundles import BundleStore, Pointer, PointerFile, after_publish, content_digest
+from dssm_assets_tests.storage.bundles import bundles_on_disk, marks, publish, store_of
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> BundleStore:
+    return store_of(request.param, tmp_path)
+
+
+def test_a_bundle_is_what_its_manifest_says(store: BundleStore) -> None:
+    made = publish(store, "a", files=2)
+    assert made.manifest["files"] == {
+        "deep/file1": {"sha256": hashlib.sha256(b"a 1").hexdigest(), "bytes": 3},
+        "file0": {"sha256": hashlib.sha256(b"a 0").hexdigest(), "bytes": 3},
+    }
+    assert (made.manifest["format"], made.manifest["ds"], made.manifest["mark"]) == (1, "2024-01-02", "a")
+    assert made.bundle_id == f"2024-01-02-{content_digest(made.manifest)[:12]}"
+    assert store.manifest(made.bundle_id) == made.manifest
+    assert store.fs.cat_file(f"{store.folder(made.bundle_id)}/deep/file1") == b"a 1"
+    store.verify(made.bundle_id)
+    pointer = json.loads(store.fs.cat_file(f"{store.root}/current.json"))
+    assert (pointer["bundle_id"], pointer["previous"], pointer["ds"]) == (made.bundle_id, None, "2024-01-02")
+
+
+def test_equal_content_has_an_equal_id_and_is_stored_once(store: BundleStore) -> None:
+    first, other, again = publish(store, "a"), publish(store, "b"), publish(store, "a")
+    assert first.bundle_id == again.bundle_id != other.bundle_id
+    assert again.is_current
+    assert again.pointer.previous == other.bundle_id
+    assert bundles_on_disk(store) == {first.bundle_id, other.bundle_id}
+
+
+def test_the_previous_stays_and_the_older_are_cleared_away(store: BundleStore) -> None:
+    ids = [publish(store, mark, keep=3).bundle_id for mark in "abcd"]
+    last = publish(store, "e", keep=3)
+    assert last.pruned == (ids[1],)
+    assert bundles_on_disk(store) == {ids[2], ids[3], last.bundle_id}
+    pointer = store.pointer()
+    assert pointer is not None
+    assert (pointer.bundle_id, pointer.previous, pointer.stored) == (last.bundle_id, ids[3], (ids[2], ids[3], last.bundle_id))
+    # Even if one alone is to stay, the one before it does.
+    assert publish(store, "f", keep=1).pruned == (ids[2], ids[3])
+    assert bundles_on_disk(store) == {last.bundle_id, store.pointer().bundle_id}  # type: ignore[union-attr]
+
+
+def test_a_backfill_of_an_earlier_day_is_stored_and_not_served(store: BundleStore) -> None:
+    now = publish(store, "now", ds="2024-01-05")
+    old = publish(store, "old", ds="2024-01-04")
+    assert not old.is_current
+    assert store.pointer().bundle_id == now.bundle_id  # type: ignore[union-attr]
+    assert store.rollback(old.bundle_id).ds == "2024-01-04"
+
+
+def test_rollback_serves_the_bundle_before(store: BundleStore) -> None:
+    a, b, c = (publish(store, mark).bundle_id for mark in "abc")
+    assert store.rollback().bundle_id == b
+    assert store.pointer().bundle_id == b  # type: ignore[union-attr]
+    assert store.rollback().bundle_id == a
+    with pytest.raises(PartitionMissingError, match=f"served before {a}, got none.*stored: {b}, {c}"):
+        store.rollback()
+    assert store.rollback(c).bundle_id == c
+    assert marks(store, c) == {"c"}
+
+
+def test_a_rollback_to_nothing_or_to_what_is_not_there_is_refused(store: BundleStore) -> None:
+    with pytest.raises(PartitionMissingError, match="a published bundle, got none"):
+        store.rollback()
+    made = publish(store, "a")
+    with pytest.raises(PartitionMissingError, match="got 2020-01-01-000000000000"):
+        store.rollback("2020-01-01-000000000000")
+    assert store.pointer() == made.pointer
+
+
+def test_a_spoilt_bundle_is_named_not_served_and_mended_by_publishing_again(store: BundleStore) -> None:
+    first, second = publish(store, "a"), publish(store, "b")
+    store.fs.pipe_file(f"{store.folder(first.bundle_id)}/file4", b"x 4")
+    store.fs.rm_file(f"{store.folder(first.bundle_id)}/deep/file3")
+    with pytest.raises(StorageError, match=r"files \['deep/file3', 'file4'\] differ"):
+        store.verify(first.bundle_id)
+    with pytest.raises(StorageError, match="publish it again"):
+        store.rollback()
+    assert store.pointer() == second.pointer
+    publish(store, "a")
+    store.verify(first.bundle_id)
+    assert marks(store, first.bundle_id) == {"a"}
+
+
+def test_a_manifest_that_was_changed_is_not_the_bundles(store: BundleStore) -> None:
+    made = publish(store, "a")
+    store.fs.pipe_file(f"{store.folder(made.bundle_id)}/manifest.json", json.dumps({**made.manifest, "mark": "z"}).encode())
+    with pytest.raises(StorageError, match=r"manifest\.json"):
+        store.verify(made.bundle_id)
+
+
+def test_a_pointer_that_is_none_is_an_error_and_stays(store: BundleStore) -> None:
+    publish(store, "a")
+    store.fs.pipe_file(f"{store.root}/current.json", b"{")
+    with pytest.raises(StorageError, match="not a pointer"):
+        publish(store, "b")
+    assert store.fs.cat_file(f"{store.root}/current.json") == b"{"
+
+
+def test_a_publication_that_fails_leaves_what_was_served(store: BundleStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = publish(store, "a")
+    monkeypatch.setattr(PointerFile, "_replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        publish(store, "b")
+    monkeypatch.undo()
+    assert store.pointer() == before.pointer
+    assert marks(store, before.bundle_id) == {"a"}
+
+
+def test_files_are_readable_by_others_and_nothing_is_left_aside(tmp_path: Path) -> None:
+    store = BundleStore(str(tmp_path))
+    made = publish(store, "a")
+    folder = tmp_path / "bundles" / made.bundle_id
+    modes = {oct(path.stat().st_mode & 0o777) for path in folder.rglob("*") if path.is_file()}
+    assert modes == {"0o644"}
+    assert oct(folder.stat().st_mode & 0o777) == "0o755"
+    assert oct((tmp_path / "current.json").stat().st_mode & 0o777) == "0o644"
+    assert list((tmp_path / "_staging").iterdir()) == []
+
+
+def published(*bundles: str) -> Pointer:
+    """Returns the pointer after publishing bundles named `<day><letter>`, the day a digit."""
+    pointer = None
+    for bundle in bundles:
+        pointer = after_publish(pointer, bundle, bundle[0])
+    assert pointer is not None
+    return pointer
+
+
+def test_each_publication_is_served_and_remembers_the_one_before() -> None:
+    assert published("1a") == Pointer("1a", None, "1", ("1a",), ("1a",))
+    assert published("1a", "2b", "2c") == Pointer("2c", "2b", "2", ("1a", "2b", "2c"), ("1a", "2b", "2c"))
+
+
+def test_an_earlier_day_is_stored_and_not_served() -> None:
+    assert published("1a", "3b", "2c") == Pointer("3b", "1a", "3", ("1a", "3b"), ("1a", "3b", "2c"))
+
+
+def test_the_same_bundle_again_moves_to_the_end() -> None:
+    assert published("1a", "1b", "1a") == Pointer("1a", "1b", "1", ("1b", "1a"), ("1b", "1a"))
+    assert published("1a", "1a") == Pointer("1a", None, "1", ("1a",), ("1a",))
+
+
+def test_a_rollback_goes_further_back_each_time_and_the_next_publication_knows_what_was_served() -> None:
+    first = published("1a", "2b", "3c").back_to("2b", "2")
+    assert first == Pointer("2b", "1a", "2", ("1a", "2b"), ("1a", "2b", "3c"))
+    assert first.back_to("1a", "1") == Pointer("1a", None, "1", ("1a",), ("1a", "2b", "3c"))
+    assert after_publish(first, "3d", "3") == Pointer("3d", "2b", "3", ("1a", "2b", "3d"), ("1a", "2b", "3c", "3d"))
+    # What was rolled back can be served again, and then has the one before it behind it.
+    assert first.back_to("3c", "3") == Pointer("3c", "2b", "3", ("1a", "2b", "3c"), ("1a", "2b", "3c"))
+
+
+@pytest.mark.parametrize(("keep", "gone"), [(2, ("1a", "2b")), (3, ("1a",)), (4, ()), (9, ()), (1, ("1a", "2b"))], ids=str)
+def test_the_oldest_go_first_and_never_the_served_one_or_its_previous(keep: int, gone: tuple[str, ...]) -> None:
+    pointer = published("1a", "2b", "3c", "4d")
+    assert pointer.surplus(keep) == gone
+    left = pointer.without(gone)
+    assert (left.bundle_id, left.previous) == ("4d", "3c")
+    assert left.stored == left.trail == tuple(kept for kept in pointer.stored if kept not in gone)
+
+
+def test_after_a_rollback_the_old_ones_that_are_served_stay() -> None:
+    pointer = published("1a", "2b", "3c", "4d").back_to("2b", "2")
+    assert pointer.surplus(2) == ("3c", "4d")
+    assert pointer.surplus(3) == ("3c",)
+
+
+def test_text_and_back() -> None:
+    pointer = published("1a", "2b")
+    assert Pointer.from_json(pointer.to_json()) == pointer
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"bundle_id": "x", "previous": null, "ds": "1", "trail": ["y"], "stored": []}']
+)
+def test_what_is_no_pointer_is_refused(text: str) -> None:
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        Pointer.from_json(text)

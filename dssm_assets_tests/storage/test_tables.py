@@ -1,0 +1,272 @@
+"""Tables: equal rows, equal bytes; contracts at the border; nothing visible of a failed write."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dssm_assets.core.errors import PartitionMissingError, SchemaError
+from dssm_assets.core.schema import ColumnSpec, TableSpec
+from dssm_assets.storage.tables import ROW_GROUP_ROWS, TableStore, part_name
+from dssm_assets_tests.storage.stores import (
+    DS,
+    SCHEMA,
+    TAKEN,
+    files_of,
+    memory_store,
+    parquet_bytes,
+    row_group_rows,
+    stores,
+    taken,
+)
+
+
+@pytest.fixture(params=["local", "memory"])
+def tables(request, tmp_path):
+    return TableStore(stores(tmp_path)[request.param])
+
+
+rows = st.tuples(st.text(max_size=3), st.integers(min_value=-(2**63), max_value=2**63 - 1), st.none() | st.text(max_size=3))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), listed=st.lists(rows, max_size=30))
+def test_equal_rows_are_equal_bytes_however_they_are_batched(data, listed):
+    table = taken(*listed)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(listed)), max_size=5), label="cuts"))
+    ends = [*cuts, len(listed)]
+    starts = [0, *cuts]
+    batches = [
+        batch
+        for start, end in zip(starts, ends, strict=True)
+        for batch in table.slice(start, end - start).combine_chunks().to_batches()
+    ]
+    tables = TableStore(memory_store())
+    manifest = tables.write(TAKEN, DS, batches, schema=SCHEMA)
+    assert tables.partitions.fs.cat_file(tables.paths([manifest])[0]) == parquet_bytes(TableStore(memory_store()), table)
+    assert tables.read(manifest).equals(table)
+    assert manifest.rows == len(listed)
+
+
+@pytest.mark.parametrize("step", [1_000, 131_071, 131_072, 200_001])
+def test_row_groups_have_the_same_rows_for_every_batch_size(tmp_path, step):
+    count = 2 * ROW_GROUP_ROWS + 5
+    table = pa.table({"user_id": pa.array(range(count)), "at": pa.array(range(count)), "note": pa.nulls(count, pa.string())})
+    whole = TableStore(memory_store())
+    expected = whole.write(TAKEN, DS, table)
+    cut = TableStore(memory_store())
+    batches = (table.slice(start, step).combine_chunks().to_batches()[0] for start in range(0, count, step))
+    manifest = cut.write(TAKEN, DS, batches, schema=table.schema)
+    assert manifest.digest == expected.digest
+    assert row_group_rows(cut, cut.paths([manifest])[0]) == [131_072, 131_072, 5]
+
+
+def test_what_is_written_is_read_in_order_whole_by_column_and_in_batches(tables):
+    table = taken(("z", 3, None), ("a", 1, "x"), ("z", 2, None))
+    manifest = tables.write(TAKEN, DS, table, inputs={"sample/2024-01-01": "ab"}, facts={"seed": 1})
+    assert tables.read(manifest).equals(table)
+    assert tables.read(manifest, ["at"]).to_pydict() == {"at": [3, 1, 2]}
+    assert pa.Table.from_batches(tables.batches(manifest, ["user_id"])).to_pydict() == {"user_id": ["z", "a", "z"]}
+    assert (dict(manifest.inputs), dict(manifest.facts)) == ({"sample/2024-01-01": "ab"}, {"seed": 1})
+
+
+def test_text_is_read_with_the_codes_it_is_stored_with(tables):
+    table = taken(("z", 3, None), ("a", 1, "x"), ("z", 2, "x")).append_column("bag", pa.array([["q"], [], ["q", "r"]]))
+    manifest = tables.write(TAKEN, DS, table)
+    found = tables.read(manifest, as_dictionaries=["user_id", "at", "bag", "no such column"])
+    assert found.column("user_id").chunk(0).dictionary.to_pylist() == ["z", "a"]
+    assert found.to_pylist() == table.to_pylist()
+    assert [field.type for field in found.schema][1:] == [pa.int64(), pa.string(), table.schema.field("bag").type]
+    assert tables.read(manifest, ["user_id"], as_dictionaries=["user_id"]).to_pydict() == {"user_id": ["z", "a", "z"]}
+    assert tables.read(manifest).equals(table)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(listed=st.lists(rows, max_size=20), cut=st.integers(0, 20))
+def test_dictionary_encoded_text_is_stored_as_the_text_it_is(listed, cut):
+    table = taken(*listed)
+    encoded = pa.concat_tables([coded(table.slice(0, cut)), coded(table.slice(cut))])
+    expected = parquet_bytes(TableStore(memory_store()), table)
+    assert parquet_bytes(TableStore(memory_store()), encoded) == expected
+    tables = TableStore(memory_store())
+    manifest = tables.write(TAKEN, DS, encoded.to_batches(), schema=encoded.schema)
+    assert tables.partitions.fs.cat_file(tables.paths([manifest])[0]) == expected
+    assert [column.type for column in manifest.columns] == ["string", "int64", "string"]
+
+
+def coded(table):
+    for place in (0, 2):
+        table = table.set_column(place, table.column_names[place], table.column(place).dictionary_encode())
+    return table
+
+
+def test_numbers_that_hardly_repeat_are_stored_as_they_are(tables):
+    count = 1_000
+    table = pa.table(
+        {
+            "user_id": pa.array([f"u{number}" for number in range(count)]),
+            "at": pa.array(range(count)),
+            "note": pa.nulls(count, pa.string()),
+            "half": pa.array([number // 2 for number in range(count)], pa.int32()),
+            "most": pa.array([number * 4 // 5 for number in range(count)], pa.float32()),
+            "bag": pa.array([[number] for number in range(count)]),
+            "pair": pa.array([{"x": number, "y": [number]} for number in range(count)]),
+            "weights": pa.array([[("w", number)] for number in range(count)], pa.map_(pa.string(), pa.int64())),
+        }
+    )
+    manifest = tables.write(TAKEN, DS, table)
+    assert tables.read(manifest).equals(table)
+    # 1000 and 800 different values in 1000 rows are more than three quarters, 500 are not.
+    assert plain_columns(tables, manifest) == ["at", "most"]
+    few = taken(*[("a", number // 2, None) for number in range(10)]).append_column("small", pa.array(range(10), pa.int8()))
+    assert plain_columns(tables, tables.write(TAKEN, DS, few)) == []
+
+
+def test_later_rows_do_not_change_how_a_column_is_stored(tables):
+    ends = pa.concat_tables([taken(*[("a", 1, None)] * ROW_GROUP_ROWS), taken(("b", 2, None), ("b", 3, None))])
+    manifest = tables.write(TAKEN, DS, ends)
+    assert plain_columns(tables, manifest) == []
+    assert tables.read(manifest).column("at").to_pylist()[-3:] == [1, 2, 3]
+
+
+def plain_columns(tables, manifest):
+    """Returns the stored columns that have no dictionary in any row group."""
+    with tables.partitions.fs.open(tables.paths([manifest])[0], "rb") as handle:
+        metadata = pq.ParquetFile(handle).metadata
+        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+        columns = [group.column(place) for group in groups for place in range(metadata.num_columns)]
+    coded = {column.path_in_schema for column in columns if "RLE_DICTIONARY" in column.encodings}
+    return sorted({column.path_in_schema for column in columns} - coded)
+
+
+def test_columns_are_recorded_with_type_and_meaning(tables):
+    table = taken(("a", 1, None)).append_column("buy_count", pa.array([2])).append_column("city", pa.array(["x"]))
+    manifest = tables.write(TAKEN, DS, table)
+    assert [(column.name, column.type, column.description) for column in manifest.columns] == [
+        ("user_id", "string", "Who."),
+        ("at", "int64", "When."),
+        ("note", "string", "Remark; may be missing."),
+        ("buy_count", "int64", "A count."),
+        ("city", "string", "Anything else."),
+    ]
+
+
+def test_an_empty_table_keeps_its_schema(tables):
+    manifest = tables.write(TAKEN, DS, iter(()), schema=SCHEMA)
+    assert manifest.rows == 0
+    assert tables.read(manifest).schema.equals(SCHEMA)
+
+
+def test_schema_metadata_does_not_reach_the_bytes():
+    table = taken(("a", 1, None))
+    told = table.replace_schema_metadata({"pandas": "whatever"})
+    assert parquet_bytes(TableStore(memory_store()), told) == parquet_bytes(TableStore(memory_store()), table)
+
+
+def test_nulls_are_refused_where_the_contract_forbids_them_all_columns_at_once(tables):
+    with pytest.raises(SchemaError) as caught:
+        tables.write(TAKEN, DS, taken((None, 1, None), (None, None, None), ("a", 2, None)))
+    message = str(caught.value)
+    assert "table taken, column user_id: expected no nulls, got 2 nulls in 3 rows" in message
+    assert "table taken, column at: expected no nulls, got 1 nulls in 3 rows" in message
+    assert "column note" not in message
+    assert tables.partitions.find("taken", DS) is None
+
+
+def test_missing_and_wrongly_typed_columns_are_named_all_at_once(tables):
+    with pytest.raises(SchemaError, match=r"2 faults") as caught:
+        tables.write(TAKEN, DS, pa.table({"user_id": ["a"], "at": ["noon"]}))
+    message = str(caught.value)
+    assert "column at: expected int64, got string" in message
+    assert "column note: expected the column to exist, got columns user_id, at" in message
+
+
+def test_float_ids_are_refused(tables):
+    table = pa.table({"user_id": [1.0], "at": [1], "note": pa.nulls(1, pa.string())})
+    with pytest.raises(SchemaError, match=r"column user_id: expected an integer or a string, got double"):
+        tables.write(TAKEN, DS, table)
+
+
+def test_batches_without_a_schema_are_a_mistake_of_the_caller(tables):
+    with pytest.raises(TypeError, match="needs schema="):
+        tables.write(TAKEN, DS, iter(()))
+
+
+def failing_batches(error):
+    yield taken(("new", 9, None)).to_batches()[0]
+    raise error
+
+
+@pytest.mark.parametrize("is_over_a_group", [False, True])
+def test_an_iterator_that_fails_half_way_leaves_the_previous_partition_byte_for_byte(tables, is_over_a_group):
+    before = tables.write(TAKEN, DS, taken(("old", 1, None)))
+    seen = files_of(tables.partitions)
+
+    def batches():
+        count = ROW_GROUP_ROWS + 1 if is_over_a_group else 1
+        yield taken(*[("new", 9, None)] * count).combine_chunks().to_batches()[0]
+        raise RuntimeError("source went away")
+
+    with pytest.raises(RuntimeError, match="source went away"):
+        tables.write(TAKEN, DS, batches(), schema=SCHEMA)
+    assert files_of(tables.partitions) == seen
+    assert tables.read(tables.partitions.manifest("taken", DS)).to_pydict() == {"user_id": ["old"], "at": [1], "note": [None]}
+    tables.partitions.verify(before)
+
+
+def test_a_first_write_that_fails_shows_nothing(tables):
+    with pytest.raises(RuntimeError, match="gone"):
+        tables.write(TAKEN, DS, failing_batches(RuntimeError("gone")), schema=SCHEMA)
+    assert files_of(tables.partitions) == {}
+    with pytest.raises(PartitionMissingError, match="no partition for 2024-01-02"):
+        tables.partitions.manifest("taken", DS)
+
+
+def test_nulls_in_a_late_batch_leave_the_previous_partition(tables):
+    tables.write(TAKEN, DS, taken(("old", 1, None)))
+    seen = files_of(tables.partitions)
+    late = taken(*[("new", 9, None)] * ROW_GROUP_ROWS, (None, 1, None)).combine_chunks().to_batches()
+    with pytest.raises(SchemaError, match="1 nulls in 1 rows"):
+        tables.write(TAKEN, DS, late, schema=SCHEMA)
+    assert files_of(tables.partitions) == seen
+
+
+def test_a_table_may_be_the_very_files_of_another(tables):
+    from dataclasses import replace
+
+    first = tables.write(TAKEN, DS, taken(("a", 1, None), ("b", 2, "x")))
+    same = tables.write_same(replace(TAKEN, name="copy"), first, inputs={first.key: first.digest})
+    assert (same.asset, same.ds, same.rows, same.inputs) == ("copy", DS, 2, {first.key: first.digest})
+    assert [file.sha256 for file in same.files] == [file.sha256 for file in first.files]
+    assert tables.read(same).equals(tables.read(first))
+
+
+@pytest.mark.parametrize(("first", "end"), [(0, 10), (0, 4), (3, 7), (4, 4), (9, 10), (5, 99), (10, 12)])
+def test_a_range_of_rows_is_read_from_the_files_and_groups_that_hold_it(tables, monkeypatch, first, end):
+    monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 3)
+    table = taken(*[(str(n), n, None) for n in range(10)])
+    with tables.partitions.staging() as folder:
+        staged = []
+        for number, part in enumerate([table.slice(0, 4), table.slice(4, 0), table.slice(4)]):
+            path = folder / part_name(number)
+            staged.append((path, tables.write_part(path, TAKEN, part.to_batches(), SCHEMA)))
+        manifest = tables.publish_parts(TAKEN, DS, staged, schema=SCHEMA)
+    assert [file.rows for file in manifest.files] == [4, 0, 6]
+    assert tables.read(manifest).equals(table)
+    batches = list(tables.rows(manifest, ["at", "user_id"], first, end))
+    assert [value for batch in batches for value in batch.column(0).to_pylist()] == list(range(first, min(end, 10)))
+    assert all(batch.num_rows <= 3 for batch in batches)
+
+
+def test_vectors_are_stored_as_they_are(tmp_path):
+    spec = TableSpec("vectors", "one row per id", ("id",), (ColumnSpec("id", None, ""), ColumnSpec("vector", None, "")))
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array([1.0, 1.0, 1.0, 1.0], pa.float32()), 2)
+    stored = TableStore(stores(tmp_path)["local"])
+    manifest = stored.write(spec, "2024-01-01", pa.table({"id": [1, 1], "vector": vectors}))
+    chunks = pq.ParquetFile(stored.paths([manifest])[0]).metadata.row_group(0)
+    kinds = {chunks.column(k).path_in_schema: chunks.column(k) for k in range(2)}
+    assert kinds["id"].compression == "ZSTD"
+    assert kinds["vector.list.element"].compression == "UNCOMPRESSED"
+    assert not kinds["vector.list.element"].has_dictionary_page
+    assert stored.read(manifest).column("vector").to_pylist() == [[1.0, 1.0], [1.0, 1.0]]
