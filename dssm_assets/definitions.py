@@ -18,8 +18,7 @@ import dagster as dg
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.defs.asset_factory import Observer, build_asset
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.automation import daily_schedule, failure_sensor, landed_sensor
-from dssm_assets.defs.jobs import jobs_for
+from dssm_assets.defs.automation import daily_schedule, failure_sensor, jobs_for, landed_sensor
 from dssm_assets.defs.scene import Scene
 from dssm_assets.defs.spark_runs import Launch, spark_submit
 from dssm_assets.storage.config_file import LoadedConfig, load_config

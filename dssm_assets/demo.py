@@ -17,7 +17,7 @@ from dssm_assets.datasets import complete_journey
 from dssm_assets.definitions import PACKAGED_CONFIG, build_definitions
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.jobs import PUBLISH, TRAIN_AND_EVALUATE, names_of
+from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, names_of
 from dssm_assets.defs.runs import run_day, run_range
 from dssm_assets.steps.workspace import Workspace, day_before, days_between, window_days
 from dssm_assets.storage.config_file import LoadedConfig, load_config

@@ -12,7 +12,7 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import AssetRow, Observer
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.jobs import DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUATE, names_of
+from dssm_assets.defs.automation import DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUATE, names_of
 from dssm_assets.defs.runs import run_days, run_range
 from dssm_assets.defs.scene import Scene
 from dssm_assets.steps.workspace import days_between

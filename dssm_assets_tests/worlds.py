@@ -31,7 +31,7 @@ import yaml
 
 from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.jobs import PUBLISH, TRAIN_AND_EVALUATE, names_of
+from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, names_of
 from dssm_assets.defs.runs import run_day, run_range
 from dssm_assets.steps.workspace import Workspace, days_between, open_workspace
 from dssm_assets.storage.config_file import LoadedConfig, load_config

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from dssm_assets.bench import generated
-from dssm_assets.bench.sizes import BenchSizes
+from dssm_assets.bench.generated import BenchSizes
 from dssm_assets.core.features.generator import FeatureGenerator
 
 Now = Callable[[], float]

@@ -52,8 +52,8 @@ def _bench(parsed: argparse.Namespace) -> int:
     from rich.console import Console
 
     from dssm_assets import terminal
+    from dssm_assets.bench.generated import BenchSizes
     from dssm_assets.bench.machine_bench import STAGES, run_bench
-    from dssm_assets.bench.sizes import BenchSizes
     from dssm_assets.core.config.evaluation import IndexKind
 
     names = ("rows", "samples", "users", "items", "corpus", "queries", "dims", "k", "threads", "seed")

@@ -1,6 +1,6 @@
 """`dssm-assets evaluate`: the hit rates of anybody's vectors.
 
-Belongs here: arguments and printing. Does not belong here: the evaluation (`steps/vector_evaluation.py`).
+Belongs here: arguments and printing. Does not belong here: the evaluation (`steps/external_vectors.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dssm_assets.core.evaluation.vectors import VectorEvaluation
+    from dssm_assets.core.evaluation.external_vectors import VectorEvaluation
 
 METRICS = ("ip", "cosine", "l2")
 _EPILOG = (
@@ -44,9 +44,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _evaluate(parsed: argparse.Namespace) -> int:
-    from dssm_assets.core.evaluation.vectors import EvaluationSettings
+    from dssm_assets.core.evaluation.external_vectors import EvaluationSettings
     from dssm_assets.core.retrieval.metrics import Metric
-    from dssm_assets.steps.vector_evaluation import VectorFiles, evaluate_files
+    from dssm_assets.steps.external_vectors import VectorFiles, evaluate_files
 
     settings = EvaluationSettings(
         ks=parsed.k,

@@ -40,8 +40,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _init(parsed: argparse.Namespace) -> int:
     from dssm_assets.commands.validate import print_validation
+    from dssm_assets.steps.config_checks import validate
     from dssm_assets.steps.starter import Asked, write_starter
-    from dssm_assets.steps.validation import validate
     from dssm_assets.storage.config_file import load_config
 
     said = {role: getattr(parsed, role) for role in _ROLES if getattr(parsed, role) is not None}

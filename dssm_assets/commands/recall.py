@@ -1,6 +1,6 @@
 """`dssm-assets recall`: a list of items from the serving bundle, for a user, for features, or for an item.
 
-Belongs here: arguments, where the bundle lies, printing. Does not belong here: what is recalled (`serving/engine.py`).
+Belongs here: arguments, where the bundle lies, printing. Does not belong here: what is recalled (`serving/recall_engine.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dssm_assets.serving.engine import Answer, Engine
+    from dssm_assets.serving.recall_engine import Answer, Engine
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -50,7 +50,7 @@ def root_of(parsed: argparse.Namespace) -> tuple[str, Mapping[str, Any]]:
 
 
 def _recall(parsed: argparse.Namespace) -> int:
-    from dssm_assets.serving.engine import Engine
+    from dssm_assets.serving.recall_engine import Engine
 
     root, options = root_of(parsed)
     answer = _answer(Engine.open(root, options, is_verified=not parsed.no_verify), parsed)
@@ -63,7 +63,7 @@ def _recall(parsed: argparse.Namespace) -> int:
 
 def _answer(engine: Engine, parsed: argparse.Namespace) -> Answer:
     from dssm_assets.core.errors import Fault, InputError
-    from dssm_assets.serving.engine import for_request
+    from dssm_assets.serving.recall_engine import for_request
     from dssm_assets.serving.requests import Given
 
     is_user = bool(parsed.user_id is not None or parsed.features or parsed.history)

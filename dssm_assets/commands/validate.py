@@ -1,6 +1,6 @@
 """`dssm-assets validate`: the configuration held against its data, before any run.
 
-Belongs here: arguments and printing. Does not belong here: the checks (`steps/validation.py`).
+Belongs here: arguments and printing. Does not belong here: the checks (`steps/config_checks.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from dssm_assets.core.errors import Fault
-    from dssm_assets.steps.validation import Validation
+    from dssm_assets.steps.config_checks import Validation
 
 _PATH: Final = re.compile(r"\S*/[^,]*")
 """The path of a file, up to the comma behind it."""
@@ -35,7 +35,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _validate(parsed: argparse.Namespace) -> int:
     from dssm_assets.definitions import configured_scenes
-    from dssm_assets.steps.validation import validate
+    from dssm_assets.steps.config_checks import validate
     from dssm_assets.storage.config_file import load_config
 
     if parsed.config is None:

@@ -1,7 +1,7 @@
 """Experiments: a run with other settings than the configuration's, kept apart from what stands.
 
 Belongs here: which settings can be tried, the configuration that follows, the table that compares. Does not belong here:
-where an experiment's partitions lie (`storage/overlay_store.py`) and how a run is told its settings (`defs/experiments.py`).
+where an experiment's partitions lie (`storage/partitions.py`) and how a run is told its settings (`defs/experiments.py`).
 """
 
 from __future__ import annotations

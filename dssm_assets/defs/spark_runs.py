@@ -61,7 +61,7 @@ def submitted(
     Raises:
         SubmittedJobError: the job failed, with its own words where it had any.
     """
-    from dssm_assets.steps.job_messages import Job, result_of
+    from dssm_assets.steps.parallel import Job, result_of
 
     told = launch(context, loaded, Job(step.module, step.name, tuple(days), loaded).to_message())
     yield from map(result_of, told)
@@ -76,7 +76,7 @@ def spark_submit(
         ConfigError: there is no program of the name in spark.submit.
         SubmittedJobError: the job failed.
     """
-    from dssm_assets.steps.job_messages import FAULT
+    from dssm_assets.steps.parallel import FAULT
 
     spark = loaded.config.spark
     reader = _KeptMessages()

@@ -2,7 +2,7 @@
 
     spark-submit [options] dssm_assets/deployment/spark_job.py
 
-What to do comes in the extras of the Pipes context (`steps/job_messages.py`); log lines go back as they are written, and one
+What to do comes in the extras of the Pipes context (`steps/parallel.py`); log lines go back as they are written, and one
 custom message for each day that is done, or one that says why none follows. Pipes' parameters are taken from the
 environment, or from the command line (`--dagster-pipes-context`, `--dagster-pipes-messages`) where that is what a launcher
 passes on: EMR, cluster mode. Messages go where the parameters say: a file, standard output, or an S3 bucket.
@@ -29,7 +29,7 @@ from dagster_pipes import (
 )
 
 from dssm_assets.core.errors import DssmError
-from dssm_assets.steps.job_messages import FAULT, Job, message_of
+from dssm_assets.steps.parallel import FAULT, Job, message_of
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.engines.spark import SparkEngine
 

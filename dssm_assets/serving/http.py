@@ -26,10 +26,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dssm_assets.core.config.section import Section
 from dssm_assets.core.errors import DssmError, Fault, InputError
-from dssm_assets.serving.engine import DEFAULT_K, Answer, Engine, for_request
 from dssm_assets.serving.id_rows import UnknownIdError
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.metrics import CONTENT_TYPE, Counter, Gauge, Histogram, text_of
+from dssm_assets.serving.recall_engine import DEFAULT_K, Answer, Engine, for_request
 from dssm_assets.serving.requests import Given
 
 JSON: Final = "application/json"

@@ -15,9 +15,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from dssm_assets.serving.bundle_root import BundleRoot
-from dssm_assets.serving.engine import Engine
+from dssm_assets.serving.bundle import BundleRoot
 from dssm_assets.serving.metrics import Counter
+from dssm_assets.serving.recall_engine import Engine
 
 DEFAULT_CHECK_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 60.0

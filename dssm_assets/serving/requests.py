@@ -26,7 +26,7 @@ from dssm_assets.core.features import requests
 from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.generator import SEQUENCE, FeatureGenerator, input_columns
 from dssm_assets.core.features.spec import Feature
-from dssm_assets.core.models.history import HistoryReader, has_ages
+from dssm_assets.core.models.history_pooling import HistoryReader, has_ages
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures

@@ -10,7 +10,7 @@ import ibis
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.features_raw import activity, all_features, pairs, preferences, raw_feature_tables
+from dssm_assets.core.features_raw import activity, all_features, preferences, raw_feature_tables
 from dssm_assets.core.features_raw import behavior as log
 from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.features_raw.signed_days import check_no_negative
@@ -141,10 +141,10 @@ def pair_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRes
     for ds in days:
 
         def step(today: ibis.Table, previous: ibis.Table | None = None, ds: str = ds, **_leaving: ibis.Table) -> ibis.Table:
-            return pairs.pair_activity(today, previous, ds=ds, window_days=longest)
+            return activity.pair_activity(today, previous, ds=ds, window_days=longest)
 
         def scratch(behavior: ibis.Table, ds: str = ds) -> ibis.Table:
-            return pairs.pair_activity_from_scratch(behavior, ds, window_days=longest)
+            return activity.pair_activity_from_scratch(behavior, ds, window_days=longest)
 
         yield roll(
             workspace,

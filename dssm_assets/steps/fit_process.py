@@ -27,7 +27,7 @@ from dssm_assets.core.errors import ConfigError, DssmError, Fault
 from dssm_assets.core.training.distributed.ranks import Ranks
 from dssm_assets.core.training.loop import Progress
 from dssm_assets.steps.fit_job import MODEL, FitJob, FitOutcome, run_job
-from dssm_assets.storage.whole_file import write_whole
+from dssm_assets.storage.files import write_whole
 
 
 def keep_fault(folder: Path, rank: int, error: BaseException) -> None:

@@ -18,14 +18,16 @@ from dssm_assets.core.samples.sample import positive_sample as choose_positives
 from dssm_assets.core.samples.sample import sample as label_events
 from dssm_assets.core.samples.sample_fg import FeatureRows, LeakReport, check_no_leak, combine_leak_reports
 from dssm_assets.core.samples.sample_fg import sample_fg as place_features
+from dssm_assets.core.samples.training_window import TRAINING_WINDOW
+from dssm_assets.core.samples.training_window import training_window as describe_window
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.statistics.value_counts import encode_distinct
 from dssm_assets.steps.training import KEYS, of_the_eve
-from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests
+from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests, window_days
 from dssm_assets.storage.engines.engine import Target
 from dssm_assets.storage.layout import is_shared as is_shared_path
 from dssm_assets.storage.manifest import Manifest
-from dssm_assets.storage.store_address import StoreAddress
+from dssm_assets.storage.partitions import StoreAddress
 from dssm_assets.storage.tables import TableStore
 
 
@@ -249,3 +251,37 @@ def _positives(table: pa.Table, start: int) -> tuple[pa.Table, None]:
 def _repeated_texts(manifest: Manifest) -> list[str]:
     """Returns the text columns whose values come again and again: all but the request, of which each has its own."""
     return [column.name for column in manifest.columns if column.type == "string" and column.name != col.REQUEST_ID]
+
+
+WINDOW_TABLES = ("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg")
+"""Tables that are read over the window."""
+FEATURE_TABLES = ("item_features_fg", "user_features_fg")
+"""Tables that samples point into, each day into those of the day before, so that the window starts a day earlier."""
+
+
+def training_window(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Lists the window of each day and checks that it is whole."""
+    start = workspace.config.calendar.start.isoformat()
+    for ds in days:
+        wanted = {table: window_days(ds, workspace.config.window.days) for table in WINDOW_TABLES}
+        eves = [eve for eve in window_days(ds, workspace.config.window.days + 1) if eve >= start]
+        wanted |= {table: eves or [day_before(ds)] for table in FEATURE_TABLES}
+        manifests = {table: {day: workspace.find(table, day) for day in listed} for table, listed in wanted.items()}
+        found = {
+            table: {day: None if manifest is None else (manifest.rows, manifest.digest) for day, manifest in listed.items()}
+            for table, listed in manifests.items()
+        }
+        table, report = describe_window(found, start, workspace.tables.partitions.days("user_features_fg"))
+        inputs = digests(manifest for listed in manifests.values() for manifest in listed.values() if manifest is not None)
+        standing = workspace.find(TRAINING_WINDOW.name, ds)
+        # A window that is not whole never takes the place of one that was.
+        if standing is not None and not report.is_complete:
+            manifest = standing
+        else:
+            manifest = workspace.tables.write(TRAINING_WINDOW, ds, table, inputs=inputs)
+        facts = {
+            "window_days": workspace.config.window.days,
+            "missing_days": {key: list(value) for key, value in report.missing.items()},
+        }
+        check = Check("window_complete", report.is_complete, report.sentence, facts)
+        yield StepResult(manifest, {"window_days": workspace.config.window.days}, (check,))

@@ -14,7 +14,7 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.samples import sampler_tables
-from dssm_assets.core.samples.hard_negatives import COLUMNS
+from dssm_assets.core.samples.negatives import COLUMNS
 from dssm_assets.core.samples.sampler_tables import (
     HARD_EDGE_FORM,
     POSITIVE_EDGE_FORM,
@@ -25,8 +25,7 @@ from dssm_assets.core.samples.sampler_tables import (
     write_text,
 )
 from dssm_assets.steps.workspace import Workspace, window_days
-from dssm_assets.storage.files import TableWriter
-from dssm_assets.storage.whole_file import write_whole
+from dssm_assets.storage.files import TableWriter, write_whole
 
 FORMS = {"users": USER_FORM, "positive_edges": POSITIVE_EDGE_FORM, "hard_edges": HARD_EDGE_FORM}
 KINDS = ("items", *FORMS)

@@ -21,7 +21,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.config.model import Model, Similarity
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.interactions import interactions, item_events, read_cuts, rows_of, taken_by_everybody, window_history
-from dssm_assets.steps.spread import spread_over
+from dssm_assets.steps.parallel import spread_over
 from dssm_assets.steps.training import history_days
 from dssm_assets.steps.workspace import StepResult, Workspace, digests, window_days
 from dssm_assets.storage.files import ScratchArrays, ScratchFile

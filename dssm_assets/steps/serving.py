@@ -285,7 +285,7 @@ _START, _END = "history start", "history end"
 
 def _golden_users(table: pa.Table, events: pa.Table, spec: Any, seed: int) -> Any:
     """Returns the rows as the user tower reads them, every second one with a context."""
-    from dssm_assets.core.models.history import HistoryReader
+    from dssm_assets.core.models.history_pooling import HistoryReader
     from dssm_assets.core.models.tower_input import SideReader, TowerInput
     from dssm_assets.core.models.tower_spec import Side
     from dssm_assets.core.serving.golden import golden_contexts

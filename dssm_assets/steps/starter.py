@@ -19,8 +19,8 @@ from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.log_scan import LogScan
 from dssm_assets.core.sources.starter import CONSTANT_EVENT, FG_FILE, Found, LogFacts, Source, config_text, fg_of, fg_text
 from dssm_assets.core.sources.survey import Roles, find_roles
-from dssm_assets.storage.sources.columns import plan_files
-from dssm_assets.storage.sources.files import day_folders, list_files, open_folder
+from dssm_assets.storage.sources.source_columns import plan_files
+from dssm_assets.storage.sources.source_files import day_folders, list_files, open_folder
 from dssm_assets.storage.sources.survey import Survey, survey
 
 CONFIG_FILE = "config.yaml"

@@ -12,9 +12,8 @@ from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.errors import ConfigError, Fault, ProvenanceError
 from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.samples import sample_tables
-from dssm_assets.core.samples.hard_negatives import COLUMNS, hard_negatives
 from dssm_assets.core.samples.history import HistoryCsr, place_history
-from dssm_assets.core.samples.negatives import count_positives
+from dssm_assets.core.samples.negatives import COLUMNS, count_positives, hard_negatives
 from dssm_assets.core.samples.negatives import negative_items as weigh_items
 from dssm_assets.core.samples.sample import SampleWeights
 from dssm_assets.core.samples.sample_fg import widened

@@ -22,7 +22,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, SortedIds
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.feature_config import indexed_features, open_bucketizer, towers_of
-from dssm_assets.steps.spread import spread_over
+from dssm_assets.steps.parallel import spread_over
 from dssm_assets.steps.workspace import (
     Check,
     StepResult,

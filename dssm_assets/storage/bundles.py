@@ -32,8 +32,8 @@ from typing import Any, Final
 import fsspec
 
 from dssm_assets.core.errors import Fault, PartitionMissingError, StorageError
+from dssm_assets.storage.files import write_whole
 from dssm_assets.storage.partitions import sha256_of
-from dssm_assets.storage.whole_file import write_whole
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ layouts (`source_files.py`), our own partitions (`table_store.py`).
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,3 +179,22 @@ class ScratchFile:
         if not self.length:
             return np.empty(0, self.kind)
         return np.memmap(self.path, dtype=self.kind, mode="r", shape=(self.length,))
+
+
+def write_whole(path: Path, chunks: Iterable[bytes]) -> None:
+    """Writes a file, or leaves the one that stood there; its folder is made where it is missing.
+
+    Several writers of one file do not disturb each other: the last one's is what stands.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"._{path.stem}-")
+    aside = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, 0o644)  # mkstemp's files are readable by their owner alone
+            file.writelines(chunks)
+            file.flush()
+            os.fsync(handle)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

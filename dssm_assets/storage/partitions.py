@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,8 +28,8 @@ from fsspec.spec import AbstractBufferedFile
 
 from dssm_assets.core.errors import Fault, PartitionMissingError, StorageError, WindowIncompleteError
 from dssm_assets.storage import layout
+from dssm_assets.storage.files import write_whole
 from dssm_assets.storage.manifest import Column, Manifest, StoredFile
-from dssm_assets.storage.whole_file import write_whole
 
 SMALL_BYTES: Final = 4 << 20
 """Files up to this size are fetched whole, in one request."""
@@ -317,3 +317,69 @@ def _missing(asset: str, days: Sequence[str]) -> Fault:
         f"no partition for {shown}",
         f"dssm-assets materialize {asset} --from {days[0]} --to {days[-1]}",
     )
+
+
+@dataclass(frozen=True)
+class StoreAddress:
+    """What a store is opened with; it can be pickled."""
+
+    url: str
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, partitions: PartitionStore) -> StoreAddress:
+        """Returns the address of an open store."""
+        return cls(partitions.fs.unstrip_protocol(partitions.root), partitions.options)
+
+    def open(self) -> PartitionStore:
+        """Returns the store."""
+        return PartitionStore(self.url, self.options)
+
+
+class OverlayStore(PartitionStore):
+    """The partitions of an experiment, and below them the standing ones."""
+
+    def __init__(self, below: PartitionStore, name: str) -> None:
+        """Lays the store of the experiment of that name over the standing one."""
+        super().__init__(below.fs.unstrip_protocol(layout.experiment_root(below.root, name)), below.options)
+        self.below, self.name = below, name
+        self._own: set[str] = set()
+
+    def find(self, asset: str, ds: str) -> Manifest | None:
+        """Returns the experiment's partition of a day, else the standing one, None where there is neither."""
+        own = super().find(asset, ds)
+        if own is None:
+            return self.below.find(asset, ds)
+        self._own.add(_identity(own))
+        return own
+
+    def days(self, asset: str) -> list[str]:
+        """Returns the days that have a partition in either store, ascending."""
+        return sorted({*super().days(asset), *self.below.days(asset)})
+
+    def path(self, manifest: Manifest, file: StoredFile) -> str:
+        """Returns the path of a file, in the store that its partition was found in."""
+        return super().path(manifest, file) if self.holds(manifest) else self.below.path(manifest, file)
+
+    def holds(self, manifest: Manifest) -> bool:
+        """Tells whether a partition that this store found is the experiment's own."""
+        return _identity(manifest) in self._own
+
+    def _show(self, manifest: Manifest) -> Manifest:
+        self._own.add(_identity(manifest))
+        return super()._show(manifest)
+
+
+def experiment_names(below: PartitionStore) -> list[str]:
+    """Returns the names of the experiments that have a folder beside the standing partitions, sorted."""
+    folder = layout.experiments_folder(below.root)
+    listed: Mapping[str, bool] = {} if below.is_local else {"refresh": True}
+    try:
+        entries = below.fs.ls(folder, detail=False, **listed)
+    except FileNotFoundError:
+        return []
+    return sorted(name for entry in entries if (name := layout.experiment_of_folder(str(entry))) is not None)
+
+
+def _identity(manifest: Manifest) -> str:
+    return f"{manifest.key} {manifest.digest}"

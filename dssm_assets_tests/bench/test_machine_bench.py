@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 import torch
 
 from dssm_assets.bench import generated, parts
-from dssm_assets.bench.machine_bench import STAGES, BenchReport, Rate, run_bench
-from dssm_assets.bench.sizes import BenchSizes
+from dssm_assets.bench.generated import BenchSizes
+from dssm_assets.bench.machine_bench import STAGES, BenchReport, MachineLimits, Rate, measure_limits, run_bench
 from dssm_assets.core.config.evaluation import IndexKind
 from dssm_assets.core.errors import InputError
 
@@ -76,3 +77,20 @@ def test_sizes_that_cannot_be_are_named_at_once() -> None:
         BenchSizes(rows=0, threads=0)
     with pytest.raises(InputError, match="bench, k: expected at most the corpus, 100"):
         BenchSizes(corpus=100, k=101)
+
+
+def test_the_slower_limit_binds() -> None:
+    limits = MachineLimits(gflops=10.0, gbytes=2.0)
+    # 10e9 / 1e6 = 10,000 rows by products; 2e9 / 1e5 = 20,000 by memory.
+    assert limits.rows_per_s(1e6, 1e5) == (10_000.0, "matrix product")
+    assert limits.rows_per_s(1e5, 1e5) == (20_000.0, "memory bandwidth")
+    assert limits.rows_per_s(0.0, 1e5) == (20_000.0, "memory bandwidth")
+    assert limits.rows_per_s(1e6, 0.0) == (10_000.0, "matrix product")
+
+
+def test_limits_follow_from_the_clock() -> None:
+    ticks = iter(range(1000))
+    # Every piece of work takes one second of this clock.
+    limits = measure_limits(lambda: float(next(ticks)))
+    assert math.isclose(limits.gflops, 2 * 1024**3 / 1e9)
+    assert math.isclose(limits.gbytes, 2 * 2**28 / 1e9)

@@ -20,7 +20,7 @@ import pyarrow as pa
 import torch
 
 from dssm_assets.core.columns import ITEM_ID, USER_ID
-from dssm_assets.core.evaluation.vectors import EvaluationSettings, VectorSet, evaluate_vectors
+from dssm_assets.core.evaluation.external_vectors import EvaluationSettings, VectorSet, evaluate_vectors
 from dssm_assets.core.retrieval.exact import top_k
 from dssm_assets.core.retrieval.metrics import Metric
 

@@ -39,7 +39,7 @@ import pyarrow as pa
 
 from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.retrieval.index import ship_index
-from dssm_assets.serving.engine import Engine
+from dssm_assets.serving.recall_engine import Engine
 from dssm_assets.serving.requests import Given
 from dssm_assets_tests.serving import bundles
 

@@ -10,7 +10,7 @@ import yaml
 from dssm_assets.cli import main
 from dssm_assets.commands.validate import print_validation
 from dssm_assets.core.errors import Fault
-from dssm_assets.steps.validation import Validation, validate
+from dssm_assets.steps.config_checks import Validation, validate
 from dssm_assets_tests import worlds
 
 TODAY = dt.date(2024, 2, 1)

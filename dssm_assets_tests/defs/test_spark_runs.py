@@ -24,7 +24,7 @@ from dssm_assets.defs import spark_runs
 from dssm_assets.defs.runs import run_range
 from dssm_assets.defs.spark_runs import SCRIPT, _environment, command
 from dssm_assets.deployment.spark_job import reason
-from dssm_assets.steps.job_messages import Job, message_of, result_of
+from dssm_assets.steps.parallel import Job, message_of, result_of
 from dssm_assets.steps.workspace import Check, StepResult, open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import built_world
@@ -85,7 +85,7 @@ def test_unknown_keys_and_engines_are_refused() -> None:
 
 def test_a_job_and_its_result_survive_their_journey(tmp_path: Path) -> None:
     loaded = worlds.write_world(tmp_path, {"engine": "spark", "spark": {"partitions": 3}})
-    job = Job("fg", "user_history_fg", (DAY,), loaded)
+    job = Job("sample", "user_history_fg", (DAY,), loaded)
     assert Job.from_message(json.loads(json.dumps(job.to_message()))) == job
 
 

@@ -22,8 +22,8 @@ from dssm_assets.storage.bundles import Pointer, PointerFile, after_publish
 from dssm_assets.storage.config_file import load_config
 from dssm_assets.storage.manifest import Manifest, StoredFile
 from dssm_assets.storage.partitions import PartitionStore
-from dssm_assets.storage.sources.files import open_folder
 from dssm_assets.storage.sources.reader import read_days
+from dssm_assets.storage.sources.source_files import open_folder
 from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.compose_file import DEPLOY

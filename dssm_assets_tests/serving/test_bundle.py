@@ -10,8 +10,8 @@ import pytest
 
 from dssm_assets.core.errors import DuplicateKeyError, PartitionMissingError, StorageError
 from dssm_assets.serving.bundle import Bundle
-from dssm_assets.serving.engine import Engine
 from dssm_assets.serving.id_rows import IdRows, VectorRows
+from dssm_assets.serving.recall_engine import Engine
 from dssm_assets_tests.serving import bundles
 
 FIRST, SECOND = "2024-01-12", "2024-01-13"

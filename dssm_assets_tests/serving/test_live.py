@@ -10,8 +10,8 @@ import pytest
 
 from dssm_assets.core.errors import DssmError, PartitionMissingError
 from dssm_assets.serving import live as live_module
-from dssm_assets.serving.engine import Engine
 from dssm_assets.serving.live import LiveEngine
+from dssm_assets.serving.recall_engine import Engine
 from dssm_assets.storage.bundles import BundleStore
 from dssm_assets_tests.serving import bundles
 from dssm_assets_tests.serving.servers import Client, serving

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from dssm_assets.commands import recall
-from dssm_assets.serving.engine import Engine, Source
+from dssm_assets.serving.recall_engine import Engine, Source
 from dssm_assets.serving.requests import Given
 from dssm_assets.steps.serving import bundle_store, serving_bundle
 from dssm_assets.steps.workspace import open_workspace

@@ -8,17 +8,22 @@ Items a, b, c, d were taken 6, 2, 1, 0 times in the window (so a is the head, b 
     w         not evaluated     a, c            not in the user table, 1 event in the window, bought before
 """
 
+from __future__ import annotations
+
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import ConfigError, PartitionMissingError, SchemaError
-from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH
-from dssm_assets.core.evaluation.truth import ground_truth
+from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH, HIT_COUNTS
+from dssm_assets.core.evaluation.rates import gains_over_best, total_hit_rate
+from dssm_assets.core.evaluation.truth import Population, Scope, ground_truth
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps import evaluation
+from dssm_assets.steps.evaluation import StoredCells
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.core.evaluation.worlds import pairs_table
@@ -249,3 +254,37 @@ def test_a_sample_of_the_users_is_scored_as_they_are_among_all(workspace, tmp_pa
     assert {row["user_id"] for row in few.tables.read(counted.manifest).to_pylist()} == {row["user_id"] for row in sample}
     report = run(evaluation.total_hit_rate, few).report_markdown
     assert "- Users with a positive event on the day, a sample of 3 (`evaluation.max_users`): 2, with" in report
+
+
+def counts(first_user: int, users: int) -> pa.Table:
+    """Users in a row of every cell, but nobody in discovery/cold, and cold only of even users."""
+    rng = np.random.Generator(np.random.PCG64(first_user))
+    rows = []
+    for scorer in ("model", "popularity", "recent_popularity"):
+        for scope in sorted(Scope):
+            for population in sorted(Population):
+                for user in range(first_user, first_user + users):
+                    if population is Population.COLD and (scope is Scope.DISCOVERY or user % 2):
+                        continue
+                    hits = sorted(rng.integers(0, 4, 2).tolist())
+                    keys = {"scorer": scorer, "scope": str(scope), "population": str(population), "user_id": user}
+                    rows.append({**keys, "truth_count": 3, "hits_1": hits[0], "hits_2": hits[1]})
+    return pa.Table.from_pylist(rows)
+
+
+def test_totals_of_cells_are_those_of_the_table(tmp_path: Path) -> None:
+    workspace = open_workspace(worlds.write_config(tmp_path))
+    parts = [counts(0, 7), counts(7, 4)]
+    staged = []
+    for number, part in enumerate(parts):
+        path = tmp_path / f"{number}.parquet"
+        staged.append((path, workspace.tables.write_part(path, HIT_COUNTS, part.to_batches(), part.schema)))
+    manifest = workspace.tables.publish_parts(HIT_COUNTS, "2024-01-09", staged, schema=parts[0].schema)
+    whole, cells = pa.concat_tables(parts), StoredCells(workspace, manifest)
+    assert cells.num_rows == whole.num_rows
+    assert cells.cell(Scope.DISCOVERY, Population.COLD) == {}
+    assert cells.cell(Scope.ALL, Population.COLD)["model"].column("user_id").to_pylist() == [0, 2, 4, 6, 8, 10]
+    total = total_hit_rate(whole, [1, 2], 100, 5)
+    assert total_hit_rate(cells, [1, 2], 100, 5).equals(total)
+    options = {"k": 2, "samples": 100, "seed": 5}
+    assert gains_over_best(cells, total, **options) == gains_over_best(whole, total, **options)

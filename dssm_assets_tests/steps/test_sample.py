@@ -16,8 +16,18 @@ from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.features_raw import plan as names
 from dssm_assets.core.features_raw.raw_feature_tables import ITEM_ALL_FEATURE
 from dssm_assets.core.samples.sample_tables import SAMPLE, SAMPLE_FG
+from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps import sample
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, open_workspace
+from dssm_assets.steps.sample import FEATURE_TABLES, WINDOW_TABLES, training_window
+from dssm_assets.steps.workspace import (
+    StepResult,
+    Workspace,
+    day_before,
+    days_between,
+    open_workspace,
+    start_of_day_ms,
+    window_days,
+)
 from dssm_assets.storage import layout
 from dssm_assets.storage import tables as table_store
 from dssm_assets.storage.engines.spark import SparkEngine
@@ -213,3 +223,100 @@ def test_samples_without_context_features_have_no_golden_rows(world, tmp_path):
     (result,) = sample.sample_fg(open_workspace(loaded), [worlds.DAYS[1]])
     assert result.checks[1].is_passed
     assert result.checks[1].facts == {"golden_rows": 0, "differing_features": []}
+
+
+WINDOW = days_between("2024-01-06", "2024-01-08")
+DAY_WINDOW = "2024-01-09"
+EVE = "2024-01-05"
+"""Whose features the samples of the first day point into."""
+
+
+@pytest.fixture
+def workspace_window(tmp_path):
+    """A window of three days, every table whole: day n of the window has n + 1 rows."""
+    workspace_window = open_workspace(worlds.write_config(tmp_path, {"window": {"days": 3}}))
+    for table in WINDOW_TABLES:
+        for number, ds in enumerate(WINDOW):
+            put(workspace_window, table, ds, number + 1)
+    for table in FEATURE_TABLES:
+        for ds in [EVE, *WINDOW]:
+            put(workspace_window, table, ds, 9)
+    return workspace_window
+
+
+def put(workspace_window, table, ds, rows):
+    workspace_window.tables.write(TableSpec(table, "any", (), ()), ds, pa.table({"x": pa.array(range(rows))}))
+
+
+def drop(workspace_window, table, ds):
+    workspace_window.tables.partitions.fs.rm(f"{workspace.tables.partitions.root}/{table}/ds={ds}", recursive=True)
+
+
+def run(workspace_window, ds=DAY_WINDOW):
+    (result,) = training_window(workspace_window, [ds])
+    return result
+
+
+def test_a_whole_window_passes_and_lists_rows_and_digests(workspace_window):
+    result = run(workspace_window)
+    (check,) = result.checks
+    assert (check.name, check.is_passed) == ("window_complete", True)
+    assert check.description == "all 3 days from 2024-01-06 to 2024-01-08 are materialized"
+    rows = workspace_window.tables.read(result.manifest).to_pylist()
+    assert len(rows) == 4 * 3 + 2 * 4
+    found = {(row["table"], row["day"]): (row["rows"], row["digest"]) for row in rows}
+    assert found["positive_sample", "2024-01-07"] == (2, workspace_window.need("positive_sample", "2024-01-07").digest)
+    assert found["user_features_fg", "2024-01-08"] == (9, workspace_window.need("user_features_fg", "2024-01-08").digest)
+    assert set(result.manifest.inputs) == {f"{table}/{day}" for table, day in found}
+
+
+def test_missing_days_are_named_per_table_with_the_command(workspace_window):
+    drop(workspace_window, "positive_sample", "2024-01-07")
+    drop(workspace_window, "item_features_fg", "2024-01-08")
+    (check,) = run(workspace_window).checks
+    assert not check.is_passed
+    assert check.description == (
+        "missing: item_features_fg: 2024-01-08; positive_sample: 2024-01-07. "
+        "To fill them: dssm-assets materialize daily_tables --from 2024-01-07 --to 2024-01-08"
+    )
+    assert check.facts["missing_days"] == {"item_features_fg": ["2024-01-08"], "positive_sample": ["2024-01-07"]}
+
+
+def test_days_before_the_calendar_cannot_be_filled_and_the_sentence_says_so(workspace_window):
+    (check,) = run(workspace_window, "2024-01-03").checks
+    assert not check.is_passed
+    assert "1 days lie before calendar.start 2024-01-01: evaluate a later day or set window.days lower." in check.description
+    assert "dssm-assets materialize daily_tables --from 2024-01-01 --to 2024-01-02" in check.description
+
+
+def test_a_window_entirely_before_the_calendar_offers_no_command(workspace_window):
+    (check,) = run(workspace_window, "2024-01-01").checks
+    assert "3 days lie before calendar.start" in check.description
+    assert "materialize" not in check.description
+
+
+def test_the_evaluation_day_itself_is_not_part_of_the_window(workspace_window):
+    put(workspace_window, "positive_sample", DAY_WINDOW, 100)
+    rows = workspace_window.tables.read(run(workspace_window).manifest).to_pylist()
+    assert {row["day"] for row in rows} == {EVE, *WINDOW}
+
+
+def test_a_corrected_day_shows_in_the_windows_digest(workspace_window):
+    before = run(workspace_window).manifest.digest
+    assert run(workspace_window).manifest.digest == before
+    put(workspace_window, "positive_sample", "2024-01-06", 50)
+    assert run(workspace_window).manifest.digest != before
+
+
+def test_window_days_cross_months_and_leap_days():
+    assert window_days("2024-03-01", 2) == ["2024-02-28", "2024-02-29"]
+    assert days_between("2024-01-02", "2024-01-01") == []
+
+
+@pytest.mark.parametrize(
+    ("ds", "timezone", "hours_after_utc"),
+    [("2024-01-02", "UTC", 0), ("2024-01-02", "Asia/Shanghai", -8), ("2024-07-02", "America/New_York", 4)],
+)
+def test_a_day_begins_at_local_midnight(ds, timezone, hours_after_utc):
+    utc = {"2024-01-02": 1_704_153_600_000, "2024-07-02": 1_719_878_400_000}
+    assert start_of_day_ms(ds, timezone) == utc[ds] + hours_after_utc * 3_600_000

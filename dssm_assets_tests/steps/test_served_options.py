@@ -9,7 +9,7 @@ import pytest
 
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.models.prior import Prior
-from dssm_assets.serving.engine import Engine
+from dssm_assets.serving.recall_engine import Engine
 from dssm_assets.serving.requests import Given
 from dssm_assets.steps.serving import bundle_store
 from dssm_assets_tests import worlds

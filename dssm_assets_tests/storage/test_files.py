@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dssm_assets.core.errors import InputError, SchemaError
-from dssm_assets.storage.files import ScratchArrays, ScratchFile, TableWriter, read_parquet
+from dssm_assets.storage.files import ScratchArrays, ScratchFile, TableWriter, read_parquet, write_whole
 
 
 def test_a_file_a_folder_and_a_url_are_read_alike(tmp_path: Path) -> None:
@@ -104,3 +105,25 @@ def test_an_array_or_its_beginning_is_opened_again(tmp_path: Path) -> None:
     assert ScratchFile.of(array[:0]).open().tolist() == []
     with pytest.raises(TypeError, match="an array of ScratchArrays, got ndarray"):
         ScratchFile.of(np.arange(3))
+
+
+def test_a_file_is_written_into_a_new_folder_and_readable_by_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "manifest.json"
+    write_whole(path, [b"one ", b"two"])
+    assert path.read_bytes() == b"one two"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [entry.name for entry in path.parent.iterdir()] == ["manifest.json"]
+
+
+def test_a_writer_that_fails_leaves_what_stood_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    write_whole(path, [b"before"])
+
+    def broken() -> Iterator[bytes]:
+        yield b"half"
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(path, broken())
+    assert path.read_bytes() == b"before"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state"]

@@ -13,7 +13,7 @@ Null is missing; a multi-valued feature without values is an empty list.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -330,3 +330,39 @@ def _joined(parts: Sequence[Mapping[str, pa.Array]], row_count: int) -> pa.Table
         return pa.concat_tables([pa.table(dict(part)) for part in parts]).unify_dictionaries()
     # A side without features: no columns, but still as many rows as the input.
     return pa.table({"rows": pa.nulls(row_count)}).select([])
+
+
+_TABLES: Final = {
+    "user": "user_all_feature",
+    "item": "item_all_feature",
+    "context": "sample",
+    SEQUENCE: "user_history",
+}
+_REMEDIES: Final = {
+    "user": "add it to the user table, or correct the expression",
+    "item": "add it to the item table, or correct the expression",
+    "context": "add it to tables.behavior.context_columns, or correct the expression",
+    SEQUENCE: "add it to raw_features.history_columns, or correct the expression",
+}
+
+
+def missing_inputs(spec: FgSpec, columns: Mapping[str, Collection[str]]) -> list[Fault]:
+    """Returns one fault per feature and column that it reads and its table will not have.
+
+    Args:
+        spec: the feature definitions.
+        columns: side (user, item, context, sequence) -> the columns of the table that its features read; a side that is
+            lacking is not checked.
+    """
+    faults = []
+    for feature in (*spec.features, *spec.sequence_features):
+        side = SEQUENCE if feature.sequence is not None else feature.side.value
+        if side not in columns:
+            continue
+        for name in feature.inputs:
+            if name not in columns[side]:
+                there = ", ".join(sorted(columns[side]))
+                shown = there if len(there) <= 400 else f"{there[:400]} ..."
+                where = f"fg.json, feature {feature.name}"
+                faults.append(Fault(where, f"a column of {_TABLES[side]}: {shown}", repr(name), _REMEDIES[side]))
+    return faults

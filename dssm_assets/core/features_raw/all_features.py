@@ -19,8 +19,8 @@ import ibis
 from dssm_assets.core.columns import EVENT, FEATURE_DATE, ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features_raw import plan as names
+from dssm_assets.core.features_raw.activity import distinct_counterparts
 from dssm_assets.core.features_raw.local_time import days_since
-from dssm_assets.core.features_raw.pairs import distinct_counterparts
 from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.features_raw.preferences import preference_lists
 

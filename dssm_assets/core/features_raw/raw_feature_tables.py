@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from dssm_assets.core import columns as c
 from dssm_assets.core.features_raw import plan as names
+from dssm_assets.core.features_raw.activity import PAIR_KEY
 from dssm_assets.core.features_raw.behavior import BEHAVIOR_KEY
-from dssm_assets.core.features_raw.pairs import PAIR_KEY
 from dssm_assets.core.features_raw.preferences import PREFERENCE_KEY
 from dssm_assets.core.schema import ColumnSpec, TableSpec
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from dssm_assets.core.arrays.bags import Bags, row_of
 from dssm_assets.core.config.model import PoolingKind
-from dssm_assets.core.models.history import reach
+from dssm_assets.core.models.history_pooling import reach
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import HistoryView, Side, TowerFeature, TowerSpec
 

@@ -24,7 +24,7 @@ from dssm_assets.core.columns import USER_ROW, WEIGHT
 from dssm_assets.core.config.model import History, Model
 from dssm_assets.core.config.training import Training, batches_per_epoch
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.models.losses.terms import (
+from dssm_assets.core.models.losses.loss_terms import (
     LossTerms,
     MaskedPairs,
     diagonal_pairs,

@@ -21,7 +21,7 @@ import torch
 
 from dssm_assets.core.arrays.bags import Bags, IntArray, offsets_of, ragged_positions
 from dssm_assets.core.config.model import Loss, Model, Norm
-from dssm_assets.core.models.losses.terms import LossTerms, MaskedPairs
+from dssm_assets.core.models.losses.loss_terms import LossTerms, MaskedPairs
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.training.batches import Batch, ItemSide
 

@@ -21,9 +21,9 @@ from dssm_assets.core.config.training import Device, Precision, StepPlan, Traini
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.models.embedding import Lookup
 from dssm_assets.core.models.interests import chosen_interests
+from dssm_assets.core.models.losses.loss_terms import LossTerms
 from dssm_assets.core.models.losses.point_wise import l2_loss, sigmoid_loss
 from dssm_assets.core.models.losses.softmax import sampled_softmax
-from dssm_assets.core.models.losses.terms import LossTerms
 from dssm_assets.core.models.tower import BatchNorm
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batches import Batch, ItemSide, Share

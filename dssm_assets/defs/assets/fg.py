@@ -3,7 +3,7 @@
 from dssm_assets.defs.asset_factory import AssetRow, CheckRow
 from dssm_assets.defs.lazy_steps import steps_of
 
-fg = steps_of("fg")
+sample = steps_of("sample")
 
 GROUP = "fg"
 _KINDS = frozenset({"arrow", "parquet"})
@@ -14,7 +14,7 @@ ROWS = (
         name="item_features_fg",
         group=GROUP,
         runs_on_engine=True,
-        step=fg.item_features_fg,
+        step=sample.item_features_fg,
         deps=("item_all_feature",),
         component="6",
         kinds=_KINDS,
@@ -28,7 +28,7 @@ ROWS = (
         name="user_features_fg",
         group=GROUP,
         runs_on_engine=True,
-        step=fg.user_features_fg,
+        step=sample.user_features_fg,
         deps=("user_all_feature",),
         component="7",
         kinds=_KINDS,
@@ -40,7 +40,7 @@ ROWS = (
         name="user_history_fg",
         group=GROUP,
         runs_on_engine=True,
-        step=fg.user_history_fg,
+        step=sample.user_history_fg,
         deps=("user_history",),
         component="7",
         kinds=_KINDS,

@@ -4,7 +4,7 @@ from dssm_assets.defs.asset_factory import AssetRow, CheckRow
 from dssm_assets.defs.lazy_steps import steps_of
 
 sample = steps_of("sample")
-window = steps_of("window")
+
 
 GROUP = "sample"
 _KINDS = frozenset({"ibis", "duckdb", "parquet"})
@@ -52,7 +52,7 @@ ROWS = (
     AssetRow(
         name="training_window",
         group=GROUP,
-        step=window.training_window,
+        step=sample.training_window,
         deps=("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg"),
         is_windowed=True,
         kinds=frozenset({"parquet"}),

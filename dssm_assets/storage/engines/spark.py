@@ -37,7 +37,7 @@ from dssm_assets.storage.engines.engine import (
 )
 from dssm_assets.storage.engines.spark_tasks import needs_workers, pieces, sparkable
 from dssm_assets.storage.manifest import Manifest
-from dssm_assets.storage.store_address import StoreAddress
+from dssm_assets.storage.partitions import StoreAddress
 from dssm_assets.storage.tables import TableStore, columns_of, stored_schema
 
 FLOAT_TEXT: Final = "dssm_float_text"

@@ -26,8 +26,7 @@ from dssm_assets.core.schema import TableSpec
 from dssm_assets.storage import tables
 from dssm_assets.storage.engines.engine import BatchKernel, PartKernel, ReportKernel
 from dssm_assets.storage.manifest import Manifest, StoredFile
-from dssm_assets.storage.partitions import PartitionStore, StoredFiles
-from dssm_assets.storage.store_address import StoreAddress
+from dssm_assets.storage.partitions import PartitionStore, StoreAddress, StoredFiles
 from dssm_assets.storage.tables import PART_ROWS, TableStore
 
 _UNSIGNED: Final = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.uint64(): pa.decimal128(20)}

@@ -27,8 +27,15 @@ import pyarrow.types as pat
 from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, SourceTable
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.event_time import to_event_time_ms
-from dssm_assets.storage.sources.columns import PlannedFile, plan_files
-from dssm_assets.storage.sources.files import SourceFile, SourceFolder, SourceMissingError, day_folders, list_files, open_folder
+from dssm_assets.storage.sources.source_columns import PlannedFile, plan_files
+from dssm_assets.storage.sources.source_files import (
+    SourceFile,
+    SourceFolder,
+    SourceMissingError,
+    day_folders,
+    list_files,
+    open_folder,
+)
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from dssm_assets.core.errors import ConfigError, EmptyDayError, Fault, Partition
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.event_time import dates_of, to_event_time_ms
 from dssm_assets.core.sources.normalise import empty_day_fault
-from dssm_assets.storage.sources.columns import CsvTypes, PlannedFile, csv_types, plan_files
-from dssm_assets.storage.sources.files import SourceFolder, day_folders, list_files, open_folder
+from dssm_assets.storage.sources.source_columns import CsvTypes, PlannedFile, csv_types, plan_files
+from dssm_assets.storage.sources.source_files import SourceFolder, day_folders, list_files, open_folder
 
 _NO_DATE: Final = np.iinfo(np.int32).min
 

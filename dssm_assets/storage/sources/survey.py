@@ -15,8 +15,8 @@ import pyarrow as pa
 from dssm_assets.core.config.pipeline import FileFormat, Layout, SourceTable
 from dssm_assets.core.errors import Fault
 from dssm_assets.core.sources.survey import ColumnProfile, ProfileBuilder
-from dssm_assets.storage.sources.columns import csv_types, plan_files
-from dssm_assets.storage.sources.files import SourceFile, SourceMissingError, day_folders, list_files, open_folder
+from dssm_assets.storage.sources.source_columns import csv_types, plan_files
+from dssm_assets.storage.sources.source_files import SourceFile, SourceMissingError, day_folders, list_files, open_folder
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.features_raw.activity import activity_from_scratch
+from dssm_assets.core.features_raw.activity import activity_from_scratch, pair_activity_from_scratch
 from dssm_assets.core.features_raw.all_features import item_all_feature, user_all_feature
-from dssm_assets.core.features_raw.pairs import pair_activity_from_scratch
 from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.features_raw.preferences import user_preferences_from_scratch
 from dssm_assets.core.features_raw.raw_feature_tables import ITEM_ALL_FEATURE, USER_ALL_FEATURE

@@ -6,9 +6,8 @@ import ibis
 import pyarrow as pa
 
 from dssm_assets.core.features_raw import raw_feature_tables
-from dssm_assets.core.features_raw.activity import activity_from_scratch
+from dssm_assets.core.features_raw.activity import activity_from_scratch, pair_activity
 from dssm_assets.core.features_raw.behavior import behavior, calendar_columns, user_history
-from dssm_assets.core.features_raw.pairs import pair_activity
 from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.features_raw.preferences import user_preferences
 from dssm_assets.core.schema import check_no_nulls, check_schema

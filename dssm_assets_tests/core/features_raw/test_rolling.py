@@ -9,8 +9,7 @@ import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dssm_assets.core.features_raw.activity import activity, activity_from_scratch
-from dssm_assets.core.features_raw.pairs import pair_activity, pair_activity_from_scratch
+from dssm_assets.core.features_raw.activity import activity, activity_from_scratch, pair_activity, pair_activity_from_scratch
 from dssm_assets.core.features_raw.preferences import user_preferences, user_preferences_from_scratch
 from dssm_assets_tests.core.features_raw.worlds import as_text_ids, at, day_name, log, run, with_ds
 

@@ -141,7 +141,7 @@ def test_whoever_reads_towers_json_can_feed_the_tower_without_this_package(tmp_p
     """The script above knows the description and the rules in words; its rows are values, not tensors."""
     import pyarrow as pa
 
-    from dssm_assets.core.models.history import HistoryReader
+    from dssm_assets.core.models.history_pooling import HistoryReader
     from dssm_assets.core.models.tower_input import SideReader, TowerInput
     from dssm_assets.core.models.tower_spec import Side
 

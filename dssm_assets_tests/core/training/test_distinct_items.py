@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from dssm_assets.core.arrays.bags import Bags, offsets_of
 from dssm_assets.core.config.model import Model, Norm
 from dssm_assets.core.config.training import Training
+from dssm_assets.core.models.losses.loss_terms import LossTerms, MaskedPairs
 from dssm_assets.core.models.losses.softmax import sampled_softmax
-from dssm_assets.core.models.losses.terms import LossTerms, MaskedPairs
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower

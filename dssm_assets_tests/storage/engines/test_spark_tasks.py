@@ -26,7 +26,7 @@ from dssm_assets.storage.engines.spark_tasks import (
     read_piece,
     sparkable,
 )
-from dssm_assets.storage.store_address import StoreAddress
+from dssm_assets.storage.partitions import StoreAddress
 from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests.storage.stores import DS, SCHEMA, TAKEN, stores, taken
 

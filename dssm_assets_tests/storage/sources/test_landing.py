@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dssm_assets.core.config.pipeline import BehaviorTable, SourceTable
-from dssm_assets.storage.sources.files import SourceMissingError
 from dssm_assets.storage.sources.landing import SourceLanding
+from dssm_assets.storage.sources.source_files import SourceMissingError
 
 ZONE = "Asia/Shanghai"
 

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from dssm_assets.core.config.pipeline import BehaviorTable, SourceTable
 from dssm_assets.core.errors import ConfigError, EmptyDayError, PartitionMissingError, SchemaError
 from dssm_assets.core.sources.event_time import days_of
-from dssm_assets.storage.sources import files
-from dssm_assets.storage.sources.files import SourceMissingError
+from dssm_assets.storage.sources import source_files
 from dssm_assets.storage.sources.reader import read_days
+from dssm_assets.storage.sources.source_files import SourceMissingError
 
 DAY_MS = 86_400_000
 START_MS = 1_767_225_600_000  # 2026-01-01 00:00:00 UTC
@@ -283,7 +283,7 @@ def test_days_partition_the_log(tmp_path_factory: pytest.TempPathFactory, offset
     for item, day in enumerate(days):
         expected[day].append(item)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "BLOCK_ROWS", 3)
+        patch.setattr(source_files, "BLOCK_ROWS", 3)
         assert items_by_day(read(behavior(folder), *expected, timezone=timezone)) == expected
 
 

@@ -18,8 +18,8 @@ from dssm_assets.core.arrays import ragged
 from dssm_assets.core.features import column_values, fg_files
 from dssm_assets.core.features.expressions import ExpressionText, Kind
 from dssm_assets.core.features.operators.base import Operator
+from dssm_assets.core.features.text.normalizer import TextNormalizer
 from dssm_assets.core.features.text.tokenizer import TextTokenizer, TokenizerType, text_tokenizer
-from dssm_assets.core.features.text_normalizer import TextNormalizer
 
 _TEXTS_AT_ONCE: Final = 10_000
 """Bounds the memory that the libraries' own results take."""

@@ -33,8 +33,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from dssm_assets.core.models.losses.loss_terms import LossTerms
 from dssm_assets.core.models.losses.softmax import add_product, columns_left, full, rounded, row_chunks
-from dssm_assets.core.models.losses.terms import LossTerms
 
 Affine = tuple[Tensor, Tensor]
 """|w| and b, tensors of no dimension."""

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from dssm_assets.core.arrays.bags import IntArray
-from dssm_assets.core.models.losses.terms import LossTerms
+from dssm_assets.core.models.losses.loss_terms import LossTerms
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ evenly as they can, and which rows get the remainder is drawn. A row of k out of
 
 k different edges, each of them with probability exactly k / d, whatever the order of the edges.
 
-Belongs here: `HardEdges`, `HardSampler`. Does not belong here: which edges there are (`core/samples/hard_negatives`).
+Belongs here: `HardEdges`, `HardSampler`. Does not belong here: which edges there are (`core/samples/negatives`).
 
 Letters: B rows, U users, E edges, H hard negatives of a batch.
 """

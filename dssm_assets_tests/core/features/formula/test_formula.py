@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.arrays.ragged import offsets_of
 from dssm_assets.core.features.column_values import Numbers
-from dssm_assets.core.features.formula.formula import Column, Formula, parse_formula, parse_normalizer
 from dssm_assets.core.features.formula import formula as formula_module
+from dssm_assets.core.features.formula.formula import Column, Formula, parse_formula, parse_normalizer
 from dssm_assets.core.features.formula.functions import FOLDS, FUNCTIONS, INFIX, VECTOR_FUNCTIONS, Vectors
 from dssm_assets_tests.core.features import formula_trees
 from dssm_assets_tests.core.features.formula_trees import Tree

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dssm_assets.core.models.losses.terms import LossTerms, MaskedPairs, diagonal_pairs, matching_pairs, union_of
+from dssm_assets.core.models.losses.loss_terms import LossTerms, MaskedPairs, diagonal_pairs, matching_pairs, union_of
 
 Vectors = tuple[Tensor, Tensor, Tensor, Tensor]
 

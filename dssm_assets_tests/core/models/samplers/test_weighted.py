@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.models.losses.terms import matching_pairs
+from dssm_assets.core.models.losses.loss_terms import matching_pairs
 from dssm_assets.core.models.samplers.weighted import MixedSampler, UniformSampler, V2Sampler, WeightedSampler, alias_table
 from dssm_assets_tests.core.models.samplers.chi_square import LEAST_P, p_value
 

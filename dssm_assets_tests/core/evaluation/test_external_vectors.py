@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.evaluation.vectors import (
+from dssm_assets.core.evaluation.external_vectors import (
     EvaluationSettings,
     VectorEvaluation,
     VectorSet,

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.models.losses.terms import (
+from dssm_assets.core.models.losses.loss_terms import (
     MaskedPairs,
     diagonal_pairs,
     log_expected_counts,

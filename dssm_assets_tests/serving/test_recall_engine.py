@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dssm_assets.core.errors import InputError
-from dssm_assets.serving.engine import MAX_K, Engine, Source, for_request
 from dssm_assets.serving.id_rows import UnknownIdError
+from dssm_assets.serving.recall_engine import MAX_K, Engine, Source, for_request
 from dssm_assets.serving.requests import Given
 from dssm_assets_tests.serving import bundles
 

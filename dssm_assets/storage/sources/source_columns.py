@@ -18,7 +18,7 @@ from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, 
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.convert import flat
-from dssm_assets.storage.sources.files import SourceFile
+from dssm_assets.storage.sources.source_files import SourceFile
 
 DS: Final = "ds"
 """Label of a partition: never an attribute of a user or item."""

@@ -20,7 +20,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.config.evaluation import SegmentKind
 from dssm_assets.core.config.pipeline import BehaviorTable, Layout, PipelineConfig, SourceTable
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.features.input_columns import SEQUENCE, missing_inputs
+from dssm_assets.core.features.generator import SEQUENCE, missing_inputs
 from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.sources.log_scan import LogScan
@@ -28,9 +28,9 @@ from dssm_assets.core.sources.normalise import Entities, normalise_items, normal
 from dssm_assets.core.statistics.feature_config import check_names
 from dssm_assets.steps.workspace import days_between
 from dssm_assets.storage.config_file import LoadedConfig
-from dssm_assets.storage.sources.columns import CsvTypes, PlannedFile, csv_types, plan_files
-from dssm_assets.storage.sources.files import day_folders, list_files, open_folder
 from dssm_assets.storage.sources.reader import read_days
+from dssm_assets.storage.sources.source_columns import CsvTypes, PlannedFile, csv_types, plan_files
+from dssm_assets.storage.sources.source_files import day_folders, list_files, open_folder
 
 SHOWN = 5
 _HISTORY = {col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS}
@@ -197,7 +197,10 @@ def _check_columns(
     if spec is None:
         return
     plan = FeaturePlan.of(config)
-    columns = {"context": _SAMPLE | set(config.tables.behavior.context_columns), SEQUENCE: _HISTORY | set(raw.history_columns)}
+    columns = {
+        "context": _SAMPLE | set(config.tables.behavior.context_columns),
+        SEQUENCE: _HISTORY | set(raw.history_columns),
+    }
     if users is not None:
         columns["user"] = users | set(plan.generated(col.USER_ID))
     if items is not None:

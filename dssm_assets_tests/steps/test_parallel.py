@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.steps.spread import spread
+from dssm_assets.steps.parallel import spread
 
 
 @dataclass(frozen=True)

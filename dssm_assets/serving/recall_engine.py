@@ -21,8 +21,7 @@ import numpy.typing as npt
 
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.interests import merged
-from dssm_assets.serving.bundle import Bundle
-from dssm_assets.serving.bundle_root import BundleRoot
+from dssm_assets.serving.bundle import Bundle, BundleRoot
 from dssm_assets.serving.id_rows import Id, UnknownIdError
 from dssm_assets.serving.requests import NOTHING, Given
 from dssm_assets.serving.user_tower import UserTower

@@ -1,6 +1,6 @@
 """The evaluation of anybody's vectors, from files to files.
 
-Belongs here: reading, one core call, writing. Does not belong here: definitions (`core/evaluation/vectors.py`).
+Belongs here: reading, one core call, writing. Does not belong here: definitions (`core/evaluation/external_vectors.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dssm_assets.core.columns import ITEM_ID, USER_ID
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.evaluation.vectors import (
+from dssm_assets.core.evaluation.external_vectors import (
     VECTOR,
     EvaluationSettings,
     Faults,
