@@ -27,7 +27,7 @@ from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.statistics.bucketizer import CarriedRows
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.distributed.ranks import ALONE, Ranks
-from dssm_assets.core.training.loop import UNSTEADY, FitResult, Progress, Surroundings, fit
+from dssm_assets.core.training.loop import UNSTEADY, FitContext, FitResult, Progress, fit
 from dssm_assets.core.training.state import WarmStart, mapped_model, model_chunks
 from dssm_assets.storage.files import write_whole
 
@@ -200,7 +200,7 @@ def run_job(
     model, training = Model.model_validate(job.model), Training.model_validate(job.training)
     is_dealt = training.shard_tables and ranks.count > 1
     states = FitStates(Path(job.state), ranks, is_dealt=is_dealt)
-    around = Surroundings(
+    around = FitContext(
         ks=job.ks,
         warm_start=None if job.warm_start is None else _warm(job.warm_start),
         key=job.key,

@@ -22,7 +22,7 @@ from dssm_assets.core.samples.training_window import TRAINING_WINDOW
 from dssm_assets.core.samples.training_window import training_window as describe_window
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.statistics.value_counts import encode_distinct
-from dssm_assets.steps.training import KEYS, of_the_eve
+from dssm_assets.steps.training import KEYS, as_of_previous_day
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests, window_days
 from dssm_assets.storage.engines.engine import Target
 from dssm_assets.storage.layout import is_shared as is_shared_path
@@ -31,7 +31,7 @@ from dssm_assets.storage.partitions import StoreAddress
 from dssm_assets.storage.tables import TableStore
 
 
-class EveRows:
+class PreviousDayRows:
     """The feature rows of one table of each side at a time: days that share a table by content read it once.
 
     Pickled, it becomes that of the process that it comes to: a worker that maps many pieces reads a table once, from the
@@ -56,18 +56,18 @@ class EveRows:
             self._held[side] = (eve.digest, held)
         return held
 
-    def __reduce__(self) -> tuple[Callable[[StoreAddress], EveRows], tuple[StoreAddress]]:
+    def __reduce__(self) -> tuple[Callable[[StoreAddress], PreviousDayRows], tuple[StoreAddress]]:
         """Returns what makes it anew in another process."""
         return _of_this_process, (StoreAddress.of(self._tables.partitions),)
 
 
-_OF_THIS_PROCESS: Final[dict[str, EveRows]] = {}
+_OF_THIS_PROCESS: Final[dict[str, PreviousDayRows]] = {}
 """By address; a process that is started for the tasks of a job knows one."""
 
 
-def _of_this_process(address: StoreAddress) -> EveRows:
+def _of_this_process(address: StoreAddress) -> PreviousDayRows:
     if (name := repr(address)) not in _OF_THIS_PROCESS:
-        _OF_THIS_PROCESS[name] = EveRows(TableStore(address.open()))
+        _OF_THIS_PROCESS[name] = PreviousDayRows(TableStore(address.open()))
     return _OF_THIS_PROCESS[name]
 
 
@@ -164,7 +164,7 @@ def sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
 
 def sample_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Finds each day's samples among the features of the day before and proves that nothing newer came in."""
-    rows = EveRows(workspace.tables)
+    rows = PreviousDayRows(workspace.tables)
     for ds in days:
         yield _sample_fg(workspace, ds, rows)
 
@@ -184,7 +184,7 @@ class _Placing:
     generator: FeatureGenerator
     ds: str
     eves: Mapping[str, Manifest | None]
-    rows: EveRows
+    rows: PreviousDayRows
     golden: Sequence[int]
 
     def __call__(self, table: pa.Table, start: int) -> tuple[pa.Table, _Found]:
@@ -196,9 +196,9 @@ class _Placing:
         return placed, _Found(check_no_leak(placed, self.ds), parity)
 
 
-def _sample_fg(workspace: Workspace, ds: str, rows: EveRows) -> StepResult:
+def _sample_fg(workspace: Workspace, ds: str, rows: PreviousDayRows) -> StepResult:
     labelled = workspace.need("sample", ds)
-    eves = {side: of_the_eve(workspace, side, ds) for side in KEYS}
+    eves = {side: as_of_previous_day(workspace, side, ds) for side in KEYS}
     golden = golden_rows(labelled.rows if workspace.fg_spec.of_side(Side.CONTEXT) else 0, GOLDEN_ROWS)
     placing = _Placing(workspace.generator, ds, eves, rows, golden)
     made_from = [manifest for manifest in (labelled, *eves.values()) if manifest is not None]

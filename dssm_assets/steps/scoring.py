@@ -141,7 +141,7 @@ def alone(column: pa.Array) -> pa.Array:
 
 def _similarity(model: Model) -> Similarity:
     """Returns how stored vectors are compared: of unit length are the towers', not those that a prior or codes widened."""
-    return Similarity.INNER_PRODUCT if model.prior or model.held_embedding else model.similarity
+    return Similarity.INNER_PRODUCT if model.prior or model.frozen_embedding else model.similarity
 
 
 @dataclass(frozen=True)

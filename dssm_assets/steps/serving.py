@@ -511,7 +511,7 @@ def _manifest_body(workspace: Workspace, sources: ServingSources, made: _Made) -
         "dims": spec.item_vector_width,
         "interests": spec.num_interests,
         "has_prior": spec.prior,
-        "held_dims": spec.held_dim,
+        "held_dims": spec.frozen_dim,
         "compared_by": "inner product",
         "users": made.users.row_count,
         "items": len(made.items.index),

@@ -40,7 +40,7 @@ KEYS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
 ROWS: Final = {"user": col.USER_ROW, "item": col.ITEM_ROW}
 
 
-def of_the_eve(workspace: Workspace, side: str, ds: str) -> Manifest | None:
+def as_of_previous_day(workspace: Workspace, side: str, ds: str) -> Manifest | None:
     """Returns a side's features as of the day before; None on the first day of all, when nothing was known.
 
     Raises:
@@ -382,8 +382,8 @@ def _hard_negatives(workspace: Workspace, shown: Sequence[Manifest], corpus: IdI
 def _corpus(workspace: Workspace, corpus: Manifest, bucketizer: Bucketizer) -> tuple[IdIndex, pa.Table]:
     """Returns the items that can be recalled, and items.arrow."""
     negatives = workspace.tables.read(corpus)
-    features, law = indexed_features(bucketizer, "item"), workspace.config.negative_items
-    return IdIndex(negatives.column(col.ITEM_ID)), item_rows(negatives, features, law)
+    features, distribution = indexed_features(bucketizer, "item"), workspace.config.negative_items
+    return IdIndex(negatives.column(col.ITEM_ID)), item_rows(negatives, features, distribution)
 
 
 def _columns(file: str, schema: pa.Schema) -> list[Column]:

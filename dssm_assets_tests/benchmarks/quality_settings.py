@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dssm_assets.core.config.model import History, HistoryCut, Model, Norm, Pooling, PoolingKind
-from dssm_assets.core.config.training import EmbeddingOptimiser, HistoryStart, Training
+from dssm_assets.core.config.training import EmbeddingOptimiser, SvdInit, Training
 from dssm_assets.core.models.prior import Prior
 from dssm_assets_tests.benchmarks.quality_features import CODE
 
@@ -38,7 +38,7 @@ class Settings:
         with_counts: how often an item was taken is a feature of it.
         id_dim: width of item and user embeddings.
         side_dim: width of the others.
-        code_dim: width of codes beside the towers (`model.held_embedding`); 0: none.
+        code_dim: width of codes beside the towers (`model.frozen_embedding`); 0: none.
         prior: in one dimension more, in units of the cosine; None: none.
         chosen_on: where these values come from.
     """
@@ -97,7 +97,7 @@ class _Past:
     prior: Prior | None = None
     chosen_on: str = CHOSEN_ON
     code_dim: int = 0
-    codes: HistoryStart | None = None
+    codes: SvdInit | None = None
 
 
 _LAST_PART = _Past({"history_cut": HistoryCut(sample_frac=0.5, min_length_frac=0.75)})
@@ -113,22 +113,22 @@ _ANY_SHARE = _Past(
     prior=Prior(popularity=0.0, recent=0.4, half_life_days=5.0),
     chosen_on=CHOSEN_ON_CUTS.format("15 and 30"),
     code_dim=32,
-    codes=HistoryStart(embedding=CODE, scale=5.0, ridge=1000.0),
+    codes=SvdInit(embedding=CODE, scale=5.0, ridge=1000.0),
 )
 _ALL_OTHERS = _Past(
     {
-        "history": History.OTHERS,
+        "history": History.LEAVE_ONE_OUT,
         "min_history": 20,
         "poolings": [ROOT_ALL, Pooling(kind=PoolingKind.MEAN, length=400)],
         "history_length": 3000,
         "recency_half_life_days": 253.0,
-        "held_in_loss": False,
+        "frozen_in_loss": False,
     },
     with_user_id=False,
     prior=Prior(popularity=0.0, recent=0.3, half_life_days=60.0),
     chosen_on=CHOSEN_ON_CUTS.format("90 and 180"),
     code_dim=128,
-    codes=HistoryStart(embedding=CODE, scale=6.9, ridge=3000.0, takers_power=0.25),
+    codes=SvdInit(embedding=CODE, scale=6.9, ridge=3000.0, popularity_exponent=0.25),
 )
 _CHOSEN: dict[tuple[str, str], tuple[_Pace, _Past]] = {
     ("ml-100k", "lastpct-20"): (SMALL, _LAST_PART),
@@ -166,7 +166,7 @@ def chosen(dataset: str, split: str) -> Settings:
     known = (dataset, split) in _CHOSEN
     model = {
         "output_dim": 128 + past.code_dim,
-        "held_embedding": CODE if past.code_dim else None,
+        "frozen_embedding": CODE if past.code_dim else None,
         "hidden_units": [128],
         "norm": Norm.NONE,
         "dropout": 0.1,
@@ -188,7 +188,7 @@ def chosen(dataset: str, split: str) -> Settings:
         final_learning_rate_frac=1.0,
         weight_average=pace.weight_average,
         checkpoint_minutes=None,
-        history_start=past.codes,
+        svd_init=past.codes,
         num_threads=1,
     )
     note = past.chosen_on if known else f"another data set or split of kind {kind}: not chosen for this one"
@@ -204,8 +204,8 @@ def peer_settings(name: str, dataset: str, split: str) -> dict[str, Any]:
 def ablations(settings: Settings) -> dict[str, Settings]:
     """Returns the settings with one thing changed, by what was changed."""
     model, training, beside = settings.with_model, settings.with_training, settings.code_dim
-    alone = replace(settings, code_dim=0).with_model(held_embedding=None, output_dim=settings.model.output_dim - beside)
-    alone = alone.with_training(history_start=None)
+    alone = replace(settings, code_dim=0).with_model(frozen_embedding=None, output_dim=settings.model.output_dim - beside)
+    alone = alone.with_training(svd_init=None)
     return {
         "as chosen": settings,
         "logQ off": model(logq=0.0),

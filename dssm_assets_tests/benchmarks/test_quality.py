@@ -71,7 +71,7 @@ def test_calendar_split_has_a_prior_and_its_absence(data: Path, capsys: pytest.C
     assert report["dssm-assets"]["filtered"]["sd"] is None  # one seed has no spread
     assert "dssm-assets without prior" in report
     assert report["settings"]["dssm-assets"]["prior"] == {"popularity": 0.0, "recent": 0.4, "half_life_days": 5.0}
-    assert report["settings"]["dssm-assets"]["model"]["held_embedding"] == "code"
+    assert report["settings"]["dssm-assets"]["model"]["frozen_embedding"] == "code"
     assert "with the prior that is best here" in captured.err
 
 

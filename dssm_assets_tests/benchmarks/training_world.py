@@ -1,6 +1,6 @@
 """Generated training data of any size: tables for ours, arrays for the others.
 
-Users act by a log-normal law, items by a Zipf-Mandelbrot law; feature values are even over their range. Every sample is an
+Users act by a log-normal distribution, items by a Zipf-Mandelbrot distribution; feature values are even over their range. Every sample is an
 event of its user's history, and sees what came before it.
 
     tables/*.arrow     what `TrainData` reads: samples, user_rows, item_rows, history, users, items

@@ -1,6 +1,6 @@
 """A generated world of any size: skewed behaviour, users and items with many columns.
 
-Users and items act by a Zipf-Mandelbrot law. Everything follows from the seed: the day n of the log is drawn from its own
+Users and items act by a Zipf-Mandelbrot distribution. Everything follows from the seed: the day n of the log is drawn from its own
 stream, as is every block of the user and the item table, so files are written one block at a time and the same seed gives
 the same rows whatever was written before.
 
@@ -156,14 +156,14 @@ def _write(path: Path, blocks: Iterator[pa.Table]) -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def _law(size: int, exponent: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _distribution(size: int, exponent: float) -> np.ndarray[Any, np.dtype[np.float64]]:
     below = np.cumsum(1.0 / (np.arange(size) + 20.0) ** exponent)
     shares: np.ndarray[Any, np.dtype[np.float64]] = below / below[-1]
     return shares
 
 
 def _ranks(rng: np.random.Generator, count: int, size: int, exponent: float) -> Any:
-    return np.minimum(np.searchsorted(_law(size, exponent), rng.random(count), side="right"), size - 1)
+    return np.minimum(np.searchsorted(_distribution(size, exponent), rng.random(count), side="right"), size - 1)
 
 
 def _scattered(ranks: Any, size: int) -> Any:

@@ -33,7 +33,7 @@ CHANGES: dict[str, Any] = {
     "model": {
         "sampler": "hard_v2",
         "num_hard_sample": 8,
-        "history": "others",
+        "history": "leave_one_out",
         "event_weights": {"buy": 3.0},
         "recency_half_life_days": 2.0,
     },

@@ -21,7 +21,7 @@ CHANGES = {
     "model": {
         "poolings": [
             {"kind": "attention", "length": 6},
-            {"kind": "root", "length": 9, "half_life_days": 2.0, "repeats_root": True},
+            {"kind": "root", "length": 9, "half_life_days": 2.0, "sqrt_repeats": True},
             {"kind": "recency", "scale": 1.5},
         ],
         "num_interests": INTERESTS,

@@ -25,9 +25,9 @@ SLOW = {"learning_rate": 1e-4, "batch_size": 54, "epochs": 2}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "a last batch of one sample": ({}, {}),
     "batch norm": ({"norm": "batch"}, SLOW),
-    "batch norm over visits": ({"norm": "batch", "history": "day"}, {**SLOW, "group_visits": True}),
+    "batch norm over visits": ({"norm": "batch", "history": "day"}, {**SLOW, "group_sessions": True}),
     "a cut of histories, hidden context": ({"history_cut": {"sample_frac": 0.5}, "context_dropout": 0.5}, {}),
-    "what others took, a queue": ({"history": "others", "history_cut": {"sample_frac": 0.5}, "queue_batches": 2}, {}),
+    "what others took, a queue": ({"history": "leave_one_out", "history_cut": {"sample_frac": 0.5}, "queue_batches": 2}, {}),
     "known positives, no column taken together": ({"user_positive_mask": True, "loss": "sigmoid"}, {}),
     "sampled negatives alone": ({"in_batch": False, "num_sample": 6}, {}),
     "hard negatives": ({"sampler": "hard", "num_hard_sample": 20, "user_positive_mask": True}, {}),

@@ -19,7 +19,7 @@ from dssm_assets.core.errors import ProvenanceError
 from dssm_assets.core.features_raw.raw_feature_tables import USER_ALL_FEATURE
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerFeature
-from dssm_assets.core.samples.negatives import law_of, weights_of
+from dssm_assets.core.samples.negatives import distribution_of, weights_of
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.steps import feature_config, sample
@@ -118,9 +118,9 @@ def test_towers_read_the_features_of_the_eve_of_every_sample(workspace: Workspac
 def test_weights_of_items_follow_from_the_samples_by_the_law_that_the_file_tells(workspace: Workspace) -> None:
     """So weights as of an earlier day can be made of the samples before it."""
     items = workspace.artifacts.map_table(workspace.need("train_samples", DAY), "items.arrow")
-    law, data = law_of(items.schema), opened(workspace)
-    assert law == workspace.config.negative_items
-    assert np.array_equal(weights_of(data.item_counts(data.num_days), law), items["weight"].to_numpy())
+    distribution, data = distribution_of(items.schema), opened(workspace)
+    assert distribution == workspace.config.negative_items
+    assert np.array_equal(weights_of(data.item_counts(data.num_days), distribution), items["weight"].to_numpy())
     assert 0 < data.item_counts(1).sum() < data.num_samples
 
 

@@ -182,10 +182,12 @@ class Serving(Section):
     """What the serving bundle of a day holds."""
 
     index: IndexKind = IndexKind.AUTO
-    flat_up_to: int = Field(
+    flat_max_items: int = Field(
         default=300_000, ge=0, description="auto: up to so many items every item is compared; no index is faster there."
     )
-    hnsw_up_to: int = Field(default=1_000_000, ge=0, description="auto: up to so many items the index is HNSW, above them IVF.")
+    hnsw_max_items: int = Field(
+        default=1_000_000, ge=0, description="auto: up to so many items the index is HNSW, above them IVF."
+    )
     min_index_recall: float = Field(
         default=0.98,
         ge=0,
@@ -213,6 +215,6 @@ class Serving(Section):
 
     @model_validator(mode="after")
     def _ascending(self) -> Serving:
-        if self.hnsw_up_to < self.flat_up_to:
-            raise ValueError(f"hnsw_up_to {self.hnsw_up_to} is less than flat_up_to {self.flat_up_to}")
+        if self.hnsw_max_items < self.flat_max_items:
+            raise ValueError(f"hnsw_max_items {self.hnsw_max_items} is less than flat_max_items {self.flat_max_items}")
         return self

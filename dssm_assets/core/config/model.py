@@ -49,7 +49,7 @@ class Pooling(Section):
     half_life_days: float | None = Field(
         default=None, gt=0, description="mean and root: older items count half per this many days."
     )
-    repeats_root: bool = Field(
+    sqrt_repeats: bool = Field(
         default=False,
         description="All but attention: the events of one value count together the root of what they would count.",
     )
@@ -63,7 +63,7 @@ class History(StrEnum):
     """Everything strictly before the event."""
     DAY = "day"
     """Everything before the event's day: what a user tower that is called once a day sees."""
-    OTHERS = "others"
+    LEAVE_ONE_OUT = "leave_one_out"
     """Everything that the user took up to the eve of the evaluation day, except the sample's own item."""
 
 
@@ -120,12 +120,12 @@ class Model(Section):
         default=0.0, ge=0, lt=1, description="Of the pooled history, and of the item features that share its embedding."
     )
     similarity: Similarity = Similarity.COSINE
-    held_embedding: str | None = Field(
+    frozen_embedding: str | None = Field(
         default=None,
         description="embedding_name that past and item share: no tower changes it and nothing moves it. The last places of a "
-        "user's vector are its first pooling of the past, of an item's its own row, as training.history_start begins them.",
+        "user's vector are its first pooling of the past, of an item's its own row, as training.svd_init begins them.",
     )
-    held_in_loss: bool = Field(
+    frozen_in_loss: bool = Field(
         default=True,
         description="The loss sees the held embedding: towers learn what it leaves open. Off: they learn all by themselves, and "
         "the two are added up where they are served.",

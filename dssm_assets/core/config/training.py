@@ -52,8 +52,8 @@ class Launcher(StrEnum):
     """`dssm-assets fit` has been started on every machine, under torchrun; the run takes what came of it."""
 
 
-class HistoryStart(Section):
-    """Embeddings of past items that begin at codes which keep most of what histories hold (`training/history_start.py`)."""
+class SvdInit(Section):
+    """Embeddings of past items that begin at codes which keep most of what histories hold (`training/svd_init.py`)."""
 
     embedding: str = Field(description="The embedding_name that history and item tower share.")
     scale: float = Field(default=10.0, gt=0, description="Factor of the codes, whose columns have length 1.")
@@ -68,7 +68,7 @@ class HistoryStart(Section):
         description="A direction in which histories differ by singular value s counts s^2 / (s^2 + ridge): what few share is "
         "held for chance.",
     )
-    takers_power: float = Field(
+    popularity_exponent: float = Field(
         default=0.0,
         ge=0,
         le=1,
@@ -84,7 +84,7 @@ class Training(Section):
         default=1.0, gt=0, le=1, description="Share of the samples that an epoch reads, others each time."
     )
     batch_size: int = Field(default=1024, ge=2)
-    group_visits: bool = Field(
+    group_sessions: bool = Field(
         default=False,
         description="Samples of one user with one past come in one batch, and the user tower runs once for them: makes long "
         "histories cheap. No effect on what each sample sees.",
@@ -106,7 +106,7 @@ class Training(Section):
     refit: bool = Field(
         default=True, description="After the best epoch is known, fits again on the whole window for as many epochs."
     )
-    history_start: HistoryStart | None = Field(
+    svd_init: SvdInit | None = Field(
         default=None, description="Embeddings of past items begin at codes of who took what; None: at random."
     )
     warm_start: bool = Field(default=False, description="Starts from the model of the partition before, where there is one.")
@@ -125,7 +125,7 @@ class Training(Section):
         default=False,
         description="Embedding tables are dealt out to the processes row by row, with their moments: each holds 1 / processes.",
     )
-    logits_rows: int = Field(default=256, ge=1, description="Rows of logits that are held at once.")
+    logits_chunk_rows: int = Field(default=256, ge=1, description="Rows of logits that are held at once.")
     num_threads: int = Field(default=2, ge=1, description="CPU threads; part of the configuration because sums depend on it.")
 
     @model_validator(mode="after")

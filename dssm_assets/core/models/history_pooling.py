@@ -95,7 +95,7 @@ def pooled(pooling: Pooling, past: Past) -> tuple[Bags, ...]:
         return _aligned(seen)
     make = root_bags if pooling.kind is PoolingKind.ROOT else mean_bags
     importance = _importance(pooling, seen)
-    if not pooling.repeats_root:
+    if not pooling.sqrt_repeats:
         return tuple(make(column, seen.offsets, importance) for column in seen.values)
     return tuple(make(column, seen.offsets, _repeats_as_root(column, seen.offsets, importance)) for column in seen.values)
 

@@ -39,7 +39,7 @@ def read_coordinates(
 
 
 def align_skips(
-    user: nn.Linear | None, user_taste: Sequence[Coordinate], item: nn.Linear | None, item_taste: Sequence[Coordinate]
+    user: nn.Linear | None, user_shared: Sequence[Coordinate], item: nn.Linear | None, item_shared: Sequence[Coordinate]
 ) -> None:
     """Lets both skips start as the same map.
 
@@ -48,16 +48,16 @@ def align_skips(
 
     Args:
         user: the user tower's skip; None: it has none, and nothing is done.
-        user_taste: what its input columns are.
+        user_shared: what its input columns are.
         item: the item tower's skip.
-        item_taste: what its input columns are.
+        item_shared: what its input columns are.
     """
     if user is None or item is None:
         return
-    known = set(user_taste)
-    outputs = {name: place for place, name in enumerate(dict.fromkeys(name for name in item_taste if name in known))}
+    known = set(user_shared)
+    outputs = {name: place for place, name in enumerate(dict.fromkeys(name for name in item_shared if name in known))}
     with torch.no_grad():
-        for skip, taste in ((user, user_taste), (item, item_taste)):
+        for skip, taste in ((user, user_shared), (item, item_shared)):
             counts = Counter(taste)
             skip.weight.zero_()
             for column, name in enumerate(taste):
@@ -65,7 +65,7 @@ def align_skips(
                     skip.weight[outputs[name], column] = 1.0 / counts[name]
 
 
-class HeldColumns(nn.Module):
+class FrozenColumns(nn.Module):
     """Which columns of one tower's look-up the layers read, and which are held.
 
     A past that is pooled in several ways holds its first; the others' columns of that embedding are left out.

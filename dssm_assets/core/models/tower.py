@@ -73,17 +73,17 @@ class Tower(nn.Module):
     item tower. They have a dropout of their own, and may pass by the layers through a linear map without bias.
     """
 
-    taste_columns: Tensor
+    shared_columns: Tensor
 
-    def __init__(self, width: int, spec: TowerSpec, generator: torch.Generator, taste_columns: Sequence[int] = ()) -> None:
+    def __init__(self, width: int, spec: TowerSpec, generator: torch.Generator, shared_columns: Sequence[int] = ()) -> None:
         super().__init__()
         sizes = [width, *spec.hidden_units, spec.tower_dim]
         self.linears = nn.ModuleList(linear(a, b, generator) for a, b in pairwise(sizes))
         self.norms = nn.ModuleList(_norm(spec.norm, size) for size in spec.hidden_units)
-        has_skip = spec.skip and len(taste_columns) > 0
-        self.skip = linear(len(taste_columns), spec.tower_dim, generator, has_bias=False) if has_skip else None
-        self.register_buffer("taste_columns", torch.tensor(list(taste_columns), dtype=torch.long), persistent=False)
-        self._dropout, self._taste_dropout = spec.dropout, spec.embedding_dropout if len(taste_columns) else 0.0
+        has_skip = spec.skip and len(shared_columns) > 0
+        self.skip = linear(len(shared_columns), spec.tower_dim, generator, has_bias=False) if has_skip else None
+        self.register_buffer("shared_columns", torch.tensor(list(shared_columns), dtype=torch.long), persistent=False)
+        self._dropout, self._taste_dropout = spec.dropout, spec.embedding_dropout if len(shared_columns) else 0.0
         self._is_cosine = spec.similarity is Similarity.COSINE
 
     def forward(self, inputs: Tensor, dropout: torch.Generator | None) -> Tensor:
@@ -95,8 +95,8 @@ class Tower(nn.Module):
         """
         if dropout is not None and self._taste_dropout > 0:
             kept = torch.ones_like(inputs)
-            drawn = _kept(inputs.new_empty(len(inputs), len(self.taste_columns)), self._taste_dropout, dropout)
-            inputs = inputs * kept.index_copy_(1, self.taste_columns, drawn)
+            drawn = _kept(inputs.new_empty(len(inputs), len(self.shared_columns)), self._taste_dropout, dropout)
+            inputs = inputs * kept.index_copy_(1, self.shared_columns, drawn)
         hidden = inputs
         for layer, norm in zip(self.linears, self.norms, strict=False):
             hidden = layer(hidden)
@@ -106,7 +106,7 @@ class Tower(nn.Module):
                 hidden = hidden * _kept(torch.empty_like(hidden), self._dropout, dropout)
         vectors: Tensor = self.linears[-1](hidden)
         if self.skip is not None:
-            vectors = vectors + self.skip(inputs.index_select(1, self.taste_columns))
+            vectors = vectors + self.skip(inputs.index_select(1, self.shared_columns))
         return functional.normalize(vectors, dim=1) if self._is_cosine else vectors
 
 

@@ -139,7 +139,7 @@ class TowerSpec(Section):
     learn_scale: bool = False
     num_interests: int = 1
     prior: bool = False
-    held_embedding: str | None = None
+    frozen_embedding: str | None = None
 
     @model_validator(mode="after")
     def _coherent(self) -> TowerSpec:
@@ -185,19 +185,19 @@ class TowerSpec(Section):
         return tuple(view for view in self.history_views if view.is_attention)
 
     @property
-    def held_dim(self) -> int:
+    def frozen_dim(self) -> int:
         """The last places of both vectors, which hold an embedding as it is; 0 without one."""
-        return next((f.embedding_dim for f in self.features if f.embedding_name == self.held_embedding), 0)
+        return next((f.embedding_dim for f in self.features if f.embedding_name == self.frozen_embedding), 0)
 
     @property
     def tower_dim(self) -> int:
         """The first places of both vectors, which the towers' layers make."""
-        return self.output_dim - self.held_dim
+        return self.output_dim - self.frozen_dim
 
     @property
     def is_unit(self) -> bool:
         """Whether both vectors have length 1: those of cosine towers with nothing beside them."""
-        return self.similarity is Similarity.COSINE and not self.held_dim
+        return self.similarity is Similarity.COSINE and not self.frozen_dim
 
     @property
     def user_vector_width(self) -> int:
@@ -242,7 +242,7 @@ def tower_spec(features: Sequence[TowerFeature], model: Model) -> TowerSpec:
         learn_scale=model.learn_scale,
         num_interests=model.num_interests,
         prior=model.prior,
-        held_embedding=model.held_embedding,
+        frozen_embedding=model.frozen_embedding,
     )
 
 
@@ -271,10 +271,10 @@ def _flat(spec: TowerSpec) -> dict[str, str]:
 
 
 def _held_faults(spec: TowerSpec) -> list[Fault]:
-    name, where = spec.held_embedding, "model.held_embedding"
+    name, where = spec.frozen_embedding, "model.frozen_embedding"
     if name is None:
         return []
-    remedy, faults = "name such an embedding, or unset held_embedding", []
+    remedy, faults = "name such an embedding, or unset frozen_embedding", []
     of_items = [f for f in spec.of(Side.ITEM) if f.embedding_name == name]
     past = [f for f in spec.sequences if f.embedding_name == name]
     others = [f.name for f in spec.of(Side.USER, Side.CONTEXT) if f.embedding_name == name]
@@ -289,6 +289,6 @@ def _held_faults(spec: TowerSpec) -> list[Fault]:
     if spec.attention_views:
         faults.append(Fault(where, "poolings without attention", "one of kind attention", remedy))
     if spec.tower_dim < 1:
-        expected = f"model.output_dim above {spec.held_dim}, the embedding's width"
+        expected = f"model.output_dim above {spec.frozen_dim}, the embedding's width"
         faults.append(Fault(where, expected, str(spec.output_dim), "widen the vectors or narrow the embedding"))
     return faults

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dssm_assets.core.models.attention_pooling import AttentionPooling
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, WidthGroup
 from dssm_assets.core.models.interests import chosen_interests
-from dssm_assets.core.models.skip_start import HeldColumns, align_skips, beside, coordinates, read_coordinates
+from dssm_assets.core.models.skip_start import FrozenColumns, align_skips, beside, coordinates, read_coordinates
 from dssm_assets.core.models.tower import Tower
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec
@@ -28,7 +28,7 @@ class SideReading(nn.Module):
     Attributes:
         columns: which columns of a look-up the layers read, and which are held.
         width: of what the layers read, means of attention poolings included.
-        taste_places: where in it the taste is: the pooled history, or what shares its embeddings.
+        shared_positions: where in it the taste is: the pooled history, or what shares its embeddings.
         taste: what each of those places is a part of.
     """
 
@@ -54,20 +54,20 @@ class SideReading(nn.Module):
         """
         super().__init__()
         self._groups = tables.groups(singles, bags)
-        self._learned_groups = tables.groups(singles, bags, without=spec.held_embedding)
+        self._learned_groups = tables.groups(singles, bags, without=spec.frozen_embedding)
         read = [*read_coordinates(self._groups, singles, bags), *coordinates(attended)]
-        self.columns = HeldColumns(read, spec.held_embedding, spec.held_dim)
+        self.columns = FrozenColumns(read, spec.frozen_embedding, spec.frozen_dim)
         self.width = len(self.columns.read)
         looked_up = sum(group.width for group in self._groups)
         of_taste = [*_places(self._groups, *taste), *range(looked_up, len(read))]
-        self.taste_places = self.columns.places(of_taste)
-        self.taste = [read[k] for k in of_taste if read[k][0] != spec.held_embedding]
+        self.shared_positions = self.columns.places(of_taste)
+        self.taste = [read[k] for k in of_taste if read[k][0] != spec.frozen_embedding]
 
     def lookup(
-        self, tables: EmbeddingTables, inputs: TowerInput, tape: list[Lookup] | None, *, with_held: bool
+        self, tables: EmbeddingTables, inputs: TowerInput, tape: list[Lookup] | None, *, with_frozen: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Returns what the layers read [B, W], but for attention's means, and what is held [B, H], if it is asked for."""
-        if with_held:
+        if with_frozen:
             return self.columns.split(tables.lookup(self._groups, inputs, tape))
         return tables.lookup(self._learned_groups, inputs, tape), None
 
@@ -121,8 +121,8 @@ class TwoTower(nn.Module):
         alike = [[k for k, f in enumerate(part) if f.embedding_name in shared] for part in (singles, multis)]
         self.item_reading = SideReading(spec, self.tables, singles, multis, taste=(alike[0], alike[1]))
         user_width = self.user_reading.width + bool(spec.sequences)
-        self.user_tower = Tower(user_width, spec, generator, self.user_reading.taste_places)
-        self.item_tower = Tower(self.item_reading.width, spec, generator, self.item_reading.taste_places)
+        self.user_tower = Tower(user_width, spec, generator, self.user_reading.shared_positions)
+        self.item_tower = Tower(self.item_reading.width, spec, generator, self.item_reading.shared_positions)
         align_skips(self.user_tower.skip, self.user_reading.taste, self.item_tower.skip, self.item_reading.taste)
         widths = [sum(feature.embedding_dim for feature in view.features) for view in spec.attention_views]
         self.attention = nn.ModuleList(AttentionPooling(width, spec.num_interests, generator) for width in widths)
@@ -134,7 +134,7 @@ class TwoTower(nn.Module):
         tape: list[Lookup] | None = None,
         dropout: torch.Generator | None = None,
         *,
-        with_held: bool = True,
+        with_frozen: bool = True,
     ) -> Tensor:
         """Returns the user tower's vectors [B, D], of several interests [B, K, D].
 
@@ -142,9 +142,9 @@ class TwoTower(nn.Module):
             inputs: the rows.
             tape: receives the look-ups that the optimiser of the tables needs; None when nothing is to be learned.
             dropout: source of the dropout's randomness; None outside of training.
-            with_held: False leaves out the last places, those of a held embedding.
+            with_frozen: False leaves out the last places, those of a held embedding.
         """
-        found, held = self.user_reading.lookup(self.tables, inputs, tape, with_held=with_held)
+        found, held = self.user_reading.lookup(self.tables, inputs, tape, with_frozen=with_frozen)
         count, interests = len(inputs), self.spec.num_interests
         if interests > 1:
             found = found.repeat_interleave(interests, dim=0)  # [B * K, W]
@@ -163,10 +163,10 @@ class TwoTower(nn.Module):
         tape: list[Lookup] | None = None,
         dropout: torch.Generator | None = None,
         *,
-        with_held: bool = True,
+        with_frozen: bool = True,
     ) -> Tensor:
         """Returns the vector [B, D] with which each user meets the item of its row [B, D]; else as `user_vectors`."""
-        vectors = self.user_vectors(inputs, tape, dropout, with_held=with_held)
+        vectors = self.user_vectors(inputs, tape, dropout, with_frozen=with_frozen)
         return chosen_interests(vectors, items) if self.spec.num_interests > 1 else vectors
 
     def item_vectors(
@@ -175,10 +175,10 @@ class TwoTower(nn.Module):
         tape: list[Lookup] | None = None,
         dropout: torch.Generator | None = None,
         *,
-        with_held: bool = True,
+        with_frozen: bool = True,
     ) -> Tensor:
         """Returns the item tower's vectors [B, D]; with a tape and a dropout generator as training needs them."""
-        found, held = self.item_reading.lookup(self.tables, inputs, tape, with_held=with_held)
+        found, held = self.item_reading.lookup(self.tables, inputs, tape, with_frozen=with_frozen)
         return beside(self.item_tower(found, dropout), held)
 
     def similarity_scale(self) -> Tensor | float:

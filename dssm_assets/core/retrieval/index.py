@@ -67,9 +67,9 @@ def kind_of(item_count: int, settings: Serving) -> IndexKind:
     """Returns flat, hnsw or ivf: what the settings say, or by the size of the corpus."""
     if settings.index is not IndexKind.AUTO:
         return settings.index
-    if item_count <= settings.flat_up_to:
+    if item_count <= settings.flat_max_items:
         return IndexKind.FLAT
-    return IndexKind.HNSW if item_count <= settings.hnsw_up_to else IndexKind.IVF
+    return IndexKind.HNSW if item_count <= settings.hnsw_max_items else IndexKind.IVF
 
 
 def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], settings: Serving, seed: int) -> ShippedIndex:

@@ -1,6 +1,6 @@
 """The corpus: every item that can be recalled, and the weight with which it is drawn as a negative.
 
-Belongs here: counts of positives, the corpus table. Does not belong here: the law of the weights (`item_weights`), the draw
+Belongs here: counts of positives, the corpus table. Does not belong here: the distribution of the weights (`item_weights`), the draw
 itself (`core/models/samplers`) and bucket indices (`train_samples.item_rows`).
 """
 
@@ -22,24 +22,24 @@ from dssm_assets.core.samples.history import HistoryCsr
 from dssm_assets.core.samples.sample_tables import hard_negatives_schema, refuse_collisions, require_columns
 
 _LAW: Final = b"negative_items"
-"""Key of the law in the metadata of items.arrow."""
+"""Key of the distribution in the metadata of items.arrow."""
 
 
-def weights_of(counts: npt.NDArray[Any], law: NegativeItems) -> npt.NDArray[np.float64]:
+def weights_of(counts: npt.NDArray[Any], distribution: NegativeItems) -> npt.NDArray[np.float64]:
     """Returns (count + smoothing) ** alpha.
 
     Example: counts 0 and 3, smoothing 1, alpha 0.5: weights 1 and 2.
     """
-    return np.asarray(np.power(counts + law.smoothing, law.alpha))
+    return np.asarray(np.power(counts + distribution.smoothing, distribution.alpha))
 
 
-def with_law(schema: pa.Schema, law: NegativeItems) -> pa.Schema:
-    """Returns the schema of a table of weights with the law that they follow, so that others can be made by it."""
-    return schema.with_metadata({_LAW: law.model_dump_json().encode()})
+def with_law(schema: pa.Schema, distribution: NegativeItems) -> pa.Schema:
+    """Returns the schema of a table of weights with the distribution that they follow, so that others can be made by it."""
+    return schema.with_metadata({_LAW: distribution.model_dump_json().encode()})
 
 
-def law_of(schema: pa.Schema) -> NegativeItems | None:
-    """Returns the law that the weights of a table follow; None where the table does not tell."""
+def distribution_of(schema: pa.Schema) -> NegativeItems | None:
+    """Returns the distribution that the weights of a table follow; None where the table does not tell."""
     told = (schema.metadata or {}).get(_LAW)
     return None if told is None else NegativeItems.model_validate_json(told)
 

@@ -60,7 +60,7 @@ def discretise_day(
         features: the context features to keep.
         item_index: the corpus: item ids in the order of negative_items.
         history: the histories of all users.
-        cutoff: which past a sample sees. Of `History.OTHERS` the end is that of `History.EVENT`: what came later is read
+        cutoff: which past a sample sees. Of `History.LEAVE_ONE_OUT` the end is that of `History.EVENT`: what came later is read
             beside it (`core/training/data`).
         weights: how much a sample counts; None: all alike.
 
@@ -119,13 +119,13 @@ def discretise_rows(
     return pa.RecordBatch.from_arrays(list(indices.values()), schema=schema)
 
 
-def item_rows(negative_items: pa.Table, features: IndexedFeatures, law: NegativeItems) -> pa.Table:
+def item_rows(negative_items: pa.Table, features: IndexedFeatures, distribution: NegativeItems) -> pa.Table:
     """Returns items.arrow: the weight and the features of every corpus item, in the corpus' order.
 
     Args:
         negative_items: the corpus.
         features: the item features to keep.
-        law: by which its weights were made; the schema of items.arrow tells it.
+        distribution: by which its weights were made; the schema of items.arrow tells it.
 
     Raises:
         SchemaError: a column is missing, weights do not fit their values, or a feature is named weight.
@@ -133,7 +133,7 @@ def item_rows(negative_items: pa.Table, features: IndexedFeatures, law: Negative
     require_columns("table negative_items", negative_items.column_names, [col.WEIGHT, *features.columns])
     indices = features.of(negative_items, "table negative_items")
     weight = one_array(negative_items.column(col.WEIGHT))
-    schema = with_law(items_schema({name: column.type for name, column in indices.items()}), law)
+    schema = with_law(items_schema({name: column.type for name, column in indices.items()}), distribution)
     return pa.Table.from_arrays([weight, *indices.values()], schema=schema)
 
 

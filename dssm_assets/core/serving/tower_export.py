@@ -29,7 +29,7 @@ from torch import Tensor
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.models.attention_pooling import NOWHERE
 from dssm_assets.core.models.embedding import EmbeddingTables
-from dssm_assets.core.models.skip_start import HeldColumns
+from dssm_assets.core.models.skip_start import FrozenColumns
 from dssm_assets.core.models.tower import EPSILON, BatchNorm, Tower
 from dssm_assets.core.models.tower_spec import TowerFeature
 from dssm_assets.core.models.two_tower import TwoTower
@@ -98,13 +98,13 @@ def looked_up(graph: Graph, tables: EmbeddingTables, layout: TowerLayout) -> lis
     return parts
 
 
-def held_apart(graph: Graph, parts: list[str], columns: HeldColumns) -> tuple[list[str], str]:
+def held_apart(graph: Graph, parts: list[str], columns: FrozenColumns) -> tuple[list[str], str]:
     """Returns the looked-up vectors that the layers read, and those that stand beside them; without a held one "" ."""
     if columns.is_none:
         return parts, ""
     found = graph.add("Concat", parts, axis=1)
     read = graph.add("Gather", [found, graph.constant("read_columns", columns.read)], axis=1)
-    return [read], graph.add("Gather", [found, graph.constant("held_columns", columns.held)], axis=1)
+    return [read], graph.add("Gather", [found, graph.constant("frozen_columns", columns.held)], axis=1)
 
 
 def attended(graph: Graph, pooling: Any, features: Sequence[TowerFeature]) -> str:
@@ -146,7 +146,7 @@ def dense(graph: Graph, tower: Tower, inputs: str, *, is_unit: bool) -> str:
         if place < last:
             hidden = graph.add("Relu", [_normed(graph, hidden, tower.norms[place], place)])
     if tower.skip is not None:
-        taste = graph.add("Gather", [inputs, graph.constant("taste_columns", tower.taste_columns)], axis=1)
+        taste = graph.add("Gather", [inputs, graph.constant("shared_columns", tower.shared_columns)], axis=1)
         passed = graph.add("MatMul", [taste, graph.constant("skip_weight", tower.skip.weight.t())])
         hidden = graph.add("Add", [hidden, passed])
     if is_unit:

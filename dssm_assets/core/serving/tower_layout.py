@@ -153,7 +153,7 @@ _RULES: Final = {
     "root": "As history, but the weights of the present values are divided by the root of their sum.",
     "recency": "As history, but an event that r events are newer than weighs exp(-r / scale) before the weights of the present "
     "values are divided by their sum.",
-    "repeats_root": "Where a pooling says so, the weights of the present values are first made such that those of one value sum to "
+    "sqrt_repeats": "Where a pooling says so, the weights of the present values are first made such that those of one value sum to "
     "the root of what they summed to.",
     "attention": "The last `length` positive events of which at least one sub-feature is present, in the same place for every "
     "sub-feature of the pooling; weight 1 where there is an event, 0 where there is none. The tower weighs them itself.",
@@ -196,8 +196,8 @@ def _history(spec: TowerSpec) -> dict[str, Any]:
 def _pooling(view: HistoryView) -> dict[str, Any]:
     pooling = view.pooling
     described: dict[str, Any] = {"rule": _HISTORY_RULES[pooling.kind], "length": reach(pooling)}
-    if pooling.repeats_root:
-        described["repeats_root"] = True
+    if pooling.sqrt_repeats:
+        described["sqrt_repeats"] = True
     if pooling.kind is PoolingKind.RECENCY:
         described["scale"] = pooling.scale
     elif pooling.kind is not PoolingKind.ATTENTION:

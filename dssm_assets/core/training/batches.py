@@ -43,7 +43,7 @@ from dssm_assets.core.training.data import KnownItems, SamplePast, TrainData
 KEYS = (USER_INDEX, USER_ROW, HISTORY_END)
 
 
-def visit_of(keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:
+def session_of(keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:
     """Returns the first sample of each visit [V] and the visit of each sample [B], visits by `KEYS`.
 
     A user without an index has no history, and is known by its row of features alone.
@@ -60,19 +60,19 @@ def visit_of(keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:
     return order[is_new].astype(np.int64), visit
 
 
-def visit_order(visit: IntArray, rng: np.random.Generator) -> IntArray:
+def session_order(visit: IntArray, rng: np.random.Generator) -> IntArray:
     """Returns the samples in a random order of their visits, each visit's samples in their own order, one after another.
 
     Args:
         visit: of each sample, every number from 0 on occurs [n].
         rng: decides the order.
     """
-    by_visit = np.argsort(visit, kind="stable")
+    by_session = np.argsort(visit, kind="stable")
     ends = np.cumsum(np.bincount(visit))
     chosen = rng.permutation(len(ends))
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
     places, _ = ragged_positions(starts[chosen], ends[chosen])
-    return by_visit[places]
+    return by_session[places]
 
 
 Users = npt.NDArray[np.int32]
@@ -100,7 +100,7 @@ class NegativeRule:
     Attributes:
         data: the corpus, what users took, and what they were shown.
         model: sampler, numbers, corrections and masks.
-        logits_rows: rows of logits that the loss holds at once.
+        logits_chunk_rows: rows of logits that the loss holds at once.
         share: of each item among the samples that are trained on [I].
         user_ends: where the events end that are known of each user; None: where they end [U].
         end_day: what users took or were shown from this day on is not known.
@@ -108,7 +108,7 @@ class NegativeRule:
 
     data: TrainData
     model: Model
-    logits_rows: int
+    logits_chunk_rows: int
     share: npt.NDArray[np.float64]
     user_ends: IntArray | None
     end_day: int
@@ -156,7 +156,7 @@ class NegativeRule:
             column_correction=torch.from_numpy(np.concatenate(corrections)),
             weight=torch.from_numpy(weight[rows]),
             masked=self._masked(item_index[rows], user_index[rows], np.concatenate(columns), rows),
-            logits_rows=self.logits_rows,
+            logits_chunk_rows=self.logits_chunk_rows,
             hard_rows=hard.rows,
             hard_correction=torch.from_numpy(log_expected_counts(hard.probability, 1, logq)),
         )
@@ -281,13 +281,13 @@ def epoch_batches(
     With `epoch_frac` below 1 it ends after that share of them.
 
     Where the samples end before the window does, nothing of the later days is known: not in the histories of
-    `History.OTHERS`, not among known positives, not among hard negatives.
+    `History.LEAVE_ONE_OUT`, not among known positives, not among hard negatives.
 
     Args:
         data: the window.
         rows: the samples that are trained on.
         model: histories, negatives, corrections and masks.
-        training: batch_size and logits_rows.
+        training: batch_size and logits_chunk_rows.
         seed: of the whole training.
         epoch: from 0.
         first: number of the first batch that is wanted; those before are not made.
@@ -311,15 +311,17 @@ class Epoch:
     def __init__(self, data: TrainData, order: IntArray, model: Model, training: Training) -> None:
         self._data, self._order, self._model, self._size = data, order, model, training.batch_size
         # What samples of one visit differ in may not matter to the user tower.
-        self._by_visit = training.group_visits and model.history is not History.OTHERS and not data.spec.of(Side.CONTEXT)
+        self._by_session = (
+            training.group_sessions and model.history is not History.LEAVE_ONE_OUT and not data.spec.of(Side.CONTEXT)
+        )
         self._context = _context_places(data.spec)
         is_whole = len(order) == data.num_samples
         end_day = data.num_days if is_whole else 1 + int(data.read_key(DAY, order).max())
-        needs_ends = model.history is History.OTHERS or model.masks_user_positives
+        needs_ends = model.history is History.LEAVE_ONE_OUT or model.masks_user_positives
         ends = data.user_ends(data.first_time_ms(end_day)) if needs_ends and end_day < data.num_days else None
         self._past = SamplePast(model.history, model.history_cut, ends)
         share = data.item_share if is_whole else _share(data.read_key(ITEM_INDEX, order), data.num_items)
-        self._negatives = NegativeRule(data, model, training.logits_rows, share, ends, end_day)
+        self._negatives = NegativeRule(data, model, training.logits_chunk_rows, share, ends, end_day)
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
         """Returns a batch by its number."""
@@ -351,20 +353,20 @@ class Epoch:
     def _user_side(
         self, rows: IntArray, keys: dict[str, npt.NDArray[Any]], rng: np.random.Generator
     ) -> tuple[TowerInput, IntArray | None]:
-        if not self._by_visit:
+        if not self._by_session:
             is_hidden = rng.random(len(rows)) < self._model.context_dropout
             user = self._data.read_user_side(rows, keys, self._past, rng)
             return without_columns(user, is_hidden, *self._context), None
-        first, visit = visit_of(keys)
+        first, visit = session_of(keys)
         chosen = {name: values[first] for name, values in keys.items()}
         return self._data.read_user_side(rows[first], chosen, self._past, rng), visit
 
 
 def _order(data: TrainData, rows: IntArray, training: Training, rng: np.random.Generator) -> IntArray:
-    if not training.group_visits:
+    if not training.group_sessions:
         return rows[rng.permutation(len(rows))]
-    _, visit = visit_of({name: data.read_key(name, rows) for name in KEYS})
-    return rows[visit_order(visit, rng)]
+    _, visit = session_of({name: data.read_key(name, rows) for name in KEYS})
+    return rows[session_order(visit, rng)]
 
 
 def _share(item_index: npt.NDArray[np.int32], num_items: int) -> npt.NDArray[np.float64]:

@@ -28,7 +28,7 @@ from dssm_assets.core.models.samplers.hard import HardEdges
 from dssm_assets.core.models.samplers.sampler import NegativeSampler, negative_sampler
 from dssm_assets.core.models.tower_input import SideReader, TowerInput, concatenated, side_by_side
 from dssm_assets.core.models.tower_spec import Side, TowerSpec
-from dssm_assets.core.samples.negatives import law_of, weights_of
+from dssm_assets.core.samples.negatives import distribution_of, weights_of
 from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, HISTORY_START, ITEM_INDEX, USER_INDEX
 
 
@@ -241,14 +241,14 @@ class CorpusSamplers:
     """Samplers by name and day, each made once.
 
     Args:
-        items: weight float64, row number = item_index; with the law of the weights in its schema, if it is known.
+        items: weight float64, row number = item_index; with the distribution of the weights in its schema, if it is known.
         edges: what users were shown and did not take; None: not asked for.
         counts_before: how many samples each item has on the days before one [I].
     """
 
     def __init__(self, items: pa.Table, edges: HardEdges | None, counts_before: Callable[[int], IntArray]) -> None:
         self._weights = whole(TableView(items, "items", {WEIGHT: pa.float64()}), WEIGHT).astype(np.float64)
-        self._law, self._edges, self._counts_before = law_of(items.schema), edges, counts_before
+        self._distribution, self._edges, self._counts_before = distribution_of(items.schema), edges, counts_before
         self._made: dict[tuple[str, float, int | None], NegativeSampler] = {}
 
     def of(self, model: Model, before: int | None) -> NegativeSampler:
@@ -270,10 +270,10 @@ class CorpusSamplers:
         return self._made[name]
 
     def _weights_before(self, day: int | None) -> npt.NDArray[np.float64]:
-        """Returns the weights as of a day; those of the table where it does not tell by what law they were made."""
-        if day is None or self._law is None:
+        """Returns the weights as of a day; those of the table where it does not tell by what distribution they were made."""
+        if day is None or self._distribution is None:
             return self._weights
-        return weights_of(self._counts_before(day), self._law)
+        return weights_of(self._counts_before(day), self._distribution)
 
 
 @dataclass(frozen=True)
@@ -358,7 +358,7 @@ class TrainData:
         history: all users' positive events by (user, time): item_index int32 (-1: not in the corpus), event_time_ms
             int64 and the embedding indices of the sub-features.
         users: history_start and history_end int64, row number = user_index.
-        items: weight float64 and the embedding indices of item features, row number = item_index; its schema may tell the law of
+        items: weight float64 and the embedding indices of item features, row number = item_index; its schema may tell the distribution of
             the weights.
         hard_negatives: user_index, item_index and day int32, what users were shown and did not take; None: not asked for.
 
@@ -510,7 +510,7 @@ class TrainData:
         self, keys: dict[str, npt.NDArray[Any]], past: SamplePast, rng: np.random.Generator | None
     ) -> tuple[tuple[Bags, ...], npt.NDArray[np.float32] | None]:
         starts, ends = self._history_bounds(keys)
-        if past.history is not History.OTHERS:
+        if past.history is not History.LEAVE_ONE_OUT:
             if rng is not None and past.cut.sample_frac:
                 ends = starts + kept_lengths(ends - starts, past.cut, rng)
             return self.history.read(starts, ends)

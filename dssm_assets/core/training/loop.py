@@ -37,7 +37,7 @@ from dssm_assets.core.training.distributed.sharded_tables import ShardedTables
 from dssm_assets.core.training.distributed.shared_batches import SharedEpoch
 from dssm_assets.core.training.prior_choice import Counts, choose_prior, scored_users
 from dssm_assets.core.training.state import EpochScore, Record, WarmStart, state_chunks, state_of
-from dssm_assets.core.training.svd_init import start_at_codes, start_faults
+from dssm_assets.core.training.svd_init import init_from_codes, start_faults
 from dssm_assets.core.training.trainer import Place, Trainer, device_of, is_bfloat16
 from dssm_assets.core.training.validation import cut_of, hit_rate, item_vectors, user_blocks
 
@@ -54,11 +54,11 @@ def check_fit(data: TrainData, spec: TowerSpec, model: Model, training: Training
     if not model.in_batch and model.num_sample == 0:
         got = "in_batch off and num_sample 0"
         faults.append(Fault("model", "negatives: in_batch or num_sample", got, "switch one of them on"))
-    if training.history_start is not None:
-        faults += start_faults(spec, training.history_start)
-    if model.held_embedding is not None and training.history_start is None:
-        expected = "training.history_start, the codes that it holds"
-        faults.append(Fault("model.held_embedding", expected, "none", "set it, or unset held_embedding"))
+    if training.svd_init is not None:
+        faults += start_faults(spec, training.svd_init)
+    if model.frozen_embedding is not None and training.svd_init is None:
+        expected = "training.svd_init, the codes that it holds"
+        faults.append(Fault("model.frozen_embedding", expected, "none", "set it, or unset frozen_embedding"))
     if model.prior and not training.validation_days:
         got = "none: validation_days is 0"
         faults.append(Fault("model.prior", "validation days on which it is chosen", got, "set training.validation_days"))
@@ -134,7 +134,7 @@ def _no_bytes() -> int:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class FitContext:
     """What a fit is given beside its input.
 
     Attributes:
@@ -220,7 +220,7 @@ def embedding_norms(two_tower: TwoTower) -> dict[str, float]:
     return norms
 
 
-class Judge:
+class EpochEvaluator:
     """Scores towers on the days from one day on."""
 
     def __init__(self, data: TrainData, first_day: int, model: Model, ks: Sequence[int], *, is_asked: bool) -> None:
@@ -309,7 +309,7 @@ def fit(
     seed: int,
     progress: Callable[[Progress], None],
     now: Callable[[], float],
-    around: Surroundings | None = None,
+    around: FitContext | None = None,
     plan: StepPlan | None = None,
 ) -> FitResult:
     """Returns towers fitted to the data. Same data, configuration and seed give the same bytes.
@@ -331,7 +331,7 @@ def fit(
     """
     check_fit(data, spec, model, training)
     torch.set_num_threads(training.num_threads)
-    return _Fit(data, spec, model, training, seed, progress, now, around or Surroundings(), plan).run()
+    return _Fit(data, spec, model, training, seed, progress, now, around or FitContext(), plan).run()
 
 
 class _Fit:
@@ -346,7 +346,7 @@ class _Fit:
         seed: int,
         progress: Callable[[Progress], None],
         now: Callable[[], float],
-        around: Surroundings,
+        around: FitContext,
         plan: StepPlan | None,
     ) -> None:
         self._data, self._spec, self._model, self._training, self._seed = data, spec, model, training, seed
@@ -385,7 +385,7 @@ class _Fit:
     def _search(self, rows: IntArray, clock: Clock) -> TwoTower:
         """Finds the number of epochs and the prior; returns the towers as they were at the best epoch."""
         record, training, ranks = self._record, self._training, self._place.ranks
-        judge = Judge(self._data, self._first_day, self._model, self._around.ks, is_asked=ranks.is_first)
+        judge = EpochEvaluator(self._data, self._first_day, self._model, self._around.ks, is_asked=ranks.is_first)
         trainer = self._trainer(rows)
 
         def after_epoch() -> bool:
@@ -443,11 +443,11 @@ class _Fit:
         """Returns a trainer at its start, or where the stored state left it."""
         initial, dropout = np.random.SeedSequence(self._seed).generate_state(2)
         towers = self._initial(torch.Generator().manual_seed(int(initial)))
-        start, warm = self._training.history_start, self._around.warm_start
+        start, warm = self._training.svd_init, self._around.warm_start
         if warm is not None:
             self._warm = warm.into(towers)
-        if start is not None and not self._state and (warm is None or self._spec.held_embedding is not None):
-            start_at_codes(towers, self._data, start, self._ends())  # codes that are held are each day's own
+        if start is not None and not self._state and (warm is None or self._spec.frozen_embedding is not None):
+            init_from_codes(towers, self._data, start, self._ends())  # codes that are held are each day's own
         towers.to(self._place.device)
         plan = planned_steps(len(rows), self._training)
         if self._plan is not None:

@@ -13,7 +13,7 @@ Beside it popularity may begin in a column of its own, which every user meets wi
 Where histories are to foretell other items than their own, directions that few of them share are chance. Under a ridge
 codes are those of a regression of histories on themselves (`shrunk`; EASE, Steck 2019, without its zero diagonal), and a power of
 takers keeps the directions from being those of what everybody takes. Such codes may also stay as they are, beside
-the towers (`models/held_columns`).
+the towers (`models/frozen_columns`).
 
 Belongs here: the codes, and towers that begin with them. Does not belong here: what a pooling is (`models/history_pooling`),
 that both towers read the codes alike (`models/skip_start`).
@@ -32,7 +32,7 @@ import torch
 from torch import nn
 
 from dssm_assets.core.arrays.bags import FloatArray, IntArray
-from dssm_assets.core.config.training import HistoryStart
+from dssm_assets.core.config.training import SvdInit
 from dssm_assets.core.errors import Fault
 from dssm_assets.core.models.skip_start import Coordinate
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec
@@ -51,19 +51,19 @@ _FEW = 0.05
 """Of the mean: what is added to it before a power of it, which would be without bound for what nobody takes."""
 _SMALLEST = 1e-9
 """Of the largest eigenvalue: what is less is rounding."""
-_REMEDY = "name a shared embedding, or unset training.history_start"
+_REMEDY = "name a shared embedding, or unset training.svd_init"
 
 
-def start_faults(spec: TowerSpec, start: HistoryStart) -> list[Fault]:
+def start_faults(spec: TowerSpec, start: SvdInit) -> list[Fault]:
     """Returns what keeps these towers from beginning at codes."""
-    where, faults = "training.history_start", []
+    where, faults = "training.svd_init", []
     if len(_features(spec, start)) < 2:
         shared = sorted({f.embedding_name for f in spec.sequences} & {f.embedding_name for f in spec.of(Side.ITEM)})
         expected = "an embedding that the history, in a pooling without attention, shares with a single-valued item feature"
         faults.append(
             Fault(f"{where}.embedding", expected, f"{start.embedding}; shared: {', '.join(shared) or 'none'}", _REMEDY)
         )
-    if spec.held_embedding is not None:
+    if spec.frozen_embedding is not None:
         return faults + _held_faults(spec, start)
     shared_names = {f.embedding_name for f in spec.sequences}
     width = sum({f.embedding_name: f.embedding_dim for f in spec.of(Side.ITEM) if f.embedding_name in shared_names}.values())
@@ -75,19 +75,19 @@ def start_faults(spec: TowerSpec, start: HistoryStart) -> list[Fault]:
     return faults
 
 
-def _held_faults(spec: TowerSpec, start: HistoryStart) -> list[Fault]:
+def _held_faults(spec: TowerSpec, start: SvdInit) -> list[Fault]:
     """Returns what keeps codes from standing beside the towers."""
-    where, faults = "training.history_start", []
-    if start.embedding != spec.held_embedding:
-        remedy = "begin the embedding that model.held_embedding names"
-        faults.append(Fault(f"{where}.embedding", str(spec.held_embedding), start.embedding, remedy))
+    where, faults = "training.svd_init", []
+    if start.embedding != spec.frozen_embedding:
+        remedy = "begin the embedding that model.frozen_embedding names"
+        faults.append(Fault(f"{where}.embedding", str(spec.frozen_embedding), start.embedding, remedy))
     if start.popularity:
         remedy = "leave popularity to the towers or to model.prior"
         faults.append(Fault(f"{where}.popularity", "0: beside the towers stand codes alone", str(start.popularity), remedy))
     return faults
 
 
-def start_at_codes(towers: TwoTower, data: TrainData, start: HistoryStart, ends: IntArray) -> None:
+def init_from_codes(towers: TwoTower, data: TrainData, start: SvdInit, ends: IntArray) -> None:
     """Has an embedding of past items begin at its codes, times the scale, and the layers beside the skips at 0 for them.
 
     What the layers make of the codes at random would only blur them.
@@ -107,17 +107,17 @@ def start_at_codes(towers: TwoTower, data: TrainData, start: HistoryStart, ends:
     if start.popularity:
         rows = np.concatenate([rows, (start.popularity / _CONSTANT * log_counts(taken))[:, None]], axis=1)
         _add_constant(towers, (item.embedding_name, width))
-    is_held = item.embedding_name == towers.spec.held_embedding
+    is_held = item.embedding_name == towers.spec.frozen_embedding
     known = np.arange(1, item.num_embeddings)
     base = towers.tables.bases[item.embedding_name]
     with torch.no_grad():
         towers.tables.put(item.embedding_dim, base + known, torch.from_numpy(rows), known)
         for tower in () if is_held else (towers.user_tower, towers.item_tower):
             first: nn.Linear = tower.linears[0]  # type: ignore[assignment]
-            first.weight[:, tower.taste_columns] = 0.0
+            first.weight[:, tower.shared_columns] = 0.0
 
 
-def start_codes(histories: sp.csr_matrix, taken: npt.NDArray[Any], width: int, start: HistoryStart) -> FloatArray:
+def start_codes(histories: sp.csr_matrix, taken: npt.NDArray[Any], width: int, start: SvdInit) -> FloatArray:
     """Returns the codes of these histories under the start's ridge and power of takers, float32 [N, d].
 
     Args:
@@ -126,8 +126,8 @@ def start_codes(histories: sp.csr_matrix, taken: npt.NDArray[Any], width: int, s
         width: d.
         start: with 0 and 0 the codes are the leading ones.
     """
-    shares = taken_shares(taken, start.takers_power)
-    weighed = histories.multiply(shares).tocsr() if start.takers_power else histories
+    shares = taken_shares(taken, start.popularity_exponent)
+    weighed = histories.multiply(shares).tocsr() if start.popularity_exponent else histories
     codes = leading_codes(weighed, width)
     if start.ridge:
         codes = shrunk(weighed, codes, start.ridge)
@@ -232,7 +232,7 @@ def _is_own_row(data: TrainData, item: TowerFeature) -> npt.NDArray[np.float32]:
     return np.asarray(counts == 1, np.float32)
 
 
-def _features(spec: TowerSpec, start: HistoryStart) -> list[TowerFeature]:
+def _features(spec: TowerSpec, start: SvdInit) -> list[TowerFeature]:
     """Returns the embedding's sub-feature, as its first pooling reads it, and its item feature, as far as there are any."""
     past = [f for f in spec.pooled_features if f.embedding_name == start.embedding]
     item = [f for f in spec.of(Side.ITEM) if f.embedding_name == start.embedding and not f.is_multi]

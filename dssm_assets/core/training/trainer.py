@@ -151,7 +151,7 @@ class Trainer:
 
     def _item_vectors(self, side: ItemSide, share: Share | None, tape: list[Lookup]) -> Tensor:
         """Returns the vectors of the items that all processes share, then of this process's hard negatives."""
-        items = self.two_tower.item_vectors(side.items, tape, self._dropout, with_held=self._model.held_in_loss).float()
+        items = self.two_tower.item_vectors(side.items, tape, self._dropout, with_frozen=self._model.frozen_in_loss).float()
         if share is None:
             return items
         dealt = len(self._place.ranks.rows(share.num_items))
@@ -159,10 +159,10 @@ class Trainer:
 
     def _user_vectors(self, batch: Batch, positive: Tensor, tape: list[Lookup]) -> Tensor:
         """Returns the vector with which each sample meets its item; a visit's is computed once."""
-        towers, with_held = self.two_tower, self._model.held_in_loss
+        towers, with_frozen = self.two_tower, self._model.frozen_in_loss
         if batch.user_of is None:
-            return towers.user_vectors_for(batch.user, positive, tape, self._dropout, with_held=with_held).float()
-        vectors = towers.user_vectors(batch.user, tape, self._dropout, with_held=with_held).float()
+            return towers.user_vectors_for(batch.user, positive, tape, self._dropout, with_frozen=with_frozen).float()
+        vectors = towers.user_vectors(batch.user, tape, self._dropout, with_frozen=with_frozen).float()
         each = vectors.index_select(0, torch.from_numpy(batch.user_of).to(vectors.device))
         return chosen_interests(each, positive) if towers.spec.num_interests > 1 else each
 

@@ -24,7 +24,7 @@ from dssm_assets.storage.engines.engine import (
     BatchKernel,
     Bindable,
     ByDay,
-    Judge,
+    EpochEvaluator,
     PartKernel,
     ReportKernel,
     Target,
@@ -217,7 +217,7 @@ class DuckDBEngine:
         *,
         as_dictionaries: Sequence[str] = (),
         is_whole: bool = False,
-        judge: Judge | None = None,
+        judge: EpochEvaluator | None = None,
     ) -> tuple[Manifest, list[Any]]:
         """Takes the rows through the kernel in this process, in a stream or at once; see `Engine`."""
         if is_whole:

@@ -35,7 +35,7 @@ PartKernel: TypeAlias = Callable[[pa.Table, int], tuple[pa.Table, Any]]
 """A function of some consecutive rows of a partition and the position of the first: what it makes of them, and a report."""
 ReportKernel: TypeAlias = Callable[[pa.Table, int], Any]
 """A function of some consecutive rows of a partition and the position of the first: a report."""
-Judge: TypeAlias = Callable[[Sequence[Any]], bool]
+EpochEvaluator: TypeAlias = Callable[[Sequence[Any]], bool]
 """Tells by a kernel's reports whether what it made is good."""
 
 
@@ -89,7 +89,7 @@ class Engine(Protocol):
         *,
         as_dictionaries: Sequence[str] = (),
         is_whole: bool = False,
-        judge: Judge | None = None,
+        judge: EpochEvaluator | None = None,
     ) -> tuple[Manifest, list[Any]]:
         """Writes what a kernel makes of the rows of a partition, in their order; returns the reports too, in that order.
 
@@ -108,7 +108,7 @@ class Engine(Protocol):
         ...
 
 
-def standing(store: TableStore, target: Target, judge: Judge | None, reports: Sequence[Any]) -> Manifest | None:
+def standing(store: TableStore, target: Target, judge: EpochEvaluator | None, reports: Sequence[Any]) -> Manifest | None:
     """Returns the partition that stays in the place of what a judge finds bad; None: what was made takes the place."""
     return None if judge is None or judge(reports) else store.partitions.find(target.spec.name, target.ds)
 

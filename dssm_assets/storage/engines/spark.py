@@ -26,7 +26,7 @@ from dssm_assets.storage.engines.engine import (
     BatchKernel,
     Bindable,
     ByDay,
-    Judge,
+    EpochEvaluator,
     PartKernel,
     ReportKernel,
     Target,
@@ -169,7 +169,7 @@ class SparkEngine:
         *,
         as_dictionaries: Sequence[str] = (),
         is_whole: bool = False,
-        judge: Judge | None = None,
+        judge: EpochEvaluator | None = None,
     ) -> tuple[Manifest, list[Any]]:
         """Maps the rows of a partition on the cluster's workers, a row group each; see `engine.Engine`."""
         schema = stored_schema(kernel(self.store.open(source).schema.empty_table(), 0)[0].schema)
@@ -187,7 +187,9 @@ class SparkEngine:
         work = tasks.reporting(self.address, read, kernel, columns)
         return tasks.reports_of(self._spread(len(read), work, tasks.RETURNED).collect())
 
-    def _write(self, target: Target, schema: pa.Schema, send: Send, judge: Judge | None = None) -> tuple[Manifest, list[Any]]:
+    def _write(
+        self, target: Target, schema: pa.Schema, send: Send, judge: EpochEvaluator | None = None
+    ) -> tuple[Manifest, list[Any]]:
         """Publishes what the sent tasks write aside; returns the manifest and the tasks' reports."""
         check_schema(target.spec, schema)
         partitions = self.store.partitions

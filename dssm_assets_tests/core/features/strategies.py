@@ -1,4 +1,4 @@
-"""Hostile input columns for the property tests of operators, and the law every operator obeys."""
+"""Hostile input columns for the property tests of operators, and the distribution every operator obeys."""
 
 from __future__ import annotations
 

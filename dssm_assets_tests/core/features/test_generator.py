@@ -1,4 +1,4 @@
-"""The generator: sides, encodings, features of features, sequences, and the law batch = row by row."""
+"""The generator: sides, encodings, features of features, sequences, and the distribution batch = row by row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The law of the rolling states: a chain of daily steps equals counting from scratch, on every day."""
+"""The distribution of the rolling states: a chain of daily steps equals counting from scratch, on every day."""
 
 from __future__ import annotations
 

@@ -151,11 +151,11 @@ def test_weights_by_hand(pooling: dict[str, Any], values: list[int], weights: An
 def test_events_of_one_value_count_together_their_root() -> None:
     # Row 0: value 5 twice, a missing one, value 8; row 1: value 5 once, which is not row 0's. Half per day, ages 3, 2, 1, 0.
     past = _past([5, 5, 0, 8], [5], times=[TIMES[:4], TIMES[:1]])
-    bags = _one(past, kind="root", repeats_root=True)
+    bags = _one(past, kind="root", sqrt_repeats=True)
     expected = np.array([0.5**0.5, 0.5**0.5, 1.0]) / (2**0.5 + 1) ** 0.5
     assert bags.values.tolist() == [5, 5, 8, 5]
     assert bags.weights == pytest.approx([*expected, 1.0], rel=1e-6)
-    bags = _one(past, kind="mean", half_life_days=1, repeats_root=True)  # 1/8 and 1/4 are 3/8 together, so sqrt(3/8)
+    bags = _one(past, kind="mean", half_life_days=1, sqrt_repeats=True)  # 1/8 and 1/4 are 3/8 together, so sqrt(3/8)
     expected = np.array([1 / 8, 1 / 4, 1.0 * (3 / 8) ** 0.5]) / (3 / 8 + (3 / 8) ** 0.5)
     assert bags.weights == pytest.approx([*expected, 1.0], rel=1e-6)
 
@@ -187,7 +187,7 @@ POOLINGS = st.builds(
     length=st.integers(1, 4) | st.just(5000),
     half_life_days=st.none() | st.floats(1e-3, 1e4),
     scale=st.floats(1e-3, 1e3),
-    repeats_root=st.booleans(),
+    sqrt_repeats=st.booleans(),
 )
 
 

@@ -11,7 +11,7 @@ import torch
 from dssm_assets.core.arrays.bags import mean_bags, root_bags
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.core.models.skip_start import HeldColumns, beside
+from dssm_assets.core.models.skip_start import FrozenColumns, beside
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
@@ -31,14 +31,14 @@ FEATURES = [
 ]
 HELD: dict[str, Any] = {
     "output_dim": 6,
-    "held_embedding": "code",
+    "frozen_embedding": "code",
     "skip": True,
     "poolings": [{"kind": "root", "length": 5}, {"kind": "mean", "length": 5}],
 }
 
 
 def test_columns_by_hand() -> None:
-    columns = HeldColumns([("a", 0), ("code", 0), ("code", 1), ("b", 0), ("code", 0), ("code", 1)], "code", 2)
+    columns = FrozenColumns([("a", 0), ("code", 0), ("code", 1), ("b", 0), ("code", 0), ("code", 1)], "code", 2)
     assert (columns.read.tolist(), columns.held.tolist()) == ([0, 3], [1, 2])  # the second pooling's are left out
     assert columns.places([0, 1, 3, 5]) == [0, 1]
     read, held = columns.split(torch.arange(6.0)[None])
@@ -49,7 +49,7 @@ def test_columns_by_hand() -> None:
 
 def test_without_one_nothing_is_split() -> None:
     found = torch.arange(2.0)[None]
-    read, held = HeldColumns([("a", 0), ("a", 1)], None, 0).split(found)
+    read, held = FrozenColumns([("a", 0), ("a", 1)], None, 0).split(found)
     assert read is found
     assert held is None
     assert beside(found, held) is found
@@ -100,16 +100,16 @@ def test_it_can_be_left_out() -> None:
     towers, item = _towers(), TowerInput(np.array([[1, 2]]))
     tape: list[Any] = []
     torch.testing.assert_close(
-        towers.user_vectors(_past([1, 2]), tape, with_held=False), towers.user_vectors(_past([1, 2]))[:, :4]
+        towers.user_vectors(_past([1, 2]), tape, with_frozen=False), towers.user_vectors(_past([1, 2]))[:, :4]
     )
-    torch.testing.assert_close(towers.item_vectors(item, tape, with_held=False), towers.item_vectors(item)[:, :4])
+    torch.testing.assert_close(towers.item_vectors(item, tape, with_frozen=False), towers.item_vectors(item)[:, :4])
     assert {found.dim for found in tape} == {4}  # and is not looked up
 
 
 @pytest.mark.parametrize(
     ("features", "model", "named"),
     [
-        (FEATURES, {"held_embedding": "unknown"}, "unknown: 0 item features"),
+        (FEATURES, {"frozen_embedding": "unknown"}, "unknown: 0 item features"),
         ([*FEATURES, _feature("own", Side.USER, "code", 2)], {}, "1 of the user"),
         (FEATURES, {"poolings": [{"kind": "attention"}]}, "without attention"),
         (FEATURES, {"output_dim": 2}, "output_dim above 2"),

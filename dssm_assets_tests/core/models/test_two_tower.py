@@ -85,8 +85,8 @@ def _past(rows: list[list[int]]) -> TowerInput:
 def test_taste_columns_are_the_history_and_what_shares_its_table() -> None:
     towers = _several(skip=True)
     # User: age 0..3, mean 4..7, attention 8..11, the flag. Item: i alone.
-    assert towers.user_tower.taste_columns.tolist() == [*range(4, 12)]
-    assert towers.item_tower.taste_columns.tolist() == [*range(4)]
+    assert towers.user_tower.shared_columns.tolist() == [*range(4, 12)]
+    assert towers.item_tower.shared_columns.tolist() == [*range(4)]
     other = [FEATURES[0], _feature("h", Side.SEQUENCE, "other"), FEATURES[2]]
     apart = TwoTower(tower_spec(other, Model(skip=True)), torch.Generator().manual_seed(0))
     assert apart.item_tower.skip is None

@@ -36,8 +36,8 @@ class Fixed:
         (300_001, {}, IndexKind.HNSW),
         (1_000_000, {}, IndexKind.HNSW),
         (1_000_001, {}, IndexKind.IVF),
-        (11, {"flat_up_to": 10, "hnsw_up_to": 12}, IndexKind.HNSW),
-        (11, {"flat_up_to": 10, "hnsw_up_to": 10}, IndexKind.IVF),
+        (11, {"flat_max_items": 10, "hnsw_max_items": 12}, IndexKind.HNSW),
+        (11, {"flat_max_items": 10, "hnsw_max_items": 10}, IndexKind.IVF),
         (11, {"index": "ivf"}, IndexKind.IVF),
         (10**9, {"index": "flat"}, IndexKind.FLAT),
     ],
@@ -47,8 +47,8 @@ def test_the_kind_follows_the_size_unless_it_is_given(count: int, changes: dict[
 
 
 def test_sizes_that_contradict_each_other_are_refused() -> None:
-    with pytest.raises(ValueError, match="hnsw_up_to 5 is less than flat_up_to 6"):
-        Serving(flat_up_to=6, hnsw_up_to=5)
+    with pytest.raises(ValueError, match="hnsw_max_items 5 is less than flat_max_items 6"):
+        Serving(flat_max_items=6, hnsw_max_items=5)
 
 
 def test_recall_by_hand() -> None:

@@ -16,7 +16,14 @@ from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, SchemaError, WindowIncompleteError
 from dssm_assets.core.samples import negatives as module
 from dssm_assets.core.samples.history import HistoryCsr, build_history
-from dssm_assets.core.samples.negatives import count_positives, hard_negatives, law_of, negative_items, weights_of, with_law
+from dssm_assets.core.samples.negatives import (
+    count_positives,
+    distribution_of,
+    hard_negatives,
+    negative_items,
+    weights_of,
+    with_law,
+)
 from dssm_assets.core.samples.sample_tables import NEGATIVE_ITEMS
 from dssm_assets.core.schema import check_schema
 from dssm_assets_tests.core.samples.worlds import bucketize, history_day
@@ -136,14 +143,14 @@ def test_item_weights_weights_by_hand() -> None:
     assert weights_of(counts, NegativeItems(alpha=0, smoothing=2)).tolist() == [1.0, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("law", [NegativeItems(alpha=0.6, smoothing=0.1), NegativeItems()])
-def test_a_file_keeps_the_law(tmp_path: Path, law: NegativeItems) -> None:
-    schema = with_law(pa.schema({"weight": pa.float64()}), law)
+@pytest.mark.parametrize("distribution", [NegativeItems(alpha=0.6, smoothing=0.1), NegativeItems()])
+def test_a_file_keeps_the_law(tmp_path: Path, distribution: NegativeItems) -> None:
+    schema = with_law(pa.schema({"weight": pa.float64()}), distribution)
     with pa.OSFile(str(tmp_path / "items.arrow"), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_table(pa.table([[1.0, 2.0]], schema=schema))
     read = pa.ipc.open_file(pa.memory_map(str(tmp_path / "items.arrow"), "r")).read_all()
-    assert law_of(read.schema) == law
-    assert law_of(read.schema.remove_metadata()) is None
+    assert distribution_of(read.schema) == distribution
+    assert distribution_of(read.schema.remove_metadata()) is None
 
 
 CORPUS = IdIndex(pa.array([100, 200, 300, 400]))

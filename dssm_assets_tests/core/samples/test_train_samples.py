@@ -19,7 +19,7 @@ from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.samples import train_samples
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.samples.history import HistoryCsr, build_history
-from dssm_assets.core.samples.negatives import law_of
+from dssm_assets.core.samples.negatives import distribution_of
 from dssm_assets.core.samples.sample import SampleWeights
 from dssm_assets.core.samples.train_samples import KeptRows, discretise_day, discretise_rows, item_rows
 from dssm_assets_tests.core.samples.worlds import bucketize, history_day
@@ -156,7 +156,7 @@ LAW = NegativeItems(alpha=0.5, smoothing=2.0)
 def test_item_rows_follow_the_corpus() -> None:
     corpus = pa.table({"item_id": [1, 2], "weight": [2.0, 0.5], "count": [3, 0], "brand": [6, None], "tags": [[1], []]})
     table = item_rows(corpus, indexed("tags", "brand"), LAW)
-    assert law_of(table.schema) == LAW
+    assert distribution_of(table.schema) == LAW
     assert table.to_pydict() == {"weight": [2.0, 0.5], "tags": [[2], []], "brand": [7, 0]}
     with pytest.raises(SchemaError, match="column size"):
         item_rows(corpus, indexed("size"), LAW)

@@ -18,7 +18,7 @@ from dssm_assets.core.config.training import Training, batches_per_epoch
 from dssm_assets.core.errors import ConfigError, SchemaError
 from dssm_assets.core.models.tower_spec import Side, tower_spec
 from dssm_assets.core.samples.sample_tables import HISTORY_END, USER_INDEX
-from dssm_assets.core.training.batches import Batch, epoch_batches, visit_of, visit_order
+from dssm_assets.core.training.batches import Batch, epoch_batches, session_of, session_order
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.loop import FitResult, fit
 from dssm_assets_tests.core.models.samplers.chi_square import LEAST_P, p_value
@@ -154,7 +154,7 @@ def test_samples_of_one_user_row_and_past_are_one_visit() -> None:
         USER_ROW: np.array([7, 5, 7, 7, 0, 9], np.int32),
         HISTORY_END: np.array([40, 10, 40, 41, 0, 0], np.int64),
     }
-    first, visit = visit_of(keys)
+    first, visit = session_of(keys)
     assert len(first) == 5
     assert visit[0] == visit[2]
     assert len(set(visit.tolist())) == 5
@@ -164,13 +164,13 @@ def test_samples_of_one_user_row_and_past_are_one_visit() -> None:
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(0, 5))
 def test_an_order_has_every_sample_once_and_no_visit_in_two_places(values: list[int], seed: int) -> None:
     visit = np.unique(values, return_inverse=True)[1].reshape(-1).astype(np.int64)
-    order = visit_order(visit, np.random.default_rng(seed))
+    order = session_order(visit, np.random.default_rng(seed))
     assert sorted(order.tolist()) == list(range(len(values)))
     assert int(np.count_nonzero(np.diff(visit[order]))) == len(set(values)) - 1
     assert all(np.all(np.diff(np.flatnonzero(visit[order] == v)) == 1) for v in set(values))
 
 
-def _fitted(*, group_visits: bool, **changes: Any) -> FitResult:
+def _fitted(*, group_sessions: bool, **changes: Any) -> FitResult:
     """Returns towers fitted to a world whose users have two visits of four samples each, in one batch a epoch."""
     world = worlds.world()
     ends = pa.array(np.arange(80, dtype=np.int64) // 4 * 4)
@@ -178,7 +178,7 @@ def _fitted(*, group_visits: bool, **changes: Any) -> FitResult:
     world = replace(world, samples=world.samples.set_column(place, HISTORY_END, ends))
     features = [feature for feature in worlds.FEATURES if feature.side is not Side.CONTEXT or changes.get("context")]
     model = Model(**{**worlds.SMALL_MODEL, "dropout": 0.0, "num_sample": 0, **changes.get("model", {})})
-    training = Training(epochs=3, batch_size=100, num_threads=1, group_visits=group_visits)
+    training = Training(epochs=3, batch_size=100, num_threads=1, group_sessions=group_sessions)
     spec = tower_spec(features, model)
     return fit(world.data(spec), spec, model=model, training=training, seed=2, progress=lambda _: None, now=worlds.StepClock())
 
@@ -189,12 +189,12 @@ def _fitted(*, group_visits: bool, **changes: Any) -> FitResult:
         {},
         {"model": {"user_positive_mask": True, "loss": "sigmoid"}},
         {"model": {"num_interests": 2, "poolings": [{"kind": "attention", "length": 5}]}},
-        {"model": {"history": "others"}},
+        {"model": {"history": "leave_one_out"}},
         {"context": True, "model": {"context_dropout": 0.0}},
     ],
 )
 def test_towers_learn_what_they_learn_sample_by_sample(changes: dict[str, Any]) -> None:
-    joined, alone = (_fitted(group_visits=whether, **changes) for whether in (True, False))
+    joined, alone = (_fitted(group_sessions=whether, **changes) for whether in (True, False))
     np.testing.assert_allclose(joined.loss_by_step, alone.loss_by_step, rtol=2e-4)
     assert joined.loss_by_step[-1] < joined.loss_by_step[0]
 
@@ -206,7 +206,7 @@ def test_the_user_tower_runs_once_a_visit() -> None:
     ends = pa.array(np.arange(80, dtype=np.int64) // 4 * 4)
     place = world.samples.column_names.index(HISTORY_END)
     data = replace(world, samples=world.samples.set_column(place, HISTORY_END, ends)).data(spec)
-    training = Training(batch_size=20, group_visits=True)
+    training = Training(batch_size=20, group_sessions=True)
     batches = list(epoch_batches(data, np.arange(80), model=model, training=training, seed=5, epoch=0))
     assert [(len(batch), len(batch.user)) for batch in batches] == [(20, 5)] * 4
 
@@ -371,10 +371,10 @@ def test_v2_is_the_mask_of_what_the_user_took_and_its_counted_columns_follow_the
         row = int(np.flatnonzero(USER_OF[order_of(epoch=epoch)] == 0)[0])
         masked = {column for at, column in cells(batch) if at == row}
         counted.append([item for place, item in enumerate(items_of(batch)) if place >= 80 and place not in masked])
-    law = data.sampler(model).probability.copy()
-    law[taken] = 0
-    assert p_value(np.concatenate(counted), law / law.sum()) > LEAST_P
-    assert p_value(np.concatenate(counted), np.where(law > 0, 1.0, 0.0) / (law > 0).sum()) < LEAST_P
+    distribution = data.sampler(model).probability.copy()
+    distribution[taken] = 0
+    assert p_value(np.concatenate(counted), distribution / distribution.sum()) > LEAST_P
+    assert p_value(np.concatenate(counted), np.where(distribution > 0, 1.0, 0.0) / (distribution > 0).sum()) < LEAST_P
 
 
 def test_what_is_trained_on_decides_the_share_and_what_is_known() -> None:

@@ -360,7 +360,7 @@ def test_weights_without_a_law_are_taken_as_they_are() -> None:
 
 
 def _with_law(tables: World) -> World:
-    """The world's items, weighed by this law of all that was taken in it."""
+    """The world's items, weighed by this distribution of all that was taken in it."""
     taken = tables.samples["item_index"].to_numpy()
     weights = (np.bincount(taken, minlength=ITEMS) + 1.0) ** 0.5
     items = tables.items.set_column(0, "weight", pa.array(weights))
@@ -431,7 +431,7 @@ def columns(tables: World) -> tuple[np.ndarray[Any, Any], ...]:
 def test_others_are_all_of_the_users_events_but_those_of_the_own_item(seed: int) -> None:
     tables = world(seed)
     item, user, _ = columns(tables)
-    order, batch = batch_of(tables, history="others")
+    order, batch = batch_of(tables, history="leave_one_out")
     repeats = 0
     for row, past in zip(order, pasts(batch), strict=True):
         everything = item[user == user[row]].tolist()
@@ -458,7 +458,7 @@ def test_others_of_a_part_of_the_window_know_nothing_of_the_rest() -> None:
     tables = world()
     item, user, _ = columns(tables)
     day = tables.samples.column("day").to_numpy()
-    order, batch = batch_of(tables, np.flatnonzero(day == 0), history="others")
+    order, batch = batch_of(tables, np.flatnonzero(day == 0), history="leave_one_out")
     for row, past in zip(order, pasts(batch), strict=True):
         assert past == [other for other in item[(user == user[row]) & (day == 0)].tolist() if other != item[row]]
 
@@ -467,13 +467,13 @@ def test_a_user_that_took_one_item_alone_has_no_others() -> None:
     tables = world()
     history = tables.history.set_column(0, "item_index", pa.array([3] * 80, pa.int32()))
     samples = tables.samples.set_column(0, "item_index", pa.array([3] * 80, pa.int32()))
-    _, batch = batch_of(replace(tables, history=history, samples=samples), history="others")
+    _, batch = batch_of(replace(tables, history=history, samples=samples), history="leave_one_out")
     assert pasts(batch) == [[]] * 80
     assert batch.user.is_empty_history is not None
     assert batch.user.is_empty_history.tolist() == [1.0] * 80
 
 
-@pytest.mark.parametrize("history", ["event", "others"])
+@pytest.mark.parametrize("history", ["event", "leave_one_out"])
 def test_a_cut_keeps_the_oldest_part(history: str) -> None:
     tables = world()
     whole = pasts(batch_of(tables, history=history)[1])
@@ -538,4 +538,4 @@ def test_samples_with_too_little_before_are_not_trained_on() -> None:
 
 
 def test_every_history_is_known_to_the_configuration() -> None:
-    assert {str(kind) for kind in History} == {"event", "day", "others"}
+    assert {str(kind) for kind in History} == {"event", "day", "leave_one_out"}

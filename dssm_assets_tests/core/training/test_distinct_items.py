@@ -63,7 +63,7 @@ def test_corrections_of_equal_columns_by_hand() -> None:
 
 def _batches(model: Model) -> tuple[TwoTower, list[Batch]]:
     spec = tower_spec(FEATURES, model)
-    training = Training(batch_size=32, logits_rows=10)
+    training = Training(batch_size=32, logits_chunk_rows=10)
     data = world().data(spec)
     rows = np.arange(data.num_samples)
     found = list(epoch_batches(data, rows, model=model, training=training, seed=3, epoch=0))

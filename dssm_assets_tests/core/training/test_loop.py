@@ -15,7 +15,7 @@ from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.training import loop
 from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
-from dssm_assets.core.training.loop import FitResult, Progress, Surroundings, fit
+from dssm_assets.core.training.loop import FitContext, FitResult, Progress, fit
 from dssm_assets.core.training.state import EpochScore, model_to_bytes
 from dssm_assets_tests.core.training.worlds import (
     AS_OF_MS,
@@ -73,9 +73,9 @@ TESTED_APART = {
     "num_interests": "changes the shape of the vectors: below",
     "uniform_frac": "acts on the sampler mixed: below",
     "gradient_clip": "Adam does not see a gradient's size, its epsilon aside: below",
-    "logits_rows": "changes nothing beyond rounding: below",
+    "logits_chunk_rows": "changes nothing beyond rounding: below",
     "num_threads": "below",
-    "group_visits": "changes the order alone: test_visits",
+    "group_sessions": "changes the order alone: test_visits",
     "prior": "chosen after the fit: test_search",
     "validation_days": "test_search",
     "patience": "test_search",
@@ -85,9 +85,9 @@ TESTED_APART = {
     "num_processes": "test_fit_process of the steps",
     "launcher": "test_fit_process, test_fit_group of the steps",
     "shard_tables": "test_sharded_tables, test_fit_process of the steps",
-    "history_start": "needs skip: test_history_start",
-    "held_embedding": "needs training.history_start: test_held_columns, test_history_start",
-    "held_in_loss": "acts on held embeddings: test_history_start",
+    "svd_init": "needs skip: test_svd_init",
+    "frozen_embedding": "needs training.svd_init: test_held_columns, test_svd_init",
+    "frozen_in_loss": "acts on held embeddings: test_svd_init",
     "warm_start": "the step finds the earlier model: test_dssm_model of the steps, test_warm_start",
     "num_hard_sample": "needs hard negatives: test_negatives",
     "history": "train_samples decides where a sample's history ends",
@@ -150,9 +150,9 @@ def test_no_declared_field_is_left_out() -> None:
 
 
 def test_logits_rows_changes_nothing_beyond_rounding(baseline: FitResult) -> None:
-    for old, new in zip(_vectors(baseline), _vectors(fitted({}, {"logits_rows": 5})), strict=True):
+    for old, new in zip(_vectors(baseline), _vectors(fitted({}, {"logits_chunk_rows": 5})), strict=True):
         assert np.allclose(old, new, atol=1e-3)
-    assert fitted({}, {"logits_rows": 5}).loss_by_step == pytest.approx(baseline.loss_by_step, abs=1e-4)
+    assert fitted({}, {"logits_chunk_rows": 5}).loss_by_step == pytest.approx(baseline.loss_by_step, abs=1e-4)
 
 
 def test_same_seed_same_bytes_other_seed_other_bytes(baseline: FitResult) -> None:
@@ -274,7 +274,7 @@ def _fitted(model: dict[str, Any], training: dict[str, Any], tables: World | Non
         seed=1,
         progress=lambda progress: None,
         now=StepClock(),
-        around=Surroundings(ks=(3,)),
+        around=FitContext(ks=(3,)),
     )
 
 
@@ -282,7 +282,9 @@ def _fitted(model: dict[str, Any], training: dict[str, Any], tables: World | Non
 def rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Hit rates that the epochs are said to have."""
     told: list[float] = []
-    monkeypatch.setattr(loop.Judge, "score", lambda self, towers, epoch, ranks: EpochScore(epoch, told[epoch - 1], 0.0))
+    monkeypatch.setattr(
+        loop.EpochEvaluator, "score", lambda self, towers, epoch, ranks: EpochScore(epoch, told[epoch - 1], 0.0)
+    )
     return told
 
 
@@ -335,7 +337,7 @@ def test_scores_are_hit_rates_and_the_prior_of_the_best_epoch_is_kept() -> None:
 
 def test_nothing_of_the_validation_days_is_learned_before_the_choice() -> None:
     """Other items, features and times of the last day change the scores, and no loss before them."""
-    tables, spec_model = world(events=16), {"history": "others", "user_positive_mask": True, "sampler": "uniform"}
+    tables, spec_model = world(events=16), {"history": "leave_one_out", "user_positive_mask": True, "sampler": "uniform"}
     day = tables.samples.column("day").to_numpy()
     is_last = day == day.max()
     rng = np.random.default_rng(7)

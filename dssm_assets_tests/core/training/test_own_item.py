@@ -50,7 +50,7 @@ def keys_of(users: Any, items: Any) -> np.ndarray[Any, Any]:
 
 def own_counts(log: Log, history: History) -> np.ndarray[Any, Any]:
     """Returns how often each event's item may be in its past: as often as the user took it before, by `others` never."""
-    if history is History.OTHERS:
+    if history is History.LEAVE_ONE_OUT:
         return np.zeros(len(log.items), np.int64)
     moments = log.times if history is History.EVENT else log.days * DAY_MS + log.times.min() // DAY_MS * DAY_MS
     keys, counts = keys_of(log.users, log.items), np.zeros(len(log.items), np.int64)
@@ -84,7 +84,7 @@ def test_an_own_item_is_in_a_past_only_where_it_was_taken_earlier(log: Any, hist
 @LOGS
 def test_others_are_everything_else_of_the_user(log: Any) -> None:
     events = log()
-    model, size = longest(History.OTHERS), len(log().items)
+    model, size = longest(History.LEAVE_ONE_OUT), len(log().items)
     data = train_data(events, model)
     (batch,) = epoch_batches(data, np.arange(size)[:3000], model=model, training=Training(batch_size=3000), seed=1, epoch=0)
     these = np.arange(size)[:3000][np.random.default_rng([1, 0, 0]).permutation(min(3000, size))]

@@ -15,7 +15,7 @@ from dssm_assets.core.models.tower_spec import TowerSpec, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.statistics.bucketizer import CarriedRows
 from dssm_assets.core.training.inference import infer_item_vectors
-from dssm_assets.core.training.loop import FitResult, Surroundings, fit
+from dssm_assets.core.training.loop import FitContext, FitResult, fit
 from dssm_assets.core.training.state import (
     EpochScore,
     Record,
@@ -210,7 +210,7 @@ def test_a_fit_that_begins_warm_begins_better(validation_days: int) -> None:
             seed=1,
             progress=lambda progress: None,
             now=StepClock(),
-            around=Surroundings(warm_start=warm),
+            around=FitContext(warm_start=warm),
         )
 
     warm, cold = begun(WarmStart("earlier", first.two_tower, _same(ALL))), begun(None)
@@ -220,9 +220,9 @@ def test_a_fit_that_begins_warm_begins_better(validation_days: int) -> None:
 
 
 def test_codes_that_are_held_are_each_days_own() -> None:
-    shape = {"held_embedding": "item", "output_dim": 12, "poolings": [{"kind": "root", "length": 5}]}
+    shape = {"frozen_embedding": "item", "output_dim": 12, "poolings": [{"kind": "root", "length": 5}]}
     model = Model.model_validate({**SMALL_MODEL, **shape})
-    training = Training.model_validate({**SMALL_TRAINING, "history_start": {"embedding": "item"}})
+    training = Training.model_validate({**SMALL_TRAINING, "svd_init": {"embedding": "item"}})
     spec = _spec(**shape)
 
     def codes(warm: WarmStart | None) -> torch.Tensor:
@@ -234,7 +234,7 @@ def test_codes_that_are_held_are_each_days_own() -> None:
             seed=1,
             progress=lambda progress: None,
             now=StepClock(),
-            around=Surroundings(warm_start=warm),
+            around=FitContext(warm_start=warm),
         )
         base = found.two_tower.tables.bases["item"]
         return found.two_tower.tables.table(8)[base + 1 : base + 14]

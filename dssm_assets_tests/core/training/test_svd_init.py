@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import torch
 
 from dssm_assets.core.config.model import Model
-from dssm_assets.core.config.training import HistoryStart
+from dssm_assets.core.config.training import SvdInit
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
@@ -19,11 +19,11 @@ from dssm_assets.core.training import loop
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
 from dssm_assets.core.training.svd_init import (
+    init_from_codes,
     leading_codes,
     log_counts,
     pooled_histories,
     shrunk,
-    start_at_codes,
     start_codes,
     taken_shares,
 )
@@ -86,7 +86,7 @@ def test_shrunk_by_hand() -> None:
 
 def test_codes_of_full_width_are_a_ridge_regression_of_histories_on_themselves() -> None:
     dense = _dense(30).astype(np.float64)
-    codes = start_codes(sp.csr_matrix(dense.astype(np.float32)), dense.sum(0), 7, HistoryStart(embedding="item", ridge=40.0))
+    codes = start_codes(sp.csr_matrix(dense.astype(np.float32)), dense.sum(0), 7, SvdInit(embedding="item", ridge=40.0))
     gram = dense.T @ dense
     np.testing.assert_allclose(codes @ codes.T, np.linalg.solve(gram + 40.0 * np.eye(7), gram), atol=1e-4)
 
@@ -98,7 +98,7 @@ def test_takers_shares_by_hand() -> None:
 
 def test_what_many_take_counts_less_in_histories_and_in_codes() -> None:
     dense = _dense(30)
-    taken, start = dense.sum(0), HistoryStart(embedding="item", ridge=5.0, takers_power=0.5)
+    taken, start = dense.sum(0), SvdInit(embedding="item", ridge=5.0, popularity_exponent=0.5)
     codes = start_codes(sp.csr_matrix(dense), taken, 7, start)
     shares = np.diag(taken_shares(taken, 0.5).astype(np.float64))
     gram = shares @ dense.T @ dense @ shares
@@ -110,7 +110,7 @@ def _started(ends: np.ndarray | None = None, start: dict[str, Any] | None = None
     tables = world()
     spec = tower_spec(FEATURES, Model(**{**LINEAR, "num_sample": 8, "history_length": 5}))
     data, towers = tables.data(spec), TwoTower(spec, torch.Generator().manual_seed(0))
-    start_at_codes(towers, data, HistoryStart(**{**START, **(start or {})}), data.user_ends() if ends is None else ends)
+    init_from_codes(towers, data, SvdInit(**{**START, **(start or {})}), data.user_ends() if ends is None else ends)
     return towers, data, tables
 
 
@@ -202,12 +202,12 @@ def test_only_what_ended_before_is_looked_at() -> None:
 def test_a_search_begins_with_the_days_before_it_and_a_refit_with_all(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
-    def spy(towers: TwoTower, data: TrainData, start: HistoryStart, ends: np.ndarray) -> None:
+    def spy(towers: TwoTower, data: TrainData, start: SvdInit, ends: np.ndarray) -> None:
         seen.append(int((ends - data.user_starts).sum()))
-        start_at_codes(towers, data, start, ends)
+        init_from_codes(towers, data, start, ends)
 
-    monkeypatch.setattr(loop, "start_at_codes", spy)
-    fitted(LINEAR, {"history_start": START, "validation_days": 1})
+    monkeypatch.setattr(loop, "init_from_codes", spy)
+    fitted(LINEAR, {"svd_init": START, "validation_days": 1})
     assert seen == [USERS * 4, USERS * 8]  # two days of four events each
 
 
@@ -219,7 +219,7 @@ def test_rows_that_several_items_share_have_no_code() -> None:
     names = ("samples", "user_rows", "item_rows", "history", "users")
     data = TrainData(spec, items=items, **{name: getattr(tables, name) for name in names})
     towers = TwoTower(spec, torch.Generator().manual_seed(0))
-    start_at_codes(towers, data, HistoryStart(**START), data.user_ends())
+    init_from_codes(towers, data, SvdInit(**START), data.user_ends())
     base = towers.tables.bases["item"]
     lengths = towers.tables.table(8)[base + 1 : base + ITEMS + 2].norm(dim=1)
     assert not lengths[1]  # index 2, of two items
@@ -238,15 +238,15 @@ def test_rows_that_several_items_share_have_no_code() -> None:
 )
 def test_towers_that_cannot_begin_at_codes_are_refused(model: dict[str, Any], start: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        fitted({**LINEAR, **model}, {"history_start": start})
+        fitted({**LINEAR, **model}, {"svd_init": start})
 
 
-HELD = {**LINEAR, "held_embedding": "item", "output_dim": 12, "similarity": "COSINE"}
+HELD = {**LINEAR, "frozen_embedding": "item", "output_dim": 12, "similarity": "COSINE"}
 
 
 def test_codes_that_are_held_stay_as_they_began() -> None:
-    fit = fitted(HELD, {"history_start": {**START, "ridge": 1.0}, "weight_average": 0.9})
-    plain = fitted(HELD, {"history_start": {**START, "ridge": 1.0}, "epochs": 1, "weight_average": 0.9})
+    fit = fitted(HELD, {"svd_init": {**START, "ridge": 1.0}, "weight_average": 0.9})
+    plain = fitted(HELD, {"svd_init": {**START, "ridge": 1.0}, "epochs": 1, "weight_average": 0.9})
     base = fit.two_tower.tables.bases["item"]
     rows = [of.two_tower.tables.table(8)[base + 1 : base + ITEMS + 2] for of in (fit, plain)]
     assert torch.equal(*rows)
@@ -256,7 +256,7 @@ def test_codes_that_are_held_stay_as_they_began() -> None:
 
 def test_the_loss_sees_held_codes_or_does_not() -> None:
     losses = [
-        fitted({**HELD, "held_in_loss": is_seen}, {"history_start": {**START, "scale": scale}}).loss_by_step[0]
+        fitted({**HELD, "frozen_in_loss": is_seen}, {"svd_init": {**START, "scale": scale}}).loss_by_step[0]
         for is_seen in (True, False)
         for scale in (1.0, 3.0)
     ]
@@ -267,17 +267,17 @@ def test_the_loss_sees_held_codes_or_does_not() -> None:
 @pytest.mark.parametrize(
     ("start", "named"),
     [
-        (None, "training.history_start, the codes that it holds"),
+        (None, "training.svd_init, the codes that it holds"),
         ({**START, "embedding": "tags"}, "expected item, got tags"),
         ({**START, "popularity": 0.5}, "codes alone"),
     ],
 )
 def test_what_keeps_codes_from_being_held_is_told(start: dict[str, Any] | None, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        fitted(HELD, {"history_start": start})
+        fitted(HELD, {"svd_init": start})
 
 
 def test_it_acts_and_is_the_same_every_time() -> None:
-    plain, one, two = (fitted(LINEAR, training) for training in ({}, {"history_start": START}, {"history_start": START}))
+    plain, one, two = (fitted(LINEAR, training) for training in ({}, {"svd_init": START}, {"svd_init": START}))
     assert np.array_equal(one.loss_by_step, two.loss_by_step)
     assert one.loss_by_step[0] != plain.loss_by_step[0]

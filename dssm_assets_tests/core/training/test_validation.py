@@ -16,7 +16,7 @@ from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training import loop, prior_choice, validation
 from dssm_assets.core.training.data import ItemSets
 from dssm_assets.core.training.distributed.ranks import ALONE
-from dssm_assets.core.training.loop import Judge
+from dssm_assets.core.training.loop import EpochEvaluator
 from dssm_assets.core.training.validation import cut_of, hit_rate, item_vectors, user_blocks
 from dssm_assets_tests.core.training.worlds import FEATURES, ITEMS, SMALL_MODEL, world
 
@@ -65,7 +65,10 @@ def test_a_score_does_not_depend_on_the_blocks_in_which_users_come(
 ) -> None:
     model = Model(**{**SMALL_MODEL, **changes, "prior": True})
     spec = tower_spec(FEATURES, model)
-    towers, judge = TwoTower(spec, torch.Generator().manual_seed(0)), Judge(world().data(spec), 1, model, (3,), is_asked=True)
+    towers, judge = (
+        TwoTower(spec, torch.Generator().manual_seed(0)),
+        EpochEvaluator(world().data(spec), 1, model, (3,), is_asked=True),
+    )
     monkeypatch.setattr(prior_choice, "CELLS", 5 * ITEMS)  # the prior is chosen on 5 of the users
     whole = judge.score(towers, 1, ALONE)
     monkeypatch.setattr(validation, "BLOCK_ROWS", 3)

@@ -96,7 +96,7 @@ class LossTerms:
         column_correction: what is taken off the logits of each column, columns in the order of the logits [C].
         weight: weight of each row in the loss, above 0 [B].
         masked: cells [B, C] that do not count.
-        logits_rows: rows of logits held at once; changes memory and speed, not the result.
+        logits_chunk_rows: rows of logits held at once; changes memory and speed, not the result.
         hard_rows: the one row that each hard negative counts for, in any order [H].
         hard_correction: what is taken off the logit of each hard negative [H].
         bfloat16: whether factors of products are rounded to bfloat16; sums and exponentials are float32 either way.
@@ -106,7 +106,7 @@ class LossTerms:
     column_correction: Tensor
     weight: Tensor
     masked: MaskedPairs
-    logits_rows: int
+    logits_chunk_rows: int
     hard_rows: IntArray = field(default_factory=_no_rows)
     hard_correction: Tensor = field(default_factory=_no_numbers)
     bfloat16: bool = False

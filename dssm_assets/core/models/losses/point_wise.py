@@ -193,7 +193,7 @@ def _column_sums(
     by_row, to_users = scaled.new_empty(2, len(scaled)), torch.empty_like(scaled)
     to_columns = columns.new_zeros(columns.shape[1], len(columns))  # [D, C]: the product is faster this way round
     factor = rounded(columns, terms)
-    held = columns.new_empty(min(terms.logits_rows, len(scaled)), len(columns))  # [R, C]
+    held = columns.new_empty(min(terms.logits_chunk_rows, len(scaled)), len(columns))  # [R, C]
     for chunk in row_chunks(terms, len(columns), columns.device):
         rows = chunk.rows
         pairs = torch.mm(scaled[rows], columns.T, out=held[: rows.stop - rows.start]).add_(shift)

@@ -56,13 +56,13 @@ class RowChunk:
 
 
 def row_chunks(terms: LossTerms, num_columns: int, device: torch.device) -> Iterator[RowChunk]:
-    """Yields the rows of the batch in order, `terms.logits_rows` at a time."""
+    """Yields the rows of the batch in order, `terms.logits_chunk_rows` at a time."""
     num_rows = len(terms.weight)
     masked = torch.from_numpy(_flat(terms, num_columns)).to(device)
-    begins = np.arange(0, num_rows, terms.logits_rows)
+    begins = np.arange(0, num_rows, terms.logits_chunk_rows)
     bounds = np.searchsorted(terms.masked.rows, np.append(begins, num_rows)).tolist()
     for index, begin in enumerate(begins.tolist()):
-        rows = slice(begin, min(begin + terms.logits_rows, num_rows))
+        rows = slice(begin, min(begin + terms.logits_chunk_rows, num_rows))
         yield RowChunk(rows, masked[bounds[index] : bounds[index + 1]] - begin * num_columns)
 
 
@@ -172,7 +172,7 @@ def _column_sums(
     weighted = rounded(columns if factor is None else columns * factor[:, None], terms)
     sums, to_users = torch.empty_like(others), torch.empty_like(scaled)
     to_columns = columns.new_zeros(columns.shape[1], len(columns))  # [D, C]: the product is faster this way round
-    held = columns.new_empty(min(terms.logits_rows, len(scaled)), len(columns))  # [R, C]
+    held = columns.new_empty(min(terms.logits_chunk_rows, len(scaled)), len(columns))  # [R, C]
     for chunk in row_chunks(terms, len(columns), columns.device):
         rows = chunk.rows
         powers = torch.mm(scaled[rows], columns.T, out=held[: rows.stop - rows.start])

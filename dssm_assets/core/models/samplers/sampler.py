@@ -20,14 +20,14 @@ from dssm_assets.core.models.samplers.weighted import MixedSampler, UniformSampl
 
 
 class HardV2Sampler(HardSampler, V2Sampler):
-    """Draws item indices by weight, hard negatives of the rows' users, and tells the law of what counts for a user."""
+    """Draws item indices by weight, hard negatives of the rows' users, and tells the distribution of what counts for a user."""
 
 
 class NegativeSampler(Protocol):
-    """Draws items of the corpus, with replacement, by a law that it tells."""
+    """Draws items of the corpus, with replacement, by a distribution that it tells."""
 
     probability: npt.NDArray[np.float64]
-    """The exact law, one entry per item [I]."""
+    """The exact distribution, one entry per item [I]."""
 
     def draw(self, count: int, rng: np.random.Generator) -> tuple[IntArray, npt.NDArray[np.float64]]:
         """Returns N item indices and the probability with which each was drawn; items may repeat."""

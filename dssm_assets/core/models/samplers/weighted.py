@@ -22,7 +22,7 @@ class WeightedSampler:
     """Draws item indices with probability weight / sum of weights.
 
     Attributes:
-        probability: the exact law, one entry per item [I].
+        probability: the exact distribution, one entry per item [I].
 
     Raises:
         SchemaError: a weight is negative or not finite, or none is positive.
@@ -76,7 +76,7 @@ class UniformSampler:
     """Draws item indices with probability 1 / I.
 
     Attributes:
-        probability: the exact law, one entry per item [I].
+        probability: the exact distribution, one entry per item [I].
 
     Raises:
         SchemaError: there is no item.
@@ -94,7 +94,7 @@ class UniformSampler:
 
 
 class MixedSampler(WeightedSampler):
-    """Draws item indices by the mixed law."""
+    """Draws item indices by the mixed distribution."""
 
     def __init__(self, weights: npt.NDArray[np.float64], uniform_frac: float) -> None:
         """Takes the items' weights and f, the share that is drawn uniformly, 0 to 1.
@@ -110,12 +110,12 @@ class V2Sampler(WeightedSampler):
     """Draws item indices by weight over the whole corpus."""
 
     def counted_probability(self, taken: IntArray) -> npt.NDArray[np.float64]:
-        """Returns the law of the draws that count for a user who took these items [I]; all 0 if it took every item.
+        """Returns the distribution of the draws that count for a user who took these items [I]; all 0 if it took every item.
 
         The correction of a column stays that of `probability`: how often an item that counts is met is not changed by
         others that do not.
         """
-        law = self.probability.copy()
-        law[taken[taken >= 0]] = 0.0
-        total = law.sum()
-        return law / total if total > 0 else law
+        distribution = self.probability.copy()
+        distribution[taken[taken >= 0]] = 0.0
+        total = distribution.sum()
+        return distribution / total if total > 0 else distribution

@@ -26,7 +26,7 @@ from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.samplers.queue import queued_places
 from dssm_assets.core.models.tower_input import TowerInput, concatenated, without_columns
 from dssm_assets.core.samples.sample_tables import ITEM_INDEX, USER_INDEX
-from dssm_assets.core.training.batches import Batch, Epoch, ItemSide, Negatives, Share, visit_of
+from dssm_assets.core.training.batches import Batch, Epoch, ItemSide, Negatives, Share, session_of
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.distinct_items import as_one_column, equal_rows, takes_together
 from dssm_assets.core.training.distributed.ranks import Ranks
@@ -72,12 +72,12 @@ class SharedEpoch(Epoch):
     ) -> tuple[TowerInput, IntArray | None, IntArray]:
         """Returns the user tower's input, which row of it is each own sample's (None: its own), and the own samples [b]."""
         count = len(samples)
-        if not self._by_visit:
+        if not self._by_session:
             rows = self._ranks.rows(count)
             is_hidden = rng.random(count)[rows] < self._model.context_dropout
             user = self._read_users(samples[rows], _of(keys, rows), rng, rows, count)
             return without_columns(user, is_hidden, *self._context), None, rows
-        first, visit = visit_of(keys)
+        first, visit = session_of(keys)
         own = self._ranks.rows(len(first))
         rows = np.flatnonzero(visit % self._ranks.count == self._ranks.rank)
         user = self._read_users(samples[first[own]], _of(keys, first[own]), rng, own, len(first))

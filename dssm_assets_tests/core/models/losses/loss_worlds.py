@@ -36,7 +36,7 @@ def no_pairs() -> MaskedPairs:
     return MaskedPairs(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
-def random_world(seed: int, rows: int, negatives: int, hard: int, logits_rows: int) -> World:
+def random_world(seed: int, rows: int, negatives: int, hard: int, logits_chunk_rows: int) -> World:
     """Returns in-batch columns and `negatives` more, with collisions, weights, corrections and hard negatives."""
     rng = np.random.default_rng(seed)
 
@@ -51,7 +51,7 @@ def random_world(seed: int, rows: int, negatives: int, hard: int, logits_rows: i
         column_correction=tensor(rows + negatives),
         weight=torch.from_numpy(rng.uniform(0.5, 2, rows)),
         masked=union_of(diagonal_pairs(rows), matching_pairs(np.arange(rows), items, columns)),
-        logits_rows=logits_rows,
+        logits_chunk_rows=logits_chunk_rows,
         hard_rows=rng.integers(0, rows, hard),
         hard_correction=tensor(hard),
     )
@@ -65,7 +65,7 @@ def plain_terms(rows: int, columns: int, hard_rows: list[int], *, masked: Masked
         column_correction=torch.zeros(columns).double(),
         weight=torch.ones(rows).double(),
         masked=no_pairs() if masked is None else masked,
-        logits_rows=2,
+        logits_chunk_rows=2,
         hard_rows=np.array(hard_rows, np.int64),
         hard_correction=torch.zeros(len(hard_rows)).double(),
     )

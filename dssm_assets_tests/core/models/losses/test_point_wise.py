@@ -76,7 +76,7 @@ def _with_affine(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     rows=st.integers(1, 9),
     negatives=st.integers(0, 6),
     hard=st.integers(0, 5),
-    logits_rows=st.integers(1, 12),
+    logits_chunk_rows=st.integers(1, 12),
     scale=st.sampled_from([0.3, 30.0]),
 )
 def test_loss_and_gradients_equal_the_whole_matrix(
@@ -86,10 +86,10 @@ def test_loss_and_gradients_equal_the_whole_matrix(
     rows: int,
     negatives: int,
     hard: int,
-    logits_rows: int,
+    logits_chunk_rows: int,
     scale: float,
 ) -> None:
-    world = random_world(seed, rows, negatives, hard, logits_rows)
+    world = random_world(seed, rows, negatives, hard, logits_chunk_rows)
     same_gradients(world, _with_affine(loss), reference, [scale, 0.7, -0.4])
 
 
@@ -112,7 +112,7 @@ def test_affine_of_one_and_zero_is_none(loss: Callable[..., Tensor]) -> None:
 @_BOTH
 def test_rows_held_at_once_change_nothing(loss: Callable[..., Tensor]) -> None:
     world = random_world(3, 9, 4, 3, 1)
-    values = [loss(*world.vectors, replace(world.terms, logits_rows=held), 2.0).item() for held in (1, 4, 9, 100)]
+    values = [loss(*world.vectors, replace(world.terms, logits_chunk_rows=held), 2.0).item() for held in (1, 4, 9, 100)]
     assert values == pytest.approx([values[0]] * 4, rel=1e-14)
 
 

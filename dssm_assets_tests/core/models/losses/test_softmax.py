@@ -42,17 +42,17 @@ _SIZES = {
     "rows": st.integers(1, 9),
     "negatives": st.integers(0, 6),
     "hard": st.integers(0, 5),
-    "logits_rows": st.integers(1, 12),
+    "logits_chunk_rows": st.integers(1, 12),
 }
 
 
 @settings(max_examples=60, deadline=None)
 @given(**_SIZES, scale=st.sampled_from([0.3, 3.0, 40.0]))
 def test_loss_and_gradients_equal_the_whole_matrix(
-    seed: int, rows: int, negatives: int, hard: int, logits_rows: int, scale: float
+    seed: int, rows: int, negatives: int, hard: int, logits_chunk_rows: int, scale: float
 ) -> None:
     """Scale 0.3 leaves logits narrow, 40 does not."""
-    world = random_world(seed, rows, negatives, hard, logits_rows)
+    world = random_world(seed, rows, negatives, hard, logits_chunk_rows)
     same_gradients(world, sampled_softmax, _whole, [scale])
 
 
@@ -66,7 +66,9 @@ def test_gradients_are_those_of_finite_differences(scale: float) -> None:
 @pytest.mark.parametrize("scale", [0.5, 30.0])
 def test_rows_held_at_once_change_nothing(scale: float) -> None:
     world = random_world(3, 9, 4, 3, 1)
-    values = [sampled_softmax(*world.vectors, replace(world.terms, logits_rows=held), scale).item() for held in (1, 4, 9, 100)]
+    values = [
+        sampled_softmax(*world.vectors, replace(world.terms, logits_chunk_rows=held), scale).item() for held in (1, 4, 9, 100)
+    ]
     assert values == pytest.approx([values[0]] * 4, rel=1e-14)
 
 

@@ -9,16 +9,16 @@ import numpy.typing as npt
 import torch
 
 LEAST_P = 1e-4
-"""Below it draws are not of the law. Seeds are fixed, so a test either always passes or never does."""
+"""Below it draws are not of the distribution. Seeds are fixed, so a test either always passes or never does."""
 
 
-def p_value(drawn: npt.NDArray[Any], law: npt.NDArray[np.float64]) -> float:
-    """Returns how likely draws are to be as far from the law as these are; 0 if one of them is impossible by it."""
-    observed = np.bincount(drawn, minlength=len(law))
-    possible = law > 0
+def p_value(drawn: npt.NDArray[Any], distribution: npt.NDArray[np.float64]) -> float:
+    """Returns how likely draws are to be as far from the distribution as these are; 0 if one of them is impossible by it."""
+    observed = np.bincount(drawn, minlength=len(distribution))
+    possible = distribution > 0
     if observed[~possible].any():
         return 0.0
-    expected = law[possible] * observed.sum()
+    expected = distribution[possible] * observed.sum()
     statistic = float(((observed[possible] - expected) ** 2 / expected).sum())
     degrees = int(possible.sum()) - 1
     return float(torch.special.gammaincc(torch.tensor(degrees / 2.0).double(), torch.tensor(statistic / 2).double()).item())

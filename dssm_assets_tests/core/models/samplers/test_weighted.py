@@ -1,4 +1,4 @@
-"""The alias table is the exact law, and draws follow it."""
+"""The alias table is the exact distribution, and draws follow it."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ def test_bad_weights_are_refused(weights: list[float]) -> None:
 
 
 def test_uniform_draws_follow_the_law_by_chi_square() -> None:
-    law = np.full(50, 1 / 50)
+    distribution = np.full(50, 1 / 50)
     drawn, probability = UniformSampler(50).draw(100_000, np.random.default_rng(1))
-    assert p_value(drawn, law) > LEAST_P
+    assert p_value(drawn, distribution) > LEAST_P
     assert probability.tolist() == [0.02] * 100_000
     # Draws by weight are told from it.
     weighted, _ = WeightedSampler(1.0 + np.arange(50) / 50).draw(100_000, np.random.default_rng(1))
-    assert p_value(weighted, law) < LEAST_P
+    assert p_value(weighted, distribution) < LEAST_P
 
 
 def test_more_draws_than_items_and_none() -> None:
@@ -113,10 +113,10 @@ def test_the_law_by_hand() -> None:
 @pytest.mark.parametrize("frac", [0.0, 0.1, 0.5, 1.0])
 def test_mixed_draws_follow_the_law_by_chi_square(frac: float) -> None:
     weights = 1.0 / np.arange(1, 101)
-    law = frac / 100 + (1 - frac) * weights / weights.sum()
+    distribution = frac / 100 + (1 - frac) * weights / weights.sum()
     drawn, probability = MixedSampler(weights, frac).draw(200_000, np.random.default_rng(4))
-    assert p_value(drawn, law) > LEAST_P
-    assert probability == pytest.approx(law[drawn])
+    assert p_value(drawn, distribution) > LEAST_P
+    assert probability == pytest.approx(distribution[drawn])
     for other in {0.0, 0.05, 1.0} - {frac}:
         assert p_value(drawn, other / 100 + (1 - other) * weights / weights.sum()) < LEAST_P
 
@@ -140,17 +140,17 @@ def test_the_law_of_what_counts_by_hand() -> None:
 
 def test_what_counts_follows_the_law_by_chi_square() -> None:
     sampler = V2Sampler(WEIGHTS_V2)
-    law, counted = sampler.counted_probability(TAKEN), []
+    distribution, counted = sampler.counted_probability(TAKEN), []
     for step in range(200):
         columns, _ = sampler.draw(500, np.random.default_rng([7, step]))
         masked = matching_pairs(np.zeros(len(TAKEN), np.int64), TAKEN, columns)
         counted.append(np.delete(columns, masked.columns))
     drawn = np.concatenate(counted)
-    assert p_value(drawn, law) > LEAST_P
+    assert p_value(drawn, distribution) > LEAST_P
     # The faults that this must find: weights ignored, and an exclusion that is lost once in a while.
-    uniform = np.where(law > 0, 1.0, 0.0)
+    uniform = np.where(distribution > 0, 1.0, 0.0)
     assert p_value(drawn, uniform / uniform.sum()) < LEAST_P
-    assert p_value(np.append(drawn, 0), law) < LEAST_P
+    assert p_value(np.append(drawn, 0), distribution) < LEAST_P
 
 
 def test_items_that_nobody_took_are_drawn() -> None:

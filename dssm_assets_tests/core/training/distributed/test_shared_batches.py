@@ -22,7 +22,7 @@ from dssm_assets_tests.core.training.worlds import FEATURES, ITEMS, SMALL_MODEL,
 COUNT = 3
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "every setting that draws": ({"context_dropout": 0.5, "history_cut": {"sample_frac": 0.5}}, {}),
-    "without what others took": ({"history": "others", "history_cut": {"sample_frac": 0.5}}, {}),
+    "without what others took": ({"history": "leave_one_out", "history_cut": {"sample_frac": 0.5}}, {}),
     "hard negatives": ({"sampler": "hard", "num_hard_sample": 20, "user_positive_mask": True}, {}),
     "no column taken together": ({"collision_mask": False}, {}),
     "sampled negatives alone": ({"in_batch": False}, {}),
@@ -72,7 +72,7 @@ def test_shares_are_those_of_one_batch(name: str) -> None:
 
 
 def test_a_visit_is_read_by_one_process_with_all_its_samples() -> None:
-    model, training = Model(**{**SMALL_MODEL, "history": "day"}), Training(batch_size=26, group_visits=True, num_threads=1)
+    model, training = Model(**{**SMALL_MODEL, "history": "day"}), Training(batch_size=26, group_sessions=True, num_threads=1)
     spec = [feature for feature in FEATURES if feature.side != "context"]
     data = world().data(tower_spec(spec, model))
     rows, visits = np.arange(data.num_samples), []

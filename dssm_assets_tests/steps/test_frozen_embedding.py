@@ -11,8 +11,8 @@ from dssm_assets_tests.worlds import EVALUATION_DAY
 TOWER, CODES = 8, 4
 CHANGES = {
     "statistics": {"embedding_dim": {"item": CODES}},
-    "model": {"output_dim": TOWER + CODES, "held_embedding": "item", "poolings": [{"kind": "root", "length": 20}]},
-    "training": {"epochs": 1, "history_start": {"embedding": "item", "scale": 2.0, "ridge": 1.0, "takers_power": 0.25}},
+    "model": {"output_dim": TOWER + CODES, "frozen_embedding": "item", "poolings": [{"kind": "root", "length": 20}]},
+    "training": {"epochs": 1, "svd_init": {"embedding": "item", "scale": 2.0, "ridge": 1.0, "popularity_exponent": 0.25}},
 }
 
 
