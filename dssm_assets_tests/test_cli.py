@@ -47,7 +47,7 @@ def test_an_unknown_name_is_answered_with_the_names_there_are(world, run):
     assert status == 1
     line = line_of(complaint)
     assert line.startswith("ConfigError: name: expected one of: daily_tables, train_and_evaluate, publish, behavior, ")
-    assert line.endswith("got 'sampel'. To mend it: correct its spelling")
+    assert line.endswith("got 'sampel'. To fix: correct its spelling")
 
 
 def test_a_reversed_range(world, run):
@@ -55,7 +55,7 @@ def test_a_reversed_range(world, run):
     assert status == 1
     assert line_of(complaint) == (
         "ConfigError: range of days: expected a first day that is not after the last, got 2024-01-05 to 2024-01-04. "
-        "To mend it: swap them"
+        "To fix: swap them"
     )
 
 
@@ -65,7 +65,7 @@ def test_days_outside_the_calendar(world, run, first, last):
     assert status == 1
     assert line_of(complaint) == (
         f"ConfigError: range of days: expected days from 2024-01-01 to 2024-01-12, got {first} to {last}. "
-        "To mend it: choose days inside, or change calendar"
+        "To fix: choose days inside, or change calendar"
     )
 
 

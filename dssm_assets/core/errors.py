@@ -23,7 +23,7 @@ class Fault:
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.where}: expected {self.expected}, got {self.got}. To mend it: {self.remedy}"
+        return f"{self.where}: expected {self.expected}, got {self.got}. To fix: {self.remedy}"
 
 
 class InputError(DssmError):

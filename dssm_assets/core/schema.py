@@ -103,7 +103,7 @@ def check_no_nulls(spec: TableSpec, table: pa.Table) -> None:
             f"table {spec.name}, column {column.name}",
             "no nulls",
             f"{table.column(column.name).null_count} nulls in {table.num_rows} rows",
-            "drop or mend those rows in the source",
+            "drop or fix those rows in the source",
         )
         for column in spec.columns
         if not column.is_nullable and column.name in table.column_names and table.column(column.name).null_count

@@ -26,7 +26,7 @@ from dssm_assets_tests.browser.processes import ROOT, Processes, running
 from dssm_assets_tests.browser.ui import Ui
 
 PICTURES_HOME = "DSSM_PICTURES_HOME"
-INSTALL_CHROMIUM = "Chromium is not installed. To mend it: apt-get install -y chromium"
+INSTALL_CHROMIUM = "Chromium is not installed. To fix: apt-get install -y chromium"
 VIEWPORT = (1600, 1000)
 
 

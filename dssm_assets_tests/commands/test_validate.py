@@ -86,7 +86,7 @@ def test_an_unknown_event_is_told_with_its_rows(tmp_path):
     event, feature = sorted(map(str, validate(loaded, TODAY).faults), reverse=True)
     assert event == (
         "table behavior_table, column event: expected events of the funnel ['buy'], got 'click' (288 rows). "
-        "To mend it: add them to events.funnel, or drop those rows in the source"
+        "To fix: add them to events.funnel, or drop those rows in the source"
     )
     assert "got 'click_count_1d'" in feature, "without the event there is no count of it"
 
@@ -94,7 +94,7 @@ def test_an_unknown_event_is_told_with_its_rows(tmp_path):
 def test_days_of_the_calendar_without_rows(tmp_path):
     loaded = worlds.write_world(tmp_path)
     worlds.write_rows(tmp_path / "source" / "behavior.parquet", worlds.log_rows([0, 1, 2, 3, 4, 6, 7, 8, 10, 11]))
-    assert "got nothing for 2024-01-06, 2024-01-10. To mend it: load those days" in fault(loaded)
+    assert "got nothing for 2024-01-06, 2024-01-10. To fix: load those days" in fault(loaded)
     allowed = worlds.write_config(tmp_path, {"tables": {"behavior": {"allow_empty_days": True}}})
     assert validate(allowed, TODAY).faults == []
 
@@ -120,7 +120,7 @@ def test_ids_of_two_types_never_match(tmp_path):
     pq.write_table(pa.table({"user_id": [1, 2], "city": ["x", "y"]}), tmp_path / "source" / "users.parquet")
     assert fault(loaded) == (
         "tables behavior_table and user_table, column user_id: expected one type of id, got string and int64. "
-        "To mend it: store the ids alike in both sources"
+        "To fix: store the ids alike in both sources"
     )
 
 
@@ -165,7 +165,7 @@ def test_missing_day_folders_of_an_entity_table(tmp_path):
         worlds.write_rows(tmp_path / "items" / f"ds={day}" / "part.parquet", worlds.item_rows())
     assert fault(loaded) == (
         "table item_table: expected every day of the calendar, got nothing for 2024-01-11, 2024-01-12. "
-        "To mend it: load those days, or change calendar"
+        "To fix: load those days, or change calendar"
     )
 
 
@@ -177,7 +177,7 @@ def test_a_sequence_reads_the_history_and_context_the_sample(tmp_path):
     found = [str(one) for one in validate(loaded, TODAY).faults]
     assert len(found) == 2
     assert found[0].startswith("fg.json, feature page: expected a column of sample: ")
-    assert found[1].endswith("got 'category'. To mend it: add it to raw_features.history_columns, or correct the expression")
+    assert found[1].endswith("got 'category'. To fix: add it to raw_features.history_columns, or correct the expression")
 
 
 def test_a_faulty_feature_is_one_more_fault(tmp_path, capsys):
@@ -217,7 +217,7 @@ def test_one_fault_of_every_file_is_one_line_that_counts_them(capsys):
     print_validation(found, "config.yaml")
     assert capsys.readouterr().out.splitlines() == [
         "config.yaml: 4 faults",
-        "  1. table log, file /a b/x=1/p.parquet, column time: expected the column to exist, got columns u, t. To mend it: map it. "
+        "  1. table log, file /a b/x=1/p.parquet, column time: expected the column to exist, got columns u, t. To fix: map it. "
         "The same in 2 more files, the last: table log, file /a b/x=3/p.parquet, column time.",
-        "  2. table log, file /a b/x=2/p.parquet, column item: expected the column to exist, got columns u, t. To mend it: map it",
+        "  2. table log, file /a b/x=2/p.parquet, column item: expected the column to exist, got columns u, t. To fix: map it",
     ]

@@ -63,7 +63,7 @@ def metadata(result, name):
 def test_a_changed_setting_without_a_name_is_refused_with_both_ways(world):
     (fault,) = refused(world.loaded, ["dssm_model"], {"dssm_model": {"epochs": 3}})
     assert fault == (
-        "run settings, training.epochs: expected 10, as configured, or an experiment's name, got 3 without a name. To mend it: "
+        "run settings, training.epochs: expected 10, as configured, or an experiment's name, got 3 without a name. To fix: "
         "either name an `experiment` beside it: its results then lie in experiments/<name> and the standing partition stays; "
         "or set training.epochs in config.yaml and materialize again: the standing partition is then made anew"
     )
@@ -120,13 +120,13 @@ def test_an_asset_that_takes_no_part_is_refused(world, tmp_path):
     loaded = world.copy(tmp_path / "world")
     forms = {"total_hit_rate": {"experiment": "hot"}}
     (fault,) = refused(loaded, ["training_window", "total_hit_rate"], forms)
-    assert fault.endswith("got training_window. To mend it: take it out of the run")
+    assert fault.endswith("got training_window. To fix: take it out of the run")
 
 
 def test_without_a_standing_partition_there_is_nothing_to_compare_with(world, tmp_path):
     loaded = worlds.write_config(tmp_path / "world")
     (fault,) = refused(loaded, ["dssm_model"], {"dssm_model": {"experiment": "hot", "epochs": 1}})
-    assert fault.endswith(f"got none. To mend it: dssm-assets materialize dssm_model --from {EVALUATION_DAY}")
+    assert fault.endswith(f"got none. To fix: dssm-assets materialize dssm_model --from {EVALUATION_DAY}")
 
 
 def test_what_stands_is_not_touched(tried):

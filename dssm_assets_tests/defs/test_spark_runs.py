@@ -96,7 +96,7 @@ def test_a_result_survives_its_journey(world: worlds.BuiltWorld) -> None:
 
 
 def test_the_reason_is_the_library_s_own_sentence_also_inside_a_worker_s_trace() -> None:
-    error = SchemaError([Fault("table a", "no nulls", "1", "mend it"), Fault("table b", "x", "y", "z")])
+    error = SchemaError([Fault("table a", "no nulls", "1", "fix it"), Fault("table b", "x", "y", "z")])
     assert reason(error) == str(error)
     trace = f'Traceback\n  File "x.py", line 1\ndssm_assets.core.errors.SchemaError: {error}\n\n\tat org.apache.spark.X'
     assert reason(RuntimeError(f"An exception was thrown from the Python worker.\n{trace}")) == str(error)

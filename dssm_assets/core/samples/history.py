@@ -288,6 +288,6 @@ def _flat_index(bucketize: Bucketize, feature: str, values: pa.Array) -> npt.NDA
     found = embedding_index(bucketize, feature, values)
     if found.type != pa.int32():
         raise SchemaError(
-            Fault(f"feature {feature}, embedding indices", "int32 for flat values", str(found.type), "mend the bucketizer")
+            Fault(f"feature {feature}, embedding indices", "int32 for flat values", str(found.type), "fix the bucketizer")
         )
     return np.asarray(found.to_numpy(), dtype=np.int32)

@@ -100,8 +100,8 @@ def to_values(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
     try:
         numbers = column.cast(pa.float64(), safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise SchemaError(Fault(where, "numbers", str(error), "mend the source, or take it off value_columns")) from error
+        raise SchemaError(Fault(where, "numbers", str(error), "fix the source, or take it off value_columns")) from error
     infinite = pc.sum(pc.is_inf(numbers)).as_py()
     if infinite:
-        raise SchemaError(Fault(where, "finite numbers", f"{infinite} infinite values", "mend those rows in the source"))
+        raise SchemaError(Fault(where, "finite numbers", f"{infinite} infinite values", "fix those rows in the source"))
     return pc.if_else(pc.is_nan(numbers), None, numbers)

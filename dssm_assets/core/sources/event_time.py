@@ -101,7 +101,7 @@ def _from_integers(numbers: pa.Array, unit: str, where: str) -> pa.Array:
         milliseconds = len(numbers) - numbers.null_count - seconds
         if seconds and milliseconds:
             got = f"{seconds} values that look like seconds and {milliseconds} that look like milliseconds"
-            raise SchemaError(Fault(where, "one unit", got, "set time_unit to s or ms, or mend the source"))
+            raise SchemaError(Fault(where, "one unit", got, "set time_unit to s or ms, or fix the source"))
         unit = "s" if seconds else "ms"
     if unit == "s" and largest >= SECONDS_BELOW:
         raise SchemaError(Fault(where, "seconds, as time_unit says", f"values up to {largest}", "set time_unit to ms or auto"))
@@ -122,7 +122,7 @@ def _from_text(column: pa.Array, *, unit: str, timezone: str, where: str) -> pa.
     try:
         wall = pc.add(wall_text.cast(pa.timestamp("ms")).cast(pa.int64()), _milliseconds(fraction))
     except pa.ArrowInvalid as error:
-        raise SchemaError(Fault(where, "existing days and times", str(error), "mend those rows in the source")) from error
+        raise SchemaError(Fault(where, "existing days and times", str(error), "fix those rows in the source")) from error
     has_zone = pc.greater(pc.utf8_length(zone), 0)
     local = _from_wall_clock(pc.if_else(has_zone, None, wall).cast(pa.timestamp("ms")), timezone)
     return pc.if_else(has_zone, pc.subtract(wall, _offset_ms(zone)), local)

@@ -67,7 +67,7 @@ class LogScan:
         found = list(self._faults.values())
         for name, count in self._missing.items():
             if count:
-                remedy = "drop or mend those rows in the source"
+                remedy = "drop or fix those rows in the source"
                 found.append(Fault(_where(name), "a value in every row", f"{count:,} missing in {self.rows:,} rows", remedy))
         unknown = sorted(set(self.events) - set(events.funnel))
         if unknown:

@@ -246,7 +246,7 @@ def _missing_faults(columns: Mapping[str, Any], spec: TableSpec) -> list[Fault]:
             f"table {spec.name}, column {column.name}",
             "a value in every row",
             f"{columns[column.name].null_count} missing in {len(columns[column.name])} rows",
-            "drop or mend those rows in the source",
+            "drop or fix those rows in the source",
         )
         for column in spec.columns
         if not column.is_nullable and columns[column.name] is not None and columns[column.name].null_count

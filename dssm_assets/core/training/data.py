@@ -170,7 +170,7 @@ def check_samples(keys: TableView, pointed: Mapping[str, tuple[int, int]], day: 
     for column, (low, end) in {**pointed, day: (0, _DAYS)}.items():
         faults += range_faults(keys, "samples", column, end, low)
     if not all(bool((np.isfinite(block) & (block > 0)).all()) for block in keys.blocks(WEIGHT)):
-        faults.append(Fault("table samples, column weight", "finite weights above 0", "others", "drop or mend those samples"))
+        faults.append(Fault("table samples, column weight", "finite weights above 0", "others", "drop or fix those samples"))
     if faults:
         raise SchemaError(faults)
 

@@ -207,7 +207,7 @@ def _spill(path: Path, plans: list[PlannedFile], types: CsvTypes, clock: _Clock)
                         count += 1
     if missing:
         got = f"{missing} rows without one"
-        raise SchemaError(Fault(clock.where, "a moment in every row", got, "drop or mend those rows in the source"))
+        raise SchemaError(Fault(clock.where, "a moment in every row", got, "drop or fix those rows in the source"))
     return batches
 
 
