@@ -15,7 +15,7 @@ from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.scene import Scene
 from dssm_assets.materialize import plan, run
 from dssm_assets.steps.workspace import Workspace, open_workspace, window_days
-from dssm_assets.storage.config_file import complete
+from dssm_assets.storage.config_file import complete_config
 
 FIXTURE = Path(__file__).parent / "fixtures" / "online_retail"
 FIRST, EVALUATED = "2011-11-01", "2011-12-06"
@@ -73,7 +73,7 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    loaded = complete(parse_config(CONFIG), home=tmp_path_factory.mktemp("retail"))
+    loaded = complete_config(parse_config(CONFIG), home=tmp_path_factory.mktemp("retail"))
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("DAGSTER_HOME", raising=False)
         run(plan(Scene(loaded), "daily_tables", FIRST, EVALUATED), Observer())

@@ -168,7 +168,9 @@ class Tick:
         except InputError as error:
             return self._told(runs, f"the sources cannot be read: {error}")
         for ds in days:
-            waiting = [landing.reason for landing in (source.of_day(ds) for source in sources) if not landing.has_landed]
+            waiting = [
+                landing.reason for landing in (source.landing_of_day(ds) for source in sources) if not landing.has_landed
+            ]
             if waiting:
                 said.append(f"{ds} is waited for: {'; '.join(waiting)}")
                 break

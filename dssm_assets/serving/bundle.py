@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.errors import Fault, InputError, PartitionMissingError, StorageError
+from dssm_assets.core.file_names import BundleFile
 from dssm_assets.serving.id_rows import IdRows, VectorRows
 from dssm_assets.storage.bundles import BUNDLES, CURRENT, FORMAT, MANIFEST, content_digest
 
@@ -102,15 +103,15 @@ class Bundle:
         self.name, self.ds = str(manifest["name"]), str(manifest["ds"])
         self.dims, self.interests = int(manifest["dims"]), int(manifest.get("interests", 1))
         self.has_prior = bool(manifest.get("has_prior", False))
-        item_ids, item_vectors = files.table("item_ids.arrow"), files.table("item_vectors.arrow")
-        users, popular = files.table("user_vectors.arrow"), files.table("popular_items.arrow")
+        item_ids, item_vectors = files.table(BundleFile.ITEM_IDS), files.table(BundleFile.ITEM_VECTORS)
+        users, popular = files.table(BundleFile.USER_VECTORS), files.table(BundleFile.POPULAR_ITEMS)
         self.items = IdRows(item_ids.column(col.ITEM_ID), f"bundle {bundle_id}, item_ids")
         self.item_vectors = VectorRows(item_vectors.column(col.ITEM_TOWER_EMB), f"bundle {bundle_id}, item_vectors")
         self.users = IdRows(users.column(col.USER_ID), f"bundle {bundle_id}, user_vectors")
         self.user_vectors = VectorRows(users.column(col.USER_TOWER_EMB), f"bundle {bundle_id}, user_vectors")
         self.popular_ids: list[Any] = popular.column(col.ITEM_ID).to_pylist()
         self.popular_counts: list[float] = popular.column(col.COUNT).to_pylist()
-        self.index = faiss.read_index(str(files.path("item_index.faiss")))
+        self.index = faiss.read_index(str(files.path(BundleFile.ITEM_INDEX)))
         self._check(item_vectors)
 
     @classmethod

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.errors import Fault, InputError, StorageError
 from dssm_assets.core.features.generator import FeatureGenerator
+from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.serving.tower_layout import OUTPUT, TowerLayout, user_layout
 from dssm_assets.core.statistics.bucketizer import Bucketizer
@@ -37,18 +38,18 @@ class UserTower:
         import onnxruntime
 
         try:
-            spec = TowerSpec.model_validate(bundle.read_json("towers.json")["spec"])
+            spec = TowerSpec.model_validate(bundle.read_json(BundleFile.TOWERS)["spec"])
             function = HashFunction(bundle.manifest.get("hash_function") or HashFunction.MURMUR)
-            fg = bundle.read_json("fg.json")
+            fg = bundle.read_json(BundleFile.FG)
             generator = FeatureGenerator.from_fg_json(fg, hash_function=function, read_file=bundle.read_beside)
             bucketizer = Bucketizer(
-                bundle.read_parquet("feature_config.parquet"), bundle.read_parquet("feature_counts.parquet")
+                bundle.read_parquet(BundleFile.FEATURE_CONFIG), bundle.read_parquet(BundleFile.FEATURE_COUNTS)
             )
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = options.inter_op_num_threads = 1  # One row gives threads nothing to share.
             options.log_severity_level = 3
             session = onnxruntime.InferenceSession(
-                str(bundle.path("user_tower.onnx")), options, providers=["CPUExecutionProvider"]
+                str(bundle.path(BundleFile.USER_TOWER)), options, providers=["CPUExecutionProvider"]
             )
         except StorageError:
             raise

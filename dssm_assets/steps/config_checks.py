@@ -125,8 +125,8 @@ def _scan(found: Validation, config: PipelineConfig, scan: LogScan, days: Sequen
     for plans in _parts(table, days):
         types = types or csv_types(table, plans)
         for block in _blocks(plans):
-            types.see(block)
-            scan.see(block)
+            types.observe(block)
+            scan.observe(block)
     if types is not None:
         for name, ids in scan.ids.items():
             if kinds := types.candidates.get(name):

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from dssm_assets.core.config.training import Launcher
 from dssm_assets.core.errors import Fault, ProvenanceError
+from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.statistics.bucketizer import FeatureRows, carried_rows
 from dssm_assets.core.statistics.feature_config import collision_fracs
 from dssm_assets.steps.feature_config import RunSettings, check_plan, towers_of
-from dssm_assets.steps.workspace import StepResult, Workspace, check_made_from, day_before, digests
+from dssm_assets.steps.workspace import StepResult, Workspace, check_built_from, day_before, digests
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.partitions import OverlayStore
 
@@ -122,9 +123,8 @@ def _taken(workspace: Workspace, plan: _Plan) -> StepResult:
 
 def _result(workspace: Workspace, plan: _Plan, manifest: Manifest, report: dict[str, Any]) -> StepResult:
     from dssm_assets.core.evaluation.charts import loss_curve_png
-    from dssm_assets.steps.fit_job import LOSSES
 
-    losses = json.loads(workspace.artifacts.read_bytes(manifest, LOSSES))
+    losses = json.loads(workspace.artifacts.read_bytes(manifest, ModelFile.LOSSES))
     curve = loss_curve_png(losses, report["validation_hit_rate"])
     facts = {**report, "planned_steps": plan.settings.plan.num_steps, "collision_frac": _collision_frac(workspace, plan.ds)}
     return StepResult(manifest, facts, images={"loss_curve": curve})
@@ -198,7 +198,7 @@ def _warm_start(workspace: Workspace, settings: RunSettings, ds: str, folder: Pa
     Raises:
         ProvenanceError: the earlier day's feature configuration is not the one that its model was made with.
     """
-    from dssm_assets.steps.fit_job import MODEL, TOWERS, WarmFiles, save_rows
+    from dssm_assets.steps.fit_job import WarmFiles, save_rows
 
     if not settings.training.warm_start:
         return None, []
@@ -209,12 +209,12 @@ def _warm_start(workspace: Workspace, settings: RunSettings, ds: str, folder: Pa
         return None, []
     model, samples = (workspace.need(name, found[-1]) for name in ("dssm_model", "train_samples"))
     features = [[workspace.need(name, day) for name in ("feature_config", "feature_counts")] for day in (ds, found[-1])]
-    check_made_from(model, samples)
-    check_made_from(samples, *features[1])
+    check_built_from(model, samples)
+    check_built_from(samples, *features[1])
     today, earlier = (FeatureRows(*map(workspace.tables.read, manifests)) for manifests in features)
     save_rows(folder / "rows.npz", carried_rows(today, earlier))
-    towers = workspace.artifacts.read_bytes(model, TOWERS).decode()
-    weights = str(workspace.artifacts.local_path(model, MODEL))
+    towers = workspace.artifacts.read_bytes(model, ModelFile.TOWERS).decode()
+    weights = str(workspace.artifacts.local_path(model, ModelFile.WEIGHTS))
     return WarmFiles(model.key, weights, towers, str(folder / "rows.npz")), [model, *features[1]]
 
 

@@ -100,7 +100,7 @@ def _experiments(workspace: Workspace, ds: str) -> StepResult:
     for name in experiment_names(workspace.tables.partitions):
         store = OverlayStore(workspace.tables.partitions, name)
         manifest = store.find(_SCORED, ds)
-        if manifest is None or not store.holds(manifest):
+        if manifest is None or not store.is_own(manifest):
             continue
         totals[name] = TableStore(store).read(manifest)
         inputs[f"{name}/{manifest.key}"] = manifest.digest

@@ -24,8 +24,8 @@ FILE = "training_config.yaml"
 def feature_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Decides the embedding of every feature."""
     for ds in days:
-        made_from = [workspace.need("feature_binning", ds), workspace.need("feature_counts", ds)]
-        binning, counts = (workspace.tables.read(manifest) for manifest in made_from)
+        built_from = [workspace.need("feature_binning", ds), workspace.need("feature_counts", ds)]
+        binning, counts = (workspace.tables.read(manifest) for manifest in built_from)
         spec, config = workspace.fg_spec, workspace.config
         table = decide.feature_config(
             spec,
@@ -37,7 +37,7 @@ def feature_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
         )
         collisions = decide.collision_fracs(spec, config.statistics, counts)
         dropped = [row["feature"] for row in table.to_pylist() if "DROP IT" in (row["message"] or "")]
-        manifest = workspace.write_table(fg_tables.FEATURE_CONFIG, ds, table, made_from)
+        manifest = workspace.write_table(fg_tables.FEATURE_CONFIG, ds, table, built_from)
         facts = {
             "features_kept": table.num_rows - len(dropped),
             "features_dropped": dropped,
@@ -56,9 +56,9 @@ def step_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResul
 
 def open_bucketizer(workspace: Workspace, ds: str) -> tuple[Bucketizer, list[Manifest]]:
     """Returns the bucketizer of a day and what it was made from."""
-    made_from = [workspace.need("feature_config", ds), workspace.need("feature_counts", ds)]
-    config, counts = (workspace.tables.read(manifest) for manifest in made_from)
-    return Bucketizer(config, counts), made_from
+    built_from = [workspace.need("feature_config", ds), workspace.need("feature_counts", ds)]
+    config, counts = (workspace.tables.read(manifest) for manifest in built_from)
+    return Bucketizer(config, counts), built_from
 
 
 def side_of(feature: BucketFeature) -> str:
@@ -82,7 +82,7 @@ def training_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
 def _training_config(workspace: Workspace, ds: str) -> StepResult:
     from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
 
-    bucketizer, made_from = open_bucketizer(workspace, ds)
+    bucketizer, built_from = open_bucketizer(workspace, ds)
     steps = workspace.need("step_config", ds)
     config = workspace.config
     features = [
@@ -109,7 +109,7 @@ def _training_config(workspace: Workspace, ds: str) -> StepResult:
         "towers": spec.model_dump(mode="json"),
     }
     text = yaml.safe_dump(document, sort_keys=False, width=120)
-    manifest = workspace.artifacts.publish("training_config", ds, {FILE: text.encode()}, inputs=digests([*made_from, steps]))
+    manifest = workspace.artifacts.publish("training_config", ds, {FILE: text.encode()}, inputs=digests([*built_from, steps]))
     return StepResult(manifest, {"features": len(features)}, report_markdown=f"```yaml\n{text}```")
 
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import StepPlan, Training
-from dssm_assets.core.models.prior import FILE as PRIOR
+from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.statistics.bucketizer import CarriedRows
@@ -29,7 +29,7 @@ from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.distributed.ranks import ALONE, Ranks
 from dssm_assets.core.training.loop import UNSTEADY, FitContext, FitResult, Progress, fit
 from dssm_assets.core.training.state import WarmStart, mapped_model, model_chunks
-from dssm_assets.storage.files import write_whole
+from dssm_assets.storage.files import write_atomic
 
 _SLOTS = (b"a", b"b")
 
@@ -63,17 +63,17 @@ class FitStates:
     def save(self, chunks: Iterable[bytes]) -> None:
         """Stores a state, given piece by piece; of dealt tables in all processes at once."""
         if not self._is_dealt:
-            write_whole(self._path, chunks)
+            write_atomic(self._path, chunks)
             return
         if self._slot is None:
             if self._ranks.is_first:
                 self._path.unlink(missing_ok=True)  # it may name parts that are about to be written over
             self._ranks.wait()
         slot = _SLOTS[0] if self._slot != _SLOTS[0] else _SLOTS[1]
-        write_whole(self._part(slot), chunks)
+        write_atomic(self._part(slot), chunks)
         self._ranks.wait()
         if self._ranks.is_first:
-            write_whole(self._path, [slot])
+            write_atomic(self._path, [slot])
         self._slot = slot
 
     def forget(self) -> None:
@@ -84,15 +84,6 @@ class FitStates:
 
     def _part(self, slot: bytes) -> Path:
         return self._path.with_name(f"{self._path.name}.{slot.decode()}.{self._ranks.rank}-of-{self._ranks.count}")
-
-
-MODEL, TOWERS, LOSSES, REPORT, VALIDATION = (
-    "model.bin",
-    "towers.json",
-    "loss_by_step.json",
-    "report.json",
-    "validation.json",
-)
 
 
 @dataclass(frozen=True)
@@ -173,7 +164,7 @@ class FitOutcome:
     @property
     def stored(self) -> dict[str, bytes | Path]:
         """Returns all files of the partition, as bytes or where they lie."""
-        return {**self.files, **({} if self.model is None else {MODEL: self.model})}
+        return {**self.files, **({} if self.model is None else {ModelFile.WEIGHTS: self.model})}
 
 
 def run_job(
@@ -219,9 +210,9 @@ def run_job(
         deque(chunks, maxlen=0)  # the first one writes what all hold
         return None
     if out is None:
-        return FitOutcome({MODEL: b"".join(chunks), **_small_files(result)}, result.report)
-    write_whole(out / MODEL, chunks)
-    return FitOutcome(_small_files(result), result.report, out / MODEL)
+        return FitOutcome({ModelFile.WEIGHTS: b"".join(chunks), **_small_files(result)}, result.report)
+    write_atomic(out / ModelFile.WEIGHTS, chunks)
+    return FitOutcome(_small_files(result), result.report, out / ModelFile.WEIGHTS)
 
 
 def forget(job: FitJob) -> None:
@@ -233,18 +224,18 @@ def _small_files(result: FitResult) -> dict[str, bytes]:
     """Returns the files beside the model: the same for the same data, configuration and seed, killed or not."""
     steady = {key: value for key, value in result.report.items() if key not in UNSTEADY}
     files = {
-        TOWERS: result.two_tower.spec.to_json().encode(),
-        LOSSES: _rounded(result.loss_by_step),
-        REPORT: json.dumps(steady, indent=1, sort_keys=True).encode(),
+        ModelFile.TOWERS: result.two_tower.spec.to_json().encode(),
+        ModelFile.LOSSES: _rounded(result.loss_by_step),
+        ModelFile.REPORT: json.dumps(steady, indent=1, sort_keys=True).encode(),
     }
     if result.scores:
         told = {
             "scores": [asdict(score) for score in result.scores],
             "loss_by_step": json.loads(_rounded(result.search_loss_by_step)),
         }
-        files[VALIDATION] = json.dumps(told).encode()
+        files[ModelFile.VALIDATION] = json.dumps(told).encode()
     if result.prior is not None:
-        files[PRIOR] = result.prior.to_json().encode()
+        files[ModelFile.PRIOR] = result.prior.to_json().encode()
     return files
 
 

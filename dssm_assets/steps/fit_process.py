@@ -24,10 +24,11 @@ from typing import Any
 
 from dssm_assets.core.config.training import Device, Training
 from dssm_assets.core.errors import ConfigError, DssmError, Fault
+from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.training.distributed.ranks import Ranks
 from dssm_assets.core.training.loop import Progress
-from dssm_assets.steps.fit_job import MODEL, FitJob, FitOutcome, run_job
-from dssm_assets.storage.files import write_whole
+from dssm_assets.steps.fit_job import FitJob, FitOutcome, run_job
+from dssm_assets.storage.files import write_atomic
 
 
 def keep_fault(folder: Path, rank: int, error: BaseException) -> None:
@@ -37,7 +38,7 @@ def keep_fault(folder: Path, rank: int, error: BaseException) -> None:
         "is_connection": _is_connection(error),
         "words": "".join(traceback.format_exception(error)),
     }
-    write_whole(_path(folder, rank), [json.dumps(fault).encode()])  # the others' faults may end this process meanwhile
+    write_atomic(_path(folder, rank), [json.dumps(fault).encode()])  # the others' faults may end this process meanwhile
 
 
 def told_fault(folder: Path) -> str | None:
@@ -99,8 +100,8 @@ def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[
         words = told_fault(folder) or "".join(last)
         raise DssmError(f"training in {count} processes ended with {running.returncode}:\n{words}")
     report = json.loads((out / _TOLD).read_text())
-    files = {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.name not in (MODEL, _TOLD)}
-    return FitOutcome(files, report, out / MODEL)
+    files = {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.name not in (ModelFile.WEIGHTS, _TOLD)}
+    return FitOutcome(files, report, out / ModelFile.WEIGHTS)
 
 
 def main(arguments: list[str]) -> None:

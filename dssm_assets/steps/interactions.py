@@ -225,7 +225,7 @@ def read_cuts(workspace: Workspace, ds: str, scorer: Any) -> tuple[Any, list[Man
     for segment in workspace.config.evaluation.segments:
         by_kind[segment.kind].append(segment)
     users: dict[str, pa.Array] = {}
-    made_from: list[Manifest] = []
+    built_from: list[Manifest] = []
     readers = {
         SegmentKind.USER_COLUMN: _columns,
         SegmentKind.ACTIVITY: _activity,
@@ -235,14 +235,14 @@ def read_cuts(workspace: Workspace, ds: str, scorer: Any) -> tuple[Any, list[Man
         if by_kind[kind]:
             found, manifests = read(workspace, ds, scorer, by_kind[kind])
             users |= found
-            made_from += manifests
+            built_from += manifests
     tier = None
     if by_kind[SegmentKind.ITEM_POPULARITY]:
         popularity, counted = read_popularity(workspace, ds, scorer.item_ids)
         tier = popularity.tier
-        made_from.append(counted)
+        built_from.append(counted)
     names = [segment.name for segment in workspace.config.evaluation.segments if segment.name in users]
-    return Cuts({name: users[name] for name in names}, tier), made_from
+    return Cuts({name: users[name] for name in names}, tier), built_from
 
 
 def read_popularity(workspace: Workspace, ds: str, item_ids: pa.Array | None = None) -> tuple[Any, Manifest]:

@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, WorkspaceHandle
-from dssm_assets.storage.config_file import LoadedConfig, described, restored
+from dssm_assets.storage.config_file import LoadedConfig, config_from_json, config_to_json
 from dssm_assets.storage.manifest import Manifest
 
 Task = TypeVar("Task")
@@ -32,7 +32,7 @@ _ResultMade_co = TypeVar("_ResultMade_co", covariant=True)
 class Worker(Protocol[_TaskDone_contra, _ResultMade_co]):
     """Does tasks."""
 
-    def do(self, task: _TaskDone_contra) -> _ResultMade_co:
+    def process(self, task: _TaskDone_contra) -> _ResultMade_co:
         """Returns the result of a task, which must not depend on tasks done before."""
 
 
@@ -43,7 +43,7 @@ class StoreWorker(Worker[_TaskDone_contra, _ResultMade_co], Protocol):
     """ "asset/ds" -> digest of every partition that it reads."""
 
 
-def spread_over(
+def run_parallel(
     workspace: Workspace,
     build: Callable[[Workspace], StoreWorker[Task, Result]],
     tasks: Sequence[Task],
@@ -54,7 +54,7 @@ def spread_over(
     Args:
         workspace: opened again in each of them.
         build: makes a worker; it can be pickled.
-        tasks: see `spread`.
+        tasks: see `run_tasks`.
         inputs: what the result will be said to be made from.
 
     Raises:
@@ -64,11 +64,15 @@ def spread_over(
 
     processes = workspace.config.evaluation.num_processes
     is_here = min(processes, len(tasks)) <= 1
-    make = partial(build, workspace) if is_here else partial(_anew, WorkspaceHandle.of(workspace), build, inputs)
-    return spread(make, tasks, processes, torch.get_num_threads())
+    make = (
+        partial(build, workspace)
+        if is_here
+        else partial(_reopened_worker, WorkspaceHandle.from_workspace(workspace), build, inputs)
+    )
+    return run_tasks(make, tasks, processes, torch.get_num_threads())
 
 
-def _anew(handle: WorkspaceHandle, build: Callable[[Workspace], Any], inputs: dict[str, str]) -> Any:
+def _reopened_worker(handle: WorkspaceHandle, build: Callable[[Workspace], Any], inputs: dict[str, str]) -> Any:
     worker = build(handle.open())
     changed = sorted(key for key in inputs.keys() | worker.inputs.keys() if inputs.get(key) != worker.inputs.get(key))
     if changed:
@@ -77,7 +81,7 @@ def _anew(handle: WorkspaceHandle, build: Callable[[Workspace], Any], inputs: di
     return worker
 
 
-def spread(
+def run_tasks(
     make: Callable[[], Worker[Task, Result]], tasks: Sequence[Task], num_processes: int, num_threads: int
 ) -> Iterator[Result]:
     """Yields the results of the tasks in their order.
@@ -93,7 +97,7 @@ def spread(
         worker = make() if tasks else None
         for task in tasks:
             assert worker is not None
-            yield worker.do(task)
+            yield worker.process(task)
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, mp_context=spawn, initializer=_begin, initargs=(make, num_threads)) as pool:
@@ -116,7 +120,7 @@ def _begin(make: Callable[[], Any], num_threads: int) -> None:
 
 
 def _do(task: Any) -> Any:
-    return _HELD["worker"].do(task)
+    return _HELD["worker"].process(task)
 
 
 FAULT: Final = "fault"
@@ -134,12 +138,12 @@ class Job:
 
     def to_message(self) -> dict[str, Any]:
         """Returns the job as JSON values."""
-        return {"module": self.module, "step": self.step, "days": list(self.days), "scene": described(self.loaded)}
+        return {"module": self.module, "step": self.step, "days": list(self.days), "scene": config_to_json(self.loaded)}
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Job:
         """Returns the job that a message tells."""
-        return cls(message["module"], message["step"], tuple(message["days"]), restored(message["scene"]))
+        return cls(message["module"], message["step"], tuple(message["days"]), config_from_json(message["scene"]))
 
     def run(self, workspace: Workspace) -> Iterator[StepResult]:
         """Runs the step in a workspace."""

@@ -58,7 +58,7 @@ class PreviousDayRows:
 
     def __reduce__(self) -> tuple[Callable[[StoreAddress], PreviousDayRows], tuple[StoreAddress]]:
         """Returns what makes it anew in another process."""
-        return _of_this_process, (StoreAddress.of(self._tables.partitions),)
+        return _of_this_process, (StoreAddress.from_store(self._tables.partitions),)
 
 
 _OF_THIS_PROCESS: Final[dict[str, PreviousDayRows]] = {}
@@ -89,12 +89,12 @@ def _encoded(workspace: Workspace, days: Sequence[str], *, side: str, source: st
     """Encodes the source of each day; a day whose source is the shared one of the day before shares its features."""
     last: tuple[str, StepResult] | None = None
     for ds in days:
-        made_from = workspace.need(source, ds)
-        if last is not None and is_shared(made_from) and last[0] == made_from.digest:
-            manifest = workspace.tables.partitions.publish_same(last[1].manifest, ds, digests([made_from]))
+        built_from = workspace.need(source, ds)
+        if last is not None and is_shared(built_from) and last[0] == built_from.digest:
+            manifest = workspace.tables.partitions.publish_shared(last[1].manifest, ds, digests([built_from]))
             yield replace(last[1], manifest=manifest)
             continue
-        last = made_from.digest, _encode(workspace, ds, made_from, side=side, spec=spec)
+        last = built_from.digest, _encode(workspace, ds, built_from, side=side, spec=spec)
         yield last[1]
 
 
@@ -126,12 +126,12 @@ class _Encoding:
         return _beside(table.select(self.kept), features), report
 
 
-def _encode(workspace: Workspace, ds: str, made_from: Manifest, *, side: str, spec: TableSpec) -> StepResult:
+def _encode(workspace: Workspace, ds: str, built_from: Manifest, *, side: str, spec: TableSpec) -> StepResult:
     kept = tuple(column.name for column in spec.columns)
-    encoding = _Encoding(workspace.generator, side, kept, golden_rows(made_from.rows, GOLDEN_ROWS))
-    texts = [column.name for column in made_from.columns if column.type == "string" and column.name not in kept]
-    target = Target(spec, ds, digests([made_from]), is_shared=is_shared(made_from))
-    manifest, reports = workspace.engine.write_mapped(target, made_from, encoding, as_dictionaries=texts)
+    encoding = _Encoding(workspace.generator, side, kept, golden_rows(built_from.rows, GOLDEN_ROWS))
+    texts = [column.name for column in built_from.columns if column.type == "string" and column.name not in kept]
+    target = Target(spec, ds, digests([built_from]), is_shared=is_shared(built_from))
+    manifest, reports = workspace.engine.write_mapped(target, built_from, encoding, as_dictionaries=texts)
     return StepResult(manifest, {"features": len(manifest.columns) - len(kept)}, (parity_check(merged(reports)),))
 
 
@@ -201,15 +201,15 @@ def _sample_fg(workspace: Workspace, ds: str, rows: PreviousDayRows) -> StepResu
     eves = {side: as_of_previous_day(workspace, side, ds) for side in KEYS}
     golden = golden_rows(labelled.rows if workspace.fg_spec.of_side(Side.CONTEXT) else 0, GOLDEN_ROWS)
     placing = _Placing(workspace.generator, ds, eves, rows, golden)
-    made_from = [manifest for manifest in (labelled, *eves.values()) if manifest is not None]
+    built_from = [manifest for manifest in (labelled, *eves.values()) if manifest is not None]
     # What leaks never takes the place of what stood before; the check below says so and stops what is behind.
     manifest, found = workspace.engine.write_mapped(
-        Target(sample_tables.SAMPLE_FG, ds, digests(made_from)),
+        Target(sample_tables.SAMPLE_FG, ds, digests(built_from)),
         labelled,
         placing,
         as_dictionaries=_repeated_texts(labelled),
         is_whole=True,
-        judge=_is_sound,
+        accepts=_is_sound,
     )
     report = combine_leak_reports(part.leak for part in found)
     facts = {
@@ -238,8 +238,8 @@ def positive_sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
     for ds in days:
         source = workspace.need("sample_fg", ds)
         target = Target(sample_tables.POSITIVE_SAMPLE, ds, digests([source]))
-        if workspace.tables.extremes(source, col.LABEL) == (1, 1):
-            yield StepResult(workspace.tables.write_same(target.spec, source, inputs=target.inputs))
+        if workspace.tables.min_max(source, col.LABEL) == (1, 1):
+            yield StepResult(workspace.tables.copy_partition(target.spec, source, inputs=target.inputs))
         else:
             yield StepResult(workspace.engine.write_mapped(target, source, _positives)[0])
 

@@ -25,7 +25,7 @@ from dssm_assets.core.samples.sampler_tables import (
     write_text,
 )
 from dssm_assets.steps.workspace import Workspace, window_days
-from dssm_assets.storage.files import TableWriter, write_whole
+from dssm_assets.storage.files import TableWriter, write_atomic
 
 FORMS = {"users": USER_FORM, "positive_edges": POSITIVE_EDGE_FORM, "hard_edges": HARD_EDGE_FORM}
 KINDS = ("items", *FORMS)
@@ -58,7 +58,7 @@ def write_sampler_tables(workspace: Workspace, ds: str, folder: Path, delimiter:
     else:
         (folder / "hard_edges.txt").unlink(missing_ok=True)  # of an earlier call: it would pass for this day's
     for name, (table, form) in written.items():
-        write_whole(folder / f"{name}.txt", [write_text(table, form)])
+        write_atomic(folder / f"{name}.txt", [write_text(table, form)])
     return {name: table.num_rows for name, (table, _) in written.items()}, fields
 
 

@@ -21,7 +21,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.config.model import Model, Similarity
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.interactions import interactions, item_events, read_cuts, rows_of, taken_by_everybody, window_history
-from dssm_assets.steps.parallel import spread_over
+from dssm_assets.steps.parallel import run_parallel
 from dssm_assets.steps.training import history_days
 from dssm_assets.steps.workspace import StepResult, Workspace, digests, window_days
 from dssm_assets.storage.files import ScratchArrays, ScratchFile
@@ -51,13 +51,13 @@ class Scored:
     Attributes:
         truth: of the scored users.
         item_ids: the corpus.
-        made_from: vectors of items, of users, ground truth.
+        built_from: vectors of items, of users, ground truth.
         day_users: users of the day, of whom all or a sample is scored.
     """
 
     truth: Truth
     item_ids: pa.Array
-    made_from: tuple[Manifest, ...]
+    built_from: tuple[Manifest, ...]
     day_users: int
 
     @property
@@ -89,15 +89,15 @@ class PartModel:
     def __init__(self, workspace: Workspace, ds: str) -> None:
         """Reads the corpus."""
         self._workspace = workspace
-        self.made_from = scored_from(workspace, ds)
-        self._items = workspace.tables.read(self.made_from[0])
+        self.built_from = scored_from(workspace, ds)
+        self._items = workspace.tables.read(self.built_from[0])
         self._scorer: ModelScorer | None = None
 
     def of(self, user_ids: pa.Array) -> ModelScorer:
         """Returns the scorer of these users, who are ascending; of the others no vector is held."""
         from dssm_assets.core.evaluation.scorer import model_scorer
 
-        users = rows_of(self._workspace, self.made_from[1], None, user_ids)
+        users = rows_of(self._workspace, self.built_from[1], None, user_ids)
         if self._scorer is None:
             self._scorer = model_scorer(self._items, users, user_ids, _similarity(self._workspace.config.model))
             return self._scorer
@@ -113,11 +113,11 @@ def read_scored(workspace: Workspace, ds: str) -> Scored:
     """Returns who is scored on a day."""
     from dssm_assets.core.evaluation.truth import read_truth, sampled_users
 
-    made_from, config = scored_from(workspace, ds), workspace.config
-    item_ids = workspace.tables.read(made_from[0], [col.ITEM_ID]).column(0).combine_chunks()
-    of_day = workspace.tables.read(made_from[2])
+    built_from, config = scored_from(workspace, ds), workspace.config
+    item_ids = workspace.tables.read(built_from[0], [col.ITEM_ID]).column(0).combine_chunks()
+    of_day = workspace.tables.read(built_from[2])
     chosen = sampled_users(of_day, config.evaluation.max_users, config.seed)
-    return Scored(read_truth(chosen, item_ids), item_ids, made_from, of_day.num_rows)
+    return Scored(read_truth(chosen, item_ids), item_ids, built_from, of_day.num_rows)
 
 
 def write_part(workspace: Workspace, path: Path, spec: TableSpec, table: pa.Table) -> WrittenPart:
@@ -178,10 +178,10 @@ class _Counter:
         self._model, past = PartModel(workspace, ds), history_days(workspace, ds)
         first = window_days(ds, workspace.config.window.days)[0]
         self._window, self._older = [day for day in past if day.ds >= first], [day for day in past if day.ds < first]
-        self.inputs = digests([*self._model.made_from, past])
+        self.inputs = digests([*self._model.built_from, past])
         self._items: IdPlaces | None = None
 
-    def do(self, task: _Task) -> tuple[WrittenPart, ReportFacts]:
+    def process(self, task: _Task) -> tuple[WrittenPart, ReportFacts]:
         """Writes a file; returns it, and who was counted."""
         from dssm_assets.core.arrays.ids import IdPlaces
         from dssm_assets.core.evaluation import evaluation_tables
@@ -207,11 +207,11 @@ def counted(workspace: Workspace, ds: str) -> StepResult:
     scored, past = read_scored(workspace, ds), history_days(workspace, ds)
     users = f"{scored.truth.num_users:,} of {scored.day_users:,} users"
     workspace.log(f"scoring {users} x {len(scored.item_ids):,} items: the model and the baselines")
-    inputs = digests([*scored.made_from, past])
+    inputs = digests([*scored.built_from, past])
     with workspace.tables.partitions.staging() as folder, workspace.tables.partitions.staging() as scratch:
         common = _common(workspace, ds, scored, ScratchArrays(scratch))
         tasks = [_Task(truth, folder / part_name(number)) for number, (_, _, truth) in enumerate(scored.parts())]
-        done = list(spread_over(workspace, partial(_Counter, ds, common), tasks, inputs))
+        done = list(run_parallel(workspace, partial(_Counter, ds, common), tasks, inputs))
         facts = asdict(replace(facts_together([counted for _, counted in done]), day_users=scored.day_users))
         parts = [part for part, _ in done]
         manifest = publish(workspace, evaluation_tables.HIT_COUNTS, ds, parts, inputs, report=facts)
@@ -229,7 +229,7 @@ def _common(workspace: Workspace, ds: str, scored: Scored, scratch: ScratchArray
     popular, lately = (order_by_events(item_events(workspace, days, items)) for days in (window, recent))
     together = _together(workspace, window, scored.user_ids, items, scratch)
     neighbors = fit_neighbors(together, settings.cooccurrence_neighbors, scratch)
-    files = ScratchFile.of(neighbors.indices), ScratchFile.of(neighbors.data)
+    files = ScratchFile.from_array(neighbors.indices), ScratchFile.from_array(neighbors.data)
     return _Common(popular, lately, neighbors.indptr, files)
 
 
@@ -247,7 +247,7 @@ def _together(
             lengths.append(counted)
             yield last
 
-    joined = scratch.joined(items(), np.int32)
+    joined = scratch.concat(items(), np.int32)
     return TakenTogether(np.cumsum(np.concatenate(lengths)), joined, len(corpus.values))
 
 
@@ -265,9 +265,9 @@ class _Lister:
 
     def __init__(self, ds: str, workspace: Workspace) -> None:
         self._workspace, self._model = workspace, PartModel(workspace, ds)
-        self.inputs = digests(self._model.made_from)
+        self.inputs = digests(self._model.built_from)
 
-    def do(self, task: _ListTask) -> WrittenPart:
+    def process(self, task: _ListTask) -> WrittenPart:
         """Writes a file."""
         from dssm_assets.core.evaluation import evaluation_tables
         from dssm_assets.core.evaluation.detail import hit_rate_detail
@@ -288,8 +288,8 @@ def listed(workspace: Workspace, ds: str) -> Manifest:
             _ListTask(truth, _alone(cuts.users_from(start, stop)), folder / part_name(number))
             for number, (start, stop, truth) in enumerate(scored.parts())
         ]
-        parts = list(spread_over(workspace, partial(_Lister, ds), tasks, digests(scored.made_from)))
-        return publish(workspace, evaluation_tables.HIT_RATE_DETAIL, ds, parts, digests([*scored.made_from, *cut_from]))
+        parts = list(run_parallel(workspace, partial(_Lister, ds), tasks, digests(scored.built_from)))
+        return publish(workspace, evaluation_tables.HIT_RATE_DETAIL, ds, parts, digests([*scored.built_from, *cut_from]))
 
 
 def _alone(cuts: Cuts) -> Cuts:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, comparable_ids, one_array
 from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.file_names import BundleFile, ModelFile
 from dssm_assets.core.samples.history import HistoryCsr
 from dssm_assets.core.samples.negatives import count_positives
 from dssm_assets.core.serving.fg_files import packed_fg
@@ -33,7 +34,7 @@ from dssm_assets.steps.workspace import (
     Check,
     StepResult,
     Workspace,
-    check_made_from,
+    check_built_from,
     day_before,
     digests,
     start_of_day_ms,
@@ -113,18 +114,18 @@ def open_sources(workspace: Workspace, ds: str) -> ServingSources:
     names = ("total_hit_rate", "hit_counts", "item_vectors", "user_vectors", "dssm_model", "train_samples", "negative_items")
     total, counted, item_vectors, user_vectors, model, samples, corpus = (workspace.need(name, ds) for name in names)
     bucketizer, (config, counts) = open_bucketizer(workspace, ds)
-    check_made_from(total, counted)
-    check_made_from(counted, item_vectors, user_vectors)
-    check_made_from(item_vectors, model)
-    check_made_from(user_vectors, model)
-    check_made_from(model, settings.manifest, samples)
-    check_made_from(samples, config, counts, corpus)
+    check_built_from(total, counted)
+    check_built_from(counted, item_vectors, user_vectors)
+    check_built_from(item_vectors, model)
+    check_built_from(user_vectors, model)
+    check_built_from(model, settings.manifest, samples)
+    check_built_from(samples, config, counts, corpus)
     as_of = _as_of(workspace, ds)
     after = _day_after(as_of)
     return ServingSources(
         ds=ds,
         as_of=as_of,
-        towers=model_from_bytes(workspace.artifacts.read_bytes(model, "model.bin"), settings.spec),
+        towers=model_from_bytes(workspace.artifacts.read_bytes(model, ModelFile.WEIGHTS), settings.spec),
         model=model,
         settings=settings,
         bucketizer=bucketizer,
@@ -203,8 +204,8 @@ def write_items(workspace: Workspace, sources: ServingSources, folder: Path) -> 
         vectors = stored_items(vectors, priors)
     _check_structure("item", item_ids, vectors, sources.items.rows)
     rows = pa.array(np.arange(len(item_ids), dtype=np.int64))
-    write_arrow_table(folder / "item_ids.arrow", pa.table({col.ITEM_ID: item_ids, "row": rows}))
-    write_arrow_table(folder / "item_vectors.arrow", pa.table({col.ITEM_ID: item_ids, col.ITEM_TOWER_EMB: _lists(vectors)}))
+    write_arrow_table(folder / BundleFile.ITEM_IDS, pa.table({col.ITEM_ID: item_ids, "row": rows}))
+    write_arrow_table(folder / BundleFile.ITEM_VECTORS, pa.table({col.ITEM_ID: item_ids, col.ITEM_TOWER_EMB: _lists(vectors)}))
     reader = SideReader(golden.table(), "golden items", spec.of(Side.ITEM))
     return ItemsServed(index, vectors, reader.read(np.arange(len(golden))))
 
@@ -244,7 +245,7 @@ def _write_users(workspace: Workspace, sources: ServingSources, past: tuple[Hist
             begin += batch.num_rows
             yield batch
 
-    count = write_arrow(folder / "user_vectors.arrow", schema, batches())
+    count = write_arrow(folder / BundleFile.USER_VECTORS, schema, batches())
     _check_report("user", structure.report())
     sample = one_array(sampled.table().column(0)).flatten().to_numpy().reshape(-1, spec.item_vector_width)
     return UsersServed(count, sample, _golden_users(golden.table(), past[1], spec, workspace.config.seed))
@@ -427,13 +428,13 @@ def _write_files(workspace: Workspace, sources: ServingSources, folder: Path) ->
     users = write_users(workspace, sources, items, folder)
     towers = _write_towers(workspace, sources, items, users, folder)
     shipped = ship_index(items.vectors, users.sample, config.evaluation.k, config.serving, config.seed)
-    _write_index(shipped.index, folder / "item_index.faiss")
+    _write_index(shipped.index, folder / BundleFile.ITEM_INDEX)
     counts = count_positives(workspace.tables.read(day, [col.ITEM_ID]) for day in sources.recent)
-    write_arrow_table(folder / "popular_items.arrow", popular_items(counts, items.index))
-    for name, manifest in zip(("feature_config", "feature_counts"), sources.config_tables, strict=True):
-        pq.write_table(workspace.tables.read(manifest), folder / f"{name}.parquet", compression="zstd")
+    write_arrow_table(folder / BundleFile.POPULAR_ITEMS, popular_items(counts, items.index))
+    for name, manifest in zip((BundleFile.FEATURE_CONFIG, BundleFile.FEATURE_COUNTS), sources.config_tables, strict=True):
+        pq.write_table(workspace.tables.read(manifest), folder / name, compression="zstd")
     fg, named_files = packed_fg(workspace.loaded.fg, workspace.loaded.read_fg_file)
-    for path, content in ({"fg.json": _json(fg)} | named_files).items():
+    for path, content in ({BundleFile.FG: _json(fg)} | named_files).items():
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_bytes(content)
     return _Made(items, users, shipped, towers)
@@ -445,20 +446,20 @@ def _write_towers(
     """Writes the towers; returns how far the written ones are from the trained ones."""
     from dssm_assets.core.serving.golden import compare_item_tower, compare_user_tower
     from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
-    from dssm_assets.core.serving.tower_layout import ITEM_TOWER, USER_TOWER, describe_towers
+    from dssm_assets.core.serving.tower_layout import describe_towers
 
     towers = sources.towers
-    for name, export in ((USER_TOWER, export_user_tower), (ITEM_TOWER, export_item_tower)):
+    for name, export in ((BundleFile.USER_TOWER, export_user_tower), (BundleFile.ITEM_TOWER, export_item_tower)):
         exported = export(towers, f"{name}.data")
         (folder / name).write_bytes(exported.model)
         if exported.data:
             with (folder / f"{name}.data").open("wb") as file:
                 for piece in exported.data:
                     piece.tofile(file)
-    (folder / "towers.json").write_bytes(_json(describe_towers(sources.settings.spec)))
+    (folder / BundleFile.TOWERS).write_bytes(_json(describe_towers(sources.settings.spec)))
     return {
-        "user tower": compare_user_tower(towers, users.golden, _runner(workspace, folder / USER_TOWER)),
-        "item tower": compare_item_tower(towers, items.golden, _runner(workspace, folder / ITEM_TOWER)),
+        "user tower": compare_user_tower(towers, users.golden, _runner(workspace, folder / BundleFile.USER_TOWER)),
+        "item tower": compare_item_tower(towers, items.golden, _runner(workspace, folder / BundleFile.ITEM_TOWER)),
     }
 
 

@@ -53,4 +53,4 @@ def _entities(
         yield StepResult(manifest, done.counts)
     if is_shared:
         for ds in days[1:]:
-            yield StepResult(workspace.tables.partitions.publish_same(manifest, ds), done.counts)
+            yield StepResult(workspace.tables.partitions.publish_shared(manifest, ds), done.counts)

@@ -1,6 +1,6 @@
 """A first configuration for a person's own three tables: looked at, decided, written, and held against the tables again.
 
-Belongs here: the order of it. Does not belong here: the guesses (`core/sources/survey.py`, `core/sources/starter.py`).
+Belongs here: the order of it. Does not belong here: the guesses (`core/sources/column_roles.py`, `core/sources/starter.py`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dssm_assets.core.columns import EVENT
 from dssm_assets.core.config.pipeline import BehaviorTable, Calendar, Layout
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
+from dssm_assets.core.sources.column_roles import Roles, find_roles
 from dssm_assets.core.sources.log_scan import LogScan
 from dssm_assets.core.sources.starter import CONSTANT_EVENT, FG_FILE, Found, LogFacts, Source, config_text, fg_of, fg_text
-from dssm_assets.core.sources.survey import Roles, find_roles
 from dssm_assets.storage.sources.source_columns import plan_files
 from dssm_assets.storage.sources.source_files import day_folders, list_files, open_folder
-from dssm_assets.storage.sources.survey import Survey, survey
+from dssm_assets.storage.sources.table_survey import Survey, survey
 
 CONFIG_FILE = "config.yaml"
 
@@ -84,7 +84,7 @@ def _facts(log: Survey, roles: Roles, timezone: str) -> LogFacts:
     for part in parts:
         for plan in plan_files(table, list_files(folder, part)):
             for raw in plan.file.blocks(list(dict.fromkeys(plan.columns.values()))):
-                scan.see(plan.block(raw))
+                scan.observe(plan.block(raw))
     if len(scan.days) < 2:
         got = f"{scan.rows:,} rows on {len(scan.days)} days"
         where = f"log {log.table.uri}, column {roles.event_time}"

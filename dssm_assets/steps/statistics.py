@@ -129,12 +129,12 @@ def _counted(workspace: Workspace, days: Sequence[str], spec: TableSpec, kind: K
         positive = workspace.need("positive_sample", ds)
         found = {side: held.of_positives(side, positive) for side in ROWS}
         sides = {side: SideTable(at, of_side[side], partial(_nobody, workspace, side, at, ds)) for side, at in found.items()}
-        if workspace.engine.is_spread:
+        if workspace.engine.is_distributed:
             table = counted_on_workers(workspace.engine, kind, positive, of_side["context"], sides)
         else:
             table = _counted_here(workspace, held, kind, positive, of_side["context"], sides)
-        made_from = [positive, *(manifest for manifest in found.values() if manifest is not None)]
-        yield StepResult(workspace.write_table(spec, ds, table, made_from))
+        built_from = [positive, *(manifest for manifest in found.values() if manifest is not None)]
+        yield StepResult(workspace.write_table(spec, ds, table, built_from))
 
 
 def _nobody(workspace: Workspace, side: str, manifest: Manifest | None, ds: str) -> pa.Table:

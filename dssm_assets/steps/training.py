@@ -11,6 +11,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.errors import ConfigError, Fault, ProvenanceError
 from dssm_assets.core.features.spec import Feature
+from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.samples import sample_tables
 from dssm_assets.core.samples.history import HistoryCsr, place_history
 from dssm_assets.core.samples.negatives import COLUMNS, count_positives, hard_negatives
@@ -25,7 +26,7 @@ from dssm_assets.steps.feature_config import indexed_features, open_bucketizer
 from dssm_assets.steps.workspace import (
     StepResult,
     Workspace,
-    check_made_from,
+    check_built_from,
     day_before,
     days_between,
     digests,
@@ -65,11 +66,11 @@ class FeatureTables:
         """
         workspace, ds = self._workspace, positive.ds
         placed = workspace.need("sample_fg", ds)
-        check_made_from(positive, placed)
+        check_built_from(positive, placed)
         if f"{side}_features_fg/{day_before(ds)}" not in placed.inputs:
             return None
         manifest = workspace.need(f"{side}_features_fg", day_before(ds))
-        check_made_from(placed, manifest)
+        check_built_from(placed, manifest)
         return manifest
 
     def values(self, side: str, manifest: Manifest, features: Sequence[Feature]) -> pa.Table | CodedTable:
@@ -97,13 +98,13 @@ def wide_sample(workspace: Workspace, asset: str, ds: str) -> pa.Table:
     samples = workspace.need(asset, ds)
     placed = samples if asset == "sample_fg" else workspace.need("sample_fg", ds)
     if placed is not samples:
-        check_made_from(samples, placed)
+        check_built_from(samples, placed)
     sides = []
     for side in KEYS:
         key = f"{side}_features_fg/{day_before(ds)}"
         if key in placed.inputs:
             manifest = workspace.need(f"{side}_features_fg", day_before(ds))
-            check_made_from(placed, manifest)
+            check_built_from(placed, manifest)
             sides.append(workspace.tables.read(manifest))
         else:
             sides.append(workspace.tables.open(workspace.need(f"{side}_features_fg", ds)).schema.empty_table())
@@ -141,7 +142,7 @@ class WindowRows:
             self._mark(positive, day)
 
     @property
-    def made_from(self) -> list[Manifest]:
+    def built_from(self) -> list[Manifest]:
         """The positives and every feature table that they point into."""
         pointed = [manifest for day in self._tables for manifest in day.values() if manifest is not None]
         return [*self._window, *pointed]
@@ -317,22 +318,22 @@ def _train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) -> Ste
     eve = workspace.need("user_history_fg", day_before(ds))
     history = placed_history(workspace, past, item_index, bucketizer, scratch, typed_by=eve)
     histories, users = history.to_tables()
-    tables = {"history.arrow": histories, "users.arrow": users, "items.arrow": items}
+    tables = {TrainSamplesFile.HISTORY: histories, TrainSamplesFile.USERS: users, TrainSamplesFile.ITEMS: items}
     if shown:
-        tables["hard_negatives.arrow"] = _hard_negatives(workspace, shown, item_index, history)
+        tables[TrainSamplesFile.HARD_NEGATIVES] = _hard_negatives(workspace, shown, item_index, history)
     files: dict[str, pa.Table | Stream] = {
-        "samples.arrow": rows.samples(item_index, history),
-        "user_rows.arrow": rows.feature_rows("user"),
-        "item_rows.arrow": rows.feature_rows("item"),
+        TrainSamplesFile.SAMPLES: rows.samples(item_index, history),
+        TrainSamplesFile.USER_ROWS: rows.feature_rows("user"),
+        TrainSamplesFile.ITEM_ROWS: rows.feature_rows("item"),
         **tables,
     }
     manifest = workspace.artifacts.publish(
         "train_samples",
         ds,
         files,
-        row_file="samples.arrow",
+        row_file=TrainSamplesFile.SAMPLES,
         columns=tuple(column for name, content in files.items() for column in _columns(name, content.schema)),
-        inputs=digests([*config_inputs, corpus, rows.made_from, past, shown]),
+        inputs=digests([*config_inputs, corpus, rows.built_from, past, shown]),
     )
     facts = {
         "samples": manifest.rows,
@@ -342,7 +343,7 @@ def _train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) -> Ste
         "history_days": len(past),
         "corpus_items": items.num_rows,
     }
-    return StepResult(manifest, facts | ({"hard_negatives": tables["hard_negatives.arrow"].num_rows} if shown else {}))
+    return StepResult(manifest, facts | ({"hard_negatives": tables[TrainSamplesFile.HARD_NEGATIVES].num_rows} if shown else {}))
 
 
 def _needs_past(workspace: Workspace) -> bool:

@@ -20,14 +20,15 @@ import pyarrow as pa
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, SortedIds
+from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.feature_config import indexed_features, open_bucketizer, towers_of
-from dssm_assets.steps.parallel import spread_over
+from dssm_assets.steps.parallel import run_parallel
 from dssm_assets.steps.workspace import (
     Check,
     StepResult,
     Workspace,
-    check_made_from,
+    check_built_from,
     day_before,
     days_between,
     digests,
@@ -114,7 +115,7 @@ class TowerRows(Protocol):
     """One tower over its table, any range of rows at a time."""
 
     vectors: VectorPartition
-    made_from: tuple[Manifest, ...]
+    built_from: tuple[Manifest, ...]
 
     def parts(self, first: int, end: int, facts: dict[str, int]) -> Iterator[Part]:
         """Yields rows first .. end - 1 of the table in their order; what is worth counting is added to the facts."""
@@ -143,14 +144,14 @@ class _Writer:
 
     def __init__(self, rows: TowerRows, workspace: Workspace) -> None:
         self._tables, self._rows = workspace.tables, rows
-        self.inputs = digests(rows.made_from)
+        self.inputs = digests(rows.built_from)
 
     @classmethod
     def of(cls, kind: Callable[[Workspace, str], TowerRows], ds: str, workspace: Workspace) -> _Writer:
         """Returns the writer of a day."""
         return cls(kind(workspace, ds), workspace)
 
-    def do(self, task: _Task) -> _Done:
+    def process(self, task: _Task) -> _Done:
         """Writes a file."""
         from dssm_assets.core.retrieval.structure import VectorStructure
 
@@ -174,7 +175,7 @@ def write_vectors(workspace: Workspace, kind: Callable[[Workspace, str], TowerRo
 
     rows = kind(workspace, ds)
     begun = workspace.now()
-    vectors, inputs = rows.vectors, digests(rows.made_from)
+    vectors, inputs = rows.vectors, digests(rows.built_from)
     structure = VectorStructure(width=vectors.dims, expected_row_count=vectors.row_count)
     facts: dict[str, int] = {}
     processes = workspace.config.evaluation.num_processes
@@ -185,7 +186,7 @@ def write_vectors(workspace: Workspace, kind: Callable[[Workspace, str], TowerRo
         # With one process the tables that are open here are read.
         build = partial(_Writer, rows) if processes == 1 or len(tasks) == 1 else partial(_Writer.of, kind, ds)
         staged = []
-        for task, done in zip(tasks, spread_over(workspace, build, tasks, inputs), strict=True):
+        for task, done in zip(tasks, run_parallel(workspace, build, tasks, inputs), strict=True):
             staged.append((task.path, done.row_count))
             structure.add(done.structure)
             facts |= {name: facts.get(name, 0) + count for name, count in done.facts.items()}
@@ -238,7 +239,7 @@ def stored_users(vectors: VectorArray, spec: Any) -> VectorArray:
 
 def window_priors(workspace: Workspace, model: Manifest, samples: Manifest, item_count: int) -> VectorArray:
     """Returns the priors [I] of the corpus by the positive samples that the model was trained on."""
-    table = workspace.artifacts.map_table(samples, "samples.arrow").select(["item_index", "day"])
+    table = workspace.artifacts.map_table(samples, TrainSamplesFile.SAMPLES).select(["item_index", "day"])
     items, days = (table.column(name).to_numpy() for name in table.column_names)
     return _priors(workspace, model, items, workspace.config.window.days - days, item_count)
 
@@ -262,9 +263,9 @@ def recent_priors(workspace: Workspace, model: Manifest, recent: Sequence[Manife
 
 
 def _priors(workspace: Workspace, model: Manifest, items: Any, age_days: Any, item_count: int) -> VectorArray:
-    from dssm_assets.core.models.prior import FILE, Prior, recent_counts
+    from dssm_assets.core.models.prior import Prior, recent_counts
 
-    prior = Prior.from_json(workspace.artifacts.read_bytes(model, FILE))
+    prior = Prior.from_json(workspace.artifacts.read_bytes(model, ModelFile.PRIOR))
     recent = recent_counts(items, age_days, prior.half_life_days, item_count)
     return prior.prior_of(np.bincount(items, minlength=item_count).astype(np.float64), recent)
 
@@ -295,12 +296,12 @@ class ItemRows:
         model, towers = _towers(workspace, ds)
         self._workspace = workspace
         self._corpus, stored = workspace.need("negative_items", ds), workspace.need("train_samples", ds)
-        self._items = workspace.artifacts.map_table(stored, "items.arrow")
+        self._items = workspace.artifacts.map_table(stored, TrainSamplesFile.ITEMS)
         self._inference = ItemInference(towers, BATCH_ROWS)
         self._priors = window_priors(workspace, model, stored, self._items.num_rows) if towers.spec.prior else None
         width, kind = towers.spec.item_vector_width, _id_type(workspace, self._corpus, col.ITEM_ID)
         self.vectors = VectorPartition(ITEM_VECTORS, ds, kind, width, self._corpus.rows)
-        self.made_from: tuple[Manifest, ...] = (model, self._corpus, stored)
+        self.built_from: tuple[Manifest, ...] = (model, self._corpus, stored)
 
     def parts(self, first: int, end: int, facts: dict[str, int]) -> Iterator[Part]:
         """Yields rows of the corpus."""
@@ -324,14 +325,14 @@ class UserRows:
         stored, self._features = workspace.need("train_samples", ds), workspace.need("user_features_fg", day_before(ds))
         bucketizer, config_inputs = open_bucketizer(workspace, ds)
         self._indexed = indexed_features(bucketizer, "user")
-        self._histories = workspace.artifacts.map_table(stored, "users.arrow")
-        history = workspace.artifacts.map_table(stored, "history.arrow")
+        self._histories = workspace.artifacts.map_table(stored, TrainSamplesFile.USERS)
+        history = workspace.artifacts.map_table(stored, TrainSamplesFile.HISTORY)
         as_of_ms = start_of_day_ms(ds, workspace.config.calendar.timezone)
         self._inference = UserInference(towers, history, as_of_ms=as_of_ms, batch_size=BATCH_ROWS)
         self._known = SortedIds(self._histories.column(col.USER_ID), where="train_samples, users.arrow")
         width, kind = self._spec.user_vector_width, _id_type(workspace, self._features, col.USER_ID)
         self.vectors = VectorPartition(USER_VECTORS, ds, kind, width, self._features.rows)
-        self.made_from: tuple[Manifest, ...] = (model, stored, self._features, *config_inputs)
+        self.built_from: tuple[Manifest, ...] = (model, stored, self._features, *config_inputs)
 
     def parts(self, first: int, end: int, facts: dict[str, int]) -> Iterator[Part]:
         """Yields users; counts those without history."""
@@ -344,14 +345,14 @@ class UserRows:
 
 
 def _towers(workspace: Workspace, ds: str) -> tuple[Manifest, Any]:
-    from dssm_assets.steps.fit_job import MODEL, map_model
+    from dssm_assets.steps.fit_job import map_model
 
     settings = towers_of(workspace, ds)
     manifest = workspace.need("dssm_model", ds)
     samples = workspace.need("train_samples", ds)
-    check_made_from(manifest, settings.manifest, samples)
-    check_made_from(samples, *(workspace.need(name, ds) for name in ("feature_config", "feature_counts", "negative_items")))
-    return manifest, map_model(workspace.artifacts.local_path(manifest, MODEL), settings.spec)
+    check_built_from(manifest, settings.manifest, samples)
+    check_built_from(samples, *(workspace.need(name, ds) for name in ("feature_config", "feature_counts", "negative_items")))
+    return manifest, map_model(workspace.artifacts.local_path(manifest, ModelFile.WEIGHTS), settings.spec)
 
 
 def _id_type(workspace: Workspace, manifest: Manifest, column: str) -> pa.DataType:

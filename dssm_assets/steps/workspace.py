@@ -122,10 +122,10 @@ class Workspace:
         return self.engine.write_query(target, expression, inputs, arguments, kernel)
 
     def write_table(
-        self, spec: TableSpec, ds: str, table: pa.Table, made_from: Iterable[Bindable], **facts: object
+        self, spec: TableSpec, ds: str, table: pa.Table, built_from: Iterable[Bindable], **facts: object
     ) -> Manifest:
-        """Writes a table as a partition; `made_from` is recorded with digests."""
-        return self.tables.write(spec, ds, table, inputs=digests(made_from), facts=facts)
+        """Writes a table as a partition; `built_from` is recorded with digests."""
+        return self.tables.write(spec, ds, table, inputs=digests(built_from), facts=facts)
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class WorkspaceHandle:
     cache: Path
 
     @classmethod
-    def of(cls, workspace: Workspace) -> WorkspaceHandle:
+    def from_workspace(cls, workspace: Workspace) -> WorkspaceHandle:
         """Returns the handle of a workspace; its log and engine stay behind."""
         return cls(workspace.loaded, workspace.tables.partitions, workspace.artifacts.cache)
 
@@ -174,17 +174,17 @@ def duckdb_engine(loaded: LoadedConfig, tables: TableStore) -> DuckDBEngine:
     return DuckDBEngine(tables, duckdb.threads or loaded.config.training.num_threads, duckdb.memory, loaded.scratch)
 
 
-def digests(made_from: Iterable[Bindable]) -> dict[str, str]:
+def digests(built_from: Iterable[Bindable]) -> dict[str, str]:
     """Returns "asset/ds" -> digest of every stored partition among the inputs."""
     found: dict[str, str] = {}
-    for value in made_from:
+    for value in built_from:
         for manifest in value if isinstance(value, list) else value.manifests if isinstance(value, ByDay) else [value]:
             if isinstance(manifest, Manifest):
                 found[manifest.key] = manifest.digest
     return dict(sorted(found.items()))
 
 
-def check_made_from(made: Manifest, *inputs: Manifest) -> None:
+def check_built_from(made: Manifest, *inputs: Manifest) -> None:
     """Checks that a partition was made from the very inputs that stand now.
 
     Raises:

@@ -125,13 +125,13 @@ class ArtifactStore:
         """
         for file in manifest.files:
             if file.name == name:
-                stored = self.partitions.path(manifest, file)
+                stored = self.partitions.file_path(manifest, file)
                 if self.partitions.is_local:
                     return Path(stored)
                 name_in_cache = f"{manifest.asset}/{file.sha256}/{name}"
                 return LocalCache(self.cache).get(name_in_cache, partial(self.partitions.fs.get_file, stored))
         held = ", ".join(file.name for file in manifest.files)
-        raise StorageError(f"artifact {manifest.key} has no file {name!r}, it has: {held}")
+        raise StorageError(f"artifact {manifest.key} has no file '{name}', it has: {held}")
 
     def read_bytes(self, manifest: Manifest, name: str) -> bytes:
         """Returns the content of a file."""

@@ -32,8 +32,8 @@ from typing import Any, Final
 import fsspec
 
 from dssm_assets.core.errors import Fault, PartitionMissingError, StorageError
-from dssm_assets.storage.files import write_whole
-from dssm_assets.storage.partitions import sha256_of
+from dssm_assets.storage.files import write_atomic
+from dssm_assets.storage.partitions import file_sha256
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Pointer:
     stored: tuple[str, ...]
 
     @classmethod
-    def of(cls, trail: tuple[str, ...], stored: tuple[str, ...], ds: str) -> Pointer:
+    def from_trail(cls, trail: tuple[str, ...], stored: tuple[str, ...], ds: str) -> Pointer:
         """Returns the pointer to the last bundle of a trail."""
         return cls(trail[-1], trail[-2] if len(trail) > 1 else None, ds, trail, stored)
 
@@ -68,7 +68,7 @@ class Pointer:
         """
         found = json.loads(text)
         trail, stored = (tuple(map(str, found[key])) for key in ("trail", "stored"))
-        pointer = cls.of(trail or (str(found["bundle_id"]),), stored, str(found["ds"]))
+        pointer = cls.from_trail(trail or (str(found["bundle_id"]),), stored, str(found["ds"]))
         if (pointer.bundle_id, pointer.previous) != (found["bundle_id"], found["previous"]):
             raise ValueError("bundle_id and previous are not the end of trail")
         return pointer
@@ -80,13 +80,13 @@ class Pointer:
     def back_to(self, bundle_id: str, ds: str) -> Pointer:
         """Returns the pointer to a stored bundle; what was served after it is left out of the trail."""
         if bundle_id in self.trail:
-            return Pointer.of(self.trail[: self.trail.index(bundle_id) + 1], self.stored, ds)
-        return Pointer.of((*self.trail, bundle_id), self.stored, ds)
+            return Pointer.from_trail(self.trail[: self.trail.index(bundle_id) + 1], self.stored, ds)
+        return Pointer.from_trail((*self.trail, bundle_id), self.stored, ds)
 
     def without(self, gone: Collection[str]) -> Pointer:
         """Returns the pointer with some bundles forgotten, never the one that is served."""
         trail, stored = (tuple(kept for kept in ids if kept not in gone) for ids in (self.trail, self.stored))
-        return Pointer.of(trail, stored, self.ds)
+        return Pointer.from_trail(trail, stored, self.ds)
 
     def surplus(self, keep: int) -> tuple[str, ...]:
         """Returns the stored bundles, the oldest first, that go if so many stay. The one served and its previous stay."""
@@ -99,11 +99,11 @@ class Pointer:
 def after_publish(before: Pointer | None, bundle_id: str, ds: str) -> Pointer:
     """Returns the pointer once a bundle of a day is stored: to it, unless what is served is of a later day."""
     if before is None:
-        return Pointer.of((bundle_id,), (bundle_id,), ds)
+        return Pointer.from_trail((bundle_id,), (bundle_id,), ds)
     stored = (*(kept for kept in before.stored if kept != bundle_id), bundle_id)
     if ds < before.ds:
-        return Pointer.of(before.trail, stored, before.ds)
-    return Pointer.of((*(kept for kept in before.trail if kept != bundle_id), bundle_id), stored, ds)
+        return Pointer.from_trail(before.trail, stored, before.ds)
+    return Pointer.from_trail((*(kept for kept in before.trail if kept != bundle_id), bundle_id), stored, ds)
 
 
 CURRENT: Final = "current.json"
@@ -171,7 +171,7 @@ class PointerFile:
                     return False
                 raise
             return True
-        write_whole(Path(self.path), [text.encode()])
+        write_atomic(Path(self.path), [text.encode()])
         return True
 
 
@@ -233,7 +233,7 @@ class BundleStore:
             body: the manifest but for `format` and `files`; `ds` is its evaluation day.
             keep: stored bundles that stay, at least 2; the one served and the one before it always do.
         """
-        files = {name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for name, path in _files(folder)}
+        files = {name: {"sha256": file_sha256(path), "bytes": path.stat().st_size} for name, path in _files(folder)}
         manifest = {"format": FORMAT, **body, "files": files}
         ds = str(body["ds"])
         bundle_id = f"{ds}-{content_digest(manifest)[:12]}"

@@ -79,10 +79,12 @@ def load_config(path: Path, home: Path, *, checks_features: bool = True) -> Load
     if not isinstance(raw, dict):
         raise ConfigError(Fault(f"configuration {path}", "a mapping", type(raw).__name__, "start with the key `calendar:`"))
     config = parse_config(raw, where=f"configuration {path.name}")
-    return complete(config, home=home, path=path, checks_features=checks_features)
+    return complete_config(config, home=home, path=path, checks_features=checks_features)
 
 
-def complete(config: PipelineConfig, *, home: Path, path: Path | None = None, checks_features: bool = True) -> LoadedConfig:
+def complete_config(
+    config: PipelineConfig, *, home: Path, path: Path | None = None, checks_features: bool = True
+) -> LoadedConfig:
     """Returns a configuration with its feature definitions read and checked and its source paths filled in.
 
     Raises:
@@ -108,14 +110,14 @@ def complete(config: PipelineConfig, *, home: Path, path: Path | None = None, ch
     return loaded
 
 
-def described(loaded: LoadedConfig) -> dict[str, Any]:
+def config_to_json(loaded: LoadedConfig) -> dict[str, Any]:
     """Returns a configuration as JSON values, for a process that does not read the file."""
     paths = {"home": str(loaded.home), "path": None if loaded.path is None else str(loaded.path)}
     config = loaded.config.model_dump(mode="json")
     return {"config": config, "fg": dict(loaded.fg), "fg_folder": str(loaded.fg_folder), **paths}
 
 
-def restored(body: Mapping[str, Any]) -> LoadedConfig:
+def config_from_json(body: Mapping[str, Any]) -> LoadedConfig:
     """Returns the configuration that `described` described."""
     path = None if body["path"] is None else Path(body["path"])
     return LoadedConfig(parse_config(body["config"]), body["fg"], Path(body["home"]), path, Path(body["fg_folder"]))

@@ -143,7 +143,7 @@ class ScratchArrays:
             return np.empty(0, kind)
         return np.memmap(self._next(), dtype=kind, mode="w+", shape=(length,))
 
-    def joined(self, parts: Iterable[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
+    def concat(self, parts: Iterable[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
         """Returns parts one after the other as one array, which may not be written to; one part is held at a time."""
         path, length = self._next(), 0
         with path.open("wb") as file:
@@ -166,7 +166,7 @@ class ScratchFile:
     length: int
 
     @classmethod
-    def of(cls, array: npt.NDArray[Any]) -> ScratchFile:
+    def from_array(cls, array: npt.NDArray[Any]) -> ScratchFile:
         """Returns the file of an array, or of the beginning of one, that `ScratchArrays` made."""
         if not len(array):
             return cls(Path(), array.dtype.str, 0)
@@ -181,7 +181,7 @@ class ScratchFile:
         return np.memmap(self.path, dtype=self.kind, mode="r", shape=(self.length,))
 
 
-def write_whole(path: Path, chunks: Iterable[bytes]) -> None:
+def write_atomic(path: Path, chunks: Iterable[bytes]) -> None:
     """Writes a file, or leaves the one that stood there; its folder is made where it is missing.
 
     Several writers of one file do not disturb each other: the last one's is what stands.

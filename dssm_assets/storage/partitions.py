@@ -28,7 +28,7 @@ from fsspec.spec import AbstractBufferedFile
 
 from dssm_assets.core.errors import Fault, PartitionMissingError, StorageError, WindowIncompleteError
 from dssm_assets.storage import layout
-from dssm_assets.storage.files import write_whole
+from dssm_assets.storage.files import write_atomic
 from dssm_assets.storage.manifest import Column, Manifest, StoredFile
 
 SMALL_BYTES: Final = 4 << 20
@@ -99,7 +99,7 @@ class _Ranges(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no type
 
 
 class PartitionStore:
-    """Partitions below one root: a folder or an fsspec URL such as `s3://bucket/prefix`."""
+    """Partitions base one root: a folder or an fsspec URL such as `s3://bucket/prefix`."""
 
     def __init__(self, root: str, options: Mapping[str, Any] | None = None) -> None:
         # A listing that is remembered would hide what another process has written since.
@@ -125,7 +125,7 @@ class PartitionStore:
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
-    def aside(self) -> Iterator[str]:
+    def staging_in_store(self) -> Iterator[str]:
         """Yields a folder inside the store that several machines write files aside in; it is gone afterwards.
 
         What a killed run leaves there is named by nothing and may be removed.
@@ -153,10 +153,10 @@ class PartitionStore:
         Files of the partition that stood before are removed after the swap. Shared files lie beside the partitions,
         so that many days can name the same ones; they are never removed.
         """
-        files = [self.place(asset, ds, path, rows, is_shared=is_shared) for path, rows in staged]
-        return self.publish_placed(asset=asset, ds=ds, files=files, columns=columns, inputs=inputs, facts=facts)
+        files = [self.put_file(asset, ds, path, rows, is_shared=is_shared) for path, rows in staged]
+        return self.publish_files(asset=asset, ds=ds, files=files, columns=columns, inputs=inputs, facts=facts)
 
-    def publish_placed(
+    def publish_files(
         self,
         *,
         asset: str,
@@ -169,7 +169,7 @@ class PartitionStore:
         """Makes files that `place` has put beside the standing ones the partition; returns its manifest."""
         return self._show(Manifest(asset, ds, tuple(files), tuple(columns), dict(inputs or {}), dict(facts or {})))
 
-    def publish_same(self, manifest: Manifest, ds: str, inputs: Mapping[str, str] | None = None) -> Manifest:
+    def publish_shared(self, manifest: Manifest, ds: str, inputs: Mapping[str, str] | None = None) -> Manifest:
         """Makes the shared files of a partition the partition of another day too; returns that day's manifest.
 
         Args:
@@ -229,7 +229,7 @@ class PartitionStore:
         folder = layout.asset_folder(self.root, asset)
         try:
             if not self.is_local:
-                # One listing of everything below costs less than a question for each day.
+                # One listing of everything base costs less than a question for each day.
                 shown = [path.rpartition("/")[0] for path in self.fs.find(folder) if path.endswith(f"/{layout.MANIFEST}")]
                 return sorted(ds for ds in map(layout.ds_of_folder, shown) if ds)
             names = self.fs.ls(folder, detail=False)
@@ -238,40 +238,40 @@ class PartitionStore:
         days = sorted(ds for ds in map(layout.ds_of_folder, names) if ds)
         return [ds for ds in days if self.fs.exists(layout.manifest_path(self.root, asset, ds))]
 
-    def reader(self, manifests: Iterable[Manifest]) -> Any:
+    def filesystem_for(self, manifests: Iterable[Manifest]) -> Any:
         """Returns the filesystem to read files of partitions with: the store's own, or one that knows their sizes."""
         if self.is_local:
             return self.fs
         return StoredFiles(
-            self.fs, {self.path(manifest, file): file.bytes for manifest in manifests for file in manifest.files}
+            self.fs, {self.file_path(manifest, file): file.bytes for manifest in manifests for file in manifest.files}
         )
 
-    def path(self, manifest: Manifest, file: StoredFile) -> str:
+    def file_path(self, manifest: Manifest, file: StoredFile) -> str:
         """Returns the path of a file inside the store's filesystem."""
         return layout.file_path(self.root, manifest.asset, manifest.ds, file.path)
 
-    def place(self, asset: str, ds: str, path: Path, rows: int, *, is_shared: bool = False) -> StoredFile:
+    def put_file(self, asset: str, ds: str, path: Path, rows: int, *, is_shared: bool = False) -> StoredFile:
         """Puts a staged file beside the standing ones of a partition, where no manifest names it yet."""
-        digest = sha256_of(path)
+        digest = file_sha256(path)
         stored = layout.content_name(path.name, digest)
         inside = f"{layout.SHARED}/{stored}" if is_shared else stored
         size = path.stat().st_size
-        self.put(path, layout.file_path(self.root, asset, ds, inside))
+        self.move_in(path, layout.file_path(self.root, asset, ds, inside))
         return StoredFile(path.name, inside, size, digest, rows)
 
-    def place_same(self, asset: str, manifest: Manifest, file: StoredFile) -> StoredFile:
+    def copy_file(self, asset: str, manifest: Manifest, file: StoredFile) -> StoredFile:
         """Puts a copy of a partition's file beside the standing ones of another asset; an object store copies by itself."""
         inside = layout.content_name(file.name, file.sha256)
-        source, target = self.path(manifest, file), layout.file_path(self.root, asset, manifest.ds, inside)
+        source, target = self.file_path(manifest, file), layout.file_path(self.root, asset, manifest.ds, inside)
         if not self.is_local:
             self.fs.cp_file(source, target)
             return replace(file, path=inside)
         with self.staging() as folder:
             shutil.copyfile(source, folder / file.name)
-            self.put(folder / file.name, target)
+            self.move_in(folder / file.name, target)
         return replace(file, path=inside)
 
-    def put(self, path: Path, target: str) -> None:
+    def move_in(self, path: Path, target: str) -> None:
         """Moves a staged file to a path inside the store."""
         if not self.is_local:
             self.fs.put_file(str(path), target)
@@ -285,7 +285,7 @@ class PartitionStore:
         if not self.is_local:
             self.fs.pipe_file(path, text.encode())
             return
-        write_whole(Path(path), [text.encode()])
+        write_atomic(Path(path), [text.encode()])
 
     def verify(self, manifest: Manifest) -> None:
         """Checks every file of a partition against its digest.
@@ -295,7 +295,7 @@ class PartitionStore:
         """
         wrong = []
         for file in manifest.files:
-            with self.fs.open(self.path(manifest, file), "rb") as handle:
+            with self.fs.open(self.file_path(manifest, file), "rb") as handle:
                 digest = hashlib.file_digest(handle, "sha256").hexdigest()
             if digest != file.sha256:
                 wrong.append(file.name)
@@ -303,7 +303,7 @@ class PartitionStore:
             raise StorageError(f"partition {manifest.key}: files {wrong} differ from their manifest; materialize it again")
 
 
-def sha256_of(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """Returns the sha256 of a local file, in hex."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
@@ -327,7 +327,7 @@ class StoreAddress:
     options: Mapping[str, Any]
 
     @classmethod
-    def of(cls, partitions: PartitionStore) -> StoreAddress:
+    def from_store(cls, partitions: PartitionStore) -> StoreAddress:
         """Returns the address of an open store."""
         return cls(partitions.fs.unstrip_protocol(partitions.root), partitions.options)
 
@@ -337,31 +337,31 @@ class StoreAddress:
 
 
 class OverlayStore(PartitionStore):
-    """The partitions of an experiment, and below them the standing ones."""
+    """The partitions of an experiment, and base them the standing ones."""
 
-    def __init__(self, below: PartitionStore, name: str) -> None:
+    def __init__(self, base: PartitionStore, name: str) -> None:
         """Lays the store of the experiment of that name over the standing one."""
-        super().__init__(below.fs.unstrip_protocol(layout.experiment_root(below.root, name)), below.options)
-        self.below, self.name = below, name
+        super().__init__(base.fs.unstrip_protocol(layout.experiment_root(base.root, name)), base.options)
+        self.base, self.name = base, name
         self._own: set[str] = set()
 
     def find(self, asset: str, ds: str) -> Manifest | None:
         """Returns the experiment's partition of a day, else the standing one, None where there is neither."""
         own = super().find(asset, ds)
         if own is None:
-            return self.below.find(asset, ds)
+            return self.base.find(asset, ds)
         self._own.add(_identity(own))
         return own
 
     def days(self, asset: str) -> list[str]:
         """Returns the days that have a partition in either store, ascending."""
-        return sorted({*super().days(asset), *self.below.days(asset)})
+        return sorted({*super().days(asset), *self.base.days(asset)})
 
-    def path(self, manifest: Manifest, file: StoredFile) -> str:
+    def file_path(self, manifest: Manifest, file: StoredFile) -> str:
         """Returns the path of a file, in the store that its partition was found in."""
-        return super().path(manifest, file) if self.holds(manifest) else self.below.path(manifest, file)
+        return super().file_path(manifest, file) if self.is_own(manifest) else self.base.file_path(manifest, file)
 
-    def holds(self, manifest: Manifest) -> bool:
+    def is_own(self, manifest: Manifest) -> bool:
         """Tells whether a partition that this store found is the experiment's own."""
         return _identity(manifest) in self._own
 
@@ -370,12 +370,12 @@ class OverlayStore(PartitionStore):
         return super()._show(manifest)
 
 
-def experiment_names(below: PartitionStore) -> list[str]:
+def experiment_names(base: PartitionStore) -> list[str]:
     """Returns the names of the experiments that have a folder beside the standing partitions, sorted."""
-    folder = layout.experiments_folder(below.root)
-    listed: Mapping[str, bool] = {} if below.is_local else {"refresh": True}
+    folder = layout.experiments_folder(base.root)
+    listed: Mapping[str, bool] = {} if base.is_local else {"refresh": True}
     try:
-        entries = below.fs.ls(folder, detail=False, **listed)
+        entries = base.fs.ls(folder, detail=False, **listed)
     except FileNotFoundError:
         return []
     return sorted(name for entry in entries if (name := layout.experiment_of_folder(str(entry))) is not None)

@@ -126,7 +126,7 @@ class TableStore:
             asset=spec.name, ds=ds, staged=staged, columns=columns, inputs=inputs, facts=facts, is_shared=is_shared
         )
 
-    def place_part(
+    def put_part(
         self,
         spec: TableSpec,
         ds: str,
@@ -144,9 +144,9 @@ class TableStore:
         with self.partitions.staging() as folder:
             path = folder / part_name(number)
             rows = _write_file(path, spec, _regroup(batches, schema), schema)
-            return self.partitions.place(spec.name, ds, path, rows, is_shared=is_shared)
+            return self.partitions.put_file(spec.name, ds, path, rows, is_shared=is_shared)
 
-    def write_same(self, spec: TableSpec, manifest: Manifest, *, inputs: Mapping[str, str]) -> Manifest:
+    def copy_partition(self, spec: TableSpec, manifest: Manifest, *, inputs: Mapping[str, str]) -> Manifest:
         """Writes the very files of another table's partition as a partition of this table, for the same day.
 
         Raises:
@@ -155,15 +155,15 @@ class TableStore:
         schema = self.open(manifest).schema
         check_schema(spec, schema)
         columns = columns_of(spec, schema)
-        files = [self.partitions.place_same(spec.name, manifest, file) for file in manifest.files]
-        return self.partitions.publish_placed(asset=spec.name, ds=manifest.ds, files=files, columns=columns, inputs=inputs)
+        files = [self.partitions.copy_file(spec.name, manifest, file) for file in manifest.files]
+        return self.partitions.publish_files(asset=spec.name, ds=manifest.ds, files=files, columns=columns, inputs=inputs)
 
     def open(self, manifest: Manifest, *, as_dictionaries: Sequence[str] = ()) -> pads.Dataset:
         """Returns a lazy dataset over the files of a partition; of the named text columns the codes are kept, as stored."""
         stored = pads.ParquetFileFormat(dictionary_columns=set(as_dictionaries))
-        return pads.dataset(self.paths([manifest]), format=stored, filesystem=self.partitions.reader([manifest]))
+        return pads.dataset(self.paths([manifest]), format=stored, filesystem=self.partitions.filesystem_for([manifest]))
 
-    def extremes(self, manifest: Manifest, column: str) -> tuple[Any, Any] | None:
+    def min_max(self, manifest: Manifest, column: str) -> tuple[Any, Any] | None:
         """Returns the least and the greatest value of a column, nulls left out, as the files' footers tell them.
 
         None: there are no rows, or a row group's are not told.
@@ -207,7 +207,7 @@ class TableStore:
         """
         names = list(columns) if columns is not None else None
         encoded = list(as_dictionaries)
-        reader = self.partitions.reader([manifest])
+        reader = self.partitions.filesystem_for([manifest])
         for path in self.paths([manifest]):
             with reader.open(path, "rb") as handle:
                 file = pq.ParquetFile(handle, read_dictionary=encoded)
@@ -215,7 +215,7 @@ class TableStore:
 
     def rows(self, manifest: Manifest, columns: Sequence[str], first: int, end: int) -> Iterator[pa.RecordBatch]:
         """Yields rows first .. end - 1 of a partition in batches of bounded size; row groups without any are not read."""
-        reader, begin = self.partitions.reader([manifest]), 0
+        reader, begin = self.partitions.filesystem_for([manifest]), 0
         for path, stored in zip(self.paths([manifest]), manifest.files, strict=True):
             if begin < end and begin + stored.rows > first:
                 with reader.open(path, "rb") as handle:
@@ -224,7 +224,7 @@ class TableStore:
 
     def paths(self, manifests: Sequence[Manifest]) -> list[str]:
         """Returns the paths of all files of some partitions, inside the store's filesystem."""
-        return [self.partitions.path(manifest, file) for manifest in manifests for file in manifest.files]
+        return [self.partitions.file_path(manifest, file) for manifest in manifests for file in manifest.files]
 
 
 def columns_of(spec: TableSpec, schema: pa.Schema) -> list[Column]:

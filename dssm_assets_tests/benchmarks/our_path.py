@@ -58,7 +58,7 @@ def prepare(world: dict[str, Any], folder: str, is_daily: bool) -> dict[str, int
             if is_daily:
                 _write_as_of(workspace, side, ds, number)
             else:
-                workspace.tables.partitions.publish_same(first, ds)
+                workspace.tables.partitions.publish_shared(first, ds)
     return {"rows": sum(workspace.need("sample", ds).rows for ds in made.log_days)}
 
 

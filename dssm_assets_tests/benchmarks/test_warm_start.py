@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dssm_assets.steps.fit_job import REPORT
+from dssm_assets.core.file_names import ModelFile
 from dssm_assets.steps.workspace import day_before, open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.benchmarks.warm_start import SCRATCH, WARM, Row, measure, render
@@ -25,7 +25,7 @@ def test_every_way_is_fitted_and_scored(tmp_path_factory: pytest.TempPathFactory
     assert len({row.truth_count for row in rows}) == 1
     # The world's own setting: ten epochs from scratch find all that one looks for.
     assert rows[0].hits == rows[0].truth_count > 0
-    report = json.loads(standing.artifacts.read_bytes(standing.need("dssm_model", worlds.EVALUATION_DAY), REPORT))
+    report = json.loads(standing.artifacts.read_bytes(standing.need("dssm_model", worlds.EVALUATION_DAY), ModelFile.REPORT))
     assert report["warm_start"]["from"] == f"dssm_model/{first}"
     assert standing.need("dssm_model", first).digest == before
 

@@ -36,7 +36,7 @@ from dssm_assets.steps.evaluation import hit_counts
 from dssm_assets.steps.feature_config import training_config
 from dssm_assets.steps.vectors import item_vectors, user_vectors
 from dssm_assets.steps.workspace import days_between, open_workspace
-from dssm_assets.storage.config_file import LoadedConfig, complete
+from dssm_assets.storage.config_file import LoadedConfig, complete_config
 
 START, FIRST, LAST = "2011-10-20", "2011-12-05", "2011-12-09"
 SCRATCH, WARM = "from scratch", "warm start"
@@ -101,7 +101,7 @@ def retail(data: Path, home: Path) -> LoadedConfig:
     begin = int(dt.datetime.fromisoformat(f"{START}T00:00:00+01:00").timestamp())
     recent = tables.behavior.filter(pc.greater_equal(tables.behavior["event_time"], begin))
     write_tables(replace(tables, behavior=recent), home / "source")
-    loaded = complete(parse_config(CONFIG), home=home)
+    loaded = complete_config(parse_config(CONFIG), home=home)
     run(plan(Scene(loaded), "daily_tables", START, LAST), Observer())
     run(plan(Scene(loaded), "train_and_evaluate", FIRST, LAST), Observer())
     return loaded

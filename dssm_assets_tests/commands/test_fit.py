@@ -17,9 +17,9 @@ from dssm_assets.commands import fit
 from dssm_assets.core.config.training import Launcher
 from dssm_assets.core.errors import ConfigError, InputError, ProvenanceError
 from dssm_assets.core.experiments import Experiment
+from dssm_assets.core.file_names import ModelFile
 from dssm_assets.steps import dssm_model, feature_config
 from dssm_assets.steps.experiments import open_experiment
-from dssm_assets.steps.fit_job import LOSSES
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import EVALUATION_DAY
@@ -44,7 +44,7 @@ def _fitted(workspace: Workspace) -> Any:
 
 
 def _losses(workspace: Workspace) -> list[float]:
-    return list(json.loads(workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), LOSSES)))
+    return list(json.loads(workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), ModelFile.LOSSES)))
 
 
 def test_a_model_fitted_under_torchrun_is_what_the_asset_takes(
@@ -107,5 +107,5 @@ def test_an_experiment_s_own_settings_are_fitted(
     workspace, _ = open_experiment(standing, hot, "dssm_model", EVALUATION_DAY)
     (result,) = dssm_model.dssm_model(workspace, [EVALUATION_DAY])
     assert result.facts["configuration"]["model"]["temperature"] == 5.0
-    assert workspace.tables.partitions.holds(result.manifest)
+    assert workspace.tables.partitions.is_own(result.manifest)
     assert worlds.every_digest(standing) == before

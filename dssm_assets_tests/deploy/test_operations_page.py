@@ -17,7 +17,7 @@ from dssm_assets.core.config.pipeline import BehaviorTable, Layout, SourceTable,
 from dssm_assets.core.errors import ConfigError, DssmError, StorageError
 from dssm_assets.core.sources.normalise import empty_day_fault
 from dssm_assets.deployment.watched_launcher import WatchedRunLauncher
-from dssm_assets.steps.workspace import check_made_from
+from dssm_assets.steps.workspace import check_built_from
 from dssm_assets.storage.bundles import Pointer, PointerFile, after_publish
 from dssm_assets.storage.config_file import load_config
 from dssm_assets.storage.manifest import Manifest, StoredFile
@@ -54,7 +54,7 @@ def _changed_input(folder: Path) -> None:
         digest = "0c2b0c2b0c2b0c2b"
 
     made = Manifest("user_vectors", "2026-02-15", (), inputs={"dssm_model/2026-02-15": "0f5b8a6f1a5e0000"})
-    check_made_from(made, Fixed("dssm_model", "2026-02-15", ()))
+    check_built_from(made, Fixed("dssm_model", "2026-02-15", ()))
 
 
 def _missing_config(folder: Path) -> None:

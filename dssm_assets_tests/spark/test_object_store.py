@@ -31,7 +31,7 @@ def test_tables_on_s3_are_those_of_a_local_disk(cluster: Cluster, objects: Servi
             assert manifest == here.need(name, manifest.ds)
             there.tables.partitions.verify(manifest)
     placed = there.need("sample_fg", DAYS[1])
-    copied = there.tables.write_same(POSITIVE_SAMPLE, placed, inputs={})  # as on a day of positives alone
+    copied = there.tables.copy_partition(POSITIVE_SAMPLE, placed, inputs={})  # as on a day of positives alone
     there.tables.partitions.verify(copied)
     assert copied.digest == placed.digest
     stored = there.tables.partitions.fs.find(there.tables.partitions.root)

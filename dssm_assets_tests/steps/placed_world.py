@@ -80,8 +80,8 @@ def place(workspace, ds, *, is_known=True, rows=None):
             "hour_bucket": pa.array(range(20, 20 + count), pa.int64()),
         }
     )
-    made_from = [workspace.need(f"{side}_features_fg", eve) for side in ("user", "item")] if is_known else []
-    placed = workspace.tables.write(SAMPLE_FG, ds, table, inputs=digests(made_from))
+    built_from = [workspace.need(f"{side}_features_fg", eve) for side in ("user", "item")] if is_known else []
+    placed = workspace.tables.write(SAMPLE_FG, ds, table, inputs=digests(built_from))
     return workspace.tables.write(POSITIVE_SAMPLE, ds, table, inputs=digests([placed]))
 
 
@@ -89,10 +89,10 @@ def write_tables(made):
     """Writes every table of every day into a workspace."""
     ages(made, DAYS[0], 10, 20, 30)
     first = ages(made, DAYS[1], 11, 21, 31, is_shared=True)
-    made.tables.partitions.publish_same(first, DAYS[2])
+    made.tables.partitions.publish_shared(first, DAYS[2])
     first = made.tables.write(ITEM_FEATURES_FG, DAYS[0], features("item_id", ["x", "y"], DAYS[0], **TAGS), is_shared=True)
     for ds in DAYS[1:3]:
-        made.tables.partitions.publish_same(first, ds)
+        made.tables.partitions.publish_shared(first, ds)
     for number, ds in enumerate(DAYS):
         place(made, ds, is_known=number > 0)
 

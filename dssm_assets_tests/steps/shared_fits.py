@@ -12,9 +12,10 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.training.distributed.ranks import Ranks
 from dssm_assets.core.training.loop import Progress
-from dssm_assets.steps.fit_job import MODEL, FitJob, run_job
+from dssm_assets.steps.fit_job import FitJob, run_job
 
 REPORT = "told.json"
 
@@ -62,7 +63,7 @@ def _fit(ranks: Ranks, part: SharedFit, out: Path) -> None:
     except _StoppedError:
         return
     if outcome is not None:
-        assert outcome.model == out / MODEL
+        assert outcome.model == out / ModelFile.WEIGHTS
         for name, content in outcome.files.items():
             (out / name).write_bytes(content)
         (out / REPORT).write_text(json.dumps(outcome.report))

@@ -12,10 +12,10 @@ import pytest
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import ProvenanceError
 from dssm_assets.core.features.fg_tables import FEATURE_COUNTS, STEP_CONFIG
+from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.prior import Prior
 from dssm_assets.core.statistics.feature_config import CONFIG
 from dssm_assets.steps import dssm_model, feature_config
-from dssm_assets.steps.fit_job import LOSSES, REPORT, VALIDATION
 from dssm_assets.steps.workspace import StepResult, Workspace, open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import EVALUATION_DAY, BuiltWorld
@@ -44,15 +44,15 @@ def searched(world: BuiltWorld, tmp_path_factory: pytest.TempPathFactory) -> tup
 def test_the_search_and_its_prior_are_stored(searched: tuple[Workspace, StepResult]) -> None:
     workspace, result = searched
     read = {file.name: workspace.artifacts.read_bytes(result.manifest, file.name) for file in result.manifest.files}
-    assert read.keys() == {"model.bin", "towers.json", LOSSES, REPORT, VALIDATION, "prior.json"}
-    told = json.loads(read[VALIDATION])
+    assert read.keys() == {"model.bin", "towers.json", ModelFile.LOSSES, ModelFile.REPORT, ModelFile.VALIDATION, "prior.json"}
+    told = json.loads(read[ModelFile.VALIDATION])
     rates = [score["hit_rate"] for score in told["scores"]]
     assert len(rates) == 3
     best = max(range(3), key=lambda epoch: rates[epoch])
     prior = Prior.from_json(read["prior.json"])
     assert told["scores"][best]["prior"] == [prior.popularity, prior.recent, prior.half_life_days]
     # 12 users take 3 items on 6 days: 216 samples are 7 batches of 32, the first 4 days' 144 are 5.
-    assert len(json.loads(read[LOSSES])) == 7 * (best + 1)
+    assert len(json.loads(read[ModelFile.LOSSES])) == 7 * (best + 1)
     assert len(told["loss_by_step"]) == 5 * 3
 
 
@@ -64,14 +64,14 @@ def test_the_fit_takes_the_steps_that_step_config_plans_and_warms_up_as_long(wor
     # Half of 216 samples are 4 batches of 32.
     assert rows == {"__NUM_STEPS__": {"num_steps": 8}, "__DECAY_STEPS__": {"decay_steps": 7}}
     assert facts["steps"] == facts["planned_steps"] == 8
-    losses = workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), LOSSES)
+    losses = workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), ModelFile.LOSSES)
     table = workspace.tables.read(planned.manifest).to_pylist()
     table[1]["feature_info"] = '{"decay_steps": 2}'
     workspace.write_table(STEP_CONFIG, EVALUATION_DAY, pa.Table.from_pylist(table, schema=CONFIG), [])
     # What a version wrote in which decay_steps were those of an epoch would be taken for 6 steps of warm-up of 8.
     with pytest.raises(ProvenanceError, match=r"steps: expected 1 steps of warm-up .* got 6: decay_steps 2.*step_config"):
         _made(workspace)
-    assert workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), LOSSES) == losses
+    assert workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), ModelFile.LOSSES) == losses
 
 
 def test_dagster_is_told_how_it_went(searched: tuple[Workspace, StepResult]) -> None:
@@ -141,8 +141,8 @@ def test_a_partition_begins_as_the_one_before(warm: Workspace) -> None:
     assert told["dense_tensors_new"] == 0
     carried = {f"dssm_model/{EVE}", f"feature_config/{EVE}", f"feature_counts/{EVE}"}
     assert carried < result.manifest.inputs.keys()
-    losses = json.loads(warm.artifacts.read_bytes(result.manifest, LOSSES))
-    first = json.loads(warm.artifacts.read_bytes(warm.need("dssm_model", EVE), LOSSES))
+    losses = json.loads(warm.artifacts.read_bytes(result.manifest, ModelFile.LOSSES))
+    first = json.loads(warm.artifacts.read_bytes(warm.need("dssm_model", EVE), ModelFile.LOSSES))
     assert losses[0] < first[0] - 0.5
 
 

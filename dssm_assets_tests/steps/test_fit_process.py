@@ -13,10 +13,11 @@ import pytest
 from torch.distributed import DistBackendError
 
 from dssm_assets.core.errors import ConfigError, DssmError, Fault, SchemaError
+from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.training.loop import Progress
 from dssm_assets.core.training.state import model_from_bytes
-from dssm_assets.steps.fit_job import LOSSES, MODEL, TOWERS, FitOutcome
+from dssm_assets.steps.fit_job import FitOutcome
 from dssm_assets.steps.fit_process import gpu_of, keep_fault, run_in_processes, told_fault
 from dssm_assets_tests.steps.fit_jobs import run, write_job
 
@@ -27,9 +28,9 @@ TRAINING = {"batch_size": 27, "validation_days": 1, "weight_average": 0.9, "grad
 
 
 def _weights(outcome: FitOutcome) -> dict[str, np.ndarray[Any, Any]]:
-    model = outcome.stored[MODEL]
+    model = outcome.stored[ModelFile.WEIGHTS]
     stored = model if isinstance(model, bytes) else model.read_bytes()
-    towers = model_from_bytes(stored, TowerSpec.from_json(outcome.files[TOWERS].decode()))
+    towers = model_from_bytes(stored, TowerSpec.from_json(outcome.files[ModelFile.TOWERS].decode()))
     return {name: tensor.numpy() for name, tensor in towers.state_dict().items()}
 
 
@@ -42,7 +43,7 @@ def test_two_processes_give_the_curve_and_the_weights_of_one(tmp_path: Path) -> 
     seen: list[Progress] = []
     shared = run_in_processes(replace(job, state=str(tmp_path / "none")), tmp_path, 2, seen.append)
     assert [set(outcome.stored) for outcome in (alone, shared)] == [set(alone.files)] * 2
-    losses = [json.loads(outcome.files[LOSSES]) for outcome in (alone, shared)]
+    losses = [json.loads(outcome.files[ModelFile.LOSSES]) for outcome in (alone, shared)]
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
     assert losses[0][-1] < losses[0][0]
     assert shared.report["validation_hit_rate"] == pytest.approx(alone.report["validation_hit_rate"], abs=0.05)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import pytest
 
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.steps.parallel import spread
+from dssm_assets.steps.parallel import run_tasks
 
 
 @dataclass(frozen=True)
 class Doubler:
     made_in: int = 0
 
-    def do(self, task: int) -> tuple[int, bool]:
+    def process(self, task: int) -> tuple[int, bool]:
         if task < 0:
             raise SchemaError(Fault("task", "0 or more", str(task), "leave it out"))
         return 2 * task, os.getpid() == self.made_in
@@ -27,16 +27,16 @@ def _here() -> Doubler:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_results_come_in_the_order_of_the_tasks(processes: int) -> None:
-    found = list(spread(_here, [3, 1, 2], processes, 1))
+    found = list(run_tasks(_here, [3, 1, 2], processes, 1))
     assert [value for value, _ in found] == [6, 2, 4]
     assert all(is_own for _, is_own in found)  # a process makes its own worker
 
 
 def test_without_tasks_nothing_is_made() -> None:
-    assert list(spread(lambda: pytest.fail("made"), [], 2, 1)) == []
+    assert list(run_tasks(lambda: pytest.fail("made"), [], 2, 1)) == []
 
 
 def test_a_failure_is_raised_here() -> None:
     with pytest.raises(SchemaError, match=r"task: expected 0 or more, got -1\. To fix: leave it out") as caught:
-        list(spread(_here, [1, -1, 2], 2, 1))
+        list(run_tasks(_here, [1, -1, 2], 2, 1))
     assert [fault.got for fault in caught.value.faults] == ["-1"]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.training.state import state_of
-from dssm_assets.steps.fit_job import REPORT
 from dssm_assets_tests.steps.fit_jobs import EVERY_STEP, killed, run, write_job
 
 ALL: dict[str, Any] = {"dropout": 0.2, "queue_batches": 2, "norm": "batch", "learn_temperature": True, "embedding_dropout": 0.1}
@@ -38,7 +38,7 @@ def test_resumed_equals_uninterrupted(
     assert resumed.files == whole.files
     assert resumed.report["resumed_at_step"] == record.steps_done > 0
     assert whole.report["resumed_at_step"] is None
-    assert b"resumed" not in whole.files[REPORT]
+    assert b"resumed" not in whole.files[ModelFile.REPORT]
 
 
 def test_a_state_of_other_inputs_is_passed_over(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.training.state import model_from_bytes
-from dssm_assets.steps.fit_job import LOSSES, MODEL, TOWERS, FitJob, WarmFiles, save_rows
+from dssm_assets.steps.fit_job import FitJob, WarmFiles, save_rows
 from dssm_assets.storage.files import write_arrow_table
 from dssm_assets_tests.core.training.worlds import ITEMS, USERS
 from dssm_assets_tests.steps.fit_jobs import EVERY_STEP, run, write_job
@@ -78,13 +79,15 @@ def warm(job: FitJob, tmp_path_factory: pytest.TempPathFactory) -> FitJob:
 
     folder = tmp_path_factory.mktemp("warm")
     earlier = run(replace(job, state=str(folder / "none"), seed=5, training={**job.training, "epochs": 1}))
-    (folder / MODEL).write_bytes(earlier.files[MODEL])
+    (folder / ModelFile.WEIGHTS).write_bytes(earlier.files[ModelFile.WEIGHTS])
     rows = {
         "item": CarriedRows(np.array([1, 2, 5]), np.array([4, 2, 1])),
         "user_kind": CarriedRows(np.array([3]), np.array([1])),
     }
     save_rows(folder / "rows.npz", rows)
-    files = WarmFiles("dssm_model/day", str(folder / MODEL), earlier.files[TOWERS].decode(), str(folder / "rows.npz"))
+    files = WarmFiles(
+        "dssm_model/day", str(folder / ModelFile.WEIGHTS), earlier.files[ModelFile.TOWERS].decode(), str(folder / "rows.npz")
+    )
     return replace(job, state=str(folder / "state"), warm_start=files)
 
 
@@ -105,14 +108,14 @@ def shared(
 
 
 def _weights(files: dict[str, bytes]) -> dict[str, np.ndarray[Any, Any]]:
-    towers = model_from_bytes(files[MODEL], TowerSpec.from_json(files[TOWERS].decode()))
+    towers = model_from_bytes(files[ModelFile.WEIGHTS], TowerSpec.from_json(files[ModelFile.TOWERS].decode()))
     return {name: tensor.numpy() for name, tensor in towers.state_dict().items()}
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_learn_what_one_learns(name: str, jobs: dict[str, FitJob], shared: dict[str, dict[str, bytes]]) -> None:
     alone = run(jobs[name])
-    losses = [json.loads(files[LOSSES]) for files in (alone.files, shared[name])]
+    losses = [json.loads(files[ModelFile.LOSSES]) for files in (alone.files, shared[name])]
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
     theirs = _weights(shared[name])
     for tensor, weight in _weights(alone.files).items():
@@ -121,11 +124,11 @@ def test_two_processes_learn_what_one_learns(name: str, jobs: dict[str, FitJob],
 
 @pytest.mark.parametrize(("whole", "dealt"), [("whole", "dealt"), ("warm", "warm, dealt")])
 def test_dealt_tables_end_with_the_bytes_of_whole_ones(whole: str, dealt: str, shared: dict[str, dict[str, bytes]]) -> None:
-    for name in (MODEL, TOWERS, LOSSES, "validation.json"):
+    for name in (ModelFile.WEIGHTS, ModelFile.TOWERS, ModelFile.LOSSES, "validation.json"):
         assert shared[whole][name] == shared[dealt][name], name
     norms = [json.loads(shared[name][REPORT])["embedding_norms"] for name in (whole, dealt)]
     assert norms[1] == pytest.approx(norms[0], rel=1e-5)
-    assert shared["warm"][MODEL] != shared["whole"][MODEL]
+    assert shared["warm"][ModelFile.WEIGHTS] != shared["whole"][ModelFile.WEIGHTS]
 
 
 @pytest.mark.parametrize("name", STOPPED)
@@ -134,8 +137,8 @@ def test_a_shared_fit_goes_on_where_it_was_broken_off(
     tables: str, prefix: str, name: str, shared: dict[str, dict[str, bytes]]
 ) -> None:
     resumed = shared[f"{prefix}{name}"]
-    assert resumed[MODEL] == shared[tables][MODEL]
-    assert json.loads(resumed[LOSSES]) == json.loads(shared[tables][LOSSES])
+    assert resumed[ModelFile.WEIGHTS] == shared[tables][ModelFile.WEIGHTS]
+    assert json.loads(resumed[ModelFile.LOSSES]) == json.loads(shared[tables][ModelFile.LOSSES])
     report = json.loads(resumed[REPORT])
     assert report["resumed_at_step"] == STOPPED[name] - 1
     assert report["peak_bytes_of"].startswith("the first of 2 processes")

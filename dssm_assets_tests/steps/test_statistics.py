@@ -91,7 +91,7 @@ def test_rows_of_a_table_that_was_made_again_are_not_counted(workspace: Workspac
     workspace.tables.write(USER_FEATURES_FG, standing.ds, table.slice(1), inputs=standing.inputs)
     with pytest.raises(ProvenanceError, match=f"sample_fg/{DAYS[-1]}, input {standing.key}"):
         list(statistics.numeric_value_counts(workspace, [DAYS[-1]]))
-    workspace.tables.partitions.publish_same(standing, standing.ds)
+    workspace.tables.partitions.publish_shared(standing, standing.ds)
 
 
 FIRST, DS = worlds.DAYS[0], worlds.DAYS[3]
@@ -126,12 +126,14 @@ def test_counts_by_row_group_are_those_of_the_day(workspace_spread_counts: Works
     assert min(result.manifest.rows for result in expected) > 0
 
 
-@pytest.mark.parametrize("is_spread", [False, True])
+@pytest.mark.parametrize("is_distributed", [False, True])
 def test_reports_come_in_the_order_of_the_rows_of_the_wanted_columns(
-    workspace_spread_counts: Workspace, *, is_spread: bool
+    workspace_spread_counts: Workspace, *, is_distributed: bool
 ) -> None:
     source = workspace_spread_counts.need(POSITIVE_SAMPLE.name, DS)
-    engine: Engine = SparkEngine(workspace_spread_counts.tables, SessionHere()) if is_spread else workspace_spread_counts.engine
+    engine: Engine = (
+        SparkEngine(workspace_spread_counts.tables, SessionHere()) if is_distributed else workspace_spread_counts.engine
+    )
     found = engine.reports(source, lambda table, start: (start, table.column_names, table.column(0).to_pylist()), ["user_row"])
     assert [start for start, _, _ in found] == list(itertools.accumulate((len(part) for *_, part in found[:-1]), initial=0))
     assert len(found) == -(-source.rows // ROW_GROUP)

@@ -68,7 +68,7 @@ def test_rows_of_samples_outside_the_corpus_alone_keep_their_place(workspace):
 def test_it_is_made_from_the_positives_and_every_table_they_point_into(workspace):
     pointed = [f"{side}_features_fg/{ds}" for side in ("user", "item") for ds in DAYS[:3]]
     expected = {f"positive_sample/{ds}" for ds in DAYS} | set(pointed)
-    assert set(digests([window_rows(workspace).made_from])) == expected
+    assert set(digests([window_rows(workspace).built_from])) == expected
 
 
 def test_a_window_that_is_the_first_day_knows_nothing(workspace):

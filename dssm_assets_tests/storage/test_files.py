@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dssm_assets.core.errors import InputError, SchemaError
-from dssm_assets.storage.files import ScratchArrays, ScratchFile, TableWriter, read_parquet, write_whole
+from dssm_assets.storage.files import ScratchArrays, ScratchFile, TableWriter, read_parquet, write_atomic
 
 
 def test_a_file_a_folder_and_a_url_are_read_alike(tmp_path: Path) -> None:
@@ -93,23 +93,23 @@ def test_no_rows_take_no_file(tmp_path: Path) -> None:
 
 def test_parts_become_one_array(tmp_path: Path) -> None:
     make = ScratchArrays(tmp_path)
-    joined = make.joined((np.array(part) for part in ([1, 2], [], [3])), np.int32)
+    joined = make.concat((np.array(part) for part in ([1, 2], [], [3])), np.int32)
     assert (joined.tolist(), joined.dtype) == ([1, 2, 3], np.int32)
-    assert make.joined(iter([]), np.int32).tolist() == []
+    assert make.concat(iter([]), np.int32).tolist() == []
 
 
 def test_an_array_or_its_beginning_is_opened_again(tmp_path: Path) -> None:
     array = ScratchArrays(tmp_path)(3, np.int64)
     array[:] = [4, 5, 6]
-    assert ScratchFile.of(array[:2]).open().tolist() == [4, 5]
-    assert ScratchFile.of(array[:0]).open().tolist() == []
+    assert ScratchFile.from_array(array[:2]).open().tolist() == [4, 5]
+    assert ScratchFile.from_array(array[:0]).open().tolist() == []
     with pytest.raises(TypeError, match="an array of ScratchArrays, got ndarray"):
-        ScratchFile.of(np.arange(3))
+        ScratchFile.from_array(np.arange(3))
 
 
 def test_a_file_is_written_into_a_new_folder_and_readable_by_all(tmp_path: Path) -> None:
     path = tmp_path / "new" / "manifest.json"
-    write_whole(path, [b"one ", b"two"])
+    write_atomic(path, [b"one ", b"two"])
     assert path.read_bytes() == b"one two"
     assert path.stat().st_mode & 0o777 == 0o644
     assert [entry.name for entry in path.parent.iterdir()] == ["manifest.json"]
@@ -117,13 +117,13 @@ def test_a_file_is_written_into_a_new_folder_and_readable_by_all(tmp_path: Path)
 
 def test_a_writer_that_fails_leaves_what_stood_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "state"
-    write_whole(path, [b"before"])
+    write_atomic(path, [b"before"])
 
     def broken() -> Iterator[bytes]:
         yield b"half"
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        write_whole(path, broken())
+        write_atomic(path, broken())
     assert path.read_bytes() == b"before"
     assert [entry.name for entry in tmp_path.iterdir()] == ["state"]

@@ -35,7 +35,7 @@ def publish(store, contents, ds=DS, **more) -> Manifest:
 
 
 def contents(store, manifest):
-    return {file.name: store.fs.cat_file(store.path(manifest, file)) for file in manifest.files}
+    return {file.name: store.fs.cat_file(store.file_path(manifest, file)) for file in manifest.files}
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -77,7 +77,7 @@ def test_days_do_not_touch_each_other(store):
 
 def test_a_shared_file_is_named_by_many_days_and_never_removed(store):
     first = publish(store, {"a.bin": b"one"}, ds="2024-01-01", is_shared=True)
-    second = store.publish_same(first, "2024-01-02")
+    second = store.publish_shared(first, "2024-01-02")
     assert second.digest == first.digest
     assert second.ds == "2024-01-02"
     publish(store, {"a.bin": b"other"}, ds="2024-01-01")
@@ -128,7 +128,7 @@ def test_a_long_list_of_missing_days_is_counted_not_cut_silently(store):
 def test_verify_passes_what_was_published_and_finds_a_flipped_byte(store):
     manifest = publish(store, {"good.bin": b"one", "bad.bin": bytes(range(256))})
     store.verify(manifest)
-    path = store.path(manifest, manifest.files[1])
+    path = store.file_path(manifest, manifest.files[1])
     content = bytearray(store.fs.cat_file(path))
     content[100] ^= 1
     store.fs.pipe_file(path, bytes(content))
@@ -328,7 +328,7 @@ def test_what_is_not_there_is_read_from_below(root):
     write(below, DAY, 1, 2)
     above = OverlayStore(below, "hot")
     assert read(above, DAY) == [1, 2]
-    assert not above.holds(above.manifest("numbers", DAY))
+    assert not above.is_own(above.manifest("numbers", DAY))
     with pytest.raises(PartitionMissingError):
         above.manifest("numbers", LATER)
 
@@ -340,7 +340,7 @@ def test_what_is_written_stays_above(root):
     made = write(above, DAY, 3)
     assert read(above, DAY) == [3]
     assert read(OverlayStore(below, "hot"), DAY) == [3]
-    assert above.holds(made)
+    assert above.is_own(made)
     assert read(below, DAY) == [1, 2]
     assert below.manifest("numbers", DAY) == standing
     below.verify(standing)

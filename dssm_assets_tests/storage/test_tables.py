@@ -236,7 +236,7 @@ def test_a_table_may_be_the_very_files_of_another(tables):
     from dataclasses import replace
 
     first = tables.write(TAKEN, DS, taken(("a", 1, None), ("b", 2, "x")))
-    same = tables.write_same(replace(TAKEN, name="copy"), first, inputs={first.key: first.digest})
+    same = tables.copy_partition(replace(TAKEN, name="copy"), first, inputs={first.key: first.digest})
     assert (same.asset, same.ds, same.rows, same.inputs) == ("copy", DS, 2, {first.key: first.digest})
     assert [file.sha256 for file in same.files] == [file.sha256 for file in first.files]
     assert tables.read(same).equals(tables.read(first))

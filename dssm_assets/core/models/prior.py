@@ -18,7 +18,6 @@ import numpy.typing as npt
 from dssm_assets.core.arrays.bags import FloatArray, IntArray
 from dssm_assets.core.config.section import Section
 
-FILE: Final = "prior.json"
 """The file of a stored model that holds its prior."""
 _NEVER: Final = 0.3
 """Added to a decayed count before its logarithm: what was never taken is not infinitely far behind what was taken once."""

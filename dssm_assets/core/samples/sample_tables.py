@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.schema import ColumnSpec, TableSpec
 
 ITEM_INDEX: Final = "item_index"
@@ -142,7 +143,7 @@ def samples_schema(features: Mapping[str, pa.DataType]) -> pa.Schema:
     `features`: context features, name -> int32 (single-valued), list<int32> (multi-valued) or list<float32> (weights of
     one before it).
     """
-    return _arrow_schema("samples.arrow", _SAMPLES, features)
+    return _arrow_schema(TrainSamplesFile.SAMPLES, _SAMPLES, features)
 
 
 def feature_rows_schema(file: str, features: Mapping[str, pa.DataType]) -> pa.Schema:
@@ -152,23 +153,23 @@ def feature_rows_schema(file: str, features: Mapping[str, pa.DataType]) -> pa.Sc
 
 def items_schema(features: Mapping[str, pa.DataType]) -> pa.Schema:
     """Returns the schema of items.arrow. `features`: as in `samples_schema`."""
-    return _arrow_schema("items.arrow", _ITEMS, features)
+    return _arrow_schema(TrainSamplesFile.ITEMS, _ITEMS, features)
 
 
 def history_schema(features: Sequence[str]) -> pa.Schema:
     """Returns the schema of history.arrow. `features`: names of the sequence sub-features, each int32."""
-    return _arrow_schema("history.arrow", _HISTORY, dict.fromkeys(features, pa.int32()))
+    return _arrow_schema(TrainSamplesFile.HISTORY, _HISTORY, dict.fromkeys(features, pa.int32()))
 
 
 def hard_negatives_schema() -> pa.Schema:
     """Returns the schema of hard_negatives.arrow."""
-    return _arrow_schema("hard_negatives.arrow", _HARD_NEGATIVES, {})
+    return _arrow_schema(TrainSamplesFile.HARD_NEGATIVES, _HARD_NEGATIVES, {})
 
 
 def users_schema(user_id_type: pa.DataType) -> pa.Schema:
     """Returns the schema of users.arrow for ids of the given type."""
     user = ColumnSpec(col.USER_ID, user_id_type, "The user. Its row number is its user_index.")
-    return _arrow_schema("users.arrow", (user, *_USER_BOUNDS), {})
+    return _arrow_schema(TrainSamplesFile.USERS, (user, *_USER_BOUNDS), {})
 
 
 def _arrow_schema(name: str, fixed: Sequence[ColumnSpec], features: Mapping[str, pa.DataType]) -> pa.Schema:

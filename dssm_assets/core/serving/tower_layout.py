@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from dssm_assets.core.arrays.bags import Bags, row_of
 from dssm_assets.core.config.model import PoolingKind
+from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.models.history_pooling import reach
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import HistoryView, Side, TowerFeature, TowerSpec
@@ -131,8 +132,6 @@ def padded(bag: Bags) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
 
 
 FORMAT: Final = 1
-USER_TOWER: Final = "user_tower.onnx"
-ITEM_TOWER: Final = "item_tower.onnx"
 
 _HISTORY_RULES: Final = {
     PoolingKind.MEAN: "history",
@@ -170,12 +169,12 @@ def describe_towers(spec: TowerSpec) -> dict[str, Any]:
         "format": FORMAT,
         "towers": {
             "user": {
-                "file": USER_TOWER,
+                "file": BundleFile.USER_TOWER,
                 "inputs": _inputs(spec, user_layout(spec)),
                 "output": _output(spec, [spec.num_interests, of_user] if spec.num_interests > 1 else [of_user]),
             },
             "item": {
-                "file": ITEM_TOWER,
+                "file": BundleFile.ITEM_TOWER,
                 "inputs": _inputs(spec, item_layout(spec)),
                 "output": _output(spec, [spec.output_dim]),
             },

@@ -37,7 +37,7 @@ class LogScan:
         self._missing: Counter[str] = Counter()
         self._faults: dict[str, Fault] = {}
 
-    def see(self, block: pa.Table) -> None:
+    def observe(self, block: pa.Table) -> None:
         """Takes a block into account."""
         config = self._config
         self.rows += block.num_rows

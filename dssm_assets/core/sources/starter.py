@@ -1,6 +1,6 @@
 """A first configuration for tables that were looked at: which events, days, features, as YAML with the reasons beside it.
 
-Belongs here: the choices and the text. Does not belong here: looking at the tables (`storage/sources/survey.py`,
+Belongs here: the choices and the text. Does not belong here: looking at the tables (`storage/sources/table_survey.py`,
 `core/sources`) and writing files (`steps/starter.py`).
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dssm_assets.core.features_raw import plan
-from dssm_assets.core.sources.survey import ColumnProfile, Roles, ValueKind
+from dssm_assets.core.sources.column_roles import ColumnProfile, Roles, ValueKind
 
 CONSTANT_EVENT: Final = "act"
 FG_FILE: Final = "fg.json"
@@ -198,7 +198,7 @@ def fg_text(fg: Mapping[str, Any]) -> str:
 
 def left_out(columns: Sequence[ColumnProfile]) -> list[str]:
     """Returns the columns that become no feature, each with its reason in a few words."""
-    return [f"{column.name}: {column.told}" for column in columns if not is_category(column) and not is_number(column)]
+    return [f"{column.name}: {column.summary}" for column in columns if not is_category(column) and not is_number(column)]
 
 
 def config_text(found: Found) -> str:

@@ -21,17 +21,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dssm_assets.storage.engines.engine import (
+    Acceptance,
     BatchKernel,
     Bindable,
     ByDay,
-    EpochEvaluator,
     PartKernel,
     ReportKernel,
     Target,
     contract_of,
     kernel_schema,
     manifests_of,
-    standing,
+    partition_to_keep,
 )
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.partitions import StoredFiles
@@ -68,7 +68,7 @@ class DuckDBConnections:
         self._idle: list[Connection] = []
 
     @contextmanager
-    def lent(self) -> Iterator[Connection]:
+    def borrow(self) -> Iterator[Connection]:
         """Yields a connection without tables or views, and empties it afterwards.
 
         Calls may overlap: each has a connection of its own.
@@ -92,7 +92,7 @@ class DuckDBConnections:
             threads=self._threads,
             memory_limit=self._memory,
             temp_directory=str(spilled),
-            enable_external_file_cache=False,  # stored files are read once; a connection that stays would hold them
+            enable_external_file_cache=False,  # stored files are read once; a connection that kept would hold them
         )
         return Connection(connection, spilled)
 
@@ -142,7 +142,7 @@ def _first_keys(store: TableStore, key: str, manifest: Manifest) -> list[Any]:
     """Returns the least key of each row group; nothing where they are unknown or not in the key's order."""
     if key not in [column.name for column in manifest.columns]:
         return []
-    reader = store.partitions.reader([manifest])
+    reader = store.partitions.filesystem_for([manifest])
     seen: list[tuple[Any, Any] | None] = []
     for path in store.paths([manifest]):
         with reader.open(path, "rb") as handle:
@@ -163,7 +163,7 @@ def _bounds(metadata: pq.FileMetaData, key: str) -> list[tuple[Any, Any] | None]
 class DuckDBEngine:
     """Runs expressions in embedded DuckDB connections that are empty when a call begins, so that calls share nothing."""
 
-    is_spread: ClassVar[bool] = False
+    is_distributed: ClassVar[bool] = False
 
     def __init__(self, store: TableStore, threads: int = 2, memory: str = "1GB", scratch: Path | None = None) -> None:
         """Takes what the engine may use.
@@ -186,11 +186,11 @@ class DuckDBEngine:
         self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any
     ) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
         """Yields the schema and the batches of `expression(**tables, **arguments)`, of which some may be left."""
-        with self._opened(inputs) as (lent, tables):
+        with self._opened(inputs) as (borrowed, tables):
             result = expression(**tables, **arguments)
             # The expression's own types are the contract: DuckDB widens sums (HUGEINT), another engine may not.
             schema = contract_of(result)
-            with closing(_batches(lent, [result], schema)) as batches:
+            with closing(_batches(borrowed, [result], schema)) as batches:
                 yield schema, batches
 
     def write_query(
@@ -202,10 +202,10 @@ class DuckDBEngine:
         kernel: BatchKernel | None = None,
     ) -> Manifest:
         """Streams the result into the partition, with `target.by_key` a range of keys after the other; see `Engine`."""
-        with self._opened(inputs) as (lent, tables):
+        with self._opened(inputs) as (borrowed, tables):
             results = [expression(**part, **arguments) for part in self._parts(target.by_key, inputs, tables)]
             schema = contract_of(results[0])
-            with closing(_batches(lent, results, schema)) as batches:
+            with closing(_batches(borrowed, results, schema)) as batches:
                 done = batches if kernel is None else map(kernel, batches)
                 return self._write(target, done, kernel_schema(schema, kernel))
 
@@ -217,13 +217,13 @@ class DuckDBEngine:
         *,
         as_dictionaries: Sequence[str] = (),
         is_whole: bool = False,
-        judge: EpochEvaluator | None = None,
+        accepts: Acceptance | None = None,
     ) -> tuple[Manifest, list[Any]]:
         """Takes the rows through the kernel in this process, in a stream or at once; see `Engine`."""
         if is_whole:
             made, report = kernel(self.store.read(source, as_dictionaries=as_dictionaries), 0)
-            stays = standing(self.store, target, judge, [report])
-            return stays or self._write(target, iter(made.to_batches()), made.schema), [report]
+            kept = partition_to_keep(self.store, target, accepts, [report])
+            return kept or self._write(target, iter(made.to_batches()), made.schema), [report]
         reports: list[Any] = []
 
         def mapped() -> Iterator[pa.RecordBatch]:
@@ -233,8 +233,8 @@ class DuckDBEngine:
                 reports.append(report)
                 start += batch.num_rows
                 yield from table.to_batches()
-            if (stays := standing(self.store, target, judge, reports)) is not None:
-                raise _Kept(stays)
+            if (kept := partition_to_keep(self.store, target, accepts, reports)) is not None:
+                raise _Kept(kept)
 
         schema = kernel(self.store.open(source).schema.empty_table(), 0)[0].schema
         try:
@@ -269,11 +269,11 @@ class DuckDBEngine:
     @contextmanager
     def _opened(self, inputs: Mapping[str, Bindable]) -> Iterator[tuple[Connection, dict[str, ibis.Table]]]:
         """Yields a connection with the inputs bound in it."""
-        with self._connections.lent() as lent:
-            connection = lent.connection
+        with self._connections.borrow() as borrowed:
+            connection = borrowed.connection
             if not self.store.partitions.is_local:
-                connection.register_filesystem(self.store.partitions.reader(_stored(inputs)))
-            yield lent, {name: self._bind(connection, name, value) for name, value in inputs.items()}
+                connection.register_filesystem(self.store.partitions.filesystem_for(_stored(inputs)))
+            yield borrowed, {name: self._bind(connection, name, value) for name, value in inputs.items()}
 
     def _parts(
         self, key: str | None, inputs: Mapping[str, Bindable], tables: dict[str, ibis.Table]
@@ -296,7 +296,7 @@ class DuckDBEngine:
 
 
 class _Kept(Exception):  # noqa: N818
-    """What was written aside is not published: a partition stays."""
+    """What was written aside is not published: a partition kept."""
 
     def __init__(self, manifest: Manifest) -> None:
         super().__init__(manifest.key)
@@ -307,11 +307,11 @@ def _stored(inputs: Mapping[str, Bindable]) -> list[Manifest]:
     return [stored for value in inputs.values() if not isinstance(value, pa.Table) for stored in manifests_of(value)]
 
 
-def _batches(lent: Connection, results: Sequence[ibis.Table], schema: pa.Schema) -> Generator[pa.RecordBatch, None, None]:
+def _batches(borrowed: Connection, results: Sequence[ibis.Table], schema: pa.Schema) -> Generator[pa.RecordBatch, None, None]:
     """Yields the rows of some results of equal types, one result after the other."""
     for result in results:
         # Ibis 12 calls a streaming method that DuckDB 2 renamed, so the compiled SQL goes to DuckDB directly.
-        reader = lent.connection.con.sql(lent.sql_of(result)).to_arrow_reader(ROW_GROUP_ROWS)
+        reader = borrowed.connection.con.sql(borrowed.sql_of(result)).to_arrow_reader(ROW_GROUP_ROWS)
         try:
             yield from (_typed(batch, schema) for batch in reader)
         finally:

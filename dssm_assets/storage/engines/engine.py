@@ -35,7 +35,7 @@ PartKernel: TypeAlias = Callable[[pa.Table, int], tuple[pa.Table, Any]]
 """A function of some consecutive rows of a partition and the position of the first: what it makes of them, and a report."""
 ReportKernel: TypeAlias = Callable[[pa.Table, int], Any]
 """A function of some consecutive rows of a partition and the position of the first: a report."""
-EpochEvaluator: TypeAlias = Callable[[Sequence[Any]], bool]
+Acceptance: TypeAlias = Callable[[Sequence[Any]], bool]
 """Tells by a kernel's reports whether what it made is good."""
 
 
@@ -65,10 +65,10 @@ class Engine(Protocol):
     """What steps ask of an engine. Whichever it is, equal rows in equal order give equal files.
 
     Attributes:
-        is_spread: rows are worked on in processes elsewhere, and are better not brought here.
+        is_distributed: rows are worked on in processes elsewhere, and are better not brought here.
     """
 
-    is_spread: ClassVar[bool]
+    is_distributed: ClassVar[bool]
 
     def write_query(
         self,
@@ -89,7 +89,7 @@ class Engine(Protocol):
         *,
         as_dictionaries: Sequence[str] = (),
         is_whole: bool = False,
-        judge: EpochEvaluator | None = None,
+        accepts: Acceptance | None = None,
     ) -> tuple[Manifest, list[Any]]:
         """Writes what a kernel makes of the rows of a partition, in their order; returns the reports too, in that order.
 
@@ -99,7 +99,7 @@ class Engine(Protocol):
             kernel: also called with no rows, for the types of its columns.
             as_dictionaries: text columns that the kernel takes dictionary-encoded as they are stored.
             is_whole: the kernel costs less on many rows: where one process does all the work, it is given them at once.
-            judge: what it finds bad does not take the place of a partition that stands, which is then returned.
+            accepts: what it finds bad does not take the place of a partition that stands, which is then returned.
         """
         ...
 
@@ -108,9 +108,9 @@ class Engine(Protocol):
         ...
 
 
-def standing(store: TableStore, target: Target, judge: EpochEvaluator | None, reports: Sequence[Any]) -> Manifest | None:
-    """Returns the partition that stays in the place of what a judge finds bad; None: what was made takes the place."""
-    return None if judge is None or judge(reports) else store.partitions.find(target.spec.name, target.ds)
+def partition_to_keep(store: TableStore, target: Target, accepts: Acceptance | None, reports: Sequence[Any]) -> Manifest | None:
+    """Returns the partition that kept in the place of what a accepts finds bad; None: what was made takes the place."""
+    return None if accepts is None or accepts(reports) else store.partitions.find(target.spec.name, target.ds)
 
 
 def manifests_of(value: Manifest | list[Manifest] | ByDay) -> list[Manifest]:

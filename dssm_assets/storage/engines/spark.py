@@ -23,17 +23,17 @@ from dssm_assets.core.config.engines import ReadWith
 from dssm_assets.core.schema import check_schema
 from dssm_assets.storage.engines import spark_tasks as tasks
 from dssm_assets.storage.engines.engine import (
+    Acceptance,
     BatchKernel,
     Bindable,
     ByDay,
-    EpochEvaluator,
     PartKernel,
     ReportKernel,
     Target,
     contract_of,
     kernel_schema,
     manifests_of,
-    standing,
+    partition_to_keep,
 )
 from dssm_assets.storage.engines.spark_tasks import needs_workers, pieces, sparkable
 from dssm_assets.storage.manifest import Manifest
@@ -93,7 +93,7 @@ def float_text(value: float | None, is_narrow: bool) -> str | None:
     """Returns a float as DuckDB writes it: the shortest decimal that is read back as the same, 1e+16 from there on.
 
     Args:
-        value: the number; None stays None.
+        value: the number; None kept None.
         is_narrow: it is the value of a float32.
     """
     if value is None:
@@ -121,18 +121,18 @@ class SparkEngine:
 
     Attributes:
         store: the tables.
-        session: a `pyspark.sql.SparkSession`, which stays the caller's.
+        session: a `pyspark.sql.SparkSession`, which kept the caller's.
         read_with: who reads stored files for queries.
     """
 
     store: TableStore
     session: Any
-    is_spread: ClassVar[bool] = True
+    is_distributed: ClassVar[bool] = True
     read_with: ReadWith = ReadWith.SPARK
     address: StoreAddress = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "address", StoreAddress.of(self.store.partitions))
+        object.__setattr__(self, "address", StoreAddress.from_store(self.store.partitions))
         # Instants are compared and cast as every other engine does.
         self.session.conf.set("spark.sql.session.timeZone", "UTC")
         self.session.udf.register(FLOAT_TEXT, float_text, "string")
@@ -169,7 +169,7 @@ class SparkEngine:
         *,
         as_dictionaries: Sequence[str] = (),
         is_whole: bool = False,
-        judge: EpochEvaluator | None = None,
+        accepts: Acceptance | None = None,
     ) -> tuple[Manifest, list[Any]]:
         """Maps the rows of a partition on the cluster's workers, a row group each; see `engine.Engine`."""
         schema = stored_schema(kernel(self.store.open(source).schema.empty_table(), 0)[0].schema)
@@ -179,7 +179,7 @@ class SparkEngine:
             work = tasks.mapping(self.address, folder, read, kernel, schema, as_dictionaries)
             return self._spread(len(read), work, tasks.RETURNED).collect()
 
-        return self._write(target, schema, send, judge)
+        return self._write(target, schema, send, accepts)
 
     def reports(self, source: Manifest, kernel: ReportKernel, columns: Sequence[str]) -> list[Any]:
         """Takes the rows through the kernel on the cluster's workers, a row group each; see `engine.Engine`."""
@@ -188,19 +188,19 @@ class SparkEngine:
         return tasks.reports_of(self._spread(len(read), work, tasks.RETURNED).collect())
 
     def _write(
-        self, target: Target, schema: pa.Schema, send: Send, judge: EpochEvaluator | None = None
+        self, target: Target, schema: pa.Schema, send: Send, accepts: Acceptance | None = None
     ) -> tuple[Manifest, list[Any]]:
         """Publishes what the sent tasks write aside; returns the manifest and the tasks' reports."""
         check_schema(target.spec, schema)
         partitions = self.store.partitions
-        with partitions.aside() as folder:
+        with partitions.staging_in_store() as folder:
             fragments, reports = tasks.fragments_of(send(folder))
-            if (stays := standing(self.store, target, judge, reports)) is not None:
-                return stays, reports
+            if (kept := partition_to_keep(self.store, target, accepts, reports)) is not None:
+                return kept, reports
             parts = tasks.cut(fragments)
             work = tasks.placing(self.address, parts, target.spec, target.ds, schema, is_shared=target.is_shared)
             files = tasks.files_of(self._spread(len(parts), work, tasks.RETURNED).collect())
-        manifest = partitions.publish_placed(
+        manifest = partitions.publish_files(
             asset=target.spec.name,
             ds=target.ds,
             files=files,

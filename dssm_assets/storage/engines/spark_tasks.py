@@ -58,7 +58,7 @@ def pieces(partitions: PartitionStore, manifests: Sequence[Manifest]) -> list[Pi
         start = 0
         for file in manifest.files:
             count = max(1, -(-file.rows // tables.ROW_GROUP_ROWS))
-            path = partitions.path(manifest, file)
+            path = partitions.file_path(manifest, file)
             found += [Piece(path, file.bytes, start, share, count, manifest.ds) for share in range(count)]
             start += file.rows
     return found
@@ -220,12 +220,12 @@ def keeping(
 def placing(
     address: StoreAddress, parts: Sequence[Sequence[Cut]], spec: TableSpec, ds: str, schema: pa.Schema, *, is_shared: bool
 ) -> Callable[[int], Batches]:
-    """Returns the work of writing part number n where it stays; it returns RETURNED rows."""
+    """Returns the work of writing part number n where it kept; it returns RETURNED rows."""
 
     def work(number: int) -> Batches:
         store = address.open()
         rows = (batch for some in parts[number] for batch in _read_cut(store, some))
-        file = TableStore(store).place_part(spec, ds, number, schema, rows, is_shared=is_shared)
+        file = TableStore(store).put_part(spec, ds, number, schema, rows, is_shared=is_shared)
         yield _row(number, json.dumps(asdict(file)), [])
 
     return work
@@ -257,7 +257,7 @@ def _write_fragment(store: PartitionStore, folder: str, place: int, schema: pa.S
                 writer.write_batch(batch)
                 rows += batch.num_rows
         if rows:
-            store.put(path, target)
+            store.move_in(path, target)
     return Fragment(target, rows)
 
 

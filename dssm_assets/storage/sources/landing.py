@@ -95,7 +95,7 @@ class SourceLanding:
         elif table.layout is Layout.TIME_COLUMN:
             self.state = _log_state(table, self._folder, timezone, before)
 
-    def of_day(self, ds: str) -> Landing:
+    def landing_of_day(self, ds: str) -> Landing:
         """Returns whether the rows of a day are there."""
         if self._table.layout is Layout.SNAPSHOT:
             return Landing(True, f"{self._name} is one snapshot, valid on every day")

@@ -82,7 +82,7 @@ def _mapped(table: SourceTable, folder: SourceFolder, path: str | None) -> Itera
     schema = plans[0].schema
     with tempfile.TemporaryDirectory(prefix="dssm-source-") as scratch:
         read, typed = Path(scratch) / "read.arrow", Path(scratch) / "typed.arrow"
-        _write(read, schema, (types.seen(block) for plan in plans for block in _blocks(plan)))
+        _write(read, schema, (types.observed(block) for plan in plans for block in _blocks(plan)))
         with _opened(read) as rows:
             found = types.apply(schema.empty_table()).schema
             if found.equals(schema):
@@ -197,7 +197,7 @@ def _spill(path: Path, plans: list[PlannedFile], types: CsvTypes, clock: _Clock)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, plans[0].schema) as writer:
         for plan in plans:
             for block in _blocks(plan, clock=clock):
-                types.see(block)
+                types.observe(block)
                 dates = clock.dates(block.column(EVENT_TIME))
                 missing += int((dates == _NO_DATE).sum())
                 for date, rows in _by_day(block, dates, clock.days):

@@ -100,7 +100,7 @@ class CsvTypes:
         self.candidates = {name: [pa.int64()] for name in ids} | {name: [pa.int64(), pa.float64()] for name in attributes}
         self.has_value: set[str] = set()
 
-    def see(self, table: pa.Table) -> None:
+    def observe(self, table: pa.Table) -> None:
         """Takes rows into account."""
         for name, kinds in self.candidates.items():
             column = table.column(name)
@@ -109,9 +109,9 @@ class CsvTypes:
             pattern = {pa.int64(): _INTEGER, pa.float64(): _NUMBER}
             self.candidates[name] = [kind for kind in kinds if _all_match(column, pattern[kind])]
 
-    def seen(self, table: pa.Table) -> pa.Table:
+    def observed(self, table: pa.Table) -> pa.Table:
         """Returns the rows, taken into account."""
-        self.see(table)
+        self.observe(table)
         return table
 
     def apply(self, table: pa.Table) -> pa.Table:

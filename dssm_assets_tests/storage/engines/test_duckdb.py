@@ -1,4 +1,4 @@
-"""Connections: kept when they come back clean, closed else, and empty whenever they are lent."""
+"""Connections: kept when they come back clean, closed else, and empty whenever they are borrowed."""
 
 import dataclasses
 from pathlib import Path
@@ -24,58 +24,58 @@ def connections(folder: Path, *, is_kept: bool = True) -> DuckDBConnections:
 
 def test_one_that_comes_back_clean_is_lent_again_and_empty(tmp_path):
     pool = connections(tmp_path)
-    with pool.lent() as first:
+    with pool.borrow() as first:
         first.connection.con.execute('create table "a b" as select 1 as x')
         first.connection.con.execute("create temp table c as select 1 as x")
         first.connection.con.execute("create view d as select 1 as x")
-    with pool.lent() as second:
+    with pool.borrow() as second:
         assert second is first
         assert second.connection.con.execute(_ALL).fetchall() == []
 
 
 def test_calls_that_overlap_have_connections_of_their_own(tmp_path):
     pool = connections(tmp_path)
-    with pool.lent() as outer, pool.lent() as inner:
+    with pool.borrow() as outer, pool.borrow() as inner:
         outer.connection.con.execute("create table a as select 1 as x")
         assert inner.connection.con.execute(_ALL).fetchall() == []
 
 
 def test_one_whose_call_failed_is_not_lent_again(tmp_path):
     pool = connections(tmp_path)
-    with pytest.raises(RuntimeError), pool.lent() as first:
+    with pytest.raises(RuntimeError), pool.borrow() as first:
         raise RuntimeError
-    with pool.lent() as second:
+    with pool.borrow() as second:
         assert second is not first
 
 
 def test_one_that_has_spilled_is_closed_and_what_it_spilled_is_gone(tmp_path):
     pool = connections(tmp_path)
-    with pool.lent() as first:
+    with pool.borrow() as first:
         text = "select range as a, hash(range)::varchar as b from range(3000000) order by b"
         for _ in first.connection.con.sql(text).to_arrow_reader(100_000):
             pass
         assert first.spilled.exists()
     assert list((tmp_path / "scratch").iterdir()) == []
-    with pool.lent() as second:
+    with pool.borrow() as second:
         assert second is not first
 
 
 def test_none_is_kept_where_none_is_to_be(tmp_path):
     pool = connections(tmp_path, is_kept=False)
-    with pool.lent() as first:
+    with pool.borrow() as first:
         pass
-    with pool.lent() as second:
+    with pool.borrow() as second:
         assert second is not first
 
 
 def test_sql_follows_the_expression(tmp_path):
-    with connections(tmp_path).lent() as lent:
-        lent.connection.con.execute("create table a as select 1 as x")
-        table = lent.connection.table("a")
-        ones, twos = (lent.sql_of(table.mutate(y=table.x + number)) for number in (1, 2))
-        assert lent.connection.con.sql(ones).fetchall() == [(1, 2)]
-        assert lent.connection.con.sql(twos).fetchall() == [(1, 3)]
-        assert lent.sql_of(table.mutate(y=table.x + 2)) == twos
+    with connections(tmp_path).borrow() as borrowed:
+        borrowed.connection.con.execute("create table a as select 1 as x")
+        table = borrowed.connection.table("a")
+        ones, twos = (borrowed.sql_of(table.mutate(y=table.x + number)) for number in (1, 2))
+        assert borrowed.connection.con.sql(ones).fetchall() == [(1, 2)]
+        assert borrowed.connection.con.sql(twos).fetchall() == [(1, 3)]
+        assert borrowed.sql_of(table.mutate(y=table.x + 2)) == twos
 
 
 DS = "2024-01-02"

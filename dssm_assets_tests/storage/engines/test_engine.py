@@ -134,9 +134,9 @@ def test_what_a_judge_finds_bad_takes_no_partition_s_place(tables, days, is_whol
             table.num_rows,
         )
 
-    def write(judge):
+    def write(accepts):
         target = Target(dataclasses.replace(TAKEN, name="doubled"), days[0].ds, {days[0].key: days[0].digest})
-        return DuckDBEngine(tables).write_mapped(target, days[0], double, is_whole=is_whole, judge=judge)
+        return DuckDBEngine(tables).write_mapped(target, days[0], double, is_whole=is_whole, accepts=accepts)
 
     first, reports = write(lambda found: False)
     assert reports == [(0, 2)]
@@ -151,7 +151,7 @@ def test_what_a_judge_finds_bad_takes_no_partition_s_place(tables, days, is_whol
 def test_the_extremes_of_a_column_stand_in_the_footers(tables, monkeypatch):
     monkeypatch.setattr("dssm_assets.storage.table_store.ROW_GROUP_ROWS", 2)
     manifest = tables.write(TAKEN, "2024-01-01", taken(("a", 5, None), ("b", 2, None), ("c", 9, None), ("d", 4, "x")))
-    assert tables.extremes(manifest, "at") == (2, 9)
-    assert tables.extremes(manifest, "user_id") == ("a", "d")
-    assert tables.extremes(manifest, "note") is None, "the first row group has none"
-    assert tables.extremes(tables.write(TAKEN, "2024-01-02", taken()), "at") is None
+    assert tables.min_max(manifest, "at") == (2, 9)
+    assert tables.min_max(manifest, "user_id") == ("a", "d")
+    assert tables.min_max(manifest, "note") is None, "the first row group has none"
+    assert tables.min_max(tables.write(TAKEN, "2024-01-02", taken()), "at") is None

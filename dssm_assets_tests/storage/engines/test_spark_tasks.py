@@ -86,7 +86,7 @@ def test_parts_made_of_fragments_are_the_files_that_the_store_writes(tables: Tab
     expected = tables.write(TAKEN, DS, taken(*ROWS))
     bounds = [0, *cuts, len(ROWS)]
     store = tables.partitions
-    with store.aside() as folder:
+    with store.staging_in_store() as folder:
         returned = []
         for place, (first, end) in enumerate(itertools.pairwise(bounds)):
             batches = iter(taken(*ROWS[first:end]).to_batches(max_chunksize=3))
@@ -94,7 +94,7 @@ def test_parts_made_of_fragments_are_the_files_that_the_store_writes(tables: Tab
             returned += [row for batch in spark_tasks._returned(place, fragment, []) for row in batch.to_pylist()]
         fragments, reports = fragments_of(reversed(returned))
         parts = cut(fragments, table_store.PART_ROWS)
-        work = placing(StoreAddress.of(store), parts, TAKEN, DS, SCHEMA, is_shared=False)
+        work = placing(StoreAddress.from_store(store), parts, TAKEN, DS, SCHEMA, is_shared=False)
         placed = [row for number in reversed(range(len(parts))) for batch in work(number) for row in batch.to_pylist()]
         files = files_of(placed)
         assert store.fs.exists(folder)
@@ -104,10 +104,10 @@ def test_parts_made_of_fragments_are_the_files_that_the_store_writes(tables: Tab
 
 
 def test_a_part_with_a_null_that_may_not_be_is_refused(tables: TableStore) -> None:
-    with tables.partitions.aside() as folder:
+    with tables.partitions.staging_in_store() as folder:
         rows = iter(taken(("a", 1, None), (None, 2, None)).to_batches())
         fragment = spark_tasks._write_fragment(tables.partitions, folder, 0, SCHEMA, rows)
-        work = placing(StoreAddress.of(tables.partitions), [[Cut(fragment, 0, 2)]], TAKEN, DS, SCHEMA, is_shared=False)
+        work = placing(StoreAddress.from_store(tables.partitions), [[Cut(fragment, 0, 2)]], TAKEN, DS, SCHEMA, is_shared=False)
         with pytest.raises(SchemaError, match="table taken, column user_id: expected no nulls"):
             list(work(0))
 

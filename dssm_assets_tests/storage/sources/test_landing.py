@@ -42,7 +42,7 @@ def log(path, **more):
 
 def test_a_snapshot_is_there_on_every_day(tmp_path):
     pq.write_table(pa.table({"user_id": [1]}), tmp_path / "users.parquet")
-    landing = look(SourceTable(uri=str(tmp_path / "users.parquet"))).of_day("2031-05-05")
+    landing = look(SourceTable(uri=str(tmp_path / "users.parquet"))).landing_of_day("2031-05-05")
     assert landing.has_landed
     assert landing.reason == "behavior_table is one snapshot, valid on every day"
 
@@ -57,13 +57,13 @@ def test_a_day_folder_has_landed_with_its_first_data_file(tmp_path, label):
     folder = tmp_path / "log" / f"ds={label}"
     folder.mkdir(parents=True)
     table = BehaviorTable(uri=str(tmp_path / "log"), layout="ds_folders")
-    landing = look(table).of_day("2024-01-05")
+    landing = look(table).landing_of_day("2024-01-05")
     assert (landing.has_landed, landing.reason) == (False, "behavior_table: the folder of 2024-01-05 holds no data files yet")
     (folder / "_part.parquet.tmp").write_bytes(b"half")
-    assert not look(table).of_day("2024-01-05").has_landed
+    assert not look(table).landing_of_day("2024-01-05").has_landed
     pq.write_table(pa.table({"user_id": [1]}), folder / "part-0.parquet")
-    assert look(table).of_day("2024-01-05").reason == "behavior_table has 1 files for 2024-01-05"
-    later = look(table).of_day("2024-01-06")
+    assert look(table).landing_of_day("2024-01-05").reason == "behavior_table has 1 files for 2024-01-05"
+    later = look(table).landing_of_day("2024-01-06")
     assert not later.has_landed
     assert later.reason.endswith("(newest: 2024-01-05)")
 
@@ -73,16 +73,16 @@ def test_where_a_marker_is_asked_for_data_files_are_not_enough(tmp_path):
     folder.mkdir(parents=True)
     pq.write_table(pa.table({"user_id": [1]}), folder / "part-0.parquet")
     table = BehaviorTable(uri=str(tmp_path / "log"), layout="ds_folders")
-    assert not look(table, marker="_SUCCESS").of_day("2024-01-05").has_landed
+    assert not look(table, marker="_SUCCESS").landing_of_day("2024-01-05").has_landed
     (folder / "_SUCCESS").touch()
-    assert look(table, marker="_SUCCESS").of_day("2024-01-05").has_landed
+    assert look(table, marker="_SUCCESS").landing_of_day("2024-01-05").has_landed
 
 
 @pytest.mark.parametrize("may_be_empty", [True, False])
 def test_a_day_that_may_be_empty_is_not_waited_for_once_a_later_one_is_there(tmp_path, may_be_empty):
     (tmp_path / "log" / "ds=2024-01-07").mkdir(parents=True)
     table = BehaviorTable(uri=str(tmp_path / "log"), layout="ds_folders", allow_empty_days=may_be_empty)
-    assert look(table).of_day("2024-01-06").has_landed is may_be_empty
+    assert look(table).landing_of_day("2024-01-06").has_landed is may_be_empty
 
 
 @pytest.mark.parametrize("name", ["log.parquet", "log.csv"])
@@ -97,7 +97,7 @@ def test_a_day_that_may_be_empty_is_not_waited_for_once_a_later_one_is_there(tmp
 )
 def test_a_log_is_told_by_its_newest_row_and_by_when_it_was_written(tmp_path, name, newest, written, has_landed, said):
     write(tmp_path / name, ["2024-01-02T10:00", newest], written)
-    landing = look(log(tmp_path / name)).of_day("2024-01-05")
+    landing = look(log(tmp_path / name)).landing_of_day("2024-01-05")
     assert landing.has_landed is has_landed
     assert landing.reason.endswith(said)
 
@@ -114,4 +114,4 @@ def test_an_unchanged_log_is_not_read_again(tmp_path):
 
 def test_an_empty_log_has_no_rows(tmp_path):
     write(tmp_path / "log.parquet", [])
-    assert look(log(tmp_path / "log.parquet")).of_day("2024-01-05").reason == "behavior_table has no rows"
+    assert look(log(tmp_path / "log.parquet")).landing_of_day("2024-01-05").reason == "behavior_table has no rows"

@@ -25,7 +25,7 @@ def world(users: int, scratch: ScratchArrays) -> TakenTogether:
     """Every user took EACH distinct items."""
     rng = np.random.Generator(np.random.PCG64(7))
     items = (rng.integers(ITEMS, size=(users, 1)) + 7 * np.arange(EACH)) % ITEMS
-    return TakenTogether(np.arange(users + 1) * EACH, scratch.joined([items.ravel()], np.int32), ITEMS)
+    return TakenTogether(np.arange(users + 1) * EACH, scratch.concat([items.ravel()], np.int32), ITEMS)
 
 
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

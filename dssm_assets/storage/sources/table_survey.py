@@ -1,7 +1,7 @@
 """An unknown table looked at: how its files lie, and what each of its columns holds.
 
 Belongs here: finding format and layout, reading blocks for the profiles. Does not belong here: what columns are taken for
-(`core/sources/survey.py`).
+(`core/sources/column_roles.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from dssm_assets.core.config.pipeline import FileFormat, Layout, SourceTable
 from dssm_assets.core.errors import Fault
-from dssm_assets.core.sources.survey import ColumnProfile, ProfileBuilder
+from dssm_assets.core.sources.column_roles import ColumnProfile, ProfileBuilder
 from dssm_assets.storage.sources.source_columns import csv_types, plan_files
 from dssm_assets.storage.sources.source_files import SourceFile, SourceMissingError, day_folders, list_files, open_folder
 
@@ -66,12 +66,12 @@ def _profiles(table: SourceTable, files: list[SourceFile]) -> list[ColumnProfile
     types = csv_types(table, plan_files(table, files))
     if table.format is FileFormat.CSV:
         for block in blocks(table, files):
-            types.see(block)
+            types.observe(block)
     builders: dict[str, ProfileBuilder] = {}
     for block in blocks(table, files):
         typed = types.apply(block)
         for name in typed.column_names:
-            builders.setdefault(name, ProfileBuilder(name)).see(typed.column(name))
+            builders.setdefault(name, ProfileBuilder(name)).observe(typed.column(name))
     if not builders:
         return [ProfileBuilder(name).profile() for name in plan_files(table, files)[0].schema.names]
     return [builder.profile() for builder in builders.values()]

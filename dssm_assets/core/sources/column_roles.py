@@ -70,7 +70,7 @@ class ColumnProfile:
         return bool(self.rows) and not self.missing and unique and self.kind in (ValueKind.INTEGER, ValueKind.TEXT)
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """Returns the column in a few words, for a comment."""
         many = f"more than {DISTINCT_CAP:,}" if self.values is None else f"{len(self.values):,}"
         parts = [str(self.kind), f"{many} distinct"]
@@ -95,7 +95,7 @@ class ProfileBuilder:
         self._low: float | None = None
         self._high: float | None = None
 
-    def see(self, column: Any) -> None:
+    def observe(self, column: Any) -> None:
         """Takes a block of the column into account."""
         values = flat(column)
         self._kind = kind_of(values.type)
@@ -219,7 +219,7 @@ def _pair(
     """Returns (the entity table's key, the log's column of the same ids), the pair whose values and names fit best."""
     keys = [column for column in entities if column.is_key]
     if not keys:
-        told = "; ".join(f"{column.name}: {column.told}" for column in entities) or "no columns"
+        told = "; ".join(f"{column.name}: {column.summary}" for column in entities) or "no columns"
         remedy = f"keep one row per {side} and give it an id"
         faults.append(Fault(f"{side} table", "a column of ids: integers or text, all different, none missing", told, remedy))
         return None
@@ -255,7 +255,7 @@ def _overlap(key: ColumnProfile, column: ColumnProfile) -> float:
 def _moment(columns: Profiles, faults: list[Fault]) -> str | None:
     fitting = [column for column in columns if _reads_as_moment(column)]
     if not fitting:
-        told = "; ".join(f"{column.name}: {column.told}" for column in columns) or "no other columns"
+        told = "; ".join(f"{column.name}: {column.summary}" for column in columns) or "no other columns"
         expected = "timestamps, ISO 8601 text, or seconds or milliseconds since 1970"
         faults.append(Fault("log, the column of moments", expected, told, "say which it is with --event-time"))
         return None

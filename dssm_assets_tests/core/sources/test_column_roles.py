@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.core.sources import survey
-from dssm_assets.core.sources.survey import ProfileBuilder, ValueKind, find_roles
+from dssm_assets.core.sources import column_roles
+from dssm_assets.core.sources.column_roles import ProfileBuilder, ValueKind, find_roles
 
 
 def profile(*blocks):
     builder = ProfileBuilder("x")
     for block in blocks:
-        builder.see(block)
+        builder.observe(block)
     return builder.profile()
 
 
@@ -51,14 +51,14 @@ def test_a_key_has_a_value_of_its_own_in_every_row():
 
 
 def test_beyond_the_cap_there_are_many(monkeypatch):
-    monkeypatch.setattr(survey, "DISTINCT_CAP", 3)
+    monkeypatch.setattr(column_roles, "DISTINCT_CAP", 3)
     found = profile(pa.array([1, 2]), pa.array([3, 4, 4]))
     assert found.values is None
-    assert found.told.startswith("integer, more than 3 distinct")
+    assert found.summary.startswith("integer, more than 3 distinct")
 
 
 def test_told_is_one_line():
-    assert profile(pa.array(["a\nb", None, "c", "c"])).told == "text, 2 distinct, 25% missing, e.g. a b, c"
+    assert profile(pa.array(["a\nb", None, "c", "c"])).summary == "text, 2 distinct, 25% missing, e.g. a b, c"
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(-5, 5)), max_size=30), st.integers(0, 30))
@@ -81,7 +81,7 @@ def columns(**values):
     found = []
     for name, listed in values.items():
         builder = ProfileBuilder(name)
-        builder.see(pa.array(listed))
+        builder.observe(pa.array(listed))
         found.append(builder.profile())
     return found
 
