@@ -223,7 +223,7 @@ def forget(job: FitJob) -> None:
 def _small_files(result: FitResult) -> dict[str, bytes]:
     """Returns the files beside the model: the same for the same data, configuration and seed, killed or not."""
     steady = {key: value for key, value in result.report.items() if key not in UNSTEADY}
-    files = {
+    files: dict[str, bytes] = {
         ModelFile.TOWERS: result.two_tower.spec.to_json().encode(),
         ModelFile.LOSSES: _rounded(result.loss_by_step),
         ModelFile.REPORT: json.dumps(steady, indent=1, sort_keys=True).encode(),

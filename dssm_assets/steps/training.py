@@ -318,7 +318,11 @@ def _train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) -> Ste
     eve = workspace.need("user_history_fg", day_before(ds))
     history = placed_history(workspace, past, item_index, bucketizer, scratch, typed_by=eve)
     histories, users = history.to_tables()
-    tables = {TrainSamplesFile.HISTORY: histories, TrainSamplesFile.USERS: users, TrainSamplesFile.ITEMS: items}
+    tables: dict[str, pa.Table] = {
+        TrainSamplesFile.HISTORY: histories,
+        TrainSamplesFile.USERS: users,
+        TrainSamplesFile.ITEMS: items,
+    }
     if shown:
         tables[TrainSamplesFile.HARD_NEGATIVES] = _hard_negatives(workspace, shown, item_index, history)
     files: dict[str, pa.Table | Stream] = {
