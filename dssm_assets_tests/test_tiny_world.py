@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.steps.training import wide_sample
+from dssm_assets.steps.training import read_wide_sample
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, GROUP_SIZE, WINDOW_DAYS
@@ -79,7 +79,7 @@ def test_the_truth_is_what_was_bought_on_the_day(workspace):
 
 @pytest.mark.parametrize("day", [1, 5, 11])
 def test_samples_carry_the_features_of_the_day_before(workspace, day):
-    sampled = wide_sample(workspace, "sample_fg", DAYS[day]).to_pylist()
+    sampled = read_wide_sample(workspace, "sample_fg", DAYS[day]).to_pylist()
     assert {row["user_feature_date"] for row in sampled} == {DAYS[day - 1]}
     assert {row["item_feature_date"] for row in sampled} == {DAYS[day - 1]}
     clicks = {row["user_id"]: row[CLICKS] for row in sampled}
@@ -94,7 +94,7 @@ def test_one_row_by_hand(workspace):
     # b2 (22..24, j = 1) and b1 no (20..22), b3 no (24..26): 3 in all.
     (row,) = [
         row
-        for row in wide_sample(workspace, "sample_fg", DAYS[7]).to_pylist()
+        for row in read_wide_sample(workspace, "sample_fg", DAYS[7]).to_pylist()
         if (row["user_id"], row["item_id"], row["event"]) == ("b1", "b_03", "buy")
     ]
     assert (row[CLICKS], row["user_buy_count_3d"], row["item_buy_count_3d"]) == (2.0, 9.0, 3.0)
@@ -103,13 +103,13 @@ def test_one_row_by_hand(workspace):
 
 
 def test_the_preference_lookup_counts_the_own_category(workspace):
-    takes_a = {row["user_id"]: row["user_takes_a"] for row in wide_sample(workspace, "sample_fg", DAYS[7]).to_pylist()}
+    takes_a = {row["user_id"]: row["user_takes_a"] for row in read_wide_sample(workspace, "sample_fg", DAYS[7]).to_pylist()}
     assert (takes_a["a0"], takes_a["a7"]) == (9.0, 9.0)
     assert takes_a["b0"] in (None, 0.0)
 
 
 def test_on_the_first_day_nothing_is_known(workspace):
-    sampled = wide_sample(workspace, "sample_fg", DAYS[0]).to_pylist()
+    sampled = read_wide_sample(workspace, "sample_fg", DAYS[0]).to_pylist()
     assert {(row["user_feature_date"], row["item_feature_date"], row[CLICKS]) for row in sampled} == {(None, None, None)}
 
 

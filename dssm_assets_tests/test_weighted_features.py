@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.steps.training import wide_sample
+from dssm_assets.steps.training import read_wide_sample
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
@@ -82,18 +82,20 @@ def by_key(rows, key, *columns):
 def test_the_weights_follow_their_features_to_the_samples(workspace):
     # b1 on day 7: the five days before are 2 .. 6, on each it bought numbers (2 + 3d + j) mod 10: 8 9 0, 1 2 3, 4 5 6, 7 8 9,
     # 0 1 2. So 0, 1, 2, 8 and 9 twice, the others once. Its purchases of day 7 are 3, 4, 5 in this order (worlds.py).
-    rows = [row for row in wide_sample(workspace, "positive_sample", DAYS[7]).to_pylist() if row["user_id"] == "b1"]
+    rows = [row for row in read_wide_sample(workspace, "positive_sample", DAYS[7]).to_pylist() if row["user_id"] == "b1"]
     assert [row["item_id"] for row in rows] == ["b_03", "b_04", "b_05"]
     assert [row["stocks__weights"] for row in rows] == [[2.0] * 5 + [1.0] * 5] * 3
     assert [row["interests__weights"] for row in rows] == [[2.0, 2.0]] * 3
     assert [row["tags__weights"] for row in rows] == [[4.0, 3.0], [5.0, 3.0], [6.0, 3.0]]
     assert [row["pages__weights"] for row in rows] == [[1.0, 2.0], [2.0, 2.0], [3.0, 2.0]]
-    strangers = [row for row in wide_sample(workspace, "sample_fg", DAYS[7]).to_pylist() if row["user_id"] == worlds.NO_PROFILE]
+    strangers = [
+        row for row in read_wide_sample(workspace, "sample_fg", DAYS[7]).to_pylist() if row["user_id"] == worlds.NO_PROFILE
+    ]
     assert {len(row["interests__weights"]) for row in strangers} == {0}
 
 
 def test_on_the_first_day_nothing_has_weights_but_the_request(workspace):
-    for row in wide_sample(workspace, "sample_fg", DAYS[0]).to_pylist():
+    for row in read_wide_sample(workspace, "sample_fg", DAYS[0]).to_pylist():
         assert not row["stocks__weights"] and not row["interests__weights"] and not row["tags__weights"]
         assert len(row["pages__weights"]) == 2
 

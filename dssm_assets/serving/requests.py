@@ -108,7 +108,7 @@ class RequestRows:
             columns |= dict(zip(encoded.column_names, encoded.columns, strict=True))
         for feature in context:
             columns |= {} if is_given[feature.name] else _missing(feature)
-        indices = self._own.of(pa.table(columns), "request")
+        indices = self._own.to_indices(pa.table(columns), "request")
         return SideReader(pa.table(indices), "request", self._readable).read(_ONE_ROW)
 
     def _history(self, request: Mapping[str, Any]) -> tuple[tuple[Bags, ...], Any]:
@@ -121,7 +121,7 @@ class RequestRows:
         moments = self._moments(times, length)
         order = pa.array(np.argsort(moments, kind="stable"))
         columns = {name: values.take(order) for name, values in flat.items()}
-        table = {col.EVENT_TIME_MS: pa.array(np.sort(moments)), **self._past.of(pa.table(columns), "request, history")}
+        table = {col.EVENT_TIME_MS: pa.array(np.sort(moments)), **self._past.to_indices(pa.table(columns), "request, history")}
         reader = HistoryReader(pa.table(table), self._spec)
         return reader.read(_ONE_ROW, np.array([length], np.int64))
 

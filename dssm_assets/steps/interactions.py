@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from dssm_assets.core import columns as col
 from dssm_assets.core.config.evaluation import Segment, SegmentKind
 from dssm_assets.core.errors import ConfigError, Fault
-from dssm_assets.steps.training import history_days
+from dssm_assets.steps.training import find_history_days
 from dssm_assets.steps.workspace import Workspace, day_before, window_days
 from dssm_assets.storage.manifest import Manifest
 
@@ -33,7 +33,7 @@ _COLUMNS: Final = (col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS)
 def window_history(workspace: Workspace, ds: str) -> list[Manifest]:
     """Returns the stored days of user history that lie in the window of a day."""
     first = window_days(ds, workspace.config.window.days)[0]
-    return [day for day in history_days(workspace, ds) if day.ds >= first]
+    return [day for day in find_history_days(workspace, ds) if day.ds >= first]
 
 
 def interactions(

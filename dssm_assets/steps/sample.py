@@ -22,7 +22,7 @@ from dssm_assets.core.samples.training_window import TRAINING_WINDOW
 from dssm_assets.core.samples.training_window import training_window as describe_window
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.statistics.value_counts import encode_distinct
-from dssm_assets.steps.training import KEYS, as_of_previous_day
+from dssm_assets.steps.training import ID_COLUMNS, find_previous_day_features
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests, window_days
 from dssm_assets.storage.engines.engine import Target
 from dssm_assets.storage.layout import is_shared as is_shared_path
@@ -44,7 +44,7 @@ class PreviousDayRows:
 
     def of(self, side: str, eve: Manifest | None) -> FeatureRows:
         """Returns where the features of a side stand in a partition; None: nowhere."""
-        key, where = KEYS[side], f"table {side}_features_fg"
+        key, where = ID_COLUMNS[side], f"table {side}_features_fg"
         if eve is None:
             nothing = pa.schema([(key, pa.int64()), (col.FEATURE_DATE, pa.string())]).empty_table()
             return FeatureRows(nothing, key, where)
@@ -198,7 +198,7 @@ class _Placing:
 
 def _sample_fg(workspace: Workspace, ds: str, rows: PreviousDayRows) -> StepResult:
     labelled = workspace.need("sample", ds)
-    eves = {side: as_of_previous_day(workspace, side, ds) for side in KEYS}
+    eves = {side: find_previous_day_features(workspace, side, ds) for side in ID_COLUMNS}
     golden = golden_rows(labelled.rows if workspace.fg_spec.of_side(Side.CONTEXT) else 0, GOLDEN_ROWS)
     placing = _Placing(workspace.generator, ds, eves, rows, golden)
     built_from = [manifest for manifest in (labelled, *eves.values()) if manifest is not None]

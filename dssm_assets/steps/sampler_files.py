@@ -14,20 +14,20 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.samples import sampler_tables
-from dssm_assets.core.samples.negatives import COLUMNS
+from dssm_assets.core.samples.negatives import HARD_NEGATIVE_COLUMNS
 from dssm_assets.core.samples.sampler_tables import (
-    HARD_EDGE_FORM,
-    POSITIVE_EDGE_FORM,
-    USER_FORM,
-    TextForm,
-    item_form,
-    read_text,
-    write_text,
+    HARD_EDGE_SPEC,
+    POSITIVE_EDGE_SPEC,
+    USER_SPEC,
+    TsvSpec,
+    item_spec,
+    read_tsv,
+    write_tsv,
 )
 from dssm_assets.steps.workspace import Workspace, window_days
 from dssm_assets.storage.files import TableWriter, write_atomic
 
-FORMS = {"users": USER_FORM, "positive_edges": POSITIVE_EDGE_FORM, "hard_edges": HARD_EDGE_FORM}
+FORMS = {"users": USER_SPEC, "positive_edges": POSITIVE_EDGE_SPEC, "hard_edges": HARD_EDGE_SPEC}
 KINDS = ("items", *FORMS)
 
 
@@ -42,23 +42,25 @@ def write_sampler_tables(workspace: Workspace, ds: str, folder: Path, delimiter:
         SchemaError: a value that the text form cannot hold.
     """
     days = window_days(ds, workspace.config.window.days)
-    items, fields = sampler_tables.item_rows(workspace.tables.read(workspace.need("negative_items", ds)))
+    items, fields = sampler_tables.items_as_text(workspace.tables.read(workspace.need("negative_items", ds)))
     window = workspace.need_all("positive_sample", days)
     users, taken = (
-        sampler_tables.counted((workspace.tables.read(day, list(keys)) for day in window), keys)
+        sampler_tables.count_keys((workspace.tables.read(day, list(keys)) for day in window), keys)
         for keys in ((col.USER_ID,), sampler_tables.EDGE)
     )
-    written = {"items": (items, item_form(fields, delimiter)), "users": (users, USER_FORM)}
-    written["positive_edges"] = taken, POSITIVE_EDGE_FORM
+    written = {"items": (items, item_spec(fields, delimiter)), "users": (users, USER_SPEC)}
+    written["positive_edges"] = taken, POSITIVE_EDGE_SPEC
     events = workspace.config.events.exposure
     if events:
-        samples = (workspace.tables.read(day, list(COLUMNS)) for day in workspace.need_all("sample_fg", days))
-        shown = sampler_tables.counted((sampler_tables.exposures(day, events) for day in samples), sampler_tables.EDGE)
-        written["hard_edges"] = sampler_tables.not_taken(shown, taken), HARD_EDGE_FORM
+        samples = (workspace.tables.read(day, list(HARD_NEGATIVE_COLUMNS)) for day in workspace.need_all("sample_fg", days))
+        shown = sampler_tables.count_keys(
+            (sampler_tables.select_exposures(day, events) for day in samples), sampler_tables.EDGE
+        )
+        written["hard_edges"] = sampler_tables.drop_positives(shown, taken), HARD_EDGE_SPEC
     else:
         (folder / "hard_edges.txt").unlink(missing_ok=True)  # of an earlier call: it would pass for this day's
     for name, (table, form) in written.items():
-        write_atomic(folder / f"{name}.txt", [write_text(table, form)])
+        write_atomic(folder / f"{name}.txt", [write_tsv(table, form)])
     return {name: table.num_rows for name, (table, _) in written.items()}, fields
 
 
@@ -76,12 +78,12 @@ def read_sampler_table(path: Path, kind: str, attrs: Sequence[str], into: str, d
         InputError: the file cannot be read, or `into` not written.
         SchemaError: naming every line that is not of the form.
     """
-    form: TextForm = item_form(attrs, delimiter) if kind == "items" else FORMS[kind]
+    form: TsvSpec = item_spec(attrs, delimiter) if kind == "items" else FORMS[kind]
     try:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(Fault(f"text table {path}", "a file that can be read", str(error), "correct the path")) from error
-    table: pa.Table = read_text(data, form)
+    table: pa.Table = read_tsv(data, form)
     with TableWriter(into) as writer:
         writer.write(table)
     return int(table.num_rows)

@@ -22,7 +22,7 @@ from dssm_assets.core.config.model import Model, Similarity
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.interactions import interactions, item_events, read_cuts, rows_of, taken_by_everybody, window_history
 from dssm_assets.steps.parallel import run_parallel
-from dssm_assets.steps.training import history_days
+from dssm_assets.steps.training import find_history_days
 from dssm_assets.steps.workspace import StepResult, Workspace, digests, window_days
 from dssm_assets.storage.files import ScratchArrays, ScratchFile
 from dssm_assets.storage.layout import part_name
@@ -175,7 +175,7 @@ class _Counter:
 
     def __init__(self, ds: str, common: _Common, workspace: Workspace) -> None:
         self._workspace, self._common = workspace, common.opened()
-        self._model, past = PartModel(workspace, ds), history_days(workspace, ds)
+        self._model, past = PartModel(workspace, ds), find_history_days(workspace, ds)
         first = window_days(ds, workspace.config.window.days)[0]
         self._window, self._older = [day for day in past if day.ds >= first], [day for day in past if day.ds < first]
         self.inputs = digests([*self._model.built_from, past])
@@ -204,7 +204,7 @@ def counted(workspace: Workspace, ds: str) -> StepResult:
     from dssm_assets.core.evaluation import evaluation_tables
     from dssm_assets.core.evaluation.report import facts_together
 
-    scored, past = read_scored(workspace, ds), history_days(workspace, ds)
+    scored, past = read_scored(workspace, ds), find_history_days(workspace, ds)
     users = f"{scored.truth.num_users:,} of {scored.day_users:,} users"
     workspace.log(f"scoring {users} x {len(scored.item_ids):,} items: the model and the baselines")
     inputs = digests([*scored.built_from, past])
@@ -225,7 +225,7 @@ def _common(workspace: Workspace, ds: str, scored: Scored, scratch: ScratchArray
     from dssm_assets.core.evaluation.baselines.item_cooccurrence import fit_neighbors
 
     window, settings, items = window_history(workspace, ds), workspace.config.evaluation, IdPlaces(scored.item_ids)
-    recent = [day for day in history_days(workspace, ds) if day.ds >= window_days(ds, settings.recent_days)[0]]
+    recent = [day for day in find_history_days(workspace, ds) if day.ds >= window_days(ds, settings.recent_days)[0]]
     popular, lately = (order_by_events(item_events(workspace, days, items)) for days in (window, recent))
     together = _together(workspace, window, scored.user_ids, items, scratch)
     neighbors = fit_neighbors(together, settings.cooccurrence_neighbors, scratch)

@@ -28,8 +28,8 @@ from dssm_assets.core.serving.fg_files import packed_fg
 from dssm_assets.core.serving.golden import popular_items
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.steps.feature_config import RunSettings, indexed_features, open_bucketizer, towers_of
-from dssm_assets.steps.training import history_days, placed_history
-from dssm_assets.steps.vectors import recent_priors, stored_items, stored_users
+from dssm_assets.steps.training import find_history_days, read_history
+from dssm_assets.steps.vectors import pack_item_vectors, pack_user_vectors, read_recent_priors
 from dssm_assets.steps.workspace import (
     Check,
     StepResult,
@@ -134,7 +134,7 @@ def open_sources(workspace: Workspace, ds: str) -> ServingSources:
         corpus=corpus,
         users=workspace.need("user_features_fg", as_of),
         items=workspace.need("item_features_fg", as_of),
-        past=history_days(workspace, after),
+        past=find_history_days(workspace, after),
         recent=workspace.need_all("positive_sample", window_days(after, workspace.config.window.days)),
         evaluated=(counted, item_vectors, user_vectors, model, samples),
     )
@@ -192,7 +192,7 @@ def write_items(workspace: Workspace, sources: ServingSources, folder: Path) -> 
     ids: list[pa.Array] = []
     begin = 0
     for batch in workspace.tables.batches(sources.items, [col.ITEM_ID, *indexed.columns]):
-        indices = pa.table(indexed.of(pa.Table.from_batches([batch]), "table item_features_fg"))
+        indices = pa.table(indexed.to_indices(pa.Table.from_batches([batch]), "table item_features_fg"))
         vectors[begin : begin + batch.num_rows] = inference.vectors(indices)
         golden.take(indices, begin)
         ids.append(_ids(batch.column(0), "item"))
@@ -200,8 +200,8 @@ def write_items(workspace: Workspace, sources: ServingSources, folder: Path) -> 
     item_ids = pa.concat_arrays(ids) if ids else pa.array([], pa.int64())
     index = IdIndex(item_ids)
     if spec.prior:
-        priors = recent_priors(workspace, sources.model, sources.recent, sources.after, index)
-        vectors = stored_items(vectors, priors)
+        priors = read_recent_priors(workspace, sources.model, sources.recent, sources.after, index)
+        vectors = pack_item_vectors(vectors, priors)
     _check_structure("item", item_ids, vectors, sources.items.rows)
     rows = pa.array(np.arange(len(item_ids), dtype=np.int64))
     write_arrow_table(folder / BundleFile.ITEM_IDS, pa.table({col.ITEM_ID: item_ids, "row": rows}))
@@ -255,7 +255,7 @@ def _past(
     workspace: Workspace, sources: ServingSources, items: ItemsServed, scratch: ScratchArrays
 ) -> tuple[HistoryCsr, pa.Table]:
     """Returns all histories up to the end of the day, and their table."""
-    history = placed_history(workspace, sources.past, items.index, sources.bucketizer, scratch)
+    history = read_history(workspace, sources.past, items.index, sources.bucketizer, scratch)
     return history, history.to_tables()[0]
 
 
@@ -273,9 +273,9 @@ def _user_parts(
         rows = history.users.lookup(batch.column(0), where="table user_features_fg, column user_id")
         bounds = [np.where(rows >= 0, _at(bound, rows), 0) for bound in (history.starts, history.ends)]
         features = pa.Table.from_batches([batch]).select([])
-        for name, column in indexed.of(pa.Table.from_batches([batch]), "table user_features_fg").items():
+        for name, column in indexed.to_indices(pa.Table.from_batches([batch]), "table user_features_fg").items():
             features = features.append_column(name, column)
-        vectors = stored_users(inference.vectors(features, *bounds), sources.settings.spec)
+        vectors = pack_user_vectors(inference.vectors(features, *bounds), sources.settings.spec)
         for name, bound in zip((_START, _END), bounds, strict=True):
             features = features.append_column(name, pa.array(bound))
         yield _ids(batch.column(0), "user"), features, vectors

@@ -14,12 +14,12 @@ from dssm_assets.core.columns import FEATURE
 from dssm_assets.core.features import fg_tables
 from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.spec import Feature
-from dssm_assets.core.samples.sample_fg import use_counts, used_rows
+from dssm_assets.core.samples.sample_fg import count_used_rows, count_uses
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.statistics import value_counts
 from dssm_assets.core.statistics.binning import feature_binning as bin_features
 from dssm_assets.core.statistics.value_counts import ONCE, CodedTable, Counts, Uses, count_values, merge_value_counts
-from dssm_assets.steps.training import ROWS, FeatureTables
+from dssm_assets.steps.training import ROW_COLUMNS, FeatureTables
 from dssm_assets.steps.workspace import StepResult, Workspace, window_days
 from dssm_assets.storage.engines.engine import Engine
 from dssm_assets.storage.manifest import Manifest
@@ -54,7 +54,7 @@ class _OfSamples:
     def __call__(self, table: pa.Table, start: int) -> tuple[pa.Table, dict[str, UsedRows]]:
         uses = {}
         for side, row_count in self.row_counts.items():
-            uses[side] = used_rows(table.column(ROWS[side]), row_count)
+            uses[side] = count_used_rows(table.column(ROW_COLUMNS[side]), row_count)
         return count_values(self.kind, [(table, self.context, ONCE)]), uses
 
 
@@ -92,7 +92,7 @@ def counted_on_workers(
         SchemaError: a feature column is missing or has another type, or a row lies outside of its table.
     """
     row_counts = {side: 0 if at.manifest is None else at.manifest.rows for side, at in sides.items()}
-    columns = [*(ROWS[side] for side in sides), *(feature.name for feature in context)]
+    columns = [*(ROW_COLUMNS[side] for side in sides), *(feature.name for feature in context)]
     found = engine.reports(positive, _OfSamples(kind, context, row_counts), columns)
     parts = [counts for counts, _ in found]
     for side, at in sides.items():
@@ -127,7 +127,7 @@ def _counted(workspace: Workspace, days: Sequence[str], spec: TableSpec, kind: K
     of_side = {side: [f for f in workspace.fg_spec.of_side(side) if f.kind is kind] for side in ("user", "item", "context")}
     for ds in days:
         positive = workspace.need("positive_sample", ds)
-        found = {side: held.of_positives(side, positive) for side in ROWS}
+        found = {side: held.find_for_positives(side, positive) for side in ROW_COLUMNS}
         sides = {side: SideTable(at, of_side[side], partial(_nobody, workspace, side, at, ds)) for side, at in found.items()}
         if workspace.engine.is_distributed:
             table = counted_on_workers(workspace.engine, kind, positive, of_side["context"], sides)
@@ -151,14 +151,14 @@ def _counted_here(
     sides: Mapping[str, SideTable],
 ) -> pa.Table:
     """Returns the counts of a day, a feature table that comes again being held in a form that is counted at little cost."""
-    table = workspace.tables.read(positive, [*ROWS.values(), *(feature.name for feature in context)])
+    table = workspace.tables.read(positive, [*ROW_COLUMNS.values(), *(feature.name for feature in context)])
     groups: list[tuple[pa.Table | CodedTable, Sequence[Feature], Uses]] = [(table, context, ONCE)]
     for side, at in sides.items():
         if at.manifest is None:
             groups.append((at.nobody(), at.features, Uses(np.zeros(0, np.int64), table.num_rows)))
             continue
-        uses = Uses(*use_counts(table.column(ROWS[side]), at.manifest.rows))
-        groups.append((held.values(side, at.manifest, at.features), at.features, uses))
+        uses = Uses(*count_uses(table.column(ROW_COLUMNS[side]), at.manifest.rows))
+        groups.append((held.read_values(side, at.manifest, at.features), at.features, uses))
     return value_counts.count_values(kind, groups)
 
 

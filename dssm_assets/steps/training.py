@@ -13,13 +13,13 @@ from dssm_assets.core.errors import ConfigError, Fault, ProvenanceError
 from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.samples import sample_tables
-from dssm_assets.core.samples.history import HistoryCsr, place_history
-from dssm_assets.core.samples.negatives import COLUMNS, count_positives, hard_negatives
+from dssm_assets.core.samples.history import HistoryCsr, build_history
+from dssm_assets.core.samples.negatives import HARD_NEGATIVE_COLUMNS, count_positives, hard_negatives
 from dssm_assets.core.samples.negatives import negative_items as weigh_items
 from dssm_assets.core.samples.sample import SampleWeights
-from dssm_assets.core.samples.sample_fg import widened
+from dssm_assets.core.samples.sample_fg import widen
 from dssm_assets.core.samples.sample_tables import feature_rows_schema, require_columns, require_types, samples_schema
-from dssm_assets.core.samples.train_samples import KeptRows, discretise_day, discretise_rows, item_rows
+from dssm_assets.core.samples.train_samples import KeptRows, discretise_day, discretise_items, discretise_rows
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.statistics.value_counts import CodedTable, coded
 from dssm_assets.steps.feature_config import indexed_features, open_bucketizer
@@ -37,11 +37,11 @@ from dssm_assets.storage.artifacts import Stream
 from dssm_assets.storage.files import ScratchArrays
 from dssm_assets.storage.manifest import Column, Manifest
 
-KEYS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
-ROWS: Final = {"user": col.USER_ROW, "item": col.ITEM_ROW}
+ID_COLUMNS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
+ROW_COLUMNS: Final = {"user": col.USER_ROW, "item": col.ITEM_ROW}
 
 
-def as_of_previous_day(workspace: Workspace, side: str, ds: str) -> Manifest | None:
+def find_previous_day_features(workspace: Workspace, side: str, ds: str) -> Manifest | None:
     """Returns a side's features as of the day before; None on the first day of all, when nothing was known.
 
     Raises:
@@ -58,7 +58,7 @@ class FeatureTables:
         self._workspace = workspace
         self._values: dict[str, tuple[str, pa.Table | CodedTable]] = {}
 
-    def of_positives(self, side: str, positive: Manifest) -> Manifest | None:
+    def find_for_positives(self, side: str, positive: Manifest) -> Manifest | None:
         """Returns the feature table that a day's positives point into; None on the first day.
 
         Raises:
@@ -73,7 +73,7 @@ class FeatureTables:
         check_built_from(placed, manifest)
         return manifest
 
-    def values(self, side: str, manifest: Manifest, features: Sequence[Feature]) -> pa.Table | CodedTable:
+    def read_values(self, side: str, manifest: Manifest, features: Sequence[Feature]) -> pa.Table | CodedTable:
         """Returns features of a table as `count_values` takes them; those of the last table of each side are held.
 
         The first day of a table gets its columns as they are. A day that finds the same table again gets them coded: that
@@ -88,7 +88,7 @@ class FeatureTables:
         return held
 
 
-def wide_sample(workspace: Workspace, asset: str, ds: str) -> pa.Table:
+def read_wide_sample(workspace: Workspace, asset: str, ds: str) -> pa.Table:
     """Returns a day of sample_fg or positive_sample with every feature in a column of its own, for people to look at.
 
     Raises:
@@ -100,7 +100,7 @@ def wide_sample(workspace: Workspace, asset: str, ds: str) -> pa.Table:
     if placed is not samples:
         check_built_from(samples, placed)
     sides = []
-    for side in KEYS:
+    for side in ID_COLUMNS:
         key = f"{side}_features_fg/{day_before(ds)}"
         if key in placed.inputs:
             manifest = workspace.need(f"{side}_features_fg", day_before(ds))
@@ -108,7 +108,7 @@ def wide_sample(workspace: Workspace, asset: str, ds: str) -> pa.Table:
             sides.append(workspace.tables.read(manifest))
         else:
             sides.append(workspace.tables.open(workspace.need(f"{side}_features_fg", ds)).schema.empty_table())
-    return widened(workspace.tables.read(samples), *sides)
+    return widen(workspace.tables.read(samples), *sides)
 
 
 class WindowRows:
@@ -129,11 +129,11 @@ class WindowRows:
         self._workspace = workspace
         self._window = window
         self._context = indexed_features(bucketizer, "context")
-        self._features = {side: indexed_features(bucketizer, side) for side in ROWS}
-        self._kept = {side: KeptRows() for side in ROWS}
+        self._features = {side: indexed_features(bucketizer, side) for side in ROW_COLUMNS}
+        self._kept = {side: KeptRows() for side in ROW_COLUMNS}
         model = workspace.config.model
         self._weights = SampleWeights(model.event_weights, model.recency_half_life_days, len(window))
-        keys = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS, *ROWS.values(), *self._weights.columns]
+        keys = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS, *ROW_COLUMNS.values(), *self._weights.columns]
         self._wanted = [*keys, *self._context.columns]
         for positive in window:
             require_columns(_words(positive), [column.name for column in positive.columns], self._wanted)
@@ -186,15 +186,15 @@ class WindowRows:
         return Stream(schema, (self._day(number, schema, item_index, history) for number in days))
 
     def _mark(self, positive: Manifest, tables: Mapping[str, Manifest | None]) -> None:
-        rows = self._workspace.tables.read(positive, list(ROWS.values()))
+        rows = self._workspace.tables.read(positive, list(ROW_COLUMNS.values()))
         for side, table in tables.items():
             if table is not None and self._features[side].names:
-                self._kept[side].mark(table.digest, table.rows, rows.column(ROWS[side]))
+                self._kept[side].mark(table.digest, table.rows, rows.column(ROW_COLUMNS[side]))
 
     def _rows_of(self, side: str, table: Manifest, schema: pa.Schema, *, is_first: bool) -> pa.RecordBatch:
         features, where = self._features[side], _words(table)
         parts = self._workspace.tables.batches(table, features.columns)
-        kept = pa.Table.from_batches(self._kept[side].take(table.digest, parts))
+        kept = pa.Table.from_batches(self._kept[side].select(table.digest, parts))
         batch = discretise_rows(kept, features, file=_file(side), where=where, is_first=is_first)
         require_types(where, batch.schema, schema)
         return batch
@@ -207,7 +207,7 @@ class WindowRows:
             table,
             day=number,
             day_start_ms=start_of_day_ms(positive.ds, config.calendar.timezone),
-            feature_rows={row: self._kept[side].find(digests[side], table.column(row)) for side, row in ROWS.items()},
+            feature_rows={row: self._kept[side].find(digests[side], table.column(row)) for side, row in ROW_COLUMNS.items()},
             features=self._context,
             item_index=item_index,
             history=history,
@@ -229,9 +229,9 @@ def _feature_tables(workspace: Workspace, window: Sequence[Manifest]) -> list[Ma
     faults: dict[str, Fault] = {}
     for positive in window:
         day: dict[str, Manifest | None] = {}
-        for side in ROWS:
+        for side in ROW_COLUMNS:
             try:
-                day[side] = held.of_positives(side, positive)
+                day[side] = held.find_for_positives(side, positive)
             except ProvenanceError as error:
                 faults |= {str(fault): fault for fault in error.faults}
         found.append(day)
@@ -248,7 +248,7 @@ def _file(side: str) -> str:
     return f"{side}_rows.arrow"
 
 
-def placed_history(
+def read_history(
     workspace: Workspace,
     past: Sequence[Manifest],
     item_index: IdIndex,
@@ -269,7 +269,7 @@ def placed_history(
 
     Raises:
         WindowIncompleteError: there are no days, and nothing tells their types.
-        SchemaError: see `place_history`.
+        SchemaError: see `build_history`.
     """
 
     def days(columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -279,7 +279,7 @@ def placed_history(
             yield workspace.tables.read(day, [column.name for column in day.columns if column.name in columns])
 
     names = indexed_features(bucketizer, "sequence").names
-    return place_history(days, item_index, bucketizer.bucketize, features=names, allocate=scratch)
+    return build_history(days, item_index, bucketizer.bucketize, features=names, allocate=scratch)
 
 
 TRAIN_FILES = ("samples", "user_rows", "item_rows", "history", "users", "items")
@@ -313,10 +313,10 @@ def _train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) -> Ste
     corpus = workspace.need("negative_items", ds)
     item_index, items = _corpus(workspace, corpus, bucketizer)
     sequences = indexed_features(bucketizer, "sequence")
-    past = history_days(workspace, ds) if sequences.names or _needs_past(workspace) else []
+    past = find_history_days(workspace, ds) if sequences.names or _needs_past(workspace) else []
     shown = _shown(workspace, window)
     eve = workspace.need("user_history_fg", day_before(ds))
-    history = placed_history(workspace, past, item_index, bucketizer, scratch, typed_by=eve)
+    history = read_history(workspace, past, item_index, bucketizer, scratch, typed_by=eve)
     histories, users = history.to_tables()
     tables: dict[str, pa.Table] = {
         TrainSamplesFile.HISTORY: histories,
@@ -379,7 +379,7 @@ def _shown(workspace: Workspace, window: Sequence[Manifest]) -> list[Manifest]:
 
 
 def _hard_negatives(workspace: Workspace, shown: Sequence[Manifest], corpus: IdIndex, history: HistoryCsr) -> pa.Table:
-    days = (workspace.tables.read(day, list(COLUMNS)) for day in shown)
+    days = (workspace.tables.read(day, list(HARD_NEGATIVE_COLUMNS)) for day in shown)
     exposure = workspace.config.events.exposure
     return hard_negatives(days, exposure_events=exposure, item_index=corpus, history=history)
 
@@ -388,7 +388,7 @@ def _corpus(workspace: Workspace, corpus: Manifest, bucketizer: Bucketizer) -> t
     """Returns the items that can be recalled, and items.arrow."""
     negatives = workspace.tables.read(corpus)
     features, distribution = indexed_features(bucketizer, "item"), workspace.config.negative_items
-    return IdIndex(negatives.column(col.ITEM_ID)), item_rows(negatives, features, distribution)
+    return IdIndex(negatives.column(col.ITEM_ID)), discretise_items(negatives, features, distribution)
 
 
 def _columns(file: str, schema: pa.Schema) -> list[Column]:
@@ -399,7 +399,7 @@ def _columns(file: str, schema: pa.Schema) -> list[Column]:
     ]
 
 
-def history_days(workspace: Workspace, ds: str) -> list[Manifest]:
+def find_history_days(workspace: Workspace, ds: str) -> list[Manifest]:
     """Returns the stored days of user history before a day, limited by window.history_days."""
     last = workspace.config.window.history_days
     first = day_before(ds, last) if last is not None else ""

@@ -47,7 +47,7 @@ NAME = "vector_drift"
 _BATCH_ROWS = 4096
 
 
-def vector_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> tuple[Check, Mapping[str, Any]]:
+def measure_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> tuple[Check, Mapping[str, Any]]:
     """Returns the check and the figures of the drift; no figures where there is no partition before.
 
     Args:
@@ -204,7 +204,7 @@ def _reported(
     drift_facts: Mapping[str, Any] = {}
     drift_check = Check(NAME, False, "not compared: the vectors lack their structure")
     if report.passed:
-        drift_check, drift_facts = vector_drift(workspace, vectors.spec, manifest)
+        drift_check, drift_facts = measure_drift(workspace, vectors.spec, manifest)
     figures = {
         "dims": vectors.dims,
         "inference_seconds": round(seconds, 3),
@@ -222,14 +222,14 @@ def _fixed_lists(vectors: npt.NDArray[np.float32]) -> pa.FixedSizeListArray:
 VectorArray = npt.NDArray[np.float32]
 
 
-def stored_items(vectors: VectorArray, priors: VectorArray | None) -> VectorArray:
+def pack_item_vectors(vectors: VectorArray, priors: VectorArray | None) -> VectorArray:
     """Returns item vectors as they are stored [I, D], or [I, D + 1] with the items' priors [I]."""
     from dssm_assets.core.models.prior import with_prior
 
     return vectors if priors is None else with_prior(vectors, priors)
 
 
-def stored_users(vectors: VectorArray, spec: Any) -> VectorArray:
+def pack_user_vectors(vectors: VectorArray, spec: Any) -> VectorArray:
     """Returns user vectors [U, D] or [U, K, D] as they are stored, one row of `spec.user_vector_width` each."""
     from dssm_assets.core.models.prior import with_one
 
@@ -237,14 +237,16 @@ def stored_users(vectors: VectorArray, spec: Any) -> VectorArray:
     return widened.reshape(len(widened), spec.user_vector_width)
 
 
-def window_priors(workspace: Workspace, model: Manifest, samples: Manifest, item_count: int) -> VectorArray:
+def read_window_priors(workspace: Workspace, model: Manifest, samples: Manifest, item_count: int) -> VectorArray:
     """Returns the priors [I] of the corpus by the positive samples that the model was trained on."""
     table = workspace.artifacts.map_table(samples, TrainSamplesFile.SAMPLES).select(["item_index", "day"])
     items, days = (table.column(name).to_numpy() for name in table.column_names)
     return _priors(workspace, model, items, workspace.config.window.days - days, item_count)
 
 
-def recent_priors(workspace: Workspace, model: Manifest, recent: Sequence[Manifest], after: str, items: IdIndex) -> VectorArray:
+def read_recent_priors(
+    workspace: Workspace, model: Manifest, recent: Sequence[Manifest], after: str, items: IdIndex
+) -> VectorArray:
     """Returns the priors [I] of items by positive samples of days, read one after the other.
 
     Args:
@@ -298,7 +300,7 @@ class ItemRows:
         self._corpus, stored = workspace.need("negative_items", ds), workspace.need("train_samples", ds)
         self._items = workspace.artifacts.map_table(stored, TrainSamplesFile.ITEMS)
         self._inference = ItemInference(towers, BATCH_ROWS)
-        self._priors = window_priors(workspace, model, stored, self._items.num_rows) if towers.spec.prior else None
+        self._priors = read_window_priors(workspace, model, stored, self._items.num_rows) if towers.spec.prior else None
         width, kind = towers.spec.item_vector_width, _id_type(workspace, self._corpus, col.ITEM_ID)
         self.vectors = VectorPartition(ITEM_VECTORS, ds, kind, width, self._corpus.rows)
         self.built_from: tuple[Manifest, ...] = (model, self._corpus, stored)
@@ -308,7 +310,7 @@ class ItemRows:
         for batch in self._workspace.tables.rows(self._corpus, [col.ITEM_ID], first, end):
             part = slice(first, first + batch.num_rows)
             priors = None if self._priors is None else self._priors[part]
-            yield batch.column(0), stored_items(self._inference.vectors(self._items[part]), priors)
+            yield batch.column(0), pack_item_vectors(self._inference.vectors(self._items[part]), priors)
             first += batch.num_rows
 
 
@@ -340,8 +342,8 @@ class UserRows:
             rows = self._known.lookup(batch.column(0))
             facts["users_without_history"] = facts.get("users_without_history", 0) + int((rows < 0).sum())
             starts, ends = (_bounds(self._histories, name, rows) for name in ("history_start", "history_end"))
-            indices = pa.table(self._indexed.of(pa.Table.from_batches([batch]), "table user_features_fg"))
-            yield batch.column(0), stored_users(self._inference.vectors(indices, starts, ends), self._spec)
+            indices = pa.table(self._indexed.to_indices(pa.Table.from_batches([batch]), "table user_features_fg"))
+            yield batch.column(0), pack_user_vectors(self._inference.vectors(indices, starts, ends), self._spec)
 
 
 def _towers(workspace: Workspace, ds: str) -> tuple[Manifest, Any]:

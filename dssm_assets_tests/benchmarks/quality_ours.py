@@ -142,7 +142,7 @@ def _sample_weights(day: Ints, settings: Settings) -> npt.NDArray[np.float32]:
     found = np.empty(len(day), np.float32)
     for one in np.unique(day).tolist():
         of_day = np.flatnonzero(day == one)
-        found[of_day] = weights.of(pa.table({"row": of_day}), one)
+        found[of_day] = weights.weigh(pa.table({"row": of_day}), one)
     return found
 
 

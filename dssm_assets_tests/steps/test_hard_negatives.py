@@ -16,7 +16,7 @@ import pytest
 
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.core.samples.sampler_tables import HARD_EDGE_FORM, read_text
+from dssm_assets.core.samples.sampler_tables import HARD_EDGE_SPEC, read_tsv
 from dssm_assets.core.training.batches import epoch_batches
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.steps.feature_config import towers_of
@@ -118,7 +118,7 @@ def test_the_text_tables_tell_how_often_what_was_not_taken_was_shown(workspace: 
     taken = {(user, item) for day in window for user in worlds.users() for item in worlds.bought(user, day)}
     shown = Counter((user, item) for day in window for user in worlds.users() for item in shown_items(user, day))
     expected = {edge: float(count) for edge, count in shown.items() if edge not in taken}
-    found = read_text((tmp_path / "hard_edges.txt").read_bytes(), HARD_EDGE_FORM).to_pylist()
+    found = read_tsv((tmp_path / "hard_edges.txt").read_bytes(), HARD_EDGE_SPEC).to_pylist()
     assert {(row["user_id"], row["item_id"]): row["weight"] for row in found} == expected
     assert rows["hard_edges"] == len(expected) > 0
     assert max(expected.values()) > 1

@@ -21,7 +21,7 @@ from dssm_assets.core.features_raw.raw_feature_tables import USER_ALL_FEATURE
 from dssm_assets.core.samples.sample_tables import POSITIVE_SAMPLE
 from dssm_assets.core.statistics.value_counts import category_value_counts, numeric_value_counts
 from dssm_assets.steps import sample, statistics
-from dssm_assets.steps.training import FeatureTables, wide_sample
+from dssm_assets.steps.training import FeatureTables, read_wide_sample
 from dssm_assets.steps.workspace import Workspace, day_before, open_workspace
 from dssm_assets.storage import tables as table_store
 from dssm_assets.storage.engines.engine import Engine
@@ -59,7 +59,7 @@ def workspace(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Workspa
 @pytest.mark.parametrize("asset", COUNTED)
 def test_counts_are_those_of_the_wide_samples(workspace: Workspace, asset: str) -> None:
     for ds in DAYS:
-        expected = COUNTED[asset](wide_sample(workspace, "positive_sample", ds), workspace.fg_spec.features)
+        expected = COUNTED[asset](read_wide_sample(workspace, "positive_sample", ds), workspace.fg_spec.features)
         assert workspace.tables.read(workspace.need(asset, ds)).equals(expected), ds
 
 
@@ -79,7 +79,7 @@ def test_a_table_that_comes_again_is_coded_and_read_no_more(workspace: Workspace
     monkeypatch.setattr(
         type(workspace.tables), "read", lambda _, manifest, *names, **how: reads.append(manifest) or original(manifest, *names)
     )
-    found = [held.values("user", manifest, features) for manifest in (first, first, first, other, other)]
+    found = [held.read_values("user", manifest, features) for manifest in (first, first, first, other, other)]
     assert [isinstance(table, pa.Table) for table in found] == [True, False, False, True, False]
     assert found[1] is found[2]
     assert reads == [first, other]

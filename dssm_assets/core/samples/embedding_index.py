@@ -31,7 +31,7 @@ class Bucketize(Protocol):
         """Returns int32 for a column of single values and list<int32> for a column of lists, without nulls."""
 
 
-def embedding_index(bucketize: Bucketize, feature: str, column: Column) -> pa.Array:
+def bucketize_checked(bucketize: Bucketize, feature: str, column: Column) -> pa.Array:
     """Returns the embedding indices of a column, int32 or list<int32>, as many as the column has rows and none null.
 
     Raises:
@@ -71,7 +71,7 @@ class IndexedFeatures:
         """The columns that are read and the ones that come out: the features, the weights of each behind it."""
         return [column for name in self.names for column in self._columns_of(name)]
 
-    def of(self, table: pa.Table, where: str) -> dict[str, pa.Array]:
+    def to_indices(self, table: pa.Table, where: str) -> dict[str, pa.Array]:
         """Returns column -> embedding indices (int32 or list<int32>) or weights (list<float32> of equal lengths).
 
         Args:
@@ -80,25 +80,25 @@ class IndexedFeatures:
 
         Raises:
             SchemaError: a column is missing, or comes from two features; weights that do not fit the values; see
-                `embedding_index`.
+                `bucketize_checked`.
         """
         refuse_collisions(where, {f"feature {name}": self._columns_of(name) for name in self.names})
         require_columns(where, table.column_names, self.columns)
         found: dict[str, pa.Array] = {}
         for name in self.names:
-            found[name] = embedding_index(self.bucketize, name, table.column(name))
+            found[name] = bucketize_checked(self.bucketize, name, table.column(name))
             if name in self.weighted:
                 column = feature_weights(name)
                 found[column] = _weights(table.column(column), found[name], f"{where}, column {column}")
         return found
 
     def types(self, encoded: pa.Schema, where: str) -> dict[str, pa.DataType]:
-        """Returns column -> type of what `of` makes of a table of this schema, which may have more columns.
+        """Returns column -> type of what `to_indices` makes of a table of this schema, which may have more columns.
 
         Raises:
-            SchemaError: as `of`.
+            SchemaError: as `to_indices`.
         """
-        return {name: column.type for name, column in self.of(encoded.empty_table(), where).items()}
+        return {name: column.type for name, column in self.to_indices(encoded.empty_table(), where).items()}
 
     def _columns_of(self, name: str) -> list[str]:
         return [name, feature_weights(name)] if name in self.weighted else [name]

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, comparable_ids, one_array, refuse_type_change
 from dssm_assets.core.errors import Fault, SchemaError, WindowIncompleteError
-from dssm_assets.core.samples.embedding_index import Bucketize, embedding_index
+from dssm_assets.core.samples.embedding_index import Bucketize, bucketize_checked
 from dssm_assets.core.samples.sample_tables import history_schema, require_columns, users_schema
 
 
@@ -95,15 +95,15 @@ _TABLE = "table user_history_fg"
 _KEYS: Final = (col.USER_ID, col.ITEM_IDS)
 
 
-def build_history(
+def history_from_tables(
     days: Iterable[pa.Table], item_index: IdIndex, bucketize: Bucketize, *, features: Sequence[str] = ()
 ) -> HistoryCsr:
-    """Returns the histories of all users in days that are in memory; see `place_history`."""
+    """Returns the histories of all users in days that are in memory; see `build_history`."""
     held = list(days)
-    return place_history(lambda _: held, item_index, bucketize, features=features)
+    return build_history(lambda _: held, item_index, bucketize, features=features)
 
 
-def place_history(
+def build_history(
     days: Days,
     item_index: IdIndex,
     bucketize: Bucketize,
@@ -285,7 +285,7 @@ def _lengths(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
 
 
 def _flat_index(bucketize: Bucketize, feature: str, values: pa.Array) -> npt.NDArray[np.int32]:
-    found = embedding_index(bucketize, feature, values)
+    found = bucketize_checked(bucketize, feature, values)
     if found.type != pa.int32():
         raise SchemaError(
             Fault(f"feature {feature}, embedding indices", "int32 for flat values", str(found.type), "fix the bucketizer")

@@ -21,7 +21,7 @@ from dssm_assets.core.errors import ConfigError, EmptyDayError, Fault, WindowInc
 from dssm_assets.core.samples.history import HistoryCsr
 from dssm_assets.core.samples.sample_tables import hard_negatives_schema, refuse_collisions, require_columns
 
-_LAW: Final = b"negative_items"
+_DISTRIBUTION_KEY: Final = b"negative_items"
 """Key of the distribution in the metadata of items.arrow."""
 
 
@@ -33,14 +33,14 @@ def weights_of(counts: npt.NDArray[Any], distribution: NegativeItems) -> npt.NDA
     return np.asarray(np.power(counts + distribution.smoothing, distribution.alpha))
 
 
-def with_law(schema: pa.Schema, distribution: NegativeItems) -> pa.Schema:
+def with_distribution(schema: pa.Schema, distribution: NegativeItems) -> pa.Schema:
     """Returns the schema of a table of weights with the distribution that they follow, so that others can be made by it."""
-    return schema.with_metadata({_LAW: distribution.model_dump_json().encode()})
+    return schema.with_metadata({_DISTRIBUTION_KEY: distribution.model_dump_json().encode()})
 
 
 def distribution_of(schema: pa.Schema) -> NegativeItems | None:
     """Returns the distribution that the weights of a table follow; None where the table does not tell."""
-    told = (schema.metadata or {}).get(_LAW)
+    told = (schema.metadata or {}).get(_DISTRIBUTION_KEY)
     return None if told is None else NegativeItems.model_validate_json(told)
 
 
@@ -144,7 +144,7 @@ def _sum_counts(parts: Sequence[pa.Table]) -> pa.Table:
 
 
 _TABLE = "table sample_fg"
-COLUMNS = (col.USER_ID, col.ITEM_ID, col.EVENT, col.LABEL)
+HARD_NEGATIVE_COLUMNS = (col.USER_ID, col.ITEM_ID, col.EVENT, col.LABEL)
 """What is read of sample_fg."""
 Pairs = npt.NDArray[np.int64]
 
@@ -175,7 +175,7 @@ def hard_negatives(
     pairs, first_day = np.zeros(0, np.int64), np.zeros(0, np.int32)
     taken = _of_history(history, len(item_index))
     for number, table in enumerate(days):
-        require_columns(_TABLE, table.column_names, COLUMNS)
+        require_columns(_TABLE, table.column_names, HARD_NEGATIVE_COLUMNS)
         taken = np.union1d(taken, _pairs(table.filter(pc.equal(table.column(col.LABEL), 1)), item_index, history))
         is_shown = pc.and_(pc.equal(table.column(col.LABEL), 0), pc.is_in(_text(table.column(col.EVENT)), value_set=events))
         new = np.setdiff1d(_pairs(table.filter(is_shown), item_index, history), pairs, assume_unique=True)

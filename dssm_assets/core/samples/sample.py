@@ -107,7 +107,7 @@ class SampleWeights:
         """The columns of positive_sample that are read."""
         return [col.EVENT] if self.event_weights else []
 
-    def of(self, positive_sample: pa.Table, day: int) -> npt.NDArray[np.float32]:
+    def weigh(self, positive_sample: pa.Table, day: int) -> npt.NDArray[np.float32]:
         """Returns the weight of every row of a day, 0 the oldest, float32 above 0.
 
         Raises:

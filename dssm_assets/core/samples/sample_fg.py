@@ -4,7 +4,7 @@ Belongs here: the as-of lookup and the leak check. Does not belong here: feature
 partition that is looked up: the caller hands in the feature tables of D-1.
 
 A sample names the rows of its user and item instead of carrying their features: a feature of a side is the same for
-all samples of that user or item and day, so copying it costs more than everything else together. `widened` gives the
+all samples of that user or item and day, so copying it costs more than everything else together. `widen` gives the
 wide table to whoever wants to look at it.
 """
 
@@ -89,7 +89,7 @@ def sample_fg(sample: pa.Table, users: FeatureRows, items: FeatureRows, context:
     return pa.table(columns | dict(zip(context.column_names, context.columns, strict=True)))
 
 
-def widened(sample_fg: pa.Table, user_features: pa.Table, item_features: pa.Table) -> pa.Table:
+def widen(sample_fg: pa.Table, user_features: pa.Table, item_features: pa.Table) -> pa.Table:
     """Returns sample_fg with every feature of the user and the item in place of their row numbers; null where unknown.
 
     Args:
@@ -112,7 +112,7 @@ def widened(sample_fg: pa.Table, user_features: pa.Table, item_features: pa.Tabl
     return kept
 
 
-def use_counts(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[np.int64], int]:
+def count_uses(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[np.int64], int]:
     """Returns how many samples use each row of a feature table, int64 [row_count], and how many use none (null).
 
     Raises:
@@ -121,7 +121,7 @@ def use_counts(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[np.in
     return np.bincount(_used(rows, row_count), minlength=row_count).astype(np.int64), rows.null_count
 
 
-def used_rows(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], int]:
+def count_used_rows(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], int]:
     """Returns the rows of a feature table that samples use, ascending, how many use each, and how many use none (null).
 
     It holds what the samples take, however long the table is.

@@ -105,7 +105,7 @@ _BREAKS: Final = r"[\t\n\r]"
 
 
 @dataclass(frozen=True)
-class TextForm:
+class TsvSpec:
     """One kind of table.
 
     Attributes:
@@ -131,7 +131,7 @@ class TextForm:
         return len(self.ids) + 1 + (self.attr_fields is not None)
 
 
-def item_form(attr_fields: Sequence[str], delimiter: str = ":") -> TextForm:
+def item_spec(attr_fields: Sequence[str], delimiter: str = ":") -> TsvSpec:
     """Returns the form of the item table: item_id, weight and these fields.
 
     Raises:
@@ -140,15 +140,15 @@ def item_form(attr_fields: Sequence[str], delimiter: str = ":") -> TextForm:
     if len(delimiter) != 1 or delimiter in "\t\n\r":
         expected = "one character that is no tab and no line break"
         raise SchemaError(Fault("item table, attr_delimiter", expected, repr(delimiter), "choose another, such as \\x02"))
-    return TextForm("item table", {col.ITEM_ID: "id"}, tuple(attr_fields), delimiter)
+    return TsvSpec("item table", {col.ITEM_ID: "id"}, tuple(attr_fields), delimiter)
 
 
-USER_FORM: Final = TextForm("user table", {col.USER_ID: "id"})
-POSITIVE_EDGE_FORM: Final = TextForm("positive edge table", {col.USER_ID: "userid", col.ITEM_ID: "itemid"})
-HARD_EDGE_FORM: Final = TextForm("hard negative edge table", {col.USER_ID: "userid", col.ITEM_ID: "itemid"})
+USER_SPEC: Final = TsvSpec("user table", {col.USER_ID: "id"})
+POSITIVE_EDGE_SPEC: Final = TsvSpec("positive edge table", {col.USER_ID: "userid", col.ITEM_ID: "itemid"})
+HARD_EDGE_SPEC: Final = TsvSpec("hard negative edge table", {col.USER_ID: "userid", col.ITEM_ID: "itemid"})
 
 
-def write_text(table: pa.Table, form: TextForm) -> bytes:
+def write_tsv(table: pa.Table, form: TsvSpec) -> bytes:
     """Returns a table as text, UTF-8, rows in their order.
 
     Args:
@@ -185,7 +185,7 @@ def write_text(table: pa.Table, form: TextForm) -> bytes:
     return ("\n".join([header, *pc.binary_join_element_wise(*cells, "\t").to_pylist()]) + "\n").encode()
 
 
-def read_text(data: bytes, form: TextForm) -> pa.Table:
+def read_tsv(data: bytes, form: TsvSpec) -> pa.Table:
     """Returns the table that a text holds: ids int64 or string as the header says, weight float64, fields of attrs string.
 
     A last line break, and carriage returns before line breaks, may be there or not.
@@ -211,13 +211,13 @@ def read_text(data: bytes, form: TextForm) -> pa.Table:
     return pa.table(columns)
 
 
-def _header(form: TextForm, kinds: Sequence[pa.DataType]) -> list[str]:
+def _header(form: TsvSpec, kinds: Sequence[pa.DataType]) -> list[str]:
     types = {kind: name for name, kind in _ID_NAMES.items()}
     named = [f"{name}:{types[kind]}" for name, kind in zip(form.ids.values(), kinds, strict=True)]
     return [*named, "weight:float", *(["attrs:string"] if form.attr_fields is not None else [])]
 
 
-def _id_kinds(header: str, form: TextForm) -> list[pa.DataType]:
+def _id_kinds(header: str, form: TsvSpec) -> list[pa.DataType]:
     """Returns the type of each id by the header."""
     got = header.split("\t")
     named = [cell.partition(":")[2] for cell in got[: len(form.ids)]]
@@ -228,7 +228,7 @@ def _id_kinds(header: str, form: TextForm) -> list[pa.DataType]:
     return kinds
 
 
-def _read_ids(cells: Cells, place: int, kind: pa.DataType, form: TextForm) -> tuple[pa.Array, list[Fault]]:
+def _read_ids(cells: Cells, place: int, kind: pa.DataType, form: TsvSpec) -> tuple[pa.Array, list[Fault]]:
     text = cells.column(place)
     if pa.types.is_string(kind):
         return text, []
@@ -244,7 +244,7 @@ def _read_ids(cells: Cells, place: int, kind: pa.DataType, form: TextForm) -> tu
     return pc.if_else(is_good, text, "0").cast(pa.int64()), faults
 
 
-def _read_weights(cells: Cells, place: int, form: TextForm) -> tuple[pa.Array, list[Fault]]:
+def _read_weights(cells: Cells, place: int, form: TsvSpec) -> tuple[pa.Array, list[Fault]]:
     text = cells.column(place)
     is_number = pc.match_substring_regex(text, _NUMBER)
     values = pc.if_else(is_number, text, "0").cast(pa.float64())
@@ -252,7 +252,7 @@ def _read_weights(cells: Cells, place: int, form: TextForm) -> tuple[pa.Array, l
     return values, line_faults(cells.numbers, is_good, text, f"{form.words}, column weight", _WEIGHT_TEXT)
 
 
-def _read_attrs(cells: Cells, place: int, form: TextForm) -> tuple[dict[str, pa.Array], list[Fault]]:
+def _read_attrs(cells: Cells, place: int, form: TsvSpec) -> tuple[dict[str, pa.Array], list[Fault]]:
     names = form.attr_fields or ()
     text = cells.column(place)
     split = pc.split_pattern(text, form.delimiter)
@@ -265,14 +265,14 @@ def _read_attrs(cells: Cells, place: int, form: TextForm) -> tuple[dict[str, pa.
     return {name: fields.column(at) for at, name in enumerate(names)}, []
 
 
-def _weights(column: pa.ChunkedArray, form: TextForm) -> pa.Array:
+def _weights(column: pa.ChunkedArray, form: TsvSpec) -> pa.Array:
     if not pa.types.is_floating(column.type) or column.null_count:
         got = f"{column.type} with {column.null_count} nulls"
         raise SchemaError(Fault(f"{form.words}, column weight", "floats without nulls", got, "write weights as floats"))
     return one_array(column)
 
 
-def _text(column: pa.ChunkedArray, form: TextForm, name: str) -> pa.Array:
+def _text(column: pa.ChunkedArray, form: TsvSpec, name: str) -> pa.Array:
     array = one_array(column)
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
@@ -285,7 +285,7 @@ def _text(column: pa.ChunkedArray, form: TextForm, name: str) -> pa.Array:
 EDGE: Final = (col.USER_ID, col.ITEM_ID)
 
 
-def item_rows(negatives: pa.Table) -> tuple[pa.Table, list[str]]:
+def items_as_text(negatives: pa.Table) -> tuple[pa.Table, list[str]]:
     """Returns item_id, weight and the features as text, and the features' names.
 
     Args:
@@ -297,7 +297,7 @@ def item_rows(negatives: pa.Table) -> tuple[pa.Table, list[str]]:
     return pa.table({**columns, **{name: _text_column(one_array(negatives.column(name))) for name in fields}}), fields
 
 
-def counted(days: Iterable[pa.Table], keys: Sequence[str]) -> pa.Table:
+def count_keys(days: Iterable[pa.Table], keys: Sequence[str]) -> pa.Table:
     """Returns the distinct keys, sorted, and as their weight float64 how many rows have them.
 
     Args:
@@ -317,14 +317,14 @@ def counted(days: Iterable[pa.Table], keys: Sequence[str]) -> pa.Table:
     return total.sort_by([(key, "ascending") for key in keys])
 
 
-def exposures(day: pa.Table, events: Sequence[str]) -> pa.Table:
+def select_exposures(day: pa.Table, events: Sequence[str]) -> pa.Table:
     """Returns the rows of `sample_fg` that say that an item was shown: of label 0, and of one of these events."""
     event = day.column(col.EVENT).cast(pa.string())
     is_shown = pc.and_(pc.equal(day.column(col.LABEL), 0), pc.is_in(event, value_set=pa.array(sorted(events), pa.string())))
     return day.filter(is_shown)
 
 
-def not_taken(shown: pa.Table, taken: pa.Table) -> pa.Table:
+def drop_positives(shown: pa.Table, taken: pa.Table) -> pa.Table:
     """Returns the edges that are not among others, in their order."""
     left = shown.join(taken.select(list(EDGE)), list(EDGE), join_type="left anti")
     return left.select([*EDGE, col.WEIGHT]).sort_by([(key, "ascending") for key in EDGE])

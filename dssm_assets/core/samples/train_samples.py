@@ -25,9 +25,9 @@ from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.samples.history import HistoryCsr, history_end
-from dssm_assets.core.samples.negatives import with_law
+from dssm_assets.core.samples.negatives import with_distribution
 from dssm_assets.core.samples.sample import SampleWeights
-from dssm_assets.core.samples.sample_fg import use_counts
+from dssm_assets.core.samples.sample_fg import count_uses
 from dssm_assets.core.samples.sample_tables import feature_rows_schema, items_schema, require_columns, samples_schema
 
 _TABLE = "table positive_sample"
@@ -79,13 +79,13 @@ def discretise_day(
     times: npt.NDArray[np.int64] = kept.column(col.EVENT_TIME_MS).to_numpy()
     # min: an event that a log files under a later day must still not see itself.
     cutoff_ms = np.minimum(times, np.int64(day_start_ms)) if cutoff is History.DAY else times
-    indices = features.of(kept, _TABLE)
+    indices = features.to_indices(kept, _TABLE)
     arrays = [
         pa.array(items[is_kept]),
         pa.array(users),
         pa.array(history_end(history, users, cutoff_ms)),
         pa.array(times),
-        pa.array(weights.of(kept, day)),
+        pa.array(weights.weigh(kept, day)),
         pa.array(np.full(kept.num_rows, day, dtype=np.int32)),
         *(pa.array(feature_rows[name][is_kept]) for name in (col.USER_ROW, col.ITEM_ROW)),
         *indices.values(),
@@ -114,12 +114,12 @@ def discretise_rows(
     if is_first:
         nobody = pa.Table.from_arrays([pa.nulls(1, field.type) for field in chosen.schema], schema=chosen.schema)
         chosen = pa.concat_tables([nobody, chosen])
-    indices = features.of(chosen, where)
+    indices = features.to_indices(chosen, where)
     schema = feature_rows_schema(file, {name: column.type for name, column in indices.items()})
     return pa.RecordBatch.from_arrays(list(indices.values()), schema=schema)
 
 
-def item_rows(negative_items: pa.Table, features: IndexedFeatures, distribution: NegativeItems) -> pa.Table:
+def discretise_items(negative_items: pa.Table, features: IndexedFeatures, distribution: NegativeItems) -> pa.Table:
     """Returns items.arrow: the weight and the features of every corpus item, in the corpus' order.
 
     Args:
@@ -131,9 +131,9 @@ def item_rows(negative_items: pa.Table, features: IndexedFeatures, distribution:
         SchemaError: a column is missing, weights do not fit their values, or a feature is named weight.
     """
     require_columns("table negative_items", negative_items.column_names, [col.WEIGHT, *features.columns])
-    indices = features.of(negative_items, "table negative_items")
+    indices = features.to_indices(negative_items, "table negative_items")
     weight = one_array(negative_items.column(col.WEIGHT))
-    schema = with_law(items_schema({name: column.type for name, column in indices.items()}), distribution)
+    schema = with_distribution(items_schema({name: column.type for name, column in indices.items()}), distribution)
     return pa.Table.from_arrays([weight, *indices.values()], schema=schema)
 
 
@@ -182,7 +182,7 @@ class KeptRows:
         Raises:
             SchemaError: a row lies outside of the table, or more rows are kept than an int32 can number.
         """
-        counts, _ = use_counts(rows, row_count)
+        counts, _ = count_uses(rows, row_count)
         bits = np.packbits(counts > 0)
         self._bits[table] = bits | self._bits.get(table, np.uint8(0))
         self._sizes[table] = row_count
@@ -217,7 +217,7 @@ class KeptRows:
         found: npt.NDArray[np.int32] = places[pc.fill_null(one_array(rows), -1).to_numpy()]
         return found
 
-    def take(self, table: str, parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def select(self, table: str, parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yields the kept rows of a table that comes in parts."""
         is_kept, start = self._is_kept(table), 0
         for part in parts:

@@ -6,13 +6,13 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.samples.embedding_index import IndexedFeatures, embedding_index
+from dssm_assets.core.samples.embedding_index import IndexedFeatures, bucketize_checked
 from dssm_assets_tests.core.samples.worlds import bucketize
 
 
 def test_single_and_multi_valued_columns() -> None:
     table = pa.table({"a": [4, None], "b": pa.array([[1, None], None], pa.list_(pa.int64()))})
-    found = IndexedFeatures(bucketize, ["b", "a"]).of(table, "table t")
+    found = IndexedFeatures(bucketize, ["b", "a"]).to_indices(table, "table t")
     assert list(found) == ["b", "a"]
     assert (found["a"].type, found["a"].to_pylist()) == (pa.int32(), [5, 0])
     assert (found["b"].type, found["b"].to_pylist()) == (pa.list_(pa.int32()), [[2, 0], []])
@@ -31,7 +31,7 @@ def test_types_are_those_of_what_comes_out() -> None:
 
 
 def test_large_lists_become_lists() -> None:
-    found = embedding_index(lambda _, __: pa.array([[1]], pa.large_list(pa.int32())), "f", pa.chunked_array([[9]]))
+    found = bucketize_checked(lambda _, __: pa.array([[1]], pa.large_list(pa.int32())), "f", pa.chunked_array([[9]]))
     assert found.type == pa.list_(pa.int32())
 
 
@@ -46,7 +46,7 @@ def test_large_lists_become_lists() -> None:
 )
 def test_broken_bucketizers(returned: pa.Array, message: str) -> None:
     with pytest.raises(SchemaError, match=f"feature f, embedding indices: .*{message}"):
-        embedding_index(lambda _, __: returned, "f", pa.array([7, 8]))
+        bucketize_checked(lambda _, __: returned, "f", pa.array([7, 8]))
 
 
 LISTS, WEIGHTS = pa.list_(pa.int64()), pa.list_(pa.float32())
@@ -62,12 +62,12 @@ def weighted(weights: object, kind: pa.DataType = WEIGHTS) -> pa.Table:
 def test_weights_stand_behind_their_values_and_a_null_list_is_an_empty_one(first: int) -> None:
     assert WEIGHTED.columns == ["b", "b__weights", "a"]
     table = weighted(FITTING).slice(first)
-    found = WEIGHTED.of(pa.concat_tables([table, table]), "table t")
+    found = WEIGHTED.to_indices(pa.concat_tables([table, table]), "table t")
     assert list(found) == WEIGHTED.columns
     assert found["b"].to_pylist() == [[2, 0], [], [8]][first:] * 2
     assert (found["b__weights"].type, found["b__weights"].to_pylist()) == (WEIGHTS, [[0.5, 2.0], [], [-3.0]][first:] * 2)
-    large = WEIGHTED.of(weighted(FITTING, pa.large_list(pa.float32())), "table t")
-    assert large["b__weights"].equals(WEIGHTED.of(weighted(FITTING), "table t")["b__weights"])
+    large = WEIGHTED.to_indices(weighted(FITTING, pa.large_list(pa.float32())), "table t")
+    assert large["b__weights"].equals(WEIGHTED.to_indices(weighted(FITTING), "table t")["b__weights"])
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_weights_stand_behind_their_values_and_a_null_list_is_an_empty_one(first
 )
 def test_weights_that_do_not_fit(table: pa.Table, message: str) -> None:
     with pytest.raises(SchemaError, match=f"table t, column b__weights: .*{message}"):
-        WEIGHTED.of(table, "table t")
+        WEIGHTED.to_indices(table, "table t")
 
 
 def test_a_feature_is_not_taken_for_the_weights_of_another() -> None:
     both = IndexedFeatures(bucketize, ["b", "b__weights"], {"b"})
     with pytest.raises(SchemaError, match=r"column b__weights: .*feature b and from feature b__weights"):
-        both.of(weighted(FITTING), "table t")
+        both.to_indices(weighted(FITTING), "table t")

@@ -16,7 +16,7 @@ from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.errors import SchemaError, WindowIncompleteError
 from dssm_assets.core.samples import history
 from dssm_assets.core.samples import history as history_build
-from dssm_assets.core.samples.history import HistoryCsr, build_history, history_end, place_history
+from dssm_assets.core.samples.history import HistoryCsr, build_history, history_end, history_from_tables
 from dssm_assets_tests.core.samples.worlds import bucketize, history_day
 
 CORPUS = IdIndex(pa.array([100, 200, 300]))
@@ -27,7 +27,7 @@ DAY_1 = history_day([(4, [(11, 300, 4), (12, 300, 4)])])
 
 
 def build(days: list[pa.Table]) -> HistoryCsr:
-    return build_history(days, CORPUS, bucketize, features=["seq__brand"])
+    return history_from_tables(days, CORPUS, bucketize, features=["seq__brand"])
 
 
 def ends(history: HistoryCsr, pairs: list[tuple[int, int]]) -> list[int]:
@@ -61,7 +61,7 @@ def test_the_end_is_strictly_before_the_cutoff() -> None:
 
 def test_text_ids() -> None:
     day = history_day([("b", [(1, "y", 1)]), ("a", [(1, "x", 1), (1, "y", 2), (2, "x", 3)])], pa.string())
-    history = build_history([day], IdIndex(pa.array(["y", "z"])), bucketize)
+    history = history_from_tables([day], IdIndex(pa.array(["y", "z"])), bucketize)
     assert history.users.ids.to_pylist() == ["a", "b"]
     assert (history.item_index.tolist(), history.starts.tolist(), history.ends.tolist()) == ([-1, 0, -1, 0], [0, 3], [3, 4])
     assert history.features == {}
@@ -165,7 +165,7 @@ def rows_of(history: HistoryCsr) -> list[tuple[Any, ...]]:
 @given(days=DAYS, block_rows=st.integers(1, 5))
 def test_histories_are_all_events_sorted(days: list[Any], block_rows: int) -> None:
     with mock.patch.object(history_build, "BLOCK_ROWS", block_rows):
-        history = build_history([table(day) for day in days], CORPUS_HISTORY_BUILD, bucketize, features=["seq__brand"])
+        history = history_from_tables([table(day) for day in days], CORPUS_HISTORY_BUILD, bucketize, features=["seq__brand"])
     place = {item: index for index, item in enumerate([9, 7, 8])}
     events = sorted((user, time, item) for day in days for user, taken in day for time, item in taken)
     assert rows_of(history) == [(user, time, place.get(item, -1), item + 101) for user, time, item in events]
@@ -187,7 +187,7 @@ def test_days_are_asked_for_thrice_and_the_arrays_of_all_rows_are_the_caller_s()
         made.append(length)
         return np.empty(length, kind)
 
-    history = place_history(days, CORPUS_HISTORY_BUILD, bucketize, features=["seq__brand"], allocate=allocate)
+    history = build_history(days, CORPUS_HISTORY_BUILD, bucketize, features=["seq__brand"], allocate=allocate)
     assert [columns for _, columns in asked] == [4] * 3 + [2] * 3 + [4] * 3
     assert made == [3, 3, 3]
     assert rows_of(history) == [(0, 0, 1, 108), (0, 2, 1, 108), (1, 1, 1, 108)]

@@ -15,14 +15,14 @@ from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, SchemaError, WindowIncompleteError
 from dssm_assets.core.samples import negatives as module
-from dssm_assets.core.samples.history import HistoryCsr, build_history
+from dssm_assets.core.samples.history import HistoryCsr, history_from_tables
 from dssm_assets.core.samples.negatives import (
     count_positives,
     distribution_of,
     hard_negatives,
     negative_items,
     weights_of,
-    with_law,
+    with_distribution,
 )
 from dssm_assets.core.samples.sample_tables import NEGATIVE_ITEMS
 from dssm_assets.core.schema import check_schema
@@ -145,7 +145,7 @@ def test_item_weights_weights_by_hand() -> None:
 
 @pytest.mark.parametrize("distribution", [NegativeItems(alpha=0.6, smoothing=0.1), NegativeItems()])
 def test_a_file_keeps_the_law(tmp_path: Path, distribution: NegativeItems) -> None:
-    schema = with_law(pa.schema({"weight": pa.float64()}), distribution)
+    schema = with_distribution(pa.schema({"weight": pa.float64()}), distribution)
     with pa.OSFile(str(tmp_path / "items.arrow"), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_table(pa.table([[1.0, 2.0]], schema=schema))
     read = pa.ipc.open_file(pa.memory_map(str(tmp_path / "items.arrow"), "r")).read_all()
@@ -170,7 +170,7 @@ def day_hard_negatives(events: list[Event]) -> pa.Table:
 
 
 def history(taken: list[tuple[int, int]]) -> HistoryCsr:
-    return build_history([history_day([(user, [(10, item, None)]) for user, item in taken])], CORPUS, bucketize)
+    return history_from_tables([history_day([(user, [(10, item, None)]) for user, item in taken])], CORPUS, bucketize)
 
 
 def rows(days: list[list[Event]], taken: list[tuple[int, int]], exposure: tuple[str, ...] = ("expr",)) -> list[tuple[int, ...]]:

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import DuplicateKeyError, SchemaError
-from dssm_assets.core.samples.sample_fg import FeatureRows, LeakReport, check_no_leak, sample_fg, use_counts, used_rows, widened
+from dssm_assets.core.samples.sample_fg import (
+    FeatureRows,
+    LeakReport,
+    check_no_leak,
+    count_used_rows,
+    count_uses,
+    sample_fg,
+    widen,
+)
 
 
 def sample_table(users: list[object], items: list[object]) -> pa.Table:
@@ -58,7 +66,7 @@ def test_known_and_unknown_entities(as_id: type) -> None:
     assert placed["item_row"].to_pylist() == [None, 0, 0]
     assert placed["user_feature_date"].to_pylist() == [None, "2024-05-01", None]
     assert placed["item_feature_date"].to_pylist() == [None, "2024-05-01", "2024-05-01"]
-    wide = widened(placed, users, items)
+    wide = widen(placed, users, items)
     assert wide.column_names == [*sample.column_names, *dates, "request_hour", "age", "tags"]
     assert wide["age"].to_pylist() == [None, 30.0, None]
     assert wide["tags"].to_pylist() == [None, [4, 5], [4, 5]]
@@ -89,7 +97,7 @@ def test_names_that_come_twice_are_refused() -> None:
         run(sample_table([1], [7]), users_fg([1]), items_fg([7]), hour=[2])
     users, items = users_fg([1], city=[1]), items_fg([7], city=[1])
     with pytest.raises(SchemaError, match=r"column city: .* from the user side and from the item side"):
-        widened(run(sample_table([1], [7]), users, items), users, items)
+        widen(run(sample_table([1], [7]), users, items), users, items)
 
 
 def test_ids_of_different_types_are_refused_rather_than_cast() -> None:
@@ -114,17 +122,17 @@ def test_every_row_comes_once_with_its_own_features(pairs: list[tuple[int, int]]
     sample = sample_table([user for user, _ in pairs], [item for _, item in pairs]).cast(sample_table([1], [1]).schema)
     user_fg = users_fg(list(users), u=[user * 10 for user in users]).cast(users_fg([1], u=[1]).schema)
     item_fg = items_fg(list(items), i=[item * 10 for item in items]).cast(items_fg([1], i=[1]).schema)
-    wide = widened(run(sample, user_fg, item_fg), user_fg, item_fg)
+    wide = widen(run(sample, user_fg, item_fg), user_fg, item_fg)
     expected = [(u * 10 if u in users else None, i * 10 if i in items else None) for u, i in pairs]
     assert list(zip(wide["u"].to_pylist(), wide["i"].to_pylist(), strict=True)) == expected
 
 
 def test_uses_by_hand() -> None:
-    counts, without = use_counts(pa.chunked_array([[2, None], [0, 2]], pa.int32()), 4)
+    counts, without = count_uses(pa.chunked_array([[2, None], [0, 2]], pa.int32()), 4)
     assert (counts.tolist(), without) == ([1, 0, 2, 0], 1)
-    assert use_counts(pa.chunked_array([], pa.int32()), 2)[0].dtype == np.int64
+    assert count_uses(pa.chunked_array([], pa.int32()), 2)[0].dtype == np.int64
     with pytest.raises(SchemaError, match=r"expected 0 \.\. 1, got 0 \.\. 2"):
-        use_counts(pa.chunked_array([[0, 2]], pa.int32()), 2)
+        count_uses(pa.chunked_array([[0, 2]], pa.int32()), 2)
 
 
 def dated(user: list[str | None], item: list[str | None]) -> pa.Table:
@@ -206,7 +214,7 @@ def test_dates_that_are_not_text_are_refused() -> None:
 
 
 def test_the_rows_that_are_used_by_hand():
-    used, counts, without = used_rows(pa.chunked_array([[2, None], [0, 2]], pa.int32()), 1_000_000_000)
+    used, counts, without = count_used_rows(pa.chunked_array([[2, None], [0, 2]], pa.int32()), 1_000_000_000)
     assert (used.tolist(), counts.tolist(), without) == ([0, 2], [1, 2], 1)
     with pytest.raises(SchemaError, match=r"expected 0 \.\. 1, got 0 \.\. 2"):
-        used_rows(pa.chunked_array([[2, 0]], pa.int32()), 2)
+        count_used_rows(pa.chunked_array([[2, 0]], pa.int32()), 2)

@@ -13,33 +13,33 @@ from hypothesis import strategies as st
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.samples.sampler_tables import (
     EDGE,
-    HARD_EDGE_FORM,
-    POSITIVE_EDGE_FORM,
-    USER_FORM,
-    TextForm,
-    counted,
-    exposures,
-    item_form,
-    item_rows,
-    not_taken,
-    read_text,
-    write_text,
+    HARD_EDGE_SPEC,
+    POSITIVE_EDGE_SPEC,
+    USER_SPEC,
+    TsvSpec,
+    count_keys,
+    drop_positives,
+    item_spec,
+    items_as_text,
+    read_tsv,
+    select_exposures,
+    write_tsv,
 )
 
-ITEMS = item_form(["brand", "price"])
+ITEMS = item_spec(["brand", "price"])
 ITEM_TEXT = b"id:int64\tweight:float\tattrs:string\n7\t1.5\tacme:10\n-8\t0.1\t:\n"
 EDGE_TEXT = b"userid:int64\titemid:int64\tweight:float\n1\t7\t1.0\n"
 
 
 def test_the_item_table_by_hand() -> None:
     table = pa.table({"item_id": [7, -8], "weight": [1.5, 0.1], "brand": ["acme", ""], "price": ["10", ""]})
-    assert write_text(table, ITEMS) == ITEM_TEXT
-    assert read_text(ITEM_TEXT, ITEMS).equals(table)
-    turned = item_form(["price", "brand"], "\x02")
-    assert write_text(table, turned).splitlines()[1] == b"7\t1.5\t10\x02acme"
-    assert read_text(write_text(table, turned), turned).column_names == ["item_id", "weight", "price", "brand"]
-    assert write_text(table, item_form([])).splitlines()[1:] == [b"7\t1.5\t", b"-8\t0.1\t"]
-    assert read_text(b"id:int64\tweight:float\tattrs:string\n7\t2\t\n", item_form([])).to_pylist() == [
+    assert write_tsv(table, ITEMS) == ITEM_TEXT
+    assert read_tsv(ITEM_TEXT, ITEMS).equals(table)
+    turned = item_spec(["price", "brand"], "\x02")
+    assert write_tsv(table, turned).splitlines()[1] == b"7\t1.5\t10\x02acme"
+    assert read_tsv(write_tsv(table, turned), turned).column_names == ["item_id", "weight", "price", "brand"]
+    assert write_tsv(table, item_spec([])).splitlines()[1:] == [b"7\t1.5\t", b"-8\t0.1\t"]
+    assert read_tsv(b"id:int64\tweight:float\tattrs:string\n7\t2\t\n", item_spec([])).to_pylist() == [
         {"item_id": 7, "weight": 2.0}
     ]
 
@@ -47,25 +47,25 @@ def test_the_item_table_by_hand() -> None:
 def test_users_and_edges_by_hand() -> None:
     users = pa.table({"user_id": ["u 1", "ü"], "weight": pa.array([1.0, 0.1], pa.float32())})
     text = "id:string\tweight:float\nu 1\t1\nü\t0.1\n".encode()
-    assert write_text(users, USER_FORM).replace(b"1.0\n", b"1\n") == text
-    assert read_text(text, USER_FORM).cast(users.schema).equals(users)
+    assert write_tsv(users, USER_SPEC).replace(b"1.0\n", b"1\n") == text
+    assert read_tsv(text, USER_SPEC).cast(users.schema).equals(users)
     edges = pa.table({"user_id": [1], "item_id": [7], "weight": [1.0]})
-    for form in (POSITIVE_EDGE_FORM, HARD_EDGE_FORM):
-        assert read_text(EDGE_TEXT, form).equals(edges)
-        assert read_text(write_text(edges, form), form).equals(edges)
-    mixed = read_text(b"userid:string\titemid:int64\tweight:float\n1\t7\t1\n", HARD_EDGE_FORM)
+    for form in (POSITIVE_EDGE_SPEC, HARD_EDGE_SPEC):
+        assert read_tsv(EDGE_TEXT, form).equals(edges)
+        assert read_tsv(write_tsv(edges, form), form).equals(edges)
+    mixed = read_tsv(b"userid:string\titemid:int64\tweight:float\n1\t7\t1\n", HARD_EDGE_SPEC)
     assert mixed.to_pylist() == [{"user_id": "1", "item_id": 7, "weight": 1.0}]
 
 
 def test_line_breaks_of_other_systems_and_a_table_without_rows() -> None:
-    assert read_text(EDGE_TEXT.replace(b"\n", b"\r\n"), HARD_EDGE_FORM).equals(read_text(EDGE_TEXT, HARD_EDGE_FORM))
-    assert read_text(EDGE_TEXT.rstrip(), HARD_EDGE_FORM).equals(read_text(EDGE_TEXT, HARD_EDGE_FORM))
+    assert read_tsv(EDGE_TEXT.replace(b"\n", b"\r\n"), HARD_EDGE_SPEC).equals(read_tsv(EDGE_TEXT, HARD_EDGE_SPEC))
+    assert read_tsv(EDGE_TEXT.rstrip(), HARD_EDGE_SPEC).equals(read_tsv(EDGE_TEXT, HARD_EDGE_SPEC))
     header = EDGE_TEXT.splitlines()[0]
     for text in (header, header + b"\n"):
-        empty = read_text(text, HARD_EDGE_FORM)
+        empty = read_tsv(text, HARD_EDGE_SPEC)
         assert (empty.num_rows, [str(kind) for kind in empty.schema.types]) == (0, ["int64", "int64", "double"])
-    assert write_text(empty, HARD_EDGE_FORM) == header + b"\n"
-    assert read_text(ITEM_TEXT.split(b"7")[0], ITEMS).num_rows == 0
+    assert write_tsv(empty, HARD_EDGE_SPEC) == header + b"\n"
+    assert read_tsv(ITEM_TEXT.split(b"7")[0], ITEMS).num_rows == 0
 
 
 WEIGHT = st.floats(0, allow_nan=False, allow_infinity=False)
@@ -93,9 +93,9 @@ def test_there_and_back_is_the_same(rows: list[Any], is_text: bool, is_short: bo
             "price": pa.array(second, pa.string()),
         }
     )
-    for form in (ITEMS, item_form(["brand"]), item_form([]), USER_FORM, POSITIVE_EDGE_FORM, HARD_EDGE_FORM):
+    for form in (ITEMS, item_spec(["brand"]), item_spec([]), USER_SPEC, POSITIVE_EDGE_SPEC, HARD_EDGE_SPEC):
         chosen = table.select(form.columns)
-        assert read_text(write_text(chosen, form), form).cast(chosen.schema).equals(chosen)
+        assert read_tsv(write_tsv(chosen, form), form).cast(chosen.schema).equals(chosen)
 
 
 def _edges(*lines: str) -> bytes:
@@ -105,7 +105,7 @@ def _edges(*lines: str) -> bytes:
 def test_all_faults_of_a_text_with_their_lines() -> None:
     text = _edges("1\t2\t1", "1\t2", "x\t2\t1", "1\t9223372036854775808\t1", "", "1\t2\tnan", "1\t2\t-0.5", "1\t2\t1\t3")
     with pytest.raises(SchemaError) as caught:
-        read_text(text, HARD_EDGE_FORM)
+        read_tsv(text, HARD_EDGE_SPEC)
     assert [(fault.where, fault.got) for fault in caught.value.faults] == [
         ("hard negative edge table, column itemid, line 5", "'9223372036854775808'"),
         ("hard negative edge table, column userid, line 4", "'x'"),
@@ -121,51 +121,51 @@ def test_all_faults_of_a_text_with_their_lines() -> None:
     ("weight", "value"), [("1", 1.0), ("1.", 1.0), (".5", 0.5), ("1e3", 1000.0), ("2E-1", 0.2), ("0", 0.0), ("-0", 0.0)]
 )
 def test_weights_that_are_numbers(weight: str, value: float) -> None:
-    assert read_text(_edges(f"1\t2\t{weight}"), HARD_EDGE_FORM)["weight"].to_pylist() == [value]
+    assert read_tsv(_edges(f"1\t2\t{weight}"), HARD_EDGE_SPEC)["weight"].to_pylist() == [value]
 
 
 @pytest.mark.parametrize("weight", ["", " 1", "+1", "inf", "1e999", "0x1", "1_0", "1,5", "-1"])
 def test_weights_that_are_not(weight: str) -> None:
     with pytest.raises(SchemaError, match="column weight, line 2: expected a finite number"):
-        read_text(_edges(f"1\t2\t{weight}"), HARD_EDGE_FORM)
+        read_tsv(_edges(f"1\t2\t{weight}"), HARD_EDGE_SPEC)
 
 
 @pytest.mark.parametrize(("text", "value"), [("007", 7), ("-0", 0), ("-9223372036854775808", -(1 << 63)), ("0" * 30 + "1", 1)])
 def test_ids_that_are_int64(text: str, value: int) -> None:
-    assert read_text(_edges(f"{text}\t2\t1"), HARD_EDGE_FORM)["user_id"].to_pylist() == [value]
+    assert read_tsv(_edges(f"{text}\t2\t1"), HARD_EDGE_SPEC)["user_id"].to_pylist() == [value]
 
 
 @pytest.mark.parametrize("text", ["", "1.0", "+1", "-9223372036854775809", "99999999999999999999", "--1", "\u0661", "1 "])
 def test_ids_that_are_not(text: str) -> None:
     with pytest.raises(SchemaError, match="column userid, line 2: expected an int64"):
-        read_text(_edges(f"{text}\t2\t1"), HARD_EDGE_FORM)
+        read_tsv(_edges(f"{text}\t2\t1"), HARD_EDGE_SPEC)
 
 
 @pytest.mark.parametrize(
     ("data", "form", "text"),
     [
-        (b"", USER_FORM, "user table, line 1: expected 'id:int64"),
-        (b"id\tweight\n1\t1\n", USER_FORM, "user table, line 1"),
-        (EDGE_TEXT, USER_FORM, "user table, line 1"),
-        (ITEM_TEXT, POSITIVE_EDGE_FORM, "positive edge table, line 1"),
-        (b"id:float\tweight:float\n", USER_FORM, "user table, line 1"),
+        (b"", USER_SPEC, "user table, line 1: expected 'id:int64"),
+        (b"id\tweight\n1\t1\n", USER_SPEC, "user table, line 1"),
+        (EDGE_TEXT, USER_SPEC, "user table, line 1"),
+        (ITEM_TEXT, POSITIVE_EDGE_SPEC, "positive edge table, line 1"),
+        (b"id:float\tweight:float\n", USER_SPEC, "user table, line 1"),
         (
             b"id:int64\tweight:float\n1\t1\n\xff\t1\n",
-            USER_FORM,
+            USER_SPEC,
             "user table, line 3: expected text in UTF-8, got the byte 0xff",
         ),
         (ITEM_TEXT + b"9\t1\tacme\n", ITEMS, "item table, column attrs, line 4: expected 2 fields between ':', got 'acme'"),
-        (ITEM_TEXT, item_form([]), r"(?s)attrs, line 2: expected 0 fields.*line 3"),
+        (ITEM_TEXT, item_spec([]), r"(?s)attrs, line 2: expected 0 fields.*line 3"),
     ],
 )
-def test_other_texts_are_refused(data: bytes, form: TextForm, text: str) -> None:
+def test_other_texts_are_refused(data: bytes, form: TsvSpec, text: str) -> None:
     with pytest.raises(SchemaError, match=text):
-        read_text(data, form)
+        read_tsv(data, form)
 
 
 def test_of_very_many_bad_lines_a_hundred_are_named() -> None:
     with pytest.raises(SchemaError, match="something else in 50 more") as caught:
-        read_text(_edges(*["x\t1\t1"] * 150), HARD_EDGE_FORM)
+        read_tsv(_edges(*["x\t1\t1"] * 150), HARD_EDGE_SPEC)
     assert len(caught.value.faults) == 101
 
 
@@ -185,23 +185,23 @@ def test_of_very_many_bad_lines_a_hundred_are_named() -> None:
     ],
 )
 def test_what_the_form_cannot_hold_is_refused(column: str, values: pa.Array, text: str) -> None:
-    table = read_text(ITEM_TEXT, ITEMS)
+    table = read_tsv(ITEM_TEXT, ITEMS)
     with pytest.raises(SchemaError, match=text):
-        write_text(table.set_column(table.column_names.index(column), column, values), ITEMS)
+        write_tsv(table.set_column(table.column_names.index(column), column, values), ITEMS)
 
 
 def test_a_missing_column_is_named_and_codes_are_written_as_their_texts() -> None:
-    table = read_text(ITEM_TEXT, ITEMS)
+    table = read_tsv(ITEM_TEXT, ITEMS)
     with pytest.raises(SchemaError, match="item table, column price"):
-        write_text(table.drop_columns(["price"]), ITEMS)
+        write_tsv(table.drop_columns(["price"]), ITEMS)
     coded = table.set_column(2, "brand", table["brand"].dictionary_encode())
-    assert write_text(coded, ITEMS) == ITEM_TEXT
+    assert write_tsv(coded, ITEMS) == ITEM_TEXT
 
 
 @pytest.mark.parametrize("delimiter", ["", "\t", "\n", "::"])
 def test_a_delimiter_that_could_not_be_found_again_is_refused(delimiter: str) -> None:
     with pytest.raises(SchemaError, match="attr_delimiter: expected one character"):
-        item_form(["a"], delimiter)
+        item_spec(["a"], delimiter)
 
 
 def test_features_become_text_in_their_order() -> None:
@@ -216,7 +216,7 @@ def test_features_become_text_in_their_order() -> None:
             "colour": pa.array(["red", None]).dictionary_encode(),
         }
     )
-    table, fields = item_rows(negatives)
+    table, fields = items_as_text(negatives)
     assert fields == ["brand", "tags", "tags__weights", "colour"]
     assert table.to_pylist() == [
         {"item_id": 7, "weight": 2.0, "brand": "5", "tags": "1\x1d2", "tags__weights": "0.5\x1d1", "colour": "red"},
@@ -227,7 +227,7 @@ def test_features_become_text_in_their_order() -> None:
 @pytest.mark.parametrize("kind", [pa.list_, pa.large_list])
 def test_a_missing_value_among_several_is_an_empty_text_and_loses_no_other(kind: Callable[[pa.DataType], pa.DataType]) -> None:
     tags = pa.array([["a", None, "c"], None, [], [None]], kind(pa.string()))
-    rows, _ = item_rows(pa.table({"item_id": [1, 2, 3, 4], "weight": [1.0] * 4, "count": [1] * 4, "tags": tags}))
+    rows, _ = items_as_text(pa.table({"item_id": [1, 2, 3, 4], "weight": [1.0] * 4, "count": [1] * 4, "tags": tags}))
     assert rows.column("tags").to_pylist() == ["a\x1d\x1dc", "", "", ""]
 
 
@@ -237,9 +237,9 @@ def test_keys_are_counted_over_days() -> None:
         pa.table({"user_id": pa.array([], pa.string()), "item_id": pa.array([], pa.int64())}),
         pa.table({"user_id": ["b", "b"], "item_id": [1, 2]}),
     ]
-    users = counted((day.select(["user_id"]) for day in days), ["user_id"])
+    users = count_keys((day.select(["user_id"]) for day in days), ["user_id"])
     assert users.to_pylist() == [{"user_id": "a", "weight": 1.0}, {"user_id": "b", "weight": 3.0}]
-    edges = counted(iter(days), EDGE)
+    edges = count_keys(iter(days), EDGE)
     assert [tuple(row.values()) for row in edges.to_pylist()] == [("a", 2, 1.0), ("b", 1, 2.0), ("b", 2, 1.0)]
 
 
@@ -252,7 +252,7 @@ def test_a_hard_edge_was_shown_and_not_taken() -> None:
             "label": [0, 0, 1, 0, 0],
         }
     )
-    shown = counted([exposures(day, ["expr"])], EDGE)
-    taken = counted([day.slice(2, 1)], EDGE)
+    shown = count_keys([select_exposures(day, ["expr"])], EDGE)
+    taken = count_keys([day.slice(2, 1)], EDGE)
     # User 1 was shown 5 and 6 and bought 6, user 2 was shown 6 and clicked on 5.
-    assert [tuple(row.values()) for row in not_taken(shown, taken).to_pylist()] == [(1, 5, 1.0), (2, 6, 1.0)]
+    assert [tuple(row.values()) for row in drop_positives(shown, taken).to_pylist()] == [(1, 5, 1.0), (2, 6, 1.0)]

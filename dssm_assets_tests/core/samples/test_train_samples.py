@@ -18,15 +18,15 @@ from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.samples import train_samples
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
-from dssm_assets.core.samples.history import HistoryCsr, build_history
+from dssm_assets.core.samples.history import HistoryCsr, history_from_tables
 from dssm_assets.core.samples.negatives import distribution_of
 from dssm_assets.core.samples.sample import SampleWeights
-from dssm_assets.core.samples.train_samples import KeptRows, discretise_day, discretise_rows, item_rows
+from dssm_assets.core.samples.train_samples import KeptRows, discretise_day, discretise_items, discretise_rows
 from dssm_assets_tests.core.samples.worlds import bucketize, history_day
 
 CORPUS = IdIndex(pa.array([100, 200, 300]))
 # User 1: item 100 at 10, a basket of 100 and 200 at 20, 300 at 31. User 2: item 200 at 40.
-WORLD = build_history(
+WORLD = history_from_tables(
     [history_day([(1, [(10, 100, 1), (20, 100, 1), (20, 200, 2)])]), history_day([(2, [(40, 200, 2)]), (1, [(31, 300, 3)])])],
     CORPUS,
     bucketize,
@@ -113,7 +113,7 @@ def test_an_event_filed_under_a_later_day_does_not_see_itself_either() -> None:
 def test_a_day_of_23_hours_starts_where_the_caller_says() -> None:
     zone = ZoneInfo("Europe/Berlin")
     start_ms = int(dt.datetime(2024, 3, 31, tzinfo=zone).timestamp() * 1000)
-    history = build_history([history_day([(1, [(start_ms - 1, 100, 1), (start_ms, 100, 1)])])], CORPUS, bucketize)
+    history = history_from_tables([history_day([(1, [(start_ms - 1, 100, 1), (start_ms, 100, 1)])])], CORPUS, bucketize)
     table = run(positives([(1, 100, start_ms + 82_000_000)]), History.DAY, history, day_start_ms=start_ms, features=indexed())
     assert table["history_end"].to_pylist() == [1]
 
@@ -128,13 +128,13 @@ def test_an_empty_day_and_a_day_of_unknown_items_keep_the_schema() -> None:
 
 def test_text_ids() -> None:
     corpus = IdIndex(pa.array(["x", "y"]))
-    history = build_history([history_day([("u", [(10, "y", 1)])], pa.string())], corpus, bucketize)
+    history = history_from_tables([history_day([("u", [(10, "y", 1)])], pa.string())], corpus, bucketize)
     table = run(positives([("u", "y", 11), ("v", "x", 12)], pa.string()), History.EVENT, history, item_index=corpus)
     assert (table["item_index"].to_pylist(), table["user_index"].to_pylist()) == ([1, 0], [0, -1])
 
 
 def test_no_history_at_all() -> None:
-    history = build_history([history_day([])], CORPUS, bucketize)
+    history = history_from_tables([history_day([])], CORPUS, bucketize)
     table = run(ROWS, History.EVENT, history)
     assert (table["user_index"].to_pylist(), table["history_end"].to_pylist()) == ([-1] * 4, [0] * 4)
 
@@ -150,16 +150,16 @@ def test_broken_inputs_are_refused() -> None:
         run(ROWS.set_column(1, "item_id", ROWS["item_id"].cast(pa.string())))
 
 
-LAW = NegativeItems(alpha=0.5, smoothing=2.0)
+DISTRIBUTION = NegativeItems(alpha=0.5, smoothing=2.0)
 
 
 def test_item_rows_follow_the_corpus() -> None:
     corpus = pa.table({"item_id": [1, 2], "weight": [2.0, 0.5], "count": [3, 0], "brand": [6, None], "tags": [[1], []]})
-    table = item_rows(corpus, indexed("tags", "brand"), LAW)
-    assert distribution_of(table.schema) == LAW
+    table = discretise_items(corpus, indexed("tags", "brand"), DISTRIBUTION)
+    assert distribution_of(table.schema) == DISTRIBUTION
     assert table.to_pydict() == {"weight": [2.0, 0.5], "tags": [[2], []], "brand": [7, 0]}
     with pytest.raises(SchemaError, match="column size"):
-        item_rows(corpus, indexed("size"), LAW)
+        discretise_items(corpus, indexed("size"), DISTRIBUTION)
 
 
 FEATURES = pa.table(
@@ -194,7 +194,7 @@ def test_weights_go_with_the_rows_of_samples_and_items() -> None:
     assert table.schema.names[-2:] == ["tags", "tags__weights"]
     corpus = pa.table({"item_id": [1, 2], "weight": [2.0, 0.5], "tags": [[1], []], "tags__weights": [[0.25], []]})
     corpus = corpus.set_column(3, "tags__weights", corpus["tags__weights"].cast(pa.list_(pa.float32())))
-    items = item_rows(corpus, indexed("tags", weighted={"tags"}), LAW)
+    items = discretise_items(corpus, indexed("tags", weighted={"tags"}), DISTRIBUTION)
     assert items.to_pydict() == {"weight": [2.0, 0.5], "tags": [[2], []], "tags__weights": [[0.25], []]}
     with pytest.raises(SchemaError, match="table positive_sample, column tags__weights: expected the column to exist"):
         run(ROWS, features=indexed("tags", weighted={"tags"}))
@@ -211,7 +211,9 @@ def test_weights_go_with_the_rows_of_samples_and_items() -> None:
 def test_no_sample_sees_its_own_event_or_anything_later(
     events: list[tuple[int, int, int]], day_start_ms: int, cutoff: History
 ) -> None:
-    history = build_history([history_day([(user, [(time, item, None)]) for user, item, time in events])], CORPUS, bucketize)
+    history = history_from_tables(
+        [history_day([(user, [(time, item, None)]) for user, item, time in events])], CORPUS, bucketize
+    )
     table = run(positives(list(events)), cutoff, history, day_start_ms=day_start_ms, features=indexed())
     kept = [event for event in events if event[1] != 999]
     for (user, _, time), row in zip(kept, table.to_pylist(), strict=True):
@@ -227,7 +229,7 @@ def rows(*values: int | None) -> pa.Array:
 
 def taken(kept: KeptRows, table: str, *parts: list[int]) -> list[int]:
     batches = [pa.record_batch({"x": pa.array(part, pa.int64())}) for part in parts]
-    return [value for batch in kept.take(table, batches) for value in batch.column("x").to_pylist()]
+    return [value for batch in kept.select(table, batches) for value in batch.column("x").to_pylist()]
 
 
 def test_places_by_hand() -> None:

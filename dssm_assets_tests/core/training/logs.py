@@ -14,7 +14,7 @@ from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.config.model import History, Model
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
-from dssm_assets.core.samples.history import build_history
+from dssm_assets.core.samples.history import history_from_tables
 from dssm_assets.core.samples.train_samples import discretise_day
 from dssm_assets.core.training.data import TrainData
 
@@ -53,7 +53,7 @@ def train_data(log: Log, model: Model) -> TrainData:
     num_items = int(log.items.max()) + 1
     corpus = IdIndex(pa.array(np.arange(num_items)))
     days = [_of_day(log, day) for day in range(int(log.days.max()) + 1)]
-    history = build_history((_history_day(day) for day in days), corpus, bucketize, features=["h__item"])
+    history = history_from_tables((_history_day(day) for day in days), corpus, bucketize, features=["h__item"])
     first = int(log.times.min()) // DAY_MS * DAY_MS
     samples = [
         discretise_day(

@@ -21,7 +21,7 @@ from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import DssmError, LeakError, SchemaError
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
-from dssm_assets.core.samples.negatives import with_law
+from dssm_assets.core.samples.negatives import with_distribution
 from dssm_assets.core.training.batches import Batch, epoch_batches
 from dssm_assets.core.training.data import (
     CorpusSamplers,
@@ -331,13 +331,13 @@ def test_a_missing_column_is_named() -> None:
         hard_edges(table([(0, 0)]).drop_columns(["day"]), num_users=5, num_items=5)
 
 
-LAW = NegativeItems(alpha=0.5, smoothing=1)
+DISTRIBUTION = NegativeItems(alpha=0.5, smoothing=1)
 BY_DAY = {0: [3, 0, 0], 1: [0, 0, 0], 2: [0, 8, 0]}
 """Day -> how often each of three items was taken."""
 
 
 def _items(weights: list[float]) -> pa.Table:
-    return pa.table([weights], schema=with_law(pa.schema({"weight": pa.float64()}), LAW))
+    return pa.table([weights], schema=with_distribution(pa.schema({"weight": pa.float64()}), DISTRIBUTION))
 
 
 def _before(day: int) -> np.ndarray:
@@ -359,12 +359,12 @@ def test_weights_without_a_law_are_taken_as_they_are() -> None:
     assert bare.of(Model(), 2).probability == pytest.approx([2 / 6, 3 / 6, 1 / 6])
 
 
-def _with_law(tables: World) -> World:
+def _with_distribution(tables: World) -> World:
     """The world's items, weighed by this distribution of all that was taken in it."""
     taken = tables.samples["item_index"].to_numpy()
     weights = (np.bincount(taken, minlength=ITEMS) + 1.0) ** 0.5
     items = tables.items.set_column(0, "weight", pa.array(weights))
-    return replace(tables, items=items.cast(with_law(items.schema, LAW)))
+    return replace(tables, items=items.cast(with_distribution(items.schema, DISTRIBUTION)))
 
 
 def _opened(tables: World) -> TrainData:
@@ -373,7 +373,7 @@ def _opened(tables: World) -> TrainData:
 
 @pytest.mark.parametrize("end_day", [1, None])
 def test_corrections_of_sampled_columns_are_of_the_days_that_are_trained_on(end_day: int | None) -> None:
-    tables = _with_law(world())
+    tables = _with_distribution(world())
     data, model = _opened(tables), Model(**SMALL_MODEL)
     last = data.num_days if end_day is None else end_day
     assert data.num_days == 2
@@ -388,12 +388,12 @@ def test_corrections_of_sampled_columns_are_of_the_days_that_are_trained_on(end_
 
 
 def test_what_is_taken_on_later_days_changes_nothing_of_a_search() -> None:
-    tables = _with_law(world())
+    tables = _with_distribution(world())
     first, day = 1, tables.samples["day"].to_numpy()
     # Later days take one item only.
     item = np.where(day >= first, 0, tables.samples["item_index"].to_numpy()).astype(np.int32)
     place = tables.samples.column_names.index("item_index")
-    later = _with_law(replace(tables, samples=tables.samples.set_column(place, "item_index", pa.array(item))))
+    later = _with_distribution(replace(tables, samples=tables.samples.set_column(place, "item_index", pa.array(item))))
     found = []
     for one in (tables, later):
         data = _opened(one)
