@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from dssm_assets.commands import bench, evaluate, fit, init, recall, rollback, sampler_tables, serve, validate
+from dssm_assets.commands import bench, configuration, evaluate, fit, init, recall, rollback, sampler_tables, serve, validate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     rates.add_argument("--day", type=dt.date.fromisoformat, help="YYYY-MM-DD (default: the last evaluated day)")
     rates.add_argument("--scene", help="its name, where DSSM_CONFIG names several configurations")
     rates.set_defaults(command=_hit_rates)
-    for command in (init, validate, fit, evaluate, bench, recall, serve, rollback, sampler_tables):
+    for command in (init, validate, configuration, fit, evaluate, bench, recall, serve, rollback, sampler_tables):
         command.add(commands)
     return top
 

@@ -1,7 +1,7 @@
 """The root configuration: one YAML file, parsed once into frozen models that forbid unknown keys.
 
-Belongs here: the sections, their defaults, and what one section demands of another. Does not belong here: reading
-the file (`storage/config_file.py`) and the feature definitions' own grammar (`core/features/spec.py`).
+Belongs here: the root, the sections on source tables, events and days, and the errors of a bad configuration. Does not
+belong here: reading the file (`storage/config_file.py`) and the grammar of feature definitions (`core/features/spec.py`).
 """
 
 from __future__ import annotations
@@ -17,73 +17,87 @@ from dssm_assets.core.config.engines import DuckDB, Platform, Spark
 from dssm_assets.core.config.evaluation import Evaluation, Gate, Serving
 from dssm_assets.core.config.features import HashFunction, RawFeatures, Statistics
 from dssm_assets.core.config.model import Model
-from dssm_assets.core.config.section import Section
+from dssm_assets.core.config.section import RENAMED_KEYS, Section
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import ConfigError, Fault
 
 
 class FileFormat(StrEnum):
-    """How the files of a source table are written."""
+    """File format of a source table."""
 
     PARQUET = "parquet"
     CSV = "csv"
 
 
 class Layout(StrEnum):
-    """How a source table is cut into days."""
+    """How a source table is divided into days."""
 
     SNAPSHOT = "snapshot"
     """One file or folder that is valid on every day."""
     DS_FOLDERS = "ds_folders"
-    """Folders `ds=YYYY-MM-DD` or `ds=YYYYMMDD`."""
+    """One folder per day, named `ds=YYYY-MM-DD` or `ds=YYYYMMDD`."""
     TIME_COLUMN = "time_column"
-    """One file or folder whose rows fall to days by their time column."""
+    """One file or folder; the time column decides the day of each row."""
 
 
 class SourceTable(Section):
-    """Where one of the three source tables lies and how its columns map to ours."""
+    """Location of a source table and the mapping of its columns."""
 
-    uri: str = Field(
-        description="Any fsspec URL or path of a file or folder. `{data}` is the folder of the configuration file."
+    uri: str = Field(description="Path or fsspec URL of a file or folder. `{data}` is the folder of the configuration file.")
+    format: FileFormat = Field(default=FileFormat.PARQUET, description="File format.")
+    layout: Layout = Field(default=Layout.SNAPSHOT, description="How the table is divided into days.")
+    storage_options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the fsspec filesystem. Put no secrets here: use environment variables."
     )
-    format: FileFormat = FileFormat.PARQUET
-    layout: Layout = Layout.SNAPSHOT
-    storage_options: dict[str, Any] = Field(default_factory=dict, description="Options of the fsspec filesystem. No secrets.")
     columns: dict[str, str] = Field(
-        default_factory=dict, description="our column -> the source's column; the rest keeps its name."
+        default_factory=dict, description="Our column name -> the source's column name; other columns keep their names."
     )
-    keep: list[str] | None = Field(default=None, description="Source columns to keep beside the mapped ones (default: all).")
+    keep: list[str] | None = Field(
+        default=None, description="Source columns to keep in addition to the mapped ones (default: all)."
+    )
 
 
 class BehaviorTable(SourceTable):
-    """The behaviour log: who did what to which item, and when."""
+    """The behaviour log: one row per event with user, item, event name and time."""
 
-    layout: Layout = Layout.TIME_COLUMN
-    constant_event: str | None = Field(default=None, description="Event name of every row, for a log of one kind of event.")
+    layout: Layout = Field(default=Layout.TIME_COLUMN, description="How the table is divided into days.")
+    constant_event: str | None = Field(
+        default=None, description="Event name of every row, for a log that holds one kind of event and has no event column."
+    )
     time_unit: Literal["auto", "s", "ms"] = Field(
-        default="auto", description="Unit of an integer time column; auto decides by size."
+        default="auto", description="Unit of an integer time column; `auto` decides by the size of the numbers."
     )
-    value_columns: list[str] = Field(default_factory=list, description="Numeric columns that are summed per user and item.")
+    value_columns: list[str] = Field(
+        default_factory=list, description="Numeric columns (price, quantity, play time) that are summed per user and per item."
+    )
     context_columns: list[str] = Field(
-        default_factory=list, description="Columns known at request time (page, network, store)."
+        default_factory=list, description="Columns known at request time (page, network, store), usable as context features."
     )
-    allow_empty_days: bool = Field(default=False, description="A day without rows is a fact (shop closed), not a fault.")
+    allow_empty_days: bool = Field(
+        default=False, description="Accept a day without rows (a closed shop); otherwise such a day is an error."
+    )
 
 
 class Tables(Section):
     """The three source tables."""
 
-    user: SourceTable
-    item: SourceTable
-    behavior: BehaviorTable
+    user: SourceTable = Field(description="One row per user.")
+    item: SourceTable = Field(description="One row per item.")
+    behavior: BehaviorTable = Field(description="One row per event.")
 
 
 class Events(Section):
-    """The kinds of behaviour, in funnel order, and what they mean."""
+    """The kinds of events, in funnel order, and their roles."""
 
-    funnel: list[str] = Field(min_length=1, description="Event names from the widest to the narrowest, e.g. expr, click, buy.")
-    positive: list[str] = Field(min_length=1, description="Events that count as positive: what is trained on and scored.")
-    exposure: list[str] = Field(default_factory=list, description="Events that mean: shown, not necessarily wanted.")
+    funnel: list[str] = Field(
+        min_length=1, description="Event names from the most to the least frequent, e.g. expr, click, buy."
+    )
+    positive: list[str] = Field(
+        min_length=1, description="Events that count as positive: the model is trained and scored on them."
+    )
+    exposure: list[str] = Field(
+        default_factory=list, description="Events that mean the item was shown (impressions); source of hard negatives."
+    )
 
     @model_validator(mode="after")
     def _known(self) -> Events:
@@ -96,39 +110,40 @@ class Events(Section):
 
 
 class Calendar(Section):
-    """The days that are partitions."""
+    """The range of daily partitions."""
 
     start: dt.date = Field(description="First day with data: the first daily partition.")
-    end: dt.date | None = Field(default=None, description="Last day with data (None: open, up to yesterday).")
-    timezone: str = Field(default="UTC", description="Time zone in which days, hours and weekdays are counted.")
+    end: dt.date | None = Field(default=None, description="Last day with data (default: yesterday).")
+    timezone: str = Field(default="UTC", description="Time zone that defines days, hours and weekdays.")
 
 
 class Window(Section):
-    """How far back learning looks."""
+    """How many days are learned from."""
 
-    days: int = Field(default=30, ge=1, le=366, description="Days before the evaluation day from which everything is learned.")
+    days: int = Field(default=30, ge=1, le=366, description="Days before the evaluation day that make the training window.")
     history_days: int | None = Field(
-        default=None, ge=1, description="Days of user history that are read (None: all there are)."
+        default=None, ge=1, description="Days of user history that towers and baselines read (default: all)."
     )
 
     @model_validator(mode="after")
     def _history_holds_the_window(self) -> Window:
         if self.history_days is not None and self.history_days < self.days:
             raise ValueError(
-                f"history_days {self.history_days} is less than days {self.days}: baselines read the window from it"
+                f"history_days {self.history_days} is less than days {self.days}: baselines read the training window from the history"
             )
         return self
 
 
 class Features(Section):
-    """Feature generation: the fg.json, inline or as a path relative to the configuration file."""
+    """Feature generation: an fg.json, inline or as a path."""
 
-    fg: dict[str, Any] | None = None
-    fg_path: str | None = None
-    exclude: list[str] = Field(default_factory=list, description="Features that are generated but not trained on.")
+    fg: dict[str, Any] | None = Field(default=None, description="Feature definitions in the shape of fg.json, inline.")
+    fg_path: str | None = Field(default=None, description="Path of an fg.json, relative to the configuration file.")
+    exclude: list[str] = Field(default_factory=list, description="Features that are generated but not used by the towers.")
     hash_function: HashFunction = Field(
         default=HashFunction.MURMUR,
-        description="murmur_hash64a as the reference's feature generator, or farm_fingerprint64 as TensorFlow.",
+        description="Hash of categorical values: `murmur_hash64a` as in the reference's feature generator, or "
+        "`farm_fingerprint64` as in TensorFlow.",
     )
 
     @model_validator(mode="after")
@@ -139,29 +154,41 @@ class Features(Section):
 
 
 class NegativeItems(Section):
-    """The corpus that negatives are drawn from."""
+    """Weights of the item corpus that negatives are sampled from."""
 
-    alpha: float = Field(default=0.75, ge=0, le=2, description="weight = (window positives + smoothing) ** alpha.")
-    smoothing: float = Field(default=1.0, ge=0, description="Added to every item's count, so that unseen items can be drawn.")
+    alpha: float = Field(
+        default=0.75,
+        ge=0,
+        le=2,
+        description="weight = (positives in the window + smoothing) ** alpha: 0 samples uniformly, 1 by popularity.",
+    )
+    smoothing: float = Field(
+        default=1.0, ge=0, description="Added to every item's count, so that items without positives can be sampled."
+    )
 
 
 class Storage(Section):
-    """Where partitions are written."""
+    """Where tables, models and bundles are stored."""
 
     root: str = Field(
         default="{home}/tables",
-        description="Any fsspec URL or path. `{home}` is the configuration's home folder, `{name}` its name.",
+        description="Path or fsspec URL. `{home}` is the configuration's home folder, `{name}` its name.",
     )
     options: dict[str, Any] = Field(
-        default_factory=dict, description="Options of the fsspec filesystem. Secrets: environment only."
+        default_factory=dict, description="Options of the fsspec filesystem. Put no secrets here: use environment variables."
     )
 
 
 class PipelineConfig(Section):
-    """Everything one scene (one pair of towers) needs to know."""
+    """The whole configuration of one scene: one pair of towers and its tables."""
 
-    name: str = Field(default="dssm", pattern=r"^[a-z][a-z0-9_]*$")
-    seed: int = Field(default=17, ge=0)
+    name: str = Field(
+        default="dssm",
+        pattern=r"^[a-z][a-z0-9_]*$",
+        description="Name of the scene: lower-case letters, digits and underscores. Prefix of asset keys where several scenes "
+        "share a code location.",
+    )
+    seed: int = Field(default=17, ge=0, description="Seed of everything random. The same seed gives the same bytes.")
     calendar: Calendar
     tables: Tables
     events: Events
@@ -178,7 +205,8 @@ class PipelineConfig(Section):
     storage: Storage = Storage()
     platform: Platform = Platform()
     engine: Literal["duckdb", "spark"] = Field(
-        default="duckdb", description="What computes tables and features: this process, or a Spark cluster (key spark)."
+        default="duckdb",
+        description="Engine of daily tables and features: DuckDB in this process, or a Spark cluster (section `spark`).",
     )
     spark: Spark = Spark()
     duckdb: DuckDB = DuckDB()
@@ -200,6 +228,9 @@ def _fault(where: str, item: Any) -> Fault:
     place = ".".join(str(part) for part in item["loc"]) or "(root)"
     location = f"{where}, key {place}"
     if item["type"] == "extra_forbidden":
+        new_name = RENAMED_KEYS.get(".".join(part for part in item["loc"] if isinstance(part, str)))
+        if new_name is not None:
+            return Fault(location, new_name, f"its old name {item['loc'][-1]!r}", f"rename the key to {new_name}")
         known = ", ".join(_known_keys(item["loc"][:-1])) or "no keys"
         return Fault(location, f"one of: {known}", f"unknown key {item['loc'][-1]!r}", "remove it or correct its spelling")
     if item["type"] == "missing":
@@ -211,7 +242,7 @@ def _known_keys(path: Sequence[Any]) -> list[str]:
     model: Any = PipelineConfig
     is_entry = False
     for part in path:
-        if is_entry:  # the place in a list or the name in a mapping, of what `model` is the kind
+        if is_entry:  # an index of a list or a name of a mapping whose entries are `model`
             is_entry = False
             continue
         declared = getattr(model, "model_fields", {}).get(part)
@@ -222,7 +253,7 @@ def _known_keys(path: Sequence[Any]) -> list[str]:
 
 
 def _section_of(annotation: Any) -> tuple[Any, bool]:
-    """Returns the section that a key holds, and whether it holds a list or a mapping of them."""
+    """Returns the section of a key, and whether the key holds a list or a mapping of such sections."""
     inner = [part for part in get_args(annotation) if isinstance(part, type) and issubclass(part, Section)]
     return (inner[-1], get_origin(annotation) in (list, dict)) if inner else (annotation, False)
 
@@ -234,10 +265,10 @@ KEYS: Final = {
     "num_sample": "model.num_sample",
     "k": "evaluation.k",
 }
-"""Setting of a run -> key of the configuration that it stands for."""
+"""Field of a run's settings in the Launchpad -> configuration key that it overrides."""
 
 
 def value_of(config: PipelineConfig, key: str) -> Any:
-    """Returns what the configuration says at a key `section.name`."""
+    """Returns the value of a key `section.name`."""
     section, _, name = key.partition(".")
     return getattr(getattr(config, section), name)

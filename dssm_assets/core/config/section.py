@@ -1,6 +1,8 @@
-"""The base of every section of the configuration."""
+"""The base of every section of the configuration, and the keys that once had another name."""
 
 from __future__ import annotations
+
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -9,3 +11,18 @@ class Section(BaseModel):
     """Base of every section: frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+RENAMED_KEYS: Final = {
+    "model.held_embedding": "model.frozen_embedding",
+    "model.held_in_loss": "model.frozen_in_loss",
+    "model.poolings.repeats_root": "model.poolings.sqrt_repeats",
+    "training.group_visits": "training.group_sessions",
+    "training.history_start": "training.svd_init",
+    "training.history_start.takers_power": "training.svd_init.popularity_exponent",
+    "training.logits_rows": "training.logits_chunk_rows",
+    "training.svd_init.takers_power": "training.svd_init.popularity_exponent",
+    "serving.flat_up_to": "serving.flat_max_items",
+    "serving.hnsw_up_to": "serving.hnsw_max_items",
+}
+"""Old key -> new key; positions in lists are left out. An old key is refused with its new name."""

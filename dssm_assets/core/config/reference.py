@@ -1,0 +1,167 @@
+"""The reference of all configuration keys as a Markdown page, generated from the pydantic models.
+
+`dssm-assets configuration` prints it; docs/configuration.md is that output.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import textwrap
+from collections.abc import Iterator
+from enum import StrEnum
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+import annotated_types
+from pydantic.fields import FieldInfo
+
+from dssm_assets.core.config.pipeline import PipelineConfig
+from dssm_assets.core.config.section import Section
+
+_HEAD: Final = """# Configuration
+
+Every key of the YAML file with its type, default and meaning. This page is the output of `dssm-assets configuration`; a test
+compares the two.
+
+The file is named by `DSSM_CONFIG` (default: the packaged demo). Unknown keys are refused, all faults at once;
+`dssm-assets validate` compares a configuration with its data. A key without a default is required.
+"""
+
+_BOUNDS: Final = (
+    (annotated_types.Ge, "ge", "≥"),
+    (annotated_types.Gt, "gt", ">"),
+    (annotated_types.Le, "le", "≤"),
+    (annotated_types.Lt, "lt", "<"),
+)
+
+
+def configuration_page() -> str:
+    """Returns the whole page: one table per section, in the order of the configuration, then the choices of its enums."""
+    parts = [_HEAD]
+    for path, section in _sections():
+        parts.append(_section_text(path, section))
+    parts.append("## Choices\n\nWhat the values of keys with named choices mean.\n")
+    parts.extend(_choices_text(choices) for choices in _all_choices())
+    return "\n".join(parts)
+
+
+def _sections() -> Iterator[tuple[str, type[Section]]]:
+    """Yields each section once with its path, the root first."""
+    seen: set[type[Section]] = set()
+
+    def visit(path: str, section: type[Section]) -> Iterator[tuple[str, type[Section]]]:
+        if section in seen:
+            return
+        seen.add(section)
+        yield path, section
+        for name, key in section.model_fields.items():
+            for inner, suffix in _inner_sections(key.annotation):
+                yield from visit(f"{path}.{name}{suffix}".removeprefix("."), inner)
+
+    return visit("", PipelineConfig)
+
+
+def _section_text(path: str, section: type[Section]) -> str:
+    rows = [_row(name, key) for name, key in section.model_fields.items() if path or not _inner_sections(key.annotation)]
+    title = f"## `{path}`" if path else "## Top level"
+    table = "| key | type | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows)
+    return f"{title}\n\n{_first_paragraph(section)}\n\n{table}\n"
+
+
+def _row(name: str, key: FieldInfo) -> str:
+    cells = (f"`{name}`", _type_text(key), _default_text(key), key.description or "")
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def _type_text(key: FieldInfo) -> str:
+    bounds = [
+        f"{sign} {getattr(limit, name)}" for limit in key.metadata for kind, name, sign in _BOUNDS if isinstance(limit, kind)
+    ]
+    return ", ".join([_annotation_text(key.annotation), *bounds])
+
+
+def _annotation_text(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _annotation_text(arguments[0])
+    if origin in (Union, UnionType):
+        return " or ".join(_annotation_text(each) for each in arguments if each is not NoneType)
+    if origin is Literal:
+        return " or ".join(f"`{each}`" for each in arguments)
+    if origin is list:
+        return f"list of {_annotation_text(arguments[0])}"
+    if origin is dict:
+        return f"mapping of {_annotation_text(arguments[0])} to {_annotation_text(arguments[1])}"
+    if annotation is Any:
+        return "any value"
+    if issubclass(annotation, Section):
+        return "section"
+    if issubclass(annotation, StrEnum):
+        return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
+    return {"str": "text", "int": "integer", "float": "number", "bool": "true or false"}.get(
+        annotation.__name__, annotation.__name__
+    )
+
+
+def _default_text(key: FieldInfo) -> str:
+    if key.is_required():
+        return "required"
+    default = key.get_default(call_default_factory=True, validated_data={})
+    if isinstance(default, Section):
+        return "its own defaults"
+    if default is None:
+        return "none"
+    return f"`{default}`" if isinstance(default, StrEnum) else f"`{json.dumps(default, default=_plain)}`"
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json", exclude_none=True) if isinstance(value, Section) else str(value)
+
+
+def _inner_sections(annotation: Any) -> list[tuple[type[Section], str]]:
+    """Returns the sections that a key holds, each with the suffix that its path takes: `[]` in a list, `.<name>` in a mapping."""
+    suffix = {list: "[]", dict: ".<name>"}.get(get_origin(annotation), "")
+    if isinstance(annotation, type) and not get_args(annotation):
+        return [(annotation, "")] if issubclass(annotation, Section) else []
+    return [(inner, inner_suffix or suffix) for each in get_args(annotation) for inner, inner_suffix in _inner_sections(each)]
+
+
+def _all_choices() -> list[type[StrEnum]]:
+    found = {
+        each.__name__: each
+        for _, section in _sections()
+        for key in section.model_fields.values()
+        for each in _leaves(key.annotation)
+        if isinstance(each, type) and issubclass(each, StrEnum)
+    }
+    return [found[name] for name in sorted(found)]
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    arguments = get_args(annotation)
+    if not arguments:
+        yield annotation
+    for each in arguments:
+        yield from _leaves(each)
+
+
+def _choices_text(choices: type[StrEnum]) -> str:
+    """Returns the choices of an enum; the string literal that follows a member in its class body says what it means."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(choices))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    meanings: dict[str, str] = {}
+    for statement, following in zip(body.body, [*body.body[1:], None], strict=True):
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+            meanings[statement.targets[0].id] = inspect.cleandoc(str(following.value.value)) if is_text else ""  # type: ignore[union-attr]
+    lines = []
+    for member in choices:
+        meaning = " ".join(meanings.get(member.name, "").split())
+        lines.append(f"- `{member.value}`" + (f": {meaning}" if meaning else ""))
+    return f"### {choices.__name__}\n\n{_first_paragraph(choices)}\n\n" + "\n".join(lines) + "\n"
+
+
+def _first_paragraph(described: type) -> str:
+    return " ".join((inspect.getdoc(described) or "").split("\n\n")[0].split())

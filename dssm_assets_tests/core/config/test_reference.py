@@ -1,0 +1,37 @@
+"""The reference of configuration keys: current, complete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dssm_assets.core.config.reference import configuration_page
+
+PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
+
+
+def test_page_in_docs_is_current() -> None:
+    assert PAGE.read_text(encoding="utf-8") == configuration_page(), "run: dssm-assets configuration > docs/configuration.md"
+
+
+def test_every_key_has_a_meaning() -> None:
+    rows = [line for line in configuration_page().splitlines() if line.startswith("| `")]
+    assert len(rows) > 130
+    assert [row for row in rows if row.endswith("|  |")] == []
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "| `seed` | integer, ≥ 0 | `17` | Seed of everything random. The same seed gives the same bytes. |",
+        "| `start` | date | required | First day with data: the first daily partition. |",
+        '| `timezone` | text | `"UTC"` | Time zone that defines days, hours and weekdays. |',
+        "| `layout` | [Layout](#layout) | `snapshot` | How the table is divided into days. |",
+        "- `ds_folders`: One folder per day, named `ds=YYYY-MM-DD` or `ds=YYYYMMDD`.",
+        "## `statistics.features.<name>`",
+        "## `model.poolings[]`",
+    ],
+)
+def test_page_shows_type_default_and_meaning(row: str) -> None:
+    assert row in configuration_page().splitlines()
