@@ -11,8 +11,8 @@ import json
 import textwrap
 from collections.abc import Iterator
 from enum import StrEnum
-from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from types import NoneType
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import annotated_types
 from pydantic.fields import FieldInfo
@@ -84,25 +84,27 @@ def _type_text(key: FieldInfo) -> str:
 
 def _annotation_text(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _annotation_text(arguments[0])
-    if origin in (Union, UnionType):
-        return " or ".join(_annotation_text(each) for each in arguments if each is not NoneType)
-    if origin is Literal:
-        return " or ".join(f"`{each}`" for each in arguments)
-    if origin is list:
-        return f"list of {_annotation_text(arguments[0])}"
+    if origin in (Annotated, list):
+        inner = _annotation_text(arguments[0])
+        return f"list of {inner}" if origin is list else inner
     if origin is dict:
         return f"mapping of {_annotation_text(arguments[0])} to {_annotation_text(arguments[1])}"
+    if origin is Literal:
+        return " or ".join(f"`{each}`" for each in arguments)
+    if arguments:  # a union
+        return " or ".join(_annotation_text(each) for each in arguments if each is not NoneType)
+    return _class_text(annotation)
+
+
+def _class_text(annotation: Any) -> str:
     if annotation is Any:
         return "any value"
     if issubclass(annotation, Section):
         return "section"
+    name: str = annotation.__name__
     if issubclass(annotation, StrEnum):
-        return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
-    return {"str": "text", "int": "integer", "float": "number", "bool": "true or false"}.get(
-        annotation.__name__, annotation.__name__
-    )
+        return f"[{name}](#{name.lower()})"
+    return {"str": "text", "int": "integer", "float": "number", "bool": "true or false"}.get(name, name)
 
 
 def _default_text(key: FieldInfo) -> str:
