@@ -1,6 +1,6 @@
-"""Column names that more than one table uses. The same quantity has the same name everywhere.
+"""Names of columns that more than one table has; the same quantity has the same name everywhere.
 
-Belongs here: names shared between tables. Does not belong here: names that one module alone uses.
+Does not belong here: names that one module alone uses.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ WEEKDAY: Final = "weekday"
 LABEL: Final = "label"
 
 FEATURE_DATE: Final = "feature_date"
-"""Day (YYYY-MM-DD) as of whose end the features of a row were computed."""
+"""Day (YYYY-MM-DD); features of a row are as of the end of that day."""
 USER_FEATURE_DATE: Final = "user_feature_date"
 ITEM_FEATURE_DATE: Final = "item_feature_date"
 USER_ROW: Final = "user_row"
 ITEM_ROW: Final = "item_row"
-"""Where the features of a sample's user or item stand: a row number, null where it is unknown."""
+"""Row number of a sample's user or item in its feature table; null if unknown."""
 
 FEATURE: Final = "feature"
 FEATURE_INFO: Final = "feature_info"
@@ -36,7 +36,7 @@ EVENT_TIMES_MS: Final = "event_times_ms"
 WEIGHT: Final = "weight"
 
 WEIGHTS_SUFFIX: Final = "__weights"
-"""Ends the column that holds, beside a weighted feature, the weight of each of its values."""
+"""Suffix of the column with the weights of a weighted feature's values."""
 
 USER_TOWER_EMB: Final = "user_tower_emb"
 ITEM_TOWER_EMB: Final = "item_tower_emb"
@@ -49,5 +49,5 @@ SEGMENT: Final = "segment"
 
 
 def feature_weights(feature: str) -> str:
-    """Returns the column of the weights of a feature's values."""
+    """Returns the name of the column with the weights of a feature's values."""
     return f"{feature}{WEIGHTS_SUFFIX}"

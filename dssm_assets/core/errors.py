@@ -1,7 +1,6 @@
-"""Typed errors of the library: each says where, what was expected, what came and what to do.
+"""Typed errors: each says where the fault is, what was expected, what was found and how to fix it.
 
-Belongs here: the exception classes and the one way their messages are laid out. Does not belong here: the checks
-that raise them, which live with the thing they check.
+Belongs here: the exception classes and their message format. Does not belong here: checks; each lives with what it checks.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ class DssmError(Exception):
 
 
 class Fault:
-    """One thing that is wrong: where it is, what was expected, what came, what to do about it."""
+    """One fault: its place, what was expected, what was found and the remedy, an imperative that follows "To fix:"."""
 
     def __init__(self, where: str, expected: str, got: str, remedy: str) -> None:
         self.where = where
@@ -27,7 +26,7 @@ class Fault:
 
 
 class InputError(DssmError):
-    """Input that cannot be used. Carries every fault found at once, sorted by place."""
+    """Unusable input. Carries all faults at once, sorted by place."""
 
     def __init__(self, faults: Sequence[Fault] | Fault) -> None:
         given = [faults] if isinstance(faults, Fault) else list(faults)
@@ -37,7 +36,7 @@ class InputError(DssmError):
         super().__init__(head + "\n".join(str(fault) for fault in self.faults))
 
     def __reduce__(self) -> tuple[type[InputError], tuple[list[Fault]]]:
-        """Returns how it is made again in another process: of its faults, not of its message."""
+        """Pickles the faults instead of the message, so that the error survives the way from a worker process."""
         return type(self), (self.faults,)
 
 
@@ -50,40 +49,40 @@ class FeatureSpecError(InputError):
 
 
 class SchemaError(InputError):
-    """A table lacks a column, has one of the wrong type, or carries values that its contract forbids."""
+    """A table lacks a column, has a column of the wrong type, or holds values that its contract forbids."""
 
 
 class DuplicateKeyError(InputError):
-    """A key that must be unique occurs more than once."""
+    """A unique key occurs more than once."""
 
 
 class EmptyDayError(InputError):
-    """A day has no rows and the configuration does not say that this may happen."""
+    """A day has no rows and the configuration does not allow empty days."""
 
 
 class PartitionMissingError(InputError):
-    """A partition that a reader asked for was never written."""
+    """A requested partition does not exist."""
 
 
 class WindowIncompleteError(InputError):
-    """A window lacks days. Names each missing day and the command that fills them."""
+    """A window lacks days. Names each missing day and the command that materializes it."""
 
 
 class LeakError(InputError):
-    """Something that was known only later reached a place where it must not be."""
+    """A feature is newer than the sample that uses it."""
 
 
 class CheckFailedError(DssmError):
-    """A blocking check of an asset failed; what lies behind the asset was not made."""
+    """A blocking check of an asset failed; assets downstream were not materialized."""
 
 
 class ProvenanceError(InputError):
-    """A partition was made from inputs that are not the ones that stand now."""
+    """A partition was built from inputs that have changed since."""
 
 
 class StorageError(DssmError):
-    """A stored file is not what its manifest says."""
+    """A stored file differs from its manifest."""
 
 
 class SubmittedJobError(DssmError):
-    """A job that was submitted to a cluster failed there; says why, as far as the job could tell."""
+    """A job failed on the cluster that it was submitted to; the message holds the job's own error where there is one."""

@@ -1,7 +1,7 @@
-"""Table contracts: what columns a table has, what they mean, what its key is, and the check of a table against that.
+"""Table contracts: the columns of a table, their meaning, the key, and checks of a table against its contract.
 
-Belongs here: `ColumnSpec`, `TableSpec` and the checks. Does not belong here: the contracts of the assets themselves,
-which stand in the `specs.py` of their package.
+Belongs here: `ColumnSpec`, `TableSpec` and the checks. Does not belong here: the contract of one asset's table; each package
+has its own module of contracts (`canonical_tables`, `raw_feature_tables`, `fg_tables`, `sample_tables`, `evaluation_tables`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BLOCK_ROWS = 1 << 20
 
 @dataclass(frozen=True)
 class ColumnSpec:
-    """One column: its name, its Arrow type (None: an id or a value whose type the source decides) and its meaning."""
+    """One column: name, Arrow type (None: the source decides, as for ids) and meaning."""
 
     name: str
     type: pa.DataType | None
@@ -36,10 +36,10 @@ class TableSpec:
     Attributes:
         name: the asset's name, also the folder of the table.
         grain: one sentence, "one row per ...".
-        key: columns that identify a row and by which rows are sorted.
-        columns: the columns every partition has.
-        extra: pattern -> meaning of the columns that depend on the configuration (statistics, features).
-        is_hot: read whole again and again: compressed for speed (numbers and hashes gain little from more).
+        key: columns that identify a row; rows are sorted by them.
+        columns: columns that every partition has.
+        extra: pattern of a column name -> meaning, for columns that depend on the configuration (statistics, features).
+        is_hot: read whole many times: compressed for speed (numbers and hashes gain little from a slower codec).
     """
 
     name: str
@@ -50,7 +50,7 @@ class TableSpec:
     is_hot: bool = False
 
     def describe(self, column: str) -> str:
-        """Returns the meaning of a column, from its own entry or from the longest pattern it fits, else ""."""
+        """Returns the meaning of a column, by its name or by the longest matching pattern, else ""."""
         for spec in self.columns:
             if spec.name == column:
                 return spec.description
@@ -65,38 +65,38 @@ def _fits(pattern: str, column: str) -> bool:
 
 
 def is_id_type(arrow_type: pa.DataType) -> bool:
-    """Tells whether a column of this type may hold ids: integers or text, never floats."""
+    """Returns whether a column of this type may hold ids: integers or text, never floats."""
     return bool(pat.is_integer(arrow_type) or pat.is_string(arrow_type) or pat.is_large_string(arrow_type))
 
 
 def check_schema(spec: TableSpec, schema: pa.Schema) -> None:
-    """Checks that a schema has every column of the contract with its type.
+    """Checks that a schema has every column of the contract with the right type.
 
     Raises:
-        SchemaError: with one fault per missing or wrongly typed column.
+        SchemaError: one fault per missing or wrongly typed column.
     """
     faults: list[Fault] = []
     for column in spec.columns:
         where = f"table {spec.name}, column {column.name}"
         if column.name not in schema.names:
-            came = ", ".join(schema.names) or "no columns"
-            faults.append(Fault(where, "the column to exist", f"columns {came}", "add it or map it in the configuration"))
+            got = ", ".join(schema.names) or "no columns"
+            faults.append(Fault(where, "the column to exist", f"columns {got}", "add it or map it in the configuration"))
             continue
         actual = schema.field(column.name).type
         if column.type is None:
             if column.name.endswith("_id") and not is_id_type(actual):
                 faults.append(Fault(where, ID_KINDS, str(actual), "cast the column before it is read"))
         elif actual != column.type:
-            faults.append(Fault(where, str(column.type), str(actual), "write the column with the type of its contract"))
+            faults.append(Fault(where, str(column.type), str(actual), "write the column with this type"))
     if faults:
         raise SchemaError(faults)
 
 
 def check_no_nulls(spec: TableSpec, table: pa.Table) -> None:
-    """Checks that columns that may not be null are not.
+    """Checks that columns which must not have nulls have none.
 
     Raises:
-        SchemaError: with one fault per column that has nulls.
+        SchemaError: one fault per column with nulls.
     """
     faults = [
         Fault(
@@ -118,7 +118,7 @@ def names(columns: Sequence[ColumnSpec]) -> list[str]:
 
 
 def has_repeated(ids: pa.Array) -> bool:
-    """Tells whether a value stands twice among ids without nulls; holds their order, a tally would take many times that."""
+    """Returns whether an id occurs twice, by sorting: a hash table would take several times the memory. No nulls."""
     order = pc.sort_indices(ids)
     for begin in range(0, len(ids) - 1, _BLOCK_ROWS):
         here = ids.take(order.slice(begin, _BLOCK_ROWS + 1))
