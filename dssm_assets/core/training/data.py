@@ -22,10 +22,11 @@ from dssm_assets.core.arrays.bags import Bags, IntArray, offsets_of, ragged_posi
 from dssm_assets.core.arrays.table_view import RowGather, TableView
 from dssm_assets.core.columns import EVENT_TIME_MS, ITEM_ROW, USER_ROW, WEIGHT
 from dssm_assets.core.config.model import History, HistoryCut, Model
-from dssm_assets.core.errors import ConfigError, Fault, SchemaError
+from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.history_pooling import HistoryReader
+from dssm_assets.core.models.samplers.corpus_samplers import CorpusSamplers
 from dssm_assets.core.models.samplers.hard import HardEdges
-from dssm_assets.core.models.samplers.sampler import NegativeSampler, negative_sampler
+from dssm_assets.core.models.samplers.sampler import NegativeSampler
 from dssm_assets.core.models.tower_input import SideReader, TowerInput, concatenated, side_by_side
 from dssm_assets.core.models.tower_spec import Side, TowerSpec
 from dssm_assets.core.samples.negatives import distribution_of, weights_of
@@ -237,45 +238,6 @@ def hard_edges(table: pa.Table, *, num_users: int, num_items: int) -> HardEdges:
     return HardEdges(offsets_of(np.bincount(users, minlength=num_users)), items, days)
 
 
-class CorpusSamplers:
-    """Samplers by name and day, each made once.
-
-    Args:
-        items: weight float64, row number = item_index; with the distribution of the weights in its schema, if it is known.
-        edges: what users were shown and did not take; None: not asked for.
-        counts_before: how many samples each item has on the days before one [I].
-    """
-
-    def __init__(self, items: pa.Table, edges: HardEdges | None, counts_before: Callable[[int], IntArray]) -> None:
-        self._weights = whole(TableView(items, "items", {WEIGHT: pa.float64()}), WEIGHT).astype(np.float64)
-        self._distribution, self._edges, self._counts_before = distribution_of(items.schema), edges, counts_before
-        self._made: dict[tuple[str, float, int | None], NegativeSampler] = {}
-
-    def of(self, model: Model, before: int | None) -> NegativeSampler:
-        """Returns the sampler that the model section names.
-
-        Args:
-            model: names it.
-            before: only what was taken on the days before this one is known; None: all of the window.
-
-        Raises:
-            ConfigError: it draws hard negatives and the data were made without.
-        """
-        if model.has_hard_negatives and self._edges is None:
-            where, remedy = "training data, hard_negatives.arrow", "make train_samples again with this model section"
-            raise ConfigError(Fault(where, f"the file that sampler {model.sampler} draws from", "no such file", remedy))
-        name = (str(model.sampler), model.uniform_frac, before)
-        if name not in self._made:
-            self._made[name] = negative_sampler(model, self._weights_before(before), self._edges)
-        return self._made[name]
-
-    def _weights_before(self, day: int | None) -> npt.NDArray[np.float64]:
-        """Returns the weights as of a day; those of the table where it does not tell by what distribution they were made."""
-        if day is None or self._distribution is None:
-            return self._weights
-        return weights_of(self._counts_before(day), self._distribution)
-
-
 @dataclass(frozen=True)
 class SamplePast:
     """The rule for all samples of an epoch.
@@ -400,7 +362,9 @@ class TrainData:
         self._check_histories()
         sizes = {"num_users": users.num_rows, "num_items": self.num_items}
         edges = None if hard_negatives is None else hard_edges(hard_negatives, **sizes)
-        self._samplers = CorpusSamplers(items, edges, self.item_counts)
+        self._item_weights = whole(TableView(items, "items", {WEIGHT: pa.float64()}), WEIGHT).astype(np.float64)
+        self._weight_distribution = distribution_of(items.schema)
+        self._samplers = CorpusSamplers(self.item_weights, edges)
 
     @cached_property
     def num_days(self) -> int:
@@ -419,13 +383,22 @@ class TrainData:
             counts += np.bincount(items[days < end_day], minlength=self.num_items)
         return counts
 
+    def item_weights(self, end_day: int | None = None) -> npt.NDArray[np.float64]:
+        """Returns the items' sampling weights by the interactions on the days before `end_day` (None: on all days) [I].
+
+        A table whose schema does not say how its weights follow from counts has one set of weights for every day.
+        """
+        if end_day is None or self._weight_distribution is None:
+            return self._item_weights
+        return weights_of(self.item_counts(end_day), self._weight_distribution)
+
     def sampler(self, model: Model, end_day: int | None = None) -> NegativeSampler:
-        """Returns the sampler that the model section names, by what was taken on the days before `end_day` (None: on all).
+        """Returns the sampler that the model section names; it knows the interactions before `end_day` (None: all).
 
         Raises:
-            ConfigError: it draws hard negatives and the data were made without.
+            ConfigError: the section needs hard negatives and the data were made without them.
         """
-        return self._samplers.of(model, end_day if end_day is not None and end_day < self.num_days else None)
+        return self._samplers.sampler_for(model, end_day if end_day is not None and end_day < self.num_days else None)
 
     def rows_of_days(self, first: int, end: int, *, min_history: int = 0) -> IntArray:
         """Returns the samples of the days first .. end - 1 whose users took at least so much before, in their order."""

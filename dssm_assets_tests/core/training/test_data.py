@@ -24,7 +24,6 @@ from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
 from dssm_assets.core.samples.negatives import with_distribution
 from dssm_assets.core.training.batches import Batch, epoch_batches
 from dssm_assets.core.training.data import (
-    CorpusSamplers,
     ItemSets,
     TrainData,
     ValidationSet,
@@ -332,31 +331,22 @@ def test_a_missing_column_is_named() -> None:
 
 
 DISTRIBUTION = NegativeItems(alpha=0.5, smoothing=1)
-BY_DAY = {0: [3, 0, 0], 1: [0, 0, 0], 2: [0, 8, 0]}
-"""Day -> how often each of three items was taken."""
 
 
-def _items(weights: list[float]) -> pa.Table:
-    return pa.table([weights], schema=with_distribution(pa.schema({"weight": pa.float64()}), DISTRIBUTION))
+def test_item_weights_before_a_day_follow_from_the_counts_before_it() -> None:
+    tables = _with_distribution(world())
+    data = _opened(tables)
+    days, items = (tables.samples[name].to_pylist() for name in ("day", "item_index"))
+    early = [item for day, item in zip(days, items, strict=True) if day < 1]
+    assert data.item_weights(1) == pytest.approx([(early.count(item) + 1) ** 0.5 for item in range(ITEMS)])
+    assert data.item_weights() == pytest.approx([(items.count(item) + 1) ** 0.5 for item in range(ITEMS)])
+    assert data.item_weights().tolist() == tables.items["weight"].to_pylist()
 
 
-def _before(day: int) -> np.ndarray:
-    return np.sum([counts for at, counts in BY_DAY.items() if at < day], axis=0)
-
-
-def test_weights_as_of_a_day_by_hand() -> None:
-    # All three days: counts 3, 8, 0, weights 2, 3, 1 of 6. The first two: counts 3, 0, 0, weights 2, 1, 1 of 4.
-    samplers, model = CorpusSamplers(_items([2.0, 3.0, 1.0]), None, _before), Model()
-    assert samplers.of(model, None).probability == pytest.approx([2 / 6, 3 / 6, 1 / 6])
-    assert samplers.of(model, 2).probability == pytest.approx([2 / 4, 1 / 4, 1 / 4])
-    mixed = Model(sampler="mixed", uniform_frac=0.4)
-    assert samplers.of(mixed, 2).probability == pytest.approx(0.4 / 3 + 0.6 * np.array([2, 1, 1]) / 4)
-    assert samplers.of(model, 2) is samplers.of(model, 2)
-
-
-def test_weights_without_a_law_are_taken_as_they_are() -> None:
-    bare = CorpusSamplers(_items([2.0, 3.0, 1.0]).replace_schema_metadata(None), None, _before)
-    assert bare.of(Model(), 2).probability == pytest.approx([2 / 6, 3 / 6, 1 / 6])
+def test_item_weights_without_a_distribution_are_the_same_for_every_day() -> None:
+    tables = _with_distribution(world())
+    bare = _opened(replace(tables, items=tables.items.replace_schema_metadata(None)))
+    assert bare.item_weights(1).tolist() == bare.item_weights().tolist() == tables.items["weight"].to_pylist()
 
 
 def _with_distribution(tables: World) -> World:

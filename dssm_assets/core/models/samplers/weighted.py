@@ -1,10 +1,8 @@
 """Negatives drawn by weight, with replacement, in constant time each.
 
-Belongs here: `WeightedSampler`. Does not belong here: what the weights are (negative_items) and which draws must not
-count (`losses/masks`: exclusion happens at the logits, where it cannot be lost).
-
-Walker's alias method (Walker 1977), its table built by two prefix sums instead of a loop over a work list, as in
-Huebschle-Schneider and Sanders, "Parallel Weighted Random Sampling" (2019), section 4.
+Walker's alias method (Walker 1977). Its table is built with two prefix sums instead of a loop over a work list, as in
+Huebschle-Schneider and Sanders, "Parallel Weighted Random Sampling" (2019), section 4. A sampler of another
+distribution subclasses `WeightedSampler` and hands it the distribution as weights (see `mixed.py`).
 
 Letters: I items, N draws.
 """
@@ -38,7 +36,7 @@ class WeightedSampler:
         self.keep, self.alias = alias_table(self.probability)
 
     def draw(self, count: int, rng: np.random.Generator) -> tuple[IntArray, npt.NDArray[np.float64]]:
-        """Returns N item indices and the probability with which each was drawn; items may repeat."""
+        """Returns N item indices and the probability of each; items may repeat."""
         slot = rng.integers(len(self.keep), size=count)
         item_index = np.where(rng.random(count) < self.keep[slot], slot, self.alias[slot])
         return item_index, self.probability[item_index]
@@ -70,52 +68,3 @@ def alias_table(probability: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.fl
     keep[heavy[:-1]] = np.where(is_overdrawn, np.clip(1 + excess[:-1] - drawn, 0, 1), 1.0)
     alias[heavy[:-1]] = np.where(is_overdrawn, heavy[1:], heavy[:-1])
     return keep, alias
-
-
-class UniformSampler:
-    """Draws item indices with probability 1 / I.
-
-    Attributes:
-        probability: the exact distribution, one entry per item [I].
-
-    Raises:
-        SchemaError: there is no item.
-    """
-
-    def __init__(self, num_items: int) -> None:
-        if num_items < 1:
-            raise SchemaError(Fault("table items", "at least one item", "none", "correct negative_items"))
-        self.probability: npt.NDArray[np.float64] = np.full(num_items, 1.0 / num_items)
-
-    def draw(self, count: int, rng: np.random.Generator) -> tuple[IntArray, npt.NDArray[np.float64]]:
-        """Returns N item indices and the probability with which each was drawn; items may repeat."""
-        item_index = rng.integers(len(self.probability), size=count)
-        return item_index, self.probability[item_index]
-
-
-class MixedSampler(WeightedSampler):
-    """Draws item indices by the mixed distribution."""
-
-    def __init__(self, weights: npt.NDArray[np.float64], uniform_frac: float) -> None:
-        """Takes the items' weights and f, the share that is drawn uniformly, 0 to 1.
-
-        Raises:
-            SchemaError: a weight is negative or not finite, or none is positive.
-        """
-        by_weight = WeightedSampler(weights).probability
-        super().__init__(uniform_frac / len(weights) + (1.0 - uniform_frac) * by_weight)
-
-
-class V2Sampler(WeightedSampler):
-    """Draws item indices by weight over the whole corpus."""
-
-    def counted_probability(self, taken: IntArray) -> npt.NDArray[np.float64]:
-        """Returns the distribution of the draws that count for a user who took these items [I]; all 0 if it took every item.
-
-        The correction of a column stays that of `probability`: how often an item that counts is met is not changed by
-        others that do not.
-        """
-        distribution = self.probability.copy()
-        distribution[taken[taken >= 0]] = 0.0
-        total = distribution.sum()
-        return distribution / total if total > 0 else distribution

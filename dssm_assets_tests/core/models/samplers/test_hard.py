@@ -102,3 +102,15 @@ def test_the_seed_decides_and_shared_negatives_are_by_weight() -> None:
     drawn, _ = sampler.draw(60_000, np.random.default_rng(3))
     assert p_value(drawn, weights / weights.sum()) > LEAST_P
     assert p_value(drawn, np.full(30, 1 / 30)) < LEAST_P
+
+
+def test_shared_and_hard_negatives_of_one_sampler_each_follow_their_distribution() -> None:
+    weights, edges_of_user_1 = np.array([4.0, 3.0, 2.0, 1.0]), np.array([1, 2, 3], np.int32)
+    sampler = HardSampler(weights, HardEdges(np.array([0, 0, 3]), edges_of_user_1, np.zeros(3, np.int32)))
+    drawn, probability = sampler.draw(50_000, np.random.default_rng(1))
+    assert p_value(drawn, weights / 10) > LEAST_P
+    assert probability == pytest.approx(weights[drawn] / 10)
+    users = np.array([1], np.int32)
+    hard = np.concatenate([sampler.draw_hard(users, 1, np.random.default_rng([2, seed])).items for seed in range(5000)])
+    assert p_value(hard, np.array([0, 1 / 3, 1 / 3, 1 / 3])) > LEAST_P
+    assert len(sampler.draw_hard(np.array([0], np.int32), 5, np.random.default_rng(2)).items) == 0
