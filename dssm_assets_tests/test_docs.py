@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dssm_assets.core.features.operators.registry import OPERATORS, SEQUENCE
+from dssm_assets.core.features.operators.registry import OPERATORS
+from dssm_assets.core.features.operators.sequence_feature import SEQUENCE_FEATURE
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").glob("*.md") if ">>> " in page.read_text())
@@ -26,4 +27,4 @@ def test_every_feature_type_has_its_section() -> None:
     headings = {
         line[3:] for line in (ROOT / "docs" / "feature_generation.md").read_text().splitlines() if line.startswith("## ")
     }
-    assert {*OPERATORS, SEQUENCE} <= headings
+    assert {*OPERATORS, SEQUENCE_FEATURE} <= headings

@@ -23,8 +23,8 @@ from dssm_assets.core.arrays import ragged
 from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.features import requests
-from dssm_assets.core.features.expressions import Kind
-from dssm_assets.core.features.generator import SEQUENCE, FeatureGenerator, input_columns
+from dssm_assets.core.features.expressions import SEQUENCE, Kind
+from dssm_assets.core.features.generator import FeatureGenerator, input_columns
 from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.models.history_pooling import HistoryReader, has_ages
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
@@ -62,7 +62,7 @@ class RequestRows:
         self._own = _indexed(bucketizer, own)
         self._past = _indexed(bucketizer, spec.sequences)
         self._has_history = bool(spec.sequences)
-        sides = [generator.spec.of_side(side) for side in ("user", "context")]
+        sides = [generator.spec.features_of_side(side) for side in ("user", "context")]
         inputs = [name for features in sides for feature in features for name in feature.inputs]
         sequences = generator.spec.sequence_features if self._has_history else ()
         inputs += [name for feature in sequences for name in _sequence_inputs(feature)]
@@ -98,10 +98,12 @@ class RequestRows:
         return rows, ignored
 
     def _own_row(self, request: Mapping[str, Any]) -> TowerInput:
-        user, context = (self._generator.spec.of_side(side) for side in ("user", "context"))
+        user, context = (self._generator.spec.features_of_side(side) for side in ("user", "context"))
         is_given = {feature.name: any(name in request for name in feature.inputs) for feature in context}
         sides = {"user": user, "context": context if any(is_given.values()) else ()}
-        table = requests.table_of(request, _columns([feature for part in sides.values() for feature in part], list(request)))
+        table = requests.request_table(
+            request, _columns([feature for part in sides.values() for feature in part], list(request))
+        )
         columns: dict[str, Any] = {}
         for side, features in sides.items():
             encoded = self._generator.encode(table, side) if features else pa.table({})
@@ -115,7 +117,9 @@ class RequestRows:
         features = self._generator.spec.sequence_features
         times = request.get(col.EVENT_TIMES_MS)
         filled = _filled(request, features)
-        encoded = self._generator.encode(requests.table_of(filled, _columns(features, list(filled))), SEQUENCE, is_whole=True)
+        encoded = self._generator.encode(
+            requests.request_table(filled, _columns(features, list(filled))), SEQUENCE, is_whole=True
+        )
         flat = {name: ragged.flatten(ragged.one_array(encoded.column(name)))[0] for name in self._past.names}
         length = _common_length({name: len(values) for name, values in flat.items()}, times)
         moments = self._moments(times, length)

@@ -20,7 +20,8 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.config.evaluation import SegmentKind
 from dssm_assets.core.config.pipeline import BehaviorTable, Layout, PipelineConfig, SourceTable
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.features.generator import SEQUENCE, missing_inputs
+from dssm_assets.core.features.expressions import SEQUENCE
+from dssm_assets.core.features.generator import missing_inputs
 from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.sources.log_scan import LogScan
@@ -196,7 +197,7 @@ def _check_columns(
                 found.faults.append(Fault(f"key {key}", expected, repr(name), "correct its spelling, or remove it"))
     if spec is None:
         return
-    plan = FeaturePlan.of(config)
+    plan = FeaturePlan.from_config(config)
     columns = {
         "context": _SAMPLE | set(config.tables.behavior.context_columns),
         SEQUENCE: _HISTORY | set(raw.history_columns),

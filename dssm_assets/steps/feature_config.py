@@ -27,7 +27,7 @@ def feature_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
         built_from = [workspace.need("feature_binning", ds), workspace.need("feature_counts", ds)]
         binning, counts = (workspace.tables.read(manifest) for manifest in built_from)
         spec, config = workspace.fg_spec, workspace.config
-        table = decide.feature_config(
+        table = decide.decide_feature_config(
             spec,
             config.statistics,
             binning,
@@ -50,7 +50,7 @@ def step_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResul
     """Plans how many steps the run takes, and over how many of them the learning rate falls."""
     for ds in days:
         window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
-        table = decide.step_config(sum(day.rows for day in window), workspace.config.training)
+        table = decide.decide_step_config(sum(day.rows for day in window), workspace.config.training)
         yield StepResult(workspace.write_table(fg_tables.STEP_CONFIG, ds, table, [window]))
 
 
@@ -151,5 +151,5 @@ def towers_of(workspace: Workspace, ds: str) -> RunSettings:
         Model.model_validate(document["model"]),
         Training.model_validate(document["training"]),
         int(document["seed"]),
-        decide.step_plan(document["steps"]),
+        decide.read_step_plan(document["steps"]),
     )

@@ -96,7 +96,7 @@ def behavior(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
         inputs = {"behavior_table": workspace.need("behavior_table", ds), "item_table": workspace.need("item_table", ds)}
         counts = _unknown_ids(workspace, ds)
         manifest = workspace.write_query(
-            raw_feature_tables.BEHAVIOR, ds, log.behavior, inputs, with_calendar, item_columns=item_columns
+            raw_feature_tables.BEHAVIOR, ds, log.enrich_behavior, inputs, with_calendar, item_columns=item_columns
         )
         yield StepResult(manifest, counts)
 
@@ -124,12 +124,12 @@ def _activity(workspace: Workspace, days: Sequence[str], entity: str, spec: Tabl
 
         def step(today: ibis.Table, previous: ibis.Table | None = None, **leaving: ibis.Table) -> ibis.Table:
             by_window = {window: leaving.get(f"leaving_{window}") for window in windows}
-            return activity.activity(
+            return activity.roll_activity(
                 entity, today=today, leaving=by_window, previous=previous, statistic_days=windows, value_columns=values
             )
 
         def scratch(behavior: ibis.Table, ds: str = ds) -> ibis.Table:
-            return activity.activity_from_scratch(entity, behavior, ds, statistic_days=windows, value_columns=values)
+            return activity.build_activity(entity, behavior, ds, statistic_days=windows, value_columns=values)
 
         settings = {"windows": windows, "values": values}
         yield roll(workspace, spec, ds, windows=windows, settings=settings, step=step, scratch=scratch)
@@ -141,10 +141,10 @@ def pair_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRes
     for ds in days:
 
         def step(today: ibis.Table, previous: ibis.Table | None = None, ds: str = ds, **_leaving: ibis.Table) -> ibis.Table:
-            return activity.pair_activity(today, previous, ds=ds, window_days=longest)
+            return activity.roll_pair_activity(today, previous, ds=ds, window_days=longest)
 
         def scratch(behavior: ibis.Table, ds: str = ds) -> ibis.Table:
-            return activity.pair_activity_from_scratch(behavior, ds, window_days=longest)
+            return activity.build_pair_activity(behavior, ds, window_days=longest)
 
         yield roll(
             workspace,
@@ -168,7 +168,7 @@ def user_preferences(workspace: Workspace, days: Sequence[str]) -> Iterator[Step
             continue
 
         def step(today: ibis.Table, previous: ibis.Table | None = None, **leaving: ibis.Table) -> ibis.Table:
-            return preferences.user_preferences(
+            return preferences.roll_preferences(
                 today=today,
                 leaving=leaving.get(f"leaving_{window}"),
                 previous=previous,
@@ -177,7 +177,7 @@ def user_preferences(workspace: Workspace, days: Sequence[str]) -> Iterator[Step
             )
 
         def scratch(behavior: ibis.Table, ds: str = ds) -> ibis.Table:
-            return preferences.user_preferences_from_scratch(
+            return preferences.build_preferences(
                 behavior, ds, preference_days=window, preference_columns=columns, positive_events=positive
             )
 
@@ -200,7 +200,7 @@ def user_history(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResu
         manifest = workspace.write_query(
             raw_feature_tables.USER_HISTORY,
             ds,
-            log.user_history,
+            log.collect_user_history,
             {"behavior": workspace.need("behavior", ds)},
             positive_events=workspace.config.events.positive,
             history_columns=workspace.config.raw_features.history_columns,
@@ -210,7 +210,7 @@ def user_history(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResu
 
 def user_all_feature(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Brings together everything known of each user."""
-    plan = FeaturePlan.of(workspace.config)
+    plan = FeaturePlan.from_config(workspace.config)
     for ds in days:
         inputs = {
             name: workspace.need(name, ds) for name in ("user_table", "user_activity", "pair_activity", "user_preferences")
@@ -219,7 +219,7 @@ def user_all_feature(workspace: Workspace, days: Sequence[str]) -> Iterator[Step
             workspace.write_query(
                 raw_feature_tables.USER_ALL_FEATURE,
                 ds,
-                all_features.user_all_feature,
+                all_features.join_user_features,
                 inputs,
                 None,
                 col.USER_ID,
@@ -231,14 +231,14 @@ def user_all_feature(workspace: Workspace, days: Sequence[str]) -> Iterator[Step
 
 def item_all_feature(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Brings together everything known of each item."""
-    plan = FeaturePlan.of(workspace.config)
+    plan = FeaturePlan.from_config(workspace.config)
     for ds in days:
         inputs = {name: workspace.need(name, ds) for name in ("item_table", "item_activity", "pair_activity")}
         yield StepResult(
             workspace.write_query(
                 raw_feature_tables.ITEM_ALL_FEATURE,
                 ds,
-                all_features.item_all_feature,
+                all_features.join_item_features,
                 inputs,
                 None,
                 col.ITEM_ID,

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.features import fg_tables
-from dssm_assets.core.features.expressions import Side
-from dssm_assets.core.features.generator import SEQUENCE, FeatureGenerator
-from dssm_assets.core.features.parity import ParityReport, golden_rows, merged, replay
+from dssm_assets.core.features.expressions import SEQUENCE, Side
+from dssm_assets.core.features.generator import FeatureGenerator
+from dssm_assets.core.features.parity import ParityReport, choose_golden_rows, merge_reports, replay_rows
 from dssm_assets.core.samples import sample_tables
 from dssm_assets.core.samples.sample import positive_sample as choose_positives
 from dssm_assets.core.samples.sample import sample as label_events
@@ -122,17 +122,17 @@ class _Encoding:
     def __call__(self, table: pa.Table, start: int) -> tuple[pa.Table, ParityReport]:
         is_whole = self.side == SEQUENCE
         features = self.generator.encode(table, side=self.side, is_whole=is_whole)
-        report = replay(self.generator, table, features, self.side, list(self.golden), start=start, is_whole=is_whole)
+        report = replay_rows(self.generator, table, features, self.side, list(self.golden), start=start, is_whole=is_whole)
         return _beside(table.select(self.kept), features), report
 
 
 def _encode(workspace: Workspace, ds: str, built_from: Manifest, *, side: str, spec: TableSpec) -> StepResult:
     kept = tuple(column.name for column in spec.columns)
-    encoding = _Encoding(workspace.generator, side, kept, golden_rows(built_from.rows, GOLDEN_ROWS))
+    encoding = _Encoding(workspace.generator, side, kept, choose_golden_rows(built_from.rows, GOLDEN_ROWS))
     texts = [column.name for column in built_from.columns if column.type == "string" and column.name not in kept]
     target = Target(spec, ds, digests([built_from]), is_shared=is_shared(built_from))
     manifest, reports = workspace.engine.write_mapped(target, built_from, encoding, as_dictionaries=texts)
-    return StepResult(manifest, {"features": len(manifest.columns) - len(kept)}, (parity_check(merged(reports)),))
+    return StepResult(manifest, {"features": len(manifest.columns) - len(kept)}, (parity_check(merge_reports(reports)),))
 
 
 def is_shared(manifest: Manifest) -> bool:
@@ -192,14 +192,14 @@ class _Placing:
         users, items = (self.rows.of(side, self.eves[side] if table.num_rows else None) for side in ("user", "item"))
         context = encode_distinct(self.generator, table, "context")
         placed = place_features(table, users, items, context)
-        parity = replay(self.generator, table, context, "context", list(self.golden), start=start)
+        parity = replay_rows(self.generator, table, context, "context", list(self.golden), start=start)
         return placed, _Found(check_no_leak(placed, self.ds), parity)
 
 
 def _sample_fg(workspace: Workspace, ds: str, rows: PreviousDayRows) -> StepResult:
     labelled = workspace.need("sample", ds)
     eves = {side: find_previous_day_features(workspace, side, ds) for side in ID_COLUMNS}
-    golden = golden_rows(labelled.rows if workspace.fg_spec.of_side(Side.CONTEXT) else 0, GOLDEN_ROWS)
+    golden = choose_golden_rows(labelled.rows if workspace.fg_spec.features_of_side(Side.CONTEXT) else 0, GOLDEN_ROWS)
     placing = _Placing(workspace.generator, ds, eves, rows, golden)
     built_from = [manifest for manifest in (labelled, *eves.values()) if manifest is not None]
     # What leaks never takes the place of what stood before; the check below says so and stops what is behind.
@@ -225,7 +225,7 @@ def _sample_fg(workspace: Workspace, ds: str, rows: PreviousDayRows) -> StepResu
         else f"{report.leaking_row_count} of {report.row_count} rows carry features newer than {day_before(ds)}; "
         "materialize the feature tables of the day before again"
     )
-    checks = (Check("no_leak", report.passed, sentence, facts), parity_check(merged([part.parity for part in found])))
+    checks = (Check("no_leak", report.passed, sentence, facts), parity_check(merge_reports([part.parity for part in found])))
     return StepResult(manifest, facts, checks)
 
 

@@ -17,7 +17,7 @@ from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.samples.sample_fg import count_used_rows, count_uses
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.statistics import value_counts
-from dssm_assets.core.statistics.binning import feature_binning as bin_features
+from dssm_assets.core.statistics.binning import bin_features
 from dssm_assets.core.statistics.value_counts import ONCE, CodedTable, Counts, Uses, count_values, merge_value_counts
 from dssm_assets.steps.training import ROW_COLUMNS, FeatureTables
 from dssm_assets.steps.workspace import StepResult, Workspace, window_days
@@ -124,7 +124,9 @@ def category_value_counts(workspace: Workspace, days: Sequence[str]) -> Iterator
 
 def _counted(workspace: Workspace, days: Sequence[str], spec: TableSpec, kind: Kind) -> Iterator[StepResult]:
     held = FeatureTables(workspace)
-    of_side = {side: [f for f in workspace.fg_spec.of_side(side) if f.kind is kind] for side in ("user", "item", "context")}
+    of_side = {
+        side: [f for f in workspace.fg_spec.features_of_side(side) if f.kind is kind] for side in ("user", "item", "context")
+    }
     for ds in days:
         positive = workspace.need("positive_sample", ds)
         found = {side: held.find_for_positives(side, positive) for side in ROW_COLUMNS}
@@ -177,7 +179,7 @@ def feature_counts(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
     """Counts the values of categorical features over the window before each day."""
     for ds in days:
         window = workspace.need_all("category_value_counts", window_days(ds, workspace.config.window.days))
-        table = value_counts.by_frequency(value_counts.merge_value_counts(_days(workspace, window)))
+        table = value_counts.sort_by_frequency(value_counts.merge_value_counts(_days(workspace, window)))
         yield StepResult(workspace.write_table(fg_tables.FEATURE_COUNTS, ds, table, [window]), {"window_days": len(window)})
 
 

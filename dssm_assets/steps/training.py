@@ -21,7 +21,7 @@ from dssm_assets.core.samples.sample_fg import widen
 from dssm_assets.core.samples.sample_tables import feature_rows_schema, require_columns, require_types, samples_schema
 from dssm_assets.core.samples.train_samples import KeptRows, discretise_day, discretise_items, discretise_rows
 from dssm_assets.core.statistics.bucketizer import Bucketizer
-from dssm_assets.core.statistics.value_counts import CodedTable, coded
+from dssm_assets.core.statistics.value_counts import CodedTable, code_columns
 from dssm_assets.steps.feature_config import indexed_features, open_bucketizer
 from dssm_assets.steps.workspace import (
     StepResult,
@@ -83,7 +83,7 @@ class FeatureTables:
         if held is None or digest != manifest.digest:
             held = self._workspace.tables.read(manifest, [feature.name for feature in features]).combine_chunks()
         elif isinstance(held, pa.Table):
-            held = coded(held, features)
+            held = code_columns(held, features)
         self._values[side] = (manifest.digest, held)
         return held
 

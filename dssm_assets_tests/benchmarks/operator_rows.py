@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core.features.generator import FeatureGenerator
-from dssm_assets.core.features.operators.registry import OPERATORS, SEQUENCE
+from dssm_assets.core.features.operators.registry import OPERATORS
+from dssm_assets.core.features.operators.sequence_feature import SEQUENCE_FEATURE
 
 DISTINCT: Final = 100_000
 _REPEATS: Final = 3
@@ -42,7 +43,7 @@ EXAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "tokenize_feature": {"expression": "user:sentence", "vocab_file": "tokenizer.json"},
     "sequence_id_feature": {"expression": "user:word_sequence", "sequence_length": 10, **_HASHED},
     "sequence_raw_feature": {"expression": "user:number_sequence", "sequence_length": 10, **_BOUNDED},
-    SEQUENCE: {
+    SEQUENCE_FEATURE: {
         "sequence_name": "clicks",
         "sequence_length": 10,
         "sequence_delim": ";",
@@ -59,7 +60,7 @@ def run(rows: int, seed: int = 17) -> list[dict[str, Any]]:
     """Returns, for each feature type there is, CPU rows a second of `encode` and of `bucketize`, its batch and its inputs."""
     columns = _columns(np.random.default_rng(seed), rows)
     speeds = []
-    for kind in [*OPERATORS, SEQUENCE]:
+    for kind in [*OPERATORS, SEQUENCE_FEATURE]:
         generator = FeatureGenerator.from_fg_json({"features": [definition_of(kind)]}, read_file=_tokenizer)
         features = (*generator.spec.features, *generator.spec.sequence_features)
         needed = sorted({name for feature in features for name in feature.inputs})
@@ -80,7 +81,7 @@ def run(rows: int, seed: int = 17) -> list[dict[str, Any]]:
 
 def definition_of(kind: str) -> dict[str, Any]:
     """Returns the example of a feature type as fg.json says it."""
-    named = {} if kind == SEQUENCE else {"feature_name": "measured"}
+    named = {} if kind == SEQUENCE_FEATURE else {"feature_name": "measured"}
     return {**named, "feature_type": kind, **EXAMPLES[kind]}
 
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dssm_assets.core.features.operators.registry import OPERATORS, SEQUENCE
+from dssm_assets.core.features.operators.registry import OPERATORS
+from dssm_assets.core.features.operators.sequence_feature import SEQUENCE_FEATURE
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests.benchmarks import operator_rows, pandas_path
 from dssm_assets_tests.benchmarks.feature_generation import Report, encoding_cpu_s, measure, peak_mib, render, total_cpu_s
@@ -79,7 +80,7 @@ def test_every_step_operator_and_ratio_is_printed(measured_world: tuple[Path, Re
         assert lines.count(name) == 2, name
     for name in (pandas_path.ENCODE, pandas_path.CUT):
         assert lines.count(name) == 2, name
-    for name in [*OPERATORS, SEQUENCE]:
+    for name in [*OPERATORS, SEQUENCE_FEATURE]:
         assert lines.count(name) == 1, name
     for name in ("CPU of pandas / ours, whole path", "CPU of pandas / ours, encoding alone", "peak of ours / ours over 1 day"):
         assert lines.count(name) == 1, name
@@ -118,7 +119,7 @@ def test_totals_add_up_the_steps() -> None:
 
 
 def test_there_is_an_example_of_every_feature_type() -> None:
-    assert {*OPERATORS, SEQUENCE} <= set(operator_rows.EXAMPLES)
+    assert {*OPERATORS, SEQUENCE_FEATURE} <= set(operator_rows.EXAMPLES)
 
 
 def test_a_piece_of_work_has_its_own_cost() -> None:

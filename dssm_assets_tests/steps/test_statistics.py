@@ -73,7 +73,7 @@ def test_a_day_counted_alone_is_the_day_counted_among_others(workspace: Workspac
 
 def test_a_table_that_comes_again_is_coded_and_read_no_more(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     first, other = (workspace.need(USER_FEATURES_FG.name, ds) for ds in (WORLD.eve, DAYS[1]))
-    features = [feature for feature in workspace.fg_spec.of_side("user") if feature.kind is Kind.NUMERIC]
+    features = [feature for feature in workspace.fg_spec.features_of_side("user") if feature.kind is Kind.NUMERIC]
     held, reads = FeatureTables(workspace), []
     original = workspace.tables.read
     monkeypatch.setattr(

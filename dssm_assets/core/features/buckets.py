@@ -58,7 +58,7 @@ class Vocabulary:
     outside: int
 
     @classmethod
-    def of(cls, hashes: Any, buckets: Any, outside: int) -> Vocabulary:
+    def from_hashes(cls, hashes: Any, buckets: Any, outside: int) -> Vocabulary:
         """Returns the vocabulary of distinct hashes in any order and their buckets."""
         order = np.argsort(hashes, kind="stable")
         # The last place answers for hashes above all of the vocabulary: whether or not it matches, it is outside.
@@ -93,14 +93,14 @@ def given_vocabulary(
     if default_bucket is None and default_text:
         known.setdefault(default_text, DEFAULT_BUCKET)
     outside = OUTSIDE_BUCKET if default_bucket is None else default_bucket
-    return Vocabulary.of(hash_texts(list(known), function), np.fromiter(known.values(), np.int64, len(known)), outside)
+    return Vocabulary.from_hashes(hash_texts(list(known), function), np.fromiter(known.values(), np.int64, len(known)), outside)
 
 
 def integers_below(size: int, default_bucket: int | None, function: HashFunction) -> Vocabulary:
     """Returns the vocabulary of the integers 0 .. size - 1, each its own bucket."""
     digits = pa.array(np.arange(size)).cast(pa.string())
     outside = NO_BUCKET if default_bucket is None else default_bucket
-    return Vocabulary.of(hash_values(digits, function).view(np.int64), np.arange(size), outside)
+    return Vocabulary.from_hashes(hash_values(digits, function).view(np.int64), np.arange(size), outside)
 
 
 def has_buckets(operator: Operator) -> bool:

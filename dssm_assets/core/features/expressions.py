@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator
 
@@ -21,6 +21,10 @@ class Side(StrEnum):
     USER = "user"
     ITEM = "item"
     CONTEXT = "context"
+
+
+SEQUENCE: Final = "sequence"
+"""Given in place of a side: the sub-features of sequences."""
 
 
 class Kind(StrEnum):

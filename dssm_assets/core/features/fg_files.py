@@ -18,7 +18,7 @@ ReadFile = Callable[[str], bytes]
 CONTEXT_KEY: Final = "read_file"
 
 
-def read(context: Any, name: str) -> bytes:
+def read_named_file(context: Any, name: str) -> bytes:
     """Returns a named file's content with the reader that the parser put into the validation context.
 
     Raises:
@@ -33,7 +33,7 @@ def read(context: Any, name: str) -> bytes:
         raise ValueError(f"file {name!r} cannot be read ({error}); paths are relative to the fg.json") from error
 
 
-def words_of(content: bytes) -> dict[str, int]:
+def parse_vocabulary(content: bytes) -> dict[str, int]:
     """Returns the bucket of each word of a vocabulary file: its line from 0, or the number after its last space.
 
     Raises:

@@ -25,7 +25,7 @@ from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features import column_values, requests
 from dssm_assets.core.features.buckets import FeatureBuckets
-from dssm_assets.core.features.expressions import Expression, Side, Source, parse_expression
+from dssm_assets.core.features.expressions import SEQUENCE, Expression, Side, Source, parse_expression
 from dssm_assets.core.features.fg_files import ReadFile, read_fg_file
 from dssm_assets.core.features.operators.base import Operator
 from dssm_assets.core.features.operators.sequence_feature import SequenceFeature
@@ -179,9 +179,6 @@ def _constant(text: str, row_count: int) -> pa.Array:
 _SLICE_ROWS: Final = 1 << 18
 """Rows computed at once: bounds the memory of intermediate values, changes no result."""
 
-SEQUENCE: Final = "sequence"
-"""Instead of a side: the sub-features of sequences."""
-
 Finish = Callable[[Feature, pa.Array], pa.Array]
 
 
@@ -267,7 +264,7 @@ class FeatureGenerator:
         Raises:
             SchemaError: naming every input whose value a feature cannot use.
         """
-        return requests.values_of(self.generate(self._table_of(request, side), side))
+        return requests.first_row(self.generate(self._request_table(request, side), side))
 
     def encode_one(self, request: Mapping[str, Any], side: str | None = None, *, is_whole: bool = False) -> dict[str, Any]:
         """Returns the encoded values of one request, as `encode` does for a batch.
@@ -275,7 +272,7 @@ class FeatureGenerator:
         Raises:
             SchemaError: as `generate_one`.
         """
-        return requests.values_of(self.encode(self._table_of(request, side), side, is_whole=is_whole))
+        return requests.first_row(self.encode(self._request_table(request, side), side, is_whole=is_whole))
 
     def bucketize_one(self, request: Mapping[str, Any], side: str | None = None) -> dict[str, Any]:
         """Returns the list of bucket ids of each feature for one request, as `bucketize` does for a batch.
@@ -283,17 +280,17 @@ class FeatureGenerator:
         Raises:
             SchemaError: as `generate_one`.
         """
-        return requests.values_of(self.bucketize(self._table_of(request, side), side))
+        return requests.first_row(self.bucketize(self._request_table(request, side), side))
 
     def _features(self, side: str | None) -> tuple[Feature, ...]:
         if side is None:
             return (*self.spec.features, *self.spec.sequence_features)
-        return self.spec.sequence_features if side == SEQUENCE else self.spec.of_side(Side(side))
+        return self.spec.sequence_features if side == SEQUENCE else self.spec.features_of_side(Side(side))
 
-    def _table_of(self, request: Mapping[str, Any], side: str | None) -> pa.Table:
+    def _request_table(self, request: Mapping[str, Any], side: str | None) -> pa.Table:
         given = list(request)
         needed = {column: None for feature in self._features(side) for column in input_columns(feature, given)}
-        return requests.table_of(request, needed)
+        return requests.request_table(request, needed)
 
     def _run(
         self, batch: pa.Table | pa.RecordBatch, features: Sequence[Feature], finish: Finish, is_whole: bool = False
@@ -320,7 +317,7 @@ class FeatureGenerator:
     def _bucketized(self, feature: Feature, values: pa.Array) -> pa.Array:
         rule = self._buckets.rule(feature.operator)
         ids = values if rule is None else rule(values)
-        if feature.sequence is not None or feature.operator.feature_type.startswith(f"{SEQUENCE}_"):
+        if feature.sequence is not None or feature.operator.is_sequence:
             return ragged.build(*ragged.flatten(ids))
         return ragged.without_nulls(ids) if feature.depth else ragged.of_one(ids)
 

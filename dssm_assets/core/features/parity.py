@@ -46,12 +46,12 @@ class ParityReport:
         return f"bulk and single request differ in {names} of {self.row_count} golden rows; {self.example}"
 
 
-def golden_rows(row_count: int, wanted: int) -> list[int]:
+def choose_golden_rows(row_count: int, wanted: int) -> list[int]:
     """Returns up to `wanted` positions, evenly spread from the first row to the last."""
     return sorted(set(np.linspace(0, row_count - 1, min(wanted, row_count)).round().astype(int).tolist())) if row_count else []
 
 
-def replay(
+def replay_rows(
     generator: FeatureGenerator,
     table: pa.Table,
     encoded: pa.Table,
@@ -78,8 +78,8 @@ def replay(
     example = ""
     here = [position for position in positions if start <= position < start + table.num_rows]
     for position in here:
-        single = generator.encode_one(request_of(table, position - start), side, is_whole=is_whole)
-        bulk = requests.values_of(encoded.slice(position - start, 1))
+        single = generator.encode_one(row_as_request(table, position - start), side, is_whole=is_whole)
+        bulk = requests.first_row(encoded.slice(position - start, 1))
         for name, value in bulk.items():
             if single[name] != value:
                 differing[name] = differing.get(name, 0) + 1
@@ -87,10 +87,10 @@ def replay(
     return ParityReport(len(here), differing, example)
 
 
-def request_of(table: pa.Table, position: int) -> dict[str, Any]:
+def row_as_request(table: pa.Table, position: int) -> dict[str, Any]:
     """Returns a row as a request would carry it: a float32 as the decimal number that people write, as JSON does."""
     row = {name: ragged.one_array(table.column(name).slice(position, 1)) for name in table.column_names}
-    return requests.values_of(pa.table({name: ragged.map_leaves(column, _decimals) for name, column in row.items()}))
+    return requests.first_row(pa.table({name: ragged.map_leaves(column, _decimals) for name, column in row.items()}))
 
 
 def _decimals(values: pa.Array) -> pa.Array:
@@ -98,7 +98,7 @@ def _decimals(values: pa.Array) -> pa.Array:
     return requests.decimal_numbers(values) if is_narrow else values
 
 
-def merged(reports: list[ParityReport]) -> ParityReport:
+def merge_reports(reports: list[ParityReport]) -> ParityReport:
     """Returns the reports of several batches as one."""
     differing: dict[str, int] = {}
     for report in reports:

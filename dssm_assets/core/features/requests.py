@@ -22,7 +22,7 @@ _BEYOND_INT64 = float(2**63)
 _NARROW = (np.dtype(np.float32), np.dtype(np.float16))
 
 
-def table_of(request: Mapping[str, Any], columns: Iterable[str]) -> pa.Table:
+def request_table(request: Mapping[str, Any], columns: Iterable[str]) -> pa.Table:
     """Returns a table of one row with the columns; a column that the request lacks is missing (null).
 
     Args:
@@ -47,7 +47,7 @@ def table_of(request: Mapping[str, Any], columns: Iterable[str]) -> pa.Table:
     return pa.table(arrays) if arrays else pa.table({"rows": pa.nulls(1)}).select([])
 
 
-def values_of(table: pa.Table) -> dict[str, Any]:
+def first_row(table: pa.Table) -> dict[str, Any]:
     """Returns the first row of a result: plain numbers, texts and lists."""
     return {name: column[0].as_py() for name, column in zip(table.column_names, table.columns, strict=True)}
 

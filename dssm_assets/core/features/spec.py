@@ -20,8 +20,8 @@ from dssm_assets.core.errors import Fault, FeatureSpecError
 from dssm_assets.core.features.expressions import Expression, Kind, Side, Source, parse_expression, side_of
 from dssm_assets.core.features.fg_files import CONTEXT_KEY, ReadFile
 from dssm_assets.core.features.operators.base import VOCABULARY_KEYS, Definition, Operator
-from dssm_assets.core.features.operators.registry import OPERATORS, SEQUENCE
-from dssm_assets.core.features.operators.sequence_feature import SequenceFeature, SubFeature, SubFeatureKeys
+from dssm_assets.core.features.operators.registry import OPERATORS
+from dssm_assets.core.features.operators.sequence_feature import SEQUENCE_FEATURE, SequenceFeature, SubFeature, SubFeatureKeys
 
 _SPELLINGS: Final = {
     "needDiscrete": "need_discrete",
@@ -53,7 +53,7 @@ def parse_entry(entry: Any, position: int, where: str, read_file: ReadFile | Non
     """
     if not isinstance(entry, Mapping):
         return None, [_no_mapping(f"{where}, feature number {position + 1}", entry)]
-    if entry.get("feature_type") != SEQUENCE:
+    if entry.get("feature_type") != SEQUENCE_FEATURE:
         name = entry.get("feature_name") or f"number {position + 1}"
         return _parse_operator(entry, f"{where}, feature {name}", read_file)
     name = entry.get("sequence_name") or f"number {position + 1}"
@@ -76,7 +76,7 @@ def with_separator(entry: Any, separator: str | None) -> Any:
     """Returns an entry with the file's separator of multi-values wherever a feature type has the key and it gives none."""
     if separator is None or not isinstance(entry, Mapping):
         return entry
-    if entry.get("feature_type") == SEQUENCE:
+    if entry.get("feature_type") == SEQUENCE_FEATURE:
         subs = entry.get("features")
         return {**entry, "features": [with_separator(sub, separator) for sub in subs]} if isinstance(subs, list) else entry
     operator_type = OPERATORS.get(_type_name(entry))
@@ -88,7 +88,7 @@ def output_names(entries: list[Any]) -> list[str]:
     """Returns names of all features and sub-features, of faulty entries too: neither missed nor found missing."""
     found: list[str] = []
     for entry in (entry for entry in entries if isinstance(entry, Mapping)):
-        subs = entry.get("features") if entry.get("feature_type") == SEQUENCE else None
+        subs = entry.get("features") if entry.get("feature_type") == SEQUENCE_FEATURE else None
         if isinstance(subs, list):
             named = [sub.get("feature_name") for sub in subs if isinstance(sub, Mapping)]
             found.extend(f"{entry.get('sequence_name')}__{name}" for name in named if name is not None)
@@ -114,7 +114,7 @@ def _parse_sub_feature(entry: Any, place: str, read_file: ReadFile | None) -> tu
 def _parse_operator(entry: Any, place: str, read_file: ReadFile | None) -> tuple[Operator | None, list[Fault]]:
     operator_type = OPERATORS.get(_type_name(entry))
     if operator_type is None:
-        known = ", ".join([*OPERATORS, SEQUENCE])
+        known = ", ".join([*OPERATORS, SEQUENCE_FEATURE])
         got = repr(entry.get("feature_type"))
         return None, [
             Fault(f"{place}, key feature_type", f"one of: {known}", got, "choose one of these (no sequence in a sequence)")
@@ -249,7 +249,7 @@ class FgSpec:
             raise FeatureSpecError(Fault(f"feature {name}", f"one of: {known}", "an unknown name", "define it in fg.json"))
         return self._by_name[name]
 
-    def of_side(self, side: str | None) -> tuple[Feature, ...]:
+    def features_of_side(self, side: str | None) -> tuple[Feature, ...]:
         """Returns the features (no sub-features) of a side, or of all sides for None.
 
         Raises:
@@ -257,7 +257,7 @@ class FgSpec:
         """
         return self.features if side is None else tuple(feature for feature in self.features if feature.side is Side(side))
 
-    def of_kind(self, kind: Kind) -> tuple[Feature, ...]:
+    def features_of_kind(self, kind: Kind) -> tuple[Feature, ...]:
         """Returns the features (no sub-features) of a kind."""
         return tuple(feature for feature in self.features if feature.kind is kind)
 
@@ -419,7 +419,7 @@ def _sequence_faults(sequence: SequenceFeature, where: str) -> Iterator[Fault]:
             yield Fault(f"{inside}, inputs", "columns and constants", ", ".join(stray), remedy)
         if sub.operator.is_weighted:
             yield Fault(f"{inside}, key weighted", "false inside a sequence", "true", "use it in a feature of its own")
-        if sub.operator.depth > 1 or sub.operator.feature_type.startswith("sequence_"):
+        if sub.operator.depth > 1 or sub.operator.is_sequence:
             remedy = "use id_feature or raw_feature: the group makes it a sequence"
             yield Fault(f"{inside}, key feature_type", "no sequence in a sequence", sub.operator.feature_type, remedy)
 

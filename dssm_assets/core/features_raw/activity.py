@@ -32,7 +32,7 @@ from dssm_assets.core.features_raw.plan import (
 from dssm_assets.core.features_raw.signed_days import check_previous, check_step, union_all
 
 
-def activity(
+def roll_activity(
     entity_column: str,
     *,
     today: ibis.Table,
@@ -70,7 +70,7 @@ def activity(
     return _reduce(entity_column, union_all(parts), statistic_days, value_columns)
 
 
-def activity_from_scratch(
+def build_activity(
     entity_column: str, behavior: ibis.Table, ds: str, *, statistic_days: Sequence[int], value_columns: Sequence[str]
 ) -> ibis.Table:
     """Returns the state of day `ds` from the behaviour of all days up to it, in one scan and one group-by.
@@ -127,7 +127,7 @@ def _reduce(entity: str, parts: ibis.Table, statistic_days: Sequence[int], value
 PAIR_KEY = (USER_ID, ITEM_ID, EVENT)
 
 
-def pair_activity(today: ibis.Table, previous: ibis.Table | None, *, ds: str, window_days: int) -> ibis.Table:
+def roll_pair_activity(today: ibis.Table, previous: ibis.Table | None, *, ds: str, window_days: int) -> ibis.Table:
     """Returns the pair state of day `ds` from today's behaviour and the state of the day before.
 
     Args:
@@ -145,7 +145,7 @@ def pair_activity(today: ibis.Table, previous: ibis.Table | None, *, ds: str, wi
     return ibis.union(kept.select(*PAIR_KEY, LAST_DATE), now, distinct=False).order_by(PAIR_KEY)
 
 
-def pair_activity_from_scratch(behavior: ibis.Table, ds: str, *, window_days: int) -> ibis.Table:
+def build_pair_activity(behavior: ibis.Table, ds: str, *, window_days: int) -> ibis.Table:
     """Returns the pair state of day `ds` from the behaviour of the window's days.
 
     Args:
@@ -158,7 +158,7 @@ def pair_activity_from_scratch(behavior: ibis.Table, ds: str, *, window_days: in
     return window.group_by(PAIR_KEY).agg(**{LAST_DATE: window[LAST_DATE].max()}).order_by(PAIR_KEY)
 
 
-def distinct_counterparts(
+def count_counterparts(
     pairs: ibis.Table, entity: str, ds: str, statistic_days: Sequence[int], events: Sequence[str]
 ) -> ibis.Table:
     """Returns one row per entity of the pair state, ordered: its distinct counterparts per event and window, int64.

@@ -19,13 +19,13 @@ import ibis
 from dssm_assets.core.columns import EVENT, FEATURE_DATE, ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features_raw import plan as names
-from dssm_assets.core.features_raw.activity import distinct_counterparts
+from dssm_assets.core.features_raw.activity import count_counterparts
 from dssm_assets.core.features_raw.local_time import days_since
 from dssm_assets.core.features_raw.plan import FeaturePlan
-from dssm_assets.core.features_raw.preferences import preference_lists
+from dssm_assets.core.features_raw.preferences import list_preferences
 
 
-def user_all_feature(
+def join_user_features(
     user_table: ibis.Table,
     *,
     user_activity: ibis.Table,
@@ -53,12 +53,12 @@ def user_all_feature(
     """
     wide = _statistics(USER_ID, user_activity, pair_activity, ds, plan)
     if plan.preference_columns:
-        lists = preference_lists(user_preferences, attributes=plan.preference_columns, top=plan.preference_top)
+        lists = list_preferences(user_preferences, attributes=plan.preference_columns, top=plan.preference_top)
         wide = _left(wide, lists, USER_ID)
     return _with_profile(user_table, wide, USER_ID, ds, plan)
 
 
-def item_all_feature(
+def join_item_features(
     item_table: ibis.Table, *, item_activity: ibis.Table, pair_activity: ibis.Table, ds: str, plan: FeaturePlan
 ) -> ibis.Table:
     """Returns one row per item of item_table or with any activity up to `ds`, ordered by item_id.
@@ -87,7 +87,7 @@ def _statistics(entity: str, activity: ibis.Table, pairs: ibis.Table, ds: str, p
     columns[names.DAYS_SINCE_FIRST_EVENT] = activity[names.FIRST_EVENT_TIME_MS].min()
     columns[names.DAYS_SINCE_LAST_EVENT] = activity[names.LAST_EVENT_TIME_MS].max()
     counted = activity.group_by(entity).agg(**columns)
-    distinct = distinct_counterparts(pairs, entity, ds, plan.statistic_days, plan.funnel)
+    distinct = count_counterparts(pairs, entity, ds, plan.statistic_days, plan.funnel)
     return _left(counted, distinct, entity)
 
 

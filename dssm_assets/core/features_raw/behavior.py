@@ -2,7 +2,7 @@
 
 Belongs here: the join with the item table and the calendar columns. Does not belong here: reading the log, counting.
 
-Order of work: `behavior(...)` runs in the engine; its Arrow batches then get hour and weekday from `calendar_columns`.
+Order of work: `enrich_behavior(...)` runs in the engine; its Arrow batches then get hour and weekday from `calendar_columns`.
 That step is column arithmetic, row by row independent, so it runs after the join on each batch as it streams by, and
 needs no time zone support of the engine.
 """
@@ -23,7 +23,7 @@ from dssm_assets.core.features_raw.local_time import hour_and_weekday
 BEHAVIOR_KEY = (EVENT_TIME_MS, USER_ID, ITEM_ID, EVENT)
 
 
-def behavior(behavior_table: ibis.Table, item_table: ibis.Table, *, item_columns: Sequence[str]) -> ibis.Table:
+def enrich_behavior(behavior_table: ibis.Table, item_table: ibis.Table, *, item_columns: Sequence[str]) -> ibis.Table:
     """Returns every row of the log with the attributes of its item, as text; null where the item is unknown.
 
     Key (event_time_ms, user_id, item_id, event), ordered by it and then by the log's other columns, so that rows with
@@ -91,7 +91,7 @@ def _id_faults(log_type: Any, item_type: Any) -> list[Fault]:
     return [Fault(f"table item_table, column {ITEM_ID}", expected, str(item_type), "cast one of the two in the source")]
 
 
-def user_history(behavior: ibis.Table, *, positive_events: Sequence[str], history_columns: Sequence[str]) -> ibis.Table:
+def collect_user_history(behavior: ibis.Table, *, positive_events: Sequence[str], history_columns: Sequence[str]) -> ibis.Table:
     """Returns one row per user with a positive event on the day, ordered by user_id, with aligned lists.
 
     item_ids, event_times_ms and one list<string> per history column (an unknown attribute is a null entry) have one

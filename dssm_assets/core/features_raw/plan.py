@@ -35,7 +35,7 @@ class FeaturePlan:
     first_day: str
 
     @staticmethod
-    def of(config: PipelineConfig) -> FeaturePlan:
+    def from_config(config: PipelineConfig) -> FeaturePlan:
         """Returns the plan that a configuration describes."""
         return FeaturePlan(
             funnel=tuple(config.events.funnel),

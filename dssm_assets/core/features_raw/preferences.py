@@ -21,7 +21,7 @@ from dssm_assets.core.features_raw.signed_days import check_step, union_all
 PREFERENCE_KEY = (USER_ID, ATTRIBUTE, VALUE)
 
 
-def user_preferences(
+def roll_preferences(
     *,
     today: ibis.Table,
     leaving: ibis.Table | None,
@@ -51,7 +51,7 @@ def user_preferences(
     return _reduce(union_all(parts))
 
 
-def user_preferences_from_scratch(
+def build_preferences(
     behavior: ibis.Table, ds: str, *, preference_days: int, preference_columns: Sequence[str], positive_events: Sequence[str]
 ) -> ibis.Table:
     """Returns the state of day `ds` from the behaviour of the window's days.
@@ -68,7 +68,7 @@ def user_preferences_from_scratch(
     return _reduce(union_all(_contributions(window, preference_columns, positive_events, sign=1)))
 
 
-def preference_lists(preferences: ibis.Table, *, attributes: Sequence[str], top: int) -> ibis.Table:
+def list_preferences(preferences: ibis.Table, *, attributes: Sequence[str], top: int) -> ibis.Table:
     """Returns one row per user of the state, ordered: {attribute}_preference, list<string> of "value:count".
 
     A list is ordered by count (largest first), then value, and holds at most `top` entries; a user without a value of

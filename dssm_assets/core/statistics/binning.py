@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import null_mask, one_array
 from dssm_assets.core.columns import COUNT, FEATURE, VALUE
-from dssm_assets.core.statistics.value_counts import NUMERIC_COUNTS, as_counts
+from dssm_assets.core.statistics.value_counts import NUMERIC_COUNTS, cast_counts
 
 BINNING: Final = pa.schema(
     [
@@ -33,7 +33,7 @@ BINNING: Final = pa.schema(
 )
 
 
-def feature_binning(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | None = None) -> pa.Table:
+def bin_features(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | None = None) -> pa.Table:
     """Returns one row per feature: its boundaries and what they were cut from.
 
     Args:
@@ -49,7 +49,7 @@ def feature_binning(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int]
         SchemaError: if the table is no table of numeric value counts.
         ValueError: if num_bins is below 2.
     """
-    merged = as_counts(merged, [NUMERIC_COUNTS])
+    merged = cast_counts(merged, [NUMERIC_COUNTS])
     wanted = {"num_bins": num_bins, **(own_bins or {})}
     if min(wanted.values()) < 2:
         raise ValueError(f"num_bins must be at least 2, got {wanted}")

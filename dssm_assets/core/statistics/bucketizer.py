@@ -153,7 +153,7 @@ def _rule(info: FeatureInfo, counts: FeatureCounts) -> Callable[[Any], Indices]:
         return lambda values: (1 + hash_bucket(values, size)).astype(np.int32)
     if info.vocab_size is not None:
         hashes = counts.vocabulary(info.counted_features or [], info.min_count or 1)
-        return _indices_of(Vocabulary.of(hashes, np.arange(len(hashes)) + FIRST_BUCKET, OUT_OF_VOCABULARY), 0)
+        return _indices_of(Vocabulary.from_hashes(hashes, np.arange(len(hashes)) + FIRST_BUCKET, OUT_OF_VOCABULARY), 0)
     default_bucket, function = info.default_bucketize_value, info.hash_function or HashFunction.MURMUR
     if info.num_buckets is not None:
         integers = integers_below(info.num_buckets, default_bucket, function)

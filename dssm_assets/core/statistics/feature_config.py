@@ -28,7 +28,7 @@ NUM_STEPS: Final = "__NUM_STEPS__"
 DECAY_STEPS: Final = "__DECAY_STEPS__"
 
 
-def feature_config(
+def decide_feature_config(
     spec: FgSpec,
     statistics: Statistics,
     binning: pa.Table,
@@ -82,7 +82,7 @@ def collision_fracs(spec: FgSpec, statistics: Statistics, counts: pa.Table) -> d
     return {name: frac for name, frac in found.items() if frac is not None}
 
 
-def step_config(positives: int, training: Training) -> pa.Table:
+def decide_step_config(positives: int, training: Training) -> pa.Table:
     """Returns the rows `__NUM_STEPS__` {"num_steps": n} and `__DECAY_STEPS__` {"decay_steps": n}: the plan of the fit.
 
     num_steps = epochs x positives x epoch_frac / batch_size, each epoch rounded up to whole batches; decay_steps are the last of
@@ -103,7 +103,7 @@ def step_config(positives: int, training: Training) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=CONFIG)
 
 
-def step_plan(steps: Mapping[str, str]) -> StepPlan:
+def read_step_plan(steps: Mapping[str, str]) -> StepPlan:
     """Returns the plan that `step_config` tells, by its features and their feature_info."""
     return StepPlan(**json.loads(steps[NUM_STEPS]), **json.loads(steps[DECAY_STEPS]))
 

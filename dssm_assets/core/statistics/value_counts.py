@@ -73,7 +73,7 @@ class CodedValues:
     bounds: ragged.Offsets | None = None
 
     @classmethod
-    def of(cls, column: pa.Array | pa.ChunkedArray) -> CodedValues:
+    def from_column(cls, column: pa.Array | pa.ChunkedArray) -> CodedValues:
         """Returns the values of an encoded column: float32 or int64, or lists of them. NaN is missing, -0.0 is 0.0."""
         array = ragged.one_array(column)
         values, bounds = _values(array) if ragged.is_list(array.type) else (array, None)
@@ -89,7 +89,7 @@ class CodedValues:
         distinct = pa.concat_arrays([encoded.dictionary, pa.nulls(1, values.type)]).take(pa.array(order))
         return cls(distinct, codes, bounds)
 
-    def counted(self, uses: Uses) -> tuple[pa.Array, Counts]:
+    def count(self, uses: Uses) -> tuple[pa.Array, Counts]:
         """Returns the distinct values that count, ascending with null last, and how often each does."""
         codes, weights = self.codes, None
         if uses.used is not None:
@@ -189,7 +189,7 @@ def merge_value_counts(tables: Iterable[pa.Table]) -> pa.Table:
     return merged.take(pc.sort_indices(merged, sort_keys=keys)).combine_chunks()
 
 
-def as_counts(table: pa.Table, schemas: Sequence[pa.Schema]) -> pa.Table:
+def cast_counts(table: pa.Table, schemas: Sequence[pa.Schema]) -> pa.Table:
     """Returns the table with the one of the schemas whose names and types it has.
 
     Raises:
@@ -209,7 +209,7 @@ def _schema_of(table: pa.Table, schemas: Sequence[pa.Schema]) -> pa.Schema:
     raise SchemaError(Fault("value counts", expected, got, "give tables of value counts of one kind"))
 
 
-def by_frequency(merged: pa.Table) -> pa.Table:
+def sort_by_frequency(merged: pa.Table) -> pa.Table:
     """Returns category counts sorted by feature, then the most frequent first, then the smaller hash; nulls last."""
     order = [(FEATURE, "ascending"), (COUNT, "descending"), (VALUE_HASH, "ascending")]
     return merged.take(pc.sort_indices(merged, sort_keys=order)).combine_chunks()
@@ -223,14 +223,14 @@ def _summed(tables: Sequence[pa.Table]) -> pa.Table:
     return pa.table([summed.column(name) for name in (*names[:2], f"{COUNT}_sum")], names=names)
 
 
-def coded(table: pa.Table, features: Sequence[Feature]) -> CodedTable:
+def code_columns(table: pa.Table, features: Sequence[Feature]) -> CodedTable:
     """Returns the features of a table in the form that is counted again and again at little cost.
 
     Raises:
         SchemaError: naming every feature column that is missing or has another type.
     """
     _check(table, features)
-    return {feature.name: CodedValues.of(table.column(feature.name)) for feature in features}
+    return {feature.name: CodedValues.from_column(table.column(feature.name)) for feature in features}
 
 
 def count_values(kind: Kind, groups: Iterable[tuple[pa.Table | CodedTable, Sequence[Feature], Uses]]) -> pa.Table:
@@ -249,7 +249,7 @@ def count_values(kind: Kind, groups: Iterable[tuple[pa.Table | CodedTable, Seque
         if isinstance(table, pa.Table):
             counted |= _counted_rows(table, chosen, uses)
         else:
-            counted |= {feature.name: table[feature.name].counted(uses) for feature in chosen}
+            counted |= {feature.name: table[feature.name].count(uses) for feature in chosen}
     schema = NUMERIC_COUNTS if kind is Kind.NUMERIC else CATEGORY_COUNTS
     names = sorted(counted)
     lengths = [len(counted[name][0]) for name in names]
@@ -268,7 +268,7 @@ def _counted_rows(table: pa.Table, features: Sequence[Feature], uses: Uses) -> d
     if uses.used is not None:
         used, counts = uses.used
         rows, of_rows = rows.take(pa.array(used)), Uses(counts, uses.without)
-    return {feature.name: CodedValues.of(rows.column(feature.name)).counted(of_rows) for feature in features}
+    return {feature.name: CodedValues.from_column(rows.column(feature.name)).count(of_rows) for feature in features}
 
 
 def _check(table: pa.Table, features: Sequence[Feature]) -> None:
@@ -306,7 +306,7 @@ def encode_distinct(generator: FeatureGenerator, table: pa.Table, side: str) -> 
     Raises:
         SchemaError: as `FeatureGenerator.encode`.
     """
-    features = generator.spec.of_side(Side(side))
+    features = generator.spec.features_of_side(Side(side))
     inputs = sorted({name for feature in features for name in feature.inputs})
     is_plain = bool(inputs) and set(inputs) <= set(table.column_names) and all(f.sequence is None for f in features)
     columns = [ragged.one_array(table.column(name)) for name in inputs] if is_plain else []

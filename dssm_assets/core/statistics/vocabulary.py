@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import null_mask, one_array
 from dssm_assets.core.columns import COUNT, FEATURE, VALUE_HASH
-from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS, as_counts
+from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS, cast_counts
 
 Int64s = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -28,7 +28,7 @@ class FeatureCounts:
         Raises:
             SchemaError: if the table is no table of category counts.
         """
-        counts = as_counts(counts, [CATEGORY_COUNTS])
+        counts = cast_counts(counts, [CATEGORY_COUNTS])
         names = one_array(counts.column(FEATURE)).dictionary_encode()
         hashes = one_array(counts.column(VALUE_HASH))
         codes = names.indices.to_numpy()

@@ -12,9 +12,9 @@ from dssm_assets.core.config.features import HashFunction, Statistics
 from dssm_assets.core.errors import FeatureSpecError
 from dssm_assets.core.features.buckets import NO_BUCKET, Vocabulary, bin_of, integers_below
 from dssm_assets.core.features.generator import FeatureGenerator
-from dssm_assets.core.statistics.binning import feature_binning
+from dssm_assets.core.statistics.binning import bin_features
 from dssm_assets.core.statistics.bucketizer import Bucketizer
-from dssm_assets.core.statistics.feature_config import feature_config
+from dssm_assets.core.statistics.feature_config import decide_feature_config
 from dssm_assets.core.statistics.value_counts import category_value_counts, merge_value_counts, numeric_value_counts
 
 WORDS = pa.array(["abc\x1defg", "", "hij"])
@@ -109,8 +109,8 @@ def test_embedding_indices_leave_room_for_the_missing(keys: dict[str, Any], expe
     made = generator(value_dim=1, **keys)
     encoded = made.encode(pa.table({"x": ["abc", "efg", None, "hij"]}))
     counted = merge_value_counts([category_value_counts(encoded, made.spec.features)])
-    binned = feature_binning(merge_value_counts([numeric_value_counts(encoded, made.spec.features)]), 4)
-    bucketizer = Bucketizer(feature_config(made.spec, Statistics(), binned, counted), counted)
+    binned = bin_features(merge_value_counts([numeric_value_counts(encoded, made.spec.features)]), 4)
+    bucketizer = Bucketizer(decide_feature_config(made.spec, Statistics(), binned, counted), counted)
     assert bucketizer.bucketize("f", encoded.column("f")).to_pylist() == expected
     assert max(expected) < bucketizer.features[0].num_embeddings
 
@@ -133,7 +133,7 @@ def test_vocabularies_that_contradict_are_refused(keys: dict[str, Any], words: s
 
 @pytest.mark.parametrize("different", [1, 3, 5_000])
 def test_many_values_get_the_bucket_that_each_gets_alone(different: int) -> None:
-    vocabulary = Vocabulary.of(np.array([7, -3, 2**63 - 1]), np.array([2, 5, 9]), -1)
+    vocabulary = Vocabulary.from_hashes(np.array([7, -3, 2**63 - 1]), np.array([2, 5, 9]), -1)
     hashes = np.resize(np.array([*range(different - 1), -(2**63)], np.int64), 5_000)
     expected = [{7: 2, -3: 5, 2**63 - 1: 9}.get(value, -1) for value in hashes.tolist()]
     assert vocabulary(hashes).tolist() == expected

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.features.generator import FeatureGenerator
-from dssm_assets.core.features.parity import ParityReport, golden_rows, merged, replay
+from dssm_assets.core.features.parity import ParityReport, choose_golden_rows, merge_reports, replay_rows
 
 ID = {"feature_type": "id_feature", "value_dim": 1}
 GENERATOR = FeatureGenerator.from_fg_json({"features": [
@@ -28,14 +28,14 @@ TABLE = pa.table({
 
 
 def test_rows_are_spread_from_first_to_last() -> None:
-    assert golden_rows(100, 5) == [0, 25, 50, 74, 99]
-    assert golden_rows(3, 5) == [0, 1, 2]
-    assert golden_rows(1, 5) == [0]
-    assert golden_rows(0, 5) == golden_rows(7, 0) == []
+    assert choose_golden_rows(100, 5) == [0, 25, 50, 74, 99]
+    assert choose_golden_rows(3, 5) == [0, 1, 2]
+    assert choose_golden_rows(1, 5) == [0]
+    assert choose_golden_rows(0, 5) == choose_golden_rows(7, 0) == []
 
 
 def test_every_row_is_the_same_as_a_request() -> None:
-    report = replay(GENERATOR, TABLE, GENERATOR.encode(TABLE, "item"), "item", [0, 1, 2, 3])
+    report = replay_rows(GENERATOR, TABLE, GENERATOR.encode(TABLE, "item"), "item", [0, 1, 2, 3])
     assert report.is_passed and report.row_count == 4
     assert report.sentence == "4 golden rows are the same in bulk and as single requests"
 
@@ -49,15 +49,15 @@ def test_narrow_floats_are_no_difference() -> None:
         "tags": pa.array([numbers, None, [], [0.7], [60734968.0]], pa.list_(pa.float32())),
         "n": pa.array(numbers, pa.float32()),
     })  # fmt: skip
-    report = replay(GENERATOR, table, GENERATOR.encode(table, "item"), "item", [0, 1, 2, 3, 4])
+    report = replay_rows(GENERATOR, table, GENERATOR.encode(table, "item"), "item", [0, 1, 2, 3, 4])
     assert (report.example, report.row_count) == ("", 5)
 
 
 def test_positions_are_those_of_the_whole_table() -> None:
     part, encoded = TABLE.slice(2), GENERATOR.encode(TABLE.slice(2), "item")
-    assert replay(GENERATOR, part, encoded, "item", [0, 1, 102, 103, 104], start=102).row_count == 2
+    assert replay_rows(GENERATOR, part, encoded, "item", [0, 1, 102, 103, 104], start=102).row_count == 2
     skewed = encoded.set_column(3, "n", pa.array(np.array([0, 9], np.float32)))
-    report = replay(GENERATOR, part, skewed, "item", [0, 1, 102, 103, 104], start=102)
+    report = replay_rows(GENERATOR, part, skewed, "item", [0, 1, 102, 103, 104], start=102)
     assert report.example == "row 103, n: 9.0 in bulk, 2.5 as a request"
 
 
@@ -68,14 +68,14 @@ def test_whole_sequences_are_replayed_whole() -> None:
     generator, table = FeatureGenerator.from_fg_json({"features": [sequence]}), pa.table({"i": [["a", "b"], [None, "c"]]})
     encoded = generator.encode(table, "sequence", is_whole=True)
     assert encoded.column("s__i").to_pylist()[0] == generator.encode_one({"i": ["a", "b"]}, "sequence", is_whole=True)["s__i"]
-    assert replay(generator, table, encoded, "sequence", [0, 1], is_whole=True).is_passed
-    assert replay(generator, table, encoded, "sequence", [0, 1]).differing == {"s__i": 2}
+    assert replay_rows(generator, table, encoded, "sequence", [0, 1], is_whole=True).is_passed
+    assert replay_rows(generator, table, encoded, "sequence", [0, 1]).differing == {"s__i": 2}
 
 
 def test_a_skew_is_found_and_named() -> None:
     encoded = GENERATOR.encode(TABLE, "item")
     skewed = encoded.set_column(3, "n", pa.array(np.array([1, 9, 0, 9], np.float32)))
-    report = replay(GENERATOR, TABLE, skewed, "item", [0, 1, 3])
+    report = replay_rows(GENERATOR, TABLE, skewed, "item", [0, 1, 3])
     assert not report.is_passed
     assert report.differing == {"n": 2}
     assert "differ in n (2) of 3 golden rows; row 1, n: 9.0 in bulk, 0.0 as a request" in report.sentence
@@ -83,9 +83,9 @@ def test_a_skew_is_found_and_named() -> None:
 
 @pytest.mark.parametrize("parts", [[], [ParityReport(2), ParityReport(1)]])
 def test_reports_without_a_difference_merge(parts: list[Any]) -> None:
-    assert merged(parts).is_passed and merged(parts).row_count == sum(part.row_count for part in parts)
+    assert merge_reports(parts).is_passed and merge_reports(parts).row_count == sum(part.row_count for part in parts)
 
 
 def test_differences_add_up_and_the_first_example_stays() -> None:
-    whole = merged([ParityReport(2), ParityReport(2, {"a": 1}, "first"), ParityReport(3, {"a": 2, "b": 1}, "second")])
+    whole = merge_reports([ParityReport(2), ParityReport(2, {"a": 1}, "first"), ParityReport(3, {"a": 2, "b": 1}, "second")])
     assert (whole.row_count, whole.differing, whole.example) == (7, {"a": 3, "b": 1}, "first")

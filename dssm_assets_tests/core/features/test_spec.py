@@ -63,13 +63,13 @@ def test_a_sub_feature_is_named_after_its_sequence() -> None:
 
 def test_lookups_by_side_kind_and_name() -> None:
     parsed = parse_fg(FG)
-    assert [f.name for f in parsed.of_side("item")] == ["item"]
-    assert [f.name for f in parsed.of_kind(Kind.NUMERIC)] == ["age", "liked"]
+    assert [f.name for f in parsed.features_of_side("item")] == ["item"]
+    assert [f.name for f in parsed.features_of_kind(Kind.NUMERIC)] == ["age", "liked"]
     assert parsed.feature("past__item") is parsed.sequence_features[0]
     with pytest.raises(FeatureSpecError, match="feature nobody"):
         parsed.feature("nobody")
     with pytest.raises(ValueError, match="galaxy"):
-        parsed.of_side("galaxy")
+        parsed.features_of_side("galaxy")
 
 
 def test_definitions_are_frozen() -> None:

@@ -10,11 +10,11 @@ import pytest
 
 from dssm_assets.core.errors import SchemaError, WindowIncompleteError
 from dssm_assets.core.features_raw.activity import (
-    activity,
-    activity_from_scratch,
-    distinct_counterparts,
-    pair_activity,
-    pair_activity_from_scratch,
+    build_activity,
+    build_pair_activity,
+    count_counterparts,
+    roll_activity,
+    roll_pair_activity,
 )
 from dssm_assets.core.features_raw.signed_days import check_no_negative
 from dssm_assets_tests.core.features_raw.worlds import as_text_ids, at, day_name, log, run, with_ds
@@ -28,7 +28,7 @@ def _step(con, today, leaving, previous, **changes):
     options = {"statistic_days": [1, 2], "value_columns": ["price"], **changes}
     memory = {days: None if table is None else ibis.memtable(table) for days, table in leaving.items()}
     state = None if previous is None else ibis.memtable(previous)
-    return run(con, activity("user_id", today=ibis.memtable(today), leaving=memory, previous=state, **options))
+    return run(con, roll_activity("user_id", today=ibis.memtable(today), leaving=memory, previous=state, **options))
 
 
 def test_three_days_by_hand(con) -> None:
@@ -85,7 +85,9 @@ def test_a_group_of_unknown_values_sums_to_zero(con) -> None:
 
 def test_items_and_text_ids(con) -> None:
     table = ibis.memtable(as_text_ids(DAY1))
-    out = run(con, activity("item_id", today=table, leaving={1: None}, previous=None, statistic_days=[1], value_columns=[]))
+    out = run(
+        con, roll_activity("item_id", today=table, leaving={1: None}, previous=None, statistic_days=[1], value_columns=[])
+    )
     assert out.column("item_id").to_pylist() == ["11", "11"]
     assert out.column("event").to_pylist() == ["buy", "click"]
     assert out.schema.field("count_1d").type == pa.int64()
@@ -97,7 +99,7 @@ def test_from_scratch_ignores_later_days_and_accepts_dates(con) -> None:
     options = {"statistic_days": [1, 2], "value_columns": ["price"]}
     expected = _step(con, DAY0, {1: None, 2: None}, None)
     for table in (days, dated):
-        assert run(con, activity_from_scratch("user_id", table, "2024-01-01", **options)).equals(expected)
+        assert run(con, build_activity("user_id", table, "2024-01-01", **options)).equals(expected)
 
 
 def test_a_step_without_its_days_is_refused(con) -> None:
@@ -130,19 +132,19 @@ DAY3 = log([(2, 10, "buy", at(3), None, None, None)])
 
 
 def test_a_pair_is_renewed_and_leaves_with_the_window(con) -> None:
-    first = run(con, pair_activity(ibis.memtable(DAY0_PAIRS), None, ds=day_name(0), window_days=3))
-    second = run(con, pair_activity(ibis.memtable(DAY1_PAIRS), ibis.memtable(first), ds=day_name(1), window_days=3))
+    first = run(con, roll_pair_activity(ibis.memtable(DAY0_PAIRS), None, ds=day_name(0), window_days=3))
+    second = run(con, roll_pair_activity(ibis.memtable(DAY1_PAIRS), ibis.memtable(first), ds=day_name(1), window_days=3))
     assert second.column("item_id").to_pylist() == [10, 11]
     assert second.column("last_date").to_pylist() == ["2024-01-02", "2024-01-01"]
     # Day 3's window of 3 days starts with day 1: (1, 11) has left, (1, 10) has not.
-    third = run(con, pair_activity(ibis.memtable(DAY3), ibis.memtable(second), ds=day_name(3), window_days=3))
+    third = run(con, roll_pair_activity(ibis.memtable(DAY3), ibis.memtable(second), ds=day_name(3), window_days=3))
     assert third.to_pydict() == {
         "user_id": [1, 2],
         "item_id": [10, 10],
         "event": ["click", "buy"],
         "last_date": ["2024-01-02", "2024-01-04"],
     }
-    scratch = run(con, pair_activity_from_scratch(with_ds({0: DAY0_PAIRS, 1: DAY1_PAIRS, 3: DAY3}), day_name(3), window_days=3))
+    scratch = run(con, build_pair_activity(with_ds({0: DAY0_PAIRS, 1: DAY1_PAIRS, 3: DAY3}), day_name(3), window_days=3))
     assert scratch.equals(third)
 
 
@@ -155,13 +157,13 @@ def test_distinct_counterparts_by_hand(con) -> None:
             "last_date": ["2024-01-03", "2024-01-02", "2024-01-03", "2024-01-01"],
         }
     )
-    users = run(con, distinct_counterparts(ibis.memtable(pairs), "user_id", "2024-01-03", [1, 3], ["click"]))
+    users = run(con, count_counterparts(ibis.memtable(pairs), "user_id", "2024-01-03", [1, 3], ["click"]))
     assert users.to_pydict() == {
         "user_id": [1, 2],
         "click_distinct_items_1d": [1, 0],
         "click_distinct_items_3d": [2, 1],
     }
-    items = run(con, distinct_counterparts(ibis.memtable(as_text_ids(pairs)), "item_id", "2024-01-03", [3], ["click", "buy"]))
+    items = run(con, count_counterparts(ibis.memtable(as_text_ids(pairs)), "item_id", "2024-01-03", [3], ["click", "buy"]))
     assert items.to_pydict() == {
         "item_id": ["10", "11"],
         "click_distinct_users_3d": [2, 1],

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.features_raw.activity import activity_from_scratch, pair_activity_from_scratch
-from dssm_assets.core.features_raw.all_features import item_all_feature, user_all_feature
+from dssm_assets.core.features_raw.activity import build_activity, build_pair_activity
+from dssm_assets.core.features_raw.all_features import join_item_features, join_user_features
 from dssm_assets.core.features_raw.plan import FeaturePlan
-from dssm_assets.core.features_raw.preferences import user_preferences_from_scratch
+from dssm_assets.core.features_raw.preferences import build_preferences
 from dssm_assets.core.features_raw.raw_feature_tables import ITEM_ALL_FEATURE, USER_ALL_FEATURE
 from dssm_assets.core.schema import check_no_nulls, check_schema
 from dssm_assets_tests.core.features_raw.worlds import FIRST_DAY, as_text_ids, at, day_name, log, run, with_ds
@@ -39,13 +39,11 @@ def _states(con: Any, text_ids: bool) -> dict[str, Any]:
     days = {day: as_text_ids(table) for day, table in DAYS.items()} if text_ids else DAYS
     whole = with_ds(days)
     sums = {"statistic_days": [1, 3], "value_columns": ["price"]}
-    preferences = user_preferences_from_scratch(
-        whole, DS, preference_days=5, preference_columns=["category"], positive_events=["buy"]
-    )
+    preferences = build_preferences(whole, DS, preference_days=5, preference_columns=["category"], positive_events=["buy"])
     return {
-        "user": ibis.memtable(run(con, activity_from_scratch("user_id", whole, DS, **sums))),
-        "item": ibis.memtable(run(con, activity_from_scratch("item_id", whole, DS, **sums))),
-        "pairs": ibis.memtable(run(con, pair_activity_from_scratch(whole, DS, window_days=3))),
+        "user": ibis.memtable(run(con, build_activity("user_id", whole, DS, **sums))),
+        "item": ibis.memtable(run(con, build_activity("item_id", whole, DS, **sums))),
+        "pairs": ibis.memtable(run(con, build_pair_activity(whole, DS, window_days=3))),
         "preferences": ibis.memtable(run(con, preferences)),
     }
 
@@ -54,7 +52,7 @@ def _users(con: Any, profile: pa.Table, plan: FeaturePlan = PLAN, text_ids: bool
     states = _states(con, text_ids)
     return run(
         con,
-        user_all_feature(
+        join_user_features(
             ibis.memtable(profile),
             user_activity=states["user"],
             pair_activity=states["pairs"],
@@ -106,13 +104,13 @@ def test_users_without_preferences(con) -> None:
     states = _states(con, False)
     plan = FeaturePlan(("expr", "buy"), (1, 3), ("price",), (), 2, "UTC", FIRST_DAY)
     wide = {"user_activity": states["user"], "pair_activity": states["pairs"], "user_preferences": None}
-    out = run(con, user_all_feature(ibis.memtable(USERS), **wide, ds=DS, plan=plan))
+    out = run(con, join_user_features(ibis.memtable(USERS), **wide, ds=DS, plan=plan))
     assert out.to_pydict() == {name: column for name, column in USERS_EXPECTED.items() if name != "category_preference"}
 
 
 def test_items_by_hand(con) -> None:
     states = _states(con, False)
-    expression = item_all_feature(
+    expression = join_item_features(
         ibis.memtable(ITEMS), item_activity=states["item"], pair_activity=states["pairs"], ds=DS, plan=PLAN
     )
     out = run(con, expression)
@@ -148,17 +146,17 @@ def test_generated_names_that_agree_are_refused(con) -> None:
     # Event "buy" with value "b_c" and event "buy_b" with value "c" would both make buy_b_c_sum_1d.
     plan = FeaturePlan(("buy", "buy_b"), (1,), ("b_c", "c"), (), 2, "UTC", FIRST_DAY)
     days = with_ds({0: DAYS[0].append_column("b_c", DAYS[0]["price"]).append_column("c", DAYS[0]["price"])})
-    state = activity_from_scratch("item_id", days, DS, statistic_days=[1], value_columns=["b_c", "c"])
-    pairs = pair_activity_from_scratch(days, DS, window_days=1)
+    state = build_activity("item_id", days, DS, statistic_days=[1], value_columns=["b_c", "c"])
+    pairs = build_pair_activity(days, DS, window_days=1)
     with pytest.raises(SchemaError, match="buy_b_c_sum_1d"):
-        item_all_feature(ibis.memtable(ITEMS), item_activity=state, pair_activity=pairs, ds=DS, plan=plan)
+        join_item_features(ibis.memtable(ITEMS), item_activity=state, pair_activity=pairs, ds=DS, plan=plan)
 
 
 def test_results_keep_their_contracts(con) -> None:
     states = _states(con, False)
     items = run(
         con,
-        item_all_feature(ibis.memtable(ITEMS), item_activity=states["item"], pair_activity=states["pairs"], ds=DS, plan=PLAN),
+        join_item_features(ibis.memtable(ITEMS), item_activity=states["item"], pair_activity=states["pairs"], ds=DS, plan=PLAN),
     )
     for spec, table in ((USER_ALL_FEATURE, _users(con, USERS)), (ITEM_ALL_FEATURE, items)):
         check_schema(spec, table.schema)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.features_raw.behavior import behavior, calendar_columns, user_history
+from dssm_assets.core.features_raw.behavior import calendar_columns, collect_user_history, enrich_behavior
 from dssm_assets_tests.core.features_raw.worlds import as_text_ids, at, log, run
 
 LOG = pa.table(
@@ -25,7 +25,7 @@ ITEMS = pa.table({"item_id": pa.array([10, 11], pa.int64()), "category": pa.arra
 @pytest.mark.parametrize("text_ids", [False, True])
 def test_join_keeps_every_row_in_key_order(con, text_ids: bool) -> None:
     log, items = (as_text_ids(LOG), as_text_ids(ITEMS)) if text_ids else (LOG, ITEMS)
-    out = run(con, behavior(ibis.memtable(log), ibis.memtable(items), item_columns=["category", "brand"]))
+    out = run(con, enrich_behavior(ibis.memtable(log), ibis.memtable(items), item_columns=["category", "brand"]))
     assert out.schema.names == [*LOG.schema.names, "category", "brand"]
     assert out.schema.field("category").type == pa.string()
     assert out.column("request_id").to_pylist() == [None, "r1", "r2", "r3"]
@@ -34,7 +34,7 @@ def test_join_keeps_every_row_in_key_order(con, text_ids: bool) -> None:
 
 
 def test_without_item_columns_the_log_is_only_sorted(con) -> None:
-    out = run(con, behavior(ibis.memtable(LOG), ibis.memtable(ITEMS), item_columns=[]))
+    out = run(con, enrich_behavior(ibis.memtable(LOG), ibis.memtable(ITEMS), item_columns=[]))
     assert out.schema.names == LOG.schema.names
     assert out.column("request_id").to_pylist() == [None, "r1", "r2", "r3"]
 
@@ -42,7 +42,7 @@ def test_without_item_columns_the_log_is_only_sorted(con) -> None:
 def test_every_fault_is_named_at_once() -> None:
     log = LOG.append_column("hour", pa.array([1, 1, 1, 1]))
     with pytest.raises(SchemaError) as caught:
-        behavior(ibis.memtable(log), ibis.memtable(as_text_ids(ITEMS)), item_columns=["colour", "event"])
+        enrich_behavior(ibis.memtable(log), ibis.memtable(as_text_ids(ITEMS)), item_columns=["colour", "event"])
     text = str(caught.value)
     assert len(caught.value.faults) == 5  # colour is missing, event is missing and taken, hour is taken, item_id types differ
     for part in ("column colour", "column event", "column hour", "item_id"):
@@ -87,7 +87,7 @@ DAY = log(
 @pytest.mark.parametrize("text_ids", [False, True])
 def test_lists_are_aligned_and_ordered_by_time_then_item(con, text_ids: bool) -> None:
     table = as_text_ids(DAY) if text_ids else DAY
-    expression = user_history(ibis.memtable(table), positive_events=["click", "buy"], history_columns=["category"])
+    expression = collect_user_history(ibis.memtable(table), positive_events=["click", "buy"], history_columns=["category"])
     out = run(con, expression)
     ids = [[12, 10, 11], [12]]
     assert out.column("item_ids").to_pylist() == ([[str(i) for i in row] for row in ids] if text_ids else ids)
@@ -98,6 +98,6 @@ def test_lists_are_aligned_and_ordered_by_time_then_item(con, text_ids: bool) ->
 
 
 def test_a_day_without_positives_has_no_rows(con) -> None:
-    out = run(con, user_history(ibis.memtable(DAY), positive_events=["praise"], history_columns=["category"]))
+    out = run(con, collect_user_history(ibis.memtable(DAY), positive_events=["praise"], history_columns=["category"]))
     assert out.num_rows == 0
     assert out.column_names == ["user_id", "item_ids", "event_times_ms", "category"]

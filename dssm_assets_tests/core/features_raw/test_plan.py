@@ -27,7 +27,7 @@ def test_every_field_comes_from_the_configuration() -> None:
         features=Features(fg={}),
         raw_features=RawFeatures(statistic_days=[2, 5], preference_columns=["brand"], preference_top=9),
     )
-    assert FeaturePlan.of(config) == FeaturePlan(
+    assert FeaturePlan.from_config(config) == FeaturePlan(
         funnel=("expr", "click"),
         statistic_days=(2, 5),
         value_columns=("price",),

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import WindowIncompleteError
-from dssm_assets.core.features_raw.preferences import preference_lists, user_preferences
+from dssm_assets.core.features_raw.preferences import list_preferences, roll_preferences
 from dssm_assets_tests.core.features_raw.worlds import at, log, run
 
 DAY0 = log(
@@ -25,7 +25,7 @@ OPTIONS = {"preference_columns": ["category", "brand"], "positive_events": ["cli
 def _step(con, today, leaving, previous):
     gone = None if leaving is None else ibis.memtable(leaving)
     state = None if previous is None else ibis.memtable(previous)
-    return run(con, user_preferences(today=ibis.memtable(today), leaving=gone, previous=state, **OPTIONS))
+    return run(con, roll_preferences(today=ibis.memtable(today), leaving=gone, previous=state, **OPTIONS))
 
 
 def test_only_positive_events_with_a_value_count(con) -> None:
@@ -50,7 +50,7 @@ def test_lists_are_ordered_cut_and_never_null(con) -> None:
             "count": pa.array([2, 2, 10, 1, 3], pa.int64()),
         }
     )
-    lists = run(con, preference_lists(ibis.memtable(state), attributes=["category", "brand"], top=3))
+    lists = run(con, list_preferences(ibis.memtable(state), attributes=["category", "brand"], top=3))
     assert lists.to_pydict() == {
         "user_id": ["u", "v"],
         "category_preference": [["c:10", "a:2", "b:2"], []],
@@ -74,7 +74,7 @@ def test_lists_have_one_order_under_threads() -> None:
     for threads, order in ((1, np.arange(len(codes))), (4, np.arange(len(codes))), (4, rng.permutation(len(codes)))):
         engine = ibis.duckdb.connect(threads=threads)
         table = engine.create_table("state", state.take(pa.array(order)))
-        results.append(engine.to_pyarrow(preference_lists(table, attributes=["category"], top=20)))
+        results.append(engine.to_pyarrow(list_preferences(table, attributes=["category"], top=20)))
     assert results[0].equals(results[1])
     assert results[0].equals(results[2])
     first = results[0].column("category_preference")[0].as_py()

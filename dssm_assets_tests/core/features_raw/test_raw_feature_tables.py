@@ -6,10 +6,10 @@ import ibis
 import pyarrow as pa
 
 from dssm_assets.core.features_raw import raw_feature_tables
-from dssm_assets.core.features_raw.activity import activity_from_scratch, pair_activity
-from dssm_assets.core.features_raw.behavior import behavior, calendar_columns, user_history
+from dssm_assets.core.features_raw.activity import build_activity, roll_pair_activity
+from dssm_assets.core.features_raw.behavior import calendar_columns, collect_user_history, enrich_behavior
 from dssm_assets.core.features_raw.plan import FeaturePlan
-from dssm_assets.core.features_raw.preferences import user_preferences
+from dssm_assets.core.features_raw.preferences import roll_preferences
 from dssm_assets.core.schema import check_no_nulls, check_schema
 from dssm_assets_tests.core.features_raw.worlds import at, log, run, with_ds
 
@@ -19,15 +19,15 @@ ITEMS = pa.table({"item_id": pa.array([10, 11], pa.int64()), "colour": ["red", N
 
 def test_states_keep_their_contracts(con) -> None:
     day, sums = ibis.memtable(DAY), {"statistic_days": [1, 7], "value_columns": ["price"]}
-    preferred = user_preferences(
+    preferred = roll_preferences(
         today=day, leaving=None, previous=None, preference_columns=["category"], positive_events=["click"]
     )
     pairs = [
-        (raw_feature_tables.USER_ACTIVITY, activity_from_scratch("user_id", with_ds({0: DAY}), "2024-01-01", **sums)),
-        (raw_feature_tables.ITEM_ACTIVITY, activity_from_scratch("item_id", with_ds({0: DAY}), "2024-01-01", **sums)),
-        (raw_feature_tables.PAIR_ACTIVITY, pair_activity(day, None, ds="2024-01-01", window_days=7)),
+        (raw_feature_tables.USER_ACTIVITY, build_activity("user_id", with_ds({0: DAY}), "2024-01-01", **sums)),
+        (raw_feature_tables.ITEM_ACTIVITY, build_activity("item_id", with_ds({0: DAY}), "2024-01-01", **sums)),
+        (raw_feature_tables.PAIR_ACTIVITY, roll_pair_activity(day, None, ds="2024-01-01", window_days=7)),
         (raw_feature_tables.USER_PREFERENCES, preferred),
-        (raw_feature_tables.USER_HISTORY, user_history(day, positive_events=["click"], history_columns=["brand"])),
+        (raw_feature_tables.USER_HISTORY, collect_user_history(day, positive_events=["click"], history_columns=["brand"])),
     ]
     for spec, expression in pairs:
         table = run(con, expression)
@@ -38,7 +38,7 @@ def test_states_keep_their_contracts(con) -> None:
 
 
 def test_behavior_keeps_its_contract_once_the_calendar_is_added(con) -> None:
-    table = run(con, behavior(ibis.memtable(DAY), ibis.memtable(ITEMS), item_columns=["colour"]))
+    table = run(con, enrich_behavior(ibis.memtable(DAY), ibis.memtable(ITEMS), item_columns=["colour"]))
     hour, weekday = calendar_columns(table.column("event_time_ms"), "UTC")
     table = table.append_column("hour", hour).append_column("weekday", weekday)
     check_schema(raw_feature_tables.BEHAVIOR, table.schema)

@@ -9,8 +9,8 @@ import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dssm_assets.core.features_raw.activity import activity, activity_from_scratch, pair_activity, pair_activity_from_scratch
-from dssm_assets.core.features_raw.preferences import user_preferences, user_preferences_from_scratch
+from dssm_assets.core.features_raw.activity import build_activity, build_pair_activity, roll_activity, roll_pair_activity
+from dssm_assets.core.features_raw.preferences import build_preferences, roll_preferences
 from dssm_assets_tests.core.features_raw.worlds import as_text_ids, at, day_name, log, run, with_ds
 
 WINDOWS = [1, 3, 7]
@@ -55,8 +55,8 @@ def test_activity_chain_equals_scratch(con, rows, text_ids, entity) -> None:
     for day in range(DAYS):
         previous = None if state is None else ibis.memtable(state)
         leaving = {window: _day(days, day - window) for window in WINDOWS}
-        state = run(con, activity(entity, today=_day(days, day), leaving=leaving, previous=previous, **options))
-        assert state.equals(run(con, activity_from_scratch(entity, whole, day_name(day), **options)))
+        state = run(con, roll_activity(entity, today=_day(days, day), leaving=leaving, previous=previous, **options))
+        assert state.equals(run(con, build_activity(entity, whole, day_name(day), **options)))
 
 
 @LAW
@@ -66,8 +66,8 @@ def test_pair_chain_equals_scratch(con, rows, text_ids) -> None:
     whole = with_ds(days)
     for day in range(DAYS):
         previous = None if state is None else ibis.memtable(state)
-        state = run(con, pair_activity(_day(days, day), previous, ds=day_name(day), window_days=max(WINDOWS)))
-        assert state.equals(run(con, pair_activity_from_scratch(whole, day_name(day), window_days=max(WINDOWS))))
+        state = run(con, roll_pair_activity(_day(days, day), previous, ds=day_name(day), window_days=max(WINDOWS)))
+        assert state.equals(run(con, build_pair_activity(whole, day_name(day), window_days=max(WINDOWS))))
 
 
 @LAW
@@ -77,16 +77,16 @@ def test_preference_chain_equals_scratch(con, rows, text_ids, window) -> None:
     whole = with_ds(days)
     for day in range(DAYS):
         previous = None if state is None else ibis.memtable(state)
-        step = user_preferences(today=_day(days, day), leaving=_day(days, day - window), previous=previous, **PREFERENCES)
+        step = roll_preferences(today=_day(days, day), leaving=_day(days, day - window), previous=previous, **PREFERENCES)
         state = run(con, step)
-        scratch = user_preferences_from_scratch(whole, day_name(day), preference_days=window, **PREFERENCES)
+        scratch = build_preferences(whole, day_name(day), preference_days=window, **PREFERENCES)
         assert state.equals(run(con, scratch))
 
 
 def test_from_scratch_by_hand(con) -> None:
     # User 1 clicks on days 0, 2 and 6: as of day 6 the windows of 1, 3 and 7 days hold 1, 1 and 3 of them.
     days = _days([(day, 1, 1, "click", 0, 1.0, "a", None) for day in (0, 2, 6)], text_ids=False)
-    state = run(con, activity_from_scratch("user_id", with_ds(days), day_name(6), statistic_days=WINDOWS, value_columns=[]))
+    state = run(con, build_activity("user_id", with_ds(days), day_name(6), statistic_days=WINDOWS, value_columns=[]))
     assert state.select(["count_1d", "count_3d", "count_7d", "count_total"]).to_pylist() == [
         {"count_1d": 1, "count_3d": 1, "count_7d": 3, "count_total": 3}
     ]

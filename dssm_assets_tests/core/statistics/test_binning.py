@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.statistics.binning import equal_frequency_boundaries, feature_binning
+from dssm_assets.core.statistics.binning import bin_features, equal_frequency_boundaries
 from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS, NUMERIC_COUNTS
 
 
@@ -64,7 +64,7 @@ def test_each_cut_is_the_place_nearest_to_its_rank(world: list[tuple[int, int]],
 def test_the_table_by_hand() -> None:
     names = ["b", "a", "a", "a", "c", "b"]
     merged = pa.table([names, [7, 2, 1, None, None, None], [4, 3, 3, 5, 6, 1]], schema=NUMERIC_COUNTS)
-    assert feature_binning(merged, 10).to_pylist() == [
+    assert bin_features(merged, 10).to_pylist() == [
         {"feature": "a", "boundaries": [2], "count": 11, "missing_count": 5, "distinct_count": 2, "min": 1, "max": 2},
         {"feature": "b", "boundaries": [], "count": 5, "missing_count": 1, "distinct_count": 1, "min": 7, "max": 7},
         {"feature": "c", "boundaries": [], "count": 6, "missing_count": 6, "distinct_count": 0, "min": None, "max": None},
@@ -72,15 +72,15 @@ def test_the_table_by_hand() -> None:
 
 
 def test_no_rows_no_features_and_the_wrong_table() -> None:
-    assert feature_binning(NUMERIC_COUNTS.empty_table(), 4).num_rows == 0
+    assert bin_features(NUMERIC_COUNTS.empty_table(), 4).num_rows == 0
     with pytest.raises(SchemaError, match="value counts"):
-        feature_binning(CATEGORY_COUNTS.empty_table(), 4)
+        bin_features(CATEGORY_COUNTS.empty_table(), 4)
     with pytest.raises(ValueError, match="at least 2"):
-        feature_binning(NUMERIC_COUNTS.empty_table(), 1)
+        bin_features(NUMERIC_COUNTS.empty_table(), 1)
 
 
 def test_a_feature_may_have_its_own_number_of_bins() -> None:
     merged = pa.table([["a"] * 4 + ["b"] * 4, [1.0, 2, 3, 4] * 2, [1] * 8], schema=NUMERIC_COUNTS)
-    assert feature_binning(merged, 4, {"b": 2}).column("boundaries").to_pylist() == [[2, 3, 4], [3]]
+    assert bin_features(merged, 4, {"b": 2}).column("boundaries").to_pylist() == [[2, 3, 4], [3]]
     with pytest.raises(ValueError, match="at least 2"):
-        feature_binning(merged, 4, {"b": 1})
+        bin_features(merged, 4, {"b": 1})

@@ -17,7 +17,7 @@ from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.features.spec import parse_fg
 from dssm_assets.core.statistics.binning import BINNING
 from dssm_assets.core.statistics.bucketizer import Bucketizer, FeatureRows, carried_rows
-from dssm_assets.core.statistics.feature_config import feature_config
+from dssm_assets.core.statistics.feature_config import decide_feature_config
 from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS
 
 ID = {"feature_type": "id_feature", "value_dim": 1}
@@ -41,7 +41,7 @@ COUNTS = pa.table(
     [["v"] * 5 + ["h", "h", "l", "l", "k", "k", "dull"], [30, -7, 4, 8, None, 1, 2, 1, 2, 1, 2, 1], [9, 5, 5, 1, 3, *[1] * 7]],
     schema=CATEGORY_COUNTS,
 )
-CONFIG = feature_config(SPEC, Statistics(min_count=1), BINS, COUNTS)
+CONFIG = decide_feature_config(SPEC, Statistics(min_count=1), BINS, COUNTS)
 BUCKETIZER = Bucketizer(CONFIG, COUNTS)
 
 
@@ -72,7 +72,7 @@ def test_a_vocabulary_by_frequency_then_hash() -> None:
 def test_a_hash_above_the_whole_vocabulary_is_out_of_it() -> None:
     counts = pa.table([["v", "v", *"hhllkk"], [-5, -9, 1, 2, 1, 2, 1, 2], [2, 1, *[1] * 6]], schema=CATEGORY_COUNTS)
     counts = pa.concat_tables([counts, pa.table([["dull"], [1], [1]], schema=CATEGORY_COUNTS)])
-    bucketizer = Bucketizer(feature_config(SPEC, Statistics(), BINS, counts), counts)
+    bucketizer = Bucketizer(decide_feature_config(SPEC, Statistics(), BINS, counts), counts)
     assert bucketizer.bucketize("v", pa.array([0, 1, -5, -9, -7])).to_pylist() == [1, 1, 2, 3, 1]
 
 
@@ -112,7 +112,7 @@ def test_item_and_its_place_in_the_past_get_the_same_index() -> None:
     counts = pa.table(
         [[*["v"] * 2, "dull", *"hhllkk"], [hashes[1], hashes[0], 1, 1, 2, 1, 2, 1, 2], [3, 2, *[1] * 7]], schema=CATEGORY_COUNTS
     )
-    bucketizer = Bucketizer(feature_config(SPEC, Statistics(), BINS, counts), counts)
+    bucketizer = Bucketizer(decide_feature_config(SPEC, Statistics(), BINS, counts), counts)
     assert bucketizer.bucketize("v", items.column("v")).to_pylist() == [[3], [2], [1]]
     assert bucketizer.bucketize("s__v", past.column("s__v")).to_pylist() == [[3, 2, 1]]
 
@@ -135,7 +135,7 @@ def test_a_column_of_another_kind_is_refused() -> None:
 def test_boundaries_survive_the_configuration_exactly() -> None:
     edge = float(np.float32(0.1))
     bins = BINS.set_column(1, BINNING.field("boundaries"), pa.array([[edge]], pa.list_(pa.float64())))
-    bucketizer = Bucketizer(feature_config(SPEC, Statistics(), bins, COUNTS), COUNTS)
+    bucketizer = Bucketizer(decide_feature_config(SPEC, Statistics(), bins, COUNTS), COUNTS)
     below = np.nextafter(np.float32(0.1), np.float32(0), dtype=np.float32)
     assert bucketizer.bucketize("n", pa.array([0.1, below], pa.float32())).to_pylist() == [2, 1]
 
@@ -165,7 +165,7 @@ def _rows(
     hashes, counts = [*values, 1, 2, 1, 2], [*values.values(), 1, 1, 1, 1]
     table = pa.table([names, hashes, counts], schema=CATEGORY_COUNTS)
     binning = pa.Table.from_pylist(bins, schema=BINNING)
-    config = feature_config(parse_fg(fg), statistics, binning, table, hash_function=function)
+    config = decide_feature_config(parse_fg(fg), statistics, binning, table, hash_function=function)
     return FeatureRows(config, table)
 
 

@@ -13,7 +13,12 @@ from dssm_assets.core.config.training import StepPlan, Training, planned_steps
 from dssm_assets.core.errors import ConfigError, SchemaError
 from dssm_assets.core.features.spec import parse_fg
 from dssm_assets.core.statistics.binning import BINNING
-from dssm_assets.core.statistics.feature_config import collision_fracs, feature_config, step_config, step_plan
+from dssm_assets.core.statistics.feature_config import (
+    collision_fracs,
+    decide_feature_config,
+    decide_step_config,
+    read_step_plan,
+)
 from dssm_assets.core.statistics.feature_rules import FeatureInfo, embedding_dim
 from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS
 
@@ -49,7 +54,9 @@ def decide(
 ) -> dict[str, dict[str, Any] | str]:  # fmt: skip
     """feature -> its info, or its message if it is dropped."""
     table = pa.Table.from_pylist(binning, schema=BINNING) if binning else NO_BINS
-    result = feature_config(parse_fg({"features": list(features)}), Statistics(**statistics), table, counted, exclude=exclude)
+    result = decide_feature_config(
+        parse_fg({"features": list(features)}), Statistics(**statistics), table, counted, exclude=exclude
+    )
     rows = result.to_pylist()
     assert [row["feature"] for row in rows if row["feature_info"] is None] == [
         row["feature"] for row in rows if "DROP IT" in row["message"]
@@ -192,8 +199,8 @@ def test_names_and_widths_of_the_configuration_are_checked() -> None:
 def test_the_order_of_the_counts_changes_nothing() -> None:
     spec = parse_fg({"features": [category("a"), category("b")]})
     table = counts(b={3: 1, 1: 9}, a={2: 4, None: 1, 7: 4})
-    first = feature_config(spec, Statistics(), NO_BINS, table)
-    assert feature_config(spec, Statistics(), NO_BINS, table.take([4, 2, 0, 3, 1])).equals(first)
+    first = decide_feature_config(spec, Statistics(), NO_BINS, table)
+    assert decide_feature_config(spec, Statistics(), NO_BINS, table.take([4, 2, 0, 3, 1])).equals(first)
 
 
 def test_the_information_survives_its_json() -> None:
@@ -207,17 +214,17 @@ def test_the_information_survives_its_json() -> None:
 
 def test_steps_by_hand() -> None:
     # 1001 / 200 = 5.005 -> 6 batches an epoch, 18 in 3; .1 of them, 1.8 -> 2, are the warm-up.
-    table = step_config(1001, Training(epochs=3, batch_size=200, warmup_frac=0.1))
+    table = decide_step_config(1001, Training(epochs=3, batch_size=200, warmup_frac=0.1))
     assert [(row["feature"], row["feature_info"]) for row in table.to_pylist()] == [
         ("__NUM_STEPS__", '{"num_steps": 18}'),
         ("__DECAY_STEPS__", '{"decay_steps": 16}'),
     ]
-    assert step_plan({row["feature"]: row["feature_info"] for row in table.to_pylist()}) == StepPlan(18, 16)
+    assert read_step_plan({row["feature"]: row["feature_info"] for row in table.to_pylist()}) == StepPlan(18, 16)
     # 60,000 x .25 / 1024 = 14.6 -> 15; 300 / 256 -> 2, in 3 epochs 6.
     assert planned_steps(60_000, Training(epochs=1, epoch_frac=0.25, batch_size=1024)).num_steps == 15
     assert planned_steps(300, Training(epochs=3, batch_size=256)).num_steps == 6
     with pytest.raises(ValueError, match="at least 1 positive, got 0"):
-        step_config(0, Training())
+        decide_step_config(0, Training())
 
 
 def test_one_feature_may_have_its_own_rules() -> None:
@@ -259,4 +266,7 @@ def test_collisions_are_told() -> None:
     spec = parse_fg({"features": [category("c", hash_bucket_size=10)]})
     counted = counts(c={1: 1, 11: 1, 2: 1})
     assert collision_fracs(spec, Statistics(), counted) == {"c": pytest.approx(2 / 3)}
-    assert "66.67% of them share a bucket" in feature_config(spec, Statistics(), NO_BINS, counted).column("message")[0].as_py()
+    assert (
+        "66.67% of them share a bucket"
+        in decide_feature_config(spec, Statistics(), NO_BINS, counted).column("message")[0].as_py()
+    )

@@ -22,14 +22,14 @@ from dssm_assets.core.statistics.value_counts import (
     ONCE,
     CodedValues,
     Uses,
-    as_counts,
-    by_frequency,
+    cast_counts,
     category_value_counts,
-    coded,
+    code_columns,
     count_values,
     encode_distinct,
     merge_value_counts,
     numeric_value_counts,
+    sort_by_frequency,
 )
 from dssm_assets_tests.core.features import strategies as cases
 
@@ -97,7 +97,7 @@ def test_dictionary_encoded_features_merge_to_the_same(days: list[tuple[pa.Table
         plain = [count(day, SPEC.features) for day, _ in days]
         mixed = [encoded(part) if is_encoded else part for part, (_, is_encoded) in zip(plain, days, strict=True)]
         assert merge_value_counts(mixed).equals(merge_value_counts(plain))
-        assert as_counts(encoded(plain[0]), [plain[0].schema]).equals(plain[0])
+        assert cast_counts(encoded(plain[0]), [plain[0].schema]).equals(plain[0])
 
 
 def test_days_of_different_features_merge() -> None:
@@ -116,7 +116,7 @@ def test_merging_in_passes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_frequency_order_breaks_ties_by_hash_with_missing_last() -> None:
     counts = pa.table([["a"] * 4, [5, -5, 1, None], [2, 2, 9, 2]], schema=CATEGORY_COUNTS)
-    assert rows(by_frequency(counts)) == [("a", 1, 9), ("a", -5, 2), ("a", 5, 2), ("a", None, 2)]
+    assert rows(sort_by_frequency(counts)) == [("a", 1, 9), ("a", -5, 2), ("a", 5, 2), ("a", None, 2)]
 
 
 def test_wrong_columns_are_all_named() -> None:
@@ -156,12 +156,12 @@ def test_counting_rows_as_often_as_they_are_used_equals_counting_copies(
         expected = count(copies, SPEC.features)
         assert count(table, SPEC.features, Uses(uses, without)).equals(expected)
         chosen = [feature for feature in SPEC.features if feature.kind is kind]
-        assert count_values(kind, [(coded(table, chosen), chosen, Uses(uses, without))]).equals(expected)
+        assert count_values(kind, [(code_columns(table, chosen), chosen, Uses(uses, without))]).equals(expected)
 
 
 def test_what_cannot_be_counted_is_not_coded() -> None:
     with pytest.raises(SchemaError, match=r"feature n: expected float, got double"):
-        coded(pa.table({"n": [1.0]}), SPEC.features[:1])
+        code_columns(pa.table({"n": [1.0]}), SPEC.features[:1])
 
 
 INF, NAN = float("inf"), float("nan")
@@ -178,7 +178,7 @@ columns = st.one_of(
 
 
 def counted(column: Any, uses: Uses = ONCE) -> list[tuple[Any, int]]:
-    values, counts = CodedValues.of(column).counted(uses)
+    values, counts = CodedValues.from_column(column).count(uses)
     return list(zip(values.to_pylist(), counts.tolist(), strict=True))
 
 
@@ -217,7 +217,7 @@ def test_nothing_is_used_and_nothing_is_there() -> None:
 
 @pytest.mark.parametrize("count", [255, 256, 257, 65_536])
 def test_codes_are_as_wide_as_the_number_of_values_asks_for(count: int) -> None:
-    coded = CodedValues.of(pa.array([*range(count), None], pa.int64()))
+    coded = CodedValues.from_column(pa.array([*range(count), None], pa.int64()))
     assert coded.codes.dtype == (np.uint8 if count == 255 else np.uint16 if count < 65_536 else np.uint32)
     assert coded.codes.tolist() == list(range(count + 1))
 

@@ -83,6 +83,11 @@ class Operator(Definition, ABC):
         return 1 if self.is_multi else 0
 
     @property
+    def is_sequence(self) -> bool:
+        """True if the values of a row are ordered elements, each with its place even where it is missing."""
+        return False
+
+    @property
     def is_weighted(self) -> bool:
         """Tells whether values carry weights, which `compute_weighted` returns beside them."""
         return False
@@ -175,7 +180,7 @@ class CategoryKeys(Definition):
         if self.vocab_file is not None:
             if self.default_bucketize_value is None:
                 raise ValueError("vocab_file needs default_bucketize_value: a file reserves no buckets")
-            self._words = fg_files.words_of(fg_files.read(info.context, self.vocab_file))
+            self._words = fg_files.parse_vocabulary(fg_files.read_named_file(info.context, self.vocab_file))
         first = 0 if self.default_bucketize_value is not None else FIRST_BUCKET
         stray = {word: bucket for word, bucket in (self.vocab_dict or {}).items() if bucket < first or word == ""}
         if stray:

@@ -62,9 +62,9 @@ class RawFeature(NumericOperator):
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
         """Returns the number of each row as float32, or its vector as a list of them."""
-        return self.values_of(inputs[0])
+        return self.read_numbers(inputs[0])
 
-    def values_of(self, array: pa.Array) -> pa.Array:
+    def read_numbers(self, array: pa.Array) -> pa.Array:
         """Returns the number, or the vector, of each value of a column."""
         if self.value_dim == 1:
             return self.finished(column_values.number_values(array, self.where(0)))

@@ -1,9 +1,10 @@
-"""The one place that says which feature types exist. A new operator is one file beside this and one line here."""
+"""The feature types that a fg.json may use: a new one is a class in a file of its own and a line here.
+
+A `sequence_feature` is not among them: it is a group of features, which `spec.py` parses by itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
 from dssm_assets.core.features.operators.base import Operator
@@ -19,21 +20,18 @@ from dssm_assets.core.features.operators.raw_feature import RawFeature
 from dssm_assets.core.features.operators.sequence_feature import SequenceIdFeature, SequenceRawFeature
 from dssm_assets.core.features.operators.tokenize_feature import TokenizeFeature
 
-OPERATORS: Final[Mapping[str, type[Operator]]] = MappingProxyType(
-    {
-        "id_feature": IdFeature,
-        "raw_feature": RawFeature,
-        "combo_feature": ComboFeature,
-        "lookup_feature": LookupFeature,
-        "match_feature": MatchFeature,
-        "overlap_feature": OverlapFeature,
-        "expr_feature": ExprFeature,
-        "kv_dot_product": KvDotProduct,
-        "bool_mask_feature": BoolMaskFeature,
-        "tokenize_feature": TokenizeFeature,
-        "sequence_id_feature": SequenceIdFeature,
-        "sequence_raw_feature": SequenceRawFeature,
-    }
-)
-
-SEQUENCE: Final = "sequence_feature"
+OPERATORS: Final[dict[str, type[Operator]]] = {
+    "id_feature": IdFeature,
+    "raw_feature": RawFeature,
+    "combo_feature": ComboFeature,
+    "lookup_feature": LookupFeature,
+    "match_feature": MatchFeature,
+    "overlap_feature": OverlapFeature,
+    "expr_feature": ExprFeature,
+    "kv_dot_product": KvDotProduct,
+    "bool_mask_feature": BoolMaskFeature,
+    "tokenize_feature": TokenizeFeature,
+    "sequence_id_feature": SequenceIdFeature,
+    "sequence_raw_feature": SequenceRawFeature,
+}
+"""feature_type -> its operator. A package outside adds its own before it parses a fg.json."""

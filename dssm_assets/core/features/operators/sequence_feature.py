@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Final, Literal
 
 import pyarrow as pa
 from pydantic import Field, SerializeAsAny, model_validator
@@ -20,7 +20,10 @@ from dssm_assets.core.features.operators.base import BagKeys, CategoryKeys, Defi
 from dssm_assets.core.features.operators.id_feature import single_text
 from dssm_assets.core.features.operators.raw_feature import RawFeature
 
-DELIMITER = ";"
+SEQUENCE_FEATURE: Final = "sequence_feature"
+"""feature_type of a group of sequences."""
+
+DELIMITER: Final = ";"
 
 
 class SubFeatureKeys(Definition):
@@ -125,6 +128,11 @@ class SequenceIdFeature(Operator, CategoryKeys, BagKeys):
         return Kind.CATEGORICAL
 
     @property
+    def is_sequence(self) -> bool:
+        """Always true."""
+        return True
+
+    @property
     def is_multi(self) -> bool:
         """Always true."""
         return True
@@ -171,6 +179,11 @@ class SequenceRawFeature(RawFeature):
     oldest_first: bool = False
 
     @property
+    def is_sequence(self) -> bool:
+        """Always true."""
+        return True
+
+    @property
     def is_multi(self) -> bool:
         """Always true."""
         return True
@@ -186,4 +199,4 @@ class SequenceRawFeature(RawFeature):
         flat, offsets = ragged.flatten(array)
         positions, offsets = column_values.kept(offsets, self.sequence_length, self.oldest_first)
         flat = flat if positions is None else flat.take(pa.array(positions))
-        return ragged.build(self.values_of(flat), offsets, ragged.null_mask(array))
+        return ragged.build(self.read_numbers(flat), offsets, ragged.null_mask(array))

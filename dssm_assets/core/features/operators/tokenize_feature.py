@@ -19,7 +19,7 @@ from dssm_assets.core.features import column_values, fg_files
 from dssm_assets.core.features.expressions import ExpressionText, Kind
 from dssm_assets.core.features.operators.base import Operator
 from dssm_assets.core.features.text.normalizer import TextNormalizer
-from dssm_assets.core.features.text.tokenizer import TextTokenizer, TokenizerType, text_tokenizer
+from dssm_assets.core.features.text.tokenizer import TextTokenizer, TokenizerType, load_tokenizer
 
 _TEXTS_AT_ONCE: Final = 10_000
 """Bounds the memory that the libraries' own results take."""
@@ -47,7 +47,7 @@ class TokenizeFeature(Operator):
 
     @model_validator(mode="after")
     def _read_tokenizer(self, info: ValidationInfo) -> TokenizeFeature:
-        self._tokenizer = text_tokenizer(self.tokenizer_type, fg_files.read(info.context, self.vocab_file))
+        self._tokenizer = load_tokenizer(self.tokenizer_type, fg_files.read_named_file(info.context, self.vocab_file))
         return self
 
     @property

@@ -1,7 +1,7 @@
 """Text normalizers: how a text is made uniform before it is cut into tokens.
 
 Belongs here: the options of `text_normalizer` and what each does to a text. Does not belong here: tokens
-(`text_tokenizer.py`).
+(`load_tokenizer.py`).
 
 The options are a set: whatever order they are written in, they work in the order of `NormOption`.
 """
@@ -19,7 +19,7 @@ from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 
 from dssm_assets.core.features import fg_files
 from dssm_assets.core.features.operators.base import Definition
-from dssm_assets.core.features.text.tokenizer import library
+from dssm_assets.core.features.text.tokenizer import import_library
 
 
 class NormOption(StrEnum):
@@ -77,7 +77,7 @@ class TextNormalizer(Definition):
         if self.stop_char_file is not None:
             if NormOption.FILTER not in self.options:
                 raise ValueError("stop_char_file means nothing without TEXT_FILTER")
-            self._stop_chars = _stop_chars(fg_files.read(info.context, self.stop_char_file))
+            self._stop_chars = _stop_chars(fg_files.read_named_file(info.context, self.stop_char_file))
         return self
 
     def normalized(self, texts: Sequence[str]) -> list[str]:
@@ -123,4 +123,4 @@ def _stop_chars(content: bytes) -> dict[int, int | None]:
 
 @lru_cache(maxsize=1)
 def _to_simplified() -> Any:
-    return library("opencc", "TEXT_CHT2CHS").OpenCC("t2s")
+    return import_library("opencc", "TEXT_CHT2CHS").OpenCC("t2s")

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 
-def library(name: str, needed_by: str) -> Any:
+def import_library(name: str, needed_by: str) -> Any:
     """Returns the module of that name.
 
     Raises:
@@ -54,7 +54,7 @@ class TextTokenizer:
     encode: Callable[[Sequence[str]], list[list[int]]] = field(compare=False, repr=False)
 
 
-def text_tokenizer(kind: TokenizerType, content: bytes) -> TextTokenizer:
+def load_tokenizer(kind: TokenizerType, content: bytes) -> TextTokenizer:
     """Returns the tokenizer that a file describes.
 
     Raises:
@@ -65,7 +65,7 @@ def text_tokenizer(kind: TokenizerType, content: bytes) -> TextTokenizer:
 
 
 def _bpe(content: bytes) -> tuple[int, Callable[[Sequence[str]], list[list[int]]]]:
-    tokenizers = library("tokenizers", "tokenizer_type bpe")
+    tokenizers = import_library("tokenizers", "tokenizer_type bpe")
     try:
         tokenizer = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
     except Exception as error:  # the library raises Exception itself, whatever is wrong
@@ -80,7 +80,7 @@ def _bpe_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 
 
 def _sentencepiece(content: bytes) -> tuple[int, Callable[[Sequence[str]], list[list[int]]]]:
-    sentencepiece = library("sentencepiece", "tokenizer_type sentencepiece")
+    sentencepiece = import_library("sentencepiece", "tokenizer_type sentencepiece")
     try:
         # An empty file makes a processor that logs errors and finds nothing.
         processor = sentencepiece.SentencePieceProcessor(model_proto=content or b"none")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from dssm_assets.core.features.text import normalizer as normalizer_module
 from dssm_assets.core.features.text.normalizer import NormOption, TextNormalizer
 
 FILES = {"stop.txt": "ae\r\n你\n".encode("utf-8-sig"), "empty.txt": b"\n", "latin.txt": b"\xff"}
@@ -88,7 +89,7 @@ def test_bad_definitions_are_refused(keys: dict[str, object], message: str) -> N
 
 def test_without_opencc_simplification_is_refused_by_the_definition(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opencc", None)
-    normalizer._to_simplified.cache_clear()
+    normalizer_module._to_simplified.cache_clear()
     with pytest.raises(ValidationError, match="TEXT_CHT2CHS needs the library opencc, which is not installed"):
         normalizer()
     assert normalized("a", "LOWER2UPPER") == "A"
