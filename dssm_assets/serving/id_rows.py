@@ -20,7 +20,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dssm_assets.core.arrays.ids import comparable_ids, one_array
+from dssm_assets.core.arrays.ids import comparable_ids
+from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.errors import DuplicateKeyError, Fault, InputError
 from dssm_assets.core.retrieval.vectors import matrix_of
 
@@ -43,7 +44,7 @@ class IdRows:
             SchemaError: ids that are neither integers nor text, or null.
             DuplicateKeyError: an id occurs more than once.
         """
-        self._ids: pa.Array = one_array(comparable_ids(ids, where))
+        self._ids: pa.Array = combine_chunks(comparable_ids(ids, where))
         self.is_integer: bool = pa.types.is_integer(self._ids.type)
         order = pc.sort_indices(self._ids)
         ascending = self._ids.take(order)

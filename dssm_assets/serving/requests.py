@@ -120,7 +120,7 @@ class RequestRows:
         encoded = self._generator.encode(
             requests.request_table(filled, _columns(features, list(filled))), SEQUENCE, is_whole=True
         )
-        flat = {name: ragged.flatten(ragged.one_array(encoded.column(name)))[0] for name in self._past.names}
+        flat = {name: ragged.flatten(ragged.combine_chunks(encoded.column(name)))[0] for name in self._past.names}
         length = _common_length({name: len(values) for name, values in flat.items()}, times)
         moments = self._moments(times, length)
         order = pa.array(np.argsort(moments, kind="stable"))

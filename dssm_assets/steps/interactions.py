@@ -20,7 +20,7 @@ from dssm_assets.steps.workspace import Workspace, day_before, window_days
 from dssm_assets.storage.manifest import Manifest
 
 if TYPE_CHECKING:
-    from dssm_assets.core.arrays.ids import IdPlaces
+    from dssm_assets.core.arrays.ids import IdIndex
 
 
 BATCH_ROWS: Final = 8192
@@ -36,9 +36,7 @@ def window_history(workspace: Workspace, ds: str) -> list[Manifest]:
     return [day for day in find_history_days(workspace, ds) if day.ds >= first]
 
 
-def interactions(
-    workspace: Workspace, past: Sequence[Manifest], user_ids: pa.Array, items: IdPlaces, before: Any = None
-) -> Any:
+def interactions(workspace: Workspace, past: Sequence[Manifest], user_ids: pa.Array, items: IdIndex, before: Any = None) -> Any:
     """Returns who of some users took what how often in some stored days of user history.
 
     Args:
@@ -50,12 +48,12 @@ def interactions(
     """
     from dssm_assets.core.evaluation.interactions import interactions_of_users
 
-    kinds = _Kinds(user_ids.type, items.values.type)
+    kinds = _Kinds(user_ids.type, items.ids.type)
     days = (_flat(kinds.of(rows_of(workspace, manifest, _COLUMNS, user_ids))) for manifest in past)
     return interactions_of_users(_together(days, kinds), user_ids, items, before)
 
 
-def taken_by_everybody(workspace: Workspace, past: Sequence[Manifest], user_ids: pa.Array, items: IdPlaces) -> Iterator[Any]:
+def taken_by_everybody(workspace: Workspace, past: Sequence[Manifest], user_ids: pa.Array, items: IdIndex) -> Iterator[Any]:
     """Yields the interactions of all users of some stored days, some users at a time, none twice.
 
     Args:
@@ -66,33 +64,33 @@ def taken_by_everybody(workspace: Workspace, past: Sequence[Manifest], user_ids:
     """
     from dssm_assets.core.evaluation.interactions import read_interactions
 
-    for events in _whole_users(workspace, past, _Kinds(user_ids.type, items.values.type)):
+    for events in _whole_users(workspace, past, _Kinds(user_ids.type, items.ids.type)):
         yield read_interactions(events, user_ids.slice(0, 0), items)
 
 
-def item_events(workspace: Workspace, past: Sequence[Manifest], items: IdPlaces) -> Any:
+def item_events(workspace: Workspace, past: Sequence[Manifest], items: IdIndex) -> Any:
     """Returns int64 [I], how often each item of a corpus was taken in some stored days."""
     from dssm_assets.core.arrays.ids import cast_ids
 
-    events = np.zeros(len(items.values) + 1, dtype=np.int64)
+    events = np.zeros(len(items.ids) + 1, dtype=np.int64)
     for manifest in past:
         for batch in workspace.tables.batches(manifest, [col.ITEM_IDS]):
             counted = pc.value_counts(pc.list_flatten(batch.column(0)))
-            taken = cast_ids(counted.field("values"), items.values.type, "interactions, column item_id")
-            events[items.of(taken)] += counted.field("counts").to_numpy()  # what is no item adds to the last place
+            taken = cast_ids(counted.field("values"), items.ids.type, "interactions, column item_id")
+            events[items.lookup(taken)] += counted.field("counts").to_numpy()  # what is no item adds to the last place
     return events[:-1]
 
 
 def user_events(workspace: Workspace, past: Sequence[Manifest], user_ids: pa.Array) -> Any:
     """Returns int64 [U], how many events each of these users has in some stored days."""
-    from dssm_assets.core.arrays.ids import IdPlaces, cast_ids
+    from dssm_assets.core.arrays.ids import IdIndex, cast_ids
 
-    events, places = np.zeros(len(user_ids) + 1, dtype=np.int64), IdPlaces(user_ids)
+    events, index = np.zeros(len(user_ids) + 1, dtype=np.int64), IdIndex(user_ids)
     for manifest in past:
         for batch in workspace.tables.batches(manifest, [col.USER_ID, col.ITEM_IDS]):
             users = cast_ids(batch.column(0), user_ids.type, "interactions, column user_id")
             lengths = pc.fill_null(pc.list_value_length(batch.column(1)), 0).to_numpy()
-            events[places.of(users)] += lengths  # one row per user; what is no user adds to the last place
+            events[index.lookup(users)] += lengths  # one row per user; what is no user adds to the last place
     return events[:-1]
 
 
@@ -122,10 +120,11 @@ class _Kinds:
 
     def of(self, rows: pa.Table) -> pa.Table:
         """Returns rows of user history with these types, their columns in one order."""
-        from dssm_assets.core.arrays.ids import cast_ids, flat
+        from dssm_assets.core.arrays.ids import cast_ids
+        from dssm_assets.core.arrays.ragged import combine_chunks
 
-        users = cast_ids(flat(rows.column(col.USER_ID)), self.user, "interactions, column user_id")
-        lists = flat(rows.column(col.ITEM_IDS))
+        users = cast_ids(combine_chunks(rows.column(col.USER_ID)), self.user, "interactions, column user_id")
+        lists = combine_chunks(rows.column(col.ITEM_IDS))
         items = cast_ids(lists.values, self.item, "interactions, column item_id")
         lists = pa.ListArray.from_arrays(lists.offsets, items)
         return pa.table({col.USER_ID: users, col.ITEM_IDS: lists, col.EVENT_TIMES_MS: rows.column(col.EVENT_TIMES_MS)})
@@ -247,12 +246,12 @@ def read_cuts(workspace: Workspace, ds: str, scorer: Any) -> tuple[Any, list[Man
 
 def read_popularity(workspace: Workspace, ds: str, item_ids: pa.Array | None = None) -> tuple[Any, Manifest]:
     """Returns how often each item was taken in the window, over the given items (default: the day's corpus)."""
-    from dssm_assets.core.arrays.ids import flat
+    from dssm_assets.core.arrays.ragged import combine_chunks
     from dssm_assets.core.evaluation.segments import popularity_of
 
     counted = workspace.need("negative_items", ds)
     table = workspace.tables.read(counted, [col.ITEM_ID, col.COUNT])
-    return popularity_of(flat(table.column(col.ITEM_ID)) if item_ids is None else item_ids, table), counted
+    return popularity_of(combine_chunks(table.column(col.ITEM_ID)) if item_ids is None else item_ids, table), counted
 
 
 _Found = tuple[dict[str, pa.Array], list[Manifest]]
@@ -267,13 +266,13 @@ def _activity(workspace: Workspace, ds: str, scorer: Any, segments: Sequence[Seg
 
 
 def _tenure(workspace: Workspace, ds: str, scorer: Any, segments: Sequence[Segment]) -> _Found:
-    from dssm_assets.core.arrays.ids import flat
+    from dssm_assets.core.arrays.ragged import combine_chunks
     from dssm_assets.core.evaluation.segments import by_tenure
 
     eve = workspace.need("user_activity", day_before(ds))
     activity = workspace.tables.read(eve, [col.USER_ID, col.EVENT])
     positive = pc.is_in(activity.column(col.EVENT), value_set=pa.array(workspace.config.events.positive))
-    labels = by_tenure(scorer.user_ids, flat(activity.filter(positive).column(col.USER_ID)))
+    labels = by_tenure(scorer.user_ids, combine_chunks(activity.filter(positive).column(col.USER_ID)))
     return {segment.name: labels for segment in segments}, [eve]
 
 

@@ -29,8 +29,8 @@ from dssm_assets.storage.layout import part_name
 from dssm_assets.storage.manifest import Manifest
 
 if TYPE_CHECKING:
-    from dssm_assets.core.arrays.ids import IdPlaces
-    from dssm_assets.core.arrays.ragged import Index
+    from dssm_assets.core.arrays.ids import IdIndex
+    from dssm_assets.core.arrays.ragged import IntArray
     from dssm_assets.core.evaluation.baselines.item_cooccurrence import TakenTogether
     from dssm_assets.core.evaluation.baselines.suite import CommonBaselines
     from dssm_assets.core.evaluation.report import ReportFacts
@@ -156,9 +156,9 @@ class _Task:
 class _Common:
     """What the baselines of all users have in common, as another process of this machine can read it."""
 
-    popular: Index
-    recent: Index
-    starts: Index
+    popular: IntArray
+    recent: IntArray
+    starts: IntArray
     neighbors: tuple[ScratchFile, ScratchFile]
 
     def opened(self) -> CommonBaselines:
@@ -179,17 +179,17 @@ class _Counter:
         first = window_days(ds, workspace.config.window.days)[0]
         self._window, self._older = [day for day in past if day.ds >= first], [day for day in past if day.ds < first]
         self.inputs = digests([*self._model.built_from, past])
-        self._items: IdPlaces | None = None
+        self._items: IdIndex | None = None
 
     def process(self, task: _Task) -> tuple[WrittenPart, ReportFacts]:
         """Writes a file; returns it, and who was counted."""
-        from dssm_assets.core.arrays.ids import IdPlaces
+        from dssm_assets.core.arrays.ids import IdIndex
         from dssm_assets.core.evaluation import evaluation_tables
         from dssm_assets.core.evaluation.hit_counts import count_hits
         from dssm_assets.core.evaluation.report import report_facts
 
         truth, scorer = task.truth, self._model.of(task.truth.user_ids)
-        self._items = self._items or IdPlaces(scorer.item_ids)
+        self._items = self._items or IdIndex(scorer.item_ids)
         window = interactions(self._workspace, self._window, truth.user_ids, self._items)
         history = interactions(self._workspace, self._older, truth.user_ids, self._items, window)
         scorers = [scorer, *self._common.for_users(window, history)]
@@ -220,11 +220,11 @@ def counted(workspace: Workspace, ds: str) -> StepResult:
 
 def _common(workspace: Workspace, ds: str, scored: Scored, scratch: ScratchArrays) -> _Common:
     """Returns what all lists have in common."""
-    from dssm_assets.core.arrays.ids import IdPlaces
+    from dssm_assets.core.arrays.ids import IdIndex
     from dssm_assets.core.evaluation.baselines.fill import order_by_events
     from dssm_assets.core.evaluation.baselines.item_cooccurrence import fit_neighbors
 
-    window, settings, items = window_history(workspace, ds), workspace.config.evaluation, IdPlaces(scored.item_ids)
+    window, settings, items = window_history(workspace, ds), workspace.config.evaluation, IdIndex(scored.item_ids)
     recent = [day for day in find_history_days(workspace, ds) if day.ds >= window_days(ds, settings.recent_days)[0]]
     popular, lately = (order_by_events(item_events(workspace, days, items)) for days in (window, recent))
     together = _together(workspace, window, scored.user_ids, items, scratch)
@@ -234,7 +234,7 @@ def _common(workspace: Workspace, ds: str, scored: Scored, scratch: ScratchArray
 
 
 def _together(
-    workspace: Workspace, window: Sequence[Manifest], user_ids: pa.Array, corpus: IdPlaces, scratch: ScratchArrays
+    workspace: Workspace, window: Sequence[Manifest], user_ids: pa.Array, corpus: IdIndex, scratch: ScratchArrays
 ) -> TakenTogether:
     """Returns what everybody took together in the window, in files; ids of users are of the type of the given ones."""
     from dssm_assets.core.evaluation.baselines.item_cooccurrence import TakenTogether, last_items
@@ -248,7 +248,7 @@ def _together(
             yield last
 
     joined = scratch.concat(items(), np.int32)
-    return TakenTogether(np.cumsum(np.concatenate(lengths)), joined, len(corpus.values))
+    return TakenTogether(np.cumsum(np.concatenate(lengths)), joined, len(corpus.ids))
 
 
 @dataclass(frozen=True)

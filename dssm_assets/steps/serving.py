@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import IdIndex, comparable_ids, one_array
+from dssm_assets.core.arrays.ids import IdIndex, comparable_ids
+from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.file_names import BundleFile, ModelFile
 from dssm_assets.core.samples.history import HistoryCsr
@@ -247,7 +248,7 @@ def _write_users(workspace: Workspace, sources: ServingSources, past: tuple[Hist
 
     count = write_arrow(folder / BundleFile.USER_VECTORS, schema, batches())
     _check_report("user", structure.report())
-    sample = one_array(sampled.table().column(0)).flatten().to_numpy().reshape(-1, spec.item_vector_width)
+    sample = combine_chunks(sampled.table().column(0)).flatten().to_numpy().reshape(-1, spec.item_vector_width)
     return UsersServed(count, sample, _golden_users(golden.table(), past[1], spec, workspace.config.seed))
 
 
@@ -322,7 +323,7 @@ class _Rows:
 
 def _ids(column: pa.Array, side: str) -> pa.Array:
     """Returns ids as a bundle stores them, int64 or string."""
-    return one_array(comparable_ids(column, f"table {side}_features_fg, column {side}_id"))
+    return combine_chunks(comparable_ids(column, f"table {side}_features_fg, column {side}_id"))
 
 
 def _at(bounds: npt.NDArray[np.int64], rows: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:

@@ -65,7 +65,7 @@ class ByScores:
         found = np.empty((len(users), k), np.int64)
         for begin in range(0, len(users), BLOCK):
             rows = np.arange(begin, min(begin + BLOCK, len(users)))
-            found[rows] = top_k_scores(self.score(users[rows]), k, None if excluded is None else excluded.take(rows))[0]
+            found[rows] = top_k_scores(self.score(users[rows]), k, None if excluded is None else excluded.select_users(rows))[0]
         return found
 
 

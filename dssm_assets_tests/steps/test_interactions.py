@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from dssm_assets.core.arrays.ids import IdPlaces
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation.interactions import interactions_of_users
 from dssm_assets.core.schema import TableSpec
@@ -20,7 +20,7 @@ from dssm_assets.storage.manifest import Manifest
 from dssm_assets_tests import worlds
 
 ITEMS = pa.array([f"i{number}" for number in range(6)])
-CORPUS = IdPlaces(ITEMS)
+CORPUS = IdIndex(ITEMS)
 EVERYBODY = [f"u{number:02}" for number in range(30)]
 Event = tuple[str, str, int]
 

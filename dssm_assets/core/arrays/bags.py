@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float32]
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray, offsets_of, row_of_value
 
 
 @dataclass(frozen=True)
@@ -36,26 +35,6 @@ class Bags:
     values: IntArray  # [n]
     offsets: IntArray  # [B + 1]
     weights: FloatArray  # [n]
-
-
-def ragged_positions(starts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray]:
-    """Returns the positions start .. end - 1 of every row, concatenated, and their offsets [B + 1]."""
-    lengths = ends - starts
-    offsets = offsets_of(lengths)
-    positions = np.arange(offsets[-1], dtype=np.int64) + np.repeat(starts - offsets[:-1], lengths)
-    return positions, offsets
-
-
-def offsets_of(lengths: IntArray) -> IntArray:
-    """Returns [0, l0, l0 + l1, ...]: where each row starts, and the end of the last."""
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets
-
-
-def row_of(offsets: IntArray) -> IntArray:
-    """Returns for each value the row it belongs to."""
-    return np.repeat(np.arange(len(offsets) - 1, dtype=np.int64), np.diff(offsets))
 
 
 def mean_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArray[np.float64] | None = None) -> Bags:
@@ -112,7 +91,7 @@ def _present(
 ) -> tuple[npt.NDArray[Any], IntArray, npt.NDArray[np.float64] | None, npt.NDArray[Any]]:
     """Returns the values that are not missing, the row and importance of each, and the importances' sum per row [B]."""
     count = len(offsets) - 1
-    row = row_of(offsets)
+    row = row_of_value(offsets)
     present = values > 0
     if not present.all():
         values, row = values[present], row[present]

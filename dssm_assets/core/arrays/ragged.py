@@ -1,7 +1,9 @@
-"""Arrow list columns as flat values plus offsets, and back.
+"""Rows of different lengths as one flat array of values and the offsets of each row; and items excluded per user.
 
-Belongs here: what the operators, the statistics and the bucketizer need to work on the elements of lists without a
-loop over rows. Does not belong here: what the elements mean.
+Belongs here: what works on the values of all rows at once, without a loop over rows, and the one way to make an Arrow
+column contiguous. Does not belong here: what the values mean; the embedding indices and weights of rows (`bags.py`).
+
+Letters: R rows, n values of all rows.
 """
 
 from __future__ import annotations
@@ -17,74 +19,81 @@ from numpy.typing import NDArray
 
 from dssm_assets.core.errors import Fault, InputError
 
-Offsets = np.ndarray[Any, np.dtype[np.int64]]
-"""Bounds of each row's values in a flat array: R + 1 ascending numbers, the first 0."""
-
-
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
-"""One truth value per element."""
-
-
-def one_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """Returns the column as one contiguous array."""
-    if not isinstance(column, pa.ChunkedArray):
-        return column
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    joined = column.combine_chunks()
-    return pa.concat_arrays(joined.chunks) if isinstance(joined, pa.ChunkedArray) else joined
-
-
-def is_list(arrow_type: pa.DataType) -> bool:
-    """Tells whether a column of this type holds lists."""
-    return bool(pat.is_list(arrow_type) or pat.is_large_list(arrow_type) or pat.is_fixed_size_list(arrow_type))
-
-
-def flatten(array: pa.Array) -> tuple[pa.Array, Offsets]:
-    """Returns the elements of a list array and their row bounds; a null list has no elements."""
-    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-    return array.flatten(), offsets_of(lengths)
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Offsets = NDArray[np.int64]
+"""Bounds of each row's values in the flat array [R + 1]: ascending, the first 0, the last n."""
 
 
 def offsets_of(lengths: Any) -> Offsets:
-    """Returns the row bounds of rows with these lengths."""
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    """Returns [0, l0, l0 + l1, ...]: the offsets of rows with these lengths."""
+    offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
 
 
-def keep(values: pa.Array, offsets: Offsets, mask: Any) -> tuple[pa.Array, Offsets]:
-    """Returns the elements where the mask is true, and their row bounds."""
+def row_of_value(offsets: Offsets) -> IntArray:
+    """Returns the row of each value [n]."""
+    return np.repeat(np.arange(len(offsets) - 1, dtype=np.int64), np.diff(offsets))
+
+
+def ranges(starts: Any, lengths: Any) -> IntArray:
+    """Returns the positions start, start + 1, ... of every range, one range after the other.
+
+    Example: ranges([5, 0, 9], [2, 0, 3]) is [5, 6, 9, 10, 11].
+    """
+    offsets = offsets_of(lengths)
+    positions: IntArray = np.arange(offsets[-1], dtype=np.int64) + np.repeat(starts - offsets[:-1], lengths)
+    return positions
+
+
+def combine_chunks(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Returns the column as one contiguous array; a single chunk is not copied."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def is_list(arrow_type: pa.DataType) -> bool:
+    """Returns whether a column of this type holds lists."""
+    return bool(pat.is_list(arrow_type) or pat.is_large_list(arrow_type) or pat.is_fixed_size_list(arrow_type))
+
+
+def list_lengths(column: pa.Array | pa.ChunkedArray) -> IntArray:
+    """Returns the number of values in each list [R]; 0 for a null list."""
+    lengths: IntArray = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return lengths
+
+
+def flatten(array: pa.Array) -> tuple[pa.Array, Offsets]:
+    """Returns the values of a list array and their offsets; a null list has no values."""
+    return array.flatten(), offsets_of(list_lengths(array))
+
+
+def keep(values: pa.Array, offsets: Offsets, mask: Mask) -> tuple[pa.Array, Offsets]:
+    """Returns the values where the mask is true, and their offsets."""
     if mask.all():
         return values, offsets
-    kept_before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(mask, dtype=np.int64)])
-    return values.filter(pa.array(mask)), kept_before[offsets]
+    return values.filter(pa.array(mask)), offsets_of(mask)[offsets]
 
 
-def build(values: pa.Array, offsets: Offsets, nulls: Any = None) -> pa.Array:
-    """Returns the list array with these elements and row bounds; rows where `nulls` is true are null."""
+def build(values: pa.Array, offsets: Offsets, nulls: Mask | None = None) -> pa.Array:
+    """Returns the list array with these values and offsets; rows where `nulls` is true are null."""
     mask = None if nulls is None or not nulls.any() else pa.array(nulls)
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, mask=mask)
 
 
-def row_of_value(offsets: Offsets) -> Any:
-    """Returns the row number of each element."""
-    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-
-
-def ranges(starts: Any, lengths: Any) -> Any:
-    """Returns the positions start, start + 1, ... of every range, one range after the other."""
-    before = np.cumsum(lengths) - lengths
-    return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))
-
-
-def null_mask(array: pa.Array) -> Any:
-    """Returns a boolean array that is true where the value is null."""
-    return array.is_null().to_numpy(zero_copy_only=False)
+def null_mask(array: pa.Array) -> Mask:
+    """Returns a mask that is true where the value is null."""
+    mask: Mask = array.is_null().to_numpy(zero_copy_only=False)
+    return mask
 
 
 def map_leaves(values: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.Array:
-    """Returns the values with `change` applied to the innermost elements of lists of any depth; nulls stay."""
+    """Returns the values with `change` applied to the innermost values of lists of any depth; nulls stay."""
     if not is_list(values.type):
         return change(values)
     flat, offsets = flatten(values)
@@ -92,45 +101,45 @@ def map_leaves(values: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.A
 
 
 def without_nulls(values: pa.Array) -> pa.Array:
-    """Returns a list array without the null elements of its innermost lists; a null list becomes an empty one."""
+    """Returns a list array without the nulls in its innermost lists; a null list becomes an empty one."""
     flat, offsets = flatten(values)
     if is_list(flat.type):
         return build(without_nulls(flat), offsets)
     return build(*keep(flat, offsets, ~null_mask(flat)))
 
 
-def of_one(values: pa.Array) -> pa.Array:
+def wrap_in_lists(values: pa.Array) -> pa.Array:
     """Returns each value as a list of one, a null as an empty list."""
     return build(values.drop_null(), offsets_of(~null_mask(values)))
 
 
-Index = NDArray[np.int64]
-
-
 class Exclusions(NamedTuple):
-    """Excluded item indices of each user: those of user u are `indices[indptr[u]:indptr[u + 1]]`."""
+    """Items that each of U users must not be given: those of user u are `indices[indptr[u]:indptr[u + 1]]`."""
 
-    indptr: Index
+    indptr: Offsets
     """int64 [U + 1]"""
-    indices: Index
-    """int64 [E]"""
+    indices: IntArray
+    """int64 [E], item indices."""
 
     @property
-    def lengths(self) -> Index:
-        """Returns how many items each user must not see, int64 [U]."""
+    def lengths(self) -> IntArray:
+        """Returns the number of excluded items of each user, int64 [U]."""
         return np.diff(self.indptr)
 
-    def take(self, rows: Index) -> Exclusions:
-        """Returns the exclusions of the given users, in that order."""
-        lengths = self.lengths[rows]
-        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        positions = np.arange(indptr[-1]) + np.repeat(self.indptr[rows] - indptr[:-1], lengths)
-        return Exclusions(indptr, self.indices[positions])
+    @property
+    def users(self) -> IntArray:
+        """Returns the user of each excluded item, int64 [E]."""
+        return row_of_value(self.indptr)
 
-    def mask(self, num_items: int) -> NDArray[np.bool_]:
+    def select_users(self, users: IntArray) -> Exclusions:
+        """Returns the exclusions of the given users, in that order."""
+        lengths = self.lengths[users]
+        return Exclusions(offsets_of(lengths), self.indices[ranges(self.indptr[users], lengths)])
+
+    def mask(self, num_items: int) -> Mask:
         """Returns bool [U, I], true where the item is excluded. For blocks of users only."""
         mask = np.zeros((len(self.indptr) - 1, num_items), dtype=bool)
-        mask[np.repeat(np.arange(len(mask)), self.lengths), self.indices] = True
+        mask[self.users, self.indices] = True
         return mask
 
 
@@ -140,10 +149,10 @@ def no_exclusions(num_users: int) -> Exclusions:
 
 
 def check_exclusions(excluded: Exclusions, num_users: int, num_items: int) -> None:
-    """Checks that exclusions fit the users and items they are about.
+    """Checks that exclusions fit the number of users and items.
 
     Raises:
-        InputError: naming each misfit: number of users, bounds out of order, item indices outside the corpus.
+        InputError: naming each misfit: number of users, offsets out of order, item indices outside the corpus.
     """
     faults: list[Fault] = []
     indptr, indices = excluded

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dssm_assets.core.arrays.bags import IntArray, offsets_of, ragged_positions
+from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
 from dssm_assets.core.errors import Fault, SchemaError
 
 Array = npt.NDArray[Any]
@@ -72,15 +72,14 @@ class TableView:
         values, lengths = [], []
         for chunk, rows in selection.local:
             offsets, flat = self._lists[column][chunk]
-            positions, bounds = ragged_positions(offsets[rows].astype(np.int64), offsets[rows + 1].astype(np.int64))
-            values.append(flat[positions])
-            lengths.append(np.diff(bounds))
+            lengths.append(offsets[rows + 1] - offsets[rows])
+            values.append(flat[ranges(offsets[rows].astype(np.int64), lengths[-1])])
         flat_values = np.concatenate(values) if values else np.zeros(0, np.int32)
         if selection.inverse is None:
-            return flat_values, offsets_of(_joined(lengths, selection).astype(np.int64))
-        bounds = offsets_of(np.concatenate(lengths))
-        positions, ordered = ragged_positions(bounds[selection.inverse], bounds[selection.inverse + 1])
-        return flat_values[positions], ordered
+            return flat_values, offsets_of(_joined(lengths, selection))
+        by_chunk = np.concatenate(lengths)
+        in_order = by_chunk[selection.inverse]
+        return flat_values[ranges(offsets_of(by_chunk)[selection.inverse], in_order)], offsets_of(in_order)
 
     def lengths(self, column: str) -> Iterable[Array]:
         """Returns how many values the lists of a list column hold, by chunk, in row order."""
@@ -199,8 +198,7 @@ class RowGather:
         begin = self._offsets[column].take(at.chunk) + at.rows
         first = self._values[column].take(at.chunk)
         low, high = (self._memory.read(places, np.dtype(np.int32)) for places in (begin, begin + 1))
-        positions, bounds = ragged_positions(first + low, first + high)
-        return self._memory.read(positions, self._kinds[column]), bounds
+        return self._memory.read(ranges(first + low, high - low), self._kinds[column]), offsets_of(high - low)
 
     def _places(self, at: Rows) -> IntArray:
         places = self._together.take(at.chunk, axis=0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ragged import Index
+from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.columns import IS_WARM_USER, USER_ID
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.hit_counts import TRUTH_COUNT, sums_per_user
@@ -46,7 +46,7 @@ def hit_rate_detail(scorer: ModelScorer, truth: Truth, cuts: Cuts, *, k: int) ->
     return pa.concat_tables(blocks)
 
 
-def detail_of_lists(top_items: Index, top_scores: Scores, truth: Truth, *, item_ids: pa.Array, cuts: Cuts) -> pa.Table:
+def detail_of_lists(top_items: IntArray, top_scores: Scores, truth: Truth, *, item_ids: pa.Array, cuts: Cuts) -> pa.Table:
     """Returns one row per user with truth from given lists.
 
     topk_ids are the list's items in order, -1 and repetitions dropped; hit_ids are those among them that the user took,
@@ -106,7 +106,7 @@ def detail_of_lists(top_items: Index, top_scores: Scores, truth: Truth, *, item_
     return pa.table(columns)
 
 
-def _first_places(top_items: Index) -> Mask:
+def _first_places(top_items: IntArray) -> Mask:
     """Returns bool [U, K]: an item stands here and for the first time in its row."""
     row, place = np.nonzero(top_items >= 0)
     items = top_items[row, place]

@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
-from dssm_assets.core.arrays.ids import check_unique, flat, plain_ids, positions, shown
-from dssm_assets.core.arrays.ragged import Exclusions, Index
+from dssm_assets.core.arrays.ids import check_unique, comparable_ids, find_positions, format_ids
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, combine_chunks, list_lengths
 from dssm_assets.core.columns import ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.evaluation.hit_counts import TRUTH_COUNT, cell, sums_per_user
@@ -50,10 +50,10 @@ class VectorSet:
     """[N]"""
     vectors: Vectors
     """float32 [V, D], grouped by id."""
-    bounds: Index
+    bounds: IntArray
     """int64 [N + 1]: those of id n are rows bounds[n] .. bounds[n + 1] - 1."""
 
-    def take(self, rows: Index) -> tuple[Vectors, Index]:
+    def take(self, rows: IntArray) -> tuple[Vectors, IntArray]:
         """Returns the vectors of the given ids and their bounds."""
         counts = np.diff(self.bounds)[rows]
         bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
@@ -107,7 +107,7 @@ def read_vectors(table: pa.Table, id_column: str, where: str, *, may_have_severa
     if not table.num_rows:
         raise InputError(Fault(where, "at least one row", "none", "write the vectors first"))
     faults = Faults()
-    ids = faults.of(lambda: plain_ids(table.column(id_column), f"{where}, column {id_column}"))
+    ids = faults.of(lambda: combine_chunks(comparable_ids(table.column(id_column), f"{where}, column {id_column}")))
     if ids is not None:
         faults.of(lambda: check_unique(ids, f"{where}, column {id_column}"))
     names = pa.array(np.arange(1, table.num_rows + 1)).cast(pa.string()) if ids is None else ids
@@ -133,12 +133,12 @@ def read_pairs(table: pa.Table, where: str) -> pa.Table:
             came = ", ".join(table.column_names) or "no columns"
             faults.found.append(Fault(place, "the column to exist", came, "rename or add it"))
         else:
-            columns[name] = faults.of(lambda name=name, place=place: plain_ids(table.column(name), place))  # type: ignore[misc]
+            columns[name] = faults.of(lambda name=name, place=place: combine_chunks(comparable_ids(table.column(name), place)))  # type: ignore[misc]
     faults.raise_any()
     return pa.table(columns).group_by([USER_ID, ITEM_ID], use_threads=False).aggregate([])
 
 
-def _matrix(column: pa.ChunkedArray, ids: pa.Array, where: str, side: str, may_have_several: bool) -> tuple[Vectors, Index]:
+def _matrix(column: pa.ChunkedArray, ids: pa.Array, where: str, side: str, may_have_several: bool) -> tuple[Vectors, IntArray]:
     inner = column.type.value_type if _is_list(column.type) else None
     is_nested = inner is not None and _is_list(inner)
     numbers = inner.value_type if inner is not None and is_nested else inner
@@ -164,32 +164,34 @@ def _parts(column: pa.ChunkedArray, is_nested: bool) -> Iterator[tuple[Any, ...]
         rows = np.arange(start, start + len(chunk))
         start += len(chunk)
         if is_nested:
-            counts, vectors = _lengths(chunk), chunk.flatten()
+            counts, vectors = list_lengths(chunk), chunk.flatten()
         else:
             present = pc.is_valid(chunk)
             counts, vectors = present.cast(pa.int64()).to_numpy(zero_copy_only=False), chunk.filter(present)
         owner = np.repeat(rows, counts)
-        widths = _lengths(vectors)
+        widths = list_lengths(vectors)
         flat = vectors.flatten()
         holes = np.concatenate([owner[_nulls(vectors)], np.repeat(owner, widths)[_nulls(flat)]])
         numbers = pc.cast(flat, pa.float32(), safe=False).to_numpy(zero_copy_only=False)
         yield counts, owner, widths, np.asarray(numbers, np.float32), holes
 
 
-def _shape_faults(counts: Index, owner: Index, widths: Index, holes: Index, ids: pa.Array, where: str) -> Iterator[Fault]:
+def _shape_faults(
+    counts: IntArray, owner: IntArray, widths: IntArray, holes: IntArray, ids: pa.Array, where: str
+) -> Iterator[Fault]:
     none = np.flatnonzero(counts == 0)
     if len(none):
-        yield _fault(where, "a vector in every row", f"{len(none)} of {len(ids)} without: {shown(ids, none)}")
+        yield _fault(where, "a vector in every row", f"{len(none)} of {len(ids)} without: {format_ids(ids, none)}")
     hollow = np.unique(holes)
     if len(hollow):
-        got = f"{len(hollow)} of {len(ids)} rows with nulls: {shown(ids, hollow)}"
+        got = f"{len(hollow)} of {len(ids)} rows with nulls: {format_ids(ids, hollow)}"
         yield _fault(where, "no missing numbers in a vector", got)
     sound = ~np.isin(owner, hollow)
     if sound.any():
         common = int(np.bincount(widths[sound]).argmax())
         other = np.unique(owner[sound & (widths != common)])
         if len(other):
-            got = f"{len(other)} of {len(ids)} of other widths: {shown(ids, other)}"
+            got = f"{len(other)} of {len(ids)} of other widths: {format_ids(ids, other)}"
             yield _fault(where, f"vectors of one width, mostly {common}", got)
         elif common == 0:
             yield _fault(where, "vectors of at least one number", "empty ones")
@@ -197,11 +199,6 @@ def _shape_faults(counts: Index, owner: Index, widths: Index, holes: Index, ids:
 
 def _fault(where: str, expected: str, got: str) -> Fault:
     return Fault(where, expected, got, "write these vectors anew, or drop these ids")
-
-
-def _lengths(array: Any) -> Index:
-    lengths: Index = pc.fill_null(pc.list_value_length(array), 0).cast(pa.int64()).to_numpy(zero_copy_only=False)
-    return lengths
 
 
 def _nulls(array: Any) -> Any:
@@ -219,7 +216,7 @@ def _is_number(kind: pa.DataType) -> bool:
 class _Owned:
     """Ids, looked up by the rows of their vectors."""
 
-    def __init__(self, ids: pa.Array, owner: Index) -> None:
+    def __init__(self, ids: pa.Array, owner: IntArray) -> None:
         self._ids, self._owner = ids, owner
 
     def __getitem__(self, row: int) -> Any:
@@ -254,10 +251,10 @@ class VectorLists:
         self, users: VectorSet, items: VectorSet, truth: Truth, excluded: Exclusions, settings: EvaluationSettings
     ) -> None:
         self.users, self.items, self.truth, self.excluded, self.settings = users, items, truth, excluded, settings
-        self.vector_row = positions(truth.user_ids, users.ids)
+        self.vector_row = find_positions(truth.user_ids, users.ids)
         self.corpus = Corpus(items.vectors, settings.metric, items.ids, is_checked=True)
 
-    def ranks(self, on_detail: Callable[[pa.Table], None] | None) -> Index:
+    def ranks(self, on_detail: Callable[[pa.Table], None] | None) -> IntArray:
         """Returns the rank of every truth pair (int64 [P], K if missed)."""
         parts = []
         step = self.settings.block_size * max(self.settings.threads, 1)
@@ -270,7 +267,7 @@ class VectorLists:
                 on_detail(detail_rows(top_items, top_scores, block, parts[-1], self.items.ids))
         return np.concatenate(parts)
 
-    def _lists(self, rows: Index) -> tuple[Index, Scores]:
+    def _lists(self, rows: IntArray) -> tuple[IntArray, Scores]:
         k = self.settings.ks[-1]
         index = np.full((len(rows), k), -1, dtype=np.int64)
         scores = np.full((len(rows), k), -np.inf, dtype=np.float32)
@@ -281,7 +278,7 @@ class VectorLists:
             vectors,
             bounds,
             k,
-            excluded=self.excluded.take(rows[served]),
+            excluded=self.excluded.select_users(rows[served]),
             block_size=self.settings.block_size,
             threads=self.settings.threads,
             is_checked=True,
@@ -289,7 +286,7 @@ class VectorLists:
         return index, scores
 
 
-def detail_rows(top_items: Index, top_scores: Scores, truth: Truth, ranks: Index, item_ids: pa.Array) -> pa.Table:
+def detail_rows(top_items: IntArray, top_scores: Scores, truth: Truth, ranks: IntArray, item_ids: pa.Array) -> pa.Table:
     """Returns one row per user: user_id, topk_ids, topk_scores, hit_ids, bad_ids, hits, truth_count, hitrate.
 
     Args:
@@ -410,8 +407,8 @@ def evaluate_vectors(
         scope=str(scope),
         users_counted=asked.num_users,
         users_without_vector=len(without),
-        first_users_without_vector=shown(asked.user_ids, without),
-        users_without_truth=int((positions(users.ids, truth.user_ids) < 0).sum()),
+        first_users_without_vector=format_ids(asked.user_ids, without),
+        users_without_truth=int((find_positions(users.ids, truth.user_ids) < 0).sum()),
         users_whose_truth_was_seen=truth.num_users - asked.num_users,
         truth_pairs=len(truth.pair_user),
         truth_rows_repeated=(truth_pairs.num_rows if truth_rows is None else truth_rows) - len(truth.pair_user),
@@ -439,7 +436,7 @@ def _of_pairs(truth: Truth, pairs: Mask) -> Truth:
 
 def _exclusions(seen: pa.Table, user_ids: pa.Array, item_ids: pa.Array) -> Exclusions:
     """Returns what each of the users had seen; users and items that are not among ours are passed over."""
-    owner, item = positions(seen.column(USER_ID), user_ids), positions(seen.column(ITEM_ID), item_ids)
+    owner, item = find_positions(seen.column(USER_ID), user_ids), find_positions(seen.column(ITEM_ID), item_ids)
     known = (owner >= 0) & (item >= 0)
     width = max(len(item_ids), 1)
     pairs = np.unique(owner[known] * width + item[known])
@@ -481,25 +478,25 @@ def reference_detail(detail: pa.Table, metric: Metric) -> pa.Table:
     Raises:
         InputError: if an item id has a comma in it: nobody could tell the lists apart again.
     """
-    listed = flat(detail.column("topk_ids"))
+    listed = combine_chunks(detail.column("topk_ids"))
     ids = listed.flatten().cast(pa.string())
     commas = ids.filter(pc.match_substring(ids, SEPARATOR))
     if len(commas):
         got = f"{len(commas)} with commas, first {commas[0]}"
         raise InputError(Fault("topk_ids", "item ids without commas", got, "write --detail instead, whose lists are lists"))
-    scores = flat(detail.column("topk_scores")).flatten()
+    scores = combine_chunks(detail.column("topk_scores")).flatten()
     distances = (pc.negate(scores) if metric is Metric.L2 else scores).cast(pa.float32())
     texts = pc.add(distances, pa.scalar(0, pa.float32())).cast(pa.string())  # + 0 turns -0 into 0
-    counts = _counts(listed)
+    counts = list_lengths(listed)
     is_bad = ~_is_hit(detail, ids, counts)
     bad_counts = np.bincount(np.repeat(np.arange(len(counts)), counts)[is_bad], minlength=len(counts))
     bad = pa.array(is_bad)
     return pa.table(
         {
-            "id": flat(detail.column(USER_ID)).cast(pa.string()),
+            "id": combine_chunks(detail.column(USER_ID)).cast(pa.string()),
             "topk_ids": _joined(ids, counts),
             "topk_dists": _joined(texts, counts),
-            "hitrate": flat(detail.column("hitrate")),
+            "hitrate": combine_chunks(detail.column("hitrate")),
             "bad_ids": _joined(ids.filter(bad), bad_counts),
             "bad_dists": _joined(texts.filter(bad), bad_counts),
         }
@@ -521,23 +518,18 @@ def reference_total(detail: pa.Table) -> pa.Table:
     return pa.table({"hitrate": pa.array([pc.sum(detail.column("hits")).as_py() / truth], pa.float64())})
 
 
-def _is_hit(detail: pa.Table, ids: pa.Array, counts: Index) -> Mask:
+def _is_hit(detail: pa.Table, ids: pa.Array, counts: IntArray) -> Mask:
     """Returns, per entry of topk_ids, whether it is among the row's hit_ids."""
-    hits = flat(detail.column("hit_ids"))
+    hits = combine_chunks(detail.column("hit_ids"))
     hit_ids = hits.flatten().cast(pa.string())
     codes = pc.index_in(ids, value_set=pc.unique(ids)).to_numpy(zero_copy_only=False)
     hit_codes = pc.fill_null(pc.index_in(hit_ids, value_set=pc.unique(ids)), -1).to_numpy(zero_copy_only=False)
     width = int(codes.max(initial=0)) + 1
-    rows, hit_rows = np.repeat(np.arange(len(counts)), counts), np.repeat(np.arange(len(hits)), _counts(hits))
+    rows, hit_rows = np.repeat(np.arange(len(counts)), counts), np.repeat(np.arange(len(hits)), list_lengths(hits))
     known = hit_codes >= 0
     return np.isin(rows * width + codes, hit_rows[known] * width + hit_codes[known])
 
 
-def _counts(lists: pa.Array) -> Index:
-    lengths: Index = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    return lengths
-
-
-def _joined(texts: pa.Array, counts: Index) -> pa.Array:
+def _joined(texts: pa.Array, counts: IntArray) -> pa.Array:
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
     return pc.binary_join(pa.ListArray.from_arrays(offsets, texts), SEPARATOR)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ragged import Exclusions, Index
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray
 from dssm_assets.core.columns import USER_ID
 from dssm_assets.core.evaluation.places import Asked, Places
 from dssm_assets.core.evaluation.scorer import Scorer
@@ -48,7 +48,7 @@ def scorer_places(scorer: Scorer, truth: Truth, taken: Exclusions, k: int) -> Pl
     for start in range(0, truth.num_users, scorer.block_size):
         users = np.arange(start, min(start + scorer.block_size, truth.num_users))
         pairs = slice(bounds[start], bounds[users[-1] + 1])
-        asked = Asked(users, truth.pair_user[pairs] - start, truth.pair_item[pairs], taken.take(users))
+        asked = Asked(users, truth.pair_user[pairs] - start, truth.pair_item[pairs], taken.select_users(users))
         found.append(scorer.places(asked, k))
     nothing = np.zeros(0, dtype=np.int64)
     free, fresh = (np.concatenate([nothing, *column]) for column in (zip(*found, strict=True) if found else ((), ())))
@@ -81,12 +81,12 @@ def count_hits(scorers: Sequence[Scorer], truth: Truth, taken_in_window: Exclusi
     return HitCounts(pa.concat_tables(rows).combine_chunks(), without)
 
 
-def sums_per_user(truth: Truth, pairs: Mask) -> Index:
+def sums_per_user(truth: Truth, pairs: Mask) -> IntArray:
     """Returns int64 [U], how many of the marked pairs each user has."""
     return np.bincount(truth.pair_user[pairs], minlength=truth.num_users).astype(np.int64)
 
 
-def cell(scorer: str, scope: Scope, population: Population, truth: Truth, ranks: Index, ks: Sequence[int]) -> pa.Table:
+def cell(scorer: str, scope: Scope, population: Population, truth: Truth, ranks: IntArray, ks: Sequence[int]) -> pa.Table:
     """Returns the rows of hit_counts of one scorer, scope and population: one per user with truth there.
 
     Args:

@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dssm_assets.core.arrays.ids import IdPlaces, cast_ids, flat, sorted_unique
-from dssm_assets.core.arrays.ragged import Exclusions, Index
+from dssm_assets.core.arrays.ids import IdIndex, cast_ids, find_positions, sorted_unique
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, combine_chunks
 from dssm_assets.core.columns import COUNT, ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, SchemaError
 
 LAST_EVENT_TIME_MS: Final = "last_event_time_ms"
-Corpus: TypeAlias = pa.Array | pa.ChunkedArray | IdPlaces
+Corpus: TypeAlias = pa.Array | pa.ChunkedArray | IdIndex
 _COMPACT_PAIRS: Final = 1 << 20
 """Unmerged pairs that are always worth holding: below it, days are merged in one go."""
 
@@ -41,16 +41,16 @@ class Interactions:
         user_events: int64 [V], positive events of each user, those on items outside the corpus included.
     """
 
-    indptr: Index
-    item_index: Index
-    count: Index
-    last_time_ms: Index
+    indptr: IntArray
+    item_index: IntArray
+    count: IntArray
+    last_time_ms: IntArray
     num_items: int
     dropped_events: int
-    user_events: Index
+    user_events: IntArray
 
     @property
-    def user_index(self) -> Index:
+    def user_index(self) -> IntArray:
         """Returns int64 [E], the user of each pair."""
         return np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
 
@@ -59,7 +59,7 @@ class Interactions:
         indptr = self.indptr[: num_users + 1]
         return Exclusions(indptr, self.item_index[: indptr[-1]])
 
-    def item_events(self) -> Index:
+    def item_events(self) -> IntArray:
         """Returns int64 [I], positive events of each item."""
         events = np.zeros(self.num_items, dtype=np.int64)
         np.add.at(events, self.item_index, self.count)
@@ -102,15 +102,15 @@ def interactions_of_users(
         tables: user_id, item_id, count int64, last_event_time_ms int64. A pair may occur in several rows: counts are added,
             the latest time is kept.
         user_ids: the users, distinct.
-        item_ids: the corpus, distinct; its order defines item_index. Where several calls have one, `IdPlaces` of it.
+        item_ids: the corpus, distinct; its order defines item_index. Where several calls have one, `IdIndex` of it.
         before: interactions of these users over this corpus that are added to.
 
     Raises:
         SchemaError: if a column is missing or has nulls.
         InputError: if ids are of another kind than the users or the corpus.
     """
-    places = item_ids if isinstance(item_ids, IdPlaces) else IdPlaces(item_ids)
-    corpus, owners = places.values, IdPlaces(user_ids)
+    items_of = item_ids if isinstance(item_ids, IdIndex) else IdIndex(item_ids)
+    corpus = items_of.ids
     width, events, dropped = max(len(corpus), 1), np.zeros(len(user_ids), dtype=np.int64), 0
     sums = _PairSums()
     if before is not None:
@@ -118,9 +118,11 @@ def interactions_of_users(
         sums.add(before.user_index * width + before.item_index, before.count, before.last_time_ms)
     for table in tables:
         _check(table)
-        owner = owners.of(_users(table, user_ids.type))
-        items = places.of(cast_ids(flat(table.column(ITEM_ID)), corpus.type, "interactions, column item_id"))
-        count, time = (flat(table.column(name)).to_numpy(zero_copy_only=False) for name in (COUNT, LAST_EVENT_TIME_MS))
+        owner = find_positions(_users(table, user_ids.type), user_ids)
+        items = items_of.lookup(cast_ids(combine_chunks(table.column(ITEM_ID)), corpus.type, "interactions, column item_id"))
+        count, time = (
+            combine_chunks(table.column(name)).to_numpy(zero_copy_only=False) for name in (COUNT, LAST_EVENT_TIME_MS)
+        )
         np.add.at(events, owner, count)
         known = items >= 0
         dropped += int(count[~known].sum())
@@ -142,17 +144,17 @@ class _PairSums:
     """Counts and latest times by pair, merged whenever as much is unmerged as merged."""
 
     def __init__(self) -> None:
-        self._held: list[tuple[Index, Index, Index]] = []
+        self._held: list[tuple[IntArray, IntArray, IntArray]] = []
         self._merged_pairs = 0
 
-    def add(self, pairs: Index, count: Index, time: Index) -> None:
+    def add(self, pairs: IntArray, count: IntArray, time: IntArray) -> None:
         """Takes events: their pairs in any order, counts and times."""
         self._held.append((pairs, count, time))
         if sum(len(part[0]) for part in self._held) - self._merged_pairs > max(self._merged_pairs, _COMPACT_PAIRS):
             self._held = [self.merged()]
             self._merged_pairs = len(self._held[0][0])
 
-    def merged(self) -> tuple[Index, Index, Index]:
+    def merged(self) -> tuple[IntArray, IntArray, IntArray]:
         """Returns the distinct pairs ascending, the sum of their counts, the latest of their times."""
         nothing = np.zeros(0, dtype=np.int64)
         parts = self._held or [(nothing, nothing, nothing)]
@@ -176,7 +178,7 @@ def _others(days: Iterable[pa.Table], user_ids: pa.Array) -> pa.Array:
 
 
 def _users(table: pa.Table, kind: pa.DataType) -> pa.Array:
-    return cast_ids(flat(table.column(USER_ID)), kind, "interactions, column user_id")
+    return cast_ids(combine_chunks(table.column(USER_ID)), kind, "interactions, column user_id")
 
 
 def _check(table: pa.Table) -> None:

@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dssm_assets.core.arrays.ids import positions
-from dssm_assets.core.arrays.ragged import Index
+from dssm_assets.core.arrays.ids import find_positions
+from dssm_assets.core.arrays.ragged import IntArray, list_lengths, offsets_of, ranges, row_of_value
 from dssm_assets.core.columns import USER_ID
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.segments import TIERS, ItemPopularity, Tier
@@ -59,12 +59,12 @@ def list_quality(detail: Iterable[pa.RecordBatch], popularity: ItemPopularity, k
     users = 0
     for batch in detail:
         lists = batch.column(LISTS)
-        items = positions(lists.flatten(), popularity.item_ids)
+        items = find_positions(lists.flatten(), popularity.item_ids)
         if (items < 0).any():
             where = f"hit_rate_detail, column {LISTS}"
             remedy = "materialize hit_rate_detail again, with the item_vectors that stand now"
             raise InputError(Fault(where, "items of the corpus", f"{int((items < 0).sum())} others", remedy))
-        lengths, place = _lengths(lists), _places(lists)
+        lengths, place = list_lengths(lists), _places(lists)
         users += int((lengths > 0).sum())
         for at, k in enumerate(ks):
             first = items[place < k]
@@ -96,7 +96,7 @@ def list_overlap(detail: Iterable[pa.RecordBatch], before: Iterable[pa.RecordBat
     users, kept, jaccard = (np.zeros(len(ks)) for _ in range(3))
     for now, then in _same_users(detail, before):
         later, row = _common(now, then)
-        shortest = np.minimum(_lengths(now), _lengths(then))
+        shortest = np.minimum(list_lengths(now), list_lengths(then))
         for at, k in enumerate(ks):
             length = np.minimum(shortest, k)
             both = np.bincount(row[later < length[row]], minlength=len(now))[length > 0]
@@ -108,14 +108,14 @@ def list_overlap(detail: Iterable[pa.RecordBatch], before: Iterable[pa.RecordBat
     return _table(rows, OVERLAP_SCHEMA)
 
 
-def _common(now: pa.ListArray, then: pa.ListArray) -> tuple[Index, Index]:
+def _common(now: pa.ListArray, then: pa.ListArray) -> tuple[IntArray, IntArray]:
     """Returns, for each item in both lists of a row: the later of its two places, and the row."""
     flat_now, flat_then = now.flatten(), then.flatten()
     values = pc.unique(flat_now)
     width = max(len(values), 1)
-    known = positions(flat_then, values)
+    known = find_positions(flat_then, values)
     is_known = known >= 0
-    ours = _rows(now) * width + positions(flat_now, values)
+    ours = _rows(now) * width + find_positions(flat_now, values)
     theirs = (_rows(then) * width + known)[is_known]
     keys, at_now, at_then = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
     later = np.maximum(_places(now)[at_now], _places(then)[is_known][at_then])
@@ -139,25 +139,18 @@ def _same_users(
                     break
                 held.append(following)
             for one in held:
-                rows = positions(block.column(USER_ID), one.column(USER_ID))
+                rows = find_positions(block.column(USER_ID), one.column(USER_ID))
                 yield block.column(LISTS).filter(pa.array(rows >= 0)), one.column(LISTS).take(pa.array(rows[rows >= 0]))
 
 
-def _lengths(lists: pa.ListArray) -> Index:
-    result: Index = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
-    return result
+def _rows(lists: pa.ListArray) -> IntArray:
+    return row_of_value(offsets_of(list_lengths(lists)))
 
 
-def _rows(lists: pa.ListArray) -> Index:
-    lengths = _lengths(lists)
-    return np.repeat(np.arange(len(lengths)), lengths)
-
-
-def _places(lists: pa.ListArray) -> Index:
+def _places(lists: pa.ListArray) -> IntArray:
     """Returns int64 [P], the place of each entry in its own list, from 0."""
-    lengths = _lengths(lists)
-    starts = np.cumsum(lengths) - lengths
-    return np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
+    lengths = list_lengths(lists)
+    return ranges(np.zeros(len(lengths), np.int64), lengths)
 
 
 def _table(rows: Sequence[tuple[float | np.floating[Any], ...]], schema: pa.Schema) -> pa.Table:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import Exclusions, Index
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Asked:
         taken: the window's items of each of these users.
     """
 
-    user_rows: Index
-    pair_row: Index
-    pair_item: Index
+    user_rows: IntArray
+    pair_row: IntArray
+    pair_item: IntArray
     taken: Exclusions
 
     @property
-    def taken_row(self) -> Index:
+    def taken_row(self) -> IntArray:
         """Returns the row of each item of `taken`."""
         return np.repeat(np.arange(len(self.user_rows)), self.taken.lengths)
 
@@ -44,13 +44,13 @@ class Asked:
 class Places(NamedTuple):
     """Places of the pairs, from 0; K where the item is not among the first K."""
 
-    free: Index
+    free: IntArray
     """int64 [P], in lists of all items."""
-    fresh: Index
+    fresh: IntArray
     """int64 [P], in lists without what the user took in the window."""
 
 
-def hit_ranks(top_items: Index, pair_row: Index, pair_item: Index) -> Index:
+def hit_ranks(top_items: IntArray, pair_row: IntArray, pair_item: IntArray) -> IntArray:
     """Returns, for each truth pair, the position (from 0) at which its item first stands in the user's list, else K.
 
     Position counts places of the list as handed out: -1 is no item and a duplicate wastes its place, so
@@ -64,11 +64,11 @@ def hit_ranks(top_items: Index, pair_row: Index, pair_item: Index) -> Index:
     k, width = top_items.shape[1], int(max(top_items.max(initial=0), pair_item.max(initial=0))) + 2
     rows = np.arange(len(top_items))[:, None] * width + 1
     found = few_among(pair_row * width + 1 + pair_item, (rows + top_items).ravel())
-    ranks: Index = np.where((found >= 0) & (pair_item >= 0), found % max(k, 1), k)
+    ranks: IntArray = np.where((found >= 0) & (pair_item >= 0), found % max(k, 1), k)
     return ranks
 
 
-def places_by_rank(asked: Asked, k: int, *, pair_rank: Index, taken_rank: Index, free: Index) -> Places:
+def places_by_rank(asked: Asked, k: int, *, pair_rank: IntArray, taken_rank: IntArray, free: IntArray) -> Places:
     """Returns the places by what comes before what.
 
     Args:
@@ -85,7 +85,7 @@ def places_by_rank(asked: Asked, k: int, *, pair_rank: Index, taken_rank: Index,
     return Places(np.where(asked.pair_item < 0, k, np.minimum(free, k)), fresh)
 
 
-def count_below(row: Index, value: Index, pair_row: Index, pair_value: Index) -> Index:
+def count_below(row: IntArray, value: IntArray, pair_row: IntArray, pair_value: IntArray) -> IntArray:
     """Returns int64 [P]: how many entries of the pair's row have a lower value.
 
     Args:
@@ -100,12 +100,12 @@ def count_below(row: Index, value: Index, pair_row: Index, pair_value: Index) ->
     return (np.searchsorted(keys, first + pair_value) - np.searchsorted(keys, first)).astype(np.int64)
 
 
-def is_among(row: Index, item: Index, other_row: Index, other_item: Index) -> NDArray[np.bool_]:
+def is_among(row: IntArray, item: IntArray, other_row: IntArray, other_item: IntArray) -> NDArray[np.bool_]:
     """Returns bool [P], whether the pair (row, item) is one of the others; items at least -1, which is never among them."""
     return find(row, item, *_sorted_by_item(other_row, other_item)) >= 0
 
 
-def find(row: Index, item: Index, other_row: Index, other_item: Index) -> Index:
+def find(row: IntArray, item: IntArray, other_row: IntArray, other_item: IntArray) -> IntArray:
     """Returns int64 [P], the position of each pair (row, item) among others that ascend by row and item, -1 if it is not there."""
     width = int(max(item.max(initial=0), other_item.max(initial=0))) + 1
     keys, wanted = other_row * width + other_item, row * width + item
@@ -115,7 +115,7 @@ def find(row: Index, item: Index, other_row: Index, other_item: Index) -> Index:
     return np.where((keys[place] == wanted) & (item >= 0), place, -1)
 
 
-def few_among(few: Index, many: Index) -> Index:
+def few_among(few: IntArray, many: IntArray) -> IntArray:
     """Returns int64 [P], the first position of each of a few keys among many, -1 if it is not there.
 
     The many are not sorted: a table of bits, at the place that a key is multiplied to, passes over nearly all of them.
@@ -136,12 +136,12 @@ def few_among(few: Index, many: Index) -> Index:
     return np.where(keys[place] == few, order[place], -1)
 
 
-def _scattered(keys: Index, bits: int) -> NDArray[np.uint64]:
+def _scattered(keys: IntArray, bits: int) -> NDArray[np.uint64]:
     """Returns numbers below 2^bits, the same for the same key (Knuth, "The Art of Computer Programming" 3, section 6.4)."""
     return (keys.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits)
 
 
-def _sorted_by_item(row: Index, item: Index) -> tuple[Index, Index]:
+def _sorted_by_item(row: IntArray, item: IntArray) -> tuple[IntArray, IntArray]:
     width = int(item.max(initial=0)) + 1
     keys = np.sort(row * width + item)
     return keys // width, keys % width

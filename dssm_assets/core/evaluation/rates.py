@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import Index
+from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.columns import USER_ID
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.hit_counts import POPULATION, SCOPE, SCORER, TRUTH_COUNT, hits_column
@@ -29,7 +29,7 @@ CELLS = 4_000_000
 TAILS = (2.5, 97.5)
 
 
-def resampled_sums(values: Index, samples: int, seed: int) -> Floats:
+def resampled_sums(values: IntArray, samples: int, seed: int) -> Floats:
     """Returns float64 [R, C]: the column sums over R multinomial resamples of the rows.
 
     The resamples depend on the seed and the number of rows alone, so columns of one call, and calls over the same users,
@@ -215,8 +215,8 @@ def _paired_groups(cell: dict[str, pa.Table]) -> list[dict[str, pa.Table]]:
     return groups
 
 
-def _integers(rows: pa.Table, column: str) -> Index:
-    result: Index = rows.column(column).to_numpy().astype(np.int64)
+def _integers(rows: pa.Table, column: str) -> IntArray:
+    result: IntArray = rows.column(column).to_numpy().astype(np.int64)
     return result
 
 
@@ -249,5 +249,5 @@ def _rows(
     ]
 
 
-def _columns(rows: pa.Table, ks: Sequence[int]) -> list[Index]:
+def _columns(rows: pa.Table, ks: Sequence[int]) -> list[IntArray]:
     return [_integers(rows, TRUTH_COUNT)] + [_integers(rows, hits_column(k)) for k in ks]

@@ -15,8 +15,8 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ids import cast_ids, check_unique, flat, positions
-from dssm_assets.core.arrays.ragged import Exclusions, Index
+from dssm_assets.core.arrays.ids import cast_ids, check_unique, find_positions
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, combine_chunks
 from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.places import Asked, Places, hit_ranks, places_by_rank
@@ -51,7 +51,7 @@ class Scorer(Protocol):
     def block_size(self) -> int:
         """Returns how many users to ask for at once."""
 
-    def top_items(self, user_rows: Index, k: int, excluded: Exclusions | None) -> Index:
+    def top_items(self, user_rows: IntArray, k: int, excluded: Exclusions | None) -> IntArray:
         """Returns item_index int64 [B, K] for the given rows of the evaluated users; row j of excluded is user_rows[j]."""
 
     def places(self, asked: Asked, k: int) -> Places:
@@ -66,7 +66,7 @@ class ModelScorer:
     user's truth still counts.
     """
 
-    vector_row: Index
+    vector_row: IntArray
     """int64 [U]: row of each evaluated user in user_vectors, -1 if it has no vector."""
     user_vectors: Vectors
     """float32 [., M * D]"""
@@ -83,7 +83,7 @@ class ModelScorer:
         """Returns the items ready to be searched: checked and scaled once, not once per block of users."""
         return Corpus(self.item_vectors, self.similarity, self.item_ids)
 
-    def top_k(self, user_rows: Index, k: int, excluded: Exclusions | None) -> tuple[Index, Scores]:
+    def top_k(self, user_rows: IntArray, k: int, excluded: Exclusions | None) -> tuple[IntArray, Scores]:
         """Returns item_index int64 [B, K] and scores float32 [B, K]; -1 and -inf where there is no item."""
         index = np.full((len(user_rows), k), -1, dtype=np.int64)
         scores = np.full((len(user_rows), k), -np.inf, dtype=np.float32)
@@ -95,7 +95,7 @@ class ModelScorer:
             vectors,
             bounds,
             k,
-            excluded=None if excluded is None else excluded.take(served),
+            excluded=None if excluded is None else excluded.select_users(served),
             user_ids=self.user_ids.take(pa.array(user_rows[served])),
         )
         return index, scores
@@ -117,7 +117,7 @@ class ModelScorer:
         several, rest = divmod(self.user_vectors.shape[1], self.item_vectors.shape[1])
         return (several, self.item_vectors.shape[1]) if several and not rest else (1, self.user_vectors.shape[1])
 
-    def top_items(self, user_rows: Index, k: int, excluded: Exclusions | None) -> Index:
+    def top_items(self, user_rows: IntArray, k: int, excluded: Exclusions | None) -> IntArray:
         """Returns item_index int64 [B, K]."""
         return self.top_k(user_rows, k, excluded)[0]
 
@@ -138,10 +138,10 @@ class ModelScorer:
             self._look_again(asked, k, short, places.fresh)
         return places
 
-    def _look_again(self, asked: Asked, k: int, rows: Index, fresh: Index) -> None:
+    def _look_again(self, asked: Asked, k: int, rows: IntArray, fresh: IntArray) -> None:
         """Writes the fresh places of some users' pairs, by lists of their own."""
         is_theirs = np.isin(asked.pair_row, rows)
-        lists = self.top_items(asked.user_rows[rows], k, asked.taken.take(rows))
+        lists = self.top_items(asked.user_rows[rows], k, asked.taken.select_users(rows))
         fresh[is_theirs] = hit_ranks(lists, np.searchsorted(rows, asked.pair_row[is_theirs]), asked.pair_item[is_theirs])
 
 
@@ -158,7 +158,7 @@ def model_scorer(item_vectors: pa.Table, user_vectors: pa.Table, user_ids: pa.Ar
         DuplicateKeyError: if an id has two vectors.
         InputError: if ids are of different kinds or a vector is missing.
     """
-    items = flat(item_vectors.column(ITEM_ID))
+    items = combine_chunks(item_vectors.column(ITEM_ID))
     check_unique(items, "item_vectors, column item_id")
     return ModelScorer(
         vector_row=_rows_of(user_vectors, user_ids),
@@ -170,8 +170,8 @@ def model_scorer(item_vectors: pa.Table, user_vectors: pa.Table, user_ids: pa.Ar
     )
 
 
-def _rows_of(user_vectors: pa.Table, user_ids: pa.Array) -> Index:
+def _rows_of(user_vectors: pa.Table, user_ids: pa.Array) -> IntArray:
     """Returns the row of each user in user_vectors, -1 without one."""
-    users = flat(user_vectors.column(USER_ID))
+    users = combine_chunks(user_vectors.column(USER_ID))
     check_unique(users, "user_vectors, column user_id")
-    return positions(user_ids, cast_ids(users, user_ids.type, "user_vectors, column user_id"))
+    return find_positions(user_ids, cast_ids(users, user_ids.type, "user_vectors, column user_id"))

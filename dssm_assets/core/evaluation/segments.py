@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ids import cast_ids, flat, positions
-from dssm_assets.core.arrays.ragged import Index
+from dssm_assets.core.arrays.ids import cast_ids, find_positions
+from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.columns import COUNT, ITEM_ID, SEGMENT, VALUE
 from dssm_assets.core.config.evaluation import Evaluation, Segment, SegmentKind
 from dssm_assets.core.errors import Fault, InputError, SchemaError
@@ -56,10 +56,10 @@ class ItemPopularity:
     """
 
     item_ids: pa.Array
-    count: Index
+    count: IntArray
 
     @property
-    def tier(self) -> Index:
+    def tier(self) -> IntArray:
         """Returns int64 [I], the place of each item's tier in TIERS.
 
         Of n items taken, the first ceil(n / 100) by count are the head, those up to ceil(n / 10) come next; among equal
@@ -96,12 +96,12 @@ def popularity_of(item_ids: pa.Array, counted: pa.Table) -> ItemPopularity:
         InputError: if ids are of different kinds or a count is missing or negative.
     """
     where = "counts of items in the window"
-    numbers = flat(counted.column(COUNT))
+    numbers = combine_chunks(counted.column(COUNT))
     values = numbers.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     if (values < 0).any():
         got = f"{int((values < 0).sum())} that are missing or negative"
         raise InputError(Fault(where, "a count of 0 or more per item", got, "materialize negative_items again"))
-    rows = positions(item_ids, cast_ids(flat(counted.column(ITEM_ID)), item_ids.type, where))
+    rows = find_positions(item_ids, cast_ids(combine_chunks(counted.column(ITEM_ID)), item_ids.type, where))
     return ItemPopularity(item_ids, np.append(values, 0)[rows])
 
 
@@ -125,7 +125,7 @@ class Cuts:
     """
 
     users: Mapping[str, pa.Array]
-    item_tier: Index | None = None
+    item_tier: IntArray | None = None
 
     def users_from(self, start: int, stop: int) -> Cuts:
         """Returns the cuts of the users in rows start .. stop - 1."""
@@ -161,7 +161,7 @@ def activity_labels(edges: Sequence[int]) -> list[str]:
     return [*closed, f"{bounds[-1]}+"]
 
 
-def by_activity(events: Index, edges: Sequence[int]) -> pa.Array:
+def by_activity(events: IntArray, edges: Sequence[int]) -> pa.Array:
     """Returns the segment of each user by its positive events in the window."""
     place = np.searchsorted(np.asarray(segment_bounds(edges)), events, side="right") - 1
     return pa.array(activity_labels(edges), pa.string()).take(pa.array(place))
@@ -194,8 +194,8 @@ def by_column(user_ids: pa.Array, table_ids: pa.ChunkedArray, column: pa.Chunked
         InputError: if ids are of different kinds.
     """
     where = f"table user_table, column {segment.user_column}"
-    rows = positions(user_ids, cast_ids(flat(table_ids), user_ids.type, "table user_table, column user_id"))
-    values = flat(column).take(pa.array(rows, mask=rows < 0))
+    rows = find_positions(user_ids, cast_ids(combine_chunks(table_ids), user_ids.type, "table user_table, column user_id"))
+    values = combine_chunks(column).take(pa.array(rows, mask=rows < 0))
     if segment.edges is None:
         return pc.fill_null(text_values(values, where).cast(pa.string()), MISSING)
     numbers = number_values(values, where)
@@ -252,14 +252,14 @@ def columns_needed(segments: Sequence[Segment]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _parts(detail: pa.Table, segment: Segment, settings: Evaluation) -> list[tuple[str, Index, Index]]:
+def _parts(detail: pa.Table, segment: Segment, settings: Evaluation) -> list[tuple[str, IntArray, IntArray]]:
     """Returns (value, hits, truth_count) of the users of each value, in the order in which they are shown."""
     if segment.kind is SegmentKind.ITEM_POPULARITY:
         pairs = [(TIER_LABELS[tier], *tier_columns(tier)) for tier in TIERS]
         return [(label, _integers(detail, hits), _integers(detail, truth)) for label, hits, truth in pairs]
-    labels = flat(detail.column(segment_column(segment.name)))
+    labels = combine_chunks(detail.column(segment_column(segment.name)))
     shown = _shown(labels, segment, settings)
-    place = positions(labels, pa.array(shown, pa.string()))
+    place = find_positions(labels, pa.array(shown, pa.string()))
     place[place < 0] = len(shown)
     hits, truth = _integers(detail, "hits"), _integers(detail, TRUTH_COUNT)
     return [(value, hits[place == at], truth[place == at]) for at, value in enumerate([*shown, OTHER])]
@@ -283,12 +283,12 @@ def _by_number_then_text(value: str) -> tuple[float, str]:
     return (np.inf if number is None else number, value)
 
 
-def _integers(detail: pa.Table, column: str) -> Index:
-    result: Index = detail.column(column).to_numpy().astype(np.int64)
+def _integers(detail: pa.Table, column: str) -> IntArray:
+    result: IntArray = detail.column(column).to_numpy().astype(np.int64)
     return result
 
 
-def _rate(values: Index, samples: int, seed: int) -> dict[str, Any]:
+def _rate(values: IntArray, samples: int, seed: int) -> dict[str, Any]:
     """Returns the numbers of one row from int64 [users, (hits, truth)]."""
     sums = resampled_sums(values, samples, seed)
     low, high = interval(sums[:, 0] / sums[:, 1])

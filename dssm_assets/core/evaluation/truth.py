@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.hashing import hash_values
-from dssm_assets.core.arrays.ids import cast_ids, check_unique, flat, positions, sorted_unique
-from dssm_assets.core.arrays.ragged import Index
+from dssm_assets.core.arrays.ids import cast_ids, check_unique, find_positions, sorted_unique
+from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.columns import GT_IS_REPEAT, GT_IS_WARM, GT_ITEMS, IS_WARM_USER, ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.schema import ID_KINDS, is_id_type
@@ -65,8 +65,8 @@ class Truth:
 
     user_ids: pa.Array
     is_warm_user: Mask
-    pair_user: Index
-    pair_item: Index
+    pair_user: IntArray
+    pair_item: IntArray
     is_warm: Mask
     is_repeat: Mask
 
@@ -110,37 +110,37 @@ def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> 
         DuplicateKeyError: if a user has two rows or an item occurs twice in the corpus.
         InputError: if lists of one user differ in length or ids are of another kind than the corpus.
     """
-    users, corpus = flat(ground_truth.column(USER_ID)), flat(item_ids)
+    users, corpus = combine_chunks(ground_truth.column(USER_ID)), combine_chunks(item_ids)
     check_unique(users, "ground_truth, column user_id")
     check_unique(corpus, "corpus, column item_id")
     table = ground_truth.take(pc.sort_indices(users))
-    lists = flat(table.column(GT_ITEMS))
+    lists = combine_chunks(table.column(GT_ITEMS))
     lengths = pc.fill_null(pc.list_value_length(lists), 0)
     for column in (GT_IS_WARM, GT_IS_REPEAT):
-        other = pc.fill_null(pc.list_value_length(flat(table.column(column))), 0)
+        other = pc.fill_null(pc.list_value_length(combine_chunks(table.column(column))), 0)
         if not lengths.equals(other):
             where = f"ground_truth, column {column}"
             raise InputError(Fault(where, "one entry per entry of gt_items", "lists of other lengths", "materialise it again"))
     taken = cast_ids(pc.list_flatten(lists), corpus.type, "ground_truth, column gt_items")
     owner = np.repeat(np.arange(len(users)), lengths.to_numpy(zero_copy_only=False))
     values = sorted_unique(taken)
-    item = positions(taken, values)
+    item = find_positions(taken, values)
     _, first = np.unique(owner * max(len(values), 1) + item, return_index=True)
     warm_user = _booleans(table.column(IS_WARM_USER))
-    warm_item = _booleans(pc.list_flatten(flat(table.column(GT_IS_WARM))))
-    repeat = _booleans(pc.list_flatten(flat(table.column(GT_IS_REPEAT))))
+    warm_item = _booleans(pc.list_flatten(combine_chunks(table.column(GT_IS_WARM))))
+    repeat = _booleans(pc.list_flatten(combine_chunks(table.column(GT_IS_REPEAT))))
     return Truth(
-        user_ids=flat(table.column(USER_ID)),
+        user_ids=combine_chunks(table.column(USER_ID)),
         is_warm_user=warm_user,
         pair_user=owner[first],
-        pair_item=positions(values, corpus)[item[first]],
+        pair_item=find_positions(values, corpus)[item[first]],
         is_warm=(warm_user[owner] & warm_item)[first],
         is_repeat=repeat[first],
     )
 
 
 def _booleans(column: pa.ChunkedArray | pa.Array) -> Mask:
-    return np.asarray(flat(column).to_numpy(zero_copy_only=False), dtype=bool)
+    return np.asarray(combine_chunks(column).to_numpy(zero_copy_only=False), dtype=bool)
 
 
 def ground_truth(day_positives: pa.Table, window_pairs: pa.Table | Iterable[pa.Table]) -> pa.Table:
@@ -163,11 +163,11 @@ def ground_truth(day_positives: pa.Table, window_pairs: pa.Table | Iterable[pa.T
         InputError: if ids are numbers in one table and text in the other.
     """
     _check(day_positives, "day_positives")
-    users = flat(day_positives.column(USER_ID))
-    items = flat(day_positives.column(ITEM_ID))
+    users = combine_chunks(day_positives.column(USER_ID))
+    items = combine_chunks(day_positives.column(ITEM_ID))
     user_values, item_values = sorted_unique(users), sorted_unique(items)
     width = max(len(item_values), 1)
-    pairs = np.unique(positions(users, user_values) * width + positions(items, item_values))
+    pairs = np.unique(find_positions(users, user_values) * width + find_positions(items, item_values))
     pair_user, pair_item = pairs // width, pairs % width
     warm_user, warm_item = np.zeros(len(user_values), dtype=bool), np.zeros(width, dtype=bool)
     is_repeat = np.zeros(len(pairs), dtype=bool)
@@ -194,11 +194,11 @@ def ground_truth(day_positives: pa.Table, window_pairs: pa.Table | Iterable[pa.T
     )
 
 
-def _places(window_pairs: pa.Table, column: str, values: pa.Array) -> Index:
+def _places(window_pairs: pa.Table, column: str, values: pa.Array) -> IntArray:
     """Returns where the ids of a table of the window stand among the day's, -1 where they do not."""
     _check(window_pairs, "window_pairs")
-    ids = cast_ids(flat(window_pairs.column(column)), values.type, f"window_pairs, column {column}")
-    return positions(ids, values)
+    ids = cast_ids(combine_chunks(window_pairs.column(column)), values.type, f"window_pairs, column {column}")
+    return find_positions(ids, values)
 
 
 def _check(table: pa.Table, name: str) -> None:
@@ -225,7 +225,7 @@ def sampled_users(ground_truth: pa.Table, max_users: int | None, seed: int) -> p
     """
     if max_users is None or ground_truth.num_rows <= max_users:
         return ground_truth
-    texts = flat(ground_truth.column(USER_ID)).cast(pa.string())
+    texts = combine_chunks(ground_truth.column(USER_ID)).cast(pa.string())
     hashes = hash_values(pc.binary_join_element_wise(pa.scalar(str(seed)), texts, ":"))
     chosen = np.sort(np.argsort(hashes, kind="stable")[:max_users])
     return ground_truth.take(pa.array(chosen))

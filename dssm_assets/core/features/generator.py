@@ -86,7 +86,7 @@ class FeatureColumns:
         if expression.source is Source.CONST:
             return _constant(expression.name, self._table.num_rows)
         if expression.source is not Source.FEATURE:
-            return ragged.one_array(self._table.column(expression.name))
+            return ragged.combine_chunks(self._table.column(expression.name))
         operator = self._spec.feature(expression.name).operator
         values = self._of_operator(operator)
         rule = self._buckets.rule(operator)
@@ -103,7 +103,7 @@ class FeatureColumns:
         for expression in dict.fromkeys((*of_elements, *pk)):
             name = sequence.column(expression, self._table.column_names)
             where = f"feature {feature.name}, input {expression}"
-            array = column_values.as_lists(ragged.one_array(self._table.column(name)), sequence.sequence_delim, where)
+            array = column_values.as_lists(ragged.combine_chunks(self._table.column(name)), sequence.sequence_delim, where)
             flat[expression], bounds[name] = ragged.flatten(array)
             is_null |= ragged.null_mask(array)
         _check_lengths(feature.name, bounds)
@@ -119,7 +119,7 @@ class FeatureColumns:
             elif expression.source is Source.CONST:
                 inputs.append(_constant(expression.name, len(rows)))
             else:
-                inputs.append(ragged.one_array(self._table.column(expression.name)).take(rows))
+                inputs.append(ragged.combine_chunks(self._table.column(expression.name)).take(rows))
         return ragged.build(feature.operator.compute(inputs), offsets, is_null)
 
 
@@ -319,7 +319,7 @@ class FeatureGenerator:
         ids = values if rule is None else rule(values)
         if feature.sequence is not None or feature.operator.is_sequence:
             return ragged.build(*ragged.flatten(ids))
-        return ragged.without_nulls(ids) if feature.depth else ragged.of_one(ids)
+        return ragged.without_nulls(ids) if feature.depth else ragged.wrap_in_lists(ids)
 
 
 def _joined(parts: Sequence[Mapping[str, pa.Array]], row_count: int) -> pa.Table:

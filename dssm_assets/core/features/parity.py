@@ -89,7 +89,7 @@ def replay_rows(
 
 def row_as_request(table: pa.Table, position: int) -> dict[str, Any]:
     """Returns a row as a request would carry it: a float32 as the decimal number that people write, as JSON does."""
-    row = {name: ragged.one_array(table.column(name).slice(position, 1)) for name in table.column_names}
+    row = {name: ragged.combine_chunks(table.column(name).slice(position, 1)) for name in table.column_names}
     return requests.first_row(pa.table({name: ragged.map_leaves(column, _decimals) for name, column in row.items()}))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dssm_assets.core.arrays.bags import IntArray, row_of
+from dssm_assets.core.arrays.ragged import IntArray, row_of_value
 from dssm_assets.core.models.tower import linear
 
 NOWHERE: Final = -1e9
@@ -41,7 +41,7 @@ class AttentionPooling(nn.Module):
         """
         lengths = np.diff(offsets)
         count, longest = len(lengths), max(1, int(lengths.max(initial=0)))
-        rows = row_of(offsets)
+        rows = row_of_value(offsets)
         places = torch.from_numpy(rows * longest + np.arange(len(rows)) - offsets[rows]).to(vectors.device)
         laid = vectors.new_zeros(count * longest, vectors.shape[1]).index_copy(0, places, vectors)
         is_there = vectors.new_zeros(count * longest).index_fill(0, places, 1.0).view(count, longest)

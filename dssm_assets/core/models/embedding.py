@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dssm_assets.core.arrays.bags import Bags, FloatArray, IntArray, offsets_of
+from dssm_assets.core.arrays.bags import Bags
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray, offsets_of
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSpec
 

@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dssm_assets.core.arrays.bags import Bags, IntArray, mean_bags, offsets_of, ragged_positions, root_bags, row_of
+from dssm_assets.core.arrays.bags import Bags, mean_bags, root_bags
+from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges, row_of_value
 from dssm_assets.core.arrays.table_view import TableView
 from dssm_assets.core.columns import EVENT_TIME_MS
 from dssm_assets.core.config.model import Pooling, PoolingKind
@@ -117,14 +118,14 @@ def _repeats_as_root(
     Three events of importance 1, two of them of one value: 1 / sqrt(2), 1 / sqrt(2), 1.
     """
     given = np.ones(len(values)) if importance is None else importance
-    keys = row_of(offsets) * (int(values.max(initial=0)) + 1) + values
+    keys = row_of_value(offsets) * (int(values.max(initial=0)) + 1) + values
     _, kind = np.unique(keys, return_inverse=True)
     return np.asarray(given / np.sqrt(np.bincount(kind, weights=given))[kind])
 
 
 def _aligned(past: Past) -> tuple[Bags, ...]:
     present = np.logical_or.reduce([column > 0 for column in past.values])
-    offsets = offsets_of(np.bincount(row_of(past.offsets)[present], minlength=len(past.offsets) - 1))
+    offsets = offsets_of(np.bincount(row_of_value(past.offsets)[present], minlength=len(past.offsets) - 1))
     weights = np.ones(int(offsets[-1]), np.float32)
     return tuple(Bags(column[present].astype(np.int64, copy=False), offsets, weights) for column in past.values)
 
@@ -152,7 +153,8 @@ class HistoryReader:
         """
         if not self._features:
             return (), None
-        return self.read_events(*ragged_positions(np.maximum(starts, ends - self._reach), ends))
+        lengths = np.minimum(ends - starts, self._reach)
+        return self.read_events(ranges(ends - lengths, lengths), offsets_of(lengths))
 
     def read_events(self, positions: IntArray, offsets: IntArray) -> tuple[tuple[Bags, ...], npt.NDArray[np.float32] | None]:
         """Returns the same of pasts that are no slices of the table.

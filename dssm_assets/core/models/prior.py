@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.arrays.bags import FloatArray, IntArray
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray
 from dssm_assets.core.config.section import Section
 
 """The file of a stored model that holds its prior."""

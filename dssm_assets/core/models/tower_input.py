@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dssm_assets.core.arrays.bags import Bags, IntArray, mean_bags, offsets_of, weighted_bags
+from dssm_assets.core.arrays.bags import Bags, mean_bags, weighted_bags
+from dssm_assets.core.arrays.ragged import IntArray, offsets_of
 from dssm_assets.core.arrays.table_view import RowGather, TableView
 from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.errors import Fault, SchemaError

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import Exclusions, Index
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray
 from dssm_assets.core.retrieval.coarse import Coarse, Query
 
 SAMPLED = 16_384
@@ -51,7 +51,7 @@ class Sample:
         return self.rank * -(-self.num_items // len(self.rows))
 
     @cached_property
-    def place(self) -> Index:
+    def place(self) -> IntArray:
         """Returns int64 [I], the place of an item in the sample, -1 where it is not in it."""
         place = np.full(self.num_items, -1, dtype=np.int64)
         place[self.rows] = np.arange(len(self.rows))
@@ -62,13 +62,13 @@ class Sample:
 class Kept:
     """Pairs that reached their user's floor, ordered by user, then item; rows of users that were given up are left out."""
 
-    rows: Index
+    rows: IntArray
     """int64 [P]"""
-    items: Index
+    items: IntArray
     """int64 [P]"""
     values: NDArray[Any]
     """[P] coarse scores."""
-    counts: Index
+    counts: IntArray
     """int64 [B], pairs of each user."""
     floor: NDArray[Any]
     """[B], what a pair had to reach."""
@@ -101,7 +101,7 @@ def keep(coarse: Coarse, query: Query, k: int, excluded: Exclusions, sample: Sam
 
 
 def _chunks(
-    coarse: Coarse, query: Query, chosen: Index | None, num_items: int, excluded: Exclusions
+    coarse: Coarse, query: Query, chosen: IntArray | None, num_items: int, excluded: Exclusions
 ) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yields (first place, coarse scores [B, C]) of all or of chosen items, excluded ones lowest. The array is used again."""
     owners = np.repeat(np.arange(len(query.matrix)), excluded.lengths)
@@ -155,7 +155,7 @@ def _joined(found: list[tuple[Any, Any, Any]], floor: Any, is_given_up: NDArray[
     return Kept(rows[order], items[order], values[order], counts, floor, is_given_up)
 
 
-def at_rank(values: NDArray[Any], counts: Index, rows: Index, k: int, lowest: float) -> NDArray[Any]:
+def at_rank(values: NDArray[Any], counts: IntArray, rows: IntArray, k: int, lowest: float) -> NDArray[Any]:
     """Returns, per user, the k-th highest of its values (ordered by user); lowest where it has fewer than k."""
     width = max(int(counts.max(initial=0)), k)
     table = padded(values, counts, rows, width, lowest)
@@ -164,7 +164,7 @@ def at_rank(values: NDArray[Any], counts: Index, rows: Index, k: int, lowest: fl
     return result
 
 
-def padded(values: NDArray[Any], counts: Index, rows: Index, width: int, filler: Any) -> NDArray[Any]:
+def padded(values: NDArray[Any], counts: IntArray, rows: IntArray, width: int, filler: Any) -> NDArray[Any]:
     """Returns [B, width]: each user's values from the left, then the filler."""
     table = np.full((len(counts), width), filler, dtype=values.dtype)
     first = np.cumsum(counts) - counts

@@ -26,7 +26,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ids import comparable_ids, one_array
+from dssm_assets.core.arrays.ids import comparable_ids
+from dssm_assets.core.arrays.ragged import combine_chunks
 
 Floats = NDArray[np.floating[Any]]
 
@@ -80,8 +81,8 @@ def common_ids(now: pa.ChunkedArray, before: pa.ChunkedArray, *, limit: int, see
     Raises:
         SchemaError: ids that are neither integers nor text, or null.
     """
-    here = one_array(comparable_ids(now, "ids of the partition"))
-    there = one_array(comparable_ids(before, "ids of the partition before"))
+    here = combine_chunks(comparable_ids(now, "ids of the partition"))
+    there = combine_chunks(comparable_ids(before, "ids of the partition before"))
     ids = here.filter(pc.is_in(here, value_set=there)) if here.type == there.type else here.slice(0, 0)
     count = len(ids)
     ids = ids.take(pc.sort_indices(ids))

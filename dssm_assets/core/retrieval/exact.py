@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import Exclusions, Index, check_exclusions, no_exclusions
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, check_exclusions, no_exclusions
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.candidates import Sample
@@ -50,12 +50,12 @@ def top_k(
     k: int,
     *,
     similarity: Similarity | Metric,
-    excluded: Exclusions | tuple[Index, Index] | None = None,
+    excluded: Exclusions | tuple[IntArray, IntArray] | None = None,
     block_size: int = BLOCK_SIZE,
     threads: int = 1,
     user_ids: Any = None,
     item_ids: Any = None,
-) -> tuple[Index, Scores]:
+) -> tuple[IntArray, Scores]:
     """Returns each user's k best items: score descending, then item_index ascending, also across the cut at k.
 
     Who searches the same items again keeps a `Corpus` and calls `search`.
@@ -88,12 +88,12 @@ def search(
     user_vectors: NDArray[np.floating[Any]],
     k: int,
     *,
-    excluded: Exclusions | tuple[Index, Index] | None = None,
+    excluded: Exclusions | tuple[IntArray, IntArray] | None = None,
     block_size: int = BLOCK_SIZE,
     threads: int = 1,
     user_ids: Any = None,
     is_checked: bool = False,
-) -> tuple[Index, Scores]:
+) -> tuple[IntArray, Scores]:
     """Returns what `top_k` does, for items that are ready.
 
     Args:
@@ -120,8 +120,8 @@ def search(
 
 
 def top_k_scores(
-    scores: NDArray[np.floating[Any]], k: int, excluded: Exclusions | tuple[Index, Index] | None = None
-) -> tuple[Index, Scores]:
+    scores: NDArray[np.floating[Any]], k: int, excluded: Exclusions | tuple[IntArray, IntArray] | None = None
+) -> tuple[IntArray, Scores]:
     """Returns the k best of each row of a dense block under the tie rule of `top_k`. A score of -inf is no candidate.
 
     Args:
@@ -168,7 +168,7 @@ class _Search:
         self.index = np.full((len(users), k), -1, dtype=np.int64)
         self.scores = np.full((len(users), k), -np.inf, dtype=np.float32)
 
-    def run(self) -> tuple[Index, Scores]:
+    def run(self) -> tuple[IntArray, Scores]:
         """Returns the lists."""
         is_short = lengths(self.users) * max(self.corpus.longest, 1.0) + self.corpus.longest**2 < TOO_LONG
         pending = np.flatnonzero(is_short)
@@ -184,14 +184,14 @@ class _Search:
             return [(self.corpus.byte_coarse, 1), finest]
         return [(self.corpus.float_coarse, 1), finest]
 
-    def _propose(self, pending: Index, coarse: Coarse, sample: Sample) -> Index:
+    def _propose(self, pending: IntArray, coarse: Coarse, sample: Sample) -> IntArray:
         """Fills the lists of users that have a proof; returns the others."""
         size = max(1, min(self.block_size, BLOCK_CELLS // max(4 * sample.expected, len(sample.rows) // sample.group)))
         blocks = [pending[start : start + size] for start in range(0, len(pending), size)]
 
-        def fill(block: Index) -> Index:
+        def fill(block: IntArray) -> IntArray:
             proven, index, scores = rank_block(
-                self.corpus, coarse, self.users[block], self.k, self.excluded.take(block), sample
+                self.corpus, coarse, self.users[block], self.k, self.excluded.select_users(block), sample
             )
             done = block[proven]
             self.index[done], self.scores[done] = index[proven], scores[proven]
@@ -204,11 +204,11 @@ class _Search:
                 left = list(pool.map(fill, blocks))
         return np.concatenate([np.zeros(0, np.int64), *left])
 
-    def _brute_force(self, rows: Index) -> None:
+    def _brute_force(self, rows: IntArray) -> None:
         """Fills the lists of the given users from the scores of every item."""
         step = max(1, BRUTE_CELLS // len(self.corpus))
         for start in range(0, len(rows), step):
             block = rows[start : start + step]
             scores = all_scores(self.users[block], self.corpus.by_dimension, self.corpus.metric)
-            excluded = self.excluded.take(block)
+            excluded = self.excluded.select_users(block)
             self.index[block], self.scores[block] = top_k_scores(scores, self.k, excluded if len(excluded.indices) else None)

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import Exclusions, Index, no_exclusions
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, no_exclusions
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.corpus import Corpus
 from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Scores, search
 
 
-def flat_interests(user_vectors: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], Index]:
+def flat_interests(user_vectors: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], IntArray]:
     """Returns [U * M, D] and the bounds int64 [U + 1] of each user's rows, of user vectors [U, M, D] or [U, D].
 
     Raises:
@@ -37,7 +37,7 @@ def flat_interests(user_vectors: NDArray[np.floating[Any]]) -> tuple[NDArray[np.
 def search_interests(
     corpus: Corpus,
     vectors: NDArray[np.floating[Any]],
-    bounds: Index,
+    bounds: IntArray,
     k: int,
     *,
     excluded: Exclusions | None = None,
@@ -45,7 +45,7 @@ def search_interests(
     threads: int = 1,
     user_ids: Any = None,
     is_checked: bool = False,
-) -> tuple[Index, Scores]:
+) -> tuple[IntArray, Scores]:
     """Returns each user's k best items, an item scored by the best of the user's vectors; k counts distinct items.
 
     Which of the vectors found an item makes no difference: ties go to the lower item_index, as in `top_k`. A user without
@@ -84,7 +84,7 @@ def search_interests(
             corpus,
             vectors[part],
             k,
-            excluded=kept_out.take(owners[part]),
+            excluded=kept_out.select_users(owners[part]),
             block_size=block_size,
             threads=threads,
             user_ids=None if names is None else names.part(part),
@@ -94,7 +94,7 @@ def search_interests(
     return index, scores
 
 
-def merged(index: Index, scores: Scores, bounds: Index) -> tuple[Index, Scores]:
+def merged(index: IntArray, scores: Scores, bounds: IntArray) -> tuple[IntArray, Scores]:
     """Returns [U, K] lists out of the [V, K] lists of the users' vectors: each item once, with its best score.
 
     An item among the k best of the merged list is among the k best of the vector that scores it best, so nothing is lost.
@@ -122,8 +122,8 @@ def merged(index: Index, scores: Scores, bounds: Index) -> tuple[Index, Scores]:
 
 
 def similar_items(
-    corpus: Corpus, items: Index, k: int, *, block_size: int = BLOCK_SIZE, threads: int = 1
-) -> tuple[Index, Scores]:
+    corpus: Corpus, items: IntArray, k: int, *, block_size: int = BLOCK_SIZE, threads: int = 1
+) -> tuple[IntArray, Scores]:
     """Returns the k items most like each of the given ones, as `top_k` would; an item is never its own neighbour.
 
     Args:
@@ -146,7 +146,7 @@ def similar_items(
     )
 
 
-def _spans(bounds: Index, span: int) -> list[tuple[int, int]]:
+def _spans(bounds: IntArray, span: int) -> list[tuple[int, int]]:
     """Returns ranges of users that have about `span` vectors together."""
     starts = np.unique(np.searchsorted(bounds, np.arange(0, int(bounds[-1]) + 1, span), side="left"))
     edges = np.unique(np.concatenate([[0], starts, [len(bounds) - 1]]))
@@ -156,7 +156,7 @@ def _spans(bounds: Index, span: int) -> list[tuple[int, int]]:
 class _Repeated:
     """Ids of users, looked up by the rows of their vectors."""
 
-    def __init__(self, ids: Any, owners: Index, start: int = 0) -> None:
+    def __init__(self, ids: Any, owners: IntArray, start: int = 0) -> None:
         self._ids, self._owners, self._start = ids, owners, start
 
     def part(self, rows: slice) -> _Repeated:

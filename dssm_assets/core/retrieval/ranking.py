@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import Exclusions, Index
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray
 from dssm_assets.core.retrieval.candidates import Sample, at_rank, keep, padded
 from dssm_assets.core.retrieval.coarse import Coarse
 from dssm_assets.core.retrieval.corpus import Corpus
@@ -25,7 +25,7 @@ _NO_KEY = np.iinfo(np.uint64).max
 
 def rank_block(
     corpus: Corpus, coarse: Coarse, users: Vectors, k: int, excluded: Exclusions, sample: Sample
-) -> tuple[NDArray[np.bool_], Index, NDArray[np.float32]]:
+) -> tuple[NDArray[np.bool_], IntArray, NDArray[np.float32]]:
     """Returns who has a proof (bool [B]) and the lists; those of users without one mean nothing."""
     query = coarse.query(users)
     kept = keep(coarse, query, k, excluded, sample)
@@ -49,7 +49,7 @@ def rank_block(
     return ~kept.is_given_up & _is_proven(kept.floor, least, kept.counts, k, coarse), index, values
 
 
-def _lowest_of(scores: NDArray[np.float32], counts: Index, k: int) -> NDArray[np.float32]:
+def _lowest_of(scores: NDArray[np.float32], counts: IntArray, k: int) -> NDArray[np.float32]:
     """Returns, per user, the lowest of its scores (ordered by user); -inf where it has fewer than k."""
     lowest = np.full(len(counts), -np.inf, dtype=np.float32)
     some = np.flatnonzero(counts)
@@ -59,19 +59,19 @@ def _lowest_of(scores: NDArray[np.float32], counts: Index, k: int) -> NDArray[np
     return lowest
 
 
-def _is_proven(floor: NDArray[Any], least: NDArray[np.float64], counts: Index, k: int, coarse: Coarse) -> NDArray[np.bool_]:
+def _is_proven(floor: NDArray[Any], least: NDArray[np.float64], counts: IntArray, k: int, coarse: Coarse) -> NDArray[np.bool_]:
     everything = np.finfo(np.float32).min if coarse.kind.kind == "f" else int(coarse.lowest) + 1
     return (floor <= everything) | ((counts >= k) & (least >= floor))
 
 
-def _sort_keys(scores: NDArray[np.float32], items: Index) -> NDArray[np.uint64]:
+def _sort_keys(scores: NDArray[np.float32], items: IntArray) -> NDArray[np.uint64]:
     """Returns whole numbers that order pairs by score descending, then by item: one sort instead of two."""
     bits = (scores + np.float32(0)).view(np.uint32)  # -0 becomes 0: they are equal and must tie
     falling = np.where(bits >> 31 == 0, ~bits & np.uint32(0x7FFFFFFF), bits)
     return falling.astype(np.uint64) << np.uint64(32) | items.astype(np.uint64)
 
 
-def _from_keys(keys: NDArray[np.uint64]) -> tuple[Index, NDArray[np.float32]]:
+def _from_keys(keys: NDArray[np.uint64]) -> tuple[IntArray, NDArray[np.float32]]:
     """Returns the items and scores that the keys were made of; -1 and -inf where there is none."""
     falling = (keys >> np.uint64(32)).astype(np.uint32)
     bits = np.where(falling >> 31 == 0, ~falling & np.uint32(0x7FFFFFFF), falling)

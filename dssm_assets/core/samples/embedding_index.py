@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dssm_assets.core.arrays.ids import Column, one_array
+from dssm_assets.core.arrays.ids import Column
+from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.samples.sample_tables import refuse_collisions, require_columns
@@ -37,8 +38,8 @@ def bucketize_checked(bucketize: Bucketize, feature: str, column: Column) -> pa.
     Raises:
         SchemaError: the bucketizer returned another type, another number of rows, or nulls.
     """
-    whole = one_array(column)
-    found = one_array(bucketize(feature, whole))
+    whole = combine_chunks(column)
+    found = combine_chunks(bucketize(feature, whole))
     where = f"feature {feature}, embedding indices"
     is_list = pa.types.is_list(found.type) or pa.types.is_large_list(found.type)
     values_type = found.type.value_type if is_list else found.type
@@ -106,7 +107,7 @@ class IndexedFeatures:
 
 def _weights(column: Column, indices: pa.Array, where: str) -> pa.Array:
     """Returns the weights with an empty list for null, once every value has one."""
-    weights = one_array(column)
+    weights = combine_chunks(column)
     is_list = pa.types.is_list(weights.type) or pa.types.is_large_list(weights.type)
     if not is_list or weights.type.value_type != pa.float32() or indices.type != MULTI:
         got = f"{weights.type} beside {indices.type}"

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import IdIndex, comparable_ids, one_array, refuse_type_change
+from dssm_assets.core.arrays.ids import IdIndex, comparable_ids, refuse_type_change
+from dssm_assets.core.arrays.ragged import combine_chunks, list_lengths
 from dssm_assets.core.errors import Fault, SchemaError, WindowIncompleteError
 from dssm_assets.core.samples.embedding_index import Bucketize, bucketize_checked
 from dssm_assets.core.samples.sample_tables import history_schema, require_columns, users_schema
@@ -155,7 +156,7 @@ def _distinct(days: Days, columns: Sequence[str]) -> tuple[IdIndex, IdIndex]:
         require_columns(_TABLE, table.column_names, columns)
         _refuse_bad_lists({name: table.column(name) for name in columns if name != col.USER_ID})
         users.take(table.column(col.USER_ID))
-        items.take(one_array(pc.list_flatten(table.column(col.ITEM_IDS))))
+        items.take(combine_chunks(pc.list_flatten(table.column(col.ITEM_IDS))))
     if users.ids is None:
         raise WindowIncompleteError(Fault(_TABLE, "at least one day", "none", "materialize user_history_fg for the window"))
     return users.index(), items.index()
@@ -165,7 +166,7 @@ def _counted(days: Days, users: IdIndex) -> npt.NDArray[np.int64]:
     """Returns how many events each user has [U]."""
     lengths = np.zeros(len(users), np.int64)
     for table in days(_KEYS):
-        np.add.at(lengths, users.lookup(table.column(col.USER_ID)), _lengths(table.column(col.ITEM_IDS)))
+        np.add.at(lengths, users.lookup(table.column(col.USER_ID)), list_lengths(table.column(col.ITEM_IDS)))
     return lengths
 
 
@@ -238,8 +239,8 @@ class _Day:
 
 def _read_day(table: pa.Table, bucketize: Bucketize, features: Sequence[str]) -> _Day:
     lists = {name: table.column(name) for name in (col.ITEM_IDS, col.EVENT_TIMES_MS, *features)}
-    lengths = _lengths(lists[col.ITEM_IDS])
-    flat = {name: one_array(pc.list_flatten(column)) for name, column in lists.items()}
+    lengths = list_lengths(lists[col.ITEM_IDS])
+    flat = {name: combine_chunks(pc.list_flatten(column)) for name, column in lists.items()}
     times = flat[col.EVENT_TIMES_MS]
     if times.type != pa.int64() or times.null_count:
         came = f"{times.type} with {times.null_count} nulls"
@@ -250,7 +251,7 @@ def _read_day(table: pa.Table, bucketize: Bucketize, features: Sequence[str]) ->
     return _Day(
         user_ids=comparable_ids(table.column(col.USER_ID), f"{_TABLE}, column {col.USER_ID}"),
         lengths=lengths,
-        item_ids=one_array(items),
+        item_ids=combine_chunks(items),
         event_time_ms=times.to_numpy(),
         features={name: _flat_index(bucketize, name, flat[name]) for name in features},
     )
@@ -264,7 +265,7 @@ def _refuse_bad_lists(lists: Mapping[str, pa.ChunkedArray]) -> None:
     ]
     if faults:
         raise SchemaError(faults)
-    expected = _lengths(lists[col.ITEM_IDS])
+    expected = list_lengths(lists[col.ITEM_IDS])
     faults = [
         Fault(
             f"{_TABLE}, column {name}",
@@ -273,15 +274,10 @@ def _refuse_bad_lists(lists: Mapping[str, pa.ChunkedArray]) -> None:
             "pad with nulls",
         )
         for name, column in lists.items()
-        if (count := int(np.count_nonzero(_lengths(column) != expected)))
+        if (count := int(np.count_nonzero(list_lengths(column) != expected)))
     ]
     if faults:
         raise SchemaError(faults)
-
-
-def _lengths(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    lengths: npt.NDArray[np.int64] = pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(np.int64)
-    return lengths
 
 
 def _flat_index(bucketize: Bucketize, feature: str, values: pa.Array) -> npt.NDArray[np.int32]:

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import IdIndex, comparable_ids, one_array, refuse_type_change
+from dssm_assets.core.arrays.ids import IdIndex, comparable_ids, refuse_type_change
+from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.errors import ConfigError, EmptyDayError, Fault, WindowIncompleteError
 from dssm_assets.core.samples.history import HistoryCsr
@@ -203,4 +204,4 @@ def _of_history(history: HistoryCsr, num_items: int) -> Pairs:
 
 
 def _text(column: pa.ChunkedArray) -> pa.Array:
-    return one_array(column).cast(pa.string())
+    return combine_chunks(column).cast(pa.string())

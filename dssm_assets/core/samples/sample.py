@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import one_array
+from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.samples.sample_tables import BASE_COLUMNS, ROW_ORDER, refuse_collisions, require_columns
 
@@ -117,7 +117,7 @@ class SampleWeights:
         if self.event_weights:
             require_columns("table positive_sample", positive_sample.column_names, self.columns)
             names = pa.array(list(self.event_weights), pa.string())
-            place = pc.index_in(one_array(positive_sample.column(col.EVENT)).cast(pa.string()), value_set=names)
+            place = pc.index_in(combine_chunks(positive_sample.column(col.EVENT)).cast(pa.string()), value_set=names)
             weights = np.array([*self.event_weights.values(), 1.0])[pc.fill_null(place, len(names)).to_numpy()]
         if self.half_life_days is not None:
             weights = weights * np.exp2(-(self.window_days - day) / self.half_life_days)

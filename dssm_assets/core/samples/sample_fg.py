@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import IdIndex, one_array, rows_of
+from dssm_assets.core.arrays.ids import IdIndex
+from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.samples.sample_tables import refuse_collisions, require_columns
 
@@ -55,7 +56,7 @@ class FeatureRows:
         """
         if not len(self._index):
             return pa.nulls(sample.num_rows, pa.int32()), pa.nulls(sample.num_rows, pa.dictionary(pa.int32(), pa.string()))
-        rows = rows_of(self._index, sample.column(self._key), where=f"table sample, column {self._key}")
+        rows = self._index.lookup(sample.column(self._key), where=f"table sample, column {self._key}")
         found = pa.array(rows, mask=rows < 0)
         return found, self._dates.take(found)
 
@@ -134,7 +135,7 @@ def count_used_rows(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[
 
 
 def _used(rows: pa.ChunkedArray, row_count: int) -> npt.NDArray[Any]:
-    used: npt.NDArray[Any] = one_array(rows).drop_null().to_numpy()
+    used: npt.NDArray[Any] = combine_chunks(rows).drop_null().to_numpy()
     if len(used) and (used.min() < 0 or used.max() >= row_count):
         got = f"{used.min()} .. {used.max()}"
         raise SchemaError(Fault("table sample_fg, feature rows", f"0 .. {row_count - 1}", got, "make sample_fg again"))
@@ -232,4 +233,4 @@ def _encoded_dates(where: str, name: str, dates: pa.Array | pa.ChunkedArray) -> 
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
         raise SchemaError(Fault(f"{where}, column {name}", "text", str(kind), "write feature_date as YYYY-MM-DD text"))
     texts = dates.cast(pa.string()) if pa.types.is_null(kind) else dates
-    return one_array(texts.cast(pa.dictionary(pa.int32(), pa.string())))
+    return combine_chunks(texts.cast(pa.dictionary(pa.int32(), pa.string())))

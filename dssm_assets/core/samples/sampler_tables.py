@@ -23,7 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import comparable_ids, one_array
+from dssm_assets.core.arrays.ids import comparable_ids
+from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
 from dssm_assets.core.samples.sample_tables import require_columns
@@ -160,7 +161,7 @@ def write_tsv(table: pa.Table, form: TsvSpec) -> bytes:
             finite; a text holds a tab, a line break or the delimiter. One fault per line.
     """
     require_columns(form.words, table.column_names, form.columns)
-    ids = [one_array(comparable_ids(table.column(name), f"{form.words}, column {name}")) for name in form.ids]
+    ids = [combine_chunks(comparable_ids(table.column(name), f"{form.words}, column {name}")) for name in form.ids]
     weights = _weights(table.column(col.WEIGHT), form)
     fields = [_text(table.column(name), form, name) for name in form.attr_fields or ()]
     numbers = np.arange(table.num_rows, dtype=np.int64) + 2
@@ -269,11 +270,11 @@ def _weights(column: pa.ChunkedArray, form: TsvSpec) -> pa.Array:
     if not pa.types.is_floating(column.type) or column.null_count:
         got = f"{column.type} with {column.null_count} nulls"
         raise SchemaError(Fault(f"{form.words}, column weight", "floats without nulls", got, "write weights as floats"))
-    return one_array(column)
+    return combine_chunks(column)
 
 
 def _text(column: pa.ChunkedArray, form: TsvSpec, name: str) -> pa.Array:
-    array = one_array(column)
+    array = combine_chunks(column)
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
     if not pa.types.is_string(array.type) or array.null_count:
@@ -294,7 +295,7 @@ def items_as_text(negatives: pa.Table) -> tuple[pa.Table, list[str]]:
     """
     fields = [name for name in negatives.column_names if name not in {col.ITEM_ID, col.WEIGHT, col.COUNT}]
     columns = {name: negatives.column(name) for name in (col.ITEM_ID, col.WEIGHT)}
-    return pa.table({**columns, **{name: _text_column(one_array(negatives.column(name))) for name in fields}}), fields
+    return pa.table({**columns, **{name: _text_column(combine_chunks(negatives.column(name))) for name in fields}}), fields
 
 
 def count_keys(days: Iterable[pa.Table], keys: Sequence[str]) -> pa.Table:

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import Column, IdIndex, one_array, rows_of
+from dssm_assets.core.arrays.ids import Column, IdIndex
+from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.config.model import History
 from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.errors import Fault, SchemaError
@@ -72,10 +73,10 @@ def discretise_day(
     fixed = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS]
     require_columns(_TABLE, positive_sample.column_names, [*fixed, *features.columns])
     _require_times(positive_sample.column(col.EVENT_TIME_MS))
-    items = rows_of(item_index, positive_sample.column(col.ITEM_ID), where=f"{_TABLE}, column {col.ITEM_ID}")
+    items = item_index.lookup(positive_sample.column(col.ITEM_ID), where=f"{_TABLE}, column {col.ITEM_ID}")
     is_kept = items >= 0
     kept = positive_sample.filter(pa.array(is_kept))
-    users = rows_of(history.users, kept.column(col.USER_ID), where=f"{_TABLE}, column {col.USER_ID}")
+    users = history.users.lookup(kept.column(col.USER_ID), where=f"{_TABLE}, column {col.USER_ID}")
     times: npt.NDArray[np.int64] = kept.column(col.EVENT_TIME_MS).to_numpy()
     # min: an event that a log files under a later day must still not see itself.
     cutoff_ms = np.minimum(times, np.int64(day_start_ms)) if cutoff is History.DAY else times
@@ -132,7 +133,7 @@ def discretise_items(negative_items: pa.Table, features: IndexedFeatures, distri
     """
     require_columns("table negative_items", negative_items.column_names, [col.WEIGHT, *features.columns])
     indices = features.to_indices(negative_items, "table negative_items")
-    weight = one_array(negative_items.column(col.WEIGHT))
+    weight = combine_chunks(negative_items.column(col.WEIGHT))
     schema = with_distribution(items_schema({name: column.type for name, column in indices.items()}), distribution)
     return pa.Table.from_arrays([weight, *indices.values()], schema=schema)
 
@@ -214,7 +215,7 @@ class KeptRows:
         places = np.zeros(self._sizes[table] + 1, np.int32)  # the last is that of null
         is_kept = self._is_kept(table)
         places[:-1][is_kept] = np.arange(before, before + self._counts[table])
-        found: npt.NDArray[np.int32] = places[pc.fill_null(one_array(rows), -1).to_numpy()]
+        found: npt.NDArray[np.int32] = places[pc.fill_null(combine_chunks(rows), -1).to_numpy()]
         return found
 
     def select(self, table: str, parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from dssm_assets.core.arrays.bags import FloatArray, IntArray, offsets_of
 from dssm_assets.core.arrays.ids import IdIndex
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray, offsets_of
 from dssm_assets.core.columns import COUNT, ITEM_ID, feature_weights
 from dssm_assets.core.models.prior import with_one
 from dssm_assets.core.models.tower_input import TowerInput, rows_between

@@ -20,7 +20,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.arrays.bags import Bags, row_of
+from dssm_assets.core.arrays.bags import Bags
+from dssm_assets.core.arrays.ragged import row_of_value
 from dssm_assets.core.config.model import PoolingKind
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.models.history_pooling import reach
@@ -125,7 +126,7 @@ def padded(bag: Bags) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     lengths = np.diff(bag.offsets)
     shape = (len(lengths), max(1, int(lengths.max(initial=0))))
     indices, weights = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
-    rows = row_of(bag.offsets)
+    rows = row_of_value(bag.offsets)
     places = np.arange(len(bag.values), dtype=np.int64) - bag.offsets[rows]
     indices[rows, places], weights[rows, places] = bag.values, bag.weights
     return indices, weights

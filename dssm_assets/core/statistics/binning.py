@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ragged import null_mask, one_array
+from dssm_assets.core.arrays.ragged import combine_chunks, null_mask
 from dssm_assets.core.columns import COUNT, FEATURE, VALUE
 from dssm_assets.core.statistics.value_counts import NUMERIC_COUNTS, cast_counts
 
@@ -53,12 +53,12 @@ def bin_features(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | 
     wanted = {"num_bins": num_bins, **(own_bins or {})}
     if min(wanted.values()) < 2:
         raise ValueError(f"num_bins must be at least 2, got {wanted}")
-    names = one_array(merged.column(FEATURE)).dictionary_encode()
+    names = combine_chunks(merged.column(FEATURE)).dictionary_encode()
     codes = names.indices.to_numpy()
-    column = one_array(merged.column(VALUE))
+    column = combine_chunks(merged.column(VALUE))
     is_missing = null_mask(column)
     values = np.nan_to_num(column.to_numpy(zero_copy_only=False).astype(np.float64))
-    counts = one_array(merged.column(COUNT)).to_numpy()
+    counts = combine_chunks(merged.column(COUNT)).to_numpy()
     order = np.lexsort((values, is_missing, codes))
     bounds = np.searchsorted(codes[order], np.arange(len(names.dictionary) + 1))
     rows = []

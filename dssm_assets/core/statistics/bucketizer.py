@@ -106,7 +106,7 @@ class Bucketizer:
             raise SchemaError(
                 Fault(f"feature {feature}", f"one of: {known}", "a feature that is not kept", "ask for kept features")
             )
-        array = ragged.one_array(column)
+        array = ragged.combine_chunks(column)
         if ragged.is_list(array.type):
             flat, offsets = ragged.flatten(array)
             return ragged.build(self._indices(feature, flat), offsets)

@@ -75,7 +75,7 @@ class CodedValues:
     @classmethod
     def from_column(cls, column: pa.Array | pa.ChunkedArray) -> CodedValues:
         """Returns the values of an encoded column: float32 or int64, or lists of them. NaN is missing, -0.0 is 0.0."""
-        array = ragged.one_array(column)
+        array = ragged.combine_chunks(column)
         values, bounds = _values(array) if ragged.is_list(array.type) else (array, None)
         if pa.types.is_float32(values.type):
             numbers = values.to_numpy(zero_copy_only=False) + np.float32(0)
@@ -309,7 +309,7 @@ def encode_distinct(generator: FeatureGenerator, table: pa.Table, side: str) -> 
     features = generator.spec.features_of_side(Side(side))
     inputs = sorted({name for feature in features for name in feature.inputs})
     is_plain = bool(inputs) and set(inputs) <= set(table.column_names) and all(f.sequence is None for f in features)
-    columns = [ragged.one_array(table.column(name)) for name in inputs] if is_plain else []
+    columns = [ragged.combine_chunks(table.column(name)) for name in inputs] if is_plain else []
     codes = _combinations(columns)
     if codes is None:
         return generator.encode(table, side=side)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ragged import null_mask, one_array
+from dssm_assets.core.arrays.ragged import combine_chunks, null_mask
 from dssm_assets.core.columns import COUNT, FEATURE, VALUE_HASH
 from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS, cast_counts
 
@@ -29,13 +29,13 @@ class FeatureCounts:
             SchemaError: if the table is no table of category counts.
         """
         counts = cast_counts(counts, [CATEGORY_COUNTS])
-        names = one_array(counts.column(FEATURE)).dictionary_encode()
-        hashes = one_array(counts.column(VALUE_HASH))
+        names = combine_chunks(counts.column(FEATURE)).dictionary_encode()
+        hashes = combine_chunks(counts.column(VALUE_HASH))
         codes = names.indices.to_numpy()
         order = np.argsort(codes, kind="stable")
         self._hashes = hashes.fill_null(0).to_numpy()[order]
         self._is_missing = null_mask(hashes)[order]
-        self._counts = one_array(counts.column(COUNT)).to_numpy()[order]
+        self._counts = combine_chunks(counts.column(COUNT)).to_numpy()[order]
         bounds = np.searchsorted(codes[order], np.arange(len(names.dictionary) + 1))
         self._slices = {name: slice(bounds[i], bounds[i + 1]) for i, name in enumerate(names.dictionary.to_pylist())}
 

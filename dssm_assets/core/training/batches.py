@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dssm_assets.core.arrays.bags import IntArray, ragged_positions
+from dssm_assets.core.arrays.ragged import IntArray, ranges
 from dssm_assets.core.columns import USER_ROW, WEIGHT
 from dssm_assets.core.config.model import History, Model
 from dssm_assets.core.config.training import Training, batches_per_epoch
@@ -71,7 +71,7 @@ def session_order(visit: IntArray, rng: np.random.Generator) -> IntArray:
     ends = np.cumsum(np.bincount(visit))
     chosen = rng.permutation(len(ends))
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
-    places, _ = ragged_positions(starts[chosen], ends[chosen])
+    places = ranges(starts[chosen], (ends - starts)[chosen])
     return by_session[places]
 
 

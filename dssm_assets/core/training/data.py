@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dssm_assets.core.arrays.bags import Bags, IntArray, offsets_of, ragged_positions, row_of
+from dssm_assets.core.arrays.bags import Bags
+from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges, row_of_value
 from dssm_assets.core.arrays.table_view import RowGather, TableView
 from dssm_assets.core.columns import EVENT_TIME_MS, ITEM_ROW, USER_ROW, WEIGHT
 from dssm_assets.core.config.model import History, HistoryCut, Model
@@ -145,7 +146,8 @@ def _taken(inputs: TowerInput, rows: IntArray) -> TowerInput:
     """Returns these rows of an input without history."""
     bags = []
     for bag in inputs.bags:
-        at, offsets = ragged_positions(bag.offsets[rows], bag.offsets[rows + 1])
+        lengths = np.diff(bag.offsets)[rows]
+        at, offsets = ranges(bag.offsets[rows], lengths), offsets_of(lengths)
         bags.append(Bags(bag.values[at], offsets, bag.weights[at]))
     return TowerInput(inputs.singles[rows], tuple(bags))
 
@@ -274,16 +276,15 @@ def events_of_others(
         own_items: item of each row, which must not be in its own past [B].
         items_at: the items of events by position.
     """
-    positions, offsets = ragged_positions(starts, ends)
-    row = row_of(offsets)
+    positions = ranges(starts, ends - starts)
+    row = row_of_value(offsets_of(ends - starts))
     is_other = items_at(positions) != own_items[row]
     return positions[is_other], offsets_of(np.bincount(row[is_other], minlength=len(starts)))
 
 
 def oldest(positions: IntArray, offsets: IntArray, lengths: IntArray) -> tuple[IntArray, IntArray]:
     """Returns the first so many positions of every row, and their offsets [B + 1]."""
-    at, kept = ragged_positions(offsets[:-1], offsets[:-1] + lengths)
-    return positions[at], kept
+    return positions[ranges(offsets[:-1], lengths)], offsets_of(lengths)
 
 
 _BLOCK_ROWS = 1 << 18
@@ -477,7 +478,7 @@ class TrainData:
         ends = (self._user_ends if user_ends is None else user_ends)[user_index[known]]
         starts = self.user_starts[user_index[known]]
         lengths[known] = ends - starts
-        return KnownItems(self._items_at(ragged_positions(starts, ends)[0]).astype(np.int64), lengths)
+        return KnownItems(self._items_at(ranges(starts, ends - starts)).astype(np.int64), lengths)
 
     def _read_past(
         self, keys: dict[str, npt.NDArray[Any]], past: SamplePast, rng: np.random.Generator | None

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dssm_assets.core.arrays.bags import Bags, IntArray, offsets_of, ragged_positions
+from dssm_assets.core.arrays.bags import Bags
+from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
 from dssm_assets.core.config.model import Loss, Model, Norm
 from dssm_assets.core.models.losses.loss_terms import LossTerms, MaskedPairs
 from dssm_assets.core.models.tower_input import TowerInput
@@ -129,5 +130,5 @@ def _are_equal(inputs: TowerInput, item_index: IntArray, others: IntArray) -> bo
 
 def _bag_rows(bag: Bags, rows: IntArray) -> Bags:
     starts, ends = bag.offsets[rows], bag.offsets[rows + 1]
-    positions, _ = ragged_positions(starts, ends)
+    positions = ranges(starts, ends - starts)
     return replace(bag, values=bag.values[positions], offsets=offsets_of(ends - starts), weights=bag.weights[positions])

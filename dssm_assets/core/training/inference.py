@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from dssm_assets.core.arrays.bags import Bags, FloatArray, IntArray
+from dssm_assets.core.arrays.bags import Bags
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.history_pooling import HistoryReader
 from dssm_assets.core.models.tower_input import SideReader, TowerInput

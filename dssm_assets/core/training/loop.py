@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dssm_assets.core.arrays.bags import FloatArray, IntArray, row_of
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray, row_of_value
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import StepPlan, Training, batches_per_epoch, planned_steps, samples_per_epoch
 from dssm_assets.core.errors import ConfigError, Fault
@@ -277,7 +277,7 @@ class EpochEvaluator:
         """Returns the prior that finds most of what the chosen users took."""
         assert self._counts is not None
         truth = self._set.truth
-        owner = row_of(truth.offsets)
+        owner = row_of_value(truth.offsets)
         place = np.full(self._set.num_users, -1, np.int64)
         place[chosen] = np.arange(len(chosen))
         is_asked = place[owner] >= 0

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dssm_assets.core.arrays.bags import IntArray, row_of
+from dssm_assets.core.arrays.ragged import IntArray, row_of_value
 from dssm_assets.core.config.training import EmbeddingOptimiser, StepPlan
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, weighted_sums
 
@@ -155,7 +155,7 @@ def row_gradients(found: Sequence[Lookup]) -> tuple[Tensor, Tensor]:
     rows = np.concatenate([lookup.rows for lookup in found])
     bag_counts = [len(lookup.offsets) - 1 for lookup in found]
     bases = np.concatenate([[0], np.cumsum(bag_counts)[:-1]])
-    bags = np.concatenate([row_of(lookup.offsets) + base for lookup, base in zip(found, bases, strict=True)])
+    bags = np.concatenate([row_of_value(lookup.offsets) + base for lookup, base in zip(found, bases, strict=True)])
     weights = None
     if any(lookup.weights is not None for lookup in found):
         ones = [np.ones(len(lookup.rows), np.float32) if lookup.weights is None else lookup.weights for lookup in found]

@@ -20,7 +20,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.arrays.bags import FloatArray, IntArray
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray
 from dssm_assets.core.models.prior import Prior, recent_counts
 
 HALF_LIVES = (1.0, 3.0, 7.0, 30.0, 90.0)

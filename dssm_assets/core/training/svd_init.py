@@ -31,7 +31,7 @@ import scipy.sparse as sp
 import torch
 from torch import nn
 
-from dssm_assets.core.arrays.bags import FloatArray, IntArray
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray
 from dssm_assets.core.config.training import SvdInit
 from dssm_assets.core.errors import Fault
 from dssm_assets.core.models.skip_start import Coordinate

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dssm_assets.core.arrays.bags import FloatArray, IntArray, row_of
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray, row_of_value
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.corpus import Corpus
 from dssm_assets.core.retrieval.interests import flat_interests, search_interests
@@ -62,7 +62,7 @@ def hit_rate(users: Iterable[FloatArray], items: FloatArray, validation: Validat
         found, _ = search_interests(corpus, flat, bounds, k, is_checked=True)
         offsets = truth.offsets[begin : begin + len(block) + 1]
         listed = (np.arange(len(found))[:, None] * width + found)[found >= 0]
-        asked = row_of(offsets - offsets[0]) * width + truth.items[offsets[0] : offsets[-1]]
+        asked = row_of_value(offsets - offsets[0]) * width + truth.items[offsets[0] : offsets[-1]]
         hits += int(np.isin(asked, listed).sum())
         begin += len(block)
     return hits / len(truth.items)

@@ -7,18 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.bags import mean_bags, offsets_of, ragged_positions, root_bags, weighted_bags
+from dssm_assets.core.arrays.bags import mean_bags, root_bags, weighted_bags
+from dssm_assets.core.arrays.ragged import offsets_of
 
 ROWS = st.lists(st.lists(st.tuples(st.integers(0, 5), st.floats(width=32, allow_nan=False, allow_infinity=False)), max_size=5))
-
-
-@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 5)), max_size=10))
-def test_positions_equal_a_loop(slices: list[tuple[int, int]]) -> None:
-    starts = np.array([start for start, _ in slices], np.int64)
-    ends = starts + np.array([length for _, length in slices], np.int64)
-    positions, offsets = ragged_positions(starts, ends)
-    assert positions.tolist() == [p for start, length in slices for p in range(start, start + length)]
-    assert offsets.tolist() == [0, *np.cumsum([length for _, length in slices]).tolist()]
 
 
 def test_missing_values_count_neither_above_nor_below_the_line() -> None:

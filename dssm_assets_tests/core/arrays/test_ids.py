@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays import ids as sorted_ids
-from dssm_assets.core.arrays.ids import IdIndex, IdPlaces, SortedIds, comparable_ids, positions, rows_of
+from dssm_assets.core.arrays import ids as ids_module
+from dssm_assets.core.arrays.ids import IdIndex, SortedIds, comparable_ids, find_positions
 from dssm_assets.core.errors import DuplicateKeyError, SchemaError
 
 ANY_IDS = st.one_of(
@@ -58,7 +58,7 @@ def test_text_among_integers_is_refused() -> None:
 
 
 def test_duplicates_are_named() -> None:
-    with pytest.raises(DuplicateKeyError, match="2 ids more than once, first 'a', 'c'"):
+    with pytest.raises(DuplicateKeyError, match="2 ids more than once: a, c"):
         IdIndex(pa.array(["c", "a", "c", "b", "a"]))
 
 
@@ -100,7 +100,7 @@ def test_it_finds_what_the_index_of_any_order_finds(ids: list[int] | list[str], 
 
 @pytest.mark.parametrize("ids", [[1, 3, 2], [1, 1], ["b", "a"]])
 def test_ids_that_do_not_ascend_are_refused(ids: list[int] | list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sorted_ids, "_BLOCK_ROWS", 1)
+    monkeypatch.setattr(ids_module, "_BLOCK_ROWS", 1)
     with pytest.raises(SchemaError, match=r"users, .*ids each above the one before it"):
         SortedIds(pa.array(ids), where="users, column user_id")
 
@@ -127,19 +127,19 @@ def test_equals_looking_every_id_up(ids: list[str], chunks: list[list[str]]) -> 
     encoded = pa.chunked_array(
         [pa.array(chunk, pa.string()).dictionary_encode() for chunk in chunks], pa.dictionary(pa.int32(), pa.string())
     )
-    found = rows_of(index, encoded, where="w")
+    found = index.lookup(encoded, where="w")
     assert found.dtype == np.int32
     assert found.tolist() == index.lookup(plain).tolist()
-    assert rows_of(index, plain, where="w").tolist() == found.tolist()
+    assert index.lookup(plain, where="w").tolist() == found.tolist()
     for chunk in encoded.chunks:
-        assert rows_of(index, chunk, where="w").tolist() == index.lookup(chunk.cast(pa.string())).tolist()
+        assert index.lookup(chunk, where="w").tolist() == index.lookup(chunk.cast(pa.string())).tolist()
 
 
 def test_few_ids_are_searched_among_many_and_many_among_few() -> None:
     many, few = [f"i{number}" for number in range(50)], ["i7", "none", "i3"]
     encoded = pa.array([*few, "i7"]).dictionary_encode()
-    assert rows_of(IdIndex(pa.array(many)), encoded, where="w").tolist() == [7, -1, 3, 7]
-    found = rows_of(IdIndex(pa.array(few)), pa.array(many).dictionary_encode(), where="w")
+    assert IdIndex(pa.array(many)).lookup(encoded, where="w").tolist() == [7, -1, 3, 7]
+    found = IdIndex(pa.array(few)).lookup(pa.array(many).dictionary_encode(), where="w")
     assert [(row, place) for place, row in enumerate(found.tolist()) if row >= 0] == [(2, 3), (0, 7)]
 
 
@@ -147,15 +147,15 @@ def test_few_ids_are_searched_among_many_and_many_among_few() -> None:
 def test_a_null_of_the_dictionary_is_as_good_as_a_null_index(ids: list[str]) -> None:
     nulls = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0], pa.int32()), pa.array(["a", None]))
     with pytest.raises(SchemaError, match="column item_id: expected no null ids, got 1 nulls in 3 rows"):
-        rows_of(IdIndex(pa.array(ids)), nulls, where="table sample, column item_id")
+        IdIndex(pa.array(ids)).lookup(nulls, where="table sample, column item_id")
     unused = pa.DictionaryArray.from_arrays(pa.array([0, 0], pa.int32()), pa.array(["a", None]))
-    assert rows_of(IdIndex(pa.array(ids)), unused, where="w").tolist() == [0, 0]
+    assert IdIndex(pa.array(ids)).lookup(unused, where="w").tolist() == [0, 0]
 
 
 def test_integers_are_looked_up_as_ever() -> None:
     index = IdIndex(pa.array([30, 10]))
-    assert rows_of(index, pa.chunked_array([[10], [5, 30]]), where="w").tolist() == [1, -1, 0]
-    assert rows_of(index, pa.array([10, 10, 30]).dictionary_encode(), where="w").tolist() == [1, 1, 0]
+    assert index.lookup(pa.chunked_array([[10], [5, 30]]), where="w").tolist() == [1, -1, 0]
+    assert index.lookup(pa.array([10, 10, 30]).dictionary_encode(), where="w").tolist() == [1, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -170,18 +170,18 @@ def test_what_is_no_id_of_the_index_is_refused(ids: Any, message: str) -> None:
     for column in (ids, ids.dictionary_encode()):
         for index in (IdIndex(pa.array(["a"])), IdIndex(pa.array(["a", "b", "c"]))):
             with pytest.raises(SchemaError, match=message):
-                rows_of(index, column, where="table sample, column item_id")
+                index.lookup(column, where="table sample, column item_id")
 
 
 def test_by_hand_in_the_order_of_the_values():
-    places = IdPlaces(pa.array(["c", "a", "b"]))
-    assert places.of(pa.array(["b", "x"])).tolist() == [2, -1]  # fewer than there are values
-    assert places.of(pa.array(["a", "x", "c", "a"])).tolist() == [1, -1, 0, 1]  # more
-    assert places.of(pa.array([], pa.string())).tolist() == []
+    places = IdIndex(pa.array(["c", "a", "b"]))
+    assert places.lookup(pa.array(["b", "x"])).tolist() == [2, -1]  # fewer than there are values
+    assert places.lookup(pa.array(["a", "x", "c", "a"])).tolist() == [1, -1, 0, 1]  # more
+    assert places.lookup(pa.array([], pa.string())).tolist() == []
 
 
 def test_among_no_values_there_is_nothing():
-    assert IdPlaces(pa.array([], pa.int64())).of(pa.array([3], pa.int64())).tolist() == [-1]
+    assert IdIndex(pa.array([], pa.int64())).lookup(pa.array([3], pa.int64())).tolist() == [-1]
 
 
 @pytest.mark.parametrize("kind", [pa.int64(), pa.string()])
@@ -191,8 +191,8 @@ def test_among_no_values_there_is_nothing():
 )
 def test_few_ids_and_many_are_found_alike(kind, values, ids):
     known, asked = (pa.array(given, pa.int64()).cast(kind) for given in (values, ids))
-    places = IdPlaces(pa.chunked_array([known.slice(0, len(known) // 2), known.slice(len(known) // 2)]))
-    expected = positions(asked, known).tolist()
-    assert places.of(asked).tolist() == expected
-    one_by_one = [places.of(asked.slice(place, 1)).tolist() for place in range(len(asked))]
+    places = IdIndex(pa.chunked_array([known.slice(0, len(known) // 2), known.slice(len(known) // 2)]))
+    expected = find_positions(asked, known).tolist()
+    assert places.lookup(asked).tolist() == expected
+    one_by_one = [places.lookup(asked.slice(place, 1)).tolist() for place in range(len(asked))]
     assert [place for (place,) in one_by_one] == expected

@@ -38,3 +38,12 @@ def test_fixed_size_lists_and_null_lists_over_hidden_elements() -> None:
 def test_ranges_and_rows() -> None:
     assert ragged.ranges(np.array([5, 0, 9]), np.array([2, 0, 3])).tolist() == [5, 6, 9, 10, 11]
     assert ragged.row_of_value(np.array([0, 2, 2, 3])).tolist() == [0, 0, 2]
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 5)), max_size=10))
+def test_ranges_equal_a_loop(slices: list[tuple[int, int]]) -> None:
+    starts = np.array([start for start, _ in slices], np.int64)
+    ends = starts + np.array([length for _, length in slices], np.int64)
+    positions = ragged.ranges(starts, ends - starts)
+    assert positions.tolist() == [p for start, length in slices for p in range(start, start + length)]
+    assert ragged.offsets_of(ends - starts).tolist() == [0, *np.cumsum([length for _, length in slices]).tolist()]

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.arrays.ragged import Index
+from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.baselines.suite import fit_baselines
@@ -26,7 +26,7 @@ def taken(rng: np.random.Generator, events: int) -> Interactions:
     return read_interactions(pa.table(columns), pa.array(np.arange(USERS)), pa.array(np.arange(ITEMS)))
 
 
-def every_pair() -> tuple[Index, Index]:
+def every_pair() -> tuple[IntArray, IntArray]:
     """Every user asks for every item and for one outside the corpus."""
     return np.repeat(np.arange(USERS), ITEMS + 1), np.tile(np.arange(-1, ITEMS), USERS)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ragged import Exclusions, Index
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray
 from dssm_assets.core.evaluation.interactions import Interactions, read_interactions
 from dssm_assets.core.evaluation.places import Asked, Places, hit_ranks
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
@@ -34,11 +34,11 @@ def interactions(rows: Sequence[tuple[str, str, int, int]], users: Sequence[str]
 class FixedScorer:
     """Hands out the lists it was given; under exclusions it drops what is excluded and closes the gaps."""
 
-    lists: Index
+    lists: IntArray
     name: str = "model"
     block_size: int = 2
 
-    def top_items(self, user_rows: Index, k: int, excluded: Exclusions | None) -> Index:
+    def top_items(self, user_rows: IntArray, k: int, excluded: Exclusions | None) -> IntArray:
         result = np.full((len(user_rows), k), -1, dtype=np.int64)
         for row, user in enumerate(user_rows):
             out = set() if excluded is None else set(excluded.indices[excluded.indptr[row] : excluded.indptr[row + 1]].tolist())

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.bags import Bags, offsets_of
+from dssm_assets.core.arrays.bags import Bags
+from dssm_assets.core.arrays.ragged import offsets_of
 from dssm_assets.core.config.model import Model, Pooling, PoolingKind
 from dssm_assets.core.errors import LeakError, SchemaError
 from dssm_assets.core.models.history_pooling import MS_PER_DAY, HistoryReader, Past, has_ages, pooled, reach

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.bags import offsets_of
+from dssm_assets.core.arrays.ragged import offsets_of
 from dssm_assets.core.config.model import History, HistoryCut, Model
 from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.config.training import Training

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.bags import Bags, offsets_of
+from dssm_assets.core.arrays.bags import Bags
+from dssm_assets.core.arrays.ragged import offsets_of
 from dssm_assets.core.config.model import Model, Norm
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.losses.loss_terms import LossTerms, MaskedPairs

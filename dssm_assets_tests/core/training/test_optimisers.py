@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.bags import mean_bags, offsets_of, weighted_bags
+from dssm_assets.core.arrays.bags import mean_bags, weighted_bags
+from dssm_assets.core.arrays.ragged import offsets_of
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import StepPlan
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dssm_assets.core.arrays.bags import IntArray
+from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower

@@ -10,23 +10,23 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import Exclusions, Index
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray
 from dssm_assets.core.evaluation.places import Asked, count_below
 
 
-def order_by_events(item_events: Index) -> Index:
+def order_by_events(item_events: IntArray) -> IntArray:
     """Returns all item indices int64 [I], most positive events first, then item_index ascending."""
     return np.argsort(-item_events, kind="stable").astype(np.int64)
 
 
-def place_of(order: Index) -> Index:
+def place_of(order: IntArray) -> IntArray:
     """Returns int64 [I], the place of each item in an order of all of them."""
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
     return place
 
 
-def places_behind(ranked_row: Index, ranked_place: Index, asked: Asked, pair_place: Index, k: int) -> Index:
+def places_behind(ranked_row: IntArray, ranked_place: IntArray, asked: Asked, pair_place: IntArray, k: int) -> IntArray:
     """Returns int64 [P], items before a pair's in lists of ranked items filled up from an order, for pairs that are not ranked.
 
     These are the row's ranked items and what stands before it in the order, ranked items not counted twice. Exact below k and
@@ -46,7 +46,7 @@ def places_behind(ranked_row: Index, ranked_place: Index, asked: Asked, pair_pla
     return ranked[asked.pair_row] + place - count_below(ranked_row[near], ranked_place[near], asked.pair_row, place)
 
 
-def fill_up(ranked: Index, order: Index, k: int, excluded: Exclusions | None) -> Index:
+def fill_up(ranked: IntArray, order: IntArray, k: int, excluded: Exclusions | None) -> IntArray:
     """Returns int64 [B, K]: the ranked items in their order, then the best of `order` that are not among them.
 
     Excluded items are left out of both. Where fewer than k items remain the row ends in -1.
@@ -78,7 +78,7 @@ def fill_up(ranked: Index, order: Index, k: int, excluded: Exclusions | None) ->
     return result
 
 
-def _unused(user: Index, items: Index, order: Index, num_users: int, k: int) -> NDArray[np.bool_]:
+def _unused(user: IntArray, items: IntArray, order: IntArray, num_users: int, k: int) -> NDArray[np.bool_]:
     """Returns bool [B, S], which of the first S of the order each user has not used; S is as short as leaves each k of them.
 
     Args:

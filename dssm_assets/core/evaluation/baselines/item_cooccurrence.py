@@ -23,7 +23,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import Exclusions, Index
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, ranges
 from dssm_assets.core.evaluation.baselines.fill import fill_up, place_of, places_behind
 from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets.core.evaluation.places import Asked, Places, few_among, places_by_rank
@@ -49,11 +49,11 @@ class TakenTogether:
         num_items: I.
     """
 
-    starts: Index
+    starts: IntArray
     items: Numbers
     num_items: int
 
-    def blocks(self) -> Iterator[tuple[Index, Numbers]]:
+    def blocks(self) -> Iterator[tuple[IntArray, Numbers]]:
         """Yields users and items of about BLOCK_PAIRS pairs at a time, in order."""
         for low in range(0, len(self.items), BLOCK_PAIRS):
             high = min(low + BLOCK_PAIRS, len(self.items))
@@ -72,12 +72,12 @@ class TakenBy:
         together: int64 [I], pairs of the item with an item of one of its users, itself included.
     """
 
-    starts: Index
+    starts: IntArray
     users: Numbers
-    together: Index
+    together: IntArray
 
 
-def last_items(window: Interactions, most_items: int = MOST_ITEMS) -> tuple[Index, Numbers]:
+def last_items(window: Interactions, most_items: int = MOST_ITEMS) -> tuple[IntArray, Numbers]:
     """Returns how many items of each user count, and which: all, or the last most_items it took (then the lower index)."""
     lengths = np.diff(window.indptr)
     items = window.item_index.astype(np.int32)
@@ -124,14 +124,14 @@ _CELLS = 1 << 20
 class BestColumns(NamedTuple):
     """Selected entries of all rows, one after another: best first within a row."""
 
-    lengths: Index
+    lengths: IntArray
     """int64 [R], selected entries of each row."""
-    columns: Index
+    columns: IntArray
     """int64 [M]"""
     values: NDArray[np.float64]
     """float64 [M]"""
 
-    def lists(self, k: int) -> Index:
+    def lists(self, k: int) -> IntArray:
         """Returns int64 [R, K], -1 behind the end of a row."""
         found = np.full((len(self.lengths), k), -1, dtype=np.int64)
         found[np.arange(k) < self.lengths[:, None]] = self.columns
@@ -165,7 +165,7 @@ def best_columns(matrix: Any, k: int, excluded: Exclusions | None = None) -> Bes
     return BestColumns(kept, columns[is_kept], values[is_kept])
 
 
-def _is_among(keys: Index, few: Index) -> NDArray[np.bool_]:
+def _is_among(keys: IntArray, few: IntArray) -> NDArray[np.bool_]:
     """Returns bool [E], whether each key is one of a few that are sorted: many times quicker than sorting the many."""
     if not len(few):
         return np.zeros(len(keys), dtype=bool)
@@ -173,7 +173,7 @@ def _is_among(keys: Index, few: Index) -> NDArray[np.bool_]:
     return found
 
 
-def _near_the_top(row: Index, values: NDArray[np.float64], rows: int, k: int) -> NDArray[np.bool_]:
+def _near_the_top(row: IntArray, values: NDArray[np.float64], rows: int, k: int) -> NDArray[np.bool_]:
     """Returns bool [E]: entries that may be among the k best of their row, all of those that are included.
 
     Compared are the values rounded to float32, which keeps their order but for new ties: only what ties with the k-th or is
@@ -196,17 +196,11 @@ def _near_the_top(row: Index, values: NDArray[np.float64], rows: int, k: int) ->
             block = chosen[first : first + max(1, _CELLS // width)]
             is_entry = np.arange(width) < counts[block, None]
             table = np.zeros((len(block), width), dtype=np.float32)
-            table[is_entry] = single[np.repeat(starts[block], counts[block]) + _ranges(counts[block])]
+            table[is_entry] = single[ranges(starts[block], counts[block])]
             table.partition(width - k, axis=1)
             bars[block] = table[:, width - k]
     found: NDArray[np.bool_] = single >= bars[row]
     return found
-
-
-def _ranges(lengths: Index) -> Index:
-    """Returns 0 .. length - 1 for each length, one after the other."""
-    ends = np.cumsum(lengths)
-    return np.arange(int(ends[-1])) - np.repeat(ends - lengths, lengths)
 
 
 FIT_PAIRS = 2_000_000
@@ -221,12 +215,12 @@ class ItemCooccurrence:
     """scipy csr [V, I], 1 where the user took the item."""
     neighbors: Any
     """scipy csr [I, I], row i: the most similar items of i."""
-    order: Index
+    order: IntArray
     """int64 [I], what lists are filled up with."""
     block_size: int
     name: str = ScorerName.ITEM_COOCCURRENCE
 
-    def top_items(self, user_rows: Index, k: int, excluded: Exclusions | None) -> Index:
+    def top_items(self, user_rows: IntArray, k: int, excluded: Exclusions | None) -> IntArray:
         """Returns item_index int64 [B, K]."""
         ranked = best_columns(self.users[user_rows] @ self.neighbors, k, excluded).lists(k)
         return fill_up(ranked, self.order, k, excluded)
@@ -251,11 +245,11 @@ class ItemCooccurrence:
         return places_by_rank(asked, k, pair_rank=pair_rank, taken_rank=taken_rank, free=free)
 
     @cached_property
-    def _place(self) -> Index:
+    def _place(self) -> IntArray:
         return place_of(self.order)
 
 
-def _ranks(value: Any, item: Index, place: Index) -> Index:
+def _ranks(value: Any, item: IntArray, place: IntArray) -> IntArray:
     """Returns ranks: best score first, then the lower item; what has no score comes behind, by its place."""
     is_scored = value > 0
     order = np.lexsort((np.where(is_scored, item, place[item]), -value, ~is_scored))
@@ -264,7 +258,7 @@ def _ranks(value: Any, item: Index, place: Index) -> Index:
     return rank
 
 
-def _ahead(asked: Asked, pair_value: Any, scores: Any) -> Index:
+def _ahead(asked: Asked, pair_value: Any, scores: Any) -> IntArray:
     """Returns int64 [P], entries of the pair's row that come before it; 0 for a pair without a score."""
     ahead = np.zeros(len(pair_value), dtype=np.int64)
     scored = np.flatnonzero(pair_value > 0)
@@ -283,7 +277,7 @@ def _ahead(asked: Asked, pair_value: Any, scores: Any) -> Index:
 
 
 def fit_item_cooccurrence(
-    window: Interactions, num_neighbors: int, order: Index, block_size: int = 256, most_items: int = MOST_ITEMS
+    window: Interactions, num_neighbors: int, order: IntArray, block_size: int = 256, most_items: int = MOST_ITEMS
 ) -> ItemCooccurrence:
     """Returns the scorer: each item's num_neighbors most similar others, ties by item_index ascending.
 
@@ -300,7 +294,7 @@ def fit_item_cooccurrence(
     return item_cooccurrence(window, neighbors, order, block_size)
 
 
-def item_cooccurrence(window: Interactions, neighbors: Any, order: Index, block_size: int = 256) -> ItemCooccurrence:
+def item_cooccurrence(window: Interactions, neighbors: Any, order: IntArray, block_size: int = 256) -> ItemCooccurrence:
     """Returns the scorer of these users by neighbours that may come from more of them."""
     shape = (len(window.indptr) - 1, window.num_items)
     users = sp.csr_matrix((np.ones(len(window.item_index), np.float32), window.item_index, window.indptr), shape=shape)
@@ -329,7 +323,7 @@ def fit_neighbors(taken: TakenTogether, num_neighbors: int, allocate: Allocate =
     return neighbors_of(starts, columns[:count], values[:count])
 
 
-def neighbors_of(starts: Index, columns: Any, values: Any) -> Any:
+def neighbors_of(starts: IntArray, columns: Any, values: Any) -> Any:
     """Returns csr [I, I] over these very arrays."""
     matrix = sp.csr_matrix((len(starts) - 1, len(starts) - 1))
     kind = np.int32 if starts[-1] <= np.iinfo(np.int32).max else np.int64
@@ -337,7 +331,7 @@ def neighbors_of(starts: Index, columns: Any, values: Any) -> Any:
     return matrix
 
 
-def _cuts(sizes: Index) -> Iterator[tuple[int, int]]:
+def _cuts(sizes: IntArray) -> Iterator[tuple[int, int]]:
     """Yields consecutive ranges (first, end), each of about FIT_PAIRS together; what alone has as many is alone."""
     is_large = sizes >= FIT_PAIRS
     is_new = np.diff(np.cumsum(sizes) // FIT_PAIRS, prepend=-1) > 0
@@ -367,15 +361,14 @@ def _counts_of_one(taken: TakenTogether, users: Any) -> Any:
     return sp.csr_matrix(counts[None, :])
 
 
-def _items_of(taken: TakenTogether, users: Any) -> tuple[Any, Index]:
+def _items_of(taken: TakenTogether, users: Any) -> tuple[Any, IntArray]:
     """Returns the items of users, one after the other, and how many each has."""
     starts = taken.starts[users]
     lengths = taken.starts[users + 1] - starts
-    ends = np.cumsum(lengths)
-    return np.asarray(taken.items[np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)]), lengths
+    return np.asarray(taken.items[ranges(starts, lengths)]), lengths
 
 
-def _similarities(together: Any, start: int, per_item: Index) -> Any:
+def _similarities(together: Any, start: int, per_item: IntArray) -> Any:
     """Returns the similarities of a block of items to all, by co-occurrence counts; 0 of an item to itself."""
     row = np.repeat(np.arange(together.shape[0]), np.diff(together.indptr)) + start
     column = together.indices

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from dssm_assets.core.arrays.ragged import Exclusions, Index
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray
 from dssm_assets.core.evaluation.baselines.fill import fill_up, place_of, places_behind
 from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets.core.evaluation.places import Asked, Places, find, is_among, places_by_rank
@@ -22,11 +22,11 @@ class Popularity:
     """One order for all users. Personal only through exclusions."""
 
     name: str
-    order: Index
+    order: IntArray
     """int64 [I], best first."""
     block_size: int = 8192
 
-    def top_items(self, user_rows: Index, k: int, excluded: Exclusions | None) -> Index:
+    def top_items(self, user_rows: IntArray, k: int, excluded: Exclusions | None) -> IntArray:
         """Returns item_index int64 [B, K]."""
         return fill_up(np.zeros((len(user_rows), 0), dtype=np.int64), self.order, k, excluded)
 
@@ -36,7 +36,7 @@ class Popularity:
         return places_by_rank(asked, k, pair_rank=pair_rank, taken_rank=taken_rank, free=pair_rank)
 
     @cached_property
-    def _place(self) -> Index:
+    def _place(self) -> IntArray:
         return place_of(self.order)
 
 
@@ -45,17 +45,17 @@ class OwnHistory:
     """The user's own items by (count descending, last time descending, item_index ascending), then popular ones."""
 
     name: str
-    indptr: Index
+    indptr: IntArray
     """int64 [V + 1]"""
-    items: Index
+    items: IntArray
     """int64 [E], each user's items, ascending."""
-    rank: Index
+    rank: IntArray
     """int64 [E], the place of each among the user's own, from 0."""
-    order: Index
+    order: IntArray
     """int64 [I], what lists are filled up with."""
     block_size: int = 1024
 
-    def top_items(self, user_rows: Index, k: int, excluded: Exclusions | None) -> Index:
+    def top_items(self, user_rows: IntArray, k: int, excluded: Exclusions | None) -> IntArray:
         """Returns item_index int64 [B, K]."""
         user, items, rank = self._own(user_rows)
         best_first = np.empty_like(items)
@@ -86,18 +86,18 @@ class OwnHistory:
             free=np.where(pair_own >= 0, rank[pair_own], behind),
         )
 
-    def _own(self, user_rows: Index) -> tuple[Index, Index, Index]:
+    def _own(self, user_rows: IntArray) -> tuple[IntArray, IntArray, IntArray]:
         """Returns row, item and rank of the own items of some users, ascending by row and item."""
-        items = Exclusions(self.indptr, self.items).take(user_rows)
+        items = Exclusions(self.indptr, self.items).select_users(user_rows)
         row = np.repeat(np.arange(len(user_rows)), items.lengths)
-        return row, items.indices, Exclusions(self.indptr, self.rank).take(user_rows).indices
+        return row, items.indices, Exclusions(self.indptr, self.rank).select_users(user_rows).indices
 
     @cached_property
-    def _place(self) -> Index:
+    def _place(self) -> IntArray:
         return place_of(self.order)
 
 
-def fit_own_history(name: str, interactions: Interactions, order: Index) -> OwnHistory:
+def fit_own_history(name: str, interactions: Interactions, order: IntArray) -> OwnHistory:
     """Returns the scorer for the given interactions."""
     keys = (interactions.item_index, -interactions.last_time_ms, -interactions.count, interactions.user_index)
     rank = np.empty(len(interactions.item_index), dtype=np.int64)

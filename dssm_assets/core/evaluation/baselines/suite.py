@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dssm_assets.core.arrays.ragged import Index
+from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.evaluation.baselines.fill import order_by_events
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import TakenTogether, fit_neighbors, item_cooccurrence, together_of
@@ -28,12 +28,14 @@ class CommonBaselines:
         neighbors: csr [I, I], each item's most similar others.
     """
 
-    popular: Index
-    recent: Index
+    popular: IntArray
+    recent: IntArray
     neighbors: Any
 
     @classmethod
-    def fit(cls, taken: TakenTogether, window_events: Index, recent_events: Index, settings: Evaluation) -> CommonBaselines:
+    def fit(
+        cls, taken: TakenTogether, window_events: IntArray, recent_events: IntArray, settings: Evaluation
+    ) -> CommonBaselines:
         """Returns what is common to all users, of what all took in memory; see `fit_baselines`."""
         neighbors = fit_neighbors(taken, settings.cooccurrence_neighbors)
         return cls(order_by_events(window_events), order_by_events(recent_events), neighbors)

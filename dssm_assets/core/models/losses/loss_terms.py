@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dssm_assets.core.arrays.bags import IntArray, ragged_positions, row_of
+from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges, row_of_value
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def matching_pairs(rows: IntArray, items: IntArray, column_items: IntArray) -> M
     matching = np.flatnonzero(held[known])
     last = ends[known[matching]]
     first = last - held[known[matching]]
-    positions, _ = ragged_positions(first, last)
+    positions = ranges(first, last - first)
     return MaskedPairs(np.repeat(rows[matching], last - first), np.argsort(column_items, kind="stable")[positions])
 
 
@@ -58,8 +58,9 @@ def of_members(cells: MaskedPairs, group: IntArray, count: int) -> MaskedPairs:
     """
     ends = np.cumsum(np.bincount(cells.rows, minlength=count))
     begins = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
-    places, offsets = ragged_positions(begins[group], ends[group])
-    return MaskedPairs(row_of(offsets), cells.columns[places])
+    lengths = (ends - begins)[group]
+    places = ranges(begins[group], lengths)
+    return MaskedPairs(row_of_value(offsets_of(lengths)), cells.columns[places])
 
 
 def diagonal_pairs(count: int) -> MaskedPairs:

@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dssm_assets.core.arrays.bags import IntArray
+from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.models.losses.loss_terms import LossTerms
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.arrays.bags import IntArray, offsets_of
+from dssm_assets.core.arrays.ragged import IntArray, offsets_of
 from dssm_assets.core.models.samplers.weighted import WeightedSampler
 
 

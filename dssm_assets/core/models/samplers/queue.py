@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.arrays.bags import IntArray
+from dssm_assets.core.arrays.ragged import IntArray
 
 
 def queued_places(step: int, batch_size: int, queue_batches: int) -> slice:

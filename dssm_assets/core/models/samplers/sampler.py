@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.arrays.bags import IntArray
+from dssm_assets.core.arrays.ragged import IntArray
 
 
 class NegativeSampler(Protocol):

@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dssm_assets.core.arrays.bags import IntArray
+from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.models.embedding import weighted_sums
 from dssm_assets.core.training.optimisers import RowGradients
 

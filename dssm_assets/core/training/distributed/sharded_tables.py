@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dssm_assets.core.arrays.bags import IntArray
+from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.models.embedding import INITIAL_STD, EmbeddingTables
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.training.distributed.ranks import Ranks, exchange_device, sums_by_row

@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.arrays.bags import IntArray
+from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.columns import ITEM_ROW, WEIGHT
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
