@@ -266,6 +266,4 @@ def _duplicate_ids(ids: pa.Array, where: str) -> DuplicateKeyError:
     counts = pc.value_counts(ids)
     again = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
     first = ", ".join(str(value) for value in again.take(pc.sort_indices(again))[:_SHOWN_IDS].to_pylist())
-    return DuplicateKeyError(
-        Fault(where, "unique ids", f"{len(again)} ids more than once: {first}", "keep one row per id")
-    )
+    return DuplicateKeyError(Fault(where, "unique ids", f"{len(again)} ids more than once: {first}", "keep one row per id"))
