@@ -1,4 +1,4 @@
-"""`dssm-assets ...`: argument parsing plus one call each."""
+"""The command `dssm-assets`: its parser, and the commands demo, materialize and hit-rates."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dssm_assets.commands import bench, configuration, evaluate, fit, init, reca
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit status. Errors on bad input are printed without a trace."""
+    """Runs a command; returns its exit status. Errors caused by input are printed without a traceback."""
     from dssm_assets.core.errors import DssmError
 
-    parsed = parser().parse_args(arguments)
+    parsed = build_parser().parse_args(arguments)
     warnings.filterwarnings("ignore", module="dagster")
     try:
         return int(parsed.command(parsed))
@@ -26,29 +26,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def parser() -> argparse.ArgumentParser:
-    """Returns the parser of every command."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of all commands."""
     top = argparse.ArgumentParser(prog="dssm-assets", description="DSSM two-tower vector recall as Dagster assets.")
     commands = top.add_subparsers(required=True, metavar="command")
-    demo = commands.add_parser("demo", help="run everything on a year of real grocery purchases and print the hit rates")
+    demo = commands.add_parser("demo", help="run the whole graph on a year of real grocery purchases and print the hit rates")
     demo.add_argument("--home", type=Path, default=Path(".dssm"), help="folder for tables, models and runs (default: .dssm)")
     demo.add_argument(
-        "--days", type=int, choices=range(1, 6), default=4, help="evaluation days, the last of the year (default: 4)"
+        "--days", type=int, choices=range(1, 6), default=4, help="number of evaluation days, the last of the year (default: 4)"
     )
-    demo.add_argument("--keep-dates", action="store_true", help="leave the dates in 2017 (the UI's charts then stay empty)")
+    demo.add_argument("--keep-dates", action="store_true", help="keep the dates of 2017 (the UI's charts are empty then)")
     demo.set_defaults(command=_demo)
-    make = commands.add_parser("materialize", help="materialize an asset or a job for a range of days, in this process")
-    make.add_argument("name", help="an asset, or the job daily_tables, train_and_evaluate or publish")
-    make.add_argument("--from", dest="first", required=True, type=dt.date.fromisoformat, help="first day, YYYY-MM-DD")
-    make.add_argument("--to", dest="last", type=dt.date.fromisoformat, help="last day, YYYY-MM-DD (default: the first)")
-    make.add_argument("--scene", help="its name, where DSSM_CONFIG names several configurations")
-    make.set_defaults(command=_materialize)
-    rates = commands.add_parser("hit-rates", help="print the hit rates of an evaluation day")
-    rates.add_argument("--day", type=dt.date.fromisoformat, help="YYYY-MM-DD (default: the last evaluated day)")
-    rates.add_argument("--scene", help="its name, where DSSM_CONFIG names several configurations")
-    rates.set_defaults(command=_hit_rates)
+    materialize = commands.add_parser("materialize", help="materialize an asset or a job over a range of days, in this process")
+    materialize.add_argument("name", help="an asset, or one of the jobs daily_tables, train_and_evaluate and publish")
+    materialize.add_argument("--from", dest="first", required=True, type=dt.date.fromisoformat, help="first day, YYYY-MM-DD")
+    materialize.add_argument(
+        "--to", dest="last", type=dt.date.fromisoformat, help="last day, YYYY-MM-DD (default: the first day)"
+    )
+    materialize.add_argument("--scene", help="name of the scene, if DSSM_CONFIG names several configurations")
+    materialize.set_defaults(command=_materialize)
+    hit_rates = commands.add_parser("hit-rates", help="print the hit rates of an evaluation day")
+    hit_rates.add_argument("--day", type=dt.date.fromisoformat, help="YYYY-MM-DD (default: the last evaluated day)")
+    hit_rates.add_argument("--scene", help="name of the scene, if DSSM_CONFIG names several configurations")
+    hit_rates.set_defaults(command=_hit_rates)
     for command in (init, validate, configuration, fit, evaluate, bench, recall, serve, rollback, sampler_tables):
-        command.add(commands)
+        command.add_command(commands)
     return top
 
 
@@ -63,13 +65,13 @@ def _demo(parsed: argparse.Namespace) -> int:
     os.environ["DAGSTER_HOME"] = str(home)
     loaded = demo.prepare_home(home, dt.date.today(), is_shifted=not parsed.keep_dates)
     calendar = loaded.config.calendar
-    moved = "" if calendar.start.year == demo.ORIGINAL_YEAR else " (dates moved by whole weeks)"
-    console.print(f"A year of grocery purchases, {calendar.start} to {calendar.end}{moved}, in {home}", highlight=False)
+    shifted = "" if calendar.start.year == demo.ORIGINAL_YEAR else " (dates shifted by whole weeks)"
+    console.print(f"A year of grocery purchases, {calendar.start} to {calendar.end}{shifted}, in {home}", highlight=False)
     days = demo.evaluation_days(loaded, parsed.days)
     workspace = open_workspace(loaded)
-    plan = demo.Plan(workspace, days)
-    if plan.steps:
-        with terminal.Bar(console, plan.steps) as bar:
+    plan = demo.DemoPlan(workspace, days)
+    if plan.step_count:
+        with terminal.Bar(console, plan.step_count) as bar:
             demo.run_demo(loaded, bar, plan)
     else:
         console.print("Everything is materialized already; nothing to run.")
@@ -84,12 +86,12 @@ def _materialize(parsed: argparse.Namespace) -> int:
     from rich.console import Console
 
     from dssm_assets import materialize, terminal
-    from dssm_assets.definitions import configured_scene
+    from dssm_assets.definitions import load_scene
 
     days = (parsed.first.isoformat(), (parsed.last or parsed.first).isoformat())
-    work = materialize.plan(configured_scene(parsed.scene), parsed.name, *days)
-    with terminal.Bar(Console(), work.steps) as bar:
-        materialize.run(work, bar)
+    plan = materialize.plan_runs(load_scene(parsed.scene), parsed.name, *days)
+    with terminal.Bar(Console(), plan.step_count) as bar:
+        materialize.run_plan(plan, bar)
     return 0
 
 
@@ -97,10 +99,10 @@ def _hit_rates(parsed: argparse.Namespace) -> int:
     from rich.console import Console
 
     from dssm_assets import terminal
-    from dssm_assets.definitions import configured_scene
+    from dssm_assets.definitions import load_scene
     from dssm_assets.steps.workspace import open_workspace
 
-    workspace = open_workspace(configured_scene(parsed.scene).loaded)
+    workspace = open_workspace(load_scene(parsed.scene).loaded)
     evaluated = workspace.tables.partitions.days("total_hit_rate")
     ds = parsed.day.isoformat() if parsed.day else evaluated[-1] if evaluated else dt.date.today().isoformat()
     rows = workspace.tables.read(workspace.need("total_hit_rate", ds)).to_pylist()

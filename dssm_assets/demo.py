@@ -1,7 +1,7 @@
-"""The demo: the whole graph on a year of real grocery purchases, then a table of hit rates and how to open the UI.
+"""`dssm-assets demo`: the whole graph on a year of real grocery purchases.
 
-Belongs here: preparing the home folder, the order of runs, what is reused. Does not belong here: what an asset does,
-and drawing (`terminal.py`).
+Belongs here: preparing the home folder, the order of runs, what is reused. Does not belong here: what an asset computes,
+and printing (`terminal.py`).
 """
 
 import datetime as dt
@@ -16,16 +16,11 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.datasets import complete_journey
 from dssm_assets.definitions import PACKAGED_CONFIG, build_definitions
 from dssm_assets.defs.asset_factory import Observer
-from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, names_of
+from dssm_assets.defs.asset_table import SAMPLE_GROUPS, all_rows
+from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.runs import run_day, run_range
 from dssm_assets.steps.workspace import Workspace, day_before, days_between, window_days
 from dssm_assets.storage.config_file import LoadedConfig, load_config
-
-LOG_ASSETS = ("user_table", "item_table", "behavior_table", "behavior", "user_history", "user_history_fg")
-"""Read over the whole year: histories reach back to the first day."""
-SAMPLE_ASSETS = ("sample", "sample_fg", "positive_sample", "numeric_value_counts", "category_value_counts")
-"""Read over the window; they need the features of the day before."""
 
 ORIGINAL_YEAR = 2017
 
@@ -43,9 +38,14 @@ nux: {enabled: false}
 
 
 def prepare_home(home: Path, today: dt.date, *, is_shifted: bool) -> LoadedConfig:
-    """Returns the demo's configuration; writes source tables and configuration on first use.
+    """Returns the demo's configuration; on first use writes the source tables and the configuration.
 
-    The dates of an existing home stand: a later call continues it.
+    An existing home keeps its dates: a later call continues it.
+
+    Args:
+        home: its folder.
+        today: the current date.
+        is_shifted: move all dates by whole weeks, so that the last day is recent.
     """
     home.mkdir(parents=True, exist_ok=True)
     config_path = home / "config.yaml"
@@ -55,71 +55,74 @@ def prepare_home(home: Path, today: dt.date, *, is_shifted: bool) -> LoadedConfi
         shutil.copyfile(PACKAGED_CONFIG.with_name("complete_journey.fg.json"), home / "complete_journey.fg.json")
         if not (home / "dagster.yaml").exists():
             (home / "dagster.yaml").write_text(INSTANCE_YAML, encoding="utf-8")
-        text = _with_dates(PACKAGED_CONFIG.read_text(encoding="utf-8"), weeks)
-        aside = config_path.with_suffix(".part")
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(config_path)
+        text = _shift_calendar(PACKAGED_CONFIG.read_text(encoding="utf-8"), weeks)
+        staged = config_path.with_suffix(".part")
+        staged.write_text(text, encoding="utf-8")
+        staged.replace(config_path)
     return load_config(config_path, home)
 
 
-def _with_dates(text: str, weeks: int) -> str:
+def _shift_calendar(text: str, weeks: int) -> str:
     calendar = yaml.safe_load(text)["calendar"]
     for key in ("start", "end"):
-        moved = calendar[key] + dt.timedelta(weeks=weeks)
-        text = text.replace(f"{key}: {calendar[key]}", f"{key}: {moved}")
+        shifted = calendar[key] + dt.timedelta(weeks=weeks)
+        text = text.replace(f"{key}: {calendar[key]}", f"{key}: {shifted}")
     return text
 
 
 def evaluation_days(loaded: LoadedConfig, count: int) -> list[str]:
-    """Returns the last so many days of the calendar.
+    """Returns the last `count` days of the calendar.
 
     Raises:
-        ConfigError: the home's configuration has lost the calendar's end.
+        ConfigError: the calendar in the home's configuration has no end.
     """
     last = loaded.config.calendar.end
     if last is None:
-        raise ConfigError(Fault("configuration, key calendar.end", "the demo's last day", "nothing", "put the day back"))
+        raise ConfigError(Fault("configuration, key calendar.end", "the demo's last day", "nothing", "enter the day again"))
     return days_between(day_before(last.isoformat(), count - 1), last.isoformat())
 
 
-class Plan:
-    """The runs that are still to be made: (assets, days, whether one run takes them all)."""
+class DemoPlan:
+    """The runs that are still missing, as (assets, days, whether one run takes all days)."""
 
     def __init__(self, workspace: Workspace, days: Sequence[str]) -> None:
         self.runs: list[tuple[list[str], list[str], bool]] = []
+        self._workspace = workspace
         rows = all_rows()
         start = workspace.config.calendar.start.isoformat()
         window_first = window_days(days[0], workspace.config.window.days)[0]
-        features = [row.name for row in rows if not row.is_windowed and row.name not in (*LOG_ASSETS, *SAMPLE_ASSETS)]
-        self._add_range(workspace, LOG_ASSETS, days_between(start, days[-1]))
-        self._add_range(workspace, features, days_between(day_before(window_first), days[-1]))
-        self._add_range(workspace, SAMPLE_ASSETS, days_between(window_first, days[-1]))
+        log = [row.name for row in rows if row.is_log]
+        samples = [row.name for row in rows if row.group in SAMPLE_GROUPS and not row.is_windowed]
+        features = [row.name for row in rows if not row.is_windowed and row.name not in (*log, *samples)]
+        self._plan_range(log, days_between(start, days[-1]))
+        self._plan_range(features, days_between(day_before(window_first), days[-1]))
+        self._plan_range(samples, days_between(window_first, days[-1]))
         for ds in days:
-            self._add_day(workspace, "total_hit_rate", names_of(rows, TRAIN_AND_EVALUATE), ds)
-        self._add_day(workspace, "serving_bundle", names_of(rows, PUBLISH), days[-1])
+            self._plan_day("total_hit_rate", job_assets(rows, TRAIN_AND_EVALUATE), ds)
+        self._plan_day("serving_bundle", job_assets(rows, PUBLISH), days[-1])
 
     @property
-    def steps(self) -> int:
+    def step_count(self) -> int:
         """Returns the number of asset steps over all runs."""
         return sum(len(names) for names, _, _ in self.runs)
 
-    def _add_range(self, workspace: Workspace, names: Sequence[str], days: Sequence[str]) -> None:
-        there = {name: set(workspace.tables.partitions.days(name)) for name in names}
-        lacking = [ds for ds in days if any(ds not in stored for stored in there.values())]
-        if lacking:
-            self.runs.append((list(names), days_between(lacking[0], lacking[-1]), True))
+    def _plan_range(self, names: Sequence[str], days: Sequence[str]) -> None:
+        stored = [set(self._workspace.tables.partitions.days(name)) for name in names]
+        missing = [ds for ds in days if not all(ds in known for known in stored)]
+        if missing:
+            self.runs.append((list(names), days_between(missing[0], missing[-1]), True))
 
-    def _add_day(self, workspace: Workspace, last: str, names: Sequence[str], ds: str) -> None:
-        if workspace.find(last, ds) is None:
+    def _plan_day(self, last: str, names: Sequence[str], ds: str) -> None:
+        if self._workspace.find(last, ds) is None:
             self.runs.append((list(names), [ds], False))
 
 
-def run_demo(loaded: LoadedConfig, observer: Observer, plan: Plan) -> None:
+def run_demo(loaded: LoadedConfig, observer: Observer, plan: DemoPlan) -> None:
     """Makes the runs of a plan on the home's Dagster instance."""
     defs = build_definitions(loaded, observer)
     with dg.DagsterInstance.from_config(str(loaded.home)) as instance:
-        for names, run_days, is_range in plan.runs:
+        for names, days, is_range in plan.runs:
             if is_range:
-                run_range(defs, instance, names, run_days)
+                run_range(defs, instance, names, days)
             else:
-                run_day(defs, instance, names, run_days[0])
+                run_day(defs, instance, names, days[0])

@@ -54,13 +54,13 @@ class Bar(Observer):
         """Takes it away."""
         self._progress.stop()
 
-    def line(self, text: str) -> None:
+    def on_log(self, text: str) -> None:
         """Shows a line beside the bar; where there is no terminal, prints it."""
         self._progress.update(self._task, description=text)
         if not self.console.is_terminal:
             self.console.print(text, markup=False, highlight=False)
 
-    def asset_done(self, name: str, seconds: float) -> None:
+    def on_asset_done(self, name: str, seconds: float) -> None:
         """Moves the bar by one."""
         self._progress.advance(self._task)
 

@@ -13,7 +13,7 @@ import pytest
 from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.scene import Scene
-from dssm_assets.materialize import plan, run
+from dssm_assets.materialize import plan_runs, run_plan
 from dssm_assets.steps.workspace import Workspace, open_workspace, window_days
 from dssm_assets.storage.config_file import complete_config
 
@@ -76,8 +76,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     loaded = complete_config(parse_config(CONFIG), home=tmp_path_factory.mktemp("retail"))
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("DAGSTER_HOME", raising=False)
-        run(plan(Scene(loaded), "daily_tables", FIRST, EVALUATED), Observer())
-        run(plan(Scene(loaded), "train_and_evaluate", EVALUATED, EVALUATED), Observer())
+        run_plan(plan_runs(Scene(loaded), "daily_tables", FIRST, EVALUATED), Observer())
+        run_plan(plan_runs(Scene(loaded), "train_and_evaluate", EVALUATED, EVALUATED), Observer())
     return open_workspace(loaded)
 
 

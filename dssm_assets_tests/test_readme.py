@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dssm_assets.cli import parser
+from dssm_assets.cli import build_parser
 from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.defs.asset_table import all_rows
 
@@ -56,7 +56,7 @@ def _commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("command", _commands(), ids=" ".join)
 def test_every_dssm_assets_command_parses(command: list[str]) -> None:
-    assert callable(parser().parse_args(command).command)
+    assert callable(build_parser().parse_args(command).command)
 
 
 def test_the_smallest_configuration_is_valid() -> None:

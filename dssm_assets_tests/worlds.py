@@ -31,7 +31,7 @@ import yaml
 
 from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, names_of
+from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.runs import run_day, run_range
 from dssm_assets.steps.workspace import Workspace, days_between, open_workspace
 from dssm_assets.storage.config_file import LoadedConfig, load_config
@@ -46,8 +46,8 @@ GROUP_SIZE = 10
 BUYS = 3
 NO_PROFILE = "a7"
 DAILY = [row.name for row in all_rows() if not row.is_windowed]
-WINDOWED = names_of(all_rows(), TRAIN_AND_EVALUATE)
-PUBLISHED = names_of(all_rows(), PUBLISH)
+WINDOWED = job_assets(all_rows(), TRAIN_AND_EVALUATE)
+PUBLISHED = job_assets(all_rows(), PUBLISH)
 
 _ITEM, _CATEGORY = {"embedding_name": "item"}, {"embedding_name": "category"}
 FG: dict[str, Any] = {

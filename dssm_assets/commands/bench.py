@@ -26,7 +26,7 @@ _SHORT = {"matrix product": "product", "memory bandwidth": "memory"}
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command."""
     made = commands.add_parser(
         "bench", help="rows, samples and queries a second on this machine, beside its own limits", epilog=_EPILOG
@@ -65,8 +65,8 @@ def _bench(parsed: argparse.Namespace) -> int:
     with terminal.Bar(console, len(STAGES)) as bar:
 
         def stage_begins(stage: str) -> None:
-            bar.line(stage)
-            bar.asset_done(stage, 0.0)
+            bar.on_log(stage)
+            bar.on_asset_done(stage, 0.0)
 
         report = run_bench(sizes, time.perf_counter, stage_begins)
     _print(console, report)

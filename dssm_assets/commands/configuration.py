@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command."""
     command = commands.add_parser(
         "configuration", help="print every configuration key with type, default and meaning (Markdown)"

@@ -21,7 +21,7 @@ _EPILOG = (
 )
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command."""
     made = commands.add_parser("evaluate", help="hit rates of any user and item vectors against truth", epilog=_EPILOG)
     files = made.add_argument_group("parquet files or folders, at any fsspec URL")

@@ -10,7 +10,7 @@ import datetime as dt
 import os
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command to a parser."""
     parser = commands.add_parser(
         "fit",
@@ -27,9 +27,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _fit(parsed: argparse.Namespace) -> int:
     from dssm_assets.core.errors import Fault, InputError
-    from dssm_assets.definitions import configured_scene
+    from dssm_assets.definitions import load_scene
     from dssm_assets.steps.dssm_model import fit_in_group
-    from dssm_assets.steps.experiments import standing_experiment
+    from dssm_assets.steps.experiments import reopen_experiment
     from dssm_assets.steps.feature_config import towers_of
     from dssm_assets.steps.fit_process import process_group
     from dssm_assets.steps.workspace import open_workspace
@@ -40,11 +40,9 @@ def _fit(parsed: argparse.Namespace) -> int:
         remedy = "start it as `torchrun --nproc-per-node N --no-python dssm-assets fit --day DAY`"
         raise InputError(Fault("environment of dssm-assets fit", "what torchrun sets", f"no {', '.join(missing)}", remedy))
     ds, is_first = parsed.day.isoformat(), told["RANK"] == "0"
-    workspace = open_workspace(
-        configured_scene(parsed.scene).loaded, lambda line: print(line, flush=True) if is_first else None
-    )
+    workspace = open_workspace(load_scene(parsed.scene).loaded, lambda line: print(line, flush=True) if is_first else None)
     if parsed.experiment is not None:
-        workspace = standing_experiment(workspace, parsed.experiment, ds)
+        workspace = reopen_experiment(workspace, parsed.experiment, ds)
     with process_group(towers_of(workspace, ds).training.device) as ranks:
         manifest = fit_in_group(workspace, ds, ranks, int(told["LOCAL_RANK"]))
     if manifest is not None:

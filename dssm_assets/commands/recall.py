@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dssm_assets.serving.recall_engine import Answer, Engine
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command."""
     made = commands.add_parser("recall", help="print the items that the serving bundle recalls for a user or an item")
     whom = made.add_argument_group("for whom (features decide over the stored vector of the user)")
@@ -43,9 +43,9 @@ def root_of(parsed: argparse.Namespace) -> tuple[str, Mapping[str, Any]]:
     """Returns where the bundles lie and the options of that filesystem."""
     if parsed.bundle:
         return parsed.bundle, {}
-    from dssm_assets.definitions import configured
+    from dssm_assets.definitions import load_scene
 
-    loaded = configured()
+    loaded = load_scene().loaded
     return f"{loaded.root.rstrip('/')}/serving", loaded.config.storage.options
 
 

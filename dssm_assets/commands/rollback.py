@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command to a parser."""
     parser = commands.add_parser("rollback", help="serve the bundle before the present one again")
     parser.add_argument("--to", metavar="BUNDLE_ID", help="a stored bundle (default: the one that was served before)")
@@ -14,11 +14,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _rollback(parsed: argparse.Namespace) -> int:
-    from dssm_assets.definitions import configured
+    from dssm_assets.definitions import load_scene
     from dssm_assets.steps.serving import bundle_store
     from dssm_assets.steps.workspace import open_workspace
 
-    store = bundle_store(open_workspace(configured()))
+    store = bundle_store(open_workspace(load_scene().loaded))
     before = store.pointer()
     if parsed.list and before is not None:
         marks = {before.bundle_id: "  served", before.previous: "  previous"}

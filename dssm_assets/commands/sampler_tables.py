@@ -12,7 +12,7 @@ from pathlib import Path
 KINDS = ("items", "users", "positive_edges", "hard_edges")
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command to a parser."""
     parser = commands.add_parser(
         "sampler-tables", help="text tables of negative samplers, as EasyRec and graph-learn read them"
@@ -34,11 +34,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _write(parsed: argparse.Namespace) -> int:
-    from dssm_assets.definitions import configured_scene
+    from dssm_assets.definitions import load_scene
     from dssm_assets.steps.sampler_files import write_sampler_tables
     from dssm_assets.steps.workspace import open_workspace
 
-    workspace = open_workspace(configured_scene(parsed.scene).loaded)
+    workspace = open_workspace(load_scene(parsed.scene).loaded)
     rows, fields = write_sampler_tables(workspace, parsed.day.isoformat(), parsed.into, parsed.delimiter)
     for name, count in rows.items():
         print(f"{parsed.into / name}.txt: {count:,} rows")

@@ -11,7 +11,7 @@ import os
 from dssm_assets.commands.recall import add_bundle_arguments, root_of
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command."""
     made = commands.add_parser("serve", help="serve /recall, /similar, /health and /metrics over HTTP")
     made.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")

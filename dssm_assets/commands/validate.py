@@ -20,7 +20,7 @@ _PATH: Final = re.compile(r"\S*/[^,]*")
 """The path of a file, up to the comma behind it."""
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command."""
     made = commands.add_parser(
         "validate",
@@ -34,12 +34,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _validate(parsed: argparse.Namespace) -> int:
-    from dssm_assets.definitions import configured_scenes
+    from dssm_assets.definitions import load_configured
     from dssm_assets.steps.config_checks import validate
     from dssm_assets.storage.config_file import load_config
 
     if parsed.config is None:
-        scenes = configured_scenes(checks_features=False)
+        scenes = load_configured(checks_features=False)
     else:
         path = parsed.config.absolute()
         scenes = [load_config(path, (parsed.home or path.parent).absolute(), checks_features=False)]

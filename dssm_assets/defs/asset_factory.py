@@ -1,7 +1,7 @@
-"""The one way a step becomes a Dagster asset.
+"""Turns a row of the asset table into a Dagster asset of a scene.
 
-Belongs here: the decorator call, partitions, backfill policy, checks, metadata, progress. Does not belong here: what
-an asset means (`defs/assets/*`) or does (`steps/*`).
+Belongs here: the decorator call, partitions, backfill policy, checks, progress. Does not belong here: what an asset is
+(`defs/assets/*`), what it computes (`steps/*`), what an experiment changes about its run (`asset_run.py`).
 """
 
 import datetime as dt
@@ -9,88 +9,81 @@ import hashlib
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dssm_assets.defs.experiments import ExperimentSettings, StepRun, form_of
+from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow
+from dssm_assets.defs.asset_run import AssetRun
 from dssm_assets.defs.lazy_steps import LazyStep, code_references
-from dssm_assets.defs.metadata import plain
+from dssm_assets.defs.metadata import to_metadata_value
+from dssm_assets.defs.run_settings import form_for
 from dssm_assets.defs.scene import Scene
-from dssm_assets.defs.spark_runs import submitted
+from dssm_assets.defs.spark_runs import run_submitted
 
 if TYPE_CHECKING:
-    from dssm_assets.steps.workspace import Check, StepResult, Workspace
+    from dssm_assets.steps.workspace import Check, StepResult
 
-TRAINER = "trainer"
 FRESHNESS_HOURS = 36.0
-
-Step = Callable[["Workspace", Sequence[str]], Iterator["StepResult"]]
-
-
-@dataclass(frozen=True)
-class CheckRow:
-    """A check that an asset reports about itself."""
-
-    name: str
-    description: str
-    is_blocking: bool = False
-
-
-@dataclass(frozen=True)
-class AssetRow:
-    """One line of the table of contents: an asset, what it is for, what it needs, what makes it.
-
-    Attributes:
-        description: what it holds and how it is made.
-        reading: its grain, and what to look at in it and when.
-        component: number of the reference component (several joined by `_`), "" for the prerequisite steps.
-        is_windowed: learned from a window, so one run per date; daily tables take a range of dates in one run.
-        pool: concurrency pool of the scene, for assets of which two must not run at the same time. That of dssm_model is
-            named by the configuration, because scenes that share a machine must share it.
-        settings: the form that the Launchpad shows; an asset that has one takes part in experiments.
-        is_watched: late when it is not made anew in time (platform.freshness_hours).
-        runs_on_engine: table algebra or feature generation: with `engine: spark` its step is a job on the cluster.
-    """
-
-    name: str
-    group: str
-    step: Step
-    description: str
-    reading: str = ""
-    deps: tuple[str, ...] = ()
-    kinds: frozenset[str] = frozenset({"parquet"})
-    component: str = ""
-    code_version: str = "1"
-    is_windowed: bool = False
-    checks: tuple[CheckRow, ...] = ()
-    pool: str | None = None
-    settings: type[ExperimentSettings] | None = None
-    is_watched: bool = False
-    runs_on_engine: bool = False
 
 
 class Observer:
-    """Told what happens while assets are materialized; the default does nothing. The terminal draws its bar with one."""
+    """Follows the progress of materializations; this one does nothing. The terminal's progress bar is another one."""
 
-    def line(self, text: str) -> None:
-        """Takes a progress line."""
+    def on_log(self, text: str) -> None:
+        """Called for every log line."""
 
-    def asset_done(self, name: str, seconds: float) -> None:
-        """Takes the end of an asset's step."""
+    def on_asset_done(self, name: str, seconds: float) -> None:
+        """Called when an asset's step has ended."""
 
 
 def build_asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefinition:
-    """Returns the Dagster asset of a line of the table."""
+    """Returns the Dagster asset of a row."""
     with warnings.catch_warnings():
-        # `backfill_policy` and code references are marked beta; that every process says so per asset helps nobody.
+        # `backfill_policy` and code references are beta; each process would warn once per asset.
         warnings.simplefilter("ignore", dg.BetaWarning)
         return _asset(row, scene, observer)
 
 
-def _described(row: AssetRow, scene: Scene) -> dict[str, Any]:
-    """Returns what the decorator is told about an asset, beside its checks and its partitions."""
+def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefinition:
+    key = scene.key(row.name)
+
+    @dg.asset(
+        **_attributes(row, scene),
+        partitions_def=scene.daily,
+        backfill_policy=dg.BackfillPolicy.multi_run(1) if row.is_windowed else dg.BackfillPolicy.single_run(),
+        check_specs=[
+            dg.AssetCheckSpec(check.name, asset=key, description=check.description, blocking=check.is_blocking)
+            for check in row.checks
+        ],
+    )
+    def materialize(context: dg.AssetExecutionContext):
+        def log(text: str) -> None:
+            context.log.info(text)
+            observer.on_log(f"{key.to_user_string()}: {text}")
+
+        days = list(context.partition_keys)
+        run = AssetRun(context, scene, row)
+        workspace = run.open_workspace(scene.open_workspace(log), days)
+        done: list[StepResult] = []
+        start = time.perf_counter()
+        is_submitted = row.runs_on_engine and scene.loaded.config.engine == "spark"
+        results = _run_on_cluster(row, scene, context, days) if is_submitted else _with_seconds(row.step(workspace, days))
+        for result, seconds in results:
+            context.add_asset_metadata(run.metadata(result, seconds), partition_key=result.manifest.ds)
+            done.append(result)
+            if not is_submitted:
+                _log_days(log, len(done), len(days), time.perf_counter() - start)
+        _log_end(log, done, time.perf_counter() - start)
+        observer.on_asset_done(row.name, time.perf_counter() - start)
+        checks = [run.label_check(_check_result(check, done)) for check in row.checks]
+        return dg.MaterializeResult(check_results=checks, data_version=run.data_version or _data_version(done))
+
+    return materialize
+
+
+def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
+    """Returns the decorator's arguments, except partitions and checks."""
     platform = scene.loaded.config.platform
     pool = platform.trainer_pool if row.pool == TRAINER else None if row.pool is None else scene.name(row.pool)
     return {
@@ -104,8 +97,8 @@ def _described(row: AssetRow, scene: Scene) -> dict[str, Any]:
         "tags": scene.tags | ({"dssm/component": row.component} if row.component else {}),
         "metadata": code_references(row.step, platform),
         "pool": pool,
-        "freshness_policy": _freshness(scene) if row.is_watched else None,
-        "config_schema": form_of(row.settings, scene) if row.settings is not None else None,
+        "freshness_policy": _freshness_policy(scene) if row.is_watched else None,
+        "config_schema": form_for(row.settings, scene) if row.settings is not None else None,
     }
 
 
@@ -114,70 +107,33 @@ def _kinds(row: AssetRow, scene: Scene) -> set[str]:
     return (set(row.kinds) - {"duckdb"}) | {"spark"} if is_on_spark else set(row.kinds)
 
 
-def _freshness(scene: Scene) -> dg.FreshnessPolicy | None:
+def _freshness_policy(scene: Scene) -> dg.FreshnessPolicy | None:
     hours = scene.loaded.config.platform.freshness_hours
     if hours is None and scene.loaded.config.calendar.end is not None:
         return None
     return dg.FreshnessPolicy.time_window(fail_window=dt.timedelta(hours=FRESHNESS_HOURS if hours is None else hours))
 
 
-def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefinition:
-    key = scene.key(row.name)
-
-    @dg.asset(
-        **_described(row, scene),
-        partitions_def=scene.daily,
-        backfill_policy=dg.BackfillPolicy.multi_run(1) if row.is_windowed else dg.BackfillPolicy.single_run(),
-        check_specs=[
-            dg.AssetCheckSpec(check.name, asset=key, description=check.description, blocking=check.is_blocking)
-            for check in row.checks
-        ],
-    )
-    def materialize(context: dg.AssetExecutionContext):
-        def log(text: str) -> None:
-            context.log.info(text)
-            observer.line(f"{key.to_user_string()}: {text}")
-
-        days = list(context.partition_keys)
-        run = StepRun(context, scene, row.name, row.deps, takes_settings=row.settings is not None)
-        workspace = run.open(scene.workspace(log), days)
-        done: list[StepResult] = []
-        begun = time.perf_counter()
-        is_submitted = row.runs_on_engine and scene.loaded.config.engine == "spark"
-        results = _submitted(row, scene, context, days) if is_submitted else _timed(row.step(workspace, days))
-        for result, seconds in results:
-            metadata = run.metadata(result, seconds, is_windowed=row.is_windowed)
-            context.add_asset_metadata(metadata, partition_key=result.manifest.ds)
-            done.append(result)
-            if not is_submitted:
-                _log_days(log, len(done), len(days), time.perf_counter() - begun)
-        _log_end(log, done, time.perf_counter() - begun)
-        observer.asset_done(row.name, time.perf_counter() - begun)
-        checks = [run.check(_check_result(check, done)) for check in row.checks]
-        return dg.MaterializeResult(check_results=checks, data_version=run.data_version or _data_version(done))
-
-    return materialize
-
-
-def _submitted(
+def _run_on_cluster(
     row: AssetRow, scene: Scene, context: dg.AssetExecutionContext, days: Sequence[str]
 ) -> "Iterator[tuple[StepResult, float]]":
     assert isinstance(row.step, LazyStep)  # the job finds the step by its name
-    return submitted(context, scene.loaded, scene.launch, row.step, days)
+    return run_submitted(context, scene.loaded, scene.launch, row.step, days)
 
 
-def _timed(results: "Iterator[StepResult]") -> "Iterator[tuple[StepResult, float]]":
+def _with_seconds(results: "Iterator[StepResult]") -> "Iterator[tuple[StepResult, float]]":
     """Yields each result with the seconds that it took."""
-    started = time.perf_counter()
+    start = time.perf_counter()
     for result in results:
-        yield result, time.perf_counter() - started
-        started = time.perf_counter()
+        yield result, time.perf_counter() - start
+        start = time.perf_counter()
 
 
 def _data_version(done: "Sequence[StepResult]") -> dg.DataVersion:
-    """Returns what tells whether a partition is another one than before: its digest, so what is behind it becomes stale when
-    its content changes and only then. A run over several days can give them one version between them, made of all digests:
-    a day that is made again alone after that counts as changed.
+    """Returns the digest of what was written, so that downstream partitions become stale only if the content changes.
+
+    Dagster accepts one version per run. Over several days it is a digest of all their digests: a day that is materialized
+    again alone counts as changed.
     """
     digests = [result.manifest.digest for result in done]
     if len(digests) == 1:
@@ -192,13 +148,12 @@ def _log_days(log: Callable[[str], None], done: int, total: int, seconds: float)
 
 def _log_end(log: Callable[[str], None], done: "Sequence[StepResult]", seconds: float) -> None:
     rows = sum(result.manifest.rows for result in done)
-    log(
-        f"{rows:,} rows in {seconds:.1f} s ({rows / max(seconds, 1e-9):,.0f} rows/s), {len(done)} day{'s' if len(done) > 1 else ''}"
-    )
+    days = f"{len(done)} day{'s' if len(done) > 1 else ''}"
+    log(f"{rows:,} rows in {seconds:.1f} s ({rows / max(seconds, 1e-9):,.0f} rows/s), {days}")
 
 
 def _check_result(row: CheckRow, done: "Sequence[StepResult]") -> dg.AssetCheckResult:
-    """Returns one result over all days of the run: it passes when it passed on every day."""
+    """Returns one result over all days of the run: it passes if it passed on every day."""
     found: list[tuple[str, Check]] = [
         (result.manifest.ds, check) for result in done for check in result.checks if check.name == row.name
     ]
@@ -209,6 +164,6 @@ def _check_result(row: CheckRow, done: "Sequence[StepResult]") -> dg.AssetCheckR
         check_name=row.name,
         passed=bool(found) and not failed,
         severity=dg.AssetCheckSeverity.ERROR if is_blocking else dg.AssetCheckSeverity.WARN,
-        description="; ".join(f"{ds}: {check.description}" for ds, check in shown[:10]) or "the step reported nothing",
-        metadata={key: plain(value) for key, value in (shown[-1][1].facts if shown else {}).items()},
+        description="; ".join(f"{ds}: {check.description}" for ds, check in shown[:10]) or "the step reported no result",
+        metadata={key: to_metadata_value(value) for key, value in (shown[-1][1].facts if shown else {}).items()},
     )

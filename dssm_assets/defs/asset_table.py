@@ -1,10 +1,10 @@
-"""The table of contents: every asset group and the module that lists its assets, in the order of the pipeline.
+"""The asset table: every asset group and the module that lists its assets, in pipeline order.
 
-Dependencies name what an asset reads unless another dependency stands behind it already: staleness travels along the
-chain, and the graph stays readable. What was read, with digests, is in each partition's metadata (`inputs`).
+An asset's dependencies are the assets that it reads, except those that another dependency already depends on: staleness
+travels along the chain, and the graph stays readable. What a partition did read, with digests, is in its metadata (`inputs`).
 """
 
-from dssm_assets.defs.asset_factory import AssetRow
+from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.assets import config, evaluation, features_raw, fg, sample, serving, source, statistics, training, vectors
 
 ASSET_TABLE: tuple[tuple[AssetRow, ...], ...] = (
@@ -19,8 +19,12 @@ ASSET_TABLE: tuple[tuple[AssetRow, ...], ...] = (
     evaluation.ROWS,
     serving.ROWS,
 )
+PUBLISHING_GROUP = serving.GROUP
+"""The group of the assets that only the job `publish` runs."""
+SAMPLE_GROUPS = frozenset({sample.GROUP, statistics.GROUP})
+"""Daily tables of these groups are needed for the days of a window; they read the features of the day before."""
 
 
 def all_rows() -> list[AssetRow]:
-    """Returns every asset of the graph."""
+    """Returns every asset, in pipeline order."""
     return [row for rows in ASSET_TABLE for row in rows]

@@ -3,7 +3,7 @@
 `steps_of("evaluation").ground_truth` is the function `ground_truth` of `dssm_assets/steps/evaluation.py`, imported when it
 is first called. A process that only shows the graph then loads neither torch, faiss, pandas nor an engine.
 
-Belongs here: finding a step by its name, and where it stands. Does not belong here: what steps do.
+Belongs here: finding a step by its name, and its place in the source code. Does not belong here: what steps do.
 """
 
 import importlib
@@ -21,13 +21,13 @@ from dssm_assets.core.config.engines import Platform
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import StepResult, Workspace
 
-
 _PACKAGE = Path(__file__).parent.parent
+_REPOSITORY = _PACKAGE.parent
 
 
 @dataclass(frozen=True)
 class LazyStep:
-    """A step, callable as the function that it names."""
+    """A step's name, callable like the function itself."""
 
     module: str
     name: str
@@ -38,19 +38,19 @@ class LazyStep:
 
     @property
     def file(self) -> Path:
-        """Returns the file in which the step stands."""
+        """Returns the file that defines the step."""
         return _PACKAGE / "steps" / f"{self.module}.py"
 
     @property
     def line(self) -> int | None:
-        """Returns the line of its definition, counted from 1; None where the file has none."""
+        """Returns the line of its definition, counted from 1; None if the file does not define it."""
         match = re.search(rf"^def {self.name}\(", _text(self.file), flags=re.MULTILINE)
         return None if match is None else _text(self.file).count("\n", 0, match.start()) + 1
 
 
 @dataclass(frozen=True)
 class StepModule:
-    """A module of steps, none of them imported."""
+    """A module of steps that is not imported."""
 
     module: str
 
@@ -70,11 +70,8 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-_REPOSITORY = Path(__file__).parent.parent.parent
-
-
 def code_references(step: Callable[..., Any], platform: Platform) -> dict[str, Any]:
-    """Returns the metadata entry that the UI shows as "code", nothing for a step that stands in no file of the package."""
+    """Returns the metadata entry that the UI shows as "code", or nothing for a step outside the package."""
     if not isinstance(step, LazyStep) or step.line is None:
         return {}
     label = f"steps/{step.module}.py, {step.name}"

@@ -1,7 +1,4 @@
-"""Runs started from this process: a range of days of the daily tables, or one run per evaluation day.
-
-Belongs here: turning names and days into Dagster runs on an instance. Does not belong here: what is run.
-"""
+"""Runs inside this process, as the demo and `dssm-assets materialize` make them: a range of days, or one run per day."""
 
 import sqlite3
 import uuid
@@ -16,42 +13,15 @@ from sqlalchemy import Engine, event
 
 from dssm_assets.core.errors import CheckFailedError
 
-
-@contextmanager
-def held_open() -> Iterator[None]:
-    """Holds open every SQLite file that this process connects to through SQLAlchemy, until the end."""
-    held: dict[str, sqlite3.Connection] = {}
-
-    def connected(connection: Any, _record: Any) -> None:
-        if not isinstance(connection, sqlite3.Connection):
-            return
-        path = connection.execute("PRAGMA database_list").fetchone()[2]
-        if not path:
-            return  # in memory
-        connection.execute("PRAGMA synchronous=NORMAL")
-        if path not in held:
-            held[path] = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
-        # Only what has looked since the file has a write-ahead log holds that open.
-        held[path].execute("PRAGMA schema_version").fetchone()
-
-    event.listen(Engine, "connect", connected)
-    try:
-        yield
-    finally:
-        event.remove(Engine, "connect", connected)
-        for connection in held.values():
-            connection.close()
-
-
 QUIET_CONSOLE = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-"""What went wrong is raised; Dagster's console would print its traces beside it, twice."""
+"""Run configuration that silences Dagster's console: errors are raised, and the console would print them twice more."""
 
 
 def run_range(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], days: Sequence[str]) -> None:
     """Materializes daily assets over consecutive days in one run.
 
     Raises:
-        CheckFailedError: if a blocking check failed, with its sentence.
+        CheckFailedError: if a blocking check failed, with its description.
         Exception: whatever the failing asset raised.
     """
     tags = {ASSET_PARTITION_RANGE_START_TAG: days[0], ASSET_PARTITION_RANGE_END_TAG: days[-1]}
@@ -62,7 +32,7 @@ def run_day(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[
     """Materializes assets of one day in one run.
 
     Raises:
-        CheckFailedError: if a blocking check failed, with its sentence.
+        CheckFailedError: if a blocking check failed, with its description.
         Exception: whatever the failing asset raised.
     """
     _execute(defs, instance, names, partition_key=ds)
@@ -72,7 +42,7 @@ def run_days(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence
     """Materializes assets of several days, one run per day; a day whose check fails does not stop the next.
 
     Raises:
-        CheckFailedError: at the end, with the sentences of all days whose blocking checks failed.
+        CheckFailedError: at the end, with the descriptions of all blocking checks that failed.
         Exception: whatever a failing asset raised, at once.
     """
     failed = []
@@ -85,16 +55,46 @@ def run_days(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence
         raise CheckFailedError("; ".join(failed))
 
 
-def _execute(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], **which: Any) -> None:
+@contextmanager
+def sqlite_kept_open() -> Iterator[None]:
+    """Keeps every SQLite file open that this process connects to through SQLAlchemy, until the end of the block.
+
+    Dagster opens a connection per event. When the last connection to a file closes, SQLite folds its write-ahead log in: with
+    one more connection open this happens once per run instead of once per event.
+    """
+    kept: dict[str, sqlite3.Connection] = {}
+
+    def on_connect(connection: Any, _record: Any) -> None:
+        if not isinstance(connection, sqlite3.Connection):
+            return
+        path = connection.execute("PRAGMA database_list").fetchone()[2]
+        if not path:
+            return  # in memory
+        connection.execute("PRAGMA synchronous=NORMAL")
+        if path not in kept:
+            kept[path] = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
+        # A connection keeps the write-ahead log open only once it has read the file since the log exists.
+        kept[path].execute("PRAGMA schema_version").fetchone()
+
+    event.listen(Engine, "connect", on_connect)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", on_connect)
+        for connection in kept.values():
+            connection.close()
+
+
+def _execute(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], **partitions: Any) -> None:
     run_id = str(uuid.uuid4())
     try:
-        with held_open():
+        with sqlite_kept_open():
             defs.resolve_implicit_global_asset_job_def().execute_in_process(
                 instance=instance,
                 run_config=QUIET_CONSOLE,
                 asset_selection=[dg.AssetKey.from_user_string(name) for name in names],
                 run_id=run_id,
-                **which,
+                **partitions,
             )
     except DagsterAssetCheckFailedError as error:
         raise CheckFailedError(_failed_checks(instance, run_id)) from error

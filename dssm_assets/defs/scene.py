@@ -1,9 +1,7 @@
-"""A scene: one configuration and the names that its assets, jobs and pools have in a code location.
+"""A scene: one configuration in a code location, with the names and partitions of its assets, jobs and pools.
 
-A code location with one scene names them plainly (`sample`, `daily_tables`); one with several puts the scene's name before
-each (`shop/sample`, `shop_daily_tables`).
-
-Belongs here: names and partitions of a scene. Does not belong here: the definitions themselves.
+A code location with one scene uses plain names (`sample`, `daily_tables`); with several scenes, each name starts with the
+scene's (`shop/sample`, `shop_daily_tables`).
 """
 
 import datetime as dt
@@ -23,9 +21,10 @@ if TYPE_CHECKING:
     from dssm_assets.steps.workspace import Workspace
 
 
+SCENE_TAG = "dssm/scene"
 SPARE_DAYS = 30
-"""So many days after the calendar's end stay in plots, and so long may a backfill take: Dagster looks for its days as of the
-moment it was asked for, with the offset of the code location's last start."""
+"""Days after the calendar's end that stay in the UI's plots. Also the longest that a backfill may take: Dagster looks its days
+up at the time when it was requested, with the offset of the code location's last start."""
 
 
 def daily_partitions(calendar: Calendar, today: dt.date | None = None) -> dg.DailyPartitionsDefinition:
@@ -33,7 +32,7 @@ def daily_partitions(calendar: Calendar, today: dt.date | None = None) -> dg.Dai
 
     Args:
         calendar: first and last day, and the time zone in which days begin.
-        today: the date in that zone; None for the clock's.
+        today: the date in that zone; None for the current one.
     """
     if calendar.end is None:
         return dg.DailyPartitionsDefinition(start_date=calendar.start.isoformat(), timezone=calendar.timezone)
@@ -46,20 +45,17 @@ def daily_partitions(calendar: Calendar, today: dt.date | None = None) -> dg.Dai
 
 
 def today_in(timezone: str) -> dt.date:
-    """Returns the date that the clock shows in a time zone."""
+    """Returns the current date in a time zone."""
     return dt.datetime.now(ZoneInfo(timezone)).date()
 
 
 def _days_to_hide(last: dt.date, today: dt.date) -> int:
-    """Returns how many of the days that have ended since the last one Dagster need not know.
+    """Returns how many of the days since the calendar's end Dagster should not count.
 
-    The end alone bounds the partitions. But the UI draws its plots over the latest 120 days, and Dagster counts those back from
-    the clock, past the end: without the offset a calendar that ended long ago has empty plots.
+    The end alone bounds the partitions. But the UI plots the latest 120 days, which Dagster counts back from the current date,
+    past the end: without the offset, the plots of a calendar that ended long ago are empty.
     """
     return max(0, (today - last).days - 1 - SPARE_DAYS)
-
-
-SCENE_TAG = "dssm/scene"
 
 
 @dataclass(frozen=True)
@@ -68,8 +64,8 @@ class Scene:
 
     Attributes:
         loaded: its configuration.
-        prefix: what stands before its names; "" where it is the only scene.
-        launch: runs the jobs of its assets with `engine: spark`.
+        prefix: what its names start with; "" for the only scene.
+        launch: runs the jobs of its assets if `engine: spark`.
     """
 
     loaded: LoadedConfig
@@ -78,7 +74,7 @@ class Scene:
 
     @cached_property
     def daily(self) -> dg.DailyPartitionsDefinition:
-        """Returns the days of the scene, the partitions of all of its assets."""
+        """Returns the days of the scene, the partitions of all its assets."""
         return daily_partitions(self.loaded.config.calendar)
 
     @property
@@ -91,18 +87,18 @@ class Scene:
         return dg.AssetKey([self.prefix, asset] if self.prefix else [asset])
 
     def name(self, plain: str) -> str:
-        """Returns the name of a group, a job, a schedule, a sensor, or a pool that is the scene's alone."""
+        """Returns the name of a group, a job, a schedule, a sensor, or a pool of this scene alone."""
         return f"{self.prefix}_{plain}" if self.prefix else plain
 
     def op(self, asset: str) -> str:
-        """Returns the name of an asset's op: where run configuration speaks of it."""
+        """Returns the name of an asset's op, its key in a run's configuration."""
         return f"{self.prefix}__{asset}" if self.prefix else asset
 
-    def workspace(self, log: Callable[[str], None]) -> "Workspace":
+    def open_workspace(self, log: Callable[[str], None]) -> "Workspace":
         """Returns the workspace that the scene's steps work in.
 
         Raises:
-            FeatureSpecError: the feature definitions are faulty: no step works on those, whether it reads them or not.
+            FeatureSpecError: the feature definitions are faulty. No step runs then, not even one that reads none of them.
         """
         from dssm_assets.steps.workspace import open_workspace
 

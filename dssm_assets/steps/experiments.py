@@ -1,7 +1,7 @@
-"""Experiments: the workspace in which a run with other settings works, and the table that compares what came of them.
+"""Steps of experiments: the workspace of a run with other settings, and the table that compares the results.
 
-Belongs here: opening that workspace, remembering its settings, reading the results side by side. Does not belong here:
-which settings there are (`core/experiments.py`) and how a run is told them (`defs/experiments.py`).
+Belongs here: opening that workspace, storing its settings, comparing hit rates. Does not belong here: which settings there
+are (`core/experiments.py`) and the forms that they come from (`defs/run_settings.py`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.experiments import (
     EXPERIMENTS,
-    STANDING,
+    REGULAR,
     Experiment,
-    changed_config,
-    comparison,
+    apply_changes,
+    compare_totals,
     comparison_markdown,
-    differing,
-    told,
+    describe_changes,
+    drop_configured,
 )
 from dssm_assets.steps.feature_config import step_config, training_config
 from dssm_assets.steps.workspace import StepResult, Workspace, duckdb_engine
@@ -33,25 +33,24 @@ _FILE = "settings.json"
 _SCORED = "total_hit_rate"
 
 
-def open_experiment(standing: Workspace, experiment: Experiment, asset: str, ds: str) -> tuple[Workspace, Experiment]:
-    """Returns the workspace of an experiment on a day, and the experiment with all settings that it has there.
+def open_experiment(regular: Workspace, experiment: Experiment, asset: str, ds: str) -> tuple[Workspace, Experiment]:
+    """Returns the workspace of an experiment on a day, and the experiment with all its settings of that day.
 
-    Settings that an earlier run of that name gave on that day stay, unless this run gives them anew. For dssm_model the
-    configs that its settings reach (step_config, training_config) are made first, so that what is trained is what is told.
+    Settings from an earlier run of the same name and day stay in force unless this run changes them. For dssm_model, the
+    configs that depend on the settings (step_config, training_config) are written first.
 
     Raises:
-        ConfigError: a setting is out of bounds; or the day has no standing partition of the asset, so that nothing could
-            be compared.
+        ConfigError: a setting is out of bounds, or the day has no regular partition of the asset to compare with.
     """
-    if standing.find(asset, ds) is None:
+    if regular.find(asset, ds) is None:
         where = f"experiment {experiment.name}, {asset} of {ds}"
-        remedy = f"dssm-assets materialize {asset} --from {ds}"
-        raise ConfigError(Fault(where, "a standing partition to be compared with", "none", remedy))
-    partitions = OverlayStore(standing.tables.partitions, experiment.name)
-    artifacts = ArtifactStore(partitions, standing.artifacts.cache)
-    before = _stored(artifacts, ds)
-    known = Experiment(experiment.name, differing(standing.config, before | dict(experiment.changes)))
-    workspace = _over(standing, partitions, known)
+        remedy = f"run dssm-assets materialize {asset} --from {ds}"
+        raise ConfigError(Fault(where, "a regular partition to compare with", "none", remedy))
+    partitions = OverlayStore(regular.tables.partitions, experiment.name)
+    artifacts = ArtifactStore(partitions, regular.artifacts.cache)
+    before = _stored_settings(artifacts, ds)
+    known = Experiment(experiment.name, drop_configured(regular.config, before | dict(experiment.changes)))
+    workspace = _overlay(regular, partitions, known)
     if known.changes != before or partitions.find(SETTINGS, ds) is None:
         artifacts.publish(SETTINGS, ds, {_FILE: json.dumps(dict(known.changes), sort_keys=True).encode()})
     if asset == "dssm_model":
@@ -60,42 +59,30 @@ def open_experiment(standing: Workspace, experiment: Experiment, asset: str, ds:
     return workspace, known
 
 
-def standing_experiment(standing: Workspace, name: str, ds: str) -> Workspace:
-    """Returns the workspace of an experiment that a run has opened on a day, with the settings it has there; writes nothing.
+def reopen_experiment(regular: Workspace, name: str, ds: str) -> Workspace:
+    """Returns the workspace of an experiment that an earlier run has opened on a day, with its settings; writes nothing.
 
     Raises:
-        ConfigError: no run has.
+        ConfigError: no run has opened it.
     """
-    partitions = OverlayStore(standing.tables.partitions, name)
+    partitions = OverlayStore(regular.tables.partitions, name)
     if partitions.find(SETTINGS, ds) is None:
-        remedy = "start its run of dssm_model first: it writes the settings down and then says what to start"
+        remedy = "first start the experiment's run of dssm_model: it stores the settings, then says what to start"
         raise ConfigError(Fault(f"experiment {name}", f"settings of {ds}", "none", remedy))
-    settings = _stored(ArtifactStore(partitions, standing.artifacts.cache), ds)
-    return _over(standing, partitions, Experiment(name, differing(standing.config, settings)))
-
-
-def _over(standing: Workspace, partitions: OverlayStore, experiment: Experiment) -> Workspace:
-    """Returns the standing workspace with an experiment's partitions over its own, and the experiment's settings."""
-    loaded = replace(standing.loaded, config=changed_config(standing.config, experiment.changes))
-    tables, artifacts = TableStore(partitions), ArtifactStore(partitions, standing.artifacts.cache)
-    return replace(standing, loaded=loaded, tables=tables, artifacts=artifacts, engine=duckdb_engine(loaded, tables))
-
-
-def _stored(artifacts: ArtifactStore, ds: str) -> dict[str, Any]:
-    manifest = artifacts.partitions.find(SETTINGS, ds)
-    return {} if manifest is None else dict(json.loads(artifacts.read_bytes(manifest, _FILE)))
+    settings = _stored_settings(ArtifactStore(partitions, regular.artifacts.cache), ds)
+    return _overlay(regular, partitions, Experiment(name, drop_configured(regular.config, settings)))
 
 
 def experiments(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Puts the hit rates of each day's experiments beside the standing ones."""
+    """Compares the hit rates of each day's experiments with those of the regular run."""
     for ds in days:
-        yield _experiments(workspace, ds)
+        yield _compare_experiments(workspace, ds)
 
 
-def _experiments(workspace: Workspace, ds: str) -> StepResult:
-    standing = workspace.need(_SCORED, ds)
-    totals = {STANDING: workspace.tables.read(standing)}
-    inputs = {standing.key: standing.digest}
+def _compare_experiments(workspace: Workspace, ds: str) -> StepResult:
+    regular = workspace.need(_SCORED, ds)
+    totals = {REGULAR: workspace.tables.read(regular)}
+    inputs = {regular.key: regular.digest}
     changes: dict[str, str] = {}
     for name in experiment_names(workspace.tables.partitions):
         store = OverlayStore(workspace.tables.partitions, name)
@@ -104,7 +91,19 @@ def _experiments(workspace: Workspace, ds: str) -> StepResult:
             continue
         totals[name] = TableStore(store).read(manifest)
         inputs[f"{name}/{manifest.key}"] = manifest.digest
-        changes[name] = told(_stored(ArtifactStore(store, workspace.artifacts.cache), ds)) or "nothing"
-    table = comparison(totals, changes)
+        changes[name] = describe_changes(_stored_settings(ArtifactStore(store, workspace.artifacts.cache), ds)) or "nothing"
+    table = compare_totals(totals, changes)
     manifest = workspace.tables.write(EXPERIMENTS, ds, table, inputs=inputs)
     return StepResult(manifest, {"experiments": len(totals) - 1}, report_markdown=comparison_markdown(table, ds))
+
+
+def _overlay(regular: Workspace, partitions: OverlayStore, experiment: Experiment) -> Workspace:
+    """Returns a workspace with an experiment's settings, whose partitions hide the regular ones."""
+    loaded = replace(regular.loaded, config=apply_changes(regular.config, experiment.changes))
+    tables, artifacts = TableStore(partitions), ArtifactStore(partitions, regular.artifacts.cache)
+    return replace(regular, loaded=loaded, tables=tables, artifacts=artifacts, engine=duckdb_engine(loaded, tables))
+
+
+def _stored_settings(artifacts: ArtifactStore, ds: str) -> dict[str, Any]:
+    manifest = artifacts.partitions.find(SETTINGS, ds)
+    return {} if manifest is None else dict(json.loads(artifacts.read_bytes(manifest, _FILE)))

@@ -178,7 +178,7 @@ class Server:
     def __init__(self, root: Path) -> None:
         code = (
             "import argparse, sys; from dssm_assets.commands import serve; parser = argparse.ArgumentParser();"
-            "serve.add(parser.add_subparsers()); given = parser.parse_args(sys.argv[1:]); sys.exit(given.command(given))"
+            "serve.add_command(parser.add_subparsers()); given = parser.parse_args(sys.argv[1:]); sys.exit(given.command(given))"
         )
         command = [sys.executable, "-c", code, "serve", "--bundle", str(root), "--port", "0", "--no-verify"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -30,7 +30,7 @@ from dssm_assets.datasets import online_retail
 from dssm_assets.datasets.source_tables import write_tables
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.scene import Scene
-from dssm_assets.materialize import plan, run
+from dssm_assets.materialize import plan_runs, run_plan
 from dssm_assets.steps.dssm_model import dssm_model
 from dssm_assets.steps.evaluation import hit_counts
 from dssm_assets.steps.feature_config import training_config
@@ -102,8 +102,8 @@ def retail(data: Path, home: Path) -> LoadedConfig:
     recent = tables.behavior.filter(pc.greater_equal(tables.behavior["event_time"], begin))
     write_tables(replace(tables, behavior=recent), home / "source")
     loaded = complete_config(parse_config(CONFIG), home=home)
-    run(plan(Scene(loaded), "daily_tables", START, LAST), Observer())
-    run(plan(Scene(loaded), "train_and_evaluate", FIRST, LAST), Observer())
+    run_plan(plan_runs(Scene(loaded), "daily_tables", START, LAST), Observer())
+    run_plan(plan_runs(Scene(loaded), "train_and_evaluate", FIRST, LAST), Observer())
     return loaded
 
 

@@ -50,7 +50,7 @@ def test_the_table_names_every_part(capsys: pytest.CaptureFixture[str], monkeypa
     monkeypatch.setattr(os, "environ", dict(os.environ))  # what the command sets for its own process stays here
     monkeypatch.setenv("COLUMNS", "120")
     parser = argparse.ArgumentParser()
-    bench.add(parser.add_subparsers())
+    bench.add_command(parser.add_subparsers())
     parsed = parser.parse_args(["bench", *TINY])
     assert parsed.command(parsed) == 0
     printed = capsys.readouterr().out

@@ -34,7 +34,7 @@ def files(tmp_path: Path) -> dict[str, str]:
 
 def run(files: dict[str, str], *more: str) -> int:
     parser = argparse.ArgumentParser()
-    evaluate.add(parser.add_subparsers())
+    evaluate.add_command(parser.add_subparsers())
     names = ["--user-vectors", files["users"], "--item-vectors", files["items"], "--truth", files["truth"]]
     parsed = parser.parse_args(["evaluate", *names, *more])
     return int(parsed.command(parsed))

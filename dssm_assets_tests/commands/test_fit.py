@@ -80,7 +80,7 @@ def test_without_torchrun_it_says_how_to_be_started(monkeypatch: pytest.MonkeyPa
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     parser = argparse.ArgumentParser()
-    fit.add(parser.add_subparsers())
+    fit.add_command(parser.add_subparsers())
     parsed = parser.parse_args(["fit", "--day", "2026-02-15"])
     with pytest.raises(InputError, match=r"no LOCAL_RANK, RANK, WORLD_SIZE.*torchrun --nproc-per-node N"):
         parsed.command(parsed)
@@ -96,7 +96,7 @@ def test_an_experiment_s_own_settings_are_fitted(
     for name, value in {**told, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 0}.items():
         monkeypatch.setenv(name, str(value))
     parser = argparse.ArgumentParser()
-    fit.add(parser.add_subparsers())
+    fit.add_command(parser.add_subparsers())
     parsed = parser.parse_args(["fit", "--day", EVALUATION_DAY, "--experiment", "hot"])
     with pytest.raises(ConfigError, match=r"experiment hot: expected settings of .*start its run of dssm_model first"):
         parsed.command(parsed)

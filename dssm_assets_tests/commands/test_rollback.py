@@ -30,7 +30,7 @@ def ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def run(*arguments: str) -> int:
     parser = argparse.ArgumentParser()
-    rollback.add(parser.add_subparsers())
+    rollback.add_command(parser.add_subparsers())
     parsed = parser.parse_args(["rollback", *arguments])
     return int(parsed.command(parsed))
 

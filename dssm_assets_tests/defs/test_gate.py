@@ -4,7 +4,8 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
-from dssm_assets.defs.asset_factory import AssetRow, Observer, build_asset
+from dssm_assets.defs.asset_factory import Observer, build_asset
+from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.scene import Scene
 from dssm_assets.steps.evaluation import hit_rate_gate

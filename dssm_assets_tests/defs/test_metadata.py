@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.metadata import metadata_of, plain
+from dssm_assets.defs.metadata import partition_metadata, to_metadata_value
 from dssm_assets.steps.workspace import StepResult, open_workspace
 from dssm_assets.storage.manifest import Column, Manifest, StoredFile
 from dssm_assets_tests import worlds
@@ -113,8 +113,8 @@ def test_checks_are_recorded_as_passed(world):
     ],
 )
 def test_scalars_become_plain(value, expected, kind):
-    assert plain(value) == expected
-    assert type(plain(value)) is kind
+    assert to_metadata_value(value) == expected
+    assert type(to_metadata_value(value)) is kind
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_scalars_become_plain(value, expected, kind):
     ],
 )
 def test_mappings_and_lists_become_json_however_deep(value, expected):
-    made = plain(value)
+    made = to_metadata_value(value)
     assert isinstance(made, dg.JsonMetadataValue)
     assert made.value == expected
 
@@ -138,7 +138,7 @@ def test_figures_of_a_step_stand_beside_the_standing_ones(tmp_path):
     file = StoredFile("part.parquet", "part-1.parquet", 20, "1" * 64, 10)
     manifest = Manifest("sample", "2024-01-02", (file,), (Column("user_id", "string", "Who."),))
     result = StepResult(manifest, {"kept": np.int64(4)}, report_markdown="# Report", images={"curve": b"\x89PNG"})
-    told = metadata_of(result, workspace, 0.5)
+    told = partition_metadata(result, workspace, 0.5)
     assert (told["dagster/row_count"], told["seconds"], told["rows_per_s"], told["bytes"], told["kept"]) == (
         10,
         0.5,
@@ -153,7 +153,7 @@ def test_figures_of_a_step_stand_beside_the_standing_ones(tmp_path):
 
 def test_no_time_at_all_is_no_rate(tmp_path):
     workspace = open_workspace(worlds.write_config(tmp_path))
-    assert metadata_of(StepResult(Manifest("sample", "2024-01-02", ())), workspace, 0.0)["rows_per_s"] == 0.0
+    assert partition_metadata(StepResult(Manifest("sample", "2024-01-02", ())), workspace, 0.0)["rows_per_s"] == 0.0
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import dagster as dg
 import pytest
 import yaml
 
-from dssm_assets.defs.asset_factory import TRAINER, AssetRow, Observer, build_asset
+from dssm_assets.defs.asset_factory import Observer, build_asset
+from dssm_assets.defs.asset_row import TRAINER, AssetRow
 from dssm_assets.defs.scene import Scene
 from dssm_assets.steps.workspace import StepResult
 from dssm_assets.storage.manifest import Manifest

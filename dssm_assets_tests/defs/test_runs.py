@@ -5,7 +5,7 @@ from contextlib import closing
 
 import sqlalchemy as sa
 
-from dssm_assets.defs.runs import held_open
+from dssm_assets.defs.runs import sqlite_kept_open
 
 
 def write(path, value):
@@ -26,7 +26,7 @@ def rows(path):
 
 def test_the_log_stays_between_connections_and_is_folded_in_at_the_end(tmp_path):
     path, ahead = tmp_path / "events.db", tmp_path / "events.db-wal"
-    with held_open():
+    with sqlite_kept_open():
         assert write(path, 1) == 1  # normal
         assert ahead.exists()
         assert write(path, 2) == 1
@@ -37,12 +37,12 @@ def test_the_log_stays_between_connections_and_is_folded_in_at_the_end(tmp_path)
 
 def test_outside_nothing_is_changed(tmp_path):
     path = tmp_path / "events.db"
-    with held_open():
+    with sqlite_kept_open():
         pass
     assert write(path, 1) == 2  # full, SQLite's own
     assert not (tmp_path / "events.db-wal").exists()
 
 
 def test_a_database_in_memory_is_left_alone():
-    with held_open(), sa.create_engine("sqlite://").connect() as connection:
+    with sqlite_kept_open(), sa.create_engine("sqlite://").connect() as connection:
         assert connection.execute(sa.text("select 1")).scalar() == 1

@@ -5,7 +5,7 @@ import pytest
 
 from dssm_assets.cli import main
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.definitions import build_definitions, configured, configured_scene
+from dssm_assets.definitions import build_definitions, load_scene
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
@@ -145,7 +145,7 @@ def test_the_environment_may_name_several_files(scenes, monkeypatch, tmp_path, c
     with pytest.raises(ConfigError, match=r"both|place of its own"):
         build_definitions()  # one home: both would write to its folder tables
     monkeypatch.setenv("DSSM_CONFIG", str(scenes[0]))
-    assert configured().config.name == "shop"
+    assert load_scene().loaded.config.name == "shop"
 
 
 def test_a_command_asks_which_scene(monkeypatch, tmp_path, capsys):
@@ -156,7 +156,7 @@ def test_a_command_asks_which_scene(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("DSSM_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     monkeypatch.setenv("DSSM_CONFIG", ":".join(files))
-    assert configured_scene("b").key("sample") == dg.AssetKey(["b", "sample"])
+    assert load_scene("b").key("sample") == dg.AssetKey(["b", "sample"])
     assert main(["materialize", "user_table", "--from", DAYS[0]]) == 1
     assert capsys.readouterr().err == (
         "ConfigError: scene: expected one of: a, b, got none. To fix: name one with --scene, or set DSSM_CONFIG to its file\n"

@@ -22,7 +22,7 @@ from dssm_assets.core.errors import ConfigError, Fault, SchemaError, SubmittedJo
 from dssm_assets.definitions import build_definitions
 from dssm_assets.defs import spark_runs
 from dssm_assets.defs.runs import run_range
-from dssm_assets.defs.spark_runs import SCRIPT, _environment, command
+from dssm_assets.defs.spark_runs import SCRIPT, _environment, submit_command
 from dssm_assets.deployment.spark_job import reason
 from dssm_assets.steps.parallel import Job, message_of, result_of
 from dssm_assets.steps.workspace import Check, StepResult, open_workspace
@@ -43,7 +43,7 @@ def test_every_setting_of_the_section_is_in_the_command() -> None:
         partitions=48,
         python="/opt/env/bin/python",
     )
-    words = command(spark, "shop sample")
+    words = submit_command(spark, "shop sample")
     assert words[:6] == [sys.executable, "first", "--master", "spark://host:7077", "--name", "shop sample"]
     assert words[6:8] == ["--py-files", "a.zip"]
     assert set(words[9:-1:2]) == {
@@ -66,14 +66,14 @@ def test_workers_of_a_local_master_have_this_python(master: str) -> None:
 
 def test_without_settings_the_client_s_own_hold() -> None:
     spark = Spark(submit=[sys.executable])
-    assert "--master" not in command(spark, "x")
+    assert "--master" not in submit_command(spark, "x")
     assert "PYSPARK_PYTHON" not in _environment(spark)
     assert spark.read_with is ReadWith.SPARK
 
 
 def test_a_client_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match=r"key spark.submit: expected a program that submits jobs, got no 'nowhere-submit'"):
-        command(Spark(submit=["nowhere-submit"]), "x")
+        submit_command(Spark(submit=["nowhere-submit"]), "x")
 
 
 def test_unknown_keys_and_engines_are_refused() -> None:

@@ -8,7 +8,7 @@ import kubernetes_validate
 import yaml
 from torch.distributed.run import get_args_parser
 
-from dssm_assets.cli import parser
+from dssm_assets.cli import build_parser
 from dssm_assets_tests.deploy.compose_file import DEPLOY
 
 KUBERNETES = DEPLOY / "kubernetes"
@@ -52,7 +52,7 @@ def test_the_processes_run_the_command_for_the_day_of_the_job() -> None:
     assert (told.no_python, told.training_script) == (True, "dssm-assets")
     (day,) = [entry["value"] for entry in container["env"] if entry["name"] == "DSSM_DAY"]
     words = [word.replace("$(DSSM_DAY)", day) for word in told.training_script_args]
-    assert parser().parse_args(words).day.isoformat() == day == "2026-02-15"
+    assert build_parser().parse_args(words).day.isoformat() == day == "2026-02-15"
     # The image has the CPU's torch by default, so a GPU must not be reserved; each process has cores of its own.
     assert "nvidia.com/gpu" not in container["resources"]["limits"]
     assert int(told.nproc_per_node) <= int(container["resources"]["requests"]["cpu"])

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from dagster._core.launcher import CheckRunHealthResult
 
-from dssm_assets.cli import parser
+from dssm_assets.cli import build_parser
 from dssm_assets.core.config.pipeline import BehaviorTable, Layout, SourceTable, parse_config
 from dssm_assets.core.errors import ConfigError, DssmError, StorageError
 from dssm_assets.core.sources.normalise import empty_day_fault
@@ -121,7 +121,7 @@ def test_every_command_parses() -> None:
     commands = [shlex.split(line)[1:] for line in lines if line.startswith("dssm-assets")]
     assert len(commands) >= 4
     for command in commands:
-        assert callable(parser().parse_args(command).command)
+        assert callable(build_parser().parse_args(command).command)
 
 
 def test_every_file_and_key_it_names_exists() -> None:

@@ -29,7 +29,7 @@ def root(folder):
 def run(root, capsys):
     def call(*arguments):
         parser = argparse.ArgumentParser()
-        recall.add(parser.add_subparsers())
+        recall.add_command(parser.add_subparsers())
         parsed = parser.parse_args(["recall", "--bundle", root, *arguments])
         assert parsed.command(parsed) == 0
         return capsys.readouterr().out
@@ -73,7 +73,7 @@ def test_features_that_are_no_json_are_a_usage_error(run, capsys):
 def test_the_server_as_a_process(root, folder):
     code = (
         "import argparse, sys; from dssm_assets.commands import serve; parser = argparse.ArgumentParser();"
-        "serve.add(parser.add_subparsers()); given = parser.parse_args(sys.argv[1:]); sys.exit(given.command(given))"
+        "serve.add_command(parser.add_subparsers()); given = parser.parse_args(sys.argv[1:]); sys.exit(given.command(given))"
     )
     command = [sys.executable, "-c", code, "serve", "--bundle", root, "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
@@ -95,7 +95,7 @@ def test_the_server_as_a_process(root, folder):
 
 def test_serve_has_its_defaults():
     parser = argparse.ArgumentParser()
-    serve.add(parser.add_subparsers())
+    serve.add_command(parser.add_subparsers())
     parsed = parser.parse_args(["serve"])
     assert (parsed.host, parsed.port, parsed.check_seconds, parsed.bundle, parsed.no_verify) == (
         "127.0.0.1",

@@ -101,7 +101,7 @@ def test_the_command_finds_the_bundle_of_the_configuration(workspace, monkeypatc
     monkeypatch.setenv("DSSM_CONFIG", str(workspace.loaded.path))
     monkeypatch.setenv("DSSM_HOME", str(workspace.loaded.home))
     parser = argparse.ArgumentParser()
-    recall.add(parser.add_subparsers())
+    recall.add_command(parser.add_subparsers())
     parsed = parser.parse_args(["recall", "--user-id", "b2", "-k", "3", "--json"])
     assert parsed.command(parsed) == 0
     answer = json.loads(capsys.readouterr().out)

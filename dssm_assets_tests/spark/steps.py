@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.lazy_steps import LazyStep
-from dssm_assets.defs.spark_runs import command
+from dssm_assets.defs.spark_runs import submit_command
 from dssm_assets.steps.workspace import Workspace, day_before, open_workspace
 from dssm_assets.storage.config_file import LoadedConfig, load_config
 from dssm_assets.storage.engines.spark import SparkEngine
@@ -62,7 +62,7 @@ def land_sources(loaded: LoadedConfig, days: Sequence[str]) -> Workspace:
 
 def run_on_spark(loaded: LoadedConfig, plan: Plan, variables: Mapping[str, str] | None = None) -> str:
     """Runs steps on the cluster that the configuration names; returns what the program printed."""
-    submit = command(loaded.config.spark, "all steps")
+    submit = submit_command(loaded.config.spark, "all steps")
     arguments = [str(loaded.path), str(loaded.home), json.dumps(plan)]
     environment = {**os.environ, "PYSPARK_DRIVER_PYTHON": sys.executable, "PYTHONPATH": str(REPOSITORY), **(variables or {})}
     environment["PYSPARK_PYTHON"] = str(loaded.config.spark.python)

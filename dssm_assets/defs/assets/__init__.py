@@ -1,1 +1,5 @@
-"""One module per asset group; each asset unpacks, makes one call into the library and reports."""
+"""One module per asset group, with the rows of its assets.
+
+Belongs here: what an asset holds, depends on and checks, in words that the UI shows. Does not belong here: computing it
+(`steps/`).
+"""

@@ -1,8 +1,8 @@
-"""Group evaluation: the day's truth, the exact search, the hit rate with its interval and its baselines."""
+"""Group evaluation: ground truth, exact search, hit rates with intervals and baselines, experiments."""
 
-from dssm_assets.defs.asset_factory import AssetRow, CheckRow
-from dssm_assets.defs.experiments import EvaluationSettings
+from dssm_assets.defs.asset_row import AssetRow, CheckRow
 from dssm_assets.defs.lazy_steps import steps_of
+from dssm_assets.defs.run_settings import EvaluationSettings
 
 evaluation = steps_of("evaluation")
 experiments = steps_of("experiments")
@@ -18,9 +18,9 @@ ROWS = (
         deps=("positive_sample", "training_window"),
         component="15",
         is_windowed=True,
-        description="Per user: the items taken on the evaluation day, which of them are warm and which are repeats of the window.",
-        reading="One row per user with a positive event on the day. Few warm users make a wide interval: read hit rates "
-        "with it.",
+        description="Per user, the items of positive events on the evaluation day: which of them are warm, and which the user "
+        "already interacted with in the window.",
+        reading="One row per user with a positive event on the day. With few warm users the interval of a hit rate is wide.",
     ),
     AssetRow(
         name="hit_counts",
@@ -31,8 +31,9 @@ ROWS = (
         is_windowed=True,
         settings=EvaluationSettings,
         kinds=_KINDS,
-        description="Hits of every user (or of evaluation.max_users) at every k, for the model and each baseline, by scope and population: what the totals add up.",
-        reading="One row per scorer, scope, population and user. Sums of these are total_hit_rate, at every k.",
+        description="Hits of every user (or of evaluation.max_users of them) at every k, for the model and each baseline, by scope "
+        "and population.",
+        reading="One row per scorer, scope, population and user. total_hit_rate sums them up at every k.",
     ),
     AssetRow(
         name="hit_rate_detail",
@@ -44,9 +45,9 @@ ROWS = (
         settings=EvaluationSettings,
         kinds=_KINDS,
         code_version="2",
-        description="One row per user with truth: what was recalled, what of it was taken, what not, hit rate, configured segments. "
+        description="Per user: recalled items, hits and misses, hit rate, configured segments. "
         "The hit rate of each segment, as a table and a chart, is in the metadata.",
-        reading="One row per user with truth. Start here when one segment is worse than the others, then open single users.",
+        reading="One row per user with ground truth. Start here if one segment is worse than the others, then look at single users.",
     ),
     AssetRow(
         name="total_hit_rate",
@@ -61,16 +62,15 @@ ROWS = (
             CheckRow("beats_popularity", "warm hit_rate at the largest k is at least 1.2 times popularity's."),
             CheckRow(
                 "hit_rate_gate",
-                "The interval of the warm hit_rate at the largest k leaves it possible that the model is as good as the best "
-                "baseline and as the last partitions (section gate). A failure keeps serving_bundle from being made.",
+                "The model is not surely worse than the best baseline, nor than the last partitions: the interval of the warm "
+                "hit_rate at the largest k decides (section gate). If it fails, serving_bundle does not run.",
                 is_blocking=True,
             ),
         ),
-        description="hit_rate@k of the model and of every baseline with 95% intervals: warm, cold, all; all items, discovery, "
-        "repeat. The report (segments, what the lists are like, trend) and its charts are in the metadata.",
-        reading="One row per scorer, scope, population and k. Read in this order: the model against popularity, then "
-        "against own history, then discovery, where recall earns its keep. The report says by how much on "
-        "the same users.",
+        description="hit_rate@k of the model and of every baseline with 95% intervals, for warm, cold and all users; for all items, "
+        "discovery and repeat. The report (segments, properties of the lists, trend) and its charts are in the metadata.",
+        reading="One row per scorer, scope, population and k. Compare the model with popularity, then with own history, then "
+        "on discovery, which is what recall is for. The report gives the gain over each baseline on the same users.",
     ),
     AssetRow(
         name="experiments",
@@ -78,10 +78,11 @@ ROWS = (
         step=experiments.experiments,
         deps=("total_hit_rate",),
         is_windowed=True,
-        description="The day's experiments beside what the configuration made: changed settings, warm hit_rate@k with its interval, "
-        "gain. Materialize dssm_model and what is behind it, up to here, with an `experiment` name and other settings in the "
-        "Launchpad; the standing partitions stay as they are.",
-        reading="One row per experiment, scope and k. A gain inside the interval is none; confirm a good one on other "
-        "days before writing it into the configuration.",
+        is_experiment_table=True,
+        description="The day's experiments next to the regular run (row `standing`): changed settings, warm hit_rate@k with its "
+        "interval, gain. To run one, materialize dssm_model and its downstream assets up to here with an `experiment` name and "
+        "other settings in the Launchpad. The regular partitions do not change.",
+        reading="One row per experiment, scope and k. A gain within the interval is no gain. Confirm a good one on other "
+        "days before you write it into the configuration.",
     ),
 )

@@ -1,13 +1,13 @@
-"""Group fg: feature generation, once per entity and day, so that training and inference read the same encoded rows."""
+"""Group fg: features, generated once per entity and day, so that training and inference read the same encoded rows."""
 
-from dssm_assets.defs.asset_factory import AssetRow, CheckRow
+from dssm_assets.defs.asset_row import AssetRow, CheckRow
 from dssm_assets.defs.lazy_steps import steps_of
 
 sample = steps_of("sample")
 
 GROUP = "fg"
 _KINDS = frozenset({"arrow", "parquet"})
-_PARITY = CheckRow("fg_parity", "Golden rows of the day give the same features in bulk and as single requests.")
+_PARITY = CheckRow("fg_parity", "Golden rows of the day get the same features in bulk and as single requests.")
 
 ROWS = (
     AssetRow(
@@ -18,11 +18,12 @@ ROWS = (
         deps=("item_all_feature",),
         component="6",
         kinds=_KINDS,
-        description="Encoded item features: numbers as float32, categories as 64-bit hashes. Not bucketised, so it never "
-        "depends on a window.",
+        feature_source="item_all_feature",
+        description="Encoded item features: numbers as float32, categories as 64-bit hashes. They are not bucketised yet, so they "
+        "depend on no window.",
         checks=(_PARITY,),
-        reading="One row per item. Differing columns under fg_parity mean that a live request would not see what training "
-        "saw: do not ship.",
+        reading="One row per item. If fg_parity names a column, a live request would see another value than training did: do "
+        "not ship.",
     ),
     AssetRow(
         name="user_features_fg",
@@ -32,9 +33,10 @@ ROWS = (
         deps=("user_all_feature",),
         component="7",
         kinds=_KINDS,
-        description="Encoded user features: numbers as float32, categories as 64-bit hashes. Not bucketised.",
+        feature_source="user_all_feature",
+        description="Encoded user features: numbers as float32, categories as 64-bit hashes, not bucketised yet.",
         checks=(_PARITY,),
-        reading="One row per user. A new user gets the same features from a request, through the same generator.",
+        reading="One row per user. For a new user, the same generator computes the same features from a request.",
     ),
     AssetRow(
         name="user_history_fg",
@@ -44,9 +46,11 @@ ROWS = (
         deps=("user_history",),
         component="7",
         kinds=_KINDS,
-        description="The encoded sequence features of the day's part of each user's history.",
+        is_log=True,
+        feature_source="user_history",
+        description="The encoded sequence features of each user's history, the part of the day.",
         checks=(_PARITY,),
-        reading="One row per user with a positive event on the day, aligned with user_history: histories are encoded "
-        "once, on the day they happen.",
+        reading="One row per user with a positive event on the day, aligned with user_history: an event is encoded once, on "
+        "its day.",
     ),
 )

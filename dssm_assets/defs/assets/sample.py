@@ -1,10 +1,9 @@
-"""Group sample: labelled rows with the features of the day before, and the window they are learned from."""
+"""Group sample: labelled rows with the features of the previous day, and the window to learn from."""
 
-from dssm_assets.defs.asset_factory import AssetRow, CheckRow
+from dssm_assets.defs.asset_row import AssetRow, CheckRow
 from dssm_assets.defs.lazy_steps import steps_of
 
 sample = steps_of("sample")
-
 
 GROUP = "sample"
 _KINDS = frozenset({"ibis", "duckdb", "parquet"})
@@ -18,9 +17,9 @@ ROWS = (
         deps=("behavior",),
         component="1",
         kinds=_KINDS,
-        description="The day's events as labelled samples: keys, event, time, hour, weekday, context. Label 1: a positive event.",
-        reading="One row per positive or exposure event (every event where no exposure is configured). Its label share is "
-        "the day's conversion.",
+        description="The day's events as labelled samples: keys, event, time, hour, weekday, context. Label 1 is a positive event.",
+        reading="One row per positive or exposure event (per event if no exposure event is configured). The share of label 1 is "
+        "the day's conversion rate.",
     ),
     AssetRow(
         name="sample_fg",
@@ -31,12 +30,13 @@ ROWS = (
         component="2",
         kinds=_KINDS,
         checks=(
-            CheckRow("no_leak", "No feature row is newer than its sample's day minus one.", is_blocking=True),
-            CheckRow("fg_parity", "Golden rows of the day give the same context features in bulk and as single requests."),
+            CheckRow("no_leak", "No feature row is newer than the day before its sample.", is_blocking=True),
+            CheckRow("fg_parity", "Golden rows of the day get the same context features in bulk and as single requests."),
         ),
-        description="Samples joined with the encoded features of their user and item as of the day before, plus context features.",
-        reading="One row per sample: it points to the feature rows of its user and item and copies nothing. "
-        "rows_of_unknown_users and _items are samples that train on ids and context alone.",
+        feature_source="sample",
+        description="Samples joined with the encoded features of their user and item as of the previous day, plus context features.",
+        reading="One row per sample. It refers to the feature rows of its user and item instead of copying them. "
+        "rows_of_unknown_users and rows_of_unknown_items count samples that train on ids and context alone.",
     ),
     AssetRow(
         name="positive_sample",
@@ -46,8 +46,8 @@ ROWS = (
         deps=("sample_fg",),
         component="3",
         kinds=frozenset({"arrow", "parquet"}),
-        description="The rows whose event is positive: what the towers are trained on. Negatives are drawn, not logged.",
-        reading="One row per positive event. Its rows times window.days is what an epoch costs.",
+        description="The samples with a positive event, which the towers are trained on. Negatives are sampled from the corpus.",
+        reading="One row per positive event. An epoch reads the positives of window.days days.",
     ),
     AssetRow(
         name="training_window",
@@ -57,9 +57,9 @@ ROWS = (
         is_windowed=True,
         kinds=frozenset({"parquet"}),
         checks=(CheckRow("window_complete", "Every day of the window is materialized.", is_blocking=True),),
-        description="The days that this evaluation day learns from, with rows and digests. Its check names missing days and "
-        "the command that fills them, and stops everything behind it.",
-        reading="One row per table and day of the window. When a backfill stops here, the message of window_complete is "
+        description="The days that the model of this evaluation day learns from, with row counts and digests. Its check names "
+        "missing days and the command that fills them, and blocks everything downstream.",
+        reading="One row per table and day of the window. If a backfill stops here, the message of window_complete is "
         "the command to run.",
     ),
 )

@@ -1,6 +1,6 @@
-"""Group serving: what recall answers from."""
+"""Group serving: the bundle that recall answers from."""
 
-from dssm_assets.defs.asset_factory import AssetRow, CheckRow
+from dssm_assets.defs.asset_row import AssetRow, CheckRow
 from dssm_assets.defs.lazy_steps import steps_of
 
 serving = steps_of("serving")
@@ -26,19 +26,19 @@ ROWS = (
         checks=(
             CheckRow(
                 "exported_towers",
-                "The exported towers, run by onnxruntime from their files, give the trained towers' vectors.",
+                "The exported towers, run from their files with onnxruntime, compute the same vectors as the trained towers.",
                 is_blocking=True,
             ),
             CheckRow(
                 "index_recall",
-                "The index finds the asked-for share of the exact lists at every evaluation.k.",
+                "The index finds at least the required share of the exact lists at every evaluation.k.",
                 is_blocking=True,
             ),
         ),
         description="What recall answers from: both towers as ONNX, feature definitions and configuration, the item index with "
-        "its measured recall, and vectors of all users and items as of the end of the day. Published by one pointer, the bundles "
-        "before it kept; a bundle whose check fails is not published.",
-        reading="One bundle. `dssm-assets rollback` serves the one before it again; index_recall in the metadata is what "
-        "the index costs against exact search.",
+        "its measured recall, and vectors of all users and items as of the end of the day. Publishing moves one pointer and keeps "
+        "the previous bundles. A bundle is not published if a check fails.",
+        reading="One bundle. `dssm-assets rollback` serves the previous one again. index_recall in the metadata is the share of "
+        "the exact lists that the index finds.",
     ),
 )

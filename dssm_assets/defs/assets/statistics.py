@@ -1,6 +1,6 @@
-"""Group statistics: what the window says about each feature, from partials that are counted once per day."""
+"""Group statistics: each feature's values over the window, merged from partial counts of each day."""
 
-from dssm_assets.defs.asset_factory import AssetRow
+from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.lazy_steps import steps_of
 
 statistics = steps_of("statistics")
@@ -17,8 +17,8 @@ ROWS = (
         deps=("positive_sample",),
         component="4",
         kinds=_KINDS,
-        description="Exact histogram of every numeric feature over the day's positives: the mergeable part of binning.",
-        reading="One row per feature and value. Merged over the window without reading a sample again.",
+        description="Exact value counts of every numeric feature over the day's positives, from which feature_binning is merged.",
+        reading="One row per feature and value. The window merges them without reading samples again.",
     ),
     AssetRow(
         name="category_value_counts",
@@ -28,9 +28,9 @@ ROWS = (
         deps=("positive_sample",),
         component="5",
         kinds=_KINDS,
-        description="Frequency of every value of every categorical feature over the day's positives: the mergeable part of counts.",
-        reading="One row per feature and value. A feature whose distinct values grow every day is an id in disguise: hash "
-        "it, or drop it.",
+        description="Value counts of every categorical feature over the day's positives, from which feature_counts is merged.",
+        reading="One row per feature and value. A feature that gains distinct values every day is really an id: hash it, or drop "
+        "it.",
     ),
     AssetRow(
         name="feature_binning",
@@ -40,8 +40,8 @@ ROWS = (
         component="4",
         is_windowed=True,
         kinds=_KINDS,
-        description="Equal-frequency boundaries of every numeric feature over the window, exact, bins [a, b).",
-        reading="One row per numeric feature. A feature with one bin says nothing to the towers.",
+        description="Exact equal-frequency boundaries of every numeric feature over the window; bins are [a, b).",
+        reading="One row per numeric feature. A feature with one bin carries no information.",
     ),
     AssetRow(
         name="feature_counts",
@@ -51,7 +51,7 @@ ROWS = (
         component="5",
         is_windowed=True,
         kinds=_KINDS,
-        description="Distinct values and their frequencies of every categorical feature over the window: the vocabularies.",
-        reading="One row per categorical feature and value. Look here when a vocabulary is larger than the catalogue.",
+        description="Distinct values of every categorical feature over the window and their counts: the vocabularies.",
+        reading="One row per categorical feature and value. Look here if a vocabulary is larger than the catalogue.",
     ),
 )

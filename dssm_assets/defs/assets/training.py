@@ -1,8 +1,8 @@
 """Group training: negatives, training rows, the two towers."""
 
-from dssm_assets.defs.asset_factory import TRAINER, AssetRow
-from dssm_assets.defs.experiments import TrainingSettings
+from dssm_assets.defs.asset_row import TRAINER, AssetRow
 from dssm_assets.defs.lazy_steps import steps_of
+from dssm_assets.defs.run_settings import TrainingSettings
 
 training = steps_of("training")
 dssm_model = steps_of("dssm_model")
@@ -17,10 +17,10 @@ ROWS = (
         deps=("training_window", "item_features_fg"),
         component="9",
         is_windowed=True,
-        description="The corpus that negatives are drawn from: item, weight (popularity^alpha) and encoded features, as of the "
-        "day before.",
-        reading="One row per item that can be recalled. alpha 0 draws all items alike, 1 by popularity; logQ takes the "
-        "drawing off again.",
+        description="The corpus that negatives are sampled from: item, weight (popularity^alpha) and encoded features, as of the "
+        "previous day.",
+        reading="One row per item that can be recalled. alpha 0 samples uniformly, 1 by popularity; the logQ correction removes "
+        "the bias of the sampling from the scores.",
     ),
     AssetRow(
         name="train_samples",
@@ -31,9 +31,9 @@ ROWS = (
         is_windowed=True,
         kinds=frozenset({"arrow"}),
         description="The window's positives with every value as an embedding index, all users' histories and all corpus items, "
-        "as memory-mapped Arrow files. A sample stores only where its history ends.",
-        reading="One row per training sample. samples_outside_corpus are positives on items that cannot be recalled: many "
-        "of them mean a stale item table.",
+        "as memory-mapped Arrow files. A sample stores only the end of its history.",
+        reading="One row per training sample. samples_outside_corpus counts positives on items that cannot be recalled: many "
+        "of them are a sign of a stale item table.",
     ),
     AssetRow(
         name="dssm_model",
@@ -46,8 +46,8 @@ ROWS = (
         pool=TRAINER,
         settings=TrainingSettings,
         description="The user and the item tower, trained with in-batch and sampled negatives in one softmax, logQ correction "
-        "and collision mask. Weights, manifest, loss curve.",
-        reading="Look at the loss curve first. Try epochs, learning rate, temperature and negatives in the Launchpad with "
-        "an `experiment` name: the standing model stays. Two trainings never run at once (pool).",
+        "and collision mask. Holds weights, manifest and loss curve.",
+        reading="Look at the loss curve first. To try other epochs, learning rates, temperatures and negatives, enter them in the "
+        "Launchpad with an `experiment` name: the regular model does not change. Trainings run one at a time (pool).",
     ),
 )

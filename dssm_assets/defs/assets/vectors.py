@@ -1,8 +1,8 @@
-"""Group vectors: both towers run over the encoded features as of the day before."""
+"""Group vectors: the outputs of both towers for the encoded features as of the previous day."""
 
-from dssm_assets.defs.asset_factory import AssetRow, CheckRow
-from dssm_assets.defs.experiments import ExperimentSettings
+from dssm_assets.defs.asset_row import AssetRow, CheckRow
 from dssm_assets.defs.lazy_steps import steps_of
+from dssm_assets.defs.run_settings import ExperimentSettings
 
 vectors = steps_of("vectors")
 
@@ -10,8 +10,8 @@ GROUP = "vectors"
 _KINDS = frozenset({"pytorch", "parquet"})
 _DRIFT = CheckRow(
     "vector_drift",
-    "After alignment by a rotation, the vectors of the ids that the partition before has too point where they pointed: mean "
-    "cosine at least gate.min_vector_cosine.",
+    "Compared with the previous partition after aligning it by a rotation, the vectors of common ids have a mean cosine of at "
+    "least gate.min_vector_cosine.",
 )
 
 ROWS = (
@@ -27,14 +27,14 @@ ROWS = (
         checks=(
             CheckRow(
                 "structure",
-                "One vector of output_dim floats per corpus item: ids unique, none null, all finite, none all zeros.",
+                "One vector of output_dim floats per corpus item; ids are unique, no vector is null, non-finite or all zeros.",
                 is_blocking=True,
             ),
             _DRIFT,
         ),
         description="item_id and item_tower_emb (float32), one row per corpus item.",
-        reading="One row per item. vector_drift compares with the day before after a rotation: a jump means a new model, "
-        "not new items.",
+        reading="One row per item. vector_drift compares with the previous day after a rotation: a jump is caused by a new model, "
+        "not by new items.",
     ),
     AssetRow(
         name="user_vectors",
@@ -48,12 +48,13 @@ ROWS = (
         checks=(
             CheckRow(
                 "structure",
-                "One vector of output_dim floats per user of the day before: ids unique, none null, all finite, none all zeros.",
+                "One vector of output_dim floats per user of the previous day; ids are unique, no vector is null, non-finite or all "
+                "zeros.",
                 is_blocking=True,
             ),
             _DRIFT,
         ),
-        description="user_id and user_tower_emb (float32), one row per user, with the history up to the end of the day before.",
-        reading="One row per user of the day before. Users who came on the evaluation day have none, and count as cold.",
+        description="user_id and user_tower_emb (float32), one row per user, with the history up to the end of the previous day.",
+        reading="One row per user of the previous day. Users who are new on the evaluation day have no vector and count as cold.",
     ),
 )

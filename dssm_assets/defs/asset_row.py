@@ -1,0 +1,65 @@
+"""The declaration of an asset: one row of the asset table, independent of any configuration."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dssm_assets.defs.run_settings import ExperimentSettings
+
+if TYPE_CHECKING:
+    from dssm_assets.steps.workspace import StepResult, Workspace
+
+TRAINER = "trainer"
+"""Pool of the assets that train. The configuration names it, because scenes that share a machine must share it."""
+
+Step = Callable[["Workspace", Sequence[str]], Iterator["StepResult"]]
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """A check that an asset's own step reports."""
+
+    name: str
+    description: str
+    is_blocking: bool = False
+
+
+@dataclass(frozen=True)
+class AssetRow:
+    """One row of the asset table: what an asset holds, what it depends on, and the step that computes it.
+
+    Attributes:
+        description: what it holds and how it is computed.
+        reading: its grain, and what to look at first.
+        component: number of the reference component (several joined by `_`), "" where there is none.
+        is_windowed: computed from a window of days, so one run per day; a daily table takes a range of days in one run.
+        is_log: needed for every day since the calendar starts, because histories are read across days. Other daily tables
+            are needed only for the window and the day before it.
+        pool: concurrency pool, for an asset that must not run twice at once. A scene prefixes it with its own name;
+            `TRAINER` is named by the configuration.
+        settings: the form that the Launchpad shows. An asset that has one can be part of an experiment.
+        is_experiment_table: the table that compares experiments. It runs in an experiment's run too, but is never part of
+            the experiment.
+        feature_source: for a table of encoded features, the table whose columns they are computed from.
+        is_watched: has a freshness policy (platform.freshness_hours).
+        runs_on_engine: table algebra or feature generation; with `engine: spark` its step is a job on the cluster.
+    """
+
+    name: str
+    group: str
+    step: Step
+    description: str
+    reading: str = ""
+    deps: tuple[str, ...] = ()
+    kinds: frozenset[str] = frozenset({"parquet"})
+    component: str = ""
+    code_version: str = "1"
+    is_windowed: bool = False
+    is_log: bool = False
+    checks: tuple[CheckRow, ...] = ()
+    pool: str | None = None
+    settings: type[ExperimentSettings] | None = None
+    is_experiment_table: bool = False
+    feature_source: str = ""
+    is_watched: bool = False
+    runs_on_engine: bool = False
