@@ -145,7 +145,9 @@ class LandedTick:
         except InputError as error:
             return self._result(runs, f"the sources cannot be read: {error}")
         for ds in days:
-            missing = [landing.reason for landing in (source.landing_of_day(ds) for source in sources) if not landing.has_landed]
+            missing = [
+                landing.reason for landing in (source.landing_of_day(ds) for source in sources) if not landing.has_landed
+            ]
             if missing:
                 reasons.append(f"waiting for {ds}: {'; '.join(missing)}")
                 break
