@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from dssm_assets.storage.layout import serving_root
+
 if TYPE_CHECKING:
     from dssm_assets.serving.recall_engine import Answer, Engine
 
@@ -46,7 +48,7 @@ def root_of(parsed: argparse.Namespace) -> tuple[str, Mapping[str, Any]]:
     from dssm_assets.definitions import load_scene
 
     loaded = load_scene().loaded
-    return f"{loaded.root.rstrip('/')}/serving", loaded.config.storage.options
+    return serving_root(loaded.root), loaded.config.storage.options
 
 
 def _recall(parsed: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """Experiments: runs with other settings than the configuration's, whose results are kept apart from the regular ones.
 
 Belongs here: which settings an experiment changes, the configuration that follows, the table that compares experiments. Does
-not belong here: where an experiment's partitions are stored (`storage/partitions.py`) and the forms that settings come from
+not belong here: where an experiment's partitions are stored (`storage/overlay.py`) and the forms that settings come from
 (`defs/run_settings.py`).
 """
 

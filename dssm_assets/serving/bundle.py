@@ -23,7 +23,9 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.errors import Fault, InputError, PartitionMissingError, StorageError
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.serving.id_rows import IdRows, VectorRows
-from dssm_assets.storage.bundles import BUNDLES, CURRENT, FORMAT, MANIFEST, content_digest
+from dssm_assets.storage.bundles import FORMAT, content_digest
+from dssm_assets.storage.layout import BUNDLE_MANIFEST, CURRENT, bundle_folder, pointer_path
+from dssm_assets.storage.local_files import is_local
 
 Made = TypeVar("Made")
 
@@ -36,7 +38,7 @@ class BundleRoot:
     def __init__(self, root: str, options: Mapping[str, Any] | None = None) -> None:
         self.fs, path = fsspec.core.url_to_fs(root, **dict(options or {}))
         self.path = str(path).rstrip("/")
-        self.is_local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+        self.is_local = is_local(self.fs)
 
     def current(self) -> str:
         """Returns the id of the bundle that is served now.
@@ -46,11 +48,11 @@ class BundleRoot:
             StorageError: if the pointer cannot be read.
         """
         try:
-            pointer = json.loads(self.fs.cat_file(f"{self.path}/{CURRENT}"))
+            pointer = json.loads(self.fs.cat_file(pointer_path(self.path)))
             return str(pointer["bundle_id"])
         except FileNotFoundError as error:
-            if self.fs.exists(f"{self.path}/{MANIFEST}"):
-                return id_of(json.loads(self.fs.cat_file(f"{self.path}/{MANIFEST}")))
+            if self.fs.exists(f"{self.path}/{BUNDLE_MANIFEST}"):
+                return id_of(json.loads(self.fs.cat_file(f"{self.path}/{BUNDLE_MANIFEST}")))
             fault = Fault(
                 f"serving root {self.path}", f"a file {CURRENT}", "none", "materialize serving_bundle, or correct the path"
             )
@@ -72,7 +74,7 @@ class BundleRoot:
                 return make(wanted)
             except (FileNotFoundError, StorageError) as error:
                 now = bundle_id or self.current()
-                if now == wanted or self.fs.exists(f"{self.folder(wanted)}/{MANIFEST}"):
+                if now == wanted or self.fs.exists(f"{self.folder(wanted)}/{BUNDLE_MANIFEST}"):
                     if isinstance(error, StorageError):
                         raise
                     raise StorageError(f"bundle {wanted}: a file is missing ({error}); publish it again") from error
@@ -81,7 +83,7 @@ class BundleRoot:
 
     def folder(self, bundle_id: str) -> str:
         """Returns where a bundle's files lie, inside the filesystem."""
-        return self.path if self.fs.exists(f"{self.path}/{MANIFEST}") else f"{self.path}/{BUNDLES}/{bundle_id}"
+        return self.path if self.fs.exists(f"{self.path}/{BUNDLE_MANIFEST}") else bundle_folder(self.path, bundle_id)
 
 
 def id_of(manifest: Mapping[str, Any]) -> str:
@@ -147,9 +149,9 @@ class Bundle:
             StorageError: as `open`.
         """
         folder = place.folder(bundle_id)
-        manifest = _manifest(place.fs.cat_file(f"{folder}/{MANIFEST}"), bundle_id)
+        manifest = _manifest(place.fs.cat_file(f"{folder}/{BUNDLE_MANIFEST}"), bundle_id)
         if is_verified and id_of(manifest) != bundle_id:
-            raise StorageError(f"bundle {bundle_id}: {MANIFEST} is that of {id_of(manifest)}; publish it again")
+            raise StorageError(f"bundle {bundle_id}: {BUNDLE_MANIFEST} is that of {id_of(manifest)}; publish it again")
         files = _Files(place, folder, manifest)
         files.check(bundle_id, is_verified)
         try:
@@ -240,12 +242,12 @@ def _manifest(content: bytes, bundle_id: str) -> Mapping[str, Any]:
         written = manifest.get("format")
         is_safe = all(not name.startswith("/") and ".." not in name.split("/") for name in manifest.get("files", {}))
     except (ValueError, AttributeError, TypeError) as error:
-        raise StorageError(f"bundle {bundle_id}: {MANIFEST} cannot be read ({error}); publish it again") from error
+        raise StorageError(f"bundle {bundle_id}: {BUNDLE_MANIFEST} cannot be read ({error}); publish it again") from error
     if written != FORMAT:
         raise StorageError(f"bundle {bundle_id}: format {written!r}, this version reads {FORMAT}; publish it again")
     if lacking or not is_safe:
         got = f"lacks {', '.join(lacking)}" if lacking else "names files outside of the bundle"
-        raise StorageError(f"bundle {bundle_id}: {MANIFEST} {got}; publish it again")
+        raise StorageError(f"bundle {bundle_id}: {BUNDLE_MANIFEST} {got}; publish it again")
     return dict(manifest)
 
 

@@ -23,7 +23,7 @@ from dssm_assets.core.statistics.feature_config import collision_fracs
 from dssm_assets.steps.feature_config import RunSettings, check_plan, towers_of
 from dssm_assets.steps.workspace import StepResult, Workspace, check_built_from, day_before, digests
 from dssm_assets.storage.manifest import Manifest
-from dssm_assets.storage.partitions import OverlayStore
+from dssm_assets.storage.overlay import OverlayStore
 
 if TYPE_CHECKING:
     from dssm_assets.core.training.distributed.ranks import Ranks

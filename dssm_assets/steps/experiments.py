@@ -25,7 +25,7 @@ from dssm_assets.core.experiments import (
 from dssm_assets.steps.feature_config import step_config, training_config
 from dssm_assets.steps.workspace import StepResult, Workspace, duckdb_engine
 from dssm_assets.storage.artifacts import ArtifactStore
-from dssm_assets.storage.partitions import OverlayStore, experiment_names
+from dssm_assets.storage.overlay import OverlayStore, experiment_names
 from dssm_assets.storage.tables import TableStore
 
 SETTINGS = "settings"

@@ -29,7 +29,7 @@ from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.distributed.ranks import ALONE, Ranks
 from dssm_assets.core.training.loop import UNSTEADY, FitContext, FitResult, Progress, fit
 from dssm_assets.core.training.state import WarmStart, mapped_model, model_chunks
-from dssm_assets.storage.files import write_atomic
+from dssm_assets.storage.local_files import write_atomic
 
 _SLOTS = (b"a", b"b")
 

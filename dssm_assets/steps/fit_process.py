@@ -28,7 +28,7 @@ from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.training.distributed.ranks import Ranks
 from dssm_assets.core.training.loop import Progress
 from dssm_assets.steps.fit_job import FitJob, FitOutcome, run_job
-from dssm_assets.storage.files import write_atomic
+from dssm_assets.storage.local_files import write_atomic
 
 
 def keep_fault(folder: Path, rank: int, error: BaseException) -> None:

@@ -25,7 +25,8 @@ from dssm_assets.core.samples.sampler_tables import (
     write_tsv,
 )
 from dssm_assets.steps.workspace import Workspace, window_days
-from dssm_assets.storage.files import TableWriter, write_atomic
+from dssm_assets.storage.files import TableWriter
+from dssm_assets.storage.local_files import write_atomic
 
 FORMS = {"users": USER_SPEC, "positive_edges": POSITIVE_EDGE_SPEC, "hard_edges": HARD_EDGE_SPEC}
 KINDS = ("items", *FORMS)

@@ -24,8 +24,8 @@ from dssm_assets.steps.interactions import interactions, item_events, read_cuts,
 from dssm_assets.steps.parallel import run_parallel
 from dssm_assets.steps.training import find_history_days
 from dssm_assets.steps.workspace import StepResult, Workspace, digests, window_days
-from dssm_assets.storage.files import ScratchArrays, ScratchFile
 from dssm_assets.storage.layout import part_name
+from dssm_assets.storage.local_files import ScratchArrays, ScratchFile
 from dssm_assets.storage.manifest import Manifest
 
 if TYPE_CHECKING:

@@ -41,8 +41,9 @@ from dssm_assets.steps.workspace import (
     start_of_day_ms,
     window_days,
 )
-from dssm_assets.storage.bundles import MANIFEST, BundleStore, Published
-from dssm_assets.storage.files import ScratchArrays, write_arrow, write_arrow_table
+from dssm_assets.storage.bundles import BundleStore, Published
+from dssm_assets.storage.layout import BUNDLE_MANIFEST, serving_root
+from dssm_assets.storage.local_files import ScratchArrays, write_arrow, write_arrow_table
 from dssm_assets.storage.manifest import Manifest
 
 DAY_TABLES = ("user_features_fg", "item_features_fg", "user_history_fg")
@@ -356,7 +357,6 @@ def _check_report(side: str, report: Any) -> None:
 
 
 ASSET: Final = "serving_bundle"
-FOLDER: Final = "serving"
 _LIBRARIES: Final = ("dssm-assets", "faiss-cpu", "numpy", "onnx", "onnxruntime", "pyarrow", "torch")
 
 
@@ -368,8 +368,7 @@ def serving_bundle(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
 
 def bundle_store(workspace: Workspace) -> BundleStore:
     """Returns the store of a configuration's bundles: `<storage.root>/serving`."""
-    root = workspace.loaded.root.rstrip("/")
-    return BundleStore(f"{root}/{FOLDER}", workspace.config.storage.options)
+    return BundleStore(serving_root(workspace.loaded.root), workspace.config.storage.options)
 
 
 def _serving_bundle(workspace: Workspace, ds: str) -> StepResult:
@@ -395,7 +394,7 @@ def _serving_bundle(workspace: Workspace, ds: str) -> StepResult:
     manifest = workspace.artifacts.publish(
         ASSET,
         ds,
-        {MANIFEST: _json(published.manifest)},
+        {BUNDLE_MANIFEST: _json(published.manifest)},
         inputs=sources.inputs,
         facts={"bundle_id": published.bundle_id, "is_served": published.is_current},
     )
@@ -406,7 +405,7 @@ def _refused(workspace: Workspace, ds: str, body: Mapping[str, Any], checks: tup
     """Returns the result of a bundle that must not be served; what is served and what stood before stay."""
     manifest = workspace.find(ASSET, ds)
     if manifest is None:
-        files = {MANIFEST: _json(body)}
+        files = {BUNDLE_MANIFEST: _json(body)}
         manifest = workspace.artifacts.publish(ASSET, ds, files, inputs=body["inputs"], facts={"bundle_id": None})
     return StepResult(manifest, _facts(body) | {"bundle_id": "none: not published", "is_served": False}, checks)
 

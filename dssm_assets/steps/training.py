@@ -34,7 +34,7 @@ from dssm_assets.steps.workspace import (
     window_days,
 )
 from dssm_assets.storage.artifacts import Stream
-from dssm_assets.storage.files import ScratchArrays
+from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Column, Manifest
 
 ID_COLUMNS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}

@@ -23,7 +23,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,7 +31,8 @@ from typing import Any, Final
 import fsspec
 
 from dssm_assets.core.errors import Fault, PartitionMissingError, StorageError
-from dssm_assets.storage.files import write_atomic
+from dssm_assets.storage import layout
+from dssm_assets.storage.local_files import is_local, local_staging, write_atomic
 from dssm_assets.storage.partitions import file_sha256
 
 
@@ -106,7 +106,6 @@ def after_publish(before: Pointer | None, bundle_id: str, ds: str) -> Pointer:
     return Pointer.from_trail((*(kept for kept in before.trail if kept != bundle_id), bundle_id), stored, ds)
 
 
-CURRENT: Final = "current.json"
 _TRIES: Final = 8
 _LOST: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 """What S3 answers to a put whose condition no longer holds."""
@@ -116,7 +115,7 @@ class PointerFile:
     """The pointer of one serving root."""
 
     def __init__(self, fs: Any, root: str, *, is_local: bool) -> None:
-        self.path = f"{root}/{CURRENT}"
+        self.path = layout.pointer_path(root)
         self._fs = fs
         self._is_local = is_local
         self._is_s3 = "s3" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
@@ -176,8 +175,6 @@ class PointerFile:
 
 
 FORMAT: Final = 1
-MANIFEST: Final = "manifest.json"
-BUNDLES: Final = "bundles"
 
 
 @dataclass(frozen=True)
@@ -202,25 +199,12 @@ class BundleStore:
         # A listing that is remembered would hide what another process has published since.
         self.fs, path = fsspec.core.url_to_fs(root, **{"use_listings_cache": False, **(options or {})})
         self.root = str(path).rstrip("/")
-        self.is_local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+        self.is_local = is_local(self.fs)
         self._pointer = PointerFile(self.fs, self.root, is_local=self.is_local)
 
-    @contextlib.contextmanager
-    def staging(self) -> Iterator[Path]:
-        """Yields an empty local folder to write a bundle's files in; it is gone afterwards.
-
-        It lies on the same disk as a local root, so that placing the bundle is one rename.
-        """
-        if self.is_local:
-            base = Path(self.root) / "_staging"
-            base.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(dir=base))
-        else:
-            folder = Path(tempfile.mkdtemp(prefix="dssm-bundle-"))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    def staging(self) -> contextlib.AbstractContextManager[Path]:
+        """Returns a context manager that yields an empty local folder for a bundle's files; it is removed afterwards."""
+        return local_staging(self.root, is_root_local=self.is_local)
 
     def publish(self, folder: Path, body: Mapping[str, Any], keep: int) -> Published:
         """Makes a bundle of the files in a staging folder and serves it.
@@ -283,14 +267,14 @@ class BundleStore:
             PartitionMissingError: there is no such bundle.
         """
         try:
-            return dict(json.loads(self.fs.cat_file(f"{self.folder(bundle_id)}/{MANIFEST}")))
+            return dict(json.loads(self.fs.cat_file(f"{self.folder(bundle_id)}/{layout.BUNDLE_MANIFEST}")))
         except FileNotFoundError as error:
             got, remedy = "no such bundle", "ask for one that current.json names"
             raise PartitionMissingError(_fault(f"{self.root}, bundle {bundle_id}", "its manifest", got, remedy)) from error
 
     def folder(self, bundle_id: str) -> str:
         """Returns where the files of a bundle lie, inside the store's filesystem."""
-        return f"{self.root}/{BUNDLES}/{bundle_id}"
+        return layout.bundle_folder(self.root, bundle_id)
 
     def verify(self, bundle_id: str) -> None:
         """Checks every file of a bundle against its manifest, and the manifest against the id.
@@ -299,7 +283,7 @@ class BundleStore:
             StorageError: naming the files that are missing or differ.
         """
         manifest = self.manifest(bundle_id)
-        wrong = [] if bundle_id.endswith(content_digest(manifest)[:12]) else [MANIFEST]
+        wrong = [] if bundle_id.endswith(content_digest(manifest)[:12]) else [layout.BUNDLE_MANIFEST]
         wrong += [name for name, entry in manifest["files"].items() if self._sha256(bundle_id, name) != entry["sha256"]]
         if wrong:
             raise StorageError(f"bundle {bundle_id}: files {wrong} differ from the manifest; publish it again")
@@ -309,12 +293,12 @@ class BundleStore:
             self.verify(bundle_id)
             return  # The very bundle is there already.
         target = self.folder(bundle_id)
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        (folder / layout.BUNDLE_MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         if not self.is_local:
-            for name in (*manifest["files"], MANIFEST):  # The manifest last: with it the bundle is whole.
+            for name in (*manifest["files"], layout.BUNDLE_MANIFEST):  # The manifest last: with it the bundle is whole.
                 self.fs.put_file(str(folder / name), f"{target}/{name}")
             return
-        for name in (*manifest["files"], MANIFEST):
+        for name in (*manifest["files"], layout.BUNDLE_MANIFEST):
             (folder / name).chmod(0o644)
             with (folder / name).open("rb") as handle:
                 os.fsync(handle.fileno())
@@ -327,7 +311,7 @@ class BundleStore:
         """Removes a bundle, its manifest first: from then on nobody takes what is left for whole."""
         target = self.folder(bundle_id)
         with contextlib.suppress(FileNotFoundError):
-            self.fs.rm_file(f"{target}/{MANIFEST}")
+            self.fs.rm_file(f"{target}/{layout.BUNDLE_MANIFEST}")
         with contextlib.suppress(FileNotFoundError):
             self.fs.rm(target, recursive=True)
 
@@ -357,7 +341,7 @@ def content_digest(manifest: Mapping[str, Any]) -> str:
 def _files(folder: Path) -> list[tuple[str, Path]]:
     """Returns the files below a folder with their paths relative to it, by name."""
     found = [(path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file()]
-    return sorted((name, path) for name, path in found if name != MANIFEST)
+    return sorted((name, path) for name, path in found if name != layout.BUNDLE_MANIFEST)
 
 
 def _fault(where: str, expected: str, got: str, remedy: str) -> Fault:

@@ -1,12 +1,15 @@
-"""Paths of everything that is stored: the only place that builds one.
+"""Paths of everything that is stored: the only module that builds them.
 
-    <root>/<asset>/ds=YYYY-MM-DD/_manifest.json        names the files of the partition
+    <root>/<asset>/ds=YYYY-MM-DD/_manifest.json         lists the files of the partition
     <root>/<asset>/ds=YYYY-MM-DD/<stem>-<digest>.<ext>  the files, named by their content
-    <root>/<asset>/_shared/<stem>-<digest>.<ext>        files that several days name (a snapshot that did not change)
-    <root>/experiments/<name>/<asset>/...               the same again, for what an experiment made of its own
-    <root>/_staging/<any>/...                           written aside; gone when whoever wrote it is done
+    <root>/<asset>/_shared/<stem>-<digest>.<ext>        files that the manifests of several days list (an unchanged snapshot)
+    <root>/experiments/<name>/<asset>/...               the same layout, for the partitions of an experiment
+    <root>/_staging/<any>/...                           files not yet published; removed when their writer is done
+    <root>/serving/bundles/<bundle_id>/...              the files of a serving bundle, manifest.json among them
+    <root>/serving/current.json                         names the bundle that is served
 
-Belongs here: names of folders and files. Does not belong here: reading or writing them.
+Belongs here: names of folders and files. Does not belong here: reading or writing them; names of the files inside an
+artifact or a bundle (`core/file_names.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +20,10 @@ MANIFEST = "_manifest.json"
 SHARED = "_shared"
 EXPERIMENTS = "experiments"
 STAGING = "_staging"
+SERVING = "serving"
+BUNDLES = "bundles"
+BUNDLE_MANIFEST = "manifest.json"
+CURRENT = "current.json"
 _EXPERIMENT = re.compile(r"^[a-z][a-z0-9_]*$")
 _DS_FOLDER = re.compile(r"^ds=(\d{4}-\d{2}-\d{2})$")
 
@@ -27,17 +34,17 @@ def asset_folder(root: str, asset: str) -> str:
 
 
 def staging_folder(root: str) -> str:
-    """Returns the folder in which files are written aside."""
+    """Returns the folder for files that are not yet published."""
     return f"{root.rstrip('/')}/{STAGING}"
 
 
 def experiments_folder(root: str) -> str:
-    """Returns the folder that holds the roots of all experiments; the table of that name has its days there too."""
+    """Returns the folder that holds the roots of all experiments; the table `experiments` has its partitions there too."""
     return f"{root.rstrip('/')}/{EXPERIMENTS}"
 
 
 def experiment_root(root: str, name: str) -> str:
-    """Returns the root below which the partitions of an experiment lie."""
+    """Returns the root of an experiment's partitions."""
     return f"{experiments_folder(root)}/{name}"
 
 
@@ -58,12 +65,12 @@ def manifest_path(root: str, asset: str, ds: str) -> str:
 
 
 def is_shared(path: str) -> bool:
-    """Tells whether a file's path inside a manifest points to the shared folder."""
+    """Returns whether a path inside a manifest points to the shared folder."""
     return path.startswith(f"{SHARED}/")
 
 
 def file_path(root: str, asset: str, ds: str, path: str) -> str:
-    """Returns where a file that a manifest names lies."""
+    """Returns the full path of a file that a manifest lists."""
     return f"{asset_folder(root, asset) if is_shared(path) else partition_folder(root, asset, ds)}/{path}"
 
 
@@ -82,3 +89,18 @@ def ds_of_folder(folder: str) -> str | None:
     """Returns the day of a partition folder's name, None for any other folder."""
     match = _DS_FOLDER.match(folder.rstrip("/").rpartition("/")[2])
     return match.group(1) if match else None
+
+
+def serving_root(root: str) -> str:
+    """Returns the root of the serving bundles of a partition store."""
+    return f"{root.rstrip('/')}/{SERVING}"
+
+
+def bundle_folder(serving: str, bundle_id: str) -> str:
+    """Returns the folder of a bundle below a serving root."""
+    return f"{serving}/{BUNDLES}/{bundle_id}"
+
+
+def pointer_path(serving: str) -> str:
+    """Returns the path of the file that names the bundle served from a serving root."""
+    return f"{serving}/{CURRENT}"

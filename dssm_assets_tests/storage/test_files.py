@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dssm_assets.core.errors import InputError, SchemaError
-from dssm_assets.storage.files import ScratchArrays, ScratchFile, TableWriter, read_parquet, write_atomic
+from dssm_assets.storage.files import TableWriter, read_parquet
+from dssm_assets.storage.local_files import ScratchArrays, ScratchFile, write_atomic
 
 
 def test_a_file_a_folder_and_a_url_are_read_alike(tmp_path: Path) -> None:

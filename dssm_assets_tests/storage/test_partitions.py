@@ -15,11 +15,13 @@ import pytest
 
 from dssm_assets.core.errors import PartitionMissingError, StorageError, WindowIncompleteError
 from dssm_assets.core.schema import ColumnSpec, TableSpec
-from dssm_assets.storage import partitions as stored_files
+from dssm_assets.storage import sized_files
 from dssm_assets.storage.engines.duckdb import DuckDBEngine
 from dssm_assets.storage.engines.engine import ByDay
 from dssm_assets.storage.manifest import Manifest
-from dssm_assets.storage.partitions import OverlayStore, PartitionStore, StoredFiles, experiment_names
+from dssm_assets.storage.overlay import OverlayStore, experiment_names
+from dssm_assets.storage.partitions import PartitionStore
+from dssm_assets.storage.sized_files import SizedFileSystem
 from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests.storage.stores import DS, TAKEN, files_of, memory_store, stores, taken
 
@@ -145,7 +147,7 @@ def test_a_failure_before_the_swap_leaves_the_previous_partition(store, monkeypa
     def refuse(path, text):
         raise OSError("disk full")
 
-    monkeypatch.setattr(store, "_swap", refuse)
+    monkeypatch.setattr(store, "_write_manifest", refuse)
     with pytest.raises(OSError, match="disk full"):
         publish(store, {"a.bin": b"two"})
     assert store.manifest("model", DS) == before
@@ -158,7 +160,7 @@ KILLED = textwrap.dedent(
     import os, pathlib, signal, sys
     from dssm_assets.storage.partitions import PartitionStore
     store = PartitionStore(sys.argv[1])
-    store._swap = lambda path, text: os.kill(os.getpid(), signal.SIGKILL)
+    store._write_manifest = lambda path, text: os.kill(os.getpid(), signal.SIGKILL)
     with store.staging() as folder:
         path = folder / "a.bin"
         path.write_bytes(b"two")
@@ -202,9 +204,9 @@ class _Remote:
         return self.files[path][start:end]
 
 
-def _opened(content: bytes) -> tuple[StoredFiles, _Remote]:
+def _opened(content: bytes) -> tuple[SizedFileSystem, _Remote]:
     remote = _Remote({"bucket/part": content})
-    return StoredFiles(remote, {"bucket/part": len(content)}), remote
+    return SizedFileSystem(remote, {"bucket/part": len(content)}), remote
 
 
 def test_a_small_file_is_fetched_once_however_often_it_is_opened() -> None:
@@ -217,15 +219,15 @@ def test_a_small_file_is_fetched_once_however_often_it_is_opened() -> None:
 
 
 def test_more_than_may_be_kept_is_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored_files, "KEPT_BYTES", 9)
+    monkeypatch.setattr(sized_files, "CACHED_BYTES", 9)
     files, remote = _opened(b"0123456789")
     assert [files.open("bucket/part").read() for _ in range(2)] == [b"0123456789"] * 2
     assert len(remote.asked) == 2
 
 
 def test_of_a_large_file_only_a_part_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored_files, "SMALL_BYTES", 1000)
-    monkeypatch.setattr(stored_files, "_BLOCK_BYTES", 100)
+    monkeypatch.setattr(sized_files, "SMALL_BYTES", 1000)
+    monkeypatch.setattr(sized_files, "_BLOCK_BYTES", 100)
     content = bytes(range(256)) * 40
     files, remote = _opened(content)
     with files.open("bucket/part", "rb") as handle:
@@ -295,7 +297,7 @@ def test_the_days_of_a_remote_table_cost_one_listing() -> None:
 
 
 def test_a_large_remote_table_is_read_in_ranges_by_arrow_and_by_duckdb(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored_files, "SMALL_BYTES", 0)
+    monkeypatch.setattr(sized_files, "SMALL_BYTES", 0)
     tables = TableStore(memory_store())
     rows = taken(*((f"u{number % 100}", number, "note " * 3) for number in range(5000)))
     manifest = tables.write(TAKEN, DS, rows)

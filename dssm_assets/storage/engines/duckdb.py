@@ -34,7 +34,7 @@ from dssm_assets.storage.engines.engine import (
     partition_to_keep,
 )
 from dssm_assets.storage.manifest import Manifest
-from dssm_assets.storage.partitions import StoredFiles
+from dssm_assets.storage.sized_files import SizedFileSystem
 from dssm_assets.storage.tables import ROW_GROUP_ROWS, TableStore
 
 
@@ -288,7 +288,7 @@ class DuckDBEngine:
     def _bind(self, connection: Any, name: str, value: Bindable) -> ibis.Table:
         if isinstance(value, pa.Table):
             return connection.create_table(name, value, temp=True)
-        prefix = "" if self.store.partitions.is_local else f"{StoredFiles.protocol}://"
+        prefix = "" if self.store.partitions.is_local else f"{SizedFileSystem.protocol}://"
         paths = [prefix + path for path in self.store.paths(manifests_of(value))]
         # Not by Ibis: for a path like s3:// it would fetch an extension of DuckDB, which knows nothing of the store.
         connection.con.read_parquet(paths, hive_partitioning=isinstance(value, ByDay)).create_view(name)

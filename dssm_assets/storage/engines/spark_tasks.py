@@ -26,7 +26,8 @@ from dssm_assets.core.schema import TableSpec
 from dssm_assets.storage import tables
 from dssm_assets.storage.engines.engine import BatchKernel, PartKernel, ReportKernel
 from dssm_assets.storage.manifest import Manifest, StoredFile
-from dssm_assets.storage.partitions import PartitionStore, StoreAddress, StoredFiles
+from dssm_assets.storage.partitions import PartitionStore, StoreAddress
+from dssm_assets.storage.sized_files import SizedFileSystem
 from dssm_assets.storage.tables import PART_ROWS, TableStore
 
 _UNSIGNED: Final = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.uint64(): pa.decimal128(20)}
@@ -69,7 +70,7 @@ def read_piece(
 ) -> Iterator[tuple[pa.Table, int]]:
     """Yields the rows of a piece by row group, each with the position of its first row in the partition."""
     names = None if columns is None else list(columns)
-    fs = partitions.fs if partitions.is_local else StoredFiles(partitions.fs, {piece.path: piece.bytes})
+    fs = partitions.fs if partitions.is_local else SizedFileSystem(partitions.fs, {piece.path: piece.bytes})
     with fs.open(piece.path, "rb") as handle:
         file = pq.ParquetFile(handle, read_dictionary=list(as_dictionaries))
         groups = file.metadata.num_row_groups

@@ -149,7 +149,7 @@ def test_what_a_judge_finds_bad_takes_no_partition_s_place(tables, days, is_whol
 
 
 def test_the_extremes_of_a_column_stand_in_the_footers(tables, monkeypatch):
-    monkeypatch.setattr("dssm_assets.storage.table_store.ROW_GROUP_ROWS", 2)
+    monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 2)
     manifest = tables.write(TAKEN, "2024-01-01", taken(("a", 5, None), ("b", 2, None), ("c", 9, None), ("d", 4, "x")))
     assert tables.min_max(manifest, "at") == (2, 9)
     assert tables.min_max(manifest, "user_id") == ("a", "d")

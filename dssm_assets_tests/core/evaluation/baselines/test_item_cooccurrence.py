@@ -16,7 +16,7 @@ from dssm_assets.core.evaluation.baselines import item_cooccurrence
 from dssm_assets.core.evaluation.baselines import item_cooccurrence as taken_together
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import TakenTogether, best_columns, fit_neighbors, taken_by
 from dssm_assets.core.retrieval.exact import top_k_scores
-from dssm_assets.storage.files import ScratchArrays
+from dssm_assets.storage.local_files import ScratchArrays
 
 ITEMS, EACH = 300, 10
 

@@ -1,0 +1,127 @@
+"""Files on the local disk: staging folders, atomic replacement, Arrow IPC files, arrays mapped from files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dssm_assets.storage.layout import staging_folder
+
+
+def is_local(fs: Any) -> bool:
+    """Returns whether an fsspec filesystem is the local disk."""
+    return "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+
+
+@contextmanager
+def local_staging(root: str, *, is_root_local: bool) -> Iterator[Path]:
+    """Yields an empty local folder for files that are to be published below a root; it is removed afterwards.
+
+    For a local root the folder is on the same disk, so that publishing a file is a rename.
+    """
+    if is_root_local:
+        base = Path(staging_folder(root))
+        base.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=base))
+    else:
+        folder = Path(tempfile.mkdtemp(prefix="dssm-staging-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_atomic(path: Path, chunks: Iterable[bytes]) -> None:
+    """Replaces a file in one step, or leaves it unchanged on failure; creates its folder if it is missing.
+
+    Concurrent writers do not disturb each other: the file of the last one remains.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"._{path.stem}-")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, 0o644)  # mkstemp's files are readable by their owner alone
+            file.writelines(chunks)
+            file.flush()
+            os.fsync(handle)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
+    """Writes an uncompressed Arrow IPC file, one batch in memory at a time; returns its number of rows."""
+    rows = 0
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            rows += batch.num_rows
+    return rows
+
+
+def write_arrow_table(path: Path, table: pa.Table) -> int:
+    """Writes a table as an Arrow IPC file of one batch; returns its number of rows."""
+    return write_arrow(path, table.schema, table.combine_chunks().to_batches())
+
+
+class ScratchArrays:
+    """Makes arrays that are mapped from files, so that the system can drop their pages when memory is short."""
+
+    def __init__(self, folder: Path) -> None:
+        """Makes arrays in an existing local folder, in files named `array-N`."""
+        self._folder = folder
+        self._count = 0
+
+    def __call__(self, length: int, kind: Any) -> npt.NDArray[Any]:
+        """Returns a writable array of zeros."""
+        if not length:  # an empty file cannot be mapped
+            return np.empty(0, kind)
+        return np.memmap(self._next(), dtype=kind, mode="w+", shape=(length,))
+
+    def concat(self, parts: Iterable[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
+        """Returns the concatenation of some arrays, read-only; one part is in memory at a time."""
+        path, length = self._next(), 0
+        with path.open("wb") as file:
+            for part in parts:
+                file.write(np.ascontiguousarray(part, kind).data)
+                length += len(part)
+        return ScratchFile(path, np.dtype(kind).str, length).open()
+
+    def _next(self) -> Path:
+        self._count += 1
+        return self._folder / f"array-{self._count}"
+
+
+@dataclass(frozen=True)
+class ScratchFile:
+    """A handle of an array in a file, with which another process of this machine can open it."""
+
+    path: Path
+    kind: str
+    length: int
+
+    @classmethod
+    def from_array(cls, array: npt.NDArray[Any]) -> ScratchFile:
+        """Returns the handle of an array that `ScratchArrays` made, or of a prefix of one."""
+        if not len(array):
+            return cls(Path(), array.dtype.str, 0)
+        if not isinstance(array, np.memmap) or array.filename is None:
+            raise TypeError(f"an array of ScratchArrays, got {type(array).__name__}")
+        return cls(Path(array.filename), array.dtype.str, len(array))
+
+    def open(self) -> npt.NDArray[Any]:
+        """Returns the array, read-only."""
+        if not self.length:
+            return np.empty(0, self.kind)
+        return np.memmap(self.path, dtype=self.kind, mode="r", shape=(self.length,))

@@ -1,0 +1,58 @@
+"""The store of an experiment: its own partitions, and the base store's where it has none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dssm_assets.storage import layout
+from dssm_assets.storage.manifest import Manifest, StoredFile
+from dssm_assets.storage.partitions import PartitionStore
+
+
+class OverlayStore(PartitionStore):
+    """Writes the partitions of an experiment; reads them, and the base store's where the experiment has none."""
+
+    def __init__(self, base: PartitionStore, name: str) -> None:
+        """Lays the store of the experiment `name` over the base store."""
+        super().__init__(base.fs.unstrip_protocol(layout.experiment_root(base.root, name)), base.options)
+        self.base, self.name = base, name
+        self._own: set[str] = set()
+
+    def find(self, asset: str, ds: str) -> Manifest | None:
+        """Returns the experiment's partition of a day, else the base store's, None if neither exists."""
+        own = super().find(asset, ds)
+        if own is None:
+            return self.base.find(asset, ds)
+        self._own.add(_identity(own))
+        return own
+
+    def days(self, asset: str) -> list[str]:
+        """Returns the days that have a partition in either store, ascending."""
+        return sorted({*super().days(asset), *self.base.days(asset)})
+
+    def file_path(self, manifest: Manifest, file: StoredFile) -> str:
+        """Returns the path of a file, in the store that its partition was found in."""
+        return super().file_path(manifest, file) if self.is_own(manifest) else self.base.file_path(manifest, file)
+
+    def is_own(self, manifest: Manifest) -> bool:
+        """Returns whether a partition that this store found or wrote is the experiment's own."""
+        return _identity(manifest) in self._own
+
+    def _publish(self, manifest: Manifest) -> Manifest:
+        self._own.add(_identity(manifest))
+        return super()._publish(manifest)
+
+
+def experiment_names(base: PartitionStore) -> list[str]:
+    """Returns the names of the experiments that have a folder in the base store, sorted."""
+    folder = layout.experiments_folder(base.root)
+    uncached: Mapping[str, bool] = {} if base.is_local else {"refresh": True}
+    try:
+        entries = base.fs.ls(folder, detail=False, **uncached)
+    except FileNotFoundError:
+        return []
+    return sorted(name for entry in entries if (name := layout.experiment_of_folder(str(entry))) is not None)
+
+
+def _identity(manifest: Manifest) -> str:
+    return f"{manifest.key} {manifest.digest}"

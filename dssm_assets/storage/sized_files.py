@@ -1,0 +1,77 @@
+"""A read-only filesystem of remote files whose sizes are known, so that opening one asks the store for nothing but bytes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fsspec import AbstractFileSystem
+from fsspec.spec import AbstractBufferedFile
+
+SMALL_BYTES: Final = 4 << 20
+"""Files up to this size are fetched whole, in one request."""
+CACHED_BYTES: Final = 64 << 20
+"""Total size of the whole files that are kept for the next opening."""
+_BLOCK_BYTES: Final = 8 << 20
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+class SizedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """A read-only filesystem of some stored files."""
+
+    protocol = "stored"
+    cachable = False
+
+    def __init__(self, fs: Any, sizes: Mapping[str, int]) -> None:
+        """Serves the files path -> size in bytes of the store's filesystem."""
+        super().__init__()
+        self.fs = fs
+        self.sizes = dict(sizes)
+        self._cached: dict[str, bytes] = {}
+        self._cached_bytes = 0
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        """Returns name, size and type of a file.
+
+        Raises:
+            FileNotFoundError: if it is not one of the stored files.
+        """
+        name = self._strip_protocol(path)
+        if name not in self.sizes:
+            raise FileNotFoundError(name)
+        return {"name": name, "size": self.sizes[name], "type": "file"}
+
+    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
+        """Returns the stored file of that name; folders are never listed."""
+        found = self.info(path)
+        return [found] if detail else [found["name"]]
+
+    def modified(self, path: str) -> dt.datetime:
+        """Returns the same time for every file, because none of them ever changes."""
+        return _EPOCH
+
+    def content(self, path: str) -> bytes:
+        """Returns a whole file; it is fetched once if it fits into the cache."""
+        if path in self._cached:
+            return self._cached[path]
+        found = bytes(self.fs.cat_file(path, start=0, end=self.sizes[path]))
+        if self._cached_bytes + len(found) <= CACHED_BYTES:
+            self._cached[path] = found
+            self._cached_bytes += len(found)
+        return found
+
+    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
+        size = self.info(path)["size"]
+        return io.BytesIO(self.content(path)) if size <= SMALL_BYTES else _RangedFile(self, path, size=size)
+
+
+class _RangedFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
+    """A large file that is fetched in ranges."""
+
+    def __init__(self, files: SizedFileSystem, path: str, size: int) -> None:
+        super().__init__(files, path, "rb", block_size=_BLOCK_BYTES, cache_type="readahead", size=size)
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        return bytes(self.fs.fs.cat_file(self.path, start=start, end=end))
