@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from dssm_assets.core.config.section import Section
 
@@ -151,7 +152,12 @@ class Model(Section):
     )
     min_history: int = Field(default=0, ge=0, description="Samples whose user took less than this before are not trained on.")
     context_dropout: float = Field(default=0.5, ge=0, le=1, description="Share of samples trained without context features.")
-    loss: Loss = Loss.SOFTMAX
+    loss: Loss | str = Field(
+        default=Loss.SOFTMAX,
+        union_mode="left_to_right",
+        description="What is minimised: a built-in loss, or the name under which a loss of your own is registered "
+        "(core/models/losses/registry.py).",
+    )
     logq: float = Field(default=1.0, ge=0, le=2, description="Strength of the logQ correction; 0 switches it off.")
     in_batch: bool = Field(default=True, description="The batch's other items are negatives.")
     sampler: Sampler = Sampler.WEIGHTED
@@ -189,6 +195,17 @@ class Model(Section):
     def has_hard_negatives(self) -> bool:
         """Whether items that were shown and not taken are negatives."""
         return self.sampler in (Sampler.HARD, Sampler.HARD_V2) and self.num_hard_sample > 0
+
+    @field_validator("loss")
+    @classmethod
+    def _check_registered(cls, loss: Loss | str) -> Loss | str:
+        if isinstance(loss, Loss):
+            return loss
+        from dssm_assets.core.models.losses.registry import LOSSES  # not at the top: it imports torch
+
+        if loss not in LOSSES:
+            raise PydanticCustomError("unknown_loss", f"a registered loss: {', '.join(LOSSES)}")
+        return loss
 
     @model_validator(mode="after")
     def _coherent(self) -> Model:

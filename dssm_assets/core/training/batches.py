@@ -28,10 +28,10 @@ from dssm_assets.core.models.losses.loss_terms import (
     LossTerms,
     MaskedPairs,
     diagonal_pairs,
+    expand_to_members,
     log_expected_counts,
     matching_pairs,
-    of_members,
-    union_of,
+    merge_pairs,
 )
 from dssm_assets.core.models.samplers.hard import HardDraw, HardSampler
 from dssm_assets.core.models.samplers.queue import queued_items, queued_places
@@ -189,8 +189,8 @@ class NegativeRule:
             users, user = np.unique(user_index, return_inverse=True)  # a batch may hold many samples of one
             known = self._known(users)
             cells = matching_pairs(_rows_of(known), known.items, column_items)
-            pairs.append(of_members(cells, user.reshape(-1), len(users)))
-        return union_of(*pairs)
+            pairs.append(expand_to_members(cells, user.reshape(-1), len(users)))
+        return merge_pairs(*pairs)
 
     def _known(self, user_index: Users) -> KnownItems:
         return self.data.known_items(user_index, self.user_ends)

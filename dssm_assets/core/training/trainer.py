@@ -16,14 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dssm_assets.core.config.model import Loss, Model
+from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Device, Precision, StepPlan, Training
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.models.embedding import Lookup
 from dssm_assets.core.models.interests import chosen_interests
-from dssm_assets.core.models.losses.loss_terms import LossTerms
-from dssm_assets.core.models.losses.point_wise import l2_loss, sigmoid_loss
-from dssm_assets.core.models.losses.softmax import sampled_softmax
+from dssm_assets.core.models.losses.registry import LOSSES
 from dssm_assets.core.models.tower import BatchNorm
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batches import Batch, ItemSide, Share
@@ -146,7 +144,8 @@ class Trainer:
         if self._queue:
             columns = torch.cat([columns, *self._queue])
         terms = replace(side.terms.to(place.device), bfloat16=place.bfloat16)
-        loss = self._compared(user, positive, columns, items[end:], terms)
+        scale, affine = self.two_tower.similarity_scale(), self.two_tower.affine()
+        loss = LOSSES[self._model.loss](user, positive, columns, items[end:], terms, scale, affine)
         return loss if share is None else loss * (terms.weight.sum() / share.weight), own
 
     def _item_vectors(self, side: ItemSide, share: Share | None, tape: list[Lookup]) -> Tensor:
@@ -191,13 +190,6 @@ class Trainer:
         if self.average is not None:
             self.average.after(rows)
         self.done += 1
-
-    def _compared(self, user: Tensor, positive: Tensor, columns: Tensor, hard: Tensor, terms: LossTerms) -> Tensor:
-        scale, affine = self.two_tower.similarity_scale(), self.two_tower.affine()
-        if self._model.loss is Loss.SOFTMAX:
-            return sampled_softmax(user, positive, columns, hard, terms, scale)
-        of_pairs = sigmoid_loss if self._model.loss is Loss.SIGMOID else l2_loss
-        return of_pairs(user, positive, columns, hard, terms, scale, affine)
 
     def _told(self, loss: Tensor) -> float:
         if self._place.ranks.count > 1:

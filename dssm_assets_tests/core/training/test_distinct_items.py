@@ -15,7 +15,7 @@ from dssm_assets.core.arrays.ragged import offsets_of
 from dssm_assets.core.config.model import Model, Norm
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.losses.loss_terms import LossTerms, MaskedPairs
-from dssm_assets.core.models.losses.softmax import sampled_softmax
+from dssm_assets.core.models.losses.softmax import softmax_loss
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
@@ -87,7 +87,7 @@ def test_loss_and_gradients_are_those_of_the_batch(in_batch: bool, sampler: str,
             items = towers.item_vectors(side.items if is_joined else batch.items, None, None)
             own = items[torch.from_numpy(side.own)] if is_joined else items[:count]
             columns = items[side.columns] if is_joined else items[0 if in_batch else count :]
-            loss = sampled_softmax(user, own, columns, items[:0], side.terms if is_joined else batch.terms, 3.0)
+            loss = softmax_loss(user, own, columns, items[:0], side.terms if is_joined else batch.terms, 3.0)
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.item())
         found.append((losses, [parameter.grad.clone() for parameter in towers.parameters() if parameter.grad is not None]))

@@ -1,1 +1,5 @@
-"""Losses as functions of embeddings, one per file, with the masks and corrections they share."""
+"""Losses as functions of embeddings, one per file.
+
+Belongs here: what is minimised, with the masks and corrections that losses share. A new loss is one file, one line in
+`registry.py` and one test. Does not belong here: who the negatives are (`samplers`, `core/training/batches`).
+"""

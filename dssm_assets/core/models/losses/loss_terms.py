@@ -1,14 +1,12 @@
-"""What every loss needs beside the vectors.
+"""What every loss needs next to the vectors: which pairs do not count, corrections and weights.
 
-Belongs here: the terms and their move to a device. Does not belong here: the losses themselves (`sampled_softmax`,
-`point_wise`), finding masks (`masks`) and corrections (`log_q`).
-
-Letters: B rows, C columns, H hard negatives.
+Letters: B rows, C columns, H hard negatives, P pairs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +14,9 @@ import torch
 from torch import Tensor
 
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges, row_of_value
+
+Affine: TypeAlias = tuple[Tensor, Tensor]
+"""|w| and b of a learned similarity |w| * (u . v) + b, scalar tensors."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class MaskedPairs:
 
 
 def matching_pairs(rows: IntArray, items: IntArray, column_items: IntArray) -> MaskedPairs:
-    """Returns every (row, column) such that the column's item is one of the row's items.
+    """Returns every (row, column) whose column's item is one of the row's items.
 
     Args:
         rows: row of each entry, ascending.
@@ -35,32 +36,33 @@ def matching_pairs(rows: IntArray, items: IntArray, column_items: IntArray) -> M
         column_items: item index of each column [C], none negative; a negative item matches nothing.
     """
     # A table over item indices instead of a binary search: most entries match no column and cost one look-up.
-    nothing = int(max(column_items.max(initial=-1), items.max(initial=-1))) + 1
-    held = np.bincount(column_items, minlength=nothing + 1)
-    ends = np.cumsum(held)
-    known = np.where(items < 0, nothing, items)
-    matching = np.flatnonzero(held[known])
+    no_item = int(max(column_items.max(initial=-1), items.max(initial=-1))) + 1
+    columns_per_item = np.bincount(column_items, minlength=no_item + 1)
+    ends = np.cumsum(columns_per_item)
+    known = np.where(items < 0, no_item, items)
+    matching = np.flatnonzero(columns_per_item[known])
     last = ends[known[matching]]
-    first = last - held[known[matching]]
+    first = last - columns_per_item[known[matching]]
     positions = ranges(first, last - first)
     return MaskedPairs(np.repeat(rows[matching], last - first), np.argsort(column_items, kind="stable")[positions])
 
 
-def of_members(cells: MaskedPairs, group: IntArray, count: int) -> MaskedPairs:
-    """Returns the cells of rows that share those of their group.
+def expand_to_members(cells: MaskedPairs, group: IntArray, count: int) -> MaskedPairs:
+    """Returns the cells of rows, each of which has the cells of its group.
 
-    Example: cells (0, 5), (1, 7), (1, 8) of two groups and rows of groups 1, 0, 1: (0, 7), (0, 8), (1, 5), (2, 7), (2, 8).
+    Example: cells (0, 5), (1, 7), (1, 8) of groups 0 and 1, and rows in the groups 1, 0, 1 give
+    (0, 7), (0, 8), (1, 5), (2, 7), (2, 8).
 
     Args:
-        cells: of the groups, sorted by group.
+        cells: group in place of row, sorted by group.
         group: of each row [B].
-        count: how many groups there are.
+        count: number of groups.
     """
     ends = np.cumsum(np.bincount(cells.rows, minlength=count))
     begins = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
     lengths = (ends - begins)[group]
-    places = ranges(begins[group], lengths)
-    return MaskedPairs(row_of_value(offsets_of(lengths)), cells.columns[places])
+    positions = ranges(begins[group], lengths)
+    return MaskedPairs(row_of_value(offsets_of(lengths)), cells.columns[positions])
 
 
 def diagonal_pairs(count: int) -> MaskedPairs:
@@ -69,8 +71,8 @@ def diagonal_pairs(count: int) -> MaskedPairs:
     return MaskedPairs(own, own)
 
 
-def union_of(*pairs: MaskedPairs) -> MaskedPairs:
-    """Returns the cells of all of them, sorted by row."""
+def merge_pairs(*pairs: MaskedPairs) -> MaskedPairs:
+    """Returns the cells of all arguments, sorted by row."""
     rows = np.concatenate([pair.rows for pair in pairs])
     columns = np.concatenate([pair.columns for pair in pairs])
     order = np.argsort(rows, kind="stable")
@@ -89,17 +91,17 @@ def _no_numbers() -> Tensor:
 class LossTerms:
     """Corrections, weights and masks of one batch.
 
-    Every row meets its positive, every column that is not masked for it, and the hard negatives that are its own.
-    Index arrays stay in numpy; the tensors lie where the vectors lie.
+    A row is compared with its positive, with every column that is not masked for it, and with its own hard negatives.
+    Index arrays are numpy arrays; tensors are on the device of the vectors.
 
     Attributes:
-        positive_correction: what is taken off the logit of each row's positive [B].
-        column_correction: what is taken off the logits of each column, columns in the order of the logits [C].
-        weight: weight of each row in the loss, above 0 [B].
+        positive_correction: subtracted from the logit of each row's positive [B].
+        column_correction: subtracted from the logits of each column, columns in the order of the logits [C].
+        weight: of each row in the loss, above 0 [B].
         masked: cells [B, C] that do not count.
-        logits_chunk_rows: rows of logits held at once; changes memory and speed, not the result.
+        logits_chunk_rows: rows of logits in memory at once; changes memory and speed, not the result.
         hard_rows: the one row that each hard negative counts for, in any order [H].
-        hard_correction: what is taken off the logit of each hard negative [H].
+        hard_correction: subtracted from the logit of each hard negative [H].
         bfloat16: whether factors of products are rounded to bfloat16; sums and exponentials are float32 either way.
     """
 
@@ -113,7 +115,7 @@ class LossTerms:
     bfloat16: bool = False
 
     def to(self, device: torch.device) -> LossTerms:
-        """Returns the same terms with their tensors on the device."""
+        """Returns the terms with their tensors on the device."""
         return replace(
             self,
             positive_correction=self.positive_correction.to(device),
@@ -127,11 +129,11 @@ Floats = npt.NDArray[np.float64]
 
 
 def log_expected_counts(probability: Floats, draws: int, strength: float) -> npt.NDArray[np.float32]:
-    """Returns strength * log(draws * probability) per column, the correction of columns of one kind.
+    """Returns strength * log(draws * probability) per column: the logQ correction of columns drawn in the same way.
 
     Args:
         probability: of each column's item, positive unless the strength is 0.
-        draws: columns of this kind.
+        draws: number of columns drawn in this way.
         strength: 1 corrects fully, 0 not at all.
     """
     if strength == 0:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dssm_assets.core.models.losses.loss_terms import LossTerms, MaskedPairs, diagonal_pairs, matching_pairs, union_of
+from dssm_assets.core.models.losses.loss_terms import LossTerms, MaskedPairs, diagonal_pairs, matching_pairs, merge_pairs
 
 Vectors = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -50,7 +50,7 @@ def random_world(seed: int, rows: int, negatives: int, hard: int, logits_chunk_r
         positive_correction=tensor(rows),
         column_correction=tensor(rows + negatives),
         weight=torch.from_numpy(rng.uniform(0.5, 2, rows)),
-        masked=union_of(diagonal_pairs(rows), matching_pairs(np.arange(rows), items, columns)),
+        masked=merge_pairs(diagonal_pairs(rows), matching_pairs(np.arange(rows), items, columns)),
         logits_chunk_rows=logits_chunk_rows,
         hard_rows=rng.integers(0, rows, hard),
         hard_correction=tensor(hard),

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from dssm_assets.core.models.losses.loss_terms import (
     MaskedPairs,
     diagonal_pairs,
+    expand_to_members,
     log_expected_counts,
     matching_pairs,
-    of_members,
-    union_of,
+    merge_pairs,
 )
 from dssm_assets_tests.core.models.losses.loss_worlds import plain_terms
 
@@ -57,7 +57,7 @@ def test_item_outside_the_corpus_matches_no_column() -> None:
 
 
 def test_union_is_sorted_by_row() -> None:
-    both = union_of(diagonal_pairs(2), matching_pairs(np.array([0]), np.array([5]), np.array([4, 5])))
+    both = merge_pairs(diagonal_pairs(2), matching_pairs(np.array([0]), np.array([5]), np.array([4, 5])))
     assert both.rows.tolist() == [0, 0, 1]
     assert both.columns.tolist() == [0, 1, 1]
 
@@ -76,9 +76,9 @@ def test_pairs_equal_brute_force(known: list[list[int]], columns: list[int]) -> 
 
 def test_rows_share_the_cells_of_their_group() -> None:
     cells = MaskedPairs(np.array([0, 1, 1]), np.array([5, 7, 8]))
-    found = of_members(cells, np.array([1, 0, 1]), 3)
+    found = expand_to_members(cells, np.array([1, 0, 1]), 3)
     assert list(zip(found.rows.tolist(), found.columns.tolist(), strict=True)) == [(0, 7), (0, 8), (1, 5), (2, 7), (2, 8)]
-    assert not len(of_members(cells, np.array([2, 2]), 3).rows)
+    assert not len(expand_to_members(cells, np.array([2, 2]), 3).rows)
 
 
 def test_correction_is_strength_times_log_of_the_expected_count() -> None:

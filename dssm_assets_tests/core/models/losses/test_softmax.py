@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dssm_assets.core.models.losses.loss_terms import LossTerms, MaskedPairs, diagonal_pairs
-from dssm_assets.core.models.losses.softmax import add_product, columns_left, full, rounded, row_chunks, sampled_softmax
+from dssm_assets.core.models.losses.softmax import softmax_loss
 from dssm_assets_tests.core.models.losses.loss_worlds import (
     as_float32,
     counted_cells,
-    no_pairs,
     plain_terms,
     random_world,
     same_gradients,
@@ -53,21 +52,21 @@ def test_loss_and_gradients_equal_the_whole_matrix(
 ) -> None:
     """Scale 0.3 leaves logits narrow, 40 does not."""
     world = random_world(seed, rows, negatives, hard, logits_chunk_rows)
-    same_gradients(world, sampled_softmax, _whole, [scale])
+    same_gradients(world, softmax_loss, _whole, [scale])
 
 
 @pytest.mark.parametrize("scale", [0.5, 30.0])
 def test_gradients_are_those_of_finite_differences(scale: float) -> None:
     world = random_world(5, 4, 5, 3, 2)
     factor = torch.tensor(scale).double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda *v: sampled_softmax(*v[:4], world.terms, v[4]), (*world.leaves, factor))
+    assert torch.autograd.gradcheck(lambda *v: softmax_loss(*v[:4], world.terms, v[4]), (*world.leaves, factor))
 
 
 @pytest.mark.parametrize("scale", [0.5, 30.0])
 def test_rows_held_at_once_change_nothing(scale: float) -> None:
     world = random_world(3, 9, 4, 3, 1)
     values = [
-        sampled_softmax(*world.vectors, replace(world.terms, logits_chunk_rows=held), scale).item() for held in (1, 4, 9, 100)
+        softmax_loss(*world.vectors, replace(world.terms, logits_chunk_rows=held), scale).item() for held in (1, 4, 9, 100)
     ]
     assert values == pytest.approx([values[0]] * 4, rel=1e-14)
 
@@ -82,7 +81,7 @@ def test_by_hand_with_weights_and_correction() -> None:
     terms = LossTerms(correction, correction, weight, diagonal_pairs(2), 1)
     first = math.log(math.exp(4) + 0.5) - 4
     second = math.log(math.exp(2) / 2 + 1) - (2 - math.log(2))
-    loss = sampled_softmax(user, item, item, torch.zeros(0, 2).double(), terms, 2.0)
+    loss = softmax_loss(user, item, item, torch.zeros(0, 2).double(), terms, 2.0)
     assert loss.item() == pytest.approx((first + 3 * second) / 4)
 
 
@@ -90,7 +89,7 @@ def test_hard_negatives_by_hand() -> None:
     # Row 1 alone has two: logits 1 * 3 - 0 and 1 * 2 - log 2; its positive has 1 * 1. Row 0 meets nothing but itself.
     terms = replace(plain_terms(2, 0, [1, 1]), hard_correction=torch.tensor([0.0, math.log(2)]).double())
     user, positive, hard = (torch.tensor(v)[:, None].double() for v in ([5.0, 1.0], [1.0, 1.0], [3.0, 2.0]))
-    loss = sampled_softmax(user, positive, torch.zeros(0, 1).double(), hard, terms, 1.0)
+    loss = softmax_loss(user, positive, torch.zeros(0, 1).double(), hard, terms, 1.0)
     assert loss.item() == pytest.approx((math.log(math.e + math.exp(3) + math.exp(2) / 2) - 1) / 2)
 
 
@@ -99,7 +98,7 @@ def test_row_whose_columns_are_all_masked_has_no_loss_and_no_gradient(scale: flo
     user = torch.tensor([[1.0, 2.0]], requires_grad=True)
     item = torch.tensor([[3.0, 4.0]])
     terms = LossTerms(torch.zeros(1), torch.zeros(1), torch.ones(1), diagonal_pairs(1), 8)
-    loss = sampled_softmax(user, item, item, torch.zeros(0, 2), terms, scale)
+    loss = softmax_loss(user, item, item, torch.zeros(0, 2), terms, scale)
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == pytest.approx(0.0, abs=within)
     assert user.grad is not None
@@ -108,14 +107,14 @@ def test_row_whose_columns_are_all_masked_has_no_loss_and_no_gradient(scale: flo
 
 def test_large_logits_do_not_overflow() -> None:
     user, item, terms = torch.tensor([[1000.0]]), torch.tensor([[1.0]]), plain_terms(1, 1, [0])
-    assert sampled_softmax(user, item, torch.tensor([[2.0]]), item, terms, 10.0).item() == pytest.approx(10_000.0)
-    assert sampled_softmax(user, item, item, torch.tensor([[2.0]]), terms, 10.0).item() == pytest.approx(10_000.0)
+    assert softmax_loss(user, item, torch.tensor([[2.0]]), item, terms, 10.0).item() == pytest.approx(10_000.0)
+    assert softmax_loss(user, item, item, torch.tensor([[2.0]]), terms, 10.0).item() == pytest.approx(10_000.0)
 
 
 def test_far_corrections_do_not_overflow() -> None:
     terms = replace(plain_terms(1, 2, []), column_correction=torch.tensor([-150.0, 150.0]))
     item = torch.tensor([[1.0]])
-    loss = sampled_softmax(item, item, torch.zeros(2, 1), torch.zeros(0, 1), terms, 1.0)
+    loss = softmax_loss(item, item, torch.zeros(2, 1), torch.zeros(0, 1), terms, 1.0)
     assert loss.item() == pytest.approx(149.0)
 
 
@@ -125,7 +124,7 @@ def test_float32_holds_logits_at_the_edge_of_narrow(distance: float) -> None:
     terms = plain_terms(2, 2, [])
     terms = replace(terms, positive_correction=torch.tensor([29.9, 29.9]), column_correction=torch.tensor([-29.9, 29.9]))
     user, columns = torch.tensor([[1.0], [-1.0]]), torch.tensor([[distance], [-distance]])
-    loss = sampled_softmax(user, -torch.tensor([[distance], [-distance]]), columns, _NO_HARD[:, :1], terms, 1.0)
+    loss = softmax_loss(user, -torch.tensor([[distance], [-distance]]), columns, _NO_HARD[:, :1], terms, 1.0)
     # Row 0: own -distance - 29.9, best column distance + 29.9. Row 1: own alike, best column -distance + 29.9 twice over.
     second = math.log(math.exp(29.9 - distance) + math.exp(distance - 29.9)) + distance + 29.9
     assert loss.item() == pytest.approx((2 * (distance + 29.9) + second) / 2, rel=1e-6)
@@ -135,8 +134,8 @@ def test_cell_masked_twice_is_masked_once() -> None:
     world = random_world(1, 3, 2, 0, 8)
     masked = world.terms.masked
     twice = MaskedPairs(np.repeat(masked.rows, 2), np.repeat(masked.columns, 2))
-    again = sampled_softmax(*world.vectors, replace(world.terms, masked=twice), 1.0)
-    assert again.item() == sampled_softmax(*world.vectors, world.terms, 1.0).item()
+    again = softmax_loss(*world.vectors, replace(world.terms, masked=twice), 1.0)
+    assert again.item() == softmax_loss(*world.vectors, world.terms, 1.0).item()
 
 
 @pytest.mark.parametrize("scale", [0.5, 30.0])
@@ -145,7 +144,7 @@ def test_bfloat16_rounds_gradients_and_not_the_loss(scale: float) -> None:
     found = []
     for world in worlds:
         leaves = world.leaves
-        loss = sampled_softmax(*leaves, world.terms, scale)
+        loss = softmax_loss(*leaves, world.terms, scale)
         loss.backward()  # type: ignore[no-untyped-call]
         found.append((loss.item(), [leaf.grad for leaf in leaves]))
     (exact, exact_grads), (rounded, rounded_grads) = found
@@ -165,39 +164,7 @@ def test_half_vectors_get_half_gradients_inside_autocast() -> None:
     leaves = [tensor.bfloat16().requires_grad_() for tensor in world.vectors]
     wide = [tensor.detach().float() for tensor in leaves]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = sampled_softmax(*leaves, world.terms, 2.0)
+        loss = softmax_loss(*leaves, world.terms, 2.0)
     loss.backward()  # type: ignore[no-untyped-call]
-    assert loss.item() == sampled_softmax(*wide, world.terms, 2.0).item()
+    assert loss.item() == softmax_loss(*wide, world.terms, 2.0).item()
     assert [leaf.grad.dtype for leaf in leaves if leaf.grad is not None] == [torch.bfloat16] * 4
-
-
-_MASKED = MaskedPairs(np.array([0, 2, 2, 2]), np.array([1, 0, 2, 2]))
-
-
-def test_every_row_comes_once_and_takes_its_masked_cells_along() -> None:
-    chunks = list(row_chunks(plain_terms(3, 3, [], masked=_MASKED), 3, torch.device("cpu")))
-    assert [chunk.rows for chunk in chunks] == [slice(0, 2), slice(2, 3)]
-    cells = torch.arange(9.0).reshape(3, 3)
-    for chunk in chunks:
-        chunk.clear(cells[chunk.rows], -1.0)
-    assert cells.tolist() == [[0, -1, 2], [3, 4, 5], [-1, 7, -1]]
-
-
-def test_columns_that_are_named_twice_are_missing_once() -> None:
-    assert columns_left(plain_terms(3, 3, [], masked=_MASKED), 3).tolist() == [2, 3, 1]
-    assert columns_left(plain_terms(2, 0, [], masked=no_pairs()), 0).tolist() == [0, 0]
-
-
-@pytest.mark.parametrize("bfloat16", [False, True])
-def test_factors_are_rounded_only_if_so_wished_and_sums_never(bfloat16: bool) -> None:
-    terms = replace(plain_terms(1, 1, []), bfloat16=bfloat16)
-    factor = rounded(torch.tensor([[1.0 + 2**-10]]), terms)
-    total = torch.tensor([[2.0**-20]])
-    add_product(total, torch.tensor([[1.0]]), factor)
-    assert total.item() == (1.0 if bfloat16 else 1.0 + 2**-10) + 2**-20
-
-
-def test_half_vectors_become_float32_and_wider_ones_stay() -> None:
-    kinds = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
-    wide = [full(torch.ones(1, dtype=kind)).dtype for kind in kinds]
-    assert wide == [torch.float32, torch.float32, torch.float32, torch.float64]

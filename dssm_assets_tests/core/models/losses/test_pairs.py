@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dssm_assets.core.models.losses.l2 import l2_loss
 from dssm_assets.core.models.losses.loss_terms import LossTerms, diagonal_pairs
-from dssm_assets.core.models.losses.point_wise import l2_loss, sigmoid_loss
+from dssm_assets.core.models.losses.sigmoid import sigmoid_loss
 from dssm_assets_tests.core.models.losses.loss_worlds import (
     as_float32,
     counted_cells,

@@ -1,0 +1,50 @@
+"""Binary cross entropy of every pair by itself.
+
+    x(i, j) = scale * (|w| * (u_i . v_j) + b) - correction_j         w = 1 and b = 0 unless they are learned
+    loss_i = log(1 + exp(-x(i, p_i))) + sum_j log(1 + exp(x(i, j))) / n_i
+
+The logQ correction is an offset of the logit: the best x of a pair is the log of how often it is a positive over how
+often it is a negative, so popular negatives push x down by the log of their expected count. What remains after the
+correction is what the towers should learn.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from dssm_assets.core.models.losses.loss_terms import Affine, LossTerms
+from dssm_assets.core.models.losses.pairs import PairLoss, mean_of_pairs
+
+
+def sigmoid_loss(
+    user: Tensor,
+    positive: Tensor,
+    columns: Tensor,
+    hard: Tensor,
+    terms: LossTerms,
+    scale: Tensor | float,
+    affine: Affine | None = None,
+) -> Tensor:
+    """Returns the weighted mean of the rows' binary cross entropy, a scalar; arguments as in `registry.LossFunction`."""
+    slope, offset = (scale, 0.0) if affine is None else (affine[0] * scale, affine[1] * scale)
+    return mean_of_pairs((user, positive, columns, hard), terms, slope, offset, _SIGMOID)
+
+
+def _log1p_exp(x: Tensor) -> Tensor:
+    # Beyond the threshold torch returns x itself; from 50 on float64 cannot tell the difference.
+    return softplus(x, threshold=50.0)
+
+
+def _positive_loss(x: Tensor) -> tuple[Tensor, Tensor]:
+    return _log1p_exp(-x), torch.sigmoid(x) - 1.0
+
+
+def _negative_loss(x: Tensor) -> Tensor:
+    loss = _log1p_exp(x)
+    x.sigmoid_()
+    return loss
+
+
+_SIGMOID = PairLoss(_positive_loss, _negative_loss, is_corrected=True, masked_x=-torch.inf)
