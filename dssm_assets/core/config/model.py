@@ -1,7 +1,7 @@
-"""The model section: the two towers, the past that they read, their negatives and their loss.
+"""The model section of the configuration: the two towers, the history that they read, their negatives and their loss.
 
-Belongs here: the keys, their bounds and what one demands of another. Does not belong here: how weights are fitted
-(`training_config.py`) and what the towers compute (`core/models`).
+Belongs here: the keys, their bounds and what one key demands of another. Does not belong here: how weights are fitted
+(`config/training.py`) and what the towers compute (`core/models`).
 """
 
 from __future__ import annotations
@@ -15,172 +15,225 @@ from dssm_assets.core.config.section import Section
 
 
 class Similarity(StrEnum):
-    """How the two towers' vectors are compared."""
+    """How a user vector and an item vector are compared."""
 
     COSINE = "COSINE"
+    """Cosine: both vectors have length 1."""
     INNER_PRODUCT = "INNER_PRODUCT"
+    """Inner product of vectors of any length."""
 
 
 class Norm(StrEnum):
-    """What stands between a hidden layer and its activation."""
+    """The normalisation between a hidden layer and its activation."""
 
     LAYER = "layer"
+    """Layer normalisation."""
     BATCH = "batch"
+    """Batch normalisation."""
     NONE = "none"
+    """No normalisation."""
 
 
 class PoolingKind(StrEnum):
-    """How the vectors of past items become one."""
+    """How the vectors of the items in a history become one vector."""
 
     MEAN = "mean"
-    """Their mean, by age if there is a half-life."""
+    """Their mean, weighted by age if there is a half-life."""
     ROOT = "root"
-    """Their sum divided by the root of their number: long histories count for more, but not in full."""
+    """Their sum divided by the square root of their number: a long history has a larger vector than a short one."""
     RECENCY = "recency"
-    """Their mean weighted by exp(-rank / scale), rank 0 the newest."""
+    """Their mean weighted by exp(-rank / scale), where the newest event has rank 0."""
     ATTENTION = "attention"
-    """Their mean by weights that the tower learns; several with `num_interests`."""
+    """Their mean with weights that the tower learns; with `num_interests`, one such mean per interest."""
 
 
 class Pooling(Section):
-    """One way to read the past; a tower may have several of one history, which share its embeddings."""
+    """One way to pool the history. The poolings of one history share its embeddings."""
 
-    kind: PoolingKind = PoolingKind.MEAN
-    length: int = Field(default=50, ge=1, le=5000, description="Last items of the user history that are pooled.")
+    kind: PoolingKind = Field(default=PoolingKind.MEAN, description="How the vectors of the history's items become one.")
+    length: int = Field(default=50, ge=1, le=5000, description="Number of the user's latest events that are pooled.")
     half_life_days: float | None = Field(
-        default=None, gt=0, description="mean and root: older items count half per this many days."
+        default=None,
+        gt=0,
+        description="For mean and root: days of age, counted from the newest event, in which an event's weight halves.",
     )
     sqrt_repeats: bool = Field(
         default=False,
-        description="All but attention: the events of one value count together the root of what they would count.",
+        description="For all but attention: n events with one value together have the weight of sqrt(n) events.",
     )
-    scale: float = Field(default=10.0, gt=0, description="recency: the rank at which an item counts 1 / e of the newest.")
+    scale: float = Field(
+        default=10.0, gt=0, description="For recency: the number of events back at which the weight falls to 1 / e."
+    )
 
 
 class History(StrEnum):
-    """Which past a training sample sees."""
+    """Which part of its user's history a training sample sees."""
 
     EVENT = "event"
-    """Everything strictly before the event."""
+    """All events before the sample's event."""
     DAY = "day"
-    """Everything before the event's day: what a user tower that is called once a day sees."""
+    """All events before the day of the sample's event, as for user vectors that are computed once a day."""
     LEAVE_ONE_OUT = "leave_one_out"
-    """Everything that the user took up to the eve of the evaluation day, except the sample's own item."""
+    """All events before the evaluation day, except those with the sample's own item."""
 
 
 class HistoryCut(Section):
-    """A past that ends earlier than it could, so that the tower learns to foresee more than the very next item."""
+    """Histories that end earlier than they could, so that the towers learn to predict more than the next item."""
 
-    sample_frac: float = Field(default=0.0, ge=0, le=1, description="Share of the samples whose past is cut.")
+    sample_frac: float = Field(default=0.0, ge=0, le=1, description="Fraction of the training samples whose history is cut.")
     min_length_frac: float = Field(
-        default=0.75, ge=0, le=1, description="The share of the past that is kept is drawn evenly between this and 1."
+        default=0.75,
+        ge=0,
+        le=1,
+        description="A cut history keeps a fraction of its oldest events that is drawn uniformly between this and 1.",
     )
 
 
 class Sampler(StrEnum):
-    """Where sampled negatives come from."""
+    """The distribution that sampled negatives are drawn from."""
 
     UNIFORM = "uniform"
-    """Every corpus item alike."""
+    """All items of the corpus with equal probability."""
     WEIGHTED = "weighted"
-    """By the weights of negative_items."""
+    """By the weights of the asset negative_items."""
     V2 = "v2"
-    """By weight; what a row's user is known to have taken does not count for that row."""
+    """As weighted; what the row's user is known to have interacted with does not count for that row."""
     MIXED = "mixed"
-    """A share of them uniform, the others by weight."""
+    """A fraction `uniform_frac` uniformly, the others by weight."""
     HARD = "hard"
-    """By weight, and beside them items that the row's user was shown and did not take."""
+    """As weighted, plus hard negatives: items that the row's user was shown and did not interact with."""
     HARD_V2 = "hard_v2"
-    """As v2, and beside them items that the row's user was shown and did not take."""
+    """As v2, plus hard negatives."""
 
 
 class Loss(StrEnum):
-    """What is minimised."""
+    """The built-in losses."""
 
     SOFTMAX = "softmax"
-    """Cross entropy of the row's item against its negatives, with the logQ correction."""
+    """Softmax cross entropy of the row's item against its negatives, with the logQ correction."""
     SIGMOID = "sigmoid"
-    """Binary cross entropy of every pair by itself."""
+    """Binary cross entropy of every pair of user and item by itself, with the logQ correction."""
     L2 = "l2"
-    """Squared distance of every pair's similarity from 1 or 0."""
+    """Squared distance of every pair's similarity from its label, 1 or 0."""
 
 
 class Model(Section):
-    """The two towers and their loss."""
+    """The two towers, the history that they read, their negatives and their loss."""
 
-    output_dim: int = Field(default=64, ge=2, le=4096, description="Width D of both towers' vectors.")
-    hidden_units: list[int] = Field(default=[128], description="Hidden layers of each tower.")
-    norm: Norm = Norm.LAYER
-    dropout: float = Field(default=0.1, ge=0, lt=1, description="Of hidden layers.")
+    output_dim: int = Field(default=64, ge=2, le=4096, description="Number of dimensions of the user and item vectors.")
+    hidden_units: list[int] = Field(default=[128], description="Widths of each tower's hidden layers, the first one first.")
+    norm: Norm = Field(default=Norm.LAYER, description="Normalisation between a hidden layer and its activation.")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="Fraction of the hidden units that are dropped in training.")
     skip: bool = Field(
         default=False,
-        description="Adds to each tower's output a linear map without bias: of the pooled history in the user tower, of "
-        "the item features that share an embedding with it in the item tower.",
+        description="Adds a skip connection to each tower: a linear map from its shared-embedding columns to its output. These "
+        "are the pooled history in the user tower and, in the item tower, the features that share an embedding with it.",
     )
     embedding_dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="Of the pooled history, and of the item features that share its embedding."
+        default=0.0, ge=0, lt=1, description="Fraction of the shared-embedding columns that are dropped in training."
     )
-    similarity: Similarity = Similarity.COSINE
+    similarity: Similarity = Field(default=Similarity.COSINE, description="How user and item vectors are compared.")
     frozen_embedding: str | None = Field(
         default=None,
-        description="embedding_name that past and item share: no tower changes it and nothing moves it. The last places of a "
-        "user's vector are its first pooling of the past, of an item's its own row, as training.svd_init begins them.",
+        description="An embedding_name shared by history and item. Its vectors are concatenated to both towers' outputs and not "
+        "trained: to a user's the first pooling of the history, to an item's its own vector. training.svd_init sets them.",
     )
     frozen_in_loss: bool = Field(
         default=True,
-        description="The loss sees the held embedding: towers learn what it leaves open. Off: they learn all by themselves, and "
-        "the two are added up where they are served.",
+        description="Whether the loss sees the frozen embedding, so that the towers learn only what it leaves unexplained. "
+        "If false, the towers learn without it, and the two scores are added only when the vectors are used.",
     )
-    temperature: float = Field(default=0.1, gt=0, le=10)
-    learn_temperature: bool = Field(default=False, description="The temperature is where the learning starts.")
-    learn_scale: bool = Field(default=False, description="Point-wise losses: learns |w| * similarity + b.")
-    num_interests: int = Field(default=1, ge=1, le=16, description="Vectors per user; more than 1 needs attention pooling.")
+    temperature: float = Field(
+        default=0.1, gt=0, le=10, description="Similarities are divided by this before the loss; smaller is sharper."
+    )
+    learn_temperature: bool = Field(
+        default=False, description="Whether the temperature is learned; training then starts at `temperature`."
+    )
+    learn_scale: bool = Field(
+        default=False,
+        description="For losses of pairs (sigmoid, l2): learns |w| and b of the similarity |w| * similarity + b.",
+    )
+    num_interests: int = Field(
+        default=1, ge=1, le=16, description="Number of vectors per user; more than 1 needs a pooling of kind attention."
+    )
     prior: bool = Field(
         default=False,
-        description="A popularity prior of the items in one dimension more, chosen on the validation days: needs them.",
+        description="Adds the items' popularity to the score, in one more dimension of the vectors. Its strength is chosen on "
+        "the validation days, so training.validation_days must be above 0.",
     )
-    history: History = History.EVENT
-    history_cut: HistoryCut = HistoryCut()
+    history: History = Field(default=History.EVENT, description="Which part of its user's history a training sample sees.")
+    history_cut: HistoryCut = Field(
+        default=HistoryCut(), description="Cuts the history of some training samples to its oldest events."
+    )
     history_length: int = Field(
-        default=50, ge=0, le=5000, description="Last items of the user history that are pooled; 0: no history."
+        default=50, ge=0, le=5000, description="Number of the user's latest events that are pooled; 0: no history."
     )
     history_half_life_days: float | None = Field(
-        default=None, gt=0, description="Older history counts half per this many days."
+        default=None,
+        gt=0,
+        description="Days of age, counted from the newest event, in which an event's weight in the pooled history halves.",
     )
     poolings: list[Pooling] = Field(
-        default=[], description="Ways to pool the history; none: the mean by history_length and history_half_life_days."
+        default=[],
+        description="Ways to pool the history, side by side. If empty: the mean by history_length and history_half_life_days.",
     )
-    min_history: int = Field(default=0, ge=0, description="Samples whose user took less than this before are not trained on.")
-    context_dropout: float = Field(default=0.5, ge=0, le=1, description="Share of samples trained without context features.")
+    min_history: int = Field(
+        default=0, ge=0, description="Samples whose user had fewer events before are not trained on; in events."
+    )
+    context_dropout: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Fraction of the training samples without context features, as in user vectors computed once a day.",
+    )
     loss: Loss | str = Field(
         default=Loss.SOFTMAX,
         union_mode="left_to_right",
         description="What is minimised: a built-in loss, or the name under which a loss of your own is registered "
         "(core/models/losses/registry.py).",
     )
-    logq: float = Field(default=1.0, ge=0, le=2, description="Strength of the logQ correction; 0 switches it off.")
-    in_batch: bool = Field(default=True, description="The batch's other items are negatives.")
-    sampler: Sampler = Sampler.WEIGHTED
-    num_sample: int = Field(default=1024, ge=0, description="Sampled negatives per batch, shared by its rows.")
-    uniform_frac: float = Field(default=0.5, ge=0, le=1, description="mixed: share of the sampled negatives drawn uniformly.")
-    num_hard_sample: int = Field(default=64, ge=0, description="hard, hard_v2: hard negatives per batch, at most.")
-    queue_batches: int = Field(
-        default=0, ge=0, description="Items of this many batches before are negatives too, with the vectors they had then."
+    logq: float = Field(
+        default=1.0,
+        ge=0,
+        le=2,
+        description="Strength of the logQ correction, which subtracts the log of how often an item is drawn as a negative; "
+        "0 switches it off, 1 corrects fully.",
     )
-    collision_mask: bool = Field(default=True, description="A negative that is the row's own item does not count.")
+    in_batch: bool = Field(default=True, description="Whether the other items of the batch are negatives.")
+    sampler: Sampler = Field(default=Sampler.WEIGHTED, description="The distribution that sampled negatives are drawn from.")
+    num_sample: int = Field(
+        default=1024, ge=0, description="Number of sampled negatives per batch; all rows of the batch share them."
+    )
+    uniform_frac: float = Field(
+        default=0.5, ge=0, le=1, description="For mixed: fraction of the sampled negatives that are drawn uniformly."
+    )
+    num_hard_sample: int = Field(
+        default=64, ge=0, description="For hard and hard_v2: largest number of hard negatives per batch."
+    )
+    queue_batches: int = Field(
+        default=0,
+        ge=0,
+        description="Number of previous batches whose items are negatives too, with the vectors that they had then.",
+    )
+    collision_mask: bool = Field(
+        default=True, description="Whether a negative that equals the row's own item is left out for that row."
+    )
     user_positive_mask: bool = Field(
-        default=False, description="A negative that the user is known to have taken does not count."
+        default=False,
+        description="Whether a negative that the row's user is known to have interacted with is left out for that row.",
     )
     event_weights: dict[str, float] = Field(
-        default={}, description="Positive event -> weight of its samples in the loss (default 1)."
+        default={}, description="Weight in the loss of the samples of each positive event; 1 for events that are not named."
     )
     recency_half_life_days: float | None = Field(
-        default=None, gt=0, description="A sample counts half per this many days before the evaluation day."
+        default=None,
+        gt=0,
+        description="Days before the evaluation day in which a sample's weight in the loss halves. If unset, age does not count.",
     )
 
     @property
     def history_poolings(self) -> tuple[Pooling, ...]:
-        """The ways in which the history is pooled; none where there is no history."""
+        """The ways in which the history is pooled; none if there is no history."""
         if not self.history_length:
             return ()
         plain = Pooling(length=self.history_length, half_life_days=self.history_half_life_days)
@@ -188,12 +241,12 @@ class Model(Section):
 
     @property
     def masks_user_positives(self) -> bool:
-        """Whether what a row's user is known to have taken does not count for it."""
+        """Whether negatives that the row's user is known to have interacted with are left out."""
         return self.user_positive_mask or self.sampler in (Sampler.V2, Sampler.HARD_V2)
 
     @property
     def has_hard_negatives(self) -> bool:
-        """Whether items that were shown and not taken are negatives."""
+        """Whether items that a user was shown and did not interact with are negatives."""
         return self.sampler in (Sampler.HARD, Sampler.HARD_V2) and self.num_hard_sample > 0
 
     @field_validator("loss")
