@@ -14,7 +14,7 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.samples import sampler_tables
-from dssm_assets.core.samples.negatives import HARD_NEGATIVE_COLUMNS
+from dssm_assets.core.samples.negatives import HARD_NEGATIVE_COLUMNS, select_exposures
 from dssm_assets.core.samples.sampler_tables import (
     HARD_EDGE_SPEC,
     POSITIVE_EDGE_SPEC,
@@ -47,16 +47,14 @@ def write_sampler_tables(workspace: Workspace, ds: str, folder: Path, delimiter:
     window = workspace.need_all("positive_sample", days)
     users, taken = (
         sampler_tables.count_keys((workspace.tables.read(day, list(keys)) for day in window), keys)
-        for keys in ((col.USER_ID,), sampler_tables.EDGE)
+        for keys in ((col.USER_ID,), sampler_tables.EDGE_KEYS)
     )
     written = {"items": (items, item_spec(fields, delimiter)), "users": (users, USER_SPEC)}
     written["positive_edges"] = taken, POSITIVE_EDGE_SPEC
     events = workspace.config.events.exposure
     if events:
         samples = (workspace.tables.read(day, list(HARD_NEGATIVE_COLUMNS)) for day in workspace.need_all("sample_fg", days))
-        shown = sampler_tables.count_keys(
-            (sampler_tables.select_exposures(day, events) for day in samples), sampler_tables.EDGE
-        )
+        shown = sampler_tables.count_keys((select_exposures(day, events) for day in samples), sampler_tables.EDGE)
         written["hard_edges"] = sampler_tables.drop_positives(shown, taken), HARD_EDGE_SPEC
     else:
         (folder / "hard_edges.txt").unlink(missing_ok=True)  # of an earlier call: it would pass for this day's

@@ -6,7 +6,7 @@ itself (`core/models/samplers`) and bucket indices (`train_samples.item_rows`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -172,14 +172,13 @@ def hard_negatives(
     if not exposure_events:
         remedy = "name the event that means shown, or choose a sampler without hard negatives"
         raise ConfigError(Fault("configuration, key events.exposure", "an event: the sampler is a hard one", "none", remedy))
-    events = pa.array(sorted(set(exposure_events)), pa.string())
     pairs, first_day = np.zeros(0, np.int64), np.zeros(0, np.int32)
     taken = _of_history(history, len(item_index))
     for number, table in enumerate(days):
         require_columns(_TABLE, table.column_names, HARD_NEGATIVE_COLUMNS)
         taken = np.union1d(taken, _pairs(table.filter(pc.equal(table.column(col.LABEL), 1)), item_index, history))
-        is_shown = pc.and_(pc.equal(table.column(col.LABEL), 0), pc.is_in(_text(table.column(col.EVENT)), value_set=events))
-        new = np.setdiff1d(_pairs(table.filter(is_shown), item_index, history), pairs, assume_unique=True)
+        shown = select_exposures(table, exposure_events)
+        new = np.setdiff1d(_pairs(shown, item_index, history), pairs, assume_unique=True)
         pairs, first_day = np.concatenate([pairs, new]), np.concatenate([first_day, np.full(len(new), number, np.int32)])
         order = np.argsort(pairs, kind="stable")
         pairs, first_day = pairs[order], first_day[order]
@@ -203,5 +202,8 @@ def _of_history(history: HistoryCsr, num_items: int) -> Pairs:
     return np.unique(users[is_inside] * num_items + history.item_index[is_inside])
 
 
-def _text(column: pa.ChunkedArray) -> pa.Array:
-    return combine_chunks(column).cast(pa.string())
+def select_exposures(day: pa.Table, events: Collection[str]) -> pa.Table:
+    """Returns the rows of sample_fg that show an item without a positive: label 0 and one of these events."""
+    event = one_array(day.column(col.EVENT)).cast(pa.string())
+    is_shown = pc.and_(pc.equal(day.column(col.LABEL), 0), pc.is_in(event, value_set=pa.array(sorted(events), pa.string())))
+    return day.filter(is_shown)

@@ -1,26 +1,32 @@
-"""The samplers' tables as text, in the form that EasyRec and graph-learn read: TSV with a header of names and types.
+"""The tables of negative samplers as EasyRec and graph-learn read them: tab-separated text with a header of names and types.
 
-    item table    id:int64  weight:float  attrs:string      attrs: the item's values joined by a delimiter
+    item table    id:int64  weight:float  attrs:string      attrs: the item's features joined by a delimiter
     user table    id:int64  weight:float
-    edge tables   userid:int64  itemid:int64  weight:float  positive edges, and hard negative edges alike
+    edge tables   userid:int64  itemid:int64  weight:float  positive edges and hard negative edges alike
 
-Ids may be text as well (`id:string`). What is written is read back the same: weights are written with as many digits as
-they need, and a value that the form cannot hold is refused.
+Ids may also be text (`id:string`). A table that is written reads back equal: weights have as many digits as they need, and
+a value that the format cannot hold is refused.
 
-Belongs here: bytes to tables and back. Does not belong here: which rows they have (`negative_items`, `hard_negatives`)
-and files.
+pyarrow.csv cuts the text into lines and cells. Three things it cannot express are done here. It reports the first number
+that it cannot convert, while every faulty line must be named, and it accepts more than the format does (` 1`, `0x1`, `inf`),
+so numbers are read as text and checked. It reads an empty line as a line of empty cells. It refuses to write a quotation mark
+without quoting, so lines are joined by Arrow's string functions.
+
+Belongs here: the rows of these tables, and text to tables and back. Does not belong here: files (`steps/sampler_files.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import csv
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import comparable_ids
@@ -29,117 +35,82 @@ from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
 from dssm_assets.core.samples.sample_tables import require_columns
 
-_SHOWN = 100
-"""Lines of one kind of fault that are named; of the others only their number is told."""
+EDGE_KEYS: Final = (col.USER_ID, col.ITEM_ID)
 
 
-@dataclass(frozen=True)
-class Cells:
-    """The cells of the lines that have the right number of them.
-
-    Attributes:
-        flat: line after line, text.
-        width: cells of a line.
-        numbers: of the lines, the header being 1.
-    """
-
-    flat: pa.Array
-    width: int
-    numbers: npt.NDArray[np.int64]
-
-    def column(self, place: int) -> pa.Array:
-        """Returns the cells of one place of every line."""
-        return self.flat.take(pa.array(np.arange(len(self.numbers), dtype=np.int64) * self.width + place))
-
-
-def header_and_cells(data: bytes, words: str, width: int) -> tuple[str, Cells, list[Fault]]:
-    """Returns the first line, the cells of all others, and a fault for each that has another number of cells.
-
-    The last line break, and a carriage return before a line break, may be there or not.
-
-    Raises:
-        SchemaError: not UTF-8, naming the line.
-    """
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        where = f"{words}, line {1 + data.count(10, 0, error.start)}"
-        got = f"the byte 0x{data[error.start]:02x}"
-        raise SchemaError(Fault(where, "text in UTF-8", got, "write the table in UTF-8")) from error
-    header, _, body = text.partition("\n")
-    lines = pa.array(body.removesuffix("\n").split("\n") if body else [], pa.string())
-    lines = pc.if_else(pc.ends_with(lines, "\r"), pc.utf8_slice_codeunits(lines, 0, -1), lines)
-    split = pc.split_pattern(lines, "\t")
-    numbers = np.arange(len(lines), dtype=np.int64) + 2
-    is_good = pc.equal(pc.list_value_length(split), width)
-    faults = line_faults(numbers, is_good, lines, words, f"{width} cells between tabs")
-    kept = is_good.to_numpy(zero_copy_only=False)
-    return header.removesuffix("\r"), Cells(split.filter(is_good).flatten(), width, numbers[kept]), faults
-
-
-def line_faults(numbers: npt.NDArray[np.int64], is_good: pa.Array, texts: pa.Array, where: str, expected: str) -> list[Fault]:
-    """Returns a fault for every line that is not good, after a hundred of them one for all others.
+def items_as_text(negatives: pa.Table) -> tuple[pa.Table, list[str]]:
+    """Returns item_id, weight and every feature as text, and the names of the features.
 
     Args:
-        numbers: of the lines.
-        is_good: which are.
-        texts: what stands there.
-        where: the table and column.
-        expected: what should.
+        negatives: the corpus, `negative_items`. A missing value becomes an empty text, also within a list. The values of a
+            list are joined by fg.json's separator.
     """
-    bad = np.flatnonzero(~is_good.to_numpy(zero_copy_only=False))
-    remedy = "correct those lines"
-    faults = [
-        Fault(f"{where}, line {number}", expected, repr(texts[row].as_py()), remedy)
-        for row, number in zip(bad[:_SHOWN].tolist(), numbers[bad[:_SHOWN]].tolist(), strict=True)
-    ]
-    if len(bad) > _SHOWN:
-        faults.append(Fault(f"{where}, other lines", expected, f"something else in {len(bad) - _SHOWN} more", remedy))
-    return faults
+    fields = [name for name in negatives.column_names if name not in {col.ITEM_ID, col.WEIGHT, col.COUNT}]
+    columns = {name: negatives.column(name) for name in (col.ITEM_ID, col.WEIGHT)}
+    return pa.table({**columns, **{name: _as_text(one_array(negatives.column(name))) for name in fields}}), fields
 
 
-_ID_NAMES: Final = {"int64": pa.int64(), "string": pa.string()}
-_NUMBER: Final = r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-_WEIGHT_TEXT: Final = "a finite number of at least 0"
-_LARGEST: Final = "9223372036854775807"
-_BREAKS: Final = r"[\t\n\r]"
+def count_keys(days: Iterable[pa.Table], keys: Sequence[str]) -> pa.Table:
+    """Returns the distinct keys, sorted, with the number of their rows as weight (float64).
+
+    Args:
+        days: one table per day. One day and the distinct keys are in memory at a time.
+        keys: user_id, item_id or both.
+    """
+    total: pa.Table | None = None
+    for day in days:
+        require_columns("table of samples", day.column_names, keys)
+        ids = {key: comparable_ids(day.column(key), f"table of samples, column {key}") for key in keys}
+        rows = pa.table({**ids, col.WEIGHT: pa.array(np.ones(day.num_rows))})
+        merged = rows if total is None else pa.concat_tables([total, rows])
+        summed = merged.group_by(list(keys)).aggregate([(col.WEIGHT, "sum")])
+        total = summed.rename_columns([*keys, col.WEIGHT]).select([*keys, col.WEIGHT])
+    if total is None:
+        raise ValueError("counting needs at least one day")
+    return total.sort_by([(key, "ascending") for key in keys])
+
+
+def drop_positives(shown: pa.Table, positives: pa.Table) -> pa.Table:
+    """Returns the shown edges that are not positive edges, sorted."""
+    left = shown.join(positives.select(list(EDGE_KEYS)), list(EDGE_KEYS), join_type="left anti")
+    return left.select([*EDGE_KEYS, col.WEIGHT]).sort_by([(key, "ascending") for key in EDGE_KEYS])
 
 
 @dataclass(frozen=True)
 class TsvSpec:
-    """One kind of table.
+    """The columns of one kind of text table.
 
     Attributes:
-        words: what it is, in errors.
+        title: names the kind in errors.
         ids: column of the table -> name of the id in the header.
-        attr_fields: columns that are joined in `attrs`, in their order; None: the kind has none.
-        delimiter: between attrs, one character.
+        attr_fields: columns that are joined in `attrs`, in this order; None for a kind without attrs.
+        delimiter: one character between the fields of attrs.
     """
 
-    words: str
+    title: str
     ids: dict[str, str]
     attr_fields: tuple[str, ...] | None = None
     delimiter: str = ":"
 
     @property
     def columns(self) -> list[str]:
-        """The columns of the table: ids, weight, and the fields of attrs."""
+        """The columns of the table: ids, weight and the fields of attrs."""
         return [*self.ids, col.WEIGHT, *(self.attr_fields or ())]
 
     @property
     def width(self) -> int:
-        """Cells of a line."""
+        """The number of cells in a line."""
         return len(self.ids) + 1 + (self.attr_fields is not None)
 
 
 def item_spec(attr_fields: Sequence[str], delimiter: str = ":") -> TsvSpec:
-    """Returns the form of the item table: item_id, weight and these fields.
+    """Returns the spec of the item table: item_id, weight and these fields.
 
     Raises:
-        SchemaError: the delimiter is not one character, or one that ends a line or a cell.
+        SchemaError: the delimiter is not a single character, or it ends a line or a cell.
     """
     if len(delimiter) != 1 or delimiter in "\t\n\r":
-        expected = "one character that is no tab and no line break"
+        expected = "one character that is neither a tab nor a line break"
         raise SchemaError(Fault("item table, attr_delimiter", expected, repr(delimiter), "choose another, such as \\x02"))
     return TsvSpec("item table", {col.ITEM_ID: "id"}, tuple(attr_fields), delimiter)
 
@@ -148,194 +119,258 @@ USER_SPEC: Final = TsvSpec("user table", {col.USER_ID: "id"})
 POSITIVE_EDGE_SPEC: Final = TsvSpec("positive edge table", {col.USER_ID: "userid", col.ITEM_ID: "itemid"})
 HARD_EDGE_SPEC: Final = TsvSpec("hard negative edge table", {col.USER_ID: "userid", col.ITEM_ID: "itemid"})
 
+_ID_TYPES: Final = {"int64": pa.int64(), "string": pa.string()}
+_WEIGHT_TEXT: Final = "a finite number of at least 0"
 
-def write_tsv(table: pa.Table, form: TsvSpec) -> bytes:
-    """Returns a table as text, UTF-8, rows in their order.
+
+def write_tsv(table: pa.Table, spec: TsvSpec) -> bytes:
+    """Returns a table as text in UTF-8, its rows in their order.
 
     Args:
-        table: the form's columns: ids (integers or text), weight (float32 or float64), fields of attrs (text).
-        form: the kind.
+        table: the columns of the spec: ids (integers or text), weight (float32 or float64), fields of attrs (text).
+        spec: the kind of table.
 
     Raises:
-        SchemaError: a column is missing or of another kind; ids, weights or fields are null; a weight is negative or not
-            finite; a text holds a tab, a line break or the delimiter. One fault per line.
+        SchemaError: a column is missing or has another type; an id, weight or field is null; a weight is negative or not
+            finite; a text contains a tab, a line break or the delimiter. One fault per line.
     """
-    require_columns(form.words, table.column_names, form.columns)
-    ids = [combine_chunks(comparable_ids(table.column(name), f"{form.words}, column {name}")) for name in form.ids]
-    weights = _weights(table.column(col.WEIGHT), form)
-    fields = [_text(table.column(name), form, name) for name in form.attr_fields or ()]
-    numbers = np.arange(table.num_rows, dtype=np.int64) + 2
-    is_good = pc.and_(pc.is_finite(weights), pc.greater_equal(weights, 0.0))
-    faults = line_faults(numbers, is_good, weights, f"{form.words}, column weight", _WEIGHT_TEXT)
-    for name, column in zip(form.columns, [*ids, weights, *fields], strict=True):
-        if pa.types.is_string(column.type):
-            is_attr = name in (form.attr_fields or ())
-            marks = "tab, line break or delimiter" if is_attr else "tab or line break"
-            is_good = pc.invert(pc.match_substring_regex(column, _BREAKS))
-            if is_attr:
-                is_good = pc.and_(is_good, pc.invert(pc.match_substring(column, form.delimiter)))
-            faults += line_faults(numbers, is_good, column, f"{form.words}, column {name}", f"text without {marks}")
+    require_columns(spec.title, table.column_names, spec.columns)
+    ids = [one_array(comparable_ids(table.column(name), f"{spec.title}, column {name}")) for name in spec.ids]
+    weights = _require_weights(table.column(col.WEIGHT), spec)
+    fields = [_require_text(table.column(name), spec, name) for name in spec.attr_fields or ()]
+    faults = _find_unwritable(ids, weights, fields, spec)
     if faults:
         raise SchemaError(faults)
-    # Arrow writes the fewest digits that give this very number again.
-    cells = [*(column.cast(pa.string()) for column in ids), weights.cast(pa.string())]
-    if form.attr_fields is not None:
-        nothing = pa.array([""], pa.string()).take(pa.array(np.zeros(table.num_rows, np.int64)))
-        cells.append(pc.binary_join_element_wise(*fields, form.delimiter) if fields else nothing)
-    header = "\t".join(_header(form, [column.type for column in ids]))
-    return ("\n".join([header, *pc.binary_join_element_wise(*cells, "\t").to_pylist()]) + "\n").encode()
+    # Arrow writes the fewest digits that read back as the same number.
+    cells = [*ids, weights, *_join_fields(fields, spec, table.num_rows)]
+    header = "\t".join(_header(spec, [column.type for column in ids]))
+    return f"{header}\n".encode() + _join_lines(cells)
 
 
-def read_tsv(data: bytes, form: TsvSpec) -> pa.Table:
-    """Returns the table that a text holds: ids int64 or string as the header says, weight float64, fields of attrs string.
+def read_tsv(data: bytes, spec: TsvSpec) -> pa.Table:
+    r"""Returns the table in a text: ids int64 or string as the header says, weight float64, fields of attrs string.
 
-    A last line break, and carriage returns before line breaks, may be there or not.
+    Lines end with \n or \r\n; the last one may lack its end. A carriage return cannot be part of a cell.
 
     Raises:
-        SchemaError: not UTF-8; another header; a line with another number of cells, an id that is no int64, a weight that is
-            no finite number of at least 0, or attrs of another number of fields. One fault per line.
+        SchemaError: the text is not UTF-8 or has another header; a line has another number of cells, an id that is not an
+            int64, a weight that is not a finite number of at least 0, or another number of fields in attrs. One fault per
+            line.
     """
-    header, cells, faults = header_and_cells(data, form.words, form.width)
-    kinds = _id_kinds(header, form)
+    _require_utf8(data, spec)
+    end = data.find(b"\n") if b"\n" in data else len(data)
+    types = _id_types(data[:end].decode().removesuffix("\r"), spec)
+    lines, faults = _read_lines(memoryview(data)[end + 1 :], spec)
     columns: dict[str, pa.Array] = {}
-    for place, (name, kind) in enumerate(zip(form.ids, kinds, strict=True)):
-        columns[name], found = _read_ids(cells, place, kind, form)
+    for (name, header), text, kind in zip(spec.ids.items(), lines.cells[: len(types)], types, strict=True):
+        columns[name], found = _parse_ids(text, kind, lines.numbers, f"{spec.title}, column {header}")
         faults += found
-    columns[col.WEIGHT], found = _read_weights(cells, len(kinds), form)
+    columns[col.WEIGHT], found = _parse_weights(lines.cells[len(types)], lines.numbers, spec)
     faults += found
-    if form.attr_fields is not None:
-        fields, found = _read_attrs(cells, len(kinds) + 1, form)
-        columns |= fields
+    if spec.attr_fields is not None:
+        attrs, found = _split_attrs(lines.cells[-1], lines.numbers, spec)
+        columns |= attrs
         faults += found
     if faults:
         raise SchemaError(faults)
     return pa.table(columns)
 
 
-def _header(form: TsvSpec, kinds: Sequence[pa.DataType]) -> list[str]:
-    types = {kind: name for name, kind in _ID_NAMES.items()}
-    named = [f"{name}:{types[kind]}" for name, kind in zip(form.ids.values(), kinds, strict=True)]
-    return [*named, "weight:float", *(["attrs:string"] if form.attr_fields is not None else [])]
+_Numbers = npt.NDArray[np.int64]
+"""Numbers of lines; the header is line 1."""
+_SHOWN: Final = 100
+"""Lines of one kind of fault that are named; the others are only counted."""
+_BLOCK_BYTES: Final = 1 << 24
+"""Bytes that are parsed at a time; a line must not be longer."""
 
 
-def _id_kinds(header: str, form: TsvSpec) -> list[pa.DataType]:
-    """Returns the type of each id by the header."""
+@dataclass(frozen=True)
+class _Lines:
+    """The lines that have the right number of cells: one text array per cell, and the number of each line."""
+
+    cells: list[pa.Array]
+    numbers: _Numbers
+
+
+def _read_lines(body: memoryview, spec: TsvSpec) -> tuple[_Lines, list[Fault]]:
+    """Returns the lines after the header, and a fault for each that has another number of cells."""
+    names = [str(position) for position in range(spec.width)]
+    if not len(body):
+        return _Lines([pa.array([], pa.string()) for _ in names], np.zeros(0, np.int64)), []
+    bad: list[csv.InvalidRow] = []
+
+    def skip(row: csv.InvalidRow) -> str:
+        bad.append(row)
+        return "skip"
+
+    try:
+        table = csv.read_csv(
+            pa.BufferReader(pa.py_buffer(body)),
+            # Rows have numbers only when one thread reads them.
+            csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES, column_names=names),
+            csv.ParseOptions(delimiter="\t", quote_char=False, ignore_empty_lines=False, invalid_row_handler=skip),
+            csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), check_utf8=False),
+        )
+    except pa.ArrowInvalid as error:
+        expected = f"lines of at most {_BLOCK_BYTES:,} bytes"
+        raise SchemaError(Fault(spec.title, expected, str(error), "write one row per line")) from error
+    numbers = np.delete(np.arange(table.num_rows + len(bad), dtype=np.int64) + 2, [row.number - 1 for row in bad])
+    cells = [one_array(column) for column in table.columns]
+    is_empty = reduce(pc.and_, [pc.equal(cell, "") for cell in cells])
+    faulty = [(row.number + 1, row.text) for row in bad]
+    if pc.any(is_empty).as_py():
+        faulty += [(number, "") for number in numbers[is_empty.to_numpy(zero_copy_only=False)].tolist()]
+        is_kept = pc.invert(is_empty)
+        cells = [cell.filter(is_kept) for cell in cells]
+        numbers = numbers[is_kept.to_numpy(zero_copy_only=False)]
+    return _Lines(cells, numbers), _line_faults(sorted(faulty), spec.title, f"{spec.width} cells between tabs")
+
+
+def _line_faults(faulty: Sequence[tuple[int, object]], where: str, expected: str) -> list[Fault]:
+    """Returns a fault for each (line number, what it holds), and after a hundred of them one for all others."""
+    remedy = "correct those lines"
+    faults = [Fault(f"{where}, line {number}", expected, repr(found), remedy) for number, found in faulty[:_SHOWN]]
+    if len(faulty) > _SHOWN:
+        got = f"something else in {len(faulty) - _SHOWN} more"
+        faults.append(Fault(f"{where}, other lines", expected, got, remedy))
+    return faults
+
+
+def _faults_of_column(column: pa.Array, is_good: pa.Array, numbers: _Numbers, where: str, expected: str) -> list[Fault]:
+    bad = np.flatnonzero(~is_good.to_numpy(zero_copy_only=False))
+    faulty = list(zip(numbers[bad].tolist(), column.take(pa.array(bad)).to_pylist(), strict=True))
+    return _line_faults(faulty, where, expected)
+
+
+def _require_utf8(data: bytes, spec: TsvSpec) -> None:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        where = f"{spec.title}, line {1 + data.count(10, 0, error.start)}"
+        got = f"the byte 0x{data[error.start]:02x}"
+        raise SchemaError(Fault(where, "text in UTF-8", got, "write the table in UTF-8")) from error
+
+
+def _header(spec: TsvSpec, types: Sequence[pa.DataType]) -> list[str]:
+    names = {kind: name for name, kind in _ID_TYPES.items()}
+    ids = [f"{name}:{names[kind]}" for name, kind in zip(spec.ids.values(), types, strict=True)]
+    return [*ids, "weight:float", *(["attrs:string"] if spec.attr_fields is not None else [])]
+
+
+def _id_types(header: str, spec: TsvSpec) -> list[pa.DataType]:
+    """Returns the type of each id as the header names it.
+
+    Raises:
+        SchemaError: it is the header of another table.
+    """
     got = header.split("\t")
-    named = [cell.partition(":")[2] for cell in got[: len(form.ids)]]
-    kinds = [_ID_NAMES.get(name, pa.int64()) for name in named] + [pa.int64()] * (len(form.ids) - len(named))
-    if got != _header(form, kinds):
-        expected = repr("\t".join(_header(form, [pa.int64()] * len(form.ids))))
-        raise SchemaError(Fault(f"{form.words}, line 1", expected, repr(header), "write the header of this kind of table"))
-    return kinds
+    named = [cell.partition(":")[2] for cell in got[: len(spec.ids)]]
+    types = [_ID_TYPES.get(name, pa.int64()) for name in named] + [pa.int64()] * (len(spec.ids) - len(named))
+    if got != _header(spec, types):
+        expected = repr("\t".join(_header(spec, [pa.int64()] * len(spec.ids))))
+        raise SchemaError(Fault(f"{spec.title}, line 1", expected, repr(header), "write the header of this kind of table"))
+    return types
 
 
-def _read_ids(cells: Cells, place: int, kind: pa.DataType, form: TsvSpec) -> tuple[pa.Array, list[Fault]]:
-    text = cells.column(place)
+_LARGEST: Final = "9223372036854775807"
+
+
+def _parse_ids(text: pa.Array, kind: pa.DataType, numbers: _Numbers, where: str) -> tuple[pa.Array, list[Fault]]:
     if pa.types.is_string(kind):
         return text, []
     digits = pc.utf8_ltrim(text, "-0")
-    # Of equally many digits the smaller number is the smaller text.
-    is_small = pc.or_(
+    # Among numbers of equally many digits the smaller number is the smaller text.
+    fits = pc.or_(
         pc.less(pc.utf8_length(digits), len(_LARGEST)),
         pc.and_(pc.equal(pc.utf8_length(digits), len(_LARGEST)), pc.less_equal(digits, _LARGEST)),
     )
-    is_good = pc.and_(pc.match_substring_regex(text, r"^-?[0-9]+$"), pc.or_(is_small, pc.equal(text, f"{-(1 << 63)}")))
-    where = f"{form.words}, column {list(form.ids.values())[place]}"
-    faults = line_faults(cells.numbers, is_good, text, where, "an int64")
+    is_good = pc.and_(pc.match_substring_regex(text, r"^-?[0-9]+$"), pc.or_(fits, pc.equal(text, f"{-(1 << 63)}")))
+    faults = _faults_of_column(text, is_good, numbers, where, "an int64")
     return pc.if_else(is_good, text, "0").cast(pa.int64()), faults
 
 
-def _read_weights(cells: Cells, place: int, form: TsvSpec) -> tuple[pa.Array, list[Fault]]:
-    text = cells.column(place)
+_NUMBER: Final = r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+
+
+def _parse_weights(text: pa.Array, numbers: _Numbers, spec: TsvSpec) -> tuple[pa.Array, list[Fault]]:
     is_number = pc.match_substring_regex(text, _NUMBER)
     values = pc.if_else(is_number, text, "0").cast(pa.float64())
-    is_good = pc.and_(is_number, pc.and_(pc.is_finite(values), pc.greater_equal(values, 0.0)))
-    return values, line_faults(cells.numbers, is_good, text, f"{form.words}, column weight", _WEIGHT_TEXT)
+    is_good = pc.and_(is_number, _is_weight(values))
+    return values, _faults_of_column(text, is_good, numbers, f"{spec.title}, column weight", _WEIGHT_TEXT)
 
 
-def _read_attrs(cells: Cells, place: int, form: TsvSpec) -> tuple[dict[str, pa.Array], list[Fault]]:
-    names = form.attr_fields or ()
-    text = cells.column(place)
-    split = pc.split_pattern(text, form.delimiter)
+def _is_weight(values: pa.Array) -> pa.Array:
+    return pc.and_(pc.is_finite(values), pc.greater_equal(values, 0.0))
+
+
+def _split_attrs(text: pa.Array, numbers: _Numbers, spec: TsvSpec) -> tuple[dict[str, pa.Array], list[Fault]]:
+    names = spec.attr_fields or ()
+    split = pc.split_pattern(text, spec.delimiter)
     is_good = pc.equal(pc.list_value_length(split), len(names)) if names else pc.equal(text, "")
-    expected = f"{len(names)} fields between {form.delimiter!r}"
-    faults = line_faults(cells.numbers, is_good, text, f"{form.words}, column attrs", expected)
+    expected = f"{len(names)} fields between {spec.delimiter!r}"
+    faults = _faults_of_column(text, is_good, numbers, f"{spec.title}, column attrs", expected)
     if faults:
         return {}, faults
-    fields = Cells(split.flatten(), len(names), cells.numbers)
-    return {name: fields.column(at) for at, name in enumerate(names)}, []
+    return {name: pc.list_element(split, position) for position, name in enumerate(names)}, []
 
 
-def _weights(column: pa.ChunkedArray, form: TsvSpec) -> pa.Array:
+def _find_unwritable(ids: Sequence[pa.Array], weights: pa.Array, fields: Sequence[pa.Array], spec: TsvSpec) -> list[Fault]:
+    """Returns a fault for every line that would not read back equal."""
+    numbers = np.arange(len(weights), dtype=np.int64) + 2
+    faults = _faults_of_column(weights, _is_weight(weights), numbers, f"{spec.title}, column weight", _WEIGHT_TEXT)
+    for name, column in zip([*spec.ids, *(spec.attr_fields or ())], [*ids, *fields], strict=True):
+        if pa.types.is_string(column.type):
+            is_field = name in (spec.attr_fields or ())
+            marks = "tab, line break or delimiter" if is_field else "tab or line break"
+            is_good = pc.invert(pc.match_substring_regex(column, r"[\t\n\r]"))
+            if is_field:
+                is_good = pc.and_(is_good, pc.invert(pc.match_substring(column, spec.delimiter)))
+            where = f"{spec.title}, column {name}"
+            faults += _faults_of_column(column, is_good, numbers, where, f"text without {marks}")
+    return faults
+
+
+def _join_fields(fields: Sequence[pa.Array], spec: TsvSpec, row_count: int) -> list[pa.Array]:
+    """Returns the cell of attrs, no cell for a kind without attrs."""
+    if spec.attr_fields is None:
+        return []
+    return [pc.binary_join_element_wise(*fields, spec.delimiter) if fields else pa.repeat("", row_count)]
+
+
+def _join_lines(cells: Sequence[pa.Array]) -> bytes:
+    if not len(cells[0]):
+        return b""
+    kind = pa.large_string()  # its values may exceed 2 GiB
+    tab, nothing, end = (pa.scalar(text, kind) for text in ("\t", "", "\n"))
+    lines = pc.binary_join_element_wise(*(cell.cast(kind) for cell in cells), tab)
+    ended = pc.binary_join_element_wise(lines, end, nothing)
+    # An array of texts stores them one after another: this is the file.
+    return ended.buffers()[2].slice(0, pc.sum(pc.binary_length(ended)).as_py()).to_pybytes()
+
+
+def _require_weights(column: pa.ChunkedArray, spec: TsvSpec) -> pa.Array:
     if not pa.types.is_floating(column.type) or column.null_count:
         got = f"{column.type} with {column.null_count} nulls"
-        raise SchemaError(Fault(f"{form.words}, column weight", "floats without nulls", got, "write weights as floats"))
-    return combine_chunks(column)
+        raise SchemaError(Fault(f"{spec.title}, column weight", "floats without nulls", got, "write weights as floats"))
+    return one_array(column)
 
 
-def _text(column: pa.ChunkedArray, form: TsvSpec, name: str) -> pa.Array:
-    array = combine_chunks(column)
-    if pa.types.is_dictionary(array.type):
-        array = array.cast(array.type.value_type)
+def _require_text(column: pa.ChunkedArray, spec: TsvSpec, name: str) -> pa.Array:
+    array = _decoded(one_array(column))
     if not pa.types.is_string(array.type) or array.null_count:
         got = f"{array.type} with {array.null_count} nulls"
-        raise SchemaError(Fault(f"{form.words}, column {name}", "text without nulls", got, "encode the feature as text"))
+        raise SchemaError(Fault(f"{spec.title}, column {name}", "text without nulls", got, "encode the feature as text"))
     return array
 
 
-EDGE: Final = (col.USER_ID, col.ITEM_ID)
-
-
-def items_as_text(negatives: pa.Table) -> tuple[pa.Table, list[str]]:
-    """Returns item_id, weight and the features as text, and the features' names.
-
-    Args:
-        negatives: the corpus, `negative_items`. A missing value is an empty text, also among several;
-            several values are joined by fg.json's separator.
-    """
-    fields = [name for name in negatives.column_names if name not in {col.ITEM_ID, col.WEIGHT, col.COUNT}]
-    columns = {name: negatives.column(name) for name in (col.ITEM_ID, col.WEIGHT)}
-    return pa.table({**columns, **{name: _text_column(combine_chunks(negatives.column(name))) for name in fields}}), fields
-
-
-def count_keys(days: Iterable[pa.Table], keys: Sequence[str]) -> pa.Table:
-    """Returns the distinct keys, sorted, and as their weight float64 how many rows have them.
-
-    Args:
-        days: one table per day; one is held at a time, and the distinct keys.
-        keys: user_id, item_id or both.
-    """
-    total: pa.Table | None = None
-    for day in days:
-        require_columns("table of samples", day.column_names, keys)
-        ids = {key: comparable_ids(day.column(key), f"table of samples, column {key}") for key in keys}
-        rows = pa.table({**ids, col.WEIGHT: pa.array(np.ones(day.num_rows))})
-        held = rows if total is None else pa.concat_tables([total, rows])
-        summed = held.group_by(list(keys)).aggregate([(col.WEIGHT, "sum")])
-        total = summed.rename_columns([*keys, col.WEIGHT]).select([*keys, col.WEIGHT])
-    if total is None:
-        raise ValueError("counting needs at least one day")
-    return total.sort_by([(key, "ascending") for key in keys])
-
-
-def select_exposures(day: pa.Table, events: Sequence[str]) -> pa.Table:
-    """Returns the rows of `sample_fg` that say that an item was shown: of label 0, and of one of these events."""
-    event = day.column(col.EVENT).cast(pa.string())
-    is_shown = pc.and_(pc.equal(day.column(col.LABEL), 0), pc.is_in(event, value_set=pa.array(sorted(events), pa.string())))
-    return day.filter(is_shown)
-
-
-def drop_positives(shown: pa.Table, taken: pa.Table) -> pa.Table:
-    """Returns the edges that are not among others, in their order."""
-    left = shown.join(taken.select(list(EDGE)), list(EDGE), join_type="left anti")
-    return left.select([*EDGE, col.WEIGHT]).sort_by([(key, "ascending") for key in EDGE])
-
-
-def _text_column(column: pa.Array) -> pa.Array:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+def _as_text(column: pa.Array) -> pa.Array:
+    column = _decoded(column)
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         texts = column.cast(pa.list_(pa.string()))
         filled = pa.ListArray.from_arrays(texts.offsets, pc.fill_null(texts.values, ""), mask=texts.is_null())
         column = pc.binary_join(filled, MULTI_SEPARATOR)
     return pc.fill_null(column.cast(pa.string()), "")
+
+
+def _decoded(column: pa.Array) -> pa.Array:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

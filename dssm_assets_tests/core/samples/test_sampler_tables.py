@@ -1,4 +1,4 @@
-"""The samplers' tables as text: the form by hand, there and back, and every kind of fault with its line."""
+"""The samplers' tables as text: the format by hand, round trips, and every kind of fault with its line."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.samples import sampler_tables as module
+from dssm_assets.core.samples.negatives import select_exposures
 from dssm_assets.core.samples.sampler_tables import (
-    EDGE,
+    EDGE_KEYS,
     HARD_EDGE_SPEC,
     POSITIVE_EDGE_SPEC,
     USER_SPEC,
@@ -22,7 +24,6 @@ from dssm_assets.core.samples.sampler_tables import (
     item_spec,
     items_as_text,
     read_tsv,
-    select_exposures,
     write_tsv,
 )
 
@@ -31,7 +32,7 @@ ITEM_TEXT = b"id:int64\tweight:float\tattrs:string\n7\t1.5\tacme:10\n-8\t0.1\t:\
 EDGE_TEXT = b"userid:int64\titemid:int64\tweight:float\n1\t7\t1.0\n"
 
 
-def test_the_item_table_by_hand() -> None:
+def test_item_table_by_hand() -> None:
     table = pa.table({"item_id": [7, -8], "weight": [1.5, 0.1], "brand": ["acme", ""], "price": ["10", ""]})
     assert write_tsv(table, ITEMS) == ITEM_TEXT
     assert read_tsv(ITEM_TEXT, ITEMS).equals(table)
@@ -44,7 +45,7 @@ def test_the_item_table_by_hand() -> None:
     ]
 
 
-def test_users_and_edges_by_hand() -> None:
+def test_user_and_edge_tables_by_hand() -> None:
     users = pa.table({"user_id": ["u 1", "ü"], "weight": pa.array([1.0, 0.1], pa.float32())})
     text = "id:string\tweight:float\nu 1\t1\nü\t0.1\n".encode()
     assert write_tsv(users, USER_SPEC).replace(b"1.0\n", b"1\n") == text
@@ -57,7 +58,7 @@ def test_users_and_edges_by_hand() -> None:
     assert mixed.to_pylist() == [{"user_id": "1", "item_id": 7, "weight": 1.0}]
 
 
-def test_line_breaks_of_other_systems_and_a_table_without_rows() -> None:
+def test_windows_line_breaks_and_tables_without_rows() -> None:
     assert read_tsv(EDGE_TEXT.replace(b"\n", b"\r\n"), HARD_EDGE_SPEC).equals(read_tsv(EDGE_TEXT, HARD_EDGE_SPEC))
     assert read_tsv(EDGE_TEXT.rstrip(), HARD_EDGE_SPEC).equals(read_tsv(EDGE_TEXT, HARD_EDGE_SPEC))
     header = EDGE_TEXT.splitlines()[0]
@@ -79,7 +80,7 @@ NUMBER = st.integers(-(1 << 63), (1 << 63) - 1)
     is_text=st.booleans(),
     is_short=st.booleans(),
 )
-def test_there_and_back_is_the_same(rows: list[Any], is_text: bool, is_short: bool) -> None:
+def test_a_written_table_reads_back_equal(rows: list[Any], is_text: bool, is_short: bool) -> None:
     users, items, first, second, weights = zip(*rows, strict=True) if rows else ((), (), (), (), ())
     kind = pa.float32() if is_short else pa.float64()
     if is_short:
@@ -102,7 +103,7 @@ def _edges(*lines: str) -> bytes:
     return "\n".join(["userid:int64\titemid:int64\tweight:float", *lines]).encode()
 
 
-def test_all_faults_of_a_text_with_their_lines() -> None:
+def test_reading_names_every_fault_with_its_line() -> None:
     text = _edges("1\t2\t1", "1\t2", "x\t2\t1", "1\t9223372036854775808\t1", "", "1\t2\tnan", "1\t2\t-0.5", "1\t2\t1\t3")
     with pytest.raises(SchemaError) as caught:
         read_tsv(text, HARD_EDGE_SPEC)
@@ -117,26 +118,47 @@ def test_all_faults_of_a_text_with_their_lines() -> None:
     ]
 
 
+def test_line_numbers_continue_over_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 64)
+    lines = [f"{number}\t2\t1" for number in range(100)]
+    lines[70], lines[80], lines[90] = "70\t2", "", "x\t2\t1"
+    with pytest.raises(SchemaError) as caught:
+        read_tsv(_edges(*lines), HARD_EDGE_SPEC)
+    # The header is line 1, so lines[70] is line 72.
+    assert [fault.where.rpartition(", ")[2] for fault in caught.value.faults] == ["line 92", "line 72", "line 82"]
+
+
+def test_a_carriage_return_cannot_be_part_of_a_cell() -> None:
+    with pytest.raises(SchemaError, match=r"line 2: expected 2 cells between tabs, got 'a'"):
+        read_tsv(b"id:string\tweight:float\na\rb\t1\n", USER_SPEC)
+
+
+def test_a_line_longer_than_a_block_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 64)
+    with pytest.raises(SchemaError, match="user table: expected lines of at most 64 bytes"):
+        read_tsv(b"id:string\tweight:float\na\t1\n" + b"x" * 200 + b"\t1\n", USER_SPEC)
+
+
 @pytest.mark.parametrize(
     ("weight", "value"), [("1", 1.0), ("1.", 1.0), (".5", 0.5), ("1e3", 1000.0), ("2E-1", 0.2), ("0", 0.0), ("-0", 0.0)]
 )
-def test_weights_that_are_numbers(weight: str, value: float) -> None:
+def test_accepted_weights(weight: str, value: float) -> None:
     assert read_tsv(_edges(f"1\t2\t{weight}"), HARD_EDGE_SPEC)["weight"].to_pylist() == [value]
 
 
 @pytest.mark.parametrize("weight", ["", " 1", "+1", "inf", "1e999", "0x1", "1_0", "1,5", "-1"])
-def test_weights_that_are_not(weight: str) -> None:
+def test_refused_weights(weight: str) -> None:
     with pytest.raises(SchemaError, match="column weight, line 2: expected a finite number"):
         read_tsv(_edges(f"1\t2\t{weight}"), HARD_EDGE_SPEC)
 
 
 @pytest.mark.parametrize(("text", "value"), [("007", 7), ("-0", 0), ("-9223372036854775808", -(1 << 63)), ("0" * 30 + "1", 1)])
-def test_ids_that_are_int64(text: str, value: int) -> None:
+def test_accepted_integer_ids(text: str, value: int) -> None:
     assert read_tsv(_edges(f"{text}\t2\t1"), HARD_EDGE_SPEC)["user_id"].to_pylist() == [value]
 
 
 @pytest.mark.parametrize("text", ["", "1.0", "+1", "-9223372036854775809", "99999999999999999999", "--1", "\u0661", "1 "])
-def test_ids_that_are_not(text: str) -> None:
+def test_refused_integer_ids(text: str) -> None:
     with pytest.raises(SchemaError, match="column userid, line 2: expected an int64"):
         read_tsv(_edges(f"{text}\t2\t1"), HARD_EDGE_SPEC)
 
@@ -158,12 +180,12 @@ def test_ids_that_are_not(text: str) -> None:
         (ITEM_TEXT, item_spec([]), r"(?s)attrs, line 2: expected 0 fields.*line 3"),
     ],
 )
-def test_other_texts_are_refused(data: bytes, form: TsvSpec, text: str) -> None:
+def test_reading_refuses_texts_of_another_format(data: bytes, form: TsvSpec, text: str) -> None:
     with pytest.raises(SchemaError, match=text):
         read_tsv(data, form)
 
 
-def test_of_very_many_bad_lines_a_hundred_are_named() -> None:
+def test_reading_names_at_most_a_hundred_lines_of_a_kind() -> None:
     with pytest.raises(SchemaError, match="something else in 50 more") as caught:
         read_tsv(_edges(*["x\t1\t1"] * 150), HARD_EDGE_SPEC)
     assert len(caught.value.faults) == 101
@@ -184,13 +206,13 @@ def test_of_very_many_bad_lines_a_hundred_are_named() -> None:
         ("brand", pa.array([1, 2]), "column brand: expected text without nulls, got int64"),
     ],
 )
-def test_what_the_form_cannot_hold_is_refused(column: str, values: pa.Array, text: str) -> None:
+def test_writing_refuses_what_would_not_read_back_equal(column: str, values: pa.Array, text: str) -> None:
     table = read_tsv(ITEM_TEXT, ITEMS)
     with pytest.raises(SchemaError, match=text):
         write_tsv(table.set_column(table.column_names.index(column), column, values), ITEMS)
 
 
-def test_a_missing_column_is_named_and_codes_are_written_as_their_texts() -> None:
+def test_writing_names_a_missing_column_and_decodes_dictionaries() -> None:
     table = read_tsv(ITEM_TEXT, ITEMS)
     with pytest.raises(SchemaError, match="item table, column price"):
         write_tsv(table.drop_columns(["price"]), ITEMS)
@@ -199,12 +221,12 @@ def test_a_missing_column_is_named_and_codes_are_written_as_their_texts() -> Non
 
 
 @pytest.mark.parametrize("delimiter", ["", "\t", "\n", "::"])
-def test_a_delimiter_that_could_not_be_found_again_is_refused(delimiter: str) -> None:
+def test_item_spec_refuses_an_ambiguous_delimiter(delimiter: str) -> None:
     with pytest.raises(SchemaError, match="attr_delimiter: expected one character"):
         item_spec(["a"], delimiter)
 
 
-def test_features_become_text_in_their_order() -> None:
+def test_items_as_text_keeps_the_order_of_features() -> None:
     negatives = pa.table(
         {
             "item_id": [7, 8],
@@ -225,13 +247,13 @@ def test_features_become_text_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("kind", [pa.list_, pa.large_list])
-def test_a_missing_value_among_several_is_an_empty_text_and_loses_no_other(kind: Callable[[pa.DataType], pa.DataType]) -> None:
+def test_items_as_text_writes_a_missing_list_element_as_empty_text(kind: Callable[[pa.DataType], pa.DataType]) -> None:
     tags = pa.array([["a", None, "c"], None, [], [None]], kind(pa.string()))
     rows, _ = items_as_text(pa.table({"item_id": [1, 2, 3, 4], "weight": [1.0] * 4, "count": [1] * 4, "tags": tags}))
     assert rows.column("tags").to_pylist() == ["a\x1d\x1dc", "", "", ""]
 
 
-def test_keys_are_counted_over_days() -> None:
+def test_count_keys_sums_over_days() -> None:
     days = [
         pa.table({"user_id": ["b", "a"], "item_id": [1, 2]}),
         pa.table({"user_id": pa.array([], pa.string()), "item_id": pa.array([], pa.int64())}),
@@ -239,11 +261,11 @@ def test_keys_are_counted_over_days() -> None:
     ]
     users = count_keys((day.select(["user_id"]) for day in days), ["user_id"])
     assert users.to_pylist() == [{"user_id": "a", "weight": 1.0}, {"user_id": "b", "weight": 3.0}]
-    edges = count_keys(iter(days), EDGE)
+    edges = count_keys(iter(days), EDGE_KEYS)
     assert [tuple(row.values()) for row in edges.to_pylist()] == [("a", 2, 1.0), ("b", 1, 2.0), ("b", 2, 1.0)]
 
 
-def test_a_hard_edge_was_shown_and_not_taken() -> None:
+def test_hard_edges_are_exposures_without_positives() -> None:
     day = pa.table(
         {
             "user_id": [1, 1, 1, 2, 2],
@@ -252,7 +274,7 @@ def test_a_hard_edge_was_shown_and_not_taken() -> None:
             "label": [0, 0, 1, 0, 0],
         }
     )
-    shown = count_keys([select_exposures(day, ["expr"])], EDGE)
-    taken = count_keys([day.slice(2, 1)], EDGE)
+    shown = count_keys([select_exposures(day, ["expr"])], EDGE_KEYS)
+    positives = count_keys([day.slice(2, 1)], EDGE_KEYS)
     # User 1 was shown 5 and 6 and bought 6, user 2 was shown 6 and clicked on 5.
-    assert [tuple(row.values()) for row in drop_positives(shown, taken).to_pylist()] == [(1, 5, 1.0), (2, 6, 1.0)]
+    assert [tuple(row.values()) for row in drop_positives(shown, positives).to_pylist()] == [(1, 5, 1.0), (2, 6, 1.0)]
