@@ -14,12 +14,9 @@ from dssm_assets.core.features.expressions import SEQUENCE, Side
 from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.features.parity import ParityReport, choose_golden_rows, merge_reports, replay_rows
 from dssm_assets.core.samples import sample_tables
-from dssm_assets.core.samples.sample import positive_sample as choose_positives
-from dssm_assets.core.samples.sample import sample as label_events
-from dssm_assets.core.samples.sample_fg import FeatureRows, LeakReport, check_no_leak, combine_leak_reports
-from dssm_assets.core.samples.sample_fg import sample_fg as place_features
-from dssm_assets.core.samples.training_window import TRAINING_WINDOW
-from dssm_assets.core.samples.training_window import training_window as describe_window
+from dssm_assets.core.samples.sample import label_events, select_positives
+from dssm_assets.core.samples.sample_fg import FeatureRows, LeakReport, add_feature_rows, check_no_leak, combine_leak_reports
+from dssm_assets.core.samples.training_window import TRAINING_WINDOW, describe_window
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.statistics.value_counts import encode_distinct
 from dssm_assets.steps.training import ID_COLUMNS, find_previous_day_features
@@ -191,8 +188,8 @@ class _Placing:
         # Without samples, when only types are asked for, no table is read.
         users, items = (self.rows.of(side, self.eves[side] if table.num_rows else None) for side in ("user", "item"))
         context = encode_distinct(self.generator, table, "context")
-        placed = place_features(table, users, items, context)
-        parity = replay_rows(self.generator, table, context, "context", list(self.golden), start=start)
+        placed = add_feature_rows(table, users, items, context)
+        parity = replay(self.generator, table, context, "context", list(self.golden), start=start)
         return placed, _Found(check_no_leak(placed, self.ds), parity)
 
 
@@ -221,16 +218,16 @@ def _sample_fg(workspace: Workspace, ds: str, rows: PreviousDayRows) -> StepResu
     }
     sentence = (
         f"no feature row is newer than {day_before(ds)}"
-        if report.passed
+        if report.is_passed
         else f"{report.leaking_row_count} of {report.row_count} rows carry features newer than {day_before(ds)}; "
         "materialize the feature tables of the day before again"
     )
-    checks = (Check("no_leak", report.passed, sentence, facts), parity_check(merge_reports([part.parity for part in found])))
+    checks = (Check("no_leak", report.is_passed, sentence, facts), parity_check(merged([part.parity for part in found])))
     return StepResult(manifest, facts, checks)
 
 
 def _is_sound(found: Sequence[_Found]) -> bool:
-    return combine_leak_reports(part.leak for part in found).passed
+    return combine_leak_reports(part.leak for part in found).is_passed
 
 
 def positive_sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -245,7 +242,7 @@ def positive_sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
 
 
 def _positives(table: pa.Table, start: int) -> tuple[pa.Table, None]:
-    return choose_positives(table), None
+    return select_positives(table), None
 
 
 def _repeated_texts(manifest: Manifest) -> list[str]:

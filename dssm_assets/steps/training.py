@@ -14,8 +14,7 @@ from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.samples import sample_tables
 from dssm_assets.core.samples.history import HistoryCsr, build_history
-from dssm_assets.core.samples.negatives import HARD_NEGATIVE_COLUMNS, count_positives, hard_negatives
-from dssm_assets.core.samples.negatives import negative_items as weigh_items
+from dssm_assets.core.samples.negatives import HARD_NEGATIVE_COLUMNS, count_positives, find_hard_negatives, weigh_items
 from dssm_assets.core.samples.sample import SampleWeights
 from dssm_assets.core.samples.sample_fg import widen
 from dssm_assets.core.samples.sample_tables import feature_rows_schema, require_columns, require_types, samples_schema
@@ -381,7 +380,7 @@ def _shown(workspace: Workspace, window: Sequence[Manifest]) -> list[Manifest]:
 def _hard_negatives(workspace: Workspace, shown: Sequence[Manifest], corpus: IdIndex, history: HistoryCsr) -> pa.Table:
     days = (workspace.tables.read(day, list(HARD_NEGATIVE_COLUMNS)) for day in shown)
     exposure = workspace.config.events.exposure
-    return hard_negatives(days, exposure_events=exposure, item_index=corpus, history=history)
+    return find_hard_negatives(days, exposure_events=exposure, item_index=corpus, history=history)
 
 
 def _corpus(workspace: Workspace, corpus: Manifest, bucketizer: Bucketizer) -> tuple[IdIndex, pa.Table]:

@@ -1,7 +1,7 @@
-"""Every user's positives in one array by time, and the place in it up to which a sample may look.
+"""The history of every user: all positives in one array by user and time, built from the days of user_history_fg.
 
-Belongs here: the compressed sparse rows (CSR) of histories and the search in them. Does not belong here: making them of
-the days (`history_build.py`) and the cut to the last items of a history (the batcher).
+Belongs here: the compressed sparse rows (CSR) of histories, building them, and the search for the row up to which a sample may
+look. Does not belong here: cutting a history to its last items, which the batches do (`core/training/data.py`).
 
 Letters: U users, H history rows.
 """
@@ -27,12 +27,12 @@ from dssm_assets.core.samples.sample_tables import history_schema, require_colum
 
 @dataclass(frozen=True, eq=False)
 class HistoryCsr:
-    """All users' positives, sorted by (user, event_time_ms, item_id); user u owns rows starts[u] .. ends[u]-1.
+    """The positives of all users, sorted by (user, event_time_ms, item_id); user u has the rows starts[u] .. ends[u]-1.
 
     Attributes:
         users: the users by user_index, in ascending order of their id.
         starts: [U] int64, first row of each user.
-        ends: [U] int64, row after each user's last.
+        ends: [U] int64, the row after each user's last.
         item_index: [H] int32, row in the corpus, -1 for an item outside it.
         event_time_ms: [H] int64.
         features: sequence sub-feature -> [H] int32 embedding indices.
@@ -59,38 +59,13 @@ class HistoryCsr:
         )
 
 
-def history_end(
-    history: HistoryCsr, user_index: npt.NDArray[np.int32], cutoff_ms: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """Returns, per pair, the first row in the user's part of the history whose time is not before the cutoff.
-
-    So rows starts[u] .. result-1 are exactly the user's positives strictly before the cutoff; others with the same
-    timestamp (the rest of a basket) are not among them. A user_index of -1 (no history) gives 0.
-
-    A binary search of all pairs at once: as many rounds as the longest history has bits, comparing times only, so
-    it is exact for every int64.
-    """
-    is_known = user_index >= 0
-    # A pair without a user searches the empty stretch 0..0, also when there is no user at all.
-    low = np.zeros(len(user_index), dtype=np.int64)
-    high = np.zeros(len(user_index), dtype=np.int64)
-    low[is_known] = history.starts[user_index[is_known]]
-    high[is_known] = history.ends[user_index[is_known]]
-    while (open_pairs := np.flatnonzero(low < high)).size:
-        middle = low[open_pairs] + (high[open_pairs] - low[open_pairs]) // 2
-        is_before = history.event_time_ms[middle] < cutoff_ms[open_pairs]
-        low[open_pairs[is_before]] = middle[is_before] + 1
-        high[open_pairs[~is_before]] = middle[~is_before]
-    return low
-
-
 BLOCK_ROWS: Final = 1 << 20
-"""Events whose order is checked at once, about: a user is never cut."""
+"""About how many events are sorted at a time; the events of one user stay together."""
 
 Days: TypeAlias = Callable[[Sequence[str]], Iterable[pa.Table]]
-"""Returns user_history_fg, one table per day, each time from the first; the named columns suffice, those there are."""
+"""Reads user_history_fg, one table per day, from the first day on each call. Tables need the named columns only."""
 Allocate: TypeAlias = Callable[[int, Any], npt.NDArray[Any]]
-"""Returns room for so many numbers of a kind."""
+"""Returns an uninitialised array of a length and a dtype."""
 
 _TABLE = "table user_history_fg"
 _KEYS: Final = (col.USER_ID, col.ITEM_IDS)
@@ -99,9 +74,9 @@ _KEYS: Final = (col.USER_ID, col.ITEM_IDS)
 def history_from_tables(
     days: Iterable[pa.Table], item_index: IdIndex, bucketize: Bucketize, *, features: Sequence[str] = ()
 ) -> HistoryCsr:
-    """Returns the histories of all users in days that are in memory; see `build_history`."""
-    held = list(days)
-    return build_history(lambda _: held, item_index, bucketize, features=features)
+    """Returns the histories of all users from days that are in memory; see `build_history`."""
+    tables = list(days)
+    return build_history(lambda _: tables, item_index, bucketize, features=features)
 
 
 def build_history(
@@ -114,70 +89,90 @@ def build_history(
 ) -> HistoryCsr:
     """Returns the histories of all users in the given days.
 
+    Reads the days three times: for the distinct ids, for the number of events of each user, and for the events themselves,
+    which go straight to their user's rows. So one day and the arrays of H rows are in memory at a time.
+
     Args:
-        days: user_history_fg, in any order of days; one table is held at a time. A table without rows is fine.
+        days: user_history_fg, the days in any order. A table without rows is fine.
         item_index: the corpus, by row.
         bucketize: called per day and sub-feature with the flat int64 values.
-        features: the sequence sub-features to keep, named `seq__feat` as their columns.
+        features: the sequence sub-features to keep, named `seq__feat` like their columns.
         allocate: makes the arrays of H rows.
 
     Raises:
-        WindowIncompleteError: there is no table at all.
-        SchemaError: a column is missing, has the wrong type, its lists differ in length from item_ids, or an id or
+        WindowIncompleteError: there is not a single table.
+        SchemaError: a column is missing or has the wrong type, its lists differ in length from item_ids, or an id or
             time is null.
     """
     columns = [*_KEYS, col.EVENT_TIMES_MS, *features]
-    users, distinct_items = _distinct(days, columns)
-    lengths = _counted(days, users)
+    users, distinct_items = _find_distinct_ids(days, columns)
+    lengths = _count_events(days, users)
     ends = np.cumsum(lengths)
     starts = ends - lengths
     count = int(ends[-1]) if len(ends) else 0
-    # An item's rank first, its row in the corpus once the order is certain.
-    ranks, times = allocate(count, np.int32), allocate(count, np.int64)
+    # First the rank of the item among all items, which sorts; after sorting its row in the corpus.
+    items, times = allocate(count, np.int32), allocate(count, np.int64)
     placed = {name: allocate(count, np.int32) for name in features}
     free = starts.copy()
     for table in days(columns):
         day = _read_day(table, bucketize, features)
-        places = _places(np.repeat(users.lookup(day.user_ids), day.lengths), free)
-        ranks[places], times[places] = distinct_items.lookup(day.item_ids), day.event_time_ms
+        rows = _claim_rows(np.repeat(users.lookup(day.user_ids), day.lengths), free)
+        items[rows], times[rows] = distinct_items.lookup(day.item_ids), day.event_time_ms
         for name, values in day.features.items():
-            placed[name][places] = values
-    rows = item_index.lookup(distinct_items.ids, where=f"{_TABLE}, column {col.ITEM_IDS}")
+            placed[name][rows] = values
+    corpus_rows = item_index.lookup(distinct_items.ids, where=f"{_TABLE}, column {col.ITEM_IDS}")
     for first, end in _blocks(ends):
-        _put_in_order([times, ranks, *placed.values()], ends, first, end)
-        ranks[first:end] = rows[ranks[first:end]]
-    return HistoryCsr(users=users, starts=starts, ends=ends, item_index=ranks, event_time_ms=times, features=placed)
+        _sort_block([times, items, *placed.values()], ends, first, end)
+        items[first:end] = corpus_rows[items[first:end]]
+    return HistoryCsr(users=users, starts=starts, ends=ends, item_index=items, event_time_ms=times, features=placed)
 
 
-def _distinct(days: Days, columns: Sequence[str]) -> tuple[IdIndex, IdIndex]:
+def history_end(
+    history: HistoryCsr, user_index: npt.NDArray[np.int32], cutoff_ms: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Returns, per pair, the first row of the user's history whose time is not before the cutoff.
+
+    So rows starts[u] .. result-1 are exactly the user's positives strictly before the cutoff. Events at the cutoff itself
+    (the rest of a basket) are not among them. A user_index of -1 (no history) gives 0.
+
+    All pairs are searched at once by bisection, in as many rounds as the longest history has bits. Times are only compared,
+    so the result is exact for every int64.
+    """
+    is_known = user_index >= 0
+    # A pair without a user searches the empty range 0..0, which also works without any users.
+    low = np.zeros(len(user_index), dtype=np.int64)
+    high = np.zeros(len(user_index), dtype=np.int64)
+    low[is_known] = history.starts[user_index[is_known]]
+    high[is_known] = history.ends[user_index[is_known]]
+    while (open_pairs := np.flatnonzero(low < high)).size:
+        middle = low[open_pairs] + (high[open_pairs] - low[open_pairs]) // 2
+        is_before = history.event_time_ms[middle] < cutoff_ms[open_pairs]
+        low[open_pairs[is_before]] = middle[is_before] + 1
+        high[open_pairs[~is_before]] = middle[~is_before]
+    return low
+
+
+def _find_distinct_ids(days: Days, columns: Sequence[str]) -> tuple[IdIndex, IdIndex]:
     """Returns the users and the items, in ascending order."""
-    users, items = _Distinct(col.USER_ID), _Distinct(col.ITEM_IDS)
+    users, items = _DistinctIds(col.USER_ID), _DistinctIds(col.ITEM_IDS)
     for table in days(columns):
         require_columns(_TABLE, table.column_names, columns)
         _refuse_bad_lists({name: table.column(name) for name in columns if name != col.USER_ID})
-        users.take(table.column(col.USER_ID))
-        items.take(combine_chunks(pc.list_flatten(table.column(col.ITEM_IDS))))
+        users.update(table.column(col.USER_ID))
+        items.update(one_array(pc.list_flatten(table.column(col.ITEM_IDS))))
     if users.ids is None:
         raise WindowIncompleteError(Fault(_TABLE, "at least one day", "none", "materialize user_history_fg for the window"))
     return users.index(), items.index()
 
 
-def _counted(days: Days, users: IdIndex) -> npt.NDArray[np.int64]:
-    """Returns how many events each user has [U]."""
-    lengths = np.zeros(len(users), np.int64)
-    for table in days(_KEYS):
-        np.add.at(lengths, users.lookup(table.column(col.USER_ID)), list_lengths(table.column(col.ITEM_IDS)))
-    return lengths
-
-
-class _Distinct:
+class _DistinctIds:
     """The distinct ids of a column over days."""
 
     def __init__(self, column: str) -> None:
         self._where = f"{_TABLE}, column {column}"
         self.ids: pa.Array | None = None
 
-    def take(self, column: pa.Array | pa.ChunkedArray) -> None:
+    def update(self, column: pa.Array | pa.ChunkedArray) -> None:
         found = pc.unique(comparable_ids(column, self._where))
         if self.ids is not None:
             refuse_type_change(self._where, self.ids.type, found.type)
@@ -185,24 +180,32 @@ class _Distinct:
         self.ids = found
 
     def index(self) -> IdIndex:
-        """Returns them in ascending order, so that an id's row is its rank."""
+        """Returns the ids in ascending order, so that the row of an id is its rank."""
         assert self.ids is not None
         return IdIndex(self.ids.take(pc.sort_indices(self.ids)), where=self._where)
 
 
-def _places(user_index: npt.NDArray[np.int32], free: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Returns where each event of a day goes: the next free rows of its user, in the day's order; `free` moves on."""
+def _count_events(days: Days, users: IdIndex) -> npt.NDArray[np.int64]:
+    """Returns how many events each user has [U]."""
+    counts = np.zeros(len(users), np.int64)
+    for table in days(_KEYS):
+        np.add.at(counts, users.lookup(table.column(col.USER_ID)), _list_lengths(table.column(col.ITEM_IDS)))
+    return counts
+
+
+def _claim_rows(user_index: npt.NDArray[np.int32], free: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Returns the row of each event of a day: the next free rows of its user, in the day's order. Advances `free`."""
     order = np.argsort(user_index, kind="stable")
     active, counts = np.unique(user_index, return_counts=True)
     firsts = np.cumsum(counts) - counts
-    places = np.empty(len(user_index), np.int64)
-    places[order] = np.arange(len(user_index)) + np.repeat(free[active] - firsts, counts)
+    rows = np.empty(len(user_index), np.int64)
+    rows[order] = np.arange(len(user_index)) + np.repeat(free[active] - firsts, counts)
     free[active] += counts
-    return places
+    return rows
 
 
 def _blocks(ends: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Yields consecutive rows (first, end) of whole users, BLOCK_ROWS of them or one user's."""
+    """Yields consecutive ranges (first, end) of whole users: at most BLOCK_ROWS rows, or one user with more."""
     first, count = 0, int(ends[-1]) if len(ends) else 0
     while first < count:
         last = int(np.searchsorted(ends, first + BLOCK_ROWS, side="right")) - 1
@@ -211,10 +214,10 @@ def _blocks(ends: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         first = end
 
 
-def _put_in_order(columns: list[npt.NDArray[Any]], ends: npt.NDArray[np.int64], first: int, end: int) -> None:
-    """Sorts the rows first .. end - 1 of columns by user, time and item, in place; times and ranks are the first two.
+def _sort_block(columns: list[npt.NDArray[Any]], ends: npt.NDArray[np.int64], first: int, end: int) -> None:
+    """Sorts the rows first .. end - 1 of all columns by user, time and item, in place. Times and ranks are the first two.
 
-    Days that came by time leave nothing to do but in baskets: of one user and time, many items.
+    Days that were read in order leave nothing to sort but baskets: several items of one user and time.
     """
     user = np.searchsorted(ends, np.arange(first, end), side="right")
     time, rank = columns[0][first:end], columns[1][first:end]
@@ -228,7 +231,7 @@ def _put_in_order(columns: list[npt.NDArray[Any]], ends: npt.NDArray[np.int64], 
 
 @dataclass(frozen=True)
 class _Day:
-    """The rows of one day, flat: one entry per user, and one per item of all users."""
+    """The events of one day: user_ids and lengths have an entry per user, the others an entry per event."""
 
     user_ids: pa.ChunkedArray
     lengths: npt.NDArray[np.int64]
@@ -239,13 +242,13 @@ class _Day:
 
 def _read_day(table: pa.Table, bucketize: Bucketize, features: Sequence[str]) -> _Day:
     lists = {name: table.column(name) for name in (col.ITEM_IDS, col.EVENT_TIMES_MS, *features)}
-    lengths = list_lengths(lists[col.ITEM_IDS])
-    flat = {name: combine_chunks(pc.list_flatten(column)) for name, column in lists.items()}
+    lengths = _list_lengths(lists[col.ITEM_IDS])
+    flat = {name: one_array(pc.list_flatten(column)) for name, column in lists.items()}
     times = flat[col.EVENT_TIMES_MS]
     if times.type != pa.int64() or times.null_count:
-        came = f"{times.type} with {times.null_count} nulls"
+        got = f"{times.type} with {times.null_count} nulls"
         raise SchemaError(
-            Fault(f"{_TABLE}, column {col.EVENT_TIMES_MS}", "int64 without nulls", came, "write the times in milliseconds")
+            Fault(f"{_TABLE}, column {col.EVENT_TIMES_MS}", "int64 without nulls", got, "write the times in milliseconds")
         )
     items = comparable_ids(flat[col.ITEM_IDS], f"{_TABLE}, column {col.ITEM_IDS}")
     return _Day(
@@ -253,7 +256,7 @@ def _read_day(table: pa.Table, bucketize: Bucketize, features: Sequence[str]) ->
         lengths=lengths,
         item_ids=combine_chunks(items),
         event_time_ms=times.to_numpy(),
-        features={name: _flat_index(bucketize, name, flat[name]) for name in features},
+        features={name: _bucketize_flat(bucketize, name, flat[name]) for name in features},
     )
 
 
@@ -265,7 +268,7 @@ def _refuse_bad_lists(lists: Mapping[str, pa.ChunkedArray]) -> None:
     ]
     if faults:
         raise SchemaError(faults)
-    expected = list_lengths(lists[col.ITEM_IDS])
+    expected = _list_lengths(lists[col.ITEM_IDS])
     faults = [
         Fault(
             f"{_TABLE}, column {name}",
@@ -274,13 +277,18 @@ def _refuse_bad_lists(lists: Mapping[str, pa.ChunkedArray]) -> None:
             "pad with nulls",
         )
         for name, column in lists.items()
-        if (count := int(np.count_nonzero(list_lengths(column) != expected)))
+        if (count := int(np.count_nonzero(_list_lengths(column) != expected)))
     ]
     if faults:
         raise SchemaError(faults)
 
 
-def _flat_index(bucketize: Bucketize, feature: str, values: pa.Array) -> npt.NDArray[np.int32]:
+def _list_lengths(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    lengths: npt.NDArray[np.int64] = pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(np.int64)
+    return lengths
+
+
+def _bucketize_flat(bucketize: Bucketize, feature: str, values: pa.Array) -> npt.NDArray[np.int32]:
     found = bucketize_checked(bucketize, feature, values)
     if found.type != pa.int32():
         raise SchemaError(

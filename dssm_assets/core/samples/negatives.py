@@ -79,7 +79,7 @@ def count_positives(tables: Iterable[pa.Table]) -> pa.Table:
     return _sum_counts(held).sort_by(col.ITEM_ID)
 
 
-def negative_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeItems) -> pa.Table:
+def weigh_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeItems) -> pa.Table:
     """Returns the corpus: one row per item of `item_fg`, sorted by item_id; the row number is the item_index.
 
     weight = (count + smoothing) ** alpha. Positives on items that are not in `item_fg` are left out.
@@ -150,7 +150,7 @@ HARD_NEGATIVE_COLUMNS = (col.USER_ID, col.ITEM_ID, col.EVENT, col.LABEL)
 Pairs = npt.NDArray[np.int64]
 
 
-def hard_negatives(
+def find_hard_negatives(
     days: Iterable[pa.Table], *, exposure_events: Sequence[str], item_index: IdIndex, history: HistoryCsr
 ) -> pa.Table:
     """Returns hard_negatives.arrow: user_index, item_index and the first day shown, sorted by user and item, each pair once.

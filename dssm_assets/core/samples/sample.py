@@ -1,12 +1,12 @@
-"""The sample table: which events of a day become labelled rows.
+"""The sample: which events of a day become labelled rows, which rows are positives, and how much a positive weighs.
 
-Belongs here: the choice of rows, the label and the columns. Does not belong here: features (`sample_fg.py`) and
-the hour and weekday of an event, which the behaviour table of features_raw already has.
+Belongs here: the choice of rows, labels and weights. Does not belong here: features (`sample_fg.py`), and the hour and weekday
+of an event, which the behaviour table of features_raw has already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import ibis
@@ -22,7 +22,7 @@ from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.samples.sample_tables import BASE_COLUMNS, ROW_ORDER, refuse_collisions, require_columns
 
 
-def sample(
+def label_events(
     behavior: ir.Table,
     *,
     positive_events: Sequence[str],
@@ -31,12 +31,11 @@ def sample(
 ) -> ir.Table:
     """Returns one labelled row per event of the day that says whether a user wanted an item.
 
-    With exposure events, rows are the positive and the exposure events: an event that is neither (a cart event
-    where buying is positive) would be a false "not wanted". Without them every event of the log is a row, and
-    what is not positive has label 0.
+    With exposure events, the rows are the positive and the exposure events: another event (a cart event where buying is
+    positive) would be a false "not wanted". Without them every event of the log is a row, with label 0 unless it is positive.
 
-    Columns: those of `specs.SAMPLE`, then the context columns. Sorted by (event_time_ms, user_id, item_id, event)
-    and then by every other column, so rows that tie are equal and their order cannot matter.
+    Columns: those of `sample_tables.SAMPLE`, then the context columns. Rows are sorted by (event_time_ms, user_id, item_id,
+    event) and then by every other scalar column, so rows that tie are equal and their order cannot matter.
 
     Raises:
         SchemaError: a column is missing from the behaviour table, or a context column is named `label`.
@@ -51,24 +50,17 @@ def sample(
         rows = rows.filter(rows[col.EVENT].isin(sorted({*positive_events, *exposure_events})))
     label = ibis.ifelse(rows[col.EVENT].isin(sorted(set(positive_events))), 1, 0).cast("int8")
     rows = rows.mutate(**{col.LABEL: label}).select(*fixed, *context)
-    return rows.order_by(total_order(rows))
+    return rows.order_by(_total_order(rows))
 
 
-def total_order(rows: ir.Table, among: Iterable[str] | None = None) -> list[ir.Value]:
-    """Returns sort keys that put the sample's key first and every other scalar column after it, nulls last.
-
-    `among` limits the columns (default: all). Lists are left out: they follow from the scalar columns.
-    """
-    allowed = list(rows.columns if among is None else among)
-    first = [name for name in ROW_ORDER if name in allowed]
-    rest = [name for name in allowed if name not in first and not rows[name].type().is_array()]
-    return [ibis.asc(rows[name], nulls_first=False) for name in [*first, *rest]]
+def _total_order(rows: ir.Table) -> list[ir.Value]:
+    """Returns sort keys: the key of the sample, then every other scalar column, nulls last."""
+    rest = [name for name in rows.columns if name not in ROW_ORDER and not rows[name].type().is_array()]
+    return [ibis.asc(rows[name], nulls_first=False) for name in [*ROW_ORDER, *rest]]
 
 
-def positive_sample(sample_fg: pa.Table) -> pa.Table:
-    """Returns the rows of sample_fg whose label is 1, in their order, with all columns.
-
-    Works on a whole day or on any part of it.
+def select_positives(sample_fg: pa.Table) -> pa.Table:
+    """Returns the rows with label 1, in their order, with all columns. Works on a whole day or on any part of it.
 
     Raises:
         SchemaError: there is no label column, or a label is neither 0 nor 1.
@@ -77,23 +69,25 @@ def positive_sample(sample_fg: pa.Table) -> pa.Table:
     label = sample_fg.column(col.LABEL)
     odd = [value for value in pc.unique(label).to_pylist() if value not in {0, 1}]
     if odd:
-        came = ", ".join(sorted(str(value) for value in odd))
-        raise SchemaError(Fault(f"table sample_fg, column {col.LABEL}", "0 or 1", came, "build the table with sample.sample"))
+        got = ", ".join(sorted(str(value) for value in odd))
+        raise SchemaError(
+            Fault(f"table sample_fg, column {col.LABEL}", "0 or 1", got, "materialize sample and sample_fg again")
+        )
     return sample_fg.filter(pc.equal(label, 1))
 
 
 _LEAST = float(np.finfo(np.float32).tiny)
-"""No sample's weight is 0, however old it is: a batch of old ones still has a mean."""
+"""The lowest weight. It is above 0, so that the mean over a batch of old samples exists."""
 
 
 @dataclass(frozen=True)
 class SampleWeights:
-    """weight = event_weights[event] * 2 ** (-age in days / half_life_days), age 1 on the eve of the evaluation day.
+    """weight = event_weights[event] * 2 ** (-age in days / half_life_days); the last day of the window has age 1.
 
-    Example: buy 3, a half-life of 2 days: a buy of three days before the evaluation day weighs 3 * 2 ** -1.5 = 1.06.
+    Example: buy 3, a half-life of 2 days: a buy three days before the evaluation day weighs 3 * 2 ** -1.5 = 1.06.
 
     Attributes:
-        event_weights: of events, 1 for the others.
+        event_weights: weight by event; other events weigh 1.
         half_life_days: None: age does not matter.
         window_days: days of the window.
     """
@@ -104,21 +98,25 @@ class SampleWeights:
 
     @property
     def columns(self) -> list[str]:
-        """The columns of positive_sample that are read."""
+        """The columns of positive_sample that `weigh` reads."""
         return [col.EVENT] if self.event_weights else []
 
     def weigh(self, positive_sample: pa.Table, day: int) -> npt.NDArray[np.float32]:
-        """Returns the weight of every row of a day, 0 the oldest, float32 above 0.
+        """Returns the weight of every row, float32 above 0.
+
+        Args:
+            positive_sample: one day of positive samples.
+            day: number of the day in the window, 0 the oldest.
 
         Raises:
-            SchemaError: there is no column of events, and they are needed.
+            SchemaError: events have weights and there is no column of events.
         """
         weights = np.ones(positive_sample.num_rows)
         if self.event_weights:
             require_columns("table positive_sample", positive_sample.column_names, self.columns)
             names = pa.array(list(self.event_weights), pa.string())
-            place = pc.index_in(combine_chunks(positive_sample.column(col.EVENT)).cast(pa.string()), value_set=names)
-            weights = np.array([*self.event_weights.values(), 1.0])[pc.fill_null(place, len(names)).to_numpy()]
+            position = pc.index_in(one_array(positive_sample.column(col.EVENT)).cast(pa.string()), value_set=names)
+            weights = np.array([*self.event_weights.values(), 1.0])[pc.fill_null(position, len(names)).to_numpy()]
         if self.half_life_days is not None:
             weights = weights * np.exp2(-(self.window_days - day) / self.half_life_days)
         return np.maximum(weights, _LEAST).astype(np.float32)

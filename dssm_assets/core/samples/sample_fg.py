@@ -1,11 +1,10 @@
-"""The sample with where its features stand: rows of the feature tables as of the day before, and the proof of the day.
+"""Samples with the rows of their features: the feature tables as of the previous day, and the proof that nothing is newer.
 
-Belongs here: the as-of lookup and the leak check. Does not belong here: feature generation, and the choice of the
-partition that is looked up: the caller hands in the feature tables of D-1.
+A sample stores the row numbers of its user and its item instead of their features. All samples of a user and a day have the
+same user features, so copying them would cost more than all other work together. `widen` returns the wide table to look at.
 
-A sample names the rows of its user and item instead of carrying their features: a feature of a side is the same for
-all samples of that user or item and day, so copying it costs more than everything else together. `widen` gives the
-wide table to whoever wants to look at it.
+Belongs here: the as-of lookup and the leak check. Does not belong here: feature generation, and the choice of the partition
+that is looked up: the caller passes the feature tables of the previous day.
 """
 
 from __future__ import annotations
@@ -28,31 +27,30 @@ from dssm_assets.core.samples.sample_tables import refuse_collisions, require_co
 
 
 class FeatureRows:
-    """Where the features of a side stand: row numbers and feature dates by id."""
+    """The row number and the feature date of every id in one feature table."""
 
     def __init__(self, feature_table: pa.Table, key: str, where: str) -> None:
-        """Indexes a feature table of which only the key and feature_date are read.
+        """Indexes a feature table. Only the key and feature_date are read.
 
         Args:
             feature_table: user_features_fg or item_features_fg of one day.
             key: `user_id` or `item_id`.
-            where: words that name the table in errors.
+            where: names the table in errors.
 
         Raises:
             SchemaError: a column is missing, or ids are null or neither integers nor text.
             DuplicateKeyError: an id has two rows.
         """
         require_columns(where, feature_table.column_names, [key, col.FEATURE_DATE])
-        self.where = where
         self._key = key
         self._index = IdIndex(feature_table.column(key), where=f"{where}, column {key}")
-        self._dates = _encoded_dates(where, col.FEATURE_DATE, feature_table.column(col.FEATURE_DATE))
+        self._dates = _encode_dates(where, col.FEATURE_DATE, feature_table.column(col.FEATURE_DATE))
 
     def find(self, sample: pa.Table) -> tuple[pa.Array, pa.Array]:
         """Returns the row (int32) and the feature date (dictionary-encoded text) of each sample; null for an unknown id.
 
         Raises:
-            SchemaError: the sample's ids are of another type: 7 and "7" are not one id.
+            SchemaError: the sample's ids have another type: 7 and "7" are different ids.
         """
         if not len(self._index):
             return pa.nulls(sample.num_rows, pa.int32()), pa.nulls(sample.num_rows, pa.dictionary(pa.int32(), pa.string()))
@@ -61,22 +59,22 @@ class FeatureRows:
         return found, self._dates.take(found)
 
 
-def sample_fg(sample: pa.Table, users: FeatureRows, items: FeatureRows, context: pa.Table) -> pa.Table:
-    """Returns the sample in its order, one row per row, with where its features stand.
+def add_feature_rows(sample: pa.Table, users: FeatureRows, items: FeatureRows, context: pa.Table) -> pa.Table:
+    """Returns sample_fg: the sample, row by row, with the rows of its features.
 
     Columns: the sample's, user_feature_date, item_feature_date, user_row, item_row, context features.
 
     Args:
         sample: one day of samples.
-        users: where the user features as of the day before stand.
-        items: where the item features do.
+        users: rows of the user features as of the previous day.
+        items: rows of the item features as of the previous day.
         context: encoded context features, row by row of the sample.
 
     Raises:
-        SchemaError: a context feature has the name of another column, or ids are of different types.
+        SchemaError: a context feature has the name of another column, or ids have different types.
     """
-    placed = {name: [name] for name in (col.USER_FEATURE_DATE, col.ITEM_FEATURE_DATE, col.USER_ROW, col.ITEM_ROW)}
-    sources = {"the sample": sample.column_names, **placed, "context features": context.column_names}
+    added = {name: [name] for name in (col.USER_FEATURE_DATE, col.ITEM_FEATURE_DATE, col.USER_ROW, col.ITEM_ROW)}
+    sources = {"the sample": sample.column_names, **added, "context features": context.column_names}
     refuse_collisions("table sample_fg", sources)
     require_columns("table sample", sample.column_names, [col.USER_ID, col.ITEM_ID])
     (user_row, user_date), (item_row, item_date) = users.find(sample), items.find(sample)
@@ -91,15 +89,15 @@ def sample_fg(sample: pa.Table, users: FeatureRows, items: FeatureRows, context:
 
 
 def widen(sample_fg: pa.Table, user_features: pa.Table, item_features: pa.Table) -> pa.Table:
-    """Returns sample_fg with every feature of the user and the item in place of their row numbers; null where unknown.
+    """Returns sample_fg with the features of the user and the item instead of their row numbers; null where unknown.
 
     Args:
         sample_fg: samples of one day.
-        user_features: user_features_fg of the day before.
-        item_features: item_features_fg of the day before.
+        user_features: user_features_fg of the previous day.
+        item_features: item_features_fg of the previous day.
 
     Raises:
-        SchemaError: a name comes from two sides.
+        SchemaError: two sides have a column of the same name.
     """
     kept = sample_fg.drop_columns([col.USER_ROW, col.ITEM_ROW])
     sides = {
@@ -117,46 +115,46 @@ def count_uses(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[np.in
     """Returns how many samples use each row of a feature table, int64 [row_count], and how many use none (null).
 
     Raises:
-        SchemaError: a row lies outside of the table.
+        SchemaError: a row is outside the table.
     """
-    return np.bincount(_used(rows, row_count), minlength=row_count).astype(np.int64), rows.null_count
+    return np.bincount(_used_rows(rows, row_count), minlength=row_count).astype(np.int64), rows.null_count
 
 
 def count_used_rows(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], int]:
     """Returns the rows of a feature table that samples use, ascending, how many use each, and how many use none (null).
 
-    It holds what the samples take, however long the table is.
+    Memory depends on the number of samples alone, not on the length of the table.
 
     Raises:
-        SchemaError: a row lies outside of the table.
+        SchemaError: a row is outside the table.
     """
-    used, counts = np.unique(_used(rows, row_count), return_counts=True)
+    used, counts = np.unique(_used_rows(rows, row_count), return_counts=True)
     return used, counts.astype(np.int64), rows.null_count
 
 
-def _used(rows: pa.ChunkedArray, row_count: int) -> npt.NDArray[Any]:
-    used: npt.NDArray[Any] = combine_chunks(rows).drop_null().to_numpy()
+def _used_rows(rows: pa.ChunkedArray, row_count: int) -> npt.NDArray[Any]:
+    used: npt.NDArray[Any] = one_array(rows).drop_null().to_numpy()
     if len(used) and (used.min() < 0 or used.max() >= row_count):
         got = f"{used.min()} .. {used.max()}"
-        raise SchemaError(Fault("table sample_fg, feature rows", f"0 .. {row_count - 1}", got, "make sample_fg again"))
+        raise SchemaError(Fault("table sample_fg, feature rows", f"0 .. {row_count - 1}", got, "materialize sample_fg again"))
     return used
 
 
 @dataclass(frozen=True)
 class LeakReport:
-    """What the feature dates of a sample say.
+    """What the feature dates of samples say.
 
     Attributes:
-        passed: no row has features from after the end of the day before.
+        is_passed: no row has features newer than the previous day.
         newest_user_feature_date: latest date among the user features, None if no user was known.
         newest_item_feature_date: the same for items.
-        row_count: rows looked at.
-        leaking_row_count: rows with a user or item feature date later than the day before.
-        unknown_user_count: rows whose user had no features (null date). Not a leak: the user is new.
+        row_count: rows that were checked.
+        leaking_row_count: rows with a user or item feature date later than the previous day.
+        unknown_user_count: rows whose user has no features (null date): a new user, not a leak.
         unknown_item_count: the same for items.
     """
 
-    passed: bool
+    is_passed: bool
     newest_user_feature_date: str | None
     newest_item_feature_date: str | None
     row_count: int
@@ -166,12 +164,12 @@ class LeakReport:
 
 
 def combine_leak_reports(reports: Iterable[LeakReport]) -> LeakReport:
-    """Returns the report of a whole whose parts were looked at one by one."""
+    """Returns the report of a table from the reports of its parts."""
     parts = list(reports)
     users = [part.newest_user_feature_date for part in parts if part.newest_user_feature_date is not None]
     items = [part.newest_item_feature_date for part in parts if part.newest_item_feature_date is not None]
     return LeakReport(
-        passed=all(part.passed for part in parts),
+        is_passed=all(part.is_passed for part in parts),
         newest_user_feature_date=max(users, default=None),
         newest_item_feature_date=max(items, default=None),
         row_count=sum(part.row_count for part in parts),
@@ -182,9 +180,9 @@ def combine_leak_reports(reports: Iterable[LeakReport]) -> LeakReport:
 
 
 def check_no_leak(sample_fg: pa.Table | Iterable[pa.RecordBatch | pa.Table], ds: str) -> LeakReport:
-    """Returns what the feature dates of the samples of day `ds` say; it does not raise on a leak.
+    """Returns what the feature dates of the samples of day `ds` say. A leak is reported, not raised.
 
-    Example: ds 2024-05-02 and user_feature_date 2024-05-02 in one row: passed is False, leaking_row_count is 1.
+    Example: ds 2024-05-02 and user_feature_date 2024-05-02 in one row: is_passed is False, leaking_row_count is 1.
 
     Raises:
         SchemaError: `ds` is not YYYY-MM-DD, or a date column is missing or not text.
@@ -198,7 +196,7 @@ def check_no_leak(sample_fg: pa.Table | Iterable[pa.RecordBatch | pa.Table], ds:
         row_count += batch.num_rows
         leaks = []
         for name in unknown:
-            dates = _encoded_dates("table sample_fg", name, batch.column(name))
+            dates = _encode_dates("table sample_fg", name, batch.column(name))
             unknown[name] += dates.null_count
             latest = pc.max(dates.dictionary.take(pc.unique(dates.indices))).as_py()
             if latest is not None:
@@ -206,7 +204,7 @@ def check_no_leak(sample_fg: pa.Table | Iterable[pa.RecordBatch | pa.Table], ds:
             leaks.append(pc.fill_null(pc.greater(dates.dictionary, allowed).take(dates.indices), False))
         leaking_count += pc.sum(pc.or_(*leaks)).as_py() or 0
     return LeakReport(
-        passed=leaking_count == 0,
+        is_passed=leaking_count == 0,
         newest_user_feature_date=newest.get(col.USER_FEATURE_DATE),
         newest_item_feature_date=newest.get(col.ITEM_FEATURE_DATE),
         row_count=row_count,
@@ -221,14 +219,14 @@ def _day_before(ds: str) -> str:
         day = dt.date.fromisoformat(ds)
     except ValueError:
         day = None
-    # fromisoformat also reads 20240502, which no partition is called and which sorts wrongly beside 2024-05-02.
+    # fromisoformat also reads 20240502, which is not the key of a partition and sorts wrongly among dates with hyphens.
     if day is None or day.isoformat() != ds:
         raise SchemaError(Fault("partition ds", "a day as YYYY-MM-DD", repr(ds), "pass the partition's key"))
     return (day - dt.timedelta(days=1)).isoformat()
 
 
-def _encoded_dates(where: str, name: str, dates: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
-    """Returns dates as dictionary-encoded text: there are few different ones, and each is looked at once."""
+def _encode_dates(where: str, name: str, dates: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
+    """Returns dates as dictionary-encoded text: few are distinct, so comparisons run on those alone."""
     kind = dates.type.value_type if pa.types.is_dictionary(dates.type) else dates.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
         raise SchemaError(Fault(f"{where}, column {name}", "text", str(kind), "write feature_date as YYYY-MM-DD text"))

@@ -36,7 +36,7 @@ class WindowReport:
     missing: Mapping[str, Sequence[str]]
 
 
-def training_window(
+def describe_window(
     found: Mapping[str, Mapping[str, tuple[int, str] | None]], first_day: str, feature_days: Collection[str]
 ) -> tuple[pa.Table, WindowReport]:
     """Returns the window's table and whether it is whole.

@@ -19,8 +19,8 @@ from dssm_assets.core.samples.history import HistoryCsr, history_from_tables
 from dssm_assets.core.samples.negatives import (
     count_positives,
     distribution_of,
-    hard_negatives,
-    negative_items,
+    find_hard_negatives,
+    weigh_items,
     weights_of,
     with_distribution,
 )
@@ -45,7 +45,7 @@ def counts(items: list[object]) -> pa.Table:
 
 def test_weights_by_hand() -> None:
     # Item 3 has 3 positives: sqrt(3 + 1) = 2. Item 1 has 8: sqrt(9) = 3. Item 2 has none: 1. Item 9 is not in the corpus.
-    table = negative_items(corpus([3, 1, 2]), counts([3] * 3 + [1] * 8 + [9]), SQRT)
+    table = weigh_items(corpus([3, 1, 2]), counts([3] * 3 + [1] * 8 + [9]), SQRT)
     assert table.to_pylist() == [
         {"item_id": 1, "weight": 3.0, "count": 8, "brand": 1},
         {"item_id": 2, "weight": 1.0, "count": 0, "brand": 2},
@@ -55,14 +55,14 @@ def test_weights_by_hand() -> None:
 
 
 def test_text_ids_are_sorted_by_text() -> None:
-    table = negative_items(corpus(["b", "a10", "a9"]), counts(["b", "b", "b"]), SQRT)
+    table = weigh_items(corpus(["b", "a10", "a9"]), counts(["b", "b", "b"]), SQRT)
     assert table["item_id"].to_pylist() == ["a10", "a9", "b"]
     assert table["weight"].to_pylist() == [1.0, 1.0, 2.0]
 
 
 def test_alpha_and_smoothing_each_change_the_weights() -> None:
     def weights(alpha: float, smoothing: float) -> list[float]:
-        return negative_items(corpus([1, 2]), counts([1, 1]), NegativeItems(alpha=alpha, smoothing=smoothing))[
+        return weigh_items(corpus([1, 2]), counts([1, 1]), NegativeItems(alpha=alpha, smoothing=smoothing))[
             "weight"
         ].to_pylist()
 
@@ -74,18 +74,18 @@ def test_alpha_and_smoothing_each_change_the_weights() -> None:
 
 def test_a_corpus_from_which_nothing_can_be_drawn_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"negative_items\.smoothing: expected a positive weight"):
-        negative_items(corpus([1, 2]), counts([9]), NegativeItems(alpha=1, smoothing=0))
+        weigh_items(corpus([1, 2]), counts([9]), NegativeItems(alpha=1, smoothing=0))
 
 
 def test_hostile_corpora_are_refused() -> None:
     with pytest.raises(EmptyDayError, match="at least one item"):
-        negative_items(corpus([1]).slice(0, 0), counts([1]), SQRT)
-    with pytest.raises(DuplicateKeyError, match="1 ids more than once: 1"):
-        negative_items(corpus([1, 1]), counts([1]), SQRT)
+        weigh_items(corpus([1]).slice(0, 0), counts([1]), SQRT)
+    with pytest.raises(DuplicateKeyError, match="1 ids more than once, first 1"):
+        weigh_items(corpus([1, 1]), counts([1]), SQRT)
     with pytest.raises(SchemaError, match="got string"):
-        negative_items(corpus([1]), counts(["1"]), SQRT)
+        weigh_items(corpus([1]), counts(["1"]), SQRT)
     with pytest.raises(SchemaError, match=r"(?s)column count.*column weight"):
-        negative_items(corpus([1]).rename_columns(["item_id", "weight", "count"]), counts([1]), SQRT)
+        weigh_items(corpus([1]).rename_columns(["item_id", "weight", "count"]), counts([1]), SQRT)
 
 
 @given(days=st.lists(st.lists(st.integers(0, 5)), min_size=1), as_text=st.booleans())
@@ -174,7 +174,7 @@ def history(taken: list[tuple[int, int]]) -> HistoryCsr:
 
 
 def rows(days: list[list[Event]], taken: list[tuple[int, int]], exposure: tuple[str, ...] = ("expr",)) -> list[tuple[int, ...]]:
-    table = hard_negatives(
+    table = find_hard_negatives(
         [day_hard_negatives(events) for events in days], exposure_events=exposure, item_index=CORPUS, history=history(taken)
     )
     return [tuple(row.values()) for row in table.to_pylist()]
@@ -189,7 +189,7 @@ def test_by_hand() -> None:
     taken = [(1, 100), (2, 100)]
     assert rows(days, taken) == [(0, 2, 0), (0, 3, 1), (1, 1, 0)]
     assert rows(days, taken, ("expr", "click")) == [(0, 1, 1), (0, 2, 0), (0, 3, 1), (1, 1, 0)]
-    table = hard_negatives([], exposure_events=["expr"], item_index=CORPUS, history=history(taken))
+    table = find_hard_negatives([], exposure_events=["expr"], item_index=CORPUS, history=history(taken))
     assert table.num_rows == 0
     assert [str(field.type) for field in table.schema] == ["int32"] * 3
     assert table.schema.names == ["user_index", "item_index", "day"]
@@ -222,7 +222,7 @@ def test_a_log_without_exposure_is_refused() -> None:
 
 def test_broken_days_are_refused() -> None:
     with pytest.raises(SchemaError, match=r"(?s)sample_fg, column event.*sample_fg, column label"):
-        hard_negatives(
+        find_hard_negatives(
             [day_hard_negatives([]).drop_columns(["event", "label"])],
             exposure_events=["e"],
             item_index=CORPUS,
@@ -230,4 +230,4 @@ def test_broken_days_are_refused() -> None:
         )
     texts = day_hard_negatives([(1, 100, "expr")]).set_column(1, "item_id", pa.array(["100"]))
     with pytest.raises(SchemaError, match="expected int64, the type of ids, got string"):
-        hard_negatives([texts], exposure_events=["expr"], item_index=CORPUS, history=history([(1, 100)]))
+        find_hard_negatives([texts], exposure_events=["expr"], item_index=CORPUS, history=history([(1, 100)]))

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.samples.sample import SampleWeights, positive_sample, sample
+from dssm_assets.core.samples.sample import SampleWeights, label_events, select_positives
 from dssm_assets.core.samples.sample_tables import SAMPLE
 from dssm_assets.core.schema import check_schema
 
@@ -33,7 +33,7 @@ def behavior(order: list[int]) -> pa.Table:
 
 
 def run(table: pa.Table, exposure: list[str], context: list[str]) -> pa.Table:
-    built = sample(ibis.memtable(table), positive_events=["buy"], exposure_events=exposure, context_columns=context)
+    built = label_events(ibis.memtable(table), positive_events=["buy"], exposure_events=exposure, context_columns=context)
     return ibis.duckdb.connect().to_pyarrow(built)
 
 
@@ -89,24 +89,24 @@ def table(labels: list[int | None]) -> pa.Table:
 
 
 def test_keeps_label_1_in_order() -> None:
-    assert positive_sample(table([1, 0, 1, 0])).to_pylist() == [{"row": 0, "label": 1}, {"row": 2, "label": 1}]
+    assert select_positives(table([1, 0, 1, 0])).to_pylist() == [{"row": 0, "label": 1}, {"row": 2, "label": 1}]
 
 
 def test_a_day_without_positives_is_an_empty_table_with_the_same_columns() -> None:
-    rows = positive_sample(table([0, 0]))
+    rows = select_positives(table([0, 0]))
     assert rows.num_rows == 0
     assert rows.schema == table([0]).schema
-    assert positive_sample(table([])).num_rows == 0
+    assert select_positives(table([])).num_rows == 0
 
 
 def test_labels_that_are_neither_0_nor_1_are_refused() -> None:
     with pytest.raises(SchemaError, match="expected 0 or 1, got 2, None"):
-        positive_sample(table([1, 2, None]))
+        select_positives(table([1, 2, None]))
 
 
 def test_a_table_without_labels_is_refused() -> None:
     with pytest.raises(SchemaError, match="column label: expected the column to exist"):
-        positive_sample(table([1]).drop_columns(["label"]))
+        select_positives(table([1]).drop_columns(["label"]))
 
 
 ROWS = pa.table({"event": ["buy", "click", "like", "buy"]})

@@ -12,10 +12,10 @@ from dssm_assets.core.errors import DuplicateKeyError, SchemaError
 from dssm_assets.core.samples.sample_fg import (
     FeatureRows,
     LeakReport,
+    add_feature_rows,
     check_no_leak,
     count_used_rows,
     count_uses,
-    sample_fg,
     widen,
 )
 
@@ -52,7 +52,7 @@ def encoded(table: pa.Table, *names: str) -> pa.Table:
 
 def run(sample: pa.Table, users: pa.Table, items: pa.Table, **context: list[object]) -> pa.Table:
     rows = FeatureRows(users, "user_id", "table user_features_fg"), FeatureRows(items, "item_id", "table item_features_fg")
-    return sample_fg(sample, *rows, pa.table(context) if context else sample.select([]))
+    return add_feature_rows(sample, *rows, pa.table(context) if context else sample.select([]))
 
 
 @pytest.mark.parametrize("as_id", [int, str])
@@ -145,7 +145,7 @@ CLEAN = dated(["2024-05-01", None, "2024-04-30"], [None, None, "2024-05-01"])
 
 def test_features_of_the_day_before_pass() -> None:
     assert check_no_leak(CLEAN, "2024-05-02") == LeakReport(
-        passed=True,
+        is_passed=True,
         newest_user_feature_date="2024-05-01",
         newest_item_feature_date="2024-05-01",
         row_count=3,
@@ -160,7 +160,7 @@ def test_features_of_the_day_before_pass() -> None:
 )
 def test_one_row_with_features_of_the_day_itself_or_later_fails(user: str | None, item: str | None) -> None:
     report = check_no_leak([CLEAN, dated([user], [item])], "2024-05-02")
-    assert (report.passed, report.leaking_row_count, report.row_count) == (False, 1, 4)
+    assert (report.is_passed, report.leaking_row_count, report.row_count) == (False, 1, 4)
 
 
 @given(
@@ -176,14 +176,14 @@ def test_the_report_by_hand_in_every_form(rows: list[tuple[str | None, str | Non
     newest = [max((date for date in side if date is not None), default=None) for side in sides]
     leaking = sum(any(date is not None and date > "2024-05-01" for date in row) for row in rows)
     assert [report.newest_user_feature_date, report.newest_item_feature_date] == newest
-    assert (report.row_count, report.leaking_row_count, report.passed) == (len(rows), leaking, leaking == 0)
+    assert (report.row_count, report.leaking_row_count, report.is_passed) == (len(rows), leaking, leaking == 0)
     assert [report.unknown_user_count, report.unknown_item_count] == [side.count(None) for side in sides]
 
 
 def test_dates_that_no_row_has_are_not_the_newest() -> None:
     dates = pa.DictionaryArray.from_arrays(pa.array([0, None], pa.int32()), pa.array(["2024-05-01", "2024-07-01"]))
     report = check_no_leak(pa.table({"user_feature_date": dates, "item_feature_date": dates}), "2024-05-02")
-    assert (report.newest_user_feature_date, report.passed) == ("2024-05-01", True)
+    assert (report.newest_user_feature_date, report.is_passed) == ("2024-05-01", True)
 
 
 def test_batches_give_the_report_of_the_whole_table() -> None:
@@ -193,12 +193,12 @@ def test_batches_give_the_report_of_the_whole_table() -> None:
 
 def test_an_empty_day_has_no_newest_date() -> None:
     report = check_no_leak(CLEAN.slice(0, 0), "2024-05-02")
-    assert (report.passed, report.newest_user_feature_date, report.row_count) == (True, None, 0)
+    assert (report.is_passed, report.newest_user_feature_date, report.row_count) == (True, None, 0)
 
 
 def test_the_day_before_crosses_months_and_leap_days() -> None:
-    assert check_no_leak(dated(["2024-02-29"], [None]), "2024-03-01").passed
-    assert not check_no_leak(dated(["2023-03-01"], [None]), "2023-03-01").passed
+    assert check_no_leak(dated(["2024-02-29"], [None]), "2024-03-01").is_passed
+    assert not check_no_leak(dated(["2023-03-01"], [None]), "2023-03-01").is_passed
 
 
 @pytest.mark.parametrize("ds", ["20240502", "2024-5-2", "yesterday"])
