@@ -189,7 +189,7 @@ class _Placing:
         users, items = (self.rows.of(side, self.eves[side] if table.num_rows else None) for side in ("user", "item"))
         context = encode_distinct(self.generator, table, "context")
         placed = add_feature_rows(table, users, items, context)
-        parity = replay(self.generator, table, context, "context", list(self.golden), start=start)
+        parity = replay_rows(self.generator, table, context, "context", list(self.golden), start=start)
         return placed, _Found(check_no_leak(placed, self.ds), parity)
 
 
@@ -222,7 +222,7 @@ def _sample_fg(workspace: Workspace, ds: str, rows: PreviousDayRows) -> StepResu
         else f"{report.leaking_row_count} of {report.row_count} rows carry features newer than {day_before(ds)}; "
         "materialize the feature tables of the day before again"
     )
-    checks = (Check("no_leak", report.is_passed, sentence, facts), parity_check(merged([part.parity for part in found])))
+    checks = (Check("no_leak", report.is_passed, sentence, facts), parity_check(merge_reports([part.parity for part in found])))
     return StepResult(manifest, facts, checks)
 
 

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, comparable_ids, refuse_type_change
-from dssm_assets.core.arrays.ragged import combine_chunks, list_lengths
+from dssm_assets.core.arrays.ragged import combine_chunks, list_lengths, ranges
 from dssm_assets.core.errors import Fault, SchemaError, WindowIncompleteError
 from dssm_assets.core.samples.embedding_index import Bucketize, bucketize_checked
 from dssm_assets.core.samples.sample_tables import history_schema, require_columns, users_schema
@@ -159,7 +159,7 @@ def _find_distinct_ids(days: Days, columns: Sequence[str]) -> tuple[IdIndex, IdI
         require_columns(_TABLE, table.column_names, columns)
         _refuse_bad_lists({name: table.column(name) for name in columns if name != col.USER_ID})
         users.update(table.column(col.USER_ID))
-        items.update(one_array(pc.list_flatten(table.column(col.ITEM_IDS))))
+        items.update(combine_chunks(pc.list_flatten(table.column(col.ITEM_IDS))))
     if users.ids is None:
         raise WindowIncompleteError(Fault(_TABLE, "at least one day", "none", "materialize user_history_fg for the window"))
     return users.index(), items.index()
@@ -189,7 +189,7 @@ def _count_events(days: Days, users: IdIndex) -> npt.NDArray[np.int64]:
     """Returns how many events each user has [U]."""
     counts = np.zeros(len(users), np.int64)
     for table in days(_KEYS):
-        np.add.at(counts, users.lookup(table.column(col.USER_ID)), _list_lengths(table.column(col.ITEM_IDS)))
+        np.add.at(counts, users.lookup(table.column(col.USER_ID)), list_lengths(table.column(col.ITEM_IDS)))
     return counts
 
 
@@ -197,9 +197,8 @@ def _claim_rows(user_index: npt.NDArray[np.int32], free: npt.NDArray[np.int64]) 
     """Returns the row of each event of a day: the next free rows of its user, in the day's order. Advances `free`."""
     order = np.argsort(user_index, kind="stable")
     active, counts = np.unique(user_index, return_counts=True)
-    firsts = np.cumsum(counts) - counts
     rows = np.empty(len(user_index), np.int64)
-    rows[order] = np.arange(len(user_index)) + np.repeat(free[active] - firsts, counts)
+    rows[order] = ranges(free[active], counts)
     free[active] += counts
     return rows
 
@@ -242,8 +241,8 @@ class _Day:
 
 def _read_day(table: pa.Table, bucketize: Bucketize, features: Sequence[str]) -> _Day:
     lists = {name: table.column(name) for name in (col.ITEM_IDS, col.EVENT_TIMES_MS, *features)}
-    lengths = _list_lengths(lists[col.ITEM_IDS])
-    flat = {name: one_array(pc.list_flatten(column)) for name, column in lists.items()}
+    lengths = list_lengths(lists[col.ITEM_IDS])
+    flat = {name: combine_chunks(pc.list_flatten(column)) for name, column in lists.items()}
     times = flat[col.EVENT_TIMES_MS]
     if times.type != pa.int64() or times.null_count:
         got = f"{times.type} with {times.null_count} nulls"
@@ -268,7 +267,7 @@ def _refuse_bad_lists(lists: Mapping[str, pa.ChunkedArray]) -> None:
     ]
     if faults:
         raise SchemaError(faults)
-    expected = _list_lengths(lists[col.ITEM_IDS])
+    expected = list_lengths(lists[col.ITEM_IDS])
     faults = [
         Fault(
             f"{_TABLE}, column {name}",
@@ -277,15 +276,10 @@ def _refuse_bad_lists(lists: Mapping[str, pa.ChunkedArray]) -> None:
             "pad with nulls",
         )
         for name, column in lists.items()
-        if (count := int(np.count_nonzero(_list_lengths(column) != expected)))
+        if (count := int(np.count_nonzero(list_lengths(column) != expected)))
     ]
     if faults:
         raise SchemaError(faults)
-
-
-def _list_lengths(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    lengths: npt.NDArray[np.int64] = pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(np.int64)
-    return lengths
 
 
 def _bucketize_flat(bucketize: Bucketize, feature: str, values: pa.Array) -> npt.NDArray[np.int32]:

@@ -204,6 +204,6 @@ def _of_history(history: HistoryCsr, num_items: int) -> Pairs:
 
 def select_exposures(day: pa.Table, events: Collection[str]) -> pa.Table:
     """Returns the rows of sample_fg that show an item without a positive: label 0 and one of these events."""
-    event = one_array(day.column(col.EVENT)).cast(pa.string())
+    event = combine_chunks(day.column(col.EVENT)).cast(pa.string())
     is_shown = pc.and_(pc.equal(day.column(col.LABEL), 0), pc.is_in(event, value_set=pa.array(sorted(events), pa.string())))
     return day.filter(is_shown)

@@ -115,7 +115,7 @@ class SampleWeights:
         if self.event_weights:
             require_columns("table positive_sample", positive_sample.column_names, self.columns)
             names = pa.array(list(self.event_weights), pa.string())
-            position = pc.index_in(one_array(positive_sample.column(col.EVENT)).cast(pa.string()), value_set=names)
+            position = pc.index_in(combine_chunks(positive_sample.column(col.EVENT)).cast(pa.string()), value_set=names)
             weights = np.array([*self.event_weights.values(), 1.0])[pc.fill_null(position, len(names)).to_numpy()]
         if self.half_life_days is not None:
             weights = weights * np.exp2(-(self.window_days - day) / self.half_life_days)

@@ -133,7 +133,7 @@ def count_used_rows(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[
 
 
 def _used_rows(rows: pa.ChunkedArray, row_count: int) -> npt.NDArray[Any]:
-    used: npt.NDArray[Any] = one_array(rows).drop_null().to_numpy()
+    used: npt.NDArray[Any] = combine_chunks(rows).drop_null().to_numpy()
     if len(used) and (used.min() < 0 or used.max() >= row_count):
         got = f"{used.min()} .. {used.max()}"
         raise SchemaError(Fault("table sample_fg, feature rows", f"0 .. {row_count - 1}", got, "materialize sample_fg again"))

@@ -47,7 +47,7 @@ def items_as_text(negatives: pa.Table) -> tuple[pa.Table, list[str]]:
     """
     fields = [name for name in negatives.column_names if name not in {col.ITEM_ID, col.WEIGHT, col.COUNT}]
     columns = {name: negatives.column(name) for name in (col.ITEM_ID, col.WEIGHT)}
-    return pa.table({**columns, **{name: _as_text(one_array(negatives.column(name))) for name in fields}}), fields
+    return pa.table({**columns, **{name: _as_text(combine_chunks(negatives.column(name))) for name in fields}}), fields
 
 
 def count_keys(days: Iterable[pa.Table], keys: Sequence[str]) -> pa.Table:
@@ -135,7 +135,7 @@ def write_tsv(table: pa.Table, spec: TsvSpec) -> bytes:
             finite; a text contains a tab, a line break or the delimiter. One fault per line.
     """
     require_columns(spec.title, table.column_names, spec.columns)
-    ids = [one_array(comparable_ids(table.column(name), f"{spec.title}, column {name}")) for name in spec.ids]
+    ids = [combine_chunks(comparable_ids(table.column(name), f"{spec.title}, column {name}")) for name in spec.ids]
     weights = _require_weights(table.column(col.WEIGHT), spec)
     fields = [_require_text(table.column(name), spec, name) for name in spec.attr_fields or ()]
     faults = _find_unwritable(ids, weights, fields, spec)
@@ -215,7 +215,7 @@ def _read_lines(body: memoryview, spec: TsvSpec) -> tuple[_Lines, list[Fault]]:
         expected = f"lines of at most {_BLOCK_BYTES:,} bytes"
         raise SchemaError(Fault(spec.title, expected, str(error), "write one row per line")) from error
     numbers = np.delete(np.arange(table.num_rows + len(bad), dtype=np.int64) + 2, [row.number - 1 for row in bad])
-    cells = [one_array(column) for column in table.columns]
+    cells = [combine_chunks(column) for column in table.columns]
     is_empty = reduce(pc.and_, [pc.equal(cell, "") for cell in cells])
     faulty = [(row.number + 1, row.text) for row in bad]
     if pc.any(is_empty).as_py():
@@ -352,11 +352,11 @@ def _require_weights(column: pa.ChunkedArray, spec: TsvSpec) -> pa.Array:
     if not pa.types.is_floating(column.type) or column.null_count:
         got = f"{column.type} with {column.null_count} nulls"
         raise SchemaError(Fault(f"{spec.title}, column weight", "floats without nulls", got, "write weights as floats"))
-    return one_array(column)
+    return combine_chunks(column)
 
 
 def _require_text(column: pa.ChunkedArray, spec: TsvSpec, name: str) -> pa.Array:
-    array = _decoded(one_array(column))
+    array = _decoded(combine_chunks(column))
     if not pa.types.is_string(array.type) or array.null_count:
         got = f"{array.type} with {array.null_count} nulls"
         raise SchemaError(Fault(f"{spec.title}, column {name}", "text without nulls", got, "encode the feature as text"))
