@@ -54,7 +54,7 @@ def write_sampler_tables(workspace: Workspace, ds: str, folder: Path, delimiter:
     events = workspace.config.events.exposure
     if events:
         samples = (workspace.tables.read(day, list(HARD_NEGATIVE_COLUMNS)) for day in workspace.need_all("sample_fg", days))
-        shown = sampler_tables.count_keys((select_exposures(day, events) for day in samples), sampler_tables.EDGE)
+        shown = sampler_tables.count_keys((select_exposures(day, events) for day in samples), sampler_tables.EDGE_KEYS)
         written["hard_edges"] = sampler_tables.drop_positives(shown, taken), HARD_EDGE_SPEC
     else:
         (folder / "hard_edges.txt").unlink(missing_ok=True)  # of an earlier call: it would pass for this day's

@@ -345,7 +345,7 @@ def _join_lines(cells: Sequence[pa.Array]) -> bytes:
     lines = pc.binary_join_element_wise(*(cell.cast(kind) for cell in cells), tab)
     ended = pc.binary_join_element_wise(lines, end, nothing)
     # An array of texts stores them one after another: this is the file.
-    return ended.buffers()[2].slice(0, pc.sum(pc.binary_length(ended)).as_py()).to_pybytes()
+    return bytes(ended.buffers()[2].slice(0, pc.sum(pc.binary_length(ended)).as_py()))
 
 
 def _require_weights(column: pa.ChunkedArray, spec: TsvSpec) -> pa.Array:
