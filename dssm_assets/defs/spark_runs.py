@@ -61,10 +61,10 @@ def run_submitted(
     Raises:
         SubmittedJobError: the job failed, with its own error if it reported one.
     """
-    from dssm_assets.steps.parallel import Job, result_of
+    from dssm_assets.deployment.spark_messages import SparkJob, result_from_message
 
-    messages = launch(context, loaded, Job(step.module, step.name, tuple(days), loaded).to_message())
-    yield from map(result_of, messages)
+    messages = launch(context, loaded, SparkJob(step.module, step.name, tuple(days), loaded).to_message())
+    yield from map(result_from_message, messages)
 
 
 def spark_submit(
@@ -76,7 +76,7 @@ def spark_submit(
         ConfigError: the program that spark.submit names is not installed.
         SubmittedJobError: the job failed.
     """
-    from dssm_assets.steps.parallel import FAULT
+    from dssm_assets.deployment.spark_messages import FAULT
 
     spark = loaded.config.spark
     reader = _MessageLog()

@@ -1,1 +1,1 @@
-"""What a deployment's dagster.yaml names and Dagster does not bring."""
+"""Programs that a deployment runs: the Spark job, and a run launcher for dagster.yaml."""

@@ -1,13 +1,13 @@
-"""The program that spark-submit runs: one step over some days on a cluster, told and reported through Dagster Pipes.
+"""The program that spark-submit runs: one step over some days on a cluster, controlled through Dagster Pipes.
 
     spark-submit [options] dssm_assets/deployment/spark_job.py
 
-What to do comes in the extras of the Pipes context (`steps/parallel.py`); log lines go back as they are written, and one
-custom message for each day that is done, or one that says why none follows. Pipes' parameters are taken from the
-environment, or from the command line (`--dagster-pipes-context`, `--dagster-pipes-messages`) where that is what a launcher
-passes on: EMR, cluster mode. Messages go where the parameters say: a file, standard output, or an S3 bucket.
+The job is described by the extras of the Pipes context (`spark_messages.py`). Log lines are sent back as they are written, and
+a custom message for each finished day, or one that says why the job failed. Pipes' parameters come from the environment, or
+from the command line (`--dagster-pipes-context`, `--dagster-pipes-messages`) with launchers that pass arguments, such as EMR.
+The parameters say where messages go: a file, standard output, or an S3 bucket.
 
-Belongs here: that program. Does not belong here: submitting it (`defs/spark_runs.py`), what the steps do.
+Belongs here: that program. Does not belong here: submitting it (`defs/spark_runs.py`), the steps.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from dagster_pipes import (
 )
 
 from dssm_assets.core.errors import DssmError
-from dssm_assets.steps.parallel import FAULT, Job, message_of
+from dssm_assets.deployment.spark_messages import FAULT, SparkJob, result_to_message
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.engines.spark import SparkEngine
 
-_OURS: Final = re.compile(r"dssm_assets\.core\.errors\.\w+: (.*?)(?:\n\n|\n\tat |\n\s*During|\Z)", re.DOTALL)
+_LIBRARY_ERROR: Final = re.compile(r"dssm_assets\.core\.errors\.\w+: (.*?)(?:\n\n|\n\tat |\n\s*During|\Z)", re.DOTALL)
 
 
 def main() -> None:
-    """Runs the job that the Pipes context tells.
+    """Runs the job of the Pipes context.
 
     Raises:
-        Exception: whatever the step raised, after it was reported.
+        Exception: the error of the step, after it was reported.
     """
-    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")  # nothing here uses pandas
+    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")  # pandas is not used here
     from pyspark.sql import SparkSession
 
     params = _params_loader()
@@ -51,15 +51,15 @@ def main() -> None:
         try:
             run_job(pipes, session)
         except Exception as error:
-            pipes.report_custom_message({FAULT: reason(error)})
+            pipes.report_custom_message({FAULT: error_message(error)})
             raise
         finally:
             session.stop()
 
 
 def run_job(pipes: PipesContext, session: Any) -> None:
-    """Runs the step; reports each day."""
-    job = Job.from_message(pipes.extras)
+    """Runs the step and reports each day."""
+    job = SparkJob.from_message(pipes.extras)
     read_with = job.loaded.config.spark.read_with
     workspace = open_workspace(job.loaded, pipes.log.info, lambda tables: SparkEngine(tables, session, read_with))
     pipes.log.info(f"{job.step} on Spark {session.version}, {session.sparkContext.master}")
@@ -67,21 +67,21 @@ def run_job(pipes: PipesContext, session: Any) -> None:
     for result in job.run(workspace):
         seconds = time.perf_counter() - started
         pipes.log.info(f"{result.manifest.key}: {result.manifest.rows:,} rows in {seconds:.1f} s")
-        pipes.report_custom_message(message_of(result, seconds))
+        pipes.report_custom_message(result_to_message(result, seconds))
         started = time.perf_counter()
 
 
-def reason(error: Exception) -> str:
-    """Returns an error in words: the library's own sentence, also where a worker raised it inside Spark's trace."""
+def error_message(error: Exception) -> str:
+    """Returns the message of an error; of a library error that a worker raised, without Spark's stack trace."""
     if isinstance(error, DssmError):
         return str(error)
-    found = _OURS.findall(str(error))
+    found = _LIBRARY_ERROR.findall(str(error))
     return str(found[-1]).strip() if found else f"{type(error).__name__}: {error}"
 
 
 def _params_loader() -> PipesParamsLoader:
-    given = PipesCliArgsParamsLoader()  # type: ignore[no-untyped-call]
-    return given if given.is_dagster_pipes_process() else PipesEnvVarParamsLoader()  # type: ignore[no-untyped-call]
+    arguments = PipesCliArgsParamsLoader()  # type: ignore[no-untyped-call]
+    return arguments if arguments.is_dagster_pipes_process() else PipesEnvVarParamsLoader()  # type: ignore[no-untyped-call]
 
 
 def _message_writer(params: PipesParamsLoader) -> PipesMessageWriter[Any]:

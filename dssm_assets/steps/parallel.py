@@ -1,43 +1,39 @@
-"""Work that is cut into tasks, done in this process or spread over several; the results are the same.
+"""Tasks that run in this process or in several ones, with the same results.
 
-Processes are started anew (spawn), not forked: a filesystem such as s3fs does not survive a fork. Each makes its worker
-once and then does one task after the other.
+Processes are spawned, not forked, because a filesystem such as s3fs does not survive a fork. Each process builds its worker
+once and then processes one task after the other.
 
-Belongs here: who does which task, workers that read what stands in the store. Does not belong here: what the tasks are
-(`vector_parts`, `hit_parts`, `list_parts`).
+Belongs here: distributing tasks to processes. Does not belong here: the tasks (`vectors.py`, `scoring.py`).
 """
 
 from __future__ import annotations
 
-import importlib
-import json
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+
+import torch
 
 from dssm_assets.core.errors import Fault, ProvenanceError
-from dssm_assets.steps.workspace import Check, StepResult, Workspace, WorkspaceHandle
-from dssm_assets.storage.config_file import LoadedConfig, config_from_json, config_to_json
-from dssm_assets.storage.manifest import Manifest
+from dssm_assets.steps.workspace import Workspace, WorkspaceHandle
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-_TaskDone_contra = TypeVar("_TaskDone_contra", contravariant=True)
-_ResultMade_co = TypeVar("_ResultMade_co", covariant=True)
+_Task_contra = TypeVar("_Task_contra", contravariant=True)
+_Result_co = TypeVar("_Result_co", covariant=True)
 
 
-class Worker(Protocol[_TaskDone_contra, _ResultMade_co]):
-    """Does tasks."""
+class Worker(Protocol[_Task_contra, _Result_co]):
+    """Processes tasks."""
 
-    def process(self, task: _TaskDone_contra) -> _ResultMade_co:
-        """Returns the result of a task, which must not depend on tasks done before."""
+    def process(self, task: _Task_contra) -> _Result_co:
+        """Returns the result of a task; it must not depend on earlier tasks."""
 
 
-class StoreWorker(Worker[_TaskDone_contra, _ResultMade_co], Protocol):
-    """Does tasks with what stands in the store."""
+class StoreWorker(Worker[_Task_contra, _Result_co], Protocol):
+    """Processes tasks with partitions of the store."""
 
     inputs: dict[str, str]
     """ "asset/ds" -> digest of every partition that it reads."""
@@ -49,35 +45,30 @@ def run_parallel(
     tasks: Sequence[Task],
     inputs: dict[str, str],
 ) -> Iterator[Result]:
-    """Yields the results of the tasks in their order, done by `evaluation.num_processes` processes.
+    """Yields the results of the tasks in their order, from `evaluation.num_processes` processes.
 
     Args:
-        workspace: opened again in each of them.
+        workspace: opened again in each process.
         build: makes a worker; it can be pickled.
         tasks: see `run_tasks`.
-        inputs: what the result will be said to be made from.
+        inputs: "asset/ds" -> digest of every partition that the result will record as an input.
 
     Raises:
-        ProvenanceError: a process found something else in the store.
+        ProvenanceError: if a process finds other inputs in the store.
     """
-    import torch
-
     processes = workspace.config.evaluation.num_processes
-    is_here = min(processes, len(tasks)) <= 1
-    make = (
-        partial(build, workspace)
-        if is_here
-        else partial(_reopened_worker, WorkspaceHandle.from_workspace(workspace), build, inputs)
-    )
+    is_single = min(processes, len(tasks)) <= 1
+    handle = WorkspaceHandle.from_workspace(workspace)
+    make = partial(build, workspace) if is_single else partial(_build_in_process, handle, build, inputs)
     return run_tasks(make, tasks, processes, torch.get_num_threads())
 
 
-def _reopened_worker(handle: WorkspaceHandle, build: Callable[[Workspace], Any], inputs: dict[str, str]) -> Any:
+def _build_in_process(handle: WorkspaceHandle, build: Callable[[Workspace], Any], inputs: dict[str, str]) -> Any:
     worker = build(handle.open())
     changed = sorted(key for key in inputs.keys() | worker.inputs.keys() if inputs.get(key) != worker.inputs.get(key))
     if changed:
-        where, remedy = f"inputs {', '.join(changed)}", "let one run finish before another writes what it reads"
-        raise ProvenanceError(Fault(where, "to stay while they are read", "written anew in between", remedy))
+        where, remedy = f"inputs {', '.join(changed)}", "let one run finish before another writes its inputs"
+        raise ProvenanceError(Fault(where, "unchanged content while they are read", "new content", remedy))
     return worker
 
 
@@ -87,10 +78,10 @@ def run_tasks(
     """Yields the results of the tasks in their order.
 
     Args:
-        make: makes a worker; with tasks and results it travels to the processes and back.
-        tasks: one without tasks is fine.
-        num_processes: at most; with one, and for a single task, this process does the work.
-        num_threads: of torch in each process, for sums may depend on it.
+        make: makes a worker; it can be pickled, and so can tasks and results.
+        tasks: may be empty.
+        num_processes: at most; with one process, or one task, this process does the work.
+        num_threads: of torch in each process, because sums can depend on it.
     """
     count = min(num_processes, len(tasks))
     if count <= 1:
@@ -100,75 +91,22 @@ def run_tasks(
             yield worker.process(task)
         return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_begin, initargs=(make, num_threads)) as pool:
+    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_start_worker, initargs=(make, num_threads)) as pool:
         try:
-            yield from pool.map(_do, tasks)
+            yield from pool.map(_process, tasks)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-_HELD: dict[str, Any] = {}
-"""The worker of a process that was started for tasks."""
+_WORKER: dict[str, Any] = {}
+"""The worker of a spawned process."""
 
 
-def _begin(make: Callable[[], Any], num_threads: int) -> None:
-    import torch
-
+def _start_worker(make: Callable[[], Any], num_threads: int) -> None:
     torch.set_num_threads(num_threads)
-    _HELD["worker"] = make()
+    _WORKER["worker"] = make()
 
 
-def _do(task: Any) -> Any:
-    return _HELD["worker"].process(task)
-
-
-FAULT: Final = "fault"
-"""Key of the message that says why a job failed."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """The step `step` of `dssm_assets/steps/<module>.py`, over days, in a scene."""
-
-    module: str
-    step: str
-    days: tuple[str, ...]
-    loaded: LoadedConfig
-
-    def to_message(self) -> dict[str, Any]:
-        """Returns the job as JSON values."""
-        return {"module": self.module, "step": self.step, "days": list(self.days), "scene": config_to_json(self.loaded)}
-
-    @classmethod
-    def from_message(cls, message: Mapping[str, Any]) -> Job:
-        """Returns the job that a message tells."""
-        return cls(message["module"], message["step"], tuple(message["days"]), config_from_json(message["scene"]))
-
-    def run(self, workspace: Workspace) -> Iterator[StepResult]:
-        """Runs the step in a workspace."""
-        module = importlib.import_module(f"dssm_assets.steps.{self.module}")
-        step: Callable[[Workspace, Sequence[str]], Iterator[StepResult]] = getattr(module, self.step)
-        return step(workspace, self.days)
-
-
-def message_of(result: StepResult, seconds: float) -> dict[str, Any]:
-    """Returns what a step made in how many seconds, as JSON values. Reports and images do not travel.
-
-    Raises:
-        TypeError: a fact is no JSON value.
-    """
-    body = {
-        "manifest": json.loads(result.manifest.to_json()),
-        "facts": dict(result.facts),
-        "checks": [asdict(check) for check in result.checks],
-        "seconds": seconds,
-    }
-    return dict(json.loads(json.dumps(body)))
-
-
-def result_of(message: Mapping[str, Any]) -> tuple[StepResult, float]:
-    """Returns the result and the seconds that a message tells."""
-    checks = tuple(Check(**check) for check in message["checks"])
-    manifest = Manifest.from_json(json.dumps(message["manifest"]))
-    return StepResult(manifest, message["facts"], checks), float(message["seconds"])
+def _process(task: Any) -> Any:
+    return _WORKER["worker"].process(task)

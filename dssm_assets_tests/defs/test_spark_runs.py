@@ -23,8 +23,8 @@ from dssm_assets.definitions import build_definitions
 from dssm_assets.defs import spark_runs
 from dssm_assets.defs.runs import run_range
 from dssm_assets.defs.spark_runs import SCRIPT, _environment, submit_command
-from dssm_assets.deployment.spark_job import reason
-from dssm_assets.steps.parallel import Job, message_of, result_of
+from dssm_assets.deployment.spark_job import error_message
+from dssm_assets.deployment.spark_messages import SparkJob, result_from_message, result_to_message
 from dssm_assets.steps.workspace import Check, StepResult, open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import built_world
@@ -85,22 +85,22 @@ def test_unknown_keys_and_engines_are_refused() -> None:
 
 def test_a_job_and_its_result_survive_their_journey(tmp_path: Path) -> None:
     loaded = worlds.write_world(tmp_path, {"engine": "spark", "spark": {"partitions": 3}})
-    job = Job("sample", "user_history_fg", (DAY,), loaded)
-    assert Job.from_message(json.loads(json.dumps(job.to_message()))) == job
+    job = SparkJob("sample", "user_history_fg", (DAY,), loaded)
+    assert SparkJob.from_message(json.loads(json.dumps(job.to_message()))) == job
 
 
 def test_a_result_survives_its_journey(world: worlds.BuiltWorld) -> None:
     check = Check("fg_parity", False, "differs", {"features": ["a"]}, is_blocking=False)
     result = StepResult(world.workspace.need("sample", DAY), {"rows": 3, "state": "rolled"}, (check,))
-    assert result_of(json.loads(json.dumps(message_of(result, 1.5)))) == (result, 1.5)
+    assert result_from_message(json.loads(json.dumps(result_to_message(result, 1.5)))) == (result, 1.5)
 
 
 def test_the_reason_is_the_library_s_own_sentence_also_inside_a_worker_s_trace() -> None:
     error = SchemaError([Fault("table a", "no nulls", "1", "fix it"), Fault("table b", "x", "y", "z")])
-    assert reason(error) == str(error)
+    assert error_message(error) == str(error)
     trace = f'Traceback\n  File "x.py", line 1\ndssm_assets.core.errors.SchemaError: {error}\n\n\tat org.apache.spark.X'
-    assert reason(RuntimeError(f"An exception was thrown from the Python worker.\n{trace}")) == str(error)
-    assert reason(ValueError("something else")) == "ValueError: something else"
+    assert error_message(RuntimeError(f"An exception was thrown from the Python worker.\n{trace}")) == str(error)
+    assert error_message(ValueError("something else")) == "ValueError: something else"
 
 
 def test_assets_of_the_engine_say_so_and_no_others(tmp_path: Path) -> None:
@@ -125,8 +125,8 @@ def test_another_launcher_may_run_the_jobs(world: worlds.BuiltWorld, tmp_path: P
 
     def launch(context: dg.AssetExecutionContext, scene: Any, extras: Any) -> list[dict[str, Any]]:
         asked.append(dict(extras))
-        job = Job.from_message(extras)
-        return [message_of(result, 0.25) for result in job.run(open_workspace(scene, context.log.info))]
+        job = SparkJob.from_message(extras)
+        return [result_to_message(result, 0.25) for result in job.run(open_workspace(scene, context.log.info))]
 
     instance = dg.DagsterInstance.ephemeral()
     run_range(build_definitions(loaded, launch=launch), instance, ["sample"], [DAY])

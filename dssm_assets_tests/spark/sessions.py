@@ -1,7 +1,4 @@
-"""A stand-in for a Spark session that does the tasks of mapped partitions here, without a cluster.
-
-Belongs here: that stand-in. Does not belong here: queries, which need Spark itself (`cluster.py`).
-"""
+"""A stand-in for a Spark session that runs the tasks of mapped partitions in this process; queries need a real cluster."""
 
 from __future__ import annotations
 
@@ -15,11 +12,10 @@ import pyarrow as pa
 Work = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
-class SessionHere:
-    """Does one task after the other, the last one first; each gets the work anew, as a worker of a cluster does."""
+class LocalSession:
+    """Runs one task after the other, the last one first, each with its own unpickled copy, as on a cluster."""
 
     conf = SimpleNamespace(set=lambda key, value: None)
-    udf = SimpleNamespace(register=lambda name, function, kind: None)
 
     def range(self, start: int, end: int, step: int, partitions: int) -> _Numbers:
         """Returns the numbers of some tasks."""

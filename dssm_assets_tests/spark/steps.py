@@ -26,7 +26,7 @@ from dssm_assets_tests.spark.cluster import REPOSITORY
 Plan = Mapping[str, Sequence[str]]
 """The days of each step."""
 SOURCES = ("user_table", "item_table", "behavior_table")
-PLACED = ("sample_fg", "positive_sample", "numeric_value_counts", "category_value_counts")
+SAMPLED = ("sample_fg", "positive_sample", "numeric_value_counts", "category_value_counts")
 STEPS: dict[str, LazyStep] = {row.name: row.step for row in all_rows() if row.runs_on_engine}  # type: ignore[misc]
 
 
@@ -36,21 +36,21 @@ def days_of_steps(days: Sequence[str], *, left_out: Sequence[str] = ()) -> Plan:
     `behavior` has all of them, the others have not those left out; samples have features where the day before has.
     """
     kept = [ds for ds in days if ds not in left_out]
-    placed = [ds for ds in kept if ds == days[0] or day_before(ds) in kept]
-    return {name: list(days) if name == "behavior" else placed if name in PLACED else kept for name in STEPS}
+    sampled = [ds for ds in kept if ds == days[0] or day_before(ds) in kept]
+    return {name: list(days) if name == "behavior" else sampled if name in SAMPLED else kept for name in STEPS}
 
 
 def run_steps(workspace: Workspace, plan: Plan) -> dict[str, float]:
     """Runs steps over their days, in the order of the graph; returns the seconds of each."""
-    taken = {}
+    seconds = {}
     for row in all_rows():
         if row.name in plan:
             begin = time.perf_counter()
             failed = [check for result in row.step(workspace, plan[row.name]) for check in result.checks if not check.is_passed]
             assert not failed, failed
-            taken[row.name] = time.perf_counter() - begin
-            workspace.log(f"{row.name} {taken[row.name]:.1f} s")
-    return taken
+            seconds[row.name] = time.perf_counter() - begin
+            workspace.log(f"{row.name} {seconds[row.name]:.1f} s")
+    return seconds
 
 
 def land_sources(loaded: LoadedConfig, days: Sequence[str]) -> Workspace:

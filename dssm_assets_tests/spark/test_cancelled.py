@@ -1,4 +1,4 @@
-"""A run that is cancelled takes its job on the cluster with it."""
+"""Cancelling a run ends its job on the cluster."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ START_SECONDS = 120.0
 END_SECONDS = 15.0
 
 
-def test_a_cancelled_run_ends_its_job_and_publishes_nothing_more(cluster: Cluster, tmp_path: Path) -> None:
+def test_cancelling_a_run_ends_its_job_and_publishes_nothing_more(cluster: Cluster, tmp_path: Path) -> None:
     loaded = worlds.write_world(tmp_path, cluster.settings())
     workspace = land_sources(loaded, worlds.DAYS)
     instance, before, during = dg.DagsterInstance.ephemeral(), descendants(), set[int]()
@@ -51,7 +51,7 @@ def test_a_cancelled_run_ends_its_job_and_publishes_nothing_more(cluster: Cluste
 
 
 def holds(condition: Callable[[], bool], seconds: float) -> bool:
-    """Tells whether a condition comes true within some seconds."""
+    """Returns whether a condition becomes true within some seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -61,7 +61,7 @@ def holds(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def descendants(*, all_of_machine: bool = False) -> set[int]:
-    """Returns the processes that this one and its children started, or all; those that ended and wait to be asked are none."""
+    """Returns the processes that this one and its children started, or all; zombies excluded."""
     listed = subprocess.run(["ps", "-eo", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
     rows = [line.split() for line in listed.splitlines()]
     parents = {int(pid): int(parent) for pid, parent, state in rows if not state.startswith("Z")}

@@ -34,7 +34,7 @@ from dssm_assets.storage.engines.spark import SparkEngine
 from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests import worlds
 from dssm_assets_tests.spark.cluster import requires_pyspark
-from dssm_assets_tests.spark.sessions import SessionHere
+from dssm_assets_tests.spark.sessions import LocalSession
 from dssm_assets_tests.worlds import BuiltWorld, built_world
 
 DS = worlds.DAYS[3]
@@ -57,7 +57,7 @@ def workspace(world: BuiltWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def in_pieces(workspace: Workspace) -> Workspace:
     """Returns the workspace with the engine that sends a row group to a worker each."""
-    return replace(workspace, engine=SparkEngine(workspace.tables, SessionHere()))
+    return replace(workspace, engine=SparkEngine(workspace.tables, LocalSession()))
 
 
 @requires_pyspark

@@ -31,7 +31,7 @@ from dssm_assets_tests.benchmarks import our_path
 from dssm_assets_tests.benchmarks.world import World
 from dssm_assets_tests.benchmarks.world_features import load_world
 from dssm_assets_tests.spark.cluster import requires_pyspark
-from dssm_assets_tests.spark.sessions import SessionHere
+from dssm_assets_tests.spark.sessions import LocalSession
 from dssm_assets_tests.worlds import BuiltWorld, built_world
 
 WORLD = World(rows=1_200, users=150, items=60, days=5)
@@ -120,7 +120,7 @@ def workspace_spread_counts(world: BuiltWorld, tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("asset", ["numeric_value_counts", "category_value_counts"])
 def test_counts_by_row_group_are_those_of_the_day(workspace_spread_counts: Workspace, asset: str) -> None:
     step = getattr(statistics, asset)
-    elsewhere = replace(workspace_spread_counts, engine=SparkEngine(workspace_spread_counts.tables, SessionHere()))
+    elsewhere = replace(workspace_spread_counts, engine=SparkEngine(workspace_spread_counts.tables, LocalSession()))
     expected = list(step(workspace_spread_counts, [FIRST, DS]))
     assert list(step(elsewhere, [FIRST, DS])) == expected
     assert min(result.manifest.rows for result in expected) > 0
@@ -132,7 +132,7 @@ def test_reports_come_in_the_order_of_the_rows_of_the_wanted_columns(
 ) -> None:
     source = workspace_spread_counts.need(POSITIVE_SAMPLE.name, DS)
     engine: Engine = (
-        SparkEngine(workspace_spread_counts.tables, SessionHere()) if is_distributed else workspace_spread_counts.engine
+        SparkEngine(workspace_spread_counts.tables, LocalSession()) if is_distributed else workspace_spread_counts.engine
     )
     found = engine.reports(source, lambda table, start: (start, table.column_names, table.column(0).to_pylist()), ["user_row"])
     assert [start for start, _, _ in found] == list(itertools.accumulate((len(part) for *_, part in found[:-1]), initial=0))

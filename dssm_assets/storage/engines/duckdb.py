@@ -1,7 +1,7 @@
 """The default engine: embedded DuckDB, and kernels in this process.
 
-Belongs here: lending connections, binding partitions, streaming what comes out. Does not belong here: what an engine is
-(`engine.py`), the connections (`duckdb_connections.py`).
+Belongs here: connections, binding partitions, streaming results, ranges of keys. Does not belong here: the interface of an
+engine (`engine.py`).
 """
 
 from __future__ import annotations
@@ -39,29 +39,29 @@ from dssm_assets.storage.tables import ROW_GROUP_ROWS, TableStore
 
 
 class Connection:
-    """A connection and the folder that DuckDB makes when it has to spill."""
+    """A connection and the folder that DuckDB creates when it has to spill."""
 
     def __init__(self, connection: Any, spilled: Path) -> None:
         self.connection, self.spilled = connection, spilled
         self._last: tuple[ibis.Table, str] | None = None
 
     def sql_of(self, expression: ibis.Table) -> str:
-        """Returns the SQL of an expression; that of the last one is kept, for days after days ask the same."""
+        """Returns the SQL of an expression; the last one is cached, because days in a row run the same query."""
         if self._last is None or not self._last[0].equals(expression):
             self._last = expression, self.connection.compile(expression)
         return self._last[1]
 
     def close(self) -> None:
-        """Closes the connection; what it has spilled goes away."""
+        """Closes the connection and removes what it has spilled."""
         self.connection.disconnect()
         shutil.rmtree(self.spilled, ignore_errors=True)
 
 
 class DuckDBConnections:
-    """Opens connections of equal settings and keeps the last one that came back clean."""
+    """A pool of at most one idle connection."""
 
     def __init__(self, threads: int, memory: str, scratch: Path | None, *, is_kept: bool) -> None:
-        """Takes what each connection may use, where it spills, and whether one is kept for the next call."""
+        """Opens connections with these limits; `is_kept`: a clean connection is kept for the next call."""
         self._threads, self._memory = threads, memory
         self._scratch = Path(tempfile.gettempdir()) if scratch is None else scratch
         self._is_kept = is_kept
@@ -69,9 +69,9 @@ class DuckDBConnections:
 
     @contextmanager
     def borrow(self) -> Iterator[Connection]:
-        """Yields a connection without tables or views, and empties it afterwards.
+        """Yields a connection without tables or views and drops them all afterwards.
 
-        Calls may overlap: each has a connection of its own.
+        Overlapping calls get different connections.
         """
         opened = self._idle.pop() if self._idle else self._open()
         is_clean = False
@@ -92,7 +92,7 @@ class DuckDBConnections:
             threads=self._threads,
             memory_limit=self._memory,
             temp_directory=str(spilled),
-            enable_external_file_cache=False,  # stored files are read once; a connection that kept would hold them
+            enable_external_file_cache=False,  # stored files are read once; an idle connection would hold them
         )
         return Connection(connection, spilled)
 
@@ -107,18 +107,18 @@ def _empty(connection: Any) -> None:
 
 
 RANGE_GROUPS: Final = 8
-"""Row groups of the longest input that is stored in the key's order, for a range."""
+"""Row groups per range, of the longest input that is stored in the order of the key."""
 
 
 @dataclass(frozen=True)
 class KeyRange:
-    """Keys from `first` on and before `end`; None: there is no such bound."""
+    """The keys from `first` on and before `end`; None means unbounded."""
 
     first: Any = None
     end: Any = None
 
-    def of(self, table: ibis.Table, key: str) -> ibis.Table:
-        """Returns a table's rows with these keys; all its rows if it has no such column."""
+    def filter_rows(self, table: ibis.Table, key: str) -> ibis.Table:
+        """Returns a table's rows with these keys; all its rows if it lacks the column."""
         if key not in table.columns:
             return table
         bounds = [] if self.first is None else [table[key] >= self.first]
@@ -127,19 +127,19 @@ class KeyRange:
 
 
 def key_ranges(store: TableStore, key: str, inputs: Sequence[Manifest]) -> list[KeyRange]:
-    """Returns ranges that hold every key once, in ascending order; one without bounds where inputs are short."""
+    """Returns disjoint ranges that cover every key, ascending; a single unbounded one if the inputs are short."""
     longest = max((_first_keys(store, key, manifest) for manifest in inputs), key=len, default=[])
     starts = sorted(set(longest[RANGE_GROUPS::RANGE_GROUPS]))
     return [KeyRange(first, end) for first, end in zip([None, *starts], [*starts, None], strict=True)]
 
 
-def within(tables: Mapping[str, ibis.Table], key: str, keys: KeyRange) -> dict[str, ibis.Table]:
-    """Returns the rows of some tables that are in a range."""
-    return {name: keys.of(table, key) for name, table in tables.items()}
+def rows_in_range(tables: Mapping[str, ibis.Table], key: str, keys: KeyRange) -> dict[str, ibis.Table]:
+    """Returns the rows of some tables whose keys are in a range."""
+    return {name: keys.filter_rows(table, key) for name, table in tables.items()}
 
 
 def _first_keys(store: TableStore, key: str, manifest: Manifest) -> list[Any]:
-    """Returns the least key of each row group; nothing where they are unknown or not in the key's order."""
+    """Returns the smallest key of each row group; nothing if they are unknown or the rows are not in the key's order."""
     if key not in [column.name for column in manifest.columns]:
         return []
     reader = store.partitions.filesystem_for([manifest])
@@ -153,42 +153,42 @@ def _first_keys(store: TableStore, key: str, manifest: Manifest) -> list[Any]:
 
 
 def _bounds(metadata: pq.FileMetaData, key: str) -> list[tuple[Any, Any] | None]:
-    """Returns the least and the greatest key of each row group of a file that has rows; None: it does not say."""
+    """Returns the smallest and the largest key of each non-empty row group of a file, None for one without statistics."""
     column = metadata.schema.names.index(key)
     groups = [metadata.row_group(number).column(column) for number in range(metadata.num_row_groups)]
-    said = [group.statistics for group in groups if group.num_values]
-    return [(known.min, known.max) if known is not None and known.has_min_max else None for known in said]
+    statistics = [group.statistics for group in groups if group.num_values]
+    return [(known.min, known.max) if known is not None and known.has_min_max else None for known in statistics]
 
 
 class DuckDBEngine:
-    """Runs expressions in embedded DuckDB connections that are empty when a call begins, so that calls share nothing."""
+    """Runs expressions in embedded DuckDB connections that share no tables between calls."""
 
     is_distributed: ClassVar[bool] = False
 
     def __init__(self, store: TableStore, threads: int = 2, memory: str = "1GB", scratch: Path | None = None) -> None:
-        """Takes what the engine may use.
+        """Prepares an engine.
 
         Args:
-            store: where partitions are.
-            threads: each holds blocks of its own.
-            memory: what it may hold before it spills, e.g. "512MB".
-            scratch: local folder for what it spills, made when it is needed; by default the system's temporary one.
+            store: the tables.
+            threads: of DuckDB; each one needs memory for its own blocks.
+            memory: limit at which DuckDB spills to disk, e.g. "512MB".
+            scratch: local folder to spill to, created when it is needed (default: the system's temporary folder).
         """
         self.store = store
         self.threads = threads
         self.memory = memory
         self.scratch = scratch
-        # The filesystem that a remote store is read through knows one call's files.
+        # A remote store is read through a filesystem that knows the files of one call only.
         self._connections = DuckDBConnections(threads, memory, scratch, is_kept=store.partitions.is_local)
 
     @contextmanager
     def run(
         self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any
     ) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-        """Yields the schema and the batches of `expression(**tables, **arguments)`, of which some may be left."""
+        """Yields the schema and the batches of `expression(**tables, **arguments)`; they need not all be read."""
         with self._opened(inputs) as (borrowed, tables):
             result = expression(**tables, **arguments)
-            # The expression's own types are the contract: DuckDB widens sums (HUGEINT), another engine may not.
+            # The expression's own types are the contract: DuckDB widens sums to HUGEINT, Spark does not.
             schema = contract_of(result)
             with closing(_batches(borrowed, [result], schema)) as batches:
                 yield schema, batches
@@ -201,13 +201,13 @@ class DuckDBEngine:
         arguments: Mapping[str, Any],
         kernel: BatchKernel | None = None,
     ) -> Manifest:
-        """Streams the result into the partition, with `target.by_key` a range of keys after the other; see `Engine`."""
+        """Streams the result into the partition, one range of keys after the other if `target.by_key`; see `Engine`."""
         with self._opened(inputs) as (borrowed, tables):
-            results = [expression(**part, **arguments) for part in self._parts(target.by_key, inputs, tables)]
+            results = [expression(**part, **arguments) for part in self._tables_by_range(target.by_key, inputs, tables)]
             schema = contract_of(results[0])
             with closing(_batches(borrowed, results, schema)) as batches:
-                done = batches if kernel is None else map(kernel, batches)
-                return self._write(target, done, kernel_schema(schema, kernel))
+                rows = batches if kernel is None else map(kernel, batches)
+                return self._write(target, rows, kernel_schema(schema, kernel))
 
     def write_mapped(
         self,
@@ -219,7 +219,7 @@ class DuckDBEngine:
         is_whole: bool = False,
         accepts: Acceptance | None = None,
     ) -> tuple[Manifest, list[Any]]:
-        """Takes the rows through the kernel in this process, in a stream or at once; see `Engine`."""
+        """Calls the kernel in this process, on batches or on all rows at once; see `Engine`."""
         if is_whole:
             made, report = kernel(self.store.read(source, as_dictionaries=as_dictionaries), 0)
             kept = partition_to_keep(self.store, target, accepts, [report])
@@ -234,16 +234,16 @@ class DuckDBEngine:
                 start += batch.num_rows
                 yield from table.to_batches()
             if (kept := partition_to_keep(self.store, target, accepts, reports)) is not None:
-                raise _Kept(kept)
+                raise _NotAccepted(kept)
 
         schema = kernel(self.store.open(source).schema.empty_table(), 0)[0].schema
         try:
             return self._write(target, mapped(), schema), reports
-        except _Kept as kept:
-            return kept.manifest, reports
+        except _NotAccepted as refused:
+            return refused.manifest, reports
 
     def reports(self, source: Manifest, kernel: ReportKernel, columns: Sequence[str]) -> list[Any]:
-        """Streams the rows through the kernel in this process; see `Engine`."""
+        """Calls the kernel on batches in this process; see `Engine`."""
         found, start = [], 0
         for batch in self.store.batches(source, columns):
             found.append(kernel(pa.Table.from_batches([batch]), start))
@@ -262,41 +262,41 @@ class DuckDBEngine:
         )
 
     def table(self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any) -> pa.Table:
-        """Returns the whole result as one table; for results that are known to be small."""
+        """Returns the result as one table; for small results."""
         with self.run(expression, inputs, **arguments) as (schema, batches):
-            return _collect(schema, batches)
+            return pa.Table.from_batches(list(batches), schema=schema)
 
     @contextmanager
     def _opened(self, inputs: Mapping[str, Bindable]) -> Iterator[tuple[Connection, dict[str, ibis.Table]]]:
-        """Yields a connection with the inputs bound in it."""
+        """Yields a connection and the inputs as tables of it."""
         with self._connections.borrow() as borrowed:
             connection = borrowed.connection
             if not self.store.partitions.is_local:
                 connection.register_filesystem(self.store.partitions.filesystem_for(_stored(inputs)))
             yield borrowed, {name: self._bind(connection, name, value) for name, value in inputs.items()}
 
-    def _parts(
+    def _tables_by_range(
         self, key: str | None, inputs: Mapping[str, Bindable], tables: dict[str, ibis.Table]
     ) -> Iterator[dict[str, ibis.Table]]:
-        """Yields the bound inputs: all their rows, or those of each range of a key."""
+        """Yields the inputs with all their rows, or with those of one range of keys after the other."""
         if key is None:
             yield tables
             return
         for keys in key_ranges(self.store, key, _stored(inputs)):
-            yield within(tables, key, keys)
+            yield rows_in_range(tables, key, keys)
 
     def _bind(self, connection: Any, name: str, value: Bindable) -> ibis.Table:
         if isinstance(value, pa.Table):
             return connection.create_table(name, value, temp=True)
         prefix = "" if self.store.partitions.is_local else f"{SizedFileSystem.protocol}://"
         paths = [prefix + path for path in self.store.paths(manifests_of(value))]
-        # Not by Ibis: for a path like s3:// it would fetch an extension of DuckDB, which knows nothing of the store.
+        # Not through Ibis, which would fetch a DuckDB extension for a path like s3://.
         connection.con.read_parquet(paths, hive_partitioning=isinstance(value, ByDay)).create_view(name)
         return connection.table(name)
 
 
-class _Kept(Exception):  # noqa: N818
-    """What was written aside is not published: a partition kept."""
+class _NotAccepted(Exception):  # noqa: N818
+    """Leaves `TableStore.write` before it publishes: the existing partition is kept."""
 
     def __init__(self, manifest: Manifest) -> None:
         super().__init__(manifest.key)
@@ -308,19 +308,11 @@ def _stored(inputs: Mapping[str, Bindable]) -> list[Manifest]:
 
 
 def _batches(borrowed: Connection, results: Sequence[ibis.Table], schema: pa.Schema) -> Generator[pa.RecordBatch, None, None]:
-    """Yields the rows of some results of equal types, one result after the other."""
+    """Yields the rows of several results of one schema, one result after the other."""
     for result in results:
-        # Ibis 12 calls a streaming method that DuckDB 2 renamed, so the compiled SQL goes to DuckDB directly.
+        # Ibis 12 calls a streaming method that DuckDB 2 renamed: the compiled SQL goes to DuckDB directly.
         reader = borrowed.connection.con.sql(borrowed.sql_of(result)).to_arrow_reader(ROW_GROUP_ROWS)
         try:
-            yield from (_typed(batch, schema) for batch in reader)
+            yield from (batch if batch.schema.equals(schema) else batch.cast(schema) for batch in reader)
         finally:
             reader.close()
-
-
-def _typed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    return batch if batch.schema.equals(schema) else batch.cast(schema)
-
-
-def _collect(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.Table:
-    return pa.Table.from_batches(list(batches), schema=schema)

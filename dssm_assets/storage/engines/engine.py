@@ -1,7 +1,7 @@
-"""What steps ask of a table engine: it runs Ibis expressions over stored partitions, and kernels over the parts of one.
+"""The interface of a table engine: it runs Ibis expressions over stored partitions, and kernels over the rows of one.
 
-Belongs here: what an engine is, and what is the same for all. Does not belong here: the expressions and kernels, which are
-written once for every engine; the engines: DuckDB (`duckdb_engine.py`), Spark (`spark_engine.py`).
+Belongs here: the interface, and what all engines share. Does not belong here: expressions and kernels, which are written once
+for every engine; the engines themselves (`duckdb.py`, `spark.py`).
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from dssm_assets.storage.tables import TableStore
 
 @dataclass(frozen=True)
 class ByDay:
-    """Several days of one table, read as one with a column `ds` that says which day a row is of."""
+    """Several days of one table, read as one table with a column `ds`, the day of each row."""
 
     manifests: tuple[Manifest, ...]
 
 
 Bindable: TypeAlias = Manifest | list[Manifest] | ByDay | pa.Table
-"""A partition, several partitions of one table (read as one, with or without their day), or a table in memory."""
+"""A partition, several partitions of one table (read as one table, with or without their day), or a table in memory."""
 
 
 BatchKernel: TypeAlias = Callable[[pa.RecordBatch], pa.RecordBatch]
-"""A function of record batches, row by row independent: any cut of the rows gives the same rows."""
+"""A function of record batches that treats each row independently, so that batch sizes do not matter."""
 PartKernel: TypeAlias = Callable[[pa.Table, int], tuple[pa.Table, Any]]
-"""A function of some consecutive rows of a partition and the position of the first: what it makes of them, and a report."""
+"""A function of consecutive rows of a partition and the position of the first one; returns a table and a report."""
 ReportKernel: TypeAlias = Callable[[pa.Table, int], Any]
-"""A function of some consecutive rows of a partition and the position of the first: a report."""
+"""A function of consecutive rows of a partition and the position of the first one; returns a report."""
 Acceptance: TypeAlias = Callable[[Sequence[Any]], bool]
-"""Tells by a kernel's reports whether what it made is good."""
+"""Decides by a kernel's reports whether its result is published."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Target:
     Attributes:
         spec: the table's contract.
         ds: the day.
-        inputs: "asset/ds" -> digest of what it is made from.
-        facts: kept in its manifest.
-        is_shared: its files may be named by other days too.
-        by_key: the column by which a query's rows are ordered and that they follow from, each from the inputs' rows of the
-            same key alone (an input without such a column is there for all keys), so that keys may be taken in ranges.
+        inputs: "asset/ds" -> digest of every input.
+        facts: stored in its manifest.
+        is_shared: the manifests of other days may list its files too.
+        by_key: a column by which the query's rows are ordered, if each row depends only on the inputs' rows of the same key
+            (and on inputs without that column); the query may then run on one range of keys after the other.
     """
 
     spec: TableSpec
@@ -62,10 +62,10 @@ class Target:
 
 
 class Engine(Protocol):
-    """What steps ask of an engine. Whichever it is, equal rows in equal order give equal files.
+    """A table engine. With every engine, equal rows in equal order give equal files.
 
     Attributes:
-        is_distributed: rows are worked on in processes elsewhere, and are better not brought here.
+        is_distributed: rows are processed on other machines and should not be fetched into this process.
     """
 
     is_distributed: ClassVar[bool]
@@ -78,7 +78,7 @@ class Engine(Protocol):
         arguments: Mapping[str, Any],
         kernel: BatchKernel | None = None,
     ) -> Manifest:
-        """Writes the result of `expression(**tables, **arguments)`, each batch of it passed through the kernel."""
+        """Writes the result of `expression(**tables, **arguments)`, with the kernel applied to each batch."""
         ...
 
     def write_mapped(
@@ -91,40 +91,40 @@ class Engine(Protocol):
         is_whole: bool = False,
         accepts: Acceptance | None = None,
     ) -> tuple[Manifest, list[Any]]:
-        """Writes what a kernel makes of the rows of a partition, in their order; returns the reports too, in that order.
+        """Writes the tables that a kernel returns for the rows of a partition, in order; returns manifest and reports.
 
         Args:
-            target: what is written.
-            source: the partition that is read.
-            kernel: also called with no rows, for the types of its columns.
-            as_dictionaries: text columns that the kernel takes dictionary-encoded as they are stored.
-            is_whole: the kernel costs less on many rows: where one process does all the work, it is given them at once.
-            accepts: what it finds bad does not take the place of a partition that stands, which is then returned.
+            target: the partition to write.
+            source: the partition to read.
+            kernel: also called without rows, for the types of its columns.
+            as_dictionaries: text columns that the kernel gets dictionary-encoded, as they are stored.
+            is_whole: an engine in one process calls the kernel once with all rows, because that costs less.
+            accepts: if it refuses the reports and the partition exists already, the existing one is kept and returned.
         """
         ...
 
     def reports(self, source: Manifest, kernel: ReportKernel, columns: Sequence[str]) -> list[Any]:
-        """Returns what a kernel reports on the rows of a partition, in their order, some columns of them; writes nothing."""
+        """Returns a kernel's reports on some columns of a partition, in the order of the rows; writes nothing."""
         ...
 
 
 def partition_to_keep(store: TableStore, target: Target, accepts: Acceptance | None, reports: Sequence[Any]) -> Manifest | None:
-    """Returns the partition that kept in the place of what a accepts finds bad; None: what was made takes the place."""
+    """Returns the existing partition if a result is not accepted; None if the result is to be published."""
     return None if accepts is None or accepts(reports) else store.partitions.find(target.spec.name, target.ds)
 
 
 def manifests_of(value: Manifest | list[Manifest] | ByDay) -> list[Manifest]:
-    """Returns the partitions that a bindable value consists of."""
+    """Returns the partitions of a stored input."""
     return list(value.manifests) if isinstance(value, ByDay) else value if isinstance(value, list) else [value]
 
 
 def contract_of(result: ibis.Table) -> pa.Schema:
-    """Returns the types that every engine writes: the expression's own, `large_` and nullability variants folded."""
+    """Returns the types that every engine writes: the expression's own, without `large_` variants and nullability."""
     return pa.schema([pa.field(column.name, _plain(column.type)) for column in result.schema().to_pyarrow()])
 
 
 def kernel_schema(schema: pa.Schema, kernel: BatchKernel | None) -> pa.Schema:
-    """Returns the types of what a kernel makes of batches of a schema."""
+    """Returns the schema of a kernel's results for batches of a schema."""
     return schema if kernel is None else kernel(pa.RecordBatch.from_pylist([], schema=schema)).schema
 
 

@@ -1,19 +1,18 @@
 """The engine on a Spark cluster: the same expressions as Spark SQL, the same kernels through mapInArrow.
 
-Rows never pass through the driver. Workers write partitions with the store's own code (pyarrow, fsspec), so the
-package, its dependencies and access to the store must be there on every worker; a store in a local folder must be the
-same folder on all of them.
+Rows never pass through the driver. Workers write partitions with the store's own code (pyarrow, fsspec), so each worker needs
+the package, its dependencies and access to the store; a store in a local folder must be the same folder on every machine.
 
-Belongs here: binding partitions, sending work, publishing. Does not belong here: what is sent (`spark_tasks.py`).
+Belongs here: binding partitions, sending work, publishing. Does not belong here: the functions that are sent
+(`spark_tasks.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
-import duckdb
 import ibis
 import pyarrow as pa
 import sqlglot.expressions as sge
@@ -35,84 +34,17 @@ from dssm_assets.storage.engines.engine import (
     manifests_of,
     partition_to_keep,
 )
-from dssm_assets.storage.engines.spark_tasks import needs_workers, pieces, sparkable
+from dssm_assets.storage.engines.spark_tasks import Batches, needs_workers, pieces_of, spark_types
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.partitions import StoreAddress
 from dssm_assets.storage.tables import TableStore, columns_of, stored_schema
-
-FLOAT_TEXT: Final = "dssm_float_text"
-"""Name of the function that `float_text` is registered under."""
-_ENTRY: Final = "entry"
-_VALUE: Final = "value"
-
-
-class SparkCompiler(PySparkCompiler):  # type: ignore[misc]  # ibis is skipped by the type check
-    """Ibis's compiler for PySpark, with ordered lists, and with floats that become the text that they become elsewhere."""
-
-    __slots__ = ()
-
-    def visit_Cast(self, op: Any, *, arg: Any, to: Any) -> Any:  # noqa: N802 - Ibis looks for this name
-        """Returns the SQL of a cast; a float as text is left to FLOAT_TEXT: Spark would write 1.0E7."""
-        kind = op.arg.dtype
-        if not (to.is_string() and kind.is_floating()):
-            return super().visit_Cast(op, arg=arg, to=to)
-        return self.f.anon[FLOAT_TEXT](arg, sge.convert(kind.is_float32()))
-
-    def visit_ArrayCollect(  # noqa: N802 - Ibis looks for this name
-        self, op: Any, *, arg: Any, where: Any, order_by: Sequence[Any], include_null: bool, distinct: bool
-    ) -> Any:
-        """Returns the SQL of `collect`: Spark's collect_list knows no order, so entries are collected with their keys,
-        sorted as structs and stripped again.
-
-        Raises:
-            NotImplementedError: for descending keys and distinct entries, which no expression needs.
-        """
-        if distinct or any(key.args.get("desc") for key in order_by):
-            raise NotImplementedError("on Spark, collect takes ascending keys and keeps every entry")
-        keys = [key.this for key in order_by]
-        named = [sge.convert(_VALUE), arg]
-        for place, key in enumerate(keys):
-            named[place * 2 : place * 2] = [sge.convert(f"key_{place}"), key]
-        entries = self.f.anon.collect_list(self.f.anon.named_struct(*named))
-        wanted = where if include_null else _both(where, arg.is_(sge.Not(this=sge.Null())))
-        if wanted is not None:
-            entries = sge.Filter(this=entries, expression=sge.Where(this=wanted))
-        entry = sge.to_identifier(_ENTRY)
-        value = sge.Lambda(this=sge.Dot(this=entry, expression=sge.to_identifier(_VALUE)), expressions=[entry])
-        return self.f.anon.transform(self.f.anon.array_sort(entries) if keys else entries, value)
-
-
-def spark_sql(expression: ibis.Table) -> str:
-    """Returns an expression over unbound tables as Spark SQL; a table is looked up by its name."""
-    _ = ibis.pyspark  # loads the backend: the compiler reads the options that it registers
-    compiler = SparkCompiler()
-    return str(compiler.to_sqlglot(expression).sql(dialect=compiler.dialect))
-
-
-def float_text(value: float | None, is_narrow: bool) -> str | None:
-    """Returns a float as DuckDB writes it: the shortest decimal that is read back as the same, 1e+16 from there on.
-
-    Args:
-        value: the number; None kept None.
-        is_narrow: it is the value of a float32.
-    """
-    if value is None:
-        return None
-    if is_narrow:  # Python has no text of a float32, and NumPy's has fewer digits where two neighbours are as near
-        ((text,),) = duckdb.execute("SELECT CAST(CAST(? AS FLOAT) AS VARCHAR)", [value]).fetchall()
-        return str(text)
-    return repr(value)
-
-
-def _both(where: Any, further: Any) -> Any:
-    return further if where is None else sge.And(this=where, expression=further)
-
 
 _DAY: Final = "ds"
 _HADOOP_SCHEMES: Final = {"s3": "s3a", "local": "file"}
 """fsspec's name of a filesystem -> Hadoop's, where they differ."""
 
-Send = Callable[[str], Any]
+Send = Callable[[str], list[Any]]
+"""Runs tasks that stage rows in a folder of the store; returns their rows."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +53,8 @@ class SparkEngine:
 
     Attributes:
         store: the tables.
-        session: a `pyspark.sql.SparkSession`, which kept the caller's.
-        read_with: who reads stored files for queries.
+        session: a `pyspark.sql.SparkSession`; the caller stops it.
+        read_with: which reader queries use for stored files.
     """
 
     store: TableStore
@@ -133,9 +65,8 @@ class SparkEngine:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "address", StoreAddress.from_store(self.store.partitions))
-        # Instants are compared and cast as every other engine does.
+        # Timestamps are compared and cast in UTC by every engine.
         self.session.conf.set("spark.sql.session.timeZone", "UTC")
-        self.session.udf.register(FLOAT_TEXT, float_text, "string")
 
     def write_query(
         self,
@@ -145,7 +76,7 @@ class SparkEngine:
         arguments: Mapping[str, Any],
         kernel: BatchKernel | None = None,
     ) -> Manifest:
-        """Writes the result of an expression from the cluster's workers; see `engine.Engine`."""
+        """Writes the result of an expression on the cluster's workers; see `engine.Engine`."""
         schemas = {name: self._schema(value) for name, value in inputs.items()}
         unbound = {name: ibis.table(ibis.Schema.from_pyarrow(schema), name=name) for name, schema in schemas.items()}
         result = expression(**unbound, **arguments)
@@ -155,9 +86,9 @@ class SparkEngine:
             self._frame(value, schemas[name]).createOrReplaceTempView(name)
         rows = self.session.sql(spark_sql(result))
 
-        def send(folder: str) -> Any:
-            keep = tasks.keeping(self.address, folder, query, kernel, schema)
-            return rows.mapInArrow(keep, self._spark_schema(tasks.RETURNED)).collect()
+        def send(folder: str) -> list[Any]:
+            stage = tasks.stage_query_rows(self.address, folder, query, kernel, schema)
+            return list(rows.mapInArrow(stage, self._spark_schema(tasks.RETURNED)).collect())
 
         return self._write(target, schema, send)[0]
 
@@ -171,35 +102,35 @@ class SparkEngine:
         is_whole: bool = False,
         accepts: Acceptance | None = None,
     ) -> tuple[Manifest, list[Any]]:
-        """Maps the rows of a partition on the cluster's workers, a row group each; see `engine.Engine`."""
+        """Maps the rows of a partition on the cluster's workers, with a row group per task; see `engine.Engine`."""
         schema = stored_schema(kernel(self.store.open(source).schema.empty_table(), 0)[0].schema)
-        read = pieces(self.store.partitions, [source])
+        pieces = pieces_of(self.store.partitions, [source])
 
-        def send(folder: str) -> Any:
-            work = tasks.mapping(self.address, folder, read, kernel, schema, as_dictionaries)
-            return self._spread(len(read), work, tasks.RETURNED).collect()
+        def send(folder: str) -> list[Any]:
+            work = tasks.map_piece(self.address, folder, pieces, kernel, schema, as_dictionaries)
+            return list(self._run_tasks(len(pieces), work, tasks.RETURNED).collect())
 
         return self._write(target, schema, send, accepts)
 
     def reports(self, source: Manifest, kernel: ReportKernel, columns: Sequence[str]) -> list[Any]:
-        """Takes the rows through the kernel on the cluster's workers, a row group each; see `engine.Engine`."""
-        read = pieces(self.store.partitions, [source])
-        work = tasks.reporting(self.address, read, kernel, columns)
-        return tasks.reports_of(self._spread(len(read), work, tasks.RETURNED).collect())
+        """Calls the kernel on the cluster's workers, with a row group per task; see `engine.Engine`."""
+        pieces = pieces_of(self.store.partitions, [source])
+        work = tasks.report_piece(self.address, pieces, kernel, columns)
+        return tasks.reports_of(self._run_tasks(len(pieces), work, tasks.RETURNED).collect())
 
     def _write(
         self, target: Target, schema: pa.Schema, send: Send, accepts: Acceptance | None = None
     ) -> tuple[Manifest, list[Any]]:
-        """Publishes what the sent tasks write aside; returns the manifest and the tasks' reports."""
+        """Publishes the rows that the sent tasks stage; returns the manifest and the tasks' reports."""
         check_schema(target.spec, schema)
         partitions = self.store.partitions
         with partitions.staging_in_store() as folder:
             fragments, reports = tasks.fragments_of(send(folder))
             if (kept := partition_to_keep(self.store, target, accepts, reports)) is not None:
                 return kept, reports
-            parts = tasks.cut(fragments)
-            work = tasks.placing(self.address, parts, target.spec, target.ds, schema, is_shared=target.is_shared)
-            files = tasks.files_of(self._spread(len(parts), work, tasks.RETURNED).collect())
+            parts = tasks.cut_parts(fragments)
+            work = tasks.write_part(self.address, parts, target.spec, target.ds, schema, is_shared=target.is_shared)
+            files = tasks.files_of(self._run_tasks(len(parts), work, tasks.RETURNED).collect())
         manifest = partitions.publish_files(
             asset=target.spec.name,
             ds=target.ds,
@@ -210,10 +141,10 @@ class SparkEngine:
         )
         return manifest, reports
 
-    def _spread(self, count: int, work: Callable[[int], Iterator[pa.RecordBatch]], schema: pa.Schema) -> Any:
-        """Returns what the tasks 0 to count - 1 return."""
+    def _run_tasks(self, count: int, work: Callable[[int], Batches], schema: pa.Schema) -> Any:
+        """Returns the data frame of what the tasks 0 to count - 1 return."""
         numbers = self.session.range(0, count, 1, count)
-        return numbers.mapInArrow(tasks.numbered(work), self._spark_schema(schema))
+        return numbers.mapInArrow(tasks.run_numbers(work), self._spark_schema(schema))
 
     def _schema(self, value: Bindable) -> pa.Schema:
         if isinstance(value, pa.Table):
@@ -223,16 +154,16 @@ class SparkEngine:
 
     def _frame(self, value: Bindable, schema: pa.Schema) -> Any:
         """Returns the rows of an input as a data frame."""
-        known = sparkable(schema)
+        typed = spark_types(schema)
         if isinstance(value, pa.Table):
-            return self.session.createDataFrame(value.cast(known))
+            return self.session.createDataFrame(value.cast(typed))
         manifests, by_day = manifests_of(value), isinstance(value, ByDay)
         if self.read_with is ReadWith.WORKERS or needs_workers(schema):
-            read = pieces(self.store.partitions, manifests)
-            return self._spread(len(read), tasks.reading(self.address, read, known, by_day=by_day), known)
-        return self._native(manifests, known, by_day=by_day)
+            pieces = pieces_of(self.store.partitions, manifests)
+            return self._run_tasks(len(pieces), tasks.read_pieces(self.address, pieces, typed, by_day=by_day), typed)
+        return self._read_natively(manifests, typed, by_day=by_day)
 
-    def _native(self, manifests: Sequence[Manifest], schema: pa.Schema, *, by_day: bool) -> Any:
+    def _read_natively(self, manifests: Sequence[Manifest], schema: pa.Schema, *, by_day: bool) -> Any:
         from pyspark.sql import functions
 
         stored = pa.schema([field for field in schema if not (by_day and field.name == _DAY)])
@@ -240,7 +171,7 @@ class SparkEngine:
         frame = self.session.read.schema(self._spark_schema(stored)).parquet(*urls)
         if not by_day:
             return frame
-        # The path says it: .../ds=2024-01-31/part-00000-0123456789ab.parquet
+        # The day is in the path: .../ds=2024-01-31/part-00000-0123456789ab.parquet
         return frame.withColumn(_DAY, functions.regexp_extract("_metadata.file_path", r"/ds=([0-9-]+)/", 1))
 
     def _url(self, path: str) -> str:
@@ -251,3 +182,46 @@ class SparkEngine:
         from pyspark.sql.pandas.types import from_arrow_schema
 
         return from_arrow_schema(schema)
+
+
+_ENTRY: Final = "entry"
+_VALUE: Final = "value"
+
+
+class SparkCompiler(PySparkCompiler):  # type: ignore[misc]  # ibis is skipped by the type check
+    """Ibis's compiler for PySpark, with ordered lists."""
+
+    __slots__ = ()
+
+    def visit_ArrayCollect(  # noqa: N802 - Ibis looks for this name
+        self, op: Any, *, arg: Any, where: Any, order_by: Sequence[Any], include_null: bool, distinct: bool
+    ) -> Any:
+        """Returns the SQL of an ordered `collect`.
+
+        Spark's collect_list has no order, so structs of keys and value are collected and sorted, and the values taken out.
+
+        Raises:
+            NotImplementedError: for descending keys and distinct entries, which no expression needs.
+        """
+        if distinct or any(key.args.get("desc") for key in order_by):
+            raise NotImplementedError("on Spark, collect takes ascending keys and keeps every entry")
+        keys = [key.this for key in order_by]
+        fields = [part for place, key in enumerate(keys) for part in (sge.convert(f"key_{place}"), key)]
+        entries = self.f.anon.collect_list(self.f.anon.named_struct(*fields, sge.convert(_VALUE), arg))
+        condition = where if include_null else _both(where, arg.is_(sge.Not(this=sge.Null())))
+        if condition is not None:
+            entries = sge.Filter(this=entries, expression=sge.Where(this=condition))
+        entry = sge.to_identifier(_ENTRY)
+        value = sge.Lambda(this=sge.Dot(this=entry, expression=sge.to_identifier(_VALUE)), expressions=[entry])
+        return self.f.anon.transform(self.f.anon.array_sort(entries) if keys else entries, value)
+
+
+def spark_sql(expression: ibis.Table) -> str:
+    """Returns an expression over unbound tables as Spark SQL; tables are referred to by name."""
+    _ = ibis.pyspark  # loads the backend: the compiler reads the options that it registers
+    compiler = SparkCompiler()
+    return str(compiler.to_sqlglot(expression).sql(dialect=compiler.dialect))
+
+
+def _both(first: Any, second: Any) -> Any:
+    return second if first is None else sge.And(this=first, expression=second)

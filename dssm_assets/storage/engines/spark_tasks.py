@@ -1,12 +1,11 @@
-"""What Spark's Python workers do: read pieces of tables, write rows aside, write the parts of a partition.
+"""The functions that run in Spark's Python workers: read pieces of tables, stage rows, write the parts of a partition.
 
-A result leaves Spark in two steps. Each task of the query writes its rows aside, as a fragment inside the store. Then,
-once their counts are known, the fragments are cut into the parts that the table store would have written: which rows
-are in which part follows from the rows alone, never from how Spark spread them, so a partition that is made again has
-the digest that it had, and so has one that another engine made. The driver sees counts and names of files only.
+A result leaves Spark in two steps. First each task of the query stages its rows as a fragment inside the store. Once their
+row counts are known, the fragments are cut into parts of PART_ROWS rows. So the files follow from the rows and their order
+alone and not from how Spark distributed them: a partition that is materialized again from equal inputs has an equal digest,
+and a shuffle of 200 tasks does not leave 200 small files. The driver sees row counts and file names only.
 
-Belongs here: functions that are sent to workers, and what they return. Does not belong here: sending them
-(`spark_engine.py`).
+Belongs here: functions that are sent to workers, and what they return. Does not belong here: sending them (`spark.py`).
 """
 
 from __future__ import annotations
@@ -35,32 +34,34 @@ _UNSIGNED: Final = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32()
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive row groups of a stored file: share number `share` of `of` shares.
+    """Consecutive row groups of a stored file, which is divided into `count` pieces.
 
     Attributes:
         path: inside the store's filesystem.
         bytes: size of the file.
         start: position, in its partition, of the file's first row.
+        number: number of the piece, from 0 on.
+        count: pieces of the file.
         ds: day of the partition.
     """
 
     path: str
     bytes: int
     start: int
-    share: int
-    of: int
+    number: int
+    count: int
     ds: str
 
 
-def pieces(partitions: PartitionStore, manifests: Sequence[Manifest]) -> list[Piece]:
-    """Returns the rows of some partitions in pieces of a row group, in order."""
+def pieces_of(partitions: PartitionStore, manifests: Sequence[Manifest]) -> list[Piece]:
+    """Returns the pieces of some partitions in order, a row group each."""
     found = []
     for manifest in manifests:
         start = 0
         for file in manifest.files:
             count = max(1, -(-file.rows // tables.ROW_GROUP_ROWS))
             path = partitions.file_path(manifest, file)
-            found += [Piece(path, file.bytes, start, share, count, manifest.ds) for share in range(count)]
+            found += [Piece(path, file.bytes, start, number, count, manifest.ds) for number in range(count)]
             start += file.rows
     return found
 
@@ -74,7 +75,7 @@ def read_piece(
     with fs.open(piece.path, "rb") as handle:
         file = pq.ParquetFile(handle, read_dictionary=list(as_dictionaries))
         groups = file.metadata.num_row_groups
-        first, end = piece.share * groups // piece.of, (piece.share + 1) * groups // piece.of
+        first, end = piece.number * groups // piece.count, (piece.number + 1) * groups // piece.count
         start = piece.start + sum(file.metadata.row_group(group).num_rows for group in range(first))
         for group in range(first, end):
             table = file.read_row_group(group, columns=names)
@@ -83,32 +84,32 @@ def read_piece(
 
 
 def needs_workers(schema: pa.Schema) -> bool:
-    """Tells whether a table has a type whose parquet form Spark refuses to read."""
+    """Returns whether a table has a type that Spark cannot read from parquet."""
     return any(pat.is_timestamp(field.type) and field.type.unit == "ns" for field in schema)
 
 
-def sparkable(schema: pa.Schema) -> pa.Schema:
-    """Returns the schema in types that Spark has; every value fits."""
-    return pa.schema([pa.field(field.name, _sparkable(field.type)) for field in schema])
+def spark_types(schema: pa.Schema) -> pa.Schema:
+    """Returns the schema in types that Spark has; each holds every value of the original type."""
+    return pa.schema([pa.field(field.name, _spark_type(field.type)) for field in schema])
 
 
-def _sparkable(kind: pa.DataType) -> pa.DataType:
+def _spark_type(kind: pa.DataType) -> pa.DataType:
     if pat.is_list(kind) or pat.is_large_list(kind):
-        return pa.list_(_sparkable(kind.value_type))
+        return pa.list_(_spark_type(kind.value_type))
     if pat.is_timestamp(kind):
         return pa.timestamp("us", kind.tz)
     return _UNSIGNED.get(kind, kind)
 
 
-RETURNED: Final = pa.schema([("place", pa.int64()), ("body", pa.string()), ("report", pa.binary())])
-"""What a task that writes returns: its place, a fragment or a stored file as JSON, a pickled report."""
+RETURNED: Final = pa.schema([("position", pa.int64()), ("body", pa.string()), ("report", pa.binary())])
+"""What a task returns: its position among the tasks, a fragment or a stored file as JSON, a pickled report."""
 
 Batches = Iterator[pa.RecordBatch]
 
 
 @dataclass(frozen=True)
 class Fragment:
-    """Rows that one task wrote aside."""
+    """Rows that one task staged."""
 
     path: str
     rows: int
@@ -116,15 +117,15 @@ class Fragment:
 
 @dataclass(frozen=True)
 class Cut:
-    """Some rows of a fragment: `rows` of them from `skip` on."""
+    """A range of a fragment's rows: `rows` of them after the first `skip`."""
 
     fragment: Fragment
     skip: int
     rows: int
 
 
-def cut(fragments: Sequence[Fragment], part_rows: int = PART_ROWS) -> list[list[Cut]]:
-    """Returns what each part of a table consists of, fragments being in order; at least one part, possibly empty."""
+def cut_parts(fragments: Sequence[Fragment], part_rows: int = PART_ROWS) -> list[list[Cut]]:
+    """Returns the ranges of ordered fragments that make up each part of a table; at least one part, possibly empty."""
     parts: list[list[Cut]] = [[]]
     room = part_rows
     for fragment in fragments:
@@ -140,8 +141,8 @@ def cut(fragments: Sequence[Fragment], part_rows: int = PART_ROWS) -> list[list[
     return parts
 
 
-def reading(address: StoreAddress, pieces: Sequence[Piece], schema: pa.Schema, *, by_day: bool) -> Callable[[int], Batches]:
-    """Returns the work of reading piece number n, in the types of the schema; by day with a column `ds`."""
+def read_pieces(address: StoreAddress, pieces: Sequence[Piece], schema: pa.Schema, *, by_day: bool) -> Callable[[int], Batches]:
+    """Returns the task that reads piece n in the types of the schema, with a column `ds` if `by_day`."""
 
     def work(number: int) -> Batches:
         for table, _ in read_piece(address.open(), pieces[number]):
@@ -151,7 +152,7 @@ def reading(address: StoreAddress, pieces: Sequence[Piece], schema: pa.Schema, *
     return work
 
 
-def mapping(
+def map_piece(
     address: StoreAddress,
     folder: str,
     pieces: Sequence[Piece],
@@ -159,7 +160,7 @@ def mapping(
     schema: pa.Schema,
     as_dictionaries: Sequence[str],
 ) -> Callable[[int], Batches]:
-    """Returns the work of mapping piece number n and writing what comes of it aside; it returns RETURNED rows."""
+    """Returns the task that maps piece n, stages the result and returns RETURNED rows."""
 
     def work(number: int) -> Batches:
         store, reports = address.open(), []
@@ -168,18 +169,18 @@ def mapping(
             for table, start in read_piece(store, pieces[number], as_dictionaries):
                 made, report = kernel(table, start)
                 reports.append(report)
-                # Codes of a dictionary become what they stand for, as in every stored table.
+                # The cast decodes dictionaries, as in every stored table.
                 yield from made.cast(schema).to_batches()
 
-        yield from _returned(number, _write_fragment(store, folder, number, schema, mapped()), reports)
+        yield from _returned(number, _stage_fragment(store, folder, number, schema, mapped()), reports)
 
     return work
 
 
-def reporting(
+def report_piece(
     address: StoreAddress, pieces: Sequence[Piece], kernel: ReportKernel, columns: Sequence[str]
 ) -> Callable[[int], Batches]:
-    """Returns the work of reporting on piece number n; it returns RETURNED rows."""
+    """Returns the task that calls the kernel on piece n and returns RETURNED rows."""
 
     def work(number: int) -> Batches:
         rows = read_piece(address.open(), pieces[number], columns=columns)
@@ -188,8 +189,8 @@ def reporting(
     return work
 
 
-def numbered(work: Callable[[int], Batches]) -> Callable[[Batches], Batches]:
-    """Returns the function that does a work for every number of a column."""
+def run_numbers(work: Callable[[int], Batches]) -> Callable[[Batches], Batches]:
+    """Returns the mapInArrow function that runs a task for every number of the first column."""
 
     def run(batches: Batches) -> Batches:
         for batch in batches:
@@ -199,33 +200,33 @@ def numbered(work: Callable[[int], Batches]) -> Callable[[Batches], Batches]:
     return run
 
 
-def keeping(
+def stage_query_rows(
     address: StoreAddress, folder: str, query: pa.Schema, kernel: BatchKernel | None, schema: pa.Schema
 ) -> Callable[[Batches], Batches]:
-    """Returns the function that writes the rows of a query's task aside, kernel applied; it returns RETURNED rows."""
+    """Returns the mapInArrow function that stages the rows of a query, kernel applied, and returns RETURNED rows."""
 
     def run(batches: Batches) -> Batches:
         from pyspark import TaskContext
 
         context = TaskContext.get()
         if context is None:
-            raise RuntimeError("a fragment is written by a task of Spark")
+            raise RuntimeError("fragments are staged by Spark tasks only")
         typed = (batch.cast(query) for batch in batches)
-        done = typed if kernel is None else map(kernel, typed)
-        place = context.partitionId()
-        yield from _returned(place, _write_fragment(address.open(), folder, place, schema, done), [])
+        rows = typed if kernel is None else map(kernel, typed)
+        position = context.partitionId()
+        yield from _returned(position, _stage_fragment(address.open(), folder, position, schema, rows), [])
 
     return run
 
 
-def placing(
+def write_part(
     address: StoreAddress, parts: Sequence[Sequence[Cut]], spec: TableSpec, ds: str, schema: pa.Schema, *, is_shared: bool
 ) -> Callable[[int], Batches]:
-    """Returns the work of writing part number n where it kept; it returns RETURNED rows."""
+    """Returns the task that writes part n into the partition's folder and returns RETURNED rows."""
 
     def work(number: int) -> Batches:
         store = address.open()
-        rows = (batch for some in parts[number] for batch in _read_cut(store, some))
+        rows = (batch for cut in parts[number] for batch in _read_cut(store, cut))
         file = TableStore(store).put_part(spec, ds, number, schema, rows, is_shared=is_shared)
         yield _row(number, json.dumps(asdict(file)), [])
 
@@ -233,24 +234,24 @@ def placing(
 
 
 def fragments_of(returned: Iterable[Any]) -> tuple[list[Fragment], list[Any]]:
-    """Returns the fragments that tasks wrote, in the order of their rows, and all reports."""
-    rows = sorted(returned, key=lambda row: row["place"])
+    """Returns the fragments that tasks staged, in the order of their rows, and all reports."""
+    rows = sorted(returned, key=lambda row: row["position"])
     return [Fragment(**json.loads(row["body"])) for row in rows], reports_of(rows)
 
 
 def reports_of(returned: Iterable[Any]) -> list[Any]:
-    """Returns all reports, in the order of the rows that they are on."""
-    return [report for row in sorted(returned, key=lambda row: row["place"]) for report in pickle.loads(row["report"])]
+    """Returns all reports, in the order of the rows that they describe."""
+    return [report for row in sorted(returned, key=lambda row: row["position"]) for report in pickle.loads(row["report"])]
 
 
 def files_of(returned: Iterable[Any]) -> list[StoredFile]:
     """Returns the parts that tasks wrote, in order."""
-    return [StoredFile(**json.loads(row["body"])) for row in sorted(returned, key=lambda row: row["place"])]
+    return [StoredFile(**json.loads(row["body"])) for row in sorted(returned, key=lambda row: row["position"])]
 
 
-def _write_fragment(store: PartitionStore, folder: str, place: int, schema: pa.Schema, batches: Batches) -> Fragment:
-    """Writes rows under a name of their own: a task that is run twice leaves two, and one of them is returned."""
-    target, rows = f"{folder}/{place:06d}-{uuid.uuid4().hex}.parquet", 0
+def _stage_fragment(store: PartitionStore, folder: str, position: int, schema: pa.Schema, batches: Batches) -> Fragment:
+    """Writes rows under a unique name: a task that runs twice leaves two files, and the driver hears of one."""
+    target, rows = f"{folder}/{position:06d}-{uuid.uuid4().hex}.parquet", 0
     with store.staging() as local:
         path = local / "fragment.parquet"
         with pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=False) as writer:
@@ -262,24 +263,24 @@ def _write_fragment(store: PartitionStore, folder: str, place: int, schema: pa.S
     return Fragment(target, rows)
 
 
-def _read_cut(store: PartitionStore, some: Cut) -> Batches:
-    with store.fs.open(some.fragment.path, "rb") as handle:
+def _read_cut(store: PartitionStore, cut: Cut) -> Batches:
+    with store.fs.open(cut.fragment.path, "rb") as handle:
         file = pq.ParquetFile(handle)
-        start, end, here = some.skip, some.skip + some.rows, 0
+        start, end, group_start = cut.skip, cut.skip + cut.rows, 0
         for group in range(file.metadata.num_row_groups):
             count = file.metadata.row_group(group).num_rows
-            first, last = max(start - here, 0), min(end - here, count)
+            first, last = max(start - group_start, 0), min(end - group_start, count)
             if first < last:
                 yield from file.read_row_group(group).slice(first, last - first).to_batches()
-            here += count
+            group_start += count
 
 
-def _returned(place: int, fragment: Fragment, reports: Sequence[Any]) -> Batches:
+def _returned(position: int, fragment: Fragment, reports: Sequence[Any]) -> Batches:
     if fragment.rows or reports:
-        yield _row(place, json.dumps(asdict(fragment)), reports)
+        yield _row(position, json.dumps(asdict(fragment)), reports)
 
 
-def _row(place: int, body: str, reports: Sequence[Any]) -> pa.RecordBatch:
+def _row(position: int, body: str, reports: Sequence[Any]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(
-        {"place": [place], "body": [body], "report": [pickle.dumps(list(reports))]}, schema=RETURNED
+        {"position": [position], "body": [body], "report": [pickle.dumps(list(reports))]}, schema=RETURNED
     )

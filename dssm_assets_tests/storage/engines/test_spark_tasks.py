@@ -1,4 +1,4 @@
-"""What workers do, without Spark: pieces that are read, fragments that are cut into parts, parts that are placed."""
+"""The functions that run in Spark workers, called without Spark: reading pieces, staging fragments, writing parts."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.storage import tables as table_store
+from dssm_assets.storage import tables as table_module
 from dssm_assets.storage.engines import spark_tasks
 from dssm_assets.storage.engines.spark_tasks import (
     Cut,
     Fragment,
     Piece,
-    cut,
+    cut_parts,
     files_of,
     fragments_of,
     needs_workers,
-    pieces,
-    placing,
+    pieces_of,
     read_piece,
-    sparkable,
+    spark_types,
+    write_part,
 )
 from dssm_assets.storage.partitions import StoreAddress
 from dssm_assets.storage.tables import TableStore
@@ -36,12 +36,12 @@ ROWS = [(f"u{number}", number, None) for number in range(23)]
 @pytest.fixture(params=["local", "memory"])
 def tables(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TableStore:
     """A store whose row groups have 4 rows and whose parts have 8."""
-    monkeypatch.setattr(table_store, "ROW_GROUP_ROWS", 4)
-    monkeypatch.setattr(table_store, "PART_ROWS", 8)
+    monkeypatch.setattr(table_module, "ROW_GROUP_ROWS", 4)
+    monkeypatch.setattr(table_module, "PART_ROWS", 8)
     return TableStore(stores(tmp_path)[request.param])
 
 
-def test_a_table_of_more_rows_than_a_part_has_further_ones(tables: TableStore) -> None:
+def test_a_long_table_has_several_parts(tables: TableStore) -> None:
     manifest = tables.write(TAKEN, DS, taken(*ROWS))
     assert [(file.name, file.rows) for file in manifest.files] == [
         ("part-00000.parquet", 8),
@@ -52,17 +52,17 @@ def test_a_table_of_more_rows_than_a_part_has_further_ones(tables: TableStore) -
     assert [batch.num_rows for batch in tables.batches(manifest)] == [4, 4, 4, 4, 4, 3]
 
 
-def test_pieces_are_row_groups_in_order_and_know_where_they_begin(tables: TableStore) -> None:
+def test_pieces_are_row_groups_in_order_with_their_start_rows(tables: TableStore) -> None:
     manifest = tables.write(TAKEN, DS, taken(*ROWS))
-    read = [found for piece in pieces(tables.partitions, [manifest]) for found in read_piece(tables.partitions, piece)]
+    read = [found for piece in pieces_of(tables.partitions, [manifest]) for found in read_piece(tables.partitions, piece)]
     assert [start for _, start in read] == [0, 4, 8, 12, 16, 20]
     assert pa.concat_tables([table for table, _ in read]) == taken(*ROWS)
 
 
-def test_pieces_hold_every_row_whatever_the_row_groups_of_a_file(tables: TableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_cover_every_row_whatever_the_row_group_size(tables: TableStore, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = tables.write(TAKEN, DS, taken(*ROWS))
-    monkeypatch.setattr(table_store, "ROW_GROUP_ROWS", 3)  # as if the files had been written by another version
-    made = pieces(tables.partitions, [manifest])
+    monkeypatch.setattr(table_module, "ROW_GROUP_ROWS", 3)  # as if the files had been written by another version
+    made = pieces_of(tables.partitions, [manifest])
     assert len(made) == 9
     read = [found for piece in made for found in read_piece(tables.partitions, piece)]
     assert pa.concat_tables([table for table, _ in read]) == taken(*ROWS)
@@ -70,63 +70,65 @@ def test_pieces_hold_every_row_whatever_the_row_groups_of_a_file(tables: TableSt
 
 
 @given(rows=st.lists(st.integers(0, 30), max_size=8), part_rows=st.integers(1, 20))
-def test_parts_hold_every_row_once_in_order_and_are_full_but_for_the_last(rows: list[int], part_rows: int) -> None:
-    fragments = [Fragment(f"{place}", count) for place, count in enumerate(rows)]
-    parts = cut(fragments, part_rows)
-    listed = [(some.fragment.path, some.skip + row) for part in parts for some in part for row in range(some.rows)]
+def test_cut_parts_covers_every_row_once_in_full_parts_but_the_last(rows: list[int], part_rows: int) -> None:
+    fragments = [Fragment(f"{position}", count) for position, count in enumerate(rows)]
+    parts = cut_parts(fragments, part_rows)
+    listed = [(cut.fragment.path, cut.skip + row) for part in parts for cut in part for row in range(cut.rows)]
     assert listed == [(fragment.path, row) for fragment in fragments for row in range(fragment.rows)]
-    sizes = [sum(some.rows for some in part) for part in parts]
+    sizes = [sum(cut.rows for cut in part) for part in parts]
     assert all(size == part_rows for size in sizes[:-1])
     assert sizes[-1] <= part_rows
     assert len(sizes) == max(1, -(-sum(rows) // part_rows))
 
 
 @pytest.mark.parametrize("cuts", [[5, 11], [], [1, 2, 22], [23]])
-def test_parts_made_of_fragments_are_the_files_that_the_store_writes(tables: TableStore, cuts: list[int]) -> None:
+def test_parts_written_from_fragments_are_the_files_that_the_store_writes(tables: TableStore, cuts: list[int]) -> None:
     expected = tables.write(TAKEN, DS, taken(*ROWS))
     bounds = [0, *cuts, len(ROWS)]
     store = tables.partitions
     with store.staging_in_store() as folder:
         returned = []
-        for place, (first, end) in enumerate(itertools.pairwise(bounds)):
+        for position, (first, end) in enumerate(itertools.pairwise(bounds)):
             batches = iter(taken(*ROWS[first:end]).to_batches(max_chunksize=3))
-            fragment = spark_tasks._write_fragment(store, folder, place, SCHEMA, batches)
-            returned += [row for batch in spark_tasks._returned(place, fragment, []) for row in batch.to_pylist()]
+            fragment = spark_tasks._stage_fragment(store, folder, position, SCHEMA, batches)
+            returned += [row for batch in spark_tasks._returned(position, fragment, []) for row in batch.to_pylist()]
         fragments, reports = fragments_of(reversed(returned))
-        parts = cut(fragments, table_store.PART_ROWS)
-        work = placing(StoreAddress.from_store(store), parts, TAKEN, DS, SCHEMA, is_shared=False)
-        placed = [row for number in reversed(range(len(parts))) for batch in work(number) for row in batch.to_pylist()]
-        files = files_of(placed)
+        parts = cut_parts(fragments, table_module.PART_ROWS)
+        work = write_part(StoreAddress.from_store(store), parts, TAKEN, DS, SCHEMA, is_shared=False)
+        written = [row for number in reversed(range(len(parts))) for batch in work(number) for row in batch.to_pylist()]
+        files = files_of(written)
         assert store.fs.exists(folder)
     assert reports == []
     assert files == list(expected.files)
     assert not store.fs.exists(folder)
 
 
-def test_a_part_with_a_null_that_may_not_be_is_refused(tables: TableStore) -> None:
+def test_write_part_refuses_nulls_in_a_required_column(tables: TableStore) -> None:
     with tables.partitions.staging_in_store() as folder:
         rows = iter(taken(("a", 1, None), (None, 2, None)).to_batches())
-        fragment = spark_tasks._write_fragment(tables.partitions, folder, 0, SCHEMA, rows)
-        work = placing(StoreAddress.from_store(tables.partitions), [[Cut(fragment, 0, 2)]], TAKEN, DS, SCHEMA, is_shared=False)
+        fragment = spark_tasks._stage_fragment(tables.partitions, folder, 0, SCHEMA, rows)
+        work = write_part(
+            StoreAddress.from_store(tables.partitions), [[Cut(fragment, 0, 2)]], TAKEN, DS, SCHEMA, is_shared=False
+        )
         with pytest.raises(SchemaError, match="table taken, column user_id: expected no nulls"):
             list(work(0))
 
 
-def test_reports_travel_with_the_fragments() -> None:
+def test_reports_come_back_in_the_order_of_their_fragments() -> None:
     rows = [
         row
-        for place in (1, 0)
-        for batch in spark_tasks._returned(place, Fragment("f", 0), [place])
+        for position in (1, 0)
+        for batch in spark_tasks._returned(position, Fragment("f", 0), [position])
         for row in batch.to_pylist()
     ]
     assert fragments_of(rows) == ([Fragment("f", 0), Fragment("f", 0)], [0, 1])
 
 
-def test_types_that_spark_lacks_become_wider_ones() -> None:
+def test_spark_types_widens_types_that_spark_lacks() -> None:
     schema = pa.schema(
         [("a", pa.uint8()), ("b", pa.list_(pa.uint64())), ("c", pa.timestamp("ns")), ("d", pa.timestamp("ms", "UTC"))]
     )
-    assert sparkable(schema) == pa.schema(
+    assert spark_types(schema) == pa.schema(
         [
             ("a", pa.int16()),
             ("b", pa.list_(pa.decimal128(20))),
@@ -135,10 +137,10 @@ def test_types_that_spark_lacks_become_wider_ones() -> None:
         ]
     )
     assert needs_workers(schema)
-    assert not needs_workers(sparkable(schema))
+    assert not needs_workers(spark_types(schema))
 
 
-def test_a_piece_names_its_day(tables: TableStore) -> None:
+def test_a_piece_has_the_day_of_its_partition(tables: TableStore) -> None:
     manifest = tables.write(TAKEN, DS, taken(*ROWS[:2]))
-    (piece,) = pieces(tables.partitions, [manifest])
+    (piece,) = pieces_of(tables.partitions, [manifest])
     assert piece == Piece(tables.paths([manifest])[0], manifest.files[0].bytes, 0, 0, 1, DS)
