@@ -1,8 +1,4 @@
-"""Input expressions `side:name`, the sides of a feature and the two kinds of value.
-
-Belongs here: the grammar of one expression and the side that a set of inputs puts a feature on. Does not belong
-here: the grammar of whole features (`operators/`) and checks between features (`spec_checks.py`).
-"""
+"""Input expressions `side:name`, the side of a feature with given inputs, and the two kinds of values."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ from pydantic import AfterValidator
 
 
 class Side(StrEnum):
-    """The tower a feature belongs to. Context features are known at request time and feed the user tower."""
+    """The tower that reads a feature. Context features are known only at request time and feed the user tower."""
 
     USER = "user"
     ITEM = "item"
@@ -24,18 +20,18 @@ class Side(StrEnum):
 
 
 SEQUENCE: Final = "sequence"
-"""Given in place of a side: the sub-features of sequences."""
+"""Stands in for a side where the sub-features of sequences are meant."""
 
 
 class Kind(StrEnum):
-    """What a feature's values are: numbers, or categories that are hashed."""
+    """Whether the values of a feature are numbers or hashed categories."""
 
     NUMERIC = "numeric"
     CATEGORICAL = "categorical"
 
 
 class Source(StrEnum):
-    """What stands before the colon of an expression."""
+    """Where an input comes from: the part of an expression before the colon."""
 
     USER = "user"
     ITEM = "item"
@@ -53,7 +49,7 @@ class Expression:
 
     @property
     def is_column(self) -> bool:
-        """Tells whether the input is a column of the table, rather than a feature or a constant."""
+        """True if the input is a column of the table, not a feature or a constant."""
         return self.source in (Source.USER, Source.ITEM, Source.CONTEXT)
 
     def __str__(self) -> str:
@@ -62,10 +58,10 @@ class Expression:
 
 @lru_cache(maxsize=4096)
 def parse_expression(text: str) -> Expression:
-    """Returns the input that `side:name` names; the name of a const is its text and may hold colons.
+    """Returns the input that `side:name` means. The name of a const is its text and may contain colons.
 
     Raises:
-        ValueError: if there is no colon, the side is unknown or the name is empty.
+        ValueError: the colon or the name is missing, or the side is unknown.
     """
     side, colon, name = text.partition(":")
     if not colon or not name:
@@ -81,11 +77,11 @@ def _checked(text: str) -> str:
 
 
 ExpressionText = Annotated[str, AfterValidator(_checked)]
-"""Text that `parse_expression` accepts, kept as written."""
+"""A text that `parse_expression` accepts, stored as written."""
 
 
 def side_of(sources: Iterable[Source]) -> Side:
-    """Returns the side of a feature with these inputs: item before user before context."""
+    """Returns the side of a feature with these inputs: item if one is of the item side, else user if one is, else context."""
     found = set(sources)
     if Source.ITEM in found:
         return Side.ITEM

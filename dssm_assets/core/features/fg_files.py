@@ -1,7 +1,7 @@
-"""The files that a feature definition names: vocabularies and tokenizers.
+"""fg.json and the files that its definitions name: vocabularies, tokenizers, stop characters.
 
-Belongs here: how an operator gets their bytes while it is validated, and the format of a vocabulary file. Does not
-belong here: paths and reading from disk: whoever parses a fg.json hands in a function that reads a file by its name.
+Operators get the content of a named file from a `ReadFile` in the validation context, so that definitions can come
+from a folder, a bundle or a test alike.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from typing import Any, Final
 from dssm_assets.core.errors import Fault, FeatureSpecError
 
 ReadFile = Callable[[str], bytes]
-"""Returns the content of a file that fg.json names; raises OSError if there is none."""
+"""Returns the content of a file that fg.json names; raises OSError if it does not exist."""
 
 CONTEXT_KEY: Final = "read_file"
+"""Key of the `ReadFile` in the validation context."""
 
 
 def read_named_file(context: Any, name: str) -> bytes:
-    """Returns a named file's content with the reader that the parser put into the validation context.
+    """Returns the content of a named file, read with the `ReadFile` of the validation context.
 
     Raises:
-        ValueError: if files cannot be read here, or this one cannot.
+        ValueError: the context has no `ReadFile`, or the file cannot be read.
     """
     reader: ReadFile | None = (context or {}).get(CONTEXT_KEY)
     if reader is None:
@@ -34,37 +35,37 @@ def read_named_file(context: Any, name: str) -> bytes:
 
 
 def parse_vocabulary(content: bytes) -> dict[str, int]:
-    """Returns the bucket of each word of a vocabulary file: its line from 0, or the number after its last space.
+    """Returns the bucket of each word of a vocabulary file: its line number from 0, or the number after its last space.
 
     Raises:
-        ValueError: if the text is not UTF-8, holds no word or one twice, or only some lines end with a number.
+        ValueError: the text is not UTF-8, has no word, repeats a word, or only some lines end with a number.
     """
     try:
         lines = [line for line in content.decode("utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise ValueError(f"a vocabulary file is UTF-8 text: {error}") from error
     if not lines:
-        raise ValueError("a vocabulary file holds at least one word")
+        raise ValueError("a vocabulary file needs at least one word")
     pairs = [line.rsplit(" ", 1) for line in lines]
     is_numbered = [len(pair) == 2 and pair[1].isdecimal() for pair in pairs]
     if all(is_numbered):
         words = {pair[0]: int(pair[1]) for pair in pairs}
     elif any(is_numbered):
         where = is_numbered.index(not is_numbered[0]) + 1
-        raise ValueError(f"every line of a vocabulary file ends with a bucket or none does; line {where} differs")
+        raise ValueError(f"either all lines of a vocabulary file end with a bucket or none; line {where} differs")
     else:
-        words = {line: place for place, line in enumerate(lines)}
+        words = {line: position for position, line in enumerate(lines)}
     if len(words) != len(lines):
-        raise ValueError(f"a vocabulary file names {len(lines) - len(words)} words twice")
+        raise ValueError(f"a vocabulary file repeats {len(lines) - len(words)} words")
     return words
 
 
 def read_fg_file(path: object) -> tuple[Mapping[str, Any], str, ReadFile]:
-    """Returns the parsed file, words that name it, and a reader of files by their path relative to it.
+    """Returns a parsed fg.json, its name for errors, and a `ReadFile` for paths relative to it.
 
     Raises:
-        OSError: if it cannot be read.
-        FeatureSpecError: if it is no JSON mapping.
+        OSError: the file cannot be read.
+        FeatureSpecError: the file is not a JSON mapping.
     """
     text = str(path)
     folder, _, name = text.rpartition("/")

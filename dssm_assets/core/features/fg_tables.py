@@ -1,7 +1,4 @@
-"""Contracts of the tables of feature generation, statistics and feature configuration.
-
-Belongs here: their keys, columns and meanings. Does not belong here: feature definitions (`spec.py`, fg.json).
-"""
+"""Contracts of the tables of feature generation, statistics and feature configuration: keys, columns, meanings."""
 
 from __future__ import annotations
 
@@ -13,10 +10,10 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.schema import ColumnSpec, TableSpec
 
 _ENCODED = {
-    "*": "Encoded feature: float32 for a number, the text's 64-bit hash for a category, a list of hashes for several. Null: missing.",
-    f"*{col.WEIGHTS_SUFFIX}": "Weight of each value of the feature before it.",
+    "*": "Encoded feature: float32 for a number, 64-bit hash of the text for a category, a list of hashes for several. Null: missing.",
+    f"*{col.WEIGHTS_SUFFIX}": "Weight of each value of the feature.",
 }
-_FEATURE_DATE = ColumnSpec(col.FEATURE_DATE, pa.string(), "Day (YYYY-MM-DD) as of whose end the features hold.")
+_FEATURE_DATE = ColumnSpec(col.FEATURE_DATE, pa.string(), "Day (YYYY-MM-DD) at whose end the features hold.")
 _FEATURE = ColumnSpec(col.FEATURE, pa.string(), "Name of the feature in fg.json.")
 
 ITEM_FEATURES_FG: Final = TableSpec(
@@ -41,8 +38,8 @@ USER_HISTORY_FG: Final = TableSpec(
     (col.USER_ID,),
     (
         ColumnSpec(col.USER_ID, None, "The user."),
-        ColumnSpec(col.ITEM_IDS, None, "Items the user took on the day, by time."),
-        ColumnSpec(col.EVENT_TIMES_MS, pa.list_(pa.int64()), "When each was taken, unix milliseconds."),
+        ColumnSpec(col.ITEM_IDS, None, "Items of the user's positive events of the day, by time."),
+        ColumnSpec(col.EVENT_TIMES_MS, pa.list_(pa.int64()), "Times of those events, unix milliseconds."),
     ),
     {"*": "Sequence sub-feature `sequence__feature`: one 64-bit hash per item of the list, null where missing."},
 )
@@ -52,8 +49,8 @@ NUMERIC_VALUE_COUNTS: Final = TableSpec(
     (col.FEATURE, col.VALUE),
     (
         _FEATURE,
-        ColumnSpec(col.VALUE, pa.float32(), "The value; null counts the samples without one.", is_nullable=True),
-        ColumnSpec(col.COUNT, pa.int64(), "Samples with that value."),
+        ColumnSpec(col.VALUE, pa.float32(), "The value; the null row counts samples without one.", is_nullable=True),
+        ColumnSpec(col.COUNT, pa.int64(), "Number of samples with that value."),
     ),
 )
 CATEGORY_VALUE_COUNTS: Final = TableSpec(
@@ -62,8 +59,8 @@ CATEGORY_VALUE_COUNTS: Final = TableSpec(
     (col.FEATURE, col.VALUE_HASH),
     (
         _FEATURE,
-        ColumnSpec(col.VALUE_HASH, pa.int64(), "Hash of the value; null counts the samples without one.", is_nullable=True),
-        ColumnSpec(col.COUNT, pa.int64(), "Samples with that value."),
+        ColumnSpec(col.VALUE_HASH, pa.int64(), "Hash of the value; the null row counts samples without one.", is_nullable=True),
+        ColumnSpec(col.COUNT, pa.int64(), "Number of samples with that value."),
     ),
 )
 FEATURE_BINNING: Final = TableSpec(
@@ -73,9 +70,9 @@ FEATURE_BINNING: Final = TableSpec(
     (
         _FEATURE,
         ColumnSpec("boundaries", pa.list_(pa.float64()), "Cut points of equal-frequency bins [a, b), ascending."),
-        ColumnSpec(col.COUNT, pa.int64(), "Samples in the window."),
-        ColumnSpec("missing_count", pa.int64(), "Samples without a value."),
-        ColumnSpec("distinct_count", pa.int64(), "Distinct values."),
+        ColumnSpec(col.COUNT, pa.int64(), "Number of samples in the window."),
+        ColumnSpec("missing_count", pa.int64(), "Number of samples without a value."),
+        ColumnSpec("distinct_count", pa.int64(), "Number of distinct values."),
         ColumnSpec("min", pa.float64(), "Smallest value.", is_nullable=True),
         ColumnSpec("max", pa.float64(), "Largest value.", is_nullable=True),
     ),
@@ -94,7 +91,9 @@ _CONFIG_COLUMNS = (
         "JSON: embedding_dim and boundary, vocab_size or hash_bucket_size; null if dropped.",
         is_nullable=True,
     ),
-    ColumnSpec(col.MESSAGE, pa.string(), "How it was decided; `DROP IT: reason` drops the feature.", is_nullable=True),
+    ColumnSpec(
+        col.MESSAGE, pa.string(), "How it was decided; a message `DROP IT: reason` drops the feature.", is_nullable=True
+    ),
 )
 FEATURE_CONFIG: Final = TableSpec("feature_config", "one row per feature", (col.FEATURE,), _CONFIG_COLUMNS)
 STEP_CONFIG: Final = TableSpec("step_config", "one row per step setting", (col.FEATURE,), _CONFIG_COLUMNS)

@@ -1,8 +1,4 @@
-"""Parity: golden rows of a table, each replayed as one request, give what the whole table gave.
-
-Belongs here: choosing the rows, replaying them, saying where they differ. Does not belong here: how features are
-generated (`generator.py`).
-"""
+"""Parity check: golden rows of a table, replayed as single requests, must give the features that the table gave."""
 
 from __future__ import annotations
 
@@ -20,12 +16,12 @@ from dssm_assets.core.features.generator import FeatureGenerator
 
 @dataclass(frozen=True)
 class ParityReport:
-    """What a replay found.
+    """Result of a replay.
 
     Attributes:
-        row_count: rows that were replayed.
-        differing: by feature, in how many of them the request gave something else.
-        example: the first difference in words, "" without any.
+        row_count: number of replayed rows.
+        differing: feature -> number of rows in which the request gave another value.
+        example: description of the first difference, "" if there is none.
     """
 
     row_count: int
@@ -34,12 +30,12 @@ class ParityReport:
 
     @property
     def is_passed(self) -> bool:
-        """Tells whether every feature of every row was the same."""
+        """True if no feature of any row differs."""
         return not self.differing
 
     @property
     def sentence(self) -> str:
-        """Returns the outcome for people."""
+        """The result as a sentence."""
         if self.is_passed:
             return f"{self.row_count} golden rows are the same in bulk and as single requests"
         names = ", ".join(f"{name} ({count})" for name, count in sorted(self.differing.items()))
@@ -47,7 +43,7 @@ class ParityReport:
 
 
 def choose_golden_rows(row_count: int, wanted: int) -> list[int]:
-    """Returns up to `wanted` positions, evenly spread from the first row to the last."""
+    """Returns up to `wanted` row positions, evenly spaced from the first row to the last."""
     return sorted(set(np.linspace(0, row_count - 1, min(wanted, row_count)).round().astype(int).tolist())) if row_count else []
 
 
@@ -61,17 +57,17 @@ def replay_rows(
     start: int = 0,
     is_whole: bool = False,
 ) -> ParityReport:
-    """Returns how the rows at the positions, each turned into a request, compare to what the table gave.
+    """Returns how the rows at the given positions, replayed as requests, compare with the encoded table.
 
-    A table may be part of a larger one: of the positions in that one, those outside of the part are left out.
+    The table may be a block of a larger one: positions outside the block are skipped.
 
     Args:
-        generator: the one that encoded.
-        table: the inputs of many rows.
+        generator: the generator that encoded the table.
+        table: the inputs.
         encoded: their features, as `FeatureGenerator.encode` returned them for the side.
         side: as in `FeatureGenerator.encode`.
-        positions: rows to replay.
-        start: position of the table's first row.
+        positions: rows to replay, counted in the larger table.
+        start: position of the first row of the block in the larger table.
         is_whole: as in `FeatureGenerator.encode`.
     """
     differing: dict[str, int] = {}
@@ -88,7 +84,7 @@ def replay_rows(
 
 
 def row_as_request(table: pa.Table, position: int) -> dict[str, Any]:
-    """Returns a row as a request would carry it: a float32 as the decimal number that people write, as JSON does."""
+    """Returns a row as a request carries it; a float32 becomes the decimal number that JSON has for it."""
     row = {name: ragged.combine_chunks(table.column(name).slice(position, 1)) for name in table.column_names}
     return requests.first_row(pa.table({name: ragged.map_leaves(column, _decimals) for name, column in row.items()}))
 
@@ -99,7 +95,7 @@ def _decimals(values: pa.Array) -> pa.Array:
 
 
 def merge_reports(reports: list[ParityReport]) -> ParityReport:
-    """Returns the reports of several batches as one."""
+    """Returns one report for several blocks of rows."""
     differing: dict[str, int] = {}
     for report in reports:
         for name, count in report.differing.items():

@@ -1,9 +1,8 @@
-"""One request as a table of one row, and one row of a result as plain values.
+"""One request as a table of one row, and the first row of a result as plain Python values.
 
-Belongs here: the types of Python values. Does not belong here: what features make of them (`generator.py`).
-
-A value becomes what a column of its kind would hold: a float32 the decimal number that is printed for it, a float16 the
-same of the float32 that it is, integers that int64 cannot hold their digits, and so all integers beside them.
+A request must give the same features as the same row of a table. Two kinds of numbers need care:
+- a float32 or float16 becomes the decimal number that is printed for it, because that is what JSON carries;
+- integers beyond int64 become their digits, and so do all other integers of the same value, because a column has one type.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ _NARROW = (np.dtype(np.float32), np.dtype(np.float16))
 
 
 def request_table(request: Mapping[str, Any], columns: Iterable[str]) -> pa.Table:
-    """Returns a table of one row with the columns; a column that the request lacks is missing (null).
+    """Returns a table of one row with the given columns; a column that the request lacks is null.
 
     Args:
-        request: value by input name: text, number, boolean, None, a list (or tuple, array) of them, or a mapping.
+        request: input name -> text, number, boolean, None, a list (or tuple, array) of them, or a mapping.
         columns: names of the inputs that are needed.
 
     Raises:
@@ -48,14 +47,14 @@ def request_table(request: Mapping[str, Any], columns: Iterable[str]) -> pa.Tabl
 
 
 def first_row(table: pa.Table) -> dict[str, Any]:
-    """Returns the first row of a result: plain numbers, texts and lists."""
+    """Returns the first row of a result as plain numbers, texts and lists."""
     return {name: column[0].as_py() for name, column in zip(table.column_names, table.columns, strict=True)}
 
 
 def decimal_numbers(values: pa.Array) -> pa.Array:
-    """Returns float32 or float16 numbers as the float64 that people write for them: 0.1, not 0.10000000149011612.
+    """Returns float32 or float16 numbers as the float64 that is printed for them: 0.1, not 0.10000000149011612.
 
-    A number without a fraction stays what it is, as its text does (`text_values.py`): 60734968 has a shorter decimal.
+    Whole numbers are kept exactly, as in `column_values.text_values`: the shortest decimal of 60734968 is another number.
     """
     narrow = values.cast(pa.float32())
     exact, shortest = narrow.cast(pa.float64()), narrow.cast(pa.string()).cast(pa.float64())
@@ -64,11 +63,11 @@ def decimal_numbers(values: pa.Array) -> pa.Array:
 
 
 class _Pairs(list[tuple[Any, Any]]):
-    """The entries of a mapping, as Arrow takes them."""
+    """The entries of a mapping in the form that Arrow accepts."""
 
 
 def _plain(value: Any) -> Any:
-    """Returns a value in plain numbers, texts, lists and pairs."""
+    """Returns the value as plain numbers, texts, lists and pairs."""
     if isinstance(value, Mapping):
         return _Pairs((str(key) if isinstance(key, bool) else _plain(key), _plain(item)) for key, item in value.items())
     if isinstance(value, list | tuple):
@@ -90,7 +89,7 @@ def _is_beyond_int64(value: Any) -> bool:
 
 
 def _with_digits(value: Any) -> Any:
-    """Returns a plain value with the digits of every integer in its place: one column holds one type."""
+    """Returns a plain value with every integer replaced by its digits."""
     if isinstance(value, _Pairs):
         return _Pairs((_with_digits(key), _with_digits(item)) for key, item in value)
     if isinstance(value, list):
@@ -99,7 +98,7 @@ def _with_digits(value: Any) -> Any:
 
 
 def _type(value: Any) -> pa.DataType | None:
-    """Returns the type of the column of a mapping; None where Arrow infers it."""
+    """Returns the column type of a mapping; None for a value whose type Arrow infers."""
     if not isinstance(value, _Pairs):
         return None
     keys = pa.array([key for key, _ in value]).type if value else pa.string()

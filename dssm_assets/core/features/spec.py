@@ -1,7 +1,6 @@
-"""The feature definitions as a whole: fg.json parsed and checked, and the resolved view of each feature.
+"""fg.json parsed and checked: `parse_fg` returns the definitions of all features, or every fault of the file at once.
 
-Belongs here: `FgSpec`, `Feature`, `parse_fg`. Does not belong here: reading one entry (`spec_entries.py`), the keys of
-one feature type (`operators/`), the checks between features (`spec_checks.py`).
+The keys of one feature type are those of its class in `operators/`.
 """
 
 from __future__ import annotations
@@ -23,6 +22,10 @@ from dssm_assets.core.features.operators.base import VOCABULARY_KEYS, Definition
 from dssm_assets.core.features.operators.registry import OPERATORS
 from dssm_assets.core.features.operators.sequence_feature import SEQUENCE_FEATURE, SequenceFeature, SubFeature, SubFeatureKeys
 
+_KEYS: Final = ("features", "reserves", "multi_val_sep")
+"""Keys of the file itself."""
+
+
 _SPELLINGS: Final = {
     "needDiscrete": "need_discrete",
     "needKey": "need_key",
@@ -33,141 +36,17 @@ _SPELLINGS: Final = {
     "show_item": "show_skey",
     "matchType": "match_type",
 }
-"""Other spellings of keys in files of the reference, where the feature type has the key."""
+"""Spellings that files of the reference use, and the key that they mean in a feature type that has it."""
 
 _TYPE_SPELLINGS: Final = {"bool_mask": "bool_mask_feature"}
-"""Other spellings of feature types."""
+"""Likewise, of feature types."""
 
 D = TypeVar("D", bound=Definition)
 Parsed = tuple[Operator | SequenceFeature | None, list[Fault]]
 
 
-def parse_entry(entry: Any, position: int, where: str, read_file: ReadFile | None = None) -> Parsed:
-    """Returns the definition of an entry (None if too little of it is right) and every fault that it has.
-
-    Args:
-        entry: one element of the list `features`.
-        position: its place in the list, from 0.
-        where: words that name the file.
-        read_file: reads the files that the entry names.
-    """
-    if not isinstance(entry, Mapping):
-        return None, [_no_mapping(f"{where}, feature number {position + 1}", entry)]
-    if entry.get("feature_type") != SEQUENCE_FEATURE:
-        name = entry.get("feature_name") or f"number {position + 1}"
-        return _parse_operator(entry, f"{where}, feature {name}", read_file)
-    name = entry.get("sequence_name") or f"number {position + 1}"
-    place = f"{where}, sequence {name}"
-    subs: list[SubFeature] = []
-    faults: list[Fault] = []
-    given = entry.get("features")
-    for number, item in enumerate(given if isinstance(given, list) else []):
-        label = (item.get("feature_name") if isinstance(item, Mapping) else None) or f"number {number + 1}"
-        sub, found = _parse_sub_feature(item, f"{place}, feature {label}", read_file)
-        faults.extend(found)
-        subs.extend([] if sub is None else [sub])
-    if faults and not subs:
-        return None, faults
-    sequence, found = _validated(SequenceFeature, {**entry, "features": tuple(subs)} if subs else entry, place, read_file)
-    return sequence, [*faults, *found]
-
-
-def with_separator(entry: Any, separator: str | None) -> Any:
-    """Returns an entry with the file's separator of multi-values wherever a feature type has the key and it gives none."""
-    if separator is None or not isinstance(entry, Mapping):
-        return entry
-    if entry.get("feature_type") == SEQUENCE_FEATURE:
-        subs = entry.get("features")
-        return {**entry, "features": [with_separator(sub, separator) for sub in subs]} if isinstance(subs, list) else entry
-    operator_type = OPERATORS.get(_type_name(entry))
-    has_key = operator_type is not None and "separator" in operator_type.model_fields
-    return {**entry, "separator": separator} if has_key and "separator" not in entry else entry
-
-
-def output_names(entries: list[Any]) -> list[str]:
-    """Returns names of all features and sub-features, of faulty entries too: neither missed nor found missing."""
-    found: list[str] = []
-    for entry in (entry for entry in entries if isinstance(entry, Mapping)):
-        subs = entry.get("features") if entry.get("feature_type") == SEQUENCE_FEATURE else None
-        if isinstance(subs, list):
-            named = [sub.get("feature_name") for sub in subs if isinstance(sub, Mapping)]
-            found.extend(f"{entry.get('sequence_name')}__{name}" for name in named if name is not None)
-        elif isinstance(entry.get("feature_name"), str):
-            found.append(entry["feature_name"])
-    return found
-
-
-def _parse_sub_feature(entry: Any, place: str, read_file: ReadFile | None) -> tuple[SubFeature | None, list[Fault]]:
-    if not isinstance(entry, Mapping):
-        return None, [_no_mapping(place, entry)]
-    own = {key: value for key, value in entry.items() if key in SubFeatureKeys.model_fields}
-    rest = {key: value for key, value in entry.items() if key not in own}
-    operator, faults = _parse_operator(rest, place, read_file)
-    keys, found = _validated(SubFeatureKeys, own, place, read_file)
-    faults += found
-    if operator is None:
-        return None, faults
-    sub, found = _validated(SubFeature, {"operator": operator, "keys": keys or SubFeatureKeys()}, place, read_file)
-    return sub, [*faults, *found]
-
-
-def _parse_operator(entry: Any, place: str, read_file: ReadFile | None) -> tuple[Operator | None, list[Fault]]:
-    operator_type = OPERATORS.get(_type_name(entry))
-    if operator_type is None:
-        known = ", ".join([*OPERATORS, SEQUENCE_FEATURE])
-        got = repr(entry.get("feature_type"))
-        return None, [
-            Fault(f"{place}, key feature_type", f"one of: {known}", got, "choose one of these (no sequence in a sequence)")
-        ]
-    return _validated(operator_type, {**entry, "feature_type": _type_name(entry)}, place, read_file)
-
-
-def _type_name(entry: Mapping[str, Any]) -> str:
-    given = str(entry.get("feature_type"))
-    return _TYPE_SPELLINGS.get(given, given)
-
-
-def _validated(
-    model: type[D], entry: Mapping[str, Any], place: str, read_file: ReadFile | None
-) -> tuple[D | None, list[Fault]]:
-    fields = model.model_fields
-    spelled = {_SPELLINGS[key] if _SPELLINGS.get(key) in fields else key: value for key, value in entry.items()}
-    context = {CONTEXT_KEY: read_file}
-    try:
-        return model.model_validate(spelled, context=context), []
-    except ValidationError as error:
-        faulty = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
-        return _without(model, spelled, faulty, context), [_fault(model, item, place) for item in error.errors()]
-
-
-def _without(model: type[D], entry: Mapping[str, Any], faulty: set[str], context: Any) -> D | None:
-    """Returns what the sound keys alone define, so that the checks between features see it too; None if nothing."""
-    try:
-        sound = {key: value for key, value in entry.items() if key not in faulty}
-        return model.model_validate(sound, context=context) if faulty else None
-    except ValidationError:
-        return None
-
-
-def _fault(model: type[Definition], item: Any, place: str) -> Fault:
-    location = ", key ".join([place, *([".".join(str(part) for part in item["loc"])] if item["loc"] else [])])
-    if item["type"] == "extra_forbidden":
-        known = ", ".join(sorted(model.model_fields))
-        return Fault(location, f"one of: {known}", "an unknown key", "remove it or correct its spelling")
-    if item["type"] == "missing":
-        return Fault(location, "a value", "nothing", "add the key")
-    words = item["msg"].removeprefix("Value error, ")
-    if not item["loc"]:
-        return Fault(location, "keys that agree with each other", words, "correct the definition")
-    return Fault(location, words, repr(item.get("input"))[:120], "correct the value")
-
-
-def _no_mapping(place: str, entry: Any) -> Fault:
-    return Fault(place, "a mapping", repr(entry)[:80], "write its keys in braces")
-
-
-_KEYS: Final = ("features", "reserves", "multi_val_sep")
-"""Keys of a fg.json."""
+_TABLE_KEYS = ("embedding_dim", *VOCABULARY_KEYS, "default_bucketize_value", "boundaries")
+"""Keys that shape an embedding table: features that share one must agree on them."""
 
 
 @dataclass(frozen=True)
@@ -178,13 +57,13 @@ class Feature:
         name: column of its values; `sequence__feature` for a sub-feature.
         side: the tower that reads it.
         kind: number or category.
-        is_multi: a row holds any number of values; for a sub-feature: each element does.
-        depth: levels of lists in its column: 0 one value per row, 1 a list, 2 a list of lists.
+        is_multi: a row holds any number of values; for a sub-feature, each element does.
+        depth: nesting of lists in its column: 0 for one value per row, 1 for a list, 2 for a list of lists.
         embedding_name: features of one name share a vocabulary and an embedding table.
-        inputs: columns of the table that it is made from, sorted; those of features it refers to included.
-        operator: its definition, for a sub-feature as it works on elements.
-        sequence: the sequence it belongs to, None for a feature of its own.
-        sub_feature: its place in that sequence.
+        inputs: columns of the table that it is computed from, sorted, including those of features it refers to.
+        operator: its definition; of a sub-feature, the definition that works on elements.
+        sequence: the sequence that contains it, None for a feature of the row.
+        sub_feature: its entry in that sequence.
     """
 
     name: str
@@ -200,31 +79,36 @@ class Feature:
 
     @property
     def weights_name(self) -> str | None:
-        """The column of its values' weights, None for a feature without weights."""
+        """Name of the column that holds the weights of its values, None for a feature without weights."""
         return feature_weights(self.name) if self.operator.is_weighted else None
 
 
 @dataclass(frozen=True)
 class FgSpec:
-    """Checked feature definitions. `definitions` keeps the order of fg.json, `raw` what it said."""
+    """Checked feature definitions.
+
+    Attributes:
+        definitions: features and sequences in the order of fg.json.
+        raw: the parsed fg.json.
+    """
 
     definitions: tuple[Operator | SequenceFeature, ...]
     raw: Mapping[str, Any]
 
     @property
     def reserves(self) -> tuple[str, ...]:
-        """Columns that pass through feature generation unchanged."""
+        """Columns that feature generation passes through unchanged."""
         return tuple(self.raw.get("reserves") or ())
 
     @cached_property
     def features(self) -> tuple[Feature, ...]:
-        """The features of a row (no stubs, no sub-features of sequences), in the order of fg.json."""
+        """Features of a row in the order of fg.json, without stubs and without the sub-features of sequences."""
         operators = [item for item in self.definitions if isinstance(item, Operator) and not item.stub_type]
         return tuple(self._by_name[operator.feature_name] for operator in operators)
 
     @cached_property
     def sequence_features(self) -> tuple[Feature, ...]:
-        """The sub-features of all sequences (no stubs), in the order of fg.json."""
+        """Sub-features of all sequences in the order of fg.json, without stubs."""
         return tuple(
             _sub_feature(sequence, sub)
             for sequence in (item for item in self.definitions if isinstance(item, SequenceFeature))
@@ -242,7 +126,7 @@ class FgSpec:
         """Returns the feature or sub-feature of that name.
 
         Raises:
-            FeatureSpecError: if there is none.
+            FeatureSpecError: no feature has that name.
         """
         if name not in self._by_name:
             known = ", ".join(self._by_name) or "no features"
@@ -250,64 +134,25 @@ class FgSpec:
         return self._by_name[name]
 
     def features_of_side(self, side: str | None) -> tuple[Feature, ...]:
-        """Returns the features (no sub-features) of a side, or of all sides for None.
+        """Returns the features of a side without sub-features of sequences; those of all sides for None.
 
         Raises:
-            ValueError: if there is no such side.
+            ValueError: the side is unknown.
         """
         return self.features if side is None else tuple(feature for feature in self.features if feature.side is Side(side))
 
     def features_of_kind(self, kind: Kind) -> tuple[Feature, ...]:
-        """Returns the features (no sub-features) of a kind."""
+        """Returns the features of a kind without sub-features of sequences."""
         return tuple(feature for feature in self.features if feature.kind is kind)
 
     def to_fg_json(self) -> dict[str, Any]:
-        """Returns a mapping equal to the one that `parse_fg` read."""
+        """Returns a copy of the mapping that `parse_fg` read."""
         return copy.deepcopy(dict(self.raw))
 
     def _feature(self, operator: Operator) -> Feature:
         named = {item.feature_name: item for item in self.definitions if isinstance(item, Operator)}
         inputs = _all_inputs(operator, named)
         return _resolved(operator.feature_name, operator, inputs)
-
-
-def parse_fg(raw: Mapping[str, Any], where: str = "fg.json", read_file: ReadFile | None = None) -> FgSpec:
-    """Returns the feature definitions of a parsed fg.json.
-
-    Args:
-        raw: `{"features": [...], "reserves": [...], "multi_val_sep": "|"}`; the keys of a feature are those of its class
-            in `operators/`; multi_val_sep is the separator of those that have that key and do not give it.
-        where: words that name the file in errors.
-        read_file: returns the content of a file that a definition names (vocab_file); None: no file can be named.
-
-    Raises:
-        FeatureSpecError: with every fault at once: an unknown type or key, a bad value, a name given twice, an
-            expression that is none or names no feature, a feature that needs inputs of two sides that no table holds
-            together, features that share an embedding and contradict each other.
-    """
-    faults = [
-        Fault(f"{where}, key {key}", f"one of: {', '.join(_KEYS)}", "an unknown key", "remove it or correct its spelling")
-        for key in sorted(set(raw) - set(_KEYS))
-    ]
-    entries, reserves, separator = (raw.get(key) for key in _KEYS)
-    if not isinstance(entries, list):
-        faults.append(Fault(f"{where}, key features", "a list of features", repr(entries)[:80], "write a list"))
-        entries = []
-    if reserves is not None and not (isinstance(reserves, list) and all(isinstance(name, str) for name in reserves)):
-        faults.append(Fault(f"{where}, key reserves", "a list of column names", repr(reserves)[:80], "write a list of names"))
-    if separator is not None and not (isinstance(separator, str) and separator):
-        faults.append(Fault(f"{where}, key multi_val_sep", "a text", repr(separator)[:80], "write what stands between values"))
-        separator = None
-    definitions: list[Operator | SequenceFeature] = []
-    for position, entry in enumerate(entries):
-        definition, found = parse_entry(with_separator(entry, separator), position, where, read_file)
-        faults.extend(found)
-        if definition is not None:
-            definitions.append(definition)
-    faults.extend(faults_between(definitions, where, output_names(entries)))
-    if faults:
-        raise FeatureSpecError(faults)
-    return FgSpec(tuple(definitions), copy.deepcopy(dict(raw)))
 
 
 def _all_inputs(operator: Operator, named: Mapping[str, Operator]) -> list[Expression]:
@@ -337,30 +182,191 @@ def _resolved(name: str, operator: Operator, inputs: Sequence[Expression]) -> Fe
     )
 
 
-_TABLE_KEYS = ("embedding_dim", *VOCABULARY_KEYS, "default_bucketize_value", "boundaries")
-"""Keys that decide what an embedding table looks like: features that share one may not contradict each other."""
+def parse_fg(raw: Mapping[str, Any], where: str = "fg.json", read_file: ReadFile | None = None) -> FgSpec:
+    """Returns the feature definitions of a parsed fg.json.
+
+    Args:
+        raw: `{"features": [...], "reserves": [...], "multi_val_sep": "|"}`. `multi_val_sep` is the separator of all
+            features that have the key `separator` and do not set it.
+        where: name of the file in errors.
+        read_file: returns the content of a file that a definition names (`vocab_file`). None: definitions may not name
+            files.
+
+    Raises:
+        FeatureSpecError: with every fault at once: an unknown type or key, a bad value, a repeated name, a malformed
+            expression, a reference to an unknown feature, inputs of both towers in one feature, or features that share
+            an embedding and disagree on its table.
+    """
+    faults = [
+        Fault(f"{where}, key {key}", f"one of: {', '.join(_KEYS)}", "an unknown key", "remove it or correct its spelling")
+        for key in sorted(set(raw) - set(_KEYS))
+    ]
+    entries, reserves, separator = (raw.get(key) for key in _KEYS)
+    if not isinstance(entries, list):
+        faults.append(Fault(f"{where}, key features", "a list of features", repr(entries)[:80], "write a list"))
+        entries = []
+    if reserves is not None and not (isinstance(reserves, list) and all(isinstance(name, str) for name in reserves)):
+        faults.append(Fault(f"{where}, key reserves", "a list of column names", repr(reserves)[:80], "write a list of names"))
+    if separator is not None and not (isinstance(separator, str) and separator):
+        faults.append(
+            Fault(f"{where}, key multi_val_sep", "a non-empty text", repr(separator)[:80], "write the separator of values")
+        )
+        separator = None
+    definitions: list[Operator | SequenceFeature] = []
+    for position, entry in enumerate(entries):
+        definition, found = _parse_entry(_with_separator(entry, separator), position, where, read_file)
+        faults.extend(found)
+        if definition is not None:
+            definitions.append(definition)
+    faults.extend(_check_between(definitions, where, _output_names(entries)))
+    if faults:
+        raise FeatureSpecError(faults)
+    return FgSpec(tuple(definitions), copy.deepcopy(dict(raw)))
 
 
-def faults_between(
+def _parse_entry(entry: Any, position: int, where: str, read_file: ReadFile | None = None) -> Parsed:
+    """Returns the definition of the entry at a position (from 0) of the list `features`, and every fault of the entry.
+
+    The definition is None where the valid keys do not suffice for one.
+    """
+    if not isinstance(entry, Mapping):
+        return None, [_not_a_mapping(f"{where}, feature number {position + 1}", entry)]
+    if entry.get("feature_type") != SEQUENCE_FEATURE:
+        name = entry.get("feature_name") or f"number {position + 1}"
+        return _parse_operator(entry, f"{where}, feature {name}", read_file)
+    name = entry.get("sequence_name") or f"number {position + 1}"
+    place = f"{where}, sequence {name}"
+    subs: list[SubFeature] = []
+    faults: list[Fault] = []
+    given = entry.get("features")
+    for number, item in enumerate(given if isinstance(given, list) else []):
+        label = (item.get("feature_name") if isinstance(item, Mapping) else None) or f"number {number + 1}"
+        sub, found = _parse_sub_feature(item, f"{place}, feature {label}", read_file)
+        faults.extend(found)
+        subs.extend([] if sub is None else [sub])
+    if faults and not subs:
+        return None, faults
+    sequence, found = _validated(SequenceFeature, {**entry, "features": tuple(subs)} if subs else entry, place, read_file)
+    return sequence, [*faults, *found]
+
+
+def _with_separator(entry: Any, separator: str | None) -> Any:
+    """Returns an entry with the separator of the file wherever a feature type has that key and the entry does not set it."""
+    if separator is None or not isinstance(entry, Mapping):
+        return entry
+    if entry.get("feature_type") == SEQUENCE_FEATURE:
+        subs = entry.get("features")
+        return {**entry, "features": [_with_separator(sub, separator) for sub in subs]} if isinstance(subs, list) else entry
+    operator_type = OPERATORS.get(_type_name(entry))
+    has_key = operator_type is not None and "separator" in operator_type.model_fields
+    return {**entry, "separator": separator} if has_key and "separator" not in entry else entry
+
+
+def _output_names(entries: list[Any]) -> list[str]:
+    """Returns the names of all features and sub-features, including those of faulty entries.
+
+    So a reference to a faulty feature is not reported as a reference to an unknown one.
+    """
+    found: list[str] = []
+    for entry in (entry for entry in entries if isinstance(entry, Mapping)):
+        subs = entry.get("features") if entry.get("feature_type") == SEQUENCE_FEATURE else None
+        if isinstance(subs, list):
+            named = [sub.get("feature_name") for sub in subs if isinstance(sub, Mapping)]
+            found.extend(f"{entry.get('sequence_name')}__{name}" for name in named if name is not None)
+        elif isinstance(entry.get("feature_name"), str):
+            found.append(entry["feature_name"])
+    return found
+
+
+def _parse_sub_feature(entry: Any, place: str, read_file: ReadFile | None) -> tuple[SubFeature | None, list[Fault]]:
+    if not isinstance(entry, Mapping):
+        return None, [_not_a_mapping(place, entry)]
+    own = {key: value for key, value in entry.items() if key in SubFeatureKeys.model_fields}
+    rest = {key: value for key, value in entry.items() if key not in own}
+    operator, faults = _parse_operator(rest, place, read_file)
+    keys, found = _validated(SubFeatureKeys, own, place, read_file)
+    faults += found
+    if operator is None:
+        return None, faults
+    sub, found = _validated(SubFeature, {"operator": operator, "keys": keys or SubFeatureKeys()}, place, read_file)
+    return sub, [*faults, *found]
+
+
+def _parse_operator(entry: Any, place: str, read_file: ReadFile | None) -> tuple[Operator | None, list[Fault]]:
+    operator_type = OPERATORS.get(_type_name(entry))
+    if operator_type is None:
+        known = ", ".join([*OPERATORS, SEQUENCE_FEATURE])
+        got = repr(entry.get("feature_type"))
+        return None, [
+            Fault(f"{place}, key feature_type", f"one of: {known}", got, "choose one of these (sequences cannot be nested)")
+        ]
+    return _validated(operator_type, {**entry, "feature_type": _type_name(entry)}, place, read_file)
+
+
+def _type_name(entry: Mapping[str, Any]) -> str:
+    given = str(entry.get("feature_type"))
+    return _TYPE_SPELLINGS.get(given, given)
+
+
+def _validated(
+    model: type[D], entry: Mapping[str, Any], place: str, read_file: ReadFile | None
+) -> tuple[D | None, list[Fault]]:
+    fields = model.model_fields
+    spelled = {_SPELLINGS[key] if _SPELLINGS.get(key) in fields else key: value for key, value in entry.items()}
+    context = {CONTEXT_KEY: read_file}
+    try:
+        return model.model_validate(spelled, context=context), []
+    except ValidationError as error:
+        faulty = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
+        return _without_keys(model, spelled, faulty, context), [_fault(model, item, place) for item in error.errors()]
+
+
+def _without_keys(model: type[D], entry: Mapping[str, Any], faulty: set[str], context: Any) -> D | None:
+    """Returns the definition by the valid keys alone, so that the checks between features still see it; None if there is none."""
+    try:
+        valid = {key: value for key, value in entry.items() if key not in faulty}
+        return model.model_validate(valid, context=context) if faulty else None
+    except ValidationError:
+        return None
+
+
+def _fault(model: type[Definition], item: Any, place: str) -> Fault:
+    location = ", key ".join([place, *([".".join(str(part) for part in item["loc"])] if item["loc"] else [])])
+    if item["type"] == "extra_forbidden":
+        known = ", ".join(sorted(model.model_fields))
+        return Fault(location, f"one of: {known}", "an unknown key", "remove it or correct its spelling")
+    if item["type"] == "missing":
+        return Fault(location, "a value", "nothing", "add the key")
+    message = item["msg"].removeprefix("Value error, ")
+    if not item["loc"]:
+        return Fault(location, "keys that agree with each other", message, "correct the definition")
+    return Fault(location, "a valid value", f"{repr(item.get('input'))[:120]}: {message}", "correct the value")
+
+
+def _not_a_mapping(place: str, entry: Any) -> Fault:
+    return Fault(place, "a mapping", repr(entry)[:80], "write its keys in braces")
+
+
+def _check_between(
     definitions: Sequence[Operator | SequenceFeature], where: str, all_names: Collection[str]
 ) -> Iterator[Fault]:
-    """Yields what is wrong between definitions that are right by themselves.
+    """Yields the faults between definitions: repeated names, references, inputs of two towers, shared embeddings.
 
     Args:
         definitions: the features and sequences that could be parsed.
-        where: words that name the file.
-        all_names: one name per feature and sub-feature of the file, those that could not be parsed included.
+        where: name of the file.
+        all_names: one name per feature and sub-feature of the file, including those that could not be parsed.
     """
     operators = [item for item in definitions if isinstance(item, Operator)]
     sequences = [item for item in definitions if isinstance(item, SequenceFeature)]
     for name, count in sorted(Counter(all_names).items()):
         if count > 1:
-            yield Fault(f"{where}, feature {name}", "a name of its own", f"the name {count} times", "rename the others")
+            yield Fault(f"{where}, feature {name}", "a unique name", f"{count} features of that name", "rename the others")
     for weighted in (operator for operator in operators if operator.is_weighted):
         column = feature_weights(weighted.feature_name)
         if column in all_names:
-            taken = f"the column of the weights of {weighted.feature_name}"
-            yield Fault(f"{where}, feature {column}", "a name of its own", taken, "rename it")
+            got = f"the name of the weights column of {weighted.feature_name}"
+            yield Fault(f"{where}, feature {column}", "a unique name", got, "rename it")
     named = {operator.feature_name: operator for operator in operators}
     of_sequences = {sequence.output_name(sub.operator) for sequence in sequences for sub in sequence.features}
     for operator in operators:
@@ -382,13 +388,13 @@ def _reference_faults(
         if expression.source is not Source.FEATURE:
             inputs.append(expression)
         elif expression.name == operator.feature_name:
-            yield Fault(place, "no feature that is made from itself", str(expression), "break the circle")
+            yield Fault(place, "a feature that does not depend on itself", str(expression), "break the cycle")
         elif expression.name in named and expression.name not in seen:
             seen.add(expression.name)
             waiting.extend(named[expression.name].expressions)
         elif expression.name in of_sequences - set(named) and expression in operator.expressions:
-            got, remedy = f"{expression}, a feature of a sequence", "define a feature of the row and name that"
-            yield Fault(place, "a feature of a row, not one of a sequence", got, remedy)
+            got, remedy = f"{expression}, a sub-feature of a sequence", "define a feature of the row and refer to that"
+            yield Fault(place, "a feature of the row", got, remedy)
         elif expression.name not in all_names and expression in operator.expressions:
             yield Fault(place, "a feature of this file", str(expression), "define that feature or correct the name")
     yield from _crossing_faults(inputs, place)
@@ -403,7 +409,7 @@ def _crossing_faults(inputs: Sequence[Expression], place: str) -> Iterator[Fault
             crossing = ", ".join(sorted({str(e) for e in inputs if e.source in (Source.ITEM, other)}))
             yield Fault(
                 f"{place}, inputs", "inputs of one tower", f"{other} and item inputs together ({crossing})",
-                f"split it into one feature on the {other} side and one on the item side; no tower sees both",
+                f"split it into one feature on the {other} side and one on the item side, since no tower sees both",
             )  # fmt: skip
 
 
@@ -415,13 +421,17 @@ def _sequence_faults(sequence: SequenceFeature, where: str) -> Iterator[Fault]:
         inside = f"{place}, feature {sub.operator.feature_name}"
         stray = sorted(str(e) for e in sub.operator.expressions if e.source is Source.FEATURE)
         if stray:
-            remedy = "read columns; a feature inside a sequence refers to no other"
+            remedy = "read columns: a feature inside a sequence cannot refer to another feature"
             yield Fault(f"{inside}, inputs", "columns and constants", ", ".join(stray), remedy)
         if sub.operator.is_weighted:
-            yield Fault(f"{inside}, key weighted", "false inside a sequence", "true", "use it in a feature of its own")
+            yield Fault(
+                f"{inside}, key weighted", "false inside a sequence", "true", "use it in a feature outside the sequence"
+            )
         if sub.operator.depth > 1 or sub.operator.is_sequence:
-            remedy = "use id_feature or raw_feature: the group makes it a sequence"
-            yield Fault(f"{inside}, key feature_type", "no sequence in a sequence", sub.operator.feature_type, remedy)
+            remedy = "use id_feature or raw_feature: the group makes sequences of them"
+            yield Fault(
+                f"{inside}, key feature_type", "a type that is not a sequence itself", sub.operator.feature_type, remedy
+            )
 
 
 def _sharing_faults(operators: Sequence[Operator], sequences: Sequence[SequenceFeature], where: str) -> Iterator[Fault]:
@@ -437,12 +447,15 @@ def _sharing_faults(operators: Sequence[Operator], sequences: Sequence[SequenceF
         names = ", ".join(name for name, _ in group)
         if len({operator.kind for _, operator in group}) > 1:
             yield Fault(
-                place, "features of one kind", f"numbers and categories ({names})", "give them embedding_names of their own"
+                place, "features of one kind", f"numbers and categories ({names})", "give each kind its own embedding_name"
             )
             continue
         if group[0][1].kind is Kind.NUMERIC and any(_table_keys(operator).get("boundaries") is None for _, operator in group):
             yield Fault(
-                place, "boundaries in every number that shares it", names, "write the same boundaries in each, or do not share"
+                place,
+                "boundaries in every number that shares it",
+                names,
+                "write the same boundaries in each, or do not share it",
             )
         yield from _contradictions(group, place)
 
@@ -453,7 +466,7 @@ def _contradictions(group: Sequence[tuple[str, Operator]], place: str) -> Iterat
         if len(set(values.values())) > 1:
             got = ", ".join(f"{name}: {value[:60]}" for name, value in values.items())
             yield Fault(f"{place}, key {key}", "one value for all features that share it", got, "agree on one")
-    # A tokenizer's file gives num_buckets: it is no second vocabulary.
+    # A tokenizer has both keys: its vocab_file determines its num_buckets.
     sizes = [key for key in VOCABULARY_KEYS if given[key] and not (key == "vocab_file" and given["num_buckets"])]
     if len(sizes) > 1:
         yield Fault(place, "one kind of vocabulary", " and ".join(sizes), "keep one of them")
