@@ -11,14 +11,13 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.features import fg_tables
 from dssm_assets.core.features.expressions import SEQUENCE, Side
-from dssm_assets.core.features.generator import FeatureGenerator
+from dssm_assets.core.features.generator import FeatureGenerator, encode_distinct
 from dssm_assets.core.features.parity import ParityReport, choose_golden_rows, merge_reports, replay_rows
 from dssm_assets.core.samples import sample_tables
 from dssm_assets.core.samples.sample import label_events, select_positives
 from dssm_assets.core.samples.sample_fg import FeatureRows, LeakReport, add_feature_rows, check_no_leak, combine_leak_reports
 from dssm_assets.core.samples.training_window import TRAINING_WINDOW, describe_window
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.core.statistics.value_counts import encode_distinct
 from dssm_assets.steps.training import ID_COLUMNS, find_previous_day_features
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests, window_days
 from dssm_assets.storage.engines.engine import Target

@@ -1,43 +1,48 @@
-"""What text an input value is: the text that is hashed, split and looked up.
+"""How the values of an input column are read: as texts, as numbers, as several per row, as sequences.
 
-Belongs here: the one definition of the text of an integer, a float, a boolean; splitting of multi-values. Does not
-belong here: hashing (`hashing.py`), numbers (`number_values.py`) and key-value entries (`key_values.py`).
+This is the one definition of what a value is and when it is missing:
+- a text is itself, "" is missing;
+- an integer is its decimal digits, and so is a float without a fraction, because an integer column with gaps often
+  arrives as floats; any other float is the shortest text that reads back as the same number; NaN and infinities are missing;
+- a boolean is "true" or "false"; dates and decimals are what Arrow prints, and so are times, in microseconds whatever the
+  unit of the column;
+- the number of a text is the decimal number that it writes; a text that writes none is missing as a number.
 
-Texts are always dictionary arrays, so that each rule runs once per distinct value:
-- text is itself, "" is missing;
-- an integer is its decimal digits; a float without a fraction is too (an integer column with gaps often arrives as
-  floats), any other float is the shortest text that reads back as the same number; NaN and infinities are missing;
-- a boolean is "true" or "false"; dates and decimals are what Arrow prints, times too, in microseconds whatever the
-  unit of the column.
+Texts are always dictionary arrays, so that each rule runs once per distinct value. Numbers are float64 and NaN is missing.
+Letters: R rows, n values of all rows.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from dssm_assets.core.arrays import ragged
-from dssm_assets.core.arrays.ragged import Mask, Offsets
+from dssm_assets.core.arrays.ragged import IntArray, Mask, Offsets
 from dssm_assets.core.errors import Fault, SchemaError
 
+Numbers = npt.NDArray[np.float64]
+
 _BEYOND_INT64 = float(2**63)
+_DECIMAL = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_CAST = "cast the column before features are generated"
 
 
 def text_values(array: pa.Array, where: str) -> pa.DictionaryArray:
     """Returns the text of each value of a column without lists; null where it is missing.
 
     Raises:
-        SchemaError: if the column's type has no text, such as a struct.
+        SchemaError: values of the column's type have no text, such as structs.
     """
     if pat.is_null(array.type):
         array = array.cast(pa.string())
     encoded = array if pat.is_dictionary(array.type) else _encode(array, where)
-    text = _text(encoded.dictionary, where)
+    text = _to_text(encoded.dictionary, where)
     text = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
     codes = encoded.indices.cast(pa.int32())
     if text.null_count:
@@ -49,67 +54,26 @@ def text_values(array: pa.Array, where: str) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(codes, text)
 
 
-def multi_text_values(array: pa.Array, separator: str, where: str) -> tuple[pa.DictionaryArray, Offsets]:
-    """Returns the texts of a multi-valued column and their row bounds; missing ones are left out.
-
-    An element of a list is one value. A column without lists holds values joined by the separator.
-    """
-    if ragged.is_list(array.type):
-        flat, offsets = ragged.flatten(array)
-        texts = text_values(flat, where)
-        return ragged.keep(texts, offsets, ~ragged.null_mask(texts.indices))
-    texts = text_values(array, where)
-    present = ~ragged.null_mask(texts.indices)
-    texts, offsets = ragged.keep(texts, np.arange(len(array) + 1, dtype=np.int64), present)
-    parts = pc.split_pattern(texts.dictionary, separator)
-    if len(parts.flatten()) == len(parts):
-        return texts, offsets
-    values, part_offsets = ragged.flatten(parts)
-    codes = texts.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    lengths = np.diff(part_offsets)[codes]
-    taken = ragged.ranges(part_offsets[codes], lengths)
-    spread = pa.DictionaryArray.from_arrays(pa.array(taken, pa.int32()), values)
-    is_empty = pc.equal(values, "").to_numpy(zero_copy_only=False)
-    return ragged.keep(spread, ragged.offsets_of(lengths)[offsets], ~is_empty[taken])
-
-
-def fill_text(texts: pa.DictionaryArray, default: str) -> pa.DictionaryArray:
-    """Returns the texts with a default in place of missing ones; an empty default leaves them missing."""
-    if not default or not texts.indices.null_count:
-        return texts
-    dictionary = pa.concat_arrays([texts.dictionary, pa.array([default], pa.string())])
-    return pa.DictionaryArray.from_arrays(texts.indices.fill_null(len(texts.dictionary)), dictionary)
-
-
-def codes_of(texts: pa.DictionaryArray) -> Any:
-    """Returns the dictionary position of each text; the texts must not be null."""
-    return texts.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-
-
 def _encode(array: pa.Array, where: str) -> pa.DictionaryArray:
     if pat.is_nested(array.type):
-        raise SchemaError(_unreadable(array.type, where))
+        raise SchemaError(_no_text(array.type, where))
     if pat.is_string_view(array.type) or pat.is_large_string(array.type):
         array = array.cast(pa.string())
     return array.dictionary_encode()
 
 
-def _text(values: pa.Array, where: str) -> pa.Array:
+def _to_text(values: pa.Array, where: str) -> pa.Array:
     if pat.is_floating(values.type):
-        return _float_text(values)
+        return _float_to_text(values)
     if pat.is_timestamp(values.type):
         values = values.cast(pa.timestamp("us", values.type.tz), safe=False)
     try:
         return values.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise SchemaError(_unreadable(values.type, where)) from error
+        raise SchemaError(_no_text(values.type, where)) from error
 
 
-def _unreadable(arrow_type: pa.DataType, where: str) -> Fault:
-    return Fault(where, "a column whose values have a text", str(arrow_type), "cast the column before features are generated")
-
-
-def _float_text(values: pa.Array) -> pa.Array:
+def _float_to_text(values: pa.Array) -> pa.Array:
     if pat.is_float16(values.type):
         values = values.cast(pa.float32())
     numbers = values.to_numpy(zero_copy_only=False)
@@ -120,16 +84,36 @@ def _float_text(values: pa.Array) -> pa.Array:
     return pc.if_else(pa.array(is_finite), text, pa.scalar(None, pa.string()))
 
 
-Numbers = np.ndarray[Any, np.dtype[np.float64]]
+def _no_text(arrow_type: pa.DataType, where: str) -> Fault:
+    return Fault(where, "a column whose values have a text", str(arrow_type), _CAST)
 
-_DECIMAL = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+
+def dictionary_codes(texts: pa.DictionaryArray) -> IntArray:
+    """Returns the position of each text in the dictionary; the texts must not be null."""
+    codes: IntArray = texts.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return codes
+
+
+def number_texts(left: pa.Array, right: pa.Array) -> tuple[IntArray, IntArray, int]:
+    """Returns a number for each text of two arrays, equal for equal texts, and how many numbers there are, at least 1."""
+    both = pa.concat_arrays([left.cast(pa.string()), right]).dictionary_encode()
+    numbers = dictionary_codes(both)
+    return numbers[: len(left)], numbers[len(left) :], max(len(both.dictionary), 1)
+
+
+def fill_missing(texts: pa.DictionaryArray, default: str) -> pa.DictionaryArray:
+    """Returns the texts with a default in place of missing ones; an empty default leaves them missing."""
+    if not default or not texts.indices.null_count:
+        return texts
+    dictionary = pa.concat_arrays([texts.dictionary, pa.array([default], pa.string())])
+    return pa.DictionaryArray.from_arrays(texts.indices.fill_null(len(texts.dictionary)), dictionary)
 
 
 def number_values(array: pa.Array, where: str) -> Numbers:
-    """Returns the number of each value as float64; NaN where it is missing.
+    """Returns the number of each value as float64 [R]; NaN where it is missing.
 
     Raises:
-        SchemaError: if the column's type has no number, such as a date or a list.
+        SchemaError: values of the column's type have no number, such as dates or lists.
     """
     arrow_type = array.type
     if pat.is_null(arrow_type):
@@ -140,22 +124,28 @@ def number_values(array: pa.Array, where: str) -> Numbers:
         dictionary = array.dictionary
         numbers = _parse(dictionary.cast(pa.string())) if _is_text(dictionary.type) else number_values(dictionary, where)
         codes = array.indices.cast(pa.int64()).fill_null(len(numbers))
-        spread: Numbers = np.append(numbers, np.nan)[codes.to_numpy(zero_copy_only=False)]
-        return spread
+        of_rows: Numbers = np.append(numbers, np.nan)[codes.to_numpy(zero_copy_only=False)]
+        return of_rows
     if pat.is_boolean(arrow_type):
         array = array.cast(pa.int8())
     elif not (pat.is_integer(arrow_type) or pat.is_floating(arrow_type) or pat.is_decimal(arrow_type)):
-        remedy = "cast the column before features are generated"
-        raise SchemaError(Fault(where, "numbers, booleans or text", str(arrow_type), remedy))
+        raise SchemaError(Fault(where, "numbers, booleans or text", str(arrow_type), _CAST))
     numbers = np.array(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
     numbers[~np.isfinite(numbers)] = np.nan
     return numbers
 
 
-def to_float32(numbers: Numbers, default: float | None) -> pa.Array:
-    """Returns the numbers as a float32 column, the default (None: null) in place of missing ones.
+@lru_cache(maxsize=4096)
+def parse_number(text: str) -> float | None:
+    """Returns the number that a text writes, None if it writes none."""
+    number = float(_parse(pa.array([text], pa.string()))[0])
+    return None if np.isnan(number) else number
 
-    Negative zero becomes zero, so that equal numbers have one representation.
+
+def to_float32(numbers: Numbers, default: float | None) -> pa.Array:
+    """Returns the numbers as a float32 column with the default (None: null) in place of missing ones.
+
+    Negative zero becomes zero, so that equal numbers have the same bytes.
     """
     with np.errstate(over="ignore"):
         narrow = numbers.astype(np.float32) + np.float32(0)
@@ -164,13 +154,6 @@ def to_float32(numbers: Numbers, default: float | None) -> pa.Array:
         return pa.array(narrow, pa.float32(), mask=is_missing)
     narrow[is_missing] = np.float32(default)
     return pa.array(narrow, pa.float32())
-
-
-@lru_cache(maxsize=4096)
-def parse_number(text: str) -> float | None:
-    """Returns the number that one text is, or None where it is missing."""
-    number = float(_parse(pa.array([text], pa.string()))[0])
-    return None if np.isnan(number) else number
 
 
 def _is_text(arrow_type: pa.DataType) -> bool:
@@ -184,88 +167,111 @@ def _parse(texts: pa.Array) -> Numbers:
     return number_values(numbers, "text")
 
 
-def number_vectors(array: pa.Array, separator: str, where: str) -> tuple[Numbers, Offsets]:
-    """Returns the numbers of every row and their row bounds; a place without a number keeps its place as NaN.
+def split_texts(array: pa.Array, separator: str, where: str) -> tuple[pa.Array, IntArray, Offsets]:
+    """Returns the parts into which a separator splits the texts of a column without lists.
 
-    An element of a list is one number. A text holds numbers joined by the separator; a missing or empty one holds
+    A missing or empty text has no parts; a part between two separators may be "".
+
+    Returns:
+        The parts of all distinct texts; the position in them of each part of each row [n]; the offsets of the rows [R + 1].
+    """
+    texts = text_values(array, where)
+    is_present = ~ragged.null_mask(texts.indices)
+    texts, offsets = ragged.keep(texts, np.arange(len(array) + 1, dtype=np.int64), is_present)
+    parts, part_offsets = ragged.flatten(pc.split_pattern(texts.dictionary, separator))
+    codes = dictionary_codes(texts)
+    if len(parts) == len(texts.dictionary):
+        return parts, codes, offsets  # No text contains the separator.
+    lengths = np.diff(part_offsets)[codes]
+    return parts, ragged.ranges(part_offsets[codes], lengths), ragged.offsets_of(lengths)[offsets]
+
+
+def multi_text_values(array: pa.Array, separator: str, where: str) -> tuple[pa.DictionaryArray, Offsets]:
+    """Returns the texts of a multi-valued column [n] and their offsets [R + 1], without missing ones.
+
+    Each element of a list is one value. A column without lists holds values joined by the separator.
+    """
+    if ragged.is_list(array.type):
+        flat, offsets = ragged.flatten(array)
+        texts = text_values(flat, where)
+        return ragged.keep(texts, offsets, ~ragged.null_mask(texts.indices))
+    parts, positions, offsets = split_texts(array, separator, where)
+    is_empty = pc.equal(parts, "").to_numpy(zero_copy_only=False)
+    texts = pa.DictionaryArray.from_arrays(pa.array(positions, pa.int32()), parts)
+    return ragged.keep(texts, offsets, ~is_empty[positions])
+
+
+def number_vectors(array: pa.Array, separator: str, where: str) -> tuple[Numbers, Offsets]:
+    """Returns the numbers of every row [n] and their offsets [R + 1]; a missing number stays in its place as NaN.
+
+    Each element of a list is one number. A text holds numbers joined by the separator; a missing or empty text holds
     none. Any other column holds one number per row, none where it is missing.
 
     Raises:
-        SchemaError: if the elements have no number, such as dates.
+        SchemaError: the elements have no number, such as dates.
     """
     if ragged.is_list(array.type):
         flat, offsets = ragged.flatten(array)
         return number_values(flat, where), offsets
-    texts = text_values(array, where)
-    present = ~ragged.null_mask(texts.indices)
-    texts, offsets = ragged.keep(texts, np.arange(len(array) + 1, dtype=np.int64), present)
-    parts, part_offsets = ragged.flatten(pc.split_pattern(texts.dictionary, separator))
-    numbers = number_values(parts, where)
-    codes = codes_of(texts)
-    lengths = np.diff(part_offsets)[codes]
-    return numbers[ragged.ranges(part_offsets[codes], lengths)], ragged.offsets_of(lengths)[offsets]
+    parts, positions, offsets = split_texts(array, separator, where)
+    return number_values(parts, where)[positions], offsets
 
 
-def first_mask(offsets: Offsets, count: int | None) -> Mask:
-    """Returns which elements are among the first `count` of their row; all of them for 0 or None."""
+def mask_of_first(offsets: Offsets, count: int | None) -> Mask:
+    """Returns which values are among the first `count` of their row [n]; all of them for 0 or None."""
     if not count:
         return np.ones(int(offsets[-1]), dtype=bool)
     mask: Mask = np.arange(int(offsets[-1])) - np.repeat(offsets[:-1], np.diff(offsets)) < count
     return mask
 
 
-def first(texts: pa.Array, offsets: Offsets, count: int | None) -> tuple[pa.Array, Offsets]:
-    """Returns the first `count` texts of each row and their bounds; everything for 0 or None."""
-    return ragged.keep(texts, offsets, first_mask(offsets, count)) if count else (texts, offsets)
+def keep_first(texts: pa.Array, offsets: Offsets, count: int | None) -> tuple[pa.Array, Offsets]:
+    """Returns the first `count` texts of each row and their offsets; all of them for 0 or None."""
+    return ragged.keep(texts, offsets, mask_of_first(offsets, count)) if count else (texts, offsets)
 
 
-def with_default(texts: pa.DictionaryArray, offsets: Offsets, default: str) -> tuple[pa.DictionaryArray, Offsets]:
-    """Returns the texts with the default as the one value of each empty row; an empty default leaves them empty."""
+def fill_empty_rows(texts: pa.DictionaryArray, offsets: Offsets, default: str) -> tuple[pa.DictionaryArray, Offsets]:
+    """Returns the texts with the default as the only value of each empty row; an empty default leaves rows empty."""
     lengths = np.diff(offsets)
     if not default or lengths.all():
         return texts, offsets
     dictionary = pa.concat_arrays([texts.dictionary, pa.array([default], pa.string())])
-    codes = np.insert(codes_of(texts), offsets[:-1][lengths == 0], len(dictionary) - 1)
+    codes = np.insert(dictionary_codes(texts), offsets[:-1][lengths == 0], len(dictionary) - 1)
     filled = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), dictionary)
     return filled, ragged.offsets_of(np.maximum(lengths, 1))
 
 
 def first_or_default(texts: pa.DictionaryArray, offsets: Offsets, default: str) -> pa.DictionaryArray:
-    """Returns the first text of each row as one category, the default (or null for "") where there is none."""
+    """Returns the first text of each row [R], the default (or null for "") where a row has none."""
     has_value = np.diff(offsets) > 0
-    codes = np.append(codes_of(texts), 0)[np.where(has_value, offsets[:-1], len(texts))]
-    alone = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32(), mask=~has_value), _never_empty(texts.dictionary))
-    return fill_text(alone, default)
-
-
-def _never_empty(dictionary: pa.Array) -> pa.Array:
-    return dictionary if len(dictionary) else pa.array([""], pa.string())
+    codes = np.append(dictionary_codes(texts), 0)[np.where(has_value, offsets[:-1], len(texts))]
+    dictionary = texts.dictionary if len(texts.dictionary) else pa.array([""], pa.string())
+    first = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32(), mask=~has_value), dictionary)
+    return fill_missing(first, default)
 
 
 def as_lists(array: pa.Array, delimiter: str, where: str) -> pa.Array:
-    """Returns a column of lists: itself, or its texts cut at the delimiter. An empty text has no elements.
+    """Returns a column of lists: the column itself, or its texts split at the delimiter. An empty text is an empty list.
 
     Raises:
-        SchemaError: if the column holds neither.
+        SchemaError: the column holds neither lists nor text.
     """
     if ragged.is_list(array.type):
         return array
-    is_text = pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type)
-    if pa.types.is_dictionary(array.type) or is_text or pa.types.is_null(array.type):
-        texts = text_values(array, where)
-        parts = pc.split_pattern(texts.dictionary, delimiter)
-        is_null = ragged.null_mask(array)
-        is_empty = ragged.null_mask(texts.indices)
-        flat, offsets = ragged.flatten(parts)
-        codes = texts.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-        lengths = np.where(is_empty, 0, np.append(np.diff(offsets), 0)[codes])
-        starts = np.append(offsets, 0)[codes]
-        return ragged.build(flat.take(pa.array(ragged.ranges(starts, lengths))), ragged.offsets_of(lengths), is_null)
-    raise SchemaError(Fault(where, "lists or text", str(array.type), "write one list per user"))
+    if not (pat.is_dictionary(array.type) or _is_text(array.type) or pat.is_null(array.type)):
+        raise SchemaError(Fault(where, "lists or text", str(array.type), "write one list per user"))
+    parts, positions, offsets = split_texts(array, delimiter, where)
+    return ragged.build(parts.take(pa.array(positions)), offsets, ragged.null_mask(array))
 
 
-def kept(offsets: Offsets, length: int, is_oldest_first: bool) -> tuple[Any, Offsets]:
-    """Returns the positions of each row's `length` most recent elements (all for 0) and their row bounds."""
+def keep_recent(offsets: Offsets, length: int, is_oldest_first: bool) -> tuple[IntArray | None, Offsets]:
+    """Returns the positions of the `length` most recent elements of each row and their offsets; None for all elements.
+
+    Args:
+        offsets: of the rows.
+        length: elements to keep, 0 for all.
+        is_oldest_first: the most recent elements are the last of a row, else the first.
+    """
     lengths = np.diff(offsets)
     if not length or not (lengths > length).any():
         return None, offsets

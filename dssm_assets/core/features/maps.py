@@ -1,16 +1,14 @@
-"""Key-value inputs: maps, lists of "key:value" texts, and such texts joined by a separator.
+"""How key-value inputs are read: maps of values, and maps of maps.
 
-Belongs here: the one reading of such a column, for all operators that take one. Does not belong here: what an
-operator does with the pairs (`operators/`).
-
-The last delimiter of an entry divides it, because values are mostly numbers while keys are free text. An entry of a
-list or text without the delimiter is a key without a value.
+`key_values` reads a map column, a list of "key:value" texts, or such texts joined by a separator. The last delimiter of an
+entry divides it, because values are mostly numbers while keys are free text. An entry without the delimiter is a key
+without a value. `nested_maps` reads "key^inner key:value,...|key^..." and the same as lists or map columns.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -18,87 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from dssm_assets.core.arrays import ragged
-from dssm_assets.core.arrays.ragged import Offsets
+from dssm_assets.core.arrays.ragged import IntArray, Mask, Offsets
 from dssm_assets.core.features import column_values
 from dssm_assets.core.features.column_values import Numbers
-
-
-@dataclass(frozen=True)
-class KeyValues:
-    """The entries of all rows, one after the other, each described once per distinct entry.
-
-    Attributes:
-        codes: which distinct entry each entry is, int64.
-        offsets: bounds of each row's entries.
-        keys: text of each distinct entry's key; never null or empty.
-        values: text of its value; null where there is none.
-        numbers: its value as a number; NaN where it is none.
-    """
-
-    codes: Any
-    offsets: Offsets
-    keys: pa.Array
-    values: pa.Array
-    numbers: Numbers
-
-
-def key_values(array: pa.Array, separator: str, where: str, delimiter: str = ":") -> KeyValues:
-    """Returns the entries of a key-value column in their order; entries without a key are left out.
-
-    Args:
-        array: map<key, value>, list<string> of "key:value", or text of such entries joined by the separator.
-        separator: what stands between the entries of a text.
-        where: words that name the input in an error.
-        delimiter: what stands between key and value of a text.
-
-    Raises:
-        SchemaError: if keys or values have no text, such as structs.
-    """
-    if pat.is_map(array.type):
-        return _of_map(array, where)
-    entries, offsets = column_values.multi_text_values(array, separator, where)
-    keys, values = divided(entries.dictionary, delimiter)
-    keys = pc.if_else(pc.is_null(keys), entries.dictionary, keys)
-    has_key = pc.not_equal(keys, "").to_numpy(zero_copy_only=False)
-    codes = column_values.codes_of(entries)
-    codes, offsets = _kept(codes, offsets, has_key[codes])
-    return KeyValues(codes, offsets, keys, values, column_values.number_values(values, where))
-
-
-def divided(entries: pa.Array, delimiter: str = ":") -> tuple[pa.Array, pa.Array]:
-    """Returns what stands before and after the last delimiter of each text; both null where there is none."""
-    parts = pc.split_pattern(entries, delimiter, max_splits=1, reverse=True)
-    is_pair = pc.equal(pc.list_value_length(parts), 2)
-    at_first, offsets = ragged.flatten(parts)
-    none = pa.scalar(None, pa.string())
-    first = pa.array(offsets[:-1])
-    second = pa.array(np.maximum(offsets[1:] - 1, 0))
-    return pc.if_else(is_pair, at_first.take(first), none), pc.if_else(is_pair, at_first.take(second), none)
-
-
-def _of_map(array: pa.Array, where: str) -> KeyValues:
-    lengths = pc.fill_null(pc.list_value_length(array.cast(_as_list(array.type))), 0).to_numpy(zero_copy_only=False)
-    items = array.cast(_as_list(array.type)).flatten()
-    keys = column_values.text_values(items.field(0), where)
-    offsets = ragged.offsets_of(lengths)
-    kept = ~ragged.null_mask(keys.indices)
-    items = items.filter(pa.array(kept))
-    texts = column_values.text_values(items.field(1), where)
-    codes, offsets = _kept(np.arange(len(kept)), offsets, kept)
-    numbers = column_values.number_values(items.field(1), where)
-    key_texts = keys.filter(pa.array(kept)).cast(pa.string())
-    return KeyValues(np.arange(len(codes)), offsets, key_texts, texts.cast(pa.string()), numbers)
-
-
-def _as_list(map_type: pa.MapType) -> pa.DataType:
-    fields = [pa.field("key", map_type.key_type, nullable=False), pa.field("value", map_type.item_type)]
-    return pa.list_(pa.field("entries", pa.struct(fields), nullable=False))
-
-
-def _kept(codes: Any, offsets: Offsets, mask: Any) -> tuple[Any, Offsets]:
-    kept_before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(mask, dtype=np.int64)])
-    return codes[mask], kept_before[offsets]
-
 
 OUTER_SEPARATOR: Final = "|"
 OUTER_DELIMITER: Final = "^"
@@ -106,81 +26,155 @@ INNER_SEPARATOR: Final = ","
 
 
 @dataclass(frozen=True)
-class NestedMaps:
-    """The maps of a column, each distinct text once, and their inner entries one after the other.
+class KeyValues:
+    """The entries of all rows, each described once per distinct entry.
 
     Attributes:
-        map_of_row: which map each row has, int64; the last one is empty and stands for missing.
-        offsets: bounds of each map's entries.
-        pkeys: the distinct outer keys.
-        pkey_codes: which outer key each entry has.
-        inner: the distinct inner entries: their keys, values, numbers. Its codes and offsets are of no use here.
-        inner_codes: which distinct inner entry each entry is.
+        codes: the distinct entry of each entry, int64 [n].
+        offsets: offsets of the rows' entries [R + 1].
+        keys: text of the key of each distinct entry; never null or empty.
+        values: text of its value; null where it has none.
+        numbers: its value as a number; NaN where it has none.
     """
 
-    map_of_row: Any
+    codes: IntArray
+    offsets: Offsets
+    keys: pa.Array
+    values: pa.Array
+    numbers: Numbers
+
+
+def key_values(array: pa.Array, separator: str, where: str, delimiter: str = ":") -> KeyValues:
+    """Returns the entries of a key-value column in their order, without entries that have no key.
+
+    Args:
+        array: map<key, value>, list<string> of "key:value", or texts of such entries joined by the separator.
+        separator: separates the entries of a text.
+        where: name of the input in errors.
+        delimiter: separates key and value in a text.
+
+    Raises:
+        SchemaError: keys or values have no text, such as structs.
+    """
+    if pat.is_map(array.type):
+        return _read_map(array, where)
+    entries, offsets = column_values.multi_text_values(array, separator, where)
+    keys, values = split_at_last(entries.dictionary, delimiter)
+    keys = pc.if_else(pc.is_null(keys), entries.dictionary, keys)
+    has_key = pc.not_equal(keys, "").to_numpy(zero_copy_only=False)
+    codes = column_values.dictionary_codes(entries)
+    codes, offsets = _keep(codes, offsets, has_key[codes])
+    return KeyValues(codes, offsets, keys, values, column_values.number_values(values, where))
+
+
+def split_at_last(texts: pa.Array, delimiter: str = ":") -> tuple[pa.Array, pa.Array]:
+    """Returns the part of each text before its last delimiter and the part after it; both null without a delimiter."""
+    parts = pc.split_pattern(texts, delimiter, max_splits=1, reverse=True)
+    is_pair = pc.equal(pc.list_value_length(parts), 2)
+    flat, offsets = ragged.flatten(parts)
+    none = pa.scalar(None, pa.string())
+    before = flat.take(pa.array(offsets[:-1]))
+    after = flat.take(pa.array(np.maximum(offsets[1:] - 1, 0)))
+    return pc.if_else(is_pair, before, none), pc.if_else(is_pair, after, none)
+
+
+def _read_map(array: pa.Array, where: str) -> KeyValues:
+    items, offsets = _map_entries(array)
+    keys = column_values.text_values(items.field(0), where)
+    has_key = ~ragged.null_mask(keys.indices)
+    items = items.filter(pa.array(has_key))
+    texts = column_values.text_values(items.field(1), where)
+    codes, offsets = _keep(np.arange(len(has_key)), offsets, has_key)
+    numbers = column_values.number_values(items.field(1), where)
+    key_texts = keys.filter(pa.array(has_key)).cast(pa.string())
+    return KeyValues(np.arange(len(codes)), offsets, key_texts, texts.cast(pa.string()), numbers)
+
+
+def _map_entries(array: pa.Array) -> tuple[pa.StructArray, Offsets]:
+    """Returns the entries of a map column as structs (key, value), and the offsets of its rows."""
+    fields = [pa.field("key", array.type.key_type, nullable=False), pa.field("value", array.type.item_type)]
+    return ragged.flatten(array.cast(pa.list_(pa.field("entries", pa.struct(fields), nullable=False))))
+
+
+def _keep(codes: IntArray, offsets: Offsets, mask: Mask) -> tuple[IntArray, Offsets]:
+    return codes[mask], ragged.offsets_of(mask)[offsets]
+
+
+@dataclass(frozen=True)
+class NestedMaps:
+    """The maps of maps of a column, each distinct text once, with their inner entries one after the other.
+
+    Attributes:
+        map_of_row: the map of each row, int64 [R]; the last map is empty and is that of missing values.
+        offsets: offsets of the maps' inner entries.
+        pkeys: the distinct outer keys.
+        pkey_codes: the outer key of each inner entry.
+        inner: keys, values and numbers of the distinct inner entries; its codes and offsets are not used.
+        inner_codes: the distinct inner entry of each inner entry.
+    """
+
+    map_of_row: IntArray
     offsets: Offsets
     pkeys: pa.Array
-    pkey_codes: Any
+    pkey_codes: IntArray
     inner: KeyValues
-    inner_codes: Any
+    inner_codes: IntArray
 
 
 def nested_maps(array: pa.Array, where: str) -> NestedMaps:
     """Returns the maps of a column in their order.
 
     Args:
-        array: text, list of "pk^sk:v,sk:v" texts, or map<key, inner>, where inner is whatever `key_values` reads.
-        where: words that name the input in an error.
+        array: texts, lists of "pk^sk:v,sk:v" texts, or map<key, inner> with any inner column that `key_values` reads.
+        where: name of the input in errors.
 
     Raises:
-        SchemaError: if keys or values have no text, such as structs.
+        SchemaError: keys or values have no text, such as structs.
     """
     if pat.is_map(array.type):
-        return _nested_of_map(array, where)
+        return _read_nested_map(array, where)
     if ragged.is_list(array.type):
-        return _of_entries(np.arange(len(array)), *column_values.multi_text_values(array, OUTER_SEPARATOR, where), where)
+        outer, offsets = column_values.multi_text_values(array, OUTER_SEPARATOR, where)
+        return _split_outer(np.arange(len(array)), outer, offsets, where)
     texts = column_values.text_values(array, where)
     map_of_row = texts.indices.fill_null(len(texts.dictionary)).to_numpy(zero_copy_only=False).astype(np.int64)
-    return _of_entries(map_of_row, *column_values.multi_text_values(texts.dictionary, OUTER_SEPARATOR, where), where)
+    outer, offsets = column_values.multi_text_values(texts.dictionary, OUTER_SEPARATOR, where)
+    return _split_outer(map_of_row, outer, offsets, where)
 
 
-def _of_entries(map_of_row: Any, outer: pa.DictionaryArray, offsets: Offsets, where: str) -> NestedMaps:
+def _split_outer(map_of_row: IntArray, outer: pa.DictionaryArray, offsets: Offsets, where: str) -> NestedMaps:
+    """Returns the maps whose entries are the texts "pk^inner map" of `outer`."""
     parts = pc.split_pattern(outer.dictionary, OUTER_DELIMITER, max_splits=1)
     flat, bounds = ragged.flatten(parts)
     is_pair = np.diff(bounds) == 2
-    pkeys = flat.take(pa.array(bounds[:-1]))
-    # What a text without ^ has in place of an inner map is never read: the entry is left out.
-    texts = flat.take(pa.array(np.maximum(bounds[1:] - 1, 0)))
-    pkeys = pkeys.dictionary_encode()
+    pkeys = flat.take(pa.array(bounds[:-1])).dictionary_encode()
+    # A text without ^ has no inner map: whatever is read in its place is dropped with the entry.
+    inner_texts = flat.take(pa.array(np.maximum(bounds[1:] - 1, 0)))
     is_usable = is_pair & pc.not_equal(pkeys.cast(pa.string()), "").to_numpy(zero_copy_only=False)
-    codes = column_values.codes_of(outer)
-    kept, offsets = ragged.keep(pa.array(codes), offsets, is_usable[codes])
-    places = kept.to_numpy(zero_copy_only=False)
-    inner = key_values(texts, INNER_SEPARATOR, where)
-    return _nested(map_of_row, offsets, pkeys.dictionary, column_values.codes_of(pkeys)[places], inner, places)
+    codes = column_values.dictionary_codes(outer)
+    positions, offsets = _keep(codes, offsets, is_usable[codes])
+    inner = key_values(inner_texts, INNER_SEPARATOR, where)
+    pkey_codes = column_values.dictionary_codes(pkeys)[positions]
+    return _nest(map_of_row, offsets, pkeys.dictionary, pkey_codes, inner, positions)
 
 
-def _nested_of_map(array: pa.Array, where: str) -> NestedMaps:
-    array_type = array.type
-    fields = [pa.field("key", array_type.key_type, nullable=False), pa.field("value", array_type.item_type)]
-    entries = array.cast(pa.list_(pa.field("entries", pa.struct(fields), nullable=False)))
-    items, offsets = ragged.flatten(entries)
+def _read_nested_map(array: pa.Array, where: str) -> NestedMaps:
+    items, offsets = _map_entries(array)
     pkeys = column_values.text_values(items.field(0), where)
     is_usable = ~ragged.null_mask(pkeys.indices)
-    places = np.flatnonzero(is_usable)
     pkeys, offsets = ragged.keep(pkeys, offsets, is_usable)
     inner = key_values(items.field(1), INNER_SEPARATOR, where)
-    return _nested(np.arange(len(array)), offsets, pkeys.dictionary, column_values.codes_of(pkeys), inner, places)
+    pkey_codes = column_values.dictionary_codes(pkeys)
+    return _nest(np.arange(len(array)), offsets, pkeys.dictionary, pkey_codes, inner, np.flatnonzero(is_usable))
 
 
-def _nested(
-    map_of_row: Any, offsets: Offsets, pkeys: pa.Array, pkey_codes: Any, inner: KeyValues, inner_of_outer: Any
+def _nest(
+    map_of_row: IntArray, offsets: Offsets, pkeys: pa.Array, pkey_codes: IntArray, inner: KeyValues, inner_of_outer: IntArray
 ) -> NestedMaps:
-    """Returns the maps whose outer entries hold these inner maps, an empty map behind them."""
+    """Returns the maps whose outer entries hold the given rows of `inner`, followed by an empty map."""
     lengths = np.diff(inner.offsets)[inner_of_outer]
-    places = ragged.ranges(inner.offsets[:-1][inner_of_outer], lengths)
+    positions = ragged.ranges(inner.offsets[:-1][inner_of_outer], lengths)
     bounds = ragged.offsets_of(lengths)[offsets]
     return NestedMaps(
-        map_of_row, np.append(bounds, bounds[-1]), pkeys, np.repeat(pkey_codes, lengths), inner, inner.codes[places]
+        map_of_row, np.append(bounds, bounds[-1]), pkeys, np.repeat(pkey_codes, lengths), inner, inner.codes[positions]
     )

@@ -80,7 +80,7 @@ def test_integers_are_their_own_buckets() -> None:
     assert list(integers_below(3, None, HashFunction.MURMUR)(np.array([0, 1], np.int64))) == [NO_BUCKET, NO_BUCKET]
 
 
-def test_a_value_that_equals_a_boundary_opens_its_bin() -> None:
+def test_value_that_equals_a_boundary_opens_its_bin() -> None:
     numbers = np.array([0.0, 0.7, 0.69999, 1.0, 2.0, 1e30, -1e30], np.float32)
     assert list(bin_of([0.0, 0.7, 1.0, 2.0], numbers)) == [1, 2, 1, 3, 4, 4, 0]
     fg = {"features": [{"feature_type": "raw_feature", "feature_name": "n", "expression": "user:x", "boundaries": [0, 1, 2]}]}
@@ -88,7 +88,7 @@ def test_a_value_that_equals_a_boundary_opens_its_bin() -> None:
     assert found.column("n").to_pylist() == [[0], [1], [2], [3], [3], [1]]  # The default of a number is 0.
 
 
-def test_a_definition_without_keys_keeps_its_values() -> None:
+def test_definition_without_keys_keeps_its_values() -> None:
     assert buckets(WORDS) == [["abc", "efg"], [], ["hij"]]
     assert generator(value_dim=1).bucketize_one({"x": "abc"}) == {"f": ["abc"]}
 
@@ -105,7 +105,7 @@ def test_a_definition_without_keys_keeps_its_values() -> None:
         ({"num_buckets": 3}, [1, 1, 0, 1]),
     ],
 )
-def test_embedding_indices_leave_room_for_the_missing(keys: dict[str, Any], expected: list[int]) -> None:
+def test_embedding_indices_reserve_0_for_missing_values(keys: dict[str, Any], expected: list[int]) -> None:
     made = generator(value_dim=1, **keys)
     encoded = made.encode(pa.table({"x": ["abc", "efg", None, "hij"]}))
     counted = merge_value_counts([category_value_counts(encoded, made.spec.features)])
@@ -120,21 +120,21 @@ def test_embedding_indices_leave_room_for_the_missing(keys: dict[str, Any], expe
     [
         ({"vocab_list": ["a"], "vocab_dict": {"a": 2}}, "exclude each other"),
         ({"vocab_dict": {"a": 1}}, "start at 2"),
-        ({"vocab_list": ["a", ""]}, "twice"),
+        ({"vocab_list": ["a", ""]}, "repeats a value"),
         ({"hash_bucket_size": 3, "default_bucketize_value": 1}, "needs num_buckets"),
         ({"vocab_file": "words.txt", "default_bucketize_value": 0}, "cannot be read"),
         ({"vocab_file": "words.txt"}, "needs default_bucketize_value"),
     ],
 )
-def test_vocabularies_that_contradict_are_refused(keys: dict[str, Any], words: str) -> None:
+def test_contradicting_vocabulary_keys_are_refused(keys: dict[str, Any], words: str) -> None:
     with pytest.raises(FeatureSpecError, match=words):
         generator(**keys)
 
 
-@pytest.mark.parametrize("different", [1, 3, 5_000])
-def test_many_values_get_the_bucket_that_each_gets_alone(different: int) -> None:
+@pytest.mark.parametrize("distinct", [1, 3, 5_000])
+def test_lookup_of_many_values_equals_single_lookups(distinct: int) -> None:
     vocabulary = Vocabulary.from_hashes(np.array([7, -3, 2**63 - 1]), np.array([2, 5, 9]), -1)
-    hashes = np.resize(np.array([*range(different - 1), -(2**63)], np.int64), 5_000)
+    hashes = np.resize(np.array([*range(distinct - 1), -(2**63)], np.int64), 5_000)
     expected = [{7: 2, -3: 5, 2**63 - 1: 9}.get(value, -1) for value in hashes.tolist()]
     assert vocabulary(hashes).tolist() == expected
     assert [vocabulary(hashes[place : place + 1])[0] for place in range(20)] == expected[:20]

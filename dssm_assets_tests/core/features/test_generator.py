@@ -74,7 +74,7 @@ def test_only_the_columns_of_a_side() -> None:
 
 
 @given(user_rows)
-def test_a_table_equals_its_rows_and_its_batches(rows: list[dict[str, Any]]) -> None:
+def test_table_equals_its_rows_and_its_batches(rows: list[dict[str, Any]]) -> None:
     table = pa.Table.from_pylist(rows, schema=USERS)
     whole = GENERATOR.encode(table, side="user")
     single = [GENERATOR.encode(table.slice(i, 1), side="user") for i in range(table.num_rows)]
@@ -84,7 +84,7 @@ def test_a_table_equals_its_rows_and_its_batches(rows: list[dict[str, Any]]) -> 
 
 
 @given(st.lists(st.one_of(st.none(), st.lists(st.tuples(st.integers(), cases.texts), max_size=4)), max_size=8))
-def test_a_sequence_keeps_lengths_and_equals_its_rows(rows: list[list[tuple[int, str | None]] | None]) -> None:
+def test_sequence_keeps_lengths_and_equals_its_rows(rows: list[list[tuple[int, str | None]] | None]) -> None:
     ids = [None if row is None else [str(pair[0]) for pair in row] for row in rows]
     kinds = [None if row is None else [pair[1] for pair in row] for row in rows]
     table = pa.table({"item_ids": pa.array(ids, pa.list_(pa.string())), "kinds": pa.array(kinds, pa.list_(pa.string()))})
@@ -96,7 +96,7 @@ def test_a_sequence_keeps_lengths_and_equals_its_rows(rows: list[list[tuple[int,
     ]
 
 
-def test_slices_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slices_do_not_change_results(monkeypatch: pytest.MonkeyPatch) -> None:
     table = pa.table(
         {"city": ["a", "b", None, "a", "c"], "tags": ["a:1", "", None, "a\x1db", "c"], "age": ["1", "x", "", "2", None]}
     )
@@ -105,13 +105,13 @@ def test_slices_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert GENERATOR.encode(table, side="user").combine_chunks().equals(whole.combine_chunks())
 
 
-def test_no_rows_give_the_same_columns() -> None:
+def test_empty_table_gives_the_same_columns() -> None:
     empty = GENERATOR.encode(USERS.empty_table(), side="user")
     assert empty.num_rows == 0
     assert empty.schema == GENERATOR.encode(pa.table({"city": ["x"], "tags": ["a"], "age": [1]}), side="user").schema
 
 
-def test_a_side_without_features_keeps_the_row_count() -> None:
+def test_side_without_features_keeps_the_row_count() -> None:
     bare = FeatureGenerator.from_fg_json({"features": []})
     table = pa.table({"x": [1, 2]})
     assert (bare.encode(table).num_columns, bare.encode(table).num_rows) == (0, 2)
@@ -132,12 +132,12 @@ def test_wrong_types_are_all_named() -> None:
     assert [fault.where for fault in caught.value.faults] == ["feature age, input user:age", "feature city, input user:city"]
 
 
-def test_a_sequence_of_text_is_split_by_its_delimiter() -> None:
+def test_sequence_of_text_is_split_by_its_delimiter() -> None:
     table = pa.table({"item_ids": ["1;2", "", None], "kinds": [["a", "b"], [], None]})
     assert GENERATOR.encode(table, side="sequence").column("past__item").to_pylist() == [[h("1"), h("2")], [], None]
 
 
-def test_sub_features_as_long_as_their_primary_key() -> None:
+def test_sub_features_must_be_as_long_as_their_primary_key() -> None:
     raw = {"features": [{"feature_type": "sequence_feature", "sequence_name": "s", "sequence_pk": "user:ids",
                          "features": [{**ID, "feature_name": "k", "expression": "user:kinds"}]}]}  # fmt: skip
     generator = FeatureGenerator.from_fg_json(raw)

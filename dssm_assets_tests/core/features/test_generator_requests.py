@@ -65,7 +65,7 @@ def rows(table: pa.Table) -> list[dict[str, Any]]:
 
 
 @given(tables())
-def test_a_batch_equals_its_requests(table: pa.Table) -> None:
+def test_batch_equals_its_requests(table: pa.Table) -> None:
     requests = rows(table)
     assert rows(GENERATOR.generate(table)) == [GENERATOR.generate_one(request) for request in requests]
     assert rows(GENERATOR.bucketize(table)) == [GENERATOR.bucketize_one(request) for request in requests]
@@ -78,12 +78,12 @@ def test_every_bucket_is_an_integer_in_its_range(table: pa.Table) -> None:
         assert all(bucket is None or 0 <= bucket < size for row in found.column(name).to_pylist() for bucket in row), name
 
 
-def test_every_feature_type_is_here() -> None:
+def test_every_feature_type_is_tested() -> None:
     used = {feature["feature_type"] for feature in FEATURES}
     assert set(OPERATORS) - used == {"tokenize_feature"}  # It needs a file: see its own test.
 
 
-def test_a_request_may_lack_inputs_and_hold_others() -> None:
+def test_request_may_lack_inputs_and_have_others() -> None:
     generator = FeatureGenerator.from_fg_json({"features": FEATURES[:2]})
     assert generator.generate_one({"a": "x\x1dy", "else": object()}) == {"id": ["x", "y"], "id_one": "d"}
     assert generator.bucketize_one({}) == {"id": [], "id_one": [0]}
@@ -99,13 +99,13 @@ def test_plain_values_of_a_request() -> None:
 
 
 @pytest.mark.parametrize("value", [object(), [1, "a"], [[1], "a"], {"k": object()}, "\ud800"])
-def test_a_value_of_no_type_is_named(value: object) -> None:
+def test_value_without_a_column_type_is_named(value: object) -> None:
     generator = FeatureGenerator.from_fg_json({"features": FEATURES[:1]})
     with pytest.raises(SchemaError, match="request, input a"):
         generator.generate_one({"a": value})
 
 
-def test_a_side_of_a_request() -> None:
+def test_side_of_a_request() -> None:
     raw = {"features": [FEATURES[0], {**ID, "feature_name": "i", "expression": "item:i"}]}
     generator = FeatureGenerator.from_fg_json(raw)
     assert generator.generate_one({"a": "x", "i": "y"}, side="item") == {"i": ["y"]}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.features.maps import NestedMaps, divided, key_values, nested_maps
+from dssm_assets.core.features.maps import NestedMaps, key_values, nested_maps, split_at_last
 from dssm_assets_tests.core.features import strategies as cases
 
 
@@ -29,9 +29,9 @@ def test_text_lists_and_maps_are_read_alike() -> None:
     assert entries(pa.array(["a=1|b=2", "", "c=x"]), "|", "=") == expected
 
 
-def test_the_last_delimiter_divides_and_a_key_may_stand_alone() -> None:
+def test_last_delimiter_divides_an_entry_and_a_key_may_have_no_value() -> None:
     assert entries(pa.array(["http://a:4\x1dc\x1d:7\x1dd:"])) == [[("http://a", "4", 4.0), ("c", None, None), ("d", "", None)]]
-    assert [part.to_pylist() for part in divided(pa.array(["a:b:1", "c", ":", ""]))] == [
+    assert [part.to_pylist() for part in split_at_last(pa.array(["a:b:1", "c", ":", ""]))] == [
         ["a:b", None, "", None],
         ["1", None, "", None],
     ]
@@ -46,7 +46,7 @@ def test_keys_of_a_map_are_texts() -> None:
 
 
 @given(cases.list_columns)
-def test_a_batch_equals_its_rows(column: pa.Array) -> None:
+def test_batch_equals_its_rows(column: pa.Array) -> None:
     assert entries(column) == [row for i in range(len(column)) for row in entries(column[i : i + 1])]
 
 
@@ -65,24 +65,24 @@ def entries_of(maps: NestedMaps, index: int) -> list[tuple[str, str, str | None]
     return [(pkeys[pkey], keys[inner], values[inner]) for pkey, inner in codes]
 
 
-def test_a_text_is_cut_at_its_four_separators() -> None:
+def test_nested_map_is_split_at_its_four_separators() -> None:
     assert rows_of(pa.array(["p^s:1,t:2|q^s:3"])) == [[("p", "s", "1"), ("p", "t", "2"), ("q", "s", "3")]]
 
 
-def test_the_first_circumflex_and_the_last_colon_divide() -> None:
+def test_first_circumflex_and_the_last_colon_divide() -> None:
     assert rows_of(pa.array(["p^q^http://s:1"])) == [[("p", "q^http://s", "1")]]
 
 
 @pytest.mark.parametrize("text", ["", "p", "p^", "^s:1", "p^:1", "|", "p|^|", None])
-def test_an_entry_without_keys_is_left_out(text: str | None) -> None:
+def test_entry_without_keys_is_left_out(text: str | None) -> None:
     assert rows_of(pa.array([text, "p^s:1"], pa.string())) == [[], [("p", "s", "1")]]
 
 
-def test_an_inner_key_without_a_value_has_none() -> None:
+def test_inner_key_without_a_value_has_none() -> None:
     assert rows_of(pa.array(["p^s,t:"])) == [[("p", "s", None), ("p", "t", "")]]
 
 
-def test_an_element_of_a_list_is_one_outer_entry() -> None:
+def test_element_of_a_list_is_one_outer_entry() -> None:
     assert rows_of(pa.array([["p^s:1,t:2", None, "q^s:a|b"], [], None])) == [
         [("p", "s", "1"), ("p", "t", "2"), ("q", "s", "a|b")],
         [],
@@ -97,7 +97,7 @@ def test_maps_of_maps_also_sliced() -> None:
     assert rows_of(array[1:]) == [[], [("p", "s", "1"), ("p", "t", None)], []]
 
 
-def test_a_map_may_hold_inner_texts() -> None:
+def test_map_may_hold_inner_texts() -> None:
     array = pa.array([[("p", "s:1,t:2")], [("q", "s")]], pa.map_(pa.string(), pa.string()))
     assert rows_of(array) == [[("p", "s", "1"), ("p", "t", "2")], [("q", "s", None)]]
 
@@ -108,6 +108,6 @@ def test_equal_texts_are_one_map() -> None:
     assert len(maps.pkey_codes) == 2
 
 
-def test_a_column_without_texts_is_refused() -> None:
+def test_column_without_texts_is_refused() -> None:
     with pytest.raises(SchemaError, match="feature f"):
         nested_maps(pa.array([{"a": 1}]), "feature f")

@@ -27,20 +27,20 @@ TABLE = pa.table({
 })  # fmt: skip
 
 
-def test_rows_are_spread_from_first_to_last() -> None:
+def test_golden_rows_are_evenly_spaced_from_first_to_last() -> None:
     assert choose_golden_rows(100, 5) == [0, 25, 50, 74, 99]
     assert choose_golden_rows(3, 5) == [0, 1, 2]
     assert choose_golden_rows(1, 5) == [0]
     assert choose_golden_rows(0, 5) == choose_golden_rows(7, 0) == []
 
 
-def test_every_row_is_the_same_as_a_request() -> None:
+def test_every_row_equals_its_request() -> None:
     report = replay_rows(GENERATOR, TABLE, GENERATOR.encode(TABLE, "item"), "item", [0, 1, 2, 3])
     assert report.is_passed and report.row_count == 4
     assert report.sentence == "4 golden rows are the same in bulk and as single requests"
 
 
-def test_narrow_floats_are_no_difference() -> None:
+def test_float32_inputs_replay_without_difference() -> None:
     # 60734968 is a float32, and so is what the shorter 60734970 reads as: the same number.
     numbers = [0.1, 60734968.0, 1e20, None, float("nan")]
     table = pa.table({
@@ -53,7 +53,7 @@ def test_narrow_floats_are_no_difference() -> None:
     assert (report.example, report.row_count) == ("", 5)
 
 
-def test_positions_are_those_of_the_whole_table() -> None:
+def test_positions_count_in_the_whole_table() -> None:
     part, encoded = TABLE.slice(2), GENERATOR.encode(TABLE.slice(2), "item")
     assert replay_rows(GENERATOR, part, encoded, "item", [0, 1, 102, 103, 104], start=102).row_count == 2
     skewed = encoded.set_column(3, "n", pa.array(np.array([0, 9], np.float32)))
@@ -72,7 +72,7 @@ def test_whole_sequences_are_replayed_whole() -> None:
     assert replay_rows(generator, table, encoded, "sequence", [0, 1]).differing == {"s__i": 2}
 
 
-def test_a_skew_is_found_and_named() -> None:
+def test_differences_are_counted_by_feature() -> None:
     encoded = GENERATOR.encode(TABLE, "item")
     skewed = encoded.set_column(3, "n", pa.array(np.array([1, 9, 0, 9], np.float32)))
     report = replay_rows(GENERATOR, TABLE, skewed, "item", [0, 1, 3])
@@ -82,10 +82,10 @@ def test_a_skew_is_found_and_named() -> None:
 
 
 @pytest.mark.parametrize("parts", [[], [ParityReport(2), ParityReport(1)]])
-def test_reports_without_a_difference_merge(parts: list[Any]) -> None:
+def test_reports_without_differences_merge(parts: list[Any]) -> None:
     assert merge_reports(parts).is_passed and merge_reports(parts).row_count == sum(part.row_count for part in parts)
 
 
-def test_differences_add_up_and_the_first_example_stays() -> None:
+def test_merged_reports_add_differences_and_keep_the_first_example() -> None:
     whole = merge_reports([ParityReport(2), ParityReport(2, {"a": 1}, "first"), ParityReport(3, {"a": 2, "b": 1}, "second")])
     assert (whole.row_count, whole.differing, whole.example) == (7, {"a": 3, "b": 1}, "first")

@@ -45,14 +45,14 @@ REQUEST = {
 }
 
 
-def test_a_file_of_the_reference_is_read_and_written_back() -> None:
+def test_file_of_the_reference_is_read_and_written_back() -> None:
     spec = parse_fg(json.loads(TEXT))
     assert spec.to_fg_json() == json.loads(TEXT)
     assert spec.reserves == ("member", "clicked")
     assert parse_fg(spec.to_fg_json()).to_fg_json() == json.loads(TEXT)
 
 
-def test_the_separator_of_the_file_is_that_of_all_features_that_give_none() -> None:
+def test_file_separator_applies_to_features_without_one() -> None:
     generator = FeatureGenerator.from_fg_json(json.loads(TEXT))
     expected = {
         "member": ["7"],
@@ -69,20 +69,20 @@ def test_the_separator_of_the_file_is_that_of_all_features_that_give_none() -> N
     assert table.to_pylist() == [expected]
 
 
-def test_without_it_values_stand_apart_by_the_usual_character() -> None:
+def test_default_separator_applies_without_a_file_separator() -> None:
     raw = json.loads(TEXT)
     del raw["multi_val_sep"]
     assert FeatureGenerator.from_fg_json(raw).generate_one(REQUEST)["hobbies"] == ["chess|tea"]
 
 
 @pytest.mark.parametrize("kind", sorted(OPERATORS))
-def test_every_feature_type_takes_a_group_and_a_combiner(kind: str) -> None:
+def test_every_feature_type_accepts_group_and_combiner(kind: str) -> None:
     fields = OPERATORS[kind].model_fields
     assert fields["group"].default is None
     assert fields["combiner"].default == ("sum" if kind in ("lookup_feature", "match_feature") else None)
 
 
-def test_group_and_pooling_change_no_value() -> None:
+def test_group_and_combiner_do_not_change_values() -> None:
     raw = json.loads(TEXT)
     for feature in (*raw["features"], *raw["features"][-1]["features"]):
         feature.pop("group", None)
@@ -95,24 +95,24 @@ def test_group_and_pooling_change_no_value() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"multi_val_sep": ""}, "key multi_val_sep: expected a text, got ''"),
-        ({"multi_val_sep": 3}, "key multi_val_sep: expected a text, got 3"),
+        ({"multi_val_sep": ""}, "key multi_val_sep: expected a non-empty text, got ''"),
+        ({"multi_val_sep": 3}, "key multi_val_sep: expected a non-empty text, got 3"),
         ({"kv_sep": ":"}, "key kv_sep: expected one of: features, reserves, multi_val_sep"),
     ],
 )
-def test_what_a_file_may_not_say(change: dict[str, Any], words: str) -> None:
+def test_invalid_file_keys_are_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(FeatureSpecError, match=words):
         parse_fg(json.loads(TEXT) | change)
 
 
 @pytest.mark.parametrize(("key", "value"), [("groups", "user"), ("combiner", "median"), ("group", 3)])
-def test_what_a_feature_may_not_say(key: str, value: object) -> None:
+def test_invalid_feature_keys_are_refused(key: str, value: object) -> None:
     raw = json.loads(TEXT)
     raw["features"][0][key] = value
     with pytest.raises(FeatureSpecError, match=f"feature member, key {key}"):
         parse_fg(raw)
 
 
-def test_a_type_of_no_name_stays_refused() -> None:
+def test_unknown_feature_type_is_refused() -> None:
     with pytest.raises(FeatureSpecError, match="got 'bool_masks'"):
         parse_fg({"features": [{"feature_type": "bool_masks", "feature_name": "f", "expression": ["user:a", "user:b"]}]})

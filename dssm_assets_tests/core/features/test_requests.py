@@ -30,7 +30,7 @@ def ids(value: Any) -> list[str]:
     return found
 
 
-def test_a_narrow_float_is_its_shortest_decimal() -> None:
+def test_narrow_float_is_its_shortest_decimal() -> None:
     assert ids(np.float32(0.1)) == ids(np.array(0.1, np.float32)) == ["0.1"]
     assert ids([np.float32(0.1), np.float32(2), np.float32("nan")]) == ["0.1", "2"]
     assert ids(np.array([0.1, 16777216], np.float32)) == ["0.1", "16777216"]
@@ -41,7 +41,7 @@ def test_a_narrow_float_is_its_shortest_decimal() -> None:
 
 @pytest.mark.parametrize("width", [np.float16, np.float32, np.float64])
 @given(numbers=st.lists(st.floats(width=16), max_size=4) | st.lists(st.floats(width=32), max_size=4))
-def test_an_array_is_what_a_column_of_its_type_is(width: type[np.floating[Any]], numbers: list[float]) -> None:
+def test_array_equals_a_column_of_its_type(width: type[np.floating[Any]], numbers: list[float]) -> None:
     with np.errstate(over="ignore"):
         values = np.array(numbers, width)
     column = pa.table({"x": pa.array([values], pa.list_(pa.from_numpy_dtype(width)))})
@@ -51,7 +51,7 @@ def test_an_array_is_what_a_column_of_its_type_is(width: type[np.floating[Any]],
         assert ids(values[0]) == GENERATOR.generate(scalar, "user").column("id").to_pylist()[0]
 
 
-def test_integers_that_int64_cannot_hold_stand_beside_small_ones() -> None:
+def test_integers_beyond_int64_may_be_mixed_with_small_ones() -> None:
     assert ids([1, BIG]) == ["1", str(BIG)]
     assert ids((-5, 2**63, None)) == ["-5", str(2**63)]
     assert ids(np.array([3, 2**63], np.uint64)) == ["3", str(2**63)]
@@ -61,7 +61,7 @@ def test_integers_that_int64_cannot_hold_stand_beside_small_ones() -> None:
     assert LOOKUP.generate_one({"m": {7: 1, BIG: 2}, "k": [7, BIG]}) == {"texts": ["1", "2"], "sum": 3}
 
 
-def test_an_inner_mapping_has_the_type_of_all_of_them() -> None:
+def test_inner_mappings_have_one_common_type() -> None:
     match = {"feature_type": "match_feature", "feature_name": "m", "nested_map": "user:n", "pkey": "user:p", "skey": "user:s"}
     generator = FeatureGenerator.from_fg_json({"features": [match]})
     assert generator.generate_one({"n": {"a": {"x": 1}, "b": {"x": 2**64}}, "p": ["a", "b"], "s": "x"}) == {"m": 2.0**64}

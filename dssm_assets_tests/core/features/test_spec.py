@@ -1,4 +1,4 @@
-"""fg.json: what is read, what is written back, and that every fault comes in one error."""
+"""fg.json: resolved features, what is written back, and that one error has every fault."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_resolved_features() -> None:
     ]
 
 
-def test_a_sub_feature_is_named_after_its_sequence() -> None:
+def test_sub_feature_is_named_after_its_sequence() -> None:
     (sub,) = parse_fg(FG).sequence_features
     assert (sub.name, sub.side, sub.is_multi, sub.embedding_name) == ("past__item", Side.USER, False, "item")
     assert sub.sequence is not None and sub.sequence.sequence_length == 20
@@ -66,8 +66,8 @@ def test_lookups_by_side_kind_and_name() -> None:
     assert [f.name for f in parsed.features_of_side("item")] == ["item"]
     assert [f.name for f in parsed.features_of_kind(Kind.NUMERIC)] == ["age", "liked"]
     assert parsed.feature("past__item") is parsed.sequence_features[0]
-    with pytest.raises(FeatureSpecError, match="feature nobody"):
-        parsed.feature("nobody")
+    with pytest.raises(FeatureSpecError, match="feature unknown"):
+        parsed.feature("unknown")
     with pytest.raises(ValueError, match="galaxy"):
         parsed.features_of_side("galaxy")
 
@@ -77,7 +77,7 @@ def test_definitions_are_frozen() -> None:
         parse_fg(FG).features[0].operator.feature_name = "other"
 
 
-def test_every_fault_comes_in_one_error() -> None:
+def test_one_error_names_every_fault() -> None:
     raw = {
         "features": [
             {"feature_type": "magic_feature", "feature_name": "m", "expression": "user:x"},
@@ -107,16 +107,16 @@ def test_every_fault_comes_in_one_error() -> None:
     for words in (
         "my.json, feature m, key feature_type: expected one of: id_feature, raw_feature, ",
         "my.json, feature typo, key hash_buckets: expected one of: combiner, default_bucketize_value, default_value",
-        "my.json, feature twice: expected a name of its own",
-        "my.json, feature no_colon, key expression: expected an expression is written side:name",
-        "my.json, feature far_side, key expression: expected unknown side 'moon'",
+        "my.json, feature twice: expected a unique name, got 2 features of that name",
+        "my.json, feature no_colon, key expression: expected a valid value, got 'x': an expression is written side:name",
+        "my.json, feature far_side, key expression: expected a valid value, got 'moon:x': unknown side 'moon'",
         "my.json, feature no_input, key expression: expected a value, got nothing",
         "my.json, feature cross, inputs: expected inputs of one tower, got user and item inputs together (item:k, user:m)",
         "my.json, feature cross, key colour",
         "my.json, feature late, inputs: expected inputs of one tower, got context and item",
-        "my.json, feature norm, key normalizer: expected unknown normalizer method 'log2'",
+        "my.json, feature norm, key normalizer: expected a valid value, got 'method=log2': unknown normalizer method 'log2'",
         "my.json, feature dangling: expected a feature of this file, got feature:nowhere",
-        "my.json, feature self: expected no feature that is made from itself",
+        "my.json, feature self: expected a feature that does not depend on itself",
         "my.json, sequence s, key sequence_size",
         "my.json, sequence s, feature w, key colour",
         "my.json, feature number 14: expected a mapping",
@@ -127,7 +127,7 @@ def test_every_fault_comes_in_one_error() -> None:
     assert len(caught.value.faults) == 17
 
 
-def test_a_crossing_through_another_feature_is_found() -> None:
+def test_crossing_through_another_feature_is_found() -> None:
     likes = {"feature_type": "lookup_feature", "feature_name": "likes", "map": "user:m", "key": "const:k"}
     with pytest.raises(FeatureSpecError, match=r"feature both, inputs.*item:y, user:m"):
         spec(likes, {"feature_type": "lookup_feature", "feature_name": "both", "map": "item:y", "key": "feature:likes"})
@@ -135,16 +135,14 @@ def test_a_crossing_through_another_feature_is_found() -> None:
 
 @pytest.mark.parametrize("feature", [{**ID, "expression": "feature:s__z"}, {**RAW, "expression": "feature:s__z"},
                                      {"feature_type": "combo_feature", "expression": ["user:a", "feature:s__z"]}])  # fmt: skip
-def test_a_feature_of_a_sequence_feeds_no_feature_of_a_row(feature: dict[str, Any]) -> None:
+def test_feature_of_a_row_cannot_refer_to_a_sub_feature(feature: dict[str, Any]) -> None:
     sub = {**ID, "feature_name": "z", "expression": "user:z"}
-    with pytest.raises(
-        FeatureSpecError, match=r"feature f: expected a feature of a row, not one of a sequence, got feature:s__z"
-    ):
+    with pytest.raises(FeatureSpecError, match=r"feature f: expected a feature of the row, got feature:s__z"):
         spec({"feature_type": "sequence_feature", "sequence_name": "s", "features": [sub]}, {**feature, "feature_name": "f"})
 
 
-def test_a_circle_of_features_is_refused() -> None:
-    with pytest.raises(FeatureSpecError, match="break the circle") as caught:
+def test_cycle_of_features_is_refused() -> None:
+    with pytest.raises(FeatureSpecError, match="break the cycle") as caught:
         spec({**ID, "feature_name": "a", "expression": "feature:b"}, {**ID, "feature_name": "b", "expression": "feature:a"})
     assert len(caught.value.faults) == 2
 
@@ -173,7 +171,7 @@ def test_features_that_share_an_embedding_agree(features: list[dict[str, Any]], 
     ("sub", "words"),
     [
         ({**ID, "feature_name": "n", "expression": "const:x"}, "no input is a sequence"),
-        ({**ID, "feature_name": "n", "expression": "user:x", "sequence_fields": ["y"]}, "name no input: y"),
+        ({**ID, "feature_name": "n", "expression": "user:x", "sequence_fields": ["y"]}, "sequence_fields are not inputs: y"),
         (
             {"feature_type": "lookup_feature", "feature_name": "n", "map": "item:m", "key": "feature:f"},
             "columns and constants, got feature:f",
@@ -182,14 +180,17 @@ def test_features_that_share_an_embedding_agree(features: list[dict[str, Any]], 
             {"feature_type": "id_feature", "feature_name": "n", "expression": "user:x", "weighted": True},
             "false inside a sequence",
         ),
-        ({"feature_type": "sequence_id_feature", "feature_name": "n", "expression": "user:x"}, "no sequence in a sequence"),
+        (
+            {"feature_type": "sequence_id_feature", "feature_name": "n", "expression": "user:x"},
+            "a type that is not a sequence itself",
+        ),
         (
             {"feature_type": "lookup_feature", "feature_name": "n", "map": "user:m", "key": "user:k"},
-            "of several inputs those of the item side",
+            "with several inputs, those of the item side",
         ),
     ],
 )
-def test_sub_features_that_make_no_sequence(sub: dict[str, Any], words: str) -> None:
+def test_sub_features_without_a_sequence_are_refused(sub: dict[str, Any], words: str) -> None:
     with pytest.raises(FeatureSpecError, match=words):
         spec(
             {"feature_type": "sequence_feature", "sequence_name": "s", "features": [sub]},

@@ -1,4 +1,4 @@
-"""What a definition says about weights is what the tables and the towers are told."""
+"""Weighted features: their weights column, and that the feature configuration marks them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PLAIN = {"feature_type": "id_feature", "feature_name": "plain", "expression": "u
 FG: dict[str, Any] = {"features": [LIKES, PLAIN]}
 
 
-def test_weights_stand_in_the_column_that_readers_look_for() -> None:
+def test_weights_are_in_the_column_that_readers_look_up() -> None:
     encoded = FeatureGenerator.from_fg_json(FG).encode(pa.table({"likes": ["a:2\x1db", None]}), side="user")
     assert encoded.column_names == ["likes", feature_weights("likes"), "plain"]
     assert encoded.column(feature_weights("likes")).to_pylist()[0] == [2.0, 1.0]
@@ -44,7 +44,7 @@ def test_only_weighted_features_are_configured_with_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    "taken",
+    "other",
     [
         {**PLAIN, "feature_name": "likes__weights"},
         {**PLAIN, "feature_name": "likes__weights", "expression": "item:x"},
@@ -55,8 +55,8 @@ def test_only_weighted_features_are_configured_with_weights() -> None:
         },
     ],
 )
-def test_no_feature_has_the_name_of_the_weights_of_another(taken: dict[str, Any]) -> None:
-    words = "feature likes__weights: expected a name of its own, got the column of the weights of likes"
-    with pytest.raises(FeatureSpecError, match=words):
-        parse_fg({"features": [LIKES, taken]})
-    assert parse_fg({"features": [{**LIKES, "weighted": False}, taken]})
+def test_feature_named_like_a_weights_column_is_refused(other: dict[str, Any]) -> None:
+    message = "feature likes__weights: expected a unique name, got the name of the weights column of likes"
+    with pytest.raises(FeatureSpecError, match=message):
+        parse_fg({"features": [LIKES, other]})
+    assert parse_fg({"features": [{**LIKES, "weighted": False}, other]})

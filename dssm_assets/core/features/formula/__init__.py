@@ -1,1 +1,1 @@
-"""Formulas of `expr_feature` and of normalizers: parser, functions, evaluation over columns."""
+"""Formulas of `expr_feature` and of normalizers: grammar, functions, evaluation over columns."""

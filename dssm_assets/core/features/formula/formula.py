@@ -1,12 +1,8 @@
-"""Formulas: arithmetic over columns, such as "a * 2 + log10(b) > 1 ? a : b".
+"""Formulas over columns, such as "a * 2 + log10(b) > 1 ? a : b", and normalizers.
 
-Belongs here: a parsed formula and its evaluation. Does not belong here: the grammar (`formula_parser.py`), what
-operators and functions compute (`formula_functions.py`, `formula_vectors.py`), how columns become numbers
-(`number_values.py`, `number_vectors.py`).
-
-Numbers are float64 and NaN is missing. Whatever takes a missing operand is missing, comparisons, && and || too; only
-c ? a : b needs no more than c and the branch it takes. What has no finite answer is missing. Row i of a result depends
-on row i of the columns only.
+Numbers are float64 and NaN is missing. A result is missing if an operand is, comparisons, && and || included; only
+c ? a : b ignores the branch that c does not choose. A result that is not finite is missing. Row i of a result depends only
+on row i of the columns.
 """
 
 from __future__ import annotations
@@ -36,7 +32,7 @@ from dssm_assets.core.features.formula.parser import (
 Column = Numbers | Vectors
 
 _BLOCK_ROWS: Final = 1 << 15
-"""Rows computed at once: intermediate columns stay in the processor's cache. Changes no result."""
+"""Rows computed at once, so that intermediate columns stay in the cache of the processor; has no effect on results."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +40,10 @@ class Formula:
     """A parsed formula.
 
     Attributes:
-        text: as written.
-        steps: what computes it, operands first.
-        numbers: names of the variables that are one number per row.
-        vectors: names of the variables that are a vector per row.
+        text: the formula as written.
+        steps: the operations that compute it, operands first.
+        numbers: names of the variables with one number per row.
+        vectors: names of the variables with a vector per row.
     """
 
     text: str
@@ -57,25 +53,25 @@ class Formula:
 
     @property
     def variables(self) -> frozenset[str]:
-        """The names of all variables, each of which the formula uses."""
+        """Names of all variables of the formula."""
         return self.numbers | self.vectors
 
     def evaluate(self, columns: Mapping[str, Column], row_count: int) -> Numbers:
-        """Returns the formula's number for each row, a new column of float64; NaN is missing.
+        """Returns the result for each row as a new float64 column [R]; NaN is missing.
 
         Args:
-            columns: by variable: float64 numbers, finite or NaN, for one of `numbers`, `Vectors` for one of `vectors`.
-            row_count: rows of every column, and of the result where there is no variable.
+            columns: variable -> float64 numbers, finite or NaN, for one of `numbers`, or `Vectors` for one of `vectors`.
+            row_count: R, which a formula without variables cannot take from a column.
         """
         result = np.empty(row_count)
         with np.errstate(all="ignore"):
             for start in range(0, row_count, _BLOCK_ROWS):
                 stop = min(start + _BLOCK_ROWS, row_count)
-                result[start:stop] = self._block(columns, start, stop)
+                result[start:stop] = self._evaluate_block(columns, start, stop)
         return result
 
-    def _block(self, columns: Mapping[str, Column], start: int, stop: int) -> Numbers:
-        """Returns the result for the rows start to stop - 1."""
+    def _evaluate_block(self, columns: Mapping[str, Column], start: int, stop: int) -> Numbers:
+        """Returns the result for the rows from start to stop - 1."""
         stack: list[Numbers] = []
         numbers: dict[str, Numbers] = {}
         vectors: dict[str, Vectors] = {}
@@ -102,14 +98,15 @@ class Formula:
 
 @lru_cache(maxsize=1024)
 def parse_formula(text: str, variables: tuple[str, ...]) -> Formula:
-    """Returns the formula that a text describes; what was parsed before comes from memory.
+    """Returns the formula of a text; parsed formulas are cached.
 
     Args:
-        text: see `formula_parser.py`.
-        variables: the names that the text may use, and must.
+        text: see `parser.py`.
+        variables: names of the variables, all of which the text must use.
 
     Raises:
-        ValueError: naming the position, what was expected and what stands there, or the variables that are not used.
+        ValueError: the text is not a formula, with the position, the expected token and the actual one; or it does not use
+            all variables.
     """
     for name in variables:
         check_variable_name(name)
@@ -124,69 +121,72 @@ def parse_formula(text: str, variables: tuple[str, ...]) -> Formula:
 
 Normalizer = Callable[[Numbers], Numbers]
 
-_DEFAULTS: Final[Mapping[str, Mapping[str, float | None]]] = {
+_PARAMETERS: Final[Mapping[str, Mapping[str, float | None]]] = {
     "log10": {"threshold": 1e-10, "default": -10.0},
     "zscore": {"mean": None, "standard_deviation": None},
     "minmax": {"min": None, "max": None},
 }
-"""Parameters of each method but expression; None: it must be given."""
+"""Parameters of each method except expression with their defaults; None for a required one."""
 
-_METHODS: Final = (*_DEFAULTS, "expression")
-# A formula may hold commas and =, so it is the rest of the text.
+_METHODS: Final = (*_PARAMETERS, "expression")
+# A formula may contain commas and =, so it is the rest of the text.
 _EXPRESSION: Final = re.compile(r"\s*method\s*=\s*expression\s*,\s*expr\s*=(.*)", re.DOTALL)
 
 
 def parse_normalizer(text: str) -> Normalizer:
-    """Returns the function that `method=...,name=number,...` describes. It keeps NaN, which is missing.
+    """Returns the function of a text `method=...,name=number,...`; the function keeps NaN.
 
-    log10: log10(x) where x > threshold, else `default`. zscore: (x - mean) / standard_deviation.
-    minmax: (x - min) / (max - min). expression: the formula after `expr=`, which reaches to the end of the text, of the
-    variable x ("method=expression,expr=min(x,3)"); see `formula_parser.py`.
+    - log10: log10(x) where x > threshold (default 1e-10), else `default` (default -10).
+    - zscore: (x - mean) / standard_deviation.
+    - minmax: (x - min) / (max - min).
+    - expression: a formula of the variable x, from `expr=` to the end of the text: "method=expression,expr=min(x,3)".
 
     Raises:
-        ValueError: naming an unknown method or parameter, a missing one, one that divides by zero, or what is wrong
-            with the formula.
+        ValueError: the method or a parameter is unknown, a parameter is missing or divides by zero, or the formula is
+            malformed.
     """
     if match := _EXPRESSION.fullmatch(text):
-        return _of_formula(match[1])
+        return _formula_normalizer(match[1])
     pairs = [part.partition("=") for part in text.split(",")]
     given = {name.strip(): value.strip() for name, _, value in pairs}
     if len(given) != len(pairs):
-        raise ValueError("a normalizer names a parameter twice")
+        raise ValueError("a normalizer repeats a parameter")
     method = given.pop("method", "")
     if method == "expression":
-        raise ValueError("the normalizer expression is written method=expression,expr=..., a formula of x; nothing follows it")
-    if method not in _DEFAULTS:
+        raise ValueError("the normalizer expression is written method=expression,expr=... with a formula of x at the end")
+    if method not in _PARAMETERS:
         raise ValueError(f"unknown normalizer method {method!r}; a method is one of {', '.join(_METHODS)}")
-    return _build(method, _parameters(method, given))
+    return _build_normalizer(method, _read_parameters(method, given))
 
 
-def _of_formula(text: str) -> Normalizer:
+def _formula_normalizer(text: str) -> Normalizer:
     formula = parse_formula(text, ("x",))
     if formula.vectors:
-        raise ValueError(f"x is one number in a normalizer; {text!r} takes it for a vector")
-    # 1 ? 2 : x has an answer where x is missing; a normalizer has none.
+        raise ValueError(f"x is one number in a normalizer, but {text!r} uses it as a vector")
+    # The formula 1 ? 2 : x has a result even where x is missing; a normalizer must keep x missing.
     return lambda x: np.where(np.isnan(x), np.nan, formula.evaluate({"x": x}, len(x)))
 
 
-def _parameters(method: str, given: Mapping[str, str]) -> dict[str, float]:
-    declared = _DEFAULTS[method]
+def _read_parameters(method: str, given: Mapping[str, str]) -> dict[str, float]:
+    declared = _PARAMETERS[method]
     unknown = sorted(set(given) - set(declared))
     missing = sorted(name for name, default in declared.items() if default is None and name not in given)
     if unknown or missing:
-        raise ValueError(f"normalizer {method} takes {', '.join(declared)}; unknown: {unknown}, missing: {missing}")
+        raise ValueError(
+            f"normalizer {method} has the parameters {', '.join(declared)}; unknown: {unknown}, missing: {missing}"
+        )
     numbers = {name: default for name, default in declared.items() if default is not None}
     for name, value in given.items():
         try:
             numbers[name] = float(value)
         except ValueError as error:
-            raise ValueError(f"parameter {name} of normalizer {method} is no number: {value!r}") from error
+            raise ValueError(f"parameter {name} of normalizer {method} is not a number: {value!r}") from error
     if not all(math.isfinite(number) for number in numbers.values()):
         raise ValueError(f"the parameters of normalizer {method} must be finite")
     return numbers
 
 
-def _build(method: str, numbers: Mapping[str, float]) -> Normalizer:
+def _build_normalizer(method: str, numbers: Mapping[str, float]) -> Normalizer:
     if method == "log10":
         threshold, low = numbers["threshold"], numbers["default"]
         if threshold < 0:
@@ -199,14 +199,19 @@ def _build(method: str, numbers: Mapping[str, float]) -> Normalizer:
     else:
         shift, scale = numbers["min"], numbers["max"] - numbers["min"]
     if scale <= 0:
-        raise ValueError(f"normalizer {method} divides by {scale}; that must be above zero")
+        raise ValueError(f"normalizer {method} divides by {scale}, which must be above zero")
     return lambda x: (x - shift) / scale
 
 
-def _checked(text: str) -> str:
+def normalize(text: str | None, numbers: Numbers) -> Numbers:
+    """Returns the numbers after the normalizer of a text; None changes nothing, and NaN stays NaN."""
+    return numbers if text is None else parse_normalizer(text)(numbers)
+
+
+def _check_normalizer(text: str) -> str:
     parse_normalizer(text)
     return text
 
 
-NormalizerText = Annotated[str, AfterValidator(_checked)]
-"""Text that `parse_normalizer` accepts, kept as written."""
+NormalizerText = Annotated[str, AfterValidator(_check_normalizer)]
+"""A text that `parse_normalizer` accepts, stored as written."""

@@ -1,12 +1,9 @@
-"""What the operators and functions of a formula compute, over columns of numbers.
+"""The operators and functions of formulas: first those of numbers, then those of vectors.
 
-Belongs here: their arithmetic, how many arguments they take, what is missing. Does not belong here: functions of
-vectors (`formula_vectors.py`), the grammar (`formula_parser.py`).
-
-Columns are float64 of R rows; NaN is missing, infinities never occur. A result is a new column. It is missing where an
-argument is missing and where arithmetic has no finite answer: division by zero, the logarithm of zero or less, the root
-of a negative number, overflow. Truth is 1 or 0; every number but zero counts as true. Angles are radians, except those
-of places.
+Columns are float64 [R]; NaN is missing, infinities never occur. A result is a new column. It is missing where an argument is
+missing and where there is no finite result: division by zero, the logarithm of zero or less, the root of a negative
+number, overflow. Truth values are 1 and 0, and every number except zero is true. Angles are radians, except longitudes and
+latitudes.
 """
 
 from __future__ import annotations
@@ -25,10 +22,10 @@ from dssm_assets.core.features.column_values import Numbers
 Compute = Callable[..., Numbers]
 
 EARTH_RADIUS_KM: Final = 6371.0
-"""Mean radius, in whole kilometres as is customary for distances on a sphere."""
+"""Mean radius of the earth, in whole kilometres as usual for distances on a sphere."""
 
 _MAX_WHOLE: Final = 2.0**53
-"""Below it float64 tells all whole numbers apart."""
+"""Below it float64 represents all whole numbers."""
 
 _MAX_PLACES: Final = 300
 
@@ -38,9 +35,9 @@ class Function:
     """A named computation.
 
     Attributes:
-        name: how a formula writes it.
-        arity: number of arguments that `compute` takes, one column each.
-        compute: returns the result as a new column.
+        name: its name in formulas.
+        arity: number of arguments.
+        compute: takes one column per argument and returns a new column.
     """
 
     name: str
@@ -49,7 +46,7 @@ class Function:
 
 
 def without_infinities(numbers: Numbers) -> Numbers:
-    """Returns the numbers, changed in place: an infinity, which stands for overflow or division by zero, is missing."""
+    """Returns the numbers with infinities, the results of overflow and division by zero, replaced by NaN in place."""
     is_infinite = np.isinf(numbers)
     if is_infinite.any():
         numbers[is_infinite] = np.nan
@@ -78,10 +75,10 @@ def _truth(test: Callable[..., Any]) -> Compute:
 
 def _power(base: Numbers, exponent: Numbers) -> Numbers:
     if len(base) == 1:
-        # numpy computes some powers another way where the exponent is one element; a batch must equal its rows.
+        # For an exponent of one element numpy computes some powers differently, but a batch must equal its rows.
         return _power(np.repeat(base, 2), np.repeat(exponent, 2))[:1]
     result: Numbers = np.power(base, exponent)
-    # numpy says that 1 to the power of NaN and NaN to the power of 0 are 1.
+    # In numpy 1 to the power of NaN and NaN to the power of 0 are 1.
     result[_is_missing((base, exponent))] = np.nan
     return without_infinities(result)
 
@@ -107,7 +104,7 @@ def _choose(condition: Numbers, if_true: Numbers, if_false: Numbers) -> Numbers:
 
 
 def _round(numbers: Numbers) -> Numbers:
-    # Not floor(x + 0.5): the largest number below 0.5 plus 0.5 is 1.
+    # Not floor(x + 0.5): for the largest number below 0.5 the sum is 1.
     whole = np.trunc(numbers)
     rounded: Numbers = whole + np.where(np.abs(numbers - whole) >= 0.5, np.sign(numbers), 0.0)
     return rounded
@@ -123,22 +120,22 @@ def _round_places(numbers: Numbers, places: Numbers) -> Numbers:
     scale = _POWERS_OF_TEN[np.abs(digits)]
     scaled = np.where(digits >= 0, numbers * scale, numbers / scale)
     rounded = np.where(digits >= 0, _round(scaled) / scale, _round(scaled) * scale)
-    # So large a number has no digits to round away, and its scaled form may overflow.
+    # A number that large has no digits to round, and its scaled form may overflow.
     rounded = np.where((digits >= 0) & (np.abs(scaled) >= _MAX_WHOLE), numbers, rounded)
     return without_infinities(np.where(is_usable, rounded, np.nan))
 
 
 def _sigmoid(numbers: Numbers) -> Numbers:
-    # The exponential of a number that is never positive cannot overflow.
+    # exp(-|x|) cannot overflow.
     small = np.exp(-np.abs(numbers))
     result: Numbers = np.where(numbers < 0, small, 1.0) / (1.0 + small)
     return result
 
 
 def _distance_km(lng1: Numbers, lat1: Numbers, lng2: Numbers, lat2: Numbers) -> Numbers:
-    """Returns the great-circle distance in km of places given in degrees; missing where |latitude| > 90.
+    """Returns the great-circle distance in km of two places in degrees; missing where |latitude| > 90.
 
-    The haversine formula (R. W. Sinnott, Virtues of the Haversine, 1984): precise also for places close to each other.
+    Uses the haversine formula (R. W. Sinnott, Virtues of the Haversine, 1984), which is precise for small distances too.
     """
     phi1, phi2 = np.radians(lat1), np.radians(lat2)
     half = np.sin((phi2 - phi1) / 2) ** 2 + np.cos(phi1) * np.cos(phi2) * np.sin(np.radians(lng2 - lng1) / 2) ** 2
@@ -162,7 +159,7 @@ INFIX: Final[Mapping[str, Function]] = MappingProxyType(
     | _table(2, {"<": _truth(np.less), "<=": _truth(np.less_equal)})
     | _table(2, {">": _truth(np.greater), ">=": _truth(np.greater_equal)})
 )
-"""Operators between two columns. & and | take whole numbers below 2^53, in two's complement; others are missing."""
+"""Binary operators. & and | need whole numbers below 2^53, in two's complement; with others the result is missing."""
 
 FUNCTIONS: Final[Mapping[str, Function]] = MappingProxyType(
     _table(1, {"sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan})
@@ -174,49 +171,49 @@ FUNCTIONS: Final[Mapping[str, Function]] = MappingProxyType(
     | _table(2, {"roundp": _round_places})
     | _table(4, {"sphere_dist": _distance_km, "haversine": _distance_km})
 )
-"""Functions of a fixed number of columns.
+"""Functions of a fixed number of arguments.
 
-log is the natural logarithm, as ln is. rint rounds a half to the even number, round away from zero. roundp(x, d) rounds
-to d decimal places as round does; d is whole, -300 to 300. sphere_dist and haversine take longitude and latitude of two
-places in degrees and return km.
+log is the natural logarithm, like ln. rint rounds halves to the even number, round away from zero. roundp(x, d) rounds like
+round to d decimal places, d from -300 to 300. sphere_dist and haversine take longitude and latitude of two places in
+degrees and return km.
 """
 
 FOLDS: Final[Mapping[str, Function]] = MappingProxyType(
     _table(2, {"min": np.minimum, "max": np.maximum, "sum": _finite(np.add), "avg": _finite(np.add)})
 )
-"""Functions of any number of columns, by what joins the first two, then the result and the next; avg divides after."""
+"""Functions of any number of arguments, folded from the left by a binary function; avg divides the sum afterwards."""
 
 
 class Vectors(NamedTuple):
     """A vector of any length per row.
 
     Attributes:
-        numbers: the numbers of all rows, one row after the other; NaN is missing.
-        offsets: bounds of each row's numbers.
+        numbers: the numbers of all rows, one row after the other [n]; NaN is missing.
+        offsets: offsets of the rows [R + 1].
     """
 
     numbers: Numbers
     offsets: Offsets
 
     def rows(self, start: int, stop: int) -> Vectors:
-        """Returns the vectors of the rows start to stop - 1."""
+        """Returns the vectors of the rows from start to stop - 1."""
         offsets = self.offsets[start : stop + 1]
         return Vectors(self.numbers[offsets[0] : offsets[-1]], offsets - offsets[0])
 
     @property
     def lengths(self) -> Numbers:
-        """How many numbers each row holds; NaN for none."""
+        """The length of each vector; NaN for an empty one."""
         lengths = np.diff(self.offsets).astype(np.float64)
         lengths[lengths == 0] = np.nan
         return lengths
 
     def with_numbers(self, numbers: Numbers) -> Vectors:
-        """Returns the vectors with other numbers at the same places."""
+        """Returns vectors of the same lengths with other numbers."""
         return Vectors(numbers, self.offsets)
 
 
-def _reduced(ufunc: Any, vectors: Vectors) -> Numbers:
-    """Returns what a ufunc makes of each row's numbers, first to last."""
+def _reduce(ufunc: Any, vectors: Vectors) -> Numbers:
+    """Returns the reduction of each vector by a ufunc; NaN for an empty one."""
     result = np.full(len(vectors.offsets) - 1, np.nan)
     is_filled = np.diff(vectors.offsets) > 0
     if is_filled.any():
@@ -225,7 +222,7 @@ def _reduced(ufunc: Any, vectors: Vectors) -> Numbers:
 
 
 def _sum(vectors: Vectors) -> Numbers:
-    return _reduced(np.add, vectors)
+    return _reduce(np.add, vectors)
 
 
 def _mean(vectors: Vectors) -> Numbers:
@@ -242,8 +239,8 @@ def _l2_norm(vectors: Vectors) -> Numbers:
     return norm
 
 
-def _pairs(left: Vectors, right: Vectors) -> tuple[Vectors, Vectors]:
-    """Returns the vectors that are as long as the other row's; the rest, which have no answer, as empty ones."""
+def _keep_equal_lengths(left: Vectors, right: Vectors) -> tuple[Vectors, Vectors]:
+    """Returns the vectors, both emptied in rows where their lengths differ and there is no result."""
     if np.array_equal(left.offsets, right.offsets):
         return left, right
     lengths = np.diff(left.offsets)
@@ -254,17 +251,17 @@ def _pairs(left: Vectors, right: Vectors) -> tuple[Vectors, Vectors]:
 
 
 def _dot(left: Vectors, right: Vectors) -> Numbers:
-    first, second = _pairs(left, right)
+    first, second = _keep_equal_lengths(left, right)
     return _sum(first.with_numbers(first.numbers * second.numbers))
 
 
 def _euclid_dist(left: Vectors, right: Vectors) -> Numbers:
-    first, second = _pairs(left, right)
+    first, second = _keep_equal_lengths(left, right)
     return _l2_norm(first.with_numbers(first.numbers - second.numbers))
 
 
 def _squared_deviations(vectors: Vectors) -> Numbers:
-    """Returns the sum of squared distances from the mean; from the mean, because sums of squares would cancel."""
+    """Returns the sum of squared differences from the mean, which does not cancel as a difference of sums would."""
     means = np.repeat(_mean(vectors), np.diff(vectors.offsets))
     return _squared_norm(vectors.with_numbers(vectors.numbers - means))
 
@@ -288,11 +285,11 @@ def _pop_std_dev(vectors: Vectors) -> Numbers:
     return deviation
 
 
-def _named(*functions: Function) -> Mapping[str, Function]:
+def _by_name(*functions: Function) -> Mapping[str, Function]:
     return MappingProxyType({function.name: function for function in functions})
 
 
-VECTOR_FUNCTIONS: Final = _named(
+VECTOR_FUNCTIONS: Final = _by_name(
     Function("len", 1, lambda vectors: vectors.lengths),
     Function("l2_norm", 1, _l2_norm),
     Function("squared_norm", 1, _squared_norm),
@@ -302,14 +299,14 @@ VECTOR_FUNCTIONS: Final = _named(
     Function("pop_std_dev", 1, _pop_std_dev),
     Function("variance", 1, _variance),
     Function("pop_variance", 1, _pop_variance),
-    Function("reduce_min", 1, lambda vectors: _reduced(np.minimum, vectors)),
-    Function("reduce_max", 1, lambda vectors: _reduced(np.maximum, vectors)),
+    Function("reduce_min", 1, lambda vectors: _reduce(np.minimum, vectors)),
+    Function("reduce_max", 1, lambda vectors: _reduce(np.maximum, vectors)),
     Function("reduce_sum", 1, _sum),
     Function("reduce_mean", 1, _mean),
-    Function("reduce_prod", 1, lambda vectors: _reduced(np.multiply, vectors)),
+    Function("reduce_prod", 1, lambda vectors: _reduce(np.multiply, vectors)),
 )
 """Functions of one or two vectors.
 
-std_dev and variance divide by the length n; pop_std_dev and pop_variance, against what the names say elsewhere, by
-n - 1, as in the reference: for a vector of one number they are missing.
+As in the reference, and contrary to the usual meaning of "population", std_dev and variance divide by the length n, and
+pop_std_dev and pop_variance by n - 1, so these are missing for a vector of one number.
 """

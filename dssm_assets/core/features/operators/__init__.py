@@ -1,1 +1,1 @@
-"""The feature operators: one file per feature_type, each with its parameters and its column maths."""
+"""The feature operators: one file per feature_type with its keys and its computation, one line each in `registry.py`."""

@@ -1,11 +1,11 @@
-"""What every feature operator is: parameters that pydantic checks, and one pure function from columns to values.
+"""Base of all feature operators: the keys that feature types share, and the contract with the generator.
 
-Belongs here: the keys that all feature types share, and the protocol between operators and generator. Does not
-belong here: what one feature type adds (its own file) and which types exist (`registry.py`).
+An operator is a pydantic model of its keys in fg.json and one pure function, `compute`. It takes one Arrow array per
+expression, all with R rows, and returns R rows: float32 for a number, dictionary<string> for a category, lists of them
+where a row holds several. Null (or an empty list) is missing. Row i of the result depends only on row i of the inputs, so
+that a request gets the same features as a row of a table.
 
-An operator's `compute` takes one Arrow array per expression, all of R rows, and returns R rows: float32 for a
-number, dictionary<string> for a category, lists of them where a row holds several. Null (or an empty list) is
-missing. Row i of the result depends on row i of the inputs only.
+Belongs here: what all feature types share. Does not belong here: the keys of one feature type (its own file).
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from dssm_assets.core.features import fg_files
 from dssm_assets.core.features.expressions import Expression, Kind, parse_expression
 
 MULTI_SEPARATOR: Final = "\x1d"
-"""Stands between the values of a multi-valued text."""
+"""Default separator of the values in a multi-valued text."""
 
 FIRST_BUCKET: Final = 2
-"""Of a vocabulary without default_bucketize_value: 0 is the default value, 1 is out of vocabulary."""
+"""First free bucket of a vocabulary without default_bucketize_value: 0 is the default value, 1 is out of vocabulary."""
 
 VOCABULARY_KEYS: Final = ("hash_bucket_size", "num_buckets", "vocab_list", "vocab_dict", "vocab_file")
+"""Keys that define a vocabulary; a feature has at most one of them."""
 
 _TEXT_TYPES: Final = ("string", "integer", "bigint", "int32", "int64")
 _NUMBER_TYPES: Final = ("integer", "bigint", "int32", "int64", "float", "double")
 
 
 class Definition(BaseModel):
-    """Base of everything in fg.json: frozen, unknown keys refused, written back as it was read."""
+    """Base of all entries of fg.json: immutable, unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -43,17 +44,18 @@ class Operator(Definition, ABC):
     """A feature as fg.json defines it.
 
     Attributes:
-        feature_name: the feature, and the column it fills.
-        default_value: stands in for a missing value; "" leaves it missing.
-        embedding_name: features of one embedding_name share a vocabulary and an embedding table (default: own name).
-        embedding_dim: width of the embedding; overrides the policy.
-        value_type: String, Integer, Bigint, Float or Double. Says nothing new, and must not contradict the kind.
-        stub_type: the feature only feeds others (`feature:` inputs) and is no output.
-        need_prefix: only false: names of features never become part of their values.
-        group: the group of features that a model of the reference reads it in. Read and written back, decides nothing
-            here: a feature's side is its tower.
-        combiner: how a model of the reference pools the embeddings of several values. Read and written back, decides
-            nothing here: poolings belong to the towers. Feature types that combine numbers have their own.
+        feature_name: name of the feature and of its column.
+        feature_type: key of the operator in the registry.
+        default_value: replaces a missing value (default "": it stays missing).
+        embedding_name: features of one embedding_name share a vocabulary and an embedding table (default: feature_name).
+        embedding_dim: width of the embedding (default: the policy of the configuration decides).
+        value_type: String, Integer, Bigint, Float or Double (default: not given). Has no effect, but must fit the kind.
+        stub_type: the feature only feeds others through `feature:` inputs and has no column (default false).
+        need_prefix: only false: feature names never become part of values.
+        group: feature group in a model of the reference (default: not given). Has no effect: the side of a feature
+            decides its tower.
+        combiner: pooling of several values in a model of the reference (default: not given). Has no effect: poolings are
+            configured in the towers. Feature types that combine numbers override this key.
     """
 
     feature_name: str = Field(min_length=1)
@@ -70,48 +72,48 @@ class Operator(Definition, ABC):
     @property
     @abstractmethod
     def kind(self) -> Kind:
-        """What the feature's values are."""
+        """Whether the values are numbers or categories."""
 
     @property
     def is_multi(self) -> bool:
-        """Tells whether a row holds any number of values. Known from the definition alone, never from the data."""
+        """True if a row holds any number of values. Follows from the definition alone, never from the data."""
         return False
 
     @property
     def depth(self) -> int:
-        """How deep a row's values are nested: 0 one value, 1 a list, 2 a list of lists."""
+        """Nesting of the values of a row: 0 for one value, 1 for a list, 2 for a list of lists."""
         return 1 if self.is_multi else 0
 
     @property
     def is_sequence(self) -> bool:
-        """True if the values of a row are ordered elements, each with its place even where it is missing."""
+        """True if the values of a row are elements of a sequence, where a missing element keeps its position."""
         return False
 
     @property
     def is_weighted(self) -> bool:
-        """Tells whether values carry weights, which `compute_weighted` returns beside them."""
+        """True if values carry weights, which `compute_weighted` returns."""
         return False
 
     def as_element(self) -> Operator:
-        """Returns the operator as it works on the elements of a sequence: value_dim is 1 there unless it is given."""
+        """Returns the operator that works on the elements of a sequence: value_dim defaults to 1 there."""
         is_open = isinstance(self, BagKeys) and self.value_dim is None
         return self.model_copy(update={"value_dim": 1}) if is_open else self
 
     @property
     @abstractmethod
     def expression_texts(self) -> Sequence[str]:
-        """The input expressions, in the order in which `compute` takes their columns."""
+        """The input expressions in the order of the arrays that `compute` takes."""
 
     @abstractmethod
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the feature's values for the rows of the inputs.
+        """Returns the values of the feature for the rows of the inputs.
 
         Raises:
-            SchemaError: if an input's type makes no sense for the feature.
+            SchemaError: the feature cannot use the type of an input.
         """
 
     def compute_weighted(self, inputs: Sequence[pa.Array]) -> tuple[pa.Array, pa.Array]:
-        """Returns the values and, for a weighted feature, lists of float32 weights as long as the lists of values."""
+        """Returns lists of values and lists of float32 weights of the same lengths, for a weighted feature."""
         raise NotImplementedError(f"{self.feature_type} has no weights")
 
     @property
@@ -121,7 +123,7 @@ class Operator(Definition, ABC):
 
     @property
     def default_text(self) -> str:
-        """The default as text; "" is none."""
+        """The default as text; "" means that there is none."""
         return str(self.default_value)
 
     @model_validator(mode="after")
@@ -132,22 +134,23 @@ class Operator(Definition, ABC):
         return self
 
     def where(self, position: int) -> str:
-        """Returns the words that name an input of this feature in an error."""
+        """Returns the name of an input of this feature for errors."""
         return f"feature {self.feature_name}, input {self.expression_texts[position]}"
 
 
 class CategoryKeys(Definition):
-    """Keys of a feature whose values may be categories: how large its vocabulary is. At most one of them.
+    """Keys of a feature whose values may be categories: at most one of those that define its vocabulary.
 
-    Without any, the vocabulary is counted from the window. What bucket a value gets is defined in `buckets.py`.
+    Without any of them the vocabulary is counted over the window. `buckets.py` defines the bucket of a value.
 
     Attributes:
-        hash_bucket_size: the vocabulary is replaced by hash buckets.
+        hash_bucket_size: number of hash buckets that replace a vocabulary.
         num_buckets: the values are the integers 0 .. num_buckets - 1.
         vocab_list: the vocabulary, in order.
         vocab_dict: the vocabulary with the bucket of each value.
-        vocab_file: a file of one value per line, or of a value, a space and its bucket; needs default_bucketize_value.
-        default_bucketize_value: bucket of a value out of the vocabulary. If it is given no bucket is reserved.
+        vocab_file: file with one value per line, or with a value, a space and its bucket; needs default_bucketize_value.
+        default_bucketize_value: bucket of values out of the vocabulary (default: bucket 1). If it is given, no buckets
+            are reserved.
     """
 
     hash_bucket_size: int | None = Field(default=None, ge=1, lt=2**31 - 2)
@@ -160,10 +163,10 @@ class CategoryKeys(Definition):
 
     @property
     def vocabulary(self) -> Mapping[str, int] | None:
-        """The buckets of the values that vocab_list, vocab_dict or vocab_file names; None without any of them."""
+        """Value -> bucket by vocab_list, vocab_dict or vocab_file; None without any of them."""
         if self.vocab_list is not None:
             first = 0 if self.default_bucketize_value is not None else FIRST_BUCKET
-            return {word: first + place for place, word in enumerate(self.vocab_list)}
+            return {word: first + position for position, word in enumerate(self.vocab_list)}
         return self.vocab_dict if self.vocab_dict is not None else self._words
 
     @model_validator(mode="after")
@@ -174,18 +177,18 @@ class CategoryKeys(Definition):
         if self.default_bucketize_value is not None and (not given or given == ["hash_bucket_size"]):
             raise ValueError("default_bucketize_value needs num_buckets, vocab_list, vocab_dict or vocab_file")
         words = self.vocab_list or []
-        # With default_bucketize_value the reference writes a place for "" into the list; nothing ever falls there.
+        # Lists of the reference with default_bucketize_value contain "", the missing value: no value ever gets its bucket.
         if len(set(words)) != len(words) or ("" in words and self.default_bucketize_value is None):
-            raise ValueError('vocab_list holds "" or the same value twice')
+            raise ValueError('vocab_list contains "" or repeats a value')
         if self.vocab_file is not None:
             if self.default_bucketize_value is None:
-                raise ValueError("vocab_file needs default_bucketize_value: a file reserves no buckets")
+                raise ValueError("vocab_file needs default_bucketize_value, because its lines start at bucket 0")
             self._words = fg_files.parse_vocabulary(fg_files.read_named_file(info.context, self.vocab_file))
         first = 0 if self.default_bucketize_value is not None else FIRST_BUCKET
         stray = {word: bucket for word, bucket in (self.vocab_dict or {}).items() if bucket < first or word == ""}
         if stray:
             reserved = "" if first == 0 else "; 0 and 1 are reserved unless default_bucketize_value is given"
-            raise ValueError(f'the buckets of vocab_dict start at {first} and "" has none{reserved}; got {stray}')
+            raise ValueError(f'the buckets of vocab_dict start at {first}, and "" cannot have one{reserved}; got {stray}')
         return self
 
 
@@ -193,8 +196,9 @@ class BagKeys(Definition):
     """Keys of a feature that may hold several values per row.
 
     Attributes:
-        separator: what stands between the values of a text (default: the character 0x1d).
-        value_dim: 0 (default): any number of values; 1: one, and the default inside a sequence; n: the first n.
+        separator: separates the values of a text (default: the character 0x1d).
+        value_dim: 0 keeps all values (default), 1 makes the feature single-valued (default inside a sequence), n keeps the
+            first n.
     """
 
     separator: str = Field(default=MULTI_SEPARATOR, min_length=1)
@@ -205,7 +209,8 @@ class NumberKeys(Definition):
     """Keys of a feature whose values may be numbers.
 
     Attributes:
-        boundaries: cut points of bins [a, b), ascending as float32, which values are; override the equal-frequency ones.
+        boundaries: cut points of bins [a, b), strictly ascending as float32 (default: cut by equal frequency over the
+            window).
     """
 
     boundaries: list[float] | None = Field(default=None, min_length=1)
@@ -215,5 +220,7 @@ class NumberKeys(Definition):
         with np.errstate(over="ignore"):
             edges = np.asarray(self.boundaries or [], np.float32)
         if not np.isfinite(edges).all() or not (edges[:-1] < edges[1:]).all():
-            raise ValueError("boundaries must be finite and strictly ascending as float32 numbers, which all values are")
+            raise ValueError(
+                "boundaries must be finite and strictly ascending as float32 numbers, because all values are float32"
+            )
         return self

@@ -1,10 +1,4 @@
-"""bool_mask_feature: the values of one input where the mask in another is true.
-
-Belongs here: the aligned reading of values and mask. Does not belong here: what the text of a value is
-(`text_values.py`).
-
-A missing element keeps its place, because the mask counts places: the "" between two separators is an element.
-"""
+"""bool_mask_feature: the values of one input at the positions where another input, the mask, is true."""
 
 from __future__ import annotations
 
@@ -24,15 +18,17 @@ from dssm_assets.core.features.operators.base import BagKeys, CategoryKeys, Oper
 
 
 class BoolMaskFeature(Operator, CategoryKeys, BagKeys):
-    """The categories of a row whose place in the mask is true, in their order; the first n with value_dim n.
+    """The categories of a row at the true positions of its mask, in their order.
 
-    An element of the mask is true if it is the text "true" in any case, a number other than zero (as text too), or
-    the boolean; anything else, a missing element too, is false. A missing value is left out. A row with as many
-    values as its mask has elements is the only one with a result: where the two differ nobody knows what belongs
-    together, so the row is missing and gets the default, or none.
+    An element of the mask is true if it is the boolean, the text "true" in any case, or a number other than zero; all
+    else, including a missing element, is false. Missing elements count as positions, so "" between two separators is an
+    element, but a missing value is never in the result. Where values and mask differ in length the row is missing,
+    because its positions cannot be matched.
 
     Attributes:
-        expression: the values, then the mask.
+        expression: two inputs, the values and the mask.
+        default_value: value of a row without values (default "": the row stays empty).
+        value_dim: 0 keeps all values (default), 1 makes the feature single-valued, n keeps the first n.
     """
 
     feature_type: Literal["bool_mask_feature"] = "bool_mask_feature"
@@ -50,11 +46,11 @@ class BoolMaskFeature(Operator, CategoryKeys, BagKeys):
 
     @property
     def expression_texts(self) -> Sequence[str]:
-        """The values, then the mask."""
+        """The values and the mask."""
         return self.expression
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the kept category of each row, or a list of them."""
+        """Returns the category of each row, or a list of categories."""
         values, offsets = _elements(inputs[0], self.separator, self.where(0))
         mask, mask_offsets = _elements(inputs[1], self.separator, self.where(1))
         lengths = np.diff(offsets)
@@ -64,33 +60,26 @@ class BoolMaskFeature(Operator, CategoryKeys, BagKeys):
         texts, offsets = ragged.keep(values, offsets, is_kept & ~ragged.null_mask(values.indices))
         if not self.is_multi:
             return column_values.first_or_default(texts, offsets, self.default_text)
-        texts, offsets = column_values.first(texts, offsets, self.value_dim)
-        return ragged.build(*column_values.with_default(texts, offsets, self.default_text))
+        texts, offsets = column_values.keep_first(texts, offsets, self.value_dim)
+        return ragged.build(*column_values.fill_empty_rows(texts, offsets, self.default_text))
 
 
 def _elements(array: pa.Array, separator: str, where: str) -> tuple[pa.DictionaryArray, Offsets]:
-    """Returns the text of every element (null: missing, yet in its place) and the row bounds.
+    """Returns the text of every element, null for a missing one, and the offsets of the rows.
 
-    An element of a list is one element. A column without lists holds elements joined by the separator; a missing or
-    empty text holds none.
+    A column without lists holds elements joined by the separator; a missing or empty text holds none.
     """
     if ragged.is_list(array.type):
         flat, offsets = ragged.flatten(array)
         return column_values.text_values(flat, where), offsets
-    texts = column_values.text_values(array, where)
-    present = ~ragged.null_mask(texts.indices)
-    texts, offsets = ragged.keep(texts, np.arange(len(array) + 1, dtype=np.int64), present)
-    parts, part_offsets = ragged.flatten(pc.split_pattern(texts.dictionary, separator))
-    codes = column_values.codes_of(texts)
-    lengths = np.diff(part_offsets)[codes]
-    taken = ragged.ranges(part_offsets[codes], lengths)
+    parts, positions, offsets = column_values.split_texts(array, separator, where)
     is_empty = pc.equal(parts, "").to_numpy(zero_copy_only=False)
-    indices = pa.array(taken, pa.int32(), mask=is_empty[taken])
-    return pa.DictionaryArray.from_arrays(indices, parts), ragged.offsets_of(lengths)[offsets]
+    indices = pa.array(positions, pa.int32(), mask=is_empty[positions])
+    return pa.DictionaryArray.from_arrays(indices, parts), offsets
 
 
 def _truth(mask: pa.DictionaryArray, where: str) -> Mask:
-    """Returns which elements are true."""
+    """Returns which elements of a mask are true."""
     numbers = column_values.number_values(mask.dictionary, where)
     words = pc.utf8_lower(pc.ascii_trim_whitespace(mask.dictionary))
     is_word: Any = pc.equal(words, "true").to_numpy(zero_copy_only=False)

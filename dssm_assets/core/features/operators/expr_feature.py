@@ -1,7 +1,4 @@
-"""expr_feature: the number that a formula makes of several inputs.
-
-What a formula may say, and what is missing, is defined in `formula_parser.py` and `formula.py`.
-"""
+"""expr_feature: the result of a formula over several inputs."""
 
 from __future__ import annotations
 
@@ -20,17 +17,19 @@ from dssm_assets.core.features.operators.numeric_operator import NumericOperator
 
 
 class ExprFeature(NumericOperator):
-    """One number per row: the value of a formula such as "u_age == i_age ? 1 : 0". Missing where the formula is.
+    """One number per row: the result of a formula such as "u_age == i_age ? 1 : 0".
 
-    An input that stands in a function of vectors, such as dot(a, b), holds a list of numbers or a text of numbers
-    joined by the separator; every other input holds one number.
+    An argument of a vector function, such as dot(a, b), is a list of numbers or a text of numbers joined by the
+    separator; every other input is one number. `formula/parser.py` has the grammar.
 
     Attributes:
         expression: the formula.
-        variables: the inputs. A variable's name is what stands after the colon: u_age for "user:u_age". The formula
-            uses each of them and no other.
-        separator: what stands between the numbers of a vector that comes as text.
-        value_dim: 0 or 1, which say the same: a formula gives one number per row.
+        variables: the inputs. The name of a variable is the part after the colon: u_age for "user:u_age". The formula
+            must use each of them and no others.
+        default_value: number of a row whose result is missing (default "0"; "" leaves it missing).
+        normalizer: applied to the result (default: none).
+        separator: separates the numbers of a vector that comes as text (default: the character 0x1d).
+        value_dim: 0 (default) or 1, with the same meaning: a formula gives one number per row.
     """
 
     feature_type: Literal["expr_feature"] = "expr_feature"
@@ -43,13 +42,15 @@ class ExprFeature(NumericOperator):
     def _formula_fits(self) -> ExprFeature:
         constants = [str(input_) for input_ in self.expressions if input_.source is Source.CONST]
         if constants:
-            raise ValueError(f"a const is no variable; write the number into the expression instead of {', '.join(constants)}")
+            raise ValueError(
+                f"a const cannot be a variable; write the number into the expression instead of {', '.join(constants)}"
+            )
         names = self._names
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(
-                f"several variables are named {', '.join(repeated)}; give one of them another name by a stub_type "
-                "raw_feature, and use that as feature:name"
+                f"several variables are named {', '.join(repeated)}; rename one of them with a raw_feature of stub_type "
+                "true and use that as feature:name"
             )
         parse_formula(self.expression, names)
         return self
@@ -60,7 +61,7 @@ class ExprFeature(NumericOperator):
         return tuple(self.variables)
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the formula's number for each row."""
+        """Returns the result of the formula for each row."""
         formula = self._formula
         columns: dict[str, Column] = {}
         for position, (name, array) in enumerate(zip(self._names, inputs, strict=True)):
@@ -68,7 +69,7 @@ class ExprFeature(NumericOperator):
                 columns[name] = Vectors(*number_vectors(array, self.separator, self.where(position)))
             else:
                 columns[name] = number_values(array, self.where(position))
-        return self.finished(formula.evaluate(columns, len(inputs[0])))
+        return self.finish(formula.evaluate(columns, len(inputs[0])))
 
     @property
     def _names(self) -> tuple[str, ...]:

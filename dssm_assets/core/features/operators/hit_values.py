@@ -1,29 +1,29 @@
-"""What a feature makes of hits: of the entries that its keys found in a map.
+"""Base of lookup_feature and match_feature: from hits, the entries of a map whose keys are requested, to values.
 
-Belongs here: the two forms that lookup_feature and match_feature share, numbers and texts of hits. Does not belong
-here: how hits are found (their own files).
+Belongs here: how hits become a number, numbers or texts, and the join of entries with requested keys. Does not belong here:
+what each feature type counts as a hit (its own file).
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
 from dssm_assets.core.arrays import ragged
+from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.features import column_values
 from dssm_assets.core.features.column_values import Numbers
 from dssm_assets.core.features.expressions import Kind
-from dssm_assets.core.features.formula.formula import NormalizerText, parse_normalizer
+from dssm_assets.core.features.formula.formula import NormalizerText, normalize
 from dssm_assets.core.features.operators.base import VOCABULARY_KEYS, CategoryKeys, NumberKeys, Operator
 from dssm_assets.core.features.operators.numeric_operator import check_numeric_default
 
 
 class Combiner(StrEnum):
-    """How the numbers of several hits become one. NONE keeps them all."""
+    """How the numbers of several hits become one number. NONE keeps them all."""
 
     SUM = "sum"
     MEAN = "mean"
@@ -33,12 +33,12 @@ class Combiner(StrEnum):
     NONE = ""
 
 
-def combine(combiner: Combiner, rows: Any, numbers: Numbers, row_count: int) -> Numbers:
+def combine(combiner: Combiner, rows: IntArray, numbers: Numbers, row_count: int) -> Numbers:
     """Returns one number per row, NaN for a row without hits.
 
     Args:
         combiner: any but NONE.
-        rows: row of each hit, ascending, so sums run in the order of the hits.
+        rows: row of each hit, ascending; sums are added in the order of the hits.
         numbers: number of each hit.
         row_count: rows of the result.
     """
@@ -58,18 +58,33 @@ def combine(combiner: Combiner, rows: Any, numbers: Numbers, row_count: int) -> 
     return result
 
 
-class HitOperator(Operator, CategoryKeys, NumberKeys):
-    """A feature of hits: one number of them all, or their texts.
+def find_hits(entries: IntArray, requested: IntArray) -> tuple[IntArray, IntArray]:
+    """Returns the positions of all pairs of a requested number and an entry that equals it.
 
-    It is a category if a key says so: need_discrete, a key that puts names before values, or one that sizes a
-    vocabulary. Else it is a number.
+    Pairs are in the order of the requested numbers, those of one requested number in the order of the entries.
+
+    Returns:
+        Positions in `requested`, positions in `entries`.
+    """
+    order = np.argsort(entries, kind="stable")
+    first = np.searchsorted(entries, requested, side="left", sorter=order)
+    lengths = np.searchsorted(entries, requested, side="right", sorter=order) - first
+    return np.repeat(np.arange(len(requested)), lengths), order[ragged.ranges(first, lengths)]
+
+
+class HitOperator(Operator, CategoryKeys, NumberKeys):
+    """A feature of hits: a number combined from theirs, or their texts.
+
+    It is a category if one of its keys makes it one: need_discrete, a key that puts names before values, or a key that
+    defines a vocabulary. Otherwise it is a number.
 
     Attributes:
-        default_value: of a row without a hit (default "0"; "" is missing). Bypasses the normalizer.
-        combiner: of numbers; "" keeps the number of every hit. A category may name the default, which says nothing of it.
-        need_discrete: the feature is a category: the texts of the hits.
-        value_dim: values of a category: 0 (default) one per hit, 1 that of the first hit. Of a number: 1.
-        normalizer: of the combined number.
+        default_value: value of a row without hits (default "0"; "" leaves it missing); bypasses the normalizer.
+        combiner: sum (default), mean, min, max or count of the numbers; "" keeps the number of every hit. A category may
+            give "sum" or "", which have no effect on it.
+        need_discrete: makes the feature a category, the texts of the hits (default false).
+        value_dim: of a category, 0 keeps the value of every hit (default) and 1 that of the first; of a number, 1.
+        normalizer: applied to the combined number (default: none).
     """
 
     default_value: str | int | float = "0"
@@ -83,9 +98,11 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
         if self.kind is Kind.CATEGORICAL:
             stray = {"normalizer", "boundaries"} & self.model_fields_set
             if stray:
-                raise ValueError(f"{', '.join(sorted(stray))} mean nothing in a category (a key of this feature makes it one)")
+                raise ValueError(
+                    f"{', '.join(sorted(stray))} have no effect on a category, which a key of this feature makes it"
+                )
             if self.combiner not in (Combiner.NONE, Combiner.SUM):
-                raise ValueError(f"combiner {self.combiner} means nothing in a category: texts are not combined")
+                raise ValueError(f"combiner {self.combiner} has no effect on a category, because texts are not combined")
         else:
             if self.value_dim == 0:
                 raise ValueError("value_dim 0 needs need_discrete: a numeric feature has one value per row")
@@ -94,12 +111,12 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
 
     @property
     def shows_keys(self) -> bool:
-        """Tells whether a key of the definition puts names before the values."""
+        """True if a key of the definition puts the names of map keys before the values."""
         return False
 
     @property
     def kind(self) -> Kind:
-        """A category if a key of the definition says so, else a number."""
+        """A category if a key of the definition makes it one, else a number."""
         is_category = self.need_discrete or self.shows_keys or any(getattr(self, key) is not None for key in VOCABULARY_KEYS)
         return Kind.CATEGORICAL if is_category else Kind.NUMERIC
 
@@ -109,16 +126,17 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
         return self.value_dim != 1 if self.kind is Kind.CATEGORICAL else self.combiner is Combiner.NONE
 
     def as_element(self) -> Operator:
-        """Returns the operator as it works on the elements of a sequence: value_dim is 1 there unless it is given."""
+        """Returns the operator that works on the elements of a sequence: value_dim of a category defaults to 1 there."""
         is_open = self.value_dim is None and self.kind is Kind.CATEGORICAL
         return self.model_copy(update={"value_dim": 1}) if is_open else self
 
-    def number_of_hits(self, rows: Any, numbers: Numbers, row_count: int) -> pa.Array:
-        """Returns the values of a numeric feature from the row (ascending) and number of each hit."""
+    def values_from_numbers(self, rows: IntArray, numbers: Numbers, row_count: int) -> pa.Array:
+        """Returns the values of a numeric feature, given the row (ascending) and number of each hit."""
         default = column_values.parse_number(self.default_text)
         if self.combiner is not Combiner.NONE:
-            return column_values.to_float32(self._normalized(combine(self.combiner, rows, numbers, row_count)), default)
-        narrow = column_values.to_float32(self._normalized(numbers), None)
+            combined = combine(self.combiner, rows, numbers, row_count)
+            return column_values.to_float32(normalize(self.normalizer, combined), default)
+        narrow = column_values.to_float32(normalize(self.normalizer, numbers), None)
         is_number = ~ragged.null_mask(narrow)
         counts = np.bincount(rows[is_number], minlength=row_count)
         values = narrow.drop_null().to_numpy(zero_copy_only=False)
@@ -127,12 +145,9 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
             counts = np.maximum(counts, 1)
         return ragged.build(pa.array(values, pa.float32()), ragged.offsets_of(counts))
 
-    def texts_of_hits(self, rows: Any, texts: pa.DictionaryArray, row_count: int) -> pa.Array:
-        """Returns the values of a categorical feature from the row (ascending) and text of each hit."""
+    def values_from_texts(self, rows: IntArray, texts: pa.DictionaryArray, row_count: int) -> pa.Array:
+        """Returns the values of a categorical feature, given the row (ascending) and text of each hit."""
         offsets = ragged.offsets_of(np.bincount(rows, minlength=row_count))
         if self.is_multi:
-            return ragged.build(*column_values.with_default(texts, offsets, self.default_text))
+            return ragged.build(*column_values.fill_empty_rows(texts, offsets, self.default_text))
         return column_values.first_or_default(texts, offsets, self.default_text)
-
-    def _normalized(self, numbers: Numbers) -> Numbers:
-        return numbers if self.normalizer is None else parse_normalizer(self.normalizer)(numbers)

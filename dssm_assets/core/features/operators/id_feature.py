@@ -1,7 +1,4 @@
-"""id_feature: the category, or the categories, that one input names.
-
-What the text of a value is, integers and floats included, is defined in `text_values.py`.
-"""
+"""id_feature: the category, or the categories, of one input."""
 
 from __future__ import annotations
 
@@ -22,14 +19,15 @@ from dssm_assets.core.features.operators.base import BagKeys, CategoryKeys, Oper
 
 
 class IdFeature(Operator, CategoryKeys, BagKeys):
-    """The categories of a row: any number of them (value_dim 0, the default), the first n (value_dim n), or one.
-
-    With value_dim 1 the whole text is the value, whatever it holds, and a list column is refused: nothing is lost
-    without a word, and a column without lists is smaller and faster. Without values a row has the default, or none.
+    """The categories of a row.
 
     Attributes:
-        weighted: values are written "id:weight", or come as a map. The id is the category; the weight (1 if there is
-            none, or it is no number) is its part in the mean of the row's embeddings.
+        expression: the input.
+        default_value: value of a row without values (default "": the row stays empty).
+        value_dim: 0 keeps all values (default), n keeps the first n. With 1 the feature is single-valued, which is smaller
+            and faster: the whole text is the value, separators included, and a list column is refused.
+        weighted: values are written "id:weight" or come as a map (default false). The id is the category. The weight, 1
+            where it is missing or not a number, is the weight of its embedding in the mean of the row.
     """
 
     feature_type: Literal["id_feature"] = "id_feature"
@@ -37,7 +35,7 @@ class IdFeature(Operator, CategoryKeys, BagKeys):
     weighted: bool = False
 
     @model_validator(mode="after")
-    def _multi_if_weighted(self) -> IdFeature:
+    def _weighted_is_multi(self) -> IdFeature:
         if self.value_dim == 1 and self.weighted:
             raise ValueError("value_dim 1 excludes weighted, which splits a text into several values")
         return self
@@ -58,7 +56,7 @@ class IdFeature(Operator, CategoryKeys, BagKeys):
         return self.weighted
 
     def as_element(self) -> Operator:
-        """Returns the operator as it works on the elements of a sequence; a weighted one keeps several values."""
+        """Returns the operator that works on the elements of a sequence; a weighted one keeps several values."""
         return self if self.weighted else super().as_element()
 
     @property
@@ -67,41 +65,41 @@ class IdFeature(Operator, CategoryKeys, BagKeys):
         return (self.expression,)
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the category text of each row, or a list of them."""
+        """Returns the category of each row, or a list of categories."""
         if self.weighted:
             return self.compute_weighted(inputs)[0]
         (array,) = inputs
         if not self.is_multi:
             return single_text(array, self.default_text, self.where(0))
         texts, offsets = column_values.multi_text_values(array, self.separator, self.where(0))
-        texts, offsets = column_values.first(texts, offsets, self.value_dim)
-        return ragged.build(*column_values.with_default(texts, offsets, self.default_text))
+        texts, offsets = column_values.keep_first(texts, offsets, self.value_dim)
+        return ragged.build(*column_values.fill_empty_rows(texts, offsets, self.default_text))
 
     def compute_weighted(self, inputs: Sequence[pa.Array]) -> tuple[pa.Array, pa.Array]:
-        """Returns the ids of each row and their weights; the default has weight 1."""
+        """Returns the lists of ids and of their weights; the default has weight 1."""
         (array,) = inputs
         entries = key_values(array, self.separator, self.where(0))
         has_weight = np.isfinite(entries.numbers.astype(np.float32))
-        # What stands behind the last colon but is no number is part of the id.
+        # A text after the last colon that is not a number is part of the id.
         whole = pc.binary_join_element_wise(entries.keys, entries.values, ":")
         is_id = pa.array(has_weight | ragged.null_mask(entries.values))
         texts = pa.DictionaryArray.from_arrays(pa.array(entries.codes, pa.int32()), pc.if_else(is_id, entries.keys, whole))
         weights = np.where(has_weight, entries.numbers, 1)[entries.codes].astype(np.float32)
-        texts, offsets = column_values.first(texts, entries.offsets, self.value_dim)
-        weights = weights[column_values.first_mask(entries.offsets, self.value_dim)]
+        texts, offsets = column_values.keep_first(texts, entries.offsets, self.value_dim)
+        weights = weights[column_values.mask_of_first(entries.offsets, self.value_dim)]
         if self.default_text:
             weights = np.insert(weights, offsets[:-1][np.diff(offsets) == 0], np.float32(1))
-        texts, offsets = column_values.with_default(texts, offsets, self.default_text)
+        texts, offsets = column_values.fill_empty_rows(texts, offsets, self.default_text)
         return ragged.build(texts, offsets), ragged.build(pa.array(weights, pa.float32()), offsets)
 
 
 def single_text(array: pa.Array, default: str, where: str) -> pa.DictionaryArray:
-    """Returns the text of each row of a column without lists, the default in place of missing ones.
+    """Returns the text of each row of a column without lists, with the default in place of missing ones.
 
     Raises:
-        SchemaError: if the column holds lists.
+        SchemaError: the column holds lists.
     """
     if ragged.is_list(array.type):
         remedy = "set value_dim to 0 for a multi-valued feature"
         raise SchemaError(Fault(where, "one value per row (value_dim 1)", str(array.type), remedy))
-    return column_values.fill_text(column_values.text_values(array, where), default)
+    return column_values.fill_missing(column_values.text_values(array, where), default)

@@ -1,12 +1,9 @@
-"""kv_dot_product: the inner product of two key-value inputs, the weights of one key on both sides multiplied.
-
-Belongs here: the sparse product over rows. Does not belong here: how a key-value input is read (`key_values.py`).
-"""
+"""kv_dot_product: the dot product of two sparse vectors that come as key-value inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +11,8 @@ import pyarrow.types as pat
 from pydantic import Field, model_validator
 
 from dssm_assets.core.arrays import ragged
+from dssm_assets.core.arrays.ragged import IntArray, Mask
+from dssm_assets.core.features import column_values
 from dssm_assets.core.features.column_values import Numbers
 from dssm_assets.core.features.expressions import ExpressionText
 from dssm_assets.core.features.maps import KeyValues, key_values
@@ -22,20 +21,22 @@ from dssm_assets.core.features.operators.numeric_operator import NumericOperator
 
 
 class KvDotProduct(NumericOperator):
-    """The sum of the products of the weights of a row's common keys.
+    """The sum over the common keys of a row of the product of their weights.
 
-    A side is a map, a list of "key:weight" texts, or such texts joined by the separator; the last delimiter of an
-    entry divides it. A key without a weight ("a") weighs 1. An entry whose weight is no finite number ("a:", "a:x", a
-    null in a map) is left out. A key that stands on a side several times counts every time.
+    A side is a map, a list of "key:weight" texts, or such texts joined by the separator; the last delimiter of an entry
+    divides it. A key without a weight ("a") has weight 1. An entry whose weight is not a finite number ("a:", "a:x", a
+    null in a map) is ignored. A key that occurs several times on a side counts every time.
 
-    A row with a side without entries is missing and gets the default; a row whose sides have no key in common is not
-    missing: its product is 0. A product that float32 cannot hold is missing.
+    A row is missing if one of its sides has no entries. If the sides only have no key in common, the product is 0. A
+    product beyond float32 is missing.
 
     Attributes:
-        query: one side.
-        document: the other side.
-        separator: what stands between the entries of a text.
-        kv_delimiter: the character between key and weight of a text.
+        query: input of one side.
+        document: input of the other side.
+        default_value: number of a missing row (default "0"; "" leaves it missing).
+        normalizer: applied to the product (default: none).
+        separator: separates the entries of a text (default: the character 0x1d).
+        kv_delimiter: character that separates key and weight in a text (default ":").
     """
 
     feature_type: Literal["kv_dot_product"] = "kv_dot_product"
@@ -47,72 +48,64 @@ class KvDotProduct(NumericOperator):
     @model_validator(mode="after")
     def _separators_differ(self) -> KvDotProduct:
         if self.kv_delimiter == self.separator:
-            raise ValueError("separator and kv_delimiter must differ: one ends an entry, the other divides it")
+            raise ValueError("separator and kv_delimiter must differ: one separates entries, the other divides an entry")
         return self
 
     @property
     def expression_texts(self) -> Sequence[str]:
-        """The query, then the document."""
+        """The query and the document."""
         return (self.query, self.document)
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the product of each row."""
-        query, document = (self._side(array, position) for position, array in enumerate(inputs))
+        """Returns the dot product of each row."""
+        query, document = (self._read_side(array, position) for position, array in enumerate(inputs))
         with np.errstate(over="ignore", invalid="ignore"):
-            products = _products(query, document)
-        return self.finished(np.where(_has_entry(query) & _has_entry(document), products, np.nan))
+            products = _dot_products(query, document)
+        return self.finish(np.where(_has_entry(query) & _has_entry(document), products, np.nan))
 
-    def _side(self, array: pa.Array, position: int) -> KeyValues:
-        """Returns the entries with their weights as numbers; NaN for an entry that is left out."""
+    def _read_side(self, array: pa.Array, position: int) -> KeyValues:
+        """Returns the entries with their weights as numbers, NaN for an entry that is ignored."""
         entries = key_values(array, self.separator, self.where(position), self.kv_delimiter)
-        # The value of a map is there even if it is null, while an entry of a text may be the key alone.
+        # In a text "a" has no weight and gets 1; in a map a null weight is not a number.
         has_no_weight = ragged.null_mask(entries.values) & (not pat.is_map(array.type))
         numbers = np.where(has_no_weight, 1.0, entries.numbers)
         return KeyValues(entries.codes, entries.offsets, entries.keys, entries.values, numbers)
 
 
-def _has_entry(side: KeyValues) -> Any:
-    is_left_in = ~np.isnan(side.numbers[side.codes])
-    return np.bincount(ragged.row_of_value(side.offsets)[is_left_in], minlength=len(side.offsets) - 1) > 0
+def _has_entry(side: KeyValues) -> Mask:
+    is_used = ~np.isnan(side.numbers[side.codes])
+    has_entry: Mask = np.bincount(ragged.row_of_value(side.offsets)[is_used], minlength=len(side.offsets) - 1) > 0
+    return has_entry
 
 
-def _products(query: KeyValues, document: KeyValues) -> Numbers:
-    """Returns the product of each row, 0 without a common key."""
-    both = pa.concat_arrays([query.keys, document.keys]).dictionary_encode()
-    names = both.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    query_names, document_names = names[: len(query.keys)], names[len(query.keys) :]
-    width = max(len(both.dictionary), 1)
-    kept, cells = _cells(document, document_names, _is_named(query_names, width), width)
-    found, query_cells = _cells(query, query_names, _is_named(document_names, width), width)
-    sums_of, sums = _summed(cells, document.numbers[document.codes[kept]])
-    place = np.searchsorted(sums_of, query_cells)
-    is_hit = np.append(sums_of, -1)[place] == query_cells
-    hits = found[is_hit]
-    products = query.numbers[query.codes[hits]] * sums[place[is_hit]]
-    return _sums(query_cells[is_hit] // width, products, len(query.offsets) - 1)
+def _dot_products(query: KeyValues, document: KeyValues) -> Numbers:
+    """Returns the dot product of each row, 0 without a common key."""
+    query_keys, document_keys, key_count = column_values.number_texts(query.keys, document.keys)
+    found, query_cells = _number_cells(query, query_keys, document_keys, key_count)
+    kept, document_cells = _number_cells(document, document_keys, query_keys, key_count)
+    cells, sums = _sum_by_cell(document_cells, document.numbers[document.codes[kept]])
+    position = np.searchsorted(cells, query_cells)
+    is_hit = np.append(cells, -1)[position] == query_cells
+    products = query.numbers[query.codes[found[is_hit]]] * sums[position[is_hit]]
+    return _sum_by_group(query_cells[is_hit] // key_count, products, len(query.offsets) - 1)
 
 
-def _is_named(names: Any, width: int) -> Any:
-    is_named = np.zeros(width, dtype=bool)
-    is_named[names] = True
-    return is_named
+def _number_cells(side: KeyValues, keys: IntArray, other_keys: IntArray, key_count: int) -> tuple[IntArray, IntArray]:
+    """Returns the entries whose key occurs on the other side in any row, and one number per row and key for each of them."""
+    is_wanted = np.isin(keys, other_keys, kind="table") & ~np.isnan(side.numbers)
+    kept = np.flatnonzero(is_wanted[side.codes])
+    return kept, ragged.row_of_value(side.offsets)[kept] * key_count + keys[side.codes[kept]]
 
 
-def _cells(side: KeyValues, names: Any, is_wanted: Any, width: int) -> tuple[Any, Any]:
-    """Returns the entries that may have a partner, and one integer per row and key for each of them."""
-    kept = np.flatnonzero((is_wanted[names] & ~np.isnan(side.numbers))[side.codes])
-    return kept, ragged.row_of_value(side.offsets)[kept] * width + names[side.codes[kept]]
-
-
-def _summed(cells: Any, numbers: Numbers) -> tuple[Any, Numbers]:
+def _sum_by_cell(cells: IntArray, numbers: Numbers) -> tuple[IntArray, Numbers]:
     """Returns the distinct cells, ascending, and the sum of the numbers of each, added in their order."""
     order = np.argsort(cells, kind="stable")
     ordered = cells[order]
     is_first = np.ones(len(cells), dtype=bool)
     is_first[1:] = ordered[1:] != ordered[:-1]
-    return ordered[is_first], _sums(np.cumsum(is_first) - 1, numbers[order], 0)
+    return ordered[is_first], _sum_by_group(np.cumsum(is_first) - 1, numbers[order], 0)
 
 
-def _sums(groups: Any, numbers: Numbers, at_least: int) -> Numbers:
-    # Of nothing, numpy counts in integers whatever the weights are.
-    return np.bincount(groups, numbers, at_least).astype(np.float64)
+def _sum_by_group(groups: IntArray, numbers: Numbers, min_count: int) -> Numbers:
+    # For empty arrays numpy returns integers whatever the weights are.
+    return np.bincount(groups, numbers, min_count).astype(np.float64)

@@ -1,8 +1,4 @@
-"""What all numeric features share: a default, a normalizer, boundaries, and float32 values.
-
-Belongs here: their keys and the last step from numbers to values. Does not belong here: how one of them gets its
-numbers (its own file).
-"""
+"""Base of the numeric features: a default, a normalizer, boundaries, and the last step from numbers to float32 values."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from pydantic import AfterValidator
 from dssm_assets.core.features import column_values
 from dssm_assets.core.features.column_values import Numbers, parse_number
 from dssm_assets.core.features.expressions import Kind
-from dssm_assets.core.features.formula.formula import NormalizerText, parse_normalizer
+from dssm_assets.core.features.formula.formula import NormalizerText, normalize
 from dssm_assets.core.features.operators.base import NumberKeys, Operator
 
 
@@ -23,13 +19,13 @@ def check_numeric_default(value: str | int | float) -> str | int | float:
     """Returns the default as written.
 
     Raises:
-        ValueError: if it is neither "" nor a number that float32 can hold.
+        ValueError: it is neither "" nor a number that float32 can hold.
     """
     if value == "":
         return value
     number = parse_number(str(value))
     if number is None or abs(number) > float(np.finfo(np.float32).max):
-        raise ValueError('the default of a numeric feature is a finite number, or "" for none')
+        raise ValueError('the default of a numeric feature is a finite number, or "" for no default')
     return value
 
 
@@ -37,11 +33,11 @@ NumericDefault = Annotated[str | int | float, AfterValidator(check_numeric_defau
 
 
 class NumericOperator(Operator, NumberKeys):
-    """A feature of one number per row. NaN, infinities and what float32 cannot hold are missing.
+    """A feature of one number per row. NaN, infinities and numbers beyond float32 are missing.
 
     Attributes:
-        default_value: the number of a missing value; it bypasses the normalizer. "" leaves it missing.
-        normalizer: see `normalizers.parse_normalizer`. A result that is no finite number is missing.
+        default_value: number of a missing value (default "0"; "" leaves it missing); bypasses the normalizer.
+        normalizer: a text for `parse_normalizer` (default: none). A result that is not finite is missing.
     """
 
     default_value: NumericDefault = "0"
@@ -52,10 +48,6 @@ class NumericOperator(Operator, NumberKeys):
         """Always a number."""
         return Kind.NUMERIC
 
-    def normalized(self, numbers: Numbers) -> Numbers:
-        """Returns the numbers after the normalizer; NaN stays NaN."""
-        return numbers if self.normalizer is None else parse_normalizer(self.normalizer)(numbers)
-
-    def finished(self, numbers: Numbers) -> pa.Array:
-        """Returns numbers (NaN: missing) as float32 values: normalized, then the default in place of missing ones."""
-        return column_values.to_float32(self.normalized(numbers), column_values.parse_number(self.default_text))
+    def finish(self, numbers: Numbers) -> pa.Array:
+        """Returns numbers (NaN is missing) as float32 values: normalized, then the default in place of missing ones."""
+        return column_values.to_float32(normalize(self.normalizer, numbers), column_values.parse_number(self.default_text))

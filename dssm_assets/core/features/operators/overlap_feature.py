@@ -1,7 +1,6 @@
-"""overlap_feature: one number that says how the terms of a query and of a title overlap.
+"""overlap_feature: a measure of the overlap of the terms of two inputs, such as a query and a title.
 
-Belongs here: the keys of the feature and the names of the measures. Does not belong here: the measures
-(`term_overlap.py`, `term_proximity.py`).
+`text/terms.py` computes the measures.
 """
 
 from __future__ import annotations
@@ -24,31 +23,31 @@ from dssm_assets.core.features.text.terms import Terms
 
 
 class Method(StrEnum):
-    """What is measured.
+    """The measure.
 
-    The ratios count occurrences of the side they divide: a term that stands twice counts twice. The proximity measures
-    look at the distinct terms of the query. A query of one term has no pairs: its distances are the title's length + 1,
-    and its cover is 1 if the term occurs.
+    The ratios count occurrences: a term that a side has twice counts twice. The proximity measures use the distinct terms
+    of the query. A query of one term has no pairs, so its distances are the length of the title + 1, and its cover is 1 if
+    the term occurs.
     """
 
     QUERY_COMMON_RATIO = "query_common_ratio"
-    """Share of the query's terms that occur in the title."""
+    """Fraction of the terms of the query that occur in the title."""
     TITLE_COMMON_RATIO = "title_common_ratio"
-    """Share of the title's terms that occur in the query."""
+    """Fraction of the terms of the title that occur in the query."""
     IS_CONTAIN = "is_contain"
-    """1 if the query's terms stand in the title side by side and in order, else 0."""
+    """1 if the title contains the terms of the query in sequence, else 0."""
     IS_EQUAL = "is_equal"
     """1 if both have the same terms in the same order, else 0."""
     INDEX_OF = "index_of"
-    """Place in the title, from 0, where the query as a whole first stands; -1 if it does not."""
+    """Position in the title, from 0, of the first occurrence of the whole query; -1 if it does not occur."""
     PROXIMITY_MIN_COVER = "proximity_min_cover"
-    """Length of the smallest window of the title that holds all query terms; 0 if one does not occur."""
+    """Length of the shortest window of the title that contains all terms of the query; 0 if one does not occur."""
     PROXIMITY_MIN_DIST = "proximity_min_dist"
-    """Least distance of a pair of query terms in the title; the title's length + 1 without a pair that occurs."""
+    """Smallest distance of a pair of query terms in the title; the length of the title + 1 if no pair occurs."""
     PROXIMITY_MAX_DIST = "proximity_max_dist"
-    """Greatest of the pairs' least distances; likewise."""
+    """Largest of the smallest distances of each pair; likewise."""
     PROXIMITY_AVG_DIST = "proximity_avg_dist"
-    """Mean of the pairs' least distances; likewise."""
+    """Mean of the smallest distances of each pair; likewise."""
 
 
 _MEASURES: Final[Mapping[Method, Callable[[Terms, Terms], Numbers]]] = MappingProxyType(
@@ -67,16 +66,18 @@ _MEASURES: Final[Mapping[Method, Callable[[Terms, Terms], Numbers]]] = MappingPr
 
 
 class OverlapFeature(NumericOperator):
-    """One measure of the terms of two inputs. A row without a term on a side is missing and gets the default.
+    """One measure of the overlap of two lists of terms. A row in which a side has no terms is missing.
 
-    Terms are the elements of a list, or what the separator leaves of a text; missing and empty ones do not count, and
-    have no place.
+    Terms are the elements of a list, or the parts of a text between separators. Missing and empty terms are ignored and
+    take no position.
 
     Attributes:
-        query: the terms that are looked for.
-        title: the terms among which they are looked for.
-        method: the measure.
-        separator: what stands between the terms of a text.
+        query: the terms to look for.
+        title: the terms among which to look.
+        method: the measure, see `Method`.
+        default_value: number of a missing row (default "0"; "" leaves it missing).
+        normalizer: applied to the measure (default: none).
+        separator: separates the terms of a text (default: the character 0x1d).
     """
 
     feature_type: Literal["overlap_feature"] = "overlap_feature"
@@ -87,11 +88,11 @@ class OverlapFeature(NumericOperator):
 
     @property
     def expression_texts(self) -> Sequence[str]:
-        """The query, then the title."""
+        """The query and the title."""
         return (self.query, self.title)
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
         """Returns the measure of each row."""
-        query, title = terms.terms_of(inputs[0], inputs[1], self.separator, (self.where(0), self.where(1)))
+        query, title = terms.read_terms(inputs[0], inputs[1], self.separator, (self.where(0), self.where(1)))
         numbers = _MEASURES[self.method](query, title)
-        return self.finished(np.where((query.lengths > 0) & (title.lengths > 0), numbers, np.nan))
+        return self.finish(np.where((query.lengths > 0) & (title.lengths > 0), numbers, np.nan))

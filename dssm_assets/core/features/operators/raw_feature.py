@@ -1,7 +1,4 @@
-"""raw_feature: the number, or the vector of numbers, that one input holds, normalized if asked.
-
-What the number of a value is, text included, is defined in `number_values.py`.
-"""
+"""raw_feature: the number, or the vector of numbers, of one input."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ from pydantic import Field, model_validator
 from dssm_assets.core.arrays import ragged
 from dssm_assets.core.features import column_values
 from dssm_assets.core.features.expressions import ExpressionText
+from dssm_assets.core.features.formula.formula import normalize
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
 from dssm_assets.core.features.operators.numeric_operator import NumericOperator, check_numeric_default
 
@@ -22,19 +20,21 @@ from dssm_assets.core.features.operators.numeric_operator import NumericOperator
 class RawFeature(NumericOperator):
     """One number per row, or with value_dim n a vector of n numbers.
 
-    A row whose vector has another length than value_dim is missing, and so is one with a number missing in it: the
-    default takes its place whole.
+    A vector whose length is not value_dim is missing, and so is one that lacks a number: the default replaces the whole
+    vector.
 
     Attributes:
-        default_value: the number of a missing value (default "0"; "" leaves it missing); for a vector one number for
-            all places, or n of them joined by the separator. Bypasses the normalizer.
-        separator: what stands between the numbers of a vector that comes as text.
-        value_dim: numbers per row.
+        expression: the input.
+        default_value: number of a missing value (default "0"; "" leaves it missing); bypasses the normalizer. For a vector
+            one number for all positions, or n numbers joined by the separator.
+        normalizer: applied to each number (default: none).
+        separator: separates the numbers of a vector that comes as text (default: the character 0x1d).
+        value_dim: numbers per row (default 1).
     """
 
     feature_type: Literal["raw_feature"] = "raw_feature"
     expression: ExpressionText
-    # Checked by _default_fits, which knows the separator and value_dim.
+    # _default_fits checks it, because that needs the separator and value_dim.
     default_value: Any = "0"
     separator: str = Field(default=MULTI_SEPARATOR, min_length=1)
     value_dim: int = Field(default=1, ge=1, le=65536)
@@ -45,7 +45,7 @@ class RawFeature(NumericOperator):
             raise ValueError("default_value is a number or a text")
         parts = self._default_parts
         if len(parts) not in (1, self.value_dim):
-            raise ValueError(f"default_value holds {len(parts)} numbers; value_dim {self.value_dim} needs 1 or as many")
+            raise ValueError(f"default_value has {len(parts)} numbers; value_dim {self.value_dim} needs 1 or {self.value_dim}")
         for part in parts:
             check_numeric_default(part)
         return self
@@ -61,22 +61,22 @@ class RawFeature(NumericOperator):
         return (self.expression,)
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the number of each row as float32, or its vector as a list of them."""
+        """Returns the number of each row as float32, or its vector as a list of float32."""
         return self.read_numbers(inputs[0])
 
     def read_numbers(self, array: pa.Array) -> pa.Array:
         """Returns the number, or the vector, of each value of a column."""
         if self.value_dim == 1:
-            return self.finished(column_values.number_values(array, self.where(0)))
+            return self.finish(column_values.number_values(array, self.where(0)))
         numbers, offsets = column_values.number_vectors(array, self.separator, self.where(0))
-        return self._vectors(numbers, offsets)
+        return self._finish_vectors(numbers, offsets)
 
-    def _vectors(self, numbers: column_values.Numbers, offsets: ragged.Offsets) -> pa.Array:
+    def _finish_vectors(self, numbers: column_values.Numbers, offsets: ragged.Offsets) -> pa.Array:
         width = self.value_dim
         rows = np.full((len(offsets) - 1, width), np.nan)
         is_whole = np.diff(offsets) == width
         rows[is_whole] = numbers[ragged.ranges(offsets[:-1][is_whole], np.full(int(is_whole.sum()), width))].reshape(-1, width)
-        narrow = column_values.to_float32(self.normalized(rows.ravel()), None)
+        narrow = column_values.to_float32(normalize(self.normalizer, rows.ravel()), None)
         is_missing = ragged.null_mask(narrow).reshape(-1, width).any(axis=1)
         flat = narrow.fill_null(0).to_numpy(zero_copy_only=False).reshape(-1, width).copy()
         if self.default_text:

@@ -1,7 +1,7 @@
-"""sequence_feature: a group of sequences of one length, one sub-feature per attribute of each element.
+"""Sequences: the group sequence_feature with its sub-features, and the feature types sequence_id_feature and sequence_raw_feature.
 
-Belongs here: the keys of the group, the names of its outputs, and which inputs are sequences. Its sub-features are
-operators like any other; they see the elements as rows (`feature_columns.py`).
+The sub-features of a group are ordinary operators to which the elements of the sequences are rows; the generator takes care
+of that.
 """
 
 from __future__ import annotations
@@ -21,31 +21,32 @@ from dssm_assets.core.features.operators.id_feature import single_text
 from dssm_assets.core.features.operators.raw_feature import RawFeature
 
 SEQUENCE_FEATURE: Final = "sequence_feature"
-"""feature_type of a group of sequences."""
+"""The feature_type of a group."""
 
 DELIMITER: Final = ";"
+"""Default separator of the elements of a sequence that comes as text."""
 
 
 class SubFeatureKeys(Definition):
-    """Keys of a sub-feature beside those of its type.
+    """Keys of a sub-feature in addition to those of its feature type.
 
     Attributes:
-        sequence_fields: names of the inputs that are sequences. Default: the only input; of several those of the item
-            side, which describe the elements, while the others describe the row and are the same for each element.
+        sequence_fields: names of the inputs that are sequences. Default: the only input, or else the inputs of the item
+            side, which describe the elements; all other inputs describe the row and are the same for each element.
     """
 
     sequence_fields: list[str] | None = Field(default=None, min_length=1)
 
 
 class SubFeature(Definition):
-    """A sub-feature: an operator, and which of its inputs are sequences."""
+    """A sub-feature of a group: an operator and the keys that tell which of its inputs are sequences."""
 
     operator: SerializeAsAny[Operator]
     keys: SubFeatureKeys = SubFeatureKeys()
 
     @cached_property
     def element_operator(self) -> Operator:
-        """The operator as it works on elements: one value each unless the definition says otherwise."""
+        """The operator that works on elements; an element has one value unless the definition says otherwise."""
         return self.operator.as_element()
 
     @property
@@ -62,28 +63,28 @@ class SubFeature(Definition):
         names = {expression.name for expression in self.operator.expressions if expression.is_column}
         stray = sorted(set(self.keys.sequence_fields or []) - names)
         if stray:
-            raise ValueError(f"sequence_fields name no input: {', '.join(stray)} (inputs: {', '.join(sorted(names))})")
+            raise ValueError(f"sequence_fields are not inputs: {', '.join(stray)} (inputs: {', '.join(sorted(names))})")
         if not self.sequence_inputs:
             raise ValueError(
-                "no input is a sequence: of several inputs those of the item side are, unless sequence_fields names others"
+                "no input is a sequence: with several inputs, those of the item side are, unless sequence_fields names others"
             )
         return self
 
 
 class SequenceFeature(Definition):
-    """A sequence and its sub-features.
+    """A group of sequences that have the same length in each row, one sub-feature per attribute of an element.
 
-    The input `side:x` of a sub-feature reads column `sequence__x` if there is one, else column x. All sequences of a
-    group have the same length in each row.
+    The input `side:x` of a sub-feature reads column `sequence__x` if the table has it, else column x.
 
     Attributes:
-        sequence_name: first part of the sub-features' names, `sequence__feature`.
-        sequence_length: most recent elements that are kept (0: all).
-        sequence_delim: what stands between the elements of a sequence that comes as text.
-        sequence_pk: input that names the elements; every sub-feature must have as many.
-        oldest_first: elements ascend in time, as in this platform's user history, so that the most recent are the
-            last. False, the reference's order, means that they are the first.
-        group: as of a feature: read and written back.
+        sequence_name: first part of the names of the sub-features, `sequence__feature`.
+        sequence_length: number of most recent elements to keep (default 0: all).
+        sequence_delim: separates the elements of a sequence that comes as text (default ";").
+        sequence_pk: input that identifies the elements; every sub-feature must have as many (default: none).
+        oldest_first: elements are in ascending order of time, as in the user history of this platform, so the most recent
+            are the last (default false: the most recent are the first, as in the reference).
+        group: as in `Operator`, without effect.
+        features: the sub-features.
     """
 
     feature_type: Literal["sequence_feature"] = "sequence_feature"
@@ -96,24 +97,25 @@ class SequenceFeature(Definition):
     features: tuple[SubFeature, ...] = Field(min_length=1)
 
     def output_name(self, operator: Operator) -> str:
-        """Returns the name of a sub-feature's column."""
+        """Returns the name of the column of a sub-feature."""
         return f"{self.sequence_name}__{operator.feature_name}"
 
     def column(self, expression: Expression, columns: Sequence[str]) -> str:
-        """Returns which of a table's columns a sequence input reads."""
+        """Returns the column of a table that a sequence input reads."""
         qualified = f"{self.sequence_name}__{expression.name}"
         return qualified if qualified in columns else expression.name
 
 
 class SequenceIdFeature(Operator, CategoryKeys, BagKeys):
-    """The categories of a row in order, one per element (value_dim 1, the default) or a list of them (0, n).
-
-    A missing element keeps its place: it is null, or the default.
+    """The categories of the elements of a row. A missing element keeps its position: it is null, or the default.
 
     Attributes:
-        sequence_length: elements that are kept, the first ones or with oldest_first the last (0: all).
-        sequence_delim: what stands between the elements of a text.
-        oldest_first: elements ascend in time.
+        expression: the input.
+        default_value: value of a missing element (default "": null).
+        value_dim: 1 gives one category per element (default); 0 a list of all its values, n of the first n.
+        sequence_length: number of most recent elements to keep (default 0: all).
+        sequence_delim: separates the elements of a text (default ";").
+        oldest_first: the most recent elements are the last (default false: the first).
     """
 
     feature_type: Literal["sequence_id_feature"] = "sequence_id_feature"
@@ -139,7 +141,7 @@ class SequenceIdFeature(Operator, CategoryKeys, BagKeys):
 
     @property
     def depth(self) -> int:
-        """1, or 2 where an element holds several values."""
+        """1, or 2 where an element has several values."""
         return 1 if self.value_dim in (None, 1) else 2
 
     @property
@@ -148,29 +150,29 @@ class SequenceIdFeature(Operator, CategoryKeys, BagKeys):
         return (self.expression,)
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the categories of each row's elements; a null row stays null."""
+        """Returns the categories of the elements of each row; a null row stays null."""
         array = column_values.as_lists(inputs[0], self.sequence_delim, self.where(0))
         flat, offsets = ragged.flatten(array)
-        positions, offsets = column_values.kept(offsets, self.sequence_length, self.oldest_first)
+        positions, offsets = column_values.keep_recent(offsets, self.sequence_length, self.oldest_first)
         flat = flat if positions is None else flat.take(pa.array(positions))
         if self.depth == 1:
             values = single_text(flat, self.default_text, self.where(0))
         else:
             texts, bounds = column_values.multi_text_values(flat, self.separator, self.where(0))
-            texts, bounds = column_values.first(texts, bounds, self.value_dim)
-            values = ragged.build(*column_values.with_default(texts, bounds, self.default_text))
+            texts, bounds = column_values.keep_first(texts, bounds, self.value_dim)
+            values = ragged.build(*column_values.fill_empty_rows(texts, bounds, self.default_text))
         return ragged.build(values, offsets, ragged.null_mask(array))
 
 
 class SequenceRawFeature(RawFeature):
-    """The numbers of a row in order, one per element, or with value_dim n a vector of n numbers per element.
-
-    A missing element keeps its place: it is the default, or null.
+    """The numbers of the elements of a row. A missing element keeps its position: it is the default, or null.
 
     Attributes:
-        sequence_length: elements that are kept, the first ones or with oldest_first the last (0: all).
-        sequence_delim: what stands between the elements of a text.
-        oldest_first: elements ascend in time.
+        value_dim: 1 gives one number per element (default), n a vector of n numbers.
+        sequence_length: number of most recent elements to keep (default 0: all).
+        sequence_delim: separates the elements of a text (default ";").
+        oldest_first: the most recent elements are the last (default false: the first).
+        expression, default_value, normalizer, separator: see `RawFeature`.
     """
 
     feature_type: Literal["sequence_raw_feature"] = "sequence_raw_feature"  # type: ignore[assignment]
@@ -194,9 +196,9 @@ class SequenceRawFeature(RawFeature):
         return 2 if self.value_dim > 1 else 1
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the numbers of each row's elements; a null row stays null."""
+        """Returns the numbers of the elements of each row; a null row stays null."""
         array = column_values.as_lists(inputs[0], self.sequence_delim, self.where(0))
         flat, offsets = ragged.flatten(array)
-        positions, offsets = column_values.kept(offsets, self.sequence_length, self.oldest_first)
+        positions, offsets = column_values.keep_recent(offsets, self.sequence_length, self.oldest_first)
         flat = flat if positions is None else flat.take(pa.array(positions))
         return ragged.build(self.read_numbers(flat), offsets, ragged.null_mask(array))

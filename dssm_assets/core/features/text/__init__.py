@@ -1,1 +1,1 @@
-"""Text operators' parts: normalising, tokenizing, overlap and proximity of terms."""
+"""Texts of features: normalization, tokenizers, overlap of terms."""

@@ -1,9 +1,6 @@
-"""Text normalizers: how a text is made uniform before it is cut into tokens.
+"""Normalization of texts before they are tokenized: the options of the key `text_normalizer`.
 
-Belongs here: the options of `text_normalizer` and what each does to a text. Does not belong here: tokens
-(`load_tokenizer.py`).
-
-The options are a set: whatever order they are written in, they work in the order of `NormOption`.
+The options are a set: they apply in the order of `NormOption`, whatever order a definition gives.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ from dssm_assets.core.features.text.tokenizer import import_library
 
 
 class NormOption(StrEnum):
-    """What may be done to a text, in the order in which it is done."""
+    """The options, in the order in which they apply."""
 
     SBC2DBC = "TEXT_SBC2DBC"
     """Full-width characters become half-width: U+FF01 .. U+FF5E and the ideographic space."""
@@ -34,11 +31,11 @@ class NormOption(StrEnum):
     UPPER2LOWER = "TEXT_UPPER2LOWER"
     """Lower case."""
     FILTER = "TEXT_FILTER"
-    """Special characters go: those of stop_char_file, else punctuation, symbols and control characters of Unicode."""
+    """Removes special characters: those of stop_char_file, else punctuation, symbols and control characters of Unicode."""
     REMOVE_SPACE = "TEXT_REMOVE_SPACE"
-    """White space goes."""
+    """Removes white space."""
     SPLITCHRS = "TEXT_SPLITCHRS"
-    """A space stands between a Chinese character and its neighbours."""
+    """Puts a space between a Chinese character and its neighbours."""
 
 
 DEFAULT_OPTIONS: Final = frozenset({NormOption.LOWER2UPPER, NormOption.SBC2DBC, NormOption.CHT2CHS, NormOption.FILTER})
@@ -46,15 +43,15 @@ DEFAULT_OPTIONS: Final = frozenset({NormOption.LOWER2UPPER, NormOption.SBC2DBC, 
 _HALF_WIDTH: Final = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 _HAN = "[\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]"
 _ANY_HAN: Final = re.compile(_HAN)
-_BESIDE_HAN: Final = re.compile(rf"(?<={_HAN})(?=\S)|(?<=\S)(?={_HAN})")
+_NEXT_TO_HAN: Final = re.compile(rf"(?<={_HAN})(?=\S)|(?<=\S)(?={_HAN})")
 
 
 class TextNormalizer(Definition):
-    """How a text is made uniform.
+    """How a text is normalized.
 
     Attributes:
-        norm_options: what is done; default: upper case, half-width, simplified Chinese, no special characters.
-        stop_char_file: a text file; all its characters but line breaks are the special ones that TEXT_FILTER removes.
+        norm_options: the options to apply (default: upper case, half-width, simplified Chinese, no special characters).
+        stop_char_file: text file whose characters, except line breaks, TEXT_FILTER removes (default: see `NormOption`).
     """
 
     norm_options: list[NormOption] | None = Field(default=None, min_length=1)
@@ -63,25 +60,25 @@ class TextNormalizer(Definition):
 
     @property
     def options(self) -> frozenset[NormOption]:
-        """What is done, the default included."""
+        """The options to apply."""
         return DEFAULT_OPTIONS if self.norm_options is None else frozenset(self.norm_options)
 
     @model_validator(mode="after")
     def _options_agree(self, info: ValidationInfo) -> TextNormalizer:
         if len(self.options) < len(self.norm_options or ()):
-            raise ValueError("norm_options names an option twice")
+            raise ValueError("norm_options repeats an option")
         if {NormOption.LOWER2UPPER, NormOption.UPPER2LOWER} <= self.options:
             raise ValueError("TEXT_LOWER2UPPER and TEXT_UPPER2LOWER exclude each other")
         if NormOption.CHT2CHS in self.options:
             _to_simplified()
         if self.stop_char_file is not None:
             if NormOption.FILTER not in self.options:
-                raise ValueError("stop_char_file means nothing without TEXT_FILTER")
+                raise ValueError("stop_char_file has no effect without TEXT_FILTER")
             self._stop_chars = _stop_chars(fg_files.read_named_file(info.context, self.stop_char_file))
         return self
 
-    def normalized(self, texts: Sequence[str]) -> list[str]:
-        """Returns each text after all options."""
+    def normalize(self, texts: Sequence[str]) -> list[str]:
+        """Returns each text after all options are applied."""
         special = _SPECIAL if self._stop_chars is None else self._stop_chars
         steps: dict[NormOption, Callable[[str], str]] = {
             NormOption.SBC2DBC: lambda text: text.translate(_HALF_WIDTH),
@@ -90,7 +87,7 @@ class TextNormalizer(Definition):
             NormOption.UPPER2LOWER: str.lower,
             NormOption.FILTER: lambda text: text.translate(special),
             NormOption.REMOVE_SPACE: lambda text: "".join(text.split()),
-            NormOption.SPLITCHRS: lambda text: _BESIDE_HAN.sub(" ", text),
+            NormOption.SPLITCHRS: lambda text: _NEXT_TO_HAN.sub(" ", text),
         }
         result = list(texts)
         for option in NormOption:
@@ -100,7 +97,7 @@ class TextNormalizer(Definition):
 
 
 class _Special(dict[int, int | None]):
-    """The translation that drops special characters, filled as characters turn up."""
+    """Translation table that removes special characters; it looks up each character once."""
 
     def __missing__(self, code: int) -> int | None:
         # Tab and line breaks are control characters that separate words.
@@ -117,7 +114,7 @@ def _stop_chars(content: bytes) -> dict[int, int | None]:
     except UnicodeDecodeError as error:
         raise ValueError(f"a stop_char_file is UTF-8 text: {error}") from error
     if not characters:
-        raise ValueError("a stop_char_file holds at least one character")
+        raise ValueError("a stop_char_file needs at least one character")
     return {ord(character): None for character in characters}
 
 

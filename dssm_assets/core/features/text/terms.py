@@ -1,9 +1,7 @@
-"""Overlap of two lists of terms per row, a query's and a title's: shared terms, equality, the query inside the title.
+"""Measures of the overlap of two lists of terms per row, those of a query and those of a title.
 
-Belongs here: the terms of both sides under common numbers, and the measures that order or membership decides. Does not
-belong here: distances between terms (`term_proximity.py`), the keys of the feature (`operators/overlap_feature.py`).
-
-Every measure returns one number per row, of no meaning where a side has no terms.
+First the measures of membership and order, then those of distance. Every measure returns one number per row [R], which is
+undefined where a side has no terms.
 """
 
 from __future__ import annotations
@@ -27,8 +25,8 @@ class Terms:
     """The terms of one side of every row.
 
     Attributes:
-        codes: number of each term; equal terms of both sides have equal numbers.
-        offsets: bounds of each row's terms.
+        codes: number of each term, equal for equal terms of both sides [n].
+        offsets: offsets of the rows [R + 1].
         width: how many numbers there are, at least 1.
     """
 
@@ -38,48 +36,47 @@ class Terms:
 
     @property
     def row_count(self) -> int:
-        """Rows, those without terms included."""
+        """R, including rows without terms."""
         return len(self.offsets) - 1
 
     @cached_property
     def lengths(self) -> Any:
-        """Terms of each row."""
+        """Number of terms of each row [R]."""
         return np.diff(self.offsets)
 
     @cached_property
     def rows(self) -> Any:
-        """Row of each term."""
+        """Row of each term [n]."""
         return ragged.row_of_value(self.offsets)
 
     @cached_property
     def cells(self) -> Any:
-        """One integer for each term that says both its row and what it is; ascending rows have ascending cells."""
+        """One integer per row and term, ascending by row [n]."""
         return self.rows * self.width + self.codes
 
 
-def terms_of(query: pa.Array, title: pa.Array, separator: str, where: tuple[str, str]) -> tuple[Terms, Terms]:
-    """Returns the terms of both columns: elements of lists, or texts split by the separator. Missing ones are left out.
+def read_terms(query: pa.Array, title: pa.Array, separator: str, where: tuple[str, str]) -> tuple[Terms, Terms]:
+    """Returns the terms of both columns, elements of lists or parts of texts, without missing ones.
 
     Raises:
-        SchemaError: if the values of a column have no text.
+        SchemaError: the values of a column have no text.
     """
-    asked, asked_offsets = column_values.multi_text_values(query, separator, where[0])
-    held, held_offsets = column_values.multi_text_values(title, separator, where[1])
-    both = pa.concat_arrays([asked.dictionary, held.dictionary]).dictionary_encode()
-    names = both.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    width = max(len(both.dictionary), 1)
-    asked_codes = names[column_values.codes_of(asked)]
-    held_codes = names[len(asked.dictionary) :][column_values.codes_of(held)]
-    return Terms(asked_codes, asked_offsets, width), Terms(held_codes, held_offsets, width)
+    query_texts, query_offsets = column_values.multi_text_values(query, separator, where[0])
+    title_texts, title_offsets = column_values.multi_text_values(title, separator, where[1])
+    query_codes, title_codes, width = column_values.number_texts(query_texts.dictionary, title_texts.dictionary)
+    return (
+        Terms(query_codes[column_values.dictionary_codes(query_texts)], query_offsets, width),
+        Terms(title_codes[column_values.dictionary_codes(title_texts)], title_offsets, width),
+    )
 
 
-def common_ratio(of: Terms, among: Terms) -> Numbers:
-    """Returns which share of the terms of one side occurs on the other; a term that stands twice counts twice.
+def common_ratio(terms: Terms, among: Terms) -> Numbers:
+    """Returns the fraction of the terms of one side that occur on the other; a repeated term counts every time.
 
-    By hand: of a, a, b among a, c it is 2/3; the other way round 1/2.
+    Example: of a, a, b among a, c it is 2/3, and of a, c among a, a, b it is 1/2.
     """
-    is_common = pc.is_in(pa.array(of.cells), value_set=pa.array(among.cells)).to_numpy(zero_copy_only=False)
-    ratio: Numbers = np.bincount(of.rows, is_common, of.row_count) / np.maximum(of.lengths, 1)
+    is_common = pc.is_in(pa.array(terms.cells), value_set=pa.array(among.cells)).to_numpy(zero_copy_only=False)
+    ratio: Numbers = np.bincount(terms.rows, is_common, terms.row_count) / np.maximum(terms.lengths, 1)
     return ratio
 
 
@@ -94,21 +91,21 @@ def equality(query: Terms, title: Terms) -> Numbers:
 
 
 def first_position(query: Terms, title: Terms) -> Numbers:
-    """Returns the place in the title, from 0, where the query's terms first stand side by side in order; -1 if nowhere.
+    """Returns the position in the title, from 0, where the sequence of query terms first occurs; -1 if it does not.
 
-    All places of all rows are compared with the query's first term, those that are left with its second, and so on.
+    All positions of all rows are compared with the first query term, the remaining ones with the second, and so on.
     """
     found = np.full(query.row_count, -1.0)
-    places = np.where(query.lengths > 0, np.maximum(title.lengths - query.lengths + 1, 0), 0)
-    rows = np.repeat(np.arange(query.row_count), places)
-    starts = ragged.ranges(title.offsets[:-1], places)
+    counts = np.where(query.lengths > 0, np.maximum(title.lengths - query.lengths + 1, 0), 0)
+    rows = np.repeat(np.arange(query.row_count), counts)
+    starts = ragged.ranges(title.offsets[:-1], counts)
     depth = 0
     while len(starts):
         is_same = title.codes[starts + depth] == query.codes[query.offsets[rows] + depth]
         starts, rows = starts[is_same], rows[is_same]
         depth += 1
         is_whole = query.lengths[rows] == depth
-        # Backwards, so that the first place of a row is written last.
+        # Backwards, so that the first position of a row is written last.
         whole = np.flatnonzero(is_whole)[::-1]
         found[rows[whole]] = starts[whole] - title.offsets[rows[whole]]
         starts, rows = starts[~is_whole], rows[~is_whole]
@@ -116,20 +113,20 @@ def first_position(query: Terms, title: Terms) -> Numbers:
 
 
 def containment(query: Terms, title: Terms) -> Numbers:
-    """Returns 1 where the query's terms stand in the title side by side and in order, else 0."""
+    """Returns 1 where the title contains the sequence of query terms, else 0."""
     return (first_position(query, title) >= 0).astype(np.float64)
 
 
 @dataclass(frozen=True)
 class _Occurrences:
-    """The places of titles where terms of the query stand, by row and place.
+    """The occurrences of query terms in titles, by row and position.
 
     Attributes:
-        rows: row of each.
-        positions: its place in the title, from 0.
-        terms: a number for each row and term; ascending in rows.
-        ranks: which of the row's query terms it is, from 0.
-        term_counts: distinct query terms of each row, those that occur nowhere included.
+        rows: row of each occurrence.
+        positions: its position in the title, from 0.
+        terms: one number per row and term, ascending by row.
+        ranks: number of the term among the distinct query terms of the row, from 0.
+        term_counts: number of distinct query terms of each row, including those that do not occur.
     """
 
     rows: Any
@@ -140,8 +137,8 @@ class _Occurrences:
 
 
 @dataclass(frozen=True)
-class PairDistances:
-    """What the distances of a row's pairs of query terms come to; infinity and 0 where no pair occurs."""
+class _PairDistances:
+    """Minimum, maximum, sum and count of the distances of the pairs of query terms of each row; infinity and 0 without a pair."""
 
     least: Numbers
     greatest: Numbers
@@ -150,9 +147,9 @@ class PairDistances:
 
 
 def min_cover(query: Terms, title: Terms) -> Numbers:
-    """Returns the length of the smallest window of the title that holds every query term; 0 if a term does not occur.
+    """Returns the length of the shortest window of the title that contains all query terms; 0 if a term does not occur.
 
-    By hand: a, b in a, x, b, a is 2 (the last two); one term that occurs is 1.
+    Example: a, b in a, x, b, a is 2 (the last two); a single term that occurs is 1.
     """
     found = _occurrences(query, title)
     starts = np.full(len(found.rows), np.inf)
@@ -162,59 +159,59 @@ def min_cover(query: Terms, title: Terms) -> Numbers:
         last = _last_position(found.ranks[every] == rank, found.rows[every], found.positions[every])
         starts[every] = np.minimum(starts[every], last)
     smallest = np.full(query.row_count, np.inf)
-    # A term that has not occurred yet leaves the start at minus infinity, and the window infinite.
+    # While a term has not occurred, the start is minus infinity and the window infinite.
     np.minimum.at(smallest, found.rows, found.positions - starts + 1)
     return np.where(np.isfinite(smallest), smallest, 0)
 
 
 def min_dist(query: Terms, title: Terms) -> Numbers:
-    """Returns the least distance between two different query terms in the title; its length + 1 without such a pair."""
+    """Returns the smallest distance of two different query terms in the title; its length + 1 if no pair occurs."""
     pairs = _pair_distances(query, title)
-    return _or_beyond(pairs.least, pairs, title)
+    return _or_length(pairs.least, pairs, title)
 
 
 def max_dist(query: Terms, title: Terms) -> Numbers:
-    """Returns the greatest of the pairs' least distances in the title; its length + 1 if no pair occurs.
+    """Returns the largest of the smallest distances of each pair in the title; its length + 1 if no pair occurs.
 
-    By hand: a, b, c in a, b, x, c has the pairs ab 1, bc 2, ac 3.
+    Example: a, b, c in a, b, x, c is 3, because the pairs have distances ab 1, bc 2, ac 3.
     """
     pairs = _pair_distances(query, title)
-    return _or_beyond(pairs.greatest, pairs, title)
+    return _or_length(pairs.greatest, pairs, title)
 
 
 def avg_dist(query: Terms, title: Terms) -> Numbers:
-    """Returns the mean of the pairs' least distances, of the pairs that occur; the title's length + 1 without any."""
+    """Returns the mean of the smallest distances of the pairs that occur; the length of the title + 1 if no pair occurs."""
     pairs = _pair_distances(query, title)
-    return _or_beyond(pairs.total / np.maximum(pairs.count, 1), pairs, title)
+    return _or_length(pairs.total / np.maximum(pairs.count, 1), pairs, title)
 
 
-def _or_beyond(distances: Numbers, pairs: PairDistances, title: Terms) -> Numbers:
+def _or_length(distances: Numbers, pairs: _PairDistances, title: Terms) -> Numbers:
     return np.where(pairs.count > 0, distances, title.lengths + 1.0)
 
 
-def _pair_distances(query: Terms, title: Terms) -> PairDistances:
-    """Returns the distances of all pairs of two distinct query terms that both occur in the title.
+def _pair_distances(query: Terms, title: Terms) -> _PairDistances:
+    """Returns the distances of all pairs of distinct query terms that both occur in the title.
 
-    The distance of a pair is the least one between an occurrence of each.
+    The distance of a pair is the smallest distance of two of their occurrences.
     """
     found = _occurrences(query, title)
-    result = PairDistances(np.full(query.row_count, np.inf), *(np.zeros(query.row_count) for _ in range(3)))
+    result = _PairDistances(np.full(query.row_count, np.inf), *(np.zeros(query.row_count) for _ in range(3)))
     every, by_term = np.arange(len(found.rows)), np.argsort(found.terms, kind="stable")
     nearest = np.empty(len(found.rows))
     for rank in range(1, _most_terms(found)):
         every = every[found.term_counts[found.rows[every]] > rank]
         by_term = by_term[found.term_counts[found.rows[by_term]] > rank]
         nearest[every] = _nearest(found.ranks[every] == rank, found.rows[every], found.positions[every])
-        # Each pair once: with the terms of lower rank.
+        # Each pair once, with the terms of lower rank.
         others = by_term[found.ranks[by_term] < rank]
         first = np.flatnonzero(np.diff(found.terms[others], prepend=-1))
         distances = np.minimum.reduceat(nearest[others], first) if len(first) else np.zeros(0)
         occurs = np.isfinite(distances)
-        _fold(result, found.rows[others[first[occurs]]], distances[occurs])
+        _add_distances(result, found.rows[others[first[occurs]]], distances[occurs])
     return result
 
 
-def _fold(result: PairDistances, rows: Any, distances: Numbers) -> None:
+def _add_distances(result: _PairDistances, rows: Any, distances: Numbers) -> None:
     np.minimum.at(result.least, rows, distances)
     np.maximum.at(result.greatest, rows, distances)
     np.add.at(result.total, rows, distances)
@@ -222,7 +219,7 @@ def _fold(result: PairDistances, rows: Any, distances: Numbers) -> None:
 
 
 def _nearest(is_term: Any, rows: Any, positions: Any) -> Numbers:
-    """Returns how far each occurrence is from the nearest of its row where `is_term` is true; infinity without any."""
+    """Returns the distance of each occurrence to the nearest one of its row that `is_term` marks; infinity without one."""
     before = _last_position(is_term, rows, positions)
     after = -_last_position(is_term[::-1], rows[::-1], -positions[::-1])[::-1]
     nearest: Numbers = np.minimum(positions - before, after - positions)
@@ -230,7 +227,7 @@ def _nearest(is_term: Any, rows: Any, positions: Any) -> Numbers:
 
 
 def _last_position(is_term: Any, rows: Any, positions: Any) -> Numbers:
-    """Returns the position of the last occurrence up to each one that `is_term` marks in its row; else minus infinity."""
+    """Returns the position of the last occurrence, up to each one, that `is_term` marks in its row; else minus infinity."""
     last = np.maximum.accumulate(np.where(is_term, np.arange(len(rows)), -1))
     is_there = (last >= 0) & (rows[last] == rows)
     return np.where(is_there, positions[last], -np.inf)
@@ -242,9 +239,9 @@ def _most_terms(found: _Occurrences) -> int:
 
 def _occurrences(query: Terms, title: Terms) -> _Occurrences:
     wanted = np.unique(query.cells)
-    place = np.searchsorted(wanted, title.cells)
-    at = np.flatnonzero(np.append(wanted, -1)[place] == title.cells)
-    rows, terms = title.rows[at], place[at]
+    position = np.searchsorted(wanted, title.cells)
+    found = np.flatnonzero(np.append(wanted, -1)[position] == title.cells)
+    rows, terms = title.rows[found], position[found]
     counts = np.bincount(wanted // query.width, minlength=query.row_count)
     ranks = terms - (np.cumsum(counts) - counts)[rows]
-    return _Occurrences(rows, at - title.offsets[rows], terms, ranks, counts)
+    return _Occurrences(rows, found - title.offsets[rows], terms, ranks, counts)

@@ -1,10 +1,7 @@
-"""Tokenizers: from texts to the ids of their tokens.
+"""Tokenizers: one interface to the files of two libraries, from texts to token ids.
 
-Belongs here: reading the files of the two kinds, and their one interface. Does not belong here: what becomes of the
-text before (`text_normalizer.py`) and of the ids after (`operators/tokenize_feature.py`).
-
-Neither kind adds tokens that stand for no text: no padding, no marks of begin and end. A truncation that a
-tokenizer.json defines holds.
+Neither kind adds tokens that are not in the text: no padding, no begin or end marks. A truncation that a tokenizer.json
+defines applies.
 """
 
 from __future__ import annotations
@@ -19,10 +16,10 @@ from typing import Any
 
 
 def import_library(name: str, needed_by: str) -> Any:
-    """Returns the module of that name.
+    """Returns the module of an optional library.
 
     Raises:
-        ValueError: if it is not installed, so that a definition which needs it is refused.
+        ValueError: it is not installed, so a definition that needs it is refused.
     """
     try:
         return importlib.import_module(name)
@@ -31,22 +28,22 @@ def import_library(name: str, needed_by: str) -> Any:
 
 
 class TokenizerType(StrEnum):
-    """What kind of file describes a tokenizer."""
+    """Kind of file that describes a tokenizer."""
 
     BPE = "bpe"
-    """A tokenizer.json of the library tokenizers, whatever model it holds."""
+    """A tokenizer.json of the library tokenizers, with any model."""
     SENTENCEPIECE = "sentencepiece"
     """A model of the library sentencepiece."""
 
 
 @dataclass(frozen=True)
 class TextTokenizer:
-    """A tokenizer. Two are equal if their files are.
+    """A tokenizer. Two tokenizers are equal if their files are.
 
     Attributes:
         digest: SHA-256 of the file.
-        size: every id is below it.
-        encode: returns the ids of the tokens of each text.
+        size: number of ids; every id is below it.
+        encode: returns the token ids of each text.
     """
 
     digest: str
@@ -55,41 +52,41 @@ class TextTokenizer:
 
 
 def load_tokenizer(kind: TokenizerType, content: bytes) -> TextTokenizer:
-    """Returns the tokenizer that a file describes.
+    """Returns the tokenizer that the content of a file describes.
 
     Raises:
-        ValueError: if the content describes none, or the library that reads it is not installed.
+        ValueError: the content does not describe a tokenizer, or the library that reads it is not installed.
     """
-    of_content = _bpe if kind is TokenizerType.BPE else _sentencepiece
-    return TextTokenizer(hashlib.sha256(content).hexdigest(), *of_content(content))
+    load = _load_bpe if kind is TokenizerType.BPE else _load_sentencepiece
+    return TextTokenizer(hashlib.sha256(content).hexdigest(), *load(content))
 
 
-def _bpe(content: bytes) -> tuple[int, Callable[[Sequence[str]], list[list[int]]]]:
+def _load_bpe(content: bytes) -> tuple[int, Callable[[Sequence[str]], list[list[int]]]]:
     tokenizers = import_library("tokenizers", "tokenizer_type bpe")
     try:
         tokenizer = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
-    except Exception as error:  # the library raises Exception itself, whatever is wrong
-        raise ValueError(f"tokenizer_type bpe needs a tokenizer.json, and this file is none: {error}") from error
+    except Exception as error:  # the library raises plain Exception for every fault
+        raise ValueError(f"tokenizer_type bpe needs a tokenizer.json, which this file is not: {error}") from error
     tokenizer.no_padding()
     ids = tokenizer.get_vocab(with_added_tokens=True).values()
-    return max(ids, default=-1) + 1, partial(_bpe_ids, tokenizer)
+    return max(ids, default=-1) + 1, partial(_encode_bpe, tokenizer)
 
 
-def _bpe_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+def _encode_bpe(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
 
-def _sentencepiece(content: bytes) -> tuple[int, Callable[[Sequence[str]], list[list[int]]]]:
+def _load_sentencepiece(content: bytes) -> tuple[int, Callable[[Sequence[str]], list[list[int]]]]:
     sentencepiece = import_library("sentencepiece", "tokenizer_type sentencepiece")
     try:
-        # An empty file makes a processor that logs errors and finds nothing.
+        # From an empty file the library makes a processor that finds nothing, instead of an error.
         processor = sentencepiece.SentencePieceProcessor(model_proto=content or b"none")
     except RuntimeError as error:
-        words = f"tokenizer_type sentencepiece needs a model of that library, and this file is none: {error}"
-        raise ValueError(words) from error
-    return processor.get_piece_size(), partial(_sentencepiece_ids, processor)
+        message = f"tokenizer_type sentencepiece needs a model of that library, which this file is not: {error}"
+        raise ValueError(message) from error
+    return processor.get_piece_size(), partial(_encode_sentencepiece, processor)
 
 
-def _sentencepiece_ids(processor: Any, texts: Sequence[str]) -> list[list[int]]:
+def _encode_sentencepiece(processor: Any, texts: Sequence[str]) -> list[list[int]]:
     found: list[list[int]] = processor.encode(list(texts), out_type=int, add_bos=False, add_eos=False)
     return found

@@ -63,7 +63,7 @@ def columns_of(rows: list[Row]) -> dict[str, Column]:
 
 
 @given(EXACT, st.lists(st.tuples(reals, reals, reals), max_size=6))
-def test_a_formula_equals_plain_python(tree: Tree, rows: list[Row]) -> None:
+def test_formula_equals_plain_python(tree: Tree, rows: list[Row]) -> None:
     formula = formula_of(formula_trees.text_of(tree, lambda: False))
     np.testing.assert_array_equal(formula.evaluate(columns_of(rows), len(rows)), plain_values(tree, rows))
 
@@ -77,7 +77,7 @@ def test_powers_equal_plain_python(tree: Tree, rows: list[Row]) -> None:
 @pytest.mark.parametrize("text", EVERY_FUNCTION)
 @settings(max_examples=20)
 @given(rows=st.lists(st.tuples(reals, reals, reals, reals), min_size=1, max_size=20))
-def test_a_batch_equals_its_rows_and_holds_no_infinity(text: str, rows: list[tuple[float | None, ...]]) -> None:
+def test_batch_equals_its_rows_and_holds_no_infinity(text: str, rows: list[tuple[float | None, ...]]) -> None:
     formula = formula_of(text)
     columns = {name: numbers([row[place] for row in rows]) for place, name in enumerate("abcd")}
     result = formula.evaluate(columns, len(rows))
@@ -89,7 +89,7 @@ def test_a_batch_equals_its_rows_and_holds_no_infinity(text: str, rows: list[tup
 @pytest.mark.parametrize("text", EVERY_VECTOR_FUNCTION)
 @settings(max_examples=20)
 @given(data=st.data())
-def test_a_batch_of_vectors_equals_its_rows_and_holds_no_infinity(text: str, data: st.DataObject) -> None:
+def test_batch_of_vectors_equals_its_rows_and_holds_no_infinity(text: str, data: st.DataObject) -> None:
     lengths = data.draw(st.lists(st.tuples(st.integers(0, 20), st.sampled_from([0, 0, 1])), max_size=8))
     left = [data.draw(st.lists(reals, min_size=n, max_size=n)) for n, _ in lengths]
     right = [data.draw(st.lists(reals, min_size=n + more, max_size=n + more)) for n, more in lengths]
@@ -101,7 +101,7 @@ def test_a_batch_of_vectors_equals_its_rows_and_holds_no_infinity(text: str, dat
     assert not np.isinf(result).any()
 
 
-def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_rows_do_not_change_results(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     bags: list[list[float | None]] = [[], [1.0], [1.0, 2.0]]
     columns: dict[str, Column] = {"a": rng.normal(size=103), "b": vectors([bags[i % 3] for i in range(103)])}
@@ -111,7 +111,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(formula.evaluate(columns, 103), whole_result)
 
 
-def test_a_formula_leaves_its_columns_as_they_are() -> None:
+def test_formula_does_not_modify_its_columns() -> None:
     column = np.array([1.0, NAN, -1.0])
     for text in ("a", "+a", "max(a)", "a / 0", "a > 0", "a ^ 2"):
         result = formula_of(text).evaluate({"a": column}, 3)
@@ -132,7 +132,7 @@ def test_values_by_hand() -> None:
     assert values("_pi - _e") == [math.pi - math.e]
 
 
-def test_without_variables_every_row_has_the_constant() -> None:
+def test_formula_without_variables_fills_every_row() -> None:
     constant = parse_formula("1 / 4", ())
     assert constant.evaluate({}, 3).tolist() == [0.25] * 3
     assert constant.evaluate({}, 0).tolist() == []
@@ -143,12 +143,12 @@ def test_without_variables_every_row_has_the_constant() -> None:
     "text", ["a + 1", "a * 0", "a == a", "a != 1", "a < 1", "a && 0", "a || 1", "!a", "a & 0", "a | 1", "a ^ 0", "1 ^ a",
              "min(a, 1)", "sum(1, a)", "a ? 1 : 1", "abs(a)", "round(a)", "sigmoid(a)", "roundp(1, a)", "1 ? a : 1"],
 )  # fmt: skip
-def test_what_takes_a_missing_operand_is_missing(text: str) -> None:
+def test_result_is_missing_if_an_operand_is(text: str) -> None:
     assert values(text, a=[None]) == [None]
     assert values(text, a=[1.0]) != [None]
 
 
-def test_a_branch_not_taken_may_be_missing() -> None:
+def test_branch_that_is_not_chosen_may_be_missing() -> None:
     assert values("a ? b : c", a=[1.0, 0.0, -0.5], b=[5.0, None, 6.0], c=[None, 4.0, None]) == [5, 4, 6]
 
 
@@ -157,11 +157,11 @@ def test_a_branch_not_taken_may_be_missing() -> None:
              "acos(a-2)", "acosh(a)", "atanh(a+1)", "exp(a+710)", "sinh(a+711)", "cosh(a-711)", "(a+10)^309", "1e308*(a+10)",
              "(a+1e308)+1e308", "(a-1e308)-1e308", "sum(1e308,a,1e308)", "avg(1e308,a,1e308)", "(1/a > 0) ? 1 : 2"],
 )  # fmt: skip
-def test_what_has_no_finite_answer_is_missing(text: str) -> None:
+def test_result_that_is_not_finite_is_missing(text: str) -> None:
     assert values(text, a=[0.0]) == [None]
 
 
-def test_bits_belong_to_whole_numbers_below_2_to_the_53() -> None:
+def test_bitwise_operators_need_whole_numbers_below_2_to_the_53() -> None:
     assert values("a & b", a=[6.0, -1.0, 6.5, 2.0**53, 2.0**53 - 1], b=[3.0, 12.0, 3.0, 1.0, 5.0]) == [2, 12, None, None, 5]
     assert values("a | b", a=[6.0, -2.0, 1.0], b=[3.0, 1.0, 0.5]) == [7, -1, None]
 
@@ -178,14 +178,14 @@ def test_vectors_and_numbers_in_one_formula() -> None:
     assert (sorted(formula.numbers), sorted(formula.vectors), sorted(formula.variables)) == (["c"], ["a", "b"], ["a", "b", "c"])
 
 
-def test_variables_must_be_used_and_have_names() -> None:
+def test_variables_must_be_used_and_have_valid_names() -> None:
     with pytest.raises(ValueError, match=r"'a' does not use the variables b, c; remove them or use them"):
         parse_formula("a", ("a", "b", "c"))
     with pytest.raises(ValueError, match="letters"):
         parse_formula("1", ("u-age",))
 
 
-def test_a_formula_is_parsed_once() -> None:
+def test_parsed_formulas_are_cached() -> None:
     assert parse_formula("a + 41", ("a",)) is parse_formula("a + 41", ("a",))
 
 
@@ -197,21 +197,21 @@ ALL = [
 ]
 
 
-def values_normalizers(text: str, *numbers: float) -> list[float | None]:
+def normalized_values(text: str, *numbers: float) -> list[float | None]:
     result = parse_normalizer(text)(np.array(numbers, dtype=np.float64))
     return [None if math.isnan(number) else number for number in result.tolist()]
 
 
 @pytest.mark.parametrize("text", [*ALL, "method=expression,expr=1 ? 2 : x", "method=expression,expr=x*0"])
-def test_missing_stays_missing(text: str) -> None:
-    found = values_normalizers(text, math.nan, 1.0)
+def test_normalizers_keep_missing_numbers(text: str) -> None:
+    found = normalized_values(text, math.nan, 1.0)
     assert found[0] is None
     assert found[1] is not None
 
 
 @pytest.mark.parametrize("text", ALL)
 @given(numbers=st.lists(st.floats(allow_infinity=False), max_size=8))
-def test_a_batch_equals_its_rows(text: str, numbers: list[float]) -> None:
+def test_normalizer_of_a_batch_equals_its_rows(text: str, numbers: list[float]) -> None:
     column = np.array(numbers, dtype=np.float64)
     normalize = parse_normalizer(text)
     with np.errstate(all="ignore"):
@@ -219,29 +219,29 @@ def test_a_batch_equals_its_rows(text: str, numbers: list[float]) -> None:
         np.testing.assert_array_equal(normalize(column), alone)
 
 
-def test_normalizers_values_by_hand() -> None:
-    assert values_normalizers("method=log10", 100.0, 0.0, -5.0) == [2, -10, -10]
-    assert values_normalizers("method=log10,threshold=1,default=-1", 1.0, 10.0) == [-1, 1]
-    assert values_normalizers("method=zscore,mean=10,standard_deviation=2", 10.0, 14.0) == [0, 2]
-    assert values_normalizers("method=minmax,min=2,max=10", 2.0, 6.0) == [0, 0.5]
+def test_normalizers_by_hand() -> None:
+    assert normalized_values("method=log10", 100.0, 0.0, -5.0) == [2, -10, -10]
+    assert normalized_values("method=log10,threshold=1,default=-1", 1.0, 10.0) == [-1, 1]
+    assert normalized_values("method=zscore,mean=10,standard_deviation=2", 10.0, 14.0) == [0, 2]
+    assert normalized_values("method=minmax,min=2,max=10", 2.0, 6.0) == [0, 0.5]
 
 
-def test_a_formula_reaches_to_the_end_of_the_text() -> None:
-    assert values_normalizers("method=expression,expr=sign(x)", -7.0, 0.0, 2.0) == [-1, 0, 1]
-    assert values_normalizers(" method = expression , expr = min(x, 3) ", 2.0, 9.0) == [2, 3]
-    assert values_normalizers("method=expression,expr=x==2 ? 1 : max(x,5,7)", 2.0, 8.0) == [1, 8]
-    assert values_normalizers("method=expression,expr=\nx\n+ 1", 1.0) == [2]
+def test_formula_of_a_normalizer_is_the_rest_of_the_text() -> None:
+    assert normalized_values("method=expression,expr=sign(x)", -7.0, 0.0, 2.0) == [-1, 0, 1]
+    assert normalized_values(" method = expression , expr = min(x, 3) ", 2.0, 9.0) == [2, 3]
+    assert normalized_values("method=expression,expr=x==2 ? 1 : max(x,5,7)", 2.0, 8.0) == [1, 8]
+    assert normalized_values("method=expression,expr=\nx\n+ 1", 1.0) == [2]
 
 
-def test_a_formula_without_an_answer_is_missing() -> None:
-    assert values_normalizers("method=expression,expr=1/x", 0.0, 2.0) == [None, 0.5]
-    assert values_normalizers("method=expression,expr=log(x)", 0.0, -1.0, 1.0) == [None, None, 0]
+def test_normalizer_result_that_is_not_finite_is_missing() -> None:
+    assert normalized_values("method=expression,expr=1/x", 0.0, 2.0) == [None, 0.5]
+    assert normalized_values("method=expression,expr=log(x)", 0.0, -1.0, 1.0) == [None, None, 0]
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("method=expression", "written method=expression,expr=..., a formula of x"),
+        ("method=expression", "written method=expression,expr=... with a formula of x"),
         ("method=expression,formula=x", "written method=expression"),
         ("expr=x,method=expression", "written method=expression"),
         ("method=expression,expr=", "position 1: expected a number"),
@@ -253,14 +253,14 @@ def test_a_formula_without_an_answer_is_missing() -> None:
         ("log10", "unknown normalizer method ''"),
         ("method=zscore,mean=1", r"unknown: \[\], missing: \['standard_deviation'\]"),
         ("method=log10,base=2", r"unknown: \['base'\]"),
-        ("method=log10,default=x", "no number"),
+        ("method=log10,default=x", "not a number"),
         ("method=log10,default=inf", "finite"),
         ("method=log10,threshold=-1", "negative"),
-        ("method=log10,default=1,default=2", "twice"),
+        ("method=log10,default=1,default=2", "repeats a parameter"),
         ("method=zscore,mean=1,standard_deviation=0", "above zero"),
         ("method=minmax,min=1,max=1", "above zero"),
     ],
 )
-def test_what_is_no_normalizer_is_refused(text: str, words: str) -> None:
+def test_malformed_normalizers_are_refused(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         parse_normalizer(text)

@@ -30,7 +30,7 @@ SAME_AS_MATH: dict[str, Callable[[float], float]] = {
     "sigmoid": lambda x: 1 / (1 + math.exp(-x)) if x > 0 else math.exp(x) / (1 + math.exp(x)),
     "round": lambda x: float(Decimal(x).to_integral_value(ROUND_HALF_UP)),
 }
-"""round and rint are told apart below."""
+"""A separate test compares round and rint."""
 
 
 def value(text: str) -> float | None:
@@ -38,21 +38,21 @@ def value(text: str) -> float | None:
     return None if math.isnan(number) else number
 
 
-def of_math(name: str, point: float) -> float:
+def math_value(name: str, point: float) -> float:
     try:
         return float(SAME_AS_MATH[name](point))
     except (ValueError, OverflowError):
         return math.nan
 
 
-def test_every_function_is_tested_here() -> None:
+def test_every_function_is_tested() -> None:
     assert set(FUNCTIONS) == {*SAME_AS_MATH, "roundp", "sphere_dist", "haversine"}
 
 
 @pytest.mark.parametrize("name", SAME_AS_MATH)
-def test_functions_equal_those_of_math(name: str) -> None:
+def test_functions_equal_the_math_module(name: str) -> None:
     found = parse_formula(f"{name}(x)", ("x",)).evaluate({"x": np.array(POINTS)}, len(POINTS))
-    expected = [of_math(name, point) for point in POINTS]
+    expected = [math_value(name, point) for point in POINTS]
     np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-300)
     assert not all(math.isnan(number) for number in expected)
 
@@ -78,7 +78,7 @@ def test_rounding_to_places() -> None:
 
 
 @given(st.integers(-(10**9), 10**9), st.integers(0, 6))
-def test_a_decimal_of_few_places_is_its_own_rounding(digits: int, places: int) -> None:
+def test_rounding_keeps_decimals_of_few_places(digits: int, places: int) -> None:
     number = digits / 10**places
     assert value(f"roundp({number!r}, {places})") == number
 
@@ -99,7 +99,7 @@ def test_distances_are_kilometres_on_a_sphere(name: str) -> None:
     assert value(f"{name}(0, 0, 0, -90.5)") is None
 
 
-def test_a_sigmoid_never_overflows() -> None:
+def test_sigmoid_never_overflows() -> None:
     assert value("sigmoid(1e6)") == 1
     assert value("sigmoid(-1e6)") == 0
     assert value("sigmoid(0)") == 0.5
@@ -141,7 +141,7 @@ def plain(name: str, row: list[float]) -> float:
 @pytest.mark.parametrize("name", PLAIN)
 @settings(max_examples=40)
 @given(rows=rows_of_numbers)
-def test_functions_equal_plain_python(name: str, rows: list[list[float]]) -> None:
+def test_vector_functions_equal_plain_python(name: str, rows: list[list[float]]) -> None:
     found = [math.nan if x is None else x for x in values(name, vectors(*rows))]
     np.testing.assert_allclose(found, [plain(name, row) for row in rows], rtol=1e-9, atol=1e-9)
 
@@ -153,7 +153,7 @@ def test_products_and_distances_equal_plain_python(rows: list[list[tuple[int, in
     assert values("euclid_dist", *sides) == [math.sqrt(sum((x - y) ** 2 for x, y in row)) for row in rows]
 
 
-def test_formula_vectors_every_function_is_tested_here() -> None:
+def test_every_vector_function_is_tested() -> None:
     assert set(VECTOR_FUNCTIONS) == {*PLAIN, "dot", "euclid_dist"}
 
 
@@ -165,7 +165,7 @@ def test_std_dev_divides_by_n_and_pop_std_dev_by_n_minus_1() -> None:
     assert values("pop_std_dev", column) == [math.sqrt(2), None]
 
 
-def test_an_empty_vector_is_missing_also_first_last_and_alone() -> None:
+def test_empty_vector_is_missing_in_every_position() -> None:
     for name in PLAIN:
         assert [x is None for x in values(name, vectors([], [1.0, 2.0], [], [], [3.0, 4.0], []))] == [
             True,
@@ -179,14 +179,14 @@ def test_an_empty_vector_is_missing_also_first_last_and_alone() -> None:
         assert values(name, vectors()) == []
 
 
-def test_a_missing_number_makes_all_but_the_length_missing() -> None:
+def test_missing_number_makes_all_but_the_length_missing() -> None:
     for name in PLAIN:
         found = values(name, vectors([1.0, math.nan, 2.0], [1.0, 2.0]))
         assert found[0] == (3 if name == "len" else None)
         assert found[1] is not None
 
 
-def test_vectors_of_different_lengths_have_no_answer_and_disturb_no_other_row() -> None:
+def test_vectors_of_different_lengths_are_missing_without_effect_on_other_rows() -> None:
     left = vectors([9.0], [1.0, 2.0], [3.0, 4.0, 5.0], [], [6.0])
     right = vectors([2.0], [1.0, 2.0, 3.0], [1.0, 1.0, 1.0], [7.0], [])
     assert values("dot", left, right) == [18, None, 12, None, None]
@@ -202,6 +202,6 @@ def test_overflow_is_missing() -> None:
     assert values("dot", vectors([1e308, -1e308]), vectors([10.0, 10.0])) == [None]
 
 
-def test_rows_of_vectors_are_cut_out_whole() -> None:
+def test_slice_of_rows_has_whole_vectors() -> None:
     part = vectors([1.0], [], [2.0, 3.0], [4.0]).rows(1, 3)
     assert (part.numbers.tolist(), part.offsets.tolist()) == ([2.0, 3.0], [0, 0, 2])

@@ -18,7 +18,7 @@ def steps(text: str) -> tuple[Step, ...]:
 
 
 @given(TREES, st.data())
-def test_parentheses_that_precedence_makes_needless_change_nothing(tree: Tree, data: st.DataObject) -> None:
+def test_redundant_parentheses_do_not_change_a_formula(tree: Tree, data: st.DataObject) -> None:
     everywhere = formula_trees.text_of(tree, lambda: True)
     assert steps(formula_trees.text_of(tree, lambda: False)) == steps(everywhere)
     assert steps(formula_trees.text_of(tree, lambda: data.draw(st.booleans()))) == steps(everywhere)
@@ -55,7 +55,7 @@ def test_precedence_by_hand(text: str, meant: str) -> None:
     assert len(steps("a-b-c")) == 5
 
 
-def test_the_parts_differ_where_parentheses_matter() -> None:
+def test_parentheses_change_the_steps_where_precedence_differs() -> None:
     assert steps("(-2)^2") != steps("-2^2")
     assert steps("a-(b-c)") != steps("a-b-c")
     assert steps("!(a==b)") != steps("!a==b")
@@ -80,7 +80,7 @@ def test_the_parts_differ_where_parentheses_matter() -> None:
         ("a.real", r"position 2: .* got '\.'"),
         ("foo(a)", r"position 1: expected a function \(abs, .* variance\), got 'foo'"),
         ("a(1)", "expected a function .* got 'a'"),
-        ("1+rnd()", "position 3: expected a function with one answer per row, got 'rnd'"),
+        ("1+rnd()", "position 3: expected a function with one result per row, got 'rnd'"),
         ("sin(a,b)", "position 1: expected 1 argument of sin, got 2"),
         ("roundp(a)", "expected 2 arguments of roundp, got 1"),
         ("haversine(a,b)", "expected 4 arguments of haversine, got 2"),
@@ -89,18 +89,18 @@ def test_the_parts_differ_where_parentheses_matter() -> None:
         ("max(a,)", r"position 7: expected a number"),
         ("sin a", "position 1: expected a variable or a constant .* got 'sin'"),
         ("dot(a,1)", r"position 7: expected the name of a vector \(a, b, c\) as argument of dot, got '1'"),
-        ("len(a+b)", r"position 6: expected a comma or \): the arguments of len are variables alone, got '\+'"),
+        ("len(a+b)", r"position 6: expected a comma or \): the arguments of len are variables, got '\+'"),
         ("len(d)", "expected the name of a vector .* got 'd'"),
         ("a+len(a)", r"position 1: expected a number, got 'a', which is a vector in len\(a\)"),
         ("dot(a,b)*b", r"position 10: expected a number, got 'b', which is a vector in dot\(a, b\)"),
     ],
 )
-def test_what_is_no_formula_is_refused_with_its_place(text: str, words: str) -> None:
+def test_malformed_formulas_are_refused_with_their_position(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         steps(text)
 
 
-def test_a_long_formula_is_quoted_around_its_fault() -> None:
+def test_error_quotes_a_long_formula_around_its_fault() -> None:
     with pytest.raises(ValueError, match=r"^formula '\.\.\..{60}\.\.\.', position 1001: expected") as error:
         steps("a+" * 500 + "*" + "+b" * 500)
     assert len(str(error.value)) < 250
@@ -116,14 +116,14 @@ def test_nesting_is_limited(left: str, right: str) -> None:
         steps(left * (MAX_DEPTH + 1) + "a" + right * (MAX_DEPTH + 1))
 
 
-def test_length_is_limited_but_a_long_sum_is_none_too_deep() -> None:
+def test_length_is_limited_but_a_long_sum_is_not_too_deep() -> None:
     assert len(steps("a" + "+b" * 4000)) == 8001
     with pytest.raises(ValueError, match=f"at most {MAX_LENGTH} characters, got {MAX_LENGTH + 1}"):
         steps("a" * (MAX_LENGTH + 1))
 
 
 @given(st.lists(st.sampled_from([*"abc+-*/^?:(),!&|<>=. 12é", "min", "dot", "len", "==", "e5", "_pi", "rnd"]), max_size=30))
-def test_any_text_is_a_formula_or_a_value_error(pieces: list[str]) -> None:
+def test_any_text_parses_or_raises_value_error(pieces: list[str]) -> None:
     try:
         assert steps("".join(pieces))
     except ValueError as error:
@@ -139,5 +139,5 @@ def test_names_of_variables() -> None:
         check_variable_name("_pi")
 
 
-def test_a_variable_may_have_the_name_of_a_function() -> None:
+def test_variable_may_have_the_name_of_a_function() -> None:
     assert len(parse_steps("len + max(len, rnd)", ("len", "rnd"))) == 5

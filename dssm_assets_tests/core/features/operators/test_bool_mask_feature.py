@@ -29,7 +29,7 @@ def values(column: pa.Array, mask: pa.Array, **keys: object) -> list[object]:
 
 
 @given(hostile_rows.columns_of(2), st.sampled_from(VARIANTS))
-def test_a_batch_equals_its_rows(columns: tuple[pa.Array, ...], keys: dict[str, object]) -> None:
+def test_batch_equals_its_rows(columns: tuple[pa.Array, ...], keys: dict[str, object]) -> None:
     operator = feature(**keys)
     assert cases.rows_of(operator.compute(columns)) == cases.one_by_one(operator, *columns)
 
@@ -51,7 +51,7 @@ def test_kept_values_equal_a_plain_loop(rows: list[list[tuple[str | None, str | 
     assert values(*joined, value_dim=value_dim, separator=",") == found
 
 
-def test_the_examples_of_the_reference() -> None:
+def test_examples_of_the_reference() -> None:
     text = pa.array(["123,456,90,80"])
     assert values(text, pa.array(["true,false,true,false"]), separator=",") == [["123", "90"]]
     assert values(text, pa.array([[1, 0, 1, 0]]), separator=",") == [["123", "90"]]
@@ -67,14 +67,14 @@ def test_masks_of_every_type() -> None:
     assert values(pa.array([7, 8]), pa.array([True, False])) == [["7"], []]
 
 
-def test_missing_elements_keep_their_place() -> None:
+def test_missing_elements_keep_their_position() -> None:
     mask = pa.array(["1,1,0,1"])
     assert values(pa.array(["a,,c,d"]), mask, separator=",") == [["a", "d"]]
     assert values(pa.array([["a", None, "c", "d"]]), mask, separator=",") == [["a", "d"]]
     assert values(pa.array(["a,b,c,d"]), pa.array([",1,,1"]), separator=",") == [["b", "d"]]
 
 
-def test_a_row_whose_lengths_differ_is_missing_and_the_others_are_not() -> None:
+def test_row_whose_lengths_differ_is_missing_and_the_others_are_not() -> None:
     column = pa.array([["a", "b"], ["a", "b"], ["a", "b"], ["a"], [], None])
     mask = pa.array([[1, 1], [1], None, [1, 1], [], [1]])
     assert values(column, mask) == [["a", "b"], [], [], [], [], []]
@@ -98,11 +98,11 @@ def test_value_dim_counts_kept_values() -> None:
         ({"num_buckets": 2, "hash_bucket_size": 9}, "exclude each other"),
     ],
 )
-def test_definitions_that_mean_nothing_are_refused(keys: dict[str, object], sentence: str) -> None:
+def test_invalid_definitions_are_refused(keys: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         feature(**keys)
 
 
-def test_a_column_without_texts_is_named() -> None:
+def test_column_without_texts_is_named() -> None:
     with pytest.raises(SchemaError, match="feature f, input user:m"):
         values(pa.array(["a"]), pa.array([{"x": 1}]))

@@ -33,7 +33,7 @@ def values(*columns: pa.Array, **keys: object) -> list[object]:
 
 
 @given(hostile_rows.columns_of(2), st.sampled_from(VARIANTS))
-def test_a_batch_equals_its_rows(columns: tuple[pa.Array, ...], keys: dict[str, object]) -> None:
+def test_batch_equals_its_rows(columns: tuple[pa.Array, ...], keys: dict[str, object]) -> None:
     operator = feature(**keys)
     assert cases.rows_of(operator.compute(columns)) == cases.one_by_one(operator, *columns)
 
@@ -43,8 +43,8 @@ def test_combinations_equal_a_plain_loop(rows: list[list[list[str | None]]], val
     columns = [pa.array([row[side] for row in rows], pa.list_(pa.string())) for side in range(3)]
     with pytest.MonkeyPatch.context() as patch:
         if is_tight:
-            # As if no two vocabularies fitted one integer: every pair is encoded again.
-            patch.setattr(combo_feature, "_LARGEST_KEY", 0)
+            # As if no two vocabularies fit into one integer, so that every pair is encoded again.
+            patch.setattr(combo_feature, "_MAX_KEY", 0)
         found = values(*columns, value_dim=value_dim)
     whole = [["_".join(parts) for parts in itertools.product(*([t for t in side if t] for side in row))] for row in rows]
     if value_dim == 1:
@@ -53,7 +53,7 @@ def test_combinations_equal_a_plain_loop(rows: list[list[list[str | None]]], val
         assert found == [row[: value_dim or None] for row in whole]
 
 
-def test_the_first_input_is_outermost_and_the_buckets_are_those_of_the_reference() -> None:
+def test_first_input_is_outermost_and_the_buckets_are_those_of_the_reference() -> None:
     found = feature().compute([pa.array(["ua\x1dub"]), pa.array(["ia\x1dib"])])
     assert found.to_pylist() == [["ua_ia", "ua_ib", "ub_ia", "ub_ib"]]
     assert list(murmur_hash64a(found.flatten()) % 100) == [37, 90, 5, 97]
@@ -63,7 +63,7 @@ def test_numbers_are_joined_as_their_texts() -> None:
     assert values(pa.array([7, 8]), pa.array([2.0, 0.5]), pa.array([True, None])) == [["7_2_true"], []]
 
 
-def test_an_empty_side_leaves_the_default() -> None:
+def test_empty_side_leaves_the_default() -> None:
     columns = (pa.array(["a", "a", None, "\x1d"]), pa.array([["b"], [], ["b"], ["b"]]))
     assert values(*columns) == [["a_b"], [], [], []]
     assert values(*columns, default_value="d") == [["a_b"], ["d"], ["d"], ["d"]]
@@ -78,13 +78,13 @@ def test_value_dim_keeps_the_first() -> None:
     assert values(*columns, value_dim=1) == ["a_x"]
 
 
-def test_an_element_of_a_sequence_has_the_first() -> None:
+def test_element_of_a_sequence_has_the_first() -> None:
     element = feature().as_element()
     assert not element.is_multi
     assert element.compute([pa.array(["a\x1db"]), pa.array(["x"])]).to_pylist() == ["a_x"]
 
 
-def test_only_the_combinations_that_are_kept_are_made() -> None:
+def test_only_combinations_that_are_kept_are_computed() -> None:
     long = pa.array([[str(number) for number in range(2**16)]])
     assert values(long, long, long, value_dim=2) == [["0_0_0", "0_0_1"]]
     assert values(long, long, long, value_dim=1) == ["0_0_0"]
@@ -94,7 +94,7 @@ def test_only_the_combinations_that_are_kept_are_made() -> None:
         values(*[long] * 5, value_dim=10**30)
 
 
-def test_combinations_of_more_texts_than_an_integer_can_number() -> None:
+def test_combinations_beyond_64_bit_numbers() -> None:
     # With 2**16 texts per side the number of the last row's combination passes that of the first by 2**64.
     texts = [str(number) for number in range(2**16)]
     others = pa.array([*texts, "0"])
@@ -104,7 +104,7 @@ def test_combinations_of_more_texts_than_an_integer_can_number() -> None:
     assert found[65536] == "1_0_0_0_0"
 
 
-def test_a_text_is_joined_once_per_distinct_combination() -> None:
+def test_text_is_joined_once_per_distinct_combination() -> None:
     # The x of "x" and that of "x\x1dy" are one value, although they come from different texts.
     found = feature(value_dim=1).compute([pa.array(["a", "a", "b"] * 50), pa.array(["x", "x\x1dy", "x"] * 50)])
     assert found.dictionary.to_pylist() == ["a_x", "b_x"]
@@ -120,11 +120,11 @@ def test_a_text_is_joined_once_per_distinct_combination() -> None:
         ({"hash_bucket_size": 9, "vocab_list": ["a"]}, "exclude each other"),
     ],
 )
-def test_definitions_that_mean_nothing_are_refused(keys: dict[str, object], sentence: str) -> None:
+def test_invalid_definitions_are_refused(keys: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         feature(**keys)
 
 
-def test_a_column_without_texts_is_named() -> None:
+def test_column_without_texts_is_named() -> None:
     with pytest.raises(SchemaError, match="feature f, input user:b"):
         values(pa.array(["a"]), pa.array([{"x": 1}]))

@@ -37,7 +37,7 @@ def values(expression: str, *columns: pa.Array, **keys: object) -> list[object]:
     st.sampled_from(["a + b", "a / b", "a == b ? 1 : 0", "a > 0 && b", "log10(a) ^ b", "max(a, 3) * sigmoid(b)", "a & b | 1"]),
     st.sampled_from([{}, {"default_value": ""}, {"normalizer": "method=expression,expr=x > 1e9 ? 1 / 0 : x"}]),
 )
-def test_a_batch_equals_its_rows_and_holds_only_finite_numbers(
+def test_batch_equals_its_rows_and_holds_only_finite_numbers(
     columns: tuple[pa.Array, ...], expression: str, keys: dict[str, object]
 ) -> None:
     operator = feature(expression, **keys)
@@ -51,12 +51,12 @@ def test_a_batch_equals_its_rows_and_holds_only_finite_numbers(
     st.sampled_from(["dot(a, b)", "euclid_dist(a, b) / len(a)", "std_dev(a) + reduce_max(b)", "len(a) == len(b)"]),
     st.sampled_from([{}, {"default_value": ""}, {"separator": "a"}]),
 )
-def test_a_batch_of_vectors_equals_its_rows(columns: tuple[pa.Array, ...], expression: str, keys: dict[str, object]) -> None:
+def test_batch_of_vectors_equals_its_rows(columns: tuple[pa.Array, ...], expression: str, keys: dict[str, object]) -> None:
     operator = feature(expression, **keys)
     assert cases.rows_of(operator.compute(columns)) == cases.one_by_one(operator, *columns)
 
 
-def test_the_sum_of_texts_and_numbers() -> None:
+def test_sum_of_texts_and_numbers() -> None:
     columns = (pa.array(["0.2", "", None, "x", "nan"]), pa.array([0.2] * 5))
     assert values("a + b", *columns, default_value="0.1") == pytest.approx([0.4, 0.1, 0.1, 0.1, 0.1])
     assert values("a + b", *columns, default_value="")[1:] == [None] * 4
@@ -80,17 +80,17 @@ def test_products_of_vectors_from_lists_and_texts() -> None:
     assert values("reduce_sum(a)", pa.array([3, None])) == [3, 0]
 
 
-def test_large_numbers_count_only_if_the_result_is_one() -> None:
+def test_result_beyond_float32_is_missing_although_operands_may_be() -> None:
     assert values("a / b", pa.array([1e300, 1e300]), pa.array([1e299, 1.0]), default_value="") == [10, None]
 
 
-def test_the_default_bypasses_the_normalizer() -> None:
+def test_default_bypasses_the_normalizer() -> None:
     column = pa.array([100.0, None])
     assert values("a * 10", column, normalizer="method=log10", default_value="5") == [3, 5]
     assert values("a * 10", column, normalizer="method=expression,expr=min(x, 3)", default_value="5") == [3, 5]
 
 
-def test_the_whole_formula_sees_a_slice_alone() -> None:
+def test_formula_reads_sliced_columns() -> None:
     column = pa.array([1.0, 2.0, 3.0, None])
     assert values("a + b", column[2:], column[:2]) == [4, 0]
     assert values("a + b", column[:0], column[:0]) == []
@@ -115,12 +115,12 @@ def test_columns_without_numbers_are_refused() -> None:
         ({"variables": ["a", "user:b"]}, "side:name"),
         (
             {"variables": ["user:a", "item:a"], "expression": "a"},
-            "several variables are named a; give one of them another name",
+            "several variables are named a; rename one of them with a raw_feature",
         ),
         ({"variables": ["user:a", "user:a"], "expression": "a"}, "several variables are named a"),
         (
             {"variables": ["user:a", "const:3"], "expression": "a"},
-            "a const is no variable; write the number .* instead of const:3",
+            "a const cannot be a variable; write the number .* instead of const:3",
         ),
         ({"variables": ["user:a-b"], "expression": "a"}, "letters a-z, digits and _ .* got 'a-b'"),
         ({"value_dim": 2}, "Input should be 0 or 1"),
@@ -130,12 +130,12 @@ def test_columns_without_numbers_are_refused() -> None:
         ({"value_type": "String"}, "numeric feature"),
     ],
 )
-def test_definitions_that_make_no_sense_are_refused(keys: dict[str, object], words: str) -> None:
+def test_invalid_definitions_are_refused(keys: dict[str, object], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         feature(str(keys.get("expression", "a + b")), **{key: value for key, value in keys.items() if key != "expression"})
 
 
-def test_a_definition_is_written_back_as_it_was_read() -> None:
+def test_definition_is_written_back_as_it_was_read() -> None:
     raw = {
         "feature_name": "f",
         "feature_type": "expr_feature",

@@ -30,19 +30,19 @@ def alone(column: pa.Array, **keys: object) -> list[object]:
 
 @given(cases.single_columns, st.sampled_from([{}, {"value_dim": 1}, {"value_dim": 1, "default_value": "d"}, {"default_value": "d"}, {"value_dim": 2, "default_value": "d"},
                                               {"weighted": True}, {"separator": ":"}]))  # fmt: skip
-def test_a_batch_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
+def test_batch_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
     operator = feature(**keys)
     assert cases.rows_of(operator.compute([column])) == cases.one_by_one(operator, column)
 
 
 @given(cases.list_columns, st.sampled_from([{"value_dim": 0}, {"value_dim": 2}, {"weighted": True, "default_value": "d"}]))
-def test_a_batch_of_lists_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
+def test_batch_of_lists_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
     operator = feature(**keys)
     assert cases.rows_of(operator.compute([column])) == cases.one_by_one(operator, column)
 
 
 @given(cases.list_columns, st.integers(0, 12))
-def test_a_slice_equals_the_rows_of_the_whole(column: pa.Array, start: int) -> None:
+def test_slice_equals_the_rows_of_the_whole(column: pa.Array, start: int) -> None:
     operator = feature(value_dim=0)
     assert operator.compute([column[start:]]).to_pylist() == operator.compute([column]).to_pylist()[start:]
 
@@ -57,11 +57,11 @@ def test_text_of_numbers_booleans_and_dates() -> None:
     assert alone(pa.nulls(2)) == [None, None]
 
 
-def test_an_integer_column_with_gaps_read_as_floats_has_the_same_texts() -> None:
+def test_integer_column_with_gaps_read_as_floats_has_the_same_texts() -> None:
     assert alone(pa.array([1, 2**53, None])) == alone(pa.array([1.0, float(2**53), None]))
 
 
-def test_the_default_stands_in_for_null_and_empty_text() -> None:
+def test_default_stands_in_for_null_and_empty_text() -> None:
     column = pa.array(["a", "", None])
     assert alone(column) == ["a", None, None]
     assert alone(column, default_value="none") == ["a", "none", "none"]
@@ -113,6 +113,6 @@ def test_keys_that_contradict_are_refused(keys: dict[str, object]) -> None:
         feature(**keys)
 
 
-def test_a_struct_has_no_text() -> None:
+def test_struct_has_no_text() -> None:
     with pytest.raises(SchemaError, match="values have a text"):
         values(pa.array([{"a": 1}]))

@@ -28,7 +28,7 @@ def values(query: pa.Array, document: pa.Array, **keys: object) -> list[object]:
 
 
 @given(hostile_rows.columns_of(2, hostile_rows.COLUMNS | hostile_rows.MAPS), st.sampled_from(VARIANTS))
-def test_a_batch_equals_its_rows(columns: tuple[pa.Array, ...], keys: dict[str, object]) -> None:
+def test_batch_equals_its_rows(columns: tuple[pa.Array, ...], keys: dict[str, object]) -> None:
     operator = feature(**keys)
     assert cases.rows_of(operator.compute(columns)) == cases.one_by_one(operator, *columns)
 
@@ -48,46 +48,46 @@ def test_products_equal_a_plain_loop(rows: list[tuple[list[tuple[str, int | None
     assert values(column(0), column(1), separator="|", default_value="100") == expected
 
 
-def test_the_examples_of_the_reference() -> None:
+def test_examples_of_the_reference() -> None:
     assert values(pa.array(["a:0.5|b:0.5"]), pa.array(["d:0.5|b:0.5"]), separator="|") == [0.25]
     assert values(pa.array([["a", "b", "c"]]), pa.array([["a", "b", "d"]])) == [2]
     assert values(pa.array([["a", "b", "c"]]), pa.array([[("a", 0.5), ("b", 0.5)]], MAP)) == [1]
 
 
-def test_an_entry_without_a_number_is_left_out() -> None:
+def test_entry_without_a_number_is_ignored() -> None:
     ones = pa.array([["a", "b", "c", "d"]])
     assert values(pa.array([["a:x", "b:", "c:nan", "d:3"]]), ones) == [3]
     assert values(pa.array([[("a", None), ("b", float("nan")), ("c", float("inf")), ("d", 3.0)]], MAP), ones) == [3]
 
 
-def test_a_key_that_stands_twice_counts_twice_on_either_side() -> None:
+def test_repeated_key_counts_twice_on_either_side() -> None:
     # (1 + 2) * (3 + 4)
     assert values(pa.array([["a:1", "a:2"]]), pa.array([["a:3", "b:9", "a:4"]])) == [21]
 
 
-def test_the_last_delimiter_divides_an_entry() -> None:
+def test_last_delimiter_divides_an_entry() -> None:
     assert values(pa.array(["x:y:2"]), pa.array(["x:y:3"])) == [6]
     assert values(pa.array(["a=2,b:1=3"]), pa.array(["b:1=4"]), separator=",", kv_delimiter="=") == [12]
 
 
-def test_an_empty_side_is_missing_and_no_common_key_is_zero() -> None:
+def test_empty_side_is_missing_and_no_common_key_is_zero() -> None:
     query = pa.array([["a:2"], ["a:2"], [], None, ["a:x"], ["a:2"]])
     document = pa.array([["a:3"], ["b:3"], ["a:3"], ["a:3"], ["a:3"], [":3"]])
     assert values(query, document, default_value="7") == [6, 0, 7, 7, 7, 7]
     assert values(query, document, default_value="") == [6, 0, None, None, None, None]
 
 
-def test_the_default_bypasses_the_normalizer() -> None:
+def test_default_bypasses_the_normalizer() -> None:
     assert values(pa.array(["a:100", None]), pa.array(["a", "a"]), normalizer="method=log10", default_value="5") == [2, 5]
 
 
-def test_a_product_beyond_float32_is_missing() -> None:
+def test_product_beyond_float32_is_missing() -> None:
     assert values(pa.array(["a:1e300"]), pa.array(["a:1e300"]), default_value="7") == [7]
     both = pa.array([["a:1e308", "a:1e308", "a:-1e308", "a:-1e308"]])
     assert values(both, pa.array(["a:10"]), default_value="7") == [7]
 
 
-def test_equal_keys_of_different_rows_do_not_meet() -> None:
+def test_equal_keys_of_different_rows_are_not_multiplied() -> None:
     assert values(pa.array(["a:2", "b:3"]), pa.array(["b:5", "a:7"])) == [0, 0]
 
 
@@ -101,11 +101,11 @@ def test_equal_keys_of_different_rows_do_not_meet() -> None:
         ({"hash_bucket_size": 9}, "Extra inputs"),
     ],
 )
-def test_definitions_that_mean_nothing_are_refused(keys: dict[str, object], sentence: str) -> None:
+def test_invalid_definitions_are_refused(keys: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         feature(**keys)
 
 
-def test_a_column_without_entries_is_named() -> None:
+def test_column_without_entries_is_named() -> None:
     with pytest.raises(SchemaError, match="feature f, input user:d"):
         values(pa.array(["a"]), pa.array([{"x": 1}]))

@@ -42,7 +42,7 @@ def values(entries: pa.Array, keys: pa.Array, **options: object) -> list[object]
     st.lists(st.tuples(st.one_of(st.none(), st.lists(cases.texts, max_size=5)), cases.texts), max_size=10),
     st.sampled_from(VARIANTS),
 )
-def test_a_batch_equals_its_rows(rows: list[tuple[list[str | None] | None, str | None]], options: dict[str, object]) -> None:
+def test_batch_equals_its_rows(rows: list[tuple[list[str | None] | None, str | None]], options: dict[str, object]) -> None:
     operator = feature(**options)
     entries = pa.array([row[0] for row in rows], pa.list_(pa.string()))
     keys = pa.array([row[1] for row in rows], pa.string())
@@ -65,7 +65,7 @@ def test_combiners_by_hand(combiner: str, expected: float) -> None:
     assert values(MAP, KEYS, combiner=combiner, default_value="") == [expected, None, None, None]
 
 
-def test_the_last_colon_divides_an_entry() -> None:
+def test_last_colon_divides_an_entry() -> None:
     assert values(pa.array([["http://a:4"]]), pa.array(["http://a"])) == [4]
 
 
@@ -73,14 +73,14 @@ def test_joined_text_is_a_map_and_several_keys() -> None:
     assert values(pa.array(["a:1\x1db:2", None]), pa.array(["a\x1db", "a"])) == [3, 0]
 
 
-def test_a_category_is_the_texts_of_its_hits() -> None:
+def test_category_is_the_texts_of_its_hits() -> None:
     assert values(MAP, KEYS, need_discrete=True) == [["1", "2", "3"], ["x"], ["0"], ["0"]]
     assert values(MAP, KEYS, need_discrete=True, default_value="") == [["1", "2", "3"], ["x"], [], []]
     assert values(MAP, KEYS, need_key=True) == [["a_1", "a_2", "b_3"], ["b_x"], ["0"], ["0"]]
     assert values(MAP, KEYS, hash_bucket_size=9) == values(MAP, KEYS, need_discrete=True)
 
 
-def test_a_category_may_write_the_default_combiner_out() -> None:
+def test_category_may_write_the_default_combiner_out() -> None:
     for keys in ({"need_discrete": True}, {"need_key": True}, {"hash_bucket_size": 9}):
         assert values(MAP, KEYS, combiner="sum", **keys) == values(MAP, KEYS, **keys)
 
@@ -95,7 +95,7 @@ def test_without_a_combiner_every_hit_keeps_its_number() -> None:
     assert values(MAP, KEYS, combiner="", default_value="", normalizer="method=minmax,min=1,max=3") == [[0, 0.5, 1], [], [], []]
 
 
-def test_a_map_column_is_a_map() -> None:
+def test_map_column_is_a_map() -> None:
     maps = pa.array([{"a": 1.5, "b": 2}, None, {}, {"a": None}], pa.map_(pa.string(), pa.float64()))
     assert values(maps, pa.array(["a", "a", "a", "a"])) == [1.5, 0, 0, 0]
 
@@ -106,12 +106,12 @@ def test_hits_keep_the_order_of_a_long_map() -> None:
     assert found == [[str(number) for number in range(200)] * 2]
 
 
-def test_the_default_bypasses_the_normalizer() -> None:
+def test_default_bypasses_the_normalizer() -> None:
     assert values(pa.array([["a:100"], []]), pa.array(["a", "a"]), normalizer="method=log10", default_value="5") == [2, 5]
 
 
 @pytest.mark.parametrize("keys", [{"need_discrete": True, "combiner": "mean"}, {"value_dim": 0}, {"value_dim": 2},
                                   {"hash_bucket_size": 9, "boundaries": [1]}, {"combiner": "median"}, {"default_value": "x"}])  # fmt: skip
-def test_keys_that_mean_nothing_are_refused(keys: dict[str, object]) -> None:
+def test_keys_without_effect_are_refused(keys: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         feature(**keys)

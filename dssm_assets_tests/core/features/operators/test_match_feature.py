@@ -39,7 +39,7 @@ VARIANTS: list[dict[str, Any]] = [
 WILDCARDS: list[dict[str, str]] = [{}, {"pkey": "ALL"}, {"skey": "const:ALL"}, {"pkey": "ALL", "skey": "ALL"}]
 
 keys = st.sampled_from(["a", "b", "c", "ALL"])
-asked_rows = st.lists(keys, max_size=3)
+requested_rows = st.lists(keys, max_size=3)
 maps = st.lists(st.tuples(keys, st.lists(st.tuples(keys, st.integers(-9, 9)), max_size=3)), max_size=3)
 nasty = st.one_of(
     cases.texts, st.sampled_from(["a^a:1", "a^a:1,b:x|b^a:2", "a^a:1|a^a:2", "|", "^", "a^", "ALL^ALL:3", "a^b^a:1"])
@@ -70,7 +70,7 @@ def buckets(**options: object) -> list[Any]:
 
 
 @given(st.lists(st.tuples(nasty, nasty_keys, nasty_keys), max_size=8), st.sampled_from(VARIANTS), st.sampled_from(WILDCARDS))
-def test_a_batch_equals_its_rows(
+def test_batch_equals_its_rows(
     rows: list[tuple[str | None, ...]], options: dict[str, object], wildcards: dict[str, str]
 ) -> None:
     operator = feature(**options, **wildcards)
@@ -82,7 +82,7 @@ def test_a_batch_equals_its_rows(
     st.lists(st.tuples(st.lists(cases.texts, max_size=4), st.lists(nasty_keys, max_size=3), nasty_keys), max_size=6),
     st.sampled_from(VARIANTS),
 )
-def test_a_batch_of_lists_equals_its_rows(rows: list[tuple[Any, Any, Any]], options: dict[str, object]) -> None:
+def test_batch_of_lists_equals_its_rows(rows: list[tuple[Any, Any, Any]], options: dict[str, object]) -> None:
     operator = feature(**options)
     types = (pa.list_(pa.string()), pa.list_(pa.string()), pa.string())
     inputs = [pa.array([row[i] for row in rows], types[i]) for i in range(3)]
@@ -104,7 +104,7 @@ def hits_of(row: tuple[Any, Any, Any], wildcards: dict[str, str]) -> list[str]:
 
 @pytest.mark.parametrize("wildcards", WILDCARDS)
 @pytest.mark.parametrize("shape", ["text", "list", "map"])
-@given(st.lists(st.tuples(maps, asked_rows, asked_rows), max_size=6))
+@given(st.lists(st.tuples(maps, requested_rows, requested_rows), max_size=6))
 def test_hits_equal_a_plain_loop(shape: str, wildcards: dict[str, str], rows: list[tuple[Any, Any, Any]]) -> None:
     texts = [[f"{pkey}^" + ",".join(f"{k}:{v}" for k, v in inner) for pkey, inner in row[0]] for row in rows]
     entries = {
@@ -117,19 +117,19 @@ def test_hits_equal_a_plain_loop(shape: str, wildcards: dict[str, str], rows: li
     assert found == [hits_of(row, wildcards) for row in rows]
 
 
-def test_the_reference_example_as_a_number() -> None:
+def test_reference_example_as_a_number() -> None:
     assert values(MAP, PKEYS, SKEYS) == [1, 0, 0, 0, 0]
     assert values(MAP, PKEYS, SKEYS, default_value="") == [1, None, None, None, None]
 
 
-def test_the_reference_example_in_bins_and_in_num_buckets() -> None:
+def test_reference_example_in_bins_and_in_num_buckets() -> None:
     assert buckets(boundaries=[-0.5, 0.5, 1.5, 2.5]) == [2, 1, 1, 1, 1]
     assert buckets(boundaries=[-0.5, 0.5, 1.5, 2.5], default_value="") == [2, None, None, None, None]
     assert buckets(num_buckets=10) == [[1], [0], [0], [0], [0]]
     assert buckets(num_buckets=10, default_value="") == [[1], [], [], [], []]
 
 
-def test_the_hashed_text_is_the_value_alone() -> None:
+def test_hashed_text_is_the_value_alone() -> None:
     # Goldens of the hash at 100 buckets: "1" 95, "z" 54.
     assert buckets(hash_bucket_size=100, default_value="z") == [[95], [54], [54], [54], [54]]
 
@@ -147,14 +147,14 @@ def test_hits_come_by_pkey_then_skey_then_place() -> None:
     assert values(entries, pa.array(["b\x1da"]), pa.array(["y\x1dx"]), need_discrete=True, value_dim=1) == ["4"]
 
 
-def test_shown_keys_stand_before_the_value() -> None:
+def test_shown_keys_precede_the_value() -> None:
     row = MAP[:1], PKEYS[:1], SKEYS[:1]
     assert values(*row, show_pkey=True) == [["ca_1"]]
     assert values(*row, show_skey=True) == [["ba_1"]]
     assert values(*row, show_pkey=True, show_skey=True) == [["ca_ba_1"]]
 
 
-def test_a_wildcard_of_the_definition_is_no_input() -> None:
+def test_wildcard_of_the_definition_is_not_an_input() -> None:
     assert feature(pkey="ALL").expression_texts == ("user:m", "user:s")
     assert feature(skey="const:ALL").expression_texts == ("user:m", "user:p")
     assert feature(pkey="ALL", skey="ALL").expression_texts == ("user:m",)
@@ -163,36 +163,36 @@ def test_a_wildcard_of_the_definition_is_no_input() -> None:
     assert values(MAP, PKEYS, SKEYS, pkey="ALL", skey="const:ALL") == [10, 10, 10, 0, 0]
 
 
-def test_a_value_all_is_a_key_where_both_keys_are_columns() -> None:
+def test_all_is_an_ordinary_key_where_both_keys_are_columns() -> None:
     entries = pa.array(["ALL^x:40|c^x:10"])
     assert values(entries, pa.array(["ALL"]), pa.array(["x"])) == [40]
     assert values(entries, pa.array(["ALL"]), pa.array(["x"]), skey="ALL") == [50]
 
 
-def test_one_layer_under_the_outer_key_all() -> None:
+def test_all_as_outer_key_in_the_map() -> None:
     entries = pa.array(["ALL^16788816:40,10122:40,29889:20,30068:20"])
     assert values(entries, pa.array(["unused"]), pa.array([30068]), pkey="ALL") == [20]
 
 
-def test_an_entry_asked_for_or_standing_twice_hits_twice() -> None:
+def test_repeated_entries_and_repeated_requests_hit_twice() -> None:
     entries = pa.array(["a^x:1|a^x:5"])
     assert values(entries, pa.array(["a"]), pa.array(["x"])) == [6]
     assert values(entries, pa.array(["a\x1da"]), pa.array(["x"])) == [12]
 
 
-def test_a_value_that_is_no_number_is_absent_from_numbers_only() -> None:
+def test_value_that_is_not_a_number_is_ignored_only_in_numbers() -> None:
     entries = pa.array(["a^x:1,x:red,x:,x"])
     assert values(entries, pa.array(["a"]), pa.array(["x"]), combiner="count") == [1]
     assert values(entries, pa.array(["a"]), pa.array(["x"]), need_discrete=True) == [["1", "red"]]
 
 
-def test_the_default_bypasses_the_normalizer() -> None:
+def test_default_bypasses_the_normalizer() -> None:
     entries = pa.array(["a^x:100", ""])
     both = pa.array(["a", "a"]), pa.array(["x", "x"])
     assert values(entries, *both, normalizer="method=log10", default_value="5") == [2, 5]
 
 
-def test_a_chosen_separator_divides_keys() -> None:
+def test_chosen_separator_divides_keys() -> None:
     assert values(MAP[:1], pa.array(["ca,cb"]), pa.array(["ba"]), separator=",") == [4]
 
 
@@ -204,7 +204,7 @@ def test_many_large_maps() -> None:
     assert found == [p % 3 * count + (count - 1 - p) for p in range(count)]
 
 
-def test_a_definition_is_written_back_as_it_was_read() -> None:
+def test_definition_is_written_back_as_it_was_read() -> None:
     definition = {"feature_name": "f", "feature_type": "match_feature", "nested_map": "user:m", "pkey": "ALL", "skey": "const:ALL",
                   "show_pkey": True}  # fmt: skip
     assert MatchFeature.model_validate(definition).model_dump(exclude_unset=True) == definition
@@ -213,9 +213,9 @@ def test_a_definition_is_written_back_as_it_was_read() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"need_discrete": True, "combiner": "max"}, "combiner max means nothing"),
-        ({"show_pkey": True, "normalizer": "method=log10"}, "normalizer mean nothing"),
-        ({"hash_bucket_size": 9, "boundaries": [1.0]}, "boundaries mean nothing"),
+        ({"need_discrete": True, "combiner": "max"}, "combiner max has no effect"),
+        ({"show_pkey": True, "normalizer": "method=log10"}, "normalizer have no effect"),
+        ({"hash_bucket_size": 9, "boundaries": [1.0]}, "boundaries have no effect"),
         ({"value_dim": 0}, "value_dim 0 needs need_discrete"),
         ({"value_dim": 2}, "less than or equal to 1"),
         ({"default_value": "x"}, "finite number"),
@@ -226,6 +226,6 @@ def test_a_definition_is_written_back_as_it_was_read() -> None:
         ({"outer_separator": ";"}, "Extra inputs"),
     ],
 )
-def test_what_means_nothing_is_refused(options: dict[str, object], message: str) -> None:
+def test_keys_without_effect_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         feature(**options)

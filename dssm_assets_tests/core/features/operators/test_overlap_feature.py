@@ -23,13 +23,13 @@ def feature(method: str = "is_equal", **keys: object) -> OverlapFeature:
     return OverlapFeature.model_validate({"feature_name": "f", "query": "user:q", "title": "user:t", "method": method, **keys})
 
 
-def measured(method: str, query: pa.Array, title: pa.Array, **keys: object) -> list[object]:
+def measure(method: str, query: pa.Array, title: pa.Array, **keys: object) -> list[object]:
     return list(feature(method, **keys).compute([query, title]).to_pylist())
 
 
 def of(method: str, query: str, title: str) -> object:
     """Returns the measure of two texts of terms joined by commas."""
-    return measured(method, pa.array([query]), pa.array([title]), separator=",")[0]
+    return measure(method, pa.array([query]), pa.array([title]), separator=",")[0]
 
 
 def index_of(query: Words, title: Words) -> float:
@@ -67,7 +67,7 @@ PLAIN: dict[str, Callable[[Words, Words], float]] = {
 @given(
     hostile_rows.columns_of(2), st.sampled_from(list(Method)), st.sampled_from([{}, {"default_value": ""}, {"separator": ":"}])
 )
-def test_a_batch_equals_its_rows(columns: tuple[pa.Array, ...], method: str, keys: dict[str, object]) -> None:
+def test_batch_equals_its_rows(columns: tuple[pa.Array, ...], method: str, keys: dict[str, object]) -> None:
     operator = feature(method, **keys)
     assert cases.rows_of(operator.compute(columns)) == cases.one_by_one(operator, *columns)
 
@@ -80,14 +80,14 @@ def test_measures_equal_a_plain_loop(method: str, data: st.DataObject) -> None:
     query = pa.array([row[0] for row in rows], pa.list_(pa.string()))
     title = pa.array([row[1] for row in rows], pa.list_(pa.string()))
     expected = [PLAIN[method](query, title) if query and title else 77 for query, title in rows]
-    found = measured(method, query, title, default_value="77")
+    found = measure(method, query, title, default_value="77")
     assert found == pytest.approx(expected, rel=1e-6)
     # The same terms as texts give the same numbers.
     joined = [pa.array(["\x1d".join(row[side]) for row in rows], pa.string()) for side in (0, 1)]
-    assert measured(method, *joined, default_value="77") == found
+    assert measure(method, *joined, default_value="77") == found
 
 
-def test_the_examples_of_the_reference() -> None:
+def test_examples_of_the_reference() -> None:
     assert of("query_common_ratio", "abc,efg", "abc,qwe,rty,uio") == 0.5
     assert of("title_common_ratio", "abc,efg", "abc,qwe,rty,uio") == 0.25
     assert of("is_contain", "abc,efg", "abc,efg,rty") == 1
@@ -102,14 +102,14 @@ def test_ratios_count_occurrences_of_the_divided_side() -> None:
     assert of("title_common_ratio", "a,c", "a,a,x,a") == 0.75
 
 
-def test_the_query_stands_in_the_title_only_as_a_whole() -> None:
+def test_title_contains_only_the_whole_query() -> None:
     assert [of("is_contain", query, "a,b,a,c") for query in ("a,c", "b,c", "c,a", "a,b,a,c", "a,b,a,c,d")] == [1, 0, 0, 1, 0]
     assert [of("index_of", query, "a,a,b,a,b") for query in ("a,b", "b", "b,b", "a,a")] == [1, 2, -1, 0]
     # A text that begins like the query is not the query.
     assert of("is_contain", "ab", "a,b") == 0
 
 
-def test_the_smallest_window() -> None:
+def test_smallest_window() -> None:
     # a _ b is 3 long, b c a 3, c a b 3; with d there is none.
     assert of("proximity_min_cover", "a,b,c", "a,x,b,c,a,b") == 3
     assert of("proximity_min_cover", "a,b", "a,x,x,b,x,a") == 3
@@ -121,7 +121,7 @@ def test_distances_of_pairs() -> None:
     # In a x x b c: ab 3, bc 1, ac 4. The term z occurs nowhere, so its pairs do not count.
     found = {method: of(f"proximity_{method}_dist", "a,b,c,z", "a,x,x,b,c") for method in ("min", "max", "avg")}
     assert found == {"min": 1, "max": 4, "avg": pytest.approx(8 / 3)}
-    # The nearest occurrences decide: b a stands closer than a ... b.
+    # The nearest occurrences decide: b a is closer than a ... b.
     assert of("proximity_max_dist", "a,b", "a,x,x,b,a") == 1
 
 
@@ -131,27 +131,27 @@ def test_without_a_pair_the_distance_is_the_length_of_the_title_and_one(method: 
 
 
 @pytest.mark.parametrize("method", list(Method))
-def test_a_side_without_terms_is_missing(method: str) -> None:
+def test_side_without_terms_is_missing(method: str) -> None:
     query = pa.array([None, "", "\x1d", "a", "a"])
     title = pa.array(["a", "a", "a", None, "\x1d\x1d"])
-    assert measured(method, query, title) == [0] * 5
-    assert measured(method, query, title, default_value="7") == [7] * 5
-    assert measured(method, query, title, default_value="") == [None] * 5
+    assert measure(method, query, title) == [0] * 5
+    assert measure(method, query, title, default_value="7") == [7] * 5
+    assert measure(method, query, title, default_value="") == [None] * 5
 
 
-def test_missing_terms_do_not_count_and_have_no_place() -> None:
-    assert measured("index_of", pa.array([["b"]]), pa.array([["a", None, "", "b"]])) == [1]
-    assert measured("query_common_ratio", pa.array([["a", None]]), pa.array([["a"]])) == [1]
+def test_missing_terms_are_ignored_and_take_no_position() -> None:
+    assert measure("index_of", pa.array([["b"]]), pa.array([["a", None, "", "b"]])) == [1]
+    assert measure("query_common_ratio", pa.array([["a", None]]), pa.array([["a"]])) == [1]
 
 
 def test_numbers_are_terms_by_their_texts() -> None:
-    assert measured("is_equal", pa.array([[1, 2]]), pa.array(["1\x1d2"])) == [1]
-    assert measured("is_equal", pa.array([1.0]), pa.array(["1"])) == [1]
+    assert measure("is_equal", pa.array([[1, 2]]), pa.array(["1\x1d2"])) == [1]
+    assert measure("is_equal", pa.array([1.0]), pa.array(["1"])) == [1]
 
 
-def test_the_default_bypasses_the_normalizer() -> None:
+def test_default_bypasses_the_normalizer() -> None:
     keys = {"normalizer": "method=minmax,min=0,max=4", "default_value": "9"}
-    assert measured("proximity_min_cover", pa.array(["a", None]), pa.array(["a", "a"]), **keys) == [0.25, 9]
+    assert measure("proximity_min_cover", pa.array(["a", None]), pa.array(["a", "a"]), **keys) == [0.25, 9]
 
 
 @pytest.mark.parametrize(
@@ -163,11 +163,11 @@ def test_the_default_bypasses_the_normalizer() -> None:
         ({"value_type": "String"}, "value_type"),
     ],
 )
-def test_definitions_that_mean_nothing_are_refused(keys: dict[str, object], sentence: str) -> None:
+def test_invalid_definitions_are_refused(keys: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         OverlapFeature.model_validate({"feature_name": "f", "query": "user:q", "title": "user:t", "method": "is_equal", **keys})
 
 
-def test_a_column_without_texts_is_named() -> None:
+def test_column_without_texts_is_named() -> None:
     with pytest.raises(SchemaError, match="feature f, input user:t"):
-        measured("is_equal", pa.array(["a"]), pa.array([{"x": 1}]))
+        measure("is_equal", pa.array(["a"]), pa.array([{"x": 1}]))

@@ -31,7 +31,7 @@ def values(column: pa.Array, **keys: object) -> list[object]:
 
 
 @given(cases.single_columns, st.sampled_from([{}, {"default_value": ""}, {"normalizer": ZSCORE}, {"normalizer": LOG10}]))
-def test_a_batch_equals_its_rows_and_holds_only_finite_numbers(column: pa.Array, keys: dict[str, object]) -> None:
+def test_batch_equals_its_rows_and_holds_only_finite_numbers(column: pa.Array, keys: dict[str, object]) -> None:
     operator = feature(**keys)
     result = operator.compute([column])
     assert cases.rows_of(result) == cases.one_by_one(operator, column)
@@ -66,7 +66,7 @@ def test_normalizers_by_hand() -> None:
     assert values(pa.array([100.0, 0.001, 0.0, -5.0]), normalizer=LOG10) == [2, -9, -9, -9]
 
 
-def test_the_default_bypasses_the_normalizer() -> None:
+def test_default_bypasses_the_normalizer() -> None:
     assert values(pa.array([None, 12.0]), normalizer=ZSCORE, default_value="7") == [7, 1]
     assert values(pa.array([None], pa.float64()), normalizer=LOG10) == [0]
 
@@ -93,7 +93,7 @@ def test_negative_zero_becomes_zero() -> None:
         ({"boundaries": [1, 1e39]}, "finite"),
         ({"boundaries": [float("-inf"), 1]}, "finite"),
         ({"value_dim": 0}, "greater than or equal to 1"),
-        ({"value_dim": 3, "default_value": "1\x1d2"}, "holds 2 numbers; value_dim 3 needs 1 or as many"),
+        ({"value_dim": 3, "default_value": "1\x1d2"}, "has 2 numbers; value_dim 3 needs 1 or 3"),
     ],
 )
 def test_bad_parameters_are_refused(keys: dict[str, object], words: str) -> None:
@@ -114,7 +114,7 @@ def test_vectors_by_hand() -> None:
     assert values(pa.array([[1, 2], None, [3]]), value_dim=2) == [[1, 2], [0, 0], [0, 0]]
 
 
-def test_the_default_of_a_vector_bypasses_the_normalizer() -> None:
+def test_default_of_a_vector_bypasses_the_normalizer() -> None:
     found = values(
         pa.array(["0.2|0.6", ""]), value_dim=2, separator="|", default_value="9", normalizer="method=minmax,min=0.1,max=0.6"
     )
@@ -122,6 +122,6 @@ def test_the_default_of_a_vector_bypasses_the_normalizer() -> None:
 
 
 @given(cases.list_columns, st.sampled_from([{"value_dim": 2}, {"value_dim": 2, "default_value": ""}]))
-def test_a_batch_of_vectors_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
+def test_batch_of_vectors_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
     operator = feature(**keys)
     assert cases.rows_of(operator.compute([column])) == cases.one_by_one(operator, column)

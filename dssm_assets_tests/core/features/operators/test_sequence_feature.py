@@ -27,7 +27,7 @@ def values(table: dict[str, Any], *subs: dict[str, Any], **keys: Any) -> dict[st
     return dict(generator(*subs, **keys).generate(pa.table(table)).to_pydict())
 
 
-def test_the_reference_example() -> None:
+def test_reference_example() -> None:
     table = {"s__x": ["abc\x1defg;hij", "", "hij"]}
     several = {**ID, "value_dim": 0, "hash_bucket_size": 100}
     assert generator(several).bucketize(pa.table(table)).to_pydict() == {"s__i": [[[33, 44], [66]], [], [[66]]]}
@@ -42,18 +42,18 @@ def test_lists_texts_and_nested_lists() -> None:
     assert values({"x": [["a", ""]]}, {**ID, "default_value": "d"}) == {"s__i": [["a", "d"]]}
 
 
-def test_the_qualified_column_comes_first() -> None:
+def test_qualified_column_comes_first() -> None:
     assert values({"s__x": ["a"], "x": ["b"]}, ID) == {"s__i": [["a"]]}
 
 
-def test_the_most_recent_elements_are_kept() -> None:
+def test_group_keeps_the_most_recent_elements() -> None:
     table = {"x": ["a;b;c", "d", ""]}
     assert values(table, ID, sequence_length=2) == {"s__i": [["a", "b"], ["d"], []]}
     assert values(table, ID, sequence_length=2, oldest_first=True) == {"s__i": [["b", "c"], ["d"], []]}
     assert values(table, ID) == {"s__i": [["a", "b", "c"], ["d"], []]}
 
 
-def test_numbers_of_elements() -> None:
+def test_raw_feature_inside_a_group() -> None:
     raw = {"feature_type": "raw_feature", "feature_name": "r", "expression": "user:x", "boundaries": [2]}
     assert values({"x": ["1;;3"]}, raw) == {"s__r": [[1, 0, 3]]}
     assert generator(raw).bucketize_one({"x": [1, None, 3]}) == {"s__r": [0, 0, 1]}
@@ -67,8 +67,8 @@ def test_inputs_of_the_row_are_the_same_for_every_element() -> None:
 
 
 def test_sequence_fields_choose_the_sequences() -> None:
-    asked = {**LOOKUP, "key": "user:k", "sequence_fields": ["k"]}
-    assert values({"m": ["a:1"], "k": ["a;b"]}, asked) == {"s__l": [[1, 0]]}
+    definition = {**LOOKUP, "key": "user:k", "sequence_fields": ["k"]}
+    assert values({"m": ["a:1"], "k": ["a;b"]}, definition) == {"s__l": [[1, 0]]}
 
 
 def test_lengths_must_agree_within_a_group() -> None:
@@ -82,72 +82,72 @@ def test_lengths_must_agree_within_a_group() -> None:
         values({"x": ["a;b"], "ids": ["1"]}, ID, sequence_pk="user:ids")
 
 
-def feature(**keys: object) -> SequenceIdFeature:
+def id_feature(**keys: object) -> SequenceIdFeature:
     return SequenceIdFeature.model_validate({"feature_name": "f", "expression": "user:x", **keys})
 
 
-def values_sequence_id_feature(column: pa.Array, **keys: object) -> list[object]:
-    return list(feature(**keys).compute([column]).to_pylist())
+def id_values(column: pa.Array, **keys: object) -> list[object]:
+    return list(id_feature(**keys).compute([column]).to_pylist())
 
 
 @given(st.one_of(cases.list_columns, cases.text_columns),
        st.sampled_from([{}, {"default_value": "d"}, {"value_dim": 0}, {"sequence_length": 2}, {"value_dim": 2, "default_value": "d"}]))  # fmt: skip
-def test_a_batch_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
-    operator = feature(**keys)
+def test_sequence_id_feature_of_a_batch_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
+    operator = id_feature(**keys)
     assert cases.rows_of(operator.compute([column])) == cases.one_by_one(operator, column)
 
 
-def test_missing_elements_keep_their_place() -> None:
-    assert values_sequence_id_feature(pa.array(["c||a|", "", None]), sequence_delim="|") == [["c", None, "a", None], [], None]
-    assert values_sequence_id_feature(pa.array(["c||a"]), sequence_delim="|", default_value="0") == [["c", "0", "a"]]
-    assert values_sequence_id_feature(pa.array([[1, None], []])) == [["1", None], []]
+def test_missing_elements_keep_their_position() -> None:
+    assert id_values(pa.array(["c||a|", "", None]), sequence_delim="|") == [["c", None, "a", None], [], None]
+    assert id_values(pa.array(["c||a"]), sequence_delim="|", default_value="0") == [["c", "0", "a"]]
+    assert id_values(pa.array([[1, None], []])) == [["1", None], []]
 
 
 def test_several_values_in_an_element() -> None:
-    assert values_sequence_id_feature(pa.array(["4\x1d5;6"]), value_dim=0) == [[["4", "5"], ["6"]]]
-    assert values_sequence_id_feature(pa.array([[["4", "5"], [], ["6"]]]), value_dim=1 + 1) == [[["4", "5"], [], ["6"]]]
-    assert [feature(**keys).depth for keys in ({}, {"value_dim": 1}, {"value_dim": 0})] == [1, 1, 2]
+    assert id_values(pa.array(["4\x1d5;6"]), value_dim=0) == [[["4", "5"], ["6"]]]
+    assert id_values(pa.array([[["4", "5"], [], ["6"]]]), value_dim=1 + 1) == [[["4", "5"], [], ["6"]]]
+    assert [id_feature(**keys).depth for keys in ({}, {"value_dim": 1}, {"value_dim": 0})] == [1, 1, 2]
 
 
-def test_sequence_id_feature_the_most_recent_elements_are_kept() -> None:
-    assert values_sequence_id_feature(pa.array(["a;b;c", "d"]), sequence_length=2) == [["a", "b"], ["d"]]
-    assert values_sequence_id_feature(pa.array(["a;b;c", "d"]), sequence_length=2, oldest_first=True) == [["b", "c"], ["d"]]
+def test_sequence_id_feature_keeps_the_most_recent_elements() -> None:
+    assert id_values(pa.array(["a;b;c", "d"]), sequence_length=2) == [["a", "b"], ["d"]]
+    assert id_values(pa.array(["a;b;c", "d"]), sequence_length=2, oldest_first=True) == [["b", "c"], ["d"]]
 
 
-def test_a_number_is_no_sequence() -> None:
+def test_column_of_numbers_is_not_a_sequence() -> None:
     with pytest.raises(SchemaError, match="lists or text, got int64"):
-        values_sequence_id_feature(pa.array([1]))
+        id_values(pa.array([1]))
 
 
-def feature_sequence_raw_feature(**keys: object) -> SequenceRawFeature:
+def raw_feature(**keys: object) -> SequenceRawFeature:
     return SequenceRawFeature.model_validate({"feature_name": "f", "expression": "user:x", **keys})
 
 
-def values_sequence_raw_feature(column: pa.Array, **keys: object) -> list[object]:
-    return list(feature_sequence_raw_feature(**keys).compute([column]).to_pylist())
+def raw_values(column: pa.Array, **keys: object) -> list[object]:
+    return list(raw_feature(**keys).compute([column]).to_pylist())
 
 
 @given(st.one_of(cases.list_columns, cases.text_columns),
        st.sampled_from([{}, {"default_value": ""}, {"value_dim": 2}, {"sequence_length": 2, "oldest_first": True}]))  # fmt: skip
-def test_sequence_raw_feature_a_batch_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
-    operator = feature_sequence_raw_feature(**keys)
+def test_sequence_raw_feature_of_a_batch_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
+    operator = raw_feature(**keys)
     assert cases.rows_of(operator.compute([column])) == cases.one_by_one(operator, column)
 
 
-def test_numbers_in_order() -> None:
-    assert values_sequence_raw_feature(pa.array(["0.5;2", "", None, "x;1"])) == [[0.5, 2], [], None, [0, 1]]
-    assert values_sequence_raw_feature(pa.array([[0.5, None]]), default_value="") == [[0.5, None]]
-    assert values_sequence_raw_feature(pa.array(["1;2;3"]), sequence_length=2) == [[1, 2]]
-    assert values_sequence_raw_feature(pa.array(["1;3"]), normalizer="method=minmax,min=1,max=3") == [[0, 1]]
+def test_numbers_of_a_sequence_raw_feature() -> None:
+    assert raw_values(pa.array(["0.5;2", "", None, "x;1"])) == [[0.5, 2], [], None, [0, 1]]
+    assert raw_values(pa.array([[0.5, None]]), default_value="") == [[0.5, None]]
+    assert raw_values(pa.array(["1;2;3"]), sequence_length=2) == [[1, 2]]
+    assert raw_values(pa.array(["1;3"]), normalizer="method=minmax,min=1,max=3") == [[0, 1]]
 
 
-def test_vectors_in_order() -> None:
+def test_vectors_of_a_sequence_raw_feature() -> None:
     column = pa.array(["0.5\x1d1;0.25\x1d2", "3"])
-    assert values_sequence_raw_feature(column, value_dim=2) == [[[0.5, 1], [0.25, 2]], [[0, 0]]]
-    assert values_sequence_raw_feature(pa.array([[[1, 2], [3, 4]]]), value_dim=2) == [[[1, 2], [3, 4]]]
-    assert (feature_sequence_raw_feature().depth, feature_sequence_raw_feature(value_dim=2).depth) == (1, 2)
+    assert raw_values(column, value_dim=2) == [[[0.5, 1], [0.25, 2]], [[0, 0]]]
+    assert raw_values(pa.array([[[1, 2], [3, 4]]]), value_dim=2) == [[[1, 2], [3, 4]]]
+    assert (raw_feature().depth, raw_feature(value_dim=2).depth) == (1, 2)
 
 
-def test_a_length_is_no_negative_number() -> None:
+def test_negative_sequence_length_is_refused() -> None:
     with pytest.raises(ValueError, match="greater than or equal to 0"):
-        feature_sequence_raw_feature(sequence_length=-1)
+        raw_feature(sequence_length=-1)

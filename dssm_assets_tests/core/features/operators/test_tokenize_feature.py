@@ -93,7 +93,7 @@ words = st.one_of(cases.texts, st.lists(st.sampled_from([*" rebwi,", "红酒", "
 
 @unhurried
 @given(st.lists(words, max_size=10), st.sampled_from(OPERATORS))
-def test_a_batch_equals_its_rows(rows: list[str | None], operator: TokenizeFeature) -> None:
+def test_batch_equals_its_rows(rows: list[str | None], operator: TokenizeFeature) -> None:
     texts = pa.array(rows, pa.string())
     assert cases.rows_of(operator.compute([texts])) == cases.one_by_one(operator, texts)
     assert operator.compute([texts.dictionary_encode()]).to_pylist() == operator.compute([texts]).to_pylist()
@@ -101,13 +101,13 @@ def test_a_batch_equals_its_rows(rows: list[str | None], operator: TokenizeFeatu
 
 @unhurried
 @given(cases.single_columns, st.sampled_from(OPERATORS))
-def test_a_batch_of_any_type_equals_its_rows(column: pa.Array, operator: TokenizeFeature) -> None:
+def test_batch_of_any_type_equals_its_rows(column: pa.Array, operator: TokenizeFeature) -> None:
     assert cases.rows_of(operator.compute([column])) == cases.one_by_one(operator, column)
 
 
 @unhurried
 @given(st.lists(st.sampled_from(["red wine", "red", "wine", "", None]), max_size=10), st.integers(1, 4))
-def test_texts_are_cut_in_parts_of_bounded_size(rows: list[str | None], size: int) -> None:
+def test_texts_are_tokenized_in_parts_of_bounded_size(rows: list[str | None], size: int) -> None:
     texts = pa.array(rows, pa.string())
     whole = feature(**BPE, default_value="bread").compute([texts])
     with pytest.MonkeyPatch.context() as patch:
@@ -132,24 +132,24 @@ def test_nothing_is_added_to_the_tokens_of_the_text() -> None:
     assert values(["abc", "ab ab", "a"], vocab_file="hand.json") == [["6", "2"], ["6", "6"], ["0"]]
 
 
-def test_the_vocabulary_holds_every_id() -> None:
+def test_vocabulary_holds_every_id() -> None:
     assert feature(vocab_file="hand.json").vocabulary_size == 7
     assert feature(**BPE).num_buckets == max(BPE_IDS.values()) + 1 == 330
     assert feature(**PIECES).num_buckets == 80
 
 
-def test_the_bucket_of_a_token_is_its_id() -> None:
+def test_bucket_of_a_token_is_its_id() -> None:
     operator = feature(**PIECES)
     found = BucketRule(operator, HashFunction.MURMUR)(operator.compute([pa.array(["red wine", None])]))
     assert found.to_pylist() == [[41, 38, 20], []]
 
 
-def test_the_default_is_a_text_that_is_cut_too() -> None:
+def test_default_is_tokenized_too() -> None:
     assert values(["red", "", None], **BPE) == [bpe("red"), [], []]
     assert values(["red", "", None], **BPE, default_value="red wine") == [bpe("red"), *[bpe("red", "Ġwine")] * 2]
 
 
-def test_a_text_without_tokens_gets_the_default() -> None:
+def test_text_without_tokens_gets_the_default() -> None:
     only = {"norm_options": ["TEXT_FILTER"]}
     assert values(["!!", "red!"], **BPE, text_normalizer=only) == [[], bpe("red")]
     assert values(["!!", "red!"], **BPE, text_normalizer=only, default_value="wine!") == [bpe("w", "in", "e", "!"), bpe("red")]
@@ -163,7 +163,7 @@ def test_texts_are_normalized_first() -> None:
     assert values(["reed wine"], **BPE, text_normalizer=stop) == values(["rd win"], **BPE)
 
 
-def test_numbers_are_cut_as_their_text() -> None:
+def test_numbers_are_tokenized_as_their_text() -> None:
     assert values([12.0, None], **BPE) == values(["12", None], **BPE) == [bpe("1", "2"), []]
 
 
@@ -172,7 +172,7 @@ def test_lists_are_refused() -> None:
         values([["red"]], **BPE)
 
 
-def test_each_distinct_text_that_occurs_is_cut_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_distinct_text_is_tokenized_once(monkeypatch: pytest.MonkeyPatch) -> None:
     operator = feature(**BPE)
     seen: list[str] = []
     original = operator._tokenizer
@@ -189,7 +189,7 @@ def test_each_distinct_text_that_occurs_is_cut_once(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("keys", [BPE, PIECES])
-def test_a_copy_in_another_process_cuts_alike(keys: dict[str, Any]) -> None:
+def test_copy_in_another_process_gives_the_same_tokens(keys: dict[str, Any]) -> None:
     operator = feature(**keys)
     copy = pickle.loads(pickle.dumps(operator))
     assert copy == operator
@@ -204,25 +204,25 @@ def test_features_differ_by_the_content_of_their_file() -> None:
     assert one != other
 
 
-def test_a_definition_is_written_back_as_it_was_read() -> None:
+def test_definition_is_written_back_as_it_was_read() -> None:
     definition = {"feature_name": "f", "feature_type": "tokenize_feature", "expression": "user:t", **PIECES,
                   "text_normalizer": {"norm_options": ["TEXT_FILTER"], "stop_char_file": "stop.txt"}}  # fmt: skip
     assert feature(**definition).model_dump(mode="json", exclude_unset=True) == definition
 
 
-def test_the_fixtures_are_what_their_script_trains() -> None:
+def test_fixtures_equal_what_their_script_trains() -> None:
     assert json.loads(train.bpe()) == json.loads(read_file("bpe.json"))
     assert train.sentencepiece() == read_file("pieces.model")
 
 
 @pytest.mark.parametrize("name", ["bad", "empty", "object.json", "pieces.model"])
-def test_a_file_that_is_no_tokenizer_json_is_refused(name: str) -> None:
+def test_file_that_is_not_a_tokenizer_json_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match=r"tokenizer_type bpe needs a tokenizer\.json"):
         feature(vocab_file=name)
 
 
 @pytest.mark.parametrize("name", ["bad", "empty", "object.json", "bpe.json"])
-def test_a_file_that_is_no_model_is_refused(name: str) -> None:
+def test_file_that_is_not_a_model_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="tokenizer_type sentencepiece needs a model"):
         feature(vocab_file=name, tokenizer_type="sentencepiece")
 
@@ -244,7 +244,7 @@ def test_bad_definitions_are_refused(keys: dict[str, object], message: str) -> N
 
 
 @pytest.mark.parametrize(("keys", "name"), [(BPE, "tokenizers"), (PIECES, "sentencepiece")])
-def test_a_missing_library_refuses_the_definition(keys: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_library_refuses_the_definition(keys: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ValidationError, match=f"needs the library {name}, which is not installed"):
         feature(**keys)

@@ -20,7 +20,7 @@ def normalizer(**keys: object) -> TextNormalizer:
 
 
 def normalized(text: str, *options: str, **keys: object) -> str:
-    return normalizer(norm_options=[f"TEXT_{option}" for option in options], **keys).normalized([text])[0]
+    return normalizer(norm_options=[f"TEXT_{option}" for option in options], **keys).normalize([text])[0]
 
 
 @pytest.mark.parametrize(
@@ -40,33 +40,33 @@ def normalized(text: str, *options: str, **keys: object) -> str:
         ("SPLITCHRS", "𠀀〇々x", "𠀀 〇 々 x"),
     ],
 )
-def test_an_option_alone(option: str, text: str, expected: str) -> None:
+def test_single_option(option: str, text: str, expected: str) -> None:
     assert normalized(text, option) == expected
 
 
-def test_the_default_is_upper_half_width_simplified_and_filtered() -> None:
-    assert normalizer().normalized(["ａbc，漢 字！"]) == ["ABC汉 字"]
+def test_default_is_upper_half_width_simplified_and_filtered() -> None:
+    assert normalizer().normalize(["ａbc，漢 字！"]) == ["ABC汉 字"]
 
 
-def test_the_order_of_the_options_is_theirs_not_that_of_the_list() -> None:
+def test_options_apply_in_their_own_order_not_that_of_the_list() -> None:
     # Half-width before the filter, spaces of the text away before those that set characters apart.
     assert normalized("我　爱 a", "SPLITCHRS", "REMOVE_SPACE", "SBC2DBC") == "我 爱 a"
     assert normalized("ａ", "FILTER", "SBC2DBC", stop_char_file="stop.txt") == ""
 
 
-def test_a_stop_char_file_replaces_the_special_characters() -> None:
+def test_stop_char_file_replaces_the_special_characters() -> None:
     assert normalized("abc, 你好\n", "FILTER", stop_char_file="stop.txt") == "bc, 好\n"
 
 
 @given(st.lists(st.text(max_size=12), max_size=5), st.sets(st.sampled_from(NormOption), min_size=1))
-def test_texts_stay_apart_and_a_second_pass_of_filters_changes_nothing(texts: list[str], options: set[NormOption]) -> None:
+def test_batch_equals_single_texts_and_filters_are_idempotent(texts: list[str], options: set[NormOption]) -> None:
     options -= {NormOption.UPPER2LOWER}
     operator = normalizer(norm_options=sorted(options) or ["TEXT_FILTER"])
-    found = operator.normalized(texts)
-    assert found == [operator.normalized([text])[0] for text in texts]
+    found = operator.normalize(texts)
+    assert found == [operator.normalize([text])[0] for text in texts]
     if not options & {NormOption.CHT2CHS, NormOption.LOWER2UPPER}:
-        settled = operator.normalized(found)
-        assert [text.replace(" ", "") for text in settled] == [text.replace(" ", "") for text in found]
+        again = operator.normalize(found)
+        assert [text.replace(" ", "") for text in again] == [text.replace(" ", "") for text in found]
 
 
 @pytest.mark.parametrize(
@@ -74,9 +74,9 @@ def test_texts_stay_apart_and_a_second_pass_of_filters_changes_nothing(texts: li
     [
         ({"norm_options": []}, "at least 1"),
         ({"norm_options": ["UPPER"]}, "TEXT_LOWER2UPPER"),
-        ({"norm_options": ["TEXT_FILTER", "TEXT_FILTER"]}, "twice"),
+        ({"norm_options": ["TEXT_FILTER", "TEXT_FILTER"]}, "repeats an option"),
         ({"norm_options": ["TEXT_LOWER2UPPER", "TEXT_UPPER2LOWER"]}, "exclude each other"),
-        ({"norm_options": ["TEXT_SBC2DBC"], "stop_char_file": "stop.txt"}, "nothing without TEXT_FILTER"),
+        ({"norm_options": ["TEXT_SBC2DBC"], "stop_char_file": "stop.txt"}, "no effect without TEXT_FILTER"),
         ({"stop_char_file": "empty.txt"}, "at least one character"),
         ({"stop_char_file": "latin.txt"}, "UTF-8"),
         ({"language": "zh"}, "Extra inputs"),
@@ -87,7 +87,7 @@ def test_bad_definitions_are_refused(keys: dict[str, object], message: str) -> N
         normalizer(**keys)
 
 
-def test_without_opencc_simplification_is_refused_by_the_definition(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_definition_that_needs_opencc_is_refused_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opencc", None)
     normalizer_module._to_simplified.cache_clear()
     with pytest.raises(ValidationError, match="TEXT_CHT2CHS needs the library opencc, which is not installed"):
