@@ -1,6 +1,6 @@
 """`dssm-assets fit`: one of the processes, on one machine or several, that fit a day's towers together under torchrun.
 
-Belongs here: arguments and what torchrun tells its processes. Does not belong here: the fit (`steps/dssm_model.py`).
+Belongs here: arguments and the environment that torchrun sets. Does not belong here: the fit (`steps/dssm_model.py`).
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import datetime as dt
 import os
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command to a parser."""
     parser = commands.add_parser(
         "fit",
         help="fit the towers of a day together with other processes, started by torchrun on one machine or several",
         epilog="On each of 2 machines with 4 processes: torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d "
         "--rdzv-endpoint HOST:29500 --no-python dssm-assets fit --day 2026-02-15. The first process publishes the model; a run of "
-        "dssm_model with training.launcher external takes it.",
+        "dssm_model with training.launcher external uses it.",
     )
     parser.add_argument("--day", required=True, type=dt.date.fromisoformat, help="the evaluation day, YYYY-MM-DD")
-    parser.add_argument("--experiment", help="its name: fits with its settings, which a run of dssm_model has written down")
+    parser.add_argument("--experiment", help="its name: fits with its settings, which a run of dssm_model has stored")
     parser.add_argument("--scene", help="its name, where DSSM_CONFIG names several configurations")
     parser.set_defaults(command=_fit)
 
@@ -34,17 +34,19 @@ def _fit(parsed: argparse.Namespace) -> int:
     from dssm_assets.steps.fit_process import process_group
     from dssm_assets.steps.workspace import open_workspace
 
-    told = {name: os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    missing = sorted(name for name, value in told.items() if not value)
+    environment = {name: os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    missing = sorted(name for name, value in environment.items() if not value)
     if missing:
         remedy = "start it as `torchrun --nproc-per-node N --no-python dssm-assets fit --day DAY`"
-        raise InputError(Fault("environment of dssm-assets fit", "what torchrun sets", f"no {', '.join(missing)}", remedy))
-    ds, is_first = parsed.day.isoformat(), told["RANK"] == "0"
+        raise InputError(
+            Fault("environment of dssm-assets fit", "the variables that torchrun sets", f"no {', '.join(missing)}", remedy)
+        )
+    ds, is_first = parsed.day.isoformat(), environment["RANK"] == "0"
     workspace = open_workspace(load_scene(parsed.scene).loaded, lambda line: print(line, flush=True) if is_first else None)
     if parsed.experiment is not None:
         workspace = reopen_experiment(workspace, parsed.experiment, ds)
     with process_group(towers_of(workspace, ds).training.device) as ranks:
-        manifest = fit_in_group(workspace, ds, ranks, int(told["LOCAL_RANK"]))
+        manifest = fit_in_group(workspace, ds, ranks, int(environment["LOCAL_RANK"]))
     if manifest is not None:
-        print(f"{manifest.key} is published, fitted by {told['WORLD_SIZE']} processes", flush=True)
+        print(f"published {manifest.key}, fitted by {environment['WORLD_SIZE']} processes", flush=True)
     return 0

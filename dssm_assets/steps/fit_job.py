@@ -1,7 +1,7 @@
-"""One fit as a value that another process can read: paths of memory-mapped files, sections, where states go.
+"""One fit as a value that another process can read: paths of memory-mapped files, sections, where states are stored.
 
-Belongs here: `FitJob`, running it in this process, the files that it leaves. Does not belong here: which partitions it is
-made of (`dssm_model`), processes that share it (`fit_process`).
+Belongs here: `FitJob`, running it in this process, the files that it leaves, the files of its states. Does not belong here:
+which partitions it reads (`dssm_model`), starting several processes (`fit_process`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core.config.model import Model
@@ -26,64 +27,14 @@ from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.statistics.bucketizer import CarriedRows
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.distributed.ranks import ALONE, Ranks
-from dssm_assets.core.training.loop import UNSTEADY, FitContext, FitResult, Progress, fit
-from dssm_assets.core.training.state import WarmStart, mapped_model, model_chunks
+from dssm_assets.core.training.fit_options import Checkpoints, FitContext
+from dssm_assets.core.training.fit_report import UNSTEADY, FitResult, Progress
+from dssm_assets.core.training.loop import fit
+from dssm_assets.core.training.model_format import mapped_model, model_chunks
+from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
+from dssm_assets.core.training.resume.checkpoints import StoredCheckpoints
+from dssm_assets.core.training.resume.warm_start import WarmStart
 from dssm_assets.storage.local_files import write_atomic
-
-_SLOTS = (b"a", b"b")
-
-
-class FitStates:
-    """The states of one fit, below one path."""
-
-    def __init__(self, path: Path, ranks: Ranks = ALONE, *, is_dealt: bool = False) -> None:
-        """Takes where the states lie.
-
-        Args:
-            path: of the state, or of the file that names its parts.
-            ranks: this process among those that share the fit.
-            is_dealt: every process stores a part.
-        """
-        self._path, self._ranks, self._is_dealt = path, ranks, is_dealt and ranks.count > 1
-        self._slot: bytes | None = None
-
-    def saved(self) -> bytes | None:
-        """Returns what this process goes on from, None where there is nothing or not every process has it."""
-        named = self._path.read_bytes() if self._path.exists() else b""
-        found = named
-        if self._is_dealt:
-            part = self._part(named) if named in _SLOTS else None
-            found = part.read_bytes() if part is not None and part.exists() else b""
-        if not self._ranks.is_same(float(zlib.crc32(named))) or not self._ranks.is_same(float(bool(found))) or not found:
-            return None
-        self._slot = named if self._is_dealt else None
-        return found
-
-    def save(self, chunks: Iterable[bytes]) -> None:
-        """Stores a state, given piece by piece; of dealt tables in all processes at once."""
-        if not self._is_dealt:
-            write_atomic(self._path, chunks)
-            return
-        if self._slot is None:
-            if self._ranks.is_first:
-                self._path.unlink(missing_ok=True)  # it may name parts that are about to be written over
-            self._ranks.wait()
-        slot = _SLOTS[0] if self._slot != _SLOTS[0] else _SLOTS[1]
-        write_atomic(self._part(slot), chunks)
-        self._ranks.wait()
-        if self._ranks.is_first:
-            write_atomic(self._path, [slot])
-        self._slot = slot
-
-    def forget(self) -> None:
-        """Removes the state of a fit that is over."""
-        self._path.unlink(missing_ok=True)
-        for part in self._path.parent.glob(f"{self._path.name}.*-of-*"):
-            part.unlink(missing_ok=True)
-
-    def _part(self, slot: bytes) -> Path:
-        return self._path.with_name(f"{self._path.name}.{slot.decode()}.{self._ranks.rank}-of-{self._ranks.count}")
 
 
 @dataclass(frozen=True)
@@ -94,7 +45,7 @@ class WarmFiles:
         name: its partition.
         model: path of its weights.
         towers: its specification.
-        rows: path of an npz with `today/<embedding>` and `earlier/<embedding>`.
+        rows: path of the file that `save_carried_rows` wrote.
     """
 
     name: str
@@ -105,7 +56,7 @@ class WarmFiles:
 
 @dataclass(frozen=True)
 class FitJob:
-    """All that a fit needs, as text and paths.
+    """Everything that a fit needs, as text and paths.
 
     Attributes:
         tables: argument of `TrainData` -> path of its Arrow file.
@@ -115,7 +66,7 @@ class FitJob:
         seed: of everything random.
         ks: of the evaluation.
         key: digest of configuration and inputs.
-        state: path at which the state of a training is kept while it runs.
+        state: path at which the state of the fit is stored while it runs.
         plan: the steps that the configuration planned; None: by the training section.
         warm_start: earlier towers to begin with.
     """
@@ -138,10 +89,10 @@ class FitJob:
     @classmethod
     def from_json(cls, text: str) -> FitJob:
         """Returns the job that `to_json` wrote."""
-        found = json.loads(text)
-        warm, plan = found.pop("warm_start"), found.pop("plan")
+        fields = json.loads(text)
+        warm, plan = fields.pop("warm_start"), fields.pop("plan")
         return cls(
-            **{**found, "ks": tuple(found["ks"])},
+            **{**fields, "ks": tuple(fields["ks"])},
             plan=None if plan is None else StepPlan(**plan),
             warm_start=None if warm is None else WarmFiles(**warm),
         )
@@ -154,7 +105,7 @@ class FitOutcome:
     Attributes:
         files: of the model's partition.
         report: with the figures that differ from run to run.
-        model: where the model lies if it is not among the files.
+        model: path of the model's weights if they are not among the files.
     """
 
     files: dict[str, bytes]
@@ -162,8 +113,8 @@ class FitOutcome:
     model: Path | None = None
 
     @property
-    def stored(self) -> dict[str, bytes | Path]:
-        """Returns all files of the partition, as bytes or where they lie."""
+    def contents(self) -> dict[str, bytes | Path]:
+        """Returns all files of the partition, as bytes or paths."""
         return {**self.files, **({} if self.model is None else {ModelFile.WEIGHTS: self.model})}
 
 
@@ -171,43 +122,37 @@ def run_job(
     job: FitJob,
     progress: Callable[[Progress], None],
     now: Callable[[], float],
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_PROCESS,
     out: Path | None = None,
 ) -> FitOutcome | None:
     """Returns what the job leaves; None in a process that is not the first of several.
 
-    The state is stored by the first process and read by all, or in parts by all (`FitStates`). It stays where it is when
-    the fit is over (`forget`).
+    The state stays where it is after the fit; `remove_state` removes it.
 
     Args:
         job: what is fitted.
         progress: called after every step.
         now: seconds of a clock that never goes back.
-        ranks: this process among those that share the fit.
+        ranks: the processes that share the fit.
         out: folder in which the model is written piece by piece; None: its bytes are returned.
     """
     spec = TowerSpec.from_json(job.towers)
-    data = TrainData(spec, **{name: _mapped(path) for name, path in job.tables.items()})
+    data = TrainData(spec, **{name: _map_table(path) for name, path in job.tables.items()})
     model, training = Model.model_validate(job.model), Training.model_validate(job.training)
-    is_dealt = training.shard_tables and ranks.count > 1
-    states = FitStates(Path(job.state), ranks, is_dealt=is_dealt)
-    around = FitContext(
+    context = FitContext(
         ks=job.ks,
-        warm_start=None if job.warm_start is None else _warm(job.warm_start),
-        key=job.key,
-        saved=states.saved(),
-        save=states.save if ranks.is_first or is_dealt else None,
-        stores_together=is_dealt,
+        warm_start=None if job.warm_start is None else _read_warm_start(job.warm_start),
+        checkpoints=_checkpoints(job, training, now, ranks),
         ranks=ranks,
         peak_bytes=peak_bytes,
     )
     result = fit(
-        data, spec, model=model, training=training, seed=job.seed, progress=progress, now=now, around=around, plan=job.plan
+        data, spec, model=model, training=training, seed=job.seed, progress=progress, now=now, context=context, plan=job.plan
     )
-    result.report["peak_bytes_of"] = _measured(ranks)
+    result.report["peak_bytes_of"] = _peak_bytes_text(ranks)
     chunks = model_chunks(result.two_tower)
     if not ranks.is_first:
-        deque(chunks, maxlen=0)  # the first one writes what all hold
+        deque(chunks, maxlen=0)  # sharded tables are gathered by all processes, and written by the first
         return None
     if out is None:
         return FitOutcome({ModelFile.WEIGHTS: b"".join(chunks), **_small_files(result)}, result.report)
@@ -215,34 +160,9 @@ def run_job(
     return FitOutcome(_small_files(result), result.report, out / ModelFile.WEIGHTS)
 
 
-def forget(job: FitJob) -> None:
-    """Removes the state of a training that is over."""
-    FitStates(Path(job.state)).forget()
-
-
-def _small_files(result: FitResult) -> dict[str, bytes]:
-    """Returns the files beside the model: the same for the same data, configuration and seed, killed or not."""
-    steady = {key: value for key, value in result.report.items() if key not in UNSTEADY}
-    files: dict[str, bytes] = {
-        ModelFile.TOWERS: result.two_tower.spec.to_json().encode(),
-        ModelFile.LOSSES: _rounded(result.loss_by_step),
-        ModelFile.REPORT: json.dumps(steady, indent=1, sort_keys=True).encode(),
-    }
-    if result.scores:
-        told = {
-            "scores": [asdict(score) for score in result.scores],
-            "loss_by_step": json.loads(_rounded(result.search_loss_by_step)),
-        }
-        files[ModelFile.VALIDATION] = json.dumps(told).encode()
-    if result.prior is not None:
-        files[ModelFile.PRIOR] = result.prior.to_json().encode()
-    return files
-
-
-def _measured(ranks: Ranks) -> str:
-    """Returns whose memory `peak_bytes` is, in words."""
-    who = "the run's process" if ranks.count == 1 else f"the first of {ranks.count} processes"
-    return f"{who}, its largest resident size since it started, whatever it did before the fit"
+def remove_state(job: FitJob) -> None:
+    """Removes the stored state of a finished fit."""
+    StateFiles(Path(job.state)).remove()
 
 
 def peak_bytes() -> int:
@@ -251,8 +171,8 @@ def peak_bytes() -> int:
     return largest if sys.platform == "darwin" else largest * 1024
 
 
-def save_rows(path: Path, rows: dict[str, CarriedRows]) -> None:
-    """Writes the rows that are carried over."""
+def save_carried_rows(path: Path, rows: dict[str, CarriedRows]) -> None:
+    """Writes which rows of which embeddings are carried over: an npz of `today/<embedding>` and `earlier/<embedding>`."""
     arrays = {f"{day}/{name}": getattr(found, day) for name, found in rows.items() for day in ("today", "earlier")}
     with path.open("wb") as file:
         np.savez(file, **arrays)
@@ -263,25 +183,125 @@ def map_model(path: Path, spec: TowerSpec) -> TwoTower:
 
     Raises:
         StorageError: the file is not a whole model.
-        ConfigError: the model was made for another specification.
+        ConfigError: the model has another specification.
     """
-    # A private map: torch asks for memory that may be written to, and nothing would reach the file.
+    # torch needs writable memory. A private map is writable, and nothing reaches the file.
     return mapped_model(np.memmap(path, np.uint8, "c"), spec)
 
 
-def _warm(files: WarmFiles) -> WarmStart:
+def _checkpoints(job: FitJob, training: Training, now: Callable[[], float], ranks: Ranks) -> Checkpoints:
+    """Returns where the fit stores its state: the first process for all, or each process its shard of the tables."""
+    if training.checkpoint_minutes is None:
+        return Checkpoints()
+    is_sharded = training.shard_tables and ranks.count > 1
+    files = StateFiles(Path(job.state), ranks, is_sharded=is_sharded)
+    return StoredCheckpoints(
+        job.key,
+        files.read(),
+        files.write if ranks.is_first or is_sharded else None,
+        minutes=training.checkpoint_minutes,
+        now=now,
+        all_ranks=ranks if is_sharded else SINGLE_PROCESS,
+    )
+
+
+def _read_warm_start(files: WarmFiles) -> WarmStart:
     towers = map_model(Path(files.model), TowerSpec.from_json(files.towers))
-    with np.load(files.rows, allow_pickle=False) as held:
-        names = [name.removeprefix("today/") for name in held.files if name.startswith("today/")]
-        return WarmStart(
-            files.name, towers, {name: CarriedRows(held[f"today/{name}"], held[f"earlier/{name}"]) for name in names}
-        )
+    with np.load(files.rows, allow_pickle=False) as arrays:
+        names = [name.removeprefix("today/") for name in arrays.files if name.startswith("today/")]
+        rows = {name: CarriedRows(arrays[f"today/{name}"], arrays[f"earlier/{name}"]) for name in names}
+    return WarmStart(files.name, towers, rows)
 
 
-def _mapped(path: str) -> pa.Table:
+def _map_table(path: str) -> pa.Table:
     with pa.memory_map(path, "rb") as source:
         return pa.ipc.open_file(source).read_all()
 
 
-def _rounded(losses: Any) -> bytes:
-    return json.dumps([round(float(loss), 6) for loss in losses]).encode()
+def _small_files(result: FitResult) -> dict[str, bytes]:
+    """Returns all files except the weights: the same for the same data, configuration and seed, resumed or not."""
+    steady = {key: value for key, value in result.report.items() if key not in UNSTEADY}
+    files: dict[str, bytes] = {
+        ModelFile.TOWERS: result.two_tower.spec.to_json().encode(),
+        ModelFile.LOSSES: json.dumps(_round_losses(result.loss_by_step)).encode(),
+        ModelFile.REPORT: json.dumps(steady, indent=1, sort_keys=True).encode(),
+    }
+    if result.scores:
+        validation = {
+            "scores": [asdict(score) for score in result.scores],
+            "loss_by_step": _round_losses(result.search_loss_by_step),
+        }
+        files[ModelFile.VALIDATION] = json.dumps(validation).encode()
+    if result.prior is not None:
+        files[ModelFile.PRIOR] = result.prior.to_json().encode()
+    return files
+
+
+def _round_losses(losses: npt.NDArray[np.float32]) -> list[float]:
+    return [round(float(loss), 6) for loss in losses]
+
+
+def _peak_bytes_text(ranks: Ranks) -> str:
+    """Returns whose memory `peak_bytes` is, in words."""
+    who = "the run's process" if ranks.count == 1 else f"the first of {ranks.count} processes"
+    return f"{who}, its largest resident size since it started, whatever it did before the fit"
+
+
+_TURNS: Final = (b"a", b"b")
+
+
+class StateFiles:
+    """The files in which one fit stores its state.
+
+    One process stores one file. If every process stores a part, parts are written in two turns, and one small file names
+    the turn whose parts are complete: a fit that is killed while it writes resumes from the turn before.
+    """
+
+    def __init__(self, path: Path, ranks: Ranks = SINGLE_PROCESS, *, is_sharded: bool = False) -> None:
+        """Notes where the files lie.
+
+        Args:
+            path: of the state, or of the file that names the turn.
+            ranks: the processes that share the fit.
+            is_sharded: every process stores a part.
+        """
+        self._path, self._ranks, self._is_sharded = path, ranks, is_sharded
+        self._turn: bytes | None = None
+
+    def read(self) -> bytes | None:
+        """Returns the state that this process resumes from; None unless all processes have the same one."""
+        content = self._path.read_bytes() if self._path.exists() else b""
+        state = content
+        if self._is_sharded:
+            part = self._part_path(content) if content in _TURNS else None
+            state = part.read_bytes() if part is not None and part.exists() else b""
+        is_same = self._ranks.is_same(float(zlib.crc32(content))) and self._ranks.is_same(float(bool(state)))
+        if not is_same or not state:
+            return None
+        self._turn = content if self._is_sharded else None
+        return state
+
+    def write(self, chunks: Iterable[bytes]) -> None:
+        """Stores a state, given piece by piece; parts are stored by all processes together."""
+        if not self._is_sharded:
+            write_atomic(self._path, chunks)
+            return
+        if self._turn is None:
+            if self._ranks.is_first:
+                self._path.unlink(missing_ok=True)  # it may name parts that are about to be overwritten
+            self._ranks.wait()
+        turn = _TURNS[0] if self._turn != _TURNS[0] else _TURNS[1]
+        write_atomic(self._part_path(turn), chunks)
+        self._ranks.wait()
+        if self._ranks.is_first:
+            write_atomic(self._path, [turn])
+        self._turn = turn
+
+    def remove(self) -> None:
+        """Removes the state."""
+        self._path.unlink(missing_ok=True)
+        for part in self._path.parent.glob(f"{self._path.name}.*-of-*"):
+            part.unlink(missing_ok=True)
+
+    def _part_path(self, turn: bytes) -> Path:
+        return self._path.with_name(f"{self._path.name}.{turn.decode()}.{self._ranks.rank}-of-{self._ranks.count}")

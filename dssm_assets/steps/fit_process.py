@@ -1,10 +1,10 @@
-"""A fit shared by several processes: starting them, and what each of them runs.
+"""A fit shared by several processes: starting them, what each of them runs, and which one's error is reported.
 
 `python -m torch.distributed.run --nproc-per-node N -m dssm_assets.steps.fit_process JOB OUT` runs a job file by hand.
 
-Belongs here: the launch, the process group, progress as lines of JSON. Does not belong here: what is shared and how
-(`core/training/distributed/ranks`), which process's fault is told (`fit_faults`), processes on several machines, which somebody
-else starts (`commands/fit`).
+Belongs here: the launch, the process group, progress as lines of JSON, errors in files. Does not belong here: what the
+processes exchange (`core/training/distributed`), processes on several machines, which the operator starts
+(`commands/fit.py`).
 """
 
 from __future__ import annotations
@@ -20,57 +20,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import torch
+import torch.distributed as dist
 
 from dssm_assets.core.config.training import Device, Training
 from dssm_assets.core.errors import ConfigError, DssmError, Fault
 from dssm_assets.core.file_names import ModelFile
-from dssm_assets.core.training.distributed.ranks import Ranks
-from dssm_assets.core.training.loop import Progress
+from dssm_assets.core.training.compute import device_of
+from dssm_assets.core.training.distributed.process_group import ProcessGroup
+from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.steps.fit_job import FitJob, FitOutcome, run_job
 from dssm_assets.storage.local_files import write_atomic
 
-
-def keep_fault(folder: Path, rank: int, error: BaseException) -> None:
-    """Leaves what a process failed of in a folder, under its rank."""
-    fault = {
-        "is_typed": isinstance(error, DssmError),
-        "is_connection": _is_connection(error),
-        "words": "".join(traceback.format_exception(error)),
-    }
-    write_atomic(_path(folder, rank), [json.dumps(fault).encode()])  # the others' faults may end this process meanwhile
-
-
-def told_fault(folder: Path) -> str | None:
-    """Returns the earliest typed error, else the earliest that is no lost connection, with its rank; None if there is none."""
-    by_time = sorted(folder.glob(_path(Path(), "*").name), key=lambda path: (path.stat().st_mtime_ns, path.name))
-    faults: list[tuple[str, dict[str, Any]]] = [(path.stem, json.loads(path.read_text())) for path in by_time]
-    causes = [found for found in faults if not found[1]["is_connection"]]
-    if not causes:
-        return None
-    name, fault = min(causes, key=lambda found: not found[1]["is_typed"])  # the first of them by time
-    return f"process {int(name.rpartition('-')[2])}:\n{fault['words']}"
-
-
-def _path(folder: Path, rank: int | str) -> Path:
-    return folder / f"fault-{rank}.json"
-
-
-def _is_connection(error: BaseException) -> bool:
-    """Tells whether a process failed because it could not reach another; gloo's errors have no class of their own."""
-    from torch.distributed import DistError
-
-    return isinstance(error, ConnectionError | DistError) or (type(error) is RuntimeError and "gloo" in str(error))
-
-
-_MARK = "dssm-progress "
-_SECONDS = 1.0
-_LAST_LINES = 30
-_TOLD = "told.json"
+_PROGRESS_MARK: Final = "dssm-progress "
+_PROGRESS_SECONDS: Final = 1.0
+_LAST_LINES: Final = 30
+_FULL_REPORT: Final = "full_report.json"
 
 
 def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[Progress], None]) -> FitOutcome:
-    """Returns what the job leaves when this many processes share its batches.
+    """Returns what the job leaves when `count` processes share its batches.
 
     Args:
         job: what is fitted.
@@ -79,7 +50,7 @@ def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[
         progress: called about once a second.
 
     Raises:
-        DssmError: a process failed; the message holds its fault, or the last lines that they wrote where none left one.
+        DssmError: a process failed. The message holds its error, or the last lines of output if none left an error.
     """
     job_file, out = folder / "job.json", folder / "out"
     job_file.write_text(job.to_json())
@@ -89,36 +60,69 @@ def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
         try:
             for line in running.stdout or ():
-                if line.startswith(_MARK):
-                    progress(Progress(**json.loads(line.removeprefix(_MARK))))
+                if line.startswith(_PROGRESS_MARK):
+                    progress(Progress(**json.loads(line.removeprefix(_PROGRESS_MARK))))
                 else:
                     last.append(line)
         except BaseException:
-            running.terminate()  # the launcher ends its processes; left alone they would go on training
+            running.terminate()  # the launcher ends its processes, which would otherwise go on training
             raise
     if running.returncode:
-        words = told_fault(folder) or "".join(last)
-        raise DssmError(f"training in {count} processes ended with {running.returncode}:\n{words}")
-    report = json.loads((out / _TOLD).read_text())
-    files = {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.name not in (ModelFile.WEIGHTS, _TOLD)}
+        cause = find_cause(folder) or "".join(last)
+        raise DssmError(f"training in {count} processes ended with {running.returncode}:\n{cause}")
+    report = json.loads((out / _FULL_REPORT).read_text())
+    others = (ModelFile.WEIGHTS, _FULL_REPORT)
+    files = {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.name not in others}
     return FitOutcome(files, report, out / ModelFile.WEIGHTS)
 
 
 def main(arguments: list[str]) -> None:
-    """Runs this process's share of a job; what it fails of is left beside the job. The launcher says which process it is."""
+    """Runs this process's part of a job. The launcher says which process it is; an error is left in the job's folder."""
     job_file, out = map(Path, arguments)
     try:
         _run(FitJob.from_json(job_file.read_text()), out)
     except Exception as error:
-        keep_fault(job_file.parent, int(os.environ["RANK"]), error)
+        write_error(job_file.parent, int(os.environ["RANK"]), error)
         raise
 
 
+def _run(job: FitJob, out: Path) -> None:
+    printed_at = 0.0
+
+    def print_progress(at: Progress) -> None:
+        nonlocal printed_at
+        if ranks.is_first and (at.step == at.steps or time.perf_counter() - printed_at >= _PROGRESS_SECONDS):
+            printed_at = time.perf_counter()
+            print(_PROGRESS_MARK + json.dumps(asdict(at)), flush=True)
+
+    with process_group(Training.model_validate(job.training).device) as ranks:
+        if ranks.is_first:
+            out.mkdir(parents=True)
+        outcome = run_job(job, print_progress, time.perf_counter, ranks, out)
+    if outcome is not None:
+        for name, content in outcome.files.items():
+            (out / name).write_bytes(content)
+        (out / _FULL_REPORT).write_text(json.dumps(outcome.report))
+
+
+@contextmanager
+def process_group(device: Device) -> Iterator[ProcessGroup]:
+    """Yields this process's rank among those of the launcher; they can exchange tensors inside the block."""
+    is_cuda = device_of(device).type == "cuda"
+    if is_cuda:
+        torch.cuda.set_device(gpu_of(dist.get_node_local_rank(0), torch.cuda.device_count()))
+    dist.init_process_group("nccl" if is_cuda else "gloo")
+    try:
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
 def gpu_of(local_rank: int, gpu_count: int) -> int:
-    """Returns the GPU of a process by its number on its machine: each process has one to itself.
+    """Returns the GPU of a process by its number on its machine: one GPU per process.
 
     Raises:
-        ConfigError: there are fewer GPUs than processes, which NCCL cannot serve.
+        ConfigError: there are fewer GPUs than processes, which NCCL does not support.
     """
     if local_rank >= gpu_count:
         expected, got = f"at most {gpu_count} processes on this machine, one per GPU", f"{local_rank + 1} or more"
@@ -129,42 +133,38 @@ def gpu_of(local_rank: int, gpu_count: int) -> int:
     return local_rank
 
 
-@contextmanager
-def process_group(device: Device) -> Iterator[Ranks]:
-    """Yields which of the launcher's processes this is; they can exchange tensors inside the block."""
-    import torch
-    import torch.distributed as dist
-
-    from dssm_assets.core.training.distributed.ranks import Ranks
-    from dssm_assets.core.training.trainer import device_of
-
-    is_cuda = device_of(device).type == "cuda"
-    if is_cuda:
-        torch.cuda.set_device(gpu_of(dist.get_node_local_rank(0), torch.cuda.device_count()))
-    dist.init_process_group("nccl" if is_cuda else "gloo")
-    try:
-        yield Ranks(dist.get_rank(), dist.get_world_size())
-    finally:
-        dist.destroy_process_group()
+def write_error(folder: Path, rank: int, error: BaseException) -> None:
+    """Writes the error of a process into a folder, under its rank."""
+    record = {
+        "is_typed": isinstance(error, DssmError),
+        "is_connection": _is_connection(error),
+        "text": "".join(traceback.format_exception(error)),
+    }
+    write_atomic(_error_path(folder, rank), [json.dumps(record).encode()])  # the launcher may kill this process meanwhile
 
 
-def _run(job: FitJob, out: Path) -> None:
-    told_at = 0.0
+def find_cause(folder: Path) -> str | None:
+    """Returns the error that made the processes fail, with its rank; None if no process wrote one.
 
-    def progress(at: Progress) -> None:
-        nonlocal told_at
-        if ranks.is_first and (at.step == at.steps or time.perf_counter() - told_at >= _SECONDS):
-            told_at = time.perf_counter()
-            print(_MARK + json.dumps(asdict(at)), flush=True)
+    It is the earliest error of ours, else the earliest other one. Lost connections are consequences, so they do not count.
+    """
+    by_time = sorted(folder.glob(_error_path(Path(), "*").name), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    records: list[tuple[str, dict[str, Any]]] = [(path.stem, json.loads(path.read_text())) for path in by_time]
+    causes = [named for named in records if not named[1]["is_connection"]]
+    if not causes:
+        return None
+    name, record = min(causes, key=lambda named: not named[1]["is_typed"])  # of equals, the earliest
+    return f"process {int(name.rpartition('-')[2])}:\n{record['text']}"
 
-    with process_group(Training.model_validate(job.training).device) as ranks:
-        if ranks.is_first:
-            out.mkdir(parents=True)
-        outcome = run_job(job, progress, time.perf_counter, ranks, out)
-    if outcome is not None:
-        for name, content in outcome.files.items():
-            (out / name).write_bytes(content)
-        (out / _TOLD).write_text(json.dumps(outcome.report))
+
+def _error_path(folder: Path, rank: int | str) -> Path:
+    return folder / f"error-{rank}.json"
+
+
+def _is_connection(error: BaseException) -> bool:
+    """Returns whether a process failed because it could not reach another. gloo's errors have no class of their own."""
+    is_gloo = type(error) is RuntimeError and "gloo" in str(error)
+    return isinstance(error, ConnectionError | dist.DistError) or is_gloo
 
 
 if __name__ == "__main__":

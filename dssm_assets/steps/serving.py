@@ -110,7 +110,7 @@ def open_sources(workspace: Workspace, ds: str) -> ServingSources:
         ProvenanceError: something between the model's inputs and its hit rates was made again since: what would be shipped
             is not what was evaluated.
     """
-    from dssm_assets.core.training.state import model_from_bytes
+    from dssm_assets.core.training.model_format import model_from_bytes
 
     settings = towers_of(workspace, ds)
     names = ("total_hit_rate", "hit_counts", "item_vectors", "user_vectors", "dssm_model", "train_samples", "negative_items")

@@ -21,8 +21,9 @@ import pyarrow as pa
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
 from dssm_assets.core.samples.sample import SampleWeights
 from dssm_assets.core.training.data import TrainData
+from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
-from dssm_assets.core.training.loop import Progress, fit
+from dssm_assets.core.training.loop import fit
 from dssm_assets_tests.benchmarks.quality_features import (
     CODE,
     ITEM,

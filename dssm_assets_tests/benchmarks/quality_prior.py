@@ -3,7 +3,7 @@
 It is chosen once on the inner split and then fixed (`quality_settings.py`): item features that count how often an item was
 taken would tell a choice on the training part itself what comes after.
 
-Belongs here: counts of a split for `core/models/prior.py` and `core/training/prior_choice.py`. Does not belong here: both.
+Belongs here: counts of a split for `core/models/prior.py` and `core/training/closed_form/prior_choice.py`. Does not belong here: both.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from dssm_assets.core.models.prior import Prior, recent_counts, with_one, with_prior
-from dssm_assets.core.training.prior_choice import Counts, choose_prior
+from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
 from dssm_assets_tests.benchmarks.quality_features import popularity
 from dssm_assets_tests.benchmarks.quality_scores import ByVectors, K
 from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Ints, Split
@@ -28,9 +28,9 @@ def widened(vectors: ByVectors, split: Split, prior: Prior | None) -> ByVectors:
 
 def best_prior(vectors: ByVectors, split: Split, temperature: float) -> Prior:
     """Returns the prior with which these vectors, which have none, find most of the split's truth."""
-    counts = Counts.of(split.item, _age_days(split), len(split.item_ids))
+    search = PriorSearch.from_samples(split.item, _age_days(split), len(split.item_ids))
     users = vectors.users[split.eval_users]
-    return choose_prior(users, vectors.items, split.truth_row, split.truth_item, counts=counts, scale=1.0 / temperature, k=K)
+    return search.choose(users, vectors.items, split.truth_row, split.truth_item, scale=1.0 / temperature, k=K)
 
 
 def _age_days(split: Split) -> Ints:

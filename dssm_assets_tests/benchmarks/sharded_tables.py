@@ -25,7 +25,7 @@ from dssm_assets.core.config.training import EmbeddingOptimiser
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
-from dssm_assets.core.training.distributed.ranks import Ranks
+from dssm_assets.core.training.distributed.process_group import ProcessGroup
 from dssm_assets.core.training.distributed.sharded_tables import ShardedTables
 from dssm_assets.core.training.optimisers import gradients_of, row_optimiser
 
@@ -58,9 +58,9 @@ def _measure(rank: int, rows: int, dim: int, optimiser: EmbeddingOptimiser, coun
     dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=count)
     before, drawn_at = _own_bytes(), time.process_time()
     spec, generator = _spec(rows, dim), torch.Generator().manual_seed(1)
-    ranks = Ranks(rank, count)
+    ranks = ProcessGroup(rank, count)
     tables = EmbeddingTables(spec, generator) if count == 1 else ShardedTables(spec, generator, ranks)
-    moves = row_optimiser(tables, optimiser)
+    row_updates = row_optimiser(tables, optimiser)
     stepped_at = time.process_time()
     rng, groups = np.random.default_rng(rank), tables.groups([], spec.of(Side.ITEM))
     for _ in range(STEPS):
@@ -69,7 +69,7 @@ def _measure(rank: int, rows: int, dim: int, optimiser: EmbeddingOptimiser, coun
         tape: list[Lookup] = []
         tables.lookup(groups, TowerInput(np.zeros((len(values), 0), np.int64), (bags,)), tape).sum().backward()  # type: ignore[no-untyped-call]
         found = gradients_of(tables, tape)
-        moves.move(tables.moved_here(found) if isinstance(tables, ShardedTables) else found, 0.05)
+        row_updates.update_rows(tables.own_gradients(found) if isinstance(tables, ShardedTables) else found, 0.05)
     ended = time.process_time()
     told = {
         "processes": count,

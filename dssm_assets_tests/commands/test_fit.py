@@ -62,7 +62,7 @@ def test_a_model_fitted_under_torchrun_is_what_the_asset_takes(
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *WORDS]
     ended = subprocess.run(command, env=told, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
-    assert f"dssm_model/{EVALUATION_DAY} is published, fitted by 2 processes" in ended.stdout
+    assert f"published dssm_model/{EVALUATION_DAY}, fitted by 2 processes" in ended.stdout
     published = workspace.need("dssm_model", EVALUATION_DAY)
     result = _fitted(workspace)
     assert result.manifest == published

@@ -20,7 +20,7 @@ import pyarrow as pa
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.tower_spec import tower_spec
-from dssm_assets.core.training.loop import Progress
+from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.steps.fit_job import FitJob, FitOutcome, run_job
 from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, SMALL_TRAINING, world
 

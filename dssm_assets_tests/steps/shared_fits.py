@@ -13,8 +13,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from dssm_assets.core.file_names import ModelFile
-from dssm_assets.core.training.distributed.ranks import Ranks
-from dssm_assets.core.training.loop import Progress
+from dssm_assets.core.training.distributed.process_group import ProcessGroup
+from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.steps.fit_job import FitJob, run_job
 
 REPORT = "told.json"
@@ -44,11 +44,11 @@ def _run(rank: int, fits: dict[str, Sequence[SharedFit]], folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2)
     for name, parts in fits.items():
         for part in parts:
-            _fit(Ranks(rank, 2), part, Path(folder) / name)
+            _fit(ProcessGroup(rank, 2), part, Path(folder) / name)
     dist.destroy_process_group()
 
 
-def _fit(ranks: Ranks, part: SharedFit, out: Path) -> None:
+def _fit(ranks: ProcessGroup, part: SharedFit, out: Path) -> None:
     steps = 0
 
     def progress(at: Progress) -> None:

@@ -118,7 +118,7 @@ def test_a_killed_run_is_taken_up_and_its_state_removed(world: BuiltWorld, tmp_p
     result = _made(workspace)
     assert result.facts["resumed_at_step"] == 20
     assert not list((workspace.artifacts.cache / "fit_state").rglob("*.state"))
-    assert any("killed training" in line for line in lines)
+    assert any("killed fit" in line for line in lines)
     assert _made(workspace).manifest == result.manifest
 
 

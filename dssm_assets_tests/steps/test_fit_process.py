@@ -15,10 +15,10 @@ from torch.distributed import DistBackendError
 from dssm_assets.core.errors import ConfigError, DssmError, Fault, SchemaError
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
-from dssm_assets.core.training.loop import Progress
-from dssm_assets.core.training.state import model_from_bytes
+from dssm_assets.core.training.fit_report import Progress
+from dssm_assets.core.training.model_format import model_from_bytes
 from dssm_assets.steps.fit_job import FitOutcome
-from dssm_assets.steps.fit_process import gpu_of, keep_fault, run_in_processes, told_fault
+from dssm_assets.steps.fit_process import find_cause, gpu_of, run_in_processes, write_error
 from dssm_assets_tests.steps.fit_jobs import run, write_job
 
 QUIET = {"dropout": 0.0}
@@ -28,7 +28,7 @@ TRAINING = {"batch_size": 27, "validation_days": 1, "weight_average": 0.9, "grad
 
 
 def _weights(outcome: FitOutcome) -> dict[str, np.ndarray[Any, Any]]:
-    model = outcome.stored[ModelFile.WEIGHTS]
+    model = outcome.contents[ModelFile.WEIGHTS]
     stored = model if isinstance(model, bytes) else model.read_bytes()
     towers = model_from_bytes(stored, TowerSpec.from_json(outcome.files[ModelFile.TOWERS].decode()))
     return {name: tensor.numpy() for name, tensor in towers.state_dict().items()}
@@ -42,7 +42,7 @@ def test_two_processes_give_the_curve_and_the_weights_of_one(tmp_path: Path) -> 
     alone = run(job)
     seen: list[Progress] = []
     shared = run_in_processes(replace(job, state=str(tmp_path / "none")), tmp_path, 2, seen.append)
-    assert [set(outcome.stored) for outcome in (alone, shared)] == [set(alone.files)] * 2
+    assert [set(outcome.contents) for outcome in (alone, shared)] == [set(alone.files)] * 2
     losses = [json.loads(outcome.files[ModelFile.LOSSES]) for outcome in (alone, shared)]
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
     assert losses[0][-1] < losses[0][0]
@@ -66,14 +66,14 @@ if os.environ.get("RANK") == "1":
     from dssm_assets.core.errors import Fault, SchemaError
     from dssm_assets.core.training.trainer import Trainer
 
-    take = Trainer.take
+    train_step = Trainer.train_step
 
-    def failing(self, batch):
-        if self.done == 2:
+    def fail_in_third_step(self, batch):
+        if self.steps_done == 2:
             raise SchemaError(Fault("the third batch", "rows", "none", "look at process 1"))
-        return take(self, batch)
+        return train_step(self, batch)
 
-    Trainer.take = failing
+    Trainer.train_step = fail_in_third_step
 """
 """Python reads a module of this name as it starts, in every process."""
 
@@ -101,10 +101,10 @@ TYPED = SchemaError(Fault("table samples", "a column", "none", "write it"))
 def _left(folder: Path, errors: dict[int, Exception]) -> str | None:
     """Keeps the faults, one second after the other, and returns which is told."""
     for second, (rank, error) in enumerate(errors.items()):
-        keep_fault(folder, rank, error)
-        (kept,) = folder.glob(f"fault-{rank}.*")
+        write_error(folder, rank, error)
+        (kept,) = folder.glob(f"error-{rank}.*")
         os.utime(kept, (second, second))
-    return told_fault(folder)
+    return find_cause(folder)
 
 
 def test_a_typed_error_goes_before_others(tmp_path: Path) -> None:
@@ -124,15 +124,15 @@ def test_else_the_earliest_that_is_no_lost_connection(tmp_path: Path) -> None:
 def test_a_process_that_is_ended_while_it_writes_leaves_nothing_to_trip_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep_fault(tmp_path, 0, TYPED)
+    write_error(tmp_path, 0, TYPED)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(KeyboardInterrupt))
-        keep_fault(tmp_path, 1, LOST)
-    told = told_fault(tmp_path)
+        write_error(tmp_path, 1, LOST)
+    told = find_cause(tmp_path)
     assert told is not None
     assert told.startswith("process 0:\n")
 
 
 def test_lost_connections_alone_tell_nothing(tmp_path: Path) -> None:
-    assert told_fault(tmp_path) is None
+    assert find_cause(tmp_path) is None
     assert _left(tmp_path, {0: LOST, 1: ConnectionResetError("gone")}) is None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dssm_assets.core.file_names import ModelFile
-from dssm_assets.core.training.state import state_of
+from dssm_assets.core.training.resume.checkpoints import read_state
 from dssm_assets_tests.steps.fit_jobs import EVERY_STEP, killed, run, write_job
 
 ALL: dict[str, Any] = {"dropout": 0.2, "queue_batches": 2, "norm": "batch", "learn_temperature": True, "embedding_dropout": 0.1}
@@ -30,7 +30,7 @@ def test_resumed_equals_uninterrupted(
     job = write_job(tmp_path, model, {**training, "checkpoint_minutes": EVERY_STEP})
     whole = run(replace(job, state=str(tmp_path / "other.state")))
     killed(job, tmp_path, phase, step)
-    found = state_of(Path(job.state).read_bytes(), job.key)
+    found = read_state(Path(job.state).read_bytes(), job.key)
     assert found is not None
     record = found[0]
     assert (len(record.losses), record.is_search) == (step - 1, phase == "search")

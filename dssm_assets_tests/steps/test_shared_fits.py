@@ -12,8 +12,8 @@ import pytest
 
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
-from dssm_assets.core.training.state import model_from_bytes
-from dssm_assets.steps.fit_job import FitJob, WarmFiles, save_rows
+from dssm_assets.core.training.model_format import model_from_bytes
+from dssm_assets.steps.fit_job import FitJob, WarmFiles, save_carried_rows
 from dssm_assets.storage.local_files import write_arrow_table
 from dssm_assets_tests.core.training.worlds import ITEMS, USERS
 from dssm_assets_tests.steps.fit_jobs import EVERY_STEP, run, write_job
@@ -84,7 +84,7 @@ def warm(job: FitJob, tmp_path_factory: pytest.TempPathFactory) -> FitJob:
         "item": CarriedRows(np.array([1, 2, 5]), np.array([4, 2, 1])),
         "user_kind": CarriedRows(np.array([3]), np.array([1])),
     }
-    save_rows(folder / "rows.npz", rows)
+    save_carried_rows(folder / "rows.npz", rows)
     files = WarmFiles(
         "dssm_model/day", str(folder / ModelFile.WEIGHTS), earlier.files[ModelFile.TOWERS].decode(), str(folder / "rows.npz")
     )

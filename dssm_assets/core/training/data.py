@@ -1,10 +1,12 @@
 """Training data as views of Arrow tables: samples, the feature rows they point to, history, users, items, hard negatives.
 
-Belongs here: `TrainData`, the border where the tables are checked once. Does not belong here: which rows form a batch
-and what is drawn for it (`batches`), which part of the past a sample sees (`history_cut`).
+Belongs here: `TrainData`, which checks the tables once, and which part of its user's history a sample sees. Does not belong
+here: which rows form a batch (`batches`) and what is drawn for it (`batch_negatives`).
 
 Nothing is copied: a memory-mapped table stays on disk, and memory is bounded by one batch, one number per sample (the
 epoch's order) and one number per user and item.
+
+Letters: B samples of a batch, n events, U users, I items.
 """
 
 from __future__ import annotations
@@ -28,266 +30,14 @@ from dssm_assets.core.models.history_pooling import HistoryReader
 from dssm_assets.core.models.samplers.corpus_samplers import CorpusSamplers
 from dssm_assets.core.models.samplers.hard import HardEdges
 from dssm_assets.core.models.samplers.sampler import NegativeSampler
-from dssm_assets.core.models.tower_input import SideReader, TowerInput, concatenated, side_by_side
+from dssm_assets.core.models.tower_input import SideReader, TowerInput, side_by_side
 from dssm_assets.core.models.tower_spec import Side, TowerSpec
 from dssm_assets.core.samples.negatives import distribution_of, weights_of
 from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, HISTORY_START, ITEM_INDEX, USER_INDEX
 
-
-@dataclass(frozen=True)
-class ItemSets:
-    """A set of item indices per user, ascending in each."""
-
-    items: IntArray
-    offsets: IntArray  # [V + 1]
-
-
-@dataclass(frozen=True)
-class ValidationSet:
-    """Users of the validation days.
-
-    Attributes:
-        user_index: of each user, ascending [V].
-        truth: the items that each took on the validation days, at least one.
-        seen: the items of the corpus that each had taken before.
-    """
-
-    user_index: IntArray
-    truth: ItemSets
-    seen: ItemSets
-    _data: TrainData
-    _user_row: IntArray  # [V]
-    _ends: IntArray  # where the past of each ends [V]
-    _item_row: IntArray  # row in item_rows, -1: as in the corpus [I]
-
-    @property
-    def num_users(self) -> int:
-        """V."""
-        return len(self.user_index)
-
-    @property
-    def num_items(self) -> int:
-        """I, the items that can be recalled: all of the corpus."""
-        return len(self._item_row)
-
-    def read_users(self, places: IntArray) -> TowerInput:
-        """Returns the user tower's input of these users, 0 .. V - 1."""
-        spec = self._data.spec
-        context = spec.of(Side.CONTEXT)
-        nothing = Bags(np.zeros(0, np.int64), np.zeros(len(places) + 1, np.int64), np.zeros(0, np.float32))
-        singles = np.zeros((len(places), sum(not feature.is_multi for feature in context)), np.int64)
-        sides = {
-            Side.USER: self._data.sample_users.values(self._user_row[places]),
-            Side.CONTEXT: (singles, tuple(nothing for feature in context if feature.is_multi)),
-        }
-        features = side_by_side(spec.of(Side.USER, Side.CONTEXT), sides)
-        bags, is_empty = self._data.history.read(self._data.user_starts[self.user_index[places]], self._ends[places])
-        return TowerInput(features.singles, features.bags + bags, is_empty)
-
-    def read_items(self, item_index: IntArray) -> TowerInput:
-        """Returns the item tower's input of these items of the corpus."""
-        rows = self._item_row[item_index]
-        is_early = rows >= 0
-        early, late = self._data.sample_items.read(rows[is_early]), self._data.read_items(item_index[~is_early])
-        order = np.argsort(np.concatenate([np.flatnonzero(is_early), np.flatnonzero(~is_early)]), kind="stable")
-        return _taken(concatenated(early, late), order)
-
-
-def validation_set(data: TrainData, first_day: int) -> ValidationSet:
-    """Returns what towers are scored on that were fitted on the days before `first_day`.
-
-    Raises:
-        SchemaError: no user of these days took anything before.
-    """
-    rows = data.rows_of_days(first_day, data.num_days)
-    keys = data.read_keys(rows)
-    ends = data.user_ends(data.first_time_ms(first_day)) if len(rows) else data.user_ends()
-    lengths = ends - data.user_starts
-    known = np.flatnonzero(keys[USER_INDEX] >= 0)
-    asked = known[lengths[keys[USER_INDEX][known]] > 0]
-    if not len(asked):
-        where, expected = "training.validation_days", "a user who took something on those days and before"
-        raise SchemaError(Fault(where, expected, f"none of {len(rows)} samples", "set it lower, or to 0"))
-    users, first = np.unique(keys[USER_INDEX][asked], return_index=True)
-    places = np.searchsorted(users, keys[USER_INDEX][asked])
-    taken = data.known_items(users, ends)
-    return ValidationSet(
-        user_index=users.astype(np.int64),
-        truth=_sets(places, keys[ITEM_INDEX][asked].astype(np.int64), len(users)),
-        seen=_sets(np.repeat(np.arange(len(users)), taken.lengths), taken.items, len(users)),
-        _data=data,
-        _user_row=keys[USER_ROW][asked][first].astype(np.int64),
-        _ends=ends[users],
-        _item_row=_last_rows(data, first_day),
-    )
-
-
-def _last_rows(data: TrainData, first_day: int) -> IntArray:
-    """Returns the feature row of each item's last sample before a day [I], -1 where there is none that is known."""
-    found = np.full(data.num_items, -1, np.int64)
-    columns = (data.keys.blocks(name) for name in (DAY, ITEM_INDEX, ITEM_ROW))
-    for days, items, rows in zip(*columns, strict=True):
-        is_early = (days < first_day) & (rows > 0)
-        # Reversed, the first of each item is its last.
-        last, at = np.unique(items[is_early][::-1], return_index=True)
-        found[last] = rows[is_early][::-1][at]
-    return found
-
-
-def _sets(places: IntArray, items: IntArray, count: int) -> ItemSets:
-    """Returns the distinct items of the corpus per place."""
-    is_inside = items >= 0
-    width = int(items.max(initial=0)) + 1
-    pairs = np.unique(places[is_inside] * width + items[is_inside])
-    return ItemSets(pairs % width, offsets_of(np.bincount(pairs // width, minlength=count)))
-
-
-def _taken(inputs: TowerInput, rows: IntArray) -> TowerInput:
-    """Returns these rows of an input without history."""
-    bags = []
-    for bag in inputs.bags:
-        lengths = np.diff(bag.offsets)[rows]
-        at, offsets = ranges(bag.offsets[rows], lengths), offsets_of(lengths)
-        bags.append(Bags(bag.values[at], offsets, bag.weights[at]))
-    return TowerInput(inputs.singles[rows], tuple(bags))
-
-
-_DAYS = 1 << 20
-"""More than a window can have: a number of a day above it is a date, or rubbish."""
-
-
-def check_samples(keys: TableView, pointed: Mapping[str, tuple[int, int]], day: str) -> None:
-    """Checks the columns of samples.arrow that are no features.
-
-    Args:
-        keys: the columns.
-        pointed: column -> the first number that it may hold and the one after the last.
-        day: the column of the day's number in the window.
-
-    Raises:
-        SchemaError: there is no sample; a number lies outside; a weight is not finite or not above 0.
-    """
-    if not keys.num_rows:
-        raise SchemaError(Fault("table samples", "at least one sample", "0 rows", "choose a window with positive events"))
-    faults = []
-    for column, (low, end) in {**pointed, day: (0, _DAYS)}.items():
-        faults += range_faults(keys, "samples", column, end, low)
-    if not all(bool((np.isfinite(block) & (block > 0)).all()) for block in keys.blocks(WEIGHT)):
-        faults.append(Fault("table samples, column weight", "finite weights above 0", "others", "drop or fix those samples"))
-    if faults:
-        raise SchemaError(faults)
-
-
-def check_owner(user_index: npt.NDArray[Any], ends: IntArray, user_ends: IntArray) -> None:
-    """Checks that no history reaches beyond its user's events.
-
-    Raises:
-        SchemaError: one does.
-    """
-    if not len(user_ends):
-        return
-    known = user_index >= 0
-    beyond = known & (ends > user_ends[np.where(known, user_index, 0)])
-    if beyond.any():
-        got = f"{int(beyond.sum())} that reach into the next user's"
-        where = "table samples, column history_end"
-        raise SchemaError(Fault(where, "histories inside the user's own", got, "write samples, users and history together"))
-
-
-def range_faults(view: TableView, table: str, column: str, end: int, low: int = 0) -> list[Fault]:
-    """Returns a fault if a column, which has rows, holds a number outside of low .. end - 1."""
-    blocks = list(view.blocks(column))
-    least, most = min(int(block.min()) for block in blocks), max(int(block.max()) for block in blocks)
-    if least >= low and most < end:
-        return []
-    remedy = "write samples, user_rows, item_rows, users and items together"
-    return [Fault(f"table {table}, column {column}", f"{low} .. {end - 1}", f"{least} .. {most}", remedy)]
-
-
-def whole(view: TableView, column: str) -> npt.NDArray[Any]:
-    """Returns a column as one array: a view of a table in one chunk, else a copy."""
-    blocks = list(view.blocks(column))
-    if not blocks:
-        return np.zeros(0, np.int64)
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-
-
-def hard_edges(table: pa.Table, *, num_users: int, num_items: int) -> HardEdges:
-    """Returns the edges of hard_negatives.arrow; a table in one chunk is not copied.
-
-    Args:
-        table: user_index, item_index and day int32, sorted by user and item, each pair once.
-        num_users: U, rows of users.arrow.
-        num_items: items of the corpus.
-
-    Raises:
-        SchemaError: a column is missing, of another type, has nulls or points outside; rows are not sorted or not distinct.
-    """
-    view = TableView(table, "hard_negatives", dict.fromkeys((USER_INDEX, ITEM_INDEX, DAY), pa.int32()))
-    if not table.num_rows:
-        return HardEdges.none()
-    faults = range_faults(view, "hard_negatives", USER_INDEX, num_users)
-    faults += range_faults(view, "hard_negatives", ITEM_INDEX, num_items)
-    if faults:
-        raise SchemaError(faults)
-    users, items, days = (whole(view, column) for column in (USER_INDEX, ITEM_INDEX, DAY))
-    step, same = np.diff(users), np.diff(items) <= 0
-    wrong = np.flatnonzero((step < 0) | ((step == 0) & same))
-    if len(wrong):
-        got = f"row {int(wrong[0]) + 1} that does not come after the row before it"
-        where, expected = "table hard_negatives", "rows sorted by user_index and item_index, each pair once"
-        raise SchemaError(Fault(where, expected, got, "make train_samples again"))
-    return HardEdges(offsets_of(np.bincount(users, minlength=num_users)), items, days)
-
-
-@dataclass(frozen=True)
-class SamplePast:
-    """The rule for all samples of an epoch.
-
-    Attributes:
-        history: everything before the event or its day, or all other items of the user.
-        cut: which samples see less than they could.
-        user_ends: where the events end that samples of `others` may see, by user [U]; None: where each user's end.
-    """
-
-    history: History = History.EVENT
-    cut: HistoryCut = field(default_factory=HistoryCut)
-    user_ends: IntArray | None = None
-
-
-def kept_lengths(lengths: IntArray, cut: HistoryCut, rng: np.random.Generator) -> IntArray:
-    """Returns how many of the oldest events of each past are kept [B]: ceil(length * share) where it is cut, else all.
-
-    Example: min_length_frac 0.75 and a length of 8: 7 or 8 events, 6 only in the case of no width that 0.75 is drawn.
-    """
-    is_cut = rng.random(len(lengths)) < cut.sample_frac
-    share = rng.uniform(cut.min_length_frac, 1.0, len(lengths))
-    return np.where(is_cut, np.ceil(lengths * share).astype(np.int64), lengths)
-
-
-def events_of_others(
-    starts: IntArray, ends: IntArray, own_items: IntArray, items_at: Callable[[IntArray], npt.NDArray[np.int32]]
-) -> tuple[IntArray, IntArray]:
-    """Returns the positions [n] of the events start .. end - 1 of every row without those of its own item, and offsets.
-
-    Args:
-        starts: first event of each row's user [B].
-        ends: where each row's user's events end [B].
-        own_items: item of each row, which must not be in its own past [B].
-        items_at: the items of events by position.
-    """
-    positions = ranges(starts, ends - starts)
-    row = row_of_value(offsets_of(ends - starts))
-    is_other = items_at(positions) != own_items[row]
-    return positions[is_other], offsets_of(np.bincount(row[is_other], minlength=len(starts)))
-
-
-def oldest(positions: IntArray, offsets: IntArray, lengths: IntArray) -> tuple[IntArray, IntArray]:
-    """Returns the first so many positions of every row, and their offsets [B + 1]."""
-    return positions[ranges(offsets[:-1], lengths)], offsets_of(lengths)
-
-
 _BLOCK_ROWS = 1 << 18
+_MAX_DAYS = 1 << 20
+"""More days than a window can have: a larger day number is a date, or garbage."""
 _KEYS = {
     ITEM_INDEX: pa.int32(),
     USER_INDEX: pa.int32(),
@@ -298,6 +48,21 @@ _KEYS = {
     USER_ROW: pa.int32(),
     ITEM_ROW: pa.int32(),
 }
+
+
+@dataclass(frozen=True)
+class HistoryRule:
+    """Which part of its user's history a sample sees, for all samples of an epoch.
+
+    Attributes:
+        history: everything before the event or its day, or all other items of the user.
+        cut: which samples see less of it.
+        user_ends: with `History.LEAVE_ONE_OUT`, where each user's visible events end [U]; None: all are visible.
+    """
+
+    history: History = History.EVENT
+    cut: HistoryCut = field(default_factory=HistoryCut)
+    user_ends: IntArray | None = None
 
 
 @dataclass(frozen=True)
@@ -321,9 +86,10 @@ class TrainData:
         history: all users' positive events by (user, time): item_index int32 (-1: not in the corpus), event_time_ms
             int64 and the embedding indices of the sub-features.
         users: history_start and history_end int64, row number = user_index.
-        items: weight float64 and the embedding indices of item features, row number = item_index; its schema may tell the distribution of
-            the weights.
-        hard_negatives: user_index, item_index and day int32, what users were shown and did not take; None: not asked for.
+        items: weight float64 and the embedding indices of item features, row number = item_index; its schema may name
+            the distribution of the weights.
+        hard_negatives: user_index, item_index and day int32, what users were shown and did not interact with; None:
+            the model needs none.
 
     Raises:
         SchemaError: a column is missing or of another type, has nulls, or points outside of what it refers to.
@@ -352,18 +118,18 @@ class TrainData:
         self.sample_items = SideReader(item_rows, "item_rows", spec.of(Side.ITEM))
         self._items = SideReader(items, "items", spec.of(Side.ITEM))
         self.history = HistoryReader(history, spec)
-        self._taken = TableView(history, "history", {ITEM_INDEX: pa.int32(), EVENT_TIME_MS: pa.int64()})
+        self._interactions = TableView(history, "history", {ITEM_INDEX: pa.int32(), EVENT_TIME_MS: pa.int64()})
         bounds = TableView(users, "users", {HISTORY_START: pa.int64(), HISTORY_END: pa.int64()})
-        self.user_starts, self._user_ends = (whole(bounds, name) for name in (HISTORY_START, HISTORY_END))
+        self.user_starts, self._user_ends = (whole_column(bounds, name) for name in (HISTORY_START, HISTORY_END))
         self.history.check_bounds(self.user_starts, self._user_ends, "table users")
         # Without user features there is nothing to point to, and nothing is read.
         pointed = {ITEM_INDEX: (0, self.num_items), USER_INDEX: (-1, users.num_rows)}
         pointed |= {USER_ROW: (0, user_rows.num_rows if spec.of(Side.USER) else 1), ITEM_ROW: (0, item_rows.num_rows)}
-        check_samples(self.keys, pointed, DAY)
+        check_samples(self.keys, pointed)
         self._check_histories()
         sizes = {"num_users": users.num_rows, "num_items": self.num_items}
-        edges = None if hard_negatives is None else hard_edges(hard_negatives, **sizes)
-        self._item_weights = whole(TableView(items, "items", {WEIGHT: pa.float64()}), WEIGHT).astype(np.float64)
+        edges = None if hard_negatives is None else read_hard_edges(hard_negatives, **sizes)
+        self._item_weights = whole_column(TableView(items, "items", {WEIGHT: pa.float64()}), WEIGHT).astype(np.float64)
         self._weight_distribution = distribution_of(items.schema)
         self._samplers = CorpusSamplers(self.item_weights, edges)
 
@@ -373,8 +139,8 @@ class TrainData:
         return 1 + max(int(block.max()) for block in self.keys.blocks(DAY))
 
     @cached_property
-    def item_share(self) -> npt.NDArray[np.float64]:
-        """How often each item is that of a sample, among all samples [I]."""
+    def item_frac(self) -> npt.NDArray[np.float64]:
+        """Share of each item among all samples [I]."""
         return np.asarray(self.item_counts(self.num_days) / self.num_samples)
 
     def item_counts(self, end_day: int) -> IntArray:
@@ -402,7 +168,7 @@ class TrainData:
         return self._samplers.sampler_for(model, end_day if end_day is not None and end_day < self.num_days else None)
 
     def rows_of_days(self, first: int, end: int, *, min_history: int = 0) -> IntArray:
-        """Returns the samples of the days first .. end - 1 whose users took at least so much before, in their order."""
+        """Returns the samples of the days first .. end - 1 whose histories have at least `min_history` events, in their order."""
         kept, begin = [], 0
         columns = (self.keys.blocks(name) for name in (DAY, USER_INDEX, HISTORY_END))
         for day, user_index, ends in zip(*columns, strict=True):
@@ -415,39 +181,35 @@ class TrainData:
         return np.concatenate(kept)
 
     def first_time_ms(self, day: int) -> int:
-        """Returns when the first event happened that a sample of this day or a later one stands for; there is one."""
+        """Returns the time of the first sample of this day or a later one; there must be one."""
         columns = (self.keys.blocks(name) for name in (DAY, EVENT_TIME_MS))
         return min(int(times[days >= day].min()) for days, times in zip(*columns, strict=True) if (days >= day).any())
 
     def user_ends(self, before_ms: int | None = None) -> IntArray:
-        """Returns where each user's events end [U] that are strictly before a moment; None: all of them."""
+        """Returns where each user's events before a timestamp (strictly) end [U]; None: where all of them end."""
         if before_ms is None:
             return self._user_ends
         low, high = self.user_starts.copy(), self._user_ends.copy()
-        while len(still := np.flatnonzero(low < high)):
-            middle = low[still] + (high[still] - low[still]) // 2
-            is_before = self._taken.take(EVENT_TIME_MS, self._taken.select(middle)) < before_ms
-            low[still[is_before]] = middle[is_before] + 1
-            high[still[~is_before]] = middle[~is_before]
+        while len(open_users := np.flatnonzero(low < high)):  # binary search of all users at once
+            middle = low[open_users] + (high[open_users] - low[open_users]) // 2
+            is_before = self._interactions.take(EVENT_TIME_MS, self._interactions.select(middle)) < before_ms
+            low[open_users[is_before]] = middle[is_before] + 1
+            high[open_users[~is_before]] = middle[~is_before]
         return low
 
-    def validation_set(self, first_day: int) -> ValidationSet:
-        """Returns what towers are scored on that were fitted on the days before `first_day`."""
-        return validation_set(self, first_day)
-
     def read_keys(self, rows: IntArray) -> dict[str, npt.NDArray[Any]]:
-        """Returns the columns of these samples that are no features: item_index, user_index, user_row, item_row, ..."""
+        """Returns the key columns of these samples: item_index, user_index, user_row, item_row, ..."""
         return self._read_keys.take_each(self._read_keys.select(rows))
 
     def read_key(self, column: str, rows: IntArray) -> npt.NDArray[Any]:
-        """Returns one of these columns."""
+        """Returns one key column of these samples."""
         return self._read_keys.take(column, self._read_keys.select(rows))
 
     def read_user_side(
         self,
         rows: IntArray,
         keys: dict[str, npt.NDArray[Any]],
-        past: SamplePast | None = None,
+        rule: HistoryRule | None = None,
         rng: np.random.Generator | None = None,
     ) -> TowerInput:
         """Returns the user tower's input of these samples: user and context features and the history of each.
@@ -455,12 +217,12 @@ class TrainData:
         Args:
             rows: the samples.
             keys: what `read_keys` returns of them.
-            past: which part of its past a sample sees; None: all that its history_end lets it see.
-            rng: decides which pasts are cut; may be None where none is.
+            rule: which part of its user's history a sample sees; None: everything up to its history_end.
+            rng: decides which histories are cut; may be None if none is.
         """
         sides = {Side.USER: self.sample_users.values(keys[USER_ROW]), Side.CONTEXT: self._context.values(rows)}
         features = side_by_side(self.spec.of(Side.USER, Side.CONTEXT), sides)
-        bags, is_empty = self._read_past(keys, past or SamplePast(), rng)
+        bags, is_empty = self._read_history(keys, rule or HistoryRule(), rng)
         return TowerInput(features.singles, features.bags + bags, is_empty)
 
     def read_sample_items(self, rows: IntArray) -> TowerInput:
@@ -472,7 +234,7 @@ class TrainData:
         return self._items.read(item_index)
 
     def known_items(self, user_index: npt.NDArray[Any], user_ends: IntArray | None = None) -> KnownItems:
-        """Returns the corpus items that each of these users is known to have taken, by `user_ends`; none for -1."""
+        """Returns the items of each of these users' events up to `user_ends`; none for user -1."""
         lengths = np.zeros(len(user_index), np.int64)
         known = user_index >= 0
         ends = (self._user_ends if user_ends is None else user_ends)[user_index[known]]
@@ -480,23 +242,23 @@ class TrainData:
         lengths[known] = ends - starts
         return KnownItems(self._items_at(ranges(starts, ends - starts)).astype(np.int64), lengths)
 
-    def _read_past(
-        self, keys: dict[str, npt.NDArray[Any]], past: SamplePast, rng: np.random.Generator | None
+    def _read_history(
+        self, keys: dict[str, npt.NDArray[Any]], rule: HistoryRule, rng: np.random.Generator | None
     ) -> tuple[tuple[Bags, ...], npt.NDArray[np.float32] | None]:
         starts, ends = self._history_bounds(keys)
-        if past.history is not History.LEAVE_ONE_OUT:
-            if rng is not None and past.cut.sample_frac:
-                ends = starts + kept_lengths(ends - starts, past.cut, rng)
+        if rule.history is not History.LEAVE_ONE_OUT:
+            if rng is not None and rule.cut.sample_frac:
+                ends = starts + cut_lengths(ends - starts, rule.cut, rng)
             return self.history.read(starts, ends)
         known = np.flatnonzero(keys[USER_INDEX] >= 0)
-        ends[known] = (self._user_ends if past.user_ends is None else past.user_ends)[keys[USER_INDEX][known]]
-        positions, offsets = events_of_others(starts, ends, keys[ITEM_INDEX], self._items_at)
-        if rng is not None and past.cut.sample_frac:
-            positions, offsets = oldest(positions, offsets, kept_lengths(np.diff(offsets), past.cut, rng))
+        ends[known] = (self._user_ends if rule.user_ends is None else rule.user_ends)[keys[USER_INDEX][known]]
+        positions, offsets = without_own_item(starts, ends, keys[ITEM_INDEX], self._items_at)
+        if rng is not None and rule.cut.sample_frac:
+            positions, offsets = keep_oldest(positions, offsets, cut_lengths(np.diff(offsets), rule.cut, rng))
         return self.history.read_events(positions, offsets)
 
     def _items_at(self, positions: IntArray) -> npt.NDArray[np.int32]:
-        return self._taken.take(ITEM_INDEX, self._taken.select(positions))
+        return self._interactions.take(ITEM_INDEX, self._interactions.select(positions))
 
     def _history_bounds(self, keys: dict[str, npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:
         user_index, ends = keys[USER_INDEX], keys[HISTORY_END]
@@ -511,5 +273,120 @@ class TrainData:
             keys = self.read_keys(np.arange(begin, min(begin + _BLOCK_ROWS, self.num_samples), dtype=np.int64))
             starts, ends = self._history_bounds(keys)
             self.history.check_bounds(starts, ends, "table samples, column history_end")
-            check_owner(keys[USER_INDEX], ends, self._user_ends)
+            check_user_bounds(keys[USER_INDEX], ends, self._user_ends)
             self.history.check_causal(starts, ends, keys[EVENT_TIME_MS], "table samples, column history_end")
+
+
+def cut_lengths(lengths: IntArray, cut: HistoryCut, rng: np.random.Generator) -> IntArray:
+    """Returns how many of the oldest events of each history are kept [B]: ceil(length * share) where it is cut, else all.
+
+    Example: min_length_frac 0.75 and a length of 8: 7 or 8 events; 6 has probability 0, because 0.75 itself must be drawn.
+    """
+    is_cut = rng.random(len(lengths)) < cut.sample_frac
+    share = rng.uniform(cut.min_length_frac, 1.0, len(lengths))
+    return np.where(is_cut, np.ceil(lengths * share).astype(np.int64), lengths)
+
+
+def without_own_item(
+    starts: IntArray, ends: IntArray, own_items: IntArray, items_at: Callable[[IntArray], npt.NDArray[np.int32]]
+) -> tuple[IntArray, IntArray]:
+    """Returns the positions [n] of the events start .. end - 1 of every row except those of its own item, and offsets.
+
+    Args:
+        starts: first event of each row's user [B].
+        ends: where each row's user's events end [B].
+        own_items: item of each row, which must not be in its own history [B].
+        items_at: returns the items of events by position.
+    """
+    positions = ranges(starts, ends - starts)
+    row = row_of_value(offsets_of(ends - starts))
+    is_other = items_at(positions) != own_items[row]
+    return positions[is_other], offsets_of(np.bincount(row[is_other], minlength=len(starts)))
+
+
+def keep_oldest(positions: IntArray, offsets: IntArray, lengths: IntArray) -> tuple[IntArray, IntArray]:
+    """Returns the first `lengths` positions of every row, and their offsets [B + 1]."""
+    return positions[ranges(offsets[:-1], lengths)], offsets_of(lengths)
+
+
+def whole_column(view: TableView, column: str) -> npt.NDArray[Any]:
+    """Returns a column as one array: a view if the table has one chunk, else a copy."""
+    blocks = list(view.blocks(column))
+    if not blocks:
+        return np.zeros(0, np.int64)
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+def read_hard_edges(table: pa.Table, *, num_users: int, num_items: int) -> HardEdges:
+    """Returns the edges of hard_negatives.arrow; a table in one chunk is not copied.
+
+    Args:
+        table: user_index, item_index and day int32, sorted by user and item, each pair once.
+        num_users: U, rows of users.arrow.
+        num_items: I, items of the corpus.
+
+    Raises:
+        SchemaError: a column is missing, of another type, has nulls or points outside; rows are not sorted or not distinct.
+    """
+    view = TableView(table, "hard_negatives", dict.fromkeys((USER_INDEX, ITEM_INDEX, DAY), pa.int32()))
+    if not table.num_rows:
+        return HardEdges.none()
+    faults = range_faults(view, "hard_negatives", USER_INDEX, num_users)
+    faults += range_faults(view, "hard_negatives", ITEM_INDEX, num_items)
+    if faults:
+        raise SchemaError(faults)
+    users, items, days = (whole_column(view, column) for column in (USER_INDEX, ITEM_INDEX, DAY))
+    step, same = np.diff(users), np.diff(items) <= 0
+    wrong = np.flatnonzero((step < 0) | ((step == 0) & same))
+    if len(wrong):
+        got = f"row {int(wrong[0]) + 1} that does not come after the row before it"
+        where, expected = "table hard_negatives", "rows sorted by user_index and item_index, each pair once"
+        raise SchemaError(Fault(where, expected, got, "make train_samples again"))
+    return HardEdges(offsets_of(np.bincount(users, minlength=num_users)), items, days)
+
+
+def check_samples(keys: TableView, pointed: Mapping[str, tuple[int, int]]) -> None:
+    """Checks the key columns of samples.arrow.
+
+    Args:
+        keys: the columns.
+        pointed: column -> the first number that it may hold, and the one after the last.
+
+    Raises:
+        SchemaError: there is no sample; a number is out of bounds; a weight is not finite or not above 0.
+    """
+    if not keys.num_rows:
+        raise SchemaError(Fault("table samples", "at least one sample", "0 rows", "choose a window with positive events"))
+    faults = []
+    for column, (low, end) in {**pointed, DAY: (0, _MAX_DAYS)}.items():
+        faults += range_faults(keys, "samples", column, end, low)
+    if not all(bool((np.isfinite(block) & (block > 0)).all()) for block in keys.blocks(WEIGHT)):
+        faults.append(Fault("table samples, column weight", "finite weights above 0", "others", "drop or fix those samples"))
+    if faults:
+        raise SchemaError(faults)
+
+
+def check_user_bounds(user_index: npt.NDArray[Any], ends: IntArray, user_ends: IntArray) -> None:
+    """Checks that no sample's history reaches beyond its user's events.
+
+    Raises:
+        SchemaError: one does.
+    """
+    if not len(user_ends):
+        return
+    known = user_index >= 0
+    beyond = known & (ends > user_ends[np.where(known, user_index, 0)])
+    if beyond.any():
+        got = f"{int(beyond.sum())} that reach into the next user's"
+        where = "table samples, column history_end"
+        raise SchemaError(Fault(where, "histories inside the user's own", got, "write samples, users and history together"))
+
+
+def range_faults(view: TableView, table: str, column: str, end: int, low: int = 0) -> list[Fault]:
+    """Returns a fault if a column, which has rows, holds a number outside of low .. end - 1."""
+    blocks = list(view.blocks(column))
+    least, most = min(int(block.min()) for block in blocks), max(int(block.max()) for block in blocks)
+    if least >= low and most < end:
+        return []
+    remedy = "write samples, user_rows, item_rows, users and items together"
+    return [Fault(f"table {table}, column {column}", f"{low} .. {end - 1}", f"{least} .. {most}", remedy)]

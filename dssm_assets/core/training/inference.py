@@ -2,11 +2,10 @@
 
 Belongs here: inference over tables of embedding indices. Does not belong here: making the indices and storing vectors.
 
-`ItemInference` and `UserInference` hold the towers (and the histories) and are given one part of the rows after the
-other, so that neither the indices nor the vectors of everybody need be held at once. `infer_item_vectors` and
-`infer_user_vectors` are the same over one table.
+`ItemInference` and `UserInference` hold the towers (and the histories) and read the rows part by part, so that neither all
+indices nor all vectors are in memory at once. `infer_item_vectors` and `infer_user_vectors` do the same over one table.
 
-Context features are missing (a vector computed ahead of the request cannot know them) and dropout is off.
+Context features are missing, because they are unknown before the request, and dropout is off.
 
 Letters: I items, U users, K interests, D vector width.
 """
@@ -27,17 +26,17 @@ from dssm_assets.core.models.history_pooling import HistoryReader
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training.distinct_items import equal_rows, rows_of
+from dssm_assets.core.training.distinct_items import find_equal_rows, select_rows
 
 
 class ItemInference:
     """The item tower over any number of tables of items.
 
-    Items that the tower cannot tell apart go through it once: most items of a long tail have no embedding of their own.
+    Items with equal features go through the tower once: most items of a long tail have no embedding of their own.
     """
 
     def __init__(self, two_tower: TwoTower, batch_size: int) -> None:
-        """Takes fitted towers, and how many rows go through them at once."""
+        """Notes fitted towers, and how many rows go through them at once."""
         self._towers, self._batch_size = two_tower, batch_size
 
     def vectors(self, items: pa.Table) -> FloatArray:
@@ -51,21 +50,21 @@ class ItemInference:
         """
         reader = SideReader(items, "items", self._towers.spec.of(Side.ITEM))
         inputs = reader.read(np.arange(items.num_rows, dtype=np.int64))
-        first, kind = equal_rows(inputs, np.zeros(items.num_rows, np.int64))
+        first, kind = find_equal_rows(inputs, np.zeros(items.num_rows, np.int64))
         places, ends = np.argsort(kind, kind="stable"), np.cumsum(np.bincount(kind, minlength=len(first)))
         vectors = np.empty((items.num_rows, self._towers.spec.output_dim), np.float32)
-        done = 0
+        begin = 0
         with torch.no_grad():
             for kinds in _row_blocks(len(first), self._batch_size):
-                found = self._towers.item_vectors(rows_of(inputs, first[kinds])).cpu().numpy()
-                rows = places[done : ends[kinds[-1]]]
+                found = self._towers.item_vectors(select_rows(inputs, first[kinds])).cpu().numpy()
+                rows = places[begin : ends[kinds[-1]]]
                 vectors[rows] = found[kind[rows] - kinds[0]]
-                done = int(ends[kinds[-1]])
+                begin = int(ends[kinds[-1]])
         return vectors
 
 
 class UserInference:
-    """The user tower over any number of tables of users whose histories lie in one table."""
+    """The user tower over any number of tables of users, whose histories lie in one table."""
 
     def __init__(self, two_tower: TwoTower, history: pa.Table, *, as_of_ms: int, batch_size: int) -> None:
         """Checks the histories once.
@@ -73,14 +72,14 @@ class UserInference:
         Args:
             two_tower: the fitted towers.
             history: all users' positive events by (user, time): event_time_ms and the sub-features' embedding indices.
-            as_of_ms: the moment at which the vectors are to be true; every event must be strictly earlier.
+            as_of_ms: the timestamp of the vectors; every event must be strictly earlier.
             batch_size: rows that go through the tower at once.
 
         Raises:
             SchemaError: a column of the history is missing, of another type, or points outside its embedding table.
         """
         self._towers, self._batch_size, self._as_of_ms = two_tower, batch_size, as_of_ms
-        self._past = HistoryReader(history, two_tower.spec)
+        self._history = HistoryReader(history, two_tower.spec)
 
     def vectors(self, users: pa.Table, history_start: IntArray, history_end: IntArray) -> FloatArray:
         """Returns the user tower's vectors [U, D], float32; [U, K, D] of users with K interests.
@@ -101,13 +100,13 @@ class UserInference:
             raise SchemaError(Fault("history bounds of users", f"{users.num_rows} of each", got, "give one pair per user"))
         spec = self._towers.spec
         reader = SideReader(users, "users", spec.of(Side.USER))
-        self._past.check_bounds(starts, ends, "history bounds of users")
-        self._past.check_causal(starts, ends, np.full(len(ends), self._as_of_ms, np.int64), "history of users")
+        self._history.check_bounds(starts, ends, "history bounds of users")
+        self._history.check_causal(starts, ends, np.full(len(ends), self._as_of_ms, np.int64), "history of users")
         interests = (spec.num_interests,) if spec.num_interests > 1 else ()
         vectors = np.empty((users.num_rows, *interests, spec.output_dim), np.float32)
         with torch.no_grad():
             for rows in _row_blocks(users.num_rows, self._batch_size):
-                bags, is_empty = self._past.read(starts[rows], ends[rows])
+                bags, is_empty = self._history.read(starts[rows], ends[rows])
                 inputs = _with_missing_context(reader.read(rows), spec)
                 inputs = replace(inputs, bags=inputs.bags + bags, is_empty_history=is_empty)
                 vectors[rows[0] : rows[-1] + 1] = self._towers.user_vectors(inputs).cpu().numpy()
@@ -135,7 +134,7 @@ def infer_user_vectors(
 
 
 def _with_missing_context(inputs: TowerInput, spec: TowerSpec) -> TowerInput:
-    """Returns the input of user features with the context features put in, missing, where the tower expects them."""
+    """Returns the input of user features with missing context features inserted where the tower expects them."""
     features = spec.of(Side.USER, Side.CONTEXT)
     singles = [feature for feature in features if not feature.is_multi]
     user_columns = [k for k, feature in enumerate(singles) if feature.side is Side.USER]

@@ -1,6 +1,6 @@
-"""How weights move: exact row-wise Adagrad or Adam for embedding tables, AdamW for dense layers, one schedule for all.
+"""How weights are updated: exact row-wise Adagrad or Adam for embedding tables, AdamW for dense layers, one schedule.
 
-Belongs here: updates and the schedule. Does not belong here: gradients of single values, averages (`weight_average`).
+Belongs here: updates and the schedule. Does not belong here: the order of a step (`trainer`), averages (`weight_average`).
 
 Letters: n values read, U distinct rows, G bags, d width of a table.
 """
@@ -21,21 +21,21 @@ from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, weighted_
 
 _EPSILON = 1e-8
 _DECAY, _SQUARE_DECAY = 0.9, 0.999
-"""Of Adam's moments, those of torch's AdamW."""
+"""Decays of Adam's moments, as in torch's AdamW."""
 _BLOCK_VALUES = 1 << 18
-"""Values of a table that are moved at once: what is computed of them then stays in the processor's cache."""
+"""Values of a table that are updated at once, so that intermediate results stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
 class RowGradients:
-    """The distinct rows other than 0 that a step read of one table, ascending, and their gradients."""
+    """The distinct rows of one table that a step read, ascending and without row 0, and their gradients."""
 
     dim: int
     rows: Tensor  # [U]
     gradient: Tensor  # [U, d]
 
     def blocks(self) -> Iterator[RowGradients]:
-        """Yields the same rows a block at a time, in views; all at once where the device has no such cache."""
+        """Yields the same rows block by block, as views; on a GPU all at once."""
         step = max(1, _BLOCK_VALUES // self.dim) if self.rows.device.type == "cpu" else max(1, len(self.rows))
         for begin in range(0, len(self.rows), step):
             block = slice(begin, begin + step)
@@ -43,34 +43,34 @@ class RowGradients:
 
 
 class RowOptimiser(ABC):
-    """Moves rows of the tables. A row that a step did not read stands still in that step, whatever its moments."""
+    """Updates rows of the tables. A row that a step did not read is unchanged by that step, whatever its moments."""
 
     def __init__(self, tables: EmbeddingTables) -> None:
         self._tables = tables
 
     def step(self, tape: Sequence[Lookup], learning_rate: float) -> None:
-        """Moves the rows that the look-ups read, after backward has filled in the gradients of their bags."""
-        self.move(gradients_of(self._tables, tape), learning_rate)
+        """Updates the rows that the look-ups read, after backward has filled in the gradients of their bags."""
+        self.update_rows(gradients_of(self._tables, tape), learning_rate)
 
     @abstractmethod
-    def move(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
-        """Moves the rows by their gradients: one step."""
+    def update_rows(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
+        """Updates the rows by their gradients: one step."""
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
-        """Returns all that the next step depends on beside the tables, by name; not copies."""
+        """Returns everything that the next step depends on except the tables, by name; not copies."""
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Goes on from what `state` returned."""
-        for name, held in self.state().items():
-            held.copy_(state[name])
+        """Restores what `state` returned."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
 
 
 class RowwiseAdagrad(RowOptimiser):
     """Adagrad with one accumulator per table row, exact in rows that a batch reads several times.
 
-    A row's gradient is the sum over all places that read it; then its accumulator grows by the mean square of that
-    sum and the row moves by rate * gradient / sqrt(accumulator). Row 0 (missing) never moves.
+    A row's gradient is the sum over all places that read it. Its accumulator grows by the mean square of that sum, and
+    the row changes by -rate * gradient / sqrt(accumulator). Row 0 (missing) never changes.
     Duchi et al. 2011, with the mean over the row as in row-wise variants for embeddings.
     """
 
@@ -78,8 +78,8 @@ class RowwiseAdagrad(RowOptimiser):
         super().__init__(tables)
         self._squares = {dim: tables.table(dim).new_zeros(len(tables.table(dim))) for dim in tables.dims}
 
-    def move(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
-        """Moves the rows by their gradients: one step."""
+    def update_rows(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
+        """Updates the rows by their gradients: one step."""
         for found in (block for whole in gradients for block in whole.blocks()):
             squares = self._squares[found.dim]
             grown = squares.index_select(0, found.rows) + _mean_square(found.gradient)
@@ -100,8 +100,8 @@ class RowwiseAdam(RowOptimiser):
         m = b1^k m + (1 - b1) g,    v = b2^k v + (1 - b2) mean(g^2)
         row -= rate * m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon)
 
-    So moments are those of Adam that saw a gradient of zero in every step that did not read the row, at the cost of the
-    rows that are read. Kingma and Ba 2015; the lazy decay is exact, unlike torch's SparseAdam, which skips it.
+    So moments are those of Adam with a gradient of zero in every step that did not read the row, at the cost of the rows
+    that are read. Kingma and Ba 2015. The lazy decay is exact; torch's SparseAdam leaves it out.
     """
 
     def __init__(self, tables: EmbeddingTables) -> None:
@@ -112,8 +112,8 @@ class RowwiseAdam(RowOptimiser):
         self._read_at = {dim: torch.zeros(len(table), dtype=torch.int64, device=table.device) for dim, table in full.items()}
         self._done = torch.zeros((), dtype=torch.int64)
 
-    def move(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
-        """Moves the rows by their gradients: one step."""
+    def update_rows(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
+        """Updates the rows by their gradients: one step."""
         self._done += 1
         step = int(self._done)
         rate = learning_rate / (1.0 - _DECAY**step)
@@ -133,16 +133,16 @@ class RowwiseAdam(RowOptimiser):
     def state(self) -> dict[str, Tensor]:
         """Returns the moments, when each row was last read, and the number of steps."""
         named = {"mean": self._mean, "square": self._square, "read_at": self._read_at}
-        return {"done": self._done} | {f"{name}_{dim}": held for name, of in named.items() for dim, held in of.items()}
+        return {"done": self._done} | {f"{name}_{dim}": rows for name, by_dim in named.items() for dim, rows in by_dim.items()}
 
 
 def row_optimiser(tables: EmbeddingTables, kind: EmbeddingOptimiser) -> RowOptimiser:
-    """Returns the optimiser of this kind at its start."""
+    """Returns a new optimiser of this kind."""
     return RowwiseAdam(tables) if kind is EmbeddingOptimiser.ADAM else RowwiseAdagrad(tables)
 
 
 def gradients_of(tables: EmbeddingTables, tape: Sequence[Lookup]) -> list[RowGradients]:
-    """Returns per table that the look-ups read the rows and their gradients."""
+    """Returns the rows and their gradients for each table that the look-ups read."""
     by_dim = {dim: [lookup for lookup in tape if lookup.dim == dim] for dim in tables.dims}
     return [RowGradients(dim, *row_gradients(found)) for dim, found in by_dim.items() if found]
 
@@ -178,7 +178,7 @@ def _mean_square(gradient: Tensor) -> Tensor:
 
 
 def _stable_order(rows: IntArray) -> IntArray:
-    """Returns the places of the rows by (row, place): digits of 16 bits, for which NumPy has a sort without comparisons."""
+    """Returns the places of the rows by (row, place): a radix sort by digits of 16 bits."""
     order = np.argsort((rows & 0xFFFF).astype(np.uint16), kind="stable")
     shift = 16
     while int(rows.max(initial=0)) >> shift:
@@ -197,9 +197,9 @@ def dense_optimiser(module: nn.Module, learning_rate: float, weight_decay: float
 
 
 def learning_rate_frac(step: int, plan: StepPlan, final_frac: float) -> float:
-    """Returns the share of the learning rate that step 0 .. num_steps - 1 uses.
+    """Returns the share of the learning rate in step 0 .. num_steps - 1.
 
-    Rises linearly to 1 over the steps of the warm-up, then falls linearly to final_frac at the last step.
+    It rises linearly to 1 over the steps of the warm-up, then falls linearly to final_frac at the last step.
     """
     if step < plan.warmup_steps:
         return (step + 1) / (plan.warmup_steps + 1)

@@ -1,232 +1,166 @@
-"""One step of learning: the towers, their optimisers and all that the next step depends on.
+"""One step of training: forward, backward, and the update of all weights.
 
-Belongs here: `Trainer`. Does not belong here: which batches come (`batches`), how many (`loop`), how weights move
-(`optimisers`).
+Belongs here: `Trainer`. Does not belong here: what is in a batch (`batches`), how many there are (`loop`), the rules of
+the updates (`optimisers`), what else happens in a step (`step_hooks`).
 
-Letters: B rows, N sampled negatives, H hard negatives, Q queued items, D vector width.
+Letters: B samples of a batch, D vector width.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from dssm_assets.core.config.model import Model
-from dssm_assets.core.config.training import Device, Precision, StepPlan, Training
-from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.config.training import StepPlan, Training
 from dssm_assets.core.models.embedding import Lookup
 from dssm_assets.core.models.interests import chosen_interests
+from dssm_assets.core.models.losses.loss_terms import LossTerms
 from dssm_assets.core.models.losses.registry import LOSSES
-from dssm_assets.core.models.tower import BatchNorm
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training.batches import Batch, ItemSide, Share
-from dssm_assets.core.training.distinct_items import item_side
-from dssm_assets.core.training.distributed.ranks import Ranks
-from dssm_assets.core.training.distributed.sharded_tables import ShardedTables
+from dssm_assets.core.training.batches import Batch
+from dssm_assets.core.training.compute import ComputeContext
 from dssm_assets.core.training.optimisers import dense_optimiser, gradients_of, learning_rate_frac, row_optimiser
-from dssm_assets.core.training.weight_average import WeightAverage
-
-
-def device_of(choice: Device) -> torch.device:
-    """Returns the device that is meant.
-
-    Raises:
-        ConfigError: CUDA is asked for and there is none.
-    """
-    has_cuda = torch.cuda.is_available()
-    if choice is Device.CUDA and not has_cuda:
-        got = "a machine without a CUDA device"
-        raise ConfigError(Fault("training.device", "a CUDA device", got, "choose auto or cpu"))
-    return torch.device("cuda" if has_cuda and choice is not Device.CPU else "cpu")
-
-
-def is_bfloat16(choice: Precision, device: torch.device) -> bool:
-    """Tells whether products are to be of bfloat16 factors."""
-    if choice is Precision.AUTO:
-        return multiplies_bfloat16(device)
-    return choice is Precision.BFLOAT16
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Tells whether the processor has instructions for products of bfloat16 numbers."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Not public in every release of torch; a release without them is taken for a processor without the instructions.
-    asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(bool(ask()) for ask in asked if ask is not None)
-
-
-def products(bfloat16: bool, device: torch.device) -> AbstractContextManager[object]:
-    """Returns the block in which dense layers multiply in the format."""
-    return torch.autocast(device.type, dtype=torch.bfloat16) if bfloat16 else nullcontext()
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where and by whom products are made: a device, their number format, the processes."""
-
-    device: torch.device
-    bfloat16: bool
-    ranks: Ranks
+from dssm_assets.core.training.step_hooks import StepHook, Update
 
 
 class Trainer:
-    """Towers that learn from one batch after the other."""
+    """Trains towers, one batch after another."""
 
     def __init__(
-        self, two_tower: TwoTower, model: Model, training: Training, *, seed: int, plan: StepPlan, place: Place
+        self,
+        two_tower: TwoTower,
+        model: Model,
+        training: Training,
+        *,
+        seed: int,
+        plan: StepPlan,
+        compute: ComputeContext,
+        hooks: Sequence[StepHook] = (),
     ) -> None:
-        """Takes the towers, moved to their place, as they are to begin with.
+        """Begins with the towers' current weights.
 
         Args:
-            two_tower: changed by every step.
-            model: the loss and the queue.
-            training: learning rates, the average.
+            two_tower: on the device of `compute`; changed by every step.
+            model: the loss.
+            training: optimisers and learning rates.
             seed: of dropout.
-            plan: over which steps the learning rates rise and fall.
-            place: device, format, processes.
+            plan: the steps over which learning rates rise and fall.
+            compute: device, number format, processes.
+            hooks: what else happens in a step.
         """
-        self.two_tower = two_tower
-        self.plan, self.done = plan, 0
-        self._model, self._training, self._place, self._seed = model, training, place, seed
-        self._dropout = torch.Generator(place.device).manual_seed(seed)
-        self._sparse = row_optimiser(two_tower.tables, training.embedding_optimiser)
-        self._dense = dense_optimiser(two_tower, training.learning_rate, training.weight_decay)
-        self.average = WeightAverage(two_tower, training.weight_average) if training.weight_average else None
-        self._queue: deque[Tensor] = deque(maxlen=model.queue_batches)
-        if place.ranks.count > 1:
-            for norm in (module for module in two_tower.modules() if isinstance(module, BatchNorm)):
-                norm.add_up = place.ranks.summed
+        self.two_tower, self.plan, self.steps_done = two_tower, plan, 0
+        self._model, self._training, self._compute, self._seed, self._hooks = model, training, compute, seed, hooks
+        self._dropout = torch.Generator(compute.device).manual_seed(seed)
+        self._row_optimiser = row_optimiser(two_tower.tables, training.embedding_optimiser)
+        self._dense_optimiser = dense_optimiser(two_tower, training.learning_rate, training.weight_decay)
 
-    def averaged(self) -> AbstractContextManager[None]:
-        """Returns the block in which the towers hold the averaged weights, if an average is kept."""
-        return nullcontext() if self.average is None else self.average.in_place()
-
-    def begin_epoch(self) -> None:
-        """Forgets the queued items: an epoch's batches are numbered from its own first."""
-        self._queue.clear()
-
-    def take(self, batch: Batch) -> float:
-        """Learns from one batch and returns its loss, as it was before the step."""
-        ranks = self._place.ranks
-        if ranks.count > 1:
-            # Of the step alone, so that what is stored need not hold one state per process.
-            words = np.random.SeedSequence([self._seed, ranks.rank, self.done]).generate_state(1)
-            self._dropout.manual_seed(int(words[0]))
-        tape: list[Lookup] = []
-        loss, own = self._loss(batch, tape)
-        self._dense.zero_grad()
+    def train_step(self, batch: Batch) -> float:
+        """Learns from one batch and returns its loss before the update."""
+        ranks, tape = self._compute.ranks, list[Lookup]()
+        ranks.seed_dropout(self._dropout, self._seed, self.steps_done)
+        loss, own_items = self._forward(batch, tape)
+        self._dense_optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        self._move(tape)
-        if self._model.queue_batches:
-            self._queue.append(own.detach())
-        return self._told(loss)
+        self._apply_gradients(tape, own_items)
+        return ranks.sum_loss(loss)
 
-    def _loss(self, batch: Batch, tape: list[Lookup]) -> tuple[Tensor, Tensor]:
-        """Returns this process's part of the loss, which add up to the batch's, and the vectors of all own items [B, D]."""
-        place, share = self._place, batch.share
-        side = item_side(batch, self._model)
-        with products(place.bfloat16, place.device):
-            items = self._item_vectors(side, share, tape)
+    def _forward(self, batch: Batch, tape: list[Lookup]) -> tuple[Tensor, Tensor]:
+        """Returns this process's part of the batch's loss, and the vectors of all own items [B, D]."""
+        side = batch.item_side(self._model)
+        with self._compute.products():
+            items = self.two_tower.item_vectors(side.items, tape, self._dropout, with_frozen=self._model.frozen_in_loss)
+            items = self._compute.ranks.gather_items(items.float(), side.num_shared)
             own = items.index_select(0, torch.from_numpy(side.own).to(items.device))
-            positive = own if share is None else own[torch.from_numpy(share.rows).to(own.device)]
-            user = self._user_vectors(batch, positive, tape)
-        if share is not None and not len(share.rows):
-            # Fewer samples than processes: the others' need this one's item vectors, and its part in every exchange.
-            return (items.sum() + user.sum()) * 0.0, own
-        end = len(items) - batch.num_hard
+            positives = batch.positives(own)
+            users = self._user_vectors(batch, positives, tape)
         columns = items[side.columns]
-        if self._queue:
-            columns = torch.cat([columns, *self._queue])
-        terms = replace(side.terms.to(place.device), bfloat16=place.bfloat16)
-        scale, affine = self.two_tower.similarity_scale(), self.two_tower.affine()
-        loss = LOSSES[self._model.loss](user, positive, columns, items[end:], terms, scale, affine)
-        return loss if share is None else loss * (terms.weight.sum() / share.weight), own
+        if queued := [vectors for hook in self._hooks for vectors in hook.extra_columns()]:
+            columns = torch.cat([columns, *queued])
+        terms = replace(side.terms.to(self._compute.device), bfloat16=self._compute.bfloat16)
+        return batch.part_of_loss(self._loss_of(users, positives, columns, items[len(items) - batch.num_hard :], terms)), own
 
-    def _item_vectors(self, side: ItemSide, share: Share | None, tape: list[Lookup]) -> Tensor:
-        """Returns the vectors of the items that all processes share, then of this process's hard negatives."""
-        items = self.two_tower.item_vectors(side.items, tape, self._dropout, with_frozen=self._model.frozen_in_loss).float()
-        if share is None:
-            return items
-        dealt = len(self._place.ranks.rows(share.num_items))
-        return torch.cat([self._place.ranks.gathered(items[:dealt], share.num_items), items[dealt:]])
-
-    def _user_vectors(self, batch: Batch, positive: Tensor, tape: list[Lookup]) -> Tensor:
-        """Returns the vector with which each sample meets its item; a visit's is computed once."""
+    def _user_vectors(self, batch: Batch, positives: Tensor, tape: list[Lookup]) -> Tensor:
+        """Returns the user vector of each sample; of several interests the one nearest to its item."""
         towers, with_frozen = self.two_tower, self._model.frozen_in_loss
         if batch.user_of is None:
-            return towers.user_vectors_for(batch.user, positive, tape, self._dropout, with_frozen=with_frozen).float()
+            return towers.user_vectors_for(batch.user, positives, tape, self._dropout, with_frozen=with_frozen).float()
         vectors = towers.user_vectors(batch.user, tape, self._dropout, with_frozen=with_frozen).float()
-        each = vectors.index_select(0, torch.from_numpy(batch.user_of).to(vectors.device))
-        return chosen_interests(each, positive) if towers.spec.num_interests > 1 else each
+        vectors = vectors.index_select(0, torch.from_numpy(batch.user_of).to(vectors.device))
+        return chosen_interests(vectors, positives) if towers.spec.num_interests > 1 else vectors
 
-    def _move(self, tape: list[Lookup]) -> None:
-        """Moves all weights by the gradients of all processes."""
-        towers, training, ranks = self.two_tower, self._training, self._place.ranks
-        if ranks.count > 1:
-            for parameter in towers.parameters():
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-            ranks.add_up([p.grad for p in towers.parameters() if p.grad is not None])
+    def _loss_of(self, users: Tensor, positives: Tensor, columns: Tensor, hard: Tensor, terms: LossTerms) -> Tensor:
+        if not len(users):
+            # A process without samples in a small last batch: the others need its items, and its part in every exchange.
+            return (users.sum() + positives.sum() + columns.sum() + hard.sum()) * 0.0
+        scale, affine = self.two_tower.similarity_scale(), self.two_tower.affine()
+        return LOSSES[self._model.loss](users, positives, columns, hard, terms, scale, affine)
+
+    def _apply_gradients(self, tape: list[Lookup], own_items: Tensor) -> None:
+        """Updates all weights by the gradients of all processes."""
+        towers, training, ranks = self.two_tower, self._training, self._compute.ranks
+        ranks.sum_gradients(towers)
         if training.gradient_clip is not None:
             torch.nn.utils.clip_grad_norm_(towers.parameters(), training.gradient_clip)
-        found = gradients_of(towers.tables, tape)
-        if isinstance(towers.tables, ShardedTables):
-            rows = towers.tables.moved_here(found)
-        else:
-            rows = ranks.summed_rows(found, {dim: towers.tables.table(dim) for dim in towers.tables.dims})
-        frac = learning_rate_frac(self.done, self.plan, training.final_learning_rate_frac)
-        for group in self._dense.param_groups:
+        update = Update(ranks.sum_row_gradients(gradients_of(towers.tables, tape), towers.tables), own_items)
+        frac = learning_rate_frac(self.steps_done, self.plan, training.final_learning_rate_frac)
+        for group in self._dense_optimiser.param_groups:
             group["lr"] = training.learning_rate * frac
-        if self.average is not None:
-            self.average.before(rows)
-        self._dense.step()
-        self._sparse.move(rows, training.embedding_learning_rate * frac)
-        if self.average is not None:
-            self.average.after(rows)
-        self.done += 1
+        for hook in self._hooks:
+            hook.before_update(update)
+        self._dense_optimiser.step()
+        self._row_optimiser.update_rows(update.rows, training.embedding_learning_rate * frac)
+        for hook in self._hooks:
+            hook.after_update(update)
+        self.steps_done += 1
 
-    def _told(self, loss: Tensor) -> float:
-        if self._place.ranks.count > 1:
-            loss = loss.detach().clone().reshape(1)
-            self._place.ranks.add_up([loss])
-        return float(loss.item())
+    def begin_epoch(self) -> None:
+        """Must be called before the first batch of an epoch."""
+        for hook in self._hooks:
+            hook.begin_epoch()
+
+    def evaluation_weights(self) -> ExitStack:
+        """Returns the block in which the towers hold the weights that are scored."""
+        with ExitStack() as stack:
+            for hook in self._hooks:
+                stack.enter_context(hook.evaluation_weights())
+            return stack.pop_all()
+
+    def finish(self) -> None:
+        """Must be called after the last step: leaves the weights in the towers that are kept."""
+        for hook in self._hooks:
+            hook.finish()
 
     def state(self) -> dict[str, Tensor]:
-        """Returns all that the next step depends on, by name; not copies."""
+        """Returns everything that the next step depends on, by name; not copies."""
         state = {f"towers.{name}": tensor for name, tensor in self.two_tower.state_dict().items()}
-        state |= {f"rows.{name}": tensor for name, tensor in self._sparse.state().items()}
+        state |= {f"rows.{name}": tensor for name, tensor in self._row_optimiser.state().items()}
         for index, parameter in enumerate(self.two_tower.parameters()):
-            moments = self._dense.state.get(parameter, {})
+            moments = self._dense_optimiser.state.get(parameter, {})
             state |= {f"dense.{index}.{name}": tensor for name, tensor in moments.items()}
-        if self.average is not None:
-            state |= {f"average.{name}": tensor for name, tensor in self.average.state().items()}
-        state |= {f"queue.{place}": vectors for place, vectors in enumerate(self._queue)}
-        return state | {"dropout": self._dropout.get_state(), "done": torch.tensor(self.done)}
+        for hook in self._hooks:
+            state |= {f"{hook.name}.{name}": tensor for name, tensor in hook.state().items()}
+        return state | {"dropout": self._dropout.get_state(), "done": torch.tensor(self.steps_done)}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Goes on from what `state` returned."""
-        part = {name: _part(state, f"{name}.") for name in ("towers", "rows", "dense", "average", "queue")}
-        self.two_tower.load_state_dict(part["towers"])
-        self._sparse.load(part["rows"])
+        """Restores what `state` returned."""
+        self.two_tower.load_state_dict(_with_prefix(state, "towers."))
+        self._row_optimiser.load(_with_prefix(state, "rows."))
         for index, parameter in enumerate(self.two_tower.parameters()):
-            moments = _part(part["dense"], f"{index}.")
-            if moments:
-                # The count of steps stays where AdamW keeps it, on the processor; moments lie beside their weights.
-                placed = {name: tensor if name == "step" else tensor.to(parameter.device) for name, tensor in moments.items()}
-                self._dense.state[parameter] = placed
-        if self.average is not None:
-            self.average.load(part["average"])
-        self._queue.clear()
-        self._queue.extend(part["queue"][str(place)].to(self._place.device) for place in range(len(part["queue"])))
+            if moments := _with_prefix(state, f"dense.{index}."):
+                # AdamW keeps its count of steps on the CPU, and moments on the device of their weights.
+                self._dense_optimiser.state[parameter] = {
+                    name: tensor if name == "step" else tensor.to(parameter.device) for name, tensor in moments.items()
+                }
+        for hook in self._hooks:
+            hook.load(_with_prefix(state, f"{hook.name}."))
         self._dropout.set_state(state["dropout"].cpu())
-        self.done = int(state["done"])
+        self.steps_done = int(state["done"])
 
 
-def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _with_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

@@ -1,51 +1,152 @@
 """How well towers recall what happened on days that they were not trained on.
 
-Belongs here: the hit rate of towers on a validation set, and which k it is taken at. Does not belong here: who is in the
-set (`validation_set`), the prior's choice (`prior_choice`) and what follows from a score (`loop`).
+Belongs here: who is scored, hit_rate@k of towers on them, the score after an epoch. Does not belong here: how the prior is
+chosen (`closed_form/prior_choice`), what follows from a score (`loop`).
 
 hit_rate@k = truth pairs whose item is among the k best of their user / truth pairs, by exact search over the corpus.
 
-Letters: B users of a block, I items, K interests, D vector width.
+Letters: V users who are scored, B users of a block, I items, K interests, D vector width.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dssm_assets.core.arrays.ragged import FloatArray, IntArray, row_of_value
+from dssm_assets.core.arrays.bags import Bags
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray, offsets_of, row_of_value
+from dssm_assets.core.columns import ITEM_ROW, USER_ROW
+from dssm_assets.core.config.model import Model
+from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.models.prior import with_one, with_prior
+from dssm_assets.core.models.tower_input import TowerInput, concatenated, side_by_side
+from dssm_assets.core.models.tower_spec import Side
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.corpus import Corpus
 from dssm_assets.core.retrieval.interests import flat_interests, search_interests
 from dssm_assets.core.retrieval.metrics import Metric
-from dssm_assets.core.training.data import ValidationSet
-from dssm_assets.core.training.distributed.ranks import ALONE, Ranks
+from dssm_assets.core.samples.sample_tables import DAY, ITEM_INDEX, USER_INDEX
+from dssm_assets.core.training.data import TrainData
+from dssm_assets.core.training.distinct_items import select_rows
+from dssm_assets.core.training.fit_history import EpochScore
+from dssm_assets.core.training.fit_options import prior_search
+from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
 
 BLOCK_ROWS = 2048
 
 
-def user_blocks(towers: TwoTower, validation: ValidationSet, ranks: Ranks = ALONE) -> Iterator[FloatArray]:
-    """Yields the vectors of the users, a block [B, D] or [B, K, D] after the other; in processes but the first none.
+@dataclass(frozen=True)
+class ItemSets:
+    """A set of item indices per user, ascending in each."""
 
-    Each process computes its share of every block, so all must take it to its end.
+    items: IntArray
+    offsets: IntArray  # [V + 1]
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """Users of the validation days.
+
+    Attributes:
+        user_index: of each user, ascending [V].
+        truth: the items that each user interacted with on the validation days, at least one.
+        seen: the items of the corpus that each had interacted with before.
+    """
+
+    user_index: IntArray
+    truth: ItemSets
+    seen: ItemSets
+    _data: TrainData
+    _user_row: IntArray  # [V]
+    _ends: IntArray  # where each user's history ends [V]
+    _item_row: IntArray  # row in item_rows; -1: the features of the corpus [I]
+
+    @property
+    def num_users(self) -> int:
+        """V."""
+        return len(self.user_index)
+
+    @property
+    def num_items(self) -> int:
+        """I, the items that can be recalled: the whole corpus."""
+        return len(self._item_row)
+
+    def read_users(self, places: IntArray) -> TowerInput:
+        """Returns the user tower's input of these users, 0 .. V - 1; context features are missing."""
+        spec = self._data.spec
+        context = spec.of(Side.CONTEXT)
+        empty = Bags(np.zeros(0, np.int64), np.zeros(len(places) + 1, np.int64), np.zeros(0, np.float32))
+        singles = np.zeros((len(places), sum(not feature.is_multi for feature in context)), np.int64)
+        sides = {
+            Side.USER: self._data.sample_users.values(self._user_row[places]),
+            Side.CONTEXT: (singles, tuple(empty for feature in context if feature.is_multi)),
+        }
+        features = side_by_side(spec.of(Side.USER, Side.CONTEXT), sides)
+        bags, is_empty = self._data.history.read(self._data.user_starts[self.user_index[places]], self._ends[places])
+        return TowerInput(features.singles, features.bags + bags, is_empty)
+
+    def read_items(self, item_index: IntArray) -> TowerInput:
+        """Returns the item tower's input of these items: their features before the validation days, as far as known."""
+        rows = self._item_row[item_index]
+        is_early = rows >= 0
+        early, late = self._data.sample_items.read(rows[is_early]), self._data.read_items(item_index[~is_early])
+        order = np.argsort(np.concatenate([np.flatnonzero(is_early), np.flatnonzero(~is_early)]), kind="stable")
+        return select_rows(concatenated(early, late), order)
+
+
+def validation_set(data: TrainData, first_day: int) -> ValidationSet:
+    """Returns what towers are scored on that were fitted to the days before `first_day`.
+
+    Raises:
+        SchemaError: no user of these days has a history.
+    """
+    rows = data.rows_of_days(first_day, data.num_days)
+    keys = data.read_keys(rows)
+    ends = data.user_ends(data.first_time_ms(first_day)) if len(rows) else data.user_ends()
+    lengths = ends - data.user_starts
+    known = np.flatnonzero(keys[USER_INDEX] >= 0)
+    scored = known[lengths[keys[USER_INDEX][known]] > 0]
+    if not len(scored):
+        where, expected = "training.validation_days", "a user with positive events on those days and before"
+        raise SchemaError(Fault(where, expected, f"none of {len(rows)} samples", "set it lower, or to 0"))
+    users, first = np.unique(keys[USER_INDEX][scored], return_index=True)
+    places = np.searchsorted(users, keys[USER_INDEX][scored])
+    before = data.known_items(users, ends)
+    return ValidationSet(
+        user_index=users.astype(np.int64),
+        truth=_item_sets(places, keys[ITEM_INDEX][scored].astype(np.int64), len(users)),
+        seen=_item_sets(np.repeat(np.arange(len(users)), before.lengths), before.items, len(users)),
+        _data=data,
+        _user_row=keys[USER_ROW][scored][first].astype(np.int64),
+        _ends=ends[users],
+        _item_row=_last_item_rows(data, first_day),
+    )
+
+
+def user_blocks(towers: TwoTower, validation: ValidationSet, ranks: Ranks = SINGLE_PROCESS) -> Iterator[FloatArray]:
+    """Yields the vectors of the users in blocks [B, D] or [B, K, D]; in processes other than the first, nothing.
+
+    Each process computes its part of every block, so all must exhaust it.
     """
     return _blocks(validation.num_users, lambda rows: towers.user_vectors(validation.read_users(rows)), ranks)
 
 
-def item_vectors(towers: TwoTower, validation: ValidationSet, ranks: Ranks = ALONE) -> FloatArray:
-    """Returns the vectors of the items [I, D]; in processes but the first none."""
-    made = list(_blocks(validation.num_items, lambda rows: towers.item_vectors(validation.read_items(rows)), ranks))
-    return np.concatenate(made) if made else np.zeros((0, 0), np.float32)
+def item_vectors(towers: TwoTower, validation: ValidationSet, ranks: Ranks = SINGLE_PROCESS) -> FloatArray:
+    """Returns the vectors of the items [I, D]; in processes other than the first, none."""
+    blocks = list(_blocks(validation.num_items, lambda rows: towers.item_vectors(validation.read_items(rows)), ranks))
+    return np.concatenate(blocks) if blocks else np.zeros((0, 0), np.float32)
 
 
 def hit_rate(users: Iterable[FloatArray], items: FloatArray, validation: ValidationSet, k: int) -> float:
-    """Returns hit_rate@k of these vectors by their inner product; the lists of one block of users are held at once.
+    """Returns hit_rate@k of these vectors by their inner product; holds the lists of one block of users at a time.
 
-    By hand: of three pairs, one user's lists hold one of its two items and another's its one: 2 / 3.
+    By hand: of three pairs, one user's list holds one of its two items and another user's its only one: 2 / 3.
 
     Args:
         users: vectors of all users in their order, in blocks.
@@ -53,7 +154,7 @@ def hit_rate(users: Iterable[FloatArray], items: FloatArray, validation: Validat
         validation: the truth.
         k: length of the lists.
     """
-    # Towers of cosine similarity have vectors of length 1, so the product is the cosine; a prior's dimension is beside it.
+    # Vectors of cosine similarity have length 1, so the product is the cosine, plus the prior in a dimension of its own.
     corpus = Corpus(items, Metric.IP, is_checked=True)
     truth, width = validation.truth, validation.num_items
     hits = begin = 0
@@ -61,25 +162,118 @@ def hit_rate(users: Iterable[FloatArray], items: FloatArray, validation: Validat
         flat, bounds = flat_interests(block)
         found, _ = search_interests(corpus, flat, bounds, k, is_checked=True)
         offsets = truth.offsets[begin : begin + len(block) + 1]
-        listed = (np.arange(len(found))[:, None] * width + found)[found >= 0]
-        asked = row_of_value(offsets - offsets[0]) * width + truth.items[offsets[0] : offsets[-1]]
-        hits += int(np.isin(asked, listed).sum())
+        recalled = (np.arange(len(found))[:, None] * width + found)[found >= 0]
+        wanted = row_of_value(offsets - offsets[0]) * width + truth.items[offsets[0] : offsets[-1]]
+        hits += int(np.isin(wanted, recalled).sum())
         begin += len(block)
     return hits / len(truth.items)
 
 
-def cut_of(ks: Sequence[int], num_items: int) -> int:
-    """Returns the k at which towers are told apart: the largest below the number of items, else the smallest.
+def scored_k(ks: Sequence[int], num_items: int) -> int:
+    """Returns the k at which towers are compared: the largest below the number of items, else the smallest.
 
-    A list as long as the corpus holds everything, whatever the towers are.
+    A list as long as the corpus holds every item, so it cannot tell good towers from bad ones.
     """
     return max((k for k in ks if k < num_items), default=min(ks))
+
+
+class EpochEvaluator:
+    """Scores towers on the validation days; the same score in all processes, each of which computes part of the vectors."""
+
+    def __init__(
+        self, data: TrainData, first_day: int, model: Model, ks: Sequence[int], *, ranks: Ranks = SINGLE_PROCESS
+    ) -> None:
+        """Reads who is scored.
+
+        Args:
+            data: the window.
+            first_day: of the validation days.
+            model: whether there is a prior.
+            ks: of the evaluation.
+            ranks: the processes. The first one searches and chooses the prior.
+
+        Raises:
+            SchemaError: there is no user to score.
+        """
+        self._set = validation_set(data, first_day)
+        self._k = scored_k(ks, data.num_items)
+        self._ranks, self._has_prior = ranks, model.prior
+        self._prior_search = prior_search(model, data, first_day) if ranks.is_first else None
+
+    def score(self, towers: TwoTower, epoch: int) -> EpochScore:
+        """Returns the score after an epoch."""
+        items = item_vectors(towers, self._set, self._ranks)
+        numbers = self._search(towers, items) if self._ranks.is_first else self._assist_search(towers)
+        found = self._ranks.from_first(numbers)
+        return EpochScore(epoch, found[0], found[1], (found[2], found[3], found[4]) if self._has_prior else None)
+
+    def _search(self, towers: TwoTower, items: FloatArray) -> list[float]:
+        """Returns the hit rate, the one without prior, and the prior's three numbers if there is one."""
+        if self._prior_search is None:
+            plain = hit_rate(user_blocks(towers, self._set, self._ranks), items, self._set, self._k)
+            return [plain, plain]
+        chosen = self._prior_search.choose_users(self._set.num_users, self._k)
+        kept: list[FloatArray] = []
+        blocks = _keep_rows(user_blocks(towers, self._set, self._ranks), chosen, kept)
+        plain = hit_rate(blocks, items, self._set, self._k)
+        with torch.no_grad():
+            scale = float(towers.similarity_scale())
+        truth_users, truth_items = self._truth_pairs(chosen)
+        prior = self._prior_search.choose(np.concatenate(kept), items, truth_users, truth_items, scale=scale, k=self._k)
+        # User vectors are computed a second time: those of all users might not fit into memory.
+        widened = (with_one(block) for block in user_blocks(towers, self._set, self._ranks))
+        found = hit_rate(widened, with_prior(items, self._prior_search.item_values(prior)), self._set, self._k)
+        return [found, plain, prior.popularity, prior.recent, prior.half_life_days]
+
+    def _assist_search(self, towers: TwoTower) -> list[float]:
+        """Computes this process's part of the vectors that the first one needs; returns as many numbers as `_search`."""
+        for _ in range(2 if self._has_prior else 1):
+            deque(user_blocks(towers, self._set, self._ranks), maxlen=0)
+        return [0.0] * (5 if self._has_prior else 2)
+
+    def _truth_pairs(self, chosen: IntArray) -> tuple[IntArray, IntArray]:
+        """Returns the truth pairs of the chosen users: the place among them, and the item."""
+        truth = self._set.truth
+        place = np.full(self._set.num_users, -1, np.int64)
+        place[chosen] = np.arange(len(chosen))
+        user = place[row_of_value(truth.offsets)]
+        return user[user >= 0], truth.items[user >= 0]
+
+
+def _keep_rows(blocks: Iterable[FloatArray], chosen: IntArray, kept: list[FloatArray]) -> Iterator[FloatArray]:
+    """Yields the blocks unchanged and appends the chosen rows of all of them to `kept`; `chosen` is ascending."""
+    begin = 0
+    for block in blocks:
+        first, last = np.searchsorted(chosen, [begin, begin + len(block)])
+        kept.append(block[chosen[first:last] - begin])
+        begin += len(block)
+        yield block
+
+
+def _last_item_rows(data: TrainData, first_day: int) -> IntArray:
+    """Returns the feature row of each item's last sample before a day [I]; -1 if there is no known one."""
+    found = np.full(data.num_items, -1, np.int64)
+    columns = (data.keys.blocks(name) for name in (DAY, ITEM_INDEX, ITEM_ROW))
+    for days, items, rows in zip(*columns, strict=True):
+        is_early = (days < first_day) & (rows > 0)
+        # In reverse order the first of each item is its last.
+        last, at = np.unique(items[is_early][::-1], return_index=True)
+        found[last] = rows[is_early][::-1][at]
+    return found
+
+
+def _item_sets(places: IntArray, items: IntArray, count: int) -> ItemSets:
+    """Returns the distinct items of the corpus per place 0 .. count - 1."""
+    is_inside = items >= 0
+    width = int(items.max(initial=0)) + 1
+    pairs = np.unique(places[is_inside] * width + items[is_inside])
+    return ItemSets(pairs % width, offsets_of(np.bincount(pairs // width, minlength=count)))
 
 
 def _blocks(count: int, vectors: Callable[[IntArray], Tensor], ranks: Ranks) -> Iterator[npt.NDArray[np.float32]]:
     for begin in range(0, count, BLOCK_ROWS):
         rows = np.arange(begin, min(begin + BLOCK_ROWS, count), dtype=np.int64)
         with torch.no_grad():
-            found = ranks.gathered(vectors(rows[ranks.rows(len(rows))]).float(), len(rows))
+            found = ranks.gather(vectors(rows[ranks.rows(len(rows))]).float(), len(rows))
         if ranks.is_first:
             yield found.cpu().numpy()

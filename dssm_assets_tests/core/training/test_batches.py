@@ -18,9 +18,10 @@ from dssm_assets.core.config.training import Training, batches_per_epoch
 from dssm_assets.core.errors import ConfigError, SchemaError
 from dssm_assets.core.models.tower_spec import Side, tower_spec
 from dssm_assets.core.samples.sample_tables import HISTORY_END, USER_INDEX
-from dssm_assets.core.training.batches import Batch, epoch_batches, session_of, session_order
+from dssm_assets.core.training.batches import Batch, epoch_batches, find_sessions, shuffle_sessions
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.loop import FitResult, fit
+from dssm_assets.core.training.fit_report import FitResult
+from dssm_assets.core.training.loop import fit
 from dssm_assets_tests.core.models.samplers.chi_square import LEAST_P, p_value
 from dssm_assets_tests.core.training import worlds
 from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, SMALL_TRAINING, USERS, world
@@ -154,7 +155,7 @@ def test_samples_of_one_user_row_and_past_are_one_visit() -> None:
         USER_ROW: np.array([7, 5, 7, 7, 0, 9], np.int32),
         HISTORY_END: np.array([40, 10, 40, 41, 0, 0], np.int64),
     }
-    first, visit = session_of(keys)
+    first, visit = find_sessions(keys)
     assert len(first) == 5
     assert visit[0] == visit[2]
     assert len(set(visit.tolist())) == 5
@@ -164,7 +165,7 @@ def test_samples_of_one_user_row_and_past_are_one_visit() -> None:
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(0, 5))
 def test_an_order_has_every_sample_once_and_no_visit_in_two_places(values: list[int], seed: int) -> None:
     visit = np.unique(values, return_inverse=True)[1].reshape(-1).astype(np.int64)
-    order = session_order(visit, np.random.default_rng(seed))
+    order = shuffle_sessions(visit, np.random.default_rng(seed))
     assert sorted(order.tolist()) == list(range(len(values)))
     assert int(np.count_nonzero(np.diff(visit[order]))) == len(set(values)) - 1
     assert all(np.all(np.diff(np.flatnonzero(visit[order] == v)) == 1) for v in set(values))

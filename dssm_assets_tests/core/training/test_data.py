@@ -23,15 +23,7 @@ from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
 from dssm_assets.core.samples.negatives import with_distribution
 from dssm_assets.core.training.batches import Batch, epoch_batches
-from dssm_assets.core.training.data import (
-    ItemSets,
-    TrainData,
-    ValidationSet,
-    events_of_others,
-    hard_edges,
-    kept_lengths,
-    oldest,
-)
+from dssm_assets.core.training.data import TrainData, cut_lengths, keep_oldest, read_hard_edges, without_own_item
 from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, SMALL_TRAINING, USERS, World, world
 
 SPEC = tower_spec(FEATURES, Model(**SMALL_MODEL))
@@ -151,10 +143,10 @@ def test_no_samples_is_refused() -> None:
         replace(tables, samples=tables.samples.slice(0, 0)).data(SPEC)
 
 
-def test_item_share_is_the_frequency_among_samples() -> None:
+def test_item_frac_is_the_frequency_among_samples() -> None:
     tables = world()
     items = tables.samples.column("item_index").to_pylist()
-    assert tables.data(SPEC).item_share == pytest.approx([items.count(i) / len(items) for i in range(ITEMS)])
+    assert tables.data(SPEC).item_frac == pytest.approx([items.count(i) / len(items) for i in range(ITEMS)])
 
 
 def test_user_without_history_has_none_and_knows_nothing() -> None:
@@ -193,97 +185,11 @@ def test_memory_mapped_tables_in_any_chunks_read_the_same(tmp_path: Path, max_ch
             assert mine.weights.tolist() == other.weights.tolist()
 
 
-MODEL = Model(**{**SMALL_MODEL, "history_length": 100})
-SPEC_VALIDATION_SET = tower_spec(FEATURES, MODEL)
 TABLES = world()
-ITEM_OF, USER_OF, DAY_OF = (TABLES.samples.column(name).to_numpy() for name in ("item_index", "user_index", "day"))
-
-
-def changed(column: str, values: Any, tables: World = TABLES) -> World:
-    at = tables.samples.column_names.index(column)
-    array = pa.array(values, tables.samples.schema.field(column).type)
-    return replace(tables, samples=tables.samples.set_column(at, column, array))
-
-
-def sets(found: ItemSets) -> list[list[int]]:
-    return [found.items[low:high].tolist() for low, high in pairwise(found.offsets.tolist())]
-
-
-def of_day_1(tables: World = TABLES) -> ValidationSet:
-    return tables.data(SPEC_VALIDATION_SET).validation_set(1)
-
-
-def test_truth_and_seen_are_the_distinct_items_of_the_days() -> None:
-    found = of_day_1()
-    assert found.user_index.tolist() == list(range(USERS))
-    assert (found.num_users, found.num_items) == (USERS, ITEMS)
-    for day, held in ((1, found.truth), (0, found.seen)):
-        assert sets(held) == [sorted(set(ITEM_OF[(u == USER_OF) & (day == DAY_OF)].tolist())) for u in range(USERS)]
-
-
-def test_users_are_read_as_on_the_eve_without_context() -> None:
-    read = of_day_1().read_users(np.array([7, 2]))
-    past = read.bags[-1]
-    for place, user in enumerate((7, 2)):
-        early = ITEM_OF[(user == USER_OF) & (DAY_OF == 0)] + 2
-        assert past.values[past.offsets[place] : past.offsets[place + 1]].tolist() == early.tolist()
-        assert read.singles[place].tolist() == [user % 2 + 1, 0]
-    interests, pages = read.bags[:2]
-    assert interests.values.tolist() == [1 + 7 % 5, 2, 1 + 2 % 5, 2]
-    assert (pages.values.tolist(), pages.offsets.tolist()) == ([], [0, 0, 0])
-    assert read.is_empty_history is not None
-    assert read.is_empty_history.tolist() == [0.0, 0.0]
-
-
-def test_items_are_read_as_of_their_last_sample_before_or_as_the_corpus_has_them() -> None:
-    """Feature rows of the samples are made to say which they are: their item feature is the row number itself."""
-    rows = np.where(DAY_OF == 0, np.arange(80) % 9 + 1, 12).astype(np.int32)
-    # Item 3 has no sample before day 1; item 5 one whose features are unknown, and none that is later.
-    items = np.where(np.isin(ITEM_OF, [3, 5]), 4, ITEM_OF)
-    items[1], items[3] = 5, 5
-    rows[3] = 0
-    items[7] = 3  # on day 1
-    tables = changed("item_index", items, changed("item_row", rows))
-    features = tables.item_rows.set_column(0, "item", pa.array(range(13), pa.int32()))
-    found = replace(tables, item_rows=features).data(SPEC_VALIDATION_SET).validation_set(1)
-    early = DAY_OF == 0
-    last = {int(i): int(row) for i, row in zip(items[early], rows[early], strict=True) if row}
-    assert (last[5], 3 in last) == (2, False)
-    asked = np.array([11, 3, 0, 5, 3])
-    assert found.read_items(asked).singles[:, 0].tolist() == [last[11], 3 + 2, last[0], last[5], 3 + 2]
-    tags = found.read_items(asked).bags[0]
-    assert np.diff(tags.offsets).tolist()[1] == 1
-    assert tags.values[tags.offsets[1]] == 1 + 3 % 5
-    everything = found.read_items(np.arange(ITEMS))
-    assert everything.singles[:, 0].tolist() == [last.get(item, item + 2) for item in range(ITEMS)]
-
-
-def test_a_user_is_read_as_its_first_sample_of_the_days() -> None:
-    rows = np.where(DAY_OF == 1, 5, 9)
-    rows[EVENTS + 4] = 7  # the first sample of user 1 on day 1
-    found = of_day_1(changed("user_row", rows))
-    kinds = TABLES.user_rows.column("user_kind").to_pylist()
-    assert found.read_users(np.array([1, 0])).singles[:, 0].tolist() == [kinds[7], kinds[5]]
-
-
-def test_users_that_took_nothing_before_or_are_unknown_are_not_asked() -> None:
-    samples = TABLES.samples.filter(pa.array(~((USER_OF == 4) & (DAY_OF == 0))))
-    starts = np.arange(USERS, dtype=np.int64) * EVENTS + np.where(np.arange(USERS) == 4, 4, 0)
-    users = TABLES.users.set_column(0, "history_start", pa.array(starts))
-    tables = replace(TABLES, samples=samples, users=users)
-    assert of_day_1(tables).user_index.tolist() == [u for u in range(USERS) if u != 4]
-    unknown = np.where(USER_OF == 6, -1, USER_OF)
-    assert of_day_1(changed("user_index", unknown)).user_index.tolist() == [u for u in range(USERS) if u != 6]
-
-
-@pytest.mark.parametrize("first_day", [0, 2])
-def test_days_without_anybody_to_ask_are_refused(first_day: int) -> None:
-    with pytest.raises(SchemaError, match=r"training\.validation_days: expected a user who took something"):
-        TABLES.data(SPEC_VALIDATION_SET).validation_set(first_day)
 
 
 def test_ends_before_a_moment() -> None:
-    data = TABLES.data(SPEC_VALIDATION_SET)
+    data = TABLES.data(SPEC)
     times, starts = TABLES.history.column("event_time_ms").to_numpy(), np.arange(USERS) * EVENTS
     for moment in (0, 1, int(times[3]), int(times[3]) + 1, int(times.max()) + 1):
         expected = [start + int((times[start : start + EVENTS] < moment).sum()) for start in starts.tolist()]
@@ -302,10 +208,12 @@ def test_edges_by_hand_in_any_chunks() -> None:
     whole = table([(1, 0), (1, 4), (3, 2)])
     cut = pa.concat_tables([whole.slice(0, 2), whole.slice(2)])
     for chunked in (whole, cut):
-        edges = hard_edges(chunked, num_users=5, num_items=5)
+        edges = read_hard_edges(chunked, num_users=5, num_items=5)
         assert edges.offsets.tolist() == [0, 0, 2, 2, 3, 3]
         assert (edges.items.tolist(), edges.days.tolist()) == ([0, 4, 2], [0, 1, 2])
-    none = hard_edges(whole.slice(0, 0), num_users=5, num_items=5).draw(np.array([1], np.int32), 3, np.random.default_rng(1))
+    none = read_hard_edges(whole.slice(0, 0), num_users=5, num_items=5).draw(
+        np.array([1], np.int32), 3, np.random.default_rng(1)
+    )
     assert len(none.items) == 0
 
 
@@ -322,12 +230,12 @@ def test_edges_by_hand_in_any_chunks() -> None:
 )
 def test_bad_edges_are_refused(pairs: list[tuple[int, int]], text: str) -> None:
     with pytest.raises(SchemaError, match=text):
-        hard_edges(table(pairs), num_users=5, num_items=5)
+        read_hard_edges(table(pairs), num_users=5, num_items=5)
 
 
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(SchemaError, match="table hard_negatives, column day"):
-        hard_edges(table([(0, 0)]).drop_columns(["day"]), num_users=5, num_items=5)
+        read_hard_edges(table([(0, 0)]).drop_columns(["day"]), num_users=5, num_items=5)
 
 
 DISTRIBUTION = NegativeItems(alpha=0.5, smoothing=1)
@@ -487,13 +395,13 @@ def test_another_epoch_cuts_elsewhere() -> None:
 
 def test_kept_lengths_by_hand_and_by_law() -> None:
     lengths = np.full(20_000, 8)
-    assert kept_lengths(lengths, HistoryCut(sample_frac=0.0), np.random.default_rng(1)).tolist() == lengths.tolist()
-    kept = kept_lengths(lengths, HistoryCut(sample_frac=1.0, min_length_frac=0.75), np.random.default_rng(1))
+    assert cut_lengths(lengths, HistoryCut(sample_frac=0.0), np.random.default_rng(1)).tolist() == lengths.tolist()
+    kept = cut_lengths(lengths, HistoryCut(sample_frac=1.0, min_length_frac=0.75), np.random.default_rng(1))
     # 8 u for u even between .75 and 1 lies between 6 and 8: rounded up it is 7 or 8, each half of the time.
     assert np.bincount(kept, minlength=9)[7:] / 20_000 == pytest.approx([0.5, 0.5], abs=0.02)
-    half = kept_lengths(lengths, HistoryCut(sample_frac=0.5, min_length_frac=0.75), np.random.default_rng(1))
+    half = cut_lengths(lengths, HistoryCut(sample_frac=0.5, min_length_frac=0.75), np.random.default_rng(1))
     assert (half == 7).mean() == pytest.approx(0.25, abs=0.02)
-    assert kept_lengths(np.zeros(5, np.int64), HistoryCut(sample_frac=1.0), np.random.default_rng(1)).tolist() == [0] * 5
+    assert cut_lengths(np.zeros(5, np.int64), HistoryCut(sample_frac=1.0), np.random.default_rng(1)).tolist() == [0] * 5
 
 
 @settings(deadline=None)
@@ -506,12 +414,12 @@ def test_events_row_by_row(users: list[list[int]], rows: list[tuple[int, int, in
     bounds = offsets_of(np.array([len(user) for user in users]))
     chosen = [user % len(users) for user, _, _ in rows]
     own = np.array([item for _, item, _ in rows], np.int64)
-    positions, offsets = events_of_others(bounds[chosen], bounds[np.array(chosen, int) + 1], own, lambda at: items[at])
+    positions, offsets = without_own_item(bounds[chosen], bounds[np.array(chosen, int) + 1], own, lambda at: items[at])
     expected = [[item for item in users[user] if item != own[row]] for row, user in enumerate(chosen)]
     assert np.diff(offsets).tolist() == [len(past) for past in expected]
     assert items[positions].tolist() == [item for past in expected for item in past]
     kept = np.minimum(np.diff(offsets), np.array([count for _, _, count in rows], np.int64))
-    first, bounds_of_first = oldest(positions, offsets, kept)
+    first, bounds_of_first = keep_oldest(positions, offsets, kept)
     assert np.diff(bounds_of_first).tolist() == kept.tolist()
     assert items[first].tolist() == [item for past, n in zip(expected, kept, strict=True) for item in past[:n]]
 

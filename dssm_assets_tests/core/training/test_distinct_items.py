@@ -20,7 +20,7 @@ from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batches import Batch, epoch_batches
-from dssm_assets.core.training.distinct_items import as_one_column, equal_rows, item_side
+from dssm_assets.core.training.distinct_items import find_equal_rows, merge_columns
 from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, world
 
 
@@ -34,13 +34,13 @@ def _inputs(singles: list[list[int]], bags: list[list[int]]) -> TowerInput:
 def test_rows_are_equal_if_item_values_and_bags_are() -> None:
     # 0 = 3; 1 differs in the item, 2 in a single value, 4 in the order of its bag, 5 has none.
     inputs = _inputs([[1, 2], [1, 2], [2, 1], [1, 2], [1, 2], [1, 2]], [[5, 6], [5, 6], [5, 6], [5, 6], [6, 5], []])
-    first, kind = equal_rows(inputs, np.array([7, 8, 7, 7, 7, 7]))
+    first, kind = find_equal_rows(inputs, np.array([7, 8, 7, 7, 7, 7]))
     assert (first.tolist(), kind.tolist()) == ([0, 1, 2, 4, 5], [0, 1, 2, 0, 3, 4])
 
 
 def test_rows_that_differ_in_a_weight_are_two() -> None:
     bag = Bags(np.array([5, 5, 5]), np.array([0, 1, 2, 3]), np.array([1.0, -1.0, 1.0], np.float32))
-    first, kind = equal_rows(TowerInput(np.zeros((3, 0), np.int64), (bag,)), np.array([3, 3, 3]))
+    first, kind = find_equal_rows(TowerInput(np.zeros((3, 0), np.int64), (bag,)), np.array([3, 3, 3]))
     assert (first.tolist(), kind.tolist()) == ([0, 1], [0, 1, 0])
 
 
@@ -48,7 +48,7 @@ def test_rows_that_differ_in_a_weight_are_two() -> None:
 def test_kinds_equal_brute_force(rows: list[tuple[int, int, list[int]]]) -> None:
     inputs = _inputs([[single] for _, single, _ in rows] or np.zeros((0, 1)).tolist(), [bag for _, _, bag in rows])
     inputs = inputs if rows else TowerInput(np.zeros((0, 1), np.int64), inputs.bags)
-    first, kind = equal_rows(inputs, np.array([item for item, _, _ in rows], np.int64))
+    first, kind = find_equal_rows(inputs, np.array([item for item, _, _ in rows], np.int64))
     assert [rows[first[k]] for k in kind] == rows
     assert first.tolist() == [k for k, row in enumerate(rows) if row not in rows[:k]]
 
@@ -57,7 +57,7 @@ def test_corrections_of_equal_columns_by_hand() -> None:
     # Columns 0 and 2 become one: exp(-log 2) + exp(-log 6) = 2/3; the queued one stays behind.
     correction = torch.tensor(np.log([2.0, 5.0, 6.0, 7.0]))
     masked = MaskedPairs(np.array([0, 0, 1]), np.array([0, 2, 3]))
-    terms = as_one_column(LossTerms(torch.zeros(2), correction, torch.ones(2), masked, 8), np.array([0, 1, 0]), 2)
+    terms = merge_columns(LossTerms(torch.zeros(2), correction, torch.ones(2), masked, 8), np.array([0, 1, 0]), 2)
     assert terms.column_correction.tolist() == pytest.approx(np.log([1.5, 5.0, 7.0]), abs=1e-6)
     assert terms.masked.columns.tolist() == [0, 0, 2]
 
@@ -81,7 +81,7 @@ def test_loss_and_gradients_are_those_of_the_batch(in_batch: bool, sampler: str,
         towers.zero_grad()
         losses = []
         for batch in batches:
-            side, count = item_side(batch, model), len(batch.user)
+            side, count = batch.item_side(model), len(batch.user)
             assert len(side.items) < len(batch.items)
             user = towers.user_vectors(batch.user, None, None)
             items = towers.item_vectors(side.items if is_joined else batch.items, None, None)
@@ -100,7 +100,7 @@ def test_loss_and_gradients_are_those_of_the_batch(in_batch: bool, sampler: str,
 def test_items_stay_apart_where_their_number_counts(changes: dict[str, Any]) -> None:
     model = Model(**{**SMALL_MODEL, **changes})
     batch = _batches(model)[1][0]
-    side = item_side(batch, model)
+    side = batch.item_side(model)
     assert side.items is batch.items
     assert side.terms is batch.terms
     assert (side.own.tolist(), side.columns) == (list(range(32)), slice(0, 40))

@@ -13,10 +13,13 @@ from dssm_assets.core.config.model import Model, Similarity
 from dssm_assets.core.config.training import StepPlan, Training
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.models.tower_spec import tower_spec
-from dssm_assets.core.training import loop
+from dssm_assets.core.training.fit_history import EpochScore
+from dssm_assets.core.training.fit_options import FitContext
+from dssm_assets.core.training.fit_report import FitResult, Progress
 from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
-from dssm_assets.core.training.loop import FitContext, FitResult, Progress, fit
-from dssm_assets.core.training.state import EpochScore, model_to_bytes
+from dssm_assets.core.training.loop import fit
+from dssm_assets.core.training.model_format import model_to_bytes
+from dssm_assets.core.training.validation import EpochEvaluator
 from dssm_assets_tests.core.training.worlds import (
     AS_OF_MS,
     EVENTS,
@@ -274,7 +277,7 @@ def _fitted(model: dict[str, Any], training: dict[str, Any], tables: World | Non
         seed=1,
         progress=lambda progress: None,
         now=StepClock(),
-        around=FitContext(ks=(3,)),
+        context=FitContext(ks=(3,)),
     )
 
 
@@ -282,9 +285,7 @@ def _fitted(model: dict[str, Any], training: dict[str, Any], tables: World | Non
 def rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Hit rates that the epochs are said to have."""
     told: list[float] = []
-    monkeypatch.setattr(
-        loop.EpochEvaluator, "score", lambda self, towers, epoch, ranks: EpochScore(epoch, told[epoch - 1], 0.0)
-    )
+    monkeypatch.setattr(EpochEvaluator, "score", lambda self, towers, epoch: EpochScore(epoch, told[epoch - 1], 0.0))
     return told
 
 

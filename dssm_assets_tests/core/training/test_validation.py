@@ -1,24 +1,123 @@
-"""hit_rate@k of vectors on a validation set, by hand and by brute force."""
+"""Who is scored on the validation days, hit_rate@k by hand and by brute force, the score after an epoch."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.config.model import Model
+from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training import loop, prior_choice, validation
-from dssm_assets.core.training.data import ItemSets
-from dssm_assets.core.training.distributed.ranks import ALONE
-from dssm_assets.core.training.loop import EpochEvaluator
-from dssm_assets.core.training.validation import cut_of, hit_rate, item_vectors, user_blocks
-from dssm_assets_tests.core.training.worlds import FEATURES, ITEMS, SMALL_MODEL, world
+from dssm_assets.core.training import validation
+from dssm_assets.core.training.closed_form import prior_choice
+from dssm_assets.core.training.validation import (
+    EpochEvaluator,
+    ItemSets,
+    ValidationSet,
+    hit_rate,
+    item_vectors,
+    scored_k,
+    user_blocks,
+    validation_set,
+)
+from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, USERS, World, world
+
+MODEL = Model(**{**SMALL_MODEL, "history_length": 100})
+SPEC = tower_spec(FEATURES, MODEL)
+TABLES = world()
+ITEM_OF, USER_OF, DAY_OF = (TABLES.samples.column(name).to_numpy() for name in ("item_index", "user_index", "day"))
+
+
+def changed(column: str, values: Any, tables: World = TABLES) -> World:
+    at = tables.samples.column_names.index(column)
+    array = pa.array(values, tables.samples.schema.field(column).type)
+    return replace(tables, samples=tables.samples.set_column(at, column, array))
+
+
+def sets(found: ItemSets) -> list[list[int]]:
+    return [found.items[low:high].tolist() for low, high in pairwise(found.offsets.tolist())]
+
+
+def of_day_1(tables: World = TABLES) -> ValidationSet:
+    return validation_set(tables.data(SPEC), 1)
+
+
+def test_truth_and_seen_are_the_distinct_items_of_the_days() -> None:
+    found = of_day_1()
+    assert found.user_index.tolist() == list(range(USERS))
+    assert (found.num_users, found.num_items) == (USERS, ITEMS)
+    for day, held in ((1, found.truth), (0, found.seen)):
+        assert sets(held) == [sorted(set(ITEM_OF[(u == USER_OF) & (day == DAY_OF)].tolist())) for u in range(USERS)]
+
+
+def test_users_are_read_as_on_the_eve_without_context() -> None:
+    read = of_day_1().read_users(np.array([7, 2]))
+    past = read.bags[-1]
+    for place, user in enumerate((7, 2)):
+        early = ITEM_OF[(user == USER_OF) & (DAY_OF == 0)] + 2
+        assert past.values[past.offsets[place] : past.offsets[place + 1]].tolist() == early.tolist()
+        assert read.singles[place].tolist() == [user % 2 + 1, 0]
+    interests, pages = read.bags[:2]
+    assert interests.values.tolist() == [1 + 7 % 5, 2, 1 + 2 % 5, 2]
+    assert (pages.values.tolist(), pages.offsets.tolist()) == ([], [0, 0, 0])
+    assert read.is_empty_history is not None
+    assert read.is_empty_history.tolist() == [0.0, 0.0]
+
+
+def test_items_are_read_as_of_their_last_sample_before_or_as_the_corpus_has_them() -> None:
+    """Feature rows of the samples are made to say which they are: their item feature is the row number itself."""
+    rows = np.where(DAY_OF == 0, np.arange(80) % 9 + 1, 12).astype(np.int32)
+    # Item 3 has no sample before day 1; item 5 one whose features are unknown, and none that is later.
+    items = np.where(np.isin(ITEM_OF, [3, 5]), 4, ITEM_OF)
+    items[1], items[3] = 5, 5
+    rows[3] = 0
+    items[7] = 3  # on day 1
+    tables = changed("item_index", items, changed("item_row", rows))
+    features = tables.item_rows.set_column(0, "item", pa.array(range(13), pa.int32()))
+    found = validation_set(replace(tables, item_rows=features).data(SPEC), 1)
+    early = DAY_OF == 0
+    last = {int(i): int(row) for i, row in zip(items[early], rows[early], strict=True) if row}
+    assert (last[5], 3 in last) == (2, False)
+    asked = np.array([11, 3, 0, 5, 3])
+    assert found.read_items(asked).singles[:, 0].tolist() == [last[11], 3 + 2, last[0], last[5], 3 + 2]
+    tags = found.read_items(asked).bags[0]
+    assert np.diff(tags.offsets).tolist()[1] == 1
+    assert tags.values[tags.offsets[1]] == 1 + 3 % 5
+    everything = found.read_items(np.arange(ITEMS))
+    assert everything.singles[:, 0].tolist() == [last.get(item, item + 2) for item in range(ITEMS)]
+
+
+def test_a_user_is_read_as_its_first_sample_of_the_days() -> None:
+    rows = np.where(DAY_OF == 1, 5, 9)
+    rows[EVENTS + 4] = 7  # the first sample of user 1 on day 1
+    found = of_day_1(changed("user_row", rows))
+    kinds = TABLES.user_rows.column("user_kind").to_pylist()
+    assert found.read_users(np.array([1, 0])).singles[:, 0].tolist() == [kinds[7], kinds[5]]
+
+
+def test_users_that_took_nothing_before_or_are_unknown_are_not_asked() -> None:
+    samples = TABLES.samples.filter(pa.array(~((USER_OF == 4) & (DAY_OF == 0))))
+    starts = np.arange(USERS, dtype=np.int64) * EVENTS + np.where(np.arange(USERS) == 4, 4, 0)
+    users = TABLES.users.set_column(0, "history_start", pa.array(starts))
+    tables = replace(TABLES, samples=samples, users=users)
+    assert of_day_1(tables).user_index.tolist() == [u for u in range(USERS) if u != 4]
+    unknown = np.where(USER_OF == 6, -1, USER_OF)
+    assert of_day_1(changed("user_index", unknown)).user_index.tolist() == [u for u in range(USERS) if u != 6]
+
+
+@pytest.mark.parametrize("first_day", [0, 2])
+def test_days_without_anybody_to_ask_are_refused(first_day: int) -> None:
+    with pytest.raises(SchemaError, match=r"training\.validation_days: expected a user with positive events"):
+        validation_set(TABLES.data(SPEC), first_day)
 
 
 def _asked(items: list[list[int]], num_items: int) -> Any:
@@ -46,7 +145,7 @@ def test_an_item_counts_by_the_best_of_a_users_vectors() -> None:
 
 def test_equals_brute_force_on_a_real_set() -> None:
     spec = tower_spec(FEATURES, Model(**SMALL_MODEL))
-    asked = world().data(spec).validation_set(1)
+    asked = validation_set(world().data(spec), 1)
     towers = TwoTower(spec, torch.Generator().manual_seed(0))
     users, items = np.concatenate(list(user_blocks(towers, asked))), item_vectors(towers, asked)
     assert (len(users), len(items)) == (asked.num_users, ITEMS)
@@ -67,10 +166,10 @@ def test_a_score_does_not_depend_on_the_blocks_in_which_users_come(
     spec = tower_spec(FEATURES, model)
     towers, judge = (
         TwoTower(spec, torch.Generator().manual_seed(0)),
-        EpochEvaluator(world().data(spec), 1, model, (3,), is_asked=True),
+        EpochEvaluator(world().data(spec), 1, model, (3,)),
     )
-    monkeypatch.setattr(prior_choice, "CELLS", 5 * ITEMS)  # the prior is chosen on 5 of the users
-    whole = judge.score(towers, 1, ALONE)
+    monkeypatch.setattr(prior_choice, "MAX_SCORES", 5 * ITEMS)  # the prior is chosen on 5 of the users
+    whole = judge.score(towers, 1)
     monkeypatch.setattr(validation, "BLOCK_ROWS", 3)
     largest = 0
 
@@ -83,8 +182,8 @@ def test_a_score_does_not_depend_on_the_blocks_in_which_users_come(
 
         return hit_rate(one_by_one(), *given)
 
-    monkeypatch.setattr(loop, "hit_rate", watched)
-    in_blocks = judge.score(towers, 1, ALONE)
+    monkeypatch.setattr(validation, "hit_rate", watched)
+    in_blocks = judge.score(towers, 1)
     assert largest == 3
     assert in_blocks.prior == whole.prior
     assert (in_blocks.hit_rate, in_blocks.plain_hit_rate) == (whole.hit_rate, whole.plain_hit_rate)
@@ -93,4 +192,4 @@ def test_a_score_does_not_depend_on_the_blocks_in_which_users_come(
 
 @pytest.mark.parametrize(("ks", "num_items", "cut"), [([10, 50, 200], 1000, 200), ([10, 50, 200], 200, 50), ([10, 50], 5, 10)])
 def test_the_cut_tells_towers_apart(ks: list[int], num_items: int, cut: int) -> None:
-    assert cut_of(ks, num_items) == cut
+    assert scored_k(ks, num_items) == cut

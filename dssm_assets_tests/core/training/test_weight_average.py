@@ -11,6 +11,7 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.optimisers import RowGradients
+from dssm_assets.core.training.step_hooks import Update
 from dssm_assets.core.training.weight_average import WeightAverage
 from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, fitted
 
@@ -26,15 +27,20 @@ def _weights(towers: TwoTower) -> dict[str, torch.Tensor]:
     return {name: tensor.double().clone() for name, tensor in towers.state_dict().items()}
 
 
+def _update(rows: list[int]) -> Update:
+    gradients = [RowGradients(DIM, torch.tensor(rows, dtype=torch.int64), torch.zeros(len(rows), DIM))]
+    return Update(gradients, items=torch.zeros(0, DIM))
+
+
 def _take(towers: TwoTower, average: WeightAverage, rows: list[int], random: torch.Generator) -> None:
     """Moves these rows and all dense weights at random, as a step does."""
-    found = [RowGradients(DIM, torch.tensor(rows, dtype=torch.int64), torch.zeros(len(rows), DIM))]
-    average.before(found)
+    update = _update(rows)
+    average.before_update(update)
     towers.tables.table(DIM)[rows] += torch.randn(len(rows), DIM, generator=random)
     with torch.no_grad():
         for parameter in towers.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=random))
-    average.after(found)
+    average.after_update(update)
 
 
 @settings(max_examples=25, deadline=None)
@@ -53,10 +59,10 @@ def test_equals_the_naive_average_of_whole_tables(steps: list[set[int]], decay: 
         naive = {name: warm * naive[name] + (1 - warm) * tensor for name, tensor in _weights(towers).items()}
         if done in looked_at:
             live = _weights(towers)
-            with average.in_place():
+            with average.evaluation_weights():
                 assert {name for name, tensor in _weights(towers).items() if not torch.equal(tensor, live[name])}
             assert all(torch.equal(tensor, live[name]) for name, tensor in _weights(towers).items())
-    average.keep()
+    average.finish()
     for name, tensor in _weights(towers).items():
         torch.testing.assert_close(tensor, naive[name], rtol=1e-4, atol=1e-5)
 
@@ -67,11 +73,11 @@ def test_two_steps_of_one_weight_by_hand() -> None:
     towers.tables.table(DIM)[2] = 0.0
     average = WeightAverage(towers, 0.9)
     for weight in (1.0, 3.0):
-        found = [RowGradients(DIM, torch.tensor([2]), torch.zeros(1, DIM))]
-        average.before(found)
+        update = _update([2])
+        average.before_update(update)
         towers.tables.table(DIM)[2] = weight
-        average.after(found)
-    with average.in_place():
+        average.after_update(update)
+    with average.evaluation_weights():
         assert towers.tables.table(DIM)[2].tolist() == pytest.approx([2 / 11 * 0.9 + 9 / 11 * 3] * DIM)
 
 

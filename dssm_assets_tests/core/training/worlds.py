@@ -12,7 +12,8 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.loop import FitResult, fit
+from dssm_assets.core.training.fit_report import FitResult
+from dssm_assets.core.training.loop import fit
 
 ITEMS, USERS, EVENTS = 12, 10, 8
 """Items 0-5 belong to even users, items 6-11 to odd users; every user draws its items from its half alone."""

@@ -1,23 +1,27 @@
-"""One process's share of batches that several processes learn from together.
+"""One process's part of batches that several processes learn from together.
 
-Every process draws the same batch: its samples with their keys (item, user, place of the history, weight: one number each),
-its sampled negatives. Of features, histories and known positives each reads only its share:
+Every process draws the same batch: its samples with their keys (item, user, place of the history, weight: one number
+each) and its sampled negatives. Of features, histories and known positives each process reads its part alone:
 
-    user tower   every W-th sample, or every W-th visit with all its samples, so that no visit is computed twice
+    user tower   every W-th sample, or every W-th session with all its samples, so that no session is computed twice
     item tower   every W-th of the distinct items of the batch, and the hard negatives of its own samples
 
-Belongs here: who takes what, reading it. Does not belong here: what a batch is (`batches`), exchanging what comes of it
-(`distributed`, `trainer`).
+Belongs here: which process reads what, and reading it. Does not belong here: what a batch is (`batches`), exchanging the
+vectors (`process_group`).
 
-Letters: W processes, B samples of a batch, b of them this process's, V visits, N sampled negatives, M rows of the item tower that are shared.
+Letters: W processes, B samples of a batch, b of them of this process, V sessions, D vector width, M rows of the item tower that all
+processes share.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.columns import ITEM_ROW, WEIGHT
@@ -26,37 +30,75 @@ from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.samplers.queue import queued_places
 from dssm_assets.core.models.tower_input import TowerInput, concatenated, without_columns
 from dssm_assets.core.samples.sample_tables import ITEM_INDEX, USER_INDEX
-from dssm_assets.core.training.batches import Batch, Epoch, ItemSide, Negatives, Share, session_of
+from dssm_assets.core.training.batch_negatives import Negatives
+from dssm_assets.core.training.batches import Batch, Epoch, find_sessions
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.distinct_items import as_one_column, equal_rows, takes_together
-from dssm_assets.core.training.distributed.ranks import Ranks
+from dssm_assets.core.training.distinct_items import ItemSide, can_merge_items, find_equal_rows, merge_columns
+
+if TYPE_CHECKING:
+    from dssm_assets.core.training.ranks import Ranks
 
 Keys = dict[str, npt.NDArray[Any]]
 _CORPUS = -1
-"""In place of a sample's feature row: the item as the corpus has it."""
+"""In place of a sample's feature row: the item's features in the corpus."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedBatch(Batch):
+    """One process's part of a batch. The user tower's input and the terms are of its own samples alone.
+
+    Attributes:
+        rows: its samples, ascending [b].
+        count: B.
+        weight: of all samples of the batch in the loss, summed.
+        side: the item tower's part: every W-th of the M shared rows, then the hard negatives of its own samples. `own` and
+            `columns` number the M rows.
+    """
+
+    rows: IntArray
+    count: int
+    weight: float
+    side: ItemSide
+
+    def __len__(self) -> int:
+        return self.count
+
+    def item_side(self, model: Model) -> ItemSide:
+        """Returns this process's part of the item tower."""
+        return self.side
+
+    def positives(self, own_items: Tensor) -> Tensor:
+        """Returns the item vectors of its own samples [b, D]."""
+        return own_items[torch.from_numpy(self.rows).to(own_items.device)]
+
+    def part_of_loss(self, loss: Tensor) -> Tensor:
+        """Returns the mean over its own samples times their share of the batch's weight."""
+        return loss * (self.terms.weight.sum() / self.weight) if len(self.rows) else loss
 
 
 class SharedEpoch(Epoch):
-    """The samples of an epoch in their order, of which this process reads its share."""
+    """The samples of an epoch in their order, of which this process reads its part."""
 
     def __init__(self, data: TrainData, order: IntArray, model: Model, training: Training, *, ranks: Ranks) -> None:
-        """Takes what `Epoch` takes, and which process this is."""
+        """Notes what `Epoch` notes, and which process this is."""
         super().__init__(data, order, model, training)
         self._ranks = ranks
 
-    def batch(self, step: int, rng: np.random.Generator) -> Batch:
+    def read_batch(self, step: int, rng: np.random.Generator) -> SharedBatch:
         """Returns this process's part of a batch by its number."""
         data, model = self._data, self._model
         samples = self._order[step * self._size : (step + 1) * self._size]
         keys = data.read_keys(samples)
-        sampled = self._negatives.sampled(rng)
-        user, user_of, rows = self._user_share(samples, keys, rng)
+        sampled = self._negatives.draw_sampled(rng)
+        user, user_of, rows = self._read_user_part(samples, keys, rng)
         queued = data.read_key(ITEM_INDEX, self._order[queued_places(step, self._size, model.queue_batches)])
         weight = keys[WEIGHT].astype(np.float32)
         own_items = keys[ITEM_INDEX].astype(np.int64)
-        negatives = self._negatives.of(own_items, keys[USER_INDEX], sampled, weight=weight, queued=queued, rng=rng, rows=rows)
-        side, num_items = self._item_share(own_items, keys[ITEM_ROW], negatives)
-        return Batch(
+        negatives = self._negatives.negatives_for(
+            own_items, keys[USER_INDEX], sampled, weight=weight, queued=queued, rng=rng, rows=rows
+        )
+        side = self._read_item_part(own_items, keys[ITEM_ROW], negatives)
+        return SharedBatch(
             user=user,
             items=side.items,
             terms=side.terms,
@@ -64,51 +106,54 @@ class SharedEpoch(Epoch):
             user_of=user_of,
             num_hard=len(negatives.hard),
             num_queued=len(queued),
-            share=Share(rows, len(samples), float(weight.sum()), side, num_items),
+            rows=rows,
+            count=len(samples),
+            weight=float(weight.sum()),
+            side=side,
         )
 
-    def _user_share(
+    def _read_user_part(
         self, samples: IntArray, keys: Keys, rng: np.random.Generator
     ) -> tuple[TowerInput, IntArray | None, IntArray]:
-        """Returns the user tower's input, which row of it is each own sample's (None: its own), and the own samples [b]."""
+        """Returns the user tower's input, which row of it is each own sample's (None: row k), and the own samples [b]."""
         count = len(samples)
         if not self._by_session:
             rows = self._ranks.rows(count)
             is_hidden = rng.random(count)[rows] < self._model.context_dropout
-            user = self._read_users(samples[rows], _of(keys, rows), rng, rows, count)
+            user = self._read_users(samples[rows], _select(keys, rows), rng, rows, count)
             return without_columns(user, is_hidden, *self._context), None, rows
-        first, visit = session_of(keys)
+        first, session = find_sessions(keys)
         own = self._ranks.rows(len(first))
-        rows = np.flatnonzero(visit % self._ranks.count == self._ranks.rank)
-        user = self._read_users(samples[first[own]], _of(keys, first[own]), rng, own, len(first))
-        return user, visit[rows] // self._ranks.count, rows
+        rows = np.flatnonzero(session % self._ranks.count == self._ranks.rank)
+        user = self._read_users(samples[first[own]], _select(keys, first[own]), rng, own, len(first))
+        return user, session[rows] // self._ranks.count, rows
 
     def _read_users(self, samples: IntArray, keys: Keys, rng: np.random.Generator, own: IntArray, count: int) -> TowerInput:
-        return self._data.read_user_side(samples, keys, self._past, cast(np.random.Generator, _DrawnForAll(rng, own, count)))
+        draws = cast(np.random.Generator, _DrawsOfBatch(rng, own, count))
+        return self._data.read_user_side(samples, keys, self._history_rule, draws)
 
-    def _item_share(self, own_items: IntArray, item_row: npt.NDArray[Any], negatives: Negatives) -> tuple[ItemSide, int]:
-        """Returns the item side of the own samples, and M."""
+    def _read_item_part(self, own_items: IntArray, item_row: npt.NDArray[Any], negatives: Negatives) -> ItemSide:
         count, sampled, terms = len(own_items), negatives.sampled, negatives.terms
         begin, end = 0 if self._model.in_batch else count, count + len(sampled)
         own, columns = np.arange(count, dtype=np.int64), slice(begin, end)
         source = np.concatenate([item_row.astype(np.int64), np.full(len(sampled), _CORPUS)])
         kept = np.arange(end, dtype=np.int64)
-        if takes_together(self._model):
-            # Items are told apart by where their features lie: whether those are equal is not known without reading them.
+        if can_merge_items(self._model):
+            # Items are compared by where their features lie: comparing the features would mean reading them all.
             items = np.concatenate([own_items, sampled])[begin:]
-            first, kind = equal_rows(TowerInput(source[begin:, None] - _CORPUS), items)
+            first, kind = find_equal_rows(TowerInput(source[begin:, None] - _CORPUS), items)
             kept = np.concatenate([kept[:begin], begin + first])
             own, columns = own if begin else kind[:count], slice(begin, begin + len(first))
-            terms = as_one_column(terms, kind, len(first))
-        dealt = kept[self._ranks.rows(len(kept))]
-        is_sample = dealt < count
-        of_samples = self._data.sample_items.read(item_row[dealt[is_sample]])
-        of_corpus = self._data.read_items(np.concatenate([sampled[dealt[~is_sample] - count], negatives.hard]))
-        return ItemSide(concatenated(of_samples, of_corpus), own, columns, terms), len(kept)
+            terms = merge_columns(terms, kind, len(first))
+        part = kept[self._ranks.rows(len(kept))]
+        is_sample = part < count
+        of_samples = self._data.sample_items.read(item_row[part[is_sample]])
+        of_corpus = self._data.read_items(np.concatenate([sampled[part[~is_sample] - count], negatives.hard]))
+        return ItemSide(concatenated(of_samples, of_corpus), len(kept), own, columns, terms)
 
 
-class _DrawnForAll:
-    """A generator's draws for every row of a batch, of which those of some rows are handed out."""
+class _DrawsOfBatch:
+    """Draws for every row of a batch, so that all processes draw the same, and returns those of some rows."""
 
     def __init__(self, rng: np.random.Generator, rows: IntArray, count: int) -> None:
         self._rng, self._rows, self._count = rng, rows, count
@@ -123,8 +168,8 @@ class _DrawnForAll:
 
     def _check(self, size: int) -> None:
         if size != len(self._rows):
-            raise ValueError(f"draws for a share: expected {len(self._rows)} rows, got {size}")
+            raise ValueError(f"draws of one process: expected {len(self._rows)} rows, got {size}")
 
 
-def _of(keys: Keys, rows: IntArray) -> Keys:
+def _select(keys: Keys, rows: IntArray) -> Keys:
     return {name: values[rows] for name, values in keys.items()}

@@ -10,7 +10,7 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.embedding import EmbeddingTables
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
 from dssm_assets.core.training.distributed import sharded_tables
-from dssm_assets.core.training.distributed.ranks import Ranks
+from dssm_assets.core.training.distributed.process_group import ProcessGroup
 from dssm_assets.core.training.distributed.sharded_tables import ShardedTables
 
 FEATURES = [
@@ -34,7 +34,7 @@ def test_every_process_draws_its_rows_of_the_whole(block_rows: int, count: int, 
     after = torch.rand(1, generator=generator)
     for rank in range(count):
         generator = _generator()
-        dealt = ShardedTables(SPEC, generator, Ranks(rank, count))
+        dealt = ShardedTables(SPEC, generator, ProcessGroup(rank, count))
         assert torch.rand(1, generator=generator) == after
         for dim in whole.dims:
             assert torch.equal(dealt.table(dim), whole.table(dim)[rank::count])
@@ -45,6 +45,6 @@ def test_each_process_writes_its_own_rows() -> None:
     whole = EmbeddingTables(SPEC, _generator())
     whole.put(4, rows, source, np.array([9, 8, 7, 6]))
     for rank in range(3):
-        dealt = ShardedTables(SPEC, _generator(), Ranks(rank, 3))
+        dealt = ShardedTables(SPEC, _generator(), ProcessGroup(rank, 3))
         dealt.put(4, rows, source, np.array([9, 8, 7, 6]))
         assert torch.equal(dealt.table(4), whole.table(4)[rank::3])

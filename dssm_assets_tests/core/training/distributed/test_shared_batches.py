@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,10 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.tower_input import SideReader
 from dssm_assets.core.models.tower_spec import tower_spec
-from dssm_assets.core.training.batches import Batch, epoch_batches
+from dssm_assets.core.training.batches import Batch, Epoch, epoch_batches
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.distributed.ranks import Ranks
-from dssm_assets.core.training.distributed.shared_batches import SharedEpoch
+from dssm_assets.core.training.distributed.process_group import ProcessGroup
+from dssm_assets.core.training.distributed.shared_batches import SharedBatch
 from dssm_assets_tests.core.training.worlds import FEATURES, ITEMS, SMALL_MODEL, USERS, world
 
 COUNT = 3
@@ -38,11 +37,11 @@ def _data(model: Model) -> TrainData:
     return TrainData(tower_spec(FEATURES, model), **{name: getattr(tables, name) for name in names}, hard_negatives=hard)
 
 
-def _batches(model: Model, training: Training, ranks: Ranks | None) -> list[Batch]:
+def _batches(model: Model, training: Training, ranks: ProcessGroup | None) -> list[Batch]:
     data = _data(model)
-    made_by = None if ranks is None else partial(SharedEpoch, ranks=ranks)
+    new_epoch = Epoch if ranks is None else ranks.new_epoch
     rows = np.arange(data.num_samples)
-    return list(epoch_batches(data, rows, model=model, training=training, seed=1, epoch=0, made_by=made_by))
+    return list(epoch_batches(data, rows, model=model, training=training, seed=1, epoch=0, new_epoch=new_epoch))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -50,12 +49,12 @@ def test_shares_are_those_of_one_batch(name: str) -> None:
     model = Model(**{**SMALL_MODEL, **CASES[name][0]})
     training = Training(batch_size=26, num_threads=1, **CASES[name][1])
     whole = _batches(model, training, None)
-    shares = [_batches(model, training, Ranks(rank, COUNT)) for rank in range(COUNT)]
+    shares = [_batches(model, training, ProcessGroup(rank, COUNT)) for rank in range(COUNT)]
     for step, batch in enumerate(whole):
         parts = [share[step] for share in shares]
         assert sorted(row for part in parts for row in _rows(part)) == list(range(len(batch)))
         assert sum(part.num_hard for part in parts) == batch.num_hard
-        (num_items,) = {part.share.num_items for part in parts if part.share is not None}
+        (num_items,) = {part.item_side(model).num_shared for part in parts}
         assert sum(len(part.items) - part.num_hard for part in parts) == num_items <= len(batch.item_index)
         for part in parts:
             rows = _rows(part)
@@ -77,8 +76,8 @@ def test_a_visit_is_read_by_one_process_with_all_its_samples() -> None:
     data = world().data(tower_spec(spec, model))
     rows, visits = np.arange(data.num_samples), []
     for rank in range(COUNT):
-        made_by = partial(SharedEpoch, ranks=Ranks(rank, COUNT))
-        batch = next(epoch_batches(data, rows, model=model, training=training, seed=1, epoch=0, made_by=made_by))
+        new_epoch = ProcessGroup(rank, COUNT).new_epoch
+        batch = next(epoch_batches(data, rows, model=model, training=training, seed=1, epoch=0, new_epoch=new_epoch))
         assert batch.user_of is not None
         assert sorted(set(batch.user_of.tolist())) == list(range(len(batch.user)))
         assert len(batch.user_of) == len(_rows(batch))
@@ -95,7 +94,7 @@ def test_features_are_read_of_the_share_alone(monkeypatch: pytest.MonkeyPatch) -
     _batches(model, training, None)
     whole = list(read)
     read.clear()
-    _batches(model, training, Ranks(0, 4))
+    _batches(model, training, ProcessGroup(0, 4))
     # User and context features of 80 samples become those of 20; items of 80 + 8 rows at most a quarter of the distinct.
     assert sorted(whole) == [8, 80, 80, 80]
     assert read[:2] == [20, 20]
@@ -103,5 +102,5 @@ def test_features_are_read_of_the_share_alone(monkeypatch: pytest.MonkeyPatch) -
 
 
 def _rows(batch: Batch) -> list[int]:
-    assert batch.share is not None
-    return list(batch.share.rows.tolist())
+    assert isinstance(batch, SharedBatch)
+    return list(batch.rows.tolist())

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dssm_assets.core.models.prior import Prior
-from dssm_assets.core.training import prior_choice
-from dssm_assets.core.training.prior_choice import Counts, choose_prior
+from dssm_assets.core.training.closed_form import prior_choice
+from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
 
 
 def _unit(vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -31,20 +31,20 @@ def _hits(users: Any, items: Any, truth: tuple[Any, Any], values: Any, scale: fl
 def test_popular_truth_is_found_by_popularity() -> None:
     # Ten items hold all positives before and all truth after; vectors say nothing. The prior must lift just these ten.
     _, users, items = _world(40, 300)
-    counts = Counts.of(np.repeat(np.arange(10), 50), np.full(500, 10), 300)
+    search = PriorSearch.from_samples(np.repeat(np.arange(10), 50), np.full(500, 10), 300)
     truth = np.repeat(np.arange(40), 5), np.tile(np.arange(10), 20)
-    prior = choose_prior(users, items, *truth, counts=counts, scale=10.0, k=10)
+    prior = search.choose(users, items, *truth, scale=10.0, k=10)
     assert prior.popularity > 0 or prior.recent > 0
-    assert _hits(users, items, truth, counts.values(prior) * 10, 10.0, 10) == 200
+    assert _hits(users, items, truth, search.item_values(prior) * 10, 10.0, 10) == 200
     assert _hits(users, items, truth, 0.0, 10.0, 10) < 20
 
 
 def test_where_the_vectors_are_right_there_is_no_prior() -> None:
     rng, users, items = _world(40, 300)
     best = np.argsort(-(users @ items.T), axis=1)[:, :3]
-    counts = Counts.of(rng.integers(0, 300, 3000), rng.integers(1, 60, 3000), 300)
+    search = PriorSearch.from_samples(rng.integers(0, 300, 3000), rng.integers(1, 60, 3000), 300)
     truth = np.repeat(np.arange(40), 3), best.reshape(-1)
-    prior = choose_prior(users, items, *truth, counts=counts, scale=10.0, k=3)
+    prior = search.choose(users, items, *truth, scale=10.0, k=3)
     assert (prior.popularity, prior.recent) == (0.0, 0.0)
 
 
@@ -52,18 +52,18 @@ def test_the_half_life_that_fits_is_found() -> None:
     # Items 0-9 sold yesterday alone, items 10-19 ten times as much two months ago; the truth is what sold yesterday.
     _, users, items = _world(40, 300)
     sold, ages = np.concatenate([np.arange(10), np.repeat(np.arange(10, 20), 10)]), np.repeat([1, 60], [10, 100])
-    counts = Counts.of(sold, ages, 300)
+    search = PriorSearch.from_samples(sold, ages, 300)
     truth = np.repeat(np.arange(40), 5), np.tile(np.arange(10), 20)
-    prior = choose_prior(users, items, *truth, counts=counts, scale=10.0, k=10)
+    prior = search.choose(users, items, *truth, scale=10.0, k=10)
     assert prior.recent > 0
     assert prior.half_life_days < 30
 
 
 def test_it_is_in_units_of_the_product_whatever_the_temperature() -> None:
     _, users, items = _world(40, 300)
-    counts = Counts.of(np.repeat(np.arange(10), 50), np.full(500, 10), 300)
+    search = PriorSearch.from_samples(np.repeat(np.arange(10), 50), np.full(500, 10), 300)
     truth = np.repeat(np.arange(40), 5), np.tile(np.arange(10), 20)
-    once, twice = (choose_prior(users, items * size, *truth, counts=counts, scale=10.0 / size, k=10) for size in (1, 2))
+    once, twice = (search.choose(users, items * size, *truth, scale=10.0 / size, k=10) for size in (1, 2))
     assert (twice.popularity, twice.recent) == pytest.approx((2 * once.popularity, 2 * once.recent))
 
 
@@ -72,26 +72,28 @@ def test_candidates_serve_as_well_as_all_items(interests: int, monkeypatch: pyte
     rng, _, items = _world(1, 2000)
     users = _unit(rng.normal(size=(50, interests, 8)))
     popular = rng.zipf(1.3, 20_000) % 2000
-    counts = Counts.of(popular, rng.integers(1, 60, len(popular)), 2000)
+    search = PriorSearch.from_samples(popular, rng.integers(1, 60, len(popular)), 2000)
     truth = np.repeat(np.arange(50), 6), popular[:300]
-    few = prior_choice._scores(users, items * np.float32(10), truth, counts, 5)
+    few = search.score_candidates(users, items * np.float32(10), *truth, 5)
     assert few.scores.shape[1] < 300
     monkeypatch.setattr(prior_choice, "LIST_FACTOR", 1000)
-    whole = prior_choice._scores(users, items * np.float32(10), truth, counts, 5)
+    whole = search.score_candidates(users, items * np.float32(10), *truth, 5)
     assert whole.scores.shape[1] == 2000
     for popularity, recent in ((0.0, 0.0), (1.0, 0.0), (0.5, 0.5)):
-        values = counts.values(Prior(popularity=popularity, recent=recent, half_life_days=7))
+        values = search.item_values(Prior(popularity=popularity, recent=recent, half_life_days=7))
         # What is good by half its score and half its count may be in neither list, so a few kth places lie too low.
-        assert few.hits(values, 5) == pytest.approx(whole.hits(values, 5), abs=0 if popularity == recent == 0 else 3)
+        assert few.count_hits(values, 5) == pytest.approx(
+            whole.count_hits(values, 5), abs=0 if popularity == recent == 0 else 3
+        )
     plain = (users @ items.T).max(1) * 10
     kth = np.sort(plain, axis=1)[:, -5]
-    assert whole.hits(np.zeros(2000, np.float32), 5) == int((plain[truth] >= kth[truth[0]]).sum())
+    assert whole.count_hits(np.zeros(2000, np.float32), 5) == int((plain[truth] >= kth[truth[0]]).sum())
 
 
 def test_of_many_users_evenly_chosen_ones_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     _, users, items = _world(40, 300)
-    monkeypatch.setattr(prior_choice, "CELLS", 3000)
-    counts = Counts.of(np.zeros(0, np.int64), np.zeros(0, np.int64), 300)
-    scores = prior_choice._scores(users, items, (np.arange(40), np.arange(40)), counts, 200)
+    monkeypatch.setattr(prior_choice, "MAX_SCORES", 3000)
+    search = PriorSearch.from_samples(np.zeros(0, np.int64), np.zeros(0, np.int64), 300)
+    scores = search.score_candidates(users, items, np.arange(40), np.arange(40), 200)
     assert scores.scores.shape == (10, 300)
     assert len(scores.truth_items) == 10

@@ -15,18 +15,18 @@ from dssm_assets.core.config.training import SvdInit
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training import loop
-from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
-from dssm_assets.core.training.svd_init import (
-    init_from_codes,
+from dssm_assets.core.training.closed_form import svd_init
+from dssm_assets.core.training.closed_form.svd_init import (
+    item_codes,
     leading_codes,
     log_counts,
-    pooled_histories,
-    shrunk,
-    start_codes,
-    taken_shares,
+    pool_histories,
+    popularity_factors,
+    shrink_codes,
+    write_codes,
 )
+from dssm_assets.core.training.data import TrainData
+from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
 from dssm_assets_tests.core.training.worlds import AS_OF_MS, FEATURES, ITEMS, USERS, fitted, world
 
 LINEAR = {
@@ -65,9 +65,9 @@ def test_codes_span_the_leading_singular_vectors() -> None:
 def test_of_many_users_some_decide_and_all_are_heard() -> None:
     dense = _dense(400)
     taken = sp.csr_matrix(dense)
-    _spans(leading_codes(taken, 3, most_users=100), dense, 3, atol=0.01)
+    _spans(leading_codes(taken, 3, max_users=100), dense, 3, atol=0.01)
     dense[1::4, 6] = 50.0  # only who is not among the every fourth took much of the last
-    assert np.abs(leading_codes(sp.csr_matrix(dense), 1, most_users=100)[6]) > 0.9
+    assert np.abs(leading_codes(sp.csr_matrix(dense), 1, max_users=100)[6]) > 0.9
 
 
 def test_more_columns_than_anybody_needs_are_zero() -> None:
@@ -80,27 +80,27 @@ def test_more_columns_than_anybody_needs_are_zero() -> None:
 
 def test_shrunk_by_hand() -> None:
     histories = sp.csr_matrix(np.array([[0, 2, 0], [0, 0, 1]], np.float32))
-    codes = shrunk(histories, np.eye(3, dtype=np.float32)[:, 1:], 2.0)
+    codes = shrink_codes(histories, np.eye(3, dtype=np.float32)[:, 1:], 2.0)
     np.testing.assert_allclose(codes @ codes.T, np.diag([0, 4 / 6, 1 / 3]), atol=1e-6)
 
 
 def test_codes_of_full_width_are_a_ridge_regression_of_histories_on_themselves() -> None:
     dense = _dense(30).astype(np.float64)
-    codes = start_codes(sp.csr_matrix(dense.astype(np.float32)), dense.sum(0), 7, SvdInit(embedding="item", ridge=40.0))
+    codes = item_codes(sp.csr_matrix(dense.astype(np.float32)), dense.sum(0), 7, SvdInit(embedding="item", ridge=40.0))
     gram = dense.T @ dense
     np.testing.assert_allclose(codes @ codes.T, np.linalg.solve(gram + 40.0 * np.eye(7), gram), atol=1e-4)
 
 
 def test_takers_shares_by_hand() -> None:
-    np.testing.assert_allclose(taken_shares(np.array([0, 1, 3]), 0.5), [0.05**-0.5, 0.55**-0.5, 1.55**-0.5], rtol=1e-6)
-    np.testing.assert_array_equal(taken_shares(np.array([0, 1, 3]), 0.0), np.ones(3))
+    np.testing.assert_allclose(popularity_factors(np.array([0, 1, 3]), 0.5), [0.05**-0.5, 0.55**-0.5, 1.55**-0.5], rtol=1e-6)
+    np.testing.assert_array_equal(popularity_factors(np.array([0, 1, 3]), 0.0), np.ones(3))
 
 
 def test_what_many_take_counts_less_in_histories_and_in_codes() -> None:
     dense = _dense(30)
     taken, start = dense.sum(0), SvdInit(embedding="item", ridge=5.0, popularity_exponent=0.5)
-    codes = start_codes(sp.csr_matrix(dense), taken, 7, start)
-    shares = np.diag(taken_shares(taken, 0.5).astype(np.float64))
+    codes = item_codes(sp.csr_matrix(dense), taken, 7, start)
+    shares = np.diag(popularity_factors(taken, 0.5).astype(np.float64))
     gram = shares @ dense.T @ dense @ shares
     expected = shares @ np.linalg.solve(gram + 5.0 * np.eye(7), gram) @ shares
     np.testing.assert_allclose(codes @ codes.T, expected, rtol=1e-3, atol=1e-3)
@@ -110,7 +110,7 @@ def _started(ends: np.ndarray | None = None, start: dict[str, Any] | None = None
     tables = world()
     spec = tower_spec(FEATURES, Model(**{**LINEAR, "num_sample": 8, "history_length": 5}))
     data, towers = tables.data(spec), TwoTower(spec, torch.Generator().manual_seed(0))
-    init_from_codes(towers, data, SvdInit(**{**START, **(start or {})}), data.user_ends() if ends is None else ends)
+    write_codes(towers, data, SvdInit(**{**START, **(start or {})}), data.user_ends() if ends is None else ends)
     return towers, data, tables
 
 
@@ -180,7 +180,7 @@ def test_who_took_more_counts_for_more() -> None:
     _, data, tables = _started()
     ends = np.array(data.user_starts) + np.where(np.arange(USERS) == 0, 2, 1)
     past = next(f for f in data.spec.pooled_features if f.embedding_name == "item")
-    found = pooled_histories(data, past, ends).toarray()
+    found = pool_histories(data, past, ends).toarray()
     taken = tables.history["h__item"].to_numpy()
     expected = np.zeros_like(found)
     for user, (start, end) in enumerate(zip(data.user_starts, ends, strict=True)):
@@ -204,9 +204,9 @@ def test_a_search_begins_with_the_days_before_it_and_a_refit_with_all(monkeypatc
 
     def spy(towers: TwoTower, data: TrainData, start: SvdInit, ends: np.ndarray) -> None:
         seen.append(int((ends - data.user_starts).sum()))
-        init_from_codes(towers, data, start, ends)
+        write_codes(towers, data, start, ends)
 
-    monkeypatch.setattr(loop, "init_from_codes", spy)
+    monkeypatch.setattr(svd_init, "write_codes", spy)
     fitted(LINEAR, {"svd_init": START, "validation_days": 1})
     assert seen == [USERS * 4, USERS * 8]  # two days of four events each
 
@@ -219,7 +219,7 @@ def test_rows_that_several_items_share_have_no_code() -> None:
     names = ("samples", "user_rows", "item_rows", "history", "users")
     data = TrainData(spec, items=items, **{name: getattr(tables, name) for name in names})
     towers = TwoTower(spec, torch.Generator().manual_seed(0))
-    init_from_codes(towers, data, SvdInit(**START), data.user_ends())
+    write_codes(towers, data, SvdInit(**START), data.user_ends())
     base = towers.tables.bases["item"]
     lengths = towers.tables.table(8)[base + 1 : base + ITEMS + 2].norm(dim=1)
     assert not lengths[1]  # index 2, of two items
@@ -267,9 +267,9 @@ def test_the_loss_sees_held_codes_or_does_not() -> None:
 @pytest.mark.parametrize(
     ("start", "named"),
     [
-        (None, "training.svd_init, the codes that it holds"),
-        ({**START, "embedding": "tags"}, "expected item, got tags"),
-        ({**START, "popularity": 0.5}, "codes alone"),
+        (None, "training.svd_init, which computes the frozen embedding"),
+        ({**START, "embedding": "tags"}, "expected item, .*got tags"),
+        ({**START, "popularity": 0.5}, "0 with model.frozen_embedding, got 0.5"),
     ],
 )
 def test_what_keeps_codes_from_being_held_is_told(start: dict[str, Any] | None, named: str) -> None:

@@ -8,9 +8,9 @@ import torch
 
 from dssm_assets.core.config.training import Device, Precision
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.core.training import trainer
+from dssm_assets.core.training import compute
+from dssm_assets.core.training.compute import ComputeContext, device_of, is_bfloat16
 from dssm_assets.core.training.inference import infer_item_vectors
-from dssm_assets.core.training.trainer import device_of, is_bfloat16, products
 from dssm_assets_tests.core.training.worlds import fitted, world
 
 CPU = torch.device("cpu")
@@ -32,10 +32,10 @@ def test_the_loop_runs_on_it_and_learns_about_the_same(device: str, kind: str) -
 
 def test_bfloat16_rounds_products_and_nothing_else() -> None:
     left = torch.tensor([[1.0 + 2**-9]])
-    with products(True, CPU):
+    with ComputeContext(CPU, bfloat16=True).products():
         rounded = torch.mm(left, torch.ones(1, 1))
         summed = left + 0.0
-    with products(False, CPU):
+    with ComputeContext(CPU).products():
         exact = torch.mm(left, torch.ones(1, 1))
     assert (rounded.dtype, float(rounded), float(exact), float(summed)) == (torch.bfloat16, 1.0, 1 + 2**-9, 1 + 2**-9)
 
@@ -44,7 +44,7 @@ def test_bfloat16_rounds_products_and_nothing_else() -> None:
     ("choice", "native", "expected"), [("auto", True, True), ("auto", False, False), ("float32", True, False)]
 )
 def test_auto_asks_the_processor(choice: str, native: bool, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "multiplies_bfloat16", lambda device: native)
+    monkeypatch.setattr(compute, "multiplies_bfloat16", lambda device: native)
     assert is_bfloat16(Precision(choice), CPU) == expected
     assert is_bfloat16(Precision.BFLOAT16, CPU)
 

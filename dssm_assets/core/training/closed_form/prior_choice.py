@@ -1,0 +1,182 @@
+"""Chooses the popularity prior that recalls most of what happened on the validation days.
+
+Belongs here: the choice, from coarse to fine, over scores that are computed once. Does not belong here: what a prior is
+(`models/prior`), which towers are scored (`validation`).
+
+A prior is tried in units of the loss's logits: score = u . v / temperature + a ln(count + 1) + w ln(recent + .3). The chosen
+one is in units of the product, which is what is stored and searched: a and w times the temperature.
+
+Counts are of the samples before the validation days; ages are whole days up to the first validation day.
+
+Letters: U users, I items, C candidates of a user, K interests, P truth pairs, D vector width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray
+from dssm_assets.core.models.prior import Prior, recent_counts
+from dssm_assets.core.samples.sample_tables import DAY, ITEM_INDEX
+from dssm_assets.core.training.data import TrainData
+
+HALF_LIVES = (1.0, 3.0, 7.0, 30.0, 90.0)
+"""Days after which a sample counts half as much in the recent count."""
+MAX_SCORES = 4_000_000
+"""Scores that are kept; an even sample of the users that fits is used."""
+LIST_FACTOR = 4
+"""Candidates of a user are the best 4 k by its score and the best 4 k by every count: beyond some 10,000 items, not all."""
+
+_Setting = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class PriorSearch:
+    """Chooses a prior by how often each item occurred before the validation days [I].
+
+    Attributes:
+        counts: in all.
+        recent: lately, by half-life.
+    """
+
+    counts: npt.NDArray[np.float64]
+    recent: dict[float, npt.NDArray[np.float64]]
+
+    @classmethod
+    def from_days_before(cls, data: TrainData, first_day: int) -> PriorSearch:
+        """Returns the search by the samples before a day."""
+        keys = data.read_keys(data.rows_of_days(0, first_day))
+        items, ages = keys[ITEM_INDEX].astype("int64"), first_day - keys[DAY].astype("int64")
+        return cls.from_samples(items, ages, data.num_items)
+
+    @classmethod
+    def from_samples(cls, items: IntArray, age_days: IntArray, num_items: int) -> PriorSearch:
+        """Returns the search by samples: the item of each, and its age (1: the day before)."""
+        recent = {half_life: recent_counts(items, age_days, half_life, num_items) for half_life in HALF_LIVES}
+        return cls(np.bincount(items, minlength=num_items).astype(np.float64), recent)
+
+    def item_values(self, prior: Prior) -> FloatArray:
+        """Returns the prior of every item [I]."""
+        return prior.prior_of(self.counts, self.recent[prior.half_life_days])
+
+    def choose_users(self, num_users: int, k: int) -> IntArray:
+        """Returns the users whose scores decide, ascending and evenly spaced: as many as fit."""
+        count = max(1, min(num_users, MAX_SCORES // self._num_candidates(k)))
+        return np.unique(np.linspace(0, num_users - 1, count).astype(np.int64))
+
+    def choose(
+        self, users: FloatArray, items: FloatArray, truth_users: IntArray, truth_items: IntArray, *, scale: float, k: int
+    ) -> Prior:
+        """Returns the prior with most hits among the k best; of equal ones the first and weakest.
+
+        Args:
+            users: vectors [U, D] or [U, K, D].
+            items: vectors [I, D].
+            truth_users: user of each pair [P].
+            truth_items: item of each pair [P].
+            scale: 1 / temperature.
+            k: length of the lists.
+        """
+        scores = self.score_candidates(users, items * np.float32(scale), truth_users, truth_items, k)
+        best: _Setting = (0.0, 0.0, HALF_LIVES[0])
+        most = -1
+        for stage in (_coarse, _near, _fine):
+            for setting in stage(best):
+                hits = scores.count_hits(self.item_values(_prior(setting)), k)
+                if hits > most:
+                    most, best = hits, setting
+        popularity, recent, half_life = best
+        return _prior((popularity / scale, recent / scale, half_life))
+
+    def score_candidates(
+        self, users: FloatArray, items: FloatArray, truth_users: IntArray, truth_items: IntArray, k: int
+    ) -> CandidateScores:
+        """Returns the scores of the chosen users' candidates and of their truth pairs; arguments as of `choose`."""
+        interests = users[:, None] if users.ndim == 2 else users  # [U, K, D]
+        num_items, depth, width = len(items), LIST_FACTOR * k, self._num_candidates(k)
+        popular = self._most_counted(depth)
+        is_whole = width == num_items
+        rows = self.choose_users(len(users), k)
+        place = np.full(len(users), -1, np.int64)
+        place[rows] = np.arange(len(rows))
+        owner = place[truth_users]
+        is_chosen = owner >= 0
+        owner, wanted = owner[is_chosen], truth_items[is_chosen]
+        found, kept = np.empty((len(rows), width), np.float32), np.zeros((0 if is_whole else len(rows), width), np.int64)
+        of_truth = np.empty(len(owner), np.float32)
+        step = max(1, MAX_SCORES // (num_items * interests.shape[1]))
+        for begin in range(0, len(rows), step):
+            block = slice(begin, begin + step)
+            whole = (interests[rows[block]] @ items.T).max(1)  # [B, I]
+            here = (owner >= begin) & (owner < begin + step)
+            of_truth[here] = whole[owner[here] - begin, wanted[here]]
+            if is_whole:
+                found[block] = whole
+                continue
+            own = np.argpartition(whole, num_items - depth, axis=1)[:, num_items - depth :]
+            kept[block] = np.concatenate([own, np.broadcast_to(popular, (len(own), len(popular)))], axis=1)
+            found[block] = np.take_along_axis(whole, kept[block], axis=1)
+            found[block, :depth][np.isin(own, popular)] = -np.inf  # else it would be in the list twice
+        return CandidateScores(kept, found, of_truth, wanted, owner)
+
+    def _num_candidates(self, k: int) -> int:
+        """Returns C; all items if there are no more."""
+        depth = LIST_FACTOR * k
+        return min(len(self.counts), len(self._most_counted(depth)) + depth)
+
+    def _most_counted(self, depth: int) -> IntArray:
+        """Returns the items that are among the first `depth` by any of the counts."""
+        if depth >= len(self.counts):
+            return np.arange(len(self.counts), dtype=np.int64)
+        lists = [np.argsort(-values, kind="stable")[:depth] for values in (self.counts, *self.recent.values())]
+        return np.unique(np.concatenate(lists))
+
+
+@dataclass(frozen=True)
+class CandidateScores:
+    """The candidates of the chosen users [U, C], their scores, and score, item and user of the truth pairs [P].
+
+    Without `items` [0, C] candidate c is item c.
+    """
+
+    items: IntArray
+    scores: FloatArray
+    truth_scores: FloatArray
+    truth_items: IntArray
+    truth_users: IntArray
+
+    def count_hits(self, values: FloatArray, k: int) -> int:
+        """Returns how many truth pairs are among their user's k best when an item's value is added to its score."""
+        if k >= self.scores.shape[1]:
+            return len(self.truth_items)
+        totals = self.scores + (values[None] if self.items.size == 0 else values[self.items])
+        kth = np.partition(totals, totals.shape[1] - k, axis=1)[:, totals.shape[1] - k]
+        return int((self.truth_scores + values[self.truth_items] >= kth[self.truth_users]).sum())
+
+
+def _prior(setting: _Setting) -> Prior:
+    popularity, recent, half_life = setting
+    return Prior(popularity=popularity, recent=recent, half_life_days=half_life)
+
+
+def _coarse(_: _Setting) -> Iterator[_Setting]:
+    strengths = (0.0, 0.5, 1.0, 2.0)
+    yield from ((popularity, 0.0, HALF_LIVES[0]) for popularity in strengths)
+    yield from product(strengths, strengths[1:], (3.0, 30.0))
+
+
+def _near(best: _Setting) -> Iterator[_Setting]:
+    yield from product(_neighbours(best[0], 0.25), _neighbours(best[1], 0.25), HALF_LIVES)
+
+
+def _fine(best: _Setting) -> Iterator[_Setting]:
+    yield from product(_neighbours(best[0], 0.125), _neighbours(best[1], 0.125), (best[2],))
+
+
+def _neighbours(strength: float, step: float) -> Iterable[float]:
+    return [value for value in (strength - step, strength, strength + step) if value >= 0]

@@ -1,0 +1,255 @@
+"""First values of item embeddings: the codes that keep most of what pooled histories contain.
+
+A user vector is one short vector for hundreds of own items among tens of thousands. Random codes keep a share of
+sqrt(width / items) of it; the best codes are known in closed form. Let X hold the weights with which users' histories are
+pooled, users by items. Q with orthonormal columns keeps most of X, in squares, when it spans the leading right singular
+vectors of X. Then user X Q meets item Q in X Q Q', which is near X: own items first, then those of similar users. Cremonesi
+et al. 2010 ("PureSVD") recommend by X Q Q' alone; here training starts from it.
+
+Every basis of that span gives the same products. It comes from the eigenvectors of X X', users by users. Of many users an
+even sample is used, and one step of orthogonal iteration, Q <- orth(X' X Q), then includes all of them.
+
+For items that are not in the histories, directions that few users share are noise. With a ridge the codes are those of a
+regression of histories on themselves (`shrink_codes`; EASE, Steck 2019, without its zero diagonal), and a popularity exponent keeps
+the leading directions from following the most popular items alone. Such codes may also stay unchanged next to the towers' outputs
+(`model.frozen_embedding`). Popularity itself can be the start of one more column, which every user meets with the same number.
+
+Belongs here: the codes, and towers that begin with them. Does not belong here: what a pooling is (`models/history_pooling`),
+how both towers read the codes alike (`models/skip_start`).
+
+Letters: U users, I items, N rows of the table, d its width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+from torch import nn
+
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray
+from dssm_assets.core.config.training import SvdInit
+from dssm_assets.core.errors import Fault
+from dssm_assets.core.models.skip_start import Coordinate
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec
+from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.training.data import TrainData
+from dssm_assets.core.training.fit_options import EmbeddingStart
+
+_MAX_EVENTS = 1 << 25
+"""Events in memory, 12 bytes each. Of more events an even sample of the users is used."""
+_MAX_USERS = 4096
+"""Users whose products with one another are in memory, 8 bytes each."""
+_BLOCK_EVENTS, _BLOCK_ITEMS = 1 << 20, 1 << 16
+_CONSTANT = 10.0
+"""Every user's number in the column of popularity: as large as pooled codes are, so that all weights learn at one pace."""
+_NO_COUNT = 0.3
+"""Added to a count before its logarithm."""
+_MEAN_FRAC = 0.05
+"""Share of the mean that is added to a sum before a negative power of it: the power of 0 would be infinite."""
+_SMALLEST = 1e-9
+"""Share of the largest eigenvalue below which an eigenvalue is rounding."""
+_REMEDY = "name a shared embedding, or unset training.svd_init"
+
+
+class SvdStart(EmbeddingStart):
+    """An embedding of history items begins at the codes of `training.svd_init`."""
+
+    def __init__(self, section: SvdInit) -> None:
+        self._section = section
+
+    def find_faults(self, spec: TowerSpec) -> list[Fault]:
+        """Returns what keeps towers of this specification from beginning at codes."""
+        return svd_init_faults(spec, self._section)
+
+    def write_into(self, towers: TwoTower, data: TrainData, before_day: int | None) -> None:
+        """Overwrites the embedding by the codes of the histories before a day; None: of whole histories."""
+        ends = data.user_ends() if before_day is None else data.user_ends(data.first_time_ms(before_day))
+        write_codes(towers, data, self._section, ends)
+
+
+def svd_init_faults(spec: TowerSpec, section: SvdInit) -> list[Fault]:
+    """Returns what keeps towers of this specification from beginning at codes."""
+    where, faults = "training.svd_init", []
+    if len(_find_features(spec, section)) < 2:
+        shared = sorted({f.embedding_name for f in spec.sequences} & {f.embedding_name for f in spec.of(Side.ITEM)})
+        expected = "an embedding that the history, in a pooling without attention, shares with a single-valued item feature"
+        got = f"{section.embedding}; shared: {', '.join(shared) or 'none'}"
+        faults.append(Fault(f"{where}.embedding", expected, got, _REMEDY))
+    if spec.frozen_embedding is not None:
+        return faults + _frozen_faults(spec, section)
+    shared_names = {f.embedding_name for f in spec.sequences}
+    width = sum({f.embedding_name: f.embedding_dim for f in spec.of(Side.ITEM) if f.embedding_name in shared_names}.values())
+    if spec.output_dim < width:
+        expected = f"model.output_dim of at least {width}, an output for every column of the shared embeddings"
+        faults.append(Fault(where, expected, str(spec.output_dim), "widen the vectors or narrow the embeddings"))
+    if not spec.skip:
+        expected = "model.skip, a residual connection that starts as the same map in both towers"
+        faults.append(Fault(where, expected, "skip is off", "set model.skip"))
+    return faults
+
+
+def _frozen_faults(spec: TowerSpec, section: SvdInit) -> list[Fault]:
+    """Returns what keeps codes from being frozen."""
+    where, faults = "training.svd_init", []
+    if section.embedding != spec.frozen_embedding:
+        remedy = "set both to the same embedding"
+        expected = f"{spec.frozen_embedding}, the embedding of model.frozen_embedding"
+        faults.append(Fault(f"{where}.embedding", expected, section.embedding, remedy))
+    if section.popularity:
+        remedy = "set it to 0 and leave popularity to the towers or to model.prior"
+        faults.append(Fault(f"{where}.popularity", "0 with model.frozen_embedding", str(section.popularity), remedy))
+    return faults
+
+
+def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntArray) -> None:
+    """Overwrites an embedding of history items by its codes, times the scale.
+
+    The weights by which the layers beside the skip connections read the codes become 0: random ones would only add noise.
+
+    Args:
+        towers: changed; `svd_init_faults` finds no fault.
+        data: histories and corpus.
+        section: which embedding, how large.
+        ends: where each user's known events end [U].
+    """
+    sequence, item = _find_features(towers.spec, section)
+    histories = pool_histories(data, sequence, ends).multiply(_is_own_row(data, item)).tocsr()
+    width = item.embedding_dim - (section.popularity > 0)
+    totals = np.asarray(histories.sum(axis=0)).ravel()
+    rows = section.scale * item_codes(histories, totals, width, section)
+    if section.popularity:
+        rows = np.concatenate([rows, (section.popularity / _CONSTANT * log_counts(totals))[:, None]], axis=1)
+        _add_user_constant(towers, (item.embedding_name, width))
+    is_frozen = item.embedding_name == towers.spec.frozen_embedding
+    known = np.arange(1, item.num_embeddings)
+    base = towers.tables.bases[item.embedding_name]
+    with torch.no_grad():
+        towers.tables.put(item.embedding_dim, base + known, torch.from_numpy(rows), known)
+        for tower in () if is_frozen else (towers.user_tower, towers.item_tower):
+            first: nn.Linear = tower.linears[0]  # type: ignore[assignment]
+            first.weight[:, tower.shared_columns] = 0.0
+
+
+def item_codes(histories: sp.csr_matrix, totals: npt.NDArray[Any], width: int, section: SvdInit) -> FloatArray:
+    """Returns the codes of these histories under the section's ridge and popularity exponent, float32 [N, d].
+
+    Args:
+        histories: weights, float32 [U, N].
+        totals: their sums [N].
+        width: d.
+        section: with ridge 0 and exponent 0 the codes are the leading singular vectors.
+    """
+    factors = popularity_factors(totals, section.popularity_exponent)
+    weighed = histories.multiply(factors).tocsr() if section.popularity_exponent else histories
+    codes = leading_codes(weighed, width)
+    if section.ridge:
+        codes = shrink_codes(weighed, codes, section.ridge)
+    return factors[:, None] * codes
+
+
+def popularity_factors(totals: npt.NDArray[Any], exponent: float) -> FloatArray:
+    """Returns (total / mean + .05) ** -exponent, the mean over items with a total above 0, float32 [N].
+
+    By hand, with exponent .5 and 0, 1, 3: the mean is 2, so .05, .55 and 1.55, to the -.5: 4.47, 1.35 and .80.
+    """
+    mean = totals.sum() / max(1, np.count_nonzero(totals))
+    return np.asarray((totals / max(mean, _SMALLEST) + _MEAN_FRAC) ** -exponent, np.float32)
+
+
+def shrink_codes(histories: sp.csr_matrix, codes: FloatArray, ridge: float) -> FloatArray:
+    """Returns the codes rotated to singular vectors, each times the root of s^2 / (s^2 + ridge), float32 [N, d].
+
+    The products of histories with these codes and back are what a ridge regression of the histories on themselves predicts,
+    within the span of the codes: X V diag(s^2 / (s^2 + ridge)) V'.
+
+    By hand: histories (2, 0) and (0, 1), codes of length 1 for both items, ridge 2: s^2 is 4 and 1, so the roots of 2/3
+    and of 1/3.
+    """
+    users = (histories @ codes).astype(np.float64)
+    squares, rotation = np.linalg.eigh(users.T @ users)
+    squares = np.maximum(squares, 0.0)
+    return np.asarray(codes @ (rotation * np.sqrt(squares / (squares + ridge))), np.float32)
+
+
+def log_counts(counts: npt.NDArray[Any]) -> FloatArray:
+    """Returns ln(count + .3), as in the prior (`models/prior`), minus the mean, float32 [N].
+
+    By hand: of counts 0 and 1 ln .3 = -1.204 and ln 1.3 = .262, so -.733 and .733.
+    """
+    values = np.log(counts + _NO_COUNT)
+    return np.asarray(values - values.mean(), np.float32)
+
+
+def _add_user_constant(towers: TwoTower, coordinate: Coordinate) -> None:
+    """Makes every user begin with one number in the output where items begin with this coordinate, whatever its history."""
+    user, item = towers.user_tower, towers.item_tower
+    assert user.skip is not None and item.skip is not None  # `svd_init_faults` demands it
+    output = int(item.skip.weight[:, towers.item_reading.taste.index(coordinate)].argmax())
+    last: nn.Linear = user.linears[-1]  # type: ignore[assignment]
+    with torch.no_grad():
+        user.skip.weight[output] = 0.0
+        last.bias[output] = _CONSTANT
+
+
+def leading_codes(histories: sp.csr_matrix, width: int, max_users: int = _MAX_USERS) -> FloatArray:
+    """Returns codes whose products keep most of the histories, float32 [N, d]; columns beyond the rank are 0.
+
+    By hand: two users, one with items 1 and 2 and one with item 3, weights (1, 1, 0) and (0, 0, .5). Codes of width 1 are
+    (.71, .71, 0), up to their sign: a user of item 1 meets 1 and 2 alike, and there is no room for item 3.
+
+    Args:
+        histories: weights, float32 [U, N].
+        width: d.
+        max_users: whose products are computed at once. Of more users an even sample decides, except for a last step.
+    """
+    every = max(1, -(-histories.shape[0] // max_users))
+    sample = histories[::every]
+    values, vectors = np.linalg.eigh((sample @ sample.T).toarray().astype(np.float64))  # ascending
+    kept = np.flatnonzero(values > _SMALLEST * values.max(initial=0.0))[::-1][:width]
+    codes = sample.T @ (vectors[:, kept] / np.sqrt(values[kept])).astype(np.float32)
+    if every > 1:
+        codes = np.linalg.qr(histories.T @ (histories @ codes))[0]
+    return np.pad(codes, ((0, 0), (0, width - codes.shape[1]))).astype(np.float32)
+
+
+def pool_histories(data: TrainData, sequence: TowerFeature, ends: IntArray) -> sp.csr_matrix:
+    """Returns the weights with which the first pooling of a sub-feature reads each value, float32 [U, N].
+
+    A user's weights are multiplied by their sum, because users with long histories also have more future interactions. For
+    a root pooling this undoes the division by the root of the sum; a mean pooling has sum 1.
+    """
+    place = data.spec.pooled_features.index(sequence)
+    lengths = ends - data.user_starts
+    users = np.arange(0, len(ends), 1 + int(lengths.sum()) // _MAX_EVENTS)
+    block = np.cumsum(lengths[users]) // _BLOCK_EVENTS
+    parts = []
+    for part in np.split(users, np.flatnonzero(np.diff(block)) + 1):
+        bags = data.history.read(data.user_starts[part], ends[part])[0][place]
+        cells = bags.weights, bags.values.astype(np.int32), bags.offsets
+        parts.append(sp.csr_matrix(cells, (len(part), sequence.num_embeddings)))
+    pooled = sp.vstack(parts, format="csr")
+    pooled.sum_duplicates()
+    pooled.data *= np.repeat(np.asarray(pooled.sum(axis=1)).ravel(), np.diff(pooled.indptr))
+    return pooled
+
+
+def _is_own_row(data: TrainData, item: TowerFeature) -> npt.NDArray[np.float32]:
+    """Returns 1 for rows of exactly one item of the corpus, 0 for those of unknown values and of hash collisions [N]."""
+    place = [f for f in data.spec.of(Side.ITEM) if not f.is_multi].index(item)
+    counts = np.zeros(item.num_embeddings, np.int64)
+    for begin in range(0, data.num_items, _BLOCK_ITEMS):
+        block = np.arange(begin, min(begin + _BLOCK_ITEMS, data.num_items))
+        counts += np.bincount(data.read_items(block).singles[:, place], minlength=len(counts))
+    counts[0] = 0
+    return np.asarray(counts == 1, np.float32)
+
+
+def _find_features(spec: TowerSpec, section: SvdInit) -> list[TowerFeature]:
+    """Returns the embedding's sub-feature, as its first pooling reads it, and its item feature, as far as they exist."""
+    sequence = [f for f in spec.pooled_features if f.embedding_name == section.embedding]
+    item = [f for f in spec.of(Side.ITEM) if f.embedding_name == section.embedding and not f.is_multi]
+    return [*sequence[:1], *item[:1]]

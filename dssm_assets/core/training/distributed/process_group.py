@@ -1,0 +1,178 @@
+"""Several processes that share every batch: their number changes the speed, not the result.
+
+Every process draws the same batch, reads its own part of the features and histories (`shared_batches`) and runs both
+towers over it. Item vectors are exchanged, so that every sample meets all columns of the batch. Gradients, and the sums of
+batch norms, are added up. All processes make the same updates and stay equal, bit for bit. Only dropout is drawn by each
+process for its own rows.
+
+Belongs here: the exchanges and the sums. Does not belong here: which rows a process reads (`shared_batches`), tables of
+which each process holds a shard (`sharded_tables`).
+
+Letters: W processes, M rows of all processes, D vector width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.training import Training
+from dssm_assets.core.models.embedding import EmbeddingTables
+from dssm_assets.core.models.tower import BatchNorm
+from dssm_assets.core.models.tower_spec import TowerSpec
+from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.training.batches import Epoch
+from dssm_assets.core.training.data import TrainData
+from dssm_assets.core.training.distributed.sharded_tables import ShardedTables, exchange_device, sum_by_row
+from dssm_assets.core.training.distributed.shared_batches import SharedEpoch
+from dssm_assets.core.training.optimisers import RowGradients
+from dssm_assets.core.training.ranks import Ranks
+
+
+class ProcessGroup(Ranks):
+    """This process among W that share every batch, over torch's default process group."""
+
+    def __init__(self, rank: int, count: int) -> None:
+        self.rank, self.count = rank, count
+
+    def new_towers(self, spec: TowerSpec, generator: torch.Generator, *, shard_tables: bool) -> TwoTower:
+        """Returns towers whose batch norms see the rows of all processes, and whose tables are sharded if asked for."""
+        towers = TwoTower(spec, generator, ShardedTables(spec, generator, self) if shard_tables else None)
+        for norm in (module for module in towers.modules() if isinstance(module, BatchNorm)):
+            norm.add_up = sum_tensor
+        return towers
+
+    def new_epoch(self, data: TrainData, order: IntArray, model: Model, training: Training) -> Epoch:
+        """Returns an epoch whose batches hold this process's part."""
+        return SharedEpoch(data, order, model, training, ranks=self)
+
+    def seed_dropout(self, generator: torch.Generator, seed: int, step: int) -> None:
+        """Seeds this step's dropout by seed, rank and step alone, so that a stored state need not hold W generators."""
+        words = np.random.SeedSequence([seed, self.rank, step]).generate_state(1)
+        generator.manual_seed(int(words[0]))
+
+    def gather(self, vectors: Tensor, count: int) -> Tensor:
+        """Returns the vectors of all rows [M, D] from those of each process's `rows`; gradients flow back."""
+        whole: Tensor = _Gather.apply(vectors, count, self)  # type: ignore[no-untyped-call]
+        return whole
+
+    def gather_items(self, items: Tensor, num_shared: int) -> Tensor:
+        """Returns the vectors of the M shared items, then of this process's hard negatives."""
+        own = len(self.rows(num_shared))
+        return torch.cat([self.gather(items[:own], num_shared), items[own:]])
+
+    def sum_gradients(self, module: nn.Module) -> None:
+        """Replaces the gradient of each parameter by its sum; one that this process did not use counts as 0."""
+        for parameter in module.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self.sum_in_place([p.grad for p in module.parameters() if p.grad is not None])
+
+    def sum_row_gradients(self, found: Sequence[RowGradients], tables: EmbeddingTables) -> list[RowGradients]:
+        """Returns the rows that any process read and their gradients, summed in the order of the processes.
+
+        Of sharded tables only the rows that this process owns are returned.
+        """
+        if isinstance(tables, ShardedTables):
+            return tables.own_gradients(found)
+        by_dim = {gradients.dim: gradients for gradients in found}
+        summed = []
+        for dim in tables.dims:
+            table = tables.table(dim)
+            none = RowGradients(dim, torch.zeros(0, dtype=torch.int64, device=table.device), table.new_zeros(0, dim))
+            own = by_dim.get(dim, none)
+            rows, gradients = self._concatenate(own.rows), self._concatenate(own.gradient)
+            if len(rows):
+                summed.append(sum_by_row(dim, rows, gradients))
+        return summed
+
+    def sum_in_place(self, tensors: Sequence[Tensor]) -> None:
+        """Replaces every tensor by its sum over the processes."""
+        if not tensors:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(flat)
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def sum_loss(self, loss: Tensor) -> float:
+        """Returns the sum of the processes' parts of the loss."""
+        total = loss.detach().clone().reshape(1)
+        dist.all_reduce(total)
+        return float(total.item())
+
+    def from_first(self, values: Sequence[float]) -> list[float]:
+        """Returns the first process's numbers in every process."""
+        numbers = torch.tensor(list(values), dtype=torch.float64, device=exchange_device())
+        dist.broadcast(numbers, 0)
+        return [float(value) for value in numbers]
+
+    def is_same(self, value: float) -> bool:
+        """Returns whether all processes have this number."""
+        ends = torch.tensor([value, -value], dtype=torch.float64, device=exchange_device())
+        dist.all_reduce(ends, dist.ReduceOp.MAX)
+        return float(ends[0]) == -float(ends[1])
+
+    def wait(self) -> None:
+        """Returns when every process has come here."""
+        dist.barrier()
+
+    def _concatenate(self, part: Tensor) -> Tensor:
+        """Returns every process's rows, one process after another. Their numbers may differ."""
+        counts = [torch.zeros(1, dtype=torch.int64, device=part.device) for _ in range(self.count)]
+        dist.all_gather(counts, torch.tensor([len(part)], device=part.device))
+        longest = max(int(count) for count in counts)
+        padded = part.new_zeros(longest, *part.shape[1:])
+        padded[: len(part)] = part
+        received = [torch.empty_like(padded) for _ in range(self.count)]
+        dist.all_gather(received, padded)
+        return torch.cat([rows[: int(count)] for rows, count in zip(received, counts, strict=True)])
+
+
+def sum_tensor(tensor: Tensor) -> Tensor:
+    """Returns the sum of a tensor over the processes; its gradient is summed too."""
+    total: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the processes. Every process's loss depends on it, so its gradients are summed as well."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
+class _Gather(torch.autograd.Function):
+    """Row k of process r is row k * W + r of all."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, count: int, ranks: Ranks) -> Tensor:
+        ctx.ranks, ctx.count = ranks, count
+        padded = vectors.new_zeros(-(-count // ranks.count), *vectors.shape[1:])
+        padded[: len(vectors)] = vectors
+        received = [torch.empty_like(padded) for _ in range(ranks.count)]
+        dist.all_gather(received, padded)
+        return torch.stack(received, 1).reshape(-1, *vectors.shape[1:])[:count]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        whole = gradients[0].clone()
+        dist.all_reduce(whole)  # every process's loss depends on all rows
+        return whole[ctx.ranks.rank :: ctx.ranks.count], None, None

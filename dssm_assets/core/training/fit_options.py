@@ -1,0 +1,100 @@
+"""The optional parts of a fit: what the caller hands in, and what the configuration switches on.
+
+A plain fit needs none of them. This is the only module outside `resume/`, `distributed/` and `closed_form/` that knows of
+these folders, and it imports them only where a fit uses them: without the folders, a plain fit still runs. Processes,
+checkpoints and earlier weights come in with `FitContext`; svd_init and the prior are found by their configuration keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor
+
+from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.training import Training
+from dssm_assets.core.errors import Fault
+from dssm_assets.core.models.tower_spec import TowerSpec
+from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.training.data import TrainData
+from dssm_assets.core.training.fit_history import FitHistory
+from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
+
+if TYPE_CHECKING:
+    from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
+
+
+class Checkpoints:
+    """Stores the state of a fit while it runs. This one stores nothing: a killed fit starts again.
+
+    `resume/checkpoints.py` has the one that does.
+    """
+
+    def restore(self) -> tuple[FitHistory, dict[str, Tensor]] | None:
+        """Returns history and tensors of a killed fit with the same configuration and inputs; None: there is none."""
+        return None
+
+    def save_if_due(self, history: FitHistory, state: Callable[[], dict[str, Tensor]]) -> None:
+        """Called after every step. `state` returns all tensors that the next step depends on."""
+
+
+class EarlierWeights(Protocol):
+    """Weights of earlier towers (`resume/warm_start.py`)."""
+
+    def copy_into(self, two_tower: TwoTower) -> dict[str, Any]:
+        """Overwrites the weights that have an earlier value; returns what the report says about it."""
+        ...
+
+
+def _zero_bytes() -> int:
+    return 0
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What a fit is given beside data and configuration.
+
+    Attributes:
+        ks: of the evaluation, for hit_rate@k on the validation days.
+        warm_start: weights to begin with; None: random ones.
+        checkpoints: where the state of the fit is stored.
+        ranks: the processes that share every batch.
+        peak_bytes: returns the most memory that this process has held.
+    """
+
+    ks: Sequence[int] = (200,)
+    warm_start: EarlierWeights | None = None
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    ranks: Ranks = SINGLE_PROCESS
+    peak_bytes: Callable[[], int] = _zero_bytes
+
+
+class EmbeddingStart:
+    """Where embeddings begin before the first step. This one leaves them random."""
+
+    def find_faults(self, spec: TowerSpec) -> list[Fault]:
+        """Returns what keeps towers of this specification from beginning so."""
+        return []
+
+    def write_into(self, towers: TwoTower, data: TrainData, before_day: int | None) -> None:
+        """Overwrites embeddings by what is known before a day; None: from the whole window."""
+
+
+def embedding_start(training: Training) -> EmbeddingStart:
+    """Returns where embeddings begin by `training.svd_init`."""
+    if training.svd_init is None:
+        return EmbeddingStart()
+    from dssm_assets.core.training.closed_form.svd_init import SvdStart
+
+    return SvdStart(training.svd_init)
+
+
+def prior_search(model: Model, data: TrainData, first_day: int) -> PriorSearch | None:
+    """Returns what chooses a popularity prior on the days from `first_day` on; None without `model.prior`."""
+    if not model.prior:
+        return None
+    from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
+
+    return PriorSearch.from_days_before(data, first_day)

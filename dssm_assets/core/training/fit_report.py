@@ -1,0 +1,141 @@
+"""What a fit tells about itself: progress after each step, and a report at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.training import Training
+from dssm_assets.core.models.prior import Prior
+from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.training.fit_history import EpochScore, FitHistory
+
+UNSTEADY: Final = frozenset({"seconds", "samples_per_s", "input_wait_frac", "peak_bytes", "peak_bytes_of", "resumed_at_step"})
+"""Keys of the report that differ from run to run."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the fit is after a step.
+
+    Attributes:
+        step: steps done in this phase, 1 .. steps.
+        steps: of this phase, if early stopping saves none.
+        epoch: of the step, from 0.
+        loss: of the step.
+        samples_per_s: since the fit began.
+        eta_s: seconds left at that rate, if early stopping saves none.
+        phase: search (on the days before the validation days) or fit.
+    """
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    samples_per_s: float
+    eta_s: float
+    phase: str = "fit"
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The fitted towers and how the fit went.
+
+    Report keys: samples_per_s, final_loss (mean over the last epoch), steps, epochs (of the towers that are kept), samples,
+    seconds, embedding_norms (embedding name -> mean length of its vectors), input_wait_frac (share of the time spent
+    waiting for batches), best_epoch, validation_hit_rate (by epoch), validation_hit_rate_without_prior, prior, device,
+    is_bfloat16, peak_bytes, warm_start, resumed_at_step, configuration.
+
+    Attributes:
+        two_tower: with averaged weights where an average is kept.
+        loss_by_step: of the phase whose towers are kept.
+        report: see above.
+        search_loss_by_step: of the search; the same as `loss_by_step` without a refit; empty without a search.
+        scores: on the validation days, by epoch.
+        prior: chosen on the validation days.
+    """
+
+    two_tower: TwoTower
+    loss_by_step: npt.NDArray[np.float32]
+    report: dict[str, Any]
+    search_loss_by_step: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    scores: tuple[EpochScore, ...] = ()
+    prior: Prior | None = None
+
+
+class FitClock:
+    """Measures the seconds of a fit and those spent waiting for batches."""
+
+    def __init__(self, num_samples: int, now: Callable[[], float]) -> None:
+        """Starts the clock of a fit that is to read `num_samples`."""
+        self._now = now
+        self._begin = now()
+        self._num_samples = num_samples
+        self._samples_done = 0
+        self._wait_seconds = 0.0
+        self.seconds = 0.0
+
+    def wait_for(self, produce: Callable[[], _T]) -> _T:
+        """Returns what `produce` returns; its time counts as waiting."""
+        begin = self._now()
+        produced = produce()
+        end = self._now()
+        self._wait_seconds += end - begin
+        self.seconds = end - self._begin
+        return produced
+
+    def count_samples(self, samples: int) -> tuple[float, float]:
+        """Counts a step's samples; returns samples per second so far and the seconds left at that rate."""
+        self._samples_done += samples
+        self.seconds = self._now() - self._begin
+        rate = self.samples_per_s
+        return rate, (self._num_samples - self._samples_done) / rate if rate else 0.0
+
+    @property
+    def samples_per_s(self) -> float:
+        """Samples per second since the start."""
+        return self._samples_done / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def wait_frac(self) -> float:
+        """Share of the time that was spent waiting for batches."""
+        return self._wait_seconds / self.seconds if self.seconds > 0 else 0.0
+
+
+def fit_report(history: FitHistory, towers: TwoTower, clock: FitClock, model: Model, training: Training) -> dict[str, Any]:
+    """Returns the figures of a finished fit; `FitResult` lists the keys."""
+    best = history.best
+    losses = history.losses or history.search_losses
+    epochs_done = history.epoch or len(history.scores)
+    return {
+        "samples_per_s": clock.samples_per_s,
+        "final_loss": float(np.mean(losses[-max(1, len(losses) // epochs_done) :])),
+        "steps": len(losses),
+        "epochs": best.epoch if best is not None else training.epochs,
+        "seconds": clock.seconds,
+        "embedding_norms": embedding_norms(towers),
+        "input_wait_frac": clock.wait_frac,
+        "best_epoch": None if best is None else best.epoch,
+        "validation_hit_rate": [score.hit_rate for score in history.scores],
+        "validation_hit_rate_without_prior": [score.plain_hit_rate for score in history.scores],
+        "prior": None if best is None or best.prior is None else list(best.prior),
+        "resumed_at_step": history.resumed_at,
+        "configuration": {"model": model.model_dump(mode="json"), "training": training.model_dump(mode="json")},
+    }
+
+
+def embedding_norms(two_tower: TwoTower) -> dict[str, float]:
+    """Returns the mean length of each embedding's vectors, without the row of missing values."""
+    norms = {}
+    for feature in two_tower.spec.features:
+        base = two_tower.tables.bases[feature.embedding_name]
+        mean = two_tower.tables.mean_length(feature.embedding_dim, base + 1, base + feature.num_embeddings)
+        norms[feature.embedding_name] = mean
+    return norms

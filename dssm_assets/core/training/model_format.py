@@ -1,0 +1,128 @@
+"""The bytes of fitted towers.
+
+Format: the magic, the header's length (8 bytes, little-endian), the header (JSON: the specification, and the shape of every
+tensor), then all tensors as float32, little-endian, by name. No pickle: reading a model runs no code.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dssm_assets.core.errors import ConfigError, StorageError
+from dssm_assets.core.models.embedding import EmbeddingTables
+from dssm_assets.core.models.tower_spec import TowerSpec, spec_faults
+from dssm_assets.core.models.two_tower import TwoTower
+
+_MAGIC: Final = b"DSSMTT01"
+_TABLE: Final = "tables.table_"
+_REMEDY: Final = "To fix: fit the model again"
+
+
+def model_to_bytes(two_tower: TwoTower) -> bytes:
+    """Returns the towers' specification and weights as bytes, the same for the same weights."""
+    return b"".join(model_chunks(two_tower))
+
+
+def model_chunks(two_tower: TwoTower) -> Iterator[bytes]:
+    """Yields the bytes of `model_to_bytes` piece by piece, so that sharded tables are never held whole.
+
+    If tables are sharded, every process must exhaust it.
+    """
+    tables = two_tower.tables
+    widths = {f"{_TABLE}{dim}": dim for dim in tables.dims}
+    state = dict(sorted(two_tower.state_dict().items()))
+    shapes = {
+        name: [tables.sizes[widths[name]], widths[name]] if name in widths else list(t.shape) for name, t in state.items()
+    }
+    header = json.dumps({"spec": two_tower.spec.to_json(), "shapes": shapes}, sort_keys=True).encode()
+    yield b"".join([_MAGIC, len(header).to_bytes(8, "little"), header])
+    for name, tensor in state.items():
+        for part in tables.blocks(widths[name]) if name in widths else [tensor]:
+            yield part.detach().numpy().astype("<f4", copy=False).tobytes()
+
+
+def model_from_bytes(data: bytes, spec: TowerSpec) -> TwoTower:
+    """Returns the towers that `model_to_bytes` wrote.
+
+    Raises:
+        StorageError: the bytes are not a whole model.
+        ConfigError: the model has another specification; one fault per difference.
+    """
+    return _read_model(np.frombuffer(data, np.uint8), spec, is_mapped=False)
+
+
+def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
+    """Returns the towers that `model_to_bytes` wrote; their tables are views of the bytes.
+
+    Of a memory map only the rows that are looked up are read, and processes that map one file share its pages.
+
+    Args:
+        data: the bytes. torch needs them to be writable: use a private map, from which nothing reaches the file.
+        spec: what the towers must be.
+
+    Raises:
+        StorageError: the bytes are not a whole model.
+        ConfigError: the model has another specification; one fault per difference.
+    """
+    return _read_model(data, spec, is_mapped=True)
+
+
+def _read_model(data: npt.NDArray[np.uint8], spec: TowerSpec, *, is_mapped: bool) -> TwoTower:
+    header, start = _read_header(data)
+    faults = spec_faults(spec, TowerSpec.from_json(header["spec"]), "stored model", "use the model with its own specification")
+    if faults:
+        raise ConfigError(faults)
+    sizes = {name: math.prod(shape) for name, shape in sorted(header["shapes"].items())}
+    size = 4 * sum(sizes.values())
+    if size != len(data) - start:
+        raise StorageError(
+            f"stored model: expected {size} bytes of weights {header['shapes']}, got {len(data) - start}. {_REMEDY}"
+        )
+    state: dict[str, Tensor] = {}
+    for name, count in sizes.items():
+        values = data[start : start + 4 * count].view("<f4").reshape(header["shapes"][name])
+        is_view = is_mapped and name.startswith(_TABLE)
+        state[name] = torch.from_numpy(values.astype(np.float32, copy=not is_view))
+        start += 4 * count
+    by_dim = {int(name.removeprefix(_TABLE)): state[name] for name in state if name.startswith(_TABLE)}
+    generator = torch.Generator().manual_seed(0)
+    two_tower = TwoTower(spec, generator, _tables(spec, generator, by_dim, header["shapes"]))
+    expected = {name: list(tensor.shape) for name, tensor in two_tower.state_dict().items()}
+    if expected != header["shapes"]:
+        raise StorageError(f"stored model: expected weights {expected}, got {header['shapes']}. {_REMEDY}")
+    two_tower.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith(_TABLE)}, strict=False)
+    return two_tower
+
+
+def _tables(
+    spec: TowerSpec, generator: torch.Generator, by_dim: Mapping[int, Tensor], shapes: Mapping[str, Any]
+) -> EmbeddingTables:
+    """Returns tables over the stored ones.
+
+    Raises:
+        StorageError: the model has no table of a width that the specification needs.
+    """
+    try:
+        return EmbeddingTables(spec, generator, by_dim)
+    except KeyError as error:
+        raise StorageError(f"stored model: expected a table of width {error}, got {sorted(shapes)}. {_REMEDY}") from error
+
+
+def _read_header(data: npt.NDArray[np.uint8]) -> tuple[dict[str, Any], int]:
+    """Returns the header, and where the weights begin."""
+    start = len(_MAGIC) + 8
+    begin = data[:start].tobytes()
+    length = int.from_bytes(begin[len(_MAGIC) :], "little")
+    if begin[: len(_MAGIC)] != _MAGIC or len(data) < start + length:
+        raise StorageError(
+            f"stored model: expected bytes that begin with {_MAGIC!r} and a whole header, got {begin[:8]!r}. {_REMEDY}"
+        )
+    return json.loads(data[start : start + length].tobytes()), start + length

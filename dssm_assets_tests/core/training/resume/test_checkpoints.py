@@ -1,0 +1,63 @@
+"""The state of a running fit as bytes and back, and when it is stored."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dssm_assets.core.errors import StorageError
+from dssm_assets.core.training.fit_history import EpochScore, FitHistory
+from dssm_assets.core.training.resume.checkpoints import read_state, state_chunks
+
+TENSORS = {
+    "a": torch.arange(6, dtype=torch.float32).view(2, 3),
+    "count": torch.tensor(3),
+    "dropout": torch.arange(9, dtype=torch.uint8),
+    "fine": torch.tensor([0.1], dtype=torch.float64),
+    "nothing": torch.zeros(0, 4),
+}
+
+
+def _record() -> FitHistory:
+    scores = [EpochScore(1, 0.25, 0.2, (0.1, 0.0, 7.0)), EpochScore(2, 0.5, 0.4, None)]
+    return FitHistory(True, 2, 5, [0.1, 0.2], [1.5], scores)
+
+
+def _bytes() -> bytes:
+    return b"".join(state_chunks(_record(), TENSORS, "key"))
+
+
+def test_round_trip_keeps_every_bit() -> None:
+    found = read_state(_bytes(), "key")
+    assert found is not None
+    record, tensors = found
+    assert record == _record()
+    assert tensors.keys() == TENSORS.keys()
+    for name, tensor in TENSORS.items():
+        assert tensors[name].dtype == tensor.dtype
+        assert torch.equal(tensors[name], tensor)
+
+
+def test_a_state_of_another_configuration_is_passed_over() -> None:
+    assert read_state(_bytes(), "other") is None
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-1], lambda b: b + b"0", lambda b: b[:30], lambda b: b"x" + b[1:], lambda b: b""]
+)
+def test_damaged_bytes_are_refused(damage) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(StorageError, match="state of a training"):
+        read_state(damage(_bytes()), "key")
+
+
+def test_a_type_that_has_no_bytes_is_refused() -> None:
+    with pytest.raises(StorageError, match="tensor odd: expected one of float32"):
+        list(state_chunks(_record(), {"odd": torch.zeros(1, dtype=torch.bfloat16)}, "key"))
+
+
+def test_the_first_of_the_best_epochs_is_the_best() -> None:
+    record = FitHistory(True, scores=[EpochScore(e, rate, rate) for e, rate in ((1, 0.1), (2, 0.3), (3, 0.3))])
+    best = record.best
+    assert best is not None
+    assert best.epoch == 2
+    assert FitHistory(True).best is None

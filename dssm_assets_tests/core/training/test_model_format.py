@@ -1,0 +1,62 @@
+"""Fitted towers as bytes and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dssm_assets.core.config.model import Model
+from dssm_assets.core.errors import ConfigError, StorageError
+from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.training.inference import infer_item_vectors
+from dssm_assets.core.training.model_format import mapped_model, model_from_bytes, model_to_bytes
+from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, world
+
+SPEC = tower_spec(FEATURES, Model(**SMALL_MODEL))
+
+
+def _towers(seed: int = 0) -> TwoTower:
+    return TwoTower(SPEC, torch.Generator().manual_seed(seed))
+
+
+def test_round_trip_keeps_every_weight_and_every_vector() -> None:
+    stored = model_to_bytes(_towers())
+    loaded = model_from_bytes(stored, SPEC)
+    assert model_to_bytes(loaded) == stored == model_to_bytes(_towers())
+    assert model_to_bytes(_towers(1)) != stored
+    items = world().items
+    assert (infer_item_vectors(loaded, items, 5) == infer_item_vectors(_towers(), items, 5)).all()
+
+
+def test_a_mapped_model_leaves_its_tables_where_they_lie() -> None:
+    stored = model_to_bytes(_towers())
+    stored_array = np.frombuffer(stored, np.uint8).copy()
+    mapped = mapped_model(stored_array, SPEC)
+    assert model_to_bytes(mapped) == stored
+    items = world().items
+    assert (infer_item_vectors(mapped, items, 5) == infer_item_vectors(_towers(), items, 5)).all()
+    assert all(np.shares_memory(mapped.tables.table(dim).numpy(), stored_array) for dim in mapped.tables.dims)
+    assert not any(np.shares_memory(weights.detach().numpy(), stored_array) for weights in mapped.parameters())
+    with pytest.raises(StorageError, match="stored model"):
+        mapped_model(stored_array[:-4], SPEC)
+
+
+def test_every_difference_of_the_specification_is_named() -> None:
+    other = tower_spec(FEATURES[:-1], Model(**{**SMALL_MODEL, "temperature": 0.5}))
+    with pytest.raises(ConfigError) as caught:
+        model_from_bytes(model_to_bytes(_towers()), other)
+    places = [fault.where for fault in caught.value.faults]
+    assert "stored model, temperature" in places
+    assert "stored model, feature h__item.num_embeddings" in places
+    assert "stored model, output_dim" not in places
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-4], lambda b: b + b"0000", lambda b: b[:40], lambda b: b"x" + b[1:], lambda b: b""]
+)
+def test_damaged_model_is_refused(damage: object) -> None:
+    assert callable(damage)
+    with pytest.raises(StorageError, match="stored model"):
+        model_from_bytes(damage(model_to_bytes(_towers())), SPEC)
