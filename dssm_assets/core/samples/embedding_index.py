@@ -1,7 +1,7 @@
-"""What this package asks of a bucketizer, the check of what it returns, and the features that it is asked for.
+"""Feature columns as embedding indices: what samples require of a bucketizer, and the checks of what it returns.
 
-Belongs here: the protocol and its guard; the weights that go beside the indices of a weighted feature. Does not belong
-here: how a value becomes a bucket (`core/statistics/bucketizer.py`) and what a weight does to it (`core/arrays/bags.py`).
+Belongs here: the protocol and its checks; the weights next to the indices of a weighted feature. Does not belong here: how a
+value becomes a bucket (`core/statistics/bucketizer.py`) and what a weight does in a tower (`core/arrays/bags.py`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.ids import Column
-from dssm_assets.core.arrays.ragged import combine_chunks
+from dssm_assets.core.arrays.ragged import build, combine_chunks, flatten, is_list, list_lengths
 from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.samples.sample_tables import refuse_collisions, require_columns
@@ -26,14 +25,14 @@ WEIGHTS = pa.list_(pa.float32())
 
 
 class Bucketize(Protocol):
-    """Turns encoded values of a feature into embedding indices, 0 for a missing value."""
+    """Turns the encoded values of a feature into embedding indices, 0 for a missing value."""
 
     def __call__(self, feature: str, column: pa.Array, /) -> pa.Array:
         """Returns int32 for a column of single values and list<int32> for a column of lists, without nulls."""
 
 
 def bucketize_checked(bucketize: Bucketize, feature: str, column: Column) -> pa.Array:
-    """Returns the embedding indices of a column, int32 or list<int32>, as many as the column has rows and none null.
+    """Returns the embedding indices of a column: int32 or list<int32>, one per row of the column, none null.
 
     Raises:
         SchemaError: the bucketizer returned another type, another number of rows, or nulls.
@@ -41,16 +40,16 @@ def bucketize_checked(bucketize: Bucketize, feature: str, column: Column) -> pa.
     whole = combine_chunks(column)
     found = combine_chunks(bucketize(feature, whole))
     where = f"feature {feature}, embedding indices"
-    is_list = pa.types.is_list(found.type) or pa.types.is_large_list(found.type)
-    values_type = found.type.value_type if is_list else found.type
+    is_multi = is_list(found.type)
+    values_type = found.type.value_type if is_multi else found.type
     if values_type != SINGLE:
         raise SchemaError(Fault(where, f"{SINGLE} or {MULTI}", str(found.type), "fix the bucketizer"))
     if len(found) != len(whole):
         raise SchemaError(Fault(where, f"{len(whole)} rows", f"{len(found)} rows", "fix the bucketizer"))
-    null_count = found.null_count + (found.flatten().null_count if is_list else 0)
+    null_count = found.null_count + (found.flatten().null_count if is_multi else 0)
     if null_count:
         raise SchemaError(Fault(where, "0 for a missing value", f"{null_count} nulls", "fix the bucketizer"))
-    return found.cast(MULTI) if is_list else found
+    return found.cast(MULTI) if is_multi else found
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,9 @@ class IndexedFeatures:
     """Features of a table that become embedding indices.
 
     Attributes:
-        bucketize: embedding indices of a feature's values.
-        names: the features, columns of the table.
-        weighted: those of them that have weights, in a column beside theirs.
+        bucketize: returns the embedding indices of a feature's values.
+        names: the features, which are columns of the table.
+        weighted: the features among them that have a column of weights.
     """
 
     bucketize: Bucketize
@@ -69,7 +68,7 @@ class IndexedFeatures:
 
     @property
     def columns(self) -> list[str]:
-        """The columns that are read and the ones that come out: the features, the weights of each behind it."""
+        """The columns that are read and returned: each feature, followed by its weights if it has any."""
         return [column for name in self.names for column in self._columns_of(name)]
 
     def to_indices(self, table: pa.Table, where: str) -> dict[str, pa.Array]:
@@ -77,10 +76,10 @@ class IndexedFeatures:
 
         Args:
             table: holds the columns; a null list is an empty one.
-            where: words that name the table in errors.
+            where: names the table in errors.
 
         Raises:
-            SchemaError: a column is missing, or comes from two features; weights that do not fit the values; see
+            SchemaError: a column is missing, two features need one column, weights do not fit the values, or as
                 `bucketize_checked`.
         """
         refuse_collisions(where, {f"feature {name}": self._columns_of(name) for name in self.names})
@@ -90,11 +89,11 @@ class IndexedFeatures:
             found[name] = bucketize_checked(self.bucketize, name, table.column(name))
             if name in self.weighted:
                 column = feature_weights(name)
-                found[column] = _weights(table.column(column), found[name], f"{where}, column {column}")
+                found[column] = _check_weights(table.column(column), found[name], f"{where}, column {column}")
         return found
 
     def types(self, encoded: pa.Schema, where: str) -> dict[str, pa.DataType]:
-        """Returns column -> type of what `to_indices` makes of a table of this schema, which may have more columns.
+        """Returns column -> type of what `to_indices` returns for a table of this schema, which may have more columns.
 
         Raises:
             SchemaError: as `to_indices`.
@@ -105,18 +104,15 @@ class IndexedFeatures:
         return [name, feature_weights(name)] if name in self.weighted else [name]
 
 
-def _weights(column: Column, indices: pa.Array, where: str) -> pa.Array:
-    """Returns the weights with an empty list for null, once every value has one."""
+def _check_weights(column: Column, indices: pa.Array, where: str) -> pa.Array:
+    """Returns the weights, one per value, with an empty list for null."""
     weights = combine_chunks(column)
-    is_list = pa.types.is_list(weights.type) or pa.types.is_large_list(weights.type)
-    if not is_list or weights.type.value_type != pa.float32() or indices.type != MULTI:
-        got = f"{weights.type} beside {indices.type}"
-        raise SchemaError(Fault(where, f"{WEIGHTS} beside {MULTI}", got, "write what feature generation returned"))
-    flat, lengths = weights.flatten(), pc.fill_null(pc.list_value_length(weights), 0).to_numpy()
-    differing = int(np.count_nonzero(lengths != pc.list_value_length(indices).to_numpy()))
+    if not is_list(weights.type) or weights.type.value_type != pa.float32() or indices.type != MULTI:
+        got = f"{weights.type} for {indices.type}"
+        raise SchemaError(Fault(where, f"{WEIGHTS} for {MULTI}", got, "write what feature generation returned"))
+    flat, offsets = flatten(weights)
+    differing = int(np.count_nonzero(np.diff(offsets) != list_lengths(indices)))
     if differing or flat.null_count:
         got = f"another number in {differing} rows, {flat.null_count} nulls"
         raise SchemaError(Fault(where, "one weight per value", got, "write a feature and its weights together"))
-    offsets = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    return pa.ListArray.from_arrays(pa.array(offsets), flat, type=WEIGHTS)
+    return build(flat, offsets)

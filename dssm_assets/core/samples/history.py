@@ -22,7 +22,7 @@ from dssm_assets.core.arrays.ids import IdIndex, comparable_ids, refuse_type_cha
 from dssm_assets.core.arrays.ragged import combine_chunks, list_lengths, ranges
 from dssm_assets.core.errors import Fault, SchemaError, WindowIncompleteError
 from dssm_assets.core.samples.embedding_index import Bucketize, bucketize_checked
-from dssm_assets.core.samples.sample_tables import history_schema, require_columns, users_schema
+from dssm_assets.core.samples.sample_tables import history_schema, require_columns, require_times, users_schema
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,11 +244,7 @@ def _read_day(table: pa.Table, bucketize: Bucketize, features: Sequence[str]) ->
     lengths = list_lengths(lists[col.ITEM_IDS])
     flat = {name: combine_chunks(pc.list_flatten(column)) for name, column in lists.items()}
     times = flat[col.EVENT_TIMES_MS]
-    if times.type != pa.int64() or times.null_count:
-        got = f"{times.type} with {times.null_count} nulls"
-        raise SchemaError(
-            Fault(f"{_TABLE}, column {col.EVENT_TIMES_MS}", "int64 without nulls", got, "write the times in milliseconds")
-        )
+    require_times(_TABLE, col.EVENT_TIMES_MS, times)
     items = comparable_ids(flat[col.ITEM_IDS], f"{_TABLE}, column {col.ITEM_IDS}")
     return _Day(
         user_ids=comparable_ids(table.column(col.USER_ID), f"{_TABLE}, column {col.USER_ID}"),

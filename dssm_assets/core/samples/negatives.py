@@ -1,7 +1,7 @@
-"""The corpus: every item that can be recalled, and the weight with which it is drawn as a negative.
+"""Negatives: the corpus with the weight by which each item is drawn, and hard negatives, which a user saw and did not want.
 
-Belongs here: counts of positives, the corpus table. Does not belong here: the distribution of the weights (`item_weights`), the draw
-itself (`core/models/samplers`) and bucket indices (`train_samples.item_rows`).
+Belongs here: counts of positives, weights of items, pairs of users and items that were shown without a positive. Does not belong
+here: drawing negatives (`core/models/samplers`) and embedding indices (`train_samples.discretise_items`).
 """
 
 from __future__ import annotations
@@ -22,65 +22,9 @@ from dssm_assets.core.errors import ConfigError, EmptyDayError, Fault, WindowInc
 from dssm_assets.core.samples.history import HistoryCsr
 from dssm_assets.core.samples.sample_tables import hard_negatives_schema, refuse_collisions, require_columns
 
-_DISTRIBUTION_KEY: Final = b"negative_items"
-"""Key of the distribution in the metadata of items.arrow."""
-
-
-def weights_of(counts: npt.NDArray[Any], distribution: NegativeItems) -> npt.NDArray[np.float64]:
-    """Returns (count + smoothing) ** alpha.
-
-    Example: counts 0 and 3, smoothing 1, alpha 0.5: weights 1 and 2.
-    """
-    return np.asarray(np.power(counts + distribution.smoothing, distribution.alpha))
-
-
-def with_distribution(schema: pa.Schema, distribution: NegativeItems) -> pa.Schema:
-    """Returns the schema of a table of weights with the distribution that they follow, so that others can be made by it."""
-    return schema.with_metadata({_DISTRIBUTION_KEY: distribution.model_dump_json().encode()})
-
-
-def distribution_of(schema: pa.Schema) -> NegativeItems | None:
-    """Returns the distribution that the weights of a table follow; None where the table does not tell."""
-    told = (schema.metadata or {}).get(_DISTRIBUTION_KEY)
-    return None if told is None else NegativeItems.model_validate_json(told)
-
-
-_COMPACT_ROWS: Final = 1 << 20
-"""Counts that are always worth holding: below it, days are summed in one go."""
-
-
-def count_positives(tables: Iterable[pa.Table]) -> pa.Table:
-    """Returns how many positive samples each item has: item_id, count int64, sorted by item_id.
-
-    Args:
-        tables: positive samples, one table per day (only item_id is read). One is held at a time. A dictionary-encoded
-            item_id is counted by its codes, at a fraction of the cost.
-
-    Raises:
-        WindowIncompleteError: there is no table at all. A table without rows is fine: a day without positives.
-        SchemaError: item_id is missing, null, no id, or of another type than on the days before.
-    """
-    where = f"table positive_sample, column {col.ITEM_ID}"
-    held: list[pa.Table] = []
-    summed_rows = 0
-    for table in tables:
-        require_columns("table positive_sample", table.column_names, [col.ITEM_ID])
-        counts = _counts_of(table.column(col.ITEM_ID), where)
-        if held:
-            refuse_type_change(where, held[0].column(col.ITEM_ID).type, counts.column(col.ITEM_ID).type)
-        held.append(counts)
-        if sum(part.num_rows for part in held) - summed_rows > max(summed_rows, _COMPACT_ROWS):
-            held = [_sum_counts(held)]
-            summed_rows = held[0].num_rows
-    if not held:
-        raise WindowIncompleteError(
-            Fault("table positive_sample", "the days of the window", "no day", "materialize positive_sample")
-        )
-    return _sum_counts(held).sort_by(col.ITEM_ID)
-
 
 def weigh_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeItems) -> pa.Table:
-    """Returns the corpus: one row per item of `item_fg`, sorted by item_id; the row number is the item_index.
+    """Returns the corpus: one row per item of `item_fg`, sorted by item_id. The row number is the item_index.
 
     weight = (count + smoothing) ** alpha. Positives on items that are not in `item_fg` are left out.
     Example: counts 0 and 3, smoothing 1, alpha 0.5: weights 1 and 2.
@@ -127,8 +71,65 @@ def _counts_by_row(index: IdIndex, positive_counts: pa.Table) -> npt.NDArray[np.
     return counts
 
 
-def _counts_of(ids: pa.ChunkedArray, where: str) -> pa.Table:
-    """Returns item_id, count of a day; an id may come several times."""
+def weights_of(counts: npt.NDArray[Any], distribution: NegativeItems) -> npt.NDArray[np.float64]:
+    """Returns (count + smoothing) ** alpha.
+
+    Example: counts 0 and 3, smoothing 1, alpha 0.5: weights 1 and 2.
+    """
+    return np.asarray(np.power(counts + distribution.smoothing, distribution.alpha))
+
+
+_DISTRIBUTION_KEY: Final = b"negative_items"
+"""Key of the distribution in the metadata of items.arrow."""
+
+
+def with_distribution(schema: pa.Schema, distribution: NegativeItems) -> pa.Schema:
+    """Returns the schema of a table of weights with their distribution, so that weights of other counts can follow it too."""
+    return schema.with_metadata({_DISTRIBUTION_KEY: distribution.model_dump_json().encode()})
+
+
+def distribution_of(schema: pa.Schema) -> NegativeItems | None:
+    """Returns the distribution that `with_distribution` has stored; None where there is none."""
+    stored = (schema.metadata or {}).get(_DISTRIBUTION_KEY)
+    return None if stored is None else NegativeItems.model_validate_json(stored)
+
+
+_COMPACT_ROWS: Final = 1 << 20
+"""Counts of days are summed once there are more of them than this, and more than of summed ones."""
+
+
+def count_positives(tables: Iterable[pa.Table]) -> pa.Table:
+    """Returns how many positive samples each item has: item_id, count int64, sorted by item_id.
+
+    Args:
+        tables: positive samples, one table per day; only item_id is read, and one table is in memory at a time. A
+            dictionary-encoded item_id is counted by its codes, which is much cheaper.
+
+    Raises:
+        WindowIncompleteError: there is not a single table. A table without rows is fine: a day without positives.
+        SchemaError: item_id is missing, null, not an id, or of another type than on the days before.
+    """
+    where = f"table positive_sample, column {col.ITEM_ID}"
+    parts: list[pa.Table] = []
+    summed_rows = 0
+    for table in tables:
+        require_columns("table positive_sample", table.column_names, [col.ITEM_ID])
+        counts = _count_day(table.column(col.ITEM_ID), where)
+        if parts:
+            refuse_type_change(where, parts[0].column(col.ITEM_ID).type, counts.column(col.ITEM_ID).type)
+        parts.append(counts)
+        if sum(part.num_rows for part in parts) - summed_rows > max(summed_rows, _COMPACT_ROWS):
+            parts = [_sum_counts(parts)]
+            summed_rows = parts[0].num_rows
+    if not parts:
+        raise WindowIncompleteError(
+            Fault("table positive_sample", "the days of the window", "no day", "materialize positive_sample")
+        )
+    return _sum_counts(parts).sort_by(col.ITEM_ID)
+
+
+def _count_day(ids: pa.ChunkedArray, where: str) -> pa.Table:
+    """Returns item_id, count of a day; an id may occur several times."""
     if not pa.types.is_dictionary(ids.type) or ids.null_count:
         plain = comparable_ids(ids.cast(ids.type.value_type) if pa.types.is_dictionary(ids.type) else ids, where)
         return pa.table({col.ITEM_ID: plain, col.COUNT: np.ones(len(plain), dtype=np.int64)})
@@ -146,64 +147,67 @@ def _sum_counts(parts: Sequence[pa.Table]) -> pa.Table:
 
 _TABLE = "table sample_fg"
 HARD_NEGATIVE_COLUMNS = (col.USER_ID, col.ITEM_ID, col.EVENT, col.LABEL)
-"""What is read of sample_fg."""
+"""The columns of sample_fg that `find_hard_negatives` reads."""
 Pairs = npt.NDArray[np.int64]
+"""Distinct pairs as user_index * items + item_index, ascending."""
 
 
 def find_hard_negatives(
     days: Iterable[pa.Table], *, exposure_events: Sequence[str], item_index: IdIndex, history: HistoryCsr
 ) -> pa.Table:
-    """Returns hard_negatives.arrow: user_index, item_index and the first day shown, sorted by user and item, each pair once.
+    """Returns hard_negatives.arrow: user_index, item_index and the first day shown; each pair once, sorted by user and item.
 
-    A pair is shown by a row of label 0 whose event is an exposure. Left out are the pairs that the user took, in the window
-    or in the history, on whatever day; items outside the corpus; users without any history, who are in no sample.
-    Example: shown 1, 2 and 2 again on day 3, and 2 taken: the pair with item 1, day 3.
+    An item was shown to a user by a row of label 0 whose event is an exposure. A pair is left out if the user has a positive on
+    the item, in the window or in the history, on any day. Items outside the corpus are left out too, and users without any
+    history, to whom no sample points.
+    Example: items 1 and 2 are shown, 2 again on day 3, and the user buys 2: the pair with item 1 remains.
 
     Args:
-        days: sample_fg, one table per day of the window, the oldest first; one is held at a time, and the distinct pairs.
-        exposure_events: events that mean: shown.
+        days: sample_fg, one table per day of the window, the oldest first. One day and the distinct pairs are in memory.
+        exposure_events: events that mean that an item was shown.
         item_index: the corpus.
-        history: what users took.
+        history: the positives of users.
 
     Raises:
         ConfigError: there is no exposure event.
-        SchemaError: a column is missing, or ids are of another type than in the corpus or the history.
+        SchemaError: a column is missing, or ids have another type than in the corpus or the history.
     """
     if not exposure_events:
         remedy = "name the event that means shown, or choose a sampler without hard negatives"
         raise ConfigError(Fault("configuration, key events.exposure", "an event: the sampler is a hard one", "none", remedy))
     pairs, first_day = np.zeros(0, np.int64), np.zeros(0, np.int32)
-    taken = _of_history(history, len(item_index))
+    positives = _history_pairs(history, len(item_index))
     for number, table in enumerate(days):
         require_columns(_TABLE, table.column_names, HARD_NEGATIVE_COLUMNS)
-        taken = np.union1d(taken, _pairs(table.filter(pc.equal(table.column(col.LABEL), 1)), item_index, history))
-        shown = select_exposures(table, exposure_events)
-        new = np.setdiff1d(_pairs(shown, item_index, history), pairs, assume_unique=True)
+        positive_rows = table.filter(pc.equal(table.column(col.LABEL), 1))
+        positives = np.union1d(positives, _find_pairs(positive_rows, item_index, history))
+        shown = _find_pairs(select_exposures(table, exposure_events), item_index, history)
+        new = np.setdiff1d(shown, pairs, assume_unique=True)
         pairs, first_day = np.concatenate([pairs, new]), np.concatenate([first_day, np.full(len(new), number, np.int32)])
         order = np.argsort(pairs, kind="stable")
         pairs, first_day = pairs[order], first_day[order]
-    is_kept = np.isin(pairs, taken, assume_unique=True, invert=True)
+    is_kept = np.isin(pairs, positives, assume_unique=True, invert=True)
     users, items = np.divmod(pairs[is_kept], max(len(item_index), 1))
     arrays = [pa.array(users.astype(np.int32)), pa.array(items.astype(np.int32)), pa.array(first_day[is_kept])]
     return pa.Table.from_arrays(arrays, schema=hard_negatives_schema())
 
 
-def _pairs(table: pa.Table, item_index: IdIndex, history: HistoryCsr) -> Pairs:
-    """Returns the distinct pairs of known users and items as user_index * items + item_index, ascending."""
+def select_exposures(day: pa.Table, events: Collection[str]) -> pa.Table:
+    """Returns the rows of sample_fg by which an item was shown: label 0 and one of these events."""
+    event = combine_chunks(day.column(col.EVENT)).cast(pa.string())
+    is_shown = pc.and_(pc.equal(day.column(col.LABEL), 0), pc.is_in(event, value_set=pa.array(sorted(events), pa.string())))
+    return day.filter(is_shown)
+
+
+def _find_pairs(table: pa.Table, item_index: IdIndex, history: HistoryCsr) -> Pairs:
+    """Returns the pairs of known users and items of the corpus."""
     items = item_index.lookup(table.column(col.ITEM_ID), where=f"{_TABLE}, column {col.ITEM_ID}").astype(np.int64)
     users = history.users.lookup(table.column(col.USER_ID), where=f"{_TABLE}, column {col.USER_ID}").astype(np.int64)
     is_known = (items >= 0) & (users >= 0)
     return np.unique(users[is_known] * len(item_index) + items[is_known])
 
 
-def _of_history(history: HistoryCsr, num_items: int) -> Pairs:
+def _history_pairs(history: HistoryCsr, num_items: int) -> Pairs:
     users = np.repeat(np.arange(len(history.users), dtype=np.int64), history.ends - history.starts)
     is_inside = history.item_index >= 0
     return np.unique(users[is_inside] * num_items + history.item_index[is_inside])
-
-
-def select_exposures(day: pa.Table, events: Collection[str]) -> pa.Table:
-    """Returns the rows of sample_fg that show an item without a positive: label 0 and one of these events."""
-    event = combine_chunks(day.column(col.EVENT)).cast(pa.string())
-    is_shown = pc.and_(pc.equal(day.column(col.LABEL), 0), pc.is_in(event, value_set=pa.array(sorted(events), pa.string())))
-    return day.filter(is_shown)

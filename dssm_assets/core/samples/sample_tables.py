@@ -1,7 +1,7 @@
 """Contracts of the sample tables and of the Arrow files of train_samples, with the meaning of every column.
 
-Belongs here: table and column contracts of this package, and the check that a table has the columns a step reads.
-Does not belong here: the steps themselves, and contracts of other packages' tables.
+Belongs here: contracts of tables and columns of this package, and checks that a table keeps them. Does not belong here:
+contracts of other packages' tables. The descriptions of the Arrow files' columns are part of their bytes.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ _DATE_COLUMNS = (
 )
 _FEATURE_ROWS = (
     ColumnSpec(
-        col.USER_ROW, pa.int32(), "Row of user_features_fg of the day before; null: user unknown by then.", is_nullable=True
+        col.USER_ROW, pa.int32(), "Row of user_features_fg of the previous day; null: user unknown by then.", is_nullable=True
     ),
     ColumnSpec(
-        col.ITEM_ROW, pa.int32(), "Row of item_features_fg of the day before; null: item unknown by then.", is_nullable=True
+        col.ITEM_ROW, pa.int32(), "Row of item_features_fg of the previous day; null: item unknown by then.", is_nullable=True
     ),
 )
 ROW_ORDER: Final = (col.EVENT_TIME_MS, col.USER_ID, col.ITEM_ID, col.EVENT)
-"""Columns by which sample tables are sorted first; the remaining columns break ties."""
+"""The first sort keys of sample tables; the other columns break ties."""
 
 SAMPLE: Final = TableSpec(
     name="sample",
@@ -70,7 +70,7 @@ SAMPLE: Final = TableSpec(
 )
 SAMPLE_FG: Final = TableSpec(
     name="sample_fg",
-    grain="one row per row of sample, with where the features of the day before stand",
+    grain="one row per row of sample, with the rows of its features as of the previous day",
     key=ROW_ORDER,
     columns=BASE_COLUMNS + _DATE_COLUMNS + _FEATURE_ROWS,
     extra={
@@ -141,7 +141,7 @@ def samples_schema(features: Mapping[str, pa.DataType]) -> pa.Schema:
     """Returns the schema of samples.arrow.
 
     `features`: context features, name -> int32 (single-valued), list<int32> (multi-valued) or list<float32> (weights of
-    one before it).
+    the feature before it).
     """
     return _arrow_schema(TrainSamplesFile.SAMPLES, _SAMPLES, features)
 
@@ -182,7 +182,7 @@ def _arrow_schema(name: str, fixed: Sequence[ColumnSpec], features: Mapping[str,
 
 
 def require_types(where: str, schema: pa.Schema, expected: pa.Schema) -> None:
-    """Checks that a part of a table has the columns and types of the parts before it.
+    """Checks that a day of a table has the columns and types of the days before.
 
     Raises:
         SchemaError: with one fault per column that differs.
@@ -208,26 +208,42 @@ def require_columns(where: str, present: Iterable[str], required: Iterable[str])
     Raises:
         SchemaError: with one fault per missing column.
     """
-    there = list(present)
-    came = f"columns {', '.join(there)}" if there else "no columns"
-    missing = [name for name in dict.fromkeys(required) if name not in there]
+    existing = list(present)
+    got = f"columns {', '.join(existing)}" if existing else "no columns"
+    missing = [name for name in dict.fromkeys(required) if name not in existing]
     faults = [
-        Fault(f"{where}, column {name}", "the column to exist", came, "write it upstream or correct the configuration")
+        Fault(f"{where}, column {name}", "the column to exist", got, "write it upstream or correct the configuration")
         for name in missing
     ]
     if faults:
         raise SchemaError(faults)
 
 
-def refuse_collisions(where: str, sources: Mapping[str, Sequence[str]]) -> None:
-    """Checks that no two sources bring a column of the same name, and none brings one twice.
+def require_times(where: str, name: str, times: pa.Array | pa.ChunkedArray) -> None:
+    """Checks that a column of times is int64 without nulls.
 
     Raises:
-        SchemaError: with one fault per name that comes twice.
+        SchemaError: it is not.
+    """
+    if times.type != pa.int64() or times.null_count:
+        got = f"{times.type} with {times.null_count} nulls"
+        remedy = "write the times in milliseconds"
+        raise SchemaError(Fault(f"{where}, column {name}", "int64 without nulls", got, remedy))
+
+
+def refuse_collisions(where: str, sources: Mapping[str, Sequence[str]]) -> None:
+    """Checks that every column has one source.
+
+    Args:
+        where: names the table in errors.
+        sources: source -> the columns that come from it.
+
+    Raises:
+        SchemaError: with one fault per column that has two sources, or occurs twice in one.
     """
     origins: dict[str, list[str]] = {}
-    for source, brought in sources.items():
-        for name in brought:
+    for source, columns in sources.items():
+        for name in columns:
             origins.setdefault(name, []).append(source)
     faults = [
         Fault(f"{where}, column {name}", "one source", f"it from {' and from '.join(found)}", "rename the feature in fg.json")

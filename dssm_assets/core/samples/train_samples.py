@@ -1,12 +1,10 @@
-"""The rows that batches are cut from: positive samples, what is known of their users and items, and corpus items, with
-every feature value as an embedding index, and its weight where it has one.
+"""The rows that batches read: samples, the features of their users and items, and corpus items, as embedding indices.
 
-A feature of a user is the same for all samples of the user and day, so it stands once in a row of user_rows.arrow to
-which those samples point; items alike. Only context features stand in samples.arrow.
+All samples of a user and a day have the same user features. These are stored once, as a row of user_rows.arrow to which the
+samples point; item features likewise. samples.arrow holds the context features only.
 
-Belongs here: one day of samples.arrow, the rows of one feature table, the whole of items.arrow. Does not belong here:
-which rows of feature tables are kept (`kept_rows.py`), how much a sample counts (`sample_weights.py`), history.arrow and
-users.arrow (`history.py`) and batches (`core/training`).
+Belongs here: one day of samples.arrow, the rows of one feature table, the whole of items.arrow, and which rows of feature
+tables samples point to. Does not belong here: history.arrow and users.arrow (`history.py`) and batches (`core/training`).
 """
 
 from __future__ import annotations
@@ -29,7 +27,13 @@ from dssm_assets.core.samples.history import HistoryCsr, history_end
 from dssm_assets.core.samples.negatives import with_distribution
 from dssm_assets.core.samples.sample import SampleWeights
 from dssm_assets.core.samples.sample_fg import count_uses
-from dssm_assets.core.samples.sample_tables import feature_rows_schema, items_schema, require_columns, samples_schema
+from dssm_assets.core.samples.sample_tables import (
+    feature_rows_schema,
+    items_schema,
+    require_columns,
+    require_times,
+    samples_schema,
+)
 
 _TABLE = "table positive_sample"
 Rows = npt.NDArray[np.int32]
@@ -49,36 +53,36 @@ def discretise_day(
 ) -> pa.RecordBatch:
     """Returns the day's rows of samples.arrow, in the order of positive_sample.
 
-    Left out are the rows whose item is not in the corpus: there is no row of items.arrow to train towards.
+    Rows whose item is outside the corpus are left out: items.arrow has no row to train towards.
     Whatever the cutoff, a sample never sees its own event: its history ends strictly before the event's time.
 
     Args:
         positive_sample: one day of positive samples.
         day: number of the day in the window, 0 the oldest.
-        day_start_ms: the first instant of that day in calendar.timezone; where `History.DAY` cuts.
-        feature_rows: user_row and item_row: where the features of each row's user and item stand in user_rows.arrow and
-            item_rows.arrow, one number per row of positive_sample.
+        day_start_ms: the first instant of that day in calendar.timezone, the cutoff of `History.DAY`.
+        feature_rows: user_row and item_row: for each row of positive_sample, the row of its user's features in
+            user_rows.arrow and of its item's in item_rows.arrow.
         features: the context features to keep.
         item_index: the corpus: item ids in the order of negative_items.
         history: the histories of all users.
-        cutoff: which past a sample sees. Of `History.LEAVE_ONE_OUT` the end is that of `History.EVENT`: what came later is read
-            beside it (`core/training/data`).
-        weights: how much a sample counts; None: all alike.
+        cutoff: which history a sample sees. For `History.LEAVE_ONE_OUT` the end is that of `History.EVENT`; training reads
+            the later events itself (`core/training/data`).
+        weights: the weight of each sample; None: all weigh 1.
 
     Raises:
         SchemaError: a column is missing, an id or time is null or of the wrong type, weights do not fit their values, or
-            a feature has the name of a column that samples.arrow has anyway.
+            a feature has the name of a fixed column of samples.arrow.
     """
     weights = weights or SampleWeights()
     fixed = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS]
     require_columns(_TABLE, positive_sample.column_names, [*fixed, *features.columns])
-    _require_times(positive_sample.column(col.EVENT_TIME_MS))
+    require_times(_TABLE, col.EVENT_TIME_MS, positive_sample.column(col.EVENT_TIME_MS))
     items = item_index.lookup(positive_sample.column(col.ITEM_ID), where=f"{_TABLE}, column {col.ITEM_ID}")
     is_kept = items >= 0
     kept = positive_sample.filter(pa.array(is_kept))
     users = history.users.lookup(kept.column(col.USER_ID), where=f"{_TABLE}, column {col.USER_ID}")
     times: npt.NDArray[np.int64] = kept.column(col.EVENT_TIME_MS).to_numpy()
-    # min: an event that a log files under a later day must still not see itself.
+    # The minimum, because a log may file an event under a later day, and it must not see itself then either.
     cutoff_ms = np.minimum(times, np.int64(day_start_ms)) if cutoff is History.DAY else times
     indices = features.to_indices(kept, _TABLE)
     arrays = [
@@ -101,11 +105,11 @@ def discretise_rows(
     """Returns rows of a feature table as rows of user_rows.arrow or item_rows.arrow, in their order.
 
     Args:
-        encoded: the rows of user_features_fg or item_features_fg that are kept.
+        encoded: the kept rows of user_features_fg or item_features_fg.
         features: the user or the item features to keep.
-        file: the file that they are for.
-        where: words that name the table in errors.
-        is_first: put the row before them of which nothing is known: index 0 or an empty list in every column.
+        file: the name of the file.
+        where: names the table in errors.
+        is_first: prepend the row of an unknown id: index 0 or an empty list in every column.
 
     Raises:
         SchemaError: a column is missing, or weights do not fit their values.
@@ -113,20 +117,20 @@ def discretise_rows(
     require_columns(where, encoded.column_names, features.columns)
     chosen = encoded.select(features.columns)
     if is_first:
-        nobody = pa.Table.from_arrays([pa.nulls(1, field.type) for field in chosen.schema], schema=chosen.schema)
-        chosen = pa.concat_tables([nobody, chosen])
+        unknown = pa.Table.from_arrays([pa.nulls(1, field.type) for field in chosen.schema], schema=chosen.schema)
+        chosen = pa.concat_tables([unknown, chosen])
     indices = features.to_indices(chosen, where)
     schema = feature_rows_schema(file, {name: column.type for name, column in indices.items()})
     return pa.RecordBatch.from_arrays(list(indices.values()), schema=schema)
 
 
 def discretise_items(negative_items: pa.Table, features: IndexedFeatures, distribution: NegativeItems) -> pa.Table:
-    """Returns items.arrow: the weight and the features of every corpus item, in the corpus' order.
+    """Returns items.arrow: the weight and the features of every corpus item, in the order of the corpus.
 
     Args:
         negative_items: the corpus.
         features: the item features to keep.
-        distribution: by which its weights were made; the schema of items.arrow tells it.
+        distribution: of its weights, stored in the schema of items.arrow.
 
     Raises:
         SchemaError: a column is missing, weights do not fit their values, or a feature is named weight.
@@ -138,23 +142,15 @@ def discretise_items(negative_items: pa.Table, features: IndexedFeatures, distri
     return pa.Table.from_arrays([weight, *indices.values()], schema=schema)
 
 
-def _require_times(times: pa.ChunkedArray) -> None:
-    if times.type != pa.int64() or times.null_count:
-        came = f"{times.type} with {times.null_count} nulls"
-        raise SchemaError(
-            Fault(f"{_TABLE}, column {col.EVENT_TIME_MS}", "int64 without nulls", came, "write the times in milliseconds")
-        )
-
-
 _MOST_ROWS = int(np.iinfo(np.int32).max)
 
 
 class KeptRows:
-    """The kept rows of several tables, one table after another behind row 0, which stands for "unknown".
+    """The rows of several feature tables that samples point to, numbered one table after another from 1.
 
-    The tables come in the order in which they are first marked, the rows of each in its own order. Days that share a
-    table by content name it alike, so its rows stand there once. Of every row a bit is held.
-    Example: rows 4 and 1 of a first table and row 0 of a second are marked: they now stand in rows 2, 1 and 3.
+    Row 0 stands for an unknown id. Tables come in the order in which they are first marked, and the rows of each in its own
+    order. Days that share a table by content use the same name, so its rows are kept once. Memory: one bit per row.
+    Example: rows 4 and 1 of a first table and row 0 of a second are marked. Their numbers are 2, 1 and 3.
     """
 
     def __init__(self) -> None:
@@ -164,24 +160,24 @@ class KeptRows:
 
     @property
     def num_rows(self) -> int:
-        """The number of kept rows, "unknown" included."""
+        """The number of kept rows, including row 0."""
         return 1 + sum(self._counts.values())
 
     @property
     def tables(self) -> list[str]:
-        """The tables of which a row is kept, in order."""
+        """The tables with a kept row, in order."""
         return [table for table, count in self._counts.items() if count]
 
     def mark(self, table: str, row_count: int, rows: Column) -> None:
         """Keeps the rows of a table that samples point to.
 
         Args:
-            table: its content, for example a digest.
+            table: names its content, for example a digest.
             row_count: how many rows it has.
-            rows: the row of each sample; null points nowhere.
+            rows: the row of each sample; null for an unknown id.
 
         Raises:
-            SchemaError: a row lies outside of the table, or more rows are kept than an int32 can number.
+            SchemaError: a row is outside the table, or more rows are kept than an int32 can number.
         """
         counts, _ = count_uses(rows, row_count)
         bits = np.packbits(counts > 0)
@@ -193,10 +189,10 @@ class KeptRows:
             raise SchemaError(Fault("feature rows of the window", f"at most {_MOST_ROWS:,}", got, "shorten window.days"))
 
     def find(self, table: str | None, rows: Column) -> npt.NDArray[np.int32]:
-        """Returns where the row of each sample stands among the kept ones: 0 for null, and if no row of the table was marked.
+        """Returns the number of each sample's row; 0 for null, and if no row of the table was marked.
 
         Args:
-            table: the content that the rows point into; None on the first day of all, when nothing was known.
+            table: names the content that the rows point into; None on the first day of all, before any feature table.
             rows: rows that were marked.
 
         Raises:
@@ -204,22 +200,23 @@ class KeptRows:
         """
         if table is None and rows.null_count < len(rows):
             got = f"{len(rows) - rows.null_count} rows of a feature table"
-            raise SchemaError(Fault("table positive_sample, first day", "null feature rows", got, "make sample_fg again"))
+            remedy = "materialize sample_fg again"
+            raise SchemaError(Fault("table positive_sample, first day", "null feature rows", got, remedy))
         if table is None or table not in self._bits:
             return np.zeros(len(rows), np.int32)
-        before = 1
+        first = 1
         for earlier, count in self._counts.items():
             if earlier == table:
                 break
-            before += count
-        places = np.zeros(self._sizes[table] + 1, np.int32)  # the last is that of null
+            first += count
+        numbers = np.zeros(self._sizes[table] + 1, np.int32)  # the last element, at -1, is that of null
         is_kept = self._is_kept(table)
-        places[:-1][is_kept] = np.arange(before, before + self._counts[table])
-        found: npt.NDArray[np.int32] = places[pc.fill_null(combine_chunks(rows), -1).to_numpy()]
+        numbers[:-1][is_kept] = np.arange(first, first + self._counts[table])
+        found: npt.NDArray[np.int32] = numbers[pc.fill_null(combine_chunks(rows), -1).to_numpy()]
         return found
 
     def select(self, table: str, parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Yields the kept rows of a table that comes in parts."""
+        """Yields the kept rows of a table that is read in parts."""
         is_kept, start = self._is_kept(table), 0
         for part in parts:
             yield part.filter(pa.array(is_kept[start : start + part.num_rows]))

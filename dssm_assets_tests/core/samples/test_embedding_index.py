@@ -1,4 +1,4 @@
-"""What breaks a contract is caught before its numbers reach a model: a bucketizer's indices, a feature's weights."""
+"""A bucketizer's indices and a feature's weights are checked before they reach a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dssm_assets.core.samples.embedding_index import IndexedFeatures, bucketize_
 from dssm_assets_tests.core.samples.worlds import bucketize
 
 
-def test_single_and_multi_valued_columns() -> None:
+def test_to_indices_of_single_and_multi_valued_columns() -> None:
     table = pa.table({"a": [4, None], "b": pa.array([[1, None], None], pa.list_(pa.int64()))})
     found = IndexedFeatures(bucketize, ["b", "a"]).to_indices(table, "table t")
     assert list(found) == ["b", "a"]
@@ -18,7 +18,7 @@ def test_single_and_multi_valued_columns() -> None:
     assert (found["b"].type, found["b"].to_pylist()) == (pa.list_(pa.int32()), [[2, 0], []])
 
 
-def test_types_are_those_of_what_comes_out() -> None:
+def test_types_are_those_of_to_indices() -> None:
     features = IndexedFeatures(bucketize, ["b", "a"], {"b"})
     schema = pa.schema({"a": pa.int64(), "b": pa.list_(pa.int64()), "b__weights": pa.list_(pa.float32()), "more": pa.string()})
     assert features.types(schema, "table t") == {
@@ -30,7 +30,7 @@ def test_types_are_those_of_what_comes_out() -> None:
         features.types(schema.remove(0), "table t")
 
 
-def test_large_lists_become_lists() -> None:
+def test_bucketize_checked_casts_large_lists() -> None:
     found = bucketize_checked(lambda _, __: pa.array([[1]], pa.large_list(pa.int32())), "f", pa.chunked_array([[9]]))
     assert found.type == pa.list_(pa.int32())
 
@@ -44,7 +44,7 @@ def test_large_lists_become_lists() -> None:
         (pa.array([[None], None], pa.list_(pa.int32())), "got 2 nulls"),
     ],
 )
-def test_broken_bucketizers(returned: pa.Array, message: str) -> None:
+def test_bucketize_checked_refuses_what_breaks_the_contract(returned: pa.Array, message: str) -> None:
     with pytest.raises(SchemaError, match=f"feature f, embedding indices: .*{message}"):
         bucketize_checked(lambda _, __: returned, "f", pa.array([7, 8]))
 
@@ -59,7 +59,7 @@ def weighted(weights: object, kind: pa.DataType = WEIGHTS) -> pa.Table:
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_weights_stand_behind_their_values_and_a_null_list_is_an_empty_one(first: int) -> None:
+def test_weights_follow_their_feature_and_null_lists_become_empty(first: int) -> None:
     assert WEIGHTED.columns == ["b", "b__weights", "a"]
     table = weighted(FITTING).slice(first)
     found = WEIGHTED.to_indices(pa.concat_tables([table, table]), "table t")
@@ -76,17 +76,17 @@ def test_weights_stand_behind_their_values_and_a_null_list_is_an_empty_one(first
         (weighted([[1, 1], [1], [1]]), "one weight per value, got another number in 1 rows, 0 nulls"),
         (weighted([[1], None, [1, 1]]), "got another number in 2 rows, 0 nulls"),
         (weighted([[1, None], [], [1]]), "got another number in 0 rows, 1 nulls"),
-        (weighted([[1, 1], [], [1]], pa.list_(pa.float64())), "beside list<.*>, got list<.*double>"),
-        (weighted(FITTING).drop_columns(["b"]).append_column("b", pa.array([1, 2, 3])), "beside int32"),
+        (weighted([[1, 1], [], [1]], pa.list_(pa.float64())), "for list<.*>, got list<.*double>"),
+        (weighted(FITTING).drop_columns(["b"]).append_column("b", pa.array([1, 2, 3])), "for int32"),
         (weighted(FITTING).drop_columns(["b__weights"]), "expected the column to exist"),
     ],
 )
-def test_weights_that_do_not_fit(table: pa.Table, message: str) -> None:
+def test_to_indices_refuses_weights_that_do_not_fit(table: pa.Table, message: str) -> None:
     with pytest.raises(SchemaError, match=f"table t, column b__weights: .*{message}"):
         WEIGHTED.to_indices(table, "table t")
 
 
-def test_a_feature_is_not_taken_for_the_weights_of_another() -> None:
+def test_a_feature_may_not_have_the_name_of_a_weights_column() -> None:
     both = IndexedFeatures(bucketize, ["b", "b__weights"], {"b"})
     with pytest.raises(SchemaError, match=r"column b__weights: .*feature b and from feature b__weights"):
         both.to_indices(weighted(FITTING), "table t")
