@@ -1,6 +1,7 @@
-"""What the command line draws: a progress bar with what is being made, tables of hit rates, closing words.
+"""What the command line shows: a progress bar, tables of hit rates, how to open the UI.
 
-Belongs here: rich. Does not belong here: deciding what runs or what is true.
+Belongs here: everything that is printed with rich. Does not belong here: deciding what runs, names of scorers and scopes
+(`core/evaluation/labels.py`).
 """
 
 import shlex
@@ -13,25 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from dssm_assets.core.evaluation.labels import SCOPES, display_name, scorers_in_order
+from dssm_assets.core.evaluation.scorer import MODEL
 from dssm_assets.defs.asset_factory import Observer
-
-SCORER_LABELS = {
-    "model": "two-tower model",
-    "popularity": "popularity, 30 days",
-    "recent_popularity": "popularity, last days",
-    "item_cooccurrence": "item co-occurrence",
-    "own_history_window": "own window + popularity",
-    "own_history_all": "own history + popularity",
-}
-SCOPE_TITLES = {
-    "all": "all items",
-    "discovery": "discovery: new to the user in the window",
-    "repeat": "repeat: taken in the window already",
-}
 
 
 class Bar(Observer):
-    """A bar over asset steps; each progress line is shown beside it, each finished asset above it."""
+    """A progress bar over asset steps, with the latest progress line next to it."""
 
     def __init__(self, console: Console, total: int) -> None:
         self.console = console
@@ -51,35 +40,34 @@ class Bar(Observer):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Takes it away."""
+        """Removes the bar."""
         self._progress.stop()
 
     def on_log(self, text: str) -> None:
-        """Shows a line beside the bar; where there is no terminal, prints it."""
+        """Shows a progress line next to the bar; without a terminal, prints it."""
         self._progress.update(self._task, description=text)
         if not self.console.is_terminal:
             self.console.print(text, markup=False, highlight=False)
 
     def on_asset_done(self, name: str, seconds: float) -> None:
-        """Moves the bar by one."""
+        """Advances the bar by one."""
         self._progress.advance(self._task)
 
 
 def print_hit_rates(console: Console, ds: str, rows: Sequence[dict[str, Any]], ks: Sequence[int]) -> None:
-    """Prints, for warm users and items, the hit rates of every scorer at every k with 95% intervals, scope by scope."""
-    for scope, title in SCOPE_TITLES.items():
+    """Prints the hit rates of every scorer at every k with 95% intervals, for warm users and items, a table per scope."""
+    for scope, label in SCOPES.items():
         cells = {(row["scorer"], row["k"]): row for row in rows if row["scope"] == scope and row["population"] == "warm"}
         if not cells:
             continue
         users = max(row["users"] for row in cells.values())
-        table = Table(title=f"{ds}  {title} ({users} users)", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+        table = Table(title=f"{ds}  {label.title} ({users} users)", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
         table.add_column("hit_rate@k, 95% interval", no_wrap=True)
         for k in ks:
             table.add_column(f"@{k}", justify="right", no_wrap=True)
-        for scorer, label in SCORER_LABELS.items():
-            if (scorer, ks[-1]) in cells:
-                style = "bold" if scorer == "model" else ""
-                table.add_row(label, *(_interval(cells[scorer, k]) for k in ks), style=style)
+        for scorer in scorers_in_order(name for name, k in cells if k == ks[-1]):
+            style = "bold" if scorer == MODEL else ""
+            table.add_row(display_name(scorer), *(_interval(cells[scorer, k]) for k in ks), style=style)
         console.print(table)
 
 
@@ -89,7 +77,7 @@ def _interval(row: dict[str, Any]) -> str:
 
 
 def print_how_to_open(console: Console, home: Path, workspace_file: Path, days: Sequence[str]) -> None:
-    """Prints how to open the UI on this home and where to look."""
+    """Prints how to open the UI on this home, and where to look."""
     home_text, file_text = shlex.quote(str(home)), shlex.quote(str(workspace_file))
     console.print("\nOpen the UI on these runs:\n", highlight=False)
     console.print(f"  DAGSTER_HOME={home_text} dagster-webserver -w {file_text}", soft_wrap=True, highlight=False)

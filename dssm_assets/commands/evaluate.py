@@ -1,6 +1,6 @@
-"""`dssm-assets evaluate`: the hit rates of anybody's vectors.
+"""`dssm-assets evaluate`: score your own user and item vectors.
 
-Belongs here: arguments and printing. Does not belong here: the evaluation (`steps/external_vectors.py`).
+Belongs here: arguments and printing. Does not belong here: the evaluation (`core/evaluation/external_evaluation.py`).
 """
 
 from __future__ import annotations
@@ -11,44 +11,48 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dssm_assets.core.evaluation.external_vectors import VectorEvaluation
+    from dssm_assets.core.evaluation.external_evaluation import VectorEvaluation
 
 METRICS = ("ip", "cosine", "l2")
 _EPILOG = (
-    "hit_rate@k = sum over users of |topk and truth| / sum over users of |truth|, exact search, ties to the item that stands "
-    "first in the file. Users with truth and no vector count with empty lists; users without truth do not count; truth items "
-    "without a vector count as missed; with --exclude, seen pairs are neither candidates nor asked for."
+    "hit_rate@k = sum over users of |topk and truth| / sum over users of |truth|. The search is exact; ties go to the item that "
+    "is first in the file. A user with truth and without a vector counts with an empty list. Users without truth do not count. "
+    "Truth items without a vector count as missed. With --exclude, seen pairs are neither candidates nor to be found."
 )
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command."""
-    made = commands.add_parser("evaluate", help="hit rates of any user and item vectors against truth", epilog=_EPILOG)
-    files = made.add_argument_group("parquet files or folders, at any fsspec URL")
+    parser = commands.add_parser(
+        "evaluate", help="score your own user and item vectors: hit rates against truth", epilog=_EPILOG
+    )
+    files = parser.add_argument_group("parquet files or folders, at any fsspec URL")
     files.add_argument("--user-vectors", required=True, help="user_id, vector: a list of numbers, or a list of such lists")
     files.add_argument("--item-vectors", required=True, help="item_id, vector: a list of numbers")
-    files.add_argument("--truth", required=True, help="user_id, item_id: what users took; repeated pairs count once")
+    files.add_argument("--truth", required=True, help="user_id, item_id: what users interacted with; repeated pairs count once")
     files.add_argument("--exclude", metavar="SEEN", help="user_id, item_id: what users had seen before")
-    made.add_argument("-k", type=_cut_offs, default=(10, 50, 100, 200), help="cut-offs (default: 10,50,100,200)")
-    made.add_argument("--metric", choices=METRICS, default="ip", help="how vectors are compared (default: ip)")
-    made.add_argument("--bootstrap", type=_whole, default=1000, help="resamples of the 95%% interval (default: 1000)")
-    made.add_argument("--seed", type=_seed, default=17, help="of the resamples (default: 17)")
-    made.add_argument("--block-size", type=_whole, default=1024, help="vectors searched at once: memory (default: 1024)")
-    made.add_argument("--threads", type=_whole, default=1, help="blocks searched at the same time (default: 1)")
-    made.add_argument("--json", action="store_true", help="one JSON object and nothing else")
-    out = made.add_argument_group("files to write, at any fsspec URL")
+    parser.add_argument("-k", type=_cut_offs, default=(10, 50, 100, 200), help="cut-offs (default: 10,50,100,200)")
+    parser.add_argument("--metric", choices=METRICS, default="ip", help="how vectors are compared (default: ip)")
+    parser.add_argument("--bootstrap", type=_whole, default=1000, help="resamples of the 95%% interval (default: 1000)")
+    parser.add_argument("--seed", type=_seed, default=17, help="seed of the resamples (default: 17)")
+    parser.add_argument(
+        "--block-size", type=_whole, default=1024, help="vectors searched at once, which bounds memory (default: 1024)"
+    )
+    parser.add_argument("--threads", type=_whole, default=1, help="blocks searched at the same time (default: 1)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object only")
+    out = parser.add_argument_group("files to write, at any fsspec URL")
     out.add_argument("--detail", metavar="OUT.parquet", help="each user's list, hits and misses")
     out.add_argument("--reference-detail", metavar="OUT", help="the same as id, topk_ids, topk_dists, ... (.parquet or .csv)")
     out.add_argument("--reference-total", metavar="OUT", help="one row, hitrate at the largest k (.parquet or .csv)")
-    made.set_defaults(command=_evaluate)
+    parser.set_defaults(command=_evaluate)
 
 
 def _evaluate(parsed: argparse.Namespace) -> int:
-    from dssm_assets.core.evaluation.external_vectors import EvaluationSettings
+    from dssm_assets.core.evaluation.external_evaluation import ExternalSettings
     from dssm_assets.core.retrieval.metrics import Metric
-    from dssm_assets.steps.external_vectors import VectorFiles, evaluate_files
+    from dssm_assets.steps.vector_files import VectorFiles, evaluate_files
 
-    settings = EvaluationSettings(
+    settings = ExternalSettings(
         ks=parsed.k,
         metric=Metric(parsed.metric),
         bootstrap_samples=parsed.bootstrap,
@@ -67,13 +71,13 @@ def _evaluate(parsed: argparse.Namespace) -> int:
     )
     result = evaluate_files(files, settings)
     if parsed.json:
-        print(json.dumps({**_asked(parsed), "results": _rows(result), "who": asdict(result.who)}, ensure_ascii=False))
+        print(json.dumps({**_settings(parsed), "results": _rows(result), "who": asdict(result.who)}, ensure_ascii=False))
     else:
         _print(result)
     return 0
 
 
-def _asked(parsed: argparse.Namespace) -> dict[str, Any]:
+def _settings(parsed: argparse.Namespace) -> dict[str, Any]:
     return {"metric": parsed.metric, "bootstrap": parsed.bootstrap, "seed": parsed.seed}
 
 
@@ -97,22 +101,22 @@ def _print(result: VectorEvaluation) -> None:
         between = f"{row['ci_low']:.4f} - {row['ci_high']:.4f}"
         table.add_row(str(row["k"]), f"{row['hit_rate']:.4f}", between, *rates, f"{row['hits']:,}", f"{row['truth_count']:,}")
     console.print(table)
-    for line in _who(result):
+    for line in _describe_counted(result):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _who(result: VectorEvaluation) -> list[str]:
+def _describe_counted(result: VectorEvaluation) -> list[str]:
     who = result.who
     named = f" ({who.first_users_without_vector})" if who.users_without_vector else ""
     lines = [
         f"Users counted: {who.users_counted:,}, over {who.corpus_items:,} items.",
-        f"Of these without a vector, all their truth missed: {who.users_without_vector:,}{named}.",
-        f"Truth items without a vector, missed: {who.truth_pairs_outside_corpus:,} pairs.",
+        f"Of these, users without a vector, all of whose truth is missed: {who.users_without_vector:,}{named}.",
+        f"Truth pairs whose item has no vector, missed: {who.truth_pairs_outside_corpus:,}.",
         f"Not counted: {who.users_without_truth:,} users without truth; {who.truth_rows_repeated:,} repeated rows of truth.",
     ]
     if who.scope != "all":
-        left_out = f"{who.truth_pairs_seen:,} pairs seen before, {who.users_whose_truth_was_seen:,} users with no others"
-        lines.append(f"Seen items are no candidates and not asked for. Not counted: {left_out}.")
+        left_out = f"{who.truth_pairs_seen:,} pairs seen before, {who.users_whose_truth_was_seen:,} users without other pairs"
+        lines.append(f"Seen items are neither candidates nor to be found. Not counted: {left_out}.")
     return lines
 
 

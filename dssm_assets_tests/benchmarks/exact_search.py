@@ -20,7 +20,8 @@ import pyarrow as pa
 import torch
 
 from dssm_assets.core.columns import ITEM_ID, USER_ID
-from dssm_assets.core.evaluation.external_vectors import EvaluationSettings, VectorSet, evaluate_vectors
+from dssm_assets.core.evaluation.external_evaluation import ExternalSettings, evaluate_vectors
+from dssm_assets.core.evaluation.external_vectors import VectorSet
 from dssm_assets.core.retrieval.exact import top_k
 from dssm_assets.core.retrieval.metrics import Metric
 
@@ -42,9 +43,7 @@ def evaluate(users: Any, items: Any, k: int, threads: int) -> None:
     owner, item = rng.integers(len(users), size=pairs), rng.integers(len(items), size=pairs)
     truth = pa.table({USER_ID: pa.array(owner), ITEM_ID: pa.array(item)})
     sides = [VectorSet(pa.array(np.arange(len(side))), side, np.arange(len(side) + 1)) for side in (users, items)]
-    settings = EvaluationSettings(
-        ks=tuple(sorted({min(cut, k) for cut in (10, 50, 100, k)})), metric=Metric.IP, threads=threads
-    )
+    settings = ExternalSettings(ks=tuple(sorted({min(cut, k) for cut in (10, 50, 100, k)})), metric=Metric.IP, threads=threads)
     evaluate_vectors(*sides, truth, None, settings)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dssm_assets.core.arrays.ragged import Exclusions
-from dssm_assets.core.evaluation.places import hit_ranks
+from dssm_assets.core.evaluation.hits import hit_ranks
 from dssm_assets.core.evaluation.rates import resampled_sums
 from dssm_assets.core.retrieval.exact import top_k, top_k_scores
 from dssm_assets.core.retrieval.metrics import Metric

@@ -46,7 +46,7 @@ def answer(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return dict(json.loads(said.out))
 
 
-def test_json_is_one_object_and_nothing_else(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_is_one_object(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(files, "-k", "2,1", "--json", "--bootstrap", "50") == 0
     found = answer(capsys)
     assert {name: found[name] for name in ("metric", "bootstrap", "seed")} == {"metric": "ip", "bootstrap": 50, "seed": 17}
@@ -61,26 +61,26 @@ def test_json_is_one_object_and_nothing_else(files: dict[str, str], capsys: pyte
     assert (who["truth_pairs_outside_corpus"], who["corpus_items"], who["scope"]) == (1, 3, "all")
 
 
-def test_seen_items_are_no_candidates(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_seen_items_are_not_candidates(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(files, "-k", "1", "--json", "--exclude", files["seen"]) == 0
     found = answer(capsys)
     assert (found["results"][0]["hits"], found["who"]["scope"]) == (1, "discovery")  # without a, c comes first
 
 
 @pytest.mark.parametrize(("metric", "best"), [("ip", "a"), ("cosine", "a"), ("l2", "a")])
-def test_the_table_names_every_figure(
+def test_the_printed_table_has_every_figure(
     files: dict[str, str], capsys: pytest.CaptureFixture[str], metric: str, best: str
 ) -> None:
     assert run(files, "-k", "1,2,200", "--metric", metric, "--exclude", files["seen"]) == 0
     out = capsys.readouterr().out
     for word in ("hit_rate", "95% interval", "user_recall", "user_hit_rate", "hits", "truth", "Users counted: 2, over 3 items"):
         assert word in out
-    assert "all their truth missed: 1 (v)" in out
+    assert "all of whose truth is missed: 1 (v)" in out
     assert "Not counted: 1 users without truth; 1 repeated rows of truth." in out
-    assert "0 pairs seen before, 0 users with no others" in out
+    assert "0 pairs seen before, 0 users without other pairs" in out
 
 
-def test_details_are_written(files: dict[str, str], tmp_path: Path) -> None:
+def test_detail_files_are_written(files: dict[str, str], tmp_path: Path) -> None:
     detail, reference, total = (tmp_path / name for name in ("detail.parquet", "reference.parquet", "total.csv"))
     outputs = ["--detail", str(detail), "--reference-detail", str(reference), "--reference-total", str(total)]
     assert run(files, "-k", "2", "--metric", "l2", *outputs) == 0

@@ -98,7 +98,7 @@ SEGMENTS = [  # segment, value, users, hits, items to find; by hand: u finds a o
     ("town", "x", 1, 1, 2),
     ("town", "y", 1, 1, 2),
     ("town", "(missing)", 1, 0, 1),
-    ("items", "head: top 1% of items taken", 1, 1, 1),
+    ("items", "head: top 1% of items", 1, 1, 1),
     ("items", "rest", 2, 0, 2),
     ("items", "unseen in the window", 1, 1, 2),
     ("activity", "0", 1, 1, 2),
@@ -226,7 +226,7 @@ def test_several_processes_evaluate_as_one(workspace, monkeypatch, name):
     step = getattr(evaluation, name)
     whole = run(step, workspace)
     expected = workspace.tables.read(whole.manifest)
-    monkeypatch.setattr("dssm_assets.steps.scoring.PART_USERS", 1)
+    monkeypatch.setattr("dssm_assets.steps.user_ranges.RANGE_USERS", 1)
     found = []
     for processes in (1, 2):
         settings = workspace.config.evaluation.model_copy(update={"num_processes": processes})

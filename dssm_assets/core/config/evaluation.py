@@ -1,8 +1,4 @@
-"""The section `evaluation` of the configuration: what is scored, how it is cut into segments, how far back the trend goes.
-
-Belongs here: its keys and what they demand of each other. Does not belong here: the other sections (`config.py`), how a
-segment is computed (`evaluation/segments.py`).
-"""
+"""The sections `evaluation`, `gate` and `serving` of the configuration: how a model is scored, judged and served."""
 
 from __future__ import annotations
 
@@ -13,29 +9,33 @@ from typing import Final
 from pydantic import Field, field_validator, model_validator
 
 from dssm_assets.core.config.section import Section
+from dssm_assets.core.evaluation.baselines.registry import BASELINE_NAMES
 
 USER_SIDE: Final = "user:"
+_BASELINES: Final = ", ".join(BASELINE_NAMES)
 
 
 class SegmentKind(StrEnum):
-    """What a segment cuts by; the values but the last are what `by` may say beside the name of a column."""
+    """What a segment groups by. Every value except the last is allowed in `by`, next to the name of a column."""
 
     ACTIVITY = "activity"
     """Users by their positive events in the window."""
     TENURE = "tenure"
-    """Users by whether they ever had a positive event before the evaluation day: new, returning."""
+    """Users with a positive event before the evaluation day (returning) and without (new)."""
     ITEM_POPULARITY = "item_popularity"
-    """The truth, not the users: by how often its items were taken in the window."""
+    """Items to find, not users: by the positive events of the item in the window."""
     USER_COLUMN = "a column of user_table"
 
 
 class Segment(Section):
-    """One cut of the evaluation: every value gets a row in the table and in the chart of segments."""
+    """One way to split the evaluation: every value gets a row in the table and in the chart of segments."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="Its name in tables; hit_rate_detail has segment_<name>.")
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_]*$", description="Name of the segment; hit_rate_detail has the column segment_<name>."
+    )
     by: str = Field(
-        description="activity, tenure, item_popularity, or a column of user_table as of the day before the evaluation day "
-        "(with `user:` before it where the column has one of those names)."
+        description="activity, tenure, item_popularity, or a column of user_table as of the day before the evaluation day. "
+        "Write `user:` before a column that has one of those three names."
     )
     edges: list[float] | None = Field(
         default=None, min_length=1, description="Cut points of a numeric user column; ranges are [a, b)."
@@ -43,7 +43,7 @@ class Segment(Section):
 
     @property
     def kind(self) -> SegmentKind:
-        """Returns what is cut by."""
+        """Returns what the segment groups by."""
         return SegmentKind(self.by) if self.by in _NAMED else SegmentKind.USER_COLUMN
 
     @property
@@ -58,7 +58,7 @@ class Segment(Section):
         if self.edges is None:
             return self
         if self.kind is not SegmentKind.USER_COLUMN:
-            raise ValueError(f"edges cut a numeric column of user_table, and {self.by} is none (activity has segment_edges)")
+            raise ValueError(f"edges cut a numeric column of user_table, {self.by} is not one (activity has segment_edges)")
         if not all(map(math.isfinite, self.edges)) or sorted(set(self.edges)) != self.edges:
             raise ValueError("edges must be numbers, ascending and distinct")
         return self
@@ -68,33 +68,37 @@ _NAMED: Final = frozenset(kind.value for kind in SegmentKind if kind is not Segm
 
 
 class Evaluation(Section):
-    """What is scored and how."""
+    """How a day is scored."""
 
-    k: list[int] = Field(default=[10, 50, 100, 200], min_length=1)
-    bootstrap_samples: int = Field(default=1000, ge=100)
-    recent_days: int = Field(default=7, ge=1, description="Window of the recent-popularity baseline.")
-    cooccurrence_neighbors: int = Field(default=200, ge=1, description="Neighbours kept per item by item co-occurrence.")
+    k: list[int] = Field(
+        default=[10, 50, 100, 200], min_length=1, description="Cut-offs of the lists, ascending; the largest is the headline's."
+    )
+    bootstrap_samples: int = Field(default=1000, ge=100, description="Resamples of the users for the 95% intervals.")
+    recent_days: int = Field(default=7, ge=1, description="Days of the baseline recent popularity.")
+    cooccurrence_neighbors: int = Field(
+        default=200, ge=1, description="Neighbours kept per item by the baseline item co-occurrence."
+    )
     segments: list[Segment] = Field(
-        default=[Segment(name="activity", by="activity")], max_length=8, description="Cuts by which hit rates are shown."
+        default=[Segment(name="activity", by="activity")], max_length=8, description="Segments by which hit rates are shown."
     )
     segment_edges: list[int] = Field(
-        default=[10, 30, 100], description="Window positives at which a user moves to the next activity segment."
+        default=[10, 30, 100], description="Positive events in the window at which the next activity segment begins."
     )
     segment_values: int = Field(
-        default=12, ge=1, le=100, description="Values of a user column that get a row of their own; the rest share one."
+        default=12, ge=1, le=100, description="Values of a user column with a row of their own; the others share one."
     )
     max_users: int | None = Field(
         default=None,
         ge=1,
-        description="Users of the day that are scored at most, a sample by the hash of their ids (default: all of them). Exact "
-        "scoring compares each with every item.",
+        description="Most users of the day to score, sampled by a hash of their ids (default: all). Exact scoring compares each "
+        "user with every item.",
     )
     num_processes: int = Field(
         default=1,
         ge=1,
-        description="Processes that compute vectors and count hits, each a range of users or items at a time; nothing else changes.",
+        description="Processes that compute vectors and count hits, each on ranges of users or items. Results do not change.",
     )
-    trend_partitions: int = Field(default=30, ge=1, le=366, description="Last evaluation days that the trend shows.")
+    trend_partitions: int = Field(default=30, ge=1, le=366, description="Most evaluation days that the trend shows.")
 
     @field_validator("k")
     @classmethod
@@ -109,49 +113,39 @@ class Evaluation(Section):
         names = [segment.name for segment in value]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"segments are named twice: {', '.join(twice)}")
+            raise ValueError(f"segment names must be distinct, repeated: {', '.join(twice)}")
         return value
 
 
-class GateBaseline(StrEnum):
-    """The baselines that the model can be held against."""
-
-    POPULARITY = "popularity"
-    RECENT_POPULARITY = "recent_popularity"
-    ITEM_COOCCURRENCE = "item_cooccurrence"
-    OWN_HISTORY_WINDOW = "own_history_window"
-    OWN_HISTORY_ALL = "own_history_all"
-
-
 class Gate(Section):
-    """What stands between a trained model and the serving bundle. The intervals decide, not the points."""
+    """The check between a trained model and the serving bundle. Intervals decide, not point estimates."""
 
-    is_blocking: bool = Field(default=True, description="A failing gate keeps the day's serving bundle from being made.")
-    baselines: list[GateBaseline] = Field(
-        default=[GateBaseline.POPULARITY, GateBaseline.RECENT_POPULARITY],
-        description="The best of these on the day is what the model is held against (empty: against none).",
+    is_blocking: bool = Field(default=True, description="A failing gate keeps the day's serving bundle from being built.")
+    baselines: list[str] = Field(
+        default=["popularity", "recent_popularity"],
+        description=f"The model is compared with the best of these on the day (empty: with none). Any of {_BASELINES}.",
     )
     baseline_margin: float = Field(
         default=0.0,
         ge=-1,
         le=1,
-        description="Fails if even the upper bound of hit_rate(model) - hit_rate(best baseline) is below this; "
-        "negative: the model may be behind by so much.",
+        description="Fails if the upper bound of hit_rate(model) - hit_rate(best baseline) is below this; negative: the model "
+        "may be behind by this much.",
     )
     last_partitions: int = Field(
-        default=7, ge=0, le=366, description="Stored partitions before the day whose mean rate is the measure (0: none)."
+        default=7, ge=0, le=366, description="Earlier partitions whose mean hit rate the model is compared with (0: none)."
     )
     max_drop_frac: float = Field(
         default=0.3,
         ge=0,
         le=1,
-        description="Fails if even the upper bound of the model's hit rate is below (1 - this) times that mean.",
+        description="Fails if the upper bound of the model's hit rate is below (1 - this) times that mean.",
     )
     min_vector_cosine: float = Field(
         default=0.5,
         ge=-1,
         le=1,
-        description="vector_drift warns if the mean cosine to the partition before, after alignment, is below this.",
+        description="vector_drift warns if the mean cosine to the previous partition, after alignment, is below this.",
     )
     drift_ids: int = Field(
         default=10_000, ge=2, le=10_000_000, description="Common ids over which drift is measured; more are sampled."
@@ -159,7 +153,10 @@ class Gate(Section):
 
     @field_validator("baselines")
     @classmethod
-    def _distinct(cls, value: list[GateBaseline]) -> list[GateBaseline]:
+    def _known(cls, value: list[str]) -> list[str]:
+        unknown = [name for name in value if name not in BASELINE_NAMES]
+        if unknown:
+            raise ValueError(f"gate baselines must be of {_BASELINES}, got {', '.join(unknown)}")
         if len(set(value)) != len(value):
             raise ValueError(f"gate baselines must be distinct, got {', '.join(value)}")
         return value
@@ -173,44 +170,46 @@ class IndexKind(StrEnum):
     FLAT = "flat"
     """Exact: every item is compared."""
     HNSW = "hnsw"
-    """A graph of near neighbours; the fastest to search, slow to build, about 300 bytes per item beside its vector."""
+    """A graph of near neighbours: fastest to search, slow to build, about 300 bytes per item in addition to its vector."""
     IVF = "ivf"
-    """Cells of near items, a few of which are searched; quick to build, nothing beside the vectors."""
+    """Clusters of near items, a few of which are searched: quick to build, no memory in addition to the vectors."""
 
 
 class Serving(Section):
-    """What the serving bundle of a day holds."""
+    """What the serving bundle of a day contains."""
 
     index: IndexKind = IndexKind.AUTO
     flat_max_items: int = Field(
-        default=300_000, ge=0, description="auto: up to so many items every item is compared; no index is faster there."
+        default=300_000, ge=0, description="auto: up to this many items every item is compared; no index is faster there."
     )
     hnsw_max_items: int = Field(
-        default=1_000_000, ge=0, description="auto: up to so many items the index is HNSW, above them IVF."
+        default=1_000_000, ge=0, description="auto: up to this many items the index is HNSW, above that IVF."
     )
     min_index_recall: float = Field(
         default=0.98,
         ge=0,
         le=1,
-        description="Share of the exact lists that the index must find at every evaluation.k: it searches deeper until it "
-        "does, and a bundle whose index cannot is not published.",
+        description="Fraction of the exact lists that the index must find at every evaluation.k. It searches deeper until it "
+        "does; a bundle whose index cannot is not published.",
     )
-    recall_users: int = Field(default=1000, ge=1, le=1_000_000, description="Users whose lists measure the index's recall.")
+    recall_users: int = Field(
+        default=1000, ge=1, le=1_000_000, description="Users on whose lists the index's recall is measured."
+    )
     golden_rows: int = Field(
         default=256,
         ge=1,
         le=100_000,
-        description="Users and items by which an exported tower is compared with the trained one.",
+        description="Users and items on which an exported tower is compared with the trained one.",
     )
     max_tower_difference: float = Field(
         default=1e-5,
         gt=0,
         le=1,
-        description="Largest difference between an exported tower's vectors and the trained one's, entry by entry, as a "
-        "share of the longest vector where that is longer than 1. A bundle beyond it is not published.",
+        description="Largest allowed difference between entries of an exported tower's vectors and the trained one's, as a "
+        "fraction of the longest vector if that is longer than 1. A bundle beyond it is not published.",
     )
     keep_bundles: int = Field(
-        default=3, ge=2, le=1000, description="Bundles that stay stored: the one that is served, the one before it, more."
+        default=3, ge=2, le=1000, description="Bundles that stay stored: the served one and earlier ones."
     )
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
-"""The chart of a day's hit rates and the curves of a training, as PNG bytes.
+"""Charts as PNG bytes: hit rates of a day, hit rates by segment, the trend over days, the curves of a training.
 
-Belongs here: drawing these two. Does not belong here: computing what is drawn, colours and strokes (`chart_style.py`).
+Does not belong here: computing what is drawn (`rates.py`, `segments.py`), names and colours of scorers (`labels.py`).
 """
 
 from __future__ import annotations
@@ -8,13 +8,12 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
@@ -22,43 +21,19 @@ from PIL import Image
 
 from dssm_assets.core.columns import SEGMENT, VALUE
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.evaluation.hit_counts import POPULATION, SCOPE, SCORER, TRUTH_COUNT
-from dssm_assets.core.evaluation.scorer import ScorerName
+from dssm_assets.core.evaluation.hits import POPULATION, SCOPE, SCORER, TRUTH_COUNT
+from dssm_assets.core.evaluation.labels import SCOPES, color_of, display_name, scorers_in_order
+from dssm_assets.core.evaluation.rates import DAY
+from dssm_assets.core.evaluation.scorer import MODEL
 from dssm_assets.core.evaluation.truth import Population, Scope
 
 INK, MUTED, GRID = "#22303c", "#5d6b78", "#e4e8ec"
-MODEL_COLOR = "#cc3311"
-BASELINE_COLORS = ("#22303c", "#0077bb", "#88ccee", "#ddaa33", "#999999")
-"""Told apart from each other and from the model's also by eyes that lack one of the three kinds of cones."""
+MODEL_COLOR = color_of(MODEL)
 PALETTE_COLORS = 128
-SCORER_ORDER = tuple(ScorerName)
-SCOPE_TITLES = {
-    Scope.ALL: "all items",
-    Scope.DISCOVERY: "discovery: not taken in the window",
-    Scope.REPEAT: "repeat: taken in the window before",
-}
-
-
-def display_name(scorer: str) -> str:
-    """Returns a scorer's name as a reader sees it."""
-    return scorer.replace("_", " ")
-
-
-def scorers_in_order(names: Sequence[str]) -> list[str]:
-    """Returns scorers for display: the model, the known baselines, then any other by name."""
-    known: dict[str, int] = {str(name): place for place, name in enumerate(SCORER_ORDER)}
-    return sorted(names, key=lambda name: (known.get(name, len(known)), name))
-
-
-def colors_of(names: Sequence[str]) -> dict[str, str]:
-    """Returns the colour of each scorer; that of the model is the same whoever else is there."""
-    baselines = [name for name in names if name != ScorerName.MODEL]
-    colors = {name: BASELINE_COLORS[place % len(BASELINE_COLORS)] for place, name in enumerate(baselines)}
-    return {ScorerName.MODEL: MODEL_COLOR, **colors}
 
 
 def plain_axis(axis: Any, grid: str = "y") -> None:
-    """Leaves of an axis what carries meaning: a pale grid and the bottom line."""
+    """Removes all lines of an axis except a pale grid and the bottom line."""
     axis.set_axisbelow(True)
     axis.grid(axis=grid, color=GRID, linewidth=0.9)
     for side in ("top", "right", "left"):
@@ -77,7 +52,7 @@ def legend_below(figure: Figure, axis: Any) -> None:
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """Returns the figure as a PNG without metadata, in a palette of its own 128 colours: a quarter of the full size."""
+    """Returns the figure as a PNG without metadata, in a palette of 128 colours: a quarter of the full size."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
@@ -91,7 +66,7 @@ def hit_rate_png(total: pa.Table, *, scopes: Sequence[Scope] = tuple(Scope), pop
 
     Args:
         total: total_hit_rate.
-        scopes: the panels, left to right; a scope without users is left out.
+        scopes: the panels, left to right; scopes without users are left out.
         population: which pairs count.
 
     Raises:
@@ -105,11 +80,10 @@ def hit_rate_png(total: pa.Table, *, scopes: Sequence[Scope] = tuple(Scope), pop
         )
     figure = Figure(figsize=(3.0 * len(shown) + 0.5, 4.0), dpi=100, facecolor="white")
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
-    names = scorers_in_order(sorted({str(row[SCORER]) for row in rows}))
-    colors = colors_of(names)
+    names = scorers_in_order(str(row[SCORER]) for row in rows)
     for axis, scope in zip(axes, shown, strict=True):
-        _panel(axis, [row for row in rows if row[SCOPE] == scope], names, colors)
-        axis.set_title(SCOPE_TITLES[scope], fontsize=11, color=INK, loc="left", pad=10)
+        _draw_hit_rates(axis, [row for row in rows if row[SCOPE] == scope], names)
+        axis.set_title(SCOPES[scope].title, fontsize=11, color=INK, loc="left", pad=10)
     axes[0].set_ylabel("hit rate", fontsize=10, color=MUTED)
     legend_below(figure, axes[0])
     figure.subplots_adjust(left=0.06 if len(shown) > 1 else 0.14, right=0.985, top=0.89, bottom=0.19, wspace=0.17)
@@ -117,9 +91,9 @@ def hit_rate_png(total: pa.Table, *, scopes: Sequence[Scope] = tuple(Scope), pop
 
 
 def loss_curve_png(loss_by_step: Sequence[float], hit_rates: Sequence[float] = ()) -> bytes:
-    """Returns a PNG of the training loss over steps: each step pale, the running mean over 2% of the steps strong.
+    """Returns a PNG of the training loss: each step pale, the running mean over 2% of the steps strong.
 
-    With hit rates a second panel shows them by epoch, the best one marked.
+    With hit rates, a second panel shows them by epoch, the best one marked.
 
     Args:
         loss_by_step: loss of step 1, 2, ...
@@ -136,14 +110,14 @@ def loss_curve_png(loss_by_step: Sequence[float], hit_rates: Sequence[float] = (
     panels = 2 if len(rates) else 1
     figure = Figure(figsize=(7.6 if panels == 1 else 9.5, 3.8), dpi=100, facecolor="white")
     axes = figure.subplots(1, panels, squeeze=False)[0]
-    _loss_panel(axes[0], losses)
+    _draw_loss(axes[0], losses)
     if len(rates):
-        _hit_rate_panel(axes[1], rates)
+        _draw_validation(axes[1], rates)
     figure.subplots_adjust(left=0.08 if panels == 1 else 0.06, right=0.92 if panels == 1 else 0.96, top=0.88, bottom=0.15)
     return png_bytes(figure)
 
 
-def _loss_panel(axis: Any, losses: npt.NDArray[np.float64]) -> None:
+def _draw_loss(axis: Any, losses: npt.NDArray[np.float64]) -> None:
     steps = np.arange(1, len(losses) + 1)
     span = max(1, len(losses) // 50)
     sums = np.concatenate([[0.0], np.cumsum(losses)])
@@ -160,7 +134,7 @@ def _loss_panel(axis: Any, losses: npt.NDArray[np.float64]) -> None:
     )  # fmt: skip
 
 
-def _hit_rate_panel(axis: Any, rates: npt.NDArray[np.float64]) -> None:
+def _draw_validation(axis: Any, rates: npt.NDArray[np.float64]) -> None:
     epochs, best = np.arange(1, len(rates) + 1), int(np.argmax(rates))
     plain_axis(axis)
     axis.plot(epochs, rates, color=MODEL_COLOR, linewidth=2.0, marker="o", markersize=3.5)
@@ -175,7 +149,7 @@ def _hit_rate_panel(axis: Any, rates: npt.NDArray[np.float64]) -> None:
     )  # fmt: skip
 
 
-def _panel(axis: Any, rows: list[dict[str, Any]], names: Sequence[str], colors: dict[str, str]) -> None:
+def _draw_hit_rates(axis: Any, rows: list[dict[str, Any]], names: Sequence[str]) -> None:
     plain_axis(axis)
     ks = sorted({int(row["k"]) for row in rows})
     width = 0.82 / len(names)
@@ -185,24 +159,24 @@ def _panel(axis: Any, rows: list[dict[str, Any]], names: Sequence[str], colors: 
         rate = np.array([row["hit_rate"] for row in own])
         below = rate - np.array([row["ci_low"] for row in own])
         above = np.array([row["ci_high"] for row in own]) - rate
-        # A percentile interval may lie beside a rate of few users; a bar's whisker cannot have a negative length.
+        # The percentile interval of few users may not contain their rate; a whisker cannot have a negative length.
         whiskers = np.maximum([below, above], 0)
-        axis.bar(x, rate, width * 0.9, color=colors[name], label=display_name(name), zorder=2)
+        axis.bar(x, rate, width * 0.9, color=color_of(name), label=display_name(name), zorder=2)
         axis.errorbar(x, rate, yerr=whiskers, fmt="none", ecolor=INK, elinewidth=0.9, capsize=1.6, alpha=0.75, zorder=3)
     axis.set_xticks(range(len(ks)), [f"@{k}" for k in ks])
     axis.set_ylim(bottom=0)
 
 
 MAX_ROWS = 60
-"""Values that are drawn; the table beside the chart has them all."""
+"""Values drawn at most; the table next to the chart has them all."""
 LABEL_CHARS = 28
 ROW_INCHES = 0.25
 
 
 def segment_png(segments: pa.Table, k: int) -> bytes:
-    """Returns a PNG with a row per value: the model's hit_rate@k with its 95% interval, and how many users stand behind it.
+    """Returns a PNG with a row per value: the model's hit_rate@k with its 95% interval, and the number of users.
 
-    The dashed line is the rate over everybody.
+    The dashed line is the rate over all users.
 
     Args:
         segments: as of `segment_table`.
@@ -225,7 +199,7 @@ def segment_png(segments: pa.Table, k: int) -> bytes:
             axis.text(-0.01, y, label, transform=axis.get_yaxis_transform(), ha="right", va="center", fontsize=9,
                       color=INK, fontweight="bold", parse_math=False)  # fmt: skip
         else:
-            _draw(axis, y, label, row)
+            _draw_segment(axis, y, label, row)
     first = [row for row in rows if row[SEGMENT] == rows[0][SEGMENT]]
     overall = sum(row["hits"] for row in first) / sum(row[TRUTH_COUNT] for row in first)
     axis.axvline(overall, color=MUTED, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
@@ -233,7 +207,7 @@ def segment_png(segments: pa.Table, k: int) -> bytes:
     axis.set_xlim(0, max(1e-3, min(1.0, max([row["ci_high"] for row in shown] + [overall]) * 1.06)))
     axis.set_yticks([])
     more = f"; {len(rows) - MAX_ROWS} more values in the table" if len(rows) > MAX_ROWS else ""
-    axis.set_xlabel(f"hit rate@{k} of the model, 95% interval; dashed: everybody, {overall:.3f}{more}", fontsize=9, color=MUTED)
+    axis.set_xlabel(f"hit rate@{k} of the model, 95% interval; dashed: all users, {overall:.3f}{more}", fontsize=9, color=MUTED)
     figure.subplots_adjust(left=0.29, right=0.83, top=1 - 0.35 / height, bottom=0.6 / height)
     axis.text(1.02, 1 + 0.1 / (height - 0.95), "users / to find", transform=axis.transAxes, fontsize=9, color=MUTED)
     return png_bytes(figure)
@@ -249,53 +223,25 @@ def _lines(rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any] | None]
     return lines
 
 
-def _draw(axis: Any, y: int, label: str, row: dict[str, Any]) -> None:
+def _draw_segment(axis: Any, y: int, label: str, row: dict[str, Any]) -> None:
     rate, low, high = row["hit_rate"], row["ci_low"], row["ci_high"]
     axis.plot([low, high], [y, y], color=MODEL_COLOR, linewidth=1.6, alpha=0.55, solid_capstyle="butt", zorder=2)
     axis.plot([rate], [y], "o", color=MODEL_COLOR, markersize=6, zorder=3, clip_on=False)
-    beside = axis.get_yaxis_transform()
-    axis.text(-0.01, y, label, transform=beside, ha="right", va="center", fontsize=9, color=MUTED, parse_math=False)
+    at_row = axis.get_yaxis_transform()
+    axis.text(-0.01, y, label, transform=at_row, ha="right", va="center", fontsize=9, color=MUTED, parse_math=False)
     counts = f"{row['users']:,} / {row[TRUTH_COUNT]:,}"
-    axis.text(1.02, y, counts, transform=beside, va="center", fontsize=8.5, color=MUTED)
+    axis.text(1.02, y, counts, transform=at_row, va="center", fontsize=8.5, color=MUTED)
 
 
 def drawable(text: str, place: int) -> str:
-    """Returns a label that the chart's font can draw: shortened, or the row's number in the table where it cannot."""
+    """Returns a label that the chart's font can draw: shortened, or the row's number in the table if the font lacks it."""
     short = text if len(text) <= LABEL_CHARS else text[: LABEL_CHARS - 1] + "…"
-    return short if set(map(ord, short)) <= _drawn() else f"row {place + 1} of the table"
+    return short if set(map(ord, short)) <= _font_characters() else f"row {place + 1} of the table"
 
 
 @functools.cache
-def _drawn() -> frozenset[int]:
+def _font_characters() -> frozenset[int]:
     return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
-
-
-DAY = "day"
-TREND_COLUMNS = (SCOPE, SCORER, "hit_rate", "ci_low", "ci_high", "users")
-TREND_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in (DAY, SCOPE, SCORER)]
-    + [(name, pa.float64()) for name in ("hit_rate", "ci_low", "ci_high")]
-    + [("users", pa.int64())]
-)
-
-
-def trend_table(totals: Iterable[tuple[str, pa.Table]], k: int, population: Population = Population.WARM) -> pa.Table:
-    """Returns day, scope, scorer, hit_rate, ci_low, ci_high, users at one k; days in the order in which they come.
-
-    A day that was scored at other k, or that has nobody in the population, has no rows: a gap is shown as a gap.
-
-    Args:
-        totals: (YYYY-MM-DD, total_hit_rate of that day); one is held at a time.
-        k: cut-off.
-        population: which pairs count.
-    """
-    parts = [TREND_SCHEMA.empty_table()]
-    for day, total in totals:
-        is_wanted = pc.and_(pc.equal(total.column("k"), k), pc.equal(total.column(POPULATION), str(population)))
-        rows = total.filter(is_wanted).select(TREND_COLUMNS)
-        days = pa.array([day] * rows.num_rows, pa.string())
-        parts.append(rows.add_column(0, DAY, days).cast(TREND_SCHEMA))
-    return pa.concat_tables(parts).combine_chunks()
 
 
 MARKERS = ("s", "^", "v", "D", "P")
@@ -305,12 +251,12 @@ MAX_TICKS = 7
 def trend_png(trend: pa.Table, k: int, scopes: Sequence[Scope] = (Scope.ALL, Scope.DISCOVERY)) -> bytes:
     """Returns a PNG with one panel per scope: hit_rate@k over the days, the model's with its 95% interval as a band.
 
-    Days stand at their dates, so a day that was not evaluated is a wider step.
+    Days are placed by date, so a day that was not evaluated leaves a wider step.
 
     Args:
         trend: as of `trend_table`.
         k: its cut-off, for the label.
-        scopes: the panels, left to right; a scope without rows is left out.
+        scopes: the panels, left to right; scopes without rows are left out.
 
     Raises:
         InputError: if no scope has rows.
@@ -321,11 +267,11 @@ def trend_png(trend: pa.Table, k: int, scopes: Sequence[Scope] = (Scope.ALL, Sco
         raise InputError(Fault("trend chart", "days with users", "none", "draw it once a day has a hit rate"))
     figure = Figure(figsize=(4.6 * len(shown) + 0.3, 4.0), dpi=100, facecolor="white")
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
-    names = scorers_in_order(sorted({str(row[SCORER]) for row in rows}))
+    names = scorers_in_order(str(row[SCORER]) for row in rows)
     days = sorted({str(row[DAY]) for row in rows})
     for axis, scope in zip(axes, shown, strict=True):
         _draw_trend_panel(axis, [row for row in rows if row[SCOPE] == scope], names, days)
-        axis.set_title(SCOPE_TITLES[scope], fontsize=11, color=INK, loc="left", pad=10)
+        axis.set_title(SCOPES[scope].title, fontsize=11, color=INK, loc="left", pad=10)
     axes[0].set_ylabel(f"hit rate@{k}", fontsize=10, color=MUTED)
     legend_below(figure, axes[0])
     left = 0.07 if len(shown) > 1 else 0.12
@@ -335,21 +281,20 @@ def trend_png(trend: pa.Table, k: int, scopes: Sequence[Scope] = (Scope.ALL, Sco
 
 def _draw_trend_panel(axis: Any, rows: list[dict[str, Any]], names: Sequence[str], days: Sequence[str]) -> None:
     plain_axis(axis)
-    colors = colors_of(names)
-    baselines = [name for name in names if name != ScorerName.MODEL]
+    baselines = [name for name in names if name != MODEL]
     for name in names:
         own = sorted((row for row in rows if row[SCORER] == name), key=lambda row: str(row[DAY]))
         x = np.array([_ordinal(row[DAY]) for row in own])
         rate, low, high = (np.array([row[column] for row in own]) for column in ("hit_rate", "ci_low", "ci_high"))
-        if name == ScorerName.MODEL:
+        if name == MODEL:
             axis.fill_between(x, low, high, color=MODEL_COLOR, alpha=0.16, linewidth=0, zorder=2)
             if len(x) == 1:  # a band over one day has no width
                 axis.errorbar(x, rate, yerr=np.maximum([rate - low, high - rate], 0), ecolor=MODEL_COLOR, fmt="none", capsize=3)
             stroke = {"linewidth": 2.4, "marker": "o", "markersize": 5, "zorder": 4}
         else:
             stroke = {"linewidth": 1.3, "marker": MARKERS[baselines.index(name) % len(MARKERS)], "markersize": 4, "zorder": 3}
-        label = "model, with its 95% interval" if name == ScorerName.MODEL else display_name(name)
-        axis.plot(x, rate, color=colors[name], label=label, **stroke)
+        label = f"{display_name(name)}, with its 95% interval" if name == MODEL else display_name(name)
+        axis.plot(x, rate, color=color_of(name), label=label, **stroke)
     ticks = _ticks(days)
     axis.set_xticks([_ordinal(day) for day in ticks], [day[5:] if day[:4] == days[-1][:4] else day for day in ticks])
     axis.set_xlim(_ordinal(days[0]) - 0.6, _ordinal(days[-1]) + 0.6)
@@ -358,7 +303,7 @@ def _draw_trend_panel(axis: Any, rows: list[dict[str, Any]], names: Sequence[str
 
 
 def _ticks(days: Sequence[str]) -> list[str]:
-    """Returns some of the days, evenly chosen, the last among them."""
+    """Returns at most MAX_TICKS days, evenly spaced, the last included."""
     step = -(-len(days) // MAX_TICKS)
     return list(days[::-1][::step][::-1])
 

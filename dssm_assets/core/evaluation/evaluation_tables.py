@@ -1,7 +1,4 @@
-"""Contracts of the tables that recall and its evaluation write.
-
-Belongs here: grain, key and columns. Does not belong here: how a table is computed.
-"""
+"""Contracts of the tables of vectors and evaluation: grain, key and columns."""
 
 from __future__ import annotations
 
@@ -19,17 +16,19 @@ from dssm_assets.core.columns import (
     USER_ID,
     USER_TOWER_EMB,
 )
-from dssm_assets.core.evaluation.hit_counts import POPULATION, SCOPE, SCORER, TRUTH_COUNT
+from dssm_assets.core.evaluation.hits import POPULATION, SCOPE, SCORER, TRUTH_COUNT
 from dssm_assets.core.schema import ColumnSpec, TableSpec
 
 _USER = ColumnSpec(USER_ID, None, "User, in the source's type.")
 _ITEM = ColumnSpec(ITEM_ID, None, "Item, in the source's type.")
-_SCORER = ColumnSpec(SCORER, pa.string(), "Who made the lists: model, or the name of a baseline.")
+_SCORER = ColumnSpec(SCORER, pa.string(), "What ranked the items: model, or the name of a baseline.")
 _SCOPE = ColumnSpec(
-    SCOPE, pa.string(), "all: everything taken; discovery: not taken in the window, nor offered; repeat: taken in the window."
+    SCOPE,
+    pa.string(),
+    "all: all items of the day; discovery: without the user's items of the window, which are not offered; repeat: only these.",
 )
 _POPULATION = ColumnSpec(
-    POPULATION, pa.string(), "warm: user and item known from the window; cold: one of them new; all: both."
+    POPULATION, pa.string(), "warm: user and item known from the window; cold: one of them is new; all: warm and cold."
 )
 _TRUTH_COUNT = ColumnSpec(TRUTH_COUNT, pa.int64(), "Distinct items to find.")
 
@@ -42,8 +41,7 @@ ITEM_VECTORS: Final = TableSpec(
         ColumnSpec(
             ITEM_TOWER_EMB,
             None,
-            "Output of the item tower, fixed_size_list<float32>[output_dim]; with the item's prior behind it where the model has "
-            "one.",
+            "Output of the item tower, fixed_size_list<float32>[output_dim]; followed by the item's prior if the model has one.",
         ),
     ),
 )
@@ -57,8 +55,8 @@ USER_VECTORS: Final = TableSpec(
         ColumnSpec(
             USER_TOWER_EMB,
             None,
-            "Output of the user tower, fixed_size_list<float32>[output_dim]; with a 1 behind it where the model has a prior; of "
-            "several interests one after another.",
+            "Output of the user tower, fixed_size_list<float32>[output_dim]; followed by a 1 if the model has a prior; several "
+            "interests one after another.",
         ),
     ),
 )
@@ -70,7 +68,7 @@ GROUND_TRUTH: Final = TableSpec(
     columns=(
         _USER,
         ColumnSpec(GT_ITEMS, None, "Items of the user's positive events on the day, distinct, ascending."),
-        ColumnSpec(GT_IS_WARM, pa.list_(pa.bool_()), "Per item: somebody had a positive event on it in the window."),
+        ColumnSpec(GT_IS_WARM, pa.list_(pa.bool_()), "Per item: any user had a positive event on it in the window."),
         ColumnSpec(GT_IS_REPEAT, pa.list_(pa.bool_()), "Per item: this user had a positive event on it in the window."),
         ColumnSpec(IS_WARM_USER, pa.bool_(), "The user had a positive event in the window."),
     ),
@@ -92,17 +90,17 @@ HIT_RATE_DETAIL: Final = TableSpec(
         _USER,
         ColumnSpec("topk_ids", None, "The model's list, best first, out of all items; empty without a user vector."),
         ColumnSpec("topk_scores", pa.list_(pa.float32()), "Similarity of user and item, one per entry of topk_ids."),
-        ColumnSpec("hit_ids", None, "Entries of topk_ids that the user took, in the list's order."),
-        ColumnSpec("bad_ids", None, "Entries of topk_ids that the user did not take, in the list's order."),
+        ColumnSpec("hit_ids", None, "Entries of topk_ids that the user interacted with on the day, in the list's order."),
+        ColumnSpec("bad_ids", None, "The other entries of topk_ids, in the list's order."),
         ColumnSpec("hits", pa.int64(), "Number of hit_ids."),
         _TRUTH_COUNT,
-        ColumnSpec("hitrate", pa.float64(), "hits / truth_count."),
+        ColumnSpec("hit_rate", pa.float64(), "hits / truth_count."),
         ColumnSpec("warm_hits", pa.int64(), "hits on known items; 0 for a new user."),
         ColumnSpec("warm_" + TRUTH_COUNT, pa.int64(), "Known items to find; 0 for a new user."),
         ColumnSpec(IS_WARM_USER, pa.bool_(), "The user had a positive event in the window."),
     ),
     extra={
-        "segment_*": "Value of the user in the configured segment of this name, for example 10-29 positive events.",
+        "segment_*": "The user's value in the configured segment of this name, for example 10-29 positive events.",
         "hits_*": "Of hits, those on items of this tier of popularity in the window: head, next, rest, unseen.",
         TRUTH_COUNT + "_*": "Of the items to find, those of this tier of popularity in the window.",
     },
@@ -120,9 +118,9 @@ TOTAL_HIT_RATE: Final = TableSpec(
         ColumnSpec("hit_rate", pa.float64(), "hits / truth_count, summed over users: micro recall at k."),
         ColumnSpec("ci_low", pa.float64(), "Lower end of the 95% bootstrap interval of hit_rate over users."),
         ColumnSpec("ci_high", pa.float64(), "Upper end of the 95% bootstrap interval of hit_rate over users."),
-        ColumnSpec("user_recall", pa.float64(), "Mean over users of the share of their items that was found."),
-        ColumnSpec("user_hit_rate", pa.float64(), "Share of users with at least one hit."),
-        ColumnSpec("users", pa.int64(), "Users with truth in the cell; the others do not count."),
+        ColumnSpec("user_recall", pa.float64(), "Mean over users of the fraction of their items that was found."),
+        ColumnSpec("user_hit_rate", pa.float64(), "Fraction of users with at least one hit."),
+        ColumnSpec("users", pa.int64(), "Users with truth in the cell; other users do not count."),
         ColumnSpec("hits", pa.int64(), "Items found, summed over users."),
         ColumnSpec(TRUTH_COUNT, pa.int64(), "Items to find, summed over users."),
     ),

@@ -1,17 +1,16 @@
 """The gate: whether a day's hit rate is good enough for its model to be shipped.
 
-Belongs here: the verdict over the day's counts and the totals of the days before. Does not belong here: the rates and
-the intervals (`totals.py`), keeping anything from being shipped (a blocking check does).
-
-Two rules, over warm users and items, scope all, at the largest k. Each fails only where the interval leaves no doubt:
+Two rules, over warm users and items, scope all, at the largest k. Each fails only if the whole interval says so:
 
 - **baseline**: the upper bound of the 95% interval of hit_rate(model) - hit_rate(best configured baseline), paired over
   users, is below `baseline_margin`.
 - **drop**: the upper bound of the 95% interval of the model's hit rate is below (1 - max_drop_frac) times the mean rate of
   the last partitions.
 
-A rule that has nothing to compare with (no baseline configured, no partition before) does not fail. A model that nobody
-measured does: there is no number to ship it on.
+A rule without anything to compare with (no baseline configured, no earlier partition) passes. A model without a measured hit
+rate fails.
+
+Does not belong here: rates and intervals (`rates.py`), holding a bundle back (a blocking check does).
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ import pyarrow as pa
 
 from dssm_assets.core.config.evaluation import Gate
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.evaluation.hit_counts import POPULATION, SCOPE, SCORER
-from dssm_assets.core.evaluation.rates import Cells, paired_gain
-from dssm_assets.core.evaluation.scorer import ScorerName
+from dssm_assets.core.evaluation.hits import POPULATION, SCOPE, SCORER
+from dssm_assets.core.evaluation.rates import HitCells, paired_gain
+from dssm_assets.core.evaluation.scorer import MODEL
 from dssm_assets.core.evaluation.truth import Population, Scope
 
 
 @dataclass(frozen=True)
 class GateReport:
-    """The verdict, one sentence that gives the reason of every rule, and the figures behind it."""
+    """The verdict, one sentence with the reason of every rule, and the figures behind it."""
 
     passed: bool
     sentence: str
@@ -47,7 +46,7 @@ class _Rule:
 
 
 def hit_rate_gate(
-    hit_counts: pa.Table | Cells,
+    hit_counts: pa.Table | HitCells,
     total: pa.Table,
     previous: Mapping[str, pa.Table],
     gate: Gate,
@@ -59,13 +58,13 @@ def hit_rate_gate(
     """Returns whether the day's model may be shipped.
 
     By hand: the model finds 50 of 100, popularity 60 of 100, and the gain of -0.1 has the interval [-0.2, 0.05]: passes,
-    since 0.05 reaches the margin 0. With [-0.2, -0.02] it fails. The mean of the days before is 0.8, max_drop_frac 0.25 and
+    since 0.05 reaches the margin 0. With [-0.2, -0.02] it fails. The mean of the earlier days is 0.8, max_drop_frac 0.25 and
     the model's interval [0.45, 0.58]: fails, since 0.58 < 0.75 * 0.8 = 0.6.
 
     Args:
-        hit_counts: the day's counts per user (`hit_counts.py`).
-        total: the day's totals (`totals.py`), made from these counts.
-        previous: day -> totals of a day before, at most the last `gate.last_partitions` count, by day.
+        hit_counts: the day's counts per user, as of `hits.count_hits`.
+        total: the day's rates, computed from these counts.
+        previous: day -> rates of an earlier day; only the last `gate.last_partitions` count.
         gate: the rules.
         k: length of the lists.
         samples: bootstrap resamples.
@@ -74,13 +73,13 @@ def hit_rate_gate(
     Raises:
         InputError: if a configured baseline was not scored.
     """
-    rows = _cell(total, k)
-    model = rows.get(ScorerName.MODEL)
+    rows = _warm_rows(total, k)
+    model = rows.get(MODEL)
     if model is None:
-        return GateReport(False, f"no warm user took a warm item, so hit_rate@{k} of the model was not measured")
+        return GateReport(False, f"no warm user has a warm item to find, so hit_rate@{k} of the model was not measured")
     rules = [
-        _baseline(hit_counts, rows, gate, k=k, samples=samples, seed=seed),
-        _drop(model, previous, gate, k=k),
+        _compare_with_baseline(hit_counts, rows, gate, k=k, samples=samples, seed=seed),
+        _compare_with_earlier_days(model, previous, gate, k=k),
     ]
     facts: dict[str, Any] = {"k": k, "hit_rate": model["hit_rate"], "ci_low": model["ci_low"], "ci_high": model["ci_high"]}
     for rule in rules:
@@ -90,8 +89,8 @@ def hit_rate_gate(
     return GateReport(all(rule.passed for rule in rules), sentence, facts)
 
 
-def _baseline(
-    hit_counts: pa.Table | Cells,
+def _compare_with_baseline(
+    hit_counts: pa.Table | HitCells,
     rows: Mapping[str, Mapping[str, Any]],
     gate: Gate,
     *,
@@ -101,16 +100,16 @@ def _baseline(
 ) -> _Rule:
     if not gate.baselines:
         return _Rule(True, "no baseline is configured")
-    missing = [str(name) for name in gate.baselines if name not in rows]
+    missing = [name for name in gate.baselines if name not in rows]
     if missing:
         scored = ", ".join(sorted(rows))
         raise InputError(
-            Fault("key gate.baselines", f"scorers of the day: {scored}", ", ".join(missing), "name baselines that are scored")
+            Fault("key gate.baselines", f"scorers of the day: {scored}", ", ".join(missing), "name baselines that were scored")
         )
-    best = min(map(str, gate.baselines), key=lambda name: (-rows[name]["hit_rate"], name))
+    best = min(gate.baselines, key=lambda name: (-rows[name]["hit_rate"], name))
     gain = paired_gain(
         hit_counts,
-        scorer=ScorerName.MODEL,
+        scorer=MODEL,
         against=best,
         scope=Scope.ALL,
         population=Population.WARM,
@@ -119,7 +118,7 @@ def _baseline(
         seed=seed,
     )
     passed = gain.ci_high >= gate.baseline_margin
-    verdict = "not surely below" if passed else "below"
+    verdict = "not clearly below" if passed else "below"
     return _Rule(
         passed,
         f"gain over {best} {gain.gain:+.4f} [{gain.ci_low:+.4f}, {gain.ci_high:+.4f}] is {verdict} {gate.baseline_margin:+g}",
@@ -133,13 +132,13 @@ def _baseline(
     )
 
 
-def _drop(model: Mapping[str, Any], previous: Mapping[str, pa.Table], gate: Gate, *, k: int) -> _Rule:
+def _compare_with_earlier_days(model: Mapping[str, Any], previous: Mapping[str, pa.Table], gate: Gate, *, k: int) -> _Rule:
     if not gate.last_partitions:
-        return _Rule(True, "days before are not looked at")
-    rates = {day: _cell(previous[day], k).get(ScorerName.MODEL) for day in sorted(previous)[-gate.last_partitions :]}
+        return _Rule(True, "earlier days are not compared")
+    rates = {day: _warm_rows(previous[day], k).get(MODEL) for day in sorted(previous)[-gate.last_partitions :]}
     known = {day: row["hit_rate"] for day, row in rates.items() if row is not None}
     if not known:
-        return _Rule(True, f"no day before with hit_rate@{k} to compare with")
+        return _Rule(True, f"no earlier day with hit_rate@{k} to compare with")
     mean = sum(known.values()) / len(known)
     floor = (1 - gate.max_drop_frac) * mean
     passed = model["ci_high"] >= floor
@@ -147,15 +146,12 @@ def _drop(model: Mapping[str, Any], previous: Mapping[str, pa.Table], gate: Gate
     return _Rule(
         passed,
         f"its upper bound {'reaches' if passed else 'is below'} {floor:.4f}, "
-        f"{1 - gate.max_drop_frac:g} times the mean {mean:.4f} of {days} before",
+        f"{1 - gate.max_drop_frac:g} times the mean {mean:.4f} of the {days} before",
         {"mean_before": mean, "floor": floor, "max_drop_frac": gate.max_drop_frac, "days_before": list(known)},
     )
 
 
-def _cell(total: pa.Table, k: int) -> dict[str, dict[str, Any]]:
+def _warm_rows(total: pa.Table, k: int) -> dict[str, dict[str, Any]]:
     """Returns scorer -> its row among warm users and items, scope all, at k."""
-    return {row[SCORER]: row for row in total.to_pylist() if _is_in(row, k)}
-
-
-def _is_in(row: Mapping[str, Any], k: int) -> bool:
-    return bool(row[SCOPE] == Scope.ALL and row[POPULATION] == Population.WARM and row["k"] == k)
+    cell = (Scope.ALL, Population.WARM, k)
+    return {row[SCORER]: row for row in total.to_pylist() if (row[SCOPE], row[POPULATION], row["k"]) == cell}

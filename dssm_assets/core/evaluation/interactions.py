@@ -1,14 +1,14 @@
-"""Who took what how often and when last, as compressed sparse rows: what baselines and exclusions are computed from.
+"""Interactions: who had how many positive events on which item and when last, as compressed sparse rows.
 
-Belongs here: the structure and its construction from a table. Does not belong here: what is recommended from it
-(`baselines/`).
+Belongs here: the structure, and summing it up from tables. Does not belong here: reading stored days
+(`steps/stored_interactions.py`), what is recommended from it (`baselines/`).
 
 Shapes: U evaluated users, V >= U all users, I items, E distinct (user, item) pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -17,14 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, find_positions, sorted_unique
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, combine_chunks
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, combine_chunks, offsets_of
 from dssm_assets.core.columns import COUNT, ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, SchemaError
 
 LAST_EVENT_TIME_MS: Final = "last_event_time_ms"
 Corpus: TypeAlias = pa.Array | pa.ChunkedArray | IdIndex
-_COMPACT_PAIRS: Final = 1 << 20
-"""Unmerged pairs that are always worth holding: below it, days are merged in one go."""
+MERGE_PAIRS: Final = 1 << 20
+"""Fewer unmerged pairs than this are not merged before the end."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Interactions:
         count: int64 [E], positive events of the pair.
         last_time_ms: int64 [E], time of the last of them.
         num_items: I.
-        dropped_events: positive events on items that the corpus lacks; they are not in the rows.
+        dropped_events: positive events on items outside the corpus; they are not in the rows.
         user_events: int64 [V], positive events of each user, those on items outside the corpus included.
     """
 
@@ -55,7 +55,7 @@ class Interactions:
         return np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
 
     def exclusions(self, num_users: int) -> Exclusions:
-        """Returns, for the first num_users users, the items they took."""
+        """Returns the items of each of the first num_users users."""
         indptr = self.indptr[: num_users + 1]
         return Exclusions(indptr, self.item_index[: indptr[-1]])
 
@@ -67,43 +67,34 @@ class Interactions:
 
 
 def read_interactions(table: pa.Table, user_ids: pa.Array, item_ids: Corpus) -> Interactions:
-    """Returns the interactions of one table over a corpus; see `interactions_of_days`."""
-    return interactions_of_days(lambda: [table], user_ids, item_ids)
-
-
-def interactions_of_days(days: Callable[[], Iterable[pa.Table]], user_ids: pa.Array, item_ids: Corpus) -> Interactions:
-    """Returns the interactions of several tables over a corpus, of which one is held at a time; users of the tables that are
-    not evaluated follow the others.
-
-    Beside it are held the distinct users and, as numbers, the distinct pairs with about as many that are not merged yet.
+    """Returns the interactions of one table; its users who are not among user_ids follow them, ascending.
 
     Args:
-        days: returns the tables, each time from the first; see `interactions_of_users`.
-        user_ids: the evaluated users, which become users 0 .. U - 1 whether they occur or not; all other users follow.
+        table: as of `sum_interactions`.
+        user_ids: the evaluated users, who become users 0 .. U - 1 whether they occur or not.
         item_ids: the corpus, distinct; its order defines item_index.
 
     Raises:
         SchemaError: if a column is missing or has nulls.
         InputError: if ids are of another kind than the evaluated users or the corpus.
     """
-    everyone = pa.concat_arrays([user_ids, _others(days(), user_ids)])
-    return interactions_of_users(days(), everyone, item_ids)
+    _check(table)
+    present = pc.unique(_users(table, user_ids.type))
+    others = sorted_unique(present.filter(pc.invert(pc.is_in(present, value_set=user_ids))))
+    return sum_interactions([table], pa.concat_arrays([user_ids, others]), item_ids)
 
 
-def interactions_of_users(
-    tables: Iterable[pa.Table],
-    user_ids: pa.Array,
-    item_ids: Corpus,
-    before: Interactions | None = None,
+def sum_interactions(
+    tables: Iterable[pa.Table], user_ids: pa.Array, item_ids: Corpus, earlier: Interactions | None = None
 ) -> Interactions:
-    """Returns the interactions of tables that have no users but these, gone through once; see `interactions_of_days`.
+    """Returns the interactions of tables of which one is in memory at a time; every user is among user_ids.
 
     Args:
         tables: user_id, item_id, count int64, last_event_time_ms int64. A pair may occur in several rows: counts are added,
             the latest time is kept.
         user_ids: the users, distinct.
-        item_ids: the corpus, distinct; its order defines item_index. Where several calls have one, `IdIndex` of it.
-        before: interactions of these users over this corpus that are added to.
+        item_ids: the corpus, distinct; its order defines item_index. Give several calls the same `IdIndex`.
+        earlier: interactions of these users over this corpus that are added.
 
     Raises:
         SchemaError: if a column is missing or has nulls.
@@ -113,9 +104,9 @@ def interactions_of_users(
     corpus = items_of.ids
     width, events, dropped = max(len(corpus), 1), np.zeros(len(user_ids), dtype=np.int64), 0
     sums = _PairSums()
-    if before is not None:
-        events, dropped = before.user_events.copy(), before.dropped_events
-        sums.add(before.user_index * width + before.item_index, before.count, before.last_time_ms)
+    if earlier is not None:
+        events, dropped = earlier.user_events.copy(), earlier.dropped_events
+        sums.add_events(earlier.user_index * width + earlier.item_index, earlier.count, earlier.last_time_ms)
     for table in tables:
         _check(table)
         owner = find_positions(_users(table, user_ids.type), user_ids)
@@ -126,11 +117,10 @@ def interactions_of_users(
         np.add.at(events, owner, count)
         known = items >= 0
         dropped += int(count[~known].sum())
-        sums.add(owner[known] * width + items[known], count[known].astype(np.int64), time[known].astype(np.int64))
-    pairs, summed, latest = sums.merged()
-    per_user = np.bincount(pairs // width, minlength=len(user_ids))
+        sums.add_events(owner[known] * width + items[known], count[known].astype(np.int64), time[known].astype(np.int64))
+    pairs, summed, latest = sums.merge()
     return Interactions(
-        indptr=np.concatenate([np.zeros(1, np.int64), np.cumsum(per_user)]),
+        indptr=offsets_of(np.bincount(pairs // width, minlength=len(user_ids))),
         item_index=pairs % width,
         count=summed,
         last_time_ms=latest,
@@ -141,23 +131,23 @@ def interactions_of_users(
 
 
 class _PairSums:
-    """Counts and latest times by pair, merged whenever as much is unmerged as merged."""
+    """Counts and latest times by pair, merged whenever as many events are unmerged as merged."""
 
     def __init__(self) -> None:
-        self._held: list[tuple[IntArray, IntArray, IntArray]] = []
+        self._parts: list[tuple[IntArray, IntArray, IntArray]] = []
         self._merged_pairs = 0
 
-    def add(self, pairs: IntArray, count: IntArray, time: IntArray) -> None:
-        """Takes events: their pairs in any order, counts and times."""
-        self._held.append((pairs, count, time))
-        if sum(len(part[0]) for part in self._held) - self._merged_pairs > max(self._merged_pairs, _COMPACT_PAIRS):
-            self._held = [self.merged()]
-            self._merged_pairs = len(self._held[0][0])
+    def add_events(self, pairs: IntArray, count: IntArray, time: IntArray) -> None:
+        """Adds events: their pairs in any order, counts and times."""
+        self._parts.append((pairs, count, time))
+        if sum(len(part[0]) for part in self._parts) - self._merged_pairs > max(self._merged_pairs, MERGE_PAIRS):
+            self._parts = [self.merge()]
+            self._merged_pairs = len(self._parts[0][0])
 
-    def merged(self) -> tuple[IntArray, IntArray, IntArray]:
+    def merge(self) -> tuple[IntArray, IntArray, IntArray]:
         """Returns the distinct pairs ascending, the sum of their counts, the latest of their times."""
         nothing = np.zeros(0, dtype=np.int64)
-        parts = self._held or [(nothing, nothing, nothing)]
+        parts = self._parts or [(nothing, nothing, nothing)]
         pairs, count, time = (np.concatenate(column) for column in zip(*parts, strict=True))
         order = np.argsort(pairs, kind="stable")
         pairs = pairs[order]
@@ -165,16 +155,6 @@ class _PairSums:
         if not len(starts):
             return nothing, nothing, nothing
         return pairs[starts], np.add.reduceat(count[order], starts), np.maximum.reduceat(time[order], starts)
-
-
-def _others(days: Iterable[pa.Table], user_ids: pa.Array) -> pa.Array:
-    """Returns the users of the tables that are not evaluated, in ascending order."""
-    found = user_ids.slice(0, 0)
-    for table in days:
-        _check(table)
-        present = pc.unique(_users(table, user_ids.type))
-        found = pc.unique(pa.concat_arrays([found, present.filter(pc.invert(pc.is_in(present, value_set=user_ids)))]))
-    return sorted_unique(found)
 
 
 def _users(table: pa.Table, kind: pa.DataType) -> pa.Array:

@@ -1,12 +1,12 @@
-"""What the lists are like, apart from hits: how much of the corpus they show, how popular and how unexpected it is, and
-how much of them stays from one evaluation day to the next.
+"""What the lists are like apart from hits: coverage of the corpus, popularity bias, novelty, and the overlap with the lists of
+the previous evaluation day. Computed batch by batch.
 
-Belongs here: these numbers, computed batch by batch. Does not belong here: hits (`totals.py`), words (`report.py`).
+Does not belong here: hits (`rates.py`), text (`report.py`).
 
 Sources: Ge, Delgado-Battenfeld, Jannach, "Beyond accuracy" (RecSys 2010) for coverage; Zhou et al., "Solving the apparent
 diversity-accuracy dilemma of recommender systems" (PNAS 2010) for self-information as novelty.
 
-Shapes: I items of the corpus, P places of a batch (entries of its lists), B users of a block.
+Shapes: I items of the corpus, P list entries of a batch, B users of a block.
 """
 
 from __future__ import annotations
@@ -36,18 +36,20 @@ OVERLAP_SCHEMA = pa.schema([("k", pa.int64()), ("users", pa.int64()), ("kept", p
 
 
 def list_quality(detail: Iterable[pa.RecordBatch], popularity: ItemPopularity, ks: Sequence[int]) -> pa.Table:
-    """Returns k, users, coverage, popularity_bias, novelty, mean_length: one row per k, none if all lists are empty.
+    """Returns k, users, coverage, popularity_bias, novelty, mean_length: one row per k.
 
-    Over the users with a list, and the first k places of each: coverage = distinct items in any list / I; popularity_bias =
-    share of the places taken by the head (the most taken 1% of the items taken in the window); novelty = mean over the
-    places of -log2 p(item) in bits (`ItemPopularity.self_information`); mean_length = places / users.
+    Over the first k entries of each list: coverage = distinct items in any list / I; popularity_bias = fraction of the entries
+    that are head items (the most popular 1% of the items with events in the window); novelty = mean over the entries of
+    -log2 p(item) in bits (`ItemPopularity.self_information`); mean_length = entries / users.
 
-    By hand: corpus a, b, c, d taken 6, 1, 0, 0 times (p = 7/11, 2/11, 1/11, 1/11), so a is the head. Lists [a, b], [a]:
+    Who counts: users with a list; truth does not matter. If all lists are empty there are no rows.
+
+    By hand: corpus a, b, c, d with 6, 1, 0, 0 events (p = 7/11, 2/11, 1/11, 1/11), so a is the head. Lists [a, b], [a]:
     coverage 2/4, bias 2/3, novelty (2 * 0.652 + 2.459) / 3 = 1.255 bits, length 1.5.
 
     Args:
         detail: batches with topk_ids, as of `hit_rate_detail`.
-        popularity: the corpus that the lists were made from.
+        popularity: of the corpus from which the lists were ranked.
         ks: ascending.
 
     Raises:
@@ -55,27 +57,27 @@ def list_quality(detail: Iterable[pa.RecordBatch], popularity: ItemPopularity, k
     """
     is_head, surprise = popularity.tier == TIERS.index(Tier.HEAD), popularity.self_information
     is_shown = np.zeros((len(ks), len(popularity.item_ids)), dtype=bool)
-    places, head, bits = (np.zeros(len(ks)) for _ in range(3))
+    entries, head, bits = (np.zeros(len(ks)) for _ in range(3))
     users = 0
     for batch in detail:
         lists = batch.column(LISTS)
         items = find_positions(lists.flatten(), popularity.item_ids)
         if (items < 0).any():
             where = f"hit_rate_detail, column {LISTS}"
-            remedy = "materialize hit_rate_detail again, with the item_vectors that stand now"
+            remedy = "materialize hit_rate_detail again, with the current item_vectors"
             raise InputError(Fault(where, "items of the corpus", f"{int((items < 0).sum())} others", remedy))
-        lengths, place = list_lengths(lists), _places(lists)
+        lengths, position = list_lengths(lists), _list_positions(lists)
         users += int((lengths > 0).sum())
         for at, k in enumerate(ks):
-            first = items[place < k]
+            first = items[position < k]
             is_shown[at, first] = True
-            places[at] += len(first)
+            entries[at] += len(first)
             head[at] += is_head[first].sum()
             bits[at] += surprise[first].sum()
     rows = [
-        (k, users, is_shown[at].mean(), head[at] / places[at], bits[at] / places[at], places[at] / users)
+        (k, users, is_shown[at].mean(), head[at] / entries[at], bits[at] / entries[at], entries[at] / users)
         for at, k in enumerate(ks)
-        if places[at]
+        if entries[at]
     ]
     return _table(rows, QUALITY_SCHEMA)
 
@@ -83,8 +85,10 @@ def list_quality(detail: Iterable[pa.RecordBatch], popularity: ItemPopularity, k
 def list_overlap(detail: Iterable[pa.RecordBatch], before: Iterable[pa.RecordBatch], ks: Sequence[int]) -> pa.Table:
     """Returns k, users, kept, jaccard: one row per k, none if no user has a list on both days.
 
-    Per user with a list on both days, both cut to the same length n, the smallest of k and the two lengths: kept = items in
-    both / n, jaccard = items in both / items in either = both / (2 n - both). The columns are means over those users.
+    Both lists of a user are cut to the same length n, the smallest of k and the two lengths: kept = items in both / n,
+    jaccard = items in both / items in either = both / (2 n - both). The columns are means over users.
+
+    Who counts: users with a list on both days. Truth does not matter.
 
     By hand, k = 3: [a, b, c] and [c, a, x] share 2: kept 2/3, jaccard 2/4.
 
@@ -95,7 +99,7 @@ def list_overlap(detail: Iterable[pa.RecordBatch], before: Iterable[pa.RecordBat
     """
     users, kept, jaccard = (np.zeros(len(ks)) for _ in range(3))
     for now, then in _same_users(detail, before):
-        later, row = _common(now, then)
+        later, row = _common_items(now, then)
         shortest = np.minimum(list_lengths(now), list_lengths(then))
         for at, k in enumerate(ks):
             length = np.minimum(shortest, k)
@@ -108,8 +112,8 @@ def list_overlap(detail: Iterable[pa.RecordBatch], before: Iterable[pa.RecordBat
     return _table(rows, OVERLAP_SCHEMA)
 
 
-def _common(now: pa.ListArray, then: pa.ListArray) -> tuple[IntArray, IntArray]:
-    """Returns, for each item in both lists of a row: the later of its two places, and the row."""
+def _common_items(now: pa.ListArray, then: pa.ListArray) -> tuple[IntArray, IntArray]:
+    """Returns, for each item in both lists of a row: the later of its two positions, and the row."""
     flat_now, flat_then = now.flatten(), then.flatten()
     values = pc.unique(flat_now)
     width = max(len(values), 1)
@@ -118,27 +122,27 @@ def _common(now: pa.ListArray, then: pa.ListArray) -> tuple[IntArray, IntArray]:
     ours = _rows(now) * width + find_positions(flat_now, values)
     theirs = (_rows(then) * width + known)[is_known]
     keys, at_now, at_then = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
-    later = np.maximum(_places(now)[at_now], _places(then)[is_known][at_then])
+    later = np.maximum(_list_positions(now)[at_now], _list_positions(then)[is_known][at_then])
     return later, keys // width
 
 
 def _same_users(
     detail: Iterable[pa.RecordBatch], before: Iterable[pa.RecordBatch]
 ) -> Iterator[tuple[pa.ListArray, pa.ListArray]]:
-    """Yields the lists of users that both hold, aligned; both are read once, in step, and never held whole."""
+    """Yields the lists of users who are in both, aligned. Both are read once, side by side, and never in memory whole."""
     earlier = iter(before)
-    held: list[pa.RecordBatch] = []
+    overlapping: list[pa.RecordBatch] = []
     for batch in detail:
         for start in range(0, batch.num_rows, BLOCK_USERS):
             block = batch.slice(start, BLOCK_USERS)
             last: Any = block.column(USER_ID)[-1].as_py()
-            held = [one for one in held if one.column(USER_ID)[-1].as_py() >= block.column(USER_ID)[0].as_py()]
-            while not held or held[-1].column(USER_ID)[-1].as_py() < last:
+            overlapping = [one for one in overlapping if one.column(USER_ID)[-1].as_py() >= block.column(USER_ID)[0].as_py()]
+            while not overlapping or overlapping[-1].column(USER_ID)[-1].as_py() < last:
                 following = next((one for one in earlier if one.num_rows), None)
                 if following is None:
                     break
-                held.append(following)
-            for one in held:
+                overlapping.append(following)
+            for one in overlapping:
                 rows = find_positions(block.column(USER_ID), one.column(USER_ID))
                 yield block.column(LISTS).filter(pa.array(rows >= 0)), one.column(LISTS).take(pa.array(rows[rows >= 0]))
 
@@ -147,8 +151,8 @@ def _rows(lists: pa.ListArray) -> IntArray:
     return row_of_value(offsets_of(list_lengths(lists)))
 
 
-def _places(lists: pa.ListArray) -> IntArray:
-    """Returns int64 [P], the place of each entry in its own list, from 0."""
+def _list_positions(lists: pa.ListArray) -> IntArray:
+    """Returns int64 [P], the position of each entry in its own list, from 0."""
     lengths = list_lengths(lists)
     return ranges(np.zeros(len(lengths), np.int64), lengths)
 

@@ -1,13 +1,13 @@
-"""The numbers of a day: hit rates with their intervals, and how far one scorer is ahead of another.
+"""The rates of a day: hit counts summed to hit rates with intervals, the gain of one scorer over another, the trend over days.
 
-Belongs here: the reduction of hit counts. Does not belong here: counting (`hit_counts.py`), words (`report.py`).
+Does not belong here: counting hits (`hits.py`), text (`report.py`).
 
 Shapes: U users of a cell, S scorers, K number of cut-offs, R resamples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,21 +19,21 @@ from numpy.typing import NDArray
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.columns import USER_ID
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.evaluation.hit_counts import POPULATION, SCOPE, SCORER, TRUTH_COUNT, hits_column
-from dssm_assets.core.evaluation.scorer import ScorerName
+from dssm_assets.core.evaluation.hits import POPULATION, SCOPE, SCORER, TRUTH_COUNT, hits_column
+from dssm_assets.core.evaluation.scorer import MODEL
 from dssm_assets.core.evaluation.truth import Population, Scope
 
 Floats = NDArray[np.float64]
-CELLS = 4_000_000
-"""Weights (resamples times users) held at once."""
+MAX_WEIGHTS = 4_000_000
+"""Weights (resamples times users) in memory at once."""
 TAILS = (2.5, 97.5)
 
 
 def resampled_sums(values: IntArray, samples: int, seed: int) -> Floats:
     """Returns float64 [R, C]: the column sums over R multinomial resamples of the rows.
 
-    The resamples depend on the seed and the number of rows alone, so columns of one call, and calls over the same users,
-    are paired. Sums of whole numbers below 2**53 are exact in float64: their order, and so the threads, cannot change them.
+    The resamples depend on the seed and the number of rows only, so columns of one call, and calls over the same users, are
+    paired. Sums of whole numbers below 2**53 are exact in float64, so neither their order nor the number of threads matters.
 
     Args:
         values: int64 [U, C], at least one row.
@@ -43,7 +43,7 @@ def resampled_sums(values: IntArray, samples: int, seed: int) -> Floats:
     num_users = len(values)
     rng = np.random.Generator(np.random.PCG64(seed))
     wide = values.astype(np.float64)
-    step = max(1, CELLS // num_users)
+    step = max(1, MAX_WEIGHTS // num_users)
     parts = []
     for start in range(0, samples, step):
         size = min(step, samples - start)
@@ -60,8 +60,8 @@ def interval(resampled: NDArray[Any]) -> tuple[Floats, Floats]:
     return np.asarray(low, np.float64), np.asarray(high, np.float64)
 
 
-class Cells(Protocol):
-    """Hit counts that are read a cell at a time."""
+class HitCells(Protocol):
+    """Hit counts that are read one cell (scope and population) at a time."""
 
     @property
     def num_rows(self) -> int:
@@ -71,26 +71,30 @@ class Cells(Protocol):
         """Returns scorer -> its rows of a cell (user_id, truth_count, hits_{k}), for scorers that have any."""
 
 
-def total_hit_rate(hit_counts: pa.Table | Cells, ks: Sequence[int], bootstrap_samples: int, seed: int) -> pa.Table:
-    """Returns one row per scorer, scope, population and k, sorted by these; cells without users have no row.
+def total_hit_rate(hit_counts: pa.Table | HitCells, ks: Sequence[int], bootstrap_samples: int, seed: int) -> pa.Table:
+    """Returns the rates, one row per scorer, scope, population and k, sorted by these.
 
-    hit_rate@k = sum over users of |topk & truth| / sum over users of |truth| (micro: a user counts by how much it took);
-    user_recall@k = mean over users of |topk & truth| / |truth|; user_hit_rate@k = share of users with at least one hit.
-    Only users with truth in the cell count. ci_low and ci_high bound hit_rate: a 95% percentile bootstrap over users, with
-    the same resamples for all scorers that were asked for the same users.
+    hit_rate@k = sum over users of |topk & truth| / sum over users of |truth| (micro: each item to find counts once);
+    user_recall@k = mean over users of |topk & truth| / |truth|;
+    user_hit_rate@k = fraction of users with at least one hit.
+    ci_low and ci_high bound hit_rate: a 95% percentile bootstrap over users, with the same resamples for all scorers of the
+    same users.
 
-    By hand: u1 took 4 items and 1 was found, u2 took 1 and it was found. hit_rate = (1 + 1) / (4 + 1) = 0.4, user_recall =
-    (1/4 + 1/1) / 2 = 0.625, user_hit_rate = 2 / 2 = 1. The resamples are {u1, u1} 2/8, {u1, u2} 2/5 and {u2, u2} 2/2 with
-    chances 1/4, 1/2, 1/4, so the interval is [0.25, 1].
+    Who counts: users with truth in the cell (scope and population), a user without a vector too, whose truth is missed. A
+    user without truth in the cell does not count; a cell without users has no row.
+
+    By hand: u1 has 4 items to find and 1 is found, u2 has 1 and it is found. hit_rate = (1 + 1) / (4 + 1) = 0.4, user_recall
+    = (1/4 + 1/1) / 2 = 0.625, user_hit_rate = 2 / 2 = 1. The resamples are {u1, u1} 2/8, {u1, u2} 2/5 and {u2, u2} 2/2 with
+    probabilities 1/4, 1/2, 1/4, so the interval is [0.25, 1].
 
     Args:
-        hit_counts: scorer, scope, population, user_id, truth_count, hits_{k}; or its cells, of which one is held at a time.
+        hit_counts: scorer, scope, population, user_id, truth_count, hits_{k}; or its cells, of which one is in memory at a time.
         ks: cut-offs; each needs its column hits_{k}.
         bootstrap_samples: R.
         seed: of the resamples.
 
     Raises:
-        InputError: if there are no rows at all: no number is better than a number over nobody.
+        InputError: if there are no rows at all: a rate over no users is not a number.
     """
     if not hit_counts.num_rows:
         got = "no user with truth"
@@ -98,7 +102,7 @@ def total_hit_rate(hit_counts: pa.Table | Cells, ks: Sequence[int], bootstrap_sa
     rows: list[dict[str, Any]] = []
     for scope in sorted(Scope):
         for population in sorted(Population):
-            for group in _paired_groups(_cell(hit_counts, scope, population)):
+            for group in _group_by_users(_cell(hit_counts, scope, population)):
                 rows += _rows(group, ks, bootstrap_samples, seed, scope=scope, population=population)
     rows.sort(key=lambda row: (row[SCORER], row[SCOPE], row[POPULATION], row["k"]))
     return pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA)
@@ -114,7 +118,7 @@ TOTAL_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Gain:
-    """How far a scorer's hit_rate@k is ahead of another's over the same users, with its 95% interval."""
+    """The difference of two scorers' hit_rate@k over the same users, with its 95% interval."""
 
     scorer: str
     against: str
@@ -127,7 +131,7 @@ class Gain:
 
 
 def paired_gain(
-    hit_counts: pa.Table | Cells,
+    hit_counts: pa.Table | HitCells,
     *,
     scorer: str,
     against: str,
@@ -137,16 +141,18 @@ def paired_gain(
     samples: int,
     seed: int,
 ) -> Gain:
-    """Returns the difference of two hit rates with a paired bootstrap interval: both see the same resampled users.
+    """Returns hit_rate(scorer) - hit_rate(against) with a paired bootstrap interval: both see the same resampled users.
+
+    By hand: of 100 items to find, one scorer finds 50, the other 40: the gain is 0.1.
 
     Raises:
-        InputError: if one of the two has no users in the cell or they were asked for different users.
+        InputError: if one of the two has no users in the cell, or they were scored for different users.
     """
     cell = _cell(hit_counts, scope, population)
     where = f"hit_counts, {scope}/{population}"
     for name in (scorer, against):
         if name not in cell:
-            remedy = "compare scorers of one run in a cell that has users"
+            remedy = "compare scorers of one run, in a cell that has users"
             raise InputError(Fault(where, f"rows of scorer {name}", f"rows of {', '.join(sorted(cell)) or 'none'}", remedy))
     first, second = cell[scorer], cell[against]
     if not first.column(USER_ID).equals(second.column(USER_ID)):
@@ -158,24 +164,24 @@ def paired_gain(
     )
     sums = resampled_sums(values, samples, seed)
     low, high = interval((sums[:, 1] - sums[:, 2]) / sums[:, 0])
-    truth, ours, theirs = values.sum(axis=0)
-    return Gain(scorer, against, scope, population, k, float((ours - theirs) / truth), float(low), float(high))
+    truth, hits, hits_against = values.sum(axis=0)
+    return Gain(scorer, against, scope, population, k, float((hits - hits_against) / truth), float(low), float(high))
 
 
-def gains_over_best(hit_counts: pa.Table | Cells, total: pa.Table, *, k: int, samples: int, seed: int) -> list[Gain]:
-    """Returns, for warm pairs of each scope that has users, the model's gain over the baseline that is best there."""
+def gains_over_best(hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int) -> list[Gain]:
+    """Returns, for warm pairs of each scope that has users, the model's gain over the best baseline of that scope."""
     gains = []
     for scope in Scope:
         rows = [
             row for row in total.to_pylist() if row[SCOPE] == scope and row[POPULATION] == Population.WARM and row["k"] == k
         ]
-        baselines = [row for row in rows if row[SCORER] != ScorerName.MODEL]
+        baselines = [row for row in rows if row[SCORER] != MODEL]
         others = sorted(baselines, key=lambda row: (-row["hit_rate"], row[SCORER]))
         if others and len(others) < len(rows):
             gains.append(
                 paired_gain(
                     hit_counts,
-                    scorer=ScorerName.MODEL,
+                    scorer=MODEL,
                     against=others[0][SCORER],
                     scope=scope,
                     population=Population.WARM,
@@ -187,7 +193,7 @@ def gains_over_best(hit_counts: pa.Table | Cells, total: pa.Table, *, k: int, sa
     return gains
 
 
-def _cell(hit_counts: pa.Table | Cells, scope: Scope, population: Population) -> dict[str, pa.Table]:
+def _cell(hit_counts: pa.Table | HitCells, scope: Scope, population: Population) -> dict[str, pa.Table]:
     """Returns scorer -> its rows of the cell, sorted by user, for scorers that have any."""
     if isinstance(hit_counts, pa.Table):
         found = _cell_of_table(hit_counts, scope, population)
@@ -202,8 +208,8 @@ def _cell_of_table(hit_counts: pa.Table, scope: Scope, population: Population) -
     return {name: rows.filter(pc.equal(rows.column(SCORER), name)) for name in pc.unique(rows.column(SCORER)).to_pylist()}
 
 
-def _paired_groups(cell: dict[str, pa.Table]) -> list[dict[str, pa.Table]]:
-    """Returns the scorers of a cell grouped by the users they were asked for; nearly always one group."""
+def _group_by_users(cell: dict[str, pa.Table]) -> list[dict[str, pa.Table]]:
+    """Returns the scorers of a cell grouped by the users they were scored for; nearly always one group."""
     groups: list[dict[str, pa.Table]] = []
     for name, rows in cell.items():
         for group in groups:
@@ -251,3 +257,31 @@ def _rows(
 
 def _columns(rows: pa.Table, ks: Sequence[int]) -> list[IntArray]:
     return [_integers(rows, TRUTH_COUNT)] + [_integers(rows, hits_column(k)) for k in ks]
+
+
+DAY = "day"
+TREND_COLUMNS = (SCOPE, SCORER, "hit_rate", "ci_low", "ci_high", "users")
+TREND_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in (DAY, SCOPE, SCORER)]
+    + [(name, pa.float64()) for name in ("hit_rate", "ci_low", "ci_high")]
+    + [("users", pa.int64())]
+)
+
+
+def trend_table(totals: Iterable[tuple[str, pa.Table]], k: int, population: Population = Population.WARM) -> pa.Table:
+    """Returns day, scope, scorer, hit_rate, ci_low, ci_high, users at one k; days in the given order.
+
+    A day that was scored at other k, or that has no users in the population, has no rows: a gap is shown as a gap.
+
+    Args:
+        totals: (YYYY-MM-DD, total_hit_rate of that day); one is in memory at a time.
+        k: cut-off.
+        population: which pairs count.
+    """
+    parts = [TREND_SCHEMA.empty_table()]
+    for day, total in totals:
+        is_wanted = pc.and_(pc.equal(total.column("k"), k), pc.equal(total.column(POPULATION), str(population)))
+        rows = total.filter(is_wanted).select(TREND_COLUMNS)
+        days = pa.array([day] * rows.num_rows, pa.string())
+        parts.append(rows.add_column(0, DAY, days).cast(TREND_SCHEMA))
+    return pa.concat_tables(parts).combine_chunks()

@@ -1,7 +1,7 @@
 """The report of a day: one markdown text that answers "is the model any good?" on its own.
 
-Belongs here: the headline, the hit rates, who was counted. Does not belong here: numbers (`totals.py`), pictures
-(`charts.py`), the sections on segments, lists and the trend (`report_sections.py`).
+Belongs here: the text of all sections and its tables. Does not belong here: numbers (`rates.py`, `segments.py`,
+`list_quality.py`), charts (`charts.py`), names of scorers and scopes (`labels.py`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Any
 import pyarrow as pa
 
 from dssm_assets.core.columns import SEGMENT, VALUE
-from dssm_assets.core.evaluation.charts import DAY, display_name, hit_rate_png, scorers_in_order
-from dssm_assets.core.evaluation.hit_counts import POPULATION, SCOPE, SCORER, TRUTH_COUNT, HitCounts
-from dssm_assets.core.evaluation.rates import Gain
-from dssm_assets.core.evaluation.scorer import ModelScorer, ScorerName
+from dssm_assets.core.evaluation.charts import hit_rate_png
+from dssm_assets.core.evaluation.hits import POPULATION, SCOPE, SCORER, TRUTH_COUNT, HitCounts
+from dssm_assets.core.evaluation.labels import SCOPES, display_name, scorers_in_order
+from dssm_assets.core.evaluation.rates import DAY, Gain
+from dssm_assets.core.evaluation.scorer import MODEL, ModelScorer
 from dssm_assets.core.evaluation.segments import TIERS, ItemPopularity, Tier
 from dssm_assets.core.evaluation.truth import Population, Scope, Truth
 
@@ -26,20 +27,20 @@ CELL_CHARS = 60
 
 
 def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Returns a table, its first column to the left, the others to the right."""
+    """Returns a markdown table, its first column aligned left, the others right."""
     lines = [head, ["---", *("---:" for _ in head[1:])], *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def cell(text: str) -> str:
-    """Returns a text of the data as one cell: on one line, at most 60 characters, its marks taken literally."""
+    """Returns a text of the data as one cell: on one line, at most 60 characters, markdown marks escaped."""
     line = " ".join(text.split())
     short = line if len(line) <= CELL_CHARS else line[: CELL_CHARS - 1] + "…"
     return "".join("\\" + letter if letter in "\\`*_{}[]<>#|~$" else letter for letter in short)
 
 
 def with_interval(row: dict[str, Any]) -> str:
-    """Returns the hit rate of a row with its 95% interval, which leaves nothing to say behind the third place."""
+    """Returns the hit rate of a row with its 95% interval, to three decimals: the interval is wider than the fourth."""
     return f"{row['hit_rate']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
 
 
@@ -49,23 +50,23 @@ class ListFacts:
 
     Attributes:
         quality: as of `list_quality`.
-        overlap: as of `list_overlap`, without rows where there is nothing to compare with.
-        day_before: the evaluation day that overlap compares with, None where there is none.
-        head_items: items in the head.
-        head_frac: the head's share of what was taken in the window.
+        overlap: as of `list_overlap`; without rows if there is nothing to compare with.
+        previous_day: the evaluation day that overlap compares with, None if there is none.
+        head_items: number of head items.
+        head_frac: fraction of the window's positive events that are on head items.
     """
 
     quality: pa.Table
     overlap: pa.Table
-    day_before: str | None
+    previous_day: str | None
     head_items: int
     head_frac: float
 
 
-def list_facts(quality: pa.Table, overlap: pa.Table, day_before: str | None, popularity: ItemPopularity) -> ListFacts:
-    """Returns the facts with the size and the share of the head."""
+def list_facts(quality: pa.Table, overlap: pa.Table, previous_day: str | None, popularity: ItemPopularity) -> ListFacts:
+    """Returns the facts, with the number of head items and their fraction of events."""
     head = int((popularity.tier == TIERS.index(Tier.HEAD)).sum())
-    return ListFacts(quality, overlap, day_before if overlap.num_rows else None, head, popularity.head_frac)
+    return ListFacts(quality, overlap, previous_day if overlap.num_rows else None, head, popularity.head_frac)
 
 
 def segment_report(day: str, segments: pa.Table, k: int) -> str:
@@ -76,9 +77,8 @@ def segment_report(day: str, segments: pa.Table, k: int) -> str:
 def segment_section(segments: pa.Table, k: int) -> str:
     """Returns one table per segment: users, items to find, hits, hit rate with its interval."""
     note = (
-        f"The model at k = {k}. Everything these users took counts here, new users and new items as well, so the rows of a "
-        "segment add up to the population `all`. Brackets are 95% intervals over the users of the row, who are those with "
-        "something to find in it."
+        f"The model at k = {k}. New users and new items count here too, so the rows of a segment add up to the population "
+        "`all`. A row's users are those with items to find in it. Brackets are 95% intervals over these users."
     )
     parts = ["## By segment", note]
     for name, rows in groupby(segments.to_pylist(), key=lambda row: str(row[SEGMENT])):
@@ -91,26 +91,26 @@ _COUNTS = ("users", TRUTH_COUNT, "hits")
 
 
 def list_section(facts: ListFacts) -> str:
-    """Returns coverage, popularity bias, novelty and the overlap with the evaluation day before, per k."""
+    """Returns coverage, popularity bias, novelty and the overlap with the previous evaluation day, per k."""
     if not facts.quality.num_rows:
         return "## The lists\n\nNo evaluated user has a list, so there is nothing to describe."
     note = (
-        f"The model's lists for {facts.quality.column('users')[0].as_py():,} evaluated users. Coverage: share of the candidates "
-        f"that stand in any list. In the head: share of the places taken by the {facts.head_items:,} most taken items (1% of "
-        f"those taken in the window), which were {facts.head_frac:.1%} of what was taken. Novelty: mean -log2 of an item's "
-        "share of what was taken, in bits; one bit more is half as popular."
+        f"The model's lists for {facts.quality.column('users')[0].as_py():,} evaluated users. Coverage: percentage of the "
+        f"candidates that are in any list. Head items: percentage of list entries among the {facts.head_items:,} most popular "
+        f"items (1% of the items with events in the window), which have {facts.head_frac:.1%} of the window's events. Novelty: "
+        "mean -log2 of an item's fraction of the window's events, in bits; one bit more means half as popular."
     )
     overlap = {row["k"]: row for row in facts.overlap.to_pylist()}
-    if facts.day_before is None:
+    if facts.previous_day is None:
         note += " There is no earlier evaluation day to compare the lists with."
     else:
         users = facts.overlap.column("users")[0].as_py()
         note += (
-            f" Kept since {facts.day_before}: mean share of a user's list that stood in it on that day, Jaccard: items in both "
-            f"by items in either, over {users:,} users with a list on both days."
+            f" Kept since {facts.previous_day}: mean percentage of a user's list that was in the list of that day. Jaccard: items "
+            f"in both lists / items in either. Both over {users:,} users with a list on both days."
         )
     body = [[*_quality_cells(row), *_overlap_cells(overlap.get(row["k"]))] for row in facts.quality.to_pylist()]
-    return f"## The lists\n\n{note}\n\n{table(['k', 'coverage', 'in the head', 'novelty', 'kept', 'Jaccard'], body)}"
+    return f"## The lists\n\n{note}\n\n{table(['k', 'coverage', 'head items', 'novelty', 'kept', 'Jaccard'], body)}"
 
 
 def _quality_cells(row: dict[str, Any]) -> list[str]:
@@ -127,30 +127,24 @@ def trend_section(trend: pa.Table, k: int) -> str:
     title = f"## The last evaluation days\n\nhit_rate@{k}, known users and known items"
     if not rows:
         return f"{title}: no day has any, so there is no trend."
-    names = scorers_in_order(sorted({str(row[SCORER]) for row in rows if row[SCOPE] == Scope.ALL}))
+    names = scorers_in_order(str(row[SCORER]) for row in rows if row[SCOPE] == Scope.ALL)
     cells = {(row[DAY], row[SCOPE], row[SCORER]): row for row in rows}
     days = sorted({str(row[DAY]) for row in rows}, reverse=True)
-    baselines = [name for name in names if name != ScorerName.MODEL]
-    head = ["day", "users", "**model**", "**model**, discovery", *map(display_name, baselines)]
+    baselines = [name for name in names if name != MODEL]
+    model = _strong(MODEL)
+    head = ["day", "users", model, f"{model}, discovery", *map(display_name, baselines)]
     body = [[day, *_model_cells(cells, day), *(_rate(cells.get((day, Scope.ALL, name))) for name in baselines)] for day in days]
     return f"{title}.\n\n{table(head, body)}"
 
 
 def _model_cells(cells: dict[tuple[str, str, str], dict[str, Any]], day: str) -> list[str]:
-    ours, fresh = (cells.get((day, scope, ScorerName.MODEL)) for scope in (Scope.ALL, Scope.DISCOVERY))
-    shown = ["-" if row is None else with_interval(row) for row in (ours, fresh)]
-    return ["-" if ours is None else f"{ours['users']:,}", *shown]
+    whole, discovery = (cells.get((day, scope, MODEL)) for scope in (Scope.ALL, Scope.DISCOVERY))
+    shown = ["-" if row is None else with_interval(row) for row in (whole, discovery)]
+    return ["-" if whole is None else f"{whole['users']:,}", *shown]
 
 
 def _rate(row: dict[str, Any] | None) -> str:
     return "-" if row is None else f"{row['hit_rate']:.4f}"
-
-
-HEADINGS = {
-    Scope.ALL: ("All items", "everything these users took on the day"),
-    Scope.DISCOVERY: ("Discovery", "what they had not taken in the window; what they had is no candidate"),
-    Scope.REPEAT: ("Repeat", "what they had taken in the window already"),
-}
 
 
 @dataclass(frozen=True)
@@ -160,11 +154,11 @@ class ReportFacts:
     Attributes:
         evaluated_users: users with a positive event on the day, or the sample of them that is scored.
         users_without_truth: "scope/population" -> evaluated users without truth there.
-        users_without_vector: evaluated users that the model has no vector for; their lists are empty.
+        users_without_vector: evaluated users without a vector of the model; their lists are empty.
         truth_pairs: distinct (user, item) pairs of evaluated users on the day.
         pairs_outside_corpus: pairs whose item has no vector; they count as missed.
         corpus_items: candidates.
-        day_users: users with a positive event on the day; 0: nobody but the evaluated ones.
+        day_users: users with a positive event on the day; 0 if these are the evaluated ones.
     """
 
     evaluated_users: int
@@ -188,8 +182,8 @@ def report_facts(truth: Truth, scorer: ModelScorer, hit_counts: HitCounts) -> Re
     )
 
 
-def facts_together(parts: Sequence[ReportFacts]) -> ReportFacts:
-    """Returns the facts of a run whose users were counted in parts, at least one, over one corpus."""
+def merge_facts(parts: Sequence[ReportFacts]) -> ReportFacts:
+    """Returns the facts of a run from those of its ranges of users, at least one, over one corpus."""
     without = {cell: sum(part.users_without_truth[cell] for part in parts) for cell in parts[0].users_without_truth}
     return ReportFacts(
         evaluated_users=sum(part.evaluated_users for part in parts),
@@ -220,7 +214,7 @@ def render_report(
         gains: the model against the best baseline, as of `gains_over_best`.
         facts: who was counted.
         lists: what the model's lists are like.
-        trend: hit rates of the last days, this one among them, as of `trend_table`.
+        trend: hit rates of the last days, this day included, as of `trend_table`.
     """
     k = max(total.column("k").to_pylist())
     parts = [f"# Recall on {day}", _headline(total, gains), READING, *_chart(total)]
@@ -230,10 +224,11 @@ def render_report(
 
 
 READING = (
-    "How to read this: hit_rate@k is the share of what users took on the day that stood among the first k items of their "
-    "list, so 0.25 means that one in four was found. Brackets are 95% intervals from a bootstrap over users: had other users "
-    "come, the number would likely have stayed inside. All scorers see the same users, so compare two of them by the gain "
-    "stated above, not by whether their brackets overlap. Known users and known items only, unless a table says otherwise."
+    "How to read this: hit_rate@k is the fraction of the items that users interacted with on the day that were among the first "
+    "k items of their lists. 0.25 means that one in four was found. Brackets are 95% intervals from a bootstrap over users: "
+    "with other users the number would likely have stayed inside. All scorers see the same users, so compare two of them by "
+    "the gain stated above, not by whether their brackets overlap. Only known users and known items count, unless a table "
+    "says otherwise."
 )
 
 
@@ -242,13 +237,11 @@ def _headline(total: pa.Table, gains: Sequence[Gain]) -> str:
     rows = {
         row[SCOPE]: row
         for row in total.to_pylist()
-        if row[SCORER] == ScorerName.MODEL and row[POPULATION] == Population.WARM and row["k"] == k
+        if row[SCORER] == MODEL and row[POPULATION] == Population.WARM and row["k"] == k
     }
-    lines = (
-        [f"**hit_rate@{k} {with_interval(rows[Scope.ALL])}**"] if Scope.ALL in rows else ["No known user took a known item."]
-    )
-    lines += [_gain_line(gain) for gain in gains]
-    return "\n".join([lines[0], "", *lines[1:]]).rstrip()
+    has_rate = Scope.ALL in rows
+    headline = f"**hit_rate@{k} {with_interval(rows[Scope.ALL])}**" if has_rate else "No known user has a known item to find."
+    return "\n".join([headline, "", *map(_gain_line, gains)]).rstrip()
 
 
 def _gain_line(gain: Gain) -> str:
@@ -257,7 +250,7 @@ def _gain_line(gain: Gain) -> str:
     elif gain.ci_high < 0:
         verdict = "behind"
     else:
-        verdict = "not told apart from"
+        verdict = "not distinguishable from"
     return (
         f"- {gain.scope}: {verdict} the best baseline, {display_name(gain.against)}, "
         f"by {gain.gain:+.4f} [{gain.ci_low:+.4f}, {gain.ci_high:+.4f}] at k = {gain.k}"
@@ -272,20 +265,21 @@ def _chart(total: pa.Table) -> list[str]:
 
 
 def _scope_section(total: pa.Table, scope: Scope, facts: ReportFacts) -> str:
-    title, meaning = HEADINGS[scope]
+    label = SCOPES[scope]
+    meaning = label.meaning[0].upper() + label.meaning[1:]
     rows = [row for row in total.to_pylist() if row[SCOPE] == scope and row[POPULATION] == Population.WARM]
     if not rows:
-        return f"## {title}\n\n{meaning[0].upper()}{meaning[1:]}: no user has any, so there is no number."
+        return f"## {label.title}\n\n{meaning}: no user has any, so there is no number."
     ks = sorted({int(row["k"]) for row in rows})
     by_cell = {(row[SCORER], row["k"]): row for row in rows}
-    names = scorers_in_order(sorted({str(row[SCORER]) for row in rows}))
+    names = scorers_in_order(str(row[SCORER]) for row in rows)
     body = [[_strong(name), *(with_interval(by_cell[name, k]) for k in ks)] for name in names]
-    left_out = facts.users_without_truth[f"{scope}/{Population.WARM}"]
+    without = facts.users_without_truth[f"{scope}/{Population.WARM}"]
     note = (
-        f"{meaning[0].upper()}{meaning[1:]}: {rows[0]['users']:,} users, {rows[0][TRUTH_COUNT]:,} items to find; "
-        f"{left_out:,} evaluated users have none of these and do not count."
+        f"{meaning}: {rows[0]['users']:,} users, {rows[0][TRUTH_COUNT]:,} items to find; "
+        f"{without:,} evaluated users have none of these and do not count."
     )
-    return f"## {title}\n\n{note}\n\n{table(['scorer', *(f'hit_rate@{k}' for k in ks)], body)}"
+    return f"## {label.title}\n\n{note}\n\n{table(['scorer', *(f'hit_rate@{k}' for k in ks)], body)}"
 
 
 def _facts_section(facts: ReportFacts) -> str:
@@ -296,8 +290,8 @@ def _facts_section(facts: ReportFacts) -> str:
             f"- Users with a positive event on the day{_sample(facts)}: {facts.evaluated_users:,}, with {facts.truth_pairs:,} "
             "distinct items.",
             f"- Candidates: {facts.corpus_items:,} items. Items to find that are not among them: {facts.pairs_outside_corpus:,}; "
-            "they count as missed wherever their population counts.",
-            f"- Users without a vector: {facts.users_without_vector:,}; the model's lists for them are empty and count as missed.",
+            "they count as missed.",
+            f"- Users without a vector: {facts.users_without_vector:,}; their lists are empty, and their items count as missed.",
         ]
     )
 
@@ -309,4 +303,4 @@ def _sample(facts: ReportFacts) -> str:
 
 
 def _strong(name: str) -> str:
-    return f"**{display_name(name)}**" if name == ScorerName.MODEL else display_name(name)
+    return f"**{display_name(name)}**" if name == MODEL else display_name(name)

@@ -1,7 +1,7 @@
-"""Cuts of the evaluation: which segment a user or an item to find falls into, and the hit rate of each.
+"""Segments: groups of users by a property, tiers of items by popularity, and the hit rate of each.
 
-Belongs here: names and bounds of segments, the table per segment. Does not belong here: the rows per user (`detail.py`),
-tiers of items (`item_popularity.py`), words and pictures (`report.py`, `segment_chart.py`).
+Belongs here: labels and bounds of segments, the table per segment. Does not belong here: the rows per user (`detail.py`),
+reading what segments are made of (`steps/user_segments.py`), texts and charts (`report.py`, `charts.py`).
 
 Shapes: U evaluated users, I items.
 """
@@ -24,22 +24,22 @@ from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.columns import COUNT, ITEM_ID, SEGMENT, VALUE
 from dssm_assets.core.config.evaluation import Evaluation, Segment, SegmentKind
 from dssm_assets.core.errors import Fault, InputError, SchemaError
-from dssm_assets.core.evaluation.hit_counts import TRUTH_COUNT
+from dssm_assets.core.evaluation.hits import TRUTH_COUNT
 from dssm_assets.core.evaluation.rates import interval, resampled_sums
 from dssm_assets.core.features.column_values import number_values, parse_number, text_values
 
 
 class Tier(StrEnum):
-    """Items by how often they were taken in the window; their order is that of `ItemPopularity.tier`."""
+    """Items by their positive events in the window; in the order of `ItemPopularity.tier`."""
 
     HEAD = "head"
-    """The most taken 1% of the items taken at all."""
+    """The most popular 1% of the items with any event."""
     NEXT = "next"
-    """The 9% after them."""
+    """The next 9%."""
     REST = "rest"
-    """Every other item that was taken."""
+    """Every other item with an event."""
     UNSEEN = "unseen"
-    """Not taken in the window, or not in the corpus."""
+    """Items without an event in the window, or outside the corpus."""
 
 
 TIERS = tuple(Tier)
@@ -48,7 +48,7 @@ HEAD_PERCENT, NEXT_PERCENT = 1, 10
 
 @dataclass(frozen=True)
 class ItemPopularity:
-    """The corpus and how often each item was taken in the window.
+    """The corpus and the positive events of each item in the window.
 
     Attributes:
         item_ids: [I], distinct.
@@ -60,55 +60,55 @@ class ItemPopularity:
 
     @property
     def tier(self) -> IntArray:
-        """Returns int64 [I], the place of each item's tier in TIERS.
+        """Returns int64 [I], the position of each item's tier in TIERS.
 
-        Of n items taken, the first ceil(n / 100) by count are the head, those up to ceil(n / 10) come next; among equal
-        counts the corpus' order decides. By hand: 250 items taken: 3 head, 22 next, 225 rest.
+        Of n items with events, the first ceil(n / 100) by count are the head, those up to ceil(n / 10) come next; among equal
+        counts the order of the corpus decides. By hand: 250 items with events: 3 head, 22 next, 225 rest.
         """
-        taken = int((self.count > 0).sum())
-        head, following = -(-taken * HEAD_PERCENT // 100), -(-taken * NEXT_PERCENT // 100)
-        place = np.empty(len(self.count), dtype=np.int64)
-        place[np.argsort(-self.count, kind="stable")] = np.arange(len(self.count))
-        return np.searchsorted([head, following, taken], place, side="right").astype(np.int64)
+        seen = int((self.count > 0).sum())
+        head, following = -(-seen * HEAD_PERCENT // 100), -(-seen * NEXT_PERCENT // 100)
+        rank = np.empty(len(self.count), dtype=np.int64)
+        rank[np.argsort(-self.count, kind="stable")] = np.arange(len(self.count))
+        return np.searchsorted([head, following, seen], rank, side="right").astype(np.int64)
 
     @property
     def self_information(self) -> NDArray[np.float64]:
-        """Returns float64 [I]: -log2 p in bits, p = (count + 1) / (sum of counts + I), so that unseen items have one too."""
+        """Returns float64 [I]: -log2 p in bits, p = (count + 1) / (sum of counts + I), which is finite for unseen items too."""
         share = (self.count + 1) / (self.count.sum() + len(self.count))
         result: NDArray[np.float64] = -np.log2(share)
         return result
 
     @property
     def head_frac(self) -> float:
-        """Returns the share of the window's positive events that fell on the head; 0 where nothing was taken."""
+        """Returns the fraction of the window's positive events on head items; 0 without events."""
         total = int(self.count.sum())
         return float(self.count[self.tier == TIERS.index(Tier.HEAD)].sum() / total) if total else 0.0
 
 
-def popularity_of(item_ids: pa.Array, counted: pa.Table) -> ItemPopularity:
-    """Returns the popularity over a corpus; items that were not counted have 0.
+def popularity_from_counts(item_ids: pa.Array, counts: pa.Table) -> ItemPopularity:
+    """Returns the popularity over a corpus; items without a count have 0.
 
     Args:
         item_ids: the corpus.
-        counted: item_id, distinct, and count.
+        counts: item_id, distinct, and count.
 
     Raises:
         InputError: if ids are of different kinds or a count is missing or negative.
     """
     where = "counts of items in the window"
-    numbers = combine_chunks(counted.column(COUNT))
+    numbers = combine_chunks(counts.column(COUNT))
     values = numbers.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     if (values < 0).any():
         got = f"{int((values < 0).sum())} that are missing or negative"
         raise InputError(Fault(where, "a count of 0 or more per item", got, "materialize negative_items again"))
-    rows = find_positions(item_ids, cast_ids(combine_chunks(counted.column(ITEM_ID)), item_ids.type, where))
+    rows = find_positions(item_ids, cast_ids(combine_chunks(counts.column(ITEM_ID)), item_ids.type, where))
     return ItemPopularity(item_ids, np.append(values, 0)[rows])
 
 
 MISSING, OTHER = "(missing)", "(other)"
 NEW, RETURNING = "new", "returning"
 TIER_LABELS: Final = {
-    Tier.HEAD: "head: top 1% of items taken",
+    Tier.HEAD: "head: top 1% of items",
     Tier.NEXT: "next 9%",
     Tier.REST: "rest",
     Tier.UNSEEN: "unseen in the window",
@@ -117,11 +117,11 @@ TIER_LABELS: Final = {
 
 @dataclass(frozen=True)
 class Cuts:
-    """What the evaluated users and the items are cut into.
+    """The segments of the evaluated users and the tiers of the items.
 
     Attributes:
         users: name of a segment -> string [U], the value of each user.
-        item_tier: int64 [I], place in TIERS, None where no segment cuts by the popularity of items.
+        item_tier: int64 [I], position in TIERS; None if no segment cuts by the popularity of items.
     """
 
     users: Mapping[str, pa.Array]
@@ -138,7 +138,7 @@ def segment_column(name: str) -> str:
 
 
 def tier_columns(tier: Tier) -> tuple[str, str]:
-    """Returns the columns of hit_rate_detail with a user's hits on items of a tier, and with its items to find."""
+    """Returns the columns of hit_rate_detail with a user's hits on items of a tier, and with the items to find there."""
     return f"hits_{tier}", f"{TRUTH_COUNT}_{tier}"
 
 
@@ -161,14 +161,14 @@ def activity_labels(edges: Sequence[int]) -> list[str]:
     return [*closed, f"{bounds[-1]}+"]
 
 
-def by_activity(events: IntArray, edges: Sequence[int]) -> pa.Array:
-    """Returns the segment of each user by its positive events in the window."""
+def label_activity(events: IntArray, edges: Sequence[int]) -> pa.Array:
+    """Returns the activity segment of each user, by positive events in the window."""
     place = np.searchsorted(np.asarray(segment_bounds(edges)), events, side="right") - 1
     return pa.array(activity_labels(edges), pa.string()).take(pa.array(place))
 
 
-def by_tenure(user_ids: pa.Array, known_ids: pa.Array) -> pa.Array:
-    """Returns, for each user, whether it is among those known from before the day: "returning", else "new"."""
+def label_tenure(user_ids: pa.Array, known_ids: pa.Array) -> pa.Array:
+    """Returns "returning" for each user with a positive event before the day, else "new"."""
     known = cast_ids(known_ids, user_ids.type, "users known from before the evaluation day")
     is_known = pc.is_in(user_ids, value_set=known)
     return pc.if_else(is_known, pa.scalar(RETURNING), pa.scalar(NEW))
@@ -180,17 +180,17 @@ def edge_labels(edges: Sequence[float]) -> list[str]:
     return [f"< {texts[0]}", *(f"{low} to < {high}" for low, high in pairwise(texts)), f">= {texts[-1]}"]
 
 
-def by_column(user_ids: pa.Array, table_ids: pa.ChunkedArray, column: pa.ChunkedArray, segment: Segment) -> pa.Array:
+def label_column(user_ids: pa.Array, table_ids: pa.ChunkedArray, column: pa.ChunkedArray, segment: Segment) -> pa.Array:
     """Returns the text of each user's value in a column, or its range; "(missing)" without a value or without a row.
 
     Args:
         user_ids: the evaluated users [U].
         table_ids: the users of the table, distinct.
         column: the values, in the table's order.
-        segment: its edges, where it has any, cut numbers into ranges.
+        segment: its edges, if any, cut numbers into ranges.
 
     Raises:
-        SchemaError: if the column holds lists or structures, or edges are given for what has no number.
+        SchemaError: if the column holds lists or structures, or edges are given for values that are not numbers.
         InputError: if ids are of different kinds.
     """
     where = f"table user_table, column {segment.user_column}"
@@ -207,10 +207,12 @@ def by_column(user_ids: pa.Array, table_ids: pa.ChunkedArray, column: pa.Chunked
 def segment_table(detail: pa.Table, settings: Evaluation, seed: int) -> pa.Table:
     """Returns segment, value, users, hits, truth_count, hit_rate, ci_low, ci_high; values without truth are left out.
 
-    Everything a user took counts, so new users and new items have rows and the rows of one segment add up to the whole.
-    hit_rate = hits / truth_count; the interval is a 95% percentile bootstrap over the users of the row, who are those with
-    truth in it. Segments come in the configured order; values by activity or range in theirs, others by number or text,
-    the most frequent `segment_values` of them with a row of their own.
+    hit_rate = hits / truth_count of the users of a row, who are those with truth in it; the interval is a 95% percentile
+    bootstrap over them. All items to find count, so new users and new items have rows, and the rows of one segment add up to
+    the whole. By hand: town x has u (1 hit of 2) and v (1 of 2), so its hit rate is 2/4.
+
+    Segments are in the configured order. Activities and ranges are in ascending order; other values are sorted by number or
+    text, and only the most frequent `segment_values` have a row of their own.
 
     Args:
         detail: rows per user, as of `hit_rate_detail` with the same segments (see `columns_needed`).
@@ -227,9 +229,9 @@ def segment_table(detail: pa.Table, settings: Evaluation, seed: int) -> pa.Table
         raise SchemaError([Fault(f"hit_rate_detail, column {name}", "the column to exist", came, remedy) for name in lacking])
     rows: list[dict[str, Any]] = []
     for segment in settings.segments:
-        for value, hits, truth in _parts(detail, segment, settings):
+        for value, hits, truth in _split_by_value(detail, segment, settings):
             if (truth > 0).any():
-                rate = _rate(np.stack([hits, truth], axis=1)[truth > 0], settings.bootstrap_samples, seed)
+                rate = _rate_with_interval(np.stack([hits, truth], axis=1)[truth > 0], settings.bootstrap_samples, seed)
                 rows.append({SEGMENT: segment.name, VALUE: value, **rate})
     return pa.Table.from_pylist(rows, schema=SEGMENT_SCHEMA)
 
@@ -242,7 +244,7 @@ SEGMENT_SCHEMA = pa.schema(
 
 
 def columns_needed(segments: Sequence[Segment]) -> list[str]:
-    """Returns the columns of hit_rate_detail that its segment table is made of."""
+    """Returns the columns of hit_rate_detail that its segment table needs."""
     found = ["hits", TRUTH_COUNT]
     for segment in segments:
         if segment.kind is SegmentKind.ITEM_POPULARITY:
@@ -252,29 +254,29 @@ def columns_needed(segments: Sequence[Segment]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _parts(detail: pa.Table, segment: Segment, settings: Evaluation) -> list[tuple[str, IntArray, IntArray]]:
+def _split_by_value(detail: pa.Table, segment: Segment, settings: Evaluation) -> list[tuple[str, IntArray, IntArray]]:
     """Returns (value, hits, truth_count) of the users of each value, in the order in which they are shown."""
     if segment.kind is SegmentKind.ITEM_POPULARITY:
         pairs = [(TIER_LABELS[tier], *tier_columns(tier)) for tier in TIERS]
         return [(label, _integers(detail, hits), _integers(detail, truth)) for label, hits, truth in pairs]
     labels = combine_chunks(detail.column(segment_column(segment.name)))
-    shown = _shown(labels, segment, settings)
+    shown = _shown_values(labels, segment, settings)
     place = find_positions(labels, pa.array(shown, pa.string()))
     place[place < 0] = len(shown)
     hits, truth = _integers(detail, "hits"), _integers(detail, TRUTH_COUNT)
     return [(value, hits[place == at], truth[place == at]) for at, value in enumerate([*shown, OTHER])]
 
 
-def _shown(labels: pa.Array, segment: Segment, settings: Evaluation) -> list[str]:
+def _shown_values(labels: pa.Array, segment: Segment, settings: Evaluation) -> list[str]:
     if segment.kind is SegmentKind.ACTIVITY:
         return activity_labels(settings.segment_edges)
     if segment.kind is SegmentKind.TENURE:
         return [NEW, RETURNING]
     if segment.edges is not None:
         return [*edge_labels(segment.edges), MISSING]
-    counted = {pair["values"]: pair["counts"] for pair in pc.value_counts(labels).to_pylist()}
-    counted.pop(MISSING, None)
-    frequent = sorted(counted, key=lambda value: (-counted[value], value))[: settings.segment_values]
+    counts = {pair["values"]: pair["counts"] for pair in pc.value_counts(labels).to_pylist()}
+    counts.pop(MISSING, None)
+    frequent = sorted(counts, key=lambda value: (-counts[value], value))[: settings.segment_values]
     return [*sorted(frequent, key=_by_number_then_text), MISSING]
 
 
@@ -288,10 +290,10 @@ def _integers(detail: pa.Table, column: str) -> IntArray:
     return result
 
 
-def _rate(values: IntArray, samples: int, seed: int) -> dict[str, Any]:
+def _rate_with_interval(values: IntArray, samples: int, seed: int) -> dict[str, Any]:
     """Returns the numbers of one row from int64 [users, (hits, truth)]."""
     sums = resampled_sums(values, samples, seed)
     low, high = interval(sums[:, 0] / sums[:, 1])
-    hits, asked = (int(total) for total in values.sum(axis=0))
-    rate = {"users": len(values), "hits": hits, TRUTH_COUNT: asked, "hit_rate": hits / asked}
+    hits, truth = (int(total) for total in values.sum(axis=0))
+    rate = {"users": len(values), "hits": hits, TRUTH_COUNT: truth, "hit_rate": hits / truth}
     return {**rate, "ci_low": float(low), "ci_high": float(high)}

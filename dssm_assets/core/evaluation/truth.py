@@ -1,7 +1,7 @@
-"""The truth in the form that scoring computes with: one entry per pair of an evaluated user and an item it took.
+"""The truth of an evaluation day: which items each user interacted with, what of it was known from the window before.
 
-Belongs here: `Truth`, and the scopes and populations that cut it. Does not belong here: building the table
-(`ground_truth.py`), counting hits (`hit_counts.py`).
+Belongs here: building the table ground_truth, reading it as arrays (`Truth`), the scopes and populations that cut it. Does not
+belong here: counting hits (`hits.py`).
 
 Shapes: U evaluated users, P truth pairs.
 """
@@ -15,34 +15,31 @@ from enum import StrEnum
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets.core.arrays.ids import cast_ids, check_unique, find_positions, sorted_unique
-from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
+from dssm_assets.core.arrays.ragged import IntArray, Mask, combine_chunks, offsets_of
 from dssm_assets.core.columns import GT_IS_REPEAT, GT_IS_WARM, GT_ITEMS, IS_WARM_USER, ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.schema import ID_KINDS, is_id_type
 
-Mask = NDArray[np.bool_]
-
 
 class Scope(StrEnum):
-    """Which of a user's items are asked for."""
+    """Which of a user's items are to be found, and which items are offered."""
 
     ALL = "all"
-    """Everything the user took on the day; every item is a candidate."""
+    """Everything that the user interacted with on the day; every item is a candidate."""
     DISCOVERY = "discovery"
-    """What the user had not taken in the window; what it took there is no candidate."""
+    """What the user had not interacted with in the window. The user's window items are not candidates."""
     REPEAT = "repeat"
-    """What the user had taken in the window already; every item is a candidate."""
+    """What the user had interacted with in the window already; every item is a candidate."""
 
 
 class Population(StrEnum):
     """Which pairs count."""
 
     WARM = "warm"
-    """User and item both had a positive event in the window: what recall can answer for."""
+    """User and item both had a positive event in the window, so the model can know them."""
     COLD = "cold"
     """The user or the item is new."""
     ALL = "all"
@@ -51,14 +48,14 @@ class Population(StrEnum):
 
 @dataclass(frozen=True)
 class Truth:
-    """The distinct (user, item) pairs of the day, sorted by user and item id.
+    """The distinct (user, item) pairs of the day as arrays, sorted by user and item id.
 
     Attributes:
         user_ids: evaluated users [U], ascending: every user of ground_truth, also those without truth.
         is_warm_user: bool [U].
         pair_user: int64 [P], row of the user in user_ids.
-        pair_item: int64 [P], position of the item in the corpus, -1 if the corpus lacks it. Such a pair can never be a
-            hit and still counts in the denominator.
+        pair_item: int64 [P], position of the item in the corpus, -1 if the corpus lacks it. Such a pair is never a hit
+            and still counts in the denominator.
         is_warm: bool [P], user and item warm.
         is_repeat: bool [P].
     """
@@ -88,7 +85,7 @@ class Truth:
         )
 
     def pairs_in(self, scope: Scope, population: Population) -> Mask:
-        """Returns bool [P]: the pairs that a scope and a population ask for."""
+        """Returns bool [P]: the pairs that count in a scope and a population."""
         in_scope = {Scope.ALL: np.ones_like(self.is_repeat), Scope.DISCOVERY: ~self.is_repeat, Scope.REPEAT: self.is_repeat}
         in_population = {
             Population.ALL: np.ones_like(self.is_warm),
@@ -120,11 +117,13 @@ def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> 
         other = pc.fill_null(pc.list_value_length(combine_chunks(table.column(column))), 0)
         if not lengths.equals(other):
             where = f"ground_truth, column {column}"
-            raise InputError(Fault(where, "one entry per entry of gt_items", "lists of other lengths", "materialise it again"))
-    taken = cast_ids(pc.list_flatten(lists), corpus.type, "ground_truth, column gt_items")
+            raise InputError(
+                Fault(where, "one entry per entry of gt_items", "lists of other lengths", "materialize ground_truth again")
+            )
+    items = cast_ids(pc.list_flatten(lists), corpus.type, "ground_truth, column gt_items")
     owner = np.repeat(np.arange(len(users)), lengths.to_numpy(zero_copy_only=False))
-    values = sorted_unique(taken)
-    item = find_positions(taken, values)
+    values = sorted_unique(items)
+    item = find_positions(items, values)
     _, first = np.unique(owner * max(len(values), 1) + item, return_index=True)
     warm_user = _booleans(table.column(IS_WARM_USER))
     warm_item = _booleans(pc.list_flatten(combine_chunks(table.column(GT_IS_WARM))))
@@ -152,14 +151,14 @@ def ground_truth(day_positives: pa.Table, window_pairs: pa.Table | Iterable[pa.T
 
     Args:
         day_positives: user_id, item_id of the day's positive events; a pair may occur several times.
-        window_pairs: user_id, item_id of the window's positive events, also as several tables, of which one is held at a
-            time; a pair may occur several times.
+        window_pairs: user_id, item_id of the window's positive events, in one table or several, of which one is in memory at
+            a time; a pair may occur several times.
 
     Returns:
         user_id, gt_items list<id> (distinct, ascending), gt_is_warm list<bool>, gt_is_repeat list<bool>, is_warm_user.
 
     Raises:
-        SchemaError: if a column is missing, is no id, or has nulls.
+        SchemaError: if a column is missing, is not an id column, or has nulls.
         InputError: if ids are numbers in one table and text in the other.
     """
     _check(day_positives, "day_positives")
@@ -172,13 +171,13 @@ def ground_truth(day_positives: pa.Table, window_pairs: pa.Table | Iterable[pa.T
     warm_user, warm_item = np.zeros(len(user_values), dtype=bool), np.zeros(width, dtype=bool)
     is_repeat = np.zeros(len(pairs), dtype=bool)
     for seen in [window_pairs] if isinstance(window_pairs, pa.Table) else window_pairs:
-        seen_user, seen_item = _places(seen, USER_ID, user_values), _places(seen, ITEM_ID, item_values)
+        seen_user, seen_item = _positions_of(seen, USER_ID, user_values), _positions_of(seen, ITEM_ID, item_values)
         known = (seen_user >= 0) & (seen_item >= 0)
         warm_user[seen_user[seen_user >= 0]] = True
         warm_item[seen_item[seen_item >= 0]] = True
         is_repeat |= np.isin(pairs, seen_user[known] * width + seen_item[known])
     counts = np.bincount(pair_user, minlength=len(user_values))
-    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+    offsets = pa.array(offsets_of(counts).astype(np.int32))
 
     def per_user(values: pa.Array) -> pa.Array:
         return pa.ListArray.from_arrays(offsets, values)
@@ -194,8 +193,8 @@ def ground_truth(day_positives: pa.Table, window_pairs: pa.Table | Iterable[pa.T
     )
 
 
-def _places(window_pairs: pa.Table, column: str, values: pa.Array) -> IntArray:
-    """Returns where the ids of a table of the window stand among the day's, -1 where they do not."""
+def _positions_of(window_pairs: pa.Table, column: str, values: pa.Array) -> IntArray:
+    """Returns the position of a window table's ids among the day's, -1 for those that are not among them."""
     _check(window_pairs, "window_pairs")
     ids = cast_ids(combine_chunks(window_pairs.column(column)), values.type, f"window_pairs, column {column}")
     return find_positions(ids, values)
@@ -215,13 +214,13 @@ def _check(table: pa.Table, name: str) -> None:
         raise SchemaError(faults)
 
 
-def sampled_users(ground_truth: pa.Table, max_users: int | None, seed: int) -> pa.Table:
-    """Returns the rows of as many users as are wanted, those of the least hash of seed and id, in their order.
+def sample_users(ground_truth: pa.Table, max_users: int | None, seed: int) -> pa.Table:
+    """Returns the rows of at most max_users users, in their order: those with the smallest hash of seed and id.
 
     Args:
         ground_truth: one row per user.
-        max_users: rows at most; None: all of them.
-        seed: another one chooses others.
+        max_users: most rows; None: all of them.
+        seed: decides who is sampled.
     """
     if max_users is None or ground_truth.num_rows <= max_users:
         return ground_truth

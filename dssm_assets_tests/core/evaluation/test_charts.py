@@ -1,4 +1,4 @@
-"""Charts: what is on them, that they stay small, that everybody can tell their colours apart."""
+"""Charts show what they should, stay small, and have colours that colour-blind readers can distinguish."""
 
 from __future__ import annotations
 
@@ -14,20 +14,9 @@ from PIL import Image
 
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation import charts
-from dssm_assets.core.evaluation.charts import (
-    BASELINE_COLORS,
-    MODEL_COLOR,
-    TREND_SCHEMA,
-    _ticks,
-    colors_of,
-    drawable,
-    scorers_in_order,
-    segment_png,
-    trend_png,
-    trend_table,
-)
-from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA
-from dssm_assets.core.evaluation.scorer import ScorerName
+from dssm_assets.core.evaluation.charts import MODEL_COLOR, _ticks, drawable, segment_png, trend_png
+from dssm_assets.core.evaluation.labels import BASELINE_COLORS, SCORERS
+from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA, trend_table
 from dssm_assets.core.evaluation.segments import SEGMENT_SCHEMA
 from dssm_assets_tests.core.evaluation.worlds import total_row
 
@@ -52,14 +41,9 @@ def lab(color: str, matrix: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize("lacking", CONES_LACKING)
-def test_any_two_colours_are_far_apart_for_every_kind_of_eye(lacking: str) -> None:
+def test_any_two_colours_are_distinguishable_with_any_colour_blindness(lacking: str) -> None:
     seen = [lab(color, CONES_LACKING[lacking]) for color in (MODEL_COLOR, *BASELINE_COLORS)]
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 20
-
-
-def test_every_known_scorer_has_a_colour_of_its_own() -> None:
-    names = scorers_in_order([*ScorerName])
-    assert len(set(colors_of(names).values())) == len(names) == 1 + len(BASELINE_COLORS)
 
 
 def picture(png: bytes) -> np.ndarray:
@@ -72,9 +56,7 @@ def near(png: bytes, color: str) -> int:
     return int((np.abs(picture(png) - wanted).max(axis=2) <= 12).sum())
 
 
-def trend_of(
-    days: int, scorers: tuple[str, ...] = tuple(ScorerName), scopes: tuple[str, ...] = ("all", "discovery")
-) -> pa.Table:
+def trend_of(days: int, scorers: tuple[str, ...] = tuple(SCORERS), scopes: tuple[str, ...] = ("all", "discovery")) -> pa.Table:
     first, rng = dt.date(2025, 12, 20), np.random.default_rng(3)
     totals = []
     for day in range(days):
@@ -88,7 +70,7 @@ def trend_of(
 
 
 @pytest.mark.parametrize("days", [1, 2, 30, 366])
-def test_a_trend_of_any_length_is_a_small_picture_of_one_size(days: int) -> None:
+def test_trend_charts_of_any_length_are_small_and_of_one_size(days: int) -> None:
     png = trend_png(trend_of(days), 10)
     assert png == trend_png(trend_of(days), 10)
     assert picture(png).shape == (400, 950, 3)
@@ -96,9 +78,9 @@ def test_a_trend_of_any_length_is_a_small_picture_of_one_size(days: int) -> None
     assert b"tEXt" not in png
 
 
-def test_a_trend_shows_every_line_and_the_band() -> None:
+def test_trend_charts_show_every_line_and_the_band() -> None:
     png = trend_png(trend_of(12), 10)
-    for color in (MODEL_COLOR, *BASELINE_COLORS):
+    for color in (label.color for label in SCORERS.values()):
         assert near(png, color) > 150, color
     alone = trend_png(trend_of(12, scorers=("model",)), 10)
     assert all(near(alone, color) < 20 for color in BASELINE_COLORS[1:4])
@@ -106,12 +88,12 @@ def test_a_trend_shows_every_line_and_the_band() -> None:
     assert picture(trend_png(trend_of(3, scopes=("all",)), 10)).shape == (400, 490, 3)
 
 
-def test_a_trend_without_days_is_refused() -> None:
+def test_a_trend_chart_without_days_is_refused() -> None:
     with pytest.raises(InputError, match="days with users"):
         trend_png(trend_of(0), 10)
 
 
-def test_ticks_are_few_and_hold_the_last_day() -> None:
+def test_ticks_are_few_and_include_the_last_day() -> None:
     days = [f"2026-01-{day:02d}" for day in range(1, 31)]
     assert _ticks(days) == ["2026-01-05", "2026-01-10", "2026-01-15", "2026-01-20", "2026-01-25", "2026-01-30"]
     assert _ticks(days[:7]) == days[:7]
@@ -129,7 +111,7 @@ def segments_of(values: int, label: str = "value") -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SEGMENT_SCHEMA)
 
 
-def test_segments_have_a_line_each_and_stay_small_however_many() -> None:
+def test_segment_charts_have_a_line_per_value_and_stay_small() -> None:
     one, ten, sixty, many = (segment_png(segments_of(count), 200) for count in (1, 10, charts.MAX_ROWS, 900))
     heights = [picture(png).shape[0] for png in (one, ten, sixty)]
     assert heights == [160, 385, 1635]  # 0.25 inch per value and for the heading, 1.1 around them, 100 pixels an inch
@@ -142,34 +124,12 @@ def test_segments_have_a_line_each_and_stay_small_however_many() -> None:
 
 
 @pytest.mark.parametrize("label", ["$x_1$ \\frac{", "a\nb", "北京", "", "x" * 500])
-def test_hostile_values_are_drawn(label: str, recwarn: pytest.WarningsRecorder) -> None:
+def test_any_text_is_drawn(label: str, recwarn: pytest.WarningsRecorder) -> None:
     assert len(segment_png(segments_of(2, label), 200)) < MOST_BYTES
     assert [str(warning.message) for warning in recwarn if "Glyph" in str(warning.message)] == []
 
 
-def test_labels_that_the_font_lacks_point_to_the_table() -> None:
+def test_labels_outside_the_font_name_their_row() -> None:
     assert drawable("Zürich", 0) == "Zürich"
     assert drawable("北京", 4) == "row 5 of the table"
     assert drawable("x" * 40, 0) == "x" * 27 + "…"
-
-
-DAYS = [
-    ("2026-03-01", [total_row(hit_rate=0.1, k=10), total_row(hit_rate=0.2, k=5), total_row(population="cold", k=10)]),
-    ("2026-03-02", [total_row(k=5)]),
-    ("2026-03-04", [total_row("popularity", "discovery", hit_rate=0.3, k=10), total_row(hit_rate=0.4, k=10)]),
-]
-
-
-def test_one_k_one_population_every_scope_and_scorer_in_the_days_order() -> None:
-    totals = [(day, pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA)) for day, rows in DAYS]
-    trend = trend_table(iter(totals), 10)
-    assert trend.schema == TREND_SCHEMA
-    assert [(row["day"], row["scope"], row["scorer"], row["hit_rate"]) for row in trend.to_pylist()] == [
-        ("2026-03-01", "all", "model", 0.1),
-        ("2026-03-04", "discovery", "popularity", 0.3),
-        ("2026-03-04", "all", "model", 0.4),
-    ]
-
-
-def test_no_days_no_rows() -> None:
-    assert trend_table([], 10).equals(TREND_SCHEMA.empty_table())

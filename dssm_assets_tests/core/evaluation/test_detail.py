@@ -1,4 +1,4 @@
-"""Rows per user equal what a person would write down from the lists."""
+"""Rows per user equal sets and loops over the lists."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation.detail import detail_of_lists, hit_rate_detail
 from dssm_assets.core.evaluation.evaluation_tables import HIT_RATE_DETAIL
 from dssm_assets.core.evaluation.scorer import model_scorer
-from dssm_assets.core.evaluation.segments import TIERS, Cuts, by_activity, tier_columns
+from dssm_assets.core.evaluation.segments import TIERS, Cuts, label_activity, tier_columns
 from dssm_assets.core.schema import check_no_nulls, check_schema
 from dssm_assets_tests.core.evaluation.worlds import truth_of
 
 CORPUS = ["a", "b", "c", "d"]
 
 
-def test_hand_world() -> None:
+def test_detail_by_hand() -> None:
     truth = truth_of([("u", "d"), ("u", "b"), ("u", "zz"), ("n", "a")], [("u", "b"), ("v", "a")], CORPUS)
     lists = np.array([[-1, -1, -1], [3, 0, 1]])  # n has no vector
     scores = np.array([[-np.inf] * 3, [0.5, 0.25, 0.125]], np.float32)
@@ -29,12 +29,12 @@ def test_hand_world() -> None:
     assert table.to_pylist() == [
         {
             "user_id": "n", "topk_ids": [], "topk_scores": [], "hit_ids": [], "bad_ids": [], "hits": 0, "truth_count": 1,
-            "hitrate": 0.0, "warm_hits": 0, "warm_truth_count": 0, "is_warm_user": False, "segment_activity": "0",
+            "hit_rate": 0.0, "warm_hits": 0, "warm_truth_count": 0, "is_warm_user": False, "segment_activity": "0",
             "segment_town": "x",
         },
         {
             "user_id": "u", "topk_ids": ["d", "a", "b"], "topk_scores": [0.5, 0.25, 0.125], "hit_ids": ["d", "b"],
-            "bad_ids": ["a"], "hits": 2, "truth_count": 3, "hitrate": pytest.approx(2 / 3), "warm_hits": 1,
+            "bad_ids": ["a"], "hits": 2, "truth_count": 3, "hit_rate": pytest.approx(2 / 3), "warm_hits": 1,
             "warm_truth_count": 1, "is_warm_user": True, "segment_activity": "10-29", "segment_town": "y",
         },
     ]  # fmt: skip
@@ -45,7 +45,7 @@ def test_hand_world() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_rows_equal_sets_and_loops(data: st.DataObject) -> None:
+def test_detail_equals_sets_and_loops(data: st.DataObject) -> None:
     pairs = st.lists(st.tuples(st.sampled_from("uvw"), st.sampled_from("abcdyz")), min_size=1, max_size=10)
     day, window = data.draw(pairs), data.draw(pairs)
     truth = truth_of(day, window, CORPUS)
@@ -68,18 +68,18 @@ def test_rows_equal_sets_and_loops(data: st.DataObject) -> None:
             assert (hits, truth_count) == (len(set(kept) & inside), len(inside))
 
 
-def test_tiers_of_the_truth_by_hand() -> None:
+def test_hits_and_truth_by_tier_by_hand() -> None:
     truth = truth_of([("u", "d"), ("u", "b"), ("u", "zz"), ("v", "a")], [("u", "b"), ("v", "a")], CORPUS)
     lists, scores = np.array([[3, 0], [1, 2]]), np.zeros((2, 2), np.float32)
     table = detail_of_lists(lists, scores, truth, item_ids=pa.array(CORPUS), cuts=Cuts({}, np.array([0, 1, 2, 0])))
     rows = table.select([column for tier in TIERS for column in tier_columns(tier)]).to_pylist()
-    # u took d (head, found), b (next, missed) and zz (outside the corpus); v took a (head, missed).
+    # u has d (head, found), b (next, missed) and zz (outside the corpus); v has a (head, missed).
     assert [tuple(row.values()) for row in rows] == [(1, 1, 0, 1, 0, 0, 0, 1), (0, 1, 0, 0, 0, 0, 0, 0)]
     check_schema(HIT_RATE_DETAIL, table.schema)
     assert {HIT_RATE_DETAIL.describe(name) for name in table.column_names}.isdisjoint({""})
 
 
-def test_blocks_of_users_change_nothing() -> None:
+def test_detail_does_not_depend_on_the_block_of_users() -> None:
     rng = np.random.default_rng(2)
     users = [f"u{i}" for i in range(9)]
     truth = truth_of([(user, CORPUS[i % 4]) for i, user in enumerate(users)], [("u1", "b")], CORPUS)
@@ -89,7 +89,7 @@ def test_blocks_of_users_change_nothing() -> None:
         return pa.table({f"{side}_id": ids, f"{side}_tower_emb": pa.FixedSizeListArray.from_arrays(values, 3)})
 
     scorer = model_scorer(vectors(CORPUS, "item"), vectors(users[:7], "user"), truth.user_ids, Similarity.COSINE)
-    cuts = Cuts({"activity": by_activity(np.arange(9), [2, 5])}, np.array([0, 1, 2, 3]))
+    cuts = Cuts({"activity": label_activity(np.arange(9), [2, 5])}, np.array([0, 1, 2, 3]))
     whole = hit_rate_detail(scorer, truth, cuts, k=3)
     object.__setattr__(scorer, "block_size", 2)
     assert whole.equals(hit_rate_detail(scorer, truth, cuts, k=3))

@@ -1,4 +1,4 @@
-"""Interactions add up, whoever and whatever they are about."""
+"""Interactions are sums over all rows of a pair, in one table or several."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.evaluation.interactions import interactions_of_days, read_interactions
+from dssm_assets.core.evaluation.interactions import read_interactions, sum_interactions
 from dssm_assets_tests.core.evaluation.worlds import events_table, interactions
 
 
-def test_rows_of_several_days_are_added_and_unknown_items_dropped_and_counted() -> None:
+def test_rows_of_a_pair_are_added_and_unknown_items_are_counted_as_dropped() -> None:
     got = interactions(
         [("u", "a", 2, 10), ("x", "b", 1, 5), ("u", "a", 3, 7), ("u", "gone", 4, 99), ("u", "b", 1, 8)],
         users=["u", "v"],
@@ -28,14 +28,14 @@ def test_rows_of_several_days_are_added_and_unknown_items_dropped_and_counted() 
     assert (excluded.indptr.tolist(), excluded.indices.tolist()) == ([0, 2, 2], [0, 1])
 
 
-def test_missing_columns_and_nulls_are_named_at_once() -> None:
+def test_missing_columns_and_nulls_are_reported_together() -> None:
     table = events_table([("u", "a", 1, 1)]).drop_columns(["count"])
     table = table.set_column(0, "user_id", pa.array([None], pa.string()))
     with pytest.raises(SchemaError, match=r"(?s)column count: expected the column.*column user_id: expected no nulls"):
         read_interactions(table, pa.array(["u"]), pa.array(["a"]))
 
 
-def test_tables_one_after_the_other_are_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_tables_sum_to_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
     days = [
         [("u", "a", 2, 10), ("x", "b", 1, 5)],
         [],
@@ -44,9 +44,10 @@ def test_tables_one_after_the_other_are_one_table(monkeypatch: pytest.MonkeyPatc
     ]
     users, items = pa.array(["u", "v"]), pa.array(["b", "a"])
     whole = interactions([row for day in days for row in day], users.to_pylist(), items.to_pylist())
-    for least in (0, 1, 1000):  # unmerged pairs that are held: merged after every day, now and then, at the end
-        monkeypatch.setattr("dssm_assets.core.evaluation.interactions._COMPACT_PAIRS", least)
-        got = interactions_of_days(lambda: (events_table(day, pa.string()) for day in days), users, items)
+    everybody = pa.array(["u", "v", "w", "x"])
+    for pairs in (0, 1, 1000):  # merged after every day, now and then, at the end
+        monkeypatch.setattr("dssm_assets.core.evaluation.interactions.MERGE_PAIRS", pairs)
+        got = sum_interactions((events_table(day, pa.string()) for day in days), everybody, items)
         for name in ("indptr", "item_index", "count", "last_time_ms", "user_events"):
             assert getattr(got, name).tolist() == getattr(whole, name).tolist(), name
         assert (got.num_items, got.dropped_events) == (whole.num_items, whole.dropped_events)

@@ -8,9 +8,17 @@ import pytest
 
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
-from dssm_assets.core.evaluation.rates import gains_over_best, paired_gain, total_hit_rate
+from dssm_assets.core.evaluation.rates import (
+    TOTAL_SCHEMA,
+    TREND_SCHEMA,
+    gains_over_best,
+    paired_gain,
+    total_hit_rate,
+    trend_table,
+)
 from dssm_assets.core.evaluation.truth import Population, Scope
 from dssm_assets.core.schema import check_schema
+from dssm_assets_tests.core.evaluation.worlds import total_row
 
 
 def counts(scorer: str, truth: list[int], hits: list[int], users: list[str] | None = None) -> pa.Table:
@@ -133,3 +141,25 @@ def test_a_gain_over_nobody_or_over_other_users_is_refused() -> None:
         paired_gain(table, scorer="model", against="other", **cell)
     with pytest.raises(InputError, match="rows of scorer nobody"):
         paired_gain(table, scorer="model", against="nobody", **cell)
+
+
+DAYS = [
+    ("2026-03-01", [total_row(hit_rate=0.1, k=10), total_row(hit_rate=0.2, k=5), total_row(population="cold", k=10)]),
+    ("2026-03-02", [total_row(k=5)]),
+    ("2026-03-04", [total_row("popularity", "discovery", hit_rate=0.3, k=10), total_row(hit_rate=0.4, k=10)]),
+]
+
+
+def test_trend_has_one_k_and_population_in_the_order_of_days() -> None:
+    totals = [(day, pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA)) for day, rows in DAYS]
+    trend = trend_table(iter(totals), 10)
+    assert trend.schema == TREND_SCHEMA
+    assert [(row["day"], row["scope"], row["scorer"], row["hit_rate"]) for row in trend.to_pylist()] == [
+        ("2026-03-01", "all", "model", 0.1),
+        ("2026-03-04", "discovery", "popularity", 0.3),
+        ("2026-03-04", "all", "model", 0.4),
+    ]
+
+
+def test_trend_of_no_days_is_empty() -> None:
+    assert trend_table([], 10).equals(TREND_SCHEMA.empty_table())

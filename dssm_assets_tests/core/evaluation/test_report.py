@@ -12,13 +12,13 @@ import pytest
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.evaluation.baselines.suite import fit_baselines
-from dssm_assets.core.evaluation.charts import hit_rate_png, loss_curve_png, trend_table
+from dssm_assets.core.evaluation.charts import hit_rate_png, loss_curve_png
 from dssm_assets.core.evaluation.detail import hit_rate_detail
-from dssm_assets.core.evaluation.hit_counts import HitCounts, count_hits
+from dssm_assets.core.evaluation.hits import HitCounts, count_hits
 from dssm_assets.core.evaluation.interactions import read_interactions
+from dssm_assets.core.evaluation.labels import SCORERS
 from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, QUALITY_SCHEMA, list_quality
-from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA, gains_over_best, total_hit_rate
+from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA, gains_over_best, total_hit_rate, trend_table
 from dssm_assets.core.evaluation.report import (
     cell,
     list_facts,
@@ -29,10 +29,10 @@ from dssm_assets.core.evaluation.report import (
     segment_section,
     trend_section,
 )
-from dssm_assets.core.evaluation.scorer import ModelScorer, ScorerName, model_scorer
-from dssm_assets.core.evaluation.segments import SEGMENT_SCHEMA, Cuts, ItemPopularity, by_activity, segment_table
+from dssm_assets.core.evaluation.scorer import ModelScorer, model_scorer
+from dssm_assets.core.evaluation.segments import SEGMENT_SCHEMA, Cuts, ItemPopularity, label_activity, segment_table
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
-from dssm_assets_tests.core.evaluation.worlds import events_table, pairs_table, total_row
+from dssm_assets_tests.core.evaluation.worlds import events_table, fitted_scorers, pairs_table, total_row
 
 SETTINGS = Evaluation(bootstrap_samples=200)
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -41,11 +41,11 @@ Run = tuple[ModelScorer, Truth, HitCounts, pa.Table, pa.Table]
 
 @pytest.fixture(scope="module")
 def run() -> Run:
-    """300 users with a taste each; the model's vectors are the tastes with noise."""
+    """300 users with preferences of their own; the model's vectors are these preferences with noise."""
     rng = np.random.default_rng(8)
     users, items, dim = 300, 1200, 8
-    taste, kind = rng.normal(size=(users, dim)), rng.normal(size=(items, dim)) * rng.gamma(2, 0.5, size=(items, 1))
-    odds = np.exp(taste @ kind.T / 2)
+    preference, kind = rng.normal(size=(users, dim)), rng.normal(size=(items, dim)) * rng.gamma(2, 0.5, size=(items, 1))
+    odds = np.exp(preference @ kind.T / 2)
     odds /= odds.sum(axis=1, keepdims=True)
 
     def draw(least: int, most: int) -> list[tuple[str, str]]:
@@ -64,12 +64,12 @@ def run() -> Run:
 
     item_vectors = vectors(kind, "item", 4)
     truth = read_truth(ground_truth(pairs_table(day), pairs_table(window)), item_vectors.column("item_id"))
-    noisy = taste + rng.normal(size=taste.shape) * 0.5
+    noisy = preference + rng.normal(size=preference.shape) * 0.5
     model = model_scorer(item_vectors, vectors(noisy, "user", 3), truth.user_ids, Similarity.INNER_PRODUCT)
     seen = read_interactions(events, truth.user_ids, model.item_ids)
-    scorers = [model, *fit_baselines(seen, seen, seen, SETTINGS)]
+    scorers = [model, *fitted_scorers(seen, seen, seen, SETTINGS)]
     counts = count_hits(scorers, truth, seen.exclusions(truth.num_users), SETTINGS.k)
-    activity = by_activity(seen.user_events[: truth.num_users], SETTINGS.segment_edges)
+    activity = label_activity(seen.user_events[: truth.num_users], SETTINGS.segment_edges)
     detail = hit_rate_detail(model, truth, Cuts({"activity": activity}), k=SETTINGS.k[-1])
     return model, truth, counts, detail, total_hit_rate(counts.table, SETTINGS.k, SETTINGS.bootstrap_samples, 3)
 
@@ -89,7 +89,7 @@ def report(run: Run) -> str:
     )
 
 
-def test_detail_and_totals_tell_one_story(run: Run) -> None:
+def test_detail_and_totals_agree(run: Run) -> None:
     *_, detail, total = run
     rows = {(r["scorer"], r["scope"], r["population"], r["k"]): r for r in total.to_pylist()}
     everything, warm = rows["model", "all", "all", 200], rows["model", "all", "warm", 200]
@@ -101,13 +101,13 @@ def test_detail_and_totals_tell_one_story(run: Run) -> None:
     assert discovery + repeat == both
 
 
-def test_a_model_that_knows_the_tastes_finds_more_new_items_than_any_baseline(run: Run) -> None:
+def test_a_model_that_knows_the_preferences_finds_more_new_items_than_any_baseline(run: Run) -> None:
     rates = {
         r["scorer"]: r["hit_rate"]
         for r in run[4].to_pylist()
         if r["scope"] == "discovery" and r["population"] == "warm" and r["k"] == 50
     }
-    assert set(rates) == set(ScorerName)
+    assert set(rates) == set(SCORERS)
     assert max(rates, key=lambda name: rates[name]) == "model"
 
 
@@ -139,11 +139,11 @@ def test_the_same_numbers_give_the_same_bytes_without_metadata(run: Run) -> None
     assert b"tEXt" not in loss_curve_png(losses)
 
 
-def test_a_scope_without_users_is_said_and_not_drawn(run: Run) -> None:
+def test_a_scope_without_users_is_reported_and_not_drawn(run: Run) -> None:
     model, truth, counts, detail, total = run
     without = total.filter(pa.array([row["scope"] != "repeat" for row in total.to_pylist()]))
     text = report((model, truth, counts, detail, without))
-    assert "What they had taken in the window already: no user has any, so there is no number." in text
+    assert "Items that the user interacted with in the window already: no user has any, so there is no number." in text
     assert hit_rate_png(without) != hit_rate_png(total)
     with pytest.raises(InputError, match="rows of population warm"):
         hit_rate_png(total.slice(0, 0))
@@ -162,7 +162,7 @@ def segments(*rows: tuple[str, str]) -> pa.Table:
     return pa.Table.from_pylist([{"segment": s, "value": v, **numbers} for s, v in rows], schema=SEGMENT_SCHEMA)
 
 
-def test_segments_have_a_table_each() -> None:
+def test_each_segment_has_a_table() -> None:
     text = segment_section(segments(("age_group", "25-34"), ("age_group", "a|b"), ("tenure", "new")), 200)
     assert "| age\\_group" not in text
     assert "| age group | users | items to find | hits | hit_rate@200 |\n| --- | ---: | ---: | ---: | ---: |\n" in text
@@ -185,7 +185,7 @@ def test_segments_have_a_table_each() -> None:
         ("", ""),
     ],
 )
-def test_cells_take_the_datas_marks_literally(text: str, shown: str) -> None:
+def test_cells_escape_markdown_marks(text: str, shown: str) -> None:
     assert cell(text) == shown
 
 
@@ -196,12 +196,15 @@ QUALITY = pa.Table.from_pylist(
 )
 
 
-def test_the_lists_with_and_without_an_earlier_day() -> None:
+def test_list_section_with_and_without_an_earlier_day() -> None:
     overlap = pa.Table.from_pylist([{"k": 5, "users": 31, "kept": 0.75, "jaccard": 0.6}], schema=OVERLAP_SCHEMA)
     text = list_section(list_facts(QUALITY, overlap, "2026-02-27", POPULARITY))
     assert "| 5 | 6.25% | 50.0% | 9.12 | 75.0% | 0.600 |" in text
     assert "lists for 2,469 evaluated users" in text
-    assert "by the 1 most taken items (1% of those taken in the window), which were 75.0% of what was taken" in text
+    assert (
+        "among the 1 most popular items (1% of the items with events in the window), which have 75.0% of the window's events"
+        in text
+    )
     assert "Kept since 2026-02-27: " in text
     assert "over 31 users with a list on both days" in text
     nobody = OVERLAP_SCHEMA.empty_table()
@@ -220,7 +223,7 @@ def test_the_trend_has_a_row_per_day_the_newest_first_and_shows_gaps() -> None:
     ]
     trend = trend_table([(day, pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA)) for day, rows in days], 10)
     assert trend_section(trend, 10).splitlines()[-4:] == [
-        "| day | users | **model** | **model**, discovery | popularity |",
+        "| day | users | **two-tower model** | **two-tower model**, discovery | popularity |",
         "| --- | ---: | ---: | ---: | ---: |",
         "| 2026-03-02 | 40 | 0.500 [0.450, 0.550] | 0.250 [0.200, 0.300] | - |",
         "| 2026-03-01 | 40 | 0.250 [0.200, 0.300] | - | 0.1250 |",

@@ -13,12 +13,12 @@ from dssm_assets.core.evaluation.segments import (
     ItemPopularity,
     Tier,
     activity_labels,
-    by_activity,
-    by_column,
-    by_tenure,
     columns_needed,
     edge_labels,
-    popularity_of,
+    label_activity,
+    label_column,
+    label_tenure,
+    popularity_from_counts,
     segment_table,
     tier_columns,
 )
@@ -36,7 +36,7 @@ def test_activity_labels() -> None:
 def test_users_fall_into_the_segment_whose_range_holds_them() -> None:
     events = np.array([0, 1, 9, 10, 29, 30, 99, 100, 5000])
     expected = ["0", "1-9", "1-9", "10-29", "10-29", "30-99", "30-99", "100+", "100+"]
-    assert by_activity(events, [10, 30, 100]).to_pylist() == expected
+    assert label_activity(events, [10, 30, 100]).to_pylist() == expected
 
 
 @pytest.mark.parametrize("edges", [[0], [10, 10], [30, 10]])
@@ -46,8 +46,12 @@ def test_activity_edges_out_of_order_are_refused(edges: list[int]) -> None:
 
 
 def test_tenure_is_whether_the_user_was_known_before() -> None:
-    assert by_tenure(pa.array(["a", "b", "c"]), pa.array(["c", "x", "a", "a"])).to_pylist() == ["returning", "new", "returning"]
-    assert by_tenure(pa.array([1, 2], pa.int64()), pa.array([2], pa.int32())).to_pylist() == ["new", "returning"]
+    assert label_tenure(pa.array(["a", "b", "c"]), pa.array(["c", "x", "a", "a"])).to_pylist() == [
+        "returning",
+        "new",
+        "returning",
+    ]
+    assert label_tenure(pa.array([1, 2], pa.int64()), pa.array([2], pa.int32())).to_pylist() == ["new", "returning"]
 
 
 def users_cut(values: pa.Array, segment: Segment = CITY) -> list[str]:
@@ -55,7 +59,7 @@ def users_cut(values: pa.Array, segment: Segment = CITY) -> list[str]:
     count = len(values)
     table_ids = pa.chunked_array([[f"u{n}" for n in reversed(range(count))]])
     column = pa.chunked_array([values.take(pa.array(list(reversed(range(count)))))])
-    return by_column(pa.array([f"u{n}" for n in range(count + 1)]), table_ids, column, segment).to_pylist()
+    return label_column(pa.array([f"u{n}" for n in range(count + 1)]), table_ids, column, segment).to_pylist()
 
 
 def test_a_text_column_is_its_texts_and_what_is_not_there_is_missing() -> None:
@@ -83,7 +87,7 @@ def test_what_has_no_text_or_no_number_is_refused_by_name() -> None:
     with pytest.raises(SchemaError, match="table user_table, column born"):
         users_cut(pa.array([0], pa.date32()), Segment(name="a", by="born", edges=[1]))
     with pytest.raises(InputError, match="user_table, column user_id"):
-        by_column(pa.array(["1"]), pa.chunked_array([[1]]), pa.chunked_array([["x"]]), CITY)
+        label_column(pa.array(["1"]), pa.chunked_array([[1]]), pa.chunked_array([["x"]]), CITY)
 
 
 def settings(*segments: Segment, values: int = 12) -> Evaluation:
@@ -147,7 +151,7 @@ def test_the_truth_is_cut_by_tiers_over_the_users_with_truth_there() -> None:
         columns[hits], columns[truth] = by_tier[tier]
     rows = counts_of(segment_table(pa.table(columns), settings(Segment(name="items", by="item_popularity")), seed=1))
     assert rows == [
-        ("items", "head: top 1% of items taken", 1, 1, 2, 0.5),
+        ("items", "head: top 1% of items", 1, 1, 2, 0.5),
         ("items", "rest", 1, 1, 1, 1.0),
         ("items", "unseen in the window", 1, 0, 1, 0.0),
     ]
@@ -211,13 +215,13 @@ def test_self_information_is_minus_log2_of_the_smoothed_share() -> None:
 
 def test_counts_are_matched_by_id_and_missing_ones_are_zero() -> None:
     counted = pa.table({"item_id": ["c", "zz", "a"], "count": [5, 9, 2]})
-    assert popularity_of(pa.array(["a", "b", "c"]), counted).count.tolist() == [2, 0, 5]
+    assert popularity_from_counts(pa.array(["a", "b", "c"]), counted).count.tolist() == [2, 0, 5]
 
 
 @pytest.mark.parametrize("count", [None, -1])
 def test_counts_that_are_none_are_refused(count: int | None) -> None:
     counted = pa.table({"item_id": ["a"], "count": pa.array([count], pa.int64())})
     with pytest.raises(InputError, match="1 that are missing or negative"):
-        popularity_of(pa.array(["a"]), counted)
+        popularity_from_counts(pa.array(["a"]), counted)
     with pytest.raises(InputError, match="ids of type int64"):
-        popularity_of(pa.array([1]), pa.table({"item_id": ["a"], "count": [1]}))
+        popularity_from_counts(pa.array([1]), pa.table({"item_id": ["a"], "count": [1]}))

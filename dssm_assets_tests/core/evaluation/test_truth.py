@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.errors import DuplicateKeyError, InputError, SchemaError
 from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH
-from dssm_assets.core.evaluation.truth import Population, Scope, ground_truth, read_truth, sampled_users
+from dssm_assets.core.evaluation.truth import Population, Scope, ground_truth, read_truth, sample_users
 from dssm_assets.core.schema import check_no_nulls, check_schema
 from dssm_assets_tests.core.evaluation.worlds import pairs_table
 
@@ -129,19 +129,19 @@ def truth(ids: list[object], kind: pa.DataType | None = None) -> pa.Table:
 
 
 def chosen(table: pa.Table, count: int | None, seed: int = 17) -> list[object]:
-    return sampled_users(table, count, seed).column("user_id").to_pylist()
+    return sample_users(table, count, seed).column("user_id").to_pylist()
 
 
 @pytest.mark.parametrize("count", [None, 3, 4])
 def test_as_many_as_there_are_or_more_are_all_of_them(count):
     table = truth(["a", "b", "c"])
-    assert sampled_users(table, count, 17) is table
+    assert sample_users(table, count, 17) is table
 
 
 @given(ids=st.lists(st.integers(0, 10**12), unique=True, max_size=60), count=st.integers(1, 30), seed=st.integers(0, 5))
 def test_the_sample_has_the_asked_size_keeps_the_order_and_the_rows(ids, count, seed):
     table = truth(sorted(ids), pa.int64())
-    found = sampled_users(table, count, seed)
+    found = sample_users(table, count, seed)
     rows = found.column("row").to_pylist()
     assert found.num_rows == min(count, len(ids))
     assert rows == sorted(set(rows))
@@ -169,6 +169,6 @@ def test_over_many_seeds_every_user_is_chosen_equally_often():
     # 50 users, 10 of them chosen 2,000 times: 400 each expected, with a standard deviation of sqrt(2000 * .2 * .8) = 17.9.
     table, counts = truth(list(range(50)), pa.int64()), np.zeros(50)
     for seed in range(2000):
-        counts[sampled_users(table, 10, seed).column("row").to_numpy()] += 1
+        counts[sample_users(table, 10, seed).column("row").to_numpy()] += 1
     assert counts.sum() == 20_000
     assert abs(counts - 400).max() < 4.5 * 17.9

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray
+from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.config.evaluation import Evaluation
+from dssm_assets.core.evaluation.baselines.fit_data import FitData, user_items
+from dssm_assets.core.evaluation.baselines.suite import baseline_scorers, fit_baselines
 from dssm_assets.core.evaluation.interactions import Interactions, read_interactions
-from dssm_assets.core.evaluation.places import Asked, Places, hit_ranks
+from dssm_assets.core.evaluation.scorer import Scorer
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
 
 
@@ -32,23 +35,23 @@ def interactions(rows: Sequence[tuple[str, str, int, int]], users: Sequence[str]
 
 @dataclass
 class FixedScorer:
-    """Hands out the lists it was given; under exclusions it drops what is excluded and closes the gaps."""
+    """Gives the lists that it was made with, -1 after their end."""
 
     lists: IntArray
     name: str = "model"
     block_size: int = 2
 
-    def top_items(self, user_rows: IntArray, k: int, excluded: Exclusions | None) -> IntArray:
+    def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         result = np.full((len(user_rows), k), -1, dtype=np.int64)
-        for row, user in enumerate(user_rows):
-            out = set() if excluded is None else set(excluded.indices[excluded.indptr[row] : excluded.indptr[row + 1]].tolist())
-            kept = [item for item in self.lists[user].tolist() if item not in out][:k]
-            result[row, : len(kept)] = kept
+        width = min(k, self.lists.shape[1])
+        result[:, :width] = self.lists[user_rows, :width]
         return result
 
-    def places(self, asked: Asked, k: int) -> Places:
-        free, fresh = (self.top_items(asked.user_rows, k, excluded) for excluded in (None, asked.taken))
-        return Places(*(hit_ranks(lists, asked.pair_row, asked.pair_item) for lists in (free, fresh)))
+
+def fitted_scorers(window: Interactions, recent: Interactions, history: Interactions, settings: Evaluation) -> list[Scorer]:
+    """Returns every baseline, fitted on the window and its last days, for the users of these interactions."""
+    data = FitData(window.item_events(), recent.item_events(), user_items(window), settings)
+    return baseline_scorers(fit_baselines(data), window, history)
 
 
 def truth_of(day: Sequence[tuple[Any, Any]], window: Sequence[tuple[Any, Any]], corpus: Sequence[Any]) -> Truth:
@@ -66,17 +69,17 @@ def slow_hits(
     k: int,
 ) -> dict[Any, tuple[int, int]]:
     """Returns user -> (truth, hits) by sets and loops, straight from the definition; lists hold ids, None where empty."""
-    warm_users, warm_items, taken = {u for u, _ in window}, {i for _, i in window}, set(window)
+    warm_users, warm_items, seen = {u for u, _ in window}, {i for _, i in window}, set(window)
     result = {}
     for user in {u for u, _ in day}:
         wanted = set()
         for other, item in day:
             is_warm = user in warm_users and item in warm_items
             fits = population == "all" or is_warm == (population == "warm")
-            in_scope = scope == "all" or ((user, item) in taken) == (scope == "repeat")
+            in_scope = scope == "all" or ((user, item) in seen) == (scope == "repeat")
             if other == user and fits and in_scope:
                 wanted.add(item)
-        offered = [item for item in lists.get(user, []) if scope != "discovery" or (user, item) not in taken]
+        offered = [item for item in lists.get(user, []) if scope != "discovery" or (user, item) not in seen]
         if wanted:
             result[user] = (len(wanted), len(set(offered[:k]) & wanted))
     return result

@@ -1,64 +1,42 @@
-"""All baselines of a run, fitted from the same three sets of interactions.
-
-Belongs here: which baselines there are and what each is fitted on. Does not belong here: how one ranks.
-"""
+"""Fits all baselines of the registry and makes their scorers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import importlib
+from collections.abc import Mapping
+from typing import Protocol, cast
 
-from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.config.evaluation import Evaluation
-from dssm_assets.core.evaluation.baselines.fill import order_by_events
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import TakenTogether, fit_neighbors, item_cooccurrence, together_of
-from dssm_assets.core.evaluation.baselines.popularity import Popularity, fit_own_history
+from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
+from dssm_assets.core.evaluation.baselines.registry import BASELINE_NAMES
 from dssm_assets.core.evaluation.interactions import Interactions
-from dssm_assets.core.evaluation.scorer import Scorer, ScorerName
+from dssm_assets.core.evaluation.scorer import Scorer
 
 
-@dataclass(frozen=True)
-class CommonBaselines:
-    """What the baselines of all users have in common: small beside what users took, and made once.
+class BaselineModule(Protocol):
+    """What the file of a baseline defines."""
 
-    Attributes:
-        popular: all items, most events in the window first [I].
-        recent: all items, most events in its last days first [I].
-        neighbors: csr [I, I], each item's most similar others.
-    """
+    def fit(self, data: FitData) -> Arrays:
+        """Returns what all users have in common. Runs once per evaluation day."""
 
-    popular: IntArray
-    recent: IntArray
-    neighbors: Any
+    def scorer(self, arrays: Arrays, window: Interactions, history: Interactions) -> Scorer:
+        """Returns the scorer of the users of these interactions, which is a range of the evaluated users.
 
-    @classmethod
-    def fit(
-        cls, taken: TakenTogether, window_events: IntArray, recent_events: IntArray, settings: Evaluation
-    ) -> CommonBaselines:
-        """Returns what is common to all users, of what all took in memory; see `fit_baselines`."""
-        neighbors = fit_neighbors(taken, settings.cooccurrence_neighbors)
-        return cls(order_by_events(window_events), order_by_events(recent_events), neighbors)
-
-    def for_users(self, window: Interactions, history: Interactions) -> Sequence[Scorer]:
-        """Returns every baseline for the users of these interactions, which need be of no others."""
-        return (
-            Popularity(ScorerName.POPULARITY, self.popular),
-            Popularity(ScorerName.RECENT_POPULARITY, self.recent),
-            item_cooccurrence(window, self.neighbors, self.popular),
-            fit_own_history(ScorerName.OWN_HISTORY_WINDOW, window, self.popular),
-            fit_own_history(ScorerName.OWN_HISTORY_ALL, history, self.popular),
-        )
+        Args:
+            arrays: as of `fit`.
+            window: their positive events of the window.
+            history: all their positive events before the evaluation day, those of the window included.
+        """
 
 
-def fit_baselines(window: Interactions, recent: Interactions, history: Interactions, settings: Evaluation) -> Sequence[Scorer]:
-    """Returns every baseline, ready to score the evaluated users.
+def fit_baselines(data: FitData) -> dict[str, Arrays]:
+    """Returns name -> arrays of every baseline."""
+    return {name: _module(name).fit(data) for name in BASELINE_NAMES}
 
-    Args:
-        window: positives of the whole window.
-        recent: positives of its last `recent_days` days.
-        history: all positives before the evaluation day, the window included.
-        settings: uses cooccurrence_neighbors.
-    """
-    common = CommonBaselines.fit(together_of(window), window.item_events(), recent.item_events(), settings)
-    return common.for_users(window, history)
+
+def baseline_scorers(fitted: Mapping[str, Arrays], window: Interactions, history: Interactions) -> list[Scorer]:
+    """Returns the scorers of the fitted baselines for some users; see `BaselineModule.scorer`."""
+    return [_module(name).scorer(arrays, window, history) for name, arrays in fitted.items()]
+
+
+def _module(name: str) -> BaselineModule:
+    return cast(BaselineModule, importlib.import_module(f"dssm_assets.core.evaluation.baselines.{name}"))

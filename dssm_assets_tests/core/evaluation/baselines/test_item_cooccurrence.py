@@ -1,4 +1,4 @@
-"""Who took what, in either direction, and that neighbours come of it in memory that the number of users does not change."""
+"""Item co-occurrence by hand, and that neighbours are found in memory that does not grow with the number of users."""
 
 from __future__ import annotations
 
@@ -11,62 +11,94 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.ragged import Exclusions
 from dssm_assets.core.evaluation.baselines import item_cooccurrence
-from dssm_assets.core.evaluation.baselines import item_cooccurrence as taken_together
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import TakenTogether, best_columns, fit_neighbors, taken_by
+from dssm_assets.core.evaluation.baselines.fit_data import UserItems, user_items
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import best_columns, fit_neighbors, transpose
 from dssm_assets.core.retrieval.exact import top_k_scores
 from dssm_assets.storage.local_files import ScratchArrays
+from dssm_assets_tests.core.evaluation.baselines.small_world import ITEMS, USERS, WINDOW, lists
+from dssm_assets_tests.core.evaluation.worlds import interactions
 
-ITEMS, EACH = 300, 10
+NUM_ITEMS, EACH = 300, 10
 
 
-def world(users: int, scratch: ScratchArrays) -> TakenTogether:
-    """Every user took EACH distinct items."""
+def test_item_cooccurrence_by_hand() -> None:
+    # Similarities: a-b 1/sqrt(3) = .577, a-c 2/sqrt(6) = .816, a-d 1/sqrt(3) = .577, c-d 1/sqrt(2) = .707.
+    # u has {a, b}: c .816, then a, b, d .577 each by index. v has {a, c}: d 1.285, a .816, c .816, b .577.
+    assert lists("item_cooccurrence", 6) == {"n": "abcdef", "u": "cabdef", "v": "dacbef"}
+    assert lists("item_cooccurrence", 3, discovery=True) == {"n": "abc", "u": "cde", "v": "dbe"}
+
+
+def test_only_the_nearest_neighbours_are_kept() -> None:
+    neighbors = fit_neighbors(user_items(interactions(WINDOW, USERS, ITEMS)), 1)
+    nearest = {ITEMS[row]: ITEMS[column] for row, column in zip(*neighbors.nonzero(), strict=True)}
+    assert nearest == {"a": "c", "b": "a", "c": "a", "d": "c"}
+    assert neighbors[0, 2] == pytest.approx(2 / np.sqrt(6))
+
+
+def test_only_the_most_recent_items_of_a_user_co_occur() -> None:
+    # u had a, b, c at times 1, 2, 3; v had a and b.
+    rows = [("u", "a", 1, 1), ("u", "b", 1, 2), ("u", "c", 1, 3), ("v", "a", 1, 1), ("v", "b", 1, 2)]
+    window = interactions(rows, ["u", "v"], ["a", "b", "c"])
+    # Of the last two of each: u has {b, c}, v has {a, b}; b has two users, a and c one.
+    whole, cut = (fit_neighbors(user_items(window, most), 5).toarray() for most in (1000, 2))
+    assert whole[0, 1] == pytest.approx(1.0)
+    assert cut == pytest.approx(np.array([[0, 2**-0.5, 0], [2**-0.5, 0, 2**-0.5], [0, 2**-0.5, 0]]))
+
+
+def test_neighbours_do_not_depend_on_the_ranges_of_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = user_items(interactions(WINDOW, USERS, ITEMS))
+    whole = fit_neighbors(items, 2).toarray()
+    monkeypatch.setattr(item_cooccurrence, "FIT_PAIRS", 1)
+    assert fit_neighbors(items, 2).toarray().tolist() == whole.tolist()
+
+
+def world(users: int, scratch: ScratchArrays) -> UserItems:
+    """Every user has EACH distinct items."""
     rng = np.random.Generator(np.random.PCG64(7))
-    items = (rng.integers(ITEMS, size=(users, 1)) + 7 * np.arange(EACH)) % ITEMS
-    return TakenTogether(np.arange(users + 1) * EACH, scratch.concat([items.ravel()], np.int32), ITEMS)
+    items = (rng.integers(NUM_ITEMS, size=(users, 1)) + 7 * np.arange(EACH)) % NUM_ITEMS
+    return UserItems(np.arange(users + 1) * EACH, scratch.concat([items.ravel()], np.int32), NUM_ITEMS)
 
 
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(taken_together, "BLOCK_PAIRS", 5_000)
+    monkeypatch.setattr(item_cooccurrence, "BLOCK_PAIRS", 5_000)
     monkeypatch.setattr(item_cooccurrence, "FIT_PAIRS", 5_000)
 
 
-def test_the_other_direction(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = TakenTogether(np.array([0, 2, 2, 5]), np.array([3, 1, 0, 3, 1], np.int32), 5)
+def test_transpose_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = UserItems(np.array([0, 2, 2, 5]), np.array([3, 1, 0, 3, 1], np.int32), 5)
     for pairs in (1, 2, 100):
-        monkeypatch.setattr(taken_together, "BLOCK_PAIRS", pairs)
-        found = taken_by(taken, np.empty)
+        monkeypatch.setattr(item_cooccurrence, "BLOCK_PAIRS", pairs)
+        found = transpose(items, np.empty)
         assert found.starts.tolist() == [0, 1, 3, 3, 5, 5]
         assert found.users.tolist() == [2, 0, 2, 0, 2]
-        assert found.together.tolist() == [3, 5, 0, 5, 0]
+        assert found.item_pairs.tolist() == [3, 5, 0, 5, 0]
 
 
 def test_small_blocks_in_files_find_the_same_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scratch = ScratchArrays(tmp_path)
-    taken = world(800, scratch)
-    whole = fit_neighbors(taken, 20)
+    items = world(800, scratch)
+    whole = fit_neighbors(items, 20)
     small_blocks(monkeypatch)
-    parts = fit_neighbors(taken, 20, scratch)
+    parts = fit_neighbors(items, 20, scratch)
     assert (whole != parts).nnz == 0
     assert whole.nnz == parts.nnz > 0
 
 
-def test_memory_does_not_follow_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_does_not_grow_with_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small_blocks(monkeypatch)
     scratch, peaks = ScratchArrays(tmp_path), []
     for users in (2_000, 16_000):
-        taken = world(users, scratch)
+        items = world(users, scratch)
         tracemalloc.start()
-        fit_neighbors(taken, 20, scratch)
+        fit_neighbors(items, 20, scratch)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     pairs = 14_000 * EACH
-    assert peaks[1] - peaks[0] < pairs  # less than a byte for each pair more, where 24 in memory and a transposition were held
+    assert peaks[1] - peaks[0] < pairs  # less than a byte per pair; in memory it would be 24
 
 
-def test_ties_go_to_the_lower_column_and_what_is_not_above_0_is_left_out() -> None:
+def test_best_columns_are_positive_and_ties_go_to_the_lower_column() -> None:
     matrix = sp.csr_matrix(np.array([[0.5, 2.0, 0.5, 0.5], [0.0, -1.0, 0.0, 0.0]]))
     best = best_columns(matrix, 2)
     assert best.lengths.tolist() == [2, 0]
@@ -75,7 +107,7 @@ def test_ties_go_to_the_lower_column_and_what_is_not_above_0_is_left_out() -> No
     assert best.lists(3).tolist() == [[1, 0, -1], [-1, -1, -1]]
 
 
-def test_values_that_float32_cannot_tell_apart_are_told_apart() -> None:
+def test_best_columns_compare_in_float64() -> None:
     above = 1.0 + 1e-12
     assert np.float32(above) == np.float32(1.0)
     matrix = sp.csr_matrix(np.array([[1.0, 1.0, above, 1.0]]))
@@ -85,13 +117,10 @@ def test_values_that_float32_cannot_tell_apart_are_told_apart() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_it_is_the_dense_selection(data: st.DataObject) -> None:
+def test_best_columns_equal_a_dense_selection(data: st.DataObject) -> None:
     rows, columns = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 12))
     k = data.draw(st.integers(1, 14))
     values = st.sampled_from([0.0, 0.0, 0.25, 0.5, 0.5 + 1e-13, 3.0])
     dense = np.array(data.draw(st.lists(st.lists(values, min_size=columns, max_size=columns), min_size=rows, max_size=rows)))
-    banned = [sorted(data.draw(st.sets(st.integers(0, columns - 1)))) for _ in range(rows)]
-    indptr = np.cumsum([0] + [len(row) for row in banned])
-    excluded = Exclusions(indptr, np.array([item for row in banned for item in row], dtype=np.int64))
-    expected, _ = top_k_scores(np.where(dense > 0, dense, -np.inf), k, excluded)
-    assert best_columns(sp.csr_matrix(dense), k, excluded).lists(k).tolist() == expected.tolist()
+    expected, _ = top_k_scores(np.where(dense > 0, dense, -np.inf), k)
+    assert best_columns(sp.csr_matrix(dense), k).lists(k).tolist() == expected.tolist()

@@ -1,38 +1,71 @@
-"""Hits against an independent count by plain sets, on hostile worlds."""
+"""Hits equal an independent count by sets and loops; lists that drop window items equal rankings without them."""
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dssm_assets.core.arrays.ragged import Exclusions
 from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS
-from dssm_assets.core.evaluation.hit_counts import count_hits
+from dssm_assets.core.evaluation.hits import count_hits, hit_ranks, rank_items
 from dssm_assets.core.evaluation.interactions import read_interactions
-from dssm_assets.core.evaluation.places import hit_ranks
 from dssm_assets.core.schema import check_schema
 from dssm_assets_tests.core.evaluation.worlds import FixedScorer, events_table, slow_hits, truth_of
 
 
-def test_ranks_by_hand() -> None:
+def test_hit_ranks_by_hand() -> None:
     lists = np.array([[5, 5, 7, -1], [-1, -1, 0, 5]])
     #                      5 first   7   absent  outside  second user's 5  and 0
     ranks = hit_ranks(lists, np.array([0, 0, 0, 0, 1, 1]), np.array([5, 7, 0, -1, 5, 0]))
     assert ranks.tolist() == [0, 2, 4, 4, 3, 2]
 
 
-def test_lists_of_nothing_hit_nothing() -> None:
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(-1, 5), min_size=1, max_size=9), st.sets(st.integers(0, 7)), st.integers(1, 9))
+def test_pairs_ranked_below_k_are_the_distinct_items_among_the_first_k(ranked: list[int], truth: set[int], k: int) -> None:
+    items = np.array([item if item <= 5 else -1 for item in sorted(truth)], dtype=np.int64)  # 6 and 7 are outside the corpus
+    ranks = hit_ranks(np.array([ranked]), np.zeros(len(items), np.int64), items)
+    assert (ranks < min(k, len(ranked))).sum() == len(set(ranked[:k]) & truth)
+
+
+def test_empty_lists_have_no_hits() -> None:
     assert hit_ranks(np.full((1, 3), -1), np.array([0, 0]), np.array([0, -1])).tolist() == [3, 3]
 
 
-def test_hand_world_in_every_cell() -> None:
-    # u (known) took a (repeat), b (new to u) and z, which nobody ever took and no vector exists for; n is new and took a.
+def test_hit_ranks_do_not_depend_on_the_chunk_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    lists, row, item = rng.integers(-1, 9, (5, 4)), rng.integers(0, 5, 50), rng.integers(-1, 9, 50)
+    whole = hit_ranks(lists, row, item)
+    monkeypatch.setattr("dssm_assets.core.evaluation.hits.MAX_COMPARISONS", 12)
+    assert hit_ranks(lists, row, item).tolist() == whole.tolist()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_discovery_lists_equal_rankings_without_window_items(data: st.DataObject) -> None:
+    num_items, k = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 6))
+    users = data.draw(st.integers(1, 6))
+    orders = [data.draw(st.permutations(range(num_items)))[: data.draw(st.integers(0, num_items))] for _ in range(users)]
+    window = [sorted(data.draw(st.sets(st.integers(0, num_items - 1)))) for _ in range(users)]
+    lists = np.array([[*order, *[-1] * (num_items - len(order))] for order in orders], dtype=np.int64)
+    items = Exclusions(np.cumsum([0, *map(len, window)]), np.array([one for row in window for one in row], dtype=np.int64))
+    everything, discovery = rank_items(FixedScorer(lists), np.arange(users), items, k)
+    for row, (order, dropped) in enumerate(zip(orders, window, strict=True)):
+        free = [item for item in order if item not in dropped]
+        assert everything[row].tolist() == [*order, *[-1] * k][:k]
+        assert discovery[row].tolist() == [*free, *[-1] * k][:k]
+
+
+def test_count_hits_by_hand_in_every_cell() -> None:
+    # u (known) has a (repeat), b (new to u) and z, which has no event in the window and no vector; n is new and has a.
     day = [("u", "a"), ("u", "b"), ("u", "z"), ("n", "a")]
     window = [("u", "a"), ("v", "b")]
     truth = truth_of(day, window, ["a", "b", "c"])  # users n, u
-    taken = read_interactions(events_table([("u", "a", 1, 1)]), truth.user_ids, pa.array(["a", "b", "c"])).exclusions(2)
-    counts = count_hits([FixedScorer(np.array([[0, 1, 2], [0, 2, 1]]))], truth, taken, [1, 2])
+    seen = read_interactions(events_table([("u", "a", 1, 1)]), truth.user_ids, pa.array(["a", "b", "c"])).exclusions(2)
+    counts = count_hits([FixedScorer(np.array([[0, 1, 2], [0, 2, 1]]))], truth, seen, [1, 2])
     check_schema(HIT_COUNTS, counts.table.schema)
     rows = [tuple(row.values())[1:] for row in counts.table.to_pylist()]
     assert rows == [
@@ -60,15 +93,17 @@ PAIRS = st.lists(st.tuples(st.sampled_from(USERS), st.sampled_from([*CORPUS, 98,
 
 @settings(max_examples=200, deadline=None)
 @given(PAIRS.filter(bool), PAIRS, st.data())
-def test_counts_equal_sets_and_loops(day: list[tuple[int, int]], window: list[tuple[int, int]], data: st.DataObject) -> None:
+def test_count_hits_equals_sets_and_loops(
+    day: list[tuple[int, int]], window: list[tuple[int, int]], data: st.DataObject
+) -> None:
     users = sorted({user for user, _ in day})
-    listed = st.lists(st.integers(-1, len(CORPUS) - 1), min_size=7, max_size=7)
-    lists = np.array([data.draw(listed) for _ in users])
+    listed = st.lists(st.integers(0, len(CORPUS) - 1), unique=True)
+    lists = np.array([(data.draw(listed) + [-1] * 7)[:7] for _ in users])
     ks = sorted(data.draw(st.sets(st.integers(1, 7), min_size=1)))
     truth = truth_of(day, window, CORPUS)
     events = events_table([(user, item, 1, 0) for user, item in window], pa.int64())
-    taken = read_interactions(events, truth.user_ids, pa.array(CORPUS)).exclusions(len(users))
-    counts = count_hits([FixedScorer(lists)], truth, taken, ks)
+    seen = read_interactions(events, truth.user_ids, pa.array(CORPUS)).exclusions(len(users))
+    counts = count_hits([FixedScorer(lists)], truth, seen, ks)
     got = {(r["scope"], r["population"], r["user_id"]): r for r in counts.table.to_pylist()}
     as_ids = {
         user: [CORPUS[index] if index >= 0 else None for index in row] for user, row in zip(users, lists.tolist(), strict=True)
@@ -86,12 +121,12 @@ def test_counts_equal_sets_and_loops(day: list[tuple[int, int]], window: list[tu
     assert set(got) == expected_cells
 
 
-def test_rows_are_sorted_by_key_and_scorers_share_users() -> None:
+def test_hit_counts_are_sorted_by_key() -> None:
     truth = truth_of([("u", "a"), ("v", "b")], [("u", "a"), ("v", "b")], ["a", "b"])
     lists = np.array([[0, 1], [0, 1]])
     scorers = [FixedScorer(lists, "model"), FixedScorer(lists, "apples")]
-    taken = read_interactions(events_table([("u", "a", 1, 1), ("v", "b", 1, 1)]), truth.user_ids, pa.array(["a", "b"]))
-    table = count_hits(scorers, truth, taken.exclusions(2), [1]).table
+    seen = read_interactions(events_table([("u", "a", 1, 1), ("v", "b", 1, 1)]), truth.user_ids, pa.array(["a", "b"]))
+    table = count_hits(scorers, truth, seen.exclusions(2), [1]).table
     key = ["scorer", "scope", "population", "user_id"]
     assert table.equals(table.sort_by([(name, "ascending") for name in key]))
     assert table.num_rows == 2 * 2 * (2 + 2)  # all and repeat; all and warm; two users

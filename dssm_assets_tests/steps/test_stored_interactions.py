@@ -1,4 +1,4 @@
-"""What users took, read from stored days in small pieces, equals what all days hold together."""
+"""Interactions read from stored days in small pieces equal those of all days together."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.evaluation.interactions import interactions_of_users
+from dssm_assets.core.evaluation.interactions import sum_interactions
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.steps import interactions
+from dssm_assets.steps import stored_interactions
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets_tests import worlds
@@ -65,17 +65,17 @@ def expected(days: list[list[Event]], users: list[str]) -> dict[tuple[str, str],
 def test_everybody_comes_once_and_whole(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, batch_rows: int, range_events: int
 ) -> None:
-    monkeypatch.setattr(interactions, "BATCH_ROWS", batch_rows)
-    monkeypatch.setattr(interactions, "RANGE_EVENTS", range_events)
+    monkeypatch.setattr(stored_interactions, "BATCH_ROWS", batch_rows)
+    monkeypatch.setattr(stored_interactions, "RANGE_EVENTS", range_events)
     manifests, events = stored(workspace, 5)
     nobody = pa.array([], pa.string())
-    parts = list(interactions.taken_by_everybody(workspace, manifests, nobody, CORPUS))
+    parts = list(stored_interactions.read_all_interactions(workspace, manifests, nobody, CORPUS))
     sizes = sorted(int(size) for part in parts for size in np.diff(part.indptr) if size)
     per_user = Counter(user for user, _ in expected(events, EVERYBODY))
     assert sizes == sorted(per_user.values())
     assert (len(parts) > 6) is (range_events < 8 and batch_rows < 8)
     item_events = sum(part.item_events() for part in parts)
-    assert item_events.tolist() == interactions.item_events(workspace, manifests, CORPUS).tolist()
+    assert item_events.tolist() == stored_interactions.count_item_events(workspace, manifests, CORPUS).tolist()
     assert item_events.sum() == sum(item != "x" for day in events for _, item, _ in day)
 
 
@@ -83,20 +83,20 @@ def test_a_range_of_users_adds_the_older_days(workspace: Workspace) -> None:
     manifests, events = stored(workspace, 5)
     users = ["u03", "u04", "u11", "u19"]
     ids = pa.array(users)
-    window = interactions.interactions(workspace, manifests[2:], ids, CORPUS)
-    history = interactions.interactions(workspace, manifests[:2], ids, CORPUS, window)
+    window = stored_interactions.read_interactions_of_users(workspace, manifests[2:], ids, CORPUS)
+    history = stored_interactions.read_interactions_of_users(workspace, manifests[:2], ids, CORPUS, window)
     assert counts(window, users) == expected(events[2:], users)
     assert counts(history, users) == expected(events, users)
     of_each = Counter(user for day in events for user, *_ in day)
     assert history.user_events.tolist() == [of_each[user] for user in users]
-    assert interactions.user_events(workspace, manifests, ids).tolist() == [of_each[user] for user in users]
+    assert stored_interactions.count_user_events(workspace, manifests, ids).tolist() == [of_each[user] for user in users]
 
 
 def test_no_days_are_no_interactions(workspace: Workspace) -> None:
-    assert interactions.interactions(workspace, [], pa.array(["u"]), CORPUS).indptr.tolist() == [0, 0]
-    (nothing,) = interactions.taken_by_everybody(workspace, [], pa.array(["u"]), CORPUS)
+    assert stored_interactions.read_interactions_of_users(workspace, [], pa.array(["u"]), CORPUS).indptr.tolist() == [0, 0]
+    (nothing,) = stored_interactions.read_all_interactions(workspace, [], pa.array(["u"]), CORPUS)
     assert (nothing.indptr.tolist(), nothing.item_events().tolist()) == ([0], [0] * 6)
-    assert interactions_of_users([], pa.array(["u"]), ITEMS).indptr.tolist() == [0, 0]
+    assert sum_interactions([], pa.array(["u"]), ITEMS).indptr.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("kind", [pa.int32(), pa.int64(), pa.string()])
@@ -106,16 +106,16 @@ def test_of_users_far_apart_no_other_row_is_held(workspace: Workspace, kind: pa.
     stored = workspace.tables.write(TableSpec("vectors", "any", (), ()), "2024-01-01", table)
     wanted = pa.array([10, 500, 999, 5_000]).cast(kind)
     users = wanted.take(pc.sort_indices(wanted))
-    found = interactions.rows_of(workspace, stored, None, users)
+    found = stored_interactions.read_rows_of_users(workspace, stored, None, users)
     assert found.column("user_id").combine_chunks().equals(users.filter(pc.is_in(users, value_set=ids)))
-    assert interactions.rows_of(workspace, stored, ["row"], users).column_names == ["row"]
+    assert stored_interactions.read_rows_of_users(workspace, stored, ["row"], users).column_names == ["row"]
 
 
 def test_without_users_nothing_is_read_and_nobody_took_anything(workspace: Workspace) -> None:
     manifests, _ = stored(workspace, 3)
     nobody = pa.array([], pa.string())
-    assert interactions.rows_of(workspace, manifests[0], ["user_id"], nobody).num_rows == 0
-    found = interactions.interactions(workspace, manifests, nobody, CORPUS)
+    assert stored_interactions.read_rows_of_users(workspace, manifests[0], ["user_id"], nobody).num_rows == 0
+    found = stored_interactions.read_interactions_of_users(workspace, manifests, nobody, CORPUS)
     assert (found.indptr.tolist(), found.item_index.tolist()) == ([0], [])
 
 
@@ -123,4 +123,4 @@ def test_ids_of_another_kind_are_left_to_be_complained_of(workspace: Workspace) 
     table = pa.table({"user_id": pa.array([1, 2]), "item_ids": [["i1"], ["i2"]], "event_times_ms": [[0], [0]]})
     stored = workspace.tables.write(TableSpec("user_history_fg", "any", (), ()), "2024-01-01", table)
     with pytest.raises(InputError, match="ids of type string"):
-        interactions.interactions(workspace, [stored], pa.array(["1"]), CORPUS)
+        stored_interactions.read_interactions_of_users(workspace, [stored], pa.array(["1"]), CORPUS)

@@ -1,6 +1,6 @@
-"""The evaluation of anybody's vectors, from files to files.
+"""Scores vectors in files: reads them, evaluates, writes the results.
 
-Belongs here: reading, one core call, writing. Does not belong here: definitions (`core/evaluation/external_vectors.py`).
+Does not belong here: definitions (`core/evaluation/external_evaluation.py`).
 """
 
 from __future__ import annotations
@@ -12,24 +12,15 @@ import pyarrow as pa
 
 from dssm_assets.core.columns import ITEM_ID, USER_ID
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.evaluation.external_vectors import (
-    VECTOR,
-    EvaluationSettings,
-    Faults,
-    VectorEvaluation,
-    VectorSet,
-    evaluate_vectors,
-    read_pairs,
-    read_vectors,
-    reference_detail,
-    reference_total,
-)
+from dssm_assets.core.evaluation.external_evaluation import ExternalSettings, VectorEvaluation, evaluate_vectors
+from dssm_assets.core.evaluation.external_vectors import VECTOR, FaultCollector, VectorSet, read_pairs, read_vectors
+from dssm_assets.core.evaluation.reference_layout import reference_detail, reference_total
 from dssm_assets.storage.files import TableWriter, read_parquet
 
 
 @dataclass(frozen=True)
 class VectorFiles:
-    """Where the input lies and the output goes: fsspec URLs or paths.
+    """Where input is read from and output is written to: fsspec URLs or paths.
 
     Attributes:
         user_vectors: user_id, vector.
@@ -50,20 +41,20 @@ class VectorFiles:
     reference_total: str | None = None
 
 
-def evaluate_files(files: VectorFiles, settings: EvaluationSettings) -> VectorEvaluation:
-    """Returns the evaluation of the vectors in the files and writes what was asked for.
+def evaluate_files(files: VectorFiles, settings: ExternalSettings) -> VectorEvaluation:
+    """Returns the evaluation of the vectors in the files, and writes the requested outputs.
 
     Raises:
         InputError: with the faults of all files at once.
     """
-    faults = Faults()
-    users = faults.of(lambda: _vectors(files.user_vectors, USER_ID, "user vectors", may_have_several=True))
-    items = faults.of(lambda: _vectors(files.item_vectors, ITEM_ID, "item vectors", may_have_several=False))
-    truth = faults.of(lambda: _pairs(files.truth, "truth"))
+    faults = FaultCollector()
+    users = faults.run(lambda: _read_vectors(files.user_vectors, USER_ID, "user vectors", may_have_several=True))
+    items = faults.run(lambda: _read_vectors(files.item_vectors, ITEM_ID, "item vectors", may_have_several=False))
+    truth = faults.run(lambda: _read_pairs(files.truth, "truth"))
     seen_uri = files.seen
-    seen = None if seen_uri is None else faults.of(lambda: _pairs(seen_uri, "seen"))
+    seen = None if seen_uri is None else faults.run(lambda: _read_pairs(seen_uri, "seen"))
     detail, reference, total = (
-        None if uri is None else faults.of(lambda uri=uri, has_lists=has_lists: TableWriter(uri, has_lists=has_lists))  # type: ignore[misc]
+        None if uri is None else faults.run(lambda uri=uri, has_lists=has_lists: TableWriter(uri, has_lists=has_lists))  # type: ignore[misc]
         for uri, has_lists in ((files.detail, True), (files.reference_detail, False), (files.reference_total, False))
     )
     if users is None or items is None or truth is None or faults.found:
@@ -87,11 +78,11 @@ def evaluate_files(files: VectorFiles, settings: EvaluationSettings) -> VectorEv
     return result
 
 
-def _vectors(uri: str, id_column: str, where: str, *, may_have_several: bool) -> VectorSet:
+def _read_vectors(uri: str, id_column: str, where: str, *, may_have_several: bool) -> VectorSet:
     table = read_parquet(uri, (id_column, VECTOR), where)
     return read_vectors(table, id_column, where, may_have_several=may_have_several)
 
 
-def _pairs(uri: str, where: str) -> tuple[pa.Table, int]:
+def _read_pairs(uri: str, where: str) -> tuple[pa.Table, int]:
     table = read_parquet(uri, (USER_ID, ITEM_ID), where)
     return read_pairs(table, where), table.num_rows

@@ -1,0 +1,84 @@
+"""What baselines are fitted on: everybody's interactions before the evaluation day.
+
+Shapes: V users, I items, E (user, item) pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dssm_assets.core.arrays.ragged import IntArray, offsets_of
+from dssm_assets.core.config.evaluation import Evaluation
+from dssm_assets.core.evaluation.baselines.fill import order_by_events
+from dssm_assets.core.evaluation.interactions import Interactions
+
+MAX_USER_ITEMS: Final = 1000
+"""Items of a user that `UserItems` keeps: the most recent ones. Co-occurrence counts grow with their square."""
+
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+"""A fitted baseline, as arrays by name: what all users have in common. Other processes open them as files."""
+Allocate: TypeAlias = Callable[[int, Any], NDArray[Any]]
+"""Returns an array of a length and a dtype, in memory or in a file."""
+
+
+@dataclass(frozen=True)
+class UserItems:
+    """The items of each user's interactions in the window: those of user v are items[starts[v] : starts[v + 1]].
+
+    Attributes:
+        starts: int64 [V + 1].
+        items: int32 [E], distinct within a user.
+        num_items: I.
+    """
+
+    starts: IntArray
+    items: NDArray[np.int32]
+    num_items: int
+
+
+def recent_items(window: Interactions, max_items: int = MAX_USER_ITEMS) -> tuple[IntArray, NDArray[np.int32]]:
+    """Returns how many items of each user are kept, and which: at most the max_items most recent, then the lower index."""
+    lengths = np.diff(window.indptr)
+    items = window.item_index.astype(np.int32)
+    if not (lengths > max_items).any():
+        return lengths, items
+    order = np.lexsort((window.item_index, -window.last_time_ms, window.user_index))
+    is_recent = np.zeros(len(order), dtype=bool)
+    is_recent[order] = np.arange(len(order)) - np.repeat(window.indptr[:-1], lengths) < max_items
+    return np.minimum(lengths, max_items), items[is_recent]
+
+
+def user_items(window: Interactions, max_items: int = MAX_USER_ITEMS) -> UserItems:
+    """Returns the items of the users of these interactions; see `recent_items`."""
+    lengths, items = recent_items(window, max_items)
+    return UserItems(offsets_of(lengths), items, window.num_items)
+
+
+@dataclass(frozen=True)
+class FitData:
+    """Everybody's interactions, in the forms that baselines are fitted on.
+
+    Attributes:
+        window_events: int64 [I], positive events of each item in the window.
+        recent_events: int64 [I], the same of its last `evaluation.recent_days` days.
+        user_items: who interacted with what in the window.
+        settings: section `evaluation` of the configuration.
+        allocate: makes large arrays.
+    """
+
+    window_events: IntArray
+    recent_events: IntArray
+    user_items: UserItems
+    settings: Evaluation
+    allocate: Allocate = np.empty
+
+    @cached_property
+    def popularity_order(self) -> IntArray:
+        """Returns int64 [I]: all items, most positive events in the window first. Baselines fill their lists up from it."""
+        return order_by_events(self.window_events)

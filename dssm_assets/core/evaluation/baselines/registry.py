@@ -1,0 +1,34 @@
+"""Which baselines exist. A new one is a file of this folder, named after it, and one line here.
+
+The file defines the two functions of `suite.BaselineModule`: `fit` and `scorer`. This module imports none of these files, so
+that the configuration can name baselines without loading numpy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A baseline that is scored with every model.
+
+    Attributes:
+        name: in column `scorer` and in `gate.baselines`; its code is `baselines/{name}.py`.
+        label: what the terminal, the charts and the report call it.
+    """
+
+    name: str
+    label: str
+
+
+BASELINES: Final = (
+    Baseline("popularity", "popularity"),
+    Baseline("recent_popularity", "recent popularity"),
+    Baseline("item_cooccurrence", "item co-occurrence"),
+    Baseline("own_history_window", "own history in the window"),
+    Baseline("own_history_all", "own whole history"),
+)
+"""In the order in which they are shown, after the model."""
+BASELINE_NAMES: Final = tuple(baseline.name for baseline in BASELINES)

@@ -1,0 +1,71 @@
+"""How scorers and scopes are called, coloured and ordered wherever people read them: terminal, charts, report.
+
+Does not belong here: which baselines exist and what each is called (`baselines/registry.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from dssm_assets.core.evaluation.baselines.registry import BASELINES
+from dssm_assets.core.evaluation.scorer import MODEL
+from dssm_assets.core.evaluation.truth import Scope
+
+BASELINE_COLORS: Final = ("#22303c", "#0077bb", "#88ccee", "#ddaa33", "#999999", "#8822dd", "#553311")
+"""By place in the registry. Distinguishable from each other and from the model's, also with each of the three kinds of colour blindness."""
+
+
+@dataclass(frozen=True)
+class ScorerLabel:
+    """What readers see of a scorer."""
+
+    name: str
+    color: str
+
+
+@dataclass(frozen=True)
+class ScopeLabel:
+    """What readers see of a scope: a heading, and which items of a user are to be found."""
+
+    title: str
+    meaning: str
+
+
+SCORERS: Final[Mapping[str, ScorerLabel]] = {
+    MODEL: ScorerLabel("two-tower model", "#cc3311"),
+    **{
+        baseline.name: ScorerLabel(baseline.label, BASELINE_COLORS[place % len(BASELINE_COLORS)])
+        for place, baseline in enumerate(BASELINES)
+    },
+}
+"""In the order in which they are shown."""
+
+SCOPES: Final[Mapping[Scope, ScopeLabel]] = {
+    Scope.ALL: ScopeLabel("All items", "every item that these users interacted with on the day"),
+    Scope.DISCOVERY: ScopeLabel(
+        "Discovery: items new to the user",
+        "items that the user did not interact with in the window; the others are not offered",
+    ),
+    Scope.REPEAT: ScopeLabel(
+        "Repeat: items from the user's window", "items that the user interacted with in the window already"
+    ),
+}
+"""In the order in which they are shown."""
+
+
+def display_name(scorer: str) -> str:
+    """Returns a scorer's name as readers see it; one that is not in the table is shown by its stored name."""
+    return SCORERS[scorer].name if scorer in SCORERS else scorer.replace("_", " ")
+
+
+def color_of(scorer: str) -> str:
+    """Returns the colour of a scorer, the same in every chart; grey for one that is not in the table."""
+    return SCORERS[scorer].color if scorer in SCORERS else "#999999"
+
+
+def scorers_in_order(names: Iterable[str]) -> list[str]:
+    """Returns distinct scorers in the order of the table, then the others by name."""
+    known = {name: place for place, name in enumerate(SCORERS)}
+    return sorted(set(names), key=lambda name: (known.get(name, len(known)), name))

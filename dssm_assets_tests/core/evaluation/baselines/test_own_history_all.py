@@ -1,0 +1,11 @@
+"""Own whole history: as in the window, over all days before."""
+
+from __future__ import annotations
+
+from dssm_assets_tests.core.evaluation.baselines.small_world import lists
+
+
+def test_own_whole_history_by_hand() -> None:
+    # u: a, e, f three times each: a and e at time 1 (lower index first), f earlier; then b. v: c late, then a before f.
+    assert lists("own_history_all", 4) == {"n": "abcd", "u": "aefb", "v": "cafb"}
+    assert lists("own_history_all", 6, discovery=True) == {"n": "abcdef", "u": "efcd", "v": "fbde"}
