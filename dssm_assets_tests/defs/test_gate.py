@@ -54,8 +54,8 @@ def test_a_passing_gate_holds_nothing_back(world, tmp_path):
     assert check.passed
     assert check.description == (
         f"{EVALUATION_DAY}: warm hit_rate@10 1.0000 [1.0000, 1.0000]; gain over popularity +0.3333 "
-        f"[{check.metadata['gain_ci_low'].value:+.4f}, {check.metadata['gain_ci_high'].value:+.4f}] is not surely below +0; "
-        "no day before with hit_rate@10 to compare with"
+        f"[{check.metadata['gain_ci_low'].value:+.4f}, {check.metadata['gain_ci_high'].value:+.4f}] is not clearly below +0; "
+        "no earlier day with hit_rate@10 to compare with"
     )
 
 

@@ -55,7 +55,7 @@ def test_faulty_segments_are_refused(raw: dict[str, Any], complaint: str) -> Non
 
 
 def test_names_are_distinct_and_there_are_at_most_eight() -> None:
-    with pytest.raises(ValidationError, match="segments are named twice: a, b"):
+    with pytest.raises(ValidationError, match="segment names must be distinct, repeated: a, b"):
         Evaluation(segments=[Segment(name=name, by="city") for name in "abcba"])
     with pytest.raises(ValidationError, match="at most 8"):
         Evaluation(segments=[Segment(name=name, by="city") for name in "abcdefghi"])
