@@ -79,7 +79,7 @@ class Split:
     def taken(self) -> Exclusions:
         """Returns what each user with truth took in the training part."""
         order, bounds = self.by_user()
-        return Exclusions(bounds, self.item[order]).take(self.eval_users)
+        return Exclusions(bounds, self.item[order]).select_users(self.eval_users)
 
     def truth_counts(self) -> Ints:
         """Returns how many items each user with truth is to be given [V]."""
