@@ -1,4 +1,4 @@
-"""`dssm-assets rollback`: serve the bundle before the present one again, or any stored one."""
+"""`dssm-assets rollback`: serve the previous bundle again, or any stored one."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import argparse
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command to a parser."""
-    parser = commands.add_parser("rollback", help="serve the bundle before the present one again")
-    parser.add_argument("--to", metavar="BUNDLE_ID", help="a stored bundle (default: the one that was served before)")
-    parser.add_argument("--list", action="store_true", help="only print which bundles are stored and which is served")
+    """Adds the command."""
+    parser = commands.add_parser("rollback", help="serve the previous bundle again")
+    parser.add_argument("--to", metavar="BUNDLE_ID", help="a stored bundle (default: the one served before the current one)")
+    parser.add_argument("--list", action="store_true", help="only print the stored bundles and which one is served")
     parser.set_defaults(command=_rollback)
 
 
 def _rollback(parsed: argparse.Namespace) -> int:
     from dssm_assets.definitions import load_scene
-    from dssm_assets.steps.serving import bundle_store
-    from dssm_assets.steps.workspace import open_workspace
+    from dssm_assets.storage.bundles import BundleStore
+    from dssm_assets.storage.layout import serving_root
 
-    store = bundle_store(open_workspace(load_scene().loaded))
+    loaded = load_scene().loaded
+    store = BundleStore(serving_root(loaded.root), loaded.config.storage.options)
     before = store.pointer()
     if parsed.list and before is not None:
         marks = {before.bundle_id: "  served", before.previous: "  previous"}

@@ -1,1 +1,5 @@
-"""Reading the serving bundle: recall from the command line and over HTTP."""
+"""Recall from the serving bundle, as a library and over HTTP.
+
+Belongs here: reading bundles, answering requests. Does not belong here: writing bundles (`steps/serving.py`), the
+command line (`commands/recall.py`, `commands/serve.py`).
+"""

@@ -1,10 +1,10 @@
 """The HTTP service: /recall, /similar, /health, /metrics.
 
-Belongs here: routes, their parameters, errors as JSON, counting requests. Does not belong here: answers (`engine.py`) and
-which bundle gives them (`live.py`).
+Belongs here: routes, their parameters, errors as JSON, counting requests. Does not belong here: the lists
+(`recall_engine.py`) and which bundle they come from (`live.py`).
 
-Each request takes the engine once, so its answer comes from one whole bundle. The search runs in a pool of threads of
-its own, as many as there are cores to use: more would only queue inside the machine.
+A request reads the engine once, so its answer comes from one whole bundle. Searches run in a thread pool with one thread per
+core to use; more threads would only wait for each other.
 """
 
 from __future__ import annotations
@@ -28,52 +28,49 @@ from dssm_assets.core.config.section import Section
 from dssm_assets.core.errors import DssmError, Fault, InputError
 from dssm_assets.serving.id_rows import UnknownIdError
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.metrics import CONTENT_TYPE, Counter, Gauge, Histogram, text_of
-from dssm_assets.serving.recall_engine import DEFAULT_K, Answer, Engine, for_request
-from dssm_assets.serving.requests import Given
+from dssm_assets.serving.metrics import CONTENT_TYPE, ServiceMetrics
+from dssm_assets.serving.recall_engine import DEFAULT_K, RecallAnswer, RecallEngine, recall_for_request
+from dssm_assets.serving.requests import UserInputs
 
 JSON: Final = "application/json"
 ROUTES: Final = ("/recall", "/similar", "/health", "/metrics")
-Unknown = Literal["popular", "404"]
-Excluded = Annotated[list[str] | None, Query()]
+UnknownUser = Literal["popular", "404"]
+ExcludedItems = Annotated[list[str] | None, Query()]
 
 _log = logging.getLogger(__name__)
 
 
 class RecallRequest(Section):
-    """Body of POST /recall. Features, where given, decide; else the stored vector of user_id does."""
+    """Body of POST /recall. The list comes from the features if there are any, otherwise from the stored vector of user_id."""
 
     user_id: int | str | None = None
-    features: dict[str, Any] = Field(default_factory=dict, description="Value by input name of fg.json.")
-    history: dict[str, Any] = Field(default_factory=dict, description="Lists by input name, the oldest first.")
+    features: dict[str, Any] = Field(default_factory=dict, description="Input name of fg.json -> value.")
+    history: dict[str, Any] = Field(default_factory=dict, description="Input name -> list, oldest item first.")
     k: int = DEFAULT_K
-    exclude: list[int | str] = Field(default_factory=list, description="Items that must not be in the list.")
-    unknown: Unknown = Field(default="popular", description="What an unknown user without features gets.")
+    exclude: list[int | str] = Field(default_factory=list, description="Items to leave out of the list.")
+    unknown: UnknownUser = Field(default="popular", description="Response to an unknown user without features.")
 
 
 class Service:
-    """What the routes share: the live engine, the threads and the counters."""
+    """What the routes share: the live engine, the thread pool and the metrics."""
 
     def __init__(self, live: LiveEngine, threads: int) -> None:
         self.live = live
+        self.metrics = ServiceMetrics(live)
         self._pool = ThreadPoolExecutor(threads, "recall", initializer=_one_thread_per_search)
-        self.requests = Counter("dssm_requests_total", "Requests by route and status.", ("route", "status"))
-        self.errors = Counter("dssm_request_errors_total", "Requests that were refused or failed.", ("route", "error"))
-        self.answers = Counter("dssm_answers_total", "Lists by where they come from.", ("source",))
-        self.seconds = Histogram("dssm_request_seconds", "Time from request to answer, by route.", ("route",))
 
-    async def answer(self, work: Callable[[Engine], Answer]) -> Response:
-        """Runs a question to the engine of now in a thread and returns its answer."""
-        body = await asyncio.get_running_loop().run_in_executor(self._pool, self._answered, work, self.live.engine)
+    async def respond(self, search: Callable[[RecallEngine], RecallAnswer]) -> Response:
+        """Runs a search on the current engine in the thread pool; returns its answer as JSON."""
+        body = await asyncio.get_running_loop().run_in_executor(self._pool, self._run_search, search, self.live.engine)
         return Response(body, media_type=JSON)
 
-    def _answered(self, work: Callable[[Engine], Answer], engine: Engine) -> bytes:
-        answer = work(engine)
-        self.answers.add(answer.source.value)
+    def _run_search(self, search: Callable[[RecallEngine], RecallAnswer], engine: RecallEngine) -> bytes:
+        answer = search(engine)
+        self.metrics.answers.labels(answer.source.value).inc()
         return json.dumps(answer.to_dict(), ensure_ascii=False, separators=(",", ":")).encode()
 
     def health(self) -> dict[str, Any]:
-        """Returns which bundle serves, how old it is and what it holds."""
+        """Returns the bundle that serves, its age and its size."""
         bundle = self.live.engine.bundle
         day = dt.date.fromisoformat(bundle.ds)
         return {
@@ -89,33 +86,17 @@ class Service:
             "refused_bundle_id": self.live.refused_bundle_id,
         }
 
-    def metrics(self) -> str:
-        """Returns the page for Prometheus."""
-        live = self.live
-        bundle = live.engine.bundle
-        info = {"bundle_id": bundle.bundle_id, "ds": bundle.ds, "name": bundle.name}
-        index = str((bundle.manifest.get("index") or {}).get("kind", "unknown"))
-        loaded_at = live.loaded_at
-        gauges = (
-            Gauge("dssm_bundle_info", "The bundle that serves.", lambda: [({**info, "index": index}, 1.0)]),
-            Gauge("dssm_bundle_loaded_timestamp_seconds", "When it took over.", lambda: loaded_at),
-            Gauge("dssm_bundle_users", "Users with a stored vector.", lambda: len(bundle.users)),
-            Gauge("dssm_bundle_items", "Items in the index.", lambda: len(bundle.items)),
-        )
-        counters = (self.requests, self.errors, self.answers, live.swaps, live.refusals, live.check_errors)
-        return text_of([*counters, self.seconds, *gauges])
-
     def close(self) -> None:
-        """Ends the threads."""
+        """Ends the thread pool."""
         self._pool.shutdown(wait=True)
 
 
 def build_app(live: LiveEngine, threads: int = 2) -> FastAPI:
-    """Returns the application over a live engine, whose watch runs while the application does.
+    """Returns the application over a live engine; the engine watches for new bundles while the application runs.
 
     Args:
         live: the engine.
-        threads: searches at once.
+        threads: number of concurrent searches.
     """
     service = Service(live, threads)
 
@@ -128,31 +109,33 @@ def build_app(live: LiveEngine, threads: int = 2) -> FastAPI:
 
     app = FastAPI(title="dssm-assets recall", lifespan=lifespan)
     app.state.service = service
-    app.add_middleware(_Counting, service=service)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(DssmError, _refused)
+    app.add_middleware(_CountRequests, metrics=service.metrics)
+    app.add_exception_handler(RequestValidationError, _respond_invalid)
+    app.add_exception_handler(DssmError, _respond_error)
     _add_routes(app, service)
     return app
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/recall")
-    async def recall(user_id: str, k: int = DEFAULT_K, exclude: Excluded = None, unknown: Unknown = "popular") -> Response:
-        """The list of a stored user."""
-        return await service.answer(
-            lambda engine: for_request(
+    async def recall(
+        user_id: str, k: int = DEFAULT_K, exclude: ExcludedItems = None, unknown: UnknownUser = "popular"
+    ) -> Response:
+        """Items for a stored user."""
+        return await service.respond(
+            lambda engine: recall_for_request(
                 engine, user_id=user_id, k=k, exclude=exclude or (), is_popular_for_unknown=unknown == "popular"
             )
         )
 
     @app.post("/recall")
-    async def recall_with(body: RecallRequest) -> Response:
-        """The list of a user by features, or of a stored user."""
-        return await service.answer(
-            lambda engine: for_request(
+    async def recall_by_body(body: RecallRequest) -> Response:
+        """Items for a user given by features, or for a stored user."""
+        return await service.respond(
+            lambda engine: recall_for_request(
                 engine,
                 user_id=body.user_id,
-                given=Given(body.features, body.history),
+                inputs=UserInputs(body.features, body.history),
                 k=body.k,
                 exclude=body.exclude,
                 is_popular_for_unknown=body.unknown == "popular",
@@ -160,33 +143,33 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         )
 
     @app.get("/similar")
-    async def similar(item_id: str, k: int = DEFAULT_K, exclude: Excluded = None) -> Response:
-        """The items that are nearest to an item."""
-        return await service.answer(lambda engine: engine.similar(item_id, k, exclude or ()))
+    async def similar(item_id: str, k: int = DEFAULT_K, exclude: ExcludedItems = None) -> Response:
+        """The items that are most similar to an item."""
+        return await service.respond(lambda engine: engine.similar_items(item_id, k, exclude or ()))
 
     @app.get("/health")
     async def health() -> Response:
-        """The bundle that serves, its age, what it holds."""
+        """The bundle that serves, its age and its size."""
         return Response(json.dumps(service.health()), media_type=JSON)
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        """The counters."""
-        return Response(service.metrics(), media_type=CONTENT_TYPE)
+        """Prometheus metrics."""
+        return Response(service.metrics.render(), media_type=CONTENT_TYPE)
 
 
 def _one_thread_per_search() -> None:
     import faiss
 
-    faiss.omp_set_num_threads(1)  # One request is one search: the pool is what uses the cores.
+    faiss.omp_set_num_threads(1)  # A request is one search; the pool uses the cores.
 
 
 def fault_json(fault: Fault) -> dict[str, str]:
-    """Returns a fault as JSON has it."""
+    """Returns a fault as its JSON object."""
     return {"where": fault.where, "expected": fault.expected, "got": fault.got, "remedy": fault.remedy}
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def _respond_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, InputError):
         _log.error("%s failed: %s", request.url.path, error)
         return _error_response(request, 500, type(error).__name__, [])
@@ -194,10 +177,15 @@ async def _refused(request: Request, error: Exception) -> Response:
     return _error_response(request, status, type(error).__name__, map(fault_json, error.faults))
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
+async def _respond_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     faults = [
-        Fault(".".join(map(str, item["loc"])), item["msg"], repr(item.get("input"))[:120], "see /docs for what a request holds")
+        Fault(
+            ".".join(map(str, item["loc"])),
+            item["msg"],
+            repr(item.get("input"))[:120],
+            "see /docs for the parameters of each route",
+        )
         for item in error.errors()
     ]
     return _error_response(request, 400, "InputError", map(fault_json, faults))
@@ -205,35 +193,35 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 def _error_response(request: Request, status: int, error: str, faults: Iterable[Mapping[str, str]]) -> Response:
     service: Service = request.app.state.service
-    service.errors.add(request.url.path, error)
+    service.metrics.errors.labels(request.url.path, error).inc()
     body = json.dumps({"error": error, "faults": list(faults)}, ensure_ascii=True)
     return Response(body, status, media_type=JSON)
 
 
-class _Counting:
-    """Counts requests and their time. What is no route is counted as one, so that labels stay few."""
+class _CountRequests:
+    """Counts requests and measures their time. Paths without a route share the label `other`, so that labels stay few."""
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
-        self._app, self._service = app, service
+    def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
+        self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         route = scope["path"] if scope["path"] in ROUTES else "other"
-        started, status = time.perf_counter(), 500
+        start, status = time.perf_counter(), 500
 
-        async def counted(message: Message) -> None:
+        async def send_and_note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, counted)
+            await self._app(scope, receive, send_and_note_status)
         except Exception as error:
-            self._service.errors.add(route, type(error).__name__)
+            self._metrics.errors.labels(route, type(error).__name__).inc()
             raise
         finally:
-            self._service.seconds.observe(time.perf_counter() - started, route)
-            self._service.requests.add(route, str(status))
+            self._metrics.seconds.labels(route).observe(time.perf_counter() - start)
+            self._metrics.requests.labels(route, str(status)).inc()

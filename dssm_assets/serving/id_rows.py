@@ -1,10 +1,10 @@
-"""Ids of a bundle and their vectors, one at a time, from where they lie in the memory map.
+"""Look-up of single ids and vectors in the memory-mapped tables of a bundle.
 
-Belongs here: from one id to its row, from rows to ids, the vector of a row. Does not belong here: many ids at once over
-tables that are being made (`core/arrays/ids.py`).
+Belongs here: from one id to its row, from rows to ids, the vector of a row. Does not belong here: looking up whole columns
+of ids (`core/arrays/ids.py`).
 
-A look-up is a binary search over the ids in order: the index costs eight bytes an id (sixteen for integers), whatever
-the ids' length, and takes microseconds.
+A look-up is a binary search over the sorted ids. It takes microseconds, and the index needs 8 bytes per id (16 for
+integers), however long the ids are.
 
 Shapes: N ids, D vector dimension.
 """
@@ -31,26 +31,26 @@ _INT64 = range(-(2**63), 2**63)
 
 
 class UnknownIdError(InputError):
-    """A user or an item that the bundle does not know."""
+    """The bundle has no such user or item."""
 
 
 class IdRows:
-    """Row number of an id, -1 for an unknown one."""
+    """The row of each id."""
 
     def __init__(self, ids: pa.Array | pa.ChunkedArray, where: str) -> None:
-        """Indexes ids in the order in which they come.
+        """Indexes a column of ids.
 
         Raises:
-            SchemaError: ids that are neither integers nor text, or null.
+            SchemaError: ids that are neither integers nor text, or are null.
             DuplicateKeyError: an id occurs more than once.
         """
         self._ids: pa.Array = combine_chunks(comparable_ids(ids, where))
         self.is_integer: bool = pa.types.is_integer(self._ids.type)
         order = pc.sort_indices(self._ids)
         ascending = self._ids.take(order)
-        again = pc.sum(pc.equal(ascending.slice(1), ascending.slice(0, max(len(ascending) - 1, 0)))).as_py()
-        if again:
-            raise DuplicateKeyError(Fault(where, "unique ids", f"{again} that occur again", "keep one row per id"))
+        repeats = pc.sum(pc.equal(ascending.slice(1), ascending.slice(0, max(len(ascending) - 1, 0)))).as_py()
+        if repeats:
+            raise DuplicateKeyError(Fault(where, "unique ids", f"{repeats} repeated ids", "keep one row per id"))
         self._order = order.to_numpy()
         self._ascending = ascending.to_numpy() if self.is_integer else None
 
@@ -58,32 +58,32 @@ class IdRows:
         """Returns the number of ids."""
         return len(self._ids)
 
-    def row(self, wanted: Id) -> int:
-        """Returns the row of an id in the bundle's type (`parsed`), -1 if it is unknown."""
+    def find_row(self, wanted: Id) -> int:
+        """Returns the row of an id in the bundle's type (see `parse_id`), -1 if it is unknown."""
         if self._ascending is not None:
-            place = int(np.searchsorted(self._ascending, wanted))
+            position = int(np.searchsorted(self._ascending, wanted))
         else:
-            place = bisect.bisect_left(self._order, wanted, key=lambda row: self._ids[int(row)].as_py())
-        if place == len(self._order):
+            position = bisect.bisect_left(self._order, wanted, key=lambda row: self._ids[int(row)].as_py())
+        if position == len(self._order):
             return -1
-        row = int(self._order[place])
+        row = int(self._order[position])
         return row if self._ids[row].as_py() == wanted else -1
 
-    def ids(self, rows: npt.NDArray[np.int64]) -> list[Id]:
-        """Returns the ids of rows, in that order."""
+    def ids_at(self, rows: npt.NDArray[np.int64]) -> list[Id]:
+        """Returns the ids of some rows, in the order of the rows."""
         found: list[Id] = self._ids.take(pa.array(rows)).to_pylist()
         return found
 
-    def is_in_order(self, others: pa.ChunkedArray) -> bool:
-        """Tells whether another column holds the same ids in the same rows."""
-        same = pa.chunked_array([self._ids]).cast(others.type)
-        return bool(same.equals(others))
+    def is_same_column(self, others: pa.ChunkedArray) -> bool:
+        """Returns whether another column has the same ids in the same rows."""
+        own = pa.chunked_array([self._ids]).cast(others.type)
+        return bool(own.equals(others))
 
-    def parsed(self, value: Any, where: str) -> Id:
-        """Returns an id in the bundle's type: digits become an integer where ids are integers, an integer text where not.
+    def parse_id(self, value: Any, where: str) -> Id:
+        """Returns an id in the bundle's type: text of digits becomes an integer if ids are integers, otherwise text.
 
         Raises:
-            InputError: if it cannot be one.
+            InputError: the value is not an id.
         """
         fault = Fault(where, "an integer id" if self.is_integer else "a text id", repr(value)[:80], "correct the id")
         if isinstance(value, bool) or not isinstance(value, int | str):
@@ -91,7 +91,7 @@ class IdRows:
         if not self.is_integer:
             text = str(value)
             if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-                raise InputError(fault)  # half a character, which no table can hold
+                raise InputError(fault)  # half a surrogate pair, which no table can hold
             return text
         try:
             number = int(value) if isinstance(value, int) or len(value) <= 20 else None
@@ -101,16 +101,16 @@ class IdRows:
             raise InputError(fault)
         return number
 
-    def all_parsed(self, values: Sequence[Any], where: str) -> list[Id]:
+    def parse_ids(self, values: Sequence[Any], where: str) -> list[Id]:
         """Returns ids in the bundle's type.
 
         Raises:
-            InputError: naming every value that cannot be one.
+            InputError: naming every value that is not an id.
         """
         parsed, faults = [], []
-        for place, value in enumerate(values):
+        for number, value in enumerate(values):
             try:
-                parsed.append(self.parsed(value, f"{where}[{place}]"))
+                parsed.append(self.parse_id(value, f"{where}[{number}]"))
             except InputError as error:
                 faults += error.faults
         if faults:
@@ -119,13 +119,13 @@ class IdRows:
 
 
 class VectorRows:
-    """Vectors [N, D] of an Arrow column, read where they lie."""
+    """Vectors [N, D] of an Arrow column, read in place."""
 
     def __init__(self, column: pa.ChunkedArray, where: str) -> None:
-        """Takes a fixed_size_list<float32> column.
+        """Views a fixed_size_list<float32> column.
 
         Raises:
-            InputError: if it has another type or a missing vector.
+            InputError: the column has another type or a missing vector.
         """
         self._chunks = [matrix_of(chunk, where) for chunk in column.chunks if len(chunk)]
         self._starts = np.cumsum([0, *(len(chunk) for chunk in self._chunks)]).tolist()
@@ -136,7 +136,7 @@ class VectorRows:
         return int(self._starts[-1])
 
     def vector(self, row: int) -> npt.NDArray[np.float32]:
-        """Returns the vector of a row, float32 [D], not a copy."""
+        """Returns the vector of a row, float32 [D], without copying it."""
         chunk = bisect.bisect_right(self._starts, row) - 1
         found: npt.NDArray[np.float32] = self._chunks[chunk][row - self._starts[chunk]]
         return found

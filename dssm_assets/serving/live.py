@@ -1,10 +1,10 @@
-"""The bundle that is served right now, and its replacement by the next one while requests go on.
+"""The current bundle's engine, replaced by the next bundle's while requests go on.
 
-Belongs here: watching the pointer, opening the new bundle beside the old, refusing a broken one, the swap. Does not
-belong here: answering (`engine.py`) and HTTP (`http.py`).
+Belongs here: watching the pointer, opening the new bundle next to the old one, refusing a broken one, the swap. Does not
+belong here: answering (`recall_engine.py`) and HTTP (`http.py`).
 
-The swap replaces one reference. Who took the engine before it finishes on the old bundle, which is freed when the last
-of them is done; so every answer comes from one whole bundle.
+The swap replaces one reference. A request that has read the reference finishes on the old bundle, which is freed after the
+last such request; so every answer comes from one whole bundle.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from dssm_assets.serving.bundle import BundleRoot
-from dssm_assets.serving.metrics import Counter
-from dssm_assets.serving.recall_engine import Engine
+from dssm_assets.serving.metrics import BundleCounters
+from dssm_assets.serving.recall_engine import RecallEngine
 
 DEFAULT_CHECK_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 60.0
-"""A refused bundle is looked at again after this time: its store may have been at fault, not its files."""
+"""A refused bundle is tried again after this time: its store may have been at fault, not its files."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,55 +42,53 @@ class LiveEngine:
         Args:
             root: `<storage.root>/serving`.
             options: of the fsspec filesystem.
-            check_seconds: pause between looks at the pointer.
+            check_seconds: interval at which the pointer is read.
             is_verified: compare the sha256 of every file of each bundle.
 
         Raises:
-            PartitionMissingError, StorageError: if there is no bundle to start with; see `Bundle.open`.
+            PartitionMissingError, StorageError: there is no usable bundle to start with; see `Bundle.open`.
         """
         self._root, self._check_seconds, self._is_verified = BundleRoot(root, options), check_seconds, is_verified
-        self.swaps = Counter("dssm_bundle_swaps_total", "Times a new bundle took the place of the one before.")
-        self.refusals = Counter("dssm_bundle_refused_total", "Times a new bundle was broken and the old one kept serving.")
-        self.check_errors = Counter("dssm_bundle_check_errors_total", "Times the pointer to the bundle could not be read.")
+        self.counters = BundleCounters()
         self._refused: tuple[str, float] | None = None
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
-        self._engine = self._opened()
+        self._engine = self._open_engine()
         self.loaded_at = time.time()
 
     @property
-    def engine(self) -> Engine:
-        """The engine to answer a whole request with: take it once."""
+    def engine(self) -> RecallEngine:
+        """The engine of the current bundle. Read it once per request."""
         return self._engine
 
     @property
     def bundle_id(self) -> str:
-        """The bundle that is served."""
+        """The bundle that serves."""
         return self._engine.bundle.bundle_id
 
     @property
     def refused_bundle_id(self) -> str | None:
-        """The published bundle that could not be opened, None while all is well."""
+        """The published bundle that could not be opened, None if there is none."""
         return self._refused[0] if self._refused else None
 
     def start(self) -> None:
-        """Starts the watch."""
+        """Starts to watch the pointer."""
         self._thread = threading.Thread(target=self._watch, name="bundle-watch", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the watch; the engine stays."""
+        """Ends the watch; the engine stays usable."""
         self._stopped.set()
         if self._thread is not None:
             self._thread.join()
 
     def refresh(self) -> bool:
-        """Looks at the pointer once; returns whether a new bundle took over. A broken one is logged and counted."""
+        """Reads the pointer once; returns whether a new bundle took over. A broken one is logged and counted."""
         try:
-            wanted = self._root.current()
+            wanted = self._root.current_id()
         except Exception as error:  # A store that is away for a moment must not end the watch.
-            self.check_errors.add()
-            _log.error("the pointer in %s cannot be read, %s keeps serving: %s", self._root.path, self.bundle_id, error)
+            self.counters.check_errors.inc()
+            _log.error("cannot read the pointer in %s, %s keeps serving: %s", self._root.path, self.bundle_id, error)
             return False
         if wanted == self.bundle_id:
             self._refused = None
@@ -98,20 +96,20 @@ class LiveEngine:
         if self._refused and self._refused[0] == wanted and time.monotonic() < self._refused[1]:
             return False
         try:
-            fresh = self._opened()
+            fresh = self._open_engine()
         except Exception as error:  # Whatever is wrong with a new bundle, the old one keeps serving.
             self._refused = (wanted, time.monotonic() + RETRY_SECONDS)
-            self.refusals.add()
-            _log.error("bundle %s is refused, %s keeps serving: %s", wanted, self.bundle_id, error)
+            self.counters.refusals.inc()
+            _log.error("refused bundle %s, %s keeps serving: %s", wanted, self.bundle_id, error)
             return False
         before = self.bundle_id
         self._engine, self._refused, self.loaded_at = fresh, None, time.time()
-        self.swaps.add()
-        _log.info("bundle %s serves in place of %s", fresh.bundle.bundle_id, before)
+        self.counters.swaps.inc()
+        _log.info("bundle %s replaces %s", fresh.bundle.bundle_id, before)
         return True
 
-    def _opened(self) -> Engine:
-        return Engine.open(self._root, is_verified=self._is_verified)
+    def _open_engine(self) -> RecallEngine:
+        return RecallEngine.open(self._root, is_verified=self._is_verified)
 
     def _watch(self) -> None:
         while not self._stopped.wait(self._check_seconds):

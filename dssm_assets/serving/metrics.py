@@ -1,109 +1,81 @@
-"""What the service counts, in the text format that Prometheus reads.
+"""The service's Prometheus metrics.
 
-Belongs here: counters, gauges, histograms and their text. Does not belong here: what is counted (`http.py`, `live.py`).
-
-Format: https://prometheus.io/docs/instrumenting/exposition_formats/ (text, 0.0.4).
+Belongs here: their names, labels and buckets. Does not belong here: counting (`http.py`, `live.py`).
 """
 
 from __future__ import annotations
 
-import bisect
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from dssm_assets.serving.live import LiveEngine
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 LATENCY_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
-Labels = tuple[str, ...]
+
+class BundleCounters:
+    """Counts of a live engine's attempts to load a newer bundle."""
+
+    def __init__(self) -> None:
+        self.swaps = Counter("dssm_bundle_swaps_total", "New bundles that replaced the previous one.", registry=None)
+        self.refusals = Counter(
+            "dssm_bundle_refused_total", "New bundles that were broken, so that the previous one kept serving.", registry=None
+        )
+        self.check_errors = Counter(
+            "dssm_bundle_check_errors_total", "Times that the pointer to the bundle could not be read.", registry=None
+        )
 
 
-class Counter:
-    """Numbers that only rise, one per combination of labels."""
+class ServiceMetrics:
+    """The metrics of one application, in a registry of its own."""
 
-    def __init__(self, name: str, text: str, labels: Sequence[str] = ()) -> None:
-        self.name, self._text, self._labels = name, text, tuple(labels)
-        self._lock = threading.Lock()
-        self._values: dict[Labels, float] = {} if labels else {(): 0.0}
+    def __init__(self, live: LiveEngine) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # one series more per counter, which nobody reads
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "dssm_requests_total", "Requests by route and status.", ("route", "status"), registry=self.registry
+        )
+        self.errors = Counter(
+            "dssm_request_errors_total",
+            "Requests that were refused or failed, by route and error.",
+            ("route", "error"),
+            registry=self.registry,
+        )
+        self.answers = Counter("dssm_answers_total", "Lists by their source.", ("source",), registry=self.registry)
+        self.seconds = Histogram(
+            "dssm_request_seconds",
+            "Time from request to response, by route.",
+            ("route",),
+            buckets=LATENCY_SECONDS,
+            registry=self.registry,
+        )
+        for counter in (live.counters.swaps, live.counters.refusals, live.counters.check_errors):
+            self.registry.register(counter)
+        self.registry.register(_BundleCollector(live))
 
-    def add(self, *labels: str, amount: float = 1.0) -> None:
-        """Raises the number of these labels."""
-        with self._lock:
-            self._values[labels] = self._values.get(labels, 0.0) + amount
-
-    def lines(self) -> list[str]:
-        """Returns the text."""
-        with self._lock:
-            values = sorted(self._values.items())
-        return [*_head(self.name, self._text, "counter"), *(_line(self.name, self._labels, *pair) for pair in values)]
-
-
-class Gauge:
-    """Numbers that are asked for when the text is made."""
-
-    def __init__(self, name: str, text: str, read: Callable[[], float | Iterable[tuple[Mapping[str, str], float]]]) -> None:
-        """Reads a number, or a number per combination of labels, from a function."""
-        self.name, self._text, self._read = name, text, read
-
-    def lines(self) -> list[str]:
-        """Returns the text."""
-        found = self._read()
-        rows = [({}, found)] if isinstance(found, int | float) else found
-        return [
-            *_head(self.name, self._text, "gauge"),
-            *(_line(self.name, tuple(labels), tuple(labels.values()), value) for labels, value in rows),
-        ]
+    def render(self) -> bytes:
+        """Returns the page that Prometheus scrapes, in the text format 0.0.4."""
+        return generate_latest(self.registry)
 
 
-class Histogram:
-    """How often a duration fell below each bound, their sum and their number, per combination of labels."""
+class _BundleCollector(Collector):
+    """Reads the gauges from the bundle that serves at the time of the scrape."""
 
-    def __init__(self, name: str, text: str, labels: Sequence[str] = (), bounds: Sequence[float] = LATENCY_SECONDS) -> None:
-        self.name, self._text, self._labels, self._bounds = name, text, tuple(labels), tuple(bounds)
-        self._lock = threading.Lock()
-        self._cells: dict[Labels, list[int]] = {}
-        self._sums: dict[Labels, float] = {}
+    def __init__(self, live: LiveEngine) -> None:
+        self._live = live
 
-    def observe(self, value: float, *labels: str) -> None:
-        """Counts a value."""
-        place = bisect.bisect_left(self._bounds, value)  # a bound holds the values up to and including it
-        with self._lock:
-            cells = self._cells.setdefault(labels, [0] * (len(self._bounds) + 1))
-            cells[place] += 1
-            self._sums[labels] = self._sums.get(labels, 0.0) + value
-
-    def lines(self) -> list[str]:
-        """Returns the text: cumulative buckets, sum, count."""
-        with self._lock:
-            rows = sorted((labels, list(cells), self._sums[labels]) for labels, cells in self._cells.items())
-        lines = _head(self.name, self._text, "histogram")
-        for labels, cells, total in rows:
-            count = 0
-            for bound, cell in zip((*map(_number, self._bounds), "+Inf"), cells, strict=True):
-                count += cell
-                lines.append(_line(f"{self.name}_bucket", (*self._labels, "le"), (*labels, bound), count))
-            lines.append(_line(f"{self.name}_sum", self._labels, labels, total))
-            lines.append(_line(f"{self.name}_count", self._labels, labels, count))
-        return lines
-
-
-def text_of(metrics: Iterable[Counter | Gauge | Histogram]) -> str:
-    """Returns the page that Prometheus reads."""
-    return "\n".join(line for metric in metrics for line in metric.lines()) + "\n"
-
-
-def _head(name: str, text: str, kind: str) -> list[str]:
-    return [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
-
-
-def _line(name: str, labels: Sequence[str], values: Sequence[str], value: float) -> str:
-    pairs = ",".join(f'{label}="{_escaped(text)}"' for label, text in zip(labels, values, strict=True))
-    return f"{name}{{{pairs}}} {_number(value)}" if pairs else f"{name} {_number(value)}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(float(value))
+    def collect(self) -> Iterator[Metric]:
+        bundle, loaded_at = self._live.engine.bundle, self._live.loaded_at
+        index = str((bundle.manifest.get("index") or {}).get("kind", "unknown"))
+        info = GaugeMetricFamily("dssm_bundle_info", "The serving bundle.", labels=("bundle_id", "ds", "name", "index"))
+        info.add_metric((bundle.bundle_id, bundle.ds, bundle.name, index), 1.0)
+        yield info
+        yield GaugeMetricFamily("dssm_bundle_loaded_timestamp_seconds", "When the serving bundle was loaded.", loaded_at)
+        yield GaugeMetricFamily("dssm_bundle_users", "Users with a stored vector.", len(bundle.users))
+        yield GaugeMetricFamily("dssm_bundle_items", "Items in the index.", len(bundle.items))

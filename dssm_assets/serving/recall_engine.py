@@ -1,10 +1,10 @@
-"""Recall from one bundle: for a stored user, for the features of a new one, for an item, and the popular items.
+"""Recall from one bundle: for a stored user, for a new user's features, for an item, or the popular items.
 
-Belongs here: who gets which vector, the search, what is left out of a list, the answer. Does not belong here: opening
+Belongs here: which vector is searched with, the search, excluded items, the answer. Does not belong here: opening
 files (`bundle.py`), features of a request (`requests.py`), HTTP (`http.py`).
 
-Lists are ordered by score, then by the item's row in the index. Excluded items are searched past, so a list is short
-only where the corpus, or what an approximate index finds, ends.
+Lists are ordered by score, then by the item's row in the index. The search goes as much deeper as items are excluded, so a
+list is shorter than k only if the corpus, or what an approximate index finds, has no more.
 
 Shapes: D vector dimension, M candidates, V vectors of a user (its interests; an item scores by the best of them).
 """
@@ -23,7 +23,7 @@ from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.interests import merged
 from dssm_assets.serving.bundle import Bundle, BundleRoot
 from dssm_assets.serving.id_rows import Id, UnknownIdError
-from dssm_assets.serving.requests import NOTHING, Given
+from dssm_assets.serving.requests import NO_INPUTS, UserInputs
 from dssm_assets.serving.user_tower import UserTower
 
 DEFAULT_K: Final = 200
@@ -31,56 +31,56 @@ MAX_K: Final = 10_000
 MAX_EXCLUDED: Final = 100_000
 
 
-class Source(StrEnum):
-    """Where a list comes from."""
+class AnswerSource(StrEnum):
+    """What a list was recalled from."""
 
     STORED = "stored"
-    """The vector of the bundle of a user that it knows."""
+    """The user's vector in the bundle."""
     FEATURES = "features"
-    """The user tower, run on the features of the request."""
+    """The user tower's output for the features of the request."""
     POPULAR = "popular"
-    """The most popular items: nothing else is known."""
+    """No vector: the most popular items."""
     ITEM = "item"
-    """The vector of an item."""
+    """An item's vector."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class RecallAnswer:
     """One list of items.
 
     Attributes:
-        bundle_id: the bundle that answered, alone.
-        source: where the list comes from.
-        item_ids: the best first.
-        scores: similarity of each; for popular items how often they were taken.
-        ignored: inputs in the request that no feature reads.
+        bundle_id: the bundle that the whole answer comes from.
+        source: what the list was recalled from.
+        item_ids: best first.
+        scores: similarity of each; for popular items, their number of positive events in the window.
+        ignored: inputs of the request that no feature reads.
     """
 
     bundle_id: str
-    source: Source
+    source: AnswerSource
     item_ids: list[Id]
     scores: list[float]
     ignored: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the answer as JSON has it."""
-        said: dict[str, Any] = {"bundle_id": self.bundle_id, "source": self.source.value}
+        """Returns the answer as a JSON object."""
+        body: dict[str, Any] = {"bundle_id": self.bundle_id, "source": self.source.value}
         if self.ignored:
-            said["ignored"] = list(self.ignored)
-        return {**said, "item_ids": self.item_ids, "scores": self.scores}
+            body["ignored"] = list(self.ignored)
+        return {**body, "item_ids": self.item_ids, "scores": self.scores}
 
 
-class Engine:
+class RecallEngine:
     """Answers from one bundle. Safe for any number of threads."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Takes an open bundle and makes its user tower ready.
+        """Loads the user tower of an open bundle.
 
         Raises:
-            StorageError: if the tower cannot be made from the bundle's files.
+            StorageError: the tower cannot be loaded from the bundle's files.
         """
         self.bundle = bundle
-        self.tower = UserTower.of(bundle)
+        self.tower = UserTower.from_bundle(bundle)
 
     @classmethod
     def open(
@@ -90,90 +90,96 @@ class Engine:
         *,
         bundle_id: str | None = None,
         is_verified: bool = True,
-    ) -> Engine:
-        """Returns the engine of the current bundle or of a named one; arguments and errors as `Bundle.open`."""
-        place = root if isinstance(root, BundleRoot) else BundleRoot(root, options)
-        return place.of_current(lambda wanted: cls(Bundle.load(place, wanted, is_verified)), bundle_id)
+    ) -> RecallEngine:
+        """Returns the engine of the current bundle, or of a given one; arguments and errors as `Bundle.open`."""
+        bundles = root if isinstance(root, BundleRoot) else BundleRoot(root, options)
+        return bundles.load_current(lambda wanted: cls(Bundle.load(bundles, wanted, is_verified)), bundle_id)
 
-    def for_user(self, user_id: Any, k: int = DEFAULT_K, exclude: Sequence[Any] = ()) -> Answer:
-        """Returns the list of a stored user.
+    def recall_for_user(self, user_id: Any, k: int = DEFAULT_K, exclude: Sequence[Any] = ()) -> RecallAnswer:
+        """Returns the items for a stored user.
 
         Raises:
-            UnknownIdError: if the bundle does not know the user.
-            InputError: if the id, k or an excluded id is none.
+            UnknownIdError: the bundle has no such user.
+            InputError: the id, k or an excluded id is invalid.
         """
-        excluded = self._checked(k, exclude)
+        excluded = self._excluded_rows(k, exclude)
         bundle = self.bundle
-        user = bundle.users.parsed(user_id, "user_id")
-        row = bundle.users.row(user)
+        user = bundle.users.parse_id(user_id, "user_id")
+        row = bundle.users.find_row(user)
         if row < 0:
-            got, remedy = f"{user!r}, which it does not hold", "send the user's features, or take popular items"
+            got, remedy = f"unknown {user!r}", "send the user's features, or ask for popular items"
             raise UnknownIdError(Fault("user_id", f"a user of bundle {bundle.bundle_id}", got, remedy))
-        return self._search(bundle.user_vectors.vector(row), k, excluded, Source.STORED)
+        return self._search(bundle.user_vectors.vector(row), k, excluded, AnswerSource.STORED)
 
-    def for_features(self, given: Given, k: int = DEFAULT_K, exclude: Sequence[Any] = ()) -> Answer:
-        """Returns the list of a user of whom only the features are known.
+    def recall_for_features(self, inputs: UserInputs, k: int = DEFAULT_K, exclude: Sequence[Any] = ()) -> RecallAnswer:
+        """Returns the items for a user who is known by features alone.
 
         Raises:
             InputError: naming every input that cannot be used.
         """
-        excluded = self._checked(k, exclude)
-        vector, ignored = self.tower.vector(given)
-        return self._search(vector, k, excluded, Source.FEATURES, ignored)
+        excluded = self._excluded_rows(k, exclude)
+        vector, ignored = self.tower.compute_vector(inputs)
+        return self._search(vector, k, excluded, AnswerSource.FEATURES, ignored)
 
-    def similar(self, item_id: Any, k: int = DEFAULT_K, exclude: Sequence[Any] = ()) -> Answer:
-        """Returns the items whose vectors are nearest to an item's, without itself.
+    def similar_items(self, item_id: Any, k: int = DEFAULT_K, exclude: Sequence[Any] = ()) -> RecallAnswer:
+        """Returns the items whose vectors are nearest to an item's, without the item itself.
 
         Raises:
-            UnknownIdError: if the bundle does not know the item.
-            InputError: if the id, k or an excluded id is none.
+            UnknownIdError: the bundle has no such item.
+            InputError: the id, k or an excluded id is invalid.
         """
-        excluded = self._checked(k, exclude)
+        excluded = self._excluded_rows(k, exclude)
         bundle = self.bundle
-        item = bundle.items.parsed(item_id, "item_id")
-        row = bundle.items.row(item)
+        item = bundle.items.parse_id(item_id, "item_id")
+        row = bundle.items.find_row(item)
         if row < 0:
-            got = f"{item!r}, which it does not hold"
-            raise UnknownIdError(
-                Fault("item_id", f"an item of bundle {bundle.bundle_id}", got, "ask for an item of the corpus")
-            )
+            expected, remedy = f"an item of bundle {bundle.bundle_id}", "ask for an item of the corpus"
+            raise UnknownIdError(Fault("item_id", expected, f"unknown {item!r}", remedy))
         vector = bundle.item_vectors.vector(row).copy()
         if bundle.has_prior:
-            vector[-1] = 0.0  # how popular two items are says nothing of how alike they are
-        return self._search(vector, k, excluded | {row}, Source.ITEM)
+            vector[-1] = 0.0  # the last entry is the popularity prior, which says nothing about similarity
+        return self._search(vector, k, excluded | {row}, AnswerSource.ITEM)
 
-    def popular(self, k: int = DEFAULT_K, exclude: Sequence[Any] = ()) -> Answer:
+    def popular_items(self, k: int = DEFAULT_K, exclude: Sequence[Any] = ()) -> RecallAnswer:
         """Returns the most popular items.
 
         Raises:
-            InputError: if k or an excluded id is none.
+            InputError: k or an excluded id is invalid.
         """
-        self._checked(k, exclude)
+        self._excluded_rows(k, exclude)
         bundle = self.bundle
-        left_out = set(bundle.items.all_parsed(exclude, "exclude"))
-        rows = [row for row, item in enumerate(bundle.popular_ids[: k + len(left_out)]) if item not in left_out][:k]
+        excluded = set(bundle.items.parse_ids(exclude, "exclude"))
+        rows = [row for row, item in enumerate(bundle.popular_ids[: k + len(excluded)]) if item not in excluded][:k]
         counts = bundle.popular_counts
-        return Answer(
-            bundle.bundle_id, Source.POPULAR, [bundle.popular_ids[row] for row in rows], [float(counts[row]) for row in rows]
+        return RecallAnswer(
+            bundle.bundle_id,
+            AnswerSource.POPULAR,
+            [bundle.popular_ids[row] for row in rows],
+            [float(counts[row]) for row in rows],
         )
 
-    def _checked(self, k: int, exclude: Sequence[Any]) -> frozenset[int]:
-        """Returns the rows of the excluded items; items that the corpus does not have need no excluding."""
+    def _excluded_rows(self, k: int, exclude: Sequence[Any]) -> frozenset[int]:
+        """Returns the rows of the excluded items, after checking k; items outside the corpus have no row."""
         faults = []
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K:
-            faults.append(Fault("k", f"a number from 1 to {MAX_K}", repr(k), "ask for a list of such a length"))
+            faults.append(Fault("k", f"a number from 1 to {MAX_K}", repr(k), "ask for a list of that length"))
         if len(exclude) > MAX_EXCLUDED:
             got = f"{len(exclude)} ids"
-            faults.append(Fault("exclude", f"at most {MAX_EXCLUDED} ids", got, "leave the rest out of the list afterwards"))
+            faults.append(Fault("exclude", f"at most {MAX_EXCLUDED} ids", got, "remove the rest from the list afterwards"))
         if faults:
             raise InputError(faults)
         items = self.bundle.items
-        rows = {items.row(item) for item in items.all_parsed(exclude, "exclude")}
+        rows = {items.find_row(item) for item in items.parse_ids(exclude, "exclude")}
         return frozenset(rows - {-1})
 
     def _search(
-        self, vector: npt.NDArray[np.float32], k: int, excluded: frozenset[int], source: Source, ignored: tuple[str, ...] = ()
-    ) -> Answer:
+        self,
+        vector: npt.NDArray[np.float32],
+        k: int,
+        excluded: frozenset[int],
+        source: AnswerSource,
+        ignored: tuple[str, ...] = (),
+    ) -> RecallAnswer:
         bundle = self.bundle
         depth = min(k + len(excluded), len(bundle.items))
         vectors = vector.reshape(-1, bundle.dims)  # [V, D]
@@ -182,38 +188,34 @@ class Engine:
             rows, scores = merged(rows, scores, np.array([0, len(vectors)], np.int64))  # [1, M]
         kept = rows[0] >= 0
         if excluded:
-            kept &= ~np.isin(rows[0], self._array(excluded))
+            kept &= ~np.isin(rows[0], np.fromiter(excluded, np.int64, len(excluded)))
         found, values = rows[0][kept], scores[0][kept]
         order = np.lexsort((found, -values))[:k]
-        return Answer(bundle.bundle_id, source, bundle.items.ids(found[order]), values[order].tolist(), ignored)
-
-    @staticmethod
-    def _array(rows: frozenset[int]) -> npt.NDArray[np.int64]:
-        return np.fromiter(rows, np.int64, len(rows))
+        return RecallAnswer(bundle.bundle_id, source, bundle.items.ids_at(found[order]), values[order].tolist(), ignored)
 
 
-def for_request(
-    engine: Engine,
+def recall_for_request(
+    engine: RecallEngine,
     *,
     user_id: Any = None,
-    given: Given = NOTHING,
+    inputs: UserInputs = NO_INPUTS,
     k: int = DEFAULT_K,
     exclude: Sequence[Any] = (),
     is_popular_for_unknown: bool = True,
-) -> Answer:
-    """Returns the list by features where any are given, else of the stored user, else popular items.
+) -> RecallAnswer:
+    """Returns the list by features if there are any, else for the stored user, else the popular items.
 
     Raises:
-        UnknownIdError: if the user is unknown and this is not to mean popular items.
-        InputError: as the engine.
+        UnknownIdError: the user is unknown, and is_popular_for_unknown is false.
+        InputError: as the engine's methods.
     """
-    if given.features or given.history:
-        return engine.for_features(given, k, exclude)
+    if inputs.features or inputs.history:
+        return engine.recall_for_features(inputs, k, exclude)
     if user_id is None:
-        return engine.popular(k, exclude)
+        return engine.popular_items(k, exclude)
     try:
-        return engine.for_user(user_id, k, exclude)
+        return engine.recall_for_user(user_id, k, exclude)
     except UnknownIdError:
         if not is_popular_for_unknown:
             raise
-        return engine.popular(k, exclude)
+        return engine.popular_items(k, exclude)

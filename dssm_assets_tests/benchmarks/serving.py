@@ -39,8 +39,8 @@ import pyarrow as pa
 
 from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.retrieval.index import ship_index
-from dssm_assets.serving.recall_engine import Engine
-from dssm_assets.serving.requests import Given
+from dssm_assets.serving.recall_engine import RecallEngine
+from dssm_assets.serving.requests import UserInputs
 from dssm_assets_tests.serving import bundles
 
 K = 200
@@ -102,16 +102,16 @@ def write(root: Path, item_count: int, kind: IndexKind) -> list[str]:
     return [f"{item_count:,} items x {DIMS}, {USERS:,} users; {told}; {built}; bundle {size / 1e6:,.0f} MB"]
 
 
-def engine_alone(engine: Engine, seconds: float) -> list[str]:
+def engine_alone(engine: RecallEngine, seconds: float) -> list[str]:
     """Returns the lines of the engine called by one thread."""
     faiss.omp_set_num_threads(1)
     random = np.random.default_rng(3)
-    cold = Given({"city": "x", "tags": ["p:1", "q:2"]}, {"item_ids": ["n0", "n1", "n2"]})
+    cold = UserInputs({"city": "x", "tags": ["p:1", "q:2"]}, {"item_ids": ["n0", "n1", "n2"]})
     questions: dict[str, Callable[[], Any]] = {
-        "engine, stored user": lambda: engine.for_user(f"user{random.integers(USERS)}", K),
-        "engine, similar items": lambda: engine.similar(int(10_000_000 + random.integers(len(engine.bundle.items))), K),
-        "engine, features": lambda: engine.for_features(cold, K),
-        "user tower from features alone": lambda: engine.tower.vector(cold),
+        "engine, stored user": lambda: engine.recall_for_user(f"user{random.integers(USERS)}", K),
+        "engine, similar items": lambda: engine.similar_items(int(10_000_000 + random.integers(len(engine.bundle.items))), K),
+        "engine, features": lambda: engine.recall_for_features(cold, K),
+        "user tower from features alone": lambda: engine.tower.compute_vector(cold),
     }
     return [_timed(question, seconds).line(name) for name, question in questions.items()]
 
@@ -216,10 +216,10 @@ def report(item_count: int, kind: IndexKind, seconds: float, connections: Sequen
     """Returns the lines of the report."""
     lines = write(folder, item_count, kind)
     start = time.perf_counter()
-    Engine.open(str(folder))
+    RecallEngine.open(str(folder))
     checked = time.perf_counter() - start
     start = time.perf_counter()
-    engine = Engine.open(str(folder), is_verified=False)
+    engine = RecallEngine.open(str(folder), is_verified=False)
     lines += [f"opened in {checked:.2f} s with every sha256, {time.perf_counter() - start:.2f} s without", ""]
     lines.append(f"{'top-' + str(K):>34}  {'p50 ms':>8}  {'p99 ms':>8}  {'requests/s':>10}  {'CPU ms':>8}")
     lines += engine_alone(engine, seconds)

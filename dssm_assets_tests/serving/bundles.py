@@ -1,12 +1,12 @@
-"""A serving bundle small enough to reckon by hand, written without the code that writes real ones.
+"""A serving bundle small enough to compute by hand, written without the code that writes real ones.
 
     items  n0 (1, 0)   n1 (0, 1)   n2 (0.6, 0.8)   n3 (-1, 0)      compared by inner product
     users  u (1, 0)    v (0, 1)
     popular  n2 9, n0 5, n3 2
 
-The user tower adds up: the embedding of city (x (1, 0), y (0, 1), any other (-1, -1)), the weighted mean of tags
-(p (0.5, 0), q (0, 0.5)), the embedding of page (home (0, 2)), the mean of the past items (their own vectors), the mean
-of their brands (b (0, -1)), and (0, 0.25) where there is no past.
+The user tower sums the embedding of city (x (1, 0), y (0, 1), any other (-1, -1)), the weighted mean of tags
+(p (0.5, 0), q (0, 0.5)), the embedding of page (home (0, 2)), the mean of the history's items (their own vectors), the mean
+of their brands (b (0, -1)), and (0, 0.25) if the history is empty.
 
 Belongs here: what several test modules need of that bundle. Does not belong here: expectations.
 """
@@ -54,7 +54,7 @@ WORDS: dict[str, list[str]] = {
     "item": list(ITEMS),
     "history__brand": ["b"],
 }
-"""The given vocabulary of each embedding: index 0 missing, 1 any other value, 2 the first word."""
+"""The vocabulary of each embedding: index 0 is missing, 1 any other value, 2 the first word."""
 
 
 def write_bundle(
@@ -65,24 +65,24 @@ def write_bundle(
     users: Mapping[Any, Sequence[float]] = USERS,
     half_life_days: float | None = None,
     is_current: bool = True,
-    **said: Any,
+    **manifest: Any,
 ) -> Path:
-    """Writes a bundle, about which the manifest says this too, and, unless told not to, points to it; returns its folder."""
-    vectors, of_users = (np.array(list(part.values()), np.float32) for part in (items, users))
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
+    """Writes a bundle with more manifest keys and, if is_current, makes it the current one; returns its folder."""
+    item_vectors, user_vectors = (np.array(list(part.values()), np.float32) for part in (items, users))
+    index = faiss.IndexFlatIP(item_vectors.shape[1])
+    index.add(item_vectors)
     known = [name for name in POPULAR if name in items] or list(items)
     folder = write_files(
         root,
         ds,
         item_ids=pa.array(list(items)),
-        item_vectors=vectors,
+        item_vectors=item_vectors,
         user_ids=pa.array(list(users)),
-        user_vectors=of_users,
+        user_vectors=user_vectors,
         popular=pa.table({"item_id": known, "count": [POPULAR.get(name, 1) for name in known]}),
         index=index,
         half_life_days=half_life_days,
-        **said,
+        **manifest,
     )
     if is_current:
         point_to(root, folder.name)
@@ -100,13 +100,13 @@ def write_files(
     popular: pa.Table,
     index: faiss.Index,
     half_life_days: float | None = None,
-    **said: Any,
+    **manifest: Any,
 ) -> Path:
-    """Writes the files of a bundle and its manifest; beyond two dimensions the user tower's vectors are filled with zeros.
+    """Writes the files of a bundle and its manifest; the user tower fills dimensions beyond the second with zeros.
 
     Returns its folder, whose name is the id.
     """
-    folder = root / "bundles" / f"{ds}-in-the-making"
+    folder = root / "bundles" / f"{ds}-staged"
     folder.mkdir(parents=True)
     dims = item_vectors.shape[1]
     faiss.write_index(index, str(folder / "item_index.faiss"))
@@ -120,11 +120,11 @@ def write_files(
     pq.write_table(CATEGORY_COUNTS.empty_table(), folder / "feature_counts.parquet")
     (folder / "towers.json").write_text(json.dumps({"spec": tower_spec(half_life_days, dims)}))
     (folder / "user_tower.onnx").write_bytes(user_tower(dims).SerializeToString())
-    return write_manifest(folder, items=len(item_ids), users=len(user_ids), dims=dims, **said)
+    return write_manifest(folder, items=len(item_ids), users=len(user_ids), dims=dims, **manifest)
 
 
 def write_manifest(folder: Path, **changes: Any) -> Path:
-    """Writes the manifest of the files that lie in a folder; returns the folder, renamed to the id that follows."""
+    """Writes the manifest of the files in a folder; returns the folder, renamed to the resulting id."""
     files = {
         path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
         for path in sorted(folder.iterdir())
@@ -148,8 +148,8 @@ def write_manifest(folder: Path, **changes: Any) -> Path:
     return folder.rename(folder.with_name(f"{manifest['ds']}-{digest[:12]}"))
 
 
-def vouch_for(folder: Path, **changes: Any) -> Path:
-    """Makes a spoilt bundle one whose manifest fits its files again, and the current one; returns its folder."""
+def renew_manifest(folder: Path, **changes: Any) -> Path:
+    """Renews the manifest of changed files and makes the bundle the current one; returns its folder."""
     renamed = write_manifest(folder, **changes)
     point_to(renamed.parent.parent, renamed.name)
     return renamed
@@ -157,13 +157,13 @@ def vouch_for(folder: Path, **changes: Any) -> Path:
 
 def point_to(root: Path, bundle_id: str) -> None:
     """Makes a bundle the current one, in one step."""
-    aside = root / "current.json.part"
-    aside.write_text(json.dumps({"bundle_id": bundle_id, "previous": None, "ds": bundle_id[:10]}))
-    aside.replace(root / "current.json")
+    staged = root / "current.json.part"
+    staged.write_text(json.dumps({"bundle_id": bundle_id, "previous": None, "ds": bundle_id[:10]}))
+    staged.replace(root / "current.json")
 
 
 def tower_spec(half_life_days: float | None = None, dims: int = DIMS) -> dict[str, Any]:
-    """Returns the specification of the towers, as JSON has it."""
+    """Returns the specification of the towers, as JSON."""
     features = [
         *(_tower_feature(name, str(side), name) for name, side in SINGLES.items()),
         _tower_feature("tags", "user", "tags", is_multi=True, is_weighted=True),

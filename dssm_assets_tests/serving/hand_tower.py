@@ -1,4 +1,4 @@
-"""The user tower of the bundle that is reckoned by hand (`bundles.py`), as an ONNX graph written node by node.
+"""The user tower of the hand-written bundle (`bundles.py`), as an ONNX graph written node by node.
 
 Belongs here: its numbers and its graph. Does not belong here: the other files of the bundle.
 """
@@ -29,21 +29,21 @@ BAGS = {"tags": "tags", "history__item": "item", "history__brand": "history__bra
 
 
 def user_tower(dims: int = DIMS) -> onnx.ModelProto:
-    """Returns the user tower of `bundles.py`, its vectors filled with zeros beyond two dimensions."""
+    """Returns the user tower of `bundles.py`, with zeros in dimensions beyond the second."""
     inputs = [_input("singles", TensorProto.INT64, ["B", len(SINGLES)])]
     inputs += [_input(f"indices/{name}", TensorProto.INT64, ["B", f"L{name}"]) for name in BAGS]
     inputs += [_input(f"weights/{name}", TensorProto.FLOAT, ["B", f"L{name}"]) for name in BAGS]
     inputs.append(_input("is_empty_history", TensorProto.FLOAT, ["B"]))
-    constants = {f"table/{name}": _filled(rows, dims) for name, rows in TABLES.items()}
-    constants |= {f"place/{place}": np.array(place, np.int64) for place in range(len(SINGLES))}
+    constants = {f"table/{name}": _zero_padded(rows, dims) for name, rows in TABLES.items()}
+    constants |= {f"position/{position}": np.array(position, np.int64) for position in range(len(SINGLES))}
     constants |= {
         "last": np.array([-1], np.int64),
         "middle": np.array([1], np.int64),
-        "no_past": _filled([(0.0, 0.25)], dims),
+        "no_history": _zero_padded([(0.0, 0.25)], dims),
     }
     nodes, parts = [], []
-    for place, name in enumerate(SINGLES):
-        nodes.append(helper.make_node("Gather", ["singles", f"place/{place}"], [f"column/{name}"], axis=1))
+    for position, name in enumerate(SINGLES):
+        nodes.append(helper.make_node("Gather", ["singles", f"position/{position}"], [f"column/{name}"], axis=1))
         nodes.append(helper.make_node("Gather", [f"table/{name}", f"column/{name}"], [f"part/{name}"], axis=0))
         parts.append(f"part/{name}")
     for name, table in BAGS.items():
@@ -53,8 +53,8 @@ def user_tower(dims: int = DIMS) -> onnx.ModelProto:
         nodes.append(helper.make_node("ReduceSum", [f"weighted/{name}", "middle"], [f"part/{name}"], keepdims=0))
         parts.append(f"part/{name}")
     nodes.append(helper.make_node("Unsqueeze", ["is_empty_history", "last"], ["is_empty"]))
-    nodes.append(helper.make_node("Mul", ["is_empty", "no_past"], ["part/no_past"]))
-    nodes.append(helper.make_node("Sum", [*parts, "part/no_past"], ["vectors"]))
+    nodes.append(helper.make_node("Mul", ["is_empty", "no_history"], ["part/no_history"]))
+    nodes.append(helper.make_node("Sum", [*parts, "part/no_history"], ["vectors"]))
     output = helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["B", dims])
     stored = [numpy_helper.from_array(array, name) for name, array in constants.items()]
     graph = helper.make_graph(nodes, "user_tower", inputs, [output], stored)
@@ -67,7 +67,7 @@ def _input(name: str, kind: int, shape: list[Any]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, shape)
 
 
-def _filled(rows: Sequence[Sequence[float]], dims: int) -> np.ndarray:
-    filled = np.zeros((len(rows), dims), np.float32)
-    filled[:, :DIMS] = rows
-    return filled
+def _zero_padded(rows: Sequence[Sequence[float]], dims: int) -> np.ndarray:
+    padded = np.zeros((len(rows), dims), np.float32)
+    padded[:, :DIMS] = rows
+    return padded

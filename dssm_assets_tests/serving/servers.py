@@ -1,6 +1,6 @@
-"""A real server on a loopback port, and questions to it over kept connections.
+"""A real server on a loopback port, and a client with a persistent connection.
 
-Belongs here: starting and ending uvicorn in a thread, a client. Does not belong here: expectations.
+Belongs here: starting and stopping uvicorn in a thread. Does not belong here: expectations.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def serving(live: LiveEngine, threads: int = 2) -> Iterator[int]:
 
 
 class Client:
-    """One kept connection."""
+    """One persistent connection."""
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
 
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Returns the status and the parsed answer, the text where it is no JSON."""
+    def send(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Returns the status and the parsed answer, or its text if it is not JSON."""
         content = body if body is None or isinstance(body, str) else json.dumps(body)
         self._connection.request(method, path, content, {"Content-Type": "application/json"} if content else {})
         answer = self._connection.getresponse()
@@ -54,9 +54,9 @@ class Client:
         return answer.status, json.loads(text) if "json" in (answer.headers["Content-Type"] or "") else text
 
     def get(self, path: str) -> tuple[int, Any]:
-        """Asks with GET."""
-        return self.ask("GET", path)
+        """Sends a GET request."""
+        return self.send("GET", path)
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         self._connection.close()

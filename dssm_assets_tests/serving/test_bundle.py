@@ -1,4 +1,4 @@
-"""Opening a bundle: whole and checked, or not at all."""
+"""Opening a bundle: checked against its manifest, or refused."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ import pytest
 from dssm_assets.core.errors import DuplicateKeyError, PartitionMissingError, StorageError
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.id_rows import IdRows, VectorRows
-from dssm_assets.serving.recall_engine import Engine
+from dssm_assets.serving.recall_engine import RecallEngine
 from dssm_assets_tests.serving import bundles
 
 FIRST, SECOND = "2024-01-12", "2024-01-13"
@@ -29,37 +29,37 @@ FILES = (
 )
 
 
-def test_what_a_bundle_says_of_itself(tmp_path):
+def test_bundle_has_the_manifests_name_day_and_sizes(tmp_path):
     folder = bundles.write_bundle(tmp_path)
     bundle = Bundle.open(str(tmp_path))
     assert (bundle.bundle_id, bundle.name, bundle.ds, bundle.dims) == (folder.name, "hand", "2024-01-12", 2)
     assert (len(bundle.items), len(bundle.users), bundle.popular_ids) == (4, 2, ["n2", "n0", "n3"])
 
 
-def test_the_pointer_decides_unless_a_bundle_is_named(tmp_path):
+def test_open_follows_the_pointer_unless_given_a_bundle_id(tmp_path):
     first, second = (bundles.write_bundle(tmp_path, ds).name for ds in (FIRST, SECOND))
     assert Bundle.open(str(tmp_path)).bundle_id == second
     assert Bundle.open(str(tmp_path), bundle_id=first).bundle_id == first
 
 
-def test_the_folder_of_one_bundle_can_be_opened_where_it_was_copied_to(tmp_path):
+def test_copied_folder_of_one_bundle_can_be_opened(tmp_path):
     folder = bundles.write_bundle(tmp_path / "serving")
     shutil.copytree(folder, tmp_path / "copied")
     assert Bundle.open(str(tmp_path / "copied")).bundle_id == folder.name
 
 
-def test_a_bundle_from_a_remote_store_is_fetched(tmp_path):
+def test_bundle_of_a_remote_store_is_downloaded(tmp_path):
     bundles.write_bundle(tmp_path)
     memory = fsspec.filesystem("memory")
     memory.put(str(tmp_path), "/bucket/serving", recursive=True)
     try:
-        engine = Engine.open("memory://bucket/serving")
-        assert engine.for_user("u", 2).item_ids == ["n0", "n2"]
+        engine = RecallEngine.open("memory://bucket/serving")
+        assert engine.recall_for_user("u", 2).item_ids == ["n0", "n2"]
     finally:
         memory.rm("/bucket", recursive=True)
 
 
-def test_without_a_bundle_the_error_says_what_to_do(tmp_path):
+def test_missing_bundle_and_broken_pointer_are_named(tmp_path):
     with pytest.raises(PartitionMissingError, match="materialize serving_bundle"):
         Bundle.open(str(tmp_path))
     (tmp_path / "current.json").write_text("{")
@@ -68,7 +68,7 @@ def test_without_a_bundle_the_error_says_what_to_do(tmp_path):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_flipped_byte_anywhere_is_refused(tmp_path, name):
+def test_flipped_byte_in_any_file_is_refused(tmp_path, name):
     path = bundles.write_bundle(tmp_path) / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -78,7 +78,7 @@ def test_a_flipped_byte_anywhere_is_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("is_verified", [True, False])
-def test_a_file_cut_short_is_refused_even_unverified(tmp_path, is_verified):
+def test_truncated_file_is_refused_even_without_verification(tmp_path, is_verified):
     path = bundles.write_bundle(tmp_path) / "item_index.faiss"
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[:-1])
@@ -87,95 +87,97 @@ def test_a_file_cut_short_is_refused_even_unverified(tmp_path, is_verified):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_missing_file_is_refused(tmp_path, name):
+def test_missing_file_is_refused(tmp_path, name):
     (bundles.write_bundle(tmp_path) / name).unlink()
     with pytest.raises(StorageError, match=f"{FIRST}-.*: a file is missing .*{name}"):
         Bundle.open(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_of_nonsense_that_the_manifest_vouches_for_is_refused(tmp_path, name):
+def test_unreadable_file_is_refused_even_if_the_manifest_matches(tmp_path, name):
     folder = bundles.write_bundle(tmp_path)
     (folder / name).write_bytes(b"nonsense")
-    bundles.vouch_for(folder)
+    bundles.renew_manifest(folder)
     with pytest.raises(StorageError, match=FIRST):
-        Engine.open(str(tmp_path))
+        RecallEngine.open(str(tmp_path))
 
 
 @pytest.mark.parametrize(
-    ("changes", "complaint"),
+    ("changes", "message"),
     [
         ({"items": 5}, r"items \(5, 4, 4, 4\)"),
         ({"users": 1}, r"users \(1, 2, 2\)"),
         ({"dims": 3}, r"dims \(3, 2, 2, 2\)"),
         ({"format": 2}, "format 2, this version reads 1"),
-        ({"files": {"../../etc/passwd": {"sha256": "", "bytes": 0}}}, "names files outside of the bundle"),
+        ({"files": {"../../etc/passwd": {"sha256": "", "bytes": 0}}}, "names files outside the bundle"),
     ],
 )
-def test_a_manifest_that_contradicts_the_files_is_refused(tmp_path, changes, complaint):
-    bundles.vouch_for(bundles.write_bundle(tmp_path), **changes)
-    with pytest.raises(StorageError, match=complaint):
+def test_manifest_that_contradicts_the_files_is_refused(tmp_path, changes, message):
+    bundles.renew_manifest(bundles.write_bundle(tmp_path), **changes)
+    with pytest.raises(StorageError, match=message):
         Bundle.open(str(tmp_path))
 
 
-def test_items_in_another_order_than_their_vectors_are_refused(tmp_path):
+def test_item_ids_and_vectors_in_different_orders_are_refused(tmp_path):
     folder = bundles.write_bundle(tmp_path)
     bundles._arrow(folder / "item_ids.arrow", pa.table({"item_id": list(bundles.ITEMS)[::-1], "row": [0, 1, 2, 3]}))
-    bundles.vouch_for(folder)
-    with pytest.raises(StorageError, match="item_ids and item_vectors name other items"):
+    bundles.renew_manifest(folder)
+    with pytest.raises(StorageError, match="item_ids and item_vectors have different items"):
         Bundle.open(str(tmp_path))
 
 
-def test_a_bundle_that_is_cleared_away_while_it_is_opened_gives_way_to_the_next(tmp_path, monkeypatch):
+def test_bundle_removed_while_it_is_opened_is_replaced_by_the_next(tmp_path, monkeypatch):
     folder = bundles.write_bundle(tmp_path, FIRST)
-    load, following = Bundle.__init__, []
+    load, published = Bundle.__init__, []
 
-    def replaced(self, bundle_id, manifest, files):
+    def load_after_removal(self, bundle_id, manifest, files):
         if bundle_id == folder.name and folder.exists():
-            following.append(bundles.write_bundle(tmp_path, SECOND).name)
+            published.append(bundles.write_bundle(tmp_path, SECOND).name)
             shutil.rmtree(folder)
         load(self, bundle_id, manifest, files)
 
-    monkeypatch.setattr(Bundle, "__init__", replaced)
-    assert [Bundle.open(str(tmp_path)).bundle_id] == following
+    monkeypatch.setattr(Bundle, "__init__", load_after_removal)
+    assert [Bundle.open(str(tmp_path)).bundle_id] == published
 
 
-def test_a_changed_manifest_is_refused(tmp_path):
+def test_changed_manifest_is_refused(tmp_path):
     path = bundles.write_bundle(tmp_path) / "manifest.json"
     path.write_text(path.read_text().replace('"hand"', '"hind"'))
-    with pytest.raises(StorageError, match=r"manifest.json is that of 2024-01-12-[0-9a-f]{12}; publish it again"):
+    with pytest.raises(
+        StorageError, match=r"manifest.json belongs to bundle 2024-01-12-[0-9a-f]{12}. To fix: publish the bundle again"
+    ):
         Bundle.open(str(tmp_path))
 
 
-def test_an_open_bundle_survives_its_files(tmp_path):
+def test_open_bundle_survives_the_removal_of_its_files(tmp_path):
     folder = bundles.write_bundle(tmp_path)
-    engine = Engine.open(str(tmp_path))
+    engine = RecallEngine.open(str(tmp_path))
     shutil.rmtree(folder)
-    assert engine.for_user("u", 2).item_ids == ["n0", "n2"]
+    assert engine.recall_for_user("u", 2).item_ids == ["n0", "n2"]
 
 
-def test_towers_that_ask_for_other_inputs_are_refused(tmp_path):
+def test_tower_with_other_inputs_than_towers_json_is_refused(tmp_path):
     folder = bundles.write_bundle(tmp_path)
     spec = bundles.tower_spec()
     spec["features"] = [feature for feature in spec["features"] if feature["name"] != "tags"]
     (folder / "towers.json").write_text(json.dumps({"spec": spec}))
-    bundles.vouch_for(folder)
+    bundles.renew_manifest(folder)
     with pytest.raises(StorageError, match="differ in the inputs indices/tags, weights/tags"):
-        Engine.open(str(tmp_path))
+        RecallEngine.open(str(tmp_path))
 
 
 @pytest.mark.parametrize("ids", [[5, -3, 2**62, 0], ["b", "a", "ä", "", "中", "\U0001f600", "z"]])
-def test_rows_of_ids(ids):
+def test_id_rows_map_ids_to_rows_and_back(ids):
     rows = IdRows(pa.chunked_array([ids[:2], ids[2:]]), "ids")
-    assert [rows.row(name) for name in ids] == list(range(len(ids)))
-    assert rows.row(7 if rows.is_integer else "c") == rows.row(-(2**62) if rows.is_integer else "\U0010ffff") == -1
-    assert rows.ids(np.array([1, 0])) == [ids[1], ids[0]]
-    with pytest.raises(DuplicateKeyError, match="1 that occur again"):
+    assert [rows.find_row(name) for name in ids] == list(range(len(ids)))
+    assert rows.find_row(7 if rows.is_integer else "c") == rows.find_row(-(2**62) if rows.is_integer else "\U0010ffff") == -1
+    assert rows.ids_at(np.array([1, 0])) == [ids[1], ids[0]]
+    with pytest.raises(DuplicateKeyError, match="1 repeated ids"):
         IdRows(pa.chunked_array([[*ids, ids[0]]]), "ids")
-    assert IdRows(pa.chunked_array([ids[:0]], rows._ids.type), "ids").row(ids[0]) == -1
+    assert IdRows(pa.chunked_array([ids[:0]], rows._ids.type), "ids").find_row(ids[0]) == -1
 
 
-def test_vectors_of_rows_in_several_chunks():
+def test_vector_rows_read_across_chunks():
     def chunk(*values):
         return pa.FixedSizeListArray.from_arrays(pa.array(values, pa.float32()), 2)
 

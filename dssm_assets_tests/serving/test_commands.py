@@ -1,4 +1,4 @@
-"""`dssm-assets recall` and `dssm-assets serve`, over the bundle that is reckoned by hand."""
+"""`dssm-assets recall` and `dssm-assets serve`, over the hand-written bundle (`bundles.py`)."""
 
 import argparse
 import json
@@ -37,52 +37,54 @@ def run(root, capsys):
     return call
 
 
-def test_a_stored_user_as_text(run, folder):
+def test_recall_prints_the_list_of_a_stored_user(run, folder):
     assert run("--user-id", "u", "-k", "2") == (f"2 items, source stored, bundle {folder.name}\n    1  n0  1\n    2  n2  0.6\n")
 
 
-def test_json_is_one_object_and_nothing_else(run, folder):
+def test_json_flag_prints_one_object(run, folder):
     answer = json.loads(run("--user-id", "u", "-k", "2", "--exclude", "n0", "n1", "--json"))
     assert (answer["source"], answer["item_ids"], answer["bundle_id"]) == ("stored", ["n2", "n3"], folder.name)
 
 
-def test_features_and_a_past(run):
+def test_recall_accepts_features_and_history(run):
     answer = json.loads(run("--features", '{"city": "x"}', "--history", '{"item_ids": ["n1"]}', "-k", "1", "--json"))
     assert (answer["source"], answer["item_ids"]) == ("features", ["n2"])
-    assert run("--features", '{"city": "x", "age": 3}', "-k", "1").startswith("no feature reads: age\n1 items, source features")
+    assert run("--features", '{"city": "x", "age": 3}', "-k", "1").startswith(
+        "ignored, because no feature reads them: age\n1 items, source features"
+    )
 
 
-def test_an_unknown_user_and_similar_items(run):
-    assert json.loads(run("--user-id", "nobody", "-k", "1", "--json"))["source"] == "popular"
+def test_recall_falls_back_to_popular_items_and_finds_similar_items(run):
+    assert json.loads(run("--user-id", "unknown", "-k", "1", "--json"))["source"] == "popular"
     assert json.loads(run("--item-id", "n2", "-k", "2", "--json"))["item_ids"] == ["n1", "n0"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--user-id", "u", "--item-id", "n0"]])
-def test_a_user_or_an_item(run, arguments):
+def test_recall_needs_either_a_user_or_an_item(run, arguments):
     with pytest.raises(InputError, match="a user or an item"):
         run(*arguments)
 
 
-def test_features_that_are_no_json_are_a_usage_error(run, capsys):
+def test_features_that_are_not_json_are_a_usage_error(run, capsys):
     with pytest.raises(SystemExit) as ended:
         run("--features", "age=5")
     assert ended.value.code == 2
-    assert "argument --features: no JSON" in capsys.readouterr().err
+    assert "argument --features: not JSON" in capsys.readouterr().err
 
 
-def test_the_server_as_a_process(root, folder):
+def test_serve_runs_as_a_process_and_stops_on_interrupt(root, folder):
     code = (
         "import argparse, sys; from dssm_assets.commands import serve; parser = argparse.ArgumentParser();"
-        "serve.add_command(parser.add_subparsers()); given = parser.parse_args(sys.argv[1:]); sys.exit(given.command(given))"
+        "serve.add_command(parser.add_subparsers()); parsed = parser.parse_args(sys.argv[1:]); sys.exit(parsed.command(parsed))"
     )
     command = [sys.executable, "-c", code, "serve", "--bundle", root, "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:
-            said = ""
-            while not (found := re.search(r"running on http://127\.0\.0\.1:(\d+)", said)):
+            output = ""
+            while not (found := re.search(r"running on http://127\.0\.0\.1:(\d+)", output)):
                 line = server.stderr.readline()
-                assert line, f"the server ended: {said}"
-                said += line
+                assert line, f"the server ended: {output}"
+                output += line
             client = Client(int(found.group(1)))
             assert client.get("/health")[1]["bundle_id"] == folder.name
             assert client.get("/recall?user_id=u&k=1")[1]["item_ids"] == ["n0"]
@@ -93,7 +95,7 @@ def test_the_server_as_a_process(root, folder):
         assert server.wait(20) == 0
 
 
-def test_serve_has_its_defaults():
+def test_serve_defaults():
     parser = argparse.ArgumentParser()
     serve.add_command(parser.add_subparsers())
     parsed = parser.parse_args(["serve"])
@@ -107,10 +109,10 @@ def test_serve_has_its_defaults():
     assert parsed.threads >= 1
 
 
-def test_recall_needs_neither_torch_nor_dagster(root):
+def test_recall_imports_neither_torch_nor_dagster(root):
     code = (
-        "import sys; from dssm_assets.serving.engine import Engine; from dssm_assets.serving.requests import Given;"
-        "Engine.open(sys.argv[1]).for_features(Given({'city': 'x'}), 1);"
+        "import sys; from dssm_assets.serving.recall_engine import RecallEngine; from dssm_assets.serving.requests import UserInputs;"
+        "RecallEngine.open(sys.argv[1]).recall_for_features(UserInputs({'city': 'x'}), 1);"
         "print([name for name in ('torch', 'dagster', 'ibis', 'fastapi') if name in sys.modules])"
     )
     ended = subprocess.run([sys.executable, "-c", code, root], capture_output=True, text=True, check=True, timeout=120)

@@ -1,6 +1,9 @@
-"""The HTTP service, on loopback, over the bundle that is reckoned by hand."""
+"""The HTTP service, on loopback, over the hand-written bundle (`bundles.py`)."""
+
+import urllib.request
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets_tests.serving import bundles
@@ -30,34 +33,34 @@ def client(port):
     client.close()
 
 
-def test_a_stored_user(client, bundle_id):
+def test_recall_of_a_stored_user(client, bundle_id):
     status, answer = client.get("/recall?user_id=u&k=2")
     assert status == 200
     assert answer == {"bundle_id": bundle_id, "source": "stored", "item_ids": ["n0", "n2"], "scores": pytest.approx([1, 0.6])}
 
 
-def test_excluded_items(client):
+def test_recall_leaves_out_excluded_items(client):
     assert client.get("/recall?user_id=u&k=2&exclude=n0&exclude=n2")[1]["item_ids"] == ["n1", "n3"]
-    assert client.ask("POST", "/recall", {"user_id": "u", "k": 2, "exclude": ["n0", "n2"]})[1]["item_ids"] == ["n1", "n3"]
+    assert client.send("POST", "/recall", {"user_id": "u", "k": 2, "exclude": ["n0", "n2"]})[1]["item_ids"] == ["n1", "n3"]
 
 
-def test_an_unknown_user_by_parameter(client):
-    assert client.get("/recall?user_id=nobody&k=1")[1]["source"] == "popular"
-    assert client.ask("POST", "/recall", {"k": 1})[1]["item_ids"] == ["n2"]
-    status, answer = client.get("/recall?user_id=nobody&unknown=404")
+def test_unknown_parameter_chooses_popular_items_or_404(client):
+    assert client.get("/recall?user_id=stranger&k=1")[1]["source"] == "popular"
+    assert client.send("POST", "/recall", {"k": 1})[1]["item_ids"] == ["n2"]
+    status, answer = client.get("/recall?user_id=stranger&unknown=404")
     assert (status, answer["error"]) == (404, "UnknownIdError")
     assert answer["faults"][0]["where"] == "user_id"
-    assert client.ask("POST", "/recall", {"user_id": "nobody", "unknown": "404"})[0] == 404
+    assert client.send("POST", "/recall", {"user_id": "stranger", "unknown": "404"})[0] == 404
 
 
-def test_features_and_a_past(client):
-    status, answer = client.ask("POST", "/recall", {"features": {"city": "x"}, "history": {"item_ids": ["n1"]}, "k": 1})
+def test_recall_by_features_and_history(client):
+    status, answer = client.send("POST", "/recall", {"features": {"city": "x"}, "history": {"item_ids": ["n1"]}, "k": 1})
     # (1, 0) + (0, 1) = (1, 1): n2 gets 1.4.
     assert (status, answer["source"], answer["item_ids"]) == (200, "features", ["n2"])
     assert answer["scores"] == pytest.approx([1.4])
 
 
-def test_similar_items(client):
+def test_similar_returns_the_nearest_items(client):
     assert client.get("/similar?item_id=n2&k=2")[1]["item_ids"] == ["n1", "n0"]
     assert client.get("/similar?item_id=none")[0] == 404
 
@@ -81,14 +84,14 @@ def test_similar_items(client):
         ("POST", "/recall", {"user_id": "u", "exclude": [None]}, ["body.exclude.0.int", "body.exclude.0.str"]),
     ],
 )
-def test_bad_input_is_400_with_every_fault(client, method, path, body, where):
-    status, answer = client.ask(method, path, body)
+def test_bad_input_is_400_and_lists_every_fault(client, method, path, body, where):
+    status, answer = client.send(method, path, body)
     assert status == 400
     assert [fault["where"] for fault in answer["faults"]] == where
     assert all(set(fault) == {"where", "expected", "got", "remedy"} for fault in answer["faults"])
 
 
-def test_health(client, bundle_id):
+def test_health_describes_the_bundle(client, bundle_id):
     status, health = client.get("/health")
     assert status == 200
     assert (health["status"], health["bundle_id"], health["users"], health["items"]) == ("ok", bundle_id, 2, 4)
@@ -96,27 +99,42 @@ def test_health(client, bundle_id):
     assert health["loaded_seconds_ago"] >= 0
 
 
-def test_metrics_count_what_was_asked(tmp_path):
+def test_metrics_count_requests_errors_and_answers(tmp_path):
     bundle_id = bundles.write_bundle(tmp_path).name
     with serving(LiveEngine(str(tmp_path))) as port:
         client = Client(port)
-        for path in ("/recall?user_id=u", "/recall?user_id=nobody", "/recall?user_id=u&k=0", "/similar?item_id=n0", "/nowhere"):
+        for path in (
+            "/recall?user_id=u",
+            "/recall?user_id=stranger",
+            "/recall?user_id=u&k=0",
+            "/similar?item_id=n0",
+            "/nowhere",
+        ):
             client.get(path)
         text = client.get("/metrics")[1]
         client.close()
-    lines = text.splitlines()
-    for line in (
-        'dssm_requests_total{route="/recall",status="200"} 2',
-        'dssm_requests_total{route="/recall",status="400"} 1',
-        'dssm_requests_total{route="other",status="404"} 1',
-        'dssm_request_errors_total{route="/recall",error="InputError"} 1',
-        'dssm_answers_total{source="popular"} 1',
-        'dssm_answers_total{source="stored"} 1',
-        'dssm_request_seconds_count{route="/recall"} 3',
-        'dssm_request_seconds_bucket{route="/recall",le="+Inf"} 3',
-        f'dssm_bundle_info{{bundle_id="{bundle_id}",ds="2024-01-12",name="hand",index="Flat"}} 1',
-        "dssm_bundle_items 4",
-        "dssm_bundle_swaps_total 0",
-        "dssm_bundle_refused_total 0",
-    ):
-        assert line in lines
+    found = {
+        (sample.name, *(f"{name}={value}" for name, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    expected = {
+        ("dssm_requests_total", "route=/recall", "status=200"): 2,
+        ("dssm_requests_total", "route=/recall", "status=400"): 1,
+        ("dssm_requests_total", "route=other", "status=404"): 1,
+        ("dssm_request_errors_total", "error=InputError", "route=/recall"): 1,
+        ("dssm_answers_total", "source=popular"): 1,
+        ("dssm_answers_total", "source=stored"): 1,
+        ("dssm_request_seconds_count", "route=/recall"): 3,
+        ("dssm_request_seconds_bucket", "le=+Inf", "route=/recall"): 3,
+        ("dssm_bundle_info", f"bundle_id={bundle_id}", "ds=2024-01-12", "index=Flat", "name=hand"): 1,
+        ("dssm_bundle_items",): 4,
+        ("dssm_bundle_swaps_total",): 0,
+        ("dssm_bundle_refused_total",): 0,
+    }
+    assert {key: found.get(key) for key in expected} == expected
+
+
+def test_metrics_have_the_content_type_of_the_prometheus_text_format(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+        assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"

@@ -1,4 +1,4 @@
-"""The next bundle takes over while clients ask: no failed request, and every answer from one whole bundle."""
+"""A live engine takes over new bundles while clients send requests: none fails, and each answer is from one whole bundle."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ import pytest
 from dssm_assets.core.errors import DssmError, PartitionMissingError
 from dssm_assets.serving import live as live_module
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.recall_engine import Engine
+from dssm_assets.serving.recall_engine import RecallEngine
 from dssm_assets.storage.bundles import BundleStore
 from dssm_assets_tests.serving import bundles
 from dssm_assets_tests.serving.servers import Client, serving
@@ -21,25 +21,31 @@ CLIENTS = 3
 
 
 def write(root, number, **options):
-    """Writes bundle `number`: its items and user u's vector all name it, so a mixture of two bundles would show."""
+    """Writes a bundle whose items and user vector depend on its number, so that a mixture of two bundles would show."""
     sign = 1.0 if number % 2 else -1.0
     items = {f"{number}_{name}": vector for name, vector in bundles.ITEMS.items()}
     return bundles.write_bundle(root, f"2024-01-{number:02d}", items=items, users={"u": (sign, 0.0)}, **options)
 
 
-def expected(number):
+def expected_items(number):
     order = ["n0", "n2", "n1", "n3"] if number % 2 else ["n3", "n1", "n2", "n0"]
     return [f"{number}_{name}" for name in order]
 
 
-def until(condition, seconds=20.0):
+def count(counter):
+    """Returns the value of a counter without labels."""
+    (family,) = counter.collect()
+    return family.samples[0].value
+
+
+def wait_until(condition, seconds=20.0):
     limit = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < limit, "it did not happen in time"
+        assert time.monotonic() < limit, "the condition did not hold in time"
         time.sleep(0.005)
 
 
-def test_refresh_takes_the_new_bundle_once(tmp_path):
+def test_refresh_swaps_to_a_new_bundle_once(tmp_path):
     first = write(tmp_path, 1).name
     live = LiveEngine(str(tmp_path))
     before = live.engine
@@ -48,47 +54,47 @@ def test_refresh_takes_the_new_bundle_once(tmp_path):
     assert live.refresh()
     assert not live.refresh()
     assert (live.bundle_id, before.bundle.bundle_id) == (second, first)
-    assert before.for_user("u", 4).item_ids == expected(1)
-    assert live.engine.for_user("u", 4).item_ids == expected(2)
+    assert before.recall_for_user("u", 4).item_ids == expected_items(1)
+    assert live.engine.recall_for_user("u", 4).item_ids == expected_items(2)
     bundles.point_to(tmp_path, first)
     assert live.refresh()
     assert live.bundle_id == first
 
 
-def test_one_bundle_alone_is_served_and_left_alone(tmp_path):
+def test_folder_of_one_bundle_is_served_without_swaps(tmp_path):
     folder = write(tmp_path, 1)
     live = LiveEngine(str(shutil.copytree(folder, tmp_path / "copied")))
     assert live.bundle_id == folder.name
     assert not live.refresh()
 
 
-def test_a_service_needs_a_bundle_to_start_with(tmp_path):
+def test_live_engine_needs_a_bundle_at_start(tmp_path):
     with pytest.raises(PartitionMissingError):
         LiveEngine(str(tmp_path))
 
 
-@pytest.mark.parametrize("spoilt", ["item_index.faiss", "user_tower.onnx", "fg.json", "manifest.json"])
-def test_a_broken_bundle_is_refused_and_the_old_one_keeps_serving(tmp_path, caplog, spoilt):
+@pytest.mark.parametrize("broken_file", ["item_index.faiss", "user_tower.onnx", "fg.json", "manifest.json"])
+def test_broken_bundle_is_refused_and_the_old_one_keeps_serving(tmp_path, caplog, broken_file):
     first = write(tmp_path, 1).name
     live = LiveEngine(str(tmp_path))
     folder = write(tmp_path, 2)
-    path = folder / spoilt
+    path = folder / broken_file
     path.write_bytes(path.read_bytes()[:-7] + b"garbage")
     with caplog.at_level(logging.ERROR):
         assert not live.refresh()
-        assert not live.refresh()  # It is not read again and again.
+        assert not live.refresh()  # It is not tried again at once.
     assert (live.bundle_id, live.refused_bundle_id) == (first, folder.name)
-    assert live.engine.for_user("u", 4).item_ids == expected(1)
+    assert live.engine.recall_for_user("u", 4).item_ids == expected_items(1)
     assert [record.message.split(":")[0] for record in caplog.records] == [
-        f"bundle {folder.name} is refused, {first} keeps serving"
+        f"refused bundle {folder.name}, {first} keeps serving"
     ]
-    assert live.refusals.lines()[-1] == "dssm_bundle_refused_total 1"
+    assert count(live.counters.refusals) == 1
     third = write(tmp_path, 3).name
     assert live.refresh()
     assert (live.bundle_id, live.refused_bundle_id) == (third, None)
 
 
-def test_a_refused_bundle_is_tried_again_after_a_while(tmp_path, monkeypatch):
+def test_refused_bundle_is_tried_again_after_the_retry_time(tmp_path, monkeypatch):
     monkeypatch.setattr(live_module, "RETRY_SECONDS", 0.0)
     write(tmp_path, 1)
     live = LiveEngine(str(tmp_path))
@@ -102,43 +108,43 @@ def test_a_refused_bundle_is_tried_again_after_a_while(tmp_path, monkeypatch):
     assert live.bundle_id == folder.name
 
 
-def test_a_pointer_that_cannot_be_read_is_counted(tmp_path):
+def test_unreadable_pointer_is_counted(tmp_path):
     first = write(tmp_path, 1).name
     live = LiveEngine(str(tmp_path))
     (tmp_path / "current.json").write_text("")
     assert not live.refresh()
-    assert live.check_errors.lines()[-1] == "dssm_bundle_check_errors_total 1"
+    assert count(live.counters.check_errors) == 1
     assert live.bundle_id == first
 
 
-def test_racing_clients_see_whole_bundles_and_no_error(tmp_path):
+def test_concurrent_clients_see_whole_bundles_and_no_error(tmp_path):
     write(tmp_path, 1)
     live = LiveEngine(str(tmp_path), check_seconds=0.01)
     wrong, seen, is_over = [], set(), threading.Event()
 
-    def ask(port):
+    def send_requests(port):
         client = Client(port)
         while not is_over.is_set():
             status, answer = client.get("/recall?user_id=u&k=4")
             number = int(answer["bundle_id"][8:10]) if status == 200 else 0
-            if status != 200 or answer["item_ids"] != expected(number):
+            if status != 200 or answer["item_ids"] != expected_items(number):
                 wrong.append((status, answer))
             seen.add(number)
         client.close()
 
     with serving(live) as port:
-        clients = [threading.Thread(target=ask, args=(port,)) for _ in range(CLIENTS)]
+        clients = [threading.Thread(target=send_requests, args=(port,)) for _ in range(CLIENTS)]
         for client in clients:
             client.start()
         for number in range(2, SWAPS + 2):
             folder = write(tmp_path, number, is_current=False)
-            if number % 4 == 0:  # A broken one in between must not be noticed by anybody.
+            if number % 4 == 0:  # Clients must not notice a broken one in between.
                 (folder / "item_index.faiss").unlink()
             bundles.point_to(tmp_path, folder.name)
             if number % 4 == 0:
-                until(lambda folder=folder: live.refused_bundle_id == folder.name)
+                wait_until(lambda folder=folder: live.refused_bundle_id == folder.name)
             else:
-                until(lambda number=number: number in seen)
+                wait_until(lambda number=number: number in seen)
         is_over.set()
         for client in clients:
             client.join()
@@ -148,28 +154,28 @@ def test_racing_clients_see_whole_bundles_and_no_error(tmp_path):
     good = {number for number in range(1, SWAPS + 2) if number % 4}
     assert seen == good
     assert health["bundle_id"] == folder.name
-    assert f"dssm_bundle_swaps_total {len(good) - 1}" in metrics
-    assert f"dssm_bundle_refused_total {SWAPS + 1 - len(good)}" in metrics
+    assert f"dssm_bundle_swaps_total {len(good) - 1}.0" in metrics
+    assert f"dssm_bundle_refused_total {SWAPS + 1 - len(good)}.0" in metrics
     assert not [line for line in metrics if line.startswith("dssm_request_errors_total{")]
 
 
-def test_readers_of_a_store_that_publishes_and_clears_away_see_whole_bundles(tmp_path):
+def test_readers_see_whole_bundles_while_a_store_publishes_and_removes(tmp_path):
     store, wrong, seen, is_over = BundleStore(str(tmp_path / "serving")), [], set(), threading.Event()
 
     def publish(number):
-        made = write(tmp_path / "made", number)
-        body = json.loads((made / "manifest.json").read_text())
+        written = write(tmp_path / "written", number)
+        body = json.loads((written / "manifest.json").read_text())
         with store.staging() as folder:
-            for path in made.iterdir():
+            for path in written.iterdir():
                 shutil.copy(path, folder)
             return store.publish(folder, {key: body[key] for key in body.keys() - {"format", "files"}}, keep=2).bundle_id
 
     def read():
         while not is_over.is_set():
             try:
-                engine = Engine.open(store.root)
+                engine = RecallEngine.open(store.root)
                 number = int(engine.bundle.ds[8:])
-                if engine.for_user("u", 4).item_ids != expected(number):
+                if engine.recall_for_user("u", 4).item_ids != expected_items(number):
                     wrong.append(number)
                 seen.add(number)
             except DssmError as error:
@@ -180,7 +186,7 @@ def test_readers_of_a_store_that_publishes_and_clears_away_see_whole_bundles(tmp
     for reader in readers:
         reader.start()
     published += [publish(number) for number in range(2, 2 * SWAPS)]
-    until(lambda: 2 * SWAPS - 1 in seen)
+    wait_until(lambda: 2 * SWAPS - 1 in seen)
     is_over.set()
     for reader in readers:
         reader.join()

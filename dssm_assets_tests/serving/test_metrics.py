@@ -1,29 +1,106 @@
-"""The text that Prometheus reads, by hand."""
+"""The Prometheus page: the metrics that dashboards rely on, with their types, labels and buckets."""
 
-from dssm_assets.serving.metrics import Counter, Gauge, Histogram, text_of
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from dssm_assets.serving.live import LiveEngine
+from dssm_assets.serving.metrics import ServiceMetrics
+from dssm_assets_tests.serving import bundles
+
+EXPECTED = """\
+# HELP dssm_requests_total Requests by route and status.
+# TYPE dssm_requests_total counter
+dssm_requests_total{route="/recall",status="200"} 2
+dssm_requests_total{route="/recall",status="400"} 1
+# HELP dssm_request_errors_total Requests that were refused or failed, by route and error.
+# TYPE dssm_request_errors_total counter
+dssm_request_errors_total{route="/recall",error="InputError"} 1
+# HELP dssm_answers_total Lists by their source.
+# TYPE dssm_answers_total counter
+dssm_answers_total{source="stored"} 2
+# HELP dssm_request_seconds Time from request to response, by route.
+# TYPE dssm_request_seconds histogram
+dssm_request_seconds_bucket{route="/recall",le="0.0005"} 0
+dssm_request_seconds_bucket{route="/recall",le="0.001"} 1
+dssm_request_seconds_bucket{route="/recall",le="0.0025"} 1
+dssm_request_seconds_bucket{route="/recall",le="0.005"} 1
+dssm_request_seconds_bucket{route="/recall",le="0.01"} 1
+dssm_request_seconds_bucket{route="/recall",le="0.025"} 1
+dssm_request_seconds_bucket{route="/recall",le="0.05"} 1
+dssm_request_seconds_bucket{route="/recall",le="0.1"} 1
+dssm_request_seconds_bucket{route="/recall",le="0.25"} 2
+dssm_request_seconds_bucket{route="/recall",le="0.5"} 2
+dssm_request_seconds_bucket{route="/recall",le="1.0"} 2
+dssm_request_seconds_bucket{route="/recall",le="2.5"} 2
+dssm_request_seconds_bucket{route="/recall",le="5.0"} 2
+dssm_request_seconds_bucket{route="/recall",le="+Inf"} 3
+dssm_request_seconds_sum{route="/recall"} 8.251
+dssm_request_seconds_count{route="/recall"} 3
+# HELP dssm_bundle_swaps_total New bundles that replaced the previous one.
+# TYPE dssm_bundle_swaps_total counter
+dssm_bundle_swaps_total 1
+# HELP dssm_bundle_refused_total New bundles that were broken, so that the previous one kept serving.
+# TYPE dssm_bundle_refused_total counter
+dssm_bundle_refused_total 0
+# HELP dssm_bundle_check_errors_total Times that the pointer to the bundle could not be read.
+# TYPE dssm_bundle_check_errors_total counter
+dssm_bundle_check_errors_total 0
+# HELP dssm_bundle_info The serving bundle.
+# TYPE dssm_bundle_info gauge
+dssm_bundle_info{bundle_id="BUNDLE",ds="2024-01-12",name="hand",index="Flat"} 1
+# HELP dssm_bundle_loaded_timestamp_seconds When the serving bundle was loaded.
+# TYPE dssm_bundle_loaded_timestamp_seconds gauge
+dssm_bundle_loaded_timestamp_seconds 1234.5
+# HELP dssm_bundle_users Users with a stored vector.
+# TYPE dssm_bundle_users gauge
+dssm_bundle_users 2
+# HELP dssm_bundle_items Items in the index.
+# TYPE dssm_bundle_items gauge
+dssm_bundle_items 4
+"""
+"""The page of the counts below, written as the Prometheus text format 0.0.4 specifies it."""
 
 
-def test_counters_and_gauges():
-    counter, gauge = Counter("c_total", "Things.", ("kind",)), Gauge("g", "A number.", lambda: 2.5)
-    counter.add("b")
-    counter.add('a "quoted"\\\n', amount=2)
-    assert text_of([counter, gauge, Counter("none_total", "Nothing yet.")]) == (
-        "# HELP c_total Things.\n# TYPE c_total counter\n"
-        'c_total{kind="a \\"quoted\\"\\\\\\n"} 2\n'
-        'c_total{kind="b"} 1\n'
-        "# HELP g A number.\n# TYPE g gauge\ng 2.5\n"
-        "# HELP none_total Nothing yet.\n# TYPE none_total counter\nnone_total 0\n"
-    )
+@pytest.fixture
+def live(tmp_path):
+    bundles.write_bundle(tmp_path)
+    live = LiveEngine(str(tmp_path))
+    live.loaded_at = 1234.5
+    return live
 
 
-def test_buckets_are_cumulative_and_hold_their_bound():
-    histogram = Histogram("h", "Seconds.", ("route",), bounds=(0.5, 1.0))
-    for value in (0.25, 0.5, 0.75, 3.0):
-        histogram.observe(value, "/a")
-    assert text_of([histogram]).splitlines()[2:] == [
-        'h_bucket{route="/a",le="0.5"} 2',
-        'h_bucket{route="/a",le="1"} 3',
-        'h_bucket{route="/a",le="+Inf"} 4',
-        'h_sum{route="/a"} 4.5',
-        'h_count{route="/a"} 4',
-    ]
+def samples(page):
+    """Returns metric name -> (type, help, {(sample name, labels): value})."""
+    return {
+        family.name: (
+            family.type,
+            family.documentation,
+            {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in family.samples},
+        )
+        for family in text_string_to_metric_families(page)
+    }
+
+
+def test_page_has_the_expected_metrics_types_labels_and_buckets(live):
+    metrics = ServiceMetrics(live)
+    for status, seconds in (("200", 0.001), ("200", 0.25), ("400", 8.0)):
+        metrics.requests.labels("/recall", status).inc()
+        metrics.seconds.labels("/recall").observe(seconds)
+    metrics.errors.labels("/recall", "InputError").inc()
+    metrics.answers.labels("stored").inc(2)
+    live.counters.swaps.inc()
+    assert samples(metrics.render().decode()) == samples(EXPECTED.replace("BUNDLE", live.bundle_id))
+
+
+def test_each_application_counts_for_itself(live):
+    first, second = ServiceMetrics(live), ServiceMetrics(live)
+    first.answers.labels("stored").inc()
+    assert "dssm_answers_total{" in first.render().decode()
+    assert "dssm_answers_total{" not in second.render().decode()
+
+
+def test_label_values_are_escaped(live):
+    metrics = ServiceMetrics(live)
+    metrics.answers.labels('a "quoted"\\\n').inc()
+    ((_, labels),) = samples(metrics.render().decode())["dssm_answers"][2]
+    assert labels == (("source", 'a "quoted"\\\n'),)

@@ -1,12 +1,12 @@
-"""Recall from a bundle whose every answer is reckoned by hand (`bundles.py`)."""
+"""Recall from a bundle small enough to compute every answer by hand (`bundles.py`)."""
 
 import numpy as np
 import pytest
 
 from dssm_assets.core.errors import InputError
 from dssm_assets.serving.id_rows import UnknownIdError
-from dssm_assets.serving.recall_engine import MAX_K, Engine, Source, for_request
-from dssm_assets.serving.requests import Given
+from dssm_assets.serving.recall_engine import MAX_K, AnswerSource, RecallEngine, recall_for_request
+from dssm_assets.serving.requests import UserInputs
 from dssm_assets_tests.serving import bundles
 
 DAY_MS = 86_400_000
@@ -16,67 +16,67 @@ DAY_MS = 86_400_000
 def engine(tmp_path_factory):
     root = tmp_path_factory.mktemp("serving")
     bundles.write_bundle(root)
-    return Engine.open(str(root))
+    return RecallEngine.open(str(root))
 
 
 @pytest.fixture(scope="module")
-def ageing(tmp_path_factory):
-    root = tmp_path_factory.mktemp("ageing")
+def decaying(tmp_path_factory):
+    root = tmp_path_factory.mktemp("decaying")
     bundles.write_bundle(root, half_life_days=1.0)
-    return Engine.open(str(root))
+    return RecallEngine.open(str(root))
 
 
 def vector(engine, features, history=None):
-    found, _ = engine.tower.vector(Given(features, history or {}))
+    found, _ = engine.tower.compute_vector(UserInputs(features, history or {}))
     return pytest.approx(found.tolist(), abs=1e-6)
 
 
-def test_a_stored_user_gets_the_items_by_inner_product(engine):
+def test_stored_user_gets_items_by_inner_product(engine):
     # u is (1, 0): n0 1, n2 .6, n1 0, n3 -1.
-    answer = engine.for_user("u", 4)
-    assert (answer.source, answer.bundle_id) == (Source.STORED, engine.bundle.bundle_id)
+    answer = engine.recall_for_user("u", 4)
+    assert (answer.source, answer.bundle_id) == (AnswerSource.STORED, engine.bundle.bundle_id)
     assert answer.item_ids == ["n0", "n2", "n1", "n3"]
     assert answer.scores == pytest.approx([1, 0.6, 0, -1])
 
 
-def test_equal_scores_stand_in_the_order_of_the_index(engine):
+def test_equal_scores_keep_the_order_of_the_index(engine):
     # v is (0, 1): n1 1, n2 .8, then n0 and n3 with 0.
-    assert engine.for_user("v", 4).item_ids == ["n1", "n2", "n0", "n3"]
+    assert engine.recall_for_user("v", 4).item_ids == ["n1", "n2", "n0", "n3"]
 
 
-def test_k_cuts_and_a_k_beyond_the_corpus_gives_all(engine):
-    assert engine.for_user("u", 2).item_ids == ["n0", "n2"]
-    assert len(engine.for_user("u", MAX_K).item_ids) == 4
+def test_k_limits_the_list_to_at_most_the_corpus(engine):
+    assert engine.recall_for_user("u", 2).item_ids == ["n0", "n2"]
+    assert len(engine.recall_for_user("u", MAX_K).item_ids) == 4
 
 
-def test_excluded_items_leave_their_places_to_the_next(engine):
-    assert engine.for_user("u", 2, ["n0", "n1", "not an item"]).item_ids == ["n2", "n3"]
-    assert engine.for_user("u", 2, ["n0", "n1", "n2", "n3"]).item_ids == []
+def test_excluded_items_are_replaced_by_the_next_ones(engine):
+    assert engine.recall_for_user("u", 2, ["n0", "n1", "not an item"]).item_ids == ["n2", "n3"]
+    assert engine.recall_for_user("u", 2, ["n0", "n1", "n2", "n3"]).item_ids == []
 
 
-def test_similar_items_leave_out_the_item_itself(engine):
+def test_similar_items_exclude_the_item_itself(engine):
     # n2 (.6, .8): n1 .8, n0 .6, n3 -.6.
-    answer = engine.similar("n2", 3)
-    assert (answer.source, answer.item_ids) == (Source.ITEM, ["n1", "n0", "n3"])
+    answer = engine.similar_items("n2", 3)
+    assert (answer.source, answer.item_ids) == (AnswerSource.ITEM, ["n1", "n0", "n3"])
     assert answer.scores == pytest.approx([0.8, 0.6, -0.6])
-    assert engine.similar("n2", 3, ["n0"]).item_ids == ["n1", "n3"]
+    assert engine.similar_items("n2", 3, ["n0"]).item_ids == ["n1", "n3"]
 
 
-def test_an_unknown_user_gets_popular_items_and_the_answer_says_so(engine):
-    answer = for_request(engine, user_id="nobody", k=2)
-    assert (answer.source, answer.item_ids, answer.scores) == (Source.POPULAR, ["n2", "n0"], [9, 5])
-    assert for_request(engine, k=2, exclude=["n2"]).item_ids == ["n0", "n3"]
-    with pytest.raises(UnknownIdError, match="'nobody', which it does not hold"):
-        for_request(engine, user_id="nobody", is_popular_for_unknown=False)
+def test_unknown_user_gets_popular_items(engine):
+    answer = recall_for_request(engine, user_id="stranger", k=2)
+    assert (answer.source, answer.item_ids, answer.scores) == (AnswerSource.POPULAR, ["n2", "n0"], [9, 5])
+    assert recall_for_request(engine, k=2, exclude=["n2"]).item_ids == ["n0", "n3"]
+    with pytest.raises(UnknownIdError, match="unknown 'stranger'"):
+        recall_for_request(engine, user_id="stranger", is_popular_for_unknown=False)
 
 
-def test_features_decide_over_the_stored_vector(engine):
-    answer = for_request(engine, user_id="u", given=Given({"city": "y"}), k=2)
-    assert (answer.source, answer.item_ids) == (Source.FEATURES, ["n1", "n2"])
+def test_features_override_the_stored_vector(engine):
+    answer = recall_for_request(engine, user_id="u", inputs=UserInputs({"city": "y"}), k=2)
+    assert (answer.source, answer.item_ids) == (AnswerSource.FEATURES, ["n1", "n2"])
 
 
-def test_the_vector_of_features_by_hand(engine):
-    # No past adds (0, .25).
+def test_vector_of_features_by_hand(engine):
+    # An empty history adds (0, .25).
     assert vector(engine, {"city": "x"}) == [1, 0.25]
     assert vector(engine, {"city": "elsewhere"}) == [-1, -0.75]
     assert vector(engine, {"city": None}) == [0, 0.25]
@@ -85,49 +85,49 @@ def test_the_vector_of_features_by_hand(engine):
     assert vector(engine, {"tags": "p:3\x1dq:1"}) == [0.375, 0.125 + 0.25]
 
 
-def test_a_context_that_is_given_counts_and_one_that_is_not_is_missing(engine):
+def test_context_of_a_request_changes_its_vector(engine):
     assert vector(engine, {"city": "x", "page": "home"}) == [1, 2.25]
     assert vector(engine, {"page": "home"}) == [0, 2.25]
 
 
-def test_the_past_is_the_mean_of_its_last_items(engine):
+def test_history_is_the_mean_of_its_last_items(engine):
     # history_length is 2: of n0, n3, n1 the last two count: ((-1, 0) + (0, 1)) / 2. An unknown item is (0, 0) in the mean.
     assert vector(engine, {"city": None}, {"item_ids": ["n0", "n3", "n1"]}) == [-0.5, 0.5]
-    assert vector(engine, {"city": None}, {"item_ids": ["n1", "never heard of"]}) == [0, 0.5]
+    assert vector(engine, {"city": None}, {"item_ids": ["n1", "unknown item"]}) == [0, 0.5]
     assert vector(engine, {"city": None}, {"item_ids": "n0;n3;n1"}) == [-0.5, 0.5]
     assert vector(engine, {"city": "x"}, {"item_ids": []}) == [1, 0.25]
     assert vector(engine, {"city": "x", "item_ids": ["n1"]}) == [1, 1]
 
 
-def test_the_past_is_put_in_order_by_its_times(engine):
+def test_history_is_sorted_by_its_times(engine):
     times = [3 * DAY_MS, 1 * DAY_MS, 2 * DAY_MS]  # n0 is the newest, then n1
     assert vector(engine, {}, {"item_ids": ["n0", "n3", "n1"], "event_times_ms": times}) == [0.5, 0.5]
 
 
-def test_an_attribute_of_the_past_may_be_missing(engine):
+def test_attribute_of_the_history_may_be_missing(engine):
     # Brand b of one of two items: the mean over the present ones is (0, -1).
     assert vector(engine, {}, {"item_ids": ["n0", "n1"], "brand": ["b", None]}) == [0.5, -0.5]
     assert vector(engine, {}, {"item_ids": ["n0", "n1"]}) == [0.5, 0.5]
 
 
-def test_an_older_past_counts_less_where_the_model_says_so(ageing):
-    # A day older is half: weights 2/3 and 1/3.
+def test_older_items_weigh_less_with_a_half_life(decaying):
+    # An item that is a day older has half the weight: 2/3 and 1/3.
     history = {"item_ids": ["n0", "n1"], "event_times_ms": [0, DAY_MS]}
-    assert vector(ageing, {}, history) == [1 / 3, 2 / 3]
-    with pytest.raises(InputError, match="event_times_ms: expected the moment of each item"):
-        ageing.tower.vector(Given({}, {"item_ids": ["n0"]}))
+    assert vector(decaying, {}, history) == [1 / 3, 2 / 3]
+    with pytest.raises(InputError, match="event_times_ms: expected the time of each item"):
+        decaying.tower.compute_vector(UserInputs({}, {"item_ids": ["n0"]}))
 
 
-def test_inputs_that_no_feature_reads_are_named(engine):
-    answer = engine.for_features(Given({"city": "x", "shoe_size": 44}), 1)
+def test_inputs_without_a_feature_are_named(engine):
+    answer = engine.recall_for_features(UserInputs({"city": "x", "shoe_size": 44}), 1)
     assert answer.ignored == ("shoe_size",)
     assert answer.to_dict()["ignored"] == ["shoe_size"]
     with pytest.raises(InputError, match=r"at least one of: city, tags, page, item_ids.*got shoe_size"):
-        engine.for_features(Given({"shoe_size": 44}))
+        engine.recall_for_features(UserInputs({"shoe_size": 44}))
 
 
 @pytest.mark.parametrize(
-    ("features", "history", "complaint"),
+    ("features", "history", "message"),
     [
         ({"city": object()}, {}, "request, input city"),
         ({"tags": ["p", 1]}, {}, "request, input tags"),
@@ -139,88 +139,88 @@ def test_inputs_that_no_feature_reads_are_named(engine):
         ({}, {"item_ids": 5}, "lists or text"),
     ],
 )
-def test_inputs_that_cannot_be_used_are_named(engine, features, history, complaint):
-    with pytest.raises(InputError, match=complaint):
-        engine.tower.vector(Given(features, history))
+def test_unusable_inputs_are_named(engine, features, history, message):
+    with pytest.raises(InputError, match=message):
+        engine.tower.compute_vector(UserInputs(features, history))
 
 
-def test_all_faults_of_a_request_at_once(engine):
+def test_all_faults_of_a_request_are_reported_at_once(engine):
     with pytest.raises(InputError) as caught:
-        engine.tower.vector(Given({"city": object()}, {"item_ids": 5}))
+        engine.tower.compute_vector(UserInputs({"city": object()}, {"item_ids": 5}))
     assert len(caught.value.faults) == 2
 
 
 @pytest.mark.parametrize("k", [0, -1, MAX_K + 1, 2.5, True])
-def test_a_length_that_is_none(engine, k):
+def test_invalid_k_is_refused(engine, k):
     with pytest.raises(InputError, match="k: expected a number from 1"):
-        engine.for_user("u", k)
+        engine.recall_for_user("u", k)
 
 
-def test_integer_ids_come_as_digits_too(tmp_path):
+def test_integer_ids_may_be_sent_as_digits(tmp_path):
     items = dict(enumerate(bundles.ITEMS.values(), start=10))
     bundles.write_bundle(tmp_path, items=items, users={7: (1.0, 0.0)})
-    engine = Engine.open(str(tmp_path))
-    assert engine.for_user("7", 2, ["10"]).item_ids == [12, 11]
-    assert engine.for_user(7, 1).item_ids == [10]
+    engine = RecallEngine.open(str(tmp_path))
+    assert engine.recall_for_user("7", 2, ["10"]).item_ids == [12, 11]
+    assert engine.recall_for_user(7, 1).item_ids == [10]
     with pytest.raises(InputError, match=r"user_id: expected an integer id, got 'u'"):
-        engine.for_user("u")
+        engine.recall_for_user("u")
     with pytest.raises(InputError, match=r"2 faults:\nexclude\[0\].*\nexclude\[2\]"):
-        engine.for_user(7, 1, ["x", 10, "9" * 30])
+        engine.recall_for_user(7, 1, ["x", 10, "9" * 30])
 
 
-def test_answers_do_not_depend_on_the_order_of_users(tmp_path):
+def test_answers_are_independent_of_the_order_of_users(tmp_path):
     random = np.random.default_rng(0)
     names = [f"user{number}" for number in random.permutation(500)]
     users = {name: tuple(random.normal(size=2).tolist()) for name in names}
     bundles.write_bundle(tmp_path, users=users)
-    engine = Engine.open(str(tmp_path))
+    engine = RecallEngine.open(str(tmp_path))
     items = np.array(list(bundles.ITEMS.values()))
     for name in names:
         best = list(bundles.ITEMS)[int((items @ np.array(users[name])).argmax())]
-        assert engine.for_user(name, 1).item_ids == [best]
-    assert engine.bundle.users.row("user500") == -1
+        assert engine.recall_for_user(name, 1).item_ids == [best]
+    assert engine.bundle.users.find_row("user500") == -1
 
 
-def test_lists_with_exclusions_are_those_of_plain_arithmetic(tmp_path):
-    # Small whole numbers: every score is exact, so equal ones are equal and the order must be that of the index.
+def test_lists_with_exclusions_equal_a_sorted_brute_force(tmp_path):
+    # Small integers: scores are exact, so equal scores are equal and keep the order of the index.
     random = np.random.default_rng(1)
     vectors = random.integers(-9, 10, (300, 2)).astype(float)
     users = random.integers(-9, 10, (20, 2)).astype(float)
     bundles.write_bundle(
         tmp_path, items=dict(enumerate(map(tuple, vectors.tolist()))), users=dict(enumerate(map(tuple, users.tolist())))
     )
-    engine = Engine.open(str(tmp_path))
+    engine = RecallEngine.open(str(tmp_path))
     for user, vector_of_user in enumerate(users):
         excluded = random.choice(300, random.integers(0, 290), replace=False).tolist()
         k = int(random.integers(1, 310))
         scores = vectors @ vector_of_user
         left = sorted((-scores[item], item) for item in range(300) if item not in set(excluded))
-        answer = engine.for_user(user, k, [*excluded, 12345])
+        answer = engine.recall_for_user(user, k, [*excluded, 12345])
         assert answer.scores == [-score for score, _ in left[:k]]
-        # Of equal scores at the cut the index may keep any; before it the order is fixed.
+        # Among equal scores at the end of the list, the index may keep any; before, the order is fixed.
         safe = sum(score < left[:k][-1][0] for score, _ in left[:k])
         assert answer.item_ids[:safe] == [item for _, item in left[:safe]]
         assert len(set(answer.item_ids)) == len(left[:k])
         assert not set(answer.item_ids) & set(excluded)
 
 
-def test_a_user_of_several_interests_gets_each_item_once_with_its_best_score(tmp_path):
+def test_user_with_several_interests_gets_each_item_once_with_its_best_score(tmp_path):
     bundles.write_bundle(tmp_path, users={"w": (1.0, 0.0, 0.0, 1.0), "z": (-2.0, 0.0, 0.0, 0.5)}, interests=2)
-    engine = Engine.open(str(tmp_path))
-    # w asks with (1, 0) and (0, 1): n0 1, n1 1, n2 max(.6, .8), n3 max(-1, 0).
-    answer = engine.for_user("w", 4)
+    engine = RecallEngine.open(str(tmp_path))
+    # w searches with (1, 0) and (0, 1): n0 1, n1 1, n2 max(.6, .8), n3 max(-1, 0).
+    answer = engine.recall_for_user("w", 4)
     assert answer.item_ids == ["n0", "n1", "n2", "n3"]
     assert answer.scores == pytest.approx([1, 1, 0.8, 0])
-    assert engine.for_user("w", 2, ["n1"]).item_ids == ["n0", "n2"]
-    # z asks with (-2, 0) and (0, .5): n3 2, n1 .5, n2 .4, n0 0.
-    assert engine.for_user("z", 4).item_ids == ["n3", "n1", "n2", "n0"]
+    assert engine.recall_for_user("w", 2, ["n1"]).item_ids == ["n0", "n2"]
+    # z searches with (-2, 0) and (0, .5): n3 2, n1 .5, n2 .4, n0 0.
+    assert engine.recall_for_user("z", 4).item_ids == ["n3", "n1", "n2", "n0"]
 
 
-def test_similar_items_leave_out_how_popular_they_are(tmp_path):
+def test_similar_items_ignore_the_popularity_prior(tmp_path):
     items = {"n0": (1.0, 0.0, 5.0), "n1": (0.0, 1.0, 9.0), "n2": (0.6, 0.8, -2.0)}
     bundles.write_bundle(tmp_path, items=items, users={"u": (1.0, 0.0, 1.0)}, has_prior=True)
-    engine = Engine.open(str(tmp_path))
-    # (1, 0, 1): n1 0 + 9, n0 1 + 5, n2 .6 - 2. Like n0 are n2 by .6 and n1 by nothing.
-    assert engine.for_user("u", 3).scores == pytest.approx([9, 6, -1.4])
-    found = engine.similar("n0", 2)
+    engine = RecallEngine.open(str(tmp_path))
+    # (1, 0, 1): n1 0 + 9, n0 1 + 5, n2 .6 - 2. Similar to n0: n2 with .6, n1 with 0.
+    assert engine.recall_for_user("u", 3).scores == pytest.approx([9, 6, -1.4])
+    found = engine.similar_items("n0", 2)
     assert (found.item_ids, found.scores) == (["n2", "n1"], pytest.approx([0.6, 0]))

@@ -1,4 +1,4 @@
-"""Making the bundle of the tiny world and reading it with plain libraries, shared by the tests of serving_bundle."""
+"""Publishing the bundle of the tiny world, and reading it with plain libraries; shared by the tests of serving_bundle."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from dssm_assets_tests.worlds import EVALUATION_DAY
 VECTORS = {"user": "user_tower_emb", "item": "item_tower_emb"}
 
 
-def make(workspace: Workspace) -> StepResult:
+def publish_bundle(workspace: Workspace) -> StepResult:
     (result,) = serving_bundle(workspace, [EVALUATION_DAY])
     return result
 
 
-class Opened:
+class PlainBundle:
     """The current bundle of a workspace, read with plain libraries."""
 
     def __init__(self, workspace: Workspace) -> None:

@@ -1,4 +1,4 @@
-"""A model with several poolings, interests and a prior: stored, evaluated and served alike."""
+"""A model with several poolings, interests and a prior: stored, evaluated and served the same way."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.models.prior import Prior
-from dssm_assets.serving.recall_engine import Engine
-from dssm_assets.serving.requests import Given
+from dssm_assets.serving.recall_engine import RecallEngine
+from dssm_assets.serving.requests import UserInputs
 from dssm_assets.steps.serving import bundle_store
 from dssm_assets_tests import worlds
 from dssm_assets_tests.steps.refitted_worlds import refitted, vectors_of
@@ -36,8 +36,8 @@ CHANGES = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """The workspace, and of each step its checks by name."""
+def refitted_world(tmp_path_factory):
+    """Returns the workspace, and step -> check name -> check."""
     return refitted(tmp_path_factory, tmp_path_factory.mktemp("options") / "world", CHANGES)
 
 
@@ -46,7 +46,7 @@ def prior_of(workspace):
 
 
 def bought(days):
-    """Item -> the ages of its purchases, in days before the day after the last of these."""
+    """Returns (item, age) of every purchase on some days, with ages in days before the day after the last one."""
     return [(item, days.stop - day) for day in days for user in worlds.users() for item in worlds.bought(user, day)]
 
 
@@ -60,8 +60,8 @@ def expected_priors(prior, days):
     return dict(zip(names, values - np.mean(values), strict=True))
 
 
-def test_stored_vectors_are_unit_vectors_with_their_prior_or_a_one_behind(made):
-    workspace, checks = made
+def test_stored_vectors_are_unit_vectors_with_the_prior_or_a_one_appended(refitted_world):
+    workspace, checks = refitted_world
     items, users = vectors_of(workspace, "item"), vectors_of(workspace, "user")
     last = len(DAYS) - 1
     expected = expected_priors(prior_of(workspace), range(last - WINDOW_DAYS, last))
@@ -75,14 +75,14 @@ def test_stored_vectors_are_unit_vectors_with_their_prior_or_a_one_behind(made):
     assert checks["user_vectors"]["structure"].is_passed
 
 
-def test_the_exported_towers_and_the_index_are_good_enough_to_be_served(made):
-    checks = made[1]["serving_bundle"]
+def test_exported_towers_and_index_pass_their_checks(refitted_world):
+    checks = refitted_world[1]["serving_bundle"]
     assert checks["exported_towers"].is_passed, checks["exported_towers"].sentence
     assert checks["index_recall"].is_passed
 
 
-def test_the_evaluated_list_is_the_best_interests_product_with_the_prior(made):
-    workspace, _ = made
+def test_evaluated_scores_are_the_best_interests_product_with_the_prior(refitted_world):
+    workspace, _ = refitted_world
     items, users = vectors_of(workspace, "item"), vectors_of(workspace, "user")
     names, matrix = list(items), np.stack(list(items.values()))
     for row in workspace.tables.read(workspace.need("hit_rate_detail", EVALUATION_DAY)).to_pylist():
@@ -91,17 +91,17 @@ def test_the_evaluated_list_is_the_best_interests_product_with_the_prior(made):
         assert row["topk_scores"] == pytest.approx([-score for score, _ in best], abs=1e-5)
 
 
-def test_a_served_user_comes_out_of_features_as_it_is_stored(made):
-    workspace, _ = made
-    engine = Engine.open(bundle_store(workspace).root)
+def test_request_with_a_stored_users_features_gets_the_stored_vector(refitted_world):
+    workspace, _ = refitted_world
+    engine = RecallEngine.open(bundle_store(workspace).root)
     manifest = engine.bundle.manifest
     assert (manifest["dims"], manifest["interests"], manifest["has_prior"]) == (DIMS + 1, INTERESTS, True)
-    assert (manifest["compared_by"], manifest["held_dims"]) == ("inner product", 0)
-    past = {"item_ids": [], "event_times_ms": [], "category": []}
+    assert (manifest["compared_by"], manifest["frozen_dims"]) == ("inner product", 0)
+    history = {"item_ids": [], "event_times_ms": [], "category": []}
     for ds in DAYS:
         for row in workspace.tables.read(workspace.need("user_history", ds)).to_pylist():
             if row["user_id"] == "a0":
-                for name, values in past.items():
+                for name, values in history.items():
                     values.extend(row[name])
     (row,) = [
         row
@@ -112,15 +112,15 @@ def test_a_served_user_comes_out_of_features_as_it_is_stored(made):
         name: dict(value) if value and isinstance(value, list) and isinstance(value[0], tuple) else value
         for name, value in row.items()
     }
-    vectors, _ = engine.tower.vector(Given(features, past))
-    assert vectors.reshape(-1) == pytest.approx(engine.bundle.user_vectors.vector(engine.bundle.users.row("a0")), abs=1e-5)
-    cold, known = engine.for_features(Given(features, past), 5), engine.for_user("a0", 5)
+    vectors, _ = engine.tower.compute_vector(UserInputs(features, history))
+    assert vectors.reshape(-1) == pytest.approx(engine.bundle.user_vectors.vector(engine.bundle.users.find_row("a0")), abs=1e-5)
+    cold, known = engine.recall_for_features(UserInputs(features, history), 5), engine.recall_for_user("a0", 5)
     assert cold.scores == pytest.approx(known.scores, abs=1e-5)
-    with pytest.raises(InputError, match="count half per 2 days"):  # what the root pooling's half-life asks for
-        engine.tower.vector(Given(features, {name: past[name] for name in ("item_ids", "category")}))
-    # The bundle knows the evaluation day, and so does its prior.
+    with pytest.raises(InputError, match="weight halves every 2 days"):  # the root pooling has a half-life
+        engine.tower.compute_vector(UserInputs(features, {name: history[name] for name in ("item_ids", "category")}))
+    # The bundle includes the evaluation day, and so does its prior.
     window = range(len(DAYS) - WINDOW_DAYS, len(DAYS))
     expected = expected_priors(prior_of(workspace), window)
     served = engine.bundle.item_vectors
     for name, value in expected.items():
-        assert served.vector(engine.bundle.items.row(name))[-1] == pytest.approx(value, abs=1e-5)
+        assert served.vector(engine.bundle.items.find_row(name))[-1] == pytest.approx(value, abs=1e-5)

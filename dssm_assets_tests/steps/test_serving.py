@@ -1,4 +1,4 @@
-"""The serving bundle of the tiny world: what is in it and as of when."""
+"""The serving bundle of the tiny world: its files, and the day whose end its vectors describe."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.steps.workspace import StepResult, Workspace, open_workspace
 from dssm_assets_tests import worlds
-from dssm_assets_tests.steps.bundles import VECTORS, Opened, make
+from dssm_assets_tests.steps.bundles import VECTORS, PlainBundle, publish_bundle
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS
 
-EVE = DAYS[-2]
+PREVIOUS_DAY = DAYS[-2]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> worlds.BuiltWorld:
 @pytest.fixture(scope="module")
 def served(world: worlds.BuiltWorld, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, StepResult]:
     workspace = open_workspace(world.copy(tmp_path_factory.mktemp("served") / "world"))
-    return workspace, make(workspace)
+    return workspace, publish_bundle(workspace)
 
 
 def stored_vectors(workspace: Workspace, side: str) -> dict[str, list[float]]:
@@ -38,8 +38,8 @@ def stored_vectors(workspace: Workspace, side: str) -> dict[str, list[float]]:
     return dict(zip(table.column(f"{side}_id").to_pylist(), table.column(VECTORS[side]).to_pylist(), strict=True))
 
 
-def test_the_bundle_holds_what_the_contract_says(served: tuple[Workspace, StepResult]) -> None:
-    opened = Opened(served[0])
+def test_bundle_has_the_documented_files_and_manifest(served: tuple[Workspace, StepResult]) -> None:
+    opened = PlainBundle(served[0])
     assert sorted(opened.manifest["files"]) == [
         "feature_config.parquet",
         "feature_counts.parquet",
@@ -53,10 +53,10 @@ def test_the_bundle_holds_what_the_contract_says(served: tuple[Workspace, StepRe
         "user_tower.onnx",
         "user_vectors.arrow",
     ]
-    said = {
+    found = {
         key: opened.manifest[key] for key in ("format", "name", "ds", "features_as_of", "similarity", "dims", "users", "items")
     }
-    assert said == {
+    assert found == {
         "format": 1,
         "name": "tiny",
         "ds": EVALUATION_DAY,
@@ -66,7 +66,7 @@ def test_the_bundle_holds_what_the_contract_says(served: tuple[Workspace, StepRe
         "users": len(worlds.users()),
         "items": 20,
     }
-    # Group a takes a, group b takes b: at 10 everything is found (test_tiny_world).
+    # Group a interacts with a, group b with b: at 10 everything is found (test_tiny_world).
     assert opened.manifest["hit_rate"]["10"]["hit_rate"] == 1.0
     assert opened.manifest["index"] == {
         "kind": "Flat",
@@ -77,8 +77,8 @@ def test_the_bundle_holds_what_the_contract_says(served: tuple[Workspace, StepRe
     assert opened.manifest["items_not_trained_on"] == 0
 
 
-def test_tables_lie_row_by_row_and_the_index_answers_with_rows(served: tuple[Workspace, StepResult]) -> None:
-    opened = Opened(served[0])
+def test_tables_share_row_order_and_the_index_returns_rows(served: tuple[Workspace, StepResult]) -> None:
+    opened = PlainBundle(served[0])
     ids, vectors = opened.table("item_ids.arrow"), opened.table("item_vectors.arrow")
     assert (
         ids.column("item_id").to_pylist()
@@ -97,49 +97,54 @@ def test_tables_lie_row_by_row_and_the_index_answers_with_rows(served: tuple[Wor
         np.testing.assert_allclose(np.linalg.norm(list(opened.vectors(side).values()), axis=1), 1, rtol=1e-5)
 
 
-def test_popular_items_are_those_of_the_window_that_ends_with_the_day(served: tuple[Workspace, StepResult]) -> None:
+def test_popular_items_are_those_of_the_window_that_ends_on_the_day(served: tuple[Workspace, StepResult]) -> None:
     days = range(len(DAYS) - WINDOW_DAYS, len(DAYS))
-    taken = Counter(item for day in days for user in worlds.users() for item in worlds.bought(user, day))
-    expected = sorted(taken.items(), key=lambda pair: (-pair[1], pair[0]))
-    popular = Opened(served[0]).table("popular_items.arrow").to_pylist()
+    counts = Counter(item for day in days for user in worlds.users() for item in worlds.bought(user, day))
+    expected = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    popular = PlainBundle(served[0]).table("popular_items.arrow").to_pylist()
     assert [(row["item_id"], row["count"]) for row in popular] == expected
 
 
-def test_the_vectors_know_the_evaluation_day_and_only_so_differ_from_the_evaluated_ones(
+def test_vectors_differ_from_the_evaluated_ones_only_by_including_the_evaluation_day(
     served: tuple[Workspace, StepResult], world: worlds.BuiltWorld, tmp_path: Any
 ) -> None:
-    """Without the tables of the day the same code gives the evaluated vectors, bit for bit, and says as of when."""
-    loaded = world.copy(tmp_path / "eve")
-    spoilt = open_workspace(loaded)
-    spoilt.tables.partitions.fs.rm(f"{spoilt.tables.partitions.root}/user_history_fg/ds={EVALUATION_DAY}", recursive=True)
+    """Without the tables of the day, the same code computes the evaluated vectors, bit for bit, and logs the day."""
+    loaded = world.copy(tmp_path / "previous")
+    incomplete = open_workspace(loaded)
+    incomplete.tables.partitions.fs.rm(
+        f"{incomplete.tables.partitions.root}/user_history_fg/ds={EVALUATION_DAY}", recursive=True
+    )
     lines: list[str] = []
     workspace = open_workspace(loaded, log=lines.append)
-    make(workspace)
-    eve, day = Opened(workspace), Opened(served[0])
-    assert eve.manifest["features_as_of"] == EVE
+    publish_bundle(workspace)
+    previous, day = PlainBundle(workspace), PlainBundle(served[0])
+    assert previous.manifest["features_as_of"] == PREVIOUS_DAY
     assert any(
-        f"user_history_fg of {EVALUATION_DAY} are not materialized: the vectors are those of {EVE}" in line for line in lines
+        f"user_history_fg of {EVALUATION_DAY} are not materialized: computing the vectors as of {PREVIOUS_DAY}" in line
+        for line in lines
     )
-    assert f"user_features_fg/{EVE}" in eve.manifest["inputs"]
+    assert f"user_features_fg/{PREVIOUS_DAY}" in previous.manifest["inputs"]
     assert f"user_features_fg/{EVALUATION_DAY}" in day.manifest["inputs"]
     for side in ("user", "item"):
-        assert eve.vectors(side) == stored_vectors(workspace, side)
+        assert previous.vectors(side) == stored_vectors(workspace, side)
     # Every user buys on every day, so every history has grown.
-    moved = {
-        user for user, vector in day.vectors("user").items() if not np.allclose(vector, eve.vectors("user")[user], atol=1e-6)
+    changed = {
+        user
+        for user, vector in day.vectors("user").items()
+        if not np.allclose(vector, previous.vectors("user")[user], atol=1e-6)
     }
-    assert moved == set(worlds.users())
+    assert changed == set(worlds.users())
 
 
-def test_a_user_of_the_bundle_comes_out_of_its_own_files_alone(served: tuple[Workspace, StepResult]) -> None:
-    """From the day's raw features by fg.json, buckets by the two parquet files, and the ONNX tower: the stored vector."""
-    workspace, opened = served[0], Opened(served[0])
+def test_stored_vector_can_be_computed_from_the_bundles_files_alone(served: tuple[Workspace, StepResult]) -> None:
+    """Raw features of the day, fg.json, the two parquet files and the ONNX tower give the stored vector."""
+    workspace, opened = served[0], PlainBundle(served[0])
     generator = FeatureGenerator.from_fg_json(opened.json("fg.json"))
     bucketizer = Bucketizer(opened.table("feature_config.parquet"), opened.table("feature_counts.parquet"))
     towers = opened.json("towers.json")
     raw = workspace.tables.read(workspace.need("user_all_feature", EVALUATION_DAY))
     encoded = generator.encode(raw, side="user")
-    inputs = {given["name"]: given for given in towers["towers"]["user"]["inputs"]}
+    inputs = {entry["name"]: entry for entry in towers["towers"]["user"]["inputs"]}
     columns = []
     for feature in inputs["singles"]["features"]:
         is_context = feature["side"] == "context"
@@ -170,9 +175,9 @@ def test_a_user_of_the_bundle_comes_out_of_its_own_files_alone(served: tuple[Wor
     np.testing.assert_allclose(vectors, [stored[user] for user in raw.column("user_id").to_pylist()], rtol=0, atol=1e-5)
 
 
-def test_the_partition_records_the_bundle(served: tuple[Workspace, StepResult]) -> None:
+def test_partition_records_the_published_bundle(served: tuple[Workspace, StepResult]) -> None:
     workspace, result = served
-    opened = Opened(workspace)
+    opened = PlainBundle(workspace)
     manifest = workspace.need("serving_bundle", EVALUATION_DAY)
     assert manifest == result.manifest
     assert manifest.facts == {"bundle_id": opened.bundle_id, "is_served": True}
@@ -184,9 +189,9 @@ def test_the_partition_records_the_bundle(served: tuple[Workspace, StepResult]) 
     assert opened.bundle_id in str(result.report_markdown)
 
 
-def test_the_same_inputs_give_the_same_bundle(
+def test_same_inputs_give_the_same_bundle(
     served: tuple[Workspace, StepResult], world: worlds.BuiltWorld, tmp_path: Any
 ) -> None:
     again = open_workspace(world.copy(tmp_path / "again"))
-    make(again)
-    assert Opened(again).bundle_id == Opened(served[0]).bundle_id
+    publish_bundle(again)
+    assert PlainBundle(again).bundle_id == PlainBundle(served[0]).bundle_id

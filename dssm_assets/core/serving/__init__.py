@@ -1,1 +1,4 @@
-"""What a serving bundle holds: the exported towers, how they are fed, the lists beside them."""
+"""Contents of a serving bundle: exported towers and their inputs, packed feature definitions, popular items.
+
+Belongs here: computing them. Does not belong here: writing the bundle (`steps/serving.py`) and reading it (`serving/`).
+"""

@@ -1,15 +1,14 @@
-"""The fitted towers as ONNX models that run without this package.
+"""Export of the fitted towers as ONNX models, which run without this package.
 
-Belongs here: a tower as one model, its tables and its inputs. Does not belong here: the nodes of its layers
-(`tower_graph.py`), what the inputs are called and how they are filled (`tower_layout.py`), running the models, files.
+Belongs here: a tower's graph and its embedding tables. Does not belong here: names and filling of its inputs
+(`tower_layout.py`), running a model, files.
 
-The graph is written out rather than traced: it has few kinds of nodes, is ready in milliseconds where tracing takes
-seconds, and the same towers give the same bytes on every machine. What it computes is what `models/tower.py` and
-`models/embedding.py` compute; the check `exported_towers` of serving_bundle compares the two on every publication, so a
-change there that is not made here is never served.
+The graph is written node by node, not traced: this takes milliseconds instead of seconds, and the same towers give the same
+bytes on every machine. It computes what `models/tower.py` and `models/embedding.py` compute. The check `exported_towers` of
+serving_bundle compares both before each publication, so a change there without the same change here is never served.
 
-A model carries the embedding tables of its own features alone. Row 0 of each is the zero vector of "missing", so an index
-needs no shift.
+A model holds only the embedding tables of its own features. Row 0 of each is the zero vector for "missing", so indices are
+used unchanged.
 
 Letters: B rows, L width of a padded feature, d width of an embedding, D output width.
 """
@@ -38,162 +37,18 @@ from dssm_assets.core.serving.tower_layout import (
     OUTPUT,
     SINGLES,
     TowerLayout,
-    indices_of,
+    indices_input,
     item_layout,
     user_layout,
-    weights_of,
+    weights_input,
 )
 
 _SHORTEST: Final = 1e-12
-"""As in torch's normalize: a vector shorter than this is divided by it instead of by its length."""
-
-
-class Graph:
-    """A graph that grows node by node; every value has the name of the node that makes it."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: dict[str, Any] = {}
-
-    def add(self, kind: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
-        """Adds a node; returns the name of its value."""
-        name = output or f"{kind}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def constant(self, name: str, values: npt.NDArray[Any] | Tensor) -> str:
-        """Adds a small constant; returns its name."""
-        array = values.detach().numpy() if isinstance(values, Tensor) else values
-        self.constants[name] = numpy_helper.from_array(np.array(array, order="C"), name)
-        return name
-
-    def axes(self, *axes: int) -> str:
-        """Returns the name of a constant that holds these axes."""
-        return self.constant("axis_" + "_".join(map(str, axes)), np.array(axes, np.int64))
-
-    def reshaped(self, value: str, *shape: int) -> str:
-        """Returns the value in another shape; one of its sizes may be -1, whatever is left."""
-        return self.add("Reshape", [value, self.constant("shape_" + "_".join(map(str, shape)), np.array(shape, np.int64))])
-
-    def rename_last(self, name: str) -> None:
-        """Gives the last node, and the value that it makes, another name."""
-        last = self.nodes[-1]
-        last.name = last.output[0] = name
-
-
-def looked_up(graph: Graph, tables: EmbeddingTables, layout: TowerLayout) -> list[str]:
-    """Returns the pooled vectors [B, d] of the features, in the order in which `EmbeddingTables.lookup` puts them."""
-    parts = []
-    for group in tables.groups(layout.singles, layout.bags):
-        for column in group.single_columns.tolist():
-            place = graph.constant(f"column_{column}", np.array(column, np.int64))
-            index = graph.add("Gather", [SINGLES, place], axis=1)  # [B]
-            parts.append(graph.add("Gather", [table_of(layout.singles[column]), index], axis=0))
-        for column in group.bag_columns:
-            feature = layout.bags[column]
-            found = graph.add("Gather", [table_of(feature), indices_of(feature.name)], axis=0)  # [B, L, d]
-            axis = graph.axes(1)
-            weights = graph.add("Unsqueeze", [weights_of(feature.name), axis])  # [B, 1, L]
-            parts.append(graph.add("Squeeze", [graph.add("MatMul", [weights, found]), axis]))
-    return parts
-
-
-def held_apart(graph: Graph, parts: list[str], columns: FrozenColumns) -> tuple[list[str], str]:
-    """Returns the looked-up vectors that the layers read, and those that stand beside them; without a held one "" ."""
-    if columns.is_none:
-        return parts, ""
-    found = graph.add("Concat", parts, axis=1)
-    read = graph.add("Gather", [found, graph.constant("read_columns", columns.read)], axis=1)
-    return [read], graph.add("Gather", [found, graph.constant("frozen_columns", columns.held)], axis=1)
-
-
-def attended(graph: Graph, pooling: Any, features: Sequence[TowerFeature]) -> str:
-    """Returns the means [B, K, W] of an `AttentionPooling` over the sub-features side by side."""
-    first = features[0].name
-    found = [graph.add("Gather", [table_of(feature), indices_of(feature.name)], axis=0) for feature in features]
-    past = graph.add("Concat", found, axis=2)  # [B, L, W]
-    hidden = graph.constant(f"attention_hidden/{first}", pooling.hidden.weight.t())
-    score = graph.constant(f"attention_score/{first}", pooling.score.weight.t())
-    scores = graph.add("MatMul", [graph.add("Tanh", [graph.add("MatMul", [past, hidden])]), score])  # [B, L, K]
-    is_there = graph.add("Unsqueeze", [weights_of(first), graph.axes(2)])  # [B, L, 1]
-    lacking = graph.add("Sub", [is_there, graph.constant("one", np.array(1, np.float32))])
-    shift = graph.add("Mul", [lacking, graph.constant("nowhere", np.array(-NOWHERE, np.float32))])
-    weights = graph.add("Softmax", [graph.add("Add", [scores, shift])], axis=1)
-    return graph.add("MatMul", [graph.add("Transpose", [weights], perm=[0, 2, 1]), past])
-
-
-def side_by_side(graph: Graph, parts: Sequence[str], means: Sequence[str], interests: int) -> list[str]:
-    """Returns the parts [B, d] before the means [B, K, W], all of them [B, K, .], or [B, .] where there is one interest."""
-    if interests == 1:
-        return [*parts, *(graph.add("Squeeze", [mean, graph.axes(1)]) for mean in means)]
-    return [*(_for_each_interest(graph, part, interests) for part in parts), *means]
-
-
-def empty_flag(graph: Graph, interests: int) -> str:
-    """Returns `is_empty_history` as a column [B, 1], or [B, K, 1] where there are several interests."""
-    flag = graph.add("Unsqueeze", [IS_EMPTY_HISTORY, graph.axes(1)])
-    return flag if interests == 1 else _for_each_interest(graph, flag, interests)
-
-
-def dense(graph: Graph, tower: Tower, inputs: str, *, is_unit: bool) -> str:
-    """Returns the vectors [B, D] that a tower's layers make of their input [B, W]."""
-    last = len(tower.linears) - 1
-    hidden = inputs
-    for place, layer in enumerate(tower.linears):
-        weight = graph.constant(f"linear_{place}_weight", layer.get_parameter("weight"))
-        bias = graph.constant(f"linear_{place}_bias", layer.get_parameter("bias"))
-        hidden = graph.add("Gemm", [hidden, weight, bias], transB=1)
-        if place < last:
-            hidden = graph.add("Relu", [_normed(graph, hidden, tower.norms[place], place)])
-    if tower.skip is not None:
-        taste = graph.add("Gather", [inputs, graph.constant("shared_columns", tower.shared_columns)], axis=1)
-        passed = graph.add("MatMul", [taste, graph.constant("skip_weight", tower.skip.weight.t())])
-        hidden = graph.add("Add", [hidden, passed])
-    if is_unit:
-        length = graph.add("ReduceL2", [hidden, graph.axes(1)], keepdims=1)
-        longer = graph.add("Max", [length, graph.constant("shortest", np.array(_SHORTEST, np.float32))])
-        hidden = graph.add("Div", [hidden, longer])
-    return hidden
-
-
-def with_one(graph: Graph, vectors: str, ranks: int) -> str:
-    """Returns the vectors with a 1 behind each, which takes an item's prior as it is."""
-    pads = graph.constant("one_behind", np.array([0] * (2 * ranks - 1) + [1], np.int64))
-    return graph.add("Pad", [vectors, pads, graph.constant("one", np.array(1, np.float32))])
-
-
-def tower_width(tower: Tower) -> int:
-    """Returns the width of a tower's input."""
-    return int(tower.linears[0].get_parameter("weight").shape[1])
-
-
-def table_of(feature: TowerFeature) -> str:
-    """Returns the name of a feature's embedding table."""
-    return f"embedding/{feature.embedding_name}"
-
-
-def _normed(graph: Graph, hidden: str, norm: Any, place: int) -> str:
-    if not hasattr(norm, "weight"):
-        return hidden
-    scale = graph.constant(f"norm_{place}_weight", norm.weight)
-    shift = graph.constant(f"norm_{place}_bias", norm.bias)
-    if not isinstance(norm, BatchNorm):
-        return graph.add("LayerNormalization", [hidden, scale, shift], axis=-1, epsilon=norm.eps)
-    mean = graph.constant(f"norm_{place}_mean", norm.running_mean)
-    variance = graph.constant(f"norm_{place}_var", norm.running_var)
-    return graph.add("BatchNormalization", [hidden, scale, shift, mean, variance], epsilon=EPSILON)
-
-
-def _for_each_interest(graph: Graph, value: str, interests: int) -> str:
-    """Returns a value [B, .] as [B, K, .]."""
-    repeats = graph.constant("each_interest", np.array([1, interests, 1], np.int64))
-    return graph.add("Expand", [graph.add("Unsqueeze", [value, graph.axes(1)]), repeats])
-
-
+"""As in torch's normalize: a vector shorter than this is divided by it, not by its length."""
 OPSET: Final = 18
 IR_VERSION: Final = 9
 INLINE_BYTES: Final = 1 << 30
-"""Tables beyond this size together lie in a file beside the model: a protobuf message ends at 2 GiB."""
+"""Embedding tables larger than this go to a second file: a protobuf message is limited to 2 GiB."""
 _ALIGNMENT: Final = 4096
 
 Bytes = npt.NDArray[np.uint8]
@@ -205,7 +60,7 @@ class ExportedTower:
 
     Attributes:
         model: the bytes of the model.
-        data: the bytes of the file beside it, in pieces; empty where the tables are in the model.
+        data: the bytes of its data file, in pieces; empty if the tables are in the model.
     """
 
     model: bytes
@@ -213,68 +68,70 @@ class ExportedTower:
 
 
 def export_user_tower(two_tower: TwoTower, data_file: str, inline_bytes: int = INLINE_BYTES) -> ExportedTower:
-    """Returns the user tower as ONNX; `data_file` is what the file beside it will be called, should it need one."""
+    """Returns the user tower as ONNX; `data_file` is the name of its data file, if it needs one."""
     return _export(two_tower.user_tower, two_tower, user_layout(two_tower.spec), data_file, inline_bytes)
 
 
 def export_item_tower(two_tower: TwoTower, data_file: str, inline_bytes: int = INLINE_BYTES) -> ExportedTower:
-    """Returns the item tower as ONNX; `data_file` is what the file beside it will be called, should it need one."""
+    """Returns the item tower as ONNX; `data_file` is the name of its data file, if it needs one."""
     return _export(two_tower.item_tower, two_tower, item_layout(two_tower.spec), data_file, inline_bytes)
 
 
 def _export(tower: Tower, two_tower: TwoTower, layout: TowerLayout, data_file: str, inline_bytes: int) -> ExportedTower:
-    graph, tables, spec = Graph(), two_tower.tables, two_tower.spec
+    graph, tables, spec = OnnxGraph(), two_tower.tables, two_tower.spec
     is_user = tower is two_tower.user_tower
-    parts = looked_up(graph, tables, layout)
+    parts = _add_lookups(graph, tables, layout)
     columns = (two_tower.user_reading if is_user else two_tower.item_reading).columns
-    parts, held = held_apart(graph, parts, columns)
+    parts, frozen = _split_frozen(graph, parts, columns)
     if layout.attended:
-        means = [attended(graph, pool, features) for features, pool in zip(layout.attended, two_tower.attention, strict=True)]
-        parts = side_by_side(graph, parts, means, spec.num_interests)
+        means = [
+            _add_attention(graph, pool, features) for features, pool in zip(layout.attended, two_tower.attention, strict=True)
+        ]
+        parts = _add_means(graph, parts, means, spec.num_interests)
     if layout.has_history:
-        parts.append(empty_flag(graph, spec.num_interests))
-    is_several = is_user and spec.num_interests > 1
-    inputs = graph.add("Concat", parts, axis=2 if is_several else 1)
-    if is_several:
-        inputs = graph.reshaped(inputs, -1, tower_width(tower))
-    made = dense(graph, tower, inputs, is_unit=spec.similarity is Similarity.COSINE)
-    if held:
-        made = graph.add("Concat", [made, held], axis=1)
-    if is_several:
-        made = graph.reshaped(made, -1, spec.num_interests, spec.output_dim)
+        parts.append(_add_empty_flag(graph, spec.num_interests))
+    has_interests = is_user and spec.num_interests > 1
+    inputs = graph.add_node("Concat", parts, axis=2 if has_interests else 1)
+    if has_interests:
+        inputs = graph.add_reshape(inputs, -1, tower.linears[0].get_parameter("weight").shape[1])
+    vectors = _add_layers(graph, tower, inputs, is_unit=spec.similarity is Similarity.COSINE)
+    if frozen:
+        vectors = graph.add_node("Concat", [vectors, frozen], axis=1)
+    if has_interests:
+        vectors = graph.add_reshape(vectors, -1, spec.num_interests, spec.output_dim)
     if is_user and spec.prior:
-        with_one(graph, made, ranks=3 if is_several else 2)
+        _append_one(graph, vectors, rank=3 if has_interests else 2)
     graph.rename_last(OUTPUT)
-    owners = {table_of(feature): feature for feature in (*layout.singles, *layout.padded)}
-    pieces = {name: _rows(tables, feature) for name, feature in owners.items()}
+    owners = {_table_name(feature): feature for feature in (*layout.singles, *layout.padded)}
+    pieces = {name: _table_rows(tables, feature) for name, feature in owners.items()}
     initializers, data = _initializers(pieces, data_file, inline_bytes)
     width = spec.output_dim + (is_user and spec.prior)
-    shape = ["batch", spec.num_interests, width] if is_several else ["batch", width]
+    shape = ["batch", spec.num_interests, width] if has_interests else ["batch", width]
     output = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, shape)
-    made_graph = helper.make_graph(
-        graph.nodes, "tower", _inputs(layout), [output], initializer=[*graph.constants.values(), *initializers]
+    onnx_graph = helper.make_graph(
+        graph.nodes, "tower", _value_infos(layout), [output], initializer=[*graph.constants.values(), *initializers]
     )
     opset = helper.make_opsetid("", OPSET)
-    model = helper.make_model(made_graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="dssm-assets")
+    model = helper.make_model(onnx_graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="dssm-assets")
     return ExportedTower(model.SerializeToString(deterministic=True), data)
 
 
-def _inputs(layout: TowerLayout) -> list[Any]:
-    described: dict[str, tuple[int, list[Any]]] = {
+def _value_infos(layout: TowerLayout) -> list[Any]:
+    infos: dict[str, tuple[int, list[Any]]] = {
         SINGLES: (TensorProto.INT64, ["batch", len(layout.singles)]),
         IS_EMPTY_HISTORY: (TensorProto.FLOAT, ["batch"]),
     }
     for feature in layout.padded:
-        shape = ["batch", layout.length_of(feature)]
-        described[indices_of(feature.name)] = (TensorProto.INT64, shape)
-        described[weights_of(feature.name)] = (TensorProto.FLOAT, shape)
-    return [helper.make_tensor_value_info(name, *described[name]) for name in layout.input_names]
+        shape = ["batch", layout.length_name(feature)]
+        infos[indices_input(feature.name)] = (TensorProto.INT64, shape)
+        infos[weights_input(feature.name)] = (TensorProto.FLOAT, shape)
+    return [helper.make_tensor_value_info(name, *infos[name]) for name in layout.input_names]
 
 
 def _initializers(
     pieces: dict[str, list[npt.NDArray[np.float32]]], data_file: str, inline_bytes: int
 ) -> tuple[list[onnx.TensorProto], tuple[Bytes, ...]]:
-    """Returns the tables as tensors of the model, and what the file beside it holds of them."""
+    """Returns the tables as tensors of the model, and the content of its data file."""
     is_inline = sum(array.nbytes for arrays in pieces.values() for array in arrays) <= inline_bytes
     tensors, data, offset = [], [], 0
     for name, arrays in pieces.items():
@@ -294,8 +151,149 @@ def _initializers(
     return tensors, tuple(data)
 
 
-def _rows(tables: EmbeddingTables, feature: TowerFeature) -> list[npt.NDArray[np.float32]]:
-    """Returns the rows of a feature's table: the zeros of "missing", then its range of the fused table."""
+def _table_rows(tables: EmbeddingTables, feature: TowerFeature) -> list[npt.NDArray[np.float32]]:
+    """Returns the rows of a feature's table: the zero vector for "missing", then its rows of the fused table."""
     base = tables.bases[feature.embedding_name]
     fused = tables.table(feature.embedding_dim).detach().numpy()
     return [np.zeros((1, feature.embedding_dim), np.float32), fused[base + 1 : base + feature.num_embeddings]]
+
+
+class OnnxGraph:
+    """A graph under construction. Each node has one output, which has the node's name."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: dict[str, Any] = {}
+
+    def add_node(self, kind: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
+        """Adds a node; returns its name."""
+        name = output or f"{kind}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def add_constant(self, name: str, values: npt.NDArray[Any] | Tensor) -> str:
+        """Adds a small constant; returns its name."""
+        array = values.detach().numpy() if isinstance(values, Tensor) else values
+        self.constants[name] = numpy_helper.from_array(np.array(array, order="C"), name)
+        return name
+
+    def add_axes(self, *axes: int) -> str:
+        """Adds a constant with some axes; returns its name."""
+        return self.add_constant("axis_" + "_".join(map(str, axes)), np.array(axes, np.int64))
+
+    def add_reshape(self, value: str, *shape: int) -> str:
+        """Adds a reshape of a value; one size may be -1."""
+        return self.add_node(
+            "Reshape", [value, self.add_constant("shape_" + "_".join(map(str, shape)), np.array(shape, np.int64))]
+        )
+
+    def rename_last(self, name: str) -> None:
+        """Renames the last node and its output."""
+        last = self.nodes[-1]
+        last.name = last.output[0] = name
+
+
+def _add_lookups(graph: OnnxGraph, tables: EmbeddingTables, layout: TowerLayout) -> list[str]:
+    """Returns the pooled vectors [B, d] of the features, in the order of `EmbeddingTables.lookup`."""
+    parts = []
+    for group in tables.groups(layout.singles, layout.bags):
+        for column in group.single_columns.tolist():
+            position = graph.add_constant(f"column_{column}", np.array(column, np.int64))
+            index = graph.add_node("Gather", [SINGLES, position], axis=1)  # [B]
+            parts.append(graph.add_node("Gather", [_table_name(layout.singles[column]), index], axis=0))
+        for column in group.bag_columns:
+            feature = layout.bags[column]
+            found = graph.add_node("Gather", [_table_name(feature), indices_input(feature.name)], axis=0)  # [B, L, d]
+            axis = graph.add_axes(1)
+            weights = graph.add_node("Unsqueeze", [weights_input(feature.name), axis])  # [B, 1, L]
+            parts.append(graph.add_node("Squeeze", [graph.add_node("MatMul", [weights, found]), axis]))
+    return parts
+
+
+def _split_frozen(graph: OnnxGraph, parts: list[str], columns: FrozenColumns) -> tuple[list[str], str]:
+    """Returns the vectors that the layers read, and the frozen ones, concatenated to the output; "" if there are none."""
+    if columns.is_none:
+        return parts, ""
+    found = graph.add_node("Concat", parts, axis=1)
+    read = graph.add_node("Gather", [found, graph.add_constant("read_columns", columns.read)], axis=1)
+    return [read], graph.add_node("Gather", [found, graph.add_constant("frozen_columns", columns.held)], axis=1)
+
+
+def _add_attention(graph: OnnxGraph, pooling: Any, features: Sequence[TowerFeature]) -> str:
+    """Returns the weighted means [B, K, W] of an `AttentionPooling` over the concatenated sub-features."""
+    first = features[0].name
+    found = [graph.add_node("Gather", [_table_name(feature), indices_input(feature.name)], axis=0) for feature in features]
+    events = graph.add_node("Concat", found, axis=2)  # [B, L, W]
+    hidden = graph.add_constant(f"attention_hidden/{first}", pooling.hidden.weight.t())
+    score = graph.add_constant(f"attention_score/{first}", pooling.score.weight.t())
+    scores = graph.add_node(
+        "MatMul", [graph.add_node("Tanh", [graph.add_node("MatMul", [events, hidden])]), score]
+    )  # [B, L, K]
+    is_present = graph.add_node("Unsqueeze", [weights_input(first), graph.add_axes(2)])  # [B, L, 1]
+    minus_missing = graph.add_node("Sub", [is_present, graph.add_constant("one", np.array(1, np.float32))])
+    shift = graph.add_node("Mul", [minus_missing, graph.add_constant("nowhere", np.array(-NOWHERE, np.float32))])
+    weights = graph.add_node("Softmax", [graph.add_node("Add", [scores, shift])], axis=1)
+    return graph.add_node("MatMul", [graph.add_node("Transpose", [weights], perm=[0, 2, 1]), events])
+
+
+def _add_means(graph: OnnxGraph, parts: Sequence[str], means: Sequence[str], interests: int) -> list[str]:
+    """Returns the parts [B, d] followed by the means [B, K, W], all as [B, K, .], or as [B, .] for one interest."""
+    if interests == 1:
+        return [*parts, *(graph.add_node("Squeeze", [mean, graph.add_axes(1)]) for mean in means)]
+    return [*(_repeat_for_interests(graph, part, interests) for part in parts), *means]
+
+
+def _add_empty_flag(graph: OnnxGraph, interests: int) -> str:
+    """Returns `is_empty_history` as a column [B, 1], or [B, K, 1] for several interests."""
+    flag = graph.add_node("Unsqueeze", [IS_EMPTY_HISTORY, graph.add_axes(1)])
+    return flag if interests == 1 else _repeat_for_interests(graph, flag, interests)
+
+
+def _add_layers(graph: OnnxGraph, tower: Tower, inputs: str, *, is_unit: bool) -> str:
+    """Returns the vectors [B, D] that a tower's layers compute from their input [B, W]."""
+    last = len(tower.linears) - 1
+    hidden = inputs
+    for number, layer in enumerate(tower.linears):
+        weight = graph.add_constant(f"linear_{number}_weight", layer.get_parameter("weight"))
+        bias = graph.add_constant(f"linear_{number}_bias", layer.get_parameter("bias"))
+        hidden = graph.add_node("Gemm", [hidden, weight, bias], transB=1)
+        if number < last:
+            hidden = graph.add_node("Relu", [_add_norm(graph, hidden, tower.norms[number], number)])
+    if tower.skip is not None:
+        shared = graph.add_node("Gather", [inputs, graph.add_constant("shared_columns", tower.shared_columns)], axis=1)
+        skipped = graph.add_node("MatMul", [shared, graph.add_constant("skip_weight", tower.skip.weight.t())])
+        hidden = graph.add_node("Add", [hidden, skipped])
+    if is_unit:
+        length = graph.add_node("ReduceL2", [hidden, graph.add_axes(1)], keepdims=1)
+        divisor = graph.add_node("Max", [length, graph.add_constant("shortest", np.array(_SHORTEST, np.float32))])
+        hidden = graph.add_node("Div", [hidden, divisor])
+    return hidden
+
+
+def _append_one(graph: OnnxGraph, vectors: str, rank: int) -> str:
+    """Returns the vectors with a 1 appended to each, so that the inner product adds an item's prior."""
+    pads = graph.add_constant("one_behind", np.array([0] * (2 * rank - 1) + [1], np.int64))
+    return graph.add_node("Pad", [vectors, pads, graph.add_constant("one", np.array(1, np.float32))])
+
+
+def _table_name(feature: TowerFeature) -> str:
+    """Returns the name of a feature's embedding table in the model."""
+    return f"embedding/{feature.embedding_name}"
+
+
+def _add_norm(graph: OnnxGraph, hidden: str, norm: Any, number: int) -> str:
+    if not hasattr(norm, "weight"):
+        return hidden
+    scale = graph.add_constant(f"norm_{number}_weight", norm.weight)
+    shift = graph.add_constant(f"norm_{number}_bias", norm.bias)
+    if not isinstance(norm, BatchNorm):
+        return graph.add_node("LayerNormalization", [hidden, scale, shift], axis=-1, epsilon=norm.eps)
+    mean = graph.add_constant(f"norm_{number}_mean", norm.running_mean)
+    variance = graph.add_constant(f"norm_{number}_var", norm.running_var)
+    return graph.add_node("BatchNormalization", [hidden, scale, shift, mean, variance], epsilon=EPSILON)
+
+
+def _repeat_for_interests(graph: OnnxGraph, value: str, interests: int) -> str:
+    """Returns a value [B, .] as [B, K, .]."""
+    repeats = graph.add_constant("each_interest", np.array([1, interests, 1], np.int64))
+    return graph.add_node("Expand", [graph.add_node("Unsqueeze", [value, graph.add_axes(1)]), repeats])

@@ -1,34 +1,31 @@
-"""Golden rows are spread evenly, have a context every second time, and a difference is what it says."""
+"""Golden rows: which rows are chosen, their contexts, and the comparison of an exported tower with a trained one."""
 
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.serving import golden
 from dssm_assets.core.serving.golden import (
+    choose_rows,
     compare_item_tower,
     compare_user_tower,
     difference,
     golden_contexts,
-    popular_items,
-    spread_rows,
 )
 from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
 from dssm_assets.core.serving.tower_layout import Feed
 from dssm_assets_tests.core.serving import worlds
 
 
-def test_rows_are_spread_from_the_first_to_the_last() -> None:
-    assert spread_rows(9, 3).tolist() == [0, 4, 8]
-    assert spread_rows(2, 5).tolist() == [0, 1]
-    assert spread_rows(0, 5).tolist() == []
-    assert spread_rows(7, 1).tolist() == [0]
+def test_choose_rows_spaces_rows_evenly_from_first_to_last() -> None:
+    assert choose_rows(9, 3).tolist() == [0, 4, 8]
+    assert choose_rows(2, 5).tolist() == [0, 1]
+    assert choose_rows(0, 5).tolist() == []
+    assert choose_rows(7, 1).tolist() == [0]
 
 
-def test_every_second_row_has_a_context() -> None:
+def test_every_second_golden_row_has_a_context() -> None:
     contexts = golden_contexts(worlds.spec(), 100, seed=1)
     assert set(contexts) == {"hour", "pages", "pages__weights"}
     hours, pages = (contexts[name].to_pylist() for name in ("hour", "pages"))
@@ -39,23 +36,23 @@ def test_every_second_row_has_a_context() -> None:
     assert golden_contexts(worlds.spec(), 100, seed=2)["hour"].to_pylist() != hours
 
 
-def test_a_difference_by_hand() -> None:
+def test_difference_by_hand() -> None:
     trained = np.array([[3.0, 4.0], [0.0, 1.0]], np.float32)
     found = difference(trained, trained + np.array([[0, 0.25], [-0.5, 0]], np.float32))
     assert (found.row_count, found.largest, found.longest) == (2, 0.5, 5.0)
-    # The longest vector has length 5: half is a tenth of it.
+    # The longest vector has length 5: a difference of 0.5 is a tenth of it.
     assert found.is_within(0.1) and not found.is_within(0.099)
     short = difference(trained[1:], trained[1:] + 0.5)
     assert short.is_within(0.5) and not short.is_within(0.49)
 
 
-def test_what_is_no_vector_is_infinitely_far() -> None:
+def test_difference_is_infinite_for_nan_or_another_shape() -> None:
     trained = np.ones((2, 3), np.float32)
     assert difference(trained, np.full((2, 3), np.nan, np.float32)).largest == float("inf")
     assert not difference(trained, trained[:1]).is_within(1.0)
 
 
-def test_towers_are_compared_as_exported() -> None:
+def test_exported_towers_are_within_tolerance_of_their_own_weights_only() -> None:
     spec = worlds.spec()
     two_tower, users, items = worlds.towers(spec), worlds.user_rows(spec), worlds.item_rows(spec)
     user_model, item_model = export_user_tower(two_tower, "u").model, export_item_tower(two_tower, "i").model
@@ -67,7 +64,7 @@ def test_towers_are_compared_as_exported() -> None:
     assert not compare_user_tower(other, users, lambda feed: worlds.run(user_model, feed)).is_within(1e-3)
 
 
-def test_an_exported_tower_is_run_on_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exported_tower_runs_on_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = worlds.spec()
     two_tower, users = worlds.towers(spec), worlds.user_rows(spec)
     model, seen = export_user_tower(two_tower, "u").model, []
@@ -80,15 +77,3 @@ def test_an_exported_tower_is_run_on_few_rows_at_a_time(monkeypatch: pytest.Monk
     assert compare_user_tower(two_tower, users, run).is_within(1e-5)
     assert sum(seen) == worlds.ROWS
     assert max(seen) == 3
-
-
-def test_order_and_members() -> None:
-    counts = pa.table({"item_id": ["d", "a", "x", "b", "c"], "count": pa.array([2, 5, 9, 2, 0], pa.int64())})
-    found = popular_items(counts, IdIndex(pa.array(["b", "c", "d", "a"])))
-    # x is not in the corpus and c was never taken.
-    assert found.to_pylist() == [{"item_id": "a", "count": 5}, {"item_id": "b", "count": 2}, {"item_id": "d", "count": 2}]
-
-
-def test_no_positive_at_all() -> None:
-    counts = pa.table({"item_id": pa.array([], pa.int64()), "count": pa.array([], pa.int64())})
-    assert popular_items(counts, IdIndex(pa.array([1, 2]))).num_rows == 0

@@ -1,4 +1,4 @@
-"""The exported towers give the trained towers' vectors, run by onnxruntime alone."""
+"""Exported towers, run by onnxruntime alone, compute the trained towers' vectors."""
 
 from __future__ import annotations
 
@@ -43,28 +43,28 @@ SHAPES: list[dict[str, Any]] = [
 
 def vectors(two_tower: Any, users: Any, items: Any) -> tuple[Any, Any]:
     with torch.no_grad():
-        of_users = two_tower.user_vectors(users).numpy()
+        user_vectors = two_tower.user_vectors(users).numpy()
         if two_tower.spec.prior:
-            of_users = np.concatenate([of_users, np.ones_like(of_users[..., :1])], axis=-1)
-        return of_users, two_tower.item_vectors(items).numpy()
+            user_vectors = np.concatenate([user_vectors, np.ones_like(user_vectors[..., :1])], axis=-1)
+        return user_vectors, two_tower.item_vectors(items).numpy()
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_exported_towers_give_the_same_vectors(shape: dict[str, Any], seed: int) -> None:
+def test_exported_towers_compute_the_trained_vectors(shape: dict[str, Any], seed: int) -> None:
     spec = worlds.spec(**shape)
     two_tower, users, items = worlds.towers(spec, seed), worlds.user_rows(spec, seed), worlds.item_rows(spec, seed)
-    of_users, of_items = vectors(two_tower, users, items)
+    user_vectors, item_vectors = vectors(two_tower, users, items)
     user_model, item_model = export_user_tower(two_tower, "u.data").model, export_item_tower(two_tower, "i.data").model
     for model in (user_model, item_model):
         onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
-    np.testing.assert_allclose(worlds.run(user_model, user_layout(spec).feed(users)), of_users, rtol=0, atol=2e-6)
-    np.testing.assert_allclose(worlds.run(item_model, item_layout(spec).feed(items)), of_items, rtol=0, atol=2e-6)
-    assert np.abs(of_users).max() > 0.1
+    np.testing.assert_allclose(worlds.run(user_model, user_layout(spec).feed(users)), user_vectors, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(worlds.run(item_model, item_layout(spec).feed(items)), item_vectors, rtol=0, atol=2e-6)
+    assert np.abs(user_vectors).max() > 0.1
 
 
 @pytest.mark.parametrize("shape", [{}, {"poolings": [{"kind": "attention"}, {}], "num_interests": 2}], ids=str)
-def test_other_inputs_and_other_weights_give_other_vectors(shape: dict[str, Any]) -> None:
+def test_every_input_and_the_weights_change_the_vectors(shape: dict[str, Any]) -> None:
     spec = worlds.spec(**shape)
     two_tower, users = worlds.towers(spec), worlds.user_rows(spec)
     model, feed = export_user_tower(two_tower, "u.data").model, user_layout(spec).feed(users)
@@ -76,13 +76,13 @@ def test_other_inputs_and_other_weights_give_other_vectors(shape: dict[str, Any]
     assert np.abs(worlds.run(other, feed) - plain).max() > 1e-3
 
 
-def test_the_same_towers_give_the_same_bytes() -> None:
+def test_export_of_the_same_towers_gives_the_same_bytes() -> None:
     spec = worlds.spec()
     assert export_user_tower(worlds.towers(spec), "a") == export_user_tower(worlds.towers(spec), "b")
     assert export_user_tower(worlds.towers(spec), "a").data == ()
 
 
-def test_large_tables_lie_in_a_file_beside_the_model(tmp_path: Path) -> None:
+def test_large_tables_go_to_a_data_file(tmp_path: Path) -> None:
     spec = worlds.spec()
     two_tower, feed = worlds.towers(spec), user_layout(spec).feed(worlds.user_rows(spec))
     whole, split = export_user_tower(two_tower, "u.data"), export_user_tower(two_tower, "u.data", inline_bytes=0)
@@ -105,21 +105,21 @@ def test_large_tables_lie_in_a_file_beside_the_model(tmp_path: Path) -> None:
     assert (tmp_path / "u.data").stat().st_size == 7 * 4096
 
 
-ALONE = """
+STANDALONE_SCRIPT = """
 import json, sys
 import numpy as np, onnxruntime
 towers = json.load(open("towers.json"))
-asked = towers["towers"]["user"]["inputs"]
+inputs = towers["towers"]["user"]["inputs"]
 rows = json.load(open("rows.json"))
 feed = {}
-for given in asked:
-    dtype = {"int64": np.int64, "float32": np.float32}[given["type"]]
-    if given["name"] == "singles":
-        feed["singles"] = np.array([[row[f["name"]] for f in given["features"]] for row in rows], dtype)
-    elif given["name"] == "is_empty_history":
-        feed[given["name"]] = np.array([not row["h__item"] for row in rows], dtype)
-    elif "feature" in given:
-        name = given["feature"]["name"]
+for entry in inputs:
+    dtype = {"int64": np.int64, "float32": np.float32}[entry["type"]]
+    if entry["name"] == "singles":
+        feed["singles"] = np.array([[row[f["name"]] for f in entry["features"]] for row in rows], dtype)
+    elif entry["name"] == "is_empty_history":
+        feed[entry["name"]] = np.array([not row["h__item"] for row in rows], dtype)
+    elif "feature" in entry:
+        name = entry["feature"]["name"]
         length = max(max(len(row[name]) for row in rows), 1)
         indices, weights = np.zeros((len(rows), length), np.int64), np.zeros((len(rows), length), np.float32)
         for i, row in enumerate(rows):
@@ -129,16 +129,16 @@ for given in asked:
             for j, (value, weight) in enumerate(zip(values, given_weights)):
                 if value and total:
                     indices[i, j], weights[i, j] = value, weight / total
-        feed[given["name"]], feed["weights/" + name] = indices, weights
+        feed[entry["name"]], feed["weights/" + name] = indices, weights
 session = onnxruntime.InferenceSession(towers["towers"]["user"]["file"], providers=["CPUExecutionProvider"])
-assert {i.name for i in session.get_inputs()} == set(feed) == {given["name"] for given in asked}
+assert {i.name for i in session.get_inputs()} == set(feed) == {entry["name"] for entry in inputs}
 json.dump(session.run([towers["towers"]["user"]["output"]["name"]], feed)[0].tolist(), sys.stdout)
 assert not any(name.startswith(("dssm", "torch")) for name in sys.modules)
 """
 
 
-def test_whoever_reads_towers_json_can_feed_the_tower_without_this_package(tmp_path: Path) -> None:
-    """The script above knows the description and the rules in words; its rows are values, not tensors."""
+def test_towers_json_suffices_to_run_the_tower_without_this_package(tmp_path: Path) -> None:
+    """The script above knows only the description and the rules of towers.json; its rows are values, not tensors."""
     import pyarrow as pa
 
     from dssm_assets.core.models.history_pooling import HistoryReader
@@ -167,13 +167,13 @@ def test_whoever_reads_towers_json_can_feed_the_tower_without_this_package(tmp_p
     table = pa.table({name: pa.array([row[name] for row in rows], types.get(name, pa.int32())) for name in names})
     read = SideReader(table, "users", spec.of(Side.USER, Side.CONTEXT)).read(np.arange(3))
     events = {name: pa.array([4, 5, 10] if name == "h__item" else [1, 0, 2], pa.int32()) for name in ("h__item", "h__tag")}
-    past = HistoryReader(pa.table({"event_time_ms": pa.array([1, 2, 3]), **events}), spec)
-    bags, is_empty = past.read(np.array([0, 0, 0]), np.array([0, 0, 3]))
+    history = HistoryReader(pa.table({"event_time_ms": pa.array([1, 2, 3]), **events}), spec)
+    bags, is_empty = history.read(np.array([0, 0, 0]), np.array([0, 0, 3]))
     with torch.no_grad():
         expected = two_tower.user_vectors(TowerInput(read.singles, read.bags + bags, is_empty)).numpy()
     (tmp_path / "user_tower.onnx").write_bytes(export_user_tower(two_tower, "u.data").model)
     (tmp_path / "towers.json").write_text(json.dumps(describe_towers(spec)))
     (tmp_path / "rows.json").write_text(json.dumps(rows))
-    done = subprocess.run([sys.executable, "-c", ALONE], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", STANDALONE_SCRIPT], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(np.array(json.loads(done.stdout)), expected, rtol=0, atol=2e-6)

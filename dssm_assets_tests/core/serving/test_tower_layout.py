@@ -1,4 +1,4 @@
-"""Padding by hand, and the names of the inputs."""
+"""Inputs of an exported tower: padding by hand, names and order, and their description in towers.json."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import onnx
 from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
-from dssm_assets.core.serving.tower_layout import describe_towers, item_layout, padded, user_layout
+from dssm_assets.core.serving.tower_layout import describe_towers, item_layout, pad_bags, user_layout
 from dssm_assets_tests.core.serving import worlds
 
 
-def test_rows_are_padded_to_the_longest() -> None:
+def test_pad_bags_pads_rows_to_the_longest() -> None:
     bag = Bags(np.array([3, 4, 5]), np.array([0, 2, 2, 3]), np.array([0.5, 0.5, -1.0], np.float32))
-    indices, weights = padded(bag)
+    indices, weights = pad_bags(bag)
     assert indices.tolist() == [[3, 4], [0, 0], [5, 0]]
     assert weights.tolist() == [[0.5, 0.5], [0, 0], [-1, 0]]
     assert (indices.dtype, weights.dtype) == (np.int64, np.float32)
 
 
-def test_without_any_value_there_is_still_one_place() -> None:
-    indices, weights = padded(Bags(np.zeros(0, np.int64), np.zeros(4, np.int64), np.zeros(0, np.float32)))
+def test_pad_bags_without_values_has_width_one() -> None:
+    indices, weights = pad_bags(Bags(np.zeros(0, np.int64), np.zeros(4, np.int64), np.zeros(0, np.float32)))
     assert indices.tolist() == weights.tolist() == [[0], [0], [0]]
 
 
-def test_inputs_have_a_fixed_order_and_every_feature_is_among_them() -> None:
+def test_inputs_have_a_fixed_order_and_cover_every_feature() -> None:
     spec = worlds.spec()
     bags = ["interests", "pages", "h__item", "h__tag"]
     expected = ["singles", *(f"indices/{name}" for name in bags), *(f"weights/{name}" for name in bags), "is_empty_history"]
@@ -36,18 +36,18 @@ def test_inputs_have_a_fixed_order_and_every_feature_is_among_them() -> None:
     feed = layout.feed(worlds.user_rows(spec))
     assert set(feed) == set(expected)
     assert feed["singles"].shape == (worlds.ROWS, 3)
-    # A history is cut to its last 4 events; the first user has none.
+    # A history is limited to its last 4 events; the first user has none.
     assert feed["indices/h__item"].shape[1] <= 4
     assert feed["is_empty_history"][:2].tolist() == [1, 0]
 
 
-def test_without_history_there_is_no_flag() -> None:
+def test_tower_without_history_has_no_empty_flag() -> None:
     names = user_layout(worlds.spec(history_length=0)).input_names
     assert "is_empty_history" not in names
     assert not any("h__" in name for name in names)
 
 
-def test_sub_features_under_attention_share_the_weights_of_the_first() -> None:
+def test_sub_features_of_attention_share_the_weights_of_the_first() -> None:
     spec = worlds.spec(poolings=[{"kind": "attention", "length": 3}, {"kind": "root"}])
     layout, inputs = user_layout(spec), worlds.user_rows(spec)
     feed = layout.feed(inputs)
@@ -61,34 +61,34 @@ def test_sub_features_under_attention_share_the_weights_of_the_first() -> None:
         "weights/h__item/0_attention",
         "indices/h__tag/0_attention",
     ]
-    there = feed["weights/h__item/0_attention"]
-    assert feed["indices/h__item/0_attention"].shape == feed["indices/h__tag/0_attention"].shape == there.shape
-    assert set(np.unique(there)) == {0, 1}
-    # A place counts where either sub-feature is present, and nowhere else.
+    is_event = feed["weights/h__item/0_attention"]
+    assert feed["indices/h__item/0_attention"].shape == feed["indices/h__tag/0_attention"].shape == is_event.shape
+    assert set(np.unique(is_event)) == {0, 1}
+    # An event has weight 1 if either sub-feature is present.
     present = (feed["indices/h__item/0_attention"] > 0) | (feed["indices/h__tag/0_attention"] > 0)
-    assert (present == (there > 0)).all()
-    assert not there[0].any()
+    assert (present == (is_event > 0)).all()
+    assert not is_event[0].any()
 
 
-def test_inputs_are_those_of_the_models() -> None:
+def test_described_inputs_are_those_of_the_exported_models() -> None:
     spec = worlds.spec(history_half_life_days=2.0)
     described, two_tower = describe_towers(spec), worlds.towers(spec)
     for side, export in (("user", export_user_tower), ("item", export_item_tower)):
         model = onnx.load_from_string(export(two_tower, "d").model)
-        names = [given.name for given in model.graph.input]
+        names = [entry.name for entry in model.graph.input]
         kinds = [
-            "int64" if given.type.tensor_type.elem_type == onnx.TensorProto.INT64 else "float32" for given in model.graph.input
+            "int64" if entry.type.tensor_type.elem_type == onnx.TensorProto.INT64 else "float32" for entry in model.graph.input
         ]
         inputs = described["towers"][side]["inputs"]
-        assert [given["name"] for given in inputs] == names
-        assert [given["type"] for given in inputs] == kinds
+        assert [entry["name"] for entry in inputs] == names
+        assert [entry["type"] for entry in inputs] == kinds
         assert described["towers"][side]["output"]["name"] == model.graph.output[0].name
     names = ["h__item", "h__tag"]
     mean = {"rule": "history", "length": 4, "half_life_days": 2.0, "features": names}
     assert described["history"] == {"length": 4, "half_life_days": 2.0, "features": names, "poolings": [mean]}
 
 
-def test_several_poolings_have_inputs_and_rules_of_their_own() -> None:
+def test_several_poolings_have_their_own_inputs_and_rules() -> None:
     poolings = [{"kind": "attention"}, {"kind": "recency", "scale": 1.5}, {"kind": "root", "length": 9}]
     described = describe_towers(worlds.spec(poolings=poolings, num_interests=2, prior=True))
     # 5 scales of 1.5 ranks are 7.5: the eighth event back is the last that is read.
@@ -97,7 +97,7 @@ def test_several_poolings_have_inputs_and_rules_of_their_own() -> None:
         ("root", 9, "h__item/2_root"),
         ("attention", 50, "h__item/0_attention"),
     ]
-    inputs = {given["name"]: given for given in described["towers"]["user"]["inputs"]}
+    inputs = {entry["name"]: entry for entry in described["towers"]["user"]["inputs"]}
     assert inputs["weights/h__tag/1_recency"]["rule"] == "recency"
     assert inputs["weights/h__tag/2_root"]["rule"] == "root"
     assert inputs["weights/h__item/0_attention"]["rule"] == "attention"
@@ -106,12 +106,12 @@ def test_several_poolings_have_inputs_and_rules_of_their_own() -> None:
     assert shapes == [["batch", "length of h__item/0_attention"]] * 2
     outputs = {side: tower["output"] for side, tower in described["towers"].items()}
     assert (outputs["user"]["shape"], outputs["item"]["shape"]) == (["batch", 2, 7], ["batch", 6])
-    assert (outputs["user"]["has_one_behind"], outputs["item"]["has_one_behind"]) == (True, False)
+    assert (outputs["user"]["has_appended_one"], outputs["item"]["has_appended_one"]) == (True, False)
 
 
-def test_rules_name_how_each_weight_is_made() -> None:
-    inputs = {given["name"]: given for given in describe_towers(worlds.spec())["towers"]["user"]["inputs"]}
-    rules = {name: given["rule"] for name, given in inputs.items() if name.startswith("weights/")}
+def test_every_input_of_weights_names_its_rule() -> None:
+    inputs = {entry["name"]: entry for entry in describe_towers(worlds.spec())["towers"]["user"]["inputs"]}
+    rules = {name: entry["rule"] for name, entry in inputs.items() if name.startswith("weights/")}
     assert rules == {
         "weights/interests": "mean",
         "weights/pages": "weighted",
@@ -121,7 +121,7 @@ def test_rules_name_how_each_weight_is_made() -> None:
     assert set(rules.values()) <= set(describe_towers(worlds.spec())["rules"])
 
 
-def test_the_specification_comes_back() -> None:
+def test_described_specification_is_the_trained_one() -> None:
     spec = worlds.spec(similarity="INNER_PRODUCT")
     assert TowerSpec.model_validate(describe_towers(spec)["spec"]) == spec
     assert describe_towers(spec)["towers"]["user"]["output"]["holds"] == "vectors"

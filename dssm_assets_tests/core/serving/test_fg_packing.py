@@ -1,4 +1,4 @@
-"""The files that a fg.json names travel with it, whatever their paths were."""
+"""Packing a fg.json with the files that it names: files are renamed by content, features stay the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from dssm_assets.core.errors import FeatureSpecError
 from dssm_assets.core.features.generator import FeatureGenerator
-from dssm_assets.core.serving.fg_files import packed_fg
+from dssm_assets.core.serving.fg_packing import pack_fg
 
 CONTENT = {"/etc/words/colour.txt": b"red\nblue\n", "../colour.txt": b"green\n"}
 
@@ -20,33 +20,33 @@ def fg() -> dict[str, Any]:
         keys = {"vocab_file": file, "default_bucketize_value": 0}
         return {"feature_type": "id_feature", "feature_name": name, "expression": f"user:{name}", **keys}
 
-    # The third feature has a file's name as a value that names no file.
+    # The third feature has a file's name as an ordinary value.
     other = {"feature_type": "id_feature", "feature_name": "c", "expression": "user:c", "default_value": "../colour.txt"}
     return {"features": [feature("a", "/etc/words/colour.txt"), feature("b", "../colour.txt"), other]}
 
 
-def test_files_are_renamed_by_content_and_read_from_beside() -> None:
+def test_named_files_are_renamed_by_content() -> None:
     raw = fg()
-    packed, files = packed_fg(raw, CONTENT.__getitem__)
+    packed, files = pack_fg(raw, CONTENT.__getitem__)
     names = [f"fg_files/{hashlib.sha256(content).hexdigest()[:12]}-colour.txt" for content in CONTENT.values()]
     assert files == dict(zip(names, CONTENT.values(), strict=True))
     assert [feature.get("vocab_file") for feature in packed["features"]] == [*names, None]
     assert packed["features"][2]["default_value"] == "../colour.txt"
     assert raw == fg()
-    here = FeatureGenerator.from_fg_json(json.loads(json.dumps(packed)), read_file=files.__getitem__)
-    there = FeatureGenerator.from_fg_json(raw, read_file=CONTENT.__getitem__)
+    packed_generator = FeatureGenerator.from_fg_json(json.loads(json.dumps(packed)), read_file=files.__getitem__)
+    original_generator = FeatureGenerator.from_fg_json(raw, read_file=CONTENT.__getitem__)
     for request in ({"a": "blue", "b": "green"}, {"a": "green", "b": "red"}):
-        assert here.bucketize_one(request) == there.bucketize_one(request)
+        assert packed_generator.bucketize_one(request) == original_generator.bucketize_one(request)
 
 
-def test_without_files_the_definitions_are_the_same() -> None:
+def test_definitions_without_files_do_not_change() -> None:
     raw = {"features": [{"feature_type": "id_feature", "feature_name": "a", "expression": "user:a"}], "reserves": ["x"]}
-    assert packed_fg(raw, CONTENT.__getitem__) == (raw, {})
+    assert pack_fg(raw, CONTENT.__getitem__) == (raw, {})
 
 
-def test_a_file_that_cannot_be_read_is_named() -> None:
+def test_unreadable_file_is_named() -> None:
     def missing(name: str) -> bytes:
         raise FileNotFoundError(name)
 
     with pytest.raises(FeatureSpecError, match=r"colour\.txt"):
-        packed_fg(fg(), missing)
+        pack_fg(fg(), missing)

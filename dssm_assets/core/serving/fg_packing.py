@@ -1,0 +1,48 @@
+"""Packing: a fg.json together with the files that it names, renamed by their content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from dssm_assets.core.features.fg_files import ReadFile
+from dssm_assets.core.features.spec import parse_fg
+
+PACKED_FOLDER: Final = "fg_files"
+_FILE_KEY_SUFFIX: Final = "_file"
+"""Suffix of the keys whose value is the name of a file."""
+
+
+def pack_fg(raw: Mapping[str, Any], read_file: ReadFile) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Returns the definitions with the new path of every file that they name, and path -> content of those files.
+
+    Any path, absolute or above the fg.json too, becomes `fg_files/<digest>-<name>`.
+
+    Raises:
+        FeatureSpecError: the definitions are wrong, or a file cannot be read.
+    """
+    contents: dict[str, bytes] = {}
+
+    def read_and_record(name: str) -> bytes:
+        contents[name] = read_file(name)
+        return contents[name]
+
+    parse_fg(raw, read_file=read_and_record)
+    paths = {name: _packed_path(name, content) for name, content in contents.items()}
+    return _rename_files(dict(raw), paths), {paths[name]: content for name, content in contents.items()}
+
+
+def _packed_path(name: str, content: bytes) -> str:
+    return f"{PACKED_FOLDER}/{hashlib.sha256(content).hexdigest()[:12]}-{name.rpartition('/')[2]}"
+
+
+def _rename_files(value: Any, paths: Mapping[str, str]) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            key: paths[inner]
+            if str(key).endswith(_FILE_KEY_SUFFIX) and isinstance(inner, str) and inner in paths
+            else _rename_files(inner, paths)
+            for key, inner in value.items()
+        }
+    return [_rename_files(inner, paths) for inner in value] if isinstance(value, list) else value

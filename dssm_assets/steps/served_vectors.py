@@ -1,0 +1,313 @@
+"""Vectors of all users and items as of the end of a day, computed again for the serving bundle.
+
+The vectors of the evaluation use features as of the day before the evaluation day; a bundle serves the days after it.
+
+Belongs here: which partitions a bundle is built from, writing its ids and vectors, golden rows. Does not belong here: the
+other files of the bundle and its checks (`serving.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.arrays.ids import IdIndex, comparable_ids
+from dssm_assets.core.arrays.ragged import combine_chunks
+from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.file_names import BundleFile, ModelFile
+from dssm_assets.core.models.history_pooling import HistoryReader
+from dssm_assets.core.models.tower_input import SideReader, TowerInput
+from dssm_assets.core.models.tower_spec import Side, TowerSpec
+from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.retrieval.structure import StructureReport, VectorStructure
+from dssm_assets.core.samples.history import HistoryCsr
+from dssm_assets.core.serving.golden import choose_rows, golden_contexts
+from dssm_assets.core.statistics.bucketizer import Bucketizer
+from dssm_assets.core.training.inference import ItemInference, UserInference
+from dssm_assets.core.training.model_format import model_from_bytes
+from dssm_assets.steps.feature_config import RunSettings, indexed_features, open_bucketizer, towers_of
+from dssm_assets.steps.training import find_history_days, read_history
+from dssm_assets.steps.vectors import pack_item_vectors, pack_user_vectors, read_recent_priors
+from dssm_assets.steps.workspace import Workspace, check_built_from, day_before, digests, start_of_day_ms, window_days
+from dssm_assets.storage.local_files import ScratchArrays, write_arrow, write_arrow_table
+from dssm_assets.storage.manifest import Manifest
+
+DAY_TABLES = ("user_features_fg", "item_features_fg", "user_history_fg")
+"""Daily tables that a bundle needs of the evaluation day itself."""
+BATCH_ROWS = 4096
+_START, _END = "history start", "history end"
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class BundleInputs:
+    """The model of a day, and the partitions that the vectors of its bundle are computed from.
+
+    Attributes:
+        ds: the evaluation day.
+        as_of: the day whose end the vectors describe: the evaluation day, or the day before it if its tables are missing.
+        towers: the fitted towers.
+        model: dssm_model, which holds the towers and their prior.
+        settings: of the run that fitted the towers.
+        bucketizer: of the model's feature configuration.
+        config_tables: feature_config and feature_counts.
+        total: total_hit_rate of the model.
+        corpus: negative_items, the items that the model was trained on.
+        users: user_features_fg of `as_of`.
+        items: item_features_fg of `as_of`.
+        history: user_history_fg of all days up to `as_of`.
+        recent: positive_sample of the window that ends on `as_of`.
+        evaluated: the other partitions between the model's inputs and its hit rates.
+    """
+
+    ds: str
+    as_of: str
+    towers: TwoTower
+    model: Manifest
+    settings: RunSettings
+    bucketizer: Bucketizer
+    config_tables: tuple[Manifest, Manifest]
+    total: Manifest
+    corpus: Manifest
+    users: Manifest
+    items: Manifest
+    history: list[Manifest]
+    recent: list[Manifest]
+    evaluated: tuple[Manifest, ...]
+
+    def end_ms(self, timezone: str) -> int:
+        """Returns the end of `as_of` in a time zone, in unix milliseconds."""
+        return start_of_day_ms(self.next_day, timezone)
+
+    @property
+    def next_day(self) -> str:
+        """Returns the day after `as_of`, the first that the bundle serves."""
+        return _next_day(self.as_of)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Returns "asset/ds" -> digest of all partitions."""
+        own = [self.settings.manifest, *self.config_tables, self.total, self.corpus, self.users, self.items]
+        return digests([*own, self.history, self.recent, *self.evaluated])
+
+
+def open_inputs(workspace: Workspace, ds: str) -> BundleInputs:
+    """Returns what a day's bundle is built from.
+
+    Raises:
+        PartitionMissingError: a partition is missing.
+        ProvenanceError: a partition between the model's inputs and its hit rates was materialized again since, so the bundle
+            would not hold what was evaluated.
+    """
+    settings = towers_of(workspace, ds)
+    names = ("total_hit_rate", "hit_counts", "item_vectors", "user_vectors", "dssm_model", "train_samples", "negative_items")
+    total, hit_counts, item_vectors, user_vectors, model, samples, corpus = (workspace.need(name, ds) for name in names)
+    bucketizer, (config, counts) = open_bucketizer(workspace, ds)
+    check_built_from(total, hit_counts)
+    check_built_from(hit_counts, item_vectors, user_vectors)
+    check_built_from(item_vectors, model)
+    check_built_from(user_vectors, model)
+    check_built_from(model, settings.manifest, samples)
+    check_built_from(samples, config, counts, corpus)
+    as_of = _last_complete_day(workspace, ds)
+    next_day = _next_day(as_of)
+    return BundleInputs(
+        ds=ds,
+        as_of=as_of,
+        towers=model_from_bytes(workspace.artifacts.read_bytes(model, ModelFile.WEIGHTS), settings.spec),
+        model=model,
+        settings=settings,
+        bucketizer=bucketizer,
+        config_tables=(config, counts),
+        total=total,
+        corpus=corpus,
+        users=workspace.need("user_features_fg", as_of),
+        items=workspace.need("item_features_fg", as_of),
+        history=find_history_days(workspace, next_day),
+        recent=workspace.need_all("positive_sample", window_days(next_day, workspace.config.window.days)),
+        evaluated=(hit_counts, item_vectors, user_vectors, model, samples),
+    )
+
+
+def _last_complete_day(workspace: Workspace, ds: str) -> str:
+    missing = [table for table in DAY_TABLES if workspace.find(table, ds) is None]
+    if not missing:
+        return ds
+    workspace.log(f"{', '.join(missing)} of {ds} are not materialized: computing the vectors as of {day_before(ds)}")
+    return day_before(ds)
+
+
+def _next_day(ds: str) -> str:
+    return day_before(ds, -1)
+
+
+@dataclass(frozen=True)
+class BundleItems:
+    """The items of a bundle: their ids by row, their stored vectors [I, D], and golden rows as input of the item tower."""
+
+    index: IdIndex
+    vectors: Vectors
+    golden: TowerInput
+
+
+@dataclass(frozen=True)
+class BundleUsers:
+    """The users of a bundle: their number, vectors [S, D] of some of them, and golden rows as input of the user tower."""
+
+    row_count: int
+    sample: Vectors
+    golden: TowerInput
+
+
+def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> BundleItems:
+    """Writes item_ids.arrow and item_vectors.arrow, with rows in the order of item_features_fg.
+
+    Raises:
+        InputError: there are no items, or their ids or vectors cannot be searched.
+    """
+    spec, indexed = inputs.settings.spec, indexed_features(inputs.bucketizer, "item")
+    inference = ItemInference(inputs.towers, BATCH_ROWS)
+    vectors = np.empty((inputs.items.rows, spec.output_dim), np.float32)
+    golden = _RowPicker(choose_rows(inputs.items.rows, workspace.config.serving.golden_rows))
+    ids: list[pa.Array] = []
+    start = 0
+    for batch in workspace.tables.batches(inputs.items, [col.ITEM_ID, *indexed.columns]):
+        indices = pa.table(indexed.to_indices(pa.Table.from_batches([batch]), "table item_features_fg"))
+        vectors[start : start + batch.num_rows] = inference.vectors(indices)
+        golden.pick(indices, start)
+        ids.append(_bundle_ids(batch.column(0), "item"))
+        start += batch.num_rows
+    item_ids = pa.concat_arrays(ids) if ids else pa.array([], pa.int64())
+    index = IdIndex(item_ids)
+    if spec.prior:
+        priors = read_recent_priors(workspace, inputs.model, inputs.recent, inputs.next_day, index)
+        vectors = pack_item_vectors(vectors, priors)
+    structure = VectorStructure(width=vectors.shape[1], expected_row_count=inputs.items.rows)
+    structure.take(item_ids, _to_lists(vectors))
+    _check_structure("item", structure.report())
+    rows = pa.array(np.arange(len(item_ids), dtype=np.int64))
+    write_arrow_table(folder / BundleFile.ITEM_IDS, pa.table({col.ITEM_ID: item_ids, "row": rows}))
+    write_arrow_table(
+        folder / BundleFile.ITEM_VECTORS, pa.table({col.ITEM_ID: item_ids, col.ITEM_TOWER_EMB: _to_lists(vectors)})
+    )
+    reader = SideReader(golden.table(), "golden items", spec.of(Side.ITEM))
+    return BundleItems(index, vectors, reader.read(np.arange(len(golden))))
+
+
+def write_users(workspace: Workspace, inputs: BundleInputs, items: BundleItems, folder: Path) -> BundleUsers:
+    """Writes user_vectors.arrow, with rows in the order of user_features_fg.
+
+    Raises:
+        InputError: there are no users, or their ids or vectors cannot be searched.
+        LeakError: a history has events after the day.
+    """
+    with workspace.tables.partitions.staging() as scratch:
+        history = read_history(workspace, inputs.history, items.index, inputs.bucketizer, ScratchArrays(scratch))
+        return _write_users(workspace, inputs, history, history.to_tables()[0], folder)
+
+
+def _write_users(
+    workspace: Workspace, inputs: BundleInputs, history: HistoryCsr, events: pa.Table, folder: Path
+) -> BundleUsers:
+    spec, settings = inputs.settings.spec, workspace.config.serving
+    width = spec.user_vector_width
+    structure = VectorStructure(width=width, expected_row_count=inputs.users.rows)
+    golden = _RowPicker(choose_rows(inputs.users.rows, settings.golden_rows))
+    sampled = _RowPicker(choose_rows(inputs.users.rows, settings.recall_users))
+    stored_type = workspace.tables.open(inputs.users).schema.field(col.USER_ID).type
+    id_type = _bundle_ids(pa.array([], stored_type), "user").type
+    schema = pa.schema([(col.USER_ID, id_type), (col.USER_TOWER_EMB, pa.list_(pa.float32(), width))])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        start = 0
+        for ids, features, vectors in _user_batches(workspace, inputs, history, events):
+            batch = pa.RecordBatch.from_arrays([ids, _to_lists(vectors)], schema=schema)
+            structure.take(batch.column(0), batch.column(1))
+            golden.pick(features, start)
+            sampled.pick(pa.table({col.USER_TOWER_EMB: batch.column(1)}), start)
+            start += batch.num_rows
+            yield batch
+
+    count = write_arrow(folder / BundleFile.USER_VECTORS, schema, batches())
+    _check_structure("user", structure.report())
+    sample = combine_chunks(sampled.table().column(0)).flatten().to_numpy().reshape(-1, spec.item_vector_width)
+    return BundleUsers(count, sample, _golden_users(golden.table(), events, spec, workspace.config.seed))
+
+
+def _user_batches(
+    workspace: Workspace, inputs: BundleInputs, history: HistoryCsr, events: pa.Table
+) -> Iterator[tuple[pa.Array, pa.Table, Vectors]]:
+    """Yields ids, features with the bounds of each history, and vectors, batch by batch."""
+    as_of_ms = inputs.end_ms(workspace.config.calendar.timezone)
+    inference = UserInference(inputs.towers, events, as_of_ms=as_of_ms, batch_size=BATCH_ROWS)
+    indexed = indexed_features(inputs.bucketizer, "user")
+    for batch in workspace.tables.batches(inputs.users, [col.USER_ID, *indexed.columns]):
+        rows = history.users.lookup(batch.column(0), where="table user_features_fg, column user_id")
+        bounds = [np.where(rows >= 0, bound[rows] if len(bound) else 0, 0) for bound in (history.starts, history.ends)]
+        features = pa.Table.from_batches([batch]).select([])
+        for name, column in indexed.to_indices(pa.Table.from_batches([batch]), "table user_features_fg").items():
+            features = features.append_column(name, column)
+        vectors = pack_user_vectors(inference.vectors(features, *bounds), inputs.settings.spec)
+        for name, bound in zip((_START, _END), bounds, strict=True):
+            features = features.append_column(name, pa.array(bound))
+        yield _bundle_ids(batch.column(0), "user"), features, vectors
+
+
+def _golden_users(table: pa.Table, events: pa.Table, spec: TowerSpec, seed: int) -> TowerInput:
+    """Returns the rows as input of the user tower, every second one with a context."""
+    starts, ends = (table.column(name).to_numpy() for name in (_START, _END))
+    features = table.drop_columns([_START, _END])
+    for name, column in golden_contexts(spec, table.num_rows, seed).items():
+        features = features.append_column(name, column)
+    own = SideReader(features, "golden users", spec.of(Side.USER, Side.CONTEXT)).read(np.arange(table.num_rows))
+    bags, is_empty = HistoryReader(events, spec).read(starts, ends)
+    return TowerInput(own.singles, own.bags + bags, is_empty)
+
+
+class _RowPicker:
+    """Collects chosen rows of a table that arrives in batches."""
+
+    def __init__(self, chosen: npt.NDArray[np.int64]) -> None:
+        self._chosen = chosen
+        self._parts: list[pa.Table] = []
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def pick(self, batch: pa.Table, start: int) -> None:
+        """Collects the chosen rows of the batch that starts at a row of the table."""
+        inside = self._chosen[(self._chosen >= start) & (self._chosen < start + batch.num_rows)] - start
+        self._parts.append(batch.take(pa.array(inside)))
+
+    def table(self) -> pa.Table:
+        """Returns the chosen rows, in order."""
+        return pa.concat_tables(self._parts).combine_chunks()
+
+
+def _bundle_ids(column: pa.Array, side: str) -> pa.Array:
+    """Returns ids in the type in which a bundle stores them, int64 or string."""
+    return combine_chunks(comparable_ids(column, f"table {side}_features_fg, column {side}_id"))
+
+
+def _to_lists(vectors: Vectors) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), vectors.shape[1])
+
+
+def _check_structure(side: str, report: StructureReport) -> None:
+    """Checks that there are vectors and that they can be searched.
+
+    Raises:
+        InputError: if not.
+    """
+    if report.passed and report.row_count:
+        return
+    got = report.sentence if report.row_count else f"no {side}"
+    remedy = f"check {side}_features_fg of the day, or train the model again"
+    raise InputError(Fault(f"serving bundle, {side} vectors", "one usable vector per id", got, remedy))
