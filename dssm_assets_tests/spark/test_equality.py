@@ -25,7 +25,7 @@ from dssm_assets_tests.spark.steps import Plan, days_of_steps, land_sources, run
 
 WORLD: Final = World(rows=500_000, users=150_000, items=20_000, days=9)
 """More users than a row group holds rows; the first day has left the window of 7 days on the last two."""
-TEXT_COLUMNS: Final = ("price", "grade", "is_new", "born")
+TEXT_COLUMNS: Final = ("cost", "grade", "is_new", "born")
 """Columns of other types that histories and preferences turn into text."""
 DEMO_DAYS: Final = 34
 """The first days have left the window of 30 days on the last three."""
@@ -80,7 +80,7 @@ def write_unusual_items(path: Path) -> None:
     moments = pa.array(range(count), pa.int64())
     columns = {
         "weight": pa.array((weights * count)[:count], pa.float64()),
-        "price": pa.array(([0.5, 1 / 3, 123456.75, None] * count)[:count], pa.float64()),
+        "cost": pa.array(([0.5, 1 / 3, 123456.75, None] * count)[:count], pa.float64()),
         "grade": pa.array([0.25, 0.1, 3e6, None] * (count // 4), pa.float32()),
         "is_new": pa.array([True, None] * (count // 2)),
         "born": pa.array([dt.date(1969, 12, 31), dt.date(2024, 2, 29)] * (count // 2)),
