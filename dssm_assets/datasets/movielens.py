@@ -26,7 +26,7 @@ OCCUPATIONS: Final = (
     "doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer", "programmer", "retired",
     "sales/marketing", "scientist", "self-employed", "technician/engineer", "tradesman/craftsman", "unemployed", "writer",
 )  # fmt: skip
-"""Occupations of MovieLens 1M; the place is the code."""
+"""Occupations of MovieLens 1M; the index is the code."""
 
 GENRES: Final = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
@@ -42,19 +42,19 @@ def load(path: Path) -> SourceTables:
     """Returns users, items and behaviour (user_id, item_id, event, event_time in seconds, rating), behaviour sorted by time.
 
     Args:
-        path: `ml-1m.zip` or `ml-100k.zip` as GroupLens gives them out, or a folder with users.parquet, items.parquet and
+        path: `ml-1m.zip` or `ml-100k.zip` as GroupLens publishes them, or a folder with users.parquet, items.parquet and
             behavior.parquet.
 
     Raises:
         DatasetMissingError: if there is nothing at the path, or none of the known files in it.
-        SchemaError: if a file has other columns than the data set's.
+        SchemaError: if a file does not have the columns of the data set.
     """
     if path.is_dir():
         return _from_folder(path)
     if not path.is_file():
         raise DatasetMissingError(Fault(f"MovieLens, {path}", "a zip file or a folder", "no such path", "correct the path"))
     if not zipfile.is_zipfile(path):
-        raise DatasetMissingError(Fault(f"MovieLens, {path}", "a zip file", "another kind of file", "load it down again"))
+        raise DatasetMissingError(Fault(f"MovieLens, {path}", "a zip file", "another kind of file", "download it again"))
     with zipfile.ZipFile(path) as archive:
         members = {posixpath.basename(name): name for name in sorted(archive.namelist(), reverse=True)}
         for files, build in ((_FILES_1M, _from_1m), (_FILES_100K, _from_100k)):
@@ -159,9 +159,9 @@ def _fields(lines: list[str], separator: str, count: int, file: str) -> list[pa.
         got = f"{lengths[wrong].as_py()} in row {wrong + 1}: {lines[wrong][:80]!r}"
         remedy = "give the data set's zip file unchanged"
         raise SchemaError(Fault(f"MovieLens, file {file}", f"{count} fields separated by {separator!r}", got, remedy))
-    return [pc.list_element(split, place) for place in range(count)]
+    return [pc.list_element(split, index) for index in range(count)]
 
 
 def _year(title: pa.Array) -> pa.Array:
-    """Returns the year that ends a title, "Toy Story (1995)" -> 1995, null where there is none."""
+    """Returns the year that ends a title, "Toy Story (1995)" -> 1995, null if there is none."""
     return pc.struct_field(pc.extract_regex(title, r"\((?P<year>\d{4})\)\s*$"), "year").cast(pa.int32())

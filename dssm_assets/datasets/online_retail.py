@@ -1,7 +1,7 @@
 """Online Retail (UCI, by way of the CRAN package onlineretail; CC0): purchases and cancellations of a gift wholesaler.
 
-Belongs here: reading a folder of its three tables and leaving out what is no product. Does not belong here: the slice that
-the tests run on (`dssm_assets_tests/fixtures/online_retail`).
+Belongs here: reading a folder of its three tables and dropping non-products. Does not belong here: the slice for tests
+(`dssm_assets_tests/fixtures/online_retail`).
 Cite: Chen, Sain and Guo (2012), Journal of Database Marketing and Customer Strategy Management 19, doi:10.1057/dbm.2012.17.
 """
 
@@ -17,7 +17,7 @@ from dssm_assets.datasets.source_tables import SourceTables, read_tables, requir
 def load(folder: Path) -> SourceTables:
     """Returns users, products and behaviour (events `buy` and `cancel`, times in seconds since 1970-01-01 UTC), sorted.
 
-    Postage, fees and the like (`is_product` false) are left out, with all that happened to them; users keep their rows.
+    Postage, fees and the like (`is_product` false) are dropped together with their events; all users are kept.
 
     Args:
         folder: a folder with users.parquet, items.parquet and behavior.parquet.

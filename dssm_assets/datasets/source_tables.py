@@ -1,7 +1,4 @@
-"""The three source tables of a data set, and their files.
-
-Belongs here: what every data set module shares. Does not belong here: any one data set.
-"""
+"""The three source tables of a data set and their parquet files, shared by the loaders."""
 
 from __future__ import annotations
 
@@ -17,18 +14,18 @@ import pyarrow.parquet as pq
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 
 ROW_GROUP_ROWS = 65_536
-"""Small enough that the statistics of a log sorted by time single out a few days."""
+"""Small enough that the row group statistics of a log sorted by time separate days."""
 
 NAMES = ("users", "items", "behavior")
 
 
 class DatasetMissingError(InputError):
-    """A data set is not where it was said to be, or its package is not installed."""
+    """A data set does not exist at its path, or its package is not installed."""
 
 
 @dataclass(frozen=True)
 class SourceTables:
-    """Users, items and behaviour as a source would hold them, before normalisation."""
+    """Raw users, items and behaviour, before normalisation."""
 
     users: pa.Table
     items: pa.Table
@@ -38,21 +35,21 @@ class SourceTables:
 def write_tables(tables: SourceTables, folder: Path) -> dict[str, int]:
     """Writes users.parquet, items.parquet and behavior.parquet; returns file name -> bytes. Equal tables give equal bytes.
 
-    The files are written aside, then each is moved into place, behavior.parquet last: where it is, the others are.
+    The files are staged and then moved into the folder, behavior.parquet last: if it exists, so do the others.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
     sizes = {}
     try:
         for name in NAMES:
-            path = aside / f"{name}.parquet"
+            path = staging / f"{name}.parquet"
             table = getattr(tables, name).replace_schema_metadata(None)
             pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP_ROWS)
             sizes[path.name] = path.stat().st_size
         for name in NAMES:
-            (aside / f"{name}.parquet").replace(folder / f"{name}.parquet")
+            (staging / f"{name}.parquet").replace(folder / f"{name}.parquet")
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
     return sizes
 
 
@@ -76,9 +73,9 @@ def require_columns(table: pa.Table, columns: Sequence[str], where: str) -> None
     Raises:
         SchemaError: naming every column that is missing.
     """
-    there = ", ".join(table.column_names)
+    present = ", ".join(table.column_names)
     faults = [
-        Fault(f"{where}, column {name}", "the column to exist", f"columns {there}", "use the data set's own files")
+        Fault(f"{where}, column {name}", "the column to exist", f"columns {present}", "use the data set's own files")
         for name in columns
         if name not in table.column_names
     ]
@@ -87,6 +84,6 @@ def require_columns(table: pa.Table, columns: Sequence[str], where: str) -> None
 
 
 def sort_rows(table: pa.Table, first: Sequence[str]) -> pa.Table:
-    """Returns a table sorted by some columns, then by all others, so that the order depends on the rows alone."""
+    """Returns a table sorted by some columns, then by all others, so that the order depends only on the rows."""
     rest = [name for name in table.column_names if name not in first]
     return table.sort_by([(name, "ascending") for name in [*first, *rest]])

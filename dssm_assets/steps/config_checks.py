@@ -1,10 +1,10 @@
-"""A configuration held against its data before any run: everything that a run would stumble over, listed at once.
+"""Checks a configuration against its data before any run, and lists all faults at once.
 
-Belongs here: the order of the checks and what they read. Does not belong here: the rules, which stand with the things they
-are about (`core/config/pipeline.py`, `core/sources`, `core/features`).
+Belongs here: the order of the checks and what they read. Does not belong here: the rules, which are defined with their subjects
+(`core/config/pipeline.py`, `core/sources`, `core/features`).
 
-Every check goes on where another one failed, as far as it can. Read are: the user and the item table of the calendar's first
-and last day, and of the log all columns that the configuration names, in blocks.
+After a failed check the others run as far as possible. They read the user and item tables of the calendar's first and last day,
+and all configured columns of the log, in blocks.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _SAMPLE = {col.REQUEST_ID, col.USER_ID, col.ITEM_ID, col.EVENT, col.EVENT_TIME_M
 
 @dataclass
 class Validation:
-    """What was found: faults, and figures worth reading where there are none."""
+    """The result: faults, and figures about the data."""
 
     faults: list[Fault] = field(default_factory=list)
     figures: dict[str, str] = field(default_factory=dict)
 
-    def trying(self, check: Callable[[], None]) -> None:
-        """Runs a check and takes over what it raises."""
+    def run_check(self, check: Callable[[], None]) -> None:
+        """Runs a check and collects the faults that it raises."""
         try:
             check()
         except InputError as error:
@@ -54,11 +54,11 @@ class Validation:
 
 
 def validate(loaded: LoadedConfig, today: dt.date) -> Validation:
-    """Returns everything in which a configuration and its data do not fit together.
+    """Returns all mismatches between a configuration and its data.
 
     Args:
         loaded: the configuration; its feature definitions may be unchecked.
-        today: an open calendar lasts up to the day before.
+        today: an open calendar ends on the day before.
     """
     found = Validation()
     config = loaded.config
@@ -66,10 +66,10 @@ def validate(loaded: LoadedConfig, today: dt.date) -> Validation:
     days = days_between(config.calendar.start.isoformat(), last.isoformat())
     _check_calendar(found, config, days)
     specs: list[FgSpec] = []
-    found.trying(lambda: specs.append(parse_fg(loaded.fg, read_file=loaded.read_fg_file)))
+    found.run_check(lambda: specs.append(parse_fg(loaded.fg, read_file=loaded.read_fg_file)))
     entities = {side: _entities(found, config, side, days) for side in ("user", "item")}
     scan = LogScan(config.tables.behavior, config.calendar)
-    found.trying(lambda: _scan(found, config, scan, days))
+    found.run_check(lambda: _scan(found, config, scan, days))
     _check_ids(found, entities, scan)
     _check_columns(found, config, entities, specs[0] if specs else None)
     return found
@@ -86,7 +86,7 @@ def _check_calendar(found: Validation, config: PipelineConfig, days: Sequence[st
 
 
 def _entities(found: Validation, config: PipelineConfig, side: str, days: Sequence[str]) -> pa.Table | None:
-    """Returns the newest user or item table that can be read, None where none can."""
+    """Returns the newest user or item table that can be read, None if none can."""
     table: SourceTable = getattr(config.tables, side)
     name = f"{side}_table"
     normalise: Callable[[pa.Table], Entities] = normalise_users if side == "user" else normalise_items
@@ -95,24 +95,24 @@ def _entities(found: Validation, config: PipelineConfig, side: str, days: Sequen
     def check() -> None:
         wanted = list(days)
         if table.layout is Layout.DS_FOLDERS:
-            there = day_folders(open_folder(table, name))
-            _check_days(found, name, [day for day in days if day not in there], table)
-            wanted = [day for day in days if day in there]
+            folders = day_folders(open_folder(table, name))
+            _check_days(found, name, [day for day in days if day not in folders], table)
+            wanted = [day for day in days if day in folders]
         ends = sorted({*wanted[:1], *wanted[-1:]})
         for _, raw in read_days(table, ends, name=name, timezone=config.calendar.timezone):
             read.append(normalise(raw).table)
 
-    found.trying(check)
+    found.run_check(check)
     if read:
         found.figures[name] = f"{read[-1].num_rows:,} rows, {read[-1].num_columns} columns"
     return read[-1] if read else None
 
 
-def _check_days(found: Validation, name: str, lacking: Sequence[str], table: SourceTable) -> None:
-    may_lack = isinstance(table, BehaviorTable) and table.allow_empty_days
-    if not lacking or may_lack:
+def _check_days(found: Validation, name: str, missing: Sequence[str], table: SourceTable) -> None:
+    may_be_empty = isinstance(table, BehaviorTable) and table.allow_empty_days
+    if not missing or may_be_empty:
         return
-    shown = ", ".join(lacking[:SHOWN]) + (f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else "")
+    shown = ", ".join(missing[:SHOWN]) + (f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else "")
     remedy = "load those days, or change calendar"
     if isinstance(table, BehaviorTable):
         remedy += ", or set tables.behavior.allow_empty_days if nothing happened on them"
@@ -120,12 +120,12 @@ def _check_days(found: Validation, name: str, lacking: Sequence[str], table: Sou
 
 
 def _scan(found: Validation, config: PipelineConfig, scan: LogScan, days: Sequence[str]) -> None:
-    """Reads the log once; what is wrong with its files and columns is raised, with its rows collected."""
+    """Reads the log once; raises faults of its files and columns, and collects faults of its rows."""
     table = config.tables.behavior
     types: CsvTypes | None = None
-    for plans in _parts(table, days):
+    for plans in _file_groups(table, days):
         types = types or csv_types(table, plans)
-        for block in _blocks(plans):
+        for block in (block for plan in plans for block in plan.blocks()):
             types.observe(block)
             scan.observe(block)
     if types is not None:
@@ -136,64 +136,58 @@ def _scan(found: Validation, config: PipelineConfig, scan: LogScan, days: Sequen
     if scan.days:
         _check_days(found, "behavior_table", [day for day in days if day not in scan.days], table)
         outside = scan.rows - sum(scan.days[day] for day in days if day in scan.days)
-        told = f"{scan.rows:,} rows from {min(scan.days)} to {max(scan.days)}"
-        found.figures["behavior_table"] = f"{told}, {outside:,} of them outside the calendar" if outside else told
+        rows = f"{scan.rows:,} rows from {min(scan.days)} to {max(scan.days)}"
+        found.figures["behavior_table"] = f"{rows}, {outside:,} of them outside the calendar" if outside else rows
         tally = ", ".join(f"{name} {count:,}" for name, count in scan.events.most_common())
         found.figures["events"] = tally
 
 
-def _parts(table: BehaviorTable, days: Sequence[str]) -> Iterator[list[PlannedFile]]:
-    """Yields the files of the log as they can be read together: all at once, or the days of the calendar one by one."""
+def _file_groups(table: BehaviorTable, days: Sequence[str]) -> Iterator[list[PlannedFile]]:
+    """Yields groups of files with a common schema: all files at once, or one group per day folder of the calendar."""
     folder = open_folder(table, "behavior_table")
     if table.layout is not Layout.DS_FOLDERS:
         yield plan_files(table, list_files(folder))
         return
-    there = day_folders(folder)
+    folders = day_folders(folder)
     for day in days:
-        if day in there:
-            yield plan_files(table, list_files(folder, there[day][0]))
-
-
-def _blocks(plans: Sequence[PlannedFile]) -> Iterator[pa.Table]:
-    for plan in plans:
-        for raw in plan.file.blocks(list(dict.fromkeys(plan.columns.values()))):
-            yield plan.block(raw)
+        if day in folders:
+            yield plan_files(table, list_files(folder, folders[day][0]))
 
 
 def _check_ids(found: Validation, entities: Mapping[str, pa.Table | None], scan: LogScan) -> None:
-    """Ids of the log and of the entity tables must be of one type, and some of them the same."""
+    """Checks that ids of the log and of the entity tables have one type and overlap."""
     for side, key in (("user", col.USER_ID), ("item", col.ITEM_ID)):
-        table, acting = entities[side], scan.ids.get(key)
-        if table is None or acting is None or not len(acting):
+        table, log_ids = entities[side], scan.ids.get(key)
+        if table is None or log_ids is None or not len(log_ids):
             continue
-        listed = table.column(key).combine_chunks()
+        table_ids = table.column(key).combine_chunks()
         where = f"tables behavior_table and {side}_table, column {key}"
-        if listed.type != acting.type:
-            got = f"{acting.type} and {listed.type}"
-            found.faults.append(Fault(where, "one type of id", got, "store the ids alike in both sources"))
+        if table_ids.type != log_ids.type:
+            got = f"{log_ids.type} and {table_ids.type}"
+            found.faults.append(Fault(where, "one type of id", got, "store the ids with one type in both sources"))
             continue
-        known = pc.sum(pc.is_in(acting, value_set=listed)).as_py() or 0
+        known = pc.sum(pc.is_in(log_ids, value_set=table_ids)).as_py() or 0
         if not known:
-            got = f"none of {len(acting):,} ids of the log, such as {acting[0].as_py()!r}, in {side}_table, such as {listed[0].as_py()!r}"
+            got = f"none of {len(log_ids):,} ids of the log, such as {log_ids[0].as_py()!r}, in {side}_table, such as {table_ids[0].as_py()!r}"
             remedy = f"correct tables.{side}.columns.{key} or tables.behavior.columns.{key}"
-            found.faults.append(Fault(where, "ids that both have", got, remedy))
-        found.figures[f"{side}s of the log"] = f"{len(acting):,}, of which {known:,} have a row in {side}_table"
+            found.faults.append(Fault(where, "ids that occur in both", got, remedy))
+        found.figures[f"{side}s of the log"] = f"{len(log_ids):,}, {known:,} of them with a row in {side}_table"
 
 
 def _check_columns(
     found: Validation, config: PipelineConfig, entities: Mapping[str, pa.Table | None], spec: FgSpec | None
 ) -> None:
-    """Columns that the configuration and the features name must be there."""
+    """Checks that the columns named by the configuration and the features exist."""
     raw = config.raw_features
     users, items = (None if table is None else set(table.column_names) for table in (entities["user"], entities["item"]))
     wanted = [("item", items, "raw_features.preference_columns", raw.preference_columns)]
     wanted += [("item", items, "raw_features.history_columns", raw.history_columns)]
-    cut = [segment.user_column for segment in config.evaluation.segments if segment.kind is SegmentKind.USER_COLUMN]
-    wanted += [("user", users, "evaluation.segments", cut)]
-    for side, there, key, names in wanted:
+    segment_columns = [segment.user_column for segment in config.evaluation.segments if segment.kind is SegmentKind.USER_COLUMN]
+    wanted += [("user", users, "evaluation.segments", segment_columns)]
+    for side, present, key, names in wanted:
         for name in names:
-            if there is not None and name not in there:
-                expected = f"a column of {side}_table: {', '.join(sorted(there))}"
+            if present is not None and name not in present:
+                expected = f"a column of {side}_table: {', '.join(sorted(present))}"
                 found.faults.append(Fault(f"key {key}", expected, repr(name), "correct its spelling, or remove it"))
     if spec is None:
         return
@@ -207,4 +201,4 @@ def _check_columns(
     if items is not None:
         columns["item"] = items | set(plan.generated(col.ITEM_ID))
     found.faults.extend(missing_inputs(spec, columns))
-    found.trying(lambda: check_names([*spec.features, *spec.sequence_features], config.statistics, config.features.exclude))
+    found.run_check(lambda: check_names([*spec.features, *spec.sequence_features], config.statistics, config.features.exclude))

@@ -1,4 +1,4 @@
-"""The three source tables: read as configured, brought to canonical form, written per day."""
+"""The three source tables: read as configured, normalised, written per day."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def item_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult
 
 
 def behavior_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Reads the behaviour of each day, all days in one pass over the source."""
+    """Reads the behaviour of all days in one pass over the source."""
     config = workspace.config
     timezone = config.calendar.timezone
     for ds, raw in read_days(config.tables.behavior, days, name=canonical_tables.BEHAVIOR_TABLE.name, timezone=timezone):
         done = normalise.normalise_behavior(raw, config.tables.behavior, config.events, timezone=timezone, day=ds)
         manifest = workspace.tables.write(canonical_tables.BEHAVIOR_TABLE, ds, done.table)
-        sentence = f"{manifest.rows} rows" if manifest.rows else "no rows, which tables.behavior.allow_empty_days permits"
+        sentence = f"{manifest.rows} rows" if manifest.rows else "no rows, as tables.behavior.allow_empty_days permits"
         yield StepResult(manifest, done.counts, (Check("has_rows", True, sentence, {"rows": manifest.rows}),))
 
 
@@ -44,7 +44,7 @@ def _entities(
     spec: TableSpec,
     normalise_entities: Callable[[pa.Table], Entities],
 ) -> Iterator[StepResult]:
-    """Writes each day; a snapshot that is the same on all days is read and written once and named by all."""
+    """Writes each day; a snapshot is read and written once and shared by all days."""
     timezone = workspace.config.calendar.timezone
     is_shared = table.layout is Layout.SNAPSHOT
     for ds, raw in read_days(table, days[:1] if is_shared else days, name=spec.name, timezone=timezone):

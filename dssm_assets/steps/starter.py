@@ -1,6 +1,6 @@
-"""A first configuration for a person's own three tables: looked at, decided, written, and held against the tables again.
+"""Writes a first configuration for three tables of a user: surveys them, guesses roles, derives and writes the files.
 
-Belongs here: the order of it. Does not belong here: the guesses (`core/sources/column_roles.py`, `core/sources/starter.py`).
+Does not belong here: the guesses (`core/sources/column_roles.py`, `core/sources/starter.py`).
 """
 
 from __future__ import annotations
@@ -18,17 +18,26 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.column_roles import Roles, find_roles
 from dssm_assets.core.sources.log_scan import LogScan
-from dssm_assets.core.sources.starter import CONSTANT_EVENT, FG_FILE, Found, LogFacts, Source, config_text, fg_of, fg_text
+from dssm_assets.core.sources.starter import (
+    CONSTANT_EVENT,
+    FG_FILE,
+    LogFacts,
+    StarterInputs,
+    StarterTable,
+    config_yaml,
+    fg_json,
+    starter_fg,
+)
 from dssm_assets.storage.sources.source_columns import plan_files
 from dssm_assets.storage.sources.source_files import day_folders, list_files, open_folder
-from dssm_assets.storage.sources.table_survey import Survey, survey
+from dssm_assets.storage.sources.table_survey import TableSurvey, survey_table
 
 CONFIG_FILE = "config.yaml"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a person said: where the tables lie, and what no look can tell."""
+class StarterRequest:
+    """The tables of a user, and what cannot be guessed from them."""
 
     user: str
     item: str
@@ -39,38 +48,38 @@ class Asked:
     columns: Mapping[str, str] | None = None
 
 
-def write_starter(asked: Asked, *, is_replacing: bool = False) -> Path:
+def write_starter(request: StarterRequest, *, is_replacing: bool = False) -> Path:
     """Writes config.yaml and fg.json for three tables; returns the path of the configuration.
 
     Raises:
-        SourceMissingError, SchemaError: a table cannot be read.
-        ConfigError: a column's role cannot be told; the log has no rows, or one day only; a file is there already.
+        SourceMissingError, SchemaError: if a table cannot be read.
+        ConfigError: if a column's role cannot be guessed, the log has fewer than two days, or a file exists already.
     """
-    standing = [asked.folder / name for name in (CONFIG_FILE, FG_FILE) if (asked.folder / name).exists()]
-    if standing and not is_replacing:
-        raise ConfigError(Fault(str(standing[0]), "no such file", "one", "name another --out, or say --force"))
-    uris = {"user_table": asked.user, "item_table": asked.item, "behavior_table": asked.behavior}
-    surveys = {name: survey(_absolute(uri), name, is_log=name == "behavior_table") for name, uri in uris.items()}
+    existing = [request.folder / name for name in (CONFIG_FILE, FG_FILE) if (request.folder / name).exists()]
+    if existing and not is_replacing:
+        raise ConfigError(Fault(str(existing[0]), "no such file", "an existing one", "choose another --out, or pass --force"))
+    uris = {"user_table": request.user, "item_table": request.item, "behavior_table": request.behavior}
+    surveys = {name: survey_table(_absolute(uri), name, is_log=name == "behavior_table") for name, uri in uris.items()}
     users, items, log = surveys.values()
-    roles = find_roles(users.columns, items.columns, log.columns, asked.columns or {})
-    facts = _facts(log, roles, asked.timezone)
-    sources = [Source(one.table.uri, one.table.format, one.table.layout, one.columns) for one in (users, items)]
+    roles = find_roles(users.columns, items.columns, log.columns, request.columns or {})
+    facts = _facts(log, roles, request.timezone)
+    sources = [StarterTable(one.table.uri, one.table.format, one.table.layout, one.columns) for one in (users, items)]
     layout = Layout.DS_FOLDERS if log.days else Layout.TIME_COLUMN
-    behavior = Source(log.table.uri, log.table.format, layout, log.columns)
-    found = Found(asked.name, asked.timezone, sources[0], sources[1], behavior, roles, facts)
-    asked.folder.mkdir(parents=True, exist_ok=True)
-    (asked.folder / FG_FILE).write_text(fg_text(fg_of(found)), encoding="utf-8")
-    (asked.folder / CONFIG_FILE).write_text(config_text(found), encoding="utf-8")
-    return asked.folder / CONFIG_FILE
+    behavior = StarterTable(log.table.uri, log.table.format, layout, log.columns)
+    found = StarterInputs(request.name, request.timezone, sources[0], sources[1], behavior, roles, facts)
+    request.folder.mkdir(parents=True, exist_ok=True)
+    (request.folder / FG_FILE).write_text(fg_json(starter_fg(found)), encoding="utf-8")
+    (request.folder / CONFIG_FILE).write_text(config_yaml(found), encoding="utf-8")
+    return request.folder / CONFIG_FILE
 
 
 def _absolute(uri: str) -> str:
-    """Returns a local path made absolute, because a configuration is read from anywhere; a URL stays."""
+    """Returns a local path as an absolute path, and a URL unchanged."""
     return uri if len(urlsplit(uri).scheme) > 1 else str(Path(uri).absolute())
 
 
-def _facts(log: Survey, roles: Roles, timezone: str) -> LogFacts:
-    """Returns events and days of the log, read once more with its columns in their roles."""
+def _facts(log: TableSurvey, roles: Roles, timezone: str) -> LogFacts:
+    """Returns events and days of the log, which is read again with the roles of its columns."""
     columns = {"user_id": roles.user_id, "item_id": roles.item_id, EVENT_TIME: roles.event_time}
     constant = CONSTANT_EVENT if roles.event is None else None
     if roles.event is not None:
@@ -83,8 +92,8 @@ def _facts(log: Survey, roles: Roles, timezone: str) -> LogFacts:
     parts: Sequence[str | None] = [paths[0] for paths in day_folders(folder).values()] if log.days else [None]
     for part in parts:
         for plan in plan_files(table, list_files(folder, part)):
-            for raw in plan.file.blocks(list(dict.fromkeys(plan.columns.values()))):
-                scan.observe(plan.block(raw))
+            for block in plan.blocks():
+                scan.observe(block)
     if len(scan.days) < 2:
         got = f"{scan.rows:,} rows on {len(scan.days)} days"
         where = f"log {log.table.uri}, column {roles.event_time}"

@@ -1,6 +1,6 @@
-"""The workspace a step works in: configuration, stores, engine, and where progress goes.
+"""The workspace of a step: configuration, stores, engine and log; and the arithmetic of days and windows.
 
-Belongs here: what every step needs and the day arithmetic of windows. Does not belong here: the steps themselves.
+Belongs here: what every step needs. Does not belong here: the steps themselves.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import ibis
 import pyarrow as pa
@@ -36,19 +37,19 @@ def _silent(message: str) -> None:
 
 @dataclass(frozen=True)
 class Check:
-    """The outcome of an asset check: whether it passed, one sentence, and figures worth reading."""
+    """The outcome of an asset check: whether it passed, one sentence, and figures."""
 
     name: str
     is_passed: bool
     description: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     is_blocking: bool = True
-    """False: what is behind the asset runs although its row says that a failure blocks."""
+    """False: a failure does not stop downstream assets even though the asset's row says that it blocks."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step made: the partition, figures for its metadata (plain numbers and text), checks, images."""
+    """The result of a step: the partition, facts for its metadata (numbers and text), checks, report and images."""
 
     manifest: Manifest
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -59,7 +60,7 @@ class StepResult:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Everything a step needs. Steps take it whole and change nothing in it."""
+    """Everything a step needs. Steps do not change it."""
 
     loaded: LoadedConfig
     tables: TableStore
@@ -84,7 +85,7 @@ class Workspace:
         return FeatureGenerator(self.fg_spec, self.config.features.hash_function)
 
     def find(self, asset: str, ds: str) -> Manifest | None:
-        """Returns the partition of a day, None where there is none."""
+        """Returns the partition of a day, None if there is none."""
         return self.tables.partitions.find(asset, ds)
 
     def need(self, asset: str, ds: str) -> Manifest:
@@ -114,9 +115,9 @@ class Workspace:
         /,
         **arguments: Any,
     ) -> Manifest:
-        """Writes an expression's result, passed through a kernel, as a partition; inputs are recorded with their digests.
+        """Writes the result of an expression, with a kernel applied, as a partition; records the digests of its inputs.
 
-        With `by_key` its rows may be made a range of keys after the other, see `engine.Target`.
+        With `by_key` the query may run on one range of keys after the other, see `engine.Target`.
         """
         target = Target(spec, ds, digests(inputs.values()), by_key=by_key)
         return self.engine.write_query(target, expression, inputs, arguments, kernel)
@@ -124,13 +125,13 @@ class Workspace:
     def write_table(
         self, spec: TableSpec, ds: str, table: pa.Table, built_from: Iterable[Bindable], **facts: object
     ) -> Manifest:
-        """Writes a table as a partition; `built_from` is recorded with digests."""
+        """Writes a table as a partition; records the digests of `built_from`."""
         return self.tables.write(spec, ds, table, inputs=digests(built_from), facts=facts)
 
 
 @dataclass(frozen=True)
 class WorkspaceHandle:
-    """What another process needs to open a workspace again: it can be pickled."""
+    """What is needed to open a workspace in another process; it can be pickled."""
 
     loaded: LoadedConfig
     partitions: PartitionStore
@@ -138,12 +139,12 @@ class WorkspaceHandle:
 
     @classmethod
     def from_workspace(cls, workspace: Workspace) -> WorkspaceHandle:
-        """Returns the handle of a workspace; its log and engine stay behind."""
+        """Returns the handle of a workspace, without its log and engine."""
         return cls(workspace.loaded, workspace.tables.partitions, workspace.artifacts.cache)
 
     def open(self) -> Workspace:
         """Returns the workspace, with DuckDB in this process."""
-        return _on(self.loaded, self.partitions, self.cache)
+        return _build_workspace(self.loaded, self.partitions, self.cache)
 
 
 def open_workspace(
@@ -153,10 +154,10 @@ def open_workspace(
 ) -> Workspace:
     """Returns the workspace of a configuration, with DuckDB in this process unless another engine is given."""
     partitions = PartitionStore(loaded.root, loaded.config.storage.options)
-    return _on(loaded, partitions, loaded.home / "cache", log, engine_of)
+    return _build_workspace(loaded, partitions, loaded.home / "cache", log, engine_of)
 
 
-def _on(
+def _build_workspace(
     loaded: LoadedConfig,
     partitions: PartitionStore,
     cache: Path,
@@ -169,7 +170,7 @@ def _on(
 
 
 def duckdb_engine(loaded: LoadedConfig, tables: TableStore) -> DuckDBEngine:
-    """Returns the engine in this process over some tables, within what the configuration's duckdb section allows."""
+    """Returns the DuckDB engine over some tables, with the limits of the configuration."""
     duckdb = loaded.config.duckdb
     return DuckDBEngine(tables, duckdb.threads or loaded.config.training.num_threads, duckdb.memory, loaded.scratch)
 
@@ -184,21 +185,21 @@ def digests(built_from: Iterable[Bindable]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def check_built_from(made: Manifest, *inputs: Manifest) -> None:
-    """Checks that a partition was made from the very inputs that stand now.
+def check_built_from(built: Manifest, *inputs: Manifest) -> None:
+    """Checks that a partition was built from the current content of its inputs.
 
     Raises:
         ProvenanceError: naming every input that was rewritten since.
     """
-    changed = [manifest for manifest in inputs if made.inputs.get(manifest.key) != manifest.digest]
+    changed = [manifest for manifest in inputs if built.inputs.get(manifest.key) != manifest.digest]
     if changed:
         raise ProvenanceError(
             [
                 Fault(
-                    f"{made.key}, input {manifest.key}",
-                    f"the content with digest {str(made.inputs.get(manifest.key))[:12]}",
+                    f"{built.key}, input {manifest.key}",
+                    f"the content with digest {str(built.inputs.get(manifest.key))[:12]}",
                     f"digest {manifest.digest[:12]}",
-                    f"dssm-assets materialize {made.asset} --from {made.ds}",
+                    f"dssm-assets materialize {built.asset} --from {built.ds}",
                 )
                 for manifest in changed
             ]
@@ -206,7 +207,7 @@ def check_built_from(made: Manifest, *inputs: Manifest) -> None:
 
 
 def day_before(ds: str, days: int = 1) -> str:
-    """Returns the day so many days before a day."""
+    """Returns the day `days` days before a day."""
     return (dt.date.fromisoformat(ds) - dt.timedelta(days=days)).isoformat()
 
 
@@ -217,19 +218,17 @@ def days_between(first: str, last: str) -> list[str]:
 
 
 def window_days(ds: str, days: int) -> list[str]:
-    """Returns the window of an evaluation day: so many days, ending the day before it."""
+    """Returns the window of an evaluation day: `days` days that end on the day before it."""
     return days_between(day_before(ds, days), day_before(ds))
 
 
 def start_of_day_ms(ds: str, timezone: str) -> int:
     """Returns the instant at which a day begins in a time zone, in unix milliseconds."""
-    import zoneinfo
-
-    start = dt.datetime.combine(dt.date.fromisoformat(ds), dt.time(), tzinfo=zoneinfo.ZoneInfo(timezone))
+    start = dt.datetime.combine(dt.date.fromisoformat(ds), dt.time(), tzinfo=ZoneInfo(timezone))
     return round(start.timestamp() * 1000)
 
 
 def partitions_before(workspace: Workspace, asset: str, ds: str, count: int) -> list[Manifest]:
-    """Returns the last so many stored partitions before a day, by day; fewer where fewer are stored."""
+    """Returns the last `count` stored partitions before a day, ascending; fewer if fewer are stored."""
     before = [day for day in workspace.tables.partitions.days(asset) if day < ds]
     return workspace.need_all(asset, before[-count:]) if count else []

@@ -1,6 +1,6 @@
-"""Artifacts: partitions that are not tables, such as a model or a folder of memory-mapped Arrow files.
+"""Artifacts: partitions that are not tables, such as a model or memory-mapped Arrow files.
 
-Belongs here: files by logical name in and out. Does not belong here: what the files mean.
+Belongs here: writing and reading files by their logical names. Does not belong here: what the files mean.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dssm_assets.storage.partitions import PartitionStore
 
 LIMIT_BYTES: Final = 20 << 30
 IN_USE_SECONDS: Final = 3600
-"""A file that was asked for so recently stays: somebody may be about to open it. What is mapped outlives its name anyway."""
+"""A file used more recently is not removed, because another process may be about to open it; mapped files outlive removal."""
 
 
 class LocalCache:
@@ -35,29 +35,29 @@ class LocalCache:
         self.limit_bytes = limit_bytes
 
     def get(self, name: str, fetch: Callable[[str], None]) -> Path:
-        """Returns the local path of a file; `fetch` is called with the path to write it to, where it is not there yet.
+        """Returns the local path of a file, fetching it on first use.
 
         Args:
-            name: path inside the cache; it carries the content, so equal names are equal files.
-            fetch: writes the file.
+            name: path inside the cache; it contains the digest, so equal names are equal files.
+            fetch: called with the path to write the file to.
         """
         path = self.folder / name
         with contextlib.suppress(FileNotFoundError):
             os.utime(path)
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
         os.close(handle)
         try:
-            fetch(aside)
-            Path(aside).replace(path)
+            fetch(temporary)
+            Path(temporary).replace(path)
         finally:
-            Path(aside).unlink(missing_ok=True)
+            Path(temporary).unlink(missing_ok=True)
         self._make_room()
         return path
 
     def _make_room(self) -> None:
-        """Removes the files that were asked for longest ago, until the rest fits."""
+        """Removes the least recently used files until the rest fits."""
         found = []
         for path in self.folder.rglob("*"):
             with contextlib.suppress(FileNotFoundError):
@@ -74,11 +74,11 @@ class LocalCache:
 
 @dataclass(frozen=True)
 class Stream:
-    """An Arrow file that is written one batch at a time, so that it never has to fit into memory.
+    """An Arrow file that is written batch by batch, so that it need not fit into memory.
 
     Attributes:
-        schema: of the file, and of every batch.
-        batches: drawn and written one by one; none is kept, and each stays a batch of the file.
+        schema: of the file and of every batch.
+        batches: read one at a time; each becomes a batch of the file.
     """
 
     schema: pa.Schema
@@ -86,10 +86,10 @@ class Stream:
 
 
 class ArtifactStore:
-    """Files in a partition store, found by the logical name they were published under."""
+    """Files in a partition store, found by the logical names under which they were published."""
 
     def __init__(self, partitions: PartitionStore, cache: Path) -> None:
-        """Keeps files of a remote store in `cache`, by content, so that they can be memory-mapped."""
+        """Caches files of a remote store in the folder `cache`, so that they can be memory-mapped."""
         self.partitions = partitions
         self.cache = cache
 
@@ -104,11 +104,11 @@ class ArtifactStore:
         inputs: Mapping[str, str] | None = None,
         facts: Mapping[str, object] | None = None,
     ) -> Manifest:
-        """Writes bytes and Arrow tables (uncompressed IPC files) under their names; returns the manifest.
+        """Publishes bytes, local files, tables and streams under their names; returns the manifest.
 
-        A file that is given by its path is moved. A table becomes one batch of its file, whatever its chunks; a stream keeps its batches. The files are written in
-        the order given, so a stream may depend on one before it. The rows of `row_file` are the artifact's rows; the
-        other files accompany them. If a stream fails, nothing is visible.
+        Tables and streams become uncompressed Arrow IPC files: a table of one batch, a stream with its own batches. A local file
+        is moved. Files are written in the given order, so a stream may depend on an earlier one. The rows of the artifact are
+        those of `row_file`. If a stream fails, nothing is published.
         """
         with self.partitions.staging() as folder:
             staged = []
@@ -118,10 +118,10 @@ class ArtifactStore:
             return self.partitions.publish(asset=asset, ds=ds, staged=staged, columns=columns, inputs=inputs, facts=facts)
 
     def local_path(self, manifest: Manifest, name: str) -> Path:
-        """Returns a local path of a file of the artifact, fetching it from a remote store on first use.
+        """Returns the local path of a file of the artifact, fetching it from a remote store on first use.
 
         Raises:
-            StorageError: if the artifact has no file of that name.
+            StorageError: if the artifact has no such file.
         """
         for file in manifest.files:
             if file.name == name:
@@ -130,21 +130,21 @@ class ArtifactStore:
                     return Path(stored)
                 name_in_cache = f"{manifest.asset}/{file.sha256}/{name}"
                 return LocalCache(self.cache).get(name_in_cache, partial(self.partitions.fs.get_file, stored))
-        held = ", ".join(file.name for file in manifest.files)
-        raise StorageError(f"artifact {manifest.key} has no file '{name}', it has: {held}")
+        names = ", ".join(file.name for file in manifest.files)
+        raise StorageError(f"artifact {manifest.key} has no file '{name}', it has: {names}")
 
     def read_bytes(self, manifest: Manifest, name: str) -> bytes:
         """Returns the content of a file."""
         return self.local_path(manifest, name).read_bytes()
 
     def map_table(self, manifest: Manifest, name: str) -> pa.Table:
-        """Returns an Arrow file as a table whose columns lie in a memory map."""
+        """Returns an Arrow file as a memory-mapped table."""
         with pa.memory_map(str(self.local_path(manifest, name)), "rb") as source:
             return pa.ipc.open_file(source).read_all()
 
 
 def _write(path: Path, content: bytes | Path | pa.Table | Stream) -> int:
-    """Writes a file; returns how many rows it has, 0 for bytes."""
+    """Writes a file; returns its rows, 0 for bytes and local files."""
     if isinstance(content, Path):
         shutil.move(content, path)
         return 0
@@ -159,5 +159,5 @@ def _write(path: Path, content: bytes | Path | pa.Table | Stream) -> int:
         for batch in content.batches:
             writer.write_batch(batch)
             rows += batch.num_rows
-            del batch  # else it would live on while the next one is made
+            del batch  # frees it before the next one is made
         return rows

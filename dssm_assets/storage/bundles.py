@@ -1,16 +1,16 @@
-"""Serving bundles: folders of files that never change, and the one pointer that says which of them is served.
+"""Serving bundles: immutable folders of files, and the one pointer that names the bundle that is served.
 
     <root>/bundles/<bundle_id>/...        the files of a bundle, manifest.json among them
-    <root>/current.json                   names the bundle that is served and the one before it
+    <root>/current.json                   the pointer: the bundle that is served and the one before it
 
-A bundle is written aside and placed whole; then the pointer is replaced in one step (a rename on a local disk, one put on
-an object store). Who reads the pointer first and the bundle after it therefore always sees one whole bundle, and a
-publisher that fails or is killed leaves what was served.
+A bundle is staged and stored whole; then the pointer is replaced in one step (a rename on a local disk, one put on an object
+store). A reader that opens the pointer first and the bundle second therefore always sees a whole bundle, and a publisher that
+fails or is killed leaves the served bundle unchanged.
 
-The pointer also keeps the bundles in the order in which they were served (`trail`) and stored (`stored`): the way back of
-a rollback, and what may be cleared away. Folders that it does not name are never touched: another publisher may be about
-to place them. Two publishers at once exclude each other on a local disk by a lock; on an object store the pointer is
-replaced only if it is still the one that was read (`pointer_file.py`), and the pool of serving_bundle keeps them apart.
+The pointer also lists the bundles in the order in which they were served (`trail`), for a rollback, and stored (`stored`), for
+pruning. Folders that it does not list are never removed, because another publisher may be about to add them. Concurrent
+publishers exclude each other by a lock on a local disk; on an object store the pointer is replaced only if it is unchanged
+since it was read.
 
 Belongs here: bytes, the manifest's file list, the pointer. Does not belong here: what the files mean (`core/serving`).
 """
@@ -38,13 +38,13 @@ from dssm_assets.storage.partitions import file_sha256
 
 @dataclass(frozen=True)
 class Pointer:
-    """What current.json says.
+    """The content of current.json.
 
     Attributes:
         bundle_id: the bundle that is served.
-        previous: the one that a rollback goes to, None where there is none.
-        ds: evaluation day of the bundle that is served.
-        trail: the bundles that were served up to now, the present one last; those that were rolled back are left out.
+        previous: the target of a rollback, None if there is none.
+        ds: evaluation day of the served bundle.
+        trail: the bundles served so far, the current one last, without those that were rolled back.
         stored: all bundles in the order in which they were stored.
     """
 
@@ -61,10 +61,10 @@ class Pointer:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Pointer:
-        """Returns the pointer that a stored text describes.
+        """Returns the pointer of a stored text.
 
         Raises:
-            ValueError, KeyError, TypeError: it describes none.
+            ValueError, KeyError, TypeError: if the text is not a pointer.
         """
         found = json.loads(text)
         trail, stored = (tuple(map(str, found[key])) for key in ("trail", "stored"))
@@ -78,18 +78,18 @@ class Pointer:
         return json.dumps(asdict(self), indent=1) + "\n"
 
     def back_to(self, bundle_id: str, ds: str) -> Pointer:
-        """Returns the pointer to a stored bundle; what was served after it is left out of the trail."""
+        """Returns the pointer to a stored bundle; bundles served after it leave the trail."""
         if bundle_id in self.trail:
             return Pointer.from_trail(self.trail[: self.trail.index(bundle_id) + 1], self.stored, ds)
         return Pointer.from_trail((*self.trail, bundle_id), self.stored, ds)
 
-    def without(self, gone: Collection[str]) -> Pointer:
-        """Returns the pointer with some bundles forgotten, never the one that is served."""
-        trail, stored = (tuple(kept for kept in ids if kept not in gone) for ids in (self.trail, self.stored))
+    def without(self, removed: Collection[str]) -> Pointer:
+        """Returns the pointer without some bundles; the served one is never among them."""
+        trail, stored = (tuple(kept for kept in ids if kept not in removed) for ids in (self.trail, self.stored))
         return Pointer.from_trail(trail, stored, self.ds)
 
     def surplus(self, keep: int) -> tuple[str, ...]:
-        """Returns the stored bundles, the oldest first, that go if so many stay. The one served and its previous stay."""
+        """Returns the stored bundles to remove so that `keep` remain, oldest first; never the served one and its previous one."""
         needed = {self.bundle_id, self.previous}
         spare = [kept for kept in self.stored if kept not in needed]
         room = max(0, keep - (len(self.stored) - len(spare)))
@@ -97,7 +97,7 @@ class Pointer:
 
 
 def after_publish(before: Pointer | None, bundle_id: str, ds: str) -> Pointer:
-    """Returns the pointer once a bundle of a day is stored: to it, unless what is served is of a later day."""
+    """Returns the pointer after a bundle was stored: it serves that bundle unless the served one is of a later day."""
     if before is None:
         return Pointer.from_trail((bundle_id,), (bundle_id,), ds)
     stored = (*(kept for kept in before.stored if kept != bundle_id), bundle_id)
@@ -107,8 +107,8 @@ def after_publish(before: Pointer | None, bundle_id: str, ds: str) -> Pointer:
 
 
 _TRIES: Final = 8
-_LOST: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
-"""What S3 answers to a put whose condition no longer holds."""
+_CONFLICTS: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
+"""Error codes of S3 for a put whose condition no longer holds."""
 
 
 class PointerFile:
@@ -121,10 +121,10 @@ class PointerFile:
         self._is_s3 = "s3" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
 
     def read(self) -> Pointer | None:
-        """Returns what is served now, None where nothing was ever published.
+        """Returns the current pointer, None if nothing was published yet.
 
         Raises:
-            StorageError: the file is no pointer.
+            StorageError: if the file is not a pointer.
         """
         try:
             text = self._fs.cat_file(self.path, start=0)
@@ -133,40 +133,40 @@ class PointerFile:
         try:
             return Pointer.from_json(text)
         except (ValueError, KeyError, TypeError) as error:
-            raise StorageError(f"{self.path}: not a pointer to a bundle ({error}); put it right by hand") from error
+            raise StorageError(f"{self.path}: not a pointer to a bundle ({error}); correct it by hand") from error
 
     def move(self, change: Callable[[Pointer | None], Pointer]) -> Pointer:
-        """Replaces the pointer by what `change` makes of the one before; returns it.
+        """Replaces the pointer by `change(pointer)`; returns the new one.
 
-        `change` is called again with the newer one if somebody else was faster.
+        If another publisher replaced it in between, `change` is called again with the newer pointer.
 
         Raises:
-            StorageError: the file is no pointer, or others were faster every time.
+            StorageError: if the file is not a pointer, or others were faster at every attempt.
         """
         for _ in range(_TRIES):
-            mark = self._mark()
+            condition = self._unchanged_condition()
             pointer = change(self.read())
-            if self._replace(pointer.to_json(), mark):
+            if self._replace(pointer.to_json(), condition):
                 return pointer
-        raise StorageError(f"{self.path}: other publishers moved it {_TRIES} times meanwhile; publish again")
+        raise StorageError(f"{self.path}: other publishers replaced it {_TRIES} times meanwhile; publish again")
 
-    def _mark(self) -> dict[str, str]:
-        """Returns the condition under which the file is still the one that is there now."""
+    def _unchanged_condition(self) -> dict[str, str]:
+        """Returns the condition of a put that holds while the file is unchanged."""
         if not self._is_s3:
             return {}
         try:
-            # Before the content is read: if it changes in between, the condition fails, as it should.
+            # Read before the content, so that a change in between makes the condition fail.
             return {"IfMatch": str(self._fs.info(self.path, refresh=True)["ETag"])}
         except FileNotFoundError:
             return {"IfNoneMatch": "*"}
 
-    def _replace(self, text: str, mark: dict[str, str]) -> bool:
+    def _replace(self, text: str, condition: dict[str, str]) -> bool:
         if not self._is_local:
             try:
-                self._fs.pipe_file(self.path, text.encode(), **mark)
+                self._fs.pipe_file(self.path, text.encode(), **condition)
             except OSError as error:
-                answer = getattr(error.__cause__, "response", {})
-                if mark and answer.get("Error", {}).get("Code") in _LOST:
+                response = getattr(error.__cause__, "response", {})
+                if condition and response.get("Error", {}).get("Code") in _CONFLICTS:
                     return False
                 raise
             return True
@@ -179,7 +179,7 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True)
 class Published:
-    """What became of a bundle: its id and manifest, the pointer now, which bundles were cleared away."""
+    """The result of publishing: the bundle's id and manifest, the new pointer, the bundles that were removed."""
 
     bundle_id: str
     manifest: Mapping[str, Any]
@@ -188,7 +188,7 @@ class Published:
 
     @property
     def is_current(self) -> bool:
-        """Tells whether the bundle is the one that is served."""
+        """Returns whether the bundle is served now."""
         return self.pointer.bundle_id == self.bundle_id
 
 
@@ -196,7 +196,7 @@ class BundleStore:
     """The bundles below one root: a folder or an fsspec URL."""
 
     def __init__(self, root: str, options: Mapping[str, Any] | None = None) -> None:
-        # A listing that is remembered would hide what another process has published since.
+        # A cached listing would hide what another process has published since.
         self.fs, path = fsspec.core.url_to_fs(root, **{"use_listings_cache": False, **(options or {})})
         self.root = str(path).rstrip("/")
         self.is_local = is_local(self.fs)
@@ -209,20 +209,19 @@ class BundleStore:
     def publish(self, folder: Path, body: Mapping[str, Any], keep: int) -> Published:
         """Makes a bundle of the files in a staging folder and serves it.
 
-        A bundle of an earlier day than the one that is served is stored and not served: a backfill does not turn back
-        the clock. `rollback` serves it.
+        A bundle of an earlier day than the served one, as from a backfill, is stored but not served; `rollback` can serve it.
 
         Args:
             folder: from `staging`; its files, at any depth, are the bundle's. It is empty afterwards.
-            body: the manifest but for `format` and `files`; `ds` is its evaluation day.
-            keep: stored bundles that stay, at least 2; the one served and the one before it always do.
+            body: the manifest without `format` and `files`; `ds` is its evaluation day.
+            keep: stored bundles to keep, at least 2; the served one and the one before it are always kept.
         """
         files = {name: {"sha256": file_sha256(path), "bytes": path.stat().st_size} for name, path in _files(folder)}
         manifest = {"format": FORMAT, **body, "files": files}
         ds = str(body["ds"])
         bundle_id = f"{ds}-{content_digest(manifest)[:12]}"
-        with self._locked():
-            self._place(folder, bundle_id, manifest)
+        with self._lock():
+            self._store(folder, bundle_id, manifest)
             pointer = self._pointer.move(lambda before: after_publish(before, bundle_id, ds))
             pruned = pointer.surplus(keep)
             for old in pruned:
@@ -232,13 +231,13 @@ class BundleStore:
         return Published(bundle_id, manifest, pointer, pruned)
 
     def rollback(self, to: str | None = None) -> Pointer:
-        """Serves the bundle before the present one, or any stored one; returns the new pointer.
+        """Serves the previous bundle, or any stored one; returns the new pointer.
 
         Raises:
-            PartitionMissingError: nothing was ever published, there is no bundle to go back to, or it is not stored.
-            StorageError: that bundle is not what its manifest says; what is served stays.
+            PartitionMissingError: if nothing was published yet, there is no previous bundle, or it is not stored.
+            StorageError: if that bundle differs from its manifest; the served bundle does not change.
         """
-        with self._locked():
+        with self._lock():
             before = self.pointer()
             if before is None:
                 raise PartitionMissingError(_fault(self.root, "a published bundle", "none", "materialize serving_bundle first"))
@@ -253,10 +252,10 @@ class BundleStore:
             return self._pointer.move(lambda now: (now or before).back_to(wanted, ds))
 
     def pointer(self) -> Pointer | None:
-        """Returns what is served now, None where nothing was ever published.
+        """Returns the current pointer, None if nothing was published yet.
 
         Raises:
-            StorageError: the file is no pointer.
+            StorageError: if the file is not a pointer.
         """
         return self._pointer.read()
 
@@ -264,16 +263,16 @@ class BundleStore:
         """Returns the manifest of a bundle.
 
         Raises:
-            PartitionMissingError: there is no such bundle.
+            PartitionMissingError: if there is no such bundle.
         """
         try:
             return dict(json.loads(self.fs.cat_file(f"{self.folder(bundle_id)}/{layout.BUNDLE_MANIFEST}")))
         except FileNotFoundError as error:
-            got, remedy = "no such bundle", "ask for one that current.json names"
+            got, remedy = "no such bundle", "choose one that current.json lists"
             raise PartitionMissingError(_fault(f"{self.root}, bundle {bundle_id}", "its manifest", got, remedy)) from error
 
     def folder(self, bundle_id: str) -> str:
-        """Returns where the files of a bundle lie, inside the store's filesystem."""
+        """Returns the folder of a bundle inside the store's filesystem."""
         return layout.bundle_folder(self.root, bundle_id)
 
     def verify(self, bundle_id: str) -> None:
@@ -288,27 +287,27 @@ class BundleStore:
         if wrong:
             raise StorageError(f"bundle {bundle_id}: files {wrong} differ from the manifest; publish it again")
 
-    def _place(self, folder: Path, bundle_id: str, manifest: Mapping[str, Any]) -> None:
+    def _store(self, folder: Path, bundle_id: str, manifest: Mapping[str, Any]) -> None:
         with contextlib.suppress(PartitionMissingError, StorageError):
             self.verify(bundle_id)
-            return  # The very bundle is there already.
+            return  # The same bundle is stored already.
         target = self.folder(bundle_id)
         (folder / layout.BUNDLE_MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         if not self.is_local:
-            for name in (*manifest["files"], layout.BUNDLE_MANIFEST):  # The manifest last: with it the bundle is whole.
+            for name in (*manifest["files"], layout.BUNDLE_MANIFEST):  # The manifest last: it makes the bundle whole.
                 self.fs.put_file(str(folder / name), f"{target}/{name}")
             return
         for name in (*manifest["files"], layout.BUNDLE_MANIFEST):
             (folder / name).chmod(0o644)
             with (folder / name).open("rb") as handle:
                 os.fsync(handle.fileno())
-        folder.chmod(0o755)  # mkdtemp's folders are open to their owner alone
+        folder.chmod(0o755)  # mkdtemp's folders are readable by their owner alone
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)
         folder.rename(target)
 
     def _remove(self, bundle_id: str) -> None:
-        """Removes a bundle, its manifest first: from then on nobody takes what is left for whole."""
+        """Removes a bundle, its manifest first, so that the rest is not taken for a whole bundle."""
         target = self.folder(bundle_id)
         with contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(f"{target}/{layout.BUNDLE_MANIFEST}")
@@ -323,7 +322,7 @@ class BundleStore:
             return None
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _lock(self) -> Iterator[None]:
         if not self.is_local:
             yield
             return
@@ -334,7 +333,7 @@ class BundleStore:
 
 
 def content_digest(manifest: Mapping[str, Any]) -> str:
-    """Returns the digest of all that a manifest says: equal bundles, equal digest, wherever and whenever they were made."""
+    """Returns the digest of a manifest; equal bundles have equal digests."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

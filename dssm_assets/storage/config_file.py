@@ -1,6 +1,6 @@
-"""The configuration file: found, read, its placeholders filled, parsed once.
+"""The configuration file: read, parsed, and its placeholders filled.
 
-Belongs here: YAML and paths. Does not belong here: what the keys mean (`core/config/pipeline.py`).
+Belongs here: YAML and paths. Does not belong here: what the keys mean (`core/config`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dssm_assets.core.errors import ConfigError, Fault
 
 @dataclass(frozen=True)
 class LoadedConfig:
-    """A parsed configuration, its feature definitions and the folders its paths are relative to."""
+    """A parsed configuration, its feature definitions, and the folders that its paths are relative to."""
 
     config: PipelineConfig
     fg: Mapping[str, Any]
@@ -39,7 +39,7 @@ class LoadedConfig:
         """Checks the feature definitions.
 
         Raises:
-            FeatureSpecError: naming every fault of them.
+            FeatureSpecError: naming all their faults.
         """
         from dssm_assets.core.features.spec import parse_fg
 
@@ -52,7 +52,7 @@ class LoadedConfig:
 
     @property
     def scratch(self) -> Path:
-        """Returns the local folder for what an engine cannot hold, placeholders filled."""
+        """Returns the local folder that an engine spills to, placeholders filled."""
         return Path(self.config.duckdb.scratch.replace("{home}", str(self.home)))
 
 
@@ -64,11 +64,11 @@ def load_config(path: Path, home: Path, *, checks_features: bool = True) -> Load
     Args:
         path: the file.
         home: the home folder.
-        checks_features: False leaves the check of the feature definitions, which loads the feature generator, to whoever
-            first needs them (`LoadedConfig.check_features`); a code location does, so that it is there at once.
+        checks_features: False leaves the feature definitions unchecked (see `LoadedConfig.check_features`), so that a code
+            location starts without loading the feature generator.
 
     Raises:
-        ConfigError: if the file is missing, is not YAML, or has unknown keys or bad values (all of them named).
+        ConfigError: if the file is missing, is not YAML, or has unknown keys or bad values; names all of them.
     """
     if not path.is_file():
         raise ConfigError(Fault(f"configuration {path}", "a YAML file", "no such file", "correct the path in DSSM_CONFIG"))
@@ -85,11 +85,11 @@ def load_config(path: Path, home: Path, *, checks_features: bool = True) -> Load
 def complete_config(
     config: PipelineConfig, *, home: Path, path: Path | None = None, checks_features: bool = True
 ) -> LoadedConfig:
-    """Returns a configuration with its feature definitions read and checked and its source paths filled in.
+    """Returns a configuration with its feature definitions and with placeholders in source paths filled.
 
     Raises:
-        ConfigError: the fg.json cannot be read.
-        FeatureSpecError: naming every fault of the feature definitions.
+        ConfigError: if fg.json cannot be read.
+        FeatureSpecError: naming all faults of the feature definitions.
     """
     data = path.parent if path is not None else home
     fg = config.features.fg if config.features.fg is not None else _read_fg(data / str(config.features.fg_path))
@@ -106,19 +106,19 @@ def complete_config(
     fg_folder = (data / str(config.features.fg_path)).parent if config.features.fg_path is not None else data
     loaded = LoadedConfig(config.model_copy(update={"tables": tables}), fg, home, path, fg_folder)
     if checks_features:
-        loaded.check_features()  # A faulty feature is refused here, before anything runs.
+        loaded.check_features()  # before anything runs
     return loaded
 
 
 def config_to_json(loaded: LoadedConfig) -> dict[str, Any]:
-    """Returns a configuration as JSON values, for a process that does not read the file."""
+    """Returns a configuration as JSON values, for a process that cannot read the file."""
     paths = {"home": str(loaded.home), "path": None if loaded.path is None else str(loaded.path)}
     config = loaded.config.model_dump(mode="json")
     return {"config": config, "fg": dict(loaded.fg), "fg_folder": str(loaded.fg_folder), **paths}
 
 
 def config_from_json(body: Mapping[str, Any]) -> LoadedConfig:
-    """Returns the configuration that `described` described."""
+    """Returns the configuration from the values of `config_to_json`."""
     path = None if body["path"] is None else Path(body["path"])
     return LoadedConfig(parse_config(body["config"]), body["fg"], Path(body["home"]), path, Path(body["fg_folder"]))
 

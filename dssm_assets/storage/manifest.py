@@ -1,7 +1,4 @@
-"""The manifest: the small file that says what a partition consists of and what it was made from.
-
-Belongs here: its shape and its text form. Does not belong here: writing it to storage (`partition_store.py`).
-"""
+"""The manifest: the small file that lists the files of a partition, its columns, its inputs and facts about it."""
 
 from __future__ import annotations
 
@@ -33,15 +30,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a partition consists of.
+    """A partition.
 
     Attributes:
         asset: name of the table or artifact.
         ds: its day.
         files: in order.
         columns: schema of a table; empty for an artifact.
-        inputs: "asset/ds" -> digest of each partition it was made from.
-        facts: small numbers and names worth keeping with it (seed, counts).
+        inputs: "asset/ds" -> digest of each partition that it was built from.
+        facts: small values that describe it (seed, counts).
     """
 
     asset: str
@@ -53,7 +50,7 @@ class Manifest:
 
     @property
     def key(self) -> str:
-        """Returns "asset/ds", the name of the partition in other manifests."""
+        """Returns "asset/ds", which identifies the partition in other manifests."""
         return f"{self.asset}/{self.ds}"
 
     @property
@@ -68,7 +65,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """Returns the digest of the content: equal content, equal digest, whatever it was made from or when."""
+        """Returns the digest of the content; it does not depend on inputs, facts, schema or time."""
         content = hashlib.sha256()
         for file in self.files:
             content.update(f"{file.name}\0{file.sha256}\n".encode())

@@ -1,6 +1,6 @@
-"""Tables: parquet partitions written in bounded memory and read as what their manifest names.
+"""Tables: parquet partitions, written in bounded memory and read through their manifests.
 
-Belongs here: parquet in and out, with the contract checked at the border. Does not belong here: what the rows mean.
+Belongs here: writing and reading parquet, with the table contract checked on writing. Does not belong here: what the rows mean.
 """
 
 from __future__ import annotations
@@ -20,47 +20,9 @@ from dssm_assets.storage.layout import part_name
 from dssm_assets.storage.manifest import Column, Manifest, StoredFile
 from dssm_assets.storage.partitions import PartitionStore
 
-_SEEN_ROWS = 16_384
-_REPEATING_FRAC = 0.75
-"""Share of different values, among the first rows seen, up to which numbers get a dictionary."""
-
-
-def repeating_columns(first: pa.Table) -> bool | list[str]:
-    """Returns the parquet columns that are stored as codes of a dictionary, by the first row group; True: all.
-
-    Numbers that hardly ever repeat (ids of users, times) are stored as they are: their dictionary would be larger than
-    they are and cost more than all the rest of writing them.
-    """
-    seen = first.slice(0, _SEEN_ROWS)
-    numbers = [field.name for field in seen.schema if pa.types.is_primitive(field.type) and field.type.bit_width >= 32]
-    odd = {name for name in numbers if pc.count_distinct(seen.column(name)).as_py() > _REPEATING_FRAC * seen.num_rows}
-    odd |= {field.name for field in seen.schema if _is_vector(field.type)}
-    return [path for field in seen.schema if field.name not in odd for path in _leaves(field.name, field.type)] if odd else True
-
-
-def compression_by_column(schema: pa.Schema, codec: str) -> dict[str, str]:
-    """Returns the codec of every parquet column: none for vectors, whose floats lose a tenth of their size for most of the
-    time that it takes to write and to read them."""
-    return {path: "none" if _is_vector(field.type) else codec for field in schema for path in _leaves(field.name, field.type)}
-
-
-def _is_vector(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type))
-
-
-def _leaves(path: str, kind: pa.DataType) -> list[str]:
-    """Returns the parquet columns that a column consists of: one, but for nested ones."""
-    if pa.types.is_struct(kind):
-        return [leaf for field in kind for leaf in _leaves(f"{path}.{field.name}", field.type)]
-    if pa.types.is_map(kind):
-        return [f"{path}.key_value.key", *_leaves(f"{path}.key_value.value", kind.item_type)]
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    return _leaves(f"{path}.list.element", kind.value_type) if is_list else [path]
-
-
 ROW_GROUP_ROWS = 131_072
 PART_ROWS = 32 * ROW_GROUP_ROWS
-"""Rows of a file: a table of more has further ones."""
+"""Rows per file; a longer table has several."""
 
 
 class TableStore:
@@ -80,14 +42,13 @@ class TableStore:
         facts: Mapping[str, object] | None = None,
         is_shared: bool = False,
     ) -> Manifest:
-        """Writes one partition and makes it visible in one step; returns its manifest.
+        """Writes one partition and publishes it in one step; returns its manifest.
 
-        Rows keep their order; row groups have 131,072 rows and parts PART_ROWS, however the data arrives and whichever
-        engine made it, so equal rows give equal bytes.
-        Dictionary-encoded columns are stored as the values that they stand for. An iterable of batches needs `schema`.
+        Rows keep their order. Row groups have ROW_GROUP_ROWS rows and files PART_ROWS rows, whatever the batches, so equal rows
+        give equal bytes. Dictionary-encoded columns are stored decoded. An iterable of batches needs `schema`.
 
         Raises:
-            SchemaError: if the data does not fit the contract; nothing is visible then.
+            SchemaError: if the data does not fit the contract; nothing is published then.
         """
         actual = data.schema if isinstance(data, pa.Table) else schema
         if actual is None:
@@ -100,7 +61,7 @@ class TableStore:
             return self.publish_parts(spec, ds, staged, schema=actual, inputs=inputs, facts=facts, is_shared=is_shared)
 
     def write_part(self, path: Path, spec: TableSpec, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
-        """Writes a file of a partition aside, for `publish_parts`, and returns its rows; see `write`.
+        """Writes a staged file of a partition, for `publish_parts`; returns its rows. See `write`.
 
         Raises:
             SchemaError: if the data does not fit the contract.
@@ -120,7 +81,7 @@ class TableStore:
         facts: Mapping[str, object] | None = None,
         is_shared: bool = False,
     ) -> Manifest:
-        """Makes files that `write_part` wrote (path, rows) one partition, in their order; returns its manifest."""
+        """Publishes files that `write_part` wrote (path, rows) as one partition, in order; returns its manifest."""
         columns = columns_of(spec, stored_schema(schema))
         return self.partitions.publish(
             asset=spec.name, ds=ds, staged=staged, columns=columns, inputs=inputs, facts=facts, is_shared=is_shared
@@ -136,10 +97,10 @@ class TableStore:
         *,
         is_shared: bool = False,
     ) -> StoredFile:
-        """Writes one part of a partition, of at most PART_ROWS rows, as `write` would; no manifest names it yet.
+        """Stores one part of a partition, of at most PART_ROWS rows, as `write` would; no manifest lists it yet.
 
         Raises:
-            SchemaError: if a column that may not be null is.
+            SchemaError: if a required column has nulls.
         """
         with self.partitions.staging() as folder:
             path = folder / part_name(number)
@@ -147,7 +108,7 @@ class TableStore:
             return self.partitions.put_file(spec.name, ds, path, rows, is_shared=is_shared)
 
     def copy_partition(self, spec: TableSpec, manifest: Manifest, *, inputs: Mapping[str, str]) -> Manifest:
-        """Writes the very files of another table's partition as a partition of this table, for the same day.
+        """Publishes copies of another table's files as a partition of this table, for the same day.
 
         Raises:
             SchemaError: if they do not fit the contract.
@@ -159,32 +120,26 @@ class TableStore:
         return self.partitions.publish_files(asset=spec.name, ds=manifest.ds, files=files, columns=columns, inputs=inputs)
 
     def open(self, manifest: Manifest, *, as_dictionaries: Sequence[str] = ()) -> pads.Dataset:
-        """Returns a lazy dataset over the files of a partition; of the named text columns the codes are kept, as stored."""
+        """Returns a lazy dataset over the files of a partition; `as_dictionaries`: text columns to leave dictionary-encoded."""
         stored = pads.ParquetFileFormat(dictionary_columns=set(as_dictionaries))
         return pads.dataset(self.paths([manifest]), format=stored, filesystem=self.partitions.filesystem_for([manifest]))
 
     def min_max(self, manifest: Manifest, column: str) -> tuple[Any, Any] | None:
-        """Returns the least and the greatest value of a column, nulls left out, as the files' footers tell them.
+        """Returns the smallest and the largest value of a column without nulls, from the files' statistics.
 
-        None: there are no rows, or a row group's are not told.
+        None if there are no rows, or a row group has no statistics.
         """
         groups = [group for fragment in self.open(manifest).get_fragments() for group in fragment.row_groups]
-        told = [group.statistics.get(column) for group in groups if group.num_rows]
-        known = [bounds for bounds in told if bounds is not None]
-        if not known or len(known) < len(told):
+        statistics = [group.statistics.get(column) for group in groups if group.num_rows]
+        known = [bounds for bounds in statistics if bounds is not None]
+        if not known or len(known) < len(statistics):
             return None
         return min(bounds["min"] for bounds in known), max(bounds["max"] for bounds in known)
 
     def read(
         self, manifest: Manifest, columns: Sequence[str] | None = None, *, as_dictionaries: Sequence[str] = ()
     ) -> pa.Table:
-        """Returns a partition, or some of its columns, as one table.
-
-        Args:
-            manifest: the partition.
-            columns: those to read, all by default.
-            as_dictionaries: text columns to be left dictionary-encoded as they are stored, see `batches`.
-        """
+        """Returns a partition, or some of its columns, as one table; for `as_dictionaries` see `batches`."""
         stored = self.open(manifest, as_dictionaries=as_dictionaries)
         return stored.to_table(columns=list(columns) if columns is not None else None)
 
@@ -200,10 +155,9 @@ class TableStore:
 
         Args:
             manifest: the partition.
-            columns: those to read, all by default.
-            as_dictionaries: text columns to be left dictionary-encoded as they are stored, which saves whoever works on
-                distinct values the encoding.
-            batch_rows: rows of a batch at most; None: those of a row group.
+            columns: the columns to read (default: all).
+            as_dictionaries: text columns to leave dictionary-encoded, for work on distinct values.
+            batch_rows: rows per batch at most (default: those of a row group).
         """
         names = list(columns) if columns is not None else None
         encoded = list(as_dictionaries)
@@ -214,7 +168,7 @@ class TableStore:
                 yield from file.iter_batches(batch_size=batch_rows or ROW_GROUP_ROWS, columns=names)
 
     def rows(self, manifest: Manifest, columns: Sequence[str], first: int, end: int) -> Iterator[pa.RecordBatch]:
-        """Yields rows first .. end - 1 of a partition in batches of bounded size; row groups without any are not read."""
+        """Yields rows first .. end - 1 of a partition in batches; other row groups are not read."""
         reader, begin = self.partitions.filesystem_for([manifest]), 0
         for path, stored in zip(self.paths([manifest]), manifest.files, strict=True):
             if begin < end and begin + stored.rows > first:
@@ -228,12 +182,12 @@ class TableStore:
 
 
 def columns_of(spec: TableSpec, schema: pa.Schema) -> list[Column]:
-    """Returns the columns of a table as its manifest lists them."""
+    """Returns the columns of a table for its manifest."""
     return [Column(field.name, str(field.type), spec.describe(field.name)) for field in schema]
 
 
 def _write_parts(spec: TableSpec, folder: Path, groups: Iterator[pa.Table], schema: pa.Schema) -> Iterator[tuple[Path, int]]:
-    """Writes row groups as parts of PART_ROWS rows; yields path and rows of each, at least one."""
+    """Writes row groups as parts of PART_ROWS rows; yields path and rows of each, of at least one."""
     for number, first in enumerate(groups):
         part = itertools.chain([first], itertools.islice(groups, PART_ROWS // ROW_GROUP_ROWS - 1))
         path = folder / part_name(number)
@@ -244,8 +198,8 @@ def _write_file(path: Path, spec: TableSpec, groups: Iterator[pa.Table], schema:
     """Writes row groups, at least one, as a file; returns its rows."""
     first = next(groups)
     rows = 0
-    compression = compression_by_column(schema, "lz4" if spec.is_hot else "zstd")
-    with pq.ParquetWriter(path, schema, compression=compression, use_dictionary=repeating_columns(first)) as writer:
+    compression = _compression_by_column(schema, "lz4" if spec.is_hot else "zstd")
+    with pq.ParquetWriter(path, schema, compression=compression, use_dictionary=_dictionary_columns(first)) as writer:
         for group in itertools.chain([first], groups):
             check_no_nulls(spec, group)
             writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
@@ -254,7 +208,7 @@ def _write_file(path: Path, spec: TableSpec, groups: Iterator[pa.Table], schema:
 
 
 def _rows_of(file: pq.ParquetFile, columns: list[str], first: int, end: int) -> Iterator[pa.RecordBatch]:
-    """Yields those of rows first .. end - 1 that a file has."""
+    """Yields the rows first .. end - 1 of a file, clipped to the rows that it has."""
     counts = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
     ends = list(itertools.accumulate(counts))
     groups = [g for g, count in enumerate(counts) if ends[g] > first and ends[g] - count < end]
@@ -267,24 +221,63 @@ def _rows_of(file: pq.ParquetFile, columns: list[str], first: int, end: int) -> 
 
 
 def stored_schema(schema: pa.Schema) -> pa.Schema:
-    """Returns the schema that is stored: without metadata, and with values in place of dictionary-encoded ones."""
+    """Returns the schema that is stored: without metadata, and with dictionary-encoded columns decoded."""
     kinds = {field.name: field.type.value_type for field in schema if pa.types.is_dictionary(field.type)}
     return pa.schema([field.with_type(kinds.get(field.name, field.type)) for field in schema])
 
 
 def _regroup(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
     """Yields the rows in tables of ROW_GROUP_ROWS rows, the last one shorter; at least one, possibly empty."""
-    held: list[pa.Table] = []
+    pending: list[pa.Table] = []
     count = 0
     is_first = True
     for batch in batches:
-        held.append(pa.Table.from_batches([batch]).cast(schema))
+        pending.append(pa.Table.from_batches([batch]).cast(schema))
         count += batch.num_rows
         while count >= ROW_GROUP_ROWS:
-            joined = pa.concat_tables(held)
-            yield joined.slice(0, ROW_GROUP_ROWS).combine_chunks()
+            rows = pa.concat_tables(pending)
+            yield rows.slice(0, ROW_GROUP_ROWS).combine_chunks()
             is_first = False
-            held = [joined.slice(ROW_GROUP_ROWS)]
+            pending = [rows.slice(ROW_GROUP_ROWS)]
             count -= ROW_GROUP_ROWS
     if count or is_first:
-        yield (pa.concat_tables(held) if held else schema.empty_table()).combine_chunks()
+        yield (pa.concat_tables(pending) if pending else schema.empty_table()).combine_chunks()
+
+
+_SAMPLE_ROWS = 16_384
+_MAX_DISTINCT_FRAC = 0.75
+"""Fraction of distinct values among the first rows up to which a column of numbers is dictionary-encoded."""
+
+
+def _dictionary_columns(first: pa.Table) -> bool | list[str]:
+    """Returns the parquet columns to dictionary-encode, judged by the first row group; True means all.
+
+    Numbers that rarely repeat (user ids, times) are stored plainly: their dictionary would be larger than the numbers and cost
+    most of the time of writing.
+    """
+    sample = first.slice(0, _SAMPLE_ROWS)
+    numbers = [field.name for field in sample.schema if pa.types.is_primitive(field.type) and field.type.bit_width >= 32]
+    limit = _MAX_DISTINCT_FRAC * sample.num_rows
+    plain = {name for name in numbers if pc.count_distinct(sample.column(name)).as_py() > limit}
+    plain |= {field.name for field in sample.schema if _is_vector(field.type)}
+    encoded = [path for field in sample.schema if field.name not in plain for path in _leaves(field.name, field.type)]
+    return encoded if plain else True
+
+
+def _compression_by_column(schema: pa.Schema, codec: str) -> dict[str, str]:
+    """Returns the codec of every parquet column: none for vectors, where compression saves 10% and takes most of the time."""
+    return {path: "none" if _is_vector(field.type) else codec for field in schema for path in _leaves(field.name, field.type)}
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type))
+
+
+def _leaves(path: str, kind: pa.DataType) -> list[str]:
+    """Returns the parquet columns of a column: several for nested types."""
+    if pa.types.is_struct(kind):
+        return [leaf for field in kind for leaf in _leaves(f"{path}.{field.name}", field.type)]
+    if pa.types.is_map(kind):
+        return [f"{path}.key_value.key", *_leaves(f"{path}.key_value.value", kind.item_type)]
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return _leaves(f"{path}.list.element", kind.value_type) if is_list else [path]

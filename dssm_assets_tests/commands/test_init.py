@@ -33,10 +33,10 @@ def features(tmp_path):
     return {feature.get("feature_name", feature.get("sequence_name")): feature for feature in found}
 
 
-def test_what_is_written_passes_validate_and_runs_to_the_hit_rate(sources, tmp_path, capsys):
+def test_init_writes_a_configuration_that_runs_to_the_hit_rate(sources, tmp_path, capsys):
     assert init("--timezone", worlds.TIMEZONE) == 0
     out = capsys.readouterr().out
-    assert f"{tmp_path}/out/config.yaml fits its data." in out
+    assert f"{tmp_path}/out/config.yaml matches its data." in out
     assert f"DSSM_CONFIG={tmp_path}/out/config.yaml" in out
     assert main(["validate", "--config", "out/config.yaml"]) == 0
     loaded = load_config(tmp_path / "out" / "config.yaml", tmp_path / "out")
@@ -47,19 +47,19 @@ def test_what_is_written_passes_validate_and_runs_to_the_hit_rate(sources, tmp_p
     assert rate > 0.9
 
 
-def test_roles_days_and_events_are_found_in_the_values(sources, tmp_path):
+def test_init_finds_roles_days_and_events(sources, tmp_path):
     assert init("--timezone", worlds.TIMEZONE) == 0
-    told = written(tmp_path)
-    assert str(told["calendar"]["start"]) == worlds.START
-    assert str(told["calendar"]["end"]) == worlds.END
-    behavior = told["tables"]["behavior"]
+    config = written(tmp_path)
+    assert str(config["calendar"]["start"]) == worlds.START
+    assert str(config["calendar"]["end"]) == worlds.END
+    behavior = config["tables"]["behavior"]
     assert behavior["columns"] == {"event_time": "ts"}
     assert behavior["value_columns"] == ["price"]
     assert behavior["layout"] == "time_column"
     # buy has more rows than click here; the names say which is the narrower one.
-    assert told["events"] == {"funnel": ["click", "buy"], "positive": ["click", "buy"]}
-    assert told["window"]["days"] == 11
-    assert told["evaluation"]["k"] == [10]
+    assert config["events"] == {"funnel": ["click", "buy"], "positive": ["click", "buy"]}
+    assert config["window"]["days"] == 11
+    assert config["evaluation"]["k"] == [10]
     assert features(tmp_path)["city"] == {
         "feature_name": "city",
         "feature_type": "id_feature",
@@ -68,7 +68,7 @@ def test_roles_days_and_events_are_found_in_the_values(sources, tmp_path):
     }
 
 
-def test_foreign_names_in_csv_are_told_by_their_values(tmp_path, monkeypatch):
+def test_init_recognises_csv_columns_with_unknown_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     people = pa.table({"no": [f"p{n}" for n in range(9)], "born": [1950 + n for n in range(9)], "note": ["x"] * 9})
     things = pa.table(
@@ -86,11 +86,11 @@ def test_foreign_names_in_csv_are_told_by_their_values(tmp_path, monkeypatch):
     for name, table in (("people", people), ("things", things), ("log", log)):
         pcsv.write_csv(table, tmp_path / f"{name}.csv")
     assert init("--name", "mine", user="people.csv", item="things.csv", behavior="log.csv") == 0
-    told = written(tmp_path)
-    assert told["name"] == "mine"
-    assert told["tables"]["user"]["columns"] == {"user_id": "no"}
-    assert told["tables"]["item"]["columns"] == {"item_id": "code"}
-    behavior = told["tables"]["behavior"]
+    config = written(tmp_path)
+    assert config["name"] == "mine"
+    assert config["tables"]["user"]["columns"] == {"user_id": "no"}
+    assert config["tables"]["item"]["columns"] == {"item_id": "code"}
+    behavior = config["tables"]["behavior"]
     assert behavior["columns"] == {"user_id": "who", "item_id": "what", "event_time": "moment"}
     assert behavior["constant_event"] == "act"
     assert (behavior["value_columns"], behavior["context_columns"]) == (["amount"], ["channel"])
@@ -98,7 +98,7 @@ def test_foreign_names_in_csv_are_told_by_their_values(tmp_path, monkeypatch):
     assert (kinds["shelf"], kinds["weight"], kinds["request_channel"]) == ("id_feature", "raw_feature", "id_feature")
 
 
-def test_day_folders_and_days_without_rows_are_seen(sources, tmp_path):
+def test_init_recognises_day_folders_and_empty_days(sources, tmp_path):
     for day in (0, 1, 3):
         worlds.write_rows(tmp_path / "log" / f"ds={worlds.DAYS[day]}" / "part.parquet", worlds.log_rows([day]))
     init("--timezone", worlds.TIMEZONE, behavior="log")
@@ -108,7 +108,7 @@ def test_day_folders_and_days_without_rows_are_seen(sources, tmp_path):
     assert str(written(tmp_path)["calendar"]["end"]) == worlds.DAYS[3]
 
 
-def test_what_cannot_be_told_is_a_fault_that_says_how_to_say_it(sources, tmp_path, capsys):
+def test_init_names_the_option_for_a_role_that_it_cannot_guess(sources, tmp_path, capsys):
     pq.write_table(pa.table({"user_id": ["zz"], "item_id": ["a_00"], "n": [1]}), tmp_path / "log.parquet")
     assert init(behavior="log.parquet") == 1
     complaint = capsys.readouterr().err
@@ -117,7 +117,7 @@ def test_what_cannot_be_told_is_a_fault_that_says_how_to_say_it(sources, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_what_a_person_says_wins_and_must_exist(sources, tmp_path, capsys):
+def test_given_columns_override_guesses_and_must_exist(sources, tmp_path, capsys):
     assert init("--event-time", "when", "--timezone", worlds.TIMEZONE) == 1
     assert (
         "--event-time: expected a column of the log: event, item_id, page, price, ts, user_id, got 'when'"
@@ -127,16 +127,16 @@ def test_what_a_person_says_wins_and_must_exist(sources, tmp_path, capsys):
     assert written(tmp_path)["events"]["funnel"] == ["home"]
 
 
-def test_files_that_are_there_stay_unless_force_is_said(sources, tmp_path, capsys):
+def test_init_keeps_existing_files_without_force(sources, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "config.yaml").write_text("mine")
     assert init("--timezone", worlds.TIMEZONE) == 1
-    assert "name another --out, or say --force" in capsys.readouterr().err
+    assert "choose another --out, or pass --force" in capsys.readouterr().err
     assert (tmp_path / "out" / "config.yaml").read_text() == "mine"
     assert init("--timezone", worlds.TIMEZONE, "--force") == 0
 
 
-def test_one_day_is_too_little(tmp_path, monkeypatch, capsys):
+def test_init_refuses_a_log_of_one_day(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     worlds.write_sources(tmp_path)
     worlds.write_rows(tmp_path / "source" / "behavior.parquet", worlds.log_rows([4]))
@@ -144,8 +144,8 @@ def test_one_day_is_too_little(tmp_path, monkeypatch, capsys):
     assert "expected rows of at least two days: one to learn from and one to score" in capsys.readouterr().err
 
 
-def test_a_missing_table_is_said(tmp_path, monkeypatch, capsys):
+def test_init_refuses_a_missing_table(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     worlds.write_sources(tmp_path)
-    assert init(user="source/nobody.parquet") == 1
+    assert init(user="source/missing.parquet") == 1
     assert "expected a file or folder, got no such file or folder" in capsys.readouterr().err

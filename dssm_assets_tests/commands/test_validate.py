@@ -27,7 +27,7 @@ def fault(loaded):
     return str(found)
 
 
-def test_a_world_that_fits_has_no_faults_and_its_figures_are_told(tmp_path):
+def test_validate_of_matching_data_returns_figures_and_no_faults(tmp_path):
     found = validate(worlds.write_world(tmp_path), TODAY)
     assert found.faults == []
     # 12 days x 12 users x 3 purchases, and clicks of 1, 2, 3 items in turn: 2 of each user and day on average.
@@ -37,12 +37,12 @@ def test_a_world_that_fits_has_no_faults_and_its_figures_are_told(tmp_path):
         "item_table": "20 rows, 3 columns",
         "behavior_table": "720 rows from 2024-01-01 to 2024-01-12",
         "events": "buy 432, click 288",
-        "users of the log": "12, of which 11 have a row in user_table",
-        "items of the log": "20, of which 20 have a row in item_table",
+        "users of the log": "12, 11 of them with a row in user_table",
+        "items of the log": "20, 20 of them with a row in item_table",
     }
 
 
-def test_everything_is_listed_at_once(tmp_path):
+def test_validate_lists_all_faults(tmp_path):
     fg = {"features": [{"feature_name": "age", "feature_type": "raw_feature", "expression": "user:age"}]}
     changes = {
         "calendar": {"end": "2024-01-14"},
@@ -67,7 +67,7 @@ def test_everything_is_listed_at_once(tmp_path):
     ]
 
 
-def test_a_missing_column_in_each_table_and_a_missing_file_are_all_named(tmp_path):
+def test_validate_names_missing_columns_and_files_together(tmp_path):
     loaded = worlds.write_world(
         tmp_path, {"tables": {"user": {"columns": {"user_id": "uid"}}, "behavior": {"columns": {"event_time": "when"}}}}
     )
@@ -81,7 +81,7 @@ def test_a_missing_column_in_each_table_and_a_missing_file_are_all_named(tmp_pat
     ]
 
 
-def test_an_unknown_event_is_told_with_its_rows(tmp_path):
+def test_an_unknown_event_is_named_with_its_row_count(tmp_path):
     loaded = worlds.write_world(tmp_path, {"events": {"funnel": ["buy"], "positive": ["buy"]}})
     event, feature = sorted(map(str, validate(loaded, TODAY).faults), reverse=True)
     assert event == (
@@ -120,25 +120,25 @@ def test_ids_of_two_types_never_match(tmp_path):
     pq.write_table(pa.table({"user_id": [1, 2], "city": ["x", "y"]}), tmp_path / "source" / "users.parquet")
     assert fault(loaded) == (
         "tables behavior_table and user_table, column user_id: expected one type of id, got string and int64. "
-        "To fix: store the ids alike in both sources"
+        "To fix: store the ids with one type in both sources"
     )
 
 
-def test_ids_that_no_table_shares_are_a_wrong_mapping(tmp_path):
+def test_disjoint_ids_are_a_fault_of_the_mapping(tmp_path):
     loaded = worlds.write_world(tmp_path)
     pq.write_table(pa.table({"user_id": ["x", "y"], "city": ["x", "y"]}), tmp_path / "source" / "users.parquet")
     assert "got none of 12 ids of the log, such as 'a0', in user_table, such as 'x'" in fault(loaded)
 
 
 @pytest.mark.parametrize(
-    ("column", "values", "said"),
+    ("column", "values", "message"),
     [
         ("user_id", [None, "a1"], "a value in every row, got 1 missing in 2 rows"),
         ("price", ["much", "2"], "expected numbers"),
         ("ts", ["soon", "2024-01-01"], "column event_time"),
     ],
 )
-def test_bad_values_of_the_log_are_told_by_column(tmp_path, column, values, said):
+def test_bad_values_of_the_log_are_named_by_column(tmp_path, column, values, message):
     loaded = worlds.write_world(tmp_path)
     rows = {
         "user_id": ["a0", "a1"],
@@ -150,7 +150,7 @@ def test_bad_values_of_the_log_are_told_by_column(tmp_path, column, values, said
     }
     pq.write_table(pa.table({**rows, column: values}), tmp_path / "source" / "behavior.parquet")
     found = [str(one) for one in validate(loaded, TODAY).faults]
-    assert any(said in one for one in found)
+    assert any(message in one for one in found)
 
 
 def test_a_user_with_two_rows(tmp_path):
@@ -192,22 +192,22 @@ def test_a_faulty_feature_is_one_more_fault(tmp_path, capsys):
     assert "  2. table behavior_table, column event: " in out
 
 
-def test_a_key_that_does_not_exist_is_told_as_elsewhere(tmp_path, capsys):
+def test_validate_names_an_unknown_key(tmp_path, capsys):
     loaded = worlds.write_world(tmp_path)
     loaded.path.write_text(loaded.path.read_text() + "colour: red\n")
     assert main(["validate", "--config", str(loaded.path)]) == 1
     assert "unknown key 'colour'" in capsys.readouterr().err
 
 
-def test_without_a_file_it_takes_what_the_environment_names(tmp_path, monkeypatch, capsys):
+def test_validate_uses_the_configuration_of_the_environment(tmp_path, monkeypatch, capsys):
     loaded = worlds.write_world(tmp_path)
     monkeypatch.setenv("DSSM_CONFIG", str(loaded.path))
     monkeypatch.setenv("DSSM_HOME", str(loaded.home))
     assert main(["validate"]) == 0
-    assert f"{loaded.path} fits its data." in capsys.readouterr().out
+    assert f"{loaded.path} matches its data." in capsys.readouterr().out
 
 
-def test_one_fault_of_every_file_is_one_line_that_counts_them(capsys):
+def test_faults_that_differ_in_the_file_are_printed_once_with_a_count(capsys):
     def of(file, column):
         return Fault(
             f"table log, file /a b/x={file}/p.parquet, column {column}", "the column to exist", "columns u, t", "map it"
@@ -218,6 +218,6 @@ def test_one_fault_of_every_file_is_one_line_that_counts_them(capsys):
     assert capsys.readouterr().out.splitlines() == [
         "config.yaml: 4 faults",
         "  1. table log, file /a b/x=1/p.parquet, column time: expected the column to exist, got columns u, t. To fix: map it. "
-        "The same in 2 more files, the last: table log, file /a b/x=3/p.parquet, column time.",
+        "The same in 2 more files, the last one: table log, file /a b/x=3/p.parquet, column time.",
         "  2. table log, file /a b/x=2/p.parquet, column item: expected the column to exist, got columns u, t. To fix: map it",
     ]

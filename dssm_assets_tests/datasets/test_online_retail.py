@@ -45,7 +45,7 @@ def full(folder: Path) -> Path:
     return folder
 
 
-def test_what_is_no_product_is_left_out(tmp_path: Path) -> None:
+def test_load_drops_non_products_and_their_events(tmp_path: Path) -> None:
     tables = load(full(tmp_path))
     assert tables.items.column("item_id").to_pylist() == [5, 6]
     assert "is_product" not in tables.items.column_names

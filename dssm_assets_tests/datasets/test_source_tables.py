@@ -23,13 +23,13 @@ TABLES = SourceTables(
 )
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_read_tables_returns_what_write_tables_wrote(tmp_path: Path) -> None:
     sizes = write_tables(TABLES, tmp_path / "new" / "folder")
     assert read_tables(tmp_path / "new" / "folder") == TABLES
     assert sorted(sizes) == sorted(path.name for path in (tmp_path / "new" / "folder").iterdir())
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_write_leaves_the_existing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tables(TABLES, tmp_path)
     original = pq.write_table
 
@@ -58,6 +58,6 @@ def test_every_missing_column_is_named() -> None:
         require_columns(TABLES.users, ["b", "user_id", "a"], "file x")
 
 
-def test_rows_are_sorted_by_all_columns_in_the_end() -> None:
+def test_sort_rows_breaks_ties_by_all_columns() -> None:
     table = pa.table({"a": [2, 2, 1], "b": [1, 1, 9], "c": [8, 7, 9]})
     assert sort_rows(table, ["b"]).to_pydict() == {"a": [2, 2, 1], "b": [1, 1, 9], "c": [7, 8, 9]}

@@ -30,7 +30,7 @@ WORKERS = 2
 START_SECONDS = 90
 S3_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
 SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-"""What Java is told: half of a test's processor time would be its optimising compiler."""
+"""Java options: the optimising compiler would take half of a test's processor time."""
 
 requires_pyspark = pytest.mark.skipif(
     importlib.util.find_spec("pyspark") is None, reason="pyspark is not installed: pip install -e '.[spark]'"

@@ -26,17 +26,17 @@ def _here() -> Doubler:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_results_come_in_the_order_of_the_tasks(processes: int) -> None:
+def test_run_tasks_yields_results_in_task_order(processes: int) -> None:
     found = list(run_tasks(_here, [3, 1, 2], processes, 1))
     assert [value for value, _ in found] == [6, 2, 4]
     assert all(is_own for _, is_own in found)  # a process makes its own worker
 
 
-def test_without_tasks_nothing_is_made() -> None:
+def test_run_tasks_makes_no_worker_without_tasks() -> None:
     assert list(run_tasks(lambda: pytest.fail("made"), [], 2, 1)) == []
 
 
-def test_a_failure_is_raised_here() -> None:
+def test_run_tasks_raises_the_error_of_a_process() -> None:
     with pytest.raises(SchemaError, match=r"task: expected 0 or more, got -1\. To fix: leave it out") as caught:
         list(run_tasks(_here, [1, -1, 2], 2, 1))
     assert [fault.got for fault in caught.value.faults] == ["-1"]

@@ -25,7 +25,7 @@ def artifacts(request, tmp_path):
     return ArtifactStore(stores(tmp_path)[request.param], tmp_path / "cache")
 
 
-def test_bytes_and_tables_come_back_as_they_were(artifacts):
+def test_published_bytes_and_tables_are_read_back(artifacts):
     manifest = artifacts.publish(
         "train_samples", DS, {"samples.arrow": TABLE, "report.json": b"{}"}, row_file="samples.arrow", facts={"samples": 3}
     )
@@ -93,7 +93,7 @@ def test_a_stream_without_batches_can_be_mapped(artifacts, schema):
     assert (mapped.num_rows, mapped.schema.names, manifest.rows) == (0, schema.names, 0)
 
 
-def test_no_batch_lives_on_while_the_next_one_is_made(artifacts):
+def test_a_stream_holds_one_batch_at_a_time(artifacts):
     made = []
 
     def one_by_one():
@@ -109,7 +109,7 @@ def test_no_batch_lives_on_while_the_next_one_is_made(artifacts):
     assert artifacts.map_table(manifest, "x.arrow").column("x").to_pylist() == [0, 1, 2, 3]
 
 
-def test_a_stream_that_fails_leaves_what_stood_before_and_nothing_else(artifacts):
+def test_a_failing_stream_leaves_the_existing_artifact(artifacts):
     before = artifacts.publish("train_samples", DS, {"samples.arrow": TABLE})
     stored = files_of(artifacts.partitions)
 
@@ -123,7 +123,7 @@ def test_a_stream_that_fails_leaves_what_stood_before_and_nothing_else(artifacts
     assert files_of(artifacts.partitions) == stored
 
 
-def test_an_unknown_file_is_refused_with_the_names_there_are(artifacts):
+def test_an_unknown_file_is_refused_with_the_existing_names(artifacts):
     manifest = artifacts.publish("dssm_model", DS, {"model.bin": b"x", "towers.json": b"y"})
     with pytest.raises(
         StorageError, match=r"artifact dssm_model/2024-01-02 has no file 'model.pt', it has: model.bin, towers.json"
@@ -167,7 +167,7 @@ def test_a_file_is_fetched_once(tmp_path: Path) -> None:
     assert paths.pop().read_bytes() == b"weights"
 
 
-def test_a_fetch_that_fails_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failing_fetch_leaves_no_file(tmp_path: Path) -> None:
     def half(path: str) -> None:
         Path(path).write_bytes(b"half")
         raise OSError("connection lost")
@@ -178,7 +178,7 @@ def test_a_fetch_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert _names(cache) == set()
 
 
-def test_two_who_want_the_same_file_at_once_each_get_it_whole(tmp_path: Path) -> None:
+def test_concurrent_fetches_of_a_file_each_get_it_whole(tmp_path: Path) -> None:
     cache, both = LocalCache(tmp_path), Barrier(2)
 
     def fetch(path: str) -> None:
@@ -192,7 +192,7 @@ def test_two_who_want_the_same_file_at_once_each_get_it_whole(tmp_path: Path) ->
     assert _names(cache) == {"model/abc/model.pt"}
 
 
-def test_the_file_asked_for_longest_ago_makes_room(tmp_path: Path) -> None:
+def test_the_least_recently_used_file_is_removed_first(tmp_path: Path) -> None:
     cache = LocalCache(tmp_path, limit_bytes=25)
     for place, name in enumerate(("first", "second")):
         _age(cache.get(name, _writes(b"0123456789")), (3 - place) * IN_USE_SECONDS)
@@ -201,7 +201,7 @@ def test_the_file_asked_for_longest_ago_makes_room(tmp_path: Path) -> None:
     assert _names(cache) == {"first", "third"}
 
 
-def test_what_may_be_about_to_be_opened_stays(tmp_path: Path) -> None:
+def test_recently_used_files_are_kept_over_the_limit(tmp_path: Path) -> None:
     cache = LocalCache(tmp_path, limit_bytes=5)
     cache.get("first", _writes(b"0123456789"))
     cache.get("second", _writes(b"0123456789"))

@@ -1,4 +1,4 @@
-"""Whoever reads while bundles are published, killed or published by two at once always sees one whole bundle."""
+"""Readers see a whole bundle while publishers run concurrently or are killed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> BundleStore:
 
 
 class Reader(threading.Thread):
-    """Opens the current bundle again and again and notes every one that was not whole."""
+    """Opens the current bundle repeatedly and records every one that is not whole."""
 
     def __init__(self, store: BundleStore) -> None:
         super().__init__(daemon=True)
@@ -51,7 +51,7 @@ class Reader(threading.Thread):
             self.seen[pointer.bundle_id] = self.seen.get(pointer.bundle_id, 0) + 1
 
 
-def test_a_racing_reader_always_sees_one_whole_bundle(store: BundleStore) -> None:
+def test_a_concurrent_reader_always_sees_a_whole_bundle(store: BundleStore) -> None:
     publish(store, "m0")
     readers = [Reader(store) for _ in range(2)]
     for reader in readers:
@@ -69,18 +69,18 @@ def test_a_racing_reader_always_sees_one_whole_bundle(store: BundleStore) -> Non
     assert all(len(reader.seen) >= 10 for reader in readers), [len(reader.seen) for reader in readers]
 
 
-def _publish_for_ever(root: str, name: str) -> None:
+def _publish_forever(root: str, name: str) -> None:
     store = BundleStore(root)
     for number in range(10**6):
         publish(store, f"{name}{number}")
 
 
-def test_a_publisher_that_is_killed_leaves_a_whole_bundle_served(tmp_path: Path) -> None:
+def test_a_killed_publisher_leaves_a_whole_bundle(tmp_path: Path) -> None:
     store = BundleStore(str(tmp_path))
     publish(store, "first")
     context = multiprocessing.get_context("spawn")
     for attempt in range(3):
-        process = context.Process(target=_publish_for_ever, args=(str(tmp_path), f"k{attempt}-"), daemon=True)
+        process = context.Process(target=_publish_forever, args=(str(tmp_path), f"k{attempt}-"), daemon=True)
         process.start()
         deadline = time.monotonic() + 60
         before = store.pointer()
@@ -98,7 +98,7 @@ def test_a_publisher_that_is_killed_leaves_a_whole_bundle_served(tmp_path: Path)
     assert publish(store, "after").is_current
 
 
-def test_two_publishers_at_once_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_publishers_lose_no_bundle(tmp_path: Path) -> None:
     """Each publishes ten; every bundle is in the pointer's list exactly once, in some order."""
     stores = [BundleStore(str(tmp_path)) for _ in range(2)]
     threads = [

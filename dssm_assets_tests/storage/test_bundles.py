@@ -1,4 +1,4 @@
-"""Bundles are placed whole, served by one pointer, rolled back and cleared away."""
+"""Bundles are stored whole, served by one pointer, rolled back and removed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> BundleStore:
     return store_of(request.param, tmp_path)
 
 
-def test_a_bundle_is_what_its_manifest_says(store: BundleStore) -> None:
+def test_publish_stores_the_files_of_the_manifest(store: BundleStore) -> None:
     made = publish(store, "a", files=2)
     assert made.manifest["files"] == {
         "deep/file1": {"sha256": hashlib.sha256(b"a 1").hexdigest(), "bytes": 3},
@@ -33,7 +33,7 @@ def test_a_bundle_is_what_its_manifest_says(store: BundleStore) -> None:
     assert (pointer["bundle_id"], pointer["previous"], pointer["ds"]) == (made.bundle_id, None, "2024-01-02")
 
 
-def test_equal_content_has_an_equal_id_and_is_stored_once(store: BundleStore) -> None:
+def test_equal_bundles_have_equal_ids_and_are_stored_once(store: BundleStore) -> None:
     first, other, again = publish(store, "a"), publish(store, "b"), publish(store, "a")
     assert first.bundle_id == again.bundle_id != other.bundle_id
     assert again.is_current
@@ -41,7 +41,7 @@ def test_equal_content_has_an_equal_id_and_is_stored_once(store: BundleStore) ->
     assert bundles_on_disk(store) == {first.bundle_id, other.bundle_id}
 
 
-def test_the_previous_stays_and_the_older_are_cleared_away(store: BundleStore) -> None:
+def test_publish_keeps_the_previous_bundle_and_removes_older_ones(store: BundleStore) -> None:
     ids = [publish(store, mark, keep=3).bundle_id for mark in "abcd"]
     last = publish(store, "e", keep=3)
     assert last.pruned == (ids[1],)
@@ -54,7 +54,7 @@ def test_the_previous_stays_and_the_older_are_cleared_away(store: BundleStore) -
     assert bundles_on_disk(store) == {last.bundle_id, store.pointer().bundle_id}  # type: ignore[union-attr]
 
 
-def test_a_backfill_of_an_earlier_day_is_stored_and_not_served(store: BundleStore) -> None:
+def test_a_bundle_of_an_earlier_day_is_stored_and_not_served(store: BundleStore) -> None:
     now = publish(store, "now", ds="2024-01-05")
     old = publish(store, "old", ds="2024-01-04")
     assert not old.is_current
@@ -62,7 +62,7 @@ def test_a_backfill_of_an_earlier_day_is_stored_and_not_served(store: BundleStor
     assert store.rollback(old.bundle_id).ds == "2024-01-04"
 
 
-def test_rollback_serves_the_bundle_before(store: BundleStore) -> None:
+def test_rollback_serves_the_previous_bundle(store: BundleStore) -> None:
     a, b, c = (publish(store, mark).bundle_id for mark in "abc")
     assert store.rollback().bundle_id == b
     assert store.pointer().bundle_id == b  # type: ignore[union-attr]
@@ -73,7 +73,7 @@ def test_rollback_serves_the_bundle_before(store: BundleStore) -> None:
     assert marks(store, c) == {"c"}
 
 
-def test_a_rollback_to_nothing_or_to_what_is_not_there_is_refused(store: BundleStore) -> None:
+def test_rollback_refuses_a_bundle_that_is_not_stored(store: BundleStore) -> None:
     with pytest.raises(PartitionMissingError, match="a published bundle, got none"):
         store.rollback()
     made = publish(store, "a")
@@ -82,7 +82,7 @@ def test_a_rollback_to_nothing_or_to_what_is_not_there_is_refused(store: BundleS
     assert store.pointer() == made.pointer
 
 
-def test_a_spoilt_bundle_is_named_not_served_and_mended_by_publishing_again(store: BundleStore) -> None:
+def test_a_damaged_bundle_is_refused_and_repaired_by_publishing_again(store: BundleStore) -> None:
     first, second = publish(store, "a"), publish(store, "b")
     store.fs.pipe_file(f"{store.folder(first.bundle_id)}/file4", b"x 4")
     store.fs.rm_file(f"{store.folder(first.bundle_id)}/deep/file3")
@@ -96,14 +96,14 @@ def test_a_spoilt_bundle_is_named_not_served_and_mended_by_publishing_again(stor
     assert marks(store, first.bundle_id) == {"a"}
 
 
-def test_a_manifest_that_was_changed_is_not_the_bundles(store: BundleStore) -> None:
+def test_verify_refuses_a_changed_manifest(store: BundleStore) -> None:
     made = publish(store, "a")
     store.fs.pipe_file(f"{store.folder(made.bundle_id)}/manifest.json", json.dumps({**made.manifest, "mark": "z"}).encode())
     with pytest.raises(StorageError, match=r"manifest\.json"):
         store.verify(made.bundle_id)
 
 
-def test_a_pointer_that_is_none_is_an_error_and_stays(store: BundleStore) -> None:
+def test_an_invalid_pointer_is_refused_and_not_overwritten(store: BundleStore) -> None:
     publish(store, "a")
     store.fs.pipe_file(f"{store.root}/current.json", b"{")
     with pytest.raises(StorageError, match="not a pointer"):
@@ -111,7 +111,7 @@ def test_a_pointer_that_is_none_is_an_error_and_stays(store: BundleStore) -> Non
     assert store.fs.cat_file(f"{store.root}/current.json") == b"{"
 
 
-def test_a_publication_that_fails_leaves_what_was_served(store: BundleStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_publication_leaves_the_served_bundle(store: BundleStore, monkeypatch: pytest.MonkeyPatch) -> None:
     before = publish(store, "a")
     monkeypatch.setattr(PointerFile, "_replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
@@ -121,7 +121,7 @@ def test_a_publication_that_fails_leaves_what_was_served(store: BundleStore, mon
     assert marks(store, before.bundle_id) == {"a"}
 
 
-def test_files_are_readable_by_others_and_nothing_is_left_aside(tmp_path: Path) -> None:
+def test_bundle_files_are_readable_by_others_and_staging_is_empty(tmp_path: Path) -> None:
     store = BundleStore(str(tmp_path))
     made = publish(store, "a")
     folder = tmp_path / "bundles" / made.bundle_id
@@ -141,21 +141,21 @@ def published(*bundles: str) -> Pointer:
     return pointer
 
 
-def test_each_publication_is_served_and_remembers_the_one_before() -> None:
+def test_pointer_serves_the_newest_bundle_and_names_the_previous() -> None:
     assert published("1a") == Pointer("1a", None, "1", ("1a",), ("1a",))
     assert published("1a", "2b", "2c") == Pointer("2c", "2b", "2", ("1a", "2b", "2c"), ("1a", "2b", "2c"))
 
 
-def test_an_earlier_day_is_stored_and_not_served() -> None:
+def test_pointer_stores_an_earlier_day_without_serving_it() -> None:
     assert published("1a", "3b", "2c") == Pointer("3b", "1a", "3", ("1a", "3b"), ("1a", "3b", "2c"))
 
 
-def test_the_same_bundle_again_moves_to_the_end() -> None:
+def test_publishing_a_bundle_again_moves_it_to_the_end() -> None:
     assert published("1a", "1b", "1a") == Pointer("1a", "1b", "1", ("1b", "1a"), ("1b", "1a"))
     assert published("1a", "1a") == Pointer("1a", None, "1", ("1a",), ("1a",))
 
 
-def test_a_rollback_goes_further_back_each_time_and_the_next_publication_knows_what_was_served() -> None:
+def test_repeated_rollbacks_go_further_back() -> None:
     first = published("1a", "2b", "3c").back_to("2b", "2")
     assert first == Pointer("2b", "1a", "2", ("1a", "2b"), ("1a", "2b", "3c"))
     assert first.back_to("1a", "1") == Pointer("1a", None, "1", ("1a",), ("1a", "2b", "3c"))
@@ -165,7 +165,7 @@ def test_a_rollback_goes_further_back_each_time_and_the_next_publication_knows_w
 
 
 @pytest.mark.parametrize(("keep", "gone"), [(2, ("1a", "2b")), (3, ("1a",)), (4, ()), (9, ()), (1, ("1a", "2b"))], ids=str)
-def test_the_oldest_go_first_and_never_the_served_one_or_its_previous(keep: int, gone: tuple[str, ...]) -> None:
+def test_surplus_is_the_oldest_bundles_without_served_and_previous(keep: int, gone: tuple[str, ...]) -> None:
     pointer = published("1a", "2b", "3c", "4d")
     assert pointer.surplus(keep) == gone
     left = pointer.without(gone)
@@ -173,7 +173,7 @@ def test_the_oldest_go_first_and_never_the_served_one_or_its_previous(keep: int,
     assert left.stored == left.trail == tuple(kept for kept in pointer.stored if kept not in gone)
 
 
-def test_after_a_rollback_the_old_ones_that_are_served_stay() -> None:
+def test_surplus_after_a_rollback_keeps_the_served_bundles() -> None:
     pointer = published("1a", "2b", "3c", "4d").back_to("2b", "2")
     assert pointer.surplus(2) == ("3c", "4d")
     assert pointer.surplus(3) == ("3c",)
@@ -187,6 +187,6 @@ def test_text_and_back() -> None:
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"bundle_id": "x", "previous": null, "ds": "1", "trail": ["y"], "stored": []}']
 )
-def test_what_is_no_pointer_is_refused(text: str) -> None:
+def test_from_json_refuses_text_that_is_not_a_pointer(text: str) -> None:
     with pytest.raises((ValueError, KeyError, TypeError)):
         Pointer.from_json(text)

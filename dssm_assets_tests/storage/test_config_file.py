@@ -11,7 +11,7 @@ from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests.worlds import CONFIG, FG, merged, write_config
 
 
-def test_placeholders_become_the_files_folder_and_the_home(tmp_path):
+def test_placeholders_are_filled_with_data_and_home_folders(tmp_path):
     tables = {"user": {"uri": "{home}/users.parquet"}, "item": {"uri": "s3://bucket/items"}}
     loaded = write_config(tmp_path, {"tables": tables})
     assert loaded.config.tables.user.uri == f"{tmp_path}/home/users.parquet"
@@ -21,11 +21,11 @@ def test_placeholders_become_the_files_folder_and_the_home(tmp_path):
     assert (loaded.home, loaded.path) == (tmp_path / "home", tmp_path / "config.yaml")
 
 
-def test_the_root_of_the_store_can_lie_elsewhere(tmp_path):
+def test_the_root_of_the_store_is_configurable(tmp_path):
     assert write_config(tmp_path, {"storage": {"root": "memory://elsewhere"}}).root == "memory://elsewhere"
 
 
-def test_the_engine_gets_the_memory_threads_and_scratch_of_the_configuration(tmp_path):
+def test_the_engine_gets_the_limits_of_the_configuration(tmp_path):
     engine = open_workspace(write_config(tmp_path, {})).engine
     assert (engine.memory, engine.threads, engine.scratch) == ("1GB", 1, tmp_path / "home" / "scratch")
     own = {"memory": "512MB", "threads": 3, "scratch": str(tmp_path / "disk")}
@@ -35,7 +35,7 @@ def test_the_engine_gets_the_memory_threads_and_scratch_of_the_configuration(tmp
         write_config(tmp_path, {"duckdb": {"memory": "much"}})
 
 
-def test_unknown_keys_and_bad_values_are_named_all_at_once(tmp_path):
+def test_all_unknown_keys_and_bad_values_are_named(tmp_path):
     with pytest.raises(ConfigError, match="3 faults") as caught:
         write_config(tmp_path, {"modle": {}, "window": {"dayz": 3}, "training": {"epochs": 0}})
     message = str(caught.value)
@@ -58,14 +58,14 @@ def test_a_missing_file_names_the_variable_that_points_to_it(tmp_path):
         ("", "expected a mapping, got NoneType"),
     ],
 )
-def test_what_is_not_a_yaml_mapping_is_refused(tmp_path, text, message):
+def test_load_config_refuses_files_that_are_not_yaml_mappings(tmp_path, text, message):
     path = tmp_path / "config.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_config(path, tmp_path)
 
 
-def test_feature_definitions_come_from_a_file_beside_the_configuration(tmp_path):
+def test_feature_definitions_are_read_relative_to_the_configuration(tmp_path):
     config = merged(CONFIG, {})
     config["features"] = {"fg_path": "features/fg.json"}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
@@ -79,6 +79,6 @@ def test_feature_definitions_come_from_a_file_beside_the_configuration(tmp_path)
     assert load_config(tmp_path / "config.yaml", tmp_path / "home").fg == FG
 
 
-def test_exactly_one_place_of_feature_definitions(tmp_path):
+def test_fg_and_fg_path_exclude_each_other(tmp_path):
     with pytest.raises(ConfigError, match=r"exactly one of fg \(inline\) and fg_path"):
         write_config(tmp_path, {"features": {"fg_path": "fg.json"}})

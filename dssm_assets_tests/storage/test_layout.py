@@ -19,7 +19,7 @@ def test_paths_follow_the_documented_tree():
         ("README", "README-0123456789ab"),
     ],
 )
-def test_the_content_is_named_before_the_ending(name, expected):
+def test_content_name_puts_the_digest_before_the_ending(name, expected):
     assert layout.content_name(name, "0123456789abcdef" * 4) == expected
 
 

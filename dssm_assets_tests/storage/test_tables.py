@@ -32,7 +32,7 @@ rows = st.tuples(st.text(max_size=3), st.integers(min_value=-(2**63), max_value=
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), listed=st.lists(rows, max_size=30))
-def test_equal_rows_are_equal_bytes_however_they_are_batched(data, listed):
+def test_equal_rows_give_equal_bytes_whatever_the_batches(data, listed):
     table = taken(*listed)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(listed)), max_size=5), label="cuts"))
     ends = [*cuts, len(listed)]
@@ -62,7 +62,7 @@ def test_row_groups_have_the_same_rows_for_every_batch_size(tmp_path, step):
     assert row_group_rows(cut, cut.paths([manifest])[0]) == [131_072, 131_072, 5]
 
 
-def test_what_is_written_is_read_in_order_whole_by_column_and_in_batches(tables):
+def test_read_and_batches_return_the_written_rows_in_order(tables):
     table = taken(("z", 3, None), ("a", 1, "x"), ("z", 2, None))
     manifest = tables.write(TAKEN, DS, table, inputs={"sample/2024-01-01": "ab"}, facts={"seed": 1})
     assert tables.read(manifest).equals(table)
@@ -71,7 +71,7 @@ def test_what_is_written_is_read_in_order_whole_by_column_and_in_batches(tables)
     assert (dict(manifest.inputs), dict(manifest.facts)) == ({"sample/2024-01-01": "ab"}, {"seed": 1})
 
 
-def test_text_is_read_with_the_codes_it_is_stored_with(tables):
+def test_as_dictionaries_keeps_text_dictionary_encoded(tables):
     table = taken(("z", 3, None), ("a", 1, "x"), ("z", 2, "x")).append_column("bag", pa.array([["q"], [], ["q", "r"]]))
     manifest = tables.write(TAKEN, DS, table)
     found = tables.read(manifest, as_dictionaries=["user_id", "at", "bag", "no such column"])
@@ -84,7 +84,7 @@ def test_text_is_read_with_the_codes_it_is_stored_with(tables):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(listed=st.lists(rows, max_size=20), cut=st.integers(0, 20))
-def test_dictionary_encoded_text_is_stored_as_the_text_it_is(listed, cut):
+def test_write_decodes_dictionary_encoded_text(listed, cut):
     table = taken(*listed)
     encoded = pa.concat_tables([coded(table.slice(0, cut)), coded(table.slice(cut))])
     expected = parquet_bytes(TableStore(memory_store()), table)
@@ -101,7 +101,7 @@ def coded(table):
     return table
 
 
-def test_numbers_that_hardly_repeat_are_stored_as_they_are(tables):
+def test_rarely_repeating_numbers_are_not_dictionary_encoded(tables):
     count = 1_000
     table = pa.table(
         {
@@ -123,7 +123,7 @@ def test_numbers_that_hardly_repeat_are_stored_as_they_are(tables):
     assert plain_columns(tables, tables.write(TAKEN, DS, few)) == []
 
 
-def test_later_rows_do_not_change_how_a_column_is_stored(tables):
+def test_the_first_row_group_decides_the_encoding(tables):
     ends = pa.concat_tables([taken(*[("a", 1, None)] * ROW_GROUP_ROWS), taken(("b", 2, None), ("b", 3, None))])
     manifest = tables.write(TAKEN, DS, ends)
     assert plain_columns(tables, manifest) == []
@@ -160,11 +160,11 @@ def test_an_empty_table_keeps_its_schema(tables):
 
 def test_schema_metadata_does_not_reach_the_bytes():
     table = taken(("a", 1, None))
-    told = table.replace_schema_metadata({"pandas": "whatever"})
-    assert parquet_bytes(TableStore(memory_store()), told) == parquet_bytes(TableStore(memory_store()), table)
+    annotated = table.replace_schema_metadata({"pandas": "whatever"})
+    assert parquet_bytes(TableStore(memory_store()), annotated) == parquet_bytes(TableStore(memory_store()), table)
 
 
-def test_nulls_are_refused_where_the_contract_forbids_them_all_columns_at_once(tables):
+def test_write_names_every_required_column_with_nulls(tables):
     with pytest.raises(SchemaError) as caught:
         tables.write(TAKEN, DS, taken((None, 1, None), (None, None, None), ("a", 2, None)))
     message = str(caught.value)
@@ -174,7 +174,7 @@ def test_nulls_are_refused_where_the_contract_forbids_them_all_columns_at_once(t
     assert tables.partitions.find("taken", DS) is None
 
 
-def test_missing_and_wrongly_typed_columns_are_named_all_at_once(tables):
+def test_write_names_every_missing_and_mistyped_column(tables):
     with pytest.raises(SchemaError, match=r"2 faults") as caught:
         tables.write(TAKEN, DS, pa.table({"user_id": ["a"], "at": ["noon"]}))
     message = str(caught.value)
@@ -188,7 +188,7 @@ def test_float_ids_are_refused(tables):
         tables.write(TAKEN, DS, table)
 
 
-def test_batches_without_a_schema_are_a_mistake_of_the_caller(tables):
+def test_batches_need_a_schema(tables):
     with pytest.raises(TypeError, match="needs schema="):
         tables.write(TAKEN, DS, iter(()))
 
@@ -199,7 +199,7 @@ def failing_batches(error):
 
 
 @pytest.mark.parametrize("is_over_a_group", [False, True])
-def test_an_iterator_that_fails_half_way_leaves_the_previous_partition_byte_for_byte(tables, is_over_a_group):
+def test_a_failing_iterator_leaves_the_existing_partition(tables, is_over_a_group):
     before = tables.write(TAKEN, DS, taken(("old", 1, None)))
     seen = files_of(tables.partitions)
 
@@ -215,7 +215,7 @@ def test_an_iterator_that_fails_half_way_leaves_the_previous_partition_byte_for_
     tables.partitions.verify(before)
 
 
-def test_a_first_write_that_fails_shows_nothing(tables):
+def test_a_failing_first_write_publishes_nothing(tables):
     with pytest.raises(RuntimeError, match="gone"):
         tables.write(TAKEN, DS, failing_batches(RuntimeError("gone")), schema=SCHEMA)
     assert files_of(tables.partitions) == {}
@@ -223,7 +223,7 @@ def test_a_first_write_that_fails_shows_nothing(tables):
         tables.partitions.manifest("taken", DS)
 
 
-def test_nulls_in_a_late_batch_leave_the_previous_partition(tables):
+def test_nulls_in_a_late_batch_leave_the_existing_partition(tables):
     tables.write(TAKEN, DS, taken(("old", 1, None)))
     seen = files_of(tables.partitions)
     late = taken(*[("new", 9, None)] * ROW_GROUP_ROWS, (None, 1, None)).combine_chunks().to_batches()
@@ -232,7 +232,7 @@ def test_nulls_in_a_late_batch_leave_the_previous_partition(tables):
     assert files_of(tables.partitions) == seen
 
 
-def test_a_table_may_be_the_very_files_of_another(tables):
+def test_copy_partition_publishes_the_files_of_another_table(tables):
     from dataclasses import replace
 
     first = tables.write(TAKEN, DS, taken(("a", 1, None), ("b", 2, "x")))
@@ -243,7 +243,7 @@ def test_a_table_may_be_the_very_files_of_another(tables):
 
 
 @pytest.mark.parametrize(("first", "end"), [(0, 10), (0, 4), (3, 7), (4, 4), (9, 10), (5, 99), (10, 12)])
-def test_a_range_of_rows_is_read_from_the_files_and_groups_that_hold_it(tables, monkeypatch, first, end):
+def test_rows_reads_only_the_row_groups_of_its_range(tables, monkeypatch, first, end):
     monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 3)
     table = taken(*[(str(n), n, None) for n in range(10)])
     with tables.partitions.staging() as folder:
@@ -259,7 +259,7 @@ def test_a_range_of_rows_is_read_from_the_files_and_groups_that_hold_it(tables, 
     assert all(batch.num_rows <= 3 for batch in batches)
 
 
-def test_vectors_are_stored_as_they_are(tmp_path):
+def test_vectors_are_stored_plain_and_uncompressed(tmp_path):
     spec = TableSpec("vectors", "one row per id", ("id",), (ColumnSpec("id", None, ""), ColumnSpec("vector", None, "")))
     vectors = pa.FixedSizeListArray.from_arrays(pa.array([1.0, 1.0, 1.0, 1.0], pa.float32()), 2)
     stored = TableStore(stores(tmp_path)["local"])

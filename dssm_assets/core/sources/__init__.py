@@ -1,1 +1,1 @@
-"""Source tables: the user's own users, items and behaviour, brought to the canonical tables. Pure functions on Arrow."""
+"""Source tables: raw users, items and behaviour converted to the canonical tables. Pure functions on Arrow."""

@@ -1,7 +1,4 @@
-"""Contracts of the three source tables after normalisation.
-
-Belongs here: their `TableSpec`s. Does not belong here: how raw tables get there (`normalise.py`).
-"""
+"""Contracts of the three source tables after normalisation."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, ITEM_ID, REQUEST_ID, 
 from dssm_assets.core.schema import ColumnSpec, TableSpec
 
 EVENT_TIME: Final = "event_time"
-"""Raw time column of a log, whatever its type; normalisation turns it into `event_time_ms`."""
+"""Raw time column of a log, of any type; normalisation converts it to `event_time_ms`."""
 
 USER_TABLE: Final = TableSpec(
     name="user_table",

@@ -1,6 +1,7 @@
-"""What a column of an unknown table holds: its kind, how many values, how often none, what they look like.
+"""Profiles of the columns of an unknown table, and the roles (ids, timestamp, event) that they suggest.
 
-Belongs here: looking at values, block by block. Does not belong here: what a column is then taken for (`column_roles.py`).
+Belongs here: profiling blocks, guessing roles. Does not belong here: reading the blocks (`storage/sources/table_survey.py`),
+choosing features (`starter.py`).
 """
 
 from __future__ import annotations
@@ -20,32 +21,32 @@ from dssm_assets.core.sources.convert import flat, is_text
 from dssm_assets.core.sources.event_time import SECONDS_BELOW, to_event_time_ms
 
 DISTINCT_CAP: Final = 200_000
-"""Distinct values that are told apart at most; a column with more has "many"."""
+"""Distinct values are counted up to this number."""
 _EXAMPLES: Final = 3
 
 
 class ValueKind(StrEnum):
-    """What the values of a column are."""
+    """The kind of a column's values."""
 
     INTEGER = "integer"
     NUMBER = "number"
     TEXT = "text"
     BOOLEAN = "boolean"
-    MOMENT = "moment"
+    TIMESTAMP = "timestamp"
     OTHER = "other"
     """Lists, structs, bytes."""
 
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """One column of a table.
+    """The profile of one column.
 
     Attributes:
         name: in the source.
-        kind: what its values are.
+        kind: of its values.
         rows: rows of the table.
         missing: rows without a value.
-        values: its distinct values, None where there are more than DISTINCT_CAP.
+        values: its distinct values, None if there are more than DISTINCT_CAP.
         low: its smallest number, None for other kinds and without values.
         high: its largest number.
     """
@@ -60,18 +61,18 @@ class ColumnProfile:
 
     @property
     def distinct(self) -> int:
-        """Returns the number of distinct values, DISTINCT_CAP + 1 for more than that."""
+        """Returns the number of distinct values, DISTINCT_CAP + 1 if there are more than DISTINCT_CAP."""
         return DISTINCT_CAP + 1 if self.values is None else len(self.values)
 
     @property
     def is_key(self) -> bool:
-        """Tells whether every row has a value and, as far as they were told apart, one of its own."""
+        """Returns whether every row has a value and, as far as they were counted, all values differ."""
         unique = self.values is None or len(self.values) == self.rows
         return bool(self.rows) and not self.missing and unique and self.kind in (ValueKind.INTEGER, ValueKind.TEXT)
 
     @property
     def summary(self) -> str:
-        """Returns the column in a few words, for a comment."""
+        """Returns a short description for a comment."""
         many = f"more than {DISTINCT_CAP:,}" if self.values is None else f"{len(self.values):,}"
         parts = [str(self.kind), f"{many} distinct"]
         if self.rows and self.missing:
@@ -96,7 +97,7 @@ class ProfileBuilder:
         self._high: float | None = None
 
     def observe(self, column: Any) -> None:
-        """Takes a block of the column into account."""
+        """Adds a block of the column."""
         values = flat(column)
         self._kind = kind_of(values.type)
         self._rows += len(values)
@@ -110,13 +111,13 @@ class ProfileBuilder:
         elif is_text(present.type):
             present = present.filter(pc.not_equal(present, ""))
         self._missing += len(values) - len(present)
-        self._see_range(present)
+        self._update_range(present)
         if not self._is_capped:
             fresh = pc.unique(present)
             self._values = fresh if self._values is None else pc.unique(pa.concat_arrays([self._values, fresh]))
             self._is_capped = len(self._values) > DISTINCT_CAP
 
-    def _see_range(self, present: pa.Array) -> None:
+    def _update_range(self, present: pa.Array) -> None:
         if self._kind not in (ValueKind.INTEGER, ValueKind.NUMBER) or not len(present):
             return
         ends = pc.min_max(present).as_py()
@@ -124,7 +125,7 @@ class ProfileBuilder:
         self._high = float(ends["max"]) if self._high is None else max(self._high, float(ends["max"]))
 
     def profile(self) -> ColumnProfile:
-        """Returns what was seen."""
+        """Returns the profile of the blocks so far."""
         values = None if self._is_capped else self._values
         return ColumnProfile(self._name, self._kind, self._rows, self._missing, values, self._low, self._high)
 
@@ -138,7 +139,7 @@ def kind_of(kind: pa.DataType) -> ValueKind:
     if pat.is_floating(kind) or pat.is_decimal(kind):
         return ValueKind.NUMBER
     if pat.is_timestamp(kind) or pat.is_date(kind):
-        return ValueKind.MOMENT
+        return ValueKind.TIMESTAMP
     return ValueKind.TEXT if is_text(kind) or pat.is_null(kind) else ValueKind.OTHER
 
 
@@ -148,7 +149,7 @@ _TIME: Final = re.compile(r"time|date|^ts$|_ts$|_at$|moment|clock", re.IGNORECAS
 _EVENT: Final = re.compile(r"event|action|behaviou?r|bhv|^type$|activity|operation", re.IGNORECASE)
 _MAX_EVENTS: Final = 50
 _EARLIEST_S: Final = 631_152_000
-"""1990-01-01: smaller numbers are no moments in seconds."""
+"""1990-01-01: smaller numbers are not read as seconds."""
 _LATEST_S: Final = 4_102_444_800
 """2100-01-01."""
 _LEAST_OVERLAP: Final = 0.05
@@ -161,10 +162,10 @@ class Roles:
     Attributes:
         user_key: the user table's key.
         item_key: the item table's key.
-        user_id: who acted, in the log.
-        item_id: on what.
-        event_time: when.
-        event: what was done; None where every row is of one kind.
+        user_id: the log's user ids.
+        item_id: the log's item ids.
+        event_time: the log's timestamps.
+        event: the log's event names; None if all rows are of one event.
     """
 
     user_key: str
@@ -178,17 +179,17 @@ class Roles:
 Profiles = Sequence[ColumnProfile]
 
 
-def find_roles(users: Profiles, items: Profiles, log: Profiles, said: Mapping[str, str]) -> Roles:
-    """Returns the roles of columns.
+def find_roles(users: Profiles, items: Profiles, log: Profiles, given: Mapping[str, str]) -> Roles:
+    """Returns the roles of columns, guessed by values and names.
 
     Args:
         users: the user table's columns.
         items: the item table's columns.
         log: the log's columns.
-        said: role of the log (user_id, item_id, event_time, event) -> column, where a person said so.
+        given: role in the log (user_id, item_id, event_time, event) -> column, as the user gave it.
 
     Raises:
-        ConfigError: naming every role that no column fits, and every column said that does not exist.
+        ConfigError: naming every role that no column fits, and every given column that does not exist.
     """
     names = {column.name for column in log}
     faults = [
@@ -198,37 +199,41 @@ def find_roles(users: Profiles, items: Profiles, log: Profiles, said: Mapping[st
             repr(name),
             "correct its spelling",
         )
-        for role, name in said.items()
+        for role, name in given.items()
         if name not in names
     ]
-    user = _pair(users, log, _USER, "user", said.get("user_id"), faults)
-    taken = {user[1]} if user else set()
-    item = _pair(items, [column for column in log if column.name not in taken], _ITEM, "item", said.get("item_id"), faults)
-    taken |= {item[1]} if item else set()
-    rest = [column for column in log if column.name not in taken]
-    moment = said.get("event_time") or _moment(rest, faults)
-    event = said.get("event") or _event([column for column in rest if column.name != moment])
-    if faults or user is None or item is None or moment is None:
+    user = _find_id_columns(users, log, _USER, "user", given.get("user_id"), faults)
+    used = {user[1]} if user else set()
+    item = _find_id_columns(
+        items, [column for column in log if column.name not in used], _ITEM, "item", given.get("item_id"), faults
+    )
+    used |= {item[1]} if item else set()
+    rest = [column for column in log if column.name not in used]
+    time = given.get("event_time") or _find_timestamp(rest, faults)
+    event = given.get("event") or _find_event([column for column in rest if column.name != time])
+    if faults or user is None or item is None or time is None:
         raise ConfigError(faults)
-    return Roles(user[0], item[0], user[1], item[1], moment, event)
+    return Roles(user[0], item[0], user[1], item[1], time, event)
 
 
-def _pair(
-    entities: Profiles, log: Profiles, pattern: re.Pattern[str], side: str, said: str | None, faults: list[Fault]
+def _find_id_columns(
+    entities: Profiles, log: Profiles, pattern: re.Pattern[str], side: str, given: str | None, faults: list[Fault]
 ) -> tuple[str, str] | None:
-    """Returns (the entity table's key, the log's column of the same ids), the pair whose values and names fit best."""
+    """Returns the entity table's key and the log's column of its ids: the pair whose values and names fit best."""
     keys = [column for column in entities if column.is_key]
     if not keys:
-        told = "; ".join(f"{column.name}: {column.summary}" for column in entities) or "no columns"
+        found = "; ".join(f"{column.name}: {column.summary}" for column in entities) or "no columns"
         remedy = f"keep one row per {side} and give it an id"
-        faults.append(Fault(f"{side} table", "a column of ids: integers or text, all different, none missing", told, remedy))
+        faults.append(Fault(f"{side} table", "a column of ids: integers or text, all different, none missing", found, remedy))
         return None
-    acting = [column for column in log if (column.name == said if said else column.kind in (ValueKind.INTEGER, ValueKind.TEXT))]
+    acting = [
+        column for column in log if (column.name == given if given else column.kind in (ValueKind.INTEGER, ValueKind.TEXT))
+    ]
     scored = []
     for key in keys:
         for column in acting:
             overlap = _overlap(key, column)
-            if overlap >= _LEAST_OVERLAP or said:
+            if overlap >= _LEAST_OVERLAP or given:
                 is_named = bool(pattern.search(column.name)) + bool(pattern.search(key.name)) + (key.name == column.name)
                 scored.append((is_named, overlap, key.name, column.name))
     if not scored:
@@ -241,7 +246,7 @@ def _pair(
 
 
 def _overlap(key: ColumnProfile, column: ColumnProfile) -> float:
-    """Returns the share of a log column's values that the key has; 1 where there are too many to be told apart."""
+    """Returns the fraction of a log column's distinct values that the key has; 1 if both have too many to count."""
     if (key.kind is ValueKind.INTEGER) != (column.kind is ValueKind.INTEGER):
         return 0.0
     if key.values is None or column.values is None:
@@ -252,18 +257,18 @@ def _overlap(key: ColumnProfile, column: ColumnProfile) -> float:
     return float(pc.mean(pc.is_in(column.values.cast(common), value_set=key.values.cast(common))).as_py())
 
 
-def _moment(columns: Profiles, faults: list[Fault]) -> str | None:
-    fitting = [column for column in columns if _reads_as_moment(column)]
+def _find_timestamp(columns: Profiles, faults: list[Fault]) -> str | None:
+    fitting = [column for column in columns if _reads_as_timestamp(column)]
     if not fitting:
-        told = "; ".join(f"{column.name}: {column.summary}" for column in columns) or "no other columns"
+        found = "; ".join(f"{column.name}: {column.summary}" for column in columns) or "no other columns"
         expected = "timestamps, ISO 8601 text, or seconds or milliseconds since 1970"
-        faults.append(Fault("log, the column of moments", expected, told, "say which it is with --event-time"))
+        faults.append(Fault("log, the column of timestamps", expected, found, "say which it is with --event-time"))
         return None
     return max(fitting, key=lambda column: (bool(_TIME.search(column.name)), column.distinct)).name
 
 
-def _reads_as_moment(column: ColumnProfile) -> bool:
-    if column.kind is ValueKind.MOMENT:
+def _reads_as_timestamp(column: ColumnProfile) -> bool:
+    if column.kind is ValueKind.TIMESTAMP:
         return True
     if column.kind is ValueKind.INTEGER and column.low is not None and column.high is not None:
         scale = 1 if column.high < SECONDS_BELOW else 1000
@@ -277,8 +282,8 @@ def _reads_as_moment(column: ColumnProfile) -> bool:
     return not bool(pc.all(pc.match_substring_regex(column.values.slice(0, 100), r"^\d{1,8}$")).as_py())
 
 
-def _event(columns: Profiles) -> str | None:
-    """Returns the first column that is named as one of events and has few values, none of them missing."""
+def _find_event(columns: Profiles) -> str | None:
+    """Returns the first column with a name for events, few distinct values and none missing."""
     kinds = (ValueKind.TEXT, ValueKind.INTEGER)
     named = [column for column in columns if column.kind in kinds and _EVENT.search(column.name)]
     return next((column.name for column in named if 0 < column.distinct <= _MAX_EVENTS and not column.missing), None)

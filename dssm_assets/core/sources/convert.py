@@ -1,7 +1,6 @@
-"""Single columns of a source, brought to one of the types that canonical tables use: ids, text, float64 values.
+"""Conversion of single source columns to the types of canonical tables: ids, text, float64 values.
 
-Belongs here: what a column of any Arrow type becomes. Does not belong here: moments (`event_time.py`) and whole tables
-(`normalise.py`).
+Does not belong here: timestamps (`event_time.py`) and whole tables (`normalise.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import pyarrow.types as pat
 from dssm_assets.core.errors import Fault, SchemaError
 
 _EXACT_BELOW: Final = 2.0**53
-"""From here on neighbouring whole numbers are one and the same float64."""
+"""From here on a float64 can stand for several whole numbers."""
 
 
 def flat(values: pa.ChunkedArray | pa.Array) -> pa.Array:
@@ -29,14 +28,14 @@ def flat(values: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def is_text(arrow_type: pa.DataType) -> bool:
-    """Tells whether a type holds text."""
+    """Returns whether a type is text."""
     return bool(pat.is_string(arrow_type) or pat.is_large_string(arrow_type) or pat.is_string_view(arrow_type))
 
 
 def to_ids(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
     """Returns ids as int64 (from integers of any width) or string (from text); "" and NaN become null.
 
-    Whole numbers that a dataframe turned into floats or decimals come back as int64. Fails: 1.5, 2.0**53, bytes, booleans.
+    Whole numbers that a dataframe turned into floats or decimals become int64 again. Fails: 1.5, 2.0**53, bytes, booleans.
 
     Raises:
         SchemaError: if the column cannot be ids.
@@ -56,7 +55,7 @@ def whole_numbers(column: pa.Array, where: str, remedy: str) -> pa.Array:
     """Returns integers, whole floats or whole decimals as int64; null and NaN become null.
 
     Raises:
-        SchemaError: if a value is not whole, or does not fit int64 (for floats: is not exact).
+        SchemaError: if a value is not whole, does not fit int64, or is a float that is not exact.
     """
     if pat.is_floating(column.type):
         wide = column.cast(pa.float64())
@@ -70,11 +69,11 @@ def whole_numbers(column: pa.Array, where: str, remedy: str) -> pa.Array:
     try:
         return column.cast(pa.int64())
     except pa.ArrowInvalid as error:
-        raise SchemaError(Fault(where, "whole numbers that fit 64 bits with sign", str(error), remedy)) from error
+        raise SchemaError(Fault(where, "whole numbers that fit signed 64 bits", str(error), remedy)) from error
 
 
 def to_text(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
-    """Returns a column as text, nulls kept; whole floats lose their ".0", so 3.0 (an integer beside nulls) is "3".
+    """Returns a column as text, nulls kept; whole floats lose their ".0": 3.0, an integer in a column with nulls, is "3".
 
     Raises:
         SchemaError: if the column holds lists, structs or bytes.
@@ -88,7 +87,7 @@ def to_text(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
 
 
 def to_values(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
-    """Returns a numeric column as float64; null, NaN and "" are null.
+    """Returns a numeric column as float64; null, NaN and "" become null.
 
     Raises:
         SchemaError: if a value is not a number, or is infinite.
@@ -100,7 +99,7 @@ def to_values(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
     try:
         numbers = column.cast(pa.float64(), safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise SchemaError(Fault(where, "numbers", str(error), "fix the source, or take it off value_columns")) from error
+        raise SchemaError(Fault(where, "numbers", str(error), "fix the source, or remove it from value_columns")) from error
     infinite = pc.sum(pc.is_inf(numbers)).as_py()
     if infinite:
         raise SchemaError(Fault(where, "finite numbers", f"{infinite} infinite values", "fix those rows in the source"))

@@ -1,16 +1,14 @@
-"""Event times: any way a source writes a moment, brought to int64 milliseconds since 1970-01-01 UTC, and cut into days.
-
-Belongs here: reading moments and finding the day they fall on. Does not belong here: what a table does with them.
+"""Event times: timestamps in any source format, converted to int64 milliseconds since 1970-01-01 UTC, and their days.
 
 Rules:
-    - integers are seconds or milliseconds; `auto` takes absolute values below 10**11 for seconds (that is the year 5138 in
-      seconds and March 1973 in milliseconds) and refuses a column that holds both, or values from 10**14 on;
+    - integers are seconds or milliseconds; `auto` reads absolute values below 10**11 as seconds (the year 5138 in seconds,
+      March 1973 in milliseconds) and refuses a column with both, or with values from 10**14 on;
     - floats must be whole numbers and are then read as integers;
     - text is ISO 8601 (`2026-01-31`, `2026-01-31 10:00`, `2026-01-31T10:00:00.123+02:00`, `...Z`) or a decimal integer;
-    - a moment without a zone is wall-clock time of the calendar's zone: the earlier one where the clock shows it twice,
-      and the first moment after the gap where the clock skips it;
-    - anything finer than a millisecond is cut off.
-Missing moments stay missing: who needs them all checks for nulls.
+    - a timestamp without a zone is wall-clock time of the calendar's zone: the earlier one if the clock shows it twice, and the
+      first one after the gap if the clock skips it;
+    - digits finer than a millisecond are cut off.
+Missing timestamps stay null.
 """
 
 from __future__ import annotations
@@ -36,16 +34,16 @@ _REMEDY: Final = "give seconds or milliseconds since 1970-01-01 UTC, ISO 8601 te
 
 
 def to_event_time_ms(values: pa.ChunkedArray | pa.Array, *, unit: str, timezone: str, where: str) -> pa.Array:
-    """Returns the moments of a column as int64 milliseconds since 1970-01-01 UTC, nulls kept.
+    """Returns the timestamps of a column as int64 milliseconds since 1970-01-01 UTC, nulls kept.
 
     Args:
         values: integers, whole floats, ISO 8601 or integer text, dates or timestamps of any unit, with or without zone.
-        unit: "s", "ms" or "auto"; counts for integers only.
-        timezone: the zone of moments that name none.
-        where: the place named in errors.
+        unit: "s", "ms" or "auto"; applies to integers only.
+        timezone: the zone of timestamps without one.
+        where: the location named in errors.
 
     Raises:
-        SchemaError: if a value is no moment, or the unit cannot be told.
+        SchemaError: if a value is not a timestamp, or the unit is ambiguous.
         ConfigError: if the zone does not exist.
     """
     column = flat(values)
@@ -61,24 +59,24 @@ def to_event_time_ms(values: pa.ChunkedArray | pa.Array, *, unit: str, timezone:
         return _from_wall_clock(column.cast(pa.timestamp("ms")), timezone)
     if pat.is_integer(kind) or pat.is_floating(kind) or pat.is_decimal(kind):
         return _from_integers(whole_numbers(column, where, _REMEDY), unit, where)
-    raise SchemaError(Fault(where, "moments", str(kind), _REMEDY))
+    raise SchemaError(Fault(where, "timestamps", str(kind), _REMEDY))
 
 
 def dates_of(event_time_ms: pa.ChunkedArray | pa.Array, timezone: str) -> pa.Array:
-    """Returns the day (date32) on which each moment falls in a zone, daylight saving time respected; nulls stay null.
+    """Returns the day (date32) of each timestamp in a zone with its daylight saving time; nulls stay null.
 
     Raises:
         ConfigError: if the zone does not exist.
     """
-    moments = flat(event_time_ms).cast(pa.timestamp("ms", "UTC")).cast(pa.timestamp("ms", timezone))
+    timestamps = flat(event_time_ms).cast(pa.timestamp("ms", "UTC")).cast(pa.timestamp("ms", timezone))
     try:
-        return pc.local_timestamp(moments).cast(pa.date32(), safe=False)
+        return pc.local_timestamp(timestamps).cast(pa.date32(), safe=False)
     except pa.ArrowInvalid as error:
         raise _no_zone(timezone) from error
 
 
 def days_of(event_time_ms: pa.ChunkedArray | pa.Array, timezone: str) -> pa.Array:
-    """Returns the day ("YYYY-MM-DD") on which each moment falls in a zone, daylight saving time respected; nulls stay null.
+    """Returns the day ("YYYY-MM-DD") of each timestamp in a zone with its daylight saving time; nulls stay null.
 
     Example: 1_711_839_600_000 is 2024-03-30 23:00 in UTC and 2024-03-31 00:00 in Berlin.
 
@@ -114,7 +112,7 @@ def _from_text(column: pa.Array, *, unit: str, timezone: str, where: str) -> pa.
     if pc.all(pc.match_substring_regex(text, r"^-?\d{1,18}$")).as_py():
         return _from_integers(text.cast(pa.int64()), unit, where)
     parts = pc.extract_regex(text, _ISO)
-    _refuse_unread(text, pc.and_(pc.is_valid(text), pc.is_null(parts)), where)
+    _refuse_unparsed(text, pc.and_(pc.is_valid(text), pc.is_null(parts)), where)
     date, time, fraction, zone = (pc.struct_field(parts, name) for name in ("date", "time", "fraction", "zone"))
     length = pc.utf8_length(time)
     time = pc.if_else(pc.equal(length, 0), "00:00:00", pc.if_else(pc.equal(length, 5), _join(time, ":00"), time))
@@ -150,10 +148,10 @@ def _from_wall_clock(naive: pa.Array, timezone: str) -> pa.Array:
     return zoned.cast(pa.int64())
 
 
-def _refuse_unread(text: pa.Array, is_unread: pa.Array, where: str) -> None:
-    count = pc.sum(is_unread).as_py()
+def _refuse_unparsed(text: pa.Array, is_unparsed: pa.Array, where: str) -> None:
+    count = pc.sum(is_unparsed).as_py()
     if count:
-        samples = sorted(set(text.filter(is_unread).slice(0, 1000).to_pylist()))[:3]
+        samples = sorted(set(text.filter(is_unparsed).slice(0, 1000).to_pylist()))[:3]
         raise SchemaError(Fault(where, "ISO 8601 text or integers", f"{count} others, such as {samples}", _REMEDY))
 
 

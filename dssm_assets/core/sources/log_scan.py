@@ -1,7 +1,7 @@
-"""A behaviour log read once from start to end, in blocks: what is in it and everything that is wrong with it.
+"""One pass over a behaviour log in blocks: its counts and everything that is wrong with it.
 
-Belongs here: counting and faults over blocks. Does not belong here: reading them (`storage/sources/reader.py`) and bringing a
-day to its canonical form (`normalise.py`), which refuses the same things one day at a time.
+Belongs here: counts and faults over blocks. Does not belong here: reading them (`storage/sources`) and converting a day to its
+canonical form (`normalise.py`), which refuses the same faults day by day.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SHOWN = 5
 
 
 class LogScan:
-    """Takes blocks in our column names; holds distinct ids, counts by event and day, and faults, each column's once."""
+    """Collects distinct ids, counts by event and day, and one fault per column, from blocks with our column names."""
 
     def __init__(self, config: BehaviorTable, calendar: Calendar) -> None:
         self._config = config
@@ -38,7 +38,7 @@ class LogScan:
         self._faults: dict[str, Fault] = {}
 
     def observe(self, block: pa.Table) -> None:
-        """Takes a block into account."""
+        """Adds a block."""
         config = self._config
         self.rows += block.num_rows
         for name in (USER_ID, ITEM_ID):
@@ -50,20 +50,20 @@ class LogScan:
             self._count(self.events, EVENT, self._read(block, EVENT, to_text))
         else:
             self.events[config.constant_event] += block.num_rows
-        moments = self._read(
+        timestamps = self._read(
             block,
             EVENT_TIME,
             lambda values, where: to_event_time_ms(values, unit=config.time_unit, timezone=self._zone, where=where),
         )
-        if moments is not None:
-            self._count(self.days, EVENT_TIME, days_of(moments, self._zone))
+        if timestamps is not None:
+            self._count(self.days, EVENT_TIME, days_of(timestamps, self._zone))
         for name in config.value_columns:
             self._read(block, name, to_values)
         for name in config.context_columns:
             self._read(block, name, to_text)
 
     def faults(self, events: Events) -> list[Fault]:
-        """Returns everything that is wrong with the rows seen."""
+        """Returns all faults of the observed rows."""
         found = list(self._faults.values())
         for name, count in self._missing.items():
             if count:
@@ -76,11 +76,11 @@ class LogScan:
             found.append(Fault(_where(EVENT), f"events of the funnel {events.funnel}", got, remedy))
         for name in events.funnel:
             if self.rows and name not in self.events:
-                seen = ", ".join(sorted(self.events)) or "none"
+                found_events = ", ".join(sorted(self.events)) or "none"
                 found.append(
                     Fault(
                         f"key events.funnel, {name}",
-                        f"an event of the log: {seen}",
+                        f"an event of the log: {found_events}",
                         "no row",
                         "correct its spelling, or remove it",
                     )
@@ -88,7 +88,7 @@ class LogScan:
         return found
 
     def _read(self, block: pa.Table, name: str, convert: Callable[[Any, str], pa.Array]) -> pa.Array | None:
-        """Returns a column as canonical tables have it, None where it is wrong: the fault is then kept, once per column."""
+        """Returns a converted column; None if it is faulty, and the fault is recorded once per column."""
         if name not in block.column_names:
             return None
         try:
@@ -107,9 +107,9 @@ class LogScan:
 
     def _add_ids(self, name: str, ids: pa.Array) -> None:
         fresh = pc.unique(ids).drop_null()
-        held = self.ids.get(name)
-        if held is not None and held.type == fresh.type:
-            fresh = pc.unique(pa.concat_arrays([held, fresh]))
+        known = self.ids.get(name)
+        if known is not None and known.type == fresh.type:
+            fresh = pc.unique(pa.concat_arrays([known, fresh]))
         self.ids[name] = fresh
 
 

@@ -1,8 +1,8 @@
-"""Raw source tables brought to the canonical `user_table`, `item_table` and `behavior_table`.
+"""Normalisation of raw source tables to the canonical `user_table`, `item_table` and `behavior_table`.
 
-Belongs here: whole tables: which columns, no missing keys, no duplicates, known events, sorted rows, and counts of what is
-allowed but worth knowing. Does not belong here: single columns (`convert.py`, `event_time.py`) and reading files
-(`storage/sources/reader.py`). Column names are ours already: the reader has applied the mapping.
+Belongs here: rules about whole tables: columns, missing and duplicate keys, known events, order of rows, counts of accepted
+irregularities. Does not belong here: single columns (`convert.py`, `event_time.py`), reading files and renaming columns
+(`storage/sources`).
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from dssm_assets.core.sources.convert import flat, to_ids, to_text, to_values
 from dssm_assets.core.sources.event_time import days_of, to_event_time_ms
 
 ROWS: Final = 1 << 16
-"""Rows that are made at once."""
+"""Rows per batch."""
 
 
 @dataclass(frozen=True)
 class Entities:
-    """A canonical table of users or items. Held are its ids and their order; the rest is taken from the raw table as it is read.
+    """A canonical table of users or items: the ids in memory, the other columns taken from the raw table when rows are read.
 
     Attributes:
         key: name of the id.
         ids: [N], distinct, in the order of the raw table.
-        raw: the source's rows with our names; mapped from a file it takes no memory.
-        counts: what is allowed but worth knowing.
+        raw: the source's rows with our names; takes no memory if it is mapped from a file.
+        counts: accepted irregularities.
     """
 
     key: str
@@ -57,13 +57,13 @@ class Entities:
         return pa.Table.from_batches(list(self.batches()), self.schema)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yields the rows sorted by id, ROWS of them at a time."""
+        """Yields the rows sorted by id, in batches of ROWS."""
         order = pc.sort_indices(self.ids).to_numpy().astype(np.int64)
         stored = self.raw.select([name for name, _ in _others(self.raw, self.key)]).to_batches()
         ends = np.cumsum([batch.num_rows for batch in stored])
         for start in range(0, len(order), ROWS):
             chosen = order[start : start + ROWS]
-            columns = [self.ids.take(pa.array(chosen)), *map(plain, _gathered(stored, ends, chosen))]
+            columns = [self.ids.take(pa.array(chosen)), *map(plain, _gather_rows(stored, ends, chosen))]
             yield pa.record_batch(columns, schema=self.schema)
 
 
@@ -77,8 +77,8 @@ def _others(raw: pa.Table, key: str) -> list[tuple[str, pa.DataType]]:
     return [(field.name, field.type) for field in raw.schema if field.name != key]
 
 
-def _gathered(stored: list[pa.RecordBatch], ends: NDArray[np.int64], chosen: NDArray[np.int64]) -> list[Any]:
-    """Returns the columns of chosen rows, in that order; of a table in batches no column is joined for it."""
+def _gather_rows(stored: list[pa.RecordBatch], ends: NDArray[np.int64], chosen: NDArray[np.int64]) -> list[Any]:
+    """Returns the columns of the chosen rows, in that order, without concatenating the batches."""
     ascending = np.sort(chosen)
     bounds = np.searchsorted(ascending, [0, *ends.tolist()])
     parts = [
@@ -93,22 +93,21 @@ def _gathered(stored: list[pa.RecordBatch], ends: NDArray[np.int64], chosen: NDA
 
 
 SHOWN = 5
-"""How many offending values a message names."""
+"""Number of offending values that a message shows."""
 
 
 @dataclass(frozen=True)
 class Normalised:
-    """A canonical table and the counts of what is allowed but worth knowing."""
+    """A canonical table and the counts of accepted irregularities."""
 
     table: pa.Table
     counts: Mapping[str, int]
 
 
 def normalise_users(raw: pa.Table) -> Entities:
-    """Returns user_table: `user_id`, then the source's other columns in their order; one row per user, sorted by user_id when
-    its rows are asked for.
+    """Returns user_table: one row per user, sorted by user_id when it is read; `user_id`, then the other columns in order.
 
-    Dictionary columns are decoded, long text becomes text, a column without any value becomes text.
+    Dictionary columns are decoded, large text becomes text, a column without any value becomes text.
 
     Raises:
         SchemaError: if user_id is missing, has missing values or cannot be an id.
@@ -127,12 +126,12 @@ def normalise_behavior(raw: pa.Table, config: BehaviorTable, events: Events, *, 
     """Returns behavior_table of one day, sorted by (event_time_ms, user_id, item_id, event); equal keys keep their order.
 
     Columns: request_id (null if the source has none), user_id, item_id, event, event_time_ms, the value columns as float64,
-    the context columns as text, then whatever else `keep` let through. Rows whose moment falls on another day of `timezone`
-    are kept, because the source filed them here, and counted.
+    the context columns as text, then the other columns of `keep`. Rows whose timestamp falls on another day of `timezone` are
+    kept, because the source filed them under this day, and counted.
     Counts: rows, rows_on_other_days, users, items, and `{event}_rows` for every event of the funnel.
 
     Raises:
-        SchemaError: every missing column, missing id or moment, unknown event and bad value at once.
+        SchemaError: naming every missing column, missing id or timestamp, unknown event and bad value.
         EmptyDayError: if the day has no rows and `allow_empty_days` is off.
         ConfigError: if `constant_event` contradicts the column mapping or the funnel.
     """
@@ -163,13 +162,12 @@ def normalise_behavior(raw: pa.Table, config: BehaviorTable, events: Events, *, 
 
 
 def count_unknown_ids(behavior: pa.Table, users: pa.Table, items: pa.Table) -> dict[str, int]:
-    """Returns how many distinct users and items of the behaviour no user or item table has, and on how many rows they act.
+    """Returns the counts unknown_users, unknown_user_rows, unknown_items and unknown_item_rows.
 
-    That is allowed: their attributes are missing features. Counts: unknown_users, unknown_user_rows, unknown_items,
-    unknown_item_rows.
+    These are ids of the behaviour without a row in the user or item table. They are accepted: their features are missing.
 
     Raises:
-        SchemaError: if an id is a number on one side and text on the other: then nothing could ever match.
+        SchemaError: if an id is a number in one table and text in the other, so that no id could match.
     """
     faults = []
     counts = {}
@@ -178,7 +176,9 @@ def count_unknown_ids(behavior: pa.Table, users: pa.Table, items: pa.Table) -> d
         if acting.type != listed.type:
             where = f"tables behavior_table and {kind}_table, column {key}"
             faults.append(
-                Fault(where, "one type of id", f"{acting.type} and {listed.type}", "store the ids alike in both sources")
+                Fault(
+                    where, "one type of id", f"{acting.type} and {listed.type}", "store the ids with one type in both sources"
+                )
             )
             continue
         unknown = acting.filter(pc.invert(pc.is_in(acting, value_set=flat(listed))))
@@ -206,9 +206,9 @@ class _Reader:
     def __call__(self, name: str, convert: Callable[[Any, str], pa.Array]) -> pa.Array | None:
         where = f"table {self.table}, column {name}"
         if name not in self.raw.column_names:
-            came = ", ".join(self.raw.column_names) or "no columns"
+            present = ", ".join(self.raw.column_names) or "no columns"
             key = self.table.removesuffix("_table")
-            self.faults.append(Fault(where, "the column to exist", f"columns {came}", f"map it in tables.{key}.columns"))
+            self.faults.append(Fault(where, "the column to exist", f"columns {present}", f"map it in tables.{key}.columns"))
             return None
         try:
             return convert(self.raw.column(name), where)

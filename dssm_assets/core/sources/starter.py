@@ -1,7 +1,7 @@
-"""A first configuration for tables that were looked at: which events, days, features, as YAML with the reasons beside it.
+"""A first configuration for surveyed tables: events, days and features, as YAML with a reason for each choice.
 
-Belongs here: the choices and the text. Does not belong here: looking at the tables (`storage/sources/table_survey.py`,
-`core/sources`) and writing files (`steps/starter.py`).
+Belongs here: the choices and the text. Does not belong here: surveying the tables (`storage/sources/table_survey.py`), writing
+the files (`steps/starter.py`).
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ _STAGES: Final = tuple(
 )
 _MAX_WINDOW: Final = 30
 _FEW: Final = 20
-"""Distinct integers up to which they are taken for categories."""
+"""Distinct integers up to which a column is a category."""
 _MANY: Final = 1000
-"""Distinct texts from which a column that hardly ever repeats one is taken for free text."""
+"""Distinct texts up to which a column is a category even if they rarely repeat; beyond it, free text."""
 _RESERVED: Final = {"user_id", "item_id", "ds", "event", "event_time", "event_time_ms", "request_id", "hour", "weekday"}
 
 
 @dataclass(frozen=True)
 class LogFacts:
-    """What the log holds.
+    """Counts of the log.
 
     Attributes:
         events: event -> rows, the most frequent first.
         first: its first day.
         last: its last day.
-        empty_days: days in between without a row.
+        empty_days: days in between without rows.
     """
 
     events: Mapping[str, int]
@@ -61,8 +61,8 @@ class LogFacts:
 
 
 @dataclass(frozen=True)
-class Source:
-    """One table as the configuration will name it: uri, format, layout, and its columns."""
+class StarterTable:
+    """One table of the configuration: uri, format, layout and column profiles."""
 
     uri: str
     format: str
@@ -70,43 +70,43 @@ class Source:
     columns: tuple[ColumnProfile, ...]
 
     def rest(self, *used: str | None) -> list[ColumnProfile]:
-        """Returns the columns that have no role and a usable kind."""
+        """Returns the columns that have no role and no reserved name."""
         return [column for column in self.columns if column.name not in used and column.name not in _RESERVED]
 
 
 @dataclass(frozen=True)
-class Found:
-    """Everything that the starter is made from."""
+class StarterInputs:
+    """Everything that the configuration is derived from."""
 
     name: str
     timezone: str
-    user: Source
-    item: Source
-    log: Source
+    user: StarterTable
+    item: StarterTable
+    log: StarterTable
     roles: Roles
     facts: LogFacts
 
     @property
     def funnel(self) -> list[str]:
-        """Returns the events from the widest to the narrowest: as their names say, where all say something, else by rows."""
+        """Returns the events from the widest to the narrowest: by name if every name is known, else by number of rows."""
         events = list(self.facts.events)
         ranks = {event: next((rank for rank, word in enumerate(_STAGES) if word.search(event)), None) for event in events}
-        told = {event: rank for event, rank in ranks.items() if rank is not None}
-        return sorted(events, key=lambda event: told[event]) if len(told) == len(events) else events
+        known = {event: rank for event, rank in ranks.items() if rank is not None}
+        return sorted(events, key=lambda event: known[event]) if len(known) == len(events) else events
 
     @property
     def exposure(self) -> list[str]:
-        """Returns the events that mean: shown."""
+        """Returns the events that are exposures."""
         return [event for event in self.funnel if _EXPOSURE.match(event)]
 
     @property
     def positive(self) -> list[str]:
-        """Returns the events that mean: wanted."""
+        """Returns the events that are positive: all but exposures."""
         return [event for event in self.funnel if event not in self.exposure] or self.funnel[-1:]
 
     @property
     def window_days(self) -> int:
-        """Returns the days of the window: 30, or what leaves a day to score."""
+        """Returns the days of the window: 30, or fewer so that a day is left to score."""
         return max(1, min(_MAX_WINDOW, self.facts.days - 1))
 
     @property
@@ -122,7 +122,7 @@ class Found:
 
     @property
     def history(self) -> list[str]:
-        """Returns the item columns that histories carry: categories that repeat, the finest two."""
+        """Returns the item columns of histories: the two repeating categories with the most values."""
         texts = [
             column for column in self.item.rest(self.roles.item_key) if is_category(column) and column.kind is ValueKind.TEXT
         ]
@@ -135,7 +135,7 @@ class Found:
 
 
 def is_category(column: ColumnProfile) -> bool:
-    """Tells whether a column becomes an id_feature: text that repeats, truth values, few integers."""
+    """Returns whether a column becomes an id_feature: repeating text, booleans, few distinct integers."""
     if column.kind is ValueKind.INTEGER:
         return column.distinct <= _FEW
     if column.kind is ValueKind.TEXT:
@@ -144,11 +144,11 @@ def is_category(column: ColumnProfile) -> bool:
 
 
 def is_number(column: ColumnProfile) -> bool:
-    """Tells whether a column becomes a raw_feature."""
+    """Returns whether a column becomes a raw_feature."""
     return column.kind is ValueKind.NUMBER or (column.kind is ValueKind.INTEGER and not is_category(column))
 
 
-def fg_of(found: Found) -> dict[str, Any]:
+def starter_fg(found: StarterInputs) -> dict[str, Any]:
     """Returns the feature definitions: profile columns, counts of the user, the item and its columns, hour, history."""
     features: list[dict[str, Any]] = []
     names: set[str] = {"item"}
@@ -190,29 +190,29 @@ def _add_column(add: Any, side: str, column: ColumnProfile) -> None:
         add(side, column.name, column.name, "raw_feature", default_value="")
 
 
-def fg_text(fg: Mapping[str, Any]) -> str:
-    """Returns the definitions as JSON, one feature a line."""
+def fg_json(fg: Mapping[str, Any]) -> str:
+    """Returns the definitions as JSON, one feature per line."""
     lines = ",\n  ".join(json.dumps(feature, ensure_ascii=False) for feature in fg["features"])
     return '{\n "features": [\n  ' + lines + "\n ]\n}\n"
 
 
-def left_out(columns: Sequence[ColumnProfile]) -> list[str]:
-    """Returns the columns that become no feature, each with its reason in a few words."""
+def unused_columns(columns: Sequence[ColumnProfile]) -> list[str]:
+    """Returns the columns that do not become features, each with a short description."""
     return [f"{column.name}: {column.summary}" for column in columns if not is_category(column) and not is_number(column)]
 
 
-def config_text(found: Found) -> str:
+def config_yaml(found: StarterInputs) -> str:
     """Returns the configuration as a YAML file."""
     facts, roles = found.facts, found.roles
     lines = [
-        "# Written by `dssm-assets init` after a look at the tables. Every choice below is a guess with its reason beside it:",
-        "# read it once from top to bottom. Then: dssm-assets validate --config THIS_FILE",
+        "# Written by `dssm-assets init` from a survey of the tables. Every choice is a guess, explained in its comment:",
+        "# read the file once, correct it, then run: dssm-assets validate --config THIS_FILE",
         f"name: {found.name}",
         "",
         "calendar:",
         f"  start: {facts.first}           # the log's first day",
-        f"  end: {facts.last}             # its last day; remove the line for a log that goes on (then: up to yesterday)",
-        f"  timezone: {found.timezone}             # in which days, hours and weekdays are counted",
+        f"  end: {facts.last}             # the log's last day; remove this line for a log that grows every day",
+        f"  timezone: {found.timezone}             # zone of days, hours and weekdays",
         "",
         "tables:",
         *_table("user", found.user, {"user_id": roles.user_key}),
@@ -222,24 +222,24 @@ def config_text(found: Found) -> str:
         "events:",
         *(f"  # {event}: {count:,} rows" for event, count in facts.events.items()),
         f"  funnel: {_list(found.funnel)}      # from the widest to the narrowest",
-        f"  positive: {_list(found.positive)}    # what is trained on and scored: decide this one yourself",
+        f"  positive: {_list(found.positive)}    # training targets and ground truth: decide this yourself",
     ]
     if found.exposure:
-        lines.append(f"  exposure: {_list(found.exposure)}    # shown, not necessarily wanted")
+        lines.append(f"  exposure: {_list(found.exposure)}    # items were shown, not necessarily chosen")
     lines += [
         "",
         "window:",
-        f"  days: {found.window_days}                    # days that an evaluation day learns from; {facts.days} days are there",
+        f"  days: {found.window_days}                    # training days before each evaluation day; the log has {facts.days} days",
         "",
         "raw_features:",
         "  statistic_days: [1, 7, 30]  # windows of counts, e.g. user:" + f"{_plain(found.positive[-1])}_count_7d",
-        f"  history_columns: {_list(found.history)}   # item columns beside each item of a user's history",
-        "  preference_columns: []      # item columns for which users get value -> count, read by lookup_feature",
+        f"  history_columns: {_list(found.history)}   # item columns stored with each item of a user's history",
+        "  preference_columns: []      # item columns whose values are counted per user, for lookup_feature",
         "",
         "features:",
-        f"  fg_path: {FG_FILE}            # docs/feature_generation.md; statistics of users and items are named there too",
-        *_not_features("user", found.user.rest(roles.user_key)),
-        *_not_features("item", found.item.rest(roles.item_key)),
+        f"  fg_path: {FG_FILE}            # see docs/feature_generation.md, which also lists the statistics of users and items",
+        *_unused_column_comments("user", found.user.rest(roles.user_key)),
+        *_unused_column_comments("item", found.item.rest(roles.item_key)),
         "",
         "model: {output_dim: 64, hidden_units: [128], temperature: 0.1, history_length: 50, num_sample: 1024}",
         f"training: {{epochs: 5, batch_size: {_batch_size(found)}}}",
@@ -251,7 +251,7 @@ def config_text(found: Found) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _table(side: str, source: Source, columns: dict[str, str]) -> list[str]:
+def _table(side: str, source: StarterTable, columns: dict[str, str]) -> list[str]:
     mapped = {ours: theirs for ours, theirs in columns.items() if ours != theirs}
     lines = [
         f"  {side}:                       # {source.columns[0].rows:,} rows" if source.columns else f"  {side}:",
@@ -262,7 +262,7 @@ def _table(side: str, source: Source, columns: dict[str, str]) -> list[str]:
     return [*lines, f"    columns: {_map(mapped)}"] if mapped else lines
 
 
-def _log(found: Found) -> list[str]:
+def _log(found: StarterInputs) -> list[str]:
     roles = found.roles
     columns = {"user_id": roles.user_id, "item_id": roles.item_id, "event_time": roles.event_time}
     if roles.event is not None:
@@ -270,29 +270,29 @@ def _log(found: Found) -> list[str]:
     lines = _table("behavior", found.log, columns)
     if roles.event is None:
         lines.append(
-            f"    constant_event: {CONSTANT_EVENT}          # no column of event names was found: every row is one of these"
+            f"    constant_event: {CONSTANT_EVENT}          # no column of event names was found: every row gets this event"
         )
     if found.values:
-        lines.append(f"    value_columns: {_list(found.values)}    # numbers that are summed per user and item")
+        lines.append(f"    value_columns: {_list(found.values)}    # numbers to sum per user and item")
     if found.contexts:
-        lines.append(f"    context_columns: {_list(found.contexts)}  # keep only what is known when items are asked for")
+        lines.append(f"    context_columns: {_list(found.contexts)}  # keep only columns that are known at request time")
     if found.facts.empty_days:
         lines.append(
-            f"    allow_empty_days: true    # {found.facts.empty_days} days have no rows: is that so, or is data missing?"
+            f"    allow_empty_days: true    # {found.facts.empty_days} days have no rows: correct, or is data missing?"
         )
     return lines
 
 
-def _not_features(side: str, columns: Sequence[ColumnProfile]) -> list[str]:
-    return [f"  # no feature of {side}.{told}" for told in left_out(columns)]
+def _unused_column_comments(side: str, columns: Sequence[ColumnProfile]) -> list[str]:
+    return [f"  # not a feature: {side}.{column}" for column in unused_columns(columns)]
 
 
-def _batch_size(found: Found) -> int:
+def _batch_size(found: StarterInputs) -> int:
     rows = sum(found.facts.events[event] for event in found.positive) * found.window_days / found.facts.days
     return 1024 if rows >= 100_000 else 256
 
 
-def _cut_offs(found: Found) -> list[int]:
+def _cut_offs(found: StarterInputs) -> list[int]:
     items = found.item.columns[0].rows if found.item.columns else 0
     return [k for k in (10, 50, 100, 200) if k < items] or [max(1, items // 2)]
 

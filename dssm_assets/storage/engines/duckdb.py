@@ -186,7 +186,7 @@ class DuckDBEngine:
         self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any
     ) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
         """Yields the schema and the batches of `expression(**tables, **arguments)`; they need not all be read."""
-        with self._opened(inputs) as (borrowed, tables):
+        with self._bind_inputs(inputs) as (borrowed, tables):
             result = expression(**tables, **arguments)
             # The expression's own types are the contract: DuckDB widens sums to HUGEINT, Spark does not.
             schema = contract_of(result)
@@ -202,7 +202,7 @@ class DuckDBEngine:
         kernel: BatchKernel | None = None,
     ) -> Manifest:
         """Streams the result into the partition, one range of keys after the other if `target.by_key`; see `Engine`."""
-        with self._opened(inputs) as (borrowed, tables):
+        with self._bind_inputs(inputs) as (borrowed, tables):
             results = [expression(**part, **arguments) for part in self._tables_by_range(target.by_key, inputs, tables)]
             schema = contract_of(results[0])
             with closing(_batches(borrowed, results, schema)) as batches:
@@ -226,7 +226,7 @@ class DuckDBEngine:
             return kept or self._write(target, iter(made.to_batches()), made.schema), [report]
         reports: list[Any] = []
 
-        def mapped() -> Iterator[pa.RecordBatch]:
+        def map_batches() -> Iterator[pa.RecordBatch]:
             start = 0
             for batch in self.store.batches(source, as_dictionaries=as_dictionaries):
                 table, report = kernel(pa.Table.from_batches([batch]), start)
@@ -238,7 +238,7 @@ class DuckDBEngine:
 
         schema = kernel(self.store.open(source).schema.empty_table(), 0)[0].schema
         try:
-            return self._write(target, mapped(), schema), reports
+            return self._write(target, map_batches(), schema), reports
         except _NotAccepted as refused:
             return refused.manifest, reports
 
@@ -267,7 +267,7 @@ class DuckDBEngine:
             return pa.Table.from_batches(list(batches), schema=schema)
 
     @contextmanager
-    def _opened(self, inputs: Mapping[str, Bindable]) -> Iterator[tuple[Connection, dict[str, ibis.Table]]]:
+    def _bind_inputs(self, inputs: Mapping[str, Bindable]) -> Iterator[tuple[Connection, dict[str, ibis.Table]]]:
         """Yields a connection and the inputs as tables of it."""
         with self._connections.borrow() as borrowed:
             connection = borrowed.connection

@@ -165,14 +165,14 @@ def map_piece(
     def work(number: int) -> Batches:
         store, reports = address.open(), []
 
-        def mapped() -> Batches:
+        def map_rows() -> Batches:
             for table, start in read_piece(store, pieces[number], as_dictionaries):
                 made, report = kernel(table, start)
                 reports.append(report)
                 # The cast decodes dictionaries, as in every stored table.
                 yield from made.cast(schema).to_batches()
 
-        yield from _returned(number, _stage_fragment(store, folder, number, schema, mapped()), reports)
+        yield from _returned(number, _stage_fragment(store, folder, number, schema, map_rows()), reports)
 
     return work
 

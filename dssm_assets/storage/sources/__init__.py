@@ -1,1 +1,1 @@
-"""Reading a user's own tables: files, columns, layouts, what they hold."""
+"""Reading the source tables of a user: files, columns, layouts, and what they contain."""

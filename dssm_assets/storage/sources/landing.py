@@ -1,12 +1,11 @@
-"""Whether the rows of a day have arrived in a source table, told from listings and statistics as far as these go.
+"""Whether the rows of a day have landed in a source table, judged by listings and statistics where possible.
 
-    snapshot      landed when there are data files: it is valid on every day
-    ds_folders    landed when the day's folder holds a data file, or the marker file where one is asked for; a day of
-                  behaviour that may be empty also when a later folder is there
-    time_column   landed when the table has rows from after the day; or rows of the day itself and a file that was written
-                  after the day had ended
+    snapshot      landed once there are data files: it is valid on every day
+    ds_folders    landed once the day's folder holds a data file, or the marker file if one is configured; a day of behaviour
+                  that may be empty also once a later folder exists
+    time_column   landed once the table has rows after the day; or rows of the day and a file written after the day ended
 
-Belongs here: looking. Does not belong here: reading a day (`source_reader.py`) and what follows from it (`defs/automation.py`).
+Belongs here: looking. Does not belong here: reading a day (`reader.py`), starting runs (`defs/automation.py`).
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from dssm_assets.storage.sources.source_files import (
 
 @dataclass(frozen=True)
 class Landing:
-    """Whether a day has landed, and in words why or why not."""
+    """Whether a day has landed, and the reason as text."""
 
     has_landed: bool
     reason: str
@@ -48,12 +47,12 @@ class Landing:
 
 @dataclass(frozen=True)
 class LogState:
-    """What was last seen of a table with a time column, so that an unchanged one is not read again.
+    """The state of a table with a time column at the last look, so that an unchanged table is not read again.
 
     Attributes:
-        fingerprint: of paths, sizes and times of its files.
-        newest_ms: its newest moment, unix milliseconds; None without rows.
-        written_ms: when the newest of its files was written; None where the store does not say.
+        fingerprint: of the paths, sizes and modification times of its files.
+        newest_ms: its newest timestamp, unix milliseconds; None without rows.
+        written_ms: the newest modification time of its files; None if the store does not tell it.
     """
 
     fingerprint: str
@@ -61,12 +60,12 @@ class LogState:
     written_ms: int | None
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the state as JSON can hold it."""
+        """Returns the state as JSON values."""
         return asdict(self)
 
 
 class SourceLanding:
-    """One source table, looked at once."""
+    """The state of one source table at one look."""
 
     def __init__(
         self,
@@ -81,7 +80,7 @@ class SourceLanding:
 
         Raises:
             SourceMissingError: if the file or folder does not exist, or a table without day folders has no data files.
-            SchemaError: if a time column is missing or holds no moments.
+            SchemaError: if a time column is missing or holds no timestamps.
         """
         self._table = table
         self._name = name
@@ -96,12 +95,12 @@ class SourceLanding:
             self.state = _log_state(table, self._folder, timezone, before)
 
     def landing_of_day(self, ds: str) -> Landing:
-        """Returns whether the rows of a day are there."""
+        """Returns whether the rows of a day have landed."""
         if self._table.layout is Layout.SNAPSHOT:
             return Landing(True, f"{self._name} is one snapshot, valid on every day")
-        return self._of_folder(ds) if self._table.layout is Layout.DS_FOLDERS else self._of_log(ds)
+        return self._landing_of_folder(ds) if self._table.layout is Layout.DS_FOLDERS else self._landing_in_log(ds)
 
-    def _of_folder(self, ds: str) -> Landing:
+    def _landing_of_folder(self, ds: str) -> Landing:
         paths = self._days.get(ds, [])
         if not paths:
             later = next((day for day in self._days if day > ds), None)
@@ -111,15 +110,15 @@ class SourceLanding:
             return Landing(False, f"{self._name} has no folder ds={ds} in {self._folder.uri} (newest: {newest})")
         if self._marker is not None:
             marker = posixpath.join(paths[0], self._marker)
-            is_there = bool(self._folder.fs.exists(marker))
-            return Landing(is_there, f"{self._name}: {'there is' if is_there else 'there is no'} {marker}")
+            exists = bool(self._folder.fs.exists(marker))
+            return Landing(exists, f"{self._name}: {marker} {'exists' if exists else 'does not exist'}")
         try:
             files = list_files(self._folder, paths[0])
         except SourceMissingError:
-            return Landing(False, f"{self._name}: the folder of {ds} holds no data files yet")
+            return Landing(False, f"{self._name}: the folder of {ds} has no data files yet")
         return Landing(True, f"{self._name} has {len(files)} files for {ds}")
 
-    def _of_log(self, ds: str) -> Landing:
+    def _landing_in_log(self, ds: str) -> Landing:
         state = self.state
         if state is None or state.newest_ms is None:
             return Landing(False, f"{self._name} has no rows")
@@ -128,10 +127,10 @@ class SourceLanding:
         if state.newest_ms >= end:
             return Landing(True, f"{self._name} has rows up to {newest}, after {ds}")
         if state.newest_ms < start:
-            return Landing(False, f"{self._name} has rows up to {newest} only, none of {ds}")
+            return Landing(False, f"{self._name} has rows up to {newest} only, and none of {ds}")
         if state.written_ms is not None and state.written_ms >= end:
-            return Landing(True, f"{self._name} has rows of {ds} and was written to after the day had ended")
-        return Landing(False, f"{self._name} has rows up to {newest}, but was not written to since {ds} ended")
+            return Landing(True, f"{self._name} has rows of {ds} and was written after the day ended")
+        return Landing(False, f"{self._name} has rows up to {newest}, but was not written after {ds} ended")
 
     def _start_ms(self, ds: str, days: int) -> int:
         day = dt.date.fromisoformat(ds) + dt.timedelta(days=days)
@@ -142,7 +141,7 @@ def _log_state(table: SourceTable, folder: SourceFolder, timezone: str, before: 
     files = list_files(folder)
     stamps = [_stamp(file) for file in files]
     fingerprint = hashlib.sha256(repr([(file.path, *stamp) for file, stamp in zip(files, stamps, strict=True)]).encode())
-    written = [moment for _, moment in stamps if moment is not None]
+    written = [modified for _, modified in stamps if modified is not None]
     written_ms = max(written) if written else None
     if before is not None and before.get("fingerprint") == fingerprint.hexdigest():
         return LogState(fingerprint.hexdigest(), before["newest_ms"], written_ms)
@@ -150,19 +149,19 @@ def _log_state(table: SourceTable, folder: SourceFolder, timezone: str, before: 
 
 
 def _stamp(file: SourceFile) -> tuple[int | None, int | None]:
-    """Returns size and time of writing (unix milliseconds) of a file, None for what its store does not say."""
+    """Returns the size and the modification time (unix milliseconds) of a file, None where the store does not tell it."""
     info = file.fs.info(file.path)
-    moment = info.get("mtime") or info.get("LastModified") or info.get("last_modified") or info.get("created")
-    seconds = moment.timestamp() if isinstance(moment, dt.datetime) else moment
+    modified = info.get("mtime") or info.get("LastModified") or info.get("last_modified") or info.get("created")
+    seconds = modified.timestamp() if isinstance(modified, dt.datetime) else modified
     return info.get("size"), None if seconds is None else round(float(seconds) * 1000)
 
 
 def _newest_ms(table: SourceTable, files: Sequence[SourceFile], timezone: str) -> int | None:
-    """Returns the newest moment of the files: from parquet statistics where they have it, else by reading the column."""
+    """Returns the newest timestamp of the files: from parquet statistics if they have it, else by reading the column."""
     unit = table.time_unit if isinstance(table, BehaviorTable) else "auto"
     found = []
     for plan in plan_files(table, files):
-        for values in _moments(table, plan):
+        for values in _timestamps(table, plan):
             where = f"table {plan.file.name}, column {EVENT_TIME}"
             newest = pc.max(to_event_time_ms(values, unit=unit, timezone=timezone, where=where)).as_py()
             if newest is not None:
@@ -170,8 +169,8 @@ def _newest_ms(table: SourceTable, files: Sequence[SourceFile], timezone: str) -
     return max(found) if found else None
 
 
-def _moments(table: SourceTable, plan: PlannedFile) -> Iterator[Any]:
-    """Yields moments of a file, its newest one among them."""
+def _timestamps(table: SourceTable, plan: PlannedFile) -> Iterator[Any]:
+    """Yields timestamps of a file, including its newest one."""
     column, kind = plan.columns[EVENT_TIME], plan.schema.field(EVENT_TIME).type
     newest = _newest_by_statistics(plan.file, column) if table.format is FileFormat.PARQUET and _is_ordered(kind) else None
     if newest is not None:
@@ -182,12 +181,12 @@ def _moments(table: SourceTable, plan: PlannedFile) -> Iterator[Any]:
 
 
 def _is_ordered(kind: pa.DataType) -> bool:
-    """Tells whether the largest value of a type is its newest moment; of text it need not be."""
+    """Returns whether the largest value of a type is the newest timestamp, as it is not for text."""
     return bool(pat.is_integer(kind) or pat.is_timestamp(kind) or pat.is_date(kind))
 
 
 def _newest_by_statistics(file: SourceFile, column: str) -> Any:
-    """Returns the largest value of a column over all row groups, None where a group does not say."""
+    """Returns the largest value of a column over all row groups, None if a group has no statistics."""
     with file.fs.open(file.path, "rb") as handle:
         metadata = pq.ParquetFile(handle).metadata
     found = []

@@ -1,12 +1,12 @@
-"""Days of a source table, read by configuration: from any fsspec URL, parquet or csv, in one of three layouts.
+"""Days of a source table, read as configured: from any fsspec URL, parquet or csv, in one of three layouts.
 
 Belongs here: which rows belong to which day. Does not belong here: opening files (`source_files.py`), the column mapping
-(`source_columns.py`) and what the values mean (`core/sources`).
+(`source_columns.py`), the meaning of values (`core/sources`).
 
-Memory: one block (262,144 rows, or 16 MiB of csv) while the source is read once; of a log with a time column, then one day.
-In between the wanted rows lie on local disk, in a temporary folder that goes away with the iterator; a snapshot and a day of
-a folder are mapped from there, so that of their tables only what is looked at is in memory. Parquet row groups whose statistics exclude the wanted days are not read at all, so one day of
-a log that is sorted by time costs little; a csv log is read from start to end.
+Memory: one block (262,144 rows, or 16 MiB of csv) while the source is read once, then one day of a log with a time column. In
+between, the wanted rows are on local disk, in a temporary folder that is removed with the iterator. A snapshot and a day folder
+are memory-mapped from there. Parquet row groups whose statistics exclude the wanted days are skipped, so one day of a log that
+is sorted by time costs little; a csv log is read from start to end.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ def read_days(
 ) -> Iterator[tuple[str, pa.Table]]:
     """Returns an iterator over (day, raw rows of that day), days ascending and distinct, in one pass over the source.
 
-    Columns have our names (for behaviour `event_time` is the raw time column); values are as the source has them. A day of
-    behaviour without rows comes as an empty table where `allow_empty_days` says so.
+    Columns have our names (`event_time` is the raw time column of a log); values are those of the source. A day of behaviour
+    without rows is an empty table if `allow_empty_days` is set.
 
     Args:
-        table: where the source lies and how its columns map to ours.
+        table: location, layout and column mapping of the source.
         days: "YYYY-MM-DD".
         name: the table's name in messages: user_table, item_table or behavior_table.
-        timezone: the zone in which days are counted; for a log with a time column.
+        timezone: zone of the days of a log with a time column.
 
     Raises:
         SourceMissingError: if the file or folder does not exist, or holds no data files.
-        PartitionMissingError: if days have no folder, all of them named.
-        EmptyDayError: if days of behaviour have no rows and may not, all of them named. While iterating.
-        SchemaError: if a mapped column is missing or a file has the wrong format. While iterating.
-        ConfigError: if behaviour is said to be a snapshot.
+        PartitionMissingError: if days have no folder; names all of them.
+        EmptyDayError: while iterating, if days of behaviour have no rows and may not be empty; names all of them.
+        SchemaError: while iterating, if a mapped column is missing or a file has the wrong format.
+        ConfigError: if behaviour is configured as a snapshot.
     """
     wanted = sorted({dt.date.fromisoformat(day).isoformat() for day in days})
     folder = open_folder(table, name)
     if table.layout is Layout.SNAPSHOT:
         if isinstance(table, BehaviorTable):
             where = "key tables.behavior.layout"
-            raise ConfigError(Fault(where, "time_column or ds_folders", "snapshot", "say how the log is cut into days"))
+            raise ConfigError(Fault(where, "time_column or ds_folders", "snapshot", "choose one of these layouts"))
         return _read_snapshot(table, folder, wanted)
     if table.layout is Layout.DS_FOLDERS:
         return _read_folders(table, folder, wanted, _folders_of(table, folder, wanted))
@@ -69,55 +69,55 @@ def read_days(
 def _read_snapshot(table: SourceTable, folder: SourceFolder, days: list[str]) -> Iterator[tuple[str, pa.Table]]:
     if not days:
         return
-    with _mapped(table, folder, None) as rows:
+    with _map_rows(table, folder, None) as rows:
         for day in days:
             yield day, rows
 
 
 @contextmanager
-def _mapped(table: SourceTable, folder: SourceFolder, path: str | None) -> Iterator[pa.Table]:
+def _map_rows(table: SourceTable, folder: SourceFolder, path: str | None) -> Iterator[pa.Table]:
     """Yields all rows of a file or folder, mapped from a file on local disk."""
     plans = plan_files(table, list_files(folder, path))
     types = csv_types(table, plans)
     schema = plans[0].schema
     with tempfile.TemporaryDirectory(prefix="dssm-source-") as scratch:
         read, typed = Path(scratch) / "read.arrow", Path(scratch) / "typed.arrow"
-        _write(read, schema, (types.observed(block) for plan in plans for block in _blocks(plan)))
-        with _opened(read) as rows:
+        _write_arrow(read, schema, (types.observe(block) for plan in plans for block in plan.blocks()))
+        with _open_arrow(read) as rows:
             found = types.apply(schema.empty_table()).schema
             if found.equals(schema):
                 yield rows
                 return
-            _write(typed, found, (types.apply(pa.Table.from_batches([batch])) for batch in rows.to_batches()))
-        with _opened(typed) as rows:
+            _write_arrow(typed, found, (types.apply(pa.Table.from_batches([batch])) for batch in rows.to_batches()))
+        with _open_arrow(typed) as rows:
             yield rows
 
 
-def _write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+def _write_arrow(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for table in tables:
             writer.write_table(table)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[pa.Table]:
+def _open_arrow(path: Path) -> Iterator[pa.Table]:
     with pa.memory_map(str(path)) as source:
         yield pa.ipc.open_file(source).read_all()
 
 
 def _folders_of(table: SourceTable, folder: SourceFolder, days: list[str]) -> dict[str, str]:
-    """Returns day -> its folder; a day of behaviour that may be empty can lack one."""
-    there = day_folders(folder)
-    if not there:
+    """Returns day -> its folder, without days of behaviour that may be empty and have no folder."""
+    folders = day_folders(folder)
+    if not folders:
         key = f"tables.{folder.name.removesuffix('_table')}.layout"
         remedy = f"set {key} to snapshot or time_column, or write day folders"
         raise PartitionMissingError(Fault(folder.where, "folders ds=YYYY-MM-DD or ds=YYYYMMDD", "none", remedy))
     may_lack = isinstance(table, BehaviorTable) and table.allow_empty_days
-    span = f"no such folder ({len(there)} from {min(there)} to {max(there)})"
+    span = f"no such folder ({len(folders)} from {min(folders)} to {max(folders)})"
     faults = []
     for day in days:
         where = f"table {folder.name}, day {day}"
-        paths = there.get(day, [])
+        paths = folders.get(day, [])
         if len(paths) > 1:
             faults.append(Fault(where, "one folder", f"both {' and '.join(paths)}", "delete one of them"))
         elif not paths and not may_lack:
@@ -126,7 +126,7 @@ def _folders_of(table: SourceTable, folder: SourceFolder, days: list[str]) -> di
             )
     if faults:
         raise PartitionMissingError(faults)
-    return {day: there[day][0] for day in days if day in there}
+    return {day: folders[day][0] for day in days if day in folders}
 
 
 def _read_folders(
@@ -134,12 +134,12 @@ def _read_folders(
 ) -> Iterator[tuple[str, pa.Table]]:
     for day in days:
         if day in paths:
-            with _mapped(table, folder, paths[day]) as rows:
+            with _map_rows(table, folder, paths[day]) as rows:
                 yield day, rows
         else:
-            # A day without a folder still needs columns: those of the first day there is.
+            # An empty day gets the columns of the first day that exists.
             first = next(iter(day_folders(folder).values()))[0]
-            with _mapped(table, folder, first) as rows:
+            with _map_rows(table, folder, first) as rows:
                 yield day, rows.slice(0, 0)
 
 
@@ -151,7 +151,7 @@ def _read_log(table: SourceTable, folder: SourceFolder, days: list[str], timezon
     unit = table.time_unit if isinstance(table, BehaviorTable) else "auto"
     with tempfile.TemporaryDirectory(prefix="dssm-source-") as scratch:
         path = Path(scratch) / "rows.arrow"
-        batches = _spill(path, plans, types, _Clock(folder.name, unit, timezone, days))
+        batches = _spill(path, plans, types, _DayFilter(folder.name, unit, timezone, days))
         if isinstance(table, BehaviorTable) and not table.allow_empty_days:
             faults = [empty_day_fault(day) for day in days if day not in batches]
             if faults:
@@ -163,8 +163,8 @@ def _read_log(table: SourceTable, folder: SourceFolder, days: list[str], timezon
                 yield day, types.apply(pa.Table.from_batches(parts, plans[0].schema))
 
 
-class _Clock:
-    """Tells on which of the wanted days rows fall."""
+class _DayFilter:
+    """Finds the rows of the wanted days."""
 
     def __init__(self, name: str, unit: str, timezone: str, days: list[str]) -> None:
         self.where = f"table {name}, column {EVENT_TIME}"
@@ -172,14 +172,14 @@ class _Clock:
         self.timezone = timezone
         self.days = np.array(days, dtype="datetime64[D]").astype(np.int32)
 
-    def dates(self, moments: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
-        """Returns days since 1970-01-01, _NO_DATE for a missing moment."""
-        event_time_ms = to_event_time_ms(moments, unit=self.unit, timezone=self.timezone, where=self.where)
+    def dates(self, timestamps: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
+        """Returns days since 1970-01-01, _NO_DATE for a missing timestamp."""
+        event_time_ms = to_event_time_ms(timestamps, unit=self.unit, timezone=self.timezone, where=self.where)
         dates = dates_of(event_time_ms, self.timezone).cast(pa.int32()).fill_null(int(_NO_DATE))
         return np.asarray(dates.to_numpy(zero_copy_only=False), dtype=np.int32)
 
     def may_hold(self, group: Any, column: str, kind: pa.DataType) -> bool:
-        """Tells whether a parquet row group can have rows of the wanted days; True where statistics do not say."""
+        """Returns whether a parquet row group can have rows of the wanted days; True without statistics."""
         if not (pat.is_integer(kind) or pat.is_timestamp(kind) or pat.is_date(kind)):
             return True
         chunks = [group.column(index) for index in range(group.num_columns)]
@@ -190,39 +190,35 @@ class _Clock:
         return bool(((self.days >= first) & (self.days <= last)).any())
 
 
-def _spill(path: Path, plans: list[PlannedFile], types: CsvTypes, clock: _Clock) -> dict[str, list[int]]:
-    """Writes the wanted rows to a file, every record batch of one day; returns day -> its batches in order of reading."""
+def _spill(path: Path, plans: list[PlannedFile], types: CsvTypes, day_filter: _DayFilter) -> dict[str, list[int]]:
+    """Writes the wanted rows to a file in record batches of one day each; returns day -> numbers of its batches, in order."""
     batches: dict[str, list[int]] = {}
     count = missing = 0
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, plans[0].schema) as writer:
         for plan in plans:
-            for block in _blocks(plan, clock=clock):
+            for block in _wanted_blocks(plan, day_filter):
                 types.observe(block)
-                dates = clock.dates(block.column(EVENT_TIME))
+                dates = day_filter.dates(block.column(EVENT_TIME))
                 missing += int((dates == _NO_DATE).sum())
-                for date, rows in _by_day(block, dates, clock.days):
+                for date, rows in _by_day(block, dates, day_filter.days):
                     for batch in rows.combine_chunks().to_batches():
                         writer.write_batch(batch)
                         batches.setdefault(date, []).append(count)
                         count += 1
     if missing:
         got = f"{missing} rows without one"
-        raise SchemaError(Fault(clock.where, "a moment in every row", got, "drop or fix those rows in the source"))
+        raise SchemaError(Fault(day_filter.where, "a timestamp in every row", got, "drop or fix those rows in the source"))
     return batches
 
 
-def _blocks(plan: PlannedFile, clock: _Clock | None = None) -> Iterator[pa.Table]:
-    """Yields the rows of a file in blocks; with a clock, without row groups that have no wanted day."""
-    names = list(dict.fromkeys(plan.columns.values()))
-    if clock is None:
-        yield from map(plan.block, plan.file.blocks(names))
-        return
+def _wanted_blocks(plan: PlannedFile, day_filter: _DayFilter) -> Iterator[pa.Table]:
+    """Yields the rows of a file in blocks, without parquet row groups that have no wanted day."""
     column, kind = plan.columns[EVENT_TIME], plan.schema.field(EVENT_TIME).type
-    yield from map(plan.block, plan.file.blocks(names, wants=lambda group: clock.may_hold(group, column, kind)))
+    return plan.blocks(lambda group: day_filter.may_hold(group, column, kind))
 
 
 def _by_day(block: pa.Table, dates: Any, days: Any) -> Iterator[tuple[str, pa.Table]]:
-    """Yields (day, its rows in their order) for every wanted day that occurs in the block."""
+    """Yields (day, its rows in order) for every wanted day of the block."""
     kept = np.flatnonzero(np.isin(dates, days))
     if not len(kept):
         return

@@ -1,12 +1,8 @@
-"""Which columns of a source file become which columns of ours, and one schema for files that were written over time.
-
-Belongs here: the configured mapping, applied and checked. Does not belong here: files (`source_files.py`) and what
-the values mean (`core/sources`).
-"""
+"""The configured column mapping, applied to source files and checked, with one schema for files written over time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +17,7 @@ from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.storage.sources.source_files import SourceFile
 
 DS: Final = "ds"
-"""Label of a partition: never an attribute of a user or item."""
+"""The partition column: never an attribute of a user or item."""
 
 _INTEGER: Final = r"^(?:0|-?[1-9]\d{0,17})$"
 _NUMBER: Final = r"^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$"
@@ -29,14 +25,19 @@ _NUMBER: Final = r"^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$"
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """A file, its wanted columns (ours -> the source's) and the schema, in our names, that its rows are brought to."""
+    """A file, its wanted columns (our name -> source name), and the common schema in our names."""
 
     file: SourceFile
     columns: dict[str, str]
     schema: pa.Schema
 
-    def block(self, raw: pa.Table) -> pa.Table:
-        """Returns a block of the file with our names and the common types; a column the file lacks is null."""
+    def blocks(self, wants: Callable[[Any], bool] = lambda _: True) -> Iterator[pa.Table]:
+        """Yields the rows in blocks with our names and the common types; for `wants` see `SourceFile.blocks`."""
+        sources = list(dict.fromkeys(self.columns.values()))
+        yield from map(self._to_common, self.file.blocks(sources, wants))
+
+    def _to_common(self, raw: pa.Table) -> pa.Table:
+        """Returns a block in the common schema; columns that the file lacks are null."""
         arrays = {}
         for field in self.schema:
             if field.name in self.columns:
@@ -47,13 +48,13 @@ class PlannedFile:
 
 
 def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedFile]:
-    """Returns how to read each file so that all give one schema, columns in the order of the mapping, then of the files.
+    """Returns how to read each file into one common schema: mapped columns first, then the others in the order of the files.
 
-    Files of different age may lack columns that nothing names (they become null there) and may have narrower numbers.
+    Older files may lack columns that the configuration does not name (they become null) and may have narrower number types.
 
     Raises:
-        SchemaError: every named column that a file lacks, every name that would be taken twice, and every column whose
-            types do not go together, at once.
+        SchemaError: naming every configured column that a file lacks, every duplicate name, and every column whose types are
+            incompatible.
     """
     faults: list[Fault] = []
     chosen: list[dict[str, str]] = []
@@ -61,7 +62,7 @@ def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedF
     merged: dict[str, pa.DataType] = {}
     for file in files:
         schema = file.schema()
-        columns, wrong = _choose(table, schema.names, file)
+        columns, wrong = _choose_columns(table, schema.names, file)
         faults.extend(wrong)
         chosen.append(columns)
         for ours, source in columns.items():
@@ -70,9 +71,9 @@ def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedF
             merged[ours] = _merge(merged.get(ours, kind), kind)
     for ours, kind in merged.items():
         if kind is None:
-            seen = ", ".join(f"{type_name} in {file.path}" for type_name, file in sorted(types[ours].items()))
+            found = ", ".join(f"{type_name} in {file.path}" for type_name, file in sorted(types[ours].items()))
             where = f"table {files[0].name}, column {ours}"
-            faults.append(Fault(where, "types that go together in all files", seen, "write the files again with one type"))
+            faults.append(Fault(where, "compatible types in all files", found, "write the files again with one type"))
     if faults:
         raise SchemaError(faults)
     common = pa.schema(list(merged.items()))
@@ -80,7 +81,7 @@ def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedF
 
 
 def csv_types(table: SourceTable, plans: Sequence[PlannedFile]) -> CsvTypes:
-    """Returns the type finder for the columns of these files: of all for users and items, of the ids for behaviour."""
+    """Returns the type inference for csv files: of all columns for users and items, of the ids for behaviour."""
     if table.format is not FileFormat.CSV:
         return CsvTypes([], [])
     names = plans[0].schema.names
@@ -90,9 +91,9 @@ def csv_types(table: SourceTable, plans: Sequence[PlannedFile]) -> CsvTypes:
 
 
 class CsvTypes:
-    """Finds what the text of CSV columns can be once all rows were seen: int64, else (never for ids) float64, else text.
+    """Infers the types of CSV columns from all rows: int64, else float64 (not for ids), else text.
 
-    "007" stays text, for a number would lose the zeros.
+    "007" stays text because a number would lose the zeros.
     """
 
     def __init__(self, ids: Sequence[str], attributes: Sequence[str]) -> None:
@@ -100,22 +101,18 @@ class CsvTypes:
         self.candidates = {name: [pa.int64()] for name in ids} | {name: [pa.int64(), pa.float64()] for name in attributes}
         self.has_value: set[str] = set()
 
-    def observe(self, table: pa.Table) -> None:
-        """Takes rows into account."""
+    def observe(self, table: pa.Table) -> pa.Table:
+        """Updates the candidate types by some rows, and returns the rows."""
         for name, kinds in self.candidates.items():
             column = table.column(name)
             if column.null_count < len(column):
                 self.has_value.add(name)
             pattern = {pa.int64(): _INTEGER, pa.float64(): _NUMBER}
             self.candidates[name] = [kind for kind in kinds if _all_match(column, pattern[kind])]
-
-    def observed(self, table: pa.Table) -> pa.Table:
-        """Returns the rows, taken into account."""
-        self.observe(table)
         return table
 
     def apply(self, table: pa.Table) -> pa.Table:
-        """Returns a table with the types found; a column that never had a value stays text."""
+        """Returns a table with the inferred types; a column without any value stays text."""
         for name, kinds in self.candidates.items():
             if kinds and name in self.has_value:
                 index = table.schema.get_field_index(name)
@@ -123,12 +120,12 @@ class CsvTypes:
         return table
 
 
-def _choose(table: SourceTable, names: Sequence[str], file: SourceFile) -> tuple[dict[str, str], list[Fault]]:
+def _choose_columns(table: SourceTable, names: Sequence[str], file: SourceFile) -> tuple[dict[str, str], list[Fault]]:
     key = f"tables.{file.name.removesuffix('_table')}"
     named = dict(table.columns) | {name: name for name in _needed(table) if name not in table.columns}
     if isinstance(table, BehaviorTable) and REQUEST_ID in names:
         named.setdefault(REQUEST_ID, REQUEST_ID)
-    rest = _rest(table, names, set(named.values()))
+    rest = _kept_columns(table, names, set(named.values()))
     exist = ", ".join(names) or "none"
     faults = []
     for ours, source in [*named.items(), *((name, name) for name in rest)]:
@@ -141,21 +138,21 @@ def _choose(table: SourceTable, names: Sequence[str], file: SourceFile) -> tuple
         if name in named:
             remedy = f"list the columns to keep in {key}.keep, without {name}"
             got = f"{named[name]} mapped to it and a column of that name"
-            faults.append(Fault(f"{file.where}, column {name}", "one source for each of our columns", got, remedy))
+            faults.append(Fault(f"{file.where}, column {name}", "one source column for each of our columns", got, remedy))
     chosen = named | {name: name for name in rest if name not in named}
     return {ours: source for ours, source in chosen.items() if source in names}, faults
 
 
 def _needed(table: SourceTable) -> list[str]:
-    """Returns our columns that must come from the source whether mapped or not."""
+    """Returns our columns that the source must have, mapped or not."""
     if not isinstance(table, BehaviorTable):
         return [EVENT_TIME] if table.layout is Layout.TIME_COLUMN else []
     event = [] if table.constant_event else [EVENT]
     return [USER_ID, ITEM_ID, *event, EVENT_TIME, *table.value_columns, *table.context_columns]
 
 
-def _rest(table: SourceTable, names: Sequence[str], used: set[str]) -> list[str]:
-    """Returns the columns kept under their own name: those of `keep`; by default all of users and items, none of a log."""
+def _kept_columns(table: SourceTable, names: Sequence[str], used: set[str]) -> list[str]:
+    """Returns the unmapped columns to keep: those of `keep`; by default all of users and items, none of a log."""
     if table.keep is not None:
         return [name for name in table.keep if name not in used]
     if isinstance(table, BehaviorTable):
@@ -164,7 +161,7 @@ def _rest(table: SourceTable, names: Sequence[str], used: set[str]) -> list[str]
 
 
 def _merge(left: Any, right: pa.DataType) -> Any:
-    """Returns the narrowest type that holds both, None if there is none."""
+    """Returns the narrowest common type, None if there is none."""
     if left is None:
         return None
     try:

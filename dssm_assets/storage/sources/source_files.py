@@ -1,12 +1,12 @@
-"""Files of a source table: found, opened, their schemas read, their rows given out in blocks of bounded size.
+"""Files of a source table: listed, opened, their schemas read, their rows yielded in blocks of bounded size.
 
-Belongs here: fsspec, parquet and csv. Does not belong here: which columns are wanted and which day a row falls on
-(`source_reader.py`).
+Belongs here: fsspec, parquet and csv. Does not belong here: which columns are wanted (`source_columns.py`) and the day of a row
+(`reader.py`).
 
-Files of a folder are taken in the order of their paths. Counted as data are the files whose name ends as the format says
-(`.parquet`, `.pq`; `.csv`, `.csv.gz`) or has no ending at all; names that start with "_" or "." are never read.
-CSV: comma separated, one header line, UTF-8; every column arrives as text and only an empty field is null, because a type
-guessed from the first block breaks on a later one.
+Files of a folder are read in the order of their paths. Data files are those whose name has an ending of the format (`.parquet`,
+`.pq`; `.csv`, `.csv.gz`) or no ending; names that start with "_" or "." are skipped. CSV files are comma-separated UTF-8 with one
+header line. Every csv column arrives as text and only an empty field is null, because a type inferred from the first block can
+be wrong for a later one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class SourceFolder:
 
     @property
     def where(self) -> str:
-        """Returns the place for error messages."""
+        """Returns the location for error messages."""
         return f"table {self.name}, {self.uri}"
 
 
@@ -62,7 +62,7 @@ class SourceFile:
 
     @property
     def where(self) -> str:
-        """Returns the place for error messages."""
+        """Returns the location for error messages."""
         return f"table {self.name}, file {self.path}"
 
     def schema(self) -> pa.Schema:
@@ -71,15 +71,15 @@ class SourceFile:
         Raises:
             SchemaError: if the file is not of the configured format.
         """
-        with self._opened() as handle:
+        with self._open() as handle:
             if self.format is FileFormat.PARQUET:
                 return pq.ParquetFile(handle).schema_arrow.remove_metadata()
             names = pcsv.open_csv(handle, read_options=pcsv.ReadOptions(block_size=BLOCK_BYTES)).schema.names
             return pa.schema([(name, pa.string()) for name in names])
 
     def blocks(self, columns: Sequence[str], wants: Callable[[Any], bool] = lambda _: True) -> Iterator[pa.Table]:
-        """Yields the named columns in blocks, in file order; `wants` may refuse parquet row groups by their metadata."""
-        with self._opened() as handle:
+        """Yields the named columns in blocks, in file order; `wants` can skip parquet row groups by their metadata."""
+        with self._open() as handle:
             if self.format is FileFormat.PARQUET:
                 file = pq.ParquetFile(handle)
                 groups = [index for index in range(file.num_row_groups) if wants(file.metadata.row_group(index))]
@@ -100,8 +100,8 @@ class SourceFile:
                 yield pa.Table.from_batches([batch]).select(list(columns))
 
     @contextmanager
-    def _opened(self) -> Iterator[Any]:
-        """Opens the file and turns what its decoder finds wrong with it into a SchemaError."""
+    def _open(self) -> Iterator[Any]:
+        """Opens the file and turns decoding errors into a SchemaError."""
         is_csv = self.format is FileFormat.CSV
         with self.fs.open(self.path, "rb") as plain:
             if is_csv and plain.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC:
@@ -138,7 +138,7 @@ def list_files(folder: SourceFolder, path: str | None = None) -> list[SourceFile
     """Returns the data files of a folder (or of one of its subfolders), or the file itself, in the order of their paths.
 
     Raises:
-        SourceMissingError: if there is none; names what lies there instead.
+        SourceMissingError: if there is none; names the files that there are.
     """
     start = folder.path if path is None else path
     if folder.fs.isfile(start):
@@ -146,11 +146,11 @@ def list_files(folder: SourceFolder, path: str | None = None) -> list[SourceFile
     found = sorted(folder.fs.find(start))
     chosen = [file for file in found if _is_data(file, start, folder.format)]
     if not chosen:
-        there = ", ".join(posixpath.basename(file) for file in found[:5]) or "nothing"
+        others = ", ".join(posixpath.basename(file) for file in found[:5]) or "nothing"
         expected = f"files that end in {' or '.join(_ENDINGS[folder.format])}"
         key = f"tables.{folder.name.removesuffix('_table')}"
         raise SourceMissingError(
-            Fault(f"table {folder.name}, folder {start}", expected, there, f"correct {key}.format or {key}.uri")
+            Fault(f"table {folder.name}, folder {start}", expected, others, f"correct {key}.format or {key}.uri")
         )
     return [SourceFile(folder.fs, file, folder.format, folder.name) for file in chosen]
 

@@ -1,6 +1,6 @@
-"""An unknown table looked at: how its files lie, and what each of its columns holds.
+"""A survey of an unknown table: format and layout of its files, and a profile of each column.
 
-Belongs here: finding format and layout, reading blocks for the profiles. Does not belong here: what columns are taken for
+Belongs here: finding format and layout, reading blocks for the profiles. Does not belong here: the roles of columns
 (`core/sources/column_roles.py`).
 """
 
@@ -20,12 +20,12 @@ from dssm_assets.storage.sources.source_files import SourceFile, SourceMissingEr
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What a table is.
+class TableSurvey:
+    """The result of a survey.
 
     Attributes:
-        table: where and how its files lie; no columns are mapped.
-        columns: its columns, in order.
+        table: location, format and layout; no columns are mapped.
+        columns: profiles of its columns, in order.
         days: its day folders, ascending; empty for other layouts.
     """
 
@@ -39,36 +39,35 @@ class Survey:
         return self.columns[0].rows if self.columns else 0
 
 
-def survey(uri: str, name: str, *, is_log: bool) -> Survey:
-    """Returns what a table is, every column looked at: of day folders in the last one, for a log in all of them.
+def survey_table(uri: str, name: str, *, is_log: bool) -> TableSurvey:
+    """Returns the survey of a table: of day folders the last one is read, of a log all of them.
 
     Raises:
-        SourceMissingError: if there is nothing, or files of neither format.
-        SchemaError: if files do not go together.
+        SourceMissingError: if there is no file of either format.
+        SchemaError: if the files have incompatible schemas.
     """
-    table = _described(uri, name)
+    table = _find_layout(uri, name)
     folder = open_folder(table, name)
     days = day_folders(folder) if table.layout is Layout.DS_FOLDERS else {}
     parts: list[str | None] = [paths[0] for paths in days.values()]
     chosen = (parts if is_log else parts[-1:]) or [None]
     files = [file for part in chosen for file in list_files(folder, part)]
-    return Survey(table, tuple(_profiles(table, files)), tuple(days))
+    return TableSurvey(table, tuple(_profiles(table, files)), tuple(days))
 
 
-def blocks(table: SourceTable, files: list[SourceFile]) -> Iterator[pa.Table]:
-    """Yields all rows of some files with their own columns, csv as text."""
+def _blocks(table: SourceTable, files: list[SourceFile]) -> Iterator[pa.Table]:
+    """Yields all rows of some files in blocks, csv columns as text."""
     for plan in plan_files(table, files):
-        for raw in plan.file.blocks(list(dict.fromkeys(plan.columns.values()))):
-            yield plan.block(raw)
+        yield from plan.blocks()
 
 
 def _profiles(table: SourceTable, files: list[SourceFile]) -> list[ColumnProfile]:
     types = csv_types(table, plan_files(table, files))
     if table.format is FileFormat.CSV:
-        for block in blocks(table, files):
+        for block in _blocks(table, files):
             types.observe(block)
     builders: dict[str, ProfileBuilder] = {}
-    for block in blocks(table, files):
+    for block in _blocks(table, files):
         typed = types.apply(block)
         for name in typed.column_names:
             builders.setdefault(name, ProfileBuilder(name)).observe(typed.column(name))
@@ -77,8 +76,8 @@ def _profiles(table: SourceTable, files: list[SourceFile]) -> list[ColumnProfile
     return [builder.profile() for builder in builders.values()]
 
 
-def _described(uri: str, name: str) -> SourceTable:
-    """Returns format and layout of a table: by its endings, and by folders named ds=..."""
+def _find_layout(uri: str, name: str) -> SourceTable:
+    """Returns a table with format and layout, judged by file endings and folders named ds=..."""
     fs, path = fsspec.core.url_to_fs(uri)
     if not fs.exists(path):
         raise SourceMissingError(Fault(f"{name}, {uri}", "a file or folder", "no such file or folder", "correct the path"))
@@ -89,9 +88,9 @@ def _described(uri: str, name: str) -> SourceTable:
     }
     chosen = max(counts, key=lambda form: counts[form])
     if not counts[chosen]:
-        there = ", ".join(found.rpartition("/")[2] for found in names[:5]) or "nothing"
+        others = ", ".join(found.rpartition("/")[2] for found in names[:5]) or "nothing"
         remedy = "give a .parquet or .csv file, or a folder of them"
-        raise SourceMissingError(Fault(f"{name}, {uri}", "parquet or csv files", there, remedy))
+        raise SourceMissingError(Fault(f"{name}, {uri}", "parquet or csv files", others, remedy))
     plain = SourceTable(uri=uri, format=chosen)
     is_daily = not fs.isfile(path) and bool(day_folders(open_folder(plain, name)))
     return plain.model_copy(update={"layout": Layout.DS_FOLDERS}) if is_daily else plain

@@ -27,11 +27,11 @@ def profile(*blocks):
         (pa.array(["a", "b"]), ValueKind.TEXT),
         (pa.array(["a", "b"]).dictionary_encode(), ValueKind.TEXT),
         (pa.array([True, False]), ValueKind.BOOLEAN),
-        (pa.array([dt.date(2024, 1, 1)]), ValueKind.MOMENT),
+        (pa.array([dt.date(2024, 1, 1)]), ValueKind.TIMESTAMP),
         (pa.array([[1], [2]]), ValueKind.OTHER),
     ],
 )
-def test_kinds(values, kind):
+def test_kind_of_each_arrow_type(values, kind):
     assert profile(values).kind is kind
 
 
@@ -42,7 +42,7 @@ def test_missing_values_are_null_empty_text_and_nan():
     assert (numbers.missing, numbers.low, numbers.high) == (2, -2.5, 1.0)
 
 
-def test_a_key_has_a_value_of_its_own_in_every_row():
+def test_a_key_has_distinct_values_and_none_missing():
     assert profile(pa.array([1, 2]), pa.array([3])).is_key
     assert not profile(pa.array([1, 2]), pa.array([2])).is_key
     assert not profile(pa.array(["a", None])).is_key
@@ -50,19 +50,19 @@ def test_a_key_has_a_value_of_its_own_in_every_row():
     assert not profile(pa.array([], pa.int64())).is_key
 
 
-def test_beyond_the_cap_there_are_many(monkeypatch):
+def test_distinct_values_are_counted_up_to_the_cap(monkeypatch):
     monkeypatch.setattr(column_roles, "DISTINCT_CAP", 3)
     found = profile(pa.array([1, 2]), pa.array([3, 4, 4]))
     assert found.values is None
     assert found.summary.startswith("integer, more than 3 distinct")
 
 
-def test_told_is_one_line():
+def test_summary_is_one_line():
     assert profile(pa.array(["a\nb", None, "c", "c"])).summary == "text, 2 distinct, 25% missing, e.g. a b, c"
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(-5, 5)), max_size=30), st.integers(0, 30))
-def test_blocks_make_no_difference(values, cut):
+def test_profiles_do_not_depend_on_blocks(values, cut):
     whole = profile(pa.array(values, pa.int64()))
     parts = profile(pa.array(values[:cut], pa.int64()), pa.array(values[cut:], pa.int64()))
     assert (whole.rows, whole.missing, whole.distinct, whole.low, whole.high) == (
@@ -91,14 +91,14 @@ ITEMS = columns(sku=[7, 8, 9], price=[1.0, 2.0, 3.0])
 TIMES = [1_700_000_000, 1_700_000_100, 1_700_000_200]
 
 
-def test_names_and_values_agree():
+def test_roles_are_found_by_names_and_values():
     log = columns(uid=[1, 2, 2], sku=[7, 7, 9], ts=TIMES, action=["buy", "buy", "view"])
     roles = find_roles(USERS, ITEMS, log, {})
     assert (roles.user_key, roles.item_key) == ("uid", "sku")
     assert (roles.user_id, roles.item_id, roles.event_time, roles.event) == ("uid", "sku", "ts", "action")
 
 
-def test_values_decide_where_names_say_nothing():
+def test_values_decide_if_names_are_unknown():
     roles = find_roles(columns(a=["u", "v"]), columns(b=["x", "y"]), columns(c=["x", "y"], d=["u", "u"], e=TIMES[:2]), {})
     assert (roles.user_id, roles.item_id, roles.event) == ("d", "c", None)
 
@@ -119,22 +119,22 @@ def test_a_name_beats_a_column_that_happens_to_overlap_more():
     ],
     ids=["seconds", "milliseconds", "text", "timestamps"],
 )
-def test_every_way_to_write_a_moment_is_one(times):
+def test_every_time_format_is_recognised(times):
     assert find_roles(USERS, ITEMS, columns(uid=[1, 2, 2], sku=[7, 7, 9], n=[1, 2, 3], w=times), {}).event_time == "w"
 
 
-def test_everything_that_cannot_be_told_is_said_at_once():
+def test_all_roles_that_cannot_be_guessed_are_named():
     with pytest.raises(ConfigError) as error:
         find_roles(columns(uid=[1, 1]), ITEMS, columns(uid=[1], sku=["x"], n=[3]), {"event": "nothing"})
     assert [fault.where for fault in error.value.faults] == [
         "--event",
         "log, the column of item ids",
-        "log, the column of moments",
+        "log, the column of timestamps",
         "user table",
     ]
 
 
-def test_events_may_be_numbers_but_not_many():
+def test_an_event_column_has_few_distinct_values():
     log = {"uid": [1] * 60, "sku": [7] * 60, "ts": [TIMES[0]] * 60}
     assert find_roles(USERS, ITEMS, columns(**log, behavior_type=[1, 4] * 30), {}).event == "behavior_type"
     assert find_roles(USERS, ITEMS, columns(**log, action=list(range(60))), {}).event is None

@@ -26,7 +26,7 @@ def test_text_ids_stay_text() -> None:
         assert to_ids(column, "column user_id").equals(expected)
 
 
-def test_floats_and_decimals_that_are_whole_numbers_are_integers_again() -> None:
+def test_whole_floats_and_decimals_become_integers() -> None:
     assert to_ids(pa.array([3.0, float("nan"), None]), "c").to_pylist() == [3, None, None]
     assert to_ids(pa.array([Decimal("12")], pa.decimal128(20, 0)), "c").equals(pa.array([12], pa.int64()))
 
@@ -45,7 +45,7 @@ def test_floats_and_decimals_that_are_whole_numbers_are_integers_again() -> None
         (pa.array([True]), "integers or text, got bool"),
     ],
 )
-def test_what_is_no_id_is_refused(column: Any, message: str) -> None:
+def test_to_ids_refuses_other_types(column: Any, message: str) -> None:
     with pytest.raises(SchemaError, match=message):
         to_ids(column, "column user_id")
 
@@ -56,7 +56,7 @@ def test_values_are_float64_and_have_one_kind_of_missing() -> None:
     assert to_values(pa.array([Decimal("1.25")]), "c").to_pylist() == [1.25]
 
 
-def test_values_that_are_no_finite_numbers_are_refused() -> None:
+def test_to_values_refuses_infinite_and_non_numeric_values() -> None:
     with pytest.raises(SchemaError, match=r"column price: expected numbers.*'cheap'"):
         to_values(pa.array(["cheap"]), "column price")
     with pytest.raises(SchemaError, match="finite numbers, got 2 infinite"):

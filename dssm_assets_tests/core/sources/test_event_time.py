@@ -47,7 +47,7 @@ def read(values: Any, unit: str = "auto", timezone: str = "UTC") -> list[int | N
     ],
     ids=lambda values: str(values.type),
 )
-def test_every_way_to_write_a_moment_gives_the_same_milliseconds(values: Any) -> None:
+def test_every_time_format_gives_the_same_milliseconds(values: Any) -> None:
     assert read(values) == [NOON_MS]
 
 
@@ -55,13 +55,13 @@ def test_fractions_of_a_second_are_cut_to_milliseconds() -> None:
     assert read(["2026-01-01 12:00:00.5", "2026-01-01 12:00:00,1239Z"]) == [NOON_MS + 500, NOON_MS + 123]
 
 
-def test_missing_moments_stay_missing() -> None:
+def test_missing_timestamps_stay_null() -> None:
     assert read([None, "", "2026-01-01 12:00Z"]) == [None, None, NOON_MS]
     assert read([None, NOON_MS]) == [None, NOON_MS]
     assert read(pa.nulls(2)) == [None, None]
 
 
-def test_a_moment_without_a_zone_is_wall_clock_time_of_the_calendar() -> None:
+def test_timestamps_without_a_zone_are_wall_clock_time() -> None:
     hour = 3_600_000
     naive = pa.array([NOON_MS], pa.timestamp("ms"))
     assert read(naive, timezone="Europe/Berlin") == [NOON_MS - hour]
@@ -69,14 +69,14 @@ def test_a_moment_without_a_zone_is_wall_clock_time_of_the_calendar() -> None:
     assert read(pa.array([dt.date(2026, 1, 1)]), timezone="Europe/Berlin") == [NOON_MS - 13 * hour]
 
 
-def test_where_the_clock_jumps() -> None:
+def test_ambiguous_and_skipped_wall_clock_times() -> None:
     # Berlin 2024-03-31: 02:00 becomes 03:00, which is 01:00 UTC. 2024-10-27: 03:00 becomes 02:00, so 02:30 is twice.
     first = int(dt.datetime(2024, 3, 31, 1, 0, tzinfo=dt.UTC).timestamp() * 1000)
     earlier = int(dt.datetime(2024, 10, 27, 0, 30, tzinfo=dt.UTC).timestamp() * 1000)
     assert read(["2024-03-31 02:30", "2024-10-27 02:30"], timezone="Europe/Berlin") == [first, earlier]
 
 
-def test_unit_decides_where_it_is_given() -> None:
+def test_a_given_unit_overrides_the_guess() -> None:
     assert read([5_000], unit="s") == [5_000_000]
     assert read([5_000], unit="ms") == [5_000]
 
@@ -90,10 +90,10 @@ def test_unit_decides_where_it_is_given() -> None:
         ([1_700_000_000.5], "auto", "1 values of type double that are not exact whole numbers"),
         (["yesterday", "2026-01-01", "1700000000"], "auto", r"2 others, such as \['1700000000', 'yesterday'\]"),
         (["2026-13-01 10:00:00"], "auto", "existing days and times.*2026-13-01"),
-        ([True], "auto", "expected moments, got bool"),
+        ([True], "auto", "expected timestamps, got bool"),
     ],
 )
-def test_what_is_no_moment_is_refused(values: Any, unit: str, message: str) -> None:
+def test_values_that_are_not_timestamps_are_refused(values: Any, unit: str, message: str) -> None:
     with pytest.raises(SchemaError, match=message):
         read(values, unit=unit)
 

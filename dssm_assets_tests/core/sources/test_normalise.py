@@ -139,7 +139,7 @@ def test_unknown_events_are_named_with_their_counts() -> None:
         behavior(raw)
 
 
-def test_all_faults_come_at_once() -> None:
+def test_all_faults_are_raised_together() -> None:
     raw = {"user_id": [1, None], "event": ["click", "bad"], "event_time": [DAY_S, None], "price": ["x", "1"]}
     with pytest.raises(SchemaError) as caught:
         behavior(raw, value_columns=["price"], context_columns=["page"])
@@ -153,7 +153,7 @@ def test_a_missing_event_name_is_refused() -> None:
         behavior(log(event=pa.array([None], pa.string())))
 
 
-def test_an_empty_day_needs_leave() -> None:
+def test_an_empty_day_needs_allow_empty_days() -> None:
     empty = pa.table(log()).slice(0, 0)
     with pytest.raises(EmptyDayError, match=r"table behavior_table, day 2026-01-01.*allow_empty_days"):
         behavior(empty)
@@ -173,13 +173,13 @@ def test_a_constant_event_must_be_known_and_alone() -> None:
         behavior(log(), constant_event="buy", columns={"event": "kind"})
 
 
-def test_ids_that_no_table_lists_are_counted() -> None:
+def test_unknown_ids_are_counted() -> None:
     acted = pa.table({"user_id": [1, 2, 2, 3], "item_id": ["a", "a", "b", "a"]})
     counts = count_unknown_ids(acted, pa.table({"user_id": [1, 9]}), pa.table({"item_id": ["a"]}))
     assert counts == {"unknown_users": 2, "unknown_user_rows": 3, "unknown_items": 1, "unknown_item_rows": 1}
 
 
-def test_ids_of_two_kinds_are_refused() -> None:
+def test_ids_of_two_types_are_refused() -> None:
     acted = pa.table({"user_id": [1], "item_id": [1]})
     with pytest.raises(SchemaError, match=r"behavior_table and item_table, column item_id.*int64 and string"):
         count_unknown_ids(acted, pa.table({"user_id": [1]}), pa.table({"item_id": ["1"]}))

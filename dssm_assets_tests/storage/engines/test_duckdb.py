@@ -22,7 +22,7 @@ def connections(folder: Path, *, is_kept: bool = True) -> DuckDBConnections:
     return DuckDBConnections(1, "32MB", folder / "scratch", is_kept=is_kept)
 
 
-def test_one_that_comes_back_clean_is_lent_again_and_empty(tmp_path):
+def test_a_clean_connection_is_reused_and_empty(tmp_path):
     pool = connections(tmp_path)
     with pool.borrow() as first:
         first.connection.con.execute('create table "a b" as select 1 as x')
@@ -33,14 +33,14 @@ def test_one_that_comes_back_clean_is_lent_again_and_empty(tmp_path):
         assert second.connection.con.execute(_ALL).fetchall() == []
 
 
-def test_calls_that_overlap_have_connections_of_their_own(tmp_path):
+def test_overlapping_calls_get_different_connections(tmp_path):
     pool = connections(tmp_path)
     with pool.borrow() as outer, pool.borrow() as inner:
         outer.connection.con.execute("create table a as select 1 as x")
         assert inner.connection.con.execute(_ALL).fetchall() == []
 
 
-def test_one_whose_call_failed_is_not_lent_again(tmp_path):
+def test_a_connection_is_not_reused_after_a_failure(tmp_path):
     pool = connections(tmp_path)
     with pytest.raises(RuntimeError), pool.borrow() as first:
         raise RuntimeError
@@ -48,7 +48,7 @@ def test_one_whose_call_failed_is_not_lent_again(tmp_path):
         assert second is not first
 
 
-def test_one_that_has_spilled_is_closed_and_what_it_spilled_is_gone(tmp_path):
+def test_a_connection_that_spilled_is_closed_and_cleaned_up(tmp_path):
     pool = connections(tmp_path)
     with pool.borrow() as first:
         text = "select range as a, hash(range)::varchar as b from range(3000000) order by b"
@@ -60,7 +60,7 @@ def test_one_that_has_spilled_is_closed_and_what_it_spilled_is_gone(tmp_path):
         assert second is not first
 
 
-def test_none_is_kept_where_none_is_to_be(tmp_path):
+def test_connections_are_not_reused_unless_kept(tmp_path):
     pool = connections(tmp_path, is_kept=False)
     with pool.borrow() as first:
         pass
@@ -104,33 +104,33 @@ def starts(ranges: list[KeyRange]) -> list[object]:
     return [keys.first for keys in ranges[1:]]
 
 
-def test_a_range_begins_where_every_second_row_group_does(tables):
+def test_ranges_begin_at_every_second_row_group(tables):
     # Row groups of five: 0-4, 5-9, 10-14, ... 40-44, over three files of twenty rows at most.
     assert starts(key_ranges(tables, "user_id", [events(tables, list(range(45)))])) == [10, 20, 30, 40]
 
 
-def test_the_input_of_the_most_row_groups_says_where(tables):
+def test_ranges_follow_the_input_with_the_most_row_groups(tables):
     short, long = events(tables, list(range(10))), events(tables, list(range(100, 130)), "2024-01-03")
     assert starts(key_ranges(tables, "user_id", [short, long])) == [110, 120]
 
 
-def test_a_key_that_fills_several_row_groups_begins_one_range(tables):
+def test_a_key_of_several_row_groups_begins_one_range(tables):
     users = [*range(8), *[8] * 20, *range(9, 21)]
     # Row groups begin with 0, 5, 8, 8, 8, 8, 11, 16: of the second, fourth, sixth ... 8, 8 and 11.
     assert starts(key_ranges(tables, "user_id", [events(tables, users)])) == [8, 11]
 
 
-def test_text_is_cut_by_its_bytes(tables):
+def test_ranges_of_text_keys_follow_byte_order(tables):
     users = sorted((f"{letter}{n}" for letter in "aZé" for n in range(10)), key=lambda text: text.encode())
     assert starts(key_ranges(tables, "user_id", [events(tables, users)])) == ["a0", "é0"]
 
 
 @pytest.mark.parametrize("users", [[3, 1, 2] * 10, [*range(20, 40), *range(20)], [1, 2, 3]], ids=["mixed", "two runs", "short"])
-def test_there_is_one_range_where_rows_are_not_in_the_keys_order_or_few(tables, users):
+def test_unordered_or_short_inputs_give_one_range(tables, users):
     assert starts(key_ranges(tables, "user_id", [events(tables, users)])) == []
 
 
-def test_an_input_without_the_key_or_without_rows_says_nothing(tables):
+def test_inputs_without_key_or_rows_give_one_range(tables):
     assert starts(key_ranges(tables, "item_id", [events(tables, list(range(45)))])) == []
     none = events(tables, pa.array([], pa.int64()))
     assert starts(key_ranges(tables, "user_id", [none])) == []
@@ -148,7 +148,7 @@ def totals(profile: ibis.Table, taken: ibis.Table, rates: ibis.Table) -> ibis.Ta
 
 
 @pytest.mark.parametrize("kind", [pa.int64(), pa.string()])
-def test_a_table_made_in_ranges_has_the_bytes_of_one_made_at_once(tables, kind):
+def test_a_query_in_ranges_writes_the_same_bytes(tables, kind):
     acted = pa.array([n * 7 % 60 for n in range(200)]).cast(kind)
     taken = events(tables, acted.sort().to_pylist())
     people = pa.array([*range(-9, 0), *range(5, 99, 3)]).cast(kind).sort()

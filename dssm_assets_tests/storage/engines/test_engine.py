@@ -35,7 +35,7 @@ def test_a_sum_of_int64_stays_int64(tables, days):
     assert result.to_pydict() == {"user_id": ["a", "b"], "total": [11, 2], "mean": [5.5, 2.0]}
 
 
-def test_days_bound_by_day_say_which_day_a_row_is_of(tables, days):
+def test_by_day_adds_the_day_of_each_row(tables, days):
     def tagged(rows):
         return rows.select("ds", "at").order_by("at")
 
@@ -44,13 +44,13 @@ def test_days_bound_by_day_say_which_day_a_row_is_of(tables, days):
     assert result.column("at").to_pylist() == [1, 2, 10]
 
 
-def test_days_bound_as_a_list_are_one_table_without_their_day(tables, days):
+def test_a_list_of_partitions_is_one_table_without_days(tables, days):
     result = DuckDBEngine(tables).table(lambda rows: rows.order_by("at"), {"rows": days})
     assert result.column_names == ["user_id", "at", "note"]
     assert result.column("at").to_pylist() == [1, 2, 10]
 
 
-def test_a_partition_and_a_table_in_memory_are_joined_and_arguments_handed_on(tables, days):
+def test_partitions_tables_and_arguments_reach_the_expression(tables, days):
     def joined(stored, known, least):
         return stored.filter(stored.at >= least).left_join(known, "user_id").select("user_id", "city").order_by("user_id")
 
@@ -59,7 +59,7 @@ def test_a_partition_and_a_table_in_memory_are_joined_and_arguments_handed_on(ta
     assert result.to_pydict() == {"user_id": ["a", "b"], "city": [None, "x"]}
 
 
-def test_text_and_lists_come_as_the_plain_arrow_types(tables, days):
+def test_text_and_lists_have_plain_arrow_types(tables, days):
     def lists(rows):
         return rows.group_by("user_id").aggregate(times=rows.at.collect()).order_by("user_id")
 
@@ -79,7 +79,7 @@ def test_the_schema_is_known_before_the_first_batch(tables, days):
         assert sorted(value for batch in batches for value in batch.column("double").to_pylist()) == [2, 4, 20]
 
 
-def test_what_is_not_read_of_a_result_does_not_disturb_the_next_call(tmp_path):
+def test_an_unfinished_result_does_not_disturb_the_next_call(tmp_path):
     tables = TableStore(stores(tmp_path)["local"])
     spec = dataclasses.replace(TAKEN, columns=TAKEN.columns[:2])
     numbers = np.arange(400_000, dtype=np.int64)
@@ -106,7 +106,7 @@ def test_a_failing_expression_reaches_the_caller(tables, days):
         DuckDBEngine(tables).table(lambda rows: rows.select(rows.nowhere), {"rows": days})
 
 
-def test_what_does_not_fit_goes_to_the_scratch_folder_and_goes_away_with_the_run(tmp_path):
+def test_duckdb_spills_to_scratch_and_cleans_up(tmp_path):
     tables = TableStore(stores(tmp_path)["local"])
     count = 1_500_000
     shuffled = (np.arange(count, dtype=np.int64) * 1_000_003) % count
@@ -127,7 +127,7 @@ def test_what_does_not_fit_goes_to_the_scratch_folder_and_goes_away_with_the_run
 
 
 @pytest.mark.parametrize("is_whole", [False, True])
-def test_what_a_judge_finds_bad_takes_no_partition_s_place(tables, days, is_whole):
+def test_write_mapped_keeps_the_existing_partition_if_not_accepted(tables, days, is_whole):
     def double(table, start):
         return table.set_column(1, "at", pa.array([2 * at for at in table.column("at").to_pylist()], pa.int64())), (
             start,
@@ -140,7 +140,7 @@ def test_what_a_judge_finds_bad_takes_no_partition_s_place(tables, days, is_whol
 
     first, reports = write(lambda found: False)
     assert reports == [(0, 2)]
-    assert tables.read(first).column("at").to_pylist() == [2, 4], "nothing stood there"
+    assert tables.read(first).column("at").to_pylist() == [2, 4], "no partition existed"
     tables.write(dataclasses.replace(TAKEN, name="doubled"), days[0].ds, taken(("c", 3, None)))
     kept, reports = write(lambda found: found != [(0, 2)])
     assert tables.read(kept).column("at").to_pylist() == [3]
@@ -148,7 +148,7 @@ def test_what_a_judge_finds_bad_takes_no_partition_s_place(tables, days, is_whol
     assert write(lambda found: found == [(0, 2)])[0].digest == first.digest
 
 
-def test_the_extremes_of_a_column_stand_in_the_footers(tables, monkeypatch):
+def test_min_max_reads_the_statistics_of_the_files(tables, monkeypatch):
     monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 2)
     manifest = tables.write(TAKEN, "2024-01-01", taken(("a", 5, None), ("b", 2, None), ("c", 9, None), ("d", 4, "x")))
     assert tables.min_max(manifest, "at") == (2, 9)

@@ -16,7 +16,7 @@ from dssm_assets.storage.sources.source_files import SourceMissingError
 ZONE = "Asia/Shanghai"
 
 
-def moment(text):
+def timestamp(text):
     return round(dt.datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(ZONE)).timestamp())
 
 
@@ -25,14 +25,14 @@ def look(table, **more):
 
 
 def write(path, times, written="2024-01-09T12:00"):
-    """Writes a log with these moments of Shanghai's clock; the file was written at another."""
+    """Writes a log with these timestamps of Shanghai's clock; the file was written at another."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = pa.table({"user_id": ["u"] * len(times), "item_id": ["i"] * len(times), "event_time": [*map(moment, times)]})
+    rows = pa.table({"user_id": ["u"] * len(times), "item_id": ["i"] * len(times), "event_time": [*map(timestamp, times)]})
     if path.suffix == ".csv":
         pcsv.write_csv(rows, path)
     else:
         pq.write_table(rows, path)
-    os.utime(path, (moment(written), moment(written)))
+    os.utime(path, (timestamp(written), timestamp(written)))
 
 
 def log(path, **more):
@@ -40,14 +40,14 @@ def log(path, **more):
     return BehaviorTable(uri=str(path), format=form, layout="time_column", constant_event="buy", **more)
 
 
-def test_a_snapshot_is_there_on_every_day(tmp_path):
+def test_a_snapshot_has_landed_on_every_day(tmp_path):
     pq.write_table(pa.table({"user_id": [1]}), tmp_path / "users.parquet")
     landing = look(SourceTable(uri=str(tmp_path / "users.parquet"))).landing_of_day("2031-05-05")
     assert landing.has_landed
     assert landing.reason == "behavior_table is one snapshot, valid on every day"
 
 
-def test_a_source_that_is_not_there_is_an_error(tmp_path):
+def test_a_missing_source_is_an_error(tmp_path):
     with pytest.raises(SourceMissingError, match="no such file"):
         look(SourceTable(uri=str(tmp_path / "users.parquet")))
 
@@ -58,7 +58,7 @@ def test_a_day_folder_has_landed_with_its_first_data_file(tmp_path, label):
     folder.mkdir(parents=True)
     table = BehaviorTable(uri=str(tmp_path / "log"), layout="ds_folders")
     landing = look(table).landing_of_day("2024-01-05")
-    assert (landing.has_landed, landing.reason) == (False, "behavior_table: the folder of 2024-01-05 holds no data files yet")
+    assert (landing.has_landed, landing.reason) == (False, "behavior_table: the folder of 2024-01-05 has no data files yet")
     (folder / "_part.parquet.tmp").write_bytes(b"half")
     assert not look(table).landing_of_day("2024-01-05").has_landed
     pq.write_table(pa.table({"user_id": [1]}), folder / "part-0.parquet")
@@ -68,7 +68,7 @@ def test_a_day_folder_has_landed_with_its_first_data_file(tmp_path, label):
     assert later.reason.endswith("(newest: 2024-01-05)")
 
 
-def test_where_a_marker_is_asked_for_data_files_are_not_enough(tmp_path):
+def test_a_configured_marker_file_is_required(tmp_path):
     folder = tmp_path / "log" / "ds=2024-01-05"
     folder.mkdir(parents=True)
     pq.write_table(pa.table({"user_id": [1]}), folder / "part-0.parquet")
@@ -79,7 +79,7 @@ def test_where_a_marker_is_asked_for_data_files_are_not_enough(tmp_path):
 
 
 @pytest.mark.parametrize("may_be_empty", [True, False])
-def test_a_day_that_may_be_empty_is_not_waited_for_once_a_later_one_is_there(tmp_path, may_be_empty):
+def test_an_empty_day_has_landed_once_a_later_folder_exists(tmp_path, may_be_empty):
     (tmp_path / "log" / "ds=2024-01-07").mkdir(parents=True)
     table = BehaviorTable(uri=str(tmp_path / "log"), layout="ds_folders", allow_empty_days=may_be_empty)
     assert look(table).landing_of_day("2024-01-06").has_landed is may_be_empty
@@ -87,29 +87,29 @@ def test_a_day_that_may_be_empty_is_not_waited_for_once_a_later_one_is_there(tmp
 
 @pytest.mark.parametrize("name", ["log.parquet", "log.csv"])
 @pytest.mark.parametrize(
-    ("newest", "written", "has_landed", "said"),
+    ("newest", "written", "has_landed", "reason"),
     [
         ("2024-01-06T00:00", "2024-01-05T23:00", True, "after 2024-01-05"),
-        ("2024-01-05T23:59", "2024-01-06T00:10", True, "was written to after the day had ended"),
-        ("2024-01-05T23:59", "2024-01-05T23:59", False, "was not written to since 2024-01-05 ended"),
+        ("2024-01-05T23:59", "2024-01-06T00:10", True, "was written after the day ended"),
+        ("2024-01-05T23:59", "2024-01-05T23:59", False, "was not written after 2024-01-05 ended"),
         ("2024-01-04T23:59", "2024-01-09T00:00", False, "none of 2024-01-05"),
     ],
 )
-def test_a_log_is_told_by_its_newest_row_and_by_when_it_was_written(tmp_path, name, newest, written, has_landed, said):
+def test_a_log_has_landed_by_its_newest_row_or_its_modification_time(tmp_path, name, newest, written, has_landed, reason):
     write(tmp_path / name, ["2024-01-02T10:00", newest], written)
     landing = look(log(tmp_path / name)).landing_of_day("2024-01-05")
     assert landing.has_landed is has_landed
-    assert landing.reason.endswith(said)
+    assert landing.reason.endswith(reason)
 
 
 def test_an_unchanged_log_is_not_read_again(tmp_path):
     path = tmp_path / "log.csv"
     write(path, ["2024-01-05T10:00"])
     first = look(log(path)).state
-    told = {**first.to_json(), "newest_ms": moment("2024-02-02T00:00") * 1000}
-    assert look(log(path), before=told).state.newest_ms == told["newest_ms"]
+    state = {**first.to_json(), "newest_ms": timestamp("2024-02-02T00:00") * 1000}
+    assert look(log(path), before=state).state.newest_ms == state["newest_ms"]
     write(path, ["2024-01-05T10:00", "2024-01-06T11:00"])
-    assert look(log(path), before=told).state.newest_ms == moment("2024-01-06T11:00") * 1000
+    assert look(log(path), before=state).state.newest_ms == timestamp("2024-01-06T11:00") * 1000
 
 
 def test_an_empty_log_has_no_rows(tmp_path):

@@ -74,7 +74,7 @@ def test_a_snapshot_is_valid_on_every_day(tmp_path: Path) -> None:
     assert list(result) == ["2026-01-01", "2026-01-02"]
 
 
-def test_files_of_a_folder_are_taken_by_name(tmp_path: Path) -> None:
+def test_files_of_a_folder_are_read_in_order_of_their_names(tmp_path: Path) -> None:
     write(tmp_path / "u" / "part-2.parquet", {"user_id": pa.array([3], pa.int64()), "age": pa.array([30], pa.int32())})
     write(tmp_path / "u" / "part-1.parquet", {"user_id": pa.array([9], pa.int32())})
     write(tmp_path / "u" / "sub" / "part-0.parquet", {"user_id": pa.array([5], pa.int32())})
@@ -86,13 +86,13 @@ def test_files_of_a_folder_are_taken_by_name(tmp_path: Path) -> None:
     assert rows.equals(pa.table(expected))
 
 
-def test_keep_chooses_the_columns(tmp_path: Path) -> None:
+def test_keep_selects_the_unmapped_columns(tmp_path: Path) -> None:
     write(tmp_path / "u.parquet", {"uid": [1], "city": ["a"], "age": [3]})
     table = users(tmp_path / "u.parquet", columns={"user_id": "uid"}, keep=["age", "uid"])
     assert read(table, "2026-01-01") == {"2026-01-01": [{"user_id": 1, "age": 3}]}
 
 
-def test_csv_columns_get_the_type_that_all_their_values_have(tmp_path: Path) -> None:
+def test_csv_types_are_inferred_from_all_rows(tmp_path: Path) -> None:
     path = tmp_path / "u.csv"
     path.write_text('user_id,code,age,score,title\n10,007,31,0.5,"a, b\nc"\n11,12,,2,NA\n')
     ((_, rows),) = read_all(users(path, format="csv"), "2026-01-01")
@@ -111,7 +111,7 @@ def test_csv_ids_with_one_letter_are_text(tmp_path: Path) -> None:
     assert read(users(tmp_path, format="csv"), "2026-01-01") == {"2026-01-01": [{"user_id": "1"}, {"user_id": "u2"}]}
 
 
-def test_any_fsspec_url(tmp_path: Path) -> None:
+def test_sources_can_be_any_fsspec_url(tmp_path: Path) -> None:
     fs = fsspec.filesystem("memory")
     with fs.open("/source-reader/users/ds=20260101/a.parquet", "wb") as handle:
         pq.write_table(pa.table({"user_id": [4]}), handle)
@@ -135,7 +135,7 @@ def test_a_csv_file_with_a_header_alone_has_no_rows(tmp_path: Path) -> None:
 # Day folders
 
 
-def test_day_folders_of_both_spellings(tmp_path: Path) -> None:
+def test_day_folders_with_and_without_dashes_are_read(tmp_path: Path) -> None:
     write(tmp_path / "ds=2026-01-01" / "a.parquet", log([0]))
     write(tmp_path / "ds=20260102" / "a.parquet", log([1, 1]))
     write(tmp_path / "ds=20260103" / "a.parquet", log([2]))
@@ -187,7 +187,7 @@ def test_a_path_without_day_folders_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
-def test_rows_fall_to_days_by_their_time(tmp_path: Path, ending: str) -> None:
+def test_rows_of_a_log_are_assigned_to_days_by_time(tmp_path: Path, ending: str) -> None:
     write(tmp_path / f"log.{ending}", log([2, 0, 1, 0, 2, 5]))
     table = behavior(tmp_path / f"log.{ending}", format=ending)
     result = read(table, "2026-01-03", "2026-01-01")
@@ -195,7 +195,7 @@ def test_rows_fall_to_days_by_their_time(tmp_path: Path, ending: str) -> None:
     assert result["2026-01-01"][0]["user_id"] == 1
 
 
-def test_days_are_counted_in_the_zone_of_the_calendar(tmp_path: Path) -> None:
+def test_days_follow_the_zone_of_the_calendar(tmp_path: Path) -> None:
     write(
         tmp_path / "log.parquet", log([0, 0, 1]) | {"event_time": [START_MS - 3_600_000, START_MS, START_MS + 23 * 3_600_000]}
     )
@@ -233,7 +233,7 @@ def test_row_groups_of_other_days_are_not_read(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("zone", [None, "UTC", "Asia/Tokyo"])
-def test_statistics_of_timestamps_serve_as_well(tmp_path: Path, zone: str | None) -> None:
+def test_row_groups_are_skipped_by_timestamp_statistics(tmp_path: Path, zone: str | None) -> None:
     for unit in ("s", "ms", "us", "ns"):
         times = pa.array([dt.datetime(2026, 1, 1, 23), dt.datetime(2026, 1, 2, 1)], pa.timestamp(unit))
         times = times.cast(pa.timestamp(unit, zone)) if zone else times
@@ -241,7 +241,7 @@ def test_statistics_of_timestamps_serve_as_well(tmp_path: Path, zone: str | None
         assert items_by_day(read(behavior(tmp_path / f"{unit}.parquet"), "2026-01-02")) == {"2026-01-02": [1]}
 
 
-def test_csv_ids_are_judged_over_the_whole_log(tmp_path: Path) -> None:
+def test_csv_id_types_are_inferred_from_the_whole_log(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("user_id,item_id,event_time\n1,5,2026-01-01\n2,x6,2026-01-02\n")
     result = read(behavior(tmp_path / "a.csv", format="csv"), "2026-01-01")
     assert result["2026-01-01"] == [{"user_id": 1, "item_id": "5", "event_time": "2026-01-01"}]
@@ -290,7 +290,7 @@ def test_days_partition_the_log(tmp_path_factory: pytest.TempPathFactory, offset
 # Faults
 
 
-def test_no_such_file(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         SourceMissingError, match=r"table user_table, .*nothing\.parquet.*no such file or folder.*tables\.user\.uri"
     ):
@@ -326,24 +326,24 @@ def test_a_later_file_that_lacks_a_mapped_column_is_named(tmp_path: Path) -> Non
         read(users(tmp_path, columns={"user_id": "uid"}), "2026-01-01")
 
 
-def test_a_name_taken_twice_is_refused(tmp_path: Path) -> None:
+def test_duplicate_column_names_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "u.parquet", {"uid": [1], "user_id": [2]})
     table = users(tmp_path / "u.parquet", columns={"user_id": "uid"})
-    with pytest.raises(SchemaError, match="column user_id: expected one source for each of our columns, got uid mapped to it"):
+    with pytest.raises(
+        SchemaError, match="column user_id: expected one source column for each of our columns, got uid mapped to it"
+    ):
         read(table, "2026-01-01")
     assert read(table.model_copy(update={"keep": []}), "2026-01-01") == {"2026-01-01": [{"user_id": 1}]}
 
 
-def test_files_whose_types_do_not_go_together(tmp_path: Path) -> None:
+def test_files_with_incompatible_types_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", {"user_id": [1]})
     write(tmp_path / "b.parquet", {"user_id": ["u"]})
-    with pytest.raises(
-        SchemaError, match=r"column user_id.*types that go together.*int64 in .*a\.parquet, string in .*b\.parquet"
-    ):
+    with pytest.raises(SchemaError, match=r"column user_id.*compatible types.*int64 in .*a\.parquet, string in .*b\.parquet"):
         read(users(tmp_path), "2026-01-01")
 
 
-def test_wrong_formats_are_told(tmp_path: Path) -> None:
+def test_files_of_the_wrong_format_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "u.parquet", {"user_id": [1]})
     (tmp_path / "u.csv").write_text("user_id\n1\n")
     (tmp_path / "bad.csv").write_text("user_id,age\n1\n")
@@ -358,7 +358,7 @@ def test_wrong_formats_are_told(tmp_path: Path) -> None:
         read(users(tmp_path / "bad.csv", format="csv"), "2026-01-01")
 
 
-def test_behavior_is_no_snapshot(tmp_path: Path) -> None:
+def test_behavior_cannot_be_a_snapshot(tmp_path: Path) -> None:
     write(tmp_path / "log.parquet", log([0]))
     with pytest.raises(ConfigError, match=r"key tables\.behavior\.layout: expected time_column or ds_folders"):
         read_days(behavior(tmp_path / "log.parquet", layout="snapshot"), ["2026-01-01"], name="behavior_table")
