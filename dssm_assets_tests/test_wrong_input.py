@@ -99,7 +99,7 @@ def test_ids_of_one_kind_in_the_log_and_another_in_the_tables(spoilt):
     spoilt.write_source("users", [{"user_id": number, "city": "x"} for number in range(3)])
     worlds.materialize(spoilt.loaded, ["user_table"], [DAY])
     behind = ["behavior", "user_activity", "pair_activity", "user_preferences", "user_all_feature", "user_features_fg"]
-    with pytest.raises(DssmError, match=r"user_id: expected one type of id, got string and int64.*store the ids alike"):
+    with pytest.raises(DssmError, match=r"user_id: expected one type of id, got string and int64.*store the ids with one type"):
         worlds.materialize(spoilt.loaded, behind, [DAY])
     spoilt.stands(but=["user_table"])
 

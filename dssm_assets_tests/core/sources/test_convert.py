@@ -40,7 +40,7 @@ def test_whole_floats_and_decimals_become_integers() -> None:
         ),
         (pa.array([2.0**53]), "not exact whole numbers"),
         (pa.array([float("inf")]), "not exact whole numbers"),
-        (pa.array([2**63], pa.uint64()), "fit 64 bits with sign.*9223372036854775808"),
+        (pa.array([2**63], pa.uint64()), "fit signed 64 bits.*9223372036854775808"),
         (pa.array([b"u"]), "integers or text, got binary"),
         (pa.array([True]), "integers or text, got bool"),
     ],
