@@ -25,7 +25,8 @@ from dssm_assets.core.features import requests
 from dssm_assets.core.features.expressions import SEQUENCE, Kind
 from dssm_assets.core.features.generator import FeatureGenerator, input_columns
 from dssm_assets.core.features.spec import Feature
-from dssm_assets.core.models.history_pooling import HistoryReader, has_ages
+from dssm_assets.core.models.history_reader import HistoryReader
+from dssm_assets.core.models.poolings.registry import make_pooling
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
@@ -136,7 +137,7 @@ class RequestEncoder:
     def _timestamps(self, times: Any, length: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         where = f"request, input {col.EVENT_TIMES_MS}"
         if times is None:
-            aged = [view.pooling.half_life_days for view in self._spec.history_views if has_ages(view.pooling)]
+            aged = [view.pooling.half_life_days for view in self._spec.history_views if make_pooling(view.pooling).needs_times]
             if length and aged:
                 half_life = f"{aged[0]:g} days"
                 expected = f"the time of each item, since an item's weight halves every {half_life}"

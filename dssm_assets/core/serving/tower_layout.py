@@ -23,7 +23,7 @@ from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.arrays.ragged import row_of_value
 from dssm_assets.core.config.model import PoolingKind
 from dssm_assets.core.file_names import BundleFile
-from dssm_assets.core.models.history_pooling import reach
+from dssm_assets.core.models.poolings.registry import make_pooling
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import HistoryView, Side, TowerFeature, TowerSpec
 
@@ -194,7 +194,7 @@ def _describe_history(spec: TowerSpec) -> dict[str, Any]:
 
 def _describe_pooling(view: HistoryView) -> dict[str, Any]:
     pooling = view.pooling
-    described: dict[str, Any] = {"rule": _HISTORY_RULES[pooling.kind], "length": reach(pooling)}
+    described: dict[str, Any] = {"rule": _HISTORY_RULES[pooling.kind], "length": make_pooling(pooling).num_events}
     if pooling.sqrt_repeats:
         described["sqrt_repeats"] = True
     if pooling.kind is PoolingKind.RECENCY:

@@ -26,7 +26,7 @@ from dssm_assets.core.arrays.table_view import RowGather, TableView
 from dssm_assets.core.columns import EVENT_TIME_MS, ITEM_ROW, USER_ROW, WEIGHT
 from dssm_assets.core.config.model import History, HistoryCut, Model
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.models.history_pooling import HistoryReader
+from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.samplers.corpus_samplers import CorpusSamplers
 from dssm_assets.core.models.samplers.hard import HardEdges
 from dssm_assets.core.models.samplers.sampler import NegativeSampler

@@ -22,7 +22,7 @@ import torch
 from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.models.history_pooling import HistoryReader
+from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower

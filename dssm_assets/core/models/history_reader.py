@@ -1,0 +1,105 @@
+"""Reads the user's history as the user tower sees it: the latest events before a position, as bags of every sub-feature.
+
+A history is a slice of one table sorted by (user, time): the events start .. end - 1. It is read ragged, so a short
+history costs what it holds and nothing is padded.
+
+Belongs here: reading, and the checks that histories are slices of the table and end before their sample. Does not belong
+here: where a sample's history ends (train_samples) and the weights of events (`poolings`).
+
+Letters: B rows, n events of all rows.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dssm_assets.core.arrays.bags import Bags
+from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
+from dssm_assets.core.arrays.table_view import TableView
+from dssm_assets.core.columns import EVENT_TIME_MS
+from dssm_assets.core.errors import Fault, LeakError, SchemaError
+from dssm_assets.core.models.poolings.history_pooling import HistoryEvents
+from dssm_assets.core.models.poolings.registry import make_pooling
+from dssm_assets.core.models.tower_input import check_indices, feature_columns
+from dssm_assets.core.models.tower_spec import TowerSpec
+
+_BLOCK_ROWS = 1 << 18
+
+
+class HistoryReader:
+    """Reads histories from the table of all users' positive events."""
+
+    def __init__(self, table: pa.Table, spec: TowerSpec) -> None:
+        self._features = spec.sequences
+        self._poolings = tuple(make_pooling(view.pooling) for view in spec.history_views)
+        self._num_events = max((pooling.num_events for pooling in self._poolings), default=0)
+        self._needs_times = any(pooling.needs_times for pooling in self._poolings)
+        columns = {EVENT_TIME_MS: pa.int64(), **feature_columns(self._features)} if self._features else {}
+        self._view = TableView(table, "history", columns)
+        self.num_rows: int = table.num_rows
+        check_indices(self._view, "history", self._features)
+
+    def read(self, starts: IntArray, ends: IntArray) -> tuple[tuple[Bags, ...], npt.NDArray[np.float32] | None]:
+        """Returns the bags of every pooling, and 1.0 for the rows without history [B]; ((), None) without sub-features.
+
+        The bags are in the order of `TowerSpec.history_views`; within a pooling there is one per sub-feature.
+
+        Args:
+            starts: first event of each row's history [B].
+            ends: one after the last event of each row's history [B].
+        """
+        if not self._features:
+            return (), None
+        lengths = np.minimum(ends - starts, self._num_events)
+        return self.read_events(ranges(ends - lengths, lengths), offsets_of(lengths))
+
+    def read_events(self, positions: IntArray, offsets: IntArray) -> tuple[tuple[Bags, ...], npt.NDArray[np.float32] | None]:
+        """Returns the same for histories that are not slices of the table.
+
+        Args:
+            positions: of the events that each row sees, oldest first, row after row [n].
+            offsets: start of each row and the end of the last [B + 1].
+        """
+        if not self._features:
+            return (), None
+        take = partial(self._view.take, selection=self._view.select(positions))
+        times = take(EVENT_TIME_MS) if self._needs_times else None
+        events = HistoryEvents(tuple(take(feature.name) for feature in self._features), offsets, times)
+        bags = tuple(bag for pooling in self._poolings for bag in pooling.pool(events))
+        return bags, (np.diff(offsets) == 0).astype(np.float32)
+
+    def check_bounds(self, starts: IntArray, ends: IntArray, where: str) -> None:
+        """Checks that every history is a slice of the table.
+
+        Raises:
+            SchemaError: a history starts after its end or leaves the table.
+        """
+        wrong = (starts < 0) | (ends < starts) | (ends > self.num_rows)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            got = f"{int(wrong.sum())} rows outside, first row {row}: {int(starts[row])} .. {int(ends[row])}"
+            expected = f"0 <= start <= end <= {self.num_rows}"
+            raise SchemaError(Fault(where, expected, got, "write bounds and history together"))
+
+    def check_causal(self, starts: IntArray, ends: IntArray, as_of_ms: IntArray, where: str) -> None:
+        """Checks that every history ends strictly before its row's timestamp.
+
+        Raises:
+            LeakError: a row sees an event of its own timestamp or later.
+        """
+        if not self._features:
+            return
+        for begin in range(0, len(ends), _BLOCK_ROWS):
+            block = slice(begin, begin + _BLOCK_ROWS)
+            filled = np.flatnonzero(ends[block] > starts[block])
+            last = self._view.take(EVENT_TIME_MS, self._view.select(ends[block][filled] - 1))
+            late = np.flatnonzero(last >= as_of_ms[block][filled])
+            if len(late):
+                row = filled[late[0]]
+                got = f"{len(late)} of them end later, first row {begin + int(row)}: {int(last[late[0]])}"
+                expected = f"a history strictly before the row's timestamp ({int(as_of_ms[block][row])} ms)"
+                raise LeakError(Fault(where, expected, got, "end the history before the event"))

@@ -1,0 +1,24 @@
+"""Which pooling each kind in `model.poolings` means. A new pooling is one file next to this and one line here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dssm_assets.core.config.model import Pooling, PoolingKind
+from dssm_assets.core.models.poolings.attention import EventwisePooling
+from dssm_assets.core.models.poolings.history_pooling import HistoryPooling
+from dssm_assets.core.models.poolings.mean import MeanPooling
+from dssm_assets.core.models.poolings.recency import RecencyPooling
+from dssm_assets.core.models.poolings.root import RootPooling
+
+POOLINGS: Final[dict[PoolingKind, type[HistoryPooling]]] = {
+    PoolingKind.MEAN: MeanPooling,
+    PoolingKind.ROOT: RootPooling,
+    PoolingKind.RECENCY: RecencyPooling,
+    PoolingKind.ATTENTION: EventwisePooling,
+}
+
+
+def make_pooling(settings: Pooling) -> HistoryPooling:
+    """Returns the pooling that an entry of `model.poolings` describes."""
+    return POOLINGS[settings.kind](settings)
