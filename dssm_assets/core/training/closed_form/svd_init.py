@@ -14,7 +14,7 @@ regression of histories on themselves (`shrink_codes`; EASE, Steck 2019, without
 the leading directions from following the most popular items alone. Such codes may also stay unchanged next to the towers' outputs
 (`model.frozen_embedding`). Popularity itself can be the start of one more column, which every user meets with the same number.
 
-Belongs here: the codes, and towers that begin with them. Does not belong here: what a pooling is (`models/history_pooling`),
+Belongs here: the codes, and towers that begin with them. Does not belong here: what a pooling is (`models/poolings`),
 how both towers read the codes alike (`models/skip_start`).
 
 Letters: U users, I items, N rows of the table, d its width.
