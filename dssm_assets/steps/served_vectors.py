@@ -21,7 +21,7 @@ from dssm_assets.core.arrays.ids import IdIndex, comparable_ids
 from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.file_names import BundleFile, ModelFile
-from dssm_assets.core.models.history_pooling import HistoryReader
+from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
