@@ -1,4 +1,4 @@
-"""From a log of who took what when to training data, by the functions that train_samples is made with."""
+"""Training data from a log of interactions, by the functions that build train_samples."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Column = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Log:
-    """Events by time: distinct users and items as numbers from 0, and the moment in milliseconds."""
+    """Events by time: users and items as numbers from 0, and timestamps in milliseconds."""
 
     users: Column
     items: Column
     times: Column
 
     @classmethod
-    def of(cls, table: pa.Table) -> Log:
+    def from_table(cls, table: pa.Table) -> Log:
         """Returns the log of a table of user_id, item_id and event_time in seconds, sorted by time."""
         codes = [np.unique(np.asarray(table[name].to_pylist()), return_inverse=True)[1] for name in ("user_id", "item_id")]
         times = table["event_time"].cast(pa.int64()).to_numpy() * 1000
@@ -49,10 +49,10 @@ def bucketize(feature: str, column: pa.Array) -> pa.Array:
 
 
 def train_data(log: Log, model: Model) -> TrainData:
-    """Returns every event of the log as a sample, in its order, read with the past that the model section asks for."""
+    """Returns every event of the log as a sample, in its order, with the history that the model section asks for."""
     num_items = int(log.items.max()) + 1
     corpus = IdIndex(pa.array(np.arange(num_items)))
-    days = [_of_day(log, day) for day in range(int(log.days.max()) + 1)]
+    days = [_events_of_day(log, day) for day in range(int(log.days.max()) + 1)]
     history = history_from_tables((_history_day(day) for day in days), corpus, bucketize, features=["h__item"])
     first = int(log.times.min()) // DAY_MS * DAY_MS
     samples = [
@@ -84,12 +84,12 @@ def train_data(log: Log, model: Model) -> TrainData:
     return TrainData(tower_spec(features, model), **tables)
 
 
-def longest(history: History, **changes: Any) -> Model:
-    """Returns a model section whose towers read all of a past."""
+def whole_history_model(history: History, **changes: Any) -> Model:
+    """Returns a model section whose towers read whole histories."""
     return Model(history=history, history_length=5000, num_sample=0, **changes)
 
 
-def _of_day(log: Log, day: int) -> pa.Table:
+def _events_of_day(log: Log, day: int) -> pa.Table:
     rows = log.days == day
     return pa.table({"user_id": log.users[rows], "item_id": log.items[rows], "event_time_ms": log.times[rows]})
 

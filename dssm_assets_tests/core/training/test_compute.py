@@ -1,4 +1,4 @@
-"""Devices and number formats: what is asked for, what the machine has, and a fit under each."""
+"""Devices and number formats: what is configured, what the machine has, and a fit with each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HAS_CUDA = torch.cuda.is_available()
     "device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not HAS_CUDA, reason="no CUDA device"))]
 )
 @pytest.mark.parametrize("kind", ["float32", "bfloat16"])
-def test_the_loop_runs_on_it_and_learns_about_the_same(device: str, kind: str) -> None:
+def test_fit_on_each_device_and_format_gives_similar_losses(device: str, kind: str) -> None:
     result = fitted({"dropout": 0.0}, {"device": device, "precision": kind, "epochs": 8, "embedding_optimiser": "adam"})
     reference = fitted({"dropout": 0.0}, {"device": "cpu", "epochs": 8, "embedding_optimiser": "adam"})
     assert (result.report["device"], result.report["is_bfloat16"]) == (device, kind == "bfloat16")
@@ -30,7 +30,7 @@ def test_the_loop_runs_on_it_and_learns_about_the_same(device: str, kind: str) -
     assert np.isfinite(infer_item_vectors(result.two_tower, world().items, 5)).all()
 
 
-def test_bfloat16_rounds_products_and_nothing_else() -> None:
+def test_bfloat16_rounds_only_products() -> None:
     left = torch.tensor([[1.0 + 2**-9]])
     with ComputeContext(CPU, bfloat16=True).products():
         rounded = torch.mm(left, torch.ones(1, 1))
@@ -43,7 +43,9 @@ def test_bfloat16_rounds_products_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("choice", "native", "expected"), [("auto", True, True), ("auto", False, False), ("float32", True, False)]
 )
-def test_auto_asks_the_processor(choice: str, native: bool, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_precision_depends_on_the_processor(
+    choice: str, native: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(compute, "multiplies_bfloat16", lambda device: native)
     assert is_bfloat16(Precision(choice), CPU) == expected
     assert is_bfloat16(Precision.BFLOAT16, CPU)
@@ -52,7 +54,7 @@ def test_auto_asks_the_processor(choice: str, native: bool, expected: bool, monk
 @pytest.mark.parametrize(
     ("choice", "has_cuda", "expected"), [("auto", False, "cpu"), ("auto", True, "cuda"), ("cpu", True, "cpu")]
 )
-def test_device(choice: str, has_cuda: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_of_the_configuration(choice: str, has_cuda: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
     assert device_of(Device(choice)).type == expected
 

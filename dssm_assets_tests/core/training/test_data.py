@@ -1,4 +1,4 @@
-"""The border: what is refused, and that memory-mapped tables give the same training as tables in memory."""
+"""Training data: what is refused, which rows are read, histories by their rule, memory-mapped tables."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_missing_columns_of_a_table_are_named_together() -> None:
 
 
 def _read(inputs: TowerInput, features: Sequence[TowerFeature]) -> list[dict[str, Any]]:
-    """Returns what a tower input says, row by row: name -> index or list of indices."""
+    """Returns a tower input row by row: name -> index or list of indices."""
     bags = [[bag.values[low:high].tolist() for low, high in pairwise(bag.offsets.tolist())] for bag in inputs.bags]
     rows = []
     for row, singles in enumerate(inputs.singles.tolist()):
@@ -96,10 +96,10 @@ def _read(inputs: TowerInput, features: Sequence[TowerFeature]) -> list[dict[str
 
 
 @pytest.mark.parametrize("order", [FEATURES, FEATURES[::-1], FEATURES[2:] + FEATURES[:2]])
-def test_a_tower_reads_the_features_that_a_sample_points_to_in_the_order_of_the_specification(
+def test_features_are_read_in_the_order_of_the_specification(
     order: tuple[TowerFeature, ...],
 ) -> None:
-    """Beside its row numbers every sample of the world holds the features themselves: the wide rows are the reference."""
+    """Every sample of the world also holds the features that its rows point to: these are the reference."""
     tables, spec = world(), tower_spec(order, Model(**SMALL_MODEL))
     rows, data = np.random.default_rng(0).permutation(80)[:33], tables.data(spec)
     wide = tables.samples.take(pa.array(rows))
@@ -108,7 +108,7 @@ def test_a_tower_reads_the_features_that_a_sample_points_to_in_the_order_of_the_
     assert _read(data.read_sample_items(rows), items) == wide.select([f.name for f in items]).to_pylist()
 
 
-def test_a_sample_of_unknown_user_and_item_has_only_the_features_of_its_request() -> None:
+def test_sample_of_unknown_user_and_item_has_context_features_only() -> None:
     tables = world()
     for column in ("user_row", "item_row"):
         tables = replace(tables, samples=_with(tables.samples, column, 5, 0))
@@ -119,7 +119,7 @@ def test_a_sample_of_unknown_user_and_item_has_only_the_features_of_its_request(
     assert _read(data.read_sample_items(rows), SPEC.of(Side.ITEM)) == [{"item": 0, "tags": []}]
 
 
-def test_towers_without_user_features_need_no_rows_of_users() -> None:
+def test_towers_without_user_features_need_no_user_rows() -> None:
     tables, spec = world(), tower_spec([f for f in FEATURES if f.side is not Side.USER], Model(**SMALL_MODEL))
     samples = tables.samples.set_column(
         tables.samples.column_names.index("user_row"), "user_row", pa.array(np.zeros(80, np.int32))
@@ -130,7 +130,7 @@ def test_towers_without_user_features_need_no_rows_of_users() -> None:
     assert _read(data.read_user_side(rows, data.read_keys(rows)), spec.of(Side.CONTEXT)) == request
 
 
-def test_towers_without_context_read_users_alone() -> None:
+def test_towers_without_context_features_read_user_features_only() -> None:
     tables, spec = world(), tower_spec([f for f in FEATURES if f.side is not Side.CONTEXT], Model(**SMALL_MODEL))
     data, rows = tables.data(spec), np.array([7, 2])
     wide = tables.samples.take(pa.array(rows)).select(["user_kind", "interests"]).to_pylist()
@@ -149,7 +149,7 @@ def test_item_frac_is_the_frequency_among_samples() -> None:
     assert tables.data(SPEC).item_frac == pytest.approx([items.count(i) / len(items) for i in range(ITEMS)])
 
 
-def test_user_without_history_has_none_and_knows_nothing() -> None:
+def test_unknown_user_has_no_history_and_no_known_items() -> None:
     tables = world()
     data = replace(tables, samples=_with(tables.samples, "user_index", 5, -1)).data(SPEC)
     rows = np.array([5, 6])
@@ -188,12 +188,12 @@ def test_memory_mapped_tables_in_any_chunks_read_the_same(tmp_path: Path, max_ch
 TABLES = world()
 
 
-def test_ends_before_a_moment() -> None:
+def test_user_ends_before_a_timestamp() -> None:
     data = TABLES.data(SPEC)
     times, starts = TABLES.history.column("event_time_ms").to_numpy(), np.arange(USERS) * EVENTS
-    for moment in (0, 1, int(times[3]), int(times[3]) + 1, int(times.max()) + 1):
-        expected = [start + int((times[start : start + EVENTS] < moment).sum()) for start in starts.tolist()]
-        assert data.user_ends(moment).tolist() == expected
+    for timestamp in (0, 1, int(times[3]), int(times[3]) + 1, int(times.max()) + 1):
+        expected = [start + int((times[start : start + EVENTS] < timestamp).sum()) for start in starts.tolist()]
+        assert data.user_ends(timestamp).tolist() == expected
     assert data.user_ends().tolist() == (starts + EVENTS).tolist()
     assert data.first_time_ms(1) == times[4]
     assert data.first_time_ms(0) == 0
@@ -204,7 +204,7 @@ def table(pairs: list[tuple[int, int]]) -> pa.Table:
     return pa.table({name: pa.array(values, pa.int32()) for name, values in columns.items()})
 
 
-def test_edges_by_hand_in_any_chunks() -> None:
+def test_hard_edges_by_hand_in_any_chunks() -> None:
     whole = table([(1, 0), (1, 4), (3, 2)])
     cut = pa.concat_tables([whole.slice(0, 2), whole.slice(2)])
     for chunked in (whole, cut):
@@ -228,12 +228,12 @@ def test_edges_by_hand_in_any_chunks() -> None:
         ([(0, 0), (1, 3), (1, 2)], "got row 2 that"),
     ],
 )
-def test_bad_edges_are_refused(pairs: list[tuple[int, int]], text: str) -> None:
+def test_bad_hard_edges_are_refused(pairs: list[tuple[int, int]], text: str) -> None:
     with pytest.raises(SchemaError, match=text):
         read_hard_edges(table(pairs), num_users=5, num_items=5)
 
 
-def test_a_missing_column_is_named() -> None:
+def test_missing_column_of_hard_negatives_is_named() -> None:
     with pytest.raises(SchemaError, match="table hard_negatives, column day"):
         read_hard_edges(table([(0, 0)]).drop_columns(["day"]), num_users=5, num_items=5)
 
@@ -258,9 +258,9 @@ def test_item_weights_without_a_distribution_are_the_same_for_every_day() -> Non
 
 
 def _with_distribution(tables: World) -> World:
-    """The world's items, weighed by this distribution of all that was taken in it."""
-    taken = tables.samples["item_index"].to_numpy()
-    weights = (np.bincount(taken, minlength=ITEMS) + 1.0) ** 0.5
+    """Returns the world with items weighed by this distribution of its samples."""
+    interactions = tables.samples["item_index"].to_numpy()
+    weights = (np.bincount(interactions, minlength=ITEMS) + 1.0) ** 0.5
     items = tables.items.set_column(0, "weight", pa.array(weights))
     return replace(tables, items=items.cast(with_distribution(items.schema, DISTRIBUTION)))
 
@@ -285,10 +285,10 @@ def test_corrections_of_sampled_columns_are_of_the_days_that_are_trained_on(end_
         assert batch.terms.column_correction.numpy()[-8:] == pytest.approx(expected, abs=1e-6)
 
 
-def test_what_is_taken_on_later_days_changes_nothing_of_a_search() -> None:
+def test_later_days_do_not_change_the_sampler_of_a_search() -> None:
     tables = _with_distribution(world())
     first, day = 1, tables.samples["day"].to_numpy()
-    # Later days take one item only.
+    # All later events are of one item.
     item = np.where(day >= first, 0, tables.samples["item_index"].to_numpy()).astype(np.int32)
     place = tables.samples.column_names.index("item_index")
     later = _with_distribution(replace(tables, samples=tables.samples.set_column(place, "item_index", pa.array(item))))
@@ -315,8 +315,8 @@ def batch_of(tables: World, rows: Any = None, epoch: int = 0, **changes: Any) ->
     return chosen[np.random.default_rng([3, epoch, 0]).permutation(len(chosen))], batch
 
 
-def pasts(batch: Batch) -> list[list[int]]:
-    """Returns the item index of every event that each row's tower reads: its embedding index less 2."""
+def histories(batch: Batch) -> list[list[int]]:
+    """Returns the item indices of the history that each row's tower reads: embedding index - 2."""
     bag = batch.user.bags[-1]
     return [(part - 2).tolist() for part in np.split(bag.values, bag.offsets[1:-1])]
 
@@ -326,74 +326,74 @@ def columns(tables: World) -> tuple[np.ndarray[Any, Any], ...]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_others_are_all_of_the_users_events_but_those_of_the_own_item(seed: int) -> None:
+def test_leave_one_out_history_is_all_events_except_those_of_the_own_item(seed: int) -> None:
     tables = world(seed)
     item, user, _ = columns(tables)
     order, batch = batch_of(tables, history="leave_one_out")
     repeats = 0
-    for row, past in zip(order, pasts(batch), strict=True):
+    for row, history in zip(order, histories(batch), strict=True):
         everything = item[user == user[row]].tolist()
-        assert past == [other for other in everything if other != item[row]]
+        assert history == [other for other in everything if other != item[row]]
         repeats += everything.count(item[row]) > 1
-    assert repeats > 10  # a world of repeats: what is left out is every event of the item, not the sample's alone
+    assert repeats > 10  # every event of the own item is left out, not the sample's alone
     assert batch.user.is_empty_history is not None
-    assert batch.user.is_empty_history.tolist() == [float(not past) for past in pasts(batch)]
+    assert batch.user.is_empty_history.tolist() == [float(not history) for history in histories(batch)]
 
 
 @pytest.mark.parametrize("history", ["event", "day"])
-def test_an_own_item_in_the_past_was_taken_earlier(history: str) -> None:
+def test_own_item_in_history_is_from_an_earlier_event(history: str) -> None:
     tables = world()
     item, user, time = columns(tables)
     order, batch = batch_of(tables, history=history)
     seen_again = 0
-    for row, past in zip(order, pasts(batch), strict=True):
-        assert past == item[(user == user[row]) & (time < time[row])].tolist()
-        seen_again += item[row] in past
+    for row, seen in zip(order, histories(batch), strict=True):
+        assert seen == item[(user == user[row]) & (time < time[row])].tolist()
+        seen_again += item[row] in seen
     assert seen_again > 0
 
 
-def test_others_of_a_part_of_the_window_know_nothing_of_the_rest() -> None:
+def test_leave_one_out_history_of_early_days_knows_nothing_of_later_days() -> None:
     tables = world()
     item, user, _ = columns(tables)
     day = tables.samples.column("day").to_numpy()
     order, batch = batch_of(tables, np.flatnonzero(day == 0), history="leave_one_out")
-    for row, past in zip(order, pasts(batch), strict=True):
-        assert past == [other for other in item[(user == user[row]) & (day == 0)].tolist() if other != item[row]]
+    for row, history in zip(order, histories(batch), strict=True):
+        assert history == [other for other in item[(user == user[row]) & (day == 0)].tolist() if other != item[row]]
 
 
-def test_a_user_that_took_one_item_alone_has_no_others() -> None:
+def test_leave_one_out_history_of_a_single_item_is_empty() -> None:
     tables = world()
     history = tables.history.set_column(0, "item_index", pa.array([3] * 80, pa.int32()))
     samples = tables.samples.set_column(0, "item_index", pa.array([3] * 80, pa.int32()))
     _, batch = batch_of(replace(tables, history=history, samples=samples), history="leave_one_out")
-    assert pasts(batch) == [[]] * 80
+    assert histories(batch) == [[]] * 80
     assert batch.user.is_empty_history is not None
     assert batch.user.is_empty_history.tolist() == [1.0] * 80
 
 
 @pytest.mark.parametrize("history", ["event", "leave_one_out"])
-def test_a_cut_keeps_the_oldest_part(history: str) -> None:
+def test_history_cut_keeps_the_oldest_part(history: str) -> None:
     tables = world()
-    whole = pasts(batch_of(tables, history=history)[1])
+    whole = histories(batch_of(tables, history=history)[1])
     for frac in (0.0, 0.4, 1.0):
-        cut = pasts(batch_of(tables, history=history, history_cut={"sample_frac": frac, "min_length_frac": 0.25})[1])
-        assert all(past == full[: len(past)] for past, full in zip(cut, whole, strict=True))
-        assert all(len(past) >= np.ceil(0.25 * len(full)) for past, full in zip(cut, whole, strict=True))
-        shorter = np.mean([len(past) < len(full) for past, full in zip(cut, whole, strict=True) if len(full) > 3])
+        cut = histories(batch_of(tables, history=history, history_cut={"sample_frac": frac, "min_length_frac": 0.25})[1])
+        assert all(kept == full[: len(kept)] for kept, full in zip(cut, whole, strict=True))
+        assert all(len(kept) >= np.ceil(0.25 * len(full)) for kept, full in zip(cut, whole, strict=True))
+        shorter = np.mean([len(kept) < len(full) for kept, full in zip(cut, whole, strict=True) if len(full) > 3])
         assert (shorter == 0) if frac == 0 else shorter > frac / 3
         assert frac == 1.0 or shorter < 0.6
 
 
-def test_another_epoch_cuts_elsewhere() -> None:
+def test_history_cut_differs_by_epoch() -> None:
     changes: dict[str, Any] = {"history_cut": {"sample_frac": 1.0, "min_length_frac": 0.0}}
     lengths = []
     for epoch in (0, 0, 1):
         order, batch = batch_of(world(), epoch=epoch, **changes)
-        lengths.append([len(past) for _, past in sorted(zip(order.tolist(), pasts(batch), strict=True))])
+        lengths.append([len(history) for _, history in sorted(zip(order.tolist(), histories(batch), strict=True))])
     assert lengths[0] == lengths[1] != lengths[2]
 
 
-def test_kept_lengths_by_hand_and_by_law() -> None:
+def test_cut_lengths_by_hand_and_by_distribution() -> None:
     lengths = np.full(20_000, 8)
     assert cut_lengths(lengths, HistoryCut(sample_frac=0.0), np.random.default_rng(1)).tolist() == lengths.tolist()
     kept = cut_lengths(lengths, HistoryCut(sample_frac=1.0, min_length_frac=0.75), np.random.default_rng(1))
@@ -409,24 +409,24 @@ def test_kept_lengths_by_hand_and_by_law() -> None:
     users=st.lists(st.lists(st.integers(0, 4), max_size=6), min_size=1, max_size=5),
     rows=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 6)), max_size=8),
 )
-def test_events_row_by_row(users: list[list[int]], rows: list[tuple[int, int, int]]) -> None:
+def test_without_own_item_and_keep_oldest_equal_brute_force(users: list[list[int]], rows: list[tuple[int, int, int]]) -> None:
     items = np.array([item for user in users for item in user], np.int32)
     bounds = offsets_of(np.array([len(user) for user in users]))
     chosen = [user % len(users) for user, _, _ in rows]
     own = np.array([item for _, item, _ in rows], np.int64)
     positions, offsets = without_own_item(bounds[chosen], bounds[np.array(chosen, int) + 1], own, lambda at: items[at])
     expected = [[item for item in users[user] if item != own[row]] for row, user in enumerate(chosen)]
-    assert np.diff(offsets).tolist() == [len(past) for past in expected]
-    assert items[positions].tolist() == [item for past in expected for item in past]
+    assert np.diff(offsets).tolist() == [len(events) for events in expected]
+    assert items[positions].tolist() == [item for events in expected for item in events]
     kept = np.minimum(np.diff(offsets), np.array([count for _, _, count in rows], np.int64))
     first, bounds_of_first = keep_oldest(positions, offsets, kept)
     assert np.diff(bounds_of_first).tolist() == kept.tolist()
-    assert items[first].tolist() == [item for past, n in zip(expected, kept, strict=True) for item in past[:n]]
+    assert items[first].tolist() == [item for events, n in zip(expected, kept, strict=True) for item in events[:n]]
 
 
-def test_samples_with_too_little_before_are_not_trained_on() -> None:
+def test_rows_of_days_leaves_out_short_histories() -> None:
     data: TrainData = world().data(tower_spec(FEATURES, Model(**SMALL_MODEL)))
-    # The k-th sample of a user has k events before it; four of them a day.
+    # The k-th sample of a user has k earlier events; there are four a day.
     for least, kept in ((0, 8), (1, 7), (5, 3), (8, 0)):
         rows = data.rows_of_days(0, 2, min_history=least)
         assert rows.tolist() == [u * EVENTS + k for u in range(10) for k in range(8 - kept, 8)]
@@ -435,5 +435,5 @@ def test_samples_with_too_little_before_are_not_trained_on() -> None:
     assert (data.num_days, len(data.rows_of_days(2, 9))) == (2, 0)
 
 
-def test_every_history_is_known_to_the_configuration() -> None:
+def test_configuration_has_three_histories() -> None:
     assert {str(kind) for kind in History} == {"event", "day", "leave_one_out"}

@@ -1,4 +1,4 @@
-"""Equal items taken together: the same loss and gradients, by the whole batch and by hand."""
+"""Equal items merged: the same loss and gradients, by the whole batch and by hand."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def _inputs(singles: list[list[int]], bags: list[list[int]]) -> TowerInput:
     return TowerInput(np.array(singles, np.int64), (Bags(values, offsets_of(lengths), weights),))
 
 
-def test_rows_are_equal_if_item_values_and_bags_are() -> None:
+def test_equal_rows_have_equal_item_values_and_bags() -> None:
     # 0 = 3; 1 differs in the item, 2 in a single value, 4 in the order of its bag, 5 has none.
     inputs = _inputs([[1, 2], [1, 2], [2, 1], [1, 2], [1, 2], [1, 2]], [[5, 6], [5, 6], [5, 6], [5, 6], [6, 5], []])
     first, kind = find_equal_rows(inputs, np.array([7, 8, 7, 7, 7, 7]))
     assert (first.tolist(), kind.tolist()) == ([0, 1, 2, 4, 5], [0, 1, 2, 0, 3, 4])
 
 
-def test_rows_that_differ_in_a_weight_are_two() -> None:
+def test_rows_that_differ_in_a_weight_are_not_equal() -> None:
     bag = Bags(np.array([5, 5, 5]), np.array([0, 1, 2, 3]), np.array([1.0, -1.0, 1.0], np.float32))
     first, kind = find_equal_rows(TowerInput(np.zeros((3, 0), np.int64), (bag,)), np.array([3, 3, 3]))
     assert (first.tolist(), kind.tolist()) == ([0, 1], [0, 1, 0])
 
 
 @given(rows=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2), st.lists(st.integers(1, 2), max_size=2)), max_size=12))
-def test_kinds_equal_brute_force(rows: list[tuple[int, int, list[int]]]) -> None:
+def test_equal_rows_by_brute_force(rows: list[tuple[int, int, list[int]]]) -> None:
     inputs = _inputs([[single] for _, single, _ in rows] or np.zeros((0, 1)).tolist(), [bag for _, _, bag in rows])
     inputs = inputs if rows else TowerInput(np.zeros((0, 1), np.int64), inputs.bags)
     first, kind = find_equal_rows(inputs, np.array([item for item, _, _ in rows], np.int64))
@@ -53,7 +53,7 @@ def test_kinds_equal_brute_force(rows: list[tuple[int, int, list[int]]]) -> None
     assert first.tolist() == [k for k, row in enumerate(rows) if row not in rows[:k]]
 
 
-def test_corrections_of_equal_columns_by_hand() -> None:
+def test_merged_correction_by_hand() -> None:
     # Columns 0 and 2 become one: exp(-log 2) + exp(-log 6) = 2/3; the queued one stays behind.
     correction = torch.tensor(np.log([2.0, 5.0, 6.0, 7.0]))
     masked = MaskedPairs(np.array([0, 0, 1]), np.array([0, 2, 3]))
@@ -73,21 +73,21 @@ def _batches(model: Model) -> tuple[TwoTower, list[Batch]]:
 
 @settings(max_examples=8, deadline=None)
 @given(in_batch=st.booleans(), sampler=st.sampled_from(["uniform", "v2"]), logq=st.sampled_from([0.0, 1.0]))
-def test_loss_and_gradients_are_those_of_the_batch(in_batch: bool, sampler: str, logq: float) -> None:
+def test_merged_items_give_the_loss_and_gradients_of_the_batch(in_batch: bool, sampler: str, logq: float) -> None:
     model = Model(**{**SMALL_MODEL, "in_batch": in_batch, "sampler": sampler, "logq": logq, "num_sample": 30})
     towers, batches = _batches(model)
     found: list[Any] = []
-    for is_joined in (True, False):
+    for is_merged in (True, False):
         towers.zero_grad()
         losses = []
         for batch in batches:
             side, count = batch.item_side(model), len(batch.user)
             assert len(side.items) < len(batch.items)
             user = towers.user_vectors(batch.user, None, None)
-            items = towers.item_vectors(side.items if is_joined else batch.items, None, None)
-            own = items[torch.from_numpy(side.own)] if is_joined else items[:count]
-            columns = items[side.columns] if is_joined else items[0 if in_batch else count :]
-            loss = softmax_loss(user, own, columns, items[:0], side.terms if is_joined else batch.terms, 3.0)
+            items = towers.item_vectors(side.items if is_merged else batch.items, None, None)
+            own = items[torch.from_numpy(side.own)] if is_merged else items[:count]
+            columns = items[side.columns] if is_merged else items[0 if in_batch else count :]
+            loss = softmax_loss(user, own, columns, items[:0], side.terms if is_merged else batch.terms, 3.0)
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.item())
         found.append((losses, [parameter.grad.clone() for parameter in towers.parameters() if parameter.grad is not None]))
@@ -97,7 +97,7 @@ def test_loss_and_gradients_are_those_of_the_batch(in_batch: bool, sampler: str,
 
 
 @pytest.mark.parametrize("changes", [{"loss": "sigmoid"}, {"norm": Norm.BATCH}, {"collision_mask": False}])
-def test_items_stay_apart_where_their_number_counts(changes: dict[str, Any]) -> None:
+def test_items_are_not_merged_where_their_number_counts(changes: dict[str, Any]) -> None:
     model = Model(**{**SMALL_MODEL, **changes})
     batch = _batches(model)[1][0]
     side = batch.item_side(model)

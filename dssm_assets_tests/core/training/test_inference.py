@@ -1,4 +1,4 @@
-"""Vectors do not depend on the batch size, miss context, and refuse a history of the future."""
+"""Vectors do not depend on the batch size, have no context, and refuse a future history."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _towers(spec: TowerSpec = SPEC) -> TwoTower:
 
 
 def _users(towers: TwoTower | None = None, **changes: Any) -> np.ndarray[Any, Any]:
-    """Vectors of the samples' users at their own moments: each sample is a user with its own bounds."""
+    """Returns user vectors as of each sample: every sample is a user with its own history bounds."""
     tables = world()
     owner = tables.samples.column("user_index").to_numpy()
     given: dict[str, Any] = {
@@ -40,7 +40,7 @@ def _users(towers: TwoTower | None = None, **changes: Any) -> np.ndarray[Any, An
     return infer_user_vectors(towers or _towers(), tables.samples.select(["user_kind", "interests"]), **given)
 
 
-def test_batch_size_changes_nothing() -> None:
+def test_vectors_do_not_depend_on_the_batch_size() -> None:
     items = world().items
     assert infer_item_vectors(_towers(), items, 5) == pytest.approx(infer_item_vectors(_towers(), items, 100), abs=1e-6)
     assert _users(batch_size=7) == pytest.approx(_users(batch_size=1000), abs=1e-6)
@@ -48,7 +48,7 @@ def test_batch_size_changes_nothing() -> None:
     assert _users().shape == (80, 8)
 
 
-def test_parts_give_the_vectors_of_the_whole() -> None:
+def test_parts_of_a_table_give_the_bytes_of_the_whole() -> None:
     tables = world()
     users = tables.samples.select(["user_kind", "interests"])
     owner = tables.samples.column("user_index").to_numpy()
@@ -78,7 +78,7 @@ def test_inference_equals_training_input_without_context() -> None:
     assert infer_item_vectors(_towers(), world().items, 5)[index] == pytest.approx(trained_items, abs=1e-6)
 
 
-def test_history_of_the_evaluation_day_is_a_leak() -> None:
+def test_history_of_the_evaluation_day_is_refused() -> None:
     last = int(world().history.column("event_time_ms").to_numpy().max())
     ends = {"history_start": np.zeros(80, np.int64), "history_end": np.full(80, 8)}
     assert _users(as_of_ms=last + 1, **ends).shape == (80, 8)
@@ -86,15 +86,11 @@ def test_history_of_the_evaluation_day_is_a_leak() -> None:
         _users(as_of_ms=last, **ends)
 
 
-def test_bounds_must_match_the_users() -> None:
+def test_history_bounds_must_match_the_users() -> None:
     with pytest.raises(SchemaError, match="80 of each, got 79 starts, 80 ends"):
         _users(history_start=np.zeros(79, np.int64))
     with pytest.raises(SchemaError, match="0 <= start <= end"):
         _users(history_end=np.full(80, 81))
-
-
-def test_no_rows_no_vectors() -> None:
-    assert infer_item_vectors(_towers(), world().items.slice(0, 0), 5).shape == (0, 8)
 
 
 def test_missing_feature_columns_are_named() -> None:
@@ -114,7 +110,7 @@ def test_vectors_of_several_interests_and_poolings_do_not_depend_on_the_batch_si
     assert np.abs(whole[:, 0] - whole[:, 1]).max() > 1e-3
 
 
-def test_items_that_the_tower_cannot_tell_apart_go_through_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_items_go_through_the_tower_once(monkeypatch: pytest.MonkeyPatch) -> None:
     items = world().items
     twice = pa.concat_tables([items, items, items.slice(3, 1)]).combine_chunks()
     towers, seen = _towers(), []

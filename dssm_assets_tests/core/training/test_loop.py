@@ -1,4 +1,4 @@
-"""Fitting: determinism, the report, every declared field acts, and a world whose right answer is obvious."""
+"""Fitting: determinism, the report, every declared field has an effect, and a world whose right answer is obvious."""
 
 from __future__ import annotations
 
@@ -71,28 +71,28 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("weight_average", {}, {"weight_average": 0.9}),
     ("precision", {}, {"precision": "bfloat16"}),
 ]
-TESTED_APART = {
+TESTED_ELSEWHERE = {
     "learn_scale": "acts on point-wise losses: below",
     "num_interests": "changes the shape of the vectors: below",
     "uniform_frac": "acts on the sampler mixed: below",
     "gradient_clip": "Adam does not see a gradient's size, its epsilon aside: below",
     "logits_chunk_rows": "changes nothing beyond rounding: below",
     "num_threads": "below",
-    "group_sessions": "changes the order alone: test_visits",
-    "prior": "chosen after the fit: test_search",
-    "validation_days": "test_search",
-    "patience": "test_search",
-    "refit": "test_search",
-    "checkpoint_minutes": "test_resume",
-    "device": "test_precision",
+    "group_sessions": "changes the order alone: test_batches",
+    "prior": "chosen after the fit: below",
+    "validation_days": "below",
+    "patience": "below",
+    "refit": "below",
+    "checkpoint_minutes": "test_resume of the steps",
+    "device": "test_compute",
     "num_processes": "test_fit_process of the steps",
-    "launcher": "test_fit_process, test_fit_group of the steps",
-    "shard_tables": "test_sharded_tables, test_fit_process of the steps",
+    "launcher": "test_fit_process of the steps, test_fit of the commands",
+    "shard_tables": "test_sharded_tables, test_shared_fits of the steps",
     "svd_init": "needs skip: test_svd_init",
-    "frozen_embedding": "needs training.svd_init: test_held_columns, test_svd_init",
-    "frozen_in_loss": "acts on held embeddings: test_svd_init",
+    "frozen_embedding": "needs training.svd_init: test_svd_init",
+    "frozen_in_loss": "acts on frozen embeddings: test_svd_init",
     "warm_start": "the step finds the earlier model: test_dssm_model of the steps, test_warm_start",
-    "num_hard_sample": "needs hard negatives: test_negatives",
+    "num_hard_sample": "needs hard negatives: test_batches",
     "history": "train_samples decides where a sample's history ends",
     "event_weights": "train_samples weighs samples",
     "recency_half_life_days": "train_samples weighs samples",
@@ -130,29 +130,29 @@ def test_changing_a_field_changes_the_vectors(
         ({"sampler": "mixed"}, {"uniform_frac": 0.0}),
     ],
 )
-def test_changing_a_field_beside_the_one_that_it_belongs_to(model: dict[str, Any], changed: dict[str, Any]) -> None:
+def test_changing_a_field_together_with_the_one_it_depends_on(model: dict[str, Any], changed: dict[str, Any]) -> None:
     faster = {"learning_rate": 0.05}
     before, after = _vectors(fitted(model, faster)), _vectors(fitted({**model, **changed}, faster))
     assert not np.allclose(before[1], after[1], atol=1e-4)
 
 
-def test_users_of_several_interests_have_as_many_vectors() -> None:
+def test_several_interests_can_be_fitted() -> None:
     result = fitted({**ATTENTION, "num_interests": 3})
     assert result.two_tower.spec.num_interests == 3
     assert result.loss_by_step[-1] < result.loss_by_step[0]
 
 
-def test_a_tight_clip_slows_the_dense_layers_of_the_first_step() -> None:
+def test_gradient_clip_changes_the_dense_layers() -> None:
     """Adam divides by a gradient's size, so clipping shows where the epsilon of its division counts."""
     assert not np.allclose(*(_vectors(fitted({}, {"gradient_clip": clip}))[1] for clip in (1e-9, 1e9)), atol=1e-4)
 
 
-def test_no_declared_field_is_left_out() -> None:
-    tested = {change[0] for change in CHANGES} | TESTED_APART.keys()
+def test_every_declared_field_is_tested() -> None:
+    tested = {change[0] for change in CHANGES} | TESTED_ELSEWHERE.keys()
     assert tested == Model.model_fields.keys() | Training.model_fields.keys()
 
 
-def test_logits_rows_changes_nothing_beyond_rounding(baseline: FitResult) -> None:
+def test_logits_chunk_rows_changes_nothing_beyond_rounding(baseline: FitResult) -> None:
     for old, new in zip(_vectors(baseline), _vectors(fitted({}, {"logits_chunk_rows": 5})), strict=True):
         assert np.allclose(old, new, atol=1e-3)
     assert fitted({}, {"logits_chunk_rows": 5}).loss_by_step == pytest.approx(baseline.loss_by_step, abs=1e-4)
@@ -173,7 +173,7 @@ def test_two_threads_repeat_their_bytes() -> None:
     assert model_to_bytes(two[0].two_tower) == model_to_bytes(two[1].two_tower)
 
 
-def test_report_and_progress_count_what_was_done() -> None:
+def test_report_and_progress_by_hand() -> None:
     # 80 samples in batches of 32: 3 steps an epoch, 2 epochs. The clock reads once per call: one at the start; per
     # batch two around the wait and one after the step; two around each epoch's last, empty wait. So it stands 3 * 6
     # + 2 * 2 seconds after the start, 6 + 2 of them spent waiting.
@@ -194,7 +194,7 @@ def test_report_and_progress_count_what_was_done() -> None:
     assert all(norm > 0 for norm in report["embedding_norms"].values())
 
 
-def test_nothing_is_left_after_the_last_step_of_a_shorter_epoch() -> None:
+def test_eta_of_a_shorter_epoch_ends_at_zero() -> None:
     # Half of 80 samples are 2 batches of 32 an epoch: after the first of 4 there are 96 samples left.
     seen: list[Progress] = []
     model, training = Model(**SMALL_MODEL), Training(**{**SMALL_TRAINING, "epoch_frac": 0.5})
@@ -205,31 +205,31 @@ def test_nothing_is_left_after_the_last_step_of_a_shorter_epoch() -> None:
     assert seen[-1].eta_s == 0
 
 
-def test_schedule_moves_the_dense_layers_too() -> None:
-    """With tables that stand still, the end of the schedule still shows in the towers' layers."""
+def test_schedule_applies_to_the_dense_layers() -> None:
+    """With tables that hardly change, the end of the schedule still shows in the towers' layers."""
     still = {"embedding_learning_rate": 1e-12}
     ends = [fitted({}, {**still, "final_learning_rate_frac": frac}).two_tower for frac in (0.0, 1.0)]
     layers = [towers.item_tower.state_dict()["linears.0.weight"].numpy() for towers in ends]
     assert not np.allclose(layers[0], layers[1], atol=1e-4)
 
 
-def _planned(plan: StepPlan | None) -> bytes:
+def _fit_with_plan(plan: StepPlan | None) -> bytes:
     model, training = Model(**SMALL_MODEL), Training(**SMALL_TRAINING)
     spec = tower_spec(FEATURES, model)
     given: dict[str, Any] = {"model": model, "training": training, "seed": 1, "progress": lambda progress: None}
     return model_to_bytes(fit(world().data(spec), spec, **given, now=StepClock(), plan=plan).two_tower)
 
 
-def test_warm_up_and_decay_are_those_of_the_plan() -> None:
+def test_warm_up_and_decay_follow_the_plan() -> None:
     # 80 samples are 6 steps, 1 of warm-up by the section.
-    own = _planned(None)
-    assert _planned(StepPlan(6, 5)) == own
-    assert _planned(StepPlan(6, 3)) != own
-    # Positives that are left out make the fit shorter than its plan: a sixth of its steps warms up all the same.
-    assert _planned(StepPlan(60, 50)) == own
+    own = _fit_with_plan(None)
+    assert _fit_with_plan(StepPlan(6, 5)) == own
+    assert _fit_with_plan(StepPlan(6, 3)) != own
+    # If samples are left out, the fit is shorter than planned; a sixth of its steps is still warm-up.
+    assert _fit_with_plan(StepPlan(60, 50)) == own
 
 
-def test_loss_falls_and_missing_stays_zero() -> None:
+def test_loss_falls_and_the_missing_row_stays_zero() -> None:
     result = fitted({}, {"epochs": 20})
     assert result.loss_by_step[-3:].mean() < result.loss_by_step[:3].mean() - 0.3
     tables = result.two_tower.tables
@@ -237,8 +237,8 @@ def test_loss_falls_and_missing_stays_zero() -> None:
 
 
 @pytest.mark.parametrize("model", [{}, {"in_batch": False}, {"num_sample": 0}, {"similarity": Similarity.INNER_PRODUCT}])
-def test_every_user_gets_all_items_of_its_group_first(model: dict[str, Any]) -> None:
-    # Enough events that no item of the group is rare for any user: with few, a user's untaken items rightly rank low.
+def test_every_user_gets_the_items_of_its_group_first(model: dict[str, Any]) -> None:
+    # Many events, so that every user has most items of its group: with few, items without interactions rightly rank low.
     events = 60
     user, item = _vectors(fitted(model, {"epochs": 10, "learning_rate": 0.01}, events=events), events)
     best = np.argsort(-(user @ item.T), axis=1)[:, : ITEMS // 2]
@@ -246,7 +246,7 @@ def test_every_user_gets_all_items_of_its_group_first(model: dict[str, Any]) -> 
         assert sorted(best[index].tolist()) == [i + (index % 2) * (ITEMS // 2) for i in range(ITEMS // 2)]
 
 
-def test_specification_of_another_model_is_refused() -> None:
+def test_specification_of_another_model_section_is_refused() -> None:
     model, training = Model(**SMALL_MODEL), Training(**SMALL_TRAINING)
     spec = tower_spec(FEATURES, Model(**{**SMALL_MODEL, "output_dim": 4, "temperature": 1.0}))
     with pytest.raises(ConfigError, match=r"(?s)output_dim.*temperature"):
@@ -283,14 +283,14 @@ def _fitted(model: dict[str, Any], training: dict[str, Any], tables: World | Non
 
 @pytest.fixture
 def rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Hit rates that the epochs are said to have."""
-    told: list[float] = []
-    monkeypatch.setattr(EpochEvaluator, "score", lambda self, towers, epoch: EpochScore(epoch, told[epoch - 1], 0.0))
-    return told
+    """Hit rates that the evaluator returns for the epochs, in order."""
+    hit_rates: list[float] = []
+    monkeypatch.setattr(EpochEvaluator, "score", lambda self, towers, epoch: EpochScore(epoch, hit_rates[epoch - 1], 0.0))
+    return hit_rates
 
 
 @pytest.mark.parametrize(
-    ("told", "patience", "epochs_taken", "best"),
+    ("hit_rates", "patience", "num_epochs", "best"),
     [
         ([0.1, 0.3, 0.2, 0.25, 0.9], 2, 4, 2),
         ([0.1, 0.3, 0.2, 0.25, 0.9], 3, 5, 5),
@@ -298,27 +298,27 @@ def rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         ([0.1, 0.2, 0.3, 0.4, 0.5], 1, 5, 5),
     ],
 )
-def test_it_ends_after_so_many_epochs_without_a_better_one(
-    told: list[float], patience: int, epochs_taken: int, best: int, rates: list[float]
+def test_search_ends_after_patience_epochs_without_a_better_one(
+    hit_rates: list[float], patience: int, num_epochs: int, best: int, rates: list[float]
 ) -> None:
-    rates += told
+    rates += hit_rates
     result = _fitted({}, {"epochs": 5, "patience": patience})
     # 120 samples before the last day are 4 batches an epoch, all 160 are 5.
-    assert len(result.scores) == epochs_taken
-    assert len(result.search_loss_by_step) == 4 * epochs_taken
+    assert len(result.scores) == num_epochs
+    assert len(result.search_loss_by_step) == 4 * num_epochs
     assert len(result.loss_by_step) == 5 * best
     assert (result.report["best_epoch"], result.report["epochs"]) == (best, best)
-    assert result.report["validation_hit_rate"] == told[:epochs_taken]
+    assert result.report["validation_hit_rate"] == hit_rates[:num_epochs]
 
 
-def test_the_refit_is_a_fit_without_search_for_the_best_number_of_epochs(rates: list[float]) -> None:
+def test_refit_is_a_fit_of_the_best_number_of_epochs(rates: list[float]) -> None:
     rates += [0.5, 0.4, 0.3]
     refitted, plain = _fitted({}, {"epochs": 3}), fitted({}, {"epochs": 3}, events=16)
     assert refitted.loss_by_step.tolist() == plain.loss_by_step[:5].tolist()
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
-def test_without_refit_the_towers_of_the_best_epoch_are_kept(average: float, rates: list[float]) -> None:
+def test_without_refit_the_best_epochs_towers_are_kept(average: float, rates: list[float]) -> None:
     rates += [0.1, 0.5, 0.2, 0.2]
     training = {"refit": False, "weight_average": average, "final_learning_rate_frac": 1.0, "warmup_frac": 0.0}
     kept = _fitted({}, {**training, "epochs": 4})
@@ -327,7 +327,7 @@ def test_without_refit_the_towers_of_the_best_epoch_are_kept(average: float, rat
     assert len(kept.scores) == 4
 
 
-def test_scores_are_hit_rates_and_the_prior_of_the_best_epoch_is_kept() -> None:
+def test_prior_of_the_best_epoch_is_kept() -> None:
     result = _fitted({"prior": True}, {"epochs": 4})
     assert all(0 <= score.plain_hit_rate <= score.hit_rate <= 1 for score in result.scores)
     best = result.scores[result.report["best_epoch"] - 1]
@@ -336,8 +336,8 @@ def test_scores_are_hit_rates_and_the_prior_of_the_best_epoch_is_kept() -> None:
     assert _fitted({}, {"epochs": 4}).prior is None
 
 
-def test_nothing_of_the_validation_days_is_learned_before_the_choice() -> None:
-    """Other items, features and times of the last day change the scores, and no loss before them."""
+def test_search_learns_nothing_of_the_validation_days() -> None:
+    """Other items and features of the last day change the scores, and no loss of the search."""
     tables, spec_model = world(events=16), {"history": "leave_one_out", "user_positive_mask": True, "sampler": "uniform"}
     day = tables.samples.column("day").to_numpy()
     is_last = day == day.max()
@@ -359,7 +359,7 @@ def test_nothing_of_the_validation_days_is_learned_before_the_choice() -> None:
     assert before.scores != after.scores
 
 
-def test_a_prior_without_validation_days_is_refused() -> None:
+def test_prior_without_validation_days_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model.prior.*set training.validation_days"):
         _fitted({"prior": True}, {"validation_days": 0})
 

@@ -21,7 +21,7 @@ def _towers(seed: int = 0) -> TwoTower:
     return TwoTower(SPEC, torch.Generator().manual_seed(seed))
 
 
-def test_round_trip_keeps_every_weight_and_every_vector() -> None:
+def test_model_round_trip_keeps_every_weight_and_vector() -> None:
     stored = model_to_bytes(_towers())
     loaded = model_from_bytes(stored, SPEC)
     assert model_to_bytes(loaded) == stored == model_to_bytes(_towers())
@@ -30,7 +30,7 @@ def test_round_trip_keeps_every_weight_and_every_vector() -> None:
     assert (infer_item_vectors(loaded, items, 5) == infer_item_vectors(_towers(), items, 5)).all()
 
 
-def test_a_mapped_model_leaves_its_tables_where_they_lie() -> None:
+def test_tables_of_a_mapped_model_are_views() -> None:
     stored = model_to_bytes(_towers())
     stored_array = np.frombuffer(stored, np.uint8).copy()
     mapped = mapped_model(stored_array, SPEC)
@@ -43,7 +43,7 @@ def test_a_mapped_model_leaves_its_tables_where_they_lie() -> None:
         mapped_model(stored_array[:-4], SPEC)
 
 
-def test_every_difference_of_the_specification_is_named() -> None:
+def test_every_difference_of_specifications_is_named() -> None:
     other = tower_spec(FEATURES[:-1], Model(**{**SMALL_MODEL, "temperature": 0.5}))
     with pytest.raises(ConfigError) as caught:
         model_from_bytes(model_to_bytes(_towers()), other)

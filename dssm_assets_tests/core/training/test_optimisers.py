@@ -29,7 +29,7 @@ ROW = st.lists(st.integers(0, 5), min_size=0, max_size=5)
 
 @settings(max_examples=30, deadline=None)
 @given(steps=st.lists(st.lists(st.tuples(st.integers(0, 5), ROW), min_size=1, max_size=6), min_size=1, max_size=3))
-def test_equals_a_dense_reference(steps: list[list[tuple[int, list[int]]]]) -> None:
+def test_rowwise_adagrad_equals_a_dense_reference(steps: list[list[tuple[int, list[int]]]]) -> None:
     tables = EmbeddingTables(SPEC, torch.Generator().manual_seed(0))
     groups = tables.groups([SINGLE], [MULTI])
     reference = tables.table(3).double().clone()
@@ -64,7 +64,7 @@ def _reference_gradient(step: list[tuple[int, list[int]]], coefficients: torch.T
     return gradient
 
 
-def test_first_step_of_one_row_by_hand() -> None:
+def test_rowwise_adagrad_first_step_by_hand() -> None:
     # Gradient (3, 0, 0) read twice is (6, 0, 0): mean square 12, so the row moves by 0.1 * 6 / sqrt(12).
     tables = EmbeddingTables(SPEC, torch.Generator().manual_seed(0))
     before = tables.table(3).clone()
@@ -77,7 +77,7 @@ def test_first_step_of_one_row_by_hand() -> None:
     assert torch.equal(tables.table(3)[[0, 1, 2, 3, 5]], before[[0, 1, 2, 3, 5]])
 
 
-def test_a_weight_scales_what_its_row_learns() -> None:
+def test_bag_weight_scales_the_gradient_of_its_row() -> None:
     # Gradient (4, 0, 0) of the bag: rows 1 and 2 by weights 3, -1 get (3, 0, 0) and (-1, 0, 0). Mean squares 3 and 1/3.
     tables = EmbeddingTables(SPEC, torch.Generator().manual_seed(0))
     before = tables.table(3).clone()
@@ -92,13 +92,13 @@ def test_a_weight_scales_what_its_row_learns() -> None:
     assert moved.tolist() == pytest.approx([0, -0.3 / 3**0.5, 0.1 * 3**0.5, 0, 0, 0], abs=1e-6)
 
 
-def test_only_matrices_decay() -> None:
+def test_weight_decay_applies_to_matrices_only() -> None:
     linear = torch.nn.Linear(2, 2)
     groups = dense_optimiser(linear, 0.1, 0.5).param_groups
     assert [(group["weight_decay"], [p.ndim for p in group["params"]]) for group in groups] == [(0.5, [2]), (0.0, [1])]
 
 
-def test_schedule_by_hand() -> None:
+def test_learning_rate_schedule_by_hand() -> None:
     # 10 steps, 2 of warm-up: 1/3, 2/3, then from 1 down to 0.3 over steps 2 .. 9.
     rates = [learning_rate_frac(step, StepPlan(10, 8), 0.3) for step in range(10)]
     assert rates == pytest.approx([1 / 3, 2 / 3, 1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])

@@ -26,13 +26,13 @@ def _tables() -> EmbeddingTables:
     return EmbeddingTables(SPEC, torch.Generator().manual_seed(0))
 
 
-def _of(rows: list[int], gradient: torch.Tensor) -> list[RowGradients]:
+def _gradients(rows: list[int], gradient: torch.Tensor) -> list[RowGradients]:
     return [RowGradients(DIM, torch.tensor(rows, dtype=torch.int64), gradient)]
 
 
 @settings(max_examples=40, deadline=None)
 @given(steps=st.lists(st.sets(st.integers(1, ROWS - 1)), min_size=1, max_size=12), seed=st.integers(0, 99))
-def test_equals_adam_that_sees_zero_gradients_and_moves_only_what_was_read(steps: list[set[int]], seed: int) -> None:
+def test_rowwise_adam_equals_adam_with_zero_gradients_on_rows_that_were_read(steps: list[set[int]], seed: int) -> None:
     tables, random = _tables(), torch.Generator().manual_seed(seed)
     optimiser = RowwiseAdam(tables)
     weight = tables.table(DIM).double().clone()
@@ -40,7 +40,7 @@ def test_equals_adam_that_sees_zero_gradients_and_moves_only_what_was_read(steps
     for done, read in enumerate(steps):
         rows = sorted(read)
         gradient = torch.randn(len(rows), DIM, generator=random)
-        optimiser.update_rows(_of(rows, gradient) if rows else [], 0.1)
+        optimiser.update_rows(_gradients(rows, gradient) if rows else [], 0.1)
         whole = torch.zeros(ROWS, DIM, dtype=torch.float64)
         whole[rows] = gradient.double()
         mean = 0.9 * mean + 0.1 * whole
@@ -51,38 +51,38 @@ def test_equals_adam_that_sees_zero_gradients_and_moves_only_what_was_read(steps
     torch.testing.assert_close(tables.table(DIM).double(), weight, rtol=1e-4, atol=1e-6)
 
 
-def test_two_steps_of_one_row_by_hand() -> None:
+def test_rowwise_adam_two_steps_by_hand() -> None:
     # Gradient (3, 0, 4): mean square 25 / 3. Step 1: m = .1 g, v = .001 * 25 / 3; corrected, g / sqrt(25 / 3).
     # Read again in step 3 with gradient 0: m = .9^2 * .1 g, divided by 1 - .9^3; v = .999^2 * .001 * 25 / 3 by 1 - .999^3.
     tables, gradient = _tables(), torch.tensor([[3.0, 0.0, 4.0]])
     before = tables.table(DIM).clone()
     optimiser = RowwiseAdam(tables)
-    optimiser.update_rows(_of([2], gradient), 0.1)
+    optimiser.update_rows(_gradients([2], gradient), 0.1)
     first = (tables.table(DIM) - before)[2]
     assert first.tolist() == pytest.approx([-0.3 / (25 / 3) ** 0.5, 0, -0.4 / (25 / 3) ** 0.5], abs=1e-6)
-    optimiser.update_rows(_of([4], gradient), 0.1)
+    optimiser.update_rows(_gradients([4], gradient), 0.1)
     assert torch.equal((tables.table(DIM) - before)[2], first)
-    optimiser.update_rows(_of([2], torch.zeros(1, DIM)), 0.1)
+    optimiser.update_rows(_gradients([2], torch.zeros(1, DIM)), 0.1)
     mean = 0.9**2 * 0.1 * 3 / (1 - 0.9**3)
     square = 0.999**2 * 0.001 * 25 / 3 / (1 - 0.999**3)
     assert float((tables.table(DIM) - before)[2, 0] - first[0]) == pytest.approx(-0.1 * mean / square**0.5, abs=1e-6)
     assert torch.equal(tables.table(DIM)[[0, 1, 3, 5, 6]], before[[0, 1, 3, 5, 6]])
 
 
-@pytest.mark.parametrize(("kind", "made"), [("adam", RowwiseAdam), ("adagrad", RowwiseAdagrad)])
-def test_goes_on_from_its_state_as_if_it_had_never_stopped(kind: str, made: type) -> None:
+@pytest.mark.parametrize(("kind", "optimiser_type"), [("adam", RowwiseAdam), ("adagrad", RowwiseAdagrad)])
+def test_optimiser_resumes_from_its_state(kind: str, optimiser_type: type) -> None:
     random = torch.Generator().manual_seed(1)
-    moves = [([1, 3], torch.randn(2, DIM, generator=random)), ([3, 5], torch.randn(2, DIM, generator=random))]
+    gradients = [([1, 3], torch.randn(2, DIM, generator=random)), ([3, 5], torch.randn(2, DIM, generator=random))]
     whole, parts = _tables(), _tables()
     optimiser = row_optimiser(whole, EmbeddingOptimiser(kind))
-    assert isinstance(optimiser, made)
-    for rows, gradient in moves:
-        optimiser.update_rows(_of(rows, gradient), 0.1)
+    assert isinstance(optimiser, optimiser_type)
+    for rows, gradient in gradients:
+        optimiser.update_rows(_gradients(rows, gradient), 0.1)
     first = row_optimiser(parts, EmbeddingOptimiser(kind))
-    first.update_rows(_of(*moves[0]), 0.1)
+    first.update_rows(_gradients(*gradients[0]), 0.1)
     second = row_optimiser(parts, EmbeddingOptimiser(kind))
     second.load({name: tensor.clone() for name, tensor in first.state().items()})
-    second.update_rows(_of(*moves[1]), 0.1)
+    second.update_rows(_gradients(*gradients[1]), 0.1)
     assert torch.equal(whole.table(DIM), parts.table(DIM))
     assert all(torch.equal(tensor, second.state()[name]) for name, tensor in optimiser.state().items())
     assert not np.allclose(whole.table(DIM).numpy(), _tables().table(DIM).numpy())

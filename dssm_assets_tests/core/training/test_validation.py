@@ -51,20 +51,20 @@ def of_day_1(tables: World = TABLES) -> ValidationSet:
     return validation_set(tables.data(SPEC), 1)
 
 
-def test_truth_and_seen_are_the_distinct_items_of_the_days() -> None:
+def test_truth_and_seen_are_the_distinct_items_of_their_days() -> None:
     found = of_day_1()
     assert found.user_index.tolist() == list(range(USERS))
     assert (found.num_users, found.num_items) == (USERS, ITEMS)
-    for day, held in ((1, found.truth), (0, found.seen)):
-        assert sets(held) == [sorted(set(ITEM_OF[(u == USER_OF) & (day == DAY_OF)].tolist())) for u in range(USERS)]
+    for day, found_sets in ((1, found.truth), (0, found.seen)):
+        assert sets(found_sets) == [sorted(set(ITEM_OF[(u == USER_OF) & (day == DAY_OF)].tolist())) for u in range(USERS)]
 
 
-def test_users_are_read_as_on_the_eve_without_context() -> None:
+def test_users_are_read_as_of_the_previous_day_without_context() -> None:
     read = of_day_1().read_users(np.array([7, 2]))
-    past = read.bags[-1]
+    history = read.bags[-1]
     for place, user in enumerate((7, 2)):
         early = ITEM_OF[(user == USER_OF) & (DAY_OF == 0)] + 2
-        assert past.values[past.offsets[place] : past.offsets[place + 1]].tolist() == early.tolist()
+        assert history.values[history.offsets[place] : history.offsets[place + 1]].tolist() == early.tolist()
         assert read.singles[place].tolist() == [user % 2 + 1, 0]
     interests, pages = read.bags[:2]
     assert interests.values.tolist() == [1 + 7 % 5, 2, 1 + 2 % 5, 2]
@@ -73,8 +73,8 @@ def test_users_are_read_as_on_the_eve_without_context() -> None:
     assert read.is_empty_history.tolist() == [0.0, 0.0]
 
 
-def test_items_are_read_as_of_their_last_sample_before_or_as_the_corpus_has_them() -> None:
-    """Feature rows of the samples are made to say which they are: their item feature is the row number itself."""
+def test_items_have_the_features_of_their_last_earlier_sample_or_of_the_corpus() -> None:
+    """The item feature of each feature row is its row number, so a result shows which row was read."""
     rows = np.where(DAY_OF == 0, np.arange(80) % 9 + 1, 12).astype(np.int32)
     # Item 3 has no sample before day 1; item 5 one whose features are unknown, and none that is later.
     items = np.where(np.isin(ITEM_OF, [3, 5]), 4, ITEM_OF)
@@ -87,16 +87,16 @@ def test_items_are_read_as_of_their_last_sample_before_or_as_the_corpus_has_them
     early = DAY_OF == 0
     last = {int(i): int(row) for i, row in zip(items[early], rows[early], strict=True) if row}
     assert (last[5], 3 in last) == (2, False)
-    asked = np.array([11, 3, 0, 5, 3])
-    assert found.read_items(asked).singles[:, 0].tolist() == [last[11], 3 + 2, last[0], last[5], 3 + 2]
-    tags = found.read_items(asked).bags[0]
+    items_read = np.array([11, 3, 0, 5, 3])
+    assert found.read_items(items_read).singles[:, 0].tolist() == [last[11], 3 + 2, last[0], last[5], 3 + 2]
+    tags = found.read_items(items_read).bags[0]
     assert np.diff(tags.offsets).tolist()[1] == 1
     assert tags.values[tags.offsets[1]] == 1 + 3 % 5
     everything = found.read_items(np.arange(ITEMS))
     assert everything.singles[:, 0].tolist() == [last.get(item, item + 2) for item in range(ITEMS)]
 
 
-def test_a_user_is_read_as_its_first_sample_of_the_days() -> None:
+def test_user_features_are_those_of_its_first_validation_sample() -> None:
     rows = np.where(DAY_OF == 1, 5, 9)
     rows[EVENTS + 4] = 7  # the first sample of user 1 on day 1
     found = of_day_1(changed("user_row", rows))
@@ -104,7 +104,7 @@ def test_a_user_is_read_as_its_first_sample_of_the_days() -> None:
     assert found.read_users(np.array([1, 0])).singles[:, 0].tolist() == [kinds[7], kinds[5]]
 
 
-def test_users_that_took_nothing_before_or_are_unknown_are_not_asked() -> None:
+def test_users_without_history_and_unknown_users_are_not_scored() -> None:
     samples = TABLES.samples.filter(pa.array(~((USER_OF == 4) & (DAY_OF == 0))))
     starts = np.arange(USERS, dtype=np.int64) * EVENTS + np.where(np.arange(USERS) == 4, 4, 0)
     users = TABLES.users.set_column(0, "history_start", pa.array(starts))
@@ -115,12 +115,12 @@ def test_users_that_took_nothing_before_or_are_unknown_are_not_asked() -> None:
 
 
 @pytest.mark.parametrize("first_day", [0, 2])
-def test_days_without_anybody_to_ask_are_refused(first_day: int) -> None:
+def test_validation_days_without_a_user_to_score_are_refused(first_day: int) -> None:
     with pytest.raises(SchemaError, match=r"training\.validation_days: expected a user with positive events"):
         validation_set(TABLES.data(SPEC), first_day)
 
 
-def _asked(items: list[list[int]], num_items: int) -> Any:
+def _truth(items: list[list[int]], num_items: int) -> Any:
     offsets: IntArray = np.cumsum([0, *map(len, items)])
     truth = ItemSets(np.array([item for one in items for item in one], np.int64), offsets)
     return SimpleNamespace(truth=truth, num_items=num_items, num_users=len(items))
@@ -130,50 +130,48 @@ def test_hit_rate_by_hand() -> None:
     # Items (1, 0), (0, 1), (.6, .8); user 0 looks along the first: order 0, 2, 1; user 1 along the second: 1, 2, 0.
     items = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
     users = np.array([[1, 0], [0, 1]], np.float32)
-    asked = _asked([[0, 1], [0]], 3)
-    assert hit_rate([users], items, asked, 1) == pytest.approx(1 / 3)
-    assert hit_rate([users], items, asked, 2) == pytest.approx(1 / 3)
-    assert hit_rate([users], items, asked, 3) == 1.0
+    validation_users = _truth([[0, 1], [0]], 3)
+    assert hit_rate([users], items, validation_users, 1) == pytest.approx(1 / 3)
+    assert hit_rate([users], items, validation_users, 2) == pytest.approx(1 / 3)
+    assert hit_rate([users], items, validation_users, 3) == 1.0
 
 
-def test_an_item_counts_by_the_best_of_a_users_vectors() -> None:
+def test_item_counts_by_the_best_of_several_interests() -> None:
     items = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
     users = np.array([[[1, 0], [0, 1]]], np.float32)
-    assert hit_rate([users], items, _asked([[0, 1]], 3), 2) == 1.0
-    assert hit_rate([users], items, _asked([[2]], 3), 2) == 0.0
+    assert hit_rate([users], items, _truth([[0, 1]], 3), 2) == 1.0
+    assert hit_rate([users], items, _truth([[2]], 3), 2) == 0.0
 
 
-def test_equals_brute_force_on_a_real_set() -> None:
+def test_hit_rate_equals_brute_force() -> None:
     spec = tower_spec(FEATURES, Model(**SMALL_MODEL))
-    asked = validation_set(world().data(spec), 1)
+    validation_users = validation_set(world().data(spec), 1)
     towers = TwoTower(spec, torch.Generator().manual_seed(0))
-    users, items = np.concatenate(list(user_blocks(towers, asked))), item_vectors(towers, asked)
-    assert (len(users), len(items)) == (asked.num_users, ITEMS)
+    users, items = np.concatenate(list(user_blocks(towers, validation_users))), item_vectors(towers, validation_users)
+    assert (len(users), len(items)) == (validation_users.num_users, ITEMS)
     hits = 0
-    for user in range(asked.num_users):
+    for user in range(validation_users.num_users):
         best = np.argsort(-(users[user].astype(np.float64) @ items.T.astype(np.float64)), kind="stable")[:4]
-        taken = asked.truth.items[asked.truth.offsets[user] : asked.truth.offsets[user + 1]]
-        hits += len(set(best.tolist()) & set(taken.tolist()))
-    assert 0 < hits < len(asked.truth.items)
-    assert hit_rate([users], items, asked, 4) == pytest.approx(hits / len(asked.truth.items))
+        truth = validation_users.truth.items[validation_users.truth.offsets[user] : validation_users.truth.offsets[user + 1]]
+        hits += len(set(best.tolist()) & set(truth.tolist()))
+    assert 0 < hits < len(validation_users.truth.items)
+    assert hit_rate([users], items, validation_users, 4) == pytest.approx(hits / len(validation_users.truth.items))
 
 
 @pytest.mark.parametrize("changes", [{}, {"num_interests": 2, "poolings": [{"kind": "attention"}]}])
-def test_a_score_does_not_depend_on_the_blocks_in_which_users_come(
-    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_score_does_not_depend_on_the_size_of_user_blocks(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model = Model(**{**SMALL_MODEL, **changes, "prior": True})
     spec = tower_spec(FEATURES, model)
-    towers, judge = (
+    towers, evaluator = (
         TwoTower(spec, torch.Generator().manual_seed(0)),
         EpochEvaluator(world().data(spec), 1, model, (3,)),
     )
     monkeypatch.setattr(prior_choice, "MAX_SCORES", 5 * ITEMS)  # the prior is chosen on 5 of the users
-    whole = judge.score(towers, 1)
+    whole = evaluator.score(towers, 1)
     monkeypatch.setattr(validation, "BLOCK_ROWS", 3)
     largest = 0
 
-    def watched(users: Any, *given: Any) -> float:
+    def watch_blocks(users: Any, *given: Any) -> float:
         def one_by_one() -> Any:
             nonlocal largest
             for block in users:
@@ -182,14 +180,16 @@ def test_a_score_does_not_depend_on_the_blocks_in_which_users_come(
 
         return hit_rate(one_by_one(), *given)
 
-    monkeypatch.setattr(validation, "hit_rate", watched)
-    in_blocks = judge.score(towers, 1)
+    monkeypatch.setattr(validation, "hit_rate", watch_blocks)
+    in_blocks = evaluator.score(towers, 1)
     assert largest == 3
     assert in_blocks.prior == whole.prior
     assert (in_blocks.hit_rate, in_blocks.plain_hit_rate) == (whole.hit_rate, whole.plain_hit_rate)
     assert 0 < whole.plain_hit_rate < 1
 
 
-@pytest.mark.parametrize(("ks", "num_items", "cut"), [([10, 50, 200], 1000, 200), ([10, 50, 200], 200, 50), ([10, 50], 5, 10)])
-def test_the_cut_tells_towers_apart(ks: list[int], num_items: int, cut: int) -> None:
-    assert scored_k(ks, num_items) == cut
+@pytest.mark.parametrize(
+    ("ks", "num_items", "expected"), [([10, 50, 200], 1000, 200), ([10, 50, 200], 200, 50), ([10, 50], 5, 10)]
+)
+def test_scored_k_is_below_the_number_of_items(ks: list[int], num_items: int, expected: int) -> None:
+    assert scored_k(ks, num_items) == expected

@@ -1,4 +1,4 @@
-"""The lazy moving average against the naive one of whole tables."""
+"""The lazy moving average equals the naive one of whole tables."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def _update(rows: list[int]) -> Update:
     return Update(gradients, items=torch.zeros(0, DIM))
 
 
-def _take(towers: TwoTower, average: WeightAverage, rows: list[int], random: torch.Generator) -> None:
-    """Moves these rows and all dense weights at random, as a step does."""
+def _random_step(towers: TwoTower, average: WeightAverage, rows: list[int], random: torch.Generator) -> None:
+    """Changes these rows and all dense weights at random, as a step does."""
     update = _update(rows)
     average.before_update(update)
     towers.tables.table(DIM)[rows] += torch.randn(len(rows), DIM, generator=random)
@@ -47,17 +47,17 @@ def _take(towers: TwoTower, average: WeightAverage, rows: list[int], random: tor
 @given(
     steps=st.lists(st.sets(st.integers(1, 12)), min_size=1, max_size=15),
     decay=st.sampled_from([0.05, 0.5, 0.999]),
-    looked_at=st.sets(st.integers(0, 14)),
+    evaluated_at=st.sets(st.integers(0, 14)),
 )
-def test_equals_the_naive_average_of_whole_tables(steps: list[set[int]], decay: float, looked_at: set[int]) -> None:
+def test_lazy_average_equals_the_naive_one(steps: list[set[int]], decay: float, evaluated_at: set[int]) -> None:
     towers, random = _towers(), torch.Generator().manual_seed(5)
     average = WeightAverage(towers, decay)
     naive = _weights(towers)
     for done, rows in enumerate(steps):
-        _take(towers, average, sorted(rows), random)
+        _random_step(towers, average, sorted(rows), random)
         warm = min(decay, (1 + done) / (10 + done))
         naive = {name: warm * naive[name] + (1 - warm) * tensor for name, tensor in _weights(towers).items()}
-        if done in looked_at:
+        if done in evaluated_at:
             live = _weights(towers)
             with average.evaluation_weights():
                 assert {name for name, tensor in _weights(towers).items() if not torch.equal(tensor, live[name])}
@@ -67,7 +67,7 @@ def test_equals_the_naive_average_of_whole_tables(steps: list[set[int]], decay: 
         torch.testing.assert_close(tensor, naive[name], rtol=1e-4, atol=1e-5)
 
 
-def test_two_steps_of_one_weight_by_hand() -> None:
+def test_average_of_two_steps_by_hand() -> None:
     # 0 at first, then 1, then 3; decays 1/10 and 2/11: .9 after one step, 2/11 * .9 + 9/11 * 3 = 2.61818.. after two.
     towers = _towers()
     towers.tables.table(DIM)[2] = 0.0
@@ -81,8 +81,8 @@ def test_two_steps_of_one_weight_by_hand() -> None:
         assert towers.tables.table(DIM)[2].tolist() == pytest.approx([2 / 11 * 0.9 + 9 / 11 * 3] * DIM)
 
 
-def test_what_is_kept_is_the_average() -> None:
-    """With a long average the kept weights stay behind those of a fit without one."""
+def test_fit_keeps_the_average() -> None:
+    """A fit with an average ends with other weights than a fit without one."""
     start = _towers().tables.table(DIM)
     with_average, without = (fitted({}, {"weight_average": decay}).two_tower.tables.table(DIM) for decay in (0.9, 0.0))
     assert not torch.equal(with_average, without)

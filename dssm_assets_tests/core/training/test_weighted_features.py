@@ -1,4 +1,4 @@
-"""Weights of features in training and inference: all 1 is as without, anything else changes what is learned and computed."""
+"""Feature weights in training and inference: weights of 1 equal no weights, other weights change the result."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def plain() -> TwoTower:
     return _fitted(_world(None), PLAIN)
 
 
-def test_weights_of_one_train_the_towers_that_no_weights_train(plain: TwoTower) -> None:
+def test_weights_of_one_equal_no_weights(plain: TwoTower) -> None:
     weighted = _fitted(_world(ones))
     assert _state(weighted) == _state(plain)
     for ours, theirs in zip(_vectors(weighted, _world(ones)), _vectors(plain, _world(None)), strict=True):
@@ -95,27 +95,27 @@ def test_weights_of_one_train_the_towers_that_no_weights_train(plain: TwoTower) 
 
 
 @pytest.mark.parametrize("feature", MULTI)
-def test_other_weights_of_any_side_train_other_towers_and_repeat_their_bytes(feature: str, plain: TwoTower) -> None:
+def test_weights_of_each_feature_change_the_towers_deterministically(feature: str, plain: TwoTower) -> None:
     first, second = _fitted(_world(only(feature))), _fitted(_world(only(feature)))
     assert _state(first) == _state(second)
     assert _state(first) != _state(plain)
 
 
-def test_the_weights_of_the_corpus_count_apart_from_those_of_the_samples(plain: TwoTower) -> None:
-    """The negatives are rows of items: their weights alone change what is learned."""
+def test_weights_of_the_corpus_alone_change_the_towers(plain: TwoTower) -> None:
+    """Sampled negatives are rows of the corpus: their weights alone change the towers."""
     tables = _world(ones)
     assert _state(_fitted(replace(tables, items=_world(only("tags")).items))) != _state(plain)
 
 
 @pytest.mark.parametrize(("feature", "place"), [("interests", 0), ("tags", 1)])
-def test_vectors_of_the_same_towers_follow_the_weights_of_their_side_alone(feature: str, place: int) -> None:
+def test_weights_change_only_the_vectors_of_their_side(feature: str, place: int) -> None:
     towers = _fitted(_world(ones))
     before, after = _vectors(towers, _world(ones)), _vectors(towers, _world(only(feature)))
     assert not np.allclose(before[place], after[place], atol=1e-4)
     assert before[1 - place].tobytes() == after[1 - place].tobytes()
 
 
-def test_a_common_factor_of_a_rows_weights_changes_nothing() -> None:
+def test_common_factor_of_a_rows_weights_changes_nothing() -> None:
     towers = _fitted(_world(ones))
     for ours, theirs in zip(_vectors(towers, _world(lambda _, __: 8.0)), _vectors(towers, _world(ones)), strict=True):
         assert ours.tobytes() == theirs.tobytes()

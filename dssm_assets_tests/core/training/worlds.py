@@ -16,7 +16,7 @@ from dssm_assets.core.training.fit_report import FitResult
 from dssm_assets.core.training.loop import fit
 
 ITEMS, USERS, EVENTS = 12, 10, 8
-"""Items 0-5 belong to even users, items 6-11 to odd users; every user draws its items from its half alone."""
+"""Items 0-5 belong to even users, items 6-11 to odd users; every user interacts with items of its half alone."""
 LIST = pa.list_(pa.int32())
 SMALL_MODEL: dict[str, Any] = {"output_dim": 8, "hidden_units": [16], "num_sample": 8, "history_length": 5}
 SMALL_TRAINING: dict[str, Any] = {"epochs": 2, "batch_size": 32, "num_threads": 1}
@@ -41,7 +41,7 @@ FEATURES = (
 
 @dataclass(frozen=True)
 class World:
-    """The tables of train_samples. Samples hold beside their own columns the features that their rows point to, to compare."""
+    """The tables of train_samples. Samples also hold the features that their rows point to, for comparison."""
 
     samples: pa.Table
     user_rows: pa.Table
@@ -69,7 +69,7 @@ def world(seed: int = 0, events: int = EVENTS) -> World:
         "weight": rng.uniform(0.5, 1.5, count).astype(np.float32),
         "event_time_ms": time,
         "day": (time // 86_400_000).astype(np.int32),
-        # Feature rows stand in another order than users and items, behind the unknown one.
+        # Feature rows are in another order than users and items, after the row of unknown ones.
         "user_row": (USERS - user).astype(np.int32),
         "item_row": (1 + item * 5 % ITEMS).astype(np.int32),
         "user_kind": (user % 2 + 1).astype(np.int32),
@@ -100,7 +100,7 @@ def world(seed: int = 0, events: int = EVENTS) -> World:
 
 
 def _rows_pointed_to(samples: pa.Table, key: str, count: int, unknown: dict[str, Any]) -> pa.Table:
-    """Returns the features of the samples that point to each row; those of rows 0 and of rows without samples are missing."""
+    """Returns the features of the samples that point to each row; features of rows without samples are missing."""
     found = {row[key]: {name: row[name] for name in unknown} for row in samples.select([key, *unknown]).to_pylist()}
     schema = pa.schema([samples.schema.field(name) for name in unknown])
     return pa.Table.from_pylist([found.get(row, unknown) for row in range(1 + count)], schema=schema)

@@ -1,4 +1,4 @@
-"""The choice of a prior: what obviously helps is found, what cannot is left alone, few candidates serve as well as all."""
+"""The choice of a prior: a helpful one is found, a useless one is not used, few candidates are as good as all."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def _hits(users: Any, items: Any, truth: tuple[Any, Any], values: Any, scale: fl
     return int((scores[truth] >= kth[truth[0]]).sum())
 
 
-def test_popular_truth_is_found_by_popularity() -> None:
-    # Ten items hold all positives before and all truth after; vectors say nothing. The prior must lift just these ten.
+def test_popular_truth_gets_a_popularity_prior() -> None:
+    # Ten items hold all positives before and all truth after; vectors carry no information. The prior must lift just these ten.
     _, users, items = _world(40, 300)
     search = PriorSearch.from_samples(np.repeat(np.arange(10), 50), np.full(500, 10), 300)
     truth = np.repeat(np.arange(40), 5), np.tile(np.arange(10), 20)
@@ -39,7 +39,7 @@ def test_popular_truth_is_found_by_popularity() -> None:
     assert _hits(users, items, truth, 0.0, 10.0, 10) < 20
 
 
-def test_where_the_vectors_are_right_there_is_no_prior() -> None:
+def test_perfect_vectors_get_no_prior() -> None:
     rng, users, items = _world(40, 300)
     best = np.argsort(-(users @ items.T), axis=1)[:, :3]
     search = PriorSearch.from_samples(rng.integers(0, 300, 3000), rng.integers(1, 60, 3000), 300)
@@ -48,7 +48,7 @@ def test_where_the_vectors_are_right_there_is_no_prior() -> None:
     assert (prior.popularity, prior.recent) == (0.0, 0.0)
 
 
-def test_the_half_life_that_fits_is_found() -> None:
+def test_recent_truth_gets_a_short_half_life() -> None:
     # Items 0-9 sold yesterday alone, items 10-19 ten times as much two months ago; the truth is what sold yesterday.
     _, users, items = _world(40, 300)
     sold, ages = np.concatenate([np.arange(10), np.repeat(np.arange(10, 20), 10)]), np.repeat([1, 60], [10, 100])
@@ -59,7 +59,7 @@ def test_the_half_life_that_fits_is_found() -> None:
     assert prior.half_life_days < 30
 
 
-def test_it_is_in_units_of_the_product_whatever_the_temperature() -> None:
+def test_prior_is_in_units_of_the_product_at_any_temperature() -> None:
     _, users, items = _world(40, 300)
     search = PriorSearch.from_samples(np.repeat(np.arange(10), 50), np.full(500, 10), 300)
     truth = np.repeat(np.arange(40), 5), np.tile(np.arange(10), 20)
@@ -68,7 +68,7 @@ def test_it_is_in_units_of_the_product_whatever_the_temperature() -> None:
 
 
 @pytest.mark.parametrize("interests", [1, 3])
-def test_candidates_serve_as_well_as_all_items(interests: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_candidates_are_as_good_as_all_items(interests: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng, _, items = _world(1, 2000)
     users = _unit(rng.normal(size=(50, interests, 8)))
     popular = rng.zipf(1.3, 20_000) % 2000
@@ -81,7 +81,7 @@ def test_candidates_serve_as_well_as_all_items(interests: int, monkeypatch: pyte
     assert whole.scores.shape[1] == 2000
     for popularity, recent in ((0.0, 0.0), (1.0, 0.0), (0.5, 0.5)):
         values = search.item_values(Prior(popularity=popularity, recent=recent, half_life_days=7))
-        # What is good by half its score and half its count may be in neither list, so a few kth places lie too low.
+        # An item that is fairly good by score and by count may be in neither list, so a few kth scores are too low.
         assert few.count_hits(values, 5) == pytest.approx(
             whole.count_hits(values, 5), abs=0 if popularity == recent == 0 else 3
         )
@@ -90,7 +90,7 @@ def test_candidates_serve_as_well_as_all_items(interests: int, monkeypatch: pyte
     assert whole.count_hits(np.zeros(2000, np.float32), 5) == int((plain[truth] >= kth[truth[0]]).sum())
 
 
-def test_of_many_users_evenly_chosen_ones_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_even_sample_of_many_users_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     _, users, items = _world(40, 300)
     monkeypatch.setattr(prior_choice, "MAX_SCORES", 3000)
     search = PriorSearch.from_samples(np.zeros(0, np.int64), np.zeros(0, np.int64), 300)

@@ -1,4 +1,4 @@
-"""Codes that keep most of what histories hold, and towers that begin with them."""
+"""Codes that keep most of what histories contain, and towers that begin with them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _spans(codes: np.ndarray[Any, Any], dense: np.ndarray[Any, Any], width: int,
     np.testing.assert_allclose(codes @ codes.T, right.T @ right, atol=atol)
 
 
-def test_the_example_by_hand() -> None:
+def test_leading_codes_by_hand() -> None:
     codes = leading_codes(sp.csr_matrix(np.array([[0, 1, 1, 0], [0, 0, 0, 0.5]], np.float32)), 1)
     assert codes.dtype == np.float32
     np.testing.assert_allclose(np.abs(codes[:, 0]), [0.0, 0.5**0.5, 0.5**0.5, 0.0], atol=1e-6)
@@ -57,50 +57,50 @@ def _dense(users: int) -> np.ndarray[Any, Any]:
     return found.astype(np.float32)
 
 
-def test_codes_span_the_leading_singular_vectors() -> None:
+def test_leading_codes_span_the_leading_singular_vectors() -> None:
     dense = _dense(9)
     _spans(leading_codes(sp.csr_matrix(dense), 3), dense, 3, atol=1e-4)
 
 
-def test_of_many_users_some_decide_and_all_are_heard() -> None:
+def test_leading_codes_of_many_users_include_all_of_them() -> None:
     dense = _dense(400)
-    taken = sp.csr_matrix(dense)
-    _spans(leading_codes(taken, 3, max_users=100), dense, 3, atol=0.01)
-    dense[1::4, 6] = 50.0  # only who is not among the every fourth took much of the last
+    histories = sp.csr_matrix(dense)
+    _spans(leading_codes(histories, 3, max_users=100), dense, 3, atol=0.01)
+    dense[1::4, 6] = 50.0  # users outside the even sample have most of the last item
     assert np.abs(leading_codes(sp.csr_matrix(dense), 1, max_users=100)[6]) > 0.9
 
 
-def test_more_columns_than_anybody_needs_are_zero() -> None:
+def test_columns_beyond_the_rank_are_zero() -> None:
     codes = leading_codes(sp.csr_matrix(np.array([[0, 2, 0]], np.float32)), 4)
     assert codes.shape == (3, 4)
     np.testing.assert_allclose(codes @ codes.T, np.diag([0, 1, 0]), atol=1e-6)
-    for users in (0, 2):  # nobody, and nobody who took anything
+    for users in (0, 2):  # no user, and no user with history
         assert not leading_codes(sp.csr_matrix((users, 3), dtype=np.float32), 2).any()
 
 
-def test_shrunk_by_hand() -> None:
+def test_shrink_codes_by_hand() -> None:
     histories = sp.csr_matrix(np.array([[0, 2, 0], [0, 0, 1]], np.float32))
     codes = shrink_codes(histories, np.eye(3, dtype=np.float32)[:, 1:], 2.0)
     np.testing.assert_allclose(codes @ codes.T, np.diag([0, 4 / 6, 1 / 3]), atol=1e-6)
 
 
-def test_codes_of_full_width_are_a_ridge_regression_of_histories_on_themselves() -> None:
+def test_codes_of_full_width_are_a_ridge_regression() -> None:
     dense = _dense(30).astype(np.float64)
     codes = item_codes(sp.csr_matrix(dense.astype(np.float32)), dense.sum(0), 7, SvdInit(embedding="item", ridge=40.0))
     gram = dense.T @ dense
     np.testing.assert_allclose(codes @ codes.T, np.linalg.solve(gram + 40.0 * np.eye(7), gram), atol=1e-4)
 
 
-def test_takers_shares_by_hand() -> None:
+def test_popularity_factors_by_hand() -> None:
     np.testing.assert_allclose(popularity_factors(np.array([0, 1, 3]), 0.5), [0.05**-0.5, 0.55**-0.5, 1.55**-0.5], rtol=1e-6)
     np.testing.assert_array_equal(popularity_factors(np.array([0, 1, 3]), 0.0), np.ones(3))
 
 
-def test_what_many_take_counts_less_in_histories_and_in_codes() -> None:
+def test_popularity_exponent_weighs_histories_and_codes() -> None:
     dense = _dense(30)
-    taken, start = dense.sum(0), SvdInit(embedding="item", ridge=5.0, popularity_exponent=0.5)
-    codes = item_codes(sp.csr_matrix(dense), taken, 7, start)
-    shares = np.diag(popularity_factors(taken, 0.5).astype(np.float64))
+    totals, start = dense.sum(0), SvdInit(embedding="item", ridge=5.0, popularity_exponent=0.5)
+    codes = item_codes(sp.csr_matrix(dense), totals, 7, start)
+    shares = np.diag(popularity_factors(totals, 0.5).astype(np.float64))
     gram = shares @ dense.T @ dense @ shares
     expected = shares @ np.linalg.solve(gram + 5.0 * np.eye(7), gram) @ shares
     np.testing.assert_allclose(codes @ codes.T, expected, rtol=1e-3, atol=1e-3)
@@ -114,19 +114,19 @@ def _started(ends: np.ndarray | None = None, start: dict[str, Any] | None = None
     return towers, data, tables
 
 
-def test_at_the_start_a_user_meets_its_own_items() -> None:
+def test_user_vectors_begin_near_own_items() -> None:
     towers, _, tables = _started()
     table, base = towers.tables.table(8), towers.tables.bases["item"]
     codes = table[base + 2 : base + 2 + ITEMS].numpy()  # the world's items have the indices from 2 on
-    assert not table[base + 1].any()  # nobody's row begins at zero
-    taken = np.zeros((USERS, ITEMS))
+    assert not table[base + 1].any()  # the row of no item begins at zero
+    pooled = np.zeros((USERS, ITEMS))
     item, owner = tables.history["item_index"].to_numpy(), np.repeat(np.arange(USERS), len(tables.history) // USERS)
     last = np.arange(len(item)) % (len(item) // USERS) >= len(item) // USERS - 5
-    np.add.at(taken, (owner[last], item[last]), 5**-0.5)  # a root of five events: each 1 / sqrt(5)
-    kept = np.linalg.norm(taken @ codes / 3.0) / np.linalg.norm(taken)
-    best = np.linalg.svd(taken)[1]
+    np.add.at(pooled, (owner[last], item[last]), 5**-0.5)  # a root of five events: each 1 / sqrt(5)
+    kept = np.linalg.norm(pooled @ codes / 3.0) / np.linalg.norm(pooled)
+    best = np.linalg.svd(pooled)[1]
     assert kept == pytest.approx(np.linalg.norm(best[:8]) / np.linalg.norm(best), abs=1e-3)
-    # In the vectors themselves the codes' product stands beside what the other features add, which knows no history.
+    # In the vectors the codes' product is added to what the other features give, which does not depend on the history.
     users = infer_user_vectors(
         towers,
         pa.table({"user_kind": pa.array([1] * USERS, pa.int32()), "interests": pa.array([[]] * USERS, pa.list_(pa.int32()))}),
@@ -137,7 +137,7 @@ def test_at_the_start_a_user_meets_its_own_items() -> None:
         batch_size=4,
     )
     items = infer_item_vectors(towers, tables.items, 5)
-    found, expected = users @ items.T, (taken @ codes) @ codes.T
+    found, expected = users @ items.T, (pooled @ codes) @ codes.T
     between = [np.corrcoef(found[u] - found.mean(0), expected[u] - expected.mean(0))[0, 1] for u in range(USERS)]
     assert min(between) > 0.95
 
@@ -146,49 +146,53 @@ def test_log_counts_by_hand() -> None:
     np.testing.assert_allclose(log_counts(np.array([0, 1])), [-0.7332, 0.7332], atol=1e-4)
 
 
-def test_popularity_stands_in_the_last_column_and_adds_to_everybodys_product() -> None:
+def test_popularity_is_the_last_column_and_adds_to_every_product() -> None:
     plain, _, tables = _started(None, {"scale": 3.0})
     towers, _, _ = _started(None, {"scale": 3.0, "popularity": 0.7})
     base = towers.tables.bases["item"]
     table = towers.tables.table(8)[base : base + ITEMS + 2].numpy()
-    takers = np.zeros(ITEMS + 2)
+    totals = np.zeros(ITEMS + 2)
     item, owner = tables.history["h__item"].to_numpy(), np.repeat(np.arange(USERS), len(tables.history) // USERS)
     last = np.arange(len(item)) % (len(item) // USERS) >= len(item) // USERS - 5  # the pooling reads five events
     assert owner[last].size == 5 * USERS
-    np.add.at(takers, item[last], 1.0)
-    np.testing.assert_allclose(table[1:, 7], 0.07 * log_counts(takers)[1:], atol=1e-5)
+    np.add.at(totals, item[last], 1.0)
+    np.testing.assert_allclose(table[1:, 7], 0.07 * log_counts(totals)[1:], atol=1e-5)
 
-    def product(of: TwoTower, other: np.ndarray) -> np.ndarray:
-        """Products of a user that took what `other` says with all items, by the skips and the constant alone."""
-        bias, item_skip, user_skip = (of.user_tower.linears[-1].bias, of.item_tower.skip, of.user_tower.skip)
+    def product(two_tower: TwoTower, other: np.ndarray) -> np.ndarray:
+        """Products of a user with these pooled weights with all items, by the skip connections and the constant alone."""
+        bias, item_skip, user_skip = (
+            two_tower.user_tower.linears[-1].bias,
+            two_tower.item_tower.skip,
+            two_tower.user_tower.skip,
+        )
         assert item_skip is not None and user_skip is not None
-        rows = torch.from_numpy(of.tables.table(8)[base : base + ITEMS + 2].numpy())
+        rows = torch.from_numpy(two_tower.tables.table(8)[base : base + ITEMS + 2].numpy())
         with torch.no_grad():
             constant = torch.where(bias == 10.0, bias, 0.0)
             return (user_skip(torch.from_numpy(other) @ rows) + constant).numpy() @ item_skip(rows).T.numpy()
 
-    taken = np.zeros(ITEMS + 2, np.float32)
-    taken[[2, 3]] = 0.5
+    weights = np.zeros(ITEMS + 2, np.float32)
+    weights[[2, 3]] = 0.5
     codes = table[:, :7]
-    expected = (taken @ codes) @ codes.T + 0.7 * log_counts(takers)
-    np.testing.assert_allclose(product(towers, taken)[1:], expected[1:], atol=1e-4)
+    expected = (weights @ codes) @ codes.T + 0.7 * log_counts(totals)
+    np.testing.assert_allclose(product(towers, weights)[1:], expected[1:], atol=1e-4)
     assert not (plain.user_tower.linears[-1].bias == 10.0).any()
 
 
-def test_who_took_more_counts_for_more() -> None:
+def test_long_histories_weigh_more() -> None:
     """By hand: a root of two events weighs each 1 / sqrt(2), sqrt(2) together, so that each is 1 again; of one event it is 1."""
     _, data, tables = _started()
     ends = np.array(data.user_starts) + np.where(np.arange(USERS) == 0, 2, 1)
-    past = next(f for f in data.spec.pooled_features if f.embedding_name == "item")
-    found = pool_histories(data, past, ends).toarray()
-    taken = tables.history["h__item"].to_numpy()
+    sequence = next(f for f in data.spec.pooled_features if f.embedding_name == "item")
+    found = pool_histories(data, sequence, ends).toarray()
+    items = tables.history["h__item"].to_numpy()
     expected = np.zeros_like(found)
     for user, (start, end) in enumerate(zip(data.user_starts, ends, strict=True)):
-        np.add.at(expected[user], taken[start:end], 1.0)
+        np.add.at(expected[user], items[start:end], 1.0)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_only_what_ended_before_is_looked_at() -> None:
+def test_codes_use_only_events_before_the_ends() -> None:
     _, data, _ = _started()
     none = np.array(data.user_starts)
     none[:1] = data.user_ends()[:1]  # of the first user everything, of the others nothing
@@ -199,7 +203,7 @@ def test_only_what_ended_before_is_looked_at() -> None:
     assert has_code[: ITEMS // 2].any()
 
 
-def test_a_search_begins_with_the_days_before_it_and_a_refit_with_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_codes_use_earlier_days_and_refit_codes_all_days(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
     def spy(towers: TwoTower, data: TrainData, start: SvdInit, ends: np.ndarray) -> None:
@@ -211,7 +215,7 @@ def test_a_search_begins_with_the_days_before_it_and_a_refit_with_all(monkeypatc
     assert seen == [USERS * 4, USERS * 8]  # two days of four events each
 
 
-def test_rows_that_several_items_share_have_no_code() -> None:
+def test_rows_of_several_items_have_no_code() -> None:
     tables = world()
     index = tables.items.column_names.index("item")
     items = tables.items.set_column(index, "item", pa.array([2, 2, *range(4, ITEMS + 2)], pa.int32()))
@@ -236,17 +240,17 @@ def test_rows_that_several_items_share_have_no_code() -> None:
         ({"poolings": [{"kind": "attention", "length": 5}]}, START, "without attention"),
     ],
 )
-def test_towers_that_cannot_begin_at_codes_are_refused(model: dict[str, Any], start: dict[str, Any], named: str) -> None:
+def test_unsuitable_towers_are_refused(model: dict[str, Any], start: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         fitted({**LINEAR, **model}, {"svd_init": start})
 
 
-HELD = {**LINEAR, "frozen_embedding": "item", "output_dim": 12, "similarity": "COSINE"}
+FROZEN = {**LINEAR, "frozen_embedding": "item", "output_dim": 12, "similarity": "COSINE"}
 
 
-def test_codes_that_are_held_stay_as_they_began() -> None:
-    fit = fitted(HELD, {"svd_init": {**START, "ridge": 1.0}, "weight_average": 0.9})
-    plain = fitted(HELD, {"svd_init": {**START, "ridge": 1.0}, "epochs": 1, "weight_average": 0.9})
+def test_frozen_codes_do_not_change() -> None:
+    fit = fitted(FROZEN, {"svd_init": {**START, "ridge": 1.0}, "weight_average": 0.9})
+    plain = fitted(FROZEN, {"svd_init": {**START, "ridge": 1.0}, "epochs": 1, "weight_average": 0.9})
     base = fit.two_tower.tables.bases["item"]
     rows = [of.two_tower.tables.table(8)[base + 1 : base + ITEMS + 2] for of in (fit, plain)]
     assert torch.equal(*rows)
@@ -254,9 +258,9 @@ def test_codes_that_are_held_stay_as_they_began() -> None:
     assert not torch.equal(fit.two_tower.item_tower.linears[-1].weight, plain.two_tower.item_tower.linears[-1].weight)
 
 
-def test_the_loss_sees_held_codes_or_does_not() -> None:
+def test_frozen_in_loss_decides_whether_the_loss_sees_codes() -> None:
     losses = [
-        fitted({**HELD, "frozen_in_loss": is_seen}, {"svd_init": {**START, "scale": scale}}).loss_by_step[0]
+        fitted({**FROZEN, "frozen_in_loss": is_seen}, {"svd_init": {**START, "scale": scale}}).loss_by_step[0]
         for is_seen in (True, False)
         for scale in (1.0, 3.0)
     ]
@@ -272,12 +276,12 @@ def test_the_loss_sees_held_codes_or_does_not() -> None:
         ({**START, "popularity": 0.5}, "0 with model.frozen_embedding, got 0.5"),
     ],
 )
-def test_what_keeps_codes_from_being_held_is_told(start: dict[str, Any] | None, named: str) -> None:
+def test_unsuitable_frozen_codes_are_refused(start: dict[str, Any] | None, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        fitted(HELD, {"svd_init": start})
+        fitted(FROZEN, {"svd_init": start})
 
 
-def test_it_acts_and_is_the_same_every_time() -> None:
+def test_svd_init_changes_the_fit_deterministically() -> None:
     plain, one, two = (fitted(LINEAR, training) for training in ({}, {"svd_init": START}, {"svd_init": START}))
     assert np.array_equal(one.loss_by_step, two.loss_by_step)
     assert one.loss_by_step[0] != plain.loss_by_step[0]

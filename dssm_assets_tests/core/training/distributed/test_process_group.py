@@ -25,7 +25,7 @@ def _tables() -> EmbeddingTables:
     return EmbeddingTables(tower_spec(features, Model(history_length=0)), torch.Generator().manual_seed(0))
 
 
-def test_rows_are_dealt_out_in_turn() -> None:
+def test_rows_are_sharded_in_turn() -> None:
     assert [ProcessGroup(rank, 3).rows(7).tolist() for rank in range(3)] == [[0, 3, 6], [1, 4], [2, 5]]
     assert ProcessGroup(2, 3).rows(2).tolist() == []
     assert (SINGLE_PROCESS.rows(2).tolist(), SINGLE_PROCESS.is_first, ProcessGroup(1, 2).is_first) == ([0, 1], True, False)
@@ -67,5 +67,5 @@ def _exchange(rank: int, path: str) -> None:
     dist.destroy_process_group()
 
 
-def test_exchanges_between_two_processes(tmp_path: Path) -> None:
+def test_two_processes_exchange_rows_sums_and_gradients(tmp_path: Path) -> None:
     mp.start_processes(_exchange, (str(tmp_path / "group"),), nprocs=2, start_method="spawn")  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Tables that are dealt out hold the rows of whole ones. What two processes make of them: test_shared_fits of the steps."""
+"""Shards hold the rows of whole tables. Fits with sharded tables: steps/test_shared_fits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _generator() -> torch.Generator:
 
 @pytest.mark.parametrize("block_rows", [4, 8, 16, 1 << 16])
 @pytest.mark.parametrize("count", [2, 3])
-def test_every_process_draws_its_rows_of_the_whole(block_rows: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shard_is_drawn_as_the_whole_table(block_rows: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # 72 rows of 4 and 90 of 8: a last part may be of few values, which torch would draw in another way alone.
     monkeypatch.setattr(sharded_tables, "BLOCK_ROWS", block_rows)
     generator = _generator()
@@ -34,17 +34,17 @@ def test_every_process_draws_its_rows_of_the_whole(block_rows: int, count: int, 
     after = torch.rand(1, generator=generator)
     for rank in range(count):
         generator = _generator()
-        dealt = ShardedTables(SPEC, generator, ProcessGroup(rank, count))
+        sharded = ShardedTables(SPEC, generator, ProcessGroup(rank, count))
         assert torch.rand(1, generator=generator) == after
         for dim in whole.dims:
-            assert torch.equal(dealt.table(dim), whole.table(dim)[rank::count])
+            assert torch.equal(sharded.table(dim), whole.table(dim)[rank::count])
 
 
-def test_each_process_writes_its_own_rows() -> None:
+def test_put_writes_the_rows_of_the_shard() -> None:
     rows, source = np.array([1, 5, 2, 8]), torch.arange(40.0).reshape(10, 4)
     whole = EmbeddingTables(SPEC, _generator())
     whole.put(4, rows, source, np.array([9, 8, 7, 6]))
     for rank in range(3):
-        dealt = ShardedTables(SPEC, _generator(), ProcessGroup(rank, 3))
-        dealt.put(4, rows, source, np.array([9, 8, 7, 6]))
-        assert torch.equal(dealt.table(4), whole.table(4)[rank::3])
+        sharded = ShardedTables(SPEC, _generator(), ProcessGroup(rank, 3))
+        sharded.put(4, rows, source, np.array([9, 8, 7, 6]))
+        assert torch.equal(sharded.table(4), whole.table(4)[rank::3])

@@ -1,4 +1,4 @@
-"""A process's share of a batch: of the same batch as everybody's, and nothing else of it is read."""
+"""A process's part of a batch: the parts make up the batch of one process, and nothing else is read."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from dssm_assets_tests.core.training.worlds import FEATURES, ITEMS, SMALL_MODEL,
 COUNT = 3
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "every setting that draws": ({"context_dropout": 0.5, "history_cut": {"sample_frac": 0.5}}, {}),
-    "without what others took": ({"history": "leave_one_out", "history_cut": {"sample_frac": 0.5}}, {}),
+    "leave one out": ({"history": "leave_one_out", "history_cut": {"sample_frac": 0.5}}, {}),
     "hard negatives": ({"sampler": "hard", "num_hard_sample": 20, "user_positive_mask": True}, {}),
-    "no column taken together": ({"collision_mask": False}, {}),
+    "no merged columns": ({"collision_mask": False}, {}),
     "sampled negatives alone": ({"in_batch": False}, {}),
 }
 
@@ -45,13 +45,13 @@ def _batches(model: Model, training: Training, ranks: ProcessGroup | None) -> li
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_shares_are_those_of_one_batch(name: str) -> None:
+def test_parts_make_up_the_batch_of_one_process(name: str) -> None:
     model = Model(**{**SMALL_MODEL, **CASES[name][0]})
     training = Training(batch_size=26, num_threads=1, **CASES[name][1])
     whole = _batches(model, training, None)
-    shares = [_batches(model, training, ProcessGroup(rank, COUNT)) for rank in range(COUNT)]
+    all_parts = [_batches(model, training, ProcessGroup(rank, COUNT)) for rank in range(COUNT)]
     for step, batch in enumerate(whole):
-        parts = [share[step] for share in shares]
+        parts = [parts_of_rank[step] for parts_of_rank in all_parts]
         assert sorted(row for part in parts for row in _rows(part)) == list(range(len(batch)))
         assert sum(part.num_hard for part in parts) == batch.num_hard
         (num_items,) = {part.item_side(model).num_shared for part in parts}
@@ -70,23 +70,23 @@ def test_shares_are_those_of_one_batch(name: str) -> None:
             assert np.asarray(rows)[part.terms.hard_rows].tolist() == batch.terms.hard_rows[of_rows].tolist()
 
 
-def test_a_visit_is_read_by_one_process_with_all_its_samples() -> None:
+def test_session_is_read_by_one_process_with_all_its_samples() -> None:
     model, training = Model(**{**SMALL_MODEL, "history": "day"}), Training(batch_size=26, group_sessions=True, num_threads=1)
     spec = [feature for feature in FEATURES if feature.side != "context"]
     data = world().data(tower_spec(spec, model))
-    rows, visits = np.arange(data.num_samples), []
+    rows, sessions = np.arange(data.num_samples), []
     for rank in range(COUNT):
         new_epoch = ProcessGroup(rank, COUNT).new_epoch
         batch = next(epoch_batches(data, rows, model=model, training=training, seed=1, epoch=0, new_epoch=new_epoch))
         assert batch.user_of is not None
         assert sorted(set(batch.user_of.tolist())) == list(range(len(batch.user)))
         assert len(batch.user_of) == len(_rows(batch))
-        visits.append(len(batch.user))
+        sessions.append(len(batch.user))
     whole = next(epoch_batches(data, rows, model=model, training=training, seed=1, epoch=0))
-    assert sum(visits) == len(whole.user)
+    assert sum(sessions) == len(whole.user)
 
 
-def test_features_are_read_of_the_share_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_reads_features_of_its_part_only(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     values = SideReader.values
     monkeypatch.setattr(SideReader, "values", lambda self, rows: (read.append(len(rows)), values(self, rows))[1])

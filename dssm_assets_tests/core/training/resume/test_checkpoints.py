@@ -18,46 +18,46 @@ TENSORS = {
 }
 
 
-def _record() -> FitHistory:
+def _history() -> FitHistory:
     scores = [EpochScore(1, 0.25, 0.2, (0.1, 0.0, 7.0)), EpochScore(2, 0.5, 0.4, None)]
     return FitHistory(True, 2, 5, [0.1, 0.2], [1.5], scores)
 
 
 def _bytes() -> bytes:
-    return b"".join(state_chunks(_record(), TENSORS, "key"))
+    return b"".join(state_chunks(_history(), TENSORS, "key"))
 
 
-def test_round_trip_keeps_every_bit() -> None:
+def test_state_round_trip_keeps_every_bit() -> None:
     found = read_state(_bytes(), "key")
     assert found is not None
-    record, tensors = found
-    assert record == _record()
+    history, tensors = found
+    assert history == _history()
     assert tensors.keys() == TENSORS.keys()
     for name, tensor in TENSORS.items():
         assert tensors[name].dtype == tensor.dtype
         assert torch.equal(tensors[name], tensor)
 
 
-def test_a_state_of_another_configuration_is_passed_over() -> None:
+def test_state_of_another_configuration_is_ignored() -> None:
     assert read_state(_bytes(), "other") is None
 
 
 @pytest.mark.parametrize(
     "damage", [lambda b: b[:-1], lambda b: b + b"0", lambda b: b[:30], lambda b: b"x" + b[1:], lambda b: b""]
 )
-def test_damaged_bytes_are_refused(damage) -> None:  # type: ignore[no-untyped-def]
+def test_damaged_state_is_refused(damage) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(StorageError, match="state of a training"):
         read_state(damage(_bytes()), "key")
 
 
-def test_a_type_that_has_no_bytes_is_refused() -> None:
+def test_tensor_of_unknown_type_is_refused() -> None:
     with pytest.raises(StorageError, match="tensor odd: expected one of float32"):
-        list(state_chunks(_record(), {"odd": torch.zeros(1, dtype=torch.bfloat16)}, "key"))
+        list(state_chunks(_history(), {"odd": torch.zeros(1, dtype=torch.bfloat16)}, "key"))
 
 
-def test_the_first_of_the_best_epochs_is_the_best() -> None:
-    record = FitHistory(True, scores=[EpochScore(e, rate, rate) for e, rate in ((1, 0.1), (2, 0.3), (3, 0.3))])
-    best = record.best
+def test_best_epoch_is_the_first_of_equals() -> None:
+    history = FitHistory(True, scores=[EpochScore(e, rate, rate) for e, rate in ((1, 0.1), (2, 0.3), (3, 0.3))])
+    best = history.best
     assert best is not None
     assert best.epoch == 2
     assert FitHistory(True).best is None

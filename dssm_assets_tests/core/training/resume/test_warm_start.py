@@ -34,13 +34,13 @@ def _same(rows: Mapping[str, np.ndarray]) -> dict[str, CarriedRows]:  # type: ig
     return {name: CarriedRows(of, of) for name, of in rows.items()}
 
 
-def test_everything_is_carried_between_alike_towers() -> None:
+def test_equal_towers_get_every_weight() -> None:
     earlier, today = _towers(1), _towers(2)
-    told = WarmStart("dssm_model/2024-01-01", earlier, _same(ALL)).copy_into(today)
+    report = WarmStart("dssm_model/2024-01-01", earlier, _same(ALL)).copy_into(today)
     assert all(torch.equal(tensor, earlier.state_dict()[name]) for name, tensor in today.state_dict().items())
     # user_kind 3, interests 5, hour 24, pages 4, item 13, tags 5 rows beside the missing one; the layers' tensors: two
     # linears and a norm of two tensors each, in two towers.
-    assert told == {
+    assert report == {
         "from": "dssm_model/2024-01-01",
         "embedding_rows_carried": 54,
         "embedding_rows_new": 0,
@@ -49,45 +49,45 @@ def test_everything_is_carried_between_alike_towers() -> None:
     }
 
 
-def test_rows_move_by_value_and_new_ones_stay_as_they_were() -> None:
-    # Today's rows 2 and 5 of item were 7 and 3 in a smaller table; user_kind is not known of; all others are new.
+def test_rows_are_copied_by_value_and_new_rows_stay_random() -> None:
+    # Rows 2 and 5 of item were 7 and 3 in an earlier, smaller table; every other row is new.
     smaller = tower_spec(
         [f.model_copy(update={"num_embeddings": 9}) if f.embedding_name == "item" else f for f in FEATURES],
         Model(**SMALL_MODEL),
     )
     earlier, today, before = _towers(1, smaller), _towers(2), _towers(2)
     rows = {"item": CarriedRows(np.array([2, 5]), np.array([7, 3]))}
-    told = WarmStart("earlier", earlier, rows).copy_into(today)
+    report = WarmStart("earlier", earlier, rows).copy_into(today)
     base, base_before = today.tables.bases["item"], earlier.tables.bases["item"]
     changed = (today.tables.table(8) != before.tables.table(8)).any(1).nonzero()[:, 0]
     assert changed.tolist() == [base + 2, base + 5]
     assert torch.equal(today.tables.table(8)[base + 2], earlier.tables.table(8)[base_before + 7])
     assert torch.equal(today.tables.table(8)[base + 5], earlier.tables.table(8)[base_before + 3])
     assert torch.equal(today.tables.table(4), before.tables.table(4))
-    assert (told["embedding_rows_carried"], told["embedding_rows_new"], told["dense_tensors_carried"]) == (2, 52, 12)
+    assert (report["embedding_rows_carried"], report["embedding_rows_new"], report["dense_tensors_carried"]) == (2, 52, 12)
 
 
-def test_layers_of_another_shape_or_of_other_features_stay_new() -> None:
+def test_layers_of_other_shape_or_features_stay_random() -> None:
     earlier = _towers(1)
     wider = _towers(2, _spec(hidden_units=[20]))
-    told = WarmStart("earlier", earlier, {}).copy_into(wider)
+    report = WarmStart("earlier", earlier, {}).copy_into(wider)
     # Of each tower only the last layer's bias fits.
-    assert (told["dense_tensors_carried"], told["dense_tensors_new"]) == (2, 10)
+    assert (report["dense_tensors_carried"], report["dense_tensors_new"]) == (2, 10)
     fewer = tower_spec(FEATURES[1:], Model(**SMALL_MODEL))
     assert WarmStart("earlier", earlier, {}).copy_into(_towers(2, fewer))["dense_tensors_carried"] == 0
 
 
-def test_an_embedding_of_another_width_stays_new() -> None:
+def test_embedding_of_other_width_stays_random() -> None:
     narrow = [f.model_copy(update={"embedding_dim": 4}) if f.embedding_name == "tags" else f for f in FEATURES]
-    told = WarmStart("earlier", _towers(1), _same(ALL)).copy_into(_towers(2, tower_spec(narrow, Model(**SMALL_MODEL))))
-    assert (told["embedding_rows_carried"], told["embedding_rows_new"]) == (49, 5)
+    report = WarmStart("earlier", _towers(1), _same(ALL)).copy_into(_towers(2, tower_spec(narrow, Model(**SMALL_MODEL))))
+    assert (report["embedding_rows_carried"], report["embedding_rows_new"]) == (49, 5)
 
 
 @pytest.mark.parametrize("validation_days", [0, 1])
-def test_a_fit_that_begins_warm_begins_better(validation_days: int) -> None:
+def test_warm_start_begins_with_a_lower_loss(validation_days: int) -> None:
     first = fitted({}, {"epochs": 10}, events=16)
 
-    def begun(warm: WarmStart | None) -> FitResult:
+    def first_epoch(warm: WarmStart | None) -> FitResult:
         spec, training = _spec(), Training(**{**SMALL_TRAINING, "epochs": 1, "validation_days": validation_days})
         return fit(
             world(events=16).data(spec),
@@ -100,13 +100,13 @@ def test_a_fit_that_begins_warm_begins_better(validation_days: int) -> None:
             context=FitContext(warm_start=warm),
         )
 
-    warm, cold = begun(WarmStart("earlier", first.two_tower, _same(ALL))), begun(None)
+    warm, cold = first_epoch(WarmStart("earlier", first.two_tower, _same(ALL))), first_epoch(None)
     assert warm.loss_by_step[0] < cold.loss_by_step[0] - 0.1
     assert warm.report["warm_start"]["from"] == "earlier"
     assert cold.report["warm_start"] is None
 
 
-def test_codes_that_are_held_are_each_days_own() -> None:
+def test_frozen_embedding_is_computed_again_every_day() -> None:
     shape = {"frozen_embedding": "item", "output_dim": 12, "poolings": [{"kind": "root", "length": 5}]}
     model = Model.model_validate({**SMALL_MODEL, **shape})
     training = Training.model_validate({**SMALL_TRAINING, "svd_init": {"embedding": "item"}})
