@@ -178,7 +178,7 @@ class IndexKind(StrEnum):
 class Serving(Section):
     """What the serving bundle of a day contains."""
 
-    index: IndexKind = IndexKind.AUTO
+    index: IndexKind = Field(default=IndexKind.AUTO, description="How the items are searched.")
     flat_max_items: int = Field(
         default=300_000, ge=0, description="auto: up to this many items every item is compared; no index is faster there."
     )

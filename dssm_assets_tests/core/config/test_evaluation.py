@@ -41,7 +41,7 @@ def test_what_a_segment_cuts_by(by: str, kind: SegmentKind, column: str) -> None
         ({"name": "", "by": "city"}, "should match pattern"),
         ({"name": "x", "by": ""}, "by needs a value"),
         ({"name": "x", "by": "user:"}, "by needs a value"),
-        ({"name": "x", "by": "tenure", "edges": [1]}, "tenure is none"),
+        ({"name": "x", "by": "tenure", "edges": [1]}, "tenure is not one"),
         ({"name": "x", "by": "age", "edges": []}, "at least 1 item"),
         ({"name": "x", "by": "age", "edges": [3, 3]}, "ascending and distinct"),
         ({"name": "x", "by": "age", "edges": [4, 3]}, "ascending and distinct"),
