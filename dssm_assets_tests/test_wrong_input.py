@@ -231,8 +231,8 @@ def test_features_that_know_the_future_fail_the_leak_check_and_go_no_further(spo
     rows = spoilt.workspace.need("sample", DAY).rows
     assert (check.passed, check.blocking) == (False, True)
     assert check.description == (
-        f"{DAY}: {rows} of {rows} rows carry features newer than {DAYS[6]}; "
-        "materialize the feature tables of the day before again"
+        f"{DAY}: {rows} of {rows} rows have features newer than {DAYS[6]}; "
+        "materialize the feature tables of the previous day again"
     )
     assert check.metadata["leaking_rows"].value == rows
     assert check.metadata["newest_user_feature_date"].value == DAY

@@ -19,7 +19,7 @@ from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.statistics import value_counts
 from dssm_assets.core.statistics.binning import bin_features
 from dssm_assets.core.statistics.value_counts import ONCE, CodedTable, Counts, Uses, count_values, merge_value_counts
-from dssm_assets.steps.training import ROW_COLUMNS, FeatureTables
+from dssm_assets.steps.previous_day import ROW_COLUMNS, FeatureTables
 from dssm_assets.steps.workspace import StepResult, Workspace, window_days
 from dssm_assets.storage.engines.engine import Engine
 from dssm_assets.storage.manifest import Manifest

@@ -90,7 +90,7 @@ def test_a_leak_found_by_workers_fails_the_run_and_keeps_the_partition(
     index = table.schema.get_field_index("feature_date")
     late = table.set_column(index, "feature_date", pa.repeat(DAYS[1], table.num_rows))
     workspace.tables.write(USER_FEATURES_FG, previous.ds, late, inputs=previous.inputs)
-    message = rf"^check no_leak of sample_fg: {DAYS[1]}: {existing.rows} of {existing.rows} rows carry features newer than {previous.ds}"
+    message = rf"^check no_leak of sample_fg: {DAYS[1]}: {existing.rows} of {existing.rows} rows have features newer than {previous.ds}"
     with pytest.raises(CheckFailedError, match=message):
         worlds.materialize(loaded, ["sample_fg", "positive_sample"], DAYS[1:])
     assert workspace.need("sample_fg", DAYS[1]) == existing

@@ -17,7 +17,7 @@ from dssm_assets.core.features_raw import plan as names
 from dssm_assets.core.features_raw.raw_feature_tables import ITEM_ALL_FEATURE
 from dssm_assets.core.samples.sample_tables import SAMPLE, SAMPLE_FG
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.steps import sample
+from dssm_assets.steps import previous_day, sample
 from dssm_assets.steps.sample import FEATURE_TABLES, WINDOW_TABLES, training_window
 from dssm_assets.steps.workspace import (
     StepResult,
@@ -48,7 +48,7 @@ def workspace(world: BuiltWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """A world of which a day's samples lie in several row groups."""
     made = open_workspace(world.copy(tmp_path / "copy"))
     monkeypatch.setattr(table_store, "ROW_GROUP_ROWS", ROW_GROUP)
-    monkeypatch.setattr(sample, "_OF_THIS_PROCESS", {})
+    monkeypatch.setattr(previous_day, "_INSTANCES", {})
     for spec in (SAMPLE, SAMPLE_FG):
         before = made.need(spec.name, DS)
         made.tables.write(spec, DS, made.tables.read(before), inputs=before.inputs)

@@ -21,7 +21,7 @@ from dssm_assets.core.features_raw.raw_feature_tables import USER_ALL_FEATURE
 from dssm_assets.core.samples.sample_tables import POSITIVE_SAMPLE
 from dssm_assets.core.statistics.value_counts import category_value_counts, numeric_value_counts
 from dssm_assets.steps import sample, statistics
-from dssm_assets.steps.training import FeatureTables, read_wide_sample
+from dssm_assets.steps.previous_day import FeatureTables, read_wide_sample
 from dssm_assets.steps.workspace import Workspace, day_before, open_workspace
 from dssm_assets.storage import tables as table_store
 from dssm_assets.storage.engines.engine import Engine

@@ -1,0 +1,136 @@
+"""Feature tables as of the previous day: where samples find the rows of their features, and where these are read again.
+
+Belongs here: the choice of the partition, and reading it once for all days that share it. Does not belong here: the look-up of
+ids (`core/samples/sample_fg.py`) and the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import pyarrow as pa
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.features.spec import Feature
+from dssm_assets.core.samples.sample_fg import FeatureRows, widen
+from dssm_assets.core.statistics.value_counts import CodedTable, code_columns
+from dssm_assets.steps.workspace import Workspace, check_built_from, day_before
+from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.partitions import StoreAddress
+from dssm_assets.storage.tables import TableStore
+
+ID_COLUMNS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
+"""Side -> the id column of its tables."""
+ROW_COLUMNS: Final = {"user": col.USER_ROW, "item": col.ITEM_ROW}
+"""Side -> the column of samples with rows of its feature table."""
+
+
+def find_previous_day_features(workspace: Workspace, side: str, ds: str) -> Manifest | None:
+    """Returns a side's features as of the previous day; None on the first day of all, when nothing was known.
+
+    Raises:
+        PartitionMissingError: if there is no such partition.
+    """
+    is_first = ds == workspace.config.calendar.start.isoformat()
+    return None if is_first else workspace.need(f"{side}_features_fg", day_before(ds))
+
+
+class PreviousDayRows:
+    """The rows of ids in the feature tables. Holds one table of each side, so days that share a table read it once.
+
+    Pickled, it becomes the instance of the receiving process: a worker that processes many pieces of a day reads a table once,
+    from the store, and no rows are sent.
+    """
+
+    def __init__(self, tables: TableStore) -> None:
+        self._tables = tables
+        self._rows: dict[str, tuple[str, FeatureRows]] = {}
+
+    def read(self, side: str, manifest: Manifest | None) -> FeatureRows:
+        """Returns the rows of a side's ids in a feature table; with None no id is known."""
+        key, where = ID_COLUMNS[side], f"table {side}_features_fg"
+        if manifest is None:
+            empty = pa.schema([(key, pa.int64()), (col.FEATURE_DATE, pa.string())]).empty_table()
+            return FeatureRows(empty, key, where)
+        digest, rows = self._rows.get(side, ("", None))
+        if rows is None or digest != manifest.digest:
+            self._rows.pop(side, None)  # two tables at once may not fit a worker's memory
+            table = self._tables.read(manifest, [key, col.FEATURE_DATE], as_dictionaries=[col.FEATURE_DATE])
+            rows = FeatureRows(table, key, where)
+            self._rows[side] = (manifest.digest, rows)
+        return rows
+
+    def __reduce__(self) -> tuple[Callable[[StoreAddress], PreviousDayRows], tuple[StoreAddress]]:
+        """Returns the function, with its argument, that finds the instance of another process."""
+        return _instance_of_process, (StoreAddress.from_store(self._tables.partitions),)
+
+
+_INSTANCES: Final[dict[str, PreviousDayRows]] = {}
+"""The instances of this process by address of the store."""
+
+
+def _instance_of_process(address: StoreAddress) -> PreviousDayRows:
+    if (name := repr(address)) not in _INSTANCES:
+        _INSTANCES[name] = PreviousDayRows(TableStore(address.open()))
+    return _INSTANCES[name]
+
+
+class FeatureTables:
+    """The feature tables that positives point into. Holds one table of each side, so days that share a table read it once."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._values: dict[str, tuple[str, pa.Table | CodedTable]] = {}
+
+    def find_for_positives(self, side: str, positive: Manifest) -> Manifest | None:
+        """Returns the feature table that a day's positives point into; None on the first day.
+
+        Raises:
+            ProvenanceError: a table between it and the positives was materialized again since, so row numbers mean nothing.
+        """
+        workspace, ds = self._workspace, positive.ds
+        samples = workspace.need("sample_fg", ds)
+        check_built_from(positive, samples)
+        if f"{side}_features_fg/{day_before(ds)}" not in samples.inputs:
+            return None
+        manifest = workspace.need(f"{side}_features_fg", day_before(ds))
+        check_built_from(samples, manifest)
+        return manifest
+
+    def read_values(self, side: str, manifest: Manifest, features: Sequence[Feature]) -> pa.Table | CodedTable:
+        """Returns features of a table in the form that `count_values` reads.
+
+        The first day of a table gets plain columns. The next day that uses the same table gets coded ones: coding costs more
+        than counting one day, and makes counting cheap on all later days.
+        """
+        digest, values = self._values.get(side, ("", None))
+        if values is None or digest != manifest.digest:
+            values = self._workspace.tables.read(manifest, [feature.name for feature in features]).combine_chunks()
+        elif isinstance(values, pa.Table):
+            values = code_columns(values, features)
+        self._values[side] = (manifest.digest, values)
+        return values
+
+
+def read_wide_sample(workspace: Workspace, asset: str, ds: str) -> pa.Table:
+    """Returns a day of sample_fg or positive_sample with a column for every feature, to look at.
+
+    Raises:
+        PartitionMissingError: if there is no such partition.
+        ProvenanceError: if the feature tables were materialized again since.
+    """
+    rows = workspace.need(asset, ds)
+    samples = rows if asset == "sample_fg" else workspace.need("sample_fg", ds)
+    if samples is not rows:
+        check_built_from(rows, samples)
+    sides = []
+    for side in ID_COLUMNS:
+        key = f"{side}_features_fg/{day_before(ds)}"
+        if key in samples.inputs:
+            manifest = workspace.need(f"{side}_features_fg", day_before(ds))
+            check_built_from(samples, manifest)
+            sides.append(workspace.tables.read(manifest))
+        else:
+            sides.append(workspace.tables.open(workspace.need(f"{side}_features_fg", ds)).schema.empty_table())
+    return widen(workspace.tables.read(rows), *sides)
