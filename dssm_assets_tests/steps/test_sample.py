@@ -1,4 +1,4 @@
-"""Samples that are placed piece by piece on workers elsewhere are those of a day placed at once in this process."""
+"""Encoded features, samples with their feature rows, and the training window; on one engine and in pieces on workers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ world = pytest.fixture(scope="module")(built_world)
 
 @pytest.fixture
 def workspace(world: BuiltWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """A world of which a day's samples lie in several row groups."""
+    """A world in which a day's samples are in several row groups."""
     made = open_workspace(world.copy(tmp_path / "copy"))
     monkeypatch.setattr(table_store, "ROW_GROUP_ROWS", ROW_GROUP)
     monkeypatch.setattr(previous_day, "_INSTANCES", {})
@@ -61,7 +61,7 @@ def in_pieces(workspace: Workspace) -> Workspace:
 
 
 @requires_pyspark
-def test_a_day_placed_in_pieces_is_the_day_placed_at_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sample_fg_in_pieces_equals_sample_fg_at_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     assert workspace.need("sample", DS).rows > 2 * ROW_GROUP
     expected = list(sample.sample_fg(workspace, [*worlds.DAYS[:1], DS]))
     original, reads = TableStore.read, []
@@ -69,14 +69,14 @@ def test_a_day_placed_in_pieces_is_the_day_placed_at_once(workspace: Workspace, 
         TableStore, "read", lambda self, at, *how, **named: reads.append(at.key) or original(self, at, *how, **named)
     )
     assert list(sample.sample_fg(in_pieces(workspace), [*worlds.DAYS[:1], DS])) == expected
-    eve = day_before(DS)
-    assert sorted(reads) == [f"item_features_fg/{eve}", f"user_features_fg/{eve}"], "once, for all pieces"
+    previous = day_before(DS)
+    assert sorted(reads) == [f"item_features_fg/{previous}", f"user_features_fg/{previous}"], "once, for all pieces"
     leak, parity = expected[1].checks
     assert (leak.is_passed, parity.facts["golden_rows"]) == (True, 5)
 
 
 @requires_pyspark
-def test_positives_chosen_in_pieces_are_those_chosen_in_a_stream(workspace: Workspace) -> None:
+def test_positive_sample_in_pieces_equals_positive_sample_at_once(workspace: Workspace) -> None:
     (expected,) = sample.positive_sample(workspace, [DS])
     placed = workspace.tables.read(workspace.need("sample_fg", DS))
     assert workspace.tables.read(expected.manifest).equals(placed.filter(pc.equal(placed.column(col.LABEL), 1)))
@@ -84,10 +84,10 @@ def test_positives_chosen_in_pieces_are_those_chosen_in_a_stream(workspace: Work
     assert list(sample.positive_sample(in_pieces(workspace), [DS])) == [expected]
 
 
-def test_a_day_of_positives_alone_is_the_very_table(workspace: Workspace) -> None:
-    standing = workspace.need("sample_fg", DS)
-    table = workspace.tables.read(standing)
-    placed = workspace.tables.write(SAMPLE_FG, DS, table.filter(pc.equal(table.column(col.LABEL), 1)), inputs=standing.inputs)
+def test_a_day_of_positives_alone_is_a_copy_of_sample_fg(workspace: Workspace) -> None:
+    existing = workspace.need("sample_fg", DS)
+    table = workspace.tables.read(existing)
+    placed = workspace.tables.write(SAMPLE_FG, DS, table.filter(pc.equal(table.column(col.LABEL), 1)), inputs=existing.inputs)
     (made,) = sample.positive_sample(replace(workspace, engine=None), [DS])  # type: ignore[arg-type]
     assert made.manifest.digest == placed.digest
     assert made.manifest.inputs == {placed.key: placed.digest}
@@ -96,13 +96,15 @@ def test_a_day_of_positives_alone_is_the_very_table(workspace: Workspace) -> Non
 
 @requires_pyspark
 @pytest.mark.parametrize("is_in_pieces", [False, True], ids=["at once", "in pieces"])
-def test_what_leaks_takes_no_partition_s_place(workspace: Workspace, *, is_in_pieces: bool) -> None:
-    eve = workspace.need(USER_FEATURES_FG.name, day_before(DS))
-    table = workspace.tables.read(eve)
-    # The first three users' features are of the day itself; the samples of those three leak.
-    dates = pa.array([DS if row < 3 else eve.ds for row in range(table.num_rows)])
+def test_samples_that_leak_do_not_replace_an_existing_partition(workspace: Workspace, *, is_in_pieces: bool) -> None:
+    previous = workspace.need(USER_FEATURES_FG.name, day_before(DS))
+    table = workspace.tables.read(previous)
+    # The features of three users are of the day itself, so their samples leak.
+    dates = pa.array([DS if row < 3 else previous.ds for row in range(table.num_rows)])
     place = table.schema.get_field_index(col.FEATURE_DATE)
-    workspace.tables.write(USER_FEATURES_FG, eve.ds, table.set_column(place, col.FEATURE_DATE, dates), inputs=eve.inputs)
+    workspace.tables.write(
+        USER_FEATURES_FG, previous.ds, table.set_column(place, col.FEATURE_DATE, dates), inputs=previous.inputs
+    )
     users = table.column(col.USER_ID).to_pylist()[:3]
     leaking = sum(user in users for user in workspace.tables.read(workspace.need("sample", DS)).column(col.USER_ID).to_pylist())
     assert leaking > 0
@@ -114,11 +116,11 @@ def test_what_leaks_takes_no_partition_s_place(workspace: Workspace, *, is_in_pi
         assert (leak.is_passed, leak.facts["leaking_rows"], leak.facts["newest_user_feature_date"]) == (False, leaking, DS)
         return result
 
-    standing = workspace.need("sample_fg", DS)
-    assert place_again().manifest == workspace.need("sample_fg", DS) == standing
+    existing = workspace.need("sample_fg", DS)
+    assert place_again().manifest == workspace.need("sample_fg", DS) == existing
     Path(layout.manifest_path(workspace.tables.partitions.root, "sample_fg", DS)).unlink()
     assert place_again().manifest == workspace.need("sample_fg", DS)
-    assert workspace.need("sample_fg", DS).inputs[eve.key] != standing.inputs[eve.key]
+    assert workspace.need("sample_fg", DS).inputs[previous.key] != existing.inputs[previous.key]
 
 
 DAY = worlds.DAYS[0]
@@ -126,7 +128,7 @@ ROWS = 23
 
 
 @pytest.fixture
-def workspace_fg(tmp_path, monkeypatch):
+def item_workspace(tmp_path, monkeypatch):
     """A workspace with one day of 23 items, read in batches of 4."""
     monkeypatch.setattr(table_store, "ROW_GROUP_ROWS", 4)
     made = open_workspace(worlds.write_config(tmp_path))
@@ -144,44 +146,44 @@ def workspace_fg(tmp_path, monkeypatch):
     return made
 
 
-def skewed_requests(monkeypatch, wrong):
-    """Lets single requests give something else where `wrong` says so; returns the requests that were replayed."""
-    asked: list[dict[str, Any]] = []
+def skew_requests(monkeypatch, wrong):
+    """Makes single requests return wrong features where `wrong` says so; returns the requests that were replayed."""
+    requests: list[dict[str, Any]] = []
     encode_one = FeatureGenerator.encode_one
 
-    def spoilt(generator, request, side=None, **how):
-        asked.append(dict(request))
+    def encode_wrongly(generator, request, side=None, **how):
+        requests.append(dict(request))
         found = encode_one(generator, request, side, **how)
         return {name: -1 if wrong(request) else value for name, value in found.items()}
 
-    monkeypatch.setattr(FeatureGenerator, "encode_one", spoilt)
-    return asked
+    monkeypatch.setattr(FeatureGenerator, "encode_one", encode_wrongly)
+    return requests
 
 
-def test_golden_rows_come_from_all_batches(workspace_fg, monkeypatch):
-    asked = skewed_requests(monkeypatch, lambda request: False)
-    (result,) = sample.item_features_fg(workspace_fg, [DAY])
+def test_golden_rows_come_from_all_batches(item_workspace, monkeypatch):
+    requests = skew_requests(monkeypatch, lambda request: False)
+    (result,) = sample.item_features_fg(item_workspace, [DAY])
     # 22 / 4 = 5.5 rows from one to the next, half to even: 0, 6 (5.5), 11, 16 (16.5), 22.
-    assert [request[col.ITEM_ID] for request in asked] == ["i00", "i06", "i11", "i16", "i22"]
+    assert [request[col.ITEM_ID] for request in requests] == ["i00", "i06", "i11", "i16", "i22"]
     (check,) = result.checks
     assert (check.name, check.is_passed, check.facts["golden_rows"]) == ("fg_parity", True, 5)
     assert result.manifest.rows == ROWS
 
 
-def test_a_skew_in_the_last_batch_alone_is_found(workspace_fg, monkeypatch):
-    skewed_requests(monkeypatch, lambda request: request[col.ITEM_ID] == "i22")
-    ((check,),) = [result.checks for result in sample.item_features_fg(workspace_fg, [DAY])]
+def test_parity_check_finds_a_skew_in_the_last_batch(item_workspace, monkeypatch):
+    skew_requests(monkeypatch, lambda request: request[col.ITEM_ID] == "i22")
+    ((check,),) = [result.checks for result in sample.item_features_fg(item_workspace, [DAY])]
     assert not check.is_passed
     assert check.facts["differing_features"] == ["category", "item", "item_buy_count_3d"]
     assert "row 22, item: " in check.description
 
 
-def test_an_empty_table_has_no_golden_rows(workspace_fg):
-    source = workspace_fg.need("item_all_feature", DAY)
-    workspace_fg.tables.write(ITEM_ALL_FEATURE, DAY, workspace_fg.tables.read(source).slice(0, 0))
-    (result,) = sample.item_features_fg(workspace_fg, [DAY])
+def test_an_empty_table_has_no_golden_rows(item_workspace):
+    source = item_workspace.need("item_all_feature", DAY)
+    item_workspace.tables.write(ITEM_ALL_FEATURE, DAY, item_workspace.tables.read(source).slice(0, 0))
+    (result,) = sample.item_features_fg(item_workspace, [DAY])
     assert (result.manifest.rows, result.checks[0].is_passed, result.checks[0].facts["golden_rows"]) == (0, True, 0)
-    assert workspace_fg.tables.open(result.manifest).schema.names == [
+    assert item_workspace.tables.open(result.manifest).schema.names == [
         col.ITEM_ID,
         col.FEATURE_DATE,
         "item",
@@ -192,26 +194,26 @@ def test_an_empty_table_has_no_golden_rows(workspace_fg):
 
 def test_histories_are_replayed_whole(world, tmp_path, monkeypatch):
     loaded = world.copy(tmp_path / "copy")
-    asked = skewed_requests(monkeypatch, lambda request: False)
+    requests = skew_requests(monkeypatch, lambda request: False)
     (result,) = sample.user_history_fg(open_workspace(loaded), [DAY])
     (check,) = result.checks
     assert (check.name, check.is_passed, check.facts["golden_rows"]) == ("fg_parity", True, 5)
-    # Every user takes three items a day.
-    assert [len(request[col.ITEM_IDS]) for request in asked] == [worlds.BUYS] * 5
-    skewed_requests(monkeypatch, lambda request: True)
+    # Every user buys three items a day.
+    assert [len(request[col.ITEM_IDS]) for request in requests] == [worlds.BUYS] * 5
+    skew_requests(monkeypatch, lambda request: True)
     ((check,),) = [result.checks for result in sample.user_history_fg(open_workspace(loaded), [DAY])]
     assert check.facts["differing_features"] == ["history__category", "history__item"]
 
 
 def test_context_features_of_samples_are_replayed(world, tmp_path, monkeypatch):
     loaded = world.copy(tmp_path / "copy")
-    skewed_requests(monkeypatch, lambda request: False)
+    skew_requests(monkeypatch, lambda request: False)
     ds = worlds.DAYS[1]
     (result,) = sample.sample_fg(open_workspace(loaded), [ds])
     leak, parity = result.checks
     assert (leak.name, leak.is_passed) == ("no_leak", True)
     assert (parity.name, parity.is_passed, parity.facts["golden_rows"]) == ("fg_parity", True, 5)
-    skewed_requests(monkeypatch, lambda request: True)
+    skew_requests(monkeypatch, lambda request: True)
     (result,) = sample.sample_fg(open_workspace(loaded), [ds])
     assert result.checks[1].facts["differing_features"] == ["request_hour"]
     assert not result.checks[1].is_passed
@@ -226,54 +228,54 @@ def test_samples_without_context_features_have_no_golden_rows(world, tmp_path):
 
 
 WINDOW = days_between("2024-01-06", "2024-01-08")
-DAY_WINDOW = "2024-01-09"
-EVE = "2024-01-05"
-"""Whose features the samples of the first day point into."""
+WINDOW_EVALUATION_DAY = "2024-01-09"
+PREVIOUS_DAY = "2024-01-05"
+"""The samples of the first day point into its features."""
 
 
 @pytest.fixture
-def workspace_window(tmp_path):
-    """A window of three days, every table whole: day n of the window has n + 1 rows."""
-    workspace_window = open_workspace(worlds.write_config(tmp_path, {"window": {"days": 3}}))
+def windowed(tmp_path):
+    """A window of three days, every table complete: day n of the window has n + 1 rows."""
+    windowed = open_workspace(worlds.write_config(tmp_path, {"window": {"days": 3}}))
     for table in WINDOW_TABLES:
         for number, ds in enumerate(WINDOW):
-            put(workspace_window, table, ds, number + 1)
+            put(windowed, table, ds, number + 1)
     for table in FEATURE_TABLES:
-        for ds in [EVE, *WINDOW]:
-            put(workspace_window, table, ds, 9)
-    return workspace_window
+        for ds in [PREVIOUS_DAY, *WINDOW]:
+            put(windowed, table, ds, 9)
+    return windowed
 
 
-def put(workspace_window, table, ds, rows):
-    workspace_window.tables.write(TableSpec(table, "any", (), ()), ds, pa.table({"x": pa.array(range(rows))}))
+def put(windowed, table, ds, rows):
+    windowed.tables.write(TableSpec(table, "any", (), ()), ds, pa.table({"x": pa.array(range(rows))}))
 
 
-def drop(workspace_window, table, ds):
-    workspace_window.tables.partitions.fs.rm(f"{workspace.tables.partitions.root}/{table}/ds={ds}", recursive=True)
+def drop(windowed, table, ds):
+    windowed.tables.partitions.fs.rm(f"{windowed.tables.partitions.root}/{table}/ds={ds}", recursive=True)
 
 
-def run(workspace_window, ds=DAY_WINDOW):
-    (result,) = training_window(workspace_window, [ds])
+def run(windowed, ds=WINDOW_EVALUATION_DAY):
+    (result,) = training_window(windowed, [ds])
     return result
 
 
-def test_a_whole_window_passes_and_lists_rows_and_digests(workspace_window):
-    result = run(workspace_window)
+def test_a_complete_window_passes_and_lists_rows_and_digests(windowed):
+    result = run(windowed)
     (check,) = result.checks
     assert (check.name, check.is_passed) == ("window_complete", True)
     assert check.description == "all 3 days from 2024-01-06 to 2024-01-08 are materialized"
-    rows = workspace_window.tables.read(result.manifest).to_pylist()
+    rows = windowed.tables.read(result.manifest).to_pylist()
     assert len(rows) == 4 * 3 + 2 * 4
     found = {(row["table"], row["day"]): (row["rows"], row["digest"]) for row in rows}
-    assert found["positive_sample", "2024-01-07"] == (2, workspace_window.need("positive_sample", "2024-01-07").digest)
-    assert found["user_features_fg", "2024-01-08"] == (9, workspace_window.need("user_features_fg", "2024-01-08").digest)
+    assert found["positive_sample", "2024-01-07"] == (2, windowed.need("positive_sample", "2024-01-07").digest)
+    assert found["user_features_fg", "2024-01-08"] == (9, windowed.need("user_features_fg", "2024-01-08").digest)
     assert set(result.manifest.inputs) == {f"{table}/{day}" for table, day in found}
 
 
-def test_missing_days_are_named_per_table_with_the_command(workspace_window):
-    drop(workspace_window, "positive_sample", "2024-01-07")
-    drop(workspace_window, "item_features_fg", "2024-01-08")
-    (check,) = run(workspace_window).checks
+def test_missing_days_are_named_per_table_with_the_command(windowed):
+    drop(windowed, "positive_sample", "2024-01-07")
+    drop(windowed, "item_features_fg", "2024-01-08")
+    (check,) = run(windowed).checks
     assert not check.is_passed
     assert check.description == (
         "missing: item_features_fg: 2024-01-08; positive_sample: 2024-01-07. "
@@ -282,30 +284,30 @@ def test_missing_days_are_named_per_table_with_the_command(workspace_window):
     assert check.facts["missing_days"] == {"item_features_fg": ["2024-01-08"], "positive_sample": ["2024-01-07"]}
 
 
-def test_days_before_the_calendar_cannot_be_filled_and_the_sentence_says_so(workspace_window):
-    (check,) = run(workspace_window, "2024-01-03").checks
+def test_the_check_says_that_days_before_the_calendar_cannot_be_filled(windowed):
+    (check,) = run(windowed, "2024-01-03").checks
     assert not check.is_passed
     assert "1 days lie before calendar.start 2024-01-01: evaluate a later day or set window.days lower." in check.description
     assert "dssm-assets materialize daily_tables --from 2024-01-01 --to 2024-01-02" in check.description
 
 
-def test_a_window_entirely_before_the_calendar_offers_no_command(workspace_window):
-    (check,) = run(workspace_window, "2024-01-01").checks
+def test_a_window_entirely_before_the_calendar_offers_no_command(windowed):
+    (check,) = run(windowed, "2024-01-01").checks
     assert "3 days lie before calendar.start" in check.description
     assert "materialize" not in check.description
 
 
-def test_the_evaluation_day_itself_is_not_part_of_the_window(workspace_window):
-    put(workspace_window, "positive_sample", DAY_WINDOW, 100)
-    rows = workspace_window.tables.read(run(workspace_window).manifest).to_pylist()
-    assert {row["day"] for row in rows} == {EVE, *WINDOW}
+def test_the_evaluation_day_itself_is_not_part_of_the_window(windowed):
+    put(windowed, "positive_sample", WINDOW_EVALUATION_DAY, 100)
+    rows = windowed.tables.read(run(windowed).manifest).to_pylist()
+    assert {row["day"] for row in rows} == {PREVIOUS_DAY, *WINDOW}
 
 
-def test_a_corrected_day_shows_in_the_windows_digest(workspace_window):
-    before = run(workspace_window).manifest.digest
-    assert run(workspace_window).manifest.digest == before
-    put(workspace_window, "positive_sample", "2024-01-06", 50)
-    assert run(workspace_window).manifest.digest != before
+def test_a_rewritten_day_changes_the_digest_of_the_window(windowed):
+    before = run(windowed).manifest.digest
+    assert run(windowed).manifest.digest == before
+    put(windowed, "positive_sample", "2024-01-06", 50)
+    assert run(windowed).manifest.digest != before
 
 
 def test_window_days_cross_months_and_leap_days():

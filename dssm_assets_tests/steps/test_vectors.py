@@ -202,7 +202,7 @@ def test_another_width_or_other_ids_before_are_a_drift(workspace):
 
 @pytest.mark.parametrize(("name", "step"), [("item_vectors", item_vectors), ("user_vectors", user_vectors)])
 def test_several_processes_write_the_bytes_of_one(world, tmp_path, monkeypatch, name, step):
-    monkeypatch.setattr("dssm_assets.steps.vectors.PART_ROWS", 3)
+    monkeypatch.setattr("dssm_assets.steps.vector_parts.PART_ROWS", 3)
     found = {}
     for processes in (1, 2):
         loaded = world.copy(tmp_path / str(processes))
