@@ -1,4 +1,4 @@
-"""`dssm-assets fit`: two processes under torchrun publish a day's model, which a run of the asset then takes."""
+"""`dssm-assets fit`: two processes under torchrun publish a day's model, which a run of the asset then uses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from dssm_assets_tests.worlds import EVALUATION_DAY
 
 EXTERNAL: dict[str, Any] = {"training": {"launcher": "external", "shard_tables": True, "epochs": 2}, "model": {"dropout": 0.0}}
 COMMAND = "import sys; from dssm_assets.cli import main; sys.exit(main())"
-WORDS = ["--no-python", sys.executable, "-c", COMMAND, "fit", "--day", EVALUATION_DAY]
+ARGUMENTS = ["--no-python", sys.executable, "-c", COMMAND, "fit", "--day", EVALUATION_DAY]
 
 
 def _alone(workspace: Workspace) -> Workspace:
@@ -47,9 +47,7 @@ def _losses(workspace: Workspace) -> list[float]:
     return list(json.loads(workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), ModelFile.LOSSES)))
 
 
-def test_a_model_fitted_under_torchrun_is_what_the_asset_takes(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
-) -> None:
+def test_asset_uses_the_model_fitted_under_torchrun(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
     world = worlds.built_world(tmp_path_factory)
     loaded = world.copy(tmp_path / "world", EXTERNAL)
     workspace = open_workspace(loaded)
@@ -58,9 +56,9 @@ def test_a_model_fitted_under_torchrun_is_what_the_asset_takes(
     with pytest.raises(ProvenanceError, match=r"launcher external: expected a model fitted with these settings"):
         _fitted(workspace)
     assert loaded.path is not None
-    told = {**os.environ, "DSSM_CONFIG": str(loaded.path), "DSSM_HOME": str(loaded.home), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *WORDS]
-    ended = subprocess.run(command, env=told, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "DSSM_CONFIG": str(loaded.path), "DSSM_HOME": str(loaded.home), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *ARGUMENTS]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert f"published dssm_model/{EVALUATION_DAY}, fitted by 2 processes" in ended.stdout
     published = workspace.need("dssm_model", EVALUATION_DAY)
@@ -76,7 +74,7 @@ def test_a_model_fitted_under_torchrun_is_what_the_asset_takes(
         _fitted(replace(workspace, loaded=replace(workspace.loaded, config=config)))
 
 
-def test_without_torchrun_it_says_how_to_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torchrun_the_error_says_how_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     parser = argparse.ArgumentParser()
@@ -86,26 +84,26 @@ def test_without_torchrun_it_says_how_to_be_started(monkeypatch: pytest.MonkeyPa
         parsed.command(parsed)
 
 
-def test_an_experiment_s_own_settings_are_fitted(
+def test_experiment_is_fitted_with_its_own_settings(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world", EXTERNAL)
-    standing, hot = open_workspace(loaded), Experiment("hot", {"model.temperature": 5.0})
-    before = worlds.every_digest(standing)
-    told = {"DSSM_CONFIG": loaded.path, "DSSM_HOME": loaded.home, "RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
-    for name, value in {**told, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 0}.items():
+    workspace_before, hot = open_workspace(loaded), Experiment("hot", {"model.temperature": 5.0})
+    before = worlds.every_digest(workspace_before)
+    environment = {"DSSM_CONFIG": loaded.path, "DSSM_HOME": loaded.home, "RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
+    for name, value in {**environment, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 0}.items():
         monkeypatch.setenv(name, str(value))
     parser = argparse.ArgumentParser()
     fit.add_command(parser.add_subparsers())
     parsed = parser.parse_args(["fit", "--day", EVALUATION_DAY, "--experiment", "hot"])
     with pytest.raises(ConfigError, match=r"experiment hot: expected settings of .*start its run of dssm_model first"):
         parsed.command(parsed)
-    workspace, _ = open_experiment(standing, hot, "dssm_model", EVALUATION_DAY)
+    workspace, _ = open_experiment(workspace_before, hot, "dssm_model", EVALUATION_DAY)
     with pytest.raises(ProvenanceError, match=rf"start `dssm-assets fit --day {EVALUATION_DAY} --experiment hot` under"):
         next(dssm_model.dssm_model(workspace, [EVALUATION_DAY]))
     assert parsed.command(parsed) == 0
-    workspace, _ = open_experiment(standing, hot, "dssm_model", EVALUATION_DAY)
+    workspace, _ = open_experiment(workspace_before, hot, "dssm_model", EVALUATION_DAY)
     (result,) = dssm_model.dssm_model(workspace, [EVALUATION_DAY])
     assert result.facts["configuration"]["model"]["temperature"] == 5.0
     assert workspace.tables.partitions.is_own(result.manifest)
-    assert worlds.every_digest(standing) == before
+    assert worlds.every_digest(workspace_before) == before

@@ -1,7 +1,7 @@
 """Fits of the small world as jobs in files, and a process that ends itself in the middle of one.
 
-`python -m dssm_assets_tests.steps.fit_jobs JOB PHASE STEP` runs a job and kills its own process, as nothing could catch it,
-after that step of that phase.
+`python -m dssm_assets_tests.steps.fit_jobs JOB PHASE STEP` runs a job and kills its own process with a
+signal that cannot be caught, after that step of that phase.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def run(job: FitJob) -> FitOutcome:
     return outcome
 
 
-def killed(job: FitJob, folder: Path, phase: str, step: int) -> None:
-    """Runs a job in a process that is killed after this step, and checks that it was."""
+def run_and_kill(job: FitJob, folder: Path, phase: str, step: int) -> None:
+    """Runs a job in a process that kills itself after this step."""
     file = folder / "killed.json"
     file.write_text(job.to_json())
     command = [sys.executable, "-m", "dssm_assets_tests.steps.fit_jobs", str(file), phase, str(step)]

@@ -1,4 +1,4 @@
-"""The tiny world fitted again under other settings, from its configuration to the bundle, for tests of options that reach that far."""
+"""The tiny world fitted again with other settings, from configuration to bundle, for tests of options that reach that far."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Checks = dict[str, dict[str, Check]]
 
 
 def refitted(factory: pytest.TempPathFactory, folder: Path, changes: Mapping[str, Any]) -> tuple[Workspace, Checks]:
-    """Returns the workspace, and of each step its checks by name."""
+    """Returns the workspace, and the checks of each step by name."""
     workspace = open_workspace(worlds.built_world(factory).copy(folder, changes))
     checks = {}
     for step in STEPS:

@@ -1,4 +1,4 @@
-"""Fits of the small world by two real processes that are started once for all of them."""
+"""Fits of the small world by two real processes, which are started once for all fits."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from dssm_assets.core.training.distributed.process_group import ProcessGroup
 from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.steps.fit_job import FitJob, run_job
 
-REPORT = "told.json"
+REPORT = "full_report.json"
 
 
 class _StoppedError(Exception):
-    """Ends a fit in the middle, in every process at the same step."""
+    """Stops a fit in every process at the same step."""
 
 
 @dataclass(frozen=True)
 class SharedFit:
-    """A job, and after which step of all it is broken off; None: it goes through."""
+    """A job, and the step after which it is stopped; None: it runs to its end."""
 
     job: FitJob
     stop: int | None = None
 
 
 def run_shared(fits: Mapping[str, Sequence[SharedFit]], folder: Path) -> dict[str, dict[str, bytes]]:
-    """Returns by name the files that the last fit of each list leaves, and its report; two processes run them in turn."""
+    """Returns the files that the last fit of each list leaves, and its report, by name; two processes run them in turn."""
     folder.mkdir()
     mp.start_processes(_run, (dict(fits), str(folder)), nprocs=2, start_method="spawn")  # type: ignore[no-untyped-call]
     return {name: {path.name: path.read_bytes() for path in (folder / name).iterdir()} for name in fits}

@@ -1,4 +1,4 @@
-"""The step of the fitted towers: what is stored and told with validation days, a prior, an earlier model, a killed run."""
+"""The step dssm_model: what is stored and reported with validation days, a prior, a warm start, a killed run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dssm_assets.steps.workspace import StepResult, Workspace, open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import EVALUATION_DAY, BuiltWorld
 
-EVE = "2024-01-11"
+PREVIOUS_DAY = "2024-01-11"
 SEARCH: dict[str, Any] = {"model": {"prior": True}, "training": {"validation_days": 2, "epochs": 3, "weight_average": 0.9}}
 
 
@@ -29,7 +29,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> BuiltWorld:
     return worlds.built_world(tmp_path_factory)
 
 
-def _made(workspace: Workspace, ds: str = EVALUATION_DAY) -> StepResult:
+def _fit_towers(workspace: Workspace, ds: str = EVALUATION_DAY) -> StepResult:
     list(feature_config.training_config(workspace, [ds]))
     (result,) = dssm_model.dssm_model(workspace, [ds])
     return result
@@ -38,29 +38,29 @@ def _made(workspace: Workspace, ds: str = EVALUATION_DAY) -> StepResult:
 @pytest.fixture(scope="module")
 def searched(world: BuiltWorld, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, StepResult]:
     workspace = open_workspace(world.copy(tmp_path_factory.mktemp("search") / "world", SEARCH))
-    return workspace, _made(workspace)
+    return workspace, _fit_towers(workspace)
 
 
-def test_the_search_and_its_prior_are_stored(searched: tuple[Workspace, StepResult]) -> None:
+def test_search_and_prior_are_stored(searched: tuple[Workspace, StepResult]) -> None:
     workspace, result = searched
     read = {file.name: workspace.artifacts.read_bytes(result.manifest, file.name) for file in result.manifest.files}
     assert read.keys() == {"model.bin", "towers.json", ModelFile.LOSSES, ModelFile.REPORT, ModelFile.VALIDATION, "prior.json"}
-    told = json.loads(read[ModelFile.VALIDATION])
-    rates = [score["hit_rate"] for score in told["scores"]]
+    stored = json.loads(read[ModelFile.VALIDATION])
+    rates = [score["hit_rate"] for score in stored["scores"]]
     assert len(rates) == 3
     best = max(range(3), key=lambda epoch: rates[epoch])
     prior = Prior.from_json(read["prior.json"])
-    assert told["scores"][best]["prior"] == [prior.popularity, prior.recent, prior.half_life_days]
-    # 12 users take 3 items on 6 days: 216 samples are 7 batches of 32, the first 4 days' 144 are 5.
+    assert stored["scores"][best]["prior"] == [prior.popularity, prior.recent, prior.half_life_days]
+    # 12 users have 3 events on each of 6 days: 216 samples are 7 batches of 32, the first 4 days' 144 are 5.
     assert len(json.loads(read[ModelFile.LOSSES])) == 7 * (best + 1)
-    assert len(told["loss_by_step"]) == 5 * 3
+    assert len(stored["loss_by_step"]) == 5 * 3
 
 
-def test_the_fit_takes_the_steps_that_step_config_plans_and_warms_up_as_long(world: BuiltWorld, tmp_path: Path) -> None:
+def test_fit_follows_the_steps_of_step_config(world: BuiltWorld, tmp_path: Path) -> None:
     workspace = open_workspace(world.copy(tmp_path / "world", {"training": {"epochs": 2, "epoch_frac": 0.5}}))
     (planned,) = feature_config.step_config(workspace, [EVALUATION_DAY])
     rows = {row["feature"]: json.loads(row["feature_info"]) for row in workspace.tables.read(planned.manifest).to_pylist()}
-    facts = _made(workspace).facts
+    facts = _fit_towers(workspace).facts
     # Half of 216 samples are 4 batches of 32.
     assert rows == {"__NUM_STEPS__": {"num_steps": 8}, "__DECAY_STEPS__": {"decay_steps": 7}}
     assert facts["steps"] == facts["planned_steps"] == 8
@@ -68,13 +68,13 @@ def test_the_fit_takes_the_steps_that_step_config_plans_and_warms_up_as_long(wor
     table = workspace.tables.read(planned.manifest).to_pylist()
     table[1]["feature_info"] = '{"decay_steps": 2}'
     workspace.write_table(STEP_CONFIG, EVALUATION_DAY, pa.Table.from_pylist(table, schema=CONFIG), [])
-    # What a version wrote in which decay_steps were those of an epoch would be taken for 6 steps of warm-up of 8.
+    # An old version wrote the decay_steps of one epoch: they would mean 6 steps of warm-up out of 8.
     with pytest.raises(ProvenanceError, match=r"steps: expected 1 steps of warm-up .* got 6: decay_steps 2.*step_config"):
-        _made(workspace)
+        _fit_towers(workspace)
     assert workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), ModelFile.LOSSES) == losses
 
 
-def test_dagster_is_told_how_it_went(searched: tuple[Workspace, StepResult]) -> None:
+def test_metadata_reports_the_fit(searched: tuple[Workspace, StepResult]) -> None:
     workspace, result = searched
     facts = result.facts
     assert len(facts["validation_hit_rate"]) == 3
@@ -93,71 +93,74 @@ def test_dagster_is_told_how_it_went(searched: tuple[Workspace, StepResult]) -> 
     assert result.images["loss_curve"].startswith(b"\x89PNG")
 
 
-def test_what_differs_from_run_to_run_is_not_stored(searched: tuple[Workspace, StepResult]) -> None:
+def test_figures_that_differ_from_run_to_run_are_not_stored(searched: tuple[Workspace, StepResult]) -> None:
     workspace, result = searched
     assert not list((workspace.artifacts.cache / "fit_state").rglob("*.state"))
-    assert _made(workspace).manifest == result.manifest
+    assert _fit_towers(workspace).manifest == result.manifest
 
 
-def test_a_killed_run_is_taken_up_and_its_state_removed(world: BuiltWorld, tmp_path: Path) -> None:
+def test_killed_run_is_resumed_and_its_state_removed(world: BuiltWorld, tmp_path: Path) -> None:
     often = {"training": {"epochs": 3, "checkpoint_minutes": 1e-9}}
     workspace = open_workspace(world.copy(tmp_path / "world", often))
 
-    class EndedError(Exception):
+    class KilledError(Exception):
         pass
 
     def log(text: str) -> None:
         lines.append(text)
         if "step 21/21" in text and len(lines) < 3:
-            raise EndedError
+            raise KilledError
 
     lines: list[str] = []
     workspace = Workspace(workspace.loaded, workspace.tables, workspace.artifacts, workspace.engine, log)
-    with pytest.raises(EndedError):
-        _made(workspace)
-    result = _made(workspace)
+    with pytest.raises(KilledError):
+        _fit_towers(workspace)
+    result = _fit_towers(workspace)
     assert result.facts["resumed_at_step"] == 20
     assert not list((workspace.artifacts.cache / "fit_state").rglob("*.state"))
     assert any("killed fit" in line for line in lines)
-    assert _made(workspace).manifest == result.manifest
+    assert _fit_towers(workspace).manifest == result.manifest
 
 
 @pytest.fixture(scope="module")
 def warm(world: BuiltWorld, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A world that has a model of the eve too."""
+    """Returns a world that also has a model of the previous day."""
     loaded = world.copy(tmp_path_factory.mktemp("warm") / "world", {"training": {"warm_start": True}})
-    worlds.materialize(loaded, worlds.WINDOWED, [EVE])
+    worlds.materialize(loaded, worlds.WINDOWED, [PREVIOUS_DAY])
     return open_workspace(loaded)
 
 
-def test_a_partition_begins_as_the_one_before(warm: Workspace) -> None:
-    assert warm.need("dssm_model", EVE).inputs.keys() == {f"train_samples/{EVE}", f"training_config/{EVE}"}
-    result = _made(warm)
-    told = result.facts["warm_start"]
-    assert told["from"] == f"dssm_model/{EVE}"
-    # Every item and user of the tiny world acts every day, so nothing is new.
-    assert told["embedding_rows_new"] == 0
-    assert told["embedding_rows_carried"] > 20
-    assert told["dense_tensors_new"] == 0
-    carried = {f"dssm_model/{EVE}", f"feature_config/{EVE}", f"feature_counts/{EVE}"}
+def test_warm_start_begins_with_the_previous_model(warm: Workspace) -> None:
+    assert warm.need("dssm_model", PREVIOUS_DAY).inputs.keys() == {
+        f"train_samples/{PREVIOUS_DAY}",
+        f"training_config/{PREVIOUS_DAY}",
+    }
+    result = _fit_towers(warm)
+    facts = result.facts["warm_start"]
+    assert facts["from"] == f"dssm_model/{PREVIOUS_DAY}"
+    # Every user and item of the tiny world has events every day, so nothing is new.
+    assert facts["embedding_rows_new"] == 0
+    assert facts["embedding_rows_carried"] > 20
+    assert facts["dense_tensors_new"] == 0
+    carried = {f"dssm_model/{PREVIOUS_DAY}", f"feature_config/{PREVIOUS_DAY}", f"feature_counts/{PREVIOUS_DAY}"}
     assert carried < result.manifest.inputs.keys()
     losses = json.loads(warm.artifacts.read_bytes(result.manifest, ModelFile.LOSSES))
-    first = json.loads(warm.artifacts.read_bytes(warm.need("dssm_model", EVE), ModelFile.LOSSES))
+    first = json.loads(warm.artifacts.read_bytes(warm.need("dssm_model", PREVIOUS_DAY), ModelFile.LOSSES))
     assert losses[0] < first[0] - 0.5
 
 
-def test_a_model_that_learned_the_validation_days_is_not_begun_with(warm: Workspace) -> None:
+def test_warm_start_skips_models_that_learned_the_validation_days(warm: Workspace) -> None:
     loaded = worlds.write_config(warm.loaded.path.parent, {"training": {"warm_start": True, "validation_days": 2}})
     lines: list[str] = []
-    assert _made(open_workspace(loaded, lines.append)).facts["warm_start"] is None
+    assert _fit_towers(open_workspace(loaded, lines.append)).facts["warm_start"] is None
     assert any("no dssm_model up to 2024-01-10" in line for line in lines)
 
 
-def test_an_earlier_day_whose_counts_were_rewritten_is_named(warm: Workspace) -> None:
+def test_warm_start_from_a_day_with_rewritten_counts_is_refused(warm: Workspace) -> None:
     loaded = worlds.write_config(warm.loaded.path.parent, {"training": {"warm_start": True}})
     workspace = open_workspace(loaded)
-    stored = workspace.need("feature_counts", EVE)
+    stored = workspace.need("feature_counts", PREVIOUS_DAY)
     counts: pa.Table = workspace.tables.read(stored)
-    workspace.tables.write(FEATURE_COUNTS, EVE, counts.slice(1), inputs=stored.inputs)
-    with pytest.raises(ProvenanceError, match=f"train_samples/{EVE}, input feature_counts/{EVE}"):
-        _made(workspace)
+    workspace.tables.write(FEATURE_COUNTS, PREVIOUS_DAY, counts.slice(1), inputs=stored.inputs)
+    with pytest.raises(ProvenanceError, match=f"train_samples/{PREVIOUS_DAY}, input feature_counts/{PREVIOUS_DAY}"):
+        _fit_towers(workspace)

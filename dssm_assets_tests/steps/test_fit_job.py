@@ -1,4 +1,4 @@
-"""States of a fit in files: one, or a part per process that count only together."""
+"""States of a fit in files: one file, or a part per process that are valid only together."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dssm_assets.core.training.distributed.process_group import ProcessGroup
 from dssm_assets.steps.fit_job import StateFiles
 
 
-class Together(ProcessGroup):
-    """One of two processes in a test that plays both, one after the other."""
+class FakeGroup(ProcessGroup):
+    """One of two processes; the test runs both, one after the other."""
 
     def is_same(self, value: float) -> bool:
         return not hasattr(self, "_other") or value == self._other
 
-    def sees(self, other: float) -> None:
+    def set_other(self, other: float) -> None:
         self._other = other
 
     def wait(self) -> None:
@@ -22,11 +22,11 @@ class Together(ProcessGroup):
 
 
 def _both(path: Path) -> tuple[StateFiles, StateFiles]:
-    first, second = (StateFiles(path, Together(rank, 2), is_sharded=True) for rank in (0, 1))
+    first, second = (StateFiles(path, FakeGroup(rank, 2), is_sharded=True) for rank in (0, 1))
     return first, second
 
 
-def test_one_process_keeps_one_file(tmp_path: Path) -> None:
+def test_one_process_stores_one_file(tmp_path: Path) -> None:
     states = StateFiles(tmp_path / "day.state")
     assert states.read() is None
     states.write([b"a", b"b"])
@@ -35,22 +35,22 @@ def test_one_process_keeps_one_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_parts_count_once_all_are_there(tmp_path: Path) -> None:
+def test_parts_are_valid_once_all_are_written(tmp_path: Path) -> None:
     path = tmp_path / "day.state"
     second, first = reversed(_both(path))
     for text in (b"1", b"2"):
-        second.write([b"second " + text])  # the first names the parts, after all have come
+        second.write([b"second " + text])  # the first names the parts once all are written
         first.write([b"first " + text])
-    second.write([b"second 3"])  # and here the first is killed
+    second.write([b"second 3"])  # the first is killed here
     assert [states.read() for states in _both(path)] == [b"first 2", b"second 2"]
     first.remove()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_processes_do_not_see_the_same_all_begin_anew(tmp_path: Path) -> None:
-    path, ranks = tmp_path / "day.state", Together(0, 2)
+def test_processes_that_see_different_files_start_again(tmp_path: Path) -> None:
+    path, ranks = tmp_path / "day.state", FakeGroup(0, 2)
     for states in reversed(_both(path)):
         states.write([b"part"])
     assert StateFiles(path, ranks, is_sharded=True).read() == b"part"
-    ranks.sees(0.0)  # the other machine has no such file
+    ranks.set_other(0.0)  # the other machine has no such file
     assert StateFiles(path, ranks, is_sharded=True).read() is None

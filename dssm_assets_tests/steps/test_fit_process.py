@@ -1,4 +1,4 @@
-"""Two processes that share every batch learn what one process learns."""
+"""Two processes that share every batch, and which error is reported if one fails."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dssm_assets_tests.steps.fit_jobs import run, write_job
 QUIET = {"dropout": 0.0}
 """Dropout is drawn by each process for its own rows, so it differs from that of one process."""
 TRAINING = {"batch_size": 27, "validation_days": 1, "weight_average": 0.9, "gradient_clip": 1.0, "epochs": 2}
-"""160 samples in batches of 27 leave a last one of 25, and 120 one of 12: shares of unlike sizes."""
+"""160 samples in batches of 27 leave a last one of 25, and 120 one of 12: parts of unequal sizes."""
 
 
 def _weights(outcome: FitOutcome) -> dict[str, np.ndarray[Any, Any]]:
@@ -37,7 +37,7 @@ def _weights(outcome: FitOutcome) -> dict[str, np.ndarray[Any, Any]]:
 MODEL_SECTION: dict[str, Any] = {"prior": True, "queue_batches": 1, "learn_temperature": True, "user_positive_mask": True}
 
 
-def test_two_processes_give_the_curve_and_the_weights_of_one(tmp_path: Path) -> None:
+def test_two_processes_give_the_losses_and_weights_of_one(tmp_path: Path) -> None:
     job = write_job(tmp_path / "tables", {**QUIET, **MODEL_SECTION, "skip": True}, {**TRAINING, "embedding_optimiser": "adam"})
     alone = run(job)
     seen: list[Progress] = []
@@ -53,13 +53,13 @@ def test_two_processes_give_the_curve_and_the_weights_of_one(tmp_path: Path) -> 
     assert seen[-1].step == seen[-1].steps
 
 
-def test_a_failure_of_a_process_is_told_with_its_words(tmp_path: Path) -> None:
+def test_error_of_a_process_is_reported_with_its_message(tmp_path: Path) -> None:
     job = write_job(tmp_path / "tables", {"prior": True}, {})
     with pytest.raises(DssmError, match=r"(?s)training in 2 processes ended with 1.*validation days on which it is chosen"):
         run_in_processes(job, tmp_path, 2, lambda progress: None)
 
 
-FAILS_ALONE = """
+FAIL_IN_ONE_PROCESS = """
 import os
 
 if os.environ.get("RANK") == "1":
@@ -78,17 +78,17 @@ if os.environ.get("RANK") == "1":
 """Python reads a module of this name as it starts, in every process."""
 
 
-def test_the_process_that_failed_is_told_and_not_those_that_lost_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_failure_is_reported_and_not_the_lost_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = write_job(tmp_path / "tables", {}, {})
     (tmp_path / "start").mkdir()
-    (tmp_path / "start" / "sitecustomize.py").write_text(FAILS_ALONE)
+    (tmp_path / "start" / "sitecustomize.py").write_text(FAIL_IN_ONE_PROCESS)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "start"), os.environ.get("PYTHONPATH", "")]))
-    with pytest.raises(DssmError, match=r"(?s)process 1:.*SchemaError: the third batch: expected rows") as told:
+    with pytest.raises(DssmError, match=r"(?s)process 1:.*SchemaError: the third batch: expected rows") as caught:
         run_in_processes(job, tmp_path, 2, lambda progress: None)
-    assert "peer" not in str(told.value)
+    assert "peer" not in str(caught.value)
 
 
-def test_each_process_has_a_gpu_to_itself() -> None:
+def test_each_process_has_its_own_gpu() -> None:
     assert [gpu_of(rank, 2) for rank in range(2)] == [0, 1]
     with pytest.raises(ConfigError, match=r"training.num_processes on CUDA: expected at most 2 processes on this machine"):
         gpu_of(2, 2)
@@ -98,41 +98,39 @@ LOST = RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] 
 TYPED = SchemaError(Fault("table samples", "a column", "none", "write it"))
 
 
-def _left(folder: Path, errors: dict[int, Exception]) -> str | None:
-    """Keeps the faults, one second after the other, and returns which is told."""
+def _write_errors(folder: Path, errors: dict[int, Exception]) -> str | None:
+    """Writes the errors, one per second, and returns the one that is reported."""
     for second, (rank, error) in enumerate(errors.items()):
         write_error(folder, rank, error)
-        (kept,) = folder.glob(f"error-{rank}.*")
-        os.utime(kept, (second, second))
+        (written,) = folder.glob(f"error-{rank}.*")
+        os.utime(written, (second, second))
     return find_cause(folder)
 
 
-def test_a_typed_error_goes_before_others(tmp_path: Path) -> None:
-    told = _left(tmp_path, {0: LOST, 3: ValueError("another"), 11: TYPED, 2: ValueError("last")})
-    assert told is not None
-    assert told.startswith("process 11:\n")
-    assert "table samples: expected a column" in told
+def test_typed_error_is_reported_before_others(tmp_path: Path) -> None:
+    cause = _write_errors(tmp_path, {0: LOST, 3: ValueError("another"), 11: TYPED, 2: ValueError("last")})
+    assert cause is not None
+    assert cause.startswith("process 11:\n")
+    assert "table samples: expected a column" in cause
 
 
-def test_else_the_earliest_that_is_no_lost_connection(tmp_path: Path) -> None:
-    told = _left(tmp_path, {0: DistBackendError("NCCL"), 10: ValueError("the cause"), 2: ValueError("a consequence")})
-    assert told is not None
-    assert told.startswith("process 10:\n")
-    assert "the cause" in told
+def test_earliest_error_that_is_not_a_lost_connection_is_reported(tmp_path: Path) -> None:
+    cause = _write_errors(tmp_path, {0: DistBackendError("NCCL"), 10: ValueError("the cause"), 2: ValueError("a consequence")})
+    assert cause is not None
+    assert cause.startswith("process 10:\n")
+    assert "the cause" in cause
 
 
-def test_a_process_that_is_ended_while_it_writes_leaves_nothing_to_trip_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_process_killed_while_it_writes_leaves_no_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_error(tmp_path, 0, TYPED)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(KeyboardInterrupt))
         write_error(tmp_path, 1, LOST)
-    told = find_cause(tmp_path)
-    assert told is not None
-    assert told.startswith("process 0:\n")
+    cause = find_cause(tmp_path)
+    assert cause is not None
+    assert cause.startswith("process 0:\n")
 
 
-def test_lost_connections_alone_tell_nothing(tmp_path: Path) -> None:
+def test_lost_connections_are_never_reported(tmp_path: Path) -> None:
     assert find_cause(tmp_path) is None
-    assert _left(tmp_path, {0: LOST, 1: ConnectionResetError("gone")}) is None
+    assert _write_errors(tmp_path, {0: LOST, 1: ConnectionResetError("gone")}) is None

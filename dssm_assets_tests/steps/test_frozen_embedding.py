@@ -1,4 +1,4 @@
-"""A model with codes beside its towers: stored, evaluated and served alike."""
+"""A model with a frozen embedding next to the towers' outputs: stored, evaluated and served alike."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ CHANGES = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """The workspace, and of each step its checks by name."""
-    return refitted(tmp_path_factory, tmp_path_factory.mktemp("held") / "world", CHANGES)
+def refitted_world(tmp_path_factory):
+    """Returns the workspace, and the checks of each step by name."""
+    return refitted(tmp_path_factory, tmp_path_factory.mktemp("frozen") / "world", CHANGES)
 
 
-def test_the_first_places_are_of_length_one_and_the_last_tell_the_groups_apart(made):
-    workspace, checks = made
+def test_tower_columns_have_length_one_and_codes_separate_the_groups(refitted_world):
+    workspace, checks = refitted_world
     items, users = vectors_of(workspace, "item"), vectors_of(workspace, "user")
     for vector in (*items.values(), *users.values()):
         assert vector.shape == (TOWER + CODES,)
@@ -32,11 +32,11 @@ def test_the_first_places_are_of_length_one_and_the_last_tell_the_groups_apart(m
     product = {(u, i): users[u][TOWER:] @ items[i][TOWER:] for u in users for i in items}
     own = [value for (user, item), value in product.items() if user[0] == item[0]]
     other = [value for (user, item), value in product.items() if user[0] != item[0]]
-    assert np.mean(own) > np.mean(np.abs(other)) + 0.1  # nobody takes items of the other group
+    assert np.mean(own) > np.mean(np.abs(other)) + 0.1  # no user has items of the other group
 
 
-def test_lists_are_by_the_whole_product_and_not_by_the_angle(made):
-    workspace, _ = made
+def test_lists_are_ranked_by_the_whole_product(refitted_world):
+    workspace, _ = refitted_world
     items, users = vectors_of(workspace, "item"), vectors_of(workspace, "user")
     names, matrix = list(items), np.stack(list(items.values()))
     for row in workspace.tables.read(workspace.need("hit_rate_detail", EVALUATION_DAY)).to_pylist():
@@ -44,7 +44,7 @@ def test_lists_are_by_the_whole_product_and_not_by_the_angle(made):
         assert row["topk_scores"] == pytest.approx([-score for score, _ in best], abs=1e-5)
 
 
-def test_it_is_good_enough_to_be_served(made):
-    checks = made[1]["serving_bundle"]
+def test_model_with_frozen_embedding_can_be_served(refitted_world):
+    checks = refitted_world[1]["serving_bundle"]
     assert checks["exported_towers"].is_passed, checks["exported_towers"].sentence
     assert checks["index_recall"].is_passed

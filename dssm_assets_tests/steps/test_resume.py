@@ -1,4 +1,4 @@
-"""A training whose process is killed goes on from its stored state and ends with the very bytes of one that was not."""
+"""A killed fit resumes from its stored state and ends with the bytes of one that was not killed."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ import pytest
 
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.training.resume.checkpoints import read_state
-from dssm_assets_tests.steps.fit_jobs import EVERY_STEP, killed, run, write_job
+from dssm_assets_tests.steps.fit_jobs import EVERY_STEP, run, run_and_kill, write_job
 
 ALL: dict[str, Any] = {"dropout": 0.2, "queue_batches": 2, "norm": "batch", "learn_temperature": True, "embedding_dropout": 0.1}
 CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, int]] = [
     ("the defaults, inside an epoch", {}, {}, "fit", 7),
-    ("every state there is", ALL, {"embedding_optimiser": "adam", "weight_average": 0.9}, "fit", 8),
+    ("every kind of state", ALL, {"embedding_optimiser": "adam", "weight_average": 0.9}, "fit", 8),
     ("in the search", {**ALL, "prior": True}, {"validation_days": 1, "weight_average": 0.9, "epochs": 3}, "search", 7),
     ("after the search", {"prior": True}, {"validation_days": 1, "weight_average": 0.9}, "fit", 2),
-    ("the last of an epoch, nothing is fitted again", {}, {"validation_days": 1, "refit": False, "epochs": 3}, "search", 9),
+    ("the last of an epoch, without refit", {}, {"validation_days": 1, "refit": False, "epochs": 3}, "search", 9),
 ]
 
 
 @pytest.mark.parametrize(("model", "training", "phase", "step"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_resumed_equals_uninterrupted(
+def test_resumed_fit_equals_uninterrupted_fit(
     model: dict[str, Any], training: dict[str, Any], phase: str, step: int, tmp_path: Path
 ) -> None:
     # 160 samples in batches of 32 are 5 steps an epoch; of the days before the last, 120 samples, 4 steps.
     job = write_job(tmp_path, model, {**training, "checkpoint_minutes": EVERY_STEP})
     whole = run(replace(job, state=str(tmp_path / "other.state")))
-    killed(job, tmp_path, phase, step)
+    run_and_kill(job, tmp_path, phase, step)
     found = read_state(Path(job.state).read_bytes(), job.key)
     assert found is not None
-    record = found[0]
-    assert (len(record.losses), record.is_search) == (step - 1, phase == "search")
+    history = found[0]
+    assert (len(history.losses), history.is_search) == (step - 1, phase == "search")
     resumed = run(job)
     assert resumed.files == whole.files
-    assert resumed.report["resumed_at_step"] == record.steps_done > 0
+    assert resumed.report["resumed_at_step"] == history.steps_done > 0
     assert whole.report["resumed_at_step"] is None
     assert b"resumed" not in whole.files[ModelFile.REPORT]
 
 
-def test_a_state_of_other_inputs_is_passed_over(tmp_path: Path) -> None:
+def test_state_of_other_inputs_is_ignored(tmp_path: Path) -> None:
     job = write_job(tmp_path, {}, {"checkpoint_minutes": EVERY_STEP})
     whole = run(job)
     assert Path(job.state).exists()
@@ -50,7 +50,7 @@ def test_a_state_of_other_inputs_is_passed_over(tmp_path: Path) -> None:
     assert again.files == whole.files
 
 
-def test_without_checkpoints_nothing_is_stored(tmp_path: Path) -> None:
+def test_without_checkpoints_no_state_is_stored(tmp_path: Path) -> None:
     job = write_job(tmp_path, {}, {"checkpoint_minutes": None})
     run(job)
     assert not Path(job.state).exists()

@@ -1,4 +1,4 @@
-"""Whatever is learned, two processes that share every batch learn it as one does; dealt-out tables learn as whole ones."""
+"""Two processes that share every batch learn what one learns; sharded tables learn what whole ones learn."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
+from dssm_assets.core.statistics.bucketizer import CarriedRows
 from dssm_assets.core.training.model_format import model_from_bytes
 from dssm_assets.steps.fit_job import FitJob, WarmFiles, save_carried_rows
 from dssm_assets.storage.local_files import write_arrow_table
@@ -26,34 +27,34 @@ SLOW = {"learning_rate": 1e-4, "batch_size": 54, "epochs": 2}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "a last batch of one sample": ({}, {}),
     "batch norm": ({"norm": "batch"}, SLOW),
-    "batch norm over visits": ({"norm": "batch", "history": "day"}, {**SLOW, "group_sessions": True}),
+    "batch norm over sessions": ({"norm": "batch", "history": "day"}, {**SLOW, "group_sessions": True}),
     "a cut of histories, hidden context": ({"history_cut": {"sample_frac": 0.5}, "context_dropout": 0.5}, {}),
-    "what others took, a queue": ({"history": "leave_one_out", "history_cut": {"sample_frac": 0.5}, "queue_batches": 2}, {}),
-    "known positives, no column taken together": ({"user_positive_mask": True, "loss": "sigmoid"}, {}),
+    "leave one out, a queue": ({"history": "leave_one_out", "history_cut": {"sample_frac": 0.5}, "queue_batches": 2}, {}),
+    "known positives, no merged columns": ({"user_positive_mask": True, "loss": "sigmoid"}, {}),
     "sampled negatives alone": ({"in_batch": False, "num_sample": 6}, {}),
     "hard negatives": ({"sampler": "hard", "num_hard_sample": 20, "user_positive_mask": True}, {}),
     "several interests": ({"num_interests": 2, "poolings": [{"kind": "attention"}]}, {}),
 }
-DEALT: dict[str, Any] = {
+SHARDED: dict[str, Any] = {
     "prior": True,
     "queue_batches": 1,
     "norm": "batch",
     "dropout": 0.2,
     "poolings": [{"kind": "attention"}, {"kind": "mean"}],
 }
-DEALT_TRAINING = {"batch_size": 27, "validation_days": 1, "weight_average": 0.9, "embedding_optimiser": "adam"}
+SHARDED_TRAINING = {"batch_size": 27, "validation_days": 1, "weight_average": 0.9, "embedding_optimiser": "adam"}
 STOPPED = {"in the search": 6, "after the search": 14}
 """Of the search 120 samples are 5 steps an epoch, two epochs; of the fit 160 are 6."""
 
 
-def _dealt(job: FitJob, name: str, **training: Any) -> FitJob:
+def _with_shards(job: FitJob, name: str, **training: Any) -> FitJob:
     return replace(job, state=f"{job.state}.{name}", training={**job.training, "shard_tables": True, **training})
 
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> FitJob:
-    """Everything that has a state."""
-    return write_job(tmp_path_factory.mktemp("dealt"), DEALT, DEALT_TRAINING)
+    """Returns a job whose fit has every kind of state."""
+    return write_job(tmp_path_factory.mktemp("sharded"), SHARDED, SHARDED_TRAINING)
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +75,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FitJob]:
 
 @pytest.fixture(scope="module")
 def warm(job: FitJob, tmp_path_factory: pytest.TempPathFactory) -> FitJob:
-    """A fit that begins with an earlier model, two of whose embeddings have other rows today."""
-    from dssm_assets.core.statistics.bucketizer import CarriedRows
-
+    """Returns a job that begins with an earlier model, two of whose embeddings have other rows today."""
     folder = tmp_path_factory.mktemp("warm")
     earlier = run(replace(job, state=str(folder / "none"), seed=5, training={**job.training, "epochs": 1}))
     (folder / ModelFile.WEIGHTS).write_bytes(earlier.files[ModelFile.WEIGHTS])
@@ -95,12 +94,12 @@ def warm(job: FitJob, tmp_path_factory: pytest.TempPathFactory) -> FitJob:
 def shared(
     job: FitJob, jobs: dict[str, FitJob], warm: FitJob, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, dict[str, bytes]]:
-    """The files that two processes leave, by case."""
+    """Returns the files that two processes leave, by case."""
     fits = {name: [SharedFit(one)] for name, one in jobs.items()}
-    fits |= {"whole": [SharedFit(job)], "dealt": [SharedFit(_dealt(job, "through"))]}
-    fits |= {"warm": [SharedFit(warm)], "warm, dealt": [SharedFit(_dealt(warm, "through"))]}
+    fits |= {"whole": [SharedFit(job)], "sharded": [SharedFit(_with_shards(job, "through"))]}
+    fits |= {"warm": [SharedFit(warm)], "warm, sharded": [SharedFit(_with_shards(warm, "through"))]}
     for name, stop in STOPPED.items():
-        stored = _dealt(job, name, checkpoint_minutes=EVERY_STEP)
+        stored = _with_shards(job, name, checkpoint_minutes=EVERY_STEP)
         fits[name] = [SharedFit(stored, stop), SharedFit(stored)]
         whole = replace(job, state=f"{job.state}.whole.{name}", training={**job.training, "checkpoint_minutes": EVERY_STEP})
         fits[f"whole, {name}"] = [SharedFit(whole, stop), SharedFit(whole)]
@@ -122,18 +121,18 @@ def test_two_processes_learn_what_one_learns(name: str, jobs: dict[str, FitJob],
         assert np.allclose(weight, theirs[tensor], atol=2e-3), tensor
 
 
-@pytest.mark.parametrize(("whole", "dealt"), [("whole", "dealt"), ("warm", "warm, dealt")])
-def test_dealt_tables_end_with_the_bytes_of_whole_ones(whole: str, dealt: str, shared: dict[str, dict[str, bytes]]) -> None:
+@pytest.mark.parametrize(("whole", "sharded"), [("whole", "sharded"), ("warm", "warm, sharded")])
+def test_sharded_tables_end_with_the_bytes_of_whole_ones(whole: str, sharded: str, shared: dict[str, dict[str, bytes]]) -> None:
     for name in (ModelFile.WEIGHTS, ModelFile.TOWERS, ModelFile.LOSSES, "validation.json"):
-        assert shared[whole][name] == shared[dealt][name], name
-    norms = [json.loads(shared[name][REPORT])["embedding_norms"] for name in (whole, dealt)]
+        assert shared[whole][name] == shared[sharded][name], name
+    norms = [json.loads(shared[name][REPORT])["embedding_norms"] for name in (whole, sharded)]
     assert norms[1] == pytest.approx(norms[0], rel=1e-5)
     assert shared["warm"][ModelFile.WEIGHTS] != shared["whole"][ModelFile.WEIGHTS]
 
 
 @pytest.mark.parametrize("name", STOPPED)
-@pytest.mark.parametrize(("tables", "prefix"), [("dealt", ""), ("whole", "whole, ")])
-def test_a_shared_fit_goes_on_where_it_was_broken_off(
+@pytest.mark.parametrize(("tables", "prefix"), [("sharded", ""), ("whole", "whole, ")])
+def test_killed_shared_fit_resumes_and_ends_with_the_same_bytes(
     tables: str, prefix: str, name: str, shared: dict[str, dict[str, bytes]]
 ) -> None:
     resumed = shared[f"{prefix}{name}"]
