@@ -67,9 +67,9 @@ def validate(loaded: LoadedConfig, today: dt.date) -> Validation:
     _check_calendar(found, config, days)
     specs: list[FgSpec] = []
     found.run_check(lambda: specs.append(parse_fg(loaded.fg, read_file=loaded.read_fg_file)))
-    entities = {side: _entities(found, config, side, days) for side in ("user", "item")}
+    entities = {side: _check_entities(found, config, side, days) for side in ("user", "item")}
     scan = LogScan(config.tables.behavior, config.calendar)
-    found.run_check(lambda: _scan(found, config, scan, days))
+    found.run_check(lambda: _check_log(found, config, scan, days))
     _check_ids(found, entities, scan)
     _check_columns(found, config, entities, specs[0] if specs else None)
     return found
@@ -78,15 +78,15 @@ def validate(loaded: LoadedConfig, today: dt.date) -> Validation:
 def _check_calendar(found: Validation, config: PipelineConfig, days: Sequence[str]) -> None:
     needed = config.window.days + 1
     if len(days) < needed:
-        remedy = "make window.days smaller, or give more days"
+        remedy = "reduce window.days, or provide more days"
         expected = f"at least {needed} days: a window of {config.window.days} and a day to score"
         found.faults.append(Fault("key calendar", expected, f"{len(days)} days", remedy))
     else:
         found.figures["days"] = f"{days[0]} to {days[-1]}, the first evaluation day is {days[config.window.days]}"
 
 
-def _entities(found: Validation, config: PipelineConfig, side: str, days: Sequence[str]) -> pa.Table | None:
-    """Returns the newest user or item table that can be read, None if none can."""
+def _check_entities(found: Validation, config: PipelineConfig, side: str, days: Sequence[str]) -> pa.Table | None:
+    """Reads the first and the last day of the user or item table; returns the last one, None if neither can be read."""
     table: SourceTable = getattr(config.tables, side)
     name = f"{side}_table"
     normalise: Callable[[pa.Table], Entities] = normalise_users if side == "user" else normalise_items
@@ -119,7 +119,7 @@ def _check_days(found: Validation, name: str, missing: Sequence[str], table: Sou
     found.faults.append(Fault(f"table {name}", "every day of the calendar", f"nothing for {shown}", remedy))
 
 
-def _scan(found: Validation, config: PipelineConfig, scan: LogScan, days: Sequence[str]) -> None:
+def _check_log(found: Validation, config: PipelineConfig, scan: LogScan, days: Sequence[str]) -> None:
     """Reads the log once; raises faults of its files and columns, and collects faults of its rows."""
     table = config.tables.behavior
     types: CsvTypes | None = None

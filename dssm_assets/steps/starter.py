@@ -1,6 +1,6 @@
 """Writes a first configuration for three tables of a user: surveys them, guesses roles, derives and writes the files.
 
-Does not belong here: the guesses (`core/sources/column_roles.py`, `core/sources/starter.py`).
+Does not belong here: the guesses (`core/sources/column_roles.py`, `core/sources/starter_config.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.column_roles import Roles, find_roles
 from dssm_assets.core.sources.log_scan import LogScan
-from dssm_assets.core.sources.starter import (
+from dssm_assets.core.sources.starter_config import (
     CONSTANT_EVENT,
     FG_FILE,
     LogFacts,

@@ -112,8 +112,8 @@ def test_init_names_the_option_for_a_role_that_it_cannot_guess(sources, tmp_path
     pq.write_table(pa.table({"user_id": ["zz"], "item_id": ["a_00"], "n": [1]}), tmp_path / "log.parquet")
     assert init(behavior="log.parquet") == 1
     complaint = capsys.readouterr().err
-    assert "say which it is with --user-id" in complaint
-    assert "say which it is with --event-time" in complaint
+    assert "name it with --user-id" in complaint
+    assert "name it with --event-time" in complaint
     assert not (tmp_path / "out").exists()
 
 

@@ -17,7 +17,7 @@ from dssm_assets.storage.bundles import BundleStore, Pointer, PointerFile, after
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests.deploy.services import BUCKET, running
-from dssm_assets_tests.storage.stores import DS, TAKEN, taken
+from dssm_assets_tests.storage.stores import DS, NOTES, notes
 
 ROOT = f"s3://{BUCKET}/stores"
 PARTS_BYTES = 110 << 20
@@ -49,14 +49,14 @@ def _bundle(store: BundleStore, ds: str, content: str) -> str:
 def test_what_another_process_writes_is_seen_at_once(options: dict[str, Any]) -> None:
     ours = PartitionStore(f"{ROOT}/seen", {**options, "skip_instance_cache": True})
     theirs = PartitionStore(f"{ROOT}/seen", {**options, "skip_instance_cache": True})
-    assert ours.days("taken") == []
-    assert ours.find("taken", DS) is None
-    written = TableStore(theirs).write(TAKEN, DS, taken(("a", 1, None)))
-    assert ours.days("taken") == [DS]
-    assert ours.find("taken", DS) == written
-    again = TableStore(theirs).write(TAKEN, DS, taken(("b", 2, None)))
+    assert ours.days("notes") == []
+    assert ours.find("notes", DS) is None
+    written = TableStore(theirs).write(NOTES, DS, notes(("a", 1, None)))
+    assert ours.days("notes") == [DS]
+    assert ours.find("notes", DS) == written
+    again = TableStore(theirs).write(NOTES, DS, notes(("b", 2, None)))
     assert TableStore(ours).read(again).to_pylist() == [{"user_id": "b", "at": 2, "note": None}]
-    assert ours.find("taken", DS) == again
+    assert ours.find("notes", DS) == again
     held = [Path(path).name for path in theirs.fs.find(f"{BUCKET}/stores/seen")]
     assert sorted(held) == sorted(["_manifest.json", again.files[0].path]), "what was superseded is gone"
 
@@ -105,4 +105,4 @@ def test_publishers_at_once_all_stay_in_the_trail(options: dict[str, Any]) -> No
 
 def test_wrong_keys_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(PermissionError):
-        PartitionStore(f"{ROOT}/seen", {**options, "secret": "wrong"}).find("taken", DS)
+        PartitionStore(f"{ROOT}/seen", {**options, "secret": "wrong"}).find("notes", DS)

@@ -28,7 +28,7 @@ from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.compose_file import DEPLOY
 from dssm_assets_tests.deploy.test_watched_launcher import RUN, _Server
-from dssm_assets_tests.storage.stores import TAKEN, taken
+from dssm_assets_tests.storage.stores import NOTES, notes
 
 PAGE = (DEPLOY.parent / "docs" / "operations.md").read_text(encoding="utf-8")
 TOLD = [text.strip() for text in re.findall(r"```text\n(.*?)```", PAGE, flags=re.DOTALL)]
@@ -67,7 +67,7 @@ def _misspelt_key(folder: Path) -> None:
 
 def _spoilt_file(folder: Path) -> None:
     tables = TableStore(PartitionStore(str(folder)))
-    manifest = tables.write(replace(TAKEN, name="sample"), "2026-01-04", taken(("a", 1, None)))
+    manifest = tables.write(replace(NOTES, name="sample"), "2026-01-04", notes(("a", 1, None)))
     assert isinstance(manifest.files[0], StoredFile)
     Path(tables.paths([manifest])[0]).write_bytes(b"spoilt")
     tables.partitions.verify(manifest)

@@ -13,8 +13,8 @@ from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.tables import TableStore
 
 DS = "2024-01-02"
-TAKEN = TableSpec(
-    name="taken",
+NOTES = TableSpec(
+    name="notes",
     grain="one row per user and time",
     key=("user_id", "at"),
     columns=(
@@ -27,7 +27,7 @@ TAKEN = TableSpec(
 SCHEMA = pa.schema([("user_id", pa.string()), ("at", pa.int64()), ("note", pa.string())])
 
 
-def taken(*rows: tuple[str | None, int | None, str | None]) -> pa.Table:
+def notes(*rows: tuple[str | None, int | None, str | None]) -> pa.Table:
     """Returns rows (user_id, at, note) as a table."""
     return pa.Table.from_pylist([dict(zip(SCHEMA.names, row, strict=True)) for row in rows], schema=SCHEMA)
 
@@ -51,7 +51,7 @@ def files_of(store: PartitionStore) -> dict[str, bytes]:
 
 def parquet_bytes(tables: TableStore, table: pa.Table, ds: str = DS) -> bytes:
     """Returns the bytes that a table becomes when it is written."""
-    manifest = tables.write(TAKEN, ds, table)
+    manifest = tables.write(NOTES, ds, table)
     return tables.partitions.fs.cat_file(tables.paths([manifest])[0])
 
 

@@ -16,7 +16,7 @@ from dssm_assets.storage.engines.engine import ByDay
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.tables import TableStore
-from dssm_assets_tests.storage.stores import DS, TAKEN, files_of, memory_store, stores, taken
+from dssm_assets_tests.storage.stores import DS, NOTES, files_of, memory_store, notes, stores
 
 
 def publish(store, contents, ds=DS, **more) -> Manifest:
@@ -205,7 +205,7 @@ def _counted(store: PartitionStore) -> _Counting:
 
 def test_a_query_over_two_days_costs_one_request_for_each_file() -> None:
     tables = TableStore(memory_store())
-    days = [tables.write(TAKEN, ds, taken(("a", at, None))) for at, ds in enumerate(("2024-01-01", "2024-01-02"))]
+    days = [tables.write(NOTES, ds, notes(("a", at, None))) for at, ds in enumerate(("2024-01-01", "2024-01-02"))]
     counting = _counted(tables.partitions)
     result = DuckDBEngine(tables).table(lambda rows: rows.order_by("at"), {"rows": ByDay(tuple(days))})
     assert [str(day) for day in result.column("ds").to_pylist()] == ["2024-01-01", "2024-01-02"]
@@ -214,7 +214,7 @@ def test_a_query_over_two_days_costs_one_request_for_each_file() -> None:
 
 def test_reading_a_partition_costs_one_request_for_its_file() -> None:
     tables = TableStore(memory_store())
-    manifest = tables.write(TAKEN, DS, taken(("a", 1, "x")))
+    manifest = tables.write(NOTES, DS, notes(("a", 1, "x")))
     counting = _counted(tables.partitions)
     assert tables.read(manifest).num_rows == 1
     assert sum(batch.num_rows for batch in tables.batches(manifest)) == 1
@@ -225,8 +225,8 @@ def test_the_days_of_a_remote_table_cost_one_listing() -> None:
     tables = TableStore(memory_store())
     days = [f"2024-01-{day:02d}" for day in range(1, 6)]
     for ds in days:
-        tables.write(TAKEN, ds, taken(("a", 1, "x")))
+        tables.write(NOTES, ds, notes(("a", 1, "x")))
     counting = _counted(tables.partitions)
-    assert tables.partitions.days("taken") == days
+    assert tables.partitions.days("notes") == days
     assert counting.calls == ["find"]
     assert tables.partitions.days("never_written") == []

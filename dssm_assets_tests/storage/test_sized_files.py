@@ -12,7 +12,7 @@ from dssm_assets.storage import sized_files
 from dssm_assets.storage.engines.duckdb import DuckDBEngine
 from dssm_assets.storage.sized_files import SizedFileSystem
 from dssm_assets.storage.tables import TableStore
-from dssm_assets_tests.storage.stores import DS, TAKEN, memory_store, taken
+from dssm_assets_tests.storage.stores import DS, NOTES, memory_store, notes
 
 
 class _Remote:
@@ -75,8 +75,8 @@ def test_sized_filesystem_has_only_its_files() -> None:
 def test_a_large_remote_table_is_read_in_ranges_by_arrow_and_by_duckdb(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sized_files, "SMALL_BYTES", 0)
     tables = TableStore(memory_store())
-    rows = taken(*((f"u{number % 100}", number, "note " * 3) for number in range(5000)))
-    manifest = tables.write(TAKEN, DS, rows)
+    rows = notes(*((f"u{number % 100}", number, "note " * 3) for number in range(5000)))
+    manifest = tables.write(NOTES, DS, rows)
     assert tables.read(manifest).equals(rows)
     found = DuckDBEngine(tables).table(lambda stored: stored.aggregate(total=stored.at.sum()), {"stored": manifest})
     assert found.column("total").to_pylist() == [5000 * 4999 // 2]

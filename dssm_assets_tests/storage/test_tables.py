@@ -11,14 +11,13 @@ from dssm_assets.core.schema import ColumnSpec, TableSpec
 from dssm_assets.storage.tables import ROW_GROUP_ROWS, TableStore, part_name
 from dssm_assets_tests.storage.stores import (
     DS,
+    NOTES,
     SCHEMA,
-    TAKEN,
     files_of,
     memory_store,
     parquet_bytes,
     row_group_rows,
     stores,
-    taken,
 )
 
 
@@ -33,7 +32,7 @@ rows = st.tuples(st.text(max_size=3), st.integers(min_value=-(2**63), max_value=
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), listed=st.lists(rows, max_size=30))
 def test_equal_rows_give_equal_bytes_whatever_the_batches(data, listed):
-    table = taken(*listed)
+    table = notes(*listed)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(listed)), max_size=5), label="cuts"))
     ends = [*cuts, len(listed)]
     starts = [0, *cuts]
@@ -43,7 +42,7 @@ def test_equal_rows_give_equal_bytes_whatever_the_batches(data, listed):
         for batch in table.slice(start, end - start).combine_chunks().to_batches()
     ]
     tables = TableStore(memory_store())
-    manifest = tables.write(TAKEN, DS, batches, schema=SCHEMA)
+    manifest = tables.write(NOTES, DS, batches, schema=SCHEMA)
     assert tables.partitions.fs.cat_file(tables.paths([manifest])[0]) == parquet_bytes(TableStore(memory_store()), table)
     assert tables.read(manifest).equals(table)
     assert manifest.rows == len(listed)
@@ -54,17 +53,17 @@ def test_row_groups_have_the_same_rows_for_every_batch_size(tmp_path, step):
     count = 2 * ROW_GROUP_ROWS + 5
     table = pa.table({"user_id": pa.array(range(count)), "at": pa.array(range(count)), "note": pa.nulls(count, pa.string())})
     whole = TableStore(memory_store())
-    expected = whole.write(TAKEN, DS, table)
+    expected = whole.write(NOTES, DS, table)
     cut = TableStore(memory_store())
     batches = (table.slice(start, step).combine_chunks().to_batches()[0] for start in range(0, count, step))
-    manifest = cut.write(TAKEN, DS, batches, schema=table.schema)
+    manifest = cut.write(NOTES, DS, batches, schema=table.schema)
     assert manifest.digest == expected.digest
     assert row_group_rows(cut, cut.paths([manifest])[0]) == [131_072, 131_072, 5]
 
 
 def test_read_and_batches_return_the_written_rows_in_order(tables):
-    table = taken(("z", 3, None), ("a", 1, "x"), ("z", 2, None))
-    manifest = tables.write(TAKEN, DS, table, inputs={"sample/2024-01-01": "ab"}, facts={"seed": 1})
+    table = notes(("z", 3, None), ("a", 1, "x"), ("z", 2, None))
+    manifest = tables.write(NOTES, DS, table, inputs={"sample/2024-01-01": "ab"}, facts={"seed": 1})
     assert tables.read(manifest).equals(table)
     assert tables.read(manifest, ["at"]).to_pydict() == {"at": [3, 1, 2]}
     assert pa.Table.from_batches(tables.batches(manifest, ["user_id"])).to_pydict() == {"user_id": ["z", "a", "z"]}
@@ -72,8 +71,8 @@ def test_read_and_batches_return_the_written_rows_in_order(tables):
 
 
 def test_as_dictionaries_keeps_text_dictionary_encoded(tables):
-    table = taken(("z", 3, None), ("a", 1, "x"), ("z", 2, "x")).append_column("bag", pa.array([["q"], [], ["q", "r"]]))
-    manifest = tables.write(TAKEN, DS, table)
+    table = notes(("z", 3, None), ("a", 1, "x"), ("z", 2, "x")).append_column("bag", pa.array([["q"], [], ["q", "r"]]))
+    manifest = tables.write(NOTES, DS, table)
     found = tables.read(manifest, as_dictionaries=["user_id", "at", "bag", "no such column"])
     assert found.column("user_id").chunk(0).dictionary.to_pylist() == ["z", "a"]
     assert found.to_pylist() == table.to_pylist()
@@ -85,12 +84,12 @@ def test_as_dictionaries_keeps_text_dictionary_encoded(tables):
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(listed=st.lists(rows, max_size=20), cut=st.integers(0, 20))
 def test_write_decodes_dictionary_encoded_text(listed, cut):
-    table = taken(*listed)
+    table = notes(*listed)
     encoded = pa.concat_tables([coded(table.slice(0, cut)), coded(table.slice(cut))])
     expected = parquet_bytes(TableStore(memory_store()), table)
     assert parquet_bytes(TableStore(memory_store()), encoded) == expected
     tables = TableStore(memory_store())
-    manifest = tables.write(TAKEN, DS, encoded.to_batches(), schema=encoded.schema)
+    manifest = tables.write(NOTES, DS, encoded.to_batches(), schema=encoded.schema)
     assert tables.partitions.fs.cat_file(tables.paths([manifest])[0]) == expected
     assert [column.type for column in manifest.columns] == ["string", "int64", "string"]
 
@@ -115,17 +114,17 @@ def test_rarely_repeating_numbers_are_not_dictionary_encoded(tables):
             "weights": pa.array([[("w", number)] for number in range(count)], pa.map_(pa.string(), pa.int64())),
         }
     )
-    manifest = tables.write(TAKEN, DS, table)
+    manifest = tables.write(NOTES, DS, table)
     assert tables.read(manifest).equals(table)
     # 1000 and 800 different values in 1000 rows are more than three quarters, 500 are not.
     assert plain_columns(tables, manifest) == ["at", "most"]
-    few = taken(*[("a", number // 2, None) for number in range(10)]).append_column("small", pa.array(range(10), pa.int8()))
-    assert plain_columns(tables, tables.write(TAKEN, DS, few)) == []
+    few = notes(*[("a", number // 2, None) for number in range(10)]).append_column("small", pa.array(range(10), pa.int8()))
+    assert plain_columns(tables, tables.write(NOTES, DS, few)) == []
 
 
 def test_the_first_row_group_decides_the_encoding(tables):
-    ends = pa.concat_tables([taken(*[("a", 1, None)] * ROW_GROUP_ROWS), taken(("b", 2, None), ("b", 3, None))])
-    manifest = tables.write(TAKEN, DS, ends)
+    ends = pa.concat_tables([notes(*[("a", 1, None)] * ROW_GROUP_ROWS), notes(("b", 2, None), ("b", 3, None))])
+    manifest = tables.write(NOTES, DS, ends)
     assert plain_columns(tables, manifest) == []
     assert tables.read(manifest).column("at").to_pylist()[-3:] == [1, 2, 3]
 
@@ -141,8 +140,8 @@ def plain_columns(tables, manifest):
 
 
 def test_columns_are_recorded_with_type_and_meaning(tables):
-    table = taken(("a", 1, None)).append_column("buy_count", pa.array([2])).append_column("city", pa.array(["x"]))
-    manifest = tables.write(TAKEN, DS, table)
+    table = notes(("a", 1, None)).append_column("buy_count", pa.array([2])).append_column("city", pa.array(["x"]))
+    manifest = tables.write(NOTES, DS, table)
     assert [(column.name, column.type, column.description) for column in manifest.columns] == [
         ("user_id", "string", "Who."),
         ("at", "int64", "When."),
@@ -153,30 +152,30 @@ def test_columns_are_recorded_with_type_and_meaning(tables):
 
 
 def test_an_empty_table_keeps_its_schema(tables):
-    manifest = tables.write(TAKEN, DS, iter(()), schema=SCHEMA)
+    manifest = tables.write(NOTES, DS, iter(()), schema=SCHEMA)
     assert manifest.rows == 0
     assert tables.read(manifest).schema.equals(SCHEMA)
 
 
 def test_schema_metadata_does_not_reach_the_bytes():
-    table = taken(("a", 1, None))
+    table = notes(("a", 1, None))
     annotated = table.replace_schema_metadata({"pandas": "whatever"})
     assert parquet_bytes(TableStore(memory_store()), annotated) == parquet_bytes(TableStore(memory_store()), table)
 
 
 def test_write_names_every_required_column_with_nulls(tables):
     with pytest.raises(SchemaError) as caught:
-        tables.write(TAKEN, DS, taken((None, 1, None), (None, None, None), ("a", 2, None)))
+        tables.write(NOTES, DS, notes((None, 1, None), (None, None, None), ("a", 2, None)))
     message = str(caught.value)
-    assert "table taken, column user_id: expected no nulls, got 2 nulls in 3 rows" in message
-    assert "table taken, column at: expected no nulls, got 1 nulls in 3 rows" in message
+    assert "table notes, column user_id: expected no nulls, got 2 nulls in 3 rows" in message
+    assert "table notes, column at: expected no nulls, got 1 nulls in 3 rows" in message
     assert "column note" not in message
-    assert tables.partitions.find("taken", DS) is None
+    assert tables.partitions.find("notes", DS) is None
 
 
 def test_write_names_every_missing_and_mistyped_column(tables):
     with pytest.raises(SchemaError, match=r"2 faults") as caught:
-        tables.write(TAKEN, DS, pa.table({"user_id": ["a"], "at": ["noon"]}))
+        tables.write(NOTES, DS, pa.table({"user_id": ["a"], "at": ["noon"]}))
     message = str(caught.value)
     assert "column at: expected int64, got string" in message
     assert "column note: expected the column to exist, got columns user_id, at" in message
@@ -185,58 +184,58 @@ def test_write_names_every_missing_and_mistyped_column(tables):
 def test_float_ids_are_refused(tables):
     table = pa.table({"user_id": [1.0], "at": [1], "note": pa.nulls(1, pa.string())})
     with pytest.raises(SchemaError, match=r"column user_id: expected an integer or a string, got double"):
-        tables.write(TAKEN, DS, table)
+        tables.write(NOTES, DS, table)
 
 
 def test_batches_need_a_schema(tables):
     with pytest.raises(TypeError, match="needs schema="):
-        tables.write(TAKEN, DS, iter(()))
+        tables.write(NOTES, DS, iter(()))
 
 
 def failing_batches(error):
-    yield taken(("new", 9, None)).to_batches()[0]
+    yield notes(("new", 9, None)).to_batches()[0]
     raise error
 
 
 @pytest.mark.parametrize("is_over_a_group", [False, True])
 def test_a_failing_iterator_leaves_the_existing_partition(tables, is_over_a_group):
-    before = tables.write(TAKEN, DS, taken(("old", 1, None)))
+    before = tables.write(NOTES, DS, notes(("old", 1, None)))
     seen = files_of(tables.partitions)
 
     def batches():
         count = ROW_GROUP_ROWS + 1 if is_over_a_group else 1
-        yield taken(*[("new", 9, None)] * count).combine_chunks().to_batches()[0]
+        yield notes(*[("new", 9, None)] * count).combine_chunks().to_batches()[0]
         raise RuntimeError("source went away")
 
     with pytest.raises(RuntimeError, match="source went away"):
-        tables.write(TAKEN, DS, batches(), schema=SCHEMA)
+        tables.write(NOTES, DS, batches(), schema=SCHEMA)
     assert files_of(tables.partitions) == seen
-    assert tables.read(tables.partitions.manifest("taken", DS)).to_pydict() == {"user_id": ["old"], "at": [1], "note": [None]}
+    assert tables.read(tables.partitions.manifest("notes", DS)).to_pydict() == {"user_id": ["old"], "at": [1], "note": [None]}
     tables.partitions.verify(before)
 
 
 def test_a_failing_first_write_publishes_nothing(tables):
     with pytest.raises(RuntimeError, match="gone"):
-        tables.write(TAKEN, DS, failing_batches(RuntimeError("gone")), schema=SCHEMA)
+        tables.write(NOTES, DS, failing_batches(RuntimeError("gone")), schema=SCHEMA)
     assert files_of(tables.partitions) == {}
     with pytest.raises(PartitionMissingError, match="no partition for 2024-01-02"):
-        tables.partitions.manifest("taken", DS)
+        tables.partitions.manifest("notes", DS)
 
 
 def test_nulls_in_a_late_batch_leave_the_existing_partition(tables):
-    tables.write(TAKEN, DS, taken(("old", 1, None)))
+    tables.write(NOTES, DS, notes(("old", 1, None)))
     seen = files_of(tables.partitions)
-    late = taken(*[("new", 9, None)] * ROW_GROUP_ROWS, (None, 1, None)).combine_chunks().to_batches()
+    late = notes(*[("new", 9, None)] * ROW_GROUP_ROWS, (None, 1, None)).combine_chunks().to_batches()
     with pytest.raises(SchemaError, match="1 nulls in 1 rows"):
-        tables.write(TAKEN, DS, late, schema=SCHEMA)
+        tables.write(NOTES, DS, late, schema=SCHEMA)
     assert files_of(tables.partitions) == seen
 
 
 def test_copy_partition_publishes_the_files_of_another_table(tables):
     from dataclasses import replace
 
-    first = tables.write(TAKEN, DS, taken(("a", 1, None), ("b", 2, "x")))
-    same = tables.copy_partition(replace(TAKEN, name="copy"), first, inputs={first.key: first.digest})
+    first = tables.write(NOTES, DS, notes(("a", 1, None), ("b", 2, "x")))
+    same = tables.copy_partition(replace(NOTES, name="copy"), first, inputs={first.key: first.digest})
     assert (same.asset, same.ds, same.rows, same.inputs) == ("copy", DS, 2, {first.key: first.digest})
     assert [file.sha256 for file in same.files] == [file.sha256 for file in first.files]
     assert tables.read(same).equals(tables.read(first))
@@ -245,13 +244,13 @@ def test_copy_partition_publishes_the_files_of_another_table(tables):
 @pytest.mark.parametrize(("first", "end"), [(0, 10), (0, 4), (3, 7), (4, 4), (9, 10), (5, 99), (10, 12)])
 def test_rows_reads_only_the_row_groups_of_its_range(tables, monkeypatch, first, end):
     monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 3)
-    table = taken(*[(str(n), n, None) for n in range(10)])
+    table = notes(*[(str(n), n, None) for n in range(10)])
     with tables.partitions.staging() as folder:
         staged = []
         for number, part in enumerate([table.slice(0, 4), table.slice(4, 0), table.slice(4)]):
             path = folder / part_name(number)
-            staged.append((path, tables.write_part(path, TAKEN, part.to_batches(), SCHEMA)))
-        manifest = tables.publish_parts(TAKEN, DS, staged, schema=SCHEMA)
+            staged.append((path, tables.write_part(path, NOTES, part.to_batches(), SCHEMA)))
+        manifest = tables.publish_parts(NOTES, DS, staged, schema=SCHEMA)
     assert [file.rows for file in manifest.files] == [4, 0, 6]
     assert tables.read(manifest).equals(table)
     batches = list(tables.rows(manifest, ["at", "user_id"], first, end))

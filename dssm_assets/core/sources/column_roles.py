@@ -1,7 +1,7 @@
 """Profiles of the columns of an unknown table, and the roles (ids, timestamp, event) that they suggest.
 
 Belongs here: profiling blocks, guessing roles. Does not belong here: reading the blocks (`storage/sources/table_survey.py`),
-choosing features (`starter.py`).
+choosing features (`starter_config.py`).
 """
 
 from __future__ import annotations
@@ -224,21 +224,21 @@ def _find_id_columns(
     if not keys:
         found = "; ".join(f"{column.name}: {column.summary}" for column in entities) or "no columns"
         remedy = f"keep one row per {side} and give it an id"
-        faults.append(Fault(f"{side} table", "a column of ids: integers or text, all different, none missing", found, remedy))
+        faults.append(Fault(f"{side} table", "a column of ids: integers or text, all distinct, none missing", found, remedy))
         return None
-    acting = [
+    candidates = [
         column for column in log if (column.name == given if given else column.kind in (ValueKind.INTEGER, ValueKind.TEXT))
     ]
     scored = []
     for key in keys:
-        for column in acting:
+        for column in candidates:
             overlap = _overlap(key, column)
             if overlap >= _LEAST_OVERLAP or given:
                 is_named = bool(pattern.search(column.name)) + bool(pattern.search(key.name)) + (key.name == column.name)
                 scored.append((is_named, overlap, key.name, column.name))
     if not scored:
         got = f"no column whose values are found in {', '.join(key.name for key in keys)}"
-        remedy = f"say which it is with --{side}-id"
+        remedy = f"name it with --{side}-id"
         faults.append(Fault(f"log, the column of {side} ids", f"ids of the {side} table", got, remedy))
         return None
     _, _, key_name, column_name = max(scored, key=lambda entry: entry[:2])
@@ -262,7 +262,7 @@ def _find_timestamp(columns: Profiles, faults: list[Fault]) -> str | None:
     if not fitting:
         found = "; ".join(f"{column.name}: {column.summary}" for column in columns) or "no other columns"
         expected = "timestamps, ISO 8601 text, or seconds or milliseconds since 1970"
-        faults.append(Fault("log, the column of timestamps", expected, found, "say which it is with --event-time"))
+        faults.append(Fault("log, the column of timestamps", expected, found, "name it with --event-time"))
         return None
     return max(fitting, key=lambda column: (bool(_TIME.search(column.name)), column.distinct)).name
 

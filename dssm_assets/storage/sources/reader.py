@@ -62,7 +62,7 @@ def read_days(
             raise ConfigError(Fault(where, "time_column or ds_folders", "snapshot", "choose one of these layouts"))
         return _read_snapshot(table, folder, wanted)
     if table.layout is Layout.DS_FOLDERS:
-        return _read_folders(table, folder, wanted, _folders_of(table, folder, wanted))
+        return _read_folders(table, folder, wanted, _check_day_folders(table, folder, wanted))
     return _read_log(table, folder, wanted, timezone)
 
 
@@ -105,14 +105,14 @@ def _open_arrow(path: Path) -> Iterator[pa.Table]:
         yield pa.ipc.open_file(source).read_all()
 
 
-def _folders_of(table: SourceTable, folder: SourceFolder, days: list[str]) -> dict[str, str]:
+def _check_day_folders(table: SourceTable, folder: SourceFolder, days: list[str]) -> dict[str, str]:
     """Returns day -> its folder, without days of behaviour that may be empty and have no folder."""
     folders = day_folders(folder)
     if not folders:
         key = f"tables.{folder.name.removesuffix('_table')}.layout"
         remedy = f"set {key} to snapshot or time_column, or write day folders"
         raise PartitionMissingError(Fault(folder.where, "folders ds=YYYY-MM-DD or ds=YYYYMMDD", "none", remedy))
-    may_lack = isinstance(table, BehaviorTable) and table.allow_empty_days
+    may_be_empty = isinstance(table, BehaviorTable) and table.allow_empty_days
     span = f"no such folder ({len(folders)} from {min(folders)} to {max(folders)})"
     faults = []
     for day in days:
@@ -120,7 +120,7 @@ def _folders_of(table: SourceTable, folder: SourceFolder, days: list[str]) -> di
         paths = folders.get(day, [])
         if len(paths) > 1:
             faults.append(Fault(where, "one folder", f"both {' and '.join(paths)}", "delete one of them"))
-        elif not paths and not may_lack:
+        elif not paths and not may_be_empty:
             faults.append(
                 Fault(where, f"a folder ds={day} or ds={day.replace('-', '')} in {folder.uri}", span, "write that day")
             )

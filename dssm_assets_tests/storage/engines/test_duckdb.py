@@ -13,7 +13,7 @@ from dssm_assets.storage.engines import duckdb as ranges_module
 from dssm_assets.storage.engines.duckdb import DuckDBConnections, DuckDBEngine, KeyRange, key_ranges
 from dssm_assets.storage.engines.engine import Target
 from dssm_assets.storage.tables import TableStore
-from dssm_assets_tests.storage.stores import TAKEN, stores
+from dssm_assets_tests.storage.stores import NOTES, stores
 
 _ALL = "select view_name from duckdb_views() where not internal union all select table_name from duckdb_tables()"
 
@@ -94,7 +94,7 @@ def tables(tmp_path, monkeypatch):
 
 def events(tables: TableStore, users: list[object], ds: str = DS):
     rows = {"user_id": users, "at": pa.array(range(len(users)), pa.int64())}
-    return tables.write(dataclasses.replace(TAKEN, columns=TAKEN.columns[:2]), ds, pa.table(rows))
+    return tables.write(dataclasses.replace(NOTES, columns=NOTES.columns[:2]), ds, pa.table(rows))
 
 
 def starts(ranges: list[KeyRange]) -> list[object]:
@@ -137,9 +137,9 @@ def test_inputs_without_key_or_rows_give_one_range(tables):
     assert starts(key_ranges(tables, "user_id", [])) == []
 
 
-def totals(profile: ibis.Table, taken: ibis.Table, rates: ibis.Table) -> ibis.Table:
+def totals(profile: ibis.Table, activity: ibis.Table, rates: ibis.Table) -> ibis.Table:
     """One row per user of either table, with a rate that is there for all."""
-    by_user = taken.group_by("user_id").agg(total=taken.at.sum(), count=taken.count())
+    by_user = activity.group_by("user_id").agg(total=activity.at.sum(), count=activity.count())
     joined = profile.outer_join(by_user, "user_id")
     either = ibis.coalesce(joined.user_id, joined.user_id_right)
     rate = rates.aggregate(rate=rates.rate.sum())
@@ -150,11 +150,11 @@ def totals(profile: ibis.Table, taken: ibis.Table, rates: ibis.Table) -> ibis.Ta
 @pytest.mark.parametrize("kind", [pa.int64(), pa.string()])
 def test_a_query_in_ranges_writes_the_same_bytes(tables, kind):
     acted = pa.array([n * 7 % 60 for n in range(200)]).cast(kind)
-    taken = events(tables, acted.sort().to_pylist())
+    activity = events(tables, acted.sort().to_pylist())
     people = pa.array([*range(-9, 0), *range(5, 99, 3)]).cast(kind).sort()
     stored = tables.write(PROFILE, DS, pa.table({"user_id": people, "city": ["x"] * len(people)}))
-    assert len(key_ranges(tables, "user_id", [stored, taken])) == 20
-    inputs = {"profile": stored, "taken": taken, "rates": pa.table({"rate": [1, 2]})}
+    assert len(key_ranges(tables, "user_id", [stored, activity])) == 20
+    inputs = {"profile": stored, "activity": activity, "rates": pa.table({"rate": [1, 2]})}
     made = {
         key: DuckDBEngine(tables).write_query(Target(TOTALS, DS, {}, by_key=key), totals, inputs, {})
         for key in (None, "user_id")
@@ -167,14 +167,14 @@ def test_a_query_in_ranges_writes_the_same_bytes(tables, kind):
 
 
 def test_a_kernel_sees_every_row_once_and_in_order(tables):
-    taken, seen = events(tables, list(range(45))), []
+    activity, seen = events(tables, list(range(45))), []
 
     def kernel(batch: pa.RecordBatch) -> pa.RecordBatch:
         seen.extend(batch.column("user_id").to_pylist())
         return batch
 
     target = Target(TOTALS, DS, {}, by_key="user_id")
-    DuckDBEngine(tables).write_query(target, lambda taken: taken.order_by("user_id"), {"taken": taken}, {}, kernel)
+    DuckDBEngine(tables).write_query(target, lambda activity: activity.order_by("user_id"), {"activity": activity}, {}, kernel)
     assert seen == list(range(45))
 
 
@@ -184,7 +184,9 @@ def test_a_failure_in_a_later_range_leaves_no_partition(tables):
             raise RuntimeError("not this one")
         return batch
 
-    taken, target = events(tables, list(range(45))), Target(TOTALS, DS, {}, by_key="user_id")
+    activity, target = events(tables, list(range(45))), Target(TOTALS, DS, {}, by_key="user_id")
     with pytest.raises(RuntimeError, match="not this one"):
-        DuckDBEngine(tables).write_query(target, lambda taken: taken.order_by("user_id"), {"taken": taken}, {}, refused)
+        DuckDBEngine(tables).write_query(
+            target, lambda activity: activity.order_by("user_id"), {"activity": activity}, {}, refused
+        )
     assert tables.partitions.find("totals", DS) is None

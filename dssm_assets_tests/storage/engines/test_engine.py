@@ -10,7 +10,7 @@ import pytest
 from dssm_assets.storage.engines.duckdb import DuckDBEngine
 from dssm_assets.storage.engines.engine import ByDay, Target
 from dssm_assets.storage.tables import TableStore
-from dssm_assets_tests.storage.stores import TAKEN, stores, taken
+from dssm_assets_tests.storage.stores import NOTES, notes, stores
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -21,8 +21,8 @@ def tables(request, tmp_path):
 @pytest.fixture
 def days(tables):
     return [
-        tables.write(TAKEN, "2024-01-01", taken(("a", 1, None), ("b", 2, "x"))),
-        tables.write(TAKEN, "2024-01-02", taken(("a", 10, None))),
+        tables.write(NOTES, "2024-01-01", notes(("a", 1, None), ("b", 2, "x"))),
+        tables.write(NOTES, "2024-01-02", notes(("a", 10, None))),
     ]
 
 
@@ -81,7 +81,7 @@ def test_the_schema_is_known_before_the_first_batch(tables, days):
 
 def test_an_unfinished_result_does_not_disturb_the_next_call(tmp_path):
     tables = TableStore(stores(tmp_path)["local"])
-    spec = dataclasses.replace(TAKEN, columns=TAKEN.columns[:2])
+    spec = dataclasses.replace(NOTES, columns=NOTES.columns[:2])
     numbers = np.arange(400_000, dtype=np.int64)
     stored = tables.write(spec, "2024-01-01", pa.table({"user_id": numbers, "at": numbers}))
     engine = DuckDBEngine(tables)
@@ -111,7 +111,7 @@ def test_duckdb_spills_to_scratch_and_cleans_up(tmp_path):
     count = 1_500_000
     shuffled = (np.arange(count, dtype=np.int64) * 1_000_003) % count
     batches = (pa.record_batch({"user_id": pa.array(part).cast(pa.string()), "at": part}) for part in np.split(shuffled, 10))
-    spec = dataclasses.replace(TAKEN, columns=TAKEN.columns[:2])
+    spec = dataclasses.replace(NOTES, columns=NOTES.columns[:2])
     schema = pa.schema([("user_id", pa.string()), ("at", pa.int64())])
     stored = tables.write(spec, "2024-01-01", batches, schema=schema)
     scratch = tmp_path / "scratch"
@@ -135,13 +135,13 @@ def test_write_mapped_keeps_the_existing_partition_if_not_accepted(tables, days,
         )
 
     def write(accepts):
-        target = Target(dataclasses.replace(TAKEN, name="doubled"), days[0].ds, {days[0].key: days[0].digest})
+        target = Target(dataclasses.replace(NOTES, name="doubled"), days[0].ds, {days[0].key: days[0].digest})
         return DuckDBEngine(tables).write_mapped(target, days[0], double, is_whole=is_whole, accepts=accepts)
 
     first, reports = write(lambda found: False)
     assert reports == [(0, 2)]
     assert tables.read(first).column("at").to_pylist() == [2, 4], "no partition existed"
-    tables.write(dataclasses.replace(TAKEN, name="doubled"), days[0].ds, taken(("c", 3, None)))
+    tables.write(dataclasses.replace(NOTES, name="doubled"), days[0].ds, notes(("c", 3, None)))
     kept, reports = write(lambda found: found != [(0, 2)])
     assert tables.read(kept).column("at").to_pylist() == [3]
     assert reports == [(0, 2)]
@@ -150,8 +150,8 @@ def test_write_mapped_keeps_the_existing_partition_if_not_accepted(tables, days,
 
 def test_min_max_reads_the_statistics_of_the_files(tables, monkeypatch):
     monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 2)
-    manifest = tables.write(TAKEN, "2024-01-01", taken(("a", 5, None), ("b", 2, None), ("c", 9, None), ("d", 4, "x")))
+    manifest = tables.write(NOTES, "2024-01-01", notes(("a", 5, None), ("b", 2, None), ("c", 9, None), ("d", 4, "x")))
     assert tables.min_max(manifest, "at") == (2, 9)
     assert tables.min_max(manifest, "user_id") == ("a", "d")
     assert tables.min_max(manifest, "note") is None, "the first row group has none"
-    assert tables.min_max(tables.write(TAKEN, "2024-01-02", taken()), "at") is None
+    assert tables.min_max(tables.write(NOTES, "2024-01-02", notes()), "at") is None

@@ -28,7 +28,7 @@ from dssm_assets.storage.engines.spark_tasks import (
 )
 from dssm_assets.storage.partitions import StoreAddress
 from dssm_assets.storage.tables import TableStore
-from dssm_assets_tests.storage.stores import DS, SCHEMA, TAKEN, stores, taken
+from dssm_assets_tests.storage.stores import DS, NOTES, SCHEMA, notes, stores
 
 ROWS = [(f"u{number}", number, None) for number in range(23)]
 
@@ -42,30 +42,30 @@ def tables(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_long_table_has_several_parts(tables: TableStore) -> None:
-    manifest = tables.write(TAKEN, DS, taken(*ROWS))
+    manifest = tables.write(NOTES, DS, notes(*ROWS))
     assert [(file.name, file.rows) for file in manifest.files] == [
         ("part-00000.parquet", 8),
         ("part-00001.parquet", 8),
         ("part-00002.parquet", 7),
     ]
-    assert tables.read(manifest) == taken(*ROWS)
+    assert tables.read(manifest) == notes(*ROWS)
     assert [batch.num_rows for batch in tables.batches(manifest)] == [4, 4, 4, 4, 4, 3]
 
 
 def test_pieces_are_row_groups_in_order_with_their_start_rows(tables: TableStore) -> None:
-    manifest = tables.write(TAKEN, DS, taken(*ROWS))
+    manifest = tables.write(NOTES, DS, notes(*ROWS))
     read = [found for piece in pieces_of(tables.partitions, [manifest]) for found in read_piece(tables.partitions, piece)]
     assert [start for _, start in read] == [0, 4, 8, 12, 16, 20]
-    assert pa.concat_tables([table for table, _ in read]) == taken(*ROWS)
+    assert pa.concat_tables([table for table, _ in read]) == notes(*ROWS)
 
 
 def test_pieces_cover_every_row_whatever_the_row_group_size(tables: TableStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    manifest = tables.write(TAKEN, DS, taken(*ROWS))
+    manifest = tables.write(NOTES, DS, notes(*ROWS))
     monkeypatch.setattr(table_module, "ROW_GROUP_ROWS", 3)  # as if the files had been written by another version
     made = pieces_of(tables.partitions, [manifest])
     assert len(made) == 9
     read = [found for piece in made for found in read_piece(tables.partitions, piece)]
-    assert pa.concat_tables([table for table, _ in read]) == taken(*ROWS)
+    assert pa.concat_tables([table for table, _ in read]) == notes(*ROWS)
     assert [start for _, start in read] == [0, 4, 8, 12, 16, 20]
 
 
@@ -83,18 +83,18 @@ def test_cut_parts_covers_every_row_once_in_full_parts_but_the_last(rows: list[i
 
 @pytest.mark.parametrize("cuts", [[5, 11], [], [1, 2, 22], [23]])
 def test_parts_written_from_fragments_are_the_files_that_the_store_writes(tables: TableStore, cuts: list[int]) -> None:
-    expected = tables.write(TAKEN, DS, taken(*ROWS))
+    expected = tables.write(NOTES, DS, notes(*ROWS))
     bounds = [0, *cuts, len(ROWS)]
     store = tables.partitions
     with store.staging_in_store() as folder:
         returned = []
         for position, (first, end) in enumerate(itertools.pairwise(bounds)):
-            batches = iter(taken(*ROWS[first:end]).to_batches(max_chunksize=3))
+            batches = iter(notes(*ROWS[first:end]).to_batches(max_chunksize=3))
             fragment = spark_tasks._stage_fragment(store, folder, position, SCHEMA, batches)
             returned += [row for batch in spark_tasks._returned(position, fragment, []) for row in batch.to_pylist()]
         fragments, reports = fragments_of(reversed(returned))
         parts = cut_parts(fragments, table_module.PART_ROWS)
-        work = write_part(StoreAddress.from_store(store), parts, TAKEN, DS, SCHEMA, is_shared=False)
+        work = write_part(StoreAddress.from_store(store), parts, NOTES, DS, SCHEMA, is_shared=False)
         written = [row for number in reversed(range(len(parts))) for batch in work(number) for row in batch.to_pylist()]
         files = files_of(written)
         assert store.fs.exists(folder)
@@ -105,12 +105,12 @@ def test_parts_written_from_fragments_are_the_files_that_the_store_writes(tables
 
 def test_write_part_refuses_nulls_in_a_required_column(tables: TableStore) -> None:
     with tables.partitions.staging_in_store() as folder:
-        rows = iter(taken(("a", 1, None), (None, 2, None)).to_batches())
+        rows = iter(notes(("a", 1, None), (None, 2, None)).to_batches())
         fragment = spark_tasks._stage_fragment(tables.partitions, folder, 0, SCHEMA, rows)
         work = write_part(
-            StoreAddress.from_store(tables.partitions), [[Cut(fragment, 0, 2)]], TAKEN, DS, SCHEMA, is_shared=False
+            StoreAddress.from_store(tables.partitions), [[Cut(fragment, 0, 2)]], NOTES, DS, SCHEMA, is_shared=False
         )
-        with pytest.raises(SchemaError, match="table taken, column user_id: expected no nulls"):
+        with pytest.raises(SchemaError, match="table notes, column user_id: expected no nulls"):
             list(work(0))
 
 
@@ -141,6 +141,6 @@ def test_spark_types_widens_types_that_spark_lacks() -> None:
 
 
 def test_a_piece_has_the_day_of_its_partition(tables: TableStore) -> None:
-    manifest = tables.write(TAKEN, DS, taken(*ROWS[:2]))
+    manifest = tables.write(NOTES, DS, notes(*ROWS[:2]))
     (piece,) = pieces_of(tables.partitions, [manifest])
     assert piece == Piece(tables.paths([manifest])[0], manifest.files[0].bytes, 0, 0, 1, DS)

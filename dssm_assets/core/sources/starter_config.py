@@ -148,7 +148,7 @@ def is_number(column: ColumnProfile) -> bool:
     return column.kind is ValueKind.NUMBER or (column.kind is ValueKind.INTEGER and not is_category(column))
 
 
-def starter_fg(found: StarterInputs) -> dict[str, Any]:
+def starter_fg(inputs: StarterInputs) -> dict[str, Any]:
     """Returns the feature definitions: profile columns, counts of the user, the item and its columns, hour, history."""
     features: list[dict[str, Any]] = []
     names: set[str] = {"item"}
@@ -158,24 +158,24 @@ def starter_fg(found: StarterInputs) -> dict[str, Any]:
         names.add(unique)
         features.append({"feature_name": unique, "feature_type": kind, "expression": f"{side}:{column}", **more})
 
-    for column in found.user.rest(found.roles.user_key):
+    for column in inputs.user.rest(inputs.roles.user_key):
         _add_column(add, "user", column)
-    for days in (days for days in (1, 7, 30) if days == 1 or days <= found.window_days):
-        for event in found.positive:
+    for days in (days for days in (1, 7, 30) if days == 1 or days <= inputs.window_days):
+        for event in inputs.positive:
             count = plan.event_count(event, days)
             add("user", f"user_{count}", count, "raw_feature", default_value="")
     add("user", "user_days_since_last_event", "days_since_last_event", "raw_feature", default_value="")
     features.append({"feature_name": "item", "feature_type": "id_feature", "expression": "item:item_id", "value_dim": 1})
     shared = {}
-    for column in found.item.rest(found.roles.item_key):
+    for column in inputs.item.rest(inputs.roles.item_key):
         _add_column(add, "item", column)
         if features[-1]["expression"] == f"item:{column.name}":
             shared[column.name] = features[-1]["feature_name"]
     add("context", "request_hour", "hour", "id_feature", value_dim=1)
-    for name in found.contexts:
+    for name in inputs.contexts:
         add("context", f"request_{name}", name, "id_feature", value_dim=1)
     inner = [{"feature_name": "item", "feature_type": "id_feature", "expression": "user:item_ids", "embedding_name": "item"}]
-    for name in found.history:
+    for name in inputs.history:
         inner.append(
             {"feature_name": name, "feature_type": "id_feature", "expression": f"user:{name}", "embedding_name": shared[name]}
         )
@@ -201,49 +201,49 @@ def unused_columns(columns: Sequence[ColumnProfile]) -> list[str]:
     return [f"{column.name}: {column.summary}" for column in columns if not is_category(column) and not is_number(column)]
 
 
-def config_yaml(found: StarterInputs) -> str:
+def config_yaml(inputs: StarterInputs) -> str:
     """Returns the configuration as a YAML file."""
-    facts, roles = found.facts, found.roles
+    facts, roles = inputs.facts, inputs.roles
     lines = [
         "# Written by `dssm-assets init` from a survey of the tables. Every choice is a guess, explained in its comment:",
         "# read the file once, correct it, then run: dssm-assets validate --config THIS_FILE",
-        f"name: {found.name}",
+        f"name: {inputs.name}",
         "",
         "calendar:",
         f"  start: {facts.first}           # the log's first day",
         f"  end: {facts.last}             # the log's last day; remove this line for a log that grows every day",
-        f"  timezone: {found.timezone}             # zone of days, hours and weekdays",
+        f"  timezone: {inputs.timezone}             # zone of days, hours and weekdays",
         "",
         "tables:",
-        *_table("user", found.user, {"user_id": roles.user_key}),
-        *_table("item", found.item, {"item_id": roles.item_key}),
-        *_log(found),
+        *_table_lines("user", inputs.user, {"user_id": roles.user_key}),
+        *_table_lines("item", inputs.item, {"item_id": roles.item_key}),
+        *_log_lines(inputs),
         "",
         "events:",
         *(f"  # {event}: {count:,} rows" for event, count in facts.events.items()),
-        f"  funnel: {_list(found.funnel)}      # from the widest to the narrowest",
-        f"  positive: {_list(found.positive)}    # training targets and ground truth: decide this yourself",
+        f"  funnel: {_list(inputs.funnel)}      # from the widest to the narrowest",
+        f"  positive: {_list(inputs.positive)}    # training targets and ground truth: decide this yourself",
     ]
-    if found.exposure:
-        lines.append(f"  exposure: {_list(found.exposure)}    # items were shown, not necessarily chosen")
+    if inputs.exposure:
+        lines.append(f"  exposure: {_list(inputs.exposure)}    # items were shown, not necessarily chosen")
     lines += [
         "",
         "window:",
-        f"  days: {found.window_days}                    # training days before each evaluation day; the log has {facts.days} days",
+        f"  days: {inputs.window_days}                    # training days before each evaluation day; the log has {facts.days} days",
         "",
         "raw_features:",
-        "  statistic_days: [1, 7, 30]  # windows of counts, e.g. user:" + f"{_plain(found.positive[-1])}_count_7d",
-        f"  history_columns: {_list(found.history)}   # item columns stored with each item of a user's history",
+        "  statistic_days: [1, 7, 30]  # windows of counts, e.g. user:" + f"{_plain(inputs.positive[-1])}_count_7d",
+        f"  history_columns: {_list(inputs.history)}   # item columns stored with each item of a user's history",
         "  preference_columns: []      # item columns whose values are counted per user, for lookup_feature",
         "",
         "features:",
         f"  fg_path: {FG_FILE}            # see docs/feature_generation.md, which also lists the statistics of users and items",
-        *_unused_column_comments("user", found.user.rest(roles.user_key)),
-        *_unused_column_comments("item", found.item.rest(roles.item_key)),
+        *_unused_column_comments("user", inputs.user.rest(roles.user_key)),
+        *_unused_column_comments("item", inputs.item.rest(roles.item_key)),
         "",
         "model: {output_dim: 64, hidden_units: [128], temperature: 0.1, history_length: 50, num_sample: 1024}",
-        f"training: {{epochs: 5, batch_size: {_batch_size(found)}}}",
-        f"evaluation: {{k: {_cut_offs(found)}}}",
+        f"training: {{epochs: 5, batch_size: {_batch_size(inputs)}}}",
+        f"evaluation: {{k: {_cut_offs(inputs)}}}",
         "",
         "# storage: {root: 's3://bucket/prefix'}     # default: the folder `tables` in the home folder",
         "# platform: {owners: ['team:recommendation'], trigger: schedule, schedule_at: '03:00'}",
@@ -251,7 +251,7 @@ def config_yaml(found: StarterInputs) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _table(side: str, source: StarterTable, columns: dict[str, str]) -> list[str]:
+def _table_lines(side: str, source: StarterTable, columns: dict[str, str]) -> list[str]:
     mapped = {ours: theirs for ours, theirs in columns.items() if ours != theirs}
     lines = [
         f"  {side}:                       # {source.columns[0].rows:,} rows" if source.columns else f"  {side}:",
@@ -262,23 +262,23 @@ def _table(side: str, source: StarterTable, columns: dict[str, str]) -> list[str
     return [*lines, f"    columns: {_map(mapped)}"] if mapped else lines
 
 
-def _log(found: StarterInputs) -> list[str]:
-    roles = found.roles
+def _log_lines(inputs: StarterInputs) -> list[str]:
+    roles = inputs.roles
     columns = {"user_id": roles.user_id, "item_id": roles.item_id, "event_time": roles.event_time}
     if roles.event is not None:
         columns["event"] = roles.event
-    lines = _table("behavior", found.log, columns)
+    lines = _table_lines("behavior", inputs.log, columns)
     if roles.event is None:
         lines.append(
             f"    constant_event: {CONSTANT_EVENT}          # no column of event names was found: every row gets this event"
         )
-    if found.values:
-        lines.append(f"    value_columns: {_list(found.values)}    # numbers to sum per user and item")
-    if found.contexts:
-        lines.append(f"    context_columns: {_list(found.contexts)}  # keep only columns that are known at request time")
-    if found.facts.empty_days:
+    if inputs.values:
+        lines.append(f"    value_columns: {_list(inputs.values)}    # numbers to sum per user and item")
+    if inputs.contexts:
+        lines.append(f"    context_columns: {_list(inputs.contexts)}  # keep only columns that are known at request time")
+    if inputs.facts.empty_days:
         lines.append(
-            f"    allow_empty_days: true    # {found.facts.empty_days} days have no rows: correct, or is data missing?"
+            f"    allow_empty_days: true    # {inputs.facts.empty_days} days have no rows: correct, or is data missing?"
         )
     return lines
 
@@ -287,13 +287,13 @@ def _unused_column_comments(side: str, columns: Sequence[ColumnProfile]) -> list
     return [f"  # not a feature: {side}.{column}" for column in unused_columns(columns)]
 
 
-def _batch_size(found: StarterInputs) -> int:
-    rows = sum(found.facts.events[event] for event in found.positive) * found.window_days / found.facts.days
+def _batch_size(inputs: StarterInputs) -> int:
+    rows = sum(inputs.facts.events[event] for event in inputs.positive) * inputs.window_days / inputs.facts.days
     return 1024 if rows >= 100_000 else 256
 
 
-def _cut_offs(found: StarterInputs) -> list[int]:
-    items = found.item.columns[0].rows if found.item.columns else 0
+def _cut_offs(inputs: StarterInputs) -> list[int]:
+    items = inputs.item.columns[0].rows if inputs.item.columns else 0
     return [k for k in (10, 50, 100, 200) if k < items] or [max(1, items // 2)]
 
 
