@@ -15,6 +15,7 @@ from dssm_assets_tests.storage.stores import (
     SCHEMA,
     files_of,
     memory_store,
+    notes,
     parquet_bytes,
     row_group_rows,
     stores,
