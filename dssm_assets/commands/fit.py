@@ -10,7 +10,7 @@ import datetime as dt
 import os
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command to a parser."""
     parser = commands.add_parser(
         "fit",

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError
-from dssm_assets.core.sources.convert import flat, is_text
+from dssm_assets.core.sources.convert import decode_column, is_text
 from dssm_assets.core.sources.event_time import SECONDS_BELOW, to_event_time_ms
 
 DISTINCT_CAP: Final = 200_000
@@ -98,7 +98,7 @@ class ProfileBuilder:
 
     def observe(self, column: Any) -> None:
         """Adds a block of the column."""
-        values = flat(column)
+        values = decode_column(column)
         self._kind = kind_of(values.type)
         self._rows += len(values)
         if self._kind is ValueKind.OTHER:

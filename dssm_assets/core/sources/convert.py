@@ -11,15 +11,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
+from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.errors import Fault, SchemaError
 
 _EXACT_BELOW: Final = 2.0**53
 """From here on a float64 can stand for several whole numbers."""
 
 
-def flat(values: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Returns a column as one array, dictionaries decoded and long or view text as plain text."""
-    column = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+def decode_column(values: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Returns a column as one array, with dictionaries decoded and large or view text as plain text."""
+    column = combine_chunks(values)
     if pat.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pat.is_large_string(column.type) or pat.is_string_view(column.type):
@@ -40,7 +41,7 @@ def to_ids(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
     Raises:
         SchemaError: if the column cannot be ids.
     """
-    column = flat(values)
+    column = decode_column(values)
     kind = column.type
     if pat.is_null(kind):
         return column.cast(pa.string())
@@ -78,7 +79,7 @@ def to_text(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
     Raises:
         SchemaError: if the column holds lists, structs or bytes.
     """
-    column = flat(values)
+    column = decode_column(values)
     if pat.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)
     if pat.is_nested(column.type) or pat.is_binary(column.type) or pat.is_large_binary(column.type):
@@ -92,7 +93,7 @@ def to_values(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
     Raises:
         SchemaError: if a value is not a number, or is infinite.
     """
-    column = flat(values)
+    column = decode_column(values)
     if is_text(column.type):
         column = pc.utf8_trim_whitespace(column)
         column = pc.if_else(pc.equal(column, ""), None, column)

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError
-from dssm_assets.core.sources.convert import flat, is_text, whole_numbers
+from dssm_assets.core.sources.convert import decode_column, is_text, whole_numbers
 
 SECONDS_BELOW: Final = 10**11
 TOO_FINE_FROM: Final = 10**14
@@ -46,7 +46,7 @@ def to_event_time_ms(values: pa.ChunkedArray | pa.Array, *, unit: str, timezone:
         SchemaError: if a value is not a timestamp, or the unit is ambiguous.
         ConfigError: if the zone does not exist.
     """
-    column = flat(values)
+    column = decode_column(values)
     kind = column.type
     if pat.is_null(kind):
         return column.cast(pa.int64())
@@ -68,7 +68,7 @@ def dates_of(event_time_ms: pa.ChunkedArray | pa.Array, timezone: str) -> pa.Arr
     Raises:
         ConfigError: if the zone does not exist.
     """
-    timestamps = flat(event_time_ms).cast(pa.timestamp("ms", "UTC")).cast(pa.timestamp("ms", timezone))
+    timestamps = decode_column(event_time_ms).cast(pa.timestamp("ms", "UTC")).cast(pa.timestamp("ms", timezone))
     try:
         return pc.local_timestamp(timestamps).cast(pa.date32(), safe=False)
     except pa.ArrowInvalid as error:

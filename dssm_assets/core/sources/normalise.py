@@ -22,7 +22,7 @@ from dssm_assets.core.config.pipeline import BehaviorTable, Events
 from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, Fault, SchemaError
 from dssm_assets.core.schema import TableSpec, has_repeated
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME, ITEM_TABLE, USER_TABLE
-from dssm_assets.core.sources.convert import flat, to_ids, to_text, to_values
+from dssm_assets.core.sources.convert import decode_column, to_ids, to_text, to_values
 from dssm_assets.core.sources.event_time import days_of, to_event_time_ms
 
 ROWS: Final = 1 << 16
@@ -48,7 +48,7 @@ class Entities:
     @property
     def schema(self) -> pa.Schema:
         """Returns the id and then the source's other columns in their order."""
-        others = [pa.field(name, plain(pa.nulls(0, kind)).type) for name, kind in _others(self.raw, self.key)]
+        others = [pa.field(name, decode_attribute(pa.nulls(0, kind)).type) for name, kind in _others(self.raw, self.key)]
         return pa.schema([pa.field(self.key, self.ids.type), *others])
 
     @property
@@ -63,13 +63,13 @@ class Entities:
         ends = np.cumsum([batch.num_rows for batch in stored])
         for start in range(0, len(order), ROWS):
             chosen = order[start : start + ROWS]
-            columns = [self.ids.take(pa.array(chosen)), *map(plain, _gather_rows(stored, ends, chosen))]
+            columns = [self.ids.take(pa.array(chosen)), *map(decode_attribute, _gather_rows(stored, ends, chosen))]
             yield pa.record_batch(columns, schema=self.schema)
 
 
-def plain(values: pa.ChunkedArray | pa.Array) -> pa.Array:
+def decode_attribute(values: pa.ChunkedArray | pa.Array) -> pa.Array:
     """Returns a column as one array, dictionaries decoded; a column without any value becomes text."""
-    column = flat(values)
+    column = decode_column(values)
     return column.cast(pa.string()) if pat.is_null(column.type) else column
 
 
@@ -155,7 +155,7 @@ def normalise_behavior(raw: pa.Table, config: BehaviorTable, events: Events, *, 
     read.faults.extend(_unknown_event_faults(columns[EVENT], events))
     if read.faults:
         raise SchemaError(read.faults)
-    columns |= {name: plain(raw.column(name)) for name in raw.column_names if name not in {*columns, EVENT_TIME}}
+    columns |= {name: decode_attribute(raw.column(name)) for name in raw.column_names if name not in {*columns, EVENT_TIME}}
     table = pa.table(columns)
     table = table.take(pc.sort_indices(table, sort_keys=[(name, "ascending") for name in BEHAVIOR_TABLE.key]))
     return Normalised(table, _behavior_counts(table, events, timezone, day))
@@ -181,7 +181,7 @@ def count_unknown_ids(behavior: pa.Table, users: pa.Table, items: pa.Table) -> d
                 )
             )
             continue
-        unknown = acting.filter(pc.invert(pc.is_in(acting, value_set=flat(listed))))
+        unknown = acting.filter(pc.invert(pc.is_in(acting, value_set=decode_column(listed))))
         counts[f"unknown_{kind}s"] = pc.count_distinct(unknown).as_py()
         counts[f"unknown_{kind}_rows"] = len(unknown)
     if faults:
@@ -227,11 +227,11 @@ def _normalise_entities(raw: pa.Table, spec: TableSpec) -> Entities:
     if not raw.num_rows:
         raise EmptyDayError(Fault(f"table {spec.name}", "at least one row", "no rows", "load the table into the source"))
     _check_unique(ids, spec)
-    return Entities(key, flat(ids), raw, {"rows": raw.num_rows})
+    return Entities(key, decode_column(ids), raw, {"rows": raw.num_rows})
 
 
 def _check_unique(ids: Any, spec: TableSpec) -> None:
-    if has_repeated(flat(ids)):
+    if has_repeated(decode_column(ids)):
         tally = ids.value_counts()
         repeated = tally.filter(pc.greater(tally.field("counts"), 1)).field("values")
         first = repeated.take(pc.sort_indices(repeated)).slice(0, SHOWN).to_pylist()

@@ -9,11 +9,11 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.columns import EVENT, ITEM_ID, REQUEST_ID, USER_ID
 from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, SourceTable
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
+from dssm_assets.core.sources.convert import decode_column
 from dssm_assets.storage.sources.source_files import SourceFile
 
 DS: Final = "ds"
@@ -41,7 +41,7 @@ class PlannedFile:
         arrays = {}
         for field in self.schema:
             if field.name in self.columns:
-                arrays[field.name] = combine_chunks(raw.column(self.columns[field.name])).cast(field.type)
+                arrays[field.name] = decode_column(raw.column(self.columns[field.name])).cast(field.type)
             else:
                 arrays[field.name] = pa.nulls(raw.num_rows, field.type)
         return pa.table(arrays, schema=self.schema)
@@ -172,7 +172,7 @@ def _merge(left: Any, right: pa.DataType) -> Any:
 
 
 def _decoded(kind: pa.DataType) -> pa.DataType:
-    return combine_chunks(pa.nulls(0, kind)).type
+    return decode_column(pa.nulls(0, kind)).type
 
 
 def _all_match(column: Any, pattern: str) -> bool:

@@ -86,6 +86,13 @@ def test_files_of_a_folder_are_read_in_order_of_their_names(tmp_path: Path) -> N
     assert rows.equals(pa.table(expected))
 
 
+def test_dictionary_encoded_and_large_text_are_read_as_text(tmp_path: Path) -> None:
+    write(tmp_path / "u" / "1.parquet", {"user_id": pa.array(["a", "b"]).dictionary_encode()})
+    write(tmp_path / "u" / "2.parquet", {"user_id": pa.array(["c"], pa.large_string())})
+    ((_, rows),) = read_all(users(tmp_path / "u"), "2026-01-01")
+    assert rows.equals(pa.table({"user_id": pa.array(["a", "b", "c"])}))
+
+
 def test_keep_selects_the_unmapped_columns(tmp_path: Path) -> None:
     write(tmp_path / "u.parquet", {"uid": [1], "city": ["a"], "age": [3]})
     table = users(tmp_path / "u.parquet", columns={"user_id": "uid"}, keep=["age", "uid"])
