@@ -57,7 +57,7 @@ class RequestEncoder:
 
     def __init__(self, generator: FeatureGenerator, bucketizer: Bucketizer, spec: TowerSpec) -> None:
         self._generator, self._spec = generator, spec
-        own = spec.of(Side.USER, Side.CONTEXT)
+        own = spec.features_of(Side.USER, Side.CONTEXT)
         self._features = own
         self._indexed_features = _indexed(bucketizer, own)
         self._indexed_history = _indexed(bucketizer, spec.sequences)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dssm_assets.core.models.prior import Prior, recent_counts, with_one, with_prior
+from dssm_assets.core.models.prior import Prior, append_one, append_prior, decayed_counts
 from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
 from dssm_assets_tests.benchmarks.quality_features import popularity
 from dssm_assets_tests.benchmarks.quality_scores import ByVectors, K
@@ -21,9 +21,9 @@ def widened(vectors: ByVectors, split: Split, prior: Prior | None) -> ByVectors:
     """Returns the vectors with the prior in one dimension more; without a prior as they are."""
     if prior is None:
         return vectors
-    recent = recent_counts(split.item, _age_days(split), prior.half_life_days, len(split.item_ids))
-    values = prior.prior_of(popularity(split), recent)
-    return ByVectors(with_one(vectors.users), with_prior(vectors.items, values), vectors.metric)
+    recent = decayed_counts(split.item, _age_days(split), prior.half_life_days, len(split.item_ids))
+    values = prior.values_for(popularity(split), recent)
+    return ByVectors(append_one(vectors.users), append_prior(vectors.items, values), vectors.metric)
 
 
 def best_prior(vectors: ByVectors, split: Split, temperature: float) -> Prior:

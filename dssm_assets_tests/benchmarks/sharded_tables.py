@@ -62,7 +62,7 @@ def _measure(rank: int, rows: int, dim: int, optimiser: EmbeddingOptimiser, coun
     tables = EmbeddingTables(spec, generator) if count == 1 else ShardedTables(spec, generator, ranks)
     row_updates = row_optimiser(tables, optimiser)
     stepped_at = time.process_time()
-    rng, groups = np.random.default_rng(rank), tables.groups([], spec.of(Side.ITEM))
+    rng, groups = np.random.default_rng(rank), tables.groups([], spec.features_of(Side.ITEM))
     for _ in range(STEPS):
         values = rng.integers(1, rows, LOOKUPS // count)
         bags = mean_bags(values, np.arange(len(values) + 1))

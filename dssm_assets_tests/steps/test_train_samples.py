@@ -105,7 +105,7 @@ def test_towers_read_the_features_of_the_eve_of_every_sample(workspace: Workspac
     joined, order = joined_rows(workspace), np.random.default_rng(0).permutation(data.num_samples)
     assert len(joined) == data.num_samples == WORLD.rows
     shuffled = [joined[place] for place in order.tolist()]
-    users, items = data.spec.of(Side.USER, Side.CONTEXT), data.spec.of(Side.ITEM)
+    users, items = data.spec.features_of(Side.USER, Side.CONTEXT), data.spec.features_of(Side.ITEM)
     read = read_rows(data.read_user_side(order, data.read_keys(order)), users)
     assert read == expected_rows(shuffled, users, bucketizer, kinds)
     assert read_rows(data.read_sample_items(order), items) == expected_rows(shuffled, items, bucketizer, kinds)

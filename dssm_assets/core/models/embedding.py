@@ -1,12 +1,12 @@
-"""Embedding tables: one fused table per width, every feature a range of rows in it.
+"""Embedding tables: one fused table per width, in which every embedding is a range of rows.
 
-Belongs here: where a feature's rows lie, pooled look-ups, and the record of a look-up that the optimiser needs.
-Does not belong here: the update itself (`training/optimisers`), tables whose rows lie in several processes
-(`training/sharded_tables`).
+Row 0 of every fused table is the vector of "missing" for all features: zero, and never updated. Index i > 0 of a feature
+is row base + i. The tables are buffers, not parameters: a look-up's result is a leaf of the graph, and its gradient goes
+to the rows that were read, so a gradient of a table's full size never exists.
 
-Row 0 of every fused table is the vector of "missing" of all its features: zero, and never updated. Index i > 0 of a
-feature is row base + i. The tables are buffers, not parameters: a look-up's result is a leaf of the graph, and its
-gradient goes to the rows that were read, so no gradient of a table's full size ever exists.
+Belongs here: where a feature's rows are, pooled look-ups, and the record of a look-up that the optimiser needs. Does not
+belong here: the update itself (`training/optimisers`), tables whose rows are distributed over processes
+(`training/distributed/sharded_tables`).
 
 Letters: B rows, F single-valued features, d width of a table, n values, G bags of a look-up.
 """
@@ -28,13 +28,13 @@ from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSpec
 
 INITIAL_STD = 0.05
-_Placed: TypeAlias = tuple[int, TowerFeature]
-"""A feature and its place in a `TowerInput`."""
+_PlacedFeature: TypeAlias = tuple[int, TowerFeature]
+"""A feature and its position in a `TowerInput`."""
 
 
 @dataclass(frozen=True)
 class Lookup:
-    """One pooled look-up: which rows went into which bag, and the bags' values, whose gradient backward fills in."""
+    """One pooled look-up: which rows are in which bag, and the pooled vectors, whose gradient backward fills in."""
 
     dim: int
     rows: IntArray  # [n]
@@ -45,7 +45,7 @@ class Lookup:
 
 @dataclass(frozen=True)
 class WidthGroup:
-    """The features of one tower that share a fused table: their places in a `TowerInput` and their base rows."""
+    """The features of one tower that share a fused table: their positions in a `TowerInput` and their base rows."""
 
     dim: int
     single_columns: IntArray
@@ -58,40 +58,40 @@ class WidthGroup:
         """Columns that the group adds to the tower's input."""
         return self.dim * (len(self.single_columns) + len(self.bag_columns))
 
-    def places(self, singles: Container[int], bags: Container[int]) -> list[int]:
+    def columns_of(self, singles: Container[int], bags: Container[int]) -> list[int]:
         """Returns which of those columns hold the vectors of these single-valued features and these bags."""
         is_wanted = [int(k) in singles for k in self.single_columns] + [k in bags for k in self.bag_columns]
-        return [place * self.dim + d for place, wanted in enumerate(is_wanted) if wanted for d in range(self.dim)]
+        return [position * self.dim + d for position, wanted in enumerate(is_wanted) if wanted for d in range(self.dim)]
 
 
 class EmbeddingTables(nn.Module):
     """The fused tables of all features of both towers.
 
-    Whoever keeps the rows elsewhere overrides the methods from `rows_at` to `mean_length`.
+    A subclass that keeps the rows elsewhere overrides the methods from `locate_rows` to `mean_length`.
 
     Attributes:
         bases: base row of each embedding_name.
         sizes: rows of the fused table of each width.
     """
 
-    def __init__(self, spec: TowerSpec, generator: torch.Generator, held: Mapping[int, Tensor] | None = None) -> None:
-        """Draws the tables, or takes those that are given by width."""
+    def __init__(self, spec: TowerSpec, generator: torch.Generator, given: Mapping[int, Tensor] | None = None) -> None:
+        """Draws the tables, or uses the given ones, by width."""
         super().__init__()
         self.bases, self.sizes = _layout(spec)
         self.dims = tuple(sorted(self.sizes))
         for dim in self.dims:
-            self.register_buffer(_buffer(dim), self._drawn(dim, generator) if held is None else held[dim])
+            self.register_buffer(_buffer(dim), self._draw_table(dim, generator) if given is None else given[dim])
 
     def table(self, dim: int) -> Tensor:
         """Returns the fused table of this width [rows, d]."""
         return self.get_buffer(_buffer(dim))
 
-    def rows_at(self, dim: int, rows: IntArray) -> tuple[Tensor, IntArray]:
-        """Returns a table that holds these rows of the fused table, and where in it each lies [n]."""
+    def locate_rows(self, dim: int, rows: IntArray) -> tuple[Tensor, IntArray]:
+        """Returns a table that contains these rows of the fused table, and the position of each in it [n]."""
         return self.table(dim), rows
 
-    def put(self, dim: int, rows: IntArray, source: Tensor, source_rows: IntArray) -> None:
-        """Writes rows of another table over these rows."""
+    def write_rows(self, dim: int, rows: IntArray, source: Tensor, source_rows: IntArray) -> None:
+        """Overwrites these rows with rows of another table."""
         self.table(dim)[torch.from_numpy(rows)] = source[torch.from_numpy(source_rows)]
 
     def blocks(self, dim: int) -> Iterator[Tensor]:
@@ -99,7 +99,7 @@ class EmbeddingTables(nn.Module):
         yield self.table(dim)
 
     def mean_length(self, dim: int, first: int, end: int) -> float:
-        """Returns the mean length of rows first .. end - 1 of a table, 0 where there is none."""
+        """Returns the mean length of the vectors in rows first .. end - 1 of a table, 0 if there are no rows."""
         rows = self.table(dim)[first:end]
         return float(rows.norm(dim=1).mean()) if len(rows) else 0.0
 
@@ -111,22 +111,22 @@ class EmbeddingTables(nn.Module):
         Args:
             features: by column of a `TowerInput`.
             bag_features: by bag of it.
-            without: the embedding that is left unread.
+            without: an embedding that is not read.
         """
         read = [[(k, f) for k, f in enumerate(of) if f.embedding_name != without] for of in (features, bag_features)]
         return tuple(self._group(dim, *read) for dim in self.dims if _uses(dim, *read))
 
     def lookup(self, groups: Sequence[WidthGroup], inputs: TowerInput, tape: list[Lookup] | None) -> Tensor:
-        """Returns the pooled vectors of all features side by side [B, sum of widths].
+        """Returns the pooled vectors of all features, concatenated [B, sum of widths].
 
         Args:
             groups: from `groups`, of the tower that the input belongs to.
             inputs: the rows.
-            tape: receives what the optimiser needs; None when nothing is to be learned.
+            tape: receives what the optimiser needs; None outside of training.
         """
         parts: list[Tensor] = []
         for group in groups:
-            found = self._pooled(group, inputs)
+            found = self._pool(group, inputs)
             if tape is not None:
                 found.pooled.requires_grad_(True)
                 tape.append(found)
@@ -136,25 +136,25 @@ class EmbeddingTables(nn.Module):
         return torch.cat(parts, dim=1)
 
     def lookup_each(self, features: Sequence[TowerFeature], bags: Sequence[Bags], tape: list[Lookup] | None) -> Tensor:
-        """Returns the vectors of aligned bags' values, unpooled, the features side by side [n, sum of widths].
+        """Returns the vectors of the values of aligned bags, not pooled, features concatenated [n, sum of widths].
 
         Args:
             features: one per bag.
-            bags: of one length, place by place; 0 is missing and has the zero vector.
-            tape: as of `lookup`.
+            bags: with equal offsets; 0 is missing and has the zero vector.
+            tape: as for `lookup`.
         """
         parts: list[Tensor] = []
         for feature, bag in zip(features, bags, strict=True):
             rows = np.where(bag.values > 0, bag.values + self.bases[feature.embedding_name], 0)
-            table, places = self.rows_at(feature.embedding_dim, rows)
-            vectors = table.detach()[torch.from_numpy(places).to(table.device)]
+            table, positions = self.locate_rows(feature.embedding_dim, rows)
+            vectors = table.detach()[torch.from_numpy(positions).to(table.device)]
             if tape is not None:
                 vectors.requires_grad_(True)
                 tape.append(Lookup(feature.embedding_dim, rows, np.arange(len(rows) + 1, dtype=np.int64), None, vectors))
             parts.append(vectors)
         return torch.cat(parts, dim=1)
 
-    def _pooled(self, group: WidthGroup, inputs: TowerInput) -> Lookup:
+    def _pool(self, group: WidthGroup, inputs: TowerInput) -> Lookup:
         index = inputs.singles[:, group.single_columns]  # [B, F]
         rows = [np.where(index > 0, index + group.single_bases, 0).reshape(-1)]
         lengths = [np.ones(rows[0].size, np.int64)]
@@ -166,15 +166,15 @@ class EmbeddingTables(nn.Module):
             weights.append(bag.weights)
         all_rows, offsets = np.concatenate(rows), offsets_of(np.concatenate(lengths))
         weight = np.concatenate(weights) if group.bag_columns else None
-        table, places = self.rows_at(group.dim, all_rows)
-        return Lookup(group.dim, all_rows, offsets, weight, weighted_sums(table, places, offsets, weight))
+        table, positions = self.locate_rows(group.dim, all_rows)
+        return Lookup(group.dim, all_rows, offsets, weight, weighted_sums(table, positions, offsets, weight))
 
-    def _drawn(self, dim: int, generator: torch.Generator) -> Tensor:
+    def _draw_table(self, dim: int, generator: torch.Generator) -> Tensor:
         table = torch.empty(self.sizes[dim], dim).normal_(0.0, INITIAL_STD, generator=generator)
         table[0] = 0.0
         return table
 
-    def _group(self, dim: int, features: Sequence[_Placed], bag_features: Sequence[_Placed]) -> WidthGroup:
+    def _group(self, dim: int, features: Sequence[_PlacedFeature], bag_features: Sequence[_PlacedFeature]) -> WidthGroup:
         singles = [(k, self.bases[f.embedding_name]) for k, f in features if f.embedding_dim == dim]
         bags = [(k, self.bases[f.embedding_name]) for k, f in bag_features if f.embedding_dim == dim]
         return WidthGroup(
@@ -219,5 +219,5 @@ def _buffer(dim: int) -> str:
     return f"table_{dim}"
 
 
-def _uses(dim: int, *features: Sequence[_Placed]) -> bool:
+def _uses(dim: int, *features: Sequence[_PlacedFeature]) -> bool:
     return any(feature.embedding_dim == dim for group in features for _, feature in group)

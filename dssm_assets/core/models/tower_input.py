@@ -1,7 +1,7 @@
 """What a tower reads for a batch of rows, and reading it from tables of embedding indices.
 
-Belongs here: `TowerInput`, `SideReader`, putting sides together and the checks that indices lie inside their tables and weights fit them. Does
-not belong here: the history (`history`) and the vectors behind the indices (`embedding`).
+Belongs here: `TowerInput` and operations on its rows, `SideReader`, and the checks of indices and weights. Does not belong
+here: the history (`history_reader`) and the vectors behind the indices (`embedding`).
 
 Letters: B rows, F single-valued features.
 """
@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core.arrays.bags import Bags, mean_bags, weighted_bags
-from dssm_assets.core.arrays.ragged import IntArray, offsets_of
+from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
 from dssm_assets.core.arrays.table_view import RowGather, TableView
 from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.errors import Fault, SchemaError
@@ -32,8 +32,8 @@ class TowerInput:
 
     Attributes:
         singles: indices of the single-valued features, in the order of the specification [B, F].
-        bags: one per multi-valued feature, then one per sub-feature of the history.
-        is_empty_history: 1.0 where the row has no history [B]; None for a tower without history.
+        bags: one per multi-valued feature, then one per pooling and sub-feature of the history.
+        is_empty_history: 1.0 for a row without history, else 0.0 [B]; None for a tower that reads no history.
     """
 
     singles: IntArray
@@ -58,18 +58,18 @@ class SideReader:
         _check_weights(self._view, name, features)
         self._singles = [feature.name for feature in features if not feature.is_multi]
         self._multis = [feature for feature in features if feature.is_multi]
-        # One chunk is read as it lies, without the cost of noting where everything does: a request is such a table.
-        is_cut = bool(features) and table.column(features[0].name).num_chunks > 1
+        # A table of one chunk, such as a request's, is read directly: an index of its chunks would cost more than the read.
+        is_chunked = bool(features) and table.column(features[0].name).num_chunks > 1
         lists = [column for column in columns if column not in self._singles]
-        self._gather = RowGather(table, flat=self._singles, lists=lists) if is_cut else None
+        self._gather = RowGather(table, flat=self._singles, lists=lists) if is_chunked else None
 
     def read(self, rows: npt.NDArray[Any]) -> TowerInput:
         """Returns the features of these rows of the table, in this order."""
-        singles, bags = self.values(rows)
+        singles, bags = self.read_values(rows)
         return TowerInput(singles.astype(np.int64, copy=False), bags)
 
-    def values(self, rows: npt.NDArray[Any]) -> SideValues:
-        """Returns the same before it is a tower's input, for `side_by_side`: singles of whatever integer type they have."""
+    def read_values(self, rows: npt.NDArray[Any]) -> SideValues:
+        """Returns the same for `merge_sides`: singles keep their stored integer type."""
         if self._gather is not None:
             at = self._gather.select(rows)
             return self._gather.take_flat(at), self._bags(partial(self._gather.take_list, at=at))
@@ -143,65 +143,70 @@ def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]
         raise SchemaError(faults)
 
 
-def side_by_side(features: Sequence[TowerFeature], sides: Mapping[Side, SideValues]) -> TowerInput:
-    """Returns the input of one tower whose sides were read apart, row by row, with the features in the given order.
+def merge_sides(features: Sequence[TowerFeature], sides: Mapping[Side, SideValues]) -> TowerInput:
+    """Returns the input of one tower from sides that were read separately, with the features in the given order.
 
     Args:
-        features: of all sides, mixed as the specification has them.
-        sides: of each side the values of its features, in the order that they have among `features`.
+        features: of all sides, in the order of the specification.
+        sides: the values of each side's features, in the same order as among `features`.
     """
     singles = [feature.side for feature in features if not feature.is_multi]
-    joined = np.empty((len(next(iter(sides.values()))[0]), len(singles)), np.int64)  # [B, F]
-    place, done = 0, dict.fromkeys(sides, 0)
-    for side, run in groupby(singles):  # neighbours at once: a copy column by column costs as much as the reading
+    merged = np.empty((len(next(iter(sides.values()))[0]), len(singles)), np.int64)  # [B, F]
+    column, done = 0, dict.fromkeys(sides, 0)
+    for side, run in groupby(singles):  # neighbouring columns together: a copy per column costs as much as the read
         width = len(list(run))
-        joined[:, place : place + width] = sides[side][0][:, done[side] : done[side] + width]
-        place, done[side] = place + width, done[side] + width
+        merged[:, column : column + width] = sides[side][0][:, done[side] : done[side] + width]
+        column, done[side] = column + width, done[side] + width
     bags = {side: iter(given) for side, (_, given) in sides.items()}
-    return TowerInput(joined, tuple(next(bags[feature.side]) for feature in features if feature.is_multi))
+    return TowerInput(merged, tuple(next(bags[feature.side]) for feature in features if feature.is_multi))
 
 
-def rows_between(inputs: TowerInput, start: int, stop: int) -> TowerInput:
-    """Returns rows start .. stop - 1, or as many of them as there are."""
+def slice_rows(inputs: TowerInput, start: int, stop: int) -> TowerInput:
+    """Returns rows start .. stop - 1, or as many of these as exist."""
     is_empty = inputs.is_empty_history
     return TowerInput(
         inputs.singles[start:stop],
-        tuple(_bag_between(bag, start, stop) for bag in inputs.bags),
+        tuple(_slice_bag(bag, start, stop) for bag in inputs.bags),
         None if is_empty is None else is_empty[start:stop],
     )
 
 
-def concatenated(first: TowerInput, second: TowerInput) -> TowerInput:
-    """Returns the rows of both inputs, first before second. Both are of a tower without history."""
-    bags = tuple(_stacked(a, b) for a, b in zip(first.bags, second.bags, strict=True))
+def select_rows(inputs: TowerInput, rows: IntArray) -> TowerInput:
+    """Returns these rows of an input without history, in this order; a row may occur several times."""
+    return TowerInput(inputs.singles[rows], tuple(_select_bag_rows(bag, rows) for bag in inputs.bags))
+
+
+def concatenate_rows(first: TowerInput, second: TowerInput) -> TowerInput:
+    """Returns the rows of the first input, then those of the second. Both are of a tower without history."""
+    bags = tuple(_concatenate_bags(a, b) for a, b in zip(first.bags, second.bags, strict=True))
     return TowerInput(np.concatenate([first.singles, second.singles]), bags)
 
 
-def without_columns(
+def hide_features(
     inputs: TowerInput, is_hidden: npt.NDArray[np.bool_], single_columns: Sequence[int], bag_columns: Sequence[int]
 ) -> TowerInput:
-    """Returns the input with the given features missing in the rows that are hidden.
+    """Returns a copy in which the given features are missing in some rows.
 
     Args:
-        inputs: left unchanged.
-        is_hidden: rows whose features become missing [B].
+        inputs: not changed.
+        is_hidden: whether a row's features become missing [B].
         single_columns: positions among the single-valued features.
         bag_columns: positions among the bags.
     """
     singles = inputs.singles.copy()
     columns = np.asarray(single_columns, np.int64)
     singles[:, columns] = np.where(is_hidden[:, None], 0, singles[:, columns])
-    bags = tuple(_emptied(bag, is_hidden) if k in bag_columns else bag for k, bag in enumerate(inputs.bags))
+    bags = tuple(_empty_rows(bag, is_hidden) if k in bag_columns else bag for k, bag in enumerate(inputs.bags))
     return replace(inputs, singles=singles, bags=bags)
 
 
-def _bag_between(bag: Bags, start: int, stop: int) -> Bags:
+def _slice_bag(bag: Bags, start: int, stop: int) -> Bags:
     offsets = bag.offsets[start : stop + 1]
     values = slice(offsets[0], offsets[-1])
     return Bags(bag.values[values], offsets - offsets[0], bag.weights[values])
 
 
-def _stacked(first: Bags, second: Bags) -> Bags:
+def _concatenate_bags(first: Bags, second: Bags) -> Bags:
     return Bags(
         np.concatenate([first.values, second.values]),
         np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]),
@@ -209,7 +214,13 @@ def _stacked(first: Bags, second: Bags) -> Bags:
     )
 
 
-def _emptied(bag: Bags, is_hidden: npt.NDArray[np.bool_]) -> Bags:
+def _empty_rows(bag: Bags, is_hidden: npt.NDArray[np.bool_]) -> Bags:
     lengths = np.diff(bag.offsets)
     kept = np.repeat(~is_hidden, lengths)
     return Bags(bag.values[kept], offsets_of(np.where(is_hidden, 0, lengths)), bag.weights[kept])
+
+
+def _select_bag_rows(bag: Bags, rows: IntArray) -> Bags:
+    starts, ends = bag.offsets[rows], bag.offsets[rows + 1]
+    positions = ranges(starts, ends - starts)
+    return replace(bag, values=bag.values[positions], offsets=offsets_of(ends - starts), weights=bag.weights[positions])

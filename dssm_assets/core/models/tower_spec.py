@@ -1,9 +1,7 @@
-"""What the two towers are: their features, embedding tables and layers, as one frozen value that survives JSON.
+"""The specification of the two towers: features, embedding tables and layers, as one frozen value with a JSON form.
 
-Belongs here: `TowerSpec`, `HistoryView`, building a specification from the model section, and naming the
-differences of two.
-Does not belong here: what a feature is (`tower_feature`), how sizes follow from counts (feature configuration) and the
-layers themselves (`tower`).
+Belongs here: `TowerSpec`, how it follows from features and the model section, and the differences between two of them.
+Does not belong here: how the sizes of tables follow from counts (asset feature_config) and the layers (`tower`).
 """
 
 from __future__ import annotations
@@ -23,33 +21,35 @@ from dssm_assets.core.errors import ConfigError, Fault
 
 
 class Side(StrEnum):
-    """Where a feature comes from, and so which tower reads it."""
+    """Where a feature comes from, which decides the tower that reads it."""
 
     USER = "user"
     CONTEXT = "context"
     """Known at request time; read by the user tower."""
     ITEM = "item"
     SEQUENCE = "sequence"
-    """A sub-feature of the user's past items; read by the user tower."""
+    """A sub-feature of the items in the user's history; read by the user tower."""
 
 
 class TowerFeature(Section):
     """One feature as a tower sees it: the column of its embedding indices and the table they point into."""
 
-    name: str = Field(description="Column of embedding indices; 0 = missing.")
-    side: Side
-    embedding_name: str = Field(description="Features of one embedding_name share one table.")
-    embedding_dim: int = Field(ge=1)
-    num_embeddings: int = Field(ge=1, description="Indices are 0 .. num_embeddings - 1.")
-    is_multi: bool = False
+    name: str = Field(description="Column of embedding indices; 0 is missing.")
+    side: Side = Field(description="Where the feature comes from.")
+    embedding_name: str = Field(description="Features with the same embedding_name share one table.")
+    embedding_dim: int = Field(ge=1, description="Width of the table's vectors.")
+    num_embeddings: int = Field(ge=1, description="Rows of the table: indices are 0 .. num_embeddings - 1.")
+    is_multi: bool = Field(
+        default=False, description="Whether a row has a list of values, which the tower pools to their mean."
+    )
     is_weighted: bool = Field(
         default=False,
-        description="A column `name__weights` holds a weight per value; the tower reads the weighted mean (bags).",
+        description="Whether a column `name__weights` has a weight per value; the tower then reads the weighted mean.",
     )
 
 
 def feature_faults(features: Sequence[TowerFeature]) -> list[Fault]:
-    """Returns what keeps features from being those of two towers: names, weights, sizes, an empty side."""
+    """Returns what is wrong with the features of two towers: names, weights, table sizes, sides without features."""
     return [*_name_faults(features), *_weight_faults(features), *_size_faults(features), *_side_faults(features)]
 
 
@@ -94,7 +94,7 @@ def _size_faults(features: Sequence[TowerFeature]) -> list[Fault]:
 
 def _side_faults(features: Sequence[TowerFeature]) -> list[Fault]:
     faults = [
-        Fault(f"feature {f.name}", "a single value per past item", "is_multi", "use a single-valued sub-feature")
+        Fault(f"feature {f.name}", "a single value per event of the history", "is_multi", "use a single-valued sub-feature")
         for f in features
         if f.side is Side.SEQUENCE and f.is_multi
     ]
@@ -108,20 +108,27 @@ def _side_faults(features: Sequence[TowerFeature]) -> list[Fault]:
 
 @dataclass(frozen=True)
 class HistoryView:
-    """One pooling of the history: what the user tower reads of every sub-feature under it."""
+    """One pooling of the history and its inputs in the user tower.
+
+    Attributes:
+        pooling: its settings.
+        features: the sub-features as inputs of this pooling; with several poolings their names end with the pooling's.
+    """
 
     pooling: Pooling
     features: tuple[TowerFeature, ...]
-    """The sub-features as this pooling's inputs; they have names of their own where there are several poolings."""
 
     @property
     def is_attention(self) -> bool:
-        """Whether the tower weighs the past items itself, and so reads them one by one."""
+        """Whether the tower learns the weights of the events, and so reads them one by one."""
         return self.pooling.kind is PoolingKind.ATTENTION
 
 
 class TowerSpec(Section):
-    """The description of both towers. Two equal specs make towers of equal shapes and meaning."""
+    """The specification of both towers: equal specifications give towers of equal shapes and meaning.
+
+    The fields are those of the model section of the configuration, which documents them.
+    """
 
     features: tuple[TowerFeature, ...]
     output_dim: int
@@ -147,36 +154,36 @@ class TowerSpec(Section):
         if self.num_interests > 1 and not self.attention_views:
             got = "no such pooling, or no sub-feature that it could pool"
             faults.append(Fault("model.num_interests", "a pooling of kind attention", got, "add one, or use one interest"))
-        faults += _held_faults(self)
+        faults += _frozen_faults(self)
         if any(width < 1 for width in self.hidden_units):
             faults.append(Fault("model.hidden_units", "widths of at least 1", str(list(self.hidden_units)), "remove the layer"))
         if faults:
             raise ConfigError(faults)
         return self
 
-    def of(self, *sides: Side) -> tuple[TowerFeature, ...]:
+    def features_of(self, *sides: Side) -> tuple[TowerFeature, ...]:
         """Returns the features of these sides, in the order of the specification."""
         return tuple(feature for feature in self.features if feature.side in sides)
 
     @property
     def sequences(self) -> tuple[TowerFeature, ...]:
-        """The sub-features of the history; none when its length is 0."""
-        return self.of(Side.SEQUENCE) if self.history_length else ()
+        """The sub-features of the history; none if its length is 0."""
+        return self.features_of(Side.SEQUENCE) if self.history_length else ()
 
     @property
     def history_views(self) -> tuple[HistoryView, ...]:
-        """The poolings of the history, attention last; none without sub-features."""
+        """The poolings of the history, those of kind attention last; none without sub-features."""
         if not self.sequences:
             return ()
         plain = Pooling(length=self.history_length, half_life_days=self.history_half_life_days)
         poolings = self.poolings or (plain,)
-        suffixes = [f"/{place}_{pooling.kind}" if len(poolings) > 1 else "" for place, pooling in enumerate(poolings)]
-        views = [HistoryView(p, _renamed(self.sequences, suffix)) for p, suffix in zip(poolings, suffixes, strict=True)]
+        suffixes = [f"/{number}_{pooling.kind}" if len(poolings) > 1 else "" for number, pooling in enumerate(poolings)]
+        views = [HistoryView(p, _with_suffix(self.sequences, suffix)) for p, suffix in zip(poolings, suffixes, strict=True)]
         return tuple(sorted(views, key=lambda view: view.is_attention))
 
     @property
     def pooled_features(self) -> tuple[TowerFeature, ...]:
-        """The inputs of the poolings whose weights the past alone decides."""
+        """The inputs of the poolings whose weights are not learned."""
         return tuple(feature for view in self.history_views if not view.is_attention for feature in view.features)
 
     @property
@@ -186,31 +193,31 @@ class TowerSpec(Section):
 
     @property
     def frozen_dim(self) -> int:
-        """The last places of both vectors, which hold an embedding as it is; 0 without one."""
+        """Width of the frozen embedding, the last columns of both vectors; 0 without one."""
         return next((f.embedding_dim for f in self.features if f.embedding_name == self.frozen_embedding), 0)
 
     @property
     def tower_dim(self) -> int:
-        """The first places of both vectors, which the towers' layers make."""
+        """Width of the towers' outputs, the first columns of both vectors."""
         return self.output_dim - self.frozen_dim
 
     @property
     def is_unit(self) -> bool:
-        """Whether both vectors have length 1: those of cosine towers with nothing beside them."""
+        """Whether both vectors have length 1: the similarity is COSINE and no frozen embedding is appended."""
         return self.similarity is Similarity.COSINE and not self.frozen_dim
 
     @property
     def user_vector_width(self) -> int:
-        """Floats of a stored user: the vectors of its interests one after another, each with the 1 of a prior behind it."""
+        """Floats of a stored user vector: its interests one after another, each followed by a 1 if there is a prior."""
         return self.num_interests * self.item_vector_width
 
     @property
     def item_vector_width(self) -> int:
-        """Floats of a stored item: its vector, with its prior behind it where there is one."""
+        """Floats of a stored item vector, followed by the item's prior if there is one."""
         return self.output_dim + self.prior
 
     def to_json(self) -> str:
-        """Returns the specification as JSON, the same text for equal specifications."""
+        """Returns the specification as JSON; equal specifications give the same text."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True)
 
     @classmethod
@@ -223,7 +230,7 @@ def tower_spec(features: Sequence[TowerFeature], model: Model) -> TowerSpec:
     """Returns the specification of two towers over these features with the layers of the model section.
 
     Raises:
-        ConfigError: a name twice, one embedding_name with two sizes, a tower without features.
+        ConfigError: a feature name occurs twice, an embedding_name has two sizes, or a tower has no features.
     """
     return TowerSpec(
         features=tuple(features),
@@ -247,20 +254,20 @@ def tower_spec(features: Sequence[TowerFeature], model: Model) -> TowerSpec:
 
 
 def spec_faults(expected: TowerSpec, got: TowerSpec, where: str, remedy: str) -> list[Fault]:
-    """Returns one fault per entry in which two specifications differ; none when they are equal."""
-    ours, theirs = _flat(expected), _flat(got)
+    """Returns one fault per entry in which two specifications differ; none if they are equal."""
+    expected_entries, got_entries = _flatten(expected), _flatten(got)
     return [
-        Fault(f"{where}, {path}", ours.get(path, "nothing"), theirs.get(path, "nothing"), remedy)
-        for path in sorted(ours.keys() | theirs.keys())
-        if ours.get(path) != theirs.get(path)
+        Fault(f"{where}, {path}", expected_entries.get(path, "nothing"), got_entries.get(path, "nothing"), remedy)
+        for path in sorted(expected_entries.keys() | got_entries.keys())
+        if expected_entries.get(path) != got_entries.get(path)
     ]
 
 
-def _renamed(features: Sequence[TowerFeature], suffix: str) -> tuple[TowerFeature, ...]:
+def _with_suffix(features: Sequence[TowerFeature], suffix: str) -> tuple[TowerFeature, ...]:
     return tuple(feature.model_copy(update={"name": feature.name + suffix}) for feature in features)
 
 
-def _flat(spec: TowerSpec) -> dict[str, str]:
+def _flatten(spec: TowerSpec) -> dict[str, str]:
     dumped: dict[str, Any] = spec.model_dump(mode="json")
     features: list[dict[str, Any]] = dumped.pop("features")
     flat = {key: json.dumps(value) for key, value in dumped.items()}
@@ -270,22 +277,22 @@ def _flat(spec: TowerSpec) -> dict[str, str]:
     return flat
 
 
-def _held_faults(spec: TowerSpec) -> list[Fault]:
+def _frozen_faults(spec: TowerSpec) -> list[Fault]:
     name, where = spec.frozen_embedding, "model.frozen_embedding"
     if name is None:
         return []
     remedy, faults = "name such an embedding, or unset frozen_embedding", []
-    of_items = [f for f in spec.of(Side.ITEM) if f.embedding_name == name]
-    past = [f for f in spec.sequences if f.embedding_name == name]
-    others = [f.name for f in spec.of(Side.USER, Side.CONTEXT) if f.embedding_name == name]
-    if len(of_items) != 1 or of_items[0].is_multi or len(past) != 1 or others:
-        got = f"{name}: {len(of_items)} item features, {len(past)} of the past, {len(others)} of the user"
+    of_items = [f for f in spec.features_of(Side.ITEM) if f.embedding_name == name]
+    of_history = [f for f in spec.sequences if f.embedding_name == name]
+    of_users = [f.name for f in spec.features_of(Side.USER, Side.CONTEXT) if f.embedding_name == name]
+    if len(of_items) != 1 or of_items[0].is_multi or len(of_history) != 1 or of_users:
+        got = f"{name}: {len(of_items)} item features, {len(of_history)} of the history, {len(of_users)} of the user"
         faults.append(
-            Fault(where, "an embedding of one single-valued item feature and one sub-feature of the past", got, remedy)
+            Fault(where, "an embedding of one single-valued item feature and one sub-feature of the history", got, remedy)
         )
     for what, sides in (("item", (Side.ITEM,)), ("user, context or sequence", (Side.USER, Side.CONTEXT, Side.SEQUENCE))):
-        if all(f.embedding_name == name for f in spec.of(*sides)):
-            faults.append(Fault(where, f"another {what} feature, for the tower's layers to read", "none", remedy))
+        if all(f.embedding_name == name for f in spec.features_of(*sides)):
+            faults.append(Fault(where, f"another {what} feature that the tower's layers can read", "none", remedy))
     if spec.attention_views:
         faults.append(Fault(where, "poolings without attention", "one of kind attention", remedy))
     if spec.tower_dim < 1:

@@ -17,8 +17,8 @@ import torch
 
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray, offsets_of
 from dssm_assets.core.columns import feature_weights
-from dssm_assets.core.models.prior import with_one
-from dssm_assets.core.models.tower_input import TowerInput, rows_between
+from dssm_assets.core.models.prior import append_one
+from dssm_assets.core.models.tower_input import TowerInput, slice_rows
 from dssm_assets.core.models.tower_spec import Side, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.serving.tower_layout import Feed, TowerLayout, item_layout, user_layout
@@ -58,7 +58,7 @@ def compare_user_tower(two_tower: TwoTower, inputs: TowerInput, run: RunTower) -
     with torch.no_grad():
         trained = two_tower.user_vectors(inputs).numpy()
     if two_tower.spec.prior:
-        trained = with_one(trained)
+        trained = append_one(trained)
     return difference(trained, _run_exported(user_layout(two_tower.spec), inputs, run))
 
 
@@ -72,7 +72,7 @@ def compare_item_tower(two_tower: TwoTower, inputs: TowerInput, run: RunTower) -
 def _run_exported(layout: TowerLayout, inputs: TowerInput, run: RunTower) -> FloatArray:
     """Returns the exported tower's vectors. Rows of a call are padded to its longest history, so each call gets few rows."""
     starts = range(0, max(len(inputs), 1), _RUN_ROWS)
-    return np.concatenate([run(layout.feed(rows_between(inputs, start, start + _RUN_ROWS))) for start in starts])
+    return np.concatenate([run(layout.feed(slice_rows(inputs, start, start + _RUN_ROWS))) for start in starts])
 
 
 def difference(trained: FloatArray, exported: FloatArray) -> TowerDifference:
@@ -88,7 +88,7 @@ def golden_contexts(spec: TowerSpec, row_count: int, seed: int) -> dict[str, pa.
     rng = np.random.default_rng(seed)
     has_context = np.arange(row_count) % 2 == 1
     columns: dict[str, pa.Array] = {}
-    for feature in spec.of(Side.CONTEXT):
+    for feature in spec.features_of(Side.CONTEXT):
         if not feature.is_multi:
             indices = rng.integers(0, feature.num_embeddings, row_count)
             columns[feature.name] = pa.array(np.where(has_context, indices, 0).astype(np.int32))

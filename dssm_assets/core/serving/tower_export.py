@@ -26,9 +26,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from dssm_assets.core.config.model import Similarity
-from dssm_assets.core.models.attention_pooling import NOWHERE
+from dssm_assets.core.models.attention_pooling import MASKED_SCORE
 from dssm_assets.core.models.embedding import EmbeddingTables
-from dssm_assets.core.models.skip_start import FrozenColumns
+from dssm_assets.core.models.side_lookup import FrozenColumns
 from dssm_assets.core.models.tower import EPSILON, BatchNorm, Tower
 from dssm_assets.core.models.tower_spec import TowerFeature
 from dssm_assets.core.models.two_tower import TwoTower
@@ -81,7 +81,7 @@ def _export(tower: Tower, two_tower: TwoTower, layout: TowerLayout, data_file: s
     graph, tables, spec = OnnxGraph(), two_tower.tables, two_tower.spec
     is_user = tower is two_tower.user_tower
     parts = _add_lookups(graph, tables, layout)
-    columns = (two_tower.user_reading if is_user else two_tower.item_reading).columns
+    columns = (two_tower.user_lookup if is_user else two_tower.item_lookup).columns
     parts, frozen = _split_frozen(graph, parts, columns)
     if layout.attended:
         means = [
@@ -215,8 +215,8 @@ def _split_frozen(graph: OnnxGraph, parts: list[str], columns: FrozenColumns) ->
     if columns.is_none:
         return parts, ""
     found = graph.add_node("Concat", parts, axis=1)
-    read = graph.add_node("Gather", [found, graph.add_constant("read_columns", columns.read)], axis=1)
-    return [read], graph.add_node("Gather", [found, graph.add_constant("frozen_columns", columns.held)], axis=1)
+    read = graph.add_node("Gather", [found, graph.add_constant("read_columns", columns.trained)], axis=1)
+    return [read], graph.add_node("Gather", [found, graph.add_constant("frozen_columns", columns.frozen)], axis=1)
 
 
 def _add_attention(graph: OnnxGraph, pooling: Any, features: Sequence[TowerFeature]) -> str:
@@ -231,7 +231,7 @@ def _add_attention(graph: OnnxGraph, pooling: Any, features: Sequence[TowerFeatu
     )  # [B, L, K]
     is_present = graph.add_node("Unsqueeze", [weights_input(first), graph.add_axes(2)])  # [B, L, 1]
     minus_missing = graph.add_node("Sub", [is_present, graph.add_constant("one", np.array(1, np.float32))])
-    shift = graph.add_node("Mul", [minus_missing, graph.add_constant("nowhere", np.array(-NOWHERE, np.float32))])
+    shift = graph.add_node("Mul", [minus_missing, graph.add_constant("nowhere", np.array(-MASKED_SCORE, np.float32))])
     weights = graph.add_node("Softmax", [graph.add_node("Add", [scores, shift])], axis=1)
     return graph.add_node("MatMul", [graph.add_node("Transpose", [weights], perm=[0, 2, 1]), events])
 

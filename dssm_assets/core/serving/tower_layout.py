@@ -100,7 +100,7 @@ class TowerLayout:
 
 def user_layout(spec: TowerSpec) -> TowerLayout:
     """Returns the inputs of the user tower: user features, context features and the history."""
-    features = spec.of(Side.USER, Side.CONTEXT)
+    features = spec.features_of(Side.USER, Side.CONTEXT)
     bags = [feature for feature in features if feature.is_multi]
     return TowerLayout(
         tuple(feature for feature in features if not feature.is_multi),
@@ -112,7 +112,7 @@ def user_layout(spec: TowerSpec) -> TowerLayout:
 
 def item_layout(spec: TowerSpec) -> TowerLayout:
     """Returns the inputs of the item tower."""
-    features = spec.of(Side.ITEM)
+    features = spec.features_of(Side.ITEM)
     return TowerLayout(
         tuple(feature for feature in features if not feature.is_multi),
         tuple(feature for feature in features if feature.is_multi),

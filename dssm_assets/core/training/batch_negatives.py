@@ -121,10 +121,10 @@ class NegativeRule:
         """Returns hard negatives of these samples that are known and not masked."""
         sampler = self.data.sampler(self.model, self.end_day)
         if not self.model.has_hard_negatives or not isinstance(sampler, HardSampler):
-            return HardDraw.nothing()
+            return HardDraw.empty()
         drawn = sampler.draw_hard(user_index, self.model.num_hard_sample, rng)
         if len(rows) < len(item_index):
-            drawn = drawn.where(np.isin(drawn.rows, rows))
+            drawn = drawn.keep(np.isin(drawn.rows, rows))
         is_kept = drawn.days < self.end_day
         if self.model.collision_mask:
             is_kept &= drawn.items != item_index[drawn.rows]
@@ -132,7 +132,7 @@ class NegativeRule:
             known = self._known_items(user_index[drawn.rows])
             cells = matching_pairs(_user_of(known), known.items, drawn.items)
             is_kept[cells.rows[cells.rows == cells.columns]] = False
-        kept = drawn.where(is_kept)
+        kept = drawn.keep(is_kept)
         return replace(kept, rows=np.searchsorted(rows, kept.rows))
 
     def _masked_pairs(self, item_index: IntArray, user_index: Users, column_items: IntArray, rows: IntArray) -> MaskedPairs:

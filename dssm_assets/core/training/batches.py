@@ -24,8 +24,8 @@ from dssm_assets.core.config.model import History, Model
 from dssm_assets.core.config.training import Training, batches_per_epoch
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.losses.loss_terms import LossTerms
-from dssm_assets.core.models.samplers.queue import queued_places
-from dssm_assets.core.models.tower_input import TowerInput, concatenated, without_columns
+from dssm_assets.core.models.samplers.queue import queued_slice
+from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, hide_features
 from dssm_assets.core.models.tower_spec import Side, TowerSpec
 from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, ITEM_INDEX, USER_INDEX
 from dssm_assets.core.training.batch_negatives import NegativeRule
@@ -88,7 +88,7 @@ class Epoch:
         self._data, self._order, self._model, self._size = data, order, model, training.batch_size
         # One user vector serves a session only if its samples cannot differ in what the user tower reads.
         self._by_session = (
-            training.group_sessions and model.history is not History.LEAVE_ONE_OUT and not data.spec.of(Side.CONTEXT)
+            training.group_sessions and model.history is not History.LEAVE_ONE_OUT and not data.spec.features_of(Side.CONTEXT)
         )
         self._context = _context_places(data.spec)
         is_whole = len(order) == data.num_samples
@@ -106,7 +106,7 @@ class Epoch:
         keys = data.read_keys(rows)
         sampled = self._negatives.draw_sampled(rng)
         user, user_of = self._read_user_side(rows, keys, rng)
-        queued = data.read_key(ITEM_INDEX, self._order[queued_places(step, self._size, model.queue_batches)])
+        queued = data.read_key(ITEM_INDEX, self._order[queued_slice(step, self._size, model.queue_batches)])
         negatives = self._negatives.negatives_for(
             keys[ITEM_INDEX].astype(np.int64),
             keys[USER_INDEX],
@@ -118,7 +118,7 @@ class Epoch:
         others = data.read_items(np.concatenate([negatives.sampled, negatives.hard]))
         return Batch(
             user=user,
-            items=concatenated(data.read_sample_items(rows), others),
+            items=concatenate_rows(data.read_sample_items(rows), others),
             terms=negatives.terms,
             item_index=np.concatenate([keys[ITEM_INDEX], negatives.sampled]),
             user_of=user_of,
@@ -133,7 +133,7 @@ class Epoch:
         if not self._by_session:
             is_hidden = rng.random(len(rows)) < self._model.context_dropout
             user = self._data.read_user_side(rows, keys, self._history_rule, rng)
-            return without_columns(user, is_hidden, *self._context), None
+            return hide_features(user, is_hidden, *self._context), None
         first, session = find_sessions(keys)
         session_keys = {name: values[first] for name, values in keys.items()}
         return self._data.read_user_side(rows[first], session_keys, self._history_rule, rng), session
@@ -224,7 +224,7 @@ def _item_frac(item_index: npt.NDArray[np.int32], num_items: int) -> npt.NDArray
 
 def _context_places(spec: TowerSpec) -> tuple[list[int], list[int]]:
     """Returns the places of the context features among the user tower's single-valued and multi-valued features."""
-    features = spec.of(Side.USER, Side.CONTEXT)
+    features = spec.features_of(Side.USER, Side.CONTEXT)
     singles = [f for f in features if not f.is_multi]
     multis = [f for f in features if f.is_multi]
     return (

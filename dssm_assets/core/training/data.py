@@ -30,7 +30,7 @@ from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.samplers.corpus_samplers import CorpusSamplers
 from dssm_assets.core.models.samplers.hard import HardEdges
 from dssm_assets.core.models.samplers.sampler import NegativeSampler
-from dssm_assets.core.models.tower_input import SideReader, TowerInput, side_by_side
+from dssm_assets.core.models.tower_input import SideReader, TowerInput, merge_sides
 from dssm_assets.core.models.tower_spec import Side, TowerSpec
 from dssm_assets.core.samples.negatives import distribution_of, weights_of
 from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, HISTORY_START, ITEM_INDEX, USER_INDEX
@@ -113,10 +113,10 @@ class TrainData:
         self.num_items: int = items.num_rows
         self.keys = TableView(samples, "samples", _KEYS)
         self._read_keys = RowGather(samples, flat=list(_KEYS))
-        self._context = SideReader(samples, "samples", spec.of(Side.CONTEXT))
-        self.sample_users = SideReader(user_rows, "user_rows", spec.of(Side.USER))
-        self.sample_items = SideReader(item_rows, "item_rows", spec.of(Side.ITEM))
-        self._items = SideReader(items, "items", spec.of(Side.ITEM))
+        self._context = SideReader(samples, "samples", spec.features_of(Side.CONTEXT))
+        self.sample_users = SideReader(user_rows, "user_rows", spec.features_of(Side.USER))
+        self.sample_items = SideReader(item_rows, "item_rows", spec.features_of(Side.ITEM))
+        self._items = SideReader(items, "items", spec.features_of(Side.ITEM))
         self.history = HistoryReader(history, spec)
         self._interactions = TableView(history, "history", {ITEM_INDEX: pa.int32(), EVENT_TIME_MS: pa.int64()})
         bounds = TableView(users, "users", {HISTORY_START: pa.int64(), HISTORY_END: pa.int64()})
@@ -124,7 +124,7 @@ class TrainData:
         self.history.check_bounds(self.user_starts, self._user_ends, "table users")
         # Without user features there is nothing to point to, and nothing is read.
         pointed = {ITEM_INDEX: (0, self.num_items), USER_INDEX: (-1, users.num_rows)}
-        pointed |= {USER_ROW: (0, user_rows.num_rows if spec.of(Side.USER) else 1), ITEM_ROW: (0, item_rows.num_rows)}
+        pointed |= {USER_ROW: (0, user_rows.num_rows if spec.features_of(Side.USER) else 1), ITEM_ROW: (0, item_rows.num_rows)}
         check_samples(self.keys, pointed)
         self._check_histories()
         sizes = {"num_users": users.num_rows, "num_items": self.num_items}
@@ -220,8 +220,8 @@ class TrainData:
             rule: which part of its user's history a sample sees; None: everything up to its history_end.
             rng: decides which histories are cut; may be None if none is.
         """
-        sides = {Side.USER: self.sample_users.values(keys[USER_ROW]), Side.CONTEXT: self._context.values(rows)}
-        features = side_by_side(self.spec.of(Side.USER, Side.CONTEXT), sides)
+        sides = {Side.USER: self.sample_users.read_values(keys[USER_ROW]), Side.CONTEXT: self._context.read_values(rows)}
+        features = merge_sides(self.spec.features_of(Side.USER, Side.CONTEXT), sides)
         bags, is_empty = self._read_history(keys, rule or HistoryRule(), rng)
         return TowerInput(features.singles, features.bags + bags, is_empty)
 
@@ -330,7 +330,7 @@ def read_hard_edges(table: pa.Table, *, num_users: int, num_items: int) -> HardE
     """
     view = TableView(table, "hard_negatives", dict.fromkeys((USER_INDEX, ITEM_INDEX, DAY), pa.int32()))
     if not table.num_rows:
-        return HardEdges.none()
+        return HardEdges.empty()
     faults = range_faults(view, "hard_negatives", USER_INDEX, num_users)
     faults += range_faults(view, "hard_negatives", ITEM_INDEX, num_items)
     if faults:

@@ -21,10 +21,10 @@ import numpy.typing as npt
 import torch
 
 from dssm_assets.core.arrays.bags import Bags
-from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
+from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.config.model import Loss, Model, Norm
 from dssm_assets.core.models.losses.loss_terms import LossTerms, MaskedPairs
-from dssm_assets.core.models.tower_input import TowerInput
+from dssm_assets.core.models.tower_input import TowerInput, select_rows
 
 Words = npt.NDArray[np.uint64]
 
@@ -106,11 +106,6 @@ def find_equal_rows(inputs: TowerInput, item_index: IntArray) -> tuple[IntArray,
     return every, every
 
 
-def select_rows(inputs: TowerInput, rows: IntArray) -> TowerInput:
-    """Returns these rows of an input without history."""
-    return TowerInput(inputs.singles[rows], tuple(_select_bag_rows(bag, rows) for bag in inputs.bags))
-
-
 def merge_columns(terms: LossTerms, kind: IntArray, count: int) -> LossTerms:
     """Returns the terms of the same loss after each of the first columns has become column kind[j].
 
@@ -152,9 +147,3 @@ def _are_equal(inputs: TowerInput, item_index: IntArray, others: IntArray) -> bo
         np.array_equal(a.offsets, b.offsets) and np.array_equal(a.values, b.values) and np.array_equal(a.weights, b.weights)
         for a, b in zip(inputs.bags, again.bags, strict=True)
     )
-
-
-def _select_bag_rows(bag: Bags, rows: IntArray) -> Bags:
-    starts, ends = bag.offsets[rows], bag.offsets[rows + 1]
-    positions = ranges(starts, ends - starts)
-    return replace(bag, values=bag.values[positions], offsets=offsets_of(ends - starts), weights=bag.weights[positions])

@@ -23,10 +23,10 @@ from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.history_reader import HistoryReader
-from dssm_assets.core.models.tower_input import SideReader, TowerInput
+from dssm_assets.core.models.tower_input import SideReader, TowerInput, select_rows
 from dssm_assets.core.models.tower_spec import Side, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training.distinct_items import find_equal_rows, select_rows
+from dssm_assets.core.training.distinct_items import find_equal_rows
 
 
 class ItemInference:
@@ -48,7 +48,7 @@ class ItemInference:
         Raises:
             SchemaError: a column is missing, of another type, or points outside its embedding table.
         """
-        reader = SideReader(items, "items", self._towers.spec.of(Side.ITEM))
+        reader = SideReader(items, "items", self._towers.spec.features_of(Side.ITEM))
         inputs = reader.read(np.arange(items.num_rows, dtype=np.int64))
         first, kind = find_equal_rows(inputs, np.zeros(items.num_rows, np.int64))
         places, ends = np.argsort(kind, kind="stable"), np.cumsum(np.bincount(kind, minlength=len(first)))
@@ -99,7 +99,7 @@ class UserInference:
             got = f"{len(starts)} starts, {len(ends)} ends"
             raise SchemaError(Fault("history bounds of users", f"{users.num_rows} of each", got, "give one pair per user"))
         spec = self._towers.spec
-        reader = SideReader(users, "users", spec.of(Side.USER))
+        reader = SideReader(users, "users", spec.features_of(Side.USER))
         self._history.check_bounds(starts, ends, "history bounds of users")
         self._history.check_causal(starts, ends, np.full(len(ends), self._as_of_ms, np.int64), "history of users")
         interests = (spec.num_interests,) if spec.num_interests > 1 else ()
@@ -135,7 +135,7 @@ def infer_user_vectors(
 
 def _with_missing_context(inputs: TowerInput, spec: TowerSpec) -> TowerInput:
     """Returns the input of user features with missing context features inserted where the tower expects them."""
-    features = spec.of(Side.USER, Side.CONTEXT)
+    features = spec.features_of(Side.USER, Side.CONTEXT)
     singles = [feature for feature in features if not feature.is_multi]
     user_columns = [k for k, feature in enumerate(singles) if feature.side is Side.USER]
     widened = np.zeros((len(inputs), len(singles)), np.int64)

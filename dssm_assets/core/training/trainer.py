@@ -18,10 +18,9 @@ from torch import Tensor
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import StepPlan, Training
 from dssm_assets.core.models.embedding import Lookup
-from dssm_assets.core.models.interests import chosen_interests
 from dssm_assets.core.models.losses.loss_terms import LossTerms
 from dssm_assets.core.models.losses.registry import LOSSES
-from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.models.two_tower import TwoTower, nearest_interests
 from dssm_assets.core.training.batches import Batch
 from dssm_assets.core.training.compute import ComputeContext
 from dssm_assets.core.training.optimisers import dense_optimiser, gradients_of, learning_rate_frac, row_optimiser
@@ -87,11 +86,10 @@ class Trainer:
     def _user_vectors(self, batch: Batch, positives: Tensor, tape: list[Lookup]) -> Tensor:
         """Returns the user vector of each sample; of several interests the one nearest to its item."""
         towers, with_frozen = self.two_tower, self._model.frozen_in_loss
-        if batch.user_of is None:
-            return towers.user_vectors_for(batch.user, positives, tape, self._dropout, with_frozen=with_frozen).float()
         vectors = towers.user_vectors(batch.user, tape, self._dropout, with_frozen=with_frozen).float()
-        vectors = vectors.index_select(0, torch.from_numpy(batch.user_of).to(vectors.device))
-        return chosen_interests(vectors, positives) if towers.spec.num_interests > 1 else vectors
+        if batch.user_of is not None:
+            vectors = vectors.index_select(0, torch.from_numpy(batch.user_of).to(vectors.device))
+        return nearest_interests(vectors, positives) if towers.spec.num_interests > 1 else vectors
 
     def _loss_of(self, users: Tensor, positives: Tensor, columns: Tensor, hard: Tensor, terms: LossTerms) -> Tensor:
         if not len(users):

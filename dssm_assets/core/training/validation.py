@@ -24,8 +24,8 @@ from dssm_assets.core.arrays.ragged import FloatArray, IntArray, offsets_of, row
 from dssm_assets.core.columns import ITEM_ROW, USER_ROW
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.models.prior import with_one, with_prior
-from dssm_assets.core.models.tower_input import TowerInput, concatenated, side_by_side
+from dssm_assets.core.models.prior import append_one, append_prior
+from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, merge_sides, select_rows
 from dssm_assets.core.models.tower_spec import Side
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.corpus import Corpus
@@ -33,7 +33,6 @@ from dssm_assets.core.retrieval.interests import flat_interests, search_interest
 from dssm_assets.core.retrieval.metrics import Metric
 from dssm_assets.core.samples.sample_tables import DAY, ITEM_INDEX, USER_INDEX
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.distinct_items import select_rows
 from dssm_assets.core.training.fit_history import EpochScore
 from dssm_assets.core.training.fit_options import prior_search
 from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
@@ -80,14 +79,14 @@ class ValidationSet:
     def read_users(self, places: IntArray) -> TowerInput:
         """Returns the user tower's input of these users, 0 .. V - 1; context features are missing."""
         spec = self._data.spec
-        context = spec.of(Side.CONTEXT)
+        context = spec.features_of(Side.CONTEXT)
         empty = Bags(np.zeros(0, np.int64), np.zeros(len(places) + 1, np.int64), np.zeros(0, np.float32))
         singles = np.zeros((len(places), sum(not feature.is_multi for feature in context)), np.int64)
         sides = {
-            Side.USER: self._data.sample_users.values(self._user_row[places]),
+            Side.USER: self._data.sample_users.read_values(self._user_row[places]),
             Side.CONTEXT: (singles, tuple(empty for feature in context if feature.is_multi)),
         }
-        features = side_by_side(spec.of(Side.USER, Side.CONTEXT), sides)
+        features = merge_sides(spec.features_of(Side.USER, Side.CONTEXT), sides)
         bags, is_empty = self._data.history.read(self._data.user_starts[self.user_index[places]], self._ends[places])
         return TowerInput(features.singles, features.bags + bags, is_empty)
 
@@ -97,7 +96,7 @@ class ValidationSet:
         is_early = rows >= 0
         early, late = self._data.sample_items.read(rows[is_early]), self._data.read_items(item_index[~is_early])
         order = np.argsort(np.concatenate([np.flatnonzero(is_early), np.flatnonzero(~is_early)]), kind="stable")
-        return select_rows(concatenated(early, late), order)
+        return select_rows(concatenate_rows(early, late), order)
 
 
 def validation_set(data: TrainData, first_day: int) -> ValidationSet:
@@ -221,8 +220,8 @@ class EpochEvaluator:
         truth_users, truth_items = self._truth_pairs(chosen)
         prior = self._prior_search.choose(np.concatenate(kept), items, truth_users, truth_items, scale=scale, k=self._k)
         # User vectors are computed a second time: those of all users might not fit into memory.
-        widened = (with_one(block) for block in user_blocks(towers, self._set, self._ranks))
-        found = hit_rate(widened, with_prior(items, self._prior_search.item_values(prior)), self._set, self._k)
+        widened = (append_one(block) for block in user_blocks(towers, self._set, self._ranks))
+        found = hit_rate(widened, append_prior(items, self._prior_search.item_values(prior)), self._set, self._k)
         return [found, plain, prior.popularity, prior.recent, prior.half_life_days]
 
     def _assist_search(self, towers: TwoTower) -> list[float]:

@@ -21,7 +21,7 @@ def _pooling(width: int, interests: int) -> AttentionPooling:
     return AttentionPooling(width, interests, torch.Generator().manual_seed(1))
 
 
-def test_weights_are_a_softmax_over_the_past_of_each_row() -> None:
+def test_weights_are_a_softmax_over_each_rows_history() -> None:
     pooling = _pooling(2, 1)
     with torch.no_grad():
         pooling.hidden.weight.copy_(torch.eye(2))
@@ -33,7 +33,7 @@ def test_weights_are_a_softmax_over_the_past_of_each_row() -> None:
     assert found == [pytest.approx([weight, 3 * (1 - weight)]), [0.0, 0.0], pytest.approx([5.0, 7.0])]
 
 
-def test_interests_weigh_by_scores_of_their_own() -> None:
+def test_each_interest_has_its_own_weights() -> None:
     pooling = _pooling(2, 2)
     with torch.no_grad():
         pooling.hidden.weight.copy_(torch.eye(2))
@@ -43,7 +43,7 @@ def test_interests_weigh_by_scores_of_their_own() -> None:
     assert found[0].tolist() == [pytest.approx([4.0, 0.0], abs=1e-6), pytest.approx([0.0, 4.0], abs=1e-6)]
 
 
-def test_a_batch_is_its_rows_one_by_one() -> None:
+def test_a_batch_equals_its_rows_one_by_one() -> None:
     pooling, rng = _pooling(3, 2), np.random.default_rng(0)
     lengths = np.array([4, 0, 1, 7, 0])
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -55,7 +55,7 @@ def test_a_batch_is_its_rows_one_by_one() -> None:
     assert not whole[1].any()
 
 
-def test_no_row_has_a_past() -> None:
+def test_rows_without_history_pool_to_zero() -> None:
     assert _pooling(3, 2)(torch.zeros(0, 3), np.zeros(5, np.int64)).tolist() == np.zeros((4, 2, 3)).tolist()
 
 

@@ -40,7 +40,7 @@ def test_one_table_per_width_and_one_shared_row_for_missing() -> None:
     assert tables.table(2)[1:].all()
 
 
-def test_lookup_places_features_by_width_and_missing_is_zero() -> None:
+def test_lookup_orders_features_by_width_and_missing_is_zero() -> None:
     tables = _tables()
     groups = tables.groups([A, B, C], [H])
     # a index 2 -> row 2; b index 3 -> row 5; c index 1 -> row 1 of width 3; h values 1 and 4 -> rows 6 and 9, mean 7.5.
@@ -52,7 +52,7 @@ def test_lookup_places_features_by_width_and_missing_is_zero() -> None:
     assert sum(group.width for group in groups) == found.shape[1]
 
 
-def test_gradient_arrives_at_the_bags_and_not_at_the_tables() -> None:
+def test_gradient_goes_to_the_look_ups_and_not_to_the_tables() -> None:
     tables = _tables()
     inputs = TowerInput(np.array([[2, 3, 1]]), (mean_bags(np.array([1]), np.array([0, 1])),))
     tape: list[Lookup] = []

@@ -7,29 +7,29 @@ import math
 import numpy as np
 import pytest
 
-from dssm_assets.core.models.prior import Prior, recent_counts, with_one, with_prior
+from dssm_assets.core.models.prior import Prior, append_one, append_prior, decayed_counts
 
 
-def test_recent_counts_halve_per_half_life() -> None:
-    # Item 0: a day old, half of 2 days away: 2^-.5; item 2: 2 and 4 days old: 1/2 + 1/4; item 1 was never taken.
-    found = recent_counts(np.array([2, 0, 2]), np.array([2, 1, 4]), 2.0, 3)
+def test_decayed_counts_halve_per_half_life() -> None:
+    # Item 0: a day old, half of 2 days away: 2^-.5; item 2: 2 and 4 days old: 1/2 + 1/4; item 1 has no interaction.
+    found = decayed_counts(np.array([2, 0, 2]), np.array([2, 1, 4]), 2.0, 3)
     assert found.tolist() == pytest.approx([2**-0.5, 0.0, 0.75])
 
 
-def test_the_prior_weighs_both_logarithms_and_has_no_mean() -> None:
+def test_prior_weighs_both_logarithms_and_has_mean_zero() -> None:
     prior = Prior(popularity=2.0, recent=0.5, half_life_days=7.0)
-    values = prior.prior_of(np.array([0.0, 3.0]), np.array([0.0, 0.7]))
+    values = prior.values_for(np.array([0.0, 3.0]), np.array([0.0, 0.7]))
     # 2 ln 1 + .5 ln .3 and 2 ln 4 + .5 ln 1; half their difference on either side of 0.
     half = (2 * math.log(4) - 0.5 * math.log(0.3)) / 2
     assert values.tolist() == pytest.approx([-half, half], rel=1e-6)
     assert values.dtype == np.float32
-    assert prior.prior_of(np.zeros(0), np.zeros(0)).tolist() == []
+    assert prior.values_for(np.zeros(0), np.zeros(0)).tolist() == []
     assert Prior.from_json(prior.to_json()) == prior
 
 
-def test_the_product_of_widened_vectors_is_the_product_and_the_prior() -> None:
+def test_inner_product_of_extended_vectors_adds_the_prior() -> None:
     users, items = np.array([[1.0, 2.0]], np.float32), np.array([[3.0, 4.0], [5.0, 6.0]], np.float32)
-    widened = with_one(users) @ with_prior(items, np.array([0.5, -7.0], np.float32)).T
-    assert widened.tolist() == [[11.5, 10.0]]
-    assert with_one(np.zeros((2, 3, 4), np.float32)).shape == (2, 3, 5)
-    assert with_one(users).dtype == np.float32
+    scores = append_one(users) @ append_prior(items, np.array([0.5, -7.0], np.float32)).T
+    assert scores.tolist() == [[11.5, 10.0]]
+    assert append_one(np.zeros((2, 3, 4), np.float32)).shape == (2, 3, 5)
+    assert append_one(users).dtype == np.float32

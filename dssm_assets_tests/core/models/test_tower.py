@@ -56,8 +56,8 @@ def test_weights_come_from_the_given_generator_alone() -> None:
     assert not torch.equal(first.linears[0].weight, other.linears[0].weight)  # type: ignore[arg-type]
 
 
-def _taste_tower(**model: Any) -> Tower:
-    """A tower of inner products over 3 columns, of which the last two are taste columns, whose layers give zeros."""
+def _shared_tower(**model: Any) -> Tower:
+    """Returns a tower of inner products over 3 columns, the last two of which are shared; its layers give zeros."""
     changes = {"similarity": Similarity.INNER_PRODUCT, "hidden_units": [], "output_dim": 2, **model}
     tower = Tower(3, tower_spec(FEATURES, Model(**changes)), torch.Generator().manual_seed(0), [1, 2])
     with torch.no_grad():
@@ -66,20 +66,20 @@ def _taste_tower(**model: Any) -> Tower:
     return tower
 
 
-def test_a_skip_carries_taste_columns_past_the_layers() -> None:
-    tower = _taste_tower(skip=True)
+def test_skip_adds_a_linear_map_of_the_shared_columns() -> None:
+    tower = _shared_tower(skip=True)
     assert tower.skip is not None
     assert tower.skip.bias is None
     with torch.no_grad():
         tower.skip.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 10.0]]))
     assert tower(torch.tensor([[7.0, 2.0, 3.0]]), None).tolist() == [[2.0, 30.0]]
-    assert _taste_tower().skip is None
+    assert _shared_tower().skip is None
     spec = tower_spec(FEATURES, Model(skip=True))
     assert Tower(3, spec, torch.Generator().manual_seed(0)).skip is None
 
 
-def test_embedding_dropout_falls_on_taste_columns_alone_before_layers_and_skip() -> None:
-    tower = _taste_tower(skip=True, embedding_dropout=0.5, output_dim=3)
+def test_embedding_dropout_drops_shared_columns_before_layers_and_skip() -> None:
+    tower = _shared_tower(skip=True, embedding_dropout=0.5, output_dim=3)
     assert tower.skip is not None
     with torch.no_grad():
         tower.linears[0].weight.copy_(torch.eye(3))  # type: ignore[operator, union-attr]
@@ -87,7 +87,7 @@ def test_embedding_dropout_falls_on_taste_columns_alone_before_layers_and_skip()
     inputs = torch.tensor([[1.0, 1.0, 1.0]]).expand(4000, 3)
     assert tower(inputs[:1], None).tolist() == [[1.0, 2.0, 2.0]]
     drawn = tower(inputs, torch.Generator().manual_seed(1))
-    # What is kept counts double, in the layer and in the skip alike: 0 or 4.
+    # A kept value is doubled, in the layer and in the skip alike: 0 or 4.
     assert set(drawn[:, 0].tolist()) == {1.0}
     assert set(drawn[:, 1].tolist()) == set(drawn[:, 2].tolist()) == {0.0, 4.0}
     assert drawn.mean(0).tolist() == pytest.approx([1.0, 2.0, 2.0], abs=0.15)
@@ -95,7 +95,7 @@ def test_embedding_dropout_falls_on_taste_columns_alone_before_layers_and_skip()
     assert torch.equal(drawn, tower(inputs, torch.Generator().manual_seed(1)))
 
 
-def test_the_norm_between_layer_and_activation_is_the_one_that_is_asked_for() -> None:
+def test_norm_is_between_layer_and_activation() -> None:
     inputs = torch.arange(12.0).view(2, 6)
     found = {norm: _tower(Model(norm=norm, dropout=0.0))(inputs, torch.Generator()) for norm in Norm}
     assert not torch.allclose(found[Norm.LAYER], found[Norm.NONE])
@@ -105,7 +105,7 @@ def test_the_norm_between_layer_and_activation_is_the_one_that_is_asked_for() ->
     assert torch.equal(found[Norm.NONE], torch.nn.functional.normalize(by_hand, dim=1))
 
 
-def test_a_batch_norm_learns_its_figures_only_where_there_is_dropout_to_draw() -> None:
+def test_batch_norm_updates_its_averages_only_in_training() -> None:
     tower, inputs = _tower(Model(norm="batch")), torch.arange(12.0).view(2, 6)
     before = tower(inputs, None)
     assert torch.equal(before, tower(inputs, None))
@@ -116,9 +116,9 @@ def test_a_batch_norm_learns_its_figures_only_where_there_is_dropout_to_draw() -
 COLUMN = torch.tensor([[1.0], [5.0]])
 
 
-def test_training_divides_by_the_batch_and_remembers_a_tenth_of_it() -> None:
+def test_batch_norm_uses_the_batch_and_averages_a_tenth_of_it() -> None:
     norm = BatchNorm(1)
-    # Mean 3, deviation 2. Remembered: .9 * 0 + .1 * 3, and .9 * 1 + .1 * 8 (the unbiased variance).
+    # Mean 3, deviation 2. Running averages: .9 * 0 + .1 * 3, and .9 * 1 + .1 * 8 (the unbiased variance).
     assert norm(COLUMN, True).flatten().tolist() == pytest.approx([-1.0, 1.0], abs=1e-5)
     assert (norm.running_mean.item(), norm.running_var.item()) == pytest.approx((0.3, 1.7))
     # (5 - .3) / sqrt(1.7)
@@ -126,19 +126,19 @@ def test_training_divides_by_the_batch_and_remembers_a_tenth_of_it() -> None:
     assert (norm.running_mean.item(), norm.running_var.item()) == pytest.approx((0.3, 1.7))
 
 
-def test_a_batch_of_one_row_goes_by_what_was_seen() -> None:
+def test_a_batch_of_one_row_uses_the_running_averages() -> None:
     norm = BatchNorm(1)
     assert norm(torch.tensor([[2.0]]), True).item() == pytest.approx(2.0, rel=1e-4)
     assert norm.running_mean.item() == 0.0
 
 
-def test_nothing_but_float32_is_kept() -> None:
+def test_batch_norm_stores_float32_alone() -> None:
     assert {name: values.dtype for name, values in BatchNorm(3).state_dict().items()} == dict.fromkeys(
         ("weight", "bias", "running_mean", "running_var"), torch.float32
     )
 
 
-def test_of_a_shared_batch_the_figures_are_those_of_all_rows() -> None:
+def test_a_shared_batch_is_normalised_by_all_rows() -> None:
     # This process has the first row, another the second: it adds its sums of [value, row count] and of squares, 5, 1 and 4.
     theirs = iter([torch.tensor([5.0, 1.0]), torch.tensor([4.0])])
     shared, whole = BatchNorm(1), BatchNorm(1)
@@ -149,7 +149,7 @@ def test_of_a_shared_batch_the_figures_are_those_of_all_rows() -> None:
         assert shared.state_dict()[name].item() == pytest.approx(figure.item(), rel=1e-6), name
 
 
-def test_of_a_shared_batch_of_one_row_what_was_seen_counts() -> None:
+def test_a_shared_batch_of_one_row_uses_the_running_averages() -> None:
     norm = BatchNorm(1)
     norm.add_up = lambda sums: sums
     assert norm(torch.tensor([[2.0]]), True).item() == pytest.approx(2.0, rel=1e-4)

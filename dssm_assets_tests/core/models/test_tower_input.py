@@ -1,4 +1,4 @@
-"""Reading a side, hiding features in some rows, stacking inputs."""
+"""Reading a side, and operations on rows of inputs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.models.tower_input import SideReader, concatenated, side_by_side, without_columns
+from dssm_assets.core.models.tower_input import SideReader, concatenate_rows, hide_features, merge_sides
 from dssm_assets.core.models.tower_spec import Side, TowerFeature
 
 
@@ -36,7 +36,7 @@ TABLE = pa.table(
 
 
 @pytest.mark.parametrize("cuts", [(0, 3), (0, 1, 3), (0, 1, 2, 3)])
-def test_columns_follow_the_specification_and_rows_the_request(cuts: tuple[int, ...]) -> None:
+def test_columns_have_the_order_of_the_specification(cuts: tuple[int, ...]) -> None:
     table = pa.concat_tables([TABLE.slice(low, high - low) for low, high in pairwise(cuts)])
     inputs = SideReader(table, "items", FEATURES).read(np.array([2, 0]))
     assert inputs.singles.dtype == np.int64
@@ -45,18 +45,18 @@ def test_columns_follow_the_specification_and_rows_the_request(cuts: tuple[int, 
     assert inputs.bags[0].offsets.tolist() == [0, 1, 3]
 
 
-def test_hidden_rows_lose_the_named_features_only() -> None:
+def test_hidden_rows_lose_only_the_named_features() -> None:
     inputs = SideReader(TABLE, "items", FEATURES).read(np.arange(3))
-    hidden = without_columns(inputs, np.array([True, False, True]), [0], [0])
+    hidden = hide_features(inputs, np.array([True, False, True]), [0], [0])
     assert hidden.singles.tolist() == [[0, 0], [3, 1], [0, 2]]
     assert hidden.bags[0].offsets.tolist() == [0, 0, 0, 0]
     assert inputs.singles.tolist() == [[4, 0], [3, 1], [2, 2]]
-    assert without_columns(inputs, np.array([False, False, True]), [], []).singles.tolist() == inputs.singles.tolist()
+    assert hide_features(inputs, np.array([False, False, True]), [], []).singles.tolist() == inputs.singles.tolist()
 
 
-def test_stacked_inputs_are_the_rows_of_both() -> None:
+def test_concatenated_inputs_are_the_rows_of_both() -> None:
     reader = SideReader(TABLE, "items", FEATURES)
-    both, whole = concatenated(reader.read(np.array([0])), reader.read(np.array([1, 2]))), reader.read(np.arange(3))
+    both, whole = concatenate_rows(reader.read(np.array([0])), reader.read(np.array([1, 2]))), reader.read(np.arange(3))
     assert both.singles.tolist() == whole.singles.tolist()
     assert both.bags[0].values.tolist() == whole.bags[0].values.tolist()
     assert both.bags[0].offsets.tolist() == whole.bags[0].offsets.tolist()
@@ -64,13 +64,13 @@ def test_stacked_inputs_are_the_rows_of_both() -> None:
 
 
 @pytest.mark.parametrize("cuts", [(0, 3), (0, 1, 3)])
-def test_without_features_there_is_nothing_to_read(cuts: tuple[int, ...]) -> None:
+def test_a_side_without_features_reads_nothing(cuts: tuple[int, ...]) -> None:
     table = pa.concat_tables([TABLE.slice(low, high - low) for low, high in pairwise(cuts)])
     inputs = SideReader(table, "items", []).read(np.array([2, 0]))
     assert (inputs.singles.shape, inputs.bags) == ((2, 0), ())
 
 
-def test_sides_read_apart_come_together_in_the_order_of_the_specification() -> None:
+def test_merged_sides_have_the_order_of_the_specification() -> None:
     user, context = {"side": Side.USER}, {"side": Side.CONTEXT}
     tags, pages = _feature("tags", is_multi=True, **user), _feature("pages", is_multi=True, **context)
     mixed = [_feature("hour", **context), pages, _feature("age", **user), _feature("day", **context), tags]
@@ -83,16 +83,16 @@ def test_sides_read_apart_come_together_in_the_order_of_the_specification() -> N
         }
     )
     sides = {
-        Side.USER: SideReader(first, "users", [f for f in mixed if f.side is Side.USER]).values(np.array([1, 0, 0])),
-        Side.CONTEXT: SideReader(second, "samples", [f for f in mixed if f.side is Side.CONTEXT]).values(np.arange(3)),
+        Side.USER: SideReader(first, "users", [f for f in mixed if f.side is Side.USER]).read_values(np.array([1, 0, 0])),
+        Side.CONTEXT: SideReader(second, "samples", [f for f in mixed if f.side is Side.CONTEXT]).read_values(np.arange(3)),
     }
-    joined = side_by_side(mixed, sides)
-    assert joined.singles.tolist() == [[0, 3, 2], [1, 4, 2], [2, 4, 3]]
-    assert [bag.values.tolist() for bag in joined.bags] == [[3, 4, 4], [1, 1]]
-    assert [bag.offsets.tolist() for bag in joined.bags] == [[0, 1, 3, 3], [0, 0, 1, 2]]
+    merged = merge_sides(mixed, sides)
+    assert merged.singles.tolist() == [[0, 3, 2], [1, 4, 2], [2, 4, 3]]
+    assert [bag.values.tolist() for bag in merged.bags] == [[3, 4, 4], [1, 1]]
+    assert [bag.offsets.tolist() for bag in merged.bags] == [[0, 1, 3, 3], [0, 0, 1, 2]]
 
 
-def test_indices_outside_their_table_are_all_named() -> None:
+def test_every_index_outside_its_table_is_reported() -> None:
     table = pa.table(
         {"a": pa.array([5], pa.int32()), "tags": pa.array([[-1, 2]], pa.list_(pa.int32())), "b": pa.array([4], pa.int32())}
     )
@@ -112,7 +112,7 @@ def _with_weights(rows: list[list[float | None]], kind: pa.DataType | None = Non
 
 
 @pytest.mark.parametrize("chunks", [1, 2])
-def test_weights_are_read_with_their_rows_in_any_chunks(chunks: int) -> None:
+def test_weights_are_read_with_their_rows(chunks: int) -> None:
     table = _with_weights([[3, 1], [], [7, 5]])
     table = table if chunks == 1 else pa.concat_tables([table.slice(0, 1), table.slice(1)])
     (bag,) = SideReader(table, "items", WEIGHTED).read(np.array([2, 0, 1])).bags
@@ -129,12 +129,12 @@ def test_weights_are_read_with_their_rows_in_any_chunks(chunks: int) -> None:
         ([[1, float("nan")], [], [1, float("inf")]], "expected finite weights, got 2 others"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(rows: list[list[float | None]], text: str) -> None:
+def test_weights_that_do_not_match_their_values_are_refused(rows: list[list[float | None]], text: str) -> None:
     with pytest.raises(SchemaError, match=f"table items, column tags__weights: {text}"):
         SideReader(_with_weights(rows), "items", WEIGHTED)
 
 
-def test_weights_must_be_there_as_lists_of_float32() -> None:
+def test_weights_must_be_lists_of_float32() -> None:
     with pytest.raises(SchemaError, match="column tags__weights: expected the column to exist"):
         SideReader(TABLE, "items", WEIGHTED)
     with pytest.raises(SchemaError, match=r"column tags__weights: expected list<.*float>, got list<.*double>"):

@@ -1,4 +1,4 @@
-"""The specification survives JSON and refuses towers that cannot be."""
+"""The specification has a JSON form, and impossible towers are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _feature(name: str, side: Side, table: str | None = None, dim: int = 4, rows
 USER, ITEM = _feature("age", Side.USER), _feature("item", Side.ITEM)
 
 
-def test_json_round_trip_and_stable_text() -> None:
+def test_json_round_trip_gives_equal_text() -> None:
     spec = tower_spec([USER, ITEM, _feature("h__item", Side.SEQUENCE, "item")], Model(history_half_life_days=3))
     assert TowerSpec.from_json(spec.to_json()) == spec
     assert TowerSpec.from_json(spec.to_json()).to_json() == spec.to_json()
@@ -29,7 +29,7 @@ def test_one_table_with_two_sizes_is_refused() -> None:
         tower_spec([USER, ITEM, _feature("h__item", Side.SEQUENCE, "item", rows=11)], Model())
 
 
-def test_all_faults_are_named_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         tower_spec([_feature("h", Side.SEQUENCE, is_multi=True), _feature("h", Side.USER)], Model(hidden_units=[0]))
     places = {fault.where for fault in caught.value.faults}
@@ -47,7 +47,7 @@ def test_history_of_length_zero_has_no_sub_features() -> None:
     assert tower_spec(features, Model(history_length=0)).sequences == ()
 
 
-def test_differences_are_named_one_by_one() -> None:
+def test_differences_are_reported_one_by_one() -> None:
     ours = tower_spec([USER, ITEM], Model())
     theirs = tower_spec([_feature("age", Side.USER, rows=12), ITEM], Model(output_dim=8))
     faults = spec_faults(ours, theirs, "model", "retrain")
@@ -58,7 +58,7 @@ def test_differences_are_named_one_by_one() -> None:
     assert spec_faults(ours, ours, "model", "retrain") == []
 
 
-def test_weights_need_several_values_and_a_column_of_their_own() -> None:
+def test_weights_need_a_multi_valued_feature_and_a_free_column_name() -> None:
     likes = _feature("likes", Side.USER, is_multi=True, is_weighted=True)
     spec = tower_spec([likes, ITEM], Model())
     assert TowerSpec.from_json(spec.to_json()) == spec
@@ -69,7 +69,7 @@ def test_weights_need_several_values_and_a_column_of_their_own() -> None:
         tower_spec([likes, ITEM, _feature("likes__weights", Side.ITEM)], Model())
 
 
-def test_a_stored_specification_of_earlier_towers_is_read_with_what_they_did() -> None:
+def test_a_stored_specification_without_later_fields_has_their_defaults() -> None:
     features = [USER, ITEM, _feature("h", Side.SEQUENCE, "item")]
     spec = tower_spec(features, Model(history_length=7, history_half_life_days=3))
     known = json.loads(spec.to_json())
@@ -81,7 +81,7 @@ def test_a_stored_specification_of_earlier_towers_is_read_with_what_they_did() -
     assert (spec.attention_views, spec.user_vector_width, spec.item_vector_width) == ((), 64, 64)
 
 
-def test_stored_vectors_are_as_wide_as_interests_and_prior_make_them() -> None:
+def test_width_of_stored_vectors_follows_from_interests_and_prior() -> None:
     features = [ITEM, _feature("h", Side.SEQUENCE)]
     spec = tower_spec(features, Model(output_dim=5, poolings=[{"kind": "attention"}], num_interests=3, prior=True))
     assert (spec.user_vector_width, spec.item_vector_width) == (18, 6)

@@ -1,4 +1,4 @@
-"""The user tower sees an empty history as something of its own, and shares the item table with the item tower."""
+"""What both towers read and share, their interests, and the scale of the similarity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dssm_assets.core.arrays.bags import Bags, mean_bags
 from dssm_assets.core.config.model import Model, Similarity
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
-from dssm_assets.core.models.two_tower import SimilarityScale, TwoTower
+from dssm_assets.core.models.two_tower import SimilarityScale, TwoTower, nearest_interests
 
 
 def _feature(name: str, side: Side, table: str) -> TowerFeature:
@@ -28,13 +28,13 @@ def _user(values: list[int], is_empty: float) -> TowerInput:
     return TowerInput(np.array([[1]]), (bag,), np.array([is_empty], np.float32))
 
 
-def test_empty_history_has_a_learned_vector() -> None:
+def test_an_empty_history_has_a_learned_vector() -> None:
     towers = TwoTower(tower_spec(FEATURES, Model()), torch.Generator().manual_seed(0))
     empty, unknown = towers.user_vectors(_user([], 1.0)), towers.user_vectors(_user([], 0.0))
     assert not torch.allclose(empty, unknown)
 
 
-def test_history_and_item_tower_read_the_same_rows() -> None:
+def test_history_and_item_tower_share_an_embedding_table() -> None:
     towers = TwoTower(tower_spec(FEATURES, Model()), torch.Generator().manual_seed(0))
     before = towers.user_vectors(_user([3], 0.0)), towers.item_vectors(TowerInput(np.array([[3]])))
     towers.tables.table(4)[towers.tables.bases["item"] + 3] += 1.0
@@ -62,19 +62,19 @@ def test_a_weighted_feature_reaches_the_output_as_a_weighted_mean() -> None:
         }
     )
     vectors = towers.item_vectors(SideReader(table, "items", [tags]).read(np.arange(6))).tolist()
-    # (3 * (1, 0) + (0, 10)) / 4; the plain mean; ((1, 0) - 3 * (0, 10)) / 4 without the missing value; one value is itself
-    # whatever its weight, unless that is 0; nothing is zero.
+    # (3 * (1, 0) + (0, 10)) / 4; the plain mean; ((1, 0) - 3 * (0, 10)) / 4 without the missing value; one value whatever its
+    # weight; a weight of 0; no value.
     expected = [[0.75, 2.5], [0.5, 5.0], [0.25, -7.5], [100.0, 100.0], [0.0, 0.0], [0.0, 0.0]]
     assert vectors == [pytest.approx(row) for row in expected]
 
 
-def _several(**model: Any) -> TwoTower:
+def _attention_towers(**model: Any) -> TwoTower:
     poolings = [{"kind": "attention"}, {"kind": "mean"}]
     spec = tower_spec(FEATURES, Model(output_dim=3, hidden_units=[4], poolings=poolings, **model))
     return TwoTower(spec, torch.Generator().manual_seed(0))
 
 
-def _past(rows: list[list[int]]) -> TowerInput:
+def _histories(rows: list[list[int]]) -> TowerInput:
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
     values = np.array([value for row in rows for value in row], np.int64)
     each = Bags(values, offsets, np.ones(len(values), np.float32))
@@ -82,8 +82,8 @@ def _past(rows: list[list[int]]) -> TowerInput:
     return TowerInput(np.ones((len(rows), 1), np.int64), (mean_bags(values, offsets), each), is_empty)
 
 
-def test_taste_columns_are_the_history_and_what_shares_its_table() -> None:
-    towers = _several(skip=True)
+def test_shared_columns_are_the_history_and_item_features_with_its_embedding() -> None:
+    towers = _attention_towers(skip=True)
     # User: age 0..3, mean 4..7, attention 8..11, the flag. Item: i alone.
     assert towers.user_tower.shared_columns.tolist() == [*range(4, 12)]
     assert towers.item_tower.shared_columns.tolist() == [*range(4)]
@@ -93,57 +93,54 @@ def test_taste_columns_are_the_history_and_what_shares_its_table() -> None:
     assert apart.user_tower.skip is not None
 
 
-def test_several_interests_go_through_the_same_layers() -> None:
-    towers, inputs = _several(num_interests=2), _past([[1, 2, 4], [], [3]])
+def test_interests_differ_by_attention_alone() -> None:
+    towers, inputs = _attention_towers(num_interests=2), _histories([[1, 2, 4], [], [3]])
     with torch.no_grad():
         towers.attention[0].score.weight.mul_(500.0)  # type: ignore[operator, union-attr]
         vectors = towers.user_vectors(inputs)
         assert vectors.shape == (3, 2, 3)
         assert vectors.norm(dim=2).flatten().tolist() == pytest.approx([1.0] * 6)
-        # One past item, or none, leaves the interests nothing to differ by.
+        # With one event or none the interests cannot differ.
         assert torch.allclose(vectors[1, 0], vectors[1, 1])
         assert torch.allclose(vectors[2, 0], vectors[2, 1])
         assert not torch.allclose(vectors[0, 0], vectors[0, 1], atol=1e-3)
-        chosen = towers.user_vectors_for(inputs, vectors[:, 1])
-        assert torch.allclose(chosen, vectors[:, 1])
-        one = _several()
-        assert torch.equal(one.user_vectors_for(inputs, vectors[:, 1]), one.user_vectors(inputs))
+        assert torch.allclose(nearest_interests(vectors, vectors[:, 1]), vectors[:, 1])
 
 
-def test_every_look_up_of_the_past_is_on_the_tape() -> None:
-    towers, tape = _several(num_interests=2, skip=True), []
-    towers.user_vectors(_past([[1, 2, 4], [3]]), tape).sum().backward()
+def test_every_look_up_of_the_history_is_on_the_tape() -> None:
+    towers, tape = _attention_towers(num_interests=2, skip=True), []
+    towers.user_vectors(_histories([[1, 2, 4], [3]]), tape).sum().backward()
     assert [lookup.rows.tolist() for lookup in tape[1:]] == [[1, 2, 4, 3]]
     assert all(lookup.pooled.grad is not None and bool(lookup.pooled.grad.any()) for lookup in tape)
 
 
-def test_parameters_of_the_similarity_are_the_towers_own() -> None:
-    towers = _several(learn_temperature=True, learn_scale=True, temperature=0.5)
+def test_learned_similarity_parameters_belong_to_the_towers() -> None:
+    towers = _attention_towers(learn_temperature=True, learn_scale=True, temperature=0.5)
     names = {name for name, _ in towers.named_parameters() if name.startswith("similarity.")}
     assert names == {"similarity.log_scale", "similarity.weight", "similarity.bias"}
     scale, affine = towers.similarity_scale(), towers.affine()
     assert isinstance(scale, torch.Tensor)
     assert scale.item() == pytest.approx(2.0)
     assert affine is not None
-    assert (_several().similarity_scale(), _several().affine()) == (pytest.approx(10.0), None)
+    assert (_attention_towers().similarity_scale(), _attention_towers().affine()) == (pytest.approx(10.0), None)
 
 
-FEATURES_SIMILARITY = [
+ONE_FEATURE_EACH = [
     TowerFeature(name=name, side=side, embedding_name=name, embedding_dim=2, num_embeddings=5)
     for name, side in (("u", Side.USER), ("i", Side.ITEM))
 ]
 
 
 def _scale(**model: Any) -> SimilarityScale:
-    return SimilarityScale(tower_spec(FEATURES_SIMILARITY, Model(**model)))
+    return SimilarityScale(tower_spec(ONE_FEATURE_EACH, Model(**model)))
 
 
-def test_nothing_is_learned_unless_asked_for() -> None:
+def test_similarity_has_no_parameters_by_default() -> None:
     scale = _scale(temperature=0.25)
     assert (scale.scale(), scale.affine(), list(scale.parameters())) == (4.0, None, [])
 
 
-def test_a_learned_temperature_starts_where_it_is_set_and_moves_as_its_logarithm() -> None:
+def test_a_learned_temperature_starts_at_its_setting_and_learns_its_logarithm() -> None:
     scale = _scale(temperature=0.25, learn_temperature=True)
     found = scale.scale()
     assert isinstance(found, torch.Tensor)
@@ -155,10 +152,26 @@ def test_a_learned_temperature_starts_where_it_is_set_and_moves_as_its_logarithm
     assert scale.log_scale.grad.item() == pytest.approx(4.0)
 
 
-def test_a_learned_scale_starts_by_changing_nothing_and_is_never_negative() -> None:
+def test_a_learned_scale_starts_as_identity_and_is_never_negative() -> None:
     scale = _scale(learn_scale=True)
     assert [part.item() for part in scale.affine() or ()] == [1.0, 0.0]
     with torch.no_grad():
         for parameter in scale.parameters():
             parameter.fill_(-2.0)
     assert [part.item() for part in scale.affine() or ()] == [2.0, -2.0]
+
+
+INTERESTS = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]], [[3.0, 0.0], [3.0, 0.0]]])
+
+
+def test_the_interest_with_the_largest_product_is_chosen() -> None:
+    items = torch.tensor([[0.6, 0.8], [0.8, 0.6], [1.0, 0.0]])
+    assert nearest_interests(INTERESTS, items).tolist() == [[0.0, 1.0], [1.0, 0.0], [3.0, 0.0]]
+
+
+def test_only_the_chosen_interest_gets_a_gradient() -> None:
+    interests, items = INTERESTS.clone().requires_grad_(True), torch.tensor([[0.6, 0.8]] * 3).requires_grad_(True)
+    nearest_interests(interests, items).sum().backward()
+    assert interests.grad is not None
+    assert interests.grad.sum(2).tolist() == [[0.0, 2.0], [0.0, 2.0], [2.0, 0.0]]
+    assert items.grad is None

@@ -69,7 +69,7 @@ def user_rows(of: TowerSpec, seed: int = 0) -> TowerInput:
     """Returns users with missing values, empty lists and histories of 0 to 6 events."""
     rng = np.random.default_rng(seed)
     columns: dict[str, pa.Array] = {}
-    for own in of.of(Side.USER, Side.CONTEXT):
+    for own in of.features_of(Side.USER, Side.CONTEXT):
         if own.is_multi:
             columns[own.name], weights = _lists(rng, ROWS, 5, own.num_embeddings)
             columns |= {f"{own.name}__weights": weights} if own.is_weighted else {}
@@ -81,7 +81,7 @@ def user_rows(of: TowerSpec, seed: int = 0) -> TowerInput:
     events = {"event_time_ms": pa.array(np.arange(ends[-1], dtype=np.int64) * 40_000_000)}
     for own in of.sequences:
         events[own.name] = pa.array(rng.integers(0, own.num_embeddings, ends[-1]).astype(np.int32))
-    read = SideReader(pa.table(columns), "users", of.of(Side.USER, Side.CONTEXT)).read(np.arange(ROWS))
+    read = SideReader(pa.table(columns), "users", of.features_of(Side.USER, Side.CONTEXT)).read(np.arange(ROWS))
     bags, is_empty = HistoryReader(pa.table(events), of).read(ends - lengths, ends)
     return TowerInput(read.singles, read.bags + bags, is_empty)
 
@@ -91,7 +91,7 @@ def item_rows(of: TowerSpec, seed: int = 0) -> TowerInput:
     rng = np.random.default_rng(seed)
     tags, weights = _lists(rng, ITEMS, 3, 6)
     table = pa.table({"item": pa.array(np.arange(2, ITEMS + 2, dtype=np.int32)), "tags": tags, "tags__weights": weights})
-    return SideReader(table, "items", of.of(Side.ITEM)).read(np.arange(ITEMS))
+    return SideReader(table, "items", of.features_of(Side.ITEM)).read(np.arange(ITEMS))
 
 
 def run(model: bytes | str, feed: Any) -> Any:

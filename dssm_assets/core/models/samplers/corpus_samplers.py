@@ -46,6 +46,6 @@ class CorpusSamplers:
         # A factory may read any key of the section, so the whole section is part of the cache key.
         key = (model.model_dump_json(), end_day)
         if key not in self._samplers:
-            edges = HardEdges.none() if self._edges is None else self._edges
+            edges = HardEdges.empty() if self._edges is None else self._edges
             self._samplers[key] = SAMPLERS[model.sampler](model, self._weights_before(end_day), edges)
         return self._samplers[key]

@@ -1,15 +1,15 @@
-"""Negatives by weight and, beside them, hard ones: items that a row's user was shown and did not take.
+"""Negatives by weight plus hard negatives: items that a row's user was shown and did not interact with.
 
-A hard negative counts for its row alone. A batch has a number of them in all; rows whose users have any share it as
-evenly as they can, and which rows get the remainder is drawn. A row of k out of the d edges of its user takes
+A hard negative counts for its row alone. A batch has a total number of them, which is divided over the rows as evenly as
+their users' edges allow; chance decides which rows get the remainder. A row that gets k of its user's d edges has the edges
 
-    (r + j * d) // k  for j = 0 .. k - 1, with r drawn evenly from 0 .. d - 1
+    (r + j * d) // k  for j = 0 .. k - 1, with r drawn uniformly from 0 .. d - 1
 
-k different edges, each of them with probability exactly k / d, whatever the order of the edges.
+These are k different edges, each with probability exactly k / d, whatever the order of the edges.
 
-Belongs here: `HardEdges`, `HardSampler`. Does not belong here: which edges there are (`core/samples/negatives`).
+Belongs here: the draw. Does not belong here: which edges exist (`core/samples/negatives`).
 
-Letters: B rows, U users, E edges, H hard negatives of a batch.
+Letters: B rows, I items, U users, E edges, H hard negatives of a batch.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class HardDraw:
     """Hard negatives of a batch.
 
     Attributes:
-        rows: the row each counts for, ascending [H].
+        rows: the row that each counts for, ascending [H].
         items: item indices [H].
-        probability: with which each came among those of its row [H].
+        probability: that the edge is drawn for its row [H].
         days: first day of the window on which the item was shown [H].
     """
 
@@ -40,24 +40,24 @@ class HardDraw:
     days: IntArray
 
     @classmethod
-    def nothing(cls) -> HardDraw:
+    def empty(cls) -> HardDraw:
         """Returns no hard negatives."""
         none = np.zeros(0, np.int64)
         return cls(none, none, np.zeros(0, np.float64), none)
 
-    def where(self, is_kept: npt.NDArray[np.bool_]) -> HardDraw:
-        """Returns those that are kept [H]; the probability with which they came is the same."""
+    def keep(self, is_kept: npt.NDArray[np.bool_]) -> HardDraw:
+        """Returns the hard negatives that the mask [H] selects, with unchanged probabilities."""
         return HardDraw(self.rows[is_kept], self.items[is_kept], self.probability[is_kept], self.days[is_kept])
 
 
 @dataclass(frozen=True)
 class HardEdges:
-    """Which items each user was shown and did not take, user after user.
+    """Which items each user was shown and did not interact with, user after user.
 
     Attributes:
         offsets: the edges of user u are offsets[u] .. offsets[u + 1] - 1 [U + 1].
         items: item index of each edge [E].
-        days: first day of the window on which it was shown [E].
+        days: first day of the window on which the item was shown [E].
     """
 
     offsets: IntArray
@@ -65,24 +65,24 @@ class HardEdges:
     days: npt.NDArray[np.int32]
 
     @classmethod
-    def none(cls) -> HardEdges:
-        """Returns the edges of a log without any."""
+    def empty(cls) -> HardEdges:
+        """Returns the edges of a log without exposures."""
         nothing = np.zeros(0, np.int32)
         return cls(np.zeros(1, np.int64), nothing, nothing)
 
     def draw(self, user_index: npt.NDArray[np.int32], count: int, rng: np.random.Generator) -> HardDraw:
-        """Returns at most so many edges of the rows' users; none where no user has any.
+        """Returns at most `count` edges of the rows' users.
 
         Args:
-            user_index: user of each row, -1 for an unknown one [B].
-            count: hard negatives of the batch, at most.
-            rng: decides which rows get the remainder, and which edges each takes.
+            user_index: user of each row, -1 for an unknown user [B].
+            count: largest number of hard negatives in the batch.
+            rng: decides which rows get the remainder, and which edges each row gets.
         """
         is_known = (user_index >= 0) & (user_index < len(self.offsets) - 1)
         users = np.where(is_known, user_index, 0)
         first = self.offsets[users]
         degree = np.where(is_known, self.offsets[np.minimum(users + 1, len(self.offsets) - 1)] - first, 0)
-        quota = spread(degree, count, rng)
+        quota = divide_evenly(degree, count, rng)
         start = rng.integers(np.maximum(degree, 1))
         rows = np.repeat(np.arange(len(users), dtype=np.int64), quota)
         rank = np.arange(len(rows), dtype=np.int64) - offsets_of(quota)[rows]
@@ -95,7 +95,11 @@ class HardSampler(WeightedSampler):
     """Draws item indices by weight, and hard negatives of the rows' users."""
 
     def __init__(self, weights: npt.NDArray[np.float64], edges: HardEdges) -> None:
-        """Takes the items' weights and what users were shown and did not take.
+        """Builds the alias table.
+
+        Args:
+            weights: of the items [I].
+            edges: what users were shown and did not interact with.
 
         Raises:
             SchemaError: a weight is negative or not finite, or none is positive.
@@ -108,14 +112,14 @@ class HardSampler(WeightedSampler):
         return self._edges.draw(user_index, count, rng)
 
 
-def spread(capacity: IntArray, count: int, rng: np.random.Generator) -> IntArray:
-    """Returns how many of `count` each row gets: as evenly as capacities allow, the remainder to rows that are drawn.
+def divide_evenly(capacity: IntArray, count: int, rng: np.random.Generator) -> IntArray:
+    """Returns how many of `count` each row gets: as evenly as capacities allow, the remainder by chance [B].
 
-    Example: capacities 0, 1, 5, 9 and count 8: 0, 1 and then 3 and 4 in an order that is drawn.
+    Example: capacities 0, 1, 5, 9 and count 8 give 0, 1 and then 3 and 4 in random order.
     """
     if capacity.sum() <= count:
         return capacity.astype(np.int64)
-    low, high = 0, count  # the greatest level to which all can be filled lies in low .. high
+    low, high = 0, count  # the greatest number that every row can get, its capacity permitting, is in low .. high
     while low < high:
         level = (low + high + 1) // 2
         low, high = (level, high) if np.minimum(capacity, level).sum() <= count else (low, level - 1)

@@ -45,14 +45,14 @@ class WeightedSampler:
 def alias_table(probability: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], IntArray]:
     """Returns (keep, alias): slot s yields s with probability keep[s], else alias[s]; all slots are equally likely.
 
-    Light items (share of a slot below 1) fill their slot from heavy ones in order. The heavy item that serves a light
-    one is the first whose running excess exceeds the deficits served before; the light item that overdraws a heavy
-    one leaves it light by the overdraft, which the next heavy item fills.
+    An item is light if its share (probability times I) is below 1, else heavy. The rest of a light item's slot is filled
+    by a heavy item: the first whose running excess is above the deficits filled before. If a light item needs more than
+    is left of a heavy item's excess, that heavy item's own slot gets a deficit, which the next heavy item fills.
     """
     share = probability * len(probability)
     keep, alias = np.ones_like(share), np.arange(len(share), dtype=np.int64)
     is_heavy = share >= 1
-    # Equal weights can all round to just below 1; the largest is then the one that serves.
+    # Equal weights can all round to just below 1; the largest then fills the others.
     is_heavy[np.argmax(share)] = True
     light, heavy = np.flatnonzero(~is_heavy), np.flatnonzero(is_heavy)
     if not len(light):
@@ -61,7 +61,7 @@ def alias_table(probability: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.fl
     excess = np.cumsum(share[heavy] - 1)
     server = np.minimum(np.searchsorted(excess, served[:-1], side="right"), len(heavy) - 1)
     keep[light], alias[light] = share[light], heavy[server]
-    # From 0 on: an item of share exactly 1 at the front has excess 0, which nothing served overdraws.
+    # The search starts at 0: a heavy item of share exactly 1 at the front has excess 0 and no deficit.
     overdrawn_at = np.searchsorted(served, excess[:-1], side="left")
     is_overdrawn = overdrawn_at < len(served)
     drawn = served[np.minimum(overdrawn_at, len(served) - 1)]

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray
-from dssm_assets.core.models.prior import Prior, recent_counts
+from dssm_assets.core.models.prior import Prior, decayed_counts
 from dssm_assets.core.samples.sample_tables import DAY, ITEM_INDEX
 from dssm_assets.core.training.data import TrainData
 
@@ -57,12 +57,12 @@ class PriorSearch:
     @classmethod
     def from_samples(cls, items: IntArray, age_days: IntArray, num_items: int) -> PriorSearch:
         """Returns the search by samples: the item of each, and its age (1: the day before)."""
-        recent = {half_life: recent_counts(items, age_days, half_life, num_items) for half_life in HALF_LIVES}
+        recent = {half_life: decayed_counts(items, age_days, half_life, num_items) for half_life in HALF_LIVES}
         return cls(np.bincount(items, minlength=num_items).astype(np.float64), recent)
 
     def item_values(self, prior: Prior) -> FloatArray:
         """Returns the prior of every item [I]."""
-        return prior.prior_of(self.counts, self.recent[prior.half_life_days])
+        return prior.values_for(self.counts, self.recent[prior.half_life_days])
 
     def choose_users(self, num_users: int, k: int) -> IntArray:
         """Returns the users whose scores decide, ascending and evenly spaced: as many as fit."""

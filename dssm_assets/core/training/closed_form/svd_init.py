@@ -33,7 +33,7 @@ from torch import nn
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray
 from dssm_assets.core.config.training import SvdInit
 from dssm_assets.core.errors import Fault
-from dssm_assets.core.models.skip_start import Coordinate
+from dssm_assets.core.models.side_lookup import Coordinate
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.data import TrainData
@@ -75,14 +75,16 @@ def svd_init_faults(spec: TowerSpec, section: SvdInit) -> list[Fault]:
     """Returns what keeps towers of this specification from beginning at codes."""
     where, faults = "training.svd_init", []
     if len(_find_features(spec, section)) < 2:
-        shared = sorted({f.embedding_name for f in spec.sequences} & {f.embedding_name for f in spec.of(Side.ITEM)})
+        shared = sorted({f.embedding_name for f in spec.sequences} & {f.embedding_name for f in spec.features_of(Side.ITEM)})
         expected = "an embedding that the history, in a pooling without attention, shares with a single-valued item feature"
         got = f"{section.embedding}; shared: {', '.join(shared) or 'none'}"
         faults.append(Fault(f"{where}.embedding", expected, got, _REMEDY))
     if spec.frozen_embedding is not None:
         return faults + _frozen_faults(spec, section)
     shared_names = {f.embedding_name for f in spec.sequences}
-    width = sum({f.embedding_name: f.embedding_dim for f in spec.of(Side.ITEM) if f.embedding_name in shared_names}.values())
+    width = sum(
+        {f.embedding_name: f.embedding_dim for f in spec.features_of(Side.ITEM) if f.embedding_name in shared_names}.values()
+    )
     if spec.output_dim < width:
         expected = f"model.output_dim of at least {width}, an output for every column of the shared embeddings"
         faults.append(Fault(where, expected, str(spec.output_dim), "widen the vectors or narrow the embeddings"))
@@ -128,7 +130,7 @@ def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntAr
     known = np.arange(1, item.num_embeddings)
     base = towers.tables.bases[item.embedding_name]
     with torch.no_grad():
-        towers.tables.put(item.embedding_dim, base + known, torch.from_numpy(rows), known)
+        towers.tables.write_rows(item.embedding_dim, base + known, torch.from_numpy(rows), known)
         for tower in () if is_frozen else (towers.user_tower, towers.item_tower):
             first: nn.Linear = tower.linears[0]  # type: ignore[assignment]
             first.weight[:, tower.shared_columns] = 0.0
@@ -188,7 +190,7 @@ def _add_user_constant(towers: TwoTower, coordinate: Coordinate) -> None:
     """Makes every user begin with one number in the output where items begin with this coordinate, whatever its history."""
     user, item = towers.user_tower, towers.item_tower
     assert user.skip is not None and item.skip is not None  # `svd_init_faults` demands it
-    output = int(item.skip.weight[:, towers.item_reading.taste.index(coordinate)].argmax())
+    output = int(item.skip.weight[:, towers.item_lookup.shared_coordinates.index(coordinate)].argmax())
     last: nn.Linear = user.linears[-1]  # type: ignore[assignment]
     with torch.no_grad():
         user.skip.weight[output] = 0.0
@@ -239,7 +241,7 @@ def pool_histories(data: TrainData, sequence: TowerFeature, ends: IntArray) -> s
 
 def _is_own_row(data: TrainData, item: TowerFeature) -> npt.NDArray[np.float32]:
     """Returns 1 for rows of exactly one item of the corpus, 0 for those of unknown values and of hash collisions [N]."""
-    place = [f for f in data.spec.of(Side.ITEM) if not f.is_multi].index(item)
+    place = [f for f in data.spec.features_of(Side.ITEM) if not f.is_multi].index(item)
     counts = np.zeros(item.num_embeddings, np.int64)
     for begin in range(0, data.num_items, _BLOCK_ITEMS):
         block = np.arange(begin, min(begin + _BLOCK_ITEMS, data.num_items))
@@ -251,5 +253,5 @@ def _is_own_row(data: TrainData, item: TowerFeature) -> npt.NDArray[np.float32]:
 def _find_features(spec: TowerSpec, section: SvdInit) -> list[TowerFeature]:
     """Returns the embedding's sub-feature, as its first pooling reads it, and its item feature, as far as they exist."""
     sequence = [f for f in spec.pooled_features if f.embedding_name == section.embedding]
-    item = [f for f in spec.of(Side.ITEM) if f.embedding_name == section.embedding and not f.is_multi]
+    item = [f for f in spec.features_of(Side.ITEM) if f.embedding_name == section.embedding and not f.is_multi]
     return [*sequence[:1], *item[:1]]

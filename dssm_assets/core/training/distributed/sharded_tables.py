@@ -6,7 +6,7 @@ travel the same way back; the owner adds them up in the order of the processes a
 that of whole tables in every process, bit for bit, with 1 / W of the memory.
 
 All exchanges are `torch.distributed`, on gloo and NCCL alike. On a cluster of GPUs, torchrec's sharded collections could
-replace this class: they would implement the methods of `EmbeddingTables` from `rows_at` to `mean_length`, and
+replace this class: they would implement the methods of `EmbeddingTables` from `locate_rows` to `mean_length`, and
 `own_gradients`.
 
 Belongs here: where rows lie, and the exchanges. Does not belong here: how rows are updated (`optimisers`), what else
@@ -46,7 +46,7 @@ class ShardedTables(EmbeddingTables):
         self._ranks = ranks
         super().__init__(spec, generator)
 
-    def rows_at(self, dim: int, rows: IntArray) -> tuple[Tensor, IntArray]:
+    def locate_rows(self, dim: int, rows: IntArray) -> tuple[Tensor, IntArray]:
         """Returns the distinct rows [U, d], fetched from their owners, and the place of each row among them [n]."""
         distinct, places = np.unique(rows, return_inverse=True)
         route = _Route(distinct, self._ranks, self.table(dim).device)
@@ -72,10 +72,10 @@ class ShardedTables(EmbeddingTables):
                 summed.append(sum_by_row(dim, places, gradients))
         return summed
 
-    def put(self, dim: int, rows: IntArray, source: Tensor, source_rows: IntArray) -> None:
+    def write_rows(self, dim: int, rows: IntArray, source: Tensor, source_rows: IntArray) -> None:
         """Copies rows of another table over these rows, as far as this process owns them."""
         is_own = rows % self._ranks.count == self._ranks.rank
-        super().put(dim, rows[is_own] // self._ranks.count, source, source_rows[is_own])
+        super().write_rows(dim, rows[is_own] // self._ranks.count, source, source_rows[is_own])
 
     def blocks(self, dim: int) -> Iterator[Tensor]:
         """Yields the whole table in parts, in every process."""
@@ -94,7 +94,7 @@ class ShardedTables(EmbeddingTables):
         dist.all_reduce(total)
         return float(total) / (end - first) if end > first else 0.0
 
-    def _drawn(self, dim: int, generator: torch.Generator) -> Tensor:
+    def _draw_table(self, dim: int, generator: torch.Generator) -> Tensor:
         rank, count, size = self._ranks.rank, self._ranks.count, self.sizes[dim]
         shard = torch.empty(len(range(rank, size, count)), dim)
         for begin, end in _parts(size, dim):

@@ -27,8 +27,8 @@ from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.columns import ITEM_ROW, WEIGHT
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
-from dssm_assets.core.models.samplers.queue import queued_places
-from dssm_assets.core.models.tower_input import TowerInput, concatenated, without_columns
+from dssm_assets.core.models.samplers.queue import queued_slice
+from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, hide_features
 from dssm_assets.core.samples.sample_tables import ITEM_INDEX, USER_INDEX
 from dssm_assets.core.training.batch_negatives import Negatives
 from dssm_assets.core.training.batches import Batch, Epoch, find_sessions
@@ -91,7 +91,7 @@ class SharedEpoch(Epoch):
         keys = data.read_keys(samples)
         sampled = self._negatives.draw_sampled(rng)
         user, user_of, rows = self._read_user_part(samples, keys, rng)
-        queued = data.read_key(ITEM_INDEX, self._order[queued_places(step, self._size, model.queue_batches)])
+        queued = data.read_key(ITEM_INDEX, self._order[queued_slice(step, self._size, model.queue_batches)])
         weight = keys[WEIGHT].astype(np.float32)
         own_items = keys[ITEM_INDEX].astype(np.int64)
         negatives = self._negatives.negatives_for(
@@ -121,7 +121,7 @@ class SharedEpoch(Epoch):
             rows = self._ranks.rows(count)
             is_hidden = rng.random(count)[rows] < self._model.context_dropout
             user = self._read_users(samples[rows], _select(keys, rows), rng, rows, count)
-            return without_columns(user, is_hidden, *self._context), None, rows
+            return hide_features(user, is_hidden, *self._context), None, rows
         first, session = find_sessions(keys)
         own = self._ranks.rows(len(first))
         rows = np.flatnonzero(session % self._ranks.count == self._ranks.rank)
@@ -149,7 +149,7 @@ class SharedEpoch(Epoch):
         is_sample = part < count
         of_samples = self._data.sample_items.read(item_row[part[is_sample]])
         of_corpus = self._data.read_items(np.concatenate([sampled[part[~is_sample] - count], negatives.hard]))
-        return ItemSide(concatenated(of_samples, of_corpus), len(kept), own, columns, terms)
+        return ItemSide(concatenate_rows(of_samples, of_corpus), len(kept), own, columns, terms)
 
 
 class _DrawsOfBatch:

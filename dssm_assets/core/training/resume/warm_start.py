@@ -56,7 +56,7 @@ class WarmStart:
             return 0
         target, source = two_tower.tables, self.two_tower.tables
         today, earlier = rows.today + target.bases[embedding], rows.earlier + source.bases[embedding]
-        target.put(dims[0], today, source.table(dims[0]), earlier)
+        target.write_rows(dims[0], today, source.table(dims[0]), earlier)
         return len(rows.today)
 
     def _copy_layers(self, two_tower: TwoTower) -> int:

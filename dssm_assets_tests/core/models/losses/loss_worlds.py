@@ -1,7 +1,4 @@
-"""Small random batches for the losses, and the whole matrix of what counts for which row.
-
-Belongs here: what the tests of several losses share. Does not belong here: reference values of one loss.
-"""
+"""Small random batches for the tests of several losses, and the matrix of which columns count for which row."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ class World:
 
     @property
     def leaves(self) -> list[Tensor]:
-        """The vectors anew, ready to receive gradients."""
+        """Copies of the vectors that can receive gradients."""
         return [tensor.clone().requires_grad_() for tensor in self.vectors]
 
 
@@ -95,7 +92,7 @@ def same_gradients(world: World, loss: Callable[..., Tensor], reference: Callabl
 
 
 def as_float32(world: World, *, bfloat16: bool) -> World:
-    """Returns the world in float32, its products in bfloat16 if so wished."""
+    """Returns the world in float32, with products in bfloat16 if wanted."""
     terms = world.terms
     terms = replace(
         terms,

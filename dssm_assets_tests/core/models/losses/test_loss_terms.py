@@ -1,4 +1,4 @@
-"""The terms keep their values on the way to a device."""
+"""Masks by hand and by brute force, the logQ correction, and terms on a device."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dssm_assets.core.models.losses.loss_terms import (
 from dssm_assets_tests.core.models.losses.loss_worlds import plain_terms
 
 
-def test_every_tensor_moves_and_nothing_else() -> None:
+def test_terms_move_their_tensors_to_a_device() -> None:
     terms = plain_terms(2, 3, [1])
     moved = terms.to(torch.device("meta"))
     for field in fields(terms):
@@ -39,7 +39,7 @@ def test_no_hard_negatives_by_default() -> None:
     assert (len(bare.hard_rows), len(bare.hard_correction), bare.bfloat16) == (0, 0, False)
 
 
-def test_same_item_in_batch_and_sampled() -> None:
+def test_collisions_in_batch_and_sampled_by_hand() -> None:
     # Batch items 7, 8, 7; sampled 8, 9: rows 0 and 2 collide with each other, row 1 with the first sampled column.
     pairs = matching_pairs(np.arange(3), np.array([7, 8, 7]), np.array([7, 8, 7, 8, 9]))
     assert list(zip(pairs.rows.tolist(), pairs.columns.tolist(), strict=True)) == [
@@ -56,7 +56,7 @@ def test_item_outside_the_corpus_matches_no_column() -> None:
     assert len(matching_pairs(np.array([0]), np.array([-1]), np.array([0, 1])).rows) == 0
 
 
-def test_union_is_sorted_by_row() -> None:
+def test_merged_pairs_are_sorted_by_row() -> None:
     both = merge_pairs(diagonal_pairs(2), matching_pairs(np.array([0]), np.array([5]), np.array([4, 5])))
     assert both.rows.tolist() == [0, 0, 1]
     assert both.columns.tolist() == [0, 1, 1]
@@ -66,7 +66,7 @@ def test_union_is_sorted_by_row() -> None:
     known=st.lists(st.lists(st.integers(-1, 5), max_size=6), min_size=1, max_size=5),
     columns=st.lists(st.integers(0, 5), max_size=8),
 )
-def test_pairs_equal_brute_force(known: list[list[int]], columns: list[int]) -> None:
+def test_matching_pairs_equal_brute_force(known: list[list[int]], columns: list[int]) -> None:
     rows = np.repeat(np.arange(len(known)), [len(items) for items in known])
     items = np.array([item for row in known for item in row], np.int64)
     pairs = matching_pairs(rows, items, np.array(columns, np.int64))
@@ -74,7 +74,7 @@ def test_pairs_equal_brute_force(known: list[list[int]], columns: list[int]) -> 
     assert set(zip(pairs.rows.tolist(), pairs.columns.tolist(), strict=True)) == expected
 
 
-def test_rows_share_the_cells_of_their_group() -> None:
+def test_rows_get_the_cells_of_their_group() -> None:
     cells = MaskedPairs(np.array([0, 1, 1]), np.array([5, 7, 8]))
     found = expand_to_members(cells, np.array([1, 0, 1]), 3)
     assert list(zip(found.rows.tolist(), found.columns.tolist(), strict=True)) == [(0, 7), (0, 8), (1, 5), (2, 7), (2, 8)]
@@ -82,12 +82,12 @@ def test_rows_share_the_cells_of_their_group() -> None:
 
 
 def test_correction_is_strength_times_log_of_the_expected_count() -> None:
-    # 8 columns of an item with probability 1/4 hold it twice on average.
+    # 8 draws contain an item of probability 1/4 twice on average.
     assert log_expected_counts(np.array([0.25, 0.125]), 8, 1.0) == pytest.approx([math.log(2), 0.0])
     assert log_expected_counts(np.array([0.25]), 8, 0.5) == pytest.approx([math.log(2) / 2])
 
 
-def test_no_strength_takes_nothing_off_even_of_items_that_cannot_be_drawn() -> None:
+def test_strength_zero_corrects_nothing_even_for_items_of_probability_zero() -> None:
     assert log_expected_counts(np.array([0.0, 0.5]), 8, 0.0).tolist() == [0.0, 0.0]
 
 

@@ -1,4 +1,4 @@
-"""The losses of single pairs against the whole matrix, and by hand."""
+"""The losses of pairs (sigmoid, l2) against the whole matrix, and by hand."""
 
 from __future__ import annotations
 
@@ -111,9 +111,9 @@ def test_affine_of_one_and_zero_is_none(loss: Callable[..., Tensor]) -> None:
 
 
 @_BOTH
-def test_rows_held_at_once_change_nothing(loss: Callable[..., Tensor]) -> None:
+def test_chunk_size_does_not_change_the_loss(loss: Callable[..., Tensor]) -> None:
     world = random_world(3, 9, 4, 3, 1)
-    values = [loss(*world.vectors, replace(world.terms, logits_chunk_rows=held), 2.0).item() for held in (1, 4, 9, 100)]
+    values = [loss(*world.vectors, replace(world.terms, logits_chunk_rows=rows), 2.0).item() for rows in (1, 4, 9, 100)]
     assert values == pytest.approx([values[0]] * 4, rel=1e-14)
 
 
@@ -127,7 +127,7 @@ def test_sigmoid_by_hand() -> None:
     assert loss.item() == pytest.approx(positive_loss + (math.log(1 + math.exp(2)) + math.log(2)) / 2)
 
 
-def test_l2_by_hand_knows_no_scale_and_no_correction() -> None:
+def test_l2_by_hand_ignores_scale_and_correction() -> None:
     # Row 0 (weight 3): (1 - 0.5)^2 + mean of 0.2^2 (its other column is masked) and the hard 0.4^2.
     # Row 1 (weight 1): (1 - 2)^2 + mean of 0.4^2 and 0.8^2, twice its user.
     terms = replace(
@@ -142,7 +142,7 @@ def test_l2_by_hand_knows_no_scale_and_no_correction() -> None:
 
 
 @_BOTH
-def test_row_without_negatives_has_its_positive_alone(loss: Callable[..., Tensor]) -> None:
+def test_a_row_without_negatives_has_the_loss_of_its_positive(loss: Callable[..., Tensor]) -> None:
     item = torch.tensor([[1.0]]).double()
     terms = plain_terms(1, 1, [], masked=diagonal_pairs(1))
     value = loss(item, item * 0.5, item, torch.zeros(0, 1).double(), terms, 1.0).item()

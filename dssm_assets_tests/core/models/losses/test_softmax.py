@@ -63,10 +63,10 @@ def test_gradients_are_those_of_finite_differences(scale: float) -> None:
 
 
 @pytest.mark.parametrize("scale", [0.5, 30.0])
-def test_rows_held_at_once_change_nothing(scale: float) -> None:
+def test_chunk_size_does_not_change_the_loss(scale: float) -> None:
     world = random_world(3, 9, 4, 3, 1)
     values = [
-        softmax_loss(*world.vectors, replace(world.terms, logits_chunk_rows=held), scale).item() for held in (1, 4, 9, 100)
+        softmax_loss(*world.vectors, replace(world.terms, logits_chunk_rows=rows), scale).item() for rows in (1, 4, 9, 100)
     ]
     assert values == pytest.approx([values[0]] * 4, rel=1e-14)
 
@@ -119,7 +119,7 @@ def test_far_corrections_do_not_overflow() -> None:
 
 
 @pytest.mark.parametrize("distance", [9.9, 29.9])
-def test_float32_holds_logits_at_the_edge_of_narrow(distance: float) -> None:
+def test_float32_represents_logits_at_the_edge_of_narrow(distance: float) -> None:
     """Similarities of +-distance and corrections of +-29.9, worst signs: the loss is known from the largest alone."""
     terms = plain_terms(2, 2, [])
     terms = replace(terms, positive_correction=torch.tensor([29.9, 29.9]), column_correction=torch.tensor([-29.9, 29.9]))
@@ -130,7 +130,7 @@ def test_float32_holds_logits_at_the_edge_of_narrow(distance: float) -> None:
     assert loss.item() == pytest.approx((2 * (distance + 29.9) + second) / 2, rel=1e-6)
 
 
-def test_cell_masked_twice_is_masked_once() -> None:
+def test_a_cell_masked_twice_is_masked_once() -> None:
     world = random_world(1, 3, 2, 0, 8)
     masked = world.terms.masked
     twice = MaskedPairs(np.repeat(masked.rows, 2), np.repeat(masked.columns, 2))

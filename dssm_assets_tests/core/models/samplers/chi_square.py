@@ -9,11 +9,11 @@ import numpy.typing as npt
 import torch
 
 LEAST_P = 1e-4
-"""Below it draws are not of the distribution. Seeds are fixed, so a test either always passes or never does."""
+"""With a smaller p-value the draws do not follow the distribution. Seeds are fixed, so a test never flickers."""
 
 
 def p_value(drawn: npt.NDArray[Any], distribution: npt.NDArray[np.float64]) -> float:
-    """Returns how likely draws are to be as far from the distribution as these are; 0 if one of them is impossible by it."""
+    """Returns the probability of draws at least this far from the distribution; 0 if one of them is impossible."""
     observed = np.bincount(drawn, minlength=len(distribution))
     possible = distribution > 0
     if observed[~possible].any():

@@ -20,7 +20,7 @@ def weights_before(day: int | None) -> np.ndarray[Any, Any]:
 
 
 def samplers() -> CorpusSamplers:
-    return CorpusSamplers(weights_before, HardEdges.none())
+    return CorpusSamplers(weights_before, HardEdges.empty())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Hard negatives: shares, exact probabilities, no order bias, and batches with none."""
+"""Hard negatives: quotas of rows, exact probabilities, no bias by order, and batches without any."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dssm_assets.core.models.samplers.hard import HardEdges, HardSampler, spread
+from dssm_assets.core.models.samplers.hard import HardEdges, HardSampler, divide_evenly
 from dssm_assets_tests.core.models.samplers.chi_square import LEAST_P, p_value
 
 
 def edges(degrees: list[int]) -> HardEdges:
-    """Returns users with so many edges each; user u's are the items 100 u, 100 u + 1, ... shown on days 0, 1, ..."""
+    """Returns users with this many edges each; user u's are the items 100 u, 100 u + 1, ... shown on days 0, 1, ..."""
     items = [100 * user + place for user, degree in enumerate(degrees) for place in range(degree)]
     days = [place for degree in degrees for place in range(degree)]
     return HardEdges(np.concatenate([[0], np.cumsum(degrees)]), np.array(items, np.int32), np.array(days, np.int32))
 
 
-def test_shares_by_hand() -> None:
-    quota = spread(np.array([0, 1, 5, 9]), 8, np.random.default_rng(0))
+def test_quotas_by_hand() -> None:
+    quota = divide_evenly(np.array([0, 1, 5, 9]), 8, np.random.default_rng(0))
     assert (quota[:2].tolist(), sorted(quota[2:].tolist())) == ([0, 1], [3, 4])
-    assert spread(np.array([0, 1, 5]), 8, np.random.default_rng(0)).tolist() == [0, 1, 5]
-    assert spread(np.array([4, 4]), 0, np.random.default_rng(0)).tolist() == [0, 0]
-    remainders = {tuple(spread(np.array([3, 3, 3]), 4, np.random.default_rng(seed)).tolist()) for seed in range(40)}
+    assert divide_evenly(np.array([0, 1, 5]), 8, np.random.default_rng(0)).tolist() == [0, 1, 5]
+    assert divide_evenly(np.array([4, 4]), 0, np.random.default_rng(0)).tolist() == [0, 0]
+    remainders = {tuple(divide_evenly(np.array([3, 3, 3]), 4, np.random.default_rng(seed)).tolist()) for seed in range(40)}
     assert remainders == {(2, 1, 1), (1, 2, 1), (1, 1, 2)}
 
 
 @settings(deadline=None)
 @given(capacity=st.lists(st.integers(0, 30), min_size=1, max_size=12), count=st.integers(0, 100), seed=st.integers(0, 9))
-def test_shares_are_whole_within_capacity_and_even(capacity: list[int], count: int, seed: int) -> None:
-    quota = spread(np.array(capacity), count, np.random.default_rng(seed))
+def test_quotas_are_even_within_capacities(capacity: list[int], count: int, seed: int) -> None:
+    quota = divide_evenly(np.array(capacity), count, np.random.default_rng(seed))
     assert quota.sum() == min(count, sum(capacity))
     assert (quota <= capacity).all()
-    # Who has less than another by more than one has all it could have.
+    # A row that has two fewer than another is at its capacity.
     assert all(q == c for q, c in zip(quota, capacity, strict=True) if q < quota.max() - 1)
 
 
@@ -44,7 +44,7 @@ def test_shares_are_whole_within_capacity_and_even(capacity: list[int], count: i
     count=st.integers(0, 30),
     seed=st.integers(0, 99),
 )
-def test_a_row_gets_different_edges_of_its_own_user(degrees: list[int], rows: list[int], count: int, seed: int) -> None:
+def test_a_row_gets_distinct_edges_of_its_own_user(degrees: list[int], rows: list[int], count: int, seed: int) -> None:
     """Row numbers of unknown users, and of users behind the last that has edges, have none."""
     users = np.array(rows, np.int32)
     draw = edges(degrees).draw(users, count, np.random.default_rng(seed))
@@ -60,7 +60,7 @@ def test_a_row_gets_different_edges_of_its_own_user(degrees: list[int], rows: li
 
 
 @pytest.mark.parametrize(("degree", "count"), [(20, 1), (20, 3), (7, 5), (4, 4)])
-def test_every_edge_comes_with_the_told_probability_by_chi_square(degree: int, count: int) -> None:
+def test_every_edge_is_drawn_with_its_probability_by_chi_square(degree: int, count: int) -> None:
     made, users = edges([3, degree]), np.array([1], np.int32)
     draws = [made.draw(users, count, np.random.default_rng([5, seed])) for seed in range(4_000)]
     assert {draw.probability[0] for draw in draws} == {count / degree}
@@ -72,20 +72,20 @@ def test_every_edge_comes_with_the_told_probability_by_chi_square(degree: int, c
         np.full(degree, count / degree), abs=0.04
     )
     if count < degree:
-        # The first edges, always the same ones, are told from it.
+        # The test detects a draw of always the first edges.
         assert p_value(chosen, np.full(degree, 1 / degree)) < LEAST_P
 
 
-def test_which_of_equal_rows_get_any_is_even_by_chi_square() -> None:
+def test_remainders_go_to_equal_rows_uniformly_by_chi_square() -> None:
     made, users = edges([2] * 10), np.arange(10, dtype=np.int32)
     rows = np.concatenate([made.draw(users, 3, np.random.default_rng([6, seed])).rows for seed in range(4000)])
     assert p_value(rows, np.full(10, 0.1)) > LEAST_P
     assert len(rows) == 12_000
 
 
-def test_a_batch_with_none_is_fine() -> None:
+def test_batches_without_edges_have_no_hard_negatives() -> None:
     for made, users in (
-        (HardEdges.none(), np.array([0, 3, -1], np.int32)),
+        (HardEdges.empty(), np.array([0, 3, -1], np.int32)),
         (edges([0, 0]), np.array([0, 1], np.int32)),
         (edges([4]), np.array([-1], np.int32)),
         (edges([4]), np.zeros(0, np.int32)),
@@ -94,7 +94,7 @@ def test_a_batch_with_none_is_fine() -> None:
         assert len(draw.rows) == len(draw.items) == 0
 
 
-def test_the_seed_decides_and_shared_negatives_are_by_weight() -> None:
+def test_draws_repeat_with_the_seed_and_shared_negatives_are_by_weight() -> None:
     weights = np.arange(1.0, 31.0)
     sampler, users = HardSampler(weights, edges([30, 30])), np.array([0, 1], np.int32)
     draws = [sampler.draw_hard(users, 6, np.random.default_rng(seed)).items.tolist() for seed in (1, 1, 2)]

@@ -27,7 +27,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("name", Sampler)
 def test_each_name_has_its_distribution(name: Sampler) -> None:
-    sampler = SAMPLERS[name](Model(sampler=name, uniform_frac=0.2), WEIGHTS, HardEdges.none())
+    sampler = SAMPLERS[name](Model(sampler=name, uniform_frac=0.2), WEIGHTS, HardEdges.empty())
     kind, distribution = EXPECTED[name]
     assert type(sampler) is kind
     assert sampler.probability == pytest.approx(distribution)

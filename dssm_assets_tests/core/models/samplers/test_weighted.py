@@ -22,7 +22,7 @@ WEIGHTS = st.one_of(*[st.lists(entry, min_size=1, max_size=60) for entry in ENTR
 @example(weights=[0.0, 0.0, 1.0, 1.0])
 @example(weights=[0.0, 0.0, 0.5, 0.75, 0.75, 0.75, 0.75])
 @given(weights=WEIGHTS)
-def test_alias_table_holds_exactly_the_law(weights: list[float]) -> None:
+def test_alias_table_is_the_exact_distribution(weights: list[float]) -> None:
     probability = np.array(weights) / np.sum(weights)
     keep, alias = alias_table(probability)
     mass = (keep + np.bincount(alias, weights=1 - keep, minlength=len(keep))) / len(keep)
@@ -47,11 +47,11 @@ def test_alias_table_by_hand() -> None:
     assert alias.tolist()[1:] == [0, 0]
 
 
-def test_draws_follow_the_law_by_chi_square() -> None:
+def test_draws_follow_the_distribution_by_chi_square() -> None:
     weights = 1.0 / np.arange(1, 201) ** 1.1
     drawn, _ = WeightedSampler(weights).draw(400_000, np.random.default_rng(3))
     assert p_value(drawn, weights / weights.sum()) > 0.01
-    # Weights that are ignored, or of which one is forgotten, are told from it.
+    # The test detects ignored weights, and one forgotten weight.
     assert p_value(drawn, np.full(200, 1 / 200)) < LEAST_P
     assert p_value(drawn, np.append(weights[:-1], 0.0) / weights[:-1].sum()) < LEAST_P
 

@@ -1,4 +1,4 @@
-"""An embedding that stands beside the towers: what its columns are, and that it passes by the layers as it is."""
+"""The frozen embedding: which columns it has, and that it reaches the output unchanged and untrained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from dssm_assets.core.arrays.bags import mean_bags, root_bags
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.core.models.skip_start import FrozenColumns, beside
+from dssm_assets.core.models.side_lookup import FrozenColumns, append_frozen
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
@@ -29,7 +29,7 @@ FEATURES = [
     _feature("hc", Side.SEQUENCE, "code", 2),
     AGE,
 ]
-HELD: dict[str, Any] = {
+FROZEN: dict[str, Any] = {
     "output_dim": 6,
     "frozen_embedding": "code",
     "skip": True,
@@ -37,41 +37,41 @@ HELD: dict[str, Any] = {
 }
 
 
-def test_columns_by_hand() -> None:
+def test_frozen_columns_by_hand() -> None:
     columns = FrozenColumns([("a", 0), ("code", 0), ("code", 1), ("b", 0), ("code", 0), ("code", 1)], "code", 2)
-    assert (columns.read.tolist(), columns.held.tolist()) == ([0, 3], [1, 2])  # the second pooling's are left out
-    assert columns.places([0, 1, 3, 5]) == [0, 1]
-    read, held = columns.split(torch.arange(6.0)[None])
-    assert held is not None
-    assert (read.tolist(), held.tolist()) == ([[0.0, 3.0]], [[1.0, 2.0]])
-    assert beside(read, held).tolist() == [[0.0, 3.0, 1.0, 2.0]]
+    assert (columns.trained.tolist(), columns.frozen.tolist()) == ([0, 3], [1, 2])  # the second pooling's columns are left out
+    assert columns.positions_in_layers([0, 1, 3, 5]) == [0, 1]
+    trained, frozen = columns.split(torch.arange(6.0)[None])
+    assert frozen is not None
+    assert (trained.tolist(), frozen.tolist()) == ([[0.0, 3.0]], [[1.0, 2.0]])
+    assert append_frozen(trained, frozen).tolist() == [[0.0, 3.0, 1.0, 2.0]]
 
 
-def test_without_one_nothing_is_split() -> None:
+def test_without_a_frozen_embedding_nothing_is_split() -> None:
     found = torch.arange(2.0)[None]
-    read, held = FrozenColumns([("a", 0), ("a", 1)], None, 0).split(found)
-    assert read is found
-    assert held is None
-    assert beside(found, held) is found
+    trained, frozen = FrozenColumns([("a", 0), ("a", 1)], None, 0).split(found)
+    assert trained is found
+    assert frozen is None
+    assert append_frozen(found, frozen) is found
 
 
-def _past(values: list[int]) -> TowerInput:
+def _history(values: list[int]) -> TowerInput:
     array, offsets = np.array(values, np.int64), np.array([0, len(values)])
     root, mean = root_bags(array, offsets), mean_bags(array, offsets)
     return TowerInput(np.array([[1]]), (root, root, mean, mean), np.array([0.0], np.float32))
 
 
 def _towers(**changes: Any) -> TwoTower:
-    return TwoTower(tower_spec(FEATURES, Model(**{**HELD, **changes})), torch.Generator().manual_seed(0))
+    return TwoTower(tower_spec(FEATURES, Model(**{**FROZEN, **changes})), torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("similarity", ["COSINE", "INNER_PRODUCT"])
-def test_the_last_places_are_the_first_pooling_and_the_items_own_row(similarity: str) -> None:
+def test_vectors_end_with_the_first_pooling_and_the_items_own_row(similarity: str) -> None:
     towers = _towers(similarity=similarity)
     base = towers.tables.bases["code"]
     rows = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     towers.tables.table(2)[base + 1 : base + 3] = rows
-    user, items = towers.user_vectors(_past([1, 2])), towers.item_vectors(TowerInput(np.array([[1, 1], [2, 2]])))
+    user, items = towers.user_vectors(_history([1, 2])), towers.item_vectors(TowerInput(np.array([[1, 1], [2, 2]])))
     assert (user.shape, items.shape) == ((1, 6), (2, 6))
     torch.testing.assert_close(items[:, 4:], rows)
     torch.testing.assert_close(user[0, 4:], (rows[0] + rows[1]) / 2**0.5)
@@ -79,13 +79,13 @@ def test_the_last_places_are_the_first_pooling_and_the_items_own_row(similarity:
         torch.testing.assert_close(items[:, :4].norm(dim=1), torch.ones(2))
 
 
-def test_layers_do_not_read_it_and_nothing_moves_it() -> None:
+def test_layers_do_not_read_the_frozen_embedding_and_it_gets_no_gradient() -> None:
     towers = _towers()
     base = towers.tables.bases["code"]
-    first = towers.user_vectors(_past([1, 2])), towers.item_vectors(TowerInput(np.array([[1, 1]])))
+    first = towers.user_vectors(_history([1, 2])), towers.item_vectors(TowerInput(np.array([[1, 1]])))
     towers.tables.table(2)[base + 1] += 1.0
     tape: list[Any] = []
-    moved = towers.user_vectors(_past([1, 2]), tape), towers.item_vectors(TowerInput(np.array([[1, 1]])), tape)
+    moved = towers.user_vectors(_history([1, 2]), tape), towers.item_vectors(TowerInput(np.array([[1, 1]])), tape)
     for before, after in zip(first, moved, strict=True):
         torch.testing.assert_close(before[:, :4], after[:, :4])
         assert not torch.allclose(before[:, 4:], after[:, 4:])
@@ -96,11 +96,11 @@ def test_layers_do_not_read_it_and_nothing_moves_it() -> None:
     assert any(found.pooled.grad.any() for found in tape if found.dim == 4)
 
 
-def test_it_can_be_left_out() -> None:
+def test_the_frozen_embedding_can_be_left_out() -> None:
     towers, item = _towers(), TowerInput(np.array([[1, 2]]))
     tape: list[Any] = []
     torch.testing.assert_close(
-        towers.user_vectors(_past([1, 2]), tape, with_frozen=False), towers.user_vectors(_past([1, 2]))[:, :4]
+        towers.user_vectors(_history([1, 2]), tape, with_frozen=False), towers.user_vectors(_history([1, 2]))[:, :4]
     )
     torch.testing.assert_close(towers.item_vectors(item, tape, with_frozen=False), towers.item_vectors(item)[:, :4])
     assert {found.dim for found in tape} == {4}  # and is not looked up
@@ -117,6 +117,6 @@ def test_it_can_be_left_out() -> None:
         ([f for f in FEATURES if f.name not in ("h", "age")], {}, "another user, context or sequence feature"),
     ],
 )
-def test_what_cannot_be_held_is_refused(features: list[TowerFeature], model: dict[str, Any], named: str) -> None:
+def test_embeddings_that_cannot_be_frozen_are_refused(features: list[TowerFeature], model: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        tower_spec(features, Model(**{**HELD, **model}))
+        tower_spec(features, Model(**{**FROZEN, **model}))
