@@ -19,7 +19,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, SortedIds
 from dssm_assets.core.evaluation.evaluation_tables import ITEM_VECTORS, USER_VECTORS
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
-from dssm_assets.core.models.prior import Prior, recent_counts, with_one, with_prior
+from dssm_assets.core.models.prior import Prior, append_one, append_prior, decayed_counts
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.inference import ItemInference, UserInference
@@ -116,12 +116,12 @@ class UserVectors:
 
 def pack_item_vectors(vectors: VectorArray, priors: VectorArray | None) -> VectorArray:
     """Returns item vectors as they are stored: [I, D], or [I, D + 1] with the items' priors [I]."""
-    return vectors if priors is None else with_prior(vectors, priors)
+    return vectors if priors is None else append_prior(vectors, priors)
 
 
 def pack_user_vectors(vectors: VectorArray, spec: TowerSpec) -> VectorArray:
     """Returns user vectors [U, D] or [U, K, D] as they are stored: one row of `spec.user_vector_width` per user."""
-    with_ones = with_one(vectors) if spec.prior else vectors
+    with_ones = append_one(vectors) if spec.prior else vectors
     return with_ones.reshape(len(with_ones), spec.user_vector_width)
 
 
@@ -154,8 +154,8 @@ def read_recent_priors(
 
 def _compute_priors(workspace: Workspace, model: Manifest, items: Any, age_days: Any, item_count: int) -> VectorArray:
     prior = Prior.from_json(workspace.artifacts.read_bytes(model, ModelFile.PRIOR))
-    recent = recent_counts(items, age_days, prior.half_life_days, item_count)
-    return prior.prior_of(np.bincount(items, minlength=item_count).astype(np.float64), recent)
+    recent = decayed_counts(items, age_days, prior.half_life_days, item_count)
+    return prior.values_for(np.bincount(items, minlength=item_count).astype(np.float64), recent)
 
 
 def _open_towers(workspace: Workspace, ds: str) -> tuple[Manifest, TwoTower]:
