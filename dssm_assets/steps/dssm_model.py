@@ -18,7 +18,7 @@ from typing import Any, Final
 from dssm_assets.core.config.training import Launcher
 from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.file_names import ModelFile
-from dssm_assets.core.statistics.bucketizer import FeatureRows, carried_rows
+from dssm_assets.core.statistics.bucketizer import EmbeddingRules, match_rows
 from dssm_assets.core.statistics.feature_config import collision_fracs
 from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.core.training.ranks import Ranks
@@ -200,9 +200,9 @@ def _warm_start(workspace: Workspace, settings: RunSettings, ds: str, folder: Pa
     features = [[workspace.need(name, day) for name in ("feature_config", "feature_counts")] for day in (ds, earlier_day)]
     check_built_from(model, samples)
     check_built_from(samples, *features[1])
-    today, earlier = (FeatureRows(*map(workspace.tables.read, manifests)) for manifests in features)
+    today, earlier = (EmbeddingRules(*map(workspace.tables.read, manifests)) for manifests in features)
     rows = folder / "rows.npz"
-    save_carried_rows(rows, carried_rows(today, earlier))
+    save_carried_rows(rows, match_rows(today, earlier))
     towers = workspace.artifacts.read_bytes(model, ModelFile.TOWERS).decode()
     weights = str(workspace.artifacts.local_path(model, ModelFile.WEIGHTS))
     return WarmFiles(model.key, weights, towers, str(rows)), [model, *features[1]]

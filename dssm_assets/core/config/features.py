@@ -1,7 +1,4 @@
-"""The raw_features section: which statistics, preferences and histories are computed as of each day.
-
-Belongs here: the keys and their bounds. Does not belong here: the computation (`core/features_raw`).
-"""
+"""Configuration of features: the sections raw_features and statistics, and the hash function of categories."""
 
 from __future__ import annotations
 
@@ -14,14 +11,18 @@ from dssm_assets.core.config.section import Section
 
 
 class RawFeatures(Section):
-    """What features_raw computes beside counts."""
+    """Statistics, preferences and histories of users and items as of each day."""
 
-    statistic_days: list[int] = Field(default=[1, 3, 7, 15, 30], min_length=1, description="Windows of counts, in days.")
-    preference_columns: list[str] = Field(default_factory=list, description="Item columns for which users get value -> count.")
-    preference_top: int = Field(default=50, ge=1, description="Entries kept per user and preference.")
-    preference_days: int = Field(default=30, ge=1, description="Days over which preferences are counted.")
+    statistic_days: list[int] = Field(
+        default=[1, 3, 7, 15, 30], min_length=1, description="Windows of counts and sums, in days."
+    )
+    preference_columns: list[str] = Field(
+        default_factory=list, description="Item columns whose values are counted per user, as preferences."
+    )
+    preference_top: int = Field(default=50, ge=1, description="Most frequent values kept per user and preference column.")
+    preference_days: int = Field(default=30, ge=1, description="Window of preferences, in days.")
     history_columns: list[str] = Field(
-        default_factory=list, description="Item columns stored beside each item of the user history."
+        default_factory=list, description="Item columns stored with each item of the user history."
     )
 
     @field_validator("statistic_days")
@@ -33,7 +34,7 @@ class RawFeatures(Section):
 
 
 class EmbeddingDimPolicy(StrEnum):
-    """How the width of an embedding follows from the distinct count N (semantics.md section 5)."""
+    """Formula for the width of an embedding of N distinct values (semantics.md section 5)."""
 
     EMB_SQRT4_STEP4 = "EMB_SQRT4_STEP4"
     EMB_SQRT4_STEP8 = "EMB_SQRT4_STEP8"
@@ -42,53 +43,59 @@ class EmbeddingDimPolicy(StrEnum):
 
 
 class FeatureStatistics(Section):
-    """What holds for one feature instead of the section's own keys; fg.json wins over both."""
+    """Keys of one feature that override those of the section; fg.json overrides both."""
 
-    num_bins: int | None = Field(default=None, ge=2, le=1000)
-    embedding_dim_policy: EmbeddingDimPolicy | None = None
-    embedding_dim: int | None = Field(default=None, ge=1, le=4096)
-    max_vocabulary: int | None = Field(default=None, ge=1)
-    min_count: int | None = Field(default=None, ge=1)
-    hash_ratio: int | None = Field(default=None, ge=1)
-    hash_bucket_size: int | None = Field(default=None, ge=1, lt=2**31 - 2, description="Hash into so many buckets.")
-    drop_missing_frac: float | None = Field(default=None, gt=0, le=1)
-    keep: bool = Field(default=False, description="Never dropped for what the window holds.")
+    num_bins: int | None = Field(default=None, ge=2, le=1000, description="As in statistics.")
+    embedding_dim_policy: EmbeddingDimPolicy | None = Field(default=None, description="As in statistics.")
+    embedding_dim: int | None = Field(default=None, ge=1, le=4096, description="Width of the embedding.")
+    max_vocabulary: int | None = Field(default=None, ge=1, description="As in statistics.")
+    min_count: int | None = Field(default=None, ge=1, description="As in statistics.")
+    hash_ratio: int | None = Field(default=None, ge=1, description="As in statistics.")
+    hash_bucket_size: int | None = Field(default=None, ge=1, lt=2**31 - 2, description="Number of hash buckets.")
+    drop_missing_frac: float | None = Field(default=None, gt=0, le=1, description="As in statistics.")
+    keep: bool = Field(default=False, description="Keep the feature whatever its statistics are.")
 
 
 class Statistics(Section):
-    """Binning, counts and the feature configuration that follows from them."""
+    """Bins and vocabularies of features, and the feature configuration that follows from them."""
 
-    num_bins: int = Field(default=10, ge=2, le=1000, description="Equal-frequency bins of a numeric feature.")
-    embedding_dim_policy: EmbeddingDimPolicy = EmbeddingDimPolicy.EMB_SQRT4_STEP4
-    embedding_dim: dict[str, int] = Field(default_factory=dict, description="feature -> width, before the policy.")
-    max_vocabulary: int = Field(
-        default=2_000_000, ge=1, description="Up to this distinct count an exact vocabulary replaces hashing."
+    num_bins: int = Field(default=10, ge=2, le=1000, description="Number of equal-frequency bins of a numeric feature.")
+    embedding_dim_policy: EmbeddingDimPolicy = Field(
+        default=EmbeddingDimPolicy.EMB_SQRT4_STEP4, description="Width of an embedding by its number of distinct values."
     )
-    min_count: int = Field(default=1, ge=1, description="Values seen less often are out of vocabulary.")
-    hash_ratio: int = Field(default=5, ge=1, description="hash_bucket_size = distinct count * ratio, above max_vocabulary.")
+    embedding_dim: dict[str, int] = Field(default_factory=dict, description="feature -> width, in place of the policy.")
+    max_vocabulary: int = Field(
+        default=2_000_000,
+        ge=1,
+        description="Features with at most so many distinct values get an exact vocabulary, others hash buckets.",
+    )
+    min_count: int = Field(default=1, ge=1, description="Values with a lower count are out of vocabulary.")
+    hash_ratio: int = Field(
+        default=5, ge=1, description="Above max_vocabulary, hash_bucket_size = distinct values * hash_ratio."
+    )
     drop_missing_frac: float = Field(
-        default=0.999, gt=0, le=1, description="A feature missing in more rows than this is dropped."
+        default=0.999, gt=0, le=1, description="A feature is dropped if a larger fraction of its rows is missing."
     )
     features: dict[str, FeatureStatistics] = Field(
-        default_factory=dict, description="feature or embedding -> keys that hold for it alone."
+        default_factory=dict, description="feature or embedding -> keys that override those of the section."
     )
 
     @model_validator(mode="after")
     def _one_width(self) -> Statistics:
         twice = sorted(name for name, own in self.features.items() if own.embedding_dim and name in self.embedding_dim)
         if twice:
-            raise ValueError(f"embedding_dim and features give a width twice: {', '.join(twice)}")
+            raise ValueError(f"both embedding_dim and features set the width of {', '.join(twice)}; set it once")
         return self
 
-    def given(self, names: Iterable[str], key: str) -> dict[str, object]:
-        """Returns what each of the names is given for a key of its own."""
+    def own_values(self, names: Iterable[str], key: str) -> dict[str, object]:
+        """Returns name -> value of a key, for those of the names (features and embeddings) that set it."""
         found = {name: getattr(self.features[name], key) for name in names if name in self.features}
         if key == "embedding_dim":
             found |= {name: self.embedding_dim[name] for name in names if name in self.embedding_dim}
         return {name: value for name, value in found.items() if value not in (None, False)}
 
-    def own(self, names: Iterable[str]) -> Statistics:
-        """Returns the section with the keys of the first name that has any; features that share an embedding agree."""
+    def for_feature(self, names: Iterable[str]) -> Statistics:
+        """Returns the section with the keys that its names (feature and embedding) override; the first name has priority."""
         found: dict[str, object] = {}
         for name in reversed(list(names)):
             own = self.features.get(name, FeatureStatistics())
@@ -98,7 +105,7 @@ class Statistics(Section):
 
 
 class HashFunction(StrEnum):
-    """The hash of a text that categories are told apart by."""
+    """Hash function of the texts of categories."""
 
     MURMUR = "murmur_hash64a"
     FARM = "farm_fingerprint64"

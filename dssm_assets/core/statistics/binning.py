@@ -1,11 +1,7 @@
-"""Exact equal-frequency boundaries of numeric features from merged value counts.
+"""Exact equal-frequency boundaries of numeric features, from merged value counts.
 
-Belongs here: where bins are cut. Does not belong here: counting (`value_counts.py`) and what bin a value falls to
-(`bucketizer.py`).
-
-One convention end to end: bins are [a, b), a value that equals a boundary falls to the bin that starts there. A cut
-can only lie between two distinct values; it is named by the upper one. All ranks are integers, so nothing depends on
-rounding.
+Bins are [a, b) everywhere: a value that equals a boundary is in the bin that starts there. A cut is always between two
+distinct values, and the upper one is the boundary. All ranks are integers, so nothing depends on rounding.
 """
 
 from __future__ import annotations
@@ -34,20 +30,20 @@ BINNING: Final = pa.schema(
 
 
 def bin_features(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | None = None) -> pa.Table:
-    """Returns one row per feature: its boundaries and what they were cut from.
+    """Returns one row per feature with its boundaries and the statistics of its values.
 
     Args:
         merged: numeric value counts of the window (`merge_value_counts`).
-        num_bins: bins per feature, at least 2; a feature gets fewer where its values do not allow as many.
-        own_bins: by feature, the bins of those that have a number of their own.
+        num_bins: bins per feature, at least 2; fewer where a feature does not have as many distinct values.
+        own_bins: feature -> bins, for features that override num_bins.
 
     Returns:
-        feature, boundaries (ascending; none for a constant or all-missing feature), count (missing included),
-        missing_count, distinct_count (missing not included), min, max (null if all are missing), sorted by feature.
+        feature, boundaries (ascending; empty for a constant or all-missing feature), count (including missing values),
+        missing_count, distinct_count (excluding the missing value), min, max (null if all are missing), sorted by feature.
 
     Raises:
-        SchemaError: if the table is no table of numeric value counts.
-        ValueError: if num_bins is below 2.
+        SchemaError: the table is not a table of numeric value counts.
+        ValueError: num_bins is below 2.
     """
     merged = cast_counts(merged, [NUMERIC_COUNTS])
     wanted = {"num_bins": num_bins, **(own_bins or {})}
@@ -63,9 +59,9 @@ def bin_features(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | 
     bounds = np.searchsorted(codes[order], np.arange(len(names.dictionary) + 1))
     rows = []
     for code, name in enumerate(names.dictionary.to_pylist()):
-        mine = order[bounds[code] : bounds[code + 1]]
-        present = mine[~is_missing[mine]]
-        missing_count = int(counts[mine[is_missing[mine]]].sum())
+        own = order[bounds[code] : bounds[code + 1]]
+        present = own[~is_missing[own]]
+        missing_count = int(counts[own[is_missing[own]]].sum())
         bins = wanted.get(name, num_bins)
         rows.append(_row(name, values[present], counts[present], bins) | {"missing_count": missing_count})
     for row in rows:
@@ -74,19 +70,19 @@ def bin_features(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | 
 
 
 def equal_frequency_boundaries(values: Any, counts: Any, num_bins: int) -> list[float]:
-    """Returns strictly ascending cut points b: bins (-inf, b0), [b0, b1), ..., each with at least one row.
+    """Returns strictly ascending cut points b of the bins (-inf, b0), [b0, b1), ..., each with at least one row.
 
-    With at most num_bins distinct values every value gets its own bin. Otherwise the k-th cut aims at k n / num_bins
-    of the n rows below it and takes the nearest place between two distinct values (of two equally near the lower);
-    cuts that fall together are one.
+    With at most num_bins distinct values every value gets its own bin. Otherwise the k-th cut should have k n / num_bins
+    of the n rows below it. It is made at the nearest gap between two distinct values, the lower one of two equally near;
+    equal cuts are made once.
 
     Args:
         values: distinct values, ascending.
-        counts: rows of each value, integers above zero.
-        num_bins: bins wanted, at least 2.
+        counts: number of rows of each value, above zero.
+        num_bins: number of bins, at least 2.
 
-    Example: values 1, 2, 3, 4 with counts 5, 1, 1, 5 and two bins: 6 of 12 rows are to lie below the cut; below 3 lie
-    exactly 6, so the boundary is 3.
+    Example: values 1, 2, 3, 4 with counts 5, 1, 1, 5 and two bins: 6 of 12 rows should be below the cut; exactly 6 are
+    below 3, so the boundary is 3.
     """
     if len(values) <= num_bins:
         return [float(value) for value in values[1:]]

@@ -1,8 +1,4 @@
-"""feature_config and step_config: what every feature's embedding looks like, decided from the window's statistics.
-
-Belongs here: keep or drop, kind of vocabulary, widths. Does not belong here: the statistics themselves
-(`binning.py`, `value_counts.py`) and turning values into indices (`bucketizer.py`).
-"""
+"""The tables feature_config, the embedding of every feature, and step_config, the number of training steps."""
 
 from __future__ import annotations
 
@@ -37,82 +33,82 @@ def decide_feature_config(
     exclude: Collection[str] = (),
     hash_function: HashFunction = HashFunction.MURMUR,
 ) -> pa.Table:
-    """Returns feature, feature_info (JSON of `FeatureInfo`, null if dropped), message: one row per feature, then per
+    """Returns feature, feature_info (JSON of `FeatureInfo`, null if dropped), message: one row per feature, then one per
     sub-feature of a sequence, in the order of fg.json.
 
-    `DROP IT: reason` stands in the message of a feature that is excluded, constant (one value, never missing), missing
-    in more rows than drop_missing_frac, or without a value that reaches min_count. Keys of fg.json win over statistics:
-    boundaries, hash_bucket_size, num_buckets, vocab_list, embedding_dim. Features of one embedding_name get one
-    vocabulary, counted over all of them (dropped ones too), and one width. A sub-feature of a sequence is judged by the
-    counts of its embedding.
+    The message of a dropped feature is `DROP IT: reason`. A feature is dropped if it is excluded, constant (one value,
+    never missing), missing in more rows than drop_missing_frac, or without a value that reaches min_count. Keys of fg.json
+    override the statistics: boundaries, hash_bucket_size, num_buckets, vocab_list, embedding_dim. Features of one
+    embedding_name get one width and one vocabulary, counted over all of them including dropped ones. A sub-feature of a
+    sequence is decided by the counts of its embedding.
 
     Args:
         spec: the feature definitions.
         statistics: the section of the configuration.
-        binning: `feature_binning` of the window.
+        binning: `bin_features` of the window.
         counts: category counts of the window, in any order.
         exclude: features that are generated but not trained on.
-        hash_function: the hash that the counted values were encoded with.
+        hash_function: hash function of the counted values.
 
     Raises:
-        SchemaError: naming every feature that the statistics lack, and every sub-feature whose vocabulary is unknown.
-        ConfigError: if statistics.embedding_dim or exclude name no feature, or two widths for one embedding.
+        SchemaError: naming every feature without statistics, and every sub-feature whose vocabulary is unknown.
+        ConfigError: statistics or exclude name an unknown feature, or give two values for one embedding.
     """
     features = (*spec.features, *spec.sequence_features)
     check_names(features, statistics, exclude)
     rules = FeatureRules(features, statistics, binning, FeatureCounts(counts), hash_function)
-    rules.check()
+    rules.check_statistics()
     rows = []
     for feature in features:
         reason = "excluded by the configuration" if feature.name in exclude else rules.drop_reason(feature)
         if reason is not None:
             rows.append({FEATURE: feature.name, FEATURE_INFO: None, MESSAGE: DROP + reason})
             continue
-        words, collisions = rules.rule(feature).words, rules.collisions(feature)
-        words += f", {collisions:.2%} of them share a bucket" if collisions is not None else ""
-        rows.append({FEATURE: feature.name, FEATURE_INFO: rules.info(feature).to_json(), MESSAGE: words})
+        message, collisions = rules.rule_for(feature).message, rules.collision_frac_of(feature)
+        message += f", {collisions:.2%} of them share a bucket" if collisions is not None else ""
+        rows.append({FEATURE: feature.name, FEATURE_INFO: rules.info_for(feature).to_json(), MESSAGE: message})
     return pa.Table.from_pylist(rows, schema=CONFIG)
 
 
 def collision_fracs(spec: FgSpec, statistics: Statistics, counts: pa.Table) -> dict[str, float]:
-    """Returns by hashed feature the share of the window's distinct values that share a bucket with another one."""
+    """Returns hashed feature -> fraction of the distinct values of the window that share a bucket with another one."""
     features = [feature for feature in (*spec.features, *spec.sequence_features) if feature.kind is Kind.CATEGORICAL]
     rules = FeatureRules(features, statistics, BINNING.empty_table(), FeatureCounts(counts), HashFunction.MURMUR)
-    found = {feature.name: rules.collisions(feature) for feature in features}
+    found = {feature.name: rules.collision_frac_of(feature) for feature in features}
     return {name: frac for name, frac in found.items() if frac is not None}
 
 
 def decide_step_config(positives: int, training: Training) -> pa.Table:
     """Returns the rows `__NUM_STEPS__` {"num_steps": n} and `__DECAY_STEPS__` {"decay_steps": n}: the plan of the fit.
 
-    num_steps = epochs x positives x epoch_frac / batch_size, each epoch rounded up to whole batches; decay_steps are the last of
-    them, in which the learning rate falls. A fit that leaves out positives (of items outside the corpus, or with fewer than
-    min_history before them) takes fewer steps and spreads the plan over them.
+    num_steps = epochs x positives x epoch_frac / batch_size, where each epoch is rounded up to whole batches. decay_steps is
+    the number of steps at the end in which the learning rate decays. A fit that skips positives (items outside the corpus, or
+    fewer than min_history events before them) takes fewer steps and scales the plan to them.
 
     Raises:
-        ValueError: there is no positive.
+        ValueError: there are no positives.
     """
     if positives < 1:
         raise ValueError(f"steps need at least 1 positive, got {positives}")
     plan = planned_steps(positives, training)
-    words = (
+    message = (
         f"{positives} positives, {training.epochs} epochs of {training.epoch_frac:g} of them, batches of {training.batch_size}"
     )
     steps = {NUM_STEPS: {"num_steps": plan.num_steps}, DECAY_STEPS: {"decay_steps": plan.decay_steps}}
-    rows = [{FEATURE: name, FEATURE_INFO: json.dumps(info), MESSAGE: words} for name, info in steps.items()]
+    rows = [{FEATURE: name, FEATURE_INFO: json.dumps(info), MESSAGE: message} for name, info in steps.items()]
     return pa.Table.from_pylist(rows, schema=CONFIG)
 
 
 def read_step_plan(steps: Mapping[str, str]) -> StepPlan:
-    """Returns the plan that `step_config` tells, by its features and their feature_info."""
+    """Returns the plan of the rows of step_config, given as feature -> feature_info."""
     return StepPlan(**json.loads(steps[NUM_STEPS]), **json.loads(steps[DECAY_STEPS]))
 
 
 def check_names(features: Sequence[Feature], statistics: Statistics, exclude: Collection[str]) -> None:
-    """Checks that what the configuration says of features by name is of features that exist, and said once.
+    """Checks the parts of the configuration that name features: they exist, and an embedding gets one value per key.
 
     Raises:
-        ConfigError: naming every unknown name, width below 1 and contradiction within an embedding.
+        ConfigError: naming every unknown name, every width below 1 and every contradiction within an embedding.
     """
     names = {feature.name for feature in features}
     known = names | {feature.embedding_name for feature in features}
@@ -136,7 +132,7 @@ def check_names(features: Sequence[Feature], statistics: Statistics, exclude: Co
             groups.setdefault(feature.embedding_name, {feature.embedding_name}).add(feature.name)
     for embedding, members in groups.items():
         for key in FeatureStatistics.model_fields:
-            given = statistics.given(sorted(members), key)
+            given = statistics.own_values(sorted(members), key)
             if len(set(map(str, given.values()))) > 1:
                 got = ", ".join(f"{name}: {value}" for name, value in given.items())
                 faults.append(Fault(f"statistics, {key} of embedding {embedding}", "one value", got, "agree on one"))

@@ -1,7 +1,6 @@
-"""What the window's statistics make of each feature: kept or dropped, its vocabulary, its width.
+"""Decisions for each feature from the statistics of the window: kept or dropped, its bins or vocabulary, its width.
 
-Belongs here: the decisions for one feature and for the features that share an embedding. Does not belong here: the
-rows of the table (`feature_config.py`) and the statistics themselves (`binning.py`, `value_counts.py`).
+`FeatureInfo` is the decision as feature_config stores it, `FeatureRules` decides; between them the collisions of hash buckets.
 """
 
 from __future__ import annotations
@@ -27,30 +26,30 @@ from dssm_assets.core.statistics.vocabulary import FeatureCounts
 
 
 class FeatureInfo(BaseModel):
-    """One kept feature. Exactly one of boundary, vocab_size, vocab_list, vocab_dict, num_buckets and hash_bucket_size is
-    given.
+    """The decision for one kept feature: exactly one of boundary, vocab_size, vocab_list, vocab_dict, num_buckets and
+    hash_bucket_size is given.
 
     Attributes:
         side: the tower that reads it; "user" for a sub-feature of a sequence.
         kind: numeric or categorical.
-        is_multi: a row holds a list of values; false for a sub-feature, whose elements hold one each.
-        is_weighted: true if every value carries a weight, else null.
+        is_multi: a row has a list of values; false for a sub-feature, where each element of the sequence has one.
+        is_weighted: true if every value has a weight, else null.
         sequence_name: the sequence of a sub-feature, else null.
-        sequence_length: elements of the past that the definition asks for (0: as the model says), else null.
+        sequence_length: sequence_length of the definition of a sub-feature (0: the model decides), else null.
         embedding_name: features of one name share a table.
         embedding_dim: width of the table.
-        num_embeddings: rows of the table: embedding indices are 0 .. num_embeddings - 1, and 0 is missing.
-        boundary: cut points of bins [a, b); index 1 + number of boundaries <= x.
-        vocab_size: values in the counted vocabulary; 1 is out of vocabulary, 2.. by frequency.
-        counted_features: features whose counts together are the vocabulary.
-        min_count: values counted less often are out of vocabulary.
-        vocab_list: the vocabulary as defined; 1 is out of vocabulary, 2.. in its order.
-        vocab_dict: the vocabulary with the bucket of each value, also that of a vocab_file; 1 is out of vocabulary.
-        num_buckets: the vocabulary is the integers below it; 1 is out of vocabulary, 2 + value.
-        hash_bucket_size: index 1 + hash modulo it.
+        num_embeddings: rows of the table; embedding indices are 0 .. num_embeddings - 1, and 0 is missing.
+        boundary: cut points of bins [a, b); the index is 1 + number of boundaries <= x.
+        vocab_size: number of values in the counted vocabulary; index 1 is out of vocabulary, 2.. by frequency.
+        counted_features: features whose counts are added for the vocabulary.
+        min_count: values with a lower count are out of vocabulary.
+        vocab_list: the vocabulary as defined; index 1 is out of vocabulary, 2.. in its order.
+        vocab_dict: the vocabulary, also that of a vocab_file, with the bucket of each value; index 1 is out of vocabulary.
+        num_buckets: the vocabulary is the integers below it; index 1 is out of vocabulary, else 2 + value.
+        hash_bucket_size: the index is 1 + hash modulo it.
         default_bucketize_value: bucket of values out of the vocabulary; indices are then 1 + bucket.
         default_value: text that gets index 0 in a vocabulary without default_bucketize_value that lacks it.
-        hash_function: the hash of categories (null: murmur_hash64a).
+        hash_function: hash function of the categories (null: murmur_hash64a).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,26 +83,26 @@ class FeatureInfo(BaseModel):
         return self
 
     def to_json(self) -> str:
-        """Returns the JSON text, without the keys that do not apply."""
+        """Returns the JSON text without keys that are null."""
         return self.model_dump_json(exclude_none=True)
 
     @classmethod
     def from_json(cls, text: str) -> FeatureInfo:
-        """Returns what `to_json` wrote."""
+        """Returns the decision that `to_json` wrote."""
         return cls.model_validate_json(text)
 
 
 def collision_frac(hashes: Any, bucket_count: int) -> float:
-    """Returns the share of distinct values that share their bucket with another one; 0 if there are no values.
+    """Returns the fraction of distinct values that share their bucket with another one; 0 if there are no values.
 
-    Four values in the buckets 0, 1, 1, 2: two of four share one, 0.5.
+    Example: of four values in the buckets 0, 1, 1, 2 two share a bucket, 0.5.
 
     Args:
         hashes: one uint64 or int64 hash per distinct value.
-        bucket_count: hash modulo this is the bucket.
+        bucket_count: the bucket is the hash modulo this number.
 
     Raises:
-        ValueError: if there is no bucket.
+        ValueError: bucket_count is below 1.
     """
     _check(bucket_count)
     buckets = hash_bucket(np.asarray(hashes), bucket_count)
@@ -114,12 +113,12 @@ def collision_frac(hashes: Any, bucket_count: int) -> float:
 
 
 def expected_collision_frac(distinct_count: int, bucket_count: int) -> float:
-    """Returns the `collision_frac` that a hash which fills its buckets evenly has on average.
+    """Returns the expected `collision_frac` of a uniform hash: 1 - (1 - 1/m)^(n - 1) for n values in m buckets.
 
-    A value stays alone if none of the n - 1 others falls to its bucket: 1 - (1 - 1/m)^(n - 1) for m buckets.
+    A value does not collide if none of the n - 1 others is in its bucket.
 
     Raises:
-        ValueError: if there is no bucket, or fewer than no values.
+        ValueError: bucket_count is below 1, or distinct_count below 0.
     """
     _check(bucket_count)
     if distinct_count < 0:
@@ -127,18 +126,18 @@ def expected_collision_frac(distinct_count: int, bucket_count: int) -> float:
     others = max(distinct_count - 1, 0)
     if bucket_count == 1:
         return float(others > 0)
-    # 1 - 1/m is 1 in floating point where m is large: so the logarithm of it.
+    # By the logarithm, because 1 - 1/m rounds to 1 for large m.
     return -math.expm1(others * math.log1p(-1 / bucket_count))
 
 
 def texts_of_one_hash(texts: pa.Array | pa.ChunkedArray, function: HashFunction = HashFunction.MURMUR) -> list[tuple[str, ...]]:
-    """Returns the groups of distinct texts that have one and the same 64-bit hash, each group and all of them sorted.
+    """Returns the groups of distinct texts with the same 64-bit hash; groups and the texts in them are sorted.
 
-    None is to be expected: of 37 million sets of a million texts, one has a group. Nulls are no text.
+    A group is very unlikely: it occurs in one of 37 million sets of a million texts. Nulls are ignored.
 
     Args:
         texts: a column, or the entries of a dictionary.
-        function: the hash.
+        function: the hash function.
     """
     distinct = texts.unique().drop_null()
     _, group, counts = np.unique(hash_values(distinct, function), return_inverse=True, return_counts=True)
@@ -156,23 +155,23 @@ def _check(bucket_count: int) -> None:
 
 @dataclass(frozen=True)
 class Rule:
-    """How values of an embedding become indices, from how many distinct values, and in words.
+    """How values of an embedding become indices.
 
     Attributes:
-        keys: those of FeatureInfo.
+        keys: keys of FeatureInfo.
         num_embeddings: rows of the table.
-        distinct: distinct values, from which the width follows.
-        words: one sentence for people.
+        distinct: number of distinct values, which determines the width.
+        message: explanation of the rule.
     """
 
     keys: Mapping[str, Any]
     num_embeddings: int
     distinct: int
-    words: str
+    message: str
 
 
 class FeatureRules:
-    """The statistics, looked up by feature and by embedding."""
+    """Decides for features, with the statistics of the window, which features of one embedding share."""
 
     def __init__(
         self,
@@ -185,18 +184,18 @@ class FeatureRules:
         self._statistics = statistics
         self._bins: dict[str, dict[str, Any]] = {row[FEATURE]: row for row in binning.to_pylist()}
         self._counts = counts
-        # Written where it is not the default: equal rules of two days mean equal rows (carried_rows).
+        # Written only if it is not the default; match_rows compares the rules of two days.
         self._hash: dict[str, Any] = {} if function is HashFunction.MURMUR else {"hash_function": function}
         self._groups: dict[str, list[Feature]] = {}
         for feature in features:
             self._groups.setdefault(feature.embedding_name, []).append(feature)
         self._rules: dict[str, Rule] = {}
 
-    def check(self) -> None:
+    def check_statistics(self) -> None:
         """Checks that there are statistics for every feature that needs them.
 
         Raises:
-            SchemaError: naming every feature that the statistics lack, and every sub-feature of unknown vocabulary.
+            SchemaError: naming every feature without statistics, and every sub-feature of unknown vocabulary.
         """
         faults = []
         for feature in (feature for group in self._groups.values() for feature in group):
@@ -213,8 +212,8 @@ class FeatureRules:
         if faults:
             raise SchemaError(faults)
 
-    def rule(self, feature: Feature) -> Rule:
-        """Returns how the feature's values become indices; features of one embedding have one rule."""
+    def rule_for(self, feature: Feature) -> Rule:
+        """Returns the rule from the values of a feature to indices; features of one embedding share it."""
         if feature.kind is Kind.NUMERIC:
             return self._number_rule(feature)
         if feature.embedding_name not in self._rules:
@@ -222,15 +221,15 @@ class FeatureRules:
         return self._rules[feature.embedding_name]
 
     def drop_reason(self, feature: Feature) -> str | None:
-        """Returns why a feature cannot be trained on, None if it can."""
+        """Returns the reason why a feature is dropped, None if it is kept."""
         if feature.depth > 1:
             return "each element of the sequence holds several values; towers read one per element"
         if feature.sequence is not None and feature.kind is Kind.NUMERIC and not self._boundaries(feature):
             return "numbers of a sequence are not counted: give them boundaries"
-        is_kept = self._statistics.given(self._names(feature), "keep")
-        return None if is_kept else self._reason_in_window(feature)
+        is_kept = self._statistics.own_values(self._names(feature), "keep")
+        return None if is_kept else self._drop_reason_in_window(feature)
 
-    def _reason_in_window(self, feature: Feature) -> str | None:
+    def _drop_reason_in_window(self, feature: Feature) -> str | None:
         totals, own = self._totals(feature), self._own(feature)
         if totals is None:
             return None
@@ -241,12 +240,12 @@ class FeatureRules:
             return f"missing in {missing} of {total} rows, above drop_missing_frac {own.drop_missing_frac}"
         if distinct == 1 and missing == 0:
             return "constant: one value in the window, never missing"
-        is_empty = self.rule(feature).keys.get("vocab_size") == 0
+        is_empty = self.rule_for(feature).keys.get("vocab_size") == 0
         return f"no value occurs {own.min_count} times (min_count)" if is_empty else None
 
-    def info(self, feature: Feature) -> FeatureInfo:
-        """Returns the row's JSON for a feature that is kept."""
-        sequence, rule = feature.sequence, self.rule(feature)
+    def info_for(self, feature: Feature) -> FeatureInfo:
+        """Returns the decision for a kept feature."""
+        sequence, rule = feature.sequence, self.rule_for(feature)
         return FeatureInfo(
             side=feature.side,
             kind=feature.kind,
@@ -260,16 +259,16 @@ class FeatureRules:
             **rule.keys,
         )
 
-    def collisions(self, feature: Feature) -> float | None:
-        """Returns the share of the window's distinct values that share a hash bucket; None for what is not hashed."""
-        size = self.rule(feature).keys.get("hash_bucket_size") if feature.kind is Kind.CATEGORICAL else None
+    def collision_frac_of(self, feature: Feature) -> float | None:
+        """Returns the fraction of distinct values of the window that share a hash bucket; None without hash buckets."""
+        size = self.rule_for(feature).keys.get("hash_bucket_size") if feature.kind is Kind.CATEGORICAL else None
         if not size:
             return None
         hashes, _ = self._counts.by_frequency(self._counted(feature))
         return collision_frac(hashes, size) if len(hashes) else None
 
     def _totals(self, feature: Feature) -> tuple[int, int, int] | None:
-        """Rows, rows without a value and distinct values of a feature; None if it was never counted."""
+        """Returns rows, rows without a value and distinct values of a feature; None if it was not counted."""
         if feature.kind is Kind.NUMERIC:
             row = self._bins.get(feature.name)
             return None if row is None else (row[COUNT], row["missing_count"], row["distinct_count"])
@@ -290,12 +289,12 @@ class FeatureRules:
         if defined:
             return self._defined_rule(feature, defined, len(hashes))
         own = self._own(feature)
-        asked = list(self._statistics.given(self._names(feature), "hash_bucket_size").values())
-        if asked or len(hashes) > own.max_vocabulary:
-            size = int(str(asked[0])) if asked else len(hashes) * own.hash_ratio
-            reason = "as configured" if asked else f"above max_vocabulary {own.max_vocabulary}"
-            words = f"{size} hash buckets: {len(hashes)} distinct values, {reason}"
-            return Rule({"hash_bucket_size": size} | self._hash, size + 1, len(hashes), words)
+        configured = list(self._statistics.own_values(self._names(feature), "hash_bucket_size").values())
+        if configured or len(hashes) > own.max_vocabulary:
+            size = int(str(configured[0])) if configured else len(hashes) * own.hash_ratio
+            reason = "as configured" if configured else f"above max_vocabulary {own.max_vocabulary}"
+            message = f"{size} hash buckets: {len(hashes)} distinct values, {reason}"
+            return Rule({"hash_bucket_size": size} | self._hash, size + 1, len(hashes), message)
         size = int((counts >= own.min_count).sum())
         keys = {"vocab_size": size, "counted_features": names, "min_count": own.min_count} | self._hash
         return Rule(keys, size + 2, len(hashes), f"vocabulary of {size}, {len(hashes)} distinct values")
@@ -313,13 +312,13 @@ class FeatureRules:
             size, last = len(buckets), max(buckets.values() if isinstance(buckets, dict) else buckets)
             if outside is None and feature.operator.default_text:
                 keys["default_value"] = feature.operator.default_text
-        # With default_bucketize_value an index is 1 + bucket. Without it 0 and 1 are reserved; a dict has them inside.
+        # With default_bucketize_value an index is 1 + bucket. Without it 0 and 1 are reserved, which a dict already includes.
         is_reserved = outside is None and "vocab_dict" in defined
         offset = 0 if is_reserved else FIRST_BUCKET if outside is None else 1
         return Rule(keys, max(last, outside or 0) + offset + 1, size, f"vocabulary of {size} as defined")
 
     def _defined(self, feature: Feature) -> dict[str, Any]:
-        """The vocabulary that any feature of the embedding defines in fg.json (they agree: spec_checks)."""
+        """Returns the vocabulary that any feature of the embedding defines in fg.json; `spec.py` checks that they agree."""
         for member in self._groups[feature.embedding_name]:
             operator: Any = member.operator
             for key in ("hash_bucket_size", "num_buckets", "vocab_list", "vocab_dict"):
@@ -333,11 +332,11 @@ class FeatureRules:
         for member in self._groups[feature.embedding_name]:
             if member.operator.embedding_dim is not None:
                 return member.operator.embedding_dim
-        given = list(self._statistics.given(self._names(feature), "embedding_dim").values())
-        return int(str(given[0])) if given else embedding_dim(rule.distinct, self._own(feature).embedding_dim_policy)
+        configured = list(self._statistics.own_values(self._names(feature), "embedding_dim").values())
+        return int(str(configured[0])) if configured else embedding_dim(rule.distinct, self._own(feature).embedding_dim_policy)
 
     def _own(self, feature: Feature) -> Statistics:
-        return self._statistics.own(self._names(feature))
+        return self._statistics.for_feature(self._names(feature))
 
     def _names(self, feature: Feature) -> list[str]:
         if feature.kind is Kind.NUMERIC:
@@ -345,7 +344,7 @@ class FeatureRules:
         return [feature.embedding_name, *(member.name for member in self._groups[feature.embedding_name])]
 
     def _counted(self, feature: Feature) -> list[str]:
-        """Names of the counted features that share the feature's embedding."""
+        """Returns the names of the counted features that share the embedding of the feature."""
         return [member.name for member in self._groups[feature.embedding_name] if member.name in self._counts]
 
     @staticmethod
@@ -354,9 +353,9 @@ class FeatureRules:
 
 
 def embedding_dim(distinct: int, policy: EmbeddingDimPolicy) -> int:
-    """Returns the width for so many distinct values (semantics.md section 5), a multiple of the step and at least it.
+    """Returns the width of an embedding of so many distinct values (semantics.md section 5): a multiple of the step, at least one.
 
-    Rounds half to even. Example: SQRT4_STEP4 of 10000 is round(10 / 4) * 4 = round(2.5) * 4 = 8.
+    Halves are rounded to even. Example: SQRT4_STEP4 of 10000 is round(10 / 4) * 4 = round(2.5) * 4 = 8.
     """
     step = 8 if policy.value.endswith("STEP8") else 4
     number = max(distinct, 1)

@@ -1,14 +1,11 @@
-"""Value counts: the day's mergeable partials from which a window's binning and vocabularies follow.
+"""Value counts of a day: partial counts that are merged over a window, for its bins and vocabularies.
 
-Belongs here: counting the encoded values of samples, merging counts, ordering them by frequency. Does not belong
-here: boundaries (`binning.py`), vocabularies (`vocabulary.py`).
+A counts table has one row per feature and distinct value: feature, value (float32) or value_hash (int64), count (int64),
+sorted by feature and value. The last row of a feature has a null value and counts missing values. Merging adds integers per
+key, so any order and any grouping of the days gives the same table.
 
-Features of a user are counted in the rows of users, each as often as samples use it: the same numbers as counting in
-samples that carry copies, for less.
-
-A counts table has one row per feature and distinct value: feature, value (float32) or value_hash (int64), count
-(int64), sorted by feature and value with the null row, which counts missing values, last. Merging is a sum of
-integers per key: any order and any grouping of the days gives the same table.
+The features of users and items are counted in their feature tables, each row as often as samples use it. That gives the
+same numbers as counting samples that contain copies of the rows, and costs less.
 """
 
 from __future__ import annotations
@@ -34,11 +31,11 @@ Codes = np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
 
 @dataclass(frozen=True)
 class Uses:
-    """How often each row of a table counts.
+    """How often samples use each row of a table.
 
     Attributes:
-        counts: of each row; None: every row once.
-        without: samples that have no row at all: each counts as one without any value.
+        counts: number of uses of each row; None for one use of every row.
+        without: number of samples without a row: each counts as one missing value.
     """
 
     counts: Counts | None = None
@@ -46,7 +43,7 @@ class Uses:
 
     @cached_property
     def used(self) -> tuple[Counts, Counts] | None:
-        """The rows that count at all, and how often each does; None: every row once."""
+        """The used rows and the number of uses of each; None for one use of every row."""
         if self.counts is None:
             return None
         rows = np.flatnonzero(self.counts)
@@ -54,150 +51,120 @@ class Uses:
 
 
 ONCE: Final = Uses()
+"""One use of every row."""
 
 
 @dataclass(frozen=True)
 class CodedValues:
-    """The values of a column: innermost ones of lists, and a null for every list without any.
+    """The values of a column by codes: the innermost values of lists, and a null for every empty list.
 
     Attributes:
-        distinct: the different values, ascending, a null last.
-        codes: of each value its place in `distinct`.
-        bounds: where the values of each row begin, and the end; None: one value per row.
+        distinct: the distinct values, ascending, followed by a null.
+        codes: position of each value in `distinct` [n].
+        offsets: offsets of the rows [R + 1]; None for one value per row.
     """
 
     distinct: pa.Array
     codes: Codes
-    bounds: ragged.Offsets | None = None
+    offsets: ragged.Offsets | None = None
 
     @classmethod
     def from_column(cls, column: pa.Array | pa.ChunkedArray) -> CodedValues:
-        """Returns the values of an encoded column: float32 or int64, or lists of them. NaN is missing, -0.0 is 0.0."""
+        """Returns the values of an encoded column: float32, int64 or lists of them. NaN is missing, -0.0 is 0.0."""
         array = ragged.combine_chunks(column)
-        values, bounds = _values(array) if ragged.is_list(array.type) else (array, None)
+        values, offsets = _flatten(array) if ragged.is_list(array.type) else (array, None)
         if pa.types.is_float32(values.type):
             numbers = values.to_numpy(zero_copy_only=False) + np.float32(0)
             values = pa.array(numbers, pa.float32(), mask=np.isnan(numbers))
         encoded = values.dictionary_encode()
         none = len(encoded.dictionary)
         order = np.append(np.argsort(encoded.dictionary.to_numpy(zero_copy_only=False)), none)
-        places = np.empty(none + 1, np.min_scalar_type(none))
-        places[order] = np.arange(none + 1, dtype=places.dtype)
-        codes = places[encoded.indices.fill_null(none).to_numpy(zero_copy_only=False)]
+        positions = np.empty(none + 1, np.min_scalar_type(none))
+        positions[order] = np.arange(none + 1, dtype=positions.dtype)
+        codes = positions[encoded.indices.fill_null(none).to_numpy(zero_copy_only=False)]
         distinct = pa.concat_arrays([encoded.dictionary, pa.nulls(1, values.type)]).take(pa.array(order))
-        return cls(distinct, codes, bounds)
+        return cls(distinct, codes, offsets)
 
     def count(self, uses: Uses) -> tuple[pa.Array, Counts]:
-        """Returns the distinct values that count, ascending with null last, and how often each does."""
+        """Returns the distinct values of the used rows, ascending with null last, and the count of each."""
         codes, weights = self.codes, None
         if uses.used is not None:
             rows, weights = uses.used
-            if self.bounds is not None:
-                starts, lengths = self.bounds[rows], np.diff(self.bounds)[rows]
+            if self.offsets is not None:
+                starts, lengths = self.offsets[rows], np.diff(self.offsets)[rows]
                 codes, weights = codes[ragged.ranges(starts, lengths)], np.repeat(weights, lengths)
             else:
                 codes = codes[rows]
-        # bincount sums weights as floats, exactly as long as they stay below 2^53.
+        # bincount adds weights as floats, which is exact below 2^53.
         counts = np.bincount(codes, weights=weights, minlength=len(self.distinct)).astype(np.int64)
         counts[-1] += uses.without
-        there = np.flatnonzero(counts)
-        return self.distinct.take(pa.array(there)), counts[there]
+        present = np.flatnonzero(counts)
+        return self.distinct.take(pa.array(present)), counts[present]
 
 
-def _values(array: pa.Array) -> tuple[pa.Array, ragged.Offsets]:
-    """Returns the innermost values of lists, a null in the place of a list without any, and the bounds of each row's."""
+def _flatten(array: pa.Array) -> tuple[pa.Array, ragged.Offsets]:
+    """Returns the innermost values of lists, with a null for an empty list, and the offsets of the rows."""
     flat, offsets = ragged.flatten(array)
     if ragged.is_list(flat.type):
-        values, bounds = _values(flat)
-        return values, bounds[offsets]
+        values, inner_offsets = _flatten(flat)
+        return values, inner_offsets[offsets]
     lengths = np.diff(offsets)
-    bounds = ragged.offsets_of(np.maximum(lengths, 1))
-    if len(flat) == bounds[-1]:
-        return flat, bounds
-    places = np.full(bounds[-1], -1, np.int64)
-    places[ragged.ranges(bounds[:-1], lengths)] = np.arange(len(flat))
-    return flat.take(pa.array(places, mask=places < 0)), bounds
+    filled_offsets = ragged.offsets_of(np.maximum(lengths, 1))
+    if len(flat) == filled_offsets[-1]:
+        return flat, filled_offsets
+    positions = np.full(filled_offsets[-1], -1, np.int64)
+    positions[ragged.ranges(filled_offsets[:-1], lengths)] = np.arange(len(flat))
+    return flat.take(pa.array(positions, mask=positions < 0)), filled_offsets
 
 
 NUMERIC_COUNTS: Final = pa.schema([(FEATURE, pa.string()), (VALUE, pa.float32()), (COUNT, pa.int64())])
 CATEGORY_COUNTS: Final = pa.schema([(FEATURE, pa.string()), (VALUE_HASH, pa.int64()), (COUNT, pa.int64())])
 
 CodedTable: TypeAlias = Mapping[str, CodedValues]
-"""The coded columns of a table by feature."""
+"""feature -> its coded column."""
 
 _COMPACT_ROWS: Final = 1 << 20
-"""Unmerged rows that are always worth holding: below it, days are merged in one go."""
-
-
-def numeric_value_counts(table: pa.Table, features: Sequence[Feature], uses: Uses = ONCE) -> pa.Table:
-    """Returns feature, value, count of the numeric ones of the features of an encoded table; NaN counts as missing.
-
-    Args:
-        table: encoded rows.
-        features: those whose values stand in the table.
-        uses: how often each row counts.
-
-    Raises:
-        SchemaError: naming every feature column that is missing or has another type.
-    """
-    return count_values(Kind.NUMERIC, [(table, features, uses)])
-
-
-def category_value_counts(table: pa.Table, features: Sequence[Feature], uses: Uses = ONCE) -> pa.Table:
-    """Returns feature, value_hash, count of the categorical ones of the features of an encoded table.
-
-    Each value of a multi-valued feature counts; a list without values counts as one missing. Features that share an
-    embedding are counted apart.
-
-    Args:
-        table: encoded rows.
-        features: those whose values stand in the table.
-        uses: how often each row counts.
-
-    Raises:
-        SchemaError: naming every feature column that is missing or has another type.
-    """
-    return count_values(Kind.CATEGORICAL, [(table, features, uses)])
+"""Unmerged rows that may always be kept in memory: up to this number, days are merged at once."""
 
 
 def merge_value_counts(tables: Iterable[pa.Table]) -> pa.Table:
-    """Returns the sum of counts tables of one kind: the counts of all their samples together.
+    """Returns the sum of counts tables of one kind: the counts of all their samples.
 
-    Holds the merged rows plus about as many unmerged ones, however many tables there are. Tables whose feature is
-    dictionary-encoded are merged at less cost.
+    Memory is that of the merged rows plus about as many unmerged ones, whatever the number of tables. Merging is faster
+    where the column feature is dictionary-encoded.
 
     Raises:
-        SchemaError: if there is no table, or the tables are not all counts of the same kind.
+        SchemaError: there is no table, or the tables are not counts of one kind.
     """
-    held: list[pa.Table] = []
+    pending: list[pa.Table] = []
     schema: pa.Schema | None = None
     merged_rows = 0
     for table in tables:
         schema = _schema_of(table, [NUMERIC_COUNTS, CATEGORY_COUNTS] if schema is None else [schema])
         names = table.column(FEATURE)
         coded_names = names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
-        held.append(table.set_column(0, FEATURE, coded_names))
-        if sum(part.num_rows for part in held) - merged_rows > max(merged_rows, _COMPACT_ROWS):
-            held = [_summed(held)]
-            merged_rows = held[0].num_rows
+        pending.append(table.set_column(0, FEATURE, coded_names))
+        if sum(part.num_rows for part in pending) - merged_rows > max(merged_rows, _COMPACT_ROWS):
+            pending = [_sum(pending)]
+            merged_rows = pending[0].num_rows
     if schema is None:
         raise SchemaError(Fault("value counts", "at least one table", "none", "merge the days of a window"))
-    merged = _summed(held).cast(schema)
+    merged = _sum(pending).cast(schema)
     keys = [(name, "ascending") for name in schema.names[:2]]
     return merged.take(pc.sort_indices(merged, sort_keys=keys)).combine_chunks()
 
 
 def cast_counts(table: pa.Table, schemas: Sequence[pa.Schema]) -> pa.Table:
-    """Returns the table with the one of the schemas whose names and types it has.
+    """Returns the table cast to the schema among `schemas` that has its names and types.
 
     Raises:
-        SchemaError: if it has none of them.
+        SchemaError: no schema has them.
     """
     return table.cast(_schema_of(table, schemas))
 
 
 def _schema_of(table: pa.Table, schemas: Sequence[pa.Schema]) -> pa.Schema:
-    """Returns the one of the schemas whose names and types a table has; dictionary-encoded text is text."""
+    """Returns the schema that has the names and types of a table; dictionary-encoded text counts as text."""
     types = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in table.schema.types]
     for schema in schemas:
         if table.schema.names == schema.names and types == schema.types:
@@ -208,21 +175,21 @@ def _schema_of(table: pa.Table, schemas: Sequence[pa.Schema]) -> pa.Schema:
 
 
 def sort_by_frequency(merged: pa.Table) -> pa.Table:
-    """Returns category counts sorted by feature, then the most frequent first, then the smaller hash; nulls last."""
+    """Returns category counts sorted by feature, then frequency (highest first), then hash; nulls last."""
     order = [(FEATURE, "ascending"), (COUNT, "descending"), (VALUE_HASH, "ascending")]
     return merged.take(pc.sort_indices(merged, sort_keys=order)).combine_chunks()
 
 
-def _summed(tables: Sequence[pa.Table]) -> pa.Table:
+def _sum(tables: Sequence[pa.Table]) -> pa.Table:
     """Returns one row per feature and value, in no order; the feature stays dictionary-encoded."""
-    together = pa.concat_tables(tables).unify_dictionaries()
-    names = together.column_names
-    summed = together.group_by(names[:2], use_threads=False).aggregate([(COUNT, "sum")])
+    rows = pa.concat_tables(tables).unify_dictionaries()
+    names = rows.column_names
+    summed = rows.group_by(names[:2], use_threads=False).aggregate([(COUNT, "sum")])
     return pa.table([summed.column(name) for name in (*names[:2], f"{COUNT}_sum")], names=names)
 
 
 def code_columns(table: pa.Table, features: Sequence[Feature]) -> CodedTable:
-    """Returns the features of a table in the form that is counted again and again at little cost.
+    """Returns the features of a table in a form in which they can be counted repeatedly at little cost.
 
     Raises:
         SchemaError: naming every feature column that is missing or has another type.
@@ -234,39 +201,42 @@ def code_columns(table: pa.Table, features: Sequence[Feature]) -> CodedTable:
 def count_values(kind: Kind, groups: Iterable[tuple[pa.Table | CodedTable, Sequence[Feature], Uses]]) -> pa.Table:
     """Returns the counts of all features of one kind in several tables, each feature in one of them.
 
+    Each value of a multi-valued feature counts; an empty list counts as one missing value. Features that share an embedding
+    are counted separately.
+
     Args:
         kind: numbers or categories.
-        groups: tables of encoded rows, as they are or coded, the features that stand in each, and how often its rows count.
+        groups: tables of encoded rows, plain or coded, the features that each contains, and how often samples use its rows.
 
     Raises:
         SchemaError: naming every feature column that is missing or has another type.
     """
-    counted: dict[str, tuple[pa.Array, Counts]] = {}
+    counts_of: dict[str, tuple[pa.Array, Counts]] = {}
     for table, features, uses in groups:
         chosen = [feature for feature in features if feature.kind is kind]
         if isinstance(table, pa.Table):
-            counted |= _counted_rows(table, chosen, uses)
+            counts_of |= _count_rows(table, chosen, uses)
         else:
-            counted |= {feature.name: table[feature.name].count(uses) for feature in chosen}
+            counts_of |= {feature.name: table[feature.name].count(uses) for feature in chosen}
     schema = NUMERIC_COUNTS if kind is Kind.NUMERIC else CATEGORY_COUNTS
-    names = sorted(counted)
-    lengths = [len(counted[name][0]) for name in names]
+    names = sorted(counts_of)
+    lengths = [len(counts_of[name][0]) for name in names]
     columns = [
         pa.array(names, pa.string()).take(pa.array(np.repeat(np.arange(len(names)), lengths))),
-        pa.concat_arrays([pa.nulls(0, schema.types[1]), *(counted[name][0] for name in names)]),
-        pa.array(np.concatenate([np.zeros(0, np.int64), *(counted[name][1] for name in names)])),
+        pa.concat_arrays([pa.nulls(0, schema.types[1]), *(counts_of[name][0] for name in names)]),
+        pa.array(np.concatenate([np.zeros(0, np.int64), *(counts_of[name][1] for name in names)])),
     ]
     return pa.table(columns, schema=schema)
 
 
-def _counted_rows(table: pa.Table, features: Sequence[Feature], uses: Uses) -> dict[str, tuple[pa.Array, Counts]]:
-    """Returns the values of features and their counts; only rows that count are looked at."""
+def _count_rows(table: pa.Table, features: Sequence[Feature], uses: Uses) -> dict[str, tuple[pa.Array, Counts]]:
+    """Returns feature -> its values and their counts, reading used rows only."""
     _check(table, features)
-    rows, of_rows = table.select([feature.name for feature in features]), uses
+    rows = table.select([feature.name for feature in features])
     if uses.used is not None:
         used, counts = uses.used
-        rows, of_rows = rows.take(pa.array(used)), Uses(counts, uses.without)
-    return {feature.name: CodedValues.from_column(rows.column(feature.name)).count(of_rows) for feature in features}
+        rows, uses = rows.take(pa.array(used)), Uses(counts, uses.without)
+    return {feature.name: CodedValues.from_column(rows.column(feature.name)).count(uses) for feature in features}
 
 
 def _check(table: pa.Table, features: Sequence[Feature]) -> None:
@@ -274,7 +244,7 @@ def _check(table: pa.Table, features: Sequence[Feature]) -> None:
     for feature in features:
         expected = pa.float32() if feature.kind is Kind.NUMERIC else pa.int64()
         actual = table.schema.field(feature.name).type if feature.name in table.column_names else None
-        # The name of a list's element field differs between writers, so only its type is compared.
+        # Writers give the element field of lists different names, so only its type is compared.
         element, depth = actual, 0
         while element is not None and ragged.is_list(element):
             element, depth = element.value_type, depth + 1

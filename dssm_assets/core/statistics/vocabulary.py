@@ -1,8 +1,4 @@
-"""Vocabularies: the values of categorical features by frequency, from the window's counts.
-
-Belongs here: looking counts up by feature, summing those of features that share an embedding, the order of a
-vocabulary. Does not belong here: counting (`value_counts.py`) and what bucket a value gets (`bucketizer.py`).
-"""
+"""Vocabularies of categorical features: their values over the window in the order of frequency."""
 
 from __future__ import annotations
 
@@ -20,13 +16,13 @@ Int64s = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class FeatureCounts:
-    """The window's category counts, grouped by feature once."""
+    """Category counts of a window, grouped by feature; features that share an embedding are counted together."""
 
     def __init__(self, counts: pa.Table) -> None:
-        """Groups a table feature, value_hash, count.
+        """Groups the rows of a table feature, value_hash, count.
 
         Raises:
-            SchemaError: if the table is no table of category counts.
+            SchemaError: the table is not a table of category counts.
         """
         counts = cast_counts(counts, [CATEGORY_COUNTS])
         names = combine_chunks(counts.column(FEATURE)).dictionary_encode()
@@ -40,17 +36,17 @@ class FeatureCounts:
         self._slices = {name: slice(bounds[i], bounds[i + 1]) for i, name in enumerate(names.dictionary.to_pylist())}
 
     def __contains__(self, feature: str) -> bool:
-        """Tells whether the feature was counted."""
+        """True if the feature was counted."""
         return feature in self._slices
 
     def totals(self, features: Sequence[str]) -> tuple[int, int]:
-        """Returns how often the features had a value or none, and how often none."""
+        """Returns the number of values of the features including missing ones, and the number of missing ones."""
         total = sum(int(self._counts[self._slices[name]].sum()) for name in features)
         missing = sum(int(self._counts[self._slices[name]][self._is_missing[self._slices[name]]].sum()) for name in features)
         return total, missing
 
     def by_frequency(self, features: Sequence[str]) -> tuple[Int64s, Int64s]:
-        """Returns the distinct hashes of the features together and their counts: most frequent first, then smaller hash."""
+        """Returns the distinct hashes of all the features and their counts: most frequent first, then smaller hash."""
         present = [(self._slices[name], ~self._is_missing[self._slices[name]]) for name in features]
         hashes = np.concatenate([np.zeros(0, np.int64), *(self._hashes[rows][mask] for rows, mask in present)])
         counts = np.concatenate([np.zeros(0, np.int64), *(self._counts[rows][mask] for rows, mask in present)])
@@ -61,6 +57,6 @@ class FeatureCounts:
         return distinct[order], summed[order]
 
     def vocabulary(self, features: Sequence[str], min_count: int) -> Int64s:
-        """Returns the hashes that the features had at least min_count times together, in the order of by_frequency."""
+        """Returns the hashes that occur at least min_count times in all the features, in the order of by_frequency."""
         hashes, counts = self.by_frequency(features)
         return hashes[counts >= min_count]

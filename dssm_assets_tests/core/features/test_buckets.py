@@ -15,7 +15,8 @@ from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.statistics.binning import bin_features
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.statistics.feature_config import decide_feature_config
-from dssm_assets.core.statistics.value_counts import category_value_counts, merge_value_counts, numeric_value_counts
+from dssm_assets.core.statistics.value_counts import merge_value_counts
+from dssm_assets_tests.core.statistics.counting import count_categories, count_numbers
 
 WORDS = pa.array(["abc\x1defg", "", "hij"])
 
@@ -108,8 +109,8 @@ def test_definition_without_keys_keeps_its_values() -> None:
 def test_embedding_indices_reserve_0_for_missing_values(keys: dict[str, Any], expected: list[int]) -> None:
     made = generator(value_dim=1, **keys)
     encoded = made.encode(pa.table({"x": ["abc", "efg", None, "hij"]}))
-    counted = merge_value_counts([category_value_counts(encoded, made.spec.features)])
-    binned = bin_features(merge_value_counts([numeric_value_counts(encoded, made.spec.features)]), 4)
+    counted = merge_value_counts([count_categories(encoded, made.spec.features)])
+    binned = bin_features(merge_value_counts([count_numbers(encoded, made.spec.features)]), 4)
     bucketizer = Bucketizer(decide_feature_config(made.spec, Statistics(), binned, counted), counted)
     assert bucketizer.bucketize("f", encoded.column("f")).to_pylist() == expected
     assert max(expected) < bucketizer.features[0].num_embeddings

@@ -15,7 +15,8 @@ from dssm_assets.core.features.spec import parse_fg
 from dssm_assets.core.statistics.binning import bin_features
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.statistics.feature_config import decide_feature_config
-from dssm_assets.core.statistics.value_counts import category_value_counts, numeric_value_counts, sort_by_frequency
+from dssm_assets.core.statistics.value_counts import sort_by_frequency
+from dssm_assets_tests.core.statistics.counting import count_categories, count_numbers
 
 LIKES = {"feature_type": "id_feature", "feature_name": "likes", "expression": "user:likes", "weighted": True}
 PLAIN = {"feature_type": "id_feature", "feature_name": "plain", "expression": "user:likes"}
@@ -32,8 +33,8 @@ def test_weights_are_in_the_column_that_readers_look_up() -> None:
 def test_only_weighted_features_are_configured_with_weights() -> None:
     spec = parse_fg(FG)
     encoded = FeatureGenerator(spec).encode(pa.table({"likes": ["a:2\x1db", "b:3", "c"]}), side="user")
-    counts = sort_by_frequency(category_value_counts(encoded, spec.features))
-    config = decide_feature_config(spec, Statistics(), bin_features(numeric_value_counts(encoded, spec.features), 10), counts)
+    counts = sort_by_frequency(count_categories(encoded, spec.features))
+    config = decide_feature_config(spec, Statistics(), bin_features(count_numbers(encoded, spec.features), 10), counts)
     texts = dict(zip(config.column(FEATURE).to_pylist(), config.column(FEATURE_INFO).to_pylist(), strict=True))
     assert '"is_multi":true,"is_weighted":true' in texts["likes"]
     assert "weight" not in texts["plain"]

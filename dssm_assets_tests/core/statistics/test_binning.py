@@ -42,7 +42,7 @@ worlds = st.dictionaries(st.integers(-40, 40), st.integers(1, 60), min_size=1, m
 
 
 @given(worlds, st.integers(2, 12))
-def test_bins_are_ascending_not_empty_and_at_most_as_many_as_asked(world: list[tuple[int, int]], num_bins: int) -> None:
+def test_bins_are_ascending_not_empty_and_at_most_num_bins(world: list[tuple[int, int]], num_bins: int) -> None:
     boundaries = cut([(float(v), c) for v, c in world], num_bins)
     assert all(a < b for a, b in itertools.pairwise(boundaries))
     bins = np.searchsorted(boundaries, [v for v, _ in world], side="right")
@@ -52,7 +52,7 @@ def test_bins_are_ascending_not_empty_and_at_most_as_many_as_asked(world: list[t
 
 
 @given(worlds, st.integers(2, 12))
-def test_each_cut_is_the_place_nearest_to_its_rank(world: list[tuple[int, int]], num_bins: int) -> None:
+def test_each_cut_is_at_the_gap_nearest_to_its_rank(world: list[tuple[int, int]], num_bins: int) -> None:
     if len(world) <= num_bins:
         return
     total = sum(count for _, count in world)
@@ -61,7 +61,7 @@ def test_each_cut_is_the_place_nearest_to_its_rank(world: list[tuple[int, int]],
     assert cut([(float(v), c) for v, c in world], num_bins) == sorted(nearest)
 
 
-def test_the_table_by_hand() -> None:
+def test_table_by_hand() -> None:
     names = ["b", "a", "a", "a", "c", "b"]
     merged = pa.table([names, [7, 2, 1, None, None, None], [4, 3, 3, 5, 6, 1]], schema=NUMERIC_COUNTS)
     assert bin_features(merged, 10).to_pylist() == [
@@ -71,7 +71,7 @@ def test_the_table_by_hand() -> None:
     ]
 
 
-def test_no_rows_no_features_and_the_wrong_table() -> None:
+def test_empty_table_has_no_features_and_wrong_table_is_refused() -> None:
     assert bin_features(NUMERIC_COUNTS.empty_table(), 4).num_rows == 0
     with pytest.raises(SchemaError, match="value counts"):
         bin_features(CATEGORY_COUNTS.empty_table(), 4)
@@ -79,7 +79,7 @@ def test_no_rows_no_features_and_the_wrong_table() -> None:
         bin_features(NUMERIC_COUNTS.empty_table(), 1)
 
 
-def test_a_feature_may_have_its_own_number_of_bins() -> None:
+def test_feature_may_have_its_own_number_of_bins() -> None:
     merged = pa.table([["a"] * 4 + ["b"] * 4, [1.0, 2, 3, 4] * 2, [1] * 8], schema=NUMERIC_COUNTS)
     assert bin_features(merged, 4, {"b": 2}).column("boundaries").to_pylist() == [[2, 3, 4], [3]]
     with pytest.raises(ValueError, match="at least 2"):

@@ -16,7 +16,7 @@ from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.features.spec import parse_fg
 from dssm_assets.core.statistics.binning import BINNING
-from dssm_assets.core.statistics.bucketizer import Bucketizer, FeatureRows, carried_rows
+from dssm_assets.core.statistics.bucketizer import Bucketizer, EmbeddingRules, match_rows
 from dssm_assets.core.statistics.feature_config import decide_feature_config
 from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS
 
@@ -59,17 +59,17 @@ def test_features_in_order_without_the_dropped_one() -> None:
         BUCKETIZER.bucketize("dull", pa.array([1]))
 
 
-def test_numbers_on_edges_fall_to_the_bin_that_starts_there() -> None:
+def test_number_on_a_boundary_is_in_the_bin_that_starts_there() -> None:
     column = pa.array([0.5, 1, 1.5, 2, 3, None, float("nan"), -1e38], pa.float32())
     assert BUCKETIZER.bucketize("n", column).to_pylist() == [1, 2, 2, 3, 3, 0, 0, 1]
 
 
-def test_a_vocabulary_by_frequency_then_hash() -> None:
+def test_vocabulary_by_frequency_then_hash() -> None:
     column = pa.array([30, -7, 4, 8, 5, None, 2**63 - 1, -(2**63), 0], pa.int64())
     assert BUCKETIZER.bucketize("s__v", column).to_pylist() == [2, 3, 4, 5, 1, 0, 1, 1, 1]
 
 
-def test_a_hash_above_the_whole_vocabulary_is_out_of_it() -> None:
+def test_hash_above_the_whole_vocabulary_is_out_of_it() -> None:
     counts = pa.table([["v", "v", *"hhllkk"], [-5, -9, 1, 2, 1, 2, 1, 2], [2, 1, *[1] * 6]], schema=CATEGORY_COUNTS)
     counts = pa.concat_tables([counts, pa.table([["dull"], [1], [1]], schema=CATEGORY_COUNTS)])
     bucketizer = Bucketizer(decide_feature_config(SPEC, Statistics(), BINS, counts), counts)
@@ -104,7 +104,7 @@ def test_every_index_is_within_the_table_and_only_missing_is_zero(hashes: list[i
             assert max(indices, default=0) < feature.num_embeddings
 
 
-def test_item_and_its_place_in_the_past_get_the_same_index() -> None:
+def test_item_and_its_sequence_element_get_the_same_index() -> None:
     generator = FeatureGenerator(SPEC)
     items = generator.encode(pa.table({"v": [["x"], ["y"], ["z"]]}), side="item")
     past = generator.encode(pa.table({"vs": [["x", "y", "z"]]}), side="sequence")
@@ -117,14 +117,14 @@ def test_item_and_its_place_in_the_past_get_the_same_index() -> None:
     assert bucketizer.bucketize("s__v", past.column("s__v")).to_pylist() == [[3, 2, 1]]
 
 
-def test_other_counts_than_the_rules_were_made_from_are_refused() -> None:
+def test_counts_of_other_rules_are_refused() -> None:
     with pytest.raises(SchemaError, match="feature v, vocabulary: expected 4 values, got 3 values"):
         Bucketizer(CONFIG, COUNTS.slice(1))
     with pytest.raises(SchemaError, match="feature v, vocabulary: expected counts of v, got none of v"):
         Bucketizer(CONFIG, COUNTS.slice(5))
 
 
-def test_a_column_of_another_kind_is_refused() -> None:
+def test_column_of_another_kind_is_refused() -> None:
     with pytest.raises(SchemaError, match="feature n: expected float32 numbers, got int64"):
         BUCKETIZER.bucketize("n", pa.array([1]))
     with pytest.raises(SchemaError, match="feature h: expected int64 hashes, got string"):
@@ -150,7 +150,7 @@ def _rows(
     words: tuple[str, ...] = ("b", "a"),
     function: HashFunction = HashFunction.MURMUR,
     statistics: Statistics = STATISTICS,
-) -> FeatureRows:
+) -> EmbeddingRules:
     """Returns a day on which a number has these bins and an id these values by how often they came."""
     fg: dict[str, Any] = {
         "features": [
@@ -166,28 +166,28 @@ def _rows(
     table = pa.table([names, hashes, counts], schema=CATEGORY_COUNTS)
     binning = pa.Table.from_pylist(bins, schema=BINNING)
     config = decide_feature_config(parse_fg(fg), statistics, binning, table, hash_function=function)
-    return FeatureRows(config, table)
+    return EmbeddingRules(config, table)
 
 
-def _pairs(today: FeatureRows, earlier: FeatureRows, embedding: str) -> dict[int, int]:
-    found = carried_rows(today, earlier)[embedding]
+def _pairs(today: EmbeddingRules, earlier: EmbeddingRules, embedding: str) -> dict[int, int]:
+    found = match_rows(today, earlier)[embedding]
     assert len(np.unique(found.today)) == len(found.today)
     return dict(zip(found.today.tolist(), found.earlier.tolist(), strict=True))
 
 
-def test_a_value_is_where_the_earlier_vocabulary_had_it() -> None:
+def test_matched_rows_of_a_vocabulary_have_the_same_value() -> None:
     # Today 30, -7, 8 at rows 2, 3, 4; earlier 8, 5, 30 at rows 2, 3, 4. -7 is new, 5 is gone, 1 is out of vocabulary.
     today, earlier = _rows([1.0, 2.0], {30: 9, -7: 5, 8: 2}), _rows([1.0, 2.0], {8: 7, 5: 6, 30: 4})
     assert _pairs(today, earlier, "v") == {1: 1, 2: 4, 4: 2}
 
 
-def test_a_bin_is_where_its_middle_was() -> None:
+def test_matched_row_of_a_bin_is_that_of_its_middle() -> None:
     # Today below 1, [1, 3), [3, 9), from 9 on: middles below 1, 2, 6, 9. Earlier below 2, [2, 5), from 5 on.
     today, earlier = _rows([1.0, 3.0, 9.0], {1: 2}), _rows([2.0, 5.0], {1: 2})
     assert _pairs(today, earlier, "n") == {1: 1, 2: 2, 3: 3, 4: 3}
 
 
-def test_a_fixed_rule_is_carried_whole_or_not_at_all() -> None:
+def test_rows_of_a_fixed_rule_match_all_or_not_at_all() -> None:
     same, other = _rows([1.0], {1: 2}), _rows([1.0], {1: 2}, buckets=50, words=("a", "b"))
     assert _pairs(same, same, "h") == {row: row for row in range(1, 101)}
     assert _pairs(same, same, "l") == {1: 1, 2: 2, 3: 3}
@@ -195,7 +195,7 @@ def test_a_fixed_rule_is_carried_whole_or_not_at_all() -> None:
     assert _pairs(same, other, "l") == {}
 
 
-def test_rows_of_another_hash_are_not_carried() -> None:
+def test_rows_of_another_hash_do_not_match() -> None:
     murmur, farm = (_rows([1.0], {30: 9, 8: 2}, function=function) for function in HashFunction)
     for embedding in ("v", "h", "l"):
         assert _pairs(murmur, farm, embedding) == _pairs(farm, murmur, embedding) == {}, embedding
@@ -203,24 +203,24 @@ def test_rows_of_another_hash_are_not_carried() -> None:
     assert _pairs(murmur, farm, "n") == {1: 1, 2: 2}
 
 
-def test_rows_of_another_hash_are_not_carried_where_statistics_ask_for_buckets() -> None:
+def test_hash_buckets_of_another_hash_do_not_match() -> None:
     hashed = Statistics(min_count=1, max_vocabulary=1)
     murmur, farm = (_rows([1.0], {30: 9, 8: 2}, function=function, statistics=hashed) for function in HashFunction)
-    assert murmur.of_embedding["v"][1].hash_bucket_size is not None
+    assert murmur.feature_by_embedding["v"][1].hash_bucket_size is not None
     assert _pairs(murmur, farm, "v") == {}
-    assert _pairs(farm, farm, "v") == {row: row for row in range(1, murmur.of_embedding["v"][1].num_embeddings)}
+    assert _pairs(farm, farm, "v") == {row: row for row in range(1, murmur.feature_by_embedding["v"][1].num_embeddings)}
 
 
-def test_the_default_hash_is_not_written() -> None:
+def test_default_hash_is_not_written() -> None:
     def hashes(function: HashFunction) -> list[HashFunction | None]:
-        infos = _rows([1.0], {30: 9, 8: 2}, function=function).of_embedding
+        infos = _rows([1.0], {30: 9, 8: 2}, function=function).feature_by_embedding
         return [infos[name][1].hash_function for name in ("n", "v", "h", "l")]
 
     assert hashes(HashFunction.MURMUR) == [None] * 4
     assert hashes(HashFunction.FARM) == [None, *[HashFunction.FARM] * 3]
 
 
-def test_neighbouring_boundaries_are_carried() -> None:
+def test_neighbouring_boundaries_match() -> None:
     # Between 1 and 1 + 2^-23 lies no float32: the middle rounds to 1; between 1 + 2^-23 and 1 + 2^-22 it rounds to the latter.
     edges = [1.0, 1 + 2**-23, 1 + 2**-22, 1 + 3 * 2**-23]
     day = _rows(edges, {1: 2})
@@ -228,7 +228,7 @@ def test_neighbouring_boundaries_are_carried() -> None:
 
 
 @pytest.mark.parametrize("embedding", ["n", "v", "h", "l"])
-def test_a_day_carries_all_its_rows_to_itself(embedding: str) -> None:
+def test_day_matches_all_its_own_rows(embedding: str) -> None:
     day = _rows([0.1, 0.7, 5.0], {3: 9, 1: 5, 8: 5})
-    info = day.of_embedding[embedding][1]
+    info = day.feature_by_embedding[embedding][1]
     assert _pairs(day, day, embedding) == {row: row for row in range(1, info.num_embeddings)}

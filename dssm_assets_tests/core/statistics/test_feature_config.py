@@ -34,7 +34,7 @@ def number(name: str, **keys: Any) -> dict[str, Any]:
     return {"feature_type": "raw_feature", "feature_name": name, "expression": f"user:{name}", **keys}
 
 
-def past(name: str, **keys: Any) -> dict[str, Any]:
+def sequence(name: str, **keys: Any) -> dict[str, Any]:
     sub = {"feature_type": "id_feature", "feature_name": name, "expression": f"user:{name}", **keys}
     return {"feature_type": "sequence_feature", "sequence_name": "past", "sequence_length": 9, "features": [sub]}
 
@@ -82,14 +82,14 @@ def test_widths_by_hand(distinct: int, policy: str, expected: int) -> None:
     assert embedding_dim(distinct, EmbeddingDimPolicy(policy)) == expected
 
 
-def test_a_number_gets_its_bins() -> None:
+def test_number_gets_its_bins() -> None:
     assert decide(number("n"), binning=[bins("n", [1, 2.5])]) == {
         "n": {"side": "user", "kind": "numeric", "is_multi": False, "embedding_name": "n", "embedding_dim": 4,
               "num_embeddings": 4, "boundary": [1, 2.5]},
     }  # fmt: skip
 
 
-def test_a_category_gets_its_vocabulary() -> None:
+def test_category_gets_its_vocabulary() -> None:
     assert decide(category("c"), counted=counts(c={5: 3, 6: 1, None: 2}), min_count=2) == {
         "c": {"side": "item", "kind": "categorical", "is_multi": False, "embedding_name": "c", "embedding_dim": 4,
               "num_embeddings": 3, "vocab_size": 1, "counted_features": ["c"], "min_count": 2},
@@ -104,7 +104,7 @@ def test_above_max_vocabulary_it_is_hashed() -> None:
 
 def test_features_of_one_embedding_get_one_vocabulary_and_one_width() -> None:
     shared = {"embedding_name": "e"}
-    found = decide(category("a", **shared), category("b", **shared), past("p", **shared),
+    found = decide(category("a", **shared), category("b", **shared), sequence("p", **shared),
                    counted=counts(a={1: 1, 2: 1}, b={2: 1, 3: 1}), min_count=2, embedding_dim={"b": 12})  # fmt: skip
     tables = [
         {key: info[key] for key in ("embedding_dim", "num_embeddings", "vocab_size", "counted_features", "embedding_name")}
@@ -121,7 +121,7 @@ def test_features_of_one_embedding_get_one_vocabulary_and_one_width() -> None:
     assert (sub["sequence_name"], sub["sequence_length"], sub["side"], sub["is_multi"]) == ("past", 9, "user", False)
 
 
-def test_definitions_override() -> None:
+def test_definitions_override_statistics() -> None:
     found = decide(
         number("n", boundaries=[5, 6, 7], embedding_dim=3),
         category("h", hash_bucket_size=10),
@@ -160,26 +160,28 @@ def test_drops_with_reasons() -> None:
     }
 
 
-def test_a_share_of_missing_rows_equal_to_the_limit_is_kept() -> None:
+def test_feature_missing_in_exactly_drop_missing_frac_is_kept() -> None:
     found = decide(number("n"), binning=[bins("n", [2], missing=90)], drop_missing_frac=0.9)
     assert isinstance(found["n"], dict)
 
 
-def test_an_excluded_feature_still_gives_its_vocabulary_to_the_sequence() -> None:
-    found = decide(category("item"), past("item", embedding_name="item"), counted=counts(item={1: 2, 2: 1}), exclude=("item",))
+def test_excluded_feature_still_provides_the_vocabulary_of_the_sequence() -> None:
+    found = decide(
+        category("item"), sequence("item", embedding_name="item"), counted=counts(item={1: 2, 2: 1}), exclude=("item",)
+    )
     assert found["item"] == "DROP IT: excluded by the configuration"
     assert isinstance(found["past__item"], dict) and found["past__item"]["vocab_size"] == 2
 
 
-def test_a_sub_feature_of_unknown_vocabulary_is_refused_unless_it_is_hashed_or_counted() -> None:
+def test_sub_feature_of_unknown_vocabulary_is_refused_unless_it_is_hashed_or_counted() -> None:
     with pytest.raises(SchemaError, match="feature past__p: expected a known vocabulary"):
-        decide(past("p"))
-    assert isinstance(decide(past("p", hash_bucket_size=8))["past__p"], dict)
-    own = decide(past("p"), counted=counts(past__p={1: 1, 2: 1}))["past__p"]
+        decide(sequence("p"))
+    assert isinstance(decide(sequence("p", hash_bucket_size=8))["past__p"], dict)
+    own = decide(sequence("p"), counted=counts(past__p={1: 1, 2: 1}))["past__p"]
     assert isinstance(own, dict) and own["vocab_size"] == 2
 
 
-def test_features_that_the_statistics_lack_are_all_named() -> None:
+def test_all_features_without_statistics_are_named() -> None:
     with pytest.raises(
         SchemaError,
         match=r"feature c: expected its rows in feature_counts[\s\S]*feature n: expected its row in feature_binning",
@@ -196,14 +198,14 @@ def test_names_and_widths_of_the_configuration_are_checked() -> None:
     assert len(caught.value.faults) == 3
 
 
-def test_the_order_of_the_counts_changes_nothing() -> None:
+def test_order_of_the_counts_has_no_effect() -> None:
     spec = parse_fg({"features": [category("a"), category("b")]})
     table = counts(b={3: 1, 1: 9}, a={2: 4, None: 1, 7: 4})
     first = decide_feature_config(spec, Statistics(), NO_BINS, table)
     assert decide_feature_config(spec, Statistics(), NO_BINS, table.take([4, 2, 0, 3, 1])).equals(first)
 
 
-def test_the_information_survives_its_json() -> None:
+def test_feature_info_json_round_trip() -> None:
     info = FeatureInfo(
         side="user", kind="numeric", is_multi=False, embedding_name="n", embedding_dim=4, num_embeddings=3, boundary=[0.1]
     )
@@ -249,7 +251,7 @@ def test_own_rules_name_features_and_agree_within_an_embedding() -> None:
         decide(*two, counted=counts(a={1: 1}, b={1: 1}), features=own)
 
 
-def test_what_towers_cannot_read_is_dropped_with_the_reason() -> None:
+def test_features_that_towers_cannot_read_are_dropped_with_a_reason() -> None:
     sequence = {"feature_type": "sequence_feature", "sequence_name": "past", "features": [
         {"feature_type": "raw_feature", "feature_name": "n", "expression": "user:n"},
         {"feature_type": "raw_feature", "feature_name": "b", "expression": "user:b", "boundaries": [1, 2]},
@@ -261,7 +263,7 @@ def test_what_towers_cannot_read_is_dropped_with_the_reason() -> None:
     assert isinstance(found["past__b"], dict) and found["past__b"]["num_embeddings"] == 4
 
 
-def test_collisions_are_told() -> None:
+def test_messages_report_hash_collisions() -> None:
     # Hashes 1, 11 and 2 in 10 buckets: 1 and 11 share one, 2 of 3 values.
     spec = parse_fg({"features": [category("c", hash_bucket_size=10)]})
     counted = counts(c={1: 1, 11: 1, 2: 1})

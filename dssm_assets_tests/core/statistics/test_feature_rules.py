@@ -33,7 +33,7 @@ def test_signed_hashes_have_the_buckets_of_the_unsigned() -> None:
     assert collision_frac(np.array([-1, 5, 9]), 5) == 2 / 3
 
 
-def test_what_an_even_hash_gives() -> None:
+def test_expected_collision_frac_by_hand() -> None:
     # Three values in two buckets: a given one is alone if both others are in the other bucket, 1/4.
     assert expected_collision_frac(3, 2) == pytest.approx(0.75, rel=1e-12)
     assert expected_collision_frac(2, 10) == pytest.approx(0.1, rel=1e-12)
@@ -46,14 +46,14 @@ def test_what_an_even_hash_gives() -> None:
 
 @pytest.mark.parametrize("function", HashFunction)
 @pytest.mark.parametrize("bucket_count", [100_000, 500_000, 1_000_003])
-def test_the_hashes_fill_their_buckets_evenly(function: HashFunction, bucket_count: int) -> None:
+def test_hashes_fill_their_buckets_uniformly(function: HashFunction, bucket_count: int) -> None:
     hashes = hash_values(pa.array([f"item_{number}" for number in range(100_000)]), function)
     # Five standard deviations: a share of 100000 values, whose collisions come mostly in pairs.
     expected = expected_collision_frac(len(hashes), bucket_count)
     assert abs(collision_frac(hashes, bucket_count) - expected) < 5 * math.sqrt(2 * expected * (1 - expected) / len(hashes))
 
 
-def test_no_bucket_is_refused() -> None:
+def test_bucket_count_below_1_is_refused() -> None:
     for bucket_count in (0, -1):
         with pytest.raises(ValueError, match=f"1 bucket or more, got {bucket_count}"):
             collision_frac(np.array([1]), bucket_count)
@@ -64,13 +64,13 @@ def test_no_bucket_is_refused() -> None:
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), unique=True, max_size=50), st.integers(1, 60))
-def test_the_share_counts_every_value_with_a_neighbour(hashes: list[int], bucket_count: int) -> None:
+def test_collision_frac_counts_every_value_with_a_neighbour(hashes: list[int], bucket_count: int) -> None:
     buckets = [value % bucket_count for value in hashes]
     shared = sum(buckets.count(bucket) > 1 for bucket in buckets)
     assert collision_frac(np.array(hashes, np.uint64), bucket_count) == (shared / len(hashes) if hashes else 0.0)
 
 
-def twin(text: bytes) -> bytes:
+def same_hash_text(text: bytes) -> bytes:
     """Returns other 16 bytes of ASCII whose MurmurHash64A is that of the given 16.
 
     Every step can be undone: for another first word there is one second word that leads to the same state.
@@ -95,12 +95,12 @@ def twin(text: bytes) -> bytes:
         found = first + unmixed(second ^ after_first(first)).to_bytes(8, "little")
         if found.isascii() and found != text:
             return found
-    raise AssertionError("no twin among 100000 first words, where one in 256 is expected")
+    raise AssertionError("no text with the same hash among 100000 first words, where one in 256 is expected")
 
 
 def test_texts_of_one_hash() -> None:
     first, second = "user_id=12345678", "category=garden!"
-    twins = [twin(text.encode()).decode() for text in (first, second)]
+    twins = [same_hash_text(text.encode()).decode() for text in (first, second)]
     assert hash_texts([first, second]).tolist() == hash_texts(twins).tolist()
     # Twice the same text is no collision, nor are nulls.
     column = pa.array([second, first, None, "alone", twins[0], first, None, twins[1]])

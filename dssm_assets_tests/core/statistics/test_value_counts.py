@@ -22,13 +22,12 @@ from dssm_assets.core.statistics.value_counts import (
     CodedValues,
     Uses,
     cast_counts,
-    category_value_counts,
     code_columns,
     count_values,
     merge_value_counts,
-    numeric_value_counts,
     sort_by_frequency,
 )
+from dssm_assets_tests.core.statistics.counting import count_categories, count_numbers
 
 SPEC = parse_fg(
     {
@@ -57,7 +56,7 @@ def test_numbers_by_hand() -> None:
     table = pa.Table.from_pylist(
         [{"n": 1.5}, {"n": None, "m": -0.0}, {"n": float("nan"), "m": 0.0}, {"n": 1.5, "m": -1.0}], schema=SCHEMA
     )
-    assert rows(numeric_value_counts(table, SPEC.features)) == [
+    assert rows(count_numbers(table, SPEC.features)) == [
         ("m", -1, 1),
         ("m", 0, 2),
         ("m", None, 1),
@@ -70,13 +69,13 @@ def test_categories_by_hand() -> None:
     table = pa.Table.from_pylist(
         [{"c": 9, "t": [1, 1, 2]}, {"c": None, "t": []}, {"c": 9, "t": None}, {"c": -9, "t": [None]}], schema=SCHEMA
     )
-    found = rows(category_value_counts(table, SPEC.features))
+    found = rows(count_categories(table, SPEC.features))
     assert found == [("c", -9, 1), ("c", 9, 2), ("c", None, 1), ("t", 1, 2), ("t", 2, 1), ("t", None, 3)]
 
 
 @given(st.lists(samples, min_size=1, max_size=5), st.randoms(use_true_random=False))
 def test_merged_days_equal_counting_from_scratch(days: list[pa.Table], random: Any) -> None:
-    for count in (numeric_value_counts, category_value_counts):
+    for count in (count_numbers, count_categories):
         parts = [count(day, SPEC.features) for day in days]
         scratch = count(pa.concat_tables(days), SPEC.features)
         assert merge_value_counts(parts).equals(scratch)
@@ -89,8 +88,8 @@ def encoded(counts: pa.Table) -> pa.Table:
 
 
 @given(st.lists(st.tuples(samples, st.booleans()), min_size=1, max_size=5))
-def test_dictionary_encoded_features_merge_to_the_same(days: list[tuple[pa.Table, bool]]) -> None:
-    for count in (numeric_value_counts, category_value_counts):
+def test_dictionary_encoded_features_merge_to_the_same_counts(days: list[tuple[pa.Table, bool]]) -> None:
+    for count in (count_numbers, count_categories):
         plain = [count(day, SPEC.features) for day, _ in days]
         mixed = [encoded(part) if is_encoded else part for part, (_, is_encoded) in zip(plain, days, strict=True)]
         assert merge_value_counts(mixed).equals(merge_value_counts(plain))
@@ -103,7 +102,7 @@ def test_days_of_different_features_merge() -> None:
     assert rows(merge_value_counts(map(encoded, parts))) == [("a", 5, 1), ("b", 5, 2), ("c", 5, 1)]
 
 
-def test_merging_in_passes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_merging_in_passes_gives_the_same_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [pa.table([["a", "b"], [day, 7], [1, day]], schema=CATEGORY_COUNTS) for day in range(1, 9)]
     whole = merge_value_counts(parts)
     monkeypatch.setattr(module, "_COMPACT_ROWS", 1)
@@ -121,17 +120,17 @@ def test_wrong_columns_are_all_named() -> None:
     with pytest.raises(
         SchemaError, match=r"feature m: expected float, got no such column[\s\S]*feature n: expected float, got double"
     ):
-        numeric_value_counts(table, SPEC.features)
+        count_numbers(table, SPEC.features)
     with pytest.raises(SchemaError, match="feature t: expected list of int64"):
-        category_value_counts(table, SPEC.features)
+        count_categories(table, SPEC.features)
 
 
-def test_nothing_and_mixed_kinds_do_not_merge() -> None:
+def test_merging_no_tables_or_mixed_kinds_is_refused() -> None:
     with pytest.raises(SchemaError, match="at least one table"):
         merge_value_counts([])
     empty = SCHEMA.empty_table()
     with pytest.raises(SchemaError, match="one kind"):
-        merge_value_counts([numeric_value_counts(empty, SPEC.features), category_value_counts(empty, SPEC.features)])
+        merge_value_counts([count_numbers(empty, SPEC.features), count_categories(empty, SPEC.features)])
 
 
 @given(
@@ -147,16 +146,16 @@ def test_counting_rows_as_often_as_they_are_used_equals_counting_copies(
     table = pa.table({"n": pa.array(range(len(bags)), pa.float32()), "m": pa.array([1.0] * len(bags), pa.float32()),
                       "c": pa.array([len(bag or []) for bag in bags], pa.int64()), "t": pa.array(bags, pa.list_(pa.int64()))})  # fmt: skip
     copies = table.take(pa.array(np.repeat(np.arange(len(bags)), uses)))
-    nobody = pa.Table.from_pylist([{}] * without, schema=table.schema)
-    copies = pa.concat_tables([copies, nobody])
-    for kind, count in ((Kind.NUMERIC, numeric_value_counts), (Kind.CATEGORICAL, category_value_counts)):
+    missing_rows = pa.Table.from_pylist([{}] * without, schema=table.schema)
+    copies = pa.concat_tables([copies, missing_rows])
+    for kind, count in ((Kind.NUMERIC, count_numbers), (Kind.CATEGORICAL, count_categories)):
         expected = count(copies, SPEC.features)
         assert count(table, SPEC.features, Uses(uses, without)).equals(expected)
         chosen = [feature for feature in SPEC.features if feature.kind is kind]
         assert count_values(kind, [(code_columns(table, chosen), chosen, Uses(uses, without))]).equals(expected)
 
 
-def test_what_cannot_be_counted_is_not_coded() -> None:
+def test_columns_that_cannot_be_counted_are_not_coded() -> None:
     with pytest.raises(SchemaError, match=r"feature n: expected float, got double"):
         code_columns(pa.table({"n": [1.0]}), SPEC.features[:1])
 
@@ -174,7 +173,7 @@ columns = st.one_of(
 )
 
 
-def counted(column: Any, uses: Uses = ONCE) -> list[tuple[Any, int]]:
+def count_column(column: Any, uses: Uses = ONCE) -> list[tuple[Any, int]]:
     values, counts = CodedValues.from_column(column).count(uses)
     return list(zip(values.to_pylist(), counts.tolist(), strict=True))
 
@@ -192,41 +191,41 @@ def depth_of(kind: pa.DataType) -> int:
     return 1 + depth_of(kind.value_type) if pa.types.is_list(kind) else 0
 
 
-def test_by_hand() -> None:
-    assert counted(pa.array([7, None, -2, 7], pa.int64())) == [(-2, 1), (7, 2), (None, 1)]
-    assert counted(pa.array([0.5, NAN, -0.0, 0.0, None], pa.float32())) == [(0.0, 2), (0.5, 1), (None, 2)]
-    assert counted(pa.array([[3, 3], [], None, [None, 1]], pa.list_(pa.int64()))) == [(1, 1), (3, 2), (None, 3)]
+def test_coded_values_by_hand() -> None:
+    assert count_column(pa.array([7, None, -2, 7], pa.int64())) == [(-2, 1), (7, 2), (None, 1)]
+    assert count_column(pa.array([0.5, NAN, -0.0, 0.0, None], pa.float32())) == [(0.0, 2), (0.5, 1), (None, 2)]
+    assert count_column(pa.array([[3, 3], [], None, [None, 1]], pa.list_(pa.int64()))) == [(1, 1), (3, 2), (None, 3)]
 
 
 def test_rows_count_as_often_as_they_are_used() -> None:
     uses = Uses(np.array([2, 0, 5]), without=4)
-    assert counted(pa.array([9, 8, None], pa.int64()), uses) == [(9, 2), (None, 9)]
+    assert count_column(pa.array([9, 8, None], pa.int64()), uses) == [(9, 2), (None, 9)]
     # Row 0 has 1 and 2, row 1 is not used, row 2 has nothing.
-    assert counted(pa.array([[1, 2], [3], []], pa.list_(pa.int64())), uses) == [(1, 2), (2, 2), (None, 9)]
+    assert count_column(pa.array([[1, 2], [3], []], pa.list_(pa.int64())), uses) == [(1, 2), (2, 2), (None, 9)]
     assert Uses(np.array([0, 3, 0, 1])).used[0].tolist() == [1, 3]  # type: ignore[index]
 
 
-def test_nothing_is_used_and_nothing_is_there() -> None:
-    assert counted(pa.array([9], pa.int64()), Uses(np.array([0]))) == []
-    assert counted(pa.array([], pa.list_(pa.int64())), Uses(np.zeros(0, np.int64), without=2)) == [(None, 2)]
-    assert counted(pa.chunked_array([], pa.float32())) == []
+def test_counts_of_no_used_rows_and_of_no_rows() -> None:
+    assert count_column(pa.array([9], pa.int64()), Uses(np.array([0]))) == []
+    assert count_column(pa.array([], pa.list_(pa.int64())), Uses(np.zeros(0, np.int64), without=2)) == [(None, 2)]
+    assert count_column(pa.chunked_array([], pa.float32())) == []
 
 
 @pytest.mark.parametrize("count", [255, 256, 257, 65_536])
-def test_codes_are_as_wide_as_the_number_of_values_asks_for(count: int) -> None:
+def test_codes_have_the_narrowest_type_for_the_number_of_values(count: int) -> None:
     coded = CodedValues.from_column(pa.array([*range(count), None], pa.int64()))
     assert coded.codes.dtype == (np.uint8 if count == 255 else np.uint16 if count < 65_536 else np.uint32)
     assert coded.codes.tolist() == list(range(count + 1))
 
 
 @given(columns, st.data())
-def test_equals_counting_row_by_row(column: pa.Array, data: st.DataObject) -> None:
+def test_coded_counts_equal_counting_row_by_row(column: pa.Array, data: st.DataObject) -> None:
     counts = data.draw(st.lists(st.integers(0, 3), min_size=len(column), max_size=len(column)))
     without = data.draw(st.integers(0, 2))
     expected: Counter[Any] = Counter({None: without})
     for row, count in zip(column.to_pylist(), counts, strict=True):
         expected.update(values_of(row, depth_of(column.type)) * count)
-    found = counted(column, Uses(np.array(counts, np.int64), without))
+    found = count_column(column, Uses(np.array(counts, np.int64), without))
     assert dict(found) == {value: count for value, count in expected.items() if count}
     present = [value for value, _ in found if value is not None]
     assert present == sorted(present)

@@ -17,12 +17,12 @@ def test_counts_of_features_that_share_an_embedding_add_up() -> None:
     assert COUNTS.totals(["a", "b"]) == (15, 5)
 
 
-def test_the_threshold_holds_for_the_sum() -> None:
+def test_min_count_applies_to_the_sum() -> None:
     assert COUNTS.vocabulary(["a", "b"], 5).tolist() == [-5, 5]
     assert COUNTS.vocabulary(["a"], 3).tolist() == [-5]
     assert COUNTS.vocabulary([], 1).tolist() == []
 
 
-def test_tells_which_features_were_counted() -> None:
+def test_contains_counted_features_only() -> None:
     assert "a" in COUNTS
     assert "z" not in COUNTS
