@@ -1,10 +1,9 @@
-"""Configuration that follows from statistics: features, steps, and the training run as one readable file."""
+"""What follows from the statistics of a window: feature_config, step_config, and training_config, the whole run in one file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 
@@ -12,6 +11,8 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import StepPlan, Training, planned_warmup
 from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.features import fg_tables
+from dssm_assets.core.features.expressions import SEQUENCE
+from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.statistics import feature_config as decide
 from dssm_assets.core.statistics.bucketizer import BucketFeature, Bucketizer
@@ -22,7 +23,7 @@ FILE = "training_config.yaml"
 
 
 def feature_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Decides the embedding of every feature."""
+    """Decides the embedding of every feature from the statistics of the window before each day."""
     for ds in days:
         built_from = [workspace.need("feature_binning", ds), workspace.need("feature_counts", ds)]
         binning, counts = (workspace.tables.read(manifest) for manifest in built_from)
@@ -47,7 +48,7 @@ def feature_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
 
 
 def step_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Plans how many steps the run takes, and over how many of them the learning rate falls."""
+    """Plans the number of training steps, and the number of steps in which the learning rate decays."""
     for ds in days:
         window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
         table = decide.decide_step_config(sum(day.rows for day in window), workspace.config.training)
@@ -55,33 +56,31 @@ def step_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResul
 
 
 def open_bucketizer(workspace: Workspace, ds: str) -> tuple[Bucketizer, list[Manifest]]:
-    """Returns the bucketizer of a day and what it was made from."""
+    """Returns the bucketizer of a day and the manifests of its inputs."""
     built_from = [workspace.need("feature_config", ds), workspace.need("feature_counts", ds)]
     config, counts = (workspace.tables.read(manifest) for manifest in built_from)
     return Bucketizer(config, counts), built_from
 
 
 def side_of(feature: BucketFeature) -> str:
-    """Returns where a tower reads a feature: user, context, item, or sequence for a sub-feature of the history."""
-    return "sequence" if feature.is_sequence else str(feature.side)
+    """Returns the side of a feature in a tower: user, context, item, or sequence for a sub-feature of the history."""
+    return SEQUENCE if feature.is_sequence else str(feature.side)
 
 
 def indexed_features(bucketizer: Bucketizer, *sides: str) -> IndexedFeatures:
-    """Returns the features of these sides as they become embedding indices."""
+    """Returns the features of the given sides with their conversion to embedding indices."""
     chosen = [feature for feature in bucketizer.features if side_of(feature) in sides]
     weighted = frozenset(feature.name for feature in chosen if feature.is_weighted)
     return IndexedFeatures(bucketizer.bucketize, [feature.name for feature in chosen], weighted)
 
 
 def training_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Writes the run down."""
+    """Writes the configuration of the training run of each day: plan, model and towers."""
     for ds in days:
         yield _training_config(workspace, ds)
 
 
 def _training_config(workspace: Workspace, ds: str) -> StepResult:
-    from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
-
     bucketizer, built_from = open_bucketizer(workspace, ds)
     steps = workspace.need("step_config", ds)
     config = workspace.config
@@ -115,10 +114,10 @@ def _training_config(workspace: Workspace, ds: str) -> StepResult:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What a training run is told, as the training_config of its day says."""
+    """The settings of a training run, read from the training_config of its day."""
 
     manifest: Manifest
-    spec: Any
+    spec: TowerSpec
     model: Model
     training: Training
     seed: int
@@ -129,7 +128,7 @@ def check_plan(settings: RunSettings) -> None:
     """Checks that the steps of a training_config were planned with its own training section.
 
     Raises:
-        ProvenanceError: they were planned with another one, or by a version in which decay_steps meant something else.
+        ProvenanceError: they were planned with another section, or by a version with another meaning of decay_steps.
     """
     plan, where = settings.plan, f"{settings.manifest.key}, steps"
     warm_up = planned_warmup(plan.num_steps, settings.training)
@@ -140,9 +139,7 @@ def check_plan(settings: RunSettings) -> None:
 
 
 def towers_of(workspace: Workspace, ds: str) -> RunSettings:
-    """Returns the settings of a day's run, read back from its training_config."""
-    from dssm_assets.core.models.tower_spec import TowerSpec
-
+    """Returns the settings of the training run of a day from its training_config."""
     manifest = workspace.need("training_config", ds)
     document = yaml.safe_load(workspace.artifacts.read_bytes(manifest, FILE))
     return RunSettings(

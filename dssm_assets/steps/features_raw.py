@@ -1,4 +1,4 @@
-"""The prerequisite workflow: what is known of users and items as of the end of each day."""
+"""Statistics, preferences and histories of users and items as of the end of each day, and their wide feature tables."""
 
 from __future__ import annotations
 
@@ -34,46 +34,48 @@ def roll(
     step: Callable[..., ibis.Table],
     scratch: Callable[..., ibis.Table],
 ) -> StepResult:
-    """Returns the state of a day.
+    """Writes the rolling state of a day: from the state of the previous day, or rebuilt from all days.
+
+    The state of the previous day is used only if it has the same settings and if no day within the largest window has
+    changed since it was written.
 
     Args:
-        workspace: where.
-        spec: the state's table.
+        workspace: the workspace.
+        spec: the table of the state.
         ds: the day.
-        windows: days after which a day leaves; the largest bounds what is compared and, in `step`, what is read.
-        settings: what else shapes the state; recorded, compared.
-        step: called with tables `today`, `previous` (None on the first day) and `leaving_<w>` (where the day exists).
-        scratch: called with a table `behavior` that holds all days with their `ds`.
+        windows: lengths of the windows in days; the largest limits the days that `step` reads and that are compared.
+        settings: all other settings of the state, which are recorded with it and compared.
+        step: called with the tables `today`, `previous` (None on the first day) and `leaving_<w>` (where the day exists).
+        scratch: called with a table `behavior` of all days with a column `ds`.
     """
     first = workspace.config.calendar.start.isoformat()
     recent = days_between(max(first, day_before(ds, max(windows))), ds)
     stored = dict(zip(recent, workspace.need_all("behavior", recent), strict=True))
     previous = workspace.find(spec.name, day_before(ds)) if ds > first else None
     is_first = ds == first
-    if is_first or _is_trusted(previous, stored, settings, ds):
+    if is_first or _can_roll(previous, stored, settings, ds):
         inputs: dict[str, Bindable] = {"today": stored[ds]}
         inputs |= {f"leaving_{days}": stored[day] for days in windows if (day := day_before(ds, days)) in stored}
         if previous is not None:
             inputs["previous"] = previous
-        run, way = step, "rolled"
+        query, method = step, "rolled"
     else:
         before = [day for day in workspace.tables.partitions.days("behavior") if day <= ds]
         inputs = {"behavior": ByDay(tuple(workspace.need_all("behavior", before)))}
-        run, way = scratch, f"rebuilt from {len(before)} days"
-    if way != "rolled":
-        workspace.log(f"{ds}: {way}")
+        query, method = scratch, f"rebuilt from {len(before)} days"
+        workspace.log(f"{ds}: {method}")
     facts = {SETTINGS: dict(settings), DAYS: {day: manifest.digest for day, manifest in stored.items()}}
     target = Target(spec, ds, digests([*inputs.values(), *stored.values()]), facts)
-    manifest = workspace.engine.write_query(target, run, inputs, {}, partial(_checked, state=spec.name))
-    return StepResult(manifest, {"state": way})
+    manifest = workspace.engine.write_query(target, query, inputs, {}, partial(_check_counts, state=spec.name))
+    return StepResult(manifest, {"state": method})
 
 
-def _checked(batch: pa.RecordBatch, state: str) -> pa.RecordBatch:
+def _check_counts(batch: pa.RecordBatch, state: str) -> pa.RecordBatch:
     check_no_negative(batch, state)
     return batch
 
 
-def _is_trusted(previous: Manifest | None, stored: Mapping[str, Manifest], settings: Mapping[str, Any], ds: str) -> bool:
+def _can_roll(previous: Manifest | None, stored: Mapping[str, Manifest], settings: Mapping[str, Any], ds: str) -> bool:
     if previous is None or previous.facts.get(SETTINGS) != dict(settings):
         return False
     used = previous.facts.get(DAYS)
@@ -83,7 +85,7 @@ def _is_trusted(previous: Manifest | None, stored: Mapping[str, Manifest], setti
 
 
 def behavior(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Puts hour, weekday and item attributes beside each event."""
+    """Adds hour, weekday and item attributes to each event."""
     raw = workspace.config.raw_features
     item_columns = sorted({*raw.preference_columns, *raw.history_columns})
     timezone = workspace.config.calendar.timezone
@@ -102,18 +104,18 @@ def behavior(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
 
 
 def _unknown_ids(workspace: Workspace, ds: str) -> Mapping[str, int]:
-    """Returns how many users and items act without a row of their own; ids of two kinds, which never match, are refused."""
+    """Returns the numbers of users and items in the log without a row in their table; ids of different types are refused."""
     wanted = {"behavior_table": [col.USER_ID, col.ITEM_ID], "user_table": [col.USER_ID], "item_table": [col.ITEM_ID]}
     return count_unknown_ids(*(workspace.tables.read(workspace.need(name, ds), ids) for name, ids in wanted.items()))
 
 
 def user_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Rolls the counts and sums of users."""
+    """Rolls the counts and sums of each user and event."""
     yield from _activity(workspace, days, col.USER_ID, raw_feature_tables.USER_ACTIVITY)
 
 
 def item_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Rolls the counts and sums of items."""
+    """Rolls the counts and sums of each item and event."""
     yield from _activity(workspace, days, col.ITEM_ID, raw_feature_tables.ITEM_ACTIVITY)
 
 
@@ -158,7 +160,7 @@ def pair_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRes
 
 
 def user_preferences(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Rolls the counts of item values that users took."""
+    """Rolls the number of positive events of each user with each value of an item attribute."""
     raw = workspace.config.raw_features
     columns, window = raw.preference_columns, raw.preference_days
     positive = workspace.config.events.positive
@@ -195,7 +197,7 @@ def _no_preferences(workspace: Workspace, ds: str) -> StepResult:
 
 
 def user_history(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Lists each user's positives of each day."""
+    """Lists the positive events of each user on each day."""
     for ds in days:
         manifest = workspace.write_query(
             raw_feature_tables.USER_HISTORY,
@@ -209,7 +211,7 @@ def user_history(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResu
 
 
 def user_all_feature(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Brings together everything known of each user."""
+    """Joins profile, statistics and preferences of each user."""
     plan = FeaturePlan.from_config(workspace.config)
     for ds in days:
         inputs = {
@@ -230,7 +232,7 @@ def user_all_feature(workspace: Workspace, days: Sequence[str]) -> Iterator[Step
 
 
 def item_all_feature(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Brings together everything known of each item."""
+    """Joins profile and statistics of each item."""
     plan = FeaturePlan.from_config(workspace.config)
     for ds in days:
         inputs = {name: workspace.need(name, ds) for name in ("item_table", "item_activity", "pair_activity")}

@@ -1,4 +1,4 @@
-"""Statistics: the day's mergeable value counts, and over the window the boundaries and counts that follow from them."""
+"""Statistics of features: value counts of each day, and bins and counts over the window."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from dssm_assets.storage.engines.engine import Engine
 from dssm_assets.storage.manifest import Manifest
 
 UsedRows: TypeAlias = tuple[Counts, Counts, int]
-"""The rows of a feature table that are used, ascending, how often each is, and how many samples use none."""
+"""The rows of a feature table that samples use, ascending; the number of uses of each; the number of samples without a row."""
 
 
 @dataclass(frozen=True)
 class SideTable:
-    """The feature table that a day's positives point into.
+    """The feature table of users or items that the positives of a day refer to by row number.
 
     Attributes:
-        manifest: None on the first day, when there is none.
-        features: those of one kind.
-        nobody: returns such a table without rows.
+        manifest: None on the first day, when there is no such table.
+        features: the features to count, of one kind.
+        read_empty: returns such a table without rows.
     """
 
     manifest: Manifest | None
     features: Sequence[Feature]
-    nobody: Callable[[], pa.Table]
+    read_empty: Callable[[], pa.Table]
 
 
 @dataclass(frozen=True)
-class _OfSamples:
-    """The kernel over positives: the counts of their context features, and which rows of each side they use."""
+class _CountPositives:
+    """Function on a block of positives: counts of their context features, and the rows of each side that they use."""
 
     kind: Kind
     context: Sequence[Feature]
@@ -59,8 +59,8 @@ class _OfSamples:
 
 
 @dataclass(frozen=True)
-class _OfSide:
-    """The kernel over a feature table: the counts of its features in the rows that samples use."""
+class _CountSide:
+    """Function on a block of a feature table: counts of its features, each row as often as samples use it."""
 
     kind: Kind
     features: Sequence[Feature]
@@ -74,37 +74,37 @@ class _OfSide:
         return count_values(self.kind, [(table, self.features, Uses(counts))])
 
 
-def counted_on_workers(
+def _count_on_workers(
     engine: Engine, kind: Kind, positive: Manifest, context: Sequence[Feature], sides: Mapping[str, SideTable]
 ) -> pa.Table:
-    """Returns the counts of all features of a kind among a day's positives.
+    """Returns the counts of all features of a kind among the positives of a day, computed on the workers of the engine.
 
-    What comes here is one row per feature and value of each row group, and one per row of a feature table that is used.
+    The workers send one row per feature and value of each row group, and one number per used row of a feature table.
 
     Args:
-        engine: what maps the rows.
+        engine: maps functions over row groups.
         kind: numbers or categories.
-        positive: the day.
-        context: the context features of that kind, which stand in the positives.
+        positive: the positives of the day.
+        context: the context features of that kind, which are columns of the positives.
         sides: the feature tables of users and items.
 
     Raises:
-        SchemaError: a feature column is missing or has another type, or a row lies outside of its table.
+        SchemaError: a feature column is missing or has another type, or a row number is outside its table.
     """
     row_counts = {side: 0 if at.manifest is None else at.manifest.rows for side, at in sides.items()}
     columns = [*(ROW_COLUMNS[side] for side in sides), *(feature.name for feature in context)]
-    found = engine.reports(positive, _OfSamples(kind, context, row_counts), columns)
+    found = engine.reports(positive, _CountPositives(kind, context, row_counts), columns)
     parts = [counts for counts, _ in found]
     for side, at in sides.items():
-        used, counts, without = _summed([uses[side] for _, uses in found], row_counts[side])
-        parts.append(count_values(kind, [(at.nobody(), at.features, Uses(np.zeros(0, np.int64), without))]))
+        used, counts, without = _sum_uses([uses[side] for _, uses in found], row_counts[side])
+        parts.append(count_values(kind, [(at.read_empty(), at.features, Uses(np.zeros(0, np.int64), without))]))
         if at.manifest is not None and at.features:
-            kernel = _OfSide(kind, at.features, used, counts)
+            kernel = _CountSide(kind, at.features, used, counts)
             parts += engine.reports(at.manifest, kernel, [feature.name for feature in at.features])
     return merge_value_counts(parts)
 
 
-def _summed(uses: Sequence[UsedRows], row_count: int) -> UsedRows:
+def _sum_uses(uses: Sequence[UsedRows], row_count: int) -> UsedRows:
     total = np.zeros(row_count, np.int64)
     for used, counts, _ in uses:
         total[used] += counts
@@ -113,54 +113,56 @@ def _summed(uses: Sequence[UsedRows], row_count: int) -> UsedRows:
 
 
 def numeric_value_counts(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Counts the values of numeric features among each day's positives."""
-    return _counted(workspace, days, fg_tables.NUMERIC_VALUE_COUNTS, Kind.NUMERIC)
+    """Counts the values of numeric features among the positives of each day."""
+    return _count_days(workspace, days, fg_tables.NUMERIC_VALUE_COUNTS, Kind.NUMERIC)
 
 
 def category_value_counts(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Counts the values of categorical features among each day's positives."""
-    return _counted(workspace, days, fg_tables.CATEGORY_VALUE_COUNTS, Kind.CATEGORICAL)
+    """Counts the values of categorical features among the positives of each day."""
+    return _count_days(workspace, days, fg_tables.CATEGORY_VALUE_COUNTS, Kind.CATEGORICAL)
 
 
-def _counted(workspace: Workspace, days: Sequence[str], spec: TableSpec, kind: Kind) -> Iterator[StepResult]:
-    held = FeatureTables(workspace)
-    of_side = {
+def _count_days(workspace: Workspace, days: Sequence[str], spec: TableSpec, kind: Kind) -> Iterator[StepResult]:
+    feature_tables = FeatureTables(workspace)
+    features = {
         side: [f for f in workspace.fg_spec.features_of_side(side) if f.kind is kind] for side in ("user", "item", "context")
     }
     for ds in days:
         positive = workspace.need("positive_sample", ds)
-        found = {side: held.find_for_positives(side, positive) for side in ROW_COLUMNS}
-        sides = {side: SideTable(at, of_side[side], partial(_nobody, workspace, side, at, ds)) for side, at in found.items()}
+        found = {side: feature_tables.find_for_positives(side, positive) for side in ROW_COLUMNS}
+        sides = {
+            side: SideTable(at, features[side], partial(_read_empty, workspace, side, at, ds)) for side, at in found.items()
+        }
         if workspace.engine.is_distributed:
-            table = counted_on_workers(workspace.engine, kind, positive, of_side["context"], sides)
+            table = _count_on_workers(workspace.engine, kind, positive, features["context"], sides)
         else:
-            table = _counted_here(workspace, held, kind, positive, of_side["context"], sides)
+            table = _count_here(workspace, feature_tables, kind, positive, features["context"], sides)
         built_from = [positive, *(manifest for manifest in found.values() if manifest is not None)]
         yield StepResult(workspace.write_table(spec, ds, table, built_from))
 
 
-def _nobody(workspace: Workspace, side: str, manifest: Manifest | None, ds: str) -> pa.Table:
-    """Returns a side's feature table without rows."""
+def _read_empty(workspace: Workspace, side: str, manifest: Manifest | None, ds: str) -> pa.Table:
+    """Returns the feature table of a side without rows."""
     return workspace.tables.open(manifest or workspace.need(f"{side}_features_fg", ds)).schema.empty_table()
 
 
-def _counted_here(
+def _count_here(
     workspace: Workspace,
-    held: FeatureTables,
+    feature_tables: FeatureTables,
     kind: Kind,
     positive: Manifest,
     context: Sequence[Feature],
     sides: Mapping[str, SideTable],
 ) -> pa.Table:
-    """Returns the counts of a day, a feature table that comes again being held in a form that is counted at little cost."""
+    """Returns the counts of a day, computed in this process; `FeatureTables` keeps tables that the next days use again."""
     table = workspace.tables.read(positive, [*ROW_COLUMNS.values(), *(feature.name for feature in context)])
     groups: list[tuple[pa.Table | CodedTable, Sequence[Feature], Uses]] = [(table, context, ONCE)]
     for side, at in sides.items():
         if at.manifest is None:
-            groups.append((at.nobody(), at.features, Uses(np.zeros(0, np.int64), table.num_rows)))
+            groups.append((at.read_empty(), at.features, Uses(np.zeros(0, np.int64), table.num_rows)))
             continue
         uses = Uses(*count_uses(table.column(ROW_COLUMNS[side]), at.manifest.rows))
-        groups.append((held.read_values(side, at.manifest, at.features), at.features, uses))
+        groups.append((feature_tables.read_values(side, at.manifest, at.features), at.features, uses))
     return value_counts.count_values(kind, groups)
 
 
@@ -168,7 +170,7 @@ def feature_binning(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
     """Cuts numeric features into equal-frequency bins over the window before each day."""
     for ds in days:
         window = workspace.need_all("numeric_value_counts", window_days(ds, workspace.config.window.days))
-        merged = value_counts.merge_value_counts(_days(workspace, window))
+        merged = value_counts.merge_value_counts(_read_window(workspace, window))
         statistics = workspace.config.statistics
         own_bins = {name: own.num_bins for name, own in statistics.features.items() if own.num_bins is not None}
         table = bin_features(merged, statistics.num_bins, own_bins)
@@ -179,9 +181,9 @@ def feature_counts(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
     """Counts the values of categorical features over the window before each day."""
     for ds in days:
         window = workspace.need_all("category_value_counts", window_days(ds, workspace.config.window.days))
-        table = value_counts.sort_by_frequency(value_counts.merge_value_counts(_days(workspace, window)))
+        table = value_counts.sort_by_frequency(value_counts.merge_value_counts(_read_window(workspace, window)))
         yield StepResult(workspace.write_table(fg_tables.FEATURE_COUNTS, ds, table, [window]), {"window_days": len(window)})
 
 
-def _days(workspace: Workspace, window: Sequence) -> Iterable[pa.Table]:  # type: ignore[type-arg]
+def _read_window(workspace: Workspace, window: Iterable[Manifest]) -> Iterable[pa.Table]:
     return (workspace.tables.read(manifest, as_dictionaries=[FEATURE]) for manifest in window)

@@ -1,4 +1,4 @@
-"""Rolling states through the real steps: rolled day by day they are, byte for byte, what a rebuild from all days gives."""
+"""Rolling states through the real steps: states rolled day by day equal, byte for byte, states rebuilt from all days."""
 
 import pyarrow as pa
 import pytest
@@ -40,18 +40,18 @@ logs = st.lists(st.lists(events, max_size=6), min_size=len(DAYS), max_size=len(D
 
 
 def behavior_day(day: int, rows) -> pa.Table:
-    """Returns a day (0 is the first) of behaviour, sorted as its contract says."""
-    listed = [
+    """Returns the behaviour table of a day (0 is the first), sorted by its key."""
+    records = [
         {"user_id": user, "item_id": item, "event": event, "event_time_ms": worlds.start_ms(day) + ms, "price": price,
          "category": category, "hour": ms // 3_600_000, "weekday": day % 7}
         for user, item, event, ms, price, category in rows
     ]  # fmt: skip
-    table = pa.Table.from_pylist(listed, schema=SCHEMA)
+    table = pa.Table.from_pylist(records, schema=SCHEMA)
     return table.sort_by([(name, "ascending") for name in ("event_time_ms", "user_id", "item_id", "event")])
 
 
 def workspace_with(folder, log, changes=CHANGES):
-    """Returns a workspace whose behaviour is a log."""
+    """Returns a workspace with the behaviour of a log."""
     workspace = open_workspace(worlds.write_config(folder, changes))
     for day, rows in enumerate(log):
         put_day(workspace, day, rows)
@@ -63,7 +63,7 @@ def put_day(workspace, day, rows):
 
 
 def make(workspace, state, days):
-    """Materializes a state over some days; returns day -> how it was made."""
+    """Materializes a state over some days; returns day -> whether it was rolled or rebuilt."""
     results = list(getattr(features_raw, state)(workspace, days))
     return {result.manifest.ds: result.facts["state"] for result in results}
 
@@ -72,15 +72,15 @@ def digest(workspace, state, ds):
     return workspace.need(state, ds).digest
 
 
-# Not shrunk: an example takes a second, and a failing log of six days can be read as it is.
+# Without shrinking: an example takes a second, and a failing log of six days is readable.
 @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])
 @given(log=logs)
-def test_a_rolled_state_is_byte_for_byte_a_rebuilt_one(tmp_path_factory, log):
+def test_rolled_state_equals_rebuilt_state_byte_for_byte(tmp_path_factory, log):
     rolled = workspace_with(tmp_path_factory.mktemp("rolled"), log)
     rebuilt = workspace_with(tmp_path_factory.mktemp("rebuilt"), log)
     for state in STATES:
         assert make(rolled, state, DAYS) == dict.fromkeys(DAYS, "rolled")
-        # Without the state of the day before, the last day must come from all days.
+        # Without the state of the previous day the last day is rebuilt from all days.
         assert make(rebuilt, state, DAYS[-1:]) == {DAYS[-1]: "rebuilt from 6 days"}
         assert digest(rebuilt, state, DAYS[-1]) == digest(rolled, state, DAYS[-1]), state
 
@@ -90,19 +90,19 @@ OTHER = [("u", "x", "buy", 1000, 5.0, "blue"), ("w", "y", "buy", 3000, 2.0, "red
 
 
 def rolled_world(folder, state):
-    """Returns a busy world in which a state is made up to the last day but one."""
+    """Returns a world with events every day, in which a state exists up to the second last day."""
     workspace = workspace_with(folder / "rolled", BUSY)
     make(workspace, state, DAYS[:-1])
     return workspace
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_nothing_changed_then_the_next_day_rolls(tmp_path, state):
+def test_next_day_rolls_if_nothing_changed(tmp_path, state):
     assert make(rolled_world(tmp_path, state), state, DAYS[-1:]) == {DAYS[-1]: "rolled"}
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_a_corrected_day_inside_the_window_makes_the_next_day_rebuild(tmp_path, state):
+def test_next_day_is_rebuilt_after_a_correction_inside_the_window(tmp_path, state):
     rolled = rolled_world(tmp_path, state)
     put_day(rolled, 3, OTHER)
     assert make(rolled, state, DAYS[-1:]) == {DAYS[-1]: "rebuilt from 6 days"}
@@ -111,7 +111,7 @@ def test_a_corrected_day_inside_the_window_makes_the_next_day_rebuild(tmp_path, 
     assert digest(rolled, state, DAYS[-1]) == digest(fresh, state, DAYS[-1])
 
 
-def test_the_correction_is_what_the_numbers_say(tmp_path):
+def test_rebuilt_state_has_the_corrected_numbers(tmp_path):
     rolled = rolled_world(tmp_path, "user_activity")
     put_day(rolled, 3, OTHER)
     make(rolled, "user_activity", DAYS[-1:])
@@ -133,7 +133,7 @@ def test_the_correction_is_what_the_numbers_say(tmp_path):
         ("user_activity", {"tables": {"behavior": {"value_columns": []}}}),
     ],
 )
-def test_changed_settings_make_the_next_day_rebuild(tmp_path, state, changed):
+def test_next_day_is_rebuilt_after_a_change_of_settings(tmp_path, state, changed):
     rolled_world(tmp_path, state)
     settings_now = worlds.merged(CHANGES, changed)
     again = open_workspace(worlds.write_config(tmp_path / "rolled", settings_now))
@@ -143,7 +143,7 @@ def test_changed_settings_make_the_next_day_rebuild(tmp_path, state, changed):
     assert digest(again, state, DAYS[-1]) == digest(fresh, state, DAYS[-1])
 
 
-def test_a_correction_before_the_longest_window_still_rolls_as_documented(tmp_path):
+def test_next_day_rolls_after_a_correction_before_the_longest_window(tmp_path):
     rolled = rolled_world(tmp_path, "user_activity")
     put_day(rolled, 0, OTHER)
     assert make(rolled, "user_activity", DAYS[-1:]) == {DAYS[-1]: "rolled"}
@@ -154,7 +154,7 @@ def test_a_correction_before_the_longest_window_still_rolls_as_documented(tmp_pa
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_a_missing_day_inside_the_window_is_named(tmp_path, state):
+def test_missing_day_inside_the_window_is_named(tmp_path, state):
     workspace = workspace_with(tmp_path, BUSY)
     workspace.tables.partitions.fs.rm(f"{workspace.tables.partitions.root}/behavior/ds={DAYS[-2]}", recursive=True)
     with pytest.raises(WindowIncompleteError, match=rf"table behavior: .* no partition for {DAYS[-2]}.*materialize behavior"):

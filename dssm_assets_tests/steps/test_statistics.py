@@ -1,6 +1,6 @@
-"""The day's value counts, against counting the wide samples: whether the feature tables are those of a day or of all days.
+"""Value counts of a day equal counting the wide samples, with a feature table per day and with one table for all days.
 
-Users and items of a generated world change every day or never; as of the second day every third user is unknown.
+Users and items of a generated world change every day or never; on the second day every third user is unknown.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.fg_tables import ITEM_FEATURES_FG, USER_FEATURES_FG
 from dssm_assets.core.features_raw.raw_feature_tables import USER_ALL_FEATURE
 from dssm_assets.core.samples.sample_tables import POSITIVE_SAMPLE
-from dssm_assets.core.statistics.value_counts import category_value_counts, numeric_value_counts
 from dssm_assets.steps import sample, statistics
 from dssm_assets.steps.previous_day import FeatureTables, read_wide_sample
 from dssm_assets.steps.workspace import Workspace, day_before, open_workspace
@@ -30,13 +29,14 @@ from dssm_assets_tests import worlds
 from dssm_assets_tests.benchmarks import our_path
 from dssm_assets_tests.benchmarks.world import World
 from dssm_assets_tests.benchmarks.world_features import load_world
+from dssm_assets_tests.core.statistics.counting import count_categories, count_numbers
 from dssm_assets_tests.spark.cluster import requires_pyspark
 from dssm_assets_tests.spark.sessions import LocalSession
 from dssm_assets_tests.worlds import BuiltWorld, built_world
 
 WORLD = World(rows=1_200, users=150, items=60, days=5)
 DAYS = WORLD.log_days
-COUNTED = {"numeric_value_counts": numeric_value_counts, "category_value_counts": category_value_counts}
+COUNTS = {"numeric_value_counts": count_numbers, "category_value_counts": count_categories}
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tables of each day", "one table for all days"])
@@ -44,54 +44,56 @@ def workspace(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Workspa
     folder = tmp_path_factory.mktemp("world")
     our_path.prepare(asdict(WORLD), str(folder), request.param)
     made = open_workspace(load_world(WORLD, folder, WORLD.days))
-    known = made.need(USER_ALL_FEATURE.name, DAYS[1])
-    table = made.tables.read(known)
+    profiles = made.need(USER_ALL_FEATURE.name, DAYS[1])
+    table = made.tables.read(profiles)
     some = table.filter(pa.array(np.arange(table.num_rows) % 3 > 0))
-    made.tables.write(USER_ALL_FEATURE, known.ds, some, inputs=known.inputs)
+    made.tables.write(USER_ALL_FEATURE, profiles.ds, some, inputs=profiles.inputs)
     steps = [sample.item_features_fg, sample.user_features_fg]
     for step in steps:
         list(step(made, [WORLD.eve, *DAYS]))
-    for daily in (sample.sample_fg, sample.positive_sample, *(getattr(statistics, asset) for asset in COUNTED)):
+    for daily in (sample.sample_fg, sample.positive_sample, *(getattr(statistics, asset) for asset in COUNTS)):
         list(daily(made, DAYS))
     return made
 
 
-@pytest.mark.parametrize("asset", COUNTED)
-def test_counts_are_those_of_the_wide_samples(workspace: Workspace, asset: str) -> None:
+@pytest.mark.parametrize("asset", COUNTS)
+def test_counts_equal_those_of_the_wide_samples(workspace: Workspace, asset: str) -> None:
     for ds in DAYS:
-        expected = COUNTED[asset](read_wide_sample(workspace, "positive_sample", ds), workspace.fg_spec.features)
+        expected = COUNTS[asset](read_wide_sample(workspace, "positive_sample", ds), workspace.fg_spec.features)
         assert workspace.tables.read(workspace.need(asset, ds)).equals(expected), ds
 
 
-@pytest.mark.parametrize("asset", COUNTED)
-def test_a_day_counted_alone_is_the_day_counted_among_others(workspace: Workspace, asset: str) -> None:
+@pytest.mark.parametrize("asset", COUNTS)
+def test_day_counted_alone_equals_the_day_counted_with_others(workspace: Workspace, asset: str) -> None:
     stored = {ds: workspace.need(asset, ds).digest for ds in DAYS}
     for ds in DAYS[::-1]:
         (alone,) = getattr(statistics, asset)(workspace, [ds])
         assert alone.manifest.digest == stored[ds]
 
 
-def test_a_table_that_comes_again_is_coded_and_read_no_more(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_of_several_days_is_read_once_and_coded(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     first, other = (workspace.need(USER_FEATURES_FG.name, ds) for ds in (WORLD.eve, DAYS[1]))
     features = [feature for feature in workspace.fg_spec.features_of_side("user") if feature.kind is Kind.NUMERIC]
-    held, reads = FeatureTables(workspace), []
+    feature_tables, reads = FeatureTables(workspace), []
     original = workspace.tables.read
     monkeypatch.setattr(
-        type(workspace.tables), "read", lambda _, manifest, *names, **how: reads.append(manifest) or original(manifest, *names)
+        type(workspace.tables),
+        "read",
+        lambda _, manifest, *names, **options: reads.append(manifest) or original(manifest, *names),
     )
-    found = [held.read_values("user", manifest, features) for manifest in (first, first, first, other, other)]
+    found = [feature_tables.read_values("user", manifest, features) for manifest in (first, first, first, other, other)]
     assert [isinstance(table, pa.Table) for table in found] == [True, False, False, True, False]
     assert found[1] is found[2]
     assert reads == [first, other]
 
 
-def test_rows_of_a_table_that_was_made_again_are_not_counted(workspace: Workspace) -> None:
-    standing = workspace.need(USER_FEATURES_FG.name, day_before(DAYS[-1]))
-    table = workspace.tables.read(standing)
-    workspace.tables.write(USER_FEATURES_FG, standing.ds, table.slice(1), inputs=standing.inputs)
-    with pytest.raises(ProvenanceError, match=f"sample_fg/{DAYS[-1]}, input {standing.key}"):
+def test_counting_refuses_a_feature_table_written_again(workspace: Workspace) -> None:
+    existing = workspace.need(USER_FEATURES_FG.name, day_before(DAYS[-1]))
+    table = workspace.tables.read(existing)
+    workspace.tables.write(USER_FEATURES_FG, existing.ds, table.slice(1), inputs=existing.inputs)
+    with pytest.raises(ProvenanceError, match=f"sample_fg/{DAYS[-1]}, input {existing.key}"):
         list(statistics.numeric_value_counts(workspace, [DAYS[-1]]))
-    workspace.tables.partitions.publish_shared(standing, standing.ds)
+    workspace.tables.partitions.publish_shared(existing, existing.ds)
 
 
 FIRST, DS = worlds.DAYS[0], worlds.DAYS[3]
@@ -103,8 +105,8 @@ world = pytest.fixture(scope="module")(built_world)
 
 
 @pytest.fixture
-def workspace_spread_counts(world: BuiltWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """A world of which a day's samples and the features that they point into lie in several row groups."""
+def small_row_groups(world: BuiltWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A workspace where the samples of a day, and the feature tables that they refer to, have several row groups."""
     made = open_workspace(world.copy(tmp_path / "copy"))
     monkeypatch.setattr(table_store, "ROW_GROUP_ROWS", ROW_GROUP)
     for spec in (USER_FEATURES_FG, ITEM_FEATURES_FG):
@@ -118,25 +120,21 @@ def workspace_spread_counts(world: BuiltWorld, tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("asset", ["numeric_value_counts", "category_value_counts"])
-def test_counts_by_row_group_are_those_of_the_day(workspace_spread_counts: Workspace, asset: str) -> None:
+def test_counts_on_workers_equal_counts_in_one_process(small_row_groups: Workspace, asset: str) -> None:
     step = getattr(statistics, asset)
-    elsewhere = replace(workspace_spread_counts, engine=SparkEngine(workspace_spread_counts.tables, LocalSession()))
-    expected = list(step(workspace_spread_counts, [FIRST, DS]))
-    assert list(step(elsewhere, [FIRST, DS])) == expected
+    on_workers = replace(small_row_groups, engine=SparkEngine(small_row_groups.tables, LocalSession()))
+    expected = list(step(small_row_groups, [FIRST, DS]))
+    assert list(step(on_workers, [FIRST, DS])) == expected
     assert min(result.manifest.rows for result in expected) > 0
 
 
 @pytest.mark.parametrize("is_distributed", [False, True])
-def test_reports_come_in_the_order_of_the_rows_of_the_wanted_columns(
-    workspace_spread_counts: Workspace, *, is_distributed: bool
-) -> None:
-    source = workspace_spread_counts.need(POSITIVE_SAMPLE.name, DS)
-    engine: Engine = (
-        SparkEngine(workspace_spread_counts.tables, LocalSession()) if is_distributed else workspace_spread_counts.engine
-    )
+def test_reports_are_in_row_order_and_have_the_wanted_columns(small_row_groups: Workspace, *, is_distributed: bool) -> None:
+    source = small_row_groups.need(POSITIVE_SAMPLE.name, DS)
+    engine: Engine = SparkEngine(small_row_groups.tables, LocalSession()) if is_distributed else small_row_groups.engine
     found = engine.reports(source, lambda table, start: (start, table.column_names, table.column(0).to_pylist()), ["user_row"])
     assert [start for start, _, _ in found] == list(itertools.accumulate((len(part) for *_, part in found[:-1]), initial=0))
     assert len(found) == -(-source.rows // ROW_GROUP)
     assert all(names == ["user_row"] for _, names, _ in found)
-    rows = workspace_spread_counts.tables.read(source, ["user_row"]).column(0).to_pylist()
+    rows = small_row_groups.tables.read(source, ["user_row"]).column(0).to_pylist()
     assert [row for _, _, part in found for row in part] == rows

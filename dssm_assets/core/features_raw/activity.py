@@ -1,12 +1,12 @@
-"""Activity of a user or an item: counts and value sums per event over rolling windows, kept as a state per day.
+"""Rolling states of activity: counts and value sums of users and items, and the last day of each user, item and event.
 
-Belongs here: the state's arithmetic. Does not belong here: distinct counterparts (`pairs.py`), the wide feature table
-(`all_features.py`).
+The activity state of day D has one row per entity and event that ever occurred up to D, ordered by both: count_{w}d for each
+window w (days D-w+1 to D), count_total, {value}_sum_{w}d_e4, first_event_time_ms, last_event_time_ms. All are integers, so
+state(D) = state(D-1) + day D - day D-w holds exactly, whatever the order of addition. A row stays when all its windows are
+empty, because its total and its first and last event are still needed.
 
-State of day D, one row per entity and event ever seen up to D, ordered by both: count_{w}d for each window w (days
-D-w+1 to D), count_total, {value}_sum_{w}d_e4, first_event_time_ms, last_event_time_ms. Integers only, so that
-state(D) = state(D-1) + day D - day D-w holds exactly, whatever the order of summing. Rows whose windows have all run
-empty stay: their totals and first and last events are still facts.
+The pair state of day D has one row per user, item and event within the largest window, with the day on which it last
+occurred. From it follow the numbers of distinct items of a user and of distinct users of an item.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ def roll_activity(
     statistic_days: Sequence[int],
     value_columns: Sequence[str],
 ) -> ibis.Table:
-    """Returns the state of day D from that of D-1: one union of signed contributions, one group-by.
+    """Returns the activity state of day D from that of D-1, by one union of signed contributions and one group-by.
 
     Args:
         entity_column: user_id or item_id.
         today: behaviour of day D.
-        leaving: window w -> behaviour of day D-w; None where that day lies before the first one.
-        previous: state of D-1; None only when D is the first day with data.
+        leaving: window w -> behaviour of day D-w; None if that day is before the first one.
+        previous: state of day D-1; None only if D is the first day with data.
         statistic_days: the windows, in days.
-        value_columns: columns to sum. Null and NaN count as 0; each value is rounded to 1/10,000, halves away from 0.
+        value_columns: columns to add up. Null and NaN count as 0; each value is rounded to 1/10,000, halves away from 0.
 
     Raises:
-        WindowIncompleteError: a window has no entry in leaving, or days leave though there is no previous state.
-        SchemaError: the previous state lacks a column (a window or value column is new): build from scratch.
+        WindowIncompleteError: a window has no entry in `leaving`, or days leave although there is no previous state.
+        SchemaError: the previous state lacks a column, because a window or a value column is new: build from scratch.
     """
     check_step("activity", windows=statistic_days, leaving=leaving, previous=previous)
     added = {days: ibis.literal(1, type="int64") for days in statistic_days}
@@ -61,8 +61,8 @@ def roll_activity(
     for days in statistic_days:
         gone = leaving[days]
         if gone is not None:
-            taken = {other: ibis.literal(-1 if other == days else 0, type="int64") for other in statistic_days}
-            parts.append(_contribution(entity_column, gone, taken, value_columns, is_new=False))
+            removed = {other: ibis.literal(-1 if other == days else 0, type="int64") for other in statistic_days}
+            parts.append(_contribution(entity_column, gone, removed, value_columns, is_new=False))
     if previous is not None:
         columns = [entity_column, EVENT, *_sums(statistic_days, value_columns), FIRST_EVENT_TIME_MS, LAST_EVENT_TIME_MS]
         check_previous("activity", previous, columns)
@@ -73,9 +73,9 @@ def roll_activity(
 def build_activity(
     entity_column: str, behavior: ibis.Table, ds: str, *, statistic_days: Sequence[int], value_columns: Sequence[str]
 ) -> ibis.Table:
-    """Returns the state of day `ds` from the behaviour of all days up to it, in one scan and one group-by.
+    """Returns the activity state of day `ds` from the behaviour of all days up to it, by one scan and one group-by.
 
-    Memory grows with the number of (entity, event) pairs, not with the days.
+    Memory grows with the number of (entity, event) pairs, not with the number of days.
 
     Args:
         entity_column: user_id or item_id.
@@ -100,15 +100,15 @@ def _sums(statistic_days: Sequence[int], value_columns: Sequence[str]) -> list[s
 def _contribution(
     entity: str, rows: ibis.Table, signs: Mapping[int, Any], value_columns: Sequence[str], *, is_new: bool
 ) -> ibis.Table:
-    """Returns what each behaviour row adds to each column of its entity's state."""
+    """Returns the contribution of each behaviour row to each column of the state of its entity."""
     columns: dict[str, Any] = {window_count(days): sign for days, sign in signs.items()}
     columns[COUNT_TOTAL] = ibis.literal(int(is_new), type="int64")
     for value in value_columns:
         fixed = _fixed_point(rows[value])
         columns |= {window_sum(value, days): fixed * sign for days, sign in signs.items()}
-    # A day that leaves a window does not unmake a first or last event.
-    moment = rows[EVENT_TIME_MS].cast("int64") if is_new else ibis.null("int64")
-    return rows.select(entity, EVENT, **columns, **{FIRST_EVENT_TIME_MS: moment, LAST_EVENT_TIME_MS: moment})
+    # A day that leaves a window does not change the first and last event.
+    timestamp = rows[EVENT_TIME_MS].cast("int64") if is_new else ibis.null("int64")
+    return rows.select(entity, EVENT, **columns, **{FIRST_EVENT_TIME_MS: timestamp, LAST_EVENT_TIME_MS: timestamp})
 
 
 def _fixed_point(value: Any) -> Any:
@@ -128,25 +128,25 @@ PAIR_KEY = (USER_ID, ITEM_ID, EVENT)
 
 
 def roll_pair_activity(today: ibis.Table, previous: ibis.Table | None, *, ds: str, window_days: int) -> ibis.Table:
-    """Returns the pair state of day `ds` from today's behaviour and the state of the day before.
+    """Returns the pair state of day `ds` from the behaviour of the day and the state of the previous day.
 
     Args:
         today: behaviour of day `ds`.
-        previous: state of the day before; None only when `ds` is the first day with data.
+        previous: state of the previous day; None only if `ds` is the first day with data.
         ds: the day.
-        window_days: the largest statistic window; pairs last seen before it are dropped.
+        window_days: the largest statistic window; pairs that last occurred before it are dropped.
     """
-    met = today.select(*PAIR_KEY).distinct()
-    now = met.mutate(**{LAST_DATE: ibis.literal(ds, type="string")})
+    keys = today.select(*PAIR_KEY).distinct()
+    current = keys.mutate(**{LAST_DATE: ibis.literal(ds, type="string")})
     if previous is None:
-        return now.order_by(PAIR_KEY)
-    # Today's date is the latest there is, so a pair met today replaces its old row: no group-by over the whole state.
-    kept = previous.filter(previous[LAST_DATE] >= window_start(ds, window_days)).anti_join(met, list(PAIR_KEY))
-    return ibis.union(kept.select(*PAIR_KEY, LAST_DATE), now, distinct=False).order_by(PAIR_KEY)
+        return current.order_by(PAIR_KEY)
+    # The day is the latest date, so a pair of the day replaces its old row, without a group-by over the whole state.
+    kept = previous.filter(previous[LAST_DATE] >= window_start(ds, window_days)).anti_join(keys, list(PAIR_KEY))
+    return ibis.union(kept.select(*PAIR_KEY, LAST_DATE), current, distinct=False).order_by(PAIR_KEY)
 
 
 def build_pair_activity(behavior: ibis.Table, ds: str, *, window_days: int) -> ibis.Table:
-    """Returns the pair state of day `ds` from the behaviour of the window's days.
+    """Returns the pair state of day `ds` from the behaviour of the days of the window.
 
     Args:
         behavior: days as one table with a column `ds` (text or date); days outside the window are ignored.
@@ -161,14 +161,14 @@ def build_pair_activity(behavior: ibis.Table, ds: str, *, window_days: int) -> i
 def count_counterparts(
     pairs: ibis.Table, entity: str, ds: str, statistic_days: Sequence[int], events: Sequence[str]
 ) -> ibis.Table:
-    """Returns one row per entity of the pair state, ordered: its distinct counterparts per event and window, int64.
+    """Returns one row per entity of the pair state, ordered, with its distinct counterparts per event and window, int64.
 
     Args:
         pairs: pair state of day `ds`.
         entity: user_id (counts items: {event}_distinct_items_{w}d) or item_id (counts users).
         ds: the day.
-        statistic_days: windows, none larger than the state's.
-        events: events that get columns; others are ignored.
+        statistic_days: windows, none larger than that of the state.
+        events: events that get columns; other events are ignored.
     """
     columns: dict[str, Any] = {}
     for event in events:

@@ -1,11 +1,8 @@
-"""The wide feature tables of a day: profile, statistics and preferences of every user and item, one row each.
+"""The wide feature tables of a day: one row per user or item with its profile, statistics and preferences.
 
-Belongs here: assembling one row per entity from the day's states. Does not belong here: computing the states, feature
-generation (`core/features`).
-
-Every join is one to at most one by the entity's id: the profile has unique ids (the source layer refuses others), and
-the statistics, distinct counts and lists are grouped by the id. So the result has one row per id that occurs in the
-profile or in the activity.
+Every join matches at most one row by the id of the entity: ids of the profile are unique (the source layer refuses others),
+and statistics, distinct counts and lists are grouped by the id. So the result has one row per id of the profile or the
+activity.
 """
 
 from __future__ import annotations
@@ -36,25 +33,25 @@ def join_user_features(
 ) -> ibis.Table:
     """Returns one row per user of user_table or with any activity up to `ds`, ordered by user_id.
 
-    Columns: feature_date (= ds), user_id, the columns of user_table (null for a user who is not in it), then
+    Columns: feature_date (= ds), user_id, the columns of user_table (null for a user without a row in it), then
     `plan.generated(USER_ID)`. Counts, distinct counts and sums are 0 without activity; ratios are null where their
-    denominator is 0; days since are null without events; preference lists are empty, never null.
+    denominator is 0; days since an event are null without events; preference lists are empty, never null.
 
     Args:
         user_table: the day's profiles, unique user_id.
         user_activity: activity state of `ds`.
         pair_activity: pair state of `ds`.
-        user_preferences: preference state of `ds`; None only when plan.preference_columns is empty.
+        user_preferences: preference state of `ds`; None only if plan.preference_columns is empty.
         ds: the day.
-        plan: which columns to make.
+        plan: the columns to generate.
 
     Raises:
-        SchemaError: source columns have names of generated ones, or two generated ones agree; names them all.
+        SchemaError: naming every source column with the name of a generated one, and every generated name that occurs twice.
     """
     wide = _statistics(USER_ID, user_activity, pair_activity, ds, plan)
     if plan.preference_columns:
         lists = list_preferences(user_preferences, attributes=plan.preference_columns, top=plan.preference_top)
-        wide = _left(wide, lists, USER_ID)
+        wide = _left_join(wide, lists, USER_ID)
     return _with_profile(user_table, wide, USER_ID, ds, plan)
 
 
@@ -63,18 +60,18 @@ def join_item_features(
 ) -> ibis.Table:
     """Returns one row per item of item_table or with any activity up to `ds`, ordered by item_id.
 
-    Columns: feature_date (= ds), item_id, the columns of item_table (null for an item that is not in it), then
+    Columns: feature_date (= ds), item_id, the columns of item_table (null for an item without a row in it), then
     `plan.generated(ITEM_ID)`, with the same rules as `user_all_feature`.
 
     Raises:
-        SchemaError: source columns have names of generated ones, or two generated ones agree; names them all.
+        SchemaError: naming every source column with the name of a generated one, and every generated name that occurs twice.
     """
     wide = _statistics(ITEM_ID, item_activity, pair_activity, ds, plan)
     return _with_profile(item_table, wide, ITEM_ID, ds, plan)
 
 
 def _statistics(entity: str, activity: ibis.Table, pairs: ibis.Table, ds: str, plan: FeaturePlan) -> ibis.Table:
-    """Returns one row per entity with activity: counts, sums, days since, distinct counterparts."""
+    """Returns one row per entity with activity: counts, sums, days since events, distinct counterparts."""
     columns: dict[str, Any] = {}
     for event in plan.funnel:
         is_event = activity[EVENT] == event
@@ -86,9 +83,9 @@ def _statistics(entity: str, activity: ibis.Table, pairs: ibis.Table, ds: str, p
                 columns[names.event_sum(event, value, days)] = is_event.ifelse(total, 0).sum()
     columns[names.DAYS_SINCE_FIRST_EVENT] = activity[names.FIRST_EVENT_TIME_MS].min()
     columns[names.DAYS_SINCE_LAST_EVENT] = activity[names.LAST_EVENT_TIME_MS].max()
-    counted = activity.group_by(entity).agg(**columns)
+    counts = activity.group_by(entity).agg(**columns)
     distinct = count_counterparts(pairs, entity, ds, plan.statistic_days, plan.funnel)
-    return _left(counted, distinct, entity)
+    return _left_join(counts, distinct, entity)
 
 
 def _with_profile(profile: ibis.Table, wide: ibis.Table, entity: str, ds: str, plan: FeaturePlan) -> ibis.Table:
@@ -100,12 +97,12 @@ def _with_profile(profile: ibis.Table, wide: ibis.Table, entity: str, ds: str, p
     rows = joined.select(**{entity: either}, **{name: joined[name] for name in joined.columns if not _is_id(name, entity)})
     columns: dict[str, Any] = {FEATURE_DATE: ibis.literal(ds, type="string"), entity: rows[entity]}
     columns |= {name: rows[name] for name in source}
-    columns |= _finished(rows, entity, ds, plan)
+    columns |= _finish(rows, entity, ds, plan)
     return rows.select(**{name: columns[name] for name in [FEATURE_DATE, entity, *source, *generated[1:]]}).order_by(entity)
 
 
-def _finished(rows: ibis.Table, entity: str, ds: str, plan: FeaturePlan) -> dict[str, Any]:
-    """Returns the generated columns in their final form: nulls filled, ratios, units."""
+def _finish(rows: ibis.Table, entity: str, ds: str, plan: FeaturePlan) -> dict[str, Any]:
+    """Returns the generated columns in their final form: filled nulls, ratios, units."""
     done: dict[str, Any] = {}
     for days in plan.statistic_days:
         counts = {event: rows[names.event_count(event, days)].fill_null(0) for event in plan.funnel}
@@ -127,7 +124,7 @@ def _finished(rows: ibis.Table, entity: str, ds: str, plan: FeaturePlan) -> dict
     return done
 
 
-def _left(left: ibis.Table, right: ibis.Table, key: str) -> ibis.Table:
+def _left_join(left: ibis.Table, right: ibis.Table, key: str) -> ibis.Table:
     joined = left.left_join(right, key)
     return joined.select(*left.columns, *(name for name in right.columns if name != key))
 
@@ -147,10 +144,10 @@ def _check_names(table: str, source: Sequence[str], generated: Sequence[str]) ->
         )
         for name in repeated
     ]
-    taken = set(generated) & set(source)
+    conflicts = set(generated) & set(source)
     remedy = "rename the source column in the tables section of the configuration"
     faults += [
-        Fault(f"table {table}, column {name}", "a name that is not generated", "a source column", remedy) for name in taken
+        Fault(f"table {table}, column {name}", "a name that is not generated", "a source column", remedy) for name in conflicts
     ]
     if faults:
         raise SchemaError(faults)

@@ -1,10 +1,7 @@
-"""The day's behaviour log, enriched: item attributes of the day beside each event, local hour and weekday.
+"""The behaviour log of a day with item attributes and calendar columns, and the history of positive events per user.
 
-Belongs here: the join with the item table and the calendar columns. Does not belong here: reading the log, counting.
-
-Order of work: `enrich_behavior(...)` runs in the engine; its Arrow batches then get hour and weekday from `calendar_columns`.
-That step is column arithmetic, row by row independent, so it runs after the join on each batch as it streams by, and
-needs no time zone support of the engine.
+`enrich_behavior` is a query of the engine. `calendar_columns` then adds hour and weekday to each Arrow batch of its result,
+so the engine needs no support for time zones.
 """
 
 from __future__ import annotations
@@ -24,14 +21,14 @@ BEHAVIOR_KEY = (EVENT_TIME_MS, USER_ID, ITEM_ID, EVENT)
 
 
 def enrich_behavior(behavior_table: ibis.Table, item_table: ibis.Table, *, item_columns: Sequence[str]) -> ibis.Table:
-    """Returns every row of the log with the attributes of its item, as text; null where the item is unknown.
+    """Returns every row of the log with the attributes of its item as text; null where the item is unknown.
 
-    Key (event_time_ms, user_id, item_id, event), ordered by it and then by the log's other columns, so that rows with
-    equal keys have one order too. Join: many log rows to at most one item (item ids are unique in item_table), so the
-    row count is that of behavior_table.
+    The rows are ordered by the key (event_time_ms, user_id, item_id, event), then by the other columns of the log, so that
+    rows with equal keys have one order too. The join matches at most one item per row, because item ids are unique in
+    item_table: the row count is that of behavior_table.
 
     Raises:
-        SchemaError: an item column is missing or its name is taken, or the two item_id types differ.
+        SchemaError: an item column is missing, the log already has a column of its name, or the types of item_id differ.
     """
     _check(behavior_table, item_table, item_columns)
     log_columns = list(behavior_table.columns)
@@ -50,8 +47,8 @@ def calendar_columns(event_time_ms: pa.Array | pa.ChunkedArray, timezone: str) -
     (2024-01-01 00:00 UTC, a Monday) gives (0, 0) in UTC and (19, 6) in America/New_York.
 
     Raises:
-        SchemaError: when an instant is null.
-        ConfigError: when the time zone is unknown.
+        SchemaError: an instant is null.
+        ConfigError: the time zone is unknown.
     """
     if event_time_ms.null_count:
         where = f"table behavior, column {EVENT_TIME_MS}"
@@ -62,14 +59,14 @@ def calendar_columns(event_time_ms: pa.Array | pa.ChunkedArray, timezone: str) -
 
 
 def _check(behavior_table: ibis.Table, item_table: ibis.Table, item_columns: Sequence[str]) -> None:
-    taken = {*behavior_table.columns, HOUR, WEEKDAY}
+    existing = {*behavior_table.columns, HOUR, WEEKDAY}
     faults: list[Fault] = []
     for name in item_columns:
         where = f"table item_table, column {name}"
         if name not in item_table.columns:
             got = f"columns {', '.join(item_table.columns)}"
             faults.append(Fault(where, "the column to exist", got, "correct preference_columns or history_columns"))
-        if name in taken:
+        if name in existing:
             got = "a column of that name in behavior"
             faults.append(Fault(where, "a name that behavior does not have", got, "rename one of them in tables.*.columns"))
     for name in (HOUR, WEEKDAY):
@@ -86,7 +83,7 @@ def _check(behavior_table: ibis.Table, item_table: ibis.Table, item_columns: Seq
 def _id_faults(log_type: Any, item_type: Any) -> list[Fault]:
     if log_type.copy(nullable=True) == item_type.copy(nullable=True):
         return []
-    # An engine would cast one of them and silently join nothing ("007" is not 7).
+    # An engine would cast one of them and find no matches, without an error ("007" is not 7).
     expected = f"the type in behavior_table, {log_type}"
     return [Fault(f"table item_table, column {ITEM_ID}", expected, str(item_type), "cast one of the two in the source")]
 
@@ -94,9 +91,9 @@ def _id_faults(log_type: Any, item_type: Any) -> list[Fault]:
 def collect_user_history(behavior: ibis.Table, *, positive_events: Sequence[str], history_columns: Sequence[str]) -> ibis.Table:
     """Returns one row per user with a positive event on the day, ordered by user_id, with aligned lists.
 
-    item_ids, event_times_ms and one list<string> per history column (an unknown attribute is a null entry) have one
-    entry per positive event, ordered by (event_time_ms, item_id). Events that agree in both agree in every list too,
-    since the history columns are attributes of the item: the lists have one possible order.
+    item_ids, event_times_ms and one list<string> per history column have one entry per positive event, ordered by
+    (event_time_ms, item_id); an unknown attribute is a null entry. History columns are attributes of the item, so events
+    that are equal in both keys have equal entries in all lists, and the lists have only one possible order.
     """
     positive = behavior.filter(behavior[EVENT].isin(list(positive_events)))
     order = [positive[EVENT_TIME_MS], positive[ITEM_ID]]
@@ -105,6 +102,6 @@ def collect_user_history(behavior: ibis.Table, *, positive_events: Sequence[str]
         EVENT_TIMES_MS: positive[EVENT_TIME_MS].collect(order_by=order),
     }
     for name in history_columns:
-        # Without include_null an unknown attribute would drop out and shift the list against its item ids.
+        # Without include_null an unknown attribute would be dropped, which would misalign the list.
         lists[name] = positive[name].cast("string").collect(order_by=order, include_null=True)
     return positive.group_by(USER_ID).agg(**lists).order_by(USER_ID)

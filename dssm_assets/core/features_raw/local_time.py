@@ -1,7 +1,7 @@
-"""Calendar arithmetic of one time zone: shifting days, local clock time, whole days since an instant.
+"""Calendar arithmetic in a time zone: shifting days, local hour and weekday, days since an instant.
 
-Belongs here: the only place that knows about daylight saving. Offsets come from Python's time zone database and are
-handed to numpy and Ibis as numbers, so every engine agrees. Does not belong here: which window a statistic covers.
+The only module that handles daylight saving. Offsets come from the time zone database of Python and reach numpy and Ibis as
+numbers, so all engines agree.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ Int64s = npt.NDArray[np.int64]
 
 
 def shift_day(ds: str, days: int) -> str:
-    """Returns the day `days` after `ds` (before, if negative), both YYYY-MM-DD."""
+    """Returns the day `days` days after `ds` (before it, if negative), both YYYY-MM-DD."""
     return (dt.date.fromisoformat(ds) + dt.timedelta(days=days)).isoformat()
 
 
 def window_start(ds: str, days: int) -> str:
-    """Returns the first day of the window of `days` days that ends with `ds`, inclusive."""
+    """Returns the first day of the window of `days` days that ends with `ds`."""
     return shift_day(ds, 1 - days)
 
 
 def local_ms(event_time_ms: Int64s, timezone: str) -> Int64s:
-    """Returns the local wall-clock reading of each instant, as milliseconds since 1970-01-01 00:00 local."""
+    """Returns the local time of each instant, as milliseconds since 1970-01-01 00:00 local time."""
     if len(event_time_ms) == 0:
         return event_time_ms
     starts, offsets = offset_steps(timezone, int(event_time_ms.min()), int(event_time_ms.max()))
@@ -57,7 +57,7 @@ def days_since(event_time_ms: Any, *, ds: str, timezone: str, first_day: str) ->
         event_time_ms: Ibis int64 column of instants up to the end of `ds`.
         ds: the day that counts as 0.
         timezone: where days are counted.
-        first_day: first day with data. Earlier instants are read with its offset.
+        first_day: first day with data. Earlier instants get its offset.
     """
     day_index = (dt.date.fromisoformat(ds) - _EPOCH).days
     first_ms = (dt.date.fromisoformat(first_day) - _EPOCH).days * DAY_MS - DAY_MS
@@ -70,26 +70,26 @@ def days_since(event_time_ms: Any, *, ds: str, timezone: str, first_day: str) ->
 
 
 def offset_steps(timezone: str, first_ms: int, last_ms: int) -> tuple[list[int], list[int]]:
-    """Returns the zone's offset from UTC between two instants as steps: `offsets[i]` holds from `starts[i]` on.
+    """Returns the offset of the zone from UTC between two instants as steps: `offsets[i]` is valid from `starts[i]` on.
 
-    The first step starts at `first_ms`. Found by looking once a day and halving where two looks differ, which misses
-    only a change that is taken back within a day.
+    The first step starts at `first_ms`. Offsets are compared once a day, and a change is located by bisection, so only a
+    change that is reverted within a day is missed.
 
     Raises:
-        ConfigError: when no such time zone is known.
+        ConfigError: the time zone is unknown.
     """
     zone = _zone(timezone)
     starts, offsets = [first_ms], [_offset_ms(zone, first_ms)]
-    for look in [*range(first_ms + DAY_MS, last_ms, DAY_MS), last_ms]:
-        offset = _offset_ms(zone, look)
+    for instant in [*range(first_ms + DAY_MS, last_ms, DAY_MS), last_ms]:
+        offset = _offset_ms(zone, instant)
         if offset != offsets[-1]:
-            starts.append(_first_with(zone, offset, max(starts[-1], look - DAY_MS), look))
+            starts.append(_first_with(zone, offset, max(starts[-1], instant - DAY_MS), instant))
             offsets.append(offset)
     return starts, offsets
 
 
 def _first_with(zone: ZoneInfo, offset: int, before: int, known: int) -> int:
-    """Returns the first instant after `before` that has the offset which `known` has."""
+    """Returns the first instant after `before` with the offset, which `known` has and `before` has not."""
     while known - before > 1:
         middle = (before + known) // 2
         if _offset_ms(zone, middle) == offset:
@@ -100,9 +100,9 @@ def _first_with(zone: ZoneInfo, offset: int, before: int, known: int) -> int:
 
 
 def _offset_ms(zone: ZoneInfo, instant_ms: int) -> int:
-    # Whole seconds and a timedelta: exact, and defined for instants before 1970 too.
-    moment = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=instant_ms // 1000)
-    offset = moment.astimezone(zone).utcoffset()
+    # Whole seconds and a timedelta are exact and work for instants before 1970.
+    time = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=instant_ms // 1000)
+    offset = time.astimezone(zone).utcoffset()
     return 0 if offset is None else round(offset.total_seconds() * 1000)
 
 

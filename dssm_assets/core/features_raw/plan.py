@@ -1,7 +1,4 @@
-"""What the wide feature tables contain: the part of the configuration that shapes their columns.
-
-Belongs here: the plan and its derivation from the root configuration. Does not belong here: computing anything.
-"""
+"""The columns of the raw feature tables: the plan from the configuration, and the names of generated columns."""
 
 from __future__ import annotations
 
@@ -14,14 +11,14 @@ from dssm_assets.core.config.pipeline import PipelineConfig
 
 @dataclass(frozen=True)
 class FeaturePlan:
-    """Shape of user_all_feature and item_all_feature.
+    """The parts of the configuration that determine the columns of user_all_feature and item_all_feature.
 
     Attributes:
-        funnel: events with columns of their own, widest first.
+        funnel: events that have columns, widest first.
         statistic_days: windows, ascending.
-        value_columns: behaviour columns that are summed.
+        value_columns: behaviour columns that are added up.
         preference_columns: item attributes with a preference list per user.
-        preference_top: entries kept per list.
+        preference_top: maximal length of a preference list.
         timezone: where days are counted.
         first_day: first day with data.
     """
@@ -36,7 +33,7 @@ class FeaturePlan:
 
     @staticmethod
     def from_config(config: PipelineConfig) -> FeaturePlan:
-        """Returns the plan that a configuration describes."""
+        """Returns the plan of a configuration."""
         return FeaturePlan(
             funnel=tuple(config.events.funnel),
             statistic_days=tuple(config.raw_features.statistic_days),
@@ -49,11 +46,11 @@ class FeaturePlan:
 
     @property
     def steps(self) -> tuple[tuple[str, str], ...]:
-        """Returns the neighbours of the funnel, (wider, narrower)."""
+        """The pairs of neighbouring events in the funnel, (wider, narrower)."""
         return tuple(zip(self.funnel[:-1], self.funnel[1:], strict=True))
 
     def generated(self, entity: str) -> list[str]:
-        """Returns the generated columns of an entity's wide table, in order, feature_date first."""
+        """Returns the generated columns of the wide table of an entity in their order, feature_date first."""
         windows = self.statistic_days
         counts = [event_count(event, days) for event in self.funnel for days in windows]
         ratios = [event_ratio(wide, narrow, days) for wide, narrow in self.steps for days in windows]
@@ -74,41 +71,41 @@ DAYS_SINCE_FIRST_EVENT: Final = "days_since_first_event"
 DAYS_SINCE_LAST_EVENT: Final = "days_since_last_event"
 
 FIXED_POINT: Final = 10_000
-"""Value sums are kept as integers of 1/10,000, so that adding and taking away a day is exact."""
+"""Value sums are stored as integers in 1/10,000, so that adding and subtracting a day is exact."""
 
 _COUNTERPARTS: Final = {USER_ID: "items", ITEM_ID: "users"}
 
 
 def window_count(days: int) -> str:
-    """Returns the column of a state that counts a window's events."""
+    """Returns the state column with the number of events in a window."""
     return f"count_{days}d"
 
 
 def window_sum(value: str, days: int) -> str:
-    """Returns the column of a state that holds a window's sum of a value, in 1/10,000."""
+    """Returns the state column with the sum of a value in a window, in 1/10,000."""
     return f"{value}_sum_{days}d_e4"
 
 
 def event_count(event: str, days: int) -> str:
-    """Returns the wide column of one event's count in a window."""
+    """Returns the wide column with the number of one event in a window."""
     return f"{event}_count_{days}d"
 
 
 def event_sum(event: str, value: str, days: int) -> str:
-    """Returns the wide column of one event's sum of a value in a window."""
+    """Returns the wide column with the sum of a value over one event in a window."""
     return f"{event}_{value}_sum_{days}d"
 
 
 def event_ratio(wide: str, narrow: str, days: int) -> str:
-    """Returns the wide column of narrow / wide counts of two neighbours in the funnel."""
+    """Returns the wide column with the ratio narrow / wide of the counts of two neighbouring events in the funnel."""
     return f"{wide}_to_{narrow}_ratio_{days}d"
 
 
 def event_distinct(entity: str, event: str, days: int) -> str:
-    """Returns the wide column of the distinct items of a user (or users of an item) with one event in a window."""
+    """Returns the wide column with the distinct items of a user (or users of an item) with one event in a window."""
     return f"{event}_distinct_{_COUNTERPARTS[entity]}_{days}d"
 
 
 def preference(attribute: str) -> str:
-    """Returns the wide column of a user's preference list of an item attribute."""
+    """Returns the wide column with the preference list of a user for an item attribute."""
     return f"{attribute}_preference"

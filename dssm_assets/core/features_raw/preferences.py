@@ -1,10 +1,7 @@
-"""What users prefer: how often they took items of each attribute value within the preference window.
+"""Preferences of users: how many positive events they had with items of each attribute value in the preference window.
 
-Belongs here: the rolling state and the lists made of it. Does not belong here: joining attributes to events
-(`behavior.py`).
-
-State of day D, one row per (user_id, attribute, value) with a count other than 0, ordered by that key: positive events
-on days D-preference_days+1 to D whose item has that value. Items without a value are not counted.
+The state of day D has one row per (user_id, attribute, value) with a count other than 0, ordered by that key: the number of
+positive events on days D-preference_days+1 to D with items of that value. Items without a value are not counted.
 """
 
 from __future__ import annotations
@@ -29,18 +26,18 @@ def roll_preferences(
     preference_columns: Sequence[str],
     positive_events: Sequence[str],
 ) -> ibis.Table:
-    """Returns the state of day D from that of D-1: one union of signed contributions, one group-by.
+    """Returns the preference state of day D from that of D-1, by one union of signed contributions and one group-by.
 
     Args:
         today: behaviour of day D, with the attribute columns.
-        leaving: behaviour of day D-preference_days; None where that day lies before the first one.
-        previous: state of D-1; None only when D is the first day with data. It must have been made with the same
-            preference_columns, positive_events and window: after a change of those build from scratch.
+        leaving: behaviour of day D-preference_days; None if that day is before the first one.
+        previous: state of day D-1 with the same preference_columns, positive_events and window; None only if D is the first
+            day with data.
         preference_columns: item attributes, at least one.
         positive_events: events that count.
 
     Raises:
-        WindowIncompleteError: a day leaves though there is no previous state.
+        WindowIncompleteError: a day leaves although there is no previous state.
     """
     check_step("user_preferences", windows=[0], leaving={0: leaving}, previous=previous)
     parts = _contributions(today, preference_columns, positive_events, sign=1)
@@ -54,7 +51,7 @@ def roll_preferences(
 def build_preferences(
     behavior: ibis.Table, ds: str, *, preference_days: int, preference_columns: Sequence[str], positive_events: Sequence[str]
 ) -> ibis.Table:
-    """Returns the state of day `ds` from the behaviour of the window's days.
+    """Returns the preference state of day `ds` from the behaviour of the days of the window.
 
     Args:
         behavior: days as one table with a column `ds` (text or date); days outside the window are ignored.
@@ -69,10 +66,10 @@ def build_preferences(
 
 
 def list_preferences(preferences: ibis.Table, *, attributes: Sequence[str], top: int) -> ibis.Table:
-    """Returns one row per user of the state, ordered: {attribute}_preference, list<string> of "value:count".
+    """Returns one row per user of the state, ordered, with {attribute}_preference, a list<string> of "value:count".
 
-    A list is ordered by count (largest first), then value, and holds at most `top` entries; a user without a value of
-    an attribute has an empty list. A value may itself contain ":", so the count is what follows the last one.
+    A list is ordered by count (largest first), then value, and has at most `top` entries; a user without values of an
+    attribute has an empty list. A value may contain ":", so the count is the part after the last one.
     """
     order = [preferences[COUNT].desc(), preferences[VALUE].asc()]
     rank = ibis.row_number().over(group_by=[USER_ID, ATTRIBUTE], order_by=order)
@@ -103,6 +100,6 @@ def _contributions(
 
 
 def _reduce(parts: ibis.Table) -> ibis.Table:
-    counted = parts.group_by(PREFERENCE_KEY).agg(**{COUNT: parts[COUNT].sum()})
-    # A negative count can only mean a rewritten past day: it is kept for the check to find.
-    return counted.filter(counted[COUNT] != 0).order_by(PREFERENCE_KEY)
+    counts = parts.group_by(PREFERENCE_KEY).agg(**{COUNT: parts[COUNT].sum()})
+    # A negative count means that a past day was rewritten: it is kept, so that the check finds it.
+    return counts.filter(counts[COUNT] != 0).order_by(PREFERENCE_KEY)

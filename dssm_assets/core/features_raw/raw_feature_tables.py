@@ -1,7 +1,4 @@
-"""Contracts of the tables that features_raw makes: grain, key, columns and what the generated columns mean.
-
-Belongs here: `TableSpec` objects. Does not belong here: computing the tables.
-"""
+"""Contracts of the raw feature tables: grain, key, columns and the meaning of generated columns."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ BEHAVIOR = TableSpec(
     key=BEHAVIOR_KEY,
     columns=(
         ColumnSpec(
-            c.REQUEST_ID, pa.string(), "Request that showed the item; null where the log does not say.", is_nullable=True
+            c.REQUEST_ID, pa.string(), "Request that showed the item; null where the log does not have it.", is_nullable=True
         ),
         _USER,
         _ITEM,
@@ -41,18 +38,18 @@ def _activity_spec(entity: ColumnSpec) -> TableSpec:
     noun = entity.name.removesuffix("_id")
     return TableSpec(
         name=f"{noun}_activity",
-        grain=f"one row per {noun} and event ever seen up to the day",
+        grain=f"one row per {noun} and event that ever occurred up to the day",
         key=(entity.name, c.EVENT),
         columns=(
             entity,
             _EVENT,
-            ColumnSpec(names.COUNT_TOTAL, pa.int64(), f"Events of this kind of the {noun} since the first day."),
-            ColumnSpec(names.FIRST_EVENT_TIME_MS, pa.int64(), "When this event first happened, unix milliseconds."),
-            ColumnSpec(names.LAST_EVENT_TIME_MS, pa.int64(), "When this event last happened, unix milliseconds."),
+            ColumnSpec(names.COUNT_TOTAL, pa.int64(), f"Number of these events of the {noun} since the first day."),
+            ColumnSpec(names.FIRST_EVENT_TIME_MS, pa.int64(), "Time of the first such event, unix milliseconds."),
+            ColumnSpec(names.LAST_EVENT_TIME_MS, pa.int64(), "Time of the last such event, unix milliseconds."),
         ),
         extra={
-            "count_*d": "Events of this kind in the last so many days, the day included.",
-            "*_sum_*d_e4": "Sum of the value over the last so many days, in 1/10,000 (integers keep rolling sums exact).",
+            "count_*d": "Number of these events in the last so many days, including the day.",
+            "*_sum_*d_e4": "Sum of the value over the last so many days, in 1/10,000 (integers make rolling sums exact).",
         },
     )
 
@@ -64,18 +61,18 @@ PAIR_ACTIVITY = TableSpec(
     name="pair_activity",
     grain="one row per user, item and event within the largest statistic window",
     key=PAIR_KEY,
-    columns=(_USER, _ITEM, _EVENT, ColumnSpec(names.LAST_DATE, pa.string(), "Day (YYYY-MM-DD) on which it last happened.")),
+    columns=(_USER, _ITEM, _EVENT, ColumnSpec(names.LAST_DATE, pa.string(), "Day (YYYY-MM-DD) on which it last occurred.")),
 )
 
 USER_PREFERENCES = TableSpec(
     name="user_preferences",
-    grain="one row per user, item attribute and value taken within the preference window",
+    grain="one row per user, item attribute and value of a positive event within the preference window",
     key=PREFERENCE_KEY,
     columns=(
         _USER,
         ColumnSpec(names.ATTRIBUTE, pa.string(), "Item column, one of raw_features.preference_columns."),
-        ColumnSpec(c.VALUE, pa.string(), "Value of the attribute, as text."),
-        ColumnSpec(c.COUNT, pa.int64(), "Positive events with items of that value in the last preference_days days."),
+        ColumnSpec(c.VALUE, pa.string(), "Value of the attribute as text."),
+        ColumnSpec(c.COUNT, pa.int64(), "Number of positive events with items of that value in the last preference_days days."),
     ),
 )
 
@@ -85,31 +82,31 @@ USER_HISTORY = TableSpec(
     key=(c.USER_ID,),
     columns=(
         _USER,
-        ColumnSpec(c.ITEM_IDS, None, "Items of the day's positive events, by time, then id."),
+        ColumnSpec(c.ITEM_IDS, None, "Items of the positive events of the day, by time, then id."),
         ColumnSpec(c.EVENT_TIMES_MS, pa.list_(pa.int64()), "Times of those events, unix milliseconds, aligned with item_ids."),
     ),
-    extra={"*": "Attribute of each item of item_ids, as text, aligned with it; a null entry is an unknown attribute."},
+    extra={"*": "Attribute of each item of item_ids as text, aligned with it; a null entry is an unknown attribute."},
 )
 
 _WIDE_EXTRA = {
-    "*": "Column of the source table, as it came; null where the source does not have the id.",
-    "*_count_*d": "Events of this kind in the last so many days, the day included.",
+    "*": "Column of the source table, unchanged; null where the source does not have the id.",
+    "*_count_*d": "Number of these events in the last so many days, including the day.",
     "*_to_*_ratio_*d": "Second count divided by the first in the last so many days; null where the first is 0.",
     "*_sum_*d": "Sum of the value over this event in the last so many days.",
-    "*_preference": 'What the user takes: "value:count" over the preference window, most frequent first; empty if nothing.',
+    "*_preference": 'Attribute values of the positive events of the user as "value:count" over the preference window, most frequent first.',
 }
 
 
 def _wide_spec(entity: ColumnSpec, counterparts: str) -> TableSpec:
     noun = entity.name.removesuffix("_id")
-    since = f"Days from the {noun}'s {{}} event of any kind to feature_date; null if it has none."
+    since = f"Days from the {{}} event of any kind of the {noun} to feature_date; null without events."
     float64 = pa.float64()
     return TableSpec(
         name=f"{noun}_all_feature",
         grain=f"one row per {noun} of {noun}_table or with any event up to the day",
         key=(entity.name,),
         columns=(
-            ColumnSpec(c.FEATURE_DATE, pa.string(), "Day (YYYY-MM-DD) as of whose end the features hold."),
+            ColumnSpec(c.FEATURE_DATE, pa.string(), "Day (YYYY-MM-DD) at whose end the features hold."),
             entity,
             ColumnSpec(names.DAYS_SINCE_FIRST_EVENT, float64, since.format("first"), is_nullable=True),
             ColumnSpec(names.DAYS_SINCE_LAST_EVENT, float64, since.format("last"), is_nullable=True),

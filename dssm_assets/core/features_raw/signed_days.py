@@ -1,7 +1,7 @@
-"""Rolling states as sums of signed contributions: yesterday's state, plus today, minus the days that leave.
+"""What rolling states share: the new state is the previous one, plus the day, minus the days that leave a window.
 
-Belongs here: what the incremental states share, namely the check that a step has all its days, the union, and the check
-of the result. Does not belong here: which columns a state has (`activity.py`, `preferences.py`).
+Here are the checks of the inputs and of the result of such a step; the states themselves are in `activity.py` and
+`preferences.py`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from dssm_assets.core.errors import Fault, SchemaError, WindowIncompleteError
 def check_step(
     state: str, *, windows: Sequence[int], leaving: Mapping[int, ibis.Table | None], previous: ibis.Table | None
 ) -> None:
-    """Checks that a step can be computed: an entry per window, and nothing to take away where there is no state yet.
+    """Checks that a step has an entry per window, and that no day leaves where there is no state yet.
 
     Raises:
-        WindowIncompleteError: with one fault per window that lacks its entry or has one too many.
+        WindowIncompleteError: with one fault per window that has no entry, or has a day although there is no state.
     """
     faults = [
         Fault(f"{state}, window of {days} days", "the day that leaves it (None before the first day)", "no entry", "pass it")
@@ -41,14 +41,17 @@ def check_step(
 
 
 def check_previous(state: str, previous: ibis.Table, columns: Sequence[str]) -> None:
-    """Checks that yesterday's state has the columns that today's configuration needs.
+    """Checks that the state of the previous day has the columns that the configuration needs.
 
     Raises:
         SchemaError: with one fault per missing column.
     """
     faults = [
         Fault(
-            f"table {state}, column {name}", "the column in the state of the day before", "none", "build the state from scratch"
+            f"table {state}, column {name}",
+            "the column in the state of the previous day",
+            "none",
+            "build the state from scratch",
         )
         for name in columns
         if name not in previous.columns
@@ -58,18 +61,18 @@ def check_previous(state: str, previous: ibis.Table, columns: Sequence[str]) -> 
 
 
 def union_all(tables: Sequence[ibis.Table]) -> ibis.Table:
-    """Returns the rows of all tables, duplicates kept. All have the same columns."""
+    """Returns the rows of all tables, which have the same columns, with duplicates."""
     first, *rest = tables
     return ibis.union(first, *rest, distinct=False) if rest else first
 
 
 def check_no_negative(table: pa.Table | pa.RecordBatch, state: str) -> None:
-    """Checks that no count of a state fell below zero: the sign that a day was rewritten after it had been added.
+    """Checks that no count of a state is negative, which means that a day was rewritten after it had been added.
 
-    Value sums may be negative (refunds), counts may not.
+    Sums of values may be negative (refunds).
 
     Raises:
-        SchemaError: with one fault per count column that has negative entries.
+        SchemaError: with one fault per count column with negative entries.
     """
     faults: list[Fault] = []
     for name in table.schema.names:
@@ -77,7 +80,7 @@ def check_no_negative(table: pa.Table | pa.RecordBatch, state: str) -> None:
             continue
         negative = pc.sum(pc.less(table.column(name), 0)).as_py() or 0
         if negative:
-            remedy = "a past day changed after it was counted: build the state of that day and all later ones again"
+            remedy = "a past day changed after it was counted: build the state of that day and of all later days again"
             faults.append(Fault(f"table {state}, column {name}", "counts of 0 or more", f"{negative} negative", remedy))
     if faults:
         raise SchemaError(faults)

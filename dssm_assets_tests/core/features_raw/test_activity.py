@@ -61,7 +61,7 @@ def test_three_days_by_hand(con) -> None:
     assert second.column("last_event_time_ms").to_pylist() == [at(1, 3), at(1, 4)]
 
 
-def test_rows_stay_when_all_windows_have_run_empty(con) -> None:
+def test_rows_stay_when_all_windows_are_empty(con) -> None:
     state = _step(con, DAY0, {1: None, 2: None}, None)
     state = _step(con, EMPTY, {1: DAY0, 2: None}, state)
     state = _step(con, EMPTY, {1: EMPTY, 2: DAY0}, state)
@@ -78,7 +78,7 @@ def test_value_sums_round_each_value_away_from_zero(con) -> None:
     assert _step(con, day.slice(1, 1), {1: None, 2: None}, None).column("price_sum_1d_e4").to_pylist() == [-1]
 
 
-def test_a_group_of_unknown_values_sums_to_zero(con) -> None:
+def test_sum_of_unknown_values_is_zero(con) -> None:
     day = log([(1, 10, "click", at(0, 1), None, None, None), (1, 10, "click", at(0, 2), math.nan, None, None)])
     assert _step(con, day, {1: None, 2: None}, None).column("price_sum_1d_e4").to_pylist() == [0]
 
@@ -93,7 +93,7 @@ def test_items_and_text_ids(con) -> None:
     assert out.schema.field("count_1d").type == pa.int64()
 
 
-def test_from_scratch_ignores_later_days_and_accepts_dates(con) -> None:
+def test_build_activity_ignores_later_days_and_accepts_dates(con) -> None:
     days = with_ds({0: DAY0, 1: DAY1})
     dated = days.mutate(ds=days.ds.cast("date"))
     options = {"statistic_days": [1, 2], "value_columns": ["price"]}
@@ -102,21 +102,21 @@ def test_from_scratch_ignores_later_days_and_accepts_dates(con) -> None:
         assert run(con, build_activity("user_id", table, "2024-01-01", **options)).equals(expected)
 
 
-def test_a_step_without_its_days_is_refused(con) -> None:
+def test_step_without_its_days_is_refused(con) -> None:
     with pytest.raises(WindowIncompleteError, match="window of 2 days"):
         _step(con, DAY1, {1: None}, None)
     with pytest.raises(WindowIncompleteError, match="from scratch"):
         _step(con, DAY1, {1: DAY0, 2: None}, None)
 
 
-def test_a_new_window_needs_a_new_state(con) -> None:
+def test_new_window_is_refused_without_a_new_state(con) -> None:
     first = _step(con, DAY0, {1: None, 2: None}, None)
     with pytest.raises(SchemaError, match="count_5d") as caught:
         _step(con, DAY1, {1: DAY0, 2: None, 5: None}, first, statistic_days=[1, 2, 5])
     assert len(caught.value.faults) == 2  # the count and the sum
 
 
-def test_a_rewritten_day_is_found(con) -> None:
+def test_rewritten_day_is_detected(con) -> None:
     first = _step(con, DAY0.slice(0, 1), {1: None, 2: None}, None)
     check_no_negative(first, "user_activity")
     second = _step(con, EMPTY, {1: DAY0, 2: None}, first)
@@ -131,7 +131,7 @@ DAY1_PAIRS = log([(1, 10, "click", at(1), None, None, None), (1, 10, "click", at
 DAY3 = log([(2, 10, "buy", at(3), None, None, None)])
 
 
-def test_a_pair_is_renewed_and_leaves_with_the_window(con) -> None:
+def test_pair_is_renewed_and_leaves_with_the_window(con) -> None:
     first = run(con, roll_pair_activity(ibis.memtable(DAY0_PAIRS), None, ds=day_name(0), window_days=3))
     second = run(con, roll_pair_activity(ibis.memtable(DAY1_PAIRS), ibis.memtable(first), ds=day_name(1), window_days=3))
     assert second.column("item_id").to_pylist() == [10, 11]
@@ -148,7 +148,7 @@ def test_a_pair_is_renewed_and_leaves_with_the_window(con) -> None:
     assert scratch.equals(third)
 
 
-def test_distinct_counterparts_by_hand(con) -> None:
+def test_count_counterparts_by_hand(con) -> None:
     pairs = pa.table(
         {
             "user_id": pa.array([1, 1, 1, 2], pa.int64()),

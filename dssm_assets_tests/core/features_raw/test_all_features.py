@@ -124,7 +124,7 @@ def test_items_by_hand(con) -> None:
     assert not [name for name in out.column_names if name.endswith("_preference")]
 
 
-def test_days_are_counted_in_the_zone(con) -> None:
+def test_days_are_counted_in_the_time_zone(con) -> None:
     # Day 4, 00:00 UTC, is still day 3 in New York; day 0, 00:00 UTC, is the day before the first.
     plan = FeaturePlan(("expr", "buy"), (1, 3), ("price",), ("category",), 2, "America/New_York", FIRST_DAY)
     out = _users(con, USERS, plan)
@@ -132,7 +132,7 @@ def test_days_are_counted_in_the_zone(con) -> None:
     assert out.column("days_since_first_event").to_pylist() == [5.0, None, 1.0]
 
 
-def test_every_taken_name_is_refused_at_once(con) -> None:
+def test_source_columns_named_like_generated_ones_are_refused_together(con) -> None:
     profile = USERS.append_column("expr_count_1d", pa.array([1, 2])).append_column("feature_date", pa.array(["x", "y"]))
     with pytest.raises(SchemaError, match="2 faults") as caught:
         _users(con, profile)
@@ -142,7 +142,7 @@ def test_every_taken_name_is_refused_at_once(con) -> None:
     ]
 
 
-def test_generated_names_that_agree_are_refused(con) -> None:
+def test_equal_generated_names_are_refused(con) -> None:
     # Event "buy" with value "b_c" and event "buy_b" with value "c" would both make buy_b_c_sum_1d.
     plan = FeaturePlan(("buy", "buy_b"), (1,), ("b_c", "c"), (), 2, "UTC", FIRST_DAY)
     days = with_ds({0: DAYS[0].append_column("b_c", DAYS[0]["price"]).append_column("c", DAYS[0]["price"])})
@@ -152,7 +152,7 @@ def test_generated_names_that_agree_are_refused(con) -> None:
         join_item_features(ibis.memtable(ITEMS), item_activity=state, pair_activity=pairs, ds=DS, plan=plan)
 
 
-def test_results_keep_their_contracts(con) -> None:
+def test_results_fit_their_contracts(con) -> None:
     states = _states(con, False)
     items = run(
         con,

@@ -39,12 +39,12 @@ def test_without_item_columns_the_log_is_only_sorted(con) -> None:
     assert out.column("request_id").to_pylist() == [None, "r1", "r2", "r3"]
 
 
-def test_every_fault_is_named_at_once() -> None:
+def test_one_error_names_every_fault() -> None:
     log = LOG.append_column("hour", pa.array([1, 1, 1, 1]))
     with pytest.raises(SchemaError) as caught:
         enrich_behavior(ibis.memtable(log), ibis.memtable(as_text_ids(ITEMS)), item_columns=["colour", "event"])
     text = str(caught.value)
-    assert len(caught.value.faults) == 5  # colour is missing, event is missing and taken, hour is taken, item_id types differ
+    assert len(caught.value.faults) == 5  # colour is missing, event is missing and in use, hour is in use, item_id types differ
     for part in ("column colour", "column event", "column hour", "item_id"):
         assert part in text
 
@@ -56,7 +56,7 @@ def test_calendar_columns_by_hand() -> None:
     assert [column.to_pylist() for column in calendar_columns(instants, "America/New_York")] == [[19], [6]]
 
 
-def test_the_hour_that_the_clock_repeats() -> None:
+def test_repeated_hour_of_a_clock_change() -> None:
     # Berlin, Sunday 2024-10-27: 00:30 UTC reads 02:30 (summer), 01:30 UTC reads 02:30 (winter), 02:30 UTC reads 03:30.
     half_past_midnight = 1_729_989_000_000
     instants = pa.chunked_array([[half_past_midnight + hour * 3_600_000 for hour in range(3)]], pa.int64())
@@ -97,7 +97,7 @@ def test_lists_are_aligned_and_ordered_by_time_then_item(con, text_ids: bool) ->
     assert out.schema.field("event_times_ms").type == pa.list_(pa.int64())
 
 
-def test_a_day_without_positives_has_no_rows(con) -> None:
+def test_day_without_positives_has_no_rows(con) -> None:
     out = run(con, collect_user_history(ibis.memtable(DAY), positive_events=["praise"], history_columns=["category"]))
     assert out.num_rows == 0
     assert out.column_names == ["user_id", "item_ids", "event_times_ms", "category"]

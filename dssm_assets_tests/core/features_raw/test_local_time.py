@@ -27,19 +27,19 @@ def test_shift_day_crosses_a_leap_day() -> None:
     assert shift_day("2023-12-31", 1) == "2024-01-01"
 
 
-def test_a_window_includes_its_last_day() -> None:
+def test_window_includes_its_last_day() -> None:
     assert window_start("2024-01-07", 1) == "2024-01-07"
     assert window_start("2024-01-07", 7) == "2024-01-01"
 
 
-def test_offset_changes_at_the_very_instant() -> None:
+def test_offset_changes_at_the_exact_instant() -> None:
     spring = _ms("2024-03-31T01:00:00+00:00")
     starts, offsets = offset_steps("Europe/Berlin", _ms("2024-03-01T00:00:00+00:00"), _ms("2024-05-01T00:00:00+00:00"))
     assert starts[1:] == [spring]
     assert offsets == [3_600_000, 7_200_000]
 
 
-def test_unknown_zone_is_named() -> None:
+def test_unknown_time_zone_is_named() -> None:
     with pytest.raises(ConfigError, match="Mars/Olympus"):
         offset_steps("Mars/Olympus", 0, 1)
 

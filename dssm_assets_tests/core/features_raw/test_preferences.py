@@ -36,7 +36,7 @@ def test_only_positive_events_with_a_value_count(con) -> None:
     assert second.to_pydict() == {"user_id": [1, 1], "attribute": ["brand", "category"], "value": ["x", "b"], "count": [1, 1]}
 
 
-def test_nothing_leaves_without_a_previous_state(con) -> None:
+def test_leaving_day_without_a_previous_state_is_refused(con) -> None:
     with pytest.raises(WindowIncompleteError, match="user_preferences"):
         _step(con, DAY1, DAY0, None)
 
@@ -58,7 +58,7 @@ def test_lists_are_ordered_cut_and_never_null(con) -> None:
     }
 
 
-def test_lists_have_one_order_under_threads() -> None:
+def test_lists_have_the_same_order_with_threads() -> None:
     rng = np.random.default_rng(3)
     size = 200_000
     codes = np.unique(rng.integers(0, 2_000 * 500, size))

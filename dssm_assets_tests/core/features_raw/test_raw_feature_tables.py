@@ -17,7 +17,7 @@ DAY = log([(1, 10, "click", at(0), 1.0, "a", "x"), (2, 11, "buy", at(0, 1), 2.0,
 ITEMS = pa.table({"item_id": pa.array([10, 11], pa.int64()), "colour": ["red", None]})
 
 
-def test_states_keep_their_contracts(con) -> None:
+def test_states_fit_their_contracts(con) -> None:
     day, sums = ibis.memtable(DAY), {"statistic_days": [1, 7], "value_columns": ["price"]}
     preferred = roll_preferences(
         today=day, leaving=None, previous=None, preference_columns=["category"], positive_events=["click"]
@@ -37,7 +37,7 @@ def test_states_keep_their_contracts(con) -> None:
         assert [name for name in table.column_names if not spec.describe(name)] == []
 
 
-def test_behavior_keeps_its_contract_once_the_calendar_is_added(con) -> None:
+def test_behavior_with_calendar_columns_fits_its_contract(con) -> None:
     table = run(con, enrich_behavior(ibis.memtable(DAY), ibis.memtable(ITEMS), item_columns=["colour"]))
     hour, weekday = calendar_columns(table.column("event_time_ms"), "UTC")
     table = table.append_column("hour", hour).append_column("weekday", weekday)
@@ -48,7 +48,7 @@ def test_behavior_keeps_its_contract_once_the_calendar_is_added(con) -> None:
 def test_wide_columns_are_described_by_their_kind() -> None:
     plan = FeaturePlan(("expr", "click"), (3,), ("price",), ("brand",), 5, "UTC", "2024-01-01")
     meanings = {name: raw_feature_tables.USER_ALL_FEATURE.describe(name) for name in plan.generated("user_id")}
-    assert meanings["expr_count_3d"].startswith("Events")
+    assert meanings["expr_count_3d"].startswith("Number of these events")
     assert meanings["expr_to_click_ratio_3d"].startswith("Second count")
     assert meanings["click_distinct_items_3d"].startswith("Distinct items")
     assert meanings["click_price_sum_3d"].startswith("Sum")

@@ -31,7 +31,7 @@ ROWS = st.lists(
     min_size=1,
     max_size=25,
 )
-LAW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ROLLING = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def _days(rows: list[tuple[Any, ...]], text_ids: bool) -> dict[int, pa.Table]:
@@ -46,9 +46,9 @@ def _day(days: dict[int, pa.Table], day: int) -> Any:
     return ibis.memtable(days[day]) if day >= 0 else None
 
 
-@LAW
+@ROLLING
 @given(ROWS, st.booleans(), st.sampled_from(["user_id", "item_id"]))
-def test_activity_chain_equals_scratch(con, rows, text_ids, entity) -> None:
+def test_rolled_activity_equals_built_activity(con, rows, text_ids, entity) -> None:
     days, state = _days(rows, text_ids), None
     whole = with_ds(days)
     options = {"statistic_days": WINDOWS, "value_columns": ["price"]}
@@ -59,9 +59,9 @@ def test_activity_chain_equals_scratch(con, rows, text_ids, entity) -> None:
         assert state.equals(run(con, build_activity(entity, whole, day_name(day), **options)))
 
 
-@LAW
+@ROLLING
 @given(ROWS, st.booleans())
-def test_pair_chain_equals_scratch(con, rows, text_ids) -> None:
+def test_rolled_pairs_equal_built_pairs(con, rows, text_ids) -> None:
     days, state = _days(rows, text_ids), None
     whole = with_ds(days)
     for day in range(DAYS):
@@ -70,9 +70,9 @@ def test_pair_chain_equals_scratch(con, rows, text_ids) -> None:
         assert state.equals(run(con, build_pair_activity(whole, day_name(day), window_days=max(WINDOWS))))
 
 
-@LAW
+@ROLLING
 @given(ROWS, st.booleans(), st.sampled_from(WINDOWS))
-def test_preference_chain_equals_scratch(con, rows, text_ids, window) -> None:
+def test_rolled_preferences_equal_built_preferences(con, rows, text_ids, window) -> None:
     days, state = _days(rows, text_ids), None
     whole = with_ds(days)
     for day in range(DAYS):
@@ -83,7 +83,7 @@ def test_preference_chain_equals_scratch(con, rows, text_ids, window) -> None:
         assert state.equals(run(con, scratch))
 
 
-def test_from_scratch_by_hand(con) -> None:
+def test_build_activity_by_hand(con) -> None:
     # User 1 clicks on days 0, 2 and 6: as of day 6 the windows of 1, 3 and 7 days hold 1, 1 and 3 of them.
     days = _days([(day, 1, 1, "click", 0, 1.0, "a", None) for day in (0, 2, 6)], text_ids=False)
     state = run(con, build_activity("user_id", with_ds(days), day_name(6), statistic_days=WINDOWS, value_columns=[]))
