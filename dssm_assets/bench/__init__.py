@@ -1,1 +1,1 @@
-"""What this machine does: the speed of each part of the library beside the machine's own limits, on generated data."""
+"""The bench of a machine: the speed of each part of the library on generated data, next to the limits of the hardware."""

@@ -1,6 +1,4 @@
-"""Generated rows for the bench: raw columns with their feature definitions, training tables, vectors. All follow from a seed.
-
-Belongs here: the data. Does not belong here: what is measured on them (`parts.py`), how many there are (`sizes.py`).
+"""Generated data of the bench and its sizes: raw columns with feature definitions, training tables, vectors. Seeded.
 
 Letters: E samples, U users, I items, D vector width.
 """
@@ -26,15 +24,15 @@ class BenchSizes:
     Attributes:
         rows: rows of feature generation.
         samples: training samples of one epoch.
-        users: users of the training data, whose vectors are inferred too.
-        items: items of the training data, whose vectors are inferred too.
+        users: users of the training data, whose vectors are computed too.
+        items: items of the training data, whose vectors are computed too.
         corpus: items that are searched.
         queries: users that search.
         dims: width of the vectors.
         k: length of the lists.
         index: kind of the index.
-        threads: of every part.
-        seed: of the data and of the training.
+        threads: threads of every part.
+        seed: seed of the data and of training.
     """
 
     rows: int = 500_000
@@ -53,26 +51,26 @@ class BenchSizes:
         """Checks the sizes.
 
         Raises:
-            InputError: naming every one that is too small.
+            InputError: naming every size that is too small.
         """
         least = {"samples": 64, "dims": 2, "corpus": 64}
         counts = {name: value for name, value in vars(self).items() if isinstance(value, int) and name != "seed"}
         faults = [
-            Fault(f"bench, {name}", f"at least {least.get(name, 1)}", str(value), "ask for more")
+            Fault(f"bench, {name}", f"at least {least.get(name, 1)}", str(value), "choose a larger size")
             for name, value in counts.items()
             if value < least.get(name, 1)
         ]
         if self.k > self.corpus:
-            faults.append(Fault("bench, k", f"at most the corpus, {self.corpus}", str(self.k), "ask for shorter lists"))
+            faults.append(Fault("bench, k", f"at most the corpus, {self.corpus}", str(self.k), "choose shorter lists"))
         if faults:
             raise InputError(faults)
 
 
 CATEGORIES: Final = (5, 20, 60, 200, 1_000, 5_000, 20_000, 100_000)
-"""Different values of each categorical column."""
+"""Number of distinct values of each categorical column."""
 NUMBERS: Final = 8
 _TAGS: Final = 500
-_MOST_TAGS: Final = 5
+_MAX_TAGS: Final = 5
 _DAY_MS: Final = 86_400_000
 _DAYS: Final = 30
 _DIRECTIONS: Final = 16
@@ -82,7 +80,7 @@ _WIDTH: Final = 16
 
 
 def feature_definitions() -> dict[str, Any]:
-    """Returns a fg.json of 19 features: 8 categories, 8 numbers, 2 combinations, 1 bag."""
+    """Returns an fg.json of 19 features: 8 categories, 8 numbers, 2 combinations, 1 list of tags."""
     hashed = {"hash_bucket_size": 100_000}
     categories = [
         {
@@ -108,12 +106,12 @@ def feature_definitions() -> dict[str, Any]:
         }
         for a, b in ((1, 2), (3, 0))
     ]
-    bag = {"feature_name": "tags", "feature_type": "id_feature", "expression": "user:tags", **hashed}
-    return {"features": [*categories, *numbers, *combos, bag]}
+    tags = {"feature_name": "tags", "feature_type": "id_feature", "expression": "user:tags", **hashed}
+    return {"features": [*categories, *numbers, *combos, tags]}
 
 
 def raw_rows(rows: int, seed: int) -> pa.Table:
-    """Returns the columns that the definitions read, one row per entity."""
+    """Returns the columns that `feature_definitions` reads."""
     rng = np.random.default_rng(seed)
     columns: dict[str, Any] = {}
     for place, count in enumerate(CATEGORIES):
@@ -121,14 +119,14 @@ def raw_rows(rows: int, seed: int) -> pa.Table:
         columns[f"cat_{place}"] = values.take(pa.array(_skewed(rng, count, rows)))
     for place in range(NUMBERS):
         columns[f"num_{place}"] = pa.array(rng.lognormal(3.0, 1.0, rows))
-    lengths = rng.integers(0, _MOST_TAGS + 1, rows)
+    lengths = rng.integers(0, _MAX_TAGS + 1, rows)
     words = pa.array([f"tag_{number}" for number in range(_TAGS)]).take(pa.array(_skewed(rng, _TAGS, int(lengths.sum()))))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return pa.table({**columns, "tags": pa.ListArray.from_arrays(pa.array(offsets), words)})
 
 
 def tower_features(items: int) -> list[TowerFeature]:
-    """Returns the features of both towers: five of users, the item and three of its attributes, the past items."""
+    """Returns the features of both towers: five of users, the item and three of its attributes, the items of the history."""
     sizes = [(f"user_{place}", Side.USER, size) for place, size in enumerate(_USER)]
     sizes += [("item", Side.ITEM, items + 1), *((f"item_{place}", Side.ITEM, size) for place, size in enumerate(_ITEM))]
     features = [_feature(name, side, name, size) for name, side, size in sizes]
@@ -136,7 +134,7 @@ def tower_features(items: int) -> list[TowerFeature]:
 
 
 def training_tables(sizes: BenchSizes, seed: int) -> dict[str, pa.Table]:
-    """Returns what `TrainData` reads: every sample is an event of its user's history and sees what came before it."""
+    """Returns the tables of `TrainData`. Every sample is an event of its user's history and sees the earlier events."""
     rng = np.random.default_rng(seed)
     events, users, items = sizes.samples, sizes.users, sizes.items
     user = np.sort(_skewed(rng, users, events)).astype(np.int32)
@@ -168,7 +166,7 @@ def training_tables(sizes: BenchSizes, seed: int) -> dict[str, pa.Table]:
 
 
 def unit_vectors(count: int, dims: int, seed: int) -> npt.NDArray[np.float32]:
-    """Returns vectors of length 1 [count, dims] near a space of 16 directions, as those of towers lie."""
+    """Returns vectors of length 1 [count, dims] close to a subspace of 16 dimensions, like the output of towers."""
     rng = np.random.default_rng(seed)
     space = np.random.default_rng(0).standard_normal((_DIRECTIONS, dims))
     rows = rng.standard_normal((count, _DIRECTIONS)) @ space + 0.3 * rng.standard_normal((count, dims))
@@ -185,6 +183,6 @@ def _indices(rng: np.random.Generator, size: int, count: int) -> npt.NDArray[np.
 
 
 def _skewed(rng: np.random.Generator, size: int, count: int) -> npt.NDArray[np.int64]:
-    """Returns numbers below size, the chance of r proportional to 1 / (r + 20)."""
+    """Returns numbers below size; r is drawn with probability proportional to 1 / (r + 20)."""
     below = np.cumsum(1.0 / (np.arange(size) + 20.0))
     return np.minimum(np.searchsorted(below / below[-1], rng.random(count), side="right"), size - 1)

@@ -1,6 +1,7 @@
-"""The bench of a machine: its limits, then every part of the library, and each part's share of the limit that binds it.
+"""The bench of a machine: its limits, the rate of every part of the library, and the share of the limit that each part reaches.
 
-Belongs here: the order, and rates beside limits. Does not belong here: the parts (`parts.py`), printing (`commands/bench.py`).
+Belongs here: the order of the parts, rates and limits. Does not belong here: the parts (`parts.py`), printing
+(`commands/bench.py`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-import numpy as np
+import torch
 
 from dssm_assets.bench import parts
 from dssm_assets.bench.generated import BenchSizes
@@ -24,18 +25,18 @@ class MachineLimits:
     """What the machine can do with the given threads.
 
     Attributes:
-        gflops: floating point operations a second of a float32 product of two 1024 x 1024 matrices, in thousand millions.
-        gbytes: bytes a second that a copy of 256 MiB reads and writes, in thousand millions.
+        gflops: floating point operations per second of a float32 product of two 1024 x 1024 matrices, in billions.
+        gbytes: bytes per second that a copy of 256 MiB reads and writes, in billions.
     """
 
     gflops: float
     gbytes: float
 
     def rows_per_s(self, flops: float, bytes_moved: float) -> tuple[float, str]:
-        """Returns how many rows a second the machine could do at best, and which limit says so.
+        """Returns how many rows per second the machine could process at best, and the limit that binds.
 
         Args:
-            flops: operations of one row; 0: none that count.
+            flops: floating point operations of one row; 0: only memory binds.
             bytes_moved: bytes that one row reads and writes.
         """
         product = self.gflops * 1e9 / flops if flops else float("inf")
@@ -44,9 +45,7 @@ class MachineLimits:
 
 
 def measure_limits(now: Callable[[], float]) -> MachineLimits:
-    """Returns the limits of this machine with torch's threads as they are set: the best of five tries each."""
-    import torch
-
+    """Returns the limits of this machine with the current number of torch threads: the best of five runs each."""
     left = torch.rand(_WIDTH, _WIDTH)
     product = _best_seconds(lambda: torch.mm(left, left), now)
     source, target = torch.ones(_BYTES // 4), torch.ones(_BYTES // 4)
@@ -55,31 +54,31 @@ def measure_limits(now: Callable[[], float]) -> MachineLimits:
 
 
 def _best_seconds(work: Callable[[], object], now: Callable[[], float]) -> float:
-    spent = []
+    seconds = []
     work()
     for _ in range(_REPEATS):
         start = now()
         work()
-        spent.append(now() - start)
-    return max(float(np.min(spent)), 1e-9)
+        seconds.append(now() - start)
+    return max(min(seconds), 1e-9)
 
 
 DEVICE = "cpu"
-"""Of every part and of the limits, whatever the machine has beside it."""
+"""Of every part and of the limits, even on a machine with a GPU."""
 STAGES = ("limits of the machine", "feature generation", "training and vectors", "exact search and index")
 
 
 @dataclass(frozen=True)
 class Rate:
-    """What a part does in a second, and what the machine could do at best.
+    """The rate of a part, and the best rate that the machine allows.
 
     Attributes:
-        name: of the part.
-        unit: what is counted.
-        per_s: rows a second.
-        limit: which limit of the machine binds: matrix product or memory bandwidth.
-        limit_per_s: rows a second at that limit.
-        note: what else is worth knowing.
+        name: name of the part.
+        unit: what a row is.
+        per_s: rows per second.
+        limit: the limit that binds: matrix product or memory bandwidth.
+        limit_per_s: rows per second at that limit.
+        note: settings or a result of the part.
     """
 
     name: str
@@ -97,42 +96,40 @@ class Rate:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """The sizes, the machine's limits, the rates."""
+    """The sizes, the limits of the machine and the rates."""
 
     sizes: BenchSizes
     limits: MachineLimits
     rates: tuple[Rate, ...]
 
     def to_document(self) -> dict[str, Any]:
-        """Returns the report as JSON can hold it."""
+        """Returns the report as JSON values."""
         rates = [{**asdict(rate), "limit_frac": rate.limit_frac} for rate in self.rates]
         return {"device": DEVICE, "sizes": asdict(self.sizes), "limits": asdict(self.limits), "rates": rates}
 
 
-def run_bench(sizes: BenchSizes, now: Callable[[], float], stage_begins: Callable[[str], None] = lambda _: None) -> BenchReport:
-    """Returns what this machine does. Everything is generated in memory and nothing is written.
+def run_bench(sizes: BenchSizes, now: Callable[[], float], on_stage: Callable[[str], None] = lambda _: None) -> BenchReport:
+    """Returns the limits and rates of this machine. All data is generated in memory and nothing is written.
 
     Args:
-        sizes: how much of everything, and on how many threads.
-        now: seconds of a clock that never goes back.
-        stage_begins: told of each of STAGES when it begins.
+        sizes: sizes of the data, and threads.
+        now: seconds of a monotonic clock.
+        on_stage: called with the name of each of STAGES when it begins.
     """
-    import torch
-
     before = torch.get_num_threads()
     torch.set_num_threads(sizes.threads)
     try:
-        stage_begins(STAGES[0])
+        on_stage(STAGES[0])
         limits = measure_limits(now)
-        rates = [_rate(timed, limits) for timed in _parts(sizes, now, stage_begins)]
+        rates = [_rate(timed, limits) for timed in _time_parts(sizes, now, on_stage)]
     finally:
         torch.set_num_threads(before)
     return BenchReport(sizes, limits, tuple(rates))
 
 
-def _parts(sizes: BenchSizes, now: Callable[[], float], stage_begins: Callable[[str], None]) -> Iterator[parts.Timed]:
+def _time_parts(sizes: BenchSizes, now: Callable[[], float], on_stage: Callable[[str], None]) -> Iterator[parts.Timed]:
     for stage, part in zip(STAGES[1:], (parts.feature_generation, parts.towers, parts.searches), strict=True):
-        stage_begins(stage)
+        on_stage(stage)
         yield from part(sizes, now)
 
 

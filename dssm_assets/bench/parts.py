@@ -1,10 +1,10 @@
-"""The library's parts, each timed on generated data, with the least that the machine must do for one row of it.
+"""The parts of the library, each timed on generated data, with the least work that the machine must do for one row.
 
-Counted are the products of the towers, of logits and of distances, and the bytes of inputs, outputs and embedding rows; what
-else a part does (hashing, sorting, drawing negatives) is why its share of the limit is below one.
+The least work is the products of towers, logits and distances, and the bytes of inputs, outputs and embedding rows. All other
+work of a part (hashing, sorting, drawing negatives) makes its share of the limit smaller than one.
 
-Belongs here: what is timed and what a row of it needs. Does not belong here: the data (`generated.py`), the machine's limits
-(`machine_limits.py`), the order of things (`machine_bench.py`).
+Belongs here: what is timed, and the least work of a row. Does not belong here: the data (`generated.py`), the limits of the
+machine and the order of the parts (`machine_bench.py`).
 """
 
 from __future__ import annotations
@@ -14,17 +14,30 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import faiss
 import numpy as np
 
 from dssm_assets.bench import generated
 from dssm_assets.bench.generated import BenchSizes
+from dssm_assets.core.config.evaluation import Serving
+from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.training import Device, Training
 from dssm_assets.core.features.generator import FeatureGenerator
+from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.retrieval.corpus import Corpus
+from dssm_assets.core.retrieval.exact import search
+from dssm_assets.core.retrieval.index import ship_index
+from dssm_assets.core.retrieval.metrics import Metric
+from dssm_assets.core.training.data import TrainData
+from dssm_assets.core.training.inference import ItemInference, UserInference
+from dssm_assets.core.training.loop import fit
 
 Now = Callable[[], float]
 
 FLOAT_BYTES: Final = 4
 PASSES: Final = 3
-"""A product is taken forward and for both gradients."""
+"""A matrix product runs once forward and twice for the gradients."""
 BATCH_SIZE: Final = 4096
 NEGATIVES: Final = 2048
 HISTORY: Final = 50
@@ -35,16 +48,16 @@ _SEARCH_BLOCK: Final = 1024
 
 @dataclass(frozen=True)
 class Timed:
-    """One part, timed.
+    """The time of a part.
 
     Attributes:
-        name: of the part.
+        name: name of the part.
         unit: what a row is.
-        rows: rows that were done.
-        seconds: that they took.
-        flops: operations that one row needs at least.
-        bytes_moved: bytes that one row needs at least.
-        note: what else is worth knowing.
+        rows: rows that were processed.
+        seconds: the time that they took.
+        flops: floating point operations that one row needs at least.
+        bytes_moved: bytes that one row reads and writes at least.
+        note: settings or a result of the part.
     """
 
     name: str
@@ -57,7 +70,7 @@ class Timed:
 
 
 def feature_generation(sizes: BenchSizes, now: Now) -> Iterator[Timed]:
-    """Yields the speed of hashing raw rows as tables store them, and of bringing them to buckets."""
+    """Yields the time of hashing raw rows, as tables store them, and of turning them into buckets."""
     rows = generated.raw_rows(sizes.rows, sizes.seed)
     generator = FeatureGenerator.from_fg_json(generated.feature_definitions())
     note = f"{len(generator.spec.features)} features"
@@ -67,12 +80,7 @@ def feature_generation(sizes: BenchSizes, now: Now) -> Iterator[Timed]:
 
 
 def towers(sizes: BenchSizes, now: Now) -> Iterator[Timed]:
-    """Yields the speed of training an epoch, and of the vectors of all users and items by the towers that came of it."""
-    from dssm_assets.core.config.model import Model
-    from dssm_assets.core.config.training import Device, Training
-    from dssm_assets.core.models.tower_spec import tower_spec
-    from dssm_assets.core.training.data import TrainData
-    from dssm_assets.core.training.loop import fit
+    """Yields the time of training an epoch, and of the vectors of all users and items by the trained towers."""
 
     negatives = min(NEGATIVES, sizes.items)
     model = Model(output_dim=sizes.dims, hidden_units=[256, 128], num_sample=negatives, history_length=HISTORY)
@@ -85,10 +93,10 @@ def towers(sizes: BenchSizes, now: Now) -> Iterator[Timed]:
     fitted = fit(data, spec, model=model, training=training, seed=sizes.seed, progress=lambda _: None, now=now).two_tower
     seconds = now() - start
     user, item = (_multiply_adds(tower) for tower in (fitted.user_tower, fitted.item_tower))
-    past = _past_length(tables)
+    history = _mean_history_length(tables)
     columns = batch_size + negatives
     products = user + item * columns / batch_size + columns * sizes.dims
-    read = _embedding_bytes(fitted, past) + _item_bytes(fitted) * columns / batch_size
+    read = _embedding_bytes(fitted, history) + _item_bytes(fitted) * columns / batch_size
     note = f"batch {batch_size:,} and {negatives:,} negatives"
     yield Timed("training", "samples", sizes.samples, seconds, 2 * PASSES * products, 2 * read, note)
     written = sizes.dims * FLOAT_BYTES
@@ -98,7 +106,7 @@ def towers(sizes: BenchSizes, now: Now) -> Iterator[Timed]:
         sizes.users,
         _user_seconds(fitted, tables, now),
         2 * user,
-        _embedding_bytes(fitted, past) + written,
+        _embedding_bytes(fitted, history) + written,
     )
     yield Timed(
         "item vectors", "rows", sizes.items, _item_seconds(fitted, tables, now), 2 * item, _item_bytes(fitted) + written
@@ -106,34 +114,26 @@ def towers(sizes: BenchSizes, now: Now) -> Iterator[Timed]:
 
 
 def searches(sizes: BenchSizes, now: Now) -> Iterator[Timed]:
-    """Yields the speed of exact search and of an index over the same items, with the index's recall."""
-    import faiss
-
-    from dssm_assets.core.config.evaluation import Serving
-    from dssm_assets.core.retrieval.corpus import Corpus
-    from dssm_assets.core.retrieval.exact import search
-    from dssm_assets.core.retrieval.index import ship_index
-    from dssm_assets.core.retrieval.metrics import Metric
-
+    """Yields the time of exact search and of an index over the same items, with the recall of the index."""
     faiss.omp_set_num_threads(sizes.threads)
     items = generated.unit_vectors(sizes.corpus, sizes.dims, sizes.seed + 1)
     users = generated.unit_vectors(sizes.queries, sizes.dims, sizes.seed + 2)
     corpus = Corpus(items, Metric.IP)
     _, seconds = _timed(lambda: search(corpus, users, sizes.k, threads=sizes.threads), now)
     vector, found = sizes.dims * FLOAT_BYTES, sizes.k * 3 * FLOAT_BYTES
-    swept = sizes.corpus * vector / min(_SEARCH_BLOCK, sizes.queries)
+    corpus_bytes = sizes.corpus * vector / min(_SEARCH_BLOCK, sizes.queries)
     note = f"{sizes.corpus:,} items, top {sizes.k}"
-    yield Timed("exact search", "queries", sizes.queries, seconds, 2.0 * sizes.corpus * sizes.dims, swept + found, note)
+    yield Timed("exact search", "queries", sizes.queries, seconds, 2.0 * sizes.corpus * sizes.dims, corpus_bytes + found, note)
     shipped = ship_index(items, users[:_SEARCH_BLOCK], [sizes.k], Serving(index=sizes.index), sizes.seed)
-    _reset_counts()
+    _reset_comparisons()
     _, seconds = _timed(lambda: shipped.index.search(users, sizes.k), now)
-    compared = _compared() / ((_REPEATS + 1) * sizes.queries) or sizes.corpus
+    compared = _count_comparisons() / ((_REPEATS + 1) * sizes.queries) or sizes.corpus
     note = f"{shipped.kind}, recall {shipped.lowest_recall:.3f}"
     yield Timed("index search", "queries", sizes.queries, seconds, 2.0 * compared * sizes.dims, compared * vector + found, note)
 
 
 def _timed(work: Callable[[], Any], now: Now, repeats: int = _REPEATS) -> tuple[Any, float]:
-    """Returns what the work returns and its best time of some, after one that does not count."""
+    """Returns the result of the work and its best time, after a first run that is not timed."""
     made = work()
     best = math.inf
     for _ in range(repeats):
@@ -143,8 +143,7 @@ def _timed(work: Callable[[], Any], now: Now, repeats: int = _REPEATS) -> tuple[
     return made, max(best, 1e-9)
 
 
-def _user_seconds(fitted: Any, tables: dict[str, Any], now: Now) -> float:
-    from dssm_assets.core.training.inference import UserInference
+def _user_seconds(fitted: TwoTower, tables: dict[str, Any], now: Now) -> float:
 
     as_of_ms = int(np.asarray(tables["history"].column("event_time_ms")).max()) + _DAY_MS
     inference = UserInference(fitted, tables["history"], as_of_ms=as_of_ms, batch_size=BATCH_SIZE)
@@ -152,8 +151,7 @@ def _user_seconds(fitted: Any, tables: dict[str, Any], now: Now) -> float:
     return _timed(lambda: inference.vectors(tables["user_rows"], *bounds), now)[1]
 
 
-def _item_seconds(fitted: Any, tables: dict[str, Any], now: Now) -> float:
-    from dssm_assets.core.training.inference import ItemInference
+def _item_seconds(fitted: TwoTower, tables: dict[str, Any], now: Now) -> float:
 
     inference = ItemInference(fitted, BATCH_SIZE)
     return _timed(lambda: inference.vectors(tables["items"]), now)[1]
@@ -163,36 +161,35 @@ def _multiply_adds(tower: Any) -> int:
     return sum(int(layer.weight.numel()) for layer in tower.linears)
 
 
-def _past_length(tables: dict[str, Any]) -> float:
+def _mean_history_length(tables: dict[str, Any]) -> float:
     starts = np.asarray(tables["users"].column("history_start"))
     samples = tables["samples"]
-    past = np.asarray(samples.column("history_end")) - starts[np.asarray(samples.column("user_index"))]
-    return float(np.minimum(past, HISTORY).mean())
+    lengths = np.asarray(samples.column("history_end")) - starts[np.asarray(samples.column("user_index"))]
+    return float(np.minimum(lengths, HISTORY).mean())
 
 
-def _embedding_bytes(fitted: Any, past: float) -> float:
-    """Returns the bytes of the embedding rows that the user tower reads for one user."""
+def _embedding_bytes(fitted: TwoTower, history: float) -> float:
+    """Returns the bytes of the embedding rows that the user tower reads for a user with a history of this length."""
     spec = fitted.spec
     own = sum(feature.embedding_dim for feature in spec.features if feature.side.value in ("user", "context"))
-    return float(FLOAT_BYTES * (own + past * sum(feature.embedding_dim for feature in spec.sequences)))
+    return float(FLOAT_BYTES * (own + history * sum(feature.embedding_dim for feature in spec.sequences)))
 
 
-def _item_bytes(fitted: Any) -> float:
+def _item_bytes(fitted: TwoTower) -> float:
     return float(FLOAT_BYTES * sum(feature.embedding_dim for feature in fitted.spec.features if feature.side.value == "item"))
 
 
 def _counters() -> tuple[Any, Any]:
-    import faiss
 
     found: Any = faiss.cvar
     return found.indexIVF_stats, found.hnsw_stats
 
 
-def _reset_counts() -> None:
+def _reset_comparisons() -> None:
     for counter in _counters():
         counter.reset()
 
 
-def _compared() -> int:
-    """Returns how many vectors indexes have compared since the counts were set back; 0 of a kind that does not count."""
+def _count_comparisons() -> int:
+    """Returns how many vectors indexes have compared since the last reset; 0 for a kind of index that does not count."""
     return sum(int(counter.ndis) for counter in _counters())

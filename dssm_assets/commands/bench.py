@@ -1,4 +1,4 @@
-"""`dssm-assets bench`: what this machine does with each part of the library, beside the machine's own limits.
+"""`dssm-assets bench`: the speed of each part of the library on this machine, next to the limits of the hardware.
 
 Belongs here: arguments and printing. Does not belong here: the measurement (`dssm_assets/bench`).
 """
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 KINDS = ("auto", "flat", "hnsw", "ivf")
 _EPILOG = (
-    "Everything is generated in memory, nothing is written. A limit is what the machine's matrix product or memory "
-    "bandwidth, measured in the same run, would allow for what a row needs at least; times are wall clock, so let nothing "
-    "else run meanwhile."
+    "All data is generated in memory, nothing is written. A limit is the rate that the matrix product or the memory bandwidth "
+    "of this machine, measured in the same run, would allow for the least work of a row. Times are wall clock, so run nothing "
+    "else meanwhile."
 )
 _SHORT = {"matrix product": "product", "memory bandwidth": "memory"}
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -29,7 +29,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command."""
     made = commands.add_parser(
-        "bench", help="rows, samples and queries a second on this machine, beside its own limits", epilog=_EPILOG
+        "bench", help="rows, samples and queries per second on this machine, next to its limits", epilog=_EPILOG
     )
     made.add_argument("--rows", type=int, default=500_000, help="rows of feature generation (default: 500000)")
     made.add_argument("--samples", type=int, default=200_000, help="training samples (default: 200000)")
@@ -41,13 +41,13 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     made.add_argument("-k", type=int, default=200, help="length of the lists (default: 200)")
     made.add_argument("--index", choices=KINDS, default="ivf", help="kind of the index (default: ivf)")
     made.add_argument("--threads", type=int, default=1, help="threads of every part (default: 1)")
-    made.add_argument("--seed", type=int, default=17, help="of the generated data (default: 17)")
-    made.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    made.add_argument("--seed", type=int, default=17, help="seed of the generated data (default: 17)")
+    made.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     made.set_defaults(command=_bench)
 
 
 def _bench(parsed: argparse.Namespace) -> int:
-    # Read once, when NumPy is imported: it is not yet.
+    # NumPy and torch read these when they are imported, so the bench is imported after this line.
     os.environ.update(dict.fromkeys(_THREADS, str(parsed.threads)))
     from rich.console import Console
 
@@ -64,11 +64,11 @@ def _bench(parsed: argparse.Namespace) -> int:
     console = Console()
     with terminal.Bar(console, len(STAGES)) as bar:
 
-        def stage_begins(stage: str) -> None:
+        def on_stage(stage: str) -> None:
             bar.on_log(stage)
             bar.on_asset_done(stage, 0.0)
 
-        report = run_bench(sizes, time.perf_counter, stage_begins)
+        report = run_bench(sizes, time.perf_counter, on_stage)
     _print(console, report)
     return 0
 
@@ -80,7 +80,7 @@ def _print(console: Console, report: BenchReport) -> None:
     limits, threads = report.limits, report.sizes.threads
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
     table.add_column("part", max_width=28)
-    for name in ("a second", "at the limit", "share"):
+    for name in ("per second", "at the limit", "share"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("limit", no_wrap=True)
     for rate in report.rates:
@@ -89,7 +89,7 @@ def _print(console: Console, report: BenchReport) -> None:
         table.add_row(rate.name + note, *figures, _SHORT[rate.limit])
     console.print(table)
     console.print(
-        f"All of it on the processor, GPUs left out. Limits on {threads} thread{'s' if threads > 1 else ''}: matrix product {limits.gflops:,.1f} GFLOP/s in float32, memory "
+        f"Everything ran on the CPU; GPUs are not used. Limits on {threads} thread{'s' if threads > 1 else ''}: matrix product {limits.gflops:,.1f} GFLOP/s in float32, memory "
         f"{limits.gbytes:,.1f} GB/s.",
         highlight=False,
         soft_wrap=True,

@@ -1,4 +1,4 @@
-"""`dssm-assets sampler-tables`: a day's negatives as the text tables that EasyRec and graph-learn read, and such tables back.
+"""`dssm-assets sampler-tables`: writes the text tables of negative samplers that EasyRec and graph-learn read, and reads them.
 
 Belongs here: arguments and printing. Does not belong here: rows and files (`steps/sampler_files.py`).
 """
@@ -10,24 +10,25 @@ import datetime as dt
 from pathlib import Path
 
 KINDS = ("items", "users", "positive_edges", "hard_edges")
+"""As `steps/sampler_files.py` has them, whose import would slow down every command."""
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command to a parser."""
     parser = commands.add_parser(
-        "sampler-tables", help="text tables of negative samplers, as EasyRec and graph-learn read them"
+        "sampler-tables", help="text tables of negative samplers, in the format of EasyRec and graph-learn"
     )
     actions = parser.add_subparsers(required=True, metavar="action")
-    write = actions.add_parser("write", help="write the items, users and edges of a day's window")
+    write = actions.add_parser("write", help="write the items, users and edges of an evaluation day's window")
     write.add_argument("--day", required=True, type=dt.date.fromisoformat, help="the evaluation day, YYYY-MM-DD")
     write.add_argument("--into", required=True, type=Path, metavar="DIR", help="folder of the text files")
     write.add_argument("--scene", help="its name, where DSSM_CONFIG names several configurations")
     write.set_defaults(command=_write)
-    read = actions.add_parser("read", help="check a text table, every fault by its line, and write it as a table")
+    read = actions.add_parser("read", help="check a text table, naming every faulty line, and write it as parquet or csv")
     read.add_argument("file", type=Path, help="the text table")
-    read.add_argument("--kind", required=True, choices=KINDS, help="what it is a table of")
-    read.add_argument("--into", required=True, metavar="OUT", help="the table, at any fsspec URL (.parquet or .csv)")
-    read.add_argument("--attrs", default="", help="fields in the attrs of items, separated by commas")
+    read.add_argument("--kind", required=True, choices=KINDS, help="kind of table")
+    read.add_argument("--into", required=True, metavar="OUT", help="file to write, any fsspec URL (.parquet or .csv)")
+    read.add_argument("--attrs", default="", help="names of the fields in the attrs of items, separated by commas")
     read.set_defaults(command=_read)
     for action in (write, read):
         action.add_argument("--delimiter", default=":", help="one character between the fields of attrs (default: `:`)")

@@ -1,4 +1,4 @@
-"""The bench, tiny: every part is run on data that fit each other, and its rate stands beside the limit that binds it."""
+"""The bench with tiny sizes: every part runs, and has a rate and the limit that binds."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_every_part_has_a_rate(report: BenchReport) -> None:
     assert report.rates[-1].note == "Flat, recall 1.000"
 
 
-def test_a_machine_with_a_gpu_is_measured_on_its_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its limits are the processor's. Where there is no CUDA, asking it for a tensor fails."""
+def test_a_machine_with_a_gpu_is_measured_on_its_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without CUDA, creating a tensor on the GPU would fail."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     names = [timed.name for timed in parts.towers(SIZES, time.perf_counter)]
     assert names == ["training", "user vectors", "item vectors"]
@@ -53,17 +53,17 @@ def test_a_query_of_exact_search_needs_a_product_with_every_item(report: BenchRe
     assert exact.limit_per_s == pytest.approx(expected)
 
 
-def test_the_share_is_the_rate_by_the_limit() -> None:
+def test_limit_frac_is_rate_over_limit() -> None:
     assert Rate("part", "rows", 50.0, "matrix product", 200.0, "").limit_frac == 0.25
 
 
-def test_stages_are_told_in_their_order() -> None:
-    told: list[str] = []
-    run_bench(SIZES, time.perf_counter, told.append)
-    assert told == list(STAGES)
+def test_stages_are_reported_in_order() -> None:
+    stages: list[str] = []
+    run_bench(SIZES, time.perf_counter, stages.append)
+    assert stages == list(STAGES)
 
 
-def test_the_same_seed_gives_the_same_data() -> None:
+def test_equal_seeds_generate_equal_data() -> None:
     assert generated.raw_rows(100, 3).equals(generated.raw_rows(100, 3))
     assert not generated.raw_rows(100, 3).equals(generated.raw_rows(100, 4))
     tables = generated.training_tables(SIZES, 3)
@@ -72,14 +72,14 @@ def test_the_same_seed_gives_the_same_data() -> None:
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1.0)
 
 
-def test_sizes_that_cannot_be_are_named_at_once() -> None:
+def test_every_impossible_size_is_named() -> None:
     with pytest.raises(InputError, match=r"(?s)bench, rows: expected at least 1, got 0.*bench, threads.*"):
         BenchSizes(rows=0, threads=0)
     with pytest.raises(InputError, match="bench, k: expected at most the corpus, 100"):
         BenchSizes(corpus=100, k=101)
 
 
-def test_the_slower_limit_binds() -> None:
+def test_the_lower_limit_binds() -> None:
     limits = MachineLimits(gflops=10.0, gbytes=2.0)
     # 10e9 / 1e6 = 10,000 rows by products; 2e9 / 1e5 = 20,000 by memory.
     assert limits.rows_per_s(1e6, 1e5) == (10_000.0, "matrix product")
@@ -88,7 +88,7 @@ def test_the_slower_limit_binds() -> None:
     assert limits.rows_per_s(1e6, 0.0) == (10_000.0, "matrix product")
 
 
-def test_limits_follow_from_the_clock() -> None:
+def test_limits_follow_from_the_measured_time() -> None:
     ticks = iter(range(1000))
     # Every piece of work takes one second of this clock.
     limits = measure_limits(lambda: float(next(ticks)))

@@ -1,4 +1,4 @@
-"""`dssm-assets bench`: one JSON object, or a table, and no more threads than asked for."""
+"""`dssm-assets bench`: one JSON object, or a table, with the requested number of threads."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ TINY = [
 ]
 
 
-def test_json_is_one_object_and_nothing_else() -> None:
-    """In a process of its own, as a user calls it: threads are set before NumPy is imported."""
+def test_json_output_is_a_single_object() -> None:
+    """In a process of its own, because threads are set before NumPy is imported."""
     done = subprocess.run([sys.executable, "-c", MAIN, "bench", *TINY, "--json"], capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert found["sizes"]["rows"] == 300
@@ -46,8 +46,8 @@ def test_json_is_one_object_and_nothing_else() -> None:
     assert all(rate["limit_frac"] == pytest.approx(rate["per_s"] / rate["limit_per_s"]) for rate in found["rates"])
 
 
-def test_the_table_names_every_part(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "environ", dict(os.environ))  # what the command sets for its own process stays here
+def test_table_names_every_part(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # the command sets variables of its process
     monkeypatch.setenv("COLUMNS", "120")
     parser = argparse.ArgumentParser()
     bench.add_command(parser.add_subparsers())
@@ -61,6 +61,6 @@ def test_the_table_names_every_part(capsys: pytest.CaptureFixture[str], monkeypa
         "exact search",
         "index search",
         "matrix product",
-        "on the processor",
+        "on the CPU",
     ):
         assert part in printed
