@@ -25,10 +25,9 @@ from dssm_assets.core.config.training import Device, Training
 from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.retrieval.corpus import Corpus
-from dssm_assets.core.retrieval.exact import search
+from dssm_assets.core.retrieval.exact import Corpus, search
 from dssm_assets.core.retrieval.index import ship_index
-from dssm_assets.core.retrieval.metrics import Metric
+from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.inference import ItemInference, UserInference
 from dssm_assets.core.training.loop import fit

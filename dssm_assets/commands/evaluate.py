@@ -49,7 +49,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _evaluate(parsed: argparse.Namespace) -> int:
     from dssm_assets.core.evaluation.external_evaluation import ExternalSettings
-    from dssm_assets.core.retrieval.metrics import Metric
+    from dssm_assets.core.retrieval.vectors import Metric
     from dssm_assets.steps.vector_files import VectorFiles, evaluate_files
 
     settings = ExternalSettings(

@@ -23,7 +23,7 @@ from dssm_assets.core.columns import ITEM_ID, USER_ID
 from dssm_assets.core.evaluation.external_evaluation import ExternalSettings, evaluate_vectors
 from dssm_assets.core.evaluation.external_vectors import VectorSet
 from dssm_assets.core.retrieval.exact import top_k
-from dssm_assets.core.retrieval.metrics import Metric
+from dssm_assets.core.retrieval.vectors import Metric
 
 TORCH_BLOCK = 2048
 TRUTH_PER_USER = 5

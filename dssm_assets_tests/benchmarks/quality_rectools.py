@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from dssm_assets.core.retrieval.metrics import Metric
+from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets_tests.benchmarks.quality_features import Entities, FeatureColumn, item_columns, user_columns
 from dssm_assets_tests.benchmarks.quality_scores import ByVectors, Recommender
 from dssm_assets_tests.benchmarks.quality_splits import Split

@@ -22,7 +22,7 @@ from dssm_assets.core.arrays.ragged import Exclusions
 from dssm_assets.core.evaluation.hits import hit_ranks
 from dssm_assets.core.evaluation.rates import resampled_sums
 from dssm_assets.core.retrieval.exact import top_k, top_k_scores
-from dssm_assets.core.retrieval.metrics import Metric
+from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets_tests.benchmarks.quality_splits import Ints, Split
 
 K = 200

@@ -30,10 +30,9 @@ from dssm_assets.core.evaluation.hits import count_cell, hit_ranks
 from dssm_assets.core.evaluation.rates import total_hit_rate
 from dssm_assets.core.evaluation.scorer import MODEL
 from dssm_assets.core.evaluation.truth import Population, Scope, Truth, ground_truth, read_truth
-from dssm_assets.core.retrieval.corpus import Corpus
-from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Scores
+from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Corpus, Scores
 from dssm_assets.core.retrieval.interests import search_interests
-from dssm_assets.core.retrieval.metrics import Metric
+from dssm_assets.core.retrieval.vectors import Metric
 
 
 @dataclass(frozen=True)

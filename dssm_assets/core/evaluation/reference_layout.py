@@ -12,7 +12,7 @@ from dssm_assets.core.arrays.ragged import IntArray, Mask, combine_chunks, list_
 from dssm_assets.core.columns import USER_ID
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.hits import TRUTH_COUNT
-from dssm_assets.core.retrieval.metrics import Metric
+from dssm_assets.core.retrieval.vectors import Metric
 
 SEPARATOR: Final = ","
 

@@ -18,8 +18,7 @@ from dssm_assets.core.arrays.ids import cast_ids, check_unique, find_positions
 from dssm_assets.core.arrays.ragged import IntArray, Mask, combine_chunks
 from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
 from dssm_assets.core.config.model import Similarity
-from dssm_assets.core.retrieval.corpus import Corpus
-from dssm_assets.core.retrieval.exact import Scores
+from dssm_assets.core.retrieval.exact import Corpus, Scores
 from dssm_assets.core.retrieval.interests import flat_interests, search_interests
 from dssm_assets.core.retrieval.vectors import Vectors, matrix_of
 

@@ -1,47 +1,133 @@
 """Exact top-k search: the reference that every index is measured against.
 
+`faiss.knn` proposes somewhat more than k items per user, by scores in float32. The proposals are scored again by the
+definition (`pair_scores`) and ordered by it: score descending, then item_index ascending, also across the cut at k. The
+list stands if rounding cannot have kept a better item from being proposed. A user without that proof, as where hundreds of
+items tie, is searched again among all items. So the result depends on the input alone, whatever the processor, the
+threads and the block size.
+
 Belongs here: the search over vectors and the selection from a block of scores, both with one tie rule. Does not belong
-here: approximate indexes, and what the lists are used for (`core/evaluation`, the serving bundle).
+here: approximate indexes (`index.py`), and what the lists are used for (`core/evaluation`, the serving bundle).
 
-Scores are those of `metrics.py`; ties go to the lower item_index. Quick products (`coarse.py`) only propose candidates,
-and a list made from them counts only with proof (`candidates.py`, `ranking.py`): a user without one is searched by finer
-products, then by every score. So the result is a function of the input alone, whatever the processor, the threads and
-the block size.
+Memory beyond the vectors, per thread: about `_BLOCK_CELLS` proposals with their scores; for users without proof,
+`_DENSE_CELLS` scores. L2 needs a copy of the items.
 
-Memory beyond the vectors: per thread, block_size times 2,048 scores and a thousand candidates or so; the scores of users without proof, BRUTE_CELLS at a time.
-
-Shapes: U users, B users of a block, I items, D vector dimension, K top-k.
+Shapes: U users, B users of a block, I items, D vector dimension, K top-k, N proposals per user, P pairs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, check_exclusions, no_exclusions
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, check_exclusions, no_exclusions, offsets_of
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.retrieval.candidates import Sample
-from dssm_assets.core.retrieval.coarse import Coarse, has_byte_products, lengths
-from dssm_assets.core.retrieval.corpus import Corpus
-from dssm_assets.core.retrieval.metrics import Metric, all_scores
-from dssm_assets.core.retrieval.ranking import rank_block
-from dssm_assets.core.retrieval.vectors import Vectors, check_vectors, scaled
+from dssm_assets.core.retrieval.vectors import Metric, Vectors, check_vectors, pair_scores, scaled, vector_lengths
 
 Scores = NDArray[np.float32]
+Lists = tuple[IntArray, Scores]
+"""item_index int64 [B, K] and scores float32 [B, K]; -1 and -inf where there is no item."""
 
-BLOCK_SIZE = 1024
-BLOCK_CELLS = 2**24
-"""Candidates of a block held at once, about: long lists make blocks smaller."""
-BRUTE_CELLS = 4_000_000
-"""Scores held at once where every item of a user is scored."""
-BYTES_FROM = 1024
-"""Users searched at once from which byte products repay their start, which is paid by the item."""
-TOO_LONG = 1e37
+BLOCK_SIZE = 4096
+"""Users searched at once; the matrix products of faiss are half as fast for fewer than 2,048."""
+_SPARE = 32
+"""Items proposed beyond k: the list of most users then has its proof."""
+_BLOCK_CELLS = 2**21
+"""Proposals of a block, at most: long lists make blocks smaller."""
+_DENSE_CELLS = 2**22
+"""Scores held at once where all items of a user are scored."""
+_HALF_ULP = 2.0**-24
+"""Half the distance from 1 to the next float32: how far one rounding moves a number, relatively."""
+_SMALLEST = 2.0**-125
+"""More than what is lost where a float32 product or sum falls below the smallest normal number."""
+_LONGEST = 1e37
 """Products of lengths beyond which float32 may overflow."""
+
+
+class Corpus:
+    """Items ready to be searched, any number of times: checked, and of unit length for cosine."""
+
+    def __init__(
+        self,
+        item_vectors: NDArray[np.floating[Any]],
+        metric: Similarity | Metric,
+        item_ids: Any = None,
+        *,
+        is_checked: bool = False,
+    ) -> None:
+        """Checks the items, unless they were, and brings them into shape.
+
+        Raises:
+            InputError: for an empty corpus, NaN, infinite or zero vectors, naming how many and the first ids.
+        """
+        self.metric = Metric.from_similarity(metric)
+        if not is_checked:
+            check_vectors({"item": (item_vectors, item_ids)})
+        self.vectors = scaled(item_vectors, self.metric)
+
+    def __len__(self) -> int:
+        """Returns I."""
+        return len(self.vectors)
+
+    @cached_property
+    def longest(self) -> float:
+        """Returns the length of the longest vector."""
+        return float(vector_lengths(self.vectors).max())
+
+    @cached_property
+    def quick_items(self) -> Vectors:
+        """Returns the items [I, D] whose inner product with `quick_users` orders them.
+
+        For L2 [I, D + 1], with -|i|^2 / 2 behind: u.i - |i|^2 / 2 orders items as minus the squared distance does.
+        """
+        if self.metric is not Metric.L2:
+            return self.vectors
+        half = vector_lengths(self.vectors) ** 2 / 2
+        with np.errstate(over="ignore"):  # such vectors are too long, and no quick score of them is used
+            return np.concatenate([self.vectors, -half[:, None].astype(np.float32)], axis=1)
+
+    @cached_property
+    def _longest_quick(self) -> float:
+        return self.longest if self.metric is not Metric.L2 else float(vector_lengths(self.quick_items).max())
+
+    def quick_users(self, users: Vectors) -> _QuickUsers:
+        """Returns users [B, D] with the bound on how far their quick scores lie from the defined ones.
+
+        The bound is that of a dot product in float32, summed in any order (Higham, Accuracy and Stability of Numerical
+        Algorithms, section 3.1), doubled. It is infinite for vectors so long that products may overflow.
+        """
+        lengths = vector_lengths(users)
+        scale, shift = np.ones(len(users)), np.zeros(len(users))
+        if self.metric is Metric.L2:
+            scale, shift = np.full(len(users), 0.5), lengths**2 / 2
+            users = np.concatenate([users, np.ones((len(users), 1), np.float32)], axis=1)
+            margin = _HALF_ULP * np.sqrt(lengths**2 + 1) * self._longest_quick
+        else:
+            margin = _HALF_ULP * lengths * self.longest
+        margin = 2 * (users.shape[1] + 2) * (margin + _SMALLEST)
+        if self.metric is Metric.L2:
+            margin += 2 * _HALF_ULP * (lengths + self.longest) ** 2  # of the defined score itself
+        is_too_long = lengths * max(self.longest, 1.0) + self.longest**2 >= _LONGEST
+        return _QuickUsers(users, scale, shift, np.where(is_too_long, np.inf, margin))
+
+
+class _QuickUsers(NamedTuple):
+    """Users of a block: |quick score - (score * scale + shift)| <= margin for every item."""
+
+    vectors: Vectors
+    scale: NDArray[np.float64]
+    """[B], above 0."""
+    shift: NDArray[np.float64]
+    """[B]"""
+    margin: NDArray[np.float64]
+    """[B]"""
 
 
 def top_k(
@@ -55,10 +141,10 @@ def top_k(
     threads: int = 1,
     user_ids: Any = None,
     item_ids: Any = None,
-) -> tuple[IntArray, Scores]:
+) -> Lists:
     """Returns each user's k best items: score descending, then item_index ascending, also across the cut at k.
 
-    Who searches the same items again keeps a `Corpus` and calls `search`.
+    To search the same items again, keep a `Corpus` and call `search`.
 
     Args:
         user_vectors: [U, D].
@@ -93,7 +179,7 @@ def search(
     threads: int = 1,
     user_ids: Any = None,
     is_checked: bool = False,
-) -> tuple[IntArray, Scores]:
+) -> Lists:
     """Returns what `top_k` does, for items that are ready.
 
     Args:
@@ -114,14 +200,24 @@ def search(
     if not is_checked:
         check_vectors({"user": (user_vectors, user_ids)}, width=corpus.vectors.shape[1])
     users = scaled(user_vectors, corpus.metric)
-    kept_out = no_exclusions(len(users)) if excluded is None else Exclusions(*excluded)
-    check_exclusions(kept_out, len(users), len(corpus))
-    return _Search(corpus, users, k, kept_out, block_size, threads).run()
+    exclusions = no_exclusions(len(users)) if excluded is None else Exclusions(*excluded)
+    check_exclusions(exclusions, len(users), len(corpus))
+    index = np.full((len(users), k), -1, dtype=np.int64)
+    scores = np.full((len(users), k), -np.inf, dtype=np.float32)
+
+    def fill(block: IntArray) -> None:
+        index[block], scores[block] = _search_block(corpus, users[block], k, exclusions.select_users(block))
+
+    # Users with alike numbers of exclusions are searched together: all of a block get as many proposals.
+    order = np.argsort(exclusions.lengths, kind="stable")
+    proposals = np.minimum(k + _SPARE + exclusions.lengths[order], len(corpus))
+    _run(fill, [order[part] for part in _blocks(proposals, block_size)], threads)
+    return index, scores
 
 
 def top_k_scores(
     scores: NDArray[np.floating[Any]], k: int, excluded: Exclusions | tuple[IntArray, IntArray] | None = None
-) -> tuple[IntArray, Scores]:
+) -> Lists:
     """Returns the k best of each row of a dense block under the tie rule of `top_k`. A score of -inf is no candidate.
 
     Args:
@@ -137,78 +233,113 @@ def top_k_scores(
     if missing:
         raise InputError(Fault("scores", "numbers", f"{missing} NaN", "find the scorer that divides by zero"))
     if excluded is not None:
-        kept_out = Exclusions(*excluded)
-        check_exclusions(kept_out, num_users, num_items)
-        scores = np.where(kept_out.mask(num_items), scores.dtype.type(-np.inf), scores)
+        exclusions = Exclusions(*excluded)
+        check_exclusions(exclusions, num_users, num_items)
+        scores = np.where(exclusions.mask(num_items), scores.dtype.type(-np.inf), scores)
     kept = min(k, num_items)
-    index = np.full((num_users, k), -1, dtype=np.int64)
-    best = np.full((num_users, k), -np.inf, dtype=np.float32)
     if kept == 0 or num_users == 0:
-        return index, best
+        return np.full((num_users, k), -1, dtype=np.int64), np.full((num_users, k), -np.inf, dtype=np.float32)
     # Of the negatives: with thousands of ties at -inf, as sparse scores have, it is six times faster this way around.
     cut = -np.partition(-scores, kept - 1, axis=1)[:, kept - 1, None]  # [B, 1], the k-th best score
     above, level = scores > cut, scores == cut
     room = kept - above.sum(axis=1, keepdims=True)
     chosen = above | (level & (np.cumsum(level, axis=1) <= room))  # of the tied ones, the lowest indices
     candidates = np.nonzero(chosen)[1].reshape(num_users, kept)
-    values = np.take_along_axis(scores, candidates, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")
-    candidates, values = np.take_along_axis(candidates, order, axis=1), np.take_along_axis(values, order, axis=1)
-    index[:, :kept] = np.where(np.isneginf(values), -1, candidates)
-    best[:, :kept] = values
+    return _order_lists(candidates, np.take_along_axis(scores, candidates, axis=1), k)
+
+
+def _blocks(proposals: IntArray, block_size: int) -> Iterator[slice]:
+    """Yields ranges of users, given the number of proposals of each, ascending."""
+    start = 0
+    while start < len(proposals):
+        stop = min(start + block_size, len(proposals))
+        while stop - start > 1 and (stop - start) * proposals[stop - 1] > _BLOCK_CELLS:
+            stop = start + (stop - start) // 2
+        yield slice(start, stop)
+        start = stop
+
+
+def _run(fill: Callable[[IntArray], None], blocks: list[IntArray], threads: int) -> None:
+    if threads == 1 or len(blocks) < 2:
+        for block in blocks:
+            fill(block)
+        return
+    with ThreadPoolExecutor(threads, initializer=faiss.omp_set_num_threads, initargs=(1,)) as pool:
+        list(pool.map(fill, blocks))
+
+
+def _search_block(corpus: Corpus, users: Vectors, k: int, excluded: Exclusions) -> Lists:
+    quick = corpus.quick_users(users)
+    items, floor = _propose(corpus, quick, k + _SPARE, excluded)
+    items.sort(axis=1)  # of equal scores the lower item_index comes first
+    rows = np.repeat(np.arange(len(users)), items.shape[1])
+    scores = pair_scores(users, corpus.vectors, rows, items.ravel(), corpus.metric).reshape(items.shape)
+    scores[items < 0] = -np.inf
+    index, best = _order_lists(items, scores, k)
+    worst = best[:, -1] * quick.scale + quick.shift - quick.margin  # least quick score of the k-th best [B]
+    unproven = np.flatnonzero(~((worst > floor) | (np.isneginf(floor) & np.isfinite(quick.margin))))
+    step = max(1, _DENSE_CELLS // len(corpus))
+    for start in range(0, len(unproven), step):
+        part = unproven[start : start + step]
+        index[part], best[part] = _search_all_items(corpus, users[part], k, excluded.select_users(part))
     return index, best
 
 
-class _Search:
-    """One search: users go from quick products to finer ones to every score, until each has its list."""
+def _propose(corpus: Corpus, quick: _QuickUsers, count: int, excluded: Exclusions) -> tuple[IntArray, NDArray[np.float64]]:
+    """Returns the `count` best items per user by quick scores, without excluded ones, and the floor [B].
 
-    def __init__(self, corpus: Corpus, users: Vectors, k: int, excluded: Exclusions, block_size: int, threads: int) -> None:
-        self.corpus, self.users, self.k, self.excluded = corpus, users, k, excluded
-        self.block_size, self.threads = block_size, threads
-        self.index = np.full((len(users), k), -1, dtype=np.int64)
-        self.scores = np.full((len(users), k), -np.inf, dtype=np.float32)
+    No other item has a quick score above its user's floor. Where fewer items are left, -1 stands for the missing ones; where
+    no other item is left, the floor is -inf.
+    """
+    asked = min(count + int(excluded.lengths.max(initial=0)), len(corpus))
+    scores, items = faiss.knn(quick.vectors, corpus.quick_items, asked, metric=faiss.METRIC_INNER_PRODUCT)
+    floor = np.full(len(items), -np.inf) if asked == len(corpus) else scores[:, -1].astype(np.float64)
+    if len(excluded.indices):
+        is_excluded = _are_excluded(items, len(corpus), excluded)
+        items[is_excluded], scores[is_excluded] = -1, -np.inf
+        order = np.argsort(is_excluded, axis=1, kind="stable")
+        items, scores = np.take_along_axis(items, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    if asked > count:
+        floor = np.maximum(floor, scores[:, count])
+    return items[:, :count], floor
 
-    def run(self) -> tuple[IntArray, Scores]:
-        """Returns the lists."""
-        is_short = lengths(self.users) * max(self.corpus.longest, 1.0) + self.corpus.longest**2 < TOO_LONG
-        pending = np.flatnonzero(is_short)
-        for coarse, reach in self._stages(len(pending)):
-            pending = self._propose(pending, coarse, Sample(len(self.corpus), self.k, reach))
-        self._brute_force(np.concatenate([pending, np.flatnonzero(~is_short)]))
-        return self.index, self.scores
 
-    def _stages(self, num_users: int) -> list[tuple[Coarse, int]]:
-        finest: tuple[Coarse, int] = (self.corpus.float_coarse, 4)
-        is_large = num_users >= BYTES_FROM
-        if is_large and self.corpus.metric is not Metric.L2 and has_byte_products(self.users.shape[1]):
-            return [(self.corpus.byte_coarse, 1), finest]
-        return [(self.corpus.float_coarse, 1), finest]
+def _are_excluded(items: IntArray, num_items: int, excluded: Exclusions) -> NDArray[np.bool_]:
+    """Returns bool [B, N], true where the item is one that its user must not be given."""
+    pairs = np.sort(excluded.users * num_items + excluded.indices)
+    wanted = np.arange(len(items))[:, None] * num_items + items
+    found: NDArray[np.bool_] = pairs[np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)] == wanted
+    return found
 
-    def _propose(self, pending: IntArray, coarse: Coarse, sample: Sample) -> IntArray:
-        """Fills the lists of users that have a proof; returns the others."""
-        size = max(1, min(self.block_size, BLOCK_CELLS // max(4 * sample.expected, len(sample.rows) // sample.group)))
-        blocks = [pending[start : start + size] for start in range(0, len(pending), size)]
 
-        def fill(block: IntArray) -> IntArray:
-            proven, index, scores = rank_block(
-                self.corpus, coarse, self.users[block], self.k, self.excluded.select_users(block), sample
-            )
-            done = block[proven]
-            self.index[done], self.scores[done] = index[proven], scores[proven]
-            return block[~proven]
+def _search_all_items(corpus: Corpus, users: Vectors, k: int, excluded: Exclusions) -> Lists:
+    """Returns the lists of users whose proposals prove nothing: no item that could be among the k best is left out.
 
-        if self.threads == 1 or len(blocks) < 2:
-            left = [fill(block) for block in blocks]
-        else:
-            with ThreadPoolExecutor(self.threads) as pool:
-                left = list(pool.map(fill, blocks))
-        return np.concatenate([np.zeros(0, np.int64), *left])
+    k items have quick scores of q or more, so defined scores of q - margin or more. Whatever belongs to the k best has that
+    too, so its quick score is at least q - 2 * margin.
+    """
+    quick, kept = corpus.quick_users(users), min(k, len(corpus))
+    with np.errstate(over="ignore", invalid="ignore"):
+        scores = quick.vectors @ corpus.quick_items.T
+        scores[excluded.users, excluded.indices] = -np.inf
+        reached = np.partition(scores, len(corpus) - kept, axis=1)[:, len(corpus) - kept] - 2 * quick.margin
+    is_candidate = ~(scores < reached[:, None])  # also where a product overflowed to NaN
+    is_candidate[excluded.users, excluded.indices] = False
+    rows, found = np.nonzero(is_candidate)
+    counts = np.bincount(rows, minlength=len(users))
+    items = np.full((len(users), counts.max(initial=0)), -1, dtype=np.int64)
+    values = np.full(items.shape, -np.inf, dtype=np.float32)
+    places = np.arange(len(rows)) - offsets_of(counts)[rows]
+    items[rows, places], values[rows, places] = found, pair_scores(users, corpus.vectors, rows, found, corpus.metric)
+    return _order_lists(items, values, k)
 
-    def _brute_force(self, rows: IntArray) -> None:
-        """Fills the lists of the given users from the scores of every item."""
-        step = max(1, BRUTE_CELLS // len(self.corpus))
-        for start in range(0, len(rows), step):
-            block = rows[start : start + step]
-            scores = all_scores(self.users[block], self.corpus.by_dimension, self.corpus.metric)
-            excluded = self.excluded.select_users(block)
-            self.index[block], self.scores[block] = top_k_scores(scores, self.k, excluded if len(excluded.indices) else None)
+
+def _order_lists(items: IntArray, scores: NDArray[np.floating[Any]], k: int) -> Lists:
+    """Returns the k best of each row: score descending, then in the order given; a score of -inf is no item."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    values = np.take_along_axis(scores, order, axis=1)
+    index = np.full((len(items), k), -1, dtype=np.int64)
+    best = np.full((len(items), k), -np.inf, dtype=np.float32)
+    index[:, : order.shape[1]] = np.where(np.isneginf(values), -1, np.take_along_axis(items, order, axis=1))
+    best[:, : order.shape[1]] = values
+    return index, best

@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 
 from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.errors import Fault, InputError
-
-Vectors = NDArray[np.float32]
+from dssm_assets.core.retrieval.vectors import Vectors
 
 HNSW_NEIGHBORS: Final = 32
 HNSW_EF_CONSTRUCTION: Final = 100

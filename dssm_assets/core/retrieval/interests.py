@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray, no_exclusions
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.retrieval.corpus import Corpus
-from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Scores, search
+from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Corpus, Scores, search
 
 
 def flat_interests(user_vectors: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], IntArray]:

@@ -1,13 +1,20 @@
-"""Vectors made ready for search: read from Arrow, checked, brought to unit length where the similarity asks for it.
+"""Vectors ready for search, and the one definition of the score of two vectors.
 
-Belongs here: what must hold for a matrix of vectors. Does not belong here: the search (`exact.py`).
+Belongs here: reading vectors from Arrow, what must hold for them, metrics, scores of given pairs. Does not belong here:
+which pairs are scored (`exact.py`).
 
-Shapes: N vectors, D vector dimension.
+The score of a pair is the float32 nearest to a sum over dimensions, taken in float64, dimension by dimension:
+inner product and cosine sum the products (for cosine both vectors have unit length), L2 sums the squared differences and
+the score is minus that sum, so that more is better under every metric. A matrix product in float32 depends in its last
+bits on blocks and threads; this sum does not.
+
+Shapes: N vectors, U users, I items, P pairs, D vector dimension.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -15,11 +22,34 @@ import pyarrow as pa
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
+from dssm_assets.core.arrays.ragged import combine_chunks
+from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.retrieval.metrics import Metric
 
 Vectors = NDArray[np.float32]
-SHOWN = 5
+
+_SHOWN_IDS = 5
+_CELLS_AT_ONCE = 2**16
+"""Numbers of pairs that are scored together: few enough for the processor's cache."""
+_LENGTHS_AT_ONCE = 4096
+
+
+class Metric(StrEnum):
+    """How two vectors are compared."""
+
+    IP = "ip"
+    """Inner product."""
+    COSINE = "cosine"
+    """Inner product of the vectors brought to unit length."""
+    L2 = "l2"
+    """Minus the squared distance."""
+
+    @classmethod
+    def from_similarity(cls, similarity: Similarity | Metric) -> Metric:
+        """Returns the metric of what two towers were trained with; a metric stays."""
+        if isinstance(similarity, Metric):
+            return similarity
+        return cls.COSINE if similarity is Similarity.COSINE else cls.IP
 
 
 def matrix_of(column: pa.ChunkedArray | pa.Array, where: str) -> Vectors:
@@ -32,7 +62,7 @@ def matrix_of(column: pa.ChunkedArray | pa.Array, where: str) -> Vectors:
     Raises:
         InputError: if the column has another type or a missing vector.
     """
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array = combine_chunks(column)
     remedy = "write vectors as fixed_size_list<float32>"
     if not pat.is_fixed_size_list(array.type) or not pat.is_floating(array.type.value_type):
         raise InputError(Fault(where, "fixed_size_list<float32>", str(array.type), remedy))
@@ -83,8 +113,8 @@ def _fault(side: str, what: str, bad: NDArray[np.bool_], ids: Any) -> list[Fault
     rows = np.flatnonzero(bad)
     if not len(rows):
         return []
-    first = [str(ids[int(row)]) if ids is not None else f"row {row}" for row in rows[:SHOWN]]
-    more = "" if len(rows) <= SHOWN else ", ..."
+    first = [str(ids[int(row)]) if ids is not None else f"row {row}" for row in rows[:_SHOWN_IDS]]
+    more = "" if len(rows) <= _SHOWN_IDS else ", ..."
     got = f"{len(rows)} of {len(bad)} {what}: {', '.join(first)}{more}"
     return [
         Fault(
@@ -97,7 +127,48 @@ def scaled(vectors: NDArray[np.floating[Any]], metric: Metric) -> Vectors:
     """Returns the vectors as float32, of unit length for cosine."""
     if metric is not Metric.COSINE:
         return np.ascontiguousarray(vectors, dtype=np.float32)
-    wide = np.asarray(vectors, dtype=np.float64)
-    # The largest entry first, or squares of tiny entries would vanish and a real direction would look like zeros.
-    wide = wide / np.abs(wide).max(axis=1, keepdims=True, initial=np.finfo(np.float64).tiny)
-    return np.ascontiguousarray(wide / np.sqrt((wide * wide).sum(axis=1, keepdims=True)), dtype=np.float32)
+    unit = np.empty(vectors.shape, dtype=np.float32)
+    step = max(1, _CELLS_AT_ONCE // max(vectors.shape[1], 1))
+    for start in range(0, len(vectors), step):
+        wide = np.array(vectors[start : start + step], dtype=np.float64, order="C")
+        # The largest entry first, or squares of tiny entries would vanish and a real direction would look like zeros.
+        wide /= np.abs(wide).max(axis=1, keepdims=True, initial=np.finfo(np.float64).tiny)
+        wide /= np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+        unit[start : start + step] = wide
+    return unit
+
+
+def vector_lengths(vectors: NDArray[Any]) -> NDArray[np.float64]:
+    """Returns the Euclidean length of each vector, float64 [N]."""
+    squares = np.empty(len(vectors), dtype=np.float64)
+    for start in range(0, len(vectors), _LENGTHS_AT_ONCE):
+        part = vectors[start : start + _LENGTHS_AT_ONCE].astype(np.float64)
+        np.einsum("nd,nd->n", part, part, out=squares[start : start + len(part)])
+    return np.asarray(np.sqrt(squares))
+
+
+def pair_scores(users: Vectors, items: Vectors, rows: NDArray[Any], columns: NDArray[Any], metric: Metric) -> Vectors:
+    """Returns float32 [P], the score of user rows[p] and item columns[p].
+
+    Args:
+        users: float32 [U, D], of unit length for cosine.
+        items: float32 [I, D], of unit length for cosine.
+        rows: [P], row of the pair's user.
+        columns: [P], row of the pair's item.
+        metric: how they are compared.
+    """
+    total = np.empty(len(rows), dtype=np.float64)
+    pairs_at_once = max(1, _CELLS_AT_ONCE // items.shape[1])
+    for start in range(0, len(rows), pairs_at_once):
+        part = slice(start, start + pairs_at_once)
+        terms = items[columns[part]].T.astype(np.float64, order="C")  # [D, P]: the sum then runs over D in order
+        if metric is Metric.L2:
+            terms -= users[rows[part]].T
+            np.multiply(terms, terms, out=terms)
+        else:
+            terms *= users[rows[part]].T
+        np.add.reduce(terms, axis=0, out=total[part])
+    with np.errstate(over="ignore"):  # beyond float32 lies infinity
+        return (0 - total if metric is Metric.L2 else total + 0).astype(
+            np.float32
+        )  # never -0, which would not equal 0 in bytes

@@ -28,9 +28,9 @@ from dssm_assets.core.models.prior import append_one, append_prior
 from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, merge_sides, select_rows
 from dssm_assets.core.models.tower_spec import Side
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.retrieval.corpus import Corpus
+from dssm_assets.core.retrieval.exact import Corpus
 from dssm_assets.core.retrieval.interests import flat_interests, search_interests
-from dssm_assets.core.retrieval.metrics import Metric
+from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.core.samples.sample_tables import DAY, ITEM_INDEX, USER_INDEX
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_history import EpochScore

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation.external_evaluation import ExternalSettings, VectorEvaluation, evaluate_vectors
 from dssm_assets.core.evaluation.external_vectors import VectorSet, read_pairs, read_vectors
-from dssm_assets.core.retrieval.metrics import Metric
+from dssm_assets.core.retrieval.vectors import Metric
 
 Vectors = dict[Any, list[list[int]]]
 NESTED = pa.list_(pa.list_(pa.float32()))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from dssm_assets.core.arrays.ragged import Exclusions
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.retrieval import candidates, coarse, exact
-from dssm_assets.core.retrieval.corpus import Corpus
-from dssm_assets.core.retrieval.exact import search, top_k, top_k_scores
-from dssm_assets.core.retrieval.metrics import Metric
+from dssm_assets.core.retrieval import exact
+from dssm_assets.core.retrieval.exact import Corpus, search, top_k, top_k_scores
+from dssm_assets.core.retrieval.vectors import Metric, pair_scores
 
 NONE = -1
 
@@ -69,36 +68,21 @@ def few_shapes(rng: np.random.Generator, distinct: int, count: int, dim: int) ->
     return rng.normal(size=(distinct, dim)).astype(np.float32)[rng.integers(distinct, size=count)]
 
 
-@pytest.fixture(params=["float", "bytes"])
-def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Makes the search start with products in float32 or of bytes, and the sample a part of the corpus."""
-    monkeypatch.setattr(exact, "BYTES_FROM", 0 if request.param == "bytes" else np.inf)
-    monkeypatch.setattr(exact, "has_byte_products", lambda dims: True)
-    monkeypatch.setattr(coarse.ByteCoarse, "multiply", _plain_products)  # what the instructions give where there are any
-    monkeypatch.setattr(candidates, "SAMPLED", 300)
-    monkeypatch.setattr(candidates, "CHUNK", 128)
+@pytest.fixture(params=["proposals with spare", "no spare"])
+def spare(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Without spare proposals no list has its proof, so that every user is searched among all items."""
+    if request.param == "no spare":
+        monkeypatch.setattr(exact, "_SPARE", 0)
+    monkeypatch.setattr(exact, "_DENSE_CELLS", 2000)  # few users at once
     return str(request.param)
-
-
-def _plain_products(self: coarse.ByteCoarse, query: coarse.Query, items: coarse.Rows, out: np.ndarray) -> None:
-    out[:] = query.matrix.astype(np.int32) @ self.items[items].T.astype(np.int32)
-
-
-@pytest.mark.skipif(not coarse.has_byte_products(16), reason="this processor has no quick products of bytes")
-def test_products_of_bytes_by_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exact, "BYTES_FROM", 0)
-    monkeypatch.setattr(candidates, "SAMPLED", 300)
-    rng = np.random.default_rng(5)
-    users, items = rng.normal(size=(30, 16)).astype(np.float32), few_shapes(rng, 1500, 2000, 16)
-    index, _ = top_k(users, items, 20, similarity=Metric.COSINE)
-    monkeypatch.setattr(exact, "BYTES_FROM", np.inf)
-    assert (index == top_k(users, items, 20, similarity=Metric.COSINE)[0]).all()
 
 
 @pytest.mark.parametrize("metric", [Metric.IP, Metric.L2])
 @pytest.mark.parametrize("distinct", [1, 7, 40, 3000])
 @pytest.mark.parametrize("banned_size", [0, 5, 300])
-def test_the_search_by_candidates_equals_brute_force(products: str, distinct: int, banned_size: int, metric: Metric) -> None:
+def test_proposals_and_the_search_of_all_items_equal_brute_force(
+    spare: str, distinct: int, banned_size: int, metric: Metric
+) -> None:
     rng = np.random.default_rng(distinct + banned_size)
     users, items = rng.normal(size=(12, 16)).astype(np.float32), few_shapes(rng, distinct, 900, 16)
     banned = [
@@ -115,8 +99,8 @@ def test_the_search_by_candidates_equals_brute_force(products: str, distinct: in
 
 @pytest.mark.filterwarnings("ignore:overflow")
 @pytest.mark.parametrize("exponent", [-25, -18, 0, 12, 17])
-def test_vectors_of_any_size_are_searched_right(products: str, exponent: int) -> None:
-    # Below: products vanish in float32. Above: they overflow, so no coarse score can be trusted.
+def test_vectors_of_any_size_are_searched_right(spare: str, exponent: int) -> None:
+    # Below: products vanish in float32. Above: they overflow, so no quick score can be trusted.
     rng = np.random.default_rng(4)
     users = (rng.normal(size=(4, 8)) * 10.0**exponent).astype(np.float32)
     items = (rng.normal(size=(700, 8)) * 10.0**exponent * rng.choice([1e-3, 1, 1e3], size=(700, 1))).astype(np.float32)
@@ -125,27 +109,38 @@ def test_vectors_of_any_size_are_searched_right(products: str, exponent: int) ->
         assert index.tolist() == slow(users, items, 9, [set()] * 4, metric)
 
 
-def test_an_unlucky_sample_and_ties_without_end_cost_time_and_nothing_else(
-    products: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hundreds_of_equal_items_cost_time_and_nothing_else(spare: str) -> None:
     rng = np.random.default_rng(8)
     users, items = rng.normal(size=(6, 8)).astype(np.float32), rng.normal(size=(900, 8)).astype(np.float32)
     items[::2] = items[0]
-    monkeypatch.setattr(candidates, "CAP", 10)
-    for rank in (1, 300):
-        monkeypatch.setattr(candidates.Sample, "__init__", _sample_with(rank))
-        index, _ = top_k(users, items, 25, similarity=Metric.IP)
-        assert index.tolist() == slow(users, items, 25, [set()] * 6)
+    for k in (25, 300, 700):
+        index, _ = top_k(users, items, k, similarity=Metric.IP)
+        assert index.tolist() == slow(users, items, k, [set()] * 6)
 
 
-def _sample_with(rank: int) -> Callable[..., None]:
-    original = candidates.Sample.__init__
+def test_a_product_that_is_infinity_minus_infinity_is_not_lost() -> None:
+    # 3e19 * 3e19 - 3e19 * 2.97e19 = 9e36 is a float32; both products are not.
+    items = np.full((700, 2), 1e-3, np.float32) * np.arange(1, 701)[:, None].astype(np.float32)
+    items[123] = 3e19, -2.97e19
+    index, scores = top_k(np.array([[3e19, 3e19]]), items, 1, similarity=Metric.IP)
+    assert index.tolist() == [[123]]
+    np.testing.assert_allclose(scores, [[9e36]], rtol=1e-3)
 
-    def made(self: candidates.Sample, *arguments: int) -> None:
-        original(self, *arguments)
-        self.rank, self.group = rank, 1
 
-    return made
+def test_users_with_few_and_many_exclusions_share_no_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(13)
+    users, items = rng.normal(size=(9, 8)).astype(np.float32), rng.normal(size=(400, 8)).astype(np.float32)
+    banned = [set(rng.choice(400, size=size, replace=False).tolist()) for size in (300, 0, 7, 399, 1, 400, 50, 0, 120)]
+    expected = slow(users, items, 15, banned)
+    for cells in (1, 500, 10**6):
+        monkeypatch.setattr(exact, "_BLOCK_CELLS", cells)
+        assert top_k(users, items, 15, similarity=Metric.IP, excluded=exclusions(banned))[0].tolist() == expected
+
+
+def test_an_item_excluded_twice_is_excluded_once() -> None:
+    users, items = np.ones((1, 1), np.float32), np.arange(1, 101, dtype=np.float32)[:, None]
+    twice = Exclusions(np.array([0, 80]), np.repeat(np.arange(60, 100), 2))
+    assert top_k(users, items, 60, similarity=Metric.IP, excluded=twice)[0].tolist() == [list(range(59, -1, -1))]
 
 
 def test_a_user_whose_best_items_are_all_excluded_gets_the_next_best() -> None:
@@ -157,16 +152,44 @@ def test_a_user_whose_best_items_are_all_excluded_gets_the_next_best() -> None:
     assert index.tolist() == [best[0][300:320], best[1][:20], best[2][250:270], best[3][10:30]]
 
 
-def test_the_candidate_path_is_taken_and_proves_most_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("metric", [Metric.IP, Metric.L2])
+def test_most_lists_are_proven_by_their_proposals(monkeypatch: pytest.MonkeyPatch, metric: Metric) -> None:
     rng = np.random.default_rng(3)
     users, items = rng.normal(size=(50, 16)).astype(np.float32), rng.normal(size=(2000, 16)).astype(np.float32)
-    expected = slow(users, items, 10, [set()] * 50)
-    brute: list[int] = []
-    original = exact._Search._brute_force
-    monkeypatch.setattr(exact._Search, "_brute_force", lambda self, rows: brute.append(len(rows)) or original(self, rows))
-    index, _ = top_k(users, items, 10, similarity=Similarity.INNER_PRODUCT)
+    expected = slow(users, items, 10, [set()] * 50, metric)
+    unproven: list[int] = []
+    original = exact._search_all_items
+
+    def counting(corpus: Corpus, users: np.ndarray, k: int, excluded: Exclusions) -> exact.Lists:
+        unproven.append(len(users))
+        return original(corpus, users, k, excluded)
+
+    monkeypatch.setattr(exact, "_search_all_items", counting)
+    index, _ = top_k(users, items, 10, similarity=metric)
     assert index.tolist() == expected
-    assert sum(brute) < 5
+    assert sum(unproven) < 5
+
+
+def clusters(rng: np.random.Generator, count: int, dim: int, spread: float) -> np.ndarray:
+    centre = rng.normal(size=(1, dim)) * 3
+    return (centre + rng.normal(size=(count, dim)) * spread * rng.lognormal(0, 1, size=(count, 1))).astype(np.float32)
+
+
+@pytest.mark.parametrize("metric", [Metric.IP, Metric.L2])
+@pytest.mark.parametrize("dim", [1, 3, 64, 300])
+@pytest.mark.parametrize("spread", [1e-4, 1.0])
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_the_margin_of_quick_scores_holds_for_every_pair(metric: Metric, dim: int, spread: float, size: float) -> None:
+    rng = np.random.default_rng(dim)
+    users, items = (clusters(rng, count, dim, spread) * np.float32(size) for count in (20, 200))
+    corpus = Corpus(items, metric)
+    quick = corpus.quick_users(users)
+    scores, found = faiss.knn(quick.vectors, corpus.quick_items, 200, metric=faiss.METRIC_INNER_PRODUCT)
+    defined = pair_scores(users, items, np.repeat(np.arange(20), 200), found.ravel(), metric).reshape(20, 200)
+    gap = np.abs(scores - (defined.astype(np.float64) * quick.scale[:, None] + quick.shift[:, None]))
+    assert (gap <= quick.margin[:, None]).all()
+    if dim > 1:
+        assert gap.max() > 0  # scores that are never off would prove nothing here
 
 
 def test_blocks_and_copies_of_items_change_nothing() -> None:

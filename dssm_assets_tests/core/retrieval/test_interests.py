@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.arrays.ragged import Exclusions
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.retrieval.corpus import Corpus
+from dssm_assets.core.retrieval.exact import Corpus
 from dssm_assets.core.retrieval.interests import flat_interests, search_interests, similar_items
-from dssm_assets.core.retrieval.metrics import Metric
+from dssm_assets.core.retrieval.vectors import Metric
 
 
 def test_the_docstring_example() -> None:

@@ -7,8 +7,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.retrieval.metrics import Metric
-from dssm_assets.core.retrieval.vectors import check_vectors, matrix_of, scaled
+from dssm_assets.core.retrieval.vectors import Metric, check_vectors, matrix_of, scaled, vector_lengths
 
 
 def test_a_fixed_size_list_column_becomes_a_matrix_also_from_a_slice() -> None:
@@ -54,3 +53,7 @@ def test_vectors_of_different_models_and_an_empty_corpus_are_refused() -> None:
         check_vectors({"user": (np.ones((2, 3)), None)}, width=4)
     with pytest.raises(InputError, match="item vectors: expected at least one"):
         check_vectors({"user": (np.ones((2, 3)), None), "item": (np.ones((0, 3)), None)})
+
+
+def test_lengths_by_hand() -> None:
+    assert vector_lengths(np.array([[3.0, 4.0], [0.0, 2.0]], np.float32)).tolist() == [5, 2]
