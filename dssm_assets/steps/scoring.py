@@ -171,7 +171,7 @@ def _similarity(model: Model) -> Similarity:
 
 
 def _read_fit_data(workspace: Workspace, ds: str, evaluated: EvaluatedUsers, scratch: ScratchArrays) -> FitData:
-    """Returns everybody's interactions before a day, large arrays in files."""
+    """Returns the interactions of all users before a day, large arrays in files."""
     window, settings, corpus = find_window_history(workspace, ds), workspace.config.evaluation, IdIndex(evaluated.item_ids)
     first_recent = window_days(ds, settings.recent_days)[0]
     recent = [day for day in find_history_days(workspace, ds) if day.ds >= first_recent]
@@ -187,7 +187,7 @@ def _read_fit_data(workspace: Workspace, ds: str, evaluated: EvaluatedUsers, scr
 def _read_user_items(
     workspace: Workspace, window: Sequence[Manifest], user_ids: pa.Array, corpus: IdIndex, scratch: ScratchArrays
 ) -> UserItems:
-    """Returns everybody's items of the window, in files; user ids are cast to the type of the given ones."""
+    """Returns the items of all users in the window, in files; user ids are cast to the type of the given ones."""
     lengths = [np.zeros(0, np.int64)]
 
     def read_items() -> Iterator[NDArray[np.int32]]:

@@ -1,4 +1,4 @@
-"""What baselines are fitted on: everybody's interactions before the evaluation day.
+"""What baselines are fitted on: the interactions of all users before the evaluation day.
 
 Shapes: V users, I items, E (user, item) pairs.
 """
@@ -62,7 +62,7 @@ def user_items(window: Interactions, max_items: int = MAX_USER_ITEMS) -> UserIte
 
 @dataclass(frozen=True)
 class FitData:
-    """Everybody's interactions, in the forms that baselines are fitted on.
+    """The interactions of all users, in the forms that baselines are fitted on.
 
     Attributes:
         window_events: int64 [I], positive events of each item in the window.

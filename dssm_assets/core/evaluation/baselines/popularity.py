@@ -1,4 +1,4 @@
-"""Baseline `popularity`: the items with the most positive events in the window, the same list for everybody."""
+"""Baseline `popularity`: the items with the most positive events in the window, the same list for all users."""
 
 from __future__ import annotations
 

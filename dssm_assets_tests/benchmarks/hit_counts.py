@@ -1,0 +1,105 @@
+"""Hits from lists, per scorer, at a large and a demo-like size: `python -m dssm_assets_tests.benchmarks.hit_counts`.
+
+A random world of a fixed seed: popular items are drawn more often, window and truth alike; vectors are random. Lists: CPU time of
+ranking the items for all users (`hits.rank_items` without the comparison with truth). Hits: CPU time of comparing these lists with
+the truth pairs (`hits.hit_ranks`, twice per scorer: all items, and without the window's). The model's exact search is left out
+with `--no-model`: at 100,000 users it takes minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from dssm_assets.core.arrays.ragged import Exclusions
+from dssm_assets.core.config.evaluation import Evaluation
+from dssm_assets.core.config.model import Similarity
+from dssm_assets.core.evaluation.baselines.fit_data import FitData, user_items
+from dssm_assets.core.evaluation.baselines.suite import baseline_scorers, fit_baselines
+from dssm_assets.core.evaluation.hits import hit_ranks, rank_items
+from dssm_assets.core.evaluation.interactions import Interactions, read_interactions
+from dssm_assets.core.evaluation.labels import display_name
+from dssm_assets.core.evaluation.scorer import Scorer, model_scorer
+
+SIZES = ((100_000, 92_000, 10, 30), (400, 92_000, 10, 60))
+"""Users, items, truth pairs of a user, window interactions of a user."""
+DIMS = 64
+
+
+@dataclass(frozen=True)
+class World:
+    """What is scored: interactions of the window, truth pairs sorted by user, scorers."""
+
+    window: Interactions
+    pair_user: np.ndarray
+    pair_item: np.ndarray
+    scorers: list[Scorer]
+
+
+def make_world(users: int, items: int, truth: int, window: int, *, has_model: bool) -> World:
+    """Returns a random world."""
+    rng = np.random.default_rng(0)
+
+    def draw_items(count: int) -> np.ndarray:
+        return np.minimum((items * rng.random(count) ** 3).astype(np.int64), items - 1)
+
+    def vectors(side: str, count: int) -> pa.Table:
+        values = rng.normal(size=count * DIMS).astype(np.float32)
+        return pa.table({f"{side}_id": np.arange(count), f"{side}_tower_emb": pa.FixedSizeListArray.from_arrays(values, DIMS)})
+
+    user_ids, item_ids = pa.array(np.arange(users)), pa.array(np.arange(items))
+    size = users * window
+    columns = {"user_id": np.repeat(np.arange(users), window), "item_id": draw_items(size), "count": np.ones(size, np.int64)}
+    events = pa.table({**columns, "last_event_time_ms": rng.integers(0, 1000, size)})
+    seen = read_interactions(events, user_ids, item_ids)
+    pairs = np.unique(np.repeat(np.arange(users), truth) * items + draw_items(users * truth))
+    data = FitData(seen.item_events(), seen.item_events(), user_items(seen), Evaluation())
+    scorers = baseline_scorers(fit_baselines(data), seen, seen)
+    if has_model:
+        model = model_scorer(vectors("item", items), vectors("user", users), user_ids, Similarity.COSINE)
+        scorers.insert(0, model)
+    return World(seen, pairs // items, pairs % items, scorers)
+
+
+def time_scorer(scorer: Scorer, world: World, k: int) -> tuple[float, float, int]:
+    """Returns CPU seconds of the lists, CPU seconds of the hits, and hits at k in the lists of all items."""
+    num_users = len(world.window.indptr) - 1
+    exclusions: Exclusions = world.window.exclusions(num_users)
+    spent, found = [0.0, 0.0], 0
+    for start in range(0, num_users, scorer.block_size):
+        users = np.arange(start, min(start + scorer.block_size, num_users))
+        low, high = np.searchsorted(world.pair_user, (start, users[-1] + 1))
+        begin = time.process_time()
+        both = rank_items(scorer, users, exclusions.select_users(users), k)
+        ranked = time.process_time()
+        ranks = [hit_ranks(lists, world.pair_user[low:high] - start, world.pair_item[low:high]) for lists in both]
+        spent[0] += ranked - begin
+        spent[1] += time.process_time() - ranked
+        found += int((ranks[0] < k).sum())
+    return spent[0], spent[1], found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, nargs=4, metavar=("USERS", "ITEMS", "TRUTH", "WINDOW"), help="default: both sizes")
+    parser.add_argument("-k", type=int, default=200)
+    parser.add_argument("--no-model", action="store_true")
+    given = parser.parse_args(arguments)
+    for users, items, truth, window in [given.size] if given.size else SIZES:
+        world = make_world(users, items, truth, window, has_model=not given.no_model)
+        print(f"{users:,} users, {items:,} items, {len(world.pair_user):,} truth pairs, k {given.k}\n")
+        print(f"{'scorer':>24}  {'lists s':>8}  {'hits s':>7}  {'hits':>9}")
+        for scorer in world.scorers:
+            lists, hits, found = time_scorer(scorer, world, given.k)
+            print(f"{display_name(scorer.name):>24}  {lists:>8.2f}  {hits:>7.2f}  {found:>9,}", flush=True)
+        print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10:,} MiB\n")
+
+
+if __name__ == "__main__":
+    main()
