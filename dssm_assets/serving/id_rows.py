@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from dssm_assets.core.arrays.ids import comparable_ids
 from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.errors import DuplicateKeyError, Fault, InputError
-from dssm_assets.core.retrieval.vectors import matrix_of
+from dssm_assets.core.retrieval.vectors import to_matrix
 
 Id = int | str
 
@@ -127,7 +127,7 @@ class VectorRows:
         Raises:
             InputError: the column has another type or a missing vector.
         """
-        self._chunks = [matrix_of(chunk, where) for chunk in column.chunks if len(chunk)]
+        self._chunks = [to_matrix(chunk, where) for chunk in column.chunks if len(chunk)]
         self._starts = np.cumsum([0, *(len(chunk) for chunk in self._chunks)]).tolist()
         self.dims: int = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 0
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.retrieval.interests import merged
+from dssm_assets.core.retrieval.interests import merge_lists
 from dssm_assets.serving.bundle import Bundle, BundleRoot
 from dssm_assets.serving.id_rows import Id, UnknownIdError
 from dssm_assets.serving.requests import NO_INPUTS, UserInputs
@@ -185,7 +185,7 @@ class RecallEngine:
         vectors = vector.reshape(-1, bundle.dims)  # [V, D]
         scores, rows = bundle.index.search(vectors, max(depth, 1))  # [V, M]
         if len(vectors) > 1:
-            rows, scores = merged(rows, scores, np.array([0, len(vectors)], np.int64))  # [1, M]
+            rows, scores = merge_lists(rows, scores, np.array([0, len(vectors)], np.int64))  # [1, M]
         kept = rows[0] >= 0
         if excluded:
             kept &= ~np.isin(rows[0], np.fromiter(excluded, np.int64, len(excluded)))

@@ -190,7 +190,7 @@ def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> Bun
         priors = read_recent_priors(workspace, inputs.model, inputs.recent, inputs.next_day, index)
         vectors = pack_item_vectors(vectors, priors)
     structure = VectorStructure(width=vectors.shape[1], expected_row_count=inputs.items.rows)
-    structure.take(item_ids, _to_lists(vectors))
+    structure.check_rows(item_ids, _to_lists(vectors))
     _check_structure("item", structure.report())
     rows = pa.array(np.arange(len(item_ids), dtype=np.int64))
     write_arrow_table(folder / BundleFile.ITEM_IDS, pa.table({col.ITEM_ID: item_ids, "row": rows}))
@@ -229,7 +229,7 @@ def _write_users(
         start = 0
         for ids, features, vectors in _user_batches(workspace, inputs, history, events):
             batch = pa.RecordBatch.from_arrays([ids, _to_lists(vectors)], schema=schema)
-            structure.take(batch.column(0), batch.column(1))
+            structure.check_rows(batch.column(0), batch.column(1))
             golden.pick(features, start)
             sampled.pick(pa.table({col.USER_TOWER_EMB: batch.column(1)}), start)
             start += batch.num_rows

@@ -18,9 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core.arrays.ids import IdIndex
-from dssm_assets.core.retrieval.drift import DriftReport, common_ids, drift
+from dssm_assets.core.retrieval.drift import DriftReport, compute_drift, find_common_ids
 from dssm_assets.core.retrieval.structure import StructureReport, VectorStructure
-from dssm_assets.core.retrieval.vectors import matrix_of
+from dssm_assets.core.retrieval.vectors import to_matrix
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.parallel import run_parallel
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, digests, partitions_before
@@ -84,7 +84,7 @@ def write_vectors(workspace: Workspace, open_source: OpenSource, ds: str) -> Ste
         staged = []
         for task, written in zip(tasks, run_parallel(workspace, build, tasks, inputs), strict=True):
             staged.append((task.path, written.row_count))
-            structure.add(written.structure)
+            structure.append(written.structure)
             facts |= {name: facts.get(name, 0) + count for name, count in written.facts.items()}
         report, existing = structure.report(), workspace.find(partition.spec.name, ds)
         if existing is None or report.passed:
@@ -140,7 +140,7 @@ class _Writer:
             for ids, matrix in self._source.parts(task.first, task.end, facts):
                 vectors = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1), pa.float32()), matrix.shape[1])
                 batch = pa.RecordBatch.from_arrays([ids, vectors], schema=partition.schema)
-                structure.take(batch.column(0), batch.column(1))
+                structure.check_rows(batch.column(0), batch.column(1))
                 yield batch
 
         row_count = self._tables.write_part(task.path, partition.spec, batches(), partition.schema)
@@ -185,9 +185,9 @@ def measure_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> 
     gate, seed = workspace.config.gate, workspace.config.seed
     key = spec.key[0]
     ids = [workspace.tables.read(part, [key]).column(key) for part in (manifest, before[0])]
-    common = common_ids(ids[0], ids[1], limit=gate.drift_ids, seed=seed)
+    common = find_common_ids(ids[0], ids[1], limit=gate.drift_ids, seed=seed)
     now, then = (_read_vectors(workspace, spec, part, common.ids) for part in (manifest, before[0]))
-    report = DriftReport(before[0].ds, common, drift(now, then, seed=seed), now.shape[1], gate.min_vector_cosine)
+    report = DriftReport(before[0].ds, common, compute_drift(now, then, seed=seed), now.shape[1], gate.min_vector_cosine)
     facts = report.facts()
     return Check("vector_drift", report.passed, report.sentence, facts), facts
 
@@ -202,6 +202,6 @@ def _read_vectors(workspace: Workspace, spec: TableSpec, manifest: Manifest, ids
         return found
     for batch in workspace.tables.batches(manifest, [key, column], batch_rows=_DRIFT_BATCH_ROWS):
         rows = index.lookup(batch.column(0))
-        matrix = matrix_of(batch.column(1), f"{manifest.key}, column {column}")
+        matrix = to_matrix(batch.column(1), f"{manifest.key}, column {column}")
         found[rows[rows >= 0]] = matrix[rows >= 0]
     return found

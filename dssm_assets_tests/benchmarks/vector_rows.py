@@ -49,7 +49,7 @@ def write_vectors(items: int, dims: int, is_whole: bool) -> dict[str, float]:
             vectors = inference.vectors(table.slice(begin, size))
             column: Any = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dims)
             part = ids.slice(begin, size)
-            structure.take(part, column)
+            structure.check_rows(part, column)
             yield pa.RecordBatch.from_arrays([part, column], schema=schema)
 
     with tempfile.TemporaryDirectory() as folder:

@@ -48,14 +48,14 @@ def matrix(table):
 def test_small_parts_give_the_same_vectors(workspace, monkeypatch, name, step):
     before = rows(workspace, name)
     taken = []
-    take = VectorStructure.take
+    take = VectorStructure.check_rows
 
     def spy(self, ids, vectors):
         taken.append(len(ids))
         take(self, ids, vectors)
 
     monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 5)
-    monkeypatch.setattr(VectorStructure, "take", spy)
+    monkeypatch.setattr(VectorStructure, "check_rows", spy)
     result, checks = run(step, workspace)
     after = rows(workspace, name)
     assert max(taken) == 5

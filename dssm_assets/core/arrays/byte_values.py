@@ -45,7 +45,7 @@ class ByteValues:
     lengths: Positions
     aligned: Words
 
-    def take(self, which: Any) -> ByteValues:
+    def select(self, which: Any) -> ByteValues:
         """Returns the values at these places."""
         return ByteValues(self.starts.take(which), self.lengths.take(which), self.aligned)
 
@@ -111,7 +111,7 @@ def longest_first(values: ByteValues, counts: Positions, hash_of: Callable[[Byte
     # Numpy sorts integers of one or two bytes by counting.
     order = np.argsort((longest - counts).astype(np.min_scalar_type(longest)), kind="stable")
     hashes: Words = np.empty(len(order), np.uint64)
-    hashes[order] = hash_of(values.take(order), ends)
+    hashes[order] = hash_of(values.select(order), ends)
     return hashes
 
 

@@ -91,15 +91,15 @@ def farm_fingerprints(values: ByteValues) -> Words:
         if fewest <= longest and shortest <= most:
             which = np.flatnonzero((values.lengths >= fewest) & (values.lengths <= most))
             if len(which):
-                hashes[which] = hash_of(values.take(which))
+                hashes[which] = hash_of(values.select(which))
     return hashes
 
 
-def _of_0(values: ByteValues) -> Words:
+def _fingerprint_0(values: ByteValues) -> Words:
     return np.full(len(values.lengths), _K2)
 
 
-def _of_1_to_3(values: ByteValues) -> Words:
+def _fingerprint_1_to_3(values: ByteValues) -> Words:
     words, bits = values.words_at(values.starts), _bits(values)
     middle = (words >> ((bits >> np.uint64(4)) << np.uint64(3))) & _BYTE
     last = (words >> (bits - np.uint64(8))) & _BYTE
@@ -108,14 +108,14 @@ def _of_1_to_3(values: ByteValues) -> Words:
     return _shift_mix((y * _K2) ^ (z * _K0)) * _K2
 
 
-def _of_4_to_7(values: ByteValues) -> Words:
+def _fingerprint_4_to_7(values: ByteValues) -> Words:
     words = values.words_at(values.starts)
     last = (words >> (_bits(values) - np.uint64(32))) & _HALF
     first = ((words & _HALF) << np.uint64(3)) + values.lengths.astype(np.uint64)
     return _hash_16(first, last, _multiplier(values))
 
 
-def _of_8_to_16(values: ByteValues) -> Words:
+def _fingerprint_8_to_16(values: ByteValues) -> Words:
     mul = _multiplier(values)
     a = values.words_at(values.starts)
     a += _K2
@@ -129,14 +129,14 @@ def _of_8_to_16(values: ByteValues) -> Words:
     return _hash_16(c, d, mul)
 
 
-def _of_17_to_32(values: ByteValues) -> Words:
+def _fingerprint_17_to_32(values: ByteValues) -> Words:
     mul = _multiplier(values)
     first, second = _from_start(values, 2)
     d, c = _from_end(values, 16, 2)
     return _hash_16(*_mixed(first * _K1, second, c * mul, d * _K2), mul)
 
 
-def _of_33_to_64(values: ByteValues) -> Words:
+def _fingerprint_33_to_64(values: ByteValues) -> Words:
     mul = _multiplier(values)
     first, second, third, f = _from_start(values, 4)
     g, h, d, c = _from_end(values, 32, 4)
@@ -153,11 +153,11 @@ def _mixed(a: Words, b: Words, c: Words, d: Words) -> tuple[Words, Words]:
     return _rotate(a + b, 43) + _rotate(c, 30) + d, a + _rotate(b + _K2, 18) + c
 
 
-def _of_more(values: ByteValues) -> Words:
-    return longest_first(values, (values.lengths - 1) // _BLOCK, _of_blocks)
+def _fingerprint_more(values: ByteValues) -> Words:
+    return longest_first(values, (values.lengths - 1) // _BLOCK, _fingerprint_blocks)
 
 
-def _of_blocks(values: ByteValues, ends: list[int]) -> Words:
+def _fingerprint_blocks(values: ByteValues, ends: list[int]) -> Words:
     """Returns the fingerprints of values above 64 bytes: first all blocks but the last, then the last 64 bytes."""
     state = _first_state(values)
     for number, end in enumerate(ends):
@@ -250,13 +250,13 @@ def _from_end(values: ByteValues, skipped: int, count: int) -> list[Words]:
 
 
 _BY_LENGTH: Final[tuple[tuple[int, int, Callable[[ByteValues], Words]], ...]] = (
-    (0, 0, _of_0),
-    (1, 3, _of_1_to_3),
-    (4, 7, _of_4_to_7),
-    (8, 16, _of_8_to_16),
-    (17, 32, _of_17_to_32),
-    (33, _BLOCK, _of_33_to_64),
-    (_BLOCK + 1, (1 << 63) - 1, _of_more),
+    (0, 0, _fingerprint_0),
+    (1, 3, _fingerprint_1_to_3),
+    (4, 7, _fingerprint_4_to_7),
+    (8, 16, _fingerprint_8_to_16),
+    (17, 32, _fingerprint_17_to_32),
+    (33, _BLOCK, _fingerprint_33_to_64),
+    (_BLOCK + 1, (1 << 63) - 1, _fingerprint_more),
 )
 """Fewest and most bytes, and the hash of values in between."""
 

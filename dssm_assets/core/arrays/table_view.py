@@ -62,12 +62,12 @@ class TableView:
         inverse[order] = np.arange(len(order))
         return Selection(tuple((int(c), p - self._starts[c]) for c, p in zip(used, parts, strict=True)), inverse)
 
-    def take(self, column: str, selection: Selection) -> Array:
+    def read_column(self, column: str, selection: Selection) -> Array:
         """Returns the column's values of the selected rows [B]."""
         parts = self._flat[column]
         return _joined([parts[chunk][rows] for chunk, rows in selection.local], selection)
 
-    def take_list(self, column: str, selection: Selection) -> tuple[Array, IntArray]:
+    def read_list(self, column: str, selection: Selection) -> tuple[Array, IntArray]:
         """Returns the values [n] of the selected rows' lists and their offsets [B + 1]."""
         values, lengths = [], []
         for chunk, rows in selection.local:
@@ -179,21 +179,21 @@ class RowGather:
             raise IndexError(f"rows {rows.min()} .. {rows.max()} of a table of {count}")
         return Rows(rows.astype(np.int64, copy=False), np.searchsorted(self._ends, rows, side="right"))
 
-    def take(self, column: str, at: Rows) -> Array:
+    def read_column(self, column: str, at: Rows) -> Array:
         """Returns the values of a flat column [B]."""
         return self._memory.read(self._flat[column].take(at.chunk) + at.rows, self._kinds[column])
 
-    def take_each(self, at: Rows) -> dict[str, Array]:
+    def read_columns(self, at: Rows) -> dict[str, Array]:
         """Returns the values of every flat column [B]."""
         places = self._places(at)
         return {name: self._memory.read(places[:, k], self._kinds[name]) for k, name in enumerate(self._flat)}
 
-    def take_flat(self, at: Rows) -> Array:
+    def read_matrix(self, at: Rows) -> Array:
         """Returns the values of all flat columns, which have one type, in the order they were given in [B, F]."""
         places = self._places(at)
         return self._memory.read(places, next(map(self._kinds.__getitem__, self._flat), places.dtype))
 
-    def take_list(self, column: str, at: Rows) -> tuple[Array, IntArray]:
+    def read_list(self, column: str, at: Rows) -> tuple[Array, IntArray]:
         """Returns the values [n] of the rows' lists and their offsets [B + 1]."""
         begin = self._offsets[column].take(at.chunk) + at.rows
         first = self._values[column].take(at.chunk)

@@ -19,8 +19,8 @@ from dssm_assets.core.arrays.ragged import IntArray, Mask, combine_chunks
 from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.retrieval.exact import Corpus, Scores
-from dssm_assets.core.retrieval.interests import flat_interests, search_interests
-from dssm_assets.core.retrieval.vectors import Vectors, matrix_of
+from dssm_assets.core.retrieval.interests import flatten_interests, search_interests
+from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
 
 MODEL: Final = "model"
 """Name of the trained model among the scorers."""
@@ -95,7 +95,7 @@ class ModelScorer:
         scores = np.full((len(user_rows), k), -np.inf, dtype=np.float32)
         served = np.flatnonzero(self.vector_row[user_rows] >= 0)
         rows = self.vector_row[user_rows[served]]
-        vectors, bounds = flat_interests(self.user_vectors[rows].reshape(len(rows), *self._shape))
+        vectors, bounds = flatten_interests(self.user_vectors[rows].reshape(len(rows), *self._shape))
         user_ids = self.user_ids.take(pa.array(user_rows[served]))
         index[served], scores[served] = search_interests(self.corpus, vectors, bounds, k, user_ids=user_ids)
         return index, scores
@@ -105,7 +105,7 @@ class ModelScorer:
         other = replace(
             self,
             vector_row=_vector_rows(user_vectors, user_ids),
-            user_vectors=matrix_of(user_vectors.column(USER_TOWER_EMB), "user_vectors, column user_tower_emb"),
+            user_vectors=to_matrix(user_vectors.column(USER_TOWER_EMB), "user_vectors, column user_tower_emb"),
             user_ids=user_ids,
         )
         vars(other)["corpus"] = self.corpus  # where cached_property looks for it
@@ -135,8 +135,8 @@ def model_scorer(item_vectors: pa.Table, user_vectors: pa.Table, user_ids: pa.Ar
     check_unique(items, "item_vectors, column item_id")
     return ModelScorer(
         vector_row=_vector_rows(user_vectors, user_ids),
-        user_vectors=matrix_of(user_vectors.column(USER_TOWER_EMB), "user_vectors, column user_tower_emb"),
-        item_vectors=matrix_of(item_vectors.column(ITEM_TOWER_EMB), "item_vectors, column item_tower_emb"),
+        user_vectors=to_matrix(user_vectors.column(USER_TOWER_EMB), "user_vectors, column user_tower_emb"),
+        item_vectors=to_matrix(item_vectors.column(ITEM_TOWER_EMB), "item_vectors, column item_tower_emb"),
         similarity=similarity,
         user_ids=user_ids,
         item_ids=items,

@@ -66,9 +66,9 @@ class HistoryReader:
         """
         if not self._features:
             return (), None
-        take = partial(self._view.take, selection=self._view.select(positions))
-        times = take(EVENT_TIME_MS) if self._needs_times else None
-        events = HistoryEvents(tuple(take(feature.name) for feature in self._features), offsets, times)
+        read = partial(self._view.read_column, selection=self._view.select(positions))
+        times = read(EVENT_TIME_MS) if self._needs_times else None
+        events = HistoryEvents(tuple(read(feature.name) for feature in self._features), offsets, times)
         bags = tuple(bag for pooling in self._poolings for bag in pooling.pool(events))
         return bags, (np.diff(offsets) == 0).astype(np.float32)
 
@@ -96,7 +96,7 @@ class HistoryReader:
         for begin in range(0, len(ends), _BLOCK_ROWS):
             block = slice(begin, begin + _BLOCK_ROWS)
             filled = np.flatnonzero(ends[block] > starts[block])
-            last = self._view.take(EVENT_TIME_MS, self._view.select(ends[block][filled] - 1))
+            last = self._view.read_column(EVENT_TIME_MS, self._view.select(ends[block][filled] - 1))
             late = np.flatnonzero(last >= as_of_ms[block][filled])
             if len(late):
                 row = filled[late[0]]

@@ -72,19 +72,19 @@ class SideReader:
         """Returns the same for `merge_sides`: singles keep their stored integer type."""
         if self._gather is not None:
             at = self._gather.select(rows)
-            return self._gather.take_flat(at), self._bags(partial(self._gather.take_list, at=at))
+            return self._gather.read_matrix(at), self._bags(partial(self._gather.read_list, at=at))
         selection = self._view.select(rows)
         singles = np.zeros((len(rows), len(self._singles)), np.int64)  # [B, F]
         for position, name in enumerate(self._singles):
-            singles[:, position] = self._view.take(name, selection)
-        return singles, self._bags(partial(self._view.take_list, selection=selection))
+            singles[:, position] = self._view.read_column(name, selection)
+        return singles, self._bags(partial(self._view.read_list, selection=selection))
 
-    def _bags(self, take_list: Callable[[str], tuple[npt.NDArray[Any], IntArray]]) -> tuple[Bags, ...]:
+    def _bags(self, read_list: Callable[[str], tuple[npt.NDArray[Any], IntArray]]) -> tuple[Bags, ...]:
         bags = []
         for feature in self._multis:
-            values, offsets = take_list(feature.name)
+            values, offsets = read_list(feature.name)
             if feature.is_weighted:
-                bags.append(weighted_bags(values, offsets, take_list(feature_weights(feature.name))[0]))
+                bags.append(weighted_bags(values, offsets, read_list(feature_weights(feature.name))[0]))
             else:
                 bags.append(mean_bags(values, offsets))
         return tuple(bags)

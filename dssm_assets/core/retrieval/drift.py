@@ -67,7 +67,7 @@ class CommonIds:
         return 1 - self.common_count / self.before_count if self.before_count else 0.0
 
 
-def common_ids(now: pa.ChunkedArray, before: pa.ChunkedArray, *, limit: int, seed: int) -> CommonIds:
+def find_common_ids(now: pa.ChunkedArray, before: pa.ChunkedArray, *, limit: int, seed: int) -> CommonIds:
     """Returns the ids that are in both, at most `limit` of them, drawn without replacement by the seed.
 
     Integer ids and text ids have nothing in common.
@@ -115,7 +115,7 @@ class Drift:
     aligned: Cosines | None
 
 
-def drift(now: NDArray[np.floating[Any]], before: NDArray[np.floating[Any]], *, seed: int) -> Drift:
+def compute_drift(now: NDArray[np.floating[Any]], before: NDArray[np.floating[Any]], *, seed: int) -> Drift:
     """Returns the drift between two matrices whose rows belong to the same ids.
 
     By hand: before = (1, 0), (0, 1), ... and now = (0, 1), (-1, 0), ... (a quarter turn): raw cosines 0, aligned 1.
@@ -139,12 +139,12 @@ def drift(now: NDArray[np.floating[Any]], before: NDArray[np.floating[Any]], *, 
     halves = order[: count // 2], order[count // 2 :]
     aligned = np.empty(count, np.float32)
     for fitted, measured in (halves, halves[::-1]):
-        turned = first[measured] @ rotation(first[fitted], second[fitted])
+        turned = first[measured] @ fit_rotation(first[fitted], second[fitted])
         aligned[measured] = (turned * second[measured]).sum(axis=1)
     return Drift(count, raw, _cosines(aligned))
 
 
-def rotation(rows: Floats, targets: Floats) -> Floats:
+def fit_rotation(rows: Floats, targets: Floats) -> Floats:
     """Returns the orthogonal matrix R [D, D] that minimises the summed squared distance between rows @ R and targets."""
     left, _, right = np.linalg.svd((rows.T @ targets).astype(np.float64))
     return np.asarray(left @ right, rows.dtype)

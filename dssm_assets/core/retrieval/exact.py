@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray, check_exclusions, no_exclusions, offsets_of
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.retrieval.vectors import Metric, Vectors, check_vectors, pair_scores, scaled, vector_lengths
+from dssm_assets.core.retrieval.vectors import Metric, Vectors, check_vectors, pair_scores, prepare_vectors, vector_lengths
 
 Scores = NDArray[np.float32]
 Lists = tuple[IntArray, Scores]
@@ -70,7 +70,7 @@ class Corpus:
         self.metric = Metric.from_similarity(metric)
         if not is_checked:
             check_vectors({"item": (item_vectors, item_ids)})
-        self.vectors = scaled(item_vectors, self.metric)
+        self.vectors = prepare_vectors(item_vectors, self.metric)
 
     def __len__(self) -> int:
         """Returns I."""
@@ -199,7 +199,7 @@ def search(
         raise InputError(Fault("top_k, k", "at least 1", str(k), "ask for a longer list"))
     if not is_checked:
         check_vectors({"user": (user_vectors, user_ids)}, width=corpus.vectors.shape[1])
-    users = scaled(user_vectors, corpus.metric)
+    users = prepare_vectors(user_vectors, corpus.metric)
     exclusions = no_exclusions(len(users)) if excluded is None else Exclusions(*excluded)
     check_exclusions(exclusions, len(users), len(corpus))
     index = np.full((len(users), k), -1, dtype=np.int64)

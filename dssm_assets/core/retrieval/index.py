@@ -62,7 +62,7 @@ class ShippedIndex:
         return min(self.recall_at.values())
 
 
-def kind_of(item_count: int, settings: Serving) -> IndexKind:
+def choose_kind(item_count: int, settings: Serving) -> IndexKind:
     """Returns flat, hnsw or ivf: what the settings say, or by the size of the corpus."""
     if settings.index is not IndexKind.AUTO:
         return settings.index
@@ -85,8 +85,8 @@ def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], 
         InputError: there is no item or no user, or the two differ in width.
     """
     _check(item_vectors, user_vectors)
-    kind = kind_of(len(item_vectors), settings)
-    index, parameters = _built(item_vectors, kind, seed)
+    kind = choose_kind(len(item_vectors), settings)
+    index, parameters = _build_index(item_vectors, kind, seed)
     reachable = sorted({min(k, len(item_vectors)) for k in ks})
     bars = kth_best(item_vectors, user_vectors, reachable)
     recall: dict[int, float] = {}
@@ -137,7 +137,7 @@ def recall_at(index: Any, item_vectors: Vectors, user_vectors: Vectors, bars: Ma
 _NAMES: Final = {IndexKind.FLAT: "Flat", IndexKind.HNSW: "HNSW", IndexKind.IVF: "IVF"}
 
 
-def _built(items: Vectors, kind: IndexKind, seed: int) -> tuple[Any, dict[str, int]]:
+def _build_index(items: Vectors, kind: IndexKind, seed: int) -> tuple[Any, dict[str, int]]:
     width = items.shape[1]
     if kind is IndexKind.FLAT:
         flat = faiss.IndexFlatIP(width)

@@ -19,7 +19,7 @@ from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Corpus, Scores, search
 
 
-def flat_interests(user_vectors: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], IntArray]:
+def flatten_interests(user_vectors: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], IntArray]:
     """Returns [U * M, D] and the bounds int64 [U + 1] of each user's rows, of user vectors [U, M, D] or [U, D].
 
     Raises:
@@ -89,14 +89,14 @@ def search_interests(
             user_ids=None if names is None else names.part(part),
             is_checked=is_checked,
         )
-        index[first:stop], scores[first:stop] = merged(*found, bounds[first : stop + 1] - bounds[first])
+        index[first:stop], scores[first:stop] = merge_lists(*found, bounds[first : stop + 1] - bounds[first])
     return index, scores
 
 
-def merged(index: IntArray, scores: Scores, bounds: IntArray) -> tuple[IntArray, Scores]:
+def merge_lists(index: IntArray, scores: Scores, bounds: IntArray) -> tuple[IntArray, Scores]:
     """Returns [U, K] lists out of the [V, K] lists of the users' vectors: each item once, with its best score.
 
-    An item among the k best of the merged list is among the k best of the vector that scores it best, so nothing is lost.
+    An item among the k best of the merge_lists list is among the k best of the vector that scores it best, so nothing is lost.
     """
     k = index.shape[1]
     counts = np.diff(bounds)

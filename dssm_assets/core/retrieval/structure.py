@@ -88,7 +88,7 @@ class VectorStructure:
         self._counts: dict[str, int] = {}
         self._first: dict[str, list[str]] = {}
 
-    def take(self, ids: pa.Array, vectors: pa.Array) -> None:
+    def check_rows(self, ids: pa.Array, vectors: pa.Array) -> None:
         """Takes the next rows.
 
         Args:
@@ -111,7 +111,7 @@ class VectorStructure:
         self._note(NOT_FINITE, held, pa.array(~is_finite))
         self._note(ZEROS, held, pa.array(is_finite & ~matrix.any(axis=1)))
 
-    def add(self, behind: VectorStructure) -> None:
+    def append(self, behind: VectorStructure) -> None:
         """Takes the rows that another has taken, as those behind its own."""
         self._ids += behind._ids
         self._wrong_type = self._wrong_type or behind._wrong_type

@@ -52,7 +52,7 @@ class Metric(StrEnum):
         return cls.COSINE if similarity is Similarity.COSINE else cls.IP
 
 
-def matrix_of(column: pa.ChunkedArray | pa.Array, where: str) -> Vectors:
+def to_matrix(column: pa.ChunkedArray | pa.Array, where: str) -> Vectors:
     """Returns float32 [N, D] of a fixed_size_list<float32>[D] column.
 
     Args:
@@ -123,7 +123,7 @@ def _fault(side: str, what: str, bad: NDArray[np.bool_], ids: Any) -> list[Fault
     ]
 
 
-def scaled(vectors: NDArray[np.floating[Any]], metric: Metric) -> Vectors:
+def prepare_vectors(vectors: NDArray[np.floating[Any]], metric: Metric) -> Vectors:
     """Returns the vectors as float32, of unit length for cosine."""
     if metric is not Metric.COSINE:
         return np.ascontiguousarray(vectors, dtype=np.float32)

@@ -192,18 +192,18 @@ class TrainData:
         low, high = self.user_starts.copy(), self._user_ends.copy()
         while len(open_users := np.flatnonzero(low < high)):  # binary search of all users at once
             middle = low[open_users] + (high[open_users] - low[open_users]) // 2
-            is_before = self._interactions.take(EVENT_TIME_MS, self._interactions.select(middle)) < before_ms
+            is_before = self._interactions.read_column(EVENT_TIME_MS, self._interactions.select(middle)) < before_ms
             low[open_users[is_before]] = middle[is_before] + 1
             high[open_users[~is_before]] = middle[~is_before]
         return low
 
     def read_keys(self, rows: IntArray) -> dict[str, npt.NDArray[Any]]:
         """Returns the key columns of these samples: item_index, user_index, user_row, item_row, ..."""
-        return self._read_keys.take_each(self._read_keys.select(rows))
+        return self._read_keys.read_columns(self._read_keys.select(rows))
 
     def read_key(self, column: str, rows: IntArray) -> npt.NDArray[Any]:
         """Returns one key column of these samples."""
-        return self._read_keys.take(column, self._read_keys.select(rows))
+        return self._read_keys.read_column(column, self._read_keys.select(rows))
 
     def read_user_side(
         self,
@@ -258,7 +258,7 @@ class TrainData:
         return self.history.read_events(positions, offsets)
 
     def _items_at(self, positions: IntArray) -> npt.NDArray[np.int32]:
-        return self._interactions.take(ITEM_INDEX, self._interactions.select(positions))
+        return self._interactions.read_column(ITEM_INDEX, self._interactions.select(positions))
 
     def _history_bounds(self, keys: dict[str, npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:
         user_index, ends = keys[USER_INDEX], keys[HISTORY_END]

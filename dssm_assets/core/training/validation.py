@@ -29,7 +29,7 @@ from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, me
 from dssm_assets.core.models.tower_spec import Side
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.exact import Corpus
-from dssm_assets.core.retrieval.interests import flat_interests, search_interests
+from dssm_assets.core.retrieval.interests import flatten_interests, search_interests
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.core.samples.sample_tables import DAY, ITEM_INDEX, USER_INDEX
 from dssm_assets.core.training.data import TrainData
@@ -158,7 +158,7 @@ def hit_rate(users: Iterable[FloatArray], items: FloatArray, validation: Validat
     truth, width = validation.truth, validation.num_items
     hits = begin = 0
     for block in users:
-        flat, bounds = flat_interests(block)
+        flat, bounds = flatten_interests(block)
         found, _ = search_interests(corpus, flat, bounds, k, is_checked=True)
         offsets = truth.offsets[begin : begin + len(block) + 1]
         recalled = (np.arange(len(found))[:, None] * width + found)[found >= 0]

@@ -30,8 +30,8 @@ def test_reads_equal_pyarrow_for_any_chunking(cuts: list[int], rows: list[int]) 
     table = _table(20, cuts)
     view = TableView(table, "t", {"a": pa.int32(), "b": LIST})
     selection = view.select(np.array(rows, np.int64))
-    assert view.take("a", selection).tolist() == [10 * row for row in rows]
-    values, offsets = view.take_list("b", selection)
+    assert view.read_column("a", selection).tolist() == [10 * row for row in rows]
+    values, offsets = view.read_list("b", selection)
     got = [values[low:high].tolist() for low, high in pairwise(offsets.tolist())]
     assert got == [list(range(row % 4)) for row in rows]
 
@@ -93,11 +93,11 @@ def read(source: pa.Table, rows: list[int]) -> pa.Table:
     columns = {}
     for field in source.schema:
         if field.name in lists:
-            values, offsets = gather.take_list(field.name, at)
+            values, offsets = gather.read_list(field.name, at)
             columns[field.name] = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values), type=field.type)
         else:
-            columns[field.name] = pa.array(gather.take(field.name, at))
-            assert gather.take_each(at)[field.name].tolist() == columns[field.name].to_pylist()
+            columns[field.name] = pa.array(gather.read_column(field.name, at))
+            assert gather.read_columns(at)[field.name].tolist() == columns[field.name].to_pylist()
     return pa.table(columns)
 
 
@@ -110,10 +110,10 @@ def test_row_gather_reads_equal_pyarrow_for_any_chunking(cuts: list[int], first:
 def test_flat_columns_of_one_type_are_read_together() -> None:
     source = cut(table(9), [2, 5]).select(["b", "a"])
     gather = RowGather(source, flat=["b", "a"])
-    assert gather.take_flat(gather.select(np.array([8, 0, 4]))).tolist() == [[81, 80], [1, 0], [41, 40]]
-    assert gather.take_flat(gather.select(np.array([], np.int64))).shape == (0, 2)
+    assert gather.read_matrix(gather.select(np.array([8, 0, 4]))).tolist() == [[81, 80], [1, 0], [41, 40]]
+    assert gather.read_matrix(gather.select(np.array([], np.int64))).shape == (0, 2)
     only_lists = RowGather(cut(table(9), [2]), lists=["bag"])
-    assert only_lists.take_flat(only_lists.select(np.array([1, 2]))).shape == (2, 0)
+    assert only_lists.read_matrix(only_lists.select(np.array([1, 2]))).shape == (2, 0)
 
 
 def test_chunks_may_lie_in_files_and_in_memory(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_columns_that_are_mapped_are_not_copied(tmp_path: Path) -> None:
     before = pa.total_allocated_bytes()
     gather = RowGather(pa.ipc.open_file(pa.memory_map(path)).read_all(), flat=["a"])
     rows = np.array([999_999, 0, 300_000, 299_999])
-    assert gather.take("a", gather.select(rows)).tolist() == rows.tolist()
+    assert gather.read_column("a", gather.select(rows)).tolist() == rows.tolist()
     assert pa.total_allocated_bytes() - before < 100_000
 
 
@@ -145,7 +145,7 @@ def test_values_that_start_at_an_odd_byte_are_read_too() -> None:
     odd = pa.Array.from_buffers(pa.int32(), 3, [None, pa.py_buffer(b"x" + numbers.tobytes()).slice(1)])
     source = pa.table({"a": pa.chunked_array([odd, pa.array([5], pa.int32())])})
     gather = RowGather(source, flat=["a"])
-    assert gather.take("a", gather.select(np.array([3, 0, 2]))).tolist() == [5, 7, 9]
+    assert gather.read_column("a", gather.select(np.array([3, 0, 2]))).tolist() == [5, 7, 9]
 
 
 @pytest.mark.parametrize("rows", [[0, 4], [-1, 0]])
@@ -157,8 +157,8 @@ def test_rows_outside_the_table_are_refused(rows: list[int]) -> None:
 def test_an_empty_table_gives_no_rows() -> None:
     gather = RowGather(table(0), flat=["a", "b"], lists=["bag"])
     at = gather.select(np.array([], np.int64))
-    assert gather.take_flat(at).shape == (0, 2)
-    values, offsets = gather.take_list("bag", at)
+    assert gather.read_matrix(at).shape == (0, 2)
+    values, offsets = gather.read_list("bag", at)
     assert (values.tolist(), offsets.tolist()) == ([], [0])
     with pytest.raises(IndexError, match="of a table of 0"):
         gather.select(np.array([0]))
@@ -167,5 +167,5 @@ def test_an_empty_table_gives_no_rows() -> None:
 def test_lists_that_are_all_empty_have_no_values() -> None:
     source = pa.table({"bag": pa.chunked_array([pa.array([[], []], LIST_ROW_GATHER), pa.array([[3], []], LIST_ROW_GATHER)])})
     gather = RowGather(source, lists=["bag"])
-    values, offsets = gather.take_list("bag", gather.select(np.array([0, 2, 1])))
+    values, offsets = gather.read_list("bag", gather.select(np.array([0, 2, 1])))
     assert (values.tolist(), offsets.tolist()) == ([3], [0, 0, 1, 1])

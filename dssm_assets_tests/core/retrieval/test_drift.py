@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dssm_assets.core.retrieval.drift import CommonIds, Cosines, Drift, DriftReport, common_ids, drift, rotation
+from dssm_assets.core.retrieval.drift import (
+    CommonIds,
+    Cosines,
+    Drift,
+    DriftReport,
+    compute_drift,
+    find_common_ids,
+    fit_rotation,
+)
 
 
 def ids(*values: Any) -> pa.ChunkedArray:
@@ -26,29 +34,29 @@ def orthogonal(dims: int, seed: int) -> np.ndarray[Any, Any]:
 
 
 def test_common_ids_and_the_shares_of_new_and_gone_ones() -> None:
-    common = common_ids(ids("d", "b", "a"), ids("a", "b", "c", "e"), limit=10, seed=1)
+    common = find_common_ids(ids("d", "b", "a"), ids("a", "b", "c", "e"), limit=10, seed=1)
     assert common.ids.to_pylist() == ["a", "b"]
     assert (common.common_count, common.new_frac, common.gone_frac) == (2, pytest.approx(1 / 3), 0.5)
 
 
 def test_more_than_the_limit_are_sampled_by_the_seed() -> None:
     many = ids(*range(100))
-    first, again, other = (common_ids(many, many, limit=10, seed=seed).ids.to_pylist() for seed in (1, 1, 2))
+    first, again, other = (find_common_ids(many, many, limit=10, seed=seed).ids.to_pylist() for seed in (1, 1, 2))
     assert first == again == sorted(set(first))
     assert len(first) == 10
     assert first != other
-    assert common_ids(many, many, limit=10, seed=1).common_count == 100
+    assert find_common_ids(many, many, limit=10, seed=1).common_count == 100
 
 
 def test_text_and_integer_ids_have_nothing_in_common() -> None:
-    assert common_ids(ids("1"), ids(1), limit=10, seed=1) == CommonIds(pa.array([], pa.string()), 0, 1, 1)
-    assert common_ids(pa.chunked_array([pa.array([1], pa.int32())]), ids(1), limit=10, seed=1).common_count == 1
+    assert find_common_ids(ids("1"), ids(1), limit=10, seed=1) == CommonIds(pa.array([], pa.string()), 0, 1, 1)
+    assert find_common_ids(pa.chunked_array([pa.array([1], pa.int32())]), ids(1), limit=10, seed=1).common_count == 1
 
 
 def test_the_docstring_example_a_quarter_turn() -> None:
     before = np.array([[1, 0], [0, 1], [3, 0], [0, 2]] * 4)
     now = np.array([[0, 1], [-1, 0], [0, 1], [-1, 0]] * 4)
-    found = drift(now, before, seed=0)
+    found = compute_drift(now, before, seed=0)
     assert found.compared_count == 16
     assert found.raw == Cosines(0.0, 0.0)
     assert found.aligned is not None
@@ -57,7 +65,7 @@ def test_the_docstring_example_a_quarter_turn() -> None:
 
 def test_cosines_by_hand() -> None:
     # Cosines 1, 0, -1 and 3/5, whatever the lengths: mean 0.15, and the 5th percentile 0.05 * 3 of the way from -1 to 0.
-    found = drift(np.array([[2, 0], [0, 5], [-1, 0], [3, 4]]), np.array([[1, 0], [7, 0], [1, 0], [1, 0]]), seed=0)
+    found = compute_drift(np.array([[2, 0], [0, 5], [-1, 0], [3, 4]]), np.array([[1, 0], [7, 0], [1, 0], [1, 0]]), seed=0)
     assert found.raw is not None
     assert (found.raw.mean, found.raw.p5) == (pytest.approx(0.15), pytest.approx(-0.85))
 
@@ -66,7 +74,7 @@ def test_cosines_by_hand() -> None:
 @given(dims=st.integers(2, 6), seed=st.integers(0, 1000), scale=st.floats(0.1, 10))
 def test_any_rotation_mirroring_and_scale_is_taken_out(dims: int, seed: int, scale: float) -> None:
     before = random(60, dims, seed)
-    found = drift(before @ orthogonal(dims, seed + 1) * scale, before, seed=3)
+    found = compute_drift(before @ orthogonal(dims, seed + 1) * scale, before, seed=3)
     assert found.aligned is not None
     assert found.aligned.mean == pytest.approx(1, abs=1e-4)
     assert found.aligned.p5 == pytest.approx(1, abs=1e-4)
@@ -74,34 +82,34 @@ def test_any_rotation_mirroring_and_scale_is_taken_out(dims: int, seed: int, sca
 
 def test_the_rotation_is_the_best_one() -> None:
     rows, targets = random(50, 4, 1).astype(np.float64), random(50, 4, 2).astype(np.float64)
-    best = rotation(rows, targets)
+    best = fit_rotation(rows, targets)
     np.testing.assert_allclose(best @ best.T, np.eye(4), atol=1e-12)
     error = ((rows @ best - targets) ** 2).sum()
     assert all(((rows @ orthogonal(4, seed) - targets) ** 2).sum() >= error for seed in range(50))
-    np.testing.assert_allclose(rotation(targets @ best.T, targets), best, atol=1e-10)
+    np.testing.assert_allclose(fit_rotation(targets @ best.T, targets), best, atol=1e-10)
 
 
 def test_noise_is_not_aligned_with_noise() -> None:
     # Fitted and measured on the same 16 ids, 8 dimensions of noise would reach a mean cosine of about 0.57.
-    found = [drift(random(16, 8, seed), random(16, 8, seed + 100), seed=seed).aligned for seed in range(40)]
+    found = [compute_drift(random(16, 8, seed), random(16, 8, seed + 100), seed=seed).aligned for seed in range(40)]
     means = [cosines.mean for cosines in found if cosines is not None]
     assert len(means) == 40
     assert abs(np.mean(means)) < 0.1
 
 
 def test_too_few_ids_are_not_aligned() -> None:
-    assert drift(random(15, 8, 1), random(15, 8, 2), seed=1).aligned is None
-    assert drift(random(16, 8, 1), random(16, 8, 2), seed=1).aligned is not None
+    assert compute_drift(random(15, 8, 1), random(15, 8, 2), seed=1).aligned is None
+    assert compute_drift(random(16, 8, 1), random(16, 8, 2), seed=1).aligned is not None
 
 
 def test_vectors_without_a_direction_do_not_count() -> None:
     before = np.array([[1, 0], [0, 0], [np.nan, 1], [np.inf, 1], [0, 1]])
-    found = drift(np.array([[1, 0], [1, 0], [1, 0], [1, 0], [0, 0]]), before, seed=0)
+    found = compute_drift(np.array([[1, 0], [1, 0], [1, 0], [1, 0], [0, 0]]), before, seed=0)
     assert found == Drift(1, Cosines(1.0, 1.0), None)
 
 
 def test_another_width_is_no_comparison() -> None:
-    assert drift(random(9, 3, 1), random(9, 2, 1), seed=1) == Drift(0, None, None)
+    assert compute_drift(random(9, 3, 1), random(9, 2, 1), seed=1) == Drift(0, None, None)
 
 
 def verdict(found: Drift, *, before_count: int = 100, width: int = 2, min_cosine: float = 0.5) -> DriftReport:

@@ -10,7 +10,7 @@ import pytest
 
 from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.retrieval.index import kind_of, kth_best, recall_at, ship_index
+from dssm_assets.core.retrieval.index import choose_kind, kth_best, recall_at, ship_index
 
 
 def unit(count: int, seed: int, dims: int = 16) -> Any:
@@ -43,7 +43,7 @@ class Fixed:
     ],
 )
 def test_the_kind_follows_the_size_unless_it_is_given(count: int, changes: dict[str, Any], kind: IndexKind) -> None:
-    assert kind_of(count, Serving(**changes)) is kind
+    assert choose_kind(count, Serving(**changes)) is kind
 
 
 def test_sizes_that_contradict_each_other_are_refused() -> None:

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from dssm_assets.core.arrays.ragged import Exclusions
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.retrieval.exact import Corpus
-from dssm_assets.core.retrieval.interests import flat_interests, search_interests, similar_items
+from dssm_assets.core.retrieval.interests import flatten_interests, search_interests, similar_items
 from dssm_assets.core.retrieval.vectors import Metric
 
 
 def test_the_docstring_example() -> None:
     corpus = Corpus(np.array([[1, 0], [0, 1], [0.6, 0.8]]), Metric.IP)
-    vectors, bounds = flat_interests(np.array([[[1.0, 0.0], [0.0, 1.0]]]))
+    vectors, bounds = flatten_interests(np.array([[[1.0, 0.0], [0.0, 1.0]]]))
     index, scores = search_interests(corpus, vectors, bounds, 3)
     assert index.tolist() == [[0, 1, 2]]
     np.testing.assert_allclose(scores, [[1, 1, 0.8]], rtol=1e-6)
@@ -25,7 +25,7 @@ def test_the_docstring_example() -> None:
 def test_k_counts_distinct_items_after_the_merge() -> None:
     # Both interests find item 0 first; the second place of the user is item 1, not item 0 again.
     corpus = Corpus(np.array([[5.0, 5.0], [2.0, 0.0], [0.0, 1.0]]), Metric.IP)
-    index, scores = search_interests(corpus, *flat_interests(np.array([[[1.0, 0.0], [0.0, 1.0]]])), 2)
+    index, scores = search_interests(corpus, *flatten_interests(np.array([[[1.0, 0.0], [0.0, 1.0]]])), 2)
     assert index.tolist() == [[0, 1]]
     assert scores.tolist() == [[5, 2]]
 
@@ -72,7 +72,7 @@ def test_a_broken_interest_is_named_by_its_user() -> None:
     with pytest.raises(InputError, match="1 of 3 all zeros: v"):
         search_interests(corpus, np.array([[1, 0], [0, 0], [1, 1]]), np.array([0, 1, 3]), 1, user_ids=["u", "v"])
     with pytest.raises(InputError, match=r"\[U, M, D\]"):
-        flat_interests(np.zeros(3))
+        flatten_interests(np.zeros(3))
 
 
 @pytest.mark.parametrize("metric", list(Metric))

@@ -23,7 +23,7 @@ def report(
     for begin in range(0, len(ids), size):
         part = slice(begin, begin + size)
         kind = pa.string() if any(isinstance(value, str) for value in ids) else pa.int64()
-        structure.take(pa.array(ids[part], kind), pa.array(vectors[part], pa.list_(pa.float32(), 2)))
+        structure.check_rows(pa.array(ids[part], kind), pa.array(vectors[part], pa.list_(pa.float32(), 2)))
     return structure.report()
 
 
@@ -70,7 +70,7 @@ def test_an_id_of_three_rows_is_two_rows_too_many() -> None:
 def test_another_width_or_type_is_told() -> None:
     assert report(["a"], [[1, 0]], width=3).sentence == "vectors are fixed_size_list<item: float>[2], not 3 float32 each"
     structure = VectorStructure(width=2, expected_row_count=1)
-    structure.take(pa.array(["a"]), pa.array([[1.0, 0.0]], pa.list_(pa.float64(), 2)))
+    structure.check_rows(pa.array(["a"]), pa.array([[1.0, 0.0]], pa.list_(pa.float64(), 2)))
     assert not structure.report().passed
 
 
@@ -82,7 +82,7 @@ def test_no_rows_are_sound_where_none_are_expected() -> None:
 def test_a_slice_is_read_as_its_own_rows() -> None:
     ids, vectors = pa.array([1, 2, 3]), pa.array([[0, 0], [1, 0], [0, 0]], pa.list_(pa.float32(), 2))
     structure = VectorStructure(width=2, expected_row_count=1)
-    structure.take(ids.slice(1, 1), vectors.slice(1, 1))
+    structure.check_rows(ids.slice(1, 1), vectors.slice(1, 1))
     assert structure.report().passed
 
 

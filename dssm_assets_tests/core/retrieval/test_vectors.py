@@ -1,4 +1,4 @@
-"""Vectors are read, checked and scaled before any search."""
+"""Vectors are read, checked and prepare_vectors before any search."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.retrieval.vectors import Metric, check_vectors, matrix_of, scaled, vector_lengths
+from dssm_assets.core.retrieval.vectors import Metric, check_vectors, prepare_vectors, to_matrix, vector_lengths
 
 
 def test_a_fixed_size_list_column_becomes_a_matrix_also_from_a_slice() -> None:
     values = pa.array(np.arange(8, dtype=np.float32))
     column = pa.FixedSizeListArray.from_arrays(values, 2)
-    assert matrix_of(column, "v").tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    assert matrix_of(column.slice(1, 2), "v").tolist() == [[2, 3], [4, 5]]
-    assert matrix_of(pa.chunked_array([column.slice(3), column.slice(0, 1)]), "v").tolist() == [[6, 7], [0, 1]]
+    assert to_matrix(column, "v").tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert to_matrix(column.slice(1, 2), "v").tolist() == [[2, 3], [4, 5]]
+    assert to_matrix(pa.chunked_array([column.slice(3), column.slice(0, 1)]), "v").tolist() == [[6, 7], [0, 1]]
 
 
 def test_a_missing_vector_and_another_type_are_refused() -> None:
     with pytest.raises(InputError, match="no missing vectors"):
-        matrix_of(pa.array([[1.0, 2.0], None], pa.list_(pa.float32(), 2)), "item_vectors")
+        to_matrix(pa.array([[1.0, 2.0], None], pa.list_(pa.float32(), 2)), "item_vectors")
     with pytest.raises(InputError, match="fixed_size_list"):
-        matrix_of(pa.array([[1.0, 2.0]], pa.list_(pa.float32())), "item_vectors")
+        to_matrix(pa.array([[1.0, 2.0]], pa.list_(pa.float32())), "item_vectors")
 
 
 def test_cosine_brings_vectors_to_unit_length_however_small_they_are() -> None:
     for vectors in (np.array([[3.0, 4.0]]), np.array([[3e-30, 4e-30]], np.float32)):
-        np.testing.assert_allclose(scaled(vectors, Metric.COSINE), [[0.6, 0.8]], rtol=1e-6)
+        np.testing.assert_allclose(prepare_vectors(vectors, Metric.COSINE), [[0.6, 0.8]], rtol=1e-6)
     for metric in (Metric.IP, Metric.L2):
-        assert scaled(np.array([[3.0, 4.0]]), metric).tolist() == [[3, 4]]
+        assert prepare_vectors(np.array([[3.0, 4.0]]), metric).tolist() == [[3, 4]]
 
 
 def test_every_unusable_vector_of_both_sides_is_named_at_once() -> None:
