@@ -15,7 +15,7 @@ the leading directions from following the most popular items alone. Such codes m
 (`model.frozen_embedding`). Popularity itself can be the start of one more column, which every user meets with the same number.
 
 Belongs here: the codes, and towers that begin with them. Does not belong here: what a pooling is (`models/poolings`),
-how both towers read the codes alike (`models/skip_start`).
+how the skip connections of both towers start alike (`models/tower`).
 
 Letters: U users, I items, N rows of the table, d its width.
 """

@@ -40,11 +40,11 @@ def test_shard_is_drawn_as_the_whole_table(block_rows: int, count: int, monkeypa
             assert torch.equal(sharded.table(dim), whole.table(dim)[rank::count])
 
 
-def test_put_writes_the_rows_of_the_shard() -> None:
+def test_write_rows_writes_the_rows_of_the_shard() -> None:
     rows, source = np.array([1, 5, 2, 8]), torch.arange(40.0).reshape(10, 4)
     whole = EmbeddingTables(SPEC, _generator())
-    whole.put(4, rows, source, np.array([9, 8, 7, 6]))
+    whole.write_rows(4, rows, source, np.array([9, 8, 7, 6]))
     for rank in range(3):
         sharded = ShardedTables(SPEC, _generator(), ProcessGroup(rank, 3))
-        sharded.put(4, rows, source, np.array([9, 8, 7, 6]))
+        sharded.write_rows(4, rows, source, np.array([9, 8, 7, 6]))
         assert torch.equal(sharded.table(4), whole.table(4)[rank::3])
