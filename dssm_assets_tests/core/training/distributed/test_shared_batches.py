@@ -88,8 +88,8 @@ def test_session_is_read_by_one_process_with_all_its_samples() -> None:
 
 def test_process_reads_features_of_its_part_only(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    values = SideReader.values
-    monkeypatch.setattr(SideReader, "values", lambda self, rows: (read.append(len(rows)), values(self, rows))[1])
+    read_values = SideReader.read_values
+    monkeypatch.setattr(SideReader, "read_values", lambda self, rows: (read.append(len(rows)), read_values(self, rows))[1])
     model, training = Model(**SMALL_MODEL), Training(batch_size=80, num_threads=1)
     _batches(model, training, None)
     whole = list(read)
