@@ -46,6 +46,6 @@ def test_an_experiment_is_tagged_and_stands_beside_the_standing_partition(
     tags = {tag["key"]: tag["value"] for tag in processes.client.ask(TAGS, id=run)["runOrError"]["tags"]}
     assert (tags["dssm/experiment"], tags["dssm/changed"]) == ("hot", "training.epochs=1")
     ui.open_partition("dssm_model", worlds.EVALUATION_DAY)
-    assert ui.metadata(first="experiment")[:3] == ["experiment", "changed", "standing"]
+    assert ui.metadata(first="experiment")[:3] == ["experiment", "changed", "regular_partition"]
     expect(ui.page.get_by_text("training.epochs=1").first).to_be_visible()
     assert worlds.every_digest(open_workspace(home)) == before
