@@ -128,7 +128,7 @@ def test_hit_rates_prints_the_last_evaluated_day_by_default(world, run):
     # Label, then the rate at k = 5 and at k = 10; below it the intervals.
     model = next(number for number, line in enumerate(lines) if line[:2] == ["two-tower", "model"])
     assert (lines[model][-1], lines[model + 1][-1]) == ("1.000", "1.000-1.000")
-    popularity = next(line for line in lines if line[:1] == ["popularity,"])
+    popularity = next(line for line in lines if line[:1] == ["popularity"])
     assert popularity[-1] == "0.667"
 
 
