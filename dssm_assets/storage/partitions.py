@@ -136,9 +136,9 @@ class PartitionStore:
             WindowIncompleteError: naming every missing day and the command that materializes them.
         """
         found = [self.find(asset, ds) for ds in days]
-        lacking = [ds for ds, manifest in zip(days, found, strict=True) if manifest is None]
-        if lacking:
-            raise WindowIncompleteError(_missing(asset, lacking))
+        missing = [ds for ds, manifest in zip(days, found, strict=True) if manifest is None]
+        if missing:
+            raise WindowIncompleteError(_missing(asset, missing))
         return [manifest for manifest in found if manifest is not None]
 
     def days(self, asset: str) -> list[str]:
