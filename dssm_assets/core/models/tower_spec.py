@@ -48,64 +48,6 @@ class TowerFeature(Section):
     )
 
 
-def feature_faults(features: Sequence[TowerFeature]) -> list[Fault]:
-    """Returns what is wrong with the features of two towers: names, weights, table sizes, sides without features."""
-    return [*_name_faults(features), *_weight_faults(features), *_size_faults(features), *_side_faults(features)]
-
-
-def _name_faults(features: Sequence[TowerFeature]) -> list[Fault]:
-    names = [feature.name for feature in features]
-    return [
-        Fault(f"feature {name}", "one feature of this name", f"{names.count(name)} of them", "rename or remove one")
-        for name in sorted(set(names))
-        if names.count(name) > 1
-    ]
-
-
-def _weight_faults(features: Sequence[TowerFeature]) -> list[Fault]:
-    names, weighted = {feature.name for feature in features}, [feature for feature in features if feature.is_weighted]
-    faults = [
-        Fault(f"feature {f.name}", "several values (is_multi) for its weights", "a single value", "unset is_weighted")
-        for f in weighted
-        if not f.is_multi
-    ]
-    return faults + [
-        Fault(f"feature {column}", "a name that no weights have", f"the weights of {f.name}", "rename the feature")
-        for f in weighted
-        if (column := feature_weights(f.name)) in names
-    ]
-
-
-def _size_faults(features: Sequence[TowerFeature]) -> list[Fault]:
-    users: dict[str, list[TowerFeature]] = {}
-    for feature in features:
-        users.setdefault(feature.embedding_name, []).append(feature)
-    return [
-        Fault(
-            f"embedding {name}",
-            "one num_embeddings and one embedding_dim",
-            ", ".join(f"{f.name} {f.num_embeddings}x{f.embedding_dim}" for f in group),
-            "give the features equal sizes or separate embedding names",
-        )
-        for name, group in users.items()
-        if len({(f.num_embeddings, f.embedding_dim) for f in group}) > 1
-    ]
-
-
-def _side_faults(features: Sequence[TowerFeature]) -> list[Fault]:
-    faults = [
-        Fault(f"feature {f.name}", "a single value per event of the history", "is_multi", "use a single-valued sub-feature")
-        for f in features
-        if f.side is Side.SEQUENCE and f.is_multi
-    ]
-    sides = {feature.side for feature in features}
-    if Side.ITEM not in sides:
-        faults.append(Fault("item tower", "at least one item feature", "none", "keep a feature of side item"))
-    if not sides - {Side.ITEM}:
-        faults.append(Fault("user tower", "at least one user, context or sequence feature", "none", "keep one"))
-    return faults
-
-
 @dataclass(frozen=True)
 class HistoryView:
     """One pooling of the history and its inputs in the user tower.
@@ -150,7 +92,7 @@ class TowerSpec(Section):
 
     @model_validator(mode="after")
     def _coherent(self) -> TowerSpec:
-        faults = feature_faults(self.features)
+        faults = _feature_faults(self.features)
         if self.num_interests > 1 and not self.attention_views:
             got = "no such pooling, or no sub-feature that it could pool"
             faults.append(Fault("model.num_interests", "a pooling of kind attention", got, "add one, or use one interest"))
@@ -275,6 +217,64 @@ def _flatten(spec: TowerSpec) -> dict[str, str]:
     for feature in features:
         flat |= {f"feature {feature['name']}.{key}": json.dumps(value) for key, value in feature.items() if key != "name"}
     return flat
+
+
+def _feature_faults(features: Sequence[TowerFeature]) -> list[Fault]:
+    """Returns what is wrong with the features of two towers: names, weights, table sizes, sides without features."""
+    return [*_name_faults(features), *_weight_faults(features), *_size_faults(features), *_side_faults(features)]
+
+
+def _name_faults(features: Sequence[TowerFeature]) -> list[Fault]:
+    names = [feature.name for feature in features]
+    return [
+        Fault(f"feature {name}", "one feature of this name", f"{names.count(name)} of them", "rename or remove one")
+        for name in sorted(set(names))
+        if names.count(name) > 1
+    ]
+
+
+def _weight_faults(features: Sequence[TowerFeature]) -> list[Fault]:
+    names, weighted = {feature.name for feature in features}, [feature for feature in features if feature.is_weighted]
+    faults = [
+        Fault(f"feature {f.name}", "several values (is_multi) for its weights", "a single value", "unset is_weighted")
+        for f in weighted
+        if not f.is_multi
+    ]
+    return faults + [
+        Fault(f"feature {column}", "a name that no weights have", f"the weights of {f.name}", "rename the feature")
+        for f in weighted
+        if (column := feature_weights(f.name)) in names
+    ]
+
+
+def _size_faults(features: Sequence[TowerFeature]) -> list[Fault]:
+    users: dict[str, list[TowerFeature]] = {}
+    for feature in features:
+        users.setdefault(feature.embedding_name, []).append(feature)
+    return [
+        Fault(
+            f"embedding {name}",
+            "one num_embeddings and one embedding_dim",
+            ", ".join(f"{f.name} {f.num_embeddings}x{f.embedding_dim}" for f in group),
+            "give the features equal sizes or separate embedding names",
+        )
+        for name, group in users.items()
+        if len({(f.num_embeddings, f.embedding_dim) for f in group}) > 1
+    ]
+
+
+def _side_faults(features: Sequence[TowerFeature]) -> list[Fault]:
+    faults = [
+        Fault(f"feature {f.name}", "a single value per event of the history", "is_multi", "use a single-valued sub-feature")
+        for f in features
+        if f.side is Side.SEQUENCE and f.is_multi
+    ]
+    sides = {feature.side for feature in features}
+    if Side.ITEM not in sides:
+        faults.append(Fault("item tower", "at least one item feature", "none", "keep a feature of side item"))
+    if not sides - {Side.ITEM}:
+        faults.append(Fault("user tower", "at least one user, context or sequence feature", "none", "keep one"))
+    return faults
 
 
 def _frozen_faults(spec: TowerSpec) -> list[Fault]:

@@ -19,7 +19,7 @@ from dssm_assets.core.models.losses.loss_terms import (
     matching_pairs,
     merge_pairs,
 )
-from dssm_assets_tests.core.models.losses.loss_worlds import plain_terms
+from dssm_assets_tests.core.models.losses.loss_batches import plain_terms
 
 
 def test_terms_move_their_tensors_to_a_device() -> None:

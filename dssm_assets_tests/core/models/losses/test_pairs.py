@@ -15,12 +15,12 @@ from torch import Tensor
 from dssm_assets.core.models.losses.l2 import l2_loss
 from dssm_assets.core.models.losses.loss_terms import LossTerms, diagonal_pairs
 from dssm_assets.core.models.losses.sigmoid import sigmoid_loss
-from dssm_assets_tests.core.models.losses.loss_worlds import (
+from dssm_assets_tests.core.models.losses.loss_batches import (
     as_float32,
-    counted_cells,
+    assert_same_gradients,
     plain_terms,
-    random_world,
-    same_gradients,
+    random_batch,
+    unmasked_cells,
 )
 
 _BOTH = pytest.mark.parametrize("loss", [sigmoid_loss, l2_loss])
@@ -33,7 +33,7 @@ def _log2(value: float) -> Tensor:
 def _whole(per_pair: Callable[[Tensor, Tensor], Tensor], logits: tuple[Tensor, Tensor], terms: LossTerms) -> Tensor:
     """Mean over rows of the positive's loss and the mean loss of the negatives, from logits [B] and [B, C + H]."""
     own, others = logits
-    counted = counted_cells(terms)
+    counted = unmasked_cells(terms)
     negatives = torch.where(counted, per_pair(others, torch.zeros_like(others)), torch.zeros_like(others)).sum(1)
     losses = per_pair(own, torch.ones_like(own)) + negatives / counted.sum(1).clamp(min=1)
     return (losses * terms.weight).sum() / terms.weight.sum()
@@ -90,30 +90,30 @@ def test_loss_and_gradients_equal_the_whole_matrix(
     logits_chunk_rows: int,
     scale: float,
 ) -> None:
-    world = random_world(seed, rows, negatives, hard, logits_chunk_rows)
-    same_gradients(world, _with_affine(loss), reference, [scale, 0.7, -0.4])
+    batch = random_batch(seed, rows, negatives, hard, logits_chunk_rows)
+    assert_same_gradients(batch, _with_affine(loss), reference, [scale, 0.7, -0.4])
 
 
 @_BOTH
 def test_gradients_are_those_of_finite_differences(loss: Callable[..., Tensor]) -> None:
-    world = random_world(5, 4, 5, 3, 2)
+    batch = random_batch(5, 4, 5, 3, 2)
     factors = [torch.tensor(f).double().requires_grad_() for f in (0.8, 1.3, 0.2)]
-    inputs = (*world.leaves, *factors)
-    assert torch.autograd.gradcheck(lambda *v: _with_affine(loss)(*v[:4], world.terms, *v[4:]), inputs)
+    inputs = (*batch.leaves, *factors)
+    assert torch.autograd.gradcheck(lambda *v: _with_affine(loss)(*v[:4], batch.terms, *v[4:]), inputs)
 
 
 @_BOTH
 def test_affine_of_one_and_zero_is_none(loss: Callable[..., Tensor]) -> None:
-    world = random_world(6, 5, 3, 2, 3)
-    plain = loss(*world.vectors, world.terms, 2.0)
-    same = loss(*world.vectors, world.terms, 2.0, (torch.tensor(1.0).double(), torch.tensor(0.0).double()))
+    batch = random_batch(6, 5, 3, 2, 3)
+    plain = loss(*batch.vectors, batch.terms, 2.0)
+    same = loss(*batch.vectors, batch.terms, 2.0, (torch.tensor(1.0).double(), torch.tensor(0.0).double()))
     assert plain.item() == pytest.approx(same.item(), rel=1e-14)
 
 
 @_BOTH
 def test_chunk_size_does_not_change_the_loss(loss: Callable[..., Tensor]) -> None:
-    world = random_world(3, 9, 4, 3, 1)
-    values = [loss(*world.vectors, replace(world.terms, logits_chunk_rows=rows), 2.0).item() for rows in (1, 4, 9, 100)]
+    batch = random_batch(3, 9, 4, 3, 1)
+    values = [loss(*batch.vectors, replace(batch.terms, logits_chunk_rows=rows), 2.0).item() for rows in (1, 4, 9, 100)]
     assert values == pytest.approx([values[0]] * 4, rel=1e-14)
 
 
@@ -166,9 +166,9 @@ def test_large_logits_do_not_overflow() -> None:
 def test_bfloat16_rounds_gradients_and_not_the_loss(loss: Callable[..., Tensor]) -> None:
     found = []
     for flag in (False, True):
-        world = as_float32(random_world(7, 40, 30, 10, 16), bfloat16=flag)
-        leaves = world.leaves
-        value = loss(*leaves, world.terms, 2.0)
+        batch = as_float32(random_batch(7, 40, 30, 10, 16), bfloat16=flag)
+        leaves = batch.leaves
+        value = loss(*leaves, batch.terms, 2.0)
         value.backward()  # type: ignore[no-untyped-call]
         found.append((value.item(), leaves[0].grad, leaves[2].grad))
     assert found[0][0] == found[1][0]

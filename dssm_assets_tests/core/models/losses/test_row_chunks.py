@@ -16,7 +16,7 @@ from dssm_assets.core.models.losses.row_chunks import (
     row_chunks,
     to_factor,
 )
-from dssm_assets_tests.core.models.losses.loss_worlds import no_pairs, plain_terms
+from dssm_assets_tests.core.models.losses.loss_batches import no_pairs, plain_terms
 
 MASKED = MaskedPairs(np.array([0, 2, 2, 2]), np.array([1, 0, 2, 2]))
 

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from dssm_assets.core.models.losses.loss_terms import LossTerms, MaskedPairs, diagonal_pairs
 from dssm_assets.core.models.losses.softmax import softmax_loss
-from dssm_assets_tests.core.models.losses.loss_worlds import (
+from dssm_assets_tests.core.models.losses.loss_batches import (
     as_float32,
-    counted_cells,
+    assert_same_gradients,
     plain_terms,
-    random_world,
-    same_gradients,
+    random_batch,
+    unmasked_cells,
 )
 
 _NO_HARD = torch.zeros(0, 3)
@@ -29,7 +29,7 @@ def _whole(user: Tensor, positive: Tensor, columns: Tensor, hard: Tensor, terms:
     """Cross entropy over [B, 1 + C + H], the positive first."""
     corrections = torch.cat([terms.column_correction, terms.hard_correction])
     logits = user @ torch.cat([columns, hard]).T * scale - corrections
-    logits = logits.masked_fill(~counted_cells(terms), -torch.inf)
+    logits = logits.masked_fill(~unmasked_cells(terms), -torch.inf)
     own = (user * positive).sum(1) * scale - terms.positive_correction
     target = torch.zeros(len(user), dtype=torch.int64)
     losses = torch.nn.functional.cross_entropy(torch.cat([own[:, None], logits], 1), target, reduction="none")
@@ -51,22 +51,22 @@ def test_loss_and_gradients_equal_the_whole_matrix(
     seed: int, rows: int, negatives: int, hard: int, logits_chunk_rows: int, scale: float
 ) -> None:
     """Scale 0.3 leaves logits narrow, 40 does not."""
-    world = random_world(seed, rows, negatives, hard, logits_chunk_rows)
-    same_gradients(world, softmax_loss, _whole, [scale])
+    batch = random_batch(seed, rows, negatives, hard, logits_chunk_rows)
+    assert_same_gradients(batch, softmax_loss, _whole, [scale])
 
 
 @pytest.mark.parametrize("scale", [0.5, 30.0])
 def test_gradients_are_those_of_finite_differences(scale: float) -> None:
-    world = random_world(5, 4, 5, 3, 2)
+    batch = random_batch(5, 4, 5, 3, 2)
     factor = torch.tensor(scale).double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda *v: softmax_loss(*v[:4], world.terms, v[4]), (*world.leaves, factor))
+    assert torch.autograd.gradcheck(lambda *v: softmax_loss(*v[:4], batch.terms, v[4]), (*batch.leaves, factor))
 
 
 @pytest.mark.parametrize("scale", [0.5, 30.0])
 def test_chunk_size_does_not_change_the_loss(scale: float) -> None:
-    world = random_world(3, 9, 4, 3, 1)
+    batch = random_batch(3, 9, 4, 3, 1)
     values = [
-        softmax_loss(*world.vectors, replace(world.terms, logits_chunk_rows=rows), scale).item() for rows in (1, 4, 9, 100)
+        softmax_loss(*batch.vectors, replace(batch.terms, logits_chunk_rows=rows), scale).item() for rows in (1, 4, 9, 100)
     ]
     assert values == pytest.approx([values[0]] * 4, rel=1e-14)
 
@@ -131,20 +131,20 @@ def test_float32_represents_logits_at_the_edge_of_narrow(distance: float) -> Non
 
 
 def test_a_cell_masked_twice_is_masked_once() -> None:
-    world = random_world(1, 3, 2, 0, 8)
-    masked = world.terms.masked
+    batch = random_batch(1, 3, 2, 0, 8)
+    masked = batch.terms.masked
     twice = MaskedPairs(np.repeat(masked.rows, 2), np.repeat(masked.columns, 2))
-    again = softmax_loss(*world.vectors, replace(world.terms, masked=twice), 1.0)
-    assert again.item() == softmax_loss(*world.vectors, world.terms, 1.0).item()
+    again = softmax_loss(*batch.vectors, replace(batch.terms, masked=twice), 1.0)
+    assert again.item() == softmax_loss(*batch.vectors, batch.terms, 1.0).item()
 
 
 @pytest.mark.parametrize("scale", [0.5, 30.0])
 def test_bfloat16_rounds_gradients_and_not_the_loss(scale: float) -> None:
-    worlds = [as_float32(random_world(7, 40, 30, 10, 16), bfloat16=flag) for flag in (False, True)]
+    batches = [as_float32(random_batch(7, 40, 30, 10, 16), bfloat16=flag) for flag in (False, True)]
     found = []
-    for world in worlds:
-        leaves = world.leaves
-        loss = softmax_loss(*leaves, world.terms, scale)
+    for batch in batches:
+        leaves = batch.leaves
+        loss = softmax_loss(*leaves, batch.terms, scale)
         loss.backward()  # type: ignore[no-untyped-call]
         found.append((loss.item(), [leaf.grad for leaf in leaves]))
     (exact, exact_grads), (rounded, rounded_grads) = found
@@ -160,11 +160,11 @@ def test_bfloat16_rounds_gradients_and_not_the_loss(scale: float) -> None:
 
 
 def test_half_vectors_get_half_gradients_inside_autocast() -> None:
-    world = as_float32(random_world(2, 5, 3, 2, 2), bfloat16=False)
-    leaves = [tensor.bfloat16().requires_grad_() for tensor in world.vectors]
+    batch = as_float32(random_batch(2, 5, 3, 2, 2), bfloat16=False)
+    leaves = [tensor.bfloat16().requires_grad_() for tensor in batch.vectors]
     wide = [tensor.detach().float() for tensor in leaves]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = softmax_loss(*leaves, world.terms, 2.0)
+        loss = softmax_loss(*leaves, batch.terms, 2.0)
     loss.backward()  # type: ignore[no-untyped-call]
-    assert loss.item() == softmax_loss(*wide, world.terms, 2.0).item()
+    assert loss.item() == softmax_loss(*wide, batch.terms, 2.0).item()
     assert [leaf.grad.dtype for leaf in leaves if leaf.grad is not None] == [torch.bfloat16] * 4

@@ -45,7 +45,7 @@ def pool_one(events: HistoryEvents, **pooling: Any) -> Bags:
         ({"kind": "root", "half_life_days": 2}, [5, 6, 7, 8], np.array([1 / 4, 2**-1.5, 1 / 2, 1]) / (1.75 + 2**-1.5) ** 0.5),
         # Ranks 4, 3, 2 and 0: a missing value keeps its rank.
         ({"kind": "recency", "scale": 2}, [5, 6, 7, 8], np.exp([-2, -1.5, -1, 0]) / np.exp([-2, -1.5, -1, 0]).sum()),
-        # 5 scales of .5 are 2.5: three events, of which one has no value.
+        # 5 scales of .5 are 2.5: three events, one of which has no value.
         ({"kind": "recency", "scale": 0.5}, [7, 8], np.exp([-4, 0]) / (1 + math.exp(-4))),
         ({"kind": "recency", "scale": 2, "length": 1}, [8], [1.0]),
         ({"kind": "attention", "length": 3}, [7, 8], [1.0, 1.0]),

@@ -16,7 +16,7 @@ def test_draws_follow_the_uniform_distribution_by_chi_square() -> None:
     drawn, probability = UniformSampler(50).draw(100_000, np.random.default_rng(1))
     assert p_value(drawn, distribution) > LEAST_P
     assert probability.tolist() == [0.02] * 100_000
-    # The test tells draws by weight apart.
+    # The test detects draws by weight.
     weighted, _ = WeightedSampler(1.0 + np.arange(50) / 50).draw(100_000, np.random.default_rng(1))
     assert p_value(weighted, distribution) < LEAST_P
 

@@ -16,7 +16,7 @@ Vectors = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class World:
+class LossBatch:
     """Vectors of users [B, 3], their items [B, 3], columns [C, 3] and hard negatives [H, 3], and the terms."""
 
     vectors: Vectors
@@ -33,7 +33,7 @@ def no_pairs() -> MaskedPairs:
     return MaskedPairs(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
-def random_world(seed: int, rows: int, negatives: int, hard: int, logits_chunk_rows: int) -> World:
+def random_batch(seed: int, rows: int, negatives: int, hard: int, logits_chunk_rows: int) -> LossBatch:
     """Returns in-batch columns and `negatives` more, with collisions, weights, corrections and hard negatives."""
     rng = np.random.default_rng(seed)
 
@@ -52,7 +52,7 @@ def random_world(seed: int, rows: int, negatives: int, hard: int, logits_chunk_r
         hard_rows=rng.integers(0, rows, hard),
         hard_correction=tensor(hard),
     )
-    return World((user, item, torch.cat([item, tensor(negatives, 3)]), tensor(hard, 3)), terms)
+    return LossBatch((user, item, torch.cat([item, tensor(negatives, 3)]), tensor(hard, 3)), terms)
 
 
 def plain_terms(rows: int, columns: int, hard_rows: list[int], *, masked: MaskedPairs | None = None) -> LossTerms:
@@ -68,7 +68,7 @@ def plain_terms(rows: int, columns: int, hard_rows: list[int], *, masked: Masked
     )
 
 
-def counted_cells(terms: LossTerms) -> Tensor:
+def unmasked_cells(terms: LossTerms) -> Tensor:
     """Returns which columns and hard negatives count for which row, bool [B, C + H]."""
     rows, columns = len(terms.weight), len(terms.column_correction)
     counted = torch.zeros(rows, columns + len(terms.hard_rows), dtype=torch.bool)
@@ -78,11 +78,13 @@ def counted_cells(terms: LossTerms) -> Tensor:
     return counted
 
 
-def same_gradients(world: World, loss: Callable[..., Tensor], reference: Callable[..., Tensor], factors: list[float]) -> None:
+def assert_same_gradients(
+    batch: LossBatch, loss: Callable[..., Tensor], reference: Callable[..., Tensor], factors: list[float]
+) -> None:
     """Checks value and gradients of a loss of (user, positive, columns, hard, terms, *factors) against a reference."""
-    ours, theirs = world.leaves, world.leaves
+    ours, theirs = batch.leaves, batch.leaves
     our_factors, their_factors = ([torch.tensor(f).double().requires_grad_() for f in factors] for _ in range(2))
-    value, expected = loss(*ours, world.terms, *our_factors), reference(*theirs, world.terms, *their_factors)
+    value, expected = loss(*ours, batch.terms, *our_factors), reference(*theirs, batch.terms, *their_factors)
     (value * 3).backward()  # type: ignore[no-untyped-call]
     (expected * 3).backward()  # type: ignore[no-untyped-call]
     assert value.item() == pytest.approx(expected.item(), rel=1e-11, abs=1e-11)
@@ -91,9 +93,9 @@ def same_gradients(world: World, loss: Callable[..., Tensor], reference: Callabl
         torch.testing.assert_close(*grads, rtol=1e-9, atol=1e-11)
 
 
-def as_float32(world: World, *, bfloat16: bool) -> World:
-    """Returns the world in float32, with products in bfloat16 if wanted."""
-    terms = world.terms
+def as_float32(batch: LossBatch, *, bfloat16: bool) -> LossBatch:
+    """Returns the batch in float32, with products in bfloat16 if wanted."""
+    terms = batch.terms
     terms = replace(
         terms,
         positive_correction=terms.positive_correction.float(),
@@ -102,5 +104,5 @@ def as_float32(world: World, *, bfloat16: bool) -> World:
         hard_correction=terms.hard_correction.float(),
         bfloat16=bfloat16,
     )
-    user, positive, columns, hard = (tensor.float() for tensor in world.vectors)
-    return World((user, positive, columns, hard), terms)
+    user, positive, columns, hard = (tensor.float() for tensor in batch.vectors)
+    return LossBatch((user, positive, columns, hard), terms)
