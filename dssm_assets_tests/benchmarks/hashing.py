@@ -1,8 +1,8 @@
-"""How many texts a second the hashes take on one core: `python -m dssm_assets_tests.benchmarks.hashing`.
+"""Texts hashed per second on one core: `python -m dssm_assets_tests.benchmarks.hashing`.
 
-Distinct texts of one length or of a range of lengths, then ten million rows of a thousand distinct ones: as they are,
-encoded as a dictionary first, and with the dictionary at hand. CPU time, the best of several runs, so that other work
-on the machine counts little. Data is random with a fixed seed.
+Distinct texts of one length or a range of lengths, then ten million rows of a thousand distinct texts: plain, encoded as a
+dictionary first, and already encoded. CPU time, the best of several runs, so that other work on the machine matters
+little. Random data with a fixed seed.
 """
 
 from __future__ import annotations

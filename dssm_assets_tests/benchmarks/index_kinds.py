@@ -1,11 +1,9 @@
-"""How long each kind of index takes to build and to search, and what it finds.
+"""Build time, search time and recall of each kind of index.
 
     python -m dssm_assets_tests.benchmarks.index_kinds --items 20000
 
-Vectors lie near 16 directions of D, as those of towers do near what their features say. Times are of this machine; the
-ratios are what counts.
-
-Belongs here: the measurement. Does not belong here: the index (`core/retrieval/index.py`).
+Vectors lie near a space of 16 dimensions, as tower outputs lie near a space spanned by their features. Times depend on the
+machine; compare their ratios.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rows per second and peak memory of writing item vectors: `python -m dssm_assets_tests.benchmarks.vectors --items 200000`.
 
-Once part by part into the partition, as the asset does it, once as one matrix that is then written. Each in a process of
-its own; the memory before the towers run is printed beside it, and what the vectors alone take. Nothing is asserted.
+Writes the partition part by part, as the asset does, and as one matrix. Each runs in its own process. Prints the memory
+before the towers run, the peak, and the size of the vectors. Asserts nothing.
 """
 
 from __future__ import annotations

@@ -1,1 +1,5 @@
-"""Arrays that the whole library shares: ragged rows, id look-up, rows of Arrow tables, hashes. No meaning of columns, no torch."""
+"""Arrays that the whole library shares.
+
+Belongs here: rows of different lengths, id look-up, rows of Arrow tables by number, hashes of text. Does not belong here:
+what columns mean, torch.
+"""

@@ -1,11 +1,10 @@
-"""Ragged rows: values of all rows one after another plus the offsets at which each row starts.
+"""Bags: the embedding indices of each row of a batch, with the weights that pool them.
 
-Belongs here: `Bags`, gathering ragged slices and the weights of a mean over each row, or of a sum divided by a root.
-Does not belong here: where the values come from (`table_view`, `history`) and which table they point into (`embedding`).
+A feature's bag pools to the weighted mean sum(w * e) / sum(|w|) of its embeddings e. Equal weights give the plain mean, and a
+row with long lists or large counts does not outweigh the other features of its tower.
 
-Every feature's bag pools to a mean, so a weighted feature pools to the weighted mean sum(w * e) / sum(|w|) of its embeddings e:
-equal weights of any positive size give what no weights give, and a row with long lists or large counts does not
-outweigh the other features of its tower.
+Does not belong here: where the values come from (`table_view.py`) and which embedding table they point into
+(`core/models/embedding.py`).
 
 Letters: B rows, n values.
 """
@@ -26,10 +25,10 @@ class Bags:
     """Embedding indices of B rows and the weight of each in its row's sum.
 
     Attributes:
-        values: no index is 0 (missing), save where the values of several bags belong together place by place.
+        values: embedding indices; none is 0 (missing), except in bags whose values correspond position by position.
         offsets: start of each row, and the end of the last.
-        weights: of a mean, their absolute values sum to 1 in every row that has values; of a root, to the root of the
-            importances' sum (`root_bags`); of values that are not summed, all 1.
+        weights: for a mean, their absolute values sum to 1 in every row that has values; for `root_bags`, to the square
+            root of the sum of importances; for values that are not summed, all are 1.
     """
 
     values: IntArray  # [n]
@@ -47,46 +46,45 @@ def mean_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArr
         offsets: start of each row and the end of the last [B + 1].
         importance: positive weight of each value in the mean [n]; equal weights if None.
     """
-    values, row, importance, totals = _present(values, offsets, importance)
+    values, row, importance, totals = _drop_missing(values, offsets, importance)
     weights = (1.0 if importance is None else importance) / totals[row]
-    return _of_rows(values, row, weights, len(totals))
+    return _to_bags(values, row, weights, len(totals))
 
 
 def root_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArray[np.float64] | None = None) -> Bags:
     """Returns the bags whose weighted sum is sum(w * e) / sqrt(sum(w)) over each row's present values.
 
-    Four values of importance 1 weigh 1/2 each: twice as much as one of them alone, which a mean could not tell from four.
+    Four values of importance 1 weigh 1/2 each and sum to 2, while one value alone sums to 1. A mean gives 1 for both.
 
     Args:
         values: embedding indices [n]; missing ones (0) are left out.
         offsets: start of each row and the end of the last [B + 1].
         importance: positive w of each value [n]; 1 if None.
     """
-    values, row, importance, totals = _present(values, offsets, importance)
+    values, row, importance, totals = _drop_missing(values, offsets, importance)
     weights = (1.0 if importance is None else importance) / np.sqrt(totals)[row]
-    return _of_rows(values, row, weights, len(totals))
+    return _to_bags(values, row, weights, len(totals))
 
 
 def weighted_bags(values: npt.NDArray[Any], offsets: IntArray, weights: npt.NDArray[Any]) -> Bags:
     """Returns the bags whose weighted sum is sum(w * e) / sum(|w|) over each row's present values.
 
-    With all weights 1 they are those of `mean_bags`, bit for bit. A value of weight 0 is as good as missing; a row of
-    only such values is empty. A negative weight turns its value's vector around.
-    Example: weights 3, -1: the first vector times 0.75 less the second times 0.25.
+    With all weights 1 they equal those of `mean_bags`, bit for bit. A value of weight 0 counts as missing. A negative weight
+    reverses its value's vector. Example: weights 3, -1 give 0.75 * first - 0.25 * second.
 
     Args:
         values: embedding indices [n].
         offsets: start of each row and the end of the last [B + 1].
-        weights: of each value, finite [n].
+        weights: finite weight of each value [n].
     """
     sizes = np.abs(weights.astype(np.float64))
-    counted = np.where(sizes > 0, values, 0)
-    bags = mean_bags(counted, offsets, sizes)
-    is_negative = weights[counted > 0] < 0
+    present = np.where(sizes > 0, values, 0)
+    bags = mean_bags(present, offsets, sizes)
+    is_negative = weights[present > 0] < 0
     return replace(bags, weights=np.where(is_negative, -bags.weights, bags.weights))
 
 
-def _present(
+def _drop_missing(
     values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArray[np.float64] | None
 ) -> tuple[npt.NDArray[Any], IntArray, npt.NDArray[np.float64] | None, npt.NDArray[Any]]:
     """Returns the values that are not missing, the row and importance of each, and the importances' sum per row [B]."""
@@ -99,6 +97,6 @@ def _present(
     return values, row, importance, np.bincount(row, weights=importance, minlength=count)
 
 
-def _of_rows(values: npt.NDArray[Any], row: IntArray, weights: npt.NDArray[Any], count: int) -> Bags:
+def _to_bags(values: npt.NDArray[Any], row: IntArray, weights: npt.NDArray[Any], count: int) -> Bags:
     offsets = offsets_of(np.bincount(row, minlength=count))
     return Bags(values.astype(np.int64, copy=False), offsets, weights.astype(np.float32))

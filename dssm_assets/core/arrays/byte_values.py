@@ -1,10 +1,7 @@
-"""Values of bytes laid end to end, and the little-endian words inside them: what both hashes read.
+"""Text or binary values as little-endian words of eight bytes: what both hash functions read (`hashing.py`).
 
-Belongs here: from an Arrow array to words of eight bytes, the same on every platform. Does not belong here: what a
-hash makes of the words (`murmur_hash64a.py`, `farm_fingerprint64.py`).
-
-Values begin at any byte, and numpy gathers words that are not aligned seven times slower than aligned ones. So a word
-is put together from the two aligned words it lies across.
+Values start at any byte. Numpy gathers unaligned words seven times slower than aligned ones, so each word is assembled
+from the two aligned words that it overlaps.
 """
 
 from __future__ import annotations
@@ -21,13 +18,13 @@ Words = np.ndarray[Any, np.dtype[np.uint64]]
 Positions = np.ndarray[Any, np.dtype[np.int64]]
 
 WORD: Final = 8
-"""Bytes of a word."""
+"""Bytes per word."""
 
 _RUN_VALUES: Final = 1 << 15
 _RUN_BYTES: Final = 1 << 22
-"""Values and their bytes worked on at once: few enough for the processor's cache, enough to pay for numpy's calls.
+"""Values and bytes per run: few enough for the processor's cache, enough to amortise numpy's calls.
 
-Half as many values cost a tenth more time, twice as many gain a twentieth. One value may be longer than that.
+Half as many values take 10% more time, twice as many save 5%. A single value may be longer than a run.
 """
 
 
@@ -36,9 +33,9 @@ class ByteValues:
     """N values.
 
     Attributes:
-        starts: N positions of the first byte, counted from the first byte of `aligned`.
-        lengths: N numbers of bytes.
-        aligned: the bytes as words, zeros after the last.
+        starts: position of each value's first byte in `aligned` [N].
+        lengths: bytes of each value [N].
+        aligned: the bytes of all values as words, zeros after the last.
     """
 
     starts: Positions
@@ -46,24 +43,24 @@ class ByteValues:
     aligned: Words
 
     def select(self, which: Any) -> ByteValues:
-        """Returns the values at these places."""
+        """Returns the values at these positions."""
         return ByteValues(self.starts.take(which), self.lengths.take(which), self.aligned)
 
     def words_at(self, positions: Positions) -> Words:
-        """Returns the word of the eight bytes from each position on; bytes after the last value are 0."""
+        """Returns the eight bytes that start at each position as a word; bytes after the last value are 0."""
         return next(self.words_from(positions, [len(positions)]))
 
     def words_from(self, positions: Positions, ends: Iterable[int]) -> Iterator[Words]:
-        """Yields the word at each position, then the word after that one and so on, each for the first `end` positions.
+        """Yields the words at the positions, then the words that follow them and so on, each for the first `end` positions.
 
         Args:
-            positions: where the first words begin.
-            ends: how many positions still have a word: never more than the number before.
+            positions: start of the first words.
+            ends: how many positions each step reads; never more than the step before.
         """
         place = positions >> 3
         shift = (positions << 3).view(np.uint64)
         shift &= np.uint64(63)
-        # A shift by 64 leaves 0 in numpy: an aligned word has nothing of the word that follows it.
+        # A shift by 64 gives 0 in numpy: an aligned word takes nothing from the word after it.
         shift_of_following = np.uint64(64) - shift
         aligned: Words = self.aligned.take(place)
         for end in ends:
@@ -76,9 +73,9 @@ class ByteValues:
 
 
 def runs(array: pa.Array) -> Iterator[tuple[slice, ByteValues]]:
-    """Yields the values of a string or binary array (plain or large) in runs, and which rows they are.
+    """Yields the values of a string or binary array (plain or large) run by run, with the rows of each run.
 
-    A null is a value of any bytes.
+    The bytes of a null are arbitrary.
     """
     if len(array) == 0:
         return
@@ -97,18 +94,18 @@ def runs(array: pa.Array) -> Iterator[tuple[slice, ByteValues]]:
 
 
 def longest_first(values: ByteValues, counts: Positions, hash_of: Callable[[ByteValues, list[int]], Words]) -> Words:
-    """Returns the hash of each value, computed with the highest counts first.
+    """Returns the hash of each value, computed with the values of most steps first.
 
     Args:
         values: at least one.
-        counts: how many steps each value takes.
-        hash_of: given the values in that order, and how many of them take a first step, a second one and so on.
+        counts: number of steps of each value.
+        hash_of: called with the values in that order and how many of them have a first step, a second step and so on.
     """
     longest = int(counts.max())
     ends = (len(counts) - np.cumsum(np.bincount(counts))[:longest]).tolist()
     if not ends or ends[-1] == len(counts):
         return hash_of(values, ends)
-    # Numpy sorts integers of one or two bytes by counting.
+    # Numpy sorts integers of one or two bytes by radix, in linear time.
     order = np.argsort((longest - counts).astype(np.min_scalar_type(longest)), kind="stable")
     hashes: Words = np.empty(len(order), np.uint64)
     hashes[order] = hash_of(values.select(order), ends)
@@ -117,7 +114,7 @@ def longest_first(values: ByteValues, counts: Positions, hash_of: Callable[[Byte
 
 def _values(offsets: Positions, data: pa.Buffer | None) -> ByteValues:
     first, last = int(offsets[0]), int(offsets[-1])
-    # A word from the last byte on reaches into the aligned word after the one that the byte is in.
+    # A word that starts at the last byte reaches into the next aligned word.
     aligned = np.zeros((last - first) // WORD + 2, dtype="<u8")
     if data is not None:
         aligned.view(np.uint8)[: last - first] = np.frombuffer(data, np.uint8, last - first, first)

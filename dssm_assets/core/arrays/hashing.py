@@ -1,13 +1,13 @@
-"""The hash of a text, bit for bit as the reference's feature generator or TensorFlow computes it.
+"""MurmurHash64A and FarmHash Fingerprint64 of text columns, bit for bit as the reference and TensorFlow compute them.
 
-Belongs here: the hash of every kind of text column, the signed form. Does not belong here:
-the functions themselves (`murmur_hash64a.py`, `farm_fingerprint64.py`), what a value's text is (`text_values.py`) and
-what bucket a hash falls to (`buckets.py`).
+MurmurHash64A is what the reference's feature generator uses, Fingerprint64 what TensorFlow uses. A hash depends on the
+value's bytes alone: it is the same on every platform and in every process.
 
-A hash depends on the value's bytes alone: the same on every platform and in every process.
+Each entry of a dictionary column is hashed once, which is ten times cheaper than hashing every row. A plain column is
+not encoded first, because encoding costs as much as hashing.
 
-Of a dictionary each entry is hashed once, which is ten times cheaper than hashing every row. To encode a plain column
-for that gains nothing: encoding costs what hashing does. So each column is hashed in the form it comes in.
+Does not belong here: what text a value has (`core/features/values.py`) and which bucket a hash falls into
+(`core/features/buckets.py`).
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _MULTIPLIER: Final = np.uint64(0xC6A4A7935BD1E995)
 _SHIFT: Final = np.uint64(47)
 
 _REST_MASKS: Final = np.array([(1 << 8 * rest) - 1 for rest in range(WORD)], np.uint64)
-"""By the number of bytes after the last whole word: which bits of the word there are the value's own."""
+"""By the number of bytes after the last whole word: the bits of that word which belong to the value."""
 
 _REST_MULTIPLIERS: Final = np.array([1] + [int(_MULTIPLIER)] * (WORD - 1), np.uint64)
-"""By the same number: the step for these bytes leaves out values that have none."""
+"""By the same number: 1 where there is no such byte, so that the step changes nothing."""
 
 
 def murmur_hashes(values: ByteValues) -> Words:
-    """Returns the hash of each value."""
+    """Returns the MurmurHash64A of each value (Austin Appleby, 2008)."""
     return longest_first(values, values.lengths >> 3, _hashes)
 
 
@@ -58,7 +58,7 @@ def _hashes(values: ByteValues, ends: list[int]) -> Words:
 
 
 def _advance(hashes: Words, words: Words) -> None:
-    """Takes one more word of each value into its hash, in place; the words are used up."""
+    """Mixes one more word of each value into its hash. Overwrites both arrays."""
     words *= _MULTIPLIER
     words ^= words >> _SHIFT
     words *= _MULTIPLIER
@@ -67,7 +67,7 @@ def _advance(hashes: Words, words: Words) -> None:
 
 
 _State = tuple[Words, ...]
-"""x, y, z and the two halves of v and of w: what values above 64 bytes have become so far."""
+"""x, y, z and the two halves of v and w in FarmHash: the state of values longer than 64 bytes."""
 
 _MASK: Final = (1 << 64) - 1
 _K0: Final = np.uint64(0xC3A5C85C97CB3127)
@@ -82,7 +82,7 @@ _HALF: Final = np.uint64(0xFFFFFFFF)
 
 
 def farm_fingerprints(values: ByteValues) -> Words:
-    """Returns the fingerprint of each value."""
+    """Returns the Fingerprint64 of each value (google/farmhash, farmhashna::Hash64)."""
     shortest, longest = int(values.lengths.min()), int(values.lengths.max())
     hashes: Words = np.empty(len(values.lengths), np.uint64)
     for fewest, most, hash_of in _BY_LENGTH:
@@ -158,7 +158,7 @@ def _fingerprint_more(values: ByteValues) -> Words:
 
 
 def _fingerprint_blocks(values: ByteValues, ends: list[int]) -> Words:
-    """Returns the fingerprints of values above 64 bytes: first all blocks but the last, then the last 64 bytes."""
+    """Returns the fingerprints of values longer than 64 bytes: all blocks but the last, then the last 64 bytes."""
     state = _first_state(values)
     for number, end in enumerate(ends):
         words = list(values.words_from(values.starts[:end] + _BLOCK * number, [end] * (_BLOCK // WORD)))
@@ -240,12 +240,12 @@ def _bits(values: ByteValues) -> Words:
 
 
 def _from_start(values: ByteValues, count: int) -> list[Words]:
-    """Returns the first so many words of each value."""
+    """Returns the first `count` words of each value."""
     return list(values.words_from(values.starts, [len(values.starts)] * count))
 
 
 def _from_end(values: ByteValues, skipped: int, count: int) -> list[Words]:
-    """Returns so many words of each value, the first of them this many bytes before its end."""
+    """Returns `count` words of each value, the first of them `skipped` bytes before its end."""
     return list(values.words_from(values.starts + (values.lengths - skipped), [len(values.starts)] * count))
 
 
@@ -258,13 +258,13 @@ _BY_LENGTH: Final[tuple[tuple[int, int, Callable[[ByteValues], Words]], ...]] = 
     (33, _BLOCK, _fingerprint_33_to_64),
     (_BLOCK + 1, (1 << 63) - 1, _fingerprint_more),
 )
-"""Fewest and most bytes, and the hash of values in between."""
+"""Fewest and most bytes, and the function for values of these lengths."""
 
 
 Hashes = Words
 
-_SPREAD_ROWS: Final = 1 << 16
-"""Rows of a dictionary column that get their hashes at once."""
+_GATHER_ROWS: Final = 1 << 16
+"""Rows of a dictionary column whose hashes are gathered at once."""
 
 
 _FUNCTIONS: Final[Mapping[HashFunction, Callable[[ByteValues], Words]]] = {
@@ -276,7 +276,7 @@ _FUNCTIONS: Final[Mapping[HashFunction, Callable[[ByteValues], Words]]] = {
 def hash_values(column: pa.Array | pa.ChunkedArray, function: HashFunction = HashFunction.MURMUR) -> Hashes:
     """Returns the hash of each text or binary value (its UTF-8 bytes); 0 where the value is null.
 
-    Takes strings, binaries, large ones, views, dictionaries of them and columns of nulls, sliced or chunked.
+    The column may hold strings, binaries, large ones, views, dictionaries of these, or nulls only, sliced or chunked.
 
     Raises:
         TypeError: if the column is of another type.
@@ -295,7 +295,7 @@ def murmur_hash64a(column: pa.Array | pa.ChunkedArray) -> Hashes:
 
 
 def signed(hashes: Hashes) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Returns the hashes with the same bits as signed integers: how tables store them."""
+    """Returns the hashes as signed integers of the same bits, as tables store them."""
     return hashes.view(np.int64)
 
 
@@ -307,7 +307,7 @@ def hash_texts(texts: list[str], function: HashFunction = HashFunction.MURMUR) -
 def _hash_into(hashes: Hashes, array: pa.Array, function: HashFunction) -> None:
     if pat.is_dictionary(array.type):
         if len(array.dictionary) <= len(array):
-            _spread_into(hashes, array, function)
+            _gather_into(hashes, array, function)
             return
         # A few rows of a large dictionary: hash the rows, not the dictionary.
         array = array.dictionary_decode()
@@ -318,13 +318,13 @@ def _hash_into(hashes: Hashes, array: pa.Array, function: HashFunction) -> None:
         hashes[null_mask(array)] = 0
 
 
-def _spread_into(hashes: Hashes, array: pa.DictionaryArray, function: HashFunction) -> None:
-    of_entries = np.append(hash_values(array.dictionary, function), np.uint64(0))
+def _gather_into(hashes: Hashes, array: pa.DictionaryArray, function: HashFunction) -> None:
+    entry_hashes = np.append(hash_values(array.dictionary, function), np.uint64(0))
     codes = array.indices.fill_null(0).to_numpy(zero_copy_only=False)
-    for start in range(0, len(codes), _SPREAD_ROWS):
-        some = codes[start : start + _SPREAD_ROWS].astype(np.int64, copy=False)
+    for start in range(0, len(codes), _GATHER_ROWS):
+        some = codes[start : start + _GATHER_ROWS].astype(np.int64, copy=False)
         # Codes are within the dictionary; "clip" is the mode that writes to `out` without a copy in between.
-        of_entries.take(some, out=hashes[start : start + _SPREAD_ROWS], mode="clip")
+        entry_hashes.take(some, out=hashes[start : start + _GATHER_ROWS], mode="clip")
     if array.indices.null_count:
         hashes[null_mask(array.indices)] = 0
 
@@ -337,4 +337,4 @@ def _with_offsets(array: pa.Array) -> pa.Array:
         return array.cast(pa.large_string())
     if pat.is_binary_view(kind) or pat.is_fixed_size_binary(kind):
         return array.cast(pa.large_binary())
-    raise TypeError(f"hashes are of texts and binary values, not of {kind}")
+    raise TypeError(f"only text and binary values can be hashed, not {kind}")

@@ -22,13 +22,13 @@ from dssm_assets.core.errors import DuplicateKeyError, Fault, InputError, Schema
 from dssm_assets.core.schema import ID_KINDS, has_repeated, is_id_type
 
 Column: TypeAlias = pa.Array | pa.ChunkedArray
-Rows: TypeAlias = npt.NDArray[np.int32]
+RowNumbers: TypeAlias = npt.NDArray[np.int32]
 
 _SHOWN_IDS = 5
 _TABLE_SLOTS_PER_ID, _SMALL_TABLE = 8, 1 << 16
 """Integer ids get a table by id if it has at most so many slots per id, or at most so many slots."""
 _BLOCK_ROWS = 1 << 20
-"""Rows whose order is checked at once."""
+"""RowNumbers whose order is checked at once."""
 
 
 def comparable_ids(ids: Column, where: str) -> pa.ChunkedArray:
@@ -135,7 +135,7 @@ class IdIndex:
         """The ids by row number, int64 or string."""
         return self._ids
 
-    def lookup(self, ids: Column, *, where: str = "looked-up ids") -> Rows:
+    def lookup(self, ids: Column, *, where: str = "looked-up ids") -> RowNumbers:
         """Returns the row number of every id, int32, -1 where it is unknown.
 
         Each distinct id of a dictionary-encoded column is looked up once. Its dictionaries must be such as parquet files
@@ -156,7 +156,7 @@ class IdIndex:
             return self._lookup_encoded(wanted.dictionary_encode(), where)
         return np.asarray(find_positions(wanted, self._ids), np.int32)
 
-    def _lookup_encoded(self, encoded: pa.ChunkedArray, where: str) -> Rows:
+    def _lookup_encoded(self, encoded: pa.ChunkedArray, where: str) -> RowNumbers:
         chunks = encoded.unify_dictionaries().chunks
         distinct = combine_chunks(_comparable_to(self._ids.type, self._where, chunks[0].dictionary, where))
         if self._table is not None:
@@ -165,10 +165,10 @@ class IdIndex:
             rows = self._rows_of_few(distinct)
         else:
             rows = np.asarray(find_positions(distinct, self._ids), np.int32)
-        found: Rows = np.concatenate([rows[chunk.indices.to_numpy()] for chunk in chunks])
+        found: RowNumbers = np.concatenate([rows[chunk.indices.to_numpy()] for chunk in chunks])
         return found
 
-    def _rows_of_few(self, distinct: pa.Array) -> Rows:
+    def _rows_of_few(self, distinct: pa.Array) -> RowNumbers:
         """Returns the row of each distinct id: the few are hashed and the index's many ids are looked up among them."""
         place = pc.index_in(self._ids, value_set=distinct)
         rows = np.full(len(distinct), -1, np.int32)
@@ -181,7 +181,7 @@ class _RowTable:
     """Row numbers of integer ids that lie close together, by id: a look-up reads one slot."""
 
     first: int
-    rows: Rows
+    rows: RowNumbers
 
     @classmethod
     def build(cls, ids: pa.Array) -> _RowTable | None:
@@ -201,7 +201,7 @@ class _RowTable:
         """Returns how many distinct ids there are."""
         return int(np.count_nonzero(self.rows >= 0))
 
-    def find(self, ids: npt.NDArray[np.int64]) -> Rows:
+    def find(self, ids: npt.NDArray[np.int64]) -> RowNumbers:
         """Returns the row number of each id, -1 where there is none."""
         is_inside = (ids >= self.first) & (ids <= self.first + len(self.rows) - 1)
         return np.where(is_inside, self.rows[np.where(is_inside, ids - self.first, 0)], np.int32(-1))

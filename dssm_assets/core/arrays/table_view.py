@@ -1,8 +1,9 @@
-"""Rows of Arrow tables as numpy arrays, gathered from where they lie, so that a memory-mapped table stays on disk.
+"""Rows of Arrow tables as numpy arrays, read by number without a copy, so that a memory-mapped table stays on disk.
 
-Belongs here: `TableView`. Does not belong here: what the columns mean.
+`TableView` checks its columns and reads any type, chunk by chunk. `RowGather` reads random rows of a table of many chunks
+several times faster, and only values of 4 or 8 bytes: it addresses all chunks as one stretch of memory.
 
-Letters: B rows asked for, n values of a list column.
+Letters: B selected rows, n values of a list column, C chunks, F flat columns.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Selection:
-    """Rows of a table, sorted into its chunks once so that every column can reuse it."""
+    """Selected rows grouped by chunk, once for all columns."""
 
     local: tuple[tuple[int, IntArray], ...]  # (chunk, rows within it)
-    inverse: IntArray | None  # position of each asked row in the concatenated chunks; None: already in order
+    inverse: IntArray | None  # position of each selected row in the concatenated chunks; None: already in order
 
 
 class TableView:
@@ -65,7 +66,7 @@ class TableView:
     def read_column(self, column: str, selection: Selection) -> Array:
         """Returns the column's values of the selected rows [B]."""
         parts = self._flat[column]
-        return _joined([parts[chunk][rows] for chunk, rows in selection.local], selection)
+        return _in_order([parts[chunk][rows] for chunk, rows in selection.local], selection)
 
     def read_list(self, column: str, selection: Selection) -> tuple[Array, IntArray]:
         """Returns the values [n] of the selected rows' lists and their offsets [B + 1]."""
@@ -76,23 +77,23 @@ class TableView:
             values.append(flat[ranges(offsets[rows].astype(np.int64), lengths[-1])])
         flat_values = np.concatenate(values) if values else np.zeros(0, np.int32)
         if selection.inverse is None:
-            return flat_values, offsets_of(_joined(lengths, selection))
+            return flat_values, offsets_of(_in_order(lengths, selection))
         by_chunk = np.concatenate(lengths)
         in_order = by_chunk[selection.inverse]
         return flat_values[ranges(offsets_of(by_chunk)[selection.inverse], in_order)], offsets_of(in_order)
 
     def lengths(self, column: str) -> Iterable[Array]:
-        """Returns how many values the lists of a list column hold, by chunk, in row order."""
+        """Returns the lengths of a list column's lists, chunk by chunk, in row order."""
         return [np.diff(offsets) for offsets, _ in self._lists[column]]
 
     def blocks(self, column: str) -> Iterable[Array]:
-        """Returns the column's chunks as views, in row order; of a list column the values of its rows."""
+        """Returns the column's chunks as views, in row order; for a list column, the values of its lists."""
         if column in self._flat:
             return list(self._flat[column])
         return [flat[offsets[0] : offsets[-1]] for offsets, flat in self._lists[column]]
 
 
-def _joined(parts: list[Array], selection: Selection) -> Array:
+def _in_order(parts: list[Array], selection: Selection) -> Array:
     if not parts:
         return np.zeros(0, np.int64)
     if selection.inverse is None:
@@ -134,17 +135,17 @@ _WORD_BYTES = 8
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a table and the chunk of each, found once so that every column can reuse it."""
+    """Selected rows and the chunk of each, found once for all columns."""
 
     rows: IntArray  # [B]
     chunk: IntArray  # [B]
 
 
 class RowGather:
-    """Reads rows of a table by number, in any order. Nothing is copied before it is read."""
+    """Reads rows of a table by number, in any order; only the rows that are read are copied."""
 
     def __init__(self, table: pa.Table, *, flat: Sequence[str] = (), lists: Sequence[str] = ()) -> None:
-        """Notes where the columns lie and keeps them alive.
+        """Records the address of each chunk and keeps the columns alive.
 
         Args:
             table: its columns have no nulls and types of 4 or 8 bytes, or lists of them.
@@ -159,17 +160,17 @@ class RowGather:
         offsets = [[_buffer(chunk.offsets) for chunk in columns[name]] for name in lists]
         values = [[_buffer(chunk.values) for chunk in columns[name]] for name in lists]
         self._memory = _Memory([*singles, *offsets, *values], len(batches))
-        # The first row of a chunk is row `end - count` of the table: a place less that number, plus a row's own.
-        by_row = self._memory.places[: len(flat) + len(lists)] - (self._ends - counts)
-        self._together = np.ascontiguousarray(by_row[: len(flat)].T)  # [C, F]
+        # A chunk's first row is row `end - count` of the table, so the address of row r is `by_row[chunk] + r`.
+        by_row = self._memory.addresses[: len(flat) + len(lists)] - (self._ends - counts)
+        self._flat_addresses = np.ascontiguousarray(by_row[: len(flat)].T)  # [C, F]
         self._flat = dict(zip(flat, by_row, strict=False))
         self._offsets = dict(zip(lists, by_row[len(flat) :], strict=True))
-        self._values = dict(zip(lists, self._memory.places[len(flat) + len(lists) :], strict=True))
+        self._values = dict(zip(lists, self._memory.addresses[len(flat) + len(lists) :], strict=True))
         kinds = [chunks[0].dtype if chunks else np.dtype(np.int32) for chunks in (*singles, *values)]
         self._kinds = dict(zip((*flat, *lists), kinds, strict=True))
 
     def select(self, rows: npt.NDArray[Any]) -> Rows:
-        """Returns these rows, in this order, ready to be read.
+        """Returns the selection of these rows, in this order.
 
         Raises:
             IndexError: a row is not in the table.
@@ -185,36 +186,36 @@ class RowGather:
 
     def read_columns(self, at: Rows) -> dict[str, Array]:
         """Returns the values of every flat column [B]."""
-        places = self._places(at)
-        return {name: self._memory.read(places[:, k], self._kinds[name]) for k, name in enumerate(self._flat)}
+        addresses = self._addresses(at)
+        return {name: self._memory.read(addresses[:, k], self._kinds[name]) for k, name in enumerate(self._flat)}
 
     def read_matrix(self, at: Rows) -> Array:
-        """Returns the values of all flat columns, which have one type, in the order they were given in [B, F]."""
-        places = self._places(at)
-        return self._memory.read(places, next(map(self._kinds.__getitem__, self._flat), places.dtype))
+        """Returns the values of all flat columns, which must have one type, in the order of the constructor [B, F]."""
+        addresses = self._addresses(at)
+        return self._memory.read(addresses, next(map(self._kinds.__getitem__, self._flat), addresses.dtype))
 
     def read_list(self, column: str, at: Rows) -> tuple[Array, IntArray]:
         """Returns the values [n] of the rows' lists and their offsets [B + 1]."""
         begin = self._offsets[column].take(at.chunk) + at.rows
         first = self._values[column].take(at.chunk)
-        low, high = (self._memory.read(places, np.dtype(np.int32)) for places in (begin, begin + 1))
+        low, high = (self._memory.read(addresses, np.dtype(np.int32)) for addresses in (begin, begin + 1))
         return self._memory.read(ranges(first + low, high - low), self._kinds[column]), offsets_of(high - low)
 
-    def _places(self, at: Rows) -> IntArray:
-        places = self._together.take(at.chunk, axis=0)
-        places += at.rows[:, None]
-        return places
+    def _addresses(self, at: Rows) -> IntArray:
+        addresses = self._flat_addresses.take(at.chunk, axis=0)
+        addresses += at.rows[:, None]
+        return addresses
 
 
 class _Memory:
-    """The stretch of memory from the first of some arrays to the last, seen as one array of any type.
+    """The stretch of memory from the first of some arrays to the last, viewed as one array per type.
 
-    What lies between the arrays is none of ours: only places inside of them may be read.
+    Memory between the arrays belongs to others: only addresses inside the arrays may be read.
     """
 
     def __init__(self, arrays: Sequence[Sequence[Array]], chunk_count: int) -> None:
-        """Notes where arrays [P, C] lie and keeps them alive."""
-        self._held = arrays
+        """Records the addresses of arrays [P, C] and keeps them alive."""
+        self._arrays = arrays
         flat = [array for part in arrays for array in part]
         sizes = np.array([array.nbytes for array in flat], np.int64)
         starts = np.array([array.__array_interface__["data"][0] for array in flat], np.int64)
@@ -225,15 +226,15 @@ class _Memory:
         self._views = {np.dtype(kind): np.frombuffer(buffer, kind) for kind in (np.int32, np.int64, np.float32, np.float64)}
         items = np.array([array.itemsize for array in flat], np.int64)
         found = np.where(is_there, (starts - low) // np.maximum(items, 1), 0)
-        self.places: IntArray = found.reshape(len(arrays), chunk_count)
-        """Where each array begins, counted in values of its type [P, C]."""
+        self.addresses: IntArray = found.reshape(len(arrays), chunk_count)
+        """Start of each array, counted in values of its type from the start of the stretch [P, C]."""
 
-    def read(self, places: IntArray, kind: np.dtype[Any]) -> Array:
-        """Returns the values at these places [any shape]."""
-        return self._views[kind].take(places)
+    def read(self, addresses: IntArray, kind: np.dtype[Any]) -> Array:
+        """Returns the values at these addresses [any shape]."""
+        return self._views[kind].take(addresses)
 
 
 def _buffer(array: pa.Array) -> Array:
     found: Array = array.to_numpy(zero_copy_only=True)
-    # A place is counted in whole values: what does not start at a multiple of its size is copied to where it does.
+    # Addresses count whole values, so an array that does not start at a multiple of its value size is copied.
     return found if found.flags.aligned else found.copy()

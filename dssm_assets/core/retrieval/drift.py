@@ -1,17 +1,18 @@
-"""How far the vectors of the same ids have moved between two partitions.
+"""Drift: how far the vectors of the same ids have moved between two partitions.
 
-Belongs here: which ids are compared, the alignment, the cosines. Does not belong here: reading the partitions.
+Rotating or mirroring all vectors changes no score. Two models that were trained independently may therefore differ by a
+rotation, and the cosine between an id's two vectors is then close to 0 although nothing has changed. Raw cosines are
+meaningful only if the later model was started from the earlier one.
 
-Two models that are trained independently may put the same geometry into space in any orientation: a rotation (or a
-mirroring) of all vectors changes no score, yet the cosine between an id's two vectors is then close to 0. So the raw
-cosine says something only where the later model was started from the earlier one, and the orthogonal matrix R that
-turns the vectors of the day onto those of the partition before as well as possible is taken out first: R = U V^T of
-the singular value decomposition A^T B = U S V^T, A and B being the unit vectors of the common ids (Schoenemann, "A
-generalized solution of the orthogonal Procrustes problem", 1966). A rotation that is fitted to few ids can turn noise
-onto noise; therefore the ids are cut into two halves and each half is measured with the rotation that was fitted to
-the other.
+So the vectors are aligned first, by the orthogonal matrix R that brings those of the day closest to those of the partition
+before: R = U V^T, where A^T B = U S V^T is the singular value decomposition and A and B are the unit vectors of the common
+ids (Schoenemann, "A generalized solution of the orthogonal Procrustes problem", 1966). A rotation fitted to few ids can
+align noise with noise. The ids are therefore split into two halves, and each half is measured with the rotation that was
+fitted to the other.
 
-The verdict uses the aligned mean cosine. Both are reported.
+The verdict uses the aligned mean cosine. Both cosines are reported.
+
+Does not belong here: reading the partitions.
 
 Shapes: N common ids that are compared, D vector dimension.
 """
@@ -33,9 +34,9 @@ Floats = NDArray[np.floating[Any]]
 
 
 def ids_to_align(dims: int) -> int:
-    """Returns how many ids an alignment of so many dimensions needs.
+    """Returns how many ids an alignment of vectors of this width needs.
 
-    Each half must have as many ids as dimensions, or the rotation fitted to it is partly arbitrary.
+    Each half needs at least as many ids as dimensions, or the rotation fitted to it is partly arbitrary.
     """
     return 2 * dims
 
@@ -58,38 +59,38 @@ class CommonIds:
 
     @property
     def new_frac(self) -> float:
-        """Returns the share of the ids of now that were not there before."""
+        """Returns the fraction of current ids that the partition before does not have."""
         return 1 - self.common_count / self.now_count if self.now_count else 0.0
 
     @property
     def gone_frac(self) -> float:
-        """Returns the share of the ids of before that are not there now."""
+        """Returns the fraction of previous ids that the partition no longer has."""
         return 1 - self.common_count / self.before_count if self.before_count else 0.0
 
 
 def find_common_ids(now: pa.ChunkedArray, before: pa.ChunkedArray, *, limit: int, seed: int) -> CommonIds:
     """Returns the ids that are in both, at most `limit` of them, drawn without replacement by the seed.
 
-    Integer ids and text ids have nothing in common.
+    Integer and text ids have no id in common.
 
     Args:
         now: unique ids.
         before: unique ids.
-        limit: how many ids to compare at most.
+        limit: most ids to compare.
         seed: of the draw.
 
     Raises:
         SchemaError: ids that are neither integers nor text, or null.
     """
-    here = combine_chunks(comparable_ids(now, "ids of the partition"))
-    there = combine_chunks(comparable_ids(before, "ids of the partition before"))
-    ids = here.filter(pc.is_in(here, value_set=there)) if here.type == there.type else here.slice(0, 0)
+    current = combine_chunks(comparable_ids(now, "ids of the partition"))
+    previous = combine_chunks(comparable_ids(before, "ids of the partition before"))
+    ids = current.filter(pc.is_in(current, value_set=previous)) if current.type == previous.type else current.slice(0, 0)
     count = len(ids)
     ids = ids.take(pc.sort_indices(ids))
     if count > limit:
         drawn = np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
         ids = ids.take(pa.array(drawn))
-    return CommonIds(ids, count, len(here), len(there))
+    return CommonIds(ids, count, len(current), len(previous))
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ class Drift:
 
     Attributes:
         compared_count: ids whose two vectors have a direction (finite, not all zeros).
-        raw: cosines as the vectors stand; None without any such id.
-        aligned: cosines after alignment; None where there are too few ids for one, or the widths differ.
+        raw: cosines before alignment; None without any such id.
+        aligned: cosines after alignment; None if there are too few ids to align, or the widths differ.
     """
 
     compared_count: int
@@ -116,14 +117,14 @@ class Drift:
 
 
 def compute_drift(now: NDArray[np.floating[Any]], before: NDArray[np.floating[Any]], *, seed: int) -> Drift:
-    """Returns the drift between two matrices whose rows belong to the same ids.
+    """Returns the drift between two matrices with one row per id, in the same order.
 
     By hand: before = (1, 0), (0, 1), ... and now = (0, 1), (-1, 0), ... (a quarter turn): raw cosines 0, aligned 1.
 
     Args:
         now: [N, D].
-        before: [N, D'], D' another width only if the configuration changed in between: then nothing can be compared.
-        seed: of the cut into halves.
+        before: [N, D'], where D' differs from D only if the configuration has changed; then nothing can be compared.
+        seed: of the split into halves.
     """
     if now.shape[1] != before.shape[1]:
         return Drift(0, None, None)
@@ -173,15 +174,15 @@ class DriftReport:
     ids: CommonIds
     drift: Drift
     width: int
-    """Floats per vector now."""
+    """Floats per vector in the current partition."""
     min_cosine: float
 
     @property
     def passed(self) -> bool:
-        """Tells whether the aligned mean cosine reaches the floor.
+        """Returns whether the aligned mean cosine reaches the floor.
 
-        Where nothing can be aligned it passes only if the partition before had too few ids to begin with: ids that
-        were replaced, or vectors of another width, are a drift that whoever keeps vectors must hear of.
+        If nothing can be aligned, this is True only if the partition before had too few ids to begin with. Replaced ids
+        and vectors of another width are drift that users of stored vectors must know of.
         """
         if self.drift.aligned is not None:
             return self.drift.aligned.mean >= self.min_cosine

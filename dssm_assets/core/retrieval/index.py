@@ -1,16 +1,15 @@
-"""The index that is shipped: its kind by the size of the corpus, how deep it searches, and its recall against exact search.
+"""The shipped FAISS index: its kind by the size of the corpus, its search depth, and its recall against exact search.
 
-Belongs here: choosing, building, tuning and measuring a FAISS index. Does not belong here: the exact lists of the
-evaluation (`exact.py`), where the index is written and who asks it.
+Vectors are compared by inner product; those of a cosine model have unit length.
 
-Vectors are compared by inner product; those of a cosine model come in unit length.
+An approximate index has one parameter that trades time for recall: the candidates that HNSW keeps (efSearch), the cells
+that IVF visits (nprobe). It is doubled until the index reaches the required recall or searches the whole corpus. The
+shipped index therefore has the fastest of these settings that is good enough, and a measured recall.
 
-An approximate index has one number that trades time for recall: how many candidates HNSW keeps (efSearch), how many cells
-IVF visits (nprobe). It is doubled until the recall that is asked for is there or the corpus is searched whole, so what
-is shipped is the fastest of these settings that is good enough, with the recall that was measured.
+An item counts as found if its exact score is at least that of the k-th best item, because among equal scores any item is
+right.
 
-Recall counts an item as found if its exact score is at least that of the k-th best: among equal scores any item is as
-right as another.
+Does not belong here: the exact lists of the evaluation (`exact.py`), where the index is written, and serving.
 
 Shapes: I items, U users, D vector dimension, K list length.
 """
@@ -35,20 +34,20 @@ IVF_ITEMS_PER_CELL: Final = 39
 """FAISS asks for at least 39 training vectors per cell."""
 IVF_TRAIN_PER_CELL: Final = 64
 IVF_FIRST_CELLS_FRAC: Final = 64
-"""The search starts with one of so many cells."""
+"""The search starts with this fraction of the cells, 1 / 64."""
 _BLOCK_USERS: Final = 2048
 _ROUNDING: Final = 1e-6
 
 
 @dataclass(frozen=True)
 class ShippedIndex:
-    """An index and what was measured of it.
+    """An index and its measured recall.
 
     Attributes:
         index: ready to be searched and to be written.
         kind: Flat, HNSW or IVF.
         parameters: what it was built and is searched with.
-        recall_at: k -> share of the exact lists that it finds.
+        recall_at: k -> fraction of the exact lists that it finds.
     """
 
     index: Any
@@ -63,7 +62,7 @@ class ShippedIndex:
 
 
 def choose_kind(item_count: int, settings: Serving) -> IndexKind:
-    """Returns flat, hnsw or ivf: what the settings say, or by the size of the corpus."""
+    """Returns flat, hnsw or ivf: as configured, or by the size of the corpus."""
     if settings.index is not IndexKind.AUTO:
         return settings.index
     if item_count <= settings.flat_max_items:
@@ -78,11 +77,11 @@ def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], 
         item_vectors: [I, D], float32, by row of the index.
         user_vectors: a sample of users [U, D], float32.
         ks: list lengths at which the recall is measured; capped at the number of items.
-        settings: kind, sizes and the recall that is asked for.
+        settings: kind, sizes and the required recall.
         seed: of the choice of training vectors and of k-means.
 
     Raises:
-        InputError: there is no item or no user, or the two differ in width.
+        InputError: there are no items or no users, or their vectors differ in width.
     """
     _check(item_vectors, user_vectors)
     kind = choose_kind(len(item_vectors), settings)
@@ -95,9 +94,9 @@ def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], 
         recall = recall_at(index, item_vectors, user_vectors, bars)
         if min(recall.values()) >= settings.min_index_recall:
             break
-    # An asked-for k beyond the corpus is the whole corpus.
-    asked = {k: recall[min(k, len(item_vectors))] for k in ks}
-    return ShippedIndex(index, _NAMES[kind], parameters, asked)
+    # A list longer than the corpus is the whole corpus.
+    recall_of_ks = {k: recall[min(k, len(item_vectors))] for k in ks}
+    return ShippedIndex(index, _NAMES[kind], parameters, recall_of_ks)
 
 
 def kth_best(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int]) -> dict[int, Vectors]:
@@ -112,9 +111,9 @@ def kth_best(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int]) ->
 
 
 def recall_at(index: Any, item_vectors: Vectors, user_vectors: Vectors, bars: Mapping[int, Vectors]) -> dict[int, float]:
-    """Returns k -> mean share of the k places that hold an item whose exact score reaches the user's bar for k.
+    """Returns k -> mean fraction of the k places that hold an item whose exact score reaches the user's k-th best.
 
-    A place that the index leaves empty (-1) is not found; an item counts once.
+    Empty places (-1) and repeated items count as not found.
 
     Args:
         index: answers `search`.
@@ -159,14 +158,14 @@ def _build_index(items: Vectors, kind: IndexKind, seed: int) -> tuple[Any, dict[
 
 
 def _cell_count(item_count: int) -> int:
-    """Returns about 4 sqrt(I) cells, a power of two, as few as leave every cell enough items to be learned from."""
+    """Returns about 4 sqrt(I) cells, a power of two, but at most one per IVF_ITEMS_PER_CELL items."""
     wanted = 4 * item_count**0.5
     most = max(1, item_count // IVF_ITEMS_PER_CELL)
     return int(2 ** int(np.floor(np.log2(max(1.0, min(wanted, most))))))
 
 
 def _depths(kind: IndexKind, item_count: int, parameters: Mapping[str, int], k: int) -> Iterator[int]:
-    """Yields how deep to search, twice as deep each time, up to the whole corpus."""
+    """Yields search depths, each twice the one before, up to the whole corpus."""
     if kind is IndexKind.FLAT:
         yield item_count
         return
@@ -189,7 +188,7 @@ def _set_depth(index: Any, kind: IndexKind, parameters: Mapping[str, int], depth
 
 
 def _is_repeated(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Returns, per place [B, K], whether the same item stands earlier in the list."""
+    """Returns [B, K], true where the same item occurs earlier in the list."""
     order = np.argsort(rows, axis=1, kind="stable")
     ordered = np.take_along_axis(rows, order, axis=1)
     again = np.zeros(rows.shape, bool)
@@ -211,6 +210,6 @@ def _check(items: Vectors, users: Vectors) -> None:
             faults.append(Fault(f"{name} vectors of the index", "at least one", got, remedy))
     if items.shape[1] != users.shape[1]:
         got = f"{items.shape[1]} and {users.shape[1]}"
-        faults.append(Fault("vectors of the index", "items and users of one width", got, "take both from the same model"))
+        faults.append(Fault("vectors of the index", "items and users of one width", got, "use vectors of one model"))
     if faults:
         raise InputError(faults)

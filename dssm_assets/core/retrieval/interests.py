@@ -1,9 +1,8 @@
-"""Search for users with several vectors (interests), and for items like an item.
+"""Search for users with several vectors (interests), and for items similar to an item.
 
-Belongs here: merging the lists of a user's vectors, leaving out an item from its own list. Does not belong here: the
-search of one vector (`exact.py`).
+Does not belong here: the search for one vector (`exact.py`).
 
-Shapes: U users, V vectors of all users, I items, Q items asked about, D vector dimension, M vectors per user, K top-k.
+Shapes: U users, V vectors of all users, I items, Q query items, D vector dimension, M vectors per user, K top-k.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, no_exclusions
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, no_exclusions, row_of_value
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Corpus, Scores, search
 
@@ -47,16 +46,16 @@ def search_interests(
 ) -> tuple[IntArray, Scores]:
     """Returns each user's k best items, an item scored by the best of the user's vectors; k counts distinct items.
 
-    Which of the vectors found an item makes no difference: ties go to the lower item_index, as in `top_k`. A user without
-    vectors gets an empty list.
+    Ties go to the lower item_index, as in `top_k`, whichever vector found the item. A user without vectors gets an empty
+    list.
 
-    By hand: items a = (1, 0), b = (0, 1), c = (.6, .8) and a user of two interests (1, 0) and (0, 1), inner product: a and
-    b score 1, c scores max(.6, .8) = .8. The two best are a and b; lists of one per interest could not say so for c.
+    Example: items a = (1, 0), b = (0, 1), c = (.6, .8) and a user with the interests (1, 0) and (0, 1), inner product. a
+    and b score 1, c scores max(.6, .8) = .8, so the two best are a and b.
 
     Args:
         corpus: the items.
         vectors: [V, D], grouped by user.
-        bounds: int64 [U + 1]: those of user u are rows bounds[u] .. bounds[u + 1] - 1.
+        bounds: int64 [U + 1]: the vectors of user u are rows bounds[u] .. bounds[u + 1] - 1.
         k: length of the lists.
         excluded: per user, as of `top_k`.
         block_size: vectors searched at once.
@@ -71,8 +70,8 @@ def search_interests(
         InputError: as of `top_k`.
     """
     counts = np.diff(bounds)
-    owners = np.repeat(np.arange(len(counts)), counts)
-    names = None if user_ids is None else _Repeated(user_ids, owners)
+    owners = row_of_value(bounds)
+    names = None if user_ids is None else _VectorOwners(user_ids, owners)
     kept_out = no_exclusions(len(counts)) if excluded is None else Exclusions(*excluded)
     index = np.full((len(counts), k), -1, dtype=np.int64)
     scores = np.full((len(counts), k), -np.inf, dtype=np.float32)
@@ -123,11 +122,11 @@ def merge_lists(index: IntArray, scores: Scores, bounds: IntArray) -> tuple[IntA
 def similar_items(
     corpus: Corpus, items: IntArray, k: int, *, block_size: int = BLOCK_SIZE, threads: int = 1
 ) -> tuple[IntArray, Scores]:
-    """Returns the k items most like each of the given ones, as `top_k` would; an item is never its own neighbour.
+    """Returns the k items most similar to each query item, as `top_k` would; an item is never its own neighbour.
 
     Args:
         corpus: the items.
-        items: int64 [Q], item_index of the items asked about.
+        items: int64 [Q], item_index of the query items.
         k: length of the lists.
         block_size: items searched at once.
         threads: blocks searched at the same time.
@@ -139,28 +138,28 @@ def similar_items(
     outside = int(((itself.indices < 0) | (itself.indices >= len(corpus))).sum())
     if outside:
         got = f"{outside} outside"
-        raise InputError(Fault("similar_items, items", f"indices in [0, {len(corpus)})", got, "ask for items of the corpus"))
+        raise InputError(Fault("similar_items, items", f"indices in [0, {len(corpus)})", got, "pass items of the corpus"))
     return search(
         corpus, corpus.vectors[itself.indices], k, excluded=itself, block_size=block_size, threads=threads, is_checked=True
     )
 
 
 def _spans(bounds: IntArray, span: int) -> list[tuple[int, int]]:
-    """Returns ranges of users that have about `span` vectors together."""
+    """Returns ranges of users with about `span` vectors in total."""
     starts = np.unique(np.searchsorted(bounds, np.arange(0, int(bounds[-1]) + 1, span), side="left"))
     edges = np.unique(np.concatenate([[0], starts, [len(bounds) - 1]]))
     return [(int(first), int(stop)) for first, stop in itertools.pairwise(edges)]
 
 
-class _Repeated:
+class _VectorOwners:
     """Ids of users, looked up by the rows of their vectors."""
 
     def __init__(self, ids: Any, owners: IntArray, start: int = 0) -> None:
         self._ids, self._owners, self._start = ids, owners, start
 
-    def part(self, rows: slice) -> _Repeated:
+    def part(self, rows: slice) -> _VectorOwners:
         """Returns the ids of a range of rows."""
-        return _Repeated(self._ids, self._owners, rows.start)
+        return _VectorOwners(self._ids, self._owners, rows.start)
 
     def __getitem__(self, row: int) -> Any:
         return self._ids[int(self._owners[self._start + row])]

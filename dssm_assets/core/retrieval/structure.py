@@ -1,10 +1,8 @@
-"""The structure of a table of vectors, checked part by part while it is written.
+"""Checks the structure of a table of vectors, part by part while it is written.
 
-Belongs here: what must hold for every row and for the whole of such a table. Does not belong here: reading vectors for
-a search (`vectors.py`), writing tables.
+Only the ids are kept, because uniqueness can be checked only over all of them.
 
-The vectors pass through and are forgotten; of the rows only the ids are kept, since only all of them together tell
-whether they are unique.
+Does not belong here: reading vectors for a search (`vectors.py`), writing tables.
 """
 
 from __future__ import annotations
@@ -18,14 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 SHOWN = 5
-"""Ids that a sentence names."""
+"""Ids named per kind of fault."""
 NULL_IDS, NULL_VECTORS = "without an id", "without a vector"
 NOT_FINITE, ZEROS, TWICE = "not finite (NaN or infinity)", "all zeros", "under an id that another row has"
 
 
 @dataclass(frozen=True)
 class Offence:
-    """One way in which rows are wrong: which way, how many, and the first of their ids."""
+    """A kind of fault, the number of rows that have it, and their first ids."""
 
     what: str
     count: int
@@ -38,14 +36,14 @@ class Offence:
 
 @dataclass(frozen=True)
 class StructureReport:
-    """What a table of vectors is, beside what it should be.
+    """The structure of a table of vectors against what was expected.
 
     Attributes:
-        row_count: rows that came.
-        expected_row_count: rows that should have come.
-        width: floats per vector that the table should have.
-        wrong_type: type of the vectors where it is not a fixed-size list of that many float32, else "".
-        offences: what is wrong with single rows.
+        row_count: rows found.
+        expected_row_count: rows expected.
+        width: floats per vector expected.
+        wrong_type: type of the vectors if it is not a fixed-size list of `width` float32, else "".
+        offences: faults of single rows.
     """
 
     row_count: int
@@ -56,12 +54,12 @@ class StructureReport:
 
     @property
     def passed(self) -> bool:
-        """Tells whether everything is as it should be."""
+        """Returns whether the table has no fault."""
         return not self.wrong_type and not self.offences and self.row_count == self.expected_row_count
 
     @property
     def sentence(self) -> str:
-        """Returns what was found, in one sentence that names the first ids of every kind of fault."""
+        """Returns the result in one sentence that names the first ids of each kind of fault."""
         if self.passed:
             return f"{self.row_count} vectors of {self.width} floats, ids unique, all finite, none all zeros"
         faults = []
@@ -72,16 +70,16 @@ class StructureReport:
         return "; ".join([*faults, *map(str, self.offences)])
 
     def facts(self) -> dict[str, Any]:
-        """Returns the figures: rows, expected rows, and how many rows are wrong in each way that occurs."""
+        """Returns the figures: rows, expected rows, and the number of rows by kind of fault."""
         counts = {offence.what: offence.count for offence in self.offences}
         return {"rows": self.row_count, "expected_rows": self.expected_row_count, "offending_rows": counts}
 
 
 class VectorStructure:
-    """Takes the parts of one table, in any sizes, and reports on the whole."""
+    """Checks the parts of one table, of any sizes, and reports on the whole."""
 
     def __init__(self, *, width: int, expected_row_count: int) -> None:
-        """Expects so many floats per vector and so many rows."""
+        """Starts a table of `expected_row_count` vectors of `width` floats."""
         self._width, self._expected = width, expected_row_count
         self._ids: list[pa.Array] = []
         self._wrong_type = ""
@@ -89,11 +87,11 @@ class VectorStructure:
         self._first: dict[str, list[str]] = {}
 
     def check_rows(self, ids: pa.Array, vectors: pa.Array) -> None:
-        """Takes the next rows.
+        """Checks the next rows.
 
         Args:
             ids: integers or text.
-            vectors: fixed_size_list<float32>, as many.
+            vectors: fixed_size_list<float32>, one per id.
         """
         self._ids.append(ids)
         self._note(NULL_IDS, ids, ids.is_null())
@@ -102,31 +100,31 @@ class VectorStructure:
             self._wrong_type = str(kind)
             return
         self._note(NULL_VECTORS, ids, vectors.is_null())
-        held, known = ids, vectors
-        if vectors.null_count:  # else nothing need be copied
-            held, known = ids.filter(vectors.is_valid()), vectors.filter(vectors.is_valid())
-        flat = known.flatten().to_numpy(zero_copy_only=False)  # a null among the floats becomes NaN
-        matrix = flat.reshape(len(held), self._width)
+        present_ids, present = ids, vectors
+        if vectors.null_count:  # otherwise nothing needs to be copied
+            present_ids, present = ids.filter(vectors.is_valid()), vectors.filter(vectors.is_valid())
+        flat = present.flatten().to_numpy(zero_copy_only=False)  # a null among the floats becomes NaN
+        matrix = flat.reshape(len(present_ids), self._width)
         is_finite = np.isfinite(matrix).all(axis=1)
-        self._note(NOT_FINITE, held, pa.array(~is_finite))
-        self._note(ZEROS, held, pa.array(is_finite & ~matrix.any(axis=1)))
+        self._note(NOT_FINITE, present_ids, pa.array(~is_finite))
+        self._note(ZEROS, present_ids, pa.array(is_finite & ~matrix.any(axis=1)))
 
-    def append(self, behind: VectorStructure) -> None:
-        """Takes the rows that another has taken, as those behind its own."""
-        self._ids += behind._ids
-        self._wrong_type = self._wrong_type or behind._wrong_type
-        for what, count in behind._counts.items():
+    def append(self, following: VectorStructure) -> None:
+        """Adds the rows that another one has checked, as those that follow its own."""
+        self._ids += following._ids
+        self._wrong_type = self._wrong_type or following._wrong_type
+        for what, count in following._counts.items():
             self._counts[what] = self._counts.get(what, 0) + count
             first = self._first.setdefault(what, [])
-            first += behind._first[what][: SHOWN - len(first)]
+            first += following._first[what][: SHOWN - len(first)]
 
     def report(self) -> StructureReport:
-        """Returns the report on everything taken so far."""
+        """Returns the report on all rows checked so far."""
         offences = [Offence(what, count, tuple(self._first[what])) for what, count in self._counts.items()]
-        again = _repeated(self._ids)
-        if again is not None:
-            extra = pc.sum(pc.subtract(again.field("counts"), 1)).as_py()
-            offences.append(Offence(TWICE, extra, tuple(_texts(again.field("values")[:SHOWN]))))
+        repeated = _find_repeated(self._ids)
+        if repeated is not None:
+            extra = pc.sum(pc.subtract(repeated.field("counts"), 1)).as_py()
+            offences.append(Offence(TWICE, extra, tuple(_texts(repeated.field("values")[:SHOWN]))))
         rows = sum(map(len, self._ids))
         return StructureReport(rows, self._expected, self._width, self._wrong_type, tuple(offences))
 
@@ -143,7 +141,7 @@ def _texts(ids: Iterable[pa.Scalar]) -> list[str]:
     return [str(value) if value.is_valid else "null" for value in ids]
 
 
-def _repeated(parts: list[pa.Array]) -> Any:
+def _find_repeated(parts: list[pa.Array]) -> Any:
     """Returns the ids that occur more than once with their counts, in the order of their first row; None without any."""
     if not parts:
         return None

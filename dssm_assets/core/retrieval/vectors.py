@@ -57,7 +57,7 @@ def to_matrix(column: pa.ChunkedArray | pa.Array, where: str) -> Vectors:
 
     Args:
         column: the vectors.
-        where: what to call the column in an error.
+        where: name of the column in errors.
 
     Raises:
         InputError: if the column has another type or a missing vector.
@@ -78,12 +78,12 @@ def to_matrix(column: pa.ChunkedArray | pa.Array, where: str) -> Vectors:
 def check_vectors(sides: Mapping[str, tuple[NDArray[np.floating[Any]], Any]], width: int | None = None) -> None:
     """Checks every vector of the given sides at once.
 
-    A vector of zeros has no direction and scores every item alike; a NaN or an infinity makes every comparison false.
-    Both are signs of a broken tower, so neither is ever turned into a score.
+    A vector of zeros has no direction and gives all items the same score. A NaN or an infinity makes every comparison false.
+    Both are signs of a broken tower, so they are refused.
 
     Args:
         sides: "user" or "item" -> its matrix [N, D] and its ids (None: row numbers are named).
-        width: D, where the other side is not among them.
+        width: D, if only one side is given.
 
     Raises:
         InputError: naming how many vectors of each side are unusable and the first ids.
@@ -93,7 +93,7 @@ def check_vectors(sides: Mapping[str, tuple[NDArray[np.floating[Any]], Any]], wi
     if len(widths) > 1 or -1 in widths:
         got = ", ".join(f"{side}s {matrix.shape}" for side, (matrix, _) in sides.items())
         got += "" if width is None else f" against items of width {width}"
-        raise InputError(Fault("vectors", "two matrices of one width", got, "take both from the same model"))
+        raise InputError(Fault("vectors", "two matrices of one width", got, "use vectors of one model"))
     if "item" in sides and not len(sides["item"][0]):
         raise InputError(Fault("item vectors", "at least one", "none", "materialise item_vectors of this date"))
     faults = [fault for side, (matrix, ids) in sides.items() for fault in vector_faults(side, matrix, ids)]
@@ -102,7 +102,7 @@ def check_vectors(sides: Mapping[str, tuple[NDArray[np.floating[Any]], Any]], wi
 
 
 def vector_faults(side: str, vectors: NDArray[np.floating[Any]], ids: Any) -> list[Fault]:
-    """Returns a fault per kind of unusable vector: how many of it there are, and the first ids."""
+    """Returns a fault per kind of unusable vector, with the number of such vectors and their first ids."""
     finite = np.isfinite(vectors).all(axis=1)
     return _fault(side, "not finite (NaN or infinity)", ~finite, ids) + _fault(
         side, "all zeros", finite & ~vectors.any(axis=1), ids
@@ -124,14 +124,14 @@ def _fault(side: str, what: str, bad: NDArray[np.bool_], ids: Any) -> list[Fault
 
 
 def prepare_vectors(vectors: NDArray[np.floating[Any]], metric: Metric) -> Vectors:
-    """Returns the vectors as float32, of unit length for cosine."""
+    """Returns the vectors as float32 [N, D], scaled to unit length for cosine."""
     if metric is not Metric.COSINE:
         return np.ascontiguousarray(vectors, dtype=np.float32)
     unit = np.empty(vectors.shape, dtype=np.float32)
     step = max(1, _CELLS_AT_ONCE // max(vectors.shape[1], 1))
     for start in range(0, len(vectors), step):
         wide = np.array(vectors[start : start + step], dtype=np.float64, order="C")
-        # The largest entry first, or squares of tiny entries would vanish and a real direction would look like zeros.
+        # Divide by the largest entry first: squares of tiny entries would underflow and the vector would look like zeros.
         wide /= np.abs(wide).max(axis=1, keepdims=True, initial=np.finfo(np.float64).tiny)
         wide /= np.sqrt((wide * wide).sum(axis=1, keepdims=True))
         unit[start : start + step] = wide
@@ -168,7 +168,5 @@ def pair_scores(users: Vectors, items: Vectors, rows: NDArray[Any], columns: NDA
         else:
             terms *= users[rows[part]].T
         np.add.reduce(terms, axis=0, out=total[part])
-    with np.errstate(over="ignore"):  # beyond float32 lies infinity
-        return (0 - total if metric is Metric.L2 else total + 0).astype(
-            np.float32
-        )  # never -0, which would not equal 0 in bytes
+    with np.errstate(over="ignore"):  # sums beyond float32 become infinite
+        return (0 - total if metric is Metric.L2 else total + 0).astype(np.float32)  # -0 becomes 0

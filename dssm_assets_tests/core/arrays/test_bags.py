@@ -13,7 +13,7 @@ from dssm_assets.core.arrays.ragged import offsets_of
 ROWS = st.lists(st.lists(st.tuples(st.integers(0, 5), st.floats(width=32, allow_nan=False, allow_infinity=False)), max_size=5))
 
 
-def test_missing_values_count_neither_above_nor_below_the_line() -> None:
+def test_mean_bags_leave_out_missing_values_and_their_weight() -> None:
     # Rows: [4, 0, 6] -> mean of two, [0] -> empty, [] -> empty, [5].
     bags = mean_bags(np.array([4, 0, 6, 0, 5]), offsets_of(np.array([3, 1, 0, 1])))
     assert bags.values.tolist() == [4, 6, 5]
@@ -21,12 +21,12 @@ def test_missing_values_count_neither_above_nor_below_the_line() -> None:
     assert bags.weights.tolist() == [0.5, 0.5, 1.0]
 
 
-def test_importance_is_divided_by_its_sum_over_present_values() -> None:
+def test_mean_bags_divide_importance_by_its_sum_over_present_values() -> None:
     bags = mean_bags(np.array([1, 2, 0]), np.array([0, 3]), np.array([3.0, 1.0, 100.0]))
     assert bags.weights == pytest.approx([0.75, 0.25])
 
 
-def test_weights_are_divided_by_the_sum_of_their_sizes_over_present_values() -> None:
+def test_weighted_bags_divide_by_the_sum_of_absolute_weights() -> None:
     # [4, 0, 6] by 3, 100, -1: 0 is missing, 3 / 4 and -1 / 4. [5] by 9: alone, so 1. [7, 8] by 0, 2: 7 does not count.
     # [1] by 0: nothing counts. []: nothing is there.
     weights = np.array([3, 100, -1, 9, 0, 2, 0], np.float32)
@@ -38,7 +38,7 @@ def test_weights_are_divided_by_the_sum_of_their_sizes_over_present_values() -> 
 
 
 @given(ROWS, st.just(1.0) | st.floats(min_value=2**-100, max_value=2**100, width=32))
-def test_equal_weights_are_no_weights_bit_for_bit(rows: list[list[tuple[int, float]]], weight: float) -> None:
+def test_weighted_bags_of_equal_weights_equal_mean_bags(rows: list[list[tuple[int, float]]], weight: float) -> None:
     values = np.array([value for row in rows for value, _ in row], np.int32)
     offsets = offsets_of(np.array([len(row) for row in rows], np.int64))
     plain, weighted = mean_bags(values, offsets), weighted_bags(values, offsets, np.full(len(values), weight, np.float32))
@@ -47,7 +47,7 @@ def test_equal_weights_are_no_weights_bit_for_bit(rows: list[list[tuple[int, flo
 
 
 @given(ROWS)
-def test_any_finite_weights_equal_a_loop(rows: list[list[tuple[int, float]]]) -> None:
+def test_weighted_bags_equal_a_loop(rows: list[list[tuple[int, float]]]) -> None:
     values = np.array([value for row in rows for value, _ in row], np.int32)
     weights = np.array([weight for row in rows for _, weight in row], np.float32)
     bags = weighted_bags(values, offsets_of(np.array([len(row) for row in rows], np.int64)), weights)
@@ -59,7 +59,7 @@ def test_any_finite_weights_equal_a_loop(rows: list[list[tuple[int, float]]]) ->
         assert bags.weights[of_row] == pytest.approx([weight / total for _, weight in counted], rel=1e-6, abs=1e-37)
 
 
-def test_a_root_counts_many_values_for_more_than_one_of_them() -> None:
+def test_root_bags_weigh_many_values_more_than_one() -> None:
     # [4, 0, 6] has two values: 1 / sqrt(2) each; [0] none; [5] one.
     bags = root_bags(np.array([4, 0, 6, 0, 5]), offsets_of(np.array([3, 1, 1])))
     assert bags.values.tolist() == [4, 6, 5]

@@ -24,12 +24,12 @@ def bounds(array: pa.Array) -> list[tuple[int, int]]:
 
 
 @given(st.binary(min_size=1, max_size=40))
-def test_a_word_is_the_next_eight_bytes_the_lowest_first(data: bytes) -> None:
+def test_words_at_reads_eight_bytes_in_little_endian_order(data: bytes) -> None:
     expected = [int.from_bytes(data[start : start + 8], "little") for start in range(len(data))]
     assert values_of(data).words_at(np.arange(len(data))).tolist() == expected
 
 
-def test_words_one_after_the_other_for_fewer_and_fewer_positions() -> None:
+def test_words_from_reads_consecutive_words_for_shrinking_positions() -> None:
     values = values_of(bytes(range(1, 25)))
     words = list(values.words_from(np.array([3, 0]), [2, 1, 0]))
     # 04 05 .. 0b from the byte 3, 01 02 .. 08 from the byte 0, then 0c .. 13: the lowest byte comes first.
@@ -40,13 +40,13 @@ def test_words_one_after_the_other_for_fewer_and_fewer_positions() -> None:
     ]
 
 
-def test_positions_are_counted_from_the_first_byte_of_the_run() -> None:
+def test_run_positions_start_at_its_first_byte() -> None:
     [(rows, values)] = runs(pa.array(["skipped", "ab", None, "", "c"])[1:])
     assert (rows, values.starts.tolist(), values.lengths.tolist()) == (slice(0, 4), [0, 2, 2, 2], [2, 0, 0, 1])
     assert values.words_at(values.starts).tolist()[0] == int.from_bytes(b"abc", "little")
 
 
-def test_a_run_ends_at_so_many_values_or_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_ends_at_its_limit_of_values_or_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(byte_values, "_RUN_VALUES", 3)
     monkeypatch.setattr(byte_values, "_RUN_BYTES", 4)
     assert bounds(pa.array(["a", "b", "c", "d"])) == [(0, 3), (3, 4)]
@@ -55,7 +55,7 @@ def test_a_run_ends_at_so_many_values_or_bytes(monkeypatch: pytest.MonkeyPatch) 
     assert bounds(pa.array([], pa.string())) == []
 
 
-def test_hashes_come_back_in_the_order_of_the_values() -> None:
+def test_longest_first_returns_hashes_in_the_order_of_values() -> None:
     seen = []
 
     def hash_of(values: ByteValues, ends: list[int]) -> byte_values.Words:
@@ -71,7 +71,7 @@ def test_hashes_come_back_in_the_order_of_the_values() -> None:
 
 
 @pytest.mark.parametrize("longest", [255, 256, 65_535, 65_536])
-def test_counts_of_any_size_are_ordered(longest: int) -> None:
+def test_longest_first_orders_step_counts_of_any_size(longest: int) -> None:
     values = values_of(*[bytes([i]) for i in range(4)])
     counts = np.array([1, longest, 0, 2])
 

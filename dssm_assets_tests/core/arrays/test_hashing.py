@@ -31,19 +31,21 @@ def one_at_a_time(values: list[str | None], function: HashFunction) -> list[int]
 
 @each_function
 @pytest.mark.parametrize("arrow_type", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)
-def test_goldens_of_all_lengths_in_one_column(function: HashFunction, arrow_type: pa.DataType) -> None:
+def test_golden_hashes_of_all_lengths_in_one_column(function: HashFunction, arrow_type: pa.DataType) -> None:
     mixed = np.random.default_rng(0).permutation(np.array(goldens(), object))
     expected = [golden.murmur if function is HashFunction.MURMUR else golden.farm for golden in mixed]
     assert hash_values(pa.array([golden.value for golden in mixed], arrow_type), function).tolist() == expected
 
 
 @given(columns, functions, st.sampled_from([pa.string(), pa.large_string(), pa.string_view()]))
-def test_a_hash_is_of_its_value_alone(values: list[str | None], function: HashFunction, arrow_type: pa.DataType) -> None:
+def test_hash_depends_on_its_value_alone(values: list[str | None], function: HashFunction, arrow_type: pa.DataType) -> None:
     assert hash_values(pa.array(values, arrow_type), function).tolist() == one_at_a_time(values, function)
 
 
 @given(columns, functions, st.sampled_from([1, 2, 3]), st.sampled_from([1, 9, 1 << 22]))
-def test_runs_change_no_hash(values: list[str | None], function: HashFunction, run_values: int, run_bytes: int) -> None:
+def test_run_limits_do_not_change_hashes(
+    values: list[str | None], function: HashFunction, run_values: int, run_bytes: int
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(byte_values, "_RUN_VALUES", run_values)
         patch.setattr(byte_values, "_RUN_BYTES", run_bytes)
@@ -51,7 +53,7 @@ def test_runs_change_no_hash(values: list[str | None], function: HashFunction, r
 
 
 @given(columns, functions, st.data())
-def test_slices_chunks_and_dictionaries_hash_alike(
+def test_slices_chunks_and_dictionaries_have_equal_hashes(
     values: list[str | None], function: HashFunction, data: st.DataObject
 ) -> None:
     start = data.draw(st.integers(0, len(values)))
@@ -68,7 +70,7 @@ def test_slices_chunks_and_dictionaries_hash_alike(
 @each_function
 @pytest.mark.parametrize("index_type", [pa.int8(), pa.uint8(), pa.int32(), pa.int64(), pa.uint64()], ids=str)
 @pytest.mark.parametrize("row_count", [2, 70_000])
-def test_a_dictionary_of_either_size(function: HashFunction, index_type: pa.DataType, row_count: int) -> None:
+def test_dictionary_larger_or_smaller_than_its_column(function: HashFunction, index_type: pa.DataType, row_count: int) -> None:
     # Entry 3 is null, the last row is null; two rows are fewer than the entries, 70000 more than get hashes at once.
     codes = [i % 4 for i in range(1, row_count)]
     entries = pa.array(["a", "bb", "é" * 30, None], pa.string())
@@ -78,7 +80,7 @@ def test_a_dictionary_of_either_size(function: HashFunction, index_type: pa.Data
 
 
 @each_function
-def test_a_null_is_0_whatever_stands_under_it(function: HashFunction) -> None:
+def test_null_hashes_to_0_whatever_its_bytes(function: HashFunction) -> None:
     validity = pa.py_buffer(bytes([0b101]))
     offsets, data = pa.py_buffer(np.array([0, 1, 3, 4], np.int32)), pa.py_buffer(b"aXXb")
     column = pa.Array.from_buffers(pa.string(), 3, [validity, offsets, data])
@@ -89,7 +91,7 @@ def test_a_null_is_0_whatever_stands_under_it(function: HashFunction) -> None:
 
 
 @each_function
-def test_columns_of_nothing(function: HashFunction) -> None:
+def test_empty_and_null_columns(function: HashFunction) -> None:
     nothing = [pa.array([], pa.string()), pa.nulls(0), pa.chunked_array([], pa.string()), pa.array([], pa.string_view())]
     assert [hash_values(column, function).tolist() for column in nothing] == [[]] * 4
     assert hash_values(pa.array(["", ""]), function).tolist() == one_at_a_time(["", ""], function)
@@ -98,7 +100,7 @@ def test_columns_of_nothing(function: HashFunction) -> None:
 
 
 @each_function
-def test_bytes_at_an_odd_address_of_another_owner(function: HashFunction) -> None:
+def test_foreign_bytes_at_an_odd_address(function: HashFunction) -> None:
     owned = memoryview(b"?abcdefghijklmnopqrst")[1:]
     offsets = pa.py_buffer(np.array([0, 3, 20], np.int32))
     column = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(owned)])
@@ -112,12 +114,12 @@ def test_fixed_size_binary_hashes_its_bytes(function: HashFunction) -> None:
 
 
 @pytest.mark.parametrize("column", [pa.array([1]), pa.array([["a"]]), pa.array([1.5]).dictionary_encode()])
-def test_what_is_no_text_is_refused(column: pa.Array) -> None:
-    with pytest.raises(TypeError, match="hashes are of texts and binary values, not of"):
+def test_columns_without_text_are_refused(column: pa.Array) -> None:
+    with pytest.raises(TypeError, match="only text and binary values can be hashed"):
         hash_values(column)
 
 
-def test_murmur_is_what_is_used_where_nothing_is_said() -> None:
+def test_murmur_is_the_default() -> None:
     column = pa.array(["abc"])
     assert hash_values(column).tolist() == murmur_hash64a(column).tolist() == hash_values(column, HashFunction.MURMUR).tolist()
     assert HashFunction("murmur_hash64a") is HashFunction.MURMUR
@@ -132,7 +134,7 @@ def test_signed_keeps_the_bits() -> None:
     assert hash_texts([]).tolist() == []
 
 
-def test_every_process_hashes_alike() -> None:
+def test_hashes_are_equal_in_every_process() -> None:
     code = (
         "from dssm_assets.core.config.features import HashFunction\n"
         "from dssm_assets.core.arrays.hashing import hash_texts\n"
@@ -169,17 +171,17 @@ def model(data: bytes) -> int:
 
 
 @pytest.mark.parametrize(("text", "bucket"), AT_100_BUCKETS.items())
-def test_buckets_of_the_reference(text: str, bucket: int) -> None:
+def test_murmur_buckets_equal_the_reference(text: str, bucket: int) -> None:
     assert int(murmur_hash64a(pa.array([text]))[0]) % 100 == bucket
 
 
 @pytest.mark.parametrize("golden", goldens(), ids=lambda golden: len(golden.value))
-def test_hashes_of_libstdcxx(golden: Golden) -> None:
+def test_murmur_hashes_equal_libstdcxx(golden: Golden) -> None:
     assert murmur_hash64a(pa.array([golden.value])).tolist() == [golden.murmur]
 
 
 @given(st.lists(st.binary(max_size=40), max_size=30))
-def test_equals_the_byte_wise_model(values: list[bytes]) -> None:
+def test_murmur_equals_a_bytewise_model(values: list[bytes]) -> None:
     assert murmur_hash64a(pa.array(values, pa.binary())).tolist() == [model(value) for value in values]
 
 
@@ -200,24 +202,24 @@ def fingerprints(values: list[bytes]) -> list[int]:
 
 
 @pytest.mark.parametrize(("text", "bucket"), [("1", 49), ("2", 59), ("3", 21)])
-def test_farm_fingerprint64_buckets_of_the_reference(text: str, bucket: int) -> None:
+def test_fingerprint_buckets_equal_the_reference(text: str, bucket: int) -> None:
     assert fingerprints([text.encode()])[0] % 100 == bucket
 
 
-def test_buckets_of_tensorflow() -> None:
+def test_fingerprint_buckets_equal_tensorflow() -> None:
     # tf.strings.to_hash_bucket_fast(["Hello", "TensorFlow", "2.x"], 3) in its documentation.
     assert [fingerprint % 3 for fingerprint in fingerprints([b"Hello", b"TensorFlow", b"2.x"])] == [0, 2, 2]
 
 
-def test_published_hashes() -> None:
+def test_fingerprints_equal_published_ones() -> None:
     assert hash_texts(list(SIGNED), HashFunction.FARM).tolist() == list(SIGNED.values())
 
 
 @pytest.mark.parametrize("golden", goldens(), ids=lambda golden: len(golden.value))
-def test_hashes_of_googles_code(golden: Golden) -> None:
+def test_fingerprints_equal_google_farmhash(golden: Golden) -> None:
     assert fingerprints([golden.value]) == [golden.farm]
 
 
 @given(st.lists(st.integers(0, 300).flatmap(lambda size: st.binary(min_size=size, max_size=size)), max_size=20))
-def test_values_of_all_lengths_together_are_as_each_alone(values: list[bytes]) -> None:
+def test_fingerprints_of_mixed_lengths_equal_single_ones(values: list[bytes]) -> None:
     assert fingerprints(values) == [fingerprints([value])[0] for value in values]

@@ -13,9 +13,7 @@ rows = st.lists(st.one_of(st.none(), st.lists(st.integers(0, 9), max_size=4)), m
 
 
 @given(rows, st.integers(0, 8), st.sampled_from([pa.list_(pa.int64()), pa.large_list(pa.int64())]))
-def test_flatten_and_build_are_inverse_also_on_slices(
-    values: list[list[int] | None], start: int, arrow_type: pa.DataType
-) -> None:
+def test_build_inverts_flatten_also_on_slices(values: list[list[int] | None], start: int, arrow_type: pa.DataType) -> None:
     array = pa.array(values, arrow_type)[start:]
     flat, offsets = ragged.flatten(array)
     assert ragged.build(flat, offsets, ragged.null_mask(array)).to_pylist() == values[start:]
@@ -29,13 +27,13 @@ def test_keep_filters_inside_each_row(values: list[list[int] | None]) -> None:
     assert ragged.build(*kept).to_pylist() == [[number for number in row or [] if number % 2 == 0] for row in values]
 
 
-def test_fixed_size_lists_and_null_lists_over_hidden_elements() -> None:
+def test_flatten_skips_values_hidden_under_null_lists() -> None:
     array = pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int64(), 2))
     flat, offsets = ragged.flatten(array)
     assert (flat.to_pylist(), offsets.tolist()) == ([1, 2, 3, 4], [0, 2, 2, 4])
 
 
-def test_ranges_and_rows() -> None:
+def test_ranges_and_row_of_value_by_hand() -> None:
     assert ragged.ranges(np.array([5, 0, 9]), np.array([2, 0, 3])).tolist() == [5, 6, 9, 10, 11]
     assert ragged.row_of_value(np.array([0, 2, 2, 3])).tolist() == [0, 0, 2]
 

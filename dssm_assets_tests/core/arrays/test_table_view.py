@@ -26,7 +26,7 @@ def _table(count: int, cuts: list[int]) -> pa.Table:
 
 
 @given(cuts=st.lists(st.integers(0, 19), max_size=4), rows=st.lists(st.integers(0, 19), max_size=12))
-def test_reads_equal_pyarrow_for_any_chunking(cuts: list[int], rows: list[int]) -> None:
+def test_table_view_equals_pyarrow_for_any_chunks(cuts: list[int], rows: list[int]) -> None:
     table = _table(20, cuts)
     view = TableView(table, "t", {"a": pa.int32(), "b": LIST})
     selection = view.select(np.array(rows, np.int64))
@@ -36,13 +36,13 @@ def test_reads_equal_pyarrow_for_any_chunking(cuts: list[int], rows: list[int]) 
     assert got == [list(range(row % 4)) for row in rows]
 
 
-def test_blocks_are_the_values_of_the_rows_alone() -> None:
+def test_table_view_blocks_hold_only_values_of_rows() -> None:
     view = TableView(_table(20, [7]).slice(2, 9), "t", {"a": pa.int32(), "b": LIST})
     assert [block.tolist() for block in view.blocks("a")] == [[20, 30, 40, 50, 60], [70, 80, 90, 100]]
     assert [len(block) for block in view.blocks("b")] == [2 + 3 + 0 + 1 + 2, 3 + 0 + 1 + 2]
 
 
-def test_memory_mapped_columns_are_not_copied(tmp_path: Path) -> None:
+def test_table_view_does_not_copy_a_memory_map(tmp_path: Path) -> None:
     path = str(tmp_path / "t.arrow")
     whole = pa.table({"a": pa.array(np.zeros(1_000_000, np.int32))})
     with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, whole.schema) as writer:
@@ -56,7 +56,7 @@ def test_memory_mapped_columns_are_not_copied(tmp_path: Path) -> None:
         assert pa.total_allocated_bytes() - before < 100_000
 
 
-def test_every_bad_column_is_named_at_once() -> None:
+def test_table_view_names_every_bad_column() -> None:
     table = pa.table({"a": pa.array([1, None], pa.int32()), "b": pa.array([1, 2], pa.int64())})
     with pytest.raises(SchemaError) as caught:
         TableView(table, "samples", {"a": pa.int32(), "b": pa.int32(), "c": LIST})
@@ -102,12 +102,12 @@ def read(source: pa.Table, rows: list[int]) -> pa.Table:
 
 
 @given(cuts=st.lists(st.integers(0, 19), max_size=5), first=st.integers(0, 3), rows=st.lists(st.integers(0, 16), max_size=12))
-def test_row_gather_reads_equal_pyarrow_for_any_chunking(cuts: list[int], first: int, rows: list[int]) -> None:
+def test_row_gather_equals_pyarrow_for_any_chunks(cuts: list[int], first: int, rows: list[int]) -> None:
     source = cut(table(20), cuts).slice(first)
     assert read(source, rows).equals(source.take(pa.array(rows, pa.int64())).combine_chunks())
 
 
-def test_flat_columns_of_one_type_are_read_together() -> None:
+def test_row_gather_reads_flat_columns_as_a_matrix() -> None:
     source = cut(table(9), [2, 5]).select(["b", "a"])
     gather = RowGather(source, flat=["b", "a"])
     assert gather.read_matrix(gather.select(np.array([8, 0, 4]))).tolist() == [[81, 80], [1, 0], [41, 40]]
@@ -116,7 +116,7 @@ def test_flat_columns_of_one_type_are_read_together() -> None:
     assert only_lists.read_matrix(only_lists.select(np.array([1, 2]))).shape == (2, 0)
 
 
-def test_chunks_may_lie_in_files_and_in_memory(tmp_path: Path) -> None:
+def test_row_gather_reads_chunks_in_files_and_in_memory(tmp_path: Path) -> None:
     parts = [table(5), table(3).slice(0, 0), table(4), table(6)]
     for place in (0, 2):
         path = str(tmp_path / f"{place}.arrow")
@@ -128,7 +128,7 @@ def test_chunks_may_lie_in_files_and_in_memory(tmp_path: Path) -> None:
     assert read(source, rows).equals(source.take(rows).combine_chunks())
 
 
-def test_columns_that_are_mapped_are_not_copied(tmp_path: Path) -> None:
+def test_row_gather_does_not_copy_a_memory_map(tmp_path: Path) -> None:
     path = str(tmp_path / "t.arrow")
     whole = pa.table({"a": pa.array(np.arange(1_000_000, dtype=np.int32))})
     with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, whole.schema) as writer:
@@ -140,7 +140,7 @@ def test_columns_that_are_mapped_are_not_copied(tmp_path: Path) -> None:
     assert pa.total_allocated_bytes() - before < 100_000
 
 
-def test_values_that_start_at_an_odd_byte_are_read_too() -> None:
+def test_row_gather_reads_unaligned_values() -> None:
     numbers = np.array([7, 8, 9], np.int32)
     odd = pa.Array.from_buffers(pa.int32(), 3, [None, pa.py_buffer(b"x" + numbers.tobytes()).slice(1)])
     source = pa.table({"a": pa.chunked_array([odd, pa.array([5], pa.int32())])})
@@ -149,12 +149,12 @@ def test_values_that_start_at_an_odd_byte_are_read_too() -> None:
 
 
 @pytest.mark.parametrize("rows", [[0, 4], [-1, 0]])
-def test_rows_outside_the_table_are_refused(rows: list[int]) -> None:
+def test_row_gather_refuses_rows_outside_the_table(rows: list[int]) -> None:
     with pytest.raises(IndexError, match="of a table of 4"):
         RowGather(cut(table(4), [2]), flat=["a"]).select(np.array(rows))
 
 
-def test_an_empty_table_gives_no_rows() -> None:
+def test_row_gather_of_an_empty_table() -> None:
     gather = RowGather(table(0), flat=["a", "b"], lists=["bag"])
     at = gather.select(np.array([], np.int64))
     assert gather.read_matrix(at).shape == (0, 2)
@@ -164,7 +164,7 @@ def test_an_empty_table_gives_no_rows() -> None:
         gather.select(np.array([0]))
 
 
-def test_lists_that_are_all_empty_have_no_values() -> None:
+def test_row_gather_reads_empty_lists() -> None:
     source = pa.table({"bag": pa.chunked_array([pa.array([[], []], LIST_ROW_GATHER), pa.array([[3], []], LIST_ROW_GATHER)])})
     gather = RowGather(source, lists=["bag"])
     values, offsets = gather.read_list("bag", gather.select(np.array([0, 2, 1])))

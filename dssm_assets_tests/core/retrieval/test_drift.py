@@ -33,13 +33,13 @@ def orthogonal(dims: int, seed: int) -> np.ndarray[Any, Any]:
     return np.linalg.qr(np.random.default_rng(seed).normal(size=(dims, dims)))[0]
 
 
-def test_common_ids_and_the_shares_of_new_and_gone_ones() -> None:
+def test_common_ids_and_fractions_of_new_and_gone_ids() -> None:
     common = find_common_ids(ids("d", "b", "a"), ids("a", "b", "c", "e"), limit=10, seed=1)
     assert common.ids.to_pylist() == ["a", "b"]
     assert (common.common_count, common.new_frac, common.gone_frac) == (2, pytest.approx(1 / 3), 0.5)
 
 
-def test_more_than_the_limit_are_sampled_by_the_seed() -> None:
+def test_common_ids_beyond_the_limit_are_sampled_by_seed() -> None:
     many = ids(*range(100))
     first, again, other = (find_common_ids(many, many, limit=10, seed=seed).ids.to_pylist() for seed in (1, 1, 2))
     assert first == again == sorted(set(first))
@@ -48,12 +48,12 @@ def test_more_than_the_limit_are_sampled_by_the_seed() -> None:
     assert find_common_ids(many, many, limit=10, seed=1).common_count == 100
 
 
-def test_text_and_integer_ids_have_nothing_in_common() -> None:
+def test_text_and_integer_ids_have_no_id_in_common() -> None:
     assert find_common_ids(ids("1"), ids(1), limit=10, seed=1) == CommonIds(pa.array([], pa.string()), 0, 1, 1)
     assert find_common_ids(pa.chunked_array([pa.array([1], pa.int32())]), ids(1), limit=10, seed=1).common_count == 1
 
 
-def test_the_docstring_example_a_quarter_turn() -> None:
+def test_drift_of_a_quarter_turn() -> None:
     before = np.array([[1, 0], [0, 1], [3, 0], [0, 2]] * 4)
     now = np.array([[0, 1], [-1, 0], [0, 1], [-1, 0]] * 4)
     found = compute_drift(now, before, seed=0)
@@ -63,7 +63,7 @@ def test_the_docstring_example_a_quarter_turn() -> None:
     assert found.aligned.mean == pytest.approx(1)
 
 
-def test_cosines_by_hand() -> None:
+def test_drift_cosines_by_hand() -> None:
     # Cosines 1, 0, -1 and 3/5, whatever the lengths: mean 0.15, and the 5th percentile 0.05 * 3 of the way from -1 to 0.
     found = compute_drift(np.array([[2, 0], [0, 5], [-1, 0], [3, 4]]), np.array([[1, 0], [7, 0], [1, 0], [1, 0]]), seed=0)
     assert found.raw is not None
@@ -72,7 +72,7 @@ def test_cosines_by_hand() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(dims=st.integers(2, 6), seed=st.integers(0, 1000), scale=st.floats(0.1, 10))
-def test_any_rotation_mirroring_and_scale_is_taken_out(dims: int, seed: int, scale: float) -> None:
+def test_aligned_cosine_ignores_rotation_mirroring_and_scale(dims: int, seed: int, scale: float) -> None:
     before = random(60, dims, seed)
     found = compute_drift(before @ orthogonal(dims, seed + 1) * scale, before, seed=3)
     assert found.aligned is not None
@@ -80,7 +80,7 @@ def test_any_rotation_mirroring_and_scale_is_taken_out(dims: int, seed: int, sca
     assert found.aligned.p5 == pytest.approx(1, abs=1e-4)
 
 
-def test_the_rotation_is_the_best_one() -> None:
+def test_fitted_rotation_is_the_best_one() -> None:
     rows, targets = random(50, 4, 1).astype(np.float64), random(50, 4, 2).astype(np.float64)
     best = fit_rotation(rows, targets)
     np.testing.assert_allclose(best @ best.T, np.eye(4), atol=1e-12)
@@ -89,7 +89,7 @@ def test_the_rotation_is_the_best_one() -> None:
     np.testing.assert_allclose(fit_rotation(targets @ best.T, targets), best, atol=1e-10)
 
 
-def test_noise_is_not_aligned_with_noise() -> None:
+def test_alignment_does_not_fit_noise() -> None:
     # Fitted and measured on the same 16 ids, 8 dimensions of noise would reach a mean cosine of about 0.57.
     found = [compute_drift(random(16, 8, seed), random(16, 8, seed + 100), seed=seed).aligned for seed in range(40)]
     means = [cosines.mean for cosines in found if cosines is not None]
@@ -97,18 +97,18 @@ def test_noise_is_not_aligned_with_noise() -> None:
     assert abs(np.mean(means)) < 0.1
 
 
-def test_too_few_ids_are_not_aligned() -> None:
+def test_alignment_needs_enough_ids() -> None:
     assert compute_drift(random(15, 8, 1), random(15, 8, 2), seed=1).aligned is None
     assert compute_drift(random(16, 8, 1), random(16, 8, 2), seed=1).aligned is not None
 
 
-def test_vectors_without_a_direction_do_not_count() -> None:
+def test_drift_skips_vectors_without_direction() -> None:
     before = np.array([[1, 0], [0, 0], [np.nan, 1], [np.inf, 1], [0, 1]])
     found = compute_drift(np.array([[1, 0], [1, 0], [1, 0], [1, 0], [0, 0]]), before, seed=0)
     assert found == Drift(1, Cosines(1.0, 1.0), None)
 
 
-def test_another_width_is_no_comparison() -> None:
+def test_drift_of_different_widths_compares_nothing() -> None:
     assert compute_drift(random(9, 3, 1), random(9, 2, 1), seed=1) == Drift(0, None, None)
 
 
@@ -116,7 +116,7 @@ def verdict(found: Drift, *, before_count: int = 100, width: int = 2, min_cosine
     return DriftReport("2024-01-01", CommonIds(pa.array([1, 2]), 2, 3, before_count), found, width, min_cosine)
 
 
-def test_the_aligned_cosine_decides() -> None:
+def test_drift_verdict_uses_the_aligned_cosine() -> None:
     low, high = Cosines(0.1, 0.0), Cosines(0.5, 0.2)
     assert verdict(Drift(40, raw=low, aligned=high)).passed
     assert not verdict(Drift(40, raw=high, aligned=low)).passed
@@ -126,14 +126,14 @@ def test_the_aligned_cosine_decides() -> None:
     )
 
 
-def test_replaced_ids_are_a_drift_and_a_tiny_table_is_none() -> None:
+def test_replaced_ids_fail_and_a_tiny_table_passes() -> None:
     assert not verdict(Drift(2, Cosines(1, 1), None), before_count=4).passed
     assert verdict(Drift(2, Cosines(1, 1), None), before_count=3).passed
     assert "at least 4 are needed to align 2 dimensions" in verdict(Drift(2, Cosines(1, 1), None)).sentence
     assert "another width" in verdict(Drift(0, None, None)).sentence
 
 
-def test_the_figures() -> None:
+def test_drift_report_facts() -> None:
     facts = verdict(Drift(40, raw=Cosines(0.1, -0.2), aligned=Cosines(0.9, 0.8))).facts()
     assert facts == {
         "drift_against": "2024-01-01",

@@ -53,7 +53,7 @@ def tied_worlds(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int, list[set[
 
 @settings(max_examples=150, deadline=None)
 @given(tied_worlds(), st.integers(1, 3), st.sampled_from([Metric.IP, Metric.L2]))
-def test_small_worlds_full_of_ties_equal_brute_force(
+def test_search_with_many_ties_equals_brute_force(
     world: tuple[np.ndarray, np.ndarray, int, list[set[int]]], block: int, metric: Metric
 ) -> None:
     users, items, k, banned = world
@@ -80,9 +80,7 @@ def spare(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 @pytest.mark.parametrize("metric", [Metric.IP, Metric.L2])
 @pytest.mark.parametrize("distinct", [1, 7, 40, 3000])
 @pytest.mark.parametrize("banned_size", [0, 5, 300])
-def test_proposals_and_the_search_of_all_items_equal_brute_force(
-    spare: str, distinct: int, banned_size: int, metric: Metric
-) -> None:
+def test_search_with_and_without_proof_equals_brute_force(spare: str, distinct: int, banned_size: int, metric: Metric) -> None:
     rng = np.random.default_rng(distinct + banned_size)
     users, items = rng.normal(size=(12, 16)).astype(np.float32), few_shapes(rng, distinct, 900, 16)
     banned = [
@@ -99,7 +97,7 @@ def test_proposals_and_the_search_of_all_items_equal_brute_force(
 
 @pytest.mark.filterwarnings("ignore:overflow")
 @pytest.mark.parametrize("exponent", [-25, -18, 0, 12, 17])
-def test_vectors_of_any_size_are_searched_right(spare: str, exponent: int) -> None:
+def test_search_is_exact_for_vectors_of_any_length(spare: str, exponent: int) -> None:
     # Below: products vanish in float32. Above: they overflow, so no quick score can be trusted.
     rng = np.random.default_rng(4)
     users = (rng.normal(size=(4, 8)) * 10.0**exponent).astype(np.float32)
@@ -109,7 +107,7 @@ def test_vectors_of_any_size_are_searched_right(spare: str, exponent: int) -> No
         assert index.tolist() == slow(users, items, 9, [set()] * 4, metric)
 
 
-def test_hundreds_of_equal_items_cost_time_and_nothing_else(spare: str) -> None:
+def test_search_among_hundreds_of_equal_items_is_exact(spare: str) -> None:
     rng = np.random.default_rng(8)
     users, items = rng.normal(size=(6, 8)).astype(np.float32), rng.normal(size=(900, 8)).astype(np.float32)
     items[::2] = items[0]
@@ -118,7 +116,7 @@ def test_hundreds_of_equal_items_cost_time_and_nothing_else(spare: str) -> None:
         assert index.tolist() == slow(users, items, k, [set()] * 6)
 
 
-def test_a_product_that_is_infinity_minus_infinity_is_not_lost() -> None:
+def test_search_keeps_items_whose_float32_products_overflow() -> None:
     # 3e19 * 3e19 - 3e19 * 2.97e19 = 9e36 is a float32; both products are not.
     items = np.full((700, 2), 1e-3, np.float32) * np.arange(1, 701)[:, None].astype(np.float32)
     items[123] = 3e19, -2.97e19
@@ -127,7 +125,7 @@ def test_a_product_that_is_infinity_minus_infinity_is_not_lost() -> None:
     np.testing.assert_allclose(scores, [[9e36]], rtol=1e-3)
 
 
-def test_users_with_few_and_many_exclusions_share_no_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_users_with_few_and_many_exclusions_equal_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(13)
     users, items = rng.normal(size=(9, 8)).astype(np.float32), rng.normal(size=(400, 8)).astype(np.float32)
     banned = [set(rng.choice(400, size=size, replace=False).tolist()) for size in (300, 0, 7, 399, 1, 400, 50, 0, 120)]
@@ -137,13 +135,13 @@ def test_users_with_few_and_many_exclusions_share_no_block_size(monkeypatch: pyt
         assert top_k(users, items, 15, similarity=Metric.IP, excluded=exclusions(banned))[0].tolist() == expected
 
 
-def test_an_item_excluded_twice_is_excluded_once() -> None:
+def test_repeated_exclusions_count_once() -> None:
     users, items = np.ones((1, 1), np.float32), np.arange(1, 101, dtype=np.float32)[:, None]
     twice = Exclusions(np.array([0, 80]), np.repeat(np.arange(60, 100), 2))
     assert top_k(users, items, 60, similarity=Metric.IP, excluded=twice)[0].tolist() == [list(range(59, -1, -1))]
 
 
-def test_a_user_whose_best_items_are_all_excluded_gets_the_next_best() -> None:
+def test_user_with_excluded_best_items_gets_the_next_best() -> None:
     rng = np.random.default_rng(21)
     users, items = rng.normal(size=(4, 16)).astype(np.float32), rng.normal(size=(2000, 16)).astype(np.float32)
     best = slow(users, items, 320, [set()] * 4)
@@ -153,7 +151,7 @@ def test_a_user_whose_best_items_are_all_excluded_gets_the_next_best() -> None:
 
 
 @pytest.mark.parametrize("metric", [Metric.IP, Metric.L2])
-def test_most_lists_are_proven_by_their_proposals(monkeypatch: pytest.MonkeyPatch, metric: Metric) -> None:
+def test_proposals_prove_most_lists(monkeypatch: pytest.MonkeyPatch, metric: Metric) -> None:
     rng = np.random.default_rng(3)
     users, items = rng.normal(size=(50, 16)).astype(np.float32), rng.normal(size=(2000, 16)).astype(np.float32)
     expected = slow(users, items, 10, [set()] * 50, metric)
@@ -179,7 +177,7 @@ def clusters(rng: np.random.Generator, count: int, dim: int, spread: float) -> n
 @pytest.mark.parametrize("dim", [1, 3, 64, 300])
 @pytest.mark.parametrize("spread", [1e-4, 1.0])
 @pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
-def test_the_margin_of_quick_scores_holds_for_every_pair(metric: Metric, dim: int, spread: float, size: float) -> None:
+def test_margin_of_quick_scores_holds_for_every_pair(metric: Metric, dim: int, spread: float, size: float) -> None:
     rng = np.random.default_rng(dim)
     users, items = (clusters(rng, count, dim, spread) * np.float32(size) for count in (20, 200))
     corpus = Corpus(items, metric)
@@ -192,7 +190,7 @@ def test_the_margin_of_quick_scores_holds_for_every_pair(metric: Metric, dim: in
         assert gap.max() > 0  # scores that are never off would prove nothing here
 
 
-def test_blocks_and_copies_of_items_change_nothing() -> None:
+def test_block_size_and_threads_do_not_change_lists() -> None:
     rng = np.random.default_rng(11)
     users, items = rng.normal(size=(300, 24)).astype(np.float32), few_shapes(rng, 500, 1500, 24)
     whole = top_k(users, items, 50, similarity=Similarity.COSINE)
@@ -210,13 +208,13 @@ def test_cosine_ignores_length_and_inner_product_does_not() -> None:
     assert top_k(user, items, 3, similarity=Similarity.INNER_PRODUCT)[0].tolist() == [[1, 0, 2]]
 
 
-def test_l2_prefers_the_nearest_and_scores_are_minus_squared_distances() -> None:
+def test_l2_scores_are_negative_squared_distances() -> None:
     index, scores = top_k(np.array([[1.0, 0.0]]), np.array([[4.0, 4.0], [1.0, 0.5], [3.0, 0.0]]), 3, similarity=Metric.L2)
     assert index.tolist() == [[1, 2, 0]]
     assert scores.tolist() == [[-0.25, -4, -25]]
 
 
-def test_a_corpus_is_searched_again_and_again() -> None:
+def test_corpus_can_be_searched_repeatedly() -> None:
     rng = np.random.default_rng(2)
     users, items = rng.normal(size=(9, 4)), rng.normal(size=(50, 4))
     corpus = Corpus(items, Metric.COSINE)
@@ -229,7 +227,7 @@ def test_a_corpus_is_searched_again_and_again() -> None:
         search(corpus, np.zeros((1, 4)), 6, user_ids=["u"])
 
 
-def test_fewer_items_than_k_end_in_minus_one_and_no_users_give_no_rows() -> None:
+def test_short_lists_are_padded_and_no_users_give_no_rows() -> None:
     items = np.array([[1.0], [2.0], [3.0]])
     index, scores = top_k(
         np.array([[1.0], [1.0]]), items, 5, similarity=Similarity.INNER_PRODUCT, excluded=exclusions([{2}, {0, 1, 2}])
@@ -239,7 +237,7 @@ def test_fewer_items_than_k_end_in_minus_one_and_no_users_give_no_rows() -> None
     assert top_k(np.zeros((0, 1)), items, 2, similarity=Similarity.COSINE)[0].shape == (0, 2)
 
 
-def test_exclusions_that_do_not_fit_are_refused() -> None:
+def test_search_refuses_exclusions_that_do_not_fit() -> None:
     users, items = np.ones((2, 1)), np.ones((3, 1))
     with pytest.raises(InputError, match=r"2 indices outside"):
         top_k(users, items, 1, similarity=Similarity.COSINE, excluded=exclusions([{3}, {-1}]))
@@ -251,7 +249,7 @@ def test_exclusions_that_do_not_fit_are_refused() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_selection_from_a_block_equals_sorting_tuples(data: st.DataObject) -> None:
+def test_top_k_scores_equals_sorting_tuples(data: st.DataObject) -> None:
     num_items = data.draw(st.integers(1, 15))
     row = st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 2.0]), min_size=num_items, max_size=num_items)
     block = data.draw(st.lists(row, min_size=1, max_size=4))
@@ -264,7 +262,7 @@ def test_selection_from_a_block_equals_sorting_tuples(data: st.DataObject) -> No
         assert values == [-s for s, _ in best] + [-np.inf] * (k - len(best))
 
 
-def test_selection_leaves_its_input_alone_and_refuses_nan() -> None:
+def test_top_k_scores_keeps_its_input_and_refuses_nan() -> None:
     scores = np.array([[1.0, 2.0]])
     top_k_scores(scores, 1, exclusions([{1}]))
     assert scores.tolist() == [[1.0, 2.0]]

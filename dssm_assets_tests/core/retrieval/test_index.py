@@ -42,11 +42,11 @@ class Fixed:
         (10**9, {"index": "flat"}, IndexKind.FLAT),
     ],
 )
-def test_the_kind_follows_the_size_unless_it_is_given(count: int, changes: dict[str, Any], kind: IndexKind) -> None:
+def test_index_kind_follows_corpus_size_unless_configured(count: int, changes: dict[str, Any], kind: IndexKind) -> None:
     assert choose_kind(count, Serving(**changes)) is kind
 
 
-def test_sizes_that_contradict_each_other_are_refused() -> None:
+def test_contradictory_index_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="hnsw_max_items 5 is less than flat_max_items 6"):
         Serving(flat_max_items=6, hnsw_max_items=5)
 
@@ -65,7 +65,7 @@ def test_recall_by_hand() -> None:
     assert recall_at(Fixed([[4, 3, -1]]), items, user, bars) == {2: 0.0, 3: 0.0}
 
 
-def test_flat_finds_everything_and_is_what_its_bytes_say() -> None:
+def test_flat_index_finds_everything_also_after_reading_back() -> None:
     items, users = unit(500, 1), unit(40, 2)
     shipped = ship_index(items, users, [5, 50, 900], Serving(), seed=3)
     assert (shipped.kind, dict(shipped.parameters)) == ("Flat", {})
@@ -77,7 +77,7 @@ def test_flat_finds_everything_and_is_what_its_bytes_say() -> None:
 
 
 @pytest.mark.parametrize(("kind", "name", "depth"), [("hnsw", "HNSW", "ef_search"), ("ivf", "IVF", "probes")])
-def test_an_index_searches_deeper_until_it_finds_enough(kind: str, name: str, depth: str) -> None:
+def test_index_searches_deeper_until_recall_is_reached(kind: str, name: str, depth: str) -> None:
     items, users = unit(4000, 1, 32), unit(60, 2, 32)
     low, high = (ship_index(items, users, [10, 100], Serving(index=kind, min_index_recall=r), seed=3) for r in (0.0, 0.999))
     assert low.kind == high.kind == name
@@ -87,7 +87,7 @@ def test_an_index_searches_deeper_until_it_finds_enough(kind: str, name: str, de
     assert high.recall_at == recall_at(high.index, items, users, kth_best(items, users, [10, 100]))
 
 
-def test_the_depth_is_stored_with_the_index() -> None:
+def test_search_depth_is_stored_with_the_index() -> None:
     items, users = unit(2000, 1), unit(20, 2)
     for kind in ("hnsw", "ivf"):
         shipped = ship_index(items, users, [10], Serving(index=kind), seed=3)
@@ -95,7 +95,7 @@ def test_the_depth_is_stored_with_the_index() -> None:
         assert again.search(users, 10)[1].tolist() == shipped.index.search(users, 10)[1].tolist()
 
 
-def test_ivf_searched_whole_finds_everything_and_the_seed_decides_its_cells() -> None:
+def test_ivf_over_all_cells_finds_everything_and_seed_sets_its_cells() -> None:
     items, users = unit(3000, 1), unit(20, 2)
     whole = ship_index(items, users, [10], Serving(index="ivf", min_index_recall=1.0), seed=3)
     assert whole.recall_at == {10: 1.0}
@@ -106,13 +106,13 @@ def test_ivf_searched_whole_finds_everything_and_the_seed_decides_its_cells() ->
     assert not np.array_equal(first, other)
 
 
-def test_a_tiny_corpus_works_with_every_kind() -> None:
+def test_tiny_corpus_works_with_every_kind() -> None:
     items, users = unit(3, 1), unit(2, 2)
     for kind in IndexKind:
         assert ship_index(items, users, [10, 200], Serving(index=kind), seed=1).recall_at == {10: 1.0, 200: 1.0}, kind
 
 
-def test_what_cannot_be_searched_is_refused() -> None:
+def test_index_without_items_or_users_is_refused() -> None:
     with pytest.raises(InputError, match="item vectors of the index: expected at least one, got none"):
         ship_index(unit(0, 1), unit(2, 2), [5], Serving(), seed=1)
     with pytest.raises(InputError, match="one width, got 16 and 8"):

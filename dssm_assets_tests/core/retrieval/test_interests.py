@@ -14,7 +14,7 @@ from dssm_assets.core.retrieval.interests import flatten_interests, search_inter
 from dssm_assets.core.retrieval.vectors import Metric
 
 
-def test_the_docstring_example() -> None:
+def test_two_interests_by_hand() -> None:
     corpus = Corpus(np.array([[1, 0], [0, 1], [0.6, 0.8]]), Metric.IP)
     vectors, bounds = flatten_interests(np.array([[[1.0, 0.0], [0.0, 1.0]]]))
     index, scores = search_interests(corpus, vectors, bounds, 3)
@@ -22,7 +22,7 @@ def test_the_docstring_example() -> None:
     np.testing.assert_allclose(scores, [[1, 1, 0.8]], rtol=1e-6)
 
 
-def test_k_counts_distinct_items_after_the_merge() -> None:
+def test_merged_list_has_k_distinct_items() -> None:
     # Both interests find item 0 first; the second place of the user is item 1, not item 0 again.
     corpus = Corpus(np.array([[5.0, 5.0], [2.0, 0.0], [0.0, 1.0]]), Metric.IP)
     index, scores = search_interests(corpus, *flatten_interests(np.array([[[1.0, 0.0], [0.0, 1.0]]])), 2)
@@ -42,7 +42,7 @@ GRID = st.lists(st.integers(-2, 2), min_size=3, max_size=3).filter(any)
     st.integers(1, 4),
     st.data(),
 )
-def test_ragged_users_equal_the_maximum_over_their_vectors(
+def test_users_of_many_vectors_equal_the_maximum_over_them(
     users: list[list[list[int]]], items: list[list[int]], k: int, metric: Metric, block: int, data: st.DataObject
 ) -> None:
     banned = [data.draw(st.sets(st.integers(0, len(items) - 1))) for _ in users]
@@ -67,7 +67,7 @@ def score(user: list[int], item: list[int], metric: Metric) -> int:
     return sum(a * b for a, b in zip(user, item, strict=True))
 
 
-def test_a_broken_interest_is_named_by_its_user() -> None:
+def test_unusable_interest_is_named_by_its_user() -> None:
     corpus = Corpus(np.eye(2), Metric.IP)
     with pytest.raises(InputError, match="1 of 3 all zeros: v"):
         search_interests(corpus, np.array([[1, 0], [0, 0], [1, 1]]), np.array([0, 1, 3]), 1, user_ids=["u", "v"])
@@ -76,7 +76,7 @@ def test_a_broken_interest_is_named_by_its_user() -> None:
 
 
 @pytest.mark.parametrize("metric", list(Metric))
-def test_an_item_is_never_its_own_neighbour(metric: Metric) -> None:
+def test_similar_items_leave_out_the_item_itself(metric: Metric) -> None:
     # 0 and 2 are the same point: each is the other's nearest, and neither its own.
     corpus = Corpus(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.9, 0.3]]), metric)
     index, _ = similar_items(corpus, np.array([0, 2, 0]), 4)

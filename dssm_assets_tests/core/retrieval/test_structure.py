@@ -35,7 +35,7 @@ def test_sound_vectors_pass() -> None:
 
 
 @pytest.mark.parametrize("parts", [1, 3])
-def test_each_fault_names_the_first_ids(parts: int) -> None:
+def test_each_fault_names_its_first_ids(parts: int) -> None:
     ids = ["a", "b", "c", "d", "e", "a", "f"]
     vectors = [[1, 0], [NAN, 1], [0, 0], [INF, 0], None, [1, 1], [1, None]]
     bad = report(ids, vectors, expected=9, parts=parts)
@@ -57,29 +57,29 @@ def test_only_the_first_five_ids_are_named_and_all_are_counted() -> None:
     assert bad.sentence == "8 all zeros: 0, 1, 2, 3, 4, ..."
 
 
-def test_a_missing_id_is_named_as_such() -> None:
+def test_missing_id_is_reported() -> None:
     bad = report([1, None], [[1, 0], [1, 0]])
     assert bad.sentence == "1 without an id: null"
 
 
-def test_an_id_of_three_rows_is_two_rows_too_many() -> None:
+def test_id_of_three_rows_counts_as_two_faults() -> None:
     bad = report([7, 8, 7, 7], [[1, 0]] * 4, parts=2)
     assert bad.sentence == "2 under an id that another row has: 7, ..."
 
 
-def test_another_width_or_type_is_told() -> None:
+def test_wrong_width_or_type_is_reported() -> None:
     assert report(["a"], [[1, 0]], width=3).sentence == "vectors are fixed_size_list<item: float>[2], not 3 float32 each"
     structure = VectorStructure(width=2, expected_row_count=1)
     structure.check_rows(pa.array(["a"]), pa.array([[1.0, 0.0]], pa.list_(pa.float64(), 2)))
     assert not structure.report().passed
 
 
-def test_no_rows_are_sound_where_none_are_expected() -> None:
+def test_empty_table_passes_if_no_rows_are_expected() -> None:
     assert VectorStructure(width=2, expected_row_count=0).report().passed
     assert not VectorStructure(width=2, expected_row_count=1).report().passed
 
 
-def test_a_slice_is_read_as_its_own_rows() -> None:
+def test_sliced_arrays_are_checked_by_their_rows() -> None:
     ids, vectors = pa.array([1, 2, 3]), pa.array([[0, 0], [1, 0], [0, 0]], pa.list_(pa.float32(), 2))
     structure = VectorStructure(width=2, expected_row_count=1)
     structure.check_rows(ids.slice(1, 1), vectors.slice(1, 1))
@@ -91,7 +91,7 @@ _ROWS = st.lists(st.tuples(st.integers(0, 4), st.none() | st.lists(_FLOATS, min_
 
 
 @given(rows=_ROWS, parts=st.integers(1, 4))
-def test_the_counts_are_those_of_a_plain_loop(rows: list[tuple[int, list[float] | None]], parts: int) -> None:
+def test_fault_counts_equal_a_loop(rows: list[tuple[int, list[float] | None]], parts: int) -> None:
     ids, vectors = [row[0] for row in rows], [row[1] for row in rows]
     expected = {
         "without a vector": sum(vector is None for vector in vectors),

@@ -10,7 +10,7 @@ from dssm_assets.core.errors import InputError
 from dssm_assets.core.retrieval.vectors import Metric, check_vectors, prepare_vectors, to_matrix, vector_lengths
 
 
-def test_a_fixed_size_list_column_becomes_a_matrix_also_from_a_slice() -> None:
+def test_to_matrix_reads_fixed_size_lists_and_slices() -> None:
     values = pa.array(np.arange(8, dtype=np.float32))
     column = pa.FixedSizeListArray.from_arrays(values, 2)
     assert to_matrix(column, "v").tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
@@ -18,21 +18,21 @@ def test_a_fixed_size_list_column_becomes_a_matrix_also_from_a_slice() -> None:
     assert to_matrix(pa.chunked_array([column.slice(3), column.slice(0, 1)]), "v").tolist() == [[6, 7], [0, 1]]
 
 
-def test_a_missing_vector_and_another_type_are_refused() -> None:
+def test_to_matrix_refuses_missing_vectors_and_other_types() -> None:
     with pytest.raises(InputError, match="no missing vectors"):
         to_matrix(pa.array([[1.0, 2.0], None], pa.list_(pa.float32(), 2)), "item_vectors")
     with pytest.raises(InputError, match="fixed_size_list"):
         to_matrix(pa.array([[1.0, 2.0]], pa.list_(pa.float32())), "item_vectors")
 
 
-def test_cosine_brings_vectors_to_unit_length_however_small_they_are() -> None:
+def test_prepare_vectors_scales_even_tiny_vectors_to_unit_length() -> None:
     for vectors in (np.array([[3.0, 4.0]]), np.array([[3e-30, 4e-30]], np.float32)):
         np.testing.assert_allclose(prepare_vectors(vectors, Metric.COSINE), [[0.6, 0.8]], rtol=1e-6)
     for metric in (Metric.IP, Metric.L2):
         assert prepare_vectors(np.array([[3.0, 4.0]]), metric).tolist() == [[3, 4]]
 
 
-def test_every_unusable_vector_of_both_sides_is_named_at_once() -> None:
+def test_check_vectors_names_unusable_vectors_of_both_sides() -> None:
     users = np.ones((8, 2), np.float32)
     users[[1, 2, 3, 4, 5, 6]] = np.nan
     items = np.ones((3, 2), np.float32)
@@ -46,7 +46,7 @@ def test_every_unusable_vector_of_both_sides_is_named_at_once() -> None:
     assert "1 of 3 not finite (NaN or infinity): row 0" in text
 
 
-def test_vectors_of_different_models_and_an_empty_corpus_are_refused() -> None:
+def test_check_vectors_refuses_other_widths_and_an_empty_corpus() -> None:
     with pytest.raises(InputError, match="of one width"):
         check_vectors({"user": (np.ones((2, 3)), None), "item": (np.ones((2, 4)), None)})
     with pytest.raises(InputError, match="against items of width 4"):
@@ -55,5 +55,5 @@ def test_vectors_of_different_models_and_an_empty_corpus_are_refused() -> None:
         check_vectors({"user": (np.ones((2, 3)), None), "item": (np.ones((0, 3)), None)})
 
 
-def test_lengths_by_hand() -> None:
+def test_vector_lengths_by_hand() -> None:
     assert vector_lengths(np.array([[3.0, 4.0], [0.0, 2.0]], np.float32)).tolist() == [5, 2]
