@@ -36,7 +36,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--bootstrap", type=_whole, default=1000, help="resamples of the 95%% interval (default: 1000)")
     parser.add_argument("--seed", type=_seed, default=17, help="seed of the resamples (default: 17)")
     parser.add_argument(
-        "--block-size", type=_whole, default=1024, help="vectors searched at once, which bounds memory (default: 1024)"
+        "--block-size", type=_whole, default=4096, help="vectors searched at once, which bounds memory (default: 4096)"
     )
     parser.add_argument("--threads", type=_whole, default=1, help="blocks searched at the same time (default: 1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object only")

@@ -93,15 +93,15 @@ def search_interests(
 
 
 def merge_lists(index: IntArray, scores: Scores, bounds: IntArray) -> tuple[IntArray, Scores]:
-    """Returns [U, K] lists out of the [V, K] lists of the users' vectors: each item once, with its best score.
+    """Returns the [U, K] lists of users from the [V, K] lists of their vectors: each item once, with its best score.
 
-    An item among the k best of the merge_lists list is among the k best of the vector that scores it best, so nothing is lost.
+    Nothing is lost: one of a user's k best items is also among the k best of the vector that scores it highest.
     """
     k = index.shape[1]
     counts = np.diff(bounds)
     if (counts == 1).all():
         return index, scores
-    owner = np.repeat(np.repeat(np.arange(len(counts)), counts), k)
+    owner = np.repeat(row_of_value(bounds), k)
     is_item = index.ravel() >= 0
     owner, item, score = owner[is_item], index.ravel()[is_item], scores.ravel()[is_item]
     order = np.lexsort((-score, item, owner))
