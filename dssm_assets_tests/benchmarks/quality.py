@@ -2,10 +2,10 @@
 
     python -m dssm_assets_tests.benchmarks.quality --data DIR --dataset ml-100k --split lastpct-20
 
-DIR/DATASET holds users.parquet, items.parquet and behavior.parquet. The splits are explained in `quality_splits.py`, the
-settings and where they were chosen in `quality_settings.py`. Peers need their libraries (`pip install 'dssm-assets[bench]'`);
-one that is not installed is named as missing. `--inner` scores on the inner split, on which settings are chosen; `--ablation`
-changes one thing of ours at a time; `--json` ends with one JSON object on the last line.
+DIR/DATASET holds users.parquet, items.parquet and behavior.parquet. `quality_splits.py` explains the splits,
+`quality_settings.py` lists the settings and where they were chosen. Peers need their libraries (`pip install
+'dssm-assets[bench]'`); one that is not installed is reported as missing. `--inner` scores on the inner split, on which settings
+are chosen; `--ablation` changes one thing of ours at a time; `--json` prints one JSON object on the last line.
 
 Belongs here: the command. Does not belong here: splits, recommenders, scoring, text.
 """
@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dssm_assets_tests.benchmarks.quality_features import Entities, read_entities
-from dssm_assets_tests.benchmarks.quality_ours import fitted
+from dssm_assets_tests.benchmarks.quality_ours import fit_vectors
 from dssm_assets_tests.benchmarks.quality_peers import PEERS, Peer
-from dssm_assets_tests.benchmarks.quality_prior import best_prior, widened
+from dssm_assets_tests.benchmarks.quality_prior import add_prior, best_prior
 from dssm_assets_tests.benchmarks.quality_report import OURS, Report
 from dssm_assets_tests.benchmarks.quality_scores import Run, scored, summary
 from dssm_assets_tests.benchmarks.quality_settings import Settings, ablations, chosen, peer_settings
@@ -33,40 +33,40 @@ MODELS = ("ours", *(peer.name for peer in PEERS))
 def run_ours(
     split: Split, entities: Entities, settings: Settings, seeds: Sequence[int], *, name: str = OURS, inner: bool = False
 ) -> dict[str, list[Run]]:
-    """Returns one run of ours per seed, by name; where there is a prior, the same vectors without it beside them.
+    """Returns one run of ours per seed, by name; if there is a prior, also one of the same vectors without it.
 
-    On the inner split the prior that would have been best there is told: the choice for the outer one.
+    On the inner split the best prior for it is printed: it is the choice for the outer split.
     """
     runs: dict[str, list[Run]] = {}
     for seed in seeds:
-        begun = time.monotonic()
-        vectors, speed = fitted(split, entities, settings, seed)
+        begin = time.monotonic()
+        vectors, speed = fit_vectors(split, entities, settings, seed)
         ways = {name: settings.prior}
         if settings.prior is not None:
             ways[f"{name} without prior"] = None
         for way, prior in ways.items():
-            runs.setdefault(way, []).append(scored(widened(vectors, split, prior), split, speed))
-            _say(way, seed, runs[way][-1], begun)
+            runs.setdefault(way, []).append(scored(add_prior(vectors, split, prior), split, speed))
+            _print_run(way, seed, runs[way][-1], begin)
         if inner and settings.prior is not None:
             best = best_prior(vectors, split, settings.model.temperature)
-            told = scored(widened(vectors, split, best), split, speed)
-            _say(f"{name} with the prior that is best here, {best.to_json()}", seed, told, begun)
+            run = scored(add_prior(vectors, split, best), split, speed)
+            _print_run(f"{name} with the best prior for this split, {best.to_json()}", seed, run, begin)
     return runs
 
 
 def run_peer(peer: Peer, split: Split, entities: Entities, settings: dict[str, float], seeds: Sequence[int]) -> list[Run]:
-    """Returns one run of a peer per seed, a single one where the seed plays no part."""
+    """Returns one run of a peer per seed; a single one if it does not depend on the seed."""
     runs = []
     for seed in seeds if peer.is_seeded else seeds[:1]:
-        begun = time.monotonic()
+        begin = time.monotonic()
         recommender, speed = peer.fit(split, settings, seed, entities)
         runs.append(scored(recommender, split, speed))
-        _say(peer.name, seed, runs[-1], begun)
+        _print_run(peer.name, seed, runs[-1], begin)
     return runs
 
 
 def compare(folder: Path, dataset: str, rule: str, *, inner: bool, seeds: Sequence[int], models: Sequence[str]) -> Report:
-    """Returns the report of all asked models on one split."""
+    """Returns the report of the requested models on one split."""
     split, entities = read_split(folder, rule, inner=inner), read_entities(folder)
     report = Report(dataset, rule, inner, split.facts(), list(seeds))
     if "ours" in models:
@@ -97,9 +97,9 @@ def ablate(folder: Path, dataset: str, rule: str, *, inner: bool, seeds: Sequenc
     return report
 
 
-def _say(name: str, seed: int, run: Run, begun: float) -> None:
+def _print_run(name: str, seed: int, run: Run, begin: float) -> None:
     rates = " / ".join(f"{run.rate(variant):.4f}" for variant in run.hits)
-    sys.stderr.write(f"{name}, seed {seed}: {rates}, {time.monotonic() - begun:.0f} s\n")
+    sys.stderr.write(f"{name}, seed {seed}: {rates}, {time.monotonic() - begin:.0f} s\n")
     sys.stderr.flush()
 
 
@@ -108,16 +108,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--dataset", default="ml-100k", help="folder in it (default: ml-100k)")
     parser.add_argument("--split", default="lastpct-20", help="lastpct-P, loo or temporal-D (default: lastpct-20)")
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 (default: 3)")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0 (default: 3)")
     parser.add_argument("--models", default=",".join(MODELS), help=f"any of {','.join(MODELS)} (default: all)")
-    parser.add_argument("--inner", action="store_true", help="the rule applied twice: to choose settings on")
-    parser.add_argument("--ablation", nargs="*", metavar="PART", help="ours with one thing changed at a time; parts of names")
+    parser.add_argument("--inner", action="store_true", help="applies the rule twice: the split on which settings are chosen")
+    parser.add_argument(
+        "--ablation", nargs="*", metavar="PART", help="changes one thing of ours at a time; only names with these parts"
+    )
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs what the arguments say and prints the table."""
+    """Runs the requested models and prints the table."""
     parser = _parser()
     given = parser.parse_args(arguments)
     folder, models, seeds = given.data / given.dataset, given.models.split(","), range(given.seeds)

@@ -1,7 +1,7 @@
 """Ours on a split: the product's own `fit`, its own inference of vectors and its own exact search, on tables in memory.
 
-The tables are those that the asset train_samples writes, made from the split instead of from the daily tables; from there on
-nothing is different from production. History and item tower share the embeddings of item ids.
+The tables have the form of the asset train_samples, built from the split instead of the daily tables. Everything after them is
+the same as in production. History and item tower share the embeddings of item ids.
 
 Belongs here: the tables, fitting and vectors. Does not belong here: features (`quality_features.py`), configuration
 (`quality_settings.py`).
@@ -39,17 +39,17 @@ from dssm_assets_tests.benchmarks.quality_scores import ByVectors
 from dssm_assets_tests.benchmarks.quality_settings import Settings
 from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Ints, Split
 
-PAST = "past__"
-"""Begins the names of the sub-features of the history."""
-SEQUENCE = PAST + ITEM
+HISTORY_PREFIX = "past__"
+"""Prefix of the sub-features' names."""
+SEQUENCE = HISTORY_PREFIX + ITEM
 NEGATIVE_POWER = 0.75
-"""Sampled negatives are drawn by the count of an item to this power, as by the product's default."""
+"""Exponent of an item's count in the distribution of sampled negatives, as in the product's default."""
 INFERENCE_ROWS = 1024
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The Arrow tables of train_samples and, beside them, the features of all users by index."""
+    """The Arrow tables of train_samples, and the features of all users by index."""
 
     spec: TowerSpec
     samples: pa.Table
@@ -62,15 +62,15 @@ class Tables:
     end_ms: int
 
     def train_data(self) -> TrainData:
-        """Returns them as the product's training data."""
+        """Returns the product's training data over the tables."""
         names = ("samples", "user_rows", "item_rows", "history", "users", "items")
         return TrainData(self.spec, **{name: getattr(self, name) for name in names})
 
 
-def fitted(split: Split, entities: Entities, settings: Settings, seed: int) -> tuple[ByVectors, float]:
+def fit_vectors(split: Split, entities: Entities, settings: Settings, seed: int) -> tuple[ByVectors, float]:
     """Returns the vectors of all users and items of the training part, without a prior, and samples per CPU-second."""
     tables = split_tables(split, entities, settings)
-    begun = time.process_time()
+    begin = time.process_time()
     result = fit(
         tables.train_data(),
         tables.spec,
@@ -80,7 +80,7 @@ def fitted(split: Split, entities: Entities, settings: Settings, seed: int) -> t
         progress=_quiet,
         now=time.monotonic,
     )
-    speed = result.report["samples"] * result.report["epochs"] / (time.process_time() - begun)
+    speed = result.report["samples"] * result.report["epochs"] / (time.process_time() - begin)
     users = infer_user_vectors(
         result.two_tower,
         tables.user_features,
@@ -95,7 +95,7 @@ def fitted(split: Split, entities: Entities, settings: Settings, seed: int) -> t
 
 
 def split_tables(split: Split, entities: Entities, settings: Settings) -> Tables:
-    """Returns the training part as the tables of train_samples, samples in time order."""
+    """Returns the training part as the tables of train_samples, samples by time."""
     user_features = user_columns(split, entities, with_id=settings.with_user_id) if settings.with_side else []
     if settings.with_user_id and not settings.with_side:
         user_features = [column for column in user_columns(split, entities, with_id=True) if column.name == USER_ID]
@@ -121,7 +121,7 @@ def split_tables(split: Split, entities: Entities, settings: Settings) -> Tables
     history = {
         "item_index": split.item[order].astype(np.int32),
         "event_time_ms": event_ms[order],
-        **{PAST + name: (split.item[order] + 1).astype(np.int32) for name in (ITEM, CODE)},
+        **{HISTORY_PREFIX + name: (split.item[order] + 1).astype(np.int32) for name in (ITEM, CODE)},
     }
     weights = pa.array(popularity(split) ** NEGATIVE_POWER)
     return Tables(
@@ -148,7 +148,7 @@ def _sample_weights(day: Ints, settings: Settings) -> npt.NDArray[np.float32]:
 
 
 def _event_ms(split: Split) -> npt.NDArray[np.int64]:
-    """Returns milliseconds of the events, made to differ within a user's second in the order of the split [E].
+    """Returns timestamps in ms; events of one user in one second get different ones, in the order of the split [E].
 
     Raises:
         ValueError: a user has more events in one second than it has milliseconds.
@@ -179,12 +179,12 @@ def _tower_features(users: list[FeatureColumn], items: list[FeatureColumn], sett
     return (
         *(feature(column, Side.USER) for column in users),
         *(feature(column, Side.ITEM) for column in items),
-        *(feature(column, Side.SEQUENCE, PAST + column.name) for column in items if column.name in (ITEM, CODE)),
+        *(feature(column, Side.SEQUENCE, HISTORY_PREFIX + column.name) for column in items if column.name in (ITEM, CODE)),
     )
 
 
 def _table(columns: list[FeatureColumn], rows: int) -> pa.Table:
-    """Returns the columns as a table; without columns one that still has its number of rows."""
+    """Returns the columns as a table; without columns, a table that still has `rows` rows."""
     if not columns:
         return pa.table({"no_feature": pa.nulls(rows)})
     return pa.table({column.name: column.arrow() for column in columns})

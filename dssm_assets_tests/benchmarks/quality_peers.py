@@ -1,4 +1,4 @@
-"""The peers: what a user would pick instead, each with settings chosen on the inner split.
+"""The peers: what a user could choose instead, each with settings chosen on the inner split.
 
 A peer whose library is not installed is reported as missing; the extra `bench` brings all of them.
 
@@ -32,13 +32,13 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True)
 class Peer:
-    """One recommender of others.
+    """One recommender of another library.
 
     Attributes:
         name: in the tables.
         needs: the module that must be installed; empty if none.
         fit: split, settings, seed, features -> the fitted recommender and samples per CPU-second.
-        is_seeded: whether the seed plays a part.
+        is_seeded: whether it depends on the seed.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Peer:
 
 
 def interactions(split: Split) -> csr_matrix:
-    """Returns who took what, float32 [U, I] of zeros and ones."""
+    """Returns the interactions, float32 [U, I] of zeros and ones."""
     ones = np.ones(len(split.user), np.float32)
     return csr_matrix((ones, (split.user, split.item)), shape=(len(split.user_ids), len(split.item_ids)))
 
@@ -61,17 +61,17 @@ def interactions(split: Split) -> csr_matrix:
 def fit_ease(split: Split, settings: Settings, seed: int, entities: Entities) -> tuple[Recommender, float]:
     """Returns EASE (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data", equation 8)."""
     del seed, entities
-    begun = time.process_time()
-    taken = interactions(split)
-    gram = (taken.T @ taken).toarray().astype(np.float64)
+    begin = time.process_time()
+    matrix = interactions(split)
+    gram = (matrix.T @ matrix).toarray().astype(np.float64)
     gram[np.diag_indices_from(gram)] += settings["l2"]
     inverse = np.linalg.inv(gram)
     weights = inverse / -np.diag(inverse)  # [I, I]
     np.fill_diagonal(weights, 0.0)
-    speed = len(split.user) / (time.process_time() - begun)
+    speed = len(split.user) / (time.process_time() - begin)
 
     def score(users: Ints) -> Any:
-        return taken[users] @ weights
+        return matrix[users] @ weights
 
     return ByScores(score), speed
 
@@ -82,9 +82,9 @@ def fit_als(split: Split, settings: Settings, seed: int, entities: Entities) -> 
     from implicit.als import AlternatingLeastSquares
 
     model = AlternatingLeastSquares(**settings, random_state=seed, num_threads=1, use_gpu=False)
-    begun = time.process_time()
+    begin = time.process_time()
     model.fit(interactions(split), show_progress=False)
-    speed = len(split.user) * settings["iterations"] / (time.process_time() - begun)
+    speed = len(split.user) * settings["iterations"] / (time.process_time() - begin)
     return ByVectors(np.asarray(model.user_factors), np.asarray(model.item_factors)), speed
 
 

@@ -1,9 +1,9 @@
-"""The popularity prior of a split: the product's own, in one dimension more, and the product's own choice of it.
+"""The popularity prior of a split: the product's prior, and the product's choice of it.
 
-It is chosen once on the inner split and then fixed (`quality_settings.py`): item features that count how often an item was
-taken would tell a choice on the training part itself what comes after.
+It is chosen once on the inner split and then fixed (`quality_settings.py`). A choice on the training part would be biased,
+because the popularity features of items already contain its counts.
 
-Belongs here: counts of a split for `core/models/prior.py` and `core/training/closed_form/prior_choice.py`. Does not belong here: both.
+Belongs here: counts of a split for `core/models/prior.py` and `core/training/closed_form/prior_choice.py`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dssm_assets_tests.benchmarks.quality_scores import ByVectors, K
 from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Ints, Split
 
 
-def widened(vectors: ByVectors, split: Split, prior: Prior | None) -> ByVectors:
-    """Returns the vectors with the prior in one dimension more; without a prior as they are."""
+def add_prior(vectors: ByVectors, split: Split, prior: Prior | None) -> ByVectors:
+    """Returns the vectors with the prior in one more dimension; without a prior unchanged."""
     if prior is None:
         return vectors
     recent = decayed_counts(split.item, _age_days(split), prior.half_life_days, len(split.item_ids))
@@ -27,7 +27,7 @@ def widened(vectors: ByVectors, split: Split, prior: Prior | None) -> ByVectors:
 
 
 def best_prior(vectors: ByVectors, split: Split, temperature: float) -> Prior:
-    """Returns the prior with which these vectors, which have none, find most of the split's truth."""
+    """Returns the prior with which these vectors recall most of the split's truth."""
     search = PriorSearch.from_samples(split.item, _age_days(split), len(split.item_ids))
     users = vectors.users[split.eval_users]
     return search.choose(users, vectors.items, split.truth_row, split.truth_item, scale=1.0 / temperature, k=K)

@@ -1,6 +1,6 @@
 """The DSSM of RecTools on a split: triplet loss, euclidean distance, one triplet per user and epoch.
 
-Users have the features that ours has; items have themselves, genres and year, since its item tower knows an item only by
+Users have the same features as in ours. Items have their id, genres and year, because the item tower knows an item only by its
 features. The library is imported when it is used.
 
 Belongs here: putting a split into the library's form and fitting. Does not belong here: its settings
@@ -36,11 +36,11 @@ def fit_rectools(split: Split, settings: dict[str, Any], seed: int, entities: En
         pytorch_lightning.seed_everything(seed, verbose=False)
         dataset = _dataset(split, entities)
         model = _model(dataset, settings)
-        begun = time.process_time()
+        begin = time.process_time()
         model.fit(dataset)
-        speed = len(split.user_ids) * settings["epochs"] / (time.process_time() - begun)
+        speed = len(split.user_ids) * settings["epochs"] / (time.process_time() - begin)
         user_vectors, item_vectors = model.get_vectors(dataset)
-    # Inside, ids are numbered in the order of the events.
+    # Internally the library numbers ids in the order of the events.
     user_place = dataset.user_id_map.convert_to_internal(np.arange(len(split.user_ids)))
     item_place = dataset.item_id_map.convert_to_internal(np.arange(len(split.item_ids)))
     return ByVectors(user_vectors[user_place], item_vectors[item_place], Metric.L2), speed
@@ -69,7 +69,7 @@ def _dataset(split: Split, entities: Entities) -> Any:
 
 
 def _model(dataset: Any, settings: dict[str, Any]) -> Any:
-    """Returns the library's model; what its trainer writes to the screen and to the folder it runs in is taken off."""
+    """Returns the library's model, without the callbacks that write to the screen and to the working folder."""
     from rectools.models.nn.dssm import DSSM, DSSMModel
 
     network = DSSM(

@@ -17,7 +17,7 @@ OURS = "dssm-assets"
 
 @dataclass
 class Report:
-    """What was run, and what came of it.
+    """What was run, and its results.
 
     Attributes:
         dataset: name.
@@ -26,8 +26,8 @@ class Report:
         facts: sizes of the split.
         seeds: that were run.
         models: name -> summary, in the order of the table.
-        settings: name -> what it ran with.
-        missing: name -> why it did not run.
+        settings: by name.
+        missing: name -> reason.
     """
 
     dataset: str
@@ -40,7 +40,7 @@ class Report:
     missing: dict[str, str] = field(default_factory=dict)
 
     def json_line(self) -> str:
-        """Returns the report as one line of JSON: the models by name, and beside them how they were run."""
+        """Returns the report as one line of JSON: the models by name, and how they were run."""
         about = {
             "dataset": self.dataset,
             "split": self.split,

@@ -89,7 +89,7 @@ class Run:
 
 def scored(recommender: Recommender, split: Split, samples_per_cpu_s: float) -> Run:
     """Returns the hits of a fitted recommender on a split."""
-    taken = split.taken()
+    taken = split.seen()
     hits = {}
     for variant, excluded in ((FILTERED, taken), (UNFILTERED, None)):
         lists = recommender.lists(split.eval_users, K, excluded)

@@ -1,11 +1,11 @@
-"""What each data set and split is run with, and where that was chosen.
+"""The settings of each data set and split, and where they were chosen.
 
 All were chosen on the inner split (the rule applied again inside the training part) and are used once per seed on the
-outer one. ML-1M has its own pace (batch, rates); otherwise the recipe is one, and splits differ in the past that a sample
-sees: for the last 20 % a past that ends up to a quarter early, for leave-one-out the exact past, for calendar splits any share
-of the past, or all other items of the user; there codes in closed form stand beside the towers.
+outer one. ML-1M has its own pace (batch, rates); otherwise there is one recipe, and splits differ in the history that a sample
+sees: for the last 20 % one that ends up to a quarter early, for leave-one-out the exact history, for calendar splits any share
+of it, or all other items of the user. On calendar splits a frozen embedding is concatenated to the towers' outputs.
 
-Belongs here: configuration as values, and one changed thing at a time (`ablations`). Does not belong here: what it does.
+Belongs here: configuration as values, and ablations of it. Does not belong here: running them (`quality.py`).
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Settings:
     Attributes:
         model: the product's model section.
         training: the product's training section.
-        with_user_id: the user is a feature of itself.
+        with_user_id: the user id is a feature.
         with_side: gender, age, occupation, zip; genres, year.
-        with_counts: how often an item was taken is a feature of it.
+        with_counts: an item's popularity is a feature of it.
         id_dim: width of item and user embeddings.
         side_dim: width of the others.
-        code_dim: width of codes beside the towers (`model.frozen_embedding`); 0: none.
-        prior: in one dimension more, in units of the cosine; None: none.
+        code_dim: width of the frozen embedding (`model.frozen_embedding`); 0: none.
+        prior: in one more dimension, in units of the cosine; None: no prior.
         chosen_on: where these values come from.
     """
 
@@ -76,7 +76,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class _Pace:
-    """How a data set is gone through."""
+    """Batches, rates and epochs of a data set."""
 
     batch_size: int
     rate: float
@@ -89,7 +89,7 @@ LARGE = _Pace(batch_size=512, rate=2e-3, weight_average=0.999, epochs=4)
 
 
 @dataclass(frozen=True)
-class _Past:
+class _HistorySettings:
     """What differs between splits."""
 
     model: dict[str, Any] = field(default_factory=dict)
@@ -100,9 +100,9 @@ class _Past:
     codes: SvdInit | None = None
 
 
-_LAST_PART = _Past({"history_cut": HistoryCut(sample_frac=0.5, min_length_frac=0.75)})
-_LAST_ONE = _Past()
-_ANY_SHARE = _Past(
+_LAST_PART = _HistorySettings({"history_cut": HistoryCut(sample_frac=0.5, min_length_frac=0.75)})
+_LAST_ONE = _HistorySettings()
+_ANY_SHARE = _HistorySettings(
     {
         "history_cut": HistoryCut(sample_frac=1.0, min_length_frac=0.0),
         "recency_half_life_days": 41.6,
@@ -115,7 +115,7 @@ _ANY_SHARE = _Past(
     code_dim=32,
     codes=SvdInit(embedding=CODE, scale=5.0, ridge=1000.0),
 )
-_ALL_OTHERS = _Past(
+_ALL_OTHERS = _HistorySettings(
     {
         "history": History.LEAVE_ONE_OUT,
         "min_history": 20,
@@ -130,7 +130,7 @@ _ALL_OTHERS = _Past(
     code_dim=128,
     codes=SvdInit(embedding=CODE, scale=6.9, ridge=3000.0, popularity_exponent=0.25),
 )
-_CHOSEN: dict[tuple[str, str], tuple[_Pace, _Past]] = {
+_CHOSEN: dict[tuple[str, str], tuple[_Pace, _HistorySettings]] = {
     ("ml-100k", "lastpct-20"): (SMALL, _LAST_PART),
     ("ml-100k", "loo"): (SMALL, _LAST_ONE),
     ("ml-100k", "temporal-60"): (SMALL, _ANY_SHARE),
@@ -158,15 +158,15 @@ _PEERS_OF_SPLIT: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
 
 
 def chosen(dataset: str, split: str) -> Settings:
-    """Returns what was chosen for a data set and split; for others what was chosen for the nearest known one."""
+    """Returns the settings chosen for a data set and split; for other splits those of the nearest known one."""
     kind = split.partition("-")[0]
-    pace, past = _CHOSEN.get((dataset, split)) or next(
+    pace, history = _CHOSEN.get((dataset, split)) or next(
         value for (_, known), value in _CHOSEN.items() if known.partition("-")[0] == kind
     )
     known = (dataset, split) in _CHOSEN
     model = {
-        "output_dim": 128 + past.code_dim,
-        "frozen_embedding": CODE if past.code_dim else None,
+        "output_dim": 128 + history.code_dim,
+        "frozen_embedding": CODE if history.code_dim else None,
         "hidden_units": [128],
         "norm": Norm.NONE,
         "dropout": 0.1,
@@ -176,7 +176,7 @@ def chosen(dataset: str, split: str) -> Settings:
         "history_length": 200,
         "poolings": [MEAN_50, ROOT_200, RECENCY_10],
         "num_sample": 0,
-        **past.model,
+        **history.model,
     }
     training = Training(
         epochs=pace.epochs,
@@ -188,11 +188,13 @@ def chosen(dataset: str, split: str) -> Settings:
         final_learning_rate_frac=1.0,
         weight_average=pace.weight_average,
         checkpoint_minutes=None,
-        svd_init=past.codes,
+        svd_init=history.codes,
         num_threads=1,
     )
-    note = past.chosen_on if known else f"another data set or split of kind {kind}: not chosen for this one"
-    return Settings(Model(**model), training, past.with_user_id, code_dim=past.code_dim, prior=past.prior, chosen_on=note)
+    note = history.chosen_on if known else f"another data set or split of kind {kind}: not chosen for this one"
+    return Settings(
+        Model(**model), training, history.with_user_id, code_dim=history.code_dim, prior=history.prior, chosen_on=note
+    )
 
 
 def peer_settings(name: str, dataset: str, split: str) -> dict[str, Any]:
@@ -202,9 +204,9 @@ def peer_settings(name: str, dataset: str, split: str) -> dict[str, Any]:
 
 
 def ablations(settings: Settings) -> dict[str, Settings]:
-    """Returns the settings with one thing changed, by what was changed."""
-    model, training, beside = settings.with_model, settings.with_training, settings.code_dim
-    alone = replace(settings, code_dim=0).with_model(frozen_embedding=None, output_dim=settings.model.output_dim - beside)
+    """Returns the settings with one thing changed, by the name of the change."""
+    model, training, code_dim = settings.with_model, settings.with_training, settings.code_dim
+    alone = replace(settings, code_dim=0).with_model(frozen_embedding=None, output_dim=settings.model.output_dim - code_dim)
     alone = alone.with_training(svd_init=None)
     return {
         "as chosen": settings,
@@ -221,9 +223,9 @@ def ablations(settings: Settings) -> dict[str, Settings]:
         "no side features": replace(settings, with_side=False),
         "no popularity features": replace(settings, with_counts=False),
         "no user id": replace(settings, with_user_id=False),
-        "32 dimensions": model(output_dim=32 + beside),
-        "64 dimensions": model(output_dim=64 + beside),
-        "256 dimensions": model(output_dim=256 + beside),
+        "32 dimensions": model(output_dim=32 + code_dim),
+        "64 dimensions": model(output_dim=64 + code_dim),
+        "256 dimensions": model(output_dim=256 + code_dim),
         "+ 1,024 sampled negatives": model(num_sample=1024),
         "1,024 sampled negatives alone": model(num_sample=1024, in_batch=False),
         "recency weights, half-life 60 days": model(recency_half_life_days=60.0),

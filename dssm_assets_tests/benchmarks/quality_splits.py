@@ -76,13 +76,13 @@ class Split:
         order = np.argsort(self.user, kind="stable")
         return order, _bounds(np.bincount(self.user, minlength=len(self.user_ids)))
 
-    def taken(self) -> Exclusions:
-        """Returns what each user with truth took in the training part."""
+    def seen(self) -> Exclusions:
+        """Returns the items of each user with truth in the training part."""
         order, bounds = self.by_user()
         return Exclusions(bounds, self.item[order]).select_users(self.eval_users)
 
     def truth_counts(self) -> Ints:
-        """Returns how many items each user with truth is to be given [V]."""
+        """Returns how many items each user with truth has [V]."""
         return np.bincount(self.truth_row, minlength=len(self.eval_users))
 
     def facts(self) -> dict[str, int]:
@@ -153,15 +153,15 @@ def held_out_events(log: Log, rule: str) -> npt.NDArray[np.bool_]:
         return np.asarray(log.time_s > log.time_s.max() - float(number) * SECONDS_PER_DAY)
     sizes, places = _places(log.user_id)
     if name == "lastpct" and _is_number(number):
-        held = np.maximum(1, np.floor(sizes * float(number) / 100))
-        return np.asarray((places >= sizes - held) & (sizes >= 2))
+        held_out = np.maximum(1, np.floor(sizes * float(number) / 100))
+        return np.asarray((places >= sizes - held_out) & (sizes >= 2))
     if rule == "loo":
         return np.asarray((places == sizes - 1) & (sizes >= 3))
     raise ValueError(f"split {rule!r}: expected lastpct-P, loo or temporal-D, P in % and D in days")
 
 
 def _places(user_id: Ints) -> tuple[Ints, Ints]:
-    """Returns for each event how many its user has, and how many of those lie before it."""
+    """Returns for each event how many events its user has, and how many of these are before it."""
     _, owner, counts = np.unique(user_id, return_inverse=True, return_counts=True)
     order = np.argsort(owner, kind="stable")
     places = np.empty(len(user_id), np.int64)

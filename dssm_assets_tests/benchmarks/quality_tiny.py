@@ -1,4 +1,4 @@
-"""A generated data set in the form of the real ones: 40 users of two tastes, 60 items, 15 taken by each.
+"""A generated data set in the form of the real ones: 40 users in two groups, 60 items, 15 items per user.
 
 Belongs here: the rows. Does not belong here: what is tested with them.
 """
@@ -13,17 +13,19 @@ import pyarrow.parquet as pq
 
 from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY
 
-USERS, ITEMS, TAKEN = 40, 60, 15
-"""Even users take of the first 30 items, odd ones of the last 30."""
+USERS, ITEMS, ITEMS_PER_USER = 40, 60, 15
+"""Even users have items of the first 30, odd users of the last 30."""
 
 
 def write_tiny(folder: Path) -> None:
-    """Writes users, items and behavior of two tastes into a new folder."""
+    """Writes users, items and behavior of two groups into a new folder."""
     rng = np.random.default_rng(3)
     rows = [
         (user, item + 30 * (user % 2), int(time))
         for user in range(USERS)
-        for item, time in zip(rng.permutation(30)[:TAKEN], np.sort(rng.integers(0, 100 * SECONDS_PER_DAY, TAKEN)), strict=True)
+        for item, time in zip(
+            rng.permutation(30)[:ITEMS_PER_USER], np.sort(rng.integers(0, 100 * SECONDS_PER_DAY, ITEMS_PER_USER)), strict=True
+        )
     ]
     user, item, time = zip(*rows, strict=True)
     people = {

@@ -1,8 +1,8 @@
-"""What embedding tables that are dealt out to processes take in each of them, and what a step costs.
+"""Memory of sharded embedding tables in each process, and the cost of a step.
 
-`python -m dssm_assets_tests.benchmarks.sharded_tables --rows 2000000 --dim 16` prints one line per number of processes:
-the growth of each process's own memory while tables and optimiser are made and used, and CPU seconds of drawing and of a
-step's look-up, exchange and move. The worlds are small: read ratios.
+`python -m dssm_assets_tests.benchmarks.sharded_tables --rows 2000000 --dim 16` prints one line per process: how
+much its own memory grows while tables and optimiser are created and used, and CPU seconds of drawing the tables and of a
+step's look-up, exchange and update. The tables are small: compare ratios.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dim", type=int, default=16)
     parser.add_argument("--optimiser", type=EmbeddingOptimiser, default=EmbeddingOptimiser.ADAGRAD)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
-    told = parser.parse_args(arguments)
-    for count in told.processes:
-        for line in measured(told.rows, told.dim, told.optimiser, count):
+    given = parser.parse_args(arguments)
+    for count in given.processes:
+        for line in measure_processes(given.rows, given.dim, given.optimiser, count):
             print(json.dumps(line), flush=True)
 
 
-def measured(rows: int, dim: int, optimiser: EmbeddingOptimiser, count: int) -> list[dict[str, Any]]:
-    """Returns what each of so many processes measured."""
+def measure_processes(rows: int, dim: int, optimiser: EmbeddingOptimiser, count: int) -> list[dict[str, Any]]:
+    """Returns the measurements of each of `count` processes."""
     with TemporaryDirectory() as folder:
         arguments = (rows, dim, optimiser, count, folder)
         mp.start_processes(_measure, arguments, nprocs=count, start_method="spawn")  # type: ignore[no-untyped-call]
@@ -71,14 +71,14 @@ def _measure(rank: int, rows: int, dim: int, optimiser: EmbeddingOptimiser, coun
         found = gradients_of(tables, tape)
         row_updates.update_rows(tables.own_gradients(found) if isinstance(tables, ShardedTables) else found, 0.05)
     ended = time.process_time()
-    told = {
+    measurement = {
         "processes": count,
         "rank": rank,
         "own_mib": round((_own_bytes() - before) / 2**20, 1),
         "drawing_cpu_s": round(stepped_at - drawn_at, 2),
         "step_cpu_ms": round(1000 * (ended - stepped_at) / STEPS, 1),
     }
-    (Path(folder) / f"{rank}.json").write_text(json.dumps(told))
+    (Path(folder) / f"{rank}.json").write_text(json.dumps(measurement))
     dist.destroy_process_group()
 
 
@@ -92,10 +92,10 @@ def _spec(rows: int, dim: int) -> TowerSpec:
 
 
 def _own_bytes() -> int:
-    """Returns the memory of this process that no file stands behind."""
+    """Returns the memory of this process without pages of files."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    (held,) = [line.split()[1] for line in lines if line.startswith("RssAnon:")]
-    return 1024 * int(held)
+    (kib,) = [line.split()[1] for line in lines if line.startswith("RssAnon:")]
+    return 1024 * int(kib)
 
 
 if __name__ == "__main__":

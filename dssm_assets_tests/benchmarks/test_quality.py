@@ -1,4 +1,4 @@
-"""The quality benchmark on a generated log of two tastes: it runs, learns, and reports what it was asked for."""
+"""The quality benchmark on a generated log of two groups: it runs, learns, and reports the requested models."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _run(data: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("small")
-def test_last_line_is_the_report(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_last_line_is_the_report_as_json(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quality.main(_run(data, "--models", "ours,ease", "--seeds", "2", "--json"))
     *text, last = capsys.readouterr().out.splitlines()
     report = json.loads(last)
@@ -57,14 +57,14 @@ def test_last_line_is_the_report(data: Path, capsys: pytest.CaptureFixture[str])
             assert 0 < report[name][variant]["hit_rate@200"] <= 1
         assert report[name]["samples_per_cpu_s"] > 0
         assert f"| {name} | {report[name]['filtered']['hit_rate@200']:.4f}" in "\n".join(text)
-    # Of its 30 items a user has 12; 10 of the other 18 hold its 3 at chance 10 / 18 where the taste is known.
+    # A user has 12 of the 30 items of its group. With the group known, 10 of the other 18 hold its 3 with chance 10 / 18.
     assert report["dssm-assets"]["filtered"]["hit_rate@200"] > 0.4
     assert report["settings"]["dssm-assets"]["model"]["output_dim"] == 16
     assert report["settings"]["ease"] == {"l2": 700.0}
 
 
 @pytest.mark.usefixtures("small")
-def test_calendar_split_has_a_prior_and_its_absence(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_calendar_split_reports_with_and_without_prior(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quality.main(_run(data, "--split", "temporal-30", "--models", "ours", "--seeds", "1", "--inner", "--json"))
     captured = capsys.readouterr()
     report = json.loads(captured.out.splitlines()[-1])
@@ -72,7 +72,7 @@ def test_calendar_split_has_a_prior_and_its_absence(data: Path, capsys: pytest.C
     assert "dssm-assets without prior" in report
     assert report["settings"]["dssm-assets"]["prior"] == {"popularity": 0.0, "recent": 0.4, "half_life_days": 5.0}
     assert report["settings"]["dssm-assets"]["model"]["frozen_embedding"] == "code"
-    assert "with the prior that is best here" in captured.err
+    assert "with the best prior for this split" in captured.err
 
 
 def test_missing_peer_is_named_and_not_invented(
@@ -89,13 +89,13 @@ def test_missing_peer_is_named_and_not_invented(
 
 
 @pytest.mark.usefixtures("small")
-def test_ablation_has_a_line_per_change(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ablation_reports_every_change(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quality.main(_run(data, "--seeds", "1", "--ablation", "chosen", "no history", "sampled negatives", "side", "--json"))
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
-    asked = ["as chosen", "no history", "no side features", "+ 1,024 sampled negatives", "1,024 sampled negatives alone"]
-    assert [name for name in report if name in ablations(chosen("ml-100k", "loo"))] == asked
+    changes = ["as chosen", "no history", "no side features", "+ 1,024 sampled negatives", "1,024 sampled negatives alone"]
+    assert [name for name in report if name in ablations(chosen("ml-100k", "loo"))] == changes
     assert report["settings"]["no history"]["model"]["history_length"] == 0
-    assert len({report[name]["filtered"]["hit_rate@200"] for name in asked}) > 1
+    assert len({report[name]["filtered"]["hit_rate@200"] for name in changes}) > 1
 
 
 @pytest.mark.parametrize("wrong", [["--models", "ours,nobody"], ["--seeds", "0"]])
@@ -110,16 +110,14 @@ def test_wrong_arguments_are_refused(data: Path, wrong: list[str], capsys: pytes
 def test_every_ablation_changes_something(dataset: str, split: str) -> None:
     settings = chosen(dataset, split)
     changed = [one.to_json() for one in ablations(settings).values()]
-    # A split may already be run without what an ablation takes away.
+    # A split may already lack what an ablation removes.
     assert len({json.dumps(one) for one in changed}) >= len(changed) - 6
     assert changed[0] == settings.to_json()
     assert all(quality_settings.peer_settings(peer.name, dataset, split) for peer in quality_peers.PEERS)
 
 
 @pytest.mark.parametrize("peer", [peer for peer in quality_peers.PEERS if peer.needs], ids=lambda peer: peer.name)
-def test_peer_where_it_is_installed(
-    peer: quality_peers.Peer, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_peer_if_it_is_installed(peer: quality_peers.Peer, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not peer.is_installed:
         pytest.skip(f"{peer.needs} is not installed: pip install -e '.[bench]'")
     monkeypatch.chdir(tmp_path)
@@ -127,8 +125,8 @@ def test_peer_where_it_is_installed(
     few = {"als": {"factors": 4}, "rectools": {"n_factors": 16, "epochs": 40, "lr": 1e-2}}
     settings = quality_settings.peer_settings(peer.name, "ml-100k", "lastpct-20") | few[peer.name]
     model, speed = peer.fit(split, settings, 0, entities)
-    lists = model.lists(split.eval_users, K, split.taken())
+    lists = model.lists(split.eval_users, K, split.seen())
     own = lists // 30 == (split.eval_users % 2)[:, None]
-    assert own.mean() > 0.8  # ids and items are the same numbers: half of all items would be chance
+    assert own.mean() > 0.8  # ids and item numbers are equal; random lists would have half
     assert speed > 0
     assert not list(tmp_path.iterdir())

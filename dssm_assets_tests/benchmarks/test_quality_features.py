@@ -56,14 +56,14 @@ def test_recent_popularity_by_hand() -> None:
     assert recent_popularity(split, 7.0) == pytest.approx([1 + np.exp(-1), 1 + np.exp(-1)])
 
 
-def test_no_sample_sees_its_own_item(data: Path) -> None:
+def test_no_history_has_the_samples_own_item(data: Path) -> None:
     split, entities = read_split(data, "lastpct-20"), read_entities(data)
     tables = split_tables(split, entities, chosen("ml-100k", "lastpct-20"))
     samples, history = tables.samples.to_pydict(), tables.history.to_pydict()
     starts = tables.users["history_start"].to_pylist()
     for user, item, end in zip(samples["user_index"], samples["item_index"], samples["history_end"], strict=True):
         assert item not in history["item_index"][starts[user] : end]
-    # The sequence asks the item's own rows of the shared table.
+    # The sequence reads the rows of the item's own shared table.
     assert history[SEQUENCE] == [item + 1 for item in history["item_index"]]
     tables.train_data()
     late = tables.samples.set_column(2, "history_end", pa.array([end + 1 for end in samples["history_end"]]))

@@ -12,7 +12,7 @@ from dssm_assets_tests.benchmarks.quality_features import (
     Entities,
 )
 from dssm_assets_tests.benchmarks.quality_peers import fit_ease
-from dssm_assets_tests.benchmarks.quality_prior import best_prior, widened
+from dssm_assets_tests.benchmarks.quality_prior import add_prior, best_prior
 from dssm_assets_tests.benchmarks.quality_scores import ByScores, ByVectors, Run, scored, summary
 from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Split, cut, distinct_log
 
@@ -22,7 +22,7 @@ def _split(rows: Sequence[tuple[int, int, int]], rule: str) -> Split:
 
 
 def test_rates_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Users 0 and 1 each took items 0, 1, 2 in the training part; truth: user 0 item 3 and 4, user 1 item 3.
+    # Users 0 and 1 each have items 0, 1, 2 in the training part; truth: user 0 item 3 and 4, user 1 item 3.
     monkeypatch.setattr("dssm_assets_tests.benchmarks.quality_scores.K", 2)
     day = SECONDS_PER_DAY
     early = [(user, item, item) for user in (0, 1) for item in (0, 1, 2)] + [(2, 3, 3), (2, 4, 4)]
@@ -35,7 +35,7 @@ def test_rates_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (run.rate("filtered"), run.rate("unfiltered")) == (1.0, 0.0)
 
 
-def test_spread_over_seeds_and_error_over_users() -> None:
+def test_summary_by_hand() -> None:
     truth = np.array([2, 2, 2, 2])
     runs = [
         Run({"filtered": np.array(h), "unfiltered": np.zeros(4, np.int64)}, truth, 5.0) for h in ([2, 0, 2, 0], [2, 2, 2, 0])
@@ -51,8 +51,8 @@ def test_spread_over_seeds_and_error_over_users() -> None:
 
 
 def test_ease_by_hand() -> None:
-    # Two items that the same two users took, with l2 = 1: the Gram matrix is [[3, 2], [2, 3]], its inverse
-    # [[.6, -.4], [-.4, .6]], so each item speaks for the other with .4 / .6.
+    # Two items of the same two users, with l2 = 1: the Gram matrix is [[3, 2], [2, 3]], its inverse
+    # [[.6, -.4], [-.4, .6]], so the weight of each item for the other is .4 / .6.
     split = _split([(0, 0, 0), (0, 1, 1), (1, 0, 0), (1, 1, 1), (1, 2, 9)], "loo")
     model, speed = fit_ease(split, {"l2": 1.0}, 0, Entities(pa.table({}), pa.table({})))
     assert isinstance(model, ByScores)
@@ -60,7 +60,7 @@ def test_ease_by_hand() -> None:
     assert speed > 0
 
 
-def test_prior_moves_what_is_popular_up() -> None:
+def test_prior_lifts_popular_items() -> None:
     day = SECONDS_PER_DAY
     early = [(user, 0, 0) for user in range(8)] + [(user, 1 + user % 3, day) for user in range(8)]
     split = _split(
@@ -69,8 +69,8 @@ def test_prior_moves_what_is_popular_up() -> None:
     rng = np.random.default_rng(0)
     vectors = ByVectors(rng.normal(size=(11, 4)).astype(np.float32), rng.normal(size=(5, 4)).astype(np.float32))
     prior = best_prior(vectors, split, temperature=0.1)
-    moved = widened(vectors, split, prior)
+    moved = add_prior(vectors, split, prior)
     assert moved.items.shape == (5, 5)
     assert (moved.users[:, -1] == 1).all()
     assert moved.items[:, -1].sum() == pytest.approx(0, abs=1e-5)
-    assert widened(vectors, split, None) is vectors
+    assert add_prior(vectors, split, None) is vectors

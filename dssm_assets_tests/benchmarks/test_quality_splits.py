@@ -36,21 +36,21 @@ def _truth(split: Split) -> list[tuple[int, int]]:
     return list(zip(users.tolist(), split.item_ids[split.truth_item].tolist(), strict=True))
 
 
-def test_repeated_takes_count_once_and_the_first_stays() -> None:
+def test_repeated_interactions_count_once_and_the_first_stays() -> None:
     log = _log(ROWS)
     assert log.user_id.tolist() == [1, 1, 2, 1, 1, 1, 2, 3]
     assert log.item_id.tolist() == [10, 11, 14, 12, 13, 14, 20, 11]
     assert log.time_s[0] == DAY
 
 
-def test_last_percent_holds_out_one_at_least_of_two_or_more() -> None:
-    # User 1 has 5: 20 % is 1. User 2 has 2: 0.4 rounds down to 0, so 1; nobody trains on item 20. User 3 has 1: stays.
+def test_last_percent_holds_out_at_least_one_of_two_or_more() -> None:
+    # User 1 has 5: 20 % is 1. User 2 has 2: 0.4 rounds down to 0, so 1; item 20 is not in the training part. User 3 has 1: stays.
     split = cut(_log(ROWS), "lastpct-20")
     assert _train(split) == [(1, 10), (1, 11), (2, 14), (1, 12), (1, 13), (3, 11)]
     assert _truth(split) == [(1, 14)]
     assert split.dropped_pairs == 1
     assert split.truth_counts().tolist() == [1]
-    assert split.taken().indices.tolist() == [0, 1, 2, 3]  # items 10, 11, 12, 13 of user 1
+    assert split.seen().indices.tolist() == [0, 1, 2, 3]  # items 10, 11, 12, 13 of user 1
 
 
 def test_last_percent_rounds_down() -> None:
@@ -61,13 +61,13 @@ def test_last_percent_rounds_down() -> None:
     assert split.dropped_pairs == 2  # 13 and 20
 
 
-def test_leave_one_out_wants_three() -> None:
+def test_leave_one_out_needs_three_events() -> None:
     split = cut(_log(ROWS), "loo")
     assert _train(split) == [(1, 10), (1, 11), (2, 14), (1, 12), (1, 13), (2, 20), (3, 11)]
     assert _truth(split) == [(1, 14)]
 
 
-def test_calendar_split_ends_strictly() -> None:
+def test_calendar_split_boundary_is_exclusive() -> None:
     # The last event is at 6 d + 1 s: later than 4 d + 1 s are 5 d, 6 d and itself. User 3 is not known before.
     split = cut(_log(ROWS), "temporal-2")
     assert _train(split) == [(1, 10), (1, 11), (2, 14), (1, 12), (1, 13)]
@@ -79,8 +79,8 @@ def test_calendar_split_ends_strictly() -> None:
     assert _train(exactly) == [(1, 10), (1, 11)]
 
 
-def test_inner_applies_the_rule_to_what_is_left() -> None:
-    # Left are 10, 11, 12, 13 of user 1 and one each of users 2 and 3: 13 is held out, which no one else took.
+def test_inner_split_applies_the_rule_to_the_training_part() -> None:
+    # Left are 10, 11, 12, 13 of user 1 and one each of users 2 and 3: 13 is held out, which no other user has.
     split = cut(_log(ROWS), "lastpct-20", inner=True)
     assert _train(split) == [(1, 10), (1, 11), (2, 14), (1, 12), (3, 11)]
     assert _truth(split) == []
@@ -113,7 +113,7 @@ def _pairs(frame: pd.DataFrame) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("rule", ["lastpct-20", "loo", "temporal-1"])
-def test_random_log_with_many_ties_is_cut_by_definition(rule: str) -> None:
+def test_split_of_a_random_log_with_ties_equals_its_definition(rule: str) -> None:
     rng = np.random.default_rng(5)
     columns = {"user": rng.integers(0, 20, 400), "item": rng.integers(0, 30, 400), "time": rng.integers(0, 9, 400) * DAY // 3}
     split = cut(distinct_log(*columns.values()), rule)

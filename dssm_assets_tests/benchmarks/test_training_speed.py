@@ -1,4 +1,4 @@
-"""The training benchmark, tiny: every contender trains on the same numbers, and the tables name all of them."""
+"""The training benchmark on a tiny world: every contender trains on the same data, and the tables list all of them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from dssm_assets_tests.benchmarks import training_contenders, training_pace, tra
 from dssm_assets_tests.benchmarks.training_arrays import ArrayReader
 from dssm_assets_tests.benchmarks.training_pace import EnoughError, Pace
 from dssm_assets_tests.benchmarks.training_settings import setting_of
-from dssm_assets_tests.benchmarks.training_speed import Report, Result, apart, measure
+from dssm_assets_tests.benchmarks.training_speed import Report, Result, measure, run_in_process
 
 _TINY = {"name": "wide", "samples": 400, "users": 20, "items": 30, "batch_size": 64}
 
 
-def _here(python: str, work: Callable[..., Any], /, **arguments: Any) -> Any:
+def _run_here(python: str, work: Callable[..., Any], /, **arguments: Any) -> Any:
     return work(**arguments)
 
 
@@ -36,7 +36,7 @@ def test_products_of_a_sample_by_hand() -> None:
 
 @pytest.mark.parametrize("name", ["wide", "demo-like"])
 def test_tables_and_arrays_hold_the_same_samples(tmp_path: Path, name: str) -> None:
-    """What `TrainData` reads of a sample is what the others are given: mean of the same values, in any order."""
+    """`TrainData` reads the values that the other contenders get, in any order within a list."""
     setting = setting_of({**_TINY, "name": name})
     training_world.write(tmp_path, setting)
     spec = tower_spec(training_contenders.features_of(setting), training_contenders.model_of(setting))
@@ -53,12 +53,12 @@ def test_tables_and_arrays_hold_the_same_samples(tmp_path: Path, name: str) -> N
         assert ours.singles.tolist() == torch.cat([theirs[name] for name in singles], dim=1).tolist()
         for column_name, bag in zip(bags, ours.bags, strict=True):
             for place in range(len(rows)):
-                held = bag.values[bag.offsets[place] : bag.offsets[place + 1]].tolist()
-                assert sorted(held) == sorted(value for value in theirs[column_name][place].tolist() if value)
+                values = bag.values[bag.offsets[place] : bag.offsets[place + 1]].tolist()
+                assert sorted(values) == sorted(value for value in theirs[column_name][place].tolist() if value)
 
 
-def test_all_contenders_are_measured_or_said_to_be_missing(tmp_path: Path) -> None:
-    report = measure(_TINY, seconds=0.0, growth=2, python=sys.executable, folder=tmp_path, run=_here)
+def test_contenders_are_measured_or_reported_as_missing(tmp_path: Path) -> None:
+    report = measure(_TINY, seconds=0.0, growth=2, python=sys.executable, folder=tmp_path, run=_run_here)
     assert min(result.samples_per_s or 0 for result in report.results[:5]) > 0
     peers = report.results[5:]
     assert len(peers) == 2
@@ -72,10 +72,10 @@ def test_all_contenders_are_measured_or_said_to_be_missing(tmp_path: Path) -> No
     assert "800" in report.text()
 
 
-def test_contender_runs_in_a_process_of_its_own() -> None:
-    assert apart(sys.executable, training_peers.versions)["python"] == platform.python_version()
+def test_contender_runs_in_its_own_process() -> None:
+    assert run_in_process(sys.executable, training_peers.versions)["python"] == platform.python_version()
     with pytest.raises(RuntimeError, match=r"training_peers\.rechub failed"):
-        apart(sys.executable, training_peers.rechub, wrong=1)
+        run_in_process(sys.executable, training_peers.rechub, wrong=1)
 
 
 def test_table_shows_ratios_and_shares_of_the_limit() -> None:
@@ -84,16 +84,16 @@ def test_table_shows_ratios_and_shares_of_the_limit() -> None:
         Result("ours, float32", 3000.0, "9"),
         Result("ours, bfloat16", 6000.0, "9"),
         Result("in-batch only, float32", 5000.0, "9"),
-        Result("obvious torch", 1500.0, "9"),
+        Result("naive PyTorch", 1500.0, "9"),
         Result("torch-rechub DSSM", 2000.0, "9"),
         Result("RecTools DSSM", None, "missing: rectools[torch]"),
     )
     limit = {"float32": 2 * setting.multiply_adds * 6000 / 1e9, "bfloat16": 2 * setting.multiply_adds * 12000 / 1e9}
     rows = Report(setting, limit, {"rectools": ""}, results, ()).text().splitlines()
-    assert [row.split() for row in rows if row.startswith(("ours, b", "obvious", "torch-rechub"))] == [
+    assert [row.split() for row in rows if row.startswith(("ours, b", "naive", "torch-rechub"))] == [
         ["ours,", "bfloat16", "6,000", "0.50", "1.00", "50%", "0", "9"],
-        ["obvious", "torch", "1,500", "2.00", "4.00", "25%", "0", "9"],
-        # Against ours with the batch's other items alone, as it has them; that was not seen in bfloat16.
+        ["naive", "PyTorch", "1,500", "2.00", "4.00", "25%", "0", "9"],
+        # Compared with ours in-batch only, which was not measured in bfloat16.
         ["torch-rechub", "DSSM", "2,000", "2.50", "-", "-", "0", "9"],
     ]
     assert "RecTools DSSM            missing: rectools[torch]" in rows
@@ -102,8 +102,8 @@ def test_table_shows_ratios_and_shares_of_the_limit() -> None:
 
 def test_pace_is_that_of_the_middle_step_after_the_first_two(monkeypatch: pytest.MonkeyPatch) -> None:
     # Steps of 9, 9, 2, 4 and 5 seconds over 20 samples each, then a pause of 100.
-    moments = iter([0.0, 9.0, 18.0, 20.0, 24.0, 29.0, 129.0, 133.0])
-    monkeypatch.setattr(training_pace.time, "process_time", lambda: next(moments))
+    readings = iter([0.0, 9.0, 18.0, 20.0, 24.0, 29.0, 129.0, 133.0])
+    monkeypatch.setattr(training_pace.time, "process_time", lambda: next(readings))
     pace = Pace(budget_s=32.0, least_steps=3)
     pace.resume()
     for _ in range(5):

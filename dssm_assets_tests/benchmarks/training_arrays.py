@@ -3,7 +3,7 @@
 Belongs here: gathering rows without a loop. Does not belong here: anything that needs more than NumPy and torch, because
 peers read it in an interpreter of their own.
 
-Letters: B rows, E samples, I items, L past items that are pooled, W values of a feature.
+Letters: B rows, E samples, I items, L history items that are pooled, W values of a feature.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class ArrayReader:
         self.item_counts = np.bincount(self.item, minlength=setting.items)
 
     def user_side(self, rows: Array) -> dict[str, Tensor]:
-        """Returns the inputs of the user tower by name [B, W]; those of the past are called history__<item feature>."""
+        """Returns the inputs of the user tower by name [B, W]; those of the history are named history__<item feature>."""
         user = self.user[rows]
         found = {column.name: self._values(column.name, user) for column in self._setting.user}
         found |= {column.name: self._values(column.name, rows) for column in self._setting.context}
-        past, is_there = self.past(rows)
+        items, is_present = self.history_items(rows)
         for name in self._setting.history:
-            values = np.where(is_there, self._arrays[name][past], 0)
+            values = np.where(is_present, self._arrays[name][items], 0)
             found[f"history__{name}"] = torch.from_numpy(values).long()
         return found
 
@@ -51,12 +51,12 @@ class ArrayReader:
         """Returns the inputs of the item tower by name [B, W]."""
         return {column.name: self._values(column.name, items) for column in self._setting.item}
 
-    def past(self, rows: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
-        """Returns the last items before each sample, newest first, and which of them are any [B, L]."""
+    def history_items(self, rows: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
+        """Returns the last items before each sample, newest first, and which of these places have one [B, L]."""
         ends, starts = self._arrays["sample.end"][rows], self._arrays["history.start"][self.user[rows]]
         places = ends[:, None] - 1 - np.arange(self._setting.history_length)
-        is_there = places >= starts[:, None]
-        return self._arrays["history.item"][np.maximum(places, 0)], is_there
+        is_present = places >= starts[:, None]
+        return self._arrays["history.item"][np.maximum(places, 0)], is_present
 
     def column(self, name: str) -> Array:
         """Returns a feature's values of every user, item or sample [.] or [., W]."""

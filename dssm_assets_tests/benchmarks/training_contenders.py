@@ -1,7 +1,7 @@
-"""Ours and the obvious version of the same training: what a user would write with torch in an afternoon.
+"""Ours and naive PyTorch on the same training: what a user would write with torch in an afternoon.
 
-The obvious version has one `nn.EmbeddingBag` per feature, Adam over everything, all logits of the batch at once and
-`cross_entropy`. Its batches are gathered from arrays without a loop, so that the comparison is of the training.
+Naive PyTorch has one `nn.EmbeddingBag` per feature, Adam over everything, all logits of the batch at once and
+`cross_entropy`. Its batches are gathered from arrays without a loop, so that only the training is compared.
 
 Belongs here: both trainings and the measured limit of matrix products. Does not belong here: peers (`training_peers.py`).
 
@@ -38,7 +38,7 @@ _LEARNING_RATE = 0.001
 def ours(
     *, folder: str, setting: dict[str, Any], budget_s: float, precision: str, in_batch_only: bool = False
 ) -> dict[str, Any]:
-    """Returns the pace of `fit` on the tables, mapped into memory; `in_batch_only`: with the negatives that peers have."""
+    """Returns the pace of `fit` on the tables, memory-mapped; `in_batch_only`: with the negatives of the peers."""
     world = training_settings.setting_of(setting)
     if in_batch_only:
         world = replace(world, num_sample=0, masks_user_positives=False)
@@ -50,7 +50,7 @@ def ours(
 
     def progress(done: Any) -> None:
         nonlocal last
-        # An epoch's last batch may be smaller; which one it is follows from the step.
+        # An epoch's last batch may be smaller.
         per_epoch = -(-world.samples // world.batch_size)
         last = world.batch_size if done.step % per_epoch else world.samples - (per_epoch - 1) * world.batch_size
         pace.step(last)
@@ -61,12 +61,12 @@ def ours(
     return pace.result()
 
 
-def obvious(*, folder: str, setting: dict[str, Any], budget_s: float) -> dict[str, Any]:
-    """Returns the pace of the obvious version."""
+def naive(*, folder: str, setting: dict[str, Any], budget_s: float) -> dict[str, Any]:
+    """Returns the pace of naive PyTorch."""
     torch.set_num_threads(1)
     world = training_settings.setting_of(setting)
     torch.manual_seed(1)
-    towers, reader, pace = _ObviousTowers(world), ArrayReader(Path(folder), world), Pace(budget_s)
+    towers, reader, pace = _NaiveTowers(world), ArrayReader(Path(folder), world), Pace(budget_s)
     optimiser = torch.optim.Adam(towers.parameters(), lr=_LEARNING_RATE)
     rng = np.random.default_rng(1)
     weights = reader.item_counts + 1.0
@@ -108,7 +108,7 @@ def product_limit() -> dict[str, float]:
     return found
 
 
-class _ObviousTowers(nn.Module):
+class _NaiveTowers(nn.Module):
     """One table per feature, history sub-features read the item's tables, two MLPs, cosine."""
 
     def __init__(self, setting: Setting) -> None:

@@ -1,12 +1,12 @@
-"""Peers: the DSSM of RecTools and of torch-rechub on the same data, each by its own means.
+"""Peers: the DSSM of RecTools and of torch-rechub on the same data, each in its own way.
 
-Their negatives are their own: RecTools takes one random item per user and epoch (a triplet), and its users are all features
-one-hot and all items they took; torch-rechub takes the batch's other items. Neither has shared sampled negatives, the
-logQ correction or masks, so they do less per sample than the others. torch-rechub's tables are dense, under Adam; all have
-one width, the mean of the item tower's, because it can put no others side by side.
+Their negatives differ: RecTools draws one random item per user and epoch (a triplet), and its users are one-hot features and
+all their items; torch-rechub uses the batch's other items. Neither has shared sampled negatives, the logQ correction or
+masks, so they do less work per sample. torch-rechub's tables are dense, trained by Adam, and all have the mean width of the
+item tower's tables, because it cannot concatenate different ones.
 
-Belongs here: feeding and timing them. Does not belong here: anything that needs our package: this module is run by the
-interpreter in which the peers are installed.
+Belongs here: feeding and timing them. Does not belong here: anything that needs our package, because the interpreter of the
+peers runs this module.
 
 Letters: B rows, U users, I items, W values of a feature.
 """
@@ -31,11 +31,11 @@ from dssm_assets_tests.benchmarks.training_settings import Column, Setting, sett
 
 Array = npt.NDArray[Any]
 
-_FEWEST_STEPS = 4
+_MIN_STEPS = 4
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of what is installed: distribution -> version, empty if it is missing."""
+    """Returns the installed versions: distribution -> version, empty if it is missing."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"python": sys.version.split()[0]}
@@ -48,7 +48,7 @@ def versions() -> dict[str, str]:
 
 
 def rechub(*, folder: str, setting: dict[str, Any], budget_s: float) -> dict[str, Any]:
-    """Returns the pace of torch-rechub, or what is missing."""
+    """Returns the pace of torch-rechub, or the missing library."""
     if importlib.util.find_spec("torch_rechub") is None:
         return {"missing": "torch-rechub"}
     import torch
@@ -60,27 +60,27 @@ def rechub(*, folder: str, setting: dict[str, Any], budget_s: float) -> dict[str
 
     torch.set_num_threads(1)
     torch.manual_seed(1)
-    world, pace = setting_of(setting), Pace(budget_s, _FEWEST_STEPS)
+    world, pace = setting_of(setting), Pace(budget_s, _MIN_STEPS)
     reader = ArrayReader(Path(folder), world)
     rows = np.random.default_rng(1).permutation(world.samples)[: 12 * world.batch_size]
     inputs = {**reader.user_side(rows), **reader.item_side(reader.item[rows])}
-    columns = {name: _squeezed(values.numpy()) for name, values in inputs.items()}
+    columns = {name: _squeeze(values.numpy()) for name, values in inputs.items()}
     user, item = _rechub_features(world)
     layers = {"dims": [*world.hidden, world.output_dim], "dropout": 0.1 if world.hidden else 0.0}
     trainer = MatchTrainer(DSSM(user, item, layers, layers, temperature=0.1), mode=0, in_batch_neg=True, n_epoch=1)
     some = {name: values[:2] for name, values in columns.items()}
-    # Its shortest way to a loader makes two more, for validation and test.
+    # The generator cannot build a training loader without loaders for validation and test.
     loader, _, _ = DataGenerator(columns, np.ones(len(rows))).generate_dataloader(
         some, np.ones(2), some, np.ones(2), batch_size=world.batch_size
     )
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()), suppress(EnoughError):
         while True:
-            trainer.train_one_epoch(_Counted(loader, pace))
+            trainer.train_one_epoch(_CountingLoader(loader, pace))
     return pace.result()
 
 
-class _Counted:
-    """A loader that tells the meter when the trainer asks for the next batch, which is when it is done with the last."""
+class _CountingLoader:
+    """A loader that counts a step when the trainer requests the next batch, that is when it has finished the last one."""
 
     def __init__(self, loader: Any, pace: Pace) -> None:
         self._loader, self._pace = loader, pace
@@ -96,7 +96,7 @@ class _Counted:
 
 
 def rectools(*, folder: str, setting: dict[str, Any], budget_s: float) -> dict[str, Any]:
-    """Returns the pace of RecTools, in triplets, or what is missing."""
+    """Returns the pace of RecTools, in triplets, or the missing library."""
     if importlib.util.find_spec("rectools") is None or importlib.util.find_spec("pytorch_lightning") is None:
         return {"missing": "rectools[torch]"}
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -108,7 +108,7 @@ def rectools(*, folder: str, setting: dict[str, Any], budget_s: float) -> dict[s
 
         torch.set_num_threads(1)
         pytorch_lightning.seed_everything(1, verbose=False)
-        world, pace = setting_of(setting), Pace(budget_s, _FEWEST_STEPS)
+        world, pace = setting_of(setting), Pace(budget_s, _MIN_STEPS)
 
         class Counting(pytorch_lightning.Callback):  # type: ignore[misc]
             def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
@@ -118,7 +118,7 @@ def rectools(*, folder: str, setting: dict[str, Any], budget_s: float) -> dict[s
                 pace.step(len(batch[0]))
 
         model = DSSMModel(n_factors=world.output_dim, batch_size=world.batch_size, trainer_accelerator="cpu", loggers=False)
-        # The model's own trainer prints a bar and stores states.
+        # The model's own trainer prints a progress bar and stores checkpoints.
         model._trainer = pytorch_lightning.Trainer(
             accelerator="cpu",
             devices=1,
@@ -144,11 +144,11 @@ def _rechub_features(world: Setting) -> tuple[list[Any], list[Any]]:
             return SequenceFeature(column.name, column.size, width, pooling="mean", padding_idx=0)
         return SparseFeature(column.name, column.size, width)
 
-    past = [
+    history = [
         SequenceFeature(f"history__{c.name}", c.size, width, pooling="mean", shared_with=c.name, padding_idx=0)
         for c in map(world.column, world.history)
     ]
-    return [*map(feature, world.user + world.context), *past], list(map(feature, world.item))
+    return [*map(feature, world.user + world.context), *history], list(map(feature, world.item))
 
 
 def _rectools_dataset(folder: Path, world: Setting) -> Any:
@@ -184,5 +184,5 @@ def _one_hot(reader: Any, columns: tuple[Column, ...], owners: Array) -> Any:
     return pd.concat(parts, ignore_index=True)
 
 
-def _squeezed(values: Array) -> Array:
+def _squeeze(values: Array) -> Array:
     return values[:, 0] if values.shape[1] == 1 else values

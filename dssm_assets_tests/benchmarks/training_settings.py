@@ -1,7 +1,7 @@
-"""What is trained in a comparison of training speed: data, towers and batches.
+"""Settings of the comparison of training speed: data, towers and batches.
 
-Belongs here: settings as values, and the products that one sample of them costs; it must do without our package and its
-libraries, because peers read it in an interpreter of their own. Does not belong here: the data (`training_world.py`).
+Belongs here: settings as values, and the products that one sample costs. It must not import our package or its libraries,
+because peers read it in an interpreter of their own. Does not belong here: the data (`training_world.py`).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Setting:
     """Data, towers and batches of one comparison.
 
     Attributes:
-        samples, users, items: how many.
+        samples, users, items: their numbers.
         user, context, item: features of each side; the first of items is the item itself.
-        history: names of item features that are also pooled over the past.
-        history_length: items of the past that are pooled.
+        history: names of item features that are also pooled over the history.
+        history_length: last items that are pooled.
         hidden, output_dim: layers of each tower.
         batch_size: rows of a batch, whose items are negatives of each other.
-        num_sample: shared negatives beside them.
-        masks_user_positives: whether what a user took is no negative for it; ours alone, the others have no such mask.
+        num_sample: further negatives, shared by the batch.
+        masks_user_positives: whether known items of a user are masked; only ours has such a mask.
     """
 
     name: str
@@ -109,7 +109,7 @@ def wide(samples: int = 500_000, users: int = 50_000, items: int = 20_000, batch
 
 
 def demo_like(samples: int = 120_000, users: int = 2_469, items: int = 92_000, batch_size: int = 1024) -> Setting:
-    """Returns the shape of the demo: few users with long pasts, no hidden layer, wide vectors."""
+    """Returns the shape of the demo: few users with long histories, no hidden layer, wide vectors."""
     return Setting(
         name="demo-like",
         samples=samples,

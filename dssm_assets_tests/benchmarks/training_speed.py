@@ -1,4 +1,4 @@
-"""How many samples a CPU second trains on: ours, the obvious version, and two peers; and what memory grows with.
+"""Samples trained per CPU second: ours, naive PyTorch, and two peers; and how memory grows.
 
     python -m dssm_assets_tests.benchmarks.training_speed --setting wide --seconds 15 --python /path/to/python
 
@@ -6,10 +6,10 @@ One setting is generated once; every contender trains on it in a process of its 
 spent, and the middle step counts (`training_pace.py`). Peers run in the interpreter of `--python`, into which the extra
 `bench` is installed; by default that is this one. A peer that is not installed is reported as missing.
 
-Times are those of ours with the same negatives: the obvious version has the batch's other items and the shared negatives, peers
-the batch's other items at most, so they are compared with ours `in-batch only`. The share of the limit counts the products
-of every column, also where equal columns are made one. Memory is compared at more samples of as many more users, whose pasts are
-as long as before, and at more samples of the same users.
+The columns `x` say how many times as fast ours is with the same negatives: naive PyTorch has the batch's other items and the
+shared negatives; peers have at most the batch's other items, so they are compared with ours `in-batch only`. The share of the
+limit counts the products of every column, including those that ours merges. Memory is compared with more samples of more
+users, whose histories are as long as before, and with more samples of the same users.
 
 Belongs here: running and tables. Does not belong here: settings, data, contenders, peers (`training_*.py`).
 """
@@ -33,19 +33,19 @@ from dssm_assets_tests.benchmarks import process_cost, training_contenders, trai
 from dssm_assets_tests.benchmarks.training_settings import Setting, setting_of
 
 _OURS = ("ours, float32", "ours, bfloat16")
-_ALONE = ("in-batch only, float32", "in-batch only, bfloat16")
-_OBVIOUS = "obvious torch"
-_MORE_USERS, _LONGER_PASTS = "as many times the users", "the same users, longer pasts"
+_IN_BATCH = ("in-batch only, float32", "in-batch only, bfloat16")
+_NAIVE = "naive PyTorch"
+_MORE_USERS, _LONGER_HISTORIES = "as many times the users", "the same users, longer histories"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one contender showed.
+    """The result of one contender.
 
     Attributes:
         name: the contender.
         samples_per_s: samples per CPU second; None if its library is missing.
-        note: what is missing, or the steps that were seen.
+        note: the missing library, or the number of measured steps.
         peak_mib, anonymous_mib: highest memory of the process, and without pages of files.
     """
 
@@ -65,7 +65,7 @@ class Report:
         limit_gflops: of a large product in this process, by number format.
         versions: of the peers' interpreter and libraries.
         results: by contender, ours first.
-        growth: ours on more samples: what there is more of, samples, result.
+        growth: ours on more samples: what is larger, samples, result.
     """
 
     setting: Setting
@@ -78,7 +78,7 @@ class Report:
         """Returns the tables."""
         lines = [
             f"{self.setting.name}: {self.setting.samples:,} samples, {self.setting.num_features} features, batch "
-            f"{self.setting.batch_size:,}, {self.setting.num_sample:,} shared negatives beside it",
+            f"{self.setting.batch_size:,}, {self.setting.num_sample:,} shared negatives",
             f"limit of a 1024^3 product: {self.limit_gflops['float32']:.0f} GFLOP/s in float32, "
             f"{self.limit_gflops['bfloat16']:.0f} in bfloat16; a sample takes {2 * self.setting.multiply_adds / 1e6:.2f} MFLOP",
             "peers: " + ", ".join(f"{name} {version or 'missing'}" for name, version in self.versions.items()),
@@ -87,9 +87,9 @@ class Report:
         ]
         lines += [self._row(result) for result in self.results]
         lines += ["", f"{'ours':<40}{'samples':>12}{'peak MiB':>10}{'without files':>15}{'times':>8}"]
-        for of, samples, found in self.growth:
+        for what, samples, found in self.growth:
             times = found.anonymous_mib / max(self.growth[0][2].anonymous_mib, 1e-9)
-            lines.append(f"{of:<40}{samples:>12,}{found.peak_mib:>10.0f}{found.anonymous_mib:>15.0f}{times:>8.2f}")
+            lines.append(f"{what:<40}{samples:>12,}{found.peak_mib:>10.0f}{found.anonymous_mib:>15.0f}{times:>8.2f}")
         return "\n".join(lines)
 
     def _row(self, result: Result) -> str:
@@ -97,10 +97,10 @@ class Report:
             return f"{result.name:<25}{result.note:>14}"
         kind = "bfloat16" if result.name == _OURS[1] else "float32"
         share = result.samples_per_s * 2 * self.setting.multiply_adds / 1e9 / self.limit_gflops[kind]
-        # With other negatives there are other products than this setting's count says.
-        has_all = result.name in (*_OURS, _OBVIOUS)
+        # A contender with other negatives has other products than the setting counts.
+        has_all = result.name in (*_OURS, _NAIVE)
         shown = f"{share:.0%}" if has_all else "-"
-        rates = [self._rate(name) for name in (_OURS if has_all else _ALONE)]
+        rates = [self._rate(name) for name in (_OURS if has_all else _IN_BATCH)]
         times = ["-" if rate is None else f"{rate / result.samples_per_s:.2f}" for rate in rates]
         return (
             f"{result.name:<25}{result.samples_per_s:>14,.0f}{times[0]:>11}{times[1]:>12}{shown:>10}"
@@ -111,7 +111,7 @@ class Report:
         return next((result.samples_per_s for result in self.results if result.name == name), None)
 
 
-def apart(python: str, work: Callable[..., Any], /, **arguments: Any) -> Any:
+def run_in_process(python: str, work: Callable[..., Any], /, **arguments: Any) -> Any:
     """Returns what a module's function returns in a fresh process of this interpreter, on one thread."""
     root = str(Path(dssm_assets_tests.__file__).parents[1])
     command = [python, "-m", process_cost.__name__, work.__module__, work.__qualname__, json.dumps(arguments)]
@@ -129,16 +129,16 @@ def measure(
     growth: int,
     python: str,
     folder: Path,
-    run: Callable[..., Any] = apart,
+    run: Callable[..., Any] = run_in_process,
 ) -> Report:
-    """Returns what the contenders showed.
+    """Returns the results of the contenders.
 
     Args:
         setting: name of a setting and sizes that replace its own.
         seconds: CPU seconds of training per contender.
-        growth: how many times as many samples memory is compared at; 0 leaves that out.
+        growth: factor of the samples in the memory table; 0: no such table.
         python: interpreter of the peers.
-        folder: takes the generated data.
+        folder: for the generated data.
         run: how a contender is run: interpreter, function, arguments.
     """
     world = setting_of(setting)
@@ -146,19 +146,21 @@ def measure(
     common = {"folder": str(folder / "data"), "setting": setting, "budget_s": seconds}
     results = [
         *(
-            _result(name, run(sys.executable, training_contenders.ours, **common, precision=precision, in_batch_only=is_alone))
-            for names, is_alone in ((_OURS, False), (_ALONE, True))
+            _result(
+                name, run(sys.executable, training_contenders.ours, **common, precision=precision, in_batch_only=in_batch_only)
+            )
+            for names, in_batch_only in ((_OURS, False), (_IN_BATCH, True))
             for name, precision in zip(names, ("float32", "bfloat16"), strict=True)
         ),
-        _result(_OBVIOUS, run(sys.executable, training_contenders.obvious, **common)),
+        _result(_NAIVE, run(sys.executable, training_contenders.naive, **common)),
         _result("RecTools DSSM", run(python, training_peers.rectools, **common)),
         _result("torch-rechub DSSM", run(python, training_peers.rechub, **common)),
     ]
     grown = [("as above", world.samples, results[0])] if growth else []
     if growth:
         more = {**setting, "samples": growth * world.samples}
-        for of, larger in ((_MORE_USERS, {**more, "users": growth * world.users}), (_LONGER_PASTS, more)):
-            grown.append((of, more["samples"], _grown(larger, seconds, folder / f"larger {len(grown)}", run)))
+        for what, larger in ((_MORE_USERS, {**more, "users": growth * world.users}), (_LONGER_HISTORIES, more)):
+            grown.append((what, more["samples"], _grown(larger, seconds, folder / f"larger {len(grown)}", run)))
     limit = run(sys.executable, training_contenders.product_limit)
     return Report(world, limit, run(python, training_peers.versions), tuple(results), tuple(grown))
 
@@ -182,18 +184,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--setting", choices=("wide", "demo-like"), default="wide")
     for name in ("samples", "users", "items", "batch-size"):
-        parser.add_argument(f"--{name}", type=int, help="another size than the setting's own")
+        parser.add_argument(f"--{name}", type=int, help="replaces the setting's own")
     parser.add_argument("--seconds", type=float, default=15.0, help="CPU seconds of training per contender")
-    parser.add_argument("--growth", type=int, default=10, help="times as many samples for the memory table; 0: none")
-    parser.add_argument("--python", default=sys.executable, help="interpreter that has the extra `bench`")
-    chosen = vars(parser.parse_args(arguments))
-    sizes = {name: chosen[name] for name in ("samples", "users", "items", "batch_size") if chosen[name] is not None}
+    parser.add_argument("--growth", type=int, default=10, help="factor of the samples in the memory table; 0: none")
+    parser.add_argument("--python", default=sys.executable, help="interpreter with the extra `bench`")
+    given = vars(parser.parse_args(arguments))
+    sizes = {name: given[name] for name in ("samples", "users", "items", "batch_size") if given[name] is not None}
     with tempfile.TemporaryDirectory() as scratch:
         report = measure(
-            {"name": chosen["setting"], **sizes},
-            seconds=chosen["seconds"],
-            growth=chosen["growth"],
-            python=chosen["python"],
+            {"name": given["setting"], **sizes},
+            seconds=given["seconds"],
+            growth=given["growth"],
+            python=given["python"],
             folder=Path(scratch),
         )
     sys.stdout.write(report.text() + "\n")

@@ -1,7 +1,7 @@
 """Generated training data of any size: tables for ours, arrays for the others.
 
-Users act by a log-normal distribution, items by a Zipf-Mandelbrot distribution; feature values are even over their range. Every sample is an
-event of its user's history, and sees what came before it.
+Activity of users is log-normal, popularity of items Zipf-Mandelbrot, feature values are uniform. Every sample is an event of
+its user's history, and sees the events before it.
 
     tables/*.arrow     what `TrainData` reads: samples, user_rows, item_rows, history, users, items
     arrays/*.npy       the same numbers: `sample.user`, `sample.item`, `sample.end`, `history.item`, `history.start`,
@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 _DAY_MS: Final = 86_400_000
 _DAYS: Final = 30
 _BATCH_ROWS: Final = 65_536
-_MOST_VALUES: Final = 3
+_MAX_VALUES: Final = 3
 
 
 def write(folder: Path, setting: Setting, seed: int = 17) -> None:
@@ -56,13 +56,13 @@ def read_tables(folder: Path) -> dict[str, pa.Table]:
 
 
 def _events(setting: Setting, rng: np.random.Generator) -> dict[str, Array]:
-    """Returns who took what, by (user, time): the samples in the order of time, pointing into the history."""
+    """Returns the interactions by (user, time), and the samples by time, which point into them."""
     activity = rng.lognormal(0.0, 1.0, setting.users)
     popularity = 1.0 / (np.arange(setting.items) + 20.0)
     user = np.sort(rng.choice(setting.users, setting.samples, p=activity / activity.sum())).astype(np.int32)
     item = rng.permutation(setting.items)[rng.choice(setting.items, setting.samples, p=popularity / popularity.sum())]
     time_ms = rng.permutation(setting.samples) * (_DAYS * _DAY_MS // setting.samples)
-    time_ms = time_ms[np.lexsort((time_ms, user))]  # users stay where they are, times ascend within each
+    time_ms = time_ms[np.lexsort((time_ms, user))]  # times ascend within each user
     by_time = np.argsort(time_ms)
     return {
         "history.item": item.astype(np.int32),
@@ -78,8 +78,8 @@ def _events(setting: Setting, rng: np.random.Generator) -> dict[str, Array]:
 def _values(column: Column, count: int, rng: np.random.Generator) -> Array:
     if not column.is_multi:
         return rng.integers(1, column.size, count, dtype=np.int32)
-    values = rng.integers(1, column.size, (count, _MOST_VALUES), dtype=np.int32)
-    values[np.arange(_MOST_VALUES) >= rng.integers(0, _MOST_VALUES + 1, count)[:, None]] = 0
+    values = rng.integers(1, column.size, (count, _MAX_VALUES), dtype=np.int32)
+    values[np.arange(_MAX_VALUES) >= rng.integers(0, _MAX_VALUES + 1, count)[:, None]] = 0
     return values
 
 
@@ -95,17 +95,17 @@ def _tables(setting: Setting, arrays: dict[str, Array]) -> dict[str, pa.Table]:
         "item_row": arrays["sample.item"],
     }
     item_features = {column.name: _arrow(arrays[column.name]) for column in setting.item}
-    taken = arrays["history.item"]
+    history_items = arrays["history.item"]
     starts = arrays["history.start"]
     return {
         "samples": pa.table({**samples, **{column.name: arrays[column.name] for column in setting.context}}),
         "user_rows": pa.table({column.name: _arrow(arrays[column.name]) for column in setting.user}),
         "item_rows": pa.table(item_features),
-        "items": pa.table({"weight": np.bincount(taken, minlength=setting.items) + 1.0, **item_features}),
+        "items": pa.table({"weight": np.bincount(history_items, minlength=setting.items) + 1.0, **item_features}),
         "users": pa.table({"history_start": starts[:-1], "history_end": starts[1:]}),
         "history": pa.table(
-            {"item_index": taken, "event_time_ms": arrays["history.time"]}
-            | {f"history__{name}": arrays[name][taken] for name in setting.history}
+            {"item_index": history_items, "event_time_ms": arrays["history.time"]}
+            | {f"history__{name}": arrays[name][history_items] for name in setting.history}
         ),
     }
 

@@ -1,13 +1,13 @@
-"""What it gains to start a day's training from the model of the day before: CPU seconds, and what becomes of the hit rate.
+"""What warm starts gain: CPU seconds and hit rates of models that begin with the model of the day before.
 
     python -m dssm_assets_tests.benchmarks.warm_start --data DIR/online-retail
 
-DIR/online-retail holds users.parquet, items.parquet and behavior.parquet (`dssm_assets.datasets.online_retail`). Of the last
-days of the log everything is made once. Then, with every number of epochs that is asked for, the model of each day but the
-first is fitted from scratch and from the model of the day before, which itself began with that of the day before it; the
-first day's model is from scratch with the most epochs. Days are scored as the product scores them.
+DIR/online-retail holds users.parquet, items.parquet and behavior.parquet (`dssm_assets.datasets.online_retail`). All tables of
+the last days of the log are built once. Then, for every requested number of epochs, the model of each day except the first
+is fitted from scratch and from the model of the day before, which itself began so. The first day's model is fitted from
+scratch with the most epochs. Days are scored as in production.
 
-Belongs here: the ways and their figures. Does not belong here: carrying weights over (`core/training/state`).
+Belongs here: the ways and their figures. Does not belong here: copying weights (`core/training/resume/warm_start.py`).
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ SCRATCH, WARM = "from scratch", "warm start"
 
 @dataclass(frozen=True)
 class Row:
-    """One way over all days but the first.
+    """One way over all days except the first.
 
     Attributes:
-        way: how the trainings began.
+        way: how the fits began.
         epochs: of each.
-        cpu_s: of the trainings, summed over the days.
+        cpu_s: of the fits, summed over the days.
         hits, truth_count: of the model among its longest lists, summed over users of all days.
     """
 
@@ -66,27 +66,27 @@ class Row:
 
 
 def measure(loaded: LoadedConfig, days: Sequence[str], epochs: Sequence[int]) -> list[Row]:
-    """Returns what each way took and found.
+    """Returns the cost and the hits of each way.
 
     Args:
-        loaded: of a home in which all days are evaluated once; their models are made again and again.
-        days: one after the other; the first is only started from.
-        epochs: of a training.
+        loaded: of a home in which all days are evaluated once; their models are fitted again and again.
+        days: consecutive; the first one's model is only a start.
+        epochs: of a fit.
     """
     _fit(_with_training(loaded, warm_start=False, epochs=max(epochs)), days[0])
     rows = []
     for count in sorted(epochs, reverse=True):
         for way in (SCRATCH, WARM):
             changed = _with_training(loaded, warm_start=way == WARM, epochs=count)
-            # In the order of days: each day's model stands when the next one starts from it.
-            figures = [(_fit(changed, ds), *_found(changed, ds)) for ds in days[1:]]
+            # In the order of days: the next day begins with this day's model.
+            figures = [(_fit(changed, ds), *_count_hits(changed, ds)) for ds in days[1:]]
             cpu_s, hits, truth = (sum(part) for part in zip(*figures, strict=True))
             rows.append(Row(way, count, cpu_s, int(hits), int(truth)))
     return rows
 
 
 def render(rows: Sequence[Row], k: int) -> str:
-    """Returns the figures as a Markdown table, beside those from scratch with the most epochs."""
+    """Returns the figures as a Markdown table, compared with the fits from scratch with the most epochs."""
     base = rows[0]
     lines = [f"| start | epochs | CPU-s of training | | hit_rate@{k} | |", "|---|---|---|---|---|---|"]
     for row in rows:
@@ -113,16 +113,16 @@ def _with_training(loaded: LoadedConfig, **changes: Any) -> LoadedConfig:
 
 
 def _fit(loaded: LoadedConfig, ds: str) -> float:
-    """Fits a day's model and returns the CPU seconds that it took."""
+    """Fits a day's model and returns the CPU seconds."""
     workspace = open_workspace(loaded)
     list(training_config(workspace, [ds]))
-    begun = time.process_time()
+    begin = time.process_time()
     list(dssm_model(workspace, [ds]))
-    return time.process_time() - begun
+    return time.process_time() - begin
 
 
-def _found(loaded: LoadedConfig, ds: str) -> tuple[int, int]:
-    """Returns how many of a day's items the model finds, and how many there are."""
+def _count_hits(loaded: LoadedConfig, ds: str) -> tuple[int, int]:
+    """Returns hits and truth of a day."""
     workspace, settings = open_workspace(loaded), loaded.config.evaluation
     for step in (item_vectors, user_vectors, hit_counts):
         list(step(workspace, [ds]))
@@ -175,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the Online Retail tables")
-    parser.add_argument("--epochs", type=int, nargs="+", default=[6, 3, 2, 1], help="epochs of the trainings")
+    parser.add_argument("--epochs", type=int, nargs="+", default=[6, 3, 2, 1], help="epochs of the fits")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         loaded = retail(given.data, Path(folder))

@@ -1,7 +1,7 @@
-"""train_samples with hard negatives and weights: what was shown and not taken in the tiny world, and what training reads of it.
+"""train_samples with hard negatives and weights in the tiny world, and what training reads of them.
 
-On every day each user is shown, beside what it buys, two items of the other group, which it never takes: numbers n and
-n + d mod 10 of user n on day d. On day 9 it is shown item n of its own group, which it takes sooner or later.
+On every day each user is shown what it buys, and two items of the other group, which it never buys: numbers n and
+n + d mod 10 for user n on day d. On day 9 it is also shown item n of its own group, which it buys on some day.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ CHANGES: dict[str, Any] = {
         "recency_half_life_days": 2.0,
     },
 }
-BEFORE = ("training_window", "feature_binning", "feature_counts", "feature_config", "step_config", "training_config")
+UPSTREAM = ("training_window", "feature_binning", "feature_counts", "feature_config", "step_config", "training_config")
 
 
 def shown_items(user: str, day: int) -> list[str]:
-    """Returns what a user is shown on a day and does not take on it."""
+    """Returns the items that a user is shown on a day and does not buy on that day."""
     number, other = int(user[1:]), "b" if user[0] == "a" else "a"
     items = [f"{other}_{number:02d}", f"{other}_{(number + day) % GROUP_SIZE:02d}"]
     return [*items, f"{user[0]}_{number:02d}"] if day == 9 else items
@@ -60,13 +60,13 @@ def log_rows() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    made = tmp_path_factory.mktemp("shown")
-    worlds.write_sources(made)
-    worlds.write_rows(made / "source" / "behavior.parquet", log_rows())
-    loaded = worlds.write_config(made, CHANGES)
+    root = tmp_path_factory.mktemp("shown")
+    worlds.write_sources(root)
+    worlds.write_rows(root / "source" / "behavior.parquet", log_rows())
+    loaded = worlds.write_config(root, CHANGES)
     worlds.materialize(loaded, worlds.DAILY, DAYS)
-    worlds.materialize(loaded, [*BEFORE, "negative_items", "train_samples"], [EVALUATION_DAY])
-    return made
+    worlds.materialize(loaded, [*UPSTREAM, "negative_items", "train_samples"], [EVALUATION_DAY])
+    return root
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def workspace(folder: Any) -> Workspace:
 
 
 def train_tables(workspace: Workspace, stored: Manifest) -> dict[str, pa.Table]:
-    """Returns the files by the argument of `TrainData` that each is."""
+    """Returns argument of `TrainData` -> table."""
     names = [file.name for file in stored.files]
     return {name.removesuffix(".arrow"): workspace.artifacts.map_table(stored, name) for name in names}
 
@@ -93,7 +93,7 @@ def ids(workspace: Workspace) -> tuple[list[str], list[str]]:
     return users["user_id"].to_pylist(), corpus["item_id"].to_pylist()
 
 
-def test_what_was_shown_in_the_window_and_never_taken(workspace: Workspace) -> None:
+def test_hard_negatives_were_shown_in_the_window_and_never_bought(workspace: Workspace) -> None:
     stored = workspace.need("train_samples", EVALUATION_DAY)
     tables, (users, items) = train_tables(workspace, stored), ids(workspace)
     assert list(tables) == [*TRAIN_FILES, "hard_negatives"]
@@ -112,7 +112,7 @@ def test_what_was_shown_in_the_window_and_never_taken(workspace: Workspace) -> N
     assert all(len(described[f"hard_negatives.arrow: {name}"]) > 10 for name in ("user_index", "item_index", "day"))
 
 
-def test_the_text_tables_tell_how_often_what_was_not_taken_was_shown(workspace: Workspace, tmp_path: Path) -> None:
+def test_hard_edges_text_has_the_number_of_exposures(workspace: Workspace, tmp_path: Path) -> None:
     rows, _ = write_sampler_tables(workspace, EVALUATION_DAY, tmp_path)
     window = range(FIRST, len(DAYS) - 1)
     taken = {(user, item) for day in window for user in worlds.users() for item in worlds.bought(user, day)}
@@ -124,7 +124,7 @@ def test_the_text_tables_tell_how_often_what_was_not_taken_was_shown(workspace: 
     assert max(expected.values()) > 1
 
 
-def test_weights_by_event_and_age(workspace: Workspace) -> None:
+def test_sample_weights_by_event_and_age(workspace: Workspace) -> None:
     samples = train_tables(workspace, workspace.need("train_samples", EVALUATION_DAY))["samples"]
     rows = []
     for day in range(FIRST, len(DAYS) - 1):
@@ -135,7 +135,7 @@ def test_weights_by_event_and_age(workspace: Workspace) -> None:
     assert len(set(np.round(rows, 9))) == 2 * WINDOW_DAYS
 
 
-def test_training_reads_them(workspace: Workspace) -> None:
+def test_training_draws_hard_negatives_from_the_file(workspace: Workspace) -> None:
     settings, data, (users, items) = towers_of(workspace, EVALUATION_DAY), opened(workspace), ids(workspace)
     rows, seen = data.rows_of_days(0, data.num_days), 0
     training = Training(batch_size=64)
@@ -152,7 +152,7 @@ def test_training_reads_them(workspace: Workspace) -> None:
     assert seen == 8 * -(-len(rows) // 64)
 
 
-def test_without_a_hard_sampler_there_is_no_such_file(workspace: Workspace, folder: Any) -> None:
+def test_without_a_hard_sampler_there_is_no_hard_negatives_file(workspace: Workspace, folder: Any) -> None:
     before = workspace.need("train_samples", EVALUATION_DAY)
     plain = open_workspace(worlds.write_config(folder, worlds.merged(CHANGES, {"model": {"sampler": "v2"}})))
     (result,) = train_samples(plain, [EVALUATION_DAY])
@@ -183,8 +183,8 @@ def test_sections_that_contradict_the_events_are_refused(folder: Any, changes: d
     assert made.need("train_samples", EVALUATION_DAY) == before
 
 
-def test_users_are_known_where_only_training_asks_who_took_what(folder: Any) -> None:
-    """Without sequence features nobody reads a past; masks, hard negatives, min_history and validation days still need it."""
+def test_users_have_indices_if_only_training_needs_interactions(folder: Any) -> None:
+    """Masks, hard negatives, min_history and validation days need interactions even without sequence features."""
     features = {"features": {"fg": {"features": [f for f in worlds.FG["features"] if f["feature_type"] != "sequence_feature"]}}}
     for changes, is_known in (
         ({"model": {"sampler": "weighted"}}, False),
@@ -193,5 +193,5 @@ def test_users_are_known_where_only_training_asks_who_took_what(folder: Any) -> 
         ({"model": {"sampler": "weighted"}, "training": {"validation_days": 1}}, True),
     ):
         made = open_workspace(worlds.write_config(folder, worlds.merged(worlds.merged(CHANGES, features), changes)))
-        worlds.materialize(made.loaded, [*BEFORE[1:], "train_samples"], [EVALUATION_DAY])
+        worlds.materialize(made.loaded, [*UPSTREAM[1:], "train_samples"], [EVALUATION_DAY])
         assert (max(opened_rows(made, "samples")["user_index"].to_pylist()) >= 0) == is_known

@@ -42,7 +42,7 @@ class Batch:
     Attributes:
         user: rows of the user tower: one per sample [B], or one per session [V].
         items: rows of the item tower: the samples' own items [B], the sampled negatives [N], the hard negatives [H].
-        terms: what the loss needs beside the vectors.
+        terms: what the loss needs in addition to the vectors.
         item_index: the items of the first B + N rows of `items`.
         user_of: which row of `user` is each sample's [B]; None: row k is sample k's.
         num_hard: H.

@@ -54,14 +54,14 @@ def _zero_bytes() -> int:
 
 @dataclass(frozen=True)
 class FitContext:
-    """What a fit is given beside data and configuration.
+    """What a fit is given in addition to data and configuration.
 
     Attributes:
         ks: of the evaluation, for hit_rate@k on the validation days.
         warm_start: weights to begin with; None: random ones.
         checkpoints: where the state of the fit is stored.
         ranks: the processes that share every batch.
-        peak_bytes: returns the most memory that this process has held.
+        peak_bytes: returns the peak memory of this process so far.
     """
 
     ks: Sequence[int] = (200,)

@@ -32,7 +32,7 @@ def model_to_bytes(two_tower: TwoTower) -> bytes:
 
 
 def model_chunks(two_tower: TwoTower) -> Iterator[bytes]:
-    """Yields the bytes of `model_to_bytes` piece by piece, so that sharded tables are never held whole.
+    """Yields the bytes of `model_to_bytes` piece by piece, so that sharded tables are never whole in memory.
 
     If tables are sharded, every process must exhaust it.
     """

@@ -1,4 +1,4 @@
-"""What a step may do beside learning: a protocol, and the queue of earlier batches' items.
+"""What else a step may do: a protocol, and the queue of earlier batches' items.
 
 Belongs here: `StepHook`. Does not belong here: the step (`trainer`), the moving average (`weight_average`).
 

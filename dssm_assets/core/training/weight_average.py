@@ -78,7 +78,7 @@ class WeightAverage(StepHook):
         self._swap()
 
     def state(self) -> dict[str, Tensor]:
-        """Returns everything that the average depends on beside the towers, by name; not copies."""
+        """Returns everything that the average depends on except the towers, by name; not copies."""
         state = {"place": self._clock} | {f"dense.{name}": average for name, average in self._dense.items()}
         state |= {f"rows_{dim}": rows for dim, rows in self._rows.items()}
         return state | {f"log_at_{dim}": at for dim, at in self._log_at.items()}

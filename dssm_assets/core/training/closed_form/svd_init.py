@@ -110,7 +110,7 @@ def _frozen_faults(spec: TowerSpec, section: SvdInit) -> list[Fault]:
 def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntArray) -> None:
     """Overwrites an embedding of history items by its codes, times the scale.
 
-    The weights by which the layers beside the skip connections read the codes become 0: random ones would only add noise.
+    The first layers' weights of the codes become 0, so that only the skip connections read them: random weights would add noise.
 
     Args:
         towers: changed; `svd_init_faults` finds no fault.

@@ -70,7 +70,7 @@ class StoredCheckpoints(Checkpoints):
 
 
 def state_chunks(history: FitHistory, tensors: Mapping[str, Tensor], key: str) -> Iterator[bytes]:
-    """Yields the state piece by piece, so that a second copy of all weights is never held.
+    """Yields the state piece by piece, so that there is never a second copy of all weights.
 
     Args:
         history: how far the fit has come.
