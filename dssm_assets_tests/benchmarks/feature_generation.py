@@ -1,14 +1,12 @@
-"""Feature generation on a generated world: our path from tables to train_samples beside the obvious pandas pipeline.
+"""Feature generation on a generated world: our path from tables to train_samples compared with a naive pandas pipeline.
 
     python -m dssm_assets_tests.benchmarks.feature_generation --rows 10000000 --days 30
 
 Both paths start from the same parquet tables (sample keys of each day, users and items as of the day before) and end with
-every sample's 59 features as bucket ids. Each run has a process of its own; CPU time counts its threads and children, and
-leaves out the start of the process. Ours is all that stands between the tables and train_samples, the corpus of negatives
-included, which pandas has no counterpart for. Not measured on either side: the sources, the log, the rolling statistics
-(`our_path.py` says what stands in for them), and histories, which no feature of this world is made from.
-
-Belongs here: the command, the ratios and the tables it prints. Does not belong here: the two paths.
+the 59 features of every sample as bucket ids. Each run has its own process; CPU time includes its threads and children,
+but not the start of the process. Our path is everything between the tables and train_samples, including the corpus of
+negatives, which pandas has no counterpart for. Not measured on either side: the sources, the log, the rolling statistics
+(see `our_path.py` for their substitute), and histories, which no feature of this world reads.
 """
 
 from __future__ import annotations
@@ -27,8 +25,8 @@ from dssm_assets_tests.benchmarks.world import World
 from dssm_assets_tests.benchmarks.world_features import feature_definitions
 
 FORMS: Final = (
-    "The outputs differ in form: a row of our train_samples points into tables of user and item rows, each encoded once "
-    "per distinct row;\na row of the pandas table holds every feature itself. Rows of a step are those it wrote: days that "
+    "The outputs have different forms: a row of our train_samples refers to tables of distinct user and item rows, each "
+    "encoded once;\na row of the pandas table contains every feature. Rows of a step are the rows that it wrote: days that "
     "share a table count once."
 )
 
@@ -38,7 +36,7 @@ Run = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Report:
-    """What was measured: per number of days what each path returned, and the speed of each operator."""
+    """The measurements: number of days -> result of each path, and the speed of each operator."""
 
     world: World
     is_daily: bool
@@ -56,9 +54,9 @@ def measure(
         world: its size and seed.
         folder: an empty folder for everything that is written.
         batch_rows: rows of the batch that each operator gets.
-        is_daily: what is known of users and items changes every day; else one table of each stands for all days.
-        own_hash: let pandas hash with our function, so that buckets are equal; else with its own.
-        run: calls a function with its arguments, in a process of its own unless that costs too much.
+        is_daily: users and items change every day; else all days share one table of each.
+        own_hash: pandas hashes with our function, so that buckets are equal; else with its own.
+        run: calls a function with its arguments, by default in a separate process.
     """
     run(our_path.prepare, world=asdict(world), folder=str(folder), is_daily=is_daily)
     ours, pandas = {}, {}
@@ -99,7 +97,7 @@ def peak_mib(result: dict[str, Any]) -> float:
 
 
 def encoding_cpu_s(result: dict[str, Any]) -> float:
-    """Returns the CPU seconds of a path that went into values becoming bucket ids, without reading, joining, writing."""
+    """Returns the CPU seconds that a path spent on turning values into bucket ids, without reading, joining and writing."""
     if "encoding" in result:
         return float(sum(cost["cpu_s"] for cost in result["encoding"]))
     named = {cost["name"]: cost["cpu_s"] for cost in result["costs"]}
@@ -142,17 +140,17 @@ def _cost_row(cost: dict[str, Any]) -> Row:
 
 
 def _table(header: Row, rows: Sequence[Row]) -> str:
-    """Returns columns padded to one width: words stand left, figures right."""
+    """Returns columns padded to one width: texts are aligned left, numbers right."""
     texts = [[str(cell) for cell in row] for row in (header, *rows)]
-    columns = [_aligned(column) for column in zip(*texts, strict=True)]
+    columns = [_align(column) for column in zip(*texts, strict=True)]
     lines = ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
     return "\n".join([lines[0], "  ".join("-" * len(column[0]) for column in columns), *lines[1:]])
 
 
-def _aligned(column: Sequence[str]) -> list[str]:
+def _align(column: Sequence[str]) -> list[str]:
     width = max(map(len, column))
-    is_words = any(cell[:1].isalpha() for cell in column[1:])
-    return [cell.ljust(width) if is_words else cell.rjust(width) for cell in column]
+    is_text = any(cell[:1].isalpha() for cell in column[1:])
+    return [cell.ljust(width) if is_text else cell.rjust(width) for cell in column]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -164,13 +162,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--batch-rows", type=int, default=1_000_000, help="rows of the batch that each operator gets")
     parser.add_argument("--folder", type=Path, help="where to write; it is kept (default: a temporary folder)")
-    parser.add_argument("--tables", choices=["daily", "once"], default="daily", help="do users and items change every day?")
+    parser.add_argument("--tables", choices=["daily", "once"], default="daily", help="whether users and items change every day")
     parser.add_argument("--own-hash", action="store_true", help="pandas hashes with the reference's function, not its own")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures what the arguments say and prints the report."""
+    """Measures with the given arguments and prints the report."""
     given = _parser().parse_args(arguments)
     world = World(given.rows, given.users or given.rows // 20, given.items or given.rows // 50, given.days, given.seed)
     with tempfile.TemporaryDirectory(prefix="dssm-benchmark-") as scratch:

@@ -1,4 +1,4 @@
-"""Rows a second of each feature type: one feature over one batch through the generator.
+"""Rows per second of each feature type: one feature over one batch through the generator.
 
 Texts are drawn from DISTINCT different ones, because every rule runs once per distinct text; numbers differ in every row.
 
@@ -53,11 +53,11 @@ EXAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
         ],
     },
 }
-"""An example of each feature type, by its name in fg.json."""
+"""feature_type -> an example definition."""
 
 
 def run(rows: int, seed: int = 17) -> list[dict[str, Any]]:
-    """Returns, for each feature type there is, CPU rows a second of `encode` and of `bucketize`, its batch and its inputs."""
+    """Returns for each feature type the rows per CPU second of `encode` and `bucketize`, its batch size and its inputs."""
     columns = _columns(np.random.default_rng(seed), rows)
     speeds = []
     for kind in [*OPERATORS, SEQUENCE_FEATURE]:
@@ -80,13 +80,13 @@ def run(rows: int, seed: int = 17) -> list[dict[str, Any]]:
 
 
 def definition_of(kind: str) -> dict[str, Any]:
-    """Returns the example of a feature type as fg.json says it."""
+    """Returns the example of a feature type as an entry of fg.json."""
     named = {} if kind == SEQUENCE_FEATURE else {"feature_name": "measured"}
     return {**named, "feature_type": kind, **EXAMPLES[kind]}
 
 
 def distinct_values(column: pa.Array) -> int:
-    """Returns how many distinct values a column holds; of lists: their elements."""
+    """Returns the number of distinct values of a column, of lists those of their elements."""
     return int(pc.count_distinct(column.flatten() if isinstance(column, pa.ListArray) else column).as_py())
 
 
@@ -100,7 +100,7 @@ def _rows_per_s(work: Callable[[pa.Table], pa.Table], batch: pa.Table) -> float:
 
 
 def _tokenizer(_: str) -> bytes:
-    """Returns a byte-pair tokenizer of the words below: "word_" is one token, every digit one."""
+    """Returns a byte-pair tokenizer of the words below: "word_" is one token, and so is every digit."""
     tokens = [*"word_0123456789", "wo", "rd", "word", "word_"]
     vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
     merges = [["w", "o"], ["r", "d"], ["wo", "rd"], ["word", "_"]]

@@ -1,13 +1,11 @@
 """Our path from tables to train_samples, step by step, on a generated world.
 
-Tables are the sample keys of each day and what is known of users and items as of the end of each day. They are made before
-anything is measured: the sources, the log, the samples and the histories by the steps themselves, the wide tables by a
-cheap stand-in for the rolling statistics: the snapshot with counts that grow by one a day, or the same on all days.
+The tables are the sample keys of each day, and users and items as of the end of each day. They are written before the
+measurement: sources, log, samples and histories by the steps themselves, the wide tables by a cheap substitute for the
+rolling statistics, a snapshot with counts that grow by one a day or stay the same.
 
-No tower of this world reads histories, so train_samples reads none of them: of user_history_fg it asks only for the types
-of the last day's columns, and only that day is made. `run` fails if a history was read after all.
-
-Belongs here: making those tables, running the steps and taking their cost. Does not belong here: printing.
+No tower of this world reads histories, so train_samples reads only the column types of the last day of user_history_fg, and
+only that day is written. `run` fails if a history was read.
 """
 
 from __future__ import annotations
@@ -40,9 +38,9 @@ Step = Callable[[Workspace, Sequence[str]], Iterator[StepResult]]
 
 
 def prepare(world: dict[str, Any], folder: str, is_daily: bool) -> dict[str, int]:
-    """Writes the sources and every table that the measured path starts from; returns how many rows the sample has.
+    """Writes the sources and all tables that the measured path starts from, and returns the number of sample rows.
 
-    With is_daily what is known of users and items changes every day; else one table of each stands for all days.
+    With is_daily users and items change every day; else all days share one table of each.
     """
     made, at = World(**world), Path(folder)
     write_world(made, at)
@@ -63,14 +61,13 @@ def prepare(world: dict[str, Any], folder: str, is_daily: bool) -> dict[str, int
 
 
 def run(world: dict[str, Any], folder: str, days: int) -> dict[str, Any]:
-    """Returns what a window of so many days that ends with the log costs.
+    """Returns the cost of a window of so many days that ends with the log.
 
     Returns:
-        costs: of each step; encoding: what of it the calls of `encode` and `bucketize` took; samples: rows of
-        train_samples.
+        costs: of each step; encoding: the part of the calls of `encode` and `bucketize`; samples: rows of train_samples.
 
     Raises:
-        RuntimeError: histories were read, of which only one day is made.
+        RuntimeError: histories were read.
     """
     made = World(**world)
     workspace = open_workspace(load_world(made, Path(folder), days))
@@ -95,7 +92,7 @@ def run(world: dict[str, Any], folder: str, days: int) -> dict[str, Any]:
     ]
     costs = []
     encoding = [Cost("encode"), Cost("bucketize")]
-    with _counted(FeatureGenerator, "encode", encoding[0]), _counted(Bucketizer, "bucketize", encoding[1]):
+    with _add_cost_of_calls(FeatureGenerator, "encode", encoding[0]), _add_cost_of_calls(Bucketizer, "bucketize", encoding[1]):
         for step, step_days in [*daily, *((step, [ds]) for step in windowed)]:
             with measured(step.__name__) as cost:
                 cost.rows = _run(step, workspace, step_days)
@@ -126,7 +123,7 @@ def inputs_of(world: dict[str, Any], folder: str, days: int) -> list[dict[str, s
 
 
 @contextmanager
-def _counted(owner: type, method: str, cost: Cost) -> Iterator[None]:
+def _add_cost_of_calls(owner: type, method: str, cost: Cost) -> Iterator[None]:
     """Adds the CPU time of every call of a method to a cost, and the rows of its result, while the block runs."""
     original = getattr(owner, method)
 
@@ -145,7 +142,7 @@ def _counted(owner: type, method: str, cost: Cost) -> Iterator[None]:
 
 
 def _run(step: Step, workspace: Workspace, days: Sequence[str]) -> int:
-    """Runs a step; returns how many rows it wrote: a day that shares the files of another one wrote none."""
+    """Runs a step and returns the number of rows that it wrote; a day that shares the files of another one wrote none."""
     written: dict[object, int] = {}
     for manifest in (result.manifest for result in step(workspace, days)):
         written[manifest.files if sample.is_shared(manifest) else manifest.ds] = manifest.rows

@@ -1,11 +1,9 @@
-"""The obvious pandas pipeline over the same tables: join each day, encode every sample, cut numbers, write.
+"""A naive pandas pipeline over the same tables: join each day, encode every sample, cut numbers, write.
 
-Each day's samples are merged with users and items as of the day before, and every feature is encoded row by row of the
-sample: numbers as they are, texts by a hash of the column, combinations by joining texts, bags by exploding. The days are
-then put together, numbers are cut at quantiles of the window, counted categories are factorized, and all is written.
-Bucket 0 is missing, as in ours.
-
-Belongs here: that pipeline, with nothing of ours but, on request, the hash. Does not belong here: our path.
+The samples of each day are merged with users and items as of the previous day, and every feature is encoded for every
+sample: numbers unchanged, texts by a hash of the column, combinations by joining texts, bags by exploding. Then the days are
+concatenated, numbers are cut at quantiles of the window, counted categories are factorized, and everything is written.
+Bucket 0 is missing, as in our path. It uses nothing of ours except, on request, the hash function.
 """
 
 from __future__ import annotations
@@ -30,13 +28,13 @@ Frame = Any
 
 
 def run(days: list[dict[str, str]], features: list[dict[str, Any]], output: str, own_hash: bool = False) -> dict[str, Any]:
-    """Returns the cost of each part and how many samples it wrote to the file `output`.
+    """Returns the cost of each part and the number of samples that it wrote to the file `output`.
 
     Args:
         days: files of each day: sample, user, item.
         features: the definitions of fg.json.
         output: the parquet file to write.
-        own_hash: hash with the reference's function in place of pandas' own, so that buckets equal ours.
+        own_hash: hash with the function of the reference instead of that of pandas, so that buckets equal ours.
     """
     parts = []
     joining, encoding = [], []
@@ -65,7 +63,7 @@ def run(days: list[dict[str, str]], features: list[dict[str, Any]], output: str,
 
 
 class _Tables:
-    """The tables of a day; a file that several days share is read once."""
+    """Reads the tables of a day; a file that several days share is read once."""
 
     def __init__(self) -> None:
         self._held: dict[str, tuple[str, Frame]] = {}
@@ -104,7 +102,7 @@ def _column(expression: str) -> str:
 
 
 def _buckets(texts: Any, size: int | None, own_hash: bool) -> Any:
-    """Returns 1 + hash modulo the size as int32, or where there is no size the hash; 0 for a missing text."""
+    """Returns 1 + hash modulo the size as int32, or the hash without a size; 0 for a missing text."""
     hashes = murmur_hash64a(pa.array(texts)) if own_hash else pd.util.hash_pandas_object(texts, index=False).to_numpy()
     known = texts.notna().to_numpy()
     if size is None:
@@ -113,7 +111,7 @@ def _buckets(texts: Any, size: int | None, own_hash: bool) -> Any:
 
 
 def _bags(column: Any, size: int | None, own_hash: bool) -> Any:
-    """Returns lists of buckets, a row without values an empty one."""
+    """Returns lists of buckets, an empty one for a row without values."""
     if column.dtype != object:
         column = column.str.split(SEPARATOR)
     single = column.explode()

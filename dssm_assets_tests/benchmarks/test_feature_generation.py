@@ -45,7 +45,7 @@ def measured_world(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tu
     return folder, measure(WORLD, folder, batch_rows=300, is_daily=request.param, own_hash=True, run=_here)
 
 
-def test_both_paths_have_every_sample(measured_world: tuple[Path, Report]) -> None:
+def test_both_paths_have_all_samples(measured_world: tuple[Path, Report]) -> None:
     _, report = measured_world
     # 2000 rows over 3 days: 667, 667 and on the last one 666.
     assert {days: result["samples"] for days, result in report.ours.items()} == {1: 666, 3: 2000}
@@ -86,12 +86,12 @@ def test_every_step_operator_and_ratio_is_printed(measured_world: tuple[Path, Re
         assert lines.count(name) == 1, name
 
 
-def test_the_report_says_what_was_counted_and_what_the_outputs_are(measured_world: tuple[Path, Report]) -> None:
+def test_report_explains_rows_and_outputs(measured_world: tuple[Path, Report]) -> None:
     _, report = measured_world
     text = render(report)
-    assert "a row of our train_samples points into tables of user and item rows" in text
+    assert "a row of our train_samples refers to tables of distinct user and item rows" in text
     rows = {cost["name"]: cost["rows"] for cost in report.ours[WORLD.days]["costs"]}
-    # Users as of 3 eves, items as of the evaluation day too: 120 and 60 of each, or one table of each for all days.
+    # Users on 3 previous days, items on the evaluation day too: 120 and 60 rows each, or one table each for all days.
     assert (rows["user_features_fg"], rows["item_features_fg"]) == ((360, 240) if report.is_daily else (120, 60))
     (line,) = [line for line in text.splitlines() if line.startswith("kv_dot_product ")]
     assert line.split()[1] == "300"
@@ -118,11 +118,11 @@ def test_totals_add_up_the_steps() -> None:
     assert encoding_cpu_s({"costs": costs, "encoding": [{"cpu_s": 0.25}, {"cpu_s": 0.5}]}) == 0.75
 
 
-def test_there_is_an_example_of_every_feature_type() -> None:
+def test_every_feature_type_has_an_example() -> None:
     assert {*OPERATORS, SEQUENCE_FEATURE} <= set(operator_rows.EXAMPLES)
 
 
-def test_a_piece_of_work_has_its_own_cost() -> None:
+def test_measured_block_has_its_own_cost() -> None:
     with measured("heavy", rows=3) as heavy:
         held = pa.array(range(200_000)).to_numpy().repeat(150)
     del held
@@ -136,11 +136,11 @@ def test_a_piece_of_work_has_its_own_cost() -> None:
     assert heavy.wall_s > light.wall_s >= 0
 
 
-def test_work_apart_returns_its_result_or_says_why_not() -> None:
-    assert run_apart(_listed, numbers=[1, 2]) == {"numbers": [1, 2]}
-    with pytest.raises(RuntimeError, match=r"(?s)_listed failed:.*TypeError"):
-        run_apart(_listed, numbers=3)
+def test_run_apart_returns_the_result_or_the_error() -> None:
+    assert run_apart(_list_files, numbers=[1, 2]) == {"numbers": [1, 2]}
+    with pytest.raises(RuntimeError, match=r"(?s)_list_files failed:.*TypeError"):
+        run_apart(_list_files, numbers=3)
 
 
-def _listed(numbers: list[int]) -> dict[str, list[int]]:
+def _list_files(numbers: list[int]) -> dict[str, list[int]]:
     return {"numbers": list(numbers)}
