@@ -1,10 +1,10 @@
 """Exact top-k search: the reference that every index is measured against.
 
 `faiss.knn` proposes somewhat more than k items per user, by scores in float32. The proposals are scored again by the
-definition (`pair_scores`) and ordered by it: score descending, then item_index ascending, also across the cut at k. The
-list stands if rounding cannot have kept a better item from being proposed. A user without that proof, as where hundreds of
-items tie, is searched again among all items. So the result depends on the input alone, whatever the processor, the
-threads and the block size.
+definition (`pair_scores`) and ordered by score descending, then item_index ascending, also across the cut at k. A list is
+proven if every item that was not proposed scores less than its last item, rounding included. A user whose list is not
+proven, for example because hundreds of items tie, is searched again among all items. So the result depends on the input
+alone, not on the processor, the threads or the block size.
 
 Belongs here: the search over vectors and the selection from a block of scores, both with one tie rule. Does not belong
 here: approximate indexes (`index.py`), and what the lists are used for (`core/evaluation`, the serving bundle).
@@ -38,11 +38,11 @@ Lists = tuple[IntArray, Scores]
 BLOCK_SIZE = 4096
 """Users searched at once; the matrix products of faiss are half as fast for fewer than 2,048."""
 _SPARE = 32
-"""Items proposed beyond k: the list of most users then has its proof."""
+"""Items proposed beyond k: enough to prove most lists."""
 _BLOCK_CELLS = 2**21
 """Proposals of a block, at most: long lists make blocks smaller."""
 _DENSE_CELLS = 2**22
-"""Scores held at once where all items of a user are scored."""
+"""Scores kept at once when users are searched among all items."""
 _HALF_ULP = 2.0**-24
 """Half the distance from 1 to the next float32: how far one rounding moves a number, relatively."""
 _SMALLEST = 2.0**-125
@@ -85,7 +85,7 @@ class Corpus:
     def quick_items(self) -> Vectors:
         """Returns the items [I, D] whose inner product with `quick_users` orders them.
 
-        For L2 [I, D + 1], with -|i|^2 / 2 behind: u.i - |i|^2 / 2 orders items as minus the squared distance does.
+        For L2 [I, D + 1], with -|i|^2 / 2 as the last column: u.i - |i|^2 / 2 orders items as minus the squared distance does.
         """
         if self.metric is not Metric.L2:
             return self.vectors
@@ -208,7 +208,7 @@ def search(
     def fill(block: IntArray) -> None:
         index[block], scores[block] = _search_block(corpus, users[block], k, exclusions.select_users(block))
 
-    # Users with alike numbers of exclusions are searched together: all of a block get as many proposals.
+    # Users with similar numbers of exclusions share a block, because all users of a block get equally many proposals.
     order = np.argsort(exclusions.lengths, kind="stable")
     proposals = np.minimum(k + _SPARE + exclusions.lengths[order], len(corpus))
     _run(fill, [order[part] for part in _blocks(proposals, block_size)], threads)
@@ -288,18 +288,18 @@ def _search_block(corpus: Corpus, users: Vectors, k: int, excluded: Exclusions) 
 def _propose(corpus: Corpus, quick: _QuickUsers, count: int, excluded: Exclusions) -> tuple[IntArray, NDArray[np.float64]]:
     """Returns the `count` best items per user by quick scores, without excluded ones, and the floor [B].
 
-    No other item has a quick score above its user's floor. Where fewer items are left, -1 stands for the missing ones; where
-    no other item is left, the floor is -inf.
+    No other item has a quick score above its user's floor. If too few items are left, the list ends in -1; if no other item
+    is left, the floor is -inf.
     """
-    asked = min(count + int(excluded.lengths.max(initial=0)), len(corpus))
-    scores, items = faiss.knn(quick.vectors, corpus.quick_items, asked, metric=faiss.METRIC_INNER_PRODUCT)
-    floor = np.full(len(items), -np.inf) if asked == len(corpus) else scores[:, -1].astype(np.float64)
+    num_proposals = min(count + int(excluded.lengths.max(initial=0)), len(corpus))
+    scores, items = faiss.knn(quick.vectors, corpus.quick_items, num_proposals, metric=faiss.METRIC_INNER_PRODUCT)
+    floor = np.full(len(items), -np.inf) if num_proposals == len(corpus) else scores[:, -1].astype(np.float64)
     if len(excluded.indices):
         is_excluded = _are_excluded(items, len(corpus), excluded)
         items[is_excluded], scores[is_excluded] = -1, -np.inf
         order = np.argsort(is_excluded, axis=1, kind="stable")
         items, scores = np.take_along_axis(items, order, axis=1), np.take_along_axis(scores, order, axis=1)
-    if asked > count:
+    if num_proposals > count:
         floor = np.maximum(floor, scores[:, count])
     return items[:, :count], floor
 
@@ -313,10 +313,10 @@ def _are_excluded(items: IntArray, num_items: int, excluded: Exclusions) -> NDAr
 
 
 def _search_all_items(corpus: Corpus, users: Vectors, k: int, excluded: Exclusions) -> Lists:
-    """Returns the lists of users whose proposals prove nothing: no item that could be among the k best is left out.
+    """Returns the lists of users from the quick scores of all items.
 
-    k items have quick scores of q or more, so defined scores of q - margin or more. Whatever belongs to the k best has that
-    too, so its quick score is at least q - 2 * margin.
+    Let q be the k-th highest quick score. k items have defined scores of at least q - margin, so each of the k best has one
+    too, and a quick score of at least q - 2 * margin. All items with such quick scores are scored by the definition.
     """
     quick, kept = corpus.quick_users(users), min(k, len(corpus))
     with np.errstate(over="ignore", invalid="ignore"):

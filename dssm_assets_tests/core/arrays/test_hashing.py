@@ -1,4 +1,4 @@
-"""Both hashes over every layout Arrow gives a text column: a value's hash is that of its bytes, wherever it stands."""
+"""Both hashes over every layout Arrow gives a text column: a value's hash depends on its bytes alone."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_flat_index_finds_everything_also_after_reading_back() -> None:
     items, users = unit(500, 1), unit(40, 2)
     shipped = ship_index(items, users, [5, 50, 900], Serving(), seed=3)
     assert (shipped.kind, dict(shipped.parameters)) == ("Flat", {})
-    # 900 is beyond the corpus, which is then asked for whole.
+    # A list of 900 is longer than the corpus: recall is measured over the whole corpus.
     assert shipped.recall_at == {5: 1.0, 50: 1.0, 900: 1.0}
     again = faiss.deserialize_index(faiss.serialize_index(shipped.index))
     _, rows = again.search(users, 5)
