@@ -66,7 +66,7 @@ def discretise_day(
         item_index: the corpus: item ids in the order of negative_items.
         history: the histories of all users.
         cutoff: which history a sample sees. For `History.LEAVE_ONE_OUT` the end is that of `History.EVENT`; training reads
-            the later events itself (`core/training/data`).
+            the later events itself (`core/training/data.py`).
         weights: the weight of each sample; None: all weigh 1.
 
     Raises:

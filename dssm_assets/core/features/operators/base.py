@@ -141,7 +141,7 @@ class Operator(Definition, ABC):
 class CategoryKeys(Definition):
     """Keys of a feature whose values may be categories: at most one of those that define its vocabulary.
 
-    Without any of them the vocabulary is counted over the window. `buckets.py` defines the bucket of a value.
+    Without any of them the vocabulary is counted over the window. `core/features/buckets.py` defines the bucket of a value.
 
     Attributes:
         hash_bucket_size: number of hash buckets that replace a vocabulary.

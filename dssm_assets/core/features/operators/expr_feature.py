@@ -20,7 +20,7 @@ class ExprFeature(NumericOperator):
     """One number per row: the result of a formula such as "u_age == i_age ? 1 : 0".
 
     An argument of a vector function, such as dot(a, b), is a list of numbers or a text of numbers joined by the
-    separator; every other input is one number. `formula/parser.py` has the grammar.
+    separator; every other input is one number. `core/features/formula/parser.py` has the grammar.
 
     Attributes:
         expression: the formula.

@@ -1,6 +1,6 @@
 """overlap_feature: a measure of the overlap of the terms of two inputs, such as a query and a title.
 
-`text/terms.py` computes the measures.
+`core/features/text/terms.py` computes the measures.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The feature types that a fg.json may use: a new one is a class in a file of its own and a line here.
 
-A `sequence_feature` is not among them: it is a group of features, which `spec.py` parses by itself.
+A `sequence_feature` is not among them: it is a group of features, which `core/features/spec.py` parses by itself.
 """
 
 from __future__ import annotations

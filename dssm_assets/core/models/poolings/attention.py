@@ -1,4 +1,4 @@
-"""The history for a tower that learns the weight of each event itself (`models/attention_pooling`)."""
+"""The history for a tower that learns the weight of each event itself (`core/models/attention_pooling.py`)."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ regression of histories on themselves (`shrink_codes`; EASE, Steck 2019, without
 the leading directions from following the most popular items alone. Such codes may also stay unchanged next to the towers' outputs
 (`model.frozen_embedding`). Popularity itself can be the start of one more column, which every user meets with the same number.
 
-Belongs here: the codes, and towers that begin with them. Does not belong here: what a pooling is (`models/poolings`),
-how the skip connections of both towers start alike (`models/tower`).
+Belongs here: the codes, and towers that begin with them. Does not belong here: what a pooling is (`core/models/poolings`),
+how the skip connections of both towers start alike (`core/models/tower.py`).
 
 Letters: U users, I items, N rows of the table, d its width.
 """
@@ -178,7 +178,7 @@ def shrink_codes(histories: sp.csr_matrix, codes: FloatArray, ridge: float) -> F
 
 
 def log_counts(counts: npt.NDArray[Any]) -> FloatArray:
-    """Returns ln(count + .3), as in the prior (`models/prior`), minus the mean, float32 [N].
+    """Returns ln(count + .3), as in the prior (`core/models/prior.py`), minus the mean, float32 [N].
 
     By hand: of counts 0 and 1 ln .3 = -1.204 and ln 1.3 = .262, so -.733 and .733.
     """
