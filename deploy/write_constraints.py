@@ -1,4 +1,4 @@
-"""Prints the constraints of the image: every distribution that `dssm-assets[deploy]` needs, at the version that is installed.
+"""Prints the constraints of the image: every distribution that `dssm-assets[deploy]` needs, at its installed version.
 
     python3.11 -m venv .venv/lock && .venv/lock/bin/pip install -e '.[deploy]'
     .venv/lock/bin/python deploy/write_constraints.py > deploy/constraints.txt
@@ -20,10 +20,10 @@ ROOT = "dssm-assets[deploy]"
 
 
 def pins(root: str = ROOT) -> dict[str, str]:
-    """Returns name -> public version of what a requirement needs, itself left out.
+    """Returns name -> public version of everything that a requirement needs, without itself.
 
     Raises:
-        PackageNotFoundError: something that is needed is not installed.
+        PackageNotFoundError: a needed distribution is not installed.
     """
     found: dict[str, str] = {}
     seen: set[tuple[str, str]] = set()
@@ -36,7 +36,7 @@ def pins(root: str = ROOT) -> dict[str, str]:
                 continue
             seen.add((name, extra))
             installed = distribution(name)
-            found[name] = Version(installed.version).public  # 2.13.0+cpu is asked for as 2.13.0: the index says which build
+            found[name] = Version(installed.version).public  # 2.13.0+cpu is pinned as 2.13.0: the index chooses the build
             waiting += _needed(installed, extra)
     del found[canonicalize_name(Requirement(root).name)]
     return dict(sorted(found.items()))
@@ -51,5 +51,5 @@ def _needed(installed: Distribution, extra: str) -> Iterator[Requirement]:
 
 if __name__ == "__main__":
     version = ".".join(map(str, sys.version_info[:2]))
-    print(f"# What the image is built from, on Python {version}. Renewed by deploy/write_constraints.py.")
+    print(f"# Versions in the image, on Python {version}. Written by deploy/write_constraints.py.")
     print("\n".join(f"{name}=={pinned}" for name, pinned in pins().items()))

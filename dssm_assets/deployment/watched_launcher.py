@@ -1,9 +1,9 @@
-"""Dagster's default run launcher, but with runs whose code server was killed found and reported.
+"""Dagster's default run launcher, which also reports runs whose code server was killed.
 
-The default launcher has runs work in processes of the code server, and run monitoring cannot ask it for their health: a
-run whose container is killed stays "started" for ever, holds its place in the queue and its pool, and no retry follows.
+With the default launcher, runs are processes of the code server, and run monitoring cannot ask for their health: a
+run whose container is killed stays "started" forever, occupies the queue and its pool, and is not retried.
 
-Belongs here: that one question. Does not belong here: how runs are launched, which stays Dagster's.
+Belongs here: the health check. Does not belong here: launching runs, which Dagster does.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from dagster._serdes import deserialize_value
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
-    """Launches runs in the code server, and tells which of them it no longer has."""
+    """Launches runs in the code server, and reports those that it no longer has."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """Returns True: run monitoring asks."""
+        """Returns True: run monitoring calls `check_run_worker_health`."""
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """Returns whether the code server still has the process of a run.
 
-        A code server that does not answer is no proof: it may be finishing its runs before it stops. Once one answers, in
-        its old place or a new one, a run that it does not have is lost.
+        A code server that does not answer proves nothing: it may be finishing its runs before it stops. Once one answers, in
+        the same container or a new one, a run that it does not have is lost.
         """
         client: DagsterGrpcClient | None = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
         if client is None:

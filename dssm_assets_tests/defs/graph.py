@@ -1,6 +1,6 @@
-"""The asset graph as plain data, as `asset_graph.json` keeps it.
+"""The asset graph as plain data: the snapshot `asset_graph.json`, and the command that renews it.
 
-After a change that is meant, renew the file from the project's folder and read the difference:
+After an intended change, renew the file from the project's folder and review the difference:
 
     python -m dssm_assets_tests.defs.graph
 """
@@ -21,7 +21,7 @@ SNAPSHOT = Path(__file__).with_name("asset_graph.json")
 
 
 def asset_graph(defs: dg.Definitions) -> dict[str, Any]:
-    """Returns asset name -> everything about it that others rely on, and job name -> its assets."""
+    """Returns asset name -> the properties that users rely on, and job name -> its assets."""
     graph = defs.resolve_asset_graph()
     assets = {
         key.to_user_string(): _asset(defs.resolve_assets_def(key), key)
@@ -45,7 +45,9 @@ def _asset(definition: dg.AssetsDefinition, key: dg.AssetKey) -> dict[str, Any]:
         "kinds": sorted(spec.kinds),
         "owners": list(spec.owners),
         "code_version": spec.code_version,
-        "partitions": None if partitions is None else str(partitions).partition(" End offsetted")[0],  # by days since: not ours
+        "partitions": None
+        if partitions is None
+        else str(partitions).partition(" End offsetted")[0],  # the offset depends on the current date
         "backfill": None if policy is None else f"{policy.policy_type.name} {policy.max_partitions_per_run or ''}".strip(),
         "checks": {
             check.name: {"blocking": check.blocking, "is_described": bool(check.description)}

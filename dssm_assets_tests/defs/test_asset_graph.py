@@ -1,4 +1,4 @@
-"""The asset graph: what others rely on, kept in `asset_graph.json` and compared exactly."""
+"""The asset graph, compared with the snapshot `asset_graph.json`."""
 
 import json
 
@@ -20,12 +20,12 @@ def assets(defs):
     return graph.asset_graph(defs)["assets"]
 
 
-def test_the_graph_is_the_one_on_file(defs):
+def test_graph_equals_the_snapshot(defs):
     expected = json.loads(graph.SNAPSHOT.read_text(encoding="utf-8"))
-    assert graph.asset_graph(defs) == expected, "if the change is meant: python -m dssm_assets_tests.defs.graph"
+    assert graph.asset_graph(defs) == expected, "if the change is intended: python -m dssm_assets_tests.defs.graph"
 
 
-def test_the_file_is_laid_out_as_the_command_writes_it(defs):
+def test_snapshot_is_formatted_as_the_command_writes_it(defs):
     assert graph.SNAPSHOT.read_text(encoding="utf-8") == graph.text(graph.asset_graph(defs))
 
 
@@ -40,7 +40,7 @@ def test_the_definitions_of_the_code_location_can_be_loaded():
     assert set(graph.asset_graph(definitions.defs)["assets"]) == {row.name for row in all_rows()}
 
 
-def test_every_component_of_the_reference_is_somewhere(assets):
+def test_every_component_of_the_reference_has_an_asset(assets):
     # semantics.md, section 1: components 16 and 17 are not described there.
     tagged = {number for asset in assets.values() for number in asset["component"].split("_") if number}
     assert tagged == {str(number) for number in (*range(1, 16), 18)}
@@ -54,7 +54,7 @@ def test_names_are_unique_and_each_group_is_one_module(assets):
     assert len(set.union(*groups)) == len(groups)
 
 
-def test_every_asset_and_check_says_what_it_is(assets):
+def test_every_asset_and_check_has_a_description(assets):
     assert [name for name, asset in assets.items() if not asset["is_described"]] == []
     undescribed = [name for name, asset in assets.items() for check in asset["checks"].values() if not check["is_described"]]
     assert undescribed == []
@@ -66,13 +66,13 @@ def test_all_assets_share_one_calendar(assets):
     assert "Daily" in calendar
 
 
-def test_partitions_are_the_calendars_days_both_ends_included(defs):
+def test_partitions_are_the_calendars_days_including_both_ends(defs):
     partitions = defs.resolve_assets_def("behavior").partitions_def
     assert partitions.get_partition_keys() == worlds.DAYS
     assert str(partitions.timezone) == worlds.TIMEZONE
 
 
-def test_daily_assets_take_a_range_in_one_run_windowed_ones_a_run_per_date(assets):
+def test_daily_assets_take_a_range_per_run_and_windowed_ones_a_day_per_run(assets):
     policies = {name: asset["backfill"] for name, asset in assets.items()}
     assert {policies[name] for name in worlds.DAILY} == {"SINGLE_RUN"}
     assert {policies[name] for name in [*worlds.WINDOWED, *worlds.PUBLISHED]} == {"MULTI_RUN 1"}
@@ -83,7 +83,7 @@ def test_a_daily_asset_never_depends_on_a_windowed_one(assets):
     assert [(name, dep) for name in worlds.DAILY for dep in assets[name]["deps"] if dep in worlds.WINDOWED] == []
 
 
-def test_every_windowed_asset_lies_behind_the_blocking_window_check(assets):
+def test_every_windowed_asset_is_downstream_of_the_blocking_window_check(assets):
     def upstream(name):
         return {name}.union(*(upstream(dep) for dep in assets[name]["deps"]))
 
@@ -92,13 +92,13 @@ def test_every_windowed_asset_lies_behind_the_blocking_window_check(assets):
     assert assets["training_window"]["checks"]["window_complete"]["blocking"]
 
 
-def test_every_asset_says_its_grain_and_how_to_read_it(defs):
+def test_every_asset_says_its_grain_and_what_to_look_at(defs):
     for row in all_rows():
         assert row.reading.split(".")[0].startswith(("One ", "Two rows", "Look at ")), row.name
         assert defs.resolve_assets_def(row.name).specs_by_key[dg.AssetKey(row.name)].description.endswith(row.reading)
 
 
-def test_what_people_try_has_a_form_with_words_and_bounds():
+def test_settings_of_experiments_have_descriptions_and_bounds():
     forms = {row.name: row.settings for row in all_rows() if row.settings is not None}
     assert set(forms) == {"dssm_model", "item_vectors", "user_vectors", "hit_counts", "hit_rate_detail", "total_hit_rate"}
     fields = {name: field for form in forms.values() for name, field in form.model_fields.items()}

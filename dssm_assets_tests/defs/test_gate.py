@@ -1,4 +1,4 @@
-"""A failing gate in real Dagster runs: it keeps what stands behind total_hit_rate from being made, and nothing else."""
+"""The gate in real Dagster runs: a failing one blocks the downstream assets of total_hit_rate, and nothing else."""
 
 import dagster as dg
 import pyarrow as pa
@@ -13,7 +13,7 @@ from dssm_assets.steps.workspace import StepResult, open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
-SHIPPED, BESIDE = "serving_bundle", "beside"
+DOWNSTREAM, INDEPENDENT = "serving_bundle", "independent"
 
 
 @pytest.fixture(scope="module")
@@ -21,16 +21,23 @@ def world(tmp_path_factory):
     return worlds.built_world(tmp_path_factory)
 
 
-def made(workspace, days):
+def find_ground_truth(workspace, days):
     for ds in days:
         yield StepResult(workspace.need("ground_truth", ds))
 
 
 def run(loaded):
-    """Runs total_hit_rate with serving_bundle behind it and one asset beside it; returns the run's result."""
-    rows = [row for row in all_rows() if row.name in ("total_hit_rate", SHIPPED)]
+    """Runs total_hit_rate, serving_bundle downstream of it, and an asset that is not; returns the run's result."""
+    rows = [row for row in all_rows() if row.name in ("total_hit_rate", DOWNSTREAM)]
     rows += [
-        AssetRow(name=BESIDE, group="serving", step=made, description="", deps=("hit_rate_detail",), is_windowed=True),
+        AssetRow(
+            name=INDEPENDENT,
+            group="serving",
+            step=find_ground_truth,
+            description="",
+            deps=("hit_rate_detail",),
+            is_windowed=True,
+        ),
     ]
     assets = [build_asset(row, Scene(loaded), Observer()) for row in rows]
     instance = dg.DagsterInstance.ephemeral()
@@ -46,10 +53,10 @@ def gate_check(result):
     return check
 
 
-def test_a_passing_gate_holds_nothing_back(world, tmp_path):
+def test_passing_gate_blocks_nothing(world, tmp_path):
     result = run(world.copy(tmp_path / "passing"))
     assert result.success
-    assert materialized(result) == [BESIDE, SHIPPED, "total_hit_rate"]
+    assert materialized(result) == [INDEPENDENT, DOWNSTREAM, "total_hit_rate"]
     check = gate_check(result)
     assert check.passed
     assert check.description == (
@@ -59,17 +66,17 @@ def test_a_passing_gate_holds_nothing_back(world, tmp_path):
     )
 
 
-def test_a_failing_gate_holds_back_what_is_behind_it_and_nothing_else(world, tmp_path):
-    # The model leads popularity by a third; nine tenths are asked for.
+def test_failing_gate_blocks_downstream_assets_only(world, tmp_path):
+    # The model leads popularity by a third; the gate requires nine tenths.
     loaded = world.copy(tmp_path / "failing", {"gate": {"baseline_margin": 0.9, "baselines": ["popularity"]}})
     fs = open_workspace(loaded).tables.partitions
     fs.fs.rm(f"{fs.root}/total_hit_rate", recursive=True)
     result = run(loaded)
     assert not result.success
-    assert materialized(result) == [BESIDE, "total_hit_rate"]
+    assert materialized(result) == [INDEPENDENT, "total_hit_rate"]
     assert open_workspace(loaded).need("total_hit_rate", EVALUATION_DAY).rows
     started = {event.step_key for event in result.all_events if event.event_type is dg.DagsterEventType.STEP_START}
-    assert started == {BESIDE, "total_hit_rate"}
+    assert started == {INDEPENDENT, "total_hit_rate"}
     failed = [event.step_key for event in result.all_events if event.is_step_failure]
     assert failed == ["total_hit_rate"]
     check = gate_check(result)
@@ -77,10 +84,10 @@ def test_a_failing_gate_holds_back_what_is_behind_it_and_nothing_else(world, tmp
     assert "is below +0.9" in check.description
 
 
-def test_a_gate_that_does_not_block_says_so_and_holds_nothing_back(world, tmp_path):
+def test_gate_without_blocking_only_warns(world, tmp_path):
     changes = {"gate": {"baseline_margin": 0.9, "is_blocking": False}}
     result = run(world.copy(tmp_path / "warning", changes))
-    assert materialized(result) == [BESIDE, SHIPPED, "total_hit_rate"]
+    assert materialized(result) == [INDEPENDENT, DOWNSTREAM, "total_hit_rate"]
     check = gate_check(result)
     assert "warm hit_rate@10" in check.description
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)

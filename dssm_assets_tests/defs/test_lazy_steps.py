@@ -1,4 +1,4 @@
-"""Links to code, owners: what the UI shows beside every asset, from the configuration."""
+"""Code links and owners of every asset."""
 
 import importlib
 import inspect
@@ -25,13 +25,13 @@ def references(defs):
 
 
 @pytest.mark.parametrize("row", all_rows(), ids=lambda row: row.name)
-def test_every_asset_leads_to_the_function_that_makes_it(row):
+def test_code_link_leads_to_the_step_of_the_asset(row):
     made = getattr(importlib.import_module(f"dssm_assets.steps.{row.step.module}"), row.step.name)
     assert Path(inspect.getsourcefile(made)) == row.step.file
     assert inspect.getsourcelines(made)[1] == row.step.line
 
 
-def test_links_are_lines_of_local_files_by_default(tmp_path):
+def test_code_links_are_lines_of_local_files_by_default(tmp_path):
     link = references(build_definitions(worlds.write_config(tmp_path)))["total_hit_rate"]
     assert isinstance(link, dg.LocalFileCodeReference)
     line = Path(link.file_path).read_text(encoding="utf-8").splitlines()[link.line_number - 1]
@@ -45,7 +45,7 @@ def test_links_are_lines_of_local_files_by_default(tmp_path):
         ("https://gitlab.com/us/recall", "https://gitlab.com/us/recall/-/blob/v1/dssm_assets/steps/evaluation.py#L"),
     ],
 )
-def test_links_lead_into_the_repository_that_is_configured(tmp_path, address, expected):
+def test_code_links_lead_to_the_configured_repository(tmp_path, address, expected):
     platform = {"git_url": address, "git_branch": "v1"}
     link = references(build_definitions(worlds.write_config(tmp_path, {"platform": platform})))["hit_counts"]
     start, _, line = link.url.rpartition("#L")
@@ -61,6 +61,6 @@ def test_owners_are_the_configured_ones(tmp_path):
 
 
 @pytest.mark.parametrize("owner", ["recall", "team:", "a b@c.d", "@x.y"])
-def test_an_owner_of_another_form_is_refused(owner):
+def test_malformed_owner_is_refused(owner):
     with pytest.raises(ConfigError, match="an owner is `team:<name>` or an e-mail address"):
         parse_config(worlds.merged(worlds.CONFIG, {"platform": {"owners": [owner]}}))

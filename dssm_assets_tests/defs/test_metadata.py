@@ -1,4 +1,4 @@
-"""What an asset tells Dagster: rows, columns with their meaning, where, how long; and values Dagster can store."""
+"""Metadata of partitions: rows, columns and their meaning, URI, seconds; column lineage; values that Dagster can store."""
 
 import dagster as dg
 import numpy as np
@@ -37,10 +37,10 @@ def days_of(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_day_has_its_own_figures(world, name):
-    told = materializations(world, name)
-    assert sorted(told) == days_of(name)
-    for ds, metadata in told.items():
+def test_each_day_has_its_own_metadata(world, name):
+    by_day = materializations(world, name)
+    assert sorted(by_day) == days_of(name)
+    for ds, metadata in by_day.items():
         manifest = world.workspace.need(name, ds)
         assert metadata["dagster/row_count"].value == manifest.rows
         assert metadata["dagster/uri"].value == f"{world.loaded.root}/{name}/ds={ds}"
@@ -52,26 +52,26 @@ def test_each_day_has_its_own_figures(world, name):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ARTIFACTS])
-def test_every_column_of_every_table_has_a_type_and_a_meaning(world, name):
+def test_every_column_has_its_stored_type_and_a_description(world, name):
     for ds, metadata in materializations(world, name).items():
         columns = metadata["dagster/column_schema"].schema.columns
         stored = world.workspace.tables.open(world.workspace.need(name, ds)).schema
-        told_types = [(column.name, _entries_alike(column.type)) for column in columns]
-        assert told_types == [(field.name, _entries_alike(str(field.type))) for field in stored]
+        shown_types = [(column.name, _entries_alike(column.type)) for column in columns]
+        assert shown_types == [(field.name, _entries_alike(str(field.type))) for field in stored]
         assert [column.name for column in columns if not (column.description or "").strip()] == []
 
 
-def test_the_inputs_are_told_with_their_digests(world):
-    told = materializations(world, "sample_fg")["2024-01-05"]["inputs"].value
+def test_inputs_are_listed_with_their_digests(world):
+    metadata = materializations(world, "sample_fg")["2024-01-05"]["inputs"].value
     workspace = world.workspace
-    assert told == {
+    assert metadata == {
         "item_features_fg/2024-01-04": workspace.need("item_features_fg", "2024-01-04").digest,
         "sample/2024-01-05": workspace.need("sample", "2024-01-05").digest,
         "user_features_fg/2024-01-04": workspace.need("user_features_fg", "2024-01-04").digest,
     }
 
 
-def test_a_range_of_days_is_one_run_and_a_window_is_one_run(world):
+def test_range_of_days_is_one_run_and_window_is_one_run(world):
     runs = world.instance.get_runs()
     assert [run.status for run in runs] == [dg.DagsterRunStatus.SUCCESS] * 2
     daily = world.instance.fetch_materializations(dg.AssetKey("sample"), limit=100).records
@@ -79,7 +79,7 @@ def test_a_range_of_days_is_one_run_and_a_window_is_one_run(world):
     assert len(daily) == len(worlds.DAYS)
 
 
-def test_the_report_and_the_loss_curve_are_readable_in_the_ui(world):
+def test_report_and_loss_curve_are_markdown(world):
     report = materializations(world, "total_hit_rate")[worlds.EVALUATION_DAY]["report"]
     assert isinstance(report, dg.MarkdownMetadataValue)
     assert "popularity" in report.value
@@ -87,10 +87,10 @@ def test_the_report_and_the_loss_curve_are_readable_in_the_ui(world):
     assert curve.value.startswith("![loss_curve](data:image/png;base64,iVBOR")
 
 
-def test_the_headline_figures_are_plain_numbers_the_ui_can_plot(world):
-    told = materializations(world, "total_hit_rate")[worlds.EVALUATION_DAY]
-    assert told["hit_rate@10"] == dg.FloatMetadataValue(1.0)
-    assert told["hit_rate@10 of popularity"].value == pytest.approx(2 / 3)
+def test_headline_figures_are_numeric_metadata(world):
+    metadata = materializations(world, "total_hit_rate")[worlds.EVALUATION_DAY]
+    assert metadata["hit_rate@10"] == dg.FloatMetadataValue(1.0)
+    assert metadata["hit_rate@10 of popularity"].value == pytest.approx(2 / 3)
 
 
 def test_checks_are_recorded_as_passed(world):
@@ -127,85 +127,86 @@ def test_scalars_become_plain(value, expected, kind):
         ([[np.int64(1)], {"a": (np.int64(2),)}], [[1], {"a": [2]}]),
     ],
 )
-def test_mappings_and_lists_become_json_however_deep(value, expected):
+def test_nested_mappings_and_lists_become_json(value, expected):
     made = to_metadata_value(value)
     assert isinstance(made, dg.JsonMetadataValue)
     assert made.value == expected
 
 
-def test_figures_of_a_step_stand_beside_the_standing_ones(tmp_path):
+def test_facts_report_and_images_of_a_step_are_added(tmp_path):
     workspace = open_workspace(worlds.write_config(tmp_path))
     file = StoredFile("part.parquet", "part-1.parquet", 20, "1" * 64, 10)
     manifest = Manifest("sample", "2024-01-02", (file,), (Column("user_id", "string", "Who."),))
     result = StepResult(manifest, {"kept": np.int64(4)}, report_markdown="# Report", images={"curve": b"\x89PNG"})
-    told = partition_metadata(result, workspace, 0.5)
-    assert (told["dagster/row_count"], told["seconds"], told["rows_per_s"], told["bytes"], told["kept"]) == (
+    metadata = partition_metadata(result, workspace, 0.5)
+    assert (
+        metadata["dagster/row_count"],
+        metadata["seconds"],
+        metadata["rows_per_s"],
+        metadata["bytes"],
+        metadata["kept"],
+    ) == (
         10,
         0.5,
         20.0,
         20,
         4,
     )
-    assert told["report"] == dg.MetadataValue.md("# Report")
-    assert told["curve"].value == "![curve](data:image/png;base64,iVBORw==)"
-    assert "inputs" not in told
+    assert metadata["report"] == dg.MetadataValue.md("# Report")
+    assert metadata["curve"].value == "![curve](data:image/png;base64,iVBORw==)"
+    assert "inputs" not in metadata
 
 
-def test_no_time_at_all_is_no_rate(tmp_path):
+def test_zero_seconds_give_rate_zero(tmp_path):
     workspace = open_workspace(worlds.write_config(tmp_path))
     assert partition_metadata(StepResult(Manifest("sample", "2024-01-02", ())), workspace, 0.0)["rows_per_s"] == 0.0
 
 
-@pytest.fixture(scope="module")
-def world_lineage(tmp_path_factory):
-    return worlds.built_world(tmp_path_factory)
-
-
-def origins(world_lineage, name):
+def origins(world, name):
     """Returns column -> the columns it comes from, as `asset.column`."""
-    (record, *_) = world_lineage.instance.fetch_materializations(dg.AssetKey(name), limit=1).records
+    (record, *_) = world.instance.fetch_materializations(dg.AssetKey(name), limit=1).records
     entry = record.asset_materialization.metadata.get("dagster/column_lineage")
     found = {} if entry is None else entry.column_lineage.deps_by_column
     return {column: [f"{dep.asset_key.to_user_string()}.{dep.column_name}" for dep in deps] for column, deps in found.items()}
 
 
-def test_a_column_that_keeps_its_name_passed_through(world_lineage):
-    found = origins(world_lineage, "behavior")
+def test_lineage_follows_columns_that_keep_their_name(world):
+    found = origins(world, "behavior")
     assert found["price"] == ["behavior_table.price"]
     assert found["user_id"] == ["behavior_table.user_id"]
     assert found["category"] == ["item_table.category"]
-    assert "hour" not in found, "hour is made of event_time_ms, which no name tells"
+    assert "hour" not in found, "hour is computed from event_time_ms, which lineage cannot know"
 
 
-def test_a_feature_comes_from_the_columns_of_its_expressions(world_lineage):
+def test_lineage_of_a_feature_is_the_columns_of_its_expressions(world):
     # user_takes_a looks a constant up in user:category_preference; city is user:city.
-    found = origins(world_lineage, "user_features_fg")
+    found = origins(world, "user_features_fg")
     assert found["user_takes_a"] == ["user_all_feature.category_preference"]
     assert found["city"] == ["user_all_feature.city"]
     assert found["user_id"] == ["user_all_feature.user_id"]
-    assert origins(world_lineage, "item_features_fg")["item_buy_count_3d"] == ["item_all_feature.buy_count_3d"]
+    assert origins(world, "item_features_fg")["item_buy_count_3d"] == ["item_all_feature.buy_count_3d"]
 
 
-def test_context_and_sequence_features_have_their_sources_too(world_lineage):
-    assert origins(world_lineage, "sample_fg")["request_hour"] == ["sample.hour"]
-    assert origins(world_lineage, "user_history_fg")["history__item"] == ["user_history.item_ids"]
+def test_lineage_covers_context_and_sequence_features(world):
+    assert origins(world, "sample_fg")["request_hour"] == ["sample.hour"]
+    assert origins(world, "user_history_fg")["history__item"] == ["user_history.item_ids"]
 
 
-def test_every_column_that_is_named_exists(world_lineage):
+def test_lineage_names_only_existing_columns(world):
     columns = {}
     for name in [*worlds.DAILY, *worlds.WINDOWED]:
-        columns[name] = {column.name for column in world_lineage.workspace.need(name, EVALUATION_DAY).columns}
+        columns[name] = {column.name for column in world.workspace.need(name, EVALUATION_DAY).columns}
     for name, own in columns.items():
-        for column, deps in origins(world_lineage, name).items():
+        for column, deps in origins(world, name).items():
             assert column in own
             for dep in deps:
                 asset, _, source = dep.partition(".")
                 assert source in columns[asset], (name, column, dep)
 
 
-def test_a_source_table_has_no_origin(world_lineage):
-    assert origins(world_lineage, "user_table") == {}
+def test_source_table_has_no_lineage(world):
+    assert origins(world, "user_table") == {}
 
 
-def test_a_model_has_no_columns(world_lineage):
-    assert origins(world_lineage, "dssm_model") == {}
+def test_model_has_no_lineage(world):
+    assert origins(world, "dssm_model") == {}

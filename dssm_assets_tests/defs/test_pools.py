@@ -1,4 +1,4 @@
-"""Two trainings never share a machine: the pool of dssm_model, with the limits of deploy/dagster.yaml, in real runs."""
+"""Trainings run one at a time: the pool of dssm_model, with the limits of deploy/dagster.yaml, in real runs."""
 
 import threading
 from pathlib import Path
@@ -30,8 +30,8 @@ def instance(tmp_path):
         yield made
 
 
-def started(tmp_path, instance, pool, name):
-    """Runs a training of a scene beside one that holds a place in the pool `trainer`; returns (waited for it, ran in the end)."""
+def train_while_pool_is_full(tmp_path, instance, pool, name):
+    """Runs a training while another holds the slot of the pool `trainer`; returns (it waited, it ran in the end)."""
     begun = threading.Event()
 
     def train(_workspace, days):
@@ -54,9 +54,9 @@ def started(tmp_path, instance, pool, name):
     return has_waited, begun.is_set()
 
 
-def test_a_scene_waits_while_another_trains_on_the_machine(tmp_path, instance):
-    assert started(tmp_path, instance, "trainer", "shop") == (True, True)
+def test_training_waits_while_another_scene_trains(tmp_path, instance):
+    assert train_while_pool_is_full(tmp_path, instance, "trainer", "shop") == (True, True)
 
 
-def test_a_scene_with_a_machine_of_its_own_does_not_wait(tmp_path, instance):
-    assert started(tmp_path, instance, "gpu_two", "news") == (False, True)
+def test_training_in_another_pool_does_not_wait(tmp_path, instance):
+    assert train_while_pool_is_full(tmp_path, instance, "gpu_two", "news") == (False, True)

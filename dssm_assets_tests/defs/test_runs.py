@@ -1,4 +1,4 @@
-"""SQLite files of a run: held open with their write-ahead log while it lasts, whole and folded together after it."""
+"""SQLite files of a run are kept open with their write-ahead log during the run, and checkpointed after it."""
 
 import sqlite3
 from contextlib import closing
@@ -24,7 +24,7 @@ def rows(path):
         return [value for (value,) in connection.execute("select value from seen")]
 
 
-def test_the_log_stays_between_connections_and_is_folded_in_at_the_end(tmp_path):
+def test_write_ahead_log_stays_between_connections_and_is_merged_at_the_end(tmp_path):
     path, ahead = tmp_path / "events.db", tmp_path / "events.db-wal"
     with sqlite_kept_open():
         assert write(path, 1) == 1  # normal
@@ -35,7 +35,7 @@ def test_the_log_stays_between_connections_and_is_folded_in_at_the_end(tmp_path)
     assert rows(path) == [1, 2]
 
 
-def test_outside_nothing_is_changed(tmp_path):
+def test_connections_outside_the_block_do_not_change(tmp_path):
     path = tmp_path / "events.db"
     with sqlite_kept_open():
         pass
@@ -43,6 +43,6 @@ def test_outside_nothing_is_changed(tmp_path):
     assert not (tmp_path / "events.db-wal").exists()
 
 
-def test_a_database_in_memory_is_left_alone():
+def test_database_in_memory_is_not_kept_open():
     with sqlite_kept_open(), sa.create_engine("sqlite://").connect() as connection:
         assert connection.execute(sa.text("select 1")).scalar() == 1

@@ -1,4 +1,4 @@
-"""The days of a scene, and those that the UI asks for when it draws plots."""
+"""The days of a scene, and those that the UI plots."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dssm_assets.defs.scene import daily_partitions
 
 ZONE = "Asia/Shanghai"
 NOW = dt.datetime(2026, 3, 5, 1, 0, tzinfo=dt.UTC)
-"""Nine in the morning of 2026-03-05 there."""
+"""9 a.m. of 2026-03-05 in that zone."""
 DAYS_OF_A_PLOT = 120
 
 
@@ -22,24 +22,24 @@ def _calendar(start: str, end: str | None) -> Calendar:
     return Calendar.model_validate({"start": start, "end": end, "timezone": ZONE})
 
 
-def _at(moment: dt.datetime) -> PartitionLoadingContext:
+def _at(now: dt.datetime) -> PartitionLoadingContext:
     return PartitionLoadingContext(
-        temporal_context=TemporalContext(effective_dt=moment, last_event_id=None), dynamic_partitions_store=None
+        temporal_context=TemporalContext(effective_dt=now, last_event_id=None), dynamic_partitions_store=None
     )
 
 
-def _plotted(days: dg.DailyPartitionsDefinition, moment: dt.datetime) -> list[str]:
-    return list(days.get_paginated_partition_keys(context=_at(moment), limit=DAYS_OF_A_PLOT, ascending=False).results)
+def _plotted(days: dg.DailyPartitionsDefinition, now: dt.datetime) -> list[str]:
+    return list(days.get_paginated_partition_keys(context=_at(now), limit=DAYS_OF_A_PLOT, ascending=False).results)
 
 
-def test_without_an_end_the_last_day_is_yesterday() -> None:
+def test_calendar_without_end_ends_yesterday() -> None:
     days = daily_partitions(_calendar("2026-03-01", None))
     assert days.get_partition_keys(current_time=NOW) == [f"2026-03-0{day}" for day in (1, 2, 3, 4)]
 
 
 @pytest.mark.parametrize("end", ["2024-01-12", "2026-03-03", "2026-03-04"])
 @pytest.mark.parametrize("later", [0, 1, 400])
-def test_a_calendar_that_has_ended_has_its_days_and_no_others_however_long_a_process_lives(end: str, later: int) -> None:
+def test_ended_calendar_keeps_exactly_its_days_however_long_a_process_lives(end: str, later: int) -> None:
     calendar = _calendar("2024-01-01", end)
     days = daily_partitions(calendar, dt.date(2026, 3, 5))
     keys = days.get_partition_keys(current_time=NOW + dt.timedelta(days=later))
@@ -49,7 +49,7 @@ def test_a_calendar_that_has_ended_has_its_days_and_no_others_however_long_a_pro
 
 
 @pytest.mark.parametrize("end", ["2026-03-05", "2026-03-09"])
-def test_a_calendar_that_has_not_ended_goes_on_to_its_end(end: str) -> None:
+def test_running_calendar_goes_on_to_its_end(end: str) -> None:
     days = daily_partitions(_calendar("2026-03-01", end), dt.date(2026, 3, 5))
     assert days.get_partition_keys(current_time=NOW)[-1] == "2026-03-04"
     assert days.get_partition_keys(current_time=NOW + dt.timedelta(days=30))[-1] == end
@@ -60,18 +60,18 @@ def test_plots_show_the_last_days_of_a_calendar_that_ended_long_ago() -> None:
     assert _plotted(days, NOW)[-12:] == [f"2024-01-{day:02d}" for day in range(12, 0, -1)]
 
 
-def test_a_calendar_that_has_just_ended_says_nothing_of_an_offset_and_has_most_of_its_plot() -> None:
+def test_recently_ended_calendar_has_no_offset_and_most_of_its_plot() -> None:
     days = daily_partitions(_calendar("2025-01-01", "2026-02-02"), dt.date(2026, 3, 5))
     assert str(days) == f"Daily, starting 2025-01-01 {ZONE}."
     assert "2026-02-02" in _plotted(days, NOW)
     assert days.get_partition_keys(current_time=NOW)[-1] == "2026-02-02"
 
 
-def test_a_backfill_goes_on_after_the_code_location_was_started_on_another_date() -> None:
-    # Its days are looked for as of the moment at which it was asked for, among those of the newly loaded definition.
+def test_backfill_continues_after_a_restart_of_the_code_location_on_another_date() -> None:
+    # Dagster looks up its days at the time of the request, in the newly loaded definition.
     calendar = _calendar("2024-01-01", "2024-01-12")
     before, after = (daily_partitions(calendar, day) for day in (dt.date(2026, 3, 5), dt.date(2026, 3, 25)))
-    asked = before.empty_subset().with_partition_keys(["2024-01-03", "2024-01-12"])
+    requested = before.empty_subset().with_partition_keys(["2024-01-03", "2024-01-12"])
     assert after.get_partition_keys(current_time=NOW)[-1] == "2024-01-12"
-    there = after.subset_with_all_partitions() & asked
-    assert sorted(there.get_partition_keys()) == ["2024-01-03", "2024-01-12"]
+    found = after.subset_with_all_partitions() & requested
+    assert sorted(found.get_partition_keys()) == ["2024-01-03", "2024-01-12"]

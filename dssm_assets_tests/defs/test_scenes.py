@@ -1,4 +1,4 @@
-"""More than one scene: two whole graphs side by side, from two files; and the same from inside another project."""
+"""Several scenes in one code location: two whole graphs from two files, and the same inside another project."""
 
 import dagster as dg
 import pytest
@@ -15,7 +15,7 @@ from dssm_assets_tests.worlds import DAYS
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    """Returns the files of two scenes, in folders of their own, of which one lasts longer."""
+    """Returns the files of two scenes in folders of their own; their calendars end on different days."""
     folder = tmp_path_factory.mktemp("scenes")
     shop = worlds.write_world(folder / "shop", {"name": "shop"})
     news = worlds.write_world(folder / "news", {"name": "news", "calendar": {"end": "2024-01-10"}})
@@ -31,7 +31,7 @@ def names(graph, prefix):
     return {name.removeprefix(f"{prefix}/"): asset for name, asset in graph.items() if name.startswith(f"{prefix}/")}
 
 
-def test_both_graphs_are_whole_and_like_the_single_one(defs, scenes):
+def test_each_scene_has_the_whole_graph(defs, scenes):
     graph = asset_graph(defs)["assets"]
     single = asset_graph(build_definitions(scenes[0]))["assets"]
     assert len(graph) == 2 * len(all_rows()) == 2 * len(single)
@@ -44,11 +44,11 @@ def test_both_graphs_are_whole_and_like_the_single_one(defs, scenes):
             assert asset["checks"] == single[name]["checks"]
 
 
-def test_one_file_in_a_list_keeps_its_plain_names(scenes):
+def test_single_scene_keeps_plain_names(scenes):
     assert asset_graph(build_definitions(scenes[:1])) == asset_graph(build_definitions(scenes[0]))
 
 
-def test_nothing_clashes_and_the_location_loads(defs):
+def test_names_do_not_clash_and_the_location_loads(defs):
     dg.Definitions.validate_loadable(defs)
     jobs = {job.name for job in defs.resolve_all_job_defs()} - {"__ASSET_JOB"}
     plain = ["daily_tables", "train_and_evaluate", "publish", "daily_chain"]
@@ -70,7 +70,7 @@ def test_each_scene_has_its_own_days(defs):
     assert lasts == {"shop": "2024-01-12", "news": "2024-01-10"}
 
 
-def test_scenes_share_the_machine_that_trains_and_nothing_else(defs, scenes, tmp_path):
+def test_scenes_share_the_trainer_pool_and_nothing_else(defs, scenes, tmp_path):
     graph = asset_graph(defs)["assets"]
     pools = {name: asset["pool"] for name, asset in graph.items() if asset["pool"]}
     assert pools == {
@@ -84,7 +84,7 @@ def test_scenes_share_the_machine_that_trains_and_nothing_else(defs, scenes, tmp
     assert graph["other/dssm_model"]["pool"] == "gpu_two"
 
 
-def test_a_run_of_one_scene_writes_that_scene_and_is_recorded_under_its_keys(defs, scenes):
+def test_run_of_one_scene_writes_only_that_scene(defs, scenes):
     instance = dg.DagsterInstance.ephemeral()
     job = defs.resolve_job_def("news_daily_tables")
     keys = [dg.AssetKey(["news", name]) for name in ("user_table", "item_table")]
@@ -100,7 +100,7 @@ def scene_of(path):
     return load_config(path, path.parent)
 
 
-def test_another_project_takes_them_in(scenes):
+def test_scenes_can_be_merged_into_another_project(scenes):
     @dg.asset
     def theirs():
         """An asset of the other project."""
@@ -110,7 +110,7 @@ def test_another_project_takes_them_in(scenes):
     assert len(merged.resolve_asset_graph().get_all_asset_keys()) == 2 * len(all_rows()) + 1
 
 
-def test_scenes_of_one_name_or_one_store_are_refused_together(tmp_path):
+def test_scenes_with_the_same_name_or_root_are_refused(tmp_path):
     one = worlds.write_config(tmp_path / "one")
     (tmp_path / "one" / "again.yaml").write_text((tmp_path / "one" / "config.yaml").read_text())
     with pytest.raises(ConfigError) as error:
@@ -128,27 +128,27 @@ def scene_again(loaded):
     return load_config(loaded.path.with_name("again.yaml"), loaded.home)
 
 
-def test_scenes_in_one_home_write_apart_when_the_root_has_the_name(tmp_path):
+def test_scenes_in_one_home_have_own_roots_if_the_root_has_the_name(tmp_path):
     root = {"storage": {"root": "{home}/{name}/tables"}}
     loaded = [worlds.write_config(tmp_path / name, {"name": name, **root}) for name in ("a", "b")]
     assert [one.root for one in loaded] == [f"{tmp_path}/{name}/home/{name}/tables" for name in ("a", "b")]
 
 
-def test_nothing_is_not_a_scene():
+def test_empty_list_of_scenes_is_refused():
     with pytest.raises(ConfigError, match="at least one"):
         build_definitions([])
 
 
-def test_the_environment_may_name_several_files(scenes, monkeypatch, tmp_path, capsys):
+def test_environment_may_name_several_files(scenes, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("DSSM_HOME", str(tmp_path))
     monkeypatch.setenv("DSSM_CONFIG", ":".join(map(str, scenes)))
-    with pytest.raises(ConfigError, match=r"both|place of its own"):
+    with pytest.raises(ConfigError, match=r"both|a different root"):
         build_definitions()  # one home: both would write to its folder tables
     monkeypatch.setenv("DSSM_CONFIG", str(scenes[0]))
     assert load_scene().loaded.config.name == "shop"
 
 
-def test_a_command_asks_which_scene(monkeypatch, tmp_path, capsys):
+def test_command_asks_which_scene(monkeypatch, tmp_path, capsys):
     files = []
     for name in ("a", "b"):
         worlds.write_world(tmp_path / name, {"name": name, "storage": {"root": "{home}/{name}/tables"}})

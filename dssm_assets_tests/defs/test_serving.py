@@ -28,7 +28,7 @@ def world(tmp_path_factory):
     return worlds.built_world(tmp_path_factory)
 
 
-def test_the_bundle_is_served_and_its_checks_and_figures_are_recorded(world, tmp_path):
+def test_bundle_is_served_and_its_checks_and_metadata_are_recorded(world, tmp_path):
     loaded = world.copy(tmp_path / "world")
     with dg.DagsterInstance.ephemeral() as instance:
         result = run(loaded, instance)
@@ -45,7 +45,7 @@ def test_the_bundle_is_served_and_its_checks_and_figures_are_recorded(world, tmp
     assert made.metadata["features_as_of"].value == EVALUATION_DAY
 
 
-def test_a_failing_check_is_an_error_and_what_is_served_stays(world, tmp_path):
+def test_failing_check_is_an_error_and_the_previous_bundle_keeps_serving(world, tmp_path):
     loaded = world.copy(tmp_path / "world")
     with dg.DagsterInstance.ephemeral() as instance:
         assert run(loaded, instance).success

@@ -1,4 +1,4 @@
-"""How a job is submitted, and what a scene with `engine: spark` looks like; no cluster is needed."""
+"""Submitting Spark jobs, and scenes with `engine: spark`; no cluster is needed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DAY = worlds.DAYS[3]
 world = pytest.fixture(scope="module")(built_world)
 
 
-def test_every_setting_of_the_section_is_in_the_command() -> None:
+def test_submit_command_has_every_setting_of_the_spark_section() -> None:
     spark = Spark(
         master="spark://host:7077",
         submit=[sys.executable, "first"],
@@ -43,35 +43,35 @@ def test_every_setting_of_the_section_is_in_the_command() -> None:
         partitions=48,
         python="/opt/env/bin/python",
     )
-    words = submit_command(spark, "shop sample")
-    assert words[:6] == [sys.executable, "first", "--master", "spark://host:7077", "--name", "shop sample"]
-    assert words[6:8] == ["--py-files", "a.zip"]
-    assert set(words[9:-1:2]) == {
+    command = submit_command(spark, "shop sample")
+    assert command[:6] == [sys.executable, "first", "--master", "spark://host:7077", "--name", "shop sample"]
+    assert command[6:8] == ["--py-files", "a.zip"]
+    assert set(command[9:-1:2]) == {
         "spark.executor.memory=4g",
         "spark.log.level=INFO",
         "spark.ui.showConsoleProgress=false",
         "spark.sql.shuffle.partitions=48",
     }
-    assert words[-1] == str(SCRIPT)
+    assert command[-1] == str(SCRIPT)
     assert SCRIPT.is_file()
     assert _environment(spark) == {"PYSPARK_DRIVER_PYTHON": sys.executable, "PYSPARK_PYTHON": "/opt/env/bin/python"}
 
 
 @pytest.mark.parametrize("master", ["local", "local[4]", "local[*]"])
-def test_workers_of_a_local_master_have_this_python(master: str) -> None:
+def test_workers_of_a_local_master_use_this_python(master: str) -> None:
     assert _environment(Spark(master=master))["PYSPARK_PYTHON"] == sys.executable
     assert _environment(Spark(master=master, python="/opt/python"))["PYSPARK_PYTHON"] == "/opt/python"
     assert "PYSPARK_PYTHON" not in _environment(Spark(master="spark://host:7077"))
 
 
-def test_without_settings_the_client_s_own_hold() -> None:
+def test_submit_command_without_settings_leaves_the_clients_defaults() -> None:
     spark = Spark(submit=[sys.executable])
     assert "--master" not in submit_command(spark, "x")
     assert "PYSPARK_PYTHON" not in _environment(spark)
     assert spark.read_with is ReadWith.SPARK
 
 
-def test_a_client_that_is_not_there_is_named() -> None:
+def test_missing_submit_program_is_named() -> None:
     with pytest.raises(ConfigError, match=r"key spark.submit: expected a program that submits jobs, got no 'nowhere-submit'"):
         submit_command(Spark(submit=["nowhere-submit"]), "x")
 
@@ -83,19 +83,19 @@ def test_unknown_keys_and_engines_are_refused() -> None:
         parse_config({**worlds.CONFIG, "engine": "flink"})
 
 
-def test_a_job_and_its_result_survive_their_journey(tmp_path: Path) -> None:
+def test_job_survives_serialization(tmp_path: Path) -> None:
     loaded = worlds.write_world(tmp_path, {"engine": "spark", "spark": {"partitions": 3}})
     job = SparkJob("sample", "user_history_fg", (DAY,), loaded)
     assert SparkJob.from_message(json.loads(json.dumps(job.to_message()))) == job
 
 
-def test_a_result_survives_its_journey(world: worlds.BuiltWorld) -> None:
+def test_result_survives_serialization(world: worlds.BuiltWorld) -> None:
     check = Check("fg_parity", False, "differs", {"features": ["a"]}, is_blocking=False)
     result = StepResult(world.workspace.need("sample", DAY), {"rows": 3, "state": "rolled"}, (check,))
     assert result_from_message(json.loads(json.dumps(result_to_message(result, 1.5)))) == (result, 1.5)
 
 
-def test_the_reason_is_the_library_s_own_sentence_also_inside_a_worker_s_trace() -> None:
+def test_reason_is_the_librarys_error_even_inside_a_workers_traceback() -> None:
     error = SchemaError([Fault("table a", "no nulls", "1", "fix it"), Fault("table b", "x", "y", "z")])
     assert error_message(error) == str(error)
     trace = f'Traceback\n  File "x.py", line 1\ndssm_assets.core.errors.SchemaError: {error}\n\n\tat org.apache.spark.X'
@@ -103,7 +103,7 @@ def test_the_reason_is_the_library_s_own_sentence_also_inside_a_worker_s_trace()
     assert error_message(ValueError("something else")) == "ValueError: something else"
 
 
-def test_assets_of_the_engine_say_so_and_no_others(tmp_path: Path) -> None:
+def test_only_assets_that_run_on_the_engine_have_the_kind_spark(tmp_path: Path) -> None:
     kinds = {
         engine: {spec.key.to_user_string(): spec.kinds for spec in build_definitions(loaded).resolve_all_asset_specs()}
         for engine in ("duckdb", "spark")
@@ -119,18 +119,18 @@ def test_assets_of_the_engine_say_so_and_no_others(tmp_path: Path) -> None:
     assert not [name for name in on_spark if "duckdb" in kinds["spark"][name]]
 
 
-def test_another_launcher_may_run_the_jobs(world: worlds.BuiltWorld, tmp_path: Path) -> None:
+def test_jobs_can_run_with_another_launcher(world: worlds.BuiltWorld, tmp_path: Path) -> None:
     loaded = world.copy(tmp_path / "copy", {"engine": "spark"})
-    asked: list[dict[str, Any]] = []
+    launched: list[dict[str, Any]] = []
 
     def launch(context: dg.AssetExecutionContext, scene: Any, extras: Any) -> list[dict[str, Any]]:
-        asked.append(dict(extras))
+        launched.append(dict(extras))
         job = SparkJob.from_message(extras)
         return [result_to_message(result, 0.25) for result in job.run(open_workspace(scene, context.log.info))]
 
     instance = dg.DagsterInstance.ephemeral()
     run_range(build_definitions(loaded, launch=launch), instance, ["sample"], [DAY])
-    assert [(job["module"], job["step"], job["days"]) for job in asked] == [("sample", "sample", [DAY])]
+    assert [(job["module"], job["step"], job["days"]) for job in launched] == [("sample", "sample", [DAY])]
     event = instance.get_latest_materialization_event(dg.AssetKey("sample"))
     assert event is not None
     assert event.asset_materialization is not None
@@ -147,16 +147,16 @@ raise SystemExit(3)
 
 
 @pytest.mark.parametrize(
-    ("program", "told"),
+    ("program", "message"),
     [
         ("raise SystemExit(3)", "failed with code 3; its output is in the run's stderr"),
         (FAULTY, "^table sample: expected no nulls$"),
     ],
     ids=["silent", "with its reason"],
 )
-def test_a_job_that_fails_is_the_run_s_error(tmp_path: Path, program: str, told: str) -> None:
+def test_failed_job_is_the_error_of_the_run(tmp_path: Path, program: str, message: str) -> None:
     loaded = worlds.write_world(tmp_path, {"engine": "spark", "spark": {"submit": [sys.executable, "-c", program]}})
-    with pytest.raises(SubmittedJobError, match=told):
+    with pytest.raises(SubmittedJobError, match=message):
         worlds.materialize(loaded, ["sample"], [DAY])
 
 
@@ -171,22 +171,22 @@ child.wait()
 """
 
 
-def test_a_submitting_program_that_does_not_hear_of_the_interrupt_is_killed_with_its_children(
+def test_submit_program_that_ignores_the_interrupt_is_killed_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a shell does not that waits for the spark-submit which it started."""
+    """A shell that waits for spark-submit ignores it, for example."""
     monkeypatch.setattr(spark_runs, "_END_SECONDS", 0.5)
-    told = tmp_path / "pids"
-    loaded = worlds.write_world(tmp_path, {"engine": "spark", "spark": {"submit": [sys.executable, "-c", DEAF, str(told)]}})
+    pid_file = tmp_path / "pids"
+    loaded = worlds.write_world(tmp_path, {"engine": "spark", "spark": {"submit": [sys.executable, "-c", DEAF, str(pid_file)]}})
 
     def cancel() -> None:
-        wait_until(told.exists)
+        wait_until(pid_file.exists)
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=cancel, daemon=True).start()
     with pytest.raises(DagsterExecutionInterruptedError):
         worlds.materialize(loaded, ["sample"], [DAY])
-    wait_until(lambda: not [pid for pid in told.read_text().split() if is_running(int(pid))])
+    wait_until(lambda: not [pid for pid in pid_file.read_text().split() if is_running(int(pid))])
     assert open_workspace(loaded).find("sample", DAY) is None
 
 
@@ -199,7 +199,7 @@ def wait_until(condition: Any) -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Tells whether there is such a process that has not ended; one that nobody asked after has."""
+    """Tells whether there is such a process that has not ended; one that nobody launched after has."""
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False

@@ -1,4 +1,4 @@
-"""What is behind a daily table that is made again: stale when its content changed, and never made anew by itself."""
+"""Downstream of a daily table that is materialized again: stale if its content changed, and never run automatically."""
 
 from __future__ import annotations
 
@@ -39,28 +39,28 @@ class _Scene:
         self.folder = folder
         self.loaded = worlds.write_world(folder)
         self.instance = dg.DagsterInstance.ephemeral()
-        self.make(CHAIN, DAYS)
+        self.materialize(CHAIN, DAYS)
 
-    def make(self, names: list[str], days: list[str]) -> None:
+    def materialize(self, names: list[str], days: list[str]) -> None:
         worlds.materialize(self.loaded, names, days, self.instance)
 
     def change_log(self) -> None:
-        """Lets one purchase of the old day come in late."""
+        """Adds a late purchase to the old day."""
         late = {"user_id": "a0", "item_id": "a_09", "price": 9.0, "page": "home", "event": "buy", "ts": worlds.start_ms(1) + 1}
         worlds.write_rows(self.folder / "source" / "behavior.parquet", [*worlds.log_rows(range(len(worlds.DAYS))), late])
 
     def stale(self) -> Mapping[tuple[str, str], str]:
-        """Returns (asset, day) -> what the UI says about each partition that is not up to date."""
+        """Returns (asset, day) -> the reason that the UI shows for each stale partition."""
         graph = build_definitions(self.loaded).resolve_asset_graph()
         resolver = CachingStaleStatusResolver(self.instance, graph, _Context(self.instance))
         cells = [(name, ds) for name in CHAIN for ds in DAYS]
         found = {cell: resolver.get_stale_causes(dg.AssetKey(cell[0]), cell[1]) for cell in cells}
-        said = {}
+        reasons = {}
         for cell, causes in found.items():
             for cause in causes:
                 assert cause.dependency is not None
-                said[cell] = f"{cause.reason}: {cause.dependency.asset_key.to_user_string()}"
-        return said
+                reasons[cell] = f"{cause.reason}: {cause.dependency.asset_key.to_user_string()}"
+        return reasons
 
 
 @pytest.fixture
@@ -68,31 +68,31 @@ def scene(tmp_path: Any) -> _Scene:
     return _Scene(tmp_path)
 
 
-def test_an_old_day_with_other_content_makes_that_day_stale_and_starts_nothing(scene: _Scene) -> None:
+def test_changed_content_of_an_old_day_makes_downstream_stale_and_starts_nothing(scene: _Scene) -> None:
     assert scene.stale() == {}
     scene.change_log()
     before = scene.instance.get_runs_count()
-    scene.make(["behavior_table"], [OLD])
+    scene.materialize(["behavior_table"], [OLD])
     assert scene.stale() == {("behavior", OLD): "has a new dependency data version: behavior_table"}
-    assert scene.instance.get_runs_count() == before + 1, "nothing behind it is made anew by itself"
-    scene.make(["behavior"], [OLD])
-    assert set(scene.stale()) == {("user_history", OLD)}, "the next in the chain is told once its input is another one"
-    scene.make(["user_history", "user_history_fg"], [OLD])
+    assert scene.instance.get_runs_count() == before + 1, "no downstream asset is run automatically"
+    scene.materialize(["behavior"], [OLD])
+    assert set(scene.stale()) == {("user_history", OLD)}, "the next asset becomes stale once its input has changed"
+    scene.materialize(["user_history", "user_history_fg"], [OLD])
     assert scene.stale() == {}
 
 
-def test_a_day_that_is_made_again_with_the_same_content_makes_nothing_stale(scene: _Scene) -> None:
-    scene.make(CHAIN, [OLD])
-    scene.make(["behavior_table"], [OLD])
+def test_day_with_unchanged_content_makes_nothing_stale(scene: _Scene) -> None:
+    scene.materialize(CHAIN, [OLD])
+    scene.materialize(["behavior_table"], [OLD])
     assert scene.stale() == {}
 
 
-def test_a_range_that_is_made_again_with_the_same_content_makes_nothing_stale(scene: _Scene) -> None:
-    scene.make(["behavior_table", "behavior"], DAYS)
+def test_range_with_unchanged_content_makes_nothing_stale(scene: _Scene) -> None:
+    scene.materialize(["behavior_table", "behavior"], DAYS)
     assert scene.stale() == {}
 
 
-def test_nothing_of_the_graph_starts_by_itself(scene: _Scene) -> None:
+def test_no_asset_runs_automatically(scene: _Scene) -> None:
     repository = build_definitions(scene.loaded).get_repository_def()
     graph = repository.asset_graph
     assert [key for key in graph.get_all_asset_keys() if graph.get(key).automation_condition is not None] == []
