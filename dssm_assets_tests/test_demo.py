@@ -57,7 +57,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, dict[str
     return [(folder, *_demo(folder)) for folder in folders]
 
 
-def test_it_ends_in_time_and_memory(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
+def test_demo_stays_within_its_time_and_memory(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
     for _, measured, seconds, _ in homes:
         print(f"demo: {seconds:.0f} s, peak {measured['peak_kb'] / 1e6:.2f} GB")
         assert measured["status"] == 0
@@ -65,13 +65,13 @@ def test_it_ends_in_time_and_memory(homes: list[tuple[Path, dict[str, Any], floa
         assert measured["peak_kb"] < 4_000_000
 
 
-def test_two_runs_give_equal_digests_of_everything(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
+def test_two_demos_have_equal_digests(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
     first, second = (_digests(_workspace(home)) for home, *_ in homes)
     assert len(first) > 365 * 4
     assert first == second
 
 
-def test_the_model_is_ahead_of_popularity_by_a_fifth(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
+def test_model_beats_popularity_by_a_fifth(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
     workspace = _workspace(homes[0][0])
     days = workspace.tables.partitions.days("total_hit_rate")
     assert len(days) >= 2
@@ -86,7 +86,7 @@ def test_the_model_is_ahead_of_popularity_by_a_fifth(homes: list[tuple[Path, dic
         assert rates["model"] >= 1.2 * rates["popularity"]
 
 
-def test_the_table_names_every_baseline(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
+def test_printed_table_names_every_baseline(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
     printed = homes[0][3]
     for label in (
         "two-tower",
@@ -101,7 +101,7 @@ def test_the_table_names_every_baseline(homes: list[tuple[Path, dict[str, Any], 
         assert label in printed
 
 
-def test_a_second_call_reuses_what_is_there(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
+def test_second_demo_reuses_everything(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
     home, _, first_seconds, _ = homes[0]
     before = _digests(_workspace(home))
     _, seconds, printed = _demo(home)

@@ -55,7 +55,7 @@ _HIDDEN_DIMS = 16
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of each request, of them all, and the CPU seconds of whoever answered."""
+    """Seconds of each request, of all requests, and CPU seconds of the process that answered."""
 
     each: np.ndarray
     whole: float
@@ -97,9 +97,9 @@ def write(root: Path, item_count: int, kind: IndexKind) -> list[str]:
     )
     bundles.point_to(root, folder.name)
     size = sum(path.stat().st_size for path in folder.iterdir())
-    told = ", ".join([shipped.kind, *(f"{name} {value}" for name, value in shipped.parameters.items())])
+    index = ", ".join([shipped.kind, *(f"{name} {value}" for name, value in shipped.parameters.items())])
     built = f"built and tuned in {seconds:.1f} s, recall@{K} {shipped.recall_at[K]:.4f} on {SAMPLE_USERS} users"
-    return [f"{item_count:,} items x {DIMS}, {USERS:,} users; {told}; {built}; bundle {size / 1e6:,.0f} MB"]
+    return [f"{item_count:,} items x {DIMS}, {USERS:,} users; {index}; {built}; bundle {size / 1e6:,.0f} MB"]
 
 
 def engine_alone(engine: RecallEngine, seconds: float) -> list[str]:
@@ -178,17 +178,17 @@ class Server:
     def __init__(self, root: Path) -> None:
         code = (
             "import argparse, sys; from dssm_assets.commands import serve; parser = argparse.ArgumentParser();"
-            "serve.add_command(parser.add_subparsers()); given = parser.parse_args(sys.argv[1:]); sys.exit(given.command(given))"
+            "serve.add_command(parser.add_subparsers()); parsed = parser.parse_args(sys.argv[1:]); sys.exit(parsed.command(parsed))"
         )
         command = [sys.executable, "-c", code, "serve", "--bundle", str(root), "--port", "0", "--no-verify"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-        said = ""
-        while not (found := re.search(r"running on http://127\.0\.0\.1:(\d+)", said)):
+        output = ""
+        while not (found := re.search(r"running on http://127\.0\.0\.1:(\d+)", output)):
             line = self._process.stderr.readline()  # type: ignore[union-attr]
             if not line:
-                raise RuntimeError(said)
-            said += line
+                raise RuntimeError(output)
+            output += line
         self.port = int(found.group(1))
 
     def __enter__(self) -> Server:
@@ -241,9 +241,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--index", type=IndexKind, choices=list(IndexKind), default=IndexKind.AUTO, help="(default: auto)")
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds per line (default: 3)")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 4], help="clients at once (default: 1 4)")
-    given = parser.parse_args(arguments)
+    parsed = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="dssm-serving-") as folder:
-        print("\n".join(report(given.items, given.index, given.seconds, given.connections, Path(folder))))
+        print("\n".join(report(parsed.items, parsed.index, parsed.seconds, parsed.connections, Path(folder))))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The UI as a user has it: a real webserver and daemon, and a headless Chromium that clicks."""
+"""Tests of the UI: a real webserver and daemon, and a headless Chromium that clicks."""

@@ -1,6 +1,6 @@
 """Webserver and daemon over a home, as the README starts them, each in a session of its own.
 
-Belongs here: starting, waiting for the first answer, stopping. Does not belong here: what is asked of them (`ui.py`).
+Belongs here: starting, waiting for the first answer, stopping. Does not belong here: using them (`ui.py`).
 """
 
 from __future__ import annotations

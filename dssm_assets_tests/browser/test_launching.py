@@ -1,7 +1,7 @@
 """Runs and backfills that a user starts by clicking, on the real webserver and daemon.
 
-All are asked for while no daemon is there: they wait, and its first look takes them up at once. A daemon that runs already
-looks for backfills every 30 seconds.
+All are launched while no daemon runs: they wait, and the daemon starts them as soon as it is up. A running daemon
+checks for backfills every 30 seconds.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def _ranges(processes: Processes, backfill: str) -> list[tuple[str, str, str]]:
 
 
 @pytest.fixture(scope="module")
-def asked() -> dict[str, str]:
-    """Returns what was launched -> its id; filled by the first test."""
+def launched() -> dict[str, str]:
+    """Returns name -> id of every launch; filled by the first test."""
     return {}
 
 
-def test_a_run_and_two_backfills_are_launched_by_clicking(ui: Ui, processes: Processes, asked: dict[str, str]) -> None:
+def test_run_and_two_backfills_are_launched_by_clicking(ui: Ui, processes: Processes, launched: dict[str, str]) -> None:
     ui.open("/asset-groups")
     ui.select_in_graph("sample_fg")
     run = ui.launch("Materialize selected…", ONE_DAY)
@@ -52,29 +52,27 @@ def test_a_run_and_two_backfills_are_launched_by_clicking(ui: Ui, processes: Pro
     ui.open("/assets/training_window?view=partitions")
     expect(ui.page.get_by_text("Materialized (1)")).to_be_visible()
     windows = ui.launch("Materialize…", _between(WINDOWS))
-    asked.update(run=run, tables=tables, windows=windows)
+    launched.update(run=run, tables=tables, windows=windows)
     processes.start_daemon()
 
 
-def test_the_run_of_one_partition_succeeds(ui: Ui, processes: Processes, asked: dict[str, str]) -> None:
-    ui.wait_for_run(asked["run"], WAIT_SECONDS)
+def test_run_of_one_partition_succeeds(ui: Ui, processes: Processes, launched: dict[str, str]) -> None:
+    ui.wait_for_run(launched["run"], WAIT_SECONDS)
     ui.open_partition("sample_fg", ONE_DAY)
-    expect(ui.page.get_by_role("link", name=asked["run"][:8])).to_be_visible()
+    expect(ui.page.get_by_role("link", name=launched["run"][:8])).to_be_visible()
 
 
-def test_a_range_of_daily_tables_is_one_run(ui: Ui, processes: Processes, asked: dict[str, str]) -> None:
-    ui.wait_for_runs(asked["tables"], 1, WAIT_SECONDS)
-    ((run, first, last),) = _ranges(processes, asked["tables"])
+def test_range_of_daily_tables_is_one_run(ui: Ui, processes: Processes, launched: dict[str, str]) -> None:
+    ui.wait_for_runs(launched["tables"], 1, WAIT_SECONDS)
+    ((run, first, last),) = _ranges(processes, launched["tables"])
     assert (first, last) == (RANGE[0], RANGE[-1])
     ui.open_partition("positive_sample", RANGE[1])
     expect(ui.page.get_by_role("link", name=run[:8])).to_be_visible()
 
 
-def test_windows_are_one_run_per_date_and_their_partitions_turn_green(
-    ui: Ui, processes: Processes, asked: dict[str, str]
-) -> None:
-    ui.wait_for_runs(asked["windows"], len(WINDOWS), WAIT_SECONDS)
-    assert sorted((first, last) for _, first, last in _ranges(processes, asked["windows"])) == [(ds, ds) for ds in WINDOWS]
+def test_windowed_assets_take_one_run_per_date(ui: Ui, processes: Processes, launched: dict[str, str]) -> None:
+    ui.wait_for_runs(launched["windows"], len(WINDOWS), WAIT_SECONDS)
+    assert sorted((first, last) for _, first, last in _ranges(processes, launched["windows"])) == [(ds, ds) for ds in WINDOWS]
     ui.open("/assets/training_window?view=partitions")
     expect(ui.page.get_by_text(f"Materialized ({1 + len(WINDOWS)})")).to_be_visible()
     expect(ui.page.get_by_text("Missing (9)")).to_be_visible()

@@ -1,4 +1,4 @@
-"""Settings tried in the Launchpad: the form comes filled in, and a run with a name stands beside what is there."""
+"""Experiments from the Launchpad: the form is pre-filled, and a named run leaves the regular partitions unchanged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILLED = {"experiment": "", "epochs": 10, "learning_rate": 0.001, "num_sample": 
 CHANGED = FILLED | {"experiment": "hot", "epochs": 1}
 
 
-def test_the_form_comes_filled_in_and_a_wrong_value_is_told_before_a_run(ui: Ui) -> None:
+def test_form_is_pre_filled_and_a_wrong_value_is_shown_before_a_run(ui: Ui) -> None:
     ui.open("/assets/dssm_model?view=overview")
     form = yaml.safe_load(ui.open_launchpad("Materialize…"))
     assert form["ops"] == {"dssm_model": {"config": FILLED}}
@@ -32,7 +32,7 @@ def test_the_form_comes_filled_in_and_a_wrong_value_is_told_before_a_run(ui: Ui)
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_an_experiment_is_tagged_and_stands_beside_the_standing_partition(
+def test_experiment_is_tagged_and_leaves_the_regular_partitions_unchanged(
     ui: Ui, processes: Processes, home: LoadedConfig
 ) -> None:
     before = worlds.every_digest(open_workspace(home))

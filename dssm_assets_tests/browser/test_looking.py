@@ -1,4 +1,4 @@
-"""What a user sees who only looks: the graph, the figures of a partition, the report, the plots."""
+"""What the UI shows: the graph, the metadata of a partition, the report, the plots."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _colours(path: Path) -> int:
         return len(image.convert("RGB").resize((200, 200)).getcolors(200 * 200) or ())
 
 
-def test_the_groups_read_from_left_to_right(ui: Ui) -> None:
+def test_graph_shows_groups_from_left_to_right(ui: Ui) -> None:
     ui.page.set_viewport_size({"width": 2250, "height": 1150})
     ui.open_graph(len(GROUPS))
     edges = ui.groups()
@@ -42,10 +42,10 @@ def test_the_groups_read_from_left_to_right(ui: Ui) -> None:
         assert edges[earlier][0] < edges[later][0]
         assert edges[earlier][1] < edges[later][1]
     assert edges["training"][1] <= edges["vectors"][0] <= edges["evaluation"][0] < edges["serving"][0]
-    assert _colours(ui.picture("asset_graph", beside="Global asset lineage")) > 3
+    assert _colours(ui.picture("asset_graph", from_heading="Global asset lineage")) > 3
 
 
-def test_a_partition_shows_the_report_with_its_chart_and_table_first(ui: Ui, last_day: str, top_k: int) -> None:
+def test_partition_shows_the_report_with_chart_and_table_first(ui: Ui, last_day: str, top_k: int) -> None:
     ui.open_partition("total_hit_rate", last_day)
     expect(ui.page.get_by_text("Materialized", exact=True)).to_be_visible()
     keys = ui.metadata(first="report")
@@ -65,7 +65,7 @@ def test_a_partition_shows_the_report_with_its_chart_and_table_first(ui: Ui, las
     assert _colours(ui.picture("total_hit_rate", of=report)) > 8
 
 
-def test_the_hit_rate_is_plotted_over_the_days(ui: Ui, top_k: int) -> None:
+def test_hit_rate_is_plotted_over_the_days(ui: Ui, top_k: int) -> None:
     ui.open("/assets/total_hit_rate?view=overview")
     expect(ui.page.get_by_text("One row per scorer, scope, population and k.")).to_be_visible()
     ui.page.get_by_role("button", name="Plots").click()

@@ -40,13 +40,13 @@ class Ui:
         """Opens a page of the UI."""
         self.page.goto(self._url + path)
 
-    def picture(self, name: str, *, of: Locator | None = None, beside: str = "") -> Path:
-        """Returns the file of a picture of what is seen, in PNG.
+    def picture(self, name: str, *, of: Locator | None = None, from_heading: str = "") -> Path:
+        """Returns the PNG file of a screenshot.
 
         Args:
             name: of the file.
-            of: this alone, as far as it is on the screen.
-            beside: a heading; what is left of it, the navigation, is cut off.
+            of: only this element, as far as it is on the screen.
+            from_heading: crop everything left of this heading, such as the navigation.
         """
         path = self._pictures / f"{name}.png"
         size = self.page.viewport_size
@@ -56,8 +56,8 @@ class Ui:
             found = of.bounding_box()
             assert found is not None
             box |= {"x": found["x"], "width": found["width"], "y": found["y"], "height": box["height"] - found["y"]}
-        if beside:
-            found = self.page.get_by_text(beside).first.bounding_box()
+        if from_heading:
+            found = self.page.get_by_text(from_heading).first.bounding_box()
             assert found is not None
             box |= {"x": found["x"] - 20, "width": box["width"] - found["x"] + 20}
         clip = FloatRect(x=box["x"], y=box["y"], width=box["width"], height=box["height"])
@@ -65,11 +65,11 @@ class Ui:
         return path
 
     def wait_until_still(self, selector: str) -> None:
-        """Waits until nothing moves any more of what a selector finds."""
+        """Waits until the elements of a selector have stopped moving."""
         self.page.wait_for_function(_STANDS_STILL, arg=selector, polling=200)
 
     def open_graph(self, groups: int) -> None:
-        """Opens the graph of all assets with every group unfolded, once so many are drawn."""
+        """Opens the graph of all assets, waits for a number of groups, and expands them."""
         self.open("/asset-groups")
         expect(self.page.locator(_GROUP)).to_have_count(groups)
         self.page.keyboard.press("Alt+e")
@@ -102,7 +102,7 @@ class Ui:
         return self.confirm("Launch")
 
     def confirm(self, button: str) -> str:
-        """Clicks the button of the open dialog that launches; returns the id of the run or the backfill."""
+        """Clicks the launch button of the open dialog; returns the id of the run or the backfill."""
         with self.page.expect_response(_is_launch) as answer:
             self.dialog.get_by_role("button", name=button).click()
         (launched,) = answer.value.json()["data"].values()
@@ -110,22 +110,22 @@ class Ui:
         return str(launched["backfillId"] if "backfillId" in launched else launched["run"]["id"])
 
     def open_launchpad(self, button: str) -> str:
-        """Opens the Launchpad of a materialize button; returns the form that it comes with, as YAML."""
-        # Typed before the days are there, a day finds none and the list of choices stays away.
-        with self.page.expect_response(lambda response: _asked(response, "ConfigPartitions") is not None):
+        """Opens the Launchpad of a materialize button; returns its pre-filled form, as YAML."""
+        # A day that is typed before the page has loaded the days gives an empty list of choices.
+        with self.page.expect_response(lambda response: _request_variables(response, "ConfigPartitions") is not None):
             self.page.get_by_role("button", name=button).first.click(modifiers=["Shift"])
         expect(self.dialog.get_by_text("Launchpad")).to_be_visible()
         expect(self.dialog.locator(_EDITOR)).to_contain_text("config:")
         return str(self.dialog.locator(_EDITOR).evaluate("editor => editor.CodeMirror.getValue()"))
 
     def fill_launchpad(self, form: str, ds: str) -> None:
-        """Chooses a day in the open Launchpad, replaces its form and has it checked.
+        """Chooses a day in the open Launchpad, replaces its form and waits for the page to check it.
 
-        The page asks what the day's run is to be told, and writes the answer over day and form, whatever was typed meanwhile. It
-        checks a form a second after the last key, and until then shows what it said of the form before.
+        The page requests the day's run configuration and overwrites day and form with it, whatever was typed meanwhile. It
+        checks a form a second after the last key press, and until then shows the result for the previous form.
         """
         self.dialog.get_by_placeholder("Partition").fill(ds)
-        with self.page.expect_response(lambda response: _asked(response, "ConfigPartitionForAsset") is not None):
+        with self.page.expect_response(lambda response: _request_variables(response, "ConfigPartitionForAsset") is not None):
             self.page.get_by_role("menuitem", name=ds).click()
         expect(self.dialog.get_by_text(f"partition: {ds}")).to_be_visible()
         self.dialog.locator(_EDITOR).click()
@@ -135,7 +135,7 @@ class Ui:
 
     @property
     def dialog(self) -> Locator:
-        """Returns the dialog that is open."""
+        """Returns the open dialog."""
         return self.page.locator(".dagster-dialog")
 
     def open_partition(self, asset: str, ds: str) -> None:
@@ -144,9 +144,9 @@ class Ui:
         expect(self.page.get_by_text("Latest materialization")).to_be_visible()
 
     def metadata(self, first: str) -> list[str]:
-        """Returns the keys of the metadata that are shown, from top to bottom, once the one that comes first is there."""
+        """Returns the shown metadata keys from top to bottom, once the first one is visible."""
         expect(self.page.locator(_KEYS).first).to_have_text(first)
-        # At once: the page fills the table while it is read.
+        # In one call: the page fills the table while it is read.
         keys: list[str] = self.page.locator(_KEYS).all_inner_texts()
         return [key.strip() for key in keys]
 
@@ -162,22 +162,24 @@ class Ui:
         expect(self.page.get_by_text("Success", exact=True).first).to_be_visible(timeout=seconds * 1000)
 
     def wait_for_runs(self, backfill: str, count: int, seconds: float) -> None:
-        """Waits until a backfill's page lists so many successes."""
+        """Waits until a backfill's page lists a number of successful runs."""
         self.open(f"/runs/b/{backfill}?tab=runs")
         expect(self.page.get_by_text("Success", exact=True)).to_have_count(count, timeout=seconds * 1000)
 
 
-def _asked(response: Response, query: str) -> dict[str, Any] | None:
-    """Returns the variables of a request to the webserver whose query's name begins so; None: it is another one."""
-    told = response.request.post_data_json if "/graphql" in response.url else None
-    return told["variables"] if told and str(told.get("operationName")).startswith(query) else None
+def _request_variables(response: Response, query: str) -> dict[str, Any] | None:
+    """Returns the variables of a GraphQL request whose operation's name starts with `query`, None for any other response."""
+    body = response.request.post_data_json if "/graphql" in response.url else None
+    return body["variables"] if body and str(body.get("operationName")).startswith(query) else None
 
 
 def _is_launch(response: Response) -> bool:
-    # Dialogs ask queries of such names too, what to warn of for one.
-    return _asked(response, "Launch") is not None and response.request.post_data_json["query"].lstrip().startswith("mutation")
+    # Dialogs send queries whose names start with Launch, too.
+    return _request_variables(response, "Launch") is not None and response.request.post_data_json["query"].lstrip().startswith(
+        "mutation"
+    )
 
 
 def _is_check(response: Response, form: str) -> bool:
-    variables = _asked(response, "PreviewConfig")
+    variables = _request_variables(response, "PreviewConfig")
     return variables is not None and yaml.safe_load(variables["runConfigData"]) == yaml.safe_load(form)

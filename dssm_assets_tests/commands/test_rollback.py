@@ -35,24 +35,24 @@ def run(*arguments: str) -> int:
     return int(parsed.command(parsed))
 
 
-def test_the_bundle_before_is_served(ids: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_rollback_serves_the_previous_bundle(ids: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 0
     assert capsys.readouterr().out == f"{ids[1]} is served (before: {ids[2]}; previous: {ids[0]})\n"
     assert run("--to", ids[2]) == 0
     assert capsys.readouterr().out == f"{ids[2]} is served (before: {ids[1]}; previous: {ids[1]})\n"
 
 
-def test_the_list_changes_nothing(ids: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_changes_nothing(ids: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--list") == run("--list") == 0
     assert capsys.readouterr().out.splitlines()[:3] == [ids[0], f"{ids[1]}  previous", f"{ids[2]}  served"]
 
 
-def test_an_unknown_bundle_is_refused(ids: list[str]) -> None:
+def test_unknown_bundle_is_refused(ids: list[str]) -> None:
     with pytest.raises(PartitionMissingError, match="that is stored, got nothing-of-the-kind"):
         run("--to", "nothing-of-the-kind")
 
 
-def test_where_nothing_was_published_there_is_nothing_to_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_without_any_published_bundle_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = worlds.write_config(tmp_path)
     monkeypatch.setenv("DSSM_CONFIG", str(tmp_path / "config.yaml"))
     monkeypatch.setenv("DSSM_HOME", str(loaded.home))

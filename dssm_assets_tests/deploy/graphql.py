@@ -1,6 +1,6 @@
-"""Dagster's GraphQL API, as far as an operator's script needs it: is the code loaded, start a backfill, how does it go.
+"""The part of Dagster's GraphQL API that an operator's script needs: check the code location, start a backfill, follow it.
 
-Belongs here: the queries. Does not belong here: what is asked for.
+Belongs here: the queries. Does not belong here: what is launched with them.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Client:
 
 
 def wait_for(what: str, holds: Callable[[], Any], seconds: float) -> Any:
-    """Returns what `holds` returns once it is true; a service that does not answer is asked again.
+    """Returns what `holds` returns once it is true; retries while a service does not answer.
 
     Raises:
         AssertionError: it did not become true in time.

@@ -1,7 +1,7 @@
 """The services of docker-compose.yaml as processes of this machine, each in a session of its own as in a container.
 
-A process gets the environment that the file gives it and nothing of ours. What a container has and this machine has not:
-its own network (so the ports of the object store's inner parts are chosen free) and the image's entry point, which makes a
+A process gets only the environment from the file. Two things differ from a container:
+its network (so free ports are chosen for the object store's inner parts) and the image's entry point, which creates a
 database on first start.
 
 Belongs here: starting, asking for health, stopping, killing, measuring. Does not belong here: what the file says
@@ -104,7 +104,7 @@ class Services:
             time.sleep(0.3)
 
     def stop(self, name: str) -> None:
-        """Stops a service as `docker compose stop` does: the main process is asked, and what is left is killed."""
+        """Stops a service as `docker compose stop` does: signals the main process, then kills the remaining ones."""
         process = self._processes[name]
         process.send_signal(_STOP_SIGNALS.get(name, signal.SIGTERM))
         with suppress(subprocess.TimeoutExpired):
@@ -119,7 +119,7 @@ class Services:
         process.wait()
 
     def stop_all(self) -> None:
-        """Ends every process that is left."""
+        """Kills every remaining process."""
         for name in reversed(list(self._processes)):
             self.kill(name)
 
@@ -161,8 +161,14 @@ class Services:
         return [self._program(program), *arguments]
 
     def _program(self, name: str) -> str:
-        beside = Path(sys.executable).parent / name
-        found = postgres_folder() / name if name == "pg_isready" else beside if beside.exists() else shutil.which(name)
+        next_to_python = Path(sys.executable).parent / name
+        found = (
+            postgres_folder() / name
+            if name == "pg_isready"
+            else next_to_python
+            if next_to_python.exists()
+            else shutil.which(name)
+        )
         assert found, f"{name} is not installed. To fix: {_INSTALL.get(name, f'apt-get install -y {name}')}"
         return str(found)
 
@@ -203,7 +209,7 @@ def running(root: Path) -> Iterator[Services]:
 
 
 def postgres_folder() -> Path:
-    """Returns where the newest PostgreSQL's programs lie.
+    """Returns the folder of the newest PostgreSQL's programs.
 
     Raises:
         AssertionError: PostgreSQL is not installed; it says how to install it.
@@ -214,14 +220,14 @@ def postgres_folder() -> Path:
 
 
 def database_owner() -> int | None:
-    """Returns the user that runs PostgreSQL, which refuses to be run by root; None for ourselves."""
+    """Returns the user to run PostgreSQL as, which refuses to run as root; None for the current one."""
     return pwd.getpwnam("postgres").pw_uid if os.getuid() == 0 else None
 
 
 def free_ports(count: int) -> list[int]:
-    """Returns ports that nobody listens on, nor on their neighbours 10,000 above, where the object store does too.
+    """Returns free ports whose neighbours 10,000 above, which the object store uses too, are also free.
 
-    All lie below the ports that the system gives to connections, which come and go.
+    All are below the ports that the system assigns to outgoing connections.
     """
     with ExitStack() as stack:
         ports: list[int] = []

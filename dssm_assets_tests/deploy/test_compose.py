@@ -1,4 +1,4 @@
-"""docker-compose.yaml and the Dockerfile: what their own tools would refuse, and what must hold beside that."""
+"""docker-compose.yaml and the Dockerfile: valid for their tools, and safe to run."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ def _faults(body: dict[str, Any]) -> list[str]:
     return [f"{error.json_path}: {error.message}" for error in validator_for(schema)(schema).iter_errors(body)]
 
 
-def test_the_file_fits_the_compose_specification() -> None:
+def test_compose_file_is_valid() -> None:
     assert _faults(raw()) == []
 
 
-def test_the_specification_would_refuse_a_misspelt_key() -> None:
+def test_specification_refuses_a_misspelt_key() -> None:
     body = raw()
     body["services"]["daemon"]["comand"] = ["x"]
     assert any("comand" in fault for fault in _faults(body))
 
 
-def test_passwords_must_be_given_and_are_nowhere_in_the_file() -> None:
+def test_passwords_are_required_and_not_in_the_file() -> None:
     for name in SET:
         with pytest.raises(ValueError, match=f"{name}: set it in deploy/.env"):
             services({key: value for key, value in SET.items() if key != name})
     assert services(SET)["postgres"].environment["POSTGRES_PASSWORD"] == "a"
 
 
-def test_the_example_environment_names_what_must_be_set_and_nothing_the_file_does_not_read() -> None:
+def test_example_environment_has_exactly_the_variables_of_the_file() -> None:
     example = DEPLOY / "env.example"
     assert environment_file(example) == dict.fromkeys(SET, "")
     named = re.findall(r"^(?:# )?([A-Z_]+)=", example.read_text(encoding="utf-8"), re.MULTILINE)
@@ -63,19 +63,19 @@ def test_the_three_dagster_services_share_image_and_environment() -> None:
     assert all(body["security_opt"] == ["no-new-privileges:true"] and body["cap_drop"] == ["ALL"] for body in bodies)
 
 
-def test_every_service_has_a_health_check_and_comes_back_by_itself() -> None:
+def test_every_service_has_a_health_check_and_restarts() -> None:
     for body in raw()["services"].values():
         assert body["healthcheck"]["test"][0] == "CMD"
         assert body["restart"] == "unless-stopped"
 
 
-def test_nothing_but_the_ui_is_open_and_that_to_this_machine_alone() -> None:
+def test_only_the_ui_has_a_port_and_only_on_this_machine() -> None:
     ports = {name: body["ports"] for name, body in raw()["services"].items() if "ports" in body}
     assert list(ports) == ["webserver"]
     assert all(port.startswith("127.0.0.1:") for port in ports["webserver"])
 
 
-def test_the_image_starts_what_the_code_server_starts() -> None:
+def test_image_starts_the_code_server() -> None:
     (command,) = [rest for word, rest in _dockerfile() if word == "CMD"]
     assert shlex.split(command.strip("[]").replace(",", " ")) == list(services(SET)["code-server"].command)
 

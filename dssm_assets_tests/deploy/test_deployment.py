@@ -25,7 +25,7 @@ def _local_digests(folder: Path, days: list[str], evaluation_days: list[str]) ->
 
 
 @pytest.mark.timeout(420)
-def test_a_backfill_on_the_services_gives_what_a_local_disk_gives(site: Site, tmp_path: Path) -> None:
+def test_backfill_on_the_services_gives_the_digests_of_a_local_disk(site: Site, tmp_path: Path) -> None:
     site.start("code-server", "webserver")
     site.wait_until_loaded()
     backfill = site.client.backfill(worlds.DAILY, FEW_DAYS)
@@ -42,7 +42,7 @@ def test_a_backfill_on_the_services_gives_what_a_local_disk_gives(site: Site, tm
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_every_service_may_go_and_come_back_in_the_middle(site: Site, tmp_path: Path) -> None:
+def test_every_service_may_restart_during_a_run(site: Site, tmp_path: Path) -> None:
     site.start("code-server", "webserver")
     site.wait_until_loaded()
     tables = site.client.backfill(worlds.DAILY, worlds.DAYS)

@@ -1,4 +1,4 @@
-"""The example scene of deploy/config is one that the library takes."""
+"""The example scene of deploy/config is valid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests.deploy.compose_file import DEPLOY
 
 
-def test_it_loads_and_its_tables_are_on_the_object_store(tmp_path: Path) -> None:
+def test_example_scene_loads_and_stores_tables_on_the_object_store(tmp_path: Path) -> None:
     loaded = load_config(DEPLOY / "config" / "config.yaml", tmp_path)
     tables = loaded.config.tables
     assert loaded.root == "s3://dssm/tables"

@@ -140,7 +140,7 @@ def test_the_values_have_only_keys_that_the_chart_reads() -> None:
     assert {path: names for path, names in unknown.items() if names} == {}
 
 
-def test_what_is_handed_on_to_the_instance_is_known_to_dagster() -> None:
+def test_instance_settings_are_known_to_dagster() -> None:
     handed_on = _values()["additionalInstanceConfig"]
     production = yaml.safe_load((DEPLOY / "production" / "dagster.yaml").read_text(encoding="utf-8"))
     assert set(handed_on) <= set(dagster_instance_config_schema())
@@ -148,7 +148,7 @@ def test_what_is_handed_on_to_the_instance_is_known_to_dagster() -> None:
     assert handed_on["backfills"] == production["backfills"]
 
 
-def test_the_cluster_says_of_queue_retries_and_logs_what_the_compose_file_says() -> None:
+def test_queue_retries_and_logs_equal_those_of_the_compose_file() -> None:
     values = _values()
     production = yaml.safe_load((DEPLOY / "production" / "dagster.yaml").read_text(encoding="utf-8"))
     retries = values["dagsterDaemon"]["runRetries"]
@@ -163,7 +163,7 @@ def test_the_cluster_says_of_queue_retries_and_logs_what_the_compose_file_says()
     assert values["telemetry"] == {"enabled": False}
 
 
-def test_the_server_is_where_the_ui_looks_for_it() -> None:
+def test_code_server_has_the_address_that_the_ui_uses() -> None:
     (server,) = _values()["dagsterWebserver"]["workspace"]["servers"]
     service = _objects()["Service", "dssm-assets"]
     (port,) = service["spec"]["ports"]

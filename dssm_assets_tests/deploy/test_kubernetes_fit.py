@@ -34,28 +34,28 @@ def test_every_object_fits_the_schema_of_kubernetes() -> None:
         kubernetes_validate.validate(item, kubernetes_validate.latest_version(), strict=True)
 
 
-def test_every_pod_waits_for_all_at_the_first() -> None:
+def test_every_pod_meets_the_others_at_the_first() -> None:
     job, service = _objects("fit_job.yaml")["Job"], _objects("fit_job.yaml")["Service"]
-    told = get_args_parser().parse_args(_container()["command"][1:])
-    assert int(told.nnodes) == job["spec"]["completions"] == job["spec"]["parallelism"]
+    parsed = get_args_parser().parse_args(_container()["command"][1:])
+    assert int(parsed.nnodes) == job["spec"]["completions"] == job["spec"]["parallelism"]
     assert job["spec"]["completionMode"] == "Indexed"
     (port,) = service["spec"]["ports"]
-    assert told.rdzv_endpoint == f"{job['metadata']['name']}-0.{service['metadata']['name']}:{port['port']}"
+    assert parsed.rdzv_endpoint == f"{job['metadata']['name']}-0.{service['metadata']['name']}:{port['port']}"
     assert _pod()["subdomain"] == service["metadata"]["name"]
     assert service["spec"]["clusterIP"] == "None"
     assert service["spec"]["selector"].items() <= job["spec"]["template"]["metadata"]["labels"].items()
 
 
-def test_the_processes_run_the_command_for_the_day_of_the_job() -> None:
+def test_processes_run_dssm_assets_fit_for_the_day_of_the_job() -> None:
     container = _container()
-    told = get_args_parser().parse_args(container["command"][1:])
-    assert (told.no_python, told.training_script) == (True, "dssm-assets")
+    parsed = get_args_parser().parse_args(container["command"][1:])
+    assert (parsed.no_python, parsed.training_script) == (True, "dssm-assets")
     (day,) = [entry["value"] for entry in container["env"] if entry["name"] == "DSSM_DAY"]
-    words = [word.replace("$(DSSM_DAY)", day) for word in told.training_script_args]
+    words = [word.replace("$(DSSM_DAY)", day) for word in parsed.training_script_args]
     assert build_parser().parse_args(words).day.isoformat() == day == "2026-02-15"
     # The image has the CPU's torch by default, so a GPU must not be reserved; each process has cores of its own.
     assert "nvidia.com/gpu" not in container["resources"]["limits"]
-    assert int(told.nproc_per_node) <= int(container["resources"]["requests"]["cpu"])
+    assert int(parsed.nproc_per_node) <= int(container["resources"]["requests"]["cpu"])
 
 
 def test_pods_have_the_image_the_configuration_and_the_environment_of_the_code_location() -> None:

@@ -1,4 +1,4 @@
-"""The stores on a real S3 server, with its conditions, its parts and its keys."""
+"""The stores on a real S3 server: conditional puts, multipart uploads, credentials."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _bundle(store: BundleStore, ds: str, content: str) -> str:
         return store.publish(folder, {"ds": ds}, keep=3).bundle_id
 
 
-def test_what_another_process_writes_is_seen_at_once(options: dict[str, Any]) -> None:
+def test_writes_of_another_process_are_visible_at_once(options: dict[str, Any]) -> None:
     ours = PartitionStore(f"{ROOT}/seen", {**options, "skip_instance_cache": True})
     theirs = PartitionStore(f"{ROOT}/seen", {**options, "skip_instance_cache": True})
     assert ours.days("notes") == []
@@ -61,7 +61,7 @@ def test_what_another_process_writes_is_seen_at_once(options: dict[str, Any]) ->
     assert sorted(held) == sorted(["_manifest.json", again.files[0].path]), "what was superseded is gone"
 
 
-def test_a_file_in_parts_arrives_whole(options: dict[str, Any]) -> None:
+def test_multipart_upload_arrives_whole(options: dict[str, Any]) -> None:
     store = PartitionStore(f"{ROOT}/parts", options)
     with store.staging() as folder:
         path = folder / "model.bin"
@@ -71,7 +71,7 @@ def test_a_file_in_parts_arrives_whole(options: dict[str, Any]) -> None:
     store.verify(manifest)
 
 
-def test_a_pointer_that_moved_meanwhile_is_not_overwritten(options: dict[str, Any]) -> None:
+def test_pointer_that_moved_meanwhile_is_not_overwritten(options: dict[str, Any]) -> None:
     store = BundleStore(f"{ROOT}/pointer", options)
     pointer = PointerFile(store.fs, store.root, is_local=False)
     tried = []
@@ -87,7 +87,7 @@ def test_a_pointer_that_moved_meanwhile_is_not_overwritten(options: dict[str, An
     assert json.loads(store.fs.cat_file(pointer.path))["previous"] == "quick"
 
 
-def test_publishers_at_once_all_stay_in_the_trail(options: dict[str, Any]) -> None:
+def test_concurrent_publishers_all_stay_in_the_trail(options: dict[str, Any]) -> None:
     def publish(number: int) -> str:
         store = BundleStore(f"{ROOT}/race", {**options, "skip_instance_cache": True})
         return _bundle(store, "2024-01-01", f"bundle {number}")

@@ -1,4 +1,4 @@
-"""docs/operations.md says what the library says: each error text is raised here, each command parses, each key exists."""
+"""docs/operations.md quotes the library exactly: each error is raised here, each command parses, each file exists."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from dssm_assets_tests.deploy.test_watched_launcher import RUN, _Server
 from dssm_assets_tests.storage.stores import NOTES, notes
 
 PAGE = (DEPLOY.parent / "docs" / "operations.md").read_text(encoding="utf-8")
-TOLD = [text.strip() for text in re.findall(r"```text\n(.*?)```", PAGE, flags=re.DOTALL)]
+QUOTED = [text.strip() for text in re.findall(r"```text\n(.*?)```", PAGE, flags=re.DOTALL)]
 
 
 def _missing_day(folder: Path) -> None:
@@ -65,11 +65,11 @@ def _misspelt_key(folder: Path) -> None:
     parse_config(worlds.merged(worlds.CONFIG, {"window": {"day": 3}}), where="configuration config.yaml")
 
 
-def _spoilt_file(folder: Path) -> None:
+def _changed_file(folder: Path) -> None:
     tables = TableStore(PartitionStore(str(folder)))
     manifest = tables.write(replace(NOTES, name="sample"), "2026-01-04", notes(("a", 1, None)))
     assert isinstance(manifest.files[0], StoredFile)
-    Path(tables.paths([manifest])[0]).write_bytes(b"spoilt")
+    Path(tables.paths([manifest])[0]).write_bytes(b"changed")
     tables.partitions.verify(manifest)
 
 
@@ -95,7 +95,7 @@ RAISING = (
     _changed_input,
     _missing_config,
     _misspelt_key,
-    _spoilt_file,
+    _changed_file,
     _moving_pointer,
 )
 
@@ -105,15 +105,15 @@ def _health(monkeypatch: pytest.MonkeyPatch) -> CheckRunHealthResult:
     return WatchedRunLauncher().check_run_worker_health(RUN)
 
 
-def test_every_quoted_text_is_what_the_library_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_quoted_error_is_raised_by_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    said = [str(empty_day_fault("2026-01-05")), str(_health(monkeypatch))]
+    messages = [str(empty_day_fault("2026-01-05")), str(_health(monkeypatch))]
     for fail in RAISING:
         with pytest.raises(DssmError) as caught:
             fail(tmp_path)
         assert isinstance(caught.value, ConfigError | StorageError | DssmError)
-        said.append(str(caught.value))
-    assert sorted(said) == sorted(TOLD)
+        messages.append(str(caught.value))
+    assert sorted(messages) == sorted(QUOTED)
 
 
 def test_every_command_parses() -> None:
@@ -124,7 +124,7 @@ def test_every_command_parses() -> None:
         assert callable(build_parser().parse_args(command).command)
 
 
-def test_every_file_and_key_it_names_exists() -> None:
+def test_every_named_file_exists() -> None:
     root = DEPLOY.parent
     named = set(re.findall(r"(?<![\w./])((?:deploy|dssm_assets)/[\w./-]+\w)", PAGE)) - {"deploy/.env"}
     assert {"deploy/docker-compose.yaml", "deploy/kubernetes/values.yaml"} <= named

@@ -1,4 +1,4 @@
-"""What run monitoring is told of a run: from a code server that has it, one that lost it, and none."""
+"""The health of a run as reported to run monitoring: with a code server that has it, that lost it, and without one."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def _status(monkeypatch: pytest.MonkeyPatch, server: _Server | None) -> WorkerSt
     return launcher.check_run_worker_health(RUN).status
 
 
-def test_a_run_that_the_server_has_is_running(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_in_the_server_is_running(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _status(monkeypatch, _Server({RUN.run_id, "another"})) is WorkerStatus.RUNNING
 
 
-def test_a_run_that_the_server_does_not_have_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_missing_in_the_server_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _status(monkeypatch, _Server({"another"})) is WorkerStatus.NOT_FOUND
 
 
-def test_a_server_that_does_not_answer_may_still_be_finishing_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_of_a_silent_server_counts_as_running(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _status(monkeypatch, _Server(None)) is WorkerStatus.RUNNING
 
 
-def test_a_run_that_no_server_was_given_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_outside_any_server_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _status(monkeypatch, None) is WorkerStatus.UNKNOWN
