@@ -96,7 +96,9 @@ def test_experiment_is_fitted_with_its_own_settings(
     parser = argparse.ArgumentParser()
     fit.add_command(parser.add_subparsers())
     parsed = parser.parse_args(["fit", "--day", EVALUATION_DAY, "--experiment", "hot"])
-    with pytest.raises(ConfigError, match=r"experiment hot: expected settings of .*start its run of dssm_model first"):
+    with pytest.raises(
+        ConfigError, match=r"experiment hot: expected settings of .*first start the experiment's run of dssm_model"
+    ):
         parsed.command(parsed)
     workspace, _ = open_experiment(workspace_before, hot, "dssm_model", EVALUATION_DAY)
     with pytest.raises(ProvenanceError, match=rf"start `dssm-assets fit --day {EVALUATION_DAY} --experiment hot` under"):
