@@ -1,6 +1,6 @@
-"""The steps of the evaluation over vectors, truth and tables written by hand: nothing is trained here.
+"""The steps of the evaluation over vectors, truth and tables written by hand; nothing is trained.
 
-Items a, b, c, d were taken 6, 2, 1, 0 times in the window (so a is the head, b and c the rest, d unseen). Lists of 2:
+Items a, b, c, d have 6, 2, 1, 0 events in the window (so a is the head, b and c the rest, d unseen). Lists of 2:
 
               2024-01-08        2024-01-09
     u         c, d              a, b            town x, 11 events in the window, bought before
@@ -28,7 +28,7 @@ from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.core.evaluation.worlds import pairs_table
 
-FIRST, DAY, EVE = "2024-01-08", "2024-01-09", "2024-01-08"
+FIRST, DAY, PREVIOUS_DAY = "2024-01-08", "2024-01-09", "2024-01-08"
 EVALUATION = {
     "k": [1, 2],
     "bootstrap_samples": 100,
@@ -54,12 +54,12 @@ def vectors(key, rows):
     return pa.table({f"{key}_id": list(rows), f"{key}_tower_emb": column})
 
 
-def put_day(workspace, ds, users, taken):
-    """Writes what the evaluation of a day reads, the days before it excepted."""
+def put_day(workspace, ds, users, truth_pairs):
+    """Writes what the evaluation of a day reads, except for the earlier days."""
     put(workspace, "item_vectors", ds, vectors("item", ITEMS))
     put(workspace, "user_vectors", ds, vectors("user", users))
     put(workspace, "negative_items", ds, pa.table({"item_id": list(ITEMS), "count": [6, 2, 1, 0]}))
-    truth = ground_truth(pairs_table(taken), pairs_table([("u", "a"), ("w", "b"), ("w", "c")]))
+    truth = ground_truth(pairs_table(truth_pairs), pairs_table([("u", "a"), ("w", "b"), ("w", "c")]))
     workspace.tables.write(GROUND_TRUTH, ds, truth)
 
 
@@ -73,10 +73,10 @@ def workspace(tmp_path):
     workspace = configured(tmp_path)
     history = {"user_id": ["u", "w"], "item_ids": [["a"] * 11, ["b"]], "event_times_ms": [list(range(11)), [0]]}
     put(workspace, "user_history_fg", "2024-01-07", pa.table(history))
-    put(workspace, "user_table", EVE, pa.table({"user_id": ["v", "u"], "city": ["y", "x"]}))
+    put(workspace, "user_table", PREVIOUS_DAY, pa.table({"user_id": ["v", "u"], "city": ["y", "x"]}))
     put(workspace, "user_table", "2024-01-07", pa.table({"user_id": ["v", "u"], "city": ["other", "other"]}))
     activity = {"user_id": ["u", "u", "v", "w"], "event": ["click", "buy", "click", "buy"]}
-    put(workspace, "user_activity", EVE, pa.table(activity))
+    put(workspace, "user_activity", PREVIOUS_DAY, pa.table(activity))
     put(workspace, "user_activity", "2024-01-07", pa.table(activity))
     put_day(workspace, FIRST, {"u": UP, "v": UP}, [("u", "c"), ("v", "a")])
     put_day(workspace, DAY, {"u": ACROSS, "v": UP, "w": BOTH}, [("u", "a"), ("u", "c"), ("v", "d"), ("v", "zz"), ("w", "b")])
@@ -109,7 +109,7 @@ SEGMENTS = [  # segment, value, users, hits, items to find; by hand: u finds a o
 ]
 
 
-def test_users_and_truth_are_cut_as_configured_as_of_the_eve(workspace):
+def test_segments_are_those_of_the_previous_day(workspace):
     result = run(evaluation.hit_rate_detail, workspace)
     rows = workspace.tables.read(result.manifest).to_pylist()
     assert [(row["user_id"], row["topk_ids"]) for row in rows] == [("u", ["a", "b"]), ("v", ["c", "d"]), ("w", ["a", "c"])]
@@ -120,21 +120,21 @@ def test_users_and_truth_are_cut_as_configured_as_of_the_eve(workspace):
         (0, 0, 2),
         (0, 1, 0),
     ]
-    read = {f"{name}/{EVE}" for name in ("user_table", "user_activity")} | {"user_history_fg/2024-01-07"}
+    read = {f"{name}/{PREVIOUS_DAY}" for name in ("user_table", "user_activity")} | {"user_history_fg/2024-01-07"}
     assert read | {f"{name}/{DAY}" for name in ("negative_items", "item_vectors", "user_vectors", "ground_truth")} == set(
         result.manifest.inputs
     )
 
 
-def test_both_assets_tell_the_hit_rate_of_every_segment_as_table_and_chart(workspace):
+def test_detail_and_total_report_every_segment_as_table_and_chart(workspace):
     for result in evaluate(workspace):
-        told = result.facts["segments"]
-        assert [tuple(row[name] for name in ("segment", "value", "users", "hits", "truth_count")) for row in told] == SEGMENTS
+        rows = result.facts["segments"]
+        assert [tuple(row[name] for name in ("segment", "value", "users", "hits", "truth_count")) for row in rows] == SEGMENTS
         assert "| (missing) | 1 | 1 | 0 | 0.000 [0.000, 0.000] |" in result.report_markdown
         assert result.images["hit_rate_by_segment"].startswith(b"\x89PNG")
 
 
-def test_what_the_lists_are_like_and_how_much_of_them_stays(workspace):
+def test_list_quality_and_overlap_are_reported(workspace):
     # Lists [a, b], [c, d], [a, c]: all 4 items; a is 2 of 6 places. p = 7/13, 3/13, 2/13, 1/13. Against the day before u
     # keeps none of [c, d], v both; w is new.
     _, before = evaluate(workspace, FIRST)
@@ -151,25 +151,25 @@ def test_what_the_lists_are_like_and_how_much_of_them_stays(workspace):
     assert "| 1 | 50.00% | 66.7% |" in result.report_markdown  # a, c, a
 
 
-def test_the_trend_ends_on_the_day_and_reaches_back_as_far_as_configured(workspace, tmp_path):
+def test_trend_ends_on_the_day_and_has_the_configured_length(workspace, tmp_path):
     _, first = evaluate(workspace, FIRST)
     _, result = evaluate(workspace)
     assert [row["day"] for row in first.facts["trend"]] == [FIRST]
     trend = result.facts["trend"]
-    # Warm: on the first day u took c and found it (v is new); on the second u took a and c and found a, w took b in vain.
+    # Warm: on the first day u has c to find and it is found (v is new); on the second u has a and c, a is found, w has b, missed.
     assert [(row["day"], row["model"]) for row in trend] == [(FIRST, 1.0), (DAY, pytest.approx(1 / 3))]
     assert trend[1]["ci_low"] == result.facts["hit_rate@2 ci_low"]
     assert {"popularity", "own_history_all"} <= set(trend[0])
     assert result.images["hit_rate_trend"].startswith(b"\x89PNG")
     assert f"\n| {DAY} | 2 |" in result.report_markdown
     assert f"\n| {FIRST} | 1 |" in result.report_markdown
-    again = run(evaluation.total_hit_rate, workspace, FIRST)  # a later day that stands changes nothing for an earlier one
+    again = run(evaluation.total_hit_rate, workspace, FIRST)  # a later day changes nothing for an earlier one
     assert again.facts == first.facts
     (only,) = run(evaluation.total_hit_rate, configured(tmp_path, {"trend_partitions": 1})).facts["trend"]
     assert only["day"] == DAY
 
 
-def test_pictures_and_trend_change_no_partition(workspace):
+def test_charts_and_trend_do_not_change_partitions(workspace):
     _, alone = evaluate(workspace)
     evaluate(workspace, FIRST)
     _, result = evaluate(workspace)
@@ -178,7 +178,7 @@ def test_pictures_and_trend_change_no_partition(workspace):
     assert run(evaluation.total_hit_rate, workspace).images == result.images
 
 
-def test_a_day_before_with_ids_of_another_type_is_not_compared(workspace):
+def test_an_earlier_day_with_ids_of_another_type_is_not_compared(workspace):
     evaluate(workspace, FIRST)
     numbers = {"user_id": [1], "topk_ids": [[1, 2]]}
     put(workspace, "hit_rate_detail", FIRST, pa.table(numbers))
@@ -186,7 +186,7 @@ def test_a_day_before_with_ids_of_another_type_is_not_compared(workspace):
     assert "There is no earlier evaluation day to compare the lists with." in result.report_markdown
 
 
-def test_segments_by_columns_that_are_not_there_are_all_named(workspace, tmp_path):
+def test_segments_by_missing_columns_are_reported_together(workspace, tmp_path):
     wrong = [{"name": "one", "by": "aeg"}, {"name": "town", "by": "city"}, {"name": "two", "by": "user:tenure"}]
     faulty = configured(tmp_path, {"segments": wrong})
     with pytest.raises(ConfigError) as caught:
@@ -197,14 +197,14 @@ def test_segments_by_columns_that_are_not_there_are_all_named(workspace, tmp_pat
     assert "segment two" in second
 
 
-def test_segments_changed_since_the_detail_was_made_are_refused_with_the_remedy(workspace, tmp_path):
+def test_segments_changed_since_the_detail_are_refused(workspace, tmp_path):
     evaluate(workspace)
     changed = configured(tmp_path, {"segments": [{"name": "place", "by": "city"}]})
     with pytest.raises(SchemaError, match=r"segment_place.*materialize hit_rate_detail of this day again"):
         run(evaluation.total_hit_rate, changed)
 
 
-def test_only_what_the_segments_need_is_read(workspace, tmp_path):
+def test_only_tables_of_the_configured_segments_are_read(workspace, tmp_path):
     root = workspace.tables.partitions.root
     for table in ("user_table", "user_activity", "negative_items"):
         workspace.tables.partitions.fs.rm(f"{root}/{table}", recursive=True)
@@ -222,7 +222,7 @@ KEYS = {"hit_counts": ("scorer", "scope", "population", "user_id"), "hit_rate_de
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_several_processes_evaluate_as_one(workspace, monkeypatch, name):
+def test_several_processes_write_the_same_partition_as_one(workspace, monkeypatch, name):
     step = getattr(evaluation, name)
     whole = run(step, workspace)
     expected = workspace.tables.read(whole.manifest)
@@ -240,7 +240,7 @@ def test_several_processes_evaluate_as_one(workspace, monkeypatch, name):
     assert workspace.tables.read(found[1].manifest).sort_by(keys) == expected.sort_by(keys)
 
 
-def test_a_sample_of_the_users_is_scored_as_they_are_among_all(workspace, tmp_path):
+def test_sampled_users_are_scored_as_among_all_users(workspace, tmp_path):
     def rows(where, step):
         return where.tables.read(run(step, where).manifest).to_pylist()
 
@@ -257,7 +257,7 @@ def test_a_sample_of_the_users_is_scored_as_they_are_among_all(workspace, tmp_pa
 
 
 def counts(first_user: int, users: int) -> pa.Table:
-    """Users in a row of every cell, but nobody in discovery/cold, and cold only of even users."""
+    """Users in a row of every cell, except discovery/cold, which has none; cold has even users only."""
     rng = np.random.Generator(np.random.PCG64(first_user))
     rows = []
     for scorer in ("model", "popularity", "recent_popularity"):
@@ -272,7 +272,7 @@ def counts(first_user: int, users: int) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def test_totals_of_cells_are_those_of_the_table(tmp_path: Path) -> None:
+def test_rates_from_stored_cells_equal_those_from_the_table(tmp_path: Path) -> None:
     workspace = open_workspace(worlds.write_config(tmp_path))
     parts = [counts(0, 7), counts(7, 4)]
     staged = []

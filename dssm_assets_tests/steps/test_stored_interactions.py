@@ -21,7 +21,7 @@ from dssm_assets_tests import worlds
 
 ITEMS = pa.array([f"i{number}" for number in range(6)])
 CORPUS = IdIndex(ITEMS)
-EVERYBODY = [f"u{number:02}" for number in range(30)]
+ALL_USERS = [f"u{number:02}" for number in range(30)]
 Event = tuple[str, str, int]
 
 
@@ -34,7 +34,7 @@ def stored(workspace: Workspace, days: int) -> tuple[list[Manifest], list[list[E
     """Writes days with other users each, one of them empty; returns them and their events; item x is not in the corpus."""
     rng, manifests, events = np.random.Generator(np.random.PCG64(3)), [], []
     for day in range(days):
-        users = [] if day == 1 else sorted(rng.choice(EVERYBODY, size=12, replace=False).tolist())
+        users = [] if day == 1 else sorted(rng.choice(ALL_USERS, size=12, replace=False).tolist())
         lists = [rng.choice([*ITEMS.to_pylist(), "x"], size=int(rng.integers(1, 4))).tolist() for _ in users]
         table = pa.table(
             {
@@ -62,16 +62,16 @@ def expected(days: list[list[Event]], users: list[str]) -> dict[tuple[str, str],
 
 
 @pytest.mark.parametrize(("batch_rows", "range_events"), [(1, 1), (5, 7), (4, 1000), (1000, 1)])
-def test_everybody_comes_once_and_whole(
+def test_read_all_interactions_yields_every_user_once_and_whole(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, batch_rows: int, range_events: int
 ) -> None:
     monkeypatch.setattr(stored_interactions, "BATCH_ROWS", batch_rows)
     monkeypatch.setattr(stored_interactions, "RANGE_EVENTS", range_events)
     manifests, events = stored(workspace, 5)
-    nobody = pa.array([], pa.string())
-    parts = list(stored_interactions.read_all_interactions(workspace, manifests, nobody, CORPUS))
+    no_users = pa.array([], pa.string())
+    parts = list(stored_interactions.read_all_interactions(workspace, manifests, no_users, CORPUS))
     sizes = sorted(int(size) for part in parts for size in np.diff(part.indptr) if size)
-    per_user = Counter(user for user, _ in expected(events, EVERYBODY))
+    per_user = Counter(user for user, _ in expected(events, ALL_USERS))
     assert sizes == sorted(per_user.values())
     assert (len(parts) > 6) is (range_events < 8 and batch_rows < 8)
     item_events = sum(part.item_events() for part in parts)
@@ -79,7 +79,7 @@ def test_everybody_comes_once_and_whole(
     assert item_events.sum() == sum(item != "x" for day in events for _, item, _ in day)
 
 
-def test_a_range_of_users_adds_the_older_days(workspace: Workspace) -> None:
+def test_interactions_of_users_add_earlier_days(workspace: Workspace) -> None:
     manifests, events = stored(workspace, 5)
     users = ["u03", "u04", "u11", "u19"]
     ids = pa.array(users)
@@ -92,7 +92,7 @@ def test_a_range_of_users_adds_the_older_days(workspace: Workspace) -> None:
     assert stored_interactions.count_user_events(workspace, manifests, ids).tolist() == [of_each[user] for user in users]
 
 
-def test_no_days_are_no_interactions(workspace: Workspace) -> None:
+def test_no_days_give_no_interactions(workspace: Workspace) -> None:
     assert stored_interactions.read_interactions_of_users(workspace, [], pa.array(["u"]), CORPUS).indptr.tolist() == [0, 0]
     (nothing,) = stored_interactions.read_all_interactions(workspace, [], pa.array(["u"]), CORPUS)
     assert (nothing.indptr.tolist(), nothing.item_events().tolist()) == ([0], [0] * 6)
@@ -100,7 +100,7 @@ def test_no_days_are_no_interactions(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize("kind", [pa.int32(), pa.int64(), pa.string()])
-def test_of_users_far_apart_no_other_row_is_held(workspace: Workspace, kind: pa.DataType) -> None:
+def test_only_rows_of_the_requested_users_are_read(workspace: Workspace, kind: pa.DataType) -> None:
     ids = pa.array(np.arange(10, 1_000), pa.int64()).cast(kind)
     table = pa.table({"user_id": ids.take(pc.sort_indices(ids)), "row": np.arange(990)})
     stored = workspace.tables.write(TableSpec("vectors", "any", (), ()), "2024-01-01", table)
@@ -111,15 +111,15 @@ def test_of_users_far_apart_no_other_row_is_held(workspace: Workspace, kind: pa.
     assert stored_interactions.read_rows_of_users(workspace, stored, ["row"], users).column_names == ["row"]
 
 
-def test_without_users_nothing_is_read_and_nobody_took_anything(workspace: Workspace) -> None:
+def test_without_users_no_rows_are_read(workspace: Workspace) -> None:
     manifests, _ = stored(workspace, 3)
-    nobody = pa.array([], pa.string())
-    assert stored_interactions.read_rows_of_users(workspace, manifests[0], ["user_id"], nobody).num_rows == 0
-    found = stored_interactions.read_interactions_of_users(workspace, manifests, nobody, CORPUS)
+    no_users = pa.array([], pa.string())
+    assert stored_interactions.read_rows_of_users(workspace, manifests[0], ["user_id"], no_users).num_rows == 0
+    found = stored_interactions.read_interactions_of_users(workspace, manifests, no_users, CORPUS)
     assert (found.indptr.tolist(), found.item_index.tolist()) == ([0], [])
 
 
-def test_ids_of_another_kind_are_left_to_be_complained_of(workspace: Workspace) -> None:
+def test_ids_of_another_kind_are_refused(workspace: Workspace) -> None:
     table = pa.table({"user_id": pa.array([1, 2]), "item_ids": [["i1"], ["i2"]], "event_times_ms": [[0], [0]]})
     stored = workspace.tables.write(TableSpec("user_history_fg", "any", (), ()), "2024-01-01", table)
     with pytest.raises(InputError, match="ids of type string"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,8 @@ from dssm_assets.core.evaluation.truth import Population, Scope
 INK, MUTED, GRID = "#22303c", "#5d6b78", "#e4e8ec"
 MODEL_COLOR = color_of(MODEL)
 PALETTE_COLORS = 128
+LABEL_INCHES = 1.75
+"""Width of a legend entry."""
 
 
 def plain_axis(axis: Any, grid: str = "y") -> None:
@@ -42,13 +45,15 @@ def plain_axis(axis: Any, grid: str = "y") -> None:
     axis.tick_params(colors=MUTED, labelsize=9, length=0)
 
 
-def legend_below(figure: Figure, axis: Any) -> None:
-    """Puts the legend of an axis below all panels."""
+def legend_below(figure: Figure, axis: Any) -> float:
+    """Puts the legend of an axis below all panels, in as many rows as it needs; returns the bottom of the panels."""
     handles, labels = axis.get_legend_handles_labels()
+    rows = math.ceil(len(labels) * LABEL_INCHES / figure.get_figwidth())
     figure.legend(
-        handles, labels, loc="lower center", ncols=min(len(labels), 7), frameon=False, fontsize=9, labelcolor=INK,
+        handles, labels, loc="lower center", ncols=math.ceil(len(labels) / rows), frameon=False, fontsize=9, labelcolor=INK,
         handlelength=1.6, handleheight=1.0, columnspacing=1.4,
     )  # fmt: skip
+    return 0.14 + 0.045 * rows
 
 
 def png_bytes(figure: Figure) -> bytes:
@@ -85,8 +90,8 @@ def hit_rate_png(total: pa.Table, *, scopes: Sequence[Scope] = tuple(Scope), pop
         _draw_hit_rates(axis, [row for row in rows if row[SCOPE] == scope], names)
         axis.set_title(SCOPES[scope].title, fontsize=11, color=INK, loc="left", pad=10)
     axes[0].set_ylabel("hit rate", fontsize=10, color=MUTED)
-    legend_below(figure, axes[0])
-    figure.subplots_adjust(left=0.06 if len(shown) > 1 else 0.14, right=0.985, top=0.89, bottom=0.19, wspace=0.17)
+    bottom = legend_below(figure, axes[0])
+    figure.subplots_adjust(left=0.06 if len(shown) > 1 else 0.14, right=0.985, top=0.89, bottom=bottom, wspace=0.17)
     return png_bytes(figure)
 
 
@@ -244,7 +249,7 @@ def _font_characters() -> frozenset[int]:
     return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
 
 
-MARKERS = ("s", "^", "v", "D", "P")
+MARKERS = ("s", "^", "v", "D", "P", "X", "*")
 MAX_TICKS = 7
 
 
@@ -273,9 +278,9 @@ def trend_png(trend: pa.Table, k: int, scopes: Sequence[Scope] = (Scope.ALL, Sco
         _draw_trend_panel(axis, [row for row in rows if row[SCOPE] == scope], names, days)
         axis.set_title(SCOPES[scope].title, fontsize=11, color=INK, loc="left", pad=10)
     axes[0].set_ylabel(f"hit rate@{k}", fontsize=10, color=MUTED)
-    legend_below(figure, axes[0])
+    bottom = legend_below(figure, axes[0])
     left = 0.07 if len(shown) > 1 else 0.12
-    figure.subplots_adjust(left=left, right=0.98, top=0.89, bottom=0.21, wspace=0.13)
+    figure.subplots_adjust(left=left, right=0.98, top=0.89, bottom=bottom, wspace=0.13)
     return png_bytes(figure)
 
 
@@ -293,7 +298,7 @@ def _draw_trend_panel(axis: Any, rows: list[dict[str, Any]], names: Sequence[str
             stroke = {"linewidth": 2.4, "marker": "o", "markersize": 5, "zorder": 4}
         else:
             stroke = {"linewidth": 1.3, "marker": MARKERS[baselines.index(name) % len(MARKERS)], "markersize": 4, "zorder": 3}
-        label = f"{display_name(name)}, with its 95% interval" if name == MODEL else display_name(name)
+        label = f"{display_name(name)} (95% interval)" if name == MODEL else display_name(name)
         axis.plot(x, rate, color=color_of(name), label=label, **stroke)
     ticks = _ticks(days)
     axis.set_xticks([_ordinal(day) for day in ticks], [day[5:] if day[:4] == days[-1][:4] else day for day in ticks])

@@ -48,9 +48,7 @@ SCOPES: Final[Mapping[Scope, ScopeLabel]] = {
         "Discovery: items new to the user",
         "items that the user did not interact with in the window; the others are not offered",
     ),
-    Scope.REPEAT: ScopeLabel(
-        "Repeat: items from the user's window", "items that the user interacted with in the window already"
-    ),
+    Scope.REPEAT: ScopeLabel("Repeat: items of the window", "items that the user interacted with in the window already"),
 }
 """In the order in which they are shown."""
 

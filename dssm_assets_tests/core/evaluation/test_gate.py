@@ -18,7 +18,7 @@ USERS = 40
 
 
 def day(**hits: list[int]) -> pa.Table:
-    """Returns counts in which every user took one item; scorer -> hits of its first users, the rest 0."""
+    """Returns counts in which every user has one item to find; scorer -> hits of its first users, the rest 0."""
     return pa.concat_tables([counts(name, [1] * USERS, some + [0] * (USERS - len(some))) for name, some in hits.items()])
 
 
@@ -56,7 +56,7 @@ def test_a_model_clearly_behind_the_baseline_fails() -> None:
     assert "is below +0" in report.sentence
 
 
-def test_behind_by_the_point_but_not_by_the_interval_passes() -> None:
+def test_a_model_behind_within_the_interval_passes() -> None:
     # Users 1 to 8 are the model's, users 9 to 18 popularity's: the gain is 8 - 10 of 40, its interval holds 0.
     report = decide(day(model=found(8), popularity=[0] * 8 + found(10)))
     assert report.passed
@@ -64,21 +64,21 @@ def test_behind_by_the_point_but_not_by_the_interval_passes() -> None:
     assert report.facts["gain_ci_low"] < 0 < report.facts["gain_ci_high"]
 
 
-def test_equal_models_stand_exactly_on_the_edge_and_pass() -> None:
+def test_equal_models_pass_at_the_edge() -> None:
     equal = day(model=found(10), popularity=found(10))
     assert decide(equal).passed
     assert decide(equal).facts["gain_ci_high"] == 0
     assert not decide(equal, baseline_margin=0.001).passed
 
 
-def test_the_margin_moves_the_edge_both_ways() -> None:
+def test_baseline_margin_moves_the_edge_both_ways() -> None:
     behind, ahead = day(model=found(8), popularity=found(20)), day(model=found(20), popularity=found(8))
     assert decide(behind, baseline_margin=-0.6).passed
     assert decide(ahead).passed
     assert not decide(ahead, baseline_margin=0.6).passed
 
 
-def test_the_best_configured_baseline_is_the_measure() -> None:
+def test_the_model_is_compared_with_the_best_configured_baseline() -> None:
     table = day(model=found(8), popularity=found(4), recent_popularity=found(20))
     assert decide(table).passed
     report = decide(table, baselines=["popularity", "recent_popularity"])
@@ -88,7 +88,7 @@ def test_the_best_configured_baseline_is_the_measure() -> None:
         decide(table, baselines=["own_history_all"])
 
 
-def test_a_drop_fails_only_below_the_upper_bound() -> None:
+def test_a_drop_fails_only_if_the_upper_bound_is_below_the_floor() -> None:
     table = day(model=found(20), popularity=found(0))
     bound = decide(table).facts["ci_high"]
     assert 0.5 < bound < 0.75
@@ -100,7 +100,7 @@ def test_a_drop_fails_only_below_the_upper_bound() -> None:
     assert decide(table, before(d06=bound / 0.7 + 1e-6), max_drop_frac=0.31).passed
 
 
-def test_the_measure_is_the_mean_of_the_last_days_alone() -> None:
+def test_a_drop_is_measured_from_the_mean_of_the_last_days() -> None:
     table = day(model=found(20), popularity=found(0))
     past = before(d05=1.0, d07=0.5, d06=0.7)
     assert decide(table, past, last_partitions=2).facts["mean_before"] == pytest.approx(0.6)
@@ -112,7 +112,7 @@ def test_the_measure_is_the_mean_of_the_last_days_alone() -> None:
     assert "mean_before" not in decide(table, past, last_partitions=0).facts
 
 
-def test_days_without_that_k_or_without_warm_users_are_left_out() -> None:
+def test_days_without_that_k_or_warm_users_are_ignored() -> None:
     past = before(d06=0.4, d07=0.5)
     past["2024-01-07"] = past["2024-01-07"].filter(pa.array([False, True, True, True, True]))
     report = decide(day(model=found(20), popularity=found(0)), past)
@@ -120,7 +120,7 @@ def test_days_without_that_k_or_without_warm_users_are_left_out() -> None:
     assert "1 partition before" in report.sentence
 
 
-def test_the_first_day_has_nothing_before_it() -> None:
+def test_the_first_day_passes_the_drop_rule() -> None:
     report = decide(day(model=found(20), popularity=found(0)))
     assert report.passed
     assert "no earlier day with hit_rate@5" in report.sentence
@@ -142,7 +142,7 @@ def test_a_model_without_a_measured_hit_rate_fails() -> None:
         ({"min_hit_rate": 1}, "unknown key 'min_hit_rate'"),
     ],
 )
-def test_bad_keys_are_refused_with_a_sentence(keys: dict[str, Any], said: str) -> None:
+def test_bad_gate_keys_are_refused(keys: dict[str, Any], said: str) -> None:
     from dssm_assets.core.config.pipeline import parse_config
     from dssm_assets_tests.worlds import CONFIG
 

@@ -44,10 +44,10 @@ def test_several_tables_sum_to_one_table(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
     users, items = pa.array(["u", "v"]), pa.array(["b", "a"])
     whole = interactions([row for day in days for row in day], users.to_pylist(), items.to_pylist())
-    everybody = pa.array(["u", "v", "w", "x"])
+    all_users = pa.array(["u", "v", "w", "x"])
     for pairs in (0, 1, 1000):  # merged after every day, now and then, at the end
         monkeypatch.setattr("dssm_assets.core.evaluation.interactions.MERGE_PAIRS", pairs)
-        got = sum_interactions((events_table(day, pa.string()) for day in days), everybody, items)
+        got = sum_interactions((events_table(day, pa.string()) for day in days), all_users, items)
         for name in ("indptr", "item_index", "count", "last_time_ms", "user_events"):
             assert getattr(got, name).tolist() == getattr(whole, name).tolist(), name
         assert (got.num_items, got.dropped_events) == (whole.num_items, whole.dropped_events)

@@ -32,8 +32,8 @@ def popularity(counts: Sequence[int]) -> ItemPopularity:
     return ItemPopularity(pa.array(list(ITEMS[: len(counts)])), np.array(counts))
 
 
-def test_quality_by_hand() -> None:
-    # p = 7/11, 2/11, 1/11, 1/11; two items taken, so a alone is the head. At 1: a, a.
+def test_list_quality_by_hand() -> None:
+    # p = 7/11, 2/11, 1/11, 1/11; two items have events, so only a is the head. At 1: a, a.
     rows = list_quality(batches({"u": ["a", "b"], "v": ["a"], "w": []}), popularity([6, 1, 0, 0]), [1, 2]).to_pylist()
     first, second = -math.log2(7 / 11), -math.log2(2 / 11)
     assert rows == [
@@ -46,7 +46,7 @@ def test_quality_by_hand() -> None:
     assert rows[1]["novelty"] == pytest.approx(1.255, abs=5e-4)
 
 
-def test_overlap_by_hand() -> None:
+def test_list_overlap_by_hand() -> None:
     # u: [a, b, c] and [c, a, x]: at 3 two of three, Jaccard 2/4; at 1 nothing. v: 2 and 3 long, so cut to 2: b alone, 1/2
     # and 1/3; at 1 a against b. w has no list before, y is new, z has gone.
     now = batches({"u": ["a", "b", "c"], "v": ["a", "b"], "w": ["a"], "y": ["a"]})
@@ -59,14 +59,14 @@ def test_overlap_by_hand() -> None:
     ]  # fmt: skip
 
 
-def test_the_same_lists_are_kept_whole_in_whatever_order() -> None:
+def test_lists_of_the_same_items_are_kept_in_any_order() -> None:
     lists = {"u": list("abc"), "v": list("de")}
     turned = {user: own[::-1] for user, own in lists.items()}
     (row,) = list_overlap(batches(lists), batches(turned), [3]).to_pylist()
     assert (row["kept"], row["jaccard"]) == (1.0, 1.0)
 
 
-def test_nothing_to_describe_gives_no_rows() -> None:
+def test_empty_lists_give_no_rows() -> None:
     assert list_quality(batches({"u": []}), popularity([1]), [1]).equals(QUALITY_SCHEMA.empty_table())
     assert list_quality([], popularity([1]), [1]).num_rows == 0
     one = {"u": ["a"]}
@@ -85,7 +85,7 @@ lists_of_users = st.dictionaries(
 
 
 @given(st.data(), lists_of_users, lists_of_users, st.integers(1, 4), st.integers(1, 4), st.integers(1, 3))
-def test_equal_to_sets_and_loops_however_it_is_cut(
+def test_quality_and_overlap_equal_sets_and_loops_in_any_batches(
     data: st.DataObject, now: Lists, before: Lists, size: int, size_before: int, block: int
 ) -> None:
     for lists in (now, before):
@@ -116,7 +116,7 @@ def test_equal_to_sets_and_loops_however_it_is_cut(
             assert overlap[k]["jaccard"] == pytest.approx(sum(len(a & b) / len(a | b) for a, b, _ in pairs) / len(pairs))
 
 
-def test_neither_day_is_held_whole() -> None:
+def test_overlap_reads_both_days_in_batches() -> None:
     lists = {f"u{n:03d}": list("ab") for n in range(100)}
     read = {"now": 0, "before": 0}
     furthest = 0

@@ -23,7 +23,7 @@ def _ink(part: np.ndarray) -> int:  # type: ignore[type-arg]
     return int((np.abs(part.astype(int) - (0xCC, 0x33, 0x11)).sum(axis=2) < 40).sum())
 
 
-def test_validation_days_add_a_panel_to_the_right() -> None:
+def test_validation_rates_add_a_panel_to_the_loss_curve() -> None:
     alone, both = _pixels(loss_curve_png(LOSSES)), _pixels(loss_curve_png(LOSSES, [0.1, 0.3, 0.2]))
     assert alone.shape[:2] == (380, 760)
     assert both.shape[:2] == (380, 950)
@@ -31,7 +31,7 @@ def test_validation_days_add_a_panel_to_the_right() -> None:
     assert len(loss_curve_png(LOSSES, [0.1, 0.3, 0.2])) < 60_000
 
 
-def test_the_hit_rates_are_what_is_drawn() -> None:
+def test_loss_curve_changes_with_the_hit_rates() -> None:
     rising, falling = (_pixels(loss_curve_png(LOSSES, rates)) for rates in ([0.1, 0.2, 0.3], [0.3, 0.2, 0.1]))
     differing = np.abs(rising.astype(int) - falling.astype(int)).sum(axis=2) > 100  # beyond what the palette rounds
     assert not differing[:, :560].any()
@@ -40,6 +40,6 @@ def test_the_hit_rates_are_what_is_drawn() -> None:
 
 
 @pytest.mark.parametrize(("losses", "rates"), [([], []), ([1.0, float("nan")], []), ([1.0], [float("inf")])])
-def test_what_cannot_be_drawn_is_refused(losses: list[float], rates: list[float]) -> None:
+def test_values_that_are_not_finite_are_refused(losses: list[float], rates: list[float]) -> None:
     with pytest.raises(InputError, match="loss curve"):
         loss_curve_png(losses, rates)

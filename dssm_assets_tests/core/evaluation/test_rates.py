@@ -1,4 +1,4 @@
-"""Totals against hand arithmetic, and intervals against the analytic interval of a ratio."""
+"""Rates against hand arithmetic, and intervals against the analytic interval of a ratio."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def counts(scorer: str, truth: list[int], hits: list[int], users: list[str] | No
     )
 
 
-def test_the_docstring_example() -> None:
+def test_total_hit_rate_example_of_the_docstring() -> None:
     table = total_hit_rate(counts("model", [4, 1], [1, 1]), [5], 2000, 1)
     check_schema(TOTAL_HIT_RATE, table.schema)
     (row,) = table.to_pylist()
@@ -55,7 +55,7 @@ def test_the_docstring_example() -> None:
     }
 
 
-def test_no_rows_give_no_number() -> None:
+def test_total_hit_rate_without_rows_is_refused() -> None:
     with pytest.raises(InputError, match="no user with truth"):
         total_hit_rate(counts("model", [], []), [5], 100, 1)
 
@@ -75,7 +75,7 @@ def analytic(numerator: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     return rate - 1.96 * error, rate + 1.96 * error
 
 
-def test_the_interval_is_that_of_a_ratio_estimator() -> None:
+def test_bootstrap_interval_is_that_of_a_ratio_estimator() -> None:
     truth, hits, _ = skewed(800, 5)
     (row,) = total_hit_rate(counts("model", truth, hits), [5], 4000, 9).to_pylist()
     low, high = analytic(np.array(hits), np.array(truth))
@@ -83,7 +83,7 @@ def test_the_interval_is_that_of_a_ratio_estimator() -> None:
     assert row["ci_high"] == pytest.approx(high, abs=0.06 * (high - low))
 
 
-def test_the_interval_covers_the_true_rate_about_95_times_in_100() -> None:
+def test_bootstrap_interval_covers_the_true_rate_about_95_times_in_100() -> None:
     covered = 0
     for seed in range(200):
         rng = np.random.default_rng(seed)
@@ -93,7 +93,7 @@ def test_the_interval_covers_the_true_rate_about_95_times_in_100() -> None:
     assert 180 <= covered <= 198
 
 
-def test_the_seed_decides_and_equal_scorers_get_equal_intervals() -> None:
+def test_equal_scorers_and_seeds_get_equal_intervals() -> None:
     truth, hits, _ = skewed(60, 1)
     both = pa.concat_tables([counts("model", truth, hits), counts("copy", truth, hits)])
     first, again, other = (total_hit_rate(both, [5], 300, seed) for seed in (4, 4, 5))
@@ -105,13 +105,13 @@ def test_the_seed_decides_and_equal_scorers_get_equal_intervals() -> None:
     assert alone == [model]
 
 
-def test_scorers_with_other_users_are_resampled_on_their_own() -> None:
+def test_scorers_of_other_users_are_resampled_separately() -> None:
     mixed = pa.concat_tables([counts("model", [2, 2], [1, 0]), counts("other", [1], [1], ["zz"])])
     rows = total_hit_rate(mixed, [5], 100, 1).to_pylist()
     assert [(row["scorer"], row["users"], row["hit_rate"]) for row in rows] == [("model", 2, 0.25), ("other", 1, 1.0)]
 
 
-def test_a_gain_is_paired() -> None:
+def test_gain_is_paired() -> None:
     truth, ours, theirs = skewed(800, 7)
     table = pa.concat_tables([counts("model", truth, ours), counts("popularity", truth, theirs)])
     cell = {"scope": Scope.ALL, "population": Population.WARM, "k": 5, "samples": 4000, "seed": 2}
@@ -128,19 +128,19 @@ def test_a_gain_is_paired() -> None:
     assert gain.ci_low > 0
 
 
-def test_gains_are_against_the_best_baseline() -> None:
+def test_gains_are_over_the_best_baseline() -> None:
     table = pa.concat_tables([counts("model", [2, 2], [1, 1]), counts("bad", [2, 2], [0, 0]), counts("good", [2, 2], [2, 1])])
     (gain,) = gains_over_best(table, total_hit_rate(table, [5], 100, 1), k=5, samples=100, seed=1)
     assert (gain.against, gain.gain, gain.scope) == ("good", -0.25, Scope.ALL)
 
 
-def test_a_gain_over_nobody_or_over_other_users_is_refused() -> None:
+def test_gain_over_a_missing_scorer_or_other_users_is_refused() -> None:
     cell = {"scope": Scope.ALL, "population": Population.WARM, "k": 5, "samples": 100, "seed": 2}
     table = pa.concat_tables([counts("model", [1], [1]), counts("other", [1], [1], ["zz"])])
     with pytest.raises(InputError, match="different users"):
         paired_gain(table, scorer="model", against="other", **cell)
-    with pytest.raises(InputError, match="rows of scorer nobody"):
-        paired_gain(table, scorer="model", against="nobody", **cell)
+    with pytest.raises(InputError, match="rows of scorer missing"):
+        paired_gain(table, scorer="model", against="missing", **cell)
 
 
 DAYS = [

@@ -111,7 +111,7 @@ def test_a_model_that_knows_the_preferences_finds_more_new_items_than_any_baseli
     assert max(rates, key=lambda name: rates[name]) == "model"
 
 
-def test_the_report_holds_every_number_and_one_small_picture(run: Run) -> None:
+def test_report_has_every_number_and_one_small_picture(run: Run) -> None:
     text = report(run)
     rows = [row for row in run[4].to_pylist() if row["population"] == "warm"]
     assert len(rows) == 6 * 3 * 4
@@ -130,7 +130,7 @@ def test_the_report_holds_every_number_and_one_small_picture(run: Run) -> None:
         assert label in text
 
 
-def test_the_same_numbers_give_the_same_bytes_without_metadata(run: Run) -> None:
+def test_report_and_charts_are_deterministic_and_without_metadata(run: Run) -> None:
     assert report(run) == report(run)
     assert b"tEXt" not in hit_rate_png(run[4])
     losses = (5 * np.exp(-np.arange(400) / 100) + 1).tolist()
@@ -149,7 +149,7 @@ def test_a_scope_without_users_is_reported_and_not_drawn(run: Run) -> None:
         hit_rate_png(total.slice(0, 0))
 
 
-def test_loss_curves_of_one_step_and_of_broken_runs() -> None:
+def test_loss_curves_of_one_step_are_drawn_and_of_broken_runs_refused() -> None:
     assert loss_curve_png([2.5]).startswith(PNG)
     with pytest.raises(InputError, match="2 steps, 1 of them not finite"):
         loss_curve_png([1.0, float("nan")])
@@ -207,16 +207,16 @@ def test_list_section_with_and_without_an_earlier_day() -> None:
     )
     assert "Kept since 2026-02-27: " in text
     assert "over 31 users with a list on both days" in text
-    nobody = OVERLAP_SCHEMA.empty_table()
+    no_overlap = OVERLAP_SCHEMA.empty_table()
     for day in (None, "2026-02-27"):
-        alone = list_section(list_facts(QUALITY, nobody, day, POPULARITY))
+        alone = list_section(list_facts(QUALITY, no_overlap, day, POPULARITY))
         assert "| 5 | 6.25% | 50.0% | 9.12 | - | - |" in alone
         assert "There is no earlier evaluation day to compare the lists with." in alone
-    empty = list_facts(QUALITY_SCHEMA.empty_table(), nobody, None, POPULARITY)
+    empty = list_facts(QUALITY_SCHEMA.empty_table(), no_overlap, None, POPULARITY)
     assert list_section(empty) == "## The lists\n\nNo evaluated user has a list, so there is nothing to describe."
 
 
-def test_the_trend_has_a_row_per_day_the_newest_first_and_shows_gaps() -> None:
+def test_trend_section_has_a_row_per_day_newest_first_and_shows_gaps() -> None:
     days = [
         ("2026-03-01", [total_row(hit_rate=0.25), total_row("popularity", hit_rate=0.125)]),
         ("2026-03-02", [total_row(hit_rate=0.5), total_row(scope="discovery", hit_rate=0.25)]),

@@ -26,14 +26,14 @@ from dssm_assets.core.evaluation.segments import (
 CITY = Segment(name="town", by="city")
 
 
-def test_activity_labels() -> None:
+def test_activity_labels_by_hand() -> None:
     assert activity_labels([10, 30, 100]) == ["0", "1-9", "10-29", "30-99", "100+"]
     assert activity_labels([1]) == ["0", "1+"]
     assert activity_labels([2, 3]) == ["0", "1", "2", "3+"]
     assert activity_labels([]) == ["0", "1+"]
 
 
-def test_users_fall_into_the_segment_whose_range_holds_them() -> None:
+def test_users_get_the_activity_whose_range_contains_their_events() -> None:
     events = np.array([0, 1, 9, 10, 29, 30, 99, 100, 5000])
     expected = ["0", "1-9", "1-9", "10-29", "10-29", "30-99", "30-99", "100+", "100+"]
     assert label_activity(events, [10, 30, 100]).to_pylist() == expected
@@ -45,7 +45,7 @@ def test_activity_edges_out_of_order_are_refused(edges: list[int]) -> None:
         activity_labels(edges)
 
 
-def test_tenure_is_whether_the_user_was_known_before() -> None:
+def test_tenure_is_returning_for_users_known_before_the_day() -> None:
     assert label_tenure(pa.array(["a", "b", "c"]), pa.array(["c", "x", "a", "a"])).to_pylist() == [
         "returning",
         "new",
@@ -62,17 +62,17 @@ def users_cut(values: pa.Array, segment: Segment = CITY) -> list[str]:
     return label_column(pa.array([f"u{n}" for n in range(count + 1)]), table_ids, column, segment).to_pylist()
 
 
-def test_a_text_column_is_its_texts_and_what_is_not_there_is_missing() -> None:
+def test_text_columns_are_labelled_by_value_and_missing_values_by_missing() -> None:
     assert users_cut(pa.array(["x", None, "", "y"])) == ["x", "(missing)", "(missing)", "y", "(missing)"]
     assert users_cut(pa.array(["x", "y"]).dictionary_encode()) == ["x", "y", "(missing)"]
 
 
-def test_numbers_and_booleans_are_cut_by_their_text() -> None:
+def test_numbers_and_booleans_are_labelled_by_their_text() -> None:
     assert users_cut(pa.array([2.0, 2.5, None, float("nan")])) == ["2", "2.5", "(missing)", "(missing)", "(missing)"]
     assert users_cut(pa.array([True, False])) == ["true", "false", "(missing)"]
 
 
-def test_edges_cut_numbers_into_ranges_closed_to_the_left() -> None:
+def test_edges_cut_numbers_into_ranges_closed_on_the_left() -> None:
     segment = Segment(name="age", by="age", edges=[18, 25.5])
     assert edge_labels([18, 25.5]) == ["< 18", "18 to < 25.5", ">= 25.5"]
     assert edge_labels([1_000_000]) == ["< 1000000", ">= 1000000"]
@@ -81,7 +81,7 @@ def test_edges_cut_numbers_into_ranges_closed_to_the_left() -> None:
     assert users_cut(pa.array(["17", "18", "old"]), segment) == ["< 18", "18 to < 25.5", "(missing)", "(missing)"]
 
 
-def test_what_has_no_text_or_no_number_is_refused_by_name() -> None:
+def test_values_without_text_or_number_are_refused_by_name() -> None:
     with pytest.raises(SchemaError, match="table user_table, column city"):
         users_cut(pa.array([["x"], ["y"]]))
     with pytest.raises(SchemaError, match="table user_table, column born"):
@@ -111,7 +111,7 @@ def counts_of(table: pa.Table) -> list[tuple[object, ...]]:
     return [tuple(row[name] for name in names) for row in table.to_pylist()]
 
 
-def test_rates_by_segment() -> None:
+def test_segment_rates_by_hand() -> None:
     table = segment_table(DETAIL, settings(TENURE, ACTIVITY, CITY), seed=1)
     assert counts_of(table) == [
         ("tenure", "new", 1, 1, 2, 0.5),
@@ -128,7 +128,7 @@ def test_rates_by_segment() -> None:
     assert table.equals(segment_table(DETAIL, settings(TENURE, ACTIVITY, CITY), seed=1))
 
 
-def test_the_interval_of_two_users_by_hand() -> None:
+def test_segment_interval_of_two_users_by_hand() -> None:
     # Towns "10": users with 1 of 2 and 3 of 3. Resamples {1st, 1st} 2/4, {both} 4/5, {2nd, 2nd} 6/6: chances 1/4, 1/2, 1/4.
     row = segment_table(DETAIL, settings(CITY), seed=1).to_pylist()[1]
     assert (row["ci_low"], row["ci_high"]) == (0.5, 1.0)
@@ -142,7 +142,7 @@ def test_rare_values_share_a_row() -> None:
     assert [row[1:3] for row in rows] == [("a", 2), ("big", 4), ("mid", 3), ("(missing)", 1), ("(other)", 2)]
 
 
-def test_the_truth_is_cut_by_tiers_over_the_users_with_truth_there() -> None:
+def test_tier_rates_are_over_users_with_truth_in_the_tier() -> None:
     # Two users: 3 to find (head 2 with 1 hit, unseen 1), 1 to find (rest, found).
     by_tier = {"head": ([1, 0], [2, 0]), "next": ([0, 0], [0, 0]), "rest": ([0, 1], [0, 1]), "unseen": ([0, 0], [1, 0])}
     columns: dict[str, list[int]] = {"hits": [1, 1], "truth_count": [3, 1]}
@@ -157,14 +157,14 @@ def test_the_truth_is_cut_by_tiers_over_the_users_with_truth_there() -> None:
     ]
 
 
-def test_nobody_gives_no_rows_and_another_configuration_is_refused() -> None:
+def test_no_users_give_no_rows_and_other_segments_are_refused() -> None:
     assert segment_table(DETAIL.slice(0, 0), settings(ACTIVITY, CITY), seed=1).num_rows == 0
     assert segment_table(DETAIL, settings(), seed=1).num_rows == 0
     with pytest.raises(SchemaError, match=r"(?s)column hits_head.*column segment_age.*evaluation\.segments changed since"):
         segment_table(DETAIL, settings(Segment(name="age", by="age"), Segment(name="items", by="item_popularity")), seed=1)
 
 
-def test_only_the_columns_that_segments_need_are_asked_for() -> None:
+def test_columns_needed_are_those_of_the_segments() -> None:
     assert columns_needed([ACTIVITY, CITY]) == ["hits", "truth_count", "segment_activity", "segment_town"]
     twice = [Segment(name="a", by="item_popularity"), Segment(name="b", by="item_popularity")]
     assert len(columns_needed(twice)) == 2 + 2 * len(TIERS)
@@ -177,12 +177,12 @@ def of(counts: list[int]) -> ItemPopularity:
     return ItemPopularity(pa.array([f"i{n}" for n in range(len(counts))]), np.array(counts))
 
 
-def test_the_tiers_have_an_order() -> None:
+def test_tiers_are_ordered() -> None:
     assert TIERS == (Tier.HEAD, Tier.NEXT, Tier.REST, Tier.UNSEEN)
 
 
-def test_one_percent_nine_percent_rest_and_unseen() -> None:
-    # 250 items taken 250, 249, .. 1 times, and 40 never: 1% of 250 is 2.5, so 3 head; 10% is 25, so 22 come next.
+def test_tiers_are_one_percent_nine_percent_rest_and_unseen() -> None:
+    # 250 items with 250, 249, .. 1 events, and 40 without: 1% of 250 is 2.5, so 3 head; 10% is 25, so 22 come next.
     popularity = of([*range(1, 251), *([0] * 40)])
     tier = popularity.tier
     assert np.bincount(tier).tolist() == [3, 22, 225, 40]
@@ -192,34 +192,34 @@ def test_one_percent_nine_percent_rest_and_unseen() -> None:
     assert popularity.head_frac == pytest.approx((250 + 249 + 248) / (250 * 251 / 2))
 
 
-def test_a_percentage_that_comes_out_whole_is_not_rounded_up() -> None:
+def test_a_whole_percentage_is_not_rounded_up() -> None:
     assert np.bincount(of([1] * 100).tier).tolist() == [1, 9, 90]
     assert np.bincount(of([1] * 101).tier).tolist() == [2, 9, 90]
 
 
-def test_among_equal_counts_the_corpus_order_decides() -> None:
+def test_tiers_of_equal_counts_follow_the_corpus_order() -> None:
     assert of([1, 2, 2, 0, 2]).tier.tolist() == [REST, HEAD, REST, UNSEEN, REST]
 
 
-def test_nothing_taken_is_all_unseen() -> None:
+def test_without_events_every_item_is_unseen() -> None:
     popularity = of([0, 0])
     assert popularity.tier.tolist() == [UNSEEN, UNSEEN]
     assert popularity.head_frac == 0.0
     assert popularity.self_information.tolist() == [1.0, 1.0]
 
 
-def test_self_information_is_minus_log2_of_the_smoothed_share() -> None:
+def test_self_information_is_minus_log2_of_the_smoothed_fraction() -> None:
     # (3 + 1) / (4 + 4) = 1/2, (1 + 1) / 8 = 1/4, (0 + 1) / 8 = 1/8.
     assert of([3, 1, 0, 0]).self_information.tolist() == [1.0, 2.0, 3.0, 3.0]
 
 
-def test_counts_are_matched_by_id_and_missing_ones_are_zero() -> None:
+def test_counts_are_matched_by_id_and_missing_counts_are_zero() -> None:
     counted = pa.table({"item_id": ["c", "zz", "a"], "count": [5, 9, 2]})
     assert popularity_from_counts(pa.array(["a", "b", "c"]), counted).count.tolist() == [2, 0, 5]
 
 
 @pytest.mark.parametrize("count", [None, -1])
-def test_counts_that_are_none_are_refused(count: int | None) -> None:
+def test_null_and_negative_counts_are_refused(count: int | None) -> None:
     counted = pa.table({"item_id": ["a"], "count": pa.array([count], pa.int64())})
     with pytest.raises(InputError, match="1 that are missing or negative"):
         popularity_from_counts(pa.array(["a"]), counted)

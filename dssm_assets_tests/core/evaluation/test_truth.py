@@ -1,4 +1,4 @@
-"""The truth table as pairs: hostile lists are cleaned, wrong tables refused."""
+"""The truth table: its flags, its pairs as arrays, samples of its users; wrong tables are refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def table(rows: list[tuple[str, list[str] | None, list[bool] | None, list[bool] 
     )
 
 
-def test_duplicates_empty_and_missing_lists_and_unknown_items() -> None:
+def test_read_truth_drops_duplicates_and_keeps_unknown_items() -> None:
     truth = read_truth(
         table(
             [
@@ -52,7 +52,7 @@ def test_duplicates_empty_and_missing_lists_and_unknown_items() -> None:
     assert (part.user_ids.to_pylist(), part.pair_user.tolist(), part.pair_item.tolist()) == (["w"], [0], [1])
 
 
-def test_tables_that_break_the_contract_are_refused() -> None:
+def test_truth_tables_that_break_the_contract_are_refused() -> None:
     row = ("u", ["a"], [True], [False], True)
     with pytest.raises(DuplicateKeyError, match="1 ids more than once: u"):
         read_truth(table([row, row]), pa.array(["a"]))
@@ -64,7 +64,7 @@ def test_tables_that_break_the_contract_are_refused() -> None:
         read_truth(table([row]), pa.array([1]))
 
 
-def test_the_docstring_example() -> None:
+def test_ground_truth_example_of_the_docstring() -> None:
     table = ground_truth(
         pairs_table([("u2", "a"), ("u1", "b"), ("u1", "a"), ("u1", "b")]), pairs_table([("u3", "a"), ("u1", "b"), ("u1", "b")])
     )
@@ -91,7 +91,7 @@ def test_integer_ids_sort_as_numbers_and_keep_their_type() -> None:
     assert table.schema.field("gt_items").type == pa.list_(pa.int64())
 
 
-def test_an_empty_window_and_an_empty_day() -> None:
+def test_ground_truth_of_an_empty_window_and_an_empty_day() -> None:
     nothing = pairs_table([])
     cold = ground_truth(pairs_table([("u", "a")]), nothing)
     assert cold.column("gt_is_warm").to_pylist() == [[False]]
@@ -99,7 +99,7 @@ def test_an_empty_window_and_an_empty_day() -> None:
     assert ground_truth(nothing, pairs_table([("u", "a")])).num_rows == 0
 
 
-def test_bad_columns_are_named_at_once() -> None:
+def test_bad_columns_are_reported_together() -> None:
     bad = pa.table({"user_id": pa.array([1.5]), "item_id": pa.array([None], pa.string())})
     with pytest.raises(SchemaError) as error:
         ground_truth(bad, pairs_table([]))
@@ -113,7 +113,7 @@ PAIRS = st.lists(st.tuples(st.sampled_from("uvwx"), st.sampled_from("abcd")), ma
 
 
 @given(PAIRS, PAIRS)
-def test_flags_follow_from_membership(day: list[tuple[str, str]], window: list[tuple[str, str]]) -> None:
+def test_warm_and_repeat_flags_equal_set_membership(day: list[tuple[str, str]], window: list[tuple[str, str]]) -> None:
     table = ground_truth(pairs_table(day), pairs_table(window))
     assert table.column("user_id").to_pylist() == sorted({u for u, _ in day})
     for row in table.to_pylist():
@@ -133,13 +133,13 @@ def chosen(table: pa.Table, count: int | None, seed: int = 17) -> list[object]:
 
 
 @pytest.mark.parametrize("count", [None, 3, 4])
-def test_as_many_as_there_are_or_more_are_all_of_them(count):
+def test_a_sample_as_large_as_the_table_is_the_table(count):
     table = truth(["a", "b", "c"])
     assert sample_users(table, count, 17) is table
 
 
 @given(ids=st.lists(st.integers(0, 10**12), unique=True, max_size=60), count=st.integers(1, 30), seed=st.integers(0, 5))
-def test_the_sample_has_the_asked_size_keeps_the_order_and_the_rows(ids, count, seed):
+def test_sample_has_the_requested_size_and_keeps_rows_in_order(ids, count, seed):
     table = truth(sorted(ids), pa.int64())
     found = sample_users(table, count, seed)
     rows = found.column("row").to_pylist()
@@ -149,7 +149,7 @@ def test_the_sample_has_the_asked_size_keeps_the_order_and_the_rows(ids, count, 
 
 
 @given(ids=st.lists(st.integers(0, 10**6), unique=True, min_size=5, max_size=60), count=st.integers(1, 5))
-def test_who_is_in_it_does_not_depend_on_how_many_are_and_who_else_came(ids, count):
+def test_sampled_users_do_not_depend_on_the_other_users(ids, count):
     table = truth(sorted(ids), pa.int64())
     few, more = set(chosen(table, count)), set(chosen(table, count + 1))
     assert few <= more
@@ -158,14 +158,14 @@ def test_who_is_in_it_does_not_depend_on_how_many_are_and_who_else_came(ids, cou
     assert set(chosen(truth(sorted(more), pa.int64()), count)) == few
 
 
-def test_the_same_id_as_a_number_and_as_text_is_chosen_alike_and_another_seed_chooses_others():
+def test_sample_depends_on_the_seed_and_not_on_the_id_type():
     numbers, texts = truth(list(range(100)), pa.int64()), truth([str(n) for n in range(100)])
     assert [str(user) for user in chosen(numbers, 20)] == chosen(texts, 20)
     assert chosen(numbers, 20) == chosen(numbers, 20)
     assert chosen(numbers, 20, seed=1) != chosen(numbers, 20, seed=2)
 
 
-def test_over_many_seeds_every_user_is_chosen_equally_often():
+def test_every_user_is_sampled_equally_often_over_many_seeds():
     # 50 users, 10 of them chosen 2,000 times: 400 each expected, with a standard deviation of sqrt(2000 * .2 * .8) = 17.9.
     table, counts = truth(list(range(50)), pa.int64()), np.zeros(50)
     for seed in range(2000):

@@ -27,8 +27,8 @@ BASELINES: Final = (
     Baseline("popularity", "popularity"),
     Baseline("recent_popularity", "recent popularity"),
     Baseline("item_cooccurrence", "item co-occurrence"),
-    Baseline("own_history_window", "own history in the window"),
-    Baseline("own_history_all", "own whole history"),
+    Baseline("own_history_window", "own history, window"),
+    Baseline("own_history_all", "own history, all days"),
 )
 """In the order in which they are shown, after the model."""
 BASELINE_NAMES: Final = tuple(baseline.name for baseline in BASELINES)

@@ -13,7 +13,7 @@ def test_fill_up_example_of_the_docstring() -> None:
     assert fill_up(np.array([[7, -1]]), np.array([3, 7, 5, 0, 1, 2, 4, 6]), 3).tolist() == [[7, 3, 5]]
 
 
-def test_order_is_by_events_then_by_index() -> None:
+def test_order_by_events_breaks_ties_by_index() -> None:
     assert order_by_events(np.array([1, 5, 0, 5])).tolist() == [1, 3, 0, 2]
 
 

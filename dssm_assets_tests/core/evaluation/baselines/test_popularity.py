@@ -1,4 +1,4 @@
-"""Popularity: most events first, the same list for everybody."""
+"""Popularity: most events first, the same list for all users."""
 
 from __future__ import annotations
 
