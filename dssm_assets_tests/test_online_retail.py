@@ -113,9 +113,11 @@ def test_no_sample_sees_its_own_event(workspace: Workspace) -> None:
     assert (times[end] >= when).all()
 
 
-def test_counts_of_a_user_equal_a_count_by_hand(workspace: Workspace) -> None:
-    eve = "2011-12-05"
-    features = workspace.tables.read(workspace.need("user_all_feature", eve), ["user_id", "buy_count_7d", "cancel_count_30d"])
+def test_user_counts_equal_a_slow_count(workspace: Workspace) -> None:
+    previous_day = "2011-12-05"
+    features = workspace.tables.read(
+        workspace.need("user_all_feature", previous_day), ["user_id", "buy_count_7d", "cancel_count_30d"]
+    )
     log = [
         workspace.tables.read(m, ["user_id", "event"]).to_pandas()
         for m in workspace.need_all("behavior", window_days("2011-12-06", 7))
@@ -124,12 +126,12 @@ def test_counts_of_a_user_equal_a_count_by_hand(workspace: Workspace) -> None:
     for day in log:
         for user, count in day[day.event == "buy"].user_id.value_counts().items():
             bought[user] = bought.get(user, 0) + count
-    told = dict(zip(features.column("user_id").to_pylist(), features.column("buy_count_7d").to_pylist(), strict=True))
-    assert told == {user: bought.get(user, 0) for user in told}
+    stored = dict(zip(features.column("user_id").to_pylist(), features.column("buy_count_7d").to_pylist(), strict=True))
+    assert stored == {user: bought.get(user, 0) for user in stored}
     assert len(bought) > 50
 
 
-def test_the_hit_rate_equals_a_slow_count_of_the_detail(workspace: Workspace) -> None:
+def test_the_hit_rate_equals_a_slow_count(workspace: Workspace) -> None:
     detail = workspace.tables.read(workspace.need("hit_rate_detail", EVALUATED)).to_pylist()
     truth = {row["user_id"]: row for row in workspace.tables.read(workspace.need("ground_truth", EVALUATED)).to_pylist()}
     hits = total = 0
@@ -140,7 +142,7 @@ def test_the_hit_rate_equals_a_slow_count_of_the_detail(workspace: Workspace) ->
             hits += len(warm & set(row["topk_ids"]))
             total += len(warm)
     rows = workspace.tables.read(workspace.need("total_hit_rate", EVALUATED)).to_pylist()
-    (told,) = [r for r in rows if (r["scorer"], r["scope"], r["population"], r["k"]) == ("model", "all", "warm", 200)]
-    assert (told["hits"], told["truth_count"]) == (hits, total)
-    assert told["hit_rate"] == hits / total
-    assert told["hit_rate"] > 2 * 200 / 2447
+    (stored,) = [r for r in rows if (r["scorer"], r["scope"], r["population"], r["k"]) == ("model", "all", "warm", 200)]
+    assert (stored["hits"], stored["truth_count"]) == (hits, total)
+    assert stored["hit_rate"] == hits / total
+    assert stored["hit_rate"] > 2 * 200 / 2447

@@ -1,4 +1,4 @@
-"""The whole graph through Dagster in a world whose answer is obvious: group a takes a, group b takes b (`worlds.py`)."""
+"""The whole graph through Dagster in a world with an obvious answer: each group buys its own items (`worlds.py`)."""
 
 from collections import Counter
 
@@ -39,7 +39,7 @@ def warm_rates(workspace):
     return {(row["scorer"], row["k"]): row for row in total if (row["population"], row["scope"]) == ("warm", "all")}
 
 
-def test_every_users_list_is_the_own_group_and_nothing_else(workspace):
+def test_every_list_holds_the_items_of_the_user_s_group(workspace):
     detail = rows(workspace, "hit_rate_detail")
     assert [row["user_id"] for row in detail] == sorted(worlds.users())
     for row in detail:
@@ -47,10 +47,10 @@ def test_every_users_list_is_the_own_group_and_nothing_else(workspace):
         assert row["topk_scores"] == sorted(row["topk_scores"], reverse=True)
 
 
-def test_the_warm_hit_rate_at_the_group_size_is_one_and_popularitys_is_two_thirds(workspace):
-    # 12 users take 3 items each. Group a is twice as many, so its 10 items lead the popularity list: 8 of 12 are served.
-    taken = Counter(item for day in WINDOW for user in worlds.users() for item in worlds.bought(user, day))
-    assert {item[0] for item, _ in taken.most_common(GROUP_SIZE)} == {"a"}
+def test_warm_hit_rate_of_model_and_popularity(workspace):
+    # 12 users buy 3 items each. Group a has twice as many users, so its 10 items lead the popularity list: 8 of 12 are served.
+    bought = Counter(item for day in WINDOW for user in worlds.users() for item in worlds.bought(user, day))
+    assert {item[0] for item, _ in bought.most_common(GROUP_SIZE)} == {"a"}
     rates = warm_rates(workspace)
     model, popularity = rates["model", GROUP_SIZE], rates["popularity", GROUP_SIZE]
     assert (model["hits"], model["truth_count"], model["users"], model["hit_rate"]) == (36, 36, 12, 1.0)
@@ -59,7 +59,7 @@ def test_the_warm_hit_rate_at_the_group_size_is_one_and_popularitys_is_two_third
     assert popularity["user_hit_rate"] == pytest.approx(8 / 12)
 
 
-def test_the_check_says_that_popularity_is_beaten(world):
+def test_the_check_says_that_the_model_beats_popularity(world):
     import dagster as dg
 
     check = world.instance.get_latest_asset_check_evaluation_record(
@@ -69,7 +69,7 @@ def test_the_check_says_that_popularity_is_beaten(world):
     assert check.description == f"{EVALUATION_DAY}: warm hit_rate@10 is 1.0000, popularity 0.6667: 1.50 times"
 
 
-def test_the_truth_is_what_was_bought_on_the_day(workspace):
+def test_ground_truth_is_what_was_bought_on_the_day(workspace):
     truth = {row["user_id"]: row for row in rows(workspace, "ground_truth")}
     # a0 on day 11: numbers (2*0 + 3*11 + j) mod 10 = 3, 4, 5; b3: (6 + 33 + j) mod 10 = 9, 0, 1.
     assert truth["a0"]["gt_items"] == ["a_03", "a_04", "a_05"]
@@ -78,7 +78,7 @@ def test_the_truth_is_what_was_bought_on_the_day(workspace):
 
 
 @pytest.mark.parametrize("day", [1, 5, 11])
-def test_samples_carry_the_features_of_the_day_before(workspace, day):
+def test_samples_have_the_features_of_the_previous_day(workspace, day):
     sampled = read_wide_sample(workspace, "sample_fg", DAYS[day]).to_pylist()
     assert {row["user_feature_date"] for row in sampled} == {DAYS[day - 1]}
     assert {row["item_feature_date"] for row in sampled} == {DAYS[day - 1]}
@@ -87,7 +87,7 @@ def test_samples_carry_the_features_of_the_day_before(workspace, day):
     assert clicks != {user: float(len(worlds.clicked(user, day))) for user in worlds.users()}
 
 
-def test_one_row_by_hand(workspace):
+def test_one_sample_by_hand(workspace):
     # b1 on day 7 buys (2 + 21 + j) mod 10 = 3, 4, 5, first b_03. On day 6 it clicked 1 + (1 + 6) mod 3 = 2 items.
     # Over days 4, 5, 6 it bought 9 items, none of category a. In those days b_03 was bought by: day 4 (12 + 2n + j) mod 10
     # = 3: b0 (j = 1), b3 no (18..20); day 5 (15 + 2n + j): none for n = 0..3 but b3 (21..23, j = 2); day 6 (18 + 2n + j):
@@ -108,7 +108,7 @@ def test_the_preference_lookup_counts_the_own_category(workspace):
     assert takes_a["b0"] in (None, 0.0)
 
 
-def test_on_the_first_day_nothing_is_known(workspace):
+def test_on_the_first_day_samples_have_no_features(workspace):
     sampled = read_wide_sample(workspace, "sample_fg", DAYS[0]).to_pylist()
     assert {(row["user_feature_date"], row["item_feature_date"], row[CLICKS]) for row in sampled} == {(None, None, None)}
 
@@ -127,12 +127,12 @@ def sample_histories(workspace):
         yield users["user_id"][user], time, history["event_time_ms"][seen]
 
 
-def test_the_history_of_a_sample_is_everything_before_it_and_never_itself(workspace):
+def test_the_history_of_a_sample_is_every_earlier_event(workspace):
     lengths = Counter()
     for user, time, seen in sample_histories(workspace):
         assert all(earlier < time for earlier in seen)
         lengths[user, len(seen)] += 1
-    # On day d the user has bought 3 d items before, and j more on the day itself: nothing is left out, nothing too much.
+    # On day d the user has bought 3 d items before, and j more on the day itself: exactly these are in its history.
     assert lengths == Counter((user, 3 * day + j) for user in worlds.users() for day in WINDOW for j in range(3))
 
 
@@ -143,7 +143,7 @@ def test_with_history_day_a_sample_sees_nothing_of_its_own_day(world, tmp_path):
     assert lengths == Counter((user, 3 * day) for user in worlds.users() for day in WINDOW for _ in range(3))
 
 
-def test_scoring_sees_every_event_before_the_evaluation_day_and_none_of_it(workspace):
+def test_scoring_sees_every_event_before_the_evaluation_day(workspace):
     history, users = arrow(workspace, "history.arrow"), arrow(workspace, "users.arrow")
     times = np.array(history.column("event_time_ms"))
     assert times.max() < worlds.start_ms(EVALUATED)
@@ -165,21 +165,21 @@ def test_vectors_are_one_per_user_and_item_of_unit_length(workspace):
         np.testing.assert_allclose(lengths, 1, rtol=1e-5)
 
 
-def test_negatives_are_weighed_by_popularity(workspace):
+def test_negatives_are_weighted_by_popularity(workspace):
     corpus = {row["item_id"]: row for row in rows(workspace, "negative_items")}
-    taken = Counter(item for day in WINDOW for user in worlds.users() for item in worlds.bought(user, day))
-    assert {item: row["count"] for item, row in corpus.items()} == dict(taken)
-    assert corpus["a_00"]["weight"] == pytest.approx((taken["a_00"] + 1) ** 0.75)
+    bought = Counter(item for day in WINDOW for user in worlds.users() for item in worlds.bought(user, day))
+    assert {item: row["count"] for item, row in corpus.items()} == dict(bought)
+    assert corpus["a_00"]["weight"] == pytest.approx((bought["a_00"] + 1) ** 0.75)
 
 
-def test_the_same_seed_in_another_folder_gives_the_same_bytes_everywhere(world, tmp_path):
+def test_equal_seeds_give_equal_bytes_in_any_folder(world, tmp_path):
     again = worlds.build_all(worlds.write_world(tmp_path / "elsewhere"))
     digests = worlds.every_digest(world.workspace)
     assert len(digests) == len(worlds.DAILY) * len(DAYS) + len(worlds.WINDOWED)
     assert worlds.every_digest(again) == digests
 
 
-def test_another_seed_gives_other_vectors_and_the_same_truth(world, tmp_path):
+def test_another_seed_changes_vectors_and_not_the_truth(world, tmp_path):
     loaded = world.copy(tmp_path / "seeded", {"seed": 8})
     worlds.materialize(
         loaded, ["ground_truth", "training_config", "dssm_model", "item_vectors", "user_vectors"], [EVALUATION_DAY]
@@ -189,7 +189,7 @@ def test_another_seed_gives_other_vectors_and_the_same_truth(world, tmp_path):
     assert differing == {"training_config", "dssm_model", "item_vectors", "user_vectors"}
 
 
-def test_every_partition_is_what_its_manifest_says_and_names_what_it_was_made_from(workspace):
+def test_every_partition_matches_its_manifest_and_its_inputs(workspace):
     digests = worlds.every_digest(workspace)
     for key, digest in digests.items():
         manifest = workspace.need(*key.split("/"))

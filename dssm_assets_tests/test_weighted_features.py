@@ -1,7 +1,7 @@
-"""Weighted features of all three sides through the whole graph, in the tiny world (`worlds.py`) with a little more in it.
+"""Weighted features of all three sides through the whole graph, in the tiny world (`worlds.py`) with four more features.
 
 stocks     user     how often each item number was bought in the five days before, "number:count"
-interests  user     of user n "music:<1 + n>", "chess:2"; nobody knows those of a7
+interests  user     of user n "music:<1 + n>", "chess:2"; missing for a7
 tags       item     of item n "new:<1 + n>", "old:3"
 pages      context  of the j-th purchase of a day "home:<1 + j>", "sale:2"
 """
@@ -17,7 +17,7 @@ from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
-EVE = DAYS[-2]
+PREVIOUS_DAY = DAYS[-2]
 INPUTS = {
     "stocks": "user:stock_preference",
     "interests": "user:interests",
@@ -79,7 +79,7 @@ def by_key(rows, key, *columns):
     return {row[key]: tuple(row[column] for column in columns) for row in rows.to_pylist()}
 
 
-def test_the_weights_follow_their_features_to_the_samples(workspace):
+def test_weights_follow_their_features_to_the_samples(workspace):
     # b1 on day 7: the five days before are 2 .. 6, on each it bought numbers (2 + 3d + j) mod 10: 8 9 0, 1 2 3, 4 5 6, 7 8 9,
     # 0 1 2. So 0, 1, 2, 8 and 9 twice, the others once. Its purchases of day 7 are 3, 4, 5 in this order (worlds.py).
     rows = [row for row in read_wide_sample(workspace, "positive_sample", DAYS[7]).to_pylist() if row["user_id"] == "b1"]
@@ -88,19 +88,19 @@ def test_the_weights_follow_their_features_to_the_samples(workspace):
     assert [row["interests__weights"] for row in rows] == [[2.0, 2.0]] * 3
     assert [row["tags__weights"] for row in rows] == [[4.0, 3.0], [5.0, 3.0], [6.0, 3.0]]
     assert [row["pages__weights"] for row in rows] == [[1.0, 2.0], [2.0, 2.0], [3.0, 2.0]]
-    strangers = [
+    without_profile = [
         row for row in read_wide_sample(workspace, "sample_fg", DAYS[7]).to_pylist() if row["user_id"] == worlds.NO_PROFILE
     ]
-    assert {len(row["interests__weights"]) for row in strangers} == {0}
+    assert {len(row["interests__weights"]) for row in without_profile} == {0}
 
 
-def test_on_the_first_day_nothing_has_weights_but_the_request(workspace):
+def test_on_the_first_day_only_context_features_have_weights(workspace):
     for row in read_wide_sample(workspace, "sample_fg", DAYS[0]).to_pylist():
         assert not row["stocks__weights"] and not row["interests__weights"] and not row["tags__weights"]
         assert len(row["pages__weights"]) == 2
 
 
-def test_the_feature_configuration_and_the_towers_say_what_is_weighted(workspace):
+def test_feature_config_and_towers_mark_weighted_features(workspace):
     config = by_key(table(workspace, "feature_config"), "feature", "feature_info")
     infos = {name: json.loads(text) for name, (text,) in config.items() if text is not None and not name.startswith("__")}
     assert {name for name, info in infos.items() if "is_weighted" in info} == set(INPUTS)
@@ -110,10 +110,10 @@ def test_the_feature_configuration_and_the_towers_say_what_is_weighted(workspace
     assert {feature["name"] for feature in features if feature["is_weighted"]} == set(INPUTS)
 
 
-def test_training_rows_hold_a_weight_per_index(workspace):
+def test_training_rows_have_a_weight_per_index(workspace):
     samples, items = arrow(workspace, "samples.arrow"), arrow(workspace, "items.arrow")
-    users, taken = arrow(workspace, "user_rows.arrow"), arrow(workspace, "item_rows.arrow")
-    places = [(samples, ["pages"]), (users, ["stocks", "interests"]), (taken, ["tags"]), (items, ["tags"])]
+    users, sample_items = arrow(workspace, "user_rows.arrow"), arrow(workspace, "item_rows.arrow")
+    places = [(samples, ["pages"]), (users, ["stocks", "interests"]), (sample_items, ["tags"]), (items, ["tags"])]
     assert sorted(name for _, names in places[:3] for name in names) == sorted(INPUTS)
     for found, names in places:
         assert {name for name in found.column_names if name.endswith("__weights")} == {f"{name}__weights" for name in names}
@@ -122,7 +122,7 @@ def test_training_rows_hold_a_weight_per_index(workspace):
             assert weights.type == WEIGHTS
             assert [len(row) for row in weights.to_pylist()] == [len(row) for row in indices]
     owners = arrow(workspace, "users.arrow").column("user_id").to_pylist()
-    of_users, of_items = users.to_pylist(), taken.to_pylist()
+    of_users, of_items = users.to_pylist(), sample_items.to_pylist()
     whole = [of_users[row["user_row"]] | of_items[row["item_row"]] | row for row in samples.to_pylist()]
     first = {owners[row["user_index"]]: row for row in reversed(whole) if row["day"] == 2}
     # The window starts on day 5, so day 2 of it is day 7.
@@ -133,14 +133,14 @@ def test_training_rows_hold_a_weight_per_index(workspace):
     assert items.column("tags__weights").to_pylist() == [[1.0 + n, 3.0] for n in range(10)] * 2
 
 
-def test_the_vectors_of_users_follow_the_weights_of_the_eve(world, workspace, tmp_path):
-    """Same towers, same values, other weights on the eve: every user with a profile has another vector, a7 has its own."""
+def test_user_vectors_depend_on_the_weights_of_the_previous_day(world, workspace, tmp_path):
+    """Other weights on the previous day change the vector of every user with a profile. a7 has none and keeps its vector."""
     loaded = world.copy(tmp_path / "users", CHANGES)
     worlds.write_rows(tmp_path / "users" / "source" / "users.parquet", user_rows(factor=7))
-    worlds.materialize(loaded, ["user_table", "user_all_feature", "user_features_fg"], [EVE])
+    worlds.materialize(loaded, ["user_table", "user_all_feature", "user_features_fg"], [PREVIOUS_DAY])
     worlds.materialize(loaded, ["user_vectors"], [EVALUATION_DAY])
     changed = open_workspace(loaded)
-    before, after = (table(at, "user_features_fg", EVE) for at in (workspace, changed))
+    before, after = (table(at, "user_features_fg", PREVIOUS_DAY) for at in (workspace, changed))
     assert before.drop_columns(["interests__weights"]).equals(after.drop_columns(["interests__weights"]))
     ours, theirs = (by_key(table(at, "user_vectors"), "user_id", "user_tower_emb") for at in (workspace, changed))
     moved = {user for user in ours if not np.allclose(ours[user], theirs[user], atol=1e-5)}
@@ -148,11 +148,11 @@ def test_the_vectors_of_users_follow_the_weights_of_the_eve(world, workspace, tm
     assert ours[worlds.NO_PROFILE] == theirs[worlds.NO_PROFILE]
 
 
-def test_the_weights_of_negatives_are_those_of_the_eve(world, workspace, tmp_path):
-    """Other weights of items on the eve change no sample: only the corpus, and by it what is learned and all vectors."""
+def test_negatives_have_the_weights_of_the_previous_day(world, workspace, tmp_path):
+    """Other weights of items on the previous day change no sample, only the corpus, and so the model and all vectors."""
     loaded = world.copy(tmp_path / "items", CHANGES)
     worlds.write_rows(tmp_path / "items" / "source" / "items.parquet", item_rows(factor=7))
-    worlds.materialize(loaded, ["item_table", "item_all_feature", "item_features_fg"], [EVE])
+    worlds.materialize(loaded, ["item_table", "item_all_feature", "item_features_fg"], [PREVIOUS_DAY])
     names = ["negative_items", "train_samples", "dssm_model", "item_vectors", "user_vectors"]
     worlds.materialize(loaded, names, [EVALUATION_DAY])
     changed = open_workspace(loaded)

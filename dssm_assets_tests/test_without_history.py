@@ -1,4 +1,4 @@
-"""Towers that read no history: it is neither gathered nor held, and everything behind works."""
+"""Towers that read no history: none is stored, and all later steps work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def workspace(tmp_path_factory):
     return open_workspace(loaded)
 
 
-def test_training_rows_hold_no_history(workspace):
+def test_history_files_are_empty(workspace):
     stored = workspace.need("train_samples", EVALUATION_DAY)
     assert workspace.artifacts.map_table(stored, "history.arrow").num_rows == 0
     assert workspace.artifacts.map_table(stored, "users.arrow").num_rows == 0

@@ -1,4 +1,4 @@
-"""Wrong input, through the real assets: a typed error that says what to do, and what stood before stands as it was."""
+"""Wrong input to the real assets: a typed error says what to do, and existing partitions stay unchanged."""
 
 import shutil
 
@@ -25,8 +25,8 @@ CHECK_FAILED = (DagsterAssetCheckFailedError, DssmError)
 DAY = DAYS[7]
 
 
-class Spoilt:
-    """A copy of the built world, and proof that what it had is still there, byte for byte."""
+class BrokenWorld:
+    """A copy of the built world, and the proof that its partitions are unchanged, byte for byte."""
 
     def __init__(self, world: worlds.BuiltWorld, folder) -> None:
         self.folder = folder
@@ -43,15 +43,15 @@ class Spoilt:
     def configure(self, changes):
         self.loaded = worlds.write_config(self.folder, changes)
 
-    def refused(self, names, days, error, match, instance=None):
-        """Materializes, expects the error with its remedy, and the whole world as it was."""
+    def expect_refusal(self, names, days, error, match, instance=None):
+        """Materializes and expects the error with a remedy, and every partition unchanged."""
         with pytest.raises(error, match=match) as caught:
             worlds.materialize(self.loaded, names, days, instance)
         assert all(fault.remedy for fault in caught.value.faults)
-        self.stands()
+        self.expect_unchanged()
 
-    def stands(self, but=()):
-        """Checks that every partition but those of some assets is what it was, and whole."""
+    def expect_unchanged(self, but=()):
+        """Checks that every partition is unchanged and complete, except those of some assets."""
         workspace = self.workspace
         now = worlds.every_digest(workspace)
         kept = {key: digest for key, digest in self.before.items() if key.partition("/")[0] not in but}
@@ -61,8 +61,8 @@ class Spoilt:
 
 
 @pytest.fixture
-def spoilt(tmp_path_factory, tmp_path):
-    return Spoilt(worlds.built_world(tmp_path_factory), tmp_path / "spoilt")
+def broken(tmp_path_factory, tmp_path):
+    return BrokenWorld(worlds.built_world(tmp_path_factory), tmp_path / "broken")
 
 
 def last_check(instance, asset, check):
@@ -71,61 +71,65 @@ def last_check(instance, asset, check):
 
 
 def materialized(instance):
-    """Returns the assets that the instance saw made."""
+    """Returns the assets that were materialized in the instance."""
     return {key.to_user_string() for key in instance.all_asset_keys() if instance.get_latest_materialization_event(key)}
 
 
-def test_a_missing_column(spoilt):
+def test_a_missing_column(broken):
     rows = [{key: value for key, value in row.items() if key != "item_id"} for row in worlds.log_rows([7])]
-    spoilt.write_source("behavior", rows)
-    spoilt.refused(["behavior_table"], [DAY], SchemaError, r"table behavior_table, .*column item_id.*tables.behavior.columns")
+    broken.write_source("behavior", rows)
+    broken.expect_refusal(
+        ["behavior_table"], [DAY], SchemaError, r"table behavior_table, .*column item_id.*tables.behavior.columns"
+    )
 
 
-def test_a_missing_column_that_the_configuration_names(spoilt):
+def test_a_missing_column_that_the_configuration_names(broken):
     rows = [{key: value for key, value in row.items() if key not in {"price", "page"}} for row in worlds.log_rows([7])]
-    spoilt.write_source("behavior", rows)
-    spoilt.refused(["behavior_table"], [DAY], SchemaError, r"2 faults:\n.*column page .*tables.behavior(.|\n)*column price ")
+    broken.write_source("behavior", rows)
+    broken.expect_refusal(
+        ["behavior_table"], [DAY], SchemaError, r"2 faults:\n.*column page .*tables.behavior(.|\n)*column price "
+    )
 
 
 @pytest.mark.parametrize(("name", "asset", "key"), [("users", "user_table", "user_id"), ("items", "item_table", "item_id")])
-def test_fractions_as_ids(spoilt, name, asset, key):
-    spoilt.write_source(name, [{key: 1.5}, {key: 2.5}])
-    spoilt.refused(
+def test_fractions_as_ids(broken, name, asset, key):
+    broken.write_source(name, [{key: 1.5}, {key: 2.5}])
+    broken.expect_refusal(
         [asset], [DAY], SchemaError, rf"table {asset}, column {key}: expected whole numbers.*such as 1\.5.*store ids as"
     )
 
 
-def test_ids_of_one_kind_in_the_log_and_another_in_the_tables(spoilt):
-    spoilt.write_source("users", [{"user_id": number, "city": "x"} for number in range(3)])
-    worlds.materialize(spoilt.loaded, ["user_table"], [DAY])
+def test_ids_of_one_kind_in_the_log_and_another_in_the_tables(broken):
+    broken.write_source("users", [{"user_id": number, "city": "x"} for number in range(3)])
+    worlds.materialize(broken.loaded, ["user_table"], [DAY])
     behind = ["behavior", "user_activity", "pair_activity", "user_preferences", "user_all_feature", "user_features_fg"]
     with pytest.raises(DssmError, match=r"user_id: expected one type of id, got string and int64.*store the ids with one type"):
-        worlds.materialize(spoilt.loaded, behind, [DAY])
-    spoilt.stands(but=["user_table"])
+        worlds.materialize(broken.loaded, behind, [DAY])
+    broken.expect_unchanged(but=["user_table"])
 
 
-def test_an_unknown_event(spoilt):
+def test_an_unknown_event(broken):
     rows = worlds.log_rows([7])
-    spoilt.write_source("behavior", [*rows, {**rows[0], "event": "praise"}])
-    spoilt.refused(["behavior_table"], [DAY], SchemaError, r"'praise' \(1 rows\).*add them to events.funnel")
+    broken.write_source("behavior", [*rows, {**rows[0], "event": "praise"}])
+    broken.expect_refusal(["behavior_table"], [DAY], SchemaError, r"'praise' \(1 rows\).*add them to events.funnel")
 
 
-def test_an_unknown_configuration_key(spoilt):
+def test_an_unknown_configuration_key(broken):
     with pytest.raises(ConfigError, match=r"unknown key 'statistics_days'.*remove it or correct its spelling"):
-        spoilt.configure({"raw_features": {"statistics_days": [1]}})
-    spoilt.stands()
+        broken.configure({"raw_features": {"statistics_days": [1]}})
+    broken.expect_unchanged()
 
 
-def test_an_empty_day(spoilt):
-    spoilt.write_source("behavior", worlds.log_rows([6, 8]))
-    spoilt.refused(["behavior_table"], [DAY], EmptyDayError, rf"day {DAY}: expected at least one row.*allow_empty_days")
+def test_an_empty_day(broken):
+    broken.write_source("behavior", worlds.log_rows([6, 8]))
+    broken.expect_refusal(["behavior_table"], [DAY], EmptyDayError, rf"day {DAY}: expected at least one row.*allow_empty_days")
 
 
-def test_an_empty_day_that_may_be_empty_in_the_middle_of_the_log(spoilt):
-    spoilt.write_source("behavior", worlds.log_rows([6, 8]))
-    spoilt.configure({"tables": {"behavior": {"allow_empty_days": True}}})
-    worlds.materialize(spoilt.loaded, worlds.DAILY, [DAY])
-    workspace = spoilt.workspace
+def test_an_empty_day_that_may_be_empty_in_the_middle_of_the_log(broken):
+    broken.write_source("behavior", worlds.log_rows([6, 8]))
+    broken.configure({"tables": {"behavior": {"allow_empty_days": True}}})
+    worlds.materialize(broken.loaded, worlds.DAILY, [DAY])
+    workspace = broken.workspace
     emptied = {name: workspace.need(name, DAY) for name in ("behavior_table", "behavior", "sample_fg", "positive_sample")}
     assert {name: manifest.rows for name, manifest in emptied.items()} == dict.fromkeys(emptied, 0)
     for name, manifest in emptied.items():
@@ -133,59 +137,59 @@ def test_an_empty_day_that_may_be_empty_in_the_middle_of_the_log(spoilt):
         assert workspace.tables.open(manifest).schema == before, name
 
 
-def test_a_range_with_empty_days_is_refused_before_any_day_is_written(spoilt):
+def test_a_range_with_empty_days_is_refused_before_any_day_is_written(broken):
     changed = [{**row, "price": 99.0} for row in worlds.log_rows([6, 8])]
-    spoilt.write_source("behavior", changed)
-    spoilt.refused(["behavior_table"], DAYS[6:10], EmptyDayError, r"2 faults(.|\n)*day 2024-01-08(.|\n)*day 2024-01-10")
+    broken.write_source("behavior", changed)
+    broken.expect_refusal(["behavior_table"], DAYS[6:10], EmptyDayError, r"2 faults(.|\n)*day 2024-01-08(.|\n)*day 2024-01-10")
 
 
-def test_a_user_twice(spoilt):
-    spoilt.write_source("users", [*worlds.user_rows(), {"user_id": "a3", "city": "elsewhere"}])
-    spoilt.refused(
+def test_a_duplicate_user(broken):
+    broken.write_source("users", [*worlds.user_rows(), {"user_id": "a3", "city": "elsewhere"}])
+    broken.expect_refusal(
         ["user_table"], [DAY], DuplicateKeyError, r"1 ids with more than one row, the first are \['a3'\].*keep one row"
     )
 
 
-def test_a_plain_file_where_day_folders_were_promised(spoilt):
-    spoilt.configure({"tables": {"behavior": {"layout": "ds_folders"}}})
-    spoilt.refused(["behavior_table"], [DAY], DssmError, r"expected folders ds=YYYY-MM-DD.*set tables.behavior.layout")
+def test_a_plain_file_where_day_folders_were_promised(broken):
+    broken.configure({"tables": {"behavior": {"layout": "ds_folders"}}})
+    broken.expect_refusal(["behavior_table"], [DAY], DssmError, r"expected folders ds=YYYY-MM-DD.*set tables.behavior.layout")
 
 
-def test_an_undivided_folder_where_day_folders_were_promised(spoilt):
-    folder = spoilt.folder / "source" / "by_day"
+def test_an_undivided_folder_where_day_folders_were_promised(broken):
+    folder = broken.folder / "source" / "by_day"
     worlds.write_rows(folder / "part-0.parquet", worlds.log_rows([7]))
-    spoilt.configure({"tables": {"behavior": {"layout": "ds_folders", "uri": "{data}/source/by_day"}}})
-    spoilt.refused(
+    broken.configure({"tables": {"behavior": {"layout": "ds_folders", "uri": "{data}/source/by_day"}}})
+    broken.expect_refusal(
         ["behavior_table"], [DAY], PartitionMissingError, r"expected folders ds=YYYY-MM-DD.*set tables.behavior.layout"
     )
 
 
-def test_a_source_that_is_not_there(spoilt):
-    (spoilt.folder / "source" / "items.parquet").unlink()
-    spoilt.refused(["item_table"], [DAY], DssmError, r"table item_table, .*items.parquet")
+def test_a_missing_source_file(broken):
+    (broken.folder / "source" / "items.parquet").unlink()
+    broken.expect_refusal(["item_table"], [DAY], DssmError, r"table item_table, .*items.parquet")
 
 
-def test_a_step_whose_input_was_never_made(spoilt):
-    shutil.rmtree(spoilt.folder / "home" / "tables" / "sample" / f"ds={DAY}")
-    del spoilt.before[f"sample/{DAY}"]
-    spoilt.refused(
+def test_a_step_without_its_input(broken):
+    shutil.rmtree(broken.folder / "home" / "tables" / "sample" / f"ds={DAY}")
+    del broken.before[f"sample/{DAY}"]
+    broken.expect_refusal(
         ["sample_fg"], [DAY], PartitionMissingError, rf"no partition for {DAY}.*dssm-assets materialize sample --from {DAY}"
     )
 
 
-def test_a_missing_day_under_a_rolling_state(spoilt):
-    shutil.rmtree(spoilt.folder / "home" / "tables" / "behavior" / f"ds={DAYS[5]}")
-    del spoilt.before[f"behavior/{DAYS[5]}"]
-    spoilt.refused(["user_activity"], [DAYS[6]], WindowIncompleteError, rf"table behavior.*no partition for {DAYS[5]}")
+def test_a_missing_day_under_a_rolling_state(broken):
+    shutil.rmtree(broken.folder / "home" / "tables" / "behavior" / f"ds={DAYS[5]}")
+    del broken.before[f"behavior/{DAYS[5]}"]
+    broken.expect_refusal(["user_activity"], [DAYS[6]], WindowIncompleteError, rf"table behavior.*no partition for {DAYS[5]}")
 
 
-def test_a_window_with_a_missing_day_stops_at_its_check(spoilt):
+def test_a_window_with_a_missing_day_stops_at_its_check(broken):
     for table, day in (("positive_sample", DAYS[8]), ("user_features_fg", DAYS[10])):
-        shutil.rmtree(spoilt.folder / "home" / "tables" / table / f"ds={day}")
-        del spoilt.before[f"{table}/{day}"]
+        shutil.rmtree(broken.folder / "home" / "tables" / table / f"ds={day}")
+        del broken.before[f"{table}/{day}"]
     instance = dg.DagsterInstance.ephemeral()
     with pytest.raises(CHECK_FAILED, match="window_complete"):
-        worlds.materialize(spoilt.loaded, worlds.WINDOWED, [EVALUATION_DAY], instance)
+        worlds.materialize(broken.loaded, worlds.WINDOWED, [EVALUATION_DAY], instance)
     check = last_check(instance, "training_window", "window_complete")
     assert (check.passed, check.blocking, check.severity) == (False, True, dg.AssetCheckSeverity.ERROR)
     assert check.description == (
@@ -194,24 +198,24 @@ def test_a_window_with_a_missing_day_stops_at_its_check(spoilt):
     )
     assert check.metadata["missing_days"].value == {"positive_sample": ["2024-01-09"], "user_features_fg": ["2024-01-11"]}
     assert materialized(instance) == {"training_window"}
-    spoilt.stands(but=["training_window"])
+    broken.expect_unchanged(but=["training_window"])
 
 
-def test_the_command_of_an_incomplete_window_mends_it(spoilt):
-    shutil.rmtree(spoilt.folder / "home" / "tables" / "numeric_value_counts" / f"ds={DAYS[9]}")
+def test_the_command_in_the_check_completes_the_window(broken):
+    shutil.rmtree(broken.folder / "home" / "tables" / "numeric_value_counts" / f"ds={DAYS[9]}")
     with pytest.raises(CHECK_FAILED, match="window_complete"):
-        worlds.materialize(spoilt.loaded, ["training_window"], [EVALUATION_DAY])
-    worlds.materialize(spoilt.loaded, worlds.DAILY, [DAYS[9]])
-    worlds.materialize(spoilt.loaded, ["training_window"], [EVALUATION_DAY])
-    spoilt.stands()
+        worlds.materialize(broken.loaded, ["training_window"], [EVALUATION_DAY])
+    worlds.materialize(broken.loaded, worlds.DAILY, [DAYS[9]])
+    worlds.materialize(broken.loaded, ["training_window"], [EVALUATION_DAY])
+    broken.expect_unchanged()
 
 
-def with_user_features(spoilt, day, change):
-    """Writes the encoded user features of a day again, changed."""
-    workspace = spoilt.workspace
+def rewrite_user_features(broken, day, change):
+    """Rewrites the encoded user features of a day, changed."""
+    workspace = broken.workspace
     table = workspace.tables.read(workspace.need("user_features_fg", day))
     workspace.tables.write(USER_FEATURES_FG, day, change(table))
-    del spoilt.before[f"user_features_fg/{day}"]
+    del broken.before[f"user_features_fg/{day}"]
 
 
 def as_of(day):
@@ -222,13 +226,13 @@ def as_of(day):
     return change
 
 
-def test_features_that_know_the_future_fail_the_leak_check_and_go_no_further(spoilt):
-    with_user_features(spoilt, DAYS[6], as_of(DAY))
+def test_features_from_the_future_fail_the_leak_check_and_stop_the_run(broken):
+    rewrite_user_features(broken, DAYS[6], as_of(DAY))
     instance = dg.DagsterInstance.ephemeral()
     with pytest.raises(CHECK_FAILED, match="no_leak"):
-        worlds.materialize(spoilt.loaded, ["sample_fg", "positive_sample", "numeric_value_counts"], [DAY], instance)
+        worlds.materialize(broken.loaded, ["sample_fg", "positive_sample", "numeric_value_counts"], [DAY], instance)
     check = last_check(instance, "sample_fg", "no_leak")
-    rows = spoilt.workspace.need("sample", DAY).rows
+    rows = broken.workspace.need("sample", DAY).rows
     assert (check.passed, check.blocking) == (False, True)
     assert check.description == (
         f"{DAY}: {rows} of {rows} rows have features newer than {DAYS[6]}; "
@@ -237,20 +241,22 @@ def test_features_that_know_the_future_fail_the_leak_check_and_go_no_further(spo
     assert check.metadata["leaking_rows"].value == rows
     assert check.metadata["newest_user_feature_date"].value == DAY
     assert materialized(instance) == {"sample_fg"}
-    spoilt.stands()
+    broken.expect_unchanged()
 
 
-def test_one_leaking_day_fails_the_check_of_a_whole_range(spoilt):
-    with_user_features(spoilt, DAYS[6], as_of(DAY))
+def test_one_leaking_day_fails_the_check_of_a_whole_range(broken):
+    rewrite_user_features(broken, DAYS[6], as_of(DAY))
     instance = dg.DagsterInstance.ephemeral()
     with pytest.raises(CHECK_FAILED, match="no_leak"):
-        worlds.materialize(spoilt.loaded, ["sample_fg", "positive_sample"], DAYS[6:10], instance)
+        worlds.materialize(broken.loaded, ["sample_fg", "positive_sample"], DAYS[6:10], instance)
     check = last_check(instance, "sample_fg", "no_leak")
     assert check.description.startswith(f"{DAY}: ")
     assert DAYS[6] not in check.description.split(";")[0].split("newer than")[0]
-    spoilt.stands()
+    broken.expect_unchanged()
 
 
-def test_features_with_a_user_twice_are_refused_by_the_join(spoilt):
-    with_user_features(spoilt, DAYS[6], lambda table: pa.concat_tables([table, table.slice(0, 1)]))
-    spoilt.refused(["sample_fg"], [DAY], DuplicateKeyError, r"table user_features_fg, column user_id: expected unique ids")
+def test_features_with_a_duplicate_user_are_refused(broken):
+    rewrite_user_features(broken, DAYS[6], lambda table: pa.concat_tables([table, table.slice(0, 1)]))
+    broken.expect_refusal(
+        ["sample_fg"], [DAY], DuplicateKeyError, r"table user_features_fg, column user_id: expected unique ids"
+    )

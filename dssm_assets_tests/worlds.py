@@ -1,14 +1,14 @@
-"""A world small enough to reckon by hand: its source tables, its configuration, and the runs that build it.
+"""A world small enough to compute by hand: its source tables, its configuration, and the runs that build it.
 
-Two groups of users and two groups of items, ids are text. Users of group a only ever take items of group a, users of
-group b only items of group b. Twelve days from 2024-01-01 in Asia/Shanghai, the evaluation day is the last one.
+Two groups of users and two groups of items; ids are text. Users of group a buy items of group a only, users of group b items
+of group b. Twelve days from 2024-01-01 in Asia/Shanghai; the last one is the evaluation day.
 
-    user  a0..a7, b0..b3                      a7 acts, but has no row in the user table
+    user  a0..a7, b0..b3                      a7 has events, but no row in the user table
     item  a_00..a_09, b_00..b_09
     buy   every user, every day, 3 items      numbers (2n + 3d + j) mod 10 for j = 0, 1, 2 of user n on day d (from 0)
     click every user, every day, 1 to 3 items the first 1 + (n + d) mod 3 of those
 
-Belongs here: what more than one test module needs of that world. Does not belong here: expectations.
+Belongs here: parts of that world that several test modules need. Does not belong here: expectations.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ CONFIG: dict[str, Any] = {
 
 
 def users() -> list[str]:
-    """Returns every user who acts."""
+    """Returns every user with events."""
     return [f"{group}{number}" for group, count in USERS.items() for number in range(count)]
 
 
@@ -131,7 +131,7 @@ def start_ms(day: int) -> int:
 
 
 def log_rows(days: Sequence[int]) -> list[dict[str, Any]]:
-    """Returns the log of some days: click of an item at some second, its purchase half a second later."""
+    """Returns the log of some days: a click on an item, and its purchase half a second later."""
     rows = []
     for day in days:
         for place, user in enumerate(users()):
@@ -145,7 +145,7 @@ def log_rows(days: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def user_rows() -> list[dict[str, Any]]:
-    """Returns the user table: everybody but one."""
+    """Returns the user table: every user but NO_PROFILE."""
     return [{"user_id": user, "city": f"city{int(user[1:]) % 2}"} for user in users() if user != NO_PROFILE]
 
 
@@ -197,7 +197,7 @@ def write_world(folder: Path, changes: Mapping[str, Any] | None = None) -> Loade
 def materialize(
     loaded: LoadedConfig, names: Sequence[str], days: Sequence[str], instance: dg.DagsterInstance | None = None
 ) -> None:
-    """Materializes daily assets over the days in one run; where there are windowed ones, in one run per day."""
+    """Materializes daily assets for all days in one run; with windowed assets, in one run per day."""
     defs, at = build_definitions(loaded), instance or dg.DagsterInstance.ephemeral()
     if set(names) <= set(DAILY):
         run_range(defs, at, names, days)
@@ -215,7 +215,7 @@ def build_all(loaded: LoadedConfig, instance: dg.DagsterInstance | None = None) 
 
 @dataclass(frozen=True)
 class BuiltWorld:
-    """A world in which everything is materialized, and the Dagster instance that recorded it. To be read only."""
+    """A world with every asset materialized, and the Dagster instance of the runs. Tests must not change it."""
 
     folder: Path
     loaded: LoadedConfig
@@ -227,7 +227,7 @@ class BuiltWorld:
         return open_workspace(self.loaded)
 
     def copy(self, target: Path, changes: Mapping[str, Any] | None = None) -> LoadedConfig:
-        """Returns the configuration, with some changes, of a copy that may be spoilt."""
+        """Returns the configuration, with some changes, of a copy that a test may change."""
         shutil.copytree(self.folder, target)
         return write_config(target, changes)
 

@@ -1,4 +1,4 @@
-"""Tables made by hand, from positive_sample back to the features it points into, for the tests of window rows.
+"""Tables written by hand, from positive_sample back to the features it points into, for the tests of window rows.
 
     user_features_fg   2024-01-01: users 1, 2, 3 with age 10, 20, 30; the days after share one table: 11, 21, 31
     item_features_fg   every day shares one table: items x, y with tags and their weights
@@ -35,8 +35,8 @@ TAGS = {
 }
 
 
-class Plain:
-    """A bucketizer that keeps age, tags and hour, and gives value + 1."""
+class FixedBucketizer:
+    """A bucketizer that keeps age, tags and hour; the index is value + 1."""
 
     bucketize = staticmethod(bucketize)
 
@@ -53,16 +53,16 @@ def features(key, ids, ds, **columns):
     return pa.table({key: pa.array(ids), "feature_date": [ds] * len(ids), **columns})
 
 
-def ages(workspace, ds, *values, **how):
+def write_ages(workspace, ds, *values, **how):
     table = features("user_id", [1, 2, 3], ds, age=pa.array(values, pa.int64()))
     return workspace.tables.write(USER_FEATURES_FG, ds, table, **how)
 
 
-def place(workspace, ds, *, is_known=True, rows=None):
+def write_samples(workspace, ds, *, is_known=True, rows=None):
     """Writes sample_fg and positive_sample of a day."""
     made = POSITIVES[ds] if rows is None else rows
     count = len(made)
-    eve = f"2024-01-{int(ds[-2:]) - 1:02d}"
+    previous_day = f"2024-01-{int(ds[-2:]) - 1:02d}"
     table = pa.table(
         {
             "request_id": pa.nulls(count, pa.string()),
@@ -80,28 +80,28 @@ def place(workspace, ds, *, is_known=True, rows=None):
             "hour_bucket": pa.array(range(20, 20 + count), pa.int64()),
         }
     )
-    built_from = [workspace.need(f"{side}_features_fg", eve) for side in ("user", "item")] if is_known else []
+    built_from = [workspace.need(f"{side}_features_fg", previous_day) for side in ("user", "item")] if is_known else []
     placed = workspace.tables.write(SAMPLE_FG, ds, table, inputs=digests(built_from))
     return workspace.tables.write(POSITIVE_SAMPLE, ds, table, inputs=digests([placed]))
 
 
 def write_tables(made):
     """Writes every table of every day into a workspace."""
-    ages(made, DAYS[0], 10, 20, 30)
-    first = ages(made, DAYS[1], 11, 21, 31, is_shared=True)
+    write_ages(made, DAYS[0], 10, 20, 30)
+    first = write_ages(made, DAYS[1], 11, 21, 31, is_shared=True)
     made.tables.partitions.publish_shared(first, DAYS[2])
     first = made.tables.write(ITEM_FEATURES_FG, DAYS[0], features("item_id", ["x", "y"], DAYS[0], **TAGS), is_shared=True)
     for ds in DAYS[1:3]:
         made.tables.partitions.publish_shared(first, ds)
     for number, ds in enumerate(DAYS):
-        place(made, ds, is_known=number > 0)
+        write_samples(made, ds, is_known=number > 0)
 
 
 def window_rows(workspace, days=DAYS, bucketizer=None):
-    return WindowRows(workspace, workspace.need_all("positive_sample", days), bucketizer or Plain())
+    return WindowRows(workspace, workspace.need_all("positive_sample", days), bucketizer or FixedBucketizer())
 
 
-def streams(rows):
+def open_streams(rows):
     return {
         "samples.arrow": rows.samples(CORPUS, NO_HISTORY),
         "user_rows.arrow": rows.feature_rows("user"),

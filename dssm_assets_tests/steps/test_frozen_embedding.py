@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dssm_assets_tests.steps.refitted_worlds import refitted, vectors_of
+from dssm_assets_tests.steps.refitted_worlds import refit, vectors_of
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
 TOWER, CODES = 8, 4
@@ -19,7 +19,7 @@ CHANGES = {
 @pytest.fixture(scope="module")
 def refitted_world(tmp_path_factory):
     """Returns the workspace, and the checks of each step by name."""
-    return refitted(tmp_path_factory, tmp_path_factory.mktemp("frozen") / "world", CHANGES)
+    return refit(tmp_path_factory, tmp_path_factory.mktemp("frozen") / "world", CHANGES)
 
 
 def test_tower_columns_have_length_one_and_codes_separate_the_groups(refitted_world):

@@ -13,7 +13,7 @@ from dssm_assets.serving.recall_engine import RecallEngine
 from dssm_assets.serving.requests import UserInputs
 from dssm_assets.steps.serving import bundle_store
 from dssm_assets_tests import worlds
-from dssm_assets_tests.steps.refitted_worlds import refitted, vectors_of
+from dssm_assets_tests.steps.refitted_worlds import refit, vectors_of
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS
 
 DIMS, INTERESTS = 8, 2
@@ -38,7 +38,7 @@ CHANGES = {
 @pytest.fixture(scope="module")
 def refitted_world(tmp_path_factory):
     """Returns the workspace, and step -> check name -> check."""
-    return refitted(tmp_path_factory, tmp_path_factory.mktemp("options") / "world", CHANGES)
+    return refit(tmp_path_factory, tmp_path_factory.mktemp("options") / "world", CHANGES)
 
 
 def prior_of(workspace):

@@ -56,7 +56,7 @@ def rows_by_id(workspace: Workspace, side: str, ds: str) -> dict[Any, Row]:
 
 
 def joined_rows(workspace: Workspace) -> list[Row]:
-    """Returns every positive of the window with the encoded features of its request, and of its user and item on the eve."""
+    """Returns every positive of the window with the encoded features of its request, and of its user and item as of the previous day."""
     found = []
     for ds in window_days(DAY, WORLD.days):
         users, items = (rows_by_id(workspace, side, day_before(ds)) for side in ("user", "item"))
@@ -66,7 +66,7 @@ def joined_rows(workspace: Workspace) -> list[Row]:
 
 
 def types(workspace: Workspace) -> dict[str, pa.DataType]:
-    stored = [workspace.need(f"{name}_features_fg", WORLD.eve) for name in ("user", "item")]
+    stored = [workspace.need(f"{name}_features_fg", WORLD.previous) for name in ("user", "item")]
     stored.append(workspace.need("positive_sample", WORLD.log_days[0]))
     return {field.name: field.type for manifest in stored for field in workspace.tables.open(manifest).schema}
 
@@ -94,14 +94,14 @@ def read_rows(inputs: TowerInput, features: Sequence[TowerFeature]) -> list[Row]
     return found
 
 
-def opened(workspace: Workspace) -> TrainData:
+def open_train_data(workspace: Workspace) -> TrainData:
     stored = workspace.need("train_samples", DAY)
     tables = {name: workspace.artifacts.map_table(stored, f"{name}.arrow") for name in TRAIN_FILES}
     return TrainData(towers_of(workspace, DAY).spec, **tables)
 
 
-def test_towers_read_the_features_of_the_eve_of_every_sample(workspace: Workspace) -> None:
-    data, (bucketizer, _), kinds = opened(workspace), open_bucketizer(workspace, DAY), types(workspace)
+def test_towers_read_the_features_of_the_previous_day(workspace: Workspace) -> None:
+    data, (bucketizer, _), kinds = open_train_data(workspace), open_bucketizer(workspace, DAY), types(workspace)
     joined, order = joined_rows(workspace), np.random.default_rng(0).permutation(data.num_samples)
     assert len(joined) == data.num_samples == WORLD.rows
     shuffled = [joined[place] for place in order.tolist()]
@@ -115,16 +115,16 @@ def test_towers_read_the_features_of_the_eve_of_every_sample(workspace: Workspac
     assert len({str(row) for row in read}) > WORLD.rows * 0.9
 
 
-def test_weights_of_items_follow_from_the_samples_by_the_law_that_the_file_tells(workspace: Workspace) -> None:
+def test_weights_of_items_follow_the_stored_distribution(workspace: Workspace) -> None:
     """So weights as of an earlier day can be made of the samples before it."""
     items = workspace.artifacts.map_table(workspace.need("train_samples", DAY), "items.arrow")
-    distribution, data = distribution_of(items.schema), opened(workspace)
+    distribution, data = distribution_of(items.schema), open_train_data(workspace)
     assert distribution == workspace.config.negative_items
     assert np.array_equal(weights_of(data.item_counts(data.num_days), distribution), items["weight"].to_numpy())
     assert 0 < data.item_counts(1).sum() < data.num_samples
 
 
-def test_a_row_stands_once_per_table_and_user_however_many_samples_and_days_use_it(workspace: Workspace) -> None:
+def test_a_feature_row_is_stored_once_per_table(workspace: Workspace) -> None:
     stored = workspace.need("train_samples", DAY)
     for side in ("user", "item"):
         used = set()
@@ -147,11 +147,11 @@ def test_files_describe_their_columns_and_rows(workspace: Workspace) -> None:
             column = described.pop(f"{name}.arrow: {field.name}")
             assert (column.type, len(column.description) > 10) == (str(field.type), True)
     assert not described
-    eves = [day_before(ds) for ds in window_days(DAY, WORLD.days)]
-    assert {f"{side}_features_fg/{ds}" for side in ("user", "item") for ds in eves} <= set(stored.inputs)
+    previous_days = [day_before(ds) for ds in window_days(DAY, WORLD.days)]
+    assert {f"{side}_features_fg/{ds}" for side in ("user", "item") for ds in previous_days} <= set(stored.inputs)
 
 
-def test_made_again_the_bytes_are_the_same(workspace: Workspace) -> None:
+def test_train_samples_are_deterministic(workspace: Workspace) -> None:
     before = workspace.need("train_samples", DAY)
     (result,) = train_samples(workspace, [DAY])
     assert result.manifest == before
@@ -159,11 +159,13 @@ def test_made_again_the_bytes_are_the_same(workspace: Workspace) -> None:
     assert result.facts["samples_outside_corpus"] == 0
 
 
-def test_a_feature_table_of_another_content_is_named_and_what_stood_stays(workspace: Workspace) -> None:
-    before, eve = workspace.need("train_samples", DAY), WORLD.log_days[1]
-    source = workspace.need(USER_ALL_FEATURE.name, eve)
-    workspace.tables.write(USER_ALL_FEATURE, eve, workspace.tables.read(source).slice(1), inputs=source.inputs)
-    list(sample.user_features_fg(workspace, [eve]))
-    with pytest.raises(ProvenanceError, match=rf"sample_fg/{WORLD.log_days[2]}, input user_features_fg/{eve}: .*materialize"):
+def test_a_rewritten_feature_table_is_named_and_the_existing_partition_stays(workspace: Workspace) -> None:
+    before, previous = workspace.need("train_samples", DAY), WORLD.log_days[1]
+    source = workspace.need(USER_ALL_FEATURE.name, previous)
+    workspace.tables.write(USER_ALL_FEATURE, previous, workspace.tables.read(source).slice(1), inputs=source.inputs)
+    list(sample.user_features_fg(workspace, [previous]))
+    with pytest.raises(
+        ProvenanceError, match=rf"sample_fg/{WORLD.log_days[2]}, input user_features_fg/{previous}: .*materialize"
+    ):
         list(train_samples(workspace, [DAY]))
     assert workspace.need("train_samples", DAY) == before

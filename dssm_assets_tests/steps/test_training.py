@@ -1,4 +1,4 @@
-"""The rows of train_samples from tables made by hand: what stands where, what is read when, what is refused (`placed_world`)."""
+"""The rows of train_samples from tables written by hand: contents, order of reads, errors (`placed_world`)."""
 
 import weakref
 from dataclasses import replace
@@ -16,12 +16,12 @@ from dssm_assets_tests.steps.placed_world import (
     DAYS,
     NO_HISTORY,
     TAGS,
-    Plain,
-    ages,
+    FixedBucketizer,
     features,
-    place,
-    streams,
+    open_streams,
     window_rows,
+    write_ages,
+    write_samples,
     write_tables,
 )
 
@@ -34,17 +34,17 @@ def workspace(tmp_path):
 
 
 def stored(workspace, rows):
-    manifest = workspace.artifacts.publish("train_samples", "2024-01-05", streams(rows))
+    manifest = workspace.artifacts.publish("train_samples", "2024-01-05", open_streams(rows))
     return {file.name: workspace.artifacts.map_table(manifest, file.name) for file in manifest.files}
 
 
-def test_what_stands_where_by_hand(workspace):
+def test_window_rows_by_hand(workspace):
     found = stored(workspace, window_rows(workspace))
     samples, users, items = (found[f"{name}.arrow"] for name in ("samples", "user_rows", "item_rows"))
     # Unknown, users 1 and 3 of the first table, then users 1 and 2 of the second, which two days share; an index is value + 1.
     assert users.to_pydict() == {"age": [0, 11, 31, 12, 22]}
     assert items.to_pydict() == {"tags": [[], [6, 7], []], "tags__weights": [[], [0.5, 2.0], []]}
-    # (1, x) | (3, x), (1, z), (9, y) | (2, y) | (1, x); on the first day nobody was known. Item q is not in the corpus.
+    # (1, x) | (3, x), (1, z), (9, y) | (2, y) | (1, x); on the first day no user was known. Item q is not in the corpus.
     assert samples.column("day").to_pylist() == [0, 1, 1, 1, 2, 3]
     assert samples.column("item_index").to_pylist() == [0, 0, 2, 1, 1, 0]
     assert samples.column("user_row").to_pylist() == [0, 2, 1, 0, 4, 3]
@@ -57,29 +57,29 @@ def test_what_stands_where_by_hand(workspace):
     assert {samples.schema.field(name).type for name in ("user_row", "item_row")} == {pa.int32()}
 
 
-def test_rows_of_samples_outside_the_corpus_alone_keep_their_place(workspace):
+def test_feature_rows_of_samples_outside_the_corpus_are_kept(workspace):
     """Which rows are kept follows from the positives, before anything is left out."""
-    place(workspace, DAYS[3], rows=[(3, "q")])
+    write_samples(workspace, DAYS[3], rows=[(3, "q")])
     found = stored(workspace, window_rows(workspace))
     assert found["user_rows.arrow"].to_pydict() == {"age": [0, 11, 31, 22, 32]}
     assert found["samples.arrow"].column("user_row").to_pylist() == [0, 2, 1, 0, 3]
 
 
-def test_it_is_made_from_the_positives_and_every_table_they_point_into(workspace):
+def test_built_from_names_the_positives_and_every_table_they_point_into(workspace):
     pointed = [f"{side}_features_fg/{ds}" for side in ("user", "item") for ds in DAYS[:3]]
     expected = {f"positive_sample/{ds}" for ds in DAYS} | set(pointed)
     assert set(digests([window_rows(workspace).built_from])) == expected
 
 
-def test_a_window_that_is_the_first_day_knows_nothing(workspace):
+def test_on_the_first_day_every_id_is_unknown(workspace):
     found = stored(workspace, window_rows(workspace, DAYS[:1]))
     assert found["user_rows.arrow"].to_pydict() == {"age": [0]}
     assert found["item_rows.arrow"].to_pydict() == {"tags": [[]], "tags__weights": [[]]}
     assert found["samples.arrow"].column("user_row").to_pylist() == [0]
 
 
-def test_a_side_without_features_has_no_rows_and_nothing_points_to_it(workspace):
-    found = stored(workspace, window_rows(workspace, bucketizer=Plain("age", "hour_bucket")))
+def test_a_side_without_features_has_no_rows(workspace):
+    found = stored(workspace, window_rows(workspace, bucketizer=FixedBucketizer("age", "hour_bucket")))
     assert found["user_rows.arrow"].num_columns == 0
     assert set(found["samples.arrow"].column("user_row").to_pylist()) == {0}
     assert found["samples.arrow"].column("item_row").to_pylist() == [0, 1, 0, 2, 2, 1]
@@ -88,13 +88,13 @@ def test_a_side_without_features_has_no_rows_and_nothing_points_to_it(workspace)
 
 def test_the_same_tables_give_the_same_bytes(workspace):
     first, second = (
-        workspace.artifacts.publish("train_samples", ds, streams(window_rows(workspace))).digest for ds in DAYS[:2]
+        workspace.artifacts.publish("train_samples", ds, open_streams(window_rows(workspace))).digest for ds in DAYS[:2]
     )
     assert first == second
 
 
-def test_every_table_that_was_made_again_is_named_with_what_to_do(workspace):
-    ages(workspace, DAYS[0], 10, 20, 99)
+def test_every_rewritten_table_is_named_with_the_command(workspace):
+    write_ages(workspace, DAYS[0], 10, 20, 99)
     workspace.tables.write(ITEM_FEATURES_FG, DAYS[2], features("item_id", ["y", "x"], DAYS[2], **TAGS))
     with pytest.raises(ProvenanceError) as caught:
         window_rows(workspace)
@@ -104,10 +104,10 @@ def test_every_table_that_was_made_again_is_named_with_what_to_do(workspace):
     ]
 
 
-def test_samples_that_were_placed_again_are_named_once(workspace):
+def test_rewritten_samples_are_named_once(workspace):
     old = workspace.need("positive_sample", DAYS[2])
     table = workspace.tables.read(old)
-    place(workspace, DAYS[2], rows=[(3, "x")])
+    write_samples(workspace, DAYS[2], rows=[(3, "x")])
     workspace.tables.write(POSITIVE_SAMPLE, DAYS[2], table, inputs=old.inputs)
     with pytest.raises(ProvenanceError) as caught:
         window_rows(workspace)
@@ -116,15 +116,15 @@ def test_samples_that_were_placed_again_are_named_once(workspace):
     assert fault.remedy == "dssm-assets materialize positive_sample --from 2024-01-03"
 
 
-def test_equal_content_made_again_is_still_the_same(workspace):
-    ages(workspace, DAYS[0], 10, 20, 30)
+def test_a_table_rewritten_with_equal_content_is_accepted(workspace):
+    write_ages(workspace, DAYS[0], 10, 20, 30)
     window_rows(workspace)
 
 
-def test_rows_outside_of_their_table_are_refused(workspace):
+def test_rows_outside_their_table_are_refused(workspace):
     short = features("user_id", [1], DAYS[0], age=pa.array([10], pa.int64()))
     workspace.tables.write(USER_FEATURES_FG, DAYS[0], short)
-    place(workspace, DAYS[1])
+    write_samples(workspace, DAYS[1])
     with pytest.raises(SchemaError, match=r"feature rows: expected 0 \.\. 0, got 0 \.\. 2"):
         window_rows(workspace)
 
@@ -143,7 +143,7 @@ def test_a_feature_that_became_a_list_is_named_with_its_table_and_day(workspace)
     for ds in DAYS[1:3]:
         workspace.tables.write(USER_FEATURES_FG, ds, lists)
     for ds in DAYS[2:]:
-        place(workspace, ds)
+        write_samples(workspace, ds)
     stream = window_rows(workspace).feature_rows("user")
     with pytest.raises(
         SchemaError, match=r"table user_features_fg, day 2024-01-02, column age: expected int32, as on the days before"
@@ -162,8 +162,8 @@ def test_a_context_feature_that_became_a_list_is_named_with_its_day(workspace):
         list(stream.batches)
 
 
-def watched(monkeypatch, workspace):
-    """Returns what is read and written, in order, while the streams are published; refuses two days or tables at a time."""
+def watch_reads(monkeypatch, workspace):
+    """Returns what is read and written, in order, while the open_streams are published; refuses two days or tables at a time."""
     events, alive = [], []
 
     def note(what, part):
@@ -190,7 +190,7 @@ def watched(monkeypatch, workspace):
     return events, note
 
 
-def noted(stream, name, note):
+def note_writes(stream, name, note):
     def batches():
         for batch in stream.batches:
             note(f"write {name}", batch)
@@ -200,12 +200,12 @@ def noted(stream, name, note):
     return replace(stream, batches=batches())
 
 
-def test_no_two_days_and_no_two_tables_are_held_at_a_time(workspace, monkeypatch):
-    events, note = watched(monkeypatch, workspace)
+def test_one_day_or_one_table_is_in_memory_at_a_time(workspace, monkeypatch):
+    events, note = watch_reads(monkeypatch, workspace)
     rows = window_rows(workspace)
     assert events == [f"read positive_sample/{ds}" for ds in DAYS]
     events.clear()
-    made = {name: noted(stream, name, note) for name, stream in streams(rows).items()}
+    made = {name: note_writes(stream, name, note) for name, stream in open_streams(rows).items()}
     assert not events  # nothing is read before a batch is asked for
     workspace.artifacts.publish("train_samples", "2024-01-05", made)
     days = [event for ds in DAYS for event in (f"read positive_sample/{ds}", "write samples.arrow")]

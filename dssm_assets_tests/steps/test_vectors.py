@@ -1,4 +1,4 @@
-"""Vectors of the tiny world: in parts, never over what stood unless they are sound, and measured against the day before."""
+"""Vectors of the tiny world: written in parts, never replaced by broken ones, and compared with the day before."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
 DIMS, ITEMS = 8, 20
-EVE = DAYS[-2]
+PREVIOUS_DAY = DAYS[-2]
 
 
 @pytest.fixture(scope="module")
@@ -102,16 +102,16 @@ def spoil(monkeypatch, value):
 
 @pytest.mark.parametrize(("value", "said"), [(np.nan, "1 not finite (NaN or infinity): a_03"), (0.0, "1 all zeros: a_03")])
 def test_unfit_vectors_do_not_replace_what_stood(workspace, monkeypatch, value, said):
-    standing = workspace.need("item_vectors", EVALUATION_DAY)
+    existing = workspace.need("item_vectors", EVALUATION_DAY)
     spoil(monkeypatch, value)
     result, checks = run(item_vectors, workspace)
     assert (checks["structure"].is_passed, checks["structure"].description) == (False, said)
-    assert result.manifest == workspace.need("item_vectors", EVALUATION_DAY) == standing
+    assert result.manifest == workspace.need("item_vectors", EVALUATION_DAY) == existing
     assert not checks["vector_drift"].is_passed
-    workspace.tables.partitions.verify(standing)
+    workspace.tables.partitions.verify(existing)
 
 
-def test_unfit_vectors_are_written_where_nothing_stood_and_still_fail(workspace, monkeypatch):
+def test_broken_vectors_are_written_without_an_existing_partition_and_still_fail(workspace, monkeypatch):
     folder = f"{workspace.tables.partitions.root}/item_vectors/ds={EVALUATION_DAY}"
     workspace.tables.partitions.fs.rm(folder, recursive=True)
     spoil(monkeypatch, 0.0)
@@ -120,7 +120,7 @@ def test_unfit_vectors_are_written_where_nothing_stood_and_still_fail(workspace,
     assert result.manifest.rows == ITEMS
 
 
-def test_behind_unfit_vectors_nothing_is_made(world, tmp_path, monkeypatch):
+def test_broken_vectors_stop_what_depends_on_them(world, tmp_path, monkeypatch):
     loaded = world.copy(tmp_path / "spoilt")
     workspace = open_workspace(loaded)
     workspace.tables.partitions.fs.rm(f"{workspace.tables.partitions.root}/hit_counts", recursive=True)
@@ -131,21 +131,21 @@ def test_behind_unfit_vectors_nothing_is_made(world, tmp_path, monkeypatch):
 
 
 def put_before(workspace, spec, vectors, ids=None):
-    """Writes a partition of the eve with these vectors."""
+    """Writes a partition of the previous day with these vectors."""
     table = rows(workspace, spec.name)
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
     named = table.column(0) if ids is None else pa.array(ids)
     key, vector = table.column_names
-    workspace.tables.write(spec, EVE, pa.table({key: named, vector: column}))
+    workspace.tables.write(spec, PREVIOUS_DAY, pa.table({key: named, vector: column}))
 
 
-def test_vectors_that_were_only_turned_have_not_drifted(workspace):
+def test_rotated_vectors_have_not_drifted(workspace):
     now = matrix(rows(workspace, "item_vectors"))
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(DIMS, DIMS)))[0]
     put_before(workspace, ITEM_VECTORS, now @ turn)
     result, checks = run(item_vectors, workspace)
     assert checks["vector_drift"].is_passed
-    assert result.facts["drift_against"] == EVE
+    assert result.facts["drift_against"] == PREVIOUS_DAY
     assert result.facts["drift_cosine_aligned_mean"] == pytest.approx(1, abs=0.02)
     assert result.facts["drift_cosine_raw_mean"] == pytest.approx((now * (now @ turn)).sum(axis=1).mean(), abs=1e-5)
     assert (result.facts["drift_new_ids_frac"], result.facts["drift_gone_ids_frac"]) == (0.0, 0.0)
@@ -157,10 +157,10 @@ def test_vectors_of_other_items_under_the_old_ids_have_drifted(workspace):
     put_before(workspace, ITEM_VECTORS, shuffled)
     _, checks = run(item_vectors, workspace)
     assert not checks["vector_drift"].is_passed
-    assert f"against {EVE}: mean cosine" in checks["vector_drift"].description
+    assert f"against {PREVIOUS_DAY}: mean cosine" in checks["vector_drift"].description
 
 
-def test_the_floor_is_the_configured_one(world, tmp_path):
+def test_drift_floor_is_configurable(world, tmp_path):
     workspace = open_workspace(world.copy(tmp_path / "floor", {"gate": {"min_vector_cosine": -1.0}}))
     put_before(workspace, ITEM_VECTORS, np.random.default_rng(1).normal(size=(ITEMS, DIMS)))
     _, checks = run(item_vectors, workspace)
@@ -168,7 +168,7 @@ def test_the_floor_is_the_configured_one(world, tmp_path):
     assert "(floor -1)" in checks["vector_drift"].description
 
 
-def test_no_more_ids_than_configured_are_compared(world, tmp_path):
+def test_drift_compares_at_most_drift_ids(world, tmp_path):
     workspace = open_workspace(world.copy(tmp_path / "few", {"gate": {"drift_ids": 17}}))
     put_before(workspace, ITEM_VECTORS, matrix(rows(workspace, "item_vectors")))
     result, _ = run(item_vectors, workspace)
@@ -176,7 +176,7 @@ def test_no_more_ids_than_configured_are_compared(world, tmp_path):
     assert result.facts["drift_cosine_raw_mean"] == pytest.approx(1, abs=1e-6)
 
 
-def test_new_and_gone_users_are_told_and_order_does_not_matter(workspace):
+def test_drift_reports_new_and_gone_users_in_any_order(workspace):
     now = rows(workspace, "user_vectors")
     users = now.column("user_id").to_pylist()
     renamed = ["new" if user == "a1" else user for user in reversed(users)]
@@ -190,7 +190,7 @@ def test_new_and_gone_users_are_told_and_order_does_not_matter(workspace):
     assert "at least 16 are needed" in checks["vector_drift"].description
 
 
-def test_another_width_or_other_ids_before_are_a_drift(workspace):
+def test_another_width_or_other_ids_fail_the_drift_check(workspace):
     put_before(workspace, ITEM_VECTORS, np.ones((ITEMS, 3)))
     _, checks = run(item_vectors, workspace)
     assert not checks["vector_drift"].is_passed
@@ -201,7 +201,7 @@ def test_another_width_or_other_ids_before_are_a_drift(workspace):
 
 
 @pytest.mark.parametrize(("name", "step"), [("item_vectors", item_vectors), ("user_vectors", user_vectors)])
-def test_several_processes_write_the_bytes_of_one(world, tmp_path, monkeypatch, name, step):
+def test_several_processes_write_the_same_bytes_as_one(world, tmp_path, monkeypatch, name, step):
     monkeypatch.setattr("dssm_assets.steps.vector_parts.PART_ROWS", 3)
     found = {}
     for processes in (1, 2):

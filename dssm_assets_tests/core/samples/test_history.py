@@ -1,4 +1,4 @@
-"""Histories are complete, in order, and never contain what came at or after the cutoff."""
+"""Histories are complete and sorted, and end strictly before the cutoff."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.errors import SchemaError, WindowIncompleteError
 from dssm_assets.core.samples import history
-from dssm_assets.core.samples import history as history_build
+from dssm_assets.core.samples import history as module
 from dssm_assets.core.samples.history import HistoryCsr, build_history, history_end, history_from_tables
 from dssm_assets_tests.core.samples.worlds import bucketize, history_day
 
@@ -35,7 +35,7 @@ def ends(history: HistoryCsr, pairs: list[tuple[int, int]]) -> list[int]:
     return history_end(history, users, np.array([cutoff for _, cutoff in pairs], dtype=np.int64)).tolist()
 
 
-def test_two_days_by_hand() -> None:
+def test_build_history_of_two_days_by_hand() -> None:
     history, users = build([DAY_0, DAY_1]).to_tables()
     assert users.to_pylist() == [
         {"user_id": 4, "history_start": 0, "history_end": 3},
@@ -51,7 +51,7 @@ def test_two_days_by_hand() -> None:
     assert all(field.metadata[b"description"] for schema in (history.schema, users.schema) for field in schema)
 
 
-def test_the_end_is_strictly_before_the_cutoff() -> None:
+def test_history_end_is_strictly_before_the_cutoff() -> None:
     history = build([DAY_0, DAY_1])
     assert ends(history, [(0, 7), (0, 8), (0, 11), (0, 12), (0, 99)]) == [0, 1, 1, 2, 3]
     assert ends(history, [(1, 5), (1, 6)]) == [3, 5]  # the basket at time 5 is seen whole or not at all
@@ -59,7 +59,7 @@ def test_the_end_is_strictly_before_the_cutoff() -> None:
     assert ends(history, []) == []
 
 
-def test_text_ids() -> None:
+def test_build_history_of_text_ids() -> None:
     day = history_day([("b", [(1, "y", 1)]), ("a", [(1, "x", 1), (1, "y", 2), (2, "x", 3)])], pa.string())
     history = history_from_tables([day], IdIndex(pa.array(["y", "z"])), bucketize)
     assert history.users.ids.to_pylist() == ["a", "b"]
@@ -67,7 +67,7 @@ def test_text_ids() -> None:
     assert history.features == {}
 
 
-def test_days_and_rows_may_come_in_any_order() -> None:
+def test_build_history_does_not_depend_on_the_order_of_days_and_rows() -> None:
     first, second = build([DAY_0, DAY_1]).to_tables(), build([DAY_1, DAY_0.take([1, 0])]).to_tables()
     assert first[0].equals(second[0])
     assert first[1].equals(second[1])
@@ -93,7 +93,7 @@ def test_days_without_rows(empty: pa.Table) -> None:
     assert [table.num_rows for table in history.to_tables()] == [0, 0]
 
 
-def test_no_day_is_refused() -> None:
+def test_build_history_refuses_an_empty_window() -> None:
     with pytest.raises(WindowIncompleteError, match="at least one day"):
         build([])
 
@@ -145,7 +145,7 @@ def test_history_end_equals_a_loop(events: list[tuple[int, int, int]], queries: 
 
 
 ITEMS = [7, 8, 9, 10]
-CORPUS_HISTORY_BUILD = IdIndex(pa.array([9, 7, 8]))
+SHUFFLED_CORPUS = IdIndex(pa.array([9, 7, 8]))
 EVENT = st.tuples(st.integers(0, 4), st.sampled_from(ITEMS))
 DAYS = st.lists(st.lists(st.tuples(st.integers(0, 3), st.lists(EVENT, max_size=4)), max_size=4), min_size=1, max_size=4)
 
@@ -164,36 +164,36 @@ def rows_of(history: HistoryCsr) -> list[tuple[Any, ...]]:
 @settings(deadline=None, max_examples=200)
 @given(days=DAYS, block_rows=st.integers(1, 5))
 def test_histories_are_all_events_sorted(days: list[Any], block_rows: int) -> None:
-    with mock.patch.object(history_build, "BLOCK_ROWS", block_rows):
-        history = history_from_tables([table(day) for day in days], CORPUS_HISTORY_BUILD, bucketize, features=["seq__brand"])
+    with mock.patch.object(module, "BLOCK_ROWS", block_rows):
+        history = history_from_tables([table(day) for day in days], SHUFFLED_CORPUS, bucketize, features=["seq__brand"])
     place = {item: index for index, item in enumerate([9, 7, 8])}
-    events = sorted((user, time, item) for day in days for user, taken in day for time, item in taken)
+    events = sorted((user, time, item) for day in days for user, bought in day for time, item in bought)
     assert rows_of(history) == [(user, time, place.get(item, -1), item + 101) for user, time, item in events]
     assert history.users.ids.to_pylist() == sorted({user for day in days for user, _ in day})
     assert history.starts.tolist() == [0, *history.ends.tolist()][: len(history.starts)]
 
 
-def test_days_are_asked_for_thrice_and_the_arrays_of_all_rows_are_the_caller_s() -> None:
-    """Each pass asks for the columns that it needs, one day after the other."""
-    asked: list[Any] = []
+def test_build_history_reads_days_three_times_into_allocated_arrays() -> None:
+    """Each pass reads only the columns that it needs, one day after the other."""
+    reads: list[Any] = []
     made: list[int] = []
 
     def days(columns: Sequence[str]) -> Iterator[pa.Table]:
         for number in range(3):
-            asked.append((number, len(columns)))
+            reads.append((number, len(columns)))
             yield table([(number % 2, [(number, 7)])]).select(list(columns))
 
     def allocate(length: int, kind: Any) -> Any:
         made.append(length)
         return np.empty(length, kind)
 
-    history = build_history(days, CORPUS_HISTORY_BUILD, bucketize, features=["seq__brand"], allocate=allocate)
-    assert [columns for _, columns in asked] == [4] * 3 + [2] * 3 + [4] * 3
+    history = build_history(days, SHUFFLED_CORPUS, bucketize, features=["seq__brand"], allocate=allocate)
+    assert [columns for _, columns in reads] == [4] * 3 + [2] * 3 + [4] * 3
     assert made == [3, 3, 3]
     assert rows_of(history) == [(0, 0, 1, 108), (0, 2, 1, 108), (1, 1, 1, 108)]
 
 
 @pytest.mark.parametrize(("block_rows", "blocks"), [(1, [(0, 3), (3, 4), (4, 9)]), (4, [(0, 4), (4, 9)]), (9, [(0, 9)])])
-def test_blocks_are_of_whole_users(block_rows: int, blocks: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history_build, "BLOCK_ROWS", block_rows)
+def test_blocks_hold_whole_users(block_rows: int, blocks: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK_ROWS", block_rows)
     assert list(history._blocks(np.array([3, 3, 4, 9]))) == blocks

@@ -43,7 +43,7 @@ def counts(items: list[object]) -> pa.Table:
     return count_positives([day(items, pa.string() if isinstance(items[0], str) else pa.int64())])
 
 
-def test_weights_by_hand() -> None:
+def test_weigh_items_by_hand() -> None:
     # Item 3 has 3 positives: sqrt(3 + 1) = 2. Item 1 has 8: sqrt(9) = 3. Item 2 has none: 1. Item 9 is not in the corpus.
     table = weigh_items(corpus([3, 1, 2]), counts([3] * 3 + [1] * 8 + [9]), SQRT)
     assert table.to_pylist() == [
@@ -54,7 +54,7 @@ def test_weights_by_hand() -> None:
     check_schema(NEGATIVE_ITEMS, table.schema)
 
 
-def test_text_ids_are_sorted_by_text() -> None:
+def test_weigh_items_sorts_text_ids() -> None:
     table = weigh_items(corpus(["b", "a10", "a9"]), counts(["b", "b", "b"]), SQRT)
     assert table["item_id"].to_pylist() == ["a10", "a9", "b"]
     assert table["weight"].to_pylist() == [1.0, 1.0, 2.0]
@@ -72,12 +72,12 @@ def test_alpha_and_smoothing_each_change_the_weights() -> None:
     assert weights(0, 2) == [1.0, 1.0]
 
 
-def test_a_corpus_from_which_nothing_can_be_drawn_is_refused() -> None:
+def test_weigh_items_refuses_a_corpus_with_zero_weights() -> None:
     with pytest.raises(ConfigError, match=r"negative_items\.smoothing: expected a positive weight"):
         weigh_items(corpus([1, 2]), counts([9]), NegativeItems(alpha=1, smoothing=0))
 
 
-def test_hostile_corpora_are_refused() -> None:
+def test_weigh_items_refuses_broken_corpora() -> None:
     with pytest.raises(EmptyDayError, match="at least one item"):
         weigh_items(corpus([1]).slice(0, 0), counts([1]), SQRT)
     with pytest.raises(DuplicateKeyError, match="1 ids more than once: 1"):
@@ -89,7 +89,7 @@ def test_hostile_corpora_are_refused() -> None:
 
 
 @given(days=st.lists(st.lists(st.integers(0, 5)), min_size=1), as_text=st.booleans())
-def test_counts_over_days_equal_a_count_of_everything(days: list[list[int]], as_text: bool) -> None:
+def test_count_positives_over_days_equals_one_count(days: list[list[int]], as_text: bool) -> None:
     ids: list[list[object]] = [[str(item) if as_text else item for item in items] for items in days]
     table = count_positives(day(items, pa.string() if as_text else pa.int64()) for items in ids)
     expected = sorted(Counter(item for items in ids for item in items).items())  # type: ignore[type-var]
@@ -97,7 +97,7 @@ def test_counts_over_days_equal_a_count_of_everything(days: list[list[int]], as_
     assert table["count"].type == pa.int64()
 
 
-def test_no_day_and_days_of_two_types_are_refused() -> None:
+def test_count_positives_refuses_no_days_and_days_of_two_types() -> None:
     with pytest.raises(WindowIncompleteError, match="the days of the window"):
         count_positives([])
     with pytest.raises(SchemaError, match="expected int64, as on the days before, got string"):
@@ -108,7 +108,7 @@ texts = st.lists(st.sampled_from(["a", "b", "c", ""]), max_size=5)
 
 
 @given(st.lists(st.tuples(texts, texts, st.booleans()), min_size=1, max_size=4))
-def test_dictionary_encoded_days_count_alike(days: list[tuple[list[str], list[str], bool]]) -> None:
+def test_count_positives_of_dictionary_encoded_days(days: list[tuple[list[str], list[str], bool]]) -> None:
     kind = pa.dictionary(pa.int32(), pa.string())
     plain = [day([*first, *second], pa.string()) for first, second, _ in days]
     mixed = [
@@ -120,23 +120,23 @@ def test_dictionary_encoded_days_count_alike(days: list[tuple[list[str], list[st
     assert count_positives(mixed).equals(count_positives(plain))
 
 
-def test_an_id_of_the_dictionary_that_no_sample_has_is_not_counted() -> None:
+def test_count_positives_ignores_unused_dictionary_values() -> None:
     ids = pa.DictionaryArray.from_arrays(pa.array([1, 1], pa.int32()), pa.array(["never", "twice"]))
     assert count_positives([pa.table({"item_id": ids})]).to_pylist() == [{"item_id": "twice", "count": 2}]
     with pytest.raises(SchemaError, match="1 nulls in 2 rows"):
         count_positives([pa.table({"item_id": pa.array(["a", None]).dictionary_encode()})])
 
 
-def test_summing_in_passes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_count_positives_does_not_depend_on_compaction(monkeypatch: pytest.MonkeyPatch) -> None:
     days = [day([number % 3, number], pa.int64()) for number in range(9)]
     whole = count_positives(days)
     monkeypatch.setattr(module, "_COMPACT_ROWS", 1)
     assert count_positives(iter(days)).equals(whole)
-    # 0, 1 and 2 come three times by the rule, and once more as themselves.
+    # 0, 1 and 2 occur three times as number % 3, and once as number.
     assert whole.to_pylist() == [{"item_id": number, "count": 4 if number < 3 else 1} for number in range(9)]
 
 
-def test_item_weights_weights_by_hand() -> None:
+def test_weights_of_by_hand() -> None:
     counts = np.array([0, 3, 8])
     assert weights_of(counts, NegativeItems(alpha=0.5, smoothing=1)).tolist() == [1.0, 2.0, 3.0]
     assert weights_of(counts, NegativeItems(alpha=1, smoothing=0)).tolist() == [0.0, 3.0, 8.0]
@@ -144,7 +144,7 @@ def test_item_weights_weights_by_hand() -> None:
 
 
 @pytest.mark.parametrize("distribution", [NegativeItems(alpha=0.6, smoothing=0.1), NegativeItems()])
-def test_a_file_keeps_the_law(tmp_path: Path, distribution: NegativeItems) -> None:
+def test_a_file_keeps_the_distribution_of_its_weights(tmp_path: Path, distribution: NegativeItems) -> None:
     schema = with_distribution(pa.schema({"weight": pa.float64()}), distribution)
     with pa.OSFile(str(tmp_path / "items.arrow"), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_table(pa.table([[1.0, 2.0]], schema=schema))
@@ -157,7 +157,7 @@ CORPUS = IdIndex(pa.array([100, 200, 300, 400]))
 Event = tuple[int, int, str]
 
 
-def day_hard_negatives(events: list[Event]) -> pa.Table:
+def sample_day(events: list[Event]) -> pa.Table:
     """Returns a day of sample_fg where buying is positive."""
     return pa.table(
         {
@@ -169,27 +169,29 @@ def day_hard_negatives(events: list[Event]) -> pa.Table:
     )
 
 
-def history(taken: list[tuple[int, int]]) -> HistoryCsr:
-    return history_from_tables([history_day([(user, [(10, item, None)]) for user, item in taken])], CORPUS, bucketize)
+def history(bought_before: list[tuple[int, int]]) -> HistoryCsr:
+    return history_from_tables([history_day([(user, [(10, item, None)]) for user, item in bought_before])], CORPUS, bucketize)
 
 
-def rows(days: list[list[Event]], taken: list[tuple[int, int]], exposure: tuple[str, ...] = ("expr",)) -> list[tuple[int, ...]]:
+def rows(
+    days: list[list[Event]], bought_before: list[tuple[int, int]], exposure: tuple[str, ...] = ("expr",)
+) -> list[tuple[int, ...]]:
     table = find_hard_negatives(
-        [day_hard_negatives(events) for events in days], exposure_events=exposure, item_index=CORPUS, history=history(taken)
+        [sample_day(events) for events in days], exposure_events=exposure, item_index=CORPUS, history=history(bought_before)
     )
     return [tuple(row.values()) for row in table.to_pylist()]
 
 
-def test_by_hand() -> None:
+def test_find_hard_negatives_by_hand() -> None:
     days: list[list[Event]] = [
         [(2, 200, "expr"), (1, 300, "expr"), (1, 100, "expr"), (1, 100, "expr"), (7, 100, "expr"), (1, 999, "expr")],
         [(1, 300, "expr"), (1, 400, "expr"), (1, 200, "click"), (2, 400, "expr"), (2, 400, "buy")],
     ]
-    # User 1 (row 0) took 100 before, user 2 (row 1) buys 400 on the day it is shown; user 7 has no history, 999 is no item.
-    taken = [(1, 100), (2, 100)]
-    assert rows(days, taken) == [(0, 2, 0), (0, 3, 1), (1, 1, 0)]
-    assert rows(days, taken, ("expr", "click")) == [(0, 1, 1), (0, 2, 0), (0, 3, 1), (1, 1, 0)]
-    table = find_hard_negatives([], exposure_events=["expr"], item_index=CORPUS, history=history(taken))
+    # User 1 (row 0) bought 100 before, user 2 (row 1) buys 400 on the day it is shown. User 7 has no history, 999 is not in the corpus.
+    bought_before = [(1, 100), (2, 100)]
+    assert rows(days, bought_before) == [(0, 2, 0), (0, 3, 1), (1, 1, 0)]
+    assert rows(days, bought_before, ("expr", "click")) == [(0, 1, 1), (0, 2, 0), (0, 3, 1), (1, 1, 0)]
+    table = find_hard_negatives([], exposure_events=["expr"], item_index=CORPUS, history=history(bought_before))
     assert table.num_rows == 0
     assert [str(field.type) for field in table.schema] == ["int32"] * 3
     assert table.schema.names == ["user_index", "item_index", "day"]
@@ -201,33 +203,33 @@ EVENTS = st.tuples(st.integers(0, 4), st.sampled_from([100, 200, 300, 400, 999])
 @settings(deadline=None)
 @given(
     days=st.lists(st.lists(EVENTS, max_size=12), max_size=4),
-    taken=st.lists(st.tuples(st.integers(0, 3), st.sampled_from([100, 200, 300, 999])), max_size=6),
+    bought_before=st.lists(st.tuples(st.integers(0, 3), st.sampled_from([100, 200, 300, 999])), max_size=6),
 )
-def test_pair_by_pair(days: list[list[Event]], taken: list[tuple[int, int]]) -> None:
-    users, items = sorted({user for user, _ in taken}), [100, 200, 300, 400]
-    bought = {(user, item) for events in days for user, item, event in events if event == "buy"} | set(taken)
+def test_find_hard_negatives_equals_a_loop_over_pairs(days: list[list[Event]], bought_before: list[tuple[int, int]]) -> None:
+    users, items = sorted({user for user, _ in bought_before}), [100, 200, 300, 400]
+    bought = {(user, item) for events in days for user, item, event in events if event == "buy"} | set(bought_before)
     expected = []
     for u, user in enumerate(users):
         for i, item in enumerate(items):
             shown = [n for n, events in enumerate(days) if (user, item, "expr") in events]
             if shown and (user, item) not in bought:
                 expected.append((u, i, shown[0]))
-    assert rows(days, taken) == expected
+    assert rows(days, bought_before) == expected
 
 
-def test_a_log_without_exposure_is_refused() -> None:
+def test_find_hard_negatives_needs_an_exposure_event() -> None:
     with pytest.raises(ConfigError, match=r"events\.exposure: expected an event"):
         rows([[(1, 100, "expr")]], [(1, 100)], ())
 
 
-def test_broken_days_are_refused() -> None:
+def test_find_hard_negatives_refuses_broken_days() -> None:
     with pytest.raises(SchemaError, match=r"(?s)sample_fg, column event.*sample_fg, column label"):
         find_hard_negatives(
-            [day_hard_negatives([]).drop_columns(["event", "label"])],
+            [sample_day([]).drop_columns(["event", "label"])],
             exposure_events=["e"],
             item_index=CORPUS,
             history=history([(1, 100)]),
         )
-    texts = day_hard_negatives([(1, 100, "expr")]).set_column(1, "item_id", pa.array(["100"]))
+    texts = sample_day([(1, 100, "expr")]).set_column(1, "item_id", pa.array(["100"]))
     with pytest.raises(SchemaError, match="expected int64, the type of ids, got string"):
         find_hard_negatives([texts], exposure_events=["expr"], item_index=CORPUS, history=history([(1, 100)]))

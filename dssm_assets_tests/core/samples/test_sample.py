@@ -49,15 +49,15 @@ def test_without_exposures_every_event_is_a_row_and_only_positives_are_labelled(
     assert "amount" not in rows.column_names
 
 
-def test_with_exposures_an_event_that_is_neither_is_no_row() -> None:
+def test_with_exposures_other_events_are_left_out() -> None:
     assert run(behavior([0, 1, 2, 3]), ["expr"], [])["event"].to_pylist() == ["expr", "expr", "buy"]
 
 
-def test_order_of_the_log_does_not_change_the_table() -> None:
+def test_label_events_does_not_depend_on_the_order_of_the_log() -> None:
     assert run(behavior([3, 2, 1, 0]), [], ["page"]).equals(run(behavior([0, 1, 2, 3]), [], ["page"]))
 
 
-def test_a_context_column_that_every_sample_has_comes_once() -> None:
+def test_a_context_column_that_every_sample_has_occurs_once() -> None:
     assert run(behavior([0]), [], ["hour", "page"]).column_names == [
         *("request_id", "user_id", "item_id", "event", "event_time_ms", "label", "hour", "weekday", "page")
     ]
@@ -74,7 +74,7 @@ def test_an_empty_day_is_an_empty_table() -> None:
     check_schema(SAMPLE, rows.schema)
 
 
-def test_all_missing_columns_are_named_at_once() -> None:
+def test_label_events_names_all_missing_columns() -> None:
     with pytest.raises(SchemaError, match=r"(?s)2 faults.*column net.*column weekday"):
         run(behavior([0]).drop_columns(["weekday"]), [], ["net"])
 
@@ -88,7 +88,7 @@ def table(labels: list[int | None]) -> pa.Table:
     return pa.table({"row": list(range(len(labels))), "label": pa.array(labels, pa.int8())})
 
 
-def test_keeps_label_1_in_order() -> None:
+def test_select_positives_keeps_label_1_in_order() -> None:
     assert select_positives(table([1, 0, 1, 0])).to_pylist() == [{"row": 0, "label": 1}, {"row": 2, "label": 1}]
 
 
@@ -112,7 +112,7 @@ def test_a_table_without_labels_is_refused() -> None:
 ROWS = pa.table({"event": ["buy", "click", "like", "buy"]})
 
 
-def test_by_event() -> None:
+def test_weights_by_event() -> None:
     weights = SampleWeights({"buy": 3.0, "like": 0.5}).weigh(ROWS, 0)
     assert weights.dtype == np.float32
     assert weights.tolist() == [3.0, 1.0, 0.5, 3.0]
@@ -120,14 +120,14 @@ def test_by_event() -> None:
     assert SampleWeights({"buy": 3.0}).weigh(encoded, 0).tolist() == [3.0, 1.0, 1.0, 3.0]
 
 
-def test_by_age() -> None:
-    # Of a window of 5 days, day 4 is the eve (age 1) and day 2 lies 3 days before the evaluation day.
+def test_weights_by_age() -> None:
+    # Of a window of 5 days, day 4 is the previous day (age 1) and day 2 lies 3 days before the evaluation day.
     weights = SampleWeights({"buy": 3.0}, half_life_days=2.0, window_days=5)
     assert weights.weigh(ROWS, 2).tolist() == pytest.approx([3 * 2**-1.5, 2**-1.5, 2**-1.5, 3 * 2**-1.5])
     assert weights.weigh(ROWS, 4)[1] / weights.weigh(ROWS, 2)[1] == pytest.approx(2.0)
 
 
-def test_without_either_all_count_alike_and_no_event_is_read() -> None:
+def test_default_weights_are_1_and_read_no_event() -> None:
     assert SampleWeights().columns == []
     assert SampleWeights().weigh(ROWS.drop_columns(["event"]), 3).tolist() == [1.0] * 4
     assert SampleWeights({"buy": 2.0}).columns == ["event"]
@@ -135,5 +135,5 @@ def test_without_either_all_count_alike_and_no_event_is_read() -> None:
         SampleWeights({"buy": 2.0}).weigh(ROWS.rename_columns(["other"]), 0)
 
 
-def test_the_oldest_sample_has_a_weight() -> None:
+def test_the_weight_of_the_oldest_sample_is_above_0() -> None:
     assert (SampleWeights(half_life_days=0.01, window_days=400).weigh(ROWS, 0) > 0).all()

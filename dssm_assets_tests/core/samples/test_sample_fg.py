@@ -1,4 +1,4 @@
-"""The as-of lookup keeps every row once and points to its own features; the leak check sees every kind of leak."""
+"""The as-of lookup keeps every sample and points to its own features; the leak check finds every kind of leak."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_known_and_unknown_entities(as_id: type) -> None:
     assert wide["tags"].to_pylist() == [None, [4, 5], [4, 5]]
 
 
-def test_nothing_is_known_before_the_first_day() -> None:
+def test_on_the_first_day_no_id_is_known() -> None:
     empty = users_fg([1]).slice(0, 0), items_fg([1]).slice(0, 0)
     placed = run(sample_table(["a"], ["b"]), *empty)
     assert placed.select(["user_row", "item_row", "user_feature_date"]).to_pylist() == [
@@ -92,7 +92,7 @@ def test_dictionary_encoded_ids_and_dates_give_the_same() -> None:
     assert check_no_leak(found, "2024-05-02") == check_no_leak(expected, "2024-05-02")
 
 
-def test_names_that_come_twice_are_refused() -> None:
+def test_columns_from_two_sources_are_refused() -> None:
     with pytest.raises(SchemaError, match=r"column hour: .* from the sample and from context features"):
         run(sample_table([1], [7]), users_fg([1]), items_fg([7]), hour=[2])
     users, items = users_fg([1], city=[1]), items_fg([7], city=[1])
@@ -118,7 +118,7 @@ def test_a_feature_table_without_its_date_or_with_a_user_twice_is_refused() -> N
     users=st.sets(st.integers(0, 4)),
     items=st.sets(st.integers(0, 4)),
 )
-def test_every_row_comes_once_with_its_own_features(pairs: list[tuple[int, int]], users: set[int], items: set[int]) -> None:
+def test_every_sample_gets_its_own_features(pairs: list[tuple[int, int]], users: set[int], items: set[int]) -> None:
     sample = sample_table([user for user, _ in pairs], [item for _, item in pairs]).cast(sample_table([1], [1]).schema)
     user_fg = users_fg(list(users), u=[user * 10 for user in users]).cast(users_fg([1], u=[1]).schema)
     item_fg = items_fg(list(items), i=[item * 10 for item in items]).cast(items_fg([1], i=[1]).schema)
@@ -127,7 +127,7 @@ def test_every_row_comes_once_with_its_own_features(pairs: list[tuple[int, int]]
     assert list(zip(wide["u"].to_pylist(), wide["i"].to_pylist(), strict=True)) == expected
 
 
-def test_uses_by_hand() -> None:
+def test_count_uses_by_hand() -> None:
     counts, without = count_uses(pa.chunked_array([[2, None], [0, 2]], pa.int32()), 4)
     assert (counts.tolist(), without) == ([1, 0, 2, 0], 1)
     assert count_uses(pa.chunked_array([], pa.int32()), 2)[0].dtype == np.int64
@@ -143,7 +143,7 @@ DATES = st.sampled_from([None, "2024-04-30", "2024-05-01", "2024-05-02", "2024-0
 CLEAN = dated(["2024-05-01", None, "2024-04-30"], [None, None, "2024-05-01"])
 
 
-def test_features_of_the_day_before_pass() -> None:
+def test_features_of_the_previous_day_pass() -> None:
     assert check_no_leak(CLEAN, "2024-05-02") == LeakReport(
         is_passed=True,
         newest_user_feature_date="2024-05-01",
@@ -168,7 +168,9 @@ def test_one_row_with_features_of_the_day_itself_or_later_fails(user: str | None
     st.sampled_from([pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())]),
     st.booleans(),
 )
-def test_the_report_by_hand_in_every_form(rows: list[tuple[str | None, str | None]], kind: pa.DataType, is_cut: bool) -> None:
+def test_leak_report_equals_a_loop_for_every_column_type(
+    rows: list[tuple[str | None, str | None]], kind: pa.DataType, is_cut: bool
+) -> None:
     table = dated([user for user, _ in rows], [item for _, item in rows])
     table = table.cast(pa.schema([(name, kind) for name in table.column_names]))
     report = check_no_leak(table.to_batches(max_chunksize=2) if is_cut else table, "2024-05-02")
@@ -180,7 +182,7 @@ def test_the_report_by_hand_in_every_form(rows: list[tuple[str | None, str | Non
     assert [report.unknown_user_count, report.unknown_item_count] == [side.count(None) for side in sides]
 
 
-def test_dates_that_no_row_has_are_not_the_newest() -> None:
+def test_unused_dictionary_dates_are_not_the_newest() -> None:
     dates = pa.DictionaryArray.from_arrays(pa.array([0, None], pa.int32()), pa.array(["2024-05-01", "2024-07-01"]))
     report = check_no_leak(pa.table({"user_feature_date": dates, "item_feature_date": dates}), "2024-05-02")
     assert (report.newest_user_feature_date, report.is_passed) == ("2024-05-01", True)
@@ -196,13 +198,13 @@ def test_an_empty_day_has_no_newest_date() -> None:
     assert (report.is_passed, report.newest_user_feature_date, report.row_count) == (True, None, 0)
 
 
-def test_the_day_before_crosses_months_and_leap_days() -> None:
+def test_the_previous_day_crosses_months_and_leap_days() -> None:
     assert check_no_leak(dated(["2024-02-29"], [None]), "2024-03-01").is_passed
     assert not check_no_leak(dated(["2023-03-01"], [None]), "2023-03-01").is_passed
 
 
 @pytest.mark.parametrize("ds", ["20240502", "2024-5-2", "yesterday"])
-def test_a_day_in_another_form_is_refused(ds: str) -> None:
+def test_a_day_in_another_format_is_refused(ds: str) -> None:
     with pytest.raises(SchemaError, match="expected a day as YYYY-MM-DD"):
         check_no_leak(CLEAN, ds)
 
@@ -213,7 +215,7 @@ def test_dates_that_are_not_text_are_refused() -> None:
         check_no_leak(table, "2024-05-02")
 
 
-def test_the_rows_that_are_used_by_hand():
+def test_count_used_rows_by_hand():
     used, counts, without = count_used_rows(pa.chunked_array([[2, None], [0, 2]], pa.int32()), 1_000_000_000)
     assert (used.tolist(), counts.tolist(), without) == ([0, 2], [1, 2], 1)
     with pytest.raises(SchemaError, match=r"expected 0 \.\. 1, got 0 \.\. 2"):

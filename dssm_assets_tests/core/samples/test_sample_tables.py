@@ -41,7 +41,7 @@ def test_arrow_schemas_carry_descriptions_and_feature_types() -> None:
     assert all(field.metadata[b"description"] for field in rows)
 
 
-def test_parts_of_a_table_have_the_columns_and_types_of_the_parts_before() -> None:
+def test_require_types_names_every_column_that_differs() -> None:
     expected = pa.schema({"a": pa.int32(), "b": pa.int32()})
     require_types("table t, day 2", pa.schema({"b": pa.int32(), "a": pa.int32()}), expected)
     with pytest.raises(SchemaError) as caught:

@@ -66,7 +66,7 @@ def run(table: pa.Table, cutoff: History = History.EVENT, history: HistoryCsr = 
 ROWS = positives([(1, 300, 31), (2, 200, 40), (2, 999, 41), (7, 100, 42), (1, 100, 50)])
 
 
-def test_rows_by_hand() -> None:
+def test_discretise_day_by_hand() -> None:
     table = run(ROWS)
     # The third row is left out: its item 999 is not in the corpus.
     assert table.to_pydict() == {
@@ -105,7 +105,7 @@ def test_a_basket_does_not_see_itself() -> None:
     assert (table["age"].to_pylist(), table["tags"].to_pylist()) == ([0, 0], [[], []])
 
 
-def test_an_event_filed_under_a_later_day_does_not_see_itself_either() -> None:
+def test_an_event_filed_under_a_later_day_does_not_see_itself() -> None:
     table = run(positives([(1, 100, 20)]), History.DAY, day_start_ms=25)
     assert table["history_end"].to_pylist() == [1]
 
@@ -153,7 +153,7 @@ def test_broken_inputs_are_refused() -> None:
 DISTRIBUTION = NegativeItems(alpha=0.5, smoothing=2.0)
 
 
-def test_item_rows_follow_the_corpus() -> None:
+def test_discretise_items_follows_the_corpus() -> None:
     corpus = pa.table({"item_id": [1, 2], "weight": [2.0, 0.5], "count": [3, 0], "brand": [6, None], "tags": [[1], []]})
     table = discretise_items(corpus, indexed("tags", "brand"), DISTRIBUTION)
     assert distribution_of(table.schema) == DISTRIBUTION
@@ -172,7 +172,7 @@ FEATURES = pa.table(
 )
 
 
-def test_feature_rows_follow_their_table_and_the_unknown_row_comes_first_of_all() -> None:
+def test_discretise_rows_puts_the_unknown_row_first() -> None:
     features = indexed("tags", "age", weighted={"tags"})
     given = {"features": features, "file": "user_rows.arrow", "where": "table user_features_fg, day 2024-01-01"}
     rows = discretise_rows(FEATURES, **given)
@@ -218,7 +218,7 @@ def test_no_sample_sees_its_own_event_or_anything_later(
     kept = [event for event in events if event[1] != 999]
     for (user, _, time), row in zip(kept, table.to_pylist(), strict=True):
         seen = history.event_time_ms[history.starts[row["user_index"]] : row["history_end"]].tolist()
-        # `others` is read beside it: the end that is written is that of `event`.
+        # For `leave_one_out` the written end is that of `event`.
         limit = min(time, day_start_ms) if cutoff is History.DAY else time
         assert seen == sorted(other for who, _, other in events if who == user and other < limit)
 
@@ -227,12 +227,12 @@ def rows(*values: int | None) -> pa.Array:
     return pa.array(values, pa.int32())
 
 
-def taken(kept: KeptRows, table: str, *parts: list[int]) -> list[int]:
+def select(kept: KeptRows, table: str, *parts: list[int]) -> list[int]:
     batches = [pa.record_batch({"x": pa.array(part, pa.int64())}) for part in parts]
     return [value for batch in kept.select(table, batches) for value in batch.column("x").to_pylist()]
 
 
-def test_places_by_hand() -> None:
+def test_kept_rows_by_hand() -> None:
     kept = KeptRows()
     kept.mark("first", 5, rows(4, None, 1, 4))
     kept.mark("second", 2, rows(0))
@@ -241,11 +241,11 @@ def test_places_by_hand() -> None:
     assert (kept.num_rows, kept.tables) == (5, ["first", "second"])
     assert kept.find("first", rows(4, None, 1, 3, 4)).tolist() == [3, 0, 1, 2, 3]
     assert kept.find("second", rows(0, None)).tolist() == [4, 0]
-    assert taken(kept, "first", [10, 11, 12], [13, 14]) == [11, 13, 14]
-    assert taken(kept, "second", [20, 21]) == [20]
+    assert select(kept, "first", [10, 11, 12], [13, 14]) == [11, 13, 14]
+    assert select(kept, "second", [20, 21]) == [20]
 
 
-def test_a_table_that_nobody_points_into_takes_no_place() -> None:
+def test_a_table_without_marked_rows_is_left_out() -> None:
     kept = KeptRows()
     kept.mark("unused", 3, rows(None, None))
     kept.mark("used", 9, pa.chunked_array([rows(8), rows()]))
@@ -254,7 +254,7 @@ def test_a_table_that_nobody_points_into_takes_no_place() -> None:
     assert kept.find("used", rows(8)).tolist() == [1]
 
 
-def test_nothing_is_known_on_the_first_day_nor_in_a_table_that_was_left_out() -> None:
+def test_rows_of_the_first_day_and_of_unmarked_tables_are_unknown() -> None:
     kept = KeptRows()
     assert (kept.num_rows, kept.tables) == (1, [])
     assert kept.find(None, rows(None, None)).tolist() == [0, 0]
@@ -263,12 +263,12 @@ def test_nothing_is_known_on_the_first_day_nor_in_a_table_that_was_left_out() ->
         kept.find(None, rows(None, 3))
 
 
-def test_rows_outside_of_a_table_are_refused() -> None:
+def test_mark_refuses_rows_outside_the_table() -> None:
     with pytest.raises(SchemaError, match=r"feature rows: expected 0 \.\. 2, got 0 \.\. 3"):
         KeptRows().mark("t", 3, rows(0, 3))
 
 
-def test_more_rows_than_an_int32_can_number_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mark_refuses_more_rows_than_int32_can_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_samples, "_MOST_ROWS", 3)
     kept = KeptRows()
     kept.mark("t", 9, rows(0, 8))
@@ -280,9 +280,7 @@ def test_more_rows_than_an_int32_can_number_are_refused(monkeypatch: pytest.Monk
     sizes=st.lists(st.integers(0, 20), min_size=1, max_size=3),
     days=st.lists(st.tuples(st.integers(0, 2), st.lists(st.none() | st.integers(0, 19), max_size=6)), max_size=6),
 )
-def test_places_are_those_of_the_kept_rows_one_after_another(
-    sizes: list[int], days: list[tuple[int, list[int | None]]]
-) -> None:
+def test_kept_rows_equal_a_loop_over_tables(sizes: list[int], days: list[tuple[int, list[int | None]]]) -> None:
     used = [(f"{table % len(sizes)}", sizes[table % len(sizes)], found) for table, found in days]
     used = [(table, size, [row if row is None or row < size else None for row in found]) for table, size, found in used]
     kept = KeptRows()
@@ -299,5 +297,5 @@ def test_places_are_those_of_the_kept_rows_one_after_another(
         assert [stack[place] for place in kept.find(table, rows(*found))] == [
             row if row is None else (table, row) for row in found
         ]
-        assert taken(kept, table, list(range(size))) == [row for row in range(size) if (table, row) in pointed]
+        assert select(kept, table, list(range(size))) == [row for row in range(size) if (table, row) in pointed]
     assert all(kept.find(table, rows(*found)).dtype == np.int32 for table, _, found in used)
