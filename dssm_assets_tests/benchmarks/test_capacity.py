@@ -1,4 +1,4 @@
-"""The projection is the measured cost times how many times more there is of what it follows."""
+"""The projection multiplies the measured cost by the growth of the step's driver."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dssm_assets_tests.benchmarks.capacity import (
     Target,
     ceilings,
     cores,
-    held,
+    footprints,
     project,
     render,
     render_ceilings,
@@ -42,7 +42,7 @@ SMALL = ChainReport(
 )
 
 
-def test_each_step_grows_with_its_driver_and_a_daily_step_makes_one_day() -> None:
+def test_projection_scales_each_step_by_its_driver_and_a_daily_step_to_one_day() -> None:
     # 1,000,000 events in the window: ten times the events, five times the users, four times the items.
     found = {one.name: one for one in project(SMALL, Target(events=10_000_000, users=5_000, items=2_000))}
     assert found["sample"].cpu_s_per_million == pytest.approx(6.0)
@@ -55,24 +55,25 @@ def test_each_step_grows_with_its_driver_and_a_daily_step_makes_one_day() -> Non
     assert found["step_config"].cpu_hours == pytest.approx(0.5 / 3600)
 
 
-def test_cores_are_those_that_end_in_time() -> None:
+def test_cores_are_rounded_up_to_finish_in_time() -> None:
     # 28 hours in 4 hours at 70%: 10 cores.
     assert [cores(28.0), cores(28.1)] == [10, 11]
 
 
-def test_a_sample_of_the_users_costs_its_share_of_all_who_act() -> None:
-    acted = replace(SMALL, steps=(*SMALL.steps, StepCost("ground_truth", 1, 200, 1_000, 0.1, 0.0, 0.0)))
-    # Of 1,000 users 200 act, so of 2,000,000 users 400,000: a sample of 100,000 is a quarter of them, of fewer it is all.
-    assert sampled_frac(acted, Target(1, 2_000_000, 1)) == pytest.approx(0.25)
-    assert sampled_frac(acted, Target(1, 1_000, 1)) == 1.0
-    # 4 s of hit_counts, 2,000 times the users and 8 times the items: 17.8 hours, of the sample 4.4.
-    assert "against every item at most 18 more, 7 cores; of 100,000 users 4.4, and what is fitted" in render(
-        acted, Target(10_000_000, 2_000_000, 4_000)
+def test_sampled_evaluation_costs_the_sampled_fraction_of_acting_users() -> None:
+    with_truth = replace(SMALL, steps=(*SMALL.steps, StepCost("ground_truth", 1, 200, 1_000, 0.1, 0.0, 0.0)))
+    # Of 1,000 users 200 act, so of 2,000,000 users 400,000: a sample of 100,000 is a quarter of them; of fewer users it is all.
+    assert sampled_frac(with_truth, Target(1, 2_000_000, 1)) == pytest.approx(0.25)
+    assert sampled_frac(with_truth, Target(1, 1_000, 1)) == 1.0
+    # 4 s of hit_counts, 2,000 times the users and 8 times the items: 17.8 hours; the sample takes 4.4.
+    assert (
+        "against every item takes at most 18 more, that is 7 cores. Evaluating a sample of 100,000 users takes 4.4, "
+        in render(with_truth, Target(10_000_000, 2_000_000, 4_000))
     )
 
 
-def test_what_is_held_by_hand() -> None:
-    sizes = {one.name.split(":")[0]: one.gbytes for one in held(TARGET, dims=64, embedding_dim=32, history=50)}
+def test_footprints_by_hand() -> None:
+    sizes = {one.name.split(":")[0]: one.gbytes for one in footprints(TARGET, dims=64, embedding_dim=32, history=50)}
     assert sizes["item vectors"] == pytest.approx(2.56)
     assert sizes["index HNSW"] == pytest.approx(5.56)
     assert sizes["user vectors, stored"] == pytest.approx(26.4)
@@ -85,17 +86,17 @@ def test_every_driver_names_a_step_of_the_graph() -> None:
     assert DRIVERS.get("train_samples", Driver.EVENTS) is Driver.EVENTS
 
 
-def _holding(rows: int, **mib: float) -> ChainReport:
+def _report_with_memory(rows: int, **mib: float) -> ChainReport:
     steps = tuple(StepCost(name, 1, 1, 1, 1.0, most, most) for name, most in mib.items())
     return ChainReport(World(rows * 2, rows // 100_000, rows // 100_000, 2), 1, 2048, steps)
 
 
-def test_memory_ends_where_the_line_through_two_worlds_meets_the_limit() -> None:
-    small = _holding(1_000_000, train_samples=200.0, ground_truth=100.0, pair_activity=100.0, sample_fg=300.0)
-    large = _holding(11_000_000, train_samples=1_200.0, ground_truth=101.0, pair_activity=900.0, sample_fg=500.0)
+def test_ceiling_is_where_the_line_through_two_worlds_meets_the_limit() -> None:
+    small = _report_with_memory(1_000_000, train_samples=200.0, ground_truth=100.0, pair_activity=100.0, sample_fg=300.0)
+    large = _report_with_memory(11_000_000, train_samples=1_200.0, ground_truth=101.0, pair_activity=900.0, sample_fg=500.0)
     found = ceilings(small, large, 2_200.0, Target(events=102_400_000, users=20, items=20))
-    # train_samples: 100 MiB a million, 1,000 MiB left: 10 million more. sample_fg: 20 a million, 1,700 left: 85 more. The
-    # engine's pair_activity spills; ground_truth hardly grows.
+    # train_samples: 100 MiB per million, 1,000 MiB left: 10 million more. sample_fg: 20 per million, 1,700 left: 85 more.
+    # pair_activity belongs to the engine, which spills; ground_truth hardly grows.
     assert [(one.name, one.mib_per_million, one.events) for one in found] == [
         ("train_samples", 100.0, 21e6),
         ("sample_fg", 20.0, 96e6),
@@ -103,7 +104,7 @@ def test_memory_ends_where_the_line_through_two_worlds_meets_the_limit() -> None
     assert [one.target_gib for one in found] == [pytest.approx(10.0), pytest.approx(2.0)]
 
 
-def test_the_page_shows_what_the_command_computes() -> None:
+def test_capacity_page_shows_what_the_command_computes() -> None:
     page = PAGE.read_text(encoding="utf-8")
     small, middle, large = (
         ChainReport.from_json((MEASURED / f"chain_{size}.json").read_text(encoding="utf-8")) for size in ("1m", "10m", "30m")
