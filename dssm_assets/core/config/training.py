@@ -53,7 +53,7 @@ class Launcher(StrEnum):
 
 
 class SvdInit(Section):
-    """Embeddings of history items that begin at codes which keep most of what histories contain (`core/training/closed_form/svd_init.py`)."""
+    """Embeddings of history items that begin at leading singular vectors (`core/training/closed_form/svd_init.py`)."""
 
     embedding: str = Field(description="The embedding_name that history and item tower share.")
     scale: float = Field(default=10.0, gt=0, description="Factor of the codes, whose columns have length 1.")

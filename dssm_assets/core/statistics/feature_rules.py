@@ -318,7 +318,7 @@ class FeatureRules:
         return Rule(keys, max(last, outside or 0) + offset + 1, size, f"vocabulary of {size} as defined")
 
     def _defined(self, feature: Feature) -> dict[str, Any]:
-        """Returns the vocabulary that any feature of the embedding defines in fg.json; `core/features/spec.py` checks that they agree."""
+        """Returns the vocabulary that fg.json defines for the embedding; `core/features/spec.py` checks that its features agree."""
         for member in self._groups[feature.embedding_name]:
             operator: Any = member.operator
             for key in ("hash_bucket_size", "num_buckets", "vocab_list", "vocab_dict"):
