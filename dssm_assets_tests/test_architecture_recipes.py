@@ -18,7 +18,7 @@ from dssm_assets.core.errors import FeatureSpecError
 from dssm_assets.core.features import column_values
 from dssm_assets.core.features.expressions import ExpressionText
 from dssm_assets.core.features.generator import FeatureGenerator
-from dssm_assets.core.features.operators.numeric_operator import NumericOperator
+from dssm_assets.core.features.operators.base import NumericOperator
 from dssm_assets.core.features.operators.registry import OPERATORS
 from dssm_assets.core.models.losses.loss_terms import Affine, LossTerms
 from dssm_assets.core.models.losses.registry import LOSSES

@@ -21,9 +21,8 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.retrieval.index import ShippedIndex, ship_index
 from dssm_assets.core.samples.negatives import count_positives
-from dssm_assets.core.serving.fg_packing import pack_fg
+from dssm_assets.core.serving.bundle_contents import pack_fg, rank_popular_items
 from dssm_assets.core.serving.golden import RunTower, TowerDifference, compare_item_tower, compare_user_tower
-from dssm_assets.core.serving.popular_items import rank_popular_items
 from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
 from dssm_assets.core.serving.tower_layout import OUTPUT, describe_towers
 from dssm_assets.steps.served_vectors import BundleInputs, BundleItems, BundleUsers, open_inputs, write_items, write_users

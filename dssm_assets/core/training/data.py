@@ -27,8 +27,8 @@ from dssm_assets.core.columns import EVENT_TIME_MS, ITEM_ROW, USER_ROW, WEIGHT
 from dssm_assets.core.config.model import History, HistoryCut, Model
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.history_reader import HistoryReader
-from dssm_assets.core.models.samplers.corpus_samplers import CorpusSamplers
 from dssm_assets.core.models.samplers.hard import HardEdges
+from dssm_assets.core.models.samplers.registry import CorpusSamplers
 from dssm_assets.core.models.samplers.sampler import NegativeSampler
 from dssm_assets.core.models.tower_input import SideReader, TowerInput, merge_sides
 from dssm_assets.core.models.tower_spec import Side, TowerSpec

@@ -19,7 +19,7 @@ from dssm_assets.core.errors import Fault
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.fit_history import FitHistory
+from dssm_assets.core.training.fit_report import FitHistory
 from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
 
 if TYPE_CHECKING:

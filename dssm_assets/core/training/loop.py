@@ -29,13 +29,11 @@ from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batches import epoch_batches
 from dssm_assets.core.training.compute import ComputeContext, device_of, is_bfloat16
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.fit_history import FitHistory
 from dssm_assets.core.training.fit_options import FitContext, embedding_start
-from dssm_assets.core.training.fit_report import FitClock, FitResult, Progress, fit_report
-from dssm_assets.core.training.step_hooks import ItemQueue, StepHook
+from dssm_assets.core.training.fit_report import FitClock, FitHistory, FitResult, Progress, fit_report
+from dssm_assets.core.training.step_hooks import ItemQueue, StepHook, WeightAverage
 from dssm_assets.core.training.trainer import Trainer
 from dssm_assets.core.training.validation import EpochEvaluator
-from dssm_assets.core.training.weight_average import WeightAverage
 
 _BEST = "best."
 """Prefix of the best epoch's weights in a stored state."""

@@ -1,19 +1,22 @@
-"""What else a step may do: a protocol, and the queue of earlier batches' items.
+"""What else a training step may do: the hook protocol, the queue of earlier batches' items, the moving average of weights.
 
-Belongs here: `StepHook`. Does not belong here: the step (`trainer`), the moving average (`weight_average`).
+Does not belong here: the step itself (`trainer`).
 
 Letters: B samples, D vector width.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.optimisers import RowGradients
 
 
@@ -96,3 +99,88 @@ class ItemQueue(StepHook):
         """Restores what `state` returned."""
         self._vectors.clear()
         self._vectors.extend(state[str(place)].to(self._device) for place in range(len(state)))
+
+
+class WeightAverage(StepHook):
+    """The moving average of the towers' weights, updated after every step."""
+
+    name = "average"
+
+    def __init__(self, two_tower: TwoTower, decay: float) -> None:
+        """Begins with the current weights.
+
+        Args:
+            two_tower: the towers whose parameters and tables are averaged.
+            decay: of every step but the first ones, above 0 and below 1.
+        """
+        self._towers, self._decay = two_tower, decay
+        tables = two_tower.tables
+        self._dense = {name: p.detach().clone() for name, p in two_tower.named_parameters()}
+        self._rows = {dim: tables.table(dim).clone() for dim in tables.dims}
+        self._log_at = {dim: tables.table(dim).new_zeros(len(tables.table(dim)), dtype=torch.float64) for dim in tables.dims}
+        self._clock = torch.zeros(2, dtype=torch.float64)  # steps done; sum of the logs of their decays
+
+    def before_update(self, update: Update) -> None:
+        """Brings the averages of the rows that are about to change up to date with the steps that did not read them."""
+        for found in (block for whole in update.rows for block in whole.blocks()):
+            self._catch_up_rows(found.dim, found.rows)
+
+    def after_update(self, update: Update) -> None:
+        """Adds the new weights to the average."""
+        done = int(self._clock[0])
+        decay = min(self._decay, (1 + done) / (10 + done))
+        self._clock += torch.tensor([1.0, math.log(decay)], dtype=torch.float64)
+        with torch.no_grad():
+            for name, parameter in self._towers.named_parameters():
+                self._dense[name].lerp_(parameter, 1.0 - decay)
+            for found in (block for whole in update.rows for block in whole.blocks()):
+                average, weight, rows = self._rows[found.dim], self._towers.tables.table(found.dim), found.rows
+                moved = torch.lerp(average.index_select(0, rows), weight.index_select(0, rows), 1.0 - decay)
+                average.index_copy_(0, rows, moved)
+                self._log_at[found.dim].index_fill_(0, rows, float(self._clock[1]))
+
+    @contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
+        """Swaps the average into the towers inside the block; they have their own weights again after it."""
+        self._catch_up_tables()
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def finish(self) -> None:
+        """Leaves the average in the towers for good; they cannot be trained any further."""
+        self._catch_up_tables()
+        self._swap()
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns everything that the average depends on except the towers, by name; not copies."""
+        state = {"place": self._clock} | {f"dense.{name}": average for name, average in self._dense.items()}
+        state |= {f"rows_{dim}": rows for dim, rows in self._rows.items()}
+        return state | {f"log_at_{dim}": at for dim, at in self._log_at.items()}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Restores what `state` returned."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
+
+    def _catch_up_rows(self, dim: int, rows: Tensor) -> None:
+        log_at, average, weight = self._log_at[dim], self._rows[dim], self._towers.tables.table(dim)
+        left = (float(self._clock[1]) - log_at.index_select(0, rows)).exp_().float()[:, None]
+        average.index_copy_(0, rows, torch.lerp(weight.index_select(0, rows), average.index_select(0, rows), left))
+
+    def _catch_up_tables(self) -> None:
+        for dim in self._towers.tables.dims:
+            log_at, average = self._log_at[dim], self._rows[dim]
+            left = (float(self._clock[1]) - log_at).exp_().float()[:, None]
+            torch.lerp(self._towers.tables.table(dim), average, left, out=average)
+            log_at.fill_(float(self._clock[1]))
+
+    def _swap(self) -> None:
+        """Exchanges the towers' weights and the average by exchanging their storage: nothing is copied."""
+        averages = {**self._dense, **{f"tables.{dim}": rows for dim, rows in self._rows.items()}}
+        live = dict(self._towers.named_parameters())
+        live_tables = {f"tables.{dim}": self._towers.tables.table(dim) for dim in self._towers.tables.dims}
+        for name, weight in {**live, **live_tables}.items():
+            weight.data, averages[name].data = averages[name].data, weight.data

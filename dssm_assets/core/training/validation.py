@@ -33,8 +33,8 @@ from dssm_assets.core.retrieval.interests import flatten_interests, search_inter
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.core.samples.sample_tables import DAY, ITEM_INDEX, USER_INDEX
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.fit_history import EpochScore
 from dssm_assets.core.training.fit_options import prior_search
+from dssm_assets.core.training.fit_report import EpochScore
 from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
 
 BLOCK_ROWS = 2048

@@ -13,9 +13,8 @@ from dssm_assets.core.config.model import Model, Similarity
 from dssm_assets.core.config.training import StepPlan, Training
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.models.tower_spec import tower_spec
-from dssm_assets.core.training.fit_history import EpochScore
 from dssm_assets.core.training.fit_options import FitContext
-from dssm_assets.core.training.fit_report import FitResult, Progress
+from dssm_assets.core.training.fit_report import EpochScore, FitResult, Progress
 from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
 from dssm_assets.core.training.loop import fit
 from dssm_assets.core.training.model_format import model_to_bytes

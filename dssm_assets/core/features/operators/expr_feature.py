@@ -12,8 +12,7 @@ from dssm_assets.core.features.column_values import number_values, number_vector
 from dssm_assets.core.features.expressions import ExpressionText, Source, parse_expression
 from dssm_assets.core.features.formula.formula import Column, Formula, parse_formula
 from dssm_assets.core.features.formula.functions import Vectors
-from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
-from dssm_assets.core.features.operators.numeric_operator import NumericOperator
+from dssm_assets.core.features.operators.base import MULTI_SEPARATOR, NumericOperator
 
 
 class ExprFeature(NumericOperator):

@@ -18,8 +18,7 @@ from dssm_assets.core.features import column_values
 from dssm_assets.core.features.column_values import Numbers
 from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.formula.formula import NormalizerText, normalize
-from dssm_assets.core.features.operators.base import VOCABULARY_KEYS, CategoryKeys, NumberKeys, Operator
-from dssm_assets.core.features.operators.numeric_operator import check_numeric_default
+from dssm_assets.core.features.operators.base import VOCABULARY_KEYS, CategoryKeys, NumberKeys, Operator, check_numeric_default
 
 
 class Combiner(StrEnum):

@@ -16,8 +16,7 @@ from dssm_assets.core.features import column_values
 from dssm_assets.core.features.column_values import Numbers
 from dssm_assets.core.features.expressions import ExpressionText
 from dssm_assets.core.features.maps import KeyValues, key_values
-from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
-from dssm_assets.core.features.operators.numeric_operator import NumericOperator
+from dssm_assets.core.features.operators.base import MULTI_SEPARATOR, NumericOperator
 
 
 class KvDotProduct(NumericOperator):

@@ -16,8 +16,7 @@ from pydantic import Field
 
 from dssm_assets.core.features.column_values import Numbers
 from dssm_assets.core.features.expressions import ExpressionText
-from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
-from dssm_assets.core.features.operators.numeric_operator import NumericOperator
+from dssm_assets.core.features.operators.base import MULTI_SEPARATOR, NumericOperator
 from dssm_assets.core.features.text import terms
 from dssm_assets.core.features.text.terms import Terms
 

@@ -13,8 +13,7 @@ from dssm_assets.core.arrays import ragged
 from dssm_assets.core.features import column_values
 from dssm_assets.core.features.expressions import ExpressionText
 from dssm_assets.core.features.formula.formula import normalize
-from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
-from dssm_assets.core.features.operators.numeric_operator import NumericOperator, check_numeric_default
+from dssm_assets.core.features.operators.base import MULTI_SEPARATOR, NumericOperator, check_numeric_default
 
 
 class RawFeature(NumericOperator):

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dssm_assets.core.models.losses.loss_terms import LossTerms
-from dssm_assets.core.models.losses.row_chunks import (
+from dssm_assets.core.models.losses.loss_terms import (
+    LossTerms,
     add_product,
     at_least_float32,
     count_unmasked_columns,

@@ -28,8 +28,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dssm_assets.core.models.losses.loss_terms import Affine, LossTerms
-from dssm_assets.core.models.losses.row_chunks import RowChunk, add_product, at_least_float32, row_chunks, to_factor
+from dssm_assets.core.models.losses.loss_terms import (
+    Affine,
+    LossTerms,
+    RowChunk,
+    add_product,
+    at_least_float32,
+    row_chunks,
+    to_factor,
+)
 
 _LOG2_E = 1 / math.log(2)
 _NARROW = 30.0

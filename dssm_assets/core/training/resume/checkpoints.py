@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from dssm_assets.core.errors import StorageError
-from dssm_assets.core.training.fit_history import EpochScore, FitHistory
 from dssm_assets.core.training.fit_options import Checkpoints
+from dssm_assets.core.training.fit_report import EpochScore, FitHistory
 from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
 
 _MAGIC: Final = b"DSSMFS01"

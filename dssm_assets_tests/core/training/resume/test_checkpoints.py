@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dssm_assets.core.errors import StorageError
-from dssm_assets.core.training.fit_history import EpochScore, FitHistory
+from dssm_assets.core.training.fit_report import EpochScore, FitHistory
 from dssm_assets.core.training.resume.checkpoints import read_state, state_chunks
 
 TENSORS = {

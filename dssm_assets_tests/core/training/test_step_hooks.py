@@ -11,8 +11,7 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.optimisers import RowGradients
-from dssm_assets.core.training.step_hooks import Update
-from dssm_assets.core.training.weight_average import WeightAverage
+from dssm_assets.core.training.step_hooks import Update, WeightAverage
 from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, fitted
 
 SPEC = tower_spec(FEATURES, Model(**SMALL_MODEL))

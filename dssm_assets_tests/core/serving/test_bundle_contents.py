@@ -6,11 +6,13 @@ import hashlib
 import json
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.errors import FeatureSpecError
 from dssm_assets.core.features.generator import FeatureGenerator
-from dssm_assets.core.serving.fg_packing import pack_fg
+from dssm_assets.core.serving.bundle_contents import pack_fg, rank_popular_items
 
 CONTENT = {"/etc/words/colour.txt": b"red\nblue\n", "../colour.txt": b"green\n"}
 
@@ -50,3 +52,15 @@ def test_unreadable_file_is_named() -> None:
 
     with pytest.raises(FeatureSpecError, match=r"colour\.txt"):
         pack_fg(fg(), missing)
+
+
+def test_popular_items_are_sorted_by_count_then_id() -> None:
+    counts = pa.table({"item_id": ["d", "a", "x", "b", "c"], "count": pa.array([2, 5, 9, 2, 0], pa.int64())})
+    found = rank_popular_items(counts, IdIndex(pa.array(["b", "c", "d", "a"])))
+    # x is not in the corpus and c has no positive event.
+    assert found.to_pylist() == [{"item_id": "a", "count": 5}, {"item_id": "b", "count": 2}, {"item_id": "d", "count": 2}]
+
+
+def test_popular_items_without_positives_are_empty() -> None:
+    counts = pa.table({"item_id": pa.array([], pa.int64()), "count": pa.array([], pa.int64())})
+    assert rank_popular_items(counts, IdIndex(pa.array([1, 2]))).num_rows == 0
