@@ -1,1 +1,1 @@
-"""Benchmarks: run by hand, each one command; the tests beside them run them tiny."""
+"""Benchmarks: each is one command to run by hand. The tests in this folder run them on tiny data."""

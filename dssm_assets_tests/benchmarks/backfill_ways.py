@@ -1,6 +1,6 @@
-"""The two ways to make many dates, each for a process of its own: as a backfill, and one by one.
+"""The two ways to build many dates, each for a process of its own: as a backfill, and one by one.
 
-Belongs here: the runs of each way and what they cost. Does not belong here: comparing them (`backfill.py`).
+Belongs here: the runs of each way and their cost. Does not belong here: comparing them (`backfill.py`).
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ WINDOWED: Final = [
 ]
 
 
-def make_history(world: dict[str, Any], window: int, folder: str) -> None:
-    """Makes the daily tables up to the first day that has a window before it."""
+def build_history(world: dict[str, Any], window: int, folder: str) -> None:
+    """Builds the daily tables up to the first day that has a whole window before it."""
     made = World(**world)
     worlds.materialize(load_world(made, Path(folder), window), worlds.DAILY, _history(made, window))
 
 
-def make_dates(world: dict[str, Any], window: int, folder: str, is_one_by_one: bool) -> dict[str, Any]:
-    """Makes the dates one way; returns its CPU seconds by work, its runs, and the daily partitions that it made."""
+def build_dates(world: dict[str, Any], window: int, folder: str, is_one_by_one: bool) -> dict[str, Any]:
+    """Builds the dates one way. Returns its CPU seconds by work, its number of runs, and of daily partitions built."""
     made = World(**world)
-    loaded, dates = load_world(made, Path(folder), window), dates_of(made, window)
+    loaded, dates = load_world(made, Path(folder), window), measured_dates(made, window)
     for names in (worlds.DAILY, WINDOWED):
         worlds.materialize(loaded, names, _history(made, window)[-1:])
     instance, cpu_s = dg.DagsterInstance.ephemeral(), {"daily tables": 0.0, "windowed tables": 0.0}
@@ -45,13 +45,13 @@ def make_dates(world: dict[str, Any], window: int, folder: str, is_one_by_one: b
     events = [instance.fetch_materializations(dg.AssetKey(name), limit=10_000).records for name in worlds.DAILY]
     stored = open_workspace(loaded).tables.partitions.days(WINDOWED[-1])
     assert stored[-len(dates) :] == dates
-    return {"cpu_s": cpu_s, "runs": instance.get_runs_count(), "made": sum(map(len, events))}
+    return {"cpu_s": cpu_s, "runs": instance.get_runs_count(), "built": sum(map(len, events))}
 
 
 def _history(world: World, window: int) -> list[str]:
-    return [world.eve, *world.log_days[: window + 1]]
+    return [world.day_before_log, *world.log_days[: window + 1]]
 
 
-def dates_of(world: World, window: int) -> list[str]:
-    """Returns the days of the log that have a whole window before them, the first of those left out."""
+def measured_dates(world: World, window: int) -> list[str]:
+    """Returns the days of the log that have a whole window before them, without the first, which warms up the process."""
     return world.log_days[window + 1 :]

@@ -1,12 +1,12 @@
 """The daily chain of one evaluation day on a generated world: its configuration, its steps, and one step in a process.
 
-    daily      every daily table over the eve of the log and all its days, each in one run, as a backfill makes them
+    daily      every daily table over the day before the log and all days of the log, each in one run, as in a backfill
     windowed   everything from training_window to serving_bundle, for the last day of the log
 
-All steps of the graph. Towers are small and trained for one epoch: what is measured is what the tables
-cost, not what a good model costs.
+The chain has all steps of the graph. Towers are small and trained for one epoch: the benchmark measures the cost of the
+tables, not of a good model.
 
-Belongs here: what is run. Does not belong here: limits (`memory_limit.py`), the command and its tables (`daily_chain.py`).
+Belongs here: which steps run, and on which configuration. Does not belong here: limits (`memory_limit.py`), the command and its tables (`daily_chain.py`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _HISTORY: Final = {
 
 @dataclass(frozen=True)
 class ChainStep:
-    """A step of the graph by name, and whether it takes one run per day."""
+    """A step of the graph by name, and whether it builds a window (once) or days."""
 
     module: str
     name: str
@@ -48,14 +48,14 @@ class ChainStep:
 
 
 def chain_steps() -> list[ChainStep]:
-    """Returns the steps of the graph in its order, the daily ones first."""
+    """Returns the steps of the graph in topological order, daily steps first."""
     from dssm_assets.defs.asset_table import all_rows
     from dssm_assets.defs.lazy_steps import LazyStep
 
     steps = []
     for row in all_rows():
         if not isinstance(row.step, LazyStep):
-            raise TypeError(f"asset {row.name}: a step that is named by its module, got {type(row.step).__name__}")
+            raise TypeError(f"asset {row.name}: expected a LazyStep, got {type(row.step).__name__}")
         steps.append(ChainStep(row.step.module, row.name, row.is_windowed))
     return sorted(steps, key=lambda step: step.is_windowed)
 
@@ -82,7 +82,7 @@ def chain_config(world: World, window: int, engine_memory: str, max_users: int |
 
 
 def write_chain(world: dict[str, Any], folder: str, window: int, engine_memory: str, max_users: int | None = None) -> None:
-    """Writes the source tables and, beside them, the configuration."""
+    """Writes the source tables and the configuration into the folder."""
     made, at = World(**world), Path(folder)
     write_world(made, at)
     text = yaml.safe_dump(chain_config(made, window, engine_memory, max_users), sort_keys=False)
@@ -90,16 +90,16 @@ def write_chain(world: dict[str, Any], folder: str, window: int, engine_memory: 
 
 
 def run_step(world: dict[str, Any], folder: str, step: dict[str, Any]) -> dict[str, Any]:
-    """Runs a step over its days in this process; returns its cost and the bytes that it wrote."""
+    """Runs a step over its days in this process. Returns its cost and the bytes that it wrote."""
     (cost,) = run_steps(world, folder, [step])
     return cost
 
 
 def run_steps(world: dict[str, Any], folder: str, steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Runs steps one after the other in this process; returns the cost of each, see `run_step`.
+    """Runs steps one after the other in this process. Returns the cost of each, see `run_step`.
 
     Raises:
-        RuntimeError: a check that stops what is behind has failed; that the hit rate is poor stops nothing here.
+        RuntimeError: a blocking check failed. A low hit rate does not count.
     """
     made, workspace = World(**world), open_workspace(_loaded(Path(folder)))
     return [_run(workspace, made, ChainStep(**step)) for step in steps]
@@ -120,8 +120,8 @@ def _run(workspace: Workspace, world: World, step: ChainStep) -> dict[str, Any]:
 
 
 def daily_days(world: World) -> Sequence[str]:
-    """Returns the days of the daily tables: the eve, as of which the first samples' features hold, and the log."""
-    return [world.eve, *world.log_days]
+    """Returns the days of the daily tables: the log, and the day before it, which has the features of the first samples."""
+    return [world.day_before_log, *world.log_days]
 
 
 def _loaded(folder: Path) -> LoadedConfig:

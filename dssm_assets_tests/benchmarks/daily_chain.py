@@ -1,14 +1,14 @@
-"""The daily chain of one evaluation day under a limit on memory, step by step; and how its cost grows with the rows.
+"""Measures the daily chain of one evaluation day under a memory limit, step by step, and how its cost grows with the rows.
 
     python -m dssm_assets_tests.benchmarks.daily_chain --rows 10000000 --limit-mib 2048 --report 10m.json
     python -m dssm_assets_tests.benchmarks.daily_chain --compare 1m.json 10m.json 30m.json
 
-Every step runs in a process of its own that cannot allocate more than the limit (`memory_limit.py`), from the source tables
-to the hit rate (`chain_steps.py`). Rows are those of the window; the log has one day more, which is scored. By default there
-is a user for 20 rows and an item for 50, so a world of ten times the rows has ten times the users and items too.
+Every step (`chain_steps.py`) runs in a process of its own that cannot allocate more than the limit (`memory_limit.py`). Rows
+are those of the window. The log has one more day, which is scored. By default there is one user per 20 rows and one item per
+50, so a world with ten times the rows also has ten times the users and items.
 
-Belongs here: running all steps, the report as JSON, its tables. Does not belong here: the steps and the limit; what the
-figures say of larger worlds (`capacity.py`).
+Belongs here: running all steps, the report as JSON, its tables. Does not belong here: the steps, the limit, and projections
+to larger worlds (`capacity.py`).
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from dssm_assets_tests.benchmarks.chain_steps import ChainStep, chain_steps, run
 from dssm_assets_tests.benchmarks.memory_limit import Limited, run_limited
 from dssm_assets_tests.benchmarks.world import World
 
-ENGINE_FRAC = 4
-"""The engine gets one in so many parts of the limit: it holds more than it counts, and what reads from it holds some too."""
+ENGINE_DIVISOR = 4
+"""The engine gets the limit divided by this: it uses more memory than it counts, and the rows read from it need some too."""
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """What a step took over its days.
+    """The cost of a step over its days.
 
     Attributes:
         name: the asset.
-        days: partitions that were made.
+        days: number of partitions that were built.
         rows: rows of these partitions.
         bytes: size of their files.
-        cpu_s: user and system time, libraries loaded on first use included.
-        counted_mib: the most that the limit counted.
-        resident_mib: the most anonymous memory that was resident.
+        cpu_s: user and system time, including the loading of libraries.
+        counted_mib: peak of the memory that the limit counts.
+        resident_mib: peak of resident anonymous memory.
     """
 
     name: str
@@ -55,14 +55,14 @@ class StepCost:
 
 @dataclass(frozen=True)
 class ChainReport:
-    """A chain that went through.
+    """The costs of a complete chain.
 
     Attributes:
-        world: what it ran over.
-        window: days that are learned from.
-        limit_mib: memory of each step.
-        steps: in their order.
-        max_users: of the evaluation day that were scored at most; None: all.
+        world: the generated world.
+        window: number of training days.
+        limit_mib: memory limit of each step; None: no limit.
+        steps: costs of the steps, in the order in which they ran.
+        max_users: at most this many users of the evaluation day were scored; None: all.
     """
 
     world: World
@@ -83,7 +83,7 @@ class ChainReport:
 
     @property
     def peak_mib(self) -> float:
-        """The most that the limit counted in any step."""
+        """The highest counted memory of any step."""
         return max(step.counted_mib for step in self.steps)
 
     def to_json(self) -> str:
@@ -99,7 +99,7 @@ class ChainReport:
 
 
 def chain_world(rows: int, window: int, users: int | None = None, items: int | None = None, seed: int = 17) -> World:
-    """Returns the world whose window has so many rows, with one day more that is scored."""
+    """Returns the world whose window has this many rows; its log has one more day, which is scored."""
     return World(rows * (window + 1) // window, users or rows // 20, items or rows // 50, window + 1, seed)
 
 
@@ -110,49 +110,49 @@ def measure(
     window: int,
     limit_mib: int | None,
     max_users: int | None = None,
-    told: Callable[[StepCost], None] = lambda _: None,
+    on_step: Callable[[StepCost], None] = lambda _: None,
     run: Callable[..., Limited] = run_limited,
     steps: Sequence[ChainStep] | None = None,
     done: Sequence[StepCost] = (),
 ) -> ChainReport:
-    """Returns what every step of the chain takes under the limit.
+    """Returns the cost of every step of the chain under the limit.
 
     Args:
         world: its size and seed; the last day of its log is scored.
-        folder: for everything that is written; what stands there already of the same world is written over.
-        window: days before the scored one that are learned from.
+        folder: where everything is written; files of the same world are overwritten.
+        window: number of training days before the scored day.
         limit_mib: memory that no step may exceed; None: no limit.
-        max_users: that are scored at most; None: all.
-        told: of each step when it is done.
+        max_users: score at most this many users; None: all.
+        on_step: called after each step.
         run: starts a process.
-        steps: by default all.
-        done: steps that were measured in this folder already, the first ones; they are not run again.
+        steps: the steps to run; None: all.
+        done: costs of the first steps, measured in this folder before; these steps do not run again.
 
     Raises:
-        MemoryError: a step did not go through.
+        MemoryError: a step failed.
     """
-    engine = f"{max((limit_mib or 2048) // ENGINE_FRAC, 64)}MB"
+    engine = f"{max((limit_mib or 2048) // ENGINE_DIVISOR, 64)}MB"
     if not done:
-        asked = {"window": window, "engine_memory": engine, "max_users": max_users}
-        run(write_chain, None, world=asdict(world), folder=str(folder), **asked)
+        settings = {"window": window, "engine_memory": engine, "max_users": max_users}
+        run(write_chain, None, world=asdict(world), folder=str(folder), **settings)
     costs = list(done)
     for step in (chain_steps() if steps is None else steps)[len(done) :]:
         seen = run(run_step, limit_mib, world=asdict(world), folder=str(folder), step=asdict(step))
         cost = {name: seen.result[name] for name in ("name", "days", "rows", "bytes", "cpu_s")}
         costs.append(StepCost(**cost, counted_mib=seen.counted_mib, resident_mib=seen.resident_mib))
-        told(costs[-1])
+        on_step(costs[-1])
     return ChainReport(world, window, limit_mib, tuple(costs), max_users)
 
 
 def exponent(rows: Sequence[int], cost: Sequence[float]) -> float:
-    """Returns b of the line log(cost) = a + b log(rows) by least squares: 1 is linear growth, 2 quadratic."""
+    """Returns the least-squares slope b of log(cost) = a + b log(rows): 1 is linear growth, 2 is quadratic."""
     points = [(math.log(at), math.log(max(spent, 1e-3))) for at, spent in zip(rows, cost, strict=True)]
     x, y = (sum(values) / len(points) for values in zip(*points, strict=True))
     return sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points)
 
 
 def render(report: ChainReport) -> str:
-    """Returns the report as a table of Markdown."""
+    """Returns the report as a title and a Markdown table."""
     world, limit = report.world, "no limit" if report.limit_mib is None else f"limit {report.limit_mib:,} MiB"
     title = f"{report.rows:,} rows in {report.window} days, {world.users:,} users, {world.items:,} items, seed {world.seed}; {limit}"
     title += "" if report.max_users is None else f"; {report.max_users:,} users scored at most"
@@ -192,7 +192,7 @@ def compare(reports: Sequence[ChainReport]) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table of Markdown, figures to the right."""
+    """Returns a Markdown table with right-aligned figures."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -200,26 +200,26 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dssm_assets_tests.benchmarks.daily_chain", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="events in the window")
-    parser.add_argument("--users", type=int, help="default: one for 20 rows")
-    parser.add_argument("--items", type=int, help="default: one for 50 rows")
-    parser.add_argument("--window", type=int, default=30, help="days that are learned from")
+    parser.add_argument("--users", type=int, help="default: one per 20 rows")
+    parser.add_argument("--items", type=int, help="default: one per 50 rows")
+    parser.add_argument("--window", type=int, default=30, help="number of training days")
     parser.add_argument("--seed", type=int, default=17)
-    parser.add_argument("--limit-mib", type=int, default=2048, help="memory of each step; 0: no limit")
-    parser.add_argument("--max-users", type=int, help="users of the evaluation day that are scored at most (default: all)")
+    parser.add_argument("--limit-mib", type=int, default=2048, help="memory limit of each step; 0: no limit")
+    parser.add_argument("--max-users", type=int, help="score at most this many users of the evaluation day (default: all)")
     parser.add_argument("--until", choices=[step.name for step in chain_steps()], help="the last step (default: all)")
-    parser.add_argument("--folder", type=Path, help="where to write; it is kept (default: a temporary folder)")
+    parser.add_argument("--folder", type=Path, help="where to write, kept afterwards (default: a temporary folder)")
     parser.add_argument(
         "--report",
         type=Path,
-        help="write the figures to this JSON file, after every step; with the --folder "
-        "of a run that was stopped, go on behind the steps that it has",
+        help="write the costs to this JSON file after every step; with the --folder of an interrupted run, "
+        "continue after its last step",
     )
-    parser.add_argument("--compare", type=Path, nargs="+", help="run nothing: show the growth over these reports")
+    parser.add_argument("--compare", type=Path, nargs="+", help="run nothing; show how costs grow over these reports")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures what the arguments say and prints the table."""
+    """Runs the chain and prints its table."""
     given = _parser().parse_args(arguments)
     if given.compare:
         reports = [ChainReport.from_json(path.read_text(encoding="utf-8")) for path in given.compare]
@@ -228,9 +228,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     world = chain_world(given.rows, given.window, given.users, given.items, given.seed)
     limit = given.limit_mib or None
     max_users = given.max_users
-    done = _done(given.report, ChainReport(world, given.window, limit, (), max_users)) if given.folder else []
+    done = _finished_steps(given.report, ChainReport(world, given.window, limit, (), max_users)) if given.folder else []
 
-    def told(step: StepCost) -> None:
+    def save_step(step: StepCost) -> None:
         sys.stderr.write(f"{step.name}: {step.cpu_s:.1f} s, {step.counted_mib:.0f} MiB\n")
         done.append(step)
         if given.report:
@@ -241,17 +241,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = given.folder or Path(scratch)
         steps = chain_steps()
         until = len(steps) if given.until is None else 1 + [step.name for step in steps].index(given.until)
-        asked = {"window": given.window, "limit_mib": limit, "max_users": max_users}
-        report = measure(world, folder, **asked, told=told, steps=steps[:until], done=tuple(done))
+        settings = {"window": given.window, "limit_mib": limit, "max_users": max_users}
+        report = measure(world, folder, **settings, on_step=save_step, steps=steps[:until], done=tuple(done))
     sys.stdout.write(render(report))
 
 
-def _done(path: Path | None, asked: ChainReport) -> list[StepCost]:
-    """Returns the steps of a report of the same world and settings that was written before; none of another one."""
+def _finished_steps(path: Path | None, expected: ChainReport) -> list[StepCost]:
+    """Returns the costs in an existing report of the same world and settings, else none."""
     if path is None or not path.exists():
         return []
     found = ChainReport.from_json(path.read_text(encoding="utf-8"))
-    return list(found.steps) if replace(found, steps=()) == asked else []
+    return list(found.steps) if replace(found, steps=()) == expected else []
 
 
 if __name__ == "__main__":

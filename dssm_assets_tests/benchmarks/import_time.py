@@ -1,9 +1,9 @@
-"""What it costs to import the code location, as a multiple of importing Dagster alone.
+"""Measures the import of the code location as a multiple of importing Dagster alone.
 
     python -m dssm_assets_tests.benchmarks.import_time
 
-Every run worker, schedule tick and code server pays it. A machine that does other work slows both down alike, so the ratio is
-told, of the fastest of several processes each, taken in turns.
+Every run worker, schedule tick and code server pays for it. Other work on the machine slows both down alike, so the result is
+the ratio of the fastest of several alternating processes.
 
 Belongs here: starting the processes. Does not belong here: the list of what must not be loaded (`test_import_time.py`).
 """
@@ -28,12 +28,12 @@ class ImportTime:
 
     @property
     def ratio(self) -> float:
-        """Returns how many times as long the code location takes."""
+        """The import time of the code location / that of Dagster."""
         return self.location_s / self.dagster_s
 
 
 def measure(rounds: int) -> ImportTime:
-    """Returns the fastest of so many imports of each kind, each in a process of its own."""
+    """Returns the fastest import of each kind, each in a process of its own."""
     seconds: dict[str, list[float]] = {LOCATION: [], ALONE: []}
     for _ in range(rounds):
         for what, found in seconds.items():
@@ -42,7 +42,7 @@ def measure(rounds: int) -> ImportTime:
 
 
 def run(code: str) -> str:
-    """Returns what a program prints in a process of its own, where no configuration but the packaged one is named."""
+    """Returns what a program prints in a process of its own, with the packaged configuration."""
     hidden = {"DSSM_CONFIG", "DSSM_HOME", "DAGSTER_HOME"}
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment).stdout

@@ -24,7 +24,7 @@ KINDS = (IndexKind.FLAT, IndexKind.HNSW, IndexKind.IVF)
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one kind."""
+    """The measurements of one kind of index."""
 
     kind: str
     parameters: dict[str, int]

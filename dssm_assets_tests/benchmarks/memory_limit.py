@@ -1,17 +1,17 @@
-"""Work under a limit on memory: a fresh process that cannot allocate more, and how much of it it used.
+"""Runs a function in a fresh process under a memory limit, and measures the memory that it uses.
 
-The limit is RLIMIT_DATA, which the kernel enforces on the private memory of a process: what it has asked for to write in,
-heap, stacks of threads and reserves of allocators included, touched or not. So it bounds resident anonymous memory from
-above. Files that are mapped to be read do not count: the kernel takes their pages back whenever it wants them, which is how
-the library reads its large tables. (RLIMIT_AS would count them, and with them every shared library.) An allocation beyond
-the limit fails in the process that made it, with an error of the library that asked.
+The limit is RLIMIT_DATA, which the kernel enforces on the private writable memory of a process, touched or not: heap, thread
+stacks, reserves of allocators. So it is an upper bound of resident anonymous memory. Files that are mapped for reading do not
+count, because the kernel can drop their pages at any time; the library reads its large tables in this way. (RLIMIT_AS would
+count them, and every shared library too.) An allocation beyond the limit fails in the process, with an error of the library
+that needed it.
 
-A cgroup (`docker run --memory`, a pod's limit) counts pages instead: resident anonymous memory and files in the cache, the
-latter given back before anything fails. What stays under the limit here stays under a cgroup of the same size.
+A cgroup (`docker run --memory`, a pod's limit) counts pages instead: resident anonymous memory and cached files, and it drops
+the latter before anything fails. A process that stays under the limit here stays under a cgroup of the same size.
 
-Arrow's default allocator reserves whole gibibytes at once, so the process uses malloc instead, whose arenas are few.
+Arrow's default allocator reserves whole gibibytes at once, so the process uses malloc with few arenas.
 
-Belongs here: the limit, the process and what was seen of it. Does not belong here: the work; costs (`process_cost.py`).
+Belongs here: the limit, the process and its memory. Does not belong here: the function; CPU time (`process_cost.py`).
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _LAST_CHARACTERS: Final = 3_000
 
 @dataclass(frozen=True)
 class Limited:
-    """What a limited process returned and the most that it used at once, read from outside every 10 ms.
+    """The result of a limited process and its peak memory, sampled from outside every 10 ms.
 
     Attributes:
-        result: of the work.
-        counted_mib: what the limit counts.
-        resident_mib: resident memory that is its own, without mapped files.
+        result: the result of the function.
+        counted_mib: peak of the memory that the limit counts.
+        resident_mib: peak of resident anonymous memory, without mapped files.
     """
 
     result: Any
@@ -51,15 +51,15 @@ class Limited:
 
 
 def run_limited(work: Callable[..., Any], limit_mib: int | None, /, **arguments: Any) -> Limited:
-    """Returns what a module's function returns in a fresh process that may not use more than a limit.
+    """Runs a module's function in a fresh process under a memory limit; returns its result and peak memory.
 
     Args:
-        work: a function of a module; arguments and result go through JSON.
-        limit_mib: the limit in MiB, None for none.
-        arguments: of the function.
+        work: a function of a module; arguments and result are passed as JSON.
+        limit_mib: the limit in MiB; None: no limit.
+        arguments: arguments of the function.
 
     Raises:
-        MemoryError: it failed; the message ends with what it wrote. (Most often for want of memory, but not always.)
+        MemoryError: the process failed, usually but not always for lack of memory. The message ends with its stderr.
     """
     command = [sys.executable, "-m", __name__, str(limit_mib or 0), work.__module__, work.__qualname__, json.dumps(arguments)]
     counted = resident = 0.0
@@ -67,19 +67,19 @@ def run_limited(work: Callable[..., Any], limit_mib: int | None, /, **arguments:
         with subprocess.Popen(command, stdout=out, stderr=err, text=True, env=os.environ | _ALLOCATION) as running:
             while running.poll() is None:
                 with contextlib.suppress(OSError, ValueError):
-                    now = _seen(running.pid)
+                    now = _memory_of(running.pid)
                     counted, resident = max(counted, now[0]), max(resident, now[1])
                 time.sleep(_SECONDS)
         out.seek(0)
         err.seek(0)
         if running.returncode:
             name = f"{work.__module__}.{work.__qualname__}"
-            told = err.read()[-_LAST_CHARACTERS:]
-            raise MemoryError(f"{name} ended with {running.returncode} under {limit_mib} MiB:\n{told}")
+            error = err.read()[-_LAST_CHARACTERS:]
+            raise MemoryError(f"{name} ended with {running.returncode} under {limit_mib} MiB:\n{error}")
         return Limited(json.loads(out.read().splitlines()[-1]), counted, resident)
 
 
-def _seen(pid: int) -> tuple[float, float]:
+def _memory_of(pid: int) -> tuple[float, float]:
     lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     found = {words[0].rstrip(":"): int(words[1]) / 1024 for words in lines if words[0] in ("VmData:", "RssAnon:")}
     return found.get("VmData", 0.0), found.get("RssAnon", 0.0)

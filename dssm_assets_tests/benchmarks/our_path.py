@@ -45,7 +45,7 @@ def prepare(world: dict[str, Any], folder: str, is_daily: bool) -> dict[str, int
     made, at = World(**world), Path(folder)
     write_world(made, at)
     workspace = open_workspace(load_world(made, at, made.days))
-    feature_days = [made.eve, *made.log_days]
+    feature_days = [made.day_before_log, *made.log_days]
     _run(source.user_table, workspace, feature_days)
     _run(source.item_table, workspace, feature_days)
     for step in (source.behavior_table, features_raw.behavior, sample.sample, features_raw.user_history):

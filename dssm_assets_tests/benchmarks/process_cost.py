@@ -1,9 +1,9 @@
-"""What a piece of work costs: CPU seconds, wall seconds and peak memory, in a process of its own.
+"""Measures a block of work or a function in a fresh process: CPU seconds, wall seconds and peak memory.
+
+Peak memory is the high-water mark of the process. On Linux it is reset before each block, so every block has its own. On
+other systems it never falls, so a block shows the highest mark so far.
 
 Belongs here: starting the process and reading its counters. Does not belong here: the work, tables of figures.
-
-Peak memory is the high-water mark of the process; on Linux it is set back before each piece, so that every piece has its
-own. Elsewhere it only ever rises, and a piece shows the highest mark so far.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _CLEAR = Path("/proc/self/clear_refs")
 
 @dataclass
 class Cost:
-    """What one piece of work took: CPU of the process and of its children that ended, wall clock, peak memory.
+    """The cost of a block of work: CPU time of the process and its ended children, wall time, peak memory.
 
     Attributes:
-        name: the piece.
-        rows: rows it had to work on, 0 where that says nothing.
+        name: the block.
+        rows: number of rows that were processed, 0 if that is not meaningful.
         cpu_s: user and system time.
         wall_s: elapsed time.
         peak_mib: high-water mark of resident memory in MiB.
@@ -46,7 +46,7 @@ class Cost:
 
 @contextmanager
 def measured(name: str, rows: int = 0) -> Iterator[Cost]:
-    """Yields a cost that is filled when the block ends; its rows may be set inside the block."""
+    """Yields a cost that is filled in when the block ends; `rows` may be set inside the block."""
     cost = Cost(name, rows)
     with contextlib.suppress(OSError):
         _CLEAR.write_text("5")
@@ -63,10 +63,10 @@ def cpu_seconds() -> float:
 
 
 def run_apart(work: Callable[..., Any], /, **arguments: Any) -> Any:
-    """Returns what a module's function returns when a fresh process calls it; arguments and result go through JSON.
+    """Returns the result of a module's function in a fresh process; arguments and result are passed as JSON.
 
     Raises:
-        RuntimeError: with what the process wrote, if it failed.
+        RuntimeError: the process failed; the message has its stderr.
     """
     command = [sys.executable, "-m", __name__, work.__module__, work.__qualname__, json.dumps(arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,8 +1,8 @@
-"""What is known of users and items, as numbers that an embedding table can be asked for: 0 is missing.
+"""Features of a split's users and items, as indices of embedding tables: 0 is missing.
 
-Users: gender, age bucket, occupation, the first three characters of the zip code, and themselves. Items: themselves, genres,
-release year bucket, and how often they were taken: a logarithm of the count, and of counts that decay over 7, 30 and 90 days
-up to the end of the training part, each in 20 buckets of equally many items.
+Users: gender, age bucket, occupation, the first three characters of the zip code, user id. Items: item id, genres, bucket of
+the release year, and popularity: the logarithm of the number of interactions, and of numbers that decay over 7, 30 and 90
+days up to the end of the training part, each in 20 quantile buckets.
 
 Belongs here: columns of one split's users and items. Does not belong here: how towers read them (`quality_ours.py`).
 
@@ -29,9 +29,9 @@ DECAY_DAYS = (7, 30, 90)
 COUNT_BUCKETS = 20
 USER_ID, ITEM = "user", "item"
 CODE = "code"
-"""Items once more, for embeddings that begin in closed form and stand beside the towers."""
-COUNTS = "taken"
-"""Begins the names of the columns that say how often an item was taken."""
+"""A second item id, for frozen embeddings in closed form."""
+POPULARITY_PREFIX = "popularity"
+"""Prefix of the popularity columns' names."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class FeatureColumn:
     """One feature of all users or all items.
 
     Attributes:
-        name: of the feature.
+        name: name of the feature.
         values: indices below size, 0 = missing [n].
-        offsets: where each row's values begin, and the end of the last; None: one value per row.
-        size: number of indices, 0 included.
+        offsets: row i has values[offsets[i] : offsets[i + 1]]; None: one value per row.
+        size: number of indices, including 0.
     """
 
     name: str
@@ -89,7 +89,7 @@ def user_columns(split: Split, entities: Entities, *, with_id: bool = False) -> 
 
 
 def item_columns(split: Split, entities: Entities, *, with_counts: bool = True, with_side: bool = True) -> list[FeatureColumn]:
-    """Returns the features of the split's items, themselves first."""
+    """Returns the features of the split's items, the item id first."""
     columns = [identity(ITEM, len(split.item_ids))]
     if with_side:
         items = _rows_of(entities.items, "item_id", split.item_ids)
@@ -97,18 +97,20 @@ def item_columns(split: Split, entities: Entities, *, with_counts: bool = True, 
         buckets = np.where(year == 0, 0, np.digitize(year, YEARS) + 1)
         columns += [_genres(items["genres"]), FeatureColumn("year", buckets, None, len(YEARS) + 2)]
     if with_counts:
-        columns.append(_buckets(f"{COUNTS}_ever", np.log(popularity(split) + 1.0)))
-        columns += [_buckets(f"{COUNTS}_{days}d", np.log(recent_popularity(split, days) + 0.1)) for days in DECAY_DAYS]
+        columns.append(_buckets(f"{POPULARITY_PREFIX}_ever", np.log(popularity(split) + 1.0)))
+        columns += [
+            _buckets(f"{POPULARITY_PREFIX}_{days}d", np.log(recent_popularity(split, days) + 0.1)) for days in DECAY_DAYS
+        ]
     return columns
 
 
 def identity(name: str, count: int) -> FeatureColumn:
-    """Returns the feature that tells every row from every other."""
+    """Returns an id feature: every row has its own value."""
     return FeatureColumn(name, np.arange(count) + 1, None, count + 1)
 
 
 def popularity(split: Split) -> npt.NDArray[np.float64]:
-    """Returns how many users took each item [I]."""
+    """Returns the number of users who interacted with each item [I]."""
     return np.bincount(split.item, minlength=len(split.item_ids)).astype(np.float64)
 
 
@@ -119,7 +121,7 @@ def recent_popularity(split: Split, days: float) -> npt.NDArray[np.float64]:
 
 
 def _rows_of(table: pa.Table, key: str, ids: Ints) -> pa.Table:
-    """Returns the rows of these ids in their order; nulls for ids without a row."""
+    """Returns the rows of these ids, in their order; nulls for ids without a row."""
     places = pc.index_in(pa.array(ids), value_set=table[key].combine_chunks())
     return table.take(places)
 

@@ -2,7 +2,7 @@
 
     hit_rate@200 = sum over users of |top 200 and truth| / sum over users of |truth|
 
-Candidates are all items of the training part, found exactly. Filtered: without what the user took there. Unfiltered: with it.
+Candidates are all items of the training part, found exactly. Filtered: without items that the user interacted with in the training part. Unfiltered: with them.
 
 Belongs here: lists from vectors or scores, hit rates, their error and spread. Does not belong here: the recommenders.
 
@@ -89,9 +89,9 @@ class Run:
 
 def scored(recommender: Recommender, split: Split, samples_per_cpu_s: float) -> Run:
     """Returns the hits of a fitted recommender on a split."""
-    taken = split.seen()
+    seen = split.seen()
     hits = {}
-    for variant, excluded in ((FILTERED, taken), (UNFILTERED, None)):
+    for variant, excluded in ((FILTERED, seen), (UNFILTERED, None)):
         lists = recommender.lists(split.eval_users, K, excluded)
         is_hit = hit_ranks(lists, split.truth_row, split.truth_item) < K
         hits[variant] = np.bincount(split.truth_row[is_hit], minlength=len(split.eval_users))

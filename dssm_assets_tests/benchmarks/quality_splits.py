@@ -1,4 +1,4 @@
-"""MovieLens-like logs cut into what is learned from and what is to be foretold.
+"""Splits MovieLens-like logs into a training part and held-out truth.
 
     lastpct-P    of each user with two items or more the last P % (at least one)
     loo          of each user with three items or more the last one
@@ -47,7 +47,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Split:
-    """What is learned from, by index of user and item, and what is to be foretold.
+    """The training part and the truth of a split, by index of user and item.
 
     Attributes:
         user_ids: ids of the training part's users, ascending [U].

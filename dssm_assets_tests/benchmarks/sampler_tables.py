@@ -1,7 +1,6 @@
-"""Rows per second of the samplers' text tables, written and read: `python -m dssm_assets_tests.benchmarks.sampler_tables`.
+"""Measures writing and reading of the samplers' text tables: `python -m dssm_assets_tests.benchmarks.sampler_tables`.
 
-The tables are generated: items with two fields in attrs, users, edges between them. The best of three runs each; nothing is
-asserted. `--base FOLDER` measures the checkout in that folder too and prints it next to this one.
+The tables are generated: items with two fields in attrs, users, edges between them. Rates are the best of three runs. `--base FOLDER` measures the checkout in that folder too and prints it next to this one.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def generate_tables(rows: int) -> dict[str, pa.Table]:
 
 
 def measure(rows: int) -> Rates:
-    """Returns the rates of the package that is on the path."""
+    """Returns the rates of the importable package."""
     from dssm_assets.core.samples import sampler_tables as module
 
     # An older checkout has the same functions under other names.
@@ -63,9 +62,9 @@ def _best(work: Callable[[], Any]) -> tuple[Any, float]:
     seconds = []
     for _ in range(REPEATS):
         start = time.perf_counter()
-        made = work()
+        result = work()
         seconds.append(time.perf_counter() - start)
-    return made, min(seconds)
+    return result, min(seconds)
 
 
 def _measure_in(folder: str, rows: int) -> Rates:
@@ -81,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Rows per second of the samplers' text tables, written and read.")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--base", metavar="FOLDER", help="another checkout to compare with")
-    parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    parser.add_argument("--json", action="store_true", help="print only one JSON object")
     given = parser.parse_args(arguments)
     if given.json:
         print(json.dumps(measure(given.rows)))

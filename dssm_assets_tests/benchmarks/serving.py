@@ -1,19 +1,17 @@
-"""How fast lists are recalled: `python -m dssm_assets_tests.benchmarks.serving --items 100000`.
+"""Measures how fast lists are recalled: `python -m dssm_assets_tests.benchmarks.serving --items 100000`.
 
-A bundle of random items and users on the local disk, a server over it in a process of its own, clients on loopback in
-processes of theirs, each with one kept connection that asks, waits, asks again. Stored users at random, top-200. First the
-engine alone, called in this process by one thread. Clients and server share the machine, so on few cores the figures at
-several connections are those of the machine as a whole.
+First the engine alone is measured, called in this process by one thread. Then a server runs over a bundle of random items and
+users on the local disk, in a process of its own. Each client is a process with one persistent connection that sends one
+request after the other. Requests are for random stored users, top-200. Clients and server share the machine, so with few
+cores the figures at several connections are those of the whole machine.
 
-Vectors: 16 hidden dimensions and noise over all of them, of unit length, as towers' vectors have few directions that
-matter; independent dimensions would be harder for any index than real vectors are.
+Vectors have unit length, 16 hidden dimensions, and noise in all dimensions, because the vectors of towers have few directions
+that matter. Independent dimensions would be harder for any index than real vectors.
 
-The index is the one that a serving bundle ships for such a corpus (--index auto), searched as deep as recall@200 of .98
-needs; its recall against exact search is measured and printed. HNSW takes minutes to build for a million items, IVF a
-fraction of that.
+The index is what a serving bundle ships for such a corpus (--index auto), tuned for a recall@200 of .98. Its recall against
+exact search is printed. HNSW takes minutes to build for a million items, IVF a fraction of that.
 
-Latency is wall time and suffers from whatever else the machine does; the CPU time of the engine's and the server's process
-per request does not.
+Latency is wall time, so other work on the machine increases it. CPU time per request is not affected.
 """
 
 from __future__ import annotations
@@ -79,7 +77,7 @@ def vectors(count: int, seed: int) -> np.ndarray:
 
 
 def write(root: Path, item_count: int, kind: IndexKind) -> list[str]:
-    """Writes the bundle; returns what there is to say about it."""
+    """Writes the bundle; returns the line that describes it."""
     items, users = vectors(item_count, 1), vectors(USERS, 2)
     start = time.perf_counter()
     settings = Serving(index=kind, min_index_recall=GOAL_RECALL)
@@ -102,35 +100,35 @@ def write(root: Path, item_count: int, kind: IndexKind) -> list[str]:
     return [f"{item_count:,} items x {DIMS}, {USERS:,} users; {index}; {built}; bundle {size / 1e6:,.0f} MB"]
 
 
-def engine_alone(engine: RecallEngine, seconds: float) -> list[str]:
-    """Returns the lines of the engine called by one thread."""
+def measure_engine(engine: RecallEngine, seconds: float) -> list[str]:
+    """Measures the engine, called by one thread; returns the lines of the table."""
     faiss.omp_set_num_threads(1)
     random = np.random.default_rng(3)
     cold = UserInputs({"city": "x", "tags": ["p:1", "q:2"]}, {"item_ids": ["n0", "n1", "n2"]})
-    questions: dict[str, Callable[[], Any]] = {
+    requests: dict[str, Callable[[], Any]] = {
         "engine, stored user": lambda: engine.recall_for_user(f"user{random.integers(USERS)}", K),
         "engine, similar items": lambda: engine.similar_items(int(10_000_000 + random.integers(len(engine.bundle.items))), K),
         "engine, features": lambda: engine.recall_for_features(cold, K),
         "user tower from features alone": lambda: engine.tower.compute_vector(cold),
     }
-    return [_timed(question, seconds).line(name) for name, question in questions.items()]
+    return [_time_requests(request, seconds).line(name) for name, request in requests.items()]
 
 
-def _timed(question: Callable[[], Any], seconds: float) -> Timing:
-    question()
+def _time_requests(request: Callable[[], Any], seconds: float) -> Timing:
+    request()
     each: list[float] = []
     cpu = time.process_time()
     begin = last = time.perf_counter()
     while last - begin < seconds:
-        question()
+        request()
         now = time.perf_counter()
         each.append(now - last)
         last = now
     return Timing(np.array(each), last - begin, time.process_time() - cpu)
 
 
-def over_http(server: Server, connections: int, seconds: float, body: str | None = None) -> Timing:
-    """Returns the times of so many connections that ask at once, each from a process of its own."""
+def measure_server(server: Server, connections: int, seconds: float, body: str | None = None) -> Timing:
+    """Measures this many concurrent connections, each from a process of its own."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(connections) as pool:
         pool.map(_warm, [server.port] * connections)
@@ -146,11 +144,11 @@ def _warm(port: int) -> None:
 
 
 def _client(port: int, seconds: float, seed: int, body: str | None) -> tuple[np.ndarray, float]:
-    """Asks for some seconds over one connection; a bare socket, so that the client costs the machine little."""
+    """Sends requests over one connection for some seconds. A bare socket costs the machine little CPU time."""
     random = np.random.default_rng(seed)
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        timing = _timed(lambda: _exchange(connection, random.integers(USERS), body), seconds)
+        timing = _time_requests(lambda: _exchange(connection, random.integers(USERS), body), seconds)
     return timing.each, timing.whole
 
 
@@ -206,7 +204,7 @@ class Server:
 
     @property
     def memory_mb(self) -> float:
-        """Returns what the process holds in memory, mapped files included."""
+        """Returns the resident memory of the process, including mapped files."""
         status = Path(f"/proc/{self._process.pid}/status")
         found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text()) if status.exists() else None
         return int(found.group(1)) / 1e3 if found else float("nan")
@@ -222,25 +220,27 @@ def report(item_count: int, kind: IndexKind, seconds: float, connections: Sequen
     engine = RecallEngine.open(str(folder), is_verified=False)
     lines += [f"opened in {checked:.2f} s with every sha256, {time.perf_counter() - start:.2f} s without", ""]
     lines.append(f"{'top-' + str(K):>34}  {'p50 ms':>8}  {'p99 ms':>8}  {'requests/s':>10}  {'CPU ms':>8}")
-    lines += engine_alone(engine, seconds)
+    lines += measure_engine(engine, seconds)
     del engine
     with Server(folder) as server:
         for count in connections:
-            lines.append(over_http(server, count, seconds).line(f"GET /recall, {count} connections"))
+            lines.append(measure_server(server, count, seconds).line(f"GET /recall, {count} connections"))
         for count in connections:
-            lines.append(over_http(server, count, seconds, COLD).line(f"POST /recall features, {count} connections"))
-        lines += ["", f"server: {server.memory_mb:,.0f} MB resident, mapped files included"]
+            lines.append(measure_server(server, count, seconds, COLD).line(f"POST /recall features, {count} connections"))
+        lines += ["", f"server: {server.memory_mb:,.0f} MB resident, including mapped files"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    return [*lines, f"this process at its peak: {peak:,.0f} MB (writes the bundle)"]
+    return [*lines, f"peak of this process, which writes the bundle: {peak:,.0f} MB"]
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Prints the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--items", type=int, default=100_000, help="items in the index (default: 100,000)")
+    parser.add_argument("--items", type=int, default=100_000, help="number of items in the index (default: 100,000)")
     parser.add_argument("--index", type=IndexKind, choices=list(IndexKind), default=IndexKind.AUTO, help="(default: auto)")
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds per line (default: 3)")
-    parser.add_argument("--connections", type=int, nargs="+", default=[1, 4], help="clients at once (default: 1 4)")
+    parser.add_argument(
+        "--connections", type=int, nargs="+", default=[1, 4], help="numbers of concurrent clients (default: 1 4)"
+    )
     parsed = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="dssm-serving-") as folder:
         print("\n".join(report(parsed.items, parsed.index, parsed.seconds, parsed.connections, Path(folder))))

@@ -1,4 +1,4 @@
-"""The whole chain under a limit on memory, small: it goes through, and its memory does not follow the number of days."""
+"""The whole chain on a small world under a memory limit: it completes, and its memory does not grow with the days."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from dssm_assets_tests.benchmarks.memory_limit import Limited, run_limited
 from dssm_assets_tests.benchmarks.world import World
 
 LIMIT_MIB = 768
-"""Libraries take 500 of it, torch the most."""
+"""Libraries take 500 MiB of it, torch the most."""
 ROWS_A_DAY = 20_000
-FLAT = 1.12
-"""Of 150 MiB, with 6 days more: an index form of the window, which is what train_samples writes, would take 1.18."""
+MAX_GROWTH = 1.12
+"""Of 150 MiB, with 6 more days. Holding the window as indices, as train_samples writes it, would give 1.18."""
 TRAINED = ("dssm_model", "item_vectors", "user_vectors", "hit_counts", "hit_rate_detail", "total_hit_rate", "experiments")
-"""Steps that need towers: their memory is that of torch, and left out where days are compared."""
+"""Steps that need towers. torch dominates their memory, so they are left out of the comparison of days."""
 SERVED = ("serving_bundle",)
-"""It loads the most libraries, so it has a process of its own, as every step has in the benchmark."""
+"""It loads the most libraries, so it runs in a process of its own, as every step does in the benchmark."""
 SERVED_MIB = 1024
 
 
@@ -31,17 +31,18 @@ def _world(window: int) -> World:
 
 
 def _run(folder: Path, window: int, steps: Sequence[ChainStep], limit_mib: int = LIMIT_MIB) -> Limited:
-    asked = [asdict(step) for step in steps]
-    return run_limited(run_steps, limit_mib, world=asdict(_world(window)), folder=str(folder), steps=asked)
+    return run_limited(
+        run_steps, limit_mib, world=asdict(_world(window)), folder=str(folder), steps=[asdict(step) for step in steps]
+    )
 
 
-def test_the_chain_stays_under_a_small_limit_and_flat_in_the_days(tmp_path: Path) -> None:
+def test_chain_stays_under_a_small_limit_and_its_memory_does_not_grow_with_the_days(tmp_path: Path) -> None:
     tables = [step for step in chain_steps() if step.name not in (*TRAINED, *SERVED)]
     seen = {}
     for window in (2, 8):
         write_chain(asdict(_world(window)), str(tmp_path / str(window)), window, "128MB")
         seen[window] = _run(tmp_path / str(window), window, tables)
-    assert seen[8].resident_mib <= FLAT * seen[2].resident_mib, seen
+    assert seen[8].resident_mib <= MAX_GROWTH * seen[2].resident_mib, seen
     trained = _run(tmp_path / "8", 8, [step for step in chain_steps() if step.name in TRAINED])
     served = _run(tmp_path / "8", 8, [step for step in chain_steps() if step.name in SERVED], SERVED_MIB)
     rows = {cost["name"]: cost["rows"] for run in (seen[8], trained, served) for cost in run.result}
@@ -56,26 +57,26 @@ def _report(rows: int, **cpu_s: float) -> ChainReport:
     return ChainReport(chain_world(rows, 4), 4, 1024, steps)
 
 
-def test_the_exponent_of_linear_and_of_quadratic_growth() -> None:
+def test_exponent_is_one_for_linear_and_two_for_quadratic_growth() -> None:
     assert exponent([1, 10, 30], [2.0, 20.0, 60.0]) == pytest.approx(1.0)
     assert exponent([1, 10], [3.0, 300.0]) == pytest.approx(2.0)
 
 
-def test_the_table_of_growth_names_every_step_and_the_exponent() -> None:
+def test_growth_table_has_every_step_and_its_exponent() -> None:
     table = compare([_report(1000, fg=2.0, quick=0.1), _report(10_000, fg=20.0, quick=0.2)])
     assert "| fg | 2.0 | 20.0 | 1.00 | 300 |" in table
     assert "| quick | 0.1 | 0.2 |  | 300 |" in table  # too quick for its growth to mean anything
     assert "| CPU s | 0.001M rows | 0.01M rows | exponent | most MiB counted |" in table
 
 
-def test_a_report_survives_json_and_its_table_says_rows_per_second() -> None:
+def test_report_round_trips_through_json_and_its_table_has_rows_per_second() -> None:
     report = _report(1000, fg=2.0)
     assert ChainReport.from_json(report.to_json()) == report
     assert report.rows == 1000
     assert "| fg | 1 | 1,000 | 2.0 | 500 | 200 | 300 | 1.0 |" in render(report)
 
 
-def test_a_report_takes_up_where_it_ended(tmp_path: Path) -> None:
+def test_interrupted_chain_continues_after_its_last_step(tmp_path: Path) -> None:
     ran: list[str] = []
 
     def run(work: Any, limit: int | None, /, **arguments: Any) -> Limited:
@@ -87,9 +88,9 @@ def test_a_report_takes_up_where_it_ended(tmp_path: Path) -> None:
 
     steps = [ChainStep("fg", name, False) for name in ("one", "two", "three")]
     world = chain_world(1000, 4)
-    asked = {"window": 4, "limit_mib": 100, "run": run, "steps": steps}
-    first = measure(world, tmp_path, **asked)
+    settings: dict[str, Any] = {"window": 4, "limit_mib": 100, "run": run, "steps": steps}
+    first = measure(world, tmp_path, **settings)
     assert ran == ["one", "two", "three"]
-    again = measure(world, tmp_path, **asked, done=first.steps[:2])
+    again = measure(world, tmp_path, **settings, done=first.steps[:2])
     assert ran[3:] == ["three"]
     assert again == first

@@ -47,7 +47,12 @@ def test_features_by_hand(data: Path) -> None:
     assert year.values[1] == 2  # 1931 is past the first edge
     assert np.diff(np.asarray(genres.offsets))[[0, 1, 30]].tolist() == [1, 2, 1]
     assert all(column.values.max() < column.size and column.values.min() >= 0 for column in items.values())
-    assert [name for name in items if name.startswith("taken")] == ["taken_ever", "taken_7d", "taken_30d", "taken_90d"]
+    assert [name for name in items if name.startswith("popularity")] == [
+        "popularity_ever",
+        "popularity_7d",
+        "popularity_30d",
+        "popularity_90d",
+    ]
 
 
 def test_recent_popularity_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""The serving benchmark runs and prints what it says; no time is asserted."""
+"""The serving benchmark runs and prints its report; times are not asserted."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from dssm_assets_tests.benchmarks import serving
 
 
 @pytest.mark.parametrize("kind", [IndexKind.AUTO, IndexKind.IVF])
-def test_the_report(tmp_path, monkeypatch, kind):
+def test_serving_report_has_a_line_per_measurement(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(serving, "USERS", 1000)
     lines = serving.report(4000, kind, 0.05, [1, 2], tmp_path)
     names = [line[:34].strip() for line in lines]

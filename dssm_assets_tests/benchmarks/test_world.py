@@ -1,4 +1,4 @@
-"""The generated world: the sizes it says, skewed, and the same for the same seed."""
+"""The generated world has the configured sizes, is skewed, and is determined by its seed."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
 
 
-def test_one_seed_gives_one_world_and_another_seed_another(tmp_path: Path) -> None:
+def test_world_is_determined_by_its_seed(tmp_path: Path) -> None:
     for name, world in (("first", WORLD), ("second", WORLD), ("other", replace(WORLD, seed=18))):
         write_world(world, tmp_path / name)
     assert _files(tmp_path / "first") == _files(tmp_path / "second")
     assert not set(_files(tmp_path / "first").values()) & set(_files(tmp_path / "other").values())
 
 
-def test_files_have_the_rows_that_were_asked_for(tmp_path: Path) -> None:
+def test_files_have_the_configured_rows(tmp_path: Path) -> None:
     world = replace(WORLD, rows=11, days=3)
     write_world(world, tmp_path)
     counts = {name.removeprefix("source/"): pq.read_metadata(tmp_path / name).num_rows for name in _files(tmp_path)}
@@ -46,12 +46,12 @@ def test_files_have_the_rows_that_were_asked_for(tmp_path: Path) -> None:
     }
 
 
-def test_a_day_does_not_depend_on_the_days_before() -> None:
+def test_day_of_the_log_does_not_depend_on_earlier_days() -> None:
     assert WORLD.behavior(1).equals(WORLD.behavior(1))
     assert not WORLD.behavior(0).column("user_id").equals(WORLD.behavior(1).column("user_id"))
 
 
-def test_ids_are_those_of_the_tables_and_each_occurs_once_there() -> None:
+def test_ids_of_the_log_occur_once_in_the_tables() -> None:
     log = pa.concat_tables([WORLD.behavior(0), WORLD.behavior(1)])
     for side, size in (("user", 300), ("item", 200)):
         ids = pa.concat_tables(WORLD.entities(side)).column(f"{side}_id").to_pylist()
@@ -59,19 +59,19 @@ def test_ids_are_those_of_the_tables_and_each_occurs_once_there() -> None:
         assert set(log.column(f"{side}_id").to_pylist()) <= set(ids)
 
 
-def test_the_first_ranks_act_as_often_as_the_law_says() -> None:
+def test_ranks_follow_the_zipf_mandelbrot_distribution() -> None:
     world = World(rows=200_000, users=1_000, items=1_000, days=1)
     for side, exponent in (("user", 0.8), ("item", 1.0)):
-        counted = Counter(world.behavior(0).column(f"{side}_id").to_pylist())
+        counts = Counter(world.behavior(0).column(f"{side}_id").to_pylist())
         weights = 1 / (np.arange(1_000) + 20.0) ** exponent
         expected = 200_000 * weights / weights.sum()
-        ids = (world.users_of if side == "user" else world.items_of)(np.array([0, 100, 999])).to_pylist()
+        ids = (world.user_ids if side == "user" else world.item_ids)(np.array([0, 100, 999])).to_pylist()
         # Five standard deviations of a count.
         for rank, name in zip((0, 100, 999), ids, strict=True):
-            assert abs(counted[name] - expected[rank]) < 5 * np.sqrt(expected[rank])
+            assert abs(counts[name] - expected[rank]) < 5 * np.sqrt(expected[rank])
 
 
-def test_features_are_30_numbers_22_categories_5_combinations_2_bags() -> None:
+def test_world_has_30_numbers_22_categories_5_combinations_2_bags() -> None:
     features = parse_fg(feature_definitions()).features
     kinds = Counter((feature.operator.feature_type, feature.is_multi) for feature in features)
     assert kinds == {
@@ -83,17 +83,17 @@ def test_features_are_30_numbers_22_categories_5_combinations_2_bags() -> None:
     assert sum(feature.kind is Kind.NUMERIC for feature in features) == 30
 
 
-def test_every_event_happens_on_its_day_and_the_pipeline_reads_the_sources(tmp_path: Path) -> None:
+def test_pipeline_reads_the_sources_and_every_event_is_on_its_day(tmp_path: Path) -> None:
     write_world(WORLD, tmp_path)
     workspace = open_workspace(load_world(WORLD, tmp_path, window_days=2))
     for result, ds in zip(source.behavior_table(workspace, WORLD.log_days), WORLD.log_days, strict=True):
         assert (result.manifest.ds, result.manifest.rows) == (ds, 2_500)
         assert result.facts["rows_on_other_days"] == 0
-    (users,) = source.user_table(workspace, [WORLD.eve])
+    (users,) = source.user_table(workspace, [WORLD.day_before_log])
     assert users.manifest.rows == 300
 
 
-def test_some_attributes_are_missing_and_most_are_not() -> None:
+def test_some_attributes_are_missing() -> None:
     users = pa.concat_tables(WORLD.entities("user"))
     missing = [users.column(name).null_count for name in users.column_names if name.startswith("user_cat_")]
     # A twentieth of 300 is 15.

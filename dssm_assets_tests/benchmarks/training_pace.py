@@ -1,8 +1,8 @@
-"""What a step of training costs: CPU seconds from step to step, and the memory that the process holds.
+"""Measures training steps: CPU seconds per step, and the memory of the process.
 
-The middle step counts, so that neither the first steps nor a busy moment of the machine do.
+The median step counts, so that neither the first steps nor other work on the machine matter.
 
-Belongs here: the meter, for any interpreter that has NumPy. Does not belong here: whose steps they are.
+Belongs here: the meter, for any interpreter that has NumPy. Does not belong here: the trainings.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _WARM_UP_STEPS = 2
 
 
 class EnoughError(Exception):
-    """Ends a training that has shown its pace."""
+    """Stops a training that has run for long enough."""
 
 
 @dataclass
 class Pace:
-    """A meter that is told of every step.
+    """Collects the CPU time of every step.
 
     Attributes:
-        budget_s: CPU seconds after which enough is known.
-        least_steps: that are taken whatever they cost.
-        anonymous_mib: most memory seen after a step, pages of files left out.
+        budget_s: CPU seconds after which the training stops.
+        least_steps: number of steps to run even beyond the budget.
+        anonymous_mib: highest anonymous memory after a step, without mapped files.
     """
 
     budget_s: float
@@ -40,11 +40,11 @@ class Pace:
     _samples: list[int] = field(default_factory=list)
 
     def resume(self) -> None:
-        """Notes that steps begin, or go on after something that is no part of them."""
+        """Starts the clock, at the first step or after work that is not part of a step."""
         self._mark_s = time.process_time()
 
     def step(self, samples: int) -> None:
-        """Notes that a step over so many samples is done.
+        """Records that a step over this many samples has ended.
 
         Raises:
             EnoughError: the budget is spent.
@@ -59,13 +59,13 @@ class Pace:
 
     @property
     def samples_per_s(self) -> float:
-        """Samples per CPU second of the middle step; 0 before the first."""
+        """Samples per CPU second of the median step; 0 before the first."""
         first = min(_WARM_UP_STEPS, len(self._samples) - 1)
         rates = np.array(self._samples[first:]) / np.maximum(self._costs[first:], 1e-9)
         return float(np.median(rates)) if len(rates) else 0.0
 
     def result(self) -> dict[str, Any]:
-        """Returns what is reported: the pace, the steps it was seen over, the highest memory."""
+        """Returns samples per second, the number of steps, and the highest memory."""
         return {
             "samples_per_s": self.samples_per_s,
             "steps": len(self._samples),
@@ -75,7 +75,7 @@ class Pace:
 
 
 def memory_mib(entry: str) -> float:
-    """Returns an entry of the process's status (VmHWM: highest resident, RssAnon: resident now, files left out); 0 if unknown."""
+    """Returns an entry of the process's status (VmHWM: peak resident, RssAnon: resident without mapped files); 0 if unknown."""
     if not _STATUS.exists():
         return 0.0
     found = [line for line in _STATUS.read_text().splitlines() if line.startswith(entry)]

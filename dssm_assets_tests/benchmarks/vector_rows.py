@@ -1,4 +1,4 @@
-"""Item vectors of generated items, written in parts or whole: what `vectors.py` lets run in a process of its own.
+"""Writes item vectors of generated items, in parts or whole; `vectors.py` runs it in a process of its own.
 
 The item tower has one id feature of width 32 and one hidden layer of 64.
 """
@@ -12,12 +12,12 @@ from typing import Any
 from dssm_assets_tests.benchmarks.process_cost import measured
 
 PART_ROWS = 131_072
-"""Rows of a part: what the table store hands out at once."""
+"""Rows of a part, as the table store reads them."""
 BATCH_ROWS = 4096
 
 
 def write_vectors(items: int, dims: int, is_whole: bool) -> dict[str, float]:
-    """Returns rows per second, and the peak of resident memory before and while the vectors were made, in MiB."""
+    """Returns rows per second, and peak resident memory before and while the vectors are computed, in MiB."""
     import numpy as np
     import pyarrow as pa
     import torch

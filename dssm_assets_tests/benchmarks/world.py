@@ -1,8 +1,8 @@
-"""A generated world of any size: skewed behaviour, users and items with many columns.
+"""Generates a world of any size: a skewed log, users and items with many columns.
 
-Users and items act by a Zipf-Mandelbrot distribution. Everything follows from the seed: the day n of the log is drawn from its own
-stream, as is every block of the user and the item table, so files are written one block at a time and the same seed gives
-the same rows whatever was written before.
+Users and items follow a Zipf-Mandelbrot distribution. Everything is determined by the seed. Each day of the log and each block
+of the user and item tables has its own random stream, so files are written one block at a time, and a block does not depend
+on the blocks before it.
 
     source/users.parquet, source/items.parquet     one snapshot each, blocks of BLOCK_ROWS rows
     source/behavior/ds=YYYY-MM-DD/part.parquet     one file per day, by time
@@ -45,16 +45,16 @@ _STREAMS: Final = {"behavior": 0, "user": 1, "item": 2}
 
 @dataclass(frozen=True)
 class World:
-    """How large the world is, and the seed from which it follows.
+    """The size of the world, and the seed that determines it.
 
     Attributes:
         rows: events of the log over all days.
         users: rows of the user table.
         items: rows of the item table.
         days: days of the log.
-        seed: of everything that is drawn.
+        seed: seed of all random streams.
         start: first day of the log.
-        user_exponent: the chance of the user of rank r is proportional to 1 / (r + 20) ** user_exponent.
+        user_exponent: the probability of the user of rank r is proportional to 1 / (r + 20) ** user_exponent.
         item_exponent: the same for items.
     """
 
@@ -73,36 +73,36 @@ class World:
         return [self._day(number) for number in range(self.days)]
 
     @property
-    def eve(self) -> str:
-        """The day before the log: the first day of the calendar, as of which the first samples' features hold."""
+    def day_before_log(self) -> str:
+        """The first day of the calendar, which has the features of the first samples."""
         return self._day(-1)
 
     @property
     def evaluation_day(self) -> str:
-        """The day after the log, whose window ends with the log."""
+        """The day after the log; its window ends with the last day of the log."""
         return self._day(self.days)
 
-    def users_of(self, ranks: Any) -> pa.Array:
-        """Returns the id of each rank of a user (0 acts most): int64, scattered over 1 .. users."""
-        return pa.array(_scattered(ranks, self.users) + 1)
+    def user_ids(self, ranks: Any) -> pa.Array:
+        """Returns the user id of each rank (0 is the most active user): int64, a permutation of 1 .. users."""
+        return pa.array(_shuffle_ranks(ranks, self.users) + 1)
 
-    def items_of(self, ranks: Any) -> pa.Array:
-        """Returns the id of each rank of an item: text."""
-        return _named("i", _scattered(ranks, self.items))
+    def item_ids(self, ranks: Any) -> pa.Array:
+        """Returns the item id of each rank (0 is the most popular item): text."""
+        return _named("i", _shuffle_ranks(ranks, self.items))
 
     def day_rows(self, number: int) -> int:
-        """Returns how many events a day has (0 is the first)."""
+        """Returns the number of events of a day (0 is the first)."""
         return self.rows // self.days + (number < self.rows % self.days)
 
     def behavior(self, number: int) -> pa.Table:
-        """Returns the log of a day: user_id, item_id, event, event_time (unix ms), page; by time."""
+        """Returns the log of a day, sorted by time: user_id, item_id, event, event_time (unix ms), page."""
         rng = self._rng("behavior", number)
         count = self.day_rows(number)
         start_ms = int(dt.datetime.fromisoformat(self._day(number)).replace(tzinfo=dt.UTC).timestamp()) * 1000
         return pa.table(
             {
-                col.USER_ID: self.users_of(_ranks(rng, count, self.users, self.user_exponent)),
-                col.ITEM_ID: self.items_of(_ranks(rng, count, self.items, self.item_exponent)),
+                col.USER_ID: self.user_ids(_ranks(rng, count, self.users, self.user_exponent)),
+                col.ITEM_ID: self.item_ids(_ranks(rng, count, self.items, self.item_exponent)),
                 col.EVENT: _picked(EVENTS, (rng.random(count) < 0.1).astype(np.int32)),
                 "event_time": start_ms + np.sort(rng.integers(0, _DAY_MS, count)),
                 "page": _named("page", _ranks(rng, count, PAGES, 1.0)),
@@ -110,14 +110,14 @@ class World:
         )
 
     def entities(self, side: str) -> Iterator[pa.Table]:
-        """Yields the user or the item table in blocks, by rank."""
-        size, name_ids = (self.users, self.users_of) if side == "user" else (self.items, self.items_of)
+        """Yields the user or item table in blocks, sorted by rank."""
+        size, name_ids = (self.users, self.user_ids) if side == "user" else (self.items, self.item_ids)
         for block, first in enumerate(range(0, size, BLOCK_ROWS)):
             ranks = np.arange(first, min(first + BLOCK_ROWS, size))
             rng = self._rng(side, block)
             columns = {f"{side}_id": name_ids(ranks)}
-            columns |= {name: _number(rng, len(ranks), place) for place, name in enumerate(numbers_of(side))}
-            for name, values in zip(categories_of(side), CATEGORIES[side], strict=True):
+            columns |= {name: _number(rng, len(ranks), place) for place, name in enumerate(numeric_columns(side))}
+            for name, values in zip(categorical_columns(side), CATEGORIES[side], strict=True):
                 columns[name] = _category(rng, len(ranks), name, values)
             yield pa.table(columns | {f"{side}_tags": _tags(rng, len(ranks), side)})
 
@@ -128,13 +128,13 @@ class World:
         return np.random.Generator(np.random.PCG64([self.seed, _STREAMS[stream], number]))
 
 
-def numbers_of(side: str) -> list[str]:
-    """Returns the names of a side's numeric columns, which are those of their features."""
+def numeric_columns(side: str) -> list[str]:
+    """Returns the names of a side's numeric columns, which are also the names of their features."""
     return [f"{side}_num_{place}" for place in range(NUMBERS[side])]
 
 
-def categories_of(side: str) -> list[str]:
-    """Returns the names of a side's categorical columns, which are those of their features."""
+def categorical_columns(side: str) -> list[str]:
+    """Returns the names of a side's categorical columns, which are also the names of their features."""
     return [f"{side}_cat_{place}" for place in range(len(CATEGORIES[side]))]
 
 
@@ -166,8 +166,8 @@ def _ranks(rng: np.random.Generator, count: int, size: int, exponent: float) -> 
     return np.minimum(np.searchsorted(_distribution(size, exponent), rng.random(count), side="right"), size - 1)
 
 
-def _scattered(ranks: Any, size: int) -> Any:
-    """Returns a bijection of 0 .. size-1 that keeps no order: ids say nothing about ranks."""
+def _shuffle_ranks(ranks: Any, size: int) -> Any:
+    """Permutes 0 .. size-1, so that ids do not reveal ranks."""
     step = max(round(size * 0.618), 1)
     while math.gcd(step, size) != 1:
         step += 1
@@ -192,7 +192,7 @@ def _category(rng: np.random.Generator, count: int, name: str, values: int) -> p
 
 
 def _number(rng: np.random.Generator, count: int, place: int) -> pa.Array:
-    """Returns counts, ratios of two counts, or amounts in hundredths, in turn: what statistics of behaviour look like."""
+    """Returns counts, ratios of two counts, or amounts with two decimals, in turn, like statistics of behaviour."""
     missing = rng.random(count) < _MISSING_FRAC
     if place % 3 == 0:
         return pa.array(rng.geometric(0.05, count), pa.int64(), mask=missing)

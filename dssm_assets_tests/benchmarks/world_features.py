@@ -1,7 +1,7 @@
 """Features and configuration of the generated world: 30 numbers, 22 categories, 5 combinations, 2 bags.
 
-Categories of more than COUNTED_VALUES values, combinations and bags have hash buckets; other categories have a vocabulary
-that is counted.
+Categories of more than MAX_VOCABULARY values, combinations and bags have hash buckets; other categories have a counted
+vocabulary.
 
 Belongs here: fg.json and the pipeline's configuration. Does not belong here: the tables (`world.py`).
 """
@@ -16,10 +16,10 @@ import yaml
 
 from dssm_assets.core import columns as col
 from dssm_assets.storage.config_file import LoadedConfig, load_config
-from dssm_assets_tests.benchmarks.world import CATEGORIES, EVENTS, TAGS, World, categories_of, numbers_of
+from dssm_assets_tests.benchmarks.world import CATEGORIES, EVENTS, TAGS, World, categorical_columns, numeric_columns
 
-COUNTED_VALUES: Final = 1_000
-"""Up to so many values a category has no hash buckets."""
+MAX_VOCABULARY: Final = 1_000
+"""A category of more values has hash buckets instead of a vocabulary."""
 HASH_RATIO: Final = 5
 CONTEXT_CATEGORIES: Final = (col.HOUR, col.WEEKDAY, "page")
 COMBOS: Final = (
@@ -35,12 +35,12 @@ def feature_definitions() -> dict[str, Any]:
     """Returns the fg.json of the world: 30 numbers, 22 categories, 5 combinations, 2 bags."""
     features: list[dict[str, Any]] = []
     for side in ("user", "item"):
-        for name in numbers_of(side):
+        for name in numeric_columns(side):
             features.append(
                 {"feature_name": name, "feature_type": "raw_feature", "expression": f"{side}:{name}", "default_value": ""}
             )
-        for name, values in zip(categories_of(side), CATEGORIES[side], strict=True):
-            size = {"hash_bucket_size": values * HASH_RATIO} if values > COUNTED_VALUES else {}
+        for name, values in zip(categorical_columns(side), CATEGORIES[side], strict=True):
+            size = {"hash_bucket_size": values * HASH_RATIO} if values > MAX_VOCABULARY else {}
             features.append({**_id(name, f"{side}:{name}"), "value_dim": 1, **size})
         features.append({**_id(f"{side}_tags", f"{side}:{side}_tags"), "hash_bucket_size": TAGS[side] * HASH_RATIO})
     features += [{**_id(f"request_{name}", f"context:{name}"), "value_dim": 1} for name in CONTEXT_CATEGORIES]
@@ -51,11 +51,11 @@ def feature_definitions() -> dict[str, Any]:
 
 
 def pipeline_config(world: World, window_days: int) -> dict[str, Any]:
-    """Returns the configuration of a pipeline over the world, as the YAML file says it."""
+    """Returns the configuration of a pipeline over the world, in the form of the YAML file."""
     return {
         "name": "benchmark",
         "seed": world.seed,
-        "calendar": {"start": world.eve, "end": world.evaluation_day, "timezone": "UTC"},
+        "calendar": {"start": world.day_before_log, "end": world.evaluation_day, "timezone": "UTC"},
         "tables": {
             "user": {"uri": "{data}/source/users.parquet"},
             "item": {"uri": "{data}/source/items.parquet"},
@@ -75,7 +75,7 @@ def pipeline_config(world: World, window_days: int) -> dict[str, Any]:
 
 
 def load_world(world: World, folder: Path, window_days: int) -> LoadedConfig:
-    """Writes the configuration beside the source tables; returns it as loaded, with `folder/home` as home."""
+    """Writes the configuration next to the source tables and loads it, with `folder/home` as home."""
     path = folder / f"window_{window_days}.yaml"
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(pipeline_config(world, window_days), sort_keys=False), encoding="utf-8")

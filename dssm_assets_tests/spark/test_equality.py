@@ -109,7 +109,7 @@ def test_tables_of_the_generated_world_are_equal(cluster: Cluster, tmp_path: Pat
     write_world(WORLD, tmp_path)
     here = load_world(WORLD, tmp_path, window_days=WORLD.days)
     there = with_settings(tmp_path / f"window_{WORLD.days}.yaml", cluster.settings(), tmp_path / "there")
-    days = [WORLD.eve, *WORLD.log_days]
+    days = [WORLD.day_before_log, *WORLD.log_days]
     print(compare(here, there, days_of_steps(days, left_out=days[2:-3])))
 
 

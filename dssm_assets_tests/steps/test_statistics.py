@@ -50,7 +50,7 @@ def workspace(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Workspa
     made.tables.write(USER_ALL_FEATURE, profiles.ds, some, inputs=profiles.inputs)
     steps = [sample.item_features_fg, sample.user_features_fg]
     for step in steps:
-        list(step(made, [WORLD.eve, *DAYS]))
+        list(step(made, [WORLD.day_before_log, *DAYS]))
     for daily in (sample.sample_fg, sample.positive_sample, *(getattr(statistics, asset) for asset in COUNTS)):
         list(daily(made, DAYS))
     return made
@@ -72,7 +72,7 @@ def test_day_counted_alone_equals_the_day_counted_with_others(workspace: Workspa
 
 
 def test_table_of_several_days_is_read_once_and_coded(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, other = (workspace.need(USER_FEATURES_FG.name, ds) for ds in (WORLD.eve, DAYS[1]))
+    first, other = (workspace.need(USER_FEATURES_FG.name, ds) for ds in (WORLD.day_before_log, DAYS[1]))
     features = [feature for feature in workspace.fg_spec.features_of_side("user") if feature.kind is Kind.NUMERIC]
     feature_tables, reads = FeatureTables(workspace), []
     original = workspace.tables.read

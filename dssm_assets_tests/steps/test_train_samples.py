@@ -66,7 +66,7 @@ def joined_rows(workspace: Workspace) -> list[Row]:
 
 
 def types(workspace: Workspace) -> dict[str, pa.DataType]:
-    stored = [workspace.need(f"{name}_features_fg", WORLD.eve) for name in ("user", "item")]
+    stored = [workspace.need(f"{name}_features_fg", WORLD.day_before_log) for name in ("user", "item")]
     stored.append(workspace.need("positive_sample", WORLD.log_days[0]))
     return {field.name: field.type for manifest in stored for field in workspace.tables.open(manifest).schema}
 
