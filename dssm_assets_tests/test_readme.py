@@ -1,4 +1,4 @@
-"""README is true: its tree exists, its commands parse, its configuration is valid."""
+"""README and the architecture page are true: paths exist, commands parse, the example runs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import yaml
 from dssm_assets.cli import build_parser
 from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.defs.asset_table import all_rows
+from dssm_assets_tests import worlds
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,11 +37,11 @@ def _tree_paths() -> list[str]:
 
 
 def test_every_path_of_the_tree_exists() -> None:
-    lacking = [path for path in _tree_paths() if not (ROOT / path).exists() and not (ROOT / f"{path}.py").exists()]
-    assert lacking == []
+    missing = [path for path in _tree_paths() if not (ROOT / path).exists() and not (ROOT / f"{path}.py").exists()]
+    assert missing == []
 
 
-def test_every_package_folder_stands_in_the_tree() -> None:
+def test_every_package_folder_is_in_the_tree() -> None:
     packages = [folder for folder in (ROOT / "dssm_assets").iterdir() if (folder / "__init__.py").is_file()]
     packages += [folder for folder in (ROOT / "dssm_assets" / "core").iterdir() if (folder / "__init__.py").is_file()]
     unnamed = {folder.relative_to(ROOT).as_posix() for folder in packages} - set(_tree_paths())
@@ -50,8 +51,8 @@ def test_every_package_folder_stands_in_the_tree() -> None:
 def _commands() -> list[list[str]]:
     lines = [line.split("#")[0] for block in _blocks("bash") for line in block.splitlines()]
     parts = [part for line in lines for part in line.split("&&")]
-    words = [shlex.split(part) for part in parts]
-    return [command[command.index("dssm-assets") + 1 :] for command in words if "dssm-assets" in command]
+    commands = [shlex.split(part) for part in parts]
+    return [command[command.index("dssm-assets") + 1 :] for command in commands if "dssm-assets" in command]
 
 
 @pytest.mark.parametrize("command", _commands(), ids=" ".join)
@@ -59,8 +60,9 @@ def test_every_dssm_assets_command_parses(command: list[str]) -> None:
     assert callable(build_parser().parse_args(command).command)
 
 
-def test_the_smallest_configuration_is_valid() -> None:
-    (example,) = _blocks("yaml")
+def test_smallest_configuration_is_valid() -> None:
+    page = (ROOT / "docs" / "platform.md").read_text(encoding="utf-8")
+    (example,) = (block for block in re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL) if "calendar:" in block)
     config = parse_config(yaml.safe_load(example))
     assert config.events.positive == ["click", "buy"]
 
@@ -70,11 +72,32 @@ def test_every_asset_is_named() -> None:
 
 
 def test_component_numbers_are_those_of_the_assets() -> None:
-    told = dict(re.findall(r"`(\w+)` \((\d+)\)", README))
-    assert told == {row.name: row.component for row in all_rows() if row.component}
+    in_readme = dict(re.findall(r"`(\w+)` \((\d+)\)", README))
+    assert in_readme == {row.name: row.component for row in all_rows() if row.component}
 
 
 def test_every_picture_exists() -> None:
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README)
     assert pictures
     assert [path for path in pictures if not (ROOT / path).is_file()] == []
+
+
+def test_python_example_prints_the_hit_rate(
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    worlds.built_world(tmp_path_factory).copy(tmp_path / ".dssm", {"storage": {"root": "{home}/home/tables"}})
+    monkeypatch.chdir(tmp_path)
+    (example,) = _blocks("python")
+    exec(compile(example, "README.md", "exec"), {})
+    # Every user buys three items of its own group, and a list of 200 holds all items.
+    assert capsys.readouterr().out.splitlines()[-1] == f"{worlds.EVALUATION_DAY} 1.0"
+
+
+def test_every_path_of_the_architecture_page_exists() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = set(re.findall(r"`([\w/]+(?:\.py|/))`", page))
+    assert len(paths) > 50
+    assert [path for path in sorted(paths) if not (ROOT / "dssm_assets" / path).exists() and not (ROOT / path).exists()] == []
