@@ -1,4 +1,4 @@
-"""The whole graph through Dagster in a world with an obvious answer: each group buys its own items (`worlds.py`)."""
+"""The whole graph in Dagster, in a world with a known answer: each group buys its own items (`worlds.py`)."""
 
 from collections import Counter
 

@@ -75,7 +75,7 @@ def materialized(instance):
     return {key.to_user_string() for key in instance.all_asset_keys() if instance.get_latest_materialization_event(key)}
 
 
-def test_a_missing_column(broken):
+def test_missing_column_is_refused(broken):
     rows = [{key: value for key, value in row.items() if key != "item_id"} for row in worlds.log_rows([7])]
     broken.write_source("behavior", rows)
     broken.expect_refusal(
@@ -83,7 +83,7 @@ def test_a_missing_column(broken):
     )
 
 
-def test_a_missing_column_that_the_configuration_names(broken):
+def test_missing_columns_of_the_configuration_are_all_reported(broken):
     rows = [{key: value for key, value in row.items() if key not in {"price", "page"}} for row in worlds.log_rows([7])]
     broken.write_source("behavior", rows)
     broken.expect_refusal(
@@ -92,40 +92,40 @@ def test_a_missing_column_that_the_configuration_names(broken):
 
 
 @pytest.mark.parametrize(("name", "asset", "key"), [("users", "user_table", "user_id"), ("items", "item_table", "item_id")])
-def test_fractions_as_ids(broken, name, asset, key):
+def test_fractional_ids_are_refused(broken, name, asset, key):
     broken.write_source(name, [{key: 1.5}, {key: 2.5}])
     broken.expect_refusal(
         [asset], [DAY], SchemaError, rf"table {asset}, column {key}: expected whole numbers.*such as 1\.5.*store ids as"
     )
 
 
-def test_ids_of_one_kind_in_the_log_and_another_in_the_tables(broken):
+def test_ids_of_different_types_in_log_and_table_are_refused(broken):
     broken.write_source("users", [{"user_id": number, "city": "x"} for number in range(3)])
     worlds.materialize(broken.loaded, ["user_table"], [DAY])
-    behind = ["behavior", "user_activity", "pair_activity", "user_preferences", "user_all_feature", "user_features_fg"]
+    downstream = ["behavior", "user_activity", "pair_activity", "user_preferences", "user_all_feature", "user_features_fg"]
     with pytest.raises(DssmError, match=r"user_id: expected one type of id, got string and int64.*store the ids with one type"):
-        worlds.materialize(broken.loaded, behind, [DAY])
+        worlds.materialize(broken.loaded, downstream, [DAY])
     broken.expect_unchanged(but=["user_table"])
 
 
-def test_an_unknown_event(broken):
+def test_unknown_event_is_refused(broken):
     rows = worlds.log_rows([7])
     broken.write_source("behavior", [*rows, {**rows[0], "event": "praise"}])
     broken.expect_refusal(["behavior_table"], [DAY], SchemaError, r"'praise' \(1 rows\).*add them to events.funnel")
 
 
-def test_an_unknown_configuration_key(broken):
+def test_unknown_configuration_key_is_refused(broken):
     with pytest.raises(ConfigError, match=r"unknown key 'statistics_days'.*remove it or correct its spelling"):
         broken.configure({"raw_features": {"statistics_days": [1]}})
     broken.expect_unchanged()
 
 
-def test_an_empty_day(broken):
+def test_empty_day_is_refused(broken):
     broken.write_source("behavior", worlds.log_rows([6, 8]))
     broken.expect_refusal(["behavior_table"], [DAY], EmptyDayError, rf"day {DAY}: expected at least one row.*allow_empty_days")
 
 
-def test_an_empty_day_that_may_be_empty_in_the_middle_of_the_log(broken):
+def test_allowed_empty_day_gives_empty_partitions_with_the_same_schema(broken):
     broken.write_source("behavior", worlds.log_rows([6, 8]))
     broken.configure({"tables": {"behavior": {"allow_empty_days": True}}})
     worlds.materialize(broken.loaded, worlds.DAILY, [DAY])
@@ -137,25 +137,25 @@ def test_an_empty_day_that_may_be_empty_in_the_middle_of_the_log(broken):
         assert workspace.tables.open(manifest).schema == before, name
 
 
-def test_a_range_with_empty_days_is_refused_before_any_day_is_written(broken):
+def test_range_with_empty_days_is_refused_before_any_day_is_written(broken):
     changed = [{**row, "price": 99.0} for row in worlds.log_rows([6, 8])]
     broken.write_source("behavior", changed)
     broken.expect_refusal(["behavior_table"], DAYS[6:10], EmptyDayError, r"2 faults(.|\n)*day 2024-01-08(.|\n)*day 2024-01-10")
 
 
-def test_a_duplicate_user(broken):
+def test_duplicate_user_is_refused(broken):
     broken.write_source("users", [*worlds.user_rows(), {"user_id": "a3", "city": "elsewhere"}])
     broken.expect_refusal(
         ["user_table"], [DAY], DuplicateKeyError, r"1 ids with more than one row, the first are \['a3'\].*keep one row"
     )
 
 
-def test_a_plain_file_where_day_folders_were_promised(broken):
+def test_plain_file_instead_of_day_folders_is_refused(broken):
     broken.configure({"tables": {"behavior": {"layout": "ds_folders"}}})
     broken.expect_refusal(["behavior_table"], [DAY], DssmError, r"expected folders ds=YYYY-MM-DD.*set tables.behavior.layout")
 
 
-def test_an_undivided_folder_where_day_folders_were_promised(broken):
+def test_folder_without_day_folders_is_refused(broken):
     folder = broken.folder / "source" / "by_day"
     worlds.write_rows(folder / "part-0.parquet", worlds.log_rows([7]))
     broken.configure({"tables": {"behavior": {"layout": "ds_folders", "uri": "{data}/source/by_day"}}})
@@ -164,12 +164,12 @@ def test_an_undivided_folder_where_day_folders_were_promised(broken):
     )
 
 
-def test_a_missing_source_file(broken):
+def test_missing_source_file_is_refused(broken):
     (broken.folder / "source" / "items.parquet").unlink()
     broken.expect_refusal(["item_table"], [DAY], DssmError, r"table item_table, .*items.parquet")
 
 
-def test_a_step_without_its_input(broken):
+def test_step_without_its_input_is_refused_with_the_command_that_builds_it(broken):
     shutil.rmtree(broken.folder / "home" / "tables" / "sample" / f"ds={DAY}")
     del broken.before[f"sample/{DAY}"]
     broken.expect_refusal(
@@ -177,13 +177,13 @@ def test_a_step_without_its_input(broken):
     )
 
 
-def test_a_missing_day_under_a_rolling_state(broken):
+def test_missing_day_of_a_rolling_window_is_refused(broken):
     shutil.rmtree(broken.folder / "home" / "tables" / "behavior" / f"ds={DAYS[5]}")
     del broken.before[f"behavior/{DAYS[5]}"]
     broken.expect_refusal(["user_activity"], [DAYS[6]], WindowIncompleteError, rf"table behavior.*no partition for {DAYS[5]}")
 
 
-def test_a_window_with_a_missing_day_stops_at_its_check(broken):
+def test_window_with_missing_days_stops_at_its_check(broken):
     for table, day in (("positive_sample", DAYS[8]), ("user_features_fg", DAYS[10])):
         shutil.rmtree(broken.folder / "home" / "tables" / table / f"ds={day}")
         del broken.before[f"{table}/{day}"]
@@ -201,7 +201,7 @@ def test_a_window_with_a_missing_day_stops_at_its_check(broken):
     broken.expect_unchanged(but=["training_window"])
 
 
-def test_the_command_in_the_check_completes_the_window(broken):
+def test_command_of_the_check_completes_the_window(broken):
     shutil.rmtree(broken.folder / "home" / "tables" / "numeric_value_counts" / f"ds={DAYS[9]}")
     with pytest.raises(CHECK_FAILED, match="window_complete"):
         worlds.materialize(broken.loaded, ["training_window"], [EVALUATION_DAY])

@@ -53,7 +53,7 @@ class Timed:
         name: name of the part.
         unit: what a row is.
         rows: rows that were processed.
-        seconds: the time that they took.
+        seconds: their duration.
         flops: floating point operations that one row needs at least.
         bytes_moved: bytes that one row reads and writes at least.
         note: settings or a result of the part.

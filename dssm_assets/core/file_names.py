@@ -29,7 +29,7 @@ class ModelFile(StrEnum):
 
 
 class BundleFile(StrEnum):
-    """Files of a serving bundle beside its manifest."""
+    """Files of a serving bundle, without its manifest."""
 
     USER_TOWER = "user_tower.onnx"
     ITEM_TOWER = "item_tower.onnx"

@@ -122,7 +122,7 @@ def _run_on_cluster(
 
 
 def _with_seconds(results: "Iterator[StepResult]") -> "Iterator[tuple[StepResult, float]]":
-    """Yields each result with the seconds that it took."""
+    """Yields each result with its duration in seconds."""
     start = time.perf_counter()
     for result in results:
         yield result, time.perf_counter() - start

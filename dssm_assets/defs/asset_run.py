@@ -56,7 +56,7 @@ class AssetRun:
 
             if len(days) != 1:
                 expected, got = "one day per run", f"{len(days)} days"
-                raise ConfigError(Fault(f"experiment {self.experiment.name}", expected, got, "run the days one by one"))
+                raise ConfigError(Fault(f"experiment {self.experiment.name}", expected, got, "start one run per day"))
             self._workspace, self.experiment = open_experiment(regular, self.experiment, self._row.name, days[0])
             self.data_version = self._regular_data_version(days[0])
             tags = {EXPERIMENT_TAG: self.experiment.name, CHANGED_TAG: self.experiment.summary or "nothing"}

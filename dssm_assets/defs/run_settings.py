@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dssm_assets.core.experiments import Experiment
 
 NO_NAME = ""
-"""Value of a form's `experiment` until somebody enters a name."""
+"""Value of `experiment` in the form until a user enters a name."""
 _NAME = "experiment"
 
 

@@ -36,7 +36,7 @@ class ServiceMetrics:
     """The metrics of one application, in a registry of its own."""
 
     def __init__(self, live: LiveEngine) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # one series more per counter, which nobody reads
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series per counter, which is not needed
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "dssm_requests_total", "Requests by route and status.", ("route", "status"), registry=self.registry

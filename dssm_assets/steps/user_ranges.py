@@ -24,7 +24,7 @@ from dssm_assets.storage.manifest import Manifest
 
 RANGE_USERS: Final = 16 * 2048
 """Users of a file, the same for any number of processes. A whole number of the model's blocks, so that no block depends on the
-cut. The lists of so many users, 200 text ids each, take some 400 MiB."""
+cut. The lists of that many users, 200 text ids each, take about 400 MiB."""
 
 
 @dataclass(frozen=True)

@@ -307,7 +307,7 @@ class BundleStore:
         folder.rename(target)
 
     def _remove(self, bundle_id: str) -> None:
-        """Removes a bundle, its manifest first, so that the rest is not taken for a whole bundle."""
+        """Removes a bundle, its manifest first, so that an incomplete removal does not look like a complete bundle."""
         target = self.folder(bundle_id)
         with contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(f"{target}/{layout.BUNDLE_MANIFEST}")

@@ -1,4 +1,4 @@
-"""A read-only filesystem of remote files whose sizes are known, so that opening one asks the store for nothing but bytes."""
+"""A read-only filesystem of remote files whose sizes are known, so that opening one requests only bytes from the store."""
 
 from __future__ import annotations
 

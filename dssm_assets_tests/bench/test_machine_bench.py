@@ -90,7 +90,7 @@ def test_the_lower_limit_binds() -> None:
 
 def test_limits_follow_from_the_measured_time() -> None:
     ticks = iter(range(1000))
-    # Every piece of work takes one second of this clock.
+    # Each measured block takes one second of this clock.
     limits = measure_limits(lambda: float(next(ticks)))
     assert math.isclose(limits.gflops, 2 * 1024**3 / 1e9)
     assert math.isclose(limits.gbytes, 2 * 2**28 / 1e9)

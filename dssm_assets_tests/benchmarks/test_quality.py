@@ -98,7 +98,7 @@ def test_ablation_reports_every_change(data: Path, capsys: pytest.CaptureFixture
     assert len({report[name]["filtered"]["hit_rate@200"] for name in changes}) > 1
 
 
-@pytest.mark.parametrize("wrong", [["--models", "ours,nobody"], ["--seeds", "0"]])
+@pytest.mark.parametrize("wrong", [["--models", "ours,unknown"], ["--seeds", "0"]])
 def test_wrong_arguments_are_refused(data: Path, wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         quality.main(_run(data, *wrong))

@@ -1,4 +1,4 @@
-"""Whether an id stands twice."""
+"""`has_repeated` finds repeated ids."""
 
 import pyarrow as pa
 import pytest
@@ -9,7 +9,7 @@ from dssm_assets.core.schema import has_repeated
 
 @pytest.mark.parametrize("block_rows", [1, 2, 1000])
 @pytest.mark.parametrize("kind", [pa.int64(), pa.string()])
-def test_it_is_seen_wherever_the_two_stand(monkeypatch, kind, block_rows):
+def test_has_repeated_finds_a_repeated_id_at_any_position(monkeypatch, kind, block_rows):
     monkeypatch.setattr(schema, "_BLOCK_ROWS", block_rows)
     for ids, expected in [
         ([], False),

@@ -199,7 +199,7 @@ def wait_until(condition: Any) -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Tells whether there is such a process that has not ended; one that nobody launched after has."""
+    """Returns whether the process is running; a zombie is not."""
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False

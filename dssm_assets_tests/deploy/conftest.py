@@ -38,7 +38,7 @@ class Site:
         self.seconds: dict[str, float] = {}
 
     def start(self, *names: str) -> None:
-        """Starts services and notes how long each took."""
+        """Starts services and records their start-up seconds."""
         for name in names:
             self.seconds[name] = self.services.start(name)
 

@@ -1,4 +1,4 @@
-"""The instance files, taken by Dagster itself: every key known, every class loaded, every variable named somewhere."""
+"""Dagster itself loads the instance files: it knows every key, loads every class, and every variable is documented."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def test_backfill_on_the_services_gives_the_digests_of_a_local_disk(site: Site, 
     site.start("code-server", "webserver")
     site.wait_until_loaded()
     backfill = site.client.backfill(worlds.DAILY, FEW_DAYS)
-    # Asked for while no daemon was there: nothing is lost, and its first look comes at once.
+    # The backfill is requested before the daemon starts: nothing is lost, and the daemon finds it at once.
     site.start("daemon")
     site.print_figures()
     site.wait_for_backfill(backfill, 180)
@@ -52,7 +52,7 @@ def test_every_service_may_restart_during_a_run(site: Site, tmp_path: Path) -> N
     wait_for("its first table", lambda: stored.days("behavior_table"), 120)
     for name in ("object-store", "postgres", "webserver", "daemon"):
         site.restart(name)
-    assert site.client.runs(tables, "STARTED") == first, "the run goes on through all that"
+    assert site.client.runs(tables, "STARTED") == first, "the run continues through all of this"
     wait_for("the run to go on", lambda: stored.days("user_activity"), 120)
     site.services.kill("code-server")
     assert stored.days("user_history_fg") == [], "killed in the middle"

@@ -32,7 +32,7 @@ def test_cancelling_a_run_ends_its_job_and_publishes_nothing_more(cluster: Clust
     def cancel() -> None:
         if holds(lambda: workspace.find("behavior", worlds.DAYS[0]) is not None, START_SECONDS):
             during.update(descendants() - before)
-            instance.report_run_canceling(*instance.get_runs())  # as whoever terminates a run does
+            instance.report_run_canceling(*instance.get_runs())  # as when a user terminates a run
             os.kill(os.getpid(), signal.SIGINT)
 
     canceller = threading.Thread(target=cancel, daemon=True)

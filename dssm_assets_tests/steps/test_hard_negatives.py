@@ -115,9 +115,9 @@ def test_hard_negatives_were_shown_in_the_window_and_never_bought(workspace: Wor
 def test_hard_edges_text_has_the_number_of_exposures(workspace: Workspace, tmp_path: Path) -> None:
     rows, _ = write_sampler_tables(workspace, EVALUATION_DAY, tmp_path)
     window = range(FIRST, len(DAYS) - 1)
-    taken = {(user, item) for day in window for user in worlds.users() for item in worlds.bought(user, day)}
+    bought = {(user, item) for day in window for user in worlds.users() for item in worlds.bought(user, day)}
     shown = Counter((user, item) for day in window for user in worlds.users() for item in shown_items(user, day))
-    expected = {edge: float(count) for edge, count in shown.items() if edge not in taken}
+    expected = {edge: float(count) for edge, count in shown.items() if edge not in bought}
     found = read_tsv((tmp_path / "hard_edges.txt").read_bytes(), HARD_EDGE_SPEC).to_pylist()
     assert {(row["user_id"], row["item_id"]): row["weight"] for row in found} == expected
     assert rows["hard_edges"] == len(expected) > 0

@@ -1,4 +1,4 @@
-"""Tasks in this process or spread over several: results in their order, failures told."""
+"""Tasks in this process or in several: results come in order, failures are raised."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def test_one_day_or_one_table_is_in_memory_at_a_time(workspace, monkeypatch):
     assert events == [f"read positive_sample/{ds}" for ds in DAYS]
     events.clear()
     made = {name: note_writes(stream, name, note) for name, stream in open_streams(rows).items()}
-    assert not events  # nothing is read before a batch is asked for
+    assert not events  # nothing is read before the first batch
     workspace.artifacts.publish("train_samples", "2024-01-05", made)
     days = [event for ds in DAYS for event in (f"read positive_sample/{ds}", "write samples.arrow")]
     users = [event for ds in DAYS[:2] for event in (f"read user_features_fg/{ds}", "write user_rows.arrow")]

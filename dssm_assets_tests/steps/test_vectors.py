@@ -47,19 +47,19 @@ def matrix(table):
 @pytest.mark.parametrize(("name", "step"), [("item_vectors", item_vectors), ("user_vectors", user_vectors)])
 def test_small_parts_give_the_same_vectors(workspace, monkeypatch, name, step):
     before = rows(workspace, name)
-    taken = []
-    take = VectorStructure.check_rows
+    part_sizes = []
+    check_rows = VectorStructure.check_rows
 
     def spy(self, ids, vectors):
-        taken.append(len(ids))
-        take(self, ids, vectors)
+        part_sizes.append(len(ids))
+        check_rows(self, ids, vectors)
 
     monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 5)
     monkeypatch.setattr(VectorStructure, "check_rows", spy)
     result, checks = run(step, workspace)
     after = rows(workspace, name)
-    assert max(taken) == 5
-    assert sum(taken) == len(after) == len(before) > 10
+    assert max(part_sizes) == 5
+    assert sum(part_sizes) == len(after) == len(before) > 10
     assert after.schema == before.schema
     assert after.column(0) == before.column(0)
     np.testing.assert_allclose(matrix(after), matrix(before), atol=1e-6)

@@ -26,7 +26,7 @@ RowNumbers: TypeAlias = npt.NDArray[np.int32]
 
 _SHOWN_IDS = 5
 _TABLE_SLOTS_PER_ID, _SMALL_TABLE = 8, 1 << 16
-"""Integer ids get a table by id if it has at most so many slots per id, or at most so many slots."""
+"""Integer ids get a table by id if it has at most this many slots per id, or at most this many slots in all."""
 _BLOCK_ROWS = 1 << 20
 """RowNumbers whose order is checked at once."""
 

@@ -67,7 +67,7 @@ class Statistics(Section):
     max_vocabulary: int = Field(
         default=2_000_000,
         ge=1,
-        description="Features with at most so many distinct values get an exact vocabulary, others hash buckets.",
+        description="Features with at most this many distinct values get an exact vocabulary, others hash buckets.",
     )
     min_count: int = Field(default=1, ge=1, description="Values with a lower count are out of vocabulary.")
     hash_ratio: int = Field(

@@ -1,4 +1,4 @@
-"""Hits: how many of a user's items stand among the first k of the list that a scorer gives. Every hit rate is a sum of these.
+"""Hits: how many of a user's items are among the first k of the list that a scorer returns. Every hit rate is a sum of these.
 
 A hit is a truth pair (user, item) whose item is among the first k items of the user's list, so a user's hits at k are
 |set(list[:k]) & set(truth)|. `count_hits` reads top to bottom: lists, rank of every truth pair in them, counts per user.

@@ -20,7 +20,7 @@ class Side(StrEnum):
 
 
 SEQUENCE: Final = "sequence"
-"""Stands in for a side where the sub-features of sequences are meant."""
+"""Stands for the side of a sequence's sub-features."""
 
 
 class Kind(StrEnum):

@@ -48,7 +48,7 @@ def _activity_spec(entity: ColumnSpec) -> TableSpec:
             ColumnSpec(names.LAST_EVENT_TIME_MS, pa.int64(), "Time of the last such event, unix milliseconds."),
         ),
         extra={
-            "count_*d": "Number of these events in the last so many days, including the day.",
+            "count_*d": "Number of these events in the last * days, including the day.",
             "*_sum_*d_e4": "Sum of the value over the last so many days, in 1/10,000 (integers make rolling sums exact).",
         },
     )
@@ -90,9 +90,9 @@ USER_HISTORY = TableSpec(
 
 _WIDE_EXTRA = {
     "*": "Column of the source table, unchanged; null where the source does not have the id.",
-    "*_count_*d": "Number of these events in the last so many days, including the day.",
-    "*_to_*_ratio_*d": "Second count divided by the first in the last so many days; null where the first is 0.",
-    "*_sum_*d": "Sum of the value over this event in the last so many days.",
+    "*_count_*d": "Number of these events in the last * days, including the day.",
+    "*_to_*_ratio_*d": "Second count divided by the first in the last * days; null where the first is 0.",
+    "*_sum_*d": "Sum of the value over this event in the last * days.",
     "*_preference": 'Attribute values of the positive events of the user as "value:count" over the preference window, most frequent first.',
 }
 
@@ -113,7 +113,7 @@ def _wide_spec(entity: ColumnSpec, counterparts: str) -> TableSpec:
         ),
         extra={
             **_WIDE_EXTRA,
-            f"*_distinct_{counterparts}_*d": f"Distinct {counterparts} with this event in the last so many days.",
+            f"*_distinct_{counterparts}_*d": f"Distinct {counterparts} with this event in the last * days.",
         },
     )
 

@@ -25,7 +25,7 @@ EPSILON: Final = 1e-5
 class BatchNorm(nn.Module):
     """Batch normalisation: by the batch's mean and variance in training, otherwise by their running averages.
 
-    torch's own module also counts batches in an integer buffer; a stored model holds nothing but float32.
+    torch's own module also counts batches in an integer buffer; a stored model has only float32 tensors.
     """
 
     running_mean: Tensor

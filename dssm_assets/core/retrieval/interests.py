@@ -132,7 +132,7 @@ def similar_items(
         threads: blocks searched at the same time.
 
     Raises:
-        InputError: if an index lies outside the corpus.
+        InputError: an index is outside the corpus.
     """
     itself = Exclusions(np.arange(len(items) + 1, dtype=np.int64), np.asarray(items, np.int64))
     outside = int(((itself.indices < 0) | (itself.indices >= len(corpus))).sum())

@@ -119,8 +119,8 @@ _SAMPLES = (
     ColumnSpec(col.ITEM_ROW, pa.int32(), "The item's features as of the day before: row of item_rows.arrow, 0 if unknown."),
 )
 _HISTORY = (
-    ColumnSpec(ITEM_INDEX, pa.int32(), "The item taken: row of negative_items, -1 if it is not in the corpus."),
-    ColumnSpec(col.EVENT_TIME_MS, pa.int64(), "When it was taken."),
+    ColumnSpec(ITEM_INDEX, pa.int32(), "The item of the event: row of negative_items, -1 if it is not in the corpus."),
+    ColumnSpec(col.EVENT_TIME_MS, pa.int64(), "When the event happened."),
 )
 _USER_BOUNDS = (
     ColumnSpec(HISTORY_START, pa.int64(), "First row of the user in history.arrow."),
@@ -128,7 +128,7 @@ _USER_BOUNDS = (
 )
 _HARD_NEGATIVES = (
     ColumnSpec(USER_INDEX, pa.int32(), "The user: row of users.arrow."),
-    ColumnSpec(ITEM_INDEX, pa.int32(), "An item that was shown and that the user never took: row of items.arrow."),
+    ColumnSpec(ITEM_INDEX, pa.int32(), "An item that was shown but that the user never interacted with: row of items.arrow."),
     ColumnSpec(DAY, pa.int32(), "Day of the window on which it was first shown; 0 is the oldest."),
 )
 _ITEMS = (ColumnSpec(col.WEIGHT, pa.float64(), "Weight of the item as a negative, unnormalised."),)

@@ -232,7 +232,7 @@ class _FitRun:
         warm_start = self._context.warm_start
         if warm_start is not None:
             self._warm_start_report = warm_start.copy_into(towers)
-        # A frozen embedding is computed again every day; any other one goes on from the earlier model.
+        # A frozen embedding is computed again every day; any other one continues from the earlier model.
         if not self._saved and (warm_start is None or self._spec.frozen_embedding is not None):
             before_day = self._first_validation_day if self.history.is_search else None
             embedding_start(self._training).write_into(towers, self._data, before_day)

@@ -55,7 +55,7 @@ class Ranks:
         return Epoch(data, order, model, training)
 
     def seed_dropout(self, generator: torch.Generator, seed: int, step: int) -> None:
-        """Gives each process dropout of its own in this step; a single process goes on with its generator."""
+        """Gives each process dropout of its own in this step; a single process keeps its generator."""
 
     def gather(self, vectors: Tensor, count: int) -> Tensor:
         """Returns the vectors of all `count` rows [M, D] from those of each process's `rows`; gradients flow back."""

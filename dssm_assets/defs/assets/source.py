@@ -26,8 +26,8 @@ ROWS = (
         kinds=frozenset({"parquet"}),
         is_log=True,
         description="Items as of the day, with their own columns (category, brand, price ...).",
-        reading="One row per item. An item without a row can still be recalled, by its id alone. An item that nobody interacted "
-        "with is a candidate too.",
+        reading="One row per item. An item without a row can still be recalled, by its id alone. An item without "
+        "interactions is a candidate too.",
     ),
     AssetRow(
         name="behavior_table",

@@ -198,7 +198,7 @@ class SparkCompiler(PySparkCompiler):  # type: ignore[misc]  # ibis is skipped b
     ) -> Any:
         """Returns the SQL of an ordered `collect`.
 
-        Spark's collect_list has no order, so structs of keys and value are collected and sorted, and the values taken out.
+        Spark's collect_list has no order, so structs of keys and value are collected and sorted, and then the values extracted.
 
         Raises:
             NotImplementedError: for descending keys and distinct entries, which no expression needs.

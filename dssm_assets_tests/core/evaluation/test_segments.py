@@ -55,7 +55,7 @@ def test_tenure_is_returning_for_users_known_before_the_day() -> None:
 
 
 def users_cut(values: pa.Array, segment: Segment = CITY) -> list[str]:
-    """Users u0, u1, ... with a row each, in another order than asked for; the last user asked for has no row."""
+    """Labels users u0, u1, ...: their rows come in another order than the users, and the last user has no row."""
     count = len(values)
     table_ids = pa.chunked_array([[f"u{n}" for n in reversed(range(count))]])
     column = pa.chunked_array([values.take(pa.array(list(reversed(range(count)))))])

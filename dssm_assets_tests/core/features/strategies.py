@@ -24,7 +24,7 @@ single_columns = st.one_of(text_columns, float_columns, integer_columns, boolean
 
 
 def rows_of(values: pa.Array) -> list[object]:
-    """Returns the values as Python objects, NaN told apart from null by its text."""
+    """Returns the repr of each value, which distinguishes NaN from null."""
     return [repr(value) for value in values.to_pylist()]
 
 

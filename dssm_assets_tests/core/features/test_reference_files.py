@@ -1,4 +1,4 @@
-"""A fg.json in the shape of the reference's documentation: read as it stands, written back, and with its separator."""
+"""A fg.json in the form of the reference's documentation is read unchanged, written back, and keeps its separator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Binning: boundaries by hand, and the laws of equal-frequency bins."""
+"""Binning: boundaries by hand, and the properties of equal-frequency bins."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ TESTED_ELSEWHERE = {
     "learn_scale": "acts on point-wise losses: below",
     "num_interests": "changes the shape of the vectors: below",
     "uniform_frac": "acts on the sampler mixed: below",
-    "gradient_clip": "Adam does not see a gradient's size, its epsilon aside: below",
+    "gradient_clip": "Adam does not depend on the gradient's scale, except for its epsilon: below",
     "logits_chunk_rows": "changes nothing beyond rounding: below",
     "num_threads": "below",
     "group_sessions": "changes the order alone: test_batches",
@@ -174,7 +174,7 @@ def test_two_threads_repeat_their_bytes() -> None:
 
 def test_report_and_progress_by_hand() -> None:
     # 80 samples in batches of 32: 3 steps an epoch, 2 epochs. The clock reads once per call: one at the start; per
-    # batch two around the wait and one after the step; two around each epoch's last, empty wait. So it stands 3 * 6
+    # batch two around the wait and one after the step; two around each epoch's last, empty wait. So it is at 3 * 6
     # + 2 * 2 seconds after the start, 6 + 2 of them spent waiting.
     seen: list[Progress] = []
     model, training = Model(**SMALL_MODEL), Training(**SMALL_TRAINING)

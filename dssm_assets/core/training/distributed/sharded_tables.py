@@ -1,6 +1,6 @@
 """Embedding tables of which each process holds a shard, for tables that do not fit into one process.
 
-Row r lies in process r mod W, at place r div W; its optimiser's moments and its average lie there too. A look-up asks the
+Row r is in process r mod W, at position r div W, with its optimiser moments and its average. A look-up asks the
 owners for its distinct rows (one exchange of row numbers, one of vectors). After backward the gradients of these rows
 travel the same way back; the owner adds them up in the order of the processes and updates the row. So the result equals
 that of whole tables in every process, bit for bit, with 1 / W of the memory.
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 BLOCK_ROWS = 1 << 16
 _DRAWN_TOGETHER = 16
-"""torch draws so many values at a time: parts of a table whose sizes are multiples of it are drawn as the whole would be."""
+"""torch draws this many values at a time: parts of a table in multiples of it get the same values as the whole table."""
 
 
 class ShardedTables(EmbeddingTables):

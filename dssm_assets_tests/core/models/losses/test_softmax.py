@@ -86,7 +86,7 @@ def test_by_hand_with_weights_and_correction() -> None:
 
 
 def test_hard_negatives_by_hand() -> None:
-    # Row 1 alone has two: logits 1 * 3 - 0 and 1 * 2 - log 2; its positive has 1 * 1. Row 0 meets nothing but itself.
+    # Row 1 alone has two: logits 1 * 3 - 0 and 1 * 2 - log 2; its positive has 1 * 1. Row 0 is compared only with itself.
     terms = replace(plain_terms(2, 0, [1, 1]), hard_correction=torch.tensor([0.0, math.log(2)]).double())
     user, positive, hard = (torch.tensor(v)[:, None].double() for v in ([5.0, 1.0], [1.0, 1.0], [3.0, 2.0]))
     loss = softmax_loss(user, positive, torch.zeros(0, 1).double(), hard, terms, 1.0)

@@ -38,7 +38,7 @@ def test_equal_towers_get_every_weight() -> None:
     earlier, today = _towers(1), _towers(2)
     report = WarmStart("dssm_model/2024-01-01", earlier, _same(ALL)).copy_into(today)
     assert all(torch.equal(tensor, earlier.state_dict()[name]) for name, tensor in today.state_dict().items())
-    # user_kind 3, interests 5, hour 24, pages 4, item 13, tags 5 rows beside the missing one; the layers' tensors: two
+    # user_kind 3, interests 5, hour 24, pages 4, item 13, tags 5 rows, without the row of missing values; the layers' tensors: two
     # linears and a norm of two tensors each, in two towers.
     assert report == {
         "from": "dssm_model/2024-01-01",
