@@ -135,7 +135,7 @@ class PointerFile:
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(f"{self.path}: not a pointer to a bundle ({error}); correct it by hand") from error
 
-    def move(self, change: Callable[[Pointer | None], Pointer]) -> Pointer:
+    def replace_pointer(self, change: Callable[[Pointer | None], Pointer]) -> Pointer:
         """Replaces the pointer by `change(pointer)`; returns the new one.
 
         If another publisher replaced it in between, `change` is called again with the newer pointer.
@@ -222,12 +222,12 @@ class BundleStore:
         bundle_id = f"{ds}-{content_digest(manifest)[:12]}"
         with self._lock():
             self._store(folder, bundle_id, manifest)
-            pointer = self._pointer.move(lambda before: after_publish(before, bundle_id, ds))
+            pointer = self._pointer.replace_pointer(lambda before: after_publish(before, bundle_id, ds))
             pruned = pointer.surplus(keep)
             for old in pruned:
                 self._remove(old)
             if pruned:
-                pointer = self._pointer.move(lambda now: (now or pointer).without(pruned))
+                pointer = self._pointer.replace_pointer(lambda now: (now or pointer).without(pruned))
         return Published(bundle_id, manifest, pointer, pruned)
 
     def rollback(self, to: str | None = None) -> Pointer:
@@ -249,7 +249,7 @@ class BundleStore:
                 raise PartitionMissingError(_fault(self.root, expected, got, remedy))
             self.verify(wanted)
             ds = str(self.manifest(wanted)["ds"])
-            return self._pointer.move(lambda now: (now or before).back_to(wanted, ds))
+            return self._pointer.replace_pointer(lambda now: (now or before).back_to(wanted, ds))
 
     def pointer(self) -> Pointer | None:
         """Returns the current pointer, None if nothing was published yet.

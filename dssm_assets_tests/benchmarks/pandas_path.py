@@ -41,7 +41,7 @@ def run(days: list[dict[str, str]], features: list[dict[str, Any]], output: str,
     tables = _Tables()
     for files in days:
         with measured("read, join") as cost:
-            frame = tables.joined(files)
+            frame = tables.join_day(files)
         joining.append(cost)
         with measured(ENCODE) as cost:
             parts.append(_encoded(frame, features, own_hash))
@@ -68,7 +68,7 @@ class _Tables:
     def __init__(self) -> None:
         self._held: dict[str, tuple[str, Frame]] = {}
 
-    def joined(self, files: dict[str, str]) -> Frame:
+    def join_day(self, files: dict[str, str]) -> Frame:
         """Returns the samples of a day with the columns of their users and items."""
         sample = pd.read_parquet(files["sample"])
         users, items = self._read("user", files), self._read("item", files)

@@ -208,12 +208,12 @@ def test_validate_uses_the_configuration_of_the_environment(tmp_path, monkeypatc
 
 
 def test_faults_that_differ_in_the_file_are_printed_once_with_a_count(capsys):
-    def of(file, column):
+    def fault_in(file, column):
         return Fault(
             f"table log, file /a b/x={file}/p.parquet, column {column}", "the column to exist", "columns u, t", "map it"
         )
 
-    found = Validation([of(3, "time"), of(1, "time"), of(2, "item"), of(2, "time")])
+    found = Validation([fault_in(3, "time"), fault_in(1, "time"), fault_in(2, "item"), fault_in(2, "time")])
     print_validation(found, "config.yaml")
     assert capsys.readouterr().out.splitlines() == [
         "config.yaml: 4 faults",

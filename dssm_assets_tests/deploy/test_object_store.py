@@ -79,10 +79,10 @@ def test_pointer_that_moved_meanwhile_is_not_overwritten(options: dict[str, Any]
     def slow(before: Pointer | None) -> Pointer:
         tried.append(before)
         if len(tried) == 1:
-            pointer.move(lambda now: after_publish(now, "quick", "2024-01-01"))
+            pointer.replace_pointer(lambda now: after_publish(now, "quick", "2024-01-01"))
         return after_publish(before, "slow", "2024-01-01")
 
-    assert pointer.move(slow).trail == ("quick", "slow")
+    assert pointer.replace_pointer(slow).trail == ("quick", "slow")
     assert [None if before is None else before.bundle_id for before in tried] == [None, "quick"]
     assert json.loads(store.fs.cat_file(pointer.path))["previous"] == "quick"
 

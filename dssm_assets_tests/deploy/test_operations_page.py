@@ -85,7 +85,7 @@ def _moving_pointer(folder: Path) -> None:
             return False
 
     fs = PartitionStore("memory://unused").fs
-    Elsewhere(fs, "s3://dssm/serving", is_local=False).move(lambda before: after_publish(before, "b", "2026-01-01"))
+    Elsewhere(fs, "s3://dssm/serving", is_local=False).replace_pointer(lambda before: after_publish(before, "b", "2026-01-01"))
 
 
 RAISING = (

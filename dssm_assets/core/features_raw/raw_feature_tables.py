@@ -49,7 +49,7 @@ def _activity_spec(entity: ColumnSpec) -> TableSpec:
         ),
         extra={
             "count_*d": "Number of these events in the last * days, including the day.",
-            "*_sum_*d_e4": "Sum of the value over the last so many days, in 1/10,000 (integers make rolling sums exact).",
+            "*_sum_*d_e4": "Sum of the value over the last * days, in 1/10,000 (integers make rolling sums exact).",
         },
     )
 

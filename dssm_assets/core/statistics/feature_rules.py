@@ -201,7 +201,7 @@ class FeatureRules:
         for feature in (feature for group in self._groups.values() for feature in group):
             where = f"feature {feature.name}"
             if feature.sequence is not None:
-                if feature.kind is Kind.CATEGORICAL and not self._counted(feature) and not self._defined(feature):
+                if feature.kind is Kind.CATEGORICAL and not self._counted_members(feature) and not self._defined(feature):
                     remedy = "share the embedding_name of a feature of the samples, or give hash_bucket_size or vocab_list"
                     got = f"no counts of embedding {feature.embedding_name}"
                     faults.append(Fault(where, "a known vocabulary", got, remedy))
@@ -264,7 +264,7 @@ class FeatureRules:
         size = self.rule_for(feature).keys.get("hash_bucket_size") if feature.kind is Kind.CATEGORICAL else None
         if not size:
             return None
-        hashes, _ = self._counts.by_frequency(self._counted(feature))
+        hashes, _ = self._counts.by_frequency(self._counted_members(feature))
         return collision_frac(hashes, size) if len(hashes) else None
 
     def _totals(self, feature: Feature) -> tuple[int, int, int] | None:
@@ -273,7 +273,7 @@ class FeatureRules:
             row = self._bins.get(feature.name)
             return None if row is None else (row[COUNT], row["missing_count"], row["distinct_count"])
         is_own = feature.sequence is None or feature.name in self._counts
-        names = [feature.name] if is_own else self._counted(feature)
+        names = [feature.name] if is_own else self._counted_members(feature)
         return (*self._counts.totals(names), len(self._counts.by_frequency(names)[0])) if names else None
 
     def _number_rule(self, feature: Feature) -> Rule:
@@ -283,7 +283,7 @@ class FeatureRules:
         return Rule({"boundary": boundary}, len(boundary) + 2, len(boundary) + 1, f"{len(boundary) + 1} bins {origin}")
 
     def _category_rule(self, feature: Feature) -> Rule:
-        names = self._counted(feature)
+        names = self._counted_members(feature)
         hashes, counts = self._counts.by_frequency(names)
         defined = self._defined(feature)
         if defined:
@@ -343,7 +343,7 @@ class FeatureRules:
             return [feature.name]
         return [feature.embedding_name, *(member.name for member in self._groups[feature.embedding_name])]
 
-    def _counted(self, feature: Feature) -> list[str]:
+    def _counted_members(self, feature: Feature) -> list[str]:
         """Returns the names of the counted features that share the embedding of the feature."""
         return [member.name for member in self._groups[feature.embedding_name] if member.name in self._counts]
 

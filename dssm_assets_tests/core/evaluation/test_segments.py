@@ -173,7 +173,7 @@ def test_columns_needed_are_those_of_the_segments() -> None:
 HEAD, NEXT, REST, UNSEEN = range(4)
 
 
-def of(counts: list[int]) -> ItemPopularity:
+def popularity_of(counts: list[int]) -> ItemPopularity:
     return ItemPopularity(pa.array([f"i{n}" for n in range(len(counts))]), np.array(counts))
 
 
@@ -183,7 +183,7 @@ def test_tiers_are_ordered() -> None:
 
 def test_tiers_are_one_percent_nine_percent_rest_and_unseen() -> None:
     # 250 items with 250, 249, .. 1 events, and 40 without: 1% of 250 is 2.5, so 3 head; 10% is 25, so 22 come next.
-    popularity = of([*range(1, 251), *([0] * 40)])
+    popularity = popularity_of([*range(1, 251), *([0] * 40)])
     tier = popularity.tier
     assert np.bincount(tier).tolist() == [3, 22, 225, 40]
     assert np.flatnonzero(tier == HEAD).tolist() == [247, 248, 249]
@@ -193,16 +193,16 @@ def test_tiers_are_one_percent_nine_percent_rest_and_unseen() -> None:
 
 
 def test_a_whole_percentage_is_not_rounded_up() -> None:
-    assert np.bincount(of([1] * 100).tier).tolist() == [1, 9, 90]
-    assert np.bincount(of([1] * 101).tier).tolist() == [2, 9, 90]
+    assert np.bincount(popularity_of([1] * 100).tier).tolist() == [1, 9, 90]
+    assert np.bincount(popularity_of([1] * 101).tier).tolist() == [2, 9, 90]
 
 
 def test_tiers_of_equal_counts_follow_the_corpus_order() -> None:
-    assert of([1, 2, 2, 0, 2]).tier.tolist() == [REST, HEAD, REST, UNSEEN, REST]
+    assert popularity_of([1, 2, 2, 0, 2]).tier.tolist() == [REST, HEAD, REST, UNSEEN, REST]
 
 
 def test_without_events_every_item_is_unseen() -> None:
-    popularity = of([0, 0])
+    popularity = popularity_of([0, 0])
     assert popularity.tier.tolist() == [UNSEEN, UNSEEN]
     assert popularity.head_frac == 0.0
     assert popularity.self_information.tolist() == [1.0, 1.0]
@@ -210,7 +210,7 @@ def test_without_events_every_item_is_unseen() -> None:
 
 def test_self_information_is_minus_log2_of_the_smoothed_fraction() -> None:
     # (3 + 1) / (4 + 4) = 1/2, (1 + 1) / 8 = 1/4, (0 + 1) / 8 = 1/8.
-    assert of([3, 1, 0, 0]).self_information.tolist() == [1.0, 2.0, 3.0, 3.0]
+    assert popularity_of([3, 1, 0, 0]).self_information.tolist() == [1.0, 2.0, 3.0, 3.0]
 
 
 def test_counts_are_matched_by_id_and_missing_counts_are_zero() -> None:

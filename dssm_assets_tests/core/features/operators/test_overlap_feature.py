@@ -27,7 +27,7 @@ def measure(method: str, query: pa.Array, title: pa.Array, **keys: object) -> li
     return list(feature(method, **keys).compute([query, title]).to_pylist())
 
 
-def of(method: str, query: str, title: str) -> object:
+def measure_texts(method: str, query: str, title: str) -> object:
     """Returns the measure of two texts of terms joined by commas."""
     return measure(method, pa.array([query]), pa.array([title]), separator=",")[0]
 
@@ -88,46 +88,52 @@ def test_measures_equal_a_plain_loop(method: str, data: st.DataObject) -> None:
 
 
 def test_examples_of_the_reference() -> None:
-    assert of("query_common_ratio", "abc,efg", "abc,qwe,rty,uio") == 0.5
-    assert of("title_common_ratio", "abc,efg", "abc,qwe,rty,uio") == 0.25
-    assert of("is_contain", "abc,efg", "abc,efg,rty") == 1
-    assert of("is_equal", "abc,efg", "abc,efg") == 1
+    assert measure_texts("query_common_ratio", "abc,efg", "abc,qwe,rty,uio") == 0.5
+    assert measure_texts("title_common_ratio", "abc,efg", "abc,qwe,rty,uio") == 0.25
+    assert measure_texts("is_contain", "abc,efg", "abc,efg,rty") == 1
+    assert measure_texts("is_equal", "abc,efg", "abc,efg") == 1
     expected = {"is_equal": 0, "is_contain": 1, "index_of": 1, "query_common_ratio": 1, "title_common_ratio": 0.5,
                 "proximity_min_dist": 1, "proximity_max_dist": 1, "proximity_avg_dist": 1, "proximity_min_cover": 2}  # fmt: skip
-    assert {method: of(method, "b,c", "a,b,c,d") for method in expected} == expected
+    assert {method: measure_texts(method, "b,c", "a,b,c,d") for method in expected} == expected
 
 
 def test_ratios_count_occurrences_of_the_divided_side() -> None:
-    assert of("query_common_ratio", "a,a,b,c", "a,x") == 0.5
-    assert of("title_common_ratio", "a,c", "a,a,x,a") == 0.75
+    assert measure_texts("query_common_ratio", "a,a,b,c", "a,x") == 0.5
+    assert measure_texts("title_common_ratio", "a,c", "a,a,x,a") == 0.75
 
 
 def test_title_contains_only_the_whole_query() -> None:
-    assert [of("is_contain", query, "a,b,a,c") for query in ("a,c", "b,c", "c,a", "a,b,a,c", "a,b,a,c,d")] == [1, 0, 0, 1, 0]
-    assert [of("index_of", query, "a,a,b,a,b") for query in ("a,b", "b", "b,b", "a,a")] == [1, 2, -1, 0]
+    assert [measure_texts("is_contain", query, "a,b,a,c") for query in ("a,c", "b,c", "c,a", "a,b,a,c", "a,b,a,c,d")] == [
+        1,
+        0,
+        0,
+        1,
+        0,
+    ]
+    assert [measure_texts("index_of", query, "a,a,b,a,b") for query in ("a,b", "b", "b,b", "a,a")] == [1, 2, -1, 0]
     # A text that begins like the query is not the query.
-    assert of("is_contain", "ab", "a,b") == 0
+    assert measure_texts("is_contain", "ab", "a,b") == 0
 
 
 def test_smallest_window() -> None:
     # a _ b is 3 long, b c a 3, c a b 3; with d there is none.
-    assert of("proximity_min_cover", "a,b,c", "a,x,b,c,a,b") == 3
-    assert of("proximity_min_cover", "a,b", "a,x,x,b,x,a") == 3
-    assert of("proximity_min_cover", "a,d", "a,x,b") == 0
-    assert of("proximity_min_cover", "a,a", "x,a") == 1
+    assert measure_texts("proximity_min_cover", "a,b,c", "a,x,b,c,a,b") == 3
+    assert measure_texts("proximity_min_cover", "a,b", "a,x,x,b,x,a") == 3
+    assert measure_texts("proximity_min_cover", "a,d", "a,x,b") == 0
+    assert measure_texts("proximity_min_cover", "a,a", "x,a") == 1
 
 
 def test_distances_of_pairs() -> None:
     # In a x x b c: ab 3, bc 1, ac 4. The term z occurs nowhere, so its pairs do not count.
-    found = {method: of(f"proximity_{method}_dist", "a,b,c,z", "a,x,x,b,c") for method in ("min", "max", "avg")}
+    found = {method: measure_texts(f"proximity_{method}_dist", "a,b,c,z", "a,x,x,b,c") for method in ("min", "max", "avg")}
     assert found == {"min": 1, "max": 4, "avg": pytest.approx(8 / 3)}
     # The nearest occurrences decide: b a is closer than a ... b.
-    assert of("proximity_max_dist", "a,b", "a,x,x,b,a") == 1
+    assert measure_texts("proximity_max_dist", "a,b", "a,x,x,b,a") == 1
 
 
 @pytest.mark.parametrize("method", ["proximity_min_dist", "proximity_max_dist", "proximity_avg_dist"])
 def test_without_a_pair_the_distance_is_the_length_of_the_title_and_one(method: str) -> None:
-    assert [of(method, query, "a,b,x") for query in ("a", "a,a", "a,z", "y,z")] == [4, 4, 4, 4]
+    assert [measure_texts(method, query, "a,b,x") for query in ("a", "a,a", "a,z", "y,z")] == [4, 4, 4, 4]
 
 
 @pytest.mark.parametrize("method", list(Method))
