@@ -1,4 +1,4 @@
-"""The hashing benchmark, tiny: it runs and fills its tables; no time is judged."""
+"""The hashing benchmark on tiny data: it runs and fills its tables; times are not asserted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_both_tables_are_filled(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(int(line.split()[-1].replace(",", "")) > 0 for table in (tables[1], tables[3]) for line in table[1:])
 
 
-def test_texts_have_the_lengths_asked_for() -> None:
+def test_random_texts_have_the_requested_lengths() -> None:
     texts = hashing.random_texts(200, 3, 5)
     assert {len(text) for text in texts.to_pylist()} == {3, 4, 5}
     assert len(hashing.random_texts(1000, 8, 8).unique()) == 1000

@@ -1,4 +1,4 @@
-"""The benchmark of writing vectors, tiny: it runs and fills its table; no time is judged."""
+"""The benchmark of writing vectors on tiny data: it runs and fills its table; times are not asserted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stand-in for a Spark session that runs the tasks of mapped partitions in this process; queries need a real cluster."""
+"""A fake Spark session that runs the tasks of mapped partitions in this process; queries need a real cluster."""
 
 from __future__ import annotations
 

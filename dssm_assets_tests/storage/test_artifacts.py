@@ -196,7 +196,7 @@ def test_the_least_recently_used_file_is_removed_first(tmp_path: Path) -> None:
     cache = LocalCache(tmp_path, limit_bytes=25)
     for place, name in enumerate(("first", "second")):
         _age(cache.get(name, _writes(b"0123456789")), (3 - place) * IN_USE_SECONDS)
-    cache.get("first", _writes(b""))  # asked for again, so now the younger one
+    cache.get("first", _writes(b""))  # used again, so now the younger one
     cache.get("third", _writes(b"0123456789"))
     assert _names(cache) == {"first", "third"}
 

@@ -31,7 +31,7 @@ ROWS: Final = 1 << 16
 
 @dataclass(frozen=True)
 class Entities:
-    """A canonical table of users or items: the ids in memory, the other columns taken from the raw table when rows are read.
+    """A canonical table of users or items: the ids are in memory, the other columns are read from the raw table with the rows.
 
     Attributes:
         key: name of the id.

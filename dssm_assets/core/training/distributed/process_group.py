@@ -43,7 +43,7 @@ class ProcessGroup(Ranks):
         self.rank, self.count = rank, count
 
     def new_towers(self, spec: TowerSpec, generator: torch.Generator, *, shard_tables: bool) -> TwoTower:
-        """Returns towers whose batch norms see the rows of all processes, and whose tables are sharded if asked for."""
+        """Returns towers whose batch norms see the rows of all processes, and whose tables are sharded if configured."""
         towers = TwoTower(spec, generator, ShardedTables(spec, generator, self) if shard_tables else None)
         for norm in (module for module in towers.modules() if isinstance(module, BatchNorm)):
             norm.add_up = sum_tensor
