@@ -42,4 +42,4 @@ def _negative_loss(x: Tensor) -> Tensor:
     return loss
 
 
-_L2 = PairLoss(_positive_loss, _negative_loss, is_corrected=False, masked_x=0.0)
+_L2 = PairLoss(_positive_loss, _negative_loss, uses_logq=False, masked_x=0.0)

@@ -1,5 +1,8 @@
 """What losses share: masked pairs, corrections and weights, and logits in chunks of rows.
 
+A column of the logits is a negative that all rows of the batch share: an in-batch, a sampled or a queued item. The
+parameter `columns` of every loss holds their vectors.
+
 Letters: B rows, C columns, H hard negatives, P pairs.
 """
 

@@ -6,10 +6,10 @@ For row i with positive p_i and its n_i negatives j (the columns that are not ma
     loss_i = positive_loss(x(i, p_i)) + sum_j negative_loss(x(i, j)) / n_i
     loss = sum_i w_i * loss_i / sum_i w_i
 
-A row's negatives together weigh as much as its positive, however many they are. A row without negatives has the loss of
+A row's negatives have total weight 1, like the positive, whatever their number. A row without negatives has the loss of
 its positive alone.
 
-Letters: B rows, C columns, H hard negatives, D vector width, R rows of a chunk.
+Letters: B rows, C columns (the shared negatives), H hard negatives, D vector width, R rows of a chunk.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class PairLoss:
     Attributes:
         positive_loss: returns the loss of each x and its derivative.
         negative_loss: returns the loss of each x and replaces x by its derivative.
-        is_corrected: whether corrections are subtracted from x.
-        masked_x: an x whose loss and derivative as a negative are 0.
+        uses_logq: whether the logQ correction is subtracted from x.
+        masked_x: value for masked cells: loss and gradient are 0.
     """
 
     positive_loss: Callable[[Tensor], tuple[Tensor, Tensor]]
     negative_loss: Callable[[Tensor], Tensor]
-    is_corrected: bool
+    uses_logq: bool
     masked_x: float
 
 
@@ -54,20 +54,20 @@ def mean_of_pairs(
     terms: LossTerms,
     slope: Tensor | float,
     offset: Tensor | float,
-    kind: PairLoss,
+    pair_loss: PairLoss,
 ) -> Tensor:
     """Returns the loss, a scalar.
 
     Args:
-        vectors: users [B, D], positives [B, D], columns [C, D] and hard negatives [H, D].
+        vectors: users [B, D], positives [B, D], columns (the shared negatives) [C, D] and hard negatives [H, D].
         terms: corrections, weights and masks.
         slope: of x; a scalar tensor if it is learned.
         offset: of x; a scalar tensor if it is learned.
-        kind: the loss of one pair.
+        pair_loss: the loss of one pair.
     """
     with torch.autocast(vectors[0].device.type, enabled=False):
         wide = [at_least_float32(tensor) for tensor in vectors]
-        loss: Tensor = _ChunkedPairs.apply(*wide, slope, offset, terms, kind)  # type: ignore[no-untyped-call]
+        loss: Tensor = _ChunkedPairs.apply(*wide, slope, offset, terms, pair_loss)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -84,20 +84,21 @@ class _ChunkedPairs(torch.autograd.Function):
         slope: Tensor | float,
         offset: Tensor | float,
         terms: LossTerms,
-        kind: PairLoss,
+        pair_loss: PairLoss,
     ) -> Tensor:
         hard_rows = torch.from_numpy(terms.hard_rows).to(user.device)
         hard_user = user[hard_rows]  # [H, D]
         row_weight = (terms.weight / terms.weight.sum()).to(user.dtype)  # [B]
-        negative_weight = row_weight / _count_negatives(terms, len(columns)).to(row_weight)  # [B], of each negative of the row
+        divisors = _negative_divisors(terms, len(columns)).to(row_weight)  # [B]
+        negative_weight = row_weight / divisors  # [B], of each negative of the row
         scaled = user * slope
-        positive_x = (scaled * positive).sum(1) + _shift(terms.positive_correction, offset, kind)
-        positive_loss, positive_grad = kind.positive_loss(positive_x)
-        hard_x = (scaled[hard_rows] * hard).sum(1) + _shift(terms.hard_correction.to(user.dtype), offset, kind)
-        hard_loss = kind.negative_loss(hard_x)
+        positive_x = (scaled * positive).sum(1) + _shift(terms.positive_correction, offset, pair_loss)
+        positive_loss, positive_grad = pair_loss.positive_loss(positive_x)
+        hard_x = (scaled[hard_rows] * hard).sum(1) + _shift(terms.hard_correction.to(user.dtype), offset, pair_loss)
+        hard_loss = pair_loss.negative_loss(hard_x)
         hard_grad = hard_x  # [H]: negative_loss has replaced x by the derivative
-        shift = _shift(terms.column_correction, offset, kind)
-        by_row, grad_user, grad_columns = _column_sums(scaled, columns, shift, negative_weight, terms, kind)
+        shift = _shift(terms.column_correction, offset, pair_loss)
+        by_row, grad_user, grad_columns = _column_sums(scaled, columns, shift, negative_weight, terms, pair_loss)
         positive_grad, hard_grad = positive_grad * row_weight, hard_grad * negative_weight[hard_rows]
         loss = (row_weight * positive_loss).sum() + (negative_weight[hard_rows] * hard_loss).sum() + by_row[0].sum()
         grad_user += positive_grad[:, None] * positive
@@ -120,7 +121,7 @@ class _ChunkedPairs(torch.autograd.Function):
 
 
 def _column_sums(
-    scaled: Tensor, columns: Tensor, shift: Tensor, negative_weight: Tensor, terms: LossTerms, kind: PairLoss
+    scaled: Tensor, columns: Tensor, shift: Tensor, negative_weight: Tensor, terms: LossTerms, pair_loss: PairLoss
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns what the columns add to the loss and its gradients, g_ij being the derivative of the loss by x(i, j).
 
@@ -130,7 +131,7 @@ def _column_sums(
         shift: what is added to x of each column [C].
         negative_weight: weight in the loss of each negative of a row [B].
         terms: masks.
-        kind: the loss of a pair.
+        pair_loss: the loss of a pair.
 
     Returns:
         Each row's loss and sum_j g_ij [2, B], sum_j g_ij v_j [B, D], sum_i g_ij scaled_i [C, D].
@@ -142,8 +143,8 @@ def _column_sums(
     for chunk in row_chunks(terms, len(columns), columns.device):
         rows = chunk.rows
         x = torch.mm(scaled[rows], columns.T, out=buffer[: rows.stop - rows.start]).add_(shift)
-        chunk.fill_masked(x, kind.masked_x)
-        by_row[0, rows] = kind.negative_loss(x).sum(1)  # x holds the derivatives from here on
+        chunk.fill_masked(x, pair_loss.masked_x)
+        by_row[0, rows] = pair_loss.negative_loss(x).sum(1)  # x holds the derivatives from here on
         by_row[1, rows] = x.sum(1)
         weight = negative_weight[rows, None]  # [R, 1]
         derivatives = to_factor(x, terms)
@@ -152,13 +153,13 @@ def _column_sums(
     return by_row.mul_(negative_weight), grad_user, grad_columns.T.contiguous()
 
 
-def _count_negatives(terms: LossTerms, num_columns: int) -> Tensor:
+def _negative_divisors(terms: LossTerms, num_columns: int) -> Tensor:
     """Returns how many negatives each row has, 1 where it has none [B]."""
     counts = count_unmasked_columns(terms, num_columns) + np.bincount(terms.hard_rows, minlength=len(terms.weight))
     return torch.from_numpy(np.maximum(counts, 1))
 
 
-def _shift(correction: Tensor, offset: Tensor | float, kind: PairLoss) -> Tensor:
+def _shift(correction: Tensor, offset: Tensor | float, pair_loss: PairLoss) -> Tensor:
     """Returns what is added to x of pairs with these corrections."""
-    subtracted = correction if kind.is_corrected else torch.zeros_like(correction)
+    subtracted = correction if pair_loss.uses_logq else torch.zeros_like(correction)
     return offset - subtracted

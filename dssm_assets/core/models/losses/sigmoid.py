@@ -47,4 +47,4 @@ def _negative_loss(x: Tensor) -> Tensor:
     return loss
 
 
-_SIGMOID = PairLoss(_positive_loss, _negative_loss, is_corrected=True, masked_x=-torch.inf)
+_SIGMOID = PairLoss(_positive_loss, _negative_loss, uses_logq=True, masked_x=-torch.inf)
