@@ -189,21 +189,21 @@ def check_built_from(built: Manifest, *inputs: Manifest) -> None:
     """Checks that a partition was built from the current content of its inputs.
 
     Raises:
-        ProvenanceError: naming every input that was rewritten since.
+        ProvenanceError: an input was rewritten since, or the partition was not built from it; one fault per input.
     """
-    changed = [manifest for manifest in inputs if built.inputs.get(manifest.key) != manifest.digest]
-    if changed:
-        raise ProvenanceError(
-            [
-                Fault(
-                    f"{built.key}, input {manifest.key}",
-                    f"the content with digest {str(built.inputs.get(manifest.key))[:12]}",
-                    f"digest {manifest.digest[:12]}",
-                    f"dssm-assets materialize {built.asset} --from {built.ds}",
-                )
-                for manifest in changed
-            ]
-        )
+    remedy = f"dssm-assets materialize {built.asset} --from {built.ds}"
+    faults = []
+    for manifest in inputs:
+        digest = built.inputs.get(manifest.key)
+        if digest != manifest.digest:
+            if digest is None:
+                expected, got = "a partition that was built from this input", "one that was not"
+            else:
+                expected = f"the digest that it was built from, {digest[:12]}"
+                got = f"the input's digest now, {manifest.digest[:12]}"
+            faults.append(Fault(f"{built.key}, input {manifest.key}", expected, got, remedy))
+    if faults:
+        raise ProvenanceError(faults)
 
 
 def day_before(ds: str, days: int = 1) -> str:

@@ -91,7 +91,10 @@ def test_counting_refuses_a_feature_table_written_again(workspace: Workspace) ->
     existing = workspace.need(USER_FEATURES_FG.name, day_before(DAYS[-1]))
     table = workspace.tables.read(existing)
     workspace.tables.write(USER_FEATURES_FG, existing.ds, table.slice(1), inputs=existing.inputs)
-    with pytest.raises(ProvenanceError, match=f"sample_fg/{DAYS[-1]}, input {existing.key}"):
+    with pytest.raises(
+        ProvenanceError,
+        match=f"sample_fg/{DAYS[-1]}, input {existing.key}: expected the digest that it was built from, {existing.digest[:12]}",
+    ):
         list(statistics.numeric_value_counts(workspace, [DAYS[-1]]))
     workspace.tables.partitions.publish_shared(existing, existing.ds)
 
