@@ -51,7 +51,8 @@ class Truth:
     """The distinct (user, item) pairs of the day as arrays, sorted by user and item id.
 
     Attributes:
-        user_ids: evaluated users [U], ascending: every user of ground_truth, also those without truth.
+        user_ids: evaluated users [U], ascending: every user of ground_truth, also those without truth in a
+            scope or population.
         is_warm_user: bool [U].
         pair_user: int64 [P], row of the user in user_ids.
         pair_item: int64 [P], position of the item in the corpus, -1 if the corpus lacks it. Such a pair is never a hit
@@ -105,7 +106,7 @@ def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> 
 
     Raises:
         DuplicateKeyError: if a user has two rows or an item occurs twice in the corpus.
-        InputError: if lists of one user differ in length or ids are of another kind than the corpus.
+        InputError: if lists of one user differ in length, or the type of ids differs from the corpus.
     """
     users, corpus = combine_chunks(ground_truth.column(USER_ID)), combine_chunks(item_ids)
     check_unique(users, "ground_truth, column user_id")
@@ -114,12 +115,12 @@ def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> 
     lists = combine_chunks(table.column(GT_ITEMS))
     lengths = pc.fill_null(pc.list_value_length(lists), 0)
     for column in (GT_IS_WARM, GT_IS_REPEAT):
-        other = pc.fill_null(pc.list_value_length(combine_chunks(table.column(column))), 0)
-        if not lengths.equals(other):
-            where = f"ground_truth, column {column}"
-            raise InputError(
-                Fault(where, "one entry per entry of gt_items", "lists of other lengths", "materialize ground_truth again")
-            )
+        flag_counts = pc.fill_null(pc.list_value_length(combine_chunks(table.column(column))), 0)
+        if not lengths.equals(flag_counts):
+            row = pc.index(pc.not_equal(lengths, flag_counts), True).as_py()
+            got = f"user {table.column(USER_ID)[row]} with {lengths[row]} items and {flag_counts[row]} flags"
+            where, remedy = f"ground_truth, column {column}", "materialize ground_truth again"
+            raise InputError(Fault(where, "one flag per entry of gt_items", got, remedy))
     items = cast_ids(pc.list_flatten(lists), corpus.type, "ground_truth, column gt_items")
     owner = np.repeat(np.arange(len(users)), lengths.to_numpy(zero_copy_only=False))
     values = sorted_unique(items)

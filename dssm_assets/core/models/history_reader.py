@@ -1,7 +1,7 @@
 """Reads the user's history as the user tower sees it: the latest events before a position, as bags of every sub-feature.
 
 A history is a slice of one table sorted by (user, time): the events start .. end - 1. It is read ragged, so a short
-history costs what it holds and nothing is padded.
+history costs as much as its events and nothing is padded.
 
 Belongs here: reading, and the checks that histories are slices of the table and end before their sample. Does not belong
 here: where a sample's history ends (train_samples) and the weights of events (`poolings`).
@@ -85,21 +85,31 @@ class HistoryReader:
             expected = f"0 <= start <= end <= {self.num_rows}"
             raise SchemaError(Fault(where, expected, got, "write bounds and history together"))
 
-    def check_causal(self, starts: IntArray, ends: IntArray, as_of_ms: IntArray, where: str) -> None:
+    def check_causal(self, starts: IntArray, ends: IntArray, as_of_ms: IntArray, *, where: str, remedy: str) -> None:
         """Checks that every history ends strictly before its row's timestamp.
+
+        Args:
+            starts: first event of each row's history [B].
+            ends: one after the last event of each row's history [B].
+            as_of_ms: timestamp of each row [B].
+            where: the place that an error names.
+            remedy: what an error tells the reader to do.
 
         Raises:
             LeakError: a row sees an event of its own timestamp or later.
         """
         if not self._features:
             return
+        num_late, first = 0, ""
         for begin in range(0, len(ends), _BLOCK_ROWS):
             block = slice(begin, begin + _BLOCK_ROWS)
             filled = np.flatnonzero(ends[block] > starts[block])
             last = self._view.read_column(EVENT_TIME_MS, self._view.select(ends[block][filled] - 1))
             late = np.flatnonzero(last >= as_of_ms[block][filled])
-            if len(late):
-                row = filled[late[0]]
-                got = f"{len(late)} of them end later, first row {begin + int(row)}: {int(last[late[0]])}"
-                expected = f"a history strictly before the row's timestamp ({int(as_of_ms[block][row])} ms)"
-                raise LeakError(Fault(where, expected, got, "end the history before the event"))
+            if len(late) and not num_late:
+                row = begin + int(filled[late[0]])
+                first = f"row {row}, timestamp {int(as_of_ms[row])} ms, last event at {int(last[late[0]])} ms"
+            num_late += len(late)
+        if num_late:
+            got = f"{num_late} with events at or after it; first: {first}"
+            raise LeakError(Fault(where, "histories that end strictly before their row's timestamp", got, remedy))

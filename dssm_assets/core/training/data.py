@@ -274,7 +274,13 @@ class TrainData:
             starts, ends = self._history_bounds(keys)
             self.history.check_bounds(starts, ends, "table samples, column history_end")
             check_user_bounds(keys[USER_INDEX], ends, self._user_ends)
-            self.history.check_causal(starts, ends, keys[EVENT_TIME_MS], "table samples, column history_end")
+            self.history.check_causal(
+                starts,
+                ends,
+                keys[EVENT_TIME_MS],
+                where="table samples, column history_end",
+                remedy="materialize train_samples again",
+            )
 
 
 def cut_lengths(lengths: IntArray, cut: HistoryCut, rng: np.random.Generator) -> IntArray:
@@ -360,8 +366,10 @@ def check_samples(keys: TableView, pointed: Mapping[str, tuple[int, int]]) -> No
     faults = []
     for column, (low, end) in {**pointed, DAY: (0, _MAX_DAYS)}.items():
         faults += range_faults(keys, "samples", column, end, low)
-    if not all(bool((np.isfinite(block) & (block > 0)).all()) for block in keys.blocks(WEIGHT)):
-        faults.append(Fault("table samples, column weight", "finite weights above 0", "others", "drop or fix those samples"))
+    num_wrong = sum(int(np.count_nonzero(~(np.isfinite(block) & (block > 0)))) for block in keys.blocks(WEIGHT))
+    if num_wrong:
+        got = f"{num_wrong} rows with a NaN, infinite, zero or negative weight"
+        faults.append(Fault("table samples, column weight", "finite weights above 0", got, "drop or fix those samples"))
     if faults:
         raise SchemaError(faults)
 

@@ -101,7 +101,8 @@ class UserInference:
         spec = self._towers.spec
         reader = SideReader(users, "users", spec.features_of(Side.USER))
         self._history.check_bounds(starts, ends, "history bounds of users")
-        self._history.check_causal(starts, ends, np.full(len(ends), self._as_of_ms, np.int64), "history of users")
+        as_of_ms, remedy = np.full(len(ends), self._as_of_ms, np.int64), "leave out events from the timestamp of the vectors on"
+        self._history.check_causal(starts, ends, as_of_ms, where="history of users", remedy=remedy)
         interests = (spec.num_interests,) if spec.num_interests > 1 else ()
         vectors = np.empty((users.num_rows, *interests, spec.output_dim), np.float32)
         with torch.no_grad():

@@ -1,7 +1,7 @@
-"""The bytes of fitted towers.
+"""File format of a trained model.
 
-Format: the magic, the header's length (8 bytes, little-endian), the header (JSON: the specification, and the shape of every
-tensor), then all tensors as float32, little-endian, by name. No pickle: reading a model runs no code.
+Format: magic bytes, the header's length (8 bytes, little-endian), the header (JSON: the specification, and the shape of
+every tensor), then all tensors as float32, little-endian, sorted by name. No pickle: reading a model runs no code.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def model_to_bytes(two_tower: TwoTower) -> bytes:
 def model_chunks(two_tower: TwoTower) -> Iterator[bytes]:
     """Yields the bytes of `model_to_bytes` piece by piece, so that sharded tables are never whole in memory.
 
-    If tables are sharded, every process must exhaust it.
+    If tables are sharded, every process must iterate to the end.
     """
     tables = two_tower.tables
     widths = {f"{_TABLE}{dim}": dim for dim in tables.dims}
@@ -62,10 +62,10 @@ def model_from_bytes(data: bytes, spec: TowerSpec) -> TwoTower:
 def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
     """Returns the towers that `model_to_bytes` wrote; their tables are views of the bytes.
 
-    Of a memory map only the rows that are looked up are read, and processes that map one file share its pages.
+    If the bytes are a memory map, only the rows that are looked up are read, and processes that map one file share its pages.
 
     Args:
-        data: the bytes. torch needs them to be writable: use a private map, from which nothing reaches the file.
+        data: the bytes. torch needs them to be writable: use a copy-on-write memory map.
         spec: what the towers must be.
 
     Raises:
@@ -77,15 +77,14 @@ def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
 
 def _read_model(data: npt.NDArray[np.uint8], spec: TowerSpec, *, is_mapped: bool) -> TwoTower:
     header, start = _read_header(data)
-    faults = spec_faults(spec, TowerSpec.from_json(header["spec"]), "stored model", "use the model with its own specification")
+    remedy = "fit the model again with the current configuration"
+    faults = spec_faults(spec, TowerSpec.from_json(header["spec"]), "stored model", remedy)
     if faults:
         raise ConfigError(faults)
     sizes = {name: math.prod(shape) for name, shape in sorted(header["shapes"].items())}
     size = 4 * sum(sizes.values())
     if size != len(data) - start:
-        raise StorageError(
-            f"stored model: expected {size} bytes of weights {header['shapes']}, got {len(data) - start}. {_REMEDY}"
-        )
+        raise StorageError(f"stored model: expected {size} bytes of weights, got {len(data) - start}. {_REMEDY}")
     state: dict[str, Tensor] = {}
     for name, count in sizes.items():
         values = data[start : start + 4 * count].view("<f4").reshape(header["shapes"][name])
@@ -94,18 +93,18 @@ def _read_model(data: npt.NDArray[np.uint8], spec: TowerSpec, *, is_mapped: bool
         start += 4 * count
     by_dim = {int(name.removeprefix(_TABLE)): state[name] for name in state if name.startswith(_TABLE)}
     generator = torch.Generator().manual_seed(0)
-    two_tower = TwoTower(spec, generator, _tables(spec, generator, by_dim, header["shapes"]))
-    expected = {name: list(tensor.shape) for name, tensor in two_tower.state_dict().items()}
-    if expected != header["shapes"]:
-        raise StorageError(f"stored model: expected weights {expected}, got {header['shapes']}. {_REMEDY}")
+    two_tower = TwoTower(spec, generator, _tables(spec, generator, by_dim))
+    expected, got = {name: list(tensor.shape) for name, tensor in two_tower.state_dict().items()}, header["shapes"]
+    differing = sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name))
+    if differing:
+        shapes = [", ".join(f"{name} {of.get(name, 'missing')}" for name in differing) for of in (expected, got)]
+        raise StorageError(f"stored model: expected tensors of the shapes {shapes[0]}, got {shapes[1]}. {_REMEDY}")
     two_tower.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith(_TABLE)}, strict=False)
     return two_tower
 
 
-def _tables(
-    spec: TowerSpec, generator: torch.Generator, by_dim: Mapping[int, Tensor], shapes: Mapping[str, Any]
-) -> EmbeddingTables:
-    """Returns tables over the stored ones.
+def _tables(spec: TowerSpec, generator: torch.Generator, by_dim: Mapping[int, Tensor]) -> EmbeddingTables:
+    """Returns embedding tables over the stored tensors.
 
     Raises:
         StorageError: the model has no table of a width that the specification needs.
@@ -113,11 +112,12 @@ def _tables(
     try:
         return EmbeddingTables(spec, generator, by_dim)
     except KeyError as error:
-        raise StorageError(f"stored model: expected a table of width {error}, got {sorted(shapes)}. {_REMEDY}") from error
+        widths = ", ".join(map(str, sorted(by_dim))) or "none"
+        raise StorageError(f"stored model: expected a table of width {error}, got widths: {widths}. {_REMEDY}") from error
 
 
 def _read_header(data: npt.NDArray[np.uint8]) -> tuple[dict[str, Any], int]:
-    """Returns the header, and where the weights begin."""
+    """Returns the header and the position at which the weights begin."""
     start = len(_MAGIC) + 8
     begin = data[:start].tobytes()
     length = int.from_bytes(begin[len(_MAGIC) :], "little")

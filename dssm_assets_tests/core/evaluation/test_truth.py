@@ -58,7 +58,9 @@ def test_truth_tables_that_break_the_contract_are_refused() -> None:
         read_truth(table([row, row]), pa.array(["a"]))
     with pytest.raises(DuplicateKeyError, match="corpus"):
         read_truth(table([row]), pa.array(["a", "a"]))
-    with pytest.raises(InputError, match="column gt_is_warm: expected one entry per entry of gt_items"):
+    with pytest.raises(
+        InputError, match="column gt_is_warm: expected one flag per entry of gt_items, got user u with 1 items and 2 flags"
+    ):
         read_truth(table([("u", ["a"], [True, False], [False], True)]), pa.array(["a"]))
     with pytest.raises(InputError, match="ids of type int64"):
         read_truth(table([row]), pa.array([1]))

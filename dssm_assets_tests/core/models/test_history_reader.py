@@ -72,9 +72,9 @@ def test_reader_without_sub_features_returns_nothing() -> None:
 def test_history_that_reaches_its_timestamp_is_a_leak() -> None:
     reader = HistoryReader(TABLE, _spec(2))
     starts, ends = np.array([0, 3]), np.array([2, 3])
-    reader.check_causal(starts, ends, np.array([MS_PER_DAY + 1, 0]), "samples")
-    with pytest.raises(LeakError, match=r"samples.*first row 0"):
-        reader.check_causal(starts, ends, np.array([MS_PER_DAY, 0]), "samples")
+    reader.check_causal(starts, ends, np.array([MS_PER_DAY + 1, 0]), where="samples", remedy="end them earlier")
+    with pytest.raises(LeakError, match=r"samples.*got 1 with events at or after it; first: row 0,.*end them earlier"):
+        reader.check_causal(starts, ends, np.array([MS_PER_DAY, 0]), where="samples", remedy="end them earlier")
 
 
 @pytest.mark.parametrize(("start", "end"), [(-1, 0), (2, 1), (0, 6)])

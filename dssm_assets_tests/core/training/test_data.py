@@ -42,7 +42,7 @@ def _with(table: pa.Table, column: str, row: int, value: Any) -> pa.Table:
         ("item_index", -1, SchemaError, r"column item_index: expected 0 \.\. 11, got -1"),
         ("item_index", ITEMS, SchemaError, r"column item_index.*12"),
         ("user_index", 10, SchemaError, r"column user_index: expected -1 \.\. 9"),
-        ("weight", 0.0, SchemaError, "column weight"),
+        ("weight", 0.0, SchemaError, "column weight: expected finite weights above 0, got 1 rows with a NaN"),
         ("user_row", 11, SchemaError, r"table samples, column user_row: expected 0 \.\. 10, got 1 \.\. 11"),
         ("user_row", -1, SchemaError, r"table samples, column user_row: expected 0 \.\. 10, got -1"),
         ("item_row", ITEMS + 1, SchemaError, r"table samples, column item_row: expected 0 \.\. 12"),
@@ -50,7 +50,7 @@ def _with(table: pa.Table, column: str, row: int, value: Any) -> pa.Table:
         ("hour", 25, SchemaError, "table samples, column hour"),
         ("history_end", 81, SchemaError, "column history_end: expected 0 <= start"),
         ("history_end", EVENTS + 1, SchemaError, "reach into the next user's"),
-        ("history_end", 4, LeakError, "strictly before"),
+        ("history_end", 4, LeakError, "strictly before their row's timestamp, got 1 with .*first: row 3"),
     ],
 )
 def test_bad_samples_are_refused(column: str, value: Any, error: type[DssmError], text: str) -> None:
