@@ -1,4 +1,4 @@
-"""Parity check: golden rows of a table, replayed as single requests, must give the features that the table gave."""
+"""Parity check: sampled rows of a table, sent again as single requests, must get the features that the batch computed."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class ParityReport:
     def sentence(self) -> str:
         """The result as a sentence."""
         if self.is_passed:
-            return f"{self.row_count} golden rows are the same in bulk and as single requests"
+            return f"{self.row_count} sampled rows have the same features in batch and in single requests"
         names = ", ".join(f"{name} ({count})" for name, count in sorted(self.differing.items()))
-        return f"bulk and single request differ in {names} of {self.row_count} golden rows; {self.example}"
+        return f"batch and single request differ in {names} of {self.row_count} sampled rows; {self.example}"
 
 
 def choose_golden_rows(row_count: int, wanted: int) -> list[int]:
@@ -75,16 +75,16 @@ def replay_rows(
     here = [position for position in positions if start <= position < start + table.num_rows]
     for position in here:
         single = generator.encode_one(row_as_request(table, position - start), side, is_whole=is_whole)
-        bulk = requests.first_row(encoded.slice(position - start, 1))
-        for name, value in bulk.items():
+        batch = requests.first_row(encoded.slice(position - start, 1))
+        for name, value in batch.items():
             if single[name] != value:
                 differing[name] = differing.get(name, 0) + 1
-                example = example or f"row {position}, {name}: {value!r} in bulk, {single[name]!r} as a request"
+                example = example or f"row {position}, {name}: {value!r} in batch, {single[name]!r} in a request"
     return ParityReport(len(here), differing, example)
 
 
 def row_as_request(table: pa.Table, position: int) -> dict[str, Any]:
-    """Returns a row as a request carries it; a float32 becomes the decimal number that JSON has for it."""
+    """Returns a row as a JSON request; float32 values are converted to their shortest decimal."""
     row = {name: ragged.combine_chunks(table.column(name).slice(position, 1)) for name in table.column_names}
     return requests.first_row(pa.table({name: ragged.map_leaves(column, _decimals) for name, column in row.items()}))
 

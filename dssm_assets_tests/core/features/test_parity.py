@@ -1,4 +1,4 @@
-"""Parity: golden rows are spread over the table, a skew between the two paths is found and named."""
+"""Parity: sampled rows are spread over the table, and a skew between batch and request is reported with its feature."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_golden_rows_are_evenly_spaced_from_first_to_last() -> None:
 def test_every_row_equals_its_request() -> None:
     report = replay_rows(GENERATOR, TABLE, GENERATOR.encode(TABLE, "item"), "item", [0, 1, 2, 3])
     assert report.is_passed and report.row_count == 4
-    assert report.sentence == "4 golden rows are the same in bulk and as single requests"
+    assert report.sentence == "4 sampled rows have the same features in batch and in single requests"
 
 
 def test_float32_inputs_replay_without_difference() -> None:
@@ -58,7 +58,7 @@ def test_positions_count_in_the_whole_table() -> None:
     assert replay_rows(GENERATOR, part, encoded, "item", [0, 1, 102, 103, 104], start=102).row_count == 2
     skewed = encoded.set_column(3, "n", pa.array(np.array([0, 9], np.float32)))
     report = replay_rows(GENERATOR, part, skewed, "item", [0, 1, 102, 103, 104], start=102)
-    assert report.example == "row 103, n: 9.0 in bulk, 2.5 as a request"
+    assert report.example == "row 103, n: 9.0 in batch, 2.5 in a request"
 
 
 def test_whole_sequences_are_replayed_whole() -> None:
@@ -78,7 +78,7 @@ def test_differences_are_counted_by_feature() -> None:
     report = replay_rows(GENERATOR, TABLE, skewed, "item", [0, 1, 3])
     assert not report.is_passed
     assert report.differing == {"n": 2}
-    assert "differ in n (2) of 3 golden rows; row 1, n: 9.0 in bulk, 0.0 as a request" in report.sentence
+    assert "differ in n (2) of 3 sampled rows; row 1, n: 9.0 in batch, 0.0 in a request" in report.sentence
 
 
 @pytest.mark.parametrize("parts", [[], [ParityReport(2), ParityReport(1)]])
