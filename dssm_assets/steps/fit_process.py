@@ -1,4 +1,4 @@
-"""A fit shared by several processes: starting them, what each of them runs, and which one's error is reported.
+"""Data-parallel training on one machine: starting the processes, what each of them runs, choosing the error to report.
 
 `python -m torch.distributed.run --nproc-per-node N -m dssm_assets.steps.fit_process JOB OUT` runs a job file by hand.
 
@@ -41,11 +41,11 @@ _FULL_REPORT: Final = "full_report.json"
 
 
 def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[Progress], None]) -> FitOutcome:
-    """Returns what the job leaves when `count` processes share its batches.
+    """Trains in `count` data-parallel processes; returns model files and report.
 
     Args:
         job: what is fitted.
-        folder: empty, for the files that pass between the processes.
+        folder: an empty folder for the files that the processes exchange.
         count: processes on this machine.
         progress: called about once a second.
 
@@ -69,7 +69,7 @@ def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[
             raise
     if running.returncode:
         cause = find_cause(folder) or "".join(last)
-        raise DssmError(f"training in {count} processes ended with {running.returncode}:\n{cause}")
+        raise DssmError(f"training in {count} processes failed (exit status {running.returncode}):\n{cause}")
     report = json.loads((out / _FULL_REPORT).read_text())
     others = (ModelFile.WEIGHTS, _FULL_REPORT)
     files = {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.name not in others}
@@ -77,7 +77,7 @@ def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[
 
 
 def main(arguments: list[str]) -> None:
-    """Runs this process's part of a job. The launcher says which process it is; an error is left in the job's folder."""
+    """Runs this process's part of a job. The launcher says which process it is; an error is written to the job's folder."""
     job_file, out = map(Path, arguments)
     try:
         _run(FitJob.from_json(job_file.read_text()), out)
@@ -136,7 +136,7 @@ def gpu_of(local_rank: int, gpu_count: int) -> int:
 def write_error(folder: Path, rank: int, error: BaseException) -> None:
     """Writes the error of a process into a folder, under its rank."""
     record = {
-        "is_typed": isinstance(error, DssmError),
+        "is_dssm_error": isinstance(error, DssmError),
         "is_connection": _is_connection(error),
         "text": "".join(traceback.format_exception(error)),
     }
@@ -146,14 +146,15 @@ def write_error(folder: Path, rank: int, error: BaseException) -> None:
 def find_cause(folder: Path) -> str | None:
     """Returns the error that made the processes fail, with its rank; None if no process wrote one.
 
-    It is the earliest error of ours, else the earliest other one. Lost connections are consequences, so they do not count.
+    The earliest DssmError; if there is none, the earliest other error. Connection errors are ignored: they follow from
+    another process's failure.
     """
     by_time = sorted(folder.glob(_error_path(Path(), "*").name), key=lambda path: (path.stat().st_mtime_ns, path.name))
     records: list[tuple[str, dict[str, Any]]] = [(path.stem, json.loads(path.read_text())) for path in by_time]
-    causes = [named for named in records if not named[1]["is_connection"]]
+    causes = [error_record for error_record in records if not error_record[1]["is_connection"]]
     if not causes:
         return None
-    name, record = min(causes, key=lambda named: not named[1]["is_typed"])  # of equals, the earliest
+    name, record = min(causes, key=lambda error_record: not error_record[1]["is_dssm_error"])  # ties: the earliest
     return f"process {int(name.rpartition('-')[2])}:\n{record['text']}"
 
 

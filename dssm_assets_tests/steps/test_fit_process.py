@@ -55,7 +55,9 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path: Path) -> Non
 
 def test_error_of_a_process_is_reported_with_its_message(tmp_path: Path) -> None:
     job = write_job(tmp_path / "tables", {"prior": True}, {})
-    with pytest.raises(DssmError, match=r"(?s)training in 2 processes ended with 1.*validation days on which it is chosen"):
+    with pytest.raises(
+        DssmError, match=r"(?s)training in 2 processes failed \(exit status 1\).*validation days on which it is chosen"
+    ):
         run_in_processes(job, tmp_path, 2, lambda progress: None)
 
 
