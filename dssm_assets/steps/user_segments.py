@@ -1,4 +1,4 @@
-"""Reads what a day's evaluation is cut into: segments of users, tiers of items by popularity.
+"""Reads the segments of the evaluation: segments of users, tiers of items by popularity.
 
 Does not belong here: how a segment is labelled (`core/evaluation/segments.py`).
 """
@@ -35,7 +35,7 @@ def read_cuts(workspace: Workspace, ds: str, user_ids: pa.Array, item_ids: pa.Ar
     """Returns the segments of these users and items, and what was read for them.
 
     Raises:
-        ConfigError: naming every segment by a column that user_table lacks.
+        ConfigError: naming every segment whose column user_table lacks.
     """
     segments = workspace.config.evaluation.segments
     labels: dict[str, pa.Array] = {}

@@ -1,4 +1,4 @@
-"""Scores vectors in files: reads them, evaluates, writes the results.
+"""Evaluates vectors from files: reads them, evaluates, writes the results.
 
 Does not belong here: definitions (`core/evaluation/external_evaluation.py`).
 """
@@ -48,8 +48,8 @@ def evaluate_files(files: VectorFiles, settings: ExternalSettings) -> VectorEval
         InputError: with the faults of all files at once.
     """
     faults = FaultCollector()
-    users = faults.run(lambda: _read_vectors(files.user_vectors, USER_ID, "user vectors", may_have_several=True))
-    items = faults.run(lambda: _read_vectors(files.item_vectors, ITEM_ID, "item vectors", may_have_several=False))
+    users = faults.run(lambda: _read_vectors(files.user_vectors, USER_ID, "user vectors", allows_multi_interest=True))
+    items = faults.run(lambda: _read_vectors(files.item_vectors, ITEM_ID, "item vectors", allows_multi_interest=False))
     truth = faults.run(lambda: _read_pairs(files.truth, "truth"))
     seen_uri = files.seen
     seen = None if seen_uri is None else faults.run(lambda: _read_pairs(seen_uri, "seen"))
@@ -78,9 +78,9 @@ def evaluate_files(files: VectorFiles, settings: ExternalSettings) -> VectorEval
     return result
 
 
-def _read_vectors(uri: str, id_column: str, where: str, *, may_have_several: bool) -> VectorSet:
+def _read_vectors(uri: str, id_column: str, where: str, *, allows_multi_interest: bool) -> VectorSet:
     table = read_parquet(uri, (id_column, VECTOR), where)
-    return read_vectors(table, id_column, where, may_have_several=may_have_several)
+    return read_vectors(table, id_column, where, allows_multi_interest=allows_multi_interest)
 
 
 def _read_pairs(uri: str, where: str) -> tuple[pa.Table, int]:

@@ -1,4 +1,4 @@
-"""Rows of different lengths as one flat array of values and the offsets of each row; and items excluded per user.
+"""Rows of different lengths as one flat array of values and the offsets of each row (CSR layout); items excluded per user.
 
 Belongs here: what works on the values of all rows at once, without a loop over rows, and the one way to make an Arrow
 column contiguous. Does not belong here: what the values mean; the embedding indices and weights of rows (`bags.py`).
@@ -73,14 +73,14 @@ def flatten(array: pa.Array) -> tuple[pa.Array, Offsets]:
     return array.flatten(), offsets_of(list_lengths(array))
 
 
-def keep(values: pa.Array, offsets: Offsets, mask: Mask) -> tuple[pa.Array, Offsets]:
+def filter_values(values: pa.Array, offsets: Offsets, mask: Mask) -> tuple[pa.Array, Offsets]:
     """Returns the values where the mask is true, and their offsets."""
     if mask.all():
         return values, offsets
     return values.filter(pa.array(mask)), offsets_of(mask)[offsets]
 
 
-def build(values: pa.Array, offsets: Offsets, nulls: Mask | None = None) -> pa.Array:
+def build_lists(values: pa.Array, offsets: Offsets, nulls: Mask | None = None) -> pa.Array:
     """Returns the list array with these values and offsets; rows where `nulls` is true are null."""
     mask = None if nulls is None or not nulls.any() else pa.array(nulls)
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, mask=mask)
@@ -97,24 +97,24 @@ def map_leaves(values: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.A
     if not is_list(values.type):
         return change(values)
     flat, offsets = flatten(values)
-    return build(map_leaves(flat, change), offsets, null_mask(values))
+    return build_lists(map_leaves(flat, change), offsets, null_mask(values))
 
 
 def without_nulls(values: pa.Array) -> pa.Array:
     """Returns a list array without the nulls in its innermost lists; a null list becomes an empty one."""
     flat, offsets = flatten(values)
     if is_list(flat.type):
-        return build(without_nulls(flat), offsets)
-    return build(*keep(flat, offsets, ~null_mask(flat)))
+        return build_lists(without_nulls(flat), offsets)
+    return build_lists(*filter_values(flat, offsets, ~null_mask(flat)))
 
 
 def wrap_in_lists(values: pa.Array) -> pa.Array:
     """Returns each value as a list of one, a null as an empty list."""
-    return build(values.drop_null(), offsets_of(~null_mask(values)))
+    return build_lists(values.drop_null(), offsets_of(~null_mask(values)))
 
 
 class Exclusions(NamedTuple):
-    """Items that each of U users must not be given: those of user u are `indices[indptr[u]:indptr[u + 1]]`."""
+    """Items that must not be recommended to each of U users: those of user u are `indices[indptr[u]:indptr[u + 1]]`."""
 
     indptr: Offsets
     """int64 [U + 1]"""
@@ -137,7 +137,10 @@ class Exclusions(NamedTuple):
         return Exclusions(offsets_of(lengths), self.indices[ranges(self.indptr[users], lengths)])
 
     def mask(self, num_items: int) -> Mask:
-        """Returns bool [U, I], true where the item is excluded. For blocks of users only."""
+        """Returns bool [U, I], true where the item is excluded.
+
+        Allocates U x I booleans; call it on blocks of users.
+        """
         mask = np.zeros((len(self.indptr) - 1, num_items), dtype=bool)
         mask[self.users, self.indices] = True
         return mask
@@ -152,15 +155,16 @@ def check_exclusions(excluded: Exclusions, num_users: int, num_items: int) -> No
     """Checks that exclusions fit the number of users and items.
 
     Raises:
-        InputError: naming each misfit: number of users, offsets out of order, item indices outside the corpus.
+        InputError: listing each mismatch: number of users, offsets out of order, item indices outside the corpus.
     """
     faults: list[Fault] = []
     indptr, indices = excluded
     remedy = "build the exclusions over the same users and items as the search"
     if len(indptr) != num_users + 1:
         faults.append(Fault("exclusions, users", f"{num_users}", f"{len(indptr) - 1}", remedy))
-    if len(indptr) and (indptr[0] != 0 or indptr[-1] != len(indices) or bool((np.diff(indptr) < 0).any())):
-        faults.append(Fault("exclusions, bounds", f"ascending from 0 to {len(indices)}", "other bounds", remedy))
+    wrong = _find_wrong_offset(indptr, len(indices)) if len(indptr) else None
+    if wrong is not None:
+        faults.append(Fault("exclusions, offsets", f"ascending from 0 to {len(indices)}", wrong, remedy))
     outside = int(((indices < 0) | (indices >= num_items)).sum())
     if outside:
         got = f"{outside} indices outside"
@@ -169,3 +173,14 @@ def check_exclusions(excluded: Exclusions, num_users: int, num_items: int) -> No
         )
     if faults:
         raise InputError(faults)
+
+
+def _find_wrong_offset(indptr: Offsets, num_values: int) -> str | None:
+    """Returns the first offset that is not 0 at the start, descends, or is not the number of values at the end."""
+    if indptr[0] != 0:
+        return f"{indptr[0]} as the first offset"
+    descending = np.flatnonzero(np.diff(indptr) < 0)
+    if len(descending):
+        position = int(descending[0]) + 1
+        return f"{indptr[position]} after {indptr[position - 1]} at position {position}"
+    return None if indptr[-1] == num_values else f"{indptr[-1]} as the last offset"

@@ -97,7 +97,7 @@ class Sampler(StrEnum):
     WEIGHTED = "weighted"
     """By the weights of the asset negative_items."""
     V2 = "v2"
-    """As weighted; what the row's user is known to have interacted with does not count for that row."""
+    """As weighted; the user's known positives are masked."""
     MIXED = "mixed"
     """A fraction `uniform_frac` uniformly, the others by weight."""
     HARD = "hard"

@@ -83,14 +83,14 @@ class _Search:
         k = self.settings.ks[-1]
         index = np.full((len(rows), k), -1, dtype=np.int64)
         scores = np.full((len(rows), k), -np.inf, dtype=np.float32)
-        served = np.flatnonzero(self.vector_row[rows] >= 0)
-        vectors, bounds = self.users.select(self.vector_row[rows[served]])
-        index[served], scores[served] = search_interests(
+        with_vector = np.flatnonzero(self.vector_row[rows] >= 0)
+        vectors, bounds = self.users.select(self.vector_row[rows[with_vector]])
+        index[with_vector], scores[with_vector] = search_interests(
             self.corpus,
             vectors,
             bounds,
             k,
-            excluded=self.excluded.select_users(rows[served]),
+            excluded=self.excluded.select_users(rows[with_vector]),
             block_size=self.settings.block_size,
             threads=self.settings.threads,
             is_checked=True,

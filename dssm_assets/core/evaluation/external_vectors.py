@@ -70,14 +70,14 @@ class FaultCollector:
             raise InputError(self.found)
 
 
-def read_vectors(table: pa.Table, id_column: str, where: str, *, may_have_several: bool) -> VectorSet:
+def read_vectors(table: pa.Table, id_column: str, where: str, *, allows_multi_interest: bool) -> VectorSet:
     """Returns the vectors of a table with an id column and a column `vector`.
 
     Args:
         table: one row per id; `vector` a list of numbers, or a list of such lists where an id may have several.
         id_column: user_id or item_id.
         where: name of the table in errors.
-        may_have_several: an id may have several vectors.
+        allows_multi_interest: an id may have several vectors.
 
     Raises:
         InputError: with every fault: a missing column, ids that are missing or repeated, vectors that are missing, of
@@ -98,7 +98,7 @@ def read_vectors(table: pa.Table, id_column: str, where: str, *, may_have_severa
     names = pa.array(np.arange(1, table.num_rows + 1)).cast(pa.string()) if ids is None else ids
     column = f"{where}, column {VECTOR}"
     side = id_column.removesuffix("_id")
-    read = faults.run(lambda: _matrix(table.column(VECTOR), names, column, side, may_have_several))
+    read = faults.run(lambda: _matrix(table.column(VECTOR), names, column, side, allows_multi_interest))
     if ids is None or read is None or faults.found:
         raise InputError(faults.found)
     return VectorSet(ids, *read)
@@ -123,12 +123,14 @@ def read_pairs(table: pa.Table, where: str) -> pa.Table:
     return pa.table(columns).group_by([USER_ID, ITEM_ID], use_threads=False).aggregate([])
 
 
-def _matrix(column: pa.ChunkedArray, ids: pa.Array, where: str, side: str, may_have_several: bool) -> tuple[Vectors, IntArray]:
+def _matrix(
+    column: pa.ChunkedArray, ids: pa.Array, where: str, side: str, allows_multi_interest: bool
+) -> tuple[Vectors, IntArray]:
     inner = column.type.value_type if is_list(column.type) else None
     is_nested = inner is not None and is_list(inner)
     numbers = inner.value_type if inner is not None and is_nested else inner
-    if numbers is None or not _is_number(numbers) or (is_nested and not may_have_several):
-        expected = f"{_FORM}, or a list of those" if may_have_several else _FORM
+    if numbers is None or not _is_number(numbers) or (is_nested and not allows_multi_interest):
+        expected = f"{_FORM}, or a list of those" if allows_multi_interest else _FORM
         raise SchemaError(Fault(where, expected, str(column.type), "write each vector as a list of numbers"))
     parts = list(_parts(column, is_nested))
     counts, owner, widths, values, holes = (np.concatenate([part[place] for part in parts]) for place in range(5))

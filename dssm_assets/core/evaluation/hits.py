@@ -3,6 +3,8 @@
 A hit is a truth pair (user, item) whose item is among the first k items of the user's list, so a user's hits at k are
 |set(list[:k]) & set(truth)|. `count_hits` reads top to bottom: lists, rank of every truth pair in them, counts per user.
 
+A cell is one scope in one population, for example discovery x warm; every rate is reported per cell.
+
 Does not belong here: rates and intervals (`rates.py`), lists for people to read (`detail.py`).
 
 Shapes: U evaluated users, B users of a block, P truth pairs, K top-k.
@@ -132,7 +134,7 @@ def _drop_items(lists: IntArray, dropped: Exclusions, k: int) -> tuple[IntArray,
 def hit_ranks(top_items: IntArray, pair_row: IntArray, pair_item: IntArray) -> IntArray:
     """Returns int64 [P]: the position (from 0) of each truth pair's item in the user's list, K if it is not there.
 
-    Positions are those of the list as given: -1 is not an item, and a duplicate wastes its position.
+    Positions are those of the list as given: -1 is not an item, and a duplicate uses up a position.
     By hand: list [5, 7, -1]; items 7, 9 and -1 have ranks 1, 3 and 3.
 
     Args:

@@ -93,15 +93,15 @@ class ModelScorer:
         """Returns item_index int64 [B, K] and scores float32 [B, K]; -1 and -inf where there is no item."""
         index = np.full((len(user_rows), k), -1, dtype=np.int64)
         scores = np.full((len(user_rows), k), -np.inf, dtype=np.float32)
-        served = np.flatnonzero(self.vector_row[user_rows] >= 0)
-        rows = self.vector_row[user_rows[served]]
+        with_vector = np.flatnonzero(self.vector_row[user_rows] >= 0)
+        rows = self.vector_row[user_rows[with_vector]]
         vectors, bounds = flatten_interests(self.user_vectors[rows].reshape(len(rows), *self._shape))
-        user_ids = self.user_ids.take(pa.array(user_rows[served]))
-        index[served], scores[served] = search_interests(self.corpus, vectors, bounds, k, user_ids=user_ids)
+        user_ids = self.user_ids.take(pa.array(user_rows[with_vector]))
+        index[with_vector], scores[with_vector] = search_interests(self.corpus, vectors, bounds, k, user_ids=user_ids)
         return index, scores
 
     def for_users(self, user_vectors: pa.Table, user_ids: pa.Array) -> ModelScorer:
-        """Returns the scorer of other users over the same items, which are not prepared again; see `model_scorer`."""
+        """Returns the scorer of other users over the same items; reuses the prepared item corpus. See `model_scorer`."""
         other = replace(
             self,
             vector_row=_vector_rows(user_vectors, user_ids),
@@ -113,9 +113,9 @@ class ModelScorer:
 
     @property
     def _shape(self) -> tuple[int, int]:
-        """Returns (M, D) of a user's vectors. A width that is not a multiple of D is left for the search to report."""
-        several, rest = divmod(self.user_vectors.shape[1], self.item_vectors.shape[1])
-        return (several, self.item_vectors.shape[1]) if several and not rest else (1, self.user_vectors.shape[1])
+        """Returns (M, D) of a user's vectors. If the width is not a multiple of D, the search raises the error."""
+        num_vectors, remainder = divmod(self.user_vectors.shape[1], self.item_vectors.shape[1])
+        return (num_vectors, self.item_vectors.shape[1]) if num_vectors and not remainder else (1, self.user_vectors.shape[1])
 
 
 def model_scorer(item_vectors: pa.Table, user_vectors: pa.Table, user_ids: pa.Array, similarity: Similarity) -> ModelScorer:
@@ -129,7 +129,7 @@ def model_scorer(item_vectors: pa.Table, user_vectors: pa.Table, user_ids: pa.Ar
 
     Raises:
         DuplicateKeyError: if an id has two vectors.
-        InputError: if ids are of different kinds or a vector is missing.
+        InputError: if id types differ, or a vector is null.
     """
     items = combine_chunks(item_vectors.column(ITEM_ID))
     check_unique(items, "item_vectors, column item_id")

@@ -177,7 +177,7 @@ def split_texts(array: pa.Array, separator: str, where: str) -> tuple[pa.Array, 
     """
     texts = text_values(array, where)
     is_present = ~ragged.null_mask(texts.indices)
-    texts, offsets = ragged.keep(texts, np.arange(len(array) + 1, dtype=np.int64), is_present)
+    texts, offsets = ragged.filter_values(texts, np.arange(len(array) + 1, dtype=np.int64), is_present)
     parts, part_offsets = ragged.flatten(pc.split_pattern(texts.dictionary, separator))
     codes = dictionary_codes(texts)
     if len(parts) == len(texts.dictionary):
@@ -194,11 +194,11 @@ def multi_text_values(array: pa.Array, separator: str, where: str) -> tuple[pa.D
     if ragged.is_list(array.type):
         flat, offsets = ragged.flatten(array)
         texts = text_values(flat, where)
-        return ragged.keep(texts, offsets, ~ragged.null_mask(texts.indices))
+        return ragged.filter_values(texts, offsets, ~ragged.null_mask(texts.indices))
     parts, positions, offsets = split_texts(array, separator, where)
     is_empty = pc.equal(parts, "").to_numpy(zero_copy_only=False)
     texts = pa.DictionaryArray.from_arrays(pa.array(positions, pa.int32()), parts)
-    return ragged.keep(texts, offsets, ~is_empty[positions])
+    return ragged.filter_values(texts, offsets, ~is_empty[positions])
 
 
 def number_vectors(array: pa.Array, separator: str, where: str) -> tuple[Numbers, Offsets]:
@@ -227,7 +227,7 @@ def mask_of_first(offsets: Offsets, count: int | None) -> Mask:
 
 def keep_first(texts: pa.Array, offsets: Offsets, count: int | None) -> tuple[pa.Array, Offsets]:
     """Returns the first `count` texts of each row and their offsets; all of them for 0 or None."""
-    return ragged.keep(texts, offsets, mask_of_first(offsets, count)) if count else (texts, offsets)
+    return ragged.filter_values(texts, offsets, mask_of_first(offsets, count)) if count else (texts, offsets)
 
 
 def fill_empty_rows(texts: pa.DictionaryArray, offsets: Offsets, default: str) -> tuple[pa.DictionaryArray, Offsets]:
@@ -261,7 +261,7 @@ def as_lists(array: pa.Array, delimiter: str, where: str) -> pa.Array:
     if not (pat.is_dictionary(array.type) or _is_text(array.type) or pat.is_null(array.type)):
         raise SchemaError(Fault(where, "lists or text", str(array.type), "write one list per user"))
     parts, positions, offsets = split_texts(array, delimiter, where)
-    return ragged.build(parts.take(pa.array(positions)), offsets, ragged.null_mask(array))
+    return ragged.build_lists(parts.take(pa.array(positions)), offsets, ragged.null_mask(array))
 
 
 def keep_recent(offsets: Offsets, length: int, is_oldest_first: bool) -> tuple[IntArray | None, Offsets]:

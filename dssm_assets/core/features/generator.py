@@ -178,7 +178,7 @@ class FeatureGenerator:
         rule = self._bucket_rules.rule_for(feature.operator)
         ids = values if rule is None else rule(values)
         if feature.sequence is not None or feature.operator.is_sequence:
-            return ragged.build(*ragged.flatten(ids))
+            return ragged.build_lists(*ragged.flatten(ids))
         return ragged.without_nulls(ids) if feature.depth else ragged.wrap_in_lists(ids)
 
 
@@ -386,7 +386,7 @@ class FeatureColumns:
                 inputs.append(_constant(expression.name, len(rows)))
             else:
                 inputs.append(ragged.combine_chunks(self._table.column(expression.name)).take(rows))
-        return ragged.build(feature.operator.compute(inputs), offsets, is_null)
+        return ragged.build_lists(feature.operator.compute(inputs), offsets, is_null)
 
 
 def _check_lengths(feature: str, offsets_by_input: dict[str, Offsets]) -> None:

@@ -162,7 +162,7 @@ def _read_nested_map(array: pa.Array, where: str) -> NestedMaps:
     items, offsets = _map_entries(array)
     pkeys = column_values.text_values(items.field(0), where)
     is_usable = ~ragged.null_mask(pkeys.indices)
-    pkeys, offsets = ragged.keep(pkeys, offsets, is_usable)
+    pkeys, offsets = ragged.filter_values(pkeys, offsets, is_usable)
     inner = key_values(items.field(1), INNER_SEPARATOR, where)
     pkey_codes = column_values.dictionary_codes(pkeys)
     return _nest(np.arange(len(array)), offsets, pkeys.dictionary, pkey_codes, inner, np.flatnonzero(is_usable))

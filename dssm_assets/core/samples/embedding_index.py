@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.arrays.ids import Column
-from dssm_assets.core.arrays.ragged import build, combine_chunks, flatten, is_list, list_lengths
+from dssm_assets.core.arrays.ragged import build_lists, combine_chunks, flatten, is_list, list_lengths
 from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.samples.sample_tables import refuse_collisions, require_columns
@@ -115,4 +115,4 @@ def _check_weights(column: Column, indices: pa.Array, where: str) -> pa.Array:
     if differing or flat.null_count:
         got = f"another number in {differing} rows, {flat.null_count} nulls"
         raise SchemaError(Fault(where, "one weight per value", got, "write a feature and its weights together"))
-    return build(flat, offsets)
+    return build_lists(flat, offsets)

@@ -112,7 +112,7 @@ class Bucketizer:
         array = ragged.combine_chunks(column)
         if ragged.is_list(array.type):
             flat, offsets = ragged.flatten(array)
-            return ragged.build(self._indices(feature, flat), offsets)
+            return ragged.build_lists(self._indices(feature, flat), offsets)
         return self._indices(feature, array)
 
     def _indices(self, feature: str, array: pa.Array) -> pa.Array:

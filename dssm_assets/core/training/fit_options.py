@@ -75,7 +75,7 @@ class EmbeddingStart:
     """Where embeddings begin before the first step. This one leaves them random."""
 
     def find_faults(self, spec: TowerSpec) -> list[Fault]:
-        """Returns what keeps towers of this specification from beginning so."""
+        """Returns why embeddings of this specification cannot be initialised this way."""
         return []
 
     def write_into(self, towers: TwoTower, data: TrainData, before_day: int | None) -> None:

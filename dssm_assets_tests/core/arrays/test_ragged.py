@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.arrays import ragged
+from dssm_assets.core.errors import InputError
 
 rows = st.lists(st.one_of(st.none(), st.lists(st.integers(0, 9), max_size=4)), max_size=8)
 
 
 @given(rows, st.integers(0, 8), st.sampled_from([pa.list_(pa.int64()), pa.large_list(pa.int64())]))
-def test_build_inverts_flatten_also_on_slices(values: list[list[int] | None], start: int, arrow_type: pa.DataType) -> None:
+def test_build_lists_inverts_flatten_also_on_slices(
+    values: list[list[int] | None], start: int, arrow_type: pa.DataType
+) -> None:
     array = pa.array(values, arrow_type)[start:]
     flat, offsets = ragged.flatten(array)
-    assert ragged.build(flat, offsets, ragged.null_mask(array)).to_pylist() == values[start:]
-    assert ragged.build(flat, offsets).to_pylist() == [row or [] for row in values[start:]]
+    assert ragged.build_lists(flat, offsets, ragged.null_mask(array)).to_pylist() == values[start:]
+    assert ragged.build_lists(flat, offsets).to_pylist() == [row or [] for row in values[start:]]
 
 
 @given(rows)
-def test_keep_filters_inside_each_row(values: list[list[int] | None]) -> None:
+def test_filter_values_filters_inside_each_row(values: list[list[int] | None]) -> None:
     flat, offsets = ragged.flatten(pa.array(values, pa.list_(pa.int64())))
-    kept = ragged.keep(flat, offsets, flat.to_numpy(zero_copy_only=False) % 2 == 0)
-    assert ragged.build(*kept).to_pylist() == [[number for number in row or [] if number % 2 == 0] for row in values]
+    kept = ragged.filter_values(flat, offsets, flat.to_numpy(zero_copy_only=False) % 2 == 0)
+    assert ragged.build_lists(*kept).to_pylist() == [[number for number in row or [] if number % 2 == 0] for row in values]
 
 
 def test_flatten_skips_values_hidden_under_null_lists() -> None:
@@ -45,3 +49,17 @@ def test_ranges_equal_a_loop(slices: list[tuple[int, int]]) -> None:
     positions = ragged.ranges(starts, ends - starts)
     assert positions.tolist() == [p for start, length in slices for p in range(start, start + length)]
     assert ragged.offsets_of(ends - starts).tolist() == [0, *np.cumsum([length for _, length in slices]).tolist()]
+
+
+@pytest.mark.parametrize(
+    ("indptr", "got"),
+    [
+        ([1, 1, 2], "1 as the first offset"),
+        ([0, 3, 2], "2 after 3 at position 2"),
+        ([0, 1, 3], "3 as the last offset"),
+    ],
+)
+def test_check_exclusions_prints_the_first_wrong_offset(indptr: list[int], got: str) -> None:
+    excluded = ragged.Exclusions(np.array(indptr), np.array([4, 5]))
+    with pytest.raises(InputError, match=f"exclusions, offsets: expected ascending from 0 to 2, got {got}"):
+        ragged.check_exclusions(excluded, num_users=2, num_items=6)

@@ -23,7 +23,7 @@ NESTED = pa.list_(pa.list_(pa.float32()))
 def vectors(given_vectors: Vectors, column: str) -> VectorSet:
     ids = pa.array(list(given_vectors), pa.int64() if isinstance(next(iter(given_vectors)), int) else pa.string())
     table = pa.table({column: ids, "vector": pa.array(list(given_vectors.values()), NESTED)})
-    return read_vectors(table, column, column, may_have_several=True)
+    return read_vectors(table, column, column, allows_multi_interest=True)
 
 
 def pairs(rows: Sequence[tuple[Any, Any]], kind: pa.DataType) -> pa.Table:

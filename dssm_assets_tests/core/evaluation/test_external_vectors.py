@@ -14,10 +14,10 @@ from dssm_assets.core.evaluation.external_vectors import VectorSet, read_pairs, 
 LIST, NESTED = pa.list_(pa.float32()), pa.list_(pa.list_(pa.float32()))
 
 
-def read(rows: list[Any], kind: pa.DataType = LIST, ids: Any = None, *, may_have_several: bool = True) -> VectorSet:
+def read(rows: list[Any], kind: pa.DataType = LIST, ids: Any = None, *, allows_multi_interest: bool = True) -> VectorSet:
     ids = pa.array([f"u{i}" for i in range(len(rows))]) if ids is None else ids
     table = pa.table({"user_id": ids, "vector": pa.array(rows, kind)})
-    return read_vectors(table, "user_id", "user vectors", may_have_several=may_have_several)
+    return read_vectors(table, "user_id", "user vectors", allows_multi_interest=allows_multi_interest)
 
 
 def faults_of(*arguments: Any, **named: Any) -> str:
@@ -58,7 +58,7 @@ def test_a_list_of_lists_is_several_vectors_in_slices_and_chunks_too(kind: pa.Da
     rows = pa.array([[[9, 9]], [[1, 2], [3, 4]], [[5, 6]], [[7, 8], [1, 1], [2, 2]]], kind)
     chunked = pa.chunked_array([rows.slice(1, 1), rows.slice(2, 2)])
     table = pa.table({"user_id": pa.array([3, 1, 2]), "vector": chunked})
-    found = read_vectors(table, "user_id", "user vectors", may_have_several=True)
+    found = read_vectors(table, "user_id", "user vectors", allows_multi_interest=True)
     assert found.bounds.tolist() == [0, 2, 3, 6]
     assert found.vectors.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [1, 1], [2, 2]]
     vectors, bounds = found.select(np.array([2, 0]))
@@ -97,7 +97,7 @@ def test_columns_that_are_not_vectors_are_refused() -> None:
     assert "got string" in faults_of(["1,2"], pa.string())
     assert "got list<element: bool>" in faults_of([[True]], pa.list_(pa.bool_())).replace("item:", "element:")
     assert "expected list, large_list or fixed_size_list of numbers, got" in faults_of(
-        [[[1.0]]], NESTED, may_have_several=False
+        [[[1.0]]], NESTED, allows_multi_interest=False
     )
 
 
@@ -111,7 +111,7 @@ def test_all_faults_of_a_table_are_reported_together() -> None:
     assert "1 nulls in 2 rows" in faults_of([[1.0], [1.0]], ids=pa.array(["a", None]))
     assert "ids that fit int64" in faults_of([[1.0]], ids=pa.array([2**64 - 1], pa.uint64()))
     with pytest.raises(InputError) as error:
-        read_vectors(pa.table({"uid": [1]}), "user_id", "user vectors", may_have_several=True)
+        read_vectors(pa.table({"uid": [1]}), "user_id", "user vectors", allows_multi_interest=True)
     assert str(error.value).startswith("2 faults:\nuser vectors, column user_id: expected the column to exist, got uid")
     with pytest.raises(InputError, match="at least one row"):
         read([])

@@ -57,11 +57,11 @@ class BoolMaskFeature(Operator, CategoryKeys, BagKeys):
         is_aligned = lengths == np.diff(mask_offsets)
         is_kept = np.zeros(len(values), dtype=bool)
         is_kept[np.repeat(is_aligned, lengths)] = _truth(mask, self.where(1))[np.repeat(is_aligned, np.diff(mask_offsets))]
-        texts, offsets = ragged.keep(values, offsets, is_kept & ~ragged.null_mask(values.indices))
+        texts, offsets = ragged.filter_values(values, offsets, is_kept & ~ragged.null_mask(values.indices))
         if not self.is_multi:
             return column_values.first_or_default(texts, offsets, self.default_text)
         texts, offsets = column_values.keep_first(texts, offsets, self.value_dim)
-        return ragged.build(*column_values.fill_empty_rows(texts, offsets, self.default_text))
+        return ragged.build_lists(*column_values.fill_empty_rows(texts, offsets, self.default_text))
 
 
 def _elements(array: pa.Array, separator: str, where: str) -> tuple[pa.DictionaryArray, Offsets]:

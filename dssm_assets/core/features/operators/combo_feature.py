@@ -78,7 +78,7 @@ class ComboFeature(Operator, CategoryKeys, BagKeys):
         texts = _join_texts(sides, _combine(sides, offsets))
         if not self.is_multi:
             return column_values.first_or_default(texts, offsets, self.default_text)
-        return ragged.build(*column_values.fill_empty_rows(texts, offsets, self.default_text))
+        return ragged.build_lists(*column_values.fill_empty_rows(texts, offsets, self.default_text))
 
 
 @dataclass(frozen=True)

@@ -142,11 +142,11 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
         if default is not None:
             values = np.insert(values, (np.cumsum(counts) - counts)[counts == 0], np.float32(default))
             counts = np.maximum(counts, 1)
-        return ragged.build(pa.array(values, pa.float32()), ragged.offsets_of(counts))
+        return ragged.build_lists(pa.array(values, pa.float32()), ragged.offsets_of(counts))
 
     def values_from_texts(self, rows: IntArray, texts: pa.DictionaryArray, row_count: int) -> pa.Array:
         """Returns the values of a categorical feature, given the row (ascending) and text of each hit."""
         offsets = ragged.offsets_of(np.bincount(rows, minlength=row_count))
         if self.is_multi:
-            return ragged.build(*column_values.fill_empty_rows(texts, offsets, self.default_text))
+            return ragged.build_lists(*column_values.fill_empty_rows(texts, offsets, self.default_text))
         return column_values.first_or_default(texts, offsets, self.default_text)

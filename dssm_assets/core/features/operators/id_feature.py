@@ -73,7 +73,7 @@ class IdFeature(Operator, CategoryKeys, BagKeys):
             return single_text(array, self.default_text, self.where(0))
         texts, offsets = column_values.multi_text_values(array, self.separator, self.where(0))
         texts, offsets = column_values.keep_first(texts, offsets, self.value_dim)
-        return ragged.build(*column_values.fill_empty_rows(texts, offsets, self.default_text))
+        return ragged.build_lists(*column_values.fill_empty_rows(texts, offsets, self.default_text))
 
     def compute_weighted(self, inputs: Sequence[pa.Array]) -> tuple[pa.Array, pa.Array]:
         """Returns the lists of ids and of their weights; the default has weight 1."""
@@ -90,7 +90,7 @@ class IdFeature(Operator, CategoryKeys, BagKeys):
         if self.default_text:
             weights = np.insert(weights, offsets[:-1][np.diff(offsets) == 0], np.float32(1))
         texts, offsets = column_values.fill_empty_rows(texts, offsets, self.default_text)
-        return ragged.build(texts, offsets), ragged.build(pa.array(weights, pa.float32()), offsets)
+        return ragged.build_lists(texts, offsets), ragged.build_lists(pa.array(weights, pa.float32()), offsets)
 
 
 def single_text(array: pa.Array, default: str, where: str) -> pa.DictionaryArray:

@@ -81,8 +81,8 @@ class RawFeature(NumericOperator):
         if self.default_text:
             parts = self._default_parts
             flat[is_missing] = np.array([float(part) for part in parts * (width if len(parts) == 1 else 1)], np.float32)
-            return ragged.build(pa.array(flat.ravel()), ragged.offsets_of(np.full(len(flat), width)))
-        return ragged.build(pa.array(flat[~is_missing].ravel()), ragged.offsets_of(np.where(is_missing, 0, width)))
+            return ragged.build_lists(pa.array(flat.ravel()), ragged.offsets_of(np.full(len(flat), width)))
+        return ragged.build_lists(pa.array(flat[~is_missing].ravel()), ragged.offsets_of(np.where(is_missing, 0, width)))
 
     @property
     def _default_parts(self) -> list[str]:

@@ -160,8 +160,8 @@ class SequenceIdFeature(Operator, CategoryKeys, BagKeys):
         else:
             texts, bounds = column_values.multi_text_values(flat, self.separator, self.where(0))
             texts, bounds = column_values.keep_first(texts, bounds, self.value_dim)
-            values = ragged.build(*column_values.fill_empty_rows(texts, bounds, self.default_text))
-        return ragged.build(values, offsets, ragged.null_mask(array))
+            values = ragged.build_lists(*column_values.fill_empty_rows(texts, bounds, self.default_text))
+        return ragged.build_lists(values, offsets, ragged.null_mask(array))
 
 
 class SequenceRawFeature(RawFeature):
@@ -201,4 +201,4 @@ class SequenceRawFeature(RawFeature):
         flat, offsets = ragged.flatten(array)
         positions, offsets = column_values.keep_recent(offsets, self.sequence_length, self.oldest_first)
         flat = flat if positions is None else flat.take(pa.array(positions))
-        return ragged.build(self.read_numbers(flat), offsets, ragged.null_mask(array))
+        return ragged.build_lists(self.read_numbers(flat), offsets, ragged.null_mask(array))

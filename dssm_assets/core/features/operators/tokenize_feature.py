@@ -87,7 +87,7 @@ class TokenizeFeature(Operator):
         distinct, codes = np.unique(ids, return_inverse=True)
         token_codes = codes[ragged.ranges(offsets[text_of_row], lengths[text_of_row])]
         tokens = pa.DictionaryArray.from_arrays(pa.array(token_codes, pa.int32()), pa.array(distinct).cast(pa.string()))
-        return ragged.build(tokens, ragged.offsets_of(lengths[text_of_row]))
+        return ragged.build_lists(tokens, ragged.offsets_of(lengths[text_of_row]))
 
     def _tokenize(self, texts: list[str]) -> tuple[IntArray, Offsets]:
         """Returns the token ids of the texts, followed by those of the default, and their offsets."""

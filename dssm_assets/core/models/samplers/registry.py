@@ -1,6 +1,7 @@
-"""Which sampler each name in `model.sampler` means, and the samplers of one corpus, each made once.
+"""Which sampler each name in `model.sampler` means, and the samplers of one corpus, each built once.
 
-A new sampler is one file next to this and one line in `SAMPLERS`.
+A new sampler is one file next to this, one line in `SAMPLERS`, and its name as a member of `Sampler` in
+core/config/model.py.
 """
 
 from __future__ import annotations
