@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from dssm_assets.core.evaluation.evaluation_tables import MODEL
 from dssm_assets.core.evaluation.labels import SCOPES, display_name, scorers_in_order
-from dssm_assets.core.evaluation.scorer import MODEL
 from dssm_assets.defs.asset_factory import Observer
 
 

@@ -38,6 +38,11 @@ WEIGHT: Final = "weight"
 WEIGHTS_SUFFIX: Final = "__weights"
 """Suffix of the column with the weights of a weighted feature's values."""
 
+SCORER: Final = "scorer"
+SCOPE: Final = "scope"
+POPULATION: Final = "population"
+TRUTH_COUNT: Final = "truth_count"
+
 USER_TOWER_EMB: Final = "user_tower_emb"
 ITEM_TOWER_EMB: Final = "item_tower_emb"
 

@@ -2,7 +2,8 @@
 
 Read `ground_truth`, `hit_counts`, `hit_rate_detail`, `total_hit_rate` in this order; what the report adds to the rates follows.
 
-Does not belong here: what a day's scoring reads and runs (`scoring.py`), definitions (`core/evaluation`).
+Does not belong here: what a day's scoring reads and runs (`scoring.py`; imported by the steps that need it, because it loads torch
+and faiss: 400 MiB that `ground_truth` and `total_hit_rate` do without), definitions (`core/evaluation`).
 """
 
 from __future__ import annotations
@@ -15,18 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.columns import POPULATION, SCOPE, SCORER
 from dssm_assets.core.evaluation import gate, truth
 from dssm_assets.core.evaluation.charts import segment_png, trend_png
-from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH, HIT_COUNTS, HIT_RATE_DETAIL, TOTAL_HIT_RATE
-from dssm_assets.core.evaluation.hits import POPULATION, SCOPE, SCORER
+from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH, HIT_COUNTS, HIT_RATE_DETAIL, MODEL, TOTAL_HIT_RATE
 from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, list_overlap, list_quality
 from dssm_assets.core.evaluation.rates import TREND_COLUMNS, HitCells, gains_over_best, trend_table
 from dssm_assets.core.evaluation.rates import total_hit_rate as sum_hits
 from dssm_assets.core.evaluation.report import ListFacts, ReportFacts, list_facts, render_report, segment_report
-from dssm_assets.core.evaluation.scorer import MODEL
 from dssm_assets.core.evaluation.segments import columns_needed, segment_table
 from dssm_assets.core.evaluation.truth import Population, Scope
-from dssm_assets.steps.scoring import count_hits_of_day, write_lists_of_day
 from dssm_assets.steps.user_segments import read_item_popularity
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, partitions_before, window_days
 from dssm_assets.storage.manifest import Manifest
@@ -53,12 +52,16 @@ def ground_truth(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResu
 
 def hit_counts(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Counts the hits of the model and of every baseline."""
+    from dssm_assets.steps.scoring import count_hits_of_day
+
     for ds in days:
         yield count_hits_of_day(workspace, ds)
 
 
 def hit_rate_detail(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Writes each user's list, hits and misses, and reports the hit rate of each segment."""
+    from dssm_assets.steps.scoring import write_lists_of_day
+
     k = workspace.config.evaluation.k[-1]
     for ds in days:
         manifest = write_lists_of_day(workspace, ds)

@@ -1,5 +1,7 @@
 """Charts as PNG bytes: hit rates of a day, hit rates by segment, the trend over days, the curves of a training.
 
+matplotlib is imported when a chart is drawn: it takes 100 MiB that most steps do not need.
+
 Does not belong here: computing what is drawn (`rates.py`, `segments.py`), names and colours of scorers (`labels.py`).
 """
 
@@ -10,29 +12,35 @@ import functools
 import io
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 from PIL import Image
 
-from dssm_assets.core.columns import SEGMENT, VALUE
+from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, SEGMENT, TRUTH_COUNT, VALUE
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.evaluation.hits import POPULATION, SCOPE, SCORER, TRUTH_COUNT
+from dssm_assets.core.evaluation.evaluation_tables import MODEL
 from dssm_assets.core.evaluation.labels import SCOPES, color_of, display_name, scorers_in_order
 from dssm_assets.core.evaluation.rates import DAY
-from dssm_assets.core.evaluation.scorer import MODEL
 from dssm_assets.core.evaluation.truth import Population, Scope
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INK, MUTED, GRID = "#22303c", "#5d6b78", "#e4e8ec"
 MODEL_COLOR = color_of(MODEL)
 PALETTE_COLORS = 128
 LABEL_INCHES = 1.75
 """Width of a legend entry."""
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Returns an empty white figure of this size in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=100, facecolor="white")
 
 
 def plain_axis(axis: Any, grid: str = "y") -> None:
@@ -58,6 +66,8 @@ def legend_below(figure: Figure, axis: Any) -> float:
 
 def png_bytes(figure: Figure) -> bytes:
     """Returns the figure as a PNG without metadata, in a palette of 128 colours: a quarter of the full size."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
@@ -83,7 +93,7 @@ def hit_rate_png(total: pa.Table, *, scopes: Sequence[Scope] = tuple(Scope), pop
         raise InputError(
             Fault("hit rate chart", f"rows of population {population}", "none", "draw a population that has users")
         )
-    figure = Figure(figsize=(3.0 * len(shown) + 0.5, 4.0), dpi=100, facecolor="white")
+    figure = new_figure(3.0 * len(shown) + 0.5, 4.0)
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     names = scorers_in_order(str(row[SCORER]) for row in rows)
     for axis, scope in zip(axes, shown, strict=True):
@@ -113,7 +123,7 @@ def loss_curve_png(loss_by_step: Sequence[float], hit_rates: Sequence[float] = (
         got = f"{len(losses)} steps, {broken} of them not finite"
         raise InputError(Fault("loss curve", "finite losses of at least one step", got, "lower the learning rate"))
     panels = 2 if len(rates) else 1
-    figure = Figure(figsize=(7.6 if panels == 1 else 9.5, 3.8), dpi=100, facecolor="white")
+    figure = new_figure(7.6 if panels == 1 else 9.5, 3.8)
     axes = figure.subplots(1, panels, squeeze=False)[0]
     _draw_loss(axes[0], losses)
     if len(rates):
@@ -196,7 +206,7 @@ def segment_png(segments: pa.Table, k: int) -> bytes:
     shown = rows[:MAX_ROWS]
     lines = _lines(shown)
     height = ROW_INCHES * len(lines) + 1.1
-    figure = Figure(figsize=(8.2, height), dpi=100, facecolor="white")
+    figure = new_figure(8.2, height)
     axis = figure.subplots()
     plain_axis(axis, grid="x")
     for y, (label, row) in enumerate(lines):
@@ -246,6 +256,8 @@ def drawable(text: str, place: int) -> str:
 
 @functools.cache
 def _font_characters() -> frozenset[int]:
+    from matplotlib.font_manager import findfont, get_font
+
     return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
 
 
@@ -270,7 +282,7 @@ def trend_png(trend: pa.Table, k: int, scopes: Sequence[Scope] = (Scope.ALL, Sco
     shown = [scope for scope in scopes if any(row[SCOPE] == scope for row in rows)]
     if not shown:
         raise InputError(Fault("trend chart", "days with users", "none", "draw it once a day has a hit rate"))
-    figure = Figure(figsize=(4.6 * len(shown) + 0.3, 4.0), dpi=100, facecolor="white")
+    figure = new_figure(4.6 * len(shown) + 0.3, 4.0)
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     names = scorers_in_order(str(row[SCORER]) for row in rows)
     days = sorted({str(row[DAY]) for row in rows})

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of
-from dssm_assets.core.columns import IS_WARM_USER, USER_ID
+from dssm_assets.core.columns import IS_WARM_USER, TRUTH_COUNT, USER_ID
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.evaluation.hits import TRUTH_COUNT, hit_ranks, sums_per_user
+from dssm_assets.core.evaluation.hits import hit_ranks, sums_per_user
 from dssm_assets.core.evaluation.scorer import ModelScorer
 from dssm_assets.core.evaluation.segments import TIERS, Cuts, Tier, segment_column, tier_columns
 from dssm_assets.core.evaluation.truth import Truth

@@ -13,11 +13,23 @@ from dssm_assets.core.columns import (
     IS_WARM_USER,
     ITEM_ID,
     ITEM_TOWER_EMB,
+    POPULATION,
+    SCOPE,
+    SCORER,
+    TRUTH_COUNT,
     USER_ID,
     USER_TOWER_EMB,
 )
-from dssm_assets.core.evaluation.hits import POPULATION, SCOPE, SCORER, TRUTH_COUNT
 from dssm_assets.core.schema import ColumnSpec, TableSpec
+
+MODEL: Final = "model"
+"""The model's name in column scorer."""
+
+
+def hits_column(k: int) -> str:
+    """Returns the name of the column with the hits among the first k."""
+    return f"hits_{k}"
+
 
 _USER = ColumnSpec(USER_ID, None, "User, in the source's type.")
 _ITEM = ColumnSpec(ITEM_ID, None, "Item, in the source's type.")

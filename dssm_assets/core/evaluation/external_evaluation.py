@@ -25,10 +25,10 @@ from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask, offsets_o
 from dssm_assets.core.columns import ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.detail import list_columns
+from dssm_assets.core.evaluation.evaluation_tables import MODEL
 from dssm_assets.core.evaluation.external_vectors import VectorSet
 from dssm_assets.core.evaluation.hits import count_cell, hit_ranks
 from dssm_assets.core.evaluation.rates import total_hit_rate
-from dssm_assets.core.evaluation.scorer import MODEL
 from dssm_assets.core.evaluation.truth import Population, Scope, Truth, ground_truth, read_truth
 from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Corpus, Scores
 from dssm_assets.core.retrieval.interests import search_interests

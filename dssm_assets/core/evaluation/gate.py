@@ -21,11 +21,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from dssm_assets.core.columns import POPULATION, SCOPE, SCORER
 from dssm_assets.core.config.evaluation import Gate
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.evaluation.hits import POPULATION, SCOPE, SCORER
+from dssm_assets.core.evaluation.evaluation_tables import MODEL
 from dssm_assets.core.evaluation.rates import HitCells, paired_gain
-from dssm_assets.core.evaluation.scorer import MODEL
 from dssm_assets.core.evaluation.truth import Population, Scope
 
 

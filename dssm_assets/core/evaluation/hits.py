@@ -20,20 +20,15 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask
-from dssm_assets.core.columns import USER_ID
+from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
+from dssm_assets.core.evaluation.evaluation_tables import hits_column
 from dssm_assets.core.evaluation.scorer import Scorer, keep_first
 from dssm_assets.core.evaluation.truth import Population, Scope, Truth
 
-SCORER, SCOPE, POPULATION, TRUTH_COUNT = "scorer", "scope", "population", "truth_count"
 MOST_USERS: Final = 0.95
 """Fraction of a block's users for whom one ranking is long enough to drop their window items from."""
 MAX_COMPARISONS: Final = 4_000_000
 """Pairs times list positions compared at once."""
-
-
-def hits_column(k: int) -> str:
-    """Returns the name of the column with the hits among the first k."""
-    return f"hits_{k}"
 
 
 @dataclass(frozen=True)

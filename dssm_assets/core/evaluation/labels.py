@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dssm_assets.core.evaluation.baselines.registry import BASELINES
-from dssm_assets.core.evaluation.scorer import MODEL
+from dssm_assets.core.evaluation.evaluation_tables import MODEL
 from dssm_assets.core.evaluation.truth import Scope
 
 BASELINE_COLORS: Final = ("#22303c", "#0077bb", "#88ccee", "#ddaa33", "#999999", "#8822dd", "#553311")

@@ -17,10 +17,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.columns import USER_ID
+from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.evaluation.hits import POPULATION, SCOPE, SCORER, TRUTH_COUNT, hits_column
-from dssm_assets.core.evaluation.scorer import MODEL
+from dssm_assets.core.evaluation.evaluation_tables import MODEL, hits_column
 from dssm_assets.core.evaluation.truth import Population, Scope
 
 Floats = NDArray[np.float64]

@@ -9,9 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.ragged import IntArray, Mask, combine_chunks, list_lengths, offsets_of
-from dssm_assets.core.columns import USER_ID
+from dssm_assets.core.columns import TRUTH_COUNT, USER_ID
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.evaluation.hits import TRUTH_COUNT
 from dssm_assets.core.retrieval.vectors import Metric
 
 SEPARATOR: Final = ","

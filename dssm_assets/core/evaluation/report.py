@@ -10,18 +10,21 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from dssm_assets.core.columns import SEGMENT, VALUE
+from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, SEGMENT, TRUTH_COUNT, VALUE
 from dssm_assets.core.evaluation.charts import hit_rate_png
-from dssm_assets.core.evaluation.hits import POPULATION, SCOPE, SCORER, TRUTH_COUNT, HitCounts
+from dssm_assets.core.evaluation.evaluation_tables import MODEL
 from dssm_assets.core.evaluation.labels import SCOPES, display_name, scorers_in_order
 from dssm_assets.core.evaluation.rates import DAY, Gain
-from dssm_assets.core.evaluation.scorer import MODEL, ModelScorer
 from dssm_assets.core.evaluation.segments import TIERS, ItemPopularity, Tier
 from dssm_assets.core.evaluation.truth import Population, Scope, Truth
+
+if TYPE_CHECKING:
+    from dssm_assets.core.evaluation.hits import HitCounts
+    from dssm_assets.core.evaluation.scorer import ModelScorer
 
 CELL_CHARS = 60
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +18,10 @@ from dssm_assets.core.arrays.ids import cast_ids, check_unique, find_positions
 from dssm_assets.core.arrays.ragged import IntArray, Mask, combine_chunks
 from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
 from dssm_assets.core.config.model import Similarity
+from dssm_assets.core.evaluation.evaluation_tables import MODEL
 from dssm_assets.core.retrieval.exact import Corpus, Scores
 from dssm_assets.core.retrieval.interests import flatten_interests, search_interests
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
-
-MODEL: Final = "model"
-"""Name of the trained model among the scorers."""
 
 
 class Scorer(Protocol):

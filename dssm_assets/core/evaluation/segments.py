@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ids import cast_ids, find_positions
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
-from dssm_assets.core.columns import COUNT, ITEM_ID, SEGMENT, VALUE
+from dssm_assets.core.columns import COUNT, ITEM_ID, SEGMENT, TRUTH_COUNT, VALUE
 from dssm_assets.core.config.evaluation import Evaluation, Segment, SegmentKind
 from dssm_assets.core.errors import Fault, InputError, SchemaError
-from dssm_assets.core.evaluation.hits import TRUTH_COUNT
 from dssm_assets.core.evaluation.rates import interval, resampled_sums
 from dssm_assets.core.features.column_values import number_values, parse_number, text_values
 

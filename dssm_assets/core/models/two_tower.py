@@ -16,8 +16,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from dssm_assets.core.models.attention_pooling import AttentionPooling
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
-from dssm_assets.core.models.poolings.attention import AttentionPooling
 from dssm_assets.core.models.side_lookup import SideLookup, append_frozen
 from dssm_assets.core.models.tower import Tower, align_skips
 from dssm_assets.core.models.tower_input import TowerInput

@@ -26,8 +26,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from dssm_assets.core.config.model import Similarity
+from dssm_assets.core.models.attention_pooling import MASKED_SCORE
 from dssm_assets.core.models.embedding import EmbeddingTables
-from dssm_assets.core.models.poolings.attention import MASKED_SCORE
 from dssm_assets.core.models.side_lookup import FrozenColumns
 from dssm_assets.core.models.tower import EPSILON, BatchNorm, Tower
 from dssm_assets.core.models.tower_spec import TowerFeature
