@@ -1,9 +1,9 @@
-"""Batches: which samples come together, in which order, and what the towers and the loss get of them.
+"""Batches: which samples form a batch, in which order, and the input of the towers and the loss.
 
 Belongs here: `Batch`, `Epoch`. Does not belong here: reading rows (`data`), the choice of negatives (`batch_negatives`),
 learning from a batch (`trainer`).
 
-The batches of an epoch are numbered and each draws from its own generator, so an epoch can be resumed at any of them.
+The batches of an epoch are numbered and each draws from its own generator, so an epoch can be resumed at any batch.
 
 Letters: B samples of a batch, V sessions, N sampled, Q queued, H hard negatives, D vector width.
 """
@@ -46,7 +46,7 @@ class Batch:
         item_index: the items of the first B + N rows of `items`.
         user_of: which row of `user` is each sample's [B]; None: row k is sample k's.
         num_hard: H.
-        num_queued: Q. The own items of the batches before in this epoch, oldest first, are the last Q columns.
+        num_queued: Q. The last Q columns are the own items of earlier batches of this epoch, oldest first.
     """
 
     user: TowerInput
@@ -61,11 +61,11 @@ class Batch:
         return len(self.terms.weight)
 
     def item_side(self, model: Model) -> ItemSide:
-        """Returns the item tower's part, equal items merged where the model section allows it."""
+        """Returns the input of the item tower, with equal items merged where the model section allows it."""
         return merge_items(self.items, self.item_index, self.terms, model)
 
     def positives(self, own_items: Tensor) -> Tensor:
-        """Returns the item vector of each of this process's samples, from those of the whole batch [B, D]."""
+        """Returns the item vector of each of this process's samples [B, D], chosen from those of the whole batch."""
         return own_items
 
     def part_of_loss(self, loss: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class Epoch:
     """The samples of an epoch in their order."""
 
     def __init__(self, data: TrainData, order: IntArray, model: Model, training: Training) -> None:
-        """Notes what all batches have in common.
+        """Prepares what all batches share.
 
         Args:
             data: the window.
@@ -90,7 +90,7 @@ class Epoch:
         self._by_session = (
             training.group_sessions and model.history is not History.LEAVE_ONE_OUT and not data.spec.features_of(Side.CONTEXT)
         )
-        self._context = _context_places(data.spec)
+        self._context = _context_positions(data.spec)
         is_whole = len(order) == data.num_samples
         end_day = data.num_days if is_whole else 1 + int(data.read_key(DAY, order).max())
         needs_ends = model.history is History.LEAVE_ONE_OUT or model.masks_user_positives
@@ -152,7 +152,7 @@ def epoch_batches(
 ) -> Iterator[Batch]:
     """Yields every sample once, in an order that depends on seed and epoch alone. The last batch may be smaller.
 
-    With `epoch_frac` below 1 it ends after that share of the samples.
+    With `epoch_frac` below 1 it ends after that fraction of the samples.
 
     Where the samples end before the window does, the later days are unknown: to the histories of
     `History.LEAVE_ONE_OUT`, to the masks of known positives, and to hard negatives.
@@ -164,8 +164,8 @@ def epoch_batches(
         training: batch_size, group_sessions and logits_chunk_rows.
         seed: of the whole training.
         epoch: from 0.
-        first: number of the first batch that is wanted; those before it are not read.
-        new_epoch: reads batches, given the samples in their order.
+        first: number of the first batch to yield; earlier batches are not read.
+        new_epoch: builds the epoch from the samples in their order.
 
     Raises:
         SchemaError: there is no sample.
@@ -183,7 +183,7 @@ def find_sessions(keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntAr
     """Returns the first sample of each session [V] and the session of each sample [B].
 
     A session is all samples of one user with one history. Sessions are numbered by `SESSION_KEYS`. A user without an index
-    has no history, and is known by its row of features alone.
+    has no history and is identified by its feature row alone.
 
     Args:
         keys: the columns `SESSION_KEYS` of the samples.
@@ -222,8 +222,8 @@ def _item_frac(item_index: npt.NDArray[np.int32], num_items: int) -> npt.NDArray
     return np.asarray(np.bincount(item_index, minlength=num_items) / len(item_index))
 
 
-def _context_places(spec: TowerSpec) -> tuple[list[int], list[int]]:
-    """Returns the places of the context features among the user tower's single-valued and multi-valued features."""
+def _context_positions(spec: TowerSpec) -> tuple[list[int], list[int]]:
+    """Returns the positions of the context features among the user tower's single-valued and multi-valued features."""
     features = spec.features_of(Side.USER, Side.CONTEXT)
     singles = [f for f in features if not f.is_multi]
     multis = [f for f in features if f.is_multi]

@@ -37,7 +37,7 @@ from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, HISTORY_STA
 
 _BLOCK_ROWS = 1 << 18
 _MAX_DAYS = 1 << 20
-"""More days than a window can have: a larger day number is a date, or garbage."""
+"""Upper bound of day numbers; no window has more days, so a larger number is a date or invalid."""
 _KEYS = {
     ITEM_INDEX: pa.int32(),
     USER_INDEX: pa.int32(),
@@ -56,7 +56,7 @@ class HistoryRule:
 
     Attributes:
         history: everything before the event or its day, or all other items of the user.
-        cut: which samples see less of it.
+        cut: how often and by how much histories are shortened at random.
         user_ends: with `History.LEAVE_ONE_OUT`, where each user's visible events end [U]; None: all are visible.
     """
 
@@ -122,10 +122,13 @@ class TrainData:
         bounds = TableView(users, "users", {HISTORY_START: pa.int64(), HISTORY_END: pa.int64()})
         self.user_starts, self._user_ends = (whole_column(bounds, name) for name in (HISTORY_START, HISTORY_END))
         self.history.check_bounds(self.user_starts, self._user_ends, "table users")
-        # Without user features there is nothing to point to, and nothing is read.
-        pointed = {ITEM_INDEX: (0, self.num_items), USER_INDEX: (-1, users.num_rows)}
-        pointed |= {USER_ROW: (0, user_rows.num_rows if spec.features_of(Side.USER) else 1), ITEM_ROW: (0, item_rows.num_rows)}
-        check_samples(self.keys, pointed)
+        # Without user features nothing is read from user_rows, and every user_row must be 0.
+        row_bounds = {ITEM_INDEX: (0, self.num_items), USER_INDEX: (-1, users.num_rows)}
+        row_bounds |= {
+            USER_ROW: (0, user_rows.num_rows if spec.features_of(Side.USER) else 1),
+            ITEM_ROW: (0, item_rows.num_rows),
+        }
+        check_samples(self.keys, row_bounds)
         self._check_histories()
         sizes = {"num_users": users.num_rows, "num_items": self.num_items}
         edges = None if hard_negatives is None else read_hard_edges(hard_negatives, **sizes)
@@ -140,7 +143,7 @@ class TrainData:
 
     @cached_property
     def item_frac(self) -> npt.NDArray[np.float64]:
-        """Share of each item among all samples [I]."""
+        """Fraction of all samples that each item has [I]."""
         return np.asarray(self.item_counts(self.num_days) / self.num_samples)
 
     def item_counts(self, end_day: int) -> IntArray:
@@ -163,7 +166,7 @@ class TrainData:
         """Returns the sampler that the model section names; it knows the interactions before `end_day` (None: all).
 
         Raises:
-            ConfigError: the section needs hard negatives and the data were made without them.
+            ConfigError: the section needs hard negatives and the data were built without them.
         """
         return self._samplers.sampler_for(model, end_day if end_day is not None and end_day < self.num_days else None)
 
@@ -284,13 +287,13 @@ class TrainData:
 
 
 def cut_lengths(lengths: IntArray, cut: HistoryCut, rng: np.random.Generator) -> IntArray:
-    """Returns how many of the oldest events of each history are kept [B]: ceil(length * share) where it is cut, else all.
+    """Returns how many of the oldest events of each history are kept [B]: ceil(length * fraction) where it is cut, else all.
 
     Example: min_length_frac 0.75 and a length of 8: 7 or 8 events; 6 has probability 0, because 0.75 itself must be drawn.
     """
     is_cut = rng.random(len(lengths)) < cut.sample_frac
-    share = rng.uniform(cut.min_length_frac, 1.0, len(lengths))
-    return np.where(is_cut, np.ceil(lengths * share).astype(np.int64), lengths)
+    kept_frac = rng.uniform(cut.min_length_frac, 1.0, len(lengths))
+    return np.where(is_cut, np.ceil(lengths * kept_frac).astype(np.int64), lengths)
 
 
 def without_own_item(
@@ -347,16 +350,16 @@ def read_hard_edges(table: pa.Table, *, num_users: int, num_items: int) -> HardE
     if len(wrong):
         got = f"row {int(wrong[0]) + 1} that does not come after the row before it"
         where, expected = "table hard_negatives", "rows sorted by user_index and item_index, each pair once"
-        raise SchemaError(Fault(where, expected, got, "make train_samples again"))
+        raise SchemaError(Fault(where, expected, got, "materialize train_samples again"))
     return HardEdges(offsets_of(np.bincount(users, minlength=num_users)), items, days)
 
 
-def check_samples(keys: TableView, pointed: Mapping[str, tuple[int, int]]) -> None:
+def check_samples(keys: TableView, row_bounds: Mapping[str, tuple[int, int]]) -> None:
     """Checks the key columns of samples.arrow.
 
     Args:
         keys: the columns.
-        pointed: column -> the first number that it may hold, and the one after the last.
+        row_bounds: column -> the smallest allowed number, and one more than the largest.
 
     Raises:
         SchemaError: there is no sample; a number is out of bounds; a weight is not finite or not above 0.
@@ -364,7 +367,7 @@ def check_samples(keys: TableView, pointed: Mapping[str, tuple[int, int]]) -> No
     if not keys.num_rows:
         raise SchemaError(Fault("table samples", "at least one sample", "0 rows", "choose a window with positive events"))
     faults = []
-    for column, (low, end) in {**pointed, DAY: (0, _MAX_DAYS)}.items():
+    for column, (low, end) in {**row_bounds, DAY: (0, _MAX_DAYS)}.items():
         faults += range_faults(keys, "samples", column, end, low)
     num_wrong = sum(int(np.count_nonzero(~(np.isfinite(block) & (block > 0)))) for block in keys.blocks(WEIGHT))
     if num_wrong:
@@ -378,16 +381,18 @@ def check_user_bounds(user_index: npt.NDArray[Any], ends: IntArray, user_ends: I
     """Checks that no sample's history reaches beyond its user's events.
 
     Raises:
-        SchemaError: one does.
+        SchemaError: a history does.
     """
     if not len(user_ends):
         return
     known = user_index >= 0
     beyond = known & (ends > user_ends[np.where(known, user_index, 0)])
     if beyond.any():
-        got = f"{int(beyond.sum())} that reach into the next user's"
+        got = f"{int(beyond.sum())} that reach into the next user's events"
         where = "table samples, column history_end"
-        raise SchemaError(Fault(where, "histories inside the user's own", got, "write samples, users and history together"))
+        raise SchemaError(
+            Fault(where, "histories that end within the user's own events", got, "materialize train_samples again")
+        )
 
 
 def range_faults(view: TableView, table: str, column: str, end: int, low: int = 0) -> list[Fault]:
@@ -396,5 +401,5 @@ def range_faults(view: TableView, table: str, column: str, end: int, low: int = 
     least, most = min(int(block.min()) for block in blocks), max(int(block.max()) for block in blocks)
     if least >= low and most < end:
         return []
-    remedy = "write samples, user_rows, item_rows, users and items together"
+    remedy = "materialize train_samples again"
     return [Fault(f"table {table}, column {column}", f"{low} .. {end - 1}", f"{least} .. {most}", remedy)]

@@ -1,6 +1,6 @@
-"""The item tower's part of a batch, equal items merged.
+"""The item tower's part of a batch, with equal items merged.
 
-Popular items come several times among a batch's own items and the sampled ones; the tower and the loss need each only once.
+Popular items occur several times among a batch's own items and the sampled ones; the tower and the loss need each only once.
 Columns of the softmax that have the same vector and the corrections c_1 .. c_k equal one column with the correction
 -log(exp(-c_1) + ... + exp(-c_k)), as long as masks treat them alike. They do: equal columns are of the same item, and every
 mask depends on the item alone. So the loss and its gradients are unchanged, except that dropout is drawn once for all of
@@ -26,7 +26,7 @@ from dssm_assets.core.config.model import Loss, Model, Norm
 from dssm_assets.core.models.losses.loss_terms import LossTerms, MaskedPairs
 from dssm_assets.core.models.tower_input import TowerInput, select_rows
 
-Words = npt.NDArray[np.uint64]
+Fingerprints = npt.NDArray[np.uint64]
 
 _FACTOR, _FOLD = 0x9E3779B97F4A7C15, 29
 
@@ -37,10 +37,10 @@ class ItemSide:
 
     Attributes:
         items: rows of the item tower, hard negatives last.
-        num_shared: rows that all samples of the batch meet; of all processes that share the batch.
+        num_shared: number of rows before the hard negatives, over all processes that share the batch.
         own: which of these rows is each sample's own item [B].
         columns: which of these rows are columns of the logits; queued columns follow them.
-        terms: of these columns.
+        terms: loss terms of these columns.
     """
 
     items: TowerInput
@@ -64,60 +64,61 @@ def merge_items(items: TowerInput, item_index: IntArray, terms: LossTerms, model
     own = np.arange(count, dtype=np.int64)
     if not can_merge_items(model):
         return ItemSide(items, end, own, slice(begin, end), terms)
-    first, kind = find_equal_rows(select_rows(items, np.arange(begin, end)), item_index[begin:])
+    first, group = find_equal_rows(select_rows(items, np.arange(begin, end)), item_index[begin:])
     kept = np.concatenate([np.arange(begin), begin + first, np.arange(end, len(items))])
     return ItemSide(
         items=select_rows(items, kept),
         num_shared=begin + len(first),
-        own=own if begin else kind[:count],
+        own=own if begin else group[:count],
         columns=slice(begin, begin + len(first)),
-        terms=merge_columns(terms, kind, len(first)),
+        terms=merge_columns(terms, group, len(first)),
     )
 
 
 def can_merge_items(model: Model) -> bool:
     """Returns whether equal columns may be merged.
 
-    A mean over columns or a batch norm over items needs each as often as it comes. Without the collision mask a sample
-    meets other columns of its own item, but not its own column.
+    A mean over columns or a batch norm over items depends on how often each item occurs. Without the
+    collision mask a sample is compared with other columns of its own item, but not with its own column.
     """
     return model.loss is Loss.SOFTMAX and model.norm is not Norm.BATCH and model.collision_mask
 
 
 def find_equal_rows(inputs: TowerInput, item_index: IntArray) -> tuple[IntArray, IntArray]:
-    """Returns the first row of each kind, ascending [M], and the kind of each row [n]: same item, same values.
+    """Groups rows with the same item and the same values: returns the first row of each group, ascending [M], and the group
+    of each row [n].
 
-    Rows are compared by a fingerprint, which is then verified. Should two different rows have the same one, every row is
-    its own kind.
+    Rows are compared by a fingerprint, which is then verified. If two different rows have the same fingerprint, every row
+    is a group of its own.
     """
     parts = [item_index.astype(np.uint64), *inputs.singles.T.astype(np.uint64), *map(_hash_bag_rows, inputs.bags)]
-    words = np.zeros(len(item_index), np.uint64)
-    for place, part in enumerate(parts):
-        # Each part is mixed with its place, so that swapping the values of two features changes the fingerprint.
-        words = _mix(words + _mix(part + np.uint64((place + 1) * _FACTOR % 2**64)))
-    _, first, kind = np.unique(words, return_index=True, return_inverse=True)
+    fingerprints = np.zeros(len(item_index), np.uint64)
+    for position, part in enumerate(parts):
+        # Each part is mixed with its position, so that swapping the values of two features changes the fingerprint.
+        fingerprints = _mix(fingerprints + _mix(part + np.uint64((position + 1) * _FACTOR % 2**64)))
+    _, first, group = np.unique(fingerprints, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    first, kind = first[order], rank[kind.reshape(-1)]
-    if _are_equal(inputs, item_index, first[kind]):
-        return first, kind
+    first, group = first[order], rank[group.reshape(-1)]
+    if _are_equal(inputs, item_index, first[group]):
+        return first, group
     every = np.arange(len(item_index), dtype=np.int64)
     return every, every
 
 
-def merge_columns(terms: LossTerms, kind: IntArray, count: int) -> LossTerms:
-    """Returns the terms of the same loss after each of the first columns has become column kind[j].
+def merge_columns(terms: LossTerms, group: IntArray, count: int) -> LossTerms:
+    """Returns the terms of the same loss in which column j has become column group[j].
 
     Args:
         terms: of C columns.
-        kind: of the first columns. The queued columns follow in their order.
-        count: of kinds.
+        group: of the first columns. The queued columns follow in their order.
+        count: number of groups.
     """
-    merged = terms.column_correction[: len(kind)].numpy().astype(np.float64)
-    correction = -np.log(np.bincount(kind, weights=np.exp(-merged), minlength=count))
-    queued = terms.column_correction[len(kind) :]
-    column = np.concatenate([kind, count + np.arange(len(queued), dtype=np.int64)])
+    merged = terms.column_correction[: len(group)].numpy().astype(np.float64)
+    correction = -np.log(np.bincount(group, weights=np.exp(-merged), minlength=count))
+    queued = terms.column_correction[len(group) :]
+    column = np.concatenate([group, count + np.arange(len(queued), dtype=np.int64)])
     return replace(
         terms,
         column_correction=torch.cat([torch.from_numpy(correction.astype(np.float32)), queued]),
@@ -125,17 +126,17 @@ def merge_columns(terms: LossTerms, kind: IntArray, count: int) -> LossTerms:
     )
 
 
-def _mix(words: Words) -> Words:
-    spread = words * np.uint64(_FACTOR)
-    return spread ^ (spread >> np.uint64(_FOLD))
+def _mix(fingerprints: Fingerprints) -> Fingerprints:
+    product = fingerprints * np.uint64(_FACTOR)
+    return product ^ (product >> np.uint64(_FOLD))
 
 
-def _hash_bag_rows(bag: Bags) -> Words:
-    places = np.arange(len(bag.values), dtype=np.int64) - np.repeat(bag.offsets[:-1], np.diff(bag.offsets))
+def _hash_bag_rows(bag: Bags) -> Fingerprints:
+    positions = np.arange(len(bag.values), dtype=np.int64) - np.repeat(bag.offsets[:-1], np.diff(bag.offsets))
     weights = np.ascontiguousarray(bag.weights).view(np.uint32).astype(np.uint64)
-    values = _mix(_mix(bag.values.astype(np.uint64) | weights << np.uint64(32)) + places.astype(np.uint64) + np.uint64(1))
+    values = _mix(_mix(bag.values.astype(np.uint64) | weights << np.uint64(32)) + positions.astype(np.uint64) + np.uint64(1))
     ends = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values, dtype=np.uint64)])
-    sums: Words = ends[bag.offsets[1:]] - ends[bag.offsets[:-1]]
+    sums: Fingerprints = ends[bag.offsets[1:]] - ends[bag.offsets[:-1]]
     return sums
 
 

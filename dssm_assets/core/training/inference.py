@@ -1,6 +1,6 @@
 """Vectors of users and items from fitted towers, batch by batch, in the order of the given rows.
 
-Belongs here: inference over tables of embedding indices. Does not belong here: making the indices and storing vectors.
+Belongs here: inference over tables of embedding indices. Does not belong here: computing the indices and storing vectors.
 
 `ItemInference` and `UserInference` hold the towers (and the histories) and read the rows part by part, so that neither all
 indices nor all vectors are in memory at once. `infer_item_vectors` and `infer_user_vectors` do the same over one table.
@@ -36,7 +36,7 @@ class ItemInference:
     """
 
     def __init__(self, two_tower: TwoTower, batch_size: int) -> None:
-        """Notes fitted towers, and how many rows go through them at once."""
+        """Stores the fitted towers and how many rows go through them at once."""
         self._towers, self._batch_size = two_tower, batch_size
 
     def vectors(self, items: pa.Table) -> FloatArray:
@@ -50,21 +50,21 @@ class ItemInference:
         """
         reader = SideReader(items, "items", self._towers.spec.features_of(Side.ITEM))
         inputs = reader.read(np.arange(items.num_rows, dtype=np.int64))
-        first, kind = find_equal_rows(inputs, np.zeros(items.num_rows, np.int64))
-        places, ends = np.argsort(kind, kind="stable"), np.cumsum(np.bincount(kind, minlength=len(first)))
+        first, group = find_equal_rows(inputs, np.zeros(items.num_rows, np.int64))
+        order, ends = np.argsort(group, kind="stable"), np.cumsum(np.bincount(group, minlength=len(first)))
         vectors = np.empty((items.num_rows, self._towers.spec.output_dim), np.float32)
         begin = 0
         with torch.no_grad():
-            for kinds in _row_blocks(len(first), self._batch_size):
-                found = self._towers.item_vectors(select_rows(inputs, first[kinds])).cpu().numpy()
-                rows = places[begin : ends[kinds[-1]]]
-                vectors[rows] = found[kind[rows] - kinds[0]]
-                begin = int(ends[kinds[-1]])
+            for groups in _row_blocks(len(first), self._batch_size):
+                found = self._towers.item_vectors(select_rows(inputs, first[groups])).cpu().numpy()
+                rows = order[begin : ends[groups[-1]]]
+                vectors[rows] = found[group[rows] - groups[0]]
+                begin = int(ends[groups[-1]])
         return vectors
 
 
 class UserInference:
-    """The user tower over any number of tables of users, whose histories lie in one table."""
+    """The user tower over any number of tables of users, whose histories are in one table."""
 
     def __init__(self, two_tower: TwoTower, history: pa.Table, *, as_of_ms: int, batch_size: int) -> None:
         """Checks the histories once.

@@ -67,9 +67,9 @@ class RowOptimiser(ABC):
 
 
 class RowwiseAdagrad(RowOptimiser):
-    """Adagrad with one accumulator per table row, exact in rows that a batch reads several times.
+    """Adagrad with one accumulator per table row, exact for rows that a batch reads several times.
 
-    A row's gradient is the sum over all places that read it. Its accumulator grows by the mean square of that sum, and
+    A row's gradient is the sum over all look-ups that read it. Its accumulator grows by the mean square of that sum, and
     the row changes by -rate * gradient / sqrt(accumulator). Row 0 (missing) never changes.
     Duchi et al. 2011, with the mean over the row as in row-wise variants for embeddings.
     """
@@ -93,9 +93,9 @@ class RowwiseAdagrad(RowOptimiser):
 
 
 class RowwiseAdam(RowOptimiser):
-    """Adam with a first moment per value and one second moment per row, exact in rows that a batch reads several times.
+    """Adam with a first moment per value and one second moment per row, exact for rows that a batch reads several times.
 
-    With step t counted over all steps and k = steps since the row was last read (1 if in the step before):
+    With step t counted over all steps and k = steps since the row was last read (1 if that was the previous step):
 
         m = b1^k m + (1 - b1) g,    v = b2^k v + (1 - b2) mean(g^2)
         row -= rate * m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon)
@@ -150,7 +150,7 @@ def gradients_of(tables: EmbeddingTables, tape: Sequence[Lookup]) -> list[RowGra
 def row_gradients(found: Sequence[Lookup]) -> tuple[Tensor, Tensor]:
     """Returns the distinct rows other than 0 that the look-ups of one table read [U] and their gradients [U, d].
 
-    Values are sorted by (row, place), so each row's gradient is summed in one order whatever the number of threads.
+    Values are sorted by (row, position), so each row's gradient is summed in one order whatever the number of threads.
     """
     rows = np.concatenate([lookup.rows for lookup in found])
     bag_counts = [len(lookup.offsets) - 1 for lookup in found]
@@ -178,7 +178,7 @@ def _mean_square(gradient: Tensor) -> Tensor:
 
 
 def _stable_order(rows: IntArray) -> IntArray:
-    """Returns the places of the rows by (row, place): a radix sort by digits of 16 bits."""
+    """Returns the order of the values by (row, position): a radix sort by digits of 16 bits."""
     order = np.argsort((rows & 0xFFFF).astype(np.uint16), kind="stable")
     shift = 16
     while int(rows.max(initial=0)) >> shift:
@@ -197,9 +197,9 @@ def dense_optimiser(module: nn.Module, learning_rate: float, weight_decay: float
 
 
 def learning_rate_frac(step: int, plan: StepPlan, final_frac: float) -> float:
-    """Returns the share of the learning rate in step 0 .. num_steps - 1.
+    """Returns the fraction of the learning rate in step 0 .. num_steps - 1.
 
-    It rises linearly to 1 over the steps of the warm-up, then falls linearly to final_frac at the last step.
+    It rises linearly to 1 over the warm-up steps, then falls linearly to final_frac at the last step.
     """
     if step < plan.warmup_steps:
         return (step + 1) / (plan.warmup_steps + 1)

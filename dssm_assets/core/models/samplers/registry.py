@@ -54,11 +54,11 @@ class CorpusSamplers:
             end_day: interactions from this day on are unknown to it; None: it knows the whole window.
 
         Raises:
-            ConfigError: the section needs hard negatives and the data were made without them.
+            ConfigError: the section needs hard negatives and the data were built without them.
             SchemaError: a weight is negative or not finite, or none is positive.
         """
         if model.has_hard_negatives and self._edges is None:
-            where, remedy = "training data, hard_negatives.arrow", "make train_samples again with this model section"
+            where, remedy = "training data, hard_negatives.arrow", "materialize train_samples again with this model section"
             raise ConfigError(Fault(where, f"the file that sampler {model.sampler} draws from", "no such file", remedy))
         # A factory may read any key of the section, so the whole section is part of the cache key.
         key = (model.model_dump_json(), end_day)
