@@ -5,7 +5,7 @@ is row base + i. The tables are buffers, not parameters: a look-up's result is a
 to the rows that were read, so a gradient of a table's full size never exists.
 
 Belongs here: where a feature's rows are, pooled look-ups, and the record of a look-up that the optimiser needs. Does not
-belong here: the update itself (`core/training/optimisers.py`), tables whose rows are distributed over processes
+belong here: the update itself (`core/training/optimisers.py`), tables whose rows are sharded over processes
 (`core/training/distributed/sharded_tables.py`).
 
 Letters: B rows, F single-valued features, d width of a table, n values, G bags of a look-up.
@@ -28,7 +28,7 @@ from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSpec
 
 INITIAL_STD = 0.05
-_PlacedFeature: TypeAlias = tuple[int, TowerFeature]
+_IndexedFeature: TypeAlias = tuple[int, TowerFeature]
 """A feature and its position in a `TowerInput`."""
 
 
@@ -109,8 +109,8 @@ class EmbeddingTables(nn.Module):
         """Returns how a tower with these single-valued features and these bags reads the tables, by width.
 
         Args:
-            features: by column of a `TowerInput`.
-            bag_features: by bag of it.
+            features: the single-valued features, in the order of the columns of a `TowerInput`.
+            bag_features: the features of its bags, in their order.
             without: an embedding that is not read.
         """
         read = [[(k, f) for k, f in enumerate(of) if f.embedding_name != without] for of in (features, bag_features)]
@@ -174,7 +174,7 @@ class EmbeddingTables(nn.Module):
         table[0] = 0.0
         return table
 
-    def _group(self, dim: int, features: Sequence[_PlacedFeature], bag_features: Sequence[_PlacedFeature]) -> WidthGroup:
+    def _group(self, dim: int, features: Sequence[_IndexedFeature], bag_features: Sequence[_IndexedFeature]) -> WidthGroup:
         singles = [(k, self.bases[f.embedding_name]) for k, f in features if f.embedding_dim == dim]
         bags = [(k, self.bases[f.embedding_name]) for k, f in bag_features if f.embedding_dim == dim]
         return WidthGroup(
@@ -219,5 +219,5 @@ def _buffer(dim: int) -> str:
     return f"table_{dim}"
 
 
-def _uses(dim: int, *features: Sequence[_PlacedFeature]) -> bool:
+def _uses(dim: int, *features: Sequence[_IndexedFeature]) -> bool:
     return any(feature.embedding_dim == dim for group in features for _, feature in group)

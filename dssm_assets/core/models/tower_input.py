@@ -1,4 +1,4 @@
-"""What a tower reads for a batch of rows, and reading it from tables of embedding indices.
+"""The input of a tower for a batch of rows, and how it is read from tables of embedding indices.
 
 Belongs here: `TowerInput` and operations on its rows, `SideReader`, and the checks of indices and weights. Does not belong
 here: the history (`history_reader`) and the vectors behind the indices (`embedding`).
@@ -113,7 +113,7 @@ def check_indices(view: TableView, table: str, features: Sequence[TowerFeature])
                     f"table {table}, column {feature.name}",
                     f"indices 0 .. {feature.num_embeddings - 1}",
                     f"{low} .. {high}",
-                    "make the table with the feature configuration of this model",
+                    "build the table with the feature configuration of this model",
                 )
             )
     if faults:
@@ -124,7 +124,7 @@ def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]
     """Checks that every value of a weighted feature has one finite weight.
 
     Raises:
-        SchemaError: with one fault per feature whose weights are fewer, more or not finite.
+        SchemaError: with one fault per feature whose weights differ in number from its values or are not finite.
     """
     faults = []
     for feature in (feature for feature in features if feature.is_weighted):
@@ -132,13 +132,13 @@ def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]
         where, remedy = f"table {table}, column {column}", "write a feature and its weights together"
         pairs = zip(view.lengths(feature.name), view.lengths(column), strict=True)
         differing = sum(int(np.count_nonzero(values != weights)) for values, weights in pairs)
-        odd = sum(int(np.count_nonzero(~np.isfinite(block))) for block in view.blocks(column))
+        num_not_finite = sum(int(np.count_nonzero(~np.isfinite(block))) for block in view.blocks(column))
         if differing:
             faults.append(
                 Fault(where, f"as many weights as {feature.name} has values", f"another number in {differing} rows", remedy)
             )
-        elif odd:
-            faults.append(Fault(where, "finite weights", f"{odd} others", remedy))
+        elif num_not_finite:
+            faults.append(Fault(where, "finite weights", f"{num_not_finite} that are NaN or infinite", remedy))
     if faults:
         raise SchemaError(faults)
 

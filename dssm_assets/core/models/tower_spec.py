@@ -95,10 +95,14 @@ class TowerSpec(Section):
         faults = _feature_faults(self.features)
         if self.num_interests > 1 and not self.attention_views:
             got = "no such pooling, or no sub-feature that it could pool"
-            faults.append(Fault("model.num_interests", "a pooling of kind attention", got, "add one, or use one interest"))
+            faults.append(
+                Fault("model.num_interests", "a pooling of kind attention", got, "add one, or set num_interests to 1")
+            )
         faults += _frozen_faults(self)
         if any(width < 1 for width in self.hidden_units):
-            faults.append(Fault("model.hidden_units", "widths of at least 1", str(list(self.hidden_units)), "remove the layer"))
+            faults.append(
+                Fault("model.hidden_units", "widths of at least 1", str(list(self.hidden_units)), "widen or remove the layer")
+            )
         if faults:
             raise ConfigError(faults)
         return self
@@ -241,16 +245,16 @@ def _weight_faults(features: Sequence[TowerFeature]) -> list[Fault]:
         if not f.is_multi
     ]
     return faults + [
-        Fault(f"feature {column}", "a name that no weights have", f"the weights of {f.name}", "rename the feature")
+        Fault(f"feature {column}", "a name that is not a column of weights", f"the weights of {f.name}", "rename the feature")
         for f in weighted
         if (column := feature_weights(f.name)) in names
     ]
 
 
 def _size_faults(features: Sequence[TowerFeature]) -> list[Fault]:
-    users: dict[str, list[TowerFeature]] = {}
+    by_embedding: dict[str, list[TowerFeature]] = {}
     for feature in features:
-        users.setdefault(feature.embedding_name, []).append(feature)
+        by_embedding.setdefault(feature.embedding_name, []).append(feature)
     return [
         Fault(
             f"embedding {name}",
@@ -258,7 +262,7 @@ def _size_faults(features: Sequence[TowerFeature]) -> list[Fault]:
             ", ".join(f"{f.name} {f.num_embeddings}x{f.embedding_dim}" for f in group),
             "give the features equal sizes or separate embedding names",
         )
-        for name, group in users.items()
+        for name, group in by_embedding.items()
         if len({(f.num_embeddings, f.embedding_dim) for f in group}) > 1
     ]
 
