@@ -1,4 +1,4 @@
-"""What was recalled for each user: the list, its hits and its misses. The table in which single users are looked up.
+"""What was recalled for each user: the list, its hits and its misses. This table answers questions about single users.
 
 Does not belong here: sums over users (`rates.py`, `segments.py`).
 
@@ -43,7 +43,7 @@ def hit_rate_detail(scorer: ModelScorer, truth: Truth, cuts: Cuts, *, k: int) ->
 def detail_of_lists(top_items: IntArray, top_scores: Scores, truth: Truth, *, item_ids: pa.Array, cuts: Cuts) -> pa.Table:
     """Returns one row per user with truth from given lists.
 
-    Columns of `list_columns`, then warm_hits and warm_truth_count, which cover only known items of known users:
+    Columns of `list_columns`, then warm_hits and warm_truth_count, which cover only warm items of warm users:
     sum(warm_hits) / sum(warm_truth_count) is the headline hit rate. Every segment of users has a column segment_{name}; with
     tiers of items there are also hits_{tier} and truth_count_{tier}, which add up to hits and truth_count. An item outside
     the corpus is of the tier unseen.
@@ -56,7 +56,7 @@ def detail_of_lists(top_items: IntArray, top_scores: Scores, truth: Truth, *, it
         cuts: segments of these users and tiers of the items.
 
     Raises:
-        InputError: if the lists or the segments are not about the truth's users.
+        InputError: if the number of lists or segment values differs from the number of users.
     """
     if any(len(given) != truth.num_users for given in (top_items, *cuts.users.values())):
         got = ", ".join([f"{len(top_items)} lists", *(f"{len(cut)} of segment {name}" for name, cut in cuts.users.items())])
@@ -72,10 +72,10 @@ def detail_of_lists(top_items: IntArray, top_scores: Scores, truth: Truth, *, it
     columns |= {segment_column(name): labels for name, labels in cuts.users.items()}
     if cuts.item_tier is not None:
         tiers = np.append(cuts.item_tier, TIERS.index(Tier.UNSEEN))[truth.pair_item]
-        for place, tier in enumerate(TIERS):
+        for index, tier in enumerate(TIERS):
             hits_in, truth_in = tier_columns(tier)
-            columns[hits_in] = pa.array(sums_per_user(truth, found & (tiers == place)))
-            columns[truth_in] = pa.array(sums_per_user(truth, tiers == place))
+            columns[hits_in] = pa.array(sums_per_user(truth, found & (tiers == index)))
+            columns[truth_in] = pa.array(sums_per_user(truth, tiers == index))
     has_truth = sums_per_user(truth, np.ones_like(found)) > 0
     table = pa.table(columns)
     return table if has_truth.all() else table.filter(pa.array(has_truth))
@@ -124,7 +124,7 @@ def list_columns(
 
 
 def _first_occurrences(top_items: IntArray) -> Mask:
-    """Returns bool [U, K]: there is an item, and the row does not have it before."""
+    """Returns bool [U, K], true for an item that does not occur earlier in its row."""
     order = np.argsort(top_items, axis=1, kind="stable")
     ordered = np.take_along_axis(top_items, order, axis=1)
     is_first = np.ones(top_items.shape, dtype=bool)

@@ -1,16 +1,16 @@
 """The gate: whether a day's hit rate is good enough for its model to be shipped.
 
-Two rules, over warm users and items, scope all, at the largest k. Each fails only if the whole interval says so:
+Two rules, over warm users and items, scope all, at the largest k. Each fails only if the whole interval is below its limit:
 
 - **baseline**: the upper bound of the 95% interval of hit_rate(model) - hit_rate(best configured baseline), paired over
   users, is below `baseline_margin`.
 - **drop**: the upper bound of the 95% interval of the model's hit rate is below (1 - max_drop_frac) times the mean rate of
   the last partitions.
 
-A rule without anything to compare with (no baseline configured, no earlier partition) passes. A model without a measured hit
+A rule that has nothing to compare with (no baseline configured, no earlier partition) passes. A model without a measured hit
 rate fails.
 
-Does not belong here: rates and intervals (`rates.py`), holding a bundle back (a blocking check does).
+Does not belong here: rates and intervals (`rates.py`), stopping a bundle (a blocking check does that).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the lists are like apart from hits: coverage of the corpus, popularity bias, novelty, and the overlap with the lists of
+"""Quality of the lists beyond hits: coverage of the corpus, popularity bias, novelty, and the overlap with the lists of
 the previous evaluation day. Computed batch by batch.
 
 Does not belong here: hits (`rates.py`), text (`report.py`).
@@ -53,7 +53,7 @@ def list_quality(detail: Iterable[pa.RecordBatch], popularity: ItemPopularity, k
         ks: ascending.
 
     Raises:
-        InputError: if a list names an item outside the corpus.
+        InputError: if a list contains an item outside the corpus.
     """
     is_head, surprise = popularity.tier == TIERS.index(Tier.HEAD), popularity.self_information
     is_shown = np.zeros((len(ks), len(popularity.item_ids)), dtype=bool)
@@ -65,7 +65,7 @@ def list_quality(detail: Iterable[pa.RecordBatch], popularity: ItemPopularity, k
         if (items < 0).any():
             where = f"hit_rate_detail, column {LISTS}"
             remedy = "materialize hit_rate_detail again, with the current item_vectors"
-            raise InputError(Fault(where, "items of the corpus", f"{int((items < 0).sum())} others", remedy))
+            raise InputError(Fault(where, "items of the corpus", f"{int((items < 0).sum())} entries outside it", remedy))
         lengths, position = list_lengths(lists), _list_positions(lists)
         users += int((lengths > 0).sum())
         for at, k in enumerate(ks):
@@ -129,7 +129,7 @@ def _common_items(now: pa.ListArray, then: pa.ListArray) -> tuple[IntArray, IntA
 def _same_users(
     detail: Iterable[pa.RecordBatch], before: Iterable[pa.RecordBatch]
 ) -> Iterator[tuple[pa.ListArray, pa.ListArray]]:
-    """Yields the lists of users who are in both, aligned. Both are read once, side by side, and never in memory whole."""
+    """Yields the lists of users who are in both, aligned. Both are read once, block by block."""
     earlier = iter(before)
     overlapping: list[pa.RecordBatch] = []
     for batch in detail:

@@ -2,6 +2,8 @@
 
 Does not belong here: counting hits (`hits.py`), text (`report.py`).
 
+A cell is one scope in one population (`hits.py`).
+
 Shapes: U users of a cell, S scorers, K number of cut-offs, R resamples.
 """
 
@@ -79,7 +81,7 @@ def total_hit_rate(hit_counts: pa.Table | HitCells, ks: Sequence[int], bootstrap
     ci_low and ci_high bound hit_rate: a 95% percentile bootstrap over users, with the same resamples for all scorers of the
     same users.
 
-    Who counts: users with truth in the cell (scope and population), a user without a vector too, whose truth is missed. A
+    Who counts: users with truth in the cell. A user without a vector counts too, and all of the user's truth is missed. A
     user without truth in the cell does not count; a cell without users has no row.
 
     By hand: u1 has 4 items to find and 1 is found, u2 has 1 and it is found. hit_rate = (1 + 1) / (4 + 1) = 0.4, user_recall

@@ -1,7 +1,7 @@
 """Segments: groups of users by a property, tiers of items by popularity, and the hit rate of each.
 
 Belongs here: labels and bounds of segments, the table per segment. Does not belong here: the rows per user (`detail.py`),
-reading what segments are made of (`steps/user_segments.py`), texts and charts (`report.py`, `charts.py`).
+reading what segments are built from (`steps/user_segments.py`), texts and charts (`report.py`, `charts.py`).
 
 Shapes: U evaluated users, I items.
 """
@@ -73,8 +73,8 @@ class ItemPopularity:
     @property
     def self_information(self) -> NDArray[np.float64]:
         """Returns float64 [I]: -log2 p in bits, p = (count + 1) / (sum of counts + I), which is finite for unseen items too."""
-        share = (self.count + 1) / (self.count.sum() + len(self.count))
-        result: NDArray[np.float64] = -np.log2(share)
+        probability = (self.count + 1) / (self.count.sum() + len(self.count))
+        result: NDArray[np.float64] = -np.log2(probability)
         return result
 
     @property
@@ -92,7 +92,7 @@ def popularity_from_counts(item_ids: pa.Array, counts: pa.Table) -> ItemPopulari
         counts: item_id, distinct, and count.
 
     Raises:
-        InputError: if ids are of different kinds or a count is missing or negative.
+        InputError: if id types differ, or a count is missing or negative.
     """
     where = "counts of items in the window"
     numbers = combine_chunks(counts.column(COUNT))
@@ -120,7 +120,7 @@ class Cuts:
 
     Attributes:
         users: name of a segment -> string [U], the value of each user.
-        item_tier: int64 [I], position in TIERS; None if no segment cuts by the popularity of items.
+        item_tier: int64 [I], position in TIERS; None if no segment splits by the popularity of items.
     """
 
     users: Mapping[str, pa.Array]
@@ -162,13 +162,13 @@ def activity_labels(edges: Sequence[int]) -> list[str]:
 
 def label_activity(events: IntArray, edges: Sequence[int]) -> pa.Array:
     """Returns the activity segment of each user, by positive events in the window."""
-    place = np.searchsorted(np.asarray(segment_bounds(edges)), events, side="right") - 1
-    return pa.array(activity_labels(edges), pa.string()).take(pa.array(place))
+    index = np.searchsorted(np.asarray(segment_bounds(edges)), events, side="right") - 1
+    return pa.array(activity_labels(edges), pa.string()).take(pa.array(index))
 
 
 def label_tenure(user_ids: pa.Array, known_ids: pa.Array) -> pa.Array:
     """Returns "returning" for each user with a positive event before the day, else "new"."""
-    known = cast_ids(known_ids, user_ids.type, "users known from before the evaluation day")
+    known = cast_ids(known_ids, user_ids.type, "users with events before the evaluation day")
     is_known = pc.is_in(user_ids, value_set=known)
     return pc.if_else(is_known, pa.scalar(RETURNING), pa.scalar(NEW))
 
@@ -190,7 +190,7 @@ def label_column(user_ids: pa.Array, table_ids: pa.ChunkedArray, column: pa.Chun
 
     Raises:
         SchemaError: if the column holds lists or structures, or edges are given for values that are not numbers.
-        InputError: if ids are of different kinds.
+        InputError: if id types differ.
     """
     where = f"table user_table, column {segment.user_column}"
     rows = find_positions(user_ids, cast_ids(combine_chunks(table_ids), user_ids.type, "table user_table, column user_id"))
@@ -198,8 +198,8 @@ def label_column(user_ids: pa.Array, table_ids: pa.ChunkedArray, column: pa.Chun
     if segment.edges is None:
         return pc.fill_null(text_values(values, where).cast(pa.string()), MISSING)
     numbers = number_values(values, where)
-    place = np.searchsorted(np.asarray(segment.edges), numbers, side="right")
-    labels = pa.array(edge_labels(segment.edges), pa.string()).take(pa.array(place, mask=np.isnan(numbers)))
+    index = np.searchsorted(np.asarray(segment.edges), numbers, side="right")
+    labels = pa.array(edge_labels(segment.edges), pa.string()).take(pa.array(index, mask=np.isnan(numbers)))
     return pc.fill_null(labels, MISSING)
 
 
@@ -219,13 +219,13 @@ def segment_table(detail: pa.Table, settings: Evaluation, seed: int) -> pa.Table
         seed: of the resamples.
 
     Raises:
-        SchemaError: if detail was made with other segments.
+        SchemaError: if detail was built with other segments.
     """
     lacking = [name for name in columns_needed(settings.segments) if name not in detail.column_names]
     if lacking:
         remedy = "materialize hit_rate_detail of this day again: evaluation.segments changed since"
-        came = ", ".join(detail.column_names)
-        raise SchemaError([Fault(f"hit_rate_detail, column {name}", "the column to exist", came, remedy) for name in lacking])
+        got = ", ".join(detail.column_names)
+        raise SchemaError([Fault(f"hit_rate_detail, column {name}", "the column to exist", got, remedy) for name in lacking])
     rows: list[dict[str, Any]] = []
     for segment in settings.segments:
         for value, hits, truth in _split_by_value(detail, segment, settings):
@@ -260,10 +260,10 @@ def _split_by_value(detail: pa.Table, segment: Segment, settings: Evaluation) ->
         return [(label, _integers(detail, hits), _integers(detail, truth)) for label, hits, truth in pairs]
     labels = combine_chunks(detail.column(segment_column(segment.name)))
     shown = _shown_values(labels, segment, settings)
-    place = find_positions(labels, pa.array(shown, pa.string()))
-    place[place < 0] = len(shown)
+    index = find_positions(labels, pa.array(shown, pa.string()))
+    index[index < 0] = len(shown)
     hits, truth = _integers(detail, "hits"), _integers(detail, TRUTH_COUNT)
-    return [(value, hits[place == at], truth[place == at]) for at, value in enumerate([*shown, OTHER])]
+    return [(value, hits[index == at], truth[index == at]) for at, value in enumerate([*shown, OTHER])]
 
 
 def _shown_values(labels: pa.Array, segment: Segment, settings: Evaluation) -> list[str]:

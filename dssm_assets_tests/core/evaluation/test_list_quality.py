@@ -75,7 +75,7 @@ def test_empty_lists_give_no_rows() -> None:
 
 
 def test_a_list_with_an_item_outside_the_corpus_is_refused() -> None:
-    with pytest.raises(InputError, match="items of the corpus, got 1 others"):
+    with pytest.raises(InputError, match="items of the corpus, got 1 entries outside it"):
         list_quality(batches({"u": ["a", "zz"]}), popularity([1]), [1])
 
 
