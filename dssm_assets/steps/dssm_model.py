@@ -1,6 +1,6 @@
 """The fitted towers: weights, loss curve, and the report of their fit.
 
-Belongs here: what a fit reads and what is published of it. Does not belong here: fitting (`core/training`), files and
+Belongs here: which partitions a fit reads and what it publishes. Does not belong here: fitting (`core/training`), files and
 processes of a fit (`fit_job`, `fit_process`).
 """
 
@@ -56,7 +56,7 @@ def fit_in_group(workspace: Workspace, ds: str, ranks: Ranks, node_rank: int) ->
         workspace: the same configuration and store in every process.
         ds: the day.
         ranks: this process among all.
-        node_rank: its number on its machine. Number 0 downloads the files, which all processes of the machine then map.
+        node_rank: its rank on its machine. Rank 0 downloads the files, which all processes of the machine then map.
     """
     with ExitStack() as open_files:
         for is_downloading in (True, False):
@@ -95,7 +95,7 @@ def _run_fit(workspace: Workspace, plan: _Plan) -> FitOutcome:
     if training.started_by is Launcher.TORCHRUN:
         return run_in_processes(plan.job, plan.folder, training.num_processes, progress)
     outcome = run_job(plan.job, progress, workspace.now)
-    assert outcome is not None  # of the only process
+    assert outcome is not None  # a single process is the first
     return outcome
 
 
@@ -115,7 +115,7 @@ def _use_published(workspace: Workspace, plan: _Plan) -> StepResult:
     ds = plan.ds
     published = workspace.find("dssm_model", ds)
     if published is None or published.facts.get("fit_key") != plan.job.key:
-        got = "none" if published is None else "one of other settings or inputs, or of another launcher"
+        got = "none" if published is None else "one fitted with other settings or inputs, or by another launcher"
         name = _experiment_name(workspace)
         arguments = f"--day {ds}" if name is None else f"--day {ds} --experiment {name}"
         remedy = f"start `dssm-assets fit {arguments}` under torchrun on every machine (docs/training.md), then run this again"
@@ -180,7 +180,7 @@ def _progress_log(workspace: Workspace) -> Callable[[Progress], None]:
 
 
 def _warm_start(workspace: Workspace, settings: RunSettings, ds: str, folder: Path) -> tuple[WarmFiles | None, list[Manifest]]:
-    """Returns the earlier towers that the fit begins with, and the artifacts that they and their rows are read from.
+    """Returns the earlier towers that the fit starts from, and the artifacts that they and their rows are read from.
 
     They are the last model before the day. With validation days they are the last model whose own window ends before the
     first of these; a later one would be scored on days that it has learned from.
@@ -193,7 +193,7 @@ def _warm_start(workspace: Workspace, settings: RunSettings, ds: str, folder: Pa
     last = day_before(ds, max(1, settings.training.validation_days))
     earlier_days = [day for day in workspace.tables.partitions.days("dssm_model") if day <= last]
     if not earlier_days:
-        workspace.log(f"warm_start: no dssm_model up to {last}, the towers begin with random weights")
+        workspace.log(f"warm_start: no dssm_model up to {last}, the towers start with random weights")
         return None, []
     earlier_day = earlier_days[-1]
     model, samples = (workspace.need(name, earlier_day) for name in ("dssm_model", "train_samples"))

@@ -1,6 +1,6 @@
-"""One fit as a value that another process can read: paths of memory-mapped files, sections, where states are stored.
+"""A fit as a value that another process can read: paths of memory-mapped files, configuration sections, path of its state.
 
-Belongs here: `FitJob`, running it in this process, the files that it leaves, the files of its states. Does not belong here:
+Belongs here: `FitJob`, running it in this process, its output files, the files of its state. Does not belong here:
 which partitions it reads (`dssm_model`), starting several processes (`fit_process`).
 """
 
@@ -61,13 +61,13 @@ class FitJob:
     Attributes:
         tables: argument of `TrainData` -> path of its Arrow file.
         towers: the specification.
-        model: the section.
-        training: the section.
+        model: the model section.
+        training: the training section.
         seed: of everything random.
         ks: of the evaluation.
         key: digest of configuration and inputs.
         state: path at which the state of the fit is stored while it runs.
-        plan: the steps that the configuration planned; None: by the training section.
+        plan: number of steps, warm-up and decay; None: computed from the training section.
         warm_start: earlier towers to begin with.
     """
 
@@ -100,7 +100,7 @@ class FitJob:
 
 @dataclass(frozen=True)
 class FitOutcome:
-    """What a fit leaves.
+    """The output of a fit.
 
     Attributes:
         files: of the model's partition.
@@ -125,14 +125,14 @@ def run_job(
     ranks: Ranks = SINGLE_PROCESS,
     out: Path | None = None,
 ) -> FitOutcome | None:
-    """Returns what the job leaves; None in a process that is not the first of several.
+    """Runs the job and returns its output; None in a process that is not the first of several.
 
-    The state stays where it is after the fit; `remove_state` removes it.
+    The stored state remains after the fit; `remove_state` removes it.
 
     Args:
         job: what is fitted.
         progress: called after every step.
-        now: seconds of a clock that never goes back.
+        now: returns the seconds of a monotonic clock.
         ranks: the processes that share the fit.
         out: folder in which the model is written piece by piece; None: its bytes are returned.
     """
@@ -185,7 +185,7 @@ def map_model(path: Path, spec: TowerSpec) -> TwoTower:
         StorageError: the file is not a whole model.
         ConfigError: the model has another specification.
     """
-    # torch needs writable memory. A private map is writable, and nothing reaches the file.
+    # torch needs writable memory; writes to a copy-on-write map never reach the file.
     return mapped_model(np.memmap(path, np.uint8, "c"), spec)
 
 
@@ -242,43 +242,43 @@ def _round_losses(losses: npt.NDArray[np.float32]) -> list[float]:
 
 
 def _peak_bytes_text(ranks: Ranks) -> str:
-    """Returns whose memory `peak_bytes` is, in words."""
+    """Returns a text that says which process `peak_bytes` was measured in."""
     who = "the run's process" if ranks.count == 1 else f"the first of {ranks.count} processes"
     return f"{who}, its largest resident size since it started, whatever it did before the fit"
 
 
-_TURNS: Final = (b"a", b"b")
+_SLOTS: Final = (b"a", b"b")
 
 
 class StateFiles:
     """The files in which one fit stores its state.
 
-    One process stores one file. If every process stores a part, parts are written in two turns, and one small file names
-    the turn whose parts are complete: a fit that is killed while it writes resumes from the turn before.
+    One process stores one file. If every process stores a part, parts are written to two slots in turn, and one small file
+    names the slot whose parts are complete: a fit that is killed while it writes resumes from the other slot.
     """
 
     def __init__(self, path: Path, ranks: Ranks = SINGLE_PROCESS, *, is_sharded: bool = False) -> None:
-        """Notes where the files lie.
+        """Sets the path; reads and writes nothing.
 
         Args:
-            path: of the state, or of the file that names the turn.
+            path: of the state, or of the file that names the complete slot.
             ranks: the processes that share the fit.
             is_sharded: every process stores a part.
         """
         self._path, self._ranks, self._is_sharded = path, ranks, is_sharded
-        self._turn: bytes | None = None
+        self._slot: bytes | None = None
 
     def read(self) -> bytes | None:
         """Returns the state that this process resumes from; None unless all processes have the same one."""
         content = self._path.read_bytes() if self._path.exists() else b""
         state = content
         if self._is_sharded:
-            part = self._part_path(content) if content in _TURNS else None
+            part = self._part_path(content) if content in _SLOTS else None
             state = part.read_bytes() if part is not None and part.exists() else b""
         is_same = self._ranks.is_same(float(zlib.crc32(content))) and self._ranks.is_same(float(bool(state)))
         if not is_same or not state:
             return None
-        self._turn = content if self._is_sharded else None
+        self._slot = content if self._is_sharded else None
         return state
 
     def write(self, chunks: Iterable[bytes]) -> None:
@@ -286,16 +286,16 @@ class StateFiles:
         if not self._is_sharded:
             write_atomic(self._path, chunks)
             return
-        if self._turn is None:
+        if self._slot is None:
             if self._ranks.is_first:
                 self._path.unlink(missing_ok=True)  # it may name parts that are about to be overwritten
             self._ranks.wait()
-        turn = _TURNS[0] if self._turn != _TURNS[0] else _TURNS[1]
-        write_atomic(self._part_path(turn), chunks)
+        slot = _SLOTS[0] if self._slot != _SLOTS[0] else _SLOTS[1]
+        write_atomic(self._part_path(slot), chunks)
         self._ranks.wait()
         if self._ranks.is_first:
-            write_atomic(self._path, [turn])
-        self._turn = turn
+            write_atomic(self._path, [slot])
+        self._slot = slot
 
     def remove(self) -> None:
         """Removes the state."""
@@ -303,5 +303,5 @@ class StateFiles:
         for part in self._path.parent.glob(f"{self._path.name}.*-of-*"):
             part.unlink(missing_ok=True)
 
-    def _part_path(self, turn: bytes) -> Path:
-        return self._path.with_name(f"{self._path.name}.{turn.decode()}.{self._ranks.rank}-of-{self._ranks.count}")
+    def _part_path(self, slot: bytes) -> Path:
+        return self._path.with_name(f"{self._path.name}.{slot.decode()}.{self._ranks.rank}-of-{self._ranks.count}")

@@ -39,7 +39,7 @@ from dssm_assets.storage.local_files import ScratchArrays, write_arrow, write_ar
 from dssm_assets.storage.manifest import Manifest
 
 DAY_TABLES = ("user_features_fg", "item_features_fg", "user_history_fg")
-"""Daily tables that a bundle needs of the evaluation day itself."""
+"""Daily tables that a bundle needs for the evaluation day itself."""
 BATCH_ROWS = 4096
 _START, _END = "history start", "history end"
 

@@ -116,7 +116,7 @@ def _write_files(workspace: Workspace, inputs: BundleInputs, folder: Path) -> _C
 def _write_towers(
     workspace: Workspace, inputs: BundleInputs, items: BundleItems, users: BundleUsers, folder: Path
 ) -> Mapping[str, TowerDifference]:
-    """Writes the towers; returns how far each written one is from the trained one."""
+    """Writes the towers; returns the difference of each exported tower from the trained one."""
     towers = inputs.towers
     for name, export in ((BundleFile.USER_TOWER, export_user_tower), (BundleFile.ITEM_TOWER, export_item_tower)):
         exported = export(towers, f"{name}.data")
@@ -160,7 +160,7 @@ def _check_index(workspace: Workspace, shipped: ShippedIndex) -> Check:
 
 
 def _manifest_body(workspace: Workspace, inputs: BundleInputs, contents: _Contents) -> dict[str, Any]:
-    """Returns the manifest without its format and files. It has no time and no path, so equal bundles have equal manifests."""
+    """Returns the manifest without format and files. It has no timestamp and no path: equal bundles have equal manifests."""
     config, index, spec = workspace.config, contents.index, inputs.settings.spec
     trained = set(workspace.tables.read(inputs.corpus, [col.ITEM_ID]).column(0).to_pylist())
     return {
@@ -208,7 +208,7 @@ def _report(published: Published) -> str:
     files = published.manifest["files"]
     lines = [f"| {name} | {entry['bytes']:,} | `{entry['sha256'][:12]}` |" for name, entry in files.items()]
     served = "served now" if published.is_current else "stored, not served"
-    head = f"Bundle `{published.bundle_id}`, {served}; before it: `{published.pointer.previous or 'none'}`."
+    head = f"Bundle `{published.bundle_id}`, {served}; previous bundle: `{published.pointer.previous or 'none'}`."
     return "\n".join([head, "", "| file | bytes | sha256 |", "|---|---:|---|", *lines])
 
 

@@ -32,7 +32,7 @@ from dssm_assets.storage.tables import TableStore
 
 
 def _silent(message: str) -> None:
-    """Drops a progress line."""
+    """Ignores a progress line."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Workspace:
     ) -> Manifest:
         """Writes the result of an expression, with a kernel applied, as a partition; records the digests of its inputs.
 
-        With `by_key` the query may run on one range of keys after the other, see `engine.Target`.
+        With `by_key` the query may run range by range of that key, see `engine.Target`.
         """
         target = Target(spec, ds, digests(inputs.values()), by_key=by_key)
         return self.engine.write_query(target, expression, inputs, arguments, kernel)
@@ -150,11 +150,11 @@ class WorkspaceHandle:
 def open_workspace(
     loaded: LoadedConfig,
     log: Callable[[str], None] = _silent,
-    engine_of: Callable[[TableStore], Engine] | None = None,
+    make_engine: Callable[[TableStore], Engine] | None = None,
 ) -> Workspace:
     """Returns the workspace of a configuration, with DuckDB in this process unless another engine is given."""
     partitions = PartitionStore(loaded.root, loaded.config.storage.options)
-    return _build_workspace(loaded, partitions, loaded.home / "cache", log, engine_of)
+    return _build_workspace(loaded, partitions, loaded.home / "cache", log, make_engine)
 
 
 def _build_workspace(
@@ -162,10 +162,10 @@ def _build_workspace(
     partitions: PartitionStore,
     cache: Path,
     log: Callable[[str], None] = _silent,
-    engine_of: Callable[[TableStore], Engine] | None = None,
+    make_engine: Callable[[TableStore], Engine] | None = None,
 ) -> Workspace:
     tables = TableStore(partitions)
-    engine = engine_of(tables) if engine_of else duckdb_engine(loaded, tables)
+    engine = make_engine(tables) if make_engine else duckdb_engine(loaded, tables)
     return Workspace(loaded, tables, ArtifactStore(partitions, cache), engine, log)
 
 
@@ -223,7 +223,7 @@ def window_days(ds: str, days: int) -> list[str]:
 
 
 def start_of_day_ms(ds: str, timezone: str) -> int:
-    """Returns the instant at which a day begins in a time zone, in unix milliseconds."""
+    """Returns the timestamp at which a day begins in a time zone, in unix milliseconds."""
     start = dt.datetime.combine(dt.date.fromisoformat(ds), dt.time(), tzinfo=ZoneInfo(timezone))
     return round(start.timestamp() * 1000)
 

@@ -70,7 +70,7 @@ def test_asset_uses_the_model_fitted_under_torchrun(tmp_path_factory: pytest.Tem
     assert not list((workspace.artifacts.cache / "fit_state").rglob("*.state*"))
     changed = workspace.config.training.model_copy(update={"epochs": 3})
     config = workspace.config.model_copy(update={"training": changed})
-    with pytest.raises(ProvenanceError, match="one of other settings or inputs"):
+    with pytest.raises(ProvenanceError, match="one fitted with other settings or inputs"):
         _fitted(replace(workspace, loaded=replace(workspace.loaded, config=config)))
 
 
