@@ -183,7 +183,7 @@ def _warm_start(workspace: Workspace, settings: RunSettings, ds: str, folder: Pa
     """Returns the earlier towers that the fit starts from, and the artifacts that they and their rows are read from.
 
     They are the last model before the day. With validation days they are the last model whose own window ends before the
-    first of these; a later one would be scored on days that it has learned from.
+    first of these; a later model would be scored on days that it was trained on.
 
     Raises:
         ProvenanceError: the earlier day's feature configuration is not the one that its model was built from.

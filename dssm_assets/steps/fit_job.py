@@ -63,12 +63,12 @@ class FitJob:
         towers: the specification.
         model: the model section.
         training: the training section.
-        seed: of everything random.
-        ks: of the evaluation.
+        seed: of all random numbers.
+        ks: cut-offs of the evaluation.
         key: digest of configuration and inputs.
         state: path at which the state of the fit is stored while it runs.
         plan: number of steps, warm-up and decay; None: computed from the training section.
-        warm_start: earlier towers to begin with.
+        warm_start: earlier towers to start from.
     """
 
     tables: dict[str, str]
@@ -179,7 +179,7 @@ def save_carried_rows(path: Path, rows: dict[str, CarriedRows]) -> None:
 
 
 def map_model(path: Path, spec: TowerSpec) -> TwoTower:
-    """Returns stored towers whose tables lie in a memory map of their file.
+    """Returns stored towers whose tables are views of a memory map of their file.
 
     Raises:
         StorageError: the file is not a whole model.

@@ -100,7 +100,7 @@ class Workspace:
         """Returns the partitions of several days.
 
         Raises:
-            WindowIncompleteError: naming the days that are missing.
+            WindowIncompleteError: days are missing; it lists them.
         """
         return self.tables.partitions.window(asset, days)
 

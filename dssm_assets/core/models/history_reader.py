@@ -83,7 +83,7 @@ class HistoryReader:
             row = int(np.flatnonzero(wrong)[0])
             got = f"{int(wrong.sum())} rows outside, first row {row}: {int(starts[row])} .. {int(ends[row])}"
             expected = f"0 <= start <= end <= {self.num_rows}"
-            raise SchemaError(Fault(where, expected, got, "write bounds and history together"))
+            raise SchemaError(Fault(where, expected, got, "build bounds and history from the same events"))
 
     def check_causal(self, starts: IntArray, ends: IntArray, as_of_ms: IntArray, *, where: str, remedy: str) -> None:
         """Checks that every history ends strictly before its row's timestamp.

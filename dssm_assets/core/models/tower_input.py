@@ -129,7 +129,7 @@ def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]
     faults = []
     for feature in (feature for feature in features if feature.is_weighted):
         column = feature_weights(feature.name)
-        where, remedy = f"table {table}, column {column}", "write a feature and its weights together"
+        where, remedy = f"table {table}, column {column}", "build the feature and its weights from the same values"
         pairs = zip(view.lengths(feature.name), view.lengths(column), strict=True)
         differing = sum(int(np.count_nonzero(values != weights)) for values, weights in pairs)
         num_not_finite = sum(int(np.count_nonzero(~np.isfinite(block))) for block in view.blocks(column))

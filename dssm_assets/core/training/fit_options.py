@@ -54,11 +54,11 @@ def _zero_bytes() -> int:
 
 @dataclass(frozen=True)
 class FitContext:
-    """What a fit is given in addition to data and configuration.
+    """Everything that a fit needs in addition to data and configuration.
 
     Attributes:
-        ks: of the evaluation, for hit_rate@k on the validation days.
-        warm_start: weights to begin with; None: random ones.
+        ks: cut-offs of the evaluation, for hit_rate@k on the validation days.
+        warm_start: weights to start from; None: random weights.
         checkpoints: where the state of the fit is stored.
         ranks: the processes that share every batch.
         peak_bytes: returns the peak memory of this process so far.
@@ -72,18 +72,18 @@ class FitContext:
 
 
 class EmbeddingStart:
-    """Where embeddings begin before the first step. This one leaves them random."""
+    """Initialises embeddings before the first step. This one leaves them random."""
 
     def find_faults(self, spec: TowerSpec) -> list[Fault]:
         """Returns why embeddings of this specification cannot be initialised this way."""
         return []
 
     def write_into(self, towers: TwoTower, data: TrainData, before_day: int | None) -> None:
-        """Overwrites embeddings by what is known before a day; None: from the whole window."""
+        """Overwrites embeddings, computed from the interactions before a day; None: from the whole window."""
 
 
 def embedding_start(training: Training) -> EmbeddingStart:
-    """Returns where embeddings begin by `training.svd_init`."""
+    """Returns the initialisation that `training.svd_init` configures."""
     if training.svd_init is None:
         return EmbeddingStart()
     from dssm_assets.core.training.closed_form.svd_init import SvdStart
@@ -92,7 +92,7 @@ def embedding_start(training: Training) -> EmbeddingStart:
 
 
 def prior_search(model: Model, data: TrainData, first_day: int) -> PriorSearch | None:
-    """Returns what chooses a popularity prior on the days from `first_day` on; None without `model.prior`."""
+    """Returns the search for a popularity prior on the days from `first_day` on; None without `model.prior`."""
     if not model.prior:
         return None
     from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
