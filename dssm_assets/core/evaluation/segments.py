@@ -207,8 +207,8 @@ def segment_table(detail: pa.Table, settings: Evaluation, seed: int) -> pa.Table
     """Returns segment, value, users, hits, truth_count, hit_rate, ci_low, ci_high; values without truth are left out.
 
     hit_rate = sum of hits / sum of truth_count over the users with truth in the row; the interval is a 95% percentile
-    bootstrap over these users. All items to find count, so new users and new items have rows, and the rows of one segment add up to
-    the whole. By hand: town x has u (1 hit of 2) and v (1 of 2), so its hit rate is 2/4.
+    bootstrap over these users. All items to find count, so new users and new items have rows, and the rows of one segment
+    add up to the whole. By hand: town x has u (1 hit of 2) and v (1 of 2), so its hit rate is 2/4.
 
     Segments are in the configured order. Activities and ranges are in ascending order; other values are sorted by number or
     text, and only the most frequent `segment_values` have a row of their own.

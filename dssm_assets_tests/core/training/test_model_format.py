@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -60,3 +63,16 @@ def test_damaged_model_is_refused(damage: object) -> None:
     assert callable(damage)
     with pytest.raises(StorageError, match="stored model"):
         model_from_bytes(damage(model_to_bytes(_towers())), SPEC)
+
+
+def test_tensor_of_another_shape_is_the_only_one_named() -> None:
+    data = model_to_bytes(_towers())
+    start = 16 + int.from_bytes(data[8:16], "little")
+    header = json.loads(data[16:start])
+    name = next(name for name, shape in sorted(header["shapes"].items()) if shape != shape[::-1] and "table_" not in name)
+    expected = header["shapes"][name]
+    header["shapes"][name] = expected[::-1]
+    text = json.dumps(header, sort_keys=True).encode()
+    message = f"expected tensors of the shapes {name} {expected}, got {name} {expected[::-1]}. To fix: fit the model again"
+    with pytest.raises(StorageError, match=re.escape(message)):
+        model_from_bytes(data[:8] + len(text).to_bytes(8, "little") + text + data[start:], SPEC)
