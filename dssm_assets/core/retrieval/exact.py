@@ -6,6 +6,9 @@ proven if every item that was not proposed scores less than its last item, round
 proven, for example because hundreds of items tie, is searched again among all items. So the result depends on the input
 alone, not on the processor, the threads or the block size.
 
+faiss is imported with the first search: its thread buffers take 250 MiB of address space, which a training without
+validation days does not need.
+
 Belongs here: the search over vectors and the selection from a block of scores, both with one tie rule. Does not belong
 here: approximate indexes (`index.py`), and what the lists are used for (`core/evaluation`, the serving bundle).
 
@@ -22,7 +25,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -264,6 +266,8 @@ def _run(fill: Callable[[IntArray], None], blocks: list[IntArray], threads: int)
         for block in blocks:
             fill(block)
         return
+    import faiss
+
     with ThreadPoolExecutor(threads, initializer=faiss.omp_set_num_threads, initargs=(1,)) as pool:
         list(pool.map(fill, blocks))
 
@@ -292,6 +296,8 @@ def _propose(corpus: Corpus, quick: _QuickUsers, count: int, excluded: Exclusion
     is left, the floor is -inf.
     """
     num_proposals = min(count + int(excluded.lengths.max(initial=0)), len(corpus))
+    import faiss
+
     scores, items = faiss.knn(quick.vectors, corpus.quick_items, num_proposals, metric=faiss.METRIC_INNER_PRODUCT)
     floor = np.full(len(items), -np.inf) if num_proposals == len(corpus) else scores[:, -1].astype(np.float64)
     if len(excluded.indices):
