@@ -20,10 +20,11 @@ ROWS_A_DAY = 20_000
 MAX_GROWTH = 1.12
 """Of 150 MiB, with 6 more days. Holding the window as indices, as train_samples writes it, would give 1.18."""
 TRAINED = ("dssm_model", "item_vectors", "user_vectors", "hit_counts", "hit_rate_detail", "total_hit_rate", "experiments")
-"""Steps that need towers. torch dominates their memory, so they are left out of the comparison of days."""
+"""Steps that need towers. torch and faiss dominate their memory, so they are left out of the comparison of days."""
 SERVED = ("serving_bundle",)
 """It loads the most libraries, so it runs in a process of its own, as every step does in the benchmark."""
-SERVED_MIB = 1024
+TRAINED_MIB = SERVED_MIB = 1024
+"""faiss reserves about 130 MiB of address space per thread and search, which the limit counts although it is never touched."""
 
 
 def _world(window: int) -> World:
@@ -43,7 +44,7 @@ def test_chain_stays_under_a_small_limit_and_its_memory_does_not_grow_with_the_d
         write_chain(asdict(_world(window)), str(tmp_path / str(window)), window, "128MB")
         seen[window] = _run(tmp_path / str(window), window, tables)
     assert seen[8].resident_mib <= MAX_GROWTH * seen[2].resident_mib, seen
-    trained = _run(tmp_path / "8", 8, [step for step in chain_steps() if step.name in TRAINED])
+    trained = _run(tmp_path / "8", 8, [step for step in chain_steps() if step.name in TRAINED], TRAINED_MIB)
     served = _run(tmp_path / "8", 8, [step for step in chain_steps() if step.name in SERVED], SERVED_MIB)
     rows = {cost["name"]: cost["rows"] for run in (seen[8], trained, served) for cost in run.result}
     assert rows["behavior_table"] == 9 * ROWS_A_DAY
