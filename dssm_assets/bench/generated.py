@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from dssm_assets.core.config.evaluation import IndexKind
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.models.tower_spec import Side, TowerFeature
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,13 @@ def raw_rows(rows: int, seed: int) -> pa.Table:
 
 def tower_features(items: int) -> list[TowerFeature]:
     """Returns the features of both towers: five of users, the item and three of its attributes, the items of the history."""
-    sizes = [(f"user_{place}", Side.USER, size) for place, size in enumerate(_USER)]
-    sizes += [("item", Side.ITEM, items + 1), *((f"item_{place}", Side.ITEM, size) for place, size in enumerate(_ITEM))]
+    sizes = [(f"user_{place}", TowerSide.USER, size) for place, size in enumerate(_USER)]
+    sizes += [
+        ("item", TowerSide.ITEM, items + 1),
+        *((f"item_{place}", TowerSide.ITEM, size) for place, size in enumerate(_ITEM)),
+    ]
     features = [_feature(name, side, name, size) for name, side, size in sizes]
-    return [*features, _feature("history__item", Side.SEQUENCE, "item", items + 1)]
+    return [*features, _feature("history__item", TowerSide.SEQUENCE, "item", items + 1)]
 
 
 def training_tables(sizes: BenchSizes, seed: int) -> dict[str, pa.Table]:
@@ -174,7 +177,7 @@ def unit_vectors(count: int, dims: int, seed: int) -> npt.NDArray[np.float32]:
     return vectors
 
 
-def _feature(name: str, side: Side, embedding: str, size: int) -> TowerFeature:
+def _feature(name: str, side: TowerSide, embedding: str, size: int) -> TowerFeature:
     return TowerFeature(name=name, side=side, embedding_name=embedding, embedding_dim=_WIDTH, num_embeddings=size)
 
 

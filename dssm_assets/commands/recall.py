@@ -69,7 +69,7 @@ def _recall(parsed: argparse.Namespace) -> int:
 def _answer(engine: RecallEngine, parsed: argparse.Namespace) -> RecallAnswer:
     from dssm_assets.core.errors import Fault, InputError
     from dssm_assets.serving.recall_engine import recall_for_request
-    from dssm_assets.serving.requests import UserInputs
+    from dssm_assets.serving.request_encoder import UserInputs
 
     is_user = bool(parsed.user_id is not None or parsed.features or parsed.history)
     if is_user == (parsed.item_id is not None):

@@ -6,6 +6,7 @@ has its own module of contracts (`canonical_tables`, `raw_feature_tables`, `fg_t
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -59,8 +60,6 @@ class TableSpec:
 
 
 def _fits(pattern: str, column: str) -> bool:
-    import fnmatch
-
     return fnmatch.fnmatchcase(column, pattern)
 
 

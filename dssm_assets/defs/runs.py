@@ -104,4 +104,5 @@ def _failed_checks(instance: dg.DagsterInstance, run_id: str) -> str:
     records = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     found = [record.dagster_event.asset_check_evaluation_data for record in records]
     failed = [check for check in found if not check.passed and check.severity is dg.AssetCheckSeverity.ERROR]
-    return "; ".join(f"check {check.check_name} of {check.asset_key.to_user_string()}: {check.description}" for check in failed)
+    texts = [f"check {check.check_name} of {check.asset_key.to_user_string()}: {check.description}" for check in failed]
+    return f"{'; '.join(texts)}. To fix: see what the check reports, correct its input and materialize again"

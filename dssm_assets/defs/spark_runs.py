@@ -84,7 +84,9 @@ def spark_submit(
     code = _run(context, command, _environment(spark), reader, extras)
     if code:
         faults = [message[FAULT] for message in reader.messages if FAULT in message]
-        raise SubmittedJobError("; ".join(faults) or f"the job failed with code {code}; its output is in the run's stderr")
+        raise SubmittedJobError(
+            "; ".join(faults) or f"the job failed with code {code}. To fix: read its output in the run's stderr"
+        )
     return reader.messages
 
 

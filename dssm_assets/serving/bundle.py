@@ -214,7 +214,8 @@ class _Files:
 
     def path(self, name: str) -> Path:
         if name not in self._entries:
-            raise StorageError(f"bundle in {self._folder}: no file {name!r}, it has: {', '.join(sorted(self._entries))}")
+            names = ", ".join(sorted(self._entries))
+            raise StorageError(f"bundle in {self._folder}: no file {name!r}, it has: {names}. To fix: publish the bundle again")
         return self._folder / name
 
     def table(self, name: str) -> pa.Table:

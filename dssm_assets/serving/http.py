@@ -30,7 +30,7 @@ from dssm_assets.serving.id_rows import UnknownIdError
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.metrics import CONTENT_TYPE, ServiceMetrics
 from dssm_assets.serving.recall_engine import DEFAULT_K, RecallAnswer, RecallEngine, recall_for_request
-from dssm_assets.serving.requests import UserInputs
+from dssm_assets.serving.request_encoder import UserInputs
 
 JSON: Final = "application/json"
 ROUTES: Final = ("/recall", "/similar", "/health", "/metrics")

@@ -23,7 +23,7 @@ from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.interests import merge_lists
 from dssm_assets.serving.bundle import Bundle, BundleRoot
 from dssm_assets.serving.id_rows import Id, UnknownIdError
-from dssm_assets.serving.requests import NO_INPUTS, UserInputs
+from dssm_assets.serving.request_encoder import NO_INPUTS, UserInputs
 from dssm_assets.serving.user_tower import UserTower
 
 DEFAULT_K: Final = 200

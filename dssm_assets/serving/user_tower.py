@@ -15,7 +15,7 @@ from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.serving.tower_layout import OUTPUT, TowerLayout, user_layout
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.serving.bundle import Bundle
-from dssm_assets.serving.requests import RequestEncoder, UserInputs
+from dssm_assets.serving.request_encoder import RequestEncoder, UserInputs
 
 
 class UserTower:

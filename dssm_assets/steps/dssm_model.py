@@ -24,7 +24,6 @@ from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.core.training.ranks import Ranks
 from dssm_assets.steps.feature_config import RunSettings, check_plan, towers_of
 from dssm_assets.steps.fit_job import FitJob, FitOutcome, WarmFiles, remove_state, run_job, save_carried_rows
-from dssm_assets.steps.fit_process import run_in_processes
 from dssm_assets.steps.workspace import StepResult, Workspace, check_built_from, day_before, digests
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import OverlayStore
@@ -93,6 +92,8 @@ def _prepare_fit(workspace: Workspace, ds: str) -> Iterator[_Plan]:
 def _run_fit(workspace: Workspace, plan: _Plan) -> FitOutcome:
     progress, training = _progress_log(workspace), plan.settings.training
     if training.started_by is Launcher.TORCHRUN:
+        from dssm_assets.steps.fit_process import run_in_processes
+
         return run_in_processes(plan.job, plan.folder, training.num_processes, progress)
     outcome = run_job(plan.job, progress, workspace.now)
     assert outcome is not None  # a single process is the first

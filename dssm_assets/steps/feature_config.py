@@ -12,7 +12,7 @@ from dssm_assets.core.config.training import StepPlan, Training, planned_warmup
 from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.features import fg_tables
 from dssm_assets.core.features.expressions import SEQUENCE
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, tower_spec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.statistics import feature_config as decide
 from dssm_assets.core.statistics.bucketizer import BucketFeature, Bucketizer
@@ -62,14 +62,14 @@ def open_bucketizer(workspace: Workspace, ds: str) -> tuple[Bucketizer, list[Man
     return Bucketizer(config, counts), built_from
 
 
-def side_of(feature: BucketFeature) -> str:
+def tower_side_of(feature: BucketFeature) -> str:
     """Returns the side of a feature in a tower: user, context, item, or sequence for a sub-feature of the history."""
     return SEQUENCE if feature.is_sequence else str(feature.side)
 
 
 def indexed_features(bucketizer: Bucketizer, *sides: str) -> IndexedFeatures:
     """Returns the features of the given sides with their conversion to embedding indices."""
-    chosen = [feature for feature in bucketizer.features if side_of(feature) in sides]
+    chosen = [feature for feature in bucketizer.features if tower_side_of(feature) in sides]
     weighted = frozenset(feature.name for feature in chosen if feature.is_weighted)
     return IndexedFeatures(bucketizer.bucketize, [feature.name for feature in chosen], weighted)
 
@@ -87,7 +87,7 @@ def _training_config(workspace: Workspace, ds: str) -> StepResult:
     features = [
         TowerFeature(
             name=feature.name,
-            side=Side(side_of(feature)),
+            side=TowerSide(tower_side_of(feature)),
             embedding_name=feature.embedding_name,
             embedding_dim=feature.embedding_dim,
             num_embeddings=feature.num_embeddings,

@@ -27,13 +27,11 @@ from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.statistics.bucketizer import CarriedRows
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.fit_options import Checkpoints, FitContext
+from dssm_assets.core.training.fit_options import Checkpoints, EarlierWeights, FitContext
 from dssm_assets.core.training.fit_report import UNSTEADY, FitResult, Progress
 from dssm_assets.core.training.loop import fit
 from dssm_assets.core.training.model_format import mapped_model, model_chunks
 from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
-from dssm_assets.core.training.resume.checkpoints import StoredCheckpoints
-from dssm_assets.core.training.resume.warm_start import WarmStart
 from dssm_assets.storage.local_files import write_atomic
 
 
@@ -193,6 +191,8 @@ def _checkpoints(job: FitJob, training: Training, now: Callable[[], float], rank
     """Returns where the fit stores its state: the first process for all, or each process its shard of the tables."""
     if training.checkpoint_minutes is None:
         return Checkpoints()
+    from dssm_assets.core.training.resume.checkpoints import StoredCheckpoints
+
     is_sharded = training.shard_tables and ranks.count > 1
     files = StateFiles(Path(job.state), ranks, is_sharded=is_sharded)
     return StoredCheckpoints(
@@ -205,7 +205,9 @@ def _checkpoints(job: FitJob, training: Training, now: Callable[[], float], rank
     )
 
 
-def _read_warm_start(files: WarmFiles) -> WarmStart:
+def _read_warm_start(files: WarmFiles) -> EarlierWeights:
+    from dssm_assets.core.training.resume.warm_start import WarmStart
+
     towers = map_model(Path(files.model), TowerSpec.from_json(files.towers))
     with np.load(files.rows, allow_pickle=False) as arrays:
         names = [name.removeprefix("today/") for name in arrays.files if name.startswith("today/")]

@@ -68,7 +68,7 @@ def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[
             running.terminate()  # the launcher ends its processes, which would otherwise go on training
             raise
     if running.returncode:
-        cause = find_cause(folder) or "".join(last)
+        cause = find_cause(folder) or "".join([*last, "To fix: see the last lines above"])
         raise DssmError(f"training in {count} processes failed (exit status {running.returncode}):\n{cause}")
     report = json.loads((out / _FULL_REPORT).read_text())
     others = (ModelFile.WEIGHTS, _FULL_REPORT)

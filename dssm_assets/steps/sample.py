@@ -20,7 +20,7 @@ from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.previous_day import ID_COLUMNS, PreviousDayRows, find_previous_day_features
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests, window_days
 from dssm_assets.storage.engines.engine import Target
-from dssm_assets.storage.layout import is_shared as is_shared_path
+from dssm_assets.storage.layout import is_shared
 from dssm_assets.storage.manifest import Manifest
 
 GOLDEN_ROWS = 5
@@ -92,7 +92,7 @@ def _encode_days(workspace: Workspace, days: Sequence[str], *, side: str, source
     last: tuple[str, StepResult] | None = None
     for ds in days:
         raw = workspace.need(source, ds)
-        if last is not None and is_shared(raw) and last[0] == raw.digest:
+        if last is not None and has_shared_files(raw) and last[0] == raw.digest:
             manifest = workspace.tables.partitions.publish_shared(last[1].manifest, ds, digests([raw]))
             yield replace(last[1], manifest=manifest)
             continue
@@ -104,7 +104,7 @@ def _encode(workspace: Workspace, ds: str, raw: Manifest, *, side: str, spec: Ta
     kept = tuple(column.name for column in spec.columns)
     encoder = _Encoder(workspace.generator, side, kept, choose_golden_rows(raw.rows, GOLDEN_ROWS))
     texts = [column.name for column in raw.columns if column.type == "string" and column.name not in kept]
-    target = Target(spec, ds, digests([raw]), is_shared=is_shared(raw))
+    target = Target(spec, ds, digests([raw]), is_shared=has_shared_files(raw))
     manifest, reports = workspace.engine.write_mapped(target, raw, encoder, as_dictionaries=texts)
     return StepResult(manifest, {"features": len(manifest.columns) - len(kept)}, (_parity_check(merge_reports(reports)),))
 
@@ -128,9 +128,9 @@ class _Encoder:
         return encoded, report
 
 
-def is_shared(manifest: Manifest) -> bool:
+def has_shared_files(manifest: Manifest) -> bool:
     """Returns whether the files of a partition may belong to other days too."""
-    return all(is_shared_path(file.path) for file in manifest.files)
+    return all(is_shared(file.path) for file in manifest.files)
 
 
 def _parity_check(parity: ParityReport) -> Check:

@@ -23,7 +23,7 @@ from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.file_names import BundleFile, ModelFile
 from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
-from dssm_assets.core.models.tower_spec import Side, TowerSpec
+from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.structure import StructureReport, VectorStructure
 from dssm_assets.core.samples.history import HistoryCsr
@@ -197,7 +197,7 @@ def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> Bun
     write_arrow_table(
         folder / BundleFile.ITEM_VECTORS, pa.table({col.ITEM_ID: item_ids, col.ITEM_TOWER_EMB: _to_lists(vectors)})
     )
-    reader = SideReader(golden.table(), "golden items", spec.features_of(Side.ITEM))
+    reader = SideReader(golden.table(), "golden items", spec.features_of(TowerSide.ITEM))
     return BundleItems(index, vectors, reader.read(np.arange(len(golden))))
 
 
@@ -266,7 +266,9 @@ def _golden_users(table: pa.Table, events: pa.Table, spec: TowerSpec, seed: int)
     features = table.drop_columns([_START, _END])
     for name, column in golden_contexts(spec, table.num_rows, seed).items():
         features = features.append_column(name, column)
-    own = SideReader(features, "golden users", spec.features_of(Side.USER, Side.CONTEXT)).read(np.arange(table.num_rows))
+    own = SideReader(features, "golden users", spec.features_of(TowerSide.USER, TowerSide.CONTEXT)).read(
+        np.arange(table.num_rows)
+    )
     bags, is_empty = HistoryReader(events, spec).read(starts, ends)
     return TowerInput(own.singles, own.bags + bags, is_empty)
 

@@ -131,7 +131,7 @@ class ArtifactStore:
                 name_in_cache = f"{manifest.asset}/{file.sha256}/{name}"
                 return LocalCache(self.cache).get(name_in_cache, partial(self.partitions.fs.get_file, stored))
         names = ", ".join(file.name for file in manifest.files)
-        raise StorageError(f"artifact {manifest.key} has no file '{name}', it has: {names}")
+        raise StorageError(f"artifact {manifest.key} has no file '{name}', it has: {names}. To fix: materialize it again")
 
     def read_bytes(self, manifest: Manifest, name: str) -> bytes:
         """Returns the content of a file."""

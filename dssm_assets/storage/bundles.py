@@ -133,7 +133,7 @@ class PointerFile:
         try:
             return Pointer.from_json(text)
         except (ValueError, KeyError, TypeError) as error:
-            raise StorageError(f"{self.path}: not a pointer to a bundle ({error}); correct it by hand") from error
+            raise StorageError(f"{self.path}: not a pointer to a bundle ({error}). To fix: correct it by hand") from error
 
     def replace_pointer(self, change: Callable[[Pointer | None], Pointer]) -> Pointer:
         """Replaces the pointer by `change(pointer)`; returns the new one.
@@ -148,7 +148,7 @@ class PointerFile:
             pointer = change(self.read())
             if self._replace(pointer.to_json(), condition):
                 return pointer
-        raise StorageError(f"{self.path}: other publishers replaced it {_TRIES} times meanwhile; publish again")
+        raise StorageError(f"{self.path}: other publishers replaced it {_TRIES} times meanwhile. To fix: publish again")
 
     def _unchanged_condition(self) -> dict[str, str]:
         """Returns the condition of a put that holds while the file is unchanged."""
@@ -285,7 +285,7 @@ class BundleStore:
         wrong = [] if bundle_id.endswith(content_digest(manifest)[:12]) else [layout.BUNDLE_MANIFEST]
         wrong += [name for name, entry in manifest["files"].items() if self._sha256(bundle_id, name) != entry["sha256"]]
         if wrong:
-            raise StorageError(f"bundle {bundle_id}: files {wrong} differ from the manifest; publish it again")
+            raise StorageError(f"bundle {bundle_id}: files {wrong} differ from the manifest. To fix: publish it again")
 
     def _store(self, folder: Path, bundle_id: str, manifest: Mapping[str, Any]) -> None:
         with contextlib.suppress(PartitionMissingError, StorageError):

@@ -217,7 +217,9 @@ class PartitionStore:
             if digest != file.sha256:
                 wrong.append(file.name)
         if wrong:
-            raise StorageError(f"partition {manifest.key}: files {wrong} differ from the manifest; materialize it again")
+            raise StorageError(
+                f"partition {manifest.key}: files {wrong} differ from the manifest. To fix: materialize it again"
+            )
 
 
 def file_sha256(path: Path) -> str:

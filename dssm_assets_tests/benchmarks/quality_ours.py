@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, tower_spec
 from dssm_assets.core.samples.sample import SampleWeights
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import Progress
@@ -166,7 +166,7 @@ def _event_ms(split: Split) -> npt.NDArray[np.int64]:
 def _tower_features(users: list[FeatureColumn], items: list[FeatureColumn], settings: Settings) -> tuple[TowerFeature, ...]:
     widths = {USER_ID: settings.id_dim, ITEM: settings.id_dim, CODE: settings.code_dim}
 
-    def feature(column: FeatureColumn, side: Side, name: str = "") -> TowerFeature:
+    def feature(column: FeatureColumn, side: TowerSide, name: str = "") -> TowerFeature:
         return TowerFeature(
             name=name or column.name,
             side=side,
@@ -177,9 +177,9 @@ def _tower_features(users: list[FeatureColumn], items: list[FeatureColumn], sett
         )
 
     return (
-        *(feature(column, Side.USER) for column in users),
-        *(feature(column, Side.ITEM) for column in items),
-        *(feature(column, Side.SEQUENCE, HISTORY_PREFIX + column.name) for column in items if column.name in (ITEM, CODE)),
+        *(feature(column, TowerSide.USER) for column in users),
+        *(feature(column, TowerSide.ITEM) for column in items),
+        *(feature(column, TowerSide.SEQUENCE, HISTORY_PREFIX + column.name) for column in items if column.name in (ITEM, CODE)),
     )
 
 

@@ -38,7 +38,7 @@ import pyarrow as pa
 from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.retrieval.index import ship_index
 from dssm_assets.serving.recall_engine import RecallEngine
-from dssm_assets.serving.requests import UserInputs
+from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets_tests.serving import bundles
 
 K = 200

@@ -24,7 +24,7 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import EmbeddingOptimiser
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, tower_spec
 from dssm_assets.core.training.distributed.process_group import ProcessGroup
 from dssm_assets.core.training.distributed.sharded_tables import ShardedTables
 from dssm_assets.core.training.optimisers import gradients_of, row_optimiser
@@ -62,7 +62,7 @@ def _measure(rank: int, rows: int, dim: int, optimiser: EmbeddingOptimiser, coun
     tables = EmbeddingTables(spec, generator) if count == 1 else ShardedTables(spec, generator, ranks)
     row_updates = row_optimiser(tables, optimiser)
     stepped_at = time.process_time()
-    rng, groups = np.random.default_rng(rank), tables.groups([], spec.features_of(Side.ITEM))
+    rng, groups = np.random.default_rng(rank), tables.groups([], spec.features_of(TowerSide.ITEM))
     for _ in range(STEPS):
         values = rng.integers(1, rows, LOOKUPS // count)
         bags = mean_bags(values, np.arange(len(values) + 1))
@@ -83,7 +83,7 @@ def _measure(rank: int, rows: int, dim: int, optimiser: EmbeddingOptimiser, coun
 
 
 def _spec(rows: int, dim: int) -> TowerSpec:
-    sizes = {Side.ITEM: rows, Side.USER: 2}
+    sizes = {TowerSide.ITEM: rows, TowerSide.USER: 2}
     features = [
         TowerFeature(name=side, side=side, embedding_name=side, embedding_dim=dim, num_embeddings=size, is_multi=True)
         for side, size in sizes.items()

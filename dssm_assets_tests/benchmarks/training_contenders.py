@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from dssm_assets.core.config.model import Model, Sampler
 from dssm_assets.core.config.training import Precision, Training
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.loop import fit
 from dssm_assets_tests.benchmarks import training_settings
@@ -153,7 +153,7 @@ def model_of(setting: Setting) -> Model:
 def features_of(setting: Setting) -> list[TowerFeature]:
     """Returns the features of the setting as towers see them."""
 
-    def feature(column: Column, side: Side, name: str) -> TowerFeature:
+    def feature(column: Column, side: TowerSide, name: str) -> TowerFeature:
         return TowerFeature(
             name=name,
             side=side,
@@ -163,6 +163,6 @@ def features_of(setting: Setting) -> list[TowerFeature]:
             is_multi=column.is_multi,
         )
 
-    sides = ((setting.user, Side.USER), (setting.context, Side.CONTEXT), (setting.item, Side.ITEM))
+    sides = ((setting.user, TowerSide.USER), (setting.context, TowerSide.CONTEXT), (setting.item, TowerSide.ITEM))
     features = [feature(column, side, column.name) for columns, side in sides for column in columns]
-    return features + [feature(setting.column(name), Side.SEQUENCE, f"history__{name}") for name in setting.history]
+    return features + [feature(setting.column(name), TowerSide.SEQUENCE, f"history__{name}") for name in setting.history]

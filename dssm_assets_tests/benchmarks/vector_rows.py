@@ -24,7 +24,7 @@ def write_vectors(items: int, dims: int, is_whole: bool) -> dict[str, float]:
 
     from dssm_assets.core.config.model import Model
     from dssm_assets.core.evaluation.evaluation_tables import ITEM_VECTORS
-    from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+    from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
     from dssm_assets.core.models.two_tower import TwoTower
     from dssm_assets.core.retrieval.structure import VectorStructure
     from dssm_assets.core.training.inference import ItemInference
@@ -32,7 +32,7 @@ def write_vectors(items: int, dims: int, is_whole: bool) -> dict[str, float]:
     from dssm_assets.storage.tables import TableStore
 
     torch.set_num_threads(1)
-    sides = {"item": Side.ITEM, "user": Side.USER}
+    sides = {"item": TowerSide.ITEM, "user": TowerSide.USER}
     features = [
         TowerFeature(name=name, side=side, embedding_name=name, embedding_dim=32, num_embeddings=10_000, is_multi=False)
         for name, side in sides.items()

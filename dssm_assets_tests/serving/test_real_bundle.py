@@ -7,7 +7,7 @@ import pytest
 
 from dssm_assets.commands import recall
 from dssm_assets.serving.recall_engine import AnswerSource, RecallEngine
-from dssm_assets.serving.requests import UserInputs
+from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.steps.serving import bundle_store, serving_bundle
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds

@@ -6,7 +6,7 @@ import pytest
 from dssm_assets.core.errors import InputError
 from dssm_assets.serving.id_rows import UnknownIdError
 from dssm_assets.serving.recall_engine import MAX_K, AnswerSource, RecallEngine, recall_for_request
-from dssm_assets.serving.requests import UserInputs
+from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets_tests.serving import bundles
 
 DAY_MS = 86_400_000

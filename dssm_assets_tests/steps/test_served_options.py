@@ -10,7 +10,7 @@ import pytest
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.models.prior import Prior
 from dssm_assets.serving.recall_engine import RecallEngine
-from dssm_assets.serving.requests import UserInputs
+from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.steps.serving import bundle_store
 from dssm_assets_tests import worlds
 from dssm_assets_tests.steps.refitted_worlds import refit, vectors_of

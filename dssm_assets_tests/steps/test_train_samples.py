@@ -18,7 +18,7 @@ import pytest
 from dssm_assets.core.errors import ProvenanceError
 from dssm_assets.core.features_raw.raw_feature_tables import USER_ALL_FEATURE
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import Side, TowerFeature
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide
 from dssm_assets.core.samples.negatives import distribution_of, weights_of
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.training.data import TrainData
@@ -105,7 +105,7 @@ def test_towers_read_the_features_of_the_previous_day(workspace: Workspace) -> N
     joined, order = joined_rows(workspace), np.random.default_rng(0).permutation(data.num_samples)
     assert len(joined) == data.num_samples == WORLD.rows
     shuffled = [joined[place] for place in order.tolist()]
-    users, items = data.spec.features_of(Side.USER, Side.CONTEXT), data.spec.features_of(Side.ITEM)
+    users, items = data.spec.features_of(TowerSide.USER, TowerSide.CONTEXT), data.spec.features_of(TowerSide.ITEM)
     read = read_rows(data.read_user_side(order, data.read_keys(order)), users)
     assert read == expected_rows(shuffled, users, bucketizer, kinds)
     assert read_rows(data.read_sample_items(order), items) == expected_rows(shuffled, items, bucketizer, kinds)

@@ -235,7 +235,8 @@ def _fault(where: str, item: Any) -> Fault:
         return Fault(location, f"one of: {known}", f"unknown key {item['loc'][-1]!r}", "remove it or correct its spelling")
     if item["type"] == "missing":
         return Fault(location, "a value", "nothing", "add the key")
-    return Fault(location, item["msg"], repr(item.get("input"))[:200], "correct the value")
+    got = f"{item.get('input')!r:.200}: {item['msg'].removeprefix('Value error, ')}"
+    return Fault(location, "a valid value", got, "correct the value")
 
 
 def _known_keys(path: Sequence[Any]) -> list[str]:

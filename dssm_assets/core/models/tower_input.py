@@ -23,7 +23,7 @@ from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
 from dssm_assets.core.arrays.table_view import RowGather, TableView
 from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.models.tower_spec import Side, TowerFeature
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]
         raise SchemaError(faults)
 
 
-def merge_sides(features: Sequence[TowerFeature], sides: Mapping[Side, SideValues]) -> TowerInput:
+def merge_sides(features: Sequence[TowerFeature], sides: Mapping[TowerSide, SideValues]) -> TowerInput:
     """Returns the input of one tower from sides that were read separately, with the features in the given order.
 
     Args:

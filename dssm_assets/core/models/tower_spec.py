@@ -20,7 +20,7 @@ from dssm_assets.core.config.section import Section
 from dssm_assets.core.errors import ConfigError, Fault
 
 
-class Side(StrEnum):
+class TowerSide(StrEnum):
     """Where a feature comes from, which decides the tower that reads it."""
 
     USER = "user"
@@ -35,7 +35,7 @@ class TowerFeature(Section):
     """One feature as a tower sees it: the column of its embedding indices and the table they point into."""
 
     name: str = Field(description="Column of embedding indices; 0 is missing.")
-    side: Side = Field(description="Where the feature comes from.")
+    side: TowerSide = Field(description="Where the feature comes from.")
     embedding_name: str = Field(description="Features with the same embedding_name share one table.")
     embedding_dim: int = Field(ge=1, description="Width of the table's vectors.")
     num_embeddings: int = Field(ge=1, description="Rows of the table: indices are 0 .. num_embeddings - 1.")
@@ -107,14 +107,14 @@ class TowerSpec(Section):
             raise ConfigError(faults)
         return self
 
-    def features_of(self, *sides: Side) -> tuple[TowerFeature, ...]:
+    def features_of(self, *sides: TowerSide) -> tuple[TowerFeature, ...]:
         """Returns the features of these sides, in the order of the specification."""
         return tuple(feature for feature in self.features if feature.side in sides)
 
     @property
     def sequences(self) -> tuple[TowerFeature, ...]:
         """The sub-features of the history; none if its length is 0."""
-        return self.features_of(Side.SEQUENCE) if self.history_length else ()
+        return self.features_of(TowerSide.SEQUENCE) if self.history_length else ()
 
     @property
     def history_views(self) -> tuple[HistoryView, ...]:
@@ -271,12 +271,12 @@ def _side_faults(features: Sequence[TowerFeature]) -> list[Fault]:
     faults = [
         Fault(f"feature {f.name}", "a single value per event of the history", "is_multi", "use a single-valued sub-feature")
         for f in features
-        if f.side is Side.SEQUENCE and f.is_multi
+        if f.side is TowerSide.SEQUENCE and f.is_multi
     ]
     sides = {feature.side for feature in features}
-    if Side.ITEM not in sides:
+    if TowerSide.ITEM not in sides:
         faults.append(Fault("item tower", "at least one item feature", "none", "keep a feature of side item"))
-    if not sides - {Side.ITEM}:
+    if not sides - {TowerSide.ITEM}:
         faults.append(Fault("user tower", "at least one user, context or sequence feature", "none", "keep one"))
     return faults
 
@@ -286,15 +286,18 @@ def _frozen_faults(spec: TowerSpec) -> list[Fault]:
     if name is None:
         return []
     remedy, faults = "name such an embedding, or unset frozen_embedding", []
-    of_items = [f for f in spec.features_of(Side.ITEM) if f.embedding_name == name]
+    of_items = [f for f in spec.features_of(TowerSide.ITEM) if f.embedding_name == name]
     of_history = [f for f in spec.sequences if f.embedding_name == name]
-    of_users = [f.name for f in spec.features_of(Side.USER, Side.CONTEXT) if f.embedding_name == name]
+    of_users = [f.name for f in spec.features_of(TowerSide.USER, TowerSide.CONTEXT) if f.embedding_name == name]
     if len(of_items) != 1 or of_items[0].is_multi or len(of_history) != 1 or of_users:
         got = f"{name}: {len(of_items)} item features, {len(of_history)} of the history, {len(of_users)} of the user"
         faults.append(
             Fault(where, "an embedding of one single-valued item feature and one sub-feature of the history", got, remedy)
         )
-    for what, sides in (("item", (Side.ITEM,)), ("user, context or sequence", (Side.USER, Side.CONTEXT, Side.SEQUENCE))):
+    for what, sides in (
+        ("item", (TowerSide.ITEM,)),
+        ("user, context or sequence", (TowerSide.USER, TowerSide.CONTEXT, TowerSide.SEQUENCE)),
+    ):
         if all(f.embedding_name == name for f in spec.features_of(*sides)):
             faults.append(Fault(where, f"another {what} feature that the tower's layers can read", "none", remedy))
     if spec.attention_views:

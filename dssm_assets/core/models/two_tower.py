@@ -21,7 +21,7 @@ from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
 from dssm_assets.core.models.side_lookup import SideLookup, append_frozen
 from dssm_assets.core.models.tower import Tower, align_skips
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
 
 
 class TwoTower(nn.Module):
@@ -39,12 +39,12 @@ class TwoTower(nn.Module):
         self.spec = spec
         self.tables = EmbeddingTables(spec, generator) if tables is None else tables
         attended = [feature for view in spec.attention_views for feature in view.features]
-        user_singles, user_bags = _split_by_values(spec.features_of(Side.USER, Side.CONTEXT))
+        user_singles, user_bags = _split_by_values(spec.features_of(TowerSide.USER, TowerSide.CONTEXT))
         bags = [*user_bags, *spec.pooled_features]
         self._num_bags = len(bags)
         pooled_bags = range(len(user_bags), len(bags))
         self.user_lookup = SideLookup(spec, self.tables, user_singles, bags, shared=((), pooled_bags), attended=attended)
-        item_singles, item_bags = _split_by_values(spec.features_of(Side.ITEM))
+        item_singles, item_bags = _split_by_values(spec.features_of(TowerSide.ITEM))
         history_embeddings = {feature.embedding_name for feature in spec.sequences}
         shared_singles, shared_bags = (
             [k for k, feature in enumerate(features) if feature.embedding_name in history_embeddings]

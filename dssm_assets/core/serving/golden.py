@@ -19,7 +19,7 @@ from dssm_assets.core.arrays.ragged import FloatArray, IntArray, offsets_of
 from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.models.prior import append_one
 from dssm_assets.core.models.tower_input import TowerInput, slice_rows
-from dssm_assets.core.models.tower_spec import Side, TowerSpec
+from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.serving.tower_layout import Feed, TowerLayout, item_layout, user_layout
 
@@ -88,7 +88,7 @@ def golden_contexts(spec: TowerSpec, row_count: int, seed: int) -> dict[str, pa.
     rng = np.random.default_rng(seed)
     has_context = np.arange(row_count) % 2 == 1
     columns: dict[str, pa.Array] = {}
-    for feature in spec.features_of(Side.CONTEXT):
+    for feature in spec.features_of(TowerSide.CONTEXT):
         if not feature.is_multi:
             indices = rng.integers(0, feature.num_embeddings, row_count)
             columns[feature.name] = pa.array(np.where(has_context, indices, 0).astype(np.int32))

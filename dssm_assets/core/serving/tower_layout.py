@@ -25,7 +25,7 @@ from dssm_assets.core.config.model import PoolingKind
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.models.poolings.registry import make_pooling
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import HistoryView, Side, TowerFeature, TowerSpec
+from dssm_assets.core.models.tower_spec import HistoryView, TowerFeature, TowerSide, TowerSpec
 
 SINGLES: Final = "singles"
 IS_EMPTY_HISTORY: Final = "is_empty_history"
@@ -100,7 +100,7 @@ class TowerLayout:
 
 def user_layout(spec: TowerSpec) -> TowerLayout:
     """Returns the inputs of the user tower: user features, context features and the history."""
-    features = spec.features_of(Side.USER, Side.CONTEXT)
+    features = spec.features_of(TowerSide.USER, TowerSide.CONTEXT)
     bags = [feature for feature in features if feature.is_multi]
     return TowerLayout(
         tuple(feature for feature in features if not feature.is_multi),
@@ -112,7 +112,7 @@ def user_layout(spec: TowerSpec) -> TowerLayout:
 
 def item_layout(spec: TowerSpec) -> TowerLayout:
     """Returns the inputs of the item tower."""
-    features = spec.features_of(Side.ITEM)
+    features = spec.features_of(TowerSide.ITEM)
     return TowerLayout(
         tuple(feature for feature in features if not feature.is_multi),
         tuple(feature for feature in features if feature.is_multi),

@@ -26,7 +26,7 @@ from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.losses.loss_terms import LossTerms
 from dssm_assets.core.models.samplers.queue import queued_slice
 from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, hide_features
-from dssm_assets.core.models.tower_spec import Side, TowerSpec
+from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, ITEM_INDEX, USER_INDEX
 from dssm_assets.core.training.batch_negatives import NegativeRule
 from dssm_assets.core.training.data import HistoryRule, TrainData
@@ -88,7 +88,9 @@ class Epoch:
         self._data, self._order, self._model, self._size = data, order, model, training.batch_size
         # One user vector serves a session only if its samples cannot differ in what the user tower reads.
         self._by_session = (
-            training.group_sessions and model.history is not History.LEAVE_ONE_OUT and not data.spec.features_of(Side.CONTEXT)
+            training.group_sessions
+            and model.history is not History.LEAVE_ONE_OUT
+            and not data.spec.features_of(TowerSide.CONTEXT)
         )
         self._context = _context_positions(data.spec)
         is_whole = len(order) == data.num_samples
@@ -224,10 +226,10 @@ def _item_frac(item_index: npt.NDArray[np.int32], num_items: int) -> npt.NDArray
 
 def _context_positions(spec: TowerSpec) -> tuple[list[int], list[int]]:
     """Returns the positions of the context features among the user tower's single-valued and multi-valued features."""
-    features = spec.features_of(Side.USER, Side.CONTEXT)
+    features = spec.features_of(TowerSide.USER, TowerSide.CONTEXT)
     singles = [f for f in features if not f.is_multi]
     multis = [f for f in features if f.is_multi]
     return (
-        [k for k, f in enumerate(singles) if f.side is Side.CONTEXT],
-        [k for k, f in enumerate(multis) if f.side is Side.CONTEXT],
+        [k for k, f in enumerate(singles) if f.side is TowerSide.CONTEXT],
+        [k for k, f in enumerate(multis) if f.side is TowerSide.CONTEXT],
     )

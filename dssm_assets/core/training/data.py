@@ -31,7 +31,7 @@ from dssm_assets.core.models.samplers.hard import HardEdges
 from dssm_assets.core.models.samplers.registry import CorpusSamplers
 from dssm_assets.core.models.samplers.sampler import NegativeSampler
 from dssm_assets.core.models.tower_input import SideReader, TowerInput, merge_sides
-from dssm_assets.core.models.tower_spec import Side, TowerSpec
+from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.samples.negatives import distribution_of, weights_of
 from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, HISTORY_START, ITEM_INDEX, USER_INDEX
 
@@ -113,10 +113,10 @@ class TrainData:
         self.num_items: int = items.num_rows
         self.keys = TableView(samples, "samples", _KEYS)
         self._read_keys = RowGather(samples, flat=list(_KEYS))
-        self._context = SideReader(samples, "samples", spec.features_of(Side.CONTEXT))
-        self.sample_users = SideReader(user_rows, "user_rows", spec.features_of(Side.USER))
-        self.sample_items = SideReader(item_rows, "item_rows", spec.features_of(Side.ITEM))
-        self._items = SideReader(items, "items", spec.features_of(Side.ITEM))
+        self._context = SideReader(samples, "samples", spec.features_of(TowerSide.CONTEXT))
+        self.sample_users = SideReader(user_rows, "user_rows", spec.features_of(TowerSide.USER))
+        self.sample_items = SideReader(item_rows, "item_rows", spec.features_of(TowerSide.ITEM))
+        self._items = SideReader(items, "items", spec.features_of(TowerSide.ITEM))
         self.history = HistoryReader(history, spec)
         self._interactions = TableView(history, "history", {ITEM_INDEX: pa.int32(), EVENT_TIME_MS: pa.int64()})
         bounds = TableView(users, "users", {HISTORY_START: pa.int64(), HISTORY_END: pa.int64()})
@@ -125,7 +125,7 @@ class TrainData:
         # Without user features nothing is read from user_rows, and every user_row must be 0.
         row_bounds = {ITEM_INDEX: (0, self.num_items), USER_INDEX: (-1, users.num_rows)}
         row_bounds |= {
-            USER_ROW: (0, user_rows.num_rows if spec.features_of(Side.USER) else 1),
+            USER_ROW: (0, user_rows.num_rows if spec.features_of(TowerSide.USER) else 1),
             ITEM_ROW: (0, item_rows.num_rows),
         }
         check_samples(self.keys, row_bounds)
@@ -223,8 +223,11 @@ class TrainData:
             rule: which part of its user's history a sample sees; None: everything up to its history_end.
             rng: decides which histories are cut; may be None if none is.
         """
-        sides = {Side.USER: self.sample_users.read_values(keys[USER_ROW]), Side.CONTEXT: self._context.read_values(rows)}
-        features = merge_sides(self.spec.features_of(Side.USER, Side.CONTEXT), sides)
+        sides = {
+            TowerSide.USER: self.sample_users.read_values(keys[USER_ROW]),
+            TowerSide.CONTEXT: self._context.read_values(rows),
+        }
+        features = merge_sides(self.spec.features_of(TowerSide.USER, TowerSide.CONTEXT), sides)
         bags, is_empty = self._read_history(keys, rule or HistoryRule(), rng)
         return TowerInput(features.singles, features.bags + bags, is_empty)
 

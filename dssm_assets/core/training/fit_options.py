@@ -1,7 +1,7 @@
 """The optional parts of a fit: what the caller hands in, and what the configuration switches on.
 
-A plain fit needs none of them. This is the only module outside `resume/`, `distributed/` and `closed_form/` that knows of
-these folders, and it imports them only where a fit uses them: without the folders, a plain fit still runs. Processes,
+A plain fit needs none of them. Together with `steps/fit_job.py` and `steps/fit_process.py` it is all that knows of the folders
+`resume/`, `distributed/` and `closed_form/`; they are imported where a fit uses them: without them, a plain fit still runs. Processes,
 checkpoints and earlier weights come in with `FitContext`; svd_init and the prior are found by their configuration keys.
 """
 
@@ -71,21 +71,33 @@ class FitContext:
     peak_bytes: Callable[[], int] = _zero_bytes
 
 
-class EmbeddingStart:
-    """Initialises embeddings before the first step. This one leaves them random."""
+class EmbeddingStart(Protocol):
+    """Initialises embeddings before the first step."""
 
     def find_faults(self, spec: TowerSpec) -> list[Fault]:
         """Returns why embeddings of this specification cannot be initialised this way."""
-        return []
+        ...
 
     def write_into(self, towers: TwoTower, data: TrainData, before_day: int | None) -> None:
         """Overwrites embeddings, computed from the interactions before a day; None: from the whole window."""
+        ...
+
+
+class RandomStart:
+    """Leaves embeddings random."""
+
+    def find_faults(self, spec: TowerSpec) -> list[Fault]:
+        """Returns no fault."""
+        return []
+
+    def write_into(self, towers: TwoTower, data: TrainData, before_day: int | None) -> None:
+        """Changes nothing."""
 
 
 def embedding_start(training: Training) -> EmbeddingStart:
     """Returns the initialisation that `training.svd_init` configures."""
     if training.svd_init is None:
-        return EmbeddingStart()
+        return RandomStart()
     from dssm_assets.core.training.closed_form.svd_init import SvdStart
 
     return SvdStart(training.svd_init)

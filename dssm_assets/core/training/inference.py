@@ -24,7 +24,7 @@ from dssm_assets.core.arrays.ragged import FloatArray, IntArray
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.tower_input import SideReader, TowerInput, select_rows
-from dssm_assets.core.models.tower_spec import Side, TowerSpec
+from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.distinct_items import find_equal_rows
 
@@ -48,7 +48,7 @@ class ItemInference:
         Raises:
             SchemaError: a column is missing, of another type, or points outside its embedding table.
         """
-        reader = SideReader(items, "items", self._towers.spec.features_of(Side.ITEM))
+        reader = SideReader(items, "items", self._towers.spec.features_of(TowerSide.ITEM))
         inputs = reader.read(np.arange(items.num_rows, dtype=np.int64))
         first, group = find_equal_rows(inputs, np.zeros(items.num_rows, np.int64))
         order, ends = np.argsort(group, kind="stable"), np.cumsum(np.bincount(group, minlength=len(first)))
@@ -99,7 +99,7 @@ class UserInference:
             got = f"{len(starts)} starts, {len(ends)} ends"
             raise SchemaError(Fault("history bounds of users", f"{users.num_rows} of each", got, "give one pair per user"))
         spec = self._towers.spec
-        reader = SideReader(users, "users", spec.features_of(Side.USER))
+        reader = SideReader(users, "users", spec.features_of(TowerSide.USER))
         self._history.check_bounds(starts, ends, "history bounds of users")
         as_of_ms, remedy = np.full(len(ends), self._as_of_ms, np.int64), "leave out events from the timestamp of the vectors on"
         self._history.check_causal(starts, ends, as_of_ms, where="history of users", remedy=remedy)
@@ -136,14 +136,14 @@ def infer_user_vectors(
 
 def _with_missing_context(inputs: TowerInput, spec: TowerSpec) -> TowerInput:
     """Returns the input of user features with missing context features inserted where the tower expects them."""
-    features = spec.features_of(Side.USER, Side.CONTEXT)
+    features = spec.features_of(TowerSide.USER, TowerSide.CONTEXT)
     singles = [feature for feature in features if not feature.is_multi]
-    user_columns = [k for k, feature in enumerate(singles) if feature.side is Side.USER]
+    user_columns = [k for k, feature in enumerate(singles) if feature.side is TowerSide.USER]
     widened = np.zeros((len(inputs), len(singles)), np.int64)
     widened[:, user_columns] = inputs.singles
     empty = Bags(np.zeros(0, np.int64), np.zeros(len(inputs) + 1, np.int64), np.zeros(0, np.float32))
     given = iter(inputs.bags)
-    bags = tuple(next(given) if feature.side is Side.USER else empty for feature in features if feature.is_multi)
+    bags = tuple(next(given) if feature.side is TowerSide.USER else empty for feature in features if feature.is_multi)
     return TowerInput(widened, bags)
 
 

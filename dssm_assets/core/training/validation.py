@@ -26,7 +26,7 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.prior import append_one, append_prior
 from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, merge_sides, select_rows
-from dssm_assets.core.models.tower_spec import Side
+from dssm_assets.core.models.tower_spec import TowerSide
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.exact import Corpus
 from dssm_assets.core.retrieval.interests import flatten_interests, search_interests
@@ -79,14 +79,14 @@ class ValidationSet:
     def read_users(self, places: IntArray) -> TowerInput:
         """Returns the user tower's input of these users, 0 .. V - 1; context features are missing."""
         spec = self._data.spec
-        context = spec.features_of(Side.CONTEXT)
+        context = spec.features_of(TowerSide.CONTEXT)
         empty = Bags(np.zeros(0, np.int64), np.zeros(len(places) + 1, np.int64), np.zeros(0, np.float32))
         singles = np.zeros((len(places), sum(not feature.is_multi for feature in context)), np.int64)
         sides = {
-            Side.USER: self._data.sample_users.read_values(self._user_row[places]),
-            Side.CONTEXT: (singles, tuple(empty for feature in context if feature.is_multi)),
+            TowerSide.USER: self._data.sample_users.read_values(self._user_row[places]),
+            TowerSide.CONTEXT: (singles, tuple(empty for feature in context if feature.is_multi)),
         }
-        features = merge_sides(spec.features_of(Side.USER, Side.CONTEXT), sides)
+        features = merge_sides(spec.features_of(TowerSide.USER, TowerSide.CONTEXT), sides)
         bags, is_empty = self._data.history.read(self._data.user_starts[self.user_index[places]], self._ends[places])
         return TowerInput(features.singles, features.bags + bags, is_empty)
 

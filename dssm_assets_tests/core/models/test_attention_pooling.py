@@ -13,7 +13,7 @@ from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.attention_pooling import AttentionPooling
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.training.optimisers import row_gradients
 
 
@@ -61,8 +61,8 @@ def test_rows_without_history_pool_to_zero() -> None:
 
 def test_gradients_reach_the_rows_of_the_tables_and_equal_finite_differences() -> None:
     sizes = {"embedding_dim": 2, "num_embeddings": 5}
-    item = TowerFeature(name="item", side=Side.ITEM, embedding_name="item", **sizes)
-    views = [TowerFeature(name=name, side=Side.SEQUENCE, embedding_name=name, **sizes) for name in ("item", "brand")]
+    item = TowerFeature(name="item", side=TowerSide.ITEM, embedding_name="item", **sizes)
+    views = [TowerFeature(name=name, side=TowerSide.SEQUENCE, embedding_name=name, **sizes) for name in ("item", "brand")]
     features = [item, *(view.model_copy(update={"name": f"h__{view.name}"}) for view in views)]
     spec = tower_spec(features, Model(poolings=[{"kind": "attention"}]))
     tables = EmbeddingTables(spec, torch.Generator().manual_seed(0)).double()

@@ -9,15 +9,15 @@ from dssm_assets.core.arrays.bags import mean_bags
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 
 
-def _feature(name: str, dim: int, rows: int, side: Side = Side.USER, table: str | None = None) -> TowerFeature:
+def _feature(name: str, dim: int, rows: int, side: TowerSide = TowerSide.USER, table: str | None = None) -> TowerFeature:
     return TowerFeature(name=name, side=side, embedding_name=table or name, embedding_dim=dim, num_embeddings=rows)
 
 
-A, B, C, ITEM = _feature("a", 2, 3), _feature("b", 2, 4), _feature("c", 3, 2), _feature("item", 2, 5, Side.ITEM)
-H = _feature("h", 2, 5, Side.SEQUENCE, "item")
+A, B, C, ITEM = _feature("a", 2, 3), _feature("b", 2, 4), _feature("c", 3, 2), _feature("item", 2, 5, TowerSide.ITEM)
+H = _feature("h", 2, 5, TowerSide.SEQUENCE, "item")
 SPEC = tower_spec([A, B, C, ITEM, H], Model())
 
 

@@ -12,15 +12,15 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import LeakError, SchemaError
 from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.poolings.history_pooling import MS_PER_DAY
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, tower_spec
 
 
-def _feature(name: str, side: Side) -> TowerFeature:
+def _feature(name: str, side: TowerSide) -> TowerFeature:
     return TowerFeature(name=name, side=side, embedding_name=name, embedding_dim=2, num_embeddings=50)
 
 
 def _spec(length: int, half_life_days: float | None = None) -> TowerSpec:
-    features = [_feature("item", Side.ITEM), _feature("h", Side.SEQUENCE)]
+    features = [_feature("item", TowerSide.ITEM), _feature("h", TowerSide.SEQUENCE)]
     return tower_spec(features, Model(history_length=length, history_half_life_days=half_life_days))
 
 
@@ -84,7 +84,7 @@ def test_histories_outside_the_table_are_refused(start: int, end: int) -> None:
 
 
 def test_each_pooling_reads_as_many_events_as_its_length() -> None:
-    features = [_feature("item", Side.ITEM), _feature("h", Side.SEQUENCE), _feature("g", Side.SEQUENCE)]
+    features = [_feature("item", TowerSide.ITEM), _feature("h", TowerSide.SEQUENCE), _feature("g", TowerSide.SEQUENCE)]
     poolings = [{"kind": "attention", "length": 1}, {"length": 2}, {"kind": "root", "length": 9, "half_life_days": 1.0}]
     table = TABLE.append_column("g", pa.array([1, 0, 3, 4, 5], pa.int32()))
     spec = tower_spec(features, Model(poolings=poolings))

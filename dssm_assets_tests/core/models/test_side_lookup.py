@@ -13,20 +13,20 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.models.side_lookup import FrozenColumns, append_frozen
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 
 
-def _feature(name: str, side: Side, table: str, dim: int = 4, *, is_multi: bool = False) -> TowerFeature:
+def _feature(name: str, side: TowerSide, table: str, dim: int = 4, *, is_multi: bool = False) -> TowerFeature:
     return TowerFeature(name=name, side=side, embedding_name=table, embedding_dim=dim, num_embeddings=5, is_multi=is_multi)
 
 
-AGE = _feature("age", Side.USER, "age")
+AGE = _feature("age", TowerSide.USER, "age")
 FEATURES = [
-    _feature("i", Side.ITEM, "item"),
-    _feature("c", Side.ITEM, "code", 2),
-    _feature("h", Side.SEQUENCE, "item"),
-    _feature("hc", Side.SEQUENCE, "code", 2),
+    _feature("i", TowerSide.ITEM, "item"),
+    _feature("c", TowerSide.ITEM, "code", 2),
+    _feature("h", TowerSide.SEQUENCE, "item"),
+    _feature("hc", TowerSide.SEQUENCE, "code", 2),
     AGE,
 ]
 FROZEN: dict[str, Any] = {
@@ -110,7 +110,7 @@ def test_the_frozen_embedding_can_be_left_out() -> None:
     ("features", "model", "named"),
     [
         (FEATURES, {"frozen_embedding": "unknown"}, "unknown: 0 item features"),
-        ([*FEATURES, _feature("own", Side.USER, "code", 2)], {}, "1 of the user"),
+        ([*FEATURES, _feature("own", TowerSide.USER, "code", 2)], {}, "1 of the user"),
         (FEATURES, {"poolings": [{"kind": "attention"}]}, "without attention"),
         (FEATURES, {"output_dim": 2}, "output_dim above 2"),
         ([f for f in FEATURES if f.name != "i"], {}, "another item feature"),

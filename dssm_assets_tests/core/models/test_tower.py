@@ -9,11 +9,11 @@ import torch
 
 from dssm_assets.core.config.model import Model, Norm, Similarity
 from dssm_assets.core.models.tower import BatchNorm, Tower
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 
 FEATURES = [
     TowerFeature(name=name, side=side, embedding_name=name, embedding_dim=2, num_embeddings=5)
-    for name, side in (("u", Side.USER), ("i", Side.ITEM))
+    for name, side in (("u", TowerSide.USER), ("i", TowerSide.ITEM))
 ]
 
 

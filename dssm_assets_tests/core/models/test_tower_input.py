@@ -10,10 +10,10 @@ import pytest
 
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.models.tower_input import SideReader, concatenate_rows, hide_features, merge_sides
-from dssm_assets.core.models.tower_spec import Side, TowerFeature
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide
 
 
-def _feature(name: str, is_multi: bool = False, is_weighted: bool = False, side: Side = Side.ITEM) -> TowerFeature:
+def _feature(name: str, is_multi: bool = False, is_weighted: bool = False, side: TowerSide = TowerSide.ITEM) -> TowerFeature:
     return TowerFeature(
         name=name,
         side=side,
@@ -71,7 +71,7 @@ def test_a_side_without_features_reads_nothing(cuts: tuple[int, ...]) -> None:
 
 
 def test_merged_sides_have_the_order_of_the_specification() -> None:
-    user, context = {"side": Side.USER}, {"side": Side.CONTEXT}
+    user, context = {"side": TowerSide.USER}, {"side": TowerSide.CONTEXT}
     tags, pages = _feature("tags", is_multi=True, **user), _feature("pages", is_multi=True, **context)
     mixed = [_feature("hour", **context), pages, _feature("age", **user), _feature("day", **context), tags]
     first = pa.table({"age": pa.array([4, 3], pa.int32()), "tags": pa.array([[1], []], pa.list_(pa.int32()))})
@@ -83,8 +83,12 @@ def test_merged_sides_have_the_order_of_the_specification() -> None:
         }
     )
     sides = {
-        Side.USER: SideReader(first, "users", [f for f in mixed if f.side is Side.USER]).read_values(np.array([1, 0, 0])),
-        Side.CONTEXT: SideReader(second, "samples", [f for f in mixed if f.side is Side.CONTEXT]).read_values(np.arange(3)),
+        TowerSide.USER: SideReader(first, "users", [f for f in mixed if f.side is TowerSide.USER]).read_values(
+            np.array([1, 0, 0])
+        ),
+        TowerSide.CONTEXT: SideReader(second, "samples", [f for f in mixed if f.side is TowerSide.CONTEXT]).read_values(
+            np.arange(3)
+        ),
     }
     merged = merge_sides(mixed, sides)
     assert merged.singles.tolist() == [[0, 3, 2], [1, 4, 2], [2, 4, 3]]

@@ -8,30 +8,30 @@ import pytest
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, spec_faults, tower_spec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, spec_faults, tower_spec
 
 
-def _feature(name: str, side: Side, table: str | None = None, dim: int = 4, rows: int = 10, **more: bool) -> TowerFeature:
+def _feature(name: str, side: TowerSide, table: str | None = None, dim: int = 4, rows: int = 10, **more: bool) -> TowerFeature:
     return TowerFeature(name=name, side=side, embedding_name=table or name, embedding_dim=dim, num_embeddings=rows, **more)
 
 
-USER, ITEM = _feature("age", Side.USER), _feature("item", Side.ITEM)
+USER, ITEM = _feature("age", TowerSide.USER), _feature("item", TowerSide.ITEM)
 
 
 def test_json_round_trip_gives_equal_text() -> None:
-    spec = tower_spec([USER, ITEM, _feature("h__item", Side.SEQUENCE, "item")], Model(history_half_life_days=3))
+    spec = tower_spec([USER, ITEM, _feature("h__item", TowerSide.SEQUENCE, "item")], Model(history_half_life_days=3))
     assert TowerSpec.from_json(spec.to_json()) == spec
     assert TowerSpec.from_json(spec.to_json()).to_json() == spec.to_json()
 
 
 def test_one_table_with_two_sizes_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"embedding item.*h__item 11x4"):
-        tower_spec([USER, ITEM, _feature("h__item", Side.SEQUENCE, "item", rows=11)], Model())
+        tower_spec([USER, ITEM, _feature("h__item", TowerSide.SEQUENCE, "item", rows=11)], Model())
 
 
 def test_all_faults_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        tower_spec([_feature("h", Side.SEQUENCE, is_multi=True), _feature("h", Side.USER)], Model(hidden_units=[0]))
+        tower_spec([_feature("h", TowerSide.SEQUENCE, is_multi=True), _feature("h", TowerSide.USER)], Model(hidden_units=[0]))
     places = {fault.where for fault in caught.value.faults}
     assert places == {"feature h", "item tower", "model.hidden_units"}
 
@@ -42,14 +42,14 @@ def test_a_user_tower_needs_a_feature() -> None:
 
 
 def test_history_of_length_zero_has_no_sub_features() -> None:
-    features = [USER, ITEM, _feature("h", Side.SEQUENCE)]
+    features = [USER, ITEM, _feature("h", TowerSide.SEQUENCE)]
     assert [f.name for f in tower_spec(features, Model(history_length=3)).sequences] == ["h"]
     assert tower_spec(features, Model(history_length=0)).sequences == ()
 
 
 def test_differences_are_reported_one_by_one() -> None:
     ours = tower_spec([USER, ITEM], Model())
-    theirs = tower_spec([_feature("age", Side.USER, rows=12), ITEM], Model(output_dim=8))
+    theirs = tower_spec([_feature("age", TowerSide.USER, rows=12), ITEM], Model(output_dim=8))
     faults = spec_faults(ours, theirs, "model", "retrain")
     assert [(f.where, f.expected, f.got) for f in faults] == [
         ("model, feature age.num_embeddings", "10", "12"),
@@ -59,18 +59,18 @@ def test_differences_are_reported_one_by_one() -> None:
 
 
 def test_weights_need_a_multi_valued_feature_and_a_free_column_name() -> None:
-    likes = _feature("likes", Side.USER, is_multi=True, is_weighted=True)
+    likes = _feature("likes", TowerSide.USER, is_multi=True, is_weighted=True)
     spec = tower_spec([likes, ITEM], Model())
     assert TowerSpec.from_json(spec.to_json()) == spec
-    assert spec != tower_spec([_feature("likes", Side.USER, is_multi=True), ITEM], Model())
+    assert spec != tower_spec([_feature("likes", TowerSide.USER, is_multi=True), ITEM], Model())
     with pytest.raises(ConfigError, match="feature age: expected several values"):
-        tower_spec([_feature("age", Side.USER, is_weighted=True), ITEM], Model())
+        tower_spec([_feature("age", TowerSide.USER, is_weighted=True), ITEM], Model())
     with pytest.raises(ConfigError, match=r"feature likes__weights: .*got the weights of likes"):
-        tower_spec([likes, ITEM, _feature("likes__weights", Side.ITEM)], Model())
+        tower_spec([likes, ITEM, _feature("likes__weights", TowerSide.ITEM)], Model())
 
 
 def test_a_stored_specification_without_later_fields_has_their_defaults() -> None:
-    features = [USER, ITEM, _feature("h", Side.SEQUENCE, "item")]
+    features = [USER, ITEM, _feature("h", TowerSide.SEQUENCE, "item")]
     spec = tower_spec(features, Model(history_length=7, history_half_life_days=3))
     known = json.loads(spec.to_json())
     later = {"poolings", "norm", "skip", "embedding_dropout", "learn_temperature", "learn_scale", "num_interests", "prior"}
@@ -82,7 +82,7 @@ def test_a_stored_specification_without_later_fields_has_their_defaults() -> Non
 
 
 def test_width_of_stored_vectors_follows_from_interests_and_prior() -> None:
-    features = [ITEM, _feature("h", Side.SEQUENCE)]
+    features = [ITEM, _feature("h", TowerSide.SEQUENCE)]
     spec = tower_spec(features, Model(output_dim=5, poolings=[{"kind": "attention"}], num_interests=3, prior=True))
     assert (spec.user_vector_width, spec.item_vector_width) == (18, 6)
 

@@ -143,7 +143,7 @@ def test_towers_json_suffices_to_run_the_tower_without_this_package(tmp_path: Pa
 
     from dssm_assets.core.models.history_reader import HistoryReader
     from dssm_assets.core.models.tower_input import SideReader, TowerInput
-    from dssm_assets.core.models.tower_spec import Side
+    from dssm_assets.core.models.tower_spec import TowerSide
 
     spec = worlds.spec()
     two_tower = worlds.towers(spec)
@@ -165,7 +165,7 @@ def test_towers_json_suffices_to_run_the_tower_without_this_package(tmp_path: Pa
     types = {"pages__weights": worlds.WEIGHTS, "interests": worlds.LIST, "pages": worlds.LIST}
     names = ["city", "age", "hour", "interests", "pages", "pages__weights"]
     table = pa.table({name: pa.array([row[name] for row in rows], types.get(name, pa.int32())) for name in names})
-    read = SideReader(table, "users", spec.features_of(Side.USER, Side.CONTEXT)).read(np.arange(3))
+    read = SideReader(table, "users", spec.features_of(TowerSide.USER, TowerSide.CONTEXT)).read(np.arange(3))
     events = {name: pa.array([4, 5, 10] if name == "h__item" else [1, 0, 2], pa.int32()) for name in ("h__item", "h__tag")}
     history = HistoryReader(pa.table({"event_time_ms": pa.array([1, 2, 3]), **events}), spec)
     bags, is_empty = history.read(np.array([0, 0, 0]), np.array([0, 0, 3]))

@@ -12,7 +12,7 @@ import torch
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.serving.tower_layout import OUTPUT
 
@@ -20,21 +20,21 @@ ROWS, ITEMS = 23, 9
 LIST, WEIGHTS = pa.list_(pa.int32()), pa.list_(pa.float32())
 
 
-def feature(name: str, side: Side, rows: int, dim: int, **more: Any) -> TowerFeature:
+def feature(name: str, side: TowerSide, rows: int, dim: int, **more: Any) -> TowerFeature:
     """Returns a feature with a table of its own, unless `embedding_name` says otherwise."""
     return TowerFeature(name=name, side=side, embedding_dim=dim, num_embeddings=rows, **{"embedding_name": name, **more})
 
 
 FEATURES = (
-    feature("city", Side.USER, 4, 4),
-    feature("age", Side.USER, 5, 8),
-    feature("interests", Side.USER, 6, 8, is_multi=True),
-    feature("hour", Side.CONTEXT, 25, 4),
-    feature("pages", Side.CONTEXT, 7, 4, is_multi=True, is_weighted=True),
-    feature("item", Side.ITEM, ITEMS + 2, 8),
-    feature("tags", Side.ITEM, 6, 4, is_multi=True, is_weighted=True),
-    feature("h__item", Side.SEQUENCE, ITEMS + 2, 8, embedding_name="item"),
-    feature("h__tag", Side.SEQUENCE, 3, 4),
+    feature("city", TowerSide.USER, 4, 4),
+    feature("age", TowerSide.USER, 5, 8),
+    feature("interests", TowerSide.USER, 6, 8, is_multi=True),
+    feature("hour", TowerSide.CONTEXT, 25, 4),
+    feature("pages", TowerSide.CONTEXT, 7, 4, is_multi=True, is_weighted=True),
+    feature("item", TowerSide.ITEM, ITEMS + 2, 8),
+    feature("tags", TowerSide.ITEM, 6, 4, is_multi=True, is_weighted=True),
+    feature("h__item", TowerSide.SEQUENCE, ITEMS + 2, 8, embedding_name="item"),
+    feature("h__tag", TowerSide.SEQUENCE, 3, 4),
 )
 
 
@@ -69,7 +69,7 @@ def user_rows(of: TowerSpec, seed: int = 0) -> TowerInput:
     """Returns users with missing values, empty lists and histories of 0 to 6 events."""
     rng = np.random.default_rng(seed)
     columns: dict[str, pa.Array] = {}
-    for own in of.features_of(Side.USER, Side.CONTEXT):
+    for own in of.features_of(TowerSide.USER, TowerSide.CONTEXT):
         if own.is_multi:
             columns[own.name], weights = _lists(rng, ROWS, 5, own.num_embeddings)
             columns |= {f"{own.name}__weights": weights} if own.is_weighted else {}
@@ -81,7 +81,7 @@ def user_rows(of: TowerSpec, seed: int = 0) -> TowerInput:
     events = {"event_time_ms": pa.array(np.arange(ends[-1], dtype=np.int64) * 40_000_000)}
     for own in of.sequences:
         events[own.name] = pa.array(rng.integers(0, own.num_embeddings, ends[-1]).astype(np.int32))
-    read = SideReader(pa.table(columns), "users", of.features_of(Side.USER, Side.CONTEXT)).read(np.arange(ROWS))
+    read = SideReader(pa.table(columns), "users", of.features_of(TowerSide.USER, TowerSide.CONTEXT)).read(np.arange(ROWS))
     bags, is_empty = HistoryReader(pa.table(events), of).read(ends - lengths, ends)
     return TowerInput(read.singles, read.bags + bags, is_empty)
 
@@ -91,7 +91,7 @@ def item_rows(of: TowerSpec, seed: int = 0) -> TowerInput:
     rng = np.random.default_rng(seed)
     tags, weights = _lists(rng, ITEMS, 3, 6)
     table = pa.table({"item": pa.array(np.arange(2, ITEMS + 2, dtype=np.int32)), "tags": tags, "tags__weights": weights})
-    return SideReader(table, "items", of.features_of(Side.ITEM)).read(np.arange(ITEMS))
+    return SideReader(table, "items", of.features_of(TowerSide.ITEM)).read(np.arange(ITEMS))
 
 
 def run(model: bytes | str, feed: Any) -> Any:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.config.model import History, Model
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.samples.history import history_from_tables
 from dssm_assets.core.samples.train_samples import discretise_day
@@ -80,7 +80,10 @@ def train_data(log: Log, model: Model) -> TrainData:
     }
     tables["samples"] = tables["samples"].set_column(6, "user_row", pa.array(np.zeros(len(log.items)), pa.int32()))
     sizes: dict[str, Any] = {"embedding_name": "item", "embedding_dim": 4, "num_embeddings": num_items + 1}
-    features = TowerFeature(name="item", side=Side.ITEM, **sizes), TowerFeature(name="h__item", side=Side.SEQUENCE, **sizes)
+    features = (
+        TowerFeature(name="item", side=TowerSide.ITEM, **sizes),
+        TowerFeature(name="h__item", side=TowerSide.SEQUENCE, **sizes),
+    )
     return TrainData(tower_spec(features, model), **tables)
 
 

@@ -16,7 +16,7 @@ from dssm_assets.core.columns import USER_ROW
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training, batches_per_epoch
 from dssm_assets.core.errors import ConfigError, SchemaError
-from dssm_assets.core.models.tower_spec import Side, tower_spec
+from dssm_assets.core.models.tower_spec import TowerSide, tower_spec
 from dssm_assets.core.samples.sample_tables import HISTORY_END, USER_INDEX
 from dssm_assets.core.training.batches import Batch, epoch_batches, find_sessions, shuffle_sessions
 from dssm_assets.core.training.data import TrainData
@@ -177,7 +177,7 @@ def _fitted(*, group_sessions: bool, **changes: Any) -> FitResult:
     ends = pa.array(np.arange(80, dtype=np.int64) // 4 * 4)
     place = world.samples.column_names.index(HISTORY_END)
     world = replace(world, samples=world.samples.set_column(place, HISTORY_END, ends))
-    features = [feature for feature in worlds.FEATURES if feature.side is not Side.CONTEXT or changes.get("context")]
+    features = [feature for feature in worlds.FEATURES if feature.side is not TowerSide.CONTEXT or changes.get("context")]
     model = Model(**{**worlds.SMALL_MODEL, "dropout": 0.0, "num_sample": 0, **changes.get("model", {})})
     training = Training(epochs=3, batch_size=100, num_threads=1, group_sessions=group_sessions)
     spec = tower_spec(features, model)
@@ -203,7 +203,7 @@ def test_grouped_sessions_give_the_losses_of_single_samples(changes: dict[str, A
 def test_user_tower_runs_once_per_session() -> None:
     world = worlds.world()
     model = Model(**{**worlds.SMALL_MODEL, "num_sample": 0})
-    spec = tower_spec([feature for feature in worlds.FEATURES if feature.side is not Side.CONTEXT], model)
+    spec = tower_spec([feature for feature in worlds.FEATURES if feature.side is not TowerSide.CONTEXT], model)
     ends = pa.array(np.arange(80, dtype=np.int64) // 4 * 4)
     place = world.samples.column_names.index(HISTORY_END)
     data = replace(world, samples=world.samples.set_column(place, HISTORY_END, ends)).data(spec)

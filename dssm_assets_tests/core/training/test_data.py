@@ -20,7 +20,7 @@ from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import DssmError, LeakError, SchemaError
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.samples.negatives import with_distribution
 from dssm_assets.core.training.batches import Batch, epoch_batches
 from dssm_assets.core.training.data import TrainData, cut_lengths, keep_oldest, read_hard_edges, without_own_item
@@ -103,7 +103,7 @@ def test_features_are_read_in_the_order_of_the_specification(
     tables, spec = world(), tower_spec(order, Model(**SMALL_MODEL))
     rows, data = np.random.default_rng(0).permutation(80)[:33], tables.data(spec)
     wide = tables.samples.take(pa.array(rows))
-    users, items = spec.features_of(Side.USER, Side.CONTEXT), spec.features_of(Side.ITEM)
+    users, items = spec.features_of(TowerSide.USER, TowerSide.CONTEXT), spec.features_of(TowerSide.ITEM)
     assert _read(data.read_user_side(rows, data.read_keys(rows)), users) == wide.select([f.name for f in users]).to_pylist()
     assert _read(data.read_sample_items(rows), items) == wide.select([f.name for f in items]).to_pylist()
 
@@ -113,28 +113,28 @@ def test_sample_of_unknown_user_and_item_has_context_features_only() -> None:
     for column in ("user_row", "item_row"):
         tables = replace(tables, samples=_with(tables.samples, column, 5, 0))
     data, rows = tables.data(SPEC), np.array([5])
-    (user,) = _read(data.read_user_side(rows, data.read_keys(rows)), SPEC.features_of(Side.USER, Side.CONTEXT))
+    (user,) = _read(data.read_user_side(rows, data.read_keys(rows)), SPEC.features_of(TowerSide.USER, TowerSide.CONTEXT))
     request = tables.samples.select(["hour", "pages"]).slice(5, 1).to_pylist()
     assert user == {"user_kind": 0, "interests": [], **request[0]}
-    assert _read(data.read_sample_items(rows), SPEC.features_of(Side.ITEM)) == [{"item": 0, "tags": []}]
+    assert _read(data.read_sample_items(rows), SPEC.features_of(TowerSide.ITEM)) == [{"item": 0, "tags": []}]
 
 
 def test_towers_without_user_features_need_no_user_rows() -> None:
-    tables, spec = world(), tower_spec([f for f in FEATURES if f.side is not Side.USER], Model(**SMALL_MODEL))
+    tables, spec = world(), tower_spec([f for f in FEATURES if f.side is not TowerSide.USER], Model(**SMALL_MODEL))
     samples = tables.samples.set_column(
         tables.samples.column_names.index("user_row"), "user_row", pa.array(np.zeros(80, np.int32))
     )
     data = replace(tables, samples=samples, user_rows=pa.table({})).data(spec)
     rows = np.array([7, 2])
     request = tables.samples.take(pa.array(rows)).select(["hour", "pages"]).to_pylist()
-    assert _read(data.read_user_side(rows, data.read_keys(rows)), spec.features_of(Side.CONTEXT)) == request
+    assert _read(data.read_user_side(rows, data.read_keys(rows)), spec.features_of(TowerSide.CONTEXT)) == request
 
 
 def test_towers_without_context_features_read_user_features_only() -> None:
-    tables, spec = world(), tower_spec([f for f in FEATURES if f.side is not Side.CONTEXT], Model(**SMALL_MODEL))
+    tables, spec = world(), tower_spec([f for f in FEATURES if f.side is not TowerSide.CONTEXT], Model(**SMALL_MODEL))
     data, rows = tables.data(spec), np.array([7, 2])
     wide = tables.samples.take(pa.array(rows)).select(["user_kind", "interests"]).to_pylist()
-    assert _read(data.read_user_side(rows, data.read_keys(rows)), spec.features_of(Side.USER)) == wide
+    assert _read(data.read_user_side(rows, data.read_keys(rows)), spec.features_of(TowerSide.USER)) == wide
 
 
 def test_no_samples_is_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -366,3 +368,17 @@ def test_prior_without_validation_days_is_refused() -> None:
 def test_validation_days_that_leave_nothing_to_learn_from_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"training.validation_days.*4 of 4 days"):
         _fitted({}, {"validation_days": 4})
+
+
+def test_plain_fit_runs_without_the_folders_of_options() -> None:
+    """In a process that cannot import resume, distributed and closed_form, by the step's own way to a fit."""
+    script = """
+import sys
+for name in ("resume", "distributed", "closed_form"):
+    sys.modules[f"dssm_assets.core.training.{name}"] = None
+import dssm_assets.steps.dssm_model
+from dssm_assets_tests.core.training.worlds import fitted
+print(len(fitted({}, {"epochs": 1}).loss_by_step) > 0)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert ended.stdout == "True\n", ended.stderr

@@ -14,16 +14,16 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import StepPlan
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
 from dssm_assets.core.models.tower_input import TowerInput
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.training.optimisers import RowwiseAdagrad, dense_optimiser, learning_rate_frac, row_gradients
 
 
-def _feature(name: str, side: Side, is_multi: bool = False) -> TowerFeature:
+def _feature(name: str, side: TowerSide, is_multi: bool = False) -> TowerFeature:
     return TowerFeature(name=name, side=side, embedding_name="item", embedding_dim=3, num_embeddings=6, is_multi=is_multi)
 
 
-SINGLE, MULTI = _feature("a", Side.ITEM), _feature("m", Side.ITEM, is_multi=True)
-SPEC = tower_spec([SINGLE, MULTI, _feature("h", Side.SEQUENCE)], Model())
+SINGLE, MULTI = _feature("a", TowerSide.ITEM), _feature("m", TowerSide.ITEM, is_multi=True)
+SPEC = tower_spec([SINGLE, MULTI, _feature("h", TowerSide.SEQUENCE)], Model())
 ROW = st.lists(st.integers(0, 5), min_size=0, max_size=5)
 
 

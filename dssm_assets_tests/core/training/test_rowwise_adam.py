@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import EmbeddingOptimiser
 from dssm_assets.core.models.embedding import EmbeddingTables
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.training.optimisers import RowGradients, RowwiseAdagrad, RowwiseAdam, row_optimiser
 
 ROWS, DIM = 7, 3
 FEATURES = [
     TowerFeature(name=name, side=side, embedding_name="item", embedding_dim=DIM, num_embeddings=ROWS)
-    for name, side in (("a", Side.ITEM), ("h", Side.SEQUENCE))
+    for name, side in (("a", TowerSide.ITEM), ("h", TowerSide.SEQUENCE))
 ]
 SPEC = tower_spec(FEATURES, Model())
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec, tower_spec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, tower_spec
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import FitResult
 from dssm_assets.core.training.loop import fit
@@ -23,19 +23,19 @@ SMALL_TRAINING: dict[str, Any] = {"epochs": 2, "batch_size": 32, "num_threads": 
 AS_OF_MS = 10**10
 
 
-def _feature(name: str, side: Side, table: str, rows: int, is_multi: bool = False) -> TowerFeature:
+def _feature(name: str, side: TowerSide, table: str, rows: int, is_multi: bool = False) -> TowerFeature:
     dim = 4 if table in ("hour", "pages") else 8
     return TowerFeature(name=name, side=side, embedding_name=table, embedding_dim=dim, num_embeddings=rows, is_multi=is_multi)
 
 
 FEATURES = (
-    _feature("user_kind", Side.USER, "user_kind", 4),
-    _feature("interests", Side.USER, "interests", 6, is_multi=True),
-    _feature("hour", Side.CONTEXT, "hour", 25),
-    _feature("pages", Side.CONTEXT, "pages", 5, is_multi=True),
-    _feature("item", Side.ITEM, "item", ITEMS + 2),
-    _feature("tags", Side.ITEM, "tags", 6, is_multi=True),
-    _feature("h__item", Side.SEQUENCE, "item", ITEMS + 2),
+    _feature("user_kind", TowerSide.USER, "user_kind", 4),
+    _feature("interests", TowerSide.USER, "interests", 6, is_multi=True),
+    _feature("hour", TowerSide.CONTEXT, "hour", 25),
+    _feature("pages", TowerSide.CONTEXT, "pages", 5, is_multi=True),
+    _feature("item", TowerSide.ITEM, "item", ITEMS + 2),
+    _feature("tags", TowerSide.ITEM, "tags", 6, is_multi=True),
+    _feature("h__item", TowerSide.SEQUENCE, "item", ITEMS + 2),
 )
 
 

@@ -32,10 +32,9 @@ from dssm_assets.core.arrays.ragged import FloatArray, IntArray
 from dssm_assets.core.config.training import SvdInit
 from dssm_assets.core.errors import Fault
 from dssm_assets.core.models.side_lookup import Coordinate
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.fit_options import EmbeddingStart
 
 _MAX_EVENTS = 1 << 25
 """Events in memory, 12 bytes each. Of more events an even sample of the users is used."""
@@ -53,7 +52,7 @@ _RANK_TOLERANCE = 3e-5
 _REMEDY = "name a shared embedding, or unset training.svd_init"
 
 
-class SvdStart(EmbeddingStart):
+class SvdStart:
     """An embedding of history items begins at the codes of `training.svd_init`."""
 
     def __init__(self, section: SvdInit) -> None:
@@ -73,7 +72,9 @@ def svd_init_faults(spec: TowerSpec, section: SvdInit) -> list[Fault]:
     """Returns what keeps towers of this specification from beginning at codes."""
     where, faults = "training.svd_init", []
     if len(_find_features(spec, section)) < 2:
-        shared = sorted({f.embedding_name for f in spec.sequences} & {f.embedding_name for f in spec.features_of(Side.ITEM)})
+        shared = sorted(
+            {f.embedding_name for f in spec.sequences} & {f.embedding_name for f in spec.features_of(TowerSide.ITEM)}
+        )
         expected = "an embedding that the history, in a pooling without attention, shares with a single-valued item feature"
         got = f"{section.embedding}; shared: {', '.join(shared) or 'none'}"
         faults.append(Fault(f"{where}.embedding", expected, got, _REMEDY))
@@ -81,7 +82,9 @@ def svd_init_faults(spec: TowerSpec, section: SvdInit) -> list[Fault]:
         return faults + _frozen_faults(spec, section)
     shared_names = {f.embedding_name for f in spec.sequences}
     width = sum(
-        {f.embedding_name: f.embedding_dim for f in spec.features_of(Side.ITEM) if f.embedding_name in shared_names}.values()
+        {
+            f.embedding_name: f.embedding_dim for f in spec.features_of(TowerSide.ITEM) if f.embedding_name in shared_names
+        }.values()
     )
     if spec.output_dim < width:
         expected = f"model.output_dim of at least {width}, an output for every column of the shared embeddings"
@@ -244,7 +247,7 @@ def pool_histories(data: TrainData, sequence: TowerFeature, ends: IntArray) -> s
 
 def _is_own_row(data: TrainData, item: TowerFeature) -> npt.NDArray[np.float32]:
     """Returns 1 for rows of exactly one item of the corpus, 0 for those of unknown values and of hash collisions [N]."""
-    place = [f for f in data.spec.features_of(Side.ITEM) if not f.is_multi].index(item)
+    place = [f for f in data.spec.features_of(TowerSide.ITEM) if not f.is_multi].index(item)
     counts = np.zeros(item.num_embeddings, np.int64)
     for begin in range(0, data.num_items, _BLOCK_ITEMS):
         block = np.arange(begin, min(begin + _BLOCK_ITEMS, data.num_items))
@@ -256,5 +259,5 @@ def _is_own_row(data: TrainData, item: TowerFeature) -> npt.NDArray[np.float32]:
 def _find_features(spec: TowerSpec, section: SvdInit) -> list[TowerFeature]:
     """Returns the embedding's sub-feature, as its first pooling reads it, and its item feature, as far as they exist."""
     sequence = [f for f in spec.pooled_features if f.embedding_name == section.embedding]
-    item = [f for f in spec.features_of(Side.ITEM) if f.embedding_name == section.embedding and not f.is_multi]
+    item = [f for f in spec.features_of(TowerSide.ITEM) if f.embedding_name == section.embedding and not f.is_multi]
     return [*sequence[:1], *item[:1]]

@@ -130,5 +130,7 @@ def _read_history(fields: dict[str, Any], tensors: dict[str, Tensor]) -> FitHist
 def _type_of(name: str, tensor: Tensor) -> str:
     kind = str(tensor.dtype).removeprefix("torch.")
     if kind not in _TYPES:
-        raise StorageError(f"state of a training, tensor {name}: expected one of {', '.join(_TYPES)}, got {kind}")
+        raise StorageError(
+            f"state of a training, tensor {name}: expected one of {', '.join(_TYPES)}, got {kind}. To fix: remove it"
+        )
     return kind

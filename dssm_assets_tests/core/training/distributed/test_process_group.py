@@ -10,7 +10,7 @@ import torch.multiprocessing as mp
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.embedding import EmbeddingTables
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.training.distributed.process_group import ProcessGroup, sum_tensor
 from dssm_assets.core.training.optimisers import RowGradients
 from dssm_assets.core.training.ranks import SINGLE_PROCESS
@@ -20,7 +20,7 @@ def _tables() -> EmbeddingTables:
     """Returns a table of one column and one of two."""
     features = [
         TowerFeature(name=name, side=side, embedding_name=name, embedding_dim=dim, num_embeddings=9)
-        for name, side, dim in (("u", Side.USER, 1), ("i", Side.ITEM, 2))
+        for name, side, dim in (("u", TowerSide.USER, 1), ("i", TowerSide.ITEM, 2))
     ]
     return EmbeddingTables(tower_spec(features, Model(history_length=0)), torch.Generator().manual_seed(0))
 

@@ -8,14 +8,14 @@ import torch
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.embedding import EmbeddingTables
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, tower_spec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.training.distributed import sharded_tables
 from dssm_assets.core.training.distributed.process_group import ProcessGroup
 from dssm_assets.core.training.distributed.sharded_tables import ShardedTables
 
 FEATURES = [
     TowerFeature(name=name, side=side, embedding_name=name, embedding_dim=dim, num_embeddings=rows)
-    for name, side, dim, rows in (("u", Side.USER, 4, 3), ("i", Side.ITEM, 8, 90), ("j", Side.ITEM, 4, 70))
+    for name, side, dim, rows in (("u", TowerSide.USER, 4, 3), ("i", TowerSide.ITEM, 8, 90), ("j", TowerSide.ITEM, 4, 70))
 ]
 SPEC = tower_spec(FEATURES, Model(history_length=0))
 

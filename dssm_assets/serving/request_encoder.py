@@ -28,7 +28,7 @@ from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.poolings.registry import make_pooling
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
-from dssm_assets.core.models.tower_spec import Side, TowerFeature, TowerSpec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 
@@ -57,7 +57,7 @@ class RequestEncoder:
 
     def __init__(self, generator: FeatureGenerator, bucketizer: Bucketizer, spec: TowerSpec) -> None:
         self._generator, self._spec = generator, spec
-        own = spec.features_of(Side.USER, Side.CONTEXT)
+        own = spec.features_of(TowerSide.USER, TowerSide.CONTEXT)
         self._features = own
         self._indexed_features = _indexed(bucketizer, own)
         self._indexed_history = _indexed(bucketizer, spec.sequences)
