@@ -35,7 +35,12 @@ def offsets_of(lengths: Any) -> Offsets:
 
 def row_of_value(offsets: Offsets) -> IntArray:
     """Returns the row of each value [n]."""
-    return np.repeat(np.arange(len(offsets) - 1, dtype=np.int64), np.diff(offsets))
+    return repeat_rows(np.diff(offsets))
+
+
+def repeat_rows(lengths: Any) -> IntArray:
+    """Returns each row as often as it has values [n]: repeat_rows([2, 0, 1]) is [0, 0, 2]."""
+    return np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
 
 
 def ranges(starts: Any, lengths: Any) -> IntArray:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, find_positions, sorted_unique
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, combine_chunks, offsets_of
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, combine_chunks, offsets_of, row_of_value
 from dssm_assets.core.columns import COUNT, ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, SchemaError
 
@@ -52,7 +52,7 @@ class Interactions:
     @property
     def user_index(self) -> IntArray:
         """Returns int64 [E], the user of each pair."""
-        return np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
+        return row_of_value(self.indptr)
 
     def exclusions(self, num_users: int) -> Exclusions:
         """Returns the items of each of the first num_users users."""

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dssm_assets.core.arrays.ragged import IntArray, Mask, combine_chunks, list_lengths, offsets_of
+from dssm_assets.core.arrays.ragged import IntArray, Mask, combine_chunks, list_lengths, offsets_of, repeat_rows
 from dssm_assets.core.columns import TRUTH_COUNT, USER_ID
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.vectors import Metric
@@ -42,7 +42,7 @@ def reference_detail(detail: pa.Table, metric: Metric) -> pa.Table:
     texts = pc.add(distances, pa.scalar(0, pa.float32())).cast(pa.string())  # + 0 turns -0 into 0
     counts = list_lengths(listed)
     is_bad = ~_is_hit(detail, ids, counts)
-    bad_counts = np.bincount(np.repeat(np.arange(len(counts)), counts)[is_bad], minlength=len(counts))
+    bad_counts = np.bincount(repeat_rows(counts)[is_bad], minlength=len(counts))
     bad = pa.array(is_bad)
     return pa.table(
         {
@@ -78,7 +78,7 @@ def _is_hit(detail: pa.Table, ids: pa.Array, counts: IntArray) -> Mask:
     codes = pc.index_in(ids, value_set=pc.unique(ids)).to_numpy(zero_copy_only=False)
     hit_codes = pc.fill_null(pc.index_in(hit_ids, value_set=pc.unique(ids)), -1).to_numpy(zero_copy_only=False)
     width = int(codes.max(initial=0)) + 1
-    rows, hit_rows = np.repeat(np.arange(len(counts)), counts), np.repeat(np.arange(len(hits)), list_lengths(hits))
+    rows, hit_rows = repeat_rows(counts), repeat_rows(list_lengths(hits))
     known = hit_codes >= 0
     return np.isin(rows * width + codes, hit_rows[known] * width + hit_codes[known])
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets.core.arrays.ids import cast_ids, check_unique, find_positions, sorted_unique
-from dssm_assets.core.arrays.ragged import IntArray, Mask, combine_chunks, offsets_of
+from dssm_assets.core.arrays.ragged import IntArray, Mask, combine_chunks, offsets_of, repeat_rows
 from dssm_assets.core.columns import GT_IS_REPEAT, GT_IS_WARM, GT_ITEMS, IS_WARM_USER, ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.schema import ID_KINDS, is_id_type
@@ -122,7 +122,7 @@ def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> 
             where, remedy = f"ground_truth, column {column}", "materialize ground_truth again"
             raise InputError(Fault(where, "one flag per entry of gt_items", got, remedy))
     items = cast_ids(pc.list_flatten(lists), corpus.type, "ground_truth, column gt_items")
-    owner = np.repeat(np.arange(len(users)), lengths.to_numpy(zero_copy_only=False))
+    owner = repeat_rows(lengths.to_numpy(zero_copy_only=False))
     values = sorted_unique(items)
     item = find_positions(items, values)
     _, first = np.unique(owner * max(len(values), 1) + item, return_index=True)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, comparable_ids, refuse_type_change
-from dssm_assets.core.arrays.ragged import combine_chunks
+from dssm_assets.core.arrays.ragged import combine_chunks, repeat_rows
 from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.errors import ConfigError, EmptyDayError, Fault, WindowIncompleteError
 from dssm_assets.core.samples.history import HistoryCsr
@@ -208,6 +208,6 @@ def _find_pairs(table: pa.Table, item_index: IdIndex, history: HistoryCsr) -> Pa
 
 
 def _history_pairs(history: HistoryCsr, num_items: int) -> Pairs:
-    users = np.repeat(np.arange(len(history.users), dtype=np.int64), history.ends - history.starts)
+    users = repeat_rows(history.ends - history.starts)
     is_inside = history.item_index >= 0
     return np.unique(users[is_inside] * num_items + history.item_index[is_inside])

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core.arrays import ragged
+from dssm_assets.core.arrays.ragged import repeat_rows
 from dssm_assets.core.columns import COUNT, FEATURE, VALUE, VALUE_HASH
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features.expressions import Kind
@@ -222,7 +223,7 @@ def count_values(kind: Kind, groups: Iterable[tuple[pa.Table | CodedTable, Seque
     names = sorted(counts_of)
     lengths = [len(counts_of[name][0]) for name in names]
     columns = [
-        pa.array(names, pa.string()).take(pa.array(np.repeat(np.arange(len(names)), lengths))),
+        pa.array(names, pa.string()).take(pa.array(repeat_rows(lengths))),
         pa.concat_arrays([pa.nulls(0, schema.types[1]), *(counts_of[name][0] for name in names)]),
         pa.array(np.concatenate([np.zeros(0, np.int64), *(counts_of[name][1] for name in names)])),
     ]

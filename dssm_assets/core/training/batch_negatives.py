@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.arrays.ragged import IntArray, repeat_rows
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.losses.loss_terms import (
     LossTerms,
@@ -154,4 +154,4 @@ class NegativeRule:
 
 
 def _user_of(known: KnownItems) -> IntArray:
-    return np.repeat(np.arange(len(known.lengths), dtype=np.int64), known.lengths)
+    return repeat_rows(known.lengths)

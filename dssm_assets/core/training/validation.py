@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from dssm_assets.core.arrays.bags import Bags
-from dssm_assets.core.arrays.ragged import FloatArray, IntArray, offsets_of, row_of_value
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray, offsets_of, repeat_rows, row_of_value
 from dssm_assets.core.columns import ITEM_ROW, USER_ROW
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import Fault, SchemaError
@@ -120,7 +120,7 @@ def validation_set(data: TrainData, first_day: int) -> ValidationSet:
     return ValidationSet(
         user_index=users.astype(np.int64),
         truth=_item_sets(places, keys[ITEM_INDEX][scored].astype(np.int64), len(users)),
-        seen=_item_sets(np.repeat(np.arange(len(users)), before.lengths), before.items, len(users)),
+        seen=_item_sets(repeat_rows(before.lengths), before.items, len(users)),
         _data=data,
         _user_row=keys[USER_ROW][scored][first].astype(np.int64),
         _ends=ends[users],

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of, ranges
+from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of, ranges, row_of_value
 from dssm_assets.core.evaluation.baselines.fill import fill_up
 from dssm_assets.core.evaluation.baselines.fit_data import Allocate, Arrays, FitData, UserItems
 from dssm_assets.core.evaluation.interactions import Interactions
@@ -193,7 +193,7 @@ def _items_of(users: UserItems, user: Any) -> tuple[Any, IntArray]:
 
 def _similarities(counts: Any, start: int, users_per_item: IntArray) -> Any:
     """Returns the similarities of a range of items to all, by co-occurrence counts; 0 of an item to itself."""
-    row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr)) + start
+    row = row_of_value(counts.indptr) + start
     column = counts.indices
     similarity = counts.data.astype(np.float64) / np.sqrt(users_per_item[row].astype(np.float64) * users_per_item[column])
     similarity[row == column] = 0.0
@@ -225,7 +225,7 @@ def best_columns(matrix: Any, k: int) -> BestColumns:
         k: most entries of a row.
     """
     num_rows = matrix.shape[0]
-    row = np.repeat(np.arange(num_rows), np.diff(matrix.indptr))
+    row = row_of_value(matrix.indptr)
     columns, values = matrix.indices.astype(np.int64), matrix.data.astype(np.float64)
     is_positive = values > 0
     row, columns, values = row[is_positive], columns[is_positive], values[is_positive]

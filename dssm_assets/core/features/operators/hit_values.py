@@ -68,7 +68,7 @@ def find_hits(entries: IntArray, requested: IntArray) -> tuple[IntArray, IntArra
     order = np.argsort(entries, kind="stable")
     first = np.searchsorted(entries, requested, side="left", sorter=order)
     lengths = np.searchsorted(entries, requested, side="right", sorter=order) - first
-    return np.repeat(np.arange(len(requested)), lengths), order[ragged.ranges(first, lengths)]
+    return ragged.repeat_rows(lengths), order[ragged.ranges(first, lengths)]
 
 
 class HitOperator(Operator, CategoryKeys, NumberKeys):

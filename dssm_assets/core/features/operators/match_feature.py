@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pydantic import AfterValidator, Field, model_validator
 
 from dssm_assets.core.arrays import ragged
-from dssm_assets.core.arrays.ragged import IntArray, Mask
+from dssm_assets.core.arrays.ragged import IntArray, Mask, repeat_rows
 from dssm_assets.core.features import column_values
 from dssm_assets.core.features.expressions import ExpressionText, Kind, parse_expression
 from dssm_assets.core.features.maps import NestedMaps, nested_maps
@@ -156,7 +156,7 @@ def _select_all(maps: NestedMaps, is_kept: Mask, rows: IntArray) -> tuple[IntArr
     lengths = np.diff(maps.offsets)[of_row]
     entries = ragged.ranges(maps.offsets[of_row], lengths)
     is_hit = is_kept[entries]
-    return np.repeat(np.arange(len(rows)), lengths)[is_hit], entries[is_hit]
+    return repeat_rows(lengths)[is_hit], entries[is_hit]
 
 
 def _hits_by_one_key(

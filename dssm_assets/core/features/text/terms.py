@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core.arrays import ragged
-from dssm_assets.core.arrays.ragged import Offsets
+from dssm_assets.core.arrays.ragged import Offsets, repeat_rows
 from dssm_assets.core.features import column_values
 from dssm_assets.core.features.column_values import Numbers
 
@@ -97,7 +97,7 @@ def first_position(query: Terms, title: Terms) -> Numbers:
     """
     found = np.full(query.row_count, -1.0)
     counts = np.where(query.lengths > 0, np.maximum(title.lengths - query.lengths + 1, 0), 0)
-    rows = np.repeat(np.arange(query.row_count), counts)
+    rows = repeat_rows(counts)
     starts = ragged.ranges(title.offsets[:-1], counts)
     depth = 0
     while len(starts):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.arrays.ragged import IntArray, offsets_of
+from dssm_assets.core.arrays.ragged import IntArray, offsets_of, repeat_rows
 from dssm_assets.core.models.samplers.weighted import WeightedSampler
 
 
@@ -84,7 +84,7 @@ class HardEdges:
         degree = np.where(is_known, self.offsets[np.minimum(users + 1, len(self.offsets) - 1)] - first, 0)
         quota = divide_evenly(degree, count, rng)
         start = rng.integers(np.maximum(degree, 1))
-        rows = np.repeat(np.arange(len(users), dtype=np.int64), quota)
+        rows = repeat_rows(quota)
         rank = np.arange(len(rows), dtype=np.int64) - offsets_of(quota)[rows]
         edges = first[rows] + (start[rows] + rank * degree[rows]) // quota[rows]
         items, days = self.items[edges].astype(np.int64), self.days[edges].astype(np.int64)
