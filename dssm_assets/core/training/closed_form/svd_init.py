@@ -6,6 +6,9 @@ pooled, users by items. Q with orthonormal columns keeps most of X, in squares, 
 vectors of X. Then user X Q meets item Q in X Q Q', which is near X: own items first, then those of similar users. Cremonesi
 et al. 2010 ("PureSVD") recommend by X Q Q' alone; here training starts from it.
 
+Every basis of that span gives the same products. It comes from the eigenvectors of X X', users by users. Of many users an
+even sample is used, and one step of orthogonal iteration, Q <- orth(X' X Q), then includes all of them.
+
 For items that are not in the histories, directions that few users share are noise. With a ridge the codes are those of a
 regression of histories on themselves (`shrink_codes`; EASE, Steck 2019, without its zero diagonal), and a popularity exponent keeps
 the leading directions from following the most popular items alone. Such codes may also stay unchanged next to the towers' outputs
@@ -25,7 +28,6 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
-from scipy.sparse.linalg import svds
 from torch import nn
 
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray
@@ -38,6 +40,8 @@ from dssm_assets.core.training.data import TrainData
 
 _MAX_EVENTS = 1 << 25
 """Events in memory, 12 bytes each. Of more events an even sample of the users is used."""
+_MAX_USERS = 4096
+"""Users whose products with one another are in memory, 8 bytes each."""
 _BLOCK_EVENTS, _BLOCK_ITEMS = 1 << 20, 1 << 16
 _CONSTANT = 10.0
 """Every user's number in the column of popularity: as large as pooled codes are, so that all weights learn at one pace."""
@@ -46,9 +50,7 @@ _NO_COUNT = 0.3
 _MEAN_FRAC = 0.05
 """Share of the mean that is added to a sum before a negative power of it: the power of 0 would be infinite."""
 _SMALLEST = 1e-9
-"""Smallest mean that totals are divided by."""
-_RANK_TOLERANCE = 3e-5
-"""Share of the largest singular value below which a singular value is rounding."""
+"""Share of the largest eigenvalue below which an eigenvalue is rounding."""
 _REMEDY = "name a shared embedding, or unset training.svd_init"
 
 
@@ -198,30 +200,25 @@ def _add_user_constant(towers: TwoTower, coordinate: Coordinate) -> None:
         last.bias[output] = _CONSTANT
 
 
-def leading_codes(histories: sp.csr_matrix, width: int) -> FloatArray:
-    """Returns the leading right singular vectors, float32 [N, d]; columns beyond the rank are 0.
-
-    Each column's largest entry is positive, so equal histories give equal codes.
+def leading_codes(histories: sp.csr_matrix, width: int, max_users: int = _MAX_USERS) -> FloatArray:
+    """Returns codes whose products keep most of the histories, float32 [N, d]; columns beyond the rank are 0.
 
     By hand: two users, one with items 1 and 2 and one with item 3, weights (1, 1, 0) and (0, 0, .5). Codes of width 1 are
-    (.71, .71, 0): a user of item 1 meets 1 and 2 alike, and there is no room for item 3.
+    (.71, .71, 0), up to their sign: a user of item 1 meets 1 and 2 alike, and there is no room for item 3.
 
     Args:
         histories: weights, float32 [U, N].
         width: d.
+        max_users: whose products are computed at once. Of more users an even sample decides, except for a last step.
     """
-    if not histories.nnz:
-        return np.zeros((histories.shape[1], width), np.float32)
-    if width < min(histories.shape):
-        start = np.ones(min(histories.shape))  # ARPACK would begin at random
-        _, values, rows = svds(histories.astype(np.float64), k=width, v0=start, return_singular_vectors="vh")
-        values, rows = values[::-1], rows[::-1]
-    else:  # ARPACK finds fewer than all singular vectors; so few users or items fit into a dense matrix
-        _, values, rows = np.linalg.svd(histories.toarray().astype(np.float64), full_matrices=False)
-    rows = rows[:width][values[:width] > _RANK_TOLERANCE * values[0]]
-    rows[:, np.asarray(abs(histories).sum(axis=0)).ravel() == 0] = 0.0  # else rounding
-    rows *= np.sign(rows[np.arange(len(rows)), np.abs(rows).argmax(axis=1)])[:, None]
-    return np.pad(rows, ((0, width - len(rows)), (0, 0))).T.astype(np.float32)
+    every = max(1, -(-histories.shape[0] // max_users))
+    sample = histories[::every]
+    values, vectors = np.linalg.eigh((sample @ sample.T).toarray().astype(np.float64))  # ascending
+    kept = np.flatnonzero(values > _SMALLEST * values.max(initial=0.0))[::-1][:width]
+    codes = sample.T @ (vectors[:, kept] / np.sqrt(values[kept])).astype(np.float32)
+    if every > 1:
+        codes = np.linalg.qr(histories.T @ (histories @ codes))[0]
+    return np.pad(codes, ((0, 0), (0, width - codes.shape[1]))).astype(np.float32)
 
 
 def pool_histories(data: TrainData, sequence: TowerFeature, ends: IntArray) -> sp.csr_matrix:

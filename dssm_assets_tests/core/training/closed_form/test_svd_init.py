@@ -64,15 +64,10 @@ def test_leading_codes_span_the_leading_singular_vectors() -> None:
 
 def test_leading_codes_of_many_users_include_all_of_them() -> None:
     dense = _dense(400)
-    _spans(leading_codes(sp.csr_matrix(dense), 3), dense, 3, atol=1e-4)
-    dense[1::4, 6] = 50.0
-    assert np.abs(leading_codes(sp.csr_matrix(dense), 1)[6]) > 0.9
-
-
-def test_largest_entry_of_each_column_is_positive() -> None:
-    for users in (4, 9, 400):  # a dense decomposition, and ARPACK
-        codes = leading_codes(sp.csr_matrix(_dense(users)), 4)
-        assert (codes[np.abs(codes).argmax(axis=0), np.arange(4)] > 0).all()
+    histories = sp.csr_matrix(dense)
+    _spans(leading_codes(histories, 3, max_users=100), dense, 3, atol=0.01)
+    dense[1::4, 6] = 50.0  # users outside the even sample have most of the last item
+    assert np.abs(leading_codes(sp.csr_matrix(dense), 1, max_users=100)[6]) > 0.9
 
 
 def test_columns_beyond_the_rank_are_zero() -> None:
