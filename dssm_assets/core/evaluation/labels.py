@@ -45,7 +45,7 @@ SCORERS: Final[Mapping[str, ScorerLabel]] = {
 SCOPES: Final[Mapping[Scope, ScopeLabel]] = {
     Scope.ALL: ScopeLabel("All items", "every item that these users interacted with on the day"),
     Scope.DISCOVERY: ScopeLabel(
-        "Discovery: items new to the user",
+        "Discovery: items not in the window",
         "items that the user did not interact with in the window; the others are not offered",
     ),
     Scope.REPEAT: ScopeLabel("Repeat: items of the window", "items that the user interacted with in the window already"),
