@@ -145,7 +145,7 @@ def _run(step: Step, workspace: Workspace, days: Sequence[str]) -> int:
     """Runs a step and returns the number of rows that it wrote; a day that shares the files of another one wrote none."""
     written: dict[object, int] = {}
     for manifest in (result.manifest for result in step(workspace, days)):
-        written[manifest.files if sample.is_shared(manifest) else manifest.ds] = manifest.rows
+        written[manifest.files if sample.has_shared_files(manifest) else manifest.ds] = manifest.rows
     return sum(written.values())
 
 

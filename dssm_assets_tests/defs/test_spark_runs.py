@@ -149,7 +149,7 @@ raise SystemExit(3)
 @pytest.mark.parametrize(
     ("program", "message"),
     [
-        ("raise SystemExit(3)", "failed with code 3; its output is in the run's stderr"),
+        ("raise SystemExit(3)", "failed with code 3. To fix: read its output in the run's stderr"),
         (FAULTY, "^table sample: expected no nulls$"),
     ],
     ids=["silent", "with its reason"],

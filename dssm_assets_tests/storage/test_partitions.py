@@ -128,7 +128,7 @@ def test_verify_finds_a_flipped_byte(store):
     content[100] ^= 1
     store.fs.pipe_file(path, bytes(content))
     with pytest.raises(
-        StorageError, match=r"model/2024-01-02: files \['bad.bin'\] differ from the manifest; materialize it again"
+        StorageError, match=r"model/2024-01-02: files \['bad.bin'\] differ from the manifest. To fix: materialize it again"
     ):
         store.verify(manifest)
 

@@ -235,8 +235,10 @@ def _fault(where: str, item: Any) -> Fault:
         return Fault(location, f"one of: {known}", f"unknown key {item['loc'][-1]!r}", "remove it or correct its spelling")
     if item["type"] == "missing":
         return Fault(location, "a value", "nothing", "add the key")
-    got = f"{item.get('input')!r:.200}: {item['msg'].removeprefix('Value error, ')}"
-    return Fault(location, "a valid value", got, "correct the value")
+    message, got = item["msg"].removeprefix("Value error, "), repr(item.get("input"))[:200]
+    if message == item["msg"] and " should " not in message:  # a validator of ours that says what it expects
+        return Fault(location, message, got, "correct the value")
+    return Fault(location, "a valid value", f"{got}: {message}", "correct the value")
 
 
 def _known_keys(path: Sequence[Any]) -> list[str]:
