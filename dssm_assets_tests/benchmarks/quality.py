@@ -3,7 +3,14 @@
     python -m dssm_assets_tests.benchmarks.quality --data DIR --dataset ml-100k --split lastpct-20
 
 DIR/DATASET holds users.parquet, items.parquet and behavior.parquet. `quality_splits.py` explains the splits,
-`quality_settings.py` lists the settings and where they were chosen. Peers need their libraries (`pip install
+`quality_settings.py` lists the settings and where they were chosen. Leave-one-out is also reported as published: HR@k and
+NDCG@k beside published figures, on MovieLens-1M in the order in which users rated.
+
+    python -m dssm_assets_tests.benchmarks.quality --sequences FILE
+    python -m dssm_assets_tests.benchmarks.quality --train FILE --test FILE
+
+run text files of lines "user item item ...", oldest item first: leave one out, or a train file and its test file, which are
+reported by Recall@20 and NDCG@20. Their settings are fixed (`quality_text_settings.py`). Peers need their libraries (`pip install
 'dssm-assets[bench]'`); one that is not installed is reported as missing. `--inner` scores on the inner split, on which settings
 are chosen; `--ablation` changes one thing of ours at a time; `--json` prints one JSON object on the last line.
 
@@ -16,8 +23,11 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from dssm_assets.core.errors import InputError
 from dssm_assets_tests.benchmarks.quality_features import Entities, read_entities
 from dssm_assets_tests.benchmarks.quality_ours import fit_vectors
 from dssm_assets_tests.benchmarks.quality_peers import PEERS, Peer
@@ -25,13 +35,74 @@ from dssm_assets_tests.benchmarks.quality_prior import add_prior, best_prior
 from dssm_assets_tests.benchmarks.quality_report import OURS, Report
 from dssm_assets_tests.benchmarks.quality_scores import Run, scored, summary
 from dssm_assets_tests.benchmarks.quality_settings import Settings, ablations, chosen, peer_settings
-from dssm_assets_tests.benchmarks.quality_splits import Split, read_split
+from dssm_assets_tests.benchmarks.quality_splits import Order, Split, default_order, read_split
+from dssm_assets_tests.benchmarks.quality_text_settings import LOO, PAIR, text_peer_settings, text_settings
+from dssm_assets_tests.benchmarks.quality_texts import read_pair_split, read_sequence_split
 
 MODELS = ("ours", *(peer.name for peer in PEERS))
+CUT_OFFS = {"loo": (10, 50, 200), PAIR: (20, 50, 200)}
+"""k of Recall@k and NDCG@k, for the splits whose publications report them."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A split and what is known about it.
+
+    Attributes:
+        dataset: name of the data set.
+        rule: of the split.
+        is_inner: the rule was applied twice.
+        split: both parts.
+        entities: users and items; None: only ids are known.
+        settings: of ours.
+        order: of events at the same second; empty: there are no times.
+    """
+
+    dataset: str
+    rule: str
+    is_inner: bool
+    split: Split
+    entities: Entities | None
+    settings: Settings
+    order: str = ""
+
+    @property
+    def cut_offs(self) -> tuple[int, ...]:
+        """Returns k of the means over users; none if publications do not report them."""
+        return CUT_OFFS.get(self.rule, ())
+
+    def report(self, seeds: Sequence[int]) -> Report:
+        """Returns a report without models."""
+        facts = self.split.facts()
+        return Report(self.dataset, self.rule, self.is_inner, facts, list(seeds), order=self.order, cut_offs=self.cut_offs)
+
+    def peer_settings(self, name: str) -> dict[str, Any]:
+        """Returns the settings of a peer."""
+        return text_peer_settings(name) if self.entities is None else peer_settings(name, self.dataset, self.rule)
+
+
+def log_task(folder: Path, rule: str, *, inner: bool, order: Order | None) -> Task:
+    """Returns a split of a folder with users.parquet, items.parquet and behavior.parquet."""
+    order = order or default_order(folder, rule)
+    split, name = read_split(folder, rule, inner=inner, order=order), folder.name
+    return Task(name, rule, inner, split, read_entities(folder), chosen(name, rule), order)
+
+
+def text_task(train: Path, test: Path | None, *, inner: bool) -> Task:
+    """Returns leave one out of a file of sequences, or the split of a train and a test file."""
+    split = read_sequence_split(train, inner=inner) if test is None else read_pair_split(train, test, inner=inner)
+    rule = LOO if test is None else PAIR
+    return Task(train.stem, rule, inner, split, None, text_settings(rule, len(split.user)))
 
 
 def run_ours(
-    split: Split, entities: Entities, settings: Settings, seeds: Sequence[int], *, name: str = OURS, inner: bool = False
+    split: Split,
+    entities: Entities | None,
+    settings: Settings,
+    seeds: Sequence[int],
+    *,
+    name: str = OURS,
+    inner: bool = False,
 ) -> dict[str, list[Run]]:
     """Returns one run of ours per seed, by name; if there is a prior, also one of the same vectors without it.
 
@@ -54,7 +125,7 @@ def run_ours(
     return runs
 
 
-def run_peer(peer: Peer, split: Split, entities: Entities, settings: dict[str, float], seeds: Sequence[int]) -> list[Run]:
+def run_peer(peer: Peer, split: Split, entities: Entities | None, settings: dict[str, Any], seeds: Sequence[int]) -> list[Run]:
     """Returns one run of a peer per seed; a single one if it does not depend on the seed."""
     runs = []
     for seed in seeds if peer.is_seeded else seeds[:1]:
@@ -65,49 +136,57 @@ def run_peer(peer: Peer, split: Split, entities: Entities, settings: dict[str, f
     return runs
 
 
-def compare(folder: Path, dataset: str, rule: str, *, inner: bool, seeds: Sequence[int], models: Sequence[str]) -> Report:
+def compare(task: Task, seeds: Sequence[int], models: Sequence[str]) -> Report:
     """Returns the report of the requested models on one split."""
-    split, entities = read_split(folder, rule, inner=inner), read_entities(folder)
-    report = Report(dataset, rule, inner, split.facts(), list(seeds))
+    report, split = task.report(seeds), task.split
     if "ours" in models:
-        settings = chosen(dataset, rule)
-        for name, runs in run_ours(split, entities, settings, seeds, inner=inner).items():
-            report.models[name] = summary(runs)
-        report.settings[OURS] = settings.to_json()
+        for name, runs in run_ours(split, task.entities, task.settings, seeds, inner=task.is_inner).items():
+            report.models[name] = summary(runs, ks=task.cut_offs)
+        report.settings[OURS] = task.settings.to_json()
     for peer in (peer for peer in PEERS if peer.name in models):
-        if not peer.is_installed:
-            report.missing[peer.name] = f"{peer.needs} is not installed"
+        obstacle = peer.find_obstacle(len(split.item_ids), has_side=task.entities is not None)
+        if obstacle is not None:
+            report.missing[peer.name] = obstacle
             continue
-        given = peer_settings(peer.name, dataset, rule)
-        report.models[peer.name] = summary(run_peer(peer, split, entities, given, seeds), is_seeded=peer.is_seeded)
+        given = task.peer_settings(peer.name)
+        runs = run_peer(peer, split, task.entities, given, seeds)
+        report.models[peer.name] = summary(runs, is_seeded=peer.is_seeded, ks=task.cut_offs)
         report.settings[peer.name] = given
     return report
 
 
-def ablate(folder: Path, dataset: str, rule: str, *, inner: bool, seeds: Sequence[int], only: Sequence[str] = ()) -> Report:
+def ablate(task: Task, seeds: Sequence[int], only: Sequence[str] = ()) -> Report:
     """Returns the report of ours with one thing changed at a time."""
-    split, entities = read_split(folder, rule, inner=inner), read_entities(folder)
-    report = Report(dataset, rule, inner, split.facts(), list(seeds))
-    base = chosen(dataset, rule)
-    for name, settings in ablations(base).items():
+    report = task.report(seeds)
+    for name, settings in ablations(task.settings).items():
         if only and not any(part in name for part in only):
             continue
-        report.models[name] = summary(run_ours(split, entities, settings, seeds, name=name)[name])
+        runs = run_ours(task.split, task.entities, settings, seeds, name=name)[name]
+        report.models[name] = summary(runs, ks=task.cut_offs)
         report.settings[name] = settings.to_json()
     return report
 
 
 def _print_run(name: str, seed: int, run: Run, begin: float) -> None:
-    rates = " / ".join(f"{run.rate(variant):.4f}" for variant in run.hits)
+    rates = " / ".join(f"{run.rate(variant):.4f}" for variant in run.ranks)
     sys.stderr.write(f"{name}, seed {seed}: {rates}, {time.monotonic() - begin:.0f} s\n")
     sys.stderr.flush()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dssm_assets_tests.benchmarks.quality", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--data", type=Path, help="folder of the data sets")
     parser.add_argument("--dataset", default="ml-100k", help="folder in it (default: ml-100k)")
     parser.add_argument("--split", default="lastpct-20", help="lastpct-P, loo or temporal-D (default: lastpct-20)")
+    parser.add_argument(
+        "--order",
+        type=Order,
+        choices=list(Order),
+        help="of events at the same second (default: page for loo if known, else drawn)",
+    )
+    parser.add_argument("--sequences", type=Path, metavar="FILE", help="a text file of sequences, in place of --data")
+    parser.add_argument("--train", type=Path, metavar="FILE", help="a text file of training items, in place of --data")
+    parser.add_argument("--test", type=Path, metavar="FILE", help="the text file of held-out items that belongs to --train")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0 (default: 3)")
     parser.add_argument("--models", default=",".join(MODELS), help=f"any of {','.join(MODELS)} (default: all)")
     parser.add_argument("--inner", action="store_true", help="applies the rule twice: the split on which settings are chosen")
@@ -122,15 +201,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the requested models and prints the table."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    folder, models, seeds = given.data / given.dataset, given.models.split(","), range(given.seeds)
+    models, seeds = given.models.split(","), range(given.seeds)
     if unknown := sorted(set(models) - set(MODELS)):
         parser.error(f"--models: expected any of {', '.join(MODELS)}, got {', '.join(unknown)}")
     if given.seeds < 1:
         parser.error(f"--seeds: expected at least 1, got {given.seeds}")
-    if given.ablation is not None:
-        report = ablate(folder, given.dataset, given.split, inner=given.inner, seeds=seeds, only=given.ablation)
-    else:
-        report = compare(folder, given.dataset, given.split, inner=given.inner, seeds=seeds, models=models)
+    if (given.data, given.sequences, given.train).count(None) != 2 or (given.train is None) != (given.test is None):
+        parser.error("expected one of --data DIR, --sequences FILE, and --train FILE with --test FILE")
+    try:
+        if given.data is not None:
+            task = log_task(given.data / given.dataset, given.split, inner=given.inner, order=given.order)
+        else:
+            task = text_task(given.sequences or given.train, given.test, inner=given.inner)
+    except InputError as error:
+        parser.exit(1, f"{error}\n")
+    report = compare(task, seeds, models) if given.ablation is None else ablate(task, seeds, given.ablation)
     sys.stdout.write(f"{report.text()}\n")
     if given.json:
         sys.stdout.write(f"{report.json_line()}\n")

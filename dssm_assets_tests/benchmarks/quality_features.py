@@ -75,8 +75,11 @@ def read_entities(folder: Path) -> Entities:
     return Entities(pq.read_table(folder / "users.parquet"), pq.read_table(folder / "items.parquet"))
 
 
-def user_columns(split: Split, entities: Entities, *, with_id: bool = False) -> list[FeatureColumn]:
-    """Returns the features of the split's users."""
+def user_columns(split: Split, entities: Entities | None, *, with_id: bool = False) -> list[FeatureColumn]:
+    """Returns the features of the split's users; without a table of users at most the id."""
+    own = [identity(USER_ID, len(split.user_ids))] if with_id else []
+    if entities is None:
+        return own
     users = _rows_of(entities.users, "user_id", split.user_ids)
     age = users["age"].fill_null(0).to_numpy().astype(np.int64)
     columns = [
@@ -85,19 +88,29 @@ def user_columns(split: Split, entities: Entities, *, with_id: bool = False) -> 
         _categories("occupation", users["occupation"]),
         _categories("zip3", pc.utf8_slice_codeunits(users["zip_code"], 0, 3)),
     ]
-    return [*columns, *([identity(USER_ID, len(split.user_ids))] if with_id else [])]
+    return [*columns, *own]
 
 
-def item_columns(split: Split, entities: Entities, *, with_counts: bool = True, with_side: bool = True) -> list[FeatureColumn]:
-    """Returns the features of the split's items, the item id first."""
+def item_columns(
+    split: Split, entities: Entities | None, *, with_counts: bool = True, with_recent: bool = True
+) -> list[FeatureColumn]:
+    """Returns the features of the split's items, the item id first.
+
+    Args:
+        split: items and their events.
+        entities: the table of items; None: there is none.
+        with_counts: popularity is a feature.
+        with_recent: so are popularities of the last days; needs counts.
+    """
     columns = [identity(ITEM, len(split.item_ids))]
-    if with_side:
+    if entities is not None:
         items = _rows_of(entities.items, "item_id", split.item_ids)
         year = items["release_year"].fill_null(0).to_numpy().astype(np.int64)
         buckets = np.where(year == 0, 0, np.digitize(year, YEARS) + 1)
         columns += [_genres(items["genres"]), FeatureColumn("year", buckets, None, len(YEARS) + 2)]
     if with_counts:
         columns.append(_buckets(f"{POPULARITY_PREFIX}_ever", np.log(popularity(split) + 1.0)))
+    if with_counts and with_recent:
         columns += [
             _buckets(f"{POPULARITY_PREFIX}_{days}d", np.log(recent_popularity(split, days) + 0.1)) for days in DECAY_DAYS
         ]

@@ -67,7 +67,7 @@ class Tables:
         return TrainData(self.spec, **{name: getattr(self, name) for name in names})
 
 
-def fit_vectors(split: Split, entities: Entities, settings: Settings, seed: int) -> tuple[ByVectors, float]:
+def fit_vectors(split: Split, entities: Entities | None, settings: Settings, seed: int) -> tuple[ByVectors, float]:
     """Returns the vectors of all users and items of the training part, without a prior, and samples per CPU-second."""
     tables = split_tables(split, entities, settings)
     begin = time.process_time()
@@ -94,12 +94,11 @@ def fit_vectors(split: Split, entities: Entities, settings: Settings, seed: int)
     return ByVectors(users, items), speed
 
 
-def split_tables(split: Split, entities: Entities, settings: Settings) -> Tables:
+def split_tables(split: Split, entities: Entities | None, settings: Settings) -> Tables:
     """Returns the training part as the tables of train_samples, samples by time."""
-    user_features = user_columns(split, entities, with_id=settings.with_user_id) if settings.with_side else []
-    if settings.with_user_id and not settings.with_side:
-        user_features = [column for column in user_columns(split, entities, with_id=True) if column.name == USER_ID]
-    item_features = item_columns(split, entities, with_counts=settings.with_counts, with_side=settings.with_side)
+    entities = entities if settings.with_side else None
+    user_features = user_columns(split, entities, with_id=settings.with_user_id)
+    item_features = item_columns(split, entities, with_counts=settings.with_counts, with_recent=settings.is_timed)
     if settings.code_dim:
         item_features.append(identity(CODE, len(split.item_ids)))
     order, bounds = split.by_user()
@@ -114,7 +113,7 @@ def split_tables(split: Split, entities: Entities, settings: Settings) -> Tables
         "history_end": place,
         "weight": _sample_weights(day, settings),
         "event_time_ms": event_ms,
-        "user_row": (split.user + 1).astype(np.int32),
+        "user_row": ((split.user + 1) * bool(user_features)).astype(np.int32),
         "item_row": (split.item + 1).astype(np.int32),
         "day": day.astype(np.int32),
     }

@@ -39,17 +39,29 @@ class Peer:
         needs: the module that must be installed; empty if none.
         fit: split, settings, seed, features -> the fitted recommender and samples per CPU-second.
         is_seeded: whether it depends on the seed.
+        max_items: of more items its memory would be too large; None: any number.
+        needs_side: it reads the tables of users and items.
     """
 
     name: str
     needs: str
-    fit: Callable[[Split, Settings, int, Entities], tuple[Recommender, float]]
+    fit: Callable[[Split, Settings, int, Entities | None], tuple[Recommender, float]]
     is_seeded: bool = True
+    max_items: int | None = None
+    needs_side: bool = False
 
     @property
     def is_installed(self) -> bool:
         """Whether its library can be imported."""
         return not self.needs or importlib.util.find_spec(self.needs) is not None
+
+    def find_obstacle(self, num_items: int, *, has_side: bool) -> str | None:
+        """Returns why it can not be fitted; None: it can."""
+        if not self.is_installed:
+            return f"{self.needs} is not installed"
+        if self.max_items is not None and num_items > self.max_items:
+            return f"{num_items:,} items are more than {self.max_items:,}"
+        return "the data set has no tables of users and items" if self.needs_side and not has_side else None
 
 
 def interactions(split: Split) -> csr_matrix:
@@ -58,7 +70,16 @@ def interactions(split: Split) -> csr_matrix:
     return csr_matrix((ones, (split.user, split.item)), shape=(len(split.user_ids), len(split.item_ids)))
 
 
-def fit_ease(split: Split, settings: Settings, seed: int, entities: Entities) -> tuple[Recommender, float]:
+def fit_popularity(split: Split, settings: Settings, seed: int, entities: Entities | None) -> tuple[Recommender, float]:
+    """Returns the list of the most frequent items, for every user the same."""
+    del settings, seed, entities
+    begin = time.process_time()
+    counts = np.bincount(split.item, minlength=len(split.item_ids)).astype(np.float64)
+    speed = len(split.user) / max(time.process_time() - begin, 1e-9)
+    return ByScores(lambda users: np.broadcast_to(counts, (len(users), len(counts)))), speed
+
+
+def fit_ease(split: Split, settings: Settings, seed: int, entities: Entities | None) -> tuple[Recommender, float]:
     """Returns EASE (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data", equation 8)."""
     del seed, entities
     begin = time.process_time()
@@ -76,7 +97,7 @@ def fit_ease(split: Split, settings: Settings, seed: int, entities: Entities) ->
     return ByScores(score), speed
 
 
-def fit_als(split: Split, settings: Settings, seed: int, entities: Entities) -> tuple[Recommender, float]:
+def fit_als(split: Split, settings: Settings, seed: int, entities: Entities | None) -> tuple[Recommender, float]:
     """Returns implicit's alternating least squares (Hu, Koren and Volinsky 2008)."""
     del entities
     from implicit.als import AlternatingLeastSquares
@@ -89,7 +110,8 @@ def fit_als(split: Split, settings: Settings, seed: int, entities: Entities) -> 
 
 
 PEERS = (
-    Peer("ease", "", fit_ease, is_seeded=False),
+    Peer("popularity", "", fit_popularity, is_seeded=False),
+    Peer("ease", "", fit_ease, is_seeded=False, max_items=12_500),
     Peer("als", "implicit", fit_als),
-    Peer("rectools", "rectools", fit_rectools),
+    Peer("rectools", "rectools", fit_rectools, needs_side=True),
 )

@@ -23,7 +23,7 @@ from dssm_assets_tests.benchmarks.quality_scores import ByVectors, Recommender
 from dssm_assets_tests.benchmarks.quality_splits import Split
 
 
-def fit_rectools(split: Split, settings: dict[str, Any], seed: int, entities: Entities) -> tuple[Recommender, float]:
+def fit_rectools(split: Split, settings: dict[str, Any], seed: int, entities: Entities | None) -> tuple[Recommender, float]:
     """Returns the fitted vectors, and triplets per CPU-second."""
     import torch
 
@@ -46,7 +46,7 @@ def fit_rectools(split: Split, settings: dict[str, Any], seed: int, entities: En
     return ByVectors(user_vectors[user_place], item_vectors[item_place], Metric.L2), speed
 
 
-def _dataset(split: Split, entities: Entities) -> Any:
+def _dataset(split: Split, entities: Entities | None) -> Any:
     import pandas as pd
     from rectools import Columns
     from rectools.dataset import Dataset

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dssm_assets_tests.benchmarks.quality_metrics import PUBLISHED, metric_names
 from dssm_assets_tests.benchmarks.quality_scores import FILTERED, UNFILTERED
 
 OURS = "dssm-assets"
@@ -28,6 +29,8 @@ class Report:
         models: name -> summary, in the order of the table.
         settings: by name.
         missing: name -> reason.
+        order: what says which of two events at the same second came first; empty: nothing does.
+        cut_offs: k of Recall@k and NDCG@k, which the summaries hold; empty: they do not.
     """
 
     dataset: str
@@ -38,6 +41,13 @@ class Report:
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    order: str = ""
+    cut_offs: tuple[int, ...] = ()
+
+    @property
+    def metrics(self) -> list[str]:
+        """Returns the names of the means over users."""
+        return metric_names(self.split, self.cut_offs) if self.cut_offs else []
 
     def json_line(self) -> str:
         """Returns the report as one line of JSON: the models by name, and how they were run."""
@@ -49,16 +59,32 @@ class Report:
             "seeds": self.seeds,
             "settings": self.settings,
             "missing": self.missing,
+            "order": self.order,
         }
-        return json.dumps({**self.models, **about})
+        return json.dumps({**{name: self._named(found) for name, found in self.models.items()}, **about})
 
     def text(self) -> str:
         """Returns the report as a heading and a Markdown table."""
         sizes = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in self.facts.items())
         inner = " (inner: to choose settings on)" if self.is_inner else ""
-        heading = f"{self.dataset}, {self.split}{inner}: {sizes}; seeds {', '.join(map(str, self.seeds))}"
+        order = f"; events of one second as {self.order}" if self.order else ""
+        heading = f"{self.dataset}, {self.split}{inner}: {sizes}{order}; seeds {', '.join(map(str, self.seeds))}"
         absent = [f"{name}: {why}" for name, why in self.missing.items()]
-        return "\n".join([heading, "", *table(self.models), *(["", *absent] if absent else [])])
+        means = ["", *self._means_table()] if self.cut_offs else []
+        return "\n".join([heading, "", *table(self.models), *means, *(["", *absent] if absent else [])])
+
+    def _named(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a summary whose means have names."""
+        return {**found, "means": dict(zip(self.metrics, found["means"], strict=True))} if "means" in found else dict(found)
+
+    def _means_table(self) -> list[str]:
+        """Returns the means over users as a Markdown table, published ones last."""
+        lines = [f"| seen items left out | {' | '.join(self.metrics)} |", f"|---|{'---|' * len(self.metrics)}"]
+        published = {} if self.is_inner else PUBLISHED.get((self.dataset, self.split), {})
+        rows = {name: self._named(found)["means"] for name, found in self.models.items()}
+        for name, row in [*rows.items(), *((f"published: {name}", row) for name, row in published.items())]:
+            lines.append(f"| {name} | {' | '.join(f'{row[key]:.4f}' if key in row else '' for key in self.metrics)} |")
+        return lines
 
 
 def table(models: Mapping[str, Mapping[str, Any]], first: str = "model") -> list[str]:

@@ -4,7 +4,8 @@
 
 Candidates are all items of the training part, found exactly. Filtered: without items that the user interacted with in the training part. Unfiltered: with them.
 
-Belongs here: lists from vectors or scores, hit rates, their error and spread. Does not belong here: the recommenders.
+Belongs here: lists from vectors or scores, ranks, hit rates, their error and spread. Does not belong here: the recommenders,
+means over users (`quality_metrics.py`).
 
 Shapes: V users with truth, U users, I items, D vector width, K length of the lists, S seeds.
 """
@@ -23,6 +24,7 @@ from dssm_assets.core.evaluation.hits import hit_ranks
 from dssm_assets.core.evaluation.rates import resampled_sums
 from dssm_assets.core.retrieval.exact import top_k, top_k_scores
 from dssm_assets.core.retrieval.vectors import Metric
+from dssm_assets_tests.benchmarks.quality_metrics import ndcg_at, recall_at
 from dssm_assets_tests.benchmarks.quality_splits import Ints, Split
 
 K = 200
@@ -71,35 +73,46 @@ class ByScores:
 
 @dataclass(frozen=True)
 class Run:
-    """One seed of one recommender: hits of every user in both variants, and the speed of its training."""
+    """One seed of one recommender: the rank of every truth pair in both variants, and the speed of its training."""
 
-    hits: dict[str, Ints]
-    truth: Ints
+    ranks: dict[str, Ints]
+    """Variant -> place of each truth pair in its user's list, K if it is missing [P]."""
+    split: Split
     samples_per_cpu_s: float
+
+    def hits(self, variant: str) -> Ints:
+        """Returns the hits of every user among the first K [V]."""
+        is_hit = self.ranks[variant] < K
+        return np.bincount(self.split.truth_row[is_hit], minlength=len(self.split.eval_users))
 
     def rate(self, variant: str) -> float:
         """Returns hit_rate@200."""
-        return float(self.hits[variant].sum() / self.truth.sum())
+        return float(self.hits(variant).sum() / self.split.truth_counts().sum())
 
     def error(self, variant: str) -> float:
         """Returns the standard error of the rate: its standard deviation over resampled users."""
-        sums = resampled_sums(np.stack([self.hits[variant], self.truth], axis=1), RESAMPLES, seed=0)
+        counts = np.stack([self.hits(variant), self.split.truth_counts()], axis=1)
+        sums = resampled_sums(counts, RESAMPLES, seed=0)
         return float((sums[:, 0] / sums[:, 1]).std())
+
+    def means(self, ks: Sequence[int]) -> list[float]:
+        """Returns Recall@k of every k, then NDCG@k of every k, seen items left out."""
+        of_run = (self.ranks[FILTERED], self.split.truth_row, self.split.truth_totals)
+        return [metric(*of_run, k, self.split.lost_users) for metric in (recall_at, ndcg_at) for k in ks]
 
 
 def scored(recommender: Recommender, split: Split, samples_per_cpu_s: float) -> Run:
-    """Returns the hits of a fitted recommender on a split."""
-    seen = split.seen()
-    hits = {}
-    for variant, excluded in ((FILTERED, seen), (UNFILTERED, None)):
+    """Returns the ranks that a fitted recommender gives the truth of a split."""
+    ranks = {}
+    for variant, excluded in ((FILTERED, split.seen()), (UNFILTERED, None)):
         lists = recommender.lists(split.eval_users, K, excluded)
-        is_hit = hit_ranks(lists, split.truth_row, split.truth_item) < K
-        hits[variant] = np.bincount(split.truth_row[is_hit], minlength=len(split.eval_users))
-    return Run(hits, split.truth_counts(), samples_per_cpu_s)
+        found = hit_ranks(lists, split.truth_row, split.truth_item)
+        ranks[variant] = np.where(found < lists.shape[1], found, K)  # a corpus below K has shorter lists
+    return Run(ranks, split, samples_per_cpu_s)
 
 
-def summary(runs: Sequence[Run], *, is_seeded: bool = True) -> dict[str, Any]:
-    """Returns the mean over seeds, in the form of the JSON line.
+def summary(runs: Sequence[Run], *, is_seeded: bool = True, ks: Sequence[int] = ()) -> dict[str, Any]:
+    """Returns the mean over seeds, in the form of the JSON line; with `ks` also Recall@k and NDCG@k.
 
     sd is the spread over seeds, None where one seed of a seeded recommender ran, 0 where the seed plays no part; se is the
     error that other users would make, mean over seeds.
@@ -113,5 +126,7 @@ def summary(runs: Sequence[Run], *, is_seeded: bool = True) -> dict[str, Any]:
             "sd": spread if is_seeded else 0.0,
             "se": float(np.mean([run.error(variant) for run in runs])),
         }
+    if ks:
+        found["means"] = np.mean([run.means(ks) for run in runs], axis=0).tolist()
     found["samples_per_cpu_s"] = float(np.mean([run.samples_per_cpu_s for run in runs]))
     return found

@@ -36,6 +36,7 @@ class Settings:
         with_user_id: the user id is a feature.
         with_side: gender, age, occupation, zip; genres, year.
         with_counts: an item's popularity is a feature of it.
+        is_timed: events have times; without, popularity is that of all events only.
         id_dim: width of item and user embeddings.
         side_dim: width of the others.
         code_dim: width of the frozen embedding (`model.frozen_embedding`); 0: none.
@@ -48,6 +49,7 @@ class Settings:
     with_user_id: bool = True
     with_side: bool = True
     with_counts: bool = True
+    is_timed: bool = True
     id_dim: int = 64
     side_dim: int = 16
     code_dim: int = 0
@@ -200,7 +202,7 @@ def chosen(dataset: str, split: str) -> Settings:
 def peer_settings(name: str, dataset: str, split: str) -> dict[str, Any]:
     """Returns the settings of a peer: of this split, else of the data set, else those of ML-100K."""
     of_split = _PEERS_OF_SPLIT.get((dataset, split), {})
-    return of_split.get(name) or _PEERS.get(dataset, _PEERS["ml-100k"])[name]
+    return of_split.get(name) or _PEERS.get(dataset, _PEERS["ml-100k"]).get(name, {})
 
 
 def ablations(settings: Settings) -> dict[str, Settings]:

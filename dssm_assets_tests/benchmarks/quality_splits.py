@@ -4,8 +4,10 @@
     loo          of each user with three items or more the last one
     temporal-D   the last D days of the whole log
 
-Positives are all events, one per user and item, the first kept; of a user's events at the same second a seeded draw says
-which came first, so that no order of ids leaks. The universe is the users and items of the training part: truth of others
+Positives are all events, one per user and item, the first kept. Of a user's events at the same second a seeded draw says
+which came first, so that no order of ids leaks (`drawn`); or the log's column seq_pos does, the order in which the user rated
+(`page`). Published results of leave-one-out on MovieLens-1M use the order of the page: there the draw gives a fifth of the users
+another target. The universe is the users and items of the training part: truth of others
 is left out, and counted. `inner` applies the rule twice: the held-out part of the training part, to choose settings on.
 
 Belongs here: reading the log and the rules. Does not belong here: features of users and items (`quality_features.py`) and
@@ -17,6 +19,7 @@ Shapes: E events, U users, I items, V users with truth, P truth pairs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,17 @@ Ints = npt.NDArray[np.int64]
 TIE_SEED = 20240101
 """Of the draw among events of one second; peers that are compared under these splits use the same."""
 SECONDS_PER_DAY = 86_400
+PLACE = "seq_pos"
+"""Column of a log with each event's exact place among its user's events."""
+
+
+class Order(StrEnum):
+    """What says which of a user's events at the same second came first."""
+
+    DRAWN = "drawn"
+    """A seeded draw."""
+    PAGE = "page"
+    """The column seq_pos."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,9 @@ class Split:
         truth_row: place in eval_users of each truth pair's user, ascending [P].
         truth_item: item of each truth pair [P].
         dropped_pairs: held-out pairs whose user or item the training part does not know.
+        truth_totals: held-out items of each user with truth, with those that the training part does not know [V].
+        lost_users: users with held-out items, none of which the training part knows.
+        repeated_pairs: truth pairs that the training part holds too.
     """
 
     user_ids: Ints
@@ -70,6 +87,9 @@ class Split:
     truth_row: Ints
     truth_item: Ints
     dropped_pairs: int
+    truth_totals: Ints
+    lost_users: int = 0
+    repeated_pairs: int = 0
 
     def by_user(self) -> tuple[Ints, Ints]:
         """Returns the training events' numbers by (user, time) [E], and where each user's begin and end [U + 1]."""
@@ -94,28 +114,39 @@ class Split:
             "eval_users": len(self.eval_users),
             "eval_pairs": len(self.truth_row),
             "dropped_pairs": self.dropped_pairs,
+            **({"repeated_pairs": self.repeated_pairs} if self.repeated_pairs else {}),
         }
 
 
-def read_split(folder: Path, rule: str, *, inner: bool = False) -> Split:
+def default_order(folder: Path, rule: str) -> Order:
+    """Returns page for leave-one-out of a log that has seq_pos, as published, else drawn."""
+    has_place = PLACE in pq.read_schema(folder / "behavior.parquet").names
+    return Order.PAGE if rule == "loo" and has_place else Order.DRAWN
+
+
+def read_split(folder: Path, rule: str, *, inner: bool = False, order: Order | None = None) -> Split:
     """Returns the split of behavior.parquet (user_id, item_id, event_time in seconds) in a folder.
 
     Args:
         folder: holds behavior.parquet.
         rule: lastpct-P, loo or temporal-D.
         inner: apply the rule once more to the training part.
+        order: of events at the same second; None: `default_order`.
 
     Raises:
         ValueError: the rule is none of these.
     """
-    table = pq.read_table(folder / "behavior.parquet", columns=["user_id", "item_id", "event_time"])
-    columns = (table.column(name).to_numpy().astype(np.int64) for name in ("user_id", "item_id", "event_time"))
+    order = order or default_order(folder, rule)
+    names = ["user_id", "item_id", "event_time", *([PLACE] if order is Order.PAGE else [])]
+    table = pq.read_table(folder / "behavior.parquet", columns=names)
+    columns = (table.column(name).to_numpy().astype(np.int64) for name in names)
     return cut(distinct_log(*columns), rule, inner=inner)
 
 
-def distinct_log(user_id: Ints, item_id: Ints, time_s: Ints) -> Log:
-    """Returns the first event of every (user, item), in time order."""
-    order = np.lexsort((np.random.default_rng(TIE_SEED).random(len(time_s)), time_s))
+def distinct_log(user_id: Ints, item_id: Ints, time_s: Ints, place: Ints | None = None) -> Log:
+    """Returns the first event of every (user, item), in time order; at the same second by place, without places as drawn."""
+    ties = np.random.default_rng(TIE_SEED).random(len(time_s)) if place is None else place
+    order = np.lexsort((ties, time_s))
     log = Log(user_id[order], item_id[order], time_s[order])
     _, first = np.unique(np.stack([log.user_id, log.item_id]), axis=1, return_index=True)
     is_first = np.zeros(len(order), np.bool_)
@@ -138,8 +169,20 @@ def cut(log: Log, rule: str, *, inner: bool = False) -> Split:
     order = np.argsort(truth_user, kind="stable")
     eval_users, truth_row = np.unique(truth_user[order], return_inverse=True)
     truth_item = np.searchsorted(item_ids, truth.item_id)[order]
-    dropped = len(known) - int(known.sum())
-    return Split(user_ids, item_ids, user, item, train.time_s, eval_users, truth_row, truth_item, dropped)
+    of_truth = np.searchsorted(user_ids[eval_users], test.user_id[np.isin(test.user_id, user_ids[eval_users])])
+    return Split(
+        user_ids=user_ids,
+        item_ids=item_ids,
+        user=user,
+        item=item,
+        time_s=train.time_s,
+        eval_users=eval_users,
+        truth_row=truth_row,
+        truth_item=truth_item,
+        dropped_pairs=len(known) - int(known.sum()),
+        truth_totals=np.bincount(of_truth, minlength=len(eval_users)),
+        lost_users=len(np.unique(test.user_id)) - len(eval_users),
+    )
 
 
 def held_out_events(log: Log, rule: str) -> npt.NDArray[np.bool_]:

@@ -30,15 +30,20 @@ def test_rates_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = np.array([[5.0, 4.0, 3.0, 2.0, 1.0], [0.0, 1.0, 2.0, 0.5, 1.5]])
     run = scored(ByScores(lambda users: scores[users]), split, 7.0)
     # Filtered leaves items 3 and 4 to both: 3 of 3. Unfiltered: user 0 gets 0 and 1, user 1 gets 2 and 4: 0 of 3.
-    assert run.hits["filtered"].tolist() == [2, 1]
-    assert run.hits["unfiltered"].tolist() == [0, 0]
+    assert run.hits("filtered").tolist() == [2, 1]
+    assert run.hits("unfiltered").tolist() == [0, 0]
     assert (run.rate("filtered"), run.rate("unfiltered")) == (1.0, 0.0)
 
 
 def test_summary_by_hand() -> None:
-    truth = np.array([2, 2, 2, 2])
+    # Users 0 to 3 had item 0, and items 1 and 2 are held out of each.
+    rows = [(user, item, item * SECONDS_PER_DAY) for user in range(4) for item in range(3)]
+    split = _split([*rows, (4, 1, 0), (5, 2, 0)], "lastpct-67")
+    assert split.truth_row.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    missed = np.full(8, 200)
     runs = [
-        Run({"filtered": np.array(h), "unfiltered": np.zeros(4, np.int64)}, truth, 5.0) for h in ([2, 0, 2, 0], [2, 2, 2, 0])
+        Run({"filtered": np.where(np.repeat(hits, 2), 0, 200), "unfiltered": missed}, split, 5.0)
+        for hits in ([1, 0, 1, 0], [1, 1, 1, 0])
     ]
     found = summary(runs)
     # Rates 4 / 8 and 6 / 8: mean .625, standard deviation of a sample of two sqrt(2) / 8 = .1768.

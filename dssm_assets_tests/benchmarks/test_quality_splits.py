@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, TIE_SEED, Log, Split, cut, distinct_log
+from dssm_assets_tests.benchmarks.quality_splits import (
+    SECONDS_PER_DAY,
+    TIE_SEED,
+    Log,
+    Order,
+    Split,
+    cut,
+    default_order,
+    distinct_log,
+    read_split,
+)
 
 DAY = SECONDS_PER_DAY
 ROWS = [
@@ -41,6 +55,29 @@ def test_repeated_interactions_count_once_and_the_first_stays() -> None:
     assert log.user_id.tolist() == [1, 1, 2, 1, 1, 1, 2, 3]
     assert log.item_id.tolist() == [10, 11, 14, 12, 13, 14, 20, 11]
     assert log.time_s[0] == DAY
+
+
+def test_order_of_the_page_breaks_ties_and_the_draw_does_not() -> None:
+    users, times = np.zeros(40, np.int64), np.zeros(40, np.int64)
+    items, places = np.arange(40), np.arange(40)[::-1].copy()
+    assert distinct_log(users, items, times, places).item_id.tolist() == list(range(39, -1, -1))
+    drawn = distinct_log(users, items, times).item_id.tolist()
+    assert sorted(drawn) == list(range(40)) and drawn not in (list(range(40)), list(range(39, -1, -1)))
+
+
+def test_leave_one_out_follows_the_page_where_it_is_known(tmp_path: Path) -> None:
+    columns = {"user_id": [1, 1, 1, 2], "item_id": [5, 6, 7, 5], "event_time": [0, 0, 0, 0]}
+    write_behavior(columns, tmp_path / "drawn" / "behavior.parquet")
+    write_behavior(columns | {"seq_pos": [2, 0, 1, 0]}, tmp_path / "page" / "behavior.parquet")
+    assert default_order(tmp_path / "drawn", "loo") is Order.DRAWN
+    assert default_order(tmp_path / "page", "lastpct-20") is Order.DRAWN
+    split = read_split(tmp_path / "page", "loo")
+    assert _truth(split) == [(1, 5)]
+
+
+def write_behavior(columns: dict[str, list[int]], path: Path) -> None:
+    path.parent.mkdir()
+    pq.write_table(pa.table(columns), path)
 
 
 def test_last_percent_holds_out_at_least_one_of_two_or_more() -> None:

@@ -1,0 +1,101 @@
+"""The fixed settings of text files without times and side features: `sequences` (leave one out) and `pair` (train and test).
+
+They are the same for every file; what depends on its size follows from rules below. They were chosen on files that are derived
+from the data sets of the other splits (`docs/recall_experiments.md`), on their inner splits.
+
+Belongs here: values and rules. Does not belong here: settings of MovieLens (`quality_settings.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from dssm_assets.core.config.model import History, Model, Norm, Pooling, PoolingKind
+from dssm_assets.core.config.training import EmbeddingOptimiser, SvdInit, Training
+from dssm_assets_tests.benchmarks.quality_features import CODE
+from dssm_assets_tests.benchmarks.quality_settings import Settings
+
+LOO, PAIR = "loo", "pair"
+CHOSEN_ON: Final = "inner splits of files derived from MovieLens, Online Retail and Complete Journey"
+EASE_L2: Final = 500.0
+
+
+def text_settings(rule: str, num_events: int) -> Settings:
+    """Returns the settings of a rule, loo or pair, for a training part with this many events."""
+    return _sequences(num_events) if rule == LOO else _pair(num_events)
+
+
+def text_peer_settings(name: str) -> dict[str, Any]:
+    """Returns the settings of a peer."""
+    known: dict[str, dict[str, Any]] = {
+        "ease": {"l2": EASE_L2},
+        "als": {"factors": 64, "alpha": 5.0, "regularization": 10.0, "iterations": 15},
+    }
+    return known.get(name, {})
+
+
+def _sequences(num_events: int) -> Settings:
+    model = {
+        "output_dim": 128,
+        "hidden_units": [128],
+        "norm": Norm.NONE,
+        "dropout": 0.1,
+        "skip": True,
+        "embedding_dropout": 0.2,
+        "temperature": 0.1,
+        "history_length": 200,
+        "min_history": 1,
+        "poolings": [
+            Pooling(kind=PoolingKind.RECENCY, length=50, scale=1.0),
+            Pooling(kind=PoolingKind.RECENCY, length=50, scale=4.0),
+            Pooling(kind=PoolingKind.ROOT, length=200),
+        ],
+        "num_sample": 0,
+    }
+    return _settings(model, num_events, epochs=20, code_dim=0, codes=None)
+
+
+def _pair(num_events: int) -> Settings:
+    model = {
+        "output_dim": 256,
+        "frozen_embedding": CODE,
+        "frozen_in_loss": False,
+        "hidden_units": [128],
+        "norm": Norm.NONE,
+        "dropout": 0.1,
+        "skip": True,
+        "embedding_dropout": 0.2,
+        "temperature": 0.1,
+        "history": History.LEAVE_ONE_OUT,
+        "history_length": 5000,
+        "min_history": 1,
+        "poolings": [Pooling(kind=PoolingKind.ROOT, length=5000), Pooling(kind=PoolingKind.MEAN, length=5000)],
+        "num_sample": 0,
+    }
+    codes = SvdInit(embedding=CODE, scale=5.0, ridge=100.0, popularity_exponent=0.25)
+    return _settings(model, num_events, epochs=10, code_dim=128, codes=codes)
+
+
+def _settings(model: dict[str, Any], num_events: int, *, epochs: int, code_dim: int, codes: SvdInit | None) -> Settings:
+    training = Training(
+        epochs=epochs,
+        batch_size=512,
+        learning_rate=2e-3,
+        embedding_optimiser=EmbeddingOptimiser.ADAM,
+        embedding_learning_rate=2e-3,
+        warmup_frac=0.0,
+        final_learning_rate_frac=1.0,
+        weight_average=0.998,
+        checkpoint_minutes=None,
+        svd_init=codes,
+        num_threads=1,
+    )
+    return Settings(
+        Model(**model),
+        training,
+        with_user_id=False,
+        with_side=False,
+        is_timed=False,
+        code_dim=code_dim,
+        chosen_on=CHOSEN_ON,
+    )

@@ -1,0 +1,134 @@
+"""Splits and metrics of text files, by hand; the command on both kinds of files."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dssm_assets_tests.benchmarks import quality
+from dssm_assets_tests.benchmarks.quality_metrics import ndcg_at, recall_at
+from dssm_assets_tests.benchmarks.quality_settings import Settings
+from dssm_assets_tests.benchmarks.quality_splits import Split
+from dssm_assets_tests.benchmarks.quality_text_settings import text_settings
+from dssm_assets_tests.benchmarks.quality_texts import read_pair_split, read_sequence_split
+
+
+def _file(folder: Path, name: str, *lines: str) -> Path:
+    path = folder / name
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def _truth(split: Split) -> list[tuple[int, int]]:
+    return list(zip(split.eval_users[split.truth_row].tolist(), split.item_ids[split.truth_item].tolist(), strict=True))
+
+
+def test_the_last_item_of_three_or_more_is_held_out(tmp_path: Path) -> None:
+    # Codes of items are in the order of the file: a 0, b 1, c 2, d 3. User v has two and trains; item d is unknown to the
+    # training part; w ends with an item it had before.
+    split = read_sequence_split(_file(tmp_path, "x.txt", "u a b c", "v c a", "x a b d", "w b c b"))
+    assert split.user.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert split.item_ids[split.item].tolist() == [0, 1, 2, 0, 0, 1, 1, 2]
+    assert split.time_s.tolist() == [0, 1] * 4
+    assert _truth(split) == [(0, 2), (3, 1)]
+    assert (split.dropped_pairs, split.lost_users, split.repeated_pairs) == (1, 1, 1)
+    assert split.truth_totals.tolist() == [1, 1]
+
+
+def test_the_inner_split_holds_out_once_more(tmp_path: Path) -> None:
+    split = read_sequence_split(_file(tmp_path, "x.txt", "u a b c d", "v c b a"), inner=True)
+    # Of u the rest is a b c, so c; of v two are left.
+    assert _truth(split) == [(0, 2)]
+
+
+def test_pair_of_files(tmp_path: Path) -> None:
+    train = _file(tmp_path, "train.txt", "1 10 11 12", "2 10", "3 12")
+    test = _file(tmp_path, "test.txt", "2 11 99 12", "1 13", "3", "4 10")
+    split = read_pair_split(train, test)
+    # Of user 2 items 11 and 12 can be hit of three; users 1 and 4 can not be hit at all; user 3 has nothing held out.
+    assert split.eval_users.tolist() == [1]
+    assert split.truth_totals.tolist() == [3]
+    assert len(split.truth_item) == 2
+    assert split.lost_users == 2
+
+
+def test_the_inner_part_of_a_pair_is_a_fifth_of_every_user(tmp_path: Path) -> None:
+    lines = [f"{user} {' '.join(map(str, range(10)))}" for user in range(4)]
+    train = _file(tmp_path, "train.txt", *lines, "9 1 2 3", "8 4")
+    split = read_pair_split(train, _file(tmp_path, "test.txt", "1 44"), inner=True)
+    assert split.truth_counts().tolist() == [2, 2, 2, 2, 1]  # a fifth of 10, at least one of 3, none of a single one
+    assert len(split.user) == 4 * 8 + 2 + 1
+
+
+def test_recall_and_ndcg_by_hand() -> None:
+    # User 0: two items, at ranks 0 and 7. User 1: one, at rank 3. k = 5.
+    ranks, rows, totals = np.array([0, 7, 3]), np.array([0, 0, 1]), np.array([2, 1])
+    assert recall_at(ranks, rows, totals, 5) == 0.75
+    first, second = 1 / (1 + 1 / math.log2(3)), 1 / math.log2(5)
+    assert ndcg_at(ranks, rows, totals, 5) == pytest.approx((first + second) / 2)
+    assert recall_at(ranks, rows, totals, 5, lost_users=2) == 0.375
+    assert ndcg_at(ranks, rows, np.array([7, 1]), 1) == 0.5  # the best list of one item has one hit, whatever the total
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    def quick(rule: str, num_events: int) -> Settings:
+        settings = replace(text_settings(rule, num_events), id_dim=8)
+        if settings.code_dim:
+            settings = replace(settings, code_dim=8)
+        dims = {"output_dim": 16 + settings.code_dim, "hidden_units": [16]}
+        return settings.with_model(**dims).with_training(batch_size=64, learning_rate=0.02, embedding_learning_rate=0.02)
+
+    monkeypatch.setattr(quality, "text_settings", quick)
+
+
+def _groups(count: int, items: int) -> list[str]:
+    """Lines of users in two groups; each group has its own ten items and takes them around a circle."""
+    rng = np.random.default_rng(1)
+    starts = rng.integers(0, 10, count)
+    return [f"{u} {' '.join(str(10 * (u % 2) + (start + i) % 10) for i in range(items))}" for u, start in enumerate(starts)]
+
+
+@pytest.mark.usefixtures("small")
+def test_the_command_learns_an_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _file(tmp_path, "circle.txt", *_groups(120, 6))
+    quality.main(["--sequences", str(path), "--seeds", "1", "--models", "ours,popularity,rectools", "--json"])
+    *text, last = capsys.readouterr().out.splitlines()
+    report = json.loads(last)
+    assert report["dataset"] == "circle"
+    # The next item of the circle is the only right one of 15 that are not seen, or of 5 of the own group.
+    assert report["dssm-assets"]["means"]["NDCG@10"] > 0.8
+    assert report["popularity"]["means"]["NDCG@10"] < 0.6
+    assert report["missing"].keys() == {"rectools"}
+    assert any(line.startswith("| seen items left out | HR@10 |") for line in text)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_command_runs_a_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    own = [10 * (user % 2) + rng.permutation(10) for user in range(60)]
+    train = _file(tmp_path, "train.txt", *(f"{u} {' '.join(map(str, items[:6]))}" for u, items in enumerate(own)))
+    test = _file(tmp_path, "test.txt", *(f"{u} {' '.join(map(str, items[6:]))}" for u, items in enumerate(own)))
+    quality.main(["--train", str(train), "--test", str(test), "--seeds", "1", "--models", "ours,ease", "--json"])
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    # 14 items are left, 4 of which are right, and first if the group is known; the test is NDCG, for 20 is all of them.
+    assert report["dssm-assets"]["means"]["NDCG@20"] > 0.95
+    assert report["ease"]["means"]["Recall@20"] == 1.0
+
+
+@pytest.mark.parametrize("given", [[], ["--sequences", "a", "--data", "b"], ["--train", "a"], ["--test", "a"]])
+def test_exactly_one_source_is_needed(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        quality.main(given)
+    assert "expected one of" in capsys.readouterr().err
+
+
+def test_bad_lines_end_the_command_with_their_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        quality.main(["--sequences", str(_file(tmp_path, "x.txt", "1 2 3 4", "1 5"))])
+    assert "line       2" in capsys.readouterr().err
