@@ -11,7 +11,7 @@ too, as in the stored vectors, which are computed without a context; with its in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays import ragged
-from dssm_assets.core.arrays.bags import Bags
+from dssm_assets.core.config.model import PoolingKind
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.features import requests
 from dssm_assets.core.features.expressions import SEQUENCE, Kind
@@ -27,7 +27,7 @@ from dssm_assets.core.features.generator import FeatureGenerator, input_columns
 from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.poolings.registry import make_pooling
-from dssm_assets.core.models.tower_input import SideReader, TowerInput
+from dssm_assets.core.models.tower_input import HistoryInput, SideReader, TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.statistics.bucketizer import Bucketizer
@@ -91,8 +91,7 @@ class RequestEncoder:
             faults += error.faults
         if self._has_history:
             try:
-                bags, is_empty = self._encode_history({**inputs.features, **inputs.history})
-                rows = replace(rows, bags=rows.bags + bags, is_empty_history=is_empty)
+                rows = self._encode_history({**inputs.features, **inputs.history}).join(rows)
             except InputError as error:
                 faults += error.faults
         if faults:
@@ -115,7 +114,7 @@ class RequestEncoder:
         indices = self._indexed_features.to_indices(pa.table(columns), "request")
         return SideReader(pa.table(indices), "request", self._features).read(_ONE_ROW)
 
-    def _encode_history(self, request: Mapping[str, Any]) -> tuple[tuple[Bags, ...], Any]:
+    def _encode_history(self, request: Mapping[str, Any]) -> HistoryInput:
         features = self._generator.spec.sequence_features
         times = request.get(col.EVENT_TIMES_MS)
         filled = _fill_history(request, features)
@@ -137,10 +136,13 @@ class RequestEncoder:
     def _timestamps(self, times: Any, length: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         where = f"request, input {col.EVENT_TIMES_MS}"
         if times is None:
-            aged = [view.pooling.half_life_days for view in self._spec.history_views if make_pooling(view.pooling).needs_times]
-            if length and aged:
-                half_life = f"{aged[0]:g} days"
-                expected = f"the time of each item, since an item's weight halves every {half_life}"
+            timed = [view.pooling for view in self._spec.history_views if make_pooling(view.pooling).needs_times]
+            if length and timed:
+                half_life = timed[0].half_life_days
+                reason = "the user tower reads the time between items"
+                if half_life is not None and timed[0].kind is not PoolingKind.SEQUENCE:
+                    reason = f"an item's weight halves every {half_life:g} days"
+                expected = f"the time of each item, since {reason}"
                 raise InputError(Fault(where, expected, "nothing", "send unix milliseconds, oldest first"))
             return np.zeros(length, np.int64)
         try:

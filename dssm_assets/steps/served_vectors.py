@@ -269,8 +269,7 @@ def _golden_users(table: pa.Table, events: pa.Table, spec: TowerSpec, seed: int)
     own = SideReader(features, "golden users", spec.features_of(TowerSide.USER, TowerSide.CONTEXT)).read(
         np.arange(table.num_rows)
     )
-    bags, is_empty = HistoryReader(events, spec).read(starts, ends)
-    return TowerInput(own.singles, own.bags + bags, is_empty)
+    return HistoryReader(events, spec).read(starts, ends).join(own)
 
 
 class _RowPicker:

@@ -13,9 +13,11 @@ from dssm_assets.core.training.resume.checkpoints import read_state
 from dssm_assets_tests.steps.fit_jobs import EVERY_STEP, run, run_and_kill, write_job
 
 ALL: dict[str, Any] = {"dropout": 0.2, "queue_batches": 2, "norm": "batch", "learn_temperature": True, "embedding_dropout": 0.1}
+SEQUENCE: dict[str, Any] = {"poolings": [{"kind": "sequence", "length": 5, "dropout": 0.3}, {}], "queue_batches": 2}
 CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, int]] = [
     ("the defaults, inside an epoch", {}, {}, "fit", 7),
     ("every kind of state", ALL, {"embedding_optimiser": "adam", "weight_average": 0.9}, "fit", 8),
+    ("encoders of shared windows", SEQUENCE, {"group_users": True, "weight_average": 0.9}, "fit", 8),
     ("in the search", {**ALL, "prior": True}, {"validation_days": 1, "weight_average": 0.9, "epochs": 3}, "search", 7),
     ("after the search", {"prior": True}, {"validation_days": 1, "weight_average": 0.9}, "fit", 2),
     ("the last of an epoch, without refit", {}, {"validation_days": 1, "refit": False, "epochs": 3}, "search", 9),

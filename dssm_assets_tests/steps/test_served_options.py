@@ -23,6 +23,7 @@ CHANGES = {
             {"kind": "attention", "length": 6},
             {"kind": "root", "length": 9, "half_life_days": 2.0, "sqrt_repeats": True},
             {"kind": "recency", "scale": 1.5},
+            {"kind": "sequence", "length": 7, "num_blocks": 1},
         ],
         "num_interests": INTERESTS,
         "prior": True,
@@ -31,7 +32,7 @@ CHANGES = {
         "embedding_dropout": 0.2,
         "learn_temperature": True,
     },
-    "training": {"epochs": 3, "validation_days": 1},
+    "training": {"epochs": 3, "validation_days": 1, "group_users": True},
 }
 
 

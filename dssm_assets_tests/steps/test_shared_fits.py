@@ -24,6 +24,7 @@ QUIET = {"dropout": 0.0}
 """Dropout is drawn by each process for its own rows, so it differs from that of one process."""
 SLOW = {"learning_rate": 1e-4, "batch_size": 54, "epochs": 2}
 """A bias before a batch norm has no gradient but rounding, which Adam makes steps of: they stay small at this rate."""
+WINDOWS = {"poolings": [{"kind": "sequence", "length": 5, "dropout": 0.0}, {"kind": "mean"}]}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "a last batch of one sample": ({}, {}),
     "batch norm": ({"norm": "batch"}, SLOW),
@@ -33,6 +34,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "known positives, no merged columns": ({"user_positive_mask": True, "loss": "sigmoid"}, {}),
     "sampled negatives alone": ({"in_batch": False, "num_sample": 6}, {}),
     "hard negatives": ({"sampler": "hard", "num_hard_sample": 20, "user_positive_mask": True}, {}),
+    "encoders of shared windows": (WINDOWS, {"group_users": True}),
+    "encoders of shared windows, sessions, a cut": (
+        {**WINDOWS, "history_cut": {"sample_frac": 0.5}, "history": "day"},
+        {"group_users": True, "group_sessions": True},
+    ),
+    "encoders of single samples": (WINDOWS, {}),
     "several interests": ({"num_interests": 2, "poolings": [{"kind": "attention"}]}, {}),
 }
 SHARDED: dict[str, Any] = {
@@ -40,9 +47,15 @@ SHARDED: dict[str, Any] = {
     "queue_batches": 1,
     "norm": "batch",
     "dropout": 0.2,
-    "poolings": [{"kind": "attention"}, {"kind": "mean"}],
+    "poolings": [{"kind": "attention"}, {"kind": "mean"}, {"kind": "sequence", "length": 5}],
 }
-SHARDED_TRAINING = {"batch_size": 27, "validation_days": 1, "weight_average": 0.9, "embedding_optimiser": "adam"}
+SHARDED_TRAINING = {
+    "group_users": True,
+    "batch_size": 27,
+    "validation_days": 1,
+    "weight_average": 0.9,
+    "embedding_optimiser": "adam",
+}
 STOPPED = {"in the search": 6, "after the search": 14}
 """Of the search 120 samples are 5 steps an epoch, two epochs; of the fit 160 are 6."""
 

@@ -45,6 +45,8 @@ class PoolingKind(StrEnum):
     """Their mean weighted by exp(-rank / scale), where the newest event has rank 0."""
     ATTENTION = "attention"
     """Their mean with weights that the tower learns; with `num_interests`, one such mean per interest."""
+    SEQUENCE = "sequence"
+    """The last position of causal self-attention over the events in their order, with the time between them."""
 
 
 class Pooling(Section):
@@ -59,10 +61,25 @@ class Pooling(Section):
     )
     sqrt_repeats: bool = Field(
         default=False,
-        description="For all but attention: n events with one value together have the weight of sqrt(n) events.",
+        description="For all but attention and sequence: n events with one value together have the weight of sqrt(n) events.",
     )
     scale: float = Field(
         default=10.0, gt=0, description="For recency: the number of events back at which the weight falls to 1 / e."
+    )
+    num_blocks: int = Field(
+        default=2, ge=1, le=32, description="For sequence: blocks of self-attention and feed-forward layers."
+    )
+    num_heads: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="For sequence: heads of each self-attention; they share the width of the history's embeddings evenly.",
+    )
+    dropout: float = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="For sequence: fraction of the inputs, attention weights and outputs of layers that are dropped in training.",
     )
 
 

@@ -89,6 +89,11 @@ class Training(Section):
         description="Samples of one user with one history are in one batch, and the user tower runs once for them: long "
         "histories become cheap. What each sample sees does not change.",
     )
+    group_users: bool = Field(
+        default=False,
+        description="Samples of one user are in one batch, and a pooling of kind sequence runs once over the user's events for "
+        "all of them: training has a target at every position. Pasts longer than the pooling's length are cut into windows.",
+    )
     learning_rate: float = Field(default=0.001, gt=0, le=10, description="AdamW, dense layers.")
     embedding_optimiser: EmbeddingOptimiser = Field(
         default=EmbeddingOptimiser.ADAGRAD, description="How rows of embedding tables are updated."

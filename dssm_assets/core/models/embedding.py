@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray, offsets_of
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSpec
@@ -135,17 +134,17 @@ class EmbeddingTables(nn.Module):
             parts += [pieces[0].view(count, singles * group.dim), *pieces[1:]]
         return torch.cat(parts, dim=1)
 
-    def lookup_each(self, features: Sequence[TowerFeature], bags: Sequence[Bags], tape: list[Lookup] | None) -> Tensor:
-        """Returns the vectors of the values of aligned bags, not pooled, features concatenated [n, sum of widths].
+    def lookup_each(self, features: Sequence[TowerFeature], values: Sequence[IntArray], tape: list[Lookup] | None) -> Tensor:
+        """Returns the vectors of n events, not pooled, features concatenated [n, sum of widths].
 
         Args:
-            features: one per bag.
-            bags: with equal offsets; 0 is missing and has the zero vector.
+            features: of the events.
+            values: of each feature, one per event; 0 is missing and has the zero vector.
             tape: as for `lookup`.
         """
         parts: list[Tensor] = []
-        for feature, bag in zip(features, bags, strict=True):
-            rows = np.where(bag.values > 0, bag.values + self.bases[feature.embedding_name], 0)
+        for feature, indices in zip(features, values, strict=True):
+            rows = np.where(indices > 0, indices + self.bases[feature.embedding_name], 0)
             table, positions = self.locate_rows(feature.embedding_dim, rows)
             vectors = table.detach()[torch.from_numpy(positions).to(table.device)]
             if tape is not None:

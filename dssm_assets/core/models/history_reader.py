@@ -11,31 +11,35 @@ Letters: B rows, n events of all rows.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dssm_assets.core.arrays.bags import Bags
+from dssm_assets.core.arrays.event_sequences import EventSequences, SharedWindows, shared_passes
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
 from dssm_assets.core.arrays.table_view import TableView
 from dssm_assets.core.columns import EVENT_TIME_MS
 from dssm_assets.core.errors import Fault, LeakError, SchemaError
 from dssm_assets.core.models.poolings.history_pooling import HistoryEvents
 from dssm_assets.core.models.poolings.registry import make_pooling
-from dssm_assets.core.models.tower_input import check_indices, feature_columns
+from dssm_assets.core.models.tower_input import HistoryInput, check_indices, feature_columns
 from dssm_assets.core.models.tower_spec import TowerSpec
 
 _BLOCK_ROWS = 1 << 18
+MS_PER_SECOND: Final = 1000
 
 
 class HistoryReader:
     """Reads histories from the table of all users' positive events."""
 
     def __init__(self, table: pa.Table, spec: TowerSpec) -> None:
-        self._features = spec.sequences
-        self._poolings = tuple(make_pooling(view.pooling) for view in spec.history_views)
+        self._features, self._encoded = spec.sequences, spec.encoded
+        self._poolings = tuple(make_pooling(view.pooling) for view in spec.history_views if not view.is_sequence)
+        self._lengths = tuple(view.pooling.length for view in spec.sequence_views)
         self._num_events = max((pooling.num_events for pooling in self._poolings), default=0)
         self._needs_times = any(pooling.needs_times for pooling in self._poolings)
         columns = {EVENT_TIME_MS: pa.int64(), **feature_columns(self._features)} if self._features else {}
@@ -43,21 +47,25 @@ class HistoryReader:
         self.num_rows: int = table.num_rows
         check_indices(self._view, "history", self._features)
 
-    def read(self, starts: IntArray, ends: IntArray) -> tuple[tuple[Bags, ...], npt.NDArray[np.float32] | None]:
-        """Returns the bags of every pooling, and 1.0 for the rows without history [B]; ((), None) without sub-features.
-
-        The bags are in the order of `TowerSpec.history_views`; within a pooling there is one per sub-feature.
+    def read(self, starts: IntArray, ends: IntArray, windows: SharedWindows | None = None) -> HistoryInput:
+        """Returns what every pooling reads; nothing without sub-features.
 
         Args:
             starts: first event of each row's history [B].
             ends: one after the last event of each row's history [B].
+            windows: which rows share the events that poolings of kind sequence read; None: every row has its own.
         """
         if not self._features:
-            return (), None
+            return HistoryInput()
         lengths = np.minimum(ends - starts, self._num_events)
-        return self.read_events(ranges(ends - lengths, lengths), offsets_of(lengths))
+        plain = self._pool(ranges(ends - lengths, lengths), offsets_of(lengths), ends > starts)
+        if windows is None:
+            passes = [_own_passes(np.minimum(ends - starts, length), ends) for length in self._lengths]
+        else:
+            passes = [shared_passes(windows.first_events(starts, ends, length), ends) for length in self._lengths]
+        return replace(plain, sequences=tuple(self._read_sequences(*parts) for parts in passes))
 
-    def read_events(self, positions: IntArray, offsets: IntArray) -> tuple[tuple[Bags, ...], npt.NDArray[np.float32] | None]:
+    def read_events(self, positions: IntArray, offsets: IntArray) -> HistoryInput:
         """Returns the same for histories that are not slices of the table.
 
         Args:
@@ -65,12 +73,27 @@ class HistoryReader:
             offsets: start of each row and the end of the last [B + 1].
         """
         if not self._features:
-            return (), None
+            return HistoryInput()
+        plain = self._pool(positions, offsets, np.diff(offsets) > 0)
+        passes = []
+        for length in self._lengths:
+            at, bounds, last = _own_passes(np.minimum(np.diff(offsets), length), offsets[1:])
+            passes.append((positions[at], bounds, last))
+        return replace(plain, sequences=tuple(self._read_sequences(*parts) for parts in passes))
+
+    def _pool(self, positions: IntArray, offsets: IntArray, has_events: npt.NDArray[np.bool_]) -> HistoryInput:
+        is_empty = (~has_events).astype(np.float32)
+        if not self._poolings:
+            return HistoryInput(is_empty=is_empty)
         read = partial(self._view.read_column, selection=self._view.select(positions))
         times = read(EVENT_TIME_MS) if self._needs_times else None
         events = HistoryEvents(tuple(read(feature.name) for feature in self._features), offsets, times)
-        bags = tuple(bag for pooling in self._poolings for bag in pooling.pool(events))
-        return bags, (np.diff(offsets) == 0).astype(np.float32)
+        return HistoryInput(tuple(bag for pooling in self._poolings for bag in pooling.pool(events)), is_empty=is_empty)
+
+    def _read_sequences(self, positions: IntArray, offsets: IntArray, last: IntArray) -> EventSequences:
+        read = partial(self._view.read_column, selection=self._view.select(positions))
+        values = tuple(read(feature.name).astype(np.int64, copy=False) for feature in self._encoded)
+        return EventSequences(values, read(EVENT_TIME_MS) // MS_PER_SECOND, offsets, last).without_empty_events()
 
     def check_bounds(self, starts: IntArray, ends: IntArray, where: str) -> None:
         """Checks that every history is a slice of the table.
@@ -113,3 +136,9 @@ class HistoryReader:
         if num_late:
             got = f"{num_late} with events at or after it; first: {first}"
             raise LeakError(Fault(where, "histories that end strictly before their row's timestamp", got, remedy))
+
+
+def _own_passes(lengths: IntArray, ends: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Returns the last events of every row as a pass of its own, in the form of `shared_passes`."""
+    offsets = offsets_of(lengths)
+    return ranges(ends - lengths, lengths), offsets, np.where(lengths > 0, offsets[1:] - 1, -1)

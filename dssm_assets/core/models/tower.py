@@ -96,7 +96,7 @@ class Tower(nn.Module):
         """
         if dropout is not None and self._shared_dropout > 0:
             factors = torch.ones_like(inputs)
-            drawn = _draw_factors(inputs.new_empty(len(inputs), len(self.shared_columns)), self._shared_dropout, dropout)
+            drawn = draw_factors(inputs.new_empty(len(inputs), len(self.shared_columns)), self._shared_dropout, dropout)
             inputs = inputs * factors.index_copy_(1, self.shared_columns, drawn)
         hidden = inputs
         for layer, norm in zip(self.linears, self.norms, strict=False):
@@ -104,7 +104,7 @@ class Tower(nn.Module):
             hidden = norm(hidden, dropout is not None) if isinstance(norm, BatchNorm) else norm(hidden)
             hidden = functional.relu(hidden)
             if dropout is not None and self._dropout > 0:
-                hidden = hidden * _draw_factors(torch.empty_like(hidden), self._dropout, dropout)
+                hidden = hidden * draw_factors(torch.empty_like(hidden), self._dropout, dropout)
         vectors: Tensor = self.linears[-1](hidden)
         if self.skip is not None:
             vectors = vectors + self.skip(inputs.index_select(1, self.shared_columns))
@@ -153,7 +153,7 @@ def linear(width_in: int, width_out: int, generator: torch.Generator, *, has_bia
     return drawn
 
 
-def _draw_factors(values: Tensor, frac: float, generator: torch.Generator) -> Tensor:
+def draw_factors(values: Tensor, frac: float, generator: torch.Generator) -> Tensor:
     """Fills with dropout factors: 0 for a dropped fraction, 1 / (1 - frac) for the rest, so that the mean stays."""
     # 16 random bits per value: a quarter of the draws and a fifth of the time of bernoulli_, with frac to within 1 / 65536.
     dropped = round(frac * 65536)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core.arrays.bags import Bags, mean_bags, weighted_bags
+from dssm_assets.core.arrays.event_sequences import EventSequences
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
 from dssm_assets.core.arrays.table_view import RowGather, TableView
 from dssm_assets.core.columns import feature_weights
@@ -34,14 +35,36 @@ class TowerInput:
         singles: indices of the single-valued features, in the order of the specification [B, F].
         bags: one per multi-valued feature, then one per pooling and sub-feature of the history.
         is_empty_history: 1.0 for a row without history, else 0.0 [B]; None for a tower that reads no history.
+        sequences: the events for each pooling of kind sequence, which several rows may share.
     """
 
     singles: IntArray
     bags: tuple[Bags, ...] = ()
     is_empty_history: npt.NDArray[np.float32] | None = None
+    sequences: tuple[EventSequences, ...] = ()
 
     def __len__(self) -> int:
         return len(self.singles)
+
+
+@dataclass(frozen=True)
+class HistoryInput:
+    """What the user tower reads of B histories.
+
+    Attributes:
+        bags: of every pooling but those of kind sequence, in the order of `TowerSpec.history_views`; within a pooling one per
+            sub-feature.
+        sequences: of every pooling of kind sequence.
+        is_empty: 1.0 for a row without history, else 0.0 [B]; None for a tower that reads no history.
+    """
+
+    bags: tuple[Bags, ...] = ()
+    sequences: tuple[EventSequences, ...] = ()
+    is_empty: npt.NDArray[np.float32] | None = None
+
+    def join(self, features: TowerInput) -> TowerInput:
+        """Returns the user tower's input of rows with these features and these histories."""
+        return TowerInput(features.singles, features.bags + self.bags, self.is_empty, self.sequences)
 
 
 SideValues: TypeAlias = tuple[npt.NDArray[Any], tuple[Bags, ...]]
@@ -168,6 +191,7 @@ def slice_rows(inputs: TowerInput, start: int, stop: int) -> TowerInput:
         inputs.singles[start:stop],
         tuple(_slice_bag(bag, start, stop) for bag in inputs.bags),
         None if is_empty is None else is_empty[start:stop],
+        tuple(events.rows(start, stop) for events in inputs.sequences),
     )
 
 

@@ -61,9 +61,24 @@ class HistoryView:
     features: tuple[TowerFeature, ...]
 
     @property
+    def width(self) -> int:
+        """Width of an event's vector: its sub-features side by side."""
+        return sum(feature.embedding_dim for feature in self.features)
+
+    @property
     def is_attention(self) -> bool:
         """Whether the tower learns the weights of the events, and so reads them one by one."""
         return self.pooling.kind is PoolingKind.ATTENTION
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether the tower encodes the events in their order."""
+        return self.pooling.kind is PoolingKind.SEQUENCE
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether the tower reads the events one by one, instead of a sum with given weights."""
+        return self.is_attention or self.is_sequence
 
 
 class TowerSpec(Section):
@@ -98,7 +113,7 @@ class TowerSpec(Section):
             faults.append(
                 Fault("model.num_interests", "a pooling of kind attention", got, "add one, or set num_interests to 1")
             )
-        faults += _frozen_faults(self)
+        faults += [*_head_faults(self), *_frozen_faults(self)]
         if any(width < 1 for width in self.hidden_units):
             faults.append(
                 Fault("model.hidden_units", "widths of at least 1", str(list(self.hidden_units)), "widen or remove the layer")
@@ -117,25 +132,38 @@ class TowerSpec(Section):
         return self.features_of(TowerSide.SEQUENCE) if self.history_length else ()
 
     @property
+    def encoded(self) -> tuple[TowerFeature, ...]:
+        """The sub-features that poolings of kind sequence read: all but the frozen one, of which layers learn nothing."""
+        return tuple(feature for feature in self.sequences if feature.embedding_name != self.frozen_embedding)
+
+    @property
     def history_views(self) -> tuple[HistoryView, ...]:
-        """The poolings of the history, those of kind attention last; none without sub-features."""
+        """The poolings of the history, then those of kind attention, then those of kind sequence; none without sub-features."""
         if not self.sequences:
             return ()
         plain = Pooling(length=self.history_length, half_life_days=self.history_half_life_days)
         poolings = self.poolings or (plain,)
         suffixes = [f"/{number}_{pooling.kind}" if len(poolings) > 1 else "" for number, pooling in enumerate(poolings)]
-        views = [HistoryView(p, _with_suffix(self.sequences, suffix)) for p, suffix in zip(poolings, suffixes, strict=True)]
-        return tuple(sorted(views, key=lambda view: view.is_attention))
+        views = [
+            HistoryView(p, _with_suffix(self.encoded if p.kind is PoolingKind.SEQUENCE else self.sequences, suffix))
+            for p, suffix in zip(poolings, suffixes, strict=True)
+        ]
+        return tuple(sorted(views, key=lambda view: (view.is_sequence, view.is_attention)))
 
     @property
     def pooled_features(self) -> tuple[TowerFeature, ...]:
         """The inputs of the poolings whose weights are not learned."""
-        return tuple(feature for view in self.history_views if not view.is_attention for feature in view.features)
+        return tuple(feature for view in self.history_views if not view.is_learned for feature in view.features)
 
     @property
     def attention_views(self) -> tuple[HistoryView, ...]:
         """The poolings whose weights the tower learns."""
         return tuple(view for view in self.history_views if view.is_attention)
+
+    @property
+    def sequence_views(self) -> tuple[HistoryView, ...]:
+        """The poolings that encode the events in their order."""
+        return tuple(view for view in self.history_views if view.is_sequence)
 
     @property
     def frozen_dim(self) -> int:
@@ -281,6 +309,19 @@ def _side_faults(features: Sequence[TowerFeature]) -> list[Fault]:
     return faults
 
 
+def _head_faults(spec: TowerSpec) -> list[Fault]:
+    """Returns one fault per pooling of kind sequence whose heads cannot share the width of the embeddings evenly."""
+    width = sum(feature.embedding_dim for feature in spec.encoded)
+    heads = sorted({view.pooling.num_heads for view in spec.sequence_views})
+    return [
+        Fault(
+            "model.poolings, num_heads", f"a divisor of {width}, the width of the history's embeddings", str(count), "change it"
+        )
+        for count in heads
+        if width % count
+    ]
+
+
 def _frozen_faults(spec: TowerSpec) -> list[Fault]:
     name, where = spec.frozen_embedding, "model.frozen_embedding"
     if name is None:
@@ -302,6 +343,9 @@ def _frozen_faults(spec: TowerSpec) -> list[Fault]:
             faults.append(Fault(where, f"another {what} feature that the tower's layers can read", "none", remedy))
     if spec.attention_views:
         faults.append(Fault(where, "poolings without attention", "one of kind attention", remedy))
+    if spec.sequence_views and not (spec.encoded and spec.pooled_features):
+        expected = "with a pooling of kind sequence, another pooling and another sub-feature of the history"
+        faults.append(Fault(where, expected, "none", "add them; the codes are pooled, and the other sub-feature is encoded"))
     if spec.tower_dim < 1:
         expected = f"model.output_dim above {spec.frozen_dim}, the embedding's width"
         faults.append(Fault(where, expected, str(spec.output_dim), "widen the vectors or narrow the embedding"))

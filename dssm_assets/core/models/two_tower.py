@@ -12,12 +12,14 @@ Letters: B rows, K interests, W columns that a tower's layers read, D width of t
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from dssm_assets.core.models.attention_pooling import AttentionPooling
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
+from dssm_assets.core.models.sequence_encoder import SequenceEncoder
 from dssm_assets.core.models.side_lookup import SideLookup, append_frozen
 from dssm_assets.core.models.tower import Tower, align_skips
 from dssm_assets.core.models.tower_input import TowerInput
@@ -38,7 +40,8 @@ class TwoTower(nn.Module):
         super().__init__()
         self.spec = spec
         self.tables = EmbeddingTables(spec, generator) if tables is None else tables
-        attended = [feature for view in spec.attention_views for feature in view.features]
+        learned = (*spec.attention_views, *spec.sequence_views)
+        attended = [feature for view in learned for feature in view.features]
         user_singles, user_bags = _split_by_values(spec.features_of(TowerSide.USER, TowerSide.CONTEXT))
         bags = [*user_bags, *spec.pooled_features]
         self._num_bags = len(bags)
@@ -57,8 +60,8 @@ class TwoTower(nn.Module):
         align_skips(
             self.user_tower.skip, self.user_lookup.shared_coordinates, self.item_tower.skip, self.item_lookup.shared_coordinates
         )
-        widths = [sum(feature.embedding_dim for feature in view.features) for view in spec.attention_views]
-        self.attention = nn.ModuleList(AttentionPooling(width, spec.num_interests, generator) for width in widths)
+        self.attention = nn.ModuleList(AttentionPooling(v.width, spec.num_interests, generator) for v in spec.attention_views)
+        self.encoders = nn.ModuleList(SequenceEncoder(v.width, v.pooling, generator) for v in spec.sequence_views)
         self.similarity = SimilarityScale(spec)
 
     def user_vectors(
@@ -82,6 +85,7 @@ class TwoTower(nn.Module):
         if interests > 1:
             found = found.repeat_interleave(interests, dim=0)  # [B * K, W]
         parts = [found, *(mean.flatten(0, 1) for mean in self._attention_means(inputs, tape))]
+        parts += [state.repeat_interleave(interests, dim=0) for state in self._encode_sequences(inputs, tape, dropout)]
         if inputs.is_empty_history is not None:
             # The flag's weights are a learned vector for "no history", which a mean of zero vectors cannot express.
             is_empty = torch.from_numpy(inputs.is_empty_history).to(found.device)
@@ -115,8 +119,16 @@ class TwoTower(nn.Module):
         for view, pooling in zip(self.spec.attention_views, self.attention, strict=True):
             bags = inputs.bags[begin : begin + len(view.features)]
             begin += len(view.features)
-            means.append(pooling(self.tables.lookup_each(view.features, bags, tape), bags[0].offsets))
+            vectors = self.tables.lookup_each(view.features, [bag.values for bag in bags], tape)
+            means.append(pooling(vectors, bags[0].offsets))
         return means
+
+    def _encode_sequences(
+        self, inputs: TowerInput, tape: list[Lookup] | None, dropout: torch.Generator | None
+    ) -> Iterator[Tensor]:
+        """Yields the state of each row's last event [B, width of the events], for each pooling of kind sequence."""
+        for view, encoder, events in zip(self.spec.sequence_views, self.encoders, inputs.sequences, strict=True):
+            yield encoder(self.tables.lookup_each(view.features, events.values, tape), events, dropout)
 
 
 class SimilarityScale(nn.Module):

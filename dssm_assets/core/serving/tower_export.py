@@ -1,7 +1,7 @@
 """Export of the fitted towers as ONNX models, which run without this package.
 
-Belongs here: a tower's graph and its embedding tables. Does not belong here: names and filling of its inputs
-(`tower_layout.py`), running a model, files.
+Belongs here: a tower's graph and its embedding tables. Does not belong here: the graph of a sequence encoder
+(`encoder_export.py`), names and filling of inputs (`tower_layout.py`), running a model, files.
 
 The graph is written node by node, not traced: this takes milliseconds instead of seconds, and the same towers give the same
 bytes on every machine. It computes what `models/tower.py` and `models/embedding.py` compute. The check `exported_towers` of
@@ -22,16 +22,18 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor
+from onnx import TensorProto, helper
 
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.models.attention_pooling import MASKED_SCORE
 from dssm_assets.core.models.embedding import EmbeddingTables
+from dssm_assets.core.models.sequence_encoder import SequenceEncoder
 from dssm_assets.core.models.side_lookup import FrozenColumns
 from dssm_assets.core.models.tower import EPSILON, BatchNorm, Tower
 from dssm_assets.core.models.tower_spec import TowerFeature
 from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.serving.encoder_export import add_encoder
+from dssm_assets.core.serving.onnx_graph import OnnxGraph
 from dssm_assets.core.serving.tower_layout import (
     IS_EMPTY_HISTORY,
     OUTPUT,
@@ -39,6 +41,7 @@ from dssm_assets.core.serving.tower_layout import (
     TowerLayout,
     indices_input,
     item_layout,
+    seconds_input,
     user_layout,
     weights_input,
 )
@@ -88,6 +91,11 @@ def _export(tower: Tower, two_tower: TwoTower, layout: TowerLayout, data_file: s
             _add_attention(graph, pool, features) for features, pool in zip(layout.attended, two_tower.attention, strict=True)
         ]
         parts = _add_means(graph, parts, means, spec.num_interests)
+    for number, (features, encoder) in enumerate(zip(layout.encoded, two_tower.encoders if is_user else (), strict=True)):
+        assert isinstance(encoder, SequenceEncoder)
+        events = _add_events(graph, features)
+        state = add_encoder(graph, encoder, events, features[0].name, f"encoder_{number}")
+        parts.append(state if spec.num_interests == 1 else _repeat_for_interests(graph, state, spec.num_interests))
     if layout.has_history:
         parts.append(_add_empty_flag(graph, spec.num_interests))
     has_interests = is_user and spec.num_interests > 1
@@ -125,6 +133,7 @@ def _value_infos(layout: TowerLayout) -> list[Any]:
         shape = ["batch", layout.length_name(feature)]
         infos[indices_input(feature.name)] = (TensorProto.INT64, shape)
         infos[weights_input(feature.name)] = (TensorProto.FLOAT, shape)
+        infos[seconds_input(feature.name)] = (TensorProto.INT64, shape)
     return [helper.make_tensor_value_info(name, *infos[name]) for name in layout.input_names]
 
 
@@ -158,41 +167,6 @@ def _table_rows(tables: EmbeddingTables, feature: TowerFeature) -> list[npt.NDAr
     return [np.zeros((1, feature.embedding_dim), np.float32), fused[base + 1 : base + feature.num_embeddings]]
 
 
-class OnnxGraph:
-    """A graph under construction. Each node has one output, which has the node's name."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: dict[str, Any] = {}
-
-    def add_node(self, kind: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
-        """Adds a node; returns its name."""
-        name = output or f"{kind}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def add_constant(self, name: str, values: npt.NDArray[Any] | Tensor) -> str:
-        """Adds a small constant; returns its name."""
-        array = values.detach().numpy() if isinstance(values, Tensor) else values
-        self.constants[name] = numpy_helper.from_array(np.array(array, order="C"), name)
-        return name
-
-    def add_axes(self, *axes: int) -> str:
-        """Adds a constant with some axes; returns its name."""
-        return self.add_constant("axis_" + "_".join(map(str, axes)), np.array(axes, np.int64))
-
-    def add_reshape(self, value: str, *shape: int) -> str:
-        """Adds a reshape of a value; one size may be -1."""
-        return self.add_node(
-            "Reshape", [value, self.add_constant("shape_" + "_".join(map(str, shape)), np.array(shape, np.int64))]
-        )
-
-    def rename_last(self, name: str) -> None:
-        """Renames the last node and its output."""
-        last = self.nodes[-1]
-        last.name = last.output[0] = name
-
-
 def _add_lookups(graph: OnnxGraph, tables: EmbeddingTables, layout: TowerLayout) -> list[str]:
     """Returns the pooled vectors [B, d] of the features, in the order of `EmbeddingTables.lookup`."""
     parts = []
@@ -219,11 +193,16 @@ def _split_frozen(graph: OnnxGraph, parts: list[str], columns: FrozenColumns) ->
     return [read], graph.add_node("Gather", [found, graph.add_constant("frozen_columns", columns.frozen)], axis=1)
 
 
+def _add_events(graph: OnnxGraph, features: Sequence[TowerFeature]) -> str:
+    """Returns the vectors of the events [B, L, W], their sub-features side by side."""
+    found = [graph.add_node("Gather", [_table_name(feature), indices_input(feature.name)], axis=0) for feature in features]
+    return graph.add_node("Concat", found, axis=2)
+
+
 def _add_attention(graph: OnnxGraph, pooling: Any, features: Sequence[TowerFeature]) -> str:
     """Returns the weighted means [B, K, W] of an `AttentionPooling` over the concatenated sub-features."""
     first = features[0].name
-    found = [graph.add_node("Gather", [_table_name(feature), indices_input(feature.name)], axis=0) for feature in features]
-    events = graph.add_node("Concat", found, axis=2)  # [B, L, W]
+    events = _add_events(graph, features)
     hidden = graph.add_constant(f"attention_hidden/{first}", pooling.hidden.weight.t())
     score = graph.add_constant(f"attention_score/{first}", pooling.score.weight.t())
     scores = graph.add_node(

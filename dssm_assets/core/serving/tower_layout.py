@@ -4,15 +4,16 @@ Does not import torch, so that a recall service does not need it.
 
 An exported tower has plain arrays as inputs. Every single-valued feature is a column of `singles`. Every multi-valued feature
 and every sub-feature of the history is a pair of arrays of one shape, `indices/<feature>` and `weights/<feature>`. The
-weights are those of the pooling, so the tower only sums; padding has index 0 and weight 0. For attention pooling, the tower
-computes the weights, and the sub-features of one pooling share one input `weights/<first of them>`: 1 for an item of the
-history, 0 for padding.
+weights are those of the pooling, so the tower only sums; padding has index 0 and weight 0. For poolings of kind attention and
+sequence, the tower computes the weights, and the sub-features of one pooling share one input `weights/<first of them>`: 1 for an
+item of the history, 0 for padding. A pooling of kind sequence also has `seconds/<first of them>`, when each item was.
 
 Letters: B rows, F single-valued features, L width of a padded feature.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dssm_assets.core.arrays.bags import Bags
+from dssm_assets.core.arrays.event_sequences import EventSequences
 from dssm_assets.core.arrays.ragged import row_of_value
 from dssm_assets.core.config.model import PoolingKind
 from dssm_assets.core.file_names import BundleFile
@@ -46,6 +48,11 @@ def weights_input(feature: str) -> str:
     return f"weights/{feature}"
 
 
+def seconds_input(feature: str) -> str:
+    """Returns the name of the input with the ages of the events of a sequence."""
+    return f"seconds/{feature}"
+
+
 @dataclass(frozen=True)
 class TowerLayout:
     """The inputs of one tower.
@@ -54,45 +61,52 @@ class TowerLayout:
         singles: the single-valued features, by column of `singles`.
         bags: the multi-valued features, then the sub-features of the history for each pooling with fixed weights.
         attended: the sub-features of the history for each attention pooling.
+        encoded: the sub-features of the history for each pooling of kind sequence.
         has_history: whether the tower has the input `is_empty_history`.
     """
 
     singles: tuple[TowerFeature, ...]
     bags: tuple[TowerFeature, ...]
     attended: tuple[tuple[TowerFeature, ...], ...] = ()
+    encoded: tuple[tuple[TowerFeature, ...], ...] = ()
     has_history: bool = False
 
     @property
     def padded(self) -> tuple[TowerFeature, ...]:
-        """The features with an input of indices, in the order of the bags of a `TowerInput`."""
-        return (*self.bags, *(feature for features in self.attended for feature in features))
+        """The features with an input of indices: in the order of the bags of a `TowerInput`, then those of its sequences."""
+        return (*self.bags, *(feature for features in (*self.attended, *self.encoded) for feature in features))
 
     @property
     def weighted(self) -> tuple[TowerFeature, ...]:
         """The features with an input of weights."""
-        return (*self.bags, *(features[0] for features in self.attended))
+        return (*self.bags, *(features[0] for features in (*self.attended, *self.encoded)))
 
     def length_name(self, feature: TowerFeature) -> str:
-        """Returns the name of a padded feature's second dimension, shared by the sub-features of an attention pooling."""
-        owner = next((features[0] for features in self.attended if feature in features), feature)
+        """Returns the name of a padded feature's second dimension, which the sub-features of a learned pooling share."""
+        owner = next((features[0] for features in (*self.attended, *self.encoded) if feature in features), feature)
         return f"length of {owner.name}"
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """The names of the inputs, in order: singles, all indices, all weights, is_empty_history."""
+        """The names of the inputs, in order: singles, all indices, all weights, all seconds, is_empty_history."""
         names = [SINGLES] if self.singles else []
         names += [indices_input(feature.name) for feature in self.padded]
         names += [weights_input(feature.name) for feature in self.weighted]
+        names += [seconds_input(features[0].name) for features in self.encoded]
         return tuple([*names, IS_EMPTY_HISTORY] if self.has_history else names)
 
     def feed(self, inputs: TowerInput) -> Feed:
         """Returns input name -> array for some rows; each padded feature is as wide as its longest row, at least 1."""
         feed: Feed = {SINGLES: np.ascontiguousarray(inputs.singles, np.int64)} if self.singles else {}
         weighted = {feature.name for feature in self.weighted}
-        for feature, bag in zip(self.padded, inputs.bags, strict=True):
+        sequences = [events.rows(0, len(inputs)) for events in inputs.sequences]
+        bags = [*inputs.bags, *(bag for events in sequences for bag in _event_bags(events))]
+        for feature, bag in zip(self.padded, bags, strict=True):
             feed[indices_input(feature.name)], weights = pad_bags(bag)
             if feature.name in weighted:
                 feed[weights_input(feature.name)] = weights
+        for features, events in zip(self.encoded, sequences, strict=True):
+            feed[seconds_input(features[0].name)] = pad_bags(_age_bag(events))[0]
         if inputs.is_empty_history is not None:
             feed[IS_EMPTY_HISTORY] = np.asarray(inputs.is_empty_history, np.float32)
         return feed
@@ -106,6 +120,7 @@ def user_layout(spec: TowerSpec) -> TowerLayout:
         tuple(feature for feature in features if not feature.is_multi),
         (*bags, *spec.pooled_features),
         tuple(view.features for view in spec.attention_views),
+        tuple(view.features for view in spec.sequence_views),
         has_history=bool(spec.sequences),
     )
 
@@ -117,6 +132,19 @@ def item_layout(spec: TowerSpec) -> TowerLayout:
         tuple(feature for feature in features if not feature.is_multi),
         tuple(feature for feature in features if feature.is_multi),
     )
+
+
+def _event_bags(events: EventSequences) -> Iterator[Bags]:
+    """Yields the sub-features of sequences, one per row, as aligned bags with weight 1 for every event."""
+    ones = np.ones(len(events.seconds), np.float32)
+    for values in events.values:
+        yield Bags(values, events.offsets, ones)
+
+
+def _age_bag(events: EventSequences) -> Bags:
+    """Returns the whole seconds from each event to the newest one of its row, 0 for the newest."""
+    newest = events.offsets[1:][row_of_value(events.offsets)] - 1
+    return Bags(events.seconds[newest] - events.seconds, events.offsets, np.ones(len(newest), np.float32))
 
 
 def pad_bags(bag: Bags) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
@@ -138,6 +166,7 @@ _HISTORY_RULES: Final = {
     PoolingKind.ROOT: "root",
     PoolingKind.RECENCY: "recency",
     PoolingKind.ATTENTION: "attention",
+    PoolingKind.SEQUENCE: "sequence",
 }
 _RULES: Final = {
     "index": "feature_config.parquet and feature_counts.parquet map the feature's encoded value to its embedding index; 0 means "
@@ -156,6 +185,8 @@ _RULES: Final = {
     "their sum.",
     "attention": "The last `length` positive events with at least one sub-feature whose index is not 0, at the same position for "
     "every sub-feature of the pooling; weight 1 for an event, 0 for padding. The tower computes the attention weights itself.",
+    "sequence": "As attention, oldest event first and padding behind the newest. seconds/<first sub-feature> has the whole seconds "
+    "from each event to the newest one, 0 for padding; an event at t milliseconds happened in second floor(t / 1000).",
     "prior": "The item tower does not compute an item's prior: item_vectors.arrow has it as the last entry of each vector, and the "
     "user tower appends a 1 to its vectors, so that the inner product adds the prior.",
     IS_EMPTY_HISTORY: "1.0 if the user has no event at all, else 0.0.",
@@ -199,7 +230,7 @@ def _describe_pooling(view: HistoryView) -> dict[str, Any]:
         described["sqrt_repeats"] = True
     if pooling.kind is PoolingKind.RECENCY:
         described["scale"] = pooling.scale
-    elif pooling.kind is not PoolingKind.ATTENTION:
+    elif not view.is_learned:
         described["half_life_days"] = pooling.half_life_days
     return described | {"features": [feature.name for feature in view.features]}
 
@@ -227,6 +258,12 @@ def _describe_inputs(spec: TowerSpec, layout: TowerLayout) -> list[dict[str, Any
             "feature": _describe_feature(feature),
         }
         described[weights] = {"type": "float32", "shape": shape, "holds": f"weights of {indices}", "rule": rule}
+        described[seconds_input(feature.name)] = {
+            "type": "int64",
+            "shape": shape,
+            "holds": f"whole seconds from each event of {indices} to the newest",
+            "rule": "sequence",
+        }
     return [{"name": name, **described[name]} for name in layout.input_names]
 
 

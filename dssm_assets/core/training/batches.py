@@ -76,7 +76,9 @@ class Batch:
 class Epoch:
     """The samples of an epoch in their order."""
 
-    def __init__(self, data: TrainData, order: IntArray, model: Model, training: Training) -> None:
+    def __init__(
+        self, data: TrainData, order: IntArray, model: Model, training: Training, window_shifts: IntArray | None = None
+    ) -> None:
         """Prepares what all batches share.
 
         Args:
@@ -84,6 +86,7 @@ class Epoch:
             order: the samples of the epoch, first to last.
             model: histories, negatives, corrections and masks.
             training: batch_size, group_sessions and logits_chunk_rows.
+            window_shifts: of each user [U], with `training.group_users`; None: without.
         """
         self._data, self._order, self._model, self._size = data, order, model, training.batch_size
         # One user vector serves a session only if its samples cannot differ in what the user tower reads.
@@ -97,7 +100,7 @@ class Epoch:
         end_day = data.num_days if is_whole else 1 + int(data.read_key(DAY, order).max())
         needs_ends = model.history is History.LEAVE_ONE_OUT or model.masks_user_positives
         ends = data.user_ends(data.first_time_ms(end_day)) if needs_ends and end_day < data.num_days else None
-        self._history_rule = HistoryRule(model.history, model.history_cut, ends)
+        self._history_rule = HistoryRule(model.history, model.history_cut, ends, window_shifts)
         item_frac = data.item_frac if is_whole else _item_frac(data.read_key(ITEM_INDEX, order), data.num_items)
         self._negatives = NegativeRule(data, model, training.logits_chunk_rows, item_frac, ends, end_day)
 
@@ -150,7 +153,7 @@ def epoch_batches(
     seed: int,
     epoch: int,
     first: int = 0,
-    new_epoch: Callable[[TrainData, IntArray, Model, Training], Epoch] = Epoch,
+    new_epoch: Callable[[TrainData, IntArray, Model, Training, IntArray | None], Epoch] = Epoch,
 ) -> Iterator[Batch]:
     """Yields every sample once, in an order that depends on seed and epoch alone. The last batch may be smaller.
 
@@ -175,8 +178,10 @@ def epoch_batches(
     if not len(rows):
         remedy = "lower model.min_history, or choose a window with positive events"
         raise SchemaError(Fault("samples to train on", "at least one", "none", remedy))
-    order = _shuffle(data, rows, training, np.random.default_rng([seed, epoch, 0]))
-    samples = new_epoch(data, order, model, training)
+    rng = np.random.default_rng([seed, epoch, 0])
+    shifts = _window_shifts(data, model, training, rng)
+    order = _shuffle(data, rows, training, shifts, rng)
+    samples = new_epoch(data, order, model, training, shifts)
     for step in range(first, batches_per_epoch(len(rows), training)):
         yield samples.read_batch(step, np.random.default_rng([seed, epoch, 1 + step]))
 
@@ -213,11 +218,30 @@ def shuffle_sessions(session: IntArray, rng: np.random.Generator) -> IntArray:
     return by_session[ranges(starts[shuffled], (ends - starts)[shuffled])]
 
 
-def _shuffle(data: TrainData, rows: IntArray, training: Training, rng: np.random.Generator) -> IntArray:
-    if not training.group_sessions:
+def find_windows(data: TrainData, keys: Mapping[str, npt.NDArray[Any]], shifts: IntArray) -> IntArray:
+    """Returns the window of each sample, numbered from 0 [B]; a sample without history is a window of its own."""
+    length = max(view.pooling.length for view in data.spec.sequence_views)
+    firsts = data.window_starts(keys, shifts, length)
+    firsts = np.where(firsts < 0, -1 - np.arange(len(firsts)), firsts)
+    return np.unique(firsts, return_inverse=True)[1].astype(np.int64).reshape(-1)
+
+
+def _window_shifts(data: TrainData, model: Model, training: Training, rng: np.random.Generator) -> IntArray | None:
+    """Returns the shift of each user's windows in this epoch [U]; None where samples do not share passes."""
+    if not training.group_users or not data.spec.sequence_views or model.history is History.LEAVE_ONE_OUT:
+        return None
+    return rng.integers(0, 1 << 31, len(data.user_starts))
+
+
+def _shuffle(
+    data: TrainData, rows: IntArray, training: Training, shifts: IntArray | None, rng: np.random.Generator
+) -> IntArray:
+    if shifts is None and not training.group_sessions:
         return rows[rng.permutation(len(rows))]
-    _, session = find_sessions({name: data.read_key(name, rows) for name in SESSION_KEYS})
-    return rows[shuffle_sessions(session, rng)]
+    names = SESSION_KEYS if shifts is None else (USER_INDEX, HISTORY_END)
+    keys = {name: data.read_key(name, rows) for name in names}
+    groups = find_sessions(keys)[1] if shifts is None else find_windows(data, keys, shifts)
+    return rows[shuffle_sessions(groups, rng)]
 
 
 def _item_frac(item_index: npt.NDArray[np.int32], num_items: int) -> npt.NDArray[np.float64]:

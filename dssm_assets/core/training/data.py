@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dssm_assets.core.arrays.bags import Bags
+from dssm_assets.core.arrays.event_sequences import SharedWindows
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges, row_of_value
 from dssm_assets.core.arrays.table_view import RowGather, TableView
 from dssm_assets.core.columns import EVENT_TIME_MS, ITEM_ROW, USER_ROW, WEIGHT
@@ -30,7 +30,7 @@ from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.samplers.hard import HardEdges
 from dssm_assets.core.models.samplers.registry import CorpusSamplers
 from dssm_assets.core.models.samplers.sampler import NegativeSampler
-from dssm_assets.core.models.tower_input import SideReader, TowerInput, merge_sides
+from dssm_assets.core.models.tower_input import HistoryInput, SideReader, TowerInput, merge_sides
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.samples.negatives import distribution_of, weights_of
 from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, HISTORY_START, ITEM_INDEX, USER_INDEX
@@ -58,11 +58,13 @@ class HistoryRule:
         history: everything before the event or its day, or all other items of the user.
         cut: how often and by how much histories are shortened at random.
         user_ends: with `History.LEAVE_ONE_OUT`, where each user's visible events end [U]; None: all are visible.
+        window_shifts: of each user, for `SharedWindows` [U]; None: no row shares the events of another.
     """
 
     history: History = History.EVENT
     cut: HistoryCut = field(default_factory=HistoryCut)
     user_ends: IntArray | None = None
+    window_shifts: IntArray | None = None
 
 
 @dataclass(frozen=True)
@@ -228,8 +230,7 @@ class TrainData:
             TowerSide.CONTEXT: self._context.read_values(rows),
         }
         features = merge_sides(self.spec.features_of(TowerSide.USER, TowerSide.CONTEXT), sides)
-        bags, is_empty = self._read_history(keys, rule or HistoryRule(), rng)
-        return TowerInput(features.singles, features.bags + bags, is_empty)
+        return self._read_history(keys, rule or HistoryRule(), rng).join(features)
 
     def read_sample_items(self, rows: IntArray) -> TowerInput:
         """Returns the item tower's input of these samples' own items, as of the sample."""
@@ -250,12 +251,12 @@ class TrainData:
 
     def _read_history(
         self, keys: dict[str, npt.NDArray[Any]], rule: HistoryRule, rng: np.random.Generator | None
-    ) -> tuple[tuple[Bags, ...], npt.NDArray[np.float32] | None]:
+    ) -> HistoryInput:
         starts, ends = self._history_bounds(keys)
         if rule.history is not History.LEAVE_ONE_OUT:
             if rng is not None and rule.cut.sample_frac:
                 ends = starts + cut_lengths(ends - starts, rule.cut, rng)
-            return self.history.read(starts, ends)
+            return self.history.read(starts, ends, self.windows(keys, rule.window_shifts))
         known = np.flatnonzero(keys[USER_INDEX] >= 0)
         ends[known] = (self._user_ends if rule.user_ends is None else rule.user_ends)[keys[USER_INDEX][known]]
         positions, offsets = without_own_item(starts, ends, keys[ITEM_INDEX], self._items_at)
@@ -263,10 +264,24 @@ class TrainData:
             positions, offsets = keep_oldest(positions, offsets, cut_lengths(np.diff(offsets), rule.cut, rng))
         return self.history.read_events(positions, offsets)
 
+    def windows(self, keys: Mapping[str, npt.NDArray[Any]], shifts: IntArray | None) -> SharedWindows | None:
+        """Returns which samples share the events of a pass, from the shifts of all users [U]; None without shifts."""
+        if shifts is None or not len(shifts):
+            return None
+        user = np.maximum(keys[USER_INDEX], 0)
+        return SharedWindows(self._user_ends[user], shifts[user])
+
+    def window_starts(self, keys: Mapping[str, npt.NDArray[Any]], shifts: IntArray, length: int) -> IntArray:
+        """Returns the first event of each sample's window [B]; -1 for a sample without history."""
+        starts, ends = self._history_bounds(keys)
+        windows = self.windows(keys, shifts)
+        firsts = starts if windows is None else windows.first_events(starts, ends, length)
+        return np.where(ends > starts, firsts, -1)
+
     def _items_at(self, positions: IntArray) -> npt.NDArray[np.int32]:
         return self._interactions.read_column(ITEM_INDEX, self._interactions.select(positions))
 
-    def _history_bounds(self, keys: dict[str, npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:
+    def _history_bounds(self, keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:
         user_index, ends = keys[USER_INDEX], keys[HISTORY_END]
         known = user_index >= 0
         if not len(self.user_starts):

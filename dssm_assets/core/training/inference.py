@@ -13,7 +13,6 @@ Letters: I items, U users, K interests, D vector width.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -107,9 +106,8 @@ class UserInference:
         vectors = np.empty((users.num_rows, *interests, spec.output_dim), np.float32)
         with torch.no_grad():
             for rows in _row_blocks(users.num_rows, self._batch_size):
-                bags, is_empty = self._history.read(starts[rows], ends[rows])
-                inputs = _with_missing_context(reader.read(rows), spec)
-                inputs = replace(inputs, bags=inputs.bags + bags, is_empty_history=is_empty)
+                history = self._history.read(starts[rows], ends[rows])
+                inputs = history.join(_with_missing_context(reader.read(rows), spec))
                 vectors[rows[0] : rows[-1] + 1] = self._towers.user_vectors(inputs).cpu().numpy()
         return vectors
 

@@ -50,9 +50,11 @@ class Ranks:
         """Returns towers with random weights; `shard_tables` asks for a shard of every table in each process."""
         return TwoTower(spec, generator)
 
-    def new_epoch(self, data: TrainData, order: IntArray, model: Model, training: Training) -> Epoch:
+    def new_epoch(
+        self, data: TrainData, order: IntArray, model: Model, training: Training, window_shifts: IntArray | None = None
+    ) -> Epoch:
         """Returns an epoch whose batches hold this process's part of every batch."""
-        return Epoch(data, order, model, training)
+        return Epoch(data, order, model, training, window_shifts)
 
     def seed_dropout(self, generator: torch.Generator, seed: int, step: int) -> None:
         """Gives each process dropout of its own in this step; a single process keeps its generator."""

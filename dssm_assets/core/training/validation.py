@@ -87,8 +87,7 @@ class ValidationSet:
             TowerSide.CONTEXT: (singles, tuple(empty for feature in context if feature.is_multi)),
         }
         features = merge_sides(spec.features_of(TowerSide.USER, TowerSide.CONTEXT), sides)
-        bags, is_empty = self._data.history.read(self._data.user_starts[self.user_index[places]], self._ends[places])
-        return TowerInput(features.singles, features.bags + bags, is_empty)
+        return self._data.history.read(self._data.user_starts[self.user_index[places]], self._ends[places]).join(features)
 
     def read_items(self, item_index: IntArray) -> TowerInput:
         """Returns the item tower's input of these items: their features before the validation days, as far as known."""

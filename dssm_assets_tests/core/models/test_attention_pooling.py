@@ -76,7 +76,7 @@ def test_gradients_reach_the_rows_of_the_tables_and_equal_finite_differences() -
     factors = torch.from_numpy(np.random.default_rng(1).normal(size=(3, 2, 4)))
 
     def loss(tape: list[Lookup] | None = None) -> torch.Tensor:
-        return (pooling(tables.lookup_each(view.features, bags, tape), offsets) * factors).sum()
+        return (pooling(tables.lookup_each(view.features, [bag.values for bag in bags], tape), offsets) * factors).sum()
 
     tape: list[Lookup] = []
     loss(tape).backward()

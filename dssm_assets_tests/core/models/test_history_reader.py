@@ -12,6 +12,7 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import LeakError, SchemaError
 from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.poolings.history_pooling import MS_PER_DAY
+from dssm_assets.core.models.tower_input import HistoryInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, tower_spec
 
 
@@ -33,7 +34,8 @@ TABLE = _table([0, 1, 3, 0, 0], [11, 12, 13, 21, 22])
 
 
 def test_reader_returns_the_latest_events_and_flags_empty_histories() -> None:
-    bags, is_empty = HistoryReader(TABLE, _spec(2)).read(np.array([0, 3, 5, 0]), np.array([3, 3, 5, 1]))
+    read = HistoryReader(TABLE, _spec(2)).read(np.array([0, 3, 5, 0]), np.array([3, 3, 5, 1]))
+    bags, is_empty = read.bags, read.is_empty
     assert is_empty is not None
     assert bags[0].values.tolist() == [12, 13, 11]
     assert bags[0].offsets.tolist() == [0, 2, 2, 2, 3]
@@ -43,13 +45,13 @@ def test_reader_returns_the_latest_events_and_flags_empty_histories() -> None:
 
 def test_weights_halve_per_half_life() -> None:
     # Ages from the newest: 3, 2, 0 days; with a half-life of one day 1/8, 1/4, 1, whose sum is 11/8.
-    bags, _ = HistoryReader(TABLE, _spec(9, 1.0)).read(np.array([0]), np.array([3]))
+    bags = HistoryReader(TABLE, _spec(9, 1.0)).read(np.array([0]), np.array([3])).bags
     assert bags[0].weights == pytest.approx([1 / 11, 2 / 11, 8 / 11])
 
 
 def test_ancient_events_still_have_weights() -> None:
     table = _table([0, 30_000, 60_000], [5, 6, 0])
-    bags, _ = HistoryReader(table, _spec(9, 0.001)).read(np.array([0]), np.array([3]))
+    bags = HistoryReader(table, _spec(9, 0.001)).read(np.array([0]), np.array([3])).bags
     assert bags[0].values.tolist() == [5, 6]
     assert bags[0].weights.sum() == pytest.approx(1.0)
 
@@ -58,15 +60,14 @@ def test_ancient_events_still_have_weights() -> None:
 def test_ages_from_the_newest_event_and_from_the_sample_give_the_same_weights(data: st.DataObject) -> None:
     days = sorted(data.draw(st.lists(st.integers(0, 40), min_size=1, max_size=6)))
     sample_day = days[-1] + data.draw(st.integers(1, 30))
-    bags, _ = HistoryReader(_table([*map(float, days)], [7] * len(days)), _spec(9, 5.0)).read(
-        np.array([0]), np.array([len(days)])
-    )
+    table = _table([*map(float, days)], [7] * len(days))
+    bags = HistoryReader(table, _spec(9, 5.0)).read(np.array([0]), np.array([len(days)])).bags
     plain = np.array([2.0 ** (-(sample_day - day) / 5.0) for day in days])
     assert bags[0].weights == pytest.approx(plain / plain.sum(), rel=1e-5)
 
 
 def test_reader_without_sub_features_returns_nothing() -> None:
-    assert HistoryReader(TABLE, _spec(0)).read(np.array([0]), np.array([3])) == ((), None)
+    assert HistoryReader(TABLE, _spec(0)).read(np.array([0]), np.array([3])) == HistoryInput()
 
 
 def test_history_that_reaches_its_timestamp_is_a_leak() -> None:
@@ -88,7 +89,8 @@ def test_each_pooling_reads_as_many_events_as_its_length() -> None:
     poolings = [{"kind": "attention", "length": 1}, {"length": 2}, {"kind": "root", "length": 9, "half_life_days": 1.0}]
     table = TABLE.append_column("g", pa.array([1, 0, 3, 4, 5], pa.int32()))
     spec = tower_spec(features, Model(poolings=poolings))
-    bags, is_empty = HistoryReader(table, spec).read(np.array([0, 3]), np.array([3, 3]))
+    read = HistoryReader(table, spec).read(np.array([0, 3]), np.array([3, 3]))
+    bags, is_empty = read.bags, read.is_empty
     # The mean of the last two, the root of all three, then attention to the last; in each h before g.
     assert [bag.values.tolist() for bag in bags] == [[12, 13], [3], [11, 12, 13], [1, 3], [13], [3]]
     assert [bag.offsets.tolist()[1:] for bag in bags] == [[len(bag.values)] * 2 for bag in bags]

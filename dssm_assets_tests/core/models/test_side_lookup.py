@@ -112,6 +112,8 @@ def test_the_frozen_embedding_can_be_left_out() -> None:
         (FEATURES, {"frozen_embedding": "unknown"}, "unknown: 0 item features"),
         ([*FEATURES, _feature("own", TowerSide.USER, "code", 2)], {}, "1 of the user"),
         (FEATURES, {"poolings": [{"kind": "attention"}]}, "without attention"),
+        (FEATURES, {"poolings": [{"kind": "sequence"}]}, "another pooling and another sub-feature"),
+        ([f for f in FEATURES if f.name != "h"], {"poolings": [{"kind": "sequence"}, {}]}, "another sub-feature"),
         (FEATURES, {"output_dim": 2}, "output_dim above 2"),
         ([f for f in FEATURES if f.name != "i"], {}, "another item feature"),
         ([f for f in FEATURES if f.name not in ("h", "age")], {}, "another user, context or sequence feature"),

@@ -38,6 +38,9 @@ SHAPES: list[dict[str, Any]] = [
     {"poolings": [{"kind": "attention", "length": 2}, {}, {"kind": "attention"}], "skip": True, "norm": "batch"},
     {"poolings": [{"kind": "attention"}, {"kind": "root"}], "num_interests": 3, "skip": True, "prior": True},
     {"poolings": [{"kind": "attention"}] * 2, "num_interests": 2, "similarity": "INNER_PRODUCT"},
+    {"poolings": [{"kind": "sequence"}]},
+    {"poolings": [{"kind": "sequence", "length": 3, "num_blocks": 3, "num_heads": 3}, {"kind": "root"}], "skip": True},
+    {"poolings": [{"kind": "sequence"}, {"kind": "attention"}, {"kind": "sequence", "num_heads": 1}], "num_interests": 2},
 ]
 
 
@@ -63,7 +66,9 @@ def test_exported_towers_compute_the_trained_vectors(shape: dict[str, Any], seed
     assert np.abs(user_vectors).max() > 0.1
 
 
-@pytest.mark.parametrize("shape", [{}, {"poolings": [{"kind": "attention"}, {}], "num_interests": 2}], ids=str)
+@pytest.mark.parametrize(
+    "shape", [{}, {"poolings": [{"kind": "attention"}, {}], "num_interests": 2}, {"poolings": [{"kind": "sequence"}]}], ids=str
+)
 def test_every_input_and_the_weights_change_the_vectors(shape: dict[str, Any]) -> None:
     spec = worlds.spec(**shape)
     two_tower, users = worlds.towers(spec), worlds.user_rows(spec)
@@ -142,7 +147,7 @@ def test_towers_json_suffices_to_run_the_tower_without_this_package(tmp_path: Pa
     import pyarrow as pa
 
     from dssm_assets.core.models.history_reader import HistoryReader
-    from dssm_assets.core.models.tower_input import SideReader, TowerInput
+    from dssm_assets.core.models.tower_input import SideReader
     from dssm_assets.core.models.tower_spec import TowerSide
 
     spec = worlds.spec()
@@ -168,9 +173,9 @@ def test_towers_json_suffices_to_run_the_tower_without_this_package(tmp_path: Pa
     read = SideReader(table, "users", spec.features_of(TowerSide.USER, TowerSide.CONTEXT)).read(np.arange(3))
     events = {name: pa.array([4, 5, 10] if name == "h__item" else [1, 0, 2], pa.int32()) for name in ("h__item", "h__tag")}
     history = HistoryReader(pa.table({"event_time_ms": pa.array([1, 2, 3]), **events}), spec)
-    bags, is_empty = history.read(np.array([0, 0, 0]), np.array([0, 0, 3]))
+    rows_read = history.read(np.array([0, 0, 0]), np.array([0, 0, 3])).join(read)
     with torch.no_grad():
-        expected = two_tower.user_vectors(TowerInput(read.singles, read.bags + bags, is_empty)).numpy()
+        expected = two_tower.user_vectors(rows_read).numpy()
     (tmp_path / "user_tower.onnx").write_bytes(export_user_tower(two_tower, "u.data").model)
     (tmp_path / "towers.json").write_text(json.dumps(describe_towers(spec)))
     (tmp_path / "rows.json").write_text(json.dumps(rows))

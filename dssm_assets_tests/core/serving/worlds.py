@@ -56,6 +56,8 @@ def towers(of: TowerSpec, seed: int = 3) -> TwoTower:
         for pooling in two_tower.attention:
             for weights in pooling.parameters():
                 weights.mul_(20.0)  # the rows of the tables are short: without it every past item would weigh the same
+        for weights in two_tower.encoders.parameters():
+            weights.add_(torch.empty_like(weights).uniform_(-0.3, 0.3, generator=generator))
     return two_tower
 
 
@@ -82,8 +84,8 @@ def user_rows(of: TowerSpec, seed: int = 0) -> TowerInput:
     for own in of.sequences:
         events[own.name] = pa.array(rng.integers(0, own.num_embeddings, ends[-1]).astype(np.int32))
     read = SideReader(pa.table(columns), "users", of.features_of(TowerSide.USER, TowerSide.CONTEXT)).read(np.arange(ROWS))
-    bags, is_empty = HistoryReader(pa.table(events), of).read(ends - lengths, ends)
-    return TowerInput(read.singles, read.bags + bags, is_empty)
+    history = HistoryReader(pa.table(events), of).read(ends - lengths, ends)
+    return history.join(read)
 
 
 def item_rows(of: TowerSpec, seed: int = 0) -> TowerInput:

@@ -99,7 +99,7 @@ def test_missing_feature_columns_are_named() -> None:
 
 
 def test_vectors_of_several_interests_and_poolings_do_not_depend_on_the_batch_size() -> None:
-    poolings = [{"kind": "attention"}, {"kind": "root", "half_life_days": 2.0}, {"kind": "recency", "scale": 0.5}]
+    poolings = [{"kind": "sequence"}, {"kind": "attention"}, {"kind": "root", "half_life_days": 2.0}, {"kind": "recency"}]
     changes = {"poolings": poolings, "num_interests": 3, "skip": True, "norm": "batch"}
     towers = _towers(tower_spec(FEATURES, Model(**{**SMALL_MODEL, **changes})))
     with torch.no_grad():

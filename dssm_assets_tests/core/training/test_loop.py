@@ -80,6 +80,7 @@ TESTED_ELSEWHERE = {
     "logits_chunk_rows": "changes nothing beyond rounding: below",
     "num_threads": "below",
     "group_sessions": "changes the order alone: test_batches",
+    "group_users": "test_group_users",
     "prior": "chosen after the fit: below",
     "validation_days": "below",
     "patience": "below",

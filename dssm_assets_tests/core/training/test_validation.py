@@ -158,7 +158,7 @@ def test_hit_rate_equals_brute_force() -> None:
     assert hit_rate([users], items, validation_users, 4) == pytest.approx(hits / len(validation_users.truth.items))
 
 
-@pytest.mark.parametrize("changes", [{}, {"num_interests": 2, "poolings": [{"kind": "attention"}]}])
+@pytest.mark.parametrize("changes", [{}, {"num_interests": 2, "poolings": [{"kind": "attention"}, {"kind": "sequence"}]}])
 def test_score_does_not_depend_on_the_size_of_user_blocks(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model = Model(**{**SMALL_MODEL, **changes, "prior": True})
     spec = tower_spec(FEATURES, model)

@@ -10,12 +10,14 @@ from dssm_assets.core.models.poolings.history_pooling import HistoryPooling
 from dssm_assets.core.models.poolings.mean import MeanPooling
 from dssm_assets.core.models.poolings.recency import RecencyPooling
 from dssm_assets.core.models.poolings.root import RootPooling
+from dssm_assets.core.models.poolings.sequence import SequencePooling
 
 POOLINGS: Final[dict[PoolingKind, type[HistoryPooling]]] = {
     PoolingKind.MEAN: MeanPooling,
     PoolingKind.ROOT: RootPooling,
     PoolingKind.RECENCY: RecencyPooling,
     PoolingKind.ATTENTION: EventwisePooling,
+    PoolingKind.SEQUENCE: SequencePooling,
 }
 
 

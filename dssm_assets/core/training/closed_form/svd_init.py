@@ -233,7 +233,7 @@ def pool_histories(data: TrainData, sequence: TowerFeature, ends: IntArray) -> s
     block = np.cumsum(lengths[users]) // _BLOCK_EVENTS
     parts = []
     for part in np.split(users, np.flatnonzero(np.diff(block)) + 1):
-        bags = data.history.read(data.user_starts[part], ends[part])[0][place]
+        bags = data.history.read(data.user_starts[part], ends[part]).bags[place]
         cells = bags.weights, bags.values.astype(np.int32), bags.offsets
         parts.append(sp.csr_matrix(cells, (len(part), sequence.num_embeddings)))
     pooled = sp.vstack(parts, format="csr")

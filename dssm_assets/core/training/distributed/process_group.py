@@ -49,9 +49,11 @@ class ProcessGroup(Ranks):
             norm.add_up = sum_tensor
         return towers
 
-    def new_epoch(self, data: TrainData, order: IntArray, model: Model, training: Training) -> Epoch:
+    def new_epoch(
+        self, data: TrainData, order: IntArray, model: Model, training: Training, window_shifts: IntArray | None = None
+    ) -> Epoch:
         """Returns an epoch whose batches hold this process's part."""
-        return SharedEpoch(data, order, model, training, ranks=self)
+        return SharedEpoch(data, order, model, training, window_shifts, ranks=self)
 
     def seed_dropout(self, generator: torch.Generator, seed: int, step: int) -> None:
         """Seeds this step's dropout by seed, rank and step alone, so that a stored state need not hold W generators."""

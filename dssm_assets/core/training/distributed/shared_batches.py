@@ -3,7 +3,7 @@
 Every process draws the same batch: its samples with their keys (item, user, place of the history, weight: one number
 each) and its sampled negatives. Of features, histories and known positives each process reads its part alone:
 
-    user tower   every W-th sample, or every W-th session with all its samples, so that no session is computed twice
+    user tower   every W-th sample, or every W-th session or window with all its samples, so that none is computed twice
     item tower   every W-th of the distinct items of the batch, and the hard negatives of its own samples
 
 Belongs here: which process reads what, and reading it. Does not belong here: what a batch is (`batches`), exchanging the
@@ -31,7 +31,7 @@ from dssm_assets.core.models.samplers.queue import queued_slice
 from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, hide_features
 from dssm_assets.core.samples.sample_tables import ITEM_INDEX, USER_INDEX
 from dssm_assets.core.training.batch_negatives import Negatives
-from dssm_assets.core.training.batches import Batch, Epoch, find_sessions
+from dssm_assets.core.training.batches import Batch, Epoch, find_sessions, find_windows
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.distinct_items import ItemSide, can_merge_items, find_equal_rows, merge_columns
 
@@ -79,9 +79,18 @@ class SharedBatch(Batch):
 class SharedEpoch(Epoch):
     """The samples of an epoch in their order, of which this process reads its part."""
 
-    def __init__(self, data: TrainData, order: IntArray, model: Model, training: Training, *, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        data: TrainData,
+        order: IntArray,
+        model: Model,
+        training: Training,
+        window_shifts: IntArray | None = None,
+        *,
+        ranks: Ranks,
+    ) -> None:
         """Notes what `Epoch` notes, and which process this is."""
-        super().__init__(data, order, model, training)
+        super().__init__(data, order, model, training, window_shifts)
         self._ranks = ranks
 
     def read_batch(self, step: int, rng: np.random.Generator) -> SharedBatch:
@@ -118,15 +127,22 @@ class SharedEpoch(Epoch):
         """Returns the user tower's input, which row of it is each own sample's (None: row k), and the own samples [b]."""
         count = len(samples)
         if not self._by_session:
-            rows = self._ranks.rows(count)
+            rows = self._own_rows(keys)
             is_hidden = rng.random(count)[rows] < self._model.context_dropout
             user = self._read_users(samples[rows], _select(keys, rows), rng, rows, count)
             return hide_features(user, is_hidden, *self._context), None, rows
         first, session = find_sessions(keys)
-        own = self._ranks.rows(len(first))
-        rows = np.flatnonzero(session % self._ranks.count == self._ranks.rank)
+        own = self._own_rows(_select(keys, first))
+        rows = np.flatnonzero(np.isin(session, own))
         user = self._read_users(samples[first[own]], _select(keys, first[own]), rng, own, len(first))
-        return user, session[rows] // self._ranks.count, rows
+        return user, np.searchsorted(own, session[rows]), rows
+
+    def _own_rows(self, keys: Keys) -> IntArray:
+        """Returns every W-th of the rows with these keys; if rows share windows, those of every W-th window, ascending."""
+        shifts = self._history_rule.window_shifts
+        if shifts is None:
+            return self._ranks.rows(len(keys[USER_INDEX]))
+        return np.flatnonzero(find_windows(self._data, keys, shifts) % self._ranks.count == self._ranks.rank)
 
     def _read_users(self, samples: IntArray, keys: Keys, rng: np.random.Generator, own: IntArray, count: int) -> TowerInput:
         draws = cast(np.random.Generator, _DrawsOfBatch(rng, own, count))

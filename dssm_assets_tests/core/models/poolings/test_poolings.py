@@ -83,9 +83,9 @@ def test_poolings_read_no_more_events_than_have_weight(settings: dict[str, Any],
     assert make_pooling(Pooling(**settings)).num_events == num_events
 
 
-def test_only_half_lives_of_mean_and_root_need_times() -> None:
+def test_half_lives_of_mean_and_root_and_encoders_need_times() -> None:
     needing = [kind for kind in PoolingKind if make_pooling(Pooling(kind=kind, half_life_days=3)).needs_times]
-    assert needing == [PoolingKind.MEAN, PoolingKind.ROOT]
+    assert needing == [PoolingKind.MEAN, PoolingKind.ROOT, PoolingKind.SEQUENCE]
     assert not make_pooling(Pooling()).needs_times
     with pytest.raises(ValueError, match="expected the times"):
         pool_one(events_of(VALUES), half_life_days=3)

@@ -1,0 +1,114 @@
+"""The events of some users in order, and the event at which each row of a batch reads them.
+
+Several rows may read one sequence at different events: whatever looks back only, as causal self-attention does, runs once
+over the sequence and has the answer of every row.
+
+Does not belong here: where the events come from (`core/models/history_reader.py`), what reads them
+(`core/models/sequence_encoder.py`).
+
+Letters: B rows, S sequences, n events of all sequences, U users.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
+
+
+@dataclass(frozen=True)
+class EventSequences:
+    """Sequences of events, oldest first, and the last event that each row knows.
+
+    Attributes:
+        values: per sub-feature the embedding index of each event, 0 for a missing value [n].
+        seconds: when each event happened, in whole seconds [n].
+        offsets: start of each sequence and the end of the last [S + 1].
+        last: of each row, the position of its last event among the n; -1 for a row without events [B].
+    """
+
+    values: tuple[IntArray, ...]
+    seconds: IntArray
+    offsets: IntArray
+    last: IntArray
+
+    def rows(self, begin: int, end: int) -> EventSequences:
+        """Returns rows begin .. end - 1, each with a sequence of its own, which ends at its last event."""
+        last = self.last[begin:end]
+        owner = np.searchsorted(self.offsets, last, side="right") - 1
+        starts = np.where(last >= 0, self.offsets[np.maximum(owner, 0)], 0)
+        lengths = np.where(last >= 0, last + 1 - starts, 0)
+        at, offsets = ranges(starts, lengths), offsets_of(lengths)
+        own = np.where(last >= 0, offsets[1:] - 1, -1)
+        return EventSequences(tuple(values[at] for values in self.values), self.seconds[at], offsets, own)
+
+    def without_empty_events(self) -> EventSequences:
+        """Returns the sequences without the events of which every value is missing; a row reads the last one left to it."""
+        present = np.logical_or.reduce([values > 0 for values in self.values])
+        if present.all():
+            return self
+        before = offsets_of(present)  # events that are left before each position [n + 1]
+        offsets = before[self.offsets]
+        known = self.last >= 0
+        owner = np.searchsorted(self.offsets, self.last[known], side="right") - 1
+        last = np.full(len(self.last), -1, np.int64)
+        moved = before[self.last[known] + 1] - 1
+        last[known] = np.where(moved >= offsets[owner], moved, -1)
+        return EventSequences(tuple(values[present] for values in self.values), self.seconds[present], offsets, last)
+
+
+@dataclass(frozen=True)
+class SharedWindows:
+    """How the samples of one user share a pass of an encoder that sees at most `length` events.
+
+    A user with up to `length` events is one window. Longer histories are cut into windows of `length` events; the cuts move
+    by the user's shift, so that from epoch to epoch every event is preceded by another number of events.
+
+    Attributes:
+        user_ends: one after the last event of each row's user [B].
+        shifts: of each row's user, at least 0 [B].
+    """
+
+    user_ends: IntArray
+    shifts: npt.NDArray[np.int64]
+
+    def first_events(self, starts: IntArray, ends: IntArray, length: int) -> IntArray:
+        """Returns the first event of the window in which each row's history ends [B]; of an empty history, its start.
+
+        Example: a user with the events 0 .. 6, a length of 3 and a shift of 1 has the windows 0 1, 2 3 4 and 5 6. A history
+        that ends behind event 3 sees events 2 and 3.
+
+        Args:
+            starts: first event of each row's history [B].
+            ends: one after the last event of each row's history [B].
+            length: of a window.
+        """
+        shift = np.where(self.user_ends - starts > length, self.shifts % length, 0)
+        window = (ends - 1 - starts + shift) // length
+        firsts: IntArray = np.maximum(starts, starts + window * length - shift)
+        return firsts
+
+
+def shared_passes(firsts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Returns the passes that serve some histories: the events of all passes [n], their offsets [S + 1], and each row's last.
+
+    Histories that begin with the same event share one pass, up to the last event that any of them sees.
+
+    Example: histories 4 .. 5, 4 .. 7 and 9 .. 8 (empty) are one pass over the events 4 5 6 7; the rows read its events at
+    1, at 3 and at -1.
+
+    Args:
+        firsts: first event of each row's history [B].
+        ends: one after its last event [B].
+    """
+    filled = np.flatnonzero(ends > firsts)
+    distinct, owner = np.unique(firsts[filled], return_inverse=True)
+    stops = np.zeros(len(distinct), np.int64)
+    np.maximum.at(stops, owner, ends[filled])
+    offsets = offsets_of(stops - distinct)
+    last = np.full(len(firsts), -1, np.int64)
+    last[filled] = offsets[owner] + ends[filled] - 1 - firsts[filled]
+    return ranges(distinct, stops - distinct), offsets, last

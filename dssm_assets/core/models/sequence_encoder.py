@@ -1,0 +1,267 @@
+"""Causal self-attention over a user's events: the state at an event depends on it and on the events before it alone.
+
+Blocks in the order of SASRec (Kang and McAuley 2018) with the normalisation before each layer:
+
+    x = x + attention(norm(x))
+    x = x + W2 (silu(W1 norm(x)) * W3 norm(x))        SwiGLU, Shazeer 2020
+
+and a last norm. Position enters through attention alone, as a learned bias per head by the number of events between two
+events and by the time between them (after HSTU, Zhai et al. 2024, section 3). So a state does not depend on how many
+sequences are encoded together, nor on the events after it: one pass over a sequence has the state of every event.
+
+Dense layers run over the events of all sequences one after another; only attention pads, in blocks of similar lengths.
+
+Belongs here: the layers. Does not belong here: which event a row reads (`core/arrays/event_sequences.py`), the tower that
+reads the state (`two_tower`).
+
+Letters: n events of all sequences, S sequences, R sequences of a block, L length of its longest, W width, H heads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dssm_assets.core.arrays.event_sequences import EventSequences
+from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.config.model import Pooling
+from dssm_assets.core.models.tower import draw_factors, linear
+
+MAX_SECONDS: Final = (1 << 29) - 2
+"""Longer gaps, of 17 years, count as this."""
+NUM_GAPS: Final = 58
+"""Classes of gaps: two per doubling of gap + 1 second."""
+_SHARE: Final = 8 / 3
+"""Width of SwiGLU in units of W: three matrices of it have as many weights as two of 4 W."""
+_LENGTH_STEP: Final = 1.2
+"""Sequences of one block differ in length by at most this factor."""
+_MAX_CELLS: Final = 1 << 21
+"""Attention weights of a block, unless a single sequence has more: intermediate results stay near the processor."""
+
+
+class SequenceEncoder(nn.Module):
+    """Encodes sequences of events; the width of the states is that of the events' vectors."""
+
+    def __init__(self, width: int, settings: Pooling, generator: torch.Generator) -> None:
+        super().__init__()
+        self._dropout, self._length = settings.dropout, settings.length
+        self.scale = math.sqrt(width) / 2
+        """Of the events' vectors: rows of embedding tables begin short beside what the layers add to them."""
+        self.blocks = nn.ModuleList(
+            SequenceBlock(width, settings.num_heads, settings.length, generator) for _ in range(settings.num_blocks)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, vectors: Tensor, sequences: EventSequences, dropout: torch.Generator | None = None) -> Tensor:
+        """Returns the state of every row's last event, zeros for a row without events [B, W].
+
+        Args:
+            vectors: of the events [n, W].
+            sequences: their bounds and times, and the event that each row reads.
+            dropout: source of the dropout's randomness; None outside of training.
+        """
+        states = self.encode(vectors, sequences, dropout)
+        padded = torch.cat([states, states.new_zeros(1, states.shape[1])])
+        last = np.where(sequences.last >= 0, sequences.last, len(states))
+        return padded.index_select(0, torch.from_numpy(last).to(states.device))
+
+    def encode(self, vectors: Tensor, sequences: EventSequences, dropout: torch.Generator | None = None) -> Tensor:
+        """Returns the state of every event [n, W]; arguments as for `forward`."""
+        drop = Dropout(self._dropout, dropout)
+        blocks = list(_attention_blocks(sequences, vectors.device, self._length))
+        states = drop(vectors * self.scale)
+        for block in self.blocks:
+            states = block(states, blocks, drop)
+        normed: Tensor = self.norm(states)
+        return normed
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Drops a fraction of values in training, and nothing without a generator."""
+
+    frac: float
+    generator: torch.Generator | None
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Returns the values times their factors."""
+        factors = self.factors(values)
+        return values if factors is None else values * factors
+
+    def factors(self, values: Tensor) -> Tensor | None:
+        """Returns factors of the values' shape in float32; None if nothing is dropped."""
+        if self.generator is None or self.frac == 0:
+            return None
+        return draw_factors(torch.empty_like(values, dtype=torch.float32), self.frac, self.generator)
+
+
+class SequenceBlock(nn.Module):
+    """Self-attention and a SwiGLU layer, each of the normalised states and added to them."""
+
+    def __init__(self, width: int, heads: int, length: int, generator: torch.Generator) -> None:
+        super().__init__()
+        hidden = 8 * math.ceil(_SHARE * width / 8)
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = CausalAttention(width, heads, length, generator)
+        self.forward_norm = nn.LayerNorm(width)
+        self.gate = linear(width, hidden, generator)
+        self.value = linear(width, hidden, generator)
+        self.out = linear(hidden, width, generator)
+
+    def forward(self, states: Tensor, blocks: list[AttentionBlock], drop: Dropout) -> Tensor:
+        """Returns the new states [n, W]."""
+        attended: Tensor = states + drop(self.attention(self.attention_norm(states), blocks, drop))
+        normed = self.forward_norm(attended)
+        return attended + drop(self.out(functional.silu(self.gate(normed)) * self.value(normed)))
+
+
+class CausalAttention(nn.Module):
+    """Each event attends to itself and to the events before it, with a bias by their distance and by the time between."""
+
+    def __init__(self, width: int, heads: int, length: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query_key_value = linear(width, 3 * width, generator)
+        self.out = linear(width, width, generator)
+        self.distance_bias = nn.Parameter(torch.zeros(length, heads))
+        self.gap_bias = nn.Parameter(torch.zeros(NUM_GAPS, heads))
+
+    def forward(self, states: Tensor, blocks: list[AttentionBlock], drop: Dropout) -> Tensor:
+        """Returns what each event reads from the others [n, W]."""
+        joint = self.query_key_value(states)
+        joint = torch.cat([joint, joint.new_zeros(1, joint.shape[1])])
+        found = []
+        for block in blocks:
+            rows, length = block.shape
+            parts = joint.index_select(0, block.cells).view(rows, length, 3, self.heads, -1)
+            query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)  # [R, H, L, W / H]
+            factors = drop.factors(query.new_empty(rows, self.heads, length, length))
+            mixed: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
+                query, key, value, self.distance_bias, self.gap_bias, block.distances, block.gaps, factors
+            )
+            found.append(mixed.transpose(1, 2).reshape(rows * length, -1).index_select(0, block.filled))
+        read: Tensor = self.out(_by_event(found, blocks) if found else states)
+        return read
+
+
+def _by_event(found: list[Tensor], blocks: list[AttentionBlock]) -> Tensor:
+    """Returns what was found for the events of each block in the order of all events [n, W]."""
+    mixed = torch.cat(found)
+    return torch.empty_like(mixed).index_copy(0, torch.cat([block.events for block in blocks]), mixed)
+
+
+@dataclass(frozen=True)
+class AttentionBlock:
+    """Sequences of similar lengths, padded behind their ends.
+
+    Attributes:
+        shape: R and L.
+        cells: the event of each padded cell, n for padding [R * L].
+        filled: the cells that hold events, by sequence.
+        events: the event of each of these.
+        distances: number of events from the column's to the row's, -1 where the column's is later [L, L].
+        gaps: class of the time between two events of a sequence, 0 where the column's is later [R * L * L].
+    """
+
+    shape: tuple[int, int]
+    cells: Tensor
+    filled: Tensor
+    events: Tensor
+    distances: Tensor
+    gaps: Tensor
+
+
+def gap_classes(seconds: Tensor) -> Tensor:
+    """Returns the class of each gap in whole seconds: two classes per doubling of gap + 1; a negative gap counts as 0.
+
+    Example: 0, 1, 2, 3, 4, 5, 6, 7 seconds have the classes 0, 2, 3, 4, 4, 5, 5, 6.
+    """
+    # The exponent and the highest bit of the fraction, which are exact where a logarithm is rounded.
+    numbers = seconds.clamp(0, MAX_SECONDS).double() + 1.0
+    return (numbers.view(torch.int64) >> 51) - (1023 << 1)
+
+
+def _attention_blocks(sequences: EventSequences, device: torch.device, max_distance: int) -> Iterator[AttentionBlock]:
+    lengths = np.diff(sequences.offsets)
+    order = np.argsort(lengths, kind="stable")[np.count_nonzero(lengths == 0) :]
+    kind = np.ceil(np.log(np.maximum(lengths[order], 8)) / math.log(_LENGTH_STEP))
+    for group in np.split(order, np.flatnonzero(np.diff(kind)) + 1):
+        longest = int(lengths[group].max(initial=0))
+        step = max(1, _MAX_CELLS // max(1, longest * longest))
+        for begin in range(0, len(group), step):
+            yield _attention_block(sequences, group[begin : begin + step], device, max_distance)
+
+
+def _attention_block(sequences: EventSequences, chosen: IntArray, device: torch.device, max_distance: int) -> AttentionBlock:
+    starts, lengths = sequences.offsets[chosen], np.diff(sequences.offsets)[chosen]
+    count, longest = len(chosen), int(lengths.max())
+    place = np.arange(longest)
+    is_event = place < lengths[:, None]  # [R, L]
+    at = np.where(is_event, starts[:, None] + place, -1)
+    times = np.where(is_event, sequences.seconds[at], 0)
+    cells, seconds = torch.from_numpy(at.reshape(-1)).to(device), torch.from_numpy(times).to(device)
+    filled = torch.from_numpy(np.flatnonzero(is_event)).to(device)
+    distances = torch.from_numpy(np.clip(place[:, None] - place, -1, max_distance - 1)).to(device)
+    return AttentionBlock(
+        shape=(count, longest),
+        cells=torch.where(cells < 0, len(sequences.seconds), cells),
+        filled=filled,
+        events=cells[filled],
+        distances=distances,
+        gaps=gap_classes(seconds[:, :, None] - seconds[:, None, :]).int().view(-1),
+    )
+
+
+class _Attention(torch.autograd.Function):
+    """Softmax attention with two learned biases. Only the softmax is stored: scores and biases would be several times it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        distance_bias: Tensor,
+        gap_bias: Tensor,
+        distances: Tensor,
+        gaps: Tensor,
+        factors: Tensor | None,
+    ) -> Tensor:
+        with torch.autocast(query.device.type, enabled=False):
+            rows, heads, length, width = query.shape
+            scores = torch.matmul(query * width**-0.5, key.transpose(2, 3)).to(distance_bias.dtype)  # [R, H, L, L]
+            by_distance = distance_bias[distances.clamp_min(0)].masked_fill((distances < 0)[:, :, None], -torch.inf)
+            scores += by_distance.permute(2, 0, 1)
+            for head in range(heads):
+                scores[:, head] += gap_bias[:, head].index_select(0, gaps).view(rows, length, length)
+            weights = torch.softmax(scores, dim=3)
+            kept = weights if factors is None else weights * factors
+            ctx.save_for_backward(query, key, value, distance_bias, gap_bias, distances, gaps, weights, factors)
+            return torch.matmul(kept.to(value.dtype), value)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        query, key, value, distance_bias, gap_bias, distances, gaps, weights, factors = ctx.saved_tensors
+        grad, scale = grad_outputs[0], query.shape[3] ** -0.5
+        kept = weights if factors is None else weights * factors
+        grad_value = torch.matmul(kept.to(grad.dtype).transpose(2, 3), grad)
+        of_kept = torch.matmul(grad, value.transpose(2, 3)).to(weights.dtype)
+        of_weights = of_kept if factors is None else of_kept.mul_(factors)
+        of_scores = of_weights.sub_((of_weights * weights).sum(3, keepdim=True)).mul_(weights)
+        narrow = of_scores.to(query.dtype)
+        grad_query = torch.matmul(narrow, key).mul_(scale)
+        grad_key = torch.matmul(narrow.transpose(2, 3), query).mul_(scale)
+        heads = range(query.shape[1])
+        near = of_scores.sum(0)  # [H, L, L]
+        at = distances.clamp_min(0).view(-1)  # later events have weight 0, and so no gradient
+        by_distance = [torch.bincount(at, near[head].reshape(-1), len(distance_bias)) for head in heads]
+        by_gap = [torch.bincount(gaps, of_scores[:, head].reshape(-1), len(gap_bias)) for head in heads]
+        biases = (torch.stack(found, 1).to(distance_bias.dtype) for found in (by_distance, by_gap))
+        return grad_query, grad_key, grad_value, *biases, None, None, None

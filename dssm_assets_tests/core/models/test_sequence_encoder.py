@@ -1,0 +1,237 @@
+"""The encoder against two independent implementations, and what must hold for any sequences."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dssm_assets.core.arrays.event_sequences import EventSequences
+from dssm_assets.core.arrays.ragged import offsets_of
+from dssm_assets.core.config.model import Pooling
+from dssm_assets.core.models.sequence_encoder import NUM_GAPS, SequenceEncoder, gap_classes
+
+WIDTH, HEADS, LENGTH = 8, 2, 12
+LENGTHS = [5, 0, 12, 1, 9]
+
+
+def _encoder(blocks: int = 2, dropout: float = 0.0) -> SequenceEncoder:
+    settings = Pooling(kind="sequence", length=LENGTH, num_blocks=blocks, num_heads=HEADS, dropout=dropout)
+    encoder, generator = SequenceEncoder(WIDTH, settings, torch.Generator().manual_seed(0)), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weights in encoder.parameters():
+            weights.add_(torch.empty_like(weights).uniform_(-0.4, 0.4, generator=generator))
+    return encoder
+
+
+def _sequences(lengths: list[int], seed: int = 0) -> EventSequences:
+    """Returns sequences whose events are 0 seconds to 12 days apart; one row per event."""
+    rng, offsets = np.random.default_rng(seed), offsets_of(lengths)
+    count = int(offsets[-1])
+    steps = np.where(rng.random(count) < 0.3, 0, np.exp(rng.uniform(0, 14, count)).astype(np.int64))
+    return EventSequences((np.ones(count, np.int64),), np.cumsum(steps), offsets, np.arange(count))
+
+
+def _vectors(count: int, seed: int = 3) -> torch.Tensor:
+    return torch.randn(count, WIDTH, generator=torch.Generator().manual_seed(seed))
+
+
+def _forget_positions(encoder: SequenceEncoder) -> None:
+    with torch.no_grad():
+        for block in encoder.blocks:
+            block.attention.distance_bias.zero_()  # type: ignore[operator, union-attr]
+            block.attention.gap_bias.zero_()  # type: ignore[operator, union-attr]
+
+
+def _causal(length: int) -> torch.Tensor:
+    return torch.ones(length, length, dtype=torch.bool).triu(1)
+
+
+def test_blocks_equal_those_of_torch() -> None:
+    """torch's layer has no gate: the gate's other factor is 1, and its own is what torch's activation is applied to."""
+    encoder = _encoder()
+    _forget_positions(encoder)
+    layers: list[Any] = []
+    with torch.no_grad():
+        for block in encoder.blocks:
+            own: Any = block
+            own.value.weight.zero_()
+            own.value.bias.fill_(1.0)
+            layer = nn.TransformerEncoderLayer(
+                WIDTH, HEADS, own.gate.out_features, 0.0, nn.functional.silu, batch_first=True, norm_first=True
+            )
+            layer.self_attn.in_proj_weight.copy_(own.attention.query_key_value.weight)
+            layer.self_attn.in_proj_bias.copy_(own.attention.query_key_value.bias)
+            for theirs, ours in (
+                (layer.self_attn.out_proj, own.attention.out),
+                (layer.norm1, own.attention_norm),
+                (layer.norm2, own.forward_norm),
+                (layer.linear1, own.gate),
+                (layer.linear2, own.out),
+            ):
+                theirs.load_state_dict(ours.state_dict())
+            layers.append(layer)
+    sequences = _sequences(LENGTHS)
+    vectors = _vectors(sum(LENGTHS))
+    found = encoder.encode(vectors, sequences)
+    for begin, end in itertools.pairwise(sequences.offsets):
+        states = vectors[None, begin:end] * encoder.scale
+        for layer in layers if end > begin else ():
+            states = layer(states, src_mask=_causal(int(end - begin)))
+        torch.testing.assert_close(found[begin:end], encoder.norm(states)[0], atol=1e-5, rtol=1e-5)
+
+
+def _rectools_blocks() -> ModuleType:
+    """Returns RecTools' transformer blocks, which need only torch; skips where the library is not installed."""
+    library = importlib.util.find_spec("rectools")
+    if library is None or library.origin is None:
+        pytest.skip("RecTools is not installed: pip install --no-deps rectools")
+    file = Path(library.origin).parent / "models" / "nn" / "transformers" / "net_blocks.py"
+    spec = importlib.util.spec_from_file_location("rectools_net_blocks", file)
+    assert spec is not None
+    assert spec.loader is not None
+    blocks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(blocks)
+    return blocks
+
+
+def test_blocks_equal_those_of_rectools() -> None:
+    """Its pre-norm transformer layer, which SASRec takes as `transformer_layers_type`, with its SwiGLU layer."""
+    blocks, encoder = _rectools_blocks(), _encoder()
+    _forget_positions(encoder)
+    layers = []
+    for block in encoder.blocks:
+        own: Any = block
+        layer = blocks.PreLNTransformerLayer(WIDTH, HEADS, 0.0)
+        layer.feed_forward = blocks.SwigluFeedForward(WIDTH, own.gate.out_features, 0.0)
+        with torch.no_grad():
+            layer.multi_head_attn.in_proj_weight.copy_(own.attention.query_key_value.weight)
+            layer.multi_head_attn.in_proj_bias.copy_(own.attention.query_key_value.bias)
+        for theirs, ours in (
+            (layer.multi_head_attn.out_proj, own.attention.out),
+            (layer.layer_norm_1, own.attention_norm),
+            (layer.layer_norm_2, own.forward_norm),
+            (layer.feed_forward.ff_linear_1, own.gate),
+            (layer.feed_forward.ff_linear_2, own.out),
+            (layer.feed_forward.ff_linear_3, own.value),
+        ):
+            theirs.load_state_dict(ours.state_dict())
+        layers.append(layer.eval())
+    sequences, vectors = _sequences([LENGTH]), _vectors(LENGTH)
+    states = vectors[None] * encoder.scale
+    for layer in layers:
+        states = layer(states, attn_mask=_causal(LENGTH), key_padding_mask=None)
+    torch.testing.assert_close(encoder.encode(vectors, sequences), encoder.norm(states)[0], atol=1e-5, rtol=1e-5)
+
+
+def test_biases_by_distance_and_gap_by_hand() -> None:
+    """Without queries, an event's weights are the softmax of the biases alone."""
+    encoder = _encoder(blocks=1)
+    attention: Any = encoder.blocks[0].attention  # type: ignore[union-attr]
+    with torch.no_grad():
+        attention.query_key_value.weight.zero_()
+        attention.query_key_value.bias.zero_()
+        attention.query_key_value.weight[2 * WIDTH :] = torch.eye(WIDTH)
+        attention.out.weight.copy_(torch.eye(WIDTH))
+        attention.out.bias.zero_()
+    sequences = EventSequences((np.ones(3, np.int64),), np.array([100, 100, 107]), np.array([0, 3]), np.arange(3))
+    from dssm_assets.core.models.sequence_encoder import Dropout, _attention_blocks
+
+    states = _vectors(3)
+    blocks = list(_attention_blocks(sequences, states.device, LENGTH))
+    found = attention(states, blocks, Dropout(0.0, None))
+    assert gap_classes(torch.tensor([0, 7])).tolist() == [0, 6]
+    for head, columns in enumerate((slice(0, 4), slice(4, 8))):
+        distance, gap = attention.distance_bias[:, head], attention.gap_bias[:, head]
+        # The last event is 2, 1 and 0 events and 7, 7 and 0 seconds from the three.
+        scores = torch.stack([distance[2] + gap[6], distance[1] + gap[6], distance[0] + gap[0]])
+        torch.testing.assert_close(found[2, columns], scores.softmax(0) @ states[:, columns])
+        torch.testing.assert_close(found[0, columns], states[0, columns])
+
+
+def test_gap_classes_are_two_per_doubling() -> None:
+    seconds = np.array([0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 22, 23, 2**20 - 2, 2**20 - 1, 2**29 - 2, 2**40, -9])
+    octave = np.floor(np.log2(np.clip(seconds, 0, 2**29 - 2) + 1.0)).astype(int)
+    upper = np.clip(seconds, 0, 2**29 - 2) + 1 >= 1.5 * 2.0**octave
+    found = gap_classes(torch.from_numpy(seconds)).tolist()
+    assert found == (2 * octave + upper).tolist()
+    assert found[:8] == [0, 2, 3, 4, 4, 5, 5, 6]
+    assert max(found) == NUM_GAPS - 1
+
+
+def test_state_depends_on_no_later_event() -> None:
+    encoder, sequences, vectors = _encoder(), _sequences(LENGTHS), _vectors(sum(LENGTHS))
+    before = encoder.encode(vectors, sequences)
+    later = vectors.clone()
+    later[5 + 7, 2] += 3.0  # event 7 of the sequence of twelve
+    moved = (encoder.encode(later, sequences) - before).abs().amax(1) > 1e-6
+    assert moved.nonzero()[:, 0].tolist() == list(range(5 + 7, 5 + 12))
+
+
+def test_one_pass_over_a_sequence_equals_a_pass_per_row() -> None:
+    encoder, sequences, vectors = _encoder(), _sequences(LENGTHS), _vectors(sum(LENGTHS))
+    whole = encoder(vectors, sequences)
+    rows = sequences.rows(0, len(sequences.last))
+    at = np.concatenate(
+        [np.arange(b, e) for b, e in zip(np.repeat(sequences.offsets[:-1], LENGTHS), range(1, 28), strict=True)]
+    )
+    torch.testing.assert_close(encoder(vectors[at], rows), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_rows_without_events_have_the_zero_vector() -> None:
+    sequences = EventSequences((np.ones(2, np.int64),), np.zeros(2, np.int64), np.array([0, 2]), np.array([-1, 1]))
+    found = _encoder()(_vectors(2), sequences)
+    assert not found[0].any()
+    assert found[1].any()
+    nothing = EventSequences((np.zeros(0, np.int64),), np.zeros(0, np.int64), np.zeros(3, np.int64), np.array([-1, -1]))
+    assert _encoder()(_vectors(0), nothing).tolist() == np.zeros((2, WIDTH)).tolist()
+
+
+def test_distances_beyond_the_length_share_the_last_bias() -> None:
+    encoder = _encoder(blocks=1)
+    longer = _sequences([LENGTH + 4])
+    assert encoder.encode(_vectors(LENGTH + 4), longer).isfinite().all()
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_gradients_equal_finite_differences(dropout: float) -> None:
+    encoder, sequences = _encoder(dropout=dropout).double(), _sequences([4, 6])
+    vectors = _vectors(10).double()
+    factors = torch.randn(10, WIDTH, generator=torch.Generator().manual_seed(9)).double()
+
+    def loss(given: torch.Tensor) -> torch.Tensor:
+        return (encoder.encode(given, sequences, torch.Generator().manual_seed(5)) * factors).sum()
+
+    vectors.requires_grad_(True)
+    loss(vectors).backward()
+    assert vectors.grad is not None
+    attention: Any = encoder.blocks[0].attention  # type: ignore[union-attr]
+    tensors = [vectors, attention.distance_bias, attention.gap_bias, attention.query_key_value.weight]
+    for tensor in tensors:
+        cell = np.unravel_index(int(tensor.grad.abs().argmax()), tensor.shape)
+        sides = []
+        for step in (1e-6, -1e-6):
+            with torch.no_grad():
+                tensor[cell] += step
+            sides.append(float(loss(vectors).detach()))
+            with torch.no_grad():
+                tensor[cell] -= step
+        expected = (sides[0] - sides[1]) / 2e-6
+        assert abs(expected) > 1e-3
+        assert float(tensor.grad[cell]) == pytest.approx(expected, rel=1e-5, abs=1e-7)
+
+
+def test_bfloat16_products_are_close() -> None:
+    encoder, sequences, vectors = _encoder(), _sequences(LENGTHS), _vectors(sum(LENGTHS))
+    exact = encoder(vectors, sequences)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = encoder(vectors, sequences)
+    assert rounded.dtype == torch.float32
+    assert 0 < float((rounded - exact).detach().abs().max()) < 0.1
