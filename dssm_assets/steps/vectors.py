@@ -19,7 +19,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, SortedIds
 from dssm_assets.core.evaluation.evaluation_tables import ITEM_VECTORS, USER_VECTORS
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
-from dssm_assets.core.models.prior import Prior, append_one, append_prior, decayed_counts
+from dssm_assets.core.models.prior import Prior, ages_in_days, append_one, append_prior, decayed_counts
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.inference import ItemInference, UserInference
@@ -31,7 +31,6 @@ from dssm_assets.steps.workspace import (
     Workspace,
     check_built_from,
     day_before,
-    days_between,
     start_of_day_ms,
 )
 from dssm_assets.storage.manifest import Manifest
@@ -63,7 +62,7 @@ class ItemVectors:
         self._corpus, samples = workspace.need("negative_items", ds), workspace.need("train_samples", ds)
         self._items = workspace.artifacts.map_table(samples, TrainSamplesFile.ITEMS)
         self._inference = ItemInference(towers, BATCH_ROWS)
-        self._priors = read_window_priors(workspace, model, samples, self._items.num_rows) if towers.spec.prior else None
+        self._priors = read_window_priors(workspace, model, samples, ds, self._items.num_rows) if towers.spec.prior else None
         width, kind = towers.spec.item_vector_width, _id_type(workspace, self._corpus, col.ITEM_ID)
         self.partition = VectorPartition(ITEM_VECTORS, ds, kind, width, self._corpus.rows)
         self.built_from: tuple[Manifest, ...] = (model, self._corpus, samples)
@@ -125,11 +124,11 @@ def pack_user_vectors(vectors: VectorArray, spec: TowerSpec) -> VectorArray:
     return with_ones.reshape(len(with_ones), spec.user_vector_width)
 
 
-def read_window_priors(workspace: Workspace, model: Manifest, samples: Manifest, item_count: int) -> VectorArray:
-    """Returns the priors [I] of the corpus from the positive samples that the model was trained on."""
-    table = workspace.artifacts.map_table(samples, TrainSamplesFile.SAMPLES).select(["item_index", "day"])
-    items, days = (table.column(name).to_numpy() for name in table.column_names)
-    return _compute_priors(workspace, model, items, workspace.config.window.days - days, item_count)
+def read_window_priors(workspace: Workspace, model: Manifest, samples: Manifest, ds: str, item_count: int) -> VectorArray:
+    """Returns the priors [I] of the corpus for a day, from the positive samples that the model was trained on."""
+    table = workspace.artifacts.map_table(samples, TrainSamplesFile.SAMPLES).select(["item_index", col.EVENT_TIME_MS])
+    items, times = (table.column(name).to_numpy() for name in table.column_names)
+    return _compute_priors(workspace, model, items, times, ds, item_count)
 
 
 def read_recent_priors(
@@ -144,17 +143,19 @@ def read_recent_priors(
         after: the day that is scored, as YYYY-MM-DD.
         items: any items; samples of others are left out.
     """
-    rows, ages = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    rows, times = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for day in recent:
-        found = items.lookup(workspace.tables.read(day, [col.ITEM_ID]).column(0), where=f"table {day.key}, column item_id")
+        table = workspace.tables.read(day, [col.ITEM_ID, col.EVENT_TIME_MS])
+        found = items.lookup(table.column(col.ITEM_ID), where=f"table {day.key}, column item_id")
         rows.append(found[found >= 0].astype(np.int64))
-        ages.append(np.full(len(rows[-1]), len(days_between(day.ds, after)) - 1))
-    return _compute_priors(workspace, model, np.concatenate(rows), np.concatenate(ages), len(items))
+        times.append(table.column(col.EVENT_TIME_MS).to_numpy()[found >= 0])
+    return _compute_priors(workspace, model, np.concatenate(rows), np.concatenate(times), after, len(items))
 
 
-def _compute_priors(workspace: Workspace, model: Manifest, items: Any, age_days: Any, item_count: int) -> VectorArray:
+def _compute_priors(workspace: Workspace, model: Manifest, items: Any, times_ms: Any, ds: str, item_count: int) -> VectorArray:
     prior = Prior.from_json(workspace.artifacts.read_bytes(model, ModelFile.PRIOR))
-    recent = decayed_counts(items, age_days, prior.half_life_days, item_count)
+    ages = ages_in_days(times_ms, start_of_day_ms(ds, workspace.config.calendar.timezone))
+    recent = decayed_counts(items, ages, prior.half_life_days, item_count)
     return prior.values_for(np.bincount(items, minlength=item_count).astype(np.float64), recent)
 
 

@@ -47,8 +47,10 @@ def prior_of(workspace):
 
 
 def bought(days):
-    """Returns (item, age) of every purchase on some days, with ages in days before the day after the last one."""
-    return [(item, days.stop - day) for day in days for user in worlds.users() for item in worlds.bought(user, day)]
+    """Returns (item, age) of every purchase on some days, with ages in days before the start of the day after the last one."""
+    end_ms = worlds.start_ms(days.stop)
+    rows = [row for row in worlds.log_rows(list(days)) if row["event"] == "buy"]
+    return [(row["item_id"], (end_ms - row["ts"]) / 86_400_000) for row in rows]
 
 
 def expected_priors(prior, days):

@@ -19,6 +19,7 @@ from pydantic import Field
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray
 from dssm_assets.core.config.section import Section
 
+_MS_PER_DAY: Final = 86_400_000
 _SMOOTHING: Final = 0.3
 """Added to a decayed count before its logarithm, so that an item without interactions has a finite value."""
 
@@ -28,7 +29,9 @@ class Prior(Section):
 
     popularity: float = Field(description="Weight of ln(count + 1), the count of an item's positive samples.")
     recent: float = Field(description="Weight of ln(decayed count + 0.3).")
-    half_life_days: float = Field(description="Days in which a positive sample's part of the decayed count halves.")
+    half_life_days: float = Field(
+        description="Days, or parts of one, in which a positive sample's part of the decayed count halves."
+    )
 
     def values_for(self, counts: npt.NDArray[np.float64], recent_counts: npt.NDArray[np.float64]) -> FloatArray:
         """Returns the prior of every item, minus the mean over all items, float32 [I].
@@ -52,6 +55,18 @@ class Prior(Section):
         return cls.model_validate_json(text)
 
 
+def ages_in_days(time_ms: IntArray, until_ms: int) -> npt.NDArray[np.float64]:
+    """Returns the days from each event to the start of the day that is scored, at least 0 [n].
+
+    By hand: an event at noon of the day before is .5 days old, so that it counts half with a half-life of 12 hours.
+
+    Args:
+        time_ms: of each event [n].
+        until_ms: the start of the day that is scored.
+    """
+    return np.maximum(0.0, (until_ms - np.asarray(time_ms, np.int64)) / _MS_PER_DAY)
+
+
 def decayed_counts(
     items: IntArray, age_days: npt.NDArray[np.float64] | IntArray, half_life_days: float, item_count: int
 ) -> npt.NDArray[np.float64]:
@@ -59,7 +74,7 @@ def decayed_counts(
 
     Args:
         items: item_index of each positive sample [n].
-        age_days: whole days from a sample's day to the day that is scored, 1 for the day before [n].
+        age_days: from `ages_in_days` [n].
         half_life_days: days in which a sample's weight halves.
         item_count: I.
     """

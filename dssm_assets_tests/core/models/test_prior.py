@@ -7,13 +7,19 @@ import math
 import numpy as np
 import pytest
 
-from dssm_assets.core.models.prior import Prior, append_one, append_prior, decayed_counts
+from dssm_assets.core.models.prior import Prior, ages_in_days, append_one, append_prior, decayed_counts
 
 
 def test_decayed_counts_halve_per_half_life() -> None:
     # Item 0: a day old, half of 2 days away: 2^-.5; item 2: 2 and 4 days old: 1/2 + 1/4; item 1 has no interaction.
     found = decayed_counts(np.array([2, 0, 2]), np.array([2, 1, 4]), 2.0, 3)
     assert found.tolist() == pytest.approx([2**-0.5, 0.0, 0.75])
+
+
+def test_ages_are_fractions_of_days_before_the_scored_day() -> None:
+    hour = 3_600_000
+    # 6 hours, a day and a half, and an event after the start, which is as new as can be.
+    assert ages_in_days(np.array([18, -12, 25]) * hour, 24 * hour).tolist() == [0.25, 1.5, 0.0]
 
 
 def test_prior_weighs_both_logarithms_and_has_mean_zero() -> None:

@@ -6,7 +6,8 @@ Belongs here: the choice, from coarse to fine, over scores that are computed onc
 A prior is tried in units of the loss's logits: score = u . v / temperature + a ln(count + 1) + w ln(recent + .3). The chosen
 one is in units of the product, which is what is stored and searched: a and w times the temperature.
 
-Counts are of the samples before the validation days; ages are whole days up to the first validation day.
+Counts are of the samples before the validation days; ages run up to the first event of these days, to the millisecond: where
+yesterday evening says more than the month, as in news, a half-life of hours is chosen.
 
 Letters: U users, I items, C candidates of a user, K interests, P truth pairs, D vector width.
 """
@@ -21,12 +22,15 @@ import numpy as np
 import numpy.typing as npt
 
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray
-from dssm_assets.core.models.prior import Prior, decayed_counts
-from dssm_assets.core.samples.sample_tables import DAY, ITEM_INDEX
+from dssm_assets.core.columns import EVENT_TIME_MS
+from dssm_assets.core.models.prior import Prior, ages_in_days, decayed_counts
+from dssm_assets.core.samples.sample_tables import ITEM_INDEX
 from dssm_assets.core.training.data import TrainData
 
-HALF_LIVES = (1.0, 3.0, 7.0, 30.0, 90.0)
-"""Days after which a sample counts half as much in the recent count."""
+HALF_LIVES = (1 / 12, 0.25, 0.5, 1.0, 3.0, 7.0, 30.0, 90.0)
+"""Days after which a sample counts half as much in the recent count: from two hours to a quarter."""
+COARSE_HALF_LIVES = (0.25, 3.0, 30.0)
+"""Those that are tried first; every other is next to one of them."""
 MAX_SCORES = 4_000_000
 """Scores that are kept; an even sample of the users that fits is used."""
 LIST_FACTOR = 4
@@ -51,12 +55,12 @@ class PriorSearch:
     def from_days_before(cls, data: TrainData, first_day: int) -> PriorSearch:
         """Returns the search by the samples before a day."""
         keys = data.read_keys(data.rows_of_days(0, first_day))
-        items, ages = keys[ITEM_INDEX].astype("int64"), first_day - keys[DAY].astype("int64")
-        return cls.from_samples(items, ages, data.num_items)
+        ages = ages_in_days(keys[EVENT_TIME_MS], data.first_time_ms(first_day))
+        return cls.from_samples(keys[ITEM_INDEX].astype("int64"), ages, data.num_items)
 
     @classmethod
-    def from_samples(cls, items: IntArray, age_days: IntArray, num_items: int) -> PriorSearch:
-        """Returns the search by samples: the item of each, and its age (1: the day before)."""
+    def from_samples(cls, items: IntArray, age_days: npt.NDArray[np.float64] | IntArray, num_items: int) -> PriorSearch:
+        """Returns the search by samples: the item of each, and its age in days."""
         recent = {half_life: decayed_counts(items, age_days, half_life, num_items) for half_life in HALF_LIVES}
         return cls(np.bincount(items, minlength=num_items).astype(np.float64), recent)
 
@@ -165,13 +169,15 @@ def _prior(setting: _Setting) -> Prior:
 
 
 def _coarse(_: _Setting) -> Iterator[_Setting]:
-    strengths = (0.0, 0.5, 1.0, 2.0)
+    strengths = (0.0, 0.5, 1.0, 2.0, 4.0)
     yield from ((popularity, 0.0, HALF_LIVES[0]) for popularity in strengths)
-    yield from product(strengths, strengths[1:], (3.0, 30.0))
+    yield from product(strengths, strengths[1:], COARSE_HALF_LIVES)
 
 
 def _near(best: _Setting) -> Iterator[_Setting]:
-    yield from product(_neighbours(best[0], 0.25), _neighbours(best[1], 0.25), HALF_LIVES)
+    place = HALF_LIVES.index(best[2])
+    half_lives = HALF_LIVES[max(0, place - 1) : place + 2]
+    yield from product(_neighbours(best[0], 0.25), _neighbours(best[1], 0.25), half_lives)
 
 
 def _fine(best: _Setting) -> Iterator[_Setting]:

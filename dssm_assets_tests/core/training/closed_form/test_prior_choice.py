@@ -59,6 +59,20 @@ def test_recent_truth_gets_a_short_half_life() -> None:
     assert prior.half_life_days < 30
 
 
+def test_truth_of_the_last_hours_gets_a_half_life_of_hours() -> None:
+    # Items 0-9 sold an hour ago, items 10-19 four times as often at noon; the truth is what sold last.
+    _, users, items = _world(40, 300)
+    sold = np.repeat(np.arange(20), np.repeat([20, 80], 10))
+    ages = np.repeat([1 / 24, 12 / 24], [200, 800])
+    search = PriorSearch.from_samples(sold, ages, 300)
+    truth = np.repeat(np.arange(40), 5), np.tile(np.arange(10), 20)
+    prior = search.choose(users, items, *truth, scale=10.0, k=10)
+    # A half-life h orders them rightly if 2 ** (-1 / 24h) > 4 * 2 ** (-12 / 24h): below 5.5 hours.
+    assert prior.recent > 0
+    assert prior.half_life_days < 5.5 / 24
+    assert _hits(users, items, truth, search.item_values(prior) * 10, 10.0, 10) > 180
+
+
 def test_prior_is_in_units_of_the_product_at_any_temperature() -> None:
     _, users, items = _world(40, 300)
     search = PriorSearch.from_samples(np.repeat(np.arange(10), 50), np.full(500, 10), 300)
