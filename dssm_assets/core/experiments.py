@@ -27,7 +27,7 @@ EXPERIMENTS: Final = TableSpec(
     columns=(
         ColumnSpec("experiment", pa.string(), "Its name; `standing` is the regular run."),
         ColumnSpec("changed", pa.string(), "Settings that differ from the configuration; empty for `standing`."),
-        ColumnSpec("scope", pa.string(), "Which items count: all, discovery, repeat."),
+        ColumnSpec("scope", pa.string(), "Which items count: all, discovery, repeat, new, unseen."),
         ColumnSpec("k", pa.int64(), "Length of the lists."),
         ColumnSpec("hit_rate", pa.float64(), "Of the model, over warm users and items."),
         ColumnSpec("ci_low", pa.float64(), "Lower end of its 95% bootstrap interval over users."),

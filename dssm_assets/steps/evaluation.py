@@ -24,8 +24,8 @@ from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, list
 from dssm_assets.core.evaluation.rates import TREND_COLUMNS, HitCells, gains_over_best, trend_table
 from dssm_assets.core.evaluation.rates import total_hit_rate as sum_hits
 from dssm_assets.core.evaluation.report import ListFacts, ReportFacts, list_facts, render_report, segment_report
+from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.segments import columns_needed, segment_table
-from dssm_assets.core.evaluation.truth import Population, Scope
 from dssm_assets.steps.user_segments import read_item_popularity
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, partitions_before, window_days
 from dssm_assets.storage.manifest import Manifest
@@ -131,7 +131,9 @@ def _beats_popularity(warm: dict[Any, Any], k: int) -> Check:
 
 
 def _headline(warm: dict[Any, Any], k: int) -> dict[str, float]:
-    """Returns the figures that the UI plots: warm hit rates of the model at every k, of every baseline at the largest."""
+    """Returns the figures that the UI plots: warm hit rates of the model at every k and, at the largest, in every scope; of
+    every baseline at the largest, of all items and of unseen ones.
+    """
     facts = {
         f"hit_rate@{cut}": row["hit_rate"]
         for (scorer, scope, cut), row in warm.items()
@@ -140,8 +142,9 @@ def _headline(warm: dict[Any, Any], k: int) -> dict[str, float]:
     for (scorer, scope, cut), row in warm.items():
         if cut == k and scorer == MODEL:
             facts[f"hit_rate@{k} {scope}"] = row["hit_rate"]
-        elif cut == k and scope == Scope.ALL:
-            facts[f"hit_rate@{k} of {scorer}"] = row["hit_rate"]
+        elif cut == k and scope in (Scope.ALL, Scope.UNSEEN):
+            of_scope = "" if scope == Scope.ALL else f" {scope}"
+            facts[f"hit_rate@{k}{of_scope} of {scorer}"] = row["hit_rate"]
     model = warm.get((MODEL, Scope.ALL, k))
     if model is not None:
         facts |= {f"hit_rate@{k} ci_low": model["ci_low"], f"hit_rate@{k} ci_high": model["ci_high"]}

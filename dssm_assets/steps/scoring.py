@@ -25,7 +25,7 @@ from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData, User
 from dssm_assets.core.evaluation.baselines.suite import baseline_scorers, fit_baselines
 from dssm_assets.core.evaluation.detail import hit_rate_detail
 from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS, HIT_RATE_DETAIL
-from dssm_assets.core.evaluation.hits import count_hits
+from dssm_assets.core.evaluation.hits import PastItems, count_hits
 from dssm_assets.core.evaluation.report import ReportFacts, merge_facts, report_facts
 from dssm_assets.core.evaluation.scorer import ModelScorer, model_scorer
 from dssm_assets.core.evaluation.segments import Cuts
@@ -92,7 +92,8 @@ class HitCounter:
         window = read_interactions_of_users(self._workspace, self._window, truth.user_ids, self._corpus)
         history = read_interactions_of_users(self._workspace, self._older, truth.user_ids, self._corpus, window)
         scorers = [model, *baseline_scorers(self._baselines, window, history)]
-        counts = count_hits(scorers, truth, window.exclusions(truth.num_users), self._workspace.config.evaluation.k)
+        past = PastItems(*(one.exclusions(truth.num_users) for one in (window, history)))
+        counts = count_hits(scorers, truth, past, self._workspace.config.evaluation.k)
         return counts.table, report_facts(truth, model, counts)
 
 

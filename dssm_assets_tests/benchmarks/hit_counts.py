@@ -16,12 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ragged import Exclusions
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.baselines.fit_data import FitData, user_items
 from dssm_assets.core.evaluation.baselines.suite import baseline_scorers, fit_baselines
-from dssm_assets.core.evaluation.hits import hit_ranks, rank_items
+from dssm_assets.core.evaluation.hits import PastItems, hit_ranks, rank_items
 from dssm_assets.core.evaluation.interactions import Interactions, read_interactions
 from dssm_assets.core.evaluation.labels import display_name
 from dssm_assets.core.evaluation.scorer import Scorer, model_scorer
@@ -36,6 +35,7 @@ class World:
     """What is scored: interactions of the window, truth pairs sorted by user, scorers."""
 
     window: Interactions
+    history: Interactions
     pair_user: np.ndarray
     pair_item: np.ndarray
     scorers: list[Scorer]
@@ -69,15 +69,15 @@ def make_world(users: int, items: int, truth: int, window: int, *, has_model: bo
 def time_scorer(scorer: Scorer, world: World, k: int) -> tuple[float, float, int]:
     """Returns CPU seconds of the lists, CPU seconds of the hits, and hits at k in the lists of all items."""
     num_users = len(world.window.indptr) - 1
-    exclusions: Exclusions = world.window.exclusions(num_users)
+    past = PastItems(world.window.exclusions(num_users), world.history.exclusions(num_users))
     spent, found = [0.0, 0.0], 0
     for start in range(0, num_users, scorer.block_size):
         users = np.arange(start, min(start + scorer.block_size, num_users))
         low, high = np.searchsorted(world.pair_user, (start, users[-1] + 1))
         begin = time.process_time()
-        both = rank_items(scorer, users, exclusions.select_users(users), k)
+        all_lists = rank_items(scorer, users, past.select_users(users), k)
         ranked = time.process_time()
-        ranks = [hit_ranks(lists, world.pair_user[low:high] - start, world.pair_item[low:high]) for lists in both]
+        ranks = [hit_ranks(lists, world.pair_user[low:high] - start, world.pair_item[low:high]) for lists in all_lists]
         spent[0] += ranked - begin
         spent[1] += time.process_time() - ranked
         found += int((ranks[0] < k).sum())

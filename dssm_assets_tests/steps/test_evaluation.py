@@ -20,7 +20,8 @@ import pytest
 from dssm_assets.core.errors import ConfigError, PartitionMissingError, SchemaError
 from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH, HIT_COUNTS
 from dssm_assets.core.evaluation.rates import gains_over_best, total_hit_rate
-from dssm_assets.core.evaluation.truth import Population, Scope, ground_truth
+from dssm_assets.core.evaluation.scopes import Population, Scope
+from dssm_assets.core.evaluation.truth import ground_truth
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps import evaluation
 from dssm_assets.steps.evaluation import StoredCells
@@ -254,6 +255,18 @@ def test_sampled_users_are_scored_as_among_all_users(workspace, tmp_path):
     assert {row["user_id"] for row in few.tables.read(counted.manifest).to_pylist()} == {row["user_id"] for row in sample}
     report = run(evaluation.total_hit_rate, few).report_markdown
     assert "- Users with a positive event on the day, a sample of 3 (`evaluation.max_users`): 2, with" in report
+
+
+def test_items_taken_before_the_window_are_discovered_and_not_new(workspace):
+    long_ago = {"user_id": ["u"], "item_ids": [["c", "d"]], "event_times_ms": [[0, 1]]}
+    put(workspace, "user_history_fg", "2024-01-02", pa.table(long_ago))
+    rows = workspace.tables.read(run(evaluation.hit_counts, workspace).manifest).to_pylist()
+    cells = {(row["scope"], row["user_id"]): row for row in rows if row["population"] == "all" and row["scorer"] == "model"}
+    # u has a (window) and c (long ago), v d and zz, w b (window). The model's lists: u a, b; v c, d; w a, c.
+    assert {user for scope, user in cells if scope == "discovery"} == {"u", "v"}
+    assert {user for scope, user in cells if scope == "new"} == {"v"}
+    (unseen,) = (cells[key] for key in cells if key[0] == "unseen")
+    assert (unseen["user_id"], unseen["truth_count"], unseen["hits_2"]) == ("v", 2, 1)
 
 
 def counts(first_user: int, users: int) -> pa.Table:

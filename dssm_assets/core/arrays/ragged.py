@@ -150,6 +150,18 @@ class Exclusions(NamedTuple):
         mask[self.users, self.indices] = True
         return mask
 
+    def contains(self, users: IntArray, items: IntArray) -> Mask:
+        """Returns whether each item is excluded for its user, in the shape that the two broadcast to; -1 is not an item.
+
+        By hand: user 0 excludes 3 and 5; of items [[5, -1, 4]] of users [[0]] the first is excluded.
+        """
+        width = int(max(items.max(initial=0), self.indices.max(initial=0))) + 1
+        excluded, wanted = np.sort(self.users * width + self.indices), users * width + items
+        if not len(excluded):
+            return np.zeros(wanted.shape, dtype=bool)
+        found: Mask = excluded[np.minimum(np.searchsorted(excluded, wanted), len(excluded) - 1)] == wanted
+        return found & (items >= 0)
+
 
 def no_exclusions(num_users: int) -> Exclusions:
     """Returns exclusions that exclude nothing."""

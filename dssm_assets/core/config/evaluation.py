@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from dssm_assets.core.config.section import Section
 from dssm_assets.core.evaluation.baselines.registry import BASELINE_NAMES
+from dssm_assets.core.evaluation.scopes import Scope
 
 USER_SIDE: Final = "user:"
 _BASELINES: Final = ", ".join(BASELINE_NAMES)
@@ -125,6 +126,11 @@ class Gate(Section):
         default=["popularity", "recent_popularity"],
         description=f"The model is compared with the best of these on the day (empty: with none). Any of {_BASELINES}.",
     )
+    scopes: list[Scope] = Field(
+        default=[Scope.ALL],
+        description="The model is compared with the best baseline in each of these scopes. unseen: of items that users never "
+        "took before, in lists without what they took.",
+    )
     baseline_margin: float = Field(
         default=0.0,
         ge=-1,
@@ -159,6 +165,13 @@ class Gate(Section):
             raise ValueError(f"gate baselines must be of {_BASELINES}, got {', '.join(unknown)}")
         if len(set(value)) != len(value):
             raise ValueError(f"gate baselines must be distinct, got {', '.join(value)}")
+        return value
+
+    @field_validator("scopes")
+    @classmethod
+    def _distinct(cls, value: list[Scope]) -> list[Scope]:
+        if len(set(value)) != len(value):
+            raise ValueError(f"gate scopes must be distinct, got {', '.join(value)}")
         return value
 
 

@@ -22,9 +22,9 @@ from PIL import Image
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, SEGMENT, TRUTH_COUNT, VALUE
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
-from dssm_assets.core.evaluation.labels import SCOPES, color_of, display_name, scorers_in_order
+from dssm_assets.core.evaluation.labels import SCOPES, TREND_SCOPES, color_of, display_name, scorers_in_order
 from dssm_assets.core.evaluation.rates import DAY
-from dssm_assets.core.evaluation.truth import Population, Scope
+from dssm_assets.core.evaluation.scopes import Population, Scope
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 INK, MUTED, GRID = "#22303c", "#5d6b78", "#e4e8ec"
 MODEL_COLOR = color_of(MODEL)
 PALETTE_COLORS = 128
+PANELS_IN_ROW = 3
 LABEL_INCHES = 1.75
 """Width of a legend entry."""
 
@@ -61,7 +62,7 @@ def legend_below(figure: Figure, axis: Any) -> float:
         handles, labels, loc="lower center", ncols=math.ceil(len(labels) / rows), frameon=False, fontsize=9, labelcolor=INK,
         handlelength=1.6, handleheight=1.0, columnspacing=1.4,
     )  # fmt: skip
-    return 0.14 + 0.045 * rows
+    return float((0.56 + 0.18 * rows) / figure.get_figheight())
 
 
 def png_bytes(figure: Figure) -> bytes:
@@ -81,7 +82,7 @@ def hit_rate_png(total: pa.Table, *, scopes: Sequence[Scope] = tuple(Scope), pop
 
     Args:
         total: total_hit_rate.
-        scopes: the panels, left to right; scopes without users are left out.
+        scopes: the panels, row by row; scopes without users are left out.
         population: which pairs count.
 
     Raises:
@@ -93,15 +94,20 @@ def hit_rate_png(total: pa.Table, *, scopes: Sequence[Scope] = tuple(Scope), pop
         raise InputError(
             Fault("hit rate chart", f"rows of population {population}", "none", "draw a population that has users")
         )
-    figure = new_figure(3.0 * len(shown) + 0.5, 4.0)
-    axes = figure.subplots(1, len(shown), squeeze=False)[0]
+    columns = min(len(shown), PANELS_IN_ROW)
+    panel_rows = math.ceil(len(shown) / columns)
+    figure = new_figure(3.0 * columns + 0.5, 3.4 * panel_rows + 0.6)
+    axes = figure.subplots(panel_rows, columns, squeeze=False).ravel()
     names = scorers_in_order(str(row[SCORER]) for row in rows)
-    for axis, scope in zip(axes, shown, strict=True):
+    for axis, scope in zip(axes, shown, strict=False):
         _draw_hit_rates(axis, [row for row in rows if row[SCOPE] == scope], names)
         axis.set_title(SCOPES[scope].title, fontsize=11, color=INK, loc="left", pad=10)
-    axes[0].set_ylabel("hit rate", fontsize=10, color=MUTED)
-    bottom = legend_below(figure, axes[0])
-    figure.subplots_adjust(left=0.06 if len(shown) > 1 else 0.14, right=0.985, top=0.89, bottom=bottom, wspace=0.17)
+    for axis in axes[::columns]:
+        axis.set_ylabel("hit rate", fontsize=10, color=MUTED)
+    for axis in axes[len(shown) :]:
+        axis.set_visible(False)
+    bottom, top = legend_below(figure, axes[0]), 1 - 0.44 / figure.get_figheight()
+    figure.subplots_adjust(left=0.06 if len(shown) > 1 else 0.14, right=0.985, top=top, bottom=bottom, wspace=0.17, hspace=0.3)
     return png_bytes(figure)
 
 
@@ -265,7 +271,7 @@ MARKERS = ("s", "^", "v", "D", "P", "X", "*")
 MAX_TICKS = 7
 
 
-def trend_png(trend: pa.Table, k: int, scopes: Sequence[Scope] = (Scope.ALL, Scope.DISCOVERY)) -> bytes:
+def trend_png(trend: pa.Table, k: int, scopes: Sequence[Scope] = TREND_SCOPES) -> bytes:
     """Returns a PNG with one panel per scope: hit_rate@k over the days, the model's with its 95% interval as a band.
 
     Days are placed by date, so a day that was not evaluated leaves a wider step.
@@ -282,7 +288,7 @@ def trend_png(trend: pa.Table, k: int, scopes: Sequence[Scope] = (Scope.ALL, Sco
     shown = [scope for scope in scopes if any(row[SCOPE] == scope for row in rows)]
     if not shown:
         raise InputError(Fault("trend chart", "days with users", "none", "draw it once a day has a hit rate"))
-    figure = new_figure(4.6 * len(shown) + 0.3, 4.0)
+    figure = new_figure(min(4.6 * len(shown), 11.4) + 0.3, 4.0)
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     names = scorers_in_order(str(row[SCORER]) for row in rows)
     days = sorted({str(row[DAY]) for row in rows})

@@ -29,7 +29,8 @@ from dssm_assets.core.evaluation.evaluation_tables import MODEL
 from dssm_assets.core.evaluation.external_vectors import VectorSet
 from dssm_assets.core.evaluation.hits import count_cell, hit_ranks
 from dssm_assets.core.evaluation.rates import total_hit_rate
-from dssm_assets.core.evaluation.truth import Population, Scope, Truth, ground_truth, read_truth
+from dssm_assets.core.evaluation.scopes import Population, Scope
+from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
 from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Corpus, Scores
 from dssm_assets.core.retrieval.interests import search_interests
 from dssm_assets.core.retrieval.vectors import Metric
@@ -206,6 +207,7 @@ def _select_pairs(truth: Truth, pairs: Mask) -> Truth:
         pair_item=truth.pair_item[pairs],
         is_warm=truth.is_warm[pairs],
         is_repeat=truth.is_repeat[pairs],
+        is_known=truth.is_known[pairs],
     )
 
 

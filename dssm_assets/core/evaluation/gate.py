@@ -1,13 +1,13 @@
 """The gate: whether a day's hit rate is good enough for its model to be shipped.
 
-Two rules, over warm users and items, scope all, at the largest k. Each fails only if the whole interval is below its limit:
+Two rules, over warm users and items at the largest k. Each fails only if the whole interval is below its limit:
 
-- **baseline**: the upper bound of the 95% interval of hit_rate(model) - hit_rate(best configured baseline), paired over
-  users, is below `baseline_margin`.
-- **drop**: the upper bound of the 95% interval of the model's hit rate is below (1 - max_drop_frac) times the mean rate of
+- **baseline**, in each configured scope: the upper bound of the 95% interval of hit_rate(model) - hit_rate(best configured
+  baseline), paired over users, is below `baseline_margin`.
+- **drop**, scope all: the upper bound of the 95% interval of the model's hit rate is below (1 - max_drop_frac) times the mean rate of
   the last partitions.
 
-A rule that has nothing to compare with (no baseline configured, no earlier partition) passes. A model without a measured hit
+A rule that has nothing to compare with (no baseline configured, no items to find in the scope, no earlier partition) passes. A model without a measured hit
 rate fails.
 
 Does not belong here: rates and intervals (`rates.py`), stopping a bundle (a blocking check does that).
@@ -26,7 +26,7 @@ from dssm_assets.core.config.evaluation import Gate
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
 from dssm_assets.core.evaluation.rates import HitCells, paired_gain
-from dssm_assets.core.evaluation.truth import Population, Scope
+from dssm_assets.core.evaluation.scopes import Population, Scope
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,14 @@ def hit_rate_gate(
     Raises:
         InputError: if a configured baseline was not scored.
     """
-    rows = _warm_rows(total, k)
-    model = rows.get(MODEL)
+    model = _warm_rows(total, Scope.ALL, k).get(MODEL)
     if model is None:
         return GateReport(False, f"no warm user has a warm item to find, so hit_rate@{k} of the model was not measured")
     rules = [
-        _compare_with_baseline(hit_counts, rows, gate, k=k, samples=samples, seed=seed),
+        *(
+            _compare_with_baseline(hit_counts, _warm_rows(total, scope, k), gate, scope=scope, k=k, samples=samples, seed=seed)
+            for scope in gate.scopes
+        ),
         _compare_with_earlier_days(model, previous, gate, k=k),
     ]
     facts: dict[str, Any] = {"k": k, "hit_rate": model["hit_rate"], "ci_low": model["ci_low"], "ci_high": model["ci_high"]}
@@ -94,12 +96,15 @@ def _compare_with_baseline(
     rows: Mapping[str, Mapping[str, Any]],
     gate: Gate,
     *,
+    scope: Scope,
     k: int,
     samples: int,
     seed: int,
 ) -> _Rule:
     if not gate.baselines:
         return _Rule(True, "no baseline is configured")
+    if not rows:
+        return _Rule(True, f"no items to find in scope {scope}")
     missing = [name for name in gate.baselines if name not in rows]
     if missing:
         scored = ", ".join(sorted(rows))
@@ -111,7 +116,7 @@ def _compare_with_baseline(
         hit_counts,
         scorer=MODEL,
         against=best,
-        scope=Scope.ALL,
+        scope=scope,
         population=Population.WARM,
         k=k,
         samples=samples,
@@ -119,23 +124,25 @@ def _compare_with_baseline(
     )
     passed = gain.ci_high >= gate.baseline_margin
     verdict = "not clearly below" if passed else "below"
+    place, prefix = ("", "") if scope is Scope.ALL else (f"{scope}: ", f"{scope} ")
+    facts = {
+        "baseline": best,
+        "gain": gain.gain,
+        "gain_ci_low": gain.ci_low,
+        "gain_ci_high": gain.ci_high,
+        "baseline_margin": gate.baseline_margin,
+    }
     return _Rule(
         passed,
-        f"gain over {best} {gain.gain:+.4f} [{gain.ci_low:+.4f}, {gain.ci_high:+.4f}] is {verdict} {gate.baseline_margin:+g}",
-        {
-            "baseline": best,
-            "gain": gain.gain,
-            "gain_ci_low": gain.ci_low,
-            "gain_ci_high": gain.ci_high,
-            "baseline_margin": gate.baseline_margin,
-        },
+        f"{place}gain over {best} {gain.gain:+.4f} [{gain.ci_low:+.4f}, {gain.ci_high:+.4f}] is {verdict} {gate.baseline_margin:+g}",
+        {prefix + name: value for name, value in facts.items()},
     )
 
 
 def _compare_with_earlier_days(model: Mapping[str, Any], previous: Mapping[str, pa.Table], gate: Gate, *, k: int) -> _Rule:
     if not gate.last_partitions:
         return _Rule(True, "earlier days are not compared")
-    rates = {day: _warm_rows(previous[day], k).get(MODEL) for day in sorted(previous)[-gate.last_partitions :]}
+    rates = {day: _warm_rows(previous[day], Scope.ALL, k).get(MODEL) for day in sorted(previous)[-gate.last_partitions :]}
     known = {day: row["hit_rate"] for day, row in rates.items() if row is not None}
     if not known:
         return _Rule(True, f"no earlier day with hit_rate@{k} to compare with")
@@ -151,7 +158,7 @@ def _compare_with_earlier_days(model: Mapping[str, Any], previous: Mapping[str, 
     )
 
 
-def _warm_rows(total: pa.Table, k: int) -> dict[str, dict[str, Any]]:
-    """Returns scorer -> its row among warm users and items, scope all, at k."""
-    cell = (Scope.ALL, Population.WARM, k)
+def _warm_rows(total: pa.Table, scope: Scope, k: int) -> dict[str, dict[str, Any]]:
+    """Returns scorer -> its row of a scope among warm users and items, at k."""
+    cell = (scope, Population.WARM, k)
     return {row[SCORER]: row for row in total.to_pylist() if (row[SCOPE], row[POPULATION], row["k"]) == cell}

@@ -7,26 +7,29 @@ A cell is one scope in one population, for example discovery x warm; every rate 
 
 Does not belong here: rates and intervals (`rates.py`), lists for people to read (`detail.py`).
 
-Shapes: U evaluated users, B users of a block, P truth pairs, K top-k.
+Shapes: U evaluated users, B users of a block, P truth pairs, K top-k, L entries of a longer list.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask, no_exclusions
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
 from dssm_assets.core.evaluation.evaluation_tables import hits_column
+from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.scorer import Scorer, keep_first
-from dssm_assets.core.evaluation.truth import Population, Scope, Truth
+from dssm_assets.core.evaluation.truth import Truth
 
 MOST_USERS: Final = 0.95
-"""Fraction of a block's users for whom one ranking is long enough to drop their window items from."""
+"""Fraction of a block's users for whose own items the first ranking has room, unless they are more than K."""
+MAX_ENTRIES: Final = 1 << 21
+"""List entries ranked at once; longer lists are ranked for fewer users at a time."""
 MAX_COMPARISONS: Final = 4_000_000
 """Pairs times list positions compared at once."""
 
@@ -45,27 +48,63 @@ class HitCounts:
     users_without_truth: dict[str, int]
 
 
-def count_hits(scorers: Sequence[Scorer], truth: Truth, window_items: Exclusions, ks: Sequence[int]) -> HitCounts:
+class PastItems(NamedTuple):
+    """What each of U evaluated users interacted with before the day."""
+
+    window: Exclusions
+    """Items of the window."""
+    history: Exclusions
+    """Items of all stored days, those of the window included."""
+
+    def select_users(self, users: IntArray) -> PastItems:
+        """Returns the items of the given users, in that order."""
+        return PastItems(self.window.select_users(users), self.history.select_users(users))
+
+
+def no_past(num_users: int) -> PastItems:
+    """Returns the past of users who interacted with nothing."""
+    return PastItems(no_exclusions(num_users), no_exclusions(num_users))
+
+
+class RankedLists(NamedTuple):
+    """The lists of B users, int64 [B, K] each, -1 after the last item; or the ranks int64 [P] of truth pairs in them."""
+
+    everything: IntArray
+    """All items are candidates."""
+    without_window: IntArray
+    """Without the user's items of the window."""
+    without_history: IntArray
+    """Without all that the user interacted with before."""
+
+    def in_scope(self, scope: Scope) -> IntArray:
+        """Returns the lists, or ranks, of a scope."""
+        others = {Scope.DISCOVERY: self.without_window, Scope.UNSEEN: self.without_history}
+        return others.get(scope, self.everything)
+
+
+def count_hits(scorers: Sequence[Scorer], truth: Truth, past: PastItems, ks: Sequence[int]) -> HitCounts:
     """Returns the hits at every k, one row per scorer, scope, population and user with truth there.
 
-    The lists of scopes `all` and `repeat` are the same; those of `discovery` leave out the user's window items.
+    The lists of scopes `all`, `repeat` and `new` are the same; those of `discovery` leave out the user's window items, those
+    of `unseen` everything that the user interacted with before.
 
-    By hand: k = 2, u interacted with a and b on the day and had a in the window, the list is a, c, b. Scope all: the first
-    two are a, c, so 1 hit of 2. Discovery: the list without a is c, b, so 1 hit (b) of 1. Repeat: a is found, 1 of 1.
+    By hand: k = 2, u interacted with a, b and d on the day, had a in the window and d long before; the list is a, d, c, b.
+    Scope all: the first two are a, d, so 2 hits of 3. Discovery: the list without a is d, c, so 1 hit (d) of 2 (b, d). Repeat:
+    a is found, 1 of 1. New: b is not among the first two, 0 of 1. Unseen: the list without a and d is c, b: 1 of 1.
 
     Args:
         scorers: the model and the baselines, over the same corpus.
         truth: the evaluated users and their items.
-        window_items: each evaluated user's items of the window.
+        past: what these users interacted with before.
         ks: cut-offs, ascending.
     """
     rows: list[pa.Table] = []
+    truth = truth.with_history(past.history)
     for scorer in sorted(scorers, key=lambda one: one.name):
-        ranks, discovery_ranks = rank_truth(scorer, truth, window_items, ks[-1])
+        ranks = rank_truth(scorer, truth, past, ks[-1])
         for scope in sorted(Scope):
-            of_scope = discovery_ranks if scope is Scope.DISCOVERY else ranks
             for population in sorted(Population):
-                rows.append(count_cell(scorer.name, scope, population, truth, of_scope, ks))
+                rows.append(count_cell(scorer.name, scope, population, truth, ranks.in_scope(scope), ks))
     without = {
         f"{scope}/{population}": truth.num_users - len(np.unique(truth.pair_user[truth.pairs_in(scope, population)]))
         for scope in Scope
@@ -74,56 +113,65 @@ def count_hits(scorers: Sequence[Scorer], truth: Truth, window_items: Exclusions
     return HitCounts(pa.concat_tables(rows).combine_chunks(), without)
 
 
-def rank_truth(scorer: Scorer, truth: Truth, window_items: Exclusions, k: int) -> tuple[IntArray, IntArray]:
-    """Returns the rank of every truth pair, K if missed, in the lists of all items and in those without window items.
+def rank_truth(scorer: Scorer, truth: Truth, past: PastItems, k: int) -> RankedLists:
+    """Returns the rank of every truth pair, K if missed, in each kind of list.
 
-    Users are scored in blocks of `scorer.block_size`.
+    A pair is looked up only in lists in which its item may be. Users are scored in blocks of `scorer.block_size`.
     """
-    ranks, discovery_ranks = np.full(len(truth.pair_user), k), np.full(len(truth.pair_user), k)
+    ranks = RankedLists(*(np.full(len(truth.pair_user), k) for _ in RankedLists._fields))
+    may_be_listed = (np.ones_like(truth.is_repeat), ~truth.is_repeat, ~truth.is_known)
     bounds = np.searchsorted(truth.pair_user, np.arange(truth.num_users + 1))
     for start in range(0, truth.num_users, scorer.block_size):
         users = np.arange(start, min(start + scorer.block_size, truth.num_users))
-        pairs = slice(bounds[start], bounds[users[-1] + 1])
-        lists, discovery_lists = rank_items(scorer, users, window_items.select_users(users), k)
-        pair_row, pair_item = truth.pair_user[pairs] - start, truth.pair_item[pairs]
-        ranks[pairs] = hit_ranks(lists, pair_row, pair_item)
-        discovery_ranks[pairs] = hit_ranks(discovery_lists, pair_row, pair_item)
-    return ranks, discovery_ranks
+        lists = rank_items(scorer, users, past.select_users(users), k)
+        block = np.arange(bounds[start], bounds[users[-1] + 1])
+        for rank, listed, top_items in zip(ranks, may_be_listed, lists, strict=True):
+            pairs = block[listed[block]]
+            rank[pairs] = hit_ranks(top_items, truth.pair_user[pairs] - start, truth.pair_item[pairs])
+    return ranks
 
 
-def rank_items(scorer: Scorer, users: IntArray, window_items: Exclusions, k: int) -> tuple[IntArray, IntArray]:
-    """Returns the lists of all items and the lists without each user's window items, both int64 [B, K].
+def rank_items(scorer: Scorer, users: IntArray, past: PastItems, k: int) -> RankedLists:
+    """Returns the lists of all items, and those without each user's own items of the window or of all days.
 
-    One ranking serves both: a longer list without the window items begins with the best of the other items. It is longer by
-    the number of window items that MOST_USERS have, at most by K. A user who loses more than that is ranked again.
+    One ranking serves all three: a longer list without the own items begins with the best of the other items. It is longer by
+    the number of own items that MOST_USERS have, at most by K. Users who lose more than that are ranked again, with lists
+    twice as long each time, up to K plus the number of their own items, which is always enough.
 
     Args:
         scorer: gives the lists.
         users: rows of the evaluated users [B].
-        window_items: of these users.
+        past: of these users.
         k: K.
     """
-    spare = min(int(np.quantile(window_items.lengths, MOST_USERS, method="higher")), k)
-    ranked = scorer.top_items(users, k + spare)
-    discovery, num_dropped = _drop_items(ranked, window_items, k)
-    short = np.flatnonzero(num_dropped > spare)
-    if len(short):
-        theirs = window_items.select_users(short)
-        longer = scorer.top_items(users[short], k + int(theirs.lengths.max()))
-        discovery[short], _ = _drop_items(longer, theirs, k)
-    return ranked[:, :k], discovery
+    result = RankedLists(*(np.full((len(users), k), -1, dtype=np.int64) for _ in RankedLists._fields))
+    length = k + min(int(np.quantile(past.history.lengths, MOST_USERS, method="higher")), k)
+    rows = np.arange(len(users))
+    while len(rows):
+        step = max(1, MAX_ENTRIES // length)
+        short = []
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            short.append(part[_fill_lists(result, part, scorer.top_items(users[part], length), past.select_users(part))])
+        rows = np.concatenate(short)
+        own = np.maximum(past.window.lengths[rows], past.history.lengths[rows])
+        length = min(2 * length, k + int(own.max(initial=0)))
+    return result
 
 
-def _drop_items(lists: IntArray, dropped: Exclusions, k: int) -> tuple[IntArray, IntArray]:
-    """Returns the first k of each list without the dropped items, and how many each list lost."""
-    width = int(max(lists.max(initial=0), dropped.indices.max(initial=0))) + 1
-    rows = np.arange(len(lists))
-    out = np.sort(np.repeat(rows, dropped.lengths) * width + dropped.indices)
-    keys = rows[:, None] * width + lists
-    is_dropped = np.zeros(lists.shape, dtype=bool)
-    if len(out):
-        is_dropped = (lists >= 0) & (out[np.minimum(np.searchsorted(out, keys), len(out) - 1)] == keys)
-    return keep_first(lists, ~is_dropped, k), is_dropped.sum(axis=1)
+def _fill_lists(result: RankedLists, rows: IntArray, ranked: IntArray, past: PastItems) -> Mask:
+    """Writes the lists of some rows from longer ones [B, L]; returns bool [B], true where these were not long enough.
+
+    A list that ends in -1 contains all that the scorer has to offer.
+    """
+    k, place = result.everything.shape[1], np.arange(len(rows))[:, None]
+    is_short = np.zeros(len(rows), dtype=bool)
+    result.everything[rows] = ranked[:, :k]
+    for lists, dropped in ((result.without_window, past.window), (result.without_history, past.history)):
+        is_kept = ~dropped.contains(place, ranked)
+        lists[rows] = keep_first(ranked, is_kept, k)
+        is_short |= (is_kept.sum(axis=1) < k) & (ranked[:, -1] >= 0)
+    return is_short
 
 
 def hit_ranks(top_items: IntArray, pair_row: IntArray, pair_item: IntArray) -> IntArray:

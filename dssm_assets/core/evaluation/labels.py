@@ -11,7 +11,7 @@ from typing import Final
 
 from dssm_assets.core.evaluation.baselines.registry import BASELINES
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
-from dssm_assets.core.evaluation.truth import Scope
+from dssm_assets.core.evaluation.scopes import Scope
 
 BASELINE_COLORS: Final = ("#22303c", "#0077bb", "#88ccee", "#ddaa33", "#999999", "#8822dd", "#553311")
 """By place in the registry. Distinguishable from each other and from the model's, also with each of the three kinds of colour blindness."""
@@ -49,8 +49,15 @@ SCOPES: Final[Mapping[Scope, ScopeLabel]] = {
         "items that the user did not interact with in the window; the others are not offered",
     ),
     Scope.REPEAT: ScopeLabel("Repeat: items of the window", "items that the user interacted with in the window already"),
+    Scope.NEW: ScopeLabel("New: never taken before", "items that the user never interacted with before, in all stored days"),
+    Scope.UNSEEN: ScopeLabel(
+        "Unseen: new, own past left out",
+        "the items of `new`, in lists without anything that the user ever interacted with before",
+    ),
 }
 """In the order in which they are shown."""
+TREND_SCOPES: Final = (Scope.ALL, Scope.DISCOVERY, Scope.UNSEEN)
+"""What the trend over days shows."""
 
 
 def display_name(scorer: str) -> str:

@@ -22,7 +22,7 @@ from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.evaluation_tables import MODEL, hits_column
-from dssm_assets.core.evaluation.truth import Population, Scope
+from dssm_assets.core.evaluation.scopes import Population, Scope
 
 Floats = NDArray[np.float64]
 MAX_WEIGHTS = 4_000_000

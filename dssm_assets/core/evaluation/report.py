@@ -17,10 +17,11 @@ import pyarrow as pa
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, SEGMENT, TRUTH_COUNT, VALUE
 from dssm_assets.core.evaluation.charts import hit_rate_png
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
-from dssm_assets.core.evaluation.labels import SCOPES, display_name, scorers_in_order
+from dssm_assets.core.evaluation.labels import SCOPES, TREND_SCOPES, display_name, scorers_in_order
 from dssm_assets.core.evaluation.rates import DAY, Gain
+from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.segments import TIERS, ItemPopularity, Tier
-from dssm_assets.core.evaluation.truth import Population, Scope, Truth
+from dssm_assets.core.evaluation.truth import Truth
 
 if TYPE_CHECKING:
     from dssm_assets.core.evaluation.hits import HitCounts
@@ -135,15 +136,15 @@ def trend_section(trend: pa.Table, k: int) -> str:
     days = sorted({str(row[DAY]) for row in rows}, reverse=True)
     baselines = [name for name in names if name != MODEL]
     model = _strong(MODEL)
-    head = ["day", "users", model, f"{model}, discovery", *map(display_name, baselines)]
+    head = ["day", "users", model, *(f"{model}, {scope}" for scope in TREND_SCOPES[1:]), *map(display_name, baselines)]
     body = [[day, *_model_cells(cells, day), *(_rate(cells.get((day, Scope.ALL, name))) for name in baselines)] for day in days]
     return f"{title}.\n\n{table(head, body)}"
 
 
 def _model_cells(cells: dict[tuple[str, str, str], dict[str, Any]], day: str) -> list[str]:
-    whole, discovery = (cells.get((day, scope, MODEL)) for scope in (Scope.ALL, Scope.DISCOVERY))
-    shown = ["-" if row is None else with_interval(row) for row in (whole, discovery)]
-    return ["-" if whole is None else f"{whole['users']:,}", *shown]
+    rows = [cells.get((day, scope, MODEL)) for scope in TREND_SCOPES]
+    shown = ["-" if row is None else with_interval(row) for row in rows]
+    return ["-" if rows[0] is None else f"{rows[0]['users']:,}", *shown]
 
 
 def _rate(row: dict[str, Any] | None) -> str:

@@ -1,7 +1,7 @@
 """The truth of an evaluation day: which items each user interacted with, what of it was known from the window before.
 
-Belongs here: building the table ground_truth, reading it as arrays (`Truth`), the scopes and populations that cut it. Does not
-belong here: counting hits (`hits.py`).
+Belongs here: building the table ground_truth, reading it as arrays (`Truth`), the pairs of a scope and a population.
+Does not belong here: which scopes and populations there are (`scopes.py`), counting hits (`hits.py`).
 
 Shapes: U evaluated users, P truth pairs.
 """
@@ -9,8 +9,7 @@ Shapes: U evaluated users, P truth pairs.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,32 +17,11 @@ import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets.core.arrays.ids import cast_ids, check_unique, find_positions, sorted_unique
-from dssm_assets.core.arrays.ragged import IntArray, Mask, combine_chunks, offsets_of, repeat_rows
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask, combine_chunks, offsets_of, repeat_rows
 from dssm_assets.core.columns import GT_IS_REPEAT, GT_IS_WARM, GT_ITEMS, IS_WARM_USER, ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, InputError, SchemaError
+from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.schema import ID_KINDS, is_id_type
-
-
-class Scope(StrEnum):
-    """Which of a user's items are to be found, and which items are offered."""
-
-    ALL = "all"
-    """Everything that the user interacted with on the day; every item is a candidate."""
-    DISCOVERY = "discovery"
-    """What the user had not interacted with in the window. The user's window items are not candidates."""
-    REPEAT = "repeat"
-    """What the user had interacted with in the window already; every item is a candidate."""
-
-
-class Population(StrEnum):
-    """Which pairs count."""
-
-    WARM = "warm"
-    """User and item both had a positive event in the window, so the model can know them."""
-    COLD = "cold"
-    """The user or the item is new."""
-    ALL = "all"
-    """Warm and cold."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +36,9 @@ class Truth:
         pair_item: int64 [P], position of the item in the corpus, -1 if the corpus lacks it. Such a pair is never a hit
             and still counts in the denominator.
         is_warm: bool [P], user and item warm.
-        is_repeat: bool [P].
+        is_repeat: bool [P], the user had a positive event on the item in the window.
+        is_known: bool [P], the user had a positive event on the item before the day. The table knows the window only;
+            `with_history` adds all stored days.
     """
 
     user_ids: pa.Array
@@ -67,6 +47,7 @@ class Truth:
     pair_item: IntArray
     is_warm: Mask
     is_repeat: Mask
+    is_known: Mask
 
     @property
     def num_users(self) -> int:
@@ -83,11 +64,28 @@ class Truth:
             pair_item=self.pair_item[low:high],
             is_warm=self.is_warm[low:high],
             is_repeat=self.is_repeat[low:high],
+            is_known=self.is_known[low:high],
         )
+
+    def with_history(self, history: Exclusions) -> Truth:
+        """Returns the truth with `is_known` of all stored days: a repeat, or among the user's items of the history.
+
+        Of an item outside the corpus only the window is known.
+
+        Args:
+            history: each user's items before the day.
+        """
+        return replace(self, is_known=self.is_repeat | history.contains(self.pair_user, self.pair_item))
 
     def pairs_in(self, scope: Scope, population: Population) -> Mask:
         """Returns bool [P]: the pairs that count in a scope and a population."""
-        in_scope = {Scope.ALL: np.ones_like(self.is_repeat), Scope.DISCOVERY: ~self.is_repeat, Scope.REPEAT: self.is_repeat}
+        in_scope = {
+            Scope.ALL: np.ones_like(self.is_repeat),
+            Scope.DISCOVERY: ~self.is_repeat,
+            Scope.REPEAT: self.is_repeat,
+            Scope.NEW: ~self.is_known,
+            Scope.UNSEEN: ~self.is_known,
+        }
         in_population = {
             Population.ALL: np.ones_like(self.is_warm),
             Population.COLD: ~self.is_warm,
@@ -136,6 +134,7 @@ def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> 
         pair_item=find_positions(values, corpus)[item[first]],
         is_warm=(warm_user[owner] & warm_item)[first],
         is_repeat=repeat[first],
+        is_known=repeat[first],
     )
 
 

@@ -301,21 +301,13 @@ def _propose(corpus: Corpus, quick: _QuickUsers, count: int, excluded: Exclusion
     scores, items = faiss.knn(quick.vectors, corpus.quick_items, num_proposals, metric=faiss.METRIC_INNER_PRODUCT)
     floor = np.full(len(items), -np.inf) if num_proposals == len(corpus) else scores[:, -1].astype(np.float64)
     if len(excluded.indices):
-        is_excluded = _are_excluded(items, len(corpus), excluded)
+        is_excluded = excluded.contains(np.arange(len(items))[:, None], items)
         items[is_excluded], scores[is_excluded] = -1, -np.inf
         order = np.argsort(is_excluded, axis=1, kind="stable")
         items, scores = np.take_along_axis(items, order, axis=1), np.take_along_axis(scores, order, axis=1)
     if num_proposals > count:
         floor = np.maximum(floor, scores[:, count])
     return items[:, :count], floor
-
-
-def _are_excluded(items: IntArray, num_items: int, excluded: Exclusions) -> NDArray[np.bool_]:
-    """Returns bool [B, N], true where the item is one that its user must not be given."""
-    pairs = np.sort(excluded.users * num_items + excluded.indices)
-    wanted = np.arange(len(items))[:, None] * num_items + items
-    found: NDArray[np.bool_] = pairs[np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)] == wanted
-    return found
 
 
 def _search_all_items(corpus: Corpus, users: Vectors, k: int, excluded: Exclusions) -> Lists:

@@ -68,9 +68,9 @@ ROWS = (
             ),
         ),
         description="hit_rate@k of the model and of every baseline with 95% intervals, for warm, cold and all users; for all items, "
-        "discovery and repeat. The report (segments, properties of the lists, trend) and its charts are in the metadata.",
+        "discovery, repeat, new and unseen items. The report (segments, properties of the lists, trend) and its charts are in the metadata.",
         reading="One row per scorer, scope, population and k. Compare the model with popularity, then with own history, then "
-        "on discovery, which is what recall is for. The report gives the gain over each baseline on the same users.",
+        "on unseen items, which are what recall is for. The report gives the gain over each baseline on the same users.",
     ),
     AssetRow(
         name="experiments",

@@ -63,3 +63,15 @@ def test_check_exclusions_prints_the_first_wrong_offset(indptr: list[int], got: 
     excluded = ragged.Exclusions(np.array(indptr), np.array([4, 5]))
     with pytest.raises(InputError, match=f"exclusions, offsets: expected ascending from 0 to 2, got {got}"):
         ragged.check_exclusions(excluded, num_users=2, num_items=6)
+
+
+@given(st.lists(st.sets(st.integers(0, 9)), min_size=1, max_size=5), st.integers(-1, 9), st.integers(0, 4))
+def test_contains_is_set_membership(items: list[set[int]], item: int, width: int) -> None:
+    excluded = ragged.Exclusions(
+        np.cumsum([0, *map(len, items)]), np.array([one for row in items for one in sorted(row)], dtype=np.int64)
+    )
+    wanted = np.full((len(items), width), item)
+    found = excluded.contains(np.arange(len(items))[:, None], wanted)
+    assert found.tolist() == [[item in row] * width for row in items]
+    flat = excluded.contains(np.zeros(3, np.int64), np.array([item, -1, item]))
+    assert flat.tolist() == [item in items[0], False, item in items[0]]

@@ -88,6 +88,27 @@ def test_the_model_is_compared_with_the_best_configured_baseline() -> None:
         decide(table, baselines=["own_history_all"])
 
 
+def in_scope(table: pa.Table, scope: str) -> pa.Table:
+    return table.set_column(1, "scope", pa.array([scope] * table.num_rows))
+
+
+def test_every_configured_scope_is_compared() -> None:
+    ahead = day(model=found(20), popularity=found(8), recent_popularity=found(4))
+    behind = in_scope(day(model=found(4), popularity=found(8), recent_popularity=found(20)), "unseen")
+    table, baselines = pa.concat_tables([ahead, behind]), ["popularity", "recent_popularity"]
+    assert decide(table, baselines=baselines).passed
+    report = decide(table, baselines=baselines, scopes=["all", "unseen"])
+    assert not report.passed
+    assert "; gain over popularity +0.3000" in report.sentence
+    assert "; unseen: gain over recent_popularity -0.4000" in report.sentence
+    assert (report.facts["baseline"], report.facts["unseen baseline"]) == ("popularity", "recent_popularity")
+    assert report.facts["unseen gain"] == pytest.approx(-16 / 40)
+    assert decide(table, baselines=baselines, scopes=["unseen"]).facts.get("gain") is None
+    nothing_new = decide(ahead, scopes=["all", "new"])
+    assert nothing_new.passed
+    assert "no items to find in scope new" in nothing_new.sentence
+
+
 def test_a_drop_fails_only_if_the_upper_bound_is_below_the_floor() -> None:
     table = day(model=found(20), popularity=found(0))
     bound = decide(table).facts["ci_high"]
@@ -137,6 +158,8 @@ def test_a_model_without_a_measured_hit_rate_fails() -> None:
     [
         ({"baselines": ["popularity", "popularity"]}, "must be distinct, got popularity, popularity"),
         ({"baselines": ["model"]}, "must be of popularity, .*, got model"),
+        ({"scopes": ["all", "all"]}, "must be distinct, got all, all"),
+        ({"scopes": ["seen"]}, "'all', 'discovery', 'repeat', 'new' or 'unseen'"),
         ({"max_drop_frac": 1.5}, "less than or equal to 1"),
         ({"last_partitions": -1}, "greater than or equal to 0"),
         ({"min_hit_rate": 1}, "unknown key 'min_hit_rate'"),

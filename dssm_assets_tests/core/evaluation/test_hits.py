@@ -1,4 +1,4 @@
-"""Hits equal an independent count by sets and loops; lists that drop window items equal rankings without them."""
+"""Hits equal an independent count by sets and loops; lists that drop own items equal rankings without them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.ragged import Exclusions
+from dssm_assets.core.arrays.ragged import Exclusions, no_exclusions
 from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS
-from dssm_assets.core.evaluation.hits import count_hits, hit_ranks, rank_items
+from dssm_assets.core.evaluation.hits import PastItems, count_hits, hit_ranks, rank_items
 from dssm_assets.core.evaluation.interactions import read_interactions
 from dssm_assets.core.schema import check_schema
 from dssm_assets_tests.core.evaluation.worlds import FixedScorer, events_table, slow_hits, truth_of
@@ -43,46 +43,88 @@ def test_hit_ranks_do_not_depend_on_the_chunk_size(monkeypatch: pytest.MonkeyPat
     assert hit_ranks(lists, row, item).tolist() == whole.tolist()
 
 
+ITEMS_OF_A_USER = st.sets(st.integers(0, 11))
+
+
+def exclusions(items: list[list[int]]) -> Exclusions:
+    return Exclusions(np.cumsum([0, *map(len, items)]), np.array([one for row in items for one in row], dtype=np.int64))
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_discovery_lists_equal_rankings_without_window_items(data: st.DataObject) -> None:
+def test_lists_without_own_items_equal_rankings_without_them(data: st.DataObject) -> None:
     num_items, k = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 6))
     users = data.draw(st.integers(1, 6))
     orders = [data.draw(st.permutations(range(num_items)))[: data.draw(st.integers(0, num_items))] for _ in range(users)]
-    window = [sorted(data.draw(st.sets(st.integers(0, num_items - 1)))) for _ in range(users)]
+    window = [data.draw(ITEMS_OF_A_USER) for _ in range(users)]
+    history = [items | data.draw(ITEMS_OF_A_USER) for items in window]
     lists = np.array([[*order, *[-1] * (num_items - len(order))] for order in orders], dtype=np.int64)
-    items = Exclusions(np.cumsum([0, *map(len, window)]), np.array([one for row in window for one in row], dtype=np.int64))
-    everything, discovery = rank_items(FixedScorer(lists), np.arange(users), items, k)
-    for row, (order, dropped) in enumerate(zip(orders, window, strict=True)):
-        free = [item for item in order if item not in dropped]
-        assert everything[row].tolist() == [*order, *[-1] * k][:k]
-        assert discovery[row].tolist() == [*free, *[-1] * k][:k]
+    past = PastItems(exclusions([*map(sorted, window)]), exclusions([*map(sorted, history)]))
+    found = rank_items(FixedScorer(lists), np.arange(users), past, k)
+    for row, order in enumerate(orders):
+        for ranked, dropped in zip(found, (set(), window[row], history[row]), strict=True):
+            free = [item for item in order if item not in dropped]
+            assert ranked[row].tolist() == [*free, *[-1] * k][:k]
+
+
+def test_lists_are_long_enough_however_many_own_items_are_ranked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users 0 to 39 took their first 7 * user items, so that most are ranked again, some three times, in parts."""
+    asked: list[tuple[int, int]] = []
+
+    class Recording(FixedScorer):
+        def top_items(self, user_rows: np.ndarray, k: int) -> np.ndarray:
+            asked.append((len(user_rows), k))
+            return super().top_items(user_rows, k)
+
+    monkeypatch.setattr("dssm_assets.core.evaluation.hits.MAX_ENTRIES", 200)
+    lists = np.tile(np.arange(400), (40, 1))
+    past = PastItems(no_exclusions(40), exclusions([list(range(7 * user)) for user in range(40)]))
+    found = rank_items(Recording(lists), np.arange(40), past, 5)
+    assert found.without_history.tolist() == [list(range(7 * user, 7 * user + 5)) for user in range(40)]
+    assert found.everything.tolist() == found.without_window.tolist() == [[0, 1, 2, 3, 4]] * 40
+    assert max(rows * length for rows, length in asked if rows > 1) <= 200
+    assert {length for _, length in asked} == {10, 20, 40, 80, 160, 278}  # 5 + 39 * 7 at most
 
 
 def test_count_hits_by_hand_in_every_cell() -> None:
-    # u (known) has a (repeat), b (new to u) and z, which has no event in the window and no vector; n is new and has a.
-    day = [("u", "a"), ("u", "b"), ("u", "z"), ("n", "a")]
-    window = [("u", "a"), ("v", "b")]
-    truth = truth_of(day, window, ["a", "b", "c"])  # users n, u
-    seen = read_interactions(events_table([("u", "a", 1, 1)]), truth.user_ids, pa.array(["a", "b", "c"])).exclusions(2)
-    counts = count_hits([FixedScorer(np.array([[0, 1, 2], [0, 2, 1]]))], truth, seen, [1, 2])
+    # u (known) has a (repeat), b (new to u), d (taken before the window) and z, which has no event in the window and no
+    # vector; n is new and has a. Items: a, b, c, d. Lists: u a, d, c, b; n a, b, c, d.
+    day = [("u", "a"), ("u", "b"), ("u", "d"), ("u", "z"), ("n", "a")]
+    window = [("u", "a"), ("v", "b"), ("v", "d")]
+    corpus = ["a", "b", "c", "d"]
+    truth = truth_of(day, window, corpus)  # users n, u
+    seen, ever = (
+        read_interactions(events_table([("u", item, 1, 1) for item in items]), truth.user_ids, pa.array(corpus)).exclusions(2)
+        for items in ("a", "ad")
+    )
+    counts = count_hits([FixedScorer(np.array([[0, 1, 2, 3], [0, 3, 2, 1]]))], truth, PastItems(seen, ever), [1, 2])
     check_schema(HIT_COUNTS, counts.table.schema)
     rows = [tuple(row.values())[1:] for row in counts.table.to_pylist()]
     assert rows == [
         ("all", "all", "n", 1, 1, 1),
-        ("all", "all", "u", 3, 1, 1),
+        ("all", "all", "u", 4, 1, 2),
         ("all", "cold", "n", 1, 1, 1),
         ("all", "cold", "u", 1, 0, 0),
-        ("all", "warm", "u", 2, 1, 1),
+        ("all", "warm", "u", 3, 1, 2),
         ("discovery", "all", "n", 1, 1, 1),
-        ("discovery", "all", "u", 2, 0, 1),  # without a, u's list is c, b
+        ("discovery", "all", "u", 3, 1, 1),  # without a, u's list is d, c, b
         ("discovery", "cold", "n", 1, 1, 1),
         ("discovery", "cold", "u", 1, 0, 0),
-        ("discovery", "warm", "u", 1, 0, 1),
+        ("discovery", "warm", "u", 2, 1, 1),
+        ("new", "all", "n", 1, 1, 1),
+        ("new", "all", "u", 2, 0, 0),  # b is the last of u's list
+        ("new", "cold", "n", 1, 1, 1),
+        ("new", "cold", "u", 1, 0, 0),
+        ("new", "warm", "u", 1, 0, 0),
         ("repeat", "all", "u", 1, 1, 1),
         ("repeat", "warm", "u", 1, 1, 1),
+        ("unseen", "all", "n", 1, 1, 1),
+        ("unseen", "all", "u", 2, 0, 1),  # without a and d it is c, b
+        ("unseen", "cold", "n", 1, 1, 1),
+        ("unseen", "cold", "u", 1, 0, 0),
+        ("unseen", "warm", "u", 1, 0, 1),
     ]
-    assert counts.users_without_truth["all/warm"] == 1
+    assert counts.users_without_truth["all/warm"] == counts.users_without_truth["unseen/warm"] == 1
     assert counts.users_without_truth["repeat/cold"] == 2
     assert counts.users_without_truth["all/all"] == 0
 
@@ -92,27 +134,32 @@ PAIRS = st.lists(st.tuples(st.sampled_from(USERS), st.sampled_from([*CORPUS, 98,
 
 
 @settings(max_examples=200, deadline=None)
-@given(PAIRS.filter(bool), PAIRS, st.data())
+@given(PAIRS.filter(bool), PAIRS, PAIRS, st.data())
 def test_count_hits_equals_sets_and_loops(
-    day: list[tuple[int, int]], window: list[tuple[int, int]], data: st.DataObject
+    day: list[tuple[int, int]], window: list[tuple[int, int]], older: list[tuple[int, int]], data: st.DataObject
 ) -> None:
+    older = [pair for pair in older if pair[1] in CORPUS]  # of items outside the corpus only the window is known
     users = sorted({user for user, _ in day})
     listed = st.lists(st.integers(0, len(CORPUS) - 1), unique=True)
     lists = np.array([(data.draw(listed) + [-1] * 7)[:7] for _ in users])
     ks = sorted(data.draw(st.sets(st.integers(1, 7), min_size=1)))
     truth = truth_of(day, window, CORPUS)
-    events = events_table([(user, item, 1, 0) for user, item in window], pa.int64())
-    seen = read_interactions(events, truth.user_ids, pa.array(CORPUS)).exclusions(len(users))
-    counts = count_hits([FixedScorer(lists)], truth, seen, ks)
+    seen, ever = (
+        read_interactions(
+            events_table([(user, item, 1, 0) for user, item in pairs], pa.int64()), truth.user_ids, pa.array(CORPUS)
+        ).exclusions(len(users))
+        for pairs in (window, [*window, *older])
+    )
+    counts = count_hits([FixedScorer(lists)], truth, PastItems(seen, ever), ks)
     got = {(r["scope"], r["population"], r["user_id"]): r for r in counts.table.to_pylist()}
     as_ids = {
         user: [CORPUS[index] if index >= 0 else None for index in row] for user, row in zip(users, lists.tolist(), strict=True)
     }
     expected_cells = set()
-    for scope in ("all", "discovery", "repeat"):
+    for scope in ("all", "discovery", "repeat", "new", "unseen"):
         for population in ("all", "cold", "warm"):
             for k in ks:
-                slow = slow_hits(as_ids, day, window, scope=scope, population=population, k=k)
+                slow = slow_hits(as_ids, day, window, older, scope=scope, population=population, k=k)
                 for user, (wanted, hits) in slow.items():
                     row = got[scope, population, user]
                     assert (row["truth_count"], row[f"hits_{k}"]) == (wanted, hits)
@@ -126,7 +173,7 @@ def test_hit_counts_are_sorted_by_key() -> None:
     lists = np.array([[0, 1], [0, 1]])
     scorers = [FixedScorer(lists, "model"), FixedScorer(lists, "apples")]
     seen = read_interactions(events_table([("u", "a", 1, 1), ("v", "b", 1, 1)]), truth.user_ids, pa.array(["a", "b"]))
-    table = count_hits(scorers, truth, seen.exclusions(2), [1]).table
+    table = count_hits(scorers, truth, PastItems(*[seen.exclusions(2)] * 2), [1]).table
     key = ["scorer", "scope", "population", "user_id"]
     assert table.equals(table.sort_by([(name, "ascending") for name in key]))
     assert table.num_rows == 2 * 2 * (2 + 2)  # all and repeat; all and warm; two users

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dssm_assets.core.evaluation.baselines.registry import BASELINE_NAMES
 from dssm_assets.core.evaluation.labels import BASELINE_COLORS, SCOPES, SCORERS, color_of, display_name, scorers_in_order
-from dssm_assets.core.evaluation.truth import Scope
+from dssm_assets.core.evaluation.scopes import Scope
 
 
 def test_every_scorer_has_its_own_name_and_colour() -> None:

@@ -16,7 +16,7 @@ from dssm_assets.core.evaluation.rates import (
     total_hit_rate,
     trend_table,
 )
-from dssm_assets.core.evaluation.truth import Population, Scope
+from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.schema import check_schema
 from dssm_assets_tests.core.evaluation.worlds import total_row
 

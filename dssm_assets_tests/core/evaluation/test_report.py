@@ -14,7 +14,7 @@ from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation.charts import hit_rate_png, loss_curve_png
 from dssm_assets.core.evaluation.detail import hit_rate_detail
-from dssm_assets.core.evaluation.hits import HitCounts, count_hits
+from dssm_assets.core.evaluation.hits import HitCounts, PastItems, count_hits
 from dssm_assets.core.evaluation.interactions import read_interactions
 from dssm_assets.core.evaluation.labels import SCORERS
 from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, QUALITY_SCHEMA, list_quality
@@ -68,7 +68,7 @@ def run() -> Run:
     model = model_scorer(item_vectors, vectors(noisy, "user", 3), truth.user_ids, Similarity.INNER_PRODUCT)
     seen = read_interactions(events, truth.user_ids, model.item_ids)
     scorers = [model, *fitted_scorers(seen, seen, seen, SETTINGS)]
-    counts = count_hits(scorers, truth, seen.exclusions(truth.num_users), SETTINGS.k)
+    counts = count_hits(scorers, truth, PastItems(*[seen.exclusions(truth.num_users)] * 2), SETTINGS.k)
     activity = label_activity(seen.user_events[: truth.num_users], SETTINGS.segment_edges)
     detail = hit_rate_detail(model, truth, Cuts({"activity": activity}), k=SETTINGS.k[-1])
     return model, truth, counts, detail, total_hit_rate(counts.table, SETTINGS.k, SETTINGS.bootstrap_samples, 3)
@@ -114,7 +114,7 @@ def test_a_model_that_knows_the_preferences_finds_more_new_items_than_any_baseli
 def test_report_has_every_number_and_one_small_picture(run: Run) -> None:
     text = report(run)
     rows = [row for row in run[4].to_pylist() if row["population"] == "warm"]
-    assert len(rows) == 6 * 3 * 4
+    assert len(rows) == 6 * 5 * 4
     for row in rows:
         assert f"{row['hit_rate']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]" in text
     (data,) = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)\)", text)
@@ -219,13 +219,16 @@ def test_list_section_with_and_without_an_earlier_day() -> None:
 def test_trend_section_has_a_row_per_day_newest_first_and_shows_gaps() -> None:
     days = [
         ("2026-03-01", [total_row(hit_rate=0.25), total_row("popularity", hit_rate=0.125)]),
-        ("2026-03-02", [total_row(hit_rate=0.5), total_row(scope="discovery", hit_rate=0.25)]),
+        (
+            "2026-03-02",
+            [total_row(hit_rate=0.5), total_row(scope="discovery", hit_rate=0.25), total_row(scope="unseen", hit_rate=0.125)],
+        ),
     ]
     trend = trend_table([(day, pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA)) for day, rows in days], 10)
     assert trend_section(trend, 10).splitlines()[-4:] == [
-        "| day | users | **two-tower model** | **two-tower model**, discovery | popularity |",
-        "| --- | ---: | ---: | ---: | ---: |",
-        "| 2026-03-02 | 40 | 0.500 [0.450, 0.550] | 0.250 [0.200, 0.300] | - |",
-        "| 2026-03-01 | 40 | 0.250 [0.200, 0.300] | - | 0.1250 |",
+        "| day | users | **two-tower model** | **two-tower model**, discovery | **two-tower model**, unseen | popularity |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| 2026-03-02 | 40 | 0.500 [0.450, 0.550] | 0.250 [0.200, 0.300] | 0.125 [0.075, 0.175] | - |",
+        "| 2026-03-01 | 40 | 0.250 [0.200, 0.300] | - | - | 0.1250 |",
     ]
     assert trend_section(trend.slice(0, 0), 10).endswith("no day has any, so there is no trend.")

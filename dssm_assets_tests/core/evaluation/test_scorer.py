@@ -10,7 +10,7 @@ from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import DuplicateKeyError, InputError
-from dssm_assets.core.evaluation.hits import hit_ranks, rank_items
+from dssm_assets.core.evaluation.hits import PastItems, hit_ranks, rank_items
 from dssm_assets.core.evaluation.interactions import Interactions, read_interactions
 from dssm_assets.core.evaluation.scorer import Scorer, model_scorer
 from dssm_assets_tests.core.evaluation.worlds import fitted_scorers
@@ -86,19 +86,20 @@ def full_ranking(scorer: Scorer, dropped: set[tuple[int, int]]) -> list[list[int
 
 @pytest.mark.parametrize("seed", range(4))
 def test_ranks_of_every_scorer_are_those_in_its_full_ranking(seed: int) -> None:
-    """Every user looks for every item and for one outside the corpus, with and without the window's items."""
+    """Every user looks for every item and for one outside the corpus, in each kind of list."""
     rng = np.random.Generator(np.random.PCG64(seed))
     recent, window, history = (random_interactions(rng, events) for events in (30, 400, 900))
     rows: IntArray = np.repeat(np.arange(NUM_USERS), NUM_ITEMS + 1)
     items = np.tile(np.arange(-1, NUM_ITEMS), NUM_USERS)
-    seen = set(zip(window.user_index.tolist(), window.item_index.tolist(), strict=True))
+    seen, ever = (set(zip(one.user_index.tolist(), one.item_index.tolist(), strict=True)) for one in (window, history))
+    past = PastItems(window.exclusions(NUM_USERS), history.exclusions(NUM_USERS))
     settings = Evaluation(cooccurrence_neighbors=7)
     for scorer in (random_model(rng), *fitted_scorers(window, recent, history, settings)):
-        found = rank_items(scorer, np.arange(NUM_USERS), window.exclusions(NUM_USERS), K)
-        for lists, dropped in zip(found, (set(), seen), strict=True):
+        found = rank_items(scorer, np.arange(NUM_USERS), past, K)
+        for lists, dropped in zip(found, (set(), seen, ever), strict=True):
             ranking = full_ranking(scorer, dropped)
             expected = [
                 ranking[user].index(item) if item in ranking[user][:K] else K
                 for user, item in zip(rows.tolist(), items.tolist(), strict=True)
             ]
-            assert hit_ranks(lists, rows, items).tolist() == expected, (scorer.name, bool(dropped))
+            assert hit_ranks(lists, rows, items).tolist() == expected, (scorer.name, len(dropped))

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dssm_assets.core.arrays.ragged import Exclusions
 from dssm_assets.core.errors import DuplicateKeyError, InputError, SchemaError
 from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH
-from dssm_assets.core.evaluation.truth import Population, Scope, ground_truth, read_truth, sample_users
+from dssm_assets.core.evaluation.scopes import Population, Scope
+from dssm_assets.core.evaluation.truth import ground_truth, read_truth, sample_users
 from dssm_assets.core.schema import check_no_nulls, check_schema
 from dssm_assets_tests.core.evaluation.worlds import pairs_table
 
@@ -48,6 +50,11 @@ def test_read_truth_drops_duplicates_and_keeps_unknown_items() -> None:
     assert truth.is_warm.tolist() == [False, True, True, False]
     assert truth.pairs_in(Scope.REPEAT, Population.ALL).tolist() == [False, False, True, True]
     assert truth.pairs_in(Scope.DISCOVERY, Population.COLD).tolist() == [True, False, False, False]
+    known = truth.with_history(Exclusions(np.array([0, 0, 0, 1, 1]), np.array([0])))  # v also took b, long ago
+    assert known.pairs_in(Scope.NEW, Population.ALL).tolist() == [True, False, False, False]
+    assert known.pairs_in(Scope.UNSEEN, Population.COLD).tolist() == [True, False, False, False]
+    assert known.users_from(2, 3).is_known.tolist() == [False, True, True]
+    assert truth.pairs_in(Scope.NEW, Population.ALL).tolist() == [True, True, False, False]  # the table knows the window
     part = truth.users_from(3, 4)
     assert (part.user_ids.to_pylist(), part.pair_user.tolist(), part.pair_item.tolist()) == (["w"], [0], [1])
 

@@ -63,6 +63,7 @@ def slow_hits(
     lists: Mapping[Any, Sequence[Any]],
     day: Sequence[tuple[Any, Any]],
     window: Sequence[tuple[Any, Any]],
+    older: Sequence[tuple[Any, Any]] = (),
     *,
     scope: str,
     population: str,
@@ -70,16 +71,24 @@ def slow_hits(
 ) -> dict[Any, tuple[int, int]]:
     """Returns user -> (truth, hits) by sets and loops, straight from the definition; lists hold ids, None where empty."""
     warm_users, warm_items, seen = {u for u, _ in window}, {i for _, i in window}, set(window)
+    known = seen | set(older)
+    is_wanted = {
+        "all": lambda pair: True,
+        "discovery": lambda pair: pair not in seen,
+        "repeat": lambda pair: pair in seen,
+        "new": lambda pair: pair not in known,
+        "unseen": lambda pair: pair not in known,
+    }[scope]
+    not_offered = {"discovery": seen, "unseen": known}.get(scope, set())
     result = {}
     for user in {u for u, _ in day}:
         wanted = set()
         for other, item in day:
             is_warm = user in warm_users and item in warm_items
             fits = population == "all" or is_warm == (population == "warm")
-            in_scope = scope == "all" or ((user, item) in seen) == (scope == "repeat")
-            if other == user and fits and in_scope:
+            if other == user and fits and is_wanted((user, item)):
                 wanted.add(item)
-        offered = [item for item in lists.get(user, []) if scope != "discovery" or (user, item) not in seen]
+        offered = [item for item in lists.get(user, []) if (user, item) not in not_offered]
         if wanted:
             result[user] = (len(wanted), len(set(offered[:k]) & wanted))
     return result

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from dssm_assets.core.config.evaluation import Evaluation
-from dssm_assets.core.evaluation.hits import rank_items
+from dssm_assets.core.evaluation.hits import PastItems, rank_items
+from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.core.evaluation.scorer import Scorer
 from dssm_assets_tests.core.evaluation.worlds import fitted_scorers, interactions
 
@@ -34,10 +35,9 @@ def scorers() -> dict[str, Scorer]:
     return {one.name: one for one in fitted_scorers(window, recent, history, Evaluation())}
 
 
-def lists(name: str, k: int, *, discovery: bool = False) -> dict[str, str]:
-    """Returns user -> list of a baseline, as one string of items."""
-    window = interactions(WINDOW, USERS, ITEMS).exclusions(len(USERS))
-    everything, without_window = rank_items(scorers()[name], np.arange(len(USERS)), window, k)
-    found = without_window if discovery else everything
+def lists(name: str, k: int, scope: Scope = Scope.ALL) -> dict[str, str]:
+    """Returns user -> list of a baseline in a scope, as one string of items."""
+    past = PastItems(*(interactions(rows, USERS, ITEMS).exclusions(len(USERS)) for rows in (WINDOW, HISTORY)))
+    found = rank_items(scorers()[name], np.arange(len(USERS)), past, k).in_scope(scope)
     assert found.dtype == np.int64
     return {user: "".join(ITEMS[item] for item in row if item >= 0) for user, row in zip(USERS, found.tolist(), strict=True)}

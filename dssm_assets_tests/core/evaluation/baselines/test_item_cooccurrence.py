@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dssm_assets.core.evaluation.baselines import item_cooccurrence
 from dssm_assets.core.evaluation.baselines.fit_data import UserItems, user_items
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import best_columns, fit_neighbors, transpose
+from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.core.retrieval.exact import top_k_scores
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets_tests.core.evaluation.baselines.small_world import ITEMS, USERS, WINDOW, lists
@@ -26,7 +27,7 @@ def test_item_cooccurrence_by_hand() -> None:
     # Similarities: a-b 1/sqrt(3) = .577, a-c 2/sqrt(6) = .816, a-d 1/sqrt(3) = .577, c-d 1/sqrt(2) = .707.
     # u has {a, b}: c .816, then a, b, d .577 each by index. v has {a, c}: d 1.285, a .816, c .816, b .577.
     assert lists("item_cooccurrence", 6) == {"n": "abcdef", "u": "cabdef", "v": "dacbef"}
-    assert lists("item_cooccurrence", 3, discovery=True) == {"n": "abc", "u": "cde", "v": "dbe"}
+    assert lists("item_cooccurrence", 3, Scope.DISCOVERY) == {"n": "abc", "u": "cde", "v": "dbe"}
 
 
 def test_only_the_nearest_neighbours_are_kept() -> None:

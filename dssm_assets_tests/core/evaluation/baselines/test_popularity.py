@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets_tests.core.evaluation.baselines.small_world import USERS, lists
 
 
 def test_popularity_by_hand() -> None:
     assert lists("popularity", 4) == dict.fromkeys(USERS, "abcd")  # b before c: equal events, lower index
-    assert lists("popularity", 3, discovery=True) == {"n": "abc", "u": "cde", "v": "bde"}
+    assert lists("popularity", 3, Scope.DISCOVERY) == {"n": "abc", "u": "cde", "v": "bde"}
 
 
 def test_popularity_lists_end_with_the_corpus() -> None:
