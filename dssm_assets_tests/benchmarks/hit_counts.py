@@ -2,7 +2,7 @@
 
 A random world of a fixed seed: popular items are drawn more often, window and truth alike; vectors are random. Lists: CPU time of
 ranking the items for all users (`hits.rank_items` without the comparison with truth). Hits: CPU time of comparing these lists with
-the truth pairs (`hits.hit_ranks`, twice per scorer: all items, and without the window's). The model's exact search is left out
+the truth pairs (`hits.hit_ranks`, three times per scorer: all items, without the window's, without all earlier ones). The model's exact search is left out
 with `--no-model`: at 100,000 users it takes minutes.
 """
 
@@ -21,18 +21,18 @@ from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.baselines.fit_data import FitData, user_items
 from dssm_assets.core.evaluation.baselines.suite import baseline_scorers, fit_baselines
 from dssm_assets.core.evaluation.hits import PastItems, hit_ranks, rank_items
-from dssm_assets.core.evaluation.interactions import Interactions, read_interactions
+from dssm_assets.core.evaluation.interactions import Interactions, sum_interactions
 from dssm_assets.core.evaluation.labels import display_name
 from dssm_assets.core.evaluation.scorer import Scorer, model_scorer
 
-SIZES = ((100_000, 92_000, 10, 30), (400, 92_000, 10, 60))
-"""Users, items, truth pairs of a user, window interactions of a user."""
+SIZES = ((100_000, 92_000, 10, 30, 100), (400, 92_000, 10, 60, 600))
+"""Users, items, truth pairs of a user, interactions of a user in the window, and in the days before it."""
 DIMS = 64
 
 
 @dataclass(frozen=True)
 class World:
-    """What is scored: interactions of the window, truth pairs sorted by user, scorers."""
+    """What is scored: interactions of the window and of all days, truth pairs sorted by user, scorers."""
 
     window: Interactions
     history: Interactions
@@ -41,7 +41,7 @@ class World:
     scorers: list[Scorer]
 
 
-def make_world(users: int, items: int, truth: int, window: int, *, has_model: bool) -> World:
+def make_world(users: int, items: int, truth: int, window: int, older: int, *, has_model: bool) -> World:
     """Returns a random world."""
     rng = np.random.default_rng(0)
 
@@ -53,17 +53,21 @@ def make_world(users: int, items: int, truth: int, window: int, *, has_model: bo
         return pa.table({f"{side}_id": np.arange(count), f"{side}_tower_emb": pa.FixedSizeListArray.from_arrays(values, DIMS)})
 
     user_ids, item_ids = pa.array(np.arange(users)), pa.array(np.arange(items))
-    size = users * window
-    columns = {"user_id": np.repeat(np.arange(users), window), "item_id": draw_items(size), "count": np.ones(size, np.int64)}
-    events = pa.table({**columns, "last_event_time_ms": rng.integers(0, 1000, size)})
-    seen = read_interactions(events, user_ids, item_ids)
+
+    def draw_events(each: int) -> pa.Table:
+        size = users * each
+        columns = {"user_id": np.repeat(np.arange(users), each), "item_id": draw_items(size), "count": np.ones(size, np.int64)}
+        return pa.table({**columns, "last_event_time_ms": rng.integers(0, 1000, size)})
+
+    seen = sum_interactions([draw_events(window)], user_ids, item_ids)
+    history = sum_interactions([draw_events(older)], user_ids, item_ids, seen)
     pairs = np.unique(np.repeat(np.arange(users), truth) * items + draw_items(users * truth))
     data = FitData(seen.item_events(), seen.item_events(), user_items(seen), Evaluation())
-    scorers = baseline_scorers(fit_baselines(data), seen, seen)
+    scorers = baseline_scorers(fit_baselines(data), seen, history)
     if has_model:
         model = model_scorer(vectors("item", items), vectors("user", users), user_ids, Similarity.COSINE)
         scorers.insert(0, model)
-    return World(seen, pairs // items, pairs % items, scorers)
+    return World(seen, history, pairs // items, pairs % items, scorers)
 
 
 def time_scorer(scorer: Scorer, world: World, k: int) -> tuple[float, float, int]:
@@ -87,12 +91,14 @@ def time_scorer(scorer: Scorer, world: World, k: int) -> tuple[float, float, int
 def main(arguments: list[str] | None = None) -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, nargs=4, metavar=("USERS", "ITEMS", "TRUTH", "WINDOW"), help="default: both sizes")
+    parser.add_argument(
+        "--size", type=int, nargs=5, metavar=("USERS", "ITEMS", "TRUTH", "WINDOW", "OLDER"), help="default: both sizes"
+    )
     parser.add_argument("-k", type=int, default=200)
     parser.add_argument("--no-model", action="store_true")
     given = parser.parse_args(arguments)
-    for users, items, truth, window in [given.size] if given.size else SIZES:
-        world = make_world(users, items, truth, window, has_model=not given.no_model)
+    for users, items, truth, window, older in [given.size] if given.size else SIZES:
+        world = make_world(users, items, truth, window, older, has_model=not given.no_model)
         print(f"{users:,} users, {items:,} items, {len(world.pair_user):,} truth pairs, k {given.k}\n")
         print(f"{'scorer':>24}  {'lists s':>8}  {'hits s':>7}  {'hits':>9}")
         for scorer in world.scorers:

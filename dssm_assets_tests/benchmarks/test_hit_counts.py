@@ -9,7 +9,7 @@ from dssm_assets_tests.benchmarks import hit_counts
 
 
 def test_hit_counts_benchmark_has_a_row_per_scorer(capsys: pytest.CaptureFixture[str]) -> None:
-    hit_counts.main(["--size", "30", "50", "2", "4", "-k", "10"])
+    hit_counts.main(["--size", "30", "50", "2", "4", "9", "-k", "10"])
     printed = capsys.readouterr().out
     assert "30 users, 50 items" in printed
     for label in SCORERS.values():

@@ -23,7 +23,7 @@ from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask, no_exclus
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
 from dssm_assets.core.evaluation.evaluation_tables import hits_column
 from dssm_assets.core.evaluation.scopes import Population, Scope
-from dssm_assets.core.evaluation.scorer import Scorer, keep_first
+from dssm_assets.core.evaluation.scorer import ExcludingScorer, Scorer, keep_first
 from dssm_assets.core.evaluation.truth import Truth
 
 MOST_USERS: Final = 0.95
@@ -132,11 +132,10 @@ def rank_truth(scorer: Scorer, truth: Truth, past: PastItems, k: int) -> RankedL
 
 
 def rank_items(scorer: Scorer, users: IntArray, past: PastItems, k: int) -> RankedLists:
-    """Returns the lists of all items, and those without each user's own items of the window or of all days.
+    """Returns the lists of all items, and those without each user's own items of the window and of all days.
 
     One ranking serves all three: a longer list without the own items begins with the best of the other items. It is longer by
-    the number of own items that MOST_USERS have, at most by K. Users who lose more than that are ranked again, with lists
-    twice as long each time, up to K plus the number of their own items, which is always enough.
+    the number of own items that MOST_USERS have, at most by K. Users who lose more than that are ranked again.
 
     Args:
         scorer: gives the lists.
@@ -144,34 +143,39 @@ def rank_items(scorer: Scorer, users: IntArray, past: PastItems, k: int) -> Rank
         past: of these users.
         k: K.
     """
-    result = RankedLists(*(np.full((len(users), k), -1, dtype=np.int64) for _ in RankedLists._fields))
-    length = k + min(int(np.quantile(past.history.lengths, MOST_USERS, method="higher")), k)
-    rows = np.arange(len(users))
-    while len(rows):
-        step = max(1, MAX_ENTRIES // length)
-        short = []
-        for start in range(0, len(rows), step):
-            part = rows[start : start + step]
-            short.append(part[_fill_lists(result, part, scorer.top_items(users[part], length), past.select_users(part))])
-        rows = np.concatenate(short)
-        own = np.maximum(past.window.lengths[rows], past.history.lengths[rows])
-        length = min(2 * length, k + int(own.max(initial=0)))
-    return result
+    spare = min(int(np.quantile(past.history.lengths, MOST_USERS, method="higher")), k)
+    ranked = scorer.top_items(users, k + spare)
+    return RankedLists(ranked[:, :k], *(_leave_out(scorer, users, ranked, own, k) for own in past))
 
 
-def _fill_lists(result: RankedLists, rows: IntArray, ranked: IntArray, past: PastItems) -> Mask:
-    """Writes the lists of some rows from longer ones [B, L]; returns bool [B], true where these were not long enough.
+def _leave_out(scorer: Scorer, users: IntArray, ranked: IntArray, own: Exclusions, k: int) -> IntArray:
+    """Returns int64 [B, K], the lists without the own items, from rankings [B, L].
 
-    A list that ends in -1 contains all that the scorer has to offer.
+    Users whose ranking is too short are ranked again, by the scorer without their items if it can do that. Otherwise their
+    ranking is twice as long each time, up to K plus the number of their own items, which is always enough.
     """
-    k, place = result.everything.shape[1], np.arange(len(rows))[:, None]
-    is_short = np.zeros(len(rows), dtype=bool)
-    result.everything[rows] = ranked[:, :k]
-    for lists, dropped in ((result.without_window, past.window), (result.without_history, past.history)):
-        is_kept = ~dropped.contains(place, ranked)
-        lists[rows] = keep_first(ranked, is_kept, k)
-        is_short |= (is_kept.sum(axis=1) < k) & (ranked[:, -1] >= 0)
-    return is_short
+    lists, is_short = _drop_items(ranked, own, k)
+    rows, length = np.flatnonzero(is_short), ranked.shape[1]
+    if len(rows) and isinstance(scorer, ExcludingScorer):
+        lists[rows] = scorer.top_items_without(users[rows], k, own.select_users(rows))
+        return lists
+    while len(rows):
+        length, short = min(2 * length, k + int(own.lengths[rows].max())), []
+        step = max(1, MAX_ENTRIES // length)
+        for part in np.split(rows, range(step, len(rows), step)):
+            lists[part], is_short = _drop_items(scorer.top_items(users[part], length), own.select_users(part), k)
+            short.append(part[is_short])
+        rows = np.concatenate(short)
+    return lists
+
+
+def _drop_items(ranked: IntArray, dropped: Exclusions, k: int) -> tuple[IntArray, Mask]:
+    """Returns the first k of each list without the dropped items, and whether the list was too short for that [B].
+
+    A list that ends in -1 contains all that the scorer has to offer, so it is never too short.
+    """
+    is_kept = ~dropped.contains(np.arange(len(ranked))[:, None], ranked)
+    return keep_first(ranked, is_kept, k), (is_kept.sum(axis=1) < k) & (ranked[:, -1] >= 0)
 
 
 def hit_ranks(top_items: IntArray, pair_row: IntArray, pair_item: IntArray) -> IntArray:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.arrays.ids import cast_ids, check_unique, find_positions
-from dssm_assets.core.arrays.ragged import IntArray, Mask, combine_chunks
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask, combine_chunks
 from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
@@ -39,6 +39,20 @@ class Scorer(Protocol):
         """Returns item_index int64 [B, K] for the given rows of the evaluated users.
 
         Best first, without duplicates, -1 after the last item. A shorter list is the beginning of a longer one.
+        """
+
+
+@runtime_checkable
+class ExcludingScorer(Scorer, Protocol):
+    """A scorer that leaves items out faster than by ranking a longer list, from which others drop them."""
+
+    def top_items_without(self, user_rows: IntArray, k: int, excluded: Exclusions) -> IntArray:
+        """Returns item_index int64 [B, K]: the list of `top_items` without the excluded items, filled up to K.
+
+        Args:
+            user_rows: rows of the evaluated users [B].
+            k: K.
+            excluded: items of these B users.
         """
 
 
@@ -87,15 +101,28 @@ class ModelScorer:
         """Returns item_index int64 [B, K]."""
         return self.top_k(user_rows, k)[0]
 
-    def top_k(self, user_rows: IntArray, k: int) -> tuple[IntArray, Scores]:
-        """Returns item_index int64 [B, K] and scores float32 [B, K]; -1 and -inf where there is no item."""
+    def top_items_without(self, user_rows: IntArray, k: int, excluded: Exclusions) -> IntArray:
+        """Returns item_index int64 [B, K], none of them excluded."""
+        return self.top_k(user_rows, k, excluded)[0]
+
+    def top_k(self, user_rows: IntArray, k: int, excluded: Exclusions | None = None) -> tuple[IntArray, Scores]:
+        """Returns item_index int64 [B, K] and scores float32 [B, K]; -1 and -inf where there is no item.
+
+        Args:
+            user_rows: rows of the evaluated users [B].
+            k: K.
+            excluded: items that are left out for these users.
+        """
         index = np.full((len(user_rows), k), -1, dtype=np.int64)
         scores = np.full((len(user_rows), k), -np.inf, dtype=np.float32)
         with_vector = np.flatnonzero(self.vector_row[user_rows] >= 0)
         rows = self.vector_row[user_rows[with_vector]]
         vectors, bounds = flatten_interests(self.user_vectors[rows].reshape(len(rows), *self._shape))
         user_ids = self.user_ids.take(pa.array(user_rows[with_vector]))
-        index[with_vector], scores[with_vector] = search_interests(self.corpus, vectors, bounds, k, user_ids=user_ids)
+        kept_out = None if excluded is None else excluded.select_users(with_vector)
+        index[with_vector], scores[with_vector] = search_interests(
+            self.corpus, vectors, bounds, k, excluded=kept_out, user_ids=user_ids
+        )
         return index, scores
 
     def for_users(self, user_vectors: pa.Table, user_ids: pa.Array) -> ModelScorer:
