@@ -132,7 +132,8 @@ class EmbeddingTables(nn.Module):
             count, singles = len(inputs), len(group.single_columns)
             pieces = torch.split(found.pooled, [count * singles] + [count] * len(group.bag_columns))
             parts += [pieces[0].view(count, singles * group.dim), *pieces[1:]]
-        return torch.cat(parts, dim=1)
+        # A tower whose only input is a learned pooling of the history looks up nothing here.
+        return torch.cat(parts, dim=1) if parts else self.table(self.dims[0]).new_zeros(len(inputs), 0)
 
     def lookup_each(self, features: Sequence[TowerFeature], values: Sequence[IntArray], tape: list[Lookup] | None) -> Tensor:
         """Returns the vectors of n events, not pooled, features concatenated [n, sum of widths].

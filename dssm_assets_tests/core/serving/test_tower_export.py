@@ -13,6 +13,11 @@ import onnx
 import pytest
 import torch
 
+from dssm_assets.core.arrays.bags import Bags
+from dssm_assets.core.arrays.event_sequences import EventSequences
+from dssm_assets.core.config.model import Model
+from dssm_assets.core.models.tower_input import TowerInput
+from dssm_assets.core.models.tower_spec import TowerSide, tower_spec
 from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
 from dssm_assets.core.serving.tower_layout import describe_towers, item_layout, user_layout
 from dssm_assets_tests.core.serving import worlds
@@ -79,6 +84,31 @@ def test_every_input_and_the_weights_change_the_vectors(shape: dict[str, Any]) -
         assert np.abs(worlds.run(model, changed) - plain).max() > 1e-4, name
     other = export_user_tower(worlds.towers(spec, seed=4), "u.data").model
     assert np.abs(worlds.run(other, feed) - plain).max() > 1e-3
+
+
+def test_tower_that_reads_nothing_but_the_encoded_history() -> None:
+    model = Model(output_dim=6, hidden_units=[], history_length=4, poolings=[{"kind": "sequence"}])
+    spec = tower_spec([feature for feature in worlds.FEATURES if feature.side in (TowerSide.ITEM, TowerSide.SEQUENCE)], model)
+    two_tower, users = worlds.towers(spec), worlds.user_rows(spec)
+    exported = worlds.run(export_user_tower(two_tower, "u.data").model, user_layout(spec).feed(users))
+    np.testing.assert_allclose(exported, vectors(two_tower, users, worlds.item_rows(spec))[0], rtol=0, atol=2e-6)
+
+
+def test_long_gaps_and_histories_of_other_lengths_reach_the_exported_encoder() -> None:
+    """Gaps beside each bound of the classes: a rounded logarithm would be in the wrong one. Lengths differ from call to call."""
+    spec = worlds.spec(poolings=[{"kind": "sequence", "length": 70}])
+    two_tower, users = worlds.towers(spec), worlds.user_rows(spec)
+    model, singles = export_user_tower(two_tower, "u.data").model, users.singles[:1]
+    bounds = [step * 2**power - 1 for power in range(1, 30) for step in (1, 1.5)]
+    for gaps in (bounds[:3], [gap + 1 for gap in bounds], [gap - 1 for gap in bounds], bounds):
+        seconds = np.concatenate([[0], np.asarray(gaps, np.int64)])[::-1].copy() * -1
+        events = np.random.default_rng(0).integers(1, 3, (2, len(seconds)))
+        sequences = EventSequences(tuple(events), seconds, np.array([0, len(seconds)]), np.array([len(seconds) - 1]))
+        bags = tuple(Bags(np.zeros(0, np.int64), np.zeros(2, np.int64), np.zeros(0, np.float32)) for _ in users.bags)
+        row = TowerInput(singles, bags, np.zeros(1, np.float32), (sequences,))
+        with torch.no_grad():
+            expected = two_tower.user_vectors(row).numpy()
+        np.testing.assert_allclose(worlds.run(model, user_layout(spec).feed(row)), expected, rtol=0, atol=2e-6)
 
 
 def test_export_of_the_same_towers_gives_the_same_bytes() -> None:
