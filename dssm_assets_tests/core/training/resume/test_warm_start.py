@@ -49,6 +49,15 @@ def test_equal_towers_get_every_weight() -> None:
     }
 
 
+def test_weights_of_a_sequence_encoder_are_carried() -> None:
+    spec = _spec(poolings=[{"kind": "sequence", "num_blocks": 1}])
+    earlier, today = _towers(1, spec), _towers(2, spec)
+    report = WarmStart("earlier", earlier, _same(ALL)).copy_into(today)
+    assert all(torch.equal(tensor, earlier.state_dict()[name]) for name, tensor in today.state_dict().items())
+    # Beside the 12 of the towers: two norms, five linears and two biases of attention in the block, and the last norm.
+    assert (report["dense_tensors_carried"], report["dense_tensors_new"]) == (12 + 4 + 10 + 2 + 2, 0)
+
+
 def test_rows_are_copied_by_value_and_new_rows_stay_random() -> None:
     # Rows 2 and 5 of item were 7 and 3 in an earlier, smaller table; every other row is new.
     smaller = tower_spec(
