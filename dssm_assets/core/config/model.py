@@ -94,6 +94,15 @@ class History(StrEnum):
     """All events before the evaluation day, except those with the sample's own item."""
 
 
+class Targets(StrEnum):
+    """Which positive events are to be recalled: what is trained on and what validation counts."""
+
+    ALL = "all"
+    """All of them."""
+    NEW = "new"
+    """Those of items that the user had not taken before, as far as the sample's history tells."""
+
+
 class HistoryCut(Section):
     """Histories that end earlier than they could, so that the towers learn to predict more than the next item."""
 
@@ -179,6 +188,11 @@ class Model(Section):
         "the validation days, so training.validation_days must be above 0.",
     )
     history: History = Field(default=History.EVENT, description="Which part of its user's history a training sample sees.")
+    targets: Targets = Field(
+        default=Targets.ALL,
+        description="Which positive events are trained on and counted on the validation days. With `new`, what a user takes again "
+        "is left to the channel of own history.",
+    )
     history_cut: HistoryCut = Field(
         default=HistoryCut(), description="Cuts the history of some training samples to its oldest events."
     )

@@ -24,7 +24,7 @@ from dssm_assets.core.arrays.event_sequences import SharedWindows
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges, row_of_value
 from dssm_assets.core.arrays.table_view import RowGather, TableView
 from dssm_assets.core.columns import EVENT_TIME_MS, ITEM_ROW, USER_ROW, WEIGHT
-from dssm_assets.core.config.model import History, HistoryCut, Model
+from dssm_assets.core.config.model import History, HistoryCut, Model, Targets
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.samplers.hard import HardEdges
@@ -34,6 +34,7 @@ from dssm_assets.core.models.tower_input import HistoryInput, SideReader, TowerI
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.samples.negatives import distribution_of, weights_of
 from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, HISTORY_START, ITEM_INDEX, USER_INDEX
+from dssm_assets.core.training.new_items import new_items
 
 _BLOCK_ROWS = 1 << 18
 _MAX_DAYS = 1 << 20
@@ -172,15 +173,25 @@ class TrainData:
         """
         return self._samplers.sampler_for(model, end_day if end_day is not None and end_day < self.num_days else None)
 
-    def rows_of_days(self, first: int, end: int, *, min_history: int = 0) -> IntArray:
-        """Returns the samples of the days first .. end - 1 whose histories have at least `min_history` events, in their order."""
+    def rows_of_days(self, first: int, end: int, *, min_history: int = 0, targets: Targets = Targets.ALL) -> IntArray:
+        """Returns the samples of the days first .. end - 1 that are targets, in their order.
+
+        Args:
+            first: first day.
+            end: the day after the last one.
+            min_history: events that a sample's history must have.
+            targets: all samples, or those of items that are new to their users.
+        """
         kept, begin = [], 0
-        columns = (self.keys.blocks(name) for name in (DAY, USER_INDEX, HISTORY_END))
-        for day, user_index, ends in zip(*columns, strict=True):
+        columns = (self.keys.blocks(name) for name in (DAY, USER_INDEX, HISTORY_END, ITEM_INDEX))
+        for day, user_index, ends, items in zip(*columns, strict=True):
             is_kept = (day >= first) & (day < end)
+            starts, stops = self._history_bounds({USER_INDEX: user_index, HISTORY_END: ends})
             if min_history:
-                starts, stops = self._history_bounds({USER_INDEX: user_index, HISTORY_END: ends})
                 is_kept &= stops - starts >= min_history
+            if targets is Targets.NEW:
+                chosen = np.flatnonzero(is_kept)
+                is_kept[chosen] = new_items(starts[chosen], stops[chosen], items[chosen], self._items_at)
             kept.append(begin + np.flatnonzero(is_kept))
             begin += len(day)
         return np.concatenate(kept)

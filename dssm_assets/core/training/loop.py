@@ -241,7 +241,8 @@ class _FitRun:
         return {**trainer.state(), **{f"{_BEST}{name}": tensor for name, tensor in self._best_weights.items()}}
 
     def _rows_before(self, day: int) -> IntArray:
-        return self._data.rows_of_days(0, day, min_history=self._model.min_history)
+        model = self._model
+        return self._data.rows_of_days(0, day, min_history=model.min_history, targets=model.targets)
 
     def _samples_left(self) -> int:
         """Returns how many samples the remaining epochs read if none is saved by stopping early."""

@@ -20,9 +20,17 @@ import torch
 from torch import Tensor
 
 from dssm_assets.core.arrays.bags import Bags
-from dssm_assets.core.arrays.ragged import FloatArray, IntArray, offsets_of, repeat_rows, row_of_value
+from dssm_assets.core.arrays.ragged import (
+    Exclusions,
+    FloatArray,
+    IntArray,
+    no_exclusions,
+    offsets_of,
+    repeat_rows,
+    row_of_value,
+)
 from dssm_assets.core.columns import ITEM_ROW, USER_ROW
-from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.model import Model, Targets
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.prior import append_one, append_prior
 from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, merge_sides, select_rows
@@ -56,11 +64,13 @@ class ValidationSet:
         user_index: of each user, ascending [V].
         truth: the items that each user interacted with on the validation days, at least one.
         seen: the items of the corpus that each had interacted with before.
+        excluded: what is left out of each user's list.
     """
 
     user_index: IntArray
     truth: ItemSets
     seen: ItemSets
+    excluded: Exclusions
     _data: TrainData
     _user_row: IntArray  # [V]
     _ends: IntArray  # where each user's history ends [V]
@@ -98,13 +108,19 @@ class ValidationSet:
         return select_rows(concatenate_rows(early, late), order)
 
 
-def validation_set(data: TrainData, first_day: int) -> ValidationSet:
+def validation_set(data: TrainData, first_day: int, targets: Targets = Targets.ALL) -> ValidationSet:
     """Returns what towers are scored on that were fitted to the days before `first_day`.
 
+    Args:
+        data: the window.
+        first_day: of the validation days.
+        targets: all interactions, or those with items that the user had not taken before; then lists are without items taken
+            before, too.
+
     Raises:
-        SchemaError: no user of these days has a history.
+        SchemaError: no user of these days has a history and a target.
     """
-    rows = data.rows_of_days(first_day, data.num_days)
+    rows = data.rows_of_days(first_day, data.num_days, targets=targets)
     keys = data.read_keys(rows)
     ends = data.user_ends(data.first_time_ms(first_day)) if len(rows) else data.user_ends()
     lengths = ends - data.user_starts
@@ -116,10 +132,12 @@ def validation_set(data: TrainData, first_day: int) -> ValidationSet:
     users, first = np.unique(keys[USER_INDEX][scored], return_index=True)
     places = np.searchsorted(users, keys[USER_INDEX][scored])
     before = data.known_items(users, ends)
+    seen = _item_sets(repeat_rows(before.lengths), before.items, len(users))
     return ValidationSet(
         user_index=users.astype(np.int64),
         truth=_item_sets(places, keys[ITEM_INDEX][scored].astype(np.int64), len(users)),
-        seen=_item_sets(repeat_rows(before.lengths), before.items, len(users)),
+        seen=seen,
+        excluded=Exclusions(seen.offsets, seen.items) if targets is Targets.NEW else no_exclusions(len(users)),
         _data=data,
         _user_row=keys[USER_ROW][scored][first].astype(np.int64),
         _ends=ends[users],
@@ -158,7 +176,8 @@ def hit_rate(users: Iterable[FloatArray], items: FloatArray, validation: Validat
     hits = begin = 0
     for block in users:
         flat, bounds = flatten_interests(block)
-        found, _ = search_interests(corpus, flat, bounds, k, is_checked=True)
+        excluded = validation.excluded.select_users(np.arange(begin, begin + len(block)))
+        found, _ = search_interests(corpus, flat, bounds, k, excluded=excluded, is_checked=True)
         offsets = truth.offsets[begin : begin + len(block) + 1]
         recalled = (np.arange(len(found))[:, None] * width + found)[found >= 0]
         wanted = row_of_value(offsets - offsets[0]) * width + truth.items[offsets[0] : offsets[-1]]
@@ -193,7 +212,7 @@ class EpochEvaluator:
         Raises:
             SchemaError: there is no user to score.
         """
-        self._set = validation_set(data, first_day)
+        self._set = validation_set(data, first_day, model.targets)
         self._k = scored_k(ks, data.num_items)
         self._ranks, self._has_prior = ranks, model.prior
         self._prior_search = prior_search(model, data, first_day) if ranks.is_first else None
@@ -217,7 +236,10 @@ class EpochEvaluator:
         with torch.no_grad():
             scale = float(towers.similarity_scale())
         truth_users, truth_items = self._truth_pairs(chosen)
-        prior = self._prior_search.choose(np.concatenate(kept), items, truth_users, truth_items, scale=scale, k=self._k)
+        excluded = self._set.excluded.select_users(chosen)
+        prior = self._prior_search.choose(
+            np.concatenate(kept), items, truth_users, truth_items, scale=scale, k=self._k, excluded=excluded
+        )
         # User vectors are computed a second time: those of all users might not fit into memory.
         widened = (append_one(block) for block in user_blocks(towers, self._set, self._ranks))
         found = hit_rate(widened, append_prior(items, self._prior_search.item_values(prior)), self._set, self._k)

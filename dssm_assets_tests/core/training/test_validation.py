@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, no_exclusions
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.models.tower_spec import tower_spec
@@ -123,7 +123,7 @@ def test_validation_days_without_a_user_to_score_are_refused(first_day: int) -> 
 def _truth(items: list[list[int]], num_items: int) -> Any:
     offsets: IntArray = np.cumsum([0, *map(len, items)])
     truth = ItemSets(np.array([item for one in items for item in one], np.int64), offsets)
-    return SimpleNamespace(truth=truth, num_items=num_items, num_users=len(items))
+    return SimpleNamespace(truth=truth, num_items=num_items, num_users=len(items), excluded=no_exclusions(len(items)))
 
 
 def test_hit_rate_by_hand() -> None:
@@ -134,6 +134,16 @@ def test_hit_rate_by_hand() -> None:
     assert hit_rate([users], items, validation_users, 1) == pytest.approx(1 / 3)
     assert hit_rate([users], items, validation_users, 2) == pytest.approx(1 / 3)
     assert hit_rate([users], items, validation_users, 3) == 1.0
+
+
+def test_hit_rate_of_lists_without_what_is_excluded() -> None:
+    items = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
+    users = np.array([[1, 0], [0, 1]], np.float32)
+    validation_users = _truth([[2], [0]], 3)
+    validation_users.excluded = Exclusions(np.array([0, 1, 2]), np.array([0, 1]))
+    # Without items 0 and 1: user 0 has the order 2, 1, user 1 the order 2, 0.
+    assert hit_rate([users], items, validation_users, 1) == pytest.approx(1 / 2)
+    assert hit_rate([users], items, validation_users, 2) == 1.0
 
 
 def test_item_counts_by_the_best_of_several_interests() -> None:

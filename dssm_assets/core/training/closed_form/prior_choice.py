@@ -21,7 +21,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.arrays.ragged import FloatArray, IntArray
+from dssm_assets.core.arrays.ragged import Exclusions, FloatArray, IntArray, no_exclusions
 from dssm_assets.core.columns import EVENT_TIME_MS
 from dssm_assets.core.models.prior import Prior, ages_in_days, decayed_counts
 from dssm_assets.core.samples.sample_tables import ITEM_INDEX
@@ -74,7 +74,15 @@ class PriorSearch:
         return np.unique(np.linspace(0, num_users - 1, count).astype(np.int64))
 
     def choose(
-        self, users: FloatArray, items: FloatArray, truth_users: IntArray, truth_items: IntArray, *, scale: float, k: int
+        self,
+        users: FloatArray,
+        items: FloatArray,
+        truth_users: IntArray,
+        truth_items: IntArray,
+        *,
+        scale: float,
+        k: int,
+        excluded: Exclusions | None = None,
     ) -> Prior:
         """Returns the prior with most hits among the k best; of equal ones the first and weakest.
 
@@ -85,8 +93,9 @@ class PriorSearch:
             truth_items: item of each pair [P].
             scale: 1 / temperature.
             k: length of the lists.
+            excluded: items that are left out of each user's list; none of them is a truth item of the user.
         """
-        scores = self.score_candidates(users, items * np.float32(scale), truth_users, truth_items, k)
+        scores = self.score_candidates(users, items * np.float32(scale), truth_users, truth_items, k, excluded)
         best: _Setting = (0.0, 0.0, HALF_LIVES[0])
         most = -1
         for stage in (_coarse, _near, _fine):
@@ -98,7 +107,13 @@ class PriorSearch:
         return _prior((popularity / scale, recent / scale, half_life))
 
     def score_candidates(
-        self, users: FloatArray, items: FloatArray, truth_users: IntArray, truth_items: IntArray, k: int
+        self,
+        users: FloatArray,
+        items: FloatArray,
+        truth_users: IntArray,
+        truth_items: IntArray,
+        k: int,
+        excluded: Exclusions | None = None,
     ) -> CandidateScores:
         """Returns the scores of the chosen users' candidates and of their truth pairs; arguments as of `choose`."""
         interests = users[:, None] if users.ndim == 2 else users  # [U, K, D]
@@ -106,6 +121,7 @@ class PriorSearch:
         popular = self._most_counted(depth)
         is_whole = width == num_items
         rows = self.choose_users(len(users), k)
+        left_out = (no_exclusions(len(users)) if excluded is None else excluded).select_users(rows)
         place = np.full(len(users), -1, np.int64)
         place[rows] = np.arange(len(rows))
         owner = place[truth_users]
@@ -117,6 +133,8 @@ class PriorSearch:
         for begin in range(0, len(rows), step):
             block = slice(begin, begin + step)
             whole = (interests[rows[block]] @ items.T).max(1)  # [B, I]
+            block_rows = np.arange(begin, begin + len(whole))
+            whole[left_out.select_users(block_rows).mask(num_items)] = -np.inf
             here = (owner >= begin) & (owner < begin + step)
             of_truth[here] = whole[owner[here] - begin, wanted[here]]
             if is_whole:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dssm_assets.core.arrays.ragged import Exclusions
 from dssm_assets.core.models.prior import Prior
 from dssm_assets.core.training.closed_form import prior_choice
 from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
@@ -111,3 +112,17 @@ def test_even_sample_of_many_users_decides(monkeypatch: pytest.MonkeyPatch) -> N
     scores = search.score_candidates(users, items, np.arange(40), np.arange(40), 200)
     assert scores.scores.shape == (10, 300)
     assert len(scores.truth_items) == 10
+
+
+@pytest.mark.parametrize("num_items", [300, 2000])
+def test_excluded_items_are_no_candidates(num_items: int) -> None:
+    rng = np.random.default_rng(3)
+    users, items = rng.standard_normal((6, 4)).astype(np.float32), rng.standard_normal((num_items, 4)).astype(np.float32)
+    sold = np.concatenate([rng.integers(0, 40, 400), np.repeat([1, 2], 50)])  # items 1 and 2 are the most popular
+    search = PriorSearch.from_samples(sold, rng.integers(1, 60, 500), num_items)
+    excluded = Exclusions(np.arange(7) * 2, np.tile([1, 2], 6))
+    found = search.score_candidates(users, items, np.arange(6), np.full(6, 5), 2, excluded)
+    columns = np.broadcast_to(np.arange(num_items), (6, num_items)) if found.items.size == 0 else found.items
+    assert np.isneginf(found.scores[np.isin(columns, [1, 2])]).all()
+    assert np.isin(columns, [1, 2]).any()
+    assert np.isfinite(found.scores).any()
