@@ -72,8 +72,8 @@ def _pair(num_events: int) -> Settings:
         "poolings": [Pooling(kind=PoolingKind.ROOT, length=5000), Pooling(kind=PoolingKind.MEAN, length=5000)],
         "num_sample": 0,
     }
-    codes = SvdInit(embedding=CODE, scale=5.0, ridge=100.0, popularity_exponent=0.25)
-    return _settings(model, num_events, epochs=10, code_dim=128, codes=codes)
+    codes = SvdInit(embedding=CODE, score_std=0.08, ridge=30.0, popularity_exponent=0.25, user_exponent=0.5)
+    return _settings(model, num_events, epochs=5, code_dim=128, codes=codes)
 
 
 def _settings(model: dict[str, Any], num_events: int, *, epochs: int, code_dim: int, codes: SvdInit | None) -> Settings:

@@ -60,12 +60,33 @@ def test_init_finds_roles_days_and_events(sources, tmp_path):
     assert config["events"] == {"funnel": ["click", "buy"], "positive": ["click", "buy"]}
     assert config["window"]["days"] == 11
     assert config["evaluation"]["k"] == [10]
+    # 2 of 11 days are spared for the choice of epochs and prior.
+    assert config["training"]["validation_days"] == 2
+    assert config["model"]["prior"] is True
+    assert config["model"]["output_dim"] == 128
     assert features(tmp_path)["city"] == {
         "feature_name": "city",
         "feature_type": "id_feature",
         "expression": "user:city",
         "value_dim": 1,
     }
+
+
+def test_every_setting_says_which_fact_chose_it(sources, tmp_path):
+    assert init("--timezone", worlds.TIMEZONE) == 0
+    text = (tmp_path / "out" / "config.yaml").read_text(encoding="utf-8")
+    for section in ("window", "model", "training"):
+        lines = text.split(f"\n{section}:\n")[1].split("\n\n")[0].splitlines()
+        assert lines and all("    # " in line for line in lines)
+
+
+def test_events_that_take_something_back_are_not_positive(sources, tmp_path):
+    rows = worlds.log_rows(range(len(worlds.DAYS)))
+    renamed = [{**row, "event": {"click": "cancel", "buy": "order"}[row["event"]]} for row in rows]
+    worlds.write_rows(tmp_path / "source" / "behavior.parquet", renamed)
+    assert init("--timezone", worlds.TIMEZONE) == 0
+    assert sorted(written(tmp_path)["events"]["funnel"]) == ["cancel", "order"]
+    assert written(tmp_path)["events"]["positive"] == ["order"]
 
 
 def test_init_recognises_csv_columns_with_unknown_names(tmp_path, monkeypatch):

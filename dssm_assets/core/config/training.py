@@ -57,6 +57,18 @@ class SvdInit(Section):
 
     embedding: str = Field(description="The embedding_name that history and item tower share.")
     scale: float = Field(default=10.0, gt=0, description="Factor of the codes, whose columns have length 1.")
+    score_std: float | None = Field(
+        default=None,
+        gt=0,
+        description="In place of scale: the factor with which a user's products with all items have this standard deviation, on "
+        "average over users; compare it with that of cosines, about 0.2.",
+    )
+    user_exponent: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="A user's weights are divided by their sum to this power, so that long histories do not decide alone.",
+    )
     popularity: float = Field(
         default=0.0,
         ge=0,

@@ -15,10 +15,15 @@ from typing import Any, Final
 
 from dssm_assets.core.features_raw import plan
 from dssm_assets.core.sources.column_roles import ColumnProfile, Roles, ValueKind
+from dssm_assets.core.sources.log_habits import LogHabits
+from dssm_assets.core.sources.starter_settings import Line, StarterSettings, choose_settings
 
 CONSTANT_EVENT: Final = "act"
 FG_FILE: Final = "fg.json"
 _EXPOSURE: Final = re.compile(r"^(expr|expos\w*|impression\w*|imp|imps|show\w*|display\w*)$", re.IGNORECASE)
+_UNDONE: Final = re.compile(
+    r"cancel|refund|return|dislike|unlike|unfav|unfollow|unsubscribe|remove|delete|hide|block|report", re.IGNORECASE
+)
 _STAGES: Final = tuple(
     re.compile(words, re.IGNORECASE)
     for words in (
@@ -30,7 +35,8 @@ _STAGES: Final = tuple(
         r"buy|purchas|order|pay|transaction|checkout|convert|conversion|subscribe|rent",
     )
 )
-_MAX_WINDOW: Final = 30
+CODE: Final = "item_code"
+"""Feature and embedding of the item's closed-form code: the item once more, under another name."""
 _FEW: Final = 20
 """Distinct integers up to which a column is a category."""
 _MANY: Final = 1000
@@ -47,12 +53,14 @@ class LogFacts:
         first: its first day.
         last: its last day.
         empty_days: days in between without rows.
+        habits: of its positive events; None: not known.
     """
 
     events: Mapping[str, int]
     first: dt.date
     last: dt.date
     empty_days: int
+    habits: LogHabits | None = None
 
     @property
     def days(self) -> int:
@@ -89,25 +97,34 @@ class StarterInputs:
     @property
     def funnel(self) -> list[str]:
         """Returns the events from the widest to the narrowest: by name if every name is known, else by number of rows."""
-        events = list(self.facts.events)
-        ranks = {event: next((rank for rank, word in enumerate(_STAGES) if word.search(event)), None) for event in events}
-        known = {event: rank for event, rank in ranks.items() if rank is not None}
-        return sorted(events, key=lambda event: known[event]) if len(known) == len(events) else events
+        return order_events(list(self.facts.events))
 
     @property
     def exposure(self) -> list[str]:
         """Returns the events that are exposures."""
-        return [event for event in self.funnel if _EXPOSURE.match(event)]
+        return [event for event in self.funnel if is_exposure(event)]
 
     @property
     def positive(self) -> list[str]:
-        """Returns the events that are positive: all but exposures."""
-        return [event for event in self.funnel if event not in self.exposure] or self.funnel[-1:]
+        """Returns the events that are positive: all but exposures and those that take something back."""
+        return [event for event in self.funnel if is_positive(event)] or self.funnel[-1:]
+
+    @property
+    def items(self) -> int:
+        """Returns the number of rows of the item table."""
+        return self.item.columns[0].rows if self.item.columns else 0
+
+    @property
+    def settings(self) -> StarterSettings:
+        """Returns the settings that fit the habits of the log."""
+        count = sum(self.facts.events[event] for event in self.positive)
+        habits = self.facts.habits or LogHabits.unknown(count, self.facts.days)
+        return choose_settings(habits, self.facts.days, self.items, CODE)
 
     @property
     def window_days(self) -> int:
-        """Returns the days of the window: 30, or fewer so that a day is left to score."""
-        return max(1, min(_MAX_WINDOW, self.facts.days - 1))
+        """Returns the days of the window."""
+        return int(self.settings.window[0].value)
 
     @property
     def values(self) -> list[str]:
@@ -134,6 +151,23 @@ class StarterInputs:
         return self.log.rest(roles.user_id, roles.item_id, roles.event_time, roles.event)
 
 
+def is_exposure(event: str) -> bool:
+    """Returns whether an event's name says that an item was shown."""
+    return bool(_EXPOSURE.match(event))
+
+
+def is_positive(event: str) -> bool:
+    """Returns whether an event's name says neither that an item was shown nor that something was taken back."""
+    return not is_exposure(event) and not _UNDONE.search(event)
+
+
+def order_events(events: Sequence[str]) -> list[str]:
+    """Returns events from the widest to the narrowest if every name is known, else as given."""
+    ranks = {event: next((rank for rank, word in enumerate(_STAGES) if word.search(event)), None) for event in events}
+    known = {event: rank for event, rank in ranks.items() if rank is not None}
+    return sorted(events, key=lambda event: known[event]) if len(known) == len(events) else list(events)
+
+
 def is_category(column: ColumnProfile) -> bool:
     """Returns whether a column becomes an id_feature: repeating text, booleans, few distinct integers."""
     if column.kind is ValueKind.INTEGER:
@@ -151,7 +185,7 @@ def is_number(column: ColumnProfile) -> bool:
 def starter_fg(inputs: StarterInputs) -> dict[str, Any]:
     """Returns the feature definitions: profile columns, counts of the user, the item and its columns, hour, history."""
     features: list[dict[str, Any]] = []
-    names: set[str] = {"item"}
+    names: set[str] = {"item", CODE}
 
     def add(side: str, name: str, column: str, kind: str, **more: Any) -> None:
         unique = name if name not in names else f"{side}_{name}"
@@ -165,7 +199,8 @@ def starter_fg(inputs: StarterInputs) -> dict[str, Any]:
             count = plan.event_count(event, days)
             add("user", f"user_{count}", count, "raw_feature", default_value="")
     add("user", "user_days_since_last_event", "days_since_last_event", "raw_feature", default_value="")
-    features.append({"feature_name": "item", "feature_type": "id_feature", "expression": "item:item_id", "value_dim": 1})
+    for name in ("item", CODE):
+        features.append({"feature_name": name, "feature_type": "id_feature", "expression": "item:item_id", "value_dim": 1})
     shared = {}
     for column in inputs.item.rest(inputs.roles.item_key):
         _add_column(add, "item", column)
@@ -174,7 +209,10 @@ def starter_fg(inputs: StarterInputs) -> dict[str, Any]:
     add("context", "request_hour", "hour", "id_feature", value_dim=1)
     for name in inputs.contexts:
         add("context", f"request_{name}", name, "id_feature", value_dim=1)
-    inner = [{"feature_name": "item", "feature_type": "id_feature", "expression": "user:item_ids", "embedding_name": "item"}]
+    inner = [
+        {"feature_name": name, "feature_type": "id_feature", "expression": "user:item_ids", "embedding_name": name}
+        for name in ("item", CODE)
+    ]
     for name in inputs.history:
         inner.append(
             {"feature_name": name, "feature_type": "id_feature", "expression": f"user:{name}", "embedding_name": shared[name]}
@@ -229,7 +267,7 @@ def config_yaml(inputs: StarterInputs) -> str:
     lines += [
         "",
         "window:",
-        f"  days: {inputs.window_days}                    # training days before each evaluation day; the log has {facts.days} days",
+        *_lines(inputs.settings.window),
         "",
         "raw_features:",
         "  statistic_days: [1, 7, 30]  # windows of counts, e.g. user:" + f"{_plain(inputs.positive[-1])}_count_7d",
@@ -241,9 +279,18 @@ def config_yaml(inputs: StarterInputs) -> str:
         *_unused_column_comments("user", inputs.user.rest(roles.user_key)),
         *_unused_column_comments("item", inputs.item.rest(roles.item_key)),
         "",
-        "model: {output_dim: 64, hidden_units: [128], temperature: 0.1, history_length: 50, num_sample: 1024}",
-        f"training: {{epochs: 5, batch_size: {_batch_size(inputs)}}}",
-        f"evaluation: {{k: {_cut_offs(inputs)}}}",
+        "statistics:",
+        *_lines(inputs.settings.statistics),
+        "",
+        "model:",
+        *_lines(inputs.settings.model),
+        "",
+        "training:",
+        *_lines(inputs.settings.training),
+        "",
+        "evaluation:",
+        f"  k: {_cut_offs(inputs)}",
+        *_lines(inputs.settings.evaluation),
         "",
         "# storage: {root: 's3://bucket/prefix'}     # default: the folder `tables` in the home folder",
         "# platform: {owners: ['team:recommendation'], trigger: schedule, schedule_at: '03:00'}",
@@ -287,14 +334,12 @@ def _unused_column_comments(side: str, columns: Sequence[ColumnProfile]) -> list
     return [f"  # not a feature: {side}.{column}" for column in unused_columns(columns)]
 
 
-def _batch_size(inputs: StarterInputs) -> int:
-    rows = sum(inputs.facts.events[event] for event in inputs.positive) * inputs.window_days / inputs.facts.days
-    return 1024 if rows >= 100_000 else 256
+def _lines(lines: Sequence[Line]) -> list[str]:
+    return [f"  {line.key}: {line.value}" + (f"    # {line.reason}" if line.reason else "") for line in lines]
 
 
 def _cut_offs(inputs: StarterInputs) -> list[int]:
-    items = inputs.item.columns[0].rows if inputs.item.columns else 0
-    return [k for k in (10, 50, 100, 200) if k < items] or [max(1, items // 2)]
+    return [k for k in (10, 50, 100, 200) if k < inputs.items] or [max(1, inputs.items // 2)]
 
 
 def _plain(event: str) -> str:

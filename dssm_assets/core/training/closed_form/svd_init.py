@@ -47,6 +47,8 @@ _CONSTANT = 10.0
 """Every user's number in the column of popularity: as large as pooled codes are, so that all weights learn at one pace."""
 _NO_COUNT = 0.3
 """Added to a count before its logarithm."""
+_MAX_PRODUCTS = 4_000_000
+"""Products of users and items by which codes are scaled."""
 _MEAN_FRAC = 0.05
 """Share of the mean that is added to a sum before a negative power of it: the power of 0 would be infinite."""
 _SMALLEST = 1e-9
@@ -124,8 +126,9 @@ def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntAr
     sequence, item = _find_features(towers.spec, section)
     histories = pool_histories(data, sequence, ends).multiply(_is_own_row(data, item)).tocsr()
     width = item.embedding_dim - (section.popularity > 0)
-    totals = np.asarray(histories.sum(axis=0)).ravel()
-    rows = section.scale * item_codes(histories, totals, width, section)
+    totals = np.asarray(divide_rows(histories, section.user_exponent).sum(axis=0)).ravel()
+    rows = item_codes(divide_rows(histories, section.user_exponent), totals, width, section)
+    rows *= section.scale if section.score_std is None else np.float32(scale_to_std(histories, rows, section.score_std))
     if section.popularity:
         rows = np.concatenate([rows, (section.popularity / _CONSTANT * log_counts(totals))[:, None]], axis=1)
         _add_user_constant(towers, (item.embedding_name, width))
@@ -154,6 +157,38 @@ def item_codes(histories: sp.csr_matrix, totals: npt.NDArray[Any], width: int, s
     if section.ridge:
         codes = shrink_codes(weighed, codes, section.ridge)
     return factors[:, None] * codes
+
+
+def divide_rows(histories: sp.csr_matrix, exponent: float) -> sp.csr_matrix:
+    """Returns the histories, each user's weights divided by their sum to a power [U, N].
+
+    By hand: weights 1, 1, 1 and 1 with exponent .5: each .5.
+    """
+    if not exponent:
+        return histories
+    sums = np.asarray(histories.sum(axis=1)).ravel()
+    factors = np.where(sums > 0, sums, 1.0) ** -exponent
+    return sp.csr_matrix(sp.diags_array(factors.astype(np.float32)) @ histories)
+
+
+def scale_to_std(histories: sp.csr_matrix, codes: FloatArray, wanted: float) -> float:
+    """Returns the factor of the codes with which users' products with the items have this mean standard deviation.
+
+    A user's vector is its pooled history, as the towers have it: of `pool_histories` a row over the root of its sum. Items
+    are those that some history holds. An even sample of the users decides.
+
+    By hand: one user with items 1 and 2 of three in histories, codes (1), (1) and (0): its vector is 2 / root 2, the products
+    are 1.41, 1.41 and 0, their deviation is .667; .06 is wanted: the factor is the root of .09.
+    """
+    sums = np.asarray(histories.sum(axis=1)).ravel()
+    known = np.flatnonzero(np.asarray(histories.sum(axis=0)).ravel() > 0)
+    users = np.flatnonzero(sums > 0)
+    if not len(known) or not len(users):
+        return 1.0
+    users = users[:: 1 + len(users) // max(8, _MAX_PRODUCTS // len(known))]
+    vectors = (histories[users] @ codes) / np.sqrt(sums[users])[:, None]
+    spread = float((vectors @ codes[known].T).std(axis=1).mean())
+    return float(np.sqrt(wanted / spread)) if spread > 0 else 1.0
 
 
 def popularity_factors(totals: npt.NDArray[Any], exponent: float) -> FloatArray:

@@ -17,11 +17,13 @@ from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.closed_form import svd_init
 from dssm_assets.core.training.closed_form.svd_init import (
+    divide_rows,
     item_codes,
     leading_codes,
     log_counts,
     pool_histories,
     popularity_factors,
+    scale_to_std,
     shrink_codes,
     write_codes,
 )
@@ -49,6 +51,22 @@ def test_leading_codes_by_hand() -> None:
     assert codes.dtype == np.float32
     np.testing.assert_allclose(np.abs(codes[:, 0]), [0.0, 0.5**0.5, 0.5**0.5, 0.0], atol=1e-6)
     assert codes[1] * codes[2] > 0
+
+
+def test_users_are_divided_by_a_power_of_their_sum() -> None:
+    histories = sp.csr_matrix(np.array([[1, 1, 1, 1], [0, 9, 0, 0], [0, 0, 0, 0]], np.float32))
+    found = divide_rows(histories, 0.5).toarray()
+    assert found.tolist() == [[0.5] * 4, [0, 3, 0, 0], [0] * 4]
+    assert divide_rows(histories, 0.0) is histories
+
+
+def test_codes_are_scaled_to_a_deviation_of_the_products() -> None:
+    histories, codes = sp.csr_matrix(np.array([[1, 1, 0], [0, 0, 0]], np.float32)), np.array([[1.0], [1.0], [0.0]], np.float32)
+    # Items in histories are 1 and 2, both with products of 2 / root 2: no deviation, so the codes stay as they are.
+    assert scale_to_std(histories, codes, 0.06) == 1.0
+    histories = sp.csr_matrix(np.array([[1, 1, 0], [0, 0, 4]], np.float32))
+    # User 1 has products 1.41, 1.41 and 0 with deviation .667, user 2 has 0 with all: .333 on average.
+    assert scale_to_std(histories, codes, 0.03) == pytest.approx(0.3)  # the root of .03 / .333
 
 
 def _dense(users: int) -> np.ndarray[Any, Any]:
@@ -140,6 +158,19 @@ def test_user_vectors_begin_near_own_items() -> None:
     found, expected = users @ items.T, (pooled @ codes) @ codes.T
     between = [np.corrcoef(found[u] - found.mean(0), expected[u] - expected.mean(0))[0, 1] for u in range(USERS)]
     assert min(between) > 0.95
+
+
+@pytest.mark.parametrize("wanted", [0.05, 0.4])
+def test_score_std_is_the_deviation_of_the_products_of_pooled_codes(wanted: float) -> None:
+    towers, _, tables = _started(start={"score_std": wanted})
+    base = towers.tables.bases["item"]
+    codes = towers.tables.table(8)[base + 2 : base + 2 + ITEMS].numpy()
+    pooled = np.zeros((USERS, ITEMS))
+    item, owner = tables.history["item_index"].to_numpy(), np.repeat(np.arange(USERS), len(tables.history) // USERS)
+    last = np.arange(len(item)) % (len(item) // USERS) >= len(item) // USERS - 5
+    np.add.at(pooled, (owner[last], item[last]), 5**-0.5)
+    known = pooled.sum(0) > 0
+    assert ((pooled @ codes) @ codes[known].T).std(axis=1).mean() == pytest.approx(wanted, rel=1e-3)
 
 
 def test_log_counts_by_hand() -> None:

@@ -1,0 +1,176 @@
+"""How users and items of a log behave: lengths of pasts, repetition, sessions, turnover, and how fast popularity ages.
+
+Whole users are sampled by a hash of their ids, so that at most `MAX_EVENTS` events are in memory whatever the size of the log;
+counts of events are exact. Facts about habits are those of the last `RECENT_DAYS` days that have events, for settings are chosen
+for the days to come.
+
+Belongs here: collecting blocks, and the facts. Does not belong here: settings that follow (`starter_config.py`), reading the
+log (`storage/sources`).
+
+Letters: E events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dssm_assets.core.arrays.hashing import hash_values
+from dssm_assets.core.arrays.ragged import repeat_rows
+
+MAX_EVENTS: Final = 2_000_000
+RECENT_DAYS: Final = 30
+SCORED_DAYS: Final = 3
+"""Last days on which half-lives of popularity are compared."""
+LIST_LENGTH: Final = 50
+HALF_LIVES: Final = (0.25, 1.0, 3.0, 7.0, 30.0, 90.0)
+_MS_PER_DAY: Final = 86_400_000
+
+_Words = npt.NDArray[np.uint64]
+_Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LogHabits:
+    """Facts of the positive events; fractions are of the recent days' events.
+
+    Attributes:
+        events: of all days, exact.
+        events_per_day: median over the recent days that have events, exact.
+        past_events: half of the recently active users have more events than this.
+        long_past_events: a tenth of them has more.
+        known_frac: events whose user has an event on an earlier day.
+        repeat_frac: events whose user took the same item on an earlier day.
+        young_frac: events on items that had their first event within the 7 days before.
+        half_life_days: of the recent popularity whose 50 first items hold most events of the last days; None: counts without decay.
+    """
+
+    events: int
+    events_per_day: float
+    past_events: int
+    long_past_events: int
+    known_frac: float
+    repeat_frac: float
+    young_frac: float
+    half_life_days: float | None
+
+    @classmethod
+    def unknown(cls, events: int, days: int) -> LogHabits:
+        """Returns the habits of a log of which only the number of positive events and of days is known."""
+        mean = events / max(1, days)
+        return cls(events, mean, 20, 50, known_frac=1.0, repeat_frac=0.0, young_frac=0.0, half_life_days=7.0)
+
+
+class HabitScan:
+    """Collects positive events block by block."""
+
+    def __init__(self, max_events: int = MAX_EVENTS) -> None:
+        """Keeps at most `max_events` events and one block."""
+        self._max_events = max_events
+        self._every = 1
+        self._parts: list[tuple[_Words, _Words, _Ints, _Ints]] = []
+        self._kept = 0
+        self._day_counts: dict[int, int] = {}
+
+    def observe(self, users: pa.Array, items: pa.Array, time_ms: pa.Array, days: pa.Array) -> None:
+        """Adds positive events: ids, timestamps (int64) and days (date32); rows with a missing value are left out."""
+        is_whole = np.ones(len(users), np.bool_)
+        for column in (users, items, time_ms, days):
+            is_whole &= column.is_valid().to_numpy(zero_copy_only=False).astype(bool)
+        kept = pa.array(is_whole)
+        day = days.filter(kept).cast(pa.int32()).to_numpy().astype(np.int64)
+        for one, count in zip(*np.unique(day, return_counts=True), strict=True):
+            self._day_counts[int(one)] = self._day_counts.get(int(one), 0) + int(count)
+        user = hash_values(users.filter(kept).cast(pa.string()))
+        columns = (
+            user,
+            hash_values(items.filter(kept).cast(pa.string())),
+            time_ms.filter(kept).to_numpy().astype(np.int64),
+            day,
+        )
+        self._append(columns)
+        while self._kept > self._max_events:
+            self._every *= 2
+            parts, self._parts, self._kept = self._parts, [], 0
+            for part in parts:
+                self._append(part)
+
+    def habits(self) -> LogHabits | None:
+        """Returns the facts; None if there was no event."""
+        if not self._day_counts:
+            return None
+        user, item, time_ms, day = (np.concatenate(column) for column in zip(*self._parts, strict=True))
+        order = np.lexsort((time_ms, user))
+        _, user = np.unique(user[order], return_inverse=True)
+        _, item = np.unique(item[order], return_inverse=True)
+        return _summarise(user, item, time_ms[order], day[order], self._day_counts)
+
+    def _append(self, columns: tuple[_Words, _Words, _Ints, _Ints]) -> None:
+        # The hash also decides buckets elsewhere; its upper bits are as good and independent of them.
+        is_kept = (columns[0] >> np.uint64(20)) % np.uint64(self._every) == 0
+        user, item, time_ms, day = (column[is_kept] for column in columns)
+        self._parts.append((user, item, time_ms, day))
+        self._kept += int(is_kept.sum())
+
+
+def _summarise(user: _Ints, item: _Ints, time_ms: _Ints, day: _Ints, day_counts: dict[int, int]) -> LogHabits:
+    """Returns the facts of events that are sorted by user and time."""
+    days = np.array(sorted(day_counts))
+    recent_days = days[days > days[-1] - RECENT_DAYS]
+    is_recent = day >= recent_days[0]
+    lengths = np.bincount(user[is_recent], minlength=int(user.max(initial=-1)) + 1)
+    pasts = np.bincount(user)[lengths > 0]
+    first_day = np.full(int(user.max(initial=-1)) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first_day, user, day)
+    item_start = np.full(int(item.max(initial=-1)) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(item_start, item, day)
+    is_known, is_repeat = day > first_day[user], _find_repeats(user, item, day)
+    # Items of the log's first week are of unknown age.
+    is_young = (day - item_start[item] < 7) & (item_start[item] >= days[0] + 7)
+
+    def fraction(mask: npt.NDArray[np.bool_]) -> float:
+        return float(mask[is_recent].mean()) if is_recent.any() else 0.0
+
+    return LogHabits(
+        events=sum(day_counts.values()),
+        events_per_day=float(np.median([day_counts[int(one)] for one in recent_days])),
+        past_events=int(np.quantile(pasts, 0.5)) if len(pasts) else 0,
+        long_past_events=int(np.quantile(pasts, 0.9)) if len(pasts) else 0,
+        known_frac=fraction(is_known),
+        repeat_frac=fraction(is_repeat),
+        young_frac=fraction(is_young),
+        half_life_days=_best_half_life(item, time_ms, day, days),
+    )
+
+
+def _find_repeats(user: _Ints, item: _Ints, day: _Ints) -> npt.NDArray[np.bool_]:
+    """Returns which events have an earlier day with the same user and item [E]."""
+    order = np.lexsort((day, item, user))
+    is_new = (np.diff(user[order]) != 0) | (np.diff(item[order]) != 0)
+    begins = np.concatenate([[0], 1 + np.flatnonzero(is_new)])
+    first = day[order][begins][repeat_rows(np.diff(np.append(begins, len(order))))]
+    found = np.zeros(len(order), np.bool_)
+    found[order] = day[order] > first
+    return found
+
+
+def _best_half_life(item: _Ints, time_ms: _Ints, day: _Ints, days: _Ints) -> float | None:
+    """Returns the half-life whose first items hold most events of the last days; None if counts without decay do."""
+    hits = np.zeros(len(HALF_LIVES) + 1)
+    count = int(item.max(initial=-1)) + 1
+    for scored in days[1:][-SCORED_DAYS:]:
+        today, before = day == scored, day < scored
+        if not today.any() or not before.any():
+            continue
+        age_days = (time_ms[today].min() - time_ms[before]) / _MS_PER_DAY
+        truth = np.bincount(item[today], minlength=count)
+        for place, half_life in enumerate((*HALF_LIVES, None)):
+            weights = None if half_life is None else np.exp2(-age_days / half_life)
+            score = np.bincount(item[before], weights=weights, minlength=count)
+            hits[place] += truth[np.argsort(-score, kind="stable")[:LIST_LENGTH]].sum()
+    best = len(hits) - 1 - int(np.argmax(hits[::-1]))  # of equal ones the longest
+    return (*HALF_LIVES, None)[best]

@@ -1,0 +1,101 @@
+"""Habits of small logs by hand, and that blocks and sampling of users do not change them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.sources.log_habits import HabitScan, LogHabits
+
+HOUR, DAY = 3_600_000, 86_400_000
+Row = tuple[str, int, float]
+"""User, item, day with its fraction."""
+
+
+def _habits(rows: list[Row], *, block: int = 1000, max_events: int = 1000) -> LogHabits | None:
+    scan = HabitScan(max_events)
+    for begin in range(0, len(rows), block):
+        users, items, times = zip(*rows[begin : begin + block], strict=True)
+        time_ms = pa.array((np.array(times) * DAY).astype(np.int64))
+        days = pa.array(np.floor(times).astype(np.int32)).cast(pa.date32())
+        scan.observe(pa.array(users), pa.array(items), time_ms, days)
+    return scan.habits()
+
+
+def test_facts_by_hand() -> None:
+    rows = [
+        ("a", 1, 0.5),
+        ("a", 2, 0.6),
+        ("a", 1, 3.5),
+        ("b", 1, 3.6),
+        ("b", 1, 3.7),
+        ("b", 2, 9.5),
+        ("a", 7, 9.6),
+        ("c", 7, 9.7),
+    ]
+    found = _habits(rows)
+    assert found is not None
+    assert found.events == 8
+    assert found.events_per_day == 3  # days with 2, 3 and 3 events
+    assert (found.past_events, found.long_past_events) == (3, 3)  # users a and b have 3, c has 1: median 3, 90% 3
+    # Known: a on day 3, b and a on day 9. Repeated: a takes 1 again on day 3; b takes it twice on one day, which is no repeat.
+    assert found.known_frac == pytest.approx(3 / 8)
+    assert found.repeat_frac == pytest.approx(1 / 8)
+    # Item 7 begins on day 9, a week or more after the log; the other items may be older than the log.
+    assert found.young_frac == pytest.approx(2 / 8)
+
+
+def test_only_the_last_month_counts_for_fractions() -> None:
+    old = [("a", 1, float(day)) for day in range(10)]  # repeats every day
+    found = _habits([*old, ("b", 2, 99.0), ("b", 3, 100.0)])
+    assert found is not None
+    assert (found.repeat_frac, found.known_frac, found.events_per_day) == (0.0, 0.5, 1.0)
+
+
+def test_half_life_follows_what_was_popular_lately() -> None:
+    # Every day has 60 items of its own, six times each; half of the next day's events are on them. 50 fit into the list, so
+    # older items only take their places: the shortest half-life wins.
+    rows = [
+        (f"u{event}", 60 * (day - event % 2) + event // 2 % 60, day + event / 1000)
+        for day in range(1, 9)
+        for event in range(360)
+    ]
+    found = _habits(rows, max_events=10_000)
+    assert found is not None
+    assert found.half_life_days == 0.25
+    # The same 60 items every day, some a little more often than others: more days tell them apart better.
+    rng = np.random.default_rng(0)
+    steady = [(f"u{e}", int(rng.zipf(1.5)) % 300, day + e / 1000) for day in range(9) for e in range(300)]
+    found = _habits(steady, max_events=10_000)
+    assert found is not None
+    assert found.half_life_days is None or found.half_life_days >= 3
+
+
+def test_blocks_do_not_matter() -> None:
+    rng = np.random.default_rng(5)
+    rows = [(f"u{u}", int(i), float(t)) for u, i, t in zip(*rng.integers(0, [[30], [20], [40]], (3, 400)), strict=True)]
+    assert _habits(rows, block=7) == _habits(rows)
+
+
+def test_a_sample_of_users_has_about_the_same_habits_and_exact_counts() -> None:
+    rng = np.random.default_rng(6)
+    rows = [(f"u{u}", int(i), float(t)) for u, i, t in zip(*rng.integers(0, [[500], [50], [20]], (3, 8000)), strict=True)]
+    whole, part = _habits(rows, max_events=10_000), _habits(rows, block=500, max_events=2000)
+    assert whole is not None and part is not None
+    assert part.events == whole.events == 8000
+    assert part.events_per_day == whole.events_per_day
+    assert part.repeat_frac == pytest.approx(whole.repeat_frac, abs=0.05)
+    assert replace(part, repeat_frac=0.0) != replace(whole, repeat_frac=0.0)  # it was a sample
+
+
+def test_missing_values_are_left_out_and_nothing_is_none() -> None:
+    scan = HabitScan()
+    assert scan.habits() is None
+    days = pa.array([3, 3, None], pa.int32()).cast(pa.date32())
+    scan.observe(pa.array(["a", None, "b"]), pa.array([1, 2, 3]), pa.array([1, 2, 3], pa.int64()), days)
+    found = scan.habits()
+    assert found is not None
+    assert found.events == 1
