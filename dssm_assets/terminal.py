@@ -55,7 +55,7 @@ class Bar(Observer):
 
 
 def print_hit_rates(console: Console, ds: str, rows: Sequence[dict[str, Any]], ks: Sequence[int]) -> None:
-    """Prints the hit rates of every scorer at every k with 95% intervals, for warm users and items, a table per scope."""
+    """Prints the hit rates of every scorer at every k, and NDCG at the smallest, for warm users and items, a table per scope."""
     for scope, label in SCOPES.items():
         cells = {(row["scorer"], row["k"]): row for row in rows if row["scope"] == scope and row["population"] == "warm"}
         if not cells:
@@ -65,15 +65,17 @@ def print_hit_rates(console: Console, ds: str, rows: Sequence[dict[str, Any]], k
         table.add_column("hit_rate@k, 95% interval", no_wrap=True)
         for k in ks:
             table.add_column(f"@{k}", justify="right", no_wrap=True)
+        table.add_column(f"NDCG@{ks[0]}", justify="right", no_wrap=True)
         for scorer in scorers_in_order(name for name, k in cells if k == ks[-1]):
             style = "bold" if scorer == MODEL else ""
-            table.add_row(display_name(scorer), *(_interval(cells[scorer, k]) for k in ks), style=style)
+            shown = [*(_interval(cells[scorer, k]) for k in ks), _interval(cells[scorer, ks[0]], "ndcg", "ndcg_")]
+            table.add_row(display_name(scorer), *shown, style=style)
         console.print(table)
 
 
-def _interval(row: dict[str, Any]) -> str:
-    low, high = (f"{row[end]:.3f}".removeprefix("0") for end in ("ci_low", "ci_high"))
-    return f"{row['hit_rate']:.3f}\n[dim]{low}-{high}[/dim]"
+def _interval(row: dict[str, Any], name: str = "hit_rate", prefix: str = "") -> str:
+    low, high = (f"{row[prefix + end]:.3f}".removeprefix("0") for end in ("ci_low", "ci_high"))
+    return f"{row[name]:.3f}\n[dim]{low}-{high}[/dim]"
 
 
 def print_how_to_open(console: Console, home: Path, workspace_file: Path, days: Sequence[str]) -> None:

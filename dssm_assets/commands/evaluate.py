@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 METRICS = ("ip", "cosine", "l2")
 _EPILOG = (
     "hit_rate@k = sum over users of |topk and truth| / sum over users of |truth|. The search is exact; ties go to the item that "
-    "is first in the file. A user with truth and without a vector counts with an empty list. Users without truth do not count. "
+    "is first in the file. NDCG has binary relevance and is a mean over users. A user with truth and without a vector counts with an empty list. Users without truth do not count. "
     "Truth items without a vector count as missed. With --exclude, seen pairs are neither candidates nor to be found."
 )
 
@@ -82,7 +82,8 @@ def _settings(parsed: argparse.Namespace) -> dict[str, Any]:
 
 
 def _rows(result: VectorEvaluation) -> list[dict[str, Any]]:
-    names = ("k", "hit_rate", "ci_low", "ci_high", "user_recall", "user_hit_rate", "hits", "truth_count", "users")
+    rates = ("hit_rate", "ci_low", "ci_high", "user_recall", "user_hit_rate", "ndcg", "ndcg_ci_low", "ndcg_ci_high")
+    names = ("k", *rates, "hits", "truth_count", "users")
     rows: list[dict[str, Any]] = result.totals.select(list(names)).to_pylist()
     return rows
 
@@ -93,12 +94,12 @@ def _print(result: VectorEvaluation) -> None:
     from rich.table import Table
 
     console = Console()
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
-    for name in ("k", "hit_rate", "95% interval", "user_recall", "user_hit_rate", "hits", "truth"):
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
+    for name in ("k", "hit_rate", "95% interval", "user_recall", "user_hit_rate", "NDCG", "hits", "truth"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in _rows(result):
-        rates = (f"{row[name]:.4f}" for name in ("user_recall", "user_hit_rate"))
-        between = f"{row['ci_low']:.4f} - {row['ci_high']:.4f}"
+        rates = (f"{row[name]:.4f}" for name in ("user_recall", "user_hit_rate", "ndcg"))
+        between = f"{row['ci_low']:.4f}-{row['ci_high']:.4f}"
         table.add_row(str(row["k"]), f"{row['hit_rate']:.4f}", between, *rates, f"{row['hits']:,}", f"{row['truth_count']:,}")
     console.print(table)
     for line in _describe_counted(result):

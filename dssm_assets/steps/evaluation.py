@@ -148,7 +148,7 @@ def _headline(warm: dict[Any, Any], k: int) -> dict[str, float]:
     model = warm.get((MODEL, Scope.ALL, k))
     if model is not None:
         facts |= {f"hit_rate@{k} ci_low": model["ci_low"], f"hit_rate@{k} ci_high": model["ci_high"]}
-        facts |= {"user_recall": model["user_recall"], "user_hit_rate": model["user_hit_rate"]}
+        facts |= {"user_recall": model["user_recall"], "user_hit_rate": model["user_hit_rate"], f"ndcg@{k}": model["ndcg"]}
     return facts
 
 

@@ -55,6 +55,9 @@ def test_json_output_is_one_object(files: dict[str, str], capsys: pytest.Capture
     assert (second["k"], second["hits"], second["truth_count"], second["users"]) == (2, 1, 3, 2)
     assert second["hit_rate"] == pytest.approx(1 / 3)
     assert (second["user_recall"], second["user_hit_rate"]) == (0.25, 0.5)
+    # u has c second and zzz missed, v nothing: (1 / log2(3)) / (1 + 1 / log2(3)) / 2 = .63093 / 1.63093 / 2.
+    assert second["ndcg"] == pytest.approx(0.63093 / 1.63093 / 2, abs=1e-5)
+    assert second["ndcg_ci_low"] <= second["ndcg"] <= second["ndcg_ci_high"]
     assert second["ci_low"] <= second["hit_rate"] <= second["ci_high"]
     who = found["who"]
     assert (who["users_without_vector"], who["users_without_truth"], who["truth_rows_repeated"]) == (1, 1, 1)
@@ -73,7 +76,16 @@ def test_the_printed_table_has_every_figure(
 ) -> None:
     assert run(files, "-k", "1,2,200", "--metric", metric, "--exclude", files["seen"]) == 0
     out = capsys.readouterr().out
-    for word in ("hit_rate", "95% interval", "user_recall", "user_hit_rate", "hits", "truth", "Users counted: 2, over 3 items"):
+    for word in (
+        "hit_rate",
+        "95% interval",
+        "user_recall",
+        "user_hit_rate",
+        "NDCG",
+        "hits",
+        "truth",
+        "Users counted: 2, over 3 items",
+    ):
         assert word in out
     assert "all of whose truth is missed: 1 (v)" in out
     assert "Not counted: 1 users without truth; 1 repeated rows of truth." in out

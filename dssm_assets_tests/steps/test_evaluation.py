@@ -280,8 +280,9 @@ def counts(first_user: int, users: int) -> pa.Table:
                     if population is Population.COLD and (scope is Scope.DISCOVERY or user % 2):
                         continue
                     hits = sorted(rng.integers(0, 4, 2).tolist())
+                    ndcg = dict(zip(("ndcg_1", "ndcg_2"), rng.random(2).tolist(), strict=True))
                     keys = {"scorer": scorer, "scope": str(scope), "population": str(population), "user_id": user}
-                    rows.append({**keys, "truth_count": 3, "hits_1": hits[0], "hits_2": hits[1]})
+                    rows.append({**keys, "truth_count": 3, "hits_1": hits[0], "hits_2": hits[1], **ndcg})
     return pa.Table.from_pylist(rows)
 
 

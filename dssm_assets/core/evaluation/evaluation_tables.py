@@ -31,6 +31,11 @@ def hits_column(k: int) -> str:
     return f"hits_{k}"
 
 
+def ndcg_column(k: int) -> str:
+    """Returns the name of the column with the NDCG of the first k."""
+    return f"ndcg_{k}"
+
+
 _USER = ColumnSpec(USER_ID, None, "User, in the source's type.")
 _ITEM = ColumnSpec(ITEM_ID, None, "Item, in the source's type.")
 _SCORER = ColumnSpec(SCORER, pa.string(), "What ranked the items: model, or the name of a baseline.")
@@ -92,7 +97,10 @@ HIT_COUNTS: Final = TableSpec(
     grain="one row per scorer, scope, population and user with truth there",
     key=(SCORER, SCOPE, POPULATION, USER_ID),
     columns=(_SCORER, _SCOPE, _POPULATION, _USER, _TRUTH_COUNT),
-    extra={"hits_*": "Of the items to find, those among the first k of the list."},
+    extra={
+        "hits_*": "Of the items to find, those among the first k of the list.",
+        "ndcg_*": "NDCG of the first k: 1 if the list begins with the items to find, 0 if it has none of them.",
+    },
 )
 
 HIT_RATE_DETAIL: Final = TableSpec(
@@ -133,6 +141,9 @@ TOTAL_HIT_RATE: Final = TableSpec(
         ColumnSpec("ci_high", pa.float64(), "Upper end of the 95% bootstrap interval of hit_rate over users."),
         ColumnSpec("user_recall", pa.float64(), "Mean over users of the fraction of their items that was found."),
         ColumnSpec("user_hit_rate", pa.float64(), "Fraction of users with at least one hit."),
+        ColumnSpec("ndcg", pa.float64(), "Mean over users of NDCG at k, with binary relevance."),
+        ColumnSpec("ndcg_ci_low", pa.float64(), "Lower end of the 95% bootstrap interval of ndcg over users."),
+        ColumnSpec("ndcg_ci_high", pa.float64(), "Upper end of the 95% bootstrap interval of ndcg over users."),
         ColumnSpec("users", pa.int64(), "Users with truth in the cell; other users do not count."),
         ColumnSpec("hits", pa.int64(), "Items found, summed over users."),
         ColumnSpec(TRUTH_COUNT, pa.int64(), "Items to find, summed over users."),

@@ -1,6 +1,6 @@
 """Scores vectors that a user brings, by the definitions of the pipeline: hit rates of user and item vectors against truth.
 
-hit_rate@k = sum over users of |topk & truth| / sum over users of |truth|; user_recall and user_hit_rate as in `rates.py`.
+hit_rate@k = sum over users of |topk & truth| / sum over users of |truth|; user_recall, user_hit_rate, ndcg as in `rates.py`.
 Who counts: every user with truth. A user without a vector gets an empty list: the user's truth counts and is missed. A user
 without truth does not count. An item of the truth without a vector counts as missed. Items that a user had seen before, where
 those are given, are neither candidates nor to be found (scope discovery).

@@ -5,7 +5,7 @@ A hit is a truth pair (user, item) whose item is among the first k items of the 
 
 A cell is one scope in one population, for example discovery x warm; every rate is reported per cell.
 
-Does not belong here: rates and intervals (`rates.py`), lists for people to read (`detail.py`).
+Does not belong here: rates and intervals (`rates.py`), the formula of NDCG (`ndcg.py`), lists for people to read (`detail.py`).
 
 Shapes: U evaluated users, B users of a block, P truth pairs, K top-k, L entries of a longer list.
 """
@@ -21,7 +21,8 @@ import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask, no_exclusions
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
-from dssm_assets.core.evaluation.evaluation_tables import hits_column
+from dssm_assets.core.evaluation.evaluation_tables import hits_column, ndcg_column
+from dssm_assets.core.evaluation.ndcg import user_ndcg
 from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.scorer import ExcludingScorer, Scorer, keep_first
 from dssm_assets.core.evaluation.truth import Truth
@@ -39,7 +40,7 @@ class HitCounts:
     """Hits of a run and who could not be counted.
 
     Attributes:
-        table: scorer, scope, population, user_id, truth_count, hits_{k} per k; sorted by the first four. One row per scorer,
+        table: scorer, scope, population, user_id, truth_count, hits_{k} and ndcg_{k} per k; sorted by the first four. One row per scorer,
             scope, population and user with truth there.
         users_without_truth: "scope/population" -> evaluated users who have no truth there and therefore no row.
     """
@@ -83,7 +84,7 @@ class RankedLists(NamedTuple):
 
 
 def count_hits(scorers: Sequence[Scorer], truth: Truth, past: PastItems, ks: Sequence[int]) -> HitCounts:
-    """Returns the hits at every k, one row per scorer, scope, population and user with truth there.
+    """Returns the hits and NDCG at every k, one row per scorer, scope, population and user with truth there.
 
     The lists of scopes `all`, `repeat` and `new` are the same; those of `discovery` leave out the user's window items, those
     of `unseen` everything that the user interacted with before.
@@ -221,6 +222,8 @@ def count_cell(scorer: str, scope: Scope, population: Population, truth: Truth, 
         TRUTH_COUNT: pa.array(truth_count[users]),
     }
     columns |= {hits_column(k): pa.array(sums_per_user(truth, pairs & (ranks < k))[users]) for k in ks}
+    user, rank = truth.pair_user[pairs], ranks[pairs]
+    columns |= {ndcg_column(k): pa.array(user_ndcg(user, rank, truth_count, k)[users]) for k in ks}
     return pa.table(columns)
 
 

@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
-from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.evaluation.evaluation_tables import MODEL, hits_column
+from dssm_assets.core.errors import Fault, InputError, SchemaError
+from dssm_assets.core.evaluation.evaluation_tables import MODEL, hits_column, ndcg_column
 from dssm_assets.core.evaluation.scopes import Population, Scope
 
 Floats = NDArray[np.float64]
+NDCG_STEPS = 1 << 30
+"""Resamples sum NDCG in whole multiples of 1 / this, which is exact for eight million users."""
 MAX_WEIGHTS = 4_000_000
 """Weights (resamples times users) in memory at once."""
 TAILS = (2.5, 97.5)
@@ -77,8 +79,9 @@ def total_hit_rate(hit_counts: pa.Table | HitCells, ks: Sequence[int], bootstrap
 
     hit_rate@k = sum over users of |topk & truth| / sum over users of |truth| (micro: each item to find counts once);
     user_recall@k = mean over users of |topk & truth| / |truth|;
-    user_hit_rate@k = fraction of users with at least one hit.
-    ci_low and ci_high bound hit_rate: a 95% percentile bootstrap over users, with the same resamples for all scorers of the
+    user_hit_rate@k = fraction of users with at least one hit;
+    ndcg@k = mean over users of NDCG (`ndcg.user_ndcg`).
+    ci_low and ci_high bound hit_rate, ndcg_ci_low and ndcg_ci_high ndcg: a 95% percentile bootstrap over users, with the same resamples for all scorers of the
     same users.
 
     Who counts: users with truth in the cell. A user without a vector counts too, and all of the user's truth is missed. A
@@ -89,13 +92,15 @@ def total_hit_rate(hit_counts: pa.Table | HitCells, ks: Sequence[int], bootstrap
     probabilities 1/4, 1/2, 1/4, so the interval is [0.25, 1].
 
     Args:
-        hit_counts: scorer, scope, population, user_id, truth_count, hits_{k}; or its cells, of which one is in memory at a time.
-        ks: cut-offs; each needs its column hits_{k}.
+        hit_counts: scorer, scope, population, user_id, truth_count, hits_{k}, ndcg_{k}; or its cells, of which one is in
+            memory at a time.
+        ks: cut-offs; each needs its columns hits_{k} and ndcg_{k}.
         bootstrap_samples: R.
         seed: of the resamples.
 
     Raises:
         InputError: if there are no rows at all: a rate over no users is not a number.
+        SchemaError: if columns of a cut-off are missing.
     """
     if not hit_counts.num_rows:
         got = "no user with truth"
@@ -109,10 +114,11 @@ def total_hit_rate(hit_counts: pa.Table | HitCells, ks: Sequence[int], bootstrap
     return pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA)
 
 
+_NDCG = ("ndcg", "ndcg_ci_low", "ndcg_ci_high")
 TOTAL_SCHEMA = pa.schema(
     [(name, pa.string()) for name in (SCORER, SCOPE, POPULATION)]
     + [("k", pa.int64())]
-    + [(name, pa.float64()) for name in ("hit_rate", "ci_low", "ci_high", "user_recall", "user_hit_rate")]
+    + [(name, pa.float64()) for name in ("hit_rate", "ci_low", "ci_high", "user_recall", "user_hit_rate", *_NDCG)]
     + [(name, pa.int64()) for name in ("users", "hits", TRUTH_COUNT)]
 )
 
@@ -230,13 +236,13 @@ def _integers(rows: pa.Table, column: str) -> IntArray:
 def _rows(
     group: dict[str, pa.Table], ks: Sequence[int], samples: int, seed: int, *, scope: Scope, population: Population
 ) -> list[dict[str, Any]]:
+    _check_columns(group, ks)
     cuts = [(name, k) for name in group for k in ks]
-    values = np.stack([column for name in group for column in _columns(group[name], ks)], axis=1)  # [U, S * (1 + K)]
-    sums = resampled_sums(values, samples, seed).reshape(samples, len(group), 1 + len(ks))
-    low, high = interval(sums[:, :, 1:] / sums[:, :, :1])
-    counts = values.reshape(len(values), len(group), 1 + len(ks))
-    truth = np.repeat(counts[:, :, :1], len(ks), axis=2).reshape(len(values), -1)
-    hits = counts[:, :, 1:].reshape(len(values), -1)
+    truth, hits, ndcg = (np.stack(columns, axis=1) for columns in zip(*(_columns(group[n], k) for n, k in cuts), strict=True))
+    steps = np.rint(ndcg * NDCG_STEPS).astype(np.int64)
+    sums = resampled_sums(np.concatenate([truth, hits, steps], axis=1), samples, seed).reshape(samples, 3, len(cuts))
+    low, high = interval(sums[:, 1] / sums[:, 0])
+    ndcg_low, ndcg_high = interval(sums[:, 2] / (NDCG_STEPS * len(truth)))
     return [
         {
             SCORER: name,
@@ -244,11 +250,14 @@ def _rows(
             POPULATION: str(population),
             "k": k,
             "hit_rate": float(hits[:, i].sum() / truth[:, i].sum()),
-            "ci_low": float(low.ravel()[i]),
-            "ci_high": float(high.ravel()[i]),
+            "ci_low": float(low[i]),
+            "ci_high": float(high[i]),
             "user_recall": float((hits[:, i] / truth[:, i]).mean()),
             "user_hit_rate": float((hits[:, i] > 0).mean()),
-            "users": len(values),
+            "ndcg": float(ndcg[:, i].mean()),
+            "ndcg_ci_low": float(ndcg_low[i]),
+            "ndcg_ci_high": float(ndcg_high[i]),
+            "users": len(truth),
             "hits": int(hits[:, i].sum()),
             TRUTH_COUNT: int(truth[:, i].sum()),
         }
@@ -256,8 +265,18 @@ def _rows(
     ]
 
 
-def _columns(rows: pa.Table, ks: Sequence[int]) -> list[IntArray]:
-    return [_integers(rows, TRUTH_COUNT)] + [_integers(rows, hits_column(k)) for k in ks]
+def _columns(rows: pa.Table, k: int) -> tuple[IntArray, IntArray, Floats]:
+    """Returns truth_count, hits and NDCG of a cut-off, [U] each."""
+    ndcg: Floats = rows.column(ndcg_column(k)).to_numpy()
+    return _integers(rows, TRUTH_COUNT), _integers(rows, hits_column(k)), ndcg
+
+
+def _check_columns(group: dict[str, pa.Table], ks: Sequence[int]) -> None:
+    wanted = [column(k) for column in (hits_column, ndcg_column) for k in ks]
+    missing = sorted({name for rows in group.values() for name in wanted if name not in rows.column_names})
+    if missing:
+        remedy = "materialize hit_counts of this day again"
+        raise SchemaError(Fault("hit_counts", f"columns {', '.join(wanted)}", f"no {', '.join(missing)}", remedy))
 
 
 DAY = "day"

@@ -231,7 +231,9 @@ READING = (
     "How to read this: hit_rate@k is the fraction of the items that users interacted with on the day that were among the first "
     "k items of their lists. 0.25 means that one in four was found. Brackets are 95% intervals from a bootstrap over users: "
     "with other users the number would likely have stayed inside. All scorers see the same users, so compare two of them by "
-    "the gain stated above, not by whether their brackets overlap. Only known users and known items count, unless a table "
+    "the gain stated above, not by whether their brackets overlap. The second table of a scope has means over users: NDCG@k, which "
+    "is 1 if the list begins with the user's items and less the further down they are, the fraction of a user's items that was "
+    "found, and the fraction of users for whom any was. Only known users and known items count, unless a table "
     "says otherwise."
 )
 
@@ -283,7 +285,20 @@ def _scope_section(total: pa.Table, scope: Scope, facts: ReportFacts) -> str:
         f"{meaning}: {rows[0]['users']:,} users, {rows[0][TRUTH_COUNT]:,} items to find; "
         f"{without:,} evaluated users have none of these and do not count."
     )
-    return f"## {label.title}\n\n{note}\n\n{table(['scorer', *(f'hit_rate@{k}' for k in ks)], body)}"
+    rates = table(["scorer", *(f"hit_rate@{k}" for k in ks)], body)
+    return f"## {label.title}\n\n{note}\n\n{rates}\n\n{_user_means(by_cell, names, ks)}"
+
+
+def _user_means(by_cell: dict[tuple[str, int], dict[str, Any]], names: Sequence[str], ks: Sequence[int]) -> str:
+    """Returns the table of the means over users: NDCG at each k, recall and fraction of users with a hit at the largest."""
+    k = ks[-1]
+    body = []
+    for name in names:
+        ndcg = [f"{by_cell[name, cut]['ndcg']:.3f}" for cut in ks]
+        between = "[{ndcg_ci_low:.3f}, {ndcg_ci_high:.3f}]".format(**by_cell[name, k])
+        users = [f"{by_cell[name, k][column]:.3f}" for column in ("user_recall", "user_hit_rate")]
+        body.append([_strong(name), *ndcg[:-1], f"{ndcg[-1]} {between}", *users])
+    return table(["scorer", *(f"NDCG@{cut}" for cut in ks), f"user_recall@{k}", f"user_hit_rate@{k}"], body)
 
 
 def _facts_section(facts: ReportFacts) -> str:

@@ -30,6 +30,7 @@ def before(**rates: float) -> dict[str, pa.Table]:
     """Returns `d07=0.5` as the totals of 2024-01-07, in which the model's warm hit_rate@5 was 0.5."""
     row = {"scorer": "model", "scope": "all", "population": "warm", "k": K, "ci_low": 0.0, "ci_high": 1.0}
     rest = {"user_recall": 0.0, "user_hit_rate": 0.0, "users": 1, "hits": 0, "truth_count": 1}
+    rest |= {"ndcg": 0.0, "ndcg_ci_low": 0.0, "ndcg_ci_high": 0.0}
     others = [{"scorer": "popularity"}, {"scope": "repeat"}, {"population": "all"}, {"k": 1}]
     return {
         f"2024-01-{name[1:]}": pa.Table.from_pylist(

@@ -100,7 +100,7 @@ def test_count_hits_by_hand_in_every_cell() -> None:
     )
     counts = count_hits([FixedScorer(np.array([[0, 1, 2, 3], [0, 3, 2, 1]]))], truth, PastItems(seen, ever), [1, 2])
     check_schema(HIT_COUNTS, counts.table.schema)
-    rows = [tuple(row.values())[1:] for row in counts.table.to_pylist()]
+    rows = [tuple(row.values())[1:7] for row in counts.table.to_pylist()]
     assert rows == [
         ("all", "all", "n", 1, 1, 1),
         ("all", "all", "u", 4, 1, 2),
@@ -125,6 +125,13 @@ def test_count_hits_by_hand_in_every_cell() -> None:
         ("unseen", "cold", "u", 1, 0, 0),
         ("unseen", "warm", "u", 1, 0, 1),
     ]
+    ndcg = {tuple(row.values())[1:4]: (row["ndcg_1"], row["ndcg_2"]) for row in counts.table.to_pylist()}
+    one, second = 1.0, 1 / np.log2(3)  # discounts of the first and the second place
+    assert ndcg["all", "warm", "u"] == ndcg["all", "all", "u"] == (1, 1)  # a, d fill both places
+    assert ndcg["discovery", "warm", "u"] == (1, pytest.approx(one / (one + second)))  # d first, b missed
+    assert ndcg["unseen", "warm", "u"] == (0, pytest.approx(second / one))  # c, b: the only item to find is second
+    assert ndcg["unseen", "all", "u"] == (0, pytest.approx(second / (one + second)))
+    assert ndcg["new", "all", "u"] == (0, 0)
     assert counts.users_without_truth["all/warm"] == counts.users_without_truth["unseen/warm"] == 1
     assert counts.users_without_truth["repeat/cold"] == 2
     assert counts.users_without_truth["all/all"] == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.errors import InputError
+from dssm_assets.core.errors import InputError, SchemaError
 from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
 from dssm_assets.core.evaluation.rates import (
     TOTAL_SCHEMA,
@@ -21,7 +21,9 @@ from dssm_assets.core.schema import check_schema
 from dssm_assets_tests.core.evaluation.worlds import total_row
 
 
-def counts(scorer: str, truth: list[int], hits: list[int], users: list[str] | None = None) -> pa.Table:
+def counts(
+    scorer: str, truth: list[int], hits: list[int], users: list[str] | None = None, ndcg: list[float] | None = None
+) -> pa.Table:
     size = len(truth)
     return pa.table(
         {
@@ -31,12 +33,13 @@ def counts(scorer: str, truth: list[int], hits: list[int], users: list[str] | No
             "user_id": users or [f"u{i:05d}" for i in range(size)],
             "truth_count": pa.array(truth, pa.int64()),
             "hits_5": pa.array(hits, pa.int64()),
+            "ndcg_5": pa.array(ndcg or [0.0] * size, pa.float64()),
         }
     )
 
 
 def test_total_hit_rate_example_of_the_docstring() -> None:
-    table = total_hit_rate(counts("model", [4, 1], [1, 1]), [5], 2000, 1)
+    table = total_hit_rate(counts("model", [4, 1], [1, 1], ndcg=[0.25, 1.0]), [5], 2000, 1)
     check_schema(TOTAL_HIT_RATE, table.schema)
     (row,) = table.to_pylist()
     assert row == {
@@ -49,6 +52,9 @@ def test_total_hit_rate_example_of_the_docstring() -> None:
         "ci_high": pytest.approx(1.0),
         "user_recall": pytest.approx(0.625),
         "user_hit_rate": 1.0,
+        "ndcg": 0.625,
+        "ndcg_ci_low": 0.25,
+        "ndcg_ci_high": 1.0,
         "users": 2,
         "hits": 2,
         "truth_count": 5,
@@ -58,6 +64,21 @@ def test_total_hit_rate_example_of_the_docstring() -> None:
 def test_total_hit_rate_without_rows_is_refused() -> None:
     with pytest.raises(InputError, match="no user with truth"):
         total_hit_rate(counts("model", [], []), [5], 100, 1)
+
+
+def test_counts_without_ndcg_are_refused() -> None:
+    stored = counts("model", [1], [1]).drop_columns("ndcg_5")
+    with pytest.raises(SchemaError, match=r"got no ndcg_5\. To fix: materialize hit_counts of this day again"):
+        total_hit_rate(stored, [5], 100, 1)
+
+
+def test_interval_of_ndcg_is_that_of_a_mean() -> None:
+    values = np.random.default_rng(3).beta(1, 4, 500)
+    (row,) = total_hit_rate(counts("model", [3] * 500, [1] * 500, ndcg=values.tolist()), [5], 4000, 9).to_pylist()
+    error = values.std(ddof=1) / np.sqrt(500)
+    assert row["ndcg"] == pytest.approx(values.mean())
+    assert row["ndcg_ci_low"] == pytest.approx(values.mean() - 1.96 * error, abs=0.2 * error)
+    assert row["ndcg_ci_high"] == pytest.approx(values.mean() + 1.96 * error, abs=0.2 * error)
 
 
 def skewed(users: int, seed: int) -> tuple[list[int], list[int], list[int]]:

@@ -117,6 +117,9 @@ def test_report_has_every_number_and_one_small_picture(run: Run) -> None:
     assert len(rows) == 6 * 5 * 4
     for row in rows:
         assert f"{row['hit_rate']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]" in text
+        if row["k"] == 200:
+            interval = f"{row['ndcg']:.3f} [{row['ndcg_ci_low']:.3f}, {row['ndcg_ci_high']:.3f}]"
+            assert f" | {interval} | {row['user_recall']:.3f} | {row['user_hit_rate']:.3f} |" in text
     (data,) = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)\)", text)
     picture = base64.b64decode(data)
     assert picture.startswith(PNG)

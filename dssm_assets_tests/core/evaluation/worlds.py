@@ -107,5 +107,5 @@ def total_row(
     return {
         "scorer": scorer, "scope": scope, "population": population, "k": k, "hit_rate": hit_rate,
         "ci_low": max(0.0, hit_rate - half_width), "ci_high": hit_rate + half_width, "user_recall": hit_rate,
-        "user_hit_rate": hit_rate, "users": 40, "hits": round(200 * hit_rate), "truth_count": 200,
+        "user_hit_rate": hit_rate, "ndcg": hit_rate / 2, "ndcg_ci_low": hit_rate / 3, "ndcg_ci_high": hit_rate, "users": 40, "hits": round(200 * hit_rate), "truth_count": 200,
     }  # fmt: skip
