@@ -10,7 +10,19 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from dssm_assets.commands import bench, configuration, evaluate, fit, init, recall, rollback, sampler_tables, serve, validate
+from dssm_assets.commands import (
+    bench,
+    configuration,
+    evaluate,
+    fit,
+    init,
+    recall,
+    rollback,
+    sampler_tables,
+    serve,
+    tune,
+    validate,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     hit_rates.add_argument("--day", type=dt.date.fromisoformat, help="YYYY-MM-DD (default: the last evaluated day)")
     hit_rates.add_argument("--scene", help="name of the scene, if DSSM_CONFIG names several configurations")
     hit_rates.set_defaults(command=_hit_rates)
-    for command in (init, validate, configuration, fit, evaluate, bench, recall, serve, rollback, sampler_tables):
+    for command in (init, validate, tune, configuration, fit, evaluate, bench, recall, serve, rollback, sampler_tables):
         command.add_command(commands)
     return top
 

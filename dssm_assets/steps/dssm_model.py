@@ -20,7 +20,7 @@ from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.statistics.bucketizer import EmbeddingRules, match_rows
 from dssm_assets.core.statistics.feature_config import collision_fracs
-from dssm_assets.core.training.fit_report import Progress
+from dssm_assets.core.training.fit_report import EpochScore, Progress
 from dssm_assets.core.training.ranks import Ranks
 from dssm_assets.steps.feature_config import RunSettings, check_plan, towers_of
 from dssm_assets.steps.fit_job import FitJob, FitOutcome, WarmFiles, remove_state, run_job, save_carried_rows
@@ -35,6 +35,26 @@ def dssm_model(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult
     """Fits the towers."""
     for ds in days:
         yield _dssm_model(workspace, ds)
+
+
+class PrunedFitError(Exception):
+    """Raised by a function that follows the scores of a fit: ends the fit, and nothing is published."""
+
+
+def fit_scored(workspace: Workspace, ds: str, after_epoch: Callable[[Sequence[EpochScore]], None]) -> Manifest:
+    """Fits the towers in this process and publishes them; calls `after_epoch` with all scores after each epoch of the search.
+
+    Raises:
+        PrunedFitError: `after_epoch` raised it; the state of the fit is removed.
+    """
+    with _prepare_fit(workspace, ds) as plan:
+        try:
+            outcome = run_job(plan.job, _progress_log(workspace), workspace.now, after_epoch=after_epoch)
+        except PrunedFitError:
+            remove_state(plan.job)
+            raise
+        assert outcome is not None  # a single process is the first
+        return _publish(workspace, plan, outcome)
 
 
 def _dssm_model(workspace: Workspace, ds: str) -> StepResult:

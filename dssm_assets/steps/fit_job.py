@@ -11,7 +11,7 @@ import resource
 import sys
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,8 +27,8 @@ from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.statistics.bucketizer import CarriedRows
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.fit_options import Checkpoints, EarlierWeights, FitContext
-from dssm_assets.core.training.fit_report import UNSTEADY, FitResult, Progress
+from dssm_assets.core.training.fit_options import Checkpoints, EarlierWeights, FitContext, ignore_scores
+from dssm_assets.core.training.fit_report import UNSTEADY, EpochScore, FitResult, Progress
 from dssm_assets.core.training.loop import fit
 from dssm_assets.core.training.model_format import mapped_model, model_chunks
 from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
@@ -122,6 +122,7 @@ def run_job(
     now: Callable[[], float],
     ranks: Ranks = SINGLE_PROCESS,
     out: Path | None = None,
+    after_epoch: Callable[[Sequence[EpochScore]], None] | None = None,
 ) -> FitOutcome | None:
     """Runs the job and returns its output; None in a process that is not the first of several.
 
@@ -133,6 +134,7 @@ def run_job(
         now: returns the seconds of a monotonic clock.
         ranks: the processes that share the fit.
         out: folder in which the model is written piece by piece; None: its bytes are returned.
+        after_epoch: called with all scores after each epoch on validation days; None: nothing is called.
     """
     spec = TowerSpec.from_json(job.towers)
     data = TrainData(spec, **{name: _map_table(path) for name, path in job.tables.items()})
@@ -143,6 +145,7 @@ def run_job(
         checkpoints=_checkpoints(job, training, now, ranks),
         ranks=ranks,
         peak_bytes=peak_bytes,
+        after_epoch=after_epoch or ignore_scores,
     )
     result = fit(
         data, spec, model=model, training=training, seed=job.seed, progress=progress, now=now, context=context, plan=job.plan

@@ -19,7 +19,7 @@ from dssm_assets.core.errors import Fault
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.fit_report import FitHistory
+from dssm_assets.core.training.fit_report import EpochScore, FitHistory
 from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
 
 if TYPE_CHECKING:
@@ -52,6 +52,10 @@ def _zero_bytes() -> int:
     return 0
 
 
+def ignore_scores(scores: Sequence[EpochScore]) -> None:
+    """Does nothing with the scores of a fit."""
+
+
 @dataclass(frozen=True)
 class FitContext:
     """Everything that a fit needs in addition to data and configuration.
@@ -62,6 +66,7 @@ class FitContext:
         checkpoints: where the state of the fit is stored.
         ranks: the processes that share every batch.
         peak_bytes: returns the peak memory of this process so far.
+        after_epoch: called with all scores after each epoch on validation days; what it raises ends the fit.
     """
 
     ks: Sequence[int] = (200,)
@@ -69,6 +74,7 @@ class FitContext:
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     ranks: Ranks = SINGLE_PROCESS
     peak_bytes: Callable[[], int] = _zero_bytes
+    after_epoch: Callable[[Sequence[EpochScore]], None] = ignore_scores
 
 
 class EmbeddingStart(Protocol):

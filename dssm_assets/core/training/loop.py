@@ -147,6 +147,7 @@ class _FitRun:
                 history.scores.append(evaluator.score(trainer.two_tower, history.epoch))
                 best = history.best
                 assert best is not None
+                self._context.after_epoch(history.scores)
                 if best.epoch == history.epoch and not training.refit:
                     self._best_weights = {name: tensor.clone() for name, tensor in trainer.two_tower.state_dict().items()}
             if history.epoch - best.epoch >= training.patience:

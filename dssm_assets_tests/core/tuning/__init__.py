@@ -1,0 +1,1 @@
+"""Tests of the search space and the report of a study."""
