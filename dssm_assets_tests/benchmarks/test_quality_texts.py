@@ -77,8 +77,8 @@ def test_recall_and_ndcg_by_hand() -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    def quick(rule: str, num_events: int) -> Settings:
-        settings = replace(text_settings(rule, num_events), id_dim=8)
+    def quick(rule: str) -> Settings:
+        settings = replace(text_settings(rule), id_dim=8)
         if settings.code_dim:
             settings = replace(settings, code_dim=8)
         dims = {"output_dim": 16 + settings.code_dim, "hidden_units": [16]}

@@ -139,6 +139,7 @@ def _model_lines(habits: LogHabits, window: int, validation: int, length: int, c
         ),
         Line("history_length", str(length), past),
         Line("poolings", poolings, "the whole past, the last events, the very last ones"),
+        Line("targets", "new", "what users take again is left to their own history"),
         Line("num_sample", "1024", "negatives beside those of the batch"),
     ]
     if validation:
@@ -157,7 +158,7 @@ def _training_lines(habits: LogHabits, window: int, validation: int, code: str) 
     epochs = 10 if events <= 500_000 else 4 if events <= 5_000_000 else 2
     batch = 512 if events <= 500_000 else 1024
     rate = "0.001" if events <= 100_000 else "0.002"
-    codes = f"{{embedding: {code}, score_std: 0.08, ridge: 30, popularity_exponent: 0.25, user_exponent: 0.5}}"
+    codes = f"{{embedding: {code}, score_std: 0.2, ridge: 30, popularity_exponent: 0.25, user_exponent: 0.5}}"
     lines = [
         Line("epochs", str(epochs), f"at most; about {events:,.0f} positive events in a window"),
         Line("batch_size", str(batch), "by the same number"),
