@@ -103,6 +103,17 @@ class Targets(StrEnum):
     """Those of items that the user had not taken before, as far as the sample's history tells."""
 
 
+class ItemSnapshot(StrEnum):
+    """As of when a sample's own item has its features. Sampled negatives have them as of the day before the evaluation day."""
+
+    SAMPLE = "sample"
+    """The day before the sample. Statistics of own items are then older than those of sampled negatives, which the towers can
+    tell apart by that alone."""
+    CORPUS = "corpus"
+    """The day before the evaluation day, as sampled negatives and as the item vectors that are searched. Statistics include the
+    window that is trained on; they are the same for an item whether it is a sample's own or a negative."""
+
+
 class HistoryCut(Section):
     """Histories that end earlier than they could, so that the towers learn to predict more than the next item."""
 
@@ -192,6 +203,9 @@ class Model(Section):
         default=Targets.ALL,
         description="Which positive events are trained on and counted on the validation days. With `new`, what a user takes again "
         "is left to the channel of own history.",
+    )
+    item_snapshot: ItemSnapshot = Field(
+        default=ItemSnapshot.SAMPLE, description="As of when a sample's own item has its features."
     )
     history_cut: HistoryCut = Field(
         default=HistoryCut(), description="Cuts the history of some training samples to its oldest events."

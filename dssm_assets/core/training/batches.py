@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dssm_assets.core.arrays.ragged import IntArray, ranges
 from dssm_assets.core.columns import USER_ROW, WEIGHT
-from dssm_assets.core.config.model import History, Model
+from dssm_assets.core.config.model import History, ItemSnapshot, Model
 from dssm_assets.core.config.training import Training, batches_per_epoch
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.losses.loss_terms import LossTerms
@@ -120,10 +120,12 @@ class Epoch:
             queued=queued,
             rng=rng,
         )
+        is_corpus = model.item_snapshot is ItemSnapshot.CORPUS
+        own = data.read_items(keys[ITEM_INDEX]) if is_corpus else data.read_sample_items(rows)
         others = data.read_items(np.concatenate([negatives.sampled, negatives.hard]))
         return Batch(
             user=user,
-            items=concatenate_rows(data.read_sample_items(rows), others),
+            items=concatenate_rows(own, others),
             terms=negatives.terms,
             item_index=np.concatenate([keys[ITEM_INDEX], negatives.sampled]),
             user_of=user_of,

@@ -84,6 +84,21 @@ def test_context_dropout_hides_a_share_of_the_samples(frac: float) -> None:
         assert all(len(batch.user.bags[0].values) > 0 for batch in batches)
 
 
+def test_own_items_have_the_features_of_the_corpus_with_that_snapshot() -> None:
+    model, tables = Model(**SMALL_MODEL, item_snapshot="corpus"), world()
+    # The feature rows of samples all have the tag 3, those of the corpus their own tags.
+    rows = tables.item_rows.num_rows
+    tags = pa.array([[3]] * rows, pa.list_(pa.int32()))
+    place = tables.item_rows.column_names.index("tags")
+    data = replace(tables, item_rows=tables.item_rows.set_column(place, "tags", tags)).data(tower_spec(FEATURES, model))
+    training = Training(**SMALL_TRAINING)
+    for batch in epoch_batches(data, np.arange(80), model=model, training=training, seed=1, epoch=0):
+        corpus = data.read_items(batch.item_index)
+        assert (batch.items.singles == corpus.singles).all()
+        assert batch.items.bags[0].values.tolist() == corpus.bags[0].values.tolist()
+        assert set(corpus.bags[0].values.tolist()) != {3}
+
+
 def test_no_samples_to_train_on_are_refused() -> None:
     model = Model(**SMALL_MODEL)
     data, none = world().data(tower_spec(FEATURES, model)), np.zeros(0, np.int64)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.columns import ITEM_ROW, WEIGHT
-from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.model import ItemSnapshot, Model
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.samplers.queue import queued_slice
 from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, hide_features
@@ -152,7 +152,9 @@ class SharedEpoch(Epoch):
         count, sampled, terms = len(own_items), negatives.sampled, negatives.terms
         begin, end = 0 if self._model.in_batch else count, count + len(sampled)
         own, columns = np.arange(count, dtype=np.int64), slice(begin, end)
-        source = np.concatenate([item_row.astype(np.int64), np.full(len(sampled), _CORPUS)])
+        is_corpus = self._model.item_snapshot is ItemSnapshot.CORPUS
+        own_source = np.full(count, _CORPUS) if is_corpus else item_row.astype(np.int64)
+        source = np.concatenate([own_source, np.full(len(sampled), _CORPUS)])
         kept = np.arange(end, dtype=np.int64)
         if can_merge_items(self._model):
             # Items are compared by where their features lie: comparing the features would mean reading them all.
@@ -163,7 +165,8 @@ class SharedEpoch(Epoch):
             terms = merge_columns(terms, kind, len(first))
         part = kept[self._ranks.rows(len(kept))]
         is_sample = part < count
-        of_samples = self._data.sample_items.read(item_row[part[is_sample]])
+        rows = part[is_sample]
+        of_samples = self._data.read_items(own_items[rows]) if is_corpus else self._data.sample_items.read(item_row[rows])
         of_corpus = self._data.read_items(np.concatenate([sampled[part[~is_sample] - count], negatives.hard]))
         return ItemSide(concatenate_rows(of_samples, of_corpus), len(kept), own, columns, terms)
 

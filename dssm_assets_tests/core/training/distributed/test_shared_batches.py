@@ -23,6 +23,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "every setting that draws": ({"context_dropout": 0.5, "history_cut": {"sample_frac": 0.5}}, {}),
     "leave one out": ({"history": "leave_one_out", "history_cut": {"sample_frac": 0.5}}, {}),
     "hard negatives": ({"sampler": "hard", "num_hard_sample": 20, "user_positive_mask": True}, {}),
+    "item features of the corpus": ({"item_snapshot": "corpus"}, {}),
     "no merged columns": ({"collision_mask": False}, {}),
     "sampled negatives alone": ({"in_batch": False}, {}),
 }
@@ -68,6 +69,20 @@ def test_parts_make_up_the_batch_of_one_process(name: str) -> None:
             assert (part.item_index == batch.item_index).all()
             of_rows = np.isin(batch.terms.hard_rows, rows)
             assert np.asarray(rows)[part.terms.hard_rows].tolist() == batch.terms.hard_rows[of_rows].tolist()
+
+
+@pytest.mark.parametrize("snapshot", ["sample", "corpus"])
+@pytest.mark.parametrize("mask", [False, True])
+def test_parts_of_the_item_tower_are_the_rows_of_one_process(snapshot: str, mask: bool) -> None:
+    model = Model(**SMALL_MODEL, item_snapshot=snapshot, collision_mask=mask)
+    training = Training(batch_size=26, num_threads=1)
+    whole = _batches(model, training, None)
+    all_parts = [_batches(model, training, ProcessGroup(rank, COUNT)) for rank in range(COUNT)]
+    for step, batch in enumerate(whole):
+        side = batch.item_side(model)
+        parts = [parts_of_rank[step].item_side(model).items.singles for parts_of_rank in all_parts]
+        merged = {tuple(row) for row in np.concatenate(parts).tolist()}
+        assert merged == {tuple(row) for row in side.items.singles.tolist()}
 
 
 def test_session_is_read_by_one_process_with_all_its_samples() -> None:
