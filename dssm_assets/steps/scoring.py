@@ -175,13 +175,16 @@ def _read_fit_data(workspace: Workspace, ds: str, evaluated: EvaluatedUsers, scr
     """Returns the interactions of all users before a day, large arrays in files."""
     window, settings, corpus = find_window_history(workspace, ds), workspace.config.evaluation, IdIndex(evaluated.item_ids)
     first_recent = window_days(ds, settings.recent_days)[0]
-    recent = [day for day in find_history_days(workspace, ds) if day.ds >= first_recent]
+    history, user_ids = find_history_days(workspace, ds), evaluated.truth.user_ids
+    recent = [day for day in history if day.ds >= first_recent]
     return FitData(
         window_events=count_item_events(workspace, window, corpus),
         recent_events=count_item_events(workspace, recent, corpus),
-        user_items=_read_user_items(workspace, window, evaluated.truth.user_ids, corpus, scratch),
+        user_items=_read_user_items(workspace, window, user_ids, corpus, scratch),
+        read_history=lambda: read_all_interactions(workspace, history, user_ids, corpus),
         settings=settings,
         allocate=scratch,
+        seed=workspace.config.seed,
     )
 
 

@@ -22,7 +22,9 @@ from dssm_assets.steps.workspace import Workspace, window_days
 from dssm_assets.storage.manifest import Manifest
 
 BATCH_ROWS: Final = 8192
-"""Users of a day that are in memory while all days are read side by side."""
+"""Users of a day that are in memory while all days are read side by side, at most."""
+OPEN_ROWS: Final = 1 << 18
+"""Users of all these days together, about."""
 RANGE_EVENTS: Final = 1 << 19
 """Events that are summed at once, about."""
 _COLUMNS: Final = (col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS)
@@ -135,7 +137,8 @@ def _read_whole_users(workspace: Workspace, history: Sequence[Manifest], kinds: 
 
     Every day is sorted by user, so the days are merged: of each, a batch is in memory.
     """
-    streams = [_DayStream(workspace, manifest, kinds) for manifest in history]
+    batch_rows = max(1, min(BATCH_ROWS, OPEN_ROWS // max(len(history), 1)))
+    streams = [_DayStream(workspace, manifest, kinds, batch_rows) for manifest in history]
 
     def merge_days() -> Iterator[pa.Table]:
         nonlocal streams
@@ -161,8 +164,8 @@ def _concat_small(parts: Iterable[pa.Table], kinds: _IdTypes) -> Iterator[pa.Tab
 class _DayStream:
     """The rows of a day, read from the front."""
 
-    def __init__(self, workspace: Workspace, manifest: Manifest, kinds: _IdTypes) -> None:
-        self._batches = workspace.tables.batches(manifest, _COLUMNS, batch_rows=BATCH_ROWS)
+    def __init__(self, workspace: Workspace, manifest: Manifest, kinds: _IdTypes, batch_rows: int) -> None:
+        self._batches = workspace.tables.batches(manifest, _COLUMNS, batch_rows=batch_rows)
         self._kinds = kinds
         self._rows: pa.Table | None = None
 

@@ -61,11 +61,14 @@ def expected(days: list[list[Event]], users: list[str]) -> dict[tuple[str, str],
     return {pair: (count, max(time for *other, time in inside if tuple(other) == pair)) for pair, count in counted.items()}
 
 
-@pytest.mark.parametrize(("batch_rows", "range_events"), [(1, 1), (5, 7), (4, 1000), (1000, 1)])
+@pytest.mark.parametrize(
+    ("batch_rows", "open_rows", "range_events"), [(1, 99, 1), (5, 99, 7), (4, 99, 1000), (1000, 9999, 1), (1000, 10, 1)]
+)
 def test_read_all_interactions_yields_every_user_once_and_whole(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, batch_rows: int, range_events: int
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, batch_rows: int, open_rows: int, range_events: int
 ) -> None:
     monkeypatch.setattr(stored_interactions, "BATCH_ROWS", batch_rows)
+    monkeypatch.setattr(stored_interactions, "OPEN_ROWS", open_rows)
     monkeypatch.setattr(stored_interactions, "RANGE_EVENTS", range_events)
     manifests, events = stored(workspace, 5)
     no_users = pa.array([], pa.string())
@@ -73,7 +76,7 @@ def test_read_all_interactions_yields_every_user_once_and_whole(
     sizes = sorted(int(size) for part in parts for size in np.diff(part.indptr) if size)
     per_user = Counter(user for user, _ in expected(events, ALL_USERS))
     assert sizes == sorted(per_user.values())
-    assert (len(parts) > 6) is (range_events < 8 and batch_rows < 8)
+    assert (len(parts) > 6) is (range_events < 8 and min(batch_rows, open_rows // 5) < 8)
     item_events = sum(part.item_events() for part in parts)
     assert item_events.tolist() == stored_interactions.count_item_events(workspace, manifests, CORPUS).tolist()
     assert item_events.sum() == sum(item != "x" for day in events for _, item, _ in day)

@@ -9,11 +9,12 @@ from typing import Final
 from pydantic import Field, field_validator, model_validator
 
 from dssm_assets.core.config.section import Section
-from dssm_assets.core.evaluation.baselines.registry import BASELINE_NAMES
+from dssm_assets.core.evaluation.baselines.registry import BASELINE_NAMES, EXTRA_BASELINES
 from dssm_assets.core.evaluation.scopes import Scope
 
 USER_SIDE: Final = "user:"
 _BASELINES: Final = ", ".join(BASELINE_NAMES)
+_EXTRAS: Final = ", ".join(EXTRA_BASELINES)
 
 
 class SegmentKind(StrEnum):
@@ -79,6 +80,27 @@ class Evaluation(Section):
     cooccurrence_neighbors: int = Field(
         default=200, ge=1, description="Neighbours kept per item by the baseline item co-occurrence."
     )
+    extra_baselines: list[str] = Field(
+        default=[],
+        description=f"Baselines that are fitted in addition, of those with a library of their own: {_EXTRAS} (pip install "
+        "'dssm-assets[als]').",
+    )
+    ease_items: int = Field(
+        default=3000,
+        ge=1,
+        le=20_000,
+        description="Items that the baseline EASE covers: the most popular of the window. It takes 12 bytes times the square of "
+        "this; time grows with the cube.",
+    )
+    ease_ridge: float = Field(
+        default=1000.0, gt=0, description="Ridge of the baseline EASE: the larger, the smaller the weights."
+    )
+    als_factors: int = Field(default=64, ge=1, le=4096, description="Width of the extra baseline ALS.")
+    als_ridge: float = Field(default=1.0, gt=0, description="Ridge of the extra baseline ALS.")
+    als_alpha: float = Field(
+        default=1.0, gt=0, description="Confidence of the extra baseline ALS is 1 + this * log(1 + events) of a pair."
+    )
+    als_iterations: int = Field(default=10, ge=1, description="Iterations of the extra baseline ALS.")
     segments: list[Segment] = Field(
         default=[Segment(name="activity", by="activity")], max_length=8, description="Segments by which hit rates are shown."
     )
@@ -106,6 +128,16 @@ class Evaluation(Section):
     def _ascending(cls, value: list[int]) -> list[int]:
         if any(k < 1 for k in value) or sorted(set(value)) != value:
             raise ValueError("k must be positive, ascending and distinct")
+        return value
+
+    @field_validator("extra_baselines")
+    @classmethod
+    def _are_extras(cls, value: list[str]) -> list[str]:
+        unknown = [name for name in value if name not in EXTRA_BASELINES]
+        if unknown:
+            raise ValueError(f"extra baselines must be of {_EXTRAS}, got {', '.join(unknown)}")
+        if len(set(value)) != len(value):
+            raise ValueError(f"extra baselines must be distinct, got {', '.join(value)}")
         return value
 
     @field_validator("segments")

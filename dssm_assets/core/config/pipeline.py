@@ -20,6 +20,7 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.section import RENAMED_KEYS, Section
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.evaluation.baselines.registry import EXTRA_BASELINES
 
 
 class FileFormat(StrEnum):
@@ -210,6 +211,15 @@ class PipelineConfig(Section):
     )
     spark: Spark = Spark()
     duckdb: DuckDB = DuckDB()
+
+    @model_validator(mode="after")
+    def _gate_baselines_are_fitted(self) -> PipelineConfig:
+        missing = [
+            name for name in self.gate.baselines if name in EXTRA_BASELINES and name not in self.evaluation.extra_baselines
+        ]
+        if missing:
+            raise ValueError(f"gate.baselines names {', '.join(missing)}: add it to evaluation.extra_baselines, which fits it")
+        return self
 
 
 def parse_config(raw: Mapping[str, Any], where: str = "configuration") -> PipelineConfig:

@@ -5,7 +5,7 @@ Shapes: V users, I items, E (user, item) pairs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, TypeAlias
@@ -68,15 +68,19 @@ class FitData:
         window_events: int64 [I], positive events of each item in the window.
         recent_events: int64 [I], the same of its last `evaluation.recent_days` days.
         user_items: who interacted with what in the window.
+        read_history: returns the interactions of all users in all stored days, a few users at a time, each user once.
         settings: section `evaluation` of the configuration.
         allocate: makes large arrays.
+        seed: of baselines that are random.
     """
 
     window_events: IntArray
     recent_events: IntArray
     user_items: UserItems
+    read_history: Callable[[], Iterator[Interactions]]
     settings: Evaluation
     allocate: Allocate = np.empty
+    seed: int = 0
 
     @cached_property
     def popularity_order(self) -> IntArray:

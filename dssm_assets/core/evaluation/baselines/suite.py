@@ -1,4 +1,4 @@
-"""Fits all baselines of the registry and makes their scorers."""
+"""Fits the baselines of the registry and makes their scorers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Protocol, cast
 
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
-from dssm_assets.core.evaluation.baselines.registry import BASELINE_NAMES
+from dssm_assets.core.evaluation.baselines.registry import BASELINE_NAMES, EXTRA_BASELINES
 from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets.core.evaluation.scorer import Scorer
 
@@ -29,8 +29,9 @@ class BaselineModule(Protocol):
 
 
 def fit_baselines(data: FitData) -> dict[str, Arrays]:
-    """Returns name -> arrays of every baseline."""
-    return {name: _module(name).fit(data) for name in BASELINE_NAMES}
+    """Returns name -> arrays of every baseline, of the extra ones those that are configured."""
+    wanted = [name for name in BASELINE_NAMES if name not in EXTRA_BASELINES or name in data.settings.extra_baselines]
+    return {name: _module(name).fit(data) for name in wanted}
 
 
 def baseline_scorers(fitted: Mapping[str, Arrays], window: Interactions, history: Interactions) -> list[Scorer]:

@@ -29,15 +29,15 @@ RECENT = [("v", "c", 1, 4), ("w", "d", 2, 4)]
 HISTORY = [*WINDOW, ("u", "f", 3, 0), ("u", "e", 3, 1), ("v", "f", 1, 3)]
 
 
-def scorers() -> dict[str, Scorer]:
-    """Returns every baseline by name."""
+def scorers(settings: Evaluation | None = None) -> dict[str, Scorer]:
+    """Returns the baselines that the settings ask for, by name."""
     window, recent, history = (interactions(rows, USERS, ITEMS) for rows in (WINDOW, RECENT, HISTORY))
-    return {one.name: one for one in fitted_scorers(window, recent, history, Evaluation())}
+    return {one.name: one for one in fitted_scorers(window, recent, history, settings or Evaluation())}
 
 
-def lists(name: str, k: int, scope: Scope = Scope.ALL) -> dict[str, str]:
+def lists(name: str, k: int, scope: Scope = Scope.ALL, settings: Evaluation | None = None) -> dict[str, str]:
     """Returns user -> list of a baseline in a scope, as one string of items."""
     past = PastItems(*(interactions(rows, USERS, ITEMS).exclusions(len(USERS)) for rows in (WINDOW, HISTORY)))
-    found = rank_items(scorers()[name], np.arange(len(USERS)), past, k).in_scope(scope)
+    found = rank_items(scorers(settings)[name], np.arange(len(USERS)), past, k).in_scope(scope)
     assert found.dtype == np.int64
     return {user: "".join(ITEMS[item] for item in row if item >= 0) for user, row in zip(USERS, found.tolist(), strict=True)}

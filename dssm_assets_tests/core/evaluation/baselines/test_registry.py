@@ -11,14 +11,15 @@ import pytest
 from dssm_assets.core.config.evaluation import Evaluation, Gate
 from dssm_assets.core.evaluation.baselines import registry, suite
 from dssm_assets.core.evaluation.baselines.popularity import PopularityScorer
-from dssm_assets.core.evaluation.baselines.registry import BASELINE_NAMES
+from dssm_assets.core.evaluation.baselines.registry import BASELINE_NAMES, EXTRA_BASELINES
 from dssm_assets.core.evaluation.labels import display_name
 from dssm_assets_tests.core.evaluation.baselines.small_world import ITEMS, USERS, WINDOW, scorers
 from dssm_assets_tests.core.evaluation.worlds import fitted_scorers, interactions
 
 
 def test_every_registered_baseline_is_fitted_under_its_name() -> None:
-    assert tuple(scorers()) == BASELINE_NAMES
+    assert tuple(scorers()) == tuple(name for name in BASELINE_NAMES if name not in EXTRA_BASELINES)
+    assert tuple(scorers(Evaluation(extra_baselines=list(EXTRA_BASELINES)))) == BASELINE_NAMES
     assert len(set(map(display_name, BASELINE_NAMES))) == len(BASELINE_NAMES)
     assert Gate(baselines=list(BASELINE_NAMES)).baselines == list(BASELINE_NAMES)
 
@@ -37,7 +38,7 @@ def test_a_registered_file_is_scored_without_another_edit(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("name", BASELINE_NAMES)
 def test_lists_do_not_depend_on_the_block_and_begin_longer_lists(name: str) -> None:
-    scorer = scorers()[name]
+    scorer = scorers(Evaluation(extra_baselines=list(EXTRA_BASELINES)))[name]
     whole = scorer.top_items(np.arange(3), 5)
     assert whole.tolist() == [scorer.top_items(np.array([row]), 5)[0].tolist() for row in range(3)]
     assert whole.tolist() == scorer.top_items(np.arange(3), 9)[:, :5].tolist()

@@ -1,0 +1,105 @@
+"""Baseline `als`: matrix factorisation for implicit feedback, from everything that users interacted with before the day.
+
+Source: Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets" (2008), as in the library `implicit`
+(extra `als`), with confidence 1 + als_alpha * log(1 + events) of a pair that a user interacted with.
+
+Fitted only if `evaluation.extra_baselines` names it. The fit needs the pairs of all users and days in memory, 8 bytes each, and
+the factors of all users and items.
+
+Shapes: U evaluated users, B users of a block, I items, N items with events, F factors, K top-k.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.evaluation.baselines.ease import log_counts
+from dssm_assets.core.evaluation.baselines.fill import fill_up
+from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
+from dssm_assets.core.evaluation.interactions import Interactions
+from dssm_assets.core.retrieval.exact import Corpus, search
+from dssm_assets.core.retrieval.vectors import Metric
+
+Factors = NDArray[np.float32]
+
+
+def fit(data: FitData) -> Arrays:
+    """Returns the items with events, their factors row by row, and the order from which lists are filled up.
+
+    Raises:
+        ConfigError: if the library `implicit` is not installed.
+    """
+    settings = data.settings
+    model = _new_model(settings.als_factors, settings.als_ridge, settings.als_iterations, data.seed)
+    everything = np.arange(len(data.window_events))
+    users = sp.vstack([log_counts(part, everything) for part in data.read_history()], format="csr")
+    items = np.flatnonzero(np.bincount(users.indices, minlength=len(everything)))
+    factors = data.allocate(len(items) * settings.als_factors, np.float32)
+    if len(items):
+        model.fit(_confidence(users[:, items], settings.als_alpha), show_progress=False)
+        factors[:] = np.asarray(model.item_factors, np.float32).ravel()
+    options = np.array([settings.als_factors, settings.als_ridge, settings.als_alpha])
+    return {"items": items, "factors": factors, "options": options, "order": data.popularity_order}
+
+
+def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> AlsScorer:
+    """Returns the scorer of the users of the whole history, whose factors are solved from the items' as in the fit."""
+    items, (num_factors, ridge, alpha) = arrays["items"], arrays["options"].tolist()
+    factors = np.array(arrays["factors"]).reshape(len(items), int(num_factors))
+    events = log_counts(history, items)
+    users = np.zeros((events.shape[0], int(num_factors)), np.float32)
+    known = np.flatnonzero(np.diff(events.indptr))
+    if len(known):
+        model = _new_model(int(num_factors), ridge)
+        model.item_factors = factors
+        users[known] = model.recalculate_user(np.arange(len(known)), _confidence(events[known], alpha))
+    return AlsScorer(users, items, factors, arrays["order"])
+
+
+def _confidence(events: Any, alpha: float) -> Any:
+    """Returns csr of 1 + alpha * log(1 + events); the library takes confidences as they are."""
+    return sp.csr_matrix((1 + np.float32(alpha) * events.data, events.indices, events.indptr), shape=events.shape)
+
+
+def _new_model(factors: int, ridge: float, iterations: int = 1, seed: int = 0) -> Any:
+    try:
+        from implicit.cpu.als import AlternatingLeastSquares
+    except ImportError as error:
+        remedy = "run pip install 'dssm-assets[als]', or remove als from evaluation.extra_baselines"
+        raise ConfigError(Fault("baseline als", "the package implicit", "not installed", remedy)) from error
+    return AlternatingLeastSquares(
+        factors=factors, regularization=ridge, alpha=1.0, iterations=iterations, random_state=seed, num_threads=1
+    )
+
+
+@dataclass(frozen=True)
+class AlsScorer:
+    """Items by the inner product of the user's and the item's factors; a user without history gets popular items."""
+
+    users: Factors
+    """float32 [U, F], zeros without history."""
+    items: IntArray
+    """int64 [N], item_index of the items with events, ascending."""
+    factors: Factors
+    """float32 [N, F]"""
+    order: IntArray
+    """int64 [I], what lists are filled up from."""
+    block_size: int = 2048
+    name: str = "als"
+
+    def top_items(self, user_rows: IntArray, k: int) -> IntArray:
+        """Returns item_index int64 [B, K]."""
+        ranked = np.full((len(user_rows), min(k, len(self.items))), -1, dtype=np.int64)
+        known = np.flatnonzero(self.users[user_rows].any(axis=1))
+        if len(known):
+            corpus = Corpus(self.factors, Metric.IP, is_checked=True)
+            place, _ = search(corpus, self.users[user_rows[known]], ranked.shape[1], is_checked=True)
+            ranked[known] = np.where(place >= 0, self.items[place], -1)
+        return fill_up(ranked, self.order, k)

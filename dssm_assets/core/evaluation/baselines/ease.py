@@ -1,0 +1,118 @@
+"""Baseline `ease`: a linear item-to-item model in closed form, from everything that users interacted with before the day.
+
+Source: Steck, "Embarrassingly shallow autoencoders for sparse data" (2019), section 3: with the matrix X of users and items,
+P = (X'X + ridge)^-1, the weight of item i for item j is -P[i, j] / P[j, j], and 0 for i = j. A user's score of item j is the
+user's row of X times column j. X holds log(1 + events), so that a habit counts more than a single event.
+
+The model covers the `evaluation.ease_items` most popular items of the window; its memory grows with their square and its time
+with their cube, neither with users nor with the other items.
+
+Shapes: B users of a block, I items, N items of the model, K top-k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.linalg import lapack
+
+from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.evaluation.baselines.fill import fill_up
+from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
+from dssm_assets.core.evaluation.interactions import Interactions
+from dssm_assets.core.retrieval.exact import top_k_scores
+
+BLOCK_COLUMNS: Final = 256
+"""Columns of the weights computed at once."""
+
+
+def fit(data: FitData) -> Arrays:
+    """Returns the items of the model, its weights row by row, and the order from which lists are filled up."""
+    popular = data.popularity_order[: data.settings.ease_items]
+    items = np.sort(popular[data.window_events[popular] > 0])
+    weights = data.allocate(len(items) ** 2, np.float32)
+    if len(items):
+        fit_weights(count_together(data.read_history(), items), data.settings.ease_ridge, weights.reshape(len(items), -1))
+    return {"items": items, "weights": weights, "order": data.popularity_order}
+
+
+def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> EaseScorer:
+    """Returns the scorer of the users of the whole history."""
+    items = arrays["items"]
+    weights = np.asarray(arrays["weights"]).reshape(len(items), len(items))
+    return EaseScorer(log_counts(history, items), items, weights, arrays["order"])
+
+
+@dataclass(frozen=True)
+class EaseScorer:
+    """Items of the model with a score above 0, best first; popular ones follow. Ties go to the lower item_index."""
+
+    users: Any
+    """scipy csr float32 [U, N], log(1 + events) of the user on the item."""
+    items: IntArray
+    """int64 [N], item_index of the model's items, ascending."""
+    weights: NDArray[np.float32]
+    """float32 [N, N], the row's item for the column's."""
+    order: IntArray
+    """int64 [I], what lists are filled up from."""
+    block_size: int = 512
+    name: str = "ease"
+
+    def top_items(self, user_rows: IntArray, k: int) -> IntArray:
+        """Returns item_index int64 [B, K]."""
+        scores = np.asarray(self.users[user_rows] @ self.weights)
+        place, best = top_k_scores(scores, min(k, len(self.items)))
+        is_scored = best > 0
+        ranked = np.full(place.shape, -1, dtype=np.int64)
+        ranked[is_scored] = self.items[place[is_scored]]
+        return fill_up(ranked, self.order, k)
+
+
+def log_counts(interactions: Interactions, items: IntArray) -> Any:
+    """Returns csr float32 [V, N]: log(1 + events) of each user on these items, which are ascending."""
+    place = np.full(interactions.num_items, -1, dtype=np.int64)
+    place[items] = np.arange(len(items))
+    column = place[interactions.item_index]
+    is_covered = column >= 0
+    values = np.log1p(interactions.count[is_covered]).astype(np.float32)
+    covered_before = np.concatenate([[0], np.cumsum(is_covered)])
+    starts = covered_before[interactions.indptr]
+    return sp.csr_matrix((values, column[is_covered], starts), shape=(len(interactions.indptr) - 1, len(items)))
+
+
+def count_together(history: Iterable[Interactions], items: IntArray) -> NDArray[np.float64]:
+    """Returns X'X, float64 [N, N], summed over users a few at a time, each user once."""
+    total = np.zeros((len(items), len(items)))
+    for interactions in history:
+        users = log_counts(interactions, items).astype(np.float64)
+        total += (users.T @ users).toarray()
+    return total
+
+
+def fit_weights(together: NDArray[np.float64], ridge: float, weights: NDArray[np.float32]) -> None:
+    """Writes the weights [N, N] of X'X, which is overwritten.
+
+    By hand: X'X = [[2, 1], [1, 1]], ridge 1: the inverse of [[3, 1], [1, 2]] is [[.4, -.2], [-.2, .6]], so the weight of item
+    0 for item 1 is .2 / .6 = 1/3, of 1 for 0 .2 / .4 = 1/2.
+
+    Raises:
+        InputError: if X'X plus the ridge has no inverse in floating point.
+    """
+    together[np.diag_indices_from(together)] += ridge
+    factor, failed = lapack.dpotrf(together.T, lower=True, overwrite_a=True)  # .T: LAPACK wants columns, and it is symmetric
+    if failed:
+        remedy = "raise evaluation.ease_ridge"
+        raise InputError(Fault("baseline ease", f"an invertible matrix with ridge {ridge:g}", "a singular one", remedy))
+    lower, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
+    diagonal = lower.diagonal().copy()
+    for column in range(0, len(lower), BLOCK_COLUMNS):
+        block = slice(column, column + BLOCK_COLUMNS)
+        inverse = np.tril(lower[:, block], -column) + np.tril(lower[block], column - 1).T
+        weights[:, block] = -inverse / diagonal[block]
+    np.fill_diagonal(weights, 0)

@@ -1,0 +1,107 @@
+"""EASE by hand and against its definition with dense matrices; memory that does not depend on the ranges of users."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dssm_assets.core.config.evaluation import Evaluation
+from dssm_assets.core.errors import InputError
+from dssm_assets.core.evaluation.baselines import ease
+from dssm_assets.core.evaluation.baselines.ease import EaseScorer, count_together, fit_weights, log_counts
+from dssm_assets.core.evaluation.scopes import Scope
+from dssm_assets_tests.core.evaluation.baselines.small_world import HISTORY, ITEMS, USERS, lists, scorers
+from dssm_assets_tests.core.evaluation.worlds import interactions
+
+
+def weights_of(together: list[list[float]], ridge: float) -> np.ndarray:
+    weights = np.full((len(together), len(together)), 9, np.float32)
+    fit_weights(np.array(together, dtype=np.float64), ridge, weights)
+    return weights
+
+
+def test_weights_example_of_the_docstring() -> None:
+    assert weights_of([[2, 1], [1, 1]], 1) == pytest.approx(np.array([[0, 1 / 3], [1 / 2, 0]]))
+
+
+def test_an_indefinite_matrix_names_the_ridge() -> None:
+    with pytest.raises(InputError, match=r"with ridge 0\.1, got a singular one\. To fix: raise evaluation\.ease_ridge"):
+        weights_of([[0, 1], [1, 0]], 0.1)
+
+
+@pytest.mark.parametrize("block", [1, 3, 4, 256])
+def test_weights_equal_the_inverse_however_many_columns_are_computed_at_once(
+    monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(ease, "BLOCK_COLUMNS", block)
+    rows = np.random.default_rng(1).integers(0, 3, (20, 8)).astype(np.float64)
+    inverse = np.linalg.inv(rows.T @ rows + 2 * np.eye(8))
+    expected = -inverse / np.diag(inverse)
+    np.fill_diagonal(expected, 0)
+    assert weights_of((rows.T @ rows).tolist(), 2) == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+def dense_lists(ridge: float, covered: str, known: dict[str, str], k: int) -> dict[str, str]:
+    """Returns the lists by the definition: X over the covered items, popularity order abcdef, items to leave out per user."""
+    users = [*USERS, "w"]
+    x = np.zeros((4, 6))
+    for user, item, count, _ in HISTORY:
+        x[users.index(user), ITEMS.index(item)] = np.log1p(count)
+    columns = [ITEMS.index(item) for item in covered]
+    x = x[:, columns]
+    inverse = np.linalg.inv(x.T @ x + ridge * np.eye(len(columns)))
+    weights = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0)
+    found = {}
+    for row, user in enumerate(USERS):
+        scores = dict(zip(covered, x[row] @ weights, strict=True))
+        ranked = [item for item in sorted(scores, key=lambda item: (-scores[item], item)) if scores[item] > 0]
+        ranked += [item for item in ITEMS if item not in ranked]
+        found[user] = "".join(item for item in ranked if item not in known.get(user, ""))[:k]
+    return found
+
+
+@pytest.mark.parametrize("ridge", [0.5, 20])
+def test_lists_equal_the_definition(ridge: float) -> None:
+    # e and f have no event in the window, so EASE does not cover them; they come last, by popularity.
+    given_settings = Evaluation(ease_ridge=ridge)
+    assert lists("ease", 6, settings=given_settings) == dense_lists(ridge, "abcd", {}, 6)
+    known = {"u": "abef", "v": "acf"}
+    assert lists("ease", 6, Scope.UNSEEN, given_settings) == dense_lists(ridge, "abcd", known, 6)
+    few = Evaluation(ease_ridge=ridge, ease_items=2)
+    assert lists("ease", 4, settings=few) == dense_lists(ridge, "ab", {}, 4)
+
+
+def test_a_user_without_history_gets_popular_items() -> None:
+    assert lists("ease", 4)["n"] == "abcd"
+
+
+def test_an_empty_window_gives_popularity() -> None:
+    nothing = interactions([], USERS, ITEMS)
+    scorer = ease.scorer(
+        {"items": np.zeros(0, np.int64), "weights": np.zeros(0, np.float32), "order": np.arange(6)}, nothing, nothing
+    )
+    assert scorer.top_items(np.array([1]), 3).tolist() == [[0, 1, 2]]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("nuvw"), st.sampled_from(ITEMS), st.integers(1, 4)), max_size=20), st.data())
+def test_sums_over_parts_of_the_users_equal_the_sum_over_all(rows: list[tuple[str, str, int]], data: st.DataObject) -> None:
+    covered = np.array(sorted(data.draw(st.sets(st.integers(0, 5)))), dtype=np.int64)
+    x = np.zeros((4, 6))
+    for user, item, count in rows:
+        x["nuvw".index(user), ITEMS.index(item)] += count
+    x = np.log1p(x)[:, covered]
+    parts = [interactions([(u, i, c, 0) for u, i, c in rows if u in users], [*users], ITEMS) for users in ("n", "uv", "w")]
+    assert np.concatenate([log_counts(part, covered).toarray() for part in parts]) == pytest.approx(x, rel=1e-6)
+    assert count_together(parts, covered) == pytest.approx(x.T @ x, rel=1e-6)
+
+
+def test_scores_are_ranked_best_first_and_only_above_zero() -> None:
+    users = log_counts(interactions([("u", "b", 1, 0)], USERS, ITEMS), np.array([1, 2, 4]))
+    weights = np.array([[0, 0.5, 2], [0, 0, 0], [0, 0, 0]], np.float32)  # b speaks for c .5 and for e 2
+    scorer = EaseScorer(users, np.array([1, 2, 4]), weights, np.array([5, 4, 0, 1, 2, 3]))
+    assert scorer.top_items(np.array([1]), 6).tolist() == [[4, 2, 5, 0, 1, 3]]
+    assert scorers()["ease"].name == scorer.name
