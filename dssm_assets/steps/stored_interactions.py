@@ -135,7 +135,8 @@ class _IdTypes:
 def _read_whole_users(workspace: Workspace, history: Sequence[Manifest], kinds: _IdTypes) -> Iterator[pa.Table]:
     """Yields the events of all days, about RANGE_EVENTS at a time, users ascending, all events of a user in one table.
 
-    Every day is sorted by user, so the days are merged: of each, a batch is in memory.
+    Every day is sorted by user, so the days are merged: of each, a batch is in memory. Users are whole up to the first last
+    user of the batches after which their day goes on.
     """
     batch_rows = max(1, min(BATCH_ROWS, OPEN_ROWS // max(len(history), 1)))
     streams = [_DayStream(workspace, manifest, kinds, batch_rows) for manifest in history]
@@ -143,7 +144,7 @@ def _read_whole_users(workspace: Workspace, history: Sequence[Manifest], kinds: 
     def merge_days() -> Iterator[pa.Table]:
         nonlocal streams
         while streams := [stream for stream in streams if stream.fill()]:
-            last = min(stream.last_user for stream in streams)
+            last = min((stream.last_user for stream in streams if stream.has_more), default=None)
             yield pa.concat_tables([_flatten(stream.pop_until(last)) for stream in streams])
 
     yield from _concat_small(merge_days(), kinds)
@@ -168,6 +169,7 @@ class _DayStream:
         self._batches = workspace.tables.batches(manifest, _COLUMNS, batch_rows=batch_rows)
         self._kinds = kinds
         self._rows: pa.Table | None = None
+        self._unread = manifest.rows
 
     def fill(self) -> bool:
         """Returns whether rows are left; reads the next batch if none is in memory."""
@@ -176,7 +178,13 @@ class _DayStream:
             if batch is None:
                 return False
             self._rows = self._kinds.cast(pa.Table.from_batches([batch]))
+            self._unread -= batch.num_rows
         return True
+
+    @property
+    def has_more(self) -> bool:
+        """Returns whether the day has rows that are not in memory yet."""
+        return self._unread > 0
 
     @property
     def last_user(self) -> Any:
@@ -185,8 +193,11 @@ class _DayStream:
         return self._rows.column(col.USER_ID)[-1].as_py()
 
     def pop_until(self, last: Any) -> pa.Table:
-        """Returns the rows of users up to the last one, and drops them."""
+        """Returns the rows of users up to the last one, or all rows if that is None, and drops them."""
         assert self._rows is not None
+        if last is None:
+            popped, self._rows = self._rows, None
+            return popped
         users = self._rows.column(col.USER_ID)
         count = pc.sum(pc.less_equal(users, pa.scalar(last, users.type))).as_py()
         popped, self._rows = self._rows.slice(0, count), self._rows.slice(count)
