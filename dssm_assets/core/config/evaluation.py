@@ -95,8 +95,8 @@ class Evaluation(Section):
     ease_ridge: float = Field(
         default=1000.0, gt=0, description="Ridge of the baseline EASE: the larger, the smaller the weights."
     )
-    als_factors: int = Field(default=64, ge=1, le=4096, description="Width of the extra baseline ALS.")
-    als_ridge: float = Field(default=1.0, gt=0, description="Ridge of the extra baseline ALS.")
+    als_factors: int = Field(default=128, ge=1, le=4096, description="Width of the extra baseline ALS.")
+    als_ridge: float = Field(default=30.0, gt=0, description="Ridge of the extra baseline ALS.")
     als_alpha: float = Field(
         default=1.0, gt=0, description="Confidence of the extra baseline ALS is 1 + this * log(1 + events) of a pair."
     )

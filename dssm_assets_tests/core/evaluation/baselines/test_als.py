@@ -18,6 +18,7 @@ from dssm_assets_tests.worlds import CONFIG
 
 ITEMS = [f"i{place:02d}" for place in range(20)]
 USERS = [f"u{place:02d}" for place in range(30)]
+SETTINGS = Evaluation(als_factors=2, als_ridge=0.5, als_alpha=3, als_iterations=8, extra_baselines=["als"])
 
 
 def groups() -> Interactions:
@@ -31,9 +32,8 @@ def groups() -> Interactions:
 
 
 def fitted(history: Interactions, seed: int = 3) -> Arrays:
-    settings = Evaluation(als_factors=2, als_iterations=8, extra_baselines=["als"])
     events = history.item_events()
-    return als.fit(FitData(events, events, user_items(history), lambda: iter([history]), settings, seed=seed))
+    return als.fit(FitData(events, events, user_items(history), lambda: iter([history]), SETTINGS, seed=seed))
 
 
 def test_lists_are_of_the_own_group_and_without_history_popular() -> None:
@@ -67,7 +67,7 @@ def test_user_factors_solve_the_normal_equations() -> None:
     arrays = fitted(history)
     scorer = als.scorer(arrays, history, history)
     factors, events = scorer.factors.astype(np.float64), als.log_counts(history, scorer.items).toarray()
-    ridge, alpha = Evaluation().als_ridge, Evaluation().als_alpha
+    ridge, alpha = SETTINGS.als_ridge, SETTINGS.als_alpha
     for user in (0, 20):
         confidence, taken = 1 + alpha * events[user], events[user] > 0  # what was not taken has confidence 1, preference 0
         left = (factors.T * confidence) @ factors + ridge * np.eye(2)
