@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from dssm_assets.core.evaluation.evaluation_tables import MODEL
+from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL
 from dssm_assets.core.evaluation.labels import SCOPES, display_name, scorers_in_order
 from dssm_assets.defs.asset_factory import Observer
 
@@ -67,7 +67,7 @@ def print_hit_rates(console: Console, ds: str, rows: Sequence[dict[str, Any]], k
             table.add_column(f"@{k}", justify="right", no_wrap=True)
         table.add_column(f"NDCG@{ks[0]}", justify="right", no_wrap=True)
         for scorer in scorers_in_order(name for name, k in cells if k == ks[-1]):
-            style = "bold" if scorer == MODEL else ""
+            style = "bold" if scorer in (MODEL, MERGED) else ""
             shown = [*(_interval(cells[scorer, k]) for k in ks), _interval(cells[scorer, ks[0]], "ndcg", "ndcg_")]
             table.add_row(display_name(scorer), *shown, style=style)
         console.print(table)

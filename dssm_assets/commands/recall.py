@@ -26,6 +26,11 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     query.add_argument("--item-id", help="an item: the most similar items")
     parser.add_argument("-k", type=int, default=200, help="length of the list (default: 200)")
     parser.add_argument("--exclude", nargs="+", default=[], metavar="ITEM", help="items to leave out of the list")
+    parser.add_argument(
+        "--channels",
+        choices=("merged", "vectors"),
+        help="merged: the list of all channels (default if the bundle has them); vectors: the list of the vectors alone",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_bundle_arguments(parser)
     parser.set_defaults(command=_recall)
@@ -68,7 +73,7 @@ def _recall(parsed: argparse.Namespace) -> int:
 
 def _answer(engine: RecallEngine, parsed: argparse.Namespace) -> RecallAnswer:
     from dssm_assets.core.errors import Fault, InputError
-    from dssm_assets.serving.recall_engine import recall_for_request
+    from dssm_assets.serving.recall_engine import Lists, recall_for_request
     from dssm_assets.serving.request_encoder import UserInputs
 
     is_user = bool(parsed.user_id is not None or parsed.features or parsed.history)
@@ -79,15 +84,17 @@ def _answer(engine: RecallEngine, parsed: argparse.Namespace) -> RecallAnswer:
     if parsed.item_id is not None:
         return engine.similar_items(parsed.item_id, parsed.k, parsed.exclude)
     inputs = UserInputs(parsed.features or {}, parsed.history or {})
-    return recall_for_request(engine, user_id=parsed.user_id, inputs=inputs, k=parsed.k, exclude=parsed.exclude)
+    lists = None if parsed.channels is None else Lists(parsed.channels)
+    return recall_for_request(engine, user_id=parsed.user_id, inputs=inputs, k=parsed.k, exclude=parsed.exclude, lists=lists)
 
 
 def _print_answer(answer: RecallAnswer) -> None:
     if answer.ignored:
         print(f"ignored, because no feature reads them: {', '.join(map(str, answer.ignored))}")
     print(f"{len(answer.item_ids)} items, source {answer.source.value}, bundle {answer.bundle_id}")
-    for number, (item, score) in enumerate(zip(answer.item_ids, answer.scores, strict=True), 1):
-        print(f"{number:>5}  {item}  {score:.6g}")
+    sources = [""] * len(answer.item_ids) if answer.sources is None else [", ".join(names) for names in answer.sources]
+    for number, (item, score, source) in enumerate(zip(answer.item_ids, answer.scores, sources, strict=True), 1):
+        print(f"{number:>5}  {item}  {score:.6g}  {source}".rstrip())
 
 
 def _json_object(text: str) -> dict[str, Any]:

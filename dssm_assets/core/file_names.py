@@ -42,3 +42,24 @@ class BundleFile(StrEnum):
     ITEM_INDEX = "item_index.faiss"
     USER_VECTORS = "user_vectors.arrow"
     POPULAR_ITEMS = "popular_items.arrow"
+    CHANNELS = "channels.json"
+    ITEM_CHANNELS = "item_channels.arrow"
+    OWN_ITEMS = "own_items.arrow"
+
+
+class ItemChannelColumn(StrEnum):
+    """Columns of item_channels.arrow: one row per item of the bundle, in its order."""
+
+    WINDOW_EVENTS = "window_events"
+    RECENT_EVENTS = "recent_events"
+    WINDOW_USERS = "window_users"
+    NEIGHBORS = "neighbors"
+    SIMILARITIES = "similarities"
+
+
+class OwnItemColumn(StrEnum):
+    """Columns of own_items.arrow: one row per user of the bundle, in its order; lists of one length, items ascending."""
+
+    ROWS = "item_rows"
+    COUNTS = "counts"
+    LAST_TIMES_MS = "last_times_ms"

@@ -23,7 +23,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.errors import Fault, InputError, PartitionMissingError, StorageError
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.serving.id_rows import IdRows, VectorRows
-from dssm_assets.storage.bundles import FORMAT, content_digest
+from dssm_assets.storage.bundles import READABLE_FORMATS, content_digest
 from dssm_assets.storage.layout import BUNDLE_MANIFEST, CURRENT, bundle_folder, pointer_path
 from dssm_assets.storage.local_files import is_local
 
@@ -175,6 +175,14 @@ class Bundle:
         """Returns the parsed content of a JSON file of the bundle."""
         return json.loads(self.read_bytes(name))
 
+    def has_file(self, name: str) -> bool:
+        """Returns whether the bundle has a file; older bundles lack those of later features."""
+        return self._files.has(name)
+
+    def read_arrow(self, name: str) -> pa.Table:
+        """Returns the table in an Arrow file of the bundle, memory-mapped."""
+        return self._files.table(name)
+
     def read_parquet(self, name: str) -> pa.Table:
         """Returns the table in a parquet file of the bundle."""
         return pq.read_table(self._files.path(name), partitioning=None)
@@ -212,6 +220,9 @@ class _Files:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 root.fs.get_file(f"{folder}/{name}", str(target))
 
+    def has(self, name: str) -> bool:
+        return name in self._entries
+
     def path(self, name: str) -> Path:
         if name not in self._entries:
             names = ", ".join(sorted(self._entries))
@@ -242,8 +253,9 @@ def _parse_manifest(content: bytes, bundle_id: str) -> Mapping[str, Any]:
         is_safe = all(not name.startswith("/") and ".." not in name.split("/") for name in manifest.get("files", {}))
     except (ValueError, AttributeError, TypeError) as error:
         raise _broken(bundle_id, f"{BUNDLE_MANIFEST} cannot be read ({error})") from error
-    if written_format != FORMAT:
-        raise _broken(bundle_id, f"it has format {written_format!r}, this version reads {FORMAT}")
+    if written_format not in READABLE_FORMATS:
+        readable = ", ".join(map(str, READABLE_FORMATS))
+        raise _broken(bundle_id, f"it has format {written_format!r}, this version reads {readable}")
     if missing or not is_safe:
         problem = f"lacks {', '.join(missing)}" if missing else "names files outside the bundle"
         raise _broken(bundle_id, f"{BUNDLE_MANIFEST} {problem}")

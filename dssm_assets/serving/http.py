@@ -29,7 +29,7 @@ from dssm_assets.core.errors import DssmError, Fault, InputError
 from dssm_assets.serving.id_rows import UnknownIdError
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.metrics import CONTENT_TYPE, ServiceMetrics
-from dssm_assets.serving.recall_engine import DEFAULT_K, RecallAnswer, RecallEngine, recall_for_request
+from dssm_assets.serving.recall_engine import DEFAULT_K, Lists, RecallAnswer, RecallEngine, recall_for_request
 from dssm_assets.serving.request_encoder import UserInputs
 
 JSON: Final = "application/json"
@@ -49,6 +49,9 @@ class RecallRequest(Section):
     k: int = DEFAULT_K
     exclude: list[int | str] = Field(default_factory=list, description="Items to leave out of the list.")
     unknown: UnknownUser = Field(default="popular", description="Response to an unknown user without features.")
+    channels: Lists | None = Field(
+        default=None, description="merged: of all channels (default if the bundle has them); vectors: of the vectors alone."
+    )
 
 
 class Service:
@@ -119,12 +122,21 @@ def build_app(live: LiveEngine, threads: int = 2) -> FastAPI:
 def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/recall")
     async def recall(
-        user_id: str, k: int = DEFAULT_K, exclude: ExcludedItems = None, unknown: UnknownUser = "popular"
+        user_id: str,
+        k: int = DEFAULT_K,
+        exclude: ExcludedItems = None,
+        unknown: UnknownUser = "popular",
+        channels: Lists | None = None,
     ) -> Response:
-        """Items for a stored user."""
+        """Items for a stored user, merged from all channels, or of the vectors alone."""
         return await service.respond(
             lambda engine: recall_for_request(
-                engine, user_id=user_id, k=k, exclude=exclude or (), is_popular_for_unknown=unknown == "popular"
+                engine,
+                user_id=user_id,
+                k=k,
+                exclude=exclude or (),
+                is_popular_for_unknown=unknown == "popular",
+                lists=channels,
             )
         )
 
@@ -139,6 +151,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
                 k=body.k,
                 exclude=body.exclude,
                 is_popular_for_unknown=body.unknown == "popular",
+                lists=body.channels,
             )
         )
 

@@ -19,9 +19,18 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER
 from dssm_assets.core.evaluation import gate, truth
 from dssm_assets.core.evaluation.charts import segment_png, trend_png
-from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH, HIT_COUNTS, HIT_RATE_DETAIL, MODEL, TOTAL_HIT_RATE
+from dssm_assets.core.evaluation.evaluation_tables import (
+    GROUND_TRUTH,
+    HIT_COUNTS,
+    HIT_RATE_DETAIL,
+    MERGED,
+    MERGED_WITHOUT,
+    MODEL,
+    TOTAL_HIT_RATE,
+    is_part,
+)
 from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, list_overlap, list_quality
-from dssm_assets.core.evaluation.rates import TREND_COLUMNS, HitCells, gains_over_best, trend_table
+from dssm_assets.core.evaluation.rates import TREND_COLUMNS, HitCells, channel_gains, gains_over_best, trend_table
 from dssm_assets.core.evaluation.rates import total_hit_rate as sum_hits
 from dssm_assets.core.evaluation.report import ListFacts, ReportFacts, list_facts, render_report, segment_report
 from dssm_assets.core.evaluation.scopes import Population, Scope
@@ -84,6 +93,7 @@ def _total_hit_rate_of_day(workspace: Workspace, ds: str) -> StepResult:
     total = sum_hits(cells, settings.k, samples, seed)
     segments, lists, trend = _segment_rates(workspace, detail), _describe_lists(workspace, detail), _trend(workspace, ds, total)
     stored: Any = counts.facts["report"]
+    channels = channel_gains(cells, total, k=k, samples=samples, seed=seed)
     report = render_report(
         day=ds,
         total=total,
@@ -92,11 +102,14 @@ def _total_hit_rate_of_day(workspace: Workspace, ds: str) -> StepResult:
         facts=ReportFacts(**stored),
         lists=lists,
         trend=trend,
+        merged_gains=gains_over_best(cells, total, k=k, samples=samples, seed=seed, scorer=MERGED),
+        channels=channels,
     )
     manifest = workspace.write_table(TOTAL_HIT_RATE, ds, total, [counts, detail])
     warm = {(row[SCORER], row[SCOPE], row["k"]): row for row in total.to_pylist() if row[POPULATION] == Population.WARM}
     checks = (_beats_popularity(warm, k), hit_rate_gate(workspace, ds, cells, total))
     facts: dict[str, Any] = {**_headline(warm, k), **_list_figures(lists, k)}
+    facts |= {f"worth@{k} of {gain.against.removeprefix(MERGED_WITHOUT)}": gain.gain for gain in channels}
     facts |= {"segments": segments.to_pylist(), "trend": _trend_rows(trend)}
     return StepResult(manifest, facts, checks, report, {**_segment_images(segments, k), **_trend_images(trend, k)})
 
@@ -142,7 +155,7 @@ def _headline(warm: dict[Any, Any], k: int) -> dict[str, float]:
     for (scorer, scope, cut), row in warm.items():
         if cut == k and scorer == MODEL:
             facts[f"hit_rate@{k} {scope}"] = row["hit_rate"]
-        elif cut == k and scope in (Scope.ALL, Scope.UNSEEN):
+        elif cut == k and scope in ((Scope.ALL,) if is_part(scorer) else (Scope.ALL, Scope.UNSEEN)):
             of_scope = "" if scope == Scope.ALL else f" {scope}"
             facts[f"hit_rate@{k}{of_scope} of {scorer}"] = row["hit_rate"]
     model = warm.get((MODEL, Scope.ALL, k))
@@ -218,7 +231,7 @@ def _trend_rows(trend: pa.Table) -> list[dict[str, Any]]:
     """Returns the trend over all items as plain rows: the day, every scorer's rate, the model's interval."""
     days: dict[str, dict[str, Any]] = {}
     for row in trend.to_pylist():
-        if row[SCOPE] == Scope.ALL:
+        if row[SCOPE] == Scope.ALL and not is_part(row[SCORER]):
             day = days.setdefault(row["day"], {"day": row["day"]})
             day[row[SCORER]] = row["hit_rate"]
             if row[SCORER] == MODEL:

@@ -26,10 +26,12 @@ from dssm_assets.core.evaluation.baselines.suite import baseline_scorers, fit_ba
 from dssm_assets.core.evaluation.detail import hit_rate_detail
 from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS, HIT_RATE_DETAIL
 from dssm_assets.core.evaluation.hits import PastItems, count_hits
+from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets.core.evaluation.report import ReportFacts, merge_facts, report_facts
-from dssm_assets.core.evaluation.scorer import ModelScorer, model_scorer
+from dssm_assets.core.evaluation.scorer import ModelScorer, Scorer, model_scorer
 from dssm_assets.core.evaluation.segments import Cuts
 from dssm_assets.core.evaluation.truth import Truth, read_truth, sample_users
+from dssm_assets.steps.channels import channel_scorers, make_day_channels, open_shared, read_merges, shared_arrays
 from dssm_assets.steps.stored_interactions import (
     count_item_events,
     find_window_history,
@@ -40,20 +42,24 @@ from dssm_assets.steps.stored_interactions import (
 from dssm_assets.steps.training import find_history_days
 from dssm_assets.steps.user_ranges import publish_user_ranges, write_user_ranges
 from dssm_assets.steps.user_segments import read_cuts
-from dssm_assets.steps.workspace import StepResult, Workspace, digests, window_days
+from dssm_assets.steps.workspace import StepResult, Workspace, digests, start_of_day_ms, window_days
 from dssm_assets.storage.local_files import ScratchArrays, ScratchFile
 from dssm_assets.storage.manifest import Manifest
 
 
 def count_hits_of_day(workspace: Workspace, ds: str) -> StepResult:
-    """Writes hit_counts of a day: the hits of the model and of every baseline, per user."""
+    """Writes hit_counts of a day: the hits of the model, of every baseline and of the merged lists, per user."""
     evaluated, history = read_evaluated_users(workspace, ds), find_history_days(workspace, ds)
+    merges, weights = read_merges(workspace, ds)
     users = f"{evaluated.truth.num_users:,} of {evaluated.day_users:,} users"
     workspace.log(f"scoring {users} x {len(evaluated.item_ids):,} items: the model and the baselines")
-    inputs = digests([*evaluated.built_from, history])
+    inputs = digests([*evaluated.built_from, history, weights])
     with workspace.tables.partitions.staging() as folder, workspace.tables.partitions.staging() as scratch:
-        fitted = fit_baselines(_read_fit_data(workspace, ds, evaluated, ScratchArrays(scratch)))
-        counter = partial(HitCounter, ds, {name: _to_files(arrays) for name, arrays in fitted.items()})
+        item_ids, user_ids = evaluated.item_ids, evaluated.truth.user_ids
+        data = read_fit_data(workspace, ds, item_ids, user_ids, ScratchArrays(scratch))
+        fitted = fit_baselines(data)
+        shared = _to_files(shared_arrays(data)) if merges else None
+        counter = partial(HitCounter, ds, {name: _to_files(arrays) for name, arrays in fitted.items()}, shared)
         written = write_user_ranges(workspace, counter, evaluated.truth, Cuts({}), folder, inputs)
         facts = asdict(replace(merge_facts([part.facts for part in written]), day_users=evaluated.day_users))
         manifest = publish_user_ranges(workspace, HIT_COUNTS, ds, written, inputs, report=facts)
@@ -72,29 +78,42 @@ def write_lists_of_day(workspace: Workspace, ds: str) -> Manifest:
 
 
 class HitCounter:
-    """Counts the hits of the model and of every baseline for some users; a `RangeScorer`."""
+    """Counts the hits of the model, of every baseline and of the merged lists for some users; a `RangeScorer`."""
 
     spec = HIT_COUNTS
 
-    def __init__(self, ds: str, baselines: Mapping[str, SharedArrays], workspace: Workspace) -> None:
-        """Opens the model and the fitted baselines of a day."""
+    def __init__(
+        self, ds: str, baselines: Mapping[str, SharedArrays], shared: SharedArrays | None, workspace: Workspace
+    ) -> None:
+        """Opens the model, the fitted baselines, and what channels have in common (None: there are no channels), of a day."""
         self._workspace, self._model = workspace, DayModel(workspace, ds)
+        self._now_ms = start_of_day_ms(ds, workspace.config.calendar.timezone)
+        self._merges, weights = read_merges(workspace, ds)
+        self._shared = None if shared is None else open_shared(_open_files(shared))
         self._baselines = {name: _open_files(arrays) for name, arrays in baselines.items()}
         self._corpus = IdIndex(self._model.item_ids)
         history = find_history_days(workspace, ds)
         first = window_days(ds, workspace.config.window.days)[0]
         self._window, self._older = [day for day in history if day.ds >= first], [day for day in history if day.ds < first]
-        self.inputs = digests([*self._model.built_from, history])
+        self.inputs = digests([*self._model.built_from, history, weights])
 
     def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, ReportFacts]:
         """Returns the rows of hit_counts of these users, and who was counted."""
         model = self._model.scorer(truth.user_ids)
         window = read_interactions_of_users(self._workspace, self._window, truth.user_ids, self._corpus)
         history = read_interactions_of_users(self._workspace, self._older, truth.user_ids, self._corpus, window)
-        scorers = [model, *baseline_scorers(self._baselines, window, history)]
+        scorers = [model, *baseline_scorers(self._baselines, window, history), *self._channels(model, history, truth)]
         past = PastItems(*(one.exclusions(truth.num_users) for one in (window, history)))
         counts = count_hits(scorers, truth, past, self._workspace.config.evaluation.k)
         return counts.table, report_facts(truth, model, counts)
+
+    def _channels(self, model: ModelScorer, history: Interactions, truth: Truth) -> list[Scorer]:
+        """Returns the merged lists of these users and their channels alone."""
+        if self._shared is None:
+            return []
+        settings = self._workspace.config.channels
+        channels = make_day_channels(settings, self._shared, history, truth.num_users, model, self._now_ms)
+        return channel_scorers(channels, self._merges, self._shared)
 
 
 class ListWriter:
@@ -138,13 +157,13 @@ def read_evaluated_users(workspace: Workspace, ds: str) -> EvaluatedUsers:
     return EvaluatedUsers(read_truth(sample, item_ids), item_ids, built_from, of_day.num_rows)
 
 
-class DayModel:
-    """The model of a day as the scorer of some users after others."""
+class DayVectors:
+    """The vectors of a day as the scorer of some users after others."""
 
     def __init__(self, workspace: Workspace, ds: str) -> None:
         """Reads the corpus."""
         self._workspace = workspace
-        self.built_from = _find_scored(workspace, ds)
+        self.built_from = tuple(workspace.need(name, ds) for name in ("item_vectors", "user_vectors"))
         self._items = workspace.tables.read(self.built_from[0])
         self._scorer: ModelScorer | None = None
 
@@ -162,6 +181,15 @@ class DayModel:
         return self._scorer.for_users(users, user_ids)
 
 
+class DayModel(DayVectors):
+    """The model of a day that is scored: its vectors, and the truth that they are scored by."""
+
+    def __init__(self, workspace: Workspace, ds: str) -> None:
+        """Reads the corpus."""
+        super().__init__(workspace, ds)
+        self.built_from = _find_scored(workspace, ds)
+
+
 def _find_scored(workspace: Workspace, ds: str) -> tuple[Manifest, ...]:
     return tuple(workspace.need(name, ds) for name in ("item_vectors", "user_vectors", "ground_truth"))
 
@@ -171,11 +199,19 @@ def _similarity(model: Model) -> Similarity:
     return Similarity.INNER_PRODUCT if model.prior or model.frozen_embedding else model.similarity
 
 
-def _read_fit_data(workspace: Workspace, ds: str, evaluated: EvaluatedUsers, scratch: ScratchArrays) -> FitData:
-    """Returns the interactions of all users before a day, large arrays in files."""
-    window, settings, corpus = find_window_history(workspace, ds), workspace.config.evaluation, IdIndex(evaluated.item_ids)
+def read_fit_data(workspace: Workspace, ds: str, item_ids: pa.Array, user_ids: pa.Array, scratch: ScratchArrays) -> FitData:
+    """Returns the interactions of all users before a day, large arrays in files.
+
+    Args:
+        workspace: has the days.
+        ds: the day.
+        item_ids: the corpus.
+        user_ids: any users; ids are cast to their type.
+        scratch: where the files are.
+    """
+    window, settings, corpus = find_window_history(workspace, ds), workspace.config.evaluation, IdIndex(item_ids)
     first_recent = window_days(ds, settings.recent_days)[0]
-    history, user_ids = find_history_days(workspace, ds), evaluated.truth.user_ids
+    history = find_history_days(workspace, ds)
     recent = [day for day in history if day.ds >= first_recent]
     return FitData(
         window_events=count_item_events(workspace, window, corpus),

@@ -111,7 +111,8 @@ def open_inputs(workspace: Workspace, ds: str) -> BundleInputs:
     total, hit_counts, item_vectors, user_vectors, model, samples, corpus = (workspace.need(name, ds) for name in names)
     bucketizer, (config, counts) = open_bucketizer(workspace, ds)
     check_built_from(total, hit_counts)
-    check_built_from(hit_counts, item_vectors, user_vectors)
+    weights = [workspace.need("channel_weights", ds)] if workspace.config.channels.is_enabled else []
+    check_built_from(hit_counts, item_vectors, user_vectors, *weights)
     check_built_from(item_vectors, model)
     check_built_from(user_vectors, model)
     check_built_from(model, settings.manifest, samples)
@@ -132,7 +133,7 @@ def open_inputs(workspace: Workspace, ds: str) -> BundleInputs:
         items=workspace.need("item_features_fg", as_of),
         history=find_history_days(workspace, next_day),
         recent=workspace.need_all("positive_sample", window_days(next_day, workspace.config.window.days)),
-        evaluated=(hit_counts, item_vectors, user_vectors, model, samples),
+        evaluated=(hit_counts, item_vectors, user_vectors, model, samples, *weights),
     )
 
 

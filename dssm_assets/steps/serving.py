@@ -25,6 +25,7 @@ from dssm_assets.core.serving.bundle_contents import pack_fg, rank_popular_items
 from dssm_assets.core.serving.golden import RunTower, TowerDifference, compare_item_tower, compare_user_tower
 from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
 from dssm_assets.core.serving.tower_layout import OUTPUT, describe_towers
+from dssm_assets.steps.served_channels import write_channels
 from dssm_assets.steps.served_vectors import BundleInputs, BundleItems, BundleUsers, open_inputs, write_items, write_users
 from dssm_assets.steps.workspace import Check, StepResult, Workspace
 from dssm_assets.storage.bundles import BundleStore, Published
@@ -93,6 +94,7 @@ class _Contents:
     users: BundleUsers
     index: ShippedIndex
     towers: Mapping[str, TowerDifference]
+    has_channels: bool
 
 
 def _write_files(workspace: Workspace, inputs: BundleInputs, folder: Path) -> _Contents:
@@ -100,6 +102,7 @@ def _write_files(workspace: Workspace, inputs: BundleInputs, folder: Path) -> _C
     items = write_items(workspace, inputs, folder)
     users = write_users(workspace, inputs, items, folder)
     towers = _write_towers(workspace, inputs, items, users, folder)
+    has_channels = write_channels(workspace, inputs, items, folder)
     shipped = ship_index(items.vectors, users.sample, config.evaluation.k, config.serving, config.seed)
     faiss.write_index(shipped.index, str(folder / BundleFile.ITEM_INDEX))
     counts = count_positives(workspace.tables.read(day, [col.ITEM_ID]) for day in inputs.recent)
@@ -110,7 +113,7 @@ def _write_files(workspace: Workspace, inputs: BundleInputs, folder: Path) -> _C
     for path, content in ({BundleFile.FG: _json(fg)} | named_files).items():
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_bytes(content)
-    return _Contents(items, users, shipped, towers)
+    return _Contents(items, users, shipped, towers, has_channels)
 
 
 def _write_towers(
@@ -185,6 +188,7 @@ def _manifest_body(workspace: Workspace, inputs: BundleInputs, contents: _Conten
             "recall_users": len(contents.users.sample) // spec.num_interests,
         },
         "towers": {name: {"golden_rows": found.row_count} for name, found in contents.towers.items()},
+        "has_channels": contents.has_channels,
         "hit_rate": _hit_rate(workspace, inputs),
         "inputs": inputs.digests,
         "versions": {library: importlib.metadata.version(library) for library in _LIBRARIES},

@@ -174,7 +174,9 @@ class PointerFile:
         return True
 
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""Of the bundles that are written: 2 may have channels."""
+READABLE_FORMATS: Final = (1, 2)
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def test_unreadable_file_is_refused_even_if_the_manifest_matches(tmp_path, name)
         ({"items": 5}, r"items \(5, 4, 4, 4\)"),
         ({"users": 1}, r"users \(1, 2, 2\)"),
         ({"dims": 3}, r"dims \(3, 2, 2, 2\)"),
-        ({"format": 2}, "format 2, this version reads 1"),
+        ({"format": 3}, "format 3, this version reads 1, 2"),
         ({"files": {"../../etc/passwd": {"sha256": "", "bytes": 0}}}, "names files outside the bundle"),
     ],
 )

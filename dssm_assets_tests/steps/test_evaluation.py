@@ -17,6 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dssm_assets.core.channels.merge import default_merges
+from dssm_assets.core.channels.weights_table import CHANNEL_WEIGHTS, to_table
+from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.errors import ConfigError, PartitionMissingError, SchemaError
 from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH, HIT_COUNTS
 from dssm_assets.core.evaluation.rates import gains_over_best, total_hit_rate
@@ -62,6 +65,7 @@ def put_day(workspace, ds, users, truth_pairs):
     put(workspace, "negative_items", ds, pa.table({"item_id": list(ITEMS), "count": [6, 2, 1, 0]}))
     truth = ground_truth(pairs_table(truth_pairs), pairs_table([("u", "a"), ("w", "b"), ("w", "c")]))
     workspace.tables.write(GROUND_TRUTH, ds, truth)
+    workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(default_merges(list(ChannelName))))
 
 
 def configured(folder, changes=None):

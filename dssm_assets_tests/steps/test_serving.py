@@ -41,13 +41,16 @@ def stored_vectors(workspace: Workspace, side: str) -> dict[str, list[float]]:
 def test_bundle_has_the_documented_files_and_manifest(served: tuple[Workspace, StepResult]) -> None:
     opened = PlainBundle(served[0])
     assert sorted(opened.manifest["files"]) == [
+        "channels.json",
         "feature_config.parquet",
         "feature_counts.parquet",
         "fg.json",
+        "item_channels.arrow",
         "item_ids.arrow",
         "item_index.faiss",
         "item_tower.onnx",
         "item_vectors.arrow",
+        "own_items.arrow",
         "popular_items.arrow",
         "towers.json",
         "user_tower.onnx",
@@ -57,7 +60,7 @@ def test_bundle_has_the_documented_files_and_manifest(served: tuple[Workspace, S
         key: opened.manifest[key] for key in ("format", "name", "ds", "features_as_of", "similarity", "dims", "users", "items")
     }
     assert found == {
-        "format": 1,
+        "format": 2,
         "name": "tiny",
         "ds": EVALUATION_DAY,
         "features_as_of": EVALUATION_DAY,

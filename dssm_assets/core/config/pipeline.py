@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic import Field, ValidationError, model_validator
 
+from dssm_assets.core.config.channels import Channels
 from dssm_assets.core.config.engines import DuckDB, Platform, Spark
 from dssm_assets.core.config.evaluation import Evaluation, Gate, Serving
 from dssm_assets.core.config.features import HashFunction, RawFeatures, Statistics
@@ -200,6 +201,7 @@ class PipelineConfig(Section):
     negative_items: NegativeItems = NegativeItems()
     model: Model = Model()
     training: Training = Training()
+    channels: Channels = Channels()
     evaluation: Evaluation = Evaluation()
     gate: Gate = Gate()
     serving: Serving = Serving()

@@ -24,6 +24,22 @@ from dssm_assets.core.schema import ColumnSpec, TableSpec
 
 MODEL: Final = "model"
 """The model's name in column scorer."""
+MERGED: Final = "merged"
+"""The merged list of all channels, in column scorer."""
+MERGED_WITHOUT: Final = f"{MERGED}_without_"
+"""Followed by a channel: the merged list of the other channels."""
+CHANNEL: Final = "channel_"
+"""Followed by a channel: the list of that channel alone."""
+
+
+def is_of_channels(scorer: str) -> bool:
+    """Returns whether a scorer is the merged list or a part of it, and so neither the model nor a baseline."""
+    return scorer == MERGED or is_part(scorer)
+
+
+def is_part(scorer: str) -> bool:
+    """Returns whether a scorer says what a channel is worth: the channel alone, or the merged list without it."""
+    return scorer.startswith((MERGED_WITHOUT, CHANNEL))
 
 
 def hits_column(k: int) -> str:
@@ -38,7 +54,11 @@ def ndcg_column(k: int) -> str:
 
 _USER = ColumnSpec(USER_ID, None, "User, in the source's type.")
 _ITEM = ColumnSpec(ITEM_ID, None, "Item, in the source's type.")
-_SCORER = ColumnSpec(SCORER, pa.string(), "What ranked the items: model, or the name of a baseline.")
+_SCORER = ColumnSpec(
+    SCORER,
+    pa.string(),
+    "What ranked the items: model, merged (all channels), merged_without_X, channel_X (alone), or the name of a baseline.",
+)
 _SCOPE = ColumnSpec(
     SCOPE,
     pa.string(),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dssm_assets.core.evaluation.baselines.registry import BASELINES
-from dssm_assets.core.evaluation.evaluation_tables import MODEL
+from dssm_assets.core.evaluation.evaluation_tables import CHANNEL, MERGED, MERGED_WITHOUT, MODEL, is_part
 from dssm_assets.core.evaluation.scopes import Scope
 
 BASELINE_COLORS: Final = ("#22303c", "#0077bb", "#88ccee", "#ddaa33", "#999999", "#8822dd", "#553311")
@@ -35,6 +35,7 @@ class ScopeLabel:
 
 SCORERS: Final[Mapping[str, ScorerLabel]] = {
     MODEL: ScorerLabel("two-tower model", "#cc3311"),
+    MERGED: ScorerLabel("merged list", "#117733"),
     **{
         baseline.name: ScorerLabel(baseline.label, BASELINE_COLORS[place % len(BASELINE_COLORS)])
         for place, baseline in enumerate(BASELINES)
@@ -62,6 +63,9 @@ TREND_SCOPES: Final = (Scope.ALL, Scope.DISCOVERY, Scope.UNSEEN)
 
 def display_name(scorer: str) -> str:
     """Returns a scorer's name as readers see it; one that is not in the table is shown by its stored name."""
+    for prefix, words in ((MERGED_WITHOUT, "merged list without"), (CHANNEL, "channel")):
+        if scorer.startswith(prefix):
+            return f"{words} {scorer.removeprefix(prefix).replace('_', ' ')}"
     return SCORERS[scorer].name if scorer in SCORERS else scorer.replace("_", " ")
 
 
@@ -70,7 +74,13 @@ def color_of(scorer: str) -> str:
     return SCORERS[scorer].color if scorer in SCORERS else "#999999"
 
 
-def scorers_in_order(names: Iterable[str]) -> list[str]:
-    """Returns distinct scorers in the order of the table, then the others by name."""
+def scorers_in_order(names: Iterable[str], *, has_parts: bool = False) -> list[str]:
+    """Returns distinct scorers in the order of the table, then the others by name.
+
+    Args:
+        names: of scorers, repeated or not.
+        has_parts: with the channels alone and the merged lists without a channel, which have a table of their own.
+    """
+    names = [name for name in names if has_parts or not is_part(name)]
     known = {name: place for place, name in enumerate(SCORERS)}
     return sorted(set(names), key=lambda name: (known.get(name, len(known)), name))

@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
 from dssm_assets.core.errors import Fault, InputError, SchemaError
-from dssm_assets.core.evaluation.evaluation_tables import MODEL, hits_column, ndcg_column
+from dssm_assets.core.evaluation.evaluation_tables import (
+    MERGED,
+    MERGED_WITHOUT,
+    MODEL,
+    hits_column,
+    is_of_channels,
+    ndcg_column,
+)
 from dssm_assets.core.evaluation.scopes import Population, Scope
 
 Floats = NDArray[np.float64]
@@ -175,20 +182,42 @@ def paired_gain(
     return Gain(scorer, against, scope, population, k, float((hits - hits_against) / truth), float(low), float(high))
 
 
-def gains_over_best(hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int) -> list[Gain]:
-    """Returns, for warm pairs of each scope that has users, the model's gain over the best baseline of that scope."""
+def channel_gains(hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int) -> list[Gain]:
+    """Returns what each channel is worth: for warm pairs of all items, the gain of the merged list over that without it."""
+    names = {
+        row[SCORER] for row in total.to_pylist() if (row[SCOPE], row[POPULATION]) == (str(Scope.ALL), str(Population.WARM))
+    }
+    return [
+        paired_gain(
+            hit_counts,
+            scorer=MERGED,
+            against=name,
+            scope=Scope.ALL,
+            population=Population.WARM,
+            k=k,
+            samples=samples,
+            seed=seed,
+        )
+        for name in sorted(name for name in names if name.startswith(MERGED_WITHOUT))
+    ]
+
+
+def gains_over_best(
+    hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int, scorer: str = MODEL
+) -> list[Gain]:
+    """Returns, for warm pairs of each scope that has users, a scorer's gain over the best baseline of that scope."""
     gains = []
     for scope in Scope:
         rows = [
             row for row in total.to_pylist() if row[SCOPE] == scope and row[POPULATION] == Population.WARM and row["k"] == k
         ]
-        baselines = [row for row in rows if row[SCORER] != MODEL]
+        baselines = [row for row in rows if row[SCORER] != MODEL and not is_of_channels(row[SCORER])]
         others = sorted(baselines, key=lambda row: (-row["hit_rate"], row[SCORER]))
-        if others and len(others) < len(rows):
+        if others and any(row[SCORER] == scorer for row in rows):
             gains.append(
                 paired_gain(
                     hit_counts,
-                    scorer=MODEL,
+                    scorer=scorer,
                     against=others[0][SCORER],
                     scope=scope,
                     population=Population.WARM,

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, SEGMENT, TRUTH_COUNT, VALUE
 from dssm_assets.core.evaluation.charts import hit_rate_png
-from dssm_assets.core.evaluation.evaluation_tables import MODEL
+from dssm_assets.core.evaluation.evaluation_tables import CHANNEL, MERGED, MERGED_WITHOUT, MODEL
 from dssm_assets.core.evaluation.labels import SCOPES, TREND_SCOPES, display_name, scorers_in_order
 from dssm_assets.core.evaluation.rates import DAY, Gain
 from dssm_assets.core.evaluation.scopes import Population, Scope
@@ -208,6 +208,8 @@ def render_report(
     facts: ReportFacts,
     lists: ListFacts,
     trend: pa.Table,
+    merged_gains: Sequence[Gain] = (),
+    channels: Sequence[Gain] = (),
 ) -> str:
     """Returns the report as markdown with its chart embedded; the same input gives the same text.
 
@@ -219,9 +221,12 @@ def render_report(
         facts: who was counted.
         lists: what the model's lists are like.
         trend: hit rates of the last days, this day included, as of `trend_table`.
+        merged_gains: the merged list against the best baseline, as of `gains_over_best`.
+        channels: what each channel is worth, as of `channel_gains`.
     """
     k = max(total.column("k").to_pylist())
     parts = [f"# Recall on {day}", _headline(total, gains), READING, *_chart(total)]
+    parts += [channel_section(total, merged_gains, channels)] if channels else []
     parts += [_scope_section(total, scope, facts) for scope in Scope]
     parts += [segment_section(segments, k), list_section(lists), trend_section(trend, k), _facts_section(facts)]
     return "\n\n".join(parts) + "\n"
@@ -261,6 +266,31 @@ def _gain_line(gain: Gain) -> str:
         f"- {gain.scope}: {verdict} the best baseline, {display_name(gain.against)}, "
         f"by {gain.gain:+.4f} [{gain.ci_low:+.4f}, {gain.ci_high:+.4f}] at k = {gain.k}"
     )
+
+
+def channel_section(total: pa.Table, merged_gains: Sequence[Gain], channels: Sequence[Gain]) -> str:
+    """Returns what each channel finds alone, what the merged list finds without it, and the difference that it makes."""
+    k = channels[0].k
+    rates = {
+        row[SCORER]: row
+        for row in total.to_pylist()
+        if (row[SCOPE], row[POPULATION], row["k"]) == (str(Scope.ALL), str(Population.WARM), k)
+    }
+    body = []
+    for gain in channels:
+        name = gain.against.removeprefix(MERGED_WITHOUT)
+        alone = rates.get(f"{CHANNEL}{name}", rates.get(MODEL))  # the vectors alone are the model
+        worth = f"{gain.gain:+.4f} [{gain.ci_low:+.4f}, {gain.ci_high:+.4f}]"
+        body.append(
+            [name.replace("_", " "), "-" if alone is None else with_interval(alone), with_interval(rates[gain.against]), worth]
+        )
+    note = (
+        f"The merged list at k = {k} over all items: {with_interval(rates[MERGED])}. A channel is worth the hit rate that the "
+        "merged list loses without it; its weights are then fitted without it."
+    )
+    head = ["channel", f"alone, hit_rate@{k}", "merged without it", "worth"]
+    lines = "\n".join(map(_gain_line, merged_gains))
+    return "\n\n".join(part for part in ("## Channels", note, lines, table(head, body)) if part)
 
 
 def _chart(total: pa.Table) -> list[str]:

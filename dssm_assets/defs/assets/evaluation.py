@@ -5,6 +5,7 @@ from dssm_assets.defs.lazy_steps import steps_of
 from dssm_assets.defs.run_settings import EvaluationSettings
 
 evaluation = steps_of("evaluation")
+channel_weights = steps_of("channel_weights")
 experiments = steps_of("experiments")
 
 GROUP = "evaluation"
@@ -23,10 +24,23 @@ ROWS = (
         reading="One row per user with a positive event on the day. With few warm users the interval of a hit rate is wide.",
     ),
     AssetRow(
+        name="channel_weights",
+        group=GROUP,
+        step=channel_weights.channel_weights,
+        deps=("negative_items",),
+        is_windowed=True,
+        kinds=frozenset({"parquet"}),
+        description="How strongly each channel (vectors, own history, item to item, recent popularity) counts in the merged list: "
+        "learned from what users took on days before the evaluation day, of what each channel proposed for them then. The "
+        "weights are a table in the metadata.",
+        reading="One row per merged list and signal. The list is ordered by the sum of weight times signal: the log-odds that the "
+        "user takes the item.",
+    ),
+    AssetRow(
         name="hit_counts",
         group=GROUP,
         step=evaluation.hit_counts,
-        deps=("ground_truth", "item_vectors", "user_vectors"),
+        deps=("ground_truth", "item_vectors", "user_vectors", "channel_weights"),
         component="18",
         is_windowed=True,
         settings=EvaluationSettings,

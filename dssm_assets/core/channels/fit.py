@@ -1,0 +1,227 @@
+"""Fits the weights of a merge on held-out days: a logistic regression of what was taken on what the channels say.
+
+The weights are the most probable ones if each is normally distributed around its default: few held-out pairs leave them near the
+defaults, a signal that the held-out days do not have keeps its default.
+
+Belongs here: the rows that weights are fitted on, the fit. Does not belong here: which days are held out
+(`steps/channel_weights.py`).
+
+Shapes: U users, B users of a block, C candidates, N rows, F terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from dssm_assets.core.arrays.ragged import IntArray, Mask, ranges, repeat_rows
+from dssm_assets.core.channels.channel import Channel, Float64Array, places_in
+from dssm_assets.core.channels.merge import (
+    DEFAULT_WEIGHTS,
+    Merge,
+    Term,
+    default_merges,
+    find_candidates,
+    stack_terms,
+    terms_of,
+)
+from dssm_assets.core.config.channels import ChannelName
+
+PRIOR_PAIRS: Final = 20.0
+"""How many pairs the defaults are worth."""
+ROWS_PER_USER: Final = 250
+"""Candidates of a user that are fitted on, besides those that were taken. They count for all others."""
+MAX_STEPS: Final = 50
+_BLOCK_USERS: Final = 64
+
+
+@dataclass(frozen=True)
+class HeldOutDay:
+    """A day on which weights are fitted.
+
+    Attributes:
+        channels: as of the beginning of the day.
+        truth_starts: int64 [U + 1]: user u took truth_items[truth_starts[u] : truth_starts[u + 1]] on the day.
+        truth_items: int64, item_index; -1 for items outside the corpus.
+    """
+
+    channels: tuple[Channel, ...]
+    truth_starts: IntArray
+    truth_items: IntArray
+
+    @property
+    def names(self) -> tuple[ChannelName, ...]:
+        """Returns the names of the channels."""
+        return tuple(channel.name for channel in self.channels)
+
+
+@dataclass(frozen=True)
+class FittedMerges:
+    """Fitted weights, and how much they were fitted on.
+
+    Attributes:
+        merges: of all channels, and without each of them.
+        truth_pairs: pairs of user and item on the held-out days.
+        proposed_pairs: those of them that a channel proposed.
+    """
+
+    merges: list[Merge]
+    truth_pairs: int
+    proposed_pairs: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Candidates of some held-out users.
+
+    Attributes:
+        terms: float64 [F, B, C], of all channels.
+        is_item: bool [B, C].
+        is_taken: bool [B, C].
+        is_proposed: bool [channels, B, C], which channels proposed the candidate.
+    """
+
+    terms: Float64Array
+    is_item: Mask
+    is_taken: Mask
+    is_proposed: npt.NDArray[np.bool_]
+
+
+def fit_merges(names: Sequence[ChannelName], days: Sequence[HeldOutDay]) -> FittedMerges:
+    """Returns the fitted merge of all channels, and those without each of them.
+
+    A merge is fitted on the candidates of its own channels, which are all that it ranks. A channel that the days do not have
+    counts by default.
+
+    Args:
+        names: of all channels.
+        days: one or more, with the same channels each; `vectors` may be missing.
+    """
+    known, merges = days[0].names, default_merges(names)
+    rows: list[list[_Rows]] = [[] for _ in merges]
+    proposed_pairs = 0
+    for day in days:
+        for block in _read_blocks(day):
+            proposed_pairs += int(block.is_taken.sum())
+            for merge, found in zip(merges, rows, strict=True):
+                found.append(_choose_rows(merge, known, block))
+    fitted = [_fit_merge(merge, known, found) for merge, found in zip(merges, rows, strict=True)]
+    return FittedMerges(fitted, sum(len(day.truth_items) for day in days), proposed_pairs)
+
+
+class _Rows(NamedTuple):
+    """Candidates that a merge is fitted on."""
+
+    values: Float64Array  # [N, F]
+    is_taken: Mask  # [N]
+    weight: Float64Array  # [N], how many candidates each stands for
+
+
+def _fit_merge(merge: Merge, known: Sequence[ChannelName], rows: Sequence[_Rows]) -> Merge:
+    terms = _known_terms(merge, known)
+    start = np.array([DEFAULT_WEIGHTS[term] for term in terms])
+    values, is_taken, weight = (np.concatenate(column) for column in zip(*rows, strict=True))
+    if not is_taken.any():
+        return merge
+    intercept, found = fit_logistic(values, is_taken, weight, start)
+    return replace(merge, weights={**merge.weights, **dict(zip(terms, found.tolist(), strict=True))}, intercept=intercept)
+
+
+def _known_terms(merge: Merge, known: Sequence[ChannelName]) -> list[Term]:
+    """Returns the terms of a merge whose signals the held-out days have."""
+    return [term for term in merge.weights if term.channel in known]
+
+
+def _choose_rows(merge: Merge, known: Sequence[ChannelName], block: Block) -> _Rows:
+    """Returns the rows of a merge in a block: those of its candidates that were taken, and a sample of the others."""
+    own = [place for place, name in enumerate(known) if name in merge.channels]
+    is_candidate = block.is_proposed[own].any(axis=0) & block.is_item
+    all_terms = terms_of(known)
+    columns = [all_terms.index(term) for term in _known_terms(merge, known)]
+    chosen, weight = _sample(is_candidate & ~block.is_taken)
+    chosen |= block.is_taken & is_candidate
+    weights = np.where(block.is_taken, 1.0, weight[:, None])[chosen]
+    return _Rows(block.terms[columns][:, chosen].T, block.is_taken[chosen], weights)
+
+
+def _read_blocks(day: HeldOutDay) -> Iterator[Block]:
+    lengths = np.diff(day.truth_starts)
+    for start in range(0, len(lengths), _BLOCK_USERS):
+        users = np.arange(start, min(start + _BLOCK_USERS, len(lengths)))
+        candidates = find_candidates(day.channels, users)
+        items, is_item = candidates.items, candidates.items >= 0
+        taken = day.truth_items[ranges(day.truth_starts[users], lengths[users])]
+        proposed = [places_in(one, items) >= 0 for one in candidates.proposed]
+        is_taken = _is_in(items, repeat_rows(lengths[users]), taken)
+        yield Block(stack_terms(day.channels, users, candidates), is_item, is_taken, np.stack(proposed))
+
+
+def fit_logistic(
+    values: Float64Array, is_taken: Mask, weight: Float64Array, defaults: Float64Array
+) -> tuple[float, Float64Array]:
+    """Returns intercept and weights [F] of the regularised logistic regression, by Newton's method with halved steps.
+
+    Minimises sum_n weight_n * log-loss_n + PRIOR_PAIRS / 2 * sum_f (deviation_f * (w_f - default_f))^2, where deviation_f is the
+    standard deviation of term f.
+
+    Args:
+        values: float64 [N, F].
+        is_taken: bool [N], at least one is true.
+        weight: float64 [N].
+        defaults: float64 [F].
+    """
+    total = weight.sum()
+    mean = weight @ values / total
+    deviation = np.sqrt(weight @ (values - mean) ** 2 / total)
+    is_used = deviation > 1e-9
+    rows = np.concatenate([np.ones((len(values), 1)), (values[:, is_used] - mean[is_used]) / deviation[is_used]], axis=1)
+    target, penalty = is_taken.astype(np.float64), np.append(0.0, np.full(is_used.sum(), PRIOR_PAIRS))
+    base = np.append(0.0, (defaults * deviation)[is_used])
+    taken = weight @ target
+    found = base + np.append(np.log(taken / max(total - taken, 1.0)), np.zeros(is_used.sum()))
+
+    def loss(at: Float64Array) -> float:
+        odds = rows @ at
+        return float(weight @ (np.logaddexp(0.0, odds) - target * odds) + 0.5 * penalty @ (at - base) ** 2)
+
+    current = loss(found)
+    for _ in range(MAX_STEPS):
+        chance = 1.0 / (1.0 + np.exp(-(rows @ found)))
+        gradient = (weight * (chance - target)) @ rows + penalty * (found - base)
+        curvature = (rows * (weight * chance * (1.0 - chance))[:, None]).T @ rows + np.diag(penalty + 1e-9)
+        step = np.linalg.solve(curvature, gradient)
+        size = 1.0
+        while (now := loss(found - size * step)) > current and size > 1e-4:
+            size /= 2
+        if now > current:
+            break
+        found, change, current = found - size * step, current - now, now
+        if change < 1e-6 * max(current, 1.0):
+            break
+    weights = defaults.copy()
+    weights[is_used] = found[1:] / deviation[is_used]
+    return float(found[0] - weights[is_used] @ mean[is_used]), weights
+
+
+def _is_in(items: IntArray, row: IntArray, members: IntArray) -> Mask:
+    """Returns bool [B, C]: whether (row, member) pairs have each item; -1 is in nothing."""
+    width = int(max(items.max(initial=0), members.max(initial=0))) + 2
+    keys = (row * width + members)[members >= 0]
+    result: Mask = np.isin(np.arange(len(items))[:, None] * width + items, keys) & (items >= 0)
+    return result
+
+
+def _sample(is_row: Mask) -> tuple[Mask, Float64Array]:
+    """Returns which of the marked entries are kept, about ROWS_PER_USER of each row evenly spaced, and what each stands for."""
+    count = is_row.sum(axis=1)
+    kept_count = np.minimum(count, ROWS_PER_USER)
+    place = np.cumsum(is_row, axis=1) - 1
+    step = kept_count / np.maximum(count, 1)
+    # Of `count` entries, those are kept at which place * kept / count passes a whole number.
+    is_kept = is_row & (np.floor((place + 1) * step[:, None] + 1e-9) > np.floor(place * step[:, None] + 1e-9))
+    number = is_kept.sum(axis=1)
+    return is_kept, count / np.maximum(number, 1)

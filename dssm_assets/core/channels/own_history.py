@@ -1,0 +1,95 @@
+"""The channel of what a user took before: which of it, how often, how long ago, and how often others take it again.
+
+Shapes: U users, B users of a block, C candidates, L proposed items, I items, E (user, item) pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges, repeat_rows
+from dssm_assets.core.channels.channel import Float64Array
+from dssm_assets.core.config.channels import ChannelName
+
+IS_OWN: Final = "is_own"
+"""Signal: 1 for every item that the user took before."""
+OWN_EVENTS: Final = "own_events"
+"""Signal: ln(positive events of the user on the item)."""
+OWN_AGE: Final = "own_age"
+"""Signal: ln(days since the last of them), at least ln 1 = 0."""
+ITEM_REPEATS: Final = "item_repeats"
+"""Signal: ln((events + 1) / (users + 1)) of the item in the window: how often the same user takes it again."""
+ORDER: Final = (0.8, -0.3, 0.2)
+"""What OWN_EVENTS, OWN_AGE and ITEM_REPEATS count in the order of the channel's own list."""
+DAY_MS: Final = 86_400_000
+
+
+def item_repeats(window_events: IntArray, window_users: IntArray) -> Float64Array:
+    """Returns the signal ITEM_REPEATS of every item, float64 [I].
+
+    Args:
+        window_events: int64 [I], positive events in the window.
+        window_users: int64 [I], users with one.
+    """
+    result: Float64Array = np.log((window_events + 1.0) / (window_users + 1.0))
+    return result
+
+
+@dataclass(frozen=True)
+class OwnHistoryChannel:
+    """The items of users' positive events before a moment. By event count alone, ten purchases a year ago would beat nine lately."""
+
+    indptr: IntArray
+    """int64 [U + 1]"""
+    items: IntArray
+    """int64 [E], ascending within a user."""
+    counts: IntArray
+    """int64 [E], positive events."""
+    last_time_ms: IntArray
+    """int64 [E], of the last of them."""
+    repeats: Float64Array
+    """float64 [I], ITEM_REPEATS."""
+    now_ms: int
+    """The moment that ages are counted from."""
+    depth: int
+    name: ChannelName = ChannelName.OWN_HISTORY
+
+    def propose(self, user_rows: IntArray) -> IntArray:
+        """Returns int64 [B, L], as wide as the longest list."""
+        lengths, pairs = self._pairs(user_rows)
+        owner = repeat_rows(lengths)
+        score = self._describe_pairs(pairs)[:, 1:] @ np.array(ORDER)
+        order = np.lexsort((self.items[pairs], -score, owner))
+        place = np.arange(len(pairs)) - offsets_of(lengths)[owner]
+        proposed = np.full((len(user_rows), min(int(lengths.max(initial=0)), self.depth)), -1, dtype=np.int64)
+        is_kept = place < self.depth
+        proposed[owner[is_kept], place[is_kept]] = self.items[pairs[order]][is_kept]
+        return proposed
+
+    def describe(self, user_rows: IntArray, candidates: IntArray, proposed: IntArray) -> Float64Array:
+        """Returns float64 [B, C, 4]."""
+        signals = np.zeros((*candidates.shape, 4))
+        lengths, pairs = self._pairs(user_rows)
+        if not len(pairs):
+            return signals
+        width = int(max(candidates.max(initial=0), self.items[pairs].max())) + 2
+        keys = repeat_rows(lengths) * width + self.items[pairs]
+        wanted = np.arange(len(candidates))[:, None] * width + candidates
+        found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        is_own = (candidates >= 0) & (keys[found] == wanted)
+        signals[is_own] = self._describe_pairs(pairs[found[is_own]])
+        return signals
+
+    def _pairs(self, user_rows: IntArray) -> tuple[IntArray, IntArray]:
+        """Returns how many pairs each user has, and the positions of all of them."""
+        starts = self.indptr[user_rows]
+        lengths = self.indptr[user_rows + 1] - starts
+        return lengths, ranges(starts, lengths)
+
+    def _describe_pairs(self, pairs: IntArray) -> Float64Array:
+        age_days = np.maximum((self.now_ms - self.last_time_ms[pairs]) / DAY_MS, 1.0)
+        columns = (np.ones(len(pairs)), np.log(self.counts[pairs]), np.log(age_days), self.repeats[self.items[pairs]])
+        return np.stack(columns, axis=1)

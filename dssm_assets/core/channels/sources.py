@@ -1,0 +1,116 @@
+"""Makes the channels of some users from their history and from what all users have in common.
+
+Belongs here: from arrays to channels, the same in the evaluation and in the recall service. Does not belong here: reading the
+arrays from tables (`steps/channels.py`) or from a bundle (`serving/channels.py`).
+
+Shapes: U users, I items, E (user, item) pairs, K length of a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.channels.channel import Channel, Float64Array, ListChannel, PopularityChannel, event_signals
+from dssm_assets.core.channels.item_to_item import ItemNeighbors
+from dssm_assets.core.channels.own_history import OwnHistoryChannel, item_repeats
+from dssm_assets.core.config.channels import ChannelName
+from dssm_assets.core.evaluation.baselines.fill import order_by_events
+
+FindLists = Callable[[IntArray, int], IntArray]
+"""Returns item_index int64 [B, K] for rows of users and K, as `Scorer.top_items`."""
+
+
+@dataclass(frozen=True)
+class SharedData:
+    """What all users have in common, as of one moment.
+
+    Attributes:
+        window_events: int64 [I], positive events of each item in the window.
+        recent_events: int64 [I], the same of the recent days.
+        window_users: int64 [I], users with a positive event on the item in the window.
+        neighbors: scipy csr [I, I], row i: the similarities of the most similar items of i.
+    """
+
+    window_events: IntArray
+    recent_events: IntArray
+    window_users: IntArray
+    neighbors: Any
+
+    @cached_property
+    def popular_order(self) -> IntArray:
+        """Returns all items int64 [I], most positive events in the window first: what lists are filled up from."""
+        return order_by_events(self.window_events)
+
+    @cached_property
+    def recent_order(self) -> IntArray:
+        """Returns all items int64 [I]: most events of the recent days first, then of the window, then the lower index."""
+        return np.lexsort((-self.window_events, -self.recent_events)).astype(np.int64)
+
+    @cached_property
+    def event_signals(self) -> Float64Array:
+        """Returns float64 [I + 1, 2]; see `channel.event_signals`."""
+        return event_signals(self.window_events, self.recent_events)
+
+    @cached_property
+    def repeats(self) -> Float64Array:
+        """Returns float64 [I]; see `own_history.item_repeats`."""
+        return item_repeats(self.window_events, self.window_users)
+
+
+@dataclass(frozen=True)
+class OwnItems:
+    """The items of each user's positive events before a moment; those of user u are at indptr[u] : indptr[u + 1], ascending.
+
+    Attributes:
+        indptr: int64 [U + 1].
+        items: int64 [E].
+        counts: int64 [E], positive events.
+        last_time_ms: int64 [E], of the last of them.
+    """
+
+    indptr: IntArray
+    items: IntArray
+    counts: IntArray
+    last_time_ms: IntArray
+
+
+def make_channels(
+    depths: Mapping[ChannelName, int], shared: SharedData, own: OwnItems, find_nearest: FindLists | None, now_ms: int
+) -> tuple[Channel, ...]:
+    """Returns the configured channels of some users.
+
+    Args:
+        depths: how many items each configured channel proposes, in the order of the channels.
+        shared: as of `now_ms`.
+        own: of the users, before `now_ms`.
+        find_nearest: the lists of the vectors; None: there are no vectors, and no channel of that name.
+        now_ms: the moment.
+    """
+    made: dict[ChannelName, Channel] = {
+        ChannelName.OWN_HISTORY: OwnHistoryChannel(
+            own.indptr,
+            own.items,
+            own.counts,
+            own.last_time_ms,
+            shared.repeats,
+            now_ms,
+            depths.get(ChannelName.OWN_HISTORY, 0),
+        ),
+        ChannelName.ITEM_TO_ITEM: ListChannel(
+            ChannelName.ITEM_TO_ITEM,
+            ItemNeighbors.from_history(own.indptr, own.items, shared.neighbors).find,
+            depths.get(ChannelName.ITEM_TO_ITEM, 0),
+        ),
+        ChannelName.RECENT_POPULARITY: PopularityChannel(
+            shared.recent_order, shared.event_signals, depths.get(ChannelName.RECENT_POPULARITY, 0)
+        ),
+    }
+    if find_nearest is not None:
+        made[ChannelName.VECTORS] = ListChannel(ChannelName.VECTORS, find_nearest, depths.get(ChannelName.VECTORS, 0))
+    return tuple(made[name] for name in depths if name in made)

@@ -1,0 +1,85 @@
+"""The section `channels` of the configuration: where recalled items come from, and how the lists are merged."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field, field_validator
+
+from dssm_assets.core.config.section import Section
+
+
+class ChannelName(StrEnum):
+    """Where items come from."""
+
+    VECTORS = "vectors"
+    """The nearest items of the user's vector."""
+    OWN_HISTORY = "own_history"
+    """What the user took before, often and lately first."""
+    ITEM_TO_ITEM = "item_to_item"
+    """What other users took who took the user's items."""
+    RECENT_POPULARITY = "recent_popularity"
+    """What most users took in the last `evaluation.recent_days` days."""
+
+
+class MergeWeights(StrEnum):
+    """How strongly each channel counts."""
+
+    FITTED = "fitted"
+    """As learned on days before the evaluation day: how often what a channel proposed was taken."""
+    DEFAULT = "default"
+    """The weights that fitting starts from, the same for all data."""
+
+
+class Channel(Section):
+    """A channel of the merged list."""
+
+    name: ChannelName = Field(description="Where its items come from.")
+    quota: int | None = Field(
+        default=None, ge=1, description="Most items that the channel proposes for a list (default: `channels.depth`)."
+    )
+
+
+def _all_channels() -> list[Channel]:
+    return [Channel(name=name) for name in ChannelName]
+
+
+class Channels(Section):
+    """The channels of the merged list, which is evaluated and served next to the list of the vectors alone."""
+
+    is_enabled: bool = Field(default=True, description="Whether lists are merged: evaluated and served.")
+    sources: list[Channel] = Field(
+        default_factory=_all_channels, min_length=1, description="The channels. `vectors` is one of them."
+    )
+    depth: int = Field(
+        default=500,
+        ge=10,
+        le=10_000,
+        description="Items that a channel without a quota proposes. `own_history` proposes twice as many.",
+    )
+    weights: MergeWeights = Field(default=MergeWeights.FITTED, description="How strongly each channel counts.")
+    held_out_pairs: int = Field(
+        default=2000,
+        ge=1,
+        description="Weights are fitted on the latest days before the evaluation day that together have this many pairs of "
+        "user and item to find.",
+    )
+    held_out_days: int = Field(default=7, ge=1, le=60, description="Most such days; all lie within that many days before.")
+    held_out_users: int = Field(default=2000, ge=10, description="Most users of such a day, sampled by a hash of their ids.")
+
+    @field_validator("sources")
+    @classmethod
+    def _named_once(cls, value: list[Channel]) -> list[Channel]:
+        names = [channel.name for channel in value]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"each channel may be named once, repeated: {', '.join(twice)}")
+        if ChannelName.VECTORS not in names:
+            raise ValueError("sources must contain vectors; to have no merged list, set is_enabled to false")
+        return value
+
+    @property
+    def depths(self) -> dict[ChannelName, int]:
+        """Returns how many items each channel proposes for a list, in the order of the channels."""
+        twice = {ChannelName.OWN_HISTORY: 2 * self.depth}
+        return {one.name: one.quota or twice.get(one.name, self.depth) for one in self.sources}

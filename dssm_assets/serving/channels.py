@@ -1,0 +1,156 @@
+"""The channels of a bundle: the merged list of one user, by the code that the evaluation runs.
+
+Belongs here: from a bundle's files to the channels of a request, the merged list and where its items come from. Does not belong
+here: the search for a vector (`recall_engine.py`), the merge itself (`core/channels/merge.py`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.channels.channel import places_in
+from dssm_assets.core.channels.merge import MergedScorer, find_candidates
+from dssm_assets.core.channels.sources import FindLists, OwnItems, SharedData, make_channels
+from dssm_assets.core.channels.weights_table import from_rows
+from dssm_assets.core.config.channels import ChannelName
+from dssm_assets.core.errors import Fault, InputError, StorageError
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import csr_of
+from dssm_assets.core.file_names import BundleFile, ItemChannelColumn, OwnItemColumn
+from dssm_assets.serving.bundle import Bundle
+
+VERSION: Final = 1
+"""Of channels.json."""
+FILLED: Final = "popular"
+"""Source of an item that no channel proposed: the list was filled up with popular items."""
+_ONE_USER: Final = np.zeros(1, np.int64)
+
+
+@dataclass(frozen=True)
+class MergedList:
+    """A merged list.
+
+    Attributes:
+        rows: of the items in the bundle, best first.
+        scores: log-odds that the user takes each.
+        sources: of each item the channels that proposed it, or `popular`.
+    """
+
+    rows: IntArray
+    scores: list[float]
+    sources: list[list[str]]
+
+
+class BundleChannels:
+    """Merges lists for one user at a time. Safe for any number of threads."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Reads the files of the channels.
+
+        Raises:
+            StorageError: they do not match the bundle, or a later version wrote them.
+        """
+        content = bundle.read_json(BundleFile.CHANNELS)
+        if content.get("version") != VERSION:
+            got = f"version {content.get('version')!r}, this version reads {VERSION}"
+            raise StorageError(f"bundle {bundle.bundle_id}: channels.json has {got}. To fix: publish the bundle again")
+        self._items = bundle.items
+        self._now_ms = int(content["now_ms"])
+        self._depths = {ChannelName(name): int(depth) for name, depth in content["depths"].items()}
+        (self._merge,) = from_rows(content["weights"], tuple(self._depths))
+        items = bundle.read_arrow(BundleFile.ITEM_CHANNELS).combine_chunks()
+        self._own = bundle.read_arrow(BundleFile.OWN_ITEMS)
+        if (items.num_rows, self._own.num_rows) != (len(bundle.items), len(bundle.users)):
+            got = f"{items.num_rows} items and {self._own.num_rows} users"
+            expected = f"{len(bundle.items)} and {len(bundle.users)}"
+            raise StorageError(
+                f"bundle {bundle.bundle_id}: its channels have {got} instead of {expected}. To fix: publish the bundle again"
+            )
+        lists = {name: _combined(items, name) for name in (ItemChannelColumn.NEIGHBORS, ItemChannelColumn.SIMILARITIES)}
+        self._shared = SharedData(
+            window_events=items.column(ItemChannelColumn.WINDOW_EVENTS).to_numpy(),
+            recent_events=items.column(ItemChannelColumn.RECENT_EVENTS).to_numpy(),
+            window_users=items.column(ItemChannelColumn.WINDOW_USERS).to_numpy(),
+            neighbors=csr_of(
+                lists[ItemChannelColumn.NEIGHBORS].offsets.to_numpy(),
+                *(lists[name].values.to_numpy() for name in (ItemChannelColumn.NEIGHBORS, ItemChannelColumn.SIMILARITIES)),
+            ),
+        )
+        # Computed now rather than by several requests at once.
+        _ = self._shared.popular_order, self._shared.recent_order, self._shared.event_signals, self._shared.repeats
+
+    @property
+    def vector_depth(self) -> int:
+        """Returns how many items the vectors propose."""
+        return self._depths[ChannelName.VECTORS]
+
+    def own_items(self, user_row: int) -> OwnItems:
+        """Returns the items of a stored user."""
+        row = self._own.slice(user_row, 1).combine_chunks()
+        rows, counts, times = (
+            np.asarray(row.column(name)[0].values, np.int64)
+            for name in (OwnItemColumn.ROWS, OwnItemColumn.COUNTS, OwnItemColumn.LAST_TIMES_MS)
+        )
+        return OwnItems(np.array([0, len(rows)], np.int64), rows, counts, times)
+
+    def items_of_history(self, history: Mapping[str, Any]) -> OwnItems:
+        """Returns the items of a history in a request: item_ids and event_times_ms, without times of the bundle's day.
+
+        Raises:
+            InputError: an id is not an id.
+        """
+        ids = self._items.parse_ids(history.get("item_ids") or [], "history, item_ids")
+        times = history.get("event_times_ms") or [self._now_ms] * len(ids)
+        counts: Counter[int] = Counter()
+        last: dict[int, int] = {}
+        if len(times) != len(ids):
+            got = f"{len(ids)} and {len(times)}"
+            raise InputError(Fault("request, history", "as many event_times_ms as item_ids", got, "send one time per item"))
+        for item, time_ms in zip(ids, times, strict=True):
+            row = self._items.find_row(item)
+            if row >= 0:
+                counts[row] += 1
+                last[row] = max(last.get(row, 0), int(time_ms))
+        rows = sorted(counts)
+        return OwnItems(
+            np.array([0, len(rows)], np.int64),
+            np.array(rows, np.int64),
+            np.array([counts[row] for row in rows], np.int64),
+            np.array([last[row] for row in rows], np.int64),
+        )
+
+    def merge(self, own: OwnItems, find_nearest: FindLists, k: int, excluded: Collection[int] = ()) -> MergedList:
+        """Returns the merged list of a user.
+
+        Args:
+            own: the user's items.
+            find_nearest: the rows of the items nearest to the user's vector.
+            k: length of the list.
+            excluded: rows of items to leave out.
+        """
+        channels = make_channels(self._depths, self._shared, own, find_nearest, self._now_ms)
+        scorer = MergedScorer(self._merge, channels, self._shared.popular_order)
+        candidates = find_candidates(channels, _ONE_USER)
+        depth = min(k + len(excluded), len(self._items))
+        lists, odds = scorer.merge_lists(candidates, _ONE_USER, depth)
+        is_kept = lists[0] >= 0
+        if excluded:
+            is_kept &= ~np.isin(lists[0], np.fromiter(excluded, np.int64, len(excluded)))
+        rows, scores = lists[0][is_kept][:k], odds[0][is_kept][:k]
+        places = [places_in(one, rows[None])[0] for one in candidates.proposed]
+        sources = [
+            [str(channel.name) for channel, place in zip(channels, places, strict=True) if place[number] >= 0] or [FILLED]
+            for number in range(len(rows))
+        ]
+        return MergedList(rows, scores.tolist(), sources)
+
+
+def _combined(table: pa.Table, name: str) -> Any:
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

@@ -1,0 +1,102 @@
+"""Reads what channels need from the stored days, and makes the channels and merged lists of some users.
+
+Belongs here: from partitions to channels, as of the beginning of a day. Does not belong here: the step that fits the weights of
+the merges (`channel_weights.py`), channels of a bundle (`serving/channels.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.channels.channel import Channel
+from dssm_assets.core.channels.item_to_item import MIN_TOGETHER
+from dssm_assets.core.channels.merge import ChannelScorer, Merge, MergedScorer
+from dssm_assets.core.channels.sources import OwnItems, SharedData, make_channels
+from dssm_assets.core.channels.weights_table import CHANNEL_WEIGHTS, from_rows
+from dssm_assets.core.config.channels import ChannelName, Channels
+from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import csr_of, fit_neighbors
+from dssm_assets.core.evaluation.interactions import Interactions
+from dssm_assets.core.evaluation.scorer import Scorer
+from dssm_assets.steps.workspace import Workspace
+from dssm_assets.storage.manifest import Manifest
+
+
+def shared_arrays(data: FitData) -> Arrays:
+    """Returns, as arrays that other processes can open, what all users have in common, from the interactions of all users."""
+    neighbors = fit_neighbors(data.user_items, data.settings.cooccurrence_neighbors, data.allocate, MIN_TOGETHER)
+    return {
+        "window_events": data.window_events,
+        "recent_events": data.recent_events,
+        "window_users": np.bincount(data.user_items.items, minlength=data.user_items.num_items),
+        "starts": neighbors.indptr,
+        "items": neighbors.indices,
+        "similarities": neighbors.data,
+    }
+
+
+def open_shared(arrays: Arrays) -> SharedData:
+    """Returns the data of `shared_arrays`."""
+    return SharedData(
+        arrays["window_events"],
+        arrays["recent_events"],
+        arrays["window_users"],
+        csr_of(arrays["starts"], arrays["items"], arrays["similarities"]),
+    )
+
+
+def make_day_channels(
+    settings: Channels, shared: SharedData, history: Interactions, num_users: int, model: Scorer | None, now_ms: int
+) -> tuple[Channel, ...]:
+    """Returns the channels of the first num_users users of a history.
+
+    Args:
+        settings: section `channels`.
+        shared: as of `now_ms`.
+        history: their interactions of all days before `now_ms`.
+        num_users: U.
+        model: the vectors of a model as the scorer of these users; None: a day without vectors.
+        now_ms: the moment.
+    """
+    end = history.indptr[num_users]
+    own = OwnItems(history.indptr[: num_users + 1], history.item_index[:end], history.count[:end], history.last_time_ms[:end])
+    nearest = None if model is None else _ListsOnce(model, num_users, settings.depths[ChannelName.VECTORS])
+    return make_channels(settings.depths, shared, own, nearest, now_ms)
+
+
+def channel_scorers(channels: Sequence[Channel], merges: Sequence[Merge], shared: SharedData) -> list[Scorer]:
+    """Returns the merged lists as scorers, then each channel alone except the vectors, which are the model."""
+    by_name = {channel.name: channel for channel in channels}
+    order = shared.popular_order
+    merged: list[Scorer] = [MergedScorer(merge, tuple(by_name[name] for name in merge.channels), order) for merge in merges]
+    return merged + [ChannelScorer(one, order) for one in channels if one.name is not ChannelName.VECTORS]
+
+
+def read_merges(workspace: Workspace, ds: str) -> tuple[list[Merge], list[Manifest]]:
+    """Returns the merges of a day and the partition that holds them; nothing where channels are switched off."""
+    settings = workspace.config.channels
+    if not settings.is_enabled:
+        return [], []
+    stored = workspace.need(CHANNEL_WEIGHTS.name, ds)
+    names = [source.name for source in settings.sources]
+    return from_rows(workspace.tables.read(stored).to_pylist(), names), [stored]
+
+
+class _ListsOnce:
+    """The lists of a model, searched for all users at once, in its own blocks, when the first of them are needed."""
+
+    def __init__(self, model: Scorer, num_users: int, depth: int) -> None:
+        self._model, self._num_users, self._depth = model, num_users, depth
+        self._lists: IntArray | None = None
+
+    def __call__(self, user_rows: IntArray, k: int) -> IntArray:
+        """Returns item_index int64 [B, K], K at most the depth."""
+        if self._lists is None:
+            self._lists = np.full((self._num_users, self._depth), -1, np.int32)
+            for start in range(0, self._num_users, self._model.block_size):
+                rows = np.arange(start, min(start + self._model.block_size, self._num_users))
+                self._lists[rows] = self._model.top_items(rows, self._depth)
+        return self._lists[user_rows, :k].astype(np.int64)

@@ -1,0 +1,77 @@
+"""What each channel proposes and says, by hand; see `worlds`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssm_assets.core.channels.channel import ListChannel, places_in
+from dssm_assets.core.config.channels import ChannelName
+from dssm_assets_tests.core.channels import worlds
+
+BOTH = np.array([0, 1])
+
+
+def by_name(name: ChannelName):
+    return next(channel for channel in worlds.channels() if channel.name is name)
+
+
+def test_places_by_hand() -> None:
+    assert places_in(np.array([[7, 3, -1]]), np.array([[3, 5, -1, 7]])).tolist() == [[1, -1, -1, 0]]
+    assert places_in(np.zeros((2, 0), np.int64), np.array([[1], [2]])).tolist() == [[-1], [-1]]
+
+
+@given(st.lists(st.permutations(range(6)), min_size=1, max_size=4), st.integers(0, 6), st.data())
+def test_places_equal_a_search_of_each_list(lists: list[list[int]], length: int, data: st.DataObject) -> None:
+    cut = np.array([[*one[:length], -1] for one in lists])
+    wanted = np.array([data.draw(st.lists(st.integers(-1, 7), min_size=5, max_size=5)) for _ in lists])
+    expected = [
+        [one.index(item) if item >= 0 and item in one else -1 for item in row]
+        for one, row in zip(cut.tolist(), wanted.tolist(), strict=True)
+    ]
+    assert places_in(cut, wanted).tolist() == expected
+
+
+def test_a_list_says_less_of_each_next_place_and_nothing_of_others() -> None:
+    channel = by_name(ChannelName.VECTORS)
+    proposed = channel.propose(BOTH)
+    assert proposed.tolist() == worlds.NEAREST.tolist()
+    said = channel.describe(BOTH, np.array([[5, 0, 2, 1], [5, 4, -1, 0]]), proposed)
+    # Lists of 3: ln(4 / 1), ln(4 / 2), ln(4 / 3).
+    assert said[..., 0] == pytest.approx(np.array([[1.386294, 0.693147, 0.287682, 0], [0.693147, 1.386294, 0, 0]]), abs=1e-6)
+
+
+def test_a_list_is_searched_once_for_the_same_users() -> None:
+    calls = []
+    channel = ListChannel(ChannelName.VECTORS, lambda rows, k: calls.append(k) or worlds.nearest(rows, k), 2)
+    assert channel.propose(BOTH).tolist() == channel.propose(BOTH).tolist() == [[5, 0], [4, 5]]
+    assert calls == [2]
+
+
+def test_own_items_are_ordered_by_count_and_age() -> None:
+    channel = by_name(ChannelName.OWN_HISTORY)
+    proposed = channel.propose(BOTH)
+    # Item 0: .8 ln 3 - .3 ln 10 + .2 ln 2 = .327; item 1: 0.
+    assert proposed.tolist() == [[0, 1], [-1, -1]]
+    said = channel.describe(BOTH, np.array([[0, 1, 4, -1], [0, 1, 4, -1]]), proposed)
+    assert said[0, 0] == pytest.approx([1, np.log(3), np.log(10), np.log(4 / 2)])
+    assert said[0, 1] == pytest.approx([1, 0, 0, np.log(2 / 2)])
+    assert not said[0, 2:].any()
+    assert not said[1].any()
+
+
+def test_neighbors_leave_out_own_items() -> None:
+    channel = by_name(ChannelName.ITEM_TO_ITEM)
+    # Items 0 and 1 are the most similar to each other, but user 0 has both.
+    assert channel.propose(BOTH).tolist() == [[2, -1, -1], [-1, -1, -1]]
+
+
+def test_popularity_is_recent_first_and_describes_every_item() -> None:
+    channel = by_name(ChannelName.RECENT_POPULARITY)
+    proposed = channel.propose(BOTH)
+    assert proposed.tolist() == [[3, 4], [3, 4]]
+    said = channel.describe(BOTH, np.array([[0, -1], [4, 5]]), proposed)
+    assert said[0] == pytest.approx(np.log1p([[3, 0], [0, 0]]))
+    assert said[1] == pytest.approx(np.log1p([[9, 2], [0, 0]]))

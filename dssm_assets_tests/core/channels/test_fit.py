@@ -1,0 +1,104 @@
+"""Fitted weights: known ones are found, few pairs change little, missing channels count by default."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dssm_assets.core.channels.channel import RANK
+from dssm_assets.core.channels.fit import ROWS_PER_USER, HeldOutDay, _sample, fit_logistic, fit_merges
+from dssm_assets.core.channels.merge import DEFAULT_WEIGHTS, Term
+from dssm_assets.core.channels.own_history import IS_OWN
+from dssm_assets.core.channels.weights_table import CHANNEL_WEIGHTS, from_rows, to_table
+from dssm_assets.core.config.channels import ChannelName
+from dssm_assets.core.schema import check_schema
+from dssm_assets_tests.core.channels import worlds
+
+NAMES = tuple(ChannelName)
+
+
+def test_logistic_regression_finds_the_weights_that_made_the_data() -> None:
+    rng = np.random.default_rng(5)
+    values = rng.normal(size=(40_000, 3)) * [1.0, 3.0, 0.5] + [0.0, 2.0, 0.0]
+    odds = -1.5 + values @ [0.8, -0.4, 0.0]
+    is_taken = rng.random(len(values)) < 1 / (1 + np.exp(-odds))
+    intercept, weights = fit_logistic(values, is_taken, np.ones(len(values)), np.zeros(3))
+    assert intercept == pytest.approx(-1.5, abs=0.06)
+    assert weights == pytest.approx([0.8, -0.4, 0.0], abs=0.05)
+
+
+def test_a_row_of_weight_two_counts_like_two_rows() -> None:
+    rng = np.random.default_rng(6)
+    values, is_taken = rng.normal(size=(200, 2)), rng.random(200) < 0.3
+    twice = np.arange(200) % 3 == 0
+    weighted = fit_logistic(values, is_taken, np.where(twice, 2.0, 1.0), np.array([0.1, 0.2]))
+    repeated = fit_logistic(
+        np.concatenate([values, values[twice]]),
+        np.concatenate([is_taken, is_taken[twice]]),
+        np.ones(200 + twice.sum()),
+        np.array([0.1, 0.2]),
+    )
+    assert weighted[1] == pytest.approx(repeated[1], abs=1e-6)
+    assert weighted[0] == pytest.approx(repeated[0], abs=1e-6)
+
+
+def test_a_signal_that_never_varies_keeps_its_default() -> None:
+    values = np.stack([np.ones(50), np.arange(50.0)], axis=1)
+    _, weights = fit_logistic(values, np.arange(50) > 25, np.ones(50), np.array([0.7, 0.0]))
+    assert weights[0] == 0.7
+    assert weights[1] > 0
+
+
+def test_few_pairs_leave_weights_near_the_defaults() -> None:
+    values, is_taken = np.array([[0.0], [1.0], [0.0], [1.0]]), np.array([False, True, False, False])
+    _, weights = fit_logistic(values, is_taken, np.ones(4), np.array([1.0]))
+    assert weights[0] == pytest.approx(1.0, abs=0.1)
+
+
+def held_out(taken: list[int], *, has_vectors: bool = True, users: int = 2) -> HeldOutDay:
+    """User 0 took the given items, the others nothing."""
+    starts = np.array([0, *[len(taken)] * users])
+    return HeldOutDay(worlds.channels(has_vectors=has_vectors), starts, np.array(taken))
+
+
+def test_own_items_that_are_taken_raise_the_weight_of_own_items() -> None:
+    term = Term(ChannelName.OWN_HISTORY, IS_OWN)
+    often = fit_merges(NAMES, [held_out([0, 1])] * 30).merges[0].weights[term]
+    never = fit_merges(NAMES, [held_out([2, 5])] * 30).merges[0].weights[term]
+    assert never < DEFAULT_WEIGHTS[term] < often
+
+
+def test_pairs_are_counted_also_where_no_channel_proposed_the_item() -> None:
+    # -1: an item outside the corpus; every other item is proposed for user 0.
+    fitted = fit_merges(NAMES, [held_out([-1, 0, 2])])
+    assert (fitted.truth_pairs, fitted.proposed_pairs) == (3, 2)
+
+
+def test_vectors_count_by_default_if_held_out_days_have_none() -> None:
+    merges = {merge.name: merge for merge in fit_merges(NAMES, [held_out([0, 4], has_vectors=False)] * 9).merges}
+    for own_only in (False, True):
+        term = Term(ChannelName.VECTORS, RANK, own_only)
+        assert merges["merged"].weights[term] == DEFAULT_WEIGHTS[term]
+    assert merges["merged"].weights[Term(ChannelName.OWN_HISTORY, IS_OWN)] != 2.8
+
+
+def test_without_a_taken_candidate_the_defaults_stay() -> None:
+    for merge in fit_merges(NAMES, [held_out([-1])]).merges:
+        assert merge.weights == {term: DEFAULT_WEIGHTS[term] for term in merge.weights}
+
+
+def test_sample_is_even_and_stands_for_all() -> None:
+    is_row = np.zeros((3, 1000), bool)
+    is_row[0], is_row[1, :10] = True, True
+    kept, weight = _sample(is_row)
+    assert kept.sum(axis=1).tolist() == [ROWS_PER_USER, 10, 0]
+    assert (kept.sum(axis=1) * weight).tolist() == [1000, 10, 0]
+    gaps = np.diff(np.flatnonzero(kept[0]))
+    assert gaps.min() == gaps.max() == 4
+
+
+def test_fitted_merges_survive_the_table() -> None:
+    merges = fit_merges(NAMES, [held_out([0, 2, 4])] * 3).merges
+    table = to_table(merges)
+    check_schema(CHANNEL_WEIGHTS, table.schema)
+    assert sorted(from_rows(table.to_pylist(), NAMES), key=lambda one: one.name) == sorted(merges, key=lambda one: one.name)

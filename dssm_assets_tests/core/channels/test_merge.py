@@ -1,0 +1,103 @@
+"""The merged list: log-odds by hand, one user as among others, parts of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dssm_assets.core.arrays.ragged import Exclusions
+from dssm_assets.core.channels.channel import RANK
+from dssm_assets.core.channels.merge import (
+    DEFAULT_WEIGHTS,
+    SIGNALS,
+    ChannelScorer,
+    Merge,
+    MergedScorer,
+    Term,
+    default_merges,
+    find_candidates,
+    terms_of,
+)
+from dssm_assets.core.channels.own_history import IS_OWN
+from dssm_assets.core.config.channels import ChannelName
+from dssm_assets_tests.core.channels import worlds
+
+BOTH = np.array([0, 1])
+NAMES = tuple(ChannelName)
+
+
+def scorer(**weights: float) -> MergedScorer:
+    """Returns the merge of all channels whose weights are 0 except for the given ones, `channel__signal` or `own__channel__signal`."""
+    given = dict.fromkeys(terms_of(NAMES), 0.0)
+    for key, weight in weights.items():
+        *own, channel, signal = key.split("__")
+        given[Term(ChannelName(channel), signal, bool(own))] = weight
+    return MergedScorer(Merge("merged", NAMES, given, -1.0), worlds.channels(), worlds.shared().popular_order)
+
+
+def test_every_channel_and_term_has_a_default() -> None:
+    assert set(SIGNALS) == set(ChannelName)
+    assert set(terms_of(NAMES)) == set(DEFAULT_WEIGHTS)
+
+
+def test_log_odds_by_hand() -> None:
+    merged = scorer(vectors__rank=2.0, own__vectors__rank=-1.0, own_history__is_own=1.0, own_history__own_events=0.5)
+    lists, odds = merged.merge_lists(find_candidates(merged.channels, BOTH), BOTH, 6)
+    # User 0: item 5 -1 + 2 ln 4; item 0 -1 + (2 - 1) ln 2 + 1 + .5 ln 3; item 1 -1 + 1; item 2 -1 + 2 ln(4/3); 3, 4: -1.
+    assert lists[0].tolist() == [5, 0, 1, 2, 3, 4]
+    assert odds[0] == pytest.approx([1.772589, 1.242453, 0.0, -0.424635, -1.0, -1.0], abs=1e-6)
+    # User 1 has no own items and no neighbours: 4, 5, then 3, then the popular items that nothing proposed.
+    assert lists[1].tolist() == [4, 5, 3, 0, 1, 2]
+    assert odds[1] == pytest.approx([1.772589, 0.386294, -1, -1, -1, -1], abs=1e-6)
+
+
+def test_a_user_alone_has_the_list_and_the_scores_of_the_user_among_others() -> None:
+    merged = MergedScorer(default_merges(NAMES)[0], worlds.channels(), worlds.shared().popular_order)
+    lists, odds = merged.merge_lists(find_candidates(merged.channels, BOTH), BOTH, 6)
+    for row in range(2):
+        alone = np.array([row])
+        found, scores = merged.merge_lists(find_candidates(merged.channels, alone), alone, 6)
+        assert found[0].tolist() == lists[row].tolist()
+        assert scores[0].tolist() == odds[row].tolist()
+
+
+def test_a_shorter_list_is_the_beginning_of_a_longer_one() -> None:
+    merged = MergedScorer(default_merges(NAMES)[0], worlds.channels(), worlds.shared().popular_order)
+    whole = merged.top_items(BOTH, 8)
+    assert whole[:, 6:].tolist() == [[-1, -1], [-1, -1]]
+    for k in range(1, 8):
+        assert merged.top_items(BOTH, k).tolist() == whole[:, :k].tolist()
+
+
+def test_excluded_items_are_left_out_and_the_list_is_filled_up() -> None:
+    merged = MergedScorer(default_merges(NAMES)[0], worlds.channels(), worlds.shared().popular_order)
+    excluded = Exclusions(np.array([0, 3, 3]), np.array([0, 1, 5]))
+    whole = merged.top_items(BOTH, 6)
+    without = merged.top_items_without(BOTH, 3, excluded)
+    assert without[0].tolist() == [item for item in whole[0].tolist() if item not in (0, 1, 5)]
+    assert without[1].tolist() == whole[1, :3].tolist()
+
+
+def test_merges_without_a_channel_have_the_terms_of_the_others() -> None:
+    merges = {merge.name: merge for merge in default_merges(NAMES)}
+    assert list(merges) == ["merged", *(f"merged_without_{name}" for name in NAMES)]
+    assert Term(ChannelName.VECTORS, RANK) not in merges["merged_without_vectors"].weights
+    own = merges["merged_without_own_history"]
+    assert [term for term in own.weights if term.is_own_only or term.signal == IS_OWN] == []
+    assert [merge.name for merge in default_merges([ChannelName.VECTORS])] == ["merged"]
+
+
+def test_a_channel_alone_is_filled_up_with_popular_items() -> None:
+    channel = worlds.channels()[1]
+    alone = ChannelScorer(channel, worlds.shared().popular_order)
+    assert alone.name == "channel_own_history"
+    assert alone.top_items(BOTH, 4).tolist() == [[0, 1, 4, 3], [4, 3, 0, 1]]
+
+
+def test_vectors_may_be_missing() -> None:
+    names = tuple(name for name in NAMES if name is not ChannelName.VECTORS)
+    merge = replace(default_merges(names)[0], name="merged_without_vectors")
+    merged = MergedScorer(merge, worlds.channels(has_vectors=False), worlds.shared().popular_order)
+    assert set(merged.top_items(BOTH, 6)[0].tolist()) == set(range(6))

@@ -1,0 +1,150 @@
+"""Merged lists from a published bundle: the same as the evaluation ranks, and where each item comes from."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dssm_assets.cli import main
+from dssm_assets.core.arrays.ids import IdIndex
+from dssm_assets.core.channels.merge import MergedScorer
+from dssm_assets.core.config.model import Similarity
+from dssm_assets.core.errors import InputError, StorageError
+from dssm_assets.core.evaluation.scorer import model_scorer
+from dssm_assets.serving.recall_engine import AnswerSource, Lists, RecallEngine, recall_for_request
+from dssm_assets.serving.request_encoder import UserInputs
+from dssm_assets.steps.channels import make_day_channels, open_shared, read_merges, shared_arrays
+from dssm_assets.steps.scoring import read_fit_data
+from dssm_assets.steps.serving import bundle_store
+from dssm_assets.steps.stored_interactions import read_interactions_of_users
+from dssm_assets.steps.training import find_history_days
+from dssm_assets.steps.workspace import day_before, open_workspace, start_of_day_ms
+from dssm_assets.storage.local_files import ScratchArrays
+from dssm_assets_tests import worlds
+from dssm_assets_tests.serving import bundles
+from dssm_assets_tests.steps.bundles import PlainBundle, publish_bundle
+from dssm_assets_tests.worlds import EVALUATION_DAY
+
+K = 15
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    workspace = open_workspace(worlds.built_world(tmp_path_factory).copy(tmp_path_factory.mktemp("served") / "world"))
+    publish_bundle(workspace)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def engine(workspace):
+    return RecallEngine.open(bundle_store(workspace).root)
+
+
+def evaluated_lists(workspace, scratch):
+    """Returns user -> item ids that the evaluation would rank on the day that the bundle serves first, with its vectors."""
+    config, next_day, stored = workspace.config, day_before(EVALUATION_DAY, -1), PlainBundle(workspace)
+    items, users = stored.table("item_vectors.arrow"), stored.table("user_vectors.arrow")
+    item_ids = items.column("item_id").combine_chunks()
+    user_ids = users.column("user_id").combine_chunks().sort()
+    model = model_scorer(items, users, user_ids, Similarity.INNER_PRODUCT)
+    shared = open_shared(shared_arrays(read_fit_data(workspace, next_day, item_ids, user_ids, ScratchArrays(scratch))))
+    history = read_interactions_of_users(workspace, find_history_days(workspace, next_day), user_ids, IdIndex(item_ids))
+    now_ms = start_of_day_ms(next_day, config.calendar.timezone)
+    channels = make_day_channels(config.channels, shared, history, len(user_ids), model, now_ms)
+    merge = next(one for one in read_merges(workspace, EVALUATION_DAY)[0] if one.name == "merged")
+    lists = MergedScorer(merge, channels, shared.popular_order).top_items(np.arange(len(user_ids)), K)
+    return {
+        user: [item_ids[item].as_py() for item in row if item >= 0]
+        for user, row in zip(user_ids.to_pylist(), lists.tolist(), strict=True)
+    }
+
+
+def test_served_lists_are_those_that_the_evaluation_ranks(workspace, engine, tmp_path):
+    evaluated = evaluated_lists(workspace, tmp_path)
+    assert set(evaluated) == set(worlds.users())
+    for user, items in evaluated.items():
+        assert engine.recall_for_user(user, K).item_ids == items
+
+
+def test_vectors_alone_are_a_switch(engine):
+    vectors, merged = engine.recall_for_user("a0", K, lists=Lists.VECTORS), engine.recall_for_user("a0", K)
+    assert merged.to_dict() == engine.recall_for_user("a0", K, lists=Lists.MERGED).to_dict()
+    assert vectors.sources is None
+    assert "sources" not in vectors.to_dict()
+    assert vectors.scores != merged.scores
+    row = engine.bundle.users.find_row("a0")
+    similar = [
+        float(engine.bundle.item_vectors.vector(engine.bundle.items.find_row(item)) @ engine.bundle.user_vectors.vector(row))
+        for item in vectors.item_ids
+    ]
+    assert vectors.scores == pytest.approx(similar, abs=1e-6)
+
+
+def test_each_item_says_which_channels_proposed_it(engine):
+    answer = engine.recall_for_user("a0", K)
+    own = {item for day in range(len(worlds.DAYS)) for item in worlds.bought("a0", day)}
+    assert len(answer.sources) == len(answer.item_ids)
+    for item, names in zip(answer.item_ids, answer.sources, strict=True):
+        assert ("own_history" in names) == (item in own)
+        assert not {"own_history", "item_to_item"} <= set(names)
+        assert names
+    assert answer.scores == sorted(answer.scores, reverse=True)
+
+
+def test_excluded_items_make_room_for_the_next(engine):
+    whole = engine.recall_for_user("b1", K)
+    gone = whole.item_ids[1:4]
+    left = engine.recall_for_user("b1", 5, exclude=gone)
+    assert left.item_ids == [item for item in whole.item_ids if item not in gone][:5]
+
+
+def test_history_of_a_request_is_its_own_history(engine):
+    item, other = engine.bundle.items.ids_at(np.array([0, 1]))
+    answer = recall_for_request(
+        engine,
+        inputs=UserInputs(
+            {"city": "x"}, {"item_ids": [item, item, "unknown"], "event_times_ms": [1, 2, 3], "category": ["c", "c", "c"]}
+        ),
+        k=K,
+    )
+    assert answer.source is AnswerSource.FEATURES
+    own = {found for found, names in zip(answer.item_ids, answer.sources, strict=True) if "own_history" in names}
+    assert own == {item}
+    assert other not in own
+
+
+def test_unknown_users_get_popular_items(engine):
+    assert recall_for_request(engine, user_id="nobody", k=3).source is AnswerSource.POPULAR
+
+
+def test_a_bundle_without_channels_serves_vectors(tmp_path):
+    bundles.write_bundle(tmp_path)
+    engine = RecallEngine.open(str(tmp_path))
+    user = engine.bundle.users.ids_at(np.array([0]))[0]
+    assert engine.recall_for_user(user, 2).sources is None
+    with pytest.raises(InputError, match="without channels"):
+        engine.recall_for_user(user, 2, lists=Lists.MERGED)
+
+
+def test_channels_of_another_version_are_refused(workspace, monkeypatch):
+    monkeypatch.setattr("dssm_assets.serving.channels.VERSION", 2)
+    with pytest.raises(StorageError, match=r"channels\.json has version 1, this version reads 2"):
+        RecallEngine.open(bundle_store(workspace).root)
+
+
+def test_command_prints_sources_and_takes_the_switch(workspace, capsys):
+    arguments = ["recall", "--bundle", bundle_store(workspace).root, "--user-id", "a0", "-k", "3"]
+    assert main(arguments) == 0
+    assert "own_history" in capsys.readouterr().out
+    assert main([*arguments, "--channels", "vectors", "--json"]) == 0
+    assert "sources" not in json.loads(capsys.readouterr().out)
+
+
+def test_service_does_not_import_torch():
+    code = "import sys, dssm_assets.serving.http, dssm_assets.serving.channels; print('torch' in sys.modules, 'dagster' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "False"]
