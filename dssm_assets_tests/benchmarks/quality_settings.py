@@ -3,7 +3,8 @@
 All were chosen on the inner split (the rule applied again inside the training part) and are used once per seed on the
 outer one. ML-1M has its own pace (batch, rates); otherwise there is one recipe, and splits differ in the history that a sample
 sees: for the last 20 % one that ends up to a quarter early, for leave-one-out the exact history, for calendar splits any share
-of it, or all other items of the user. On calendar splits a frozen embedding is concatenated to the towers' outputs.
+of it, or all other items of the user. On calendar splits a frozen embedding is concatenated to the towers' outputs. For
+leave-one-out of ML-1M the user tower is a sequence encoder, and items have no features but their id.
 
 Belongs here: configuration as values, and ablations of it. Does not belong here: running them (`quality.py`).
 """
@@ -20,6 +21,9 @@ from dssm_assets_tests.benchmarks.quality_features import CODE
 
 CHOSEN_ON = "the inner split"
 CHOSEN_ON_CUTS = "the inner split; codes and prior on the mean of the inner split and the same {} days earlier, one seed"
+CHOSEN_BY_LOSS = (
+    "batch and rates: training loss of the first steps on the inner split; epochs: about half an hour on one thread"
+)
 MEAN_50 = Pooling(kind=PoolingKind.MEAN, length=50)
 ROOT_200 = Pooling(kind=PoolingKind.ROOT, length=200)
 ROOT_ALL = Pooling(kind=PoolingKind.ROOT, length=3000)
@@ -95,7 +99,9 @@ class _HistorySettings:
     """What differs between splits."""
 
     model: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
     with_user_id: bool = True
+    with_features: bool = True
     prior: Prior | None = None
     chosen_on: str = CHOSEN_ON
     code_dim: int = 0
@@ -104,6 +110,21 @@ class _HistorySettings:
 
 _LAST_PART = _HistorySettings({"history_cut": HistoryCut(sample_frac=0.5, min_length_frac=0.75)})
 _LAST_ONE = _HistorySettings()
+_ENCODED = _HistorySettings(
+    {
+        "output_dim": 64,
+        "hidden_units": [],
+        "dropout": 0.0,
+        "embedding_dropout": 0.0,
+        "temperature": 0.07,
+        "poolings": [Pooling(kind=PoolingKind.SEQUENCE, length=200, num_blocks=2, num_heads=2, dropout=0.2)],
+        "num_sample": 1024,
+    },
+    {"group_users": True, "embedding_learning_rate": 6e-3, "warmup_frac": 0.02, "final_learning_rate_frac": 0.1},
+    with_user_id=False,
+    with_features=False,
+    chosen_on=CHOSEN_BY_LOSS,
+)
 _ANY_SHARE = _HistorySettings(
     {
         "history_cut": HistoryCut(sample_frac=1.0, min_length_frac=0.0),
@@ -137,7 +158,7 @@ _CHOSEN: dict[tuple[str, str], tuple[_Pace, _HistorySettings]] = {
     ("ml-100k", "loo"): (SMALL, _LAST_ONE),
     ("ml-100k", "temporal-60"): (SMALL, _ANY_SHARE),
     ("ml-1m", "lastpct-20"): (LARGE, _LAST_PART),
-    ("ml-1m", "loo"): (LARGE, _LAST_ONE),
+    ("ml-1m", "loo"): (_Pace(batch_size=1600, rate=3e-3, weight_average=0.998, epochs=24), _ENCODED),
     ("ml-1m", "temporal-180"): (replace(LARGE, weight_average=0.998, epochs=1), _ALL_OTHERS),
 }
 _PEERS: dict[str, dict[str, dict[str, Any]]] = {
@@ -180,22 +201,30 @@ def chosen(dataset: str, split: str) -> Settings:
         "num_sample": 0,
         **history.model,
     }
-    training = Training(
-        epochs=pace.epochs,
-        batch_size=pace.batch_size,
-        learning_rate=pace.rate,
-        embedding_optimiser=EmbeddingOptimiser.ADAM,
-        embedding_learning_rate=pace.rate,
-        warmup_frac=0.0,
-        final_learning_rate_frac=1.0,
-        weight_average=pace.weight_average,
-        checkpoint_minutes=None,
-        svd_init=history.codes,
-        num_threads=1,
-    )
+    training = {
+        "epochs": pace.epochs,
+        "batch_size": pace.batch_size,
+        "learning_rate": pace.rate,
+        "embedding_optimiser": EmbeddingOptimiser.ADAM,
+        "embedding_learning_rate": pace.rate,
+        "warmup_frac": 0.0,
+        "final_learning_rate_frac": 1.0,
+        "weight_average": pace.weight_average,
+        "checkpoint_minutes": None,
+        "svd_init": history.codes,
+        "num_threads": 1,
+        **history.training,
+    }
     note = history.chosen_on if known else f"another data set or split of kind {kind}: not chosen for this one"
     return Settings(
-        Model(**model), training, history.with_user_id, code_dim=history.code_dim, prior=history.prior, chosen_on=note
+        Model(**model),
+        Training(**training),
+        history.with_user_id,
+        history.with_features,
+        history.with_features,
+        code_dim=history.code_dim,
+        prior=history.prior,
+        chosen_on=note,
     )
 
 
@@ -206,17 +235,17 @@ def peer_settings(name: str, dataset: str, split: str) -> dict[str, Any]:
 
 
 def ablations(settings: Settings) -> dict[str, Settings]:
-    """Returns the settings with one thing changed, by the name of the change."""
+    """Returns the settings as chosen, then with one thing changed, by the name of the change; none that changes nothing."""
     model, training, code_dim = settings.with_model, settings.with_training, settings.code_dim
     alone = replace(settings, code_dim=0).with_model(frozen_embedding=None, output_dim=settings.model.output_dim - code_dim)
     alone = alone.with_training(svd_init=None)
-    return {
-        "as chosen": settings,
+    without_history = {"no history": alone.with_model(history_length=0, poolings=[], history_cut={})}
+    changed = {
         "logQ off": model(logq=0.0),
         "logQ x 0.5": model(logq=0.5),
         "temperature 0.05": model(temperature=0.05),
         "temperature 0.2": model(temperature=0.2),
-        "no history": alone.with_model(history_length=0, poolings=[], history_cut={}),
+        **(without_history if settings.with_user_id or settings.with_side else {}),
         "no random cut of the history": model(history_cut={}),
         "one pooling: mean of 50": model(poolings=[MEAN_50], history_length=50),
         "no codes": alone,
@@ -234,3 +263,4 @@ def ablations(settings: Settings) -> dict[str, Settings]:
         "no moving average of the weights": training(weight_average=0.0),
         "row-wise Adagrad for the tables": training(embedding_optimiser="adagrad", embedding_learning_rate=0.05),
     }
+    return {"as chosen": settings, **{name: one for name, one in changed.items() if one != settings}}
