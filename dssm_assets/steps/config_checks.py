@@ -20,6 +20,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.config.evaluation import SegmentKind
 from dssm_assets.core.config.pipeline import BehaviorTable, Layout, PipelineConfig, SourceTable
 from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.evaluation.baselines.suite import check_extras
 from dssm_assets.core.features.expressions import SEQUENCE
 from dssm_assets.core.features.generator import missing_inputs
 from dssm_assets.core.features.spec import FgSpec, parse_fg
@@ -65,6 +66,7 @@ def validate(loaded: LoadedConfig, today: dt.date) -> Validation:
     last = config.calendar.end or today - dt.timedelta(days=1)
     days = days_between(config.calendar.start.isoformat(), last.isoformat())
     _check_calendar(found, config, days)
+    found.run_check(lambda: check_extras(config.evaluation.extra_baselines))
     specs: list[FgSpec] = []
     found.run_check(lambda: specs.append(parse_fg(loaded.fg, read_file=loaded.read_fg_file)))
     entities = {side: _check_entities(found, config, side, days) for side in ("user", "item")}

@@ -2,8 +2,8 @@
 
 A random world of a fixed seed: popular items are drawn more often, window and truth alike; vectors are random. Lists: CPU time of
 ranking the items for all users (`hits.rank_items` without the comparison with truth). Hits: CPU time of comparing these lists with
-the truth pairs (`hits.hit_ranks`, three times per scorer: all items, without the window's, without all earlier ones). The model's exact search is left out
-with `--no-model`: at 100,000 users it takes minutes.
+the truth pairs (`hits.hit_ranks`, three times per scorer: all items, without the window's, without all earlier ones). The model's
+exact search is left out with `--no-model`: at 100,000 users it takes minutes.
 """
 
 from __future__ import annotations

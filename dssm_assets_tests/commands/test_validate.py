@@ -1,6 +1,7 @@
 """`dssm-assets validate`: every fault of a configuration and its data, listed before any run."""
 
 import datetime as dt
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -65,6 +66,13 @@ def test_validate_lists_all_faults(tmp_path):
         "table behavior_table",
         "table behavior_table, column event",
     ]
+
+
+def test_validate_names_the_extra_of_a_baseline_that_is_not_installed(tmp_path, monkeypatch):
+    loaded = worlds.write_world(tmp_path, {"evaluation": {"extra_baselines": ["als"]}})
+    assert wheres(loaded) == []
+    monkeypatch.setitem(sys.modules, "implicit.cpu.als", None)
+    assert fault(loaded).startswith("baseline als: expected the package implicit, got not installed. To fix: run pip install")
 
 
 def test_validate_names_missing_columns_and_files_together(tmp_path):

@@ -31,11 +31,7 @@ Factors = NDArray[np.float32]
 
 
 def fit(data: FitData) -> Arrays:
-    """Returns the items with events, their factors row by row, and the order from which lists are filled up.
-
-    Raises:
-        ConfigError: if the library `implicit` is not installed.
-    """
+    """Returns the items with events, their factors row by row, and the order from which lists are filled up."""
     settings = data.settings
     model = _new_model(settings.als_factors, settings.als_ridge, settings.als_iterations, data.seed)
     everything = np.arange(len(data.window_events))
@@ -68,12 +64,22 @@ def _confidence(events: Any, alpha: float) -> Any:
     return sp.csr_matrix((1 + np.float32(alpha) * events.data, events.indices, events.indptr), shape=events.shape)
 
 
-def _new_model(factors: int, ridge: float, iterations: int = 1, seed: int = 0) -> Any:
+def check_library() -> None:
+    """Checks that the library can be imported.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
     try:
-        from implicit.cpu.als import AlternatingLeastSquares
-    except ImportError as error:
+        import implicit.cpu.als  # noqa: F401
+    except ImportError:
         remedy = "run pip install 'dssm-assets[als]', or remove als from evaluation.extra_baselines"
-        raise ConfigError(Fault("baseline als", "the package implicit", "not installed", remedy)) from error
+        raise ConfigError(Fault("baseline als", "the package implicit", "not installed", remedy)) from None
+
+
+def _new_model(factors: int, ridge: float, iterations: int = 1, seed: int = 0) -> Any:
+    from implicit.cpu.als import AlternatingLeastSquares
+
     return AlternatingLeastSquares(
         factors=factors, regularization=ridge, alpha=1.0, iterations=iterations, random_state=seed, num_threads=1
     )

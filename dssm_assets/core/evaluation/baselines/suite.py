@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
@@ -28,8 +28,34 @@ class BaselineModule(Protocol):
         """
 
 
+class ExtraModule(BaselineModule, Protocol):
+    """What the file of an extra baseline defines in addition."""
+
+    def check_library(self) -> None:
+        """Checks that its library can be imported.
+
+        Raises:
+            ConfigError: naming the extra to install.
+        """
+
+
+def check_extras(names: Sequence[str]) -> None:
+    """Checks that the libraries of some extra baselines are installed.
+
+    Raises:
+        ConfigError: naming what to install.
+    """
+    for name in names:
+        cast(ExtraModule, _module(name)).check_library()
+
+
 def fit_baselines(data: FitData) -> dict[str, Arrays]:
-    """Returns name -> arrays of every baseline, of the extra ones those that are configured."""
+    """Returns name -> arrays of every baseline, of the extra ones those that are configured.
+
+    Raises:
+        ConfigError: if the library of a configured one is not installed.
+    """
+    check_extras(data.settings.extra_baselines)
     wanted = [name for name in BASELINE_NAMES if name not in EXTRA_BASELINES or name in data.settings.extra_baselines]
     return {name: _module(name).fit(data) for name in wanted}
 

@@ -12,6 +12,7 @@ from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.evaluation.baselines import als
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData, user_items
+from dssm_assets.core.evaluation.baselines.suite import fit_baselines
 from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets_tests.core.evaluation.worlds import interactions
 from dssm_assets_tests.worlds import CONFIG
@@ -79,7 +80,7 @@ def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(
         ConfigError, match=r"the package implicit, got not installed\. To fix: run pip install 'dssm-assets\[als\]'"
     ):
-        fitted(groups())
+        fit_baselines(FitData(*[np.zeros(20, np.int64)] * 2, user_items(groups()), lambda: iter([]), SETTINGS))
 
 
 def test_extra_baselines_are_checked_in_the_configuration() -> None:
