@@ -58,7 +58,7 @@ def plan_runs(scene: Scene, name: str, first: str, last: str) -> RunPlan:
 
 
 def _select_rows(rows: Sequence[AssetRow], name: str) -> list[AssetRow]:
-    names = job_assets(rows, name) or [name]
+    names = job_assets(rows, name) if name in (DAILY_TABLES, TRAIN_AND_EVALUATE, PUBLISH) else [name]
     return [row for row in rows if row.name in names]
 
 

@@ -40,6 +40,7 @@ class AssetRow:
         settings: the form that the Launchpad shows. An asset that has one can be part of an experiment.
         is_experiment_table: the table that compares experiments. It runs in an experiment's run too, but is never part of
             the experiment.
+        is_on_request: an analysis that no job runs; materialize it by its name.
         feature_source: for a table of encoded features, the table whose columns they are computed from.
         is_watched: has a freshness policy (platform.freshness_hours).
         runs_on_engine: table algebra or feature generation; with `engine: spark` its step is a job on the cluster.
@@ -60,6 +61,7 @@ class AssetRow:
     pool: str | None = None
     settings: type[ExperimentSettings] | None = None
     is_experiment_table: bool = False
+    is_on_request: bool = False
     feature_source: str = ""
     is_watched: bool = False
     runs_on_engine: bool = False

@@ -56,9 +56,7 @@ def build_jobs(rows: Sequence[AssetRow], scene: Scene) -> dict[str, Any]:
     return {
         job: dg.define_asset_job(
             scene.name(job),
-            selection=dg.AssetSelection.assets(
-                *(scene.key(name) for name in job_assets(rows, job) or [row.name for row in rows])
-            ),
+            selection=dg.AssetSelection.assets(*(scene.key(name) for name in job_assets(rows, job))),
             description=description,
             tags=scene.tags,
         )
@@ -67,11 +65,14 @@ def build_jobs(rows: Sequence[AssetRow], scene: Scene) -> dict[str, Any]:
 
 
 def job_assets(rows: Sequence[AssetRow], job: str) -> list[str]:
-    """Returns the assets of daily_tables, train_and_evaluate or publish in pipeline order; none for any other name."""
+    """Returns the assets of a job in pipeline order; none for any other name."""
+    run = [row for row in rows if not row.is_on_request]
+    if job == DAILY_CHAIN:
+        return [row.name for row in run]
     if job == DAILY_TABLES:
-        return [row.name for row in rows if not row.is_windowed]
+        return [row.name for row in run if not row.is_windowed]
     is_publishing = {TRAIN_AND_EVALUATE: False, PUBLISH: True}
-    return [row.name for row in rows if row.is_windowed and is_publishing.get(job) is (row.group == PUBLISHING_GROUP)]
+    return [row.name for row in run if row.is_windowed and is_publishing.get(job) is (row.group == PUBLISHING_GROUP)]
 
 
 def daily_schedule(scene: Scene, jobs: Mapping[str, Any], rows: Sequence[AssetRow]) -> dg.ScheduleDefinition:
@@ -207,7 +208,7 @@ def _chain_run(scene: Scene, rows: Sequence[AssetRow], ds: str) -> dg.RunRequest
     """Returns the run of a day; only its daily tables if its window would reach before the calendar's first day."""
     config = scene.loaded.config
     first = dt.date.fromisoformat(ds) - dt.timedelta(days=config.window.days)
-    names = job_assets(rows, DAILY_TABLES) if first < config.calendar.start else [row.name for row in rows]
+    names = job_assets(rows, DAILY_TABLES if first < config.calendar.start else DAILY_CHAIN)
     return dg.RunRequest(
         run_key=f"{scene.name(DAILY_CHAIN)}:{ds}",
         partition_key=ds,

@@ -18,12 +18,14 @@ from typing import Any, Final
 from dssm_assets.core.config.training import Launcher
 from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.file_names import ModelFile
+from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.statistics.bucketizer import EmbeddingRules, match_rows
 from dssm_assets.core.statistics.feature_config import collision_fracs
+from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import EpochScore, Progress
 from dssm_assets.core.training.ranks import Ranks
 from dssm_assets.steps.feature_config import RunSettings, check_plan, towers_of
-from dssm_assets.steps.fit_job import FitJob, FitOutcome, WarmFiles, remove_state, run_job, save_carried_rows
+from dssm_assets.steps.fit_job import FitJob, FitOutcome, WarmFiles, map_train_data, remove_state, run_job, save_carried_rows
 from dssm_assets.steps.workspace import StepResult, Workspace, check_built_from, day_before, digests
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import OverlayStore
@@ -109,6 +111,16 @@ def _prepare_fit(workspace: Workspace, ds: str) -> Iterator[_Plan]:
         yield _Plan(ds, settings, inputs, _new_job(workspace, settings, samples, inputs, warm), Path(folder))
 
 
+def open_train_data(workspace: Workspace, samples: Manifest, spec: TowerSpec) -> TrainData:
+    """Returns train_samples as towers of a specification read them; the files are memory-mapped."""
+    return map_train_data(_local_tables(workspace, samples), spec)
+
+
+def _local_tables(workspace: Workspace, samples: Manifest) -> dict[str, str]:
+    """Returns argument of `TrainData` -> path of its file."""
+    return {file.name.removesuffix(".arrow"): str(workspace.artifacts.local_path(samples, file.name)) for file in samples.files}
+
+
 def _run_fit(workspace: Workspace, plan: _Plan) -> FitOutcome:
     progress, training = _progress_log(workspace), plan.settings.training
     if training.started_by is Launcher.TORCHRUN:
@@ -164,9 +176,7 @@ def _new_job(
     states = workspace.artifacts.cache / "fit_state" / workspace.config.name
     state_name = ".".join(filter(None, (samples.ds, _experiment_name(workspace), "state")))
     return FitJob(
-        tables={
-            file.name.removesuffix(".arrow"): str(workspace.artifacts.local_path(samples, file.name)) for file in samples.files
-        },
+        tables=_local_tables(workspace, samples),
         towers=settings.spec.to_json(),
         **sections,
         seed=settings.seed,

@@ -11,7 +11,7 @@ import resource
 import sys
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -137,7 +137,7 @@ def run_job(
         after_epoch: called with all scores after each epoch on validation days; None: nothing is called.
     """
     spec = TowerSpec.from_json(job.towers)
-    data = TrainData(spec, **{name: _map_table(path) for name, path in job.tables.items()})
+    data = map_train_data(job.tables, spec)
     model, training = Model.model_validate(job.model), Training.model_validate(job.training)
     context = FitContext(
         ks=job.ks,
@@ -159,6 +159,16 @@ def run_job(
         return FitOutcome({ModelFile.WEIGHTS: b"".join(chunks), **_small_files(result)}, result.report)
     write_atomic(out / ModelFile.WEIGHTS, chunks)
     return FitOutcome(_small_files(result), result.report, out / ModelFile.WEIGHTS)
+
+
+def map_train_data(tables: Mapping[str, str], spec: TowerSpec) -> TrainData:
+    """Returns training data in memory-mapped files.
+
+    Args:
+        tables: argument of `TrainData` -> path of its Arrow file.
+        spec: the towers that read them.
+    """
+    return TrainData(spec, **{name: _map_table(path) for name, path in tables.items()})
 
 
 def remove_state(job: FitJob) -> None:

@@ -76,7 +76,14 @@ def test_daily_assets_take_a_range_per_run_and_windowed_ones_a_day_per_run(asset
     policies = {name: asset["backfill"] for name, asset in assets.items()}
     assert {policies[name] for name in worlds.DAILY} == {"SINGLE_RUN"}
     assert {policies[name] for name in [*worlds.WINDOWED, *worlds.PUBLISHED]} == {"MULTI_RUN 1"}
-    assert len(worlds.DAILY) + len(worlds.WINDOWED) + len(worlds.PUBLISHED) == len(assets)
+    on_request = [row.name for row in all_rows() if row.is_on_request]
+    assert len(worlds.DAILY) + len(worlds.WINDOWED) + len(worlds.PUBLISHED) + len(on_request) == len(assets)
+
+
+def test_no_job_runs_an_asset_on_request(defs):
+    on_request = {row.name for row in all_rows() if row.is_on_request}
+    assert on_request == {"feature_importance"}
+    assert all(on_request.isdisjoint(names) for names in graph.asset_graph(defs)["jobs"].values())
 
 
 def test_a_daily_asset_never_depends_on_a_windowed_one(assets):

@@ -76,6 +76,8 @@ def test_scenes_share_the_trainer_pool_and_nothing_else(defs, scenes, tmp_path):
     assert pools == {
         "shop/dssm_model": "trainer",
         "news/dssm_model": "trainer",
+        "shop/feature_importance": "trainer",
+        "news/feature_importance": "trainer",
         "shop/serving_bundle": "shop_publisher",
         "news/serving_bundle": "news_publisher",
     }

@@ -57,6 +57,21 @@ class ItemSets:
 
 
 @dataclass(frozen=True)
+class ListTruth:
+    """What lists over a corpus are compared with: `hit_rate` needs no more of a `ValidationSet`.
+
+    Attributes:
+        truth: the items to find of each user.
+        num_items: items of the corpus.
+        excluded: what is left out of each user's list.
+    """
+
+    truth: ItemSets
+    num_items: int
+    excluded: Exclusions
+
+
+@dataclass(frozen=True)
 class ValidationSet:
     """Users of the validation days.
 
@@ -159,7 +174,7 @@ def item_vectors(towers: TwoTower, validation: ValidationSet, ranks: Ranks = SIN
     return np.concatenate(blocks) if blocks else np.zeros((0, 0), np.float32)
 
 
-def hit_rate(users: Iterable[FloatArray], items: FloatArray, validation: ValidationSet, k: int) -> float:
+def hit_rate(users: Iterable[FloatArray], items: FloatArray, validation: ValidationSet | ListTruth, k: int) -> float:
     """Returns hit_rate@k of these vectors by their inner product; holds the lists of one block of users at a time.
 
     By hand: of three pairs, one user's list holds one of its two items and another user's its only one: 2 / 3.

@@ -6,6 +6,7 @@ from dssm_assets.defs.run_settings import TrainingSettings
 
 training = steps_of("training")
 dssm_model = steps_of("dssm_model")
+feature_importance = steps_of("feature_importance")
 
 GROUP = "training"
 
@@ -49,5 +50,18 @@ ROWS = (
         "and collision mask. Holds weights, manifest and loss curve.",
         reading="Look at the loss curve first. To try other epochs, learning rates, temperatures and negatives, enter them in the "
         "Launchpad with an `experiment` name: the regular model does not change. Trainings run one at a time (pool).",
+    ),
+    AssetRow(
+        name="feature_importance",
+        group=GROUP,
+        step=feature_importance.feature_importances,
+        deps=("training_config", "train_samples"),
+        is_windowed=True,
+        is_on_request=True,
+        pool=TRAINER,
+        description="What each group of features is worth: hit rates on the validation days of towers that were fitted without it, "
+        "of all items, of items new to the user, and of items without any event. No job runs it.",
+        reading="One fit per group: it takes as many times as long as dssm_model. A group that is worth nothing, or less, on several "
+        "days can go to features.exclude.",
     ),
 )

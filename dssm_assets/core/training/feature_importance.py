@@ -1,0 +1,152 @@
+"""What groups of features are worth: towers without a group, scored on days that they were not trained on.
+
+For every group the towers are fitted again without its features, to the days before the validation days, and compared there
+with the towers that have all features. A group that others can stand in for is worth little, although it may hold a lot.
+
+Belongs here: the fits and their scores. Does not belong here: which features form a group (`steps/feature_importance.py`).
+
+Letters: V users, I items, D vector width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray, Mask, no_exclusions, offsets_of, row_of_value
+from dssm_assets.core.config.model import Model, Targets
+from dssm_assets.core.config.training import Training
+from dssm_assets.core.models.prior import append_one, append_prior
+from dssm_assets.core.models.tower_spec import TowerSpec, tower_spec
+from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
+from dssm_assets.core.training.data import TrainData
+from dssm_assets.core.training.fit_options import FitContext
+from dssm_assets.core.training.fit_report import FitResult, Progress
+from dssm_assets.core.training.loop import fit
+from dssm_assets.core.training.validation import (
+    ItemSets,
+    ListTruth,
+    ValidationSet,
+    hit_rate,
+    item_vectors,
+    user_blocks,
+    validation_set,
+)
+
+_USERS: Final = 4096
+"""Users whose histories are in memory at once."""
+
+
+@dataclass(frozen=True)
+class FeatureWorth:
+    """Hit rates of towers without one group of features.
+
+    Attributes:
+        group: what is left out; None: nothing.
+        features: the names of its features.
+        hit_rate: of all items.
+        hit_rate_new: of items that are new to the user, in lists without items that the user had taken.
+        hit_rate_cold: of items without any earlier event, in lists of such items alone; None: there are none to find.
+    """
+
+    group: str | None
+    features: tuple[str, ...]
+    hit_rate: float
+    hit_rate_new: float | None
+    hit_rate_cold: float | None
+
+
+def feature_importance(
+    open_data: Callable[[TowerSpec], TrainData],
+    spec: TowerSpec,
+    groups: Mapping[str, Sequence[str]],
+    *,
+    model: Model,
+    training: Training,
+    seed: int,
+    k: int,
+    progress: Callable[[str, Progress], None],
+    now: Callable[[], float],
+) -> Iterator[FeatureWorth]:
+    """Yields the worth of all features together, then of each group by its absence.
+
+    Args:
+        open_data: returns the training data as towers of a specification read them.
+        spec: the towers with all features.
+        groups: name of a group -> its features, each of the specification.
+        model: the model section.
+        training: the training section, with validation days.
+        seed: of every fit.
+        k: length of the lists.
+        progress: called with the group after every step.
+        now: seconds of a clock that never goes back; only reported rates depend on it.
+    """
+    searched = training.model_copy(update={"refit": False, "warm_start": False})
+    for group, names in ((None, ()), *groups.items()):
+        kept = tower_spec([feature for feature in spec.features if feature.name not in names], model)
+        data = open_data(kept)
+        first_day = data.num_days - searched.validation_days
+        told = _progress_of(group, progress)
+        context = FitContext(ks=(k,))
+        result = fit(data, kept, model=model, training=searched, seed=seed, progress=told, now=now, context=context)
+        yield _score(result, data, first_day, group, tuple(names), k)
+
+
+def _progress_of(group: str | None, progress: Callable[[str, Progress], None]) -> Callable[[Progress], None]:
+    name = "all features" if group is None else f"without {group}"
+    return lambda at: progress(name, at)
+
+
+def _score(
+    result: FitResult, data: TrainData, first_day: int, group: str | None, names: tuple[str, ...], k: int
+) -> FeatureWorth:
+    every = validation_set(data, first_day)
+    items = item_vectors(result.two_tower, every)
+    has_prior = result.prior is not None
+    if result.prior is not None:
+        items = append_prior(items, PriorSearch.from_days_before(data, first_day).item_values(result.prior))
+
+    def users_of(chosen: ValidationSet) -> Iterator[FloatArray]:
+        blocks = user_blocks(result.two_tower, chosen)
+        return (append_one(block) for block in blocks) if has_prior else blocks
+
+    rows = data.rows_of_days(first_day, data.num_days, targets=Targets.NEW)
+    new = validation_set(data, first_day, Targets.NEW) if len(rows) else None
+    is_cold = events_before(data, first_day) == 0
+    cold = only_items(every, is_cold)
+    return FeatureWorth(
+        group=group,
+        features=names,
+        hit_rate=hit_rate(users_of(every), items, every, k),
+        hit_rate_new=None if new is None else hit_rate(users_of(new), items, new, k),
+        hit_rate_cold=hit_rate(users_of(every), items[is_cold], cold, k) if len(cold.truth.items) else None,
+    )
+
+
+def events_before(data: TrainData, day: int) -> IntArray:
+    """Returns how many events of all histories each item has before a day of the window [I]."""
+    ends, counts = data.user_ends(data.first_time_ms(day)), np.zeros(data.num_items, np.int64)
+    for begin in range(0, len(ends), _USERS):
+        users = np.arange(begin, min(begin + _USERS, len(ends)))
+        items = data.known_items(users, ends).items
+        counts += np.bincount(items[items >= 0], minlength=data.num_items)
+    return counts
+
+
+def only_items(validation: ValidationSet, is_kept: Mask) -> ListTruth:
+    """Returns the truth of the same users with the kept items as the whole corpus.
+
+    By hand: of items 0, 1, 2 the last two are kept, as 0 and 1. A user with the truth 0 and 2 has the truth 1.
+
+    Args:
+        validation: over I items.
+        is_kept: bool [I].
+    """
+    truth = validation.truth
+    inside = is_kept[truth.items]
+    lengths = np.bincount(row_of_value(truth.offsets)[inside], minlength=validation.num_users)
+    kept = ItemSets((np.cumsum(is_kept) - 1)[truth.items[inside]], offsets_of(lengths))
+    return ListTruth(kept, int(is_kept.sum()), no_exclusions(validation.num_users))

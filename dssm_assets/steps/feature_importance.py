@@ -1,0 +1,133 @@
+"""What each group of features is worth on the day's validation days: one fit without each of them.
+
+Belongs here: the groups, and the table. Does not belong here: the fits and their scores (`core/training/feature_importance.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.features.spec import FgSpec
+from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
+from dssm_assets.core.schema import ColumnSpec, TableSpec
+from dssm_assets.core.training.feature_importance import FeatureWorth, feature_importance
+from dssm_assets.core.training.fit_report import Progress
+from dssm_assets.steps.dssm_model import open_train_data
+from dssm_assets.steps.feature_config import RunSettings, towers_of
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before
+
+ALL_FEATURES = "all features"
+TABLE = TableSpec(
+    name="feature_importance",
+    grain="one row per group of features that was left out, and one for all features",
+    key=("without",),
+    columns=(
+        ColumnSpec("without", pa.string(), f"Group that the towers were fitted without; `{ALL_FEATURES}`: none was left out."),
+        ColumnSpec("features", pa.list_(pa.string()), "The features of the group."),
+        ColumnSpec("hit_rate", pa.float64(), "On the validation days, at the largest k, of all items."),
+        ColumnSpec("hit_rate_new", pa.float64(), "Of items new to the user, in lists without items taken before.", True),
+        ColumnSpec("hit_rate_cold", pa.float64(), "Of items without an earlier event, in lists of such items alone.", True),
+    ),
+)
+
+
+def feature_importances(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+    """Fits the towers of each day once with all features, and once without each group.
+
+    Raises:
+        ConfigError: there are no validation days.
+    """
+    for ds in days:
+        yield _feature_importance(workspace, ds)
+
+
+def _feature_importance(workspace: Workspace, ds: str) -> StepResult:
+    settings, samples = towers_of(workspace, ds), workspace.need("train_samples", ds)
+    if not settings.training.validation_days:
+        expected, remedy = "validation days, on which features are compared", "set it to 1 or more"
+        raise ConfigError(Fault("training.validation_days", expected, "0", remedy))
+    columns = {
+        side: frozenset(column.name for column in workspace.need(f"{side}_table", day_before(ds)).columns)
+        for side in (TowerSide.USER, TowerSide.ITEM)
+    }
+    k, started_at = workspace.config.evaluation.k[-1], workspace.now()
+
+    def log_progress(what: str, at: Progress) -> None:
+        if at.step == at.steps:
+            workspace.log(f"{what}: {at.steps} steps, {workspace.now() - started_at:.0f} s since the start")
+
+    worths = feature_importance(
+        lambda spec: open_train_data(workspace, samples, spec),
+        settings.spec,
+        feature_groups(settings, workspace.fg_spec, columns),
+        model=settings.model,
+        training=settings.training,
+        seed=settings.seed,
+        k=k,
+        progress=log_progress,
+        now=workspace.now,
+    )
+    found = list(worths)
+    table = pa.Table.from_pylist(
+        [{"without": worth.group or ALL_FEATURES, **_numbers(worth)} for worth in found],
+        schema=pa.schema([pa.field(column.name, column.type) for column in TABLE.columns]),
+    ).sort_by("without")
+    manifest = workspace.write_table(TABLE, ds, table, [samples, settings.manifest])
+    return StepResult(manifest, {"groups": len(found) - 1}, report_markdown=importance_markdown(found, k))
+
+
+def feature_groups(settings: RunSettings, fg: FgSpec, columns: dict[TowerSide, frozenset[str]]) -> dict[str, tuple[str, ...]]:
+    """Returns group -> its features, in the order of the towers.
+
+    Attributes are features of the source table's own columns, statistics those of columns that were computed from the log. The
+    embedding that is computed in closed form belongs to no group: towers without it would be other towers.
+
+    Args:
+        settings: towers, and the embedding in closed form.
+        fg: what features are computed from.
+        columns: of user_table and of item_table.
+    """
+    start = settings.training.svd_init
+    fixed = {settings.model.frozen_embedding, None if start is None else start.embedding}
+    groups: dict[str, list[str]] = {}
+    for feature in settings.spec.features:
+        if feature.embedding_name in fixed:
+            continue
+        group = str(feature.side)
+        if feature.side in columns:
+            is_own = columns[feature.side].issuperset(fg.feature(feature.name).inputs)
+            group = f"{group} {'attributes' if is_own else 'statistics'}"
+        groups.setdefault("history" if feature.side is TowerSide.SEQUENCE else group, []).append(feature.name)
+    return {group: tuple(names) for group, names in groups.items() if _leaves_both_towers(settings.spec, set(names))}
+
+
+def _leaves_both_towers(spec: TowerSpec, left_out: set[str]) -> bool:
+    sides = {feature.side for feature in spec.features if feature.name not in left_out}
+    return TowerSide.ITEM in sides and bool(sides & {TowerSide.USER, TowerSide.CONTEXT, TowerSide.SEQUENCE})
+
+
+def _numbers(worth: FeatureWorth) -> dict[str, object]:
+    rates = {name: getattr(worth, name) for name in ("hit_rate", "hit_rate_new", "hit_rate_cold")}
+    return {"features": list(worth.features), **rates}
+
+
+def importance_markdown(worths: Sequence[FeatureWorth], k: int) -> str:
+    """Returns the worths as markdown: what all features reach, and what is lost without each group."""
+    lines = [
+        f"hit_rate@{k} on the validation days, of towers that were not trained on them. With all features: the rate. Without a "
+        "group: how much it falls (a negative number: the towers are better without). One seed.",
+        "",
+        "| without | features | all items | new to the user | items without any event |",
+        "|---|---|---|---|---|",
+    ]
+    whole = worths[0]
+    for worth in worths:
+        cells = []
+        for name in ("hit_rate", "hit_rate_new", "hit_rate_cold"):
+            rate, of_all = getattr(worth, name), getattr(whole, name)
+            cells.append("" if rate is None or of_all is None else f"{rate:.4f}" if worth is whole else f"{of_all - rate:+.4f}")
+        lines.append(f"| {worth.group or ALL_FEATURES} | {len(worth.features) or ''} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
