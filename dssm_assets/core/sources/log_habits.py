@@ -25,7 +25,7 @@ from dssm_assets.core.arrays.ragged import repeat_rows
 MAX_EVENTS: Final = 2_000_000
 RECENT_DAYS: Final = 30
 SCORED_DAYS: Final = 3
-"""Last days on which half-lives of popularity are compared."""
+"""Last days that have events, on which half-lives of popularity are compared."""
 LIST_LENGTH: Final = 50
 HALF_LIVES: Final = (0.25, 1.0, 3.0, 7.0, 30.0, 90.0)
 _MS_PER_DAY: Final = 86_400_000
@@ -46,6 +46,7 @@ class LogHabits:
         known_frac: events whose user has an event on an earlier day.
         repeat_frac: events whose user took the same item on an earlier day.
         young_frac: events on items that had their first event within the 7 days before.
+        new_per_day: mean over the last days of events on items that their users had not taken on an earlier day.
         half_life_days: of the recent popularity whose 50 first items hold most events of the last days; None: counts without decay.
     """
 
@@ -56,13 +57,14 @@ class LogHabits:
     known_frac: float
     repeat_frac: float
     young_frac: float
+    new_per_day: float
     half_life_days: float | None
 
     @classmethod
     def unknown(cls, events: int, days: int) -> LogHabits:
         """Returns the habits of a log of which only the number of positive events and of days is known."""
         mean = events / max(1, days)
-        return cls(events, mean, 20, 50, known_frac=1.0, repeat_frac=0.0, young_frac=0.0, half_life_days=7.0)
+        return cls(events, mean, 20, 50, known_frac=1.0, repeat_frac=0.0, young_frac=0.0, new_per_day=mean, half_life_days=7.0)
 
 
 class HabitScan:
@@ -107,7 +109,7 @@ class HabitScan:
         order = np.lexsort((time_ms, user))
         _, user = np.unique(user[order], return_inverse=True)
         _, item = np.unique(item[order], return_inverse=True)
-        return _summarise(user, item, time_ms[order], day[order], self._day_counts)
+        return _summarise(user, item, time_ms[order], day[order], self._day_counts, self._every)
 
     def _append(self, columns: tuple[_Words, _Words, _Ints, _Ints]) -> None:
         # The hash also decides buckets elsewhere; its upper bits are as good and independent of them.
@@ -117,10 +119,11 @@ class HabitScan:
         self._kept += int(is_kept.sum())
 
 
-def _summarise(user: _Ints, item: _Ints, time_ms: _Ints, day: _Ints, day_counts: dict[int, int]) -> LogHabits:
-    """Returns the facts of events that are sorted by user and time."""
+def _summarise(user: _Ints, item: _Ints, time_ms: _Ints, day: _Ints, day_counts: dict[int, int], every: int) -> LogHabits:
+    """Returns the facts of events, sorted by user and time, of one in `every` users."""
     days = np.array(sorted(day_counts))
     recent_days = days[days > days[-1] - RECENT_DAYS]
+    last_days = days[-SCORED_DAYS:]
     is_recent = day >= recent_days[0]
     lengths = np.bincount(user[is_recent], minlength=int(user.max(initial=-1)) + 1)
     pasts = np.bincount(user)[lengths > 0]
@@ -143,6 +146,7 @@ def _summarise(user: _Ints, item: _Ints, time_ms: _Ints, day: _Ints, day_counts:
         known_frac=fraction(is_known),
         repeat_frac=fraction(is_repeat),
         young_frac=fraction(is_young),
+        new_per_day=every * float((~is_repeat & (day >= last_days[0])).sum()) / len(last_days),
         half_life_days=_best_half_life(item, time_ms, day, days),
     )
 

@@ -19,6 +19,8 @@ WANTED_EVENTS: Final = 200_000
 """Positive events that a training window should have."""
 VALIDATION_EVENTS: Final = 3_000
 """Positive events that the validation days should have."""
+MIN_NEW_EVENTS: Final = 100
+"""Events on items new to their users without which the validation days could not be counted by new items."""
 MIN_WINDOW: Final = 30
 MAX_WINDOW: Final = 366
 MAX_VALIDATION_FRAC: Final = 0.2
@@ -139,9 +141,13 @@ def _model_lines(habits: LogHabits, window: int, validation: int, length: int, c
         ),
         Line("history_length", str(length), past),
         Line("poolings", poolings, "the whole past, the last events, the very last ones"),
-        Line("targets", "new", "what users take again is left to their own history"),
         Line("num_sample", "1024", "negatives beside those of the batch"),
     ]
+    if habits.new_per_day * max(1, validation) >= MIN_NEW_EVENTS:
+        reason = (
+            f"about {habits.new_per_day:,.0f} events a day are on items new to their users; own items are left to own history"
+        )
+        lines.append(Line("targets", "new", reason))
     if validation:
         reason = "popularity is added as far as it helps on the validation days, that of two hours or of 90 days"
         lines.append(Line("prior", "true", reason))

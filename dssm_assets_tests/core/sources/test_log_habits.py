@@ -44,6 +44,8 @@ def test_facts_by_hand() -> None:
     # Known: a on day 3, b and a on day 9. Repeated: a takes 1 again on day 3; b takes it twice on one day, which is no repeat.
     assert found.known_frac == pytest.approx(3 / 8)
     assert found.repeat_frac == pytest.approx(1 / 8)
+    # New to their users: 1 and 2 of a and on day 3 both of b (one day) on the first two of the three days, then all three.
+    assert found.new_per_day == pytest.approx(7 / 3)
     # Item 7 begins on day 9, a week or more after the log; the other items may be older than the log.
     assert found.young_frac == pytest.approx(2 / 8)
 

@@ -20,6 +20,7 @@ SHOP = LogHabits(
     known_frac=0.9,
     repeat_frac=0.4,
     young_frac=0.0,
+    new_per_day=1400,
     half_life_days=7.0,
 )
 
@@ -59,6 +60,12 @@ def test_every_choice_is_valid_and_has_a_reason() -> None:
 def test_repeated_items_are_no_negatives() -> None:
     assert _values(_settings(SHOP).model)["user_positive_mask"] is True
     assert "user_positive_mask" not in _values(_settings(replace(SHOP, repeat_frac=0.01)).model)
+
+
+def test_new_items_are_the_targets_if_there_are_enough() -> None:
+    assert _values(_settings(SHOP).model)["targets"] == "new"
+    # A window of 80 days validates on 2: 49 events a day are too few.
+    assert "targets" not in _values(_settings(replace(SHOP, new_per_day=49)).model)
 
 
 @pytest.mark.parametrize(("long_past", "length"), [(3, 20), (340, 340), (9000, 500)])
