@@ -96,6 +96,7 @@ TESTED_ELSEWHERE = {
     "frozen_in_loss": "acts on frozen embeddings: test_svd_init",
     "warm_start": "the step finds the earlier model: test_dssm_model of the steps, test_warm_start",
     "num_hard_sample": "needs hard negatives: test_batches",
+    "item_snapshot": "which features own items have: test_batches",
     "history": "train_samples decides where a sample's history ends",
     "event_weights": "train_samples weighs samples",
     "recency_half_life_days": "train_samples weighs samples",
