@@ -2,7 +2,7 @@
 
 For a held-out day, every channel sees what was known when that day began: the history up to the day before, popularity and
 neighbours of the window before it, and vectors of a model that was not trained on the day. Such vectors are those of an earlier
-evaluation day. Without any, the other channels are fitted alone, and the vectors count by default.
+evaluation day. Without any, the other channels are fitted alone, and the vectors take the weight of item_to_item.
 
 Belongs here: which days are held out, what is read of them. Does not belong here: the fit (`core/channels/fit.py`).
 """
@@ -130,7 +130,7 @@ def _report(merges: Sequence[Merge], held_out: _HeldOut) -> str:
         return "Channels are switched off (`channels.is_enabled`)."
     source = f"Learned on {', '.join(held_out.names)}" if held_out.days else "Default weights: no day was held out"
     if held_out.days and not held_out.has_vectors:
-        source += "; no earlier evaluation day has vectors, so they count by default"
+        source += "; no earlier evaluation day has vectors, so they take the weight of item_to_item"
     lines = [f"{source}. One unit of a signal adds its weight to the log-odds that the user takes the item.", ""]
     lines += ["| channel | signal | items | " + " | ".join(merge.name for merge in merges) + " |"]
     lines += ["|---|---|---|" + "---:|" * len(merges)]

@@ -11,7 +11,7 @@ Shapes: U users, B users of a block, C candidates, N rows, F terms.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dssm_assets.core.arrays.ragged import IntArray, Mask, ranges, repeat_rows
-from dssm_assets.core.channels.channel import Channel, Float64Array, places_in
+from dssm_assets.core.channels.channel import RANK, Channel, Float64Array, places_in
 from dssm_assets.core.channels.merge import (
     DEFAULT_WEIGHTS,
     Merge,
@@ -94,8 +94,8 @@ class Block:
 def fit_merges(names: Sequence[ChannelName], days: Sequence[HeldOutDay]) -> FittedMerges:
     """Returns the fitted merge of all channels, and those without each of them.
 
-    A merge is fitted on the candidates of its own channels, which are all that it ranks. A channel that the days do not have
-    counts by default.
+    A merge is fitted on the candidates of its own channels, which are all that it ranks. Vectors that the days do not have stand in
+    for `item_to_item`, see `_stand_in`.
 
     Args:
         names: of all channels.
@@ -128,7 +128,27 @@ def _fit_merge(merge: Merge, known: Sequence[ChannelName], rows: Sequence[_Rows]
     if not is_taken.any():
         return merge
     intercept, found = fit_logistic(values, is_taken, weight, start)
-    return replace(merge, weights={**merge.weights, **dict(zip(terms, found.tolist(), strict=True))}, intercept=intercept)
+    weights = {**merge.weights, **dict(zip(terms, found.tolist(), strict=True))}
+    if ChannelName.VECTORS not in known:
+        weights = _stand_in(weights)
+    return replace(merge, weights=weights, intercept=intercept)
+
+
+def _stand_in(weights: Mapping[Term, float]) -> dict[Term, float]:
+    """Returns weights in which the vectors have what was fitted for `item_to_item`, if it is above 0, and that channel 0.
+
+    Both are lists of what goes with the user's items. Together with neighbours whose weight was fitted alone, vectors with any
+    weight of their own would push own items out of the list. Like the neighbours, they then say nothing of own items.
+    """
+    vectors, neighbors = Term(ChannelName.VECTORS, RANK), Term(ChannelName.ITEM_TO_ITEM, RANK)
+    changed = dict(weights)
+    if vectors in weights and neighbors in weights:
+        is_useful = weights[neighbors] > 0
+        changed |= {vectors: weights[neighbors] if is_useful else DEFAULT_WEIGHTS[vectors], neighbors: 0.0}
+    own_vectors = vectors._replace(is_own_only=True)
+    if own_vectors in weights:
+        changed[own_vectors] = -changed[vectors]
+    return changed
 
 
 def _known_terms(merge: Merge, known: Sequence[ChannelName]) -> list[Term]:

@@ -47,18 +47,18 @@ SIGNALS: Final = {
 }
 """Of each channel, in the order of `Channel.describe`."""
 DEFAULT_WEIGHTS: Final[Mapping[Term, float]] = {
-    Term(_VECTORS, RANK): 0.35,
-    Term(_VECTORS, RANK, True): -0.2,
-    Term(_OWN, IS_OWN): 2.8,
-    Term(_OWN, OWN_EVENTS): 0.85,
-    Term(_OWN, OWN_AGE): -0.3,
-    Term(_OWN, ITEM_REPEATS): 0.6,
-    Term(_NEIGHBORS, RANK): 0.3,
+    Term(_VECTORS, RANK): 0.6,
+    Term(_VECTORS, RANK, True): -0.6,
+    Term(_OWN, IS_OWN): 2.5,
+    Term(_OWN, OWN_EVENTS): 0.8,
+    Term(_OWN, OWN_AGE): -0.25,
+    Term(_OWN, ITEM_REPEATS): 0.7,
+    Term(_NEIGHBORS, RANK): 0.1,
     Term(_NEIGHBORS, RANK, True): 0.0,
-    Term(_POPULARITY, WINDOW_EVENTS): 0.15,
+    Term(_POPULARITY, WINDOW_EVENTS): 0.2,
     Term(_POPULARITY, WINDOW_EVENTS, True): 0.1,
     Term(_POPULARITY, RECENT_EVENTS): 0.0,
-    Term(_POPULARITY, RECENT_EVENTS, True): -0.1,
+    Term(_POPULARITY, RECENT_EVENTS, True): 0.0,
 }
 """What the terms are worth where nothing better is known, and what fitted weights are drawn to."""
 DEFAULT_INTERCEPT: Final = -7.0

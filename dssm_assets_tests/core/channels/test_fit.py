@@ -74,12 +74,16 @@ def test_pairs_are_counted_also_where_no_channel_proposed_the_item() -> None:
     assert (fitted.truth_pairs, fitted.proposed_pairs) == (3, 2)
 
 
-def test_vectors_count_by_default_if_held_out_days_have_none() -> None:
+def test_vectors_take_the_weight_of_neighbors_if_held_out_days_have_none() -> None:
     merges = {merge.name: merge for merge in fit_merges(NAMES, [held_out([0, 4], has_vectors=False)] * 9).merges}
-    for own_only in (False, True):
-        term = Term(ChannelName.VECTORS, RANK, own_only)
-        assert merges["merged"].weights[term] == DEFAULT_WEIGHTS[term]
-    assert merges["merged"].weights[Term(ChannelName.OWN_HISTORY, IS_OWN)] != 2.8
+    vectors, neighbors = Term(ChannelName.VECTORS, RANK), Term(ChannelName.ITEM_TO_ITEM, RANK)
+    own, fitted = Term(ChannelName.VECTORS, RANK, True), merges["merged_without_vectors"].weights[neighbors]
+    assert fitted not in (0.0, DEFAULT_WEIGHTS[neighbors])
+    merged = merges["merged"].weights
+    assert (merged[vectors], merged[own], merged[neighbors]) == (fitted, -fitted, 0.0)
+    alone = merges["merged_without_item_to_item"].weights
+    assert (alone[vectors], alone[own]) == (DEFAULT_WEIGHTS[vectors], -DEFAULT_WEIGHTS[vectors])
+    assert merged[Term(ChannelName.OWN_HISTORY, IS_OWN)] != DEFAULT_WEIGHTS[Term(ChannelName.OWN_HISTORY, IS_OWN)]
 
 
 def test_without_a_taken_candidate_the_defaults_stay() -> None:
