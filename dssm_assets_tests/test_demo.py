@@ -71,19 +71,19 @@ def test_two_demos_have_equal_digests(homes: list[tuple[Path, dict[str, Any], fl
     assert first == second
 
 
-def test_model_beats_popularity_by_a_fifth(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
+def test_model_finds_new_items_and_the_merged_list_everything(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
     workspace = _workspace(homes[0][0])
     days = workspace.tables.partitions.days("total_hit_rate")
     assert len(days) >= 2
     for ds in days:
         rows = workspace.tables.read(workspace.need("total_hit_rate", ds)).to_pylist()
         rates = {
-            row["scorer"]: row["hit_rate"]
-            for row in rows
-            if (row["scope"], row["population"], row["k"]) == ("all", "warm", 200)
+            (row["scope"], row["scorer"]): row["hit_rate"] for row in rows if (row["population"], row["k"]) == ("warm", 200)
         }
         print(ds, rates)
-        assert rates["model"] >= 1.2 * rates["popularity"]
+        assert rates["all", "model"] >= 1.2 * rates["all", "popularity"]
+        assert rates["unseen", "model"] >= 1.1 * rates["unseen", "popularity"]
+        assert rates["all", "merged"] > max(rate for (scope, name), rate in rates.items() if (scope, name[:3]) == ("all", "own"))
 
 
 def test_printed_table_names_every_baseline(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
