@@ -83,7 +83,9 @@ def test_model_finds_new_items_and_the_merged_list_everything(homes: list[tuple[
         print(ds, rates)
         assert rates["all", "model"] >= 1.2 * rates["all", "popularity"]
         assert rates["unseen", "model"] >= 1.1 * rates["unseen", "popularity"]
-        assert rates["all", "merged"] > max(rate for (scope, name), rate in rates.items() if (scope, name[:3]) == ("all", "own"))
+        assert rates["all", "merged"] > max(
+            rate for (scope, name), rate in rates.items() if (scope, name[:3]) == ("all", "own")
+        )
 
 
 def test_printed_table_names_every_baseline(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
