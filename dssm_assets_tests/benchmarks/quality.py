@@ -92,7 +92,7 @@ def text_task(train: Path, test: Path | None, *, inner: bool) -> Task:
     """Returns leave one out of a file of sequences, or the split of a train and a test file."""
     split = read_sequence_split(train, inner=inner) if test is None else read_pair_split(train, test, inner=inner)
     rule = LOO if test is None else PAIR
-    return Task(train.stem, rule, inner, split, None, text_settings(rule))
+    return Task(train.stem, rule, inner, split, None, text_settings(rule, len(split.user) / max(1, len(split.item_ids))))
 
 
 def run_ours(

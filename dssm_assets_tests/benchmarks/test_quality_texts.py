@@ -77,14 +77,22 @@ def test_recall_and_ndcg_by_hand() -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    def quick(rule: str) -> Settings:
-        settings = replace(text_settings(rule), id_dim=8)
+    def quick(rule: str, events_per_item: float) -> Settings:
+        settings = replace(text_settings(rule, events_per_item), id_dim=8)
         if settings.code_dim:
             settings = replace(settings, code_dim=8)
         dims = {"output_dim": 16 + settings.code_dim, "hidden_units": [16]}
         return settings.with_model(**dims).with_training(batch_size=64, learning_rate=0.02, embedding_learning_rate=0.02)
 
     monkeypatch.setattr(quality, "text_settings", quick)
+
+
+def test_sequences_of_rare_items_go_to_the_encoder() -> None:
+    kinds = [
+        [pooling.kind.value for pooling in text_settings("loo", density).model.history_poolings] for density in (29.9, 30.0)
+    ]
+    assert kinds == [["sequence"], ["recency", "recency", "root"]]
+    assert text_settings("pair", 5.0) == text_settings("pair", 50.0)
 
 
 def _groups(count: int, items: int) -> list[str]:
