@@ -75,15 +75,22 @@ def test_pairs_are_counted_also_where_no_channel_proposed_the_item() -> None:
 
 
 def test_vectors_take_the_weight_of_neighbors_if_held_out_days_have_none() -> None:
-    merges = {merge.name: merge for merge in fit_merges(NAMES, [held_out([0, 4], has_vectors=False)] * 9).merges}
+    merges = {merge.name: merge for merge in fit_merges(NAMES, [held_out([0, 2], has_vectors=False)] * 9).merges}
     vectors, neighbors = Term(ChannelName.VECTORS, RANK), Term(ChannelName.ITEM_TO_ITEM, RANK)
     own, fitted = Term(ChannelName.VECTORS, RANK, True), merges["merged_without_vectors"].weights[neighbors]
-    assert fitted not in (0.0, DEFAULT_WEIGHTS[neighbors])
+    assert fitted > DEFAULT_WEIGHTS[neighbors]
     merged = merges["merged"].weights
     assert (merged[vectors], merged[own], merged[neighbors]) == (fitted, -fitted, 0.0)
     alone = merges["merged_without_item_to_item"].weights
     assert (alone[vectors], alone[own]) == (DEFAULT_WEIGHTS[vectors], -DEFAULT_WEIGHTS[vectors])
     assert merged[Term(ChannelName.OWN_HISTORY, IS_OWN)] != DEFAULT_WEIGHTS[Term(ChannelName.OWN_HISTORY, IS_OWN)]
+
+
+def test_neighbors_that_nobody_takes_leave_the_vectors_their_default() -> None:
+    merged = fit_merges(NAMES, [held_out([0, 4], has_vectors=False)] * 9).merges[0].weights
+    vectors = Term(ChannelName.VECTORS, RANK)
+    assert merged[vectors] == DEFAULT_WEIGHTS[vectors]
+    assert merged[Term(ChannelName.ITEM_TO_ITEM, RANK)] == 0.0
 
 
 def test_without_a_taken_candidate_the_defaults_stay() -> None:
