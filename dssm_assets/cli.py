@@ -70,6 +70,7 @@ def _demo(parsed: argparse.Namespace) -> int:
     from rich.console import Console
 
     from dssm_assets import demo, terminal
+    from dssm_assets.core.evaluation.labels import HEADLINE_SCOPES
     from dssm_assets.steps.workspace import open_workspace
 
     console = Console()
@@ -89,7 +90,7 @@ def _demo(parsed: argparse.Namespace) -> int:
         console.print("Everything is materialized already; nothing to run.")
     for ds in days:
         rows = workspace.tables.read(workspace.need("total_hit_rate", ds)).to_pylist()
-        terminal.print_hit_rates(console, ds, rows, loaded.config.evaluation.k)
+        terminal.print_hit_rates(console, ds, rows, loaded.config.evaluation.k, HEADLINE_SCOPES)
     terminal.print_how_to_open(console, home, Path(__file__).parent.parent / "workspace.yaml", days)
     return 0
 

@@ -5,7 +5,7 @@ Belongs here: everything that is printed with rich. Does not belong here: decidi
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from rich.table import Table
 
 from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL
 from dssm_assets.core.evaluation.labels import SCOPES, display_name, scorers_in_order
+from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.defs.asset_factory import Observer
 
 
@@ -54,33 +55,32 @@ class Bar(Observer):
         self._progress.advance(self._task)
 
 
-def print_hit_rates(console: Console, ds: str, rows: Sequence[dict[str, Any]], ks: Sequence[int]) -> None:
-    """Prints the hit rates of every scorer at every k, and NDCG at the smallest, for warm users and items, a table per scope."""
-    for scope, label in SCOPES.items():
+def print_hit_rates(
+    console: Console, ds: str, rows: Sequence[dict[str, Any]], ks: Sequence[int], scopes: Iterable[Scope] = SCOPES
+) -> None:
+    """Prints a table per scope for warm users and items: hit rates of every scorer, the interval of the last, NDCG at the first k."""
+    for scope in scopes:
         cells = {(row["scorer"], row["k"]): row for row in rows if row["scope"] == scope and row["population"] == "warm"}
         if not cells:
             continue
-        users = max(row["users"] for row in cells.values())
-        table = Table(title=f"{ds}  {label.title} ({users} users)", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
-        table.add_column("hit_rate@k, 95% interval", no_wrap=True)
-        for k in ks:
-            table.add_column(f"@{k}", justify="right", no_wrap=True)
-        table.add_column(f"NDCG@{ks[0]}", justify="right", no_wrap=True)
+        title = f"{ds}  {SCOPES[scope].title} ({max(row['users'] for row in cells.values())} users)"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+        table.add_column("hit_rate@k", no_wrap=True)
+        for heading in (*(f"@{k}" for k in ks), "95%", f"NDCG@{ks[0]}"):
+            table.add_column(heading, justify="right", no_wrap=True)
         for scorer in scorers_in_order(name for name, k in cells if k == ks[-1]):
+            rates = [f"{cells[scorer, k]['hit_rate']:.3f}" for k in ks]
+            low, high = (f"{cells[scorer, ks[-1]][end]:.3f}".removeprefix("0") for end in ("ci_low", "ci_high"))
             style = "bold" if scorer in (MODEL, MERGED) else ""
-            shown = [*(_interval(cells[scorer, k]) for k in ks), _interval(cells[scorer, ks[0]], "ndcg", "ndcg_")]
-            table.add_row(display_name(scorer), *shown, style=style)
+            table.add_row(display_name(scorer), *rates, f"{low}-{high}", f"{cells[scorer, ks[0]]['ndcg']:.3f}", style=style)
         console.print(table)
-
-
-def _interval(row: dict[str, Any], name: str = "hit_rate", prefix: str = "") -> str:
-    low, high = (f"{row[prefix + end]:.3f}".removeprefix("0") for end in ("ci_low", "ci_high"))
-    return f"{row[name]:.3f}\n[dim]{low}-{high}[/dim]"
 
 
 def print_how_to_open(console: Console, home: Path, workspace_file: Path, days: Sequence[str]) -> None:
     """Prints how to open the UI on this home, and where to look."""
     home_text, file_text = shlex.quote(str(home)), shlex.quote(str(workspace_file))
+    hit_rates = f"dssm-assets hit-rates --day {days[-1]}"
+    console.print(f"\nAll scopes of a day: DAGSTER_HOME={home_text} {hit_rates}", soft_wrap=True, highlight=False)
     console.print("\nOpen the UI on these runs:\n", highlight=False)
     console.print(f"  DAGSTER_HOME={home_text} dagster-webserver -w {file_text}", soft_wrap=True, highlight=False)
     console.print(

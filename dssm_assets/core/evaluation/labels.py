@@ -57,6 +57,8 @@ SCOPES: Final[Mapping[Scope, ScopeLabel]] = {
     ),
 }
 """In the order in which they are shown."""
+HEADLINE_SCOPES: Final = (Scope.ALL, Scope.UNSEEN)
+"""What the demo prints of a day: everything, and what recommendation is for."""
 TREND_SCOPES: Final = (Scope.ALL, Scope.DISCOVERY, Scope.UNSEEN)
 """What the trend over days shows."""
 
