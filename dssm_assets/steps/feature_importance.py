@@ -30,6 +30,10 @@ TABLE = TableSpec(
         ColumnSpec("hit_rate", pa.float64(), "On the validation days, at the largest k, of all items."),
         ColumnSpec("hit_rate_new", pa.float64(), "Of items new to the user, in lists without items taken before.", True),
         ColumnSpec("hit_rate_cold", pa.float64(), "Of items without an earlier event, in lists of such items alone.", True),
+        *(
+            ColumnSpec(f"pairs{scope}", pa.int64(), f"Pairs of user and item that hit_rate{scope} is of.")
+            for scope in ("", "_new", "_cold")
+        ),
     ),
 )
 
@@ -111,14 +115,17 @@ def _leaves_both_towers(spec: TowerSpec, left_out: set[str]) -> bool:
 
 def _numbers(worth: FeatureWorth) -> dict[str, object]:
     rates = {name: getattr(worth, name) for name in ("hit_rate", "hit_rate_new", "hit_rate_cold")}
-    return {"features": list(worth.features), **rates}
+    pairs = dict(zip(("pairs", "pairs_new", "pairs_cold"), worth.pairs, strict=True))
+    return {"features": list(worth.features), **rates, **pairs}
 
 
 def importance_markdown(worths: Sequence[FeatureWorth], k: int) -> str:
     """Returns the worths as markdown: what all features reach, and what is lost without each group."""
+    pairs = ", ".join(f"{count:,} {what}" for count, what in zip(worths[0].pairs, ("in all", "new", "cold"), strict=True))
     lines = [
         f"hit_rate@{k} on the validation days, of towers that were not trained on them. With all features: the rate. Without a "
-        "group: how much it falls (a negative number: the towers are better without). One seed.",
+        "group: how much it falls (a negative number: the towers are better without). One seed. "
+        f"Pairs of user and item: {pairs}. A difference of less than about 1 / sqrt(pairs) is noise.",
         "",
         "| without | features | all items | new to the user | items without any event |",
         "|---|---|---|---|---|",

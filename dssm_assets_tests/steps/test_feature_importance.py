@@ -42,6 +42,8 @@ def test_every_group_is_left_out_once(searched: Workspace) -> None:
     assert set().union(*left_out) <= {feature.name for feature in settings.spec.features}
     assert sum(map(len, left_out)) == len(set().union(*left_out))
     assert all(0 <= row["hit_rate"] <= 1 for row in table)
+    assert len({(row["pairs"], row["pairs_new"], row["pairs_cold"]) for row in table}) == 1
+    assert table[0]["pairs"] > table[0]["pairs_new"] == 0  # every user has taken all eight items before
     assert result.report_markdown is not None
     assert all(f"| {row['without']} |" in result.report_markdown for row in table)
     assert result.manifest.asset == TABLE.name

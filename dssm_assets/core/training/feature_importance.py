@@ -50,6 +50,7 @@ class FeatureWorth:
         hit_rate: of all items.
         hit_rate_new: of items that are new to the user, in lists without items that the user had taken.
         hit_rate_cold: of items without any earlier event, in lists of such items alone; None: there are none to find.
+        pairs: pairs of user and item that the three rates are of.
     """
 
     group: str | None
@@ -57,6 +58,7 @@ class FeatureWorth:
     hit_rate: float
     hit_rate_new: float | None
     hit_rate_cold: float | None
+    pairs: tuple[int, int, int]
 
 
 def feature_importance(
@@ -123,6 +125,7 @@ def _score(
         hit_rate=hit_rate(users_of(every), items, every, k),
         hit_rate_new=None if new is None else hit_rate(users_of(new), items, new, k),
         hit_rate_cold=hit_rate(users_of(every), items[is_cold], cold, k) if len(cold.truth.items) else None,
+        pairs=(len(every.truth.items), 0 if new is None else len(new.truth.items), len(cold.truth.items)),
     )
 
 
