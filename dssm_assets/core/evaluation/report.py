@@ -226,8 +226,8 @@ def render_report(
     """
     k = max(total.column("k").to_pylist())
     parts = [f"# Recall on {day}", _headline(total, gains), READING, *_chart(total)]
-    parts += [channel_section(total, merged_gains, channels)] if channels else []
     parts += [_scope_section(total, scope, facts) for scope in Scope]
+    parts += [channel_section(total, merged_gains, channels)] if channels else []
     parts += [segment_section(segments, k), list_section(lists), trend_section(trend, k), _facts_section(facts)]
     return "\n\n".join(parts) + "\n"
 
