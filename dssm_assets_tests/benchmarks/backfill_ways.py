@@ -20,7 +20,10 @@ from dssm_assets_tests.benchmarks.world_features import load_world
 WINDOWED: Final = [
     row.name
     for row in all_rows()
-    if row.is_windowed and row.group in ("sample", "statistics", "config", "training") and row.name != "dssm_model"
+    if row.is_windowed
+    and not row.is_on_request
+    and row.group in ("sample", "statistics", "config", "training")
+    and row.name != "dssm_model"
 ]
 
 

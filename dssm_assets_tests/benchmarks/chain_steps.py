@@ -48,12 +48,12 @@ class ChainStep:
 
 
 def chain_steps() -> list[ChainStep]:
-    """Returns the steps of the graph in topological order, daily steps first."""
+    """Returns the steps of the graph that jobs run, in topological order, daily steps first."""
     from dssm_assets.defs.asset_table import all_rows
     from dssm_assets.defs.lazy_steps import LazyStep
 
     steps = []
-    for row in all_rows():
+    for row in (row for row in all_rows() if not row.is_on_request):
         if not isinstance(row.step, LazyStep):
             raise TypeError(f"asset {row.name}: expected a LazyStep, got {type(row.step).__name__}")
         steps.append(ChainStep(row.step.module, row.name, row.is_windowed))

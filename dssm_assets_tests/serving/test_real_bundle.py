@@ -6,7 +6,7 @@ import json
 import pytest
 
 from dssm_assets.commands import recall
-from dssm_assets.serving.recall_engine import AnswerSource, RecallEngine
+from dssm_assets.serving.recall_engine import AnswerSource, Lists, RecallEngine
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.steps.serving import bundle_store, serving_bundle
 from dssm_assets.steps.workspace import open_workspace
@@ -90,7 +90,11 @@ def test_similar_items_are_of_the_same_group(engine):
 
 def test_new_user_is_recalled_by_history_alone(engine):
     request = UserInputs({"city": "city0"}, {"item_ids": ["b_01", "b_02"], "category": ["cat_b", "cat_b"]})
-    assert {item[0] for item in engine.recall_for_features(request, GROUP_SIZE).item_ids} == {"b"}
+    nearest = engine.recall_for_features(request, GROUP_SIZE, lists=Lists.VECTORS)
+    assert {item[0] for item in nearest.item_ids} == {"b"}
+    assert engine.recall_for_features(request, 2).item_ids == ["b_01", "b_02"], (
+        "the merged list begins with the user's own items"
+    )
 
 
 def test_popular_items_are_scored_by_their_count_in_the_window(engine):
