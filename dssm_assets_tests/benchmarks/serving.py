@@ -161,13 +161,21 @@ def _exchange(connection: socket.socket, user: int, body: str | None) -> None:
     connection.sendall(request.encode())
     answer = b""
     while b"\r\n\r\n" not in answer:
-        answer += connection.recv(65536)
+        answer += _receive(connection)
     head_bytes, _, rest = answer.partition(b"\r\n\r\n")
     if not head_bytes.startswith(b"HTTP/1.1 200"):
         raise RuntimeError(answer.decode())
     missing = int(re.search(rb"content-length: (\d+)", head_bytes.lower()).group(1)) - len(rest)  # type: ignore[union-attr]
     while missing > 0:
-        missing -= len(connection.recv(65536))
+        missing -= len(_receive(connection))
+
+
+def _receive(connection: socket.socket) -> bytes:
+    """Returns the next bytes; without this check a connection that the server has closed would be read forever."""
+    received = connection.recv(65536)
+    if not received:
+        raise ConnectionError("the server closed the connection")
+    return received
 
 
 class Server:

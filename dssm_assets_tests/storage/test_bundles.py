@@ -24,7 +24,7 @@ def test_publish_stores_the_files_of_the_manifest(store: BundleStore) -> None:
         "deep/file1": {"sha256": hashlib.sha256(b"a 1").hexdigest(), "bytes": 3},
         "file0": {"sha256": hashlib.sha256(b"a 0").hexdigest(), "bytes": 3},
     }
-    assert (made.manifest["format"], made.manifest["ds"], made.manifest["mark"]) == (1, "2024-01-02", "a")
+    assert (made.manifest["format"], made.manifest["ds"], made.manifest["mark"]) == (2, "2024-01-02", "a")
     assert made.bundle_id == f"2024-01-02-{content_digest(made.manifest)[:12]}"
     assert store.manifest(made.bundle_id) == made.manifest
     assert store.fs.cat_file(f"{store.folder(made.bundle_id)}/deep/file1") == b"a 1"
