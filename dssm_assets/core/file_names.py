@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 
 class TrainSamplesFile(StrEnum):
@@ -63,3 +64,7 @@ class OwnItemColumn(StrEnum):
     ROWS = "item_rows"
     COUNTS = "counts"
     LAST_TIMES_MS = "last_times_ms"
+
+
+CHANNELS_VERSION: Final = 1
+"""Of the contents of channels.json."""

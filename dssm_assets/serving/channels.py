@@ -22,11 +22,9 @@ from dssm_assets.core.channels.weights_table import from_rows
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.errors import Fault, InputError, StorageError
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import csr_of
-from dssm_assets.core.file_names import BundleFile, ItemChannelColumn, OwnItemColumn
+from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, OwnItemColumn
 from dssm_assets.serving.bundle import Bundle
 
-VERSION: Final = 1
-"""Of channels.json."""
 FILLED: Final = "popular"
 """Source of an item that no channel proposed: the list was filled up with popular items."""
 _ONE_USER: Final = np.zeros(1, np.int64)
@@ -38,7 +36,7 @@ class MergedList:
 
     Attributes:
         rows: of the items in the bundle, best first.
-        scores: log-odds that the user takes each.
+        scores: log-odds that the user interacts with each.
         sources: of each item the channels that proposed it, or `popular`.
     """
 
@@ -57,8 +55,8 @@ class BundleChannels:
             StorageError: they do not match the bundle, or a later version wrote them.
         """
         content = bundle.read_json(BundleFile.CHANNELS)
-        if content.get("version") != VERSION:
-            got = f"version {content.get('version')!r}, this version reads {VERSION}"
+        if content.get("version") != CHANNELS_VERSION:
+            got = f"version {content.get('version')!r}, this version reads {CHANNELS_VERSION}"
             raise StorageError(f"bundle {bundle.bundle_id}: channels.json has {got}. To fix: publish the bundle again")
         self._items = bundle.items
         self._now_ms = int(content["now_ms"])

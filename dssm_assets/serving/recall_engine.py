@@ -65,7 +65,7 @@ class RecallAnswer:
         bundle_id: the bundle that the whole answer comes from.
         source: what the list was recalled from.
         item_ids: best first.
-        scores: of a merged list, the log-odds that the user takes each; of the vectors alone, the similarity of each; of popular
+        scores: of a merged list, the log-odds that the user interacts with each; of the vectors alone, the similarity of each; of popular
             items, their number of positive events in the window.
         ignored: inputs of the request that no feature reads.
         sources: of a merged list, for each item the channels that proposed it; None for a list that is not merged.

@@ -130,8 +130,8 @@ def _report(merges: Sequence[Merge], held_out: _HeldOut) -> str:
         return "Channels are switched off (`channels.is_enabled`)."
     source = f"Learned on {', '.join(held_out.names)}" if held_out.days else "Default weights: no day was held out"
     if held_out.days and not held_out.has_vectors:
-        source += "; no earlier evaluation day has vectors, so they take the weight of item_to_item"
-    lines = [f"{source}. One unit of a signal adds its weight to the log-odds that the user takes the item.", ""]
+        source += "; no earlier evaluation day has vectors, so they have the weight of item_to_item"
+    lines = [f"{source}. One unit of a signal adds its weight to the log-odds that the user interacts with the item.", ""]
     lines += ["| channel | signal | items | " + " | ".join(merge.name for merge in merges) + " |"]
     lines += ["|---|---|---|" + "---:|" * len(merges)]
     for term in merges[0].weights:

@@ -12,7 +12,7 @@ import numpy as np
 
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.channels.channel import Channel
-from dssm_assets.core.channels.item_to_item import MIN_TOGETHER
+from dssm_assets.core.channels.item_to_item import MIN_COMMON_USERS
 from dssm_assets.core.channels.merge import ChannelScorer, Merge, MergedScorer
 from dssm_assets.core.channels.sources import OwnItems, SharedData, make_channels
 from dssm_assets.core.channels.weights_table import CHANNEL_WEIGHTS, from_rows
@@ -27,7 +27,7 @@ from dssm_assets.storage.manifest import Manifest
 
 def shared_arrays(data: FitData) -> Arrays:
     """Returns, as arrays that other processes can open, what all users have in common, from the interactions of all users."""
-    neighbors = fit_neighbors(data.user_items, data.settings.cooccurrence_neighbors, data.allocate, MIN_TOGETHER)
+    neighbors = fit_neighbors(data.user_items, data.settings.cooccurrence_neighbors, data.allocate, MIN_COMMON_USERS)
     return {
         "window_events": data.window_events,
         "recent_events": data.recent_events,

@@ -13,7 +13,7 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.features.spec import FgSpec
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.schema import ColumnSpec, TableSpec
-from dssm_assets.core.training.feature_importance import FeatureWorth, feature_importance
+from dssm_assets.core.training.feature_importance import FeatureWorth, leave_out_groups
 from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.steps.dssm_model import open_train_data
 from dssm_assets.steps.feature_config import RunSettings, towers_of
@@ -28,7 +28,9 @@ TABLE = TableSpec(
         ColumnSpec("without", pa.string(), f"Group that the towers were fitted without; `{ALL_FEATURES}`: none was left out."),
         ColumnSpec("features", pa.list_(pa.string()), "The features of the group."),
         ColumnSpec("hit_rate", pa.float64(), "On the validation days, at the largest k, of all items."),
-        ColumnSpec("hit_rate_new", pa.float64(), "Of items new to the user, in lists without items taken before.", True),
+        ColumnSpec(
+            "hit_rate_new", pa.float64(), "Of items new to the user, in lists without items of the user's history.", True
+        ),
         ColumnSpec("hit_rate_cold", pa.float64(), "Of items without an earlier event, in lists of such items alone.", True),
         *(
             ColumnSpec(f"pairs{scope}", pa.int64(), f"Pairs of user and item that hit_rate{scope} is of.")
@@ -38,17 +40,17 @@ TABLE = TableSpec(
 )
 
 
-def feature_importances(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+def feature_importance(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Fits the towers of each day once with all features, and once without each group.
 
     Raises:
         ConfigError: there are no validation days.
     """
     for ds in days:
-        yield _feature_importance(workspace, ds)
+        yield _compare_groups(workspace, ds)
 
 
-def _feature_importance(workspace: Workspace, ds: str) -> StepResult:
+def _compare_groups(workspace: Workspace, ds: str) -> StepResult:
     settings, samples = towers_of(workspace, ds), workspace.need("train_samples", ds)
     if not settings.training.validation_days:
         expected, remedy = "validation days, on which features are compared", "set it to 1 or more"
@@ -63,7 +65,7 @@ def _feature_importance(workspace: Workspace, ds: str) -> StepResult:
         if at.step == at.steps:
             workspace.log(f"{what}: {at.steps} steps, {workspace.now() - started_at:.0f} s since the start")
 
-    worths = feature_importance(
+    worths = leave_out_groups(
         lambda spec: open_train_data(workspace, samples, spec),
         settings.spec,
         feature_groups(settings, workspace.fg_spec, columns),

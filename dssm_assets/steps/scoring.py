@@ -25,7 +25,7 @@ from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData, User
 from dssm_assets.core.evaluation.baselines.suite import baseline_scorers, fit_baselines
 from dssm_assets.core.evaluation.detail import hit_rate_detail
 from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS, HIT_RATE_DETAIL
-from dssm_assets.core.evaluation.hits import PastItems, count_hits
+from dssm_assets.core.evaluation.hits import InteractedItems, count_hits
 from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets.core.evaluation.report import ReportFacts, merge_facts, report_facts
 from dssm_assets.core.evaluation.scorer import ModelScorer, Scorer, model_scorer
@@ -103,8 +103,8 @@ class HitCounter:
         window = read_interactions_of_users(self._workspace, self._window, truth.user_ids, self._corpus)
         history = read_interactions_of_users(self._workspace, self._older, truth.user_ids, self._corpus, window)
         scorers = [model, *baseline_scorers(self._baselines, window, history), *self._channels(model, history, truth)]
-        past = PastItems(*(one.exclusions(truth.num_users) for one in (window, history)))
-        counts = count_hits(scorers, truth, past, self._workspace.config.evaluation.k)
+        interacted = InteractedItems(*(one.exclusions(truth.num_users) for one in (window, history)))
+        counts = count_hits(scorers, truth, interacted, self._workspace.config.evaluation.k)
         return counts.table, report_facts(truth, model, counts)
 
     def _channels(self, model: ModelScorer, history: Interactions, truth: Truth) -> list[Scorer]:

@@ -20,7 +20,7 @@ from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.channels.weights_table import to_table
 from dssm_assets.core.evaluation.evaluation_tables import MERGED
 from dssm_assets.core.evaluation.interactions import Interactions
-from dssm_assets.core.file_names import BundleFile, ItemChannelColumn, OwnItemColumn
+from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, OwnItemColumn
 from dssm_assets.steps.channels import read_merges, shared_arrays
 from dssm_assets.steps.scoring import read_fit_data
 from dssm_assets.steps.served_vectors import BundleInputs, BundleItems
@@ -28,8 +28,6 @@ from dssm_assets.steps.stored_interactions import read_interactions_of_users
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.local_files import ScratchArrays, write_arrow
 
-CHANNELS_VERSION: Final = 1
-"""Of the file channels.json."""
 BATCH_USERS: Final = 8192
 
 

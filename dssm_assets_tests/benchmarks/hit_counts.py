@@ -20,7 +20,7 @@ from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.baselines.fit_data import FitData, user_items
 from dssm_assets.core.evaluation.baselines.suite import baseline_scorers, fit_baselines
-from dssm_assets.core.evaluation.hits import PastItems, hit_ranks, rank_items
+from dssm_assets.core.evaluation.hits import InteractedItems, hit_ranks, rank_items
 from dssm_assets.core.evaluation.interactions import Interactions, sum_interactions
 from dssm_assets.core.evaluation.labels import display_name
 from dssm_assets.core.evaluation.scorer import Scorer, model_scorer
@@ -73,7 +73,7 @@ def make_world(users: int, items: int, truth: int, window: int, older: int, *, h
 def time_scorer(scorer: Scorer, world: World, k: int) -> tuple[float, float, int]:
     """Returns CPU seconds of the lists, CPU seconds of the hits, and hits at k in the lists of all items."""
     num_users = len(world.window.indptr) - 1
-    past = PastItems(world.window.exclusions(num_users), world.history.exclusions(num_users))
+    past = InteractedItems(world.window.exclusions(num_users), world.history.exclusions(num_users))
     spent, found = [0.0, 0.0], 0
     for start in range(0, num_users, scorer.block_size):
         users = np.arange(start, min(start + scorer.block_size, num_users))

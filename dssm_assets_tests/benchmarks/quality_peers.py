@@ -13,7 +13,7 @@ Shapes: E events, U users, I items.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,7 +53,10 @@ class Peer:
     @property
     def is_installed(self) -> bool:
         """Whether its library can be imported."""
-        return not self.needs or importlib.util.find_spec(self.needs) is not None
+        try:
+            return not self.needs or bool(importlib.import_module(self.needs))
+        except ImportError:  # the library, or one that it needs
+            return False
 
     def find_obstacle(self, num_items: int, *, has_side: bool) -> str | None:
         """Returns why it can not be fitted; None: it can."""
@@ -113,5 +116,5 @@ PEERS = (
     Peer("popularity", "", fit_popularity, is_seeded=False),
     Peer("ease", "", fit_ease, is_seeded=False, max_items=12_500),
     Peer("als", "implicit", fit_als),
-    Peer("rectools", "rectools", fit_rectools, needs_side=True),
+    Peer("rectools", "rectools.models", fit_rectools, needs_side=True),
 )

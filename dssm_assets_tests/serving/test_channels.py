@@ -131,7 +131,7 @@ def test_a_bundle_without_channels_serves_vectors(tmp_path):
 
 
 def test_channels_of_another_version_are_refused(workspace, monkeypatch):
-    monkeypatch.setattr("dssm_assets.serving.channels.VERSION", 2)
+    monkeypatch.setattr("dssm_assets.serving.channels.CHANNELS_VERSION", 2)
     with pytest.raises(StorageError, match=r"channels\.json has version 1, this version reads 2"):
         RecallEngine.open(bundle_store(workspace).root)
 

@@ -9,12 +9,13 @@ import pytest
 
 from dssm_assets.core.arrays.ragged import no_exclusions
 from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.training import StepPlan, Training
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.models.tower_spec import TowerSide, tower_spec
 from dssm_assets.core.training.feature_importance import events_before, only_items
 from dssm_assets.core.training.validation import validation_set
 from dssm_assets.steps import feature_config
-from dssm_assets.steps.feature_importance import ALL_FEATURES, TABLE, feature_groups, feature_importances
+from dssm_assets.steps.feature_importance import ALL_FEATURES, TABLE, feature_groups, feature_importance
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, USERS, world
@@ -33,7 +34,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 def test_every_group_is_left_out_once(searched: Workspace) -> None:
-    (result,) = feature_importances(searched, [EVALUATION_DAY])
+    (result,) = feature_importance(searched, [EVALUATION_DAY])
     table = searched.tables.read(result.manifest).to_pylist()
     settings = feature_config.towers_of(searched, EVALUATION_DAY)
     left_out = [set(row["features"]) for row in table]
@@ -72,8 +73,7 @@ def test_groups_part_attributes_statistics_and_histories() -> None:
 
 def test_an_embedding_in_closed_form_is_in_no_group() -> None:
     settings = _settings()
-    training = settings.training.model_copy(update={"svd_init": {"embedding": "item"}})
-    training = type(settings.training).model_validate(training.model_dump())
+    training = Training.model_validate({"svd_init": {"embedding": "item"}})
     groups = feature_groups(replace(settings, training=training), _Fg({}), {})  # type: ignore[arg-type]
     assert sorted(sum(groups.values(), ())) == ["hour", "interests", "pages", "tags", "user_kind"]
 
@@ -83,7 +83,7 @@ def test_without_validation_days_it_is_refused(searched: Workspace, tmp_path_fac
     workspace = open_workspace(built)
     list(feature_config.training_config(workspace, [EVALUATION_DAY]))
     with pytest.raises(ConfigError, match=r"training\.validation_days: expected validation days"):
-        next(feature_importances(workspace, [EVALUATION_DAY]))
+        next(feature_importance(workspace, [EVALUATION_DAY]))
 
 
 def test_events_before_a_day_are_those_of_all_users() -> None:
@@ -118,6 +118,4 @@ class _Fg:
 
 
 def _settings() -> feature_config.RunSettings:
-    from dssm_assets.core.config.training import StepPlan, Training
-
     return feature_config.RunSettings(None, SPEC, Model(**SMALL_MODEL), Training(), 0, StepPlan(1, 1))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Fits the weights of a merge on held-out days: a logistic regression of what was taken on what the channels say.
+"""Fits the weights of a merge on held-out days: a logistic regression of interactions on the signals of the channels.
 
 The weights are the most probable ones if each is normally distributed around its default: few held-out pairs leave them near the
 defaults, a signal that the held-out days do not have keeps its default.
@@ -34,7 +34,7 @@ from dssm_assets.core.config.channels import ChannelName
 PRIOR_PAIRS: Final = 20.0
 """How many pairs the defaults are worth."""
 ROWS_PER_USER: Final = 250
-"""Candidates of a user that are fitted on, besides those that were taken. They count for all others."""
+"""Candidates of a user that are fitted on, besides the positive ones. They stand for all others."""
 MAX_STEPS: Final = 50
 _BLOCK_USERS: Final = 64
 
@@ -45,7 +45,7 @@ class HeldOutDay:
 
     Attributes:
         channels: as of the beginning of the day.
-        truth_starts: int64 [U + 1]: user u took truth_items[truth_starts[u] : truth_starts[u + 1]] on the day.
+        truth_starts: int64 [U + 1]: the items of user u on the day are truth_items[truth_starts[u] : truth_starts[u + 1]].
         truth_items: int64, item_index; -1 for items outside the corpus.
     """
 
@@ -81,13 +81,13 @@ class Block:
     Attributes:
         terms: float64 [F, B, C], of all channels.
         is_item: bool [B, C].
-        is_taken: bool [B, C].
+        is_positive: bool [B, C].
         is_proposed: bool [channels, B, C], which channels proposed the candidate.
     """
 
     terms: Float64Array
     is_item: Mask
-    is_taken: Mask
+    is_positive: Mask
     is_proposed: npt.NDArray[np.bool_]
 
 
@@ -106,7 +106,7 @@ def fit_merges(names: Sequence[ChannelName], days: Sequence[HeldOutDay]) -> Fitt
     proposed_pairs = 0
     for day in days:
         for block in _read_blocks(day):
-            proposed_pairs += int(block.is_taken.sum())
+            proposed_pairs += int(block.is_positive.sum())
             for merge, found in zip(merges, rows, strict=True):
                 found.append(_choose_rows(merge, known, block))
     fitted = [_fit_merge(merge, known, found) for merge, found in zip(merges, rows, strict=True)]
@@ -117,17 +117,17 @@ class _Rows(NamedTuple):
     """Candidates that a merge is fitted on."""
 
     values: Float64Array  # [N, F]
-    is_taken: Mask  # [N]
+    is_positive: Mask  # [N]
     weight: Float64Array  # [N], how many candidates each stands for
 
 
 def _fit_merge(merge: Merge, known: Sequence[ChannelName], rows: Sequence[_Rows]) -> Merge:
     terms = _known_terms(merge, known)
     start = np.array([DEFAULT_WEIGHTS[term] for term in terms])
-    values, is_taken, weight = (np.concatenate(column) for column in zip(*rows, strict=True))
-    if not is_taken.any():
+    values, is_positive, weight = (np.concatenate(column) for column in zip(*rows, strict=True))
+    if not is_positive.any():
         return merge
-    intercept, found = fit_logistic(values, is_taken, weight, start)
+    intercept, found = fit_logistic(values, is_positive, weight, start)
     weights = {**merge.weights, **dict(zip(terms, found.tolist(), strict=True))}
     if ChannelName.VECTORS not in known:
         weights = _stand_in(weights)
@@ -157,15 +157,15 @@ def _known_terms(merge: Merge, known: Sequence[ChannelName]) -> list[Term]:
 
 
 def _choose_rows(merge: Merge, known: Sequence[ChannelName], block: Block) -> _Rows:
-    """Returns the rows of a merge in a block: those of its candidates that were taken, and a sample of the others."""
+    """Returns the rows of a merge in a block: its positive candidates, and a sample of the others."""
     own = [place for place, name in enumerate(known) if name in merge.channels]
     is_candidate = block.is_proposed[own].any(axis=0) & block.is_item
     all_terms = terms_of(known)
     columns = [all_terms.index(term) for term in _known_terms(merge, known)]
-    chosen, weight = _sample(is_candidate & ~block.is_taken)
-    chosen |= block.is_taken & is_candidate
-    weights = np.where(block.is_taken, 1.0, weight[:, None])[chosen]
-    return _Rows(block.terms[columns][:, chosen].T, block.is_taken[chosen], weights)
+    chosen, weight = _sample(is_candidate & ~block.is_positive)
+    chosen |= block.is_positive & is_candidate
+    weights = np.where(block.is_positive, 1.0, weight[:, None])[chosen]
+    return _Rows(block.terms[columns][:, chosen].T, block.is_positive[chosen], weights)
 
 
 def _read_blocks(day: HeldOutDay) -> Iterator[Block]:
@@ -174,14 +174,14 @@ def _read_blocks(day: HeldOutDay) -> Iterator[Block]:
         users = np.arange(start, min(start + _BLOCK_USERS, len(lengths)))
         candidates = find_candidates(day.channels, users)
         items, is_item = candidates.items, candidates.items >= 0
-        taken = day.truth_items[ranges(day.truth_starts[users], lengths[users])]
+        positives = day.truth_items[ranges(day.truth_starts[users], lengths[users])]
         proposed = [places_in(one, items) >= 0 for one in candidates.proposed]
-        is_taken = _is_in(items, repeat_rows(lengths[users]), taken)
-        yield Block(stack_terms(day.channels, users, candidates), is_item, is_taken, np.stack(proposed))
+        is_positive = _is_in(items, repeat_rows(lengths[users]), positives)
+        yield Block(stack_terms(day.channels, users, candidates), is_item, is_positive, np.stack(proposed))
 
 
 def fit_logistic(
-    values: Float64Array, is_taken: Mask, weight: Float64Array, defaults: Float64Array
+    values: Float64Array, is_positive: Mask, weight: Float64Array, defaults: Float64Array
 ) -> tuple[float, Float64Array]:
     """Returns intercept and weights [F] of the regularised logistic regression, by Newton's method with halved steps.
 
@@ -190,7 +190,7 @@ def fit_logistic(
 
     Args:
         values: float64 [N, F].
-        is_taken: bool [N], at least one is true.
+        is_positive: bool [N], at least one is true.
         weight: float64 [N].
         defaults: float64 [F].
     """
@@ -199,10 +199,10 @@ def fit_logistic(
     deviation = np.sqrt(weight @ (values - mean) ** 2 / total)
     is_used = deviation > 1e-9
     rows = np.concatenate([np.ones((len(values), 1)), (values[:, is_used] - mean[is_used]) / deviation[is_used]], axis=1)
-    target, penalty = is_taken.astype(np.float64), np.append(0.0, np.full(is_used.sum(), PRIOR_PAIRS))
+    target, penalty = is_positive.astype(np.float64), np.append(0.0, np.full(is_used.sum(), PRIOR_PAIRS))
     base = np.append(0.0, (defaults * deviation)[is_used])
-    taken = weight @ target
-    found = base + np.append(np.log(taken / max(total - taken, 1.0)), np.zeros(is_used.sum()))
+    positives = weight @ target
+    found = base + np.append(np.log(positives / max(total - positives, 1.0)), np.zeros(is_used.sum()))
 
     def loss(at: Float64Array) -> float:
         odds = rows @ at

@@ -1,6 +1,6 @@
-"""The channel of items that other users took together with the user's items, without what the user has already.
+"""The channel of items that co-occur with the user's items in other users' histories, without the user's own items.
 
-Score of an item = sum of its similarities to all items that the user took before. Similarities are those of the baseline item
+Score of an item = sum of its similarities to all items that the user interacted with before. Similarities are those of the baseline item
 co-occurrence in the window, but of items that at least two users have in common: pairs of one user are almost all pairs, and mostly
 chance. On the demo's days for tuning, lists without own items find .115 and .124 of what is new to a household, lists with pairs of
 one user .04, popular items .108 and .118. Own items are left out: the channel of own history proposes them.
@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import best_columns
 
-MIN_TOGETHER: Final = 2
+MIN_COMMON_USERS: Final = 2
 """Fewest users of two items that are neighbours."""
 
 
@@ -26,7 +26,7 @@ class ItemNeighbors:
     """Users' items, and the similar items of each item."""
 
     users: Any
-    """scipy csr [U, I], 1 where the user took the item."""
+    """scipy csr [U, I], 1 where the user interacted with the item."""
     neighbors: Any
     """scipy csr [I, I], row i: similarities of the most similar items of i."""
 

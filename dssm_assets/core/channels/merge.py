@@ -1,8 +1,8 @@
-"""Merges what several channels propose to one list, by the log-odds that the user takes an item.
+"""Merges what several channels propose to one list, by the log-odds that the user interacts with an item.
 
     log-odds = intercept + sum over signals (weight + own_weight * is_own) * signal
 
-`own_weight` exists for the signals of all channels but own history: what a list says about an item that the user took before is
+`own_weight` exists for the signals of all channels but own history: what a list says about an item of the user's history is
 worth another weight than what it says about a new one. A candidate is any item that a channel proposes; the popular items follow
 where the candidates do not fill a list.
 

@@ -1,4 +1,4 @@
-"""The channel of what a user took before: which of it, how often, how long ago, and how often others take it again.
+"""The channel of the user's own history: which items, how often, how long ago, and how often users repeat them.
 
 Shapes: U users, B users of a block, C candidates, L proposed items, I items, E (user, item) pairs.
 """
@@ -15,13 +15,13 @@ from dssm_assets.core.channels.channel import Float64Array
 from dssm_assets.core.config.channels import ChannelName
 
 IS_OWN: Final = "is_own"
-"""Signal: 1 for every item that the user took before."""
+"""Signal: 1 for every item of the user's history."""
 OWN_EVENTS: Final = "own_events"
 """Signal: ln(positive events of the user on the item)."""
 OWN_AGE: Final = "own_age"
 """Signal: ln(days since the last of them), at least ln 1 = 0."""
 ITEM_REPEATS: Final = "item_repeats"
-"""Signal: ln((events + 1) / (users + 1)) of the item in the window: how often the same user takes it again."""
+"""Signal: ln((events + 1) / (users + 1)) of the item in the window: how often a user repeats it."""
 ORDER: Final = (0.8, -0.3, 0.2)
 """What OWN_EVENTS, OWN_AGE and ITEM_REPEATS count in the order of the channel's own list."""
 DAY_MS: Final = 86_400_000

@@ -22,8 +22,10 @@ CHANNEL_WEIGHTS: Final = TableSpec(
         ColumnSpec("list_name", pa.string(), "merged: of all channels; merged_without_X: of the others."),
         ColumnSpec("channel", pa.string(), "The channel that says it; intercept: none."),
         ColumnSpec("signal", pa.string(), "What it says of an item; core/channels defines each."),
-        ColumnSpec("is_own_only", pa.bool_(), "Counts in addition for items that the user took before."),
-        ColumnSpec("weight", pa.float64(), "What one unit of the signal adds to the log-odds that the user takes the item."),
+        ColumnSpec("is_own_only", pa.bool_(), "Counts in addition for items of the user's history."),
+        ColumnSpec(
+            "weight", pa.float64(), "What one unit of the signal adds to the log-odds that the user interacts with the item."
+        ),
         ColumnSpec("default_weight", pa.float64(), "What it adds where no day was held out to fit on."),
     ),
 )

@@ -15,18 +15,18 @@ class ChannelName(StrEnum):
     VECTORS = "vectors"
     """The nearest items of the user's vector."""
     OWN_HISTORY = "own_history"
-    """What the user took before, often and lately first."""
+    """Items of the user's history, frequent and recent ones first."""
     ITEM_TO_ITEM = "item_to_item"
-    """What other users took who took the user's items."""
+    """Items that co-occur with the user's items in other users' histories."""
     RECENT_POPULARITY = "recent_popularity"
-    """What most users took in the last `evaluation.recent_days` days."""
+    """The items with most interactions in the last `evaluation.recent_days` days."""
 
 
 class MergeWeights(StrEnum):
     """How strongly each channel counts."""
 
     FITTED = "fitted"
-    """As learned on days before the evaluation day: how often what a channel proposed was taken."""
+    """As learned on days before the evaluation day: how often users interacted with what a channel proposed."""
     DEFAULT = "default"
     """The weights that fitting starts from, the same for all data."""
 

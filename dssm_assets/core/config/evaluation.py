@@ -161,7 +161,7 @@ class Gate(Section):
     scopes: list[Scope] = Field(
         default=[Scope.ALL],
         description="The model is compared with the best baseline in each of these scopes. unseen: of items that users never "
-        "took before, in lists without what they took.",
+        "interacted with before, in lists without the items of their histories.",
     )
     baseline_margin: float = Field(
         default=0.0,

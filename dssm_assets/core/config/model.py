@@ -100,7 +100,7 @@ class Targets(StrEnum):
     ALL = "all"
     """All of them."""
     NEW = "new"
-    """Those of items that the user had not taken before, as far as the sample's history tells."""
+    """Those of items that are not in the user's history, as far as the sample sees it."""
 
 
 class ItemSnapshot(StrEnum):
@@ -201,8 +201,8 @@ class Model(Section):
     history: History = Field(default=History.EVENT, description="Which part of its user's history a training sample sees.")
     targets: Targets = Field(
         default=Targets.ALL,
-        description="Which positive events are trained on and counted on the validation days. With `new`, what a user takes again "
-        "is left to the channel of own history.",
+        description="Which positive events are trained on and counted on the validation days. With `new`, repeated interactions are "
+        "left to the channel of own history.",
     )
     item_snapshot: ItemSnapshot = Field(
         default=ItemSnapshot.SAMPLE, description="As of when a sample's own item has its features."

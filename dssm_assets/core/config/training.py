@@ -104,7 +104,7 @@ class Training(Section):
     group_users: bool = Field(
         default=False,
         description="Samples of one user are in one batch, and a pooling of kind sequence runs once over the user's events for "
-        "all of them: training has a target at every position. Pasts longer than the pooling's length are cut into windows.",
+        "all of them: training has a target at every position. Histories longer than the pooling's length are cut into windows.",
     )
     learning_rate: float = Field(default=0.001, gt=0, le=10, description="AdamW, dense layers.")
     embedding_optimiser: EmbeddingOptimiser = Field(

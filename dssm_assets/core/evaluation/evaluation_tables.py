@@ -63,7 +63,7 @@ _SCOPE = ColumnSpec(
     SCOPE,
     pa.string(),
     "all: all items of the day; discovery: without the user's items of the window, which are not offered; repeat: only these; "
-    "new: items that the user never took before, in all stored days; unseen: the same, and what the user took is not offered.",
+    "new: items that the user never interacted with before, in all stored days; unseen: the same, and items of the user's history are not offered.",
 )
 _POPULATION = ColumnSpec(
     POPULATION, pa.string(), "warm: user and item known from the window; cold: one of them is new; all: warm and cold."

@@ -49,7 +49,7 @@ class HitCounts:
     users_without_truth: dict[str, int]
 
 
-class PastItems(NamedTuple):
+class InteractedItems(NamedTuple):
     """What each of U evaluated users interacted with before the day."""
 
     window: Exclusions
@@ -57,14 +57,14 @@ class PastItems(NamedTuple):
     history: Exclusions
     """Items of all stored days, those of the window included."""
 
-    def select_users(self, users: IntArray) -> PastItems:
+    def select_users(self, users: IntArray) -> InteractedItems:
         """Returns the items of the given users, in that order."""
-        return PastItems(self.window.select_users(users), self.history.select_users(users))
+        return InteractedItems(self.window.select_users(users), self.history.select_users(users))
 
 
-def no_past(num_users: int) -> PastItems:
-    """Returns the past of users who interacted with nothing."""
-    return PastItems(no_exclusions(num_users), no_exclusions(num_users))
+def no_interactions(num_users: int) -> InteractedItems:
+    """Returns the items of users without any history."""
+    return InteractedItems(no_exclusions(num_users), no_exclusions(num_users))
 
 
 class RankedLists(NamedTuple):
@@ -83,7 +83,7 @@ class RankedLists(NamedTuple):
         return others.get(scope, self.everything)
 
 
-def count_hits(scorers: Sequence[Scorer], truth: Truth, past: PastItems, ks: Sequence[int]) -> HitCounts:
+def count_hits(scorers: Sequence[Scorer], truth: Truth, interacted: InteractedItems, ks: Sequence[int]) -> HitCounts:
     """Returns the hits and NDCG at every k, one row per scorer, scope, population and user with truth there.
 
     The lists of scopes `all`, `repeat` and `new` are the same; those of `discovery` leave out the user's window items, those
@@ -96,13 +96,13 @@ def count_hits(scorers: Sequence[Scorer], truth: Truth, past: PastItems, ks: Seq
     Args:
         scorers: the model and the baselines, over the same corpus.
         truth: the evaluated users and their items.
-        past: what these users interacted with before.
+        interacted: what these users interacted with before.
         ks: cut-offs, ascending.
     """
     rows: list[pa.Table] = []
-    truth = truth.with_history(past.history)
+    truth = truth.with_history(interacted.history)
     for scorer in sorted(scorers, key=lambda one: one.name):
-        ranks = rank_truth(scorer, truth, past, ks[-1])
+        ranks = rank_truth(scorer, truth, interacted, ks[-1])
         for scope in sorted(Scope):
             for population in sorted(Population):
                 rows.append(count_cell(scorer.name, scope, population, truth, ranks.in_scope(scope), ks))
@@ -114,7 +114,7 @@ def count_hits(scorers: Sequence[Scorer], truth: Truth, past: PastItems, ks: Seq
     return HitCounts(pa.concat_tables(rows).combine_chunks(), without)
 
 
-def rank_truth(scorer: Scorer, truth: Truth, past: PastItems, k: int) -> RankedLists:
+def rank_truth(scorer: Scorer, truth: Truth, interacted: InteractedItems, k: int) -> RankedLists:
     """Returns the rank of every truth pair, K if missed, in each kind of list.
 
     A pair is looked up only in lists in which its item may be. Users are scored in blocks of `scorer.block_size`.
@@ -124,7 +124,7 @@ def rank_truth(scorer: Scorer, truth: Truth, past: PastItems, k: int) -> RankedL
     bounds = np.searchsorted(truth.pair_user, np.arange(truth.num_users + 1))
     for start in range(0, truth.num_users, scorer.block_size):
         users = np.arange(start, min(start + scorer.block_size, truth.num_users))
-        lists = rank_items(scorer, users, past.select_users(users), k)
+        lists = rank_items(scorer, users, interacted.select_users(users), k)
         block = np.arange(bounds[start], bounds[users[-1] + 1])
         for rank, listed, top_items in zip(ranks, may_be_listed, lists, strict=True):
             pairs = block[listed[block]]
@@ -132,7 +132,7 @@ def rank_truth(scorer: Scorer, truth: Truth, past: PastItems, k: int) -> RankedL
     return ranks
 
 
-def rank_items(scorer: Scorer, users: IntArray, past: PastItems, k: int) -> RankedLists:
+def rank_items(scorer: Scorer, users: IntArray, interacted: InteractedItems, k: int) -> RankedLists:
     """Returns the lists of all items, and those without each user's own items of the window and of all days.
 
     One ranking serves all three: a longer list without the own items begins with the best of the other items. It is longer by
@@ -141,12 +141,12 @@ def rank_items(scorer: Scorer, users: IntArray, past: PastItems, k: int) -> Rank
     Args:
         scorer: gives the lists.
         users: rows of the evaluated users [B].
-        past: of these users.
+        interacted: of these users.
         k: K.
     """
-    spare = min(int(np.quantile(past.history.lengths, MOST_USERS, method="higher")), k)
+    spare = min(int(np.quantile(interacted.history.lengths, MOST_USERS, method="higher")), k)
     ranked = scorer.top_items(users, k + spare)
-    return RankedLists(ranked[:, :k], *(_leave_out(scorer, users, ranked, own, k) for own in past))
+    return RankedLists(ranked[:, :k], *(_leave_out(scorer, users, ranked, own, k) for own in interacted))
 
 
 def _leave_out(scorer: Scorer, users: IntArray, ranked: IntArray, own: Exclusions, k: int) -> IntArray:

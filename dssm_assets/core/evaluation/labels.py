@@ -50,9 +50,9 @@ SCOPES: Final[Mapping[Scope, ScopeLabel]] = {
         "items that the user did not interact with in the window; the others are not offered",
     ),
     Scope.REPEAT: ScopeLabel("Repeat: items of the window", "items that the user interacted with in the window already"),
-    Scope.NEW: ScopeLabel("New: never taken before", "items that the user never interacted with before, in all stored days"),
+    Scope.NEW: ScopeLabel("New: not in the history", "items that the user never interacted with before, in all stored days"),
     Scope.UNSEEN: ScopeLabel(
-        "Unseen: new, own past left out",
+        "Unseen: new, own history left out",
         "the items of `new`, in lists without anything that the user ever interacted with before",
     ),
 }

@@ -1,4 +1,4 @@
-"""How users and items of a log behave: lengths of pasts, repetition, sessions, turnover, and how fast popularity ages.
+"""How users and items of a log behave: lengths of histories, repetition, sessions, turnover, and how fast popularity ages.
 
 Whole users are sampled by a hash of their ids, so that at most `MAX_EVENTS` events are in memory whatever the size of the log;
 counts of events are exact. Facts about habits are those of the last `RECENT_DAYS` days that have events, for settings are chosen
@@ -41,19 +41,19 @@ class LogHabits:
     Attributes:
         events: of all days, exact.
         events_per_day: median over the recent days that have events, exact.
-        past_events: half of the recently active users have more events than this.
-        long_past_events: a tenth of them has more.
+        history_events: half of the recently active users have more events than this.
+        long_history_events: a tenth of them has more.
         known_frac: events whose user has an event on an earlier day.
-        repeat_frac: events whose user took the same item on an earlier day.
+        repeat_frac: events whose user interacted with the same item on an earlier day.
         young_frac: events on items that had their first event within the 7 days before.
-        new_per_day: mean over the last days of events on items that their users had not taken on an earlier day.
+        new_per_day: mean over the last days of events on items that their users had not interacted with on an earlier day.
         half_life_days: of the recent popularity whose 50 first items hold most events of the last days; None: counts without decay.
     """
 
     events: int
     events_per_day: float
-    past_events: int
-    long_past_events: int
+    history_events: int
+    long_history_events: int
     known_frac: float
     repeat_frac: float
     young_frac: float
@@ -126,7 +126,7 @@ def _summarise(user: _Ints, item: _Ints, time_ms: _Ints, day: _Ints, day_counts:
     last_days = days[-SCORED_DAYS:]
     is_recent = day >= recent_days[0]
     lengths = np.bincount(user[is_recent], minlength=int(user.max(initial=-1)) + 1)
-    pasts = np.bincount(user)[lengths > 0]
+    history_lengths = np.bincount(user)[lengths > 0]
     first_day = np.full(int(user.max(initial=-1)) + 1, np.iinfo(np.int64).max)
     np.minimum.at(first_day, user, day)
     item_start = np.full(int(item.max(initial=-1)) + 1, np.iinfo(np.int64).max)
@@ -141,8 +141,8 @@ def _summarise(user: _Ints, item: _Ints, time_ms: _Ints, day: _Ints, day_counts:
     return LogHabits(
         events=sum(day_counts.values()),
         events_per_day=float(np.median([day_counts[int(one)] for one in recent_days])),
-        past_events=int(np.quantile(pasts, 0.5)) if len(pasts) else 0,
-        long_past_events=int(np.quantile(pasts, 0.9)) if len(pasts) else 0,
+        history_events=int(np.quantile(history_lengths, 0.5)) if len(history_lengths) else 0,
+        long_history_events=int(np.quantile(history_lengths, 0.9)) if len(history_lengths) else 0,
         known_frac=fraction(is_known),
         repeat_frac=fraction(is_repeat),
         young_frac=fraction(is_young),

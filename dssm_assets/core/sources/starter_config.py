@@ -106,7 +106,7 @@ class StarterInputs:
 
     @property
     def positive(self) -> list[str]:
-        """Returns the events that are positive: all but exposures and those that take something back."""
+        """Returns the events that are positive: all but exposures and those that undo an interaction, such as a cancellation."""
         return [event for event in self.funnel if is_positive(event)] or self.funnel[-1:]
 
     @property
@@ -157,7 +157,7 @@ def is_exposure(event: str) -> bool:
 
 
 def is_positive(event: str) -> bool:
-    """Returns whether an event's name says neither that an item was shown nor that something was taken back."""
+    """Returns whether an event's name says neither that an item was shown nor that an interaction was undone."""
     return not is_exposure(event) and not _UNDONE.search(event)
 
 

@@ -65,7 +65,7 @@ def choose_settings(habits: LogHabits, log_days: int, items: int, code: str) -> 
     """
     window = window_days(habits, log_days)
     validation = validation_days(habits, window)
-    length = min(MAX_HISTORY, max(20, habits.long_past_events))
+    length = min(MAX_HISTORY, max(20, habits.long_history_events))
     return StarterSettings(
         window=(_window_line(habits, window, log_days),),
         statistics=(
@@ -117,9 +117,7 @@ def _recent_line(habits: LogHabits, window: int) -> Line:
 def _model_lines(habits: LogHabits, window: int, validation: int, length: int, code: str) -> tuple[Line, ...]:
     repeats = habits.repeat_frac >= REPEATING
     by_day = habits.known_frac >= 0.5
-    past = (
-        f"half of the active users have more than {habits.past_events:,} events, a tenth more than {habits.long_past_events:,}"
-    )
+    lengths = f"half of the active users have more than {habits.history_events:,} events, a tenth more than {habits.long_history_events:,}"
     poolings = (
         f"[{{kind: root, length: {length}}}, {{kind: mean, length: {min(50, length)}}}, "
         f"{{kind: recency, length: {min(50, length)}, scale: 10}}]"
@@ -131,7 +129,7 @@ def _model_lines(habits: LogHabits, window: int, validation: int, length: int, c
         Line("frozen_in_loss", "false", "towers and codes are learned apart and added"),
         Line("hidden_units", "[128]", "one hidden layer"),
         Line("norm", "none", "small towers need no normalisation"),
-        Line("skip", "true", "past and items begin in one space"),
+        Line("skip", "true", "history and items begin in one space"),
         Line("embedding_dropout", "0.2", "against learning users by heart"),
         Line("temperature", "0.1", "of the cosine"),
         Line(
@@ -139,8 +137,8 @@ def _model_lines(habits: LogHabits, window: int, validation: int, length: int, c
             "day" if by_day else "event",
             day_reason + (", as in serving" if by_day else ": the day itself must count"),
         ),
-        Line("history_length", str(length), past),
-        Line("poolings", poolings, "the whole past, the last events, the very last ones"),
+        Line("history_length", str(length), lengths),
+        Line("poolings", poolings, "the whole history, the last events, the very last ones"),
         Line("num_sample", "1024", "negatives beside those of the batch"),
     ]
     if habits.new_per_day * max(1, validation) >= MIN_NEW_EVENTS:
@@ -172,7 +170,11 @@ def _training_lines(habits: LogHabits, window: int, validation: int, code: str) 
         Line("learning_rate", rate, "of the layers"),
         Line("embedding_learning_rate", rate, "of the tables"),
         Line("weight_average", "0.998", "the moving average is published: epochs differ less"),
-        Line("svd_init", codes, "the codes: near a regression of pasts on themselves (EASE), as strong as the towers' cosines"),
+        Line(
+            "svd_init",
+            codes,
+            "the codes: near a regression of histories on themselves (EASE), as strong as the towers' cosines",
+        ),
     ]
     if validation:
         reason = f"the last days of the window choose the number of epochs and the prior: about {habits.events_per_day * validation:,.0f} events"

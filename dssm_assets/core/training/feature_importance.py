@@ -48,7 +48,7 @@ class FeatureWorth:
         group: what is left out; None: nothing.
         features: the names of its features.
         hit_rate: of all items.
-        hit_rate_new: of items that are new to the user, in lists without items that the user had taken.
+        hit_rate_new: of items that are new to the user, in lists without items of the user's history.
         hit_rate_cold: of items without any earlier event, in lists of such items alone; None: there are none to find.
         pairs: pairs of user and item that the three rates are of.
     """
@@ -61,7 +61,7 @@ class FeatureWorth:
     pairs: tuple[int, int, int]
 
 
-def feature_importance(
+def leave_out_groups(
     open_data: Callable[[TowerSpec], TrainData],
     spec: TowerSpec,
     groups: Mapping[str, Sequence[str]],

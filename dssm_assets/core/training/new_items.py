@@ -48,10 +48,10 @@ def new_items(starts: IntArray, ends: IntArray, items: npt.NDArray[Any], items_a
         of_events = items_at(positions).astype(np.int64)
         width = 2 + max(int(of_events.max(initial=0)), int(items[rows].max(initial=0)))
         owner = np.repeat(np.arange(stop - first), lengths)
-        taken, earliest = np.unique(owner * width + of_events + 1, return_index=True)
+        pairs, earliest = np.unique(owner * width + of_events + 1, return_index=True)
         wanted = np.searchsorted(users[first:stop], starts[rows]) * width + items[rows] + 1
-        found = np.minimum(np.searchsorted(taken, wanted), len(taken) - 1)
-        is_new[rows] = (taken[found] != wanted) | (positions[earliest[found]] >= ends[rows])
+        found = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
+        is_new[rows] = (pairs[found] != wanted) | (positions[earliest[found]] >= ends[rows])
     return is_new
 
 

@@ -129,8 +129,8 @@ def validation_set(data: TrainData, first_day: int, targets: Targets = Targets.A
     Args:
         data: the window.
         first_day: of the validation days.
-        targets: all interactions, or those with items that the user had not taken before; then lists are without items taken
-            before, too.
+        targets: all interactions, or those with items that are new to the user; then lists are without items of the user's
+            history, too.
 
     Raises:
         SchemaError: no user of these days has a history and a target.

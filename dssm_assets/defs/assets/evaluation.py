@@ -31,10 +31,10 @@ ROWS = (
         is_windowed=True,
         kinds=frozenset({"parquet"}),
         description="How strongly each channel (vectors, own history, item to item, recent popularity) counts in the merged list: "
-        "learned from what users took on days before the evaluation day, of what each channel proposed for them then. The "
+        "fitted on interactions of days before the evaluation day and what each channel proposed on them. The "
         "weights are a table in the metadata.",
         reading="One row per merged list and signal. The list is ordered by the sum of weight times signal: the log-odds that the "
-        "user takes the item.",
+        "user interacts with the item.",
     ),
     AssetRow(
         name="hit_counts",

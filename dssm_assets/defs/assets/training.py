@@ -54,7 +54,7 @@ ROWS = (
     AssetRow(
         name="feature_importance",
         group=GROUP,
-        step=feature_importance.feature_importances,
+        step=feature_importance.feature_importance,
         deps=("training_config", "train_samples"),
         is_windowed=True,
         is_on_request=True,

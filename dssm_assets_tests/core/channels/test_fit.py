@@ -21,20 +21,20 @@ def test_logistic_regression_finds_the_weights_that_made_the_data() -> None:
     rng = np.random.default_rng(5)
     values = rng.normal(size=(40_000, 3)) * [1.0, 3.0, 0.5] + [0.0, 2.0, 0.0]
     odds = -1.5 + values @ [0.8, -0.4, 0.0]
-    is_taken = rng.random(len(values)) < 1 / (1 + np.exp(-odds))
-    intercept, weights = fit_logistic(values, is_taken, np.ones(len(values)), np.zeros(3))
+    is_positive = rng.random(len(values)) < 1 / (1 + np.exp(-odds))
+    intercept, weights = fit_logistic(values, is_positive, np.ones(len(values)), np.zeros(3))
     assert intercept == pytest.approx(-1.5, abs=0.06)
     assert weights == pytest.approx([0.8, -0.4, 0.0], abs=0.05)
 
 
 def test_a_row_of_weight_two_counts_like_two_rows() -> None:
     rng = np.random.default_rng(6)
-    values, is_taken = rng.normal(size=(200, 2)), rng.random(200) < 0.3
+    values, is_positive = rng.normal(size=(200, 2)), rng.random(200) < 0.3
     twice = np.arange(200) % 3 == 0
-    weighted = fit_logistic(values, is_taken, np.where(twice, 2.0, 1.0), np.array([0.1, 0.2]))
+    weighted = fit_logistic(values, is_positive, np.where(twice, 2.0, 1.0), np.array([0.1, 0.2]))
     repeated = fit_logistic(
         np.concatenate([values, values[twice]]),
-        np.concatenate([is_taken, is_taken[twice]]),
+        np.concatenate([is_positive, is_positive[twice]]),
         np.ones(200 + twice.sum()),
         np.array([0.1, 0.2]),
     )
@@ -50,8 +50,8 @@ def test_a_signal_that_never_varies_keeps_its_default() -> None:
 
 
 def test_few_pairs_leave_weights_near_the_defaults() -> None:
-    values, is_taken = np.array([[0.0], [1.0], [0.0], [1.0]]), np.array([False, True, False, False])
-    _, weights = fit_logistic(values, is_taken, np.ones(4), np.array([1.0]))
+    values, is_positive = np.array([[0.0], [1.0], [0.0], [1.0]]), np.array([False, True, False, False])
+    _, weights = fit_logistic(values, is_positive, np.ones(4), np.array([1.0]))
     assert weights[0] == pytest.approx(1.0, abs=0.1)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.arrays.ragged import Exclusions, no_exclusions
 from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS
-from dssm_assets.core.evaluation.hits import PastItems, count_hits, hit_ranks, rank_items
+from dssm_assets.core.evaluation.hits import InteractedItems, count_hits, hit_ranks, rank_items
 from dssm_assets.core.evaluation.interactions import read_interactions
 from dssm_assets.core.schema import check_schema
 from dssm_assets_tests.core.evaluation.worlds import FixedScorer, events_table, slow_hits, truth_of
@@ -59,7 +59,7 @@ def test_lists_without_own_items_equal_rankings_without_them(data: st.DataObject
     window = [data.draw(ITEMS_OF_A_USER) for _ in range(users)]
     history = [items | data.draw(ITEMS_OF_A_USER) for items in window]
     lists = np.array([[*order, *[-1] * (num_items - len(order))] for order in orders], dtype=np.int64)
-    past = PastItems(exclusions([*map(sorted, window)]), exclusions([*map(sorted, history)]))
+    past = InteractedItems(exclusions([*map(sorted, window)]), exclusions([*map(sorted, history)]))
     found = rank_items(FixedScorer(lists), np.arange(users), past, k)
     for row, order in enumerate(orders):
         for ranked, dropped in zip(found, (set(), window[row], history[row]), strict=True):
@@ -78,7 +78,7 @@ def test_lists_are_long_enough_however_many_own_items_are_ranked_first(monkeypat
 
     monkeypatch.setattr("dssm_assets.core.evaluation.hits.MAX_ENTRIES", 200)
     lists = np.tile(np.arange(400), (40, 1))
-    past = PastItems(no_exclusions(40), exclusions([list(range(7 * user)) for user in range(40)]))
+    past = InteractedItems(no_exclusions(40), exclusions([list(range(7 * user)) for user in range(40)]))
     found = rank_items(Recording(lists), np.arange(40), past, 5)
     assert found.without_history.tolist() == [list(range(7 * user, 7 * user + 5)) for user in range(40)]
     assert found.everything.tolist() == found.without_window.tolist() == [[0, 1, 2, 3, 4]] * 40
@@ -88,7 +88,7 @@ def test_lists_are_long_enough_however_many_own_items_are_ranked_first(monkeypat
 
 
 def test_count_hits_by_hand_in_every_cell() -> None:
-    # u (known) has a (repeat), b (new to u), d (taken before the window) and z, which has no event in the window and no
+    # u (known) has a (repeat), b (new to u), d (of the history before the window) and z, which has no event in the window and no
     # vector; n is new and has a. Items: a, b, c, d. Lists: u a, d, c, b; n a, b, c, d.
     day = [("u", "a"), ("u", "b"), ("u", "d"), ("u", "z"), ("n", "a")]
     window = [("u", "a"), ("v", "b"), ("v", "d")]
@@ -98,7 +98,7 @@ def test_count_hits_by_hand_in_every_cell() -> None:
         read_interactions(events_table([("u", item, 1, 1) for item in items]), truth.user_ids, pa.array(corpus)).exclusions(2)
         for items in ("a", "ad")
     )
-    counts = count_hits([FixedScorer(np.array([[0, 1, 2, 3], [0, 3, 2, 1]]))], truth, PastItems(seen, ever), [1, 2])
+    counts = count_hits([FixedScorer(np.array([[0, 1, 2, 3], [0, 3, 2, 1]]))], truth, InteractedItems(seen, ever), [1, 2])
     check_schema(HIT_COUNTS, counts.table.schema)
     rows = [tuple(row.values())[1:7] for row in counts.table.to_pylist()]
     assert rows == [
@@ -158,7 +158,7 @@ def test_count_hits_equals_sets_and_loops(
         ).exclusions(len(users))
         for pairs in (window, [*window, *older])
     )
-    counts = count_hits([FixedScorer(lists)], truth, PastItems(seen, ever), ks)
+    counts = count_hits([FixedScorer(lists)], truth, InteractedItems(seen, ever), ks)
     got = {(r["scope"], r["population"], r["user_id"]): r for r in counts.table.to_pylist()}
     as_ids = {
         user: [CORPUS[index] if index >= 0 else None for index in row] for user, row in zip(users, lists.tolist(), strict=True)
@@ -181,7 +181,7 @@ def test_hit_counts_are_sorted_by_key() -> None:
     lists = np.array([[0, 1], [0, 1]])
     scorers = [FixedScorer(lists, "model"), FixedScorer(lists, "apples")]
     seen = read_interactions(events_table([("u", "a", 1, 1), ("v", "b", 1, 1)]), truth.user_ids, pa.array(["a", "b"]))
-    table = count_hits(scorers, truth, PastItems(*[seen.exclusions(2)] * 2), [1]).table
+    table = count_hits(scorers, truth, InteractedItems(*[seen.exclusions(2)] * 2), [1]).table
     key = ["scorer", "scope", "population", "user_id"]
     assert table.equals(table.sort_by([(name, "ascending") for name in key]))
     assert table.num_rows == 2 * 2 * (2 + 2)  # all and repeat; all and warm; two users

@@ -15,7 +15,7 @@ from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation.baselines.registry import EXTRA_BASELINES
 from dssm_assets.core.evaluation.charts import hit_rate_png, loss_curve_png
 from dssm_assets.core.evaluation.detail import hit_rate_detail
-from dssm_assets.core.evaluation.hits import HitCounts, PastItems, count_hits
+from dssm_assets.core.evaluation.hits import HitCounts, InteractedItems, count_hits
 from dssm_assets.core.evaluation.interactions import read_interactions
 from dssm_assets.core.evaluation.labels import SCORERS
 from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, QUALITY_SCHEMA, list_quality
@@ -69,7 +69,7 @@ def run() -> Run:
     model = model_scorer(item_vectors, vectors(noisy, "user", 3), truth.user_ids, Similarity.INNER_PRODUCT)
     seen = read_interactions(events, truth.user_ids, model.item_ids)
     scorers = [model, *fitted_scorers(seen, seen, seen, SETTINGS)]
-    counts = count_hits(scorers, truth, PastItems(*[seen.exclusions(truth.num_users)] * 2), SETTINGS.k)
+    counts = count_hits(scorers, truth, InteractedItems(*[seen.exclusions(truth.num_users)] * 2), SETTINGS.k)
     activity = label_activity(seen.user_events[: truth.num_users], SETTINGS.segment_edges)
     detail = hit_rate_detail(model, truth, Cuts({"activity": activity}), k=SETTINGS.k[-1])
     return model, truth, counts, detail, total_hit_rate(counts.table, SETTINGS.k, SETTINGS.bootstrap_samples, 3)

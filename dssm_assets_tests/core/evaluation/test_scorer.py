@@ -10,7 +10,7 @@ from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import DuplicateKeyError, InputError
-from dssm_assets.core.evaluation.hits import PastItems, hit_ranks, rank_items
+from dssm_assets.core.evaluation.hits import InteractedItems, hit_ranks, rank_items
 from dssm_assets.core.evaluation.interactions import Interactions, read_interactions
 from dssm_assets.core.evaluation.scorer import Scorer, model_scorer
 from dssm_assets_tests.core.evaluation.worlds import fitted_scorers
@@ -92,7 +92,7 @@ def test_ranks_of_every_scorer_are_those_in_its_full_ranking(seed: int) -> None:
     rows: IntArray = np.repeat(np.arange(NUM_USERS), NUM_ITEMS + 1)
     items = np.tile(np.arange(-1, NUM_ITEMS), NUM_USERS)
     seen, ever = (set(zip(one.user_index.tolist(), one.item_index.tolist(), strict=True)) for one in (window, history))
-    past = PastItems(window.exclusions(NUM_USERS), history.exclusions(NUM_USERS))
+    past = InteractedItems(window.exclusions(NUM_USERS), history.exclusions(NUM_USERS))
     settings = Evaluation(cooccurrence_neighbors=7)
     for scorer in (random_model(rng), *fitted_scorers(window, recent, history, settings)):
         found = rank_items(scorer, np.arange(NUM_USERS), past, K)

@@ -40,7 +40,7 @@ def test_facts_by_hand() -> None:
     assert found is not None
     assert found.events == 8
     assert found.events_per_day == 3  # days with 2, 3 and 3 events
-    assert (found.past_events, found.long_past_events) == (3, 3)  # users a and b have 3, c has 1: median 3, 90% 3
+    assert (found.history_events, found.long_history_events) == (3, 3)  # users a and b have 3, c has 1: median 3, 90% 3
     # Known: a on day 3, b and a on day 9. Repeated: a takes 1 again on day 3; b takes it twice on one day, which is no repeat.
     assert found.known_frac == pytest.approx(3 / 8)
     assert found.repeat_frac == pytest.approx(1 / 8)

@@ -15,8 +15,8 @@ from dssm_assets.core.sources.starter_settings import Line, StarterSettings, cho
 SHOP = LogHabits(
     events=900_000,
     events_per_day=2500,
-    past_events=80,
-    long_past_events=340,
+    history_events=80,
+    long_history_events=340,
     known_frac=0.9,
     repeat_frac=0.4,
     young_frac=0.0,
@@ -70,7 +70,7 @@ def test_new_items_are_the_targets_if_there_are_enough() -> None:
 
 @pytest.mark.parametrize(("long_past", "length"), [(3, 20), (340, 340), (9000, 500)])
 def test_histories_are_as_long_as_those_of_long_pasts(long_past: int, length: int) -> None:
-    model = _values(_settings(replace(SHOP, long_past_events=long_past)).model)
+    model = _values(_settings(replace(SHOP, long_history_events=long_past)).model)
     assert model["history_length"] == length
     assert Model.model_validate(model).history_poolings[0].length == length
 

@@ -38,7 +38,7 @@ def fit(data: FitData) -> Arrays:
     items = np.sort(popular[data.window_events[popular] > 0])
     weights = data.allocate(len(items) ** 2, np.float32)
     if len(items):
-        fit_weights(count_together(data.read_history(), items), data.settings.ease_ridge, weights.reshape(len(items), -1))
+        fit_weights(count_cooccurrences(data.read_history(), items), data.settings.ease_ridge, weights.reshape(len(items), -1))
     return {"items": items, "weights": weights, "order": data.popularity_order}
 
 
@@ -86,7 +86,7 @@ def log_counts(interactions: Interactions, items: IntArray) -> Any:
     return sp.csr_matrix((values, column[is_covered], starts), shape=(len(interactions.indptr) - 1, len(items)))
 
 
-def count_together(history: Iterable[Interactions], items: IntArray) -> NDArray[np.float64]:
+def count_cooccurrences(history: Iterable[Interactions], items: IntArray) -> NDArray[np.float64]:
     """Returns X'X, float64 [N, N], summed over users a few at a time, each user once."""
     total = np.zeros((len(items), len(items)))
     for interactions in history:
@@ -95,7 +95,7 @@ def count_together(history: Iterable[Interactions], items: IntArray) -> NDArray[
     return total
 
 
-def fit_weights(together: NDArray[np.float64], ridge: float, weights: NDArray[np.float32]) -> None:
+def fit_weights(cooccurrences: NDArray[np.float64], ridge: float, weights: NDArray[np.float32]) -> None:
     """Writes the weights [N, N] of X'X, which is overwritten.
 
     By hand: X'X = [[2, 1], [1, 1]], ridge 1: the inverse of [[3, 1], [1, 2]] is [[.4, -.2], [-.2, .6]], so the weight of item
@@ -104,8 +104,10 @@ def fit_weights(together: NDArray[np.float64], ridge: float, weights: NDArray[np
     Raises:
         InputError: if X'X plus the ridge has no inverse in floating point.
     """
-    together[np.diag_indices_from(together)] += ridge
-    factor, failed = lapack.dpotrf(together.T, lower=True, overwrite_a=True)  # .T: LAPACK wants columns, and it is symmetric
+    cooccurrences[np.diag_indices_from(cooccurrences)] += ridge
+    factor, failed = lapack.dpotrf(
+        cooccurrences.T, lower=True, overwrite_a=True
+    )  # .T: LAPACK wants columns, and it is symmetric
     if failed:
         remedy = "raise evaluation.ease_ridge"
         raise InputError(Fault("baseline ease", f"an invertible matrix with ridge {ridge:g}", "a singular one", remedy))

@@ -77,7 +77,7 @@ def item_cooccurrence_scorer(window: Interactions, neighbors: Any, order: IntArr
     return ItemCooccurrenceScorer(users, neighbors, order)
 
 
-def fit_neighbors(users: UserItems, num_neighbors: int, allocate: Allocate = np.empty, min_together: int = 1) -> Any:
+def fit_neighbors(users: UserItems, num_neighbors: int, allocate: Allocate = np.empty, min_common_users: int = 1) -> Any:
     """Returns csr [I, I]: row i holds the similarities of i's num_neighbors most similar others, ties to the lower index.
 
     An item is not its own neighbour: that the user has it already says nothing about what goes with it.
@@ -86,15 +86,15 @@ def fit_neighbors(users: UserItems, num_neighbors: int, allocate: Allocate = np.
         users: the items of every user.
         num_neighbors: kept per item.
         allocate: makes the arrays of E users and of the neighbours.
-        min_together: fewest users of both items. Two items of one user each, who is the same, have the highest similarity, 1.
+        min_common_users: fewest users of both items. Two items of one user each, who is the same, have the highest similarity, 1.
     """
     by_item, num_items, count = transpose(users, allocate), users.num_items, 0
     users_per_item = np.maximum(np.diff(by_item.starts), 1)
     most = min(num_neighbors, num_items) * num_items
     columns, values, lengths = allocate(most, np.int32), allocate(most, np.float64), np.zeros(num_items, np.int64)
     for start, stop in _even_ranges(by_item.item_pairs):
-        counts = _count_together(users, by_item, start, stop)
-        best = best_columns(_similarities(counts, start, users_per_item, min_together), num_neighbors)
+        counts = _count_cooccurrences(users, by_item, start, stop)
+        best = best_columns(_similarities(counts, start, users_per_item, min_common_users), num_neighbors)
         place = slice(count, count + len(best.columns))
         columns[place], values[place], lengths[start:stop] = best.columns, best.values, best.lengths
         count = place.stop
@@ -164,12 +164,12 @@ def _even_ranges(sizes: IntArray) -> Iterator[tuple[int, int]]:
     yield from zip(starts.tolist(), [*starts[1:].tolist(), len(sizes)], strict=False)
 
 
-def _count_together(users: UserItems, by_item: ItemUsers, start: int, stop: int) -> Any:
+def _count_cooccurrences(users: UserItems, by_item: ItemUsers, start: int, stop: int) -> Any:
     """Returns csr [stop - start, I]: how many users have both an item of the range and each item."""
     bounds = by_item.starts[start : stop + 1] - by_item.starts[start]
     user = np.asarray(by_item.users[by_item.starts[start] : by_item.starts[stop]])
     if stop - start == 1:
-        return _count_together_one(users, user)
+        return _count_cooccurrences_of_one(users, user)
     items, lengths = _items_of(users, user)
     ones = np.ones(len(items), np.float32)
     user_items = sp.csr_matrix((ones, items, offsets_of(lengths)), shape=(len(user), users.num_items))
@@ -177,7 +177,7 @@ def _count_together(users: UserItems, by_item: ItemUsers, start: int, stop: int)
     return item_users @ user_items
 
 
-def _count_together_one(users: UserItems, user: Any) -> Any:
+def _count_cooccurrences_of_one(users: UserItems, user: Any) -> Any:
     """Returns csr [1, I]: how many of the users of one item, who may be very many, have each item."""
     counts = np.zeros(users.num_items, dtype=np.int64)
     for start, stop in _even_ranges(users.starts[user + 1] - users.starts[user]):
@@ -192,12 +192,12 @@ def _items_of(users: UserItems, user: Any) -> tuple[Any, IntArray]:
     return np.asarray(users.items[ranges(starts, lengths)]), lengths
 
 
-def _similarities(counts: Any, start: int, users_per_item: IntArray, min_together: int) -> Any:
+def _similarities(counts: Any, start: int, users_per_item: IntArray, min_common_users: int) -> Any:
     """Returns the similarities of a range of items to all, by co-occurrence counts; 0 of an item to itself, and below the minimum."""
     row = row_of_value(counts.indptr) + start
     column = counts.indices
     similarity = counts.data.astype(np.float64) / np.sqrt(users_per_item[row].astype(np.float64) * users_per_item[column])
-    similarity[(row == column) | (counts.data < min_together)] = 0.0
+    similarity[(row == column) | (counts.data < min_common_users)] = 0.0
     return sp.csr_matrix((similarity, column, counts.indptr), shape=counts.shape)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation.baselines import ease
-from dssm_assets.core.evaluation.baselines.ease import EaseScorer, count_together, fit_weights, log_counts
+from dssm_assets.core.evaluation.baselines.ease import EaseScorer, count_cooccurrences, fit_weights, log_counts
 from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets_tests.core.evaluation.baselines.small_world import HISTORY, ITEMS, USERS, lists, scorers
 from dssm_assets_tests.core.evaluation.worlds import interactions
@@ -96,7 +96,7 @@ def test_sums_over_parts_of_the_users_equal_the_sum_over_all(rows: list[tuple[st
     x = np.log1p(x)[:, covered]
     parts = [interactions([(u, i, c, 0) for u, i, c in rows if u in users], [*users], ITEMS) for users in ("n", "uv", "w")]
     assert np.concatenate([log_counts(part, covered).toarray() for part in parts]) == pytest.approx(x, rel=1e-6)
-    assert count_together(parts, covered) == pytest.approx(x.T @ x, rel=1e-6)
+    assert count_cooccurrences(parts, covered) == pytest.approx(x.T @ x, rel=1e-6)
 
 
 def test_scores_are_ranked_best_first_and_only_above_zero() -> None:
