@@ -129,13 +129,17 @@ def _time_requests(request: Callable[[], Any], seconds: float) -> Timing:
 
 def measure_server(server: Server, connections: int, seconds: float, body: str | None = None) -> Timing:
     """Measures this many concurrent connections, each from a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(connections) as pool:
+    pool = multiprocessing.get_context("spawn").Pool(connections)
+    try:
         pool.map(_warm, [server.port] * connections)
         before = server.cpu_seconds
         given = [(server.port, seconds, seed, body) for seed in range(connections)]
         parts = pool.starmap(_client, given, chunksize=1)
         cpu = server.cpu_seconds - before
+    finally:
+        # Not terminate(): it sends SIGTERM, and where the calling process ignores that signal its workers do too.
+        pool.close()
+        pool.join()
     return Timing(np.concatenate([part for part, _ in parts]), float(np.mean([whole for _, whole in parts])), cpu)
 
 
