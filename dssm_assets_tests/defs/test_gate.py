@@ -4,6 +4,7 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
+from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
 from dssm_assets.defs.asset_factory import Observer, build_asset
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import all_rows
@@ -53,22 +54,37 @@ def gate_check(result):
     return check
 
 
+ANY_SIZE = {"min_pairs": 0, "min_users": 0}
+"""The world's evaluation day has 36 items to find by 12 users."""
+
+
 def test_passing_gate_blocks_nothing(world, tmp_path):
-    result = run(world.copy(tmp_path / "passing"))
+    result = run(world.copy(tmp_path / "passing", {"gate": {**ANY_SIZE, "scorer": "model", "baselines": ["popularity"]}}))
     assert result.success
     assert materialized(result) == [INDEPENDENT, DOWNSTREAM, "total_hit_rate"]
     check = gate_check(result)
     assert check.passed
     assert check.description == (
-        f"{EVALUATION_DAY}: warm hit_rate@10 1.0000 [1.0000, 1.0000]; gain over popularity +0.3333 "
-        f"[{check.metadata['gain_ci_low'].value:+.4f}, {check.metadata['gain_ci_high'].value:+.4f}] is not clearly below +0; "
-        "no earlier day with hit_rate@10 to compare with"
+        f"{EVALUATION_DAY}: passed: two-tower model (1.0000) is ahead of the best baseline, popularity (0.6667), by +0.3333 "
+        f"[{check.metadata['gain_ci_low'].value:+.4f}, {check.metadata['gain_ci_high'].value:+.4f}] of hit_rate@10, 12 users; "
+        "no earlier partitions with enough items to find to compare with"
     )
+
+
+def test_a_small_day_is_not_enough_evidence_and_blocks_nothing(world, tmp_path):
+    loaded = world.copy(tmp_path / "small", {"gate": {"baseline_margin": 0.9}})
+    result = run(loaded)
+    assert materialized(result) == [INDEPENDENT, DOWNSTREAM, "total_hit_rate"]
+    check = gate_check(result)
+    sentence = "not enough evidence: 36 items to find by 12 known users; a verdict needs 100 by 20"
+    assert (check.passed, check.description) == (True, f"{EVALUATION_DAY}: {sentence}")
+    stored = open_workspace(loaded).need("total_hit_rate", EVALUATION_DAY).facts["gate"]
+    assert stored == {"passed": True, "sentence": sentence}
 
 
 def test_failing_gate_blocks_downstream_assets_only(world, tmp_path):
     # The model leads popularity by a third; the gate requires nine tenths.
-    loaded = world.copy(tmp_path / "failing", {"gate": {"baseline_margin": 0.9, "baselines": ["popularity"]}})
+    loaded = world.copy(tmp_path / "failing", {"gate": {**ANY_SIZE, "baseline_margin": 0.9, "baselines": ["popularity"]}})
     fs = open_workspace(loaded).tables.partitions
     fs.fs.rm(f"{fs.root}/total_hit_rate", recursive=True)
     result = run(loaded)
@@ -81,41 +97,43 @@ def test_failing_gate_blocks_downstream_assets_only(world, tmp_path):
     assert failed == ["total_hit_rate"]
     check = gate_check(result)
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    assert "is below +0.9" in check.description
+    assert (
+        f"{EVALUATION_DAY}: failed: merged list (1.0000) is ahead of the best baseline, popularity (0.6667)"
+        in check.description
+    )
+    assert "; at least +0.9 is required" in check.description
 
 
 def test_gate_without_blocking_only_warns(world, tmp_path):
-    changes = {"gate": {"baseline_margin": 0.9, "is_blocking": False}}
+    changes = {"gate": {**ANY_SIZE, "baseline_margin": 0.9, "is_blocking": False}}
     result = run(world.copy(tmp_path / "warning", changes))
     assert materialized(result) == [INDEPENDENT, DOWNSTREAM, "total_hit_rate"]
     check = gate_check(result)
-    assert "warm hit_rate@10" in check.description
+    assert "hit_rate@10" in check.description
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
 
 
-def verdict(loaded, **rates):
-    """Returns the check where the days before, by number, had these warm hit rates."""
+def verdict(loaded, **hits):
+    """Returns the check where on the days before, by number, everything but popularity had these hits, and popularity 10."""
     workspace = open_workspace(loaded)
-    manifest = workspace.need("total_hit_rate", EVALUATION_DAY)
-    total = workspace.tables.read(manifest)
-    from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
-
-    for name, rate in rates.items():
-        column = pa.array([rate] * total.num_rows)
-        earlier = total.set_column(total.column_names.index("hit_rate"), "hit_rate", column)
+    total = workspace.tables.read(workspace.need("total_hit_rate", EVALUATION_DAY))
+    for name, count in hits.items():
+        earlier = pa.Table.from_pylist(
+            [{**row, "hits": 10 if row["scorer"] == "popularity" else count} for row in total.to_pylist()], schema=total.schema
+        )
         workspace.tables.write(TOTAL_HIT_RATE, DAYS[int(name[1:])], earlier)
     counts = workspace.tables.read(workspace.need("hit_counts", EVALUATION_DAY))
     return hit_rate_gate(workspace, EVALUATION_DAY, counts, total)
 
 
 def test_the_last_stored_days_before_are_the_measure(world, tmp_path):
-    # The day itself, with a rate of 1 and an interval of no width, is not one of them.
-    gate = {"last_partitions": 2, "max_drop_frac": 0.0}
-    check = verdict(world.copy(tmp_path / "past", {"gate": gate}), d3=9.0, d6=1.0, d8=1.5)
+    # Today 36 hits are 1.5 times popularity's 24. On the last two days 60 and 40 hits were 5 times popularity's 20.
+    gate = {**ANY_SIZE, "baselines": ["popularity"], "last_partitions": 2, "max_drop_frac": 0.0}
+    check = verdict(world.copy(tmp_path / "past", {"gate": gate}), d3=90, d6=60, d8=40)
     assert check.facts["days_before"] == [DAYS[6], DAYS[8]]
-    assert check.facts["mean_before"] == pytest.approx(1.25)
+    assert check.facts["ratio_before"] == pytest.approx(5)
     assert not check.is_passed
-    assert verdict(world.copy(tmp_path / "lax", {"gate": {**gate, "max_drop_frac": 0.2}}), d6=1.0, d8=1.5).is_passed
+    assert verdict(world.copy(tmp_path / "lax", {"gate": {**gate, "max_drop_frac": 0.8}}), d6=60, d8=40).is_passed
 
 
 def test_every_check_of_the_contract_exists_and_blocks_what_it_should():

@@ -150,34 +150,58 @@ class Evaluation(Section):
         return value
 
 
+class GatedScorer(StrEnum):
+    """What the gate judges."""
+
+    SERVED = "served"
+    """The list that is served: the merged list where channels are enabled, else that of the vectors alone."""
+    MODEL = "model"
+    """The list of the vectors alone, for an application that asks for no channels."""
+
+
 class Gate(Section):
     """The check between a trained model and the serving bundle. Intervals decide, not point estimates."""
 
     is_blocking: bool = Field(default=True, description="A failing gate keeps the day's serving bundle from being built.")
-    baselines: list[str] = Field(
-        default=["popularity", "recent_popularity"],
-        description=f"The model is compared with the best of these on the day (empty: with none). Any of {_BASELINES}.",
+    scorer: GatedScorer = Field(default=GatedScorer.SERVED, description="What is judged.")
+    baselines: list[str] | None = Field(
+        default=None,
+        description="It is compared with the best of these on the day (default: of all baselines of the report; empty: with none). "
+        f"Any of {_BASELINES}.",
     )
     scopes: list[Scope] = Field(
         default=[Scope.ALL],
-        description="The model is compared with the best baseline in each of these scopes. unseen: of items that users never "
+        min_length=1,
+        description="It is compared with the best baseline in each of these scopes. unseen: of items that users never "
         "interacted with before, in lists without the items of their histories.",
     )
     baseline_margin: float = Field(
         default=0.0,
         ge=-1,
         le=1,
-        description="Fails if the upper bound of hit_rate(model) - hit_rate(best baseline) is below this; negative: the model "
-        "may be behind by this much.",
+        description="Fails if the upper bound of its hit rate minus that of the best baseline is below this; negative: it may be "
+        "behind by this much.",
     )
+    min_pairs: int = Field(
+        default=100,
+        ge=0,
+        le=10_000_000,
+        description="With fewer pairs of known user and known item to find, a day is not enough evidence, which is no failure.",
+    )
+    min_users: int = Field(default=20, ge=0, le=10_000_000, description="The same, by the number of these users.")
     last_partitions: int = Field(
-        default=7, ge=0, le=366, description="Earlier partitions whose mean hit rate the model is compared with (0: none)."
+        default=7,
+        ge=0,
+        le=366,
+        description="Earlier partitions of which it is asked how many times the hits of their own day's best baseline they found "
+        "(0: none).",
     )
     max_drop_frac: float = Field(
         default=0.3,
         ge=0,
         le=1,
-        description="Fails if the upper bound of the model's hit rate is below (1 - this) times that mean.",
+        description="Fails if it surely finds less than (1 - this) times as many hits, compared with the best baseline, as these "
+        "partitions did.",
     )
     min_vector_cosine: float = Field(
         default=0.5,
@@ -191,7 +215,9 @@ class Gate(Section):
 
     @field_validator("baselines")
     @classmethod
-    def _known(cls, value: list[str]) -> list[str]:
+    def _known(cls, value: list[str] | None) -> list[str] | None:
+        if value is None:
+            return None
         unknown = [name for name in value if name not in BASELINE_NAMES]
         if unknown:
             raise ValueError(f"gate baselines must be of {_BASELINES}, got {', '.join(unknown)}")

@@ -217,7 +217,9 @@ class PipelineConfig(Section):
     @model_validator(mode="after")
     def _gate_baselines_are_fitted(self) -> PipelineConfig:
         missing = [
-            name for name in self.gate.baselines if name in EXTRA_BASELINES and name not in self.evaluation.extra_baselines
+            name
+            for name in self.gate.baselines or ()
+            if name in EXTRA_BASELINES and name not in self.evaluation.extra_baselines
         ]
         if missing:
             raise ValueError(f"gate.baselines names {', '.join(missing)}: add it to evaluation.extra_baselines, which fits it")

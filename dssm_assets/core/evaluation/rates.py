@@ -154,10 +154,12 @@ def paired_gain(
     k: int,
     samples: int,
     seed: int,
+    times: float = 1.0,
 ) -> Gain:
-    """Returns hit_rate(scorer) - hit_rate(against) with a paired bootstrap interval: both see the same resampled users.
+    """Returns hit_rate(scorer) - times * hit_rate(against) with a paired bootstrap interval: both see the same resampled users.
 
-    By hand: of 100 items to find, one scorer finds 50, the other 40: the gain is 0.1.
+    By hand: of 100 items to find, one scorer finds 50, the other 40: the gain is 0.1. Against 1.5 times the other it is
+    0.5 - 1.5 * 0.4 = -0.1.
 
     Raises:
         InputError: if one of the two has no users in the cell, or they were scored for different users.
@@ -177,9 +179,9 @@ def paired_gain(
         [_integers(first, TRUTH_COUNT), _integers(first, hits_column(k)), _integers(second, hits_column(k))], axis=1
     )
     sums = resampled_sums(values, samples, seed)
-    low, high = interval((sums[:, 1] - sums[:, 2]) / sums[:, 0])
+    low, high = interval((sums[:, 1] - times * sums[:, 2]) / sums[:, 0])
     truth, hits, hits_against = values.sum(axis=0)
-    return Gain(scorer, against, scope, population, k, float((hits - hits_against) / truth), float(low), float(high))
+    return Gain(scorer, against, scope, population, k, float((hits - times * hits_against) / truth), float(low), float(high))
 
 
 def channel_gains(hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int) -> list[Gain]:

@@ -76,8 +76,9 @@ ROWS = (
             CheckRow("beats_popularity", "warm hit_rate at the largest k is at least 1.2 times popularity's."),
             CheckRow(
                 "hit_rate_gate",
-                "The model is not surely worse than the best baseline, nor than the last partitions: the interval of the warm "
-                "hit_rate at the largest k decides (section gate). If it fails, serving_bundle does not run.",
+                "What is served is not surely behind the best baseline of the report, nor has its lead over the baselines surely "
+                "dropped since the last partitions: the interval of the warm hit_rate at the largest k decides (section gate). A day with few "
+                "items to find is not enough evidence and passes. If it fails, serving_bundle does not run.",
                 is_blocking=True,
             ),
         ),

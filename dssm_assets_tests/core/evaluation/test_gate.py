@@ -9,8 +9,8 @@ import pytest
 
 from dssm_assets.core.config.evaluation import Gate
 from dssm_assets.core.errors import ConfigError, InputError
-from dssm_assets.core.evaluation.gate import GateReport, hit_rate_gate
-from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA, total_hit_rate
+from dssm_assets.core.evaluation.gate import GateReport, Verdict, hit_rate_gate
+from dssm_assets.core.evaluation.rates import total_hit_rate
 from dssm_assets_tests.core.evaluation.test_rates import counts
 
 K, SAMPLES, SEED = 5, 200, 3
@@ -26,35 +26,40 @@ def found(count: int) -> list[int]:
     return [1] * count
 
 
-def before(**rates: float) -> dict[str, pa.Table]:
-    """Returns `d07=0.5` as the totals of 2024-01-07, in which the model's warm hit_rate@5 was 0.5."""
-    row = {"scorer": "model", "scope": "all", "population": "warm", "k": K, "ci_low": 0.0, "ci_high": 1.0}
-    rest = {"user_recall": 0.0, "user_hit_rate": 0.0, "users": 1, "hits": 0, "truth_count": 1}
-    rest |= {"ndcg": 0.0, "ndcg_ci_low": 0.0, "ndcg_ci_high": 0.0}
-    others = [{"scorer": "popularity"}, {"scope": "repeat"}, {"population": "all"}, {"k": 1}]
+def totals(hit_counts: pa.Table) -> pa.Table:
+    return total_hit_rate(hit_counts, [K], SAMPLES, SEED)
+
+
+def before(**days: dict[str, int]) -> dict[str, pa.Table]:
+    """Returns `d07={"model": 10}` as the totals of 2024-01-07, on which the model found the items of 10 of the 40 users."""
     return {
-        f"2024-01-{name[1:]}": pa.Table.from_pylist(
-            [{**row, **rest, "hit_rate": rate}, *({**row, **rest, "hit_rate": 1.0, **other} for other in others)],
-            schema=TOTAL_SCHEMA,
-        )
-        for name, rate in rates.items()
+        f"2024-01-{name[1:]}": totals(day(**{scorer: found(hits) for scorer, hits in scorers.items()}))
+        for name, scorers in days.items()
     }
 
 
 def decide(hit_counts: pa.Table, previous: dict[str, pa.Table] | None = None, **keys: Any) -> GateReport:
-    total = total_hit_rate(hit_counts, [K], SAMPLES, SEED)
-    gate = Gate(**{"baselines": ["popularity"], **keys})
-    return hit_rate_gate(hit_counts, total, previous or {}, gate, k=K, samples=SAMPLES, seed=SEED)
+    gate = Gate(**{"min_pairs": 0, "min_users": 0, **keys})
+    return hit_rate_gate(hit_counts, totals(hit_counts), previous or {}, gate, k=K, samples=SAMPLES, seed=SEED)
 
 
-def test_a_model_clearly_behind_the_baseline_fails() -> None:
-    # The model finds nothing that popularity misses: each resample's gain is minus the share of users 1 to 12 in it.
+def test_a_model_clearly_behind_the_baseline_fails_and_the_sentence_says_by_how_much() -> None:
+    # The model finds nothing that popularity misses: each resample's gain is minus the share of users 9 to 20 in it.
     report = decide(day(model=found(8), popularity=found(20)))
-    assert not report.passed
+    assert (report.verdict, report.passed) == (Verdict.FAILED, False)
     assert report.facts["gain"] == pytest.approx(-12 / 40)
     assert report.facts["gain_ci_high"] < 0
-    assert "gain over popularity -0.3000" in report.sentence
-    assert "is below +0" in report.sentence
+    low, high = report.facts["gain_ci_low"], report.facts["gain_ci_high"]
+    assert report.sentence == (
+        "failed: two-tower model (0.2000) is behind the best baseline, popularity (0.5000), by -0.3000 "
+        f"[{low:+.4f}, {high:+.4f}] of hit_rate@5, 40 users; no earlier partitions with enough items to find to compare with"
+    )
+
+
+def test_a_model_clearly_ahead_passes_and_the_sentence_says_so() -> None:
+    report = decide(day(model=found(20), popularity=found(8)))
+    assert report.verdict is Verdict.PASSED
+    assert "two-tower model (0.5000) is ahead of the best baseline, popularity (0.2000), by +0.3000" in report.sentence
 
 
 def test_a_model_behind_within_the_interval_passes() -> None:
@@ -63,6 +68,16 @@ def test_a_model_behind_within_the_interval_passes() -> None:
     assert report.passed
     assert report.facts["gain"] == pytest.approx(-2 / 40)
     assert report.facts["gain_ci_low"] < 0 < report.facts["gain_ci_high"]
+    assert "is not distinguishable from the best baseline" in report.sentence
+
+
+def test_an_interval_wider_than_the_rate_it_compares_with_is_no_evidence() -> None:
+    # Rates of 0.2 and 0.25; the interval of the difference spans more than 0.25. With equal users it has no width.
+    report = decide(day(model=found(8), popularity=[0] * 8 + found(10)))
+    assert report.facts["gain_ci_high"] - report.facts["gain_ci_low"] > 0.25
+    assert report.verdict is Verdict.NOT_ENOUGH_EVIDENCE
+    assert "an interval wider than the baseline's own rate" in report.sentence
+    assert decide(day(model=found(10), popularity=found(10))).verdict is Verdict.PASSED
 
 
 def test_equal_models_pass_at_the_edge() -> None:
@@ -76,17 +91,39 @@ def test_baseline_margin_moves_the_edge_both_ways() -> None:
     behind, ahead = day(model=found(8), popularity=found(20)), day(model=found(20), popularity=found(8))
     assert decide(behind, baseline_margin=-0.6).passed
     assert decide(ahead).passed
-    assert not decide(ahead, baseline_margin=0.6).passed
+    refused = decide(ahead, baseline_margin=0.6)
+    assert not refused.passed
+    assert "; at least +0.6 is required" in refused.sentence
 
 
-def test_the_model_is_compared_with_the_best_configured_baseline() -> None:
-    table = day(model=found(8), popularity=found(4), recent_popularity=found(20))
-    assert decide(table).passed
-    report = decide(table, baselines=["popularity", "recent_popularity"])
-    assert (report.passed, report.facts["baseline"]) == (False, "recent_popularity")
-    assert decide(table, baselines=[]).passed
-    with pytest.raises(InputError, match=r"gate\.baselines: expected scorers of the day: model, popularity, recent"):
-        decide(table, baselines=["own_history_all"])
+def test_the_best_of_all_baselines_of_the_report_counts_unless_some_are_named() -> None:
+    table = day(model=found(8), popularity=found(4), own_history_all=found(20))
+    report = decide(table)
+    assert (report.passed, report.facts["baseline"]) == (False, "own_history_all")
+    assert "is behind the best baseline, own history, all days (0.5000)" in report.sentence
+    assert decide(table, baselines=["popularity"]).passed
+    nothing = decide(table, baselines=[])
+    assert (nothing.passed, nothing.sentence) == (True, "passed: compared with no baseline")
+    with pytest.raises(
+        InputError, match=r"gate\.baselines: expected baselines of the day: own_history_all, popularity, got ease"
+    ):
+        decide(table, baselines=["ease"])
+
+
+def test_the_list_that_is_served_is_judged_and_the_model_is_named_beside_it() -> None:
+    # The merged list is ahead, the vectors alone are behind; its parts are no baselines, however much they find.
+    table = day(
+        model=found(4), merged=found(30), popularity=found(16), channel_own_history=found(40), merged_without_vectors=found(40)
+    )
+    report = decide(table)
+    assert (report.verdict, report.facts["scorer"], report.facts["baseline"]) == (Verdict.PASSED, "merged", "popularity")
+    assert "merged list (0.7500) is ahead of the best baseline, popularity (0.4000), by +0.3500" in report.sentence
+    assert (
+        "(not judged: two-tower model (0.1000) is behind the best baseline, popularity (0.4000), by -0.3000" in report.sentence
+    )
+    alone = decide(table, scorer="model")
+    assert (alone.verdict, alone.facts["scorer"]) == (Verdict.FAILED, "model")
+    assert "not judged" not in alone.sentence
 
 
 def in_scope(table: pa.Table, scope: str) -> pa.Table:
@@ -96,62 +133,94 @@ def in_scope(table: pa.Table, scope: str) -> pa.Table:
 def test_every_configured_scope_is_compared() -> None:
     ahead = day(model=found(20), popularity=found(8), recent_popularity=found(4))
     behind = in_scope(day(model=found(4), popularity=found(8), recent_popularity=found(20)), "unseen")
-    table, baselines = pa.concat_tables([ahead, behind]), ["popularity", "recent_popularity"]
-    assert decide(table, baselines=baselines).passed
-    report = decide(table, baselines=baselines, scopes=["all", "unseen"])
+    table = pa.concat_tables([ahead, behind])
+    assert decide(table).passed
+    report = decide(table, scopes=["all", "unseen"])
     assert not report.passed
-    assert "; gain over popularity +0.3000" in report.sentence
-    assert "; unseen: gain over recent_popularity -0.4000" in report.sentence
+    assert "ahead of the best baseline, popularity (0.2000), by +0.3000" in report.sentence
+    assert "; unseen: two-tower model (0.1000) is behind the best baseline, recent popularity (0.5000)" in report.sentence
     assert (report.facts["baseline"], report.facts["unseen baseline"]) == ("popularity", "recent_popularity")
     assert report.facts["unseen gain"] == pytest.approx(-16 / 40)
-    assert decide(table, baselines=baselines, scopes=["unseen"]).facts.get("gain") is None
+    assert decide(table, scopes=["unseen"]).facts.get("gain") is None
     nothing_new = decide(ahead, scopes=["all", "new"])
-    assert nothing_new.passed
-    assert "no items to find in scope new" in nothing_new.sentence
+    assert nothing_new.verdict is Verdict.NOT_ENOUGH_EVIDENCE
+    assert "new: no known user has a known item to find" in nothing_new.sentence
 
 
-def test_a_drop_fails_only_if_the_upper_bound_is_below_the_floor() -> None:
-    table = day(model=found(20), popularity=found(0))
-    bound = decide(table).facts["ci_high"]
-    assert 0.5 < bound < 0.75
-    # 0.7 times the mean of the days before: the bound itself, then a little more.
-    assert decide(table, before(d06=bound / 0.7 - 1e-9)).passed
-    report = decide(table, before(d06=bound / 0.7 + 1e-6))
+def test_a_day_with_few_items_to_find_is_not_enough_evidence() -> None:
+    # All 40 users' items are missed and popularity finds them all: surely behind, on 40 pairs.
+    table = day(model=found(0), popularity=found(40))
+    report = decide(table, min_pairs=41)
+    assert (report.verdict, report.passed) == (Verdict.NOT_ENOUGH_EVIDENCE, True)
+    assert report.sentence == "not enough evidence: 40 items to find by 40 known users; a verdict needs 41 by 0"
+    assert decide(table, min_users=41).passed
+    assert not decide(table, min_pairs=40, min_users=40).passed
+
+
+def test_a_hard_day_is_no_drop() -> None:
+    # On the day before 30 of 40 were found, popularity 20: 1.5 times. Today everything finds a tenth: 3 and 2 are 1.5 times again.
+    report = decide(day(model=found(3), popularity=found(2)), before(d06={"model": 30, "popularity": 20}))
+    assert report.passed
+    assert report.facts["ratio_before"] == pytest.approx(1.5)
+    assert report.facts["required_ratio"] == pytest.approx(0.7 * 1.5)
+    assert report.sentence.endswith("; it finds 1.50 times what that baseline finds, 1.50 times on the 1 partition before")
+
+
+def test_a_lost_lead_is_a_drop_even_on_an_easy_day() -> None:
+    # 36 of 40 are found, more than ever, but the baseline finds as many: 1 time, where 0.7 * 3 = 2.1 times are required.
+    report = decide(day(model=found(36), popularity=found(36)), before(d06={"model": 30, "popularity": 10}))
     assert not report.passed
-    assert "its upper bound is below" in report.sentence
-    assert decide(table, before(d06=bound / 0.7 + 1e-6), max_drop_frac=0.31).passed
+    assert report.sentence.endswith(
+        "it finds 1.00 times what that baseline finds, 3.00 times on the 1 partition before: surely a drop of more than 30%"
+    )
+    # 1 time is what a drop of two thirds leaves.
+    assert decide(
+        day(model=found(36), popularity=found(36)), before(d06={"model": 30, "popularity": 10}), max_drop_frac=0.67
+    ).passed
 
 
-def test_a_drop_is_measured_from_the_mean_of_the_last_days() -> None:
-    table = day(model=found(20), popularity=found(0))
-    past = before(d05=1.0, d07=0.5, d06=0.7)
-    assert decide(table, past, last_partitions=2).facts["mean_before"] == pytest.approx(0.6)
+def test_a_drop_within_the_interval_passes() -> None:
+    # 10 - 1.05 * 11 of 40 is below 0 and its interval is not.
+    past = before(d06={"model": 30, "popularity": 20})
+    assert decide(day(model=found(10), popularity=[0] * 5 + found(11)), past).passed
+    assert not decide(day(model=found(10), popularity=found(30)), past, baseline_margin=-1).passed
+
+
+def test_the_last_partitions_count_together_each_against_its_own_best_baseline() -> None:
+    table = day(model=found(20), popularity=found(10))
+    past = before(
+        d05={"model": 40, "popularity": 10},
+        d06={"model": 10, "popularity": 10, "ease": 20},
+        d07={"model": 20, "popularity": 5},
+    )
+    # The last two: 10 + 20 hits against 20 (EASE) + 5.
+    assert decide(table, past, last_partitions=2).facts["ratio_before"] == pytest.approx(30 / 25)
+    assert decide(table, past, last_partitions=2, baselines=["popularity"]).facts["ratio_before"] == pytest.approx(30 / 15)
     facts = decide(table, past, last_partitions=3).facts
-    assert facts["mean_before"] == pytest.approx(2.2 / 3)
-    assert facts["floor"] == pytest.approx(0.7 * 2.2 / 3)
+    assert facts["ratio_before"] == pytest.approx(70 / 35)
     assert facts["days_before"] == ["2024-01-05", "2024-01-06", "2024-01-07"]
     assert decide(table, past, last_partitions=1).facts["days_before"] == ["2024-01-07"]
-    assert "mean_before" not in decide(table, past, last_partitions=0).facts
+    assert "ratio_before" not in decide(table, past, last_partitions=0).facts
 
 
-def test_days_without_that_k_or_warm_users_are_ignored() -> None:
-    past = before(d06=0.4, d07=0.5)
-    past["2024-01-07"] = past["2024-01-07"].filter(pa.array([False, True, True, True, True]))
-    report = decide(day(model=found(20), popularity=found(0)), past)
-    assert report.facts["days_before"] == ["2024-01-06"]
-    assert "1 partition before" in report.sentence
+def test_partitions_without_the_judged_list_or_with_few_pairs_are_not_compared() -> None:
+    # The merged list is new: of the days before, only the second has it.
+    table = day(merged=found(20), model=found(20), popularity=found(10))
+    past = before(d06={"model": 40, "popularity": 10}, d07={"merged": 20, "model": 5, "popularity": 10})
+    assert decide(table, past).facts["days_before"] == ["2024-01-07"]
+    # Today's 40 pairs are enough; so are the 40 of the day before, and not with 41.
+    assert decide(table, past, min_pairs=40).facts["ratio_before"] == pytest.approx(2)
+    few = before(d07={"merged": 20, "popularity": 10})
+    few["2024-01-07"] = few["2024-01-07"].set_column(
+        few["2024-01-07"].column_names.index("truth_count"), "truth_count", pa.array([39, 39], pa.int64())
+    )
+    assert "no earlier partitions with enough items" in decide(table, few, min_pairs=40).sentence
 
 
-def test_the_first_day_passes_the_drop_rule() -> None:
-    report = decide(day(model=found(20), popularity=found(0)))
-    assert report.passed
-    assert "no earlier day with hit_rate@5" in report.sentence
-    assert report.facts["hit_rate"] == 0.5
-
-
-def test_a_model_without_a_measured_hit_rate_fails() -> None:
+def test_a_day_without_known_users_and_items_is_not_enough_evidence() -> None:
     report = decide(day(popularity=found(3)))
-    assert report == GateReport(False, "no warm user has a warm item to find, so hit_rate@5 of the model was not measured")
+    assert report.verdict is Verdict.NOT_ENOUGH_EVIDENCE
+    assert report.sentence == "not enough evidence: no known user has a known item to find"
 
 
 @pytest.mark.parametrize(
@@ -159,6 +228,9 @@ def test_a_model_without_a_measured_hit_rate_fails() -> None:
     [
         ({"baselines": ["popularity", "popularity"]}, "must be distinct, got popularity, popularity"),
         ({"baselines": ["model"]}, "must be of popularity, .*, got model"),
+        ({"scopes": []}, "at least 1 item"),
+        ({"scorer": "merged"}, "'served' or 'model'"),
+        ({"min_pairs": -1}, "greater than or equal to 0"),
         ({"scopes": ["all", "all"]}, "must be distinct, got all, all"),
         ({"scopes": ["seen"]}, "'all', 'discovery', 'repeat', 'new' or 'unseen'"),
         ({"max_drop_frac": 1.5}, "less than or equal to 1"),
