@@ -19,22 +19,11 @@ from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import SAMPLE_GROUPS, all_rows
 from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.runs import run_day, run_range
+from dssm_assets.steps.starter import write_instance
 from dssm_assets.steps.workspace import Workspace, day_before, days_between, window_days
 from dssm_assets.storage.config_file import LoadedConfig, load_config
 
 ORIGINAL_YEAR = 2017
-
-INSTANCE_YAML = """\
-# Written by `dssm-assets demo`: a local instance, SQLite in this folder.
-run_coordinator:
-  module: dagster.core.run_coordinator
-  class: QueuedRunCoordinator
-  config: {dequeue_interval_seconds: 1}
-concurrency:
-  runs: {max_concurrent_runs: 1}
-telemetry: {enabled: false}
-nux: {enabled: false}
-"""
 
 
 def prepare_home(home: Path, today: dt.date, *, is_shifted: bool) -> LoadedConfig:
@@ -53,8 +42,7 @@ def prepare_home(home: Path, today: dt.date, *, is_shifted: bool) -> LoadedConfi
         weeks = complete_journey.weeks_to(today) if is_shifted else 0
         complete_journey.write_source_tables(home / "source", shift_weeks=weeks)
         shutil.copyfile(PACKAGED_CONFIG.with_name("complete_journey.fg.json"), home / "complete_journey.fg.json")
-        if not (home / "dagster.yaml").exists():
-            (home / "dagster.yaml").write_text(INSTANCE_YAML, encoding="utf-8")
+        write_instance(home)
         text = _shift_calendar(PACKAGED_CONFIG.read_text(encoding="utf-8"), weeks)
         staged = config_path.with_suffix(".part")
         staged.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`dssm-assets init`: writes a commented starter configuration for your own three tables.
+"""`dssm-assets init`: writes a commented starter configuration for your own tables.
 
 Belongs here: arguments and printing. Does not belong here: surveying the tables and choosing (`steps/starter.py`).
 """
@@ -9,7 +9,13 @@ import argparse
 import datetime as dt
 import shlex
 from pathlib import Path
+from typing import Final
 
+from dssm_assets.core.sources.starter_settings import Recipe, StarterSettings
+from dssm_assets.core.sources.warm_pairs import to_date
+
+SHOWN_DAYS: Final = 4
+"""Last evaluation days that the printed commands evaluate."""
 _ROLES = {
     "user_id": "the log's column of user ids",
     "item_id": "the log's column of item ids",
@@ -22,12 +28,18 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     """Adds the command."""
     parser = commands.add_parser(
         "init",
-        help="survey your own three tables and write a commented starter configuration for them",
-        epilog="Tables are parquet or csv files or folders, with or without folders ds=YYYY-MM-DD, at any fsspec URL. The command "
-        "writes config.yaml and fg.json, and checks them against the tables as `dssm-assets validate` does.",
+        help="survey your own tables and write a commented starter configuration for them",
+        epilog="Tables are parquet or csv files or folders, with or without folders ds=YYYY-MM-DD, at any fsspec URL. A log alone is "
+        "enough. The command writes config.yaml, fg.json and dagster.yaml, and checks them against the tables as `dssm-assets "
+        "validate` does.",
     )
-    for table, what in (("user", "users"), ("item", "items"), ("behavior", "the behaviour log")):
-        parser.add_argument(f"--{table}", required=True, metavar="PATH", help=f"the table of {what}")
+    parser.add_argument("--behavior", required=True, metavar="PATH", help="the behaviour log")
+    for side in ("user", "item"):
+        parser.add_argument(f"--{side}", metavar="PATH", help=f"the table of {side}s (default: none, their ids are in the log)")
+    recipes = ", ".join(recipe.value for recipe in Recipe)
+    parser.add_argument(
+        "--recipe", type=Recipe, metavar="NAME", help=f"the starting point: {recipes} (default: by the habits of the log)"
+    )
     parser.add_argument("--out", type=Path, default=Path(), help="folder to write to (default: here)")
     parser.add_argument("--name", default="dssm", help="the scene's name: lower-case letters, digits and _ (default: dssm)")
     parser.add_argument("--timezone", default="UTC", help="time zone of days, e.g. Europe/Berlin (default: UTC)")
@@ -46,13 +58,33 @@ def _init(parsed: argparse.Namespace) -> int:
 
     given = {role: getattr(parsed, role) for role in _ROLES if getattr(parsed, role) is not None}
     folder = parsed.out.absolute()
-    request = StarterRequest(parsed.user, parsed.item, parsed.behavior, folder, parsed.name, parsed.timezone, given)
-    path = write_starter(request, is_replacing=parsed.force)
+    request = StarterRequest(
+        parsed.user, parsed.item, parsed.behavior, folder, parsed.name, parsed.timezone, given, parsed.recipe
+    )
+    starter = write_starter(request, is_replacing=parsed.force)
+    path, settings = starter.path, starter.inputs.settings
     print(f"Wrote {path} and fg.json next to it. Read config.yaml once: a comment explains each choice.")
+    print(f"Recipe {settings.recipe}: {settings.recipe_reason}.")
     found = validate(load_config(path, folder, checks_features=False), dt.date.today())
     print_validation(found, str(path))
     if not found.faults:
-        print(
-            f"\nNext:\n  DSSM_CONFIG={shlex.quote(str(path))} DAGSTER_HOME={shlex.quote(str(folder))} dg dev  # in the project's folder"
-        )
+        print(_next_commands(path, folder, settings))
     return 1 if found.faults else 0
+
+
+def _next_commands(path: Path, home: Path, settings: StarterSettings) -> str:
+    """Returns the commands that lead to the first hit rates, ready to be pasted."""
+    days, start = settings.evaluation_days, settings.start.value
+    last = days.last or dt.date.fromisoformat(start) + dt.timedelta(days=days.window)
+    first = to_date(days.days[-SHOWN_DAYS:][0]) if days.days else last
+    return "\n".join(
+        [
+            "",
+            "Next:",
+            f"  export DSSM_CONFIG={shlex.quote(str(path))} DAGSTER_HOME={shlex.quote(str(home))}",
+            f"  dssm-assets materialize daily_tables --from {start} --to {last}",
+            f"  dssm-assets materialize train_and_evaluate --from {first} --to {last}",
+            "  dssm-assets hit-rates",
+            "  dg dev  # the UI, in the project's folder",
+        ]
+    )

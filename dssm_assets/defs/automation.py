@@ -181,8 +181,11 @@ class LandedTick:
         config = self._scene.loaded.config
         sources = []
         for table in _SOURCE_TABLES:
+            configured = getattr(config.tables, table)
+            if configured is None:
+                continue  # its ids are those of the log
             source = SourceLanding(
-                getattr(config.tables, table),
+                configured,
                 name=f"{table}_table",
                 timezone=config.calendar.timezone,
                 marker=config.platform.landed_marker,

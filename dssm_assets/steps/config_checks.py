@@ -25,8 +25,9 @@ from dssm_assets.core.features.expressions import SEQUENCE
 from dssm_assets.core.features.generator import missing_inputs
 from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.core.features_raw.plan import FeaturePlan
+from dssm_assets.core.sources.log_habits import HabitScan
 from dssm_assets.core.sources.log_scan import LogScan
-from dssm_assets.core.sources.normalise import Entities, normalise_items, normalise_users
+from dssm_assets.core.sources.normalise import Entities, convert_times, normalise_items, normalise_users
 from dssm_assets.core.statistics.feature_config import check_names
 from dssm_assets.steps.workspace import days_between
 from dssm_assets.storage.config_file import LoadedConfig
@@ -70,8 +71,9 @@ def validate(loaded: LoadedConfig, today: dt.date) -> Validation:
     specs: list[FgSpec] = []
     found.run_check(lambda: specs.append(parse_fg(loaded.fg, read_file=loaded.read_fg_file)))
     entities = {side: _check_entities(found, config, side, days) for side in ("user", "item")}
-    scan = LogScan(config.tables.behavior, config.calendar)
-    found.run_check(lambda: _check_log(found, config, scan, days))
+    scan, habits = LogScan(config.tables.behavior, config.calendar), HabitScan()
+    found.run_check(lambda: _check_log(found, config, scan, habits, days))
+    _check_evaluation_days(found, config, habits, last)
     _check_ids(found, entities, scan)
     _check_columns(found, config, entities, specs[0] if specs else None)
     return found
@@ -89,8 +91,11 @@ def _check_calendar(found: Validation, config: PipelineConfig, days: Sequence[st
 
 def _check_entities(found: Validation, config: PipelineConfig, side: str, days: Sequence[str]) -> pa.Table | None:
     """Reads the first and the last day of the user or item table; returns the last one, None if neither can be read."""
-    table: SourceTable = getattr(config.tables, side)
+    table: SourceTable | None = getattr(config.tables, side)
     name = f"{side}_table"
+    if table is None:
+        found.figures[name] = "none: the ids of the log"
+        return None
     normalise: Callable[[pa.Table], Entities] = normalise_users if side == "user" else normalise_items
     read: list[pa.Table] = []
 
@@ -102,7 +107,8 @@ def _check_entities(found: Validation, config: PipelineConfig, side: str, days: 
             wanted = [day for day in days if day in folders]
         ends = sorted({*wanted[:1], *wanted[-1:]})
         for _, raw in read_days(table, ends, name=name, timezone=config.calendar.timezone):
-            read.append(normalise(raw).table)
+            timed = convert_times(raw, table.time_columns, name=name, timezone=config.calendar.timezone)
+            read.append(normalise(timed).table)
 
     found.run_check(check)
     if read:
@@ -121,7 +127,7 @@ def _check_days(found: Validation, name: str, missing: Sequence[str], table: Sou
     found.faults.append(Fault(f"table {name}", "every day of the calendar", f"nothing for {shown}", remedy))
 
 
-def _check_log(found: Validation, config: PipelineConfig, scan: LogScan, days: Sequence[str]) -> None:
+def _check_log(found: Validation, config: PipelineConfig, scan: LogScan, habits: HabitScan, days: Sequence[str]) -> None:
     """Reads the log once; raises faults of its files and columns, and collects faults of its rows."""
     table = config.tables.behavior
     types: CsvTypes | None = None
@@ -130,6 +136,7 @@ def _check_log(found: Validation, config: PipelineConfig, scan: LogScan, days: S
         for block in (block for plan in plans for block in plan.blocks()):
             types.observe(block)
             scan.observe(block)
+            habits.observe_block(block, table, config.calendar.timezone, config.events.positive.__contains__)
     if types is not None:
         for name, ids in scan.ids.items():
             if kinds := types.candidates.get(name):
@@ -142,6 +149,14 @@ def _check_log(found: Validation, config: PipelineConfig, scan: LogScan, days: S
         found.figures["behavior_table"] = f"{rows}, {outside:,} of them outside the calendar" if outside else rows
         tally = ", ".join(f"{name} {count:,}" for name, count in scan.events.most_common())
         found.figures["events"] = tally
+
+
+def _check_evaluation_days(found: Validation, config: PipelineConfig, habits: HabitScan, last: dt.date) -> None:
+    """Says which days can be evaluated."""
+    pairs = habits.warm_pairs()
+    if pairs is not None:
+        days = pairs.evaluation_days(config.window.days, config.calendar.start, last)
+        found.figures["evaluation days"] = days.sentence
 
 
 def _file_groups(table: BehaviorTable, days: Sequence[str]) -> Iterator[list[PlannedFile]]:
@@ -176,12 +191,19 @@ def _check_ids(found: Validation, entities: Mapping[str, pa.Table | None], scan:
         found.figures[f"{side}s of the log"] = f"{len(log_ids):,}, {known:,} of them with a row in {side}_table"
 
 
+def _column_names(config: PipelineConfig, side: str, table: pa.Table | None) -> set[str] | None:
+    """Returns the columns of the user or item table, the id alone without such a table; None if it cannot be read."""
+    if getattr(config.tables, side) is None:
+        return {f"{side}_id"}
+    return None if table is None else set(table.column_names)
+
+
 def _check_columns(
     found: Validation, config: PipelineConfig, entities: Mapping[str, pa.Table | None], spec: FgSpec | None
 ) -> None:
     """Checks that the columns named by the configuration and the features exist."""
     raw = config.raw_features
-    users, items = (None if table is None else set(table.column_names) for table in (entities["user"], entities["item"]))
+    users, items = (_column_names(config, side, entities[side]) for side in ("user", "item"))
     wanted = [("item", items, "raw_features.preference_columns", raw.preference_columns)]
     wanted += [("item", items, "raw_features.history_columns", raw.history_columns)]
     segment_columns = [segment.user_column for segment in config.evaluation.segments if segment.kind is SegmentKind.USER_COLUMN]

@@ -9,21 +9,27 @@ import pyarrow as pa
 from dssm_assets.core.config.pipeline import Layout, SourceTable
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources import canonical_tables, normalise
-from dssm_assets.core.sources.normalise import Entities
+from dssm_assets.core.sources.normalise import Entities, convert_times
 from dssm_assets.steps.workspace import Check, StepResult, Workspace
 from dssm_assets.storage.sources.reader import read_days
 
 
 def user_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Reads the users of each day."""
-    table = workspace.config.tables.user
-    yield from _entities(workspace, days, table, canonical_tables.USER_TABLE, normalise.normalise_users)
+    table, spec = workspace.config.tables.user, canonical_tables.USER_TABLE
+    if table is None:
+        yield from _ids_of_log(workspace, days, spec)
+    else:
+        yield from _entities(workspace, days, table, spec, normalise.normalise_users)
 
 
 def item_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Reads the items of each day."""
-    table = workspace.config.tables.item
-    yield from _entities(workspace, days, table, canonical_tables.ITEM_TABLE, normalise.normalise_items)
+    table, spec = workspace.config.tables.item, canonical_tables.ITEM_TABLE
+    if table is None:
+        yield from _ids_of_log(workspace, days, spec)
+    else:
+        yield from _entities(workspace, days, table, spec, normalise.normalise_items)
 
 
 def behavior_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -37,6 +43,14 @@ def behavior_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
         yield StepResult(manifest, done.counts, (Check("has_rows", True, sentence, {"rows": manifest.rows}),))
 
 
+def _ids_of_log(workspace: Workspace, days: Sequence[str], spec: TableSpec) -> Iterator[StepResult]:
+    """Writes the ids in each day's log, for users or items without a table; those of earlier days have activity already."""
+    config, (key,) = workspace.config, spec.key
+    for ds, raw in read_days(config.tables.behavior, days, name=spec.name, timezone=config.calendar.timezone):
+        table = normalise.distinct_ids(raw, key)
+        yield StepResult(workspace.tables.write(spec, ds, table), {"rows": table.num_rows})
+
+
 def _entities(
     workspace: Workspace,
     days: Sequence[str],
@@ -48,7 +62,7 @@ def _entities(
     timezone = workspace.config.calendar.timezone
     is_shared = table.layout is Layout.SNAPSHOT
     for ds, raw in read_days(table, days[:1] if is_shared else days, name=spec.name, timezone=timezone):
-        done = normalise_entities(raw)
+        done = normalise_entities(convert_times(raw, table.time_columns, name=spec.name, timezone=timezone))
         manifest = workspace.tables.write(spec, ds, done.batches(), schema=done.schema, is_shared=is_shared)
         yield StepResult(manifest, done.counts)
     if is_shared:

@@ -1,6 +1,6 @@
-"""Writes a first configuration for three tables of a user: surveys them, guesses roles, derives and writes the files.
+"""Writes a first configuration for the tables of a user: surveys them, guesses roles, derives and writes the files.
 
-Does not belong here: the guesses (`core/sources/column_roles.py`, `core/sources/starter_config.py`).
+Does not belong here: the guesses (`core/sources/column_roles.py`, `core/sources/starter_inputs.py`).
 """
 
 from __future__ import annotations
@@ -10,53 +10,66 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dssm_assets.core.columns import EVENT, ITEM_ID, USER_ID
 from dssm_assets.core.config.pipeline import BehaviorTable, Calendar, Layout
-from dssm_assets.core.errors import ConfigError, Fault, SchemaError
+from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
-from dssm_assets.core.sources.column_roles import Roles, find_roles
-from dssm_assets.core.sources.convert import to_ids, to_text
-from dssm_assets.core.sources.event_time import dates_of, to_event_time_ms
+from dssm_assets.core.sources.column_roles import Roles, find_roles, is_time
 from dssm_assets.core.sources.log_habits import HabitScan
 from dssm_assets.core.sources.log_scan import LogScan
-from dssm_assets.core.sources.starter_config import (
-    CONSTANT_EVENT,
-    FG_FILE,
-    LogFacts,
-    StarterInputs,
-    StarterTable,
-    config_yaml,
-    fg_json,
-    is_positive,
-    starter_fg,
-)
+from dssm_assets.core.sources.look_ahead import FirstEvents
+from dssm_assets.core.sources.starter_config import config_yaml
+from dssm_assets.core.sources.starter_features import FG_FILE, fg_json, starter_fg
+from dssm_assets.core.sources.starter_inputs import CONSTANT_EVENT, LogFacts, StarterInputs, StarterTable, is_positive
+from dssm_assets.core.sources.starter_settings import Recipe
 from dssm_assets.storage.sources.source_columns import plan_files
 from dssm_assets.storage.sources.source_files import day_folders, list_files, open_folder
-from dssm_assets.storage.sources.table_survey import TableSurvey, survey_table
+from dssm_assets.storage.sources.table_survey import TableSurvey, read_columns, survey_table
 
-CONFIG_FILE = "config.yaml"
+CONFIG_FILE: Final = "config.yaml"
+INSTANCE_FILE: Final = "dagster.yaml"
+INSTANCE_YAML: Final = """\
+# A local Dagster instance, SQLite in this folder.
+run_coordinator:
+  module: dagster.core.run_coordinator
+  class: QueuedRunCoordinator
+  config: {dequeue_interval_seconds: 1}
+concurrency:
+  runs: {max_concurrent_runs: 1}
+telemetry: {enabled: false}
+nux: {enabled: false}
+"""
 
 
 @dataclass(frozen=True)
 class StarterRequest:
-    """The tables of a user, and what cannot be guessed from them."""
+    """The tables of a user, and what cannot be guessed from them. Without a user or item table there is None."""
 
-    user: str
-    item: str
+    user: str | None
+    item: str | None
     behavior: str
     folder: Path
     name: str = "dssm"
     timezone: str = "UTC"
     columns: Mapping[str, str] | None = None
+    recipe: Recipe | None = None
 
 
-def write_starter(request: StarterRequest, *, is_replacing: bool = False) -> Path:
-    """Writes config.yaml and fg.json for three tables; returns the path of the configuration.
+@dataclass(frozen=True)
+class Starter:
+    """What was written: the path of the configuration, and what it was derived from."""
+
+    path: Path
+    inputs: StarterInputs
+
+
+def write_starter(request: StarterRequest, *, is_replacing: bool = False) -> Starter:
+    """Writes config.yaml and fg.json for the tables, and dagster.yaml where there is none.
 
     Raises:
         SourceMissingError, SchemaError: if a table cannot be read.
@@ -65,19 +78,45 @@ def write_starter(request: StarterRequest, *, is_replacing: bool = False) -> Pat
     existing = [request.folder / name for name in (CONFIG_FILE, FG_FILE) if (request.folder / name).exists()]
     if existing and not is_replacing:
         raise ConfigError(Fault(str(existing[0]), "no such file", "an existing one", "choose another --out, or pass --force"))
-    uris = {"user_table": request.user, "item_table": request.item, "behavior_table": request.behavior}
-    surveys = {name: survey_table(_absolute(uri), name, is_log=name == "behavior_table") for name, uri in uris.items()}
-    users, items, log = surveys.values()
-    roles = find_roles(users.columns, items.columns, log.columns, request.columns or {})
-    facts = _facts(log, roles, request.timezone)
-    sources = [StarterTable(one.table.uri, one.table.format, one.table.layout, one.columns) for one in (users, items)]
-    layout = Layout.DS_FOLDERS if log.days else Layout.TIME_COLUMN
-    behavior = StarterTable(log.table.uri, log.table.format, layout, log.columns)
-    found = StarterInputs(request.name, request.timezone, sources[0], sources[1], behavior, roles, facts)
+    found = _survey(request)
     request.folder.mkdir(parents=True, exist_ok=True)
     (request.folder / FG_FILE).write_text(fg_json(starter_fg(found)), encoding="utf-8")
     (request.folder / CONFIG_FILE).write_text(config_yaml(found), encoding="utf-8")
-    return request.folder / CONFIG_FILE
+    write_instance(request.folder)
+    return Starter(request.folder / CONFIG_FILE, found)
+
+
+def write_instance(home: Path) -> None:
+    """Writes the configuration of a local Dagster instance, without telemetry, if a home has none."""
+    path = home / INSTANCE_FILE
+    if not path.exists():
+        path.write_text(INSTANCE_YAML, encoding="utf-8")
+
+
+def _survey(request: StarterRequest) -> StarterInputs:
+    users, items = (_survey_entities(uri, side) for side, uri in (("user", request.user), ("item", request.item)))
+    log = survey_table(_absolute(request.behavior), "behavior_table", is_log=True)
+    user_columns, item_columns = (None if one is None else one.columns for one in (users, items))
+    roles = find_roles(user_columns, item_columns, log.columns, request.columns or {})
+    layout = Layout.DS_FOLDERS if log.days else Layout.TIME_COLUMN
+    return StarterInputs(
+        request.name,
+        request.timezone,
+        user=None if users is None else _starter_table(users, users.table.layout),
+        item=None if items is None else _starter_table(items, items.table.layout),
+        log=_starter_table(log, layout),
+        roles=roles,
+        facts=_facts(log, users, items, roles, request.timezone),
+        recipe=request.recipe,
+    )
+
+
+def _survey_entities(uri: str | None, side: str) -> TableSurvey | None:
+    return None if uri is None else survey_table(_absolute(uri), f"{side}_table", is_log=False)
+
+
+def _starter_table(survey: TableSurvey, layout: Layout) -> StarterTable:
+    return StarterTable(survey.table.uri, survey.table.format, layout, survey.columns)
 
 
 def _absolute(uri: str) -> str:
@@ -85,7 +124,7 @@ def _absolute(uri: str) -> str:
     return uri if len(urlsplit(uri).scheme) > 1 else str(Path(uri).absolute())
 
 
-def _facts(log: TableSurvey, roles: Roles, timezone: str) -> LogFacts:
+def _facts(log: TableSurvey, users: TableSurvey | None, items: TableSurvey | None, roles: Roles, timezone: str) -> LogFacts:
     """Returns events, days and habits of the log, which is read again with the roles of its columns."""
     columns = {"user_id": roles.user_id, "item_id": roles.item_id, EVENT_TIME: roles.event_time}
     constant = CONSTANT_EVENT if roles.event is None else None
@@ -95,16 +134,31 @@ def _facts(log: TableSurvey, roles: Roles, timezone: str) -> LogFacts:
         uri=log.table.uri, format=log.table.format, layout=Layout.TIME_COLUMN, columns=columns, constant_event=constant
     )
     scan, habits = LogScan(table, Calendar(start=dt.date(1970, 1, 1), timezone=timezone)), HabitScan()
+    first_events = {
+        side: FirstEvents(key, timezone)
+        for side, key, survey in (("user", USER_ID, users), ("item", ITEM_ID, items))
+        if survey is not None and any(map(is_time, survey.columns))
+    }
     for block in _blocks(log, table):
         scan.observe(block)
-        _observe_habits(habits, block, table, timezone)
+        habits.observe_block(block, table, timezone, is_positive)
+        for one in first_events.values():
+            one.observe(block, table)
     if len(scan.days) < 2:
         got = f"{scan.rows:,} rows on {len(scan.days)} days"
         where = f"log {log.table.uri}, column {roles.event_time}"
         raise ConfigError(Fault(where, "rows of at least two days: one to learn from and one to score", got, "give more days"))
     first, last = (dt.date.fromisoformat(day) for day in (min(scan.days), max(scan.days)))
     empty = (last - first).days + 1 - len(scan.days)
-    return LogFacts(dict(Counter(scan.events).most_common()), first, last, empty, habits.habits())
+    look_ahead: dict[tuple[str, str], float] = {}
+    for side, survey, key in (("user", users, roles.user_key), ("item", items, roles.item_key)):
+        if survey is not None and key is not None and side in first_events:
+            for column in (one.name for one in survey.columns if is_time(one) and one.name != key):
+                blocks = read_columns(survey, [key, column])
+                look_ahead[side, column] = first_events[side].later_frac(blocks, key, column)
+    events = dict(Counter(scan.events).most_common())
+    distinct = len(scan.ids.get(ITEM_ID, ()))
+    return LogFacts(events, first, last, empty, habits.habits(), distinct, look_ahead)
 
 
 def _blocks(log: TableSurvey, table: BehaviorTable) -> Iterator[pa.Table]:
@@ -113,19 +167,3 @@ def _blocks(log: TableSurvey, table: BehaviorTable) -> Iterator[pa.Table]:
     for part in parts:
         for plan in plan_files(table, list_files(folder, part)):
             yield from plan.blocks()
-
-
-def _observe_habits(habits: HabitScan, block: pa.Table, table: BehaviorTable, timezone: str) -> None:
-    """Adds the positive events of a block; a block with faults, which `validate` names, is left out."""
-    try:
-        users, items = (to_ids(block.column(name), name) for name in (USER_ID, ITEM_ID))
-        time_ms = to_event_time_ms(block.column(EVENT_TIME), unit=table.time_unit, timezone=timezone, where=EVENT_TIME)
-        names = None if table.constant_event is not None else to_text(block.column(EVENT), EVENT)
-    except SchemaError:
-        return
-    columns = [users, items, time_ms, dates_of(time_ms, timezone)]
-    if names is not None:
-        positive = [name for name in pc.unique(names).to_pylist() if name is not None and is_positive(name)]
-        kept = pc.is_in(names, value_set=pa.array(positive, pa.string()))
-        columns = [column.filter(kept) for column in columns]
-    habits.observe(*columns)

@@ -101,6 +101,7 @@ def complete_config(
                 ("item", config.tables.item),
                 ("behavior", config.tables.behavior),
             )
+            if table is not None
         }
     )
     fg_folder = (data / str(config.features.fg_path)).parent if config.features.fg_path is not None else data

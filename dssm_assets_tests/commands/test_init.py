@@ -21,7 +21,8 @@ def sources(tmp_path, monkeypatch):
 
 
 def init(*more, user="source/users.parquet", item="source/items.parquet", behavior="source/behavior.parquet"):
-    return main(["init", "--user", user, "--item", item, "--behavior", behavior, "--out", "out", *more])
+    tables = [("--user", user), ("--item", item), ("--behavior", behavior)]
+    return main(["init", *(part for pair in tables if pair[1] for part in pair), "--out", "out", *more])
 
 
 def written(tmp_path):
@@ -47,6 +48,56 @@ def test_init_writes_a_configuration_that_runs_to_the_hit_rate(sources, tmp_path
     assert rate > 0.9
 
 
+def test_a_log_alone_runs_to_the_hit_rate(sources, tmp_path, capsys):
+    assert init("--timezone", worlds.TIMEZONE, user=None, item=None) == 0
+    assert set(written(tmp_path)["tables"]) == {"behavior"}
+    out = capsys.readouterr().out
+    assert "user_table: none: the ids of the log" in out
+    workspace = worlds.build_all(load_config(tmp_path / "out" / "config.yaml", tmp_path / "out"))
+    users = workspace.tables.read(workspace.need("user_table", worlds.DAYS[0]))
+    assert users.column_names == ["user_id"]
+    assert users.column(0).to_pylist() == sorted({row["user_id"] for row in worlds.log_rows([0])})
+    total = workspace.tables.read(workspace.need("total_hit_rate", worlds.EVALUATION_DAY)).to_pylist()
+    (rate,) = [row["hit_rate"] for row in total if (row["scorer"], row["scope"], row["population"]) == ("model", "all", "warm")]
+    assert rate > 0.9
+
+
+def test_next_commands_can_be_pasted(sources, tmp_path, capsys):
+    assert init("--timezone", worlds.TIMEZONE, "--recipe", "video") == 0
+    out = capsys.readouterr().out
+    assert "Recipe video: as asked for; by its habits the log is" in out
+    assert "evaluation days: " in out and f"# Recipe video: as asked for" in (tmp_path / "out" / "config.yaml").read_text()
+    lines = out.split("Next:\n")[1].splitlines()
+    assert lines[0].strip() == f"export DSSM_CONFIG={tmp_path}/out/config.yaml DAGSTER_HOME={tmp_path}/out"
+    assert lines[1].strip().startswith(f"dssm-assets materialize daily_tables --from {worlds.START} --to ")
+    assert "telemetry: {enabled: false}" in (tmp_path / "out" / "dagster.yaml").read_text()
+
+
+def test_lists_codes_and_times_become_features_of_their_kind(sources, tmp_path):
+    known = pq.read_table(tmp_path / "source" / "users.parquet").column("user_id").to_pylist()
+    count = 60
+    users = pa.table({"user_id": [*known, *(f"x{n}" for n in range(count - len(known)))]})
+    users = users.append_column("joined", pa.array([1_500_000_000 + n for n in range(count)]))
+    users = users.append_column("last_seen", pa.array([4_000_000_000 + n for n in range(count)]))
+    users = users.append_column("job", pa.array([n % 25 for n in range(count)]))
+    users = users.append_column("age", pa.array([20 + n % 25 for n in range(count)]))
+    users = users.append_column("likes", pa.array([("a|b", "b|c", "a|c")[n % 3] for n in range(count)]))
+    pq.write_table(users, tmp_path / "source" / "users.parquet")
+    assert init("--timezone", worlds.TIMEZONE) == 0
+    assert written(tmp_path)["tables"]["user"]["time_columns"] == ["joined"]
+    found = features(tmp_path)
+    assert found["likes"] == {
+        "feature_name": "likes",
+        "feature_type": "id_feature",
+        "expression": "user:likes",
+        "separator": "|",
+    }
+    assert found["days_since_joined"]["feature_type"] == "raw_feature"
+    assert (found["job"]["feature_type"], found["age"]["feature_type"]) == ("id_feature", "raw_feature")
+    text = (tmp_path / "out" / "config.yaml").read_text(encoding="utf-8")
+    assert "not a feature: user.last_seen: look-ahead: of 100% of the users it is later than their first event" in text
+
+
 def test_init_finds_roles_days_and_events(sources, tmp_path):
     assert init("--timezone", worlds.TIMEZONE) == 0
     config = written(tmp_path)
@@ -58,10 +109,11 @@ def test_init_finds_roles_days_and_events(sources, tmp_path):
     assert behavior["layout"] == "time_column"
     # buy has more rows than click here; the names say which is the narrower one.
     assert config["events"] == {"funnel": ["click", "buy"], "positive": ["click", "buy"]}
-    assert config["window"]["days"] == 11
+    # Of 12 days a quarter is left to evaluate.
+    assert config["window"]["days"] == 9
     assert config["evaluation"]["k"] == [10]
-    # 2 of 11 days are spared for the choice of epochs and prior.
-    assert config["training"]["validation_days"] == 2
+    # 1 of 9 days is spared for the choice of epochs and prior.
+    assert config["training"]["validation_days"] == 1
     assert config["model"]["prior"] is True
     assert config["model"]["output_dim"] == 128
     assert features(tmp_path)["city"] == {

@@ -57,6 +57,11 @@ class SourceTable(Section):
     keep: list[str] | None = Field(
         default=None, description="Source columns to keep in addition to the mapped ones (default: all)."
     )
+    time_columns: list[str] = Field(
+        default_factory=list,
+        description="Columns of times of users or items (registration, publication), in any form that a log's times may have. "
+        "Each becomes a feature input days_since_<column>, its age as of the day; a time after the day has none.",
+    )
 
 
 class BehaviorTable(SourceTable):
@@ -81,10 +86,14 @@ class BehaviorTable(SourceTable):
 
 
 class Tables(Section):
-    """The three source tables."""
+    """The source tables: a behaviour log, and what is known of users and items."""
 
-    user: SourceTable = Field(description="One row per user.")
-    item: SourceTable = Field(description="One row per item.")
+    user: SourceTable | None = Field(
+        default=None, description="One row per user (default: no such table, users are the ids in the log)."
+    )
+    item: SourceTable | None = Field(
+        default=None, description="One row per item (default: no such table, items are the ids in the log)."
+    )
     behavior: BehaviorTable = Field(description="One row per event.")
 
 
@@ -122,7 +131,7 @@ class Calendar(Section):
 class Window(Section):
     """How many days are learned from."""
 
-    days: int = Field(default=30, ge=1, le=366, description="Days before the evaluation day that make the training window.")
+    days: int = Field(default=30, ge=1, le=10_000, description="Days before the evaluation day that make the training window.")
     history_days: int | None = Field(
         default=None, ge=1, description="Days of user history that towers and baselines read (default: all)."
     )

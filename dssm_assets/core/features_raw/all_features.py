@@ -118,6 +118,9 @@ def _finish(rows: ibis.Table, entity: str, ds: str, plan: FeaturePlan) -> dict[s
             )
     for name in (names.DAYS_SINCE_FIRST_EVENT, names.DAYS_SINCE_LAST_EVENT):
         done[name] = days_since(rows[name], ds=ds, timezone=plan.timezone, first_day=plan.first_day)
+    for name in plan.times(entity):
+        age = days_since(rows[name], ds=ds, timezone=plan.timezone, first_day=plan.first_day)
+        done[names.days_since_time(name)] = (age < 0).ifelse(ibis.null("float64"), age)
     if entity == USER_ID:
         empty = ibis.literal([], type="array<string>")
         done |= {name: rows[name].fill_null(empty) for name in map(names.preference, plan.preference_columns)}

@@ -21,6 +21,8 @@ class FeaturePlan:
         preference_top: maximal length of a preference list.
         timezone: where days are counted.
         first_day: first day with data.
+        user_times: time columns of user_table.
+        item_times: time columns of item_table.
     """
 
     funnel: tuple[str, ...]
@@ -30,6 +32,8 @@ class FeaturePlan:
     preference_top: int
     timezone: str
     first_day: str
+    user_times: tuple[str, ...] = ()
+    item_times: tuple[str, ...] = ()
 
     @staticmethod
     def from_config(config: PipelineConfig) -> FeaturePlan:
@@ -42,12 +46,18 @@ class FeaturePlan:
             preference_top=config.raw_features.preference_top,
             timezone=config.calendar.timezone,
             first_day=config.calendar.start.isoformat(),
+            user_times=() if config.tables.user is None else tuple(config.tables.user.time_columns),
+            item_times=() if config.tables.item is None else tuple(config.tables.item.time_columns),
         )
 
     @property
     def steps(self) -> tuple[tuple[str, str], ...]:
         """The pairs of neighbouring events in the funnel, (wider, narrower)."""
         return tuple(zip(self.funnel[:-1], self.funnel[1:], strict=True))
+
+    def times(self, entity: str) -> tuple[str, ...]:
+        """Returns the time columns of an entity's source table."""
+        return self.user_times if entity == USER_ID else self.item_times
 
     def generated(self, entity: str) -> list[str]:
         """Returns the generated columns of the wide table of an entity in their order, feature_date first."""
@@ -56,7 +66,7 @@ class FeaturePlan:
         ratios = [event_ratio(wide, narrow, days) for wide, narrow in self.steps for days in windows]
         distinct = [event_distinct(entity, event, days) for event in self.funnel for days in windows]
         sums = [event_sum(event, value, days) for event in self.funnel for value in self.value_columns for days in windows]
-        since = [DAYS_SINCE_FIRST_EVENT, DAYS_SINCE_LAST_EVENT]
+        since = [DAYS_SINCE_FIRST_EVENT, DAYS_SINCE_LAST_EVENT, *map(days_since_time, self.times(entity))]
         lists = [preference(name) for name in self.preference_columns] if entity == USER_ID else []
         return [FEATURE_DATE, *counts, *ratios, *distinct, *sums, *since, *lists]
 
@@ -104,6 +114,11 @@ def event_ratio(wide: str, narrow: str, days: int) -> str:
 def event_distinct(entity: str, event: str, days: int) -> str:
     """Returns the wide column with the distinct items of a user (or users of an item) with one event in a window."""
     return f"{event}_distinct_{_COUNTERPARTS[entity]}_{days}d"
+
+
+def days_since_time(column: str) -> str:
+    """Returns the wide column with the age of a time of the source table, in days."""
+    return f"days_since_{column}"
 
 
 def preference(attribute: str) -> str:

@@ -93,6 +93,7 @@ _WIDE_EXTRA = {
     "*_count_*d": "Number of these events in the last * days, including the day.",
     "*_to_*_ratio_*d": "Second count divided by the first in the last * days; null where the first is 0.",
     "*_sum_*d": "Sum of the value over this event in the last * days.",
+    "days_since_*": "Days from this time of the source table to feature_date; null where there is none yet.",
     "*_preference": 'Attribute values of the positive events of the user as "value:count" over the preference window, most frequent first.',
 }
 

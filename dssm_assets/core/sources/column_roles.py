@@ -83,6 +83,36 @@ class ColumnProfile:
         return ", ".join(parts)
 
 
+def list_separator(column: ColumnProfile) -> str | None:
+    """Returns the separator of a text column of lists (`Comedy|Drama`), None if its texts are single values.
+
+    A separator is one whose parts repeat across values: "a|b", "a|c" and "b|c" have three parts that occur twice each, while
+    the parts of titles with a comma hardly occur again.
+    """
+    if column.kind is not ValueKind.TEXT or column.values is None:
+        return None
+    texts = column.values.slice(0, _LIST_SAMPLE)
+    if not len(texts):
+        return None
+    for separator in _SEPARATORS:
+        has_it = pc.sum(pc.match_substring(texts, separator)).as_py() or 0
+        if has_it < max(2, _LEAST_LISTS * len(texts)):
+            continue
+        parts = pc.list_flatten(pc.split_pattern(texts, separator))
+        longest = pc.max(pc.utf8_length(parts)).as_py()
+        if len(parts) >= _PART_USES * pc.count_distinct(parts).as_py() and longest <= _LONGEST_PART:
+            return separator
+    return None
+
+
+def is_time(column: ColumnProfile) -> bool:
+    """Returns whether a column of users or items holds times: timestamps, dates, ISO 8601 text, or numbers since 1970."""
+    if column.kind in (ValueKind.INTEGER, ValueKind.NUMBER):
+        is_named = _TIME.search(column.name) or _MOMENT.search(column.name)
+        return _is_unix_time(column) and (bool(is_named) or column.distinct > _FEW_TIMES)
+    return _reads_as_timestamp(column) and (column.kind is ValueKind.TIMESTAMP or column.values is not None)
+
+
 class ProfileBuilder:
     """Builds the profile of one column from its blocks, all of one type."""
 
@@ -146,8 +176,20 @@ def kind_of(kind: pa.DataType) -> ValueKind:
 _USER: Final = re.compile(r"user|uid|member|customer|household|visitor|account|buyer|client|device", re.IGNORECASE)
 _ITEM: Final = re.compile(r"item|iid|sku|product|goods|article|movie|video|song|track|book|content|doc|stock", re.IGNORECASE)
 _TIME: Final = re.compile(r"time|date|^ts$|_ts$|_at$|moment|clock", re.IGNORECASE)
+_MOMENT: Final = re.compile(r"join|regist|publish|creat|born|birth|since|seen|start|releas|updat", re.IGNORECASE)
+_ID: Final = re.compile(r"id$|_no$|code$|key$|^user$|^item$", re.IGNORECASE)
 _EVENT: Final = re.compile(r"event|action|behaviou?r|bhv|^type$|activity|operation", re.IGNORECASE)
 _MAX_EVENTS: Final = 50
+_SEPARATORS: Final = ("\x1d", "|", ";", ", ", ",")
+_LIST_SAMPLE: Final = 5_000
+"""Distinct texts that are split to see whether they are lists."""
+_LEAST_LISTS: Final = 0.1
+"""Fraction of the texts that have the separator."""
+_PART_USES: Final = 2
+"""Times that a part occurs on average."""
+_LONGEST_PART: Final = 60
+_FEW_TIMES: Final = 20
+"""Distinct numbers in the range of unix times from which on they are times whatever their name."""
 _EARLIEST_S: Final = 631_152_000
 """1990-01-01: smaller numbers are not read as seconds."""
 _LATEST_S: Final = 4_102_444_800
@@ -160,16 +202,16 @@ class Roles:
     """The columns of the three tables, by their names in the sources.
 
     Attributes:
-        user_key: the user table's key.
-        item_key: the item table's key.
+        user_key: the user table's key; None without such a table.
+        item_key: the item table's key; None without such a table.
         user_id: the log's user ids.
         item_id: the log's item ids.
         event_time: the log's timestamps.
         event: the log's event names; None if all rows are of one event.
     """
 
-    user_key: str
-    item_key: str
+    user_key: str | None
+    item_key: str | None
     user_id: str
     item_id: str
     event_time: str
@@ -179,12 +221,12 @@ class Roles:
 Profiles = Sequence[ColumnProfile]
 
 
-def find_roles(users: Profiles, items: Profiles, log: Profiles, given: Mapping[str, str]) -> Roles:
+def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, given: Mapping[str, str]) -> Roles:
     """Returns the roles of columns, guessed by values and names.
 
     Args:
-        users: the user table's columns.
-        items: the item table's columns.
+        users: the user table's columns; None: there is no such table.
+        items: the item table's columns; None: there is no such table.
         log: the log's columns.
         given: role in the log (user_id, item_id, event_time, event) -> column, as the user gave it.
 
@@ -217,9 +259,16 @@ def find_roles(users: Profiles, items: Profiles, log: Profiles, given: Mapping[s
 
 
 def _find_id_columns(
-    entities: Profiles, log: Profiles, pattern: re.Pattern[str], side: str, given: str | None, faults: list[Fault]
-) -> tuple[str, str] | None:
+    entities: Profiles | None,
+    log: Profiles,
+    pattern: re.Pattern[str],
+    side: str,
+    given: str | None,
+    faults: list[Fault],
+) -> tuple[str | None, str] | None:
     """Returns the entity table's key and the log's column of its ids: the pair whose values and names fit best."""
+    if entities is None:
+        return _find_ids_by_name(log, pattern, side, given, faults)
     keys = [column for column in entities if column.is_key]
     if not keys:
         found = "; ".join(f"{column.name}: {column.summary}" for column in entities) or "no columns"
@@ -243,6 +292,23 @@ def _find_id_columns(
         return None
     _, _, key_name, column_name = max(scored, key=lambda entry: entry[:2])
     return key_name, column_name
+
+
+def _find_ids_by_name(
+    log: Profiles, pattern: re.Pattern[str], side: str, given: str | None, faults: list[Fault]
+) -> tuple[None, str] | None:
+    """Returns the log's column of ids of a side without a table: by name, then the one with most values."""
+    kinds = (ValueKind.INTEGER, ValueKind.TEXT)
+    named = [column for column in log if (column.name == given if given else pattern.search(column.name))]
+    fitting = [column for column in named if column.kind in kinds and (given or not _TIME.search(column.name))]
+    if not fitting:
+        found = "; ".join(f"{column.name}: {column.summary}" for column in log) or "no columns"
+        expected = f"integers or text in a column with the name of a {side}, because there is no {side} table"
+        remedy = f"name it with --{side}-id, or give a --{side} table"
+        faults.append(Fault(f"log, the column of {side} ids", expected, found, remedy))
+        return None
+    best = max(fitting, key=lambda column: (bool(_ID.search(column.name)), not column.missing, column.distinct))
+    return None, best.name
 
 
 def _overlap(key: ColumnProfile, column: ColumnProfile) -> float:
@@ -270,9 +336,8 @@ def _find_timestamp(columns: Profiles, faults: list[Fault]) -> str | None:
 def _reads_as_timestamp(column: ColumnProfile) -> bool:
     if column.kind is ValueKind.TIMESTAMP:
         return True
-    if column.kind is ValueKind.INTEGER and column.low is not None and column.high is not None:
-        scale = 1 if column.high < SECONDS_BELOW else 1000
-        return column.low >= _EARLIEST_S * scale and column.high <= _LATEST_S * scale
+    if column.kind is ValueKind.INTEGER:
+        return _is_unix_time(column)
     if column.kind is not ValueKind.TEXT or column.values is None or not len(column.values):
         return column.kind is ValueKind.TEXT and column.values is None and bool(_TIME.search(column.name))
     try:
@@ -280,6 +345,18 @@ def _reads_as_timestamp(column: ColumnProfile) -> bool:
     except SchemaError:
         return False
     return not bool(pc.all(pc.match_substring_regex(column.values.slice(0, 100), r"^\d{1,8}$")).as_py())
+
+
+def _is_unix_time(column: ColumnProfile) -> bool:
+    """Returns whether all numbers are seconds or milliseconds of the years 1990 to 2100."""
+    if column.low is None or column.high is None or (column.kind is ValueKind.NUMBER and not _is_whole(column)):
+        return False
+    scale = 1 if column.high < SECONDS_BELOW else 1000
+    return column.low >= _EARLIEST_S * scale and column.high <= _LATEST_S * scale
+
+
+def _is_whole(column: ColumnProfile) -> bool:
+    return column.values is not None and bool(pc.all(pc.equal(pc.floor(column.values), column.values)).as_py())
 
 
 def _find_event(columns: Profiles) -> str | None:

@@ -12,15 +12,25 @@ Letters: E events.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets.core.arrays.ragged import repeat_rows
+from dssm_assets.core.columns import EVENT, ITEM_ID, USER_ID
+from dssm_assets.core.config.pipeline import BehaviorTable
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.sources.canonical_tables import EVENT_TIME
+from dssm_assets.core.sources.convert import to_ids, to_text
+from dssm_assets.core.sources.event_time import dates_of, to_event_time_ms
+from dssm_assets.core.sources.warm_pairs import WarmPairs, to_number
 
 MAX_EVENTS: Final = 2_000_000
 RECENT_DAYS: Final = 30
@@ -48,6 +58,9 @@ class LogHabits:
         young_frac: events on items that had their first event within the 7 days before.
         new_per_day: mean over the last days of events on items that their users had not interacted with on an earlier day.
         half_life_days: of the recent popularity whose 50 first items hold most events of the last days; None: counts without decay.
+        days: that have events, ascending, in days since 1970-01-01.
+        day_events: of each of them, exact.
+        pairs: of user and item, by day.
     """
 
     events: int
@@ -59,12 +72,29 @@ class LogHabits:
     young_frac: float
     new_per_day: float
     half_life_days: float | None
+    days: _Ints = field(compare=False, repr=False)
+    day_events: _Ints = field(compare=False, repr=False)
+    pairs: WarmPairs = field(compare=False, repr=False)
 
     @classmethod
-    def unknown(cls, events: int, days: int) -> LogHabits:
-        """Returns the habits of a log of which only the number of positive events and of days is known."""
-        mean = events / max(1, days)
-        return cls(events, mean, 20, 50, known_frac=1.0, repeat_frac=0.0, young_frac=0.0, new_per_day=mean, half_life_days=7.0)
+    def unknown(cls, events: int, first: dt.date, last: dt.date) -> LogHabits:
+        """Returns the habits of a log of which only the number of positive events, the first and the last day are known."""
+        days = np.arange(to_number(first), to_number(last) + 1)
+        mean = events / len(days)
+        return cls(
+            events=events,
+            events_per_day=mean,
+            history_events=20,
+            long_history_events=50,
+            known_frac=1.0,
+            repeat_frac=0.0,
+            young_frac=0.0,
+            new_per_day=mean,
+            half_life_days=7.0,
+            days=days,
+            day_events=np.full(len(days), int(mean)),
+            pairs=WarmPairs(np.zeros(0, np.int64), np.zeros(0, np.int64)),
+        )
 
 
 class HabitScan:
@@ -100,6 +130,39 @@ class HabitScan:
             parts, self._parts, self._kept = self._parts, [], 0
             for part in parts:
                 self._append(part)
+
+    def observe_block(self, block: pa.Table, table: BehaviorTable, timezone: str, is_positive: Callable[[str], bool]) -> None:
+        """Adds the positive events of a block of the log, with our column names.
+
+        A block with faults, which `LogScan` names, is left out.
+
+        Args:
+            block: rows of the log.
+            table: its configuration.
+            timezone: zone of the days.
+            is_positive: whether events of a name count.
+        """
+        try:
+            users, items = (to_ids(block.column(name), name) for name in (USER_ID, ITEM_ID))
+            time_ms = to_event_time_ms(block.column(EVENT_TIME), unit=table.time_unit, timezone=timezone, where=EVENT_TIME)
+            names = None if table.constant_event is not None else to_text(block.column(EVENT), EVENT)
+        except (SchemaError, KeyError):
+            return
+        columns = [users, items, time_ms, dates_of(time_ms, timezone)]
+        if names is not None:
+            positive = [name for name in pc.unique(names).to_pylist() if name is not None and is_positive(name)]
+            kept = pc.is_in(names, value_set=pa.array(positive, pa.string()))
+            columns = [column.filter(kept) for column in columns]
+        self.observe(*columns)
+
+    def warm_pairs(self) -> WarmPairs | None:
+        """Returns the pairs of each day; None if there was no event."""
+        if not self._kept:
+            return None
+        user, item, _, day = (np.concatenate(column) for column in zip(*self._parts, strict=True))
+        _, user = np.unique(user, return_inverse=True)
+        _, item = np.unique(item, return_inverse=True)
+        return WarmPairs.from_events(user, item, day, self._every)
 
     def habits(self) -> LogHabits | None:
         """Returns the facts; None if there was no event."""
@@ -148,6 +211,9 @@ def _summarise(user: _Ints, item: _Ints, time_ms: _Ints, day: _Ints, day_counts:
         young_frac=fraction(is_young),
         new_per_day=every * float((~is_repeat & (day >= last_days[0])).sum()) / len(last_days),
         half_life_days=_best_half_life(item, time_ms, day, days),
+        days=days,
+        day_events=np.array([day_counts[int(one)] for one in days]),
+        pairs=WarmPairs.from_events(user, item, day, every),
     )
 
 

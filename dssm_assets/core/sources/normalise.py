@@ -7,7 +7,7 @@ irregularities. Does not belong here: single columns (`convert.py`, `event_time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -120,6 +120,46 @@ def normalise_users(raw: pa.Table) -> Entities:
 def normalise_items(raw: pa.Table) -> Entities:
     """Returns item_table: as `normalise_users`, keyed by item_id."""
     return _normalise_entities(raw, ITEM_TABLE)
+
+
+def distinct_ids(raw: pa.Table, key: str) -> pa.Table:
+    """Returns a canonical table of the ids in a log's rows alone, ascending.
+
+    Raises:
+        SchemaError: if they cannot be ids.
+    """
+    ids = pc.unique(to_ids(raw.column(key), f"table {BEHAVIOR_TABLE.name}, column {key}")).drop_null()
+    return pa.table({key: ids.take(pc.sort_indices(ids))})
+
+
+def convert_times(raw: pa.Table, columns: Sequence[str], *, name: str, timezone: str) -> pa.Table:
+    """Returns raw rows of users or items with their time columns as int64 milliseconds since 1970-01-01 UTC.
+
+    Args:
+        raw: the source's rows.
+        columns: the time columns, by their names in the source.
+        name: of the table, in messages.
+        timezone: zone of times without one.
+
+    Raises:
+        SchemaError: naming every column that does not exist or holds no times.
+    """
+    faults: list[Fault] = []
+    for column in columns:
+        where, place = f"table {name}, column {column}", raw.schema.get_field_index(column)
+        if place < 0:
+            remedy = f"correct tables.{name.removesuffix('_table')}.time_columns"
+            faults.append(Fault(where, "the column to exist", f"columns {', '.join(raw.column_names)}", remedy))
+            continue
+        try:
+            times = to_event_time_ms(raw.column(place), unit="auto", timezone=timezone, where=where)
+        except SchemaError as error:
+            faults.extend(error.faults)
+        else:
+            raw = raw.set_column(place, column, times)
+    if faults:
+        raise SchemaError(faults)
+    return raw
 
 
 def normalise_behavior(raw: pa.Table, config: BehaviorTable, events: Events, *, timezone: str, day: str) -> Normalised:

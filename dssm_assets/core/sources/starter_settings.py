@@ -9,11 +9,16 @@ Belongs here: the rules. Does not belong here: the facts (`log_habits.py`), tabl
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
+import numpy as np
+
 from dssm_assets.core.sources.log_habits import LogHabits
+from dssm_assets.core.sources.warm_pairs import EvaluationDays, to_date, to_number
 
 WANTED_EVENTS: Final = 200_000
 """Positive events that a training window should have."""
@@ -22,7 +27,12 @@ VALIDATION_EVENTS: Final = 3_000
 MIN_NEW_EVENTS: Final = 100
 """Events on items new to their users without which the validation days could not be counted by new items."""
 MIN_WINDOW: Final = 30
-MAX_WINDOW: Final = 366
+MAX_WINDOW: Final = 3660
+WANTED_EVALUATION_DAYS: Final = 28
+"""Days with enough warm pairs that the window leaves to evaluate, where a quarter of the log's days are as many."""
+EVALUATION_FRAC: Final = 0.25
+MAX_CALENDAR: Final = 1500
+"""Days beyond which the oldest are left out of the calendar as far as `WANTED_EVENTS` can be spared."""
 MAX_VALIDATION_FRAC: Final = 0.2
 MAX_HISTORY: Final = 500
 REPEATING: Final = 0.1
@@ -31,7 +41,24 @@ SHORT_LIVED: Final = 0.3
 """Fraction of events on items of the last week from which on items are news."""
 OUTPUT_DIM: Final = 128
 CODE_DIM: Final = 64
+SHORT_PAST: Final = 10
+"""Events of half of the active users below which pasts are short."""
+FEW_EVENTS: Final = 100
+"""Positive events a day below which a day says little."""
 ITEM_DIM: Final = 64
+
+
+class Recipe(StrEnum):
+    """A named starting point: which kind of log the settings are for."""
+
+    RETAIL = "retail"
+    """People come for the same items again: shops, groceries, music."""
+    VIDEO = "video"
+    """Nobody takes an item twice and pasts are long: films, books, videos."""
+    NEWS = "news"
+    """Items live for days: news, offers, short videos."""
+    SPARSE = "sparse"
+    """Few events: short pasts, or few users a day."""
 
 
 @dataclass(frozen=True)
@@ -45,29 +72,59 @@ class Line:
 
 @dataclass(frozen=True)
 class StarterSettings:
-    """The lines of each section."""
+    """The lines of each section, and what they follow from.
 
+    Attributes:
+        recipe: the starting point.
+        recipe_reason: why.
+        start: of the calendar.
+        evaluation_days: that calendar and window leave.
+        window: and the following: the lines of the section of that name.
+    """
+
+    recipe: Recipe
+    recipe_reason: str
+    start: Line
+    evaluation_days: EvaluationDays
     window: tuple[Line, ...]
     statistics: tuple[Line, ...]
     model: tuple[Line, ...]
     training: tuple[Line, ...]
     evaluation: tuple[Line, ...]
 
+    @property
+    def window_days(self) -> int:
+        """Returns the days of the window."""
+        return self.evaluation_days.window
 
-def choose_settings(habits: LogHabits, log_days: int, items: int, code: str) -> StarterSettings:
+
+def choose_settings(
+    habits: LogHabits, first: dt.date, last: dt.date, *, items: int, code: str, recipe: Recipe | None = None
+) -> StarterSettings:
     """Returns the settings for a log.
 
     Args:
         habits: of its positive events.
-        log_days: from its first day to its last.
-        items: rows of the item table.
+        first: its first day.
+        last: its last day.
+        items: how many there are.
         code: the embedding name of the item's closed-form code.
+        recipe: the starting point; None: by the habits.
     """
-    window = window_days(habits, log_days)
+    named, reason = choose_recipe(habits)
+    if recipe is not None:
+        reason = f"as asked for; by its habits the log is {named}, because {reason}" if recipe is not named else reason
+    chosen = recipe or named
+    start = calendar_start(habits, first, last)
+    window = window_days(habits, chosen, to_date(start), last)
     validation = validation_days(habits, window)
     length = min(MAX_HISTORY, max(20, habits.long_history_events))
     return StarterSettings(
-        window=(_window_line(habits, window, log_days),),
+        recipe=chosen,
+        recipe_reason=reason,
+        start=_start_line(first, to_date(start)),
+        evaluation_days=habits.pairs.evaluation_days(window, to_date(start), last),
+        window=(_window_line(habits, chosen, window),),
         statistics=(
             Line(
                 "embedding_dim",
@@ -81,13 +138,61 @@ def choose_settings(habits: LogHabits, log_days: int, items: int, code: str) -> 
     )
 
 
-def window_days(habits: LogHabits, log_days: int) -> int:
-    """Returns the training days: enough for `WANTED_EVENTS`, at least 30 where there are as many, one day left to score.
+def choose_recipe(habits: LogHabits) -> tuple[Recipe, str]:
+    """Returns the starting point for a log, and why."""
+    if habits.young_frac >= SHORT_LIVED:
+        return Recipe.NEWS, f"{habits.young_frac:.0%} of recent events are on items that began within the week before"
+    if habits.repeat_frac >= REPEATING:
+        return Recipe.RETAIL, f"{habits.repeat_frac:.0%} of recent events repeat an item of an earlier day"
+    if habits.history_events < SHORT_PAST or habits.events_per_day < FEW_EVENTS:
+        return Recipe.SPARSE, (
+            f"half of the active users have {habits.history_events:,} events or fewer, and a day has {habits.events_per_day:,.0f}"
+        )
+    return Recipe.VIDEO, (
+        f"{habits.repeat_frac:.0%} of recent events repeat an item, and half of the active users have more than "
+        f"{habits.history_events:,} events"
+    )
 
-    By hand: 2,500 events a day need 80 days; a log of 60 days has 59. Of items that live for days, old events say little: 30.
+
+def calendar_start(habits: LogHabits, first: dt.date, last: dt.date) -> int:
+    """Returns the first day of the calendar, in days since 1970-01-01.
+
+    The log's first day, unless the log is longer than `MAX_CALENDAR` days: then the latest day that keeps that many days and
+    `WANTED_EVENTS` events. By hand: 8,000 days with 10 events each have 80,000 events, so all are kept; with 1,000 each, the
+    last 1,500 days are.
     """
-    wanted = MIN_WINDOW if habits.young_frac >= SHORT_LIVED else math.ceil(WANTED_EVENTS / max(habits.events_per_day, 1.0))
-    return max(1, min(max(MIN_WINDOW, wanted), MAX_WINDOW, log_days - 1))
+    begin, end = to_number(first), to_number(last)
+    if end + 1 - begin <= MAX_CALENDAR:
+        return begin
+    return max(begin, min(end + 1 - MAX_CALENDAR, _day_of_event(habits, WANTED_EVENTS)))
+
+
+def _day_of_event(habits: LogHabits, wanted: int) -> int:
+    """Returns the latest day from which on there are so many events; the first one if there are fewer."""
+    from_end = np.cumsum(habits.day_events[::-1])
+    place = int(np.searchsorted(from_end, wanted))
+    return int(habits.days[::-1][min(place, len(habits.days) - 1)]) if len(habits.days) else 0
+
+
+def window_days(habits: LogHabits, recipe: Recipe, start: dt.date, last: dt.date) -> int:
+    """Returns the training days: enough for `WANTED_EVENTS`, with days left that can be evaluated.
+
+    At least 30 where there are as many. Of items that live for days, old events say little: 30. A window that leaves fewer than
+    `WANTED_EVALUATION_DAYS` days with enough warm pairs (of a short log: than a quarter of its days) is shortened until it
+    leaves them, or if none does, until it leaves most.
+    """
+    end = to_number(last)
+    log_days = end + 1 - to_number(start)
+    wanted = MIN_WINDOW if recipe is Recipe.NEWS else end + 1 - _day_of_event(habits, WANTED_EVENTS)
+    longest = max(1, min(max(MIN_WINDOW, wanted), MAX_WINDOW, log_days - 1))
+    event_days = int((habits.days >= to_number(start)).sum())
+    needed = max(1, min(WANTED_EVALUATION_DAYS, int(event_days * EVALUATION_FRAC)))
+    lengths = sorted({max(1, int(longest * 0.95**step)) for step in range(100)}, reverse=True)
+    left = [len(habits.pairs.evaluation_days(days, start, last).days) for days in lengths]
+    most = max(left)
+    if not most:
+        return max(1, min(longest, log_days - needed))
+    return next(days for days, count in zip(lengths, left, strict=True) if count >= min(needed, most))
 
 
 def validation_days(habits: LogHabits, window: int) -> int:
@@ -99,11 +204,20 @@ def validation_days(habits: LogHabits, window: int) -> int:
     return min(wanted, int(window * MAX_VALIDATION_FRAC))
 
 
-def _window_line(habits: LogHabits, window: int, log_days: int) -> Line:
-    facts = f"{habits.events_per_day:,.0f} positive events on a day of the last month; the log has {log_days} days"
-    if habits.young_frac >= SHORT_LIVED:
+def _start_line(first: dt.date, start: dt.date) -> Line:
+    reason = "the log's first day"
+    if start > first:
+        reason = f"the log begins on {first}: days before this are many and have events that the window can spare"
+    return Line("start", str(start), reason)
+
+
+def _window_line(habits: LogHabits, recipe: Recipe, window: int) -> Line:
+    if recipe is Recipe.NEWS:
         facts = f"{habits.young_frac:.0%} of recent events are on items of the last week: older days say little"
-    return Line("days", str(window), f"training days before each evaluation day. {facts}")
+    else:
+        events = int(habits.day_events[habits.days > habits.days[-1] - window].sum()) if len(habits.days) else 0
+        facts = f"the last {window} days have {events:,} positive events; {WANTED_EVENTS:,} are enough"
+    return Line("days", str(window), f"training days before each evaluation day. {facts}, and days to evaluate must be left")
 
 
 def _recent_line(habits: LogHabits, window: int) -> Line:

@@ -55,6 +55,14 @@ def survey_table(uri: str, name: str, *, is_log: bool) -> TableSurvey:
     return TableSurvey(table, tuple(_profiles(table, files)), tuple(days))
 
 
+def read_columns(survey: TableSurvey, columns: list[str]) -> Iterator[pa.Table]:
+    """Yields some columns of a surveyed user or item table in blocks: of day folders those of the last one."""
+    folder = open_folder(survey.table, "table")
+    part = day_folders(folder)[survey.days[-1]][0] if survey.days else None
+    for block in _blocks(survey.table, list_files(folder, part)):
+        yield block.select(columns)
+
+
 def _blocks(table: SourceTable, files: list[SourceFile]) -> Iterator[pa.Table]:
     """Yields all rows of some files in blocks, csv columns as text."""
     for plan in plan_files(table, files):

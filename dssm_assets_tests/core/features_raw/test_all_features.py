@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import ibis
@@ -130,6 +131,15 @@ def test_days_are_counted_in_the_time_zone(con) -> None:
     out = _users(con, USERS, plan)
     assert out.column("days_since_last_event").to_pylist() == [1.0, None, 1.0]
     assert out.column("days_since_first_event").to_pylist() == [5.0, None, 1.0]
+
+
+def test_times_have_an_age_from_their_day_on(con) -> None:
+    # At the end of day 4: born on day 1 is 3 days old, on day 4 0 days; one of day 6 does not exist yet.
+    profile = pa.table({"user_id": [1, 3, 9], "born": [at(1, 5), at(4, 1), at(6)]})
+    plan = replace(PLAN, user_times=("born",))
+    found = _users(con, profile, plan)
+    assert found.column("days_since_born").to_pylist() == [3.0, 0.0, None]
+    assert "days_since_born" in plan.generated("user_id") and "days_since_born" not in plan.generated("item_id")
 
 
 def test_source_columns_named_like_generated_ones_are_refused_together(con) -> None:

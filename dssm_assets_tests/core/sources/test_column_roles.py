@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.sources import column_roles
-from dssm_assets.core.sources.column_roles import ProfileBuilder, ValueKind, find_roles
+from dssm_assets.core.sources.column_roles import ProfileBuilder, ValueKind, find_roles, is_time, list_separator
 
 
 def profile(*blocks):
@@ -138,3 +138,39 @@ def test_an_event_column_has_few_distinct_values():
     log = {"uid": [1] * 60, "sku": [7] * 60, "ts": [TIMES[0]] * 60}
     assert find_roles(USERS, ITEMS, columns(**log, behavior_type=[1, 4] * 30), {}).event == "behavior_type"
     assert find_roles(USERS, ITEMS, columns(**log, action=list(range(60))), {}).event is None
+
+
+def test_texts_whose_parts_repeat_are_lists():
+    genres = ["Comedy|Drama", "Comedy|War", "Drama|War", "Drama", "Comedy"]
+    assert list_separator(profile(pa.array(genres))) == "|"
+    assert list_separator(profile(pa.array([", ".join(text.split("|")) for text in genres]))) == ", "
+    assert list_separator(profile(pa.array(["Net, The", "Firm, The (1993)", "Alien", "Rocky, II", "Jaws, part two"]))) is None
+    assert list_separator(profile(pa.array(["a", "b"]))) is None
+    assert list_separator(profile(pa.array([1, 2]))) is None
+
+
+def named(name, *values):
+    builder = ProfileBuilder(name)
+    builder.observe(pa.array(values))
+    return builder.profile()
+
+
+def test_times_are_dates_or_numbers_in_the_range_of_unix_times():
+    assert is_time(named("joined_at", 1_500_000_000, 1_600_000_000))
+    assert is_time(named("joined_at", 1_500_000_000_000))
+    assert is_time(named("joined_at", 1_500_000_000.0, None))
+    assert is_time(named("joined", "2024-01-31", "2023-05-01"))
+    assert is_time(named("joined", dt.date(1930, 1, 1)))
+    assert not is_time(named("height", 1_500_000_000))  # one number, and no name of a time
+    assert is_time(named("x", *range(1_500_000_000, 1_500_000_030)))
+    assert not is_time(named("joined_at", 5, 6))
+    assert not is_time(named("joined_at", 1_500_000_000.5))
+
+
+def test_ids_of_sides_without_a_table_are_found_by_name():
+    log = columns(userId=[1, 2, 3], movieId=[5, 6, 6], movie_genre=["a", "b", "c"], timestamp=[1_500_000_000] * 3)
+    roles = find_roles(None, None, log, {})
+    assert (roles.user_key, roles.item_key, roles.user_id, roles.item_id) == (None, None, "userId", "movieId")
+    assert find_roles(None, None, log, {"item_id": "movie_genre"}).item_id == "movie_genre"
+    with pytest.raises(ConfigError, match="name it with --user-id, or give a --user table"):
+        find_roles(None, None, columns(who=[1], movieId=[5], timestamp=[1_500_000_000]), {})

@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.sources.log_habits import LogHabits
-from dssm_assets.core.sources.starter_settings import Line, StarterSettings, choose_settings, validation_days, window_days
+from dssm_assets.core.sources.starter_settings import (
+    Line,
+    Recipe,
+    StarterSettings,
+    calendar_start,
+    choose_recipe,
+    choose_settings,
+    validation_days,
+    window_days,
+)
+from dssm_assets.core.sources.warm_pairs import WarmPairs, to_date, to_number
 
-SHOP = LogHabits(
-    events=900_000,
-    events_per_day=2500,
-    history_events=80,
-    long_history_events=340,
-    known_frac=0.9,
-    repeat_frac=0.4,
-    young_frac=0.0,
-    new_per_day=1400,
-    half_life_days=7.0,
+FIRST = dt.date(2020, 1, 1)
+
+
+def _log(habits: LogHabits, events: Sequence[int]) -> LogHabits:
+    """Returns the habits with events of one user and item on every day from FIRST on, all pairs after the first day warm."""
+    days = to_number(FIRST) + np.arange(len(events))
+    user = np.repeat(np.arange(max(events)), len(events))
+    day = np.tile(days, max(events))
+    kept = user < np.tile(np.minimum(events, 40), max(events))
+    pairs = WarmPairs.from_events(user[kept], np.zeros(kept.sum(), np.int64), day[kept])
+    return replace(habits, days=days, day_events=np.array(events), pairs=pairs)
+
+
+SHOP = _log(
+    replace(
+        LogHabits.unknown(1, FIRST, FIRST),
+        events_per_day=2500,
+        history_events=80,
+        long_history_events=340,
+        known_frac=0.9,
+        repeat_frac=0.4,
+        new_per_day=1400,
+    ),
+    [2500] * 400,
 )
 
 
@@ -30,17 +57,55 @@ def _values(lines: tuple[Line, ...]) -> dict[str, object]:
     return found
 
 
-def _settings(habits: LogHabits, days: int = 400) -> StarterSettings:
-    return choose_settings(habits, days, items=5000, code="item_code")
+def _last(habits: LogHabits) -> dt.date:
+    return to_date(habits.days[-1])
+
+
+def _settings(habits: LogHabits, recipe: Recipe | None = None) -> StarterSettings:
+    return choose_settings(habits, FIRST, _last(habits), items=5000, code="item_code", recipe=recipe)
+
+
+def _window(habits: LogHabits, recipe: Recipe = Recipe.RETAIL) -> int:
+    return window_days(habits, recipe, FIRST, _last(habits))
 
 
 def test_window_holds_enough_events() -> None:
-    assert window_days(SHOP, 400) == 80  # 200,000 / 2,500
-    assert window_days(SHOP, 60) == 59
-    assert window_days(replace(SHOP, events_per_day=1e6), 400) == 30
-    assert window_days(replace(SHOP, events_per_day=10), 2000) == 366
-    assert window_days(replace(SHOP, young_frac=0.5), 400) == 30
-    assert window_days(SHOP, 2) == 1
+    assert _window(SHOP) == 80  # 200,000 / 2,500
+    assert _window(SHOP, Recipe.NEWS) == 30
+    assert _window(_log(SHOP, [100_000] * 100)) == 30
+    # The first half of the log has nearly all events: 10 days of them and the 50 of the other half.
+    assert _window(_log(SHOP, [20_000] * 50 + [40] * 50)) == 60
+
+
+def test_window_leaves_days_to_evaluate() -> None:
+    # Of 12 days three are left: the longest window of the series that does.
+    assert _window(_log(SHOP, [100] * 12)) == 9
+    # Of 400 days 28.
+    assert _window(_log(SHOP, [100] * 400)) <= 400 - 28
+    # Only the first 100 days have 30 pairs: some of them must be left.
+    days = _log(SHOP, [100] * 100 + [1] * 100)
+    window = _window(days)
+    assert len(days.pairs.evaluation_days(window, FIRST, _last(days)).days) >= 28
+    # Where no day has enough, a quarter of the days is left.
+    assert _window(_log(SHOP, [1] * 40)) == 30
+    assert _window(_log(SHOP, [1, 1])) == 1
+
+
+def test_calendar_leaves_out_old_days_that_can_be_spared() -> None:
+    sparse, dense = _log(SHOP, [10] * 8000), _log(SHOP, [1000] * 8000)
+    assert calendar_start(sparse, FIRST, _last(sparse)) == to_number(FIRST)
+    assert calendar_start(dense, FIRST, _last(dense)) == dense.days[-1] + 1 - 1500
+    assert calendar_start(SHOP, FIRST, _last(SHOP)) == to_number(FIRST)
+
+
+def test_recipe_follows_the_habits_and_can_be_named() -> None:
+    assert choose_recipe(SHOP)[0] is Recipe.RETAIL
+    assert choose_recipe(replace(SHOP, young_frac=0.5))[0] is Recipe.NEWS
+    assert choose_recipe(replace(SHOP, repeat_frac=0.0))[0] is Recipe.VIDEO
+    assert choose_recipe(replace(SHOP, repeat_frac=0.0, history_events=3))[0] is Recipe.SPARSE
+    named = _settings(SHOP, Recipe.NEWS)
+    assert named.recipe is Recipe.NEWS and named.window_days == 30
+    assert named.recipe_reason.startswith("as asked for; by its habits the log is retail, because 40%")
 
 
 def test_validation_days_hold_enough_events_and_leave_most_of_the_window() -> None:
@@ -85,4 +150,5 @@ def test_vectors_are_compact_and_the_prior_needs_validation_days() -> None:
     found = _settings(SHOP)
     assert _values(found.model)["output_dim"] == 128
     assert (_values(found.model)["prior"], _values(found.training)["validation_days"]) == (True, 2)
-    assert "prior" not in _values(_settings(SHOP, days=4).model)  # a window of 3 days spares none
+    # A window of 3 days spares none.
+    assert "prior" not in _values(_settings(_log(SHOP, [100] * 4)).model)

@@ -1,0 +1,72 @@
+"""Whether a column of times in a user or item table was written later than it says: times after an id's first event.
+
+A time of registration or publication lies before the first event. A time of the last visit lies after it: a table with such a
+column knows on every earlier day what happened later.
+
+Belongs here: first events of ids, and how many times are later. Does not belong here: which columns are times
+(`column_roles.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dssm_assets.core.config.pipeline import BehaviorTable
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.sources.canonical_tables import EVENT_TIME
+from dssm_assets.core.sources.convert import to_ids
+from dssm_assets.core.sources.event_time import dates_of, to_event_time_ms
+
+_ID: Final = "id"
+_DAY: Final = "day"
+
+
+class FirstEvents:
+    """The day of the first event of each id of one side, collected from blocks of a log with our column names."""
+
+    def __init__(self, key: str, timezone: str) -> None:
+        """Collects the ids of column `key`; days are those of the zone."""
+        self._key, self._zone = key, timezone
+        self._first: pa.Table | None = None
+
+    def observe(self, block: pa.Table, table: BehaviorTable) -> None:
+        """Adds a block; one with faults, which `LogScan` names, is left out."""
+        try:
+            ids = to_ids(block.column(self._key), self._key).cast(pa.string())
+            times = to_event_time_ms(block.column(EVENT_TIME), unit=table.time_unit, timezone=self._zone, where=EVENT_TIME)
+        except (SchemaError, KeyError):
+            return
+        fresh = pa.table({_ID: ids, _DAY: dates_of(times, self._zone).cast(pa.int32())})
+        rows = fresh if self._first is None else pa.concat_tables([self._first, fresh])
+        grouped = rows.group_by(_ID).aggregate([(_DAY, "min")])
+        self._first = pa.table({_ID: grouped.column(_ID), _DAY: grouped.column(f"{_DAY}_min")})
+
+    def later_frac(self, blocks: Iterable[pa.Table], key: str, column: str) -> float:
+        """Returns the fraction of ids with a time and an event whose time is on a later day than the first event.
+
+        By hand: ids a and b have their first events on day 3; times of day 1 and of day 5 give .5.
+
+        Args:
+            blocks: of the table, with these two columns.
+            key: the ids.
+            column: the times.
+        """
+        if self._first is None:
+            return 0.0
+        known = later = 0
+        for block in blocks:
+            try:
+                ids = to_ids(block.column(key), key).cast(pa.string())
+                times = to_event_time_ms(block.column(column), unit="auto", timezone=self._zone, where=column)
+            except SchemaError:
+                continue
+            days = dates_of(times, self._zone).cast(pa.int32())
+            place: Any = pc.index_in(ids, value_set=self._first.column(_ID).combine_chunks())
+            first = self._first.column(_DAY).combine_chunks().take(place)
+            known += pc.sum(pc.is_valid(pc.add(days, first))).as_py() or 0
+            later += pc.sum(pc.greater(days, first)).as_py() or 0
+        return later / known if known else 0.0
