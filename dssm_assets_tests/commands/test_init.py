@@ -66,7 +66,7 @@ def test_next_commands_can_be_pasted(sources, tmp_path, capsys):
     assert init("--timezone", worlds.TIMEZONE, "--recipe", "video") == 0
     out = capsys.readouterr().out
     assert "Recipe video: as asked for; by its habits the log is" in out
-    assert "evaluation days: " in out and f"# Recipe video: as asked for" in (tmp_path / "out" / "config.yaml").read_text()
+    assert "evaluation days: " in out and "# Recipe video: as asked for" in (tmp_path / "out" / "config.yaml").read_text()
     lines = out.split("Next:\n")[1].splitlines()
     assert lines[0].strip() == f"export DSSM_CONFIG={tmp_path}/out/config.yaml DAGSTER_HOME={tmp_path}/out"
     assert lines[1].strip().startswith(f"dssm-assets materialize daily_tables --from {worlds.START} --to ")
