@@ -1,17 +1,15 @@
 """Runs inside this process, as the demo and `dssm-assets materialize` make them: a range of days, or one run per day."""
 
-import sqlite3
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
 from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
-from sqlalchemy import Engine, event
 
 from dssm_assets.core.errors import CheckFailedError
+from dssm_assets.defs.sqlite_events import quick_events
 
 QUIET_CONSOLE = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Run configuration that silences Dagster's console: errors are raised, and the console would print them twice more."""
@@ -55,40 +53,10 @@ def run_days(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence
         raise CheckFailedError("; ".join(failed))
 
 
-@contextmanager
-def sqlite_kept_open() -> Iterator[None]:
-    """Keeps every SQLite file open that this process connects to through SQLAlchemy, until the end of the block.
-
-    Dagster opens a connection per event. When the last connection to a file closes, SQLite folds its write-ahead log in: with
-    one more connection open this happens once per run instead of once per event.
-    """
-    kept: dict[str, sqlite3.Connection] = {}
-
-    def on_connect(connection: Any, _record: Any) -> None:
-        if not isinstance(connection, sqlite3.Connection):
-            return
-        path = connection.execute("PRAGMA database_list").fetchone()[2]
-        if not path:
-            return  # in memory
-        connection.execute("PRAGMA synchronous=NORMAL")
-        if path not in kept:
-            kept[path] = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
-        # A connection keeps the write-ahead log open only once it has read the file since the log exists.
-        kept[path].execute("PRAGMA schema_version").fetchone()
-
-    event.listen(Engine, "connect", on_connect)
-    try:
-        yield
-    finally:
-        event.remove(Engine, "connect", on_connect)
-        for connection in kept.values():
-            connection.close()
-
-
 def _execute(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], **partitions: Any) -> None:
     run_id = str(uuid.uuid4())
     try:
-        with sqlite_kept_open():
+        with quick_events(instance.event_log_storage):
             defs.resolve_implicit_global_asset_job_def().execute_in_process(
                 instance=instance,
                 run_config=QUIET_CONSOLE,

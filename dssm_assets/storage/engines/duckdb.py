@@ -33,7 +33,7 @@ from dssm_assets.storage.engines.engine import (
     manifests_of,
     partition_to_keep,
 )
-from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.manifest import Column, Manifest
 from dssm_assets.storage.sized_files import SizedFileSystem
 from dssm_assets.storage.tables import ROW_GROUP_ROWS, TableStore
 
@@ -178,6 +178,7 @@ class DuckDBEngine:
         self.threads = threads
         self.memory = memory
         self.scratch = scratch
+        self._schemas: dict[tuple[tuple[Column, ...], bool], ibis.Schema] = {}
         # A remote store is read through a filesystem that knows the files of one call only.
         self._connections = DuckDBConnections(threads, memory, scratch, is_kept=store.partitions.is_local)
 
@@ -291,8 +292,13 @@ class DuckDBEngine:
         prefix = "" if self.store.partitions.is_local else f"{SizedFileSystem.protocol}://"
         paths = [prefix + path for path in self.store.paths(manifests_of(value))]
         # Not through Ibis, which would fetch a DuckDB extension for a path like s3://.
-        connection.con.read_parquet(paths, hive_partitioning=isinstance(value, ByDay)).create_view(name)
-        return connection.table(name)
+        is_by_day = isinstance(value, ByDay)
+        connection.con.read_parquet(paths, hive_partitioning=is_by_day).create_view(name)
+        # To ask DuckDB for the types takes longer than to read a short table: they follow from the manifest's.
+        columns = (manifests_of(value)[0].columns, is_by_day)
+        if columns not in self._schemas:
+            self._schemas[columns] = connection.table(name).schema()
+        return ibis.table(self._schemas[columns], name=name)
 
 
 class _NotAccepted(Exception):  # noqa: N818
