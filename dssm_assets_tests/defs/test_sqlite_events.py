@@ -57,7 +57,9 @@ def test_database_in_memory_is_not_kept_open():
 def asset_named(name, upstream=()):
     check = dg.AssetCheckSpec("not_empty", asset=name)
 
-    @dg.asset(name=name, partitions_def=DAYS, deps=upstream, check_specs=[check], backfill_policy=dg.BackfillPolicy.single_run())
+    @dg.asset(
+        name=name, partitions_def=DAYS, deps=upstream, check_specs=[check], backfill_policy=dg.BackfillPolicy.single_run()
+    )
     def made(context):
         for day in context.partition_keys:
             context.add_asset_metadata({"day": day}, partition_key=day)
@@ -88,10 +90,7 @@ def run_in_range(home, is_quick):
             found[name] = {
                 "materialized": [(r.partition_key, r.asset_materialization.metadata["day"].value) for r in records],
                 "ids": sorted(r.storage_id for r in records),
-                "versions": [
-                    r.asset_materialization.tags["dagster/data_version"]
-                    for r in records
-                ],
+                "versions": [r.asset_materialization.tags["dagster/data_version"] for r in records],
                 "partitions": instance.get_materialized_partitions(name),
                 "last": instance.get_latest_materialization_event(name).dagster_event.partition,
                 "last_run": instance.get_asset_records([name])[0].asset_entry.last_run_id == run_id,
