@@ -23,6 +23,7 @@ from dssm_assets.commands import (
     tune,
     validate,
 )
+from dssm_assets.commands.config_arguments import add_config_arguments, announce_config, load_announced_scene
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,11 +56,11 @@ def build_parser() -> argparse.ArgumentParser:
     materialize.add_argument(
         "--to", dest="last", type=dt.date.fromisoformat, help="last day, YYYY-MM-DD (default: the first day)"
     )
-    materialize.add_argument("--scene", help="name of the scene, if DSSM_CONFIG names several configurations")
+    add_config_arguments(materialize)
     materialize.set_defaults(command=_materialize)
     hit_rates = commands.add_parser("hit-rates", help="print the hit rates of an evaluation day")
     hit_rates.add_argument("--day", type=dt.date.fromisoformat, help="YYYY-MM-DD (default: the last evaluated day)")
-    hit_rates.add_argument("--scene", help="name of the scene, if DSSM_CONFIG names several configurations")
+    add_config_arguments(hit_rates)
     hit_rates.set_defaults(command=_hit_rates)
     for command in (init, validate, tune, configuration, fit, evaluate, bench, recall, serve, rollback, sampler_tables):
         command.add_command(commands)
@@ -72,9 +73,11 @@ def _demo(parsed: argparse.Namespace) -> int:
     from dssm_assets import demo, terminal
     from dssm_assets.core.evaluation.labels import HEADLINE_SCOPES
     from dssm_assets.steps.workspace import open_workspace
+    from dssm_assets.storage.config_choice import CONFIG_FILE
 
     console = Console()
     home = parsed.home.absolute()
+    print(f"configuration {home / CONFIG_FILE} (the demo's), home {home} (--home)", flush=True)
     os.environ["DAGSTER_HOME"] = str(home)
     loaded = demo.prepare_home(home, dt.date.today(), is_shifted=not parsed.keep_dates)
     calendar = loaded.config.calendar
@@ -96,26 +99,27 @@ def _demo(parsed: argparse.Namespace) -> int:
 
 
 def _materialize(parsed: argparse.Namespace) -> int:
+    choice = announce_config(parsed)
     from rich.console import Console
 
     from dssm_assets import materialize, terminal
     from dssm_assets.definitions import load_scene
 
     days = (parsed.first.isoformat(), (parsed.last or parsed.first).isoformat())
-    plan = materialize.plan_runs(load_scene(parsed.scene), parsed.name, *days)
+    plan = materialize.plan_runs(load_scene(parsed.scene, choice), parsed.name, *days)
     with terminal.Bar(Console(), plan.step_count) as bar:
-        materialize.run_plan(plan, bar)
+        materialize.run_plan(plan, bar, choice.instance_home)
     return 0
 
 
 def _hit_rates(parsed: argparse.Namespace) -> int:
+    scene = load_announced_scene(parsed)
     from rich.console import Console
 
     from dssm_assets import terminal
-    from dssm_assets.definitions import load_scene
     from dssm_assets.steps.workspace import open_workspace
 
-    workspace = open_workspace(load_scene(parsed.scene).loaded)
+    workspace = open_workspace(scene.loaded)
     evaluated = workspace.tables.partitions.days("total_hit_rate")
     ds = parsed.day.isoformat() if parsed.day else evaluated[-1] if evaluated else dt.date.today().isoformat()
     rows = workspace.tables.read(workspace.need("total_hit_rate", ds)).to_pylist()

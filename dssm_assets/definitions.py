@@ -1,13 +1,13 @@
 """The code location: `build_definitions(...)`, and `defs`, which Dagster loads, built from the environment.
 
-    DSSM_CONFIG   the YAML file, or several separated as in PATH (default: config.yaml in the home folder, else the demo's)
-    DSSM_HOME     where tables and models go (default: DAGSTER_HOME, else ./.dssm)
+Which configuration and home the environment names: `storage/config_choice.py`. A folder without any loads the packaged demo.
 
 Importing this module sets OMP_WAIT_POLICY to PASSIVE unless it is set.
 
 Belongs here: putting assets, jobs and the executor together. Does not belong here: any of their parts.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +22,7 @@ from dssm_assets.defs.automation import build_jobs, daily_schedule, landed_senso
 from dssm_assets.defs.failure_sensor import failure_sensor
 from dssm_assets.defs.scene import Scene
 from dssm_assets.defs.spark_runs import Launch, spark_submit
+from dssm_assets.storage.config_choice import ConfigChoice, choose_config
 from dssm_assets.storage.config_file import LoadedConfig, load_config
 
 # Set before a step loads torch: by default threads spin while they wait for each other, which makes training three to ten
@@ -106,32 +107,41 @@ def _file_name(loaded: LoadedConfig) -> str:
     return loaded.path.name if loaded.path is not None else loaded.config.name
 
 
-def load_configured(*, checks_features: bool = True) -> list[LoadedConfig]:
-    """Returns the configurations that the environment names; see `load_config` for checks_features.
+def load_configured(choice: ConfigChoice | None = None, *, checks_features: bool = True) -> list[LoadedConfig]:
+    """Returns the configurations of a choice, by default of what the environment names, else the packaged demo.
+
+    See `load_config` for checks_features.
 
     Raises:
         ConfigError: one of them is missing or wrong.
     """
-    home = Path(os.environ.get("DSSM_HOME") or os.environ.get("DAGSTER_HOME") or ".dssm").absolute()
-    default = home / "config.yaml"
-    named = [part for part in os.environ.get("DSSM_CONFIG", "").split(os.pathsep) if part]
-    paths = [Path(part) for part in named] or [default if default.is_file() else PACKAGED_CONFIG]
-    return [load_config(path.absolute(), home, checks_features=checks_features) for path in paths]
+    if choice is None:
+        choice = choose_config(packaged=PACKAGED_CONFIG)
+        if choice.is_packaged:
+            logging.getLogger(__name__).warning(
+                "No configuration is named or found: the packaged demo's, on home %s. To load your own, set DSSM_CONFIG to its "
+                "file.",
+                choice.home,
+            )
+    return [load_config(path, choice.home, checks_features=checks_features) for path in choice.paths]
 
 
-def load_scene(name: str | None = None) -> Scene:
-    """Returns the scene of a name among those of the environment's configurations, by default the only one.
+def load_scene(name: str | None = None, choice: ConfigChoice | None = None) -> Scene:
+    """Returns the scene of a name among the configurations of a choice (as in `load_configured`), by default the only one.
 
     Raises:
         ConfigError: as `load_configured`; or no scene has the name, or there are several and no name is given.
     """
-    scenes = build_scenes(load_configured())
+    scenes = build_scenes(load_configured(choice))
     chosen = scenes if name is None else [scene for scene in scenes if scene.loaded.config.name == name]
     if len(chosen) != 1:
         known = ", ".join(scene.loaded.config.name for scene in scenes)
-        remedy = "name one with --scene, or set DSSM_CONFIG to its file"
+        remedy = "name one with --scene, or only its file with --config or DSSM_CONFIG"
         raise ConfigError(Fault("scene", f"one of: {known}", "none" if name is None else repr(name), remedy))
     return chosen[0]
 
 
-defs = build_definitions()
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Returns the asset graph of what the environment names; called when Dagster loads the code location."""
+    return build_definitions()

@@ -19,11 +19,14 @@ from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import SAMPLE_GROUPS, all_rows
 from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.runs import run_day, run_range
-from dssm_assets.steps.starter import write_instance
 from dssm_assets.steps.workspace import Workspace, day_before, days_between, window_days
+from dssm_assets.storage.config_choice import CONFIG_FILE
 from dssm_assets.storage.config_file import LoadedConfig, load_config
+from dssm_assets.storage.instance_file import write_instance_file
 
 ORIGINAL_YEAR = 2017
+NAME = "demo"
+"""Name of the demo's configuration."""
 
 
 def prepare_home(home: Path, today: dt.date, *, is_shifted: bool) -> LoadedConfig:
@@ -35,19 +38,27 @@ def prepare_home(home: Path, today: dt.date, *, is_shifted: bool) -> LoadedConfi
         home: its folder.
         today: the current date.
         is_shifted: move all dates by whole weeks, so that the last day is recent.
+
+    Raises:
+        ConfigError: the home holds another configuration.
     """
     home.mkdir(parents=True, exist_ok=True)
-    config_path = home / "config.yaml"
+    config_path = home / CONFIG_FILE
     if not config_path.is_file():
         weeks = complete_journey.weeks_to(today) if is_shifted else 0
         complete_journey.write_source_tables(home / "source", shift_weeks=weeks)
         shutil.copyfile(PACKAGED_CONFIG.with_name("complete_journey.fg.json"), home / "complete_journey.fg.json")
-        write_instance(home)
+        write_instance_file(home)
         text = _shift_calendar(PACKAGED_CONFIG.read_text(encoding="utf-8"), weeks)
         staged = config_path.with_suffix(".part")
         staged.write_text(text, encoding="utf-8")
         staged.replace(config_path)
-    return load_config(config_path, home)
+    loaded = load_config(config_path, home)
+    if loaded.config.name != NAME:
+        got = f"{config_path} with the name {loaded.config.name!r}"
+        remedy = "choose another --home, or run your own configuration with dssm-assets materialize"
+        raise ConfigError(Fault(f"home {home}", f"an empty folder, or the configuration of the demo, {NAME!r}", got, remedy))
+    return loaded
 
 
 def _shift_calendar(text: str, weeks: int) -> str:

@@ -1,8 +1,8 @@
 """`dssm-assets materialize`: the runs of an asset or a job over a range of days, in this process."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import dagster as dg
 
@@ -15,6 +15,7 @@ from dssm_assets.defs.automation import DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUAT
 from dssm_assets.defs.runs import run_days, run_range
 from dssm_assets.defs.scene import Scene
 from dssm_assets.steps.workspace import days_between
+from dssm_assets.storage.instance_file import write_instance_file
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ def _select_rows(rows: Sequence[AssetRow], name: str) -> list[AssetRow]:
     return [row for row in rows if row.name in names]
 
 
-def run_plan(plan: RunPlan, observer: Observer) -> None:
-    """Makes the runs on the instance of DAGSTER_HOME, or on a temporary one if it is not set.
+def run_plan(plan: RunPlan, observer: Observer, instance_home: Path) -> None:
+    """Makes the runs on the Dagster instance of a folder, which becomes one if it is not yet.
 
     A day whose check fails does not stop the next day.
 
@@ -72,7 +73,8 @@ def run_plan(plan: RunPlan, observer: Observer) -> None:
     """
     defs = scene_definitions(plan.scene, observer)
     keys = [plan.scene.key(name).to_user_string() for name in plan.names]
-    with dg.DagsterInstance.get() if os.environ.get("DAGSTER_HOME") else dg.DagsterInstance.ephemeral() as instance:
+    write_instance_file(instance_home)
+    with dg.DagsterInstance.from_config(str(instance_home)) as instance:
         if plan.is_windowed:
             run_days(defs, instance, keys, plan.days)
         else:

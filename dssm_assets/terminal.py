@@ -79,8 +79,8 @@ def print_hit_rates(
 def print_how_to_open(console: Console, home: Path, workspace_file: Path, days: Sequence[str]) -> None:
     """Prints how to open the UI on this home, and where to look."""
     home_text, file_text = shlex.quote(str(home)), shlex.quote(str(workspace_file))
-    hit_rates = f"dssm-assets hit-rates --day {days[-1]}"
-    console.print(f"\nAll scopes of a day: DAGSTER_HOME={home_text} {hit_rates}", soft_wrap=True, highlight=False)
+    hit_rates = f"dssm-assets hit-rates --home {home_text} --day {days[-1]}"
+    console.print(f"\nAll scopes of a day: {hit_rates}", soft_wrap=True, highlight=False)
     console.print("\nOpen the UI on these runs:\n", highlight=False)
     console.print(f"  DAGSTER_HOME={home_text} dagster-webserver -w {file_text}", soft_wrap=True, highlight=False)
     console.print(

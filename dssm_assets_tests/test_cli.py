@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import dagster as dg
 import pytest
 
 from dssm_assets.cli import main
@@ -26,9 +27,13 @@ def run(monkeypatch, capsys):
             monkeypatch.setenv(name, value)
         monkeypatch.delenv("DAGSTER_HOME", raising=False)
         status = main(arguments)
-        printed = capsys.readouterr()
-        return status, printed.out, printed.err
+        return status, *printed()
 
+    def printed():
+        found = capsys.readouterr()
+        return found.out, found.err
+
+    call.printed = printed
     return call
 
 
@@ -110,7 +115,7 @@ def test_broken_configuration_is_an_error_of_one_line(tmp_path, run):
 
 def test_hit_rates_of_an_empty_home_are_missing(tmp_path, run):
     status, out, stderr = run(worlds.write_config(tmp_path), "hit-rates")
-    assert (status, out) == (1, "")
+    assert (status, out.count("\n")) == (1, 1)
     assert only_line(stderr).startswith("PartitionMissingError: table total_hit_rate: expected every day to be materialized")
 
 
@@ -140,6 +145,51 @@ def test_materialize_writes_exactly_the_given_days(tmp_path, run):
     workspace = worlds.open_workspace(loaded)
     assert workspace.tables.partitions.days("item_table") == DAYS[2:5]
     assert workspace.tables.partitions.days("user_table") == []
+
+
+def test_first_line_names_configuration_and_home(world, run, monkeypatch, tmp_path):
+    path, home = world.loaded.path, world.loaded.home
+    _, out, _ = run(world.loaded, "hit-rates")
+    assert out.splitlines()[0] == f"configuration {path} (DSSM_CONFIG), home {home} (DSSM_HOME)"
+    monkeypatch.chdir(world.folder)
+    (tmp_path / "other").mkdir()
+    arguments = ["--config", "config.yaml", "--home", str(home)]
+    for name in ("DSSM_CONFIG", "DSSM_HOME", "DAGSTER_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "other"))
+    for command in (["hit-rates"], ["validate"], ["rollback", "--list"]):
+        main([*command, *arguments])
+        assert run.printed()[0].splitlines()[0] == f"configuration {path} (--config), home {home} (--home)"
+
+
+def test_first_line_goes_to_stderr_where_stdout_is_data(run, tmp_path):
+    status, out, stderr = run(worlds.write_config(tmp_path), "recall", "--user-id", "a0", "--json")
+    assert (status, out) == (1, "")
+    assert stderr.startswith(f"configuration {tmp_path}/config.yaml (DSSM_CONFIG), home ")
+
+
+def test_folder_without_a_configuration_is_an_error_not_the_demo(run, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("DSSM_CONFIG", "DSSM_HOME", "DAGSTER_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["hit-rates"]) == 1
+    out, stderr = run.printed()
+    assert out == ""
+    assert only_line(stderr).startswith(
+        "ConfigError: configuration: expected a file named by --config or DSSM_CONFIG, or config.yaml"
+    )
+
+
+def test_folder_of_a_configuration_needs_no_argument(run, monkeypatch, tmp_path):
+    loaded = worlds.write_world(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in ("DSSM_CONFIG", "DSSM_HOME", "DAGSTER_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["materialize", "item_table", "--from", DAYS[2]]) == 0
+    assert (tmp_path / "tables" / "item_table" / f"ds={DAYS[2]}").is_dir()
+    assert (tmp_path / "dagster.yaml").read_text().count("telemetry: {enabled: false}") == 1
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert instance.get_materialized_partitions(dg.AssetKey("item_table")) == {DAYS[2]}
+    assert not loaded.home.exists()
 
 
 def run_in_a_process(loaded, *arguments):

@@ -9,6 +9,8 @@ import argparse
 import datetime as dt
 import os
 
+from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
+
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command to a parser."""
@@ -21,13 +23,12 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     parser.add_argument("--day", required=True, type=dt.date.fromisoformat, help="the evaluation day, YYYY-MM-DD")
     parser.add_argument("--experiment", help="its name: fits with its settings, which a run of dssm_model has stored")
-    parser.add_argument("--scene", help="its name, where DSSM_CONFIG names several configurations")
+    add_config_arguments(parser)
     parser.set_defaults(command=_fit)
 
 
 def _fit(parsed: argparse.Namespace) -> int:
     from dssm_assets.core.errors import Fault, InputError
-    from dssm_assets.definitions import load_scene
     from dssm_assets.steps.dssm_model import fit_in_group
     from dssm_assets.steps.experiments import reopen_experiment
     from dssm_assets.steps.feature_config import towers_of
@@ -42,7 +43,8 @@ def _fit(parsed: argparse.Namespace) -> int:
             Fault("environment of dssm-assets fit", "the variables that torchrun sets", f"no {', '.join(missing)}", remedy)
         )
     ds, is_first = parsed.day.isoformat(), environment["RANK"] == "0"
-    workspace = open_workspace(load_scene(parsed.scene).loaded, lambda line: print(line, flush=True) if is_first else None)
+    scene = load_announced_scene(parsed, is_silent=not is_first)
+    workspace = open_workspace(scene.loaded, lambda line: print(line, flush=True) if is_first else None)
     if parsed.experiment is not None:
         workspace = reopen_experiment(workspace, parsed.experiment, ds)
     with process_group(towers_of(workspace, ds).training.device) as ranks:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
 
 if TYPE_CHECKING:
     from dssm_assets.serving.recall_engine import RecallAnswer, RecallEngine
@@ -43,26 +46,27 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ROOT",
         help="folder or URL with current.json, or the folder of one bundle (default: serving/ in the configuration's storage)",
     )
+    add_config_arguments(parser)
     parser.add_argument(
         "--no-verify", action="store_true", help="compare only the sizes of the bundle's files, not their sha256"
     )
 
 
-def bundle_location(parsed: argparse.Namespace) -> tuple[str, Mapping[str, Any]]:
-    """Returns the root of the bundles and the options of its filesystem."""
+def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> tuple[str, Mapping[str, Any]]:
+    """Returns the root of the bundles and the options of its filesystem; prints what named them as the first line."""
     if parsed.bundle:
+        print(f"bundle {parsed.bundle} (--bundle), no configuration", file=sys.stderr if is_data else sys.stdout, flush=True)
         return parsed.bundle, {}
-    from dssm_assets.definitions import load_scene
     from dssm_assets.storage.layout import serving_root
 
-    loaded = load_scene().loaded
+    loaded = load_announced_scene(parsed, is_data=is_data).loaded
     return serving_root(loaded.root), loaded.config.storage.options
 
 
 def _recall(parsed: argparse.Namespace) -> int:
     from dssm_assets.serving.recall_engine import RecallEngine
 
-    root, options = bundle_location(parsed)
+    root, options = bundle_location(parsed, is_data=parsed.json)
     answer = _answer(RecallEngine.open(root, options, is_verified=not parsed.no_verify), parsed)
     if parsed.json:
         print(json.dumps(answer.to_dict(), ensure_ascii=False))

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import argparse
 
+from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
+
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command."""
     parser = commands.add_parser("rollback", help="serve the previous bundle again")
     parser.add_argument("--to", metavar="BUNDLE_ID", help="a stored bundle (default: the one served before the current one)")
     parser.add_argument("--list", action="store_true", help="only print the stored bundles and which one is served")
+    add_config_arguments(parser)
     parser.set_defaults(command=_rollback)
 
 
 def _rollback(parsed: argparse.Namespace) -> int:
-    from dssm_assets.definitions import load_scene
     from dssm_assets.storage.bundles import BundleStore
     from dssm_assets.storage.layout import serving_root
 
-    loaded = load_scene().loaded
+    loaded = load_announced_scene(parsed, is_data=parsed.list).loaded
     store = BundleStore(serving_root(loaded.root), loaded.config.storage.options)
     before = store.pointer()
     if parsed.list and before is not None:

@@ -9,6 +9,8 @@ import argparse
 import datetime as dt
 from pathlib import Path
 
+from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
+
 KINDS = ("items", "users", "positive_edges", "hard_edges")
 """As `steps/sampler_files.py` has them, whose import would slow down every command."""
 
@@ -22,7 +24,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     write = actions.add_parser("write", help="write the items, users and edges of an evaluation day's window")
     write.add_argument("--day", required=True, type=dt.date.fromisoformat, help="the evaluation day, YYYY-MM-DD")
     write.add_argument("--into", required=True, type=Path, metavar="DIR", help="folder of the text files")
-    write.add_argument("--scene", help="its name, where DSSM_CONFIG names several configurations")
+    add_config_arguments(write)
     write.set_defaults(command=_write)
     read = actions.add_parser("read", help="check a text table, naming every faulty line, and write it as parquet or csv")
     read.add_argument("file", type=Path, help="the text table")
@@ -35,11 +37,10 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _write(parsed: argparse.Namespace) -> int:
-    from dssm_assets.definitions import load_scene
     from dssm_assets.steps.sampler_files import write_sampler_tables
     from dssm_assets.steps.workspace import open_workspace
 
-    workspace = open_workspace(load_scene(parsed.scene).loaded)
+    workspace = open_workspace(load_announced_scene(parsed).loaded)
     rows, fields = write_sampler_tables(workspace, parsed.day.isoformat(), parsed.into, parsed.delimiter)
     for name, count in rows.items():
         print(f"{parsed.into / name}.txt: {count:,} rows")

@@ -10,6 +10,8 @@ import datetime as dt
 import re
 from typing import TYPE_CHECKING
 
+from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
+
 if TYPE_CHECKING:
     from dssm_assets.core.tuning.study_report import Trial
 
@@ -30,13 +32,12 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     parser.add_argument("--study", default="tuned", help="its name: small letters, digits and _ (default: tuned)")
     parser.add_argument("--seed", type=int, default=0, help="of the proposals (default: 0)")
-    parser.add_argument("--scene", help="name of the scene, if DSSM_CONFIG names several configurations")
+    add_config_arguments(parser)
     parser.set_defaults(command=_tune)
 
 
 def _tune(parsed: argparse.Namespace) -> int:
     from dssm_assets.core.errors import ConfigError, Fault
-    from dssm_assets.definitions import load_scene
     from dssm_assets.steps.tuning import StudyRequest, run_study
     from dssm_assets.steps.workspace import open_workspace
 
@@ -47,7 +48,7 @@ def _tune(parsed: argparse.Namespace) -> int:
         faults.append(Fault("--study", "small letters, digits and _", repr(parsed.study), "choose another name"))
     if faults:
         raise ConfigError(faults)
-    workspace = open_workspace(load_scene(parsed.scene).loaded)
+    workspace = open_workspace(load_announced_scene(parsed).loaded)
     fitted = workspace.tables.partitions.days("dssm_model")
     if parsed.day is None and not fitted:
         remedy = "run dssm-assets materialize train_and_evaluate for a day"

@@ -9,8 +9,9 @@ import argparse
 import datetime as dt
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
 
 if TYPE_CHECKING:
     from dssm_assets.core.errors import Fault
@@ -28,23 +29,17 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         epilog="Reads the user and item tables of the first and the last day, and the configured columns of the log. Writes nothing. "
         "Exit status: 0 without faults, else 1.",
     )
-    parser.add_argument("--config", type=Path, help="the YAML file (default: DSSM_CONFIG)")
-    parser.add_argument("--home", type=Path, help="the home folder, for `{home}` (default: the file's folder)")
+    add_config_arguments(parser, has_scene=False)
     parser.set_defaults(command=_validate)
 
 
 def _validate(parsed: argparse.Namespace) -> int:
+    choice = announce_config(parsed)
     from dssm_assets.definitions import load_configured
     from dssm_assets.steps.config_checks import validate
-    from dssm_assets.storage.config_file import load_config
 
-    if parsed.config is None:
-        scenes = load_configured(checks_features=False)
-    else:
-        path = parsed.config.absolute()
-        scenes = [load_config(path, (parsed.home or path.parent).absolute(), checks_features=False)]
     has_faults = False
-    for loaded in scenes:
+    for loaded in load_configured(choice, checks_features=False):
         found = validate(loaded, dt.date.today())
         has_faults |= bool(found.faults)
         print_validation(found, str(loaded.path or loaded.config.name))

@@ -27,23 +27,11 @@ from dssm_assets.core.sources.starter_config import config_yaml
 from dssm_assets.core.sources.starter_features import FG_FILE, fg_json, starter_fg
 from dssm_assets.core.sources.starter_inputs import CONSTANT_EVENT, LogFacts, StarterInputs, StarterTable, is_positive
 from dssm_assets.core.sources.starter_settings import Recipe
+from dssm_assets.storage.config_choice import CONFIG_FILE
+from dssm_assets.storage.instance_file import write_instance_file
 from dssm_assets.storage.sources.source_columns import plan_files
 from dssm_assets.storage.sources.source_files import day_folders, list_files, open_folder
 from dssm_assets.storage.sources.table_survey import TableSurvey, read_columns, survey_table
-
-CONFIG_FILE: Final = "config.yaml"
-INSTANCE_FILE: Final = "dagster.yaml"
-INSTANCE_YAML: Final = """\
-# A local Dagster instance, SQLite in this folder.
-run_coordinator:
-  module: dagster.core.run_coordinator
-  class: QueuedRunCoordinator
-  config: {dequeue_interval_seconds: 1}
-concurrency:
-  runs: {max_concurrent_runs: 1}
-telemetry: {enabled: false}
-nux: {enabled: false}
-"""
 
 
 @dataclass(frozen=True)
@@ -82,15 +70,8 @@ def write_starter(request: StarterRequest, *, is_replacing: bool = False) -> Sta
     request.folder.mkdir(parents=True, exist_ok=True)
     (request.folder / FG_FILE).write_text(fg_json(starter_fg(found)), encoding="utf-8")
     (request.folder / CONFIG_FILE).write_text(config_yaml(found), encoding="utf-8")
-    write_instance(request.folder)
+    write_instance_file(request.folder)
     return Starter(request.folder / CONFIG_FILE, found)
-
-
-def write_instance(home: Path) -> None:
-    """Writes the configuration of a local Dagster instance, without telemetry, if a home has none."""
-    path = home / INSTANCE_FILE
-    if not path.exists():
-        path.write_text(INSTANCE_YAML, encoding="utf-8")
 
 
 def _survey(request: StarterRequest) -> StarterInputs:

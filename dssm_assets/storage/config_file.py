@@ -71,7 +71,9 @@ def load_config(path: Path, home: Path, *, checks_features: bool = True) -> Load
         ConfigError: if the file is missing, is not YAML, or has unknown keys or bad values; names all of them.
     """
     if not path.is_file():
-        raise ConfigError(Fault(f"configuration {path}", "a YAML file", "no such file", "correct the path in DSSM_CONFIG"))
+        raise ConfigError(
+            Fault(f"configuration {path}", "a YAML file", "no such file", "correct the path in --config or DSSM_CONFIG")
+        )
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

@@ -37,9 +37,9 @@ def run(*arguments: str) -> int:
 
 def test_rollback_serves_the_previous_bundle(ids: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 0
-    assert capsys.readouterr().out == f"{ids[1]} is served (before: {ids[2]}; previous: {ids[0]})\n"
+    assert capsys.readouterr().out.splitlines()[1:] == [f"{ids[1]} is served (before: {ids[2]}; previous: {ids[0]})"]
     assert run("--to", ids[2]) == 0
-    assert capsys.readouterr().out == f"{ids[2]} is served (before: {ids[1]}; previous: {ids[1]})\n"
+    assert capsys.readouterr().out.splitlines()[1:] == [f"{ids[2]} is served (before: {ids[1]}; previous: {ids[1]})"]
 
 
 def test_list_changes_nothing(ids: list[str], capsys: pytest.CaptureFixture[str]) -> None:

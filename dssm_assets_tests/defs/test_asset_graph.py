@@ -36,8 +36,8 @@ def test_definitions_can_be_loaded(defs):
 def test_the_definitions_of_the_code_location_can_be_loaded():
     from dssm_assets import definitions
 
-    dg.Definitions.validate_loadable(definitions.defs)
-    assert set(graph.asset_graph(definitions.defs)["assets"]) == {row.name for row in all_rows()}
+    dg.Definitions.validate_loadable(definitions.defs())
+    assert set(graph.asset_graph(definitions.defs())["assets"]) == {row.name for row in all_rows()}
 
 
 def test_every_component_of_the_reference_has_an_asset(assets):

@@ -161,7 +161,7 @@ def test_command_asks_which_scene(monkeypatch, tmp_path, capsys):
     assert load_scene("b").key("sample") == dg.AssetKey(["b", "sample"])
     assert main(["materialize", "user_table", "--from", DAYS[0]]) == 1
     assert capsys.readouterr().err == (
-        "ConfigError: scene: expected one of: a, b, got none. To fix: name one with --scene, or set DSSM_CONFIG to its file\n"
+        "ConfigError: scene: expected one of: a, b, got none. To fix: name one with --scene, or only its file with --config or DSSM_CONFIG\n"
     )
     assert main(["materialize", "user_table", "--from", DAYS[0], "--scene", "b"]) == 0
     assert (tmp_path / "home" / "b" / "tables" / "user_table" / f"ds={DAYS[0]}").is_dir()

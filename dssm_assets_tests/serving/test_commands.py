@@ -32,7 +32,9 @@ def run(root, capsys):
         recall.add_command(parser.add_subparsers())
         parsed = parser.parse_args(["recall", "--bundle", root, *arguments])
         assert parsed.command(parsed) == 0
-        return capsys.readouterr().out
+        printed, line = capsys.readouterr(), f"bundle {root} (--bundle), no configuration\n"
+        assert line == printed.err if "--json" in arguments else printed.out.startswith(line)
+        return printed.out.removeprefix(line)
 
     return call
 

@@ -25,7 +25,7 @@ _HEAD: Final = """# Configuration
 Every key of the YAML file with its type, default and meaning. This page is the output of `dssm-assets configuration`; a test
 compares the two.
 
-The file is named by `DSSM_CONFIG` (default: the packaged demo). Unknown keys are refused, all faults at once;
+The file is named by `--config` or `DSSM_CONFIG` ([platform.md](platform.md#which-configuration)). Unknown keys are refused, all faults at once;
 `dssm-assets validate` compares a configuration with its data. A key without a default is required.
 """
 

@@ -1,0 +1,64 @@
+"""The arguments --config, --home and --scene, and the first line of a command, which says what they came to.
+
+Belongs here: the arguments and that line. Does not belong here: the rule (`storage/config_choice.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dssm_assets.storage.config_choice import ConfigChoice, choose_config
+
+if TYPE_CHECKING:
+    from dssm_assets.defs.scene import Scene
+
+
+def add_config_arguments(parser: argparse.ArgumentParser, *, has_scene: bool = True) -> None:
+    """Adds --config and --home, and --scene for a command that works with one configuration."""
+    group = parser.add_argument_group("configuration")
+    group.add_argument(
+        "--config",
+        metavar="FILE",
+        help="the YAML file, or several separated as in PATH (default: DSSM_CONFIG, else config.yaml in the home, else in the "
+        "current folder)",
+    )
+    group.add_argument(
+        "--home",
+        type=Path,
+        metavar="FOLDER",
+        help="where tables, models and runs go (default: DSSM_HOME, else DAGSTER_HOME, else the folder of the configuration)",
+    )
+    if has_scene:
+        group.add_argument("--scene", metavar="NAME", help="which configuration, where several are named")
+
+
+def announce_config(parsed: argparse.Namespace, *, is_data: bool = False, is_silent: bool = False) -> ConfigChoice:
+    """Returns the configuration and the home of a command's arguments; prints them as the command's first line.
+
+    Args:
+        parsed: arguments of `add_config_arguments`.
+        is_data: stdout is data for another program, so the line goes to stderr.
+        is_silent: print nothing, because another process of the same command does.
+
+    Raises:
+        ConfigError: no configuration is named or found.
+    """
+    choice = choose_config(parsed.config, parsed.home)
+    if not is_silent:
+        print(choice.describe(), file=sys.stderr if is_data else sys.stdout, flush=True)
+    return choice
+
+
+def load_announced_scene(parsed: argparse.Namespace, *, is_data: bool = False, is_silent: bool = False) -> Scene:
+    """Returns the scene of a command's arguments, after `announce_config`.
+
+    Raises:
+        ConfigError: no configuration is named or found, or it is wrong; or there are several and no --scene.
+    """
+    choice = announce_config(parsed, is_data=is_data, is_silent=is_silent)
+    from dssm_assets.definitions import load_scene  # takes seconds to import: after the line
+
+    return load_scene(parsed.scene, choice)

@@ -1,0 +1,146 @@
+"""Which configuration and which home folder a command or a code location works with: one rule for all of them.
+
+The configuration is the first of
+
+    1. `--config FILE`, one file or several separated as in PATH
+    2. DSSM_CONFIG, the same
+    3. config.yaml in the home folder, if a home is named
+    4. config.yaml in the current folder
+    5. .dssm/config.yaml, which `dssm-assets demo` writes
+
+and the home, where tables, models and runs go, is the first of
+
+    1. `--home FOLDER`
+    2. DSSM_HOME
+    3. DAGSTER_HOME
+    4. the folder of the (first) configuration file
+
+Without any of these files a command fails; a code location loads the packaged demo, with ./.dssm as its home, and says so.
+Dagster records runs in DAGSTER_HOME, or in the home if `--home` names it or DAGSTER_HOME is not set.
+
+Belongs here: that rule and the sentence that says what came out. Does not belong here: reading the file (`config_file.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from dssm_assets.core.errors import ConfigError, Fault
+
+CONFIG_FILE: Final = "config.yaml"
+DEFAULT_HOME: Final = ".dssm"
+CONFIG_VARIABLE: Final = "DSSM_CONFIG"
+HOME_VARIABLES: Final = ("DSSM_HOME", "DAGSTER_HOME")
+_NEITHER: Final = "as no configuration is named or found"
+
+
+@dataclass(frozen=True)
+class ConfigChoice:
+    """The chosen configuration files and home, and what named them.
+
+    Attributes:
+        paths: absolute paths of the configuration files, one per scene.
+        named_by: what named them, for readers.
+        home: absolute path of the home folder.
+        home_named_by: what named it, for readers.
+        instance_home: folder of the Dagster instance that records runs.
+        not_used: other files named config.yaml, in the home and in the current folder, which a reader might expect to be used.
+    """
+
+    paths: tuple[Path, ...]
+    named_by: str
+    home: Path
+    home_named_by: str
+    instance_home: Path
+    not_used: tuple[Path, ...] = ()
+
+    @property
+    def is_packaged(self) -> bool:
+        """Returns whether nothing named a configuration, so that it is the packaged demo's."""
+        return self.named_by == _NEITHER
+
+    def describe(self) -> str:
+        """Returns one line: the configuration, the home, what named each, and files that are not used.
+
+        Example: `configuration /shop/config.yaml (--config), home /shop (folder of the configuration)`.
+        """
+        files = ", ".join(map(str, self.paths))
+        line = f"configuration {files} ({self.named_by}), home {self.home} ({self.home_named_by})"
+        return line + "".join(f"; {path} is not used" for path in self.not_used)
+
+
+def choose_config(
+    config: str | None = None,
+    home: Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    packaged: Path | None = None,
+) -> ConfigChoice:
+    """Returns the configuration and the home by the rule of this module. Reads no file, only looks which exist.
+
+    Args:
+        config: value of `--config`.
+        home: value of `--home`.
+        environ: environment variables (default: those of this process).
+        folder: the current folder (default: that of this process).
+        packaged: file to fall back to; None: a missing configuration is an error.
+
+    Raises:
+        ConfigError: no configuration is named or found, and there is no file to fall back to.
+    """
+    environ = os.environ if environ is None else environ
+    folder = Path.cwd() if folder is None else folder
+    named_home, home_named_by = _named_home(home, environ, folder)
+    own = None if named_home is None else named_home / CONFIG_FILE
+    here, demo = folder / CONFIG_FILE, folder / DEFAULT_HOME / CONFIG_FILE
+    if named := _split_paths(config or "", folder):
+        paths, named_by = named, "--config"
+    elif named := _split_paths(environ.get(CONFIG_VARIABLE, ""), folder):
+        paths, named_by = named, CONFIG_VARIABLE
+    elif own is not None and own.is_file():
+        paths, named_by = (own,), "in the home"
+    elif here.is_file():
+        paths, named_by = (here,), "in this folder"
+    elif demo.is_file():
+        paths, named_by = (demo,), f"in this folder's {DEFAULT_HOME}"
+    elif packaged is not None:
+        paths, named_by = (packaged,), _NEITHER
+        named_home, home_named_by = named_home or folder / DEFAULT_HOME, home_named_by or "default"
+    else:
+        raise ConfigError(_missing(folder, named_home))
+    chosen_home = named_home or paths[0].parent
+    return ConfigChoice(
+        paths,
+        named_by,
+        chosen_home,
+        home_named_by or "folder of the configuration",
+        chosen_home if home is not None else Path(environ.get("DAGSTER_HOME") or chosen_home).absolute(),
+        tuple(path for path in dict.fromkeys(filter(None, (own, here))) if path.is_file() and path not in paths),
+    )
+
+
+def _named_home(home: Path | None, environ: Mapping[str, str], folder: Path) -> tuple[Path | None, str]:
+    if home is not None:
+        return folder / home, "--home"
+    for name in HOME_VARIABLES:
+        if environ.get(name):
+            return folder / environ[name], name
+    return None, ""
+
+
+def _split_paths(text: str, folder: Path) -> tuple[Path, ...]:
+    return tuple(folder / part for part in text.split(os.pathsep) if part)
+
+
+def _missing(folder: Path, home: Path | None) -> Fault:
+    places = f"no {CONFIG_FILE} in {folder} or {folder / DEFAULT_HOME}"
+    if home is not None:
+        places = f"no {CONFIG_FILE} in {home}, {folder} or {folder / DEFAULT_HOME}"
+    expected = f"a file named by --config or {CONFIG_VARIABLE}, or {CONFIG_FILE} in the home or in the current folder"
+    remedy = "name the file with --config, or write one: dssm-assets init for your own tables, dssm-assets demo for the demo's"
+    return Fault("configuration", expected, places, remedy)

@@ -1,0 +1,29 @@
+"""dagster.yaml of a home folder: a local Dagster instance without a service, one run at a time, no telemetry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+INSTANCE_FILE: Final = "dagster.yaml"
+INSTANCE_YAML: Final = """\
+# Written by dssm-assets: a local instance, SQLite in this folder.
+run_coordinator:
+  module: dagster.core.run_coordinator
+  class: QueuedRunCoordinator
+  config: {dequeue_interval_seconds: 1}
+concurrency:
+  runs: {max_concurrent_runs: 1}
+telemetry: {enabled: false}
+nux: {enabled: false}
+"""
+
+
+def write_instance_file(folder: Path) -> None:
+    """Makes a folder the home of a Dagster instance: writes its dagster.yaml unless there is one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / INSTANCE_FILE
+    if not path.exists():
+        staged = path.with_suffix(".part")
+        staged.write_text(INSTANCE_YAML, encoding="utf-8")
+        staged.replace(path)
