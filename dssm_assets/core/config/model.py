@@ -133,6 +133,9 @@ class Sampler(StrEnum):
     """All items of the corpus with equal probability."""
     WEIGHTED = "weighted"
     """By the weights of the asset negative_items."""
+    ALL = "all"
+    """Every item of the corpus once, in place of num_sample draws: for corpora of up to some ten thousand items, together with
+    in_batch: false."""
     V2 = "v2"
     """As weighted; the user's known positives are masked."""
     MIXED = "mixed"
@@ -247,7 +250,9 @@ class Model(Section):
     in_batch: bool = Field(default=True, description="Whether the other items of the batch are negatives.")
     sampler: Sampler = Field(default=Sampler.WEIGHTED, description="The distribution that sampled negatives are drawn from.")
     num_sample: int = Field(
-        default=1024, ge=0, description="Number of sampled negatives per batch; all rows of the batch share them."
+        default=1024,
+        ge=0,
+        description="Number of sampled negatives per batch; all rows of the batch share them. The sampler `all` does not read it.",
     )
     uniform_frac: float = Field(
         default=0.5, ge=0, le=1, description="For mixed: fraction of the sampled negatives that are drawn uniformly."

@@ -104,7 +104,7 @@ class NegativeRule:
             columns = [item_index, items, later]
             corrections = [own, *corrections, log_expected_counts(later_probability, len(later), logq)]
         else:
-            own = log_expected_counts(self.data.sampler(model, self.end_day).probability[item_index], model.num_sample, logq)
+            own = log_expected_counts(self.data.sampler(model, self.end_day).probability[item_index], len(items), logq)
         hard = self._draw_hard(item_index, user_index, rows, rng)
         terms = LossTerms(
             positive_correction=torch.from_numpy(own[rows]),

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.model import Model, Sampler
 from dssm_assets.core.config.training import StepPlan, Training, batches_per_epoch, planned_steps, samples_per_epoch
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.models.prior import Prior
@@ -89,9 +89,9 @@ def check_fit(data: TrainData, spec: TowerSpec, model: Model, training: Training
     faults = spec_faults(expected_spec, spec, "towers against the model section", remedy)
     faults += spec_faults(spec, data.spec, "training data", "open the data with the specification of the towers")
     faults += embedding_start(training).find_faults(spec)
-    if not model.in_batch and model.num_sample == 0:
-        got = "in_batch off and num_sample 0"
-        faults.append(Fault("model", "negatives: in_batch or num_sample", got, "switch one of them on"))
+    if not model.in_batch and model.num_sample == 0 and model.sampler is not Sampler.ALL:
+        got = f"in_batch off, num_sample 0 and sampler {model.sampler}"
+        faults.append(Fault("model", "negatives: in_batch, num_sample, or sampler all", got, "switch one of them on"))
     if model.frozen_embedding is not None and training.svd_init is None:
         expected = "training.svd_init, which computes the frozen embedding"
         faults.append(Fault("model.frozen_embedding", expected, "none", "set it, or unset frozen_embedding"))

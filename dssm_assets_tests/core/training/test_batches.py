@@ -142,6 +142,14 @@ def test_without_in_batch_the_positive_is_corrected_like_a_sampled_column() -> N
     assert len(batch.terms.column_correction) == 8
 
 
+def test_all_items_are_the_columns_of_a_softmax_over_the_corpus() -> None:
+    """One column per item in any order of draws, no correction, and the sample's own item alone is masked."""
+    for batch in batches(sampler="all", in_batch=False, num_sample=0, size=80):
+        assert batch.item_index[80:].tolist() == list(range(ITEMS))
+        assert not batch.terms.column_correction.any() and not batch.terms.positive_correction.any()
+        assert masked_cells(batch) == set(enumerate(batch.item_index[:80].tolist()))
+
+
 def _cells(batch: Batch) -> set[tuple[int, int]]:
     return set(zip(batch.terms.masked.rows.tolist(), batch.terms.masked.columns.tolist(), strict=True))
 

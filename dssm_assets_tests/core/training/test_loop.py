@@ -266,7 +266,7 @@ def test_data_of_another_specification_is_refused() -> None:
 
 
 def test_training_without_negatives_is_refused() -> None:
-    with pytest.raises(ConfigError, match="in_batch or num_sample"):
+    with pytest.raises(ConfigError, match="in_batch, num_sample, or sampler all"):
         fitted({"in_batch": False, "num_sample": 0})
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from dssm_assets.core.config.model import Model, Sampler
 from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.models.samplers.all_items import AllItemsSampler
 from dssm_assets.core.models.samplers.hard import HardEdges, HardSampler
 from dssm_assets.core.models.samplers.mixed import MixedSampler
 from dssm_assets.core.models.samplers.sampler import NegativeSampler
@@ -25,6 +26,7 @@ SamplerFactory: TypeAlias = Callable[[Model, npt.NDArray[np.float64], HardEdges]
 
 SAMPLERS: Final[dict[str, SamplerFactory]] = {
     Sampler.UNIFORM: lambda model, weights, edges: UniformSampler(len(weights)),
+    Sampler.ALL: lambda model, weights, edges: AllItemsSampler(len(weights)),
     Sampler.WEIGHTED: lambda model, weights, edges: WeightedSampler(weights),
     Sampler.MIXED: lambda model, weights, edges: MixedSampler(weights, model.uniform_frac),
     Sampler.HARD: lambda model, weights, edges: HardSampler(weights, edges),

@@ -9,6 +9,7 @@ import pytest
 
 from dssm_assets.core.config.model import Model, Sampler
 from dssm_assets.core.errors import ConfigError
+from dssm_assets.core.models.samplers.all_items import AllItemsSampler
 from dssm_assets.core.models.samplers.hard import HardEdges, HardSampler
 from dssm_assets.core.models.samplers.mixed import MixedSampler
 from dssm_assets.core.models.samplers.registry import SAMPLERS, CorpusSamplers
@@ -20,6 +21,7 @@ EDGES = HardEdges(np.array([0, 1]), np.array([1], np.int32), np.array([0], np.in
 """One user, who was shown item 1."""
 EXPECTED = {
     Sampler.UNIFORM: (UniformSampler, [0.5, 0.5]),
+    Sampler.ALL: (AllItemsSampler, [0.5, 0.5]),
     Sampler.WEIGHTED: (WeightedSampler, [0.75, 0.25]),
     Sampler.V2: (WeightedSampler, [0.75, 0.25]),
     Sampler.MIXED: (MixedSampler, [0.7, 0.3]),
