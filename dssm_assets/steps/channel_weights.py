@@ -2,7 +2,8 @@
 
 For a held-out day, every channel sees what was known when that day began: the history up to the day before, popularity and
 neighbours of the window before it, and vectors of a model that was not trained on the day. Such vectors are those of an earlier
-evaluation day. Without any, the other channels are fitted alone, and the vectors take the weight of item_to_item.
+evaluation day. Without any, the other channels are fitted alone, and the vectors take the weight of item_to_item. Where the days
+with vectors have too few pairs, the weights of the other channels are first fitted on more days, and then drawn to those.
 
 Belongs here: which days are held out, what is read of them. Does not belong here: the fit (`core/channels/fit.py`).
 """
@@ -10,7 +11,7 @@ Belongs here: which days are held out, what is read of them. Does not belong her
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,50 +39,68 @@ def channel_weights(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
         yield _fit_weights(workspace, ds)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _HeldOut:
-    """The held-out days, their channels and what these were read from."""
+    """Held-out days, their channels and what these were read from."""
 
-    days: list[HeldOutDay]
-    names: list[str]
     has_vectors: bool
-    built_from: list[Manifest]
+    days: list[HeldOutDay] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    built_from: list[Manifest] = field(default_factory=list)
+
+    @property
+    def pairs(self) -> int:
+        """Returns the pairs of user and item to find."""
+        return sum(len(one.truth_items) for one in self.days)
 
 
 def _fit_weights(workspace: Workspace, ds: str) -> StepResult:
     settings = workspace.config.channels
     names = [source.name for source in settings.sources]
-    held_out = _HeldOut([], [], False, [])
+    held_out: list[_HeldOut] = []
     merges: list[Merge] = []
     facts: dict[str, Any] = {}
     with workspace.tables.partitions.staging() as scratch:
         if settings.is_enabled and settings.weights is MergeWeights.FITTED:
             held_out = _read_held_out(workspace, ds, ScratchArrays(scratch))
-        if held_out.days:
-            fitted = fit_merges(names, held_out.days)
-            merges, facts = fitted.merges, {"held_out_pairs": fitted.truth_pairs, "proposed_pairs": fitted.proposed_pairs}
-        elif settings.is_enabled:
+        if settings.is_enabled:
             merges = default_merges(names)
-    manifest = workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(merges), inputs=digests(held_out.built_from))
-    facts |= {"held_out_days": ", ".join(held_out.names) or "none", "has_held_out_vectors": held_out.has_vectors}
+        for one in held_out:
+            fitted = fit_merges(names, one.days, merges)
+            merges, facts = fitted.merges, {"held_out_pairs": fitted.truth_pairs, "proposed_pairs": fitted.proposed_pairs}
+    inputs = digests([one.built_from for one in held_out])
+    manifest = workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(merges), inputs=inputs)
+    facts["held_out_days"] = ", ".join(held_out[-1].names) if held_out else "none"
+    facts["has_held_out_vectors"] = bool(held_out) and held_out[-1].has_vectors
     return StepResult(manifest, facts, report_markdown=_report(merges, held_out))
 
 
-def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> _HeldOut:
-    """Returns the latest days before ds that have as many pairs as configured; days with vectors if there are any."""
+def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> list[_HeldOut]:
+    """Returns the latest days before ds that have as many pairs as configured, in the order in which weights are fitted on them.
+
+    Days without vectors come first, and only if those with vectors have too few pairs.
+    """
     settings = workspace.config.channels
     days = [
         day for day in days_between(day_before(ds, settings.held_out_days), day_before(ds)) if _can_hold_out(workspace, day)
     ]
     with_vectors = [day for day in days if all(workspace.find(name, day) for name in ("item_vectors", "user_vectors"))]
-    found = _HeldOut([], [], bool(with_vectors), [])
-    for day in reversed(with_vectors or days):
-        held_out, read = _read_day(workspace, day, scratch, corpus_of=None if with_vectors else ds)
+    best = _read_days(workspace, with_vectors, scratch, corpus_of=None)
+    if best.pairs >= settings.held_out_pairs:
+        return [best]
+    return [one for one in (_read_days(workspace, days, scratch, corpus_of=ds), best) if one.days]
+
+
+def _read_days(workspace: Workspace, days: Sequence[str], scratch: ScratchArrays, corpus_of: str | None) -> _HeldOut:
+    """Returns the last of these days that together have as many pairs as configured; arguments as of `_read_day`."""
+    found = _HeldOut(has_vectors=corpus_of is None)
+    for day in reversed(days):
+        held_out, read = _read_day(workspace, day, scratch, corpus_of)
         if held_out is not None:
             found.days.append(held_out)
             found.names.append(day)
             found.built_from.extend(read)
-        if sum(len(one.truth_items) for one in found.days) >= settings.held_out_pairs:
+        if found.pairs >= workspace.config.channels.held_out_pairs:
             break
     return found
 
@@ -125,12 +144,16 @@ def _read_day(
     ]
 
 
-def _report(merges: Sequence[Merge], held_out: _HeldOut) -> str:
+def _report(merges: Sequence[Merge], held_out: Sequence[_HeldOut]) -> str:
     if not merges:
         return "Channels are switched off (`channels.is_enabled`)."
-    source = f"Learned on {', '.join(held_out.names)}" if held_out.days else "Default weights: no day was held out"
-    if held_out.days and not held_out.has_vectors:
-        source += "; no earlier evaluation day has vectors, so they have the weight of item_to_item"
+    source = "Default weights: no day was held out"
+    if held_out:
+        source = f"Learned on {', '.join(held_out[-1].names)}"
+        if not held_out[-1].has_vectors:
+            source += "; no earlier evaluation day has vectors, so they have the weight of item_to_item"
+        elif len(held_out) > 1:
+            source += f", starting from weights of the other channels that were learned on {', '.join(held_out[0].names)}"
     lines = [f"{source}. One unit of a signal adds its weight to the log-odds that the user interacts with the item.", ""]
     lines += ["| channel | signal | items | " + " | ".join(merge.name for merge in merges) + " |"]
     lines += ["|---|---|---|" + "---:|" * len(merges)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dssm_assets.core.channels.merge import default_merges
+from dssm_assets.core.channels.merge import Term, default_merges
+from dssm_assets.core.channels.own_history import OWN_EVENTS
 from dssm_assets.core.channels.weights_table import from_rows
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.evaluation.evaluation_tables import ITEM_VECTORS, USER_VECTORS
@@ -66,6 +67,18 @@ def test_earlier_days_with_vectors_are_preferred(world, tmp_path):
     fitted = merges_of(workspace, result)["merged"].weights
     defaults = default_merges(tuple(ChannelName))[0].weights
     assert all(fitted[term] != defaults[term] for term in fitted if term.channel is ChannelName.VECTORS)
+
+
+def test_days_with_few_pairs_start_from_the_weights_of_more_days(world, tmp_path):
+    workspace, enough = opened(world, tmp_path / "a", held_out_pairs=10_000), opened(world, tmp_path / "b", held_out_pairs=1)
+    put_vectors(workspace, BEFORE)
+    put_vectors(enough, BEFORE)
+    result = run(channel_weights, workspace)
+    assert (result.facts["held_out_days"], result.facts["has_held_out_vectors"]) == (BEFORE, True)
+    assert {f"positive_sample/{YESTERDAY}", f"item_vectors/{BEFORE}"} <= set(result.manifest.inputs)
+    own = Term(ChannelName.OWN_HISTORY, OWN_EVENTS)
+    both, alone = (merges_of(one, run(channel_weights, one))["merged"] for one in (workspace, enough))
+    assert both.weights[own] != alone.weights[own]
 
 
 def test_same_inputs_give_the_same_bytes(world, tmp_path):

@@ -1,7 +1,7 @@
 """Fits the weights of a merge on held-out days: a logistic regression of interactions on the signals of the channels.
 
-The weights are the most probable ones if each is normally distributed around its default: few held-out pairs leave them near the
-defaults, a signal that the held-out days do not have keeps its default.
+The weights are the most probable ones if each is normally distributed around its default, or around what other days gave: few
+held-out pairs leave them near, a signal that the held-out days do not have keeps its default.
 
 Belongs here: the rows that weights are fitted on, the fit. Does not belong here: which days are held out
 (`steps/channel_weights.py`).
@@ -91,7 +91,7 @@ class Block:
     is_proposed: npt.NDArray[np.bool_]
 
 
-def fit_merges(names: Sequence[ChannelName], days: Sequence[HeldOutDay]) -> FittedMerges:
+def fit_merges(names: Sequence[ChannelName], days: Sequence[HeldOutDay], start: Sequence[Merge] | None = None) -> FittedMerges:
     """Returns the fitted merge of all channels, and those without each of them.
 
     A merge is fitted on the candidates of its own channels, which are all that it ranks. Vectors that the days do not have stand in
@@ -100,8 +100,9 @@ def fit_merges(names: Sequence[ChannelName], days: Sequence[HeldOutDay]) -> Fitt
     Args:
         names: of all channels.
         days: one or more, with the same channels each; `vectors` may be missing.
+        start: the merges whose weights are drawn to, e.g. fitted on other days; None: the defaults.
     """
-    known, merges = days[0].names, default_merges(names)
+    known, merges = days[0].names, list(start or default_merges(names))
     rows: list[list[_Rows]] = [[] for _ in merges]
     proposed_pairs = 0
     for day in days:
@@ -123,7 +124,7 @@ class _Rows(NamedTuple):
 
 def _fit_merge(merge: Merge, known: Sequence[ChannelName], rows: Sequence[_Rows]) -> Merge:
     terms = _known_terms(merge, known)
-    start = np.array([DEFAULT_WEIGHTS[term] for term in terms])
+    start = np.array([merge.weights[term] for term in terms])
     values, is_positive, weight = (np.concatenate(column) for column in zip(*rows, strict=True))
     if not is_positive.any():
         return merge
