@@ -33,12 +33,12 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     files.add_argument("--exclude", metavar="SEEN", help="user_id, item_id: what users had seen before")
     parser.add_argument("-k", type=_cut_offs, default=(10, 50, 100, 200), help="cut-offs (default: 10,50,100,200)")
     parser.add_argument("--metric", choices=METRICS, default="ip", help="how vectors are compared (default: ip)")
-    parser.add_argument("--bootstrap", type=_whole, default=1000, help="resamples of the 95%% interval (default: 1000)")
+    parser.add_argument("--bootstrap", type=_samples, default=1000, help="resamples of the 95%% interval (default: 1000)")
     parser.add_argument("--seed", type=_seed, default=17, help="seed of the resamples (default: 17)")
     parser.add_argument(
         "--block-size", type=_whole, default=4096, help="vectors searched at once, which bounds memory (default: 4096)"
     )
-    parser.add_argument("--threads", type=_whole, default=1, help="blocks searched at the same time (default: 1)")
+    parser.add_argument("--threads", type=_threads, default=1, help="blocks searched at the same time (default: 1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object only")
     out = parser.add_argument_group("files to write, at any fsspec URL")
     out.add_argument("--detail", metavar="OUT.parquet", help="each user's list, hits and misses")
@@ -122,14 +122,23 @@ def _describe_counted(result: VectorEvaluation) -> list[str]:
 
 
 def _cut_offs(text: str) -> tuple[int, ...]:
-    return tuple(sorted({_whole(part) for part in text.split(",")}))
+    return tuple(sorted({_whole(part, most=100_000) for part in text.split(",")}))
 
 
-def _whole(text: str, least: int = 1) -> int:
-    if not text.strip().isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"expected a whole number from {least}, got {text!r}")
-    return int(text)
+def _whole(text: str, least: int = 1, most: int = 1_000_000) -> int:
+    digits = text.strip()
+    if not digits.isdecimal() or len(digits) > 20 or not least <= int(digits) <= most:
+        raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most:,}, got {text[:40]!r}")
+    return int(digits)
+
+
+def _samples(text: str) -> int:
+    return _whole(text, most=100_000)
+
+
+def _threads(text: str) -> int:
+    return _whole(text, most=1024)
 
 
 def _seed(text: str) -> int:
-    return _whole(text, 0)
+    return _whole(text, 0, 2**63 - 1)

@@ -104,7 +104,7 @@ def _print_answer(answer: RecallAnswer) -> None:
 def _json_object(text: str) -> dict[str, Any]:
     try:
         parsed = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
     if not isinstance(parsed, dict):
         raise argparse.ArgumentTypeError('expected a JSON object such as {"age": "25-34"}')

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,6 +25,7 @@ from dssm_assets.serving.id_rows import IdRows, VectorRows
 from dssm_assets.storage.bundles import READABLE_FORMATS, content_digest
 from dssm_assets.storage.layout import BUNDLE_MANIFEST, CURRENT, bundle_folder, pointer_path
 from dssm_assets.storage.local_files import is_local
+from dssm_assets.storage.locations import location_errors, open_location
 
 Loaded = TypeVar("Loaded")
 
@@ -37,8 +37,8 @@ class BundleRoot:
     """The folder or URL of all bundles, or the folder of a single bundle."""
 
     def __init__(self, root: str, options: Mapping[str, Any] | None = None) -> None:
-        self.fs, path = fsspec.core.url_to_fs(root, **dict(options or {}))
-        self.path = str(path).rstrip("/")
+        self.fs, path = open_location(root, "serving root", options)
+        self.path = path.rstrip("/")
         self.is_local = is_local(self.fs)
 
     def current_id(self) -> str:
@@ -49,7 +49,9 @@ class BundleRoot:
             StorageError: the pointer cannot be read.
         """
         try:
-            pointer = json.loads(self.fs.cat_file(pointer_path(self.path)))
+            with location_errors(self.path, "serving root", may_be_missing=True):
+                text = self.fs.cat_file(pointer_path(self.path))
+            pointer = json.loads(text)
             return str(pointer["bundle_id"])
         except FileNotFoundError as error:
             if self.fs.exists(f"{self.path}/{BUNDLE_MANIFEST}"):

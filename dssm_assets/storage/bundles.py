@@ -28,11 +28,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import fsspec
-
 from dssm_assets.core.errors import Fault, PartitionMissingError, StorageError
 from dssm_assets.storage import layout
 from dssm_assets.storage.local_files import is_local, local_staging, write_atomic
+from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.partitions import file_sha256
 
 
@@ -127,7 +126,8 @@ class PointerFile:
             StorageError: if the file is not a pointer.
         """
         try:
-            text = self._fs.cat_file(self.path, start=0)
+            with location_errors(self.path, "key storage.root", may_be_missing=True):
+                text = self._fs.cat_file(self.path, start=0)
         except FileNotFoundError:
             return None
         try:
@@ -199,8 +199,8 @@ class BundleStore:
 
     def __init__(self, root: str, options: Mapping[str, Any] | None = None) -> None:
         # A cached listing would hide what another process has published since.
-        self.fs, path = fsspec.core.url_to_fs(root, **{"use_listings_cache": False, **(options or {})})
-        self.root = str(path).rstrip("/")
+        self.fs, path = open_location(root, "key storage.root", {"use_listings_cache": False, **(options or {})})
+        self.root = path.rstrip("/")
         self.is_local = is_local(self.fs)
         self._pointer = PointerFile(self.fs, self.root, is_local=self.is_local)
 

@@ -6,16 +6,19 @@ tables with their layouts (`sources/`), our own partitions (`tables.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
 from dssm_assets.core.errors import Fault, InputError, SchemaError
+from dssm_assets.storage.locations import location_errors, open_location
 
 _ENDINGS = (".parquet", ".pq")
 
@@ -29,30 +32,48 @@ def read_parquet(uri: str, columns: Sequence[str], where: str) -> pa.Table:
         where: the name of the file in errors.
 
     Raises:
-        InputError: if the file does not exist, or the folder has no parquet file.
-        SchemaError: if a file is not a parquet file, or the files of the folder have different schemas.
+        InputError: if the place cannot be used, the file does not exist, or the folder has no parquet file.
+        SchemaError: if a file is broken or not a parquet file, has two columns of one name, or the schemas of the folder differ.
     """
-    fs, path = fsspec.core.url_to_fs(uri)
-    try:
+    fs, path = open_location(uri, where)
+    with location_errors(uri, where):
         paths = [path] if fs.isfile(path) else sorted(file for file in fs.find(path) if file.endswith(_ENDINGS))
-    except OSError as error:
-        raise InputError(Fault(f"{where}, {uri}", "a readable location", str(error), "correct the path")) from error
-    if not paths:
-        got = "a folder without one" if fs.exists(path) else "no such file or folder"
-        raise InputError(Fault(f"{where}, {uri}", "a parquet file or a folder of them", got, "correct the path"))
+        if not paths:
+            got = "a folder without one" if fs.exists(path) else "no such file or folder"
+            raise InputError(Fault(f"{where}, {uri}", "a parquet file or a folder of them", got, "correct the path"))
+    with decoding_errors(f"{where}, {uri}", "readable parquet files of one schema", "write the files again"):
+        return pa.concat_tables([_read(fs, file, columns, f"{where}, {file}") for file in paths])
+
+
+@contextmanager
+def decoding_errors(where: str, expected: str, remedy: str) -> Iterator[None]:
+    """Turns what readers raise for broken bytes into a SchemaError.
+
+    Raises:
+        SchemaError: in place of errors of Arrow, of decompression and of text that is not UTF-8.
+    """
     try:
-        tables = [_read(fs, file, columns) for file in paths]
-        return pa.concat_tables(tables)
-    except pa.ArrowException as error:
-        got = str(error).splitlines()[0]
-        raise SchemaError(
-            Fault(f"{where}, {uri}", "readable parquet files of one schema", got, "write the files again")
-        ) from error
+        yield
+    except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        got = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SchemaError(Fault(where, expected, got, remedy)) from error
 
 
-def _read(fs: Any, path: str, columns: Sequence[str]) -> pa.Table:
+def check_names(names: Sequence[str], where: str) -> None:
+    """Checks that no two columns of a file have one name.
+
+    Raises:
+        SchemaError: naming those that have.
+    """
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+    if repeated:
+        raise SchemaError(Fault(where, "columns with different names", f"several named {', '.join(repeated)}", "rename them"))
+
+
+def _read(fs: Any, path: str, columns: Sequence[str], where: str) -> pa.Table:
     with fs.open(path, "rb") as handle:
         file = pq.ParquetFile(handle)
+        check_names(file.schema_arrow.names, where)
         present = [name for name in columns if name in file.schema_arrow.names]
         if present:
             return file.read(columns=present).replace_schema_metadata(None)
@@ -74,7 +95,7 @@ class TableWriter:
         if not self._is_csv and not uri.endswith(_ENDINGS):
             expected = f"a name that ends in {' or '.join(_ENDINGS if has_lists else (*_ENDINGS, '.csv'))}"
             raise InputError(Fault(f"output {uri}", expected, "another ending", "rename it"))
-        self._fs, self._path = fsspec.core.url_to_fs(uri)
+        self._fs, self._path = open_location(uri, "output")
         self._handle: Any = None
         self._writer: Any = None
 
@@ -85,11 +106,9 @@ class TableWriter:
             InputError: if the file cannot be written.
         """
         if self._writer is None:
-            try:
+            with location_errors(self.uri, "output"):
                 self._fs.makedirs(self._fs._parent(self._path), exist_ok=True)
                 self._handle = self._fs.open(self._path, "wb")
-            except OSError as error:
-                raise InputError(Fault(f"output {self.uri}", "a writable location", str(error), "correct the path")) from error
             writer_type = pcsv.CSVWriter if self._is_csv else pq.ParquetWriter
             self._writer = writer_type(self._handle, table.schema)
         self._writer.write_table(table)

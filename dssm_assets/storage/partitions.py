@@ -19,11 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from dssm_assets.core.errors import Fault, PartitionMissingError, StorageError, WindowIncompleteError
 from dssm_assets.storage import layout
 from dssm_assets.storage.local_files import is_local, local_staging, write_atomic
+from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.manifest import Column, Manifest, StoredFile
 from dssm_assets.storage.sized_files import SizedFileSystem
 
@@ -34,7 +33,7 @@ class PartitionStore:
     def __init__(self, root: str, options: Mapping[str, Any] | None = None) -> None:
         # A cached listing would hide what another process has written since.
         self.options = {"use_listings_cache": False, **(options or {})}
-        self.fs, self.root = fsspec.core.url_to_fs(root, **self.options)
+        self.fs, self.root = open_location(root, "key storage.root", self.options)
         self.is_local = is_local(self.fs)
 
     def staging(self) -> contextlib.AbstractContextManager[Path]:
@@ -113,7 +112,8 @@ class PartitionStore:
         """Returns the manifest of a partition, None if there is none."""
         try:
             # start=0 because for a whole file s3fs first requests its size, and for a missing one a listing.
-            text = self.fs.cat_file(layout.manifest_path(self.root, asset, ds), start=0)
+            with location_errors(self.root, "key storage.root", may_be_missing=True):
+                text = self.fs.cat_file(layout.manifest_path(self.root, asset, ds), start=0)
         except FileNotFoundError:
             return None
         return Manifest.from_json(text)

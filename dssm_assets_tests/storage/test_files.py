@@ -64,5 +64,5 @@ def test_table_writer_removes_its_file_after_a_failure(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ends in \.parquet or \.pq, got another ending"):
         TableWriter("out.csv", has_lists=True)
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="a writable location"), TableWriter(f"{tmp_path}/file/out.csv") as writer:
+    with pytest.raises(InputError, match="a place that can be used"), TableWriter(f"{tmp_path}/file/out.csv") as writer:
         writer.write(pa.table({"id": [1]}))

@@ -17,13 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-import fsspec
 import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
 from dssm_assets.core.config.pipeline import FileFormat, SourceTable
 from dssm_assets.core.errors import Fault, InputError, SchemaError
+from dssm_assets.storage.files import check_names, decoding_errors
+from dssm_assets.storage.locations import location_errors, open_location
 
 BLOCK_ROWS: Final = 262_144
 BLOCK_BYTES: Final = 16 * 2**20
@@ -69,13 +70,16 @@ class SourceFile:
         """Returns the columns of the file; for CSV all of them text.
 
         Raises:
-            SchemaError: if the file is not of the configured format.
+            SchemaError: if the file is broken, not of the configured format, or has two columns of one name.
         """
         with self._open() as handle:
             if self.format is FileFormat.PARQUET:
-                return pq.ParquetFile(handle).schema_arrow.remove_metadata()
-            names = pcsv.open_csv(handle, read_options=pcsv.ReadOptions(block_size=BLOCK_BYTES)).schema.names
-            return pa.schema([(name, pa.string()) for name in names])
+                schema = pq.ParquetFile(handle).schema_arrow.remove_metadata()
+            else:
+                names = pcsv.open_csv(handle, read_options=pcsv.ReadOptions(block_size=BLOCK_BYTES)).schema.names
+                schema = pa.schema([(name, pa.string()) for name in names])
+        check_names(schema.names, self.where)
+        return schema
 
     def blocks(self, columns: Sequence[str], wants: Callable[[Any], bool] = lambda _: True) -> Iterator[pa.Table]:
         """Yields the named columns in blocks, in file order; `wants` can skip parquet row groups by their metadata."""
@@ -105,29 +109,37 @@ class SourceFile:
         is_csv = self.format is FileFormat.CSV
         with self.fs.open(self.path, "rb") as plain:
             if is_csv and plain.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC:
-                raise SchemaError(self._format_fault("a parquet file"))
-        try:
-            with self.fs.open(self.path, "rb", compression="infer" if is_csv else None) as handle:
-                yield handle
-        except pa.ArrowInvalid as error:
-            raise SchemaError(self._format_fault(str(error))) from error
+                raise SchemaError(Fault(self.where, self._expected, "a parquet file", self._remedy))
+        with (
+            decoding_errors(self.where, self._expected, self._remedy),
+            self.fs.open(self.path, "rb", compression="infer" if is_csv else None) as handle,
+        ):
+            yield handle
 
-    def _format_fault(self, got: str) -> Fault:
-        key = f"tables.{self.name.removesuffix('_table')}.format"
-        return Fault(self.where, f"a readable {self.format} file", got, f"correct {key}, or write the file again")
+    @property
+    def _expected(self) -> str:
+        return f"a readable {self.format} file"
+
+    @property
+    def _remedy(self) -> str:
+        return f"correct tables.{self.name.removesuffix('_table')}.format, or write the file again"
 
 
 def open_folder(table: SourceTable, name: str) -> SourceFolder:
     """Returns the file or folder that a source table's uri names.
 
     Raises:
+        InputError: if the place cannot be used.
         SourceMissingError: if there is no such file or folder.
     """
-    fs, path = fsspec.core.url_to_fs(table.uri, **table.storage_options)
+    key = f"tables.{name.removesuffix('_table')}.uri"
+    remedy = f"correct {key}, install its package, or set its credentials"
+    fs, path = open_location(table.uri, f"table {name}", table.storage_options, remedy)
     fs.invalidate_cache()
     folder = SourceFolder(fs, path, table.format, name, table.uri)
-    if not fs.exists(path):
-        key = f"tables.{name.removesuffix('_table')}.uri"
+    with location_errors(table.uri, f"table {name}", remedy):
+        exists = fs.exists(path)
+    if not exists:
         raise SourceMissingError(
             Fault(folder.where, "a file or folder", "no such file or folder", f"write it, or correct {key}")
         )

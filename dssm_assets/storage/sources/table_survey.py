@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import fsspec
 import pyarrow as pa
 
 from dssm_assets.core.config.pipeline import FileFormat, Layout, SourceTable
 from dssm_assets.core.errors import Fault
 from dssm_assets.core.sources.column_roles import ColumnProfile, ProfileBuilder
+from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.sources.source_columns import csv_types, plan_files
 from dssm_assets.storage.sources.source_files import SourceFile, SourceMissingError, day_folders, list_files, open_folder
 
@@ -86,8 +86,10 @@ def _profiles(table: SourceTable, files: list[SourceFile]) -> list[ColumnProfile
 
 def _find_layout(uri: str, name: str) -> SourceTable:
     """Returns a table with format and layout, judged by file endings and folders named ds=..."""
-    fs, path = fsspec.core.url_to_fs(uri)
-    if not fs.exists(path):
+    fs, path = open_location(uri, name)
+    with location_errors(uri, name):
+        exists = fs.exists(path)
+    if not exists:
         raise SourceMissingError(Fault(f"{name}, {uri}", "a file or folder", "no such file or folder", "correct the path"))
     names = [path] if fs.isfile(path) else sorted(map(str, fs.find(path)))
     counts = {

@@ -1,0 +1,81 @@
+"""Places that a user names: paths and fsspec URLs, opened with a typed error where that cannot work.
+
+Belongs here: an unknown protocol, a missing package, missing credentials, a host that does not answer. Does not belong here: what
+is stored there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import fsspec
+
+from dssm_assets.core.errors import Fault, InputError
+
+_S3_LIMITS: Final = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 4}}
+"""botocore's own: a minute per attempt to connect, so that a wrong host is only reported after several minutes."""
+
+_S3_PROTOCOLS: Final = ("s3://", "s3a://")
+_LIBRARY_ERRORS: Final = ("botocore.", "aiobotocore.", "aiohttp.", "gcsfs.", "adlfs.", "azure.", "google.")
+_REMEDY: Final = "correct the path or URL, install its package, or set its credentials"
+
+
+def open_location(uri: str, where: str, options: Mapping[str, Any] | None = None, remedy: str = _REMEDY) -> tuple[Any, str]:
+    """Returns the filesystem of a path or URL and the path in it. Nothing is read yet.
+
+    S3 connections get time limits, unless `options` has `config_kwargs`.
+
+    Args:
+        uri: the path or URL.
+        where: its name in errors.
+        options: of the filesystem.
+        remedy: how to correct it.
+
+    Raises:
+        InputError: if the protocol is unknown, its package is missing or the text cannot be a path.
+    """
+    given = dict(options or {})
+    if uri.startswith(_S3_PROTOCOLS):
+        given.setdefault("config_kwargs", _S3_LIMITS)
+    with location_errors(uri, where, remedy):
+        if "\0" in uri or not _is_encodable(uri):
+            raise ValueError("characters that no path has")
+        fs, path = fsspec.core.url_to_fs(uri, **given)
+        return fs, str(path)
+
+
+@contextmanager
+def location_errors(uri: str, where: str, remedy: str = _REMEDY, *, may_be_missing: bool = False) -> Iterator[None]:
+    """Turns what filesystems raise for an unusable place into an InputError; our own errors pass.
+
+    `may_be_missing`: FileNotFoundError passes too.
+
+    Raises:
+        InputError: in place of errors of the system, of a filesystem's package and of bad arguments for it.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if not _is_of_location(error) or (may_be_missing and isinstance(error, FileNotFoundError)):
+            raise
+        text = " ".join(str(error).split()) or type(error).__name__
+        shown = uri.encode("utf-8", "replace").decode()
+        raise InputError(Fault(f"{where}, {shown}", "a place that can be used", text, remedy)) from error
+
+
+def _is_of_location(error: Exception) -> bool:
+    is_of_system = isinstance(error, OSError | ValueError | TypeError | ImportError | NotImplementedError)
+    return is_of_system or f"{type(error).__module__}.".startswith(_LIBRARY_ERRORS)
+
+
+def _is_encodable(text: str) -> bool:
+    """Returns whether a text has no lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
