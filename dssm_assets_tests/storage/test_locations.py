@@ -106,7 +106,7 @@ def test_broken_parquet_is_read_or_refused(tmp_path_factory, compression, cuts, 
         try:
             read()
         except DssmError as error:
-            assert str(path) in str(error)  # noqa: PT017  # it may also be readable
+            assert str(path) in str(error)  # it may also be readable
 
 
 @pytest.mark.parametrize(
