@@ -64,6 +64,10 @@ class PartitionMissingError(InputError):
     """A requested partition does not exist."""
 
 
+class PartitionReplacedError(InputError):
+    """Files of a partition were replaced and removed while it was read. Reading it again finds the newer ones."""
+
+
 class WindowIncompleteError(InputError):
     """A window lacks days. Names each missing day and the command that materializes it."""
 

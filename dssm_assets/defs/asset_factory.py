@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from dssm_assets.core.errors import PartitionReplacedError
 from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow
 from dssm_assets.defs.asset_run import AssetRun
 from dssm_assets.defs.lazy_steps import LazyStep, code_references
@@ -22,7 +23,7 @@ from dssm_assets.defs.scene import Scene
 from dssm_assets.defs.spark_runs import run_submitted
 
 if TYPE_CHECKING:
-    from dssm_assets.steps.workspace import Check, StepResult
+    from dssm_assets.steps.workspace import Check, StepResult, Workspace
 
 FRESHNESS_HOURS = 36.0
 
@@ -68,7 +69,9 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefiniti
         done: list[StepResult] = []
         start = time.perf_counter()
         is_submitted = row.runs_on_engine and scene.loaded.config.engine == "spark"
-        results = _run_on_cluster(row, scene, context, days) if is_submitted else _with_seconds(row.step(workspace, days))
+        results = (
+            _run_on_cluster(row, scene, context, days) if is_submitted else _with_seconds(run_step(row.step, workspace, days))
+        )
         for result, seconds in results:
             context.add_asset_metadata(run.metadata(result, seconds), partition_key=result.manifest.ds)
             done.append(result)
@@ -119,6 +122,33 @@ def _run_on_cluster(
 ) -> "Iterator[tuple[StepResult, float]]":
     assert isinstance(row.step, LazyStep)  # the job finds the step by its name
     return run_submitted(context, scene.loaded, scene.launch, row.step, days)
+
+
+_STEP_TRIES = 3
+
+
+def run_step(
+    step: "Callable[[Workspace, Sequence[str]], Iterator[StepResult]]", workspace: "Workspace", days: Sequence[str]
+) -> "Iterator[StepResult]":
+    """Yields the results of a step; repeats its remaining days if another run replaces an input while it is read.
+
+    The repetition reads the newer inputs, and the partition's manifest names them.
+
+    Raises:
+        PartitionReplacedError: inputs were replaced in every try.
+    """
+    done: set[str] = set()
+    for attempt in range(1, _STEP_TRIES + 1):
+        try:
+            for result in step(workspace, [ds for ds in days if ds not in done]):
+                done.add(result.manifest.ds)
+                yield result
+        except PartitionReplacedError as error:
+            if attempt == _STEP_TRIES:
+                raise
+            workspace.log(f"{error}. It is read again")
+        else:
+            return
 
 
 def _with_seconds(results: "Iterator[StepResult]") -> "Iterator[tuple[StepResult, float]]":

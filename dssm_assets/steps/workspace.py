@@ -153,7 +153,8 @@ def open_workspace(
     make_engine: Callable[[TableStore], Engine] | None = None,
 ) -> Workspace:
     """Returns the workspace of a configuration, with DuckDB in this process unless another engine is given."""
-    partitions = PartitionStore(loaded.root, loaded.config.storage.options)
+    storage = loaded.config.storage
+    partitions = PartitionStore(loaded.root, storage.options, storage.grace_hours * 3600)
     return _build_workspace(loaded, partitions, loaded.home / "cache", log, make_engine)
 
 

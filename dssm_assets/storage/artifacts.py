@@ -122,14 +122,17 @@ class ArtifactStore:
 
         Raises:
             StorageError: if the artifact has no such file.
+            PartitionReplacedError: the file was removed because the partition was written again.
         """
         for file in manifest.files:
             if file.name == name:
                 stored = self.partitions.file_path(manifest, file)
-                if self.partitions.is_local:
-                    return Path(stored)
-                name_in_cache = f"{manifest.asset}/{file.sha256}/{name}"
-                return LocalCache(self.cache).get(name_in_cache, partial(self.partitions.fs.get_file, stored))
+                with self.partitions.reading([manifest]):
+                    if self.partitions.is_local:
+                        Path(stored).stat()
+                        return Path(stored)
+                    name_in_cache = f"{manifest.asset}/{file.sha256}/{name}"
+                    return LocalCache(self.cache).get(name_in_cache, partial(self.partitions.fs.get_file, stored))
         names = ", ".join(file.name for file in manifest.files)
         raise StorageError(f"artifact {manifest.key} has no file '{name}', it has: {names}. To fix: materialize it again")
 

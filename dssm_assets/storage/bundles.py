@@ -30,6 +30,7 @@ from typing import Any, Final
 
 from dssm_assets.core.errors import Fault, PartitionMissingError, StorageError
 from dssm_assets.storage import layout
+from dssm_assets.storage.conditional_put import put_if, unchanged_condition
 from dssm_assets.storage.local_files import is_local, local_staging, write_atomic
 from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.partitions import file_sha256
@@ -106,8 +107,6 @@ def after_publish(before: Pointer | None, bundle_id: str, ds: str) -> Pointer:
 
 
 _TRIES: Final = 8
-_CONFLICTS: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
-"""Error codes of S3 for a put whose condition no longer holds."""
 
 
 class PointerFile:
@@ -117,7 +116,6 @@ class PointerFile:
         self.path = layout.pointer_path(root)
         self._fs = fs
         self._is_local = is_local
-        self._is_s3 = "s3" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
 
     def read(self) -> Pointer | None:
         """Returns the current pointer, None if nothing was published yet.
@@ -144,32 +142,16 @@ class PointerFile:
             StorageError: if the file is not a pointer, or others were faster at every attempt.
         """
         for _ in range(_TRIES):
-            condition = self._unchanged_condition()
+            # Before the content is read, so that a change in between makes the condition fail.
+            condition = unchanged_condition(self._fs, self.path)
             pointer = change(self.read())
             if self._replace(pointer.to_json(), condition):
                 return pointer
         raise StorageError(f"{self.path}: other publishers replaced it {_TRIES} times meanwhile. To fix: publish again")
 
-    def _unchanged_condition(self) -> dict[str, str]:
-        """Returns the condition of a put that holds while the file is unchanged."""
-        if not self._is_s3:
-            return {}
-        try:
-            # Read before the content, so that a change in between makes the condition fail.
-            return {"IfMatch": str(self._fs.info(self.path, refresh=True)["ETag"])}
-        except FileNotFoundError:
-            return {"IfNoneMatch": "*"}
-
     def _replace(self, text: str, condition: dict[str, str]) -> bool:
         if not self._is_local:
-            try:
-                self._fs.pipe_file(self.path, text.encode(), **condition)
-            except OSError as error:
-                response = getattr(error.__cause__, "response", {})
-                if condition and response.get("Error", {}).get("Code") in _CONFLICTS:
-                    return False
-                raise
-            return True
+            return put_if(self._fs, self.path, text.encode(), condition)
         write_atomic(Path(self.path), [text.encode()])
         return True
 

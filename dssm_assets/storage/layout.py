@@ -1,7 +1,7 @@
 """Paths of everything that is stored: the only module that builds them.
 
     <root>/<asset>/ds=YYYY-MM-DD/_manifest.json         lists the files of the partition
-    <root>/<asset>/ds=YYYY-MM-DD/<stem>-<digest>.<ext>  the files, named by their content
+    <root>/<asset>/ds=YYYY-MM-DD/<stem>-<digest>.<ext>  the files, named by their content (see `content_name`)
     <root>/<asset>/_shared/<stem>-<digest>.<ext>        files that the manifests of several days list (an unchanged snapshot)
     <root>/experiments/<name>/<asset>/...               the same layout, for the partitions of an experiment
     <root>/_staging/<any>/...                           files not yet published; removed when their writer is done
@@ -79,10 +79,14 @@ def part_name(number: int) -> str:
     return f"part-{number:05d}.parquet"
 
 
-def content_name(name: str, sha256: str) -> str:
-    """Returns a file name that carries the content: `part-00000.parquet` -> `part-00000-0123456789ab.parquet`."""
+def content_name(name: str, sha256: str, mark: str = "") -> str:
+    """Returns a file name that carries the content: `part-00000.parquet` -> `part-00000-0123456789ab.parquet`.
+
+    A mark, different for every write, makes a name that is used only once: `part-00000-0123456789ab-5f0c.parquet`.
+    """
     stem, dot, extension = name.rpartition(".")
-    return f"{stem}-{sha256[:12]}{dot}{extension}" if dot else f"{name}-{sha256[:12]}"
+    content = f"{sha256[:12]}-{mark}" if mark else sha256[:12]
+    return f"{stem}-{content}{dot}{extension}" if dot else f"{name}-{content}"
 
 
 def ds_of_folder(folder: str) -> str | None:

@@ -1,7 +1,8 @@
-"""Files on the local disk: staging folders, atomic replacement, Arrow IPC files, arrays mapped from files."""
+"""Files on the local disk: staging folders, locks, atomic replacement, Arrow IPC files, arrays mapped from files."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -39,6 +40,22 @@ def local_staging(root: str, *, is_root_local: bool) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Keeps every other thread and process out that locks the same existing folder; a killed process gives its lock back."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:  # network filesystems lock files only
+            os.close(handle)
+            handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_atomic(path: Path, chunks: Iterable[bytes]) -> None:

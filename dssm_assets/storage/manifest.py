@@ -29,6 +29,14 @@ class Column:
 
 
 @dataclass(frozen=True)
+class ReplacedFile:
+    """A file of an earlier content of the partition, and when it was replaced, in unix seconds."""
+
+    path: str
+    replaced_at: float
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A partition.
 
@@ -39,6 +47,7 @@ class Manifest:
         columns: schema of a table; empty for an artifact.
         inputs: "asset/ds" -> digest of each partition that it was built from.
         facts: small values that describe it (seed, counts).
+        replaced: files of earlier contents that are still stored, because somebody may be reading them.
     """
 
     asset: str
@@ -47,6 +56,7 @@ class Manifest:
     columns: tuple[Column, ...] = ()
     inputs: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
+    replaced: tuple[ReplacedFile, ...] = field(default=(), compare=False)
 
     @property
     def key(self) -> str:
@@ -74,6 +84,8 @@ class Manifest:
     def to_json(self) -> str:
         """Returns the stored text form."""
         body = asdict(self)
+        if not self.replaced:
+            del body["replaced"]
         body["digest"] = self.digest
         body["rows"] = self.rows
         return json.dumps(body, indent=1, sort_keys=True) + "\n"
@@ -89,4 +101,5 @@ class Manifest:
             columns=tuple(Column(**column) for column in body["columns"]),
             inputs=body["inputs"],
             facts=body["facts"],
+            replaced=tuple(ReplacedFile(**file) for file in body.get("replaced", ())),
         )

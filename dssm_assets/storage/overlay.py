@@ -14,7 +14,8 @@ class OverlayStore(PartitionStore):
 
     def __init__(self, base: PartitionStore, name: str) -> None:
         """Lays the store of the experiment `name` over the base store."""
-        super().__init__(base.fs.unstrip_protocol(layout.experiment_root(base.root, name)), base.options)
+        url = base.fs.unstrip_protocol(layout.experiment_root(base.root, name))
+        super().__init__(url, base.options, base.grace_seconds)
         self.base, self.name = base, name
         self._own: set[str] = set()
 

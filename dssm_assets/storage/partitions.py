@@ -4,7 +4,16 @@ Files are staged on local disk, named by their content, and put next to the file
 small manifest then makes them visible. A run that fails or is killed before that last step leaves the existing partition
 unchanged; one that is killed after it leaves the new partition whole.
 
-Belongs here: bytes and manifests. Does not belong here: what is in the files (`tables.py`, `artifacts.py`).
+Several runs may write one partition at once; the manifest of the last one remains. No writer removes a file that the manifest
+of now lists. On a local disk, storing the files, replacing the manifest and removing files happen under a lock of the
+partition's folder. An object store has no locks: there each write has file names of its own, so that no other run can list
+them; the manifest is put only if it is unchanged since it was read, so that the writer knows what it has replaced.
+
+Replaced files stay for a grace period, because somebody may be reading them. The manifest lists them, and the next write after
+the period, or `leftovers.py`, removes them.
+
+Belongs here: bytes and manifests. Does not belong here: what is in the files (`tables.py`, `artifacts.py`); files that no
+manifest lists (`leftovers.py`).
 """
 
 from __future__ import annotations
@@ -12,25 +21,49 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import random
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from dssm_assets.core.errors import Fault, PartitionMissingError, StorageError, WindowIncompleteError
+from dssm_assets.core.errors import (
+    DssmError,
+    Fault,
+    PartitionMissingError,
+    PartitionReplacedError,
+    StorageError,
+    WindowIncompleteError,
+)
 from dssm_assets.storage import layout
-from dssm_assets.storage.local_files import is_local, local_staging, write_atomic
+from dssm_assets.storage.conditional_put import absent_condition, has_conditional_puts, put_if, unchanged_condition
+from dssm_assets.storage.local_files import folder_lock, is_local, local_staging, write_atomic
 from dssm_assets.storage.locations import location_errors, open_location
-from dssm_assets.storage.manifest import Column, Manifest, StoredFile
+from dssm_assets.storage.manifest import Column, Manifest, ReplacedFile, StoredFile
 from dssm_assets.storage.sized_files import SizedFileSystem
+
+GRACE_SECONDS: Final = 24 * 3600.0
+_TRIES: Final = 20
+"""Puts of a manifest that others may replace meanwhile, before it is put whatever they do."""
+_WAIT_SECONDS: Final = 0.02
+"""Before the second try at most; up to 32 times as long before later ones."""
 
 
 class PartitionStore:
     """Partitions below one root: a folder or an fsspec URL such as `s3://bucket/prefix`."""
 
-    def __init__(self, root: str, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, root: str, options: Mapping[str, Any] | None = None, grace_seconds: float = GRACE_SECONDS) -> None:
+        """Opens a store, which need not exist yet.
+
+        Args:
+            root: the folder or URL.
+            options: of the fsspec filesystem.
+            grace_seconds: how long replaced files stay, at least as long as anybody reads one partition.
+        """
+        self.grace_seconds = grace_seconds
         # A cached listing would hide what another process has written since.
         self.options = {"use_listings_cache": False, **(options or {})}
         self.fs, self.root = open_location(root, "key storage.root", self.options)
@@ -66,11 +99,14 @@ class PartitionStore:
     ) -> Manifest:
         """Publishes staged files (path, rows) as a partition; returns its manifest.
 
-        Files of the replaced partition are removed afterwards. Shared files are stored once for many days and are never
-        removed.
+        Files of the replaced partition are removed after the grace period. Shared files are stored once for many days and are
+        never removed.
         """
-        files = [self.put_file(asset, ds, path, rows, is_shared=is_shared) for path, rows in staged]
-        return self.publish_files(asset=asset, ds=ds, files=files, columns=columns, inputs=inputs, facts=facts)
+        with self._locked(asset, ds):
+            # Under the lock nobody removes a file of this name before the manifest lists it.
+            mark = "" if self.is_local else _new_mark()
+            files = [self._put(asset, ds, path, rows, mark, is_shared=is_shared) for path, rows in staged]
+            return self._publish(Manifest(asset, ds, tuple(files), tuple(columns), dict(inputs or {}), dict(facts or {})))
 
     def publish_files(
         self,
@@ -82,8 +118,9 @@ class PartitionStore:
         inputs: Mapping[str, str] | None = None,
         facts: Mapping[str, object] | None = None,
     ) -> Manifest:
-        """Publishes files that `put_file` or `copy_file` stored as a partition; returns its manifest."""
-        return self._publish(Manifest(asset, ds, tuple(files), tuple(columns), dict(inputs or {}), dict(facts or {})))
+        """Publishes files that `put_file` stored as a partition; returns its manifest."""
+        with self._locked(asset, ds):
+            return self._publish(Manifest(asset, ds, tuple(files), tuple(columns), dict(inputs or {}), dict(facts or {})))
 
     def publish_shared(self, manifest: Manifest, ds: str, inputs: Mapping[str, str] | None = None) -> Manifest:
         """Publishes the shared files of a partition for another day too; returns that day's manifest.
@@ -93,20 +130,61 @@ class PartitionStore:
             ds: the other day.
             inputs: what that day's partition was built from (default: the inputs of the given one).
         """
-        return self._publish(replace(manifest, ds=ds, inputs=manifest.inputs if inputs is None else dict(inputs)))
+        built_from = manifest.inputs if inputs is None else dict(inputs)
+        with self._locked(manifest.asset, ds):
+            return self._publish(replace(manifest, ds=ds, inputs=built_from, replaced=()))
 
     def _publish(self, manifest: Manifest) -> Manifest:
-        asset, ds, files = manifest.asset, manifest.ds, manifest.files
-        before = self.find(asset, ds)
-        self._write_manifest(layout.manifest_path(self.root, asset, ds), manifest.to_json())
-        if before is not None:
-            kept = {file.path for file in files}
-            superseded = [file for file in before.files if file.path not in kept and not layout.is_shared(file.path)]
-            folder = layout.partition_folder(self.root, asset, ds)
-            for file in superseded:
-                with contextlib.suppress(FileNotFoundError):
-                    self.fs.rm_file(f"{folder}/{file.path}")
-        return manifest
+        """Replaces the manifest of a partition, which is locked; returns the new one."""
+        path = layout.manifest_path(self.root, manifest.asset, manifest.ds)
+        for attempt in range(_TRIES + 1):
+            before, condition = self._find_unchanged(manifest.asset, manifest.ds)
+            if attempt and before == manifest:
+                return before  # It was put, but the answer was lost: the condition failed in the second try.
+            kept, outdated = self._replaced_files(manifest, before)
+            after = replace(manifest, replaced=kept)
+            if not condition or attempt == _TRIES:
+                self._write_manifest(path, after.to_json())
+                break
+            if put_if(self.fs, path, after.to_json().encode(), condition):
+                break
+            time.sleep(random.uniform(0.0, _WAIT_SECONDS * 2 ** min(attempt, 5)))
+        folder = layout.partition_folder(self.root, manifest.asset, manifest.ds)
+        for name in outdated:
+            with contextlib.suppress(OSError):  # The partition is published; what remains is a leftover.
+                self.fs.rm_file(f"{folder}/{name}")
+        return after
+
+    def _find_unchanged(self, asset: str, ds: str) -> tuple[Manifest | None, dict[str, str]]:
+        """Returns the manifest of a partition, and the condition of a put that holds while it is unchanged."""
+        found = self.find(asset, ds)
+        if found is None:  # A single request for most writes: those of a new partition.
+            return None, absent_condition(self.fs)
+        if not has_conditional_puts(self.fs):
+            return found, {}
+        condition = unchanged_condition(self.fs, layout.manifest_path(self.root, asset, ds))
+        return self.find(asset, ds), condition
+
+    def _replaced_files(self, manifest: Manifest, before: Manifest | None) -> tuple[tuple[ReplacedFile, ...], list[str]]:
+        """Returns the replaced files that stay after a manifest is published, and those to remove."""
+        if before is None:
+            return (), []
+        now, listed = time.time(), {file.path for file in manifest.files}
+        just = [ReplacedFile(file.path, now) for file in before.files if not layout.is_shared(file.path)]
+        replaced = [file for file in (*before.replaced, *just) if file.path not in listed]
+        outdated = [file.path for file in replaced if file.replaced_at <= now - self.grace_seconds]
+        return tuple(file for file in replaced if file.path not in set(outdated)), outdated
+
+    @contextlib.contextmanager
+    def _locked(self, asset: str, ds: str) -> Iterator[None]:
+        """Keeps other writers out of a partition of a local store."""
+        if not self.is_local:
+            yield
+            return
+        folder = Path(layout.partition_folder(self.root, asset, ds))
+        folder.mkdir(parents=True, exist_ok=True)
+        with folder_lock(folder):
+            yield
 
     def find(self, asset: str, ds: str) -> Manifest | None:
         """Returns the manifest of a partition, None if there is none."""
@@ -167,26 +245,66 @@ class PartitionStore:
         """Returns the path of a file inside the store's filesystem."""
         return layout.file_path(self.root, manifest.asset, manifest.ds, file.path)
 
+    @contextlib.contextmanager
+    def reading(self, manifests: Iterable[Manifest]) -> Iterator[None]:
+        """Explains errors of a block that reads the files of some partitions.
+
+        Raises:
+            PartitionReplacedError: files were removed because another run has written the partition meanwhile.
+            StorageError: files of a partition of now are missing.
+        """
+        given = list(manifests)
+        try:
+            yield
+        except DssmError:
+            raise
+        except Exception as error:
+            faults = [fault for manifest in given if (fault := self._missing_files(manifest)) is not None]
+            if faults or _says_missing(error):  # else written again between the error and this check
+                raise PartitionReplacedError(faults or [_replaced(manifest, "some") for manifest in given]) from error
+            raise
+
+    def _missing_files(self, manifest: Manifest) -> Fault | None:
+        """Returns what happened to a partition whose files are missing, None if all are there.
+
+        Raises:
+            StorageError: its manifest still lists them.
+        """
+        missing = [file.name for file in manifest.files if not self.fs.exists(self.file_path(manifest, file))]
+        if not missing:
+            return None
+        now = self.find(manifest.asset, manifest.ds)
+        if now is not None and now.files == manifest.files:
+            raise StorageError(f"partition {manifest.key}: files {missing} are missing. To fix: materialize it again")
+        return _replaced(manifest, ", ".join(missing))
+
     def put_file(self, asset: str, ds: str, path: Path, rows: int, *, is_shared: bool = False) -> StoredFile:
         """Moves a staged file into the folder of a partition, whose manifest does not list it yet."""
+        return self._put(asset, ds, path, rows, _new_mark(), is_shared=is_shared)
+
+    def _put(self, asset: str, ds: str, path: Path, rows: int, mark: str, *, is_shared: bool) -> StoredFile:
         digest = file_sha256(path)
-        stored = layout.content_name(path.name, digest)
-        inside = f"{layout.SHARED}/{stored}" if is_shared else stored
+        inside = f"{layout.SHARED}/{layout.content_name(path.name, digest)}"  # never removed: no other write needs another name
+        if not is_shared:
+            inside = layout.content_name(path.name, digest, mark)
         size = path.stat().st_size
         self.move_in(path, layout.file_path(self.root, asset, ds, inside))
         return StoredFile(path.name, inside, size, digest, rows)
 
-    def copy_file(self, asset: str, manifest: Manifest, file: StoredFile) -> StoredFile:
-        """Copies a partition's file into another asset's folder of the same day, whose manifest does not list it yet."""
-        inside = layout.content_name(file.name, file.sha256)
-        source, target = self.file_path(manifest, file), layout.file_path(self.root, asset, manifest.ds, inside)
-        if not self.is_local:
-            self.fs.cp_file(source, target)
-            return replace(file, path=inside)
-        with self.staging() as folder:
-            shutil.copyfile(source, folder / file.name)
-            self.move_in(folder / file.name, target)
-        return replace(file, path=inside)
+    def publish_copy(self, manifest: Manifest, asset: str, *, columns: Sequence[Column], inputs: Mapping[str, str]) -> Manifest:
+        """Publishes copies of a partition's files as a partition of another asset, for the same day; returns its manifest."""
+        if self.is_local:
+            with self.staging() as folder:
+                staged = [(folder / file.name, file.rows) for file in manifest.files]
+                for file, (path, _) in zip(manifest.files, staged, strict=True):
+                    shutil.copyfile(self.file_path(manifest, file), path)
+                return self.publish(asset=asset, ds=manifest.ds, staged=staged, columns=columns, inputs=inputs)
+        mark, files = _new_mark(), []
+        for file in manifest.files:
+            copied = replace(file, path=layout.content_name(file.name, file.sha256, mark))
+            self.fs.cp_file(self.file_path(manifest, file), layout.file_path(self.root, asset, manifest.ds, copied.path))
+            files.append(copied)
+        return self.publish_files(asset=asset, ds=manifest.ds, files=files, columns=columns, inputs=inputs)
 
     def move_in(self, path: Path, target: str) -> None:
         """Moves a staged file to a path inside the store."""
@@ -222,6 +340,20 @@ class PartitionStore:
             )
 
 
+def _says_missing(error: Exception) -> bool:
+    return isinstance(error, FileNotFoundError) or "No files found" in str(error) or "No such file" in str(error)
+
+
+def _replaced(manifest: Manifest, names: str) -> Fault:
+    remedy = "read it again; if it takes longer to read than storage.grace_hours, raise that"
+    got = f"a partition that was written again meanwhile, its former files removed ({names})"
+    return Fault(f"partition {manifest.key}", "its files", got, remedy)
+
+
+def _new_mark() -> str:
+    return uuid.uuid4().hex[:12]
+
+
 def file_sha256(path: Path) -> str:
     """Returns the sha256 of a local file, in hex."""
     with path.open("rb") as handle:
@@ -244,12 +376,13 @@ class StoreAddress:
 
     url: str
     options: Mapping[str, Any]
+    grace_seconds: float
 
     @classmethod
     def from_store(cls, partitions: PartitionStore) -> StoreAddress:
         """Returns the address of an open store."""
-        return cls(partitions.fs.unstrip_protocol(partitions.root), partitions.options)
+        return cls(partitions.fs.unstrip_protocol(partitions.root), partitions.options, partitions.grace_seconds)
 
     def open(self) -> PartitionStore:
         """Returns the store."""
-        return PartitionStore(self.url, self.options)
+        return PartitionStore(self.url, self.options, self.grace_seconds)

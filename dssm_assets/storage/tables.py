@@ -5,6 +5,7 @@ Belongs here: writing and reading parquet, with the table contract checked on wr
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
+from dssm_assets.core.errors import PartitionReplacedError
 from dssm_assets.core.schema import TableSpec, check_no_nulls, check_schema
 from dssm_assets.storage.layout import part_name
 from dssm_assets.storage.manifest import Column, Manifest, StoredFile
@@ -23,6 +25,7 @@ from dssm_assets.storage.partitions import PartitionStore
 ROW_GROUP_ROWS = 131_072
 PART_ROWS = 32 * ROW_GROUP_ROWS
 """Rows per file; a longer table has several."""
+_READ_TRIES = 10
 
 
 class TableStore:
@@ -115,14 +118,14 @@ class TableStore:
         """
         schema = self.open(manifest).schema
         check_schema(spec, schema)
-        columns = columns_of(spec, schema)
-        files = [self.partitions.copy_file(spec.name, manifest, file) for file in manifest.files]
-        return self.partitions.publish_files(asset=spec.name, ds=manifest.ds, files=files, columns=columns, inputs=inputs)
+        with self.partitions.reading([manifest]):
+            return self.partitions.publish_copy(manifest, spec.name, columns=columns_of(spec, schema), inputs=inputs)
 
     def open(self, manifest: Manifest, *, as_dictionaries: Sequence[str] = ()) -> pads.Dataset:
         """Returns a lazy dataset over the files of a partition; `as_dictionaries`: text columns to leave dictionary-encoded."""
         stored = pads.ParquetFileFormat(dictionary_columns=set(as_dictionaries))
-        return pads.dataset(self.paths([manifest]), format=stored, filesystem=self.partitions.filesystem_for([manifest]))
+        with self.partitions.reading([manifest]):
+            return pads.dataset(self.paths([manifest]), format=stored, filesystem=self.partitions.filesystem_for([manifest]))
 
     def min_max(self, manifest: Manifest, column: str) -> tuple[Any, Any] | None:
         """Returns the smallest and the largest value of a column without nulls, from the files' statistics.
@@ -139,9 +142,27 @@ class TableStore:
     def read(
         self, manifest: Manifest, columns: Sequence[str] | None = None, *, as_dictionaries: Sequence[str] = ()
     ) -> pa.Table:
-        """Returns a partition, or some of its columns, as one table; for `as_dictionaries` see `batches`."""
+        """Returns a partition, or some of its columns, as one table; for `as_dictionaries` see `batches`.
+
+        Raises:
+            PartitionReplacedError: its files were removed because the partition was written again, see `read_day`.
+        """
         stored = self.open(manifest, as_dictionaries=as_dictionaries)
-        return stored.to_table(columns=list(columns) if columns is not None else None)
+        with self.partitions.reading([manifest]):
+            return stored.to_table(columns=list(columns) if columns is not None else None)
+
+    def read_day(self, asset: str, ds: str, columns: Sequence[str] | None = None) -> tuple[Manifest, pa.Table]:
+        """Returns the partition of a day and its rows; if it is written again meanwhile, the newer one.
+
+        Raises:
+            PartitionMissingError: if it was never written.
+        """
+        for _ in range(_READ_TRIES - 1):
+            manifest = self.partitions.manifest(asset, ds)
+            with contextlib.suppress(PartitionReplacedError):
+                return manifest, self.read(manifest, columns)
+        manifest = self.partitions.manifest(asset, ds)
+        return manifest, self.read(manifest, columns)
 
     def batches(
         self,
@@ -163,7 +184,7 @@ class TableStore:
         encoded = list(as_dictionaries)
         reader = self.partitions.filesystem_for([manifest])
         for path in self.paths([manifest]):
-            with reader.open(path, "rb") as handle:
+            with self.partitions.reading([manifest]), reader.open(path, "rb") as handle:
                 file = pq.ParquetFile(handle, read_dictionary=encoded)
                 yield from file.iter_batches(batch_size=batch_rows or ROW_GROUP_ROWS, columns=names)
 
@@ -172,7 +193,7 @@ class TableStore:
         reader, begin = self.partitions.filesystem_for([manifest]), 0
         for path, stored in zip(self.paths([manifest]), manifest.files, strict=True):
             if begin < end and begin + stored.rows > first:
-                with reader.open(path, "rb") as handle:
+                with self.partitions.reading([manifest]), reader.open(path, "rb") as handle:
                     yield from _rows_of(pq.ParquetFile(handle), list(columns), first - begin, end - begin)
             begin += stored.rows
 

@@ -17,6 +17,7 @@ from dssm_assets.storage.bundles import BundleStore, Pointer, PointerFile, after
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests.deploy.services import BUCKET, running
+from dssm_assets_tests.storage.races import publish_mark, race
 from dssm_assets_tests.storage.stores import DS, NOTES, notes
 
 ROOT = f"s3://{BUCKET}/stores"
@@ -58,7 +59,38 @@ def test_writes_of_another_process_are_visible_at_once(options: dict[str, Any]) 
     assert TableStore(ours).read(again).to_pylist() == [{"user_id": "b", "at": 2, "note": None}]
     assert ours.find("notes", DS) == again
     held = [Path(path).name for path in theirs.fs.find(f"{BUCKET}/stores/seen")]
-    assert sorted(held) == sorted(["_manifest.json", again.files[0].path]), "what was superseded is gone"
+    assert sorted(held) == sorted(["_manifest.json", written.files[0].path, again.files[0].path]), "readers may need the former"
+    theirs.grace_seconds = 0
+    last = TableStore(theirs).write(NOTES, DS, notes(("c", 3, None)))
+    held = [Path(path).name for path in theirs.fs.find(f"{BUCKET}/stores/seen")]
+    assert sorted(held) == sorted(["_manifest.json", last.files[0].path]), "what was replaced is gone"
+
+
+def test_racing_writers_and_readers_find_no_fault(options: dict[str, Any]) -> None:
+    def open_store() -> PartitionStore:
+        return PartitionStore(f"{ROOT}/races", {**options, "skip_instance_cache": True}, grace_seconds=0)
+
+    result = race(open_store, rounds=6, writers=3, readers=2)
+    assert result.faults == []
+    assert result.writes == 18 and result.reads > 0
+    held = [Path(path).name for path in open_store().fs.find(f"{BUCKET}/stores/races")]
+    assert len(held) == 4, "each writer knew what it replaced, so nothing is left over"
+
+
+def test_manifest_whose_answer_was_lost_counts_as_put(options: dict[str, Any]) -> None:
+    store = PartitionStore(f"{ROOT}/lost", {**options, "skip_instance_cache": True})
+    publish_mark(store, "x")
+    put = store.fs.pipe_file
+
+    def lose_answer(path: str, content: bytes, **condition: str) -> None:
+        store.fs.pipe_file = put
+        put(path, content, **condition)
+        put(path, content, **condition)  # as a client does that got no answer: now the condition fails
+
+    store.fs.pipe_file = lose_answer
+    made = publish_mark(store, "y")
+    assert store.manifest("notes", DS) == made
+    assert len(made.replaced) == 3
 
 
 def test_multipart_upload_arrives_whole(options: dict[str, Any]) -> None:

@@ -73,15 +73,18 @@ def _changed_file(folder: Path) -> None:
     tables.partitions.verify(manifest)
 
 
+def _replaced_partition(folder: Path) -> None:
+    tables = TableStore(PartitionStore(str(folder / "replaced"), grace_seconds=0))
+    former, _ = (tables.write(replace(NOTES, name="sample"), "2026-01-04", notes((user, 1, None))) for user in "ab")
+    tables.read(former)
+
+
 def _moving_pointer(folder: Path) -> None:
     class Elsewhere(PointerFile):
         def read(self) -> Pointer | None:
             return None
 
-        def _mark(self) -> dict[str, str]:
-            return {"IfNoneMatch": "*"}
-
-        def _replace(self, text: str, mark: dict[str, str]) -> bool:
+        def _replace(self, text: str, condition: dict[str, str]) -> bool:
             return False
 
     fs = PartitionStore("memory://unused").fs
@@ -96,6 +99,7 @@ RAISING = (
     _missing_config,
     _misspelt_key,
     _changed_file,
+    _replaced_partition,
     _moving_pointer,
 )
 

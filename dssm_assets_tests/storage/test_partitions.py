@@ -53,11 +53,13 @@ def test_publish_leaves_only_the_partition(store):
     assert set(files_of(store)) == {f"model/ds={DS}/_manifest.json", f"model/ds={DS}/{stored}"}
 
 
-def test_publish_removes_replaced_files_and_keeps_equal_ones(store):
+def test_publish_removes_replaced_files_after_the_grace_period(store):
     before = publish(store, {"a.bin": b"one", "b.bin": b"two"})
     after = publish(store, {"a.bin": b"one", "b.bin": b"three"})
     assert contents(store, after) == {"a.bin": b"one", "b.bin": b"three"}
-    assert before.files[0] == after.files[0]
+    assert contents(store, before) == {"a.bin": b"one", "b.bin": b"two"}
+    store.grace_seconds = 0
+    after = publish(store, {"a.bin": b"one", "b.bin": b"four"})
     names = {path.rpartition("/")[2] for path in files_of(store)}
     assert names == {"_manifest.json", *(file.path for file in after.files)}
 

@@ -188,6 +188,13 @@ class Storage(Section):
     options: dict[str, Any] = Field(
         default_factory=dict, description="Options of the fsspec filesystem. Put no secrets here: use environment variables."
     )
+    grace_hours: float = Field(
+        default=24.0,
+        ge=0,
+        le=24 * 366,
+        description="Hours for which files of a partition stay after it was written again, for whoever is reading them, and for "
+        "which the leftovers of killed runs stay. Give it the longest run of one asset.",
+    )
 
 
 class PipelineConfig(Section):

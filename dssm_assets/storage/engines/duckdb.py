@@ -32,6 +32,7 @@ from dssm_assets.storage.engines.engine import (
     kernel_schema,
     manifests_of,
     partition_to_keep,
+    stored_inputs,
 )
 from dssm_assets.storage.manifest import Column, Manifest
 from dssm_assets.storage.sized_files import SizedFileSystem
@@ -270,10 +271,10 @@ class DuckDBEngine:
     @contextmanager
     def _bind_inputs(self, inputs: Mapping[str, Bindable]) -> Iterator[tuple[Connection, dict[str, ibis.Table]]]:
         """Yields a connection and the inputs as tables of it."""
-        with self._connections.borrow() as borrowed:
+        with self.store.partitions.reading(stored_inputs(inputs)), self._connections.borrow() as borrowed:
             connection = borrowed.connection
             if not self.store.partitions.is_local:
-                connection.register_filesystem(self.store.partitions.filesystem_for(_stored(inputs)))
+                connection.register_filesystem(self.store.partitions.filesystem_for(stored_inputs(inputs)))
             yield borrowed, {name: self._bind(connection, name, value) for name, value in inputs.items()}
 
     def _tables_by_range(
@@ -283,7 +284,7 @@ class DuckDBEngine:
         if key is None:
             yield tables
             return
-        for keys in key_ranges(self.store, key, _stored(inputs)):
+        for keys in key_ranges(self.store, key, stored_inputs(inputs)):
             yield rows_in_range(tables, key, keys)
 
     def _bind(self, connection: Any, name: str, value: Bindable) -> ibis.Table:
@@ -307,10 +308,6 @@ class _NotAccepted(Exception):  # noqa: N818
     def __init__(self, manifest: Manifest) -> None:
         super().__init__(manifest.key)
         self.manifest = manifest
-
-
-def _stored(inputs: Mapping[str, Bindable]) -> list[Manifest]:
-    return [stored for value in inputs.values() if not isinstance(value, pa.Table) for stored in manifests_of(value)]
 
 
 def _batches(borrowed: Connection, results: Sequence[ibis.Table], schema: pa.Schema) -> Generator[pa.RecordBatch, None, None]:

@@ -118,6 +118,11 @@ def manifests_of(value: Manifest | list[Manifest] | ByDay) -> list[Manifest]:
     return list(value.manifests) if isinstance(value, ByDay) else value if isinstance(value, list) else [value]
 
 
+def stored_inputs(inputs: Mapping[str, Bindable]) -> list[Manifest]:
+    """Returns the partitions of all stored inputs."""
+    return [stored for value in inputs.values() if not isinstance(value, pa.Table) for stored in manifests_of(value)]
+
+
 def contract_of(result: ibis.Table) -> pa.Schema:
     """Returns the types that every engine writes: the expression's own, without `large_` variants and nullability."""
     return pa.schema([pa.field(column.name, _plain(column.type)) for column in result.schema().to_pyarrow()])

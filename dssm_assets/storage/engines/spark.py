@@ -33,6 +33,7 @@ from dssm_assets.storage.engines.engine import (
     kernel_schema,
     manifests_of,
     partition_to_keep,
+    stored_inputs,
 )
 from dssm_assets.storage.engines.spark_tasks import Batches, needs_workers, pieces_of, spark_types
 from dssm_assets.storage.manifest import Manifest
@@ -90,7 +91,8 @@ class SparkEngine:
             stage = tasks.stage_query_rows(self.address, folder, query, kernel, schema)
             return list(rows.mapInArrow(stage, self._spark_schema(tasks.RETURNED)).collect())
 
-        return self._write(target, schema, send)[0]
+        with self.store.partitions.reading(stored_inputs(inputs)):
+            return self._write(target, schema, send)[0]
 
     def write_mapped(
         self,
@@ -110,13 +112,15 @@ class SparkEngine:
             work = tasks.map_piece(self.address, folder, pieces, kernel, schema, as_dictionaries)
             return list(self._run_tasks(len(pieces), work, tasks.RETURNED).collect())
 
-        return self._write(target, schema, send, accepts)
+        with self.store.partitions.reading([source]):
+            return self._write(target, schema, send, accepts)
 
     def reports(self, source: Manifest, kernel: ReportKernel, columns: Sequence[str]) -> list[Any]:
         """Calls the kernel on the cluster's workers, with a row group per task; see `engine.Engine`."""
         pieces = pieces_of(self.store.partitions, [source])
         work = tasks.report_piece(self.address, pieces, kernel, columns)
-        return tasks.reports_of(self._run_tasks(len(pieces), work, tasks.RETURNED).collect())
+        with self.store.partitions.reading([source]):
+            return tasks.reports_of(self._run_tasks(len(pieces), work, tasks.RETURNED).collect())
 
     def _write(
         self, target: Target, schema: pa.Schema, send: Send, accepts: Acceptance | None = None
