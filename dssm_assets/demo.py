@@ -19,6 +19,7 @@ from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import SAMPLE_GROUPS, all_rows
 from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.runs import run_day, run_range
+from dssm_assets.deployment.run_owner import end_dead_runs
 from dssm_assets.steps.workspace import Workspace, day_before, days_between, window_days
 from dssm_assets.storage.config_choice import CONFIG_FILE
 from dssm_assets.storage.config_file import LoadedConfig, load_config
@@ -120,6 +121,7 @@ def run_demo(loaded: LoadedConfig, observer: Observer, plan: DemoPlan) -> None:
     """Makes the runs of a plan on the home's Dagster instance."""
     defs = build_definitions(loaded, observer)
     with dg.DagsterInstance.from_config(str(loaded.home)) as instance:
+        end_dead_runs(instance)
         for names, days, is_range in plan.runs:
             if is_range:
                 run_range(defs, instance, names, days)

@@ -14,6 +14,7 @@ from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.runs import run_days, run_range
 from dssm_assets.defs.scene import Scene
+from dssm_assets.deployment.run_owner import end_dead_runs
 from dssm_assets.steps.workspace import days_between
 from dssm_assets.storage.instance_file import write_instance_file
 
@@ -66,7 +67,7 @@ def _select_rows(rows: Sequence[AssetRow], name: str) -> list[AssetRow]:
 def run_plan(plan: RunPlan, observer: Observer, instance_home: Path) -> None:
     """Makes the runs on the Dagster instance of a folder, which becomes one if it is not yet.
 
-    A day whose check fails does not stop the next day.
+    Runs there whose process was killed are marked as failed before. A day whose check fails does not stop the next day.
 
     Raises:
         CheckFailedError: if a blocking check failed, with the descriptions of every failed check.
@@ -75,6 +76,7 @@ def run_plan(plan: RunPlan, observer: Observer, instance_home: Path) -> None:
     keys = [plan.scene.key(name).to_user_string() for name in plan.names]
     write_instance_file(instance_home)
     with dg.DagsterInstance.from_config(str(instance_home)) as instance:
+        end_dead_runs(instance)
         if plan.is_windowed:
             run_days(defs, instance, keys, plan.days)
         else:

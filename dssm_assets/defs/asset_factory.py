@@ -21,6 +21,7 @@ from dssm_assets.defs.metadata import to_metadata_value
 from dssm_assets.defs.run_settings import form_for
 from dssm_assets.defs.scene import Scene
 from dssm_assets.defs.spark_runs import run_submitted
+from dssm_assets.deployment.run_owner import tag_run
 
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import Check, StepResult, Workspace
@@ -63,6 +64,7 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefiniti
             context.log.info(text)
             observer.on_log(f"{key.to_user_string()}: {text}")
 
+        tag_run(context.instance, context.run)
         days = list(context.partition_keys)
         run = AssetRun(context, scene, row)
         workspace = run.open_workspace(scene.open_workspace(log), days)

@@ -10,6 +10,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 
 from dssm_assets.core.errors import CheckFailedError
 from dssm_assets.defs.sqlite_events import quick_events
+from dssm_assets.deployment.run_owner import RunOwner, reporting
 
 QUIET_CONSOLE = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Run configuration that silences Dagster's console: errors are raised, and the console would print them twice more."""
@@ -55,13 +56,15 @@ def run_days(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence
 
 def _execute(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], **partitions: Any) -> None:
     run_id = str(uuid.uuid4())
+    tags = {**partitions.pop("tags", {}), **RunOwner.from_this_process().to_tags(run_id)}
     try:
-        with quick_events(instance.event_log_storage):
+        with quick_events(instance.event_log_storage), reporting(instance):
             defs.resolve_implicit_global_asset_job_def().execute_in_process(
                 instance=instance,
                 run_config=QUIET_CONSOLE,
                 asset_selection=[dg.AssetKey.from_user_string(name) for name in names],
                 run_id=run_id,
+                tags=tags,
                 **partitions,
             )
     except DagsterAssetCheckFailedError as error:

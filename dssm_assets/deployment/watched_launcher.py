@@ -1,9 +1,9 @@
-"""Dagster's default run launcher, which also reports runs whose code server was killed.
+"""Dagster's default run launcher, which also reports runs whose process was killed.
 
 With the default launcher, runs are processes of the code server, and run monitoring cannot ask for their health: a
 run whose container is killed stays "started" forever, occupies the queue and its pool, and is not retried.
 
-Belongs here: the health check. Does not belong here: launching runs, which Dagster does.
+Belongs here: the health check. Does not belong here: launching runs, which Dagster does; processes (`run_owner.py`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from dagster._grpc.client import DagsterGrpcClient
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 from dagster._serdes import deserialize_value
 
+from dssm_assets.deployment.run_owner import RunOwner
+
 
 class WatchedRunLauncher(DefaultRunLauncher):
-    """Launches runs in the code server, and reports those that it no longer has."""
+    """Launches runs in the code server, and reports runs whose process is gone."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
@@ -25,18 +27,28 @@ class WatchedRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Returns whether the code server still has the process of a run.
+        """Returns whether the process of a run still exists.
 
         A code server that does not answer proves nothing: it may be finishing its runs before it stops. Once one answers, in
-        the same container or a new one, a run that it does not have is lost.
+        the same container or a new one, a run that it does not have is lost. A run that no code server launched, such as one of
+        `dssm-assets materialize`, is lost if its own process is dead; without a sign of that it is left alone.
         """
+        reason = self._reason_of_death(run)
         client: DagsterGrpcClient | None = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
         if client is None:
-            return CheckRunHealthResult(WorkerStatus.UNKNOWN, "the run was not launched in a code server, or it has ended")
+            if reason is None:
+                return CheckRunHealthResult(WorkerStatus.RUNNING, "no code server launched the run")
+            return CheckRunHealthResult(WorkerStatus.NOT_FOUND, reason)
         try:
             answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id))
         except DagsterUserCodeUnreachableError:
+            if reason is not None:
+                return CheckRunHealthResult(WorkerStatus.NOT_FOUND, reason)
             return CheckRunHealthResult(WorkerStatus.RUNNING, "the code server does not answer")
         if deserialize_value(answer, CanCancelExecutionResult).can_cancel:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "the code server that ran it was replaced or killed")
+
+    def _reason_of_death(self, run: DagsterRun) -> str | None:
+        owner = RunOwner.from_run(run)
+        return None if owner is None or not self.has_instance else owner.reason_of_death(self._instance)

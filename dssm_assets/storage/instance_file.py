@@ -12,6 +12,10 @@ run_coordinator:
   module: dagster.core.run_coordinator
   class: QueuedRunCoordinator
   config: {dequeue_interval_seconds: 1}
+run_launcher:  # reports runs whose process was killed
+  module: dssm_assets.deployment.watched_launcher
+  class: WatchedRunLauncher
+run_monitoring: {enabled: true, poll_interval_seconds: 30, free_slots_after_run_end_seconds: 60}
 concurrency:
   runs: {max_concurrent_runs: 1}
 telemetry: {enabled: false}

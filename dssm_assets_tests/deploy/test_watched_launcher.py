@@ -1,4 +1,7 @@
-"""The health of a run as reported to run monitoring: with a code server that has it, that lost it, and without one."""
+"""The health of a run as reported to run monitoring: with a code server that has it, that lost it, and without one.
+
+Runs without a code server are judged by their process: `test_run_owner.py`.
+"""
 
 from __future__ import annotations
 
@@ -45,5 +48,5 @@ def test_run_of_a_silent_server_counts_as_running(monkeypatch: pytest.MonkeyPatc
     assert _status(monkeypatch, _Server(None)) is WorkerStatus.RUNNING
 
 
-def test_run_outside_any_server_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _status(monkeypatch, None) is WorkerStatus.UNKNOWN
+def test_run_outside_any_server_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _status(monkeypatch, None) is WorkerStatus.RUNNING
