@@ -149,11 +149,20 @@ class PartitionStore:
             if put_if(self.fs, path, after.to_json().encode(), condition):
                 break
             time.sleep(random.uniform(0.0, _WAIT_SECONDS * 2 ** min(attempt, 5)))
-        folder = layout.partition_folder(self.root, manifest.asset, manifest.ds)
-        for name in outdated:
-            with contextlib.suppress(OSError):  # The partition is published; what remains is a leftover.
-                self.fs.rm_file(f"{folder}/{name}")
+        self.remove_replaced(manifest.asset, manifest.ds, outdated)
         return after
+
+    def remove_replaced(self, asset: str, ds: str, files: Sequence[ReplacedFile]) -> None:
+        """Removes files that were replaced, and that no manifest lists, from a partition, which is locked.
+
+        A file that was stored again meanwhile, by a run that has not published it yet, stays.
+        """
+        folder = layout.partition_folder(self.root, asset, ds)
+        for file in files:
+            path = f"{folder}/{file.path}"
+            with contextlib.suppress(OSError):  # The partition is published; what remains is a leftover.
+                if not self.is_local or Path(path).stat().st_mtime <= file.replaced_at:
+                    self.fs.rm_file(path)
 
     def _find_unchanged(self, asset: str, ds: str) -> tuple[Manifest | None, dict[str, str]]:
         """Returns the manifest of a partition, and the condition of a put that holds while it is unchanged."""
@@ -165,15 +174,20 @@ class PartitionStore:
         condition = unchanged_condition(self.fs, layout.manifest_path(self.root, asset, ds))
         return self.find(asset, ds), condition
 
-    def _replaced_files(self, manifest: Manifest, before: Manifest | None) -> tuple[tuple[ReplacedFile, ...], list[str]]:
+    def _replaced_files(
+        self, manifest: Manifest, before: Manifest | None
+    ) -> tuple[tuple[ReplacedFile, ...], tuple[ReplacedFile, ...]]:
         """Returns the replaced files that stay after a manifest is published, and those to remove."""
         if before is None:
-            return (), []
+            return (), ()
         now, listed = time.time(), {file.path for file in manifest.files}
         just = [ReplacedFile(file.path, now) for file in before.files if not layout.is_shared(file.path)]
         replaced = [file for file in (*before.replaced, *just) if file.path not in listed]
-        outdated = [file.path for file in replaced if file.replaced_at <= now - self.grace_seconds]
-        return tuple(file for file in replaced if file.path not in set(outdated)), outdated
+        limit = now - self.grace_seconds
+        return (
+            tuple(file for file in replaced if file.replaced_at > limit),
+            tuple(file for file in replaced if file.replaced_at <= limit),
+        )
 
     @contextlib.contextmanager
     def _locked(self, asset: str, ds: str) -> Iterator[None]:
@@ -280,6 +294,10 @@ class PartitionStore:
 
     def put_file(self, asset: str, ds: str, path: Path, rows: int, *, is_shared: bool = False) -> StoredFile:
         """Moves a staged file into the folder of a partition, whose manifest does not list it yet."""
+        with self._locked(asset, ds):
+            if self.is_local:
+                os.utime(path)  # tells it from a replaced file of this content and name
+                return self._put(asset, ds, path, rows, "", is_shared=is_shared)
         return self._put(asset, ds, path, rows, _new_mark(), is_shared=is_shared)
 
     def _put(self, asset: str, ds: str, path: Path, rows: int, mark: str, *, is_shared: bool) -> StoredFile:

@@ -6,6 +6,7 @@ hardest case for readers.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,20 @@ def test_file_that_is_current_again_is_no_longer_listed_as_replaced(tmp_path: Pa
     listed = {file.path for file in again.replaced}
     assert len(listed) == 3 and listed.isdisjoint(file.path for file in again.files)
     assert PartitionStore(str(tmp_path)).manifest("notes", DS) == again
+
+
+def test_part_that_is_stored_again_before_it_is_published_is_not_removed_as_replaced(tmp_path: Path) -> None:
+    """X stands and Y replaces it; a cluster's task stores X again, then Z is published, and after it X."""
+    store, hasty = PartitionStore(str(tmp_path), grace_seconds=60), PartitionStore(str(tmp_path), grace_seconds=0)
+    publish_mark(store, "x")
+    publish_mark(store, "y")
+    with store.staging() as folder:
+        path = folder / "part-00000.bin"
+        path.write_text("x 0", encoding="utf-8")
+        os.utime(path, (0, 0))  # staged long ago
+        stored = store.put_file("notes", DS, path, 1)
+    publish_mark(hasty, "z")
+    store.verify(store.publish_files(asset="notes", ds=DS, files=[stored]))
 
 
 def test_remote_writes_of_equal_content_have_file_names_of_their_own() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -99,7 +100,10 @@ def test_parts_written_from_fragments_are_the_files_that_the_store_writes(tables
         files = files_of(written)
         assert store.fs.exists(folder)
     assert reports == []
-    assert files == list(expected.files)
+    if store.is_local:
+        assert files == list(expected.files)
+    else:  # file names that are used only once
+        assert [replace(file, path="") for file in files] == [replace(file, path="") for file in expected.files]
     assert not store.fs.exists(folder)
 
 
