@@ -56,6 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
     materialize.add_argument(
         "--to", dest="last", type=dt.date.fromisoformat, help="last day, YYYY-MM-DD (default: the first day)"
     )
+    materialize.add_argument(
+        "--with-upstream", action="store_true", help="first make what these days need and is not stored, and nothing else"
+    )
     add_config_arguments(materialize)
     materialize.set_defaults(command=_materialize)
     hit_rates = commands.add_parser("hit-rates", help="print the hit rates of an evaluation day")
@@ -72,6 +75,7 @@ def _demo(parsed: argparse.Namespace) -> int:
 
     from dssm_assets import demo, terminal
     from dssm_assets.core.evaluation.labels import HEADLINE_SCOPES
+    from dssm_assets.materialize import run_plan
     from dssm_assets.steps.workspace import open_workspace
     from dssm_assets.storage.config_choice import CONFIG_FILE
 
@@ -85,10 +89,10 @@ def _demo(parsed: argparse.Namespace) -> int:
     console.print(f"A year of grocery purchases, {calendar.start} to {calendar.end}{shifted}, in {home}", highlight=False)
     days = demo.evaluation_days(loaded, parsed.days)
     workspace = open_workspace(loaded)
-    plan = demo.DemoPlan(workspace, days)
+    plan = demo.plan_demo(loaded, days)
     if plan.step_count:
-        with terminal.Bar(console, plan.step_count) as bar:
-            demo.run_demo(loaded, bar, plan)
+        with terminal.Bar(plan.step_count) as bar:
+            run_plan(plan, bar, home)
     else:
         console.print("Everything is materialized already; nothing to run.")
     for ds in days:
@@ -100,14 +104,14 @@ def _demo(parsed: argparse.Namespace) -> int:
 
 def _materialize(parsed: argparse.Namespace) -> int:
     choice = announce_config(parsed)
-    from rich.console import Console
-
     from dssm_assets import materialize, terminal
     from dssm_assets.definitions import load_scene
 
     days = (parsed.first.isoformat(), (parsed.last or parsed.first).isoformat())
-    plan = materialize.plan_runs(load_scene(parsed.scene, choice), parsed.name, *days)
-    with terminal.Bar(Console(), plan.step_count) as bar:
+    plan = materialize.plan_runs(load_scene(parsed.scene, choice), parsed.name, *days, with_upstream=parsed.with_upstream)
+    if parsed.with_upstream:
+        print("\n".join(map(str, plan.runs)), flush=True)
+    with terminal.Bar(plan.step_count) as bar:
         materialize.run_plan(plan, bar, choice.instance_home)
     return 0
 

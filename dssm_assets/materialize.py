@@ -1,51 +1,84 @@
-"""`dssm-assets materialize`: the runs of an asset or a job over a range of days, in this process."""
+"""Runs of assets over days in this process, as `dssm-assets materialize` and the demo make them: planned, then made.
 
-from collections.abc import Sequence
+Belongs here: which runs, in which order, and what is stored already. Does not belong here: which days an asset needs
+(`defs/needed_days.py`), one run (`defs/runs.py`).
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
 
-from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.errors import CheckFailedError, ConfigError, Fault
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUATE, job_assets
-from dssm_assets.defs.runs import run_days, run_range
+from dssm_assets.defs.needed_days import NeededDays, needed_days
+from dssm_assets.defs.runs import run_day, run_range
 from dssm_assets.defs.scene import Scene
 from dssm_assets.deployment.run_owner import end_dead_runs
-from dssm_assets.steps.workspace import days_between
+from dssm_assets.steps.workspace import Workspace, day_before, days_between
 from dssm_assets.storage.instance_file import write_instance_file
+from dssm_assets.storage.manifest import Manifest
 
 
 @dataclass(frozen=True)
-class RunPlan:
-    """Assets and days to materialize: daily assets take the whole range in one run, windowed ones take one run per day."""
+class PlannedRun:
+    """One run: daily assets over a range of days, or windowed assets of one day."""
 
-    scene: Scene
     names: tuple[str, ...]
     days: tuple[str, ...]
     is_windowed: bool
 
+    def __str__(self) -> str:
+        """Returns assets and days in one line."""
+        days = self.days[0] if len(self.days) == 1 else f"{self.days[0]} to {self.days[-1]}"
+        return f"{days}: {', '.join(self.names)}"
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The runs that materialize some assets, in order."""
+
+    scene: Scene
+    runs: tuple[PlannedRun, ...]
+
     @property
     def step_count(self) -> int:
         """Returns the number of asset steps over all runs."""
-        return len(self.names) * (len(self.days) if self.is_windowed else 1)
+        return sum(len(run.names) for run in self.runs)
 
 
-def plan_runs(scene: Scene, name: str, first: str, last: str) -> RunPlan:
+@dataclass(frozen=True)
+class Wanted:
+    """Assets to make on some days."""
+
+    names: tuple[str, ...]
+    days: tuple[str, ...]
+
+
+def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: bool = False) -> RunPlan:
     """Returns the runs that materialize an asset or a job over a range of days.
+
+    Args:
+        scene: of the assets.
+        name: the asset or job; it is made even where it is stored.
+        first: first day.
+        last: last day.
+        with_upstream: with everything that these days need and that is not stored or was built from other inputs.
 
     Raises:
         ConfigError: an unknown name, or a range that is empty or leaves the calendar.
     """
     rows = all_rows()
-    selected = _select_rows(rows, name)
+    names = _select_names(rows, name)
     days = days_between(first, last)
     calendar = scene.loaded.config.calendar
     faults = []
-    if not selected:
+    if not names:
         known = ", ".join([DAILY_TABLES, TRAIN_AND_EVALUATE, PUBLISH, *sorted(row.name for row in rows)])
         faults.append(Fault("name", f"one of: {known}", repr(name), "correct the spelling"))
     if not days:
@@ -56,12 +89,116 @@ def plan_runs(scene: Scene, name: str, first: str, last: str) -> RunPlan:
         faults.append(Fault("range of days", expected, f"{first} to {last}", remedy))
     if faults:
         raise ConfigError(faults)
-    return RunPlan(scene, tuple(row.name for row in selected), tuple(days), selected[0].is_windowed)
+    is_windowed = any(row.is_windowed for row in rows if row.name in names)
+    if with_upstream:
+        if is_windowed:
+            _check_window(scene, first)
+        return plan_upstream(scene, [Wanted(tuple(names), tuple(days))], is_remaking=True)
+    runs = [(ds,) for ds in days] if is_windowed else [tuple(days)]
+    return RunPlan(scene, tuple(PlannedRun(tuple(names), run, is_windowed) for run in runs))
 
 
-def _select_rows(rows: Sequence[AssetRow], name: str) -> list[AssetRow]:
+def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) -> RunPlan:
+    """Returns the runs that make some assets and what they need of what is not stored.
+
+    Daily tables are made on the days that have none; over consecutive days in one run. Of a day's windowed assets those are
+    made that are not stored or were built from other inputs than the stored ones, and what depends on them.
+
+    Args:
+        scene: of the assets.
+        wanted: assets and days.
+        is_remaking: make the wanted assets also where they are stored.
+    """
+    config, rows = scene.loaded.config, all_rows()
+    workspace = scene.open_workspace(lambda _: None)
+    start, window = config.calendar.start.isoformat(), config.window.days
+    by_day = [(one, needed_days(rows, one.names, ds, start, window), ds) for one in wanted for ds in one.days]
+    missing: dict[str, set[str]] = {row.name: set() for row in rows if not row.is_windowed}
+    for name, lacking in missing.items():
+        stored = set(workspace.tables.partitions.days(name))
+        for one, needed, ds in by_day:
+            if name in needed.daily:
+                lacking.update(day for day in days_between(*needed.daily[name]) if day not in stored)
+            if is_remaking and name in one.names:
+                lacking.add(ds)
+    runs = list(_group_daily(rows, missing))
+    for one, needed, ds in by_day:
+        remade = set(one.names) if is_remaking else set()
+        names = _windowed_to_make(workspace, needed, missing, ds, remade)
+        if names:
+            runs.append(PlannedRun(tuple(names), (ds,), True))
+    return RunPlan(scene, tuple(runs))
+
+
+def _windowed_to_make(
+    workspace: Workspace, needed: NeededDays, missing: dict[str, set[str]], ds: str, remade: set[str]
+) -> list[str]:
+    """Returns the windowed assets of a day that are not stored, not current, or to be made again."""
+    has_new_daily = any(missing[name] & set(days_between(*days)) for name, days in needed.daily.items())
+    made: list[str] = []
+    for name in needed.windowed:
+        stored = workspace.find(name, ds)
+        is_downstream = any(dep in made for dep in needed.rows[name].deps)
+        if has_new_daily or is_downstream or name in remade or stored is None or not _is_current(workspace, stored):
+            made.append(name)
+    return made
+
+
+def _is_current(workspace: Workspace, manifest: Manifest) -> bool:
+    """Returns whether the partitions that a partition was built from are stored as they were."""
+    for key, digest in manifest.inputs.items():
+        asset, _, ds = key.partition("/")
+        if "/" in ds:
+            continue  # of an experiment
+        found = workspace.find(asset, ds)
+        if found is None or found.digest != digest:
+            return False
+    return True
+
+
+def _group_daily(rows: Sequence[AssetRow], missing: dict[str, set[str]]) -> Iterator[PlannedRun]:
+    """Yields the runs of daily tables: those with the same missing days share runs, none before what it depends on."""
+    groups: list[tuple[list[str], list[tuple[str, ...]]]] = []
+    place: dict[str, int] = {}
+    for row in rows:
+        if not missing.get(row.name):
+            continue
+        ranges = _consecutive(sorted(missing[row.name]))
+        first = max((place[dep] for dep in row.deps if dep in place), default=0)
+        found = next((at for at in range(first, len(groups)) if groups[at][1] == ranges), None)
+        if found is None:
+            found = len(groups)
+            groups.append(([], ranges))
+        groups[found][0].append(row.name)
+        place[row.name] = found
+    for names, ranges in groups:
+        for days in ranges:
+            yield PlannedRun(tuple(names), days, False)
+
+
+def _consecutive(days: Sequence[str]) -> list[tuple[str, ...]]:
+    """Returns ascending days as runs of consecutive ones."""
+    found: list[tuple[str, ...]] = []
+    for ds in days:
+        if found and found[-1][-1] == day_before(ds):
+            found[-1] = (*found[-1], ds)
+        else:
+            found.append((ds,))
+    return found
+
+
+def _check_window(scene: Scene, first: str) -> None:
+    config = scene.loaded.config
+    start = config.calendar.start.isoformat()
+    if day_before(first, config.window.days) < start:
+        earliest = day_before(start, -config.window.days)
+        expected = f"{config.window.days} days of the calendar before the first evaluation day: {earliest} or later"
+        raise ConfigError(Fault("range of days", expected, first, "evaluate a later day, or shorten window.days"))
+
+
+def _select_names(rows: Sequence[AssetRow], name: str) -> list[str]:
     names = job_assets(rows, name) if name in (DAILY_TABLES, TRAIN_AND_EVALUATE, PUBLISH) else [name]
-    return [row for row in rows if row.name in names]
+    return [row.name for row in rows if row.name in names]
 
 
 def run_plan(plan: RunPlan, observer: Observer, instance_home: Path) -> None:
@@ -73,11 +210,18 @@ def run_plan(plan: RunPlan, observer: Observer, instance_home: Path) -> None:
         CheckFailedError: if a blocking check failed, with the descriptions of every failed check.
     """
     defs = scene_definitions(plan.scene, observer)
-    keys = [plan.scene.key(name).to_user_string() for name in plan.names]
     write_instance_file(instance_home)
+    failed = []
     with dg.DagsterInstance.from_config(str(instance_home)) as instance:
         end_dead_runs(instance)
-        if plan.is_windowed:
-            run_days(defs, instance, keys, plan.days)
-        else:
-            run_range(defs, instance, keys, plan.days)
+        for run in plan.runs:
+            keys = [plan.scene.key(name).to_user_string() for name in run.names]
+            if not run.is_windowed:
+                run_range(defs, instance, keys, run.days)
+                continue
+            try:
+                run_day(defs, instance, keys, run.days[0])
+            except CheckFailedError as error:
+                failed.append(str(error))
+    if failed:
+        raise CheckFailedError("; ".join(failed))

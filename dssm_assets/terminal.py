@@ -21,17 +21,21 @@ from dssm_assets.defs.asset_factory import Observer
 
 
 class Bar(Observer):
-    """A progress bar over asset steps, with the latest progress line next to it."""
+    """A progress bar over asset steps on stderr, with the latest progress line next to it.
 
-    def __init__(self, console: Console, total: int) -> None:
-        self.console = console
+    Where stderr is not a terminal, such as a log file, there is no bar: each progress line is printed on stdout.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.console = Console(stderr=True)
         self._progress = Progress(
             SpinnerColumn(),
             MofNCompleteColumn(),
             BarColumn(bar_width=24),
             TimeElapsedColumn(),
             TextColumn("{task.description}", markup=False),
-            console=console,
+            console=self.console,
+            disable=not self.console.is_terminal,
         )
         self._task = self._progress.add_task("", total=total)
 
@@ -48,7 +52,7 @@ class Bar(Observer):
         """Shows a progress line next to the bar; without a terminal, prints it."""
         self._progress.update(self._task, description=text)
         if not self.console.is_terminal:
-            self.console.print(text, markup=False, highlight=False)
+            print(text, flush=True)
 
     def on_asset_done(self, name: str, seconds: float) -> None:
         """Advances the bar by one."""

@@ -62,7 +62,7 @@ def _bench(parsed: argparse.Namespace) -> int:
         print(json.dumps(run_bench(sizes, time.perf_counter).to_document()))
         return 0
     console = Console()
-    with terminal.Bar(console, len(STAGES)) as bar:
+    with terminal.Bar(len(STAGES)) as bar:
 
         def on_stage(stage: str) -> None:
             bar.on_log(stage)

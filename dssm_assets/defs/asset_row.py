@@ -41,6 +41,8 @@ class AssetRow:
         is_experiment_table: the table that compares experiments. It runs in an experiment's run too, but is never part of
             the experiment.
         is_on_request: an analysis that no job runs; materialize it by its name.
+        day_deps: of a windowed asset, the daily tables among its dependencies that it reads for the day itself instead of its
+            window.
         feature_source: for a table of encoded features, the table whose columns they are computed from.
         is_watched: has a freshness policy (platform.freshness_hours).
         runs_on_engine: table algebra or feature generation; with `engine: spark` its step is a job on the cluster.
@@ -62,6 +64,7 @@ class AssetRow:
     settings: type[ExperimentSettings] | None = None
     is_experiment_table: bool = False
     is_on_request: bool = False
+    day_deps: tuple[str, ...] = ()
     feature_source: str = ""
     is_watched: bool = False
     runs_on_engine: bool = False

@@ -17,6 +17,7 @@ ROWS = (
         group=GROUP,
         step=evaluation.ground_truth,
         deps=("positive_sample", "training_window"),
+        day_deps=("positive_sample",),
         component="15",
         is_windowed=True,
         description="Per user, the items of positive events on the evaluation day: which of them are warm, and which the user "

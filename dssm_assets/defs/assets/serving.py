@@ -20,6 +20,7 @@ ROWS = (
             "item_features_fg",
             "user_history_fg",
         ),
+        day_deps=("user_features_fg", "item_features_fg", "user_history_fg"),
         is_windowed=True,
         kinds=frozenset({"onnx", "faiss", "arrow"}),
         pool="publisher",

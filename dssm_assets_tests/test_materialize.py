@@ -1,0 +1,77 @@
+"""`dssm-assets materialize --with-upstream`: exactly what a day needs, nothing twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from dssm_assets.cli import main
+from dssm_assets.core.errors import ConfigError
+from dssm_assets.defs.asset_table import all_rows
+from dssm_assets.defs.needed_days import needed_days
+from dssm_assets.defs.scene import Scene
+from dssm_assets.materialize import Wanted, plan_runs, plan_upstream
+from dssm_assets_tests import worlds
+from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS, days_between
+
+
+@pytest.fixture(scope="module")
+def late(tmp_path_factory):
+    """An empty home in which the hit rate of one day, not the last one, was made with all that it needs."""
+    loaded = worlds.write_world(tmp_path_factory.mktemp("late"))
+    arguments = ["--from", DAYS[8], "--with-upstream", "--config", str(loaded.path), "--home", str(loaded.home)]
+    assert main(["materialize", "total_hit_rate", *arguments]) == 0
+    return loaded
+
+
+def test_stored_days_are_exactly_those_that_the_day_needs(late):
+    workspace = worlds.open_workspace(late)
+    needed = needed_days(all_rows(), ["total_hit_rate"], DAYS[8], DAYS[0], WINDOW_DAYS)
+    expected = {name: days_between(*days) for name, days in needed.daily.items()}
+    expected |= {name: [DAYS[8]] for name in needed.windowed}
+    stored = {row.name: workspace.tables.partitions.days(row.name) for row in all_rows()}
+    assert {name: days for name, days in stored.items() if days} == expected
+
+
+def test_what_is_made_equals_what_a_full_history_of_runs_makes(late, tmp_path_factory):
+    whole = worlds.built_world(tmp_path_factory).workspace
+    workspace = worlds.open_workspace(late)
+    for name in ("user_features_fg", "item_features_fg", "user_history_fg"):
+        assert workspace.need(name, DAYS[7]).digest == whole.need(name, DAYS[7]).digest
+    assert workspace.need("positive_sample", DAYS[8]).digest == whole.need("positive_sample", DAYS[8]).digest
+
+
+def test_second_call_makes_only_what_is_named(late):
+    plan = plan_runs(Scene(late), "total_hit_rate", DAYS[8], DAYS[8], with_upstream=True)
+    assert [(run.names, run.days) for run in plan.runs] == [(("total_hit_rate",), (DAYS[8],))]
+    again = plan_upstream(Scene(late), [Wanted(("total_hit_rate",), (DAYS[8],))], is_remaking=False)
+    assert again.step_count == 0
+
+
+def test_next_day_makes_one_day_of_each_daily_table(late):
+    plan = plan_runs(Scene(late), "total_hit_rate", DAYS[9], DAYS[9], with_upstream=True)
+    *daily, windowed = plan.runs
+    assert {name: run.days for run in daily for name in run.names} == {
+        **dict.fromkeys(["user_table", "item_table", "behavior_table", "behavior"], (DAYS[9],)),
+        **dict.fromkeys(["sample", "sample_fg", "positive_sample"], (DAYS[9],)),
+        **dict.fromkeys(["user_history", "user_history_fg", "numeric_value_counts", "category_value_counts"], (DAYS[8],)),
+        **dict.fromkeys(["user_activity", "item_activity", "pair_activity", "user_preferences"], (DAYS[8],)),
+        **dict.fromkeys(["user_all_feature", "item_all_feature", "user_features_fg", "item_features_fg"], (DAYS[8],)),
+    }
+    assert windowed.days == (DAYS[9],)
+    assert windowed.names[0] == "training_window"
+
+
+def test_a_rewritten_input_makes_what_was_built_from_it_again(tmp_path_factory, tmp_path):
+    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world")
+    workspace = worlds.open_workspace(loaded)
+    stored = workspace.need("item_vectors", EVALUATION_DAY)
+    workspace.tables.partitions.publish_files(
+        asset="item_vectors", ds=EVALUATION_DAY, files=stored.files[:0], columns=stored.columns, inputs=stored.inputs
+    )
+    plan = plan_runs(Scene(loaded), "total_hit_rate", EVALUATION_DAY, EVALUATION_DAY, with_upstream=True)
+    assert [run.names for run in plan.runs] == [("hit_counts", "hit_rate_detail", "total_hit_rate")]
+
+
+def test_day_whose_window_begins_before_the_calendar_is_refused(late):
+    with pytest.raises(ConfigError, match=rf"the first evaluation day: {DAYS[WINDOW_DAYS]} or later, got {DAYS[5]}"):
+        plan_runs(Scene(late), "total_hit_rate", DAYS[5], DAYS[5], with_upstream=True)
