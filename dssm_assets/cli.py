@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import os
+import select
 import sys
 import warnings
 from collections.abc import Sequence
@@ -27,16 +28,39 @@ from dssm_assets.commands.config_arguments import add_config_arguments, announce
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit status. Errors caused by input are printed without a traceback."""
+    """Runs a command; returns its exit status.
+
+    Errors caused by input, Ctrl-C and a reader that closes stdout (`| head`) end it without a traceback; the status is then 1,
+    130 and 1.
+    """
     from dssm_assets.core.errors import DssmError
 
     parsed = build_parser().parse_args(arguments)
     warnings.filterwarnings("ignore", module="dagster")
     try:
-        return int(parsed.command(parsed))
+        status = int(parsed.command(parsed))
+        sys.stdout.flush()
+        return status
     except DssmError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        if not _is_reader_gone():
+            raise
+        from dssm_assets.terminal import discard_stdout
+
+        discard_stdout()
+        return 1
+
+
+def _is_reader_gone() -> bool:
+    """Returns whether nobody reads stdout any more."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(found & select.POLLERR for _, found in poll.poll(0))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import dagster as dg
-
 from dssm_assets.core.errors import CheckFailedError, ConfigError, Fault
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
@@ -17,11 +15,10 @@ from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.needed_days import NeededDays, needed_days
-from dssm_assets.defs.runs import run_day, run_range
+from dssm_assets.defs.runs import open_instance, run_day, run_range
 from dssm_assets.defs.scene import Scene
 from dssm_assets.deployment.run_owner import end_dead_runs
 from dssm_assets.steps.workspace import Workspace, day_before, days_between
-from dssm_assets.storage.instance_file import write_instance_file
 from dssm_assets.storage.manifest import Manifest
 
 
@@ -210,9 +207,8 @@ def run_plan(plan: RunPlan, observer: Observer, instance_home: Path) -> None:
         CheckFailedError: if a blocking check failed, with the descriptions of every failed check.
     """
     defs = scene_definitions(plan.scene, observer)
-    write_instance_file(instance_home)
     failed = []
-    with dg.DagsterInstance.from_config(str(instance_home)) as instance:
+    with open_instance(instance_home) as instance:
         end_dead_runs(instance)
         for run in plan.runs:
             keys = [plan.scene.key(name).to_user_string() for name in run.names]

@@ -4,7 +4,9 @@ Belongs here: everything that is printed with rich. Does not belong here: decidi
 (`core/evaluation/labels.py`).
 """
 
+import os
 import shlex
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,11 @@ from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL
 from dssm_assets.core.evaluation.labels import SCOPES, display_name, scorers_in_order
 from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.defs.asset_factory import Observer
+
+
+def discard_stdout() -> None:
+    """Sends what is printed from now on nowhere, after the reader of stdout has closed it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Bar(Observer):
@@ -49,10 +56,13 @@ class Bar(Observer):
         self._progress.stop()
 
     def on_log(self, text: str) -> None:
-        """Shows a progress line next to the bar; without a terminal, prints it."""
+        """Shows a progress line next to the bar; without a terminal, prints it. A reader that has left does not end the run."""
         self._progress.update(self._task, description=text)
         if not self.console.is_terminal:
-            print(text, flush=True)
+            try:
+                print(text, flush=True)
+            except BrokenPipeError:
+                discard_stdout()
 
     def on_asset_done(self, name: str, seconds: float) -> None:
         """Advances the bar by one."""

@@ -2,6 +2,8 @@
 
 import datetime as dt
 import os
+import re
+import signal
 import subprocess
 import sys
 
@@ -220,3 +222,45 @@ def test_failing_check_is_one_line_with_the_command_that_fixes_it(tmp_path):
     line = only_line(ended.stderr)
     assert "window_complete" in line
     assert "To fill them: dssm-assets materialize daily_tables --from 2024-01-01 --to 2024-01-11" in line
+
+
+def start(loaded, *arguments, **pipes):
+    code = "import sys; from dssm_assets.cli import main; sys.exit(main(sys.argv[1:]))"
+    kept = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.Popen(command, env={**kept, **environment(loaded)}, text=True, stderr=subprocess.PIPE, **pipes)
+
+
+def test_reader_that_leaves_early_ends_a_command_without_a_traceback(tmp_path):
+    with start(worlds.write_config(tmp_path), "configuration", stdout=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(60)) == ("", 1)
+
+
+def test_reader_that_leaves_early_does_not_end_a_run(tmp_path):
+    loaded = worlds.write_world(tmp_path)
+    with start(loaded, "materialize", "item_table", "--from", DAYS[0], "--to", DAYS[4], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline().startswith("configuration ")
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(60)) == ("", 0)
+    assert worlds.open_workspace(loaded).tables.partitions.days("item_table") == DAYS[:5]
+
+
+def test_interrupt_ends_a_run_and_its_command_without_a_traceback(tmp_path):
+    loaded = worlds.write_world(tmp_path)
+    arguments = ["materialize", "total_hit_rate", "--from", EVALUATION_DAY, "--with-upstream"]
+    with start(loaded, *arguments, stdout=subprocess.PIPE, start_new_session=True) as process:
+        while not process.stdout.readline().startswith("behavior: "):
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        stderr = process.stderr.read()
+        assert (stderr, process.wait(60)) == ("interrupted\n", 130)
+    with dg.DagsterInstance.from_config(str(loaded.home)) as instance:
+        assert [run.is_finished and not run.is_success for run in instance.get_runs()] == [True]
+
+
+def test_log_line_of_what_has_no_rows_gives_its_size(tmp_path_factory, tmp_path, run):
+    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world")
+    _, out, _ = run(loaded, "materialize", "training_config", "--from", EVALUATION_DAY)
+    assert re.search(r"^training_config: 0\.\d MB in \d+\.\d s, 1 day$", out, flags=re.MULTILINE)
+    assert "rows/s" not in out

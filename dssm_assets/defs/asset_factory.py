@@ -181,7 +181,10 @@ def _log_days(log: Callable[[str], None], done: int, total: int, seconds: float)
 def _log_end(log: Callable[[str], None], done: "Sequence[StepResult]", seconds: float) -> None:
     rows = sum(result.manifest.rows for result in done)
     days = f"{len(done)} day{'s' if len(done) > 1 else ''}"
-    log(f"{rows:,} rows in {seconds:.1f} s ({rows / max(seconds, 1e-9):,.0f} rows/s), {days}")
+    if any(result.manifest.columns for result in done):
+        log(f"{rows:,} rows in {seconds:.1f} s ({rows / max(seconds, 1e-9):,.0f} rows/s), {days}")
+    else:  # a model, a file
+        log(f"{sum(result.manifest.size_bytes for result in done) / 1e6:,.1f} MB in {seconds:.1f} s, {days}")
 
 
 def _check_result(row: CheckRow, done: "Sequence[StepResult]") -> dg.AssetCheckResult:

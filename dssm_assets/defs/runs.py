@@ -2,18 +2,31 @@
 
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.errors import DagsterAssetCheckFailedError
+from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionInterruptedError
+from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from dssm_assets.core.errors import CheckFailedError
 from dssm_assets.defs.sqlite_events import quick_events
 from dssm_assets.deployment.run_owner import RunOwner, reporting
+from dssm_assets.storage.instance_file import write_instance_file
 
+_NO_COPIES = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 QUIET_CONSOLE = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Run configuration that silences Dagster's console: errors are raised, and the console would print them twice more."""
+
+
+def open_instance(folder: Path) -> dg.DagsterInstance:
+    """Returns the Dagster instance of a folder, which becomes one if it is not yet. Outputs of its runs stay in the terminal.
+
+    Dagster would copy each step's stdout and stderr to files, through two processes each, which Ctrl-C reaches too.
+    """
+    write_instance_file(folder)
+    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(folder), overrides={"compute_logs": _NO_COPIES}))
 
 
 def run_range(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], days: Sequence[str]) -> None:
@@ -67,6 +80,8 @@ def _execute(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence
                 tags=tags,
                 **partitions,
             )
+    except DagsterExecutionInterruptedError:
+        raise KeyboardInterrupt from None  # the run is recorded as ended
     except DagsterAssetCheckFailedError as error:
         raise CheckFailedError(_failed_checks(instance, run_id)) from error
 

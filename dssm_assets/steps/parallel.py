@@ -9,6 +9,7 @@ Belongs here: distributing tasks to processes. Does not belong here: the tasks (
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -104,6 +105,7 @@ _WORKER: dict[str, Any] = {}
 
 
 def _start_worker(make: Callable[[], Any], num_threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the first one ends the others
     torch.set_num_threads(num_threads)
     _WORKER["worker"] = make()
 
