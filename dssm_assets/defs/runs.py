@@ -50,23 +50,6 @@ def run_day(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[
     _execute(defs, instance, names, partition_key=ds)
 
 
-def run_days(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], days: Sequence[str]) -> None:
-    """Materializes assets of several days, one run per day; a day whose check fails does not stop the next.
-
-    Raises:
-        CheckFailedError: at the end, with the descriptions of all blocking checks that failed.
-        Exception: whatever a failing asset raised, at once.
-    """
-    failed = []
-    for ds in days:
-        try:
-            run_day(defs, instance, names, ds)
-        except CheckFailedError as error:
-            failed.append(str(error))
-    if failed:
-        raise CheckFailedError("; ".join(failed))
-
-
 def _execute(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], **partitions: Any) -> None:
     run_id = str(uuid.uuid4())
     tags = {**partitions.pop("tags", {}), **RunOwner.from_this_process().to_tags(run_id)}
