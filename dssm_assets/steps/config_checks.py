@@ -12,6 +12,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,14 +23,19 @@ from dssm_assets.core.config.evaluation import SegmentKind
 from dssm_assets.core.config.pipeline import BehaviorTable, Layout, PipelineConfig, SourceTable
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.baselines.suite import check_extras
+from dssm_assets.core.evaluation.segments import label_column
 from dssm_assets.core.features.expressions import SEQUENCE
 from dssm_assets.core.features.generator import missing_inputs
 from dssm_assets.core.features.spec import FgSpec, parse_fg
+from dssm_assets.core.features_raw.all_features import check_generated_names
+from dssm_assets.core.features_raw.behavior import check_log_names
 from dssm_assets.core.features_raw.plan import FeaturePlan
+from dssm_assets.core.samples.sample_tables import COLUMNS_BESIDE_FEATURES, refuse_collisions
+from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME
 from dssm_assets.core.sources.log_habits import HabitScan
 from dssm_assets.core.sources.log_scan import LogScan
 from dssm_assets.core.sources.normalise import Entities, convert_times, normalise_items, normalise_users
-from dssm_assets.core.statistics.feature_config import check_names
+from dssm_assets.steps.tower_checks import check_towers
 from dssm_assets.steps.workspace import days_between
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.sources.reader import read_days
@@ -39,6 +46,8 @@ SHOWN = 5
 _HISTORY = {col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS}
 _SAMPLE = {col.REQUEST_ID, col.USER_ID, col.ITEM_ID, col.EVENT, col.EVENT_TIME_MS, col.HOUR, col.WEEKDAY}
 
+_SEGMENT_ROWS: Final = 100_000
+
 
 @dataclass
 class Validation:
@@ -47,7 +56,7 @@ class Validation:
     faults: list[Fault] = field(default_factory=list)
     figures: dict[str, str] = field(default_factory=dict)
 
-    def run_check(self, check: Callable[[], None]) -> None:
+    def run_check(self, check: Callable[[], object]) -> None:
         """Runs a check and collects the faults that it raises."""
         try:
             check()
@@ -198,6 +207,25 @@ def _column_names(config: PipelineConfig, side: str, table: pa.Table | None) -> 
     return None if table is None else set(table.column_names)
 
 
+def _check_segments(found: Validation, config: PipelineConfig, users: pa.Table | None) -> None:
+    """Checks that values of user_table can be the labels that the segments make of them, on its first rows."""
+    if users is None:
+        return
+    first = users.slice(0, _SEGMENT_ROWS)
+    ids = first.column(col.USER_ID)
+    for segment in config.evaluation.segments:
+        if segment.kind is SegmentKind.USER_COLUMN and segment.user_column in users.column_names:
+            column = first.column(segment.user_column)
+            found.run_check(partial(label_column, ids.combine_chunks(), ids, column, segment))
+
+
+def _log_columns(config: PipelineConfig) -> list[str]:
+    """Returns the columns of behavior_table, as far as the configuration names them."""
+    log = config.tables.behavior
+    named = [*log.columns, *log.value_columns, *log.context_columns, *(log.keep or ())]
+    return sorted({name for name in named if name != EVENT_TIME} | {column.name for column in BEHAVIOR_TABLE.columns})
+
+
 def _check_columns(
     found: Validation, config: PipelineConfig, entities: Mapping[str, pa.Table | None], spec: FgSpec | None
 ) -> None:
@@ -213,9 +241,18 @@ def _check_columns(
             if present is not None and name not in present:
                 expected = f"a column of {side}_table: {', '.join(sorted(present))}"
                 found.faults.append(Fault(f"key {key}", expected, repr(name), "correct its spelling, or remove it"))
+    plan = FeaturePlan.from_config(config)
+    found.run_check(lambda: check_log_names(_log_columns(config), [*raw.preference_columns, *raw.history_columns]))
+    for entity, present in ((col.USER_ID, users), (col.ITEM_ID, items)):
+        if present is not None:
+            found.run_check(partial(check_generated_names, entity, sorted(present - {entity}), plan))
+    _check_segments(found, config, entities["user"])
     if spec is None:
         return
-    plan = FeaturePlan.from_config(config)
+    for side, own in COLUMNS_BESIDE_FEATURES.items():
+        names = [name for feature in spec.features_of_side(side) for name in (feature.name, feature.weights_name) if name]
+        sources = {"columns of its own": [*own, *(config.tables.behavior.context_columns if side == "context" else ())]}
+        found.run_check(partial(refuse_collisions, f"features of side {side}", sources | {"features": names}))
     columns = {
         "context": _SAMPLE | set(config.tables.behavior.context_columns),
         SEQUENCE: _HISTORY | set(raw.history_columns),
@@ -225,4 +262,4 @@ def _check_columns(
     if items is not None:
         columns["item"] = items | set(plan.generated(col.ITEM_ID))
     found.faults.extend(missing_inputs(spec, columns))
-    found.run_check(lambda: check_names([*spec.features, *spec.sequence_features], config.statistics, config.features.exclude))
+    found.run_check(lambda: check_towers(spec, config))

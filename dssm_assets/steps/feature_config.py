@@ -67,6 +67,22 @@ def tower_side_of(feature: BucketFeature) -> str:
     return SEQUENCE if feature.is_sequence else str(feature.side)
 
 
+def tower_features(bucketizer: Bucketizer) -> list[TowerFeature]:
+    """Returns the features of a bucketizer as towers see them."""
+    return [
+        TowerFeature(
+            name=feature.name,
+            side=TowerSide(tower_side_of(feature)),
+            embedding_name=feature.embedding_name,
+            embedding_dim=feature.embedding_dim,
+            num_embeddings=feature.num_embeddings,
+            is_multi=feature.is_multi,
+            is_weighted=feature.is_weighted,
+        )
+        for feature in bucketizer.features
+    ]
+
+
 def indexed_features(bucketizer: Bucketizer, *sides: str) -> IndexedFeatures:
     """Returns the features of the given sides with their conversion to embedding indices."""
     chosen = [feature for feature in bucketizer.features if tower_side_of(feature) in sides]
@@ -84,18 +100,7 @@ def _training_config(workspace: Workspace, ds: str) -> StepResult:
     bucketizer, built_from = open_bucketizer(workspace, ds)
     steps = workspace.need("step_config", ds)
     config = workspace.config
-    features = [
-        TowerFeature(
-            name=feature.name,
-            side=TowerSide(tower_side_of(feature)),
-            embedding_name=feature.embedding_name,
-            embedding_dim=feature.embedding_dim,
-            num_embeddings=feature.num_embeddings,
-            is_multi=feature.is_multi,
-            is_weighted=feature.is_weighted,
-        )
-        for feature in bucketizer.features
-    ]
+    features = tower_features(bucketizer)
     spec = tower_spec(features, config.model)
     document = {
         "evaluation_day": ds,

@@ -56,6 +56,38 @@ class LoadedConfig:
         return Path(self.config.duckdb.scratch.replace("{home}", str(self.home)))
 
 
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A safe loader that refuses a key that a mapping has twice, of which YAML keeps the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Returns the mapping of a node.
+
+        Raises:
+            ConstructorError: naming the line of the second key.
+        """
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            value = key.value if isinstance(key, yaml.ScalarNode) else None
+            if value is not None and value != "<<" and value in seen:
+                problem = f"the key {value!r} is given twice in one mapping"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(value)
+        return super().construct_mapping(node, deep)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns the mapping of a JSON object.
+
+    Raises:
+        ValueError: a key is given twice.
+    """
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is given twice in one mapping")
+    return mapping
+
+
 def load_config(path: Path, home: Path, *, checks_features: bool = True) -> LoadedConfig:
     """Returns the configuration of a YAML file.
 
@@ -75,7 +107,7 @@ def load_config(path: Path, home: Path, *, checks_features: bool = True) -> Load
             Fault(f"configuration {path}", "a YAML file", "no such file", "correct the path in --config or DSSM_CONFIG")
         )
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # a safe loader
     except yaml.YAMLError as error:
         raise ConfigError(Fault(f"configuration {path}", "valid YAML", str(error), "correct the syntax")) from error
     if not isinstance(raw, dict):
@@ -128,7 +160,7 @@ def config_from_json(body: Mapping[str, Any]) -> LoadedConfig:
 
 def _read_fg(path: Path) -> Mapping[str, Any]:
     try:
-        parsed = json.loads(path.read_text(encoding="utf-8"))
+        parsed = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
     except (OSError, ValueError) as error:
         raise ConfigError(
             Fault("configuration, key features.fg_path", f"a JSON file at {path.name}", str(error), "correct the path or file")

@@ -168,7 +168,7 @@ def test_init_recognises_csv_columns_with_unknown_names(tmp_path, monkeypatch):
     assert behavior["constant_event"] == "act"
     assert (behavior["value_columns"], behavior["context_columns"]) == (["amount"], ["channel"])
     kinds = {name: feature["feature_type"] for name, feature in features(tmp_path).items()}
-    assert (kinds["shelf"], kinds["weight"], kinds["request_channel"]) == ("id_feature", "raw_feature", "id_feature")
+    assert (kinds["shelf"], kinds["item_weight"], kinds["request_channel"]) == ("id_feature", "raw_feature", "id_feature")
 
 
 def test_init_recognises_day_folders_and_empty_days(sources, tmp_path):

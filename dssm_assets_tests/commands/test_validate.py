@@ -1,6 +1,7 @@
 """`dssm-assets validate`: every fault of a configuration and its data, listed before any run."""
 
 import datetime as dt
+import re
 import sys
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ import yaml
 
 from dssm_assets.cli import main
 from dssm_assets.commands.validate import print_validation
-from dssm_assets.core.errors import Fault
+from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.steps.config_checks import Validation, validate
 from dssm_assets_tests import worlds
 
@@ -67,6 +68,106 @@ def test_validate_lists_all_faults(tmp_path):
         "table behavior_table",
         "table behavior_table, column event",
     ]
+
+
+SVD = {"training": {"svd_init": {"embedding": "item"}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (worlds.merged(SVD, {"model": {"skip": False}}), "training.svd_init: expected model.skip"),
+        (
+            {"model": {"skip": True}, "training": {"svd_init": {"embedding": "items"}}},
+            "training.svd_init.embedding: expected an embedding .* got items; shared: category, item",
+        ),
+        # 64 for the item that is configured and 4, the least of its policy, for the category.
+        (
+            worlds.merged(SVD, {"model": {"skip": True, "output_dim": 64}, "statistics": {"embedding_dim": {"item": 64}}}),
+            "training.svd_init: expected model.output_dim of at least 68, .*got 64",
+        ),
+        (
+            worlds.merged(SVD, {"model": {"frozen_embedding": "category"}}),
+            "training.svd_init.embedding: expected category, the embedding of model.frozen_embedding, got item",
+        ),
+        (
+            worlds.merged(
+                SVD, {"model": {"frozen_embedding": "item", "output_dim": 8}, "statistics": {"embedding_dim": {"item": 8}}}
+            ),
+            "model.frozen_embedding: expected model.output_dim above 8",
+        ),
+        (
+            {
+                "model": {"poolings": [{"kind": "sequence", "num_heads": 3}]},
+                "statistics": {"embedding_dim": {"item": 8, "category": 8}},
+            },
+            "model.poolings, num_heads: expected a divisor of 16",
+        ),
+        (
+            {"model": {"num_interests": 2, "poolings": [{"kind": "attention"}], "history_length": 0}},
+            "poolings need a history_length",
+        ),
+        ({"tables": {"behavior": {"keep": ["hour"]}}}, "column hour: expected a name that is not generated"),
+    ],
+)
+def test_what_needs_no_fitted_data_is_refused_before_any_run(tmp_path, changes, said):
+    try:
+        found = validate(worlds.write_world(tmp_path, changes), TODAY).faults
+    except ConfigError as error:
+        found = error.faults
+    assert any(re.search(said, str(one)) for one in found), found
+
+
+def test_widths_that_the_data_decides_are_not_guessed(tmp_path):
+    # With two values each, item and category are 4 wide: 8 outputs may do, and whether 3 heads divide the width is not known yet.
+    changes = {"model": {"skip": True, "output_dim": 8, "poolings": [{"kind": "mean"}, {"kind": "sequence", "num_heads": 3}]}}
+    assert validate(worlds.write_world(tmp_path, worlds.merged(SVD, changes)), TODAY).faults == []
+
+
+def test_a_sub_feature_without_a_vocabulary_is_refused(tmp_path):
+    fg = worlds.merged(worlds.FG, {})
+    fg["features"][-1]["features"].append(
+        {"feature_name": "other", "feature_type": "id_feature", "expression": "user:category", "embedding_name": "alone"}
+    )
+    said = fault(worlds.write_world(tmp_path, {"features": {"fg": fg}}))
+    assert said.startswith("feature history__other: expected a known vocabulary, got no counts of embedding alone")
+
+
+def test_names_that_two_columns_would_have_are_refused(tmp_path):
+    fg = worlds.merged(worlds.FG, {})
+    fg["features"].append(
+        {"feature_name": "weight", "feature_type": "id_feature", "expression": "item:category", "value_dim": 1}
+    )
+    loaded = worlds.write_world(tmp_path, {"features": {"fg": fg}, "raw_features": {"history_columns": ["category", "page"]}})
+    rows = [{**row, "click_count_1d": 1} for row in worlds.user_rows()]
+    worlds.write_rows(tmp_path / "source" / "users.parquet", rows)
+    worlds.write_rows(tmp_path / "source" / "items.parquet", [{**row, "page": "p"} for row in worlds.item_rows()])
+    assert wheres(loaded) == [
+        "features of side item, column weight",
+        "table item_table, column page",
+        "table user_table, column click_count_1d",
+    ]
+
+
+def test_a_segment_by_a_list_is_refused(tmp_path):
+    loaded = worlds.write_world(tmp_path, {"evaluation": {"segments": [{"name": "towns", "by": "towns"}]}})
+    rows = [{**row, "towns": ["x"]} for row in worlds.user_rows()]
+    worlds.write_rows(tmp_path / "source" / "users.parquet", rows)
+    assert fault(loaded).startswith("table user_table, column towns: expected")
+
+
+def test_attributes_that_are_not_utf_8_are_refused(tmp_path):
+    loaded = worlds.write_world(tmp_path)
+    city = pa.Array.from_buffers(pa.string(), 2, pa.array([b"x", b"\xff"], pa.binary()).buffers())
+    pq.write_table(pa.table({"user_id": ["a0", "a1"], "city": city}), tmp_path / "source" / "users.parquet")
+    assert fault(loaded).startswith("table user_table, column city: expected text in UTF-8")
+
+
+def test_a_key_that_is_given_twice_is_refused(tmp_path, capsys):
+    loaded = worlds.write_world(tmp_path)
+    loaded.path.write_text(loaded.path.read_text() + "seed: 8\n")
+    assert main(["validate", "--config", str(loaded.path)]) == 1
+    assert "the key 'seed' is given twice in one mapping" in capsys.readouterr().err
 
 
 def test_validate_names_the_extra_of_a_baseline_that_is_not_installed(tmp_path, monkeypatch):

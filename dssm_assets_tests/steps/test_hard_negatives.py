@@ -7,6 +7,7 @@ n + d mod 10 for user n on day d. On day 9 it is also shown item n of its own gr
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,10 +177,17 @@ def opened_rows(workspace: Workspace, name: str) -> pa.Table:
     ],
 )
 def test_sections_that_contradict_the_events_are_refused(folder: Any, changes: dict[str, Any], text: str) -> None:
-    made = open_workspace(worlds.write_config(folder, worlds.merged(CHANGES, changes)))
+    made = open_workspace(worlds.write_config(folder, CHANGES))
     before = made.need("train_samples", EVALUATION_DAY)
     with pytest.raises(ConfigError, match=text):
-        list(train_samples(made, [EVALUATION_DAY]))
+        worlds.write_config(folder, worlds.merged(CHANGES, changes))
+    # An experiment's settings are not checked against each other when the file is read.
+    config = made.config
+    for section, values in changes.items():
+        changed = getattr(config, section).model_copy(update=values)
+        config = config.model_copy(update={section: changed})
+    with pytest.raises(ConfigError, match=text):
+        list(train_samples(replace(made, loaded=replace(made.loaded, config=config)), [EVALUATION_DAY]))
     assert made.need("train_samples", EVALUATION_DAY) == before
 
 

@@ -77,6 +77,9 @@ def test_feature_definitions_are_read_relative_to_the_configuration(tmp_path):
     (tmp_path / "features" / "fg.json").write_text("[1]")
     with pytest.raises(ConfigError, match=r"fg.json: expected a mapping, got list"):
         load_config(tmp_path / "config.yaml", tmp_path / "home")
+    (tmp_path / "features" / "fg.json").write_text('{"features": [], "features": []}')
+    with pytest.raises(ConfigError, match=r"the key 'features' is given twice in one mapping"):
+        load_config(tmp_path / "config.yaml", tmp_path / "home")
     (tmp_path / "features" / "fg.json").write_text(json.dumps(FG))
     assert load_config(tmp_path / "config.yaml", tmp_path / "home").fg == FG
 
@@ -84,3 +87,11 @@ def test_feature_definitions_are_read_relative_to_the_configuration(tmp_path):
 def test_fg_and_fg_path_exclude_each_other(tmp_path):
     with pytest.raises(ConfigError, match=r"exactly one of fg \(inline\) and fg_path"):
         write_config(tmp_path, {"features": {"fg_path": "fg.json"}})
+
+
+@pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 3\n", "b:\n  c: 1\n  c: 1\n"])
+def test_a_key_that_a_mapping_has_twice_is_refused_with_its_line(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"the key '[ac]' is given twice in one mapping(.|\n)*line 3"):
+        load_config(path, tmp_path)

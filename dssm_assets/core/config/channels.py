@@ -36,7 +36,10 @@ class Channel(Section):
 
     name: ChannelName = Field(description="Where its items come from.")
     quota: int | None = Field(
-        default=None, ge=1, description="Most items that the channel proposes for a list (default: `channels.depth`)."
+        default=None,
+        ge=1,
+        le=20_000,
+        description="Most items that the channel proposes for a list (default: `channels.depth`).",
     )
 
 
@@ -61,11 +64,14 @@ class Channels(Section):
     held_out_pairs: int = Field(
         default=2000,
         ge=1,
+        le=100_000_000,
         description="Weights are fitted on the latest days before the evaluation day that together have this many pairs of "
         "user and item to find.",
     )
     held_out_days: int = Field(default=7, ge=1, le=60, description="Most such days; all lie within that many days before.")
-    held_out_users: int = Field(default=2000, ge=10, description="Most users of such a day, sampled by a hash of their ids.")
+    held_out_users: int = Field(
+        default=2000, ge=10, le=10_000_000, description="Most users of such a day, sampled by a hash of their ids."
+    )
 
     @field_validator("sources")
     @classmethod

@@ -10,6 +10,8 @@ from pydantic import Field, field_validator
 
 from dssm_assets.core.config.section import Section
 
+_MIN_MEMORY, _MAX_MEMORY = 64 * 1000**2, 64 * 1000**4
+
 
 class DuckDB(Section):
     """Memory, threads and disk of the embedded engine. They do not change any result."""
@@ -17,14 +19,24 @@ class DuckDB(Section):
     memory: str = Field(
         default="1GB",
         pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?([KMG]i?B|TB)$",
-        description="Memory limit, e.g. 512MB; beyond it DuckDB spills to `scratch`.",
+        description="Memory limit, e.g. 512MB, of 64MB to 64TB; beyond it DuckDB spills to `scratch`.",
     )
     threads: int | None = Field(
-        default=None, ge=1, description="Threads; each needs memory for its own blocks (None: num_threads)."
+        default=None, ge=1, le=1024, description="Threads; each needs memory for its own blocks (None: num_threads)."
     )
     scratch: str = Field(
         default="{home}/scratch", description="Local folder to spill to; `{home}` is the configuration's home folder."
     )
+
+    @field_validator("memory")
+    @classmethod
+    def _within_bounds(cls, value: str) -> str:
+        number, unit = re.fullmatch(r"([0-9.]+) ?([A-Za-z]+)", value).groups()  # type: ignore[union-attr]
+        power = "KMGT".index(unit[0]) + 1
+        size = float(number) * (1024 if "i" in unit else 1000) ** power
+        if not _MIN_MEMORY <= size <= _MAX_MEMORY:
+            raise ValueError("memory must be from 64MB to 64TB")
+        return value
 
 
 class ReadWith(StrEnum):

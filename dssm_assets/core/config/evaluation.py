@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 from pydantic import Field, field_validator, model_validator
 
@@ -40,7 +39,7 @@ class Segment(Section):
         "Write `user:` before a column that has one of those three names."
     )
     edges: list[float] | None = Field(
-        default=None, min_length=1, description="Cut points of a numeric user column; ranges are [a, b)."
+        default=None, min_length=1, max_length=100, description="Cut points of a numeric user column; ranges are [a, b)."
     )
 
     @property
@@ -61,8 +60,8 @@ class Segment(Section):
             return self
         if self.kind is not SegmentKind.USER_COLUMN:
             raise ValueError(f"edges cut a numeric column of user_table, {self.by} is not one (activity has segment_edges)")
-        if not all(map(math.isfinite, self.edges)) or sorted(set(self.edges)) != self.edges:
-            raise ValueError("edges must be numbers, ascending and distinct")
+        if sorted(set(self.edges)) != self.edges:
+            raise ValueError("edges must be ascending and distinct")
         return self
 
 
@@ -72,13 +71,18 @@ _NAMED: Final = frozenset(kind.value for kind in SegmentKind if kind is not Segm
 class Evaluation(Section):
     """How a day is scored."""
 
-    k: list[int] = Field(
-        default=[10, 50, 100, 200], min_length=1, description="Cut-offs of the lists, ascending; the largest is the headline's."
+    k: list[Annotated[int, Field(ge=1, le=10_000)]] = Field(
+        default=[10, 50, 100, 200],
+        min_length=1,
+        max_length=20,
+        description="Cut-offs of the lists, ascending; the largest is the headline's.",
     )
-    bootstrap_samples: int = Field(default=1000, ge=100, description="Resamples of the users for the 95% intervals.")
-    recent_days: int = Field(default=7, ge=1, description="Days of the baseline recent popularity.")
+    bootstrap_samples: int = Field(
+        default=1000, ge=100, le=100_000, description="Resamples of the users for the 95% intervals."
+    )
+    recent_days: int = Field(default=7, ge=1, le=3660, description="Days of the baseline recent popularity.")
     cooccurrence_neighbors: int = Field(
-        default=200, ge=1, description="Neighbours kept per item by the baseline item co-occurrence."
+        default=200, ge=1, le=10_000, description="Neighbours kept per item by the baseline item co-occurrence."
     )
     extra_baselines: list[str] = Field(
         default=[],
@@ -93,19 +97,24 @@ class Evaluation(Section):
         "this; time grows with the cube.",
     )
     ease_ridge: float = Field(
-        default=1000.0, gt=0, description="Ridge of the baseline EASE: the larger, the smaller the weights."
+        default=1000.0, gt=0, le=1_000_000_000, description="Ridge of the baseline EASE: the larger, the smaller the weights."
     )
     als_factors: int = Field(default=128, ge=1, le=4096, description="Width of the extra baseline ALS.")
-    als_ridge: float = Field(default=30.0, gt=0, description="Ridge of the extra baseline ALS.")
+    als_ridge: float = Field(default=30.0, gt=0, le=1_000_000, description="Ridge of the extra baseline ALS.")
     als_alpha: float = Field(
-        default=1.0, gt=0, description="Confidence of the extra baseline ALS is 1 + this * log(1 + events) of a pair."
+        default=1.0,
+        gt=0,
+        le=1_000_000,
+        description="Confidence of the extra baseline ALS is 1 + this * log(1 + events) of a pair.",
     )
-    als_iterations: int = Field(default=10, ge=1, description="Iterations of the extra baseline ALS.")
+    als_iterations: int = Field(default=10, ge=1, le=1000, description="Iterations of the extra baseline ALS.")
     segments: list[Segment] = Field(
         default=[Segment(name="activity", by="activity")], max_length=8, description="Segments by which hit rates are shown."
     )
-    segment_edges: list[int] = Field(
-        default=[10, 30, 100], description="Positive events in the window at which the next activity segment begins."
+    segment_edges: list[Annotated[int, Field(ge=1, le=1_000_000_000)]] = Field(
+        default=[10, 30, 100],
+        max_length=100,
+        description="Positive events in the window at which the next activity segment begins.",
     )
     segment_values: int = Field(
         default=12, ge=1, le=100, description="Values of a user column with a row of their own; the others share one."
@@ -113,12 +122,14 @@ class Evaluation(Section):
     max_users: int | None = Field(
         default=None,
         ge=1,
+        le=1_000_000_000,
         description="Most users of the day to score, sampled by a hash of their ids (default: all). Exact scoring compares each "
         "user with every item.",
     )
     num_processes: int = Field(
         default=1,
         ge=1,
+        le=1024,
         description="Processes that compute vectors and count hits, each on ranges of users or items. Results do not change.",
     )
     trend_partitions: int = Field(default=30, ge=1, le=366, description="Most evaluation days that the trend shows.")
@@ -126,8 +137,15 @@ class Evaluation(Section):
     @field_validator("k")
     @classmethod
     def _ascending(cls, value: list[int]) -> list[int]:
-        if any(k < 1 for k in value) or sorted(set(value)) != value:
-            raise ValueError("k must be positive, ascending and distinct")
+        if sorted(set(value)) != value:
+            raise ValueError("k must be ascending and distinct")
+        return value
+
+    @field_validator("segment_edges")
+    @classmethod
+    def _edges_ascending(cls, value: list[int]) -> list[int]:
+        if sorted(set(value)) != value:
+            raise ValueError("segment_edges must be ascending and distinct")
         return value
 
     @field_validator("extra_baselines")
@@ -251,10 +269,13 @@ class Serving(Section):
 
     index: IndexKind = Field(default=IndexKind.AUTO, description="How the items are searched.")
     flat_max_items: int = Field(
-        default=300_000, ge=0, description="auto: up to this many items every item is compared; no index is faster there."
+        default=300_000,
+        ge=0,
+        le=2_147_483_647,
+        description="auto: up to this many items every item is compared; no index is faster there.",
     )
     hnsw_max_items: int = Field(
-        default=1_000_000, ge=0, description="auto: up to this many items the index is HNSW, above that IVF."
+        default=1_000_000, ge=0, le=2_147_483_647, description="auto: up to this many items the index is HNSW, above that IVF."
     )
     min_index_recall: float = Field(
         default=0.98,

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from dssm_assets.core.config.section import Section
+from dssm_assets.core.config.section import Section, check_distinct
 
 
 class RawFeatures(Section):
     """Statistics, preferences and histories of users and items as of each day."""
 
-    statistic_days: list[int] = Field(
-        default=[1, 3, 7, 15, 30], min_length=1, description="Windows of counts and sums, in days."
+    statistic_days: list[Annotated[int, Field(ge=1, le=3660)]] = Field(
+        default=[1, 3, 7, 15, 30], min_length=1, max_length=30, description="Windows of counts and sums, in days."
     )
     preference_columns: list[str] = Field(
         default_factory=list, description="Item columns whose values are counted per user, as preferences."
     )
-    preference_top: int = Field(default=50, ge=1, description="Most frequent values kept per user and preference column.")
-    preference_days: int = Field(default=30, ge=1, description="Window of preferences, in days.")
+    preference_top: int = Field(
+        default=50, ge=1, le=10_000, description="Most frequent values kept per user and preference column."
+    )
+    preference_days: int = Field(default=30, ge=1, le=3660, description="Window of preferences, in days.")
     history_columns: list[str] = Field(
         default_factory=list, description="Item columns stored with each item of the user history."
     )
@@ -28,9 +31,14 @@ class RawFeatures(Section):
     @field_validator("statistic_days")
     @classmethod
     def _ascending(cls, value: list[int]) -> list[int]:
-        if any(day < 1 for day in value) or sorted(set(value)) != value:
-            raise ValueError("statistic_days must be positive, ascending and distinct")
+        if sorted(set(value)) != value:
+            raise ValueError("statistic_days must be ascending and distinct")
         return value
+
+    @field_validator("preference_columns", "history_columns")
+    @classmethod
+    def _named_once(cls, value: list[str]) -> list[str]:
+        return check_distinct(value)
 
 
 class EmbeddingDimPolicy(StrEnum):
@@ -48,9 +56,9 @@ class FeatureStatistics(Section):
     num_bins: int | None = Field(default=None, ge=2, le=1000, description="As in statistics.")
     embedding_dim_policy: EmbeddingDimPolicy | None = Field(default=None, description="As in statistics.")
     embedding_dim: int | None = Field(default=None, ge=1, le=4096, description="Width of the embedding.")
-    max_vocabulary: int | None = Field(default=None, ge=1, description="As in statistics.")
-    min_count: int | None = Field(default=None, ge=1, description="As in statistics.")
-    hash_ratio: int | None = Field(default=None, ge=1, description="As in statistics.")
+    max_vocabulary: int | None = Field(default=None, ge=1, lt=2**31 - 2, description="As in statistics.")
+    min_count: int | None = Field(default=None, ge=1, le=1_000_000_000, description="As in statistics.")
+    hash_ratio: int | None = Field(default=None, ge=1, le=1000, description="As in statistics.")
     hash_bucket_size: int | None = Field(default=None, ge=1, lt=2**31 - 2, description="Number of hash buckets.")
     drop_missing_frac: float | None = Field(default=None, gt=0, le=1, description="As in statistics.")
     keep: bool = Field(default=False, description="Keep the feature whatever its statistics are.")
@@ -63,15 +71,18 @@ class Statistics(Section):
     embedding_dim_policy: EmbeddingDimPolicy = Field(
         default=EmbeddingDimPolicy.EMB_SQRT4_STEP4, description="Width of an embedding by its number of distinct values."
     )
-    embedding_dim: dict[str, int] = Field(default_factory=dict, description="feature -> width, in place of the policy.")
+    embedding_dim: dict[str, Annotated[int, Field(ge=1, le=4096)]] = Field(
+        default_factory=dict, description="feature -> width, in place of the policy."
+    )
     max_vocabulary: int = Field(
         default=2_000_000,
         ge=1,
+        lt=2**31 - 2,
         description="Features with at most this many distinct values get an exact vocabulary, others hash buckets.",
     )
-    min_count: int = Field(default=1, ge=1, description="Values with a lower count are out of vocabulary.")
+    min_count: int = Field(default=1, ge=1, le=1_000_000_000, description="Values with a lower count are out of vocabulary.")
     hash_ratio: int = Field(
-        default=5, ge=1, description="Above max_vocabulary, hash_bucket_size = distinct values * hash_ratio."
+        default=5, ge=1, le=1000, description="Above max_vocabulary, hash_bucket_size = distinct values * hash_ratio."
     )
     drop_missing_frac: float = Field(
         default=0.999, gt=0, le=1, description="A feature is dropped if a larger fraction of its rows is missing."

@@ -7,6 +7,7 @@ Belongs here: the keys, their bounds and what one key demands of another. Does n
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -57,6 +58,7 @@ class Pooling(Section):
     half_life_days: float | None = Field(
         default=None,
         gt=0,
+        le=36_600,
         description="For mean and root: days of age, counted from the newest event, in which an event's weight halves.",
     )
     sqrt_repeats: bool = Field(
@@ -64,7 +66,10 @@ class Pooling(Section):
         description="For all but attention and sequence: n events with one value together have the weight of sqrt(n) events.",
     )
     scale: float = Field(
-        default=10.0, gt=0, description="For recency: the number of events back at which the weight falls to 1 / e."
+        default=10.0,
+        gt=0,
+        le=1_000_000,
+        description="For recency: the number of events back at which the weight falls to 1 / e.",
     )
     num_blocks: int = Field(
         default=2, ge=1, le=32, description="For sequence: blocks of self-attention and feed-forward layers."
@@ -161,7 +166,9 @@ class Model(Section):
     """The two towers, the history that they read, their negatives and their loss."""
 
     output_dim: int = Field(default=64, ge=2, le=4096, description="Number of dimensions of the user and item vectors.")
-    hidden_units: list[int] = Field(default=[128], description="Widths of each tower's hidden layers, the first one first.")
+    hidden_units: list[Annotated[int, Field(ge=1, le=65_536)]] = Field(
+        default=[128], max_length=32, description="Widths of each tower's hidden layers, the first one first."
+    )
     norm: Norm = Field(default=Norm.LAYER, description="Normalisation between a hidden layer and its activation.")
     dropout: float = Field(default=0.1, ge=0, lt=1, description="Fraction of the hidden units that are dropped in training.")
     skip: bool = Field(
@@ -219,6 +226,7 @@ class Model(Section):
     history_half_life_days: float | None = Field(
         default=None,
         gt=0,
+        le=36_600,
         description="Days of age, counted from the newest event, in which an event's weight in the pooled history halves.",
     )
     poolings: list[Pooling] = Field(
@@ -226,7 +234,7 @@ class Model(Section):
         description="Ways to pool the history, side by side. If empty: the mean by history_length and history_half_life_days.",
     )
     min_history: int = Field(
-        default=0, ge=0, description="Samples whose user had fewer events before are not trained on; in events."
+        default=0, ge=0, le=1_000_000, description="Samples whose user had fewer events before are not trained on; in events."
     )
     context_dropout: float = Field(
         default=0.5,
@@ -252,17 +260,19 @@ class Model(Section):
     num_sample: int = Field(
         default=1024,
         ge=0,
+        le=1_000_000,
         description="Number of sampled negatives per batch; all rows of the batch share them. The sampler `all` does not read it.",
     )
     uniform_frac: float = Field(
         default=0.5, ge=0, le=1, description="For mixed: fraction of the sampled negatives that are drawn uniformly."
     )
     num_hard_sample: int = Field(
-        default=64, ge=0, description="For hard and hard_v2: largest number of hard negatives per batch."
+        default=64, ge=0, le=1_000_000, description="For hard and hard_v2: largest number of hard negatives per batch."
     )
     queue_batches: int = Field(
         default=0,
         ge=0,
+        le=10_000,
         description="Number of previous batches whose items are negatives too, with the vectors that they had then.",
     )
     collision_mask: bool = Field(
@@ -272,12 +282,13 @@ class Model(Section):
         default=False,
         description="Whether a negative that the row's user is known to have interacted with is left out for that row.",
     )
-    event_weights: dict[str, float] = Field(
+    event_weights: dict[str, Annotated[float, Field(gt=0, le=1_000_000)]] = Field(
         default={}, description="Weight in the loss of the samples of each positive event; 1 for events that are not named."
     )
     recency_half_life_days: float | None = Field(
         default=None,
         gt=0,
+        le=36_600,
         description="Days before the evaluation day in which a sample's weight in the loss halves. If unset, age does not count.",
     )
 
@@ -319,8 +330,6 @@ class Model(Section):
             faults.append("poolings need a history_length above 0")
         if self.queue_batches and not self.in_batch:
             faults.append("queue_batches needs in_batch")
-        if bad := [name for name, weight in self.event_weights.items() if not weight > 0]:
-            faults.append(f"event_weights must be above 0: {', '.join(bad)}")
         if faults:
             raise ValueError("; ".join(faults))
         return self

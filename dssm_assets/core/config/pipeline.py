@@ -7,18 +7,20 @@ belong here: reading the file (`storage/config_file.py`) and the grammar of feat
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, Literal, get_args, get_origin
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from dssm_assets.core import columns as col
 from dssm_assets.core.config.channels import Channels
 from dssm_assets.core.config.engines import DuckDB, Platform, Spark
 from dssm_assets.core.config.evaluation import Evaluation, Gate, Serving
 from dssm_assets.core.config.features import HashFunction, RawFeatures, Statistics
-from dssm_assets.core.config.model import Model
-from dssm_assets.core.config.section import RENAMED_KEYS, Section
+from dssm_assets.core.config.model import Model, Sampler
+from dssm_assets.core.config.section import RENAMED_KEYS, Section, check_distinct
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.evaluation.baselines.registry import EXTRA_BASELINES
@@ -63,6 +65,28 @@ class SourceTable(Section):
         "Each becomes a feature input days_since_<column>, its age as of the day; a time after the day has none.",
     )
 
+    @field_validator("keep")
+    @classmethod
+    def _kept_once(cls, value: list[str] | None) -> list[str] | None:
+        return None if value is None else check_distinct(value)
+
+
+_LOG_COLUMNS: Final = frozenset({col.USER_ID, col.ITEM_ID, col.EVENT, "event_time", col.EVENT_TIME_MS})
+"""Columns of the log that have a meaning of their own."""
+_SAMPLE_COLUMNS: Final = frozenset(
+    {
+        col.HOUR,
+        col.WEEKDAY,
+        col.LABEL,
+        col.USER_ROW,
+        col.ITEM_ROW,
+        col.USER_FEATURE_DATE,
+        col.ITEM_FEATURE_DATE,
+        col.FEATURE_DATE,
+    }
+)
+"""Columns that samples get."""
+
 
 class BehaviorTable(SourceTable):
     """The behaviour log: one row per event with user, item, event name and time."""
@@ -83,6 +107,30 @@ class BehaviorTable(SourceTable):
     allow_empty_days: bool = Field(
         default=False, description="Accept a day without rows (a closed shop); otherwise such a day is an error."
     )
+
+    @field_validator("layout")
+    @classmethod
+    def _has_days(cls, value: Layout) -> Layout:
+        if value is Layout.SNAPSHOT:
+            raise ValueError("the log has days: its layout is time_column or ds_folders")
+        return value
+
+    @model_validator(mode="after")
+    def _columns_have_one_meaning(self) -> BehaviorTable:
+        faults = []
+        for key, names in (("value_columns", self.value_columns), ("context_columns", self.context_columns)):
+            try:
+                check_distinct(names)
+            except ValueError as error:
+                faults.append(f"{key}: {error}")
+            reserved = _LOG_COLUMNS | _SAMPLE_COLUMNS | ({col.REQUEST_ID} if key == "value_columns" else set())
+            if taken := sorted(set(names) & reserved):
+                faults.append(f"{key}: {', '.join(taken)} has a meaning of its own; map the source's column to another name")
+        if both := sorted(set(self.value_columns) & set(self.context_columns)):
+            faults.append(f"{', '.join(both)} is a value and a context column: map the source's column to two names")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
 
 
 class Tables(Section):
@@ -119,13 +167,35 @@ class Events(Section):
             raise ValueError(f"funnel names an event twice: {self.funnel}")
         return self
 
+    @field_validator("positive", "exposure")
+    @classmethod
+    def _named_once(cls, value: list[str]) -> list[str]:
+        return check_distinct(value)
+
 
 class Calendar(Section):
     """The range of daily partitions."""
 
     start: dt.date = Field(description="First day with data: the first daily partition.")
     end: dt.date | None = Field(default=None, description="Last day with data (default: yesterday).")
-    timezone: str = Field(default="UTC", description="Time zone that defines days, hours and weekdays.")
+    timezone: str = Field(
+        default="UTC", description="Time zone that defines days, hours and weekdays: a name such as Asia/Shanghai, no offset."
+    )
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError("timezone must be the name of a time zone, for example Europe/Berlin or UTC") from error
+        return value
+
+    @model_validator(mode="after")
+    def _ends_after_its_start(self) -> Calendar:
+        if self.end is not None and self.end < self.start:
+            raise ValueError(f"end {self.end} is before start {self.start}")
+        return self
 
 
 class Window(Section):
@@ -133,7 +203,7 @@ class Window(Section):
 
     days: int = Field(default=30, ge=1, le=10_000, description="Days before the evaluation day that make the training window.")
     history_days: int | None = Field(
-        default=None, ge=1, description="Days of user history that towers and baselines read (default: all)."
+        default=None, ge=1, le=36_600, description="Days of user history that towers and baselines read (default: all)."
     )
 
     @model_validator(mode="after")
@@ -174,7 +244,10 @@ class NegativeItems(Section):
         description="weight = (positives in the window + smoothing) ** alpha: 0 samples uniformly, 1 by popularity.",
     )
     smoothing: float = Field(
-        default=1.0, ge=0, description="Added to every item's count, so that items without positives can be sampled."
+        default=1.0,
+        ge=0,
+        le=1_000_000_000,
+        description="Added to every item's count, so that items without positives can be sampled.",
     )
 
 
@@ -206,7 +279,7 @@ class PipelineConfig(Section):
         description="Name of the scene: lower-case letters, digits and underscores. Prefix of asset keys where several scenes "
         "share a code location.",
     )
-    seed: int = Field(default=17, ge=0, description="Seed of everything random. The same seed gives the same bytes.")
+    seed: int = Field(default=17, ge=0, lt=2**63, description="Seed of everything random. The same seed gives the same bytes.")
     calendar: Calendar
     tables: Tables
     events: Events
@@ -230,28 +303,52 @@ class PipelineConfig(Section):
     spark: Spark = Spark()
     duckdb: DuckDB = DuckDB()
 
-    @model_validator(mode="after")
-    def _gate_baselines_are_fitted(self) -> PipelineConfig:
-        missing = [
-            name
-            for name in self.gate.baselines or ()
-            if name in EXTRA_BASELINES and name not in self.evaluation.extra_baselines
-        ]
-        if missing:
-            raise ValueError(f"gate.baselines names {', '.join(missing)}: add it to evaluation.extra_baselines, which fits it")
-        return self
-
 
 def parse_config(raw: Mapping[str, Any], where: str = "configuration") -> PipelineConfig:
     """Returns the configuration that a parsed YAML mapping describes.
 
     Raises:
-        ConfigError: naming every unknown key and bad value at once.
+        ConfigError: naming every unknown key and bad value at once; without any, everything that one section demands of another
+            and does not find.
     """
     try:
-        return PipelineConfig.model_validate(dict(raw))
+        config = PipelineConfig.model_validate(dict(raw))
     except ValidationError as error:
         raise ConfigError([_fault(where, item) for item in error.errors()]) from error
+    if faults := list(_find_contradictions(config, where)):
+        raise ConfigError(faults)
+    return config
+
+
+def _find_contradictions(config: PipelineConfig, where: str) -> Iterator[Fault]:
+    """Yields what one section demands of another and does not find. No data is needed to tell."""
+    model, training, positive = config.model, config.training, config.events.positive
+
+    def fault(key: str, expected: str, got: str, remedy: str) -> Fault:
+        return Fault(f"{where}, key {key}", expected, got, remedy)
+
+    extras, known = config.evaluation.extra_baselines, EXTRA_BASELINES
+    if missing := [name for name in config.gate.baselines or () if name in known and name not in extras]:
+        expected, remedy = "baselines that are fitted", "add it to evaluation.extra_baselines, which fits it"
+        yield fault("gate.baselines", expected, ", ".join(missing), remedy)
+    if unknown := sorted(set(model.event_weights) - set(positive)):
+        expected, remedy = f"events of events.positive: {', '.join(positive)}", "remove them, or make them positive events"
+        yield fault("model.event_weights", expected, ", ".join(unknown), remedy)
+    if model.has_hard_negatives and not config.events.exposure:
+        remedy = "name the event that means shown, or choose a sampler without hard negatives"
+        yield fault("events.exposure", f"an event: the sampler is {model.sampler}", "none", remedy)
+    if not model.in_batch and not model.num_sample and model.sampler is not Sampler.ALL:
+        got = f"in_batch off, num_sample 0 and sampler {model.sampler}"
+        yield fault("model", "negatives: in_batch, num_sample, or sampler all", got, "switch one of them on")
+    if model.prior and not training.validation_days:
+        expected, remedy = "validation days on which its strength is chosen", "set training.validation_days above 0"
+        yield fault("model.prior", expected, "none: validation_days is 0", remedy)
+    if training.validation_days >= config.window.days:
+        expected = f"fewer days than window.days, {config.window.days}: the others are trained on"
+        yield fault("training.validation_days", expected, str(training.validation_days), "lengthen the window or set it lower")
+    if model.frozen_embedding is not None and training.svd_init is None:
+        remedy = "set it, or unset model.frozen_embedding"
+        yield fault("model.frozen_embedding", "training.svd_init, which computes it", "none", remedy)
 
 
 def _fault(where: str, item: Any) -> Fault:

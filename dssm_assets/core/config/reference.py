@@ -76,17 +76,22 @@ def _row(name: str, key: FieldInfo) -> str:
 
 
 def _type_text(key: FieldInfo) -> str:
-    bounds = [
+    return ", ".join([_annotation_text(key.annotation), *_bound_texts(key)])
+
+
+def _bound_texts(key: FieldInfo) -> list[str]:
+    return [
         f"{sign} {getattr(limit, name)}" for limit in key.metadata for kind, name, sign in _BOUNDS if isinstance(limit, kind)
     ]
-    return ", ".join([_annotation_text(key.annotation), *bounds])
 
 
 def _annotation_text(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin in (Annotated, list):
-        inner = _annotation_text(arguments[0])
-        return f"list of {inner}" if origin is list else inner
+    if origin is Annotated:
+        limits = [limit for key in arguments[1:] if isinstance(key, FieldInfo) for limit in _bound_texts(key)]
+        return " ".join([_annotation_text(arguments[0]), ", ".join(limits)]).rstrip()
+    if origin is list:
+        return f"list of {_annotation_text(arguments[0])}"
     if origin is dict:
         return f"mapping of {_annotation_text(arguments[0])} to {_annotation_text(arguments[1])}"
     if origin is Literal:

@@ -8,9 +8,23 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """Base of every section: frozen, unknown keys refused."""
+    """Base of every section: frozen; unknown keys and numbers that are not finite are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def check_distinct(names: list[str]) -> list[str]:
+    """Returns a list of names, as a validator of a key does.
+
+    Raises:
+        ValueError: naming those that are repeated, or if one is empty.
+    """
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"each name may be given once, repeated: {', '.join(twice)}")
+    if "" in names:
+        raise ValueError("a name must not be empty")
+    return names
 
 
 RENAMED_KEYS: Final = {

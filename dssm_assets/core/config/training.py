@@ -56,10 +56,11 @@ class SvdInit(Section):
     """Embeddings of history items that begin at leading singular vectors (`core/training/closed_form/svd_init.py`)."""
 
     embedding: str = Field(description="The embedding_name that history and item tower share.")
-    scale: float = Field(default=10.0, gt=0, description="Factor of the codes, whose columns have length 1.")
+    scale: float = Field(default=10.0, gt=0, le=1_000_000, description="Factor of the codes, whose columns have length 1.")
     score_std: float | None = Field(
         default=None,
         gt=0,
+        le=1000,
         description="In place of scale: the factor with which a user's products with all items have this standard deviation, on "
         "average over users; compare it with that of cosines, about 0.2.",
     )
@@ -72,11 +73,13 @@ class SvdInit(Section):
     popularity: float = Field(
         default=0.0,
         ge=0,
+        le=1_000_000,
         description="Factor of an item's log count, which is added to every user's product with the item, in a column of its own.",
     )
     ridge: float = Field(
         default=0.0,
         ge=0,
+        le=1_000_000_000,
         description="Shrinks singular directions that few users share, as EASE does: one with singular value s counts "
         "s^2 / (s^2 + ridge).",
     )
@@ -95,7 +98,7 @@ class Training(Section):
     epoch_frac: float = Field(
         default=1.0, gt=0, le=1, description="Share of the samples that an epoch reads, a different part each time."
     )
-    batch_size: int = Field(default=1024, ge=2, description="Samples of a batch; all processes together.")
+    batch_size: int = Field(default=1024, ge=2, le=10_000_000, description="Samples of a batch; all processes together.")
     group_sessions: bool = Field(
         default=False,
         description="Samples of one user with one history are in one batch, and the user tower runs once for them: long "
@@ -111,11 +114,11 @@ class Training(Section):
         default=EmbeddingOptimiser.ADAGRAD, description="How rows of embedding tables are updated."
     )
     embedding_learning_rate: float = Field(default=0.05, gt=0, le=10, description="Of the embedding tables.")
-    weight_decay: float = Field(default=0.0, ge=0, description="Of AdamW, for the matrices of the dense layers.")
+    weight_decay: float = Field(default=0.0, ge=0, le=100, description="Of AdamW, for the matrices of the dense layers.")
     warmup_frac: float = Field(default=0.05, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     final_learning_rate_frac: float = Field(default=0.1, ge=0, le=1, description="Share of the learning rate left at the end.")
     gradient_clip: float | None = Field(
-        default=None, gt=0, description="Largest norm of the dense layers' gradient; None: no clipping."
+        default=None, gt=0, le=1_000_000, description="Largest norm of the dense layers' gradient; None: no clipping."
     )
     weight_average: float = Field(
         default=0.0,
@@ -124,10 +127,10 @@ class Training(Section):
         description="Decay per step of the moving average of the weights, which is what is published; 0: none.",
     )
     validation_days: int = Field(
-        default=0, ge=0, description="Last days of the window on which the number of epochs is chosen; 0: none."
+        default=0, ge=0, le=365, description="Last days of the window on which the number of epochs is chosen; 0: none."
     )
     patience: int = Field(
-        default=2, ge=1, description="Epochs without a better validation hit rate after which the search ends."
+        default=2, ge=1, le=1000, description="Epochs without a better validation hit rate after which the search ends."
     )
     refit: bool = Field(
         default=True, description="Once the best epoch is known, fits again on the whole window for that many epochs."
@@ -140,7 +143,7 @@ class Training(Section):
         default=False, description="Begins with the weights of the last model before the day, if there is one."
     )
     checkpoint_minutes: float | None = Field(
-        default=10.0, gt=0, description="A killed fit resumes from a state at most this old; None: it starts again."
+        default=10.0, gt=0, le=100_000, description="A killed fit resumes from a state at most this old; None: it starts again."
     )
     precision: Precision = Field(default=Precision.FLOAT32, description="Number format of products.")
     device: Device = Field(default=Device.AUTO, description="Where the towers are fitted.")
@@ -148,15 +151,16 @@ class Training(Section):
     num_processes: int = Field(
         default=1,
         ge=1,
+        le=4096,
         description="Processes on one machine that share every batch; for `dssm-assets fit` torchrun sets the number.",
     )
     shard_tables: bool = Field(
         default=False,
         description="Each process holds a shard of every embedding table and of its moments: every num_processes-th row.",
     )
-    logits_chunk_rows: int = Field(default=256, ge=1, description="Rows of logits in memory at a time.")
+    logits_chunk_rows: int = Field(default=256, ge=1, le=10_000_000, description="Rows of logits in memory at a time.")
     num_threads: int = Field(
-        default=2, ge=1, description="CPU threads; part of the configuration because the order of sums depends on it."
+        default=2, ge=1, le=1024, description="CPU threads; part of the configuration because the order of sums depends on it."
     )
 
     @model_validator(mode="after")

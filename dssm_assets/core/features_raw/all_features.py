@@ -91,7 +91,7 @@ def _statistics(entity: str, activity: ibis.Table, pairs: ibis.Table, ds: str, p
 def _with_profile(profile: ibis.Table, wide: ibis.Table, entity: str, ds: str, plan: FeaturePlan) -> ibis.Table:
     source = [name for name in profile.columns if name != entity]
     generated = plan.generated(entity)
-    _check_names(f"{entity.removesuffix('_id')}_table", source, generated)
+    check_generated_names(entity, source, plan)
     joined = profile.outer_join(wide, entity)
     either = ibis.coalesce(joined[entity], joined[f"{entity}_right"])
     rows = joined.select(**{entity: either}, **{name: joined[name] for name in joined.columns if not _is_id(name, entity)})
@@ -136,7 +136,13 @@ def _is_id(name: str, entity: str) -> bool:
     return name in {entity, f"{entity}_right"}
 
 
-def _check_names(table: str, source: Sequence[str], generated: Sequence[str]) -> None:
+def check_generated_names(entity: str, source: Sequence[str], plan: FeaturePlan) -> None:
+    """Checks that each column of an entity's wide table has one meaning.
+
+    Raises:
+        SchemaError: naming every source column with the name of a generated one, and every generated name that occurs twice.
+    """
+    table, generated = f"{entity.removesuffix('_id')}_table", plan.generated(entity)
     repeated = {name for name, count in Counter(generated).items() if count > 1}
     faults = [
         Fault(

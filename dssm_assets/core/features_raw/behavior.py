@@ -59,25 +59,45 @@ def calendar_columns(event_time_ms: pa.Array | pa.ChunkedArray, timezone: str) -
 
 
 def _check(behavior_table: ibis.Table, item_table: ibis.Table, item_columns: Sequence[str]) -> None:
-    existing = {*behavior_table.columns, HOUR, WEEKDAY}
     faults: list[Fault] = []
     for name in item_columns:
         where = f"table item_table, column {name}"
         if name not in item_table.columns:
             got = f"columns {', '.join(item_table.columns)}"
             faults.append(Fault(where, "the column to exist", got, "correct preference_columns or history_columns"))
-        if name in existing:
-            got = "a column of that name in behavior"
-            faults.append(Fault(where, "a name that behavior does not have", got, "rename one of them in tables.*.columns"))
-    for name in (HOUR, WEEKDAY):
-        if name in behavior_table.columns:
-            where = f"table behavior_table, column {name}"
-            faults.append(
-                Fault(where, "a name that is not generated", f"source column {name}", "rename it in tables.behavior.columns")
-            )
+    faults += _name_faults(behavior_table.columns, item_columns)
     faults += _id_faults(behavior_table[ITEM_ID].type(), item_table[ITEM_ID].type())
     if faults:
         raise SchemaError(faults)
+
+
+def check_log_names(log_columns: Sequence[str], item_columns: Sequence[str]) -> None:
+    """Checks that the columns of the log, the generated ones and those joined from the items have different names.
+
+    Raises:
+        SchemaError: naming every name that two of them have.
+    """
+    if faults := _name_faults(log_columns, item_columns):
+        raise SchemaError(faults)
+
+
+def _name_faults(log_columns: Sequence[str], item_columns: Sequence[str]) -> list[Fault]:
+    expected, remedy = "a name that behavior does not have", "rename one of them in tables.*.columns"
+    faults = [
+        Fault(f"table item_table, column {name}", expected, "a column of that name in behavior", remedy)
+        for name in dict.fromkeys(item_columns)
+        if name in {*log_columns, HOUR, WEEKDAY}
+    ]
+    return faults + [
+        Fault(
+            f"table behavior_table, column {name}",
+            "a name that is not generated",
+            f"source column {name}",
+            "rename it in tables.behavior.columns",
+        )
+        for name in (HOUR, WEEKDAY)
+        if name in log_columns
+    ]
 
 
 def _id_faults(log_type: Any, item_type: Any) -> list[Fault]:

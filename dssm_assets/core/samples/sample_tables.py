@@ -82,6 +82,13 @@ SAMPLE_FG: Final = TableSpec(
     },
     is_hot=True,
 )
+COLUMNS_BESIDE_FEATURES: Final = {
+    "user": (col.USER_ID, col.FEATURE_DATE),
+    "item": (col.ITEM_ID, col.FEATURE_DATE, col.WEIGHT, col.COUNT),
+    "context": tuple(column.name for column in SAMPLE_FG.columns),
+}
+"""Side of a feature -> columns of the tables in which such features are columns too, so that no feature has such a name."""
+
 POSITIVE_SAMPLE: Final = TableSpec(
     name="positive_sample",
     grain="one row per row of sample_fg whose label is 1",

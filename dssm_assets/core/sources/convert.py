@@ -28,6 +28,26 @@ def decode_column(values: pa.ChunkedArray | pa.Array) -> pa.Array:
     return column
 
 
+def check_text(column: pa.Array, where: str) -> pa.Array:
+    """Returns a column, checked to hold text that is UTF-8, as engines and files expect; columns without text are not looked at.
+
+    Raises:
+        SchemaError: naming the first row that is not.
+    """
+    if _holds_text(column.type):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise SchemaError(Fault(where, "text in UTF-8", str(error), "write the source's text in UTF-8")) from error
+    return column
+
+
+def _holds_text(kind: pa.DataType) -> bool:
+    if pat.is_dictionary(kind):
+        return _holds_text(kind.value_type)
+    return is_text(kind) or any(_holds_text(kind.field(number).type) for number in range(kind.num_fields))
+
+
 def is_text(arrow_type: pa.DataType) -> bool:
     """Returns whether a type is text."""
     return bool(pat.is_string(arrow_type) or pat.is_large_string(arrow_type) or pat.is_string_view(arrow_type))
@@ -41,7 +61,7 @@ def to_ids(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
     Raises:
         SchemaError: if the column cannot be ids.
     """
-    column = decode_column(values)
+    column = check_text(decode_column(values), where)
     kind = column.type
     if pat.is_null(kind):
         return column.cast(pa.string())
@@ -79,7 +99,7 @@ def to_text(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
     Raises:
         SchemaError: if the column holds lists, structs or bytes.
     """
-    column = decode_column(values)
+    column = check_text(decode_column(values), where)
     if pat.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)
     if pat.is_nested(column.type) or pat.is_binary(column.type) or pat.is_large_binary(column.type):
@@ -93,7 +113,7 @@ def to_values(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
     Raises:
         SchemaError: if a value is not a number, or is infinite.
     """
-    column = decode_column(values)
+    column = check_text(decode_column(values), where)
     if is_text(column.type):
         column = pc.utf8_trim_whitespace(column)
         column = pc.if_else(pc.equal(column, ""), None, column)

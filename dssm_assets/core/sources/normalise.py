@@ -22,7 +22,7 @@ from dssm_assets.core.config.pipeline import BehaviorTable, Events
 from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, Fault, SchemaError
 from dssm_assets.core.schema import TableSpec, has_repeated
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME, ITEM_TABLE, USER_TABLE
-from dssm_assets.core.sources.convert import decode_column, to_ids, to_text, to_values
+from dssm_assets.core.sources.convert import check_text, decode_column, to_ids, to_text, to_values
 from dssm_assets.core.sources.event_time import days_of, to_event_time_ms
 
 ROWS: Final = 1 << 16
@@ -48,7 +48,7 @@ class Entities:
     @property
     def schema(self) -> pa.Schema:
         """Returns the id and then the source's other columns in their order."""
-        others = [pa.field(name, decode_attribute(pa.nulls(0, kind)).type) for name, kind in _others(self.raw, self.key)]
+        others = [pa.field(name, decode_attribute(pa.nulls(0, kind), name).type) for name, kind in _others(self.raw, self.key)]
         return pa.schema([pa.field(self.key, self.ids.type), *others])
 
     @property
@@ -57,19 +57,29 @@ class Entities:
         return pa.Table.from_batches(list(self.batches()), self.schema)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yields the rows sorted by id, in batches of ROWS."""
+        """Yields the rows sorted by id, in batches of ROWS.
+
+        Raises:
+            SchemaError: if text of an attribute is not UTF-8.
+        """
+        table, names = f"{self.key.removesuffix('_id')}_table", [name for name, _ in _others(self.raw, self.key)]
         order = pc.sort_indices(self.ids).to_numpy().astype(np.int64)
-        stored = self.raw.select([name for name, _ in _others(self.raw, self.key)]).to_batches()
+        stored = self.raw.select(names).to_batches()
         ends = np.cumsum([batch.num_rows for batch in stored])
         for start in range(0, len(order), ROWS):
             chosen = order[start : start + ROWS]
-            columns = [self.ids.take(pa.array(chosen)), *map(decode_attribute, _gather_rows(stored, ends, chosen))]
-            yield pa.record_batch(columns, schema=self.schema)
+            attributes = zip(names, _gather_rows(stored, ends, chosen), strict=True)
+            decoded = [decode_attribute(values, f"table {table}, column {name}") for name, values in attributes]
+            yield pa.record_batch([self.ids.take(pa.array(chosen)), *decoded], schema=self.schema)
 
 
-def decode_attribute(values: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Returns a column as one array, dictionaries decoded; a column without any value becomes text."""
-    column = decode_column(values)
+def decode_attribute(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
+    """Returns a column as one array, dictionaries decoded; a column without any value becomes text.
+
+    Raises:
+        SchemaError: if text is not UTF-8.
+    """
+    column = check_text(decode_column(values), where)
     return column.cast(pa.string()) if pat.is_null(column.type) else column
 
 
@@ -195,7 +205,8 @@ def normalise_behavior(raw: pa.Table, config: BehaviorTable, events: Events, *, 
     read.faults.extend(_unknown_event_faults(columns[EVENT], events))
     if read.faults:
         raise SchemaError(read.faults)
-    columns |= {name: decode_attribute(raw.column(name)) for name in raw.column_names if name not in {*columns, EVENT_TIME}}
+    others = [name for name in raw.column_names if name not in {*columns, EVENT_TIME}]
+    columns |= {name: decode_attribute(raw.column(name), f"table {BEHAVIOR_TABLE.name}, column {name}") for name in others}
     table = pa.table(columns)
     table = table.take(pc.sort_indices(table, sort_keys=[(name, "ascending") for name in BEHAVIOR_TABLE.key]))
     return Normalised(table, _behavior_counts(table, events, timezone, day))

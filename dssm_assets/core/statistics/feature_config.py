@@ -8,7 +8,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from dssm_assets.core.columns import FEATURE, FEATURE_INFO, MESSAGE
+from dssm_assets.core.columns import COUNT, FEATURE, FEATURE_INFO, MESSAGE, VALUE_HASH
 from dssm_assets.core.config.features import FeatureStatistics, HashFunction, Statistics
 from dssm_assets.core.config.training import StepPlan, Training, planned_steps
 from dssm_assets.core.errors import ConfigError, Fault
@@ -16,10 +16,13 @@ from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.spec import Feature, FgSpec
 from dssm_assets.core.statistics.binning import BINNING
 from dssm_assets.core.statistics.feature_rules import FeatureRules
+from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS
 from dssm_assets.core.statistics.vocabulary import FeatureCounts
 
 CONFIG: Final = pa.schema([(FEATURE, pa.string()), (FEATURE_INFO, pa.string()), (MESSAGE, pa.string())])
 DROP: Final = "DROP IT: "
+_ENOUGH: Final = 1_000_000_000
+"""A count that every min_count allows."""
 NUM_STEPS: Final = "__NUM_STEPS__"
 DECAY_STEPS: Final = "__DECAY_STEPS__"
 
@@ -68,6 +71,20 @@ def decide_feature_config(
         message += f", {collisions:.2%} of them share a bucket" if collisions is not None else ""
         rows.append({FEATURE: feature.name, FEATURE_INFO: rules.info_for(feature).to_json(), MESSAGE: message})
     return pa.Table.from_pylist(rows, schema=CONFIG)
+
+
+def least_statistics(spec: FgSpec) -> tuple[pa.Table, pa.Table]:
+    """Returns a binning and counts in which every feature has two values: the fewest with which none is dropped.
+
+    Decided from these, an embedding whose width is configured has it, and any other has the least width of its policy. So what
+    is wrong with the towers of these features is wrong with those of every window.
+    """
+    of_rows = spec.features
+    numeric = [feature.name for feature in of_rows if feature.kind is Kind.NUMERIC]
+    categories = [feature.name for feature in of_rows if feature.kind is Kind.CATEGORICAL]
+    rows = [{FEATURE: name, "boundaries": [], COUNT: 2, "missing_count": 0, "distinct_count": 2} for name in numeric]
+    counts = [{FEATURE: name, VALUE_HASH: value, COUNT: _ENOUGH} for name in categories for value in (1, 2)]
+    return pa.Table.from_pylist(rows, schema=BINNING), pa.Table.from_pylist(counts, schema=CATEGORY_COUNTS)
 
 
 def collision_fracs(spec: FgSpec, statistics: Statistics, counts: pa.Table) -> dict[str, float]:

@@ -24,10 +24,11 @@ def test_every_key_has_a_meaning() -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        "| `seed` | integer, ≥ 0 | `17` | Seed of everything random. The same seed gives the same bytes. |",
+        "| `seed` | integer, ≥ 0, < 9223372036854775808 | `17` | Seed of everything random. The same seed gives the same bytes. |",
         "| `start` | date | required | First day with data: the first daily partition. |",
-        '| `timezone` | text | `"UTC"` | Time zone that defines days, hours and weekdays. |',
+        '| `timezone` | text | `"UTC"` | Time zone that defines days, hours and weekdays: a name such as Asia/Shanghai, no offset. |',
         "| `layout` | [Layout](#layout) | `snapshot` | How the table is divided into days. |",
+        "| `hidden_units` | list of integer ≥ 1, ≤ 65536 | `[128]` | Widths of each tower's hidden layers, the first one first. |",
         "- `ds_folders`: One folder per day, named `ds=YYYY-MM-DD` or `ds=YYYYMMDD`.",
         "## `statistics.features.<name>`",
         "## `model.poolings[]`",

@@ -211,3 +211,14 @@ def test_spellings_of_the_reference_are_read_and_written_back() -> None:
     raw["features"][1]["matchType"] = "hit"
     with pytest.raises(FeatureSpecError, match="match_type hit contradicts the keys"):
         parse_fg(raw)
+
+
+def test_a_sequence_without_elements_is_refused() -> None:
+    # Without the key all elements are kept; a length of 0 would read as none of them.
+    sub = {**ID, "feature_name": "n", "expression": "user:x"}
+    sequence = {"feature_type": "sequence_feature", "sequence_name": "s", "features": [sub]}
+    assert parse_fg({"features": [sequence]}).sequence_features[0].sequence.sequence_length == 0
+    with pytest.raises(FeatureSpecError, match=r"sequence_length.*greater than or equal to 1"):
+        parse_fg({"features": [{**sequence, "sequence_length": 0}]})
+    with pytest.raises(FeatureSpecError, match=r"sequence_length.*less than or equal to 100000"):
+        parse_fg({"features": [{**sequence, "sequence_length": 10**6}]})

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.sources.convert import to_ids, to_text, to_values
+from dssm_assets.core.sources.convert import check_text, to_ids, to_text, to_values
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,23 @@ def test_context_becomes_text() -> None:
     assert to_text(pa.array([True]), "c").to_pylist() == ["true"]
     with pytest.raises(SchemaError, match=r"text or a plain value, got list"):
         to_text(pa.array([[1]]), "c")
+
+
+def not_utf_8(kind: pa.DataType) -> pa.Array:
+    """Returns the texts "a" and one byte that no UTF-8 text has."""
+    return pa.Array.from_buffers(kind, 2, pa.array([b"a", b"\xff"], pa.binary()).buffers())
+
+
+@pytest.mark.parametrize("convert", [to_ids, to_text, to_values])
+def test_text_that_is_not_utf_8_is_refused(convert: Any) -> None:
+    with pytest.raises(SchemaError, match="here: expected text in UTF-8"):
+        convert(not_utf_8(pa.string()), "here")
+
+
+def test_text_inside_lists_and_dictionaries_is_checked_too() -> None:
+    inside = pa.ListArray.from_arrays([0, 2], not_utf_8(pa.string()))
+    for column in (inside, pa.DictionaryArray.from_arrays([0, 1], not_utf_8(pa.string()))):
+        with pytest.raises(SchemaError, match="here: expected text in UTF-8"):
+            check_text(column, "here")
+    fine = pa.array([["ä"], None])
+    assert check_text(fine, "here") is fine

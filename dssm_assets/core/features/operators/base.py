@@ -204,7 +204,7 @@ class BagKeys(Definition):
     """
 
     separator: str = Field(default=MULTI_SEPARATOR, min_length=1)
-    value_dim: int | None = Field(default=None, ge=0)
+    value_dim: int | None = Field(default=None, ge=0, le=65536)
 
 
 class NumberKeys(Definition):

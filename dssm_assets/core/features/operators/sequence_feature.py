@@ -78,7 +78,7 @@ class SequenceFeature(Definition):
 
     Attributes:
         sequence_name: first part of the names of the sub-features, `sequence__feature`.
-        sequence_length: number of most recent elements to keep (default 0: all).
+        sequence_length: number of most recent elements to keep (without the key, 0: all).
         sequence_delim: separates the elements of a sequence that comes as text (default ";").
         sequence_pk: input that identifies the elements; every sub-feature must have as many (default: none).
         oldest_first: elements are in ascending order of time, as in the user history of this platform, so the most recent
@@ -89,7 +89,7 @@ class SequenceFeature(Definition):
 
     feature_type: Literal["sequence_feature"] = "sequence_feature"
     sequence_name: str = Field(min_length=1)
-    sequence_length: int = Field(default=0, ge=0)
+    sequence_length: int = Field(default=0, ge=1, le=100_000)
     sequence_delim: str = Field(default=DELIMITER, min_length=1)
     sequence_pk: ExpressionText | None = None
     oldest_first: bool = False
@@ -113,14 +113,14 @@ class SequenceIdFeature(Operator, CategoryKeys, BagKeys):
         expression: the input.
         default_value: value of a missing element (default "": null).
         value_dim: 1 gives one category per element (default); 0 a list of all its values, n of the first n.
-        sequence_length: number of most recent elements to keep (default 0: all).
+        sequence_length: number of most recent elements to keep (without the key, 0: all).
         sequence_delim: separates the elements of a text (default ";").
         oldest_first: the most recent elements are the last (default false: the first).
     """
 
     feature_type: Literal["sequence_id_feature"] = "sequence_id_feature"
     expression: ExpressionText
-    sequence_length: int = Field(default=0, ge=0)
+    sequence_length: int = Field(default=0, ge=1, le=100_000)
     sequence_delim: str = Field(default=DELIMITER, min_length=1)
     oldest_first: bool = False
 
@@ -169,14 +169,14 @@ class SequenceRawFeature(RawFeature):
 
     Attributes:
         value_dim: 1 gives one number per element (default), n a vector of n numbers.
-        sequence_length: number of most recent elements to keep (default 0: all).
+        sequence_length: number of most recent elements to keep (without the key, 0: all).
         sequence_delim: separates the elements of a text (default ";").
         oldest_first: the most recent elements are the last (default false: the first).
         expression, default_value, normalizer, separator: see `RawFeature`.
     """
 
     feature_type: Literal["sequence_raw_feature"] = "sequence_raw_feature"  # type: ignore[assignment]
-    sequence_length: int = Field(default=0, ge=0)
+    sequence_length: int = Field(default=0, ge=1, le=100_000)
     sequence_delim: str = Field(default=DELIMITER, min_length=1)
     oldest_first: bool = False
 

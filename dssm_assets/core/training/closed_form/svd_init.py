@@ -36,6 +36,7 @@ from dssm_assets.core.errors import Fault
 from dssm_assets.core.models.side_lookup import Coordinate
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.training.closed_form.svd_init_rules import find_coded_features, svd_init_faults
 from dssm_assets.core.training.data import TrainData
 
 _MAX_EVENTS = 1 << 25
@@ -53,7 +54,6 @@ _MEAN_FRAC = 0.05
 """Share of the mean that is added to a sum before a negative power of it: the power of 0 would be infinite."""
 _SMALLEST = 1e-9
 """Share of the largest eigenvalue below which an eigenvalue is rounding."""
-_REMEDY = "name a shared embedding, or unset training.svd_init"
 
 
 class SvdStart:
@@ -72,46 +72,6 @@ class SvdStart:
         write_codes(towers, data, self._section, ends)
 
 
-def svd_init_faults(spec: TowerSpec, section: SvdInit) -> list[Fault]:
-    """Returns what keeps towers of this specification from beginning at codes."""
-    where, faults = "training.svd_init", []
-    if len(_find_features(spec, section)) < 2:
-        shared = sorted(
-            {f.embedding_name for f in spec.sequences} & {f.embedding_name for f in spec.features_of(TowerSide.ITEM)}
-        )
-        expected = "an embedding that the history, in a pooling without attention, shares with a single-valued item feature"
-        got = f"{section.embedding}; shared: {', '.join(shared) or 'none'}"
-        faults.append(Fault(f"{where}.embedding", expected, got, _REMEDY))
-    if spec.frozen_embedding is not None:
-        return faults + _frozen_faults(spec, section)
-    shared_names = {f.embedding_name for f in spec.sequences}
-    width = sum(
-        {
-            f.embedding_name: f.embedding_dim for f in spec.features_of(TowerSide.ITEM) if f.embedding_name in shared_names
-        }.values()
-    )
-    if spec.output_dim < width:
-        expected = f"model.output_dim of at least {width}, an output for every column of the shared embeddings"
-        faults.append(Fault(where, expected, str(spec.output_dim), "widen the vectors or narrow the embeddings"))
-    if not spec.skip:
-        expected = "model.skip, a residual connection that starts as the same map in both towers"
-        faults.append(Fault(where, expected, "skip is off", "set model.skip"))
-    return faults
-
-
-def _frozen_faults(spec: TowerSpec, section: SvdInit) -> list[Fault]:
-    """Returns what keeps codes from being frozen."""
-    where, faults = "training.svd_init", []
-    if section.embedding != spec.frozen_embedding:
-        remedy = "set both to the same embedding"
-        expected = f"{spec.frozen_embedding}, the embedding of model.frozen_embedding"
-        faults.append(Fault(f"{where}.embedding", expected, section.embedding, remedy))
-    if section.popularity:
-        remedy = "set it to 0 and leave popularity to the towers or to model.prior"
-        faults.append(Fault(f"{where}.popularity", "0 with model.frozen_embedding", str(section.popularity), remedy))
-    return faults
-
-
 def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntArray) -> None:
     """Overwrites an embedding of history items by its codes, times the scale.
 
@@ -123,7 +83,7 @@ def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntAr
         section: which embedding, how large.
         ends: where each user's known events end [U].
     """
-    sequence, item = _find_features(towers.spec, section)
+    sequence, item = find_coded_features(towers.spec, section)
     histories = pool_histories(data, sequence, ends).multiply(_is_own_row(data, item)).tocsr()
     width = item.embedding_dim - (section.popularity > 0)
     totals = np.asarray(divide_rows(histories, section.user_exponent).sum(axis=0)).ravel()
@@ -286,10 +246,3 @@ def _is_own_row(data: TrainData, item: TowerFeature) -> npt.NDArray[np.float32]:
         counts += np.bincount(data.read_items(block).singles[:, place], minlength=len(counts))
     counts[0] = 0
     return np.asarray(counts == 1, np.float32)
-
-
-def _find_features(spec: TowerSpec, section: SvdInit) -> list[TowerFeature]:
-    """Returns the embedding's sub-feature, as its first pooling reads it, and its item feature, as far as they exist."""
-    sequence = [f for f in spec.pooled_features if f.embedding_name == section.embedding]
-    item = [f for f in spec.features_of(TowerSide.ITEM) if f.embedding_name == section.embedding and not f.is_multi]
-    return [*sequence[:1], *item[:1]]

@@ -86,7 +86,7 @@ def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 def test_extra_baselines_are_checked_in_the_configuration() -> None:
     with pytest.raises(ConfigError, match="extra baselines must be of als, got ease"):
         parse_config({**CONFIG, "evaluation": {"extra_baselines": ["ease"]}})
-    with pytest.raises(ConfigError, match=r"gate\.baselines names als: add it to evaluation\.extra_baselines"):
+    with pytest.raises(ConfigError, match=r"key gate\.baselines: .* got als\. To fix: add it to evaluation\.extra_baselines"):
         parse_config({**CONFIG, "gate": {"baselines": ["als"]}})
     both = {"gate": {"baselines": ["als"]}, "evaluation": {"extra_baselines": ["als"]}}
     assert parse_config({**CONFIG, **both}).gate.baselines == ["als"]

@@ -149,5 +149,5 @@ def test_vectors_of_a_sequence_raw_feature() -> None:
 
 
 def test_negative_sequence_length_is_refused() -> None:
-    with pytest.raises(ValueError, match="greater than or equal to 0"):
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
         raw_feature(sequence_length=-1)

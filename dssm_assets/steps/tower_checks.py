@@ -1,0 +1,66 @@
+"""Checks of the towers that need no data: what is wrong with them whatever the statistics of a window are.
+
+Belongs here: the towers as far as configuration and fg.json decide them. Does not belong here: the rules, which are defined with
+their subjects (`core/models/tower_spec.py`, `core/training/closed_form/svd_init_rules.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from dssm_assets.core.config.pipeline import PipelineConfig
+from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.features.spec import FgSpec
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
+from dssm_assets.core.statistics.bucketizer import Bucketizer
+from dssm_assets.core.statistics.feature_config import decide_feature_config, least_statistics
+from dssm_assets.core.training.closed_form.svd_init_rules import svd_init_faults
+from dssm_assets.steps.feature_config import tower_features
+
+_HEADS: Final = "model.poolings, num_heads"
+"""Place of the faults that depend on the exact width of the history."""
+
+
+def check_towers(spec: FgSpec, config: PipelineConfig) -> None:
+    """Checks that features, model and training sections go together.
+
+    Widths that are configured are exact. The others count with the least width that their policy gives, so that vectors which are
+    too narrow for the widths of the data are refused only where they are too narrow for every data.
+
+    Raises:
+        ConfigError: naming every unknown feature, every embedding that is not there, every width that is too small.
+        SchemaError: naming every sub-feature of a sequence whose vocabulary cannot be counted.
+    """
+    binning, counts = least_statistics(spec)
+    excluded, function = config.features.exclude, config.features.hash_function
+    decided = decide_feature_config(spec, config.statistics, binning, counts, exclude=excluded, hash_function=function)
+    features = tower_features(Bucketizer(decided, counts))
+    try:
+        towers = tower_spec(features, config.model)
+    except ConfigError as error:
+        faults = list(error.faults) if _has_exact_history(spec, config, features) else _without_heads(error.faults)
+        if not faults:
+            return
+        raise ConfigError(faults) from error
+    faults = [] if config.training.svd_init is None else svd_init_faults(towers, config.training.svd_init)
+    if faults:
+        raise ConfigError(faults)
+
+
+def _without_heads(faults: Sequence[Fault]) -> list[Fault]:
+    return [fault for fault in faults if fault.where != _HEADS]
+
+
+def _has_exact_history(spec: FgSpec, config: PipelineConfig, features: list[TowerFeature]) -> bool:
+    """Returns whether the widths of all sub-features of the history are configured."""
+    defined = {
+        feature.embedding_name for feature in (*spec.features, *spec.sequence_features) if feature.operator.embedding_dim
+    }
+    names = {feature.embedding_name for feature in features if feature.side is TowerSide.SEQUENCE}
+    configured = {
+        feature.embedding_name
+        for feature in (*spec.features, *spec.sequence_features)
+        if config.statistics.own_values([feature.embedding_name, feature.name], "embedding_dim")
+    }
+    return names <= defined | configured

@@ -1,0 +1,116 @@
+"""Every number of the configuration has bounds, and names have one meaning: what would go wrong later is refused when it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, get_args, get_origin
+
+import annotated_types
+import pytest
+from pydantic.fields import FieldInfo
+
+from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
+from dssm_assets.core.config.section import Section
+from dssm_assets.core.errors import ConfigError
+from dssm_assets_tests.worlds import CONFIG, merged
+
+ANY_NUMBER = {"Segment.edges"}
+"""Cut points of a user column, which may be anywhere."""
+
+
+def sections(section: type[Section]) -> Iterator[type[Section]]:
+    yield section
+    for key in section.model_fields.values():
+        for kind in leaves(key.annotation):
+            if isinstance(kind, type) and issubclass(kind, Section):
+                yield from sections(kind)
+
+
+def leaves(annotation: Any) -> Iterator[Any]:
+    arguments = get_args(annotation)
+    if not arguments:
+        yield annotation
+    for each in arguments if get_origin(annotation) is not Annotated else arguments[:1]:
+        yield from leaves(each)
+
+
+def numbers(annotation: Any, limits: list[Any]) -> Iterator[list[Any]]:
+    """Yields the limits of each number in an annotation."""
+    if annotation in (int, float):
+        yield limits
+    elif get_origin(annotation) is Annotated:
+        inner, *keys = get_args(annotation)
+        yield from numbers(inner, [limit for key in keys if isinstance(key, FieldInfo) for limit in key.metadata])
+    elif get_origin(annotation) in (list, dict):
+        for each in get_args(annotation):
+            yield from numbers(each, [])
+    else:
+        for each in get_args(annotation):
+            yield from numbers(each, limits)
+
+
+def test_every_number_has_a_lower_and_an_upper_bound() -> None:
+    lower, upper = (annotated_types.Ge, annotated_types.Gt), (annotated_types.Le, annotated_types.Lt)
+    unbounded = {
+        f"{section.__name__}.{name}"
+        for section in sections(PipelineConfig)
+        for name, key in section.model_fields.items()
+        for limits in numbers(key.annotation, list(key.metadata))
+        if not (any(isinstance(each, lower) for each in limits) and any(isinstance(each, upper) for each in limits))
+    }
+    assert unbounded == ANY_NUMBER
+
+
+REFUSED = [
+    ({"calendar": {"timezone": "+08:00"}}, "timezone must be the name of a time zone"),
+    ({"calendar": {"timezone": "Europe"}}, "timezone must be the name of a time zone"),
+    ({"calendar": {"end": "2023-12-31"}}, "end 2023-12-31 is before start 2024-01-01"),
+    ({"tables": {"behavior": {"layout": "snapshot"}}}, "the log has days: its layout is time_column or ds_folders"),
+    ({"tables": {"behavior": {"value_columns": ["price", "price"]}}}, "value_columns: each name .* repeated: price"),
+    ({"tables": {"behavior": {"context_columns": ["page", "page"]}}}, "context_columns: each name .* repeated: page"),
+    ({"tables": {"behavior": {"context_columns": ["page", "price"]}}}, "price is a value and a context column"),
+    ({"tables": {"behavior": {"context_columns": ["user_id"]}}}, "context_columns: user_id has a meaning of its own"),
+    ({"tables": {"behavior": {"value_columns": ["label"]}}}, "value_columns: label has a meaning of its own"),
+    ({"tables": {"user": {"keep": ["city", "city"]}}}, "repeated: city"),
+    ({"events": {"positive": ["buy", "buy"]}}, "repeated: buy"),
+    ({"raw_features": {"preference_columns": ["category", "category"]}}, "repeated: category"),
+    ({"raw_features": {"history_columns": [""]}}, "a name must not be empty"),
+    ({"evaluation": {"k": [10**12]}}, "less than or equal to 10000"),
+    ({"evaluation": {"k": []}}, "at least 1 item"),
+    ({"negative_items": {"smoothing": float("inf")}}, "finite number"),
+    ({"training": {"weight_decay": float("nan")}}, "finite number"),
+    ({"duckdb": {"memory": "1KB"}}, "memory must be from 64MB to 64TB"),
+    ({"duckdb": {"memory": "63MB"}}, "memory must be from 64MB to 64TB"),
+    ({"duckdb": {"memory": "65TB"}}, "memory must be from 64MB to 64TB"),
+    ({"model": {"hidden_units": [10**9]}}, "less than or equal to 65536"),
+    ({"model": {"hidden_units": [0]}}, "greater than or equal to 1"),
+    ({"model": {"event_weights": {"view": 2}}}, "model.event_weights: expected events of events.positive: buy, got view"),
+    ({"model": {"event_weights": {"buy": 0}}}, "greater than 0"),
+    ({"model": {"prior": True}}, "key model.prior: expected validation days"),
+    ({"training": {"validation_days": 6}}, "training.validation_days: expected fewer days than window.days, 6"),
+    ({"model": {"in_batch": False, "num_sample": 0}}, "key model: expected negatives"),
+    ({"model": {"frozen_embedding": "item"}}, "model.frozen_embedding: expected training.svd_init"),
+    ({"model": {"sampler": "hard"}}, "events.exposure: expected an event: the sampler is hard"),
+    ({"statistics": {"embedding_dim": {"item": 0}}}, "greater than or equal to 1"),
+    ({"evaluation": {"segment_edges": [10, 5]}}, "segment_edges must be ascending"),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), REFUSED, ids=[str(changes) for changes, _ in REFUSED])
+def test_values_that_would_fail_later_are_refused_when_read(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse_config(merged(CONFIG, changes))
+
+
+@pytest.mark.parametrize("memory", ["64MB", "1.5 GiB", "64TB"])
+def test_memory_within_its_bounds_is_accepted(memory: str) -> None:
+    assert parse_config(merged(CONFIG, {"duckdb": {"memory": memory}})).duckdb.memory == memory
+
+
+def test_what_sections_demand_of_each_other_is_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(merged(CONFIG, {"model": {"prior": True, "frozen_embedding": "item"}}))
+    assert [fault.where for fault in caught.value.faults] == [
+        "configuration, key model.frozen_embedding",
+        "configuration, key model.prior",
+    ]
