@@ -42,7 +42,7 @@ OPENERS = {
 
 
 @pytest.mark.parametrize("opener", OPENERS)
-@pytest.mark.parametrize("uri", PLACES)
+@pytest.mark.parametrize("uri", PLACES, ids=ascii)
 def test_unusable_place_is_an_input_error(opener, uri, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if opener == "store" and uri == "s3:/one-slash":
@@ -120,6 +120,7 @@ def test_broken_parquet_is_read_or_refused(tmp_path_factory, compression, cuts, 
         ("log.csv", b"user_id,age,age\nu1,3,4\n"),
         ("log.csv", b""),
     ],
+    ids=["compressed without ending", "cut off", "not compressed", "latin-1 name", "latin-1 value", "two of a name", "empty"],
 )
 def test_broken_csv_is_refused(tmp_path, name, content):
     path = tmp_path / name
