@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dssm_assets.commands import (
     bench,
+    clean,
     configuration,
     evaluate,
     fit,
@@ -89,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     hit_rates.add_argument("--day", type=dt.date.fromisoformat, help="YYYY-MM-DD (default: the last evaluated day)")
     add_config_arguments(hit_rates)
     hit_rates.set_defaults(command=_hit_rates)
-    for command in (init, validate, tune, configuration, fit, evaluate, bench, recall, serve, rollback, sampler_tables):
+    for command in (init, validate, tune, configuration, fit, evaluate, bench, recall, serve, rollback, clean, sampler_tables):
         command.add_command(commands)
     return top
 

@@ -60,14 +60,18 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefiniti
         ],
     )
     def materialize(context: dg.AssetExecutionContext):
+        from dssm_assets.steps.cleaning import clean_if_due
+
         def log(text: str) -> None:
             context.log.info(text)
             observer.on_log(f"{key.to_user_string()}: {text}")
 
-        tag_run(context.instance, context.run)
         days = list(context.partition_keys)
         run = AssetRun(context, scene, row)
-        workspace = run.open_workspace(scene.open_workspace(log), days)
+        regular = scene.open_workspace(log)
+        if tag_run(context.instance, context.run):
+            clean_if_due(regular)
+        workspace = run.open_workspace(regular, days)
         done: list[StepResult] = []
         start = time.perf_counter()
         is_submitted = row.runs_on_engine and scene.loaded.config.engine == "spark"

@@ -111,11 +111,14 @@ def _this_machine() -> str:
 _tagged: set[str] = set()
 
 
-def tag_run(instance: DagsterInstance, run: DagsterRun) -> None:
-    """Tags a run of this process, once."""
-    if run.run_id not in _tagged and RunOwner.from_run(run) is None:
+def tag_run(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """Tags a run of this process; returns whether this is its first call for the run."""
+    if run.run_id in _tagged:
+        return False
+    if RunOwner.from_run(run) is None:
         instance.add_run_tags(run.run_id, RunOwner.from_this_process().to_tags(run.run_id))
     _tagged.add(run.run_id)
+    return True
 
 
 @contextmanager

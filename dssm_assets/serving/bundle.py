@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +25,7 @@ from dssm_assets.storage.bundles import READABLE_FORMATS, content_digest
 from dssm_assets.storage.layout import BUNDLE_MANIFEST, CURRENT, bundle_folder, pointer_path
 from dssm_assets.storage.local_files import is_local
 from dssm_assets.storage.locations import location_errors, open_location
+from dssm_assets.storage.scratch_folder import ScratchFolder
 
 Loaded = TypeVar("Loaded")
 
@@ -214,8 +214,8 @@ class _Files:
 
     def __init__(self, root: BundleRoot, folder: str, manifest: Mapping[str, Any]) -> None:
         self._entries: Mapping[str, Any] = manifest["files"]
-        self._downloaded = None if root.is_local else tempfile.TemporaryDirectory(prefix="dssm-bundle-")
-        self._folder = Path(folder if self._downloaded is None else self._downloaded.name)
+        self._downloaded = None if root.is_local else ScratchFolder("bundle")
+        self._folder = Path(folder if self._downloaded is None else self._downloaded.path)
         if self._downloaded is not None:
             for name in self._entries:
                 target = self._folder / name

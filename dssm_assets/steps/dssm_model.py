@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from dssm_assets.steps.fit_job import FitJob, FitOutcome, WarmFiles, map_train_d
 from dssm_assets.steps.workspace import StepResult, Workspace, check_built_from, day_before, digests
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import OverlayStore
+from dssm_assets.storage.scratch_folder import ScratchFolder
 
 _PROGRESS_SECONDS: Final = 5.0
 
@@ -105,10 +105,10 @@ class _Plan:
 def _prepare_fit(workspace: Workspace, ds: str) -> Iterator[_Plan]:
     settings, samples = towers_of(workspace, ds), workspace.need("train_samples", ds)
     check_plan(settings)
-    with tempfile.TemporaryDirectory(prefix="dssm-fit-") as folder:
-        warm, earlier = _warm_start(workspace, settings, ds, Path(folder))
+    with ScratchFolder("fit") as folder:
+        warm, earlier = _warm_start(workspace, settings, ds, folder)
         inputs = digests([samples, settings.manifest, *earlier])
-        yield _Plan(ds, settings, inputs, _new_job(workspace, settings, samples, inputs, warm), Path(folder))
+        yield _Plan(ds, settings, inputs, _new_job(workspace, settings, samples, inputs, warm), folder)
 
 
 def open_train_data(workspace: Workspace, samples: Manifest, spec: TowerSpec) -> TrainData:

@@ -8,7 +8,7 @@ store). A reader that opens the pointer first and the bundle second therefore al
 fails or is killed leaves the served bundle unchanged.
 
 The pointer also lists the bundles in the order in which they were served (`trail`), for a rollback, and stored (`stored`), for
-pruning. Folders that it does not list are never removed, because another publisher may be about to add them. Concurrent
+pruning. A folder that it does not list may be one that another publisher is about to add: `leftovers.py` removes old ones. Concurrent
 publishers exclude each other by a lock on a local disk; on an object store the pointer is replaced only if it is unchanged
 since it was read.
 
@@ -204,12 +204,12 @@ class BundleStore:
         manifest = {"format": FORMAT, **body, "files": files}
         ds = str(body["ds"])
         bundle_id = f"{ds}-{content_digest(manifest)[:12]}"
-        with self._lock():
+        with self.locked():
             self._store(folder, bundle_id, manifest)
             pointer = self._pointer.replace_pointer(lambda before: after_publish(before, bundle_id, ds))
             pruned = pointer.surplus(keep)
             for old in pruned:
-                self._remove(old)
+                self.remove(old)
             if pruned:
                 pointer = self._pointer.replace_pointer(lambda now: (now or pointer).without(pruned))
         return Published(bundle_id, manifest, pointer, pruned)
@@ -221,7 +221,7 @@ class BundleStore:
             PartitionMissingError: if nothing was published yet, there is no previous bundle, or it is not stored.
             StorageError: if that bundle differs from its manifest; the served bundle does not change.
         """
-        with self._lock():
+        with self.locked():
             before = self.pointer()
             if before is None:
                 raise PartitionMissingError(_fault(self.root, "a published bundle", "none", "materialize serving_bundle first"))
@@ -290,7 +290,7 @@ class BundleStore:
         shutil.rmtree(target, ignore_errors=True)
         folder.rename(target)
 
-    def _remove(self, bundle_id: str) -> None:
+    def remove(self, bundle_id: str) -> None:
         """Removes a bundle, its manifest first, so that an incomplete removal does not look like a complete bundle."""
         target = self.folder(bundle_id)
         with contextlib.suppress(FileNotFoundError):
@@ -306,7 +306,8 @@ class BundleStore:
             return None
 
     @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
+        """Keeps other publishers out, on a local disk."""
         if not self.is_local:
             yield
             return

@@ -5,6 +5,7 @@
     <root>/<asset>/_shared/<stem>-<digest>.<ext>        files that the manifests of several days list (an unchanged snapshot)
     <root>/experiments/<name>/<asset>/...               the same layout, for the partitions of an experiment
     <root>/_staging/<any>/...                           files not yet published; removed when their writer is done
+    <root>/_cleaned                                     empty; its time is that of the last search for leftovers
     <root>/serving/bundles/<bundle_id>/...              the files of a serving bundle, manifest.json among them
     <root>/serving/current.json                         names the bundle that is served
 
@@ -20,6 +21,7 @@ MANIFEST = "_manifest.json"
 SHARED = "_shared"
 EXPERIMENTS = "experiments"
 STAGING = "_staging"
+CLEANED = "_cleaned"
 SERVING = "serving"
 BUNDLES = "bundles"
 BUNDLE_MANIFEST = "manifest.json"
@@ -36,6 +38,11 @@ def asset_folder(root: str, asset: str) -> str:
 def staging_folder(root: str) -> str:
     """Returns the folder for files that are not yet published."""
     return f"{root.rstrip('/')}/{STAGING}"
+
+
+def cleaned_path(root: str) -> str:
+    """Returns the path of the file that tells when leftovers were last removed."""
+    return f"{root.rstrip('/')}/{CLEANED}"
 
 
 def experiments_folder(root: str) -> str:
@@ -102,7 +109,12 @@ def serving_root(root: str) -> str:
 
 def bundle_folder(serving: str, bundle_id: str) -> str:
     """Returns the folder of a bundle below a serving root."""
-    return f"{serving}/{BUNDLES}/{bundle_id}"
+    return f"{bundles_folder(serving)}/{bundle_id}"
+
+
+def bundles_folder(serving: str) -> str:
+    """Returns the folder of all bundles below a serving root."""
+    return f"{serving}/{BUNDLES}"
 
 
 def pointer_path(serving: str) -> str:

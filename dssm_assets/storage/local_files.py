@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.storage.layout import staging_folder
+from dssm_assets.storage.scratch_folder import ScratchFolder
+
+LOCK: Final = ".lock"
+"""The file that is locked where a folder cannot be."""
 
 
 def is_local(fs: Any) -> bool:
@@ -30,16 +33,14 @@ def local_staging(root: str, *, is_root_local: bool) -> Iterator[Path]:
 
     For a local root the folder is on the same disk, so that publishing a file is a rename.
     """
-    if is_root_local:
-        base = Path(staging_folder(root))
-        base.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=base))
-    else:
-        folder = Path(tempfile.mkdtemp(prefix="dssm-staging-"))
-    try:
+    if not is_root_local:
+        with ScratchFolder("staging") as folder:
+            yield folder
+        return
+    base = Path(staging_folder(root))
+    base.mkdir(parents=True, exist_ok=True)
+    with ScratchFolder(parent=base) as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -51,7 +52,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError:  # network filesystems lock files only
             os.close(handle)
-            handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:

@@ -75,10 +75,11 @@ class PartitionStore:
 
     @contextlib.contextmanager
     def staging_in_store(self) -> Iterator[str]:
-        """Yields a folder inside the store in which several machines can stage files; it is removed afterwards.
-
-        No manifest lists what a killed run leaves there: it may be deleted.
-        """
+        """Yields a folder inside the store in which several machines can stage files; it is removed afterwards."""
+        if self.is_local:
+            with self.staging() as path:
+                yield str(path)
+            return
         folder = f"{layout.staging_folder(self.root)}/{uuid.uuid4().hex}"
         try:
             yield folder

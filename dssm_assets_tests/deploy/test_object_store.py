@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,10 @@ from typing import Any
 import pytest
 import s3fs
 
+from dssm_assets.core.errors import InputError
 from dssm_assets.storage.bundles import BundleStore, Pointer, PointerFile, after_publish
+from dssm_assets.storage.layout import serving_root
+from dssm_assets.storage.leftovers import clean_bundles, clean_store
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests.deploy.services import BUCKET, running
@@ -135,6 +139,30 @@ def test_concurrent_publishers_all_stay_in_the_trail(options: dict[str, Any]) ->
     assert store.rollback().bundle_id == pointer.previous
 
 
+def test_leftovers_are_removed_and_what_is_needed_stays(options: dict[str, Any]) -> None:
+    store = PartitionStore(f"{ROOT}/clean", {**options, "skip_instance_cache": True})
+    bundles = BundleStore(serving_root(f"{ROOT}/clean"), {**options, "skip_instance_cache": True})
+    served = _bundle(bundles, "2024-01-01", "towers")
+    former, now = publish_mark(store, "x"), publish_mark(store, "y")
+    unlisted = f"{store.root}/notes/ds={DS}/part-00000-ffffffffffff-1.bin"
+    staged, partial = f"{store.root}/_staging/abandoned", f"{bundles.root}/bundles/2024-01-09-0123456789ab"
+    for path in (unlisted, f"{staged}/000001.parquet", f"{partial}/item_vectors.arrow"):
+        store.fs.pipe_file(path, b"1234")
+    key = store.root.partition("/")[2] + f"/model/ds={DS}/weights.bin"
+    store.fs.call_s3("create_multipart_upload", Bucket=BUCKET, Key=key)
+
+    def clean(before: float) -> set[str]:
+        found = [*clean_store(store, before, removes=True), *clean_bundles(bundles, before, removes=True)]
+        return {leftover.path for leftover in found}
+
+    assert clean(time.time() - 3600) == set()
+    replaced = {store.file_path(former, file) for file in former.files}
+    assert clean(time.time() + 3600) == {unlisted, staged, partial, f"{BUCKET}/{key}", *replaced}
+    assert clean(time.time() + 3600) == set()
+    store.verify(now)
+    bundles.verify(served)
+
+
 def test_wrong_keys_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(PermissionError):
+    with pytest.raises(InputError, match="expected a place that can be used"):
         PartitionStore(f"{ROOT}/seen", {**options, "secret": "wrong"}).find("notes", DS)

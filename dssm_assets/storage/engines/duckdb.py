@@ -7,9 +7,7 @@ engine (`engine.py`).
 from __future__ import annotations
 
 import itertools
-import shutil
 import tempfile
-import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -35,15 +33,16 @@ from dssm_assets.storage.engines.engine import (
     stored_inputs,
 )
 from dssm_assets.storage.manifest import Column, Manifest
+from dssm_assets.storage.scratch_folder import ScratchFolder
 from dssm_assets.storage.sized_files import SizedFileSystem
 from dssm_assets.storage.tables import ROW_GROUP_ROWS, TableStore
 
 
 class Connection:
-    """A connection and the folder that DuckDB creates when it has to spill."""
+    """A connection and the folder that DuckDB creates, inside one of the connection, when it has to spill."""
 
-    def __init__(self, connection: Any, spilled: Path) -> None:
-        self.connection, self.spilled = connection, spilled
+    def __init__(self, connection: Any, folder: ScratchFolder, spilled: Path) -> None:
+        self.connection, self.folder, self.spilled = connection, folder, spilled
         self._last: tuple[ibis.Table, str] | None = None
 
     def sql_of(self, expression: ibis.Table) -> str:
@@ -55,7 +54,7 @@ class Connection:
     def close(self) -> None:
         """Closes the connection and removes what it has spilled."""
         self.connection.disconnect()
-        shutil.rmtree(self.spilled, ignore_errors=True)
+        self.folder.close()
 
 
 class DuckDBConnections:
@@ -88,14 +87,15 @@ class DuckDBConnections:
 
     def _open(self) -> Connection:
         self._scratch.mkdir(parents=True, exist_ok=True)
-        spilled = self._scratch / f"dssm-duckdb-{uuid.uuid4().hex}"
+        folder = ScratchFolder("duckdb", self._scratch)
+        spilled = folder.path / "spilled"
         connection = ibis.duckdb.connect(
             threads=self._threads,
             memory_limit=self._memory,
             temp_directory=str(spilled),
             enable_external_file_cache=False,  # stored files are read once; an idle connection would hold them
         )
-        return Connection(connection, spilled)
+        return Connection(connection, folder, spilled)
 
 
 def _empty(connection: Any) -> None:

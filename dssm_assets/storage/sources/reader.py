@@ -12,7 +12,6 @@ is sorted by time costs little; a csv log is read from start to end.
 from __future__ import annotations
 
 import datetime as dt
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from dssm_assets.core.errors import ConfigError, EmptyDayError, Fault, Partition
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.event_time import dates_of, to_event_time_ms
 from dssm_assets.core.sources.normalise import empty_day_fault
+from dssm_assets.storage.scratch_folder import ScratchFolder
 from dssm_assets.storage.sources.source_columns import CsvTypes, PlannedFile, csv_types, plan_files
 from dssm_assets.storage.sources.source_files import SourceFolder, day_folders, list_files, open_folder
 
@@ -80,8 +80,8 @@ def _map_rows(table: SourceTable, folder: SourceFolder, path: str | None) -> Ite
     plans = plan_files(table, list_files(folder, path))
     types = csv_types(table, plans)
     schema = plans[0].schema
-    with tempfile.TemporaryDirectory(prefix="dssm-source-") as scratch:
-        read, typed = Path(scratch) / "read.arrow", Path(scratch) / "typed.arrow"
+    with ScratchFolder("source") as scratch:
+        read, typed = scratch / "read.arrow", scratch / "typed.arrow"
         _write_arrow(read, schema, (types.observe(block) for plan in plans for block in plan.blocks()))
         with _open_arrow(read) as rows:
             found = types.apply(schema.empty_table()).schema
@@ -149,8 +149,8 @@ def _read_log(table: SourceTable, folder: SourceFolder, days: list[str], timezon
     plans = plan_files(table, list_files(folder))
     types = csv_types(table, plans)
     unit = table.time_unit if isinstance(table, BehaviorTable) else "auto"
-    with tempfile.TemporaryDirectory(prefix="dssm-source-") as scratch:
-        path = Path(scratch) / "rows.arrow"
+    with ScratchFolder("source") as scratch:
+        path = scratch / "rows.arrow"
         batches = _spill(path, plans, types, _DayFilter(folder.name, unit, timezone, days))
         if isinstance(table, BehaviorTable) and not table.allow_empty_days:
             faults = [empty_day_fault(day) for day in days if day not in batches]

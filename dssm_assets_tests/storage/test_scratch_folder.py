@@ -1,0 +1,63 @@
+"""Temporary folders: removed in every regular way, and found once the process that made them was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from dssm_assets.storage.scratch_folder import ScratchFolder, find_abandoned
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from dssm_assets.storage.scratch_folder import ScratchFolder
+made = ScratchFolder("fit", Path(sys.argv[1]))
+(made.path / "weights").write_bytes(b"1234")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+LEFT_OPEN = KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", "")
+
+
+def _run(code: str, folder: Path) -> int:
+    return subprocess.run([sys.executable, "-c", code, str(folder)], check=False, timeout=60).returncode
+
+
+def test_folder_of_a_killed_process_is_found_once_it_is_old_enough(tmp_path: Path) -> None:
+    assert _run(KILLED, tmp_path) == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith("dssm-fit-")
+    assert list(find_abandoned(tmp_path, "dssm-", time.time() - 60)) == []
+    assert list(find_abandoned(tmp_path, "dssm-", time.time() + 60)) == [left]
+    assert list(find_abandoned(tmp_path, "other-", time.time() + 60)) == []
+
+
+def test_folder_of_a_living_process_is_never_found(tmp_path: Path) -> None:
+    with ScratchFolder("source", tmp_path) as path:
+        os.utime(path, (0, 0))
+        assert list(find_abandoned(tmp_path, "dssm-", time.time() + 60)) == []
+    assert not path.exists()
+
+
+def test_folder_is_removed_when_its_process_ends(tmp_path: Path) -> None:
+    assert _run(LEFT_OPEN, tmp_path) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_change_deep_inside_keeps_a_folder(tmp_path: Path) -> None:
+    inside = tmp_path / "dssm-fit-x" / "a" / "b"
+    inside.mkdir(parents=True)
+    (inside / "c").touch()
+    for path in (inside, inside.parent, inside.parent.parent):
+        os.utime(path, (0, 0))
+    now = time.time()
+    assert list(find_abandoned(tmp_path, "dssm-", now - 60)) == []
+    os.utime(inside / "c", (now - 120, now - 120))
+    assert list(find_abandoned(tmp_path, "dssm-", now - 60)) == [tmp_path / "dssm-fit-x"]
+
+
+def test_missing_parent_holds_nothing(tmp_path: Path) -> None:
+    assert list(find_abandoned(tmp_path / "none", "", time.time())) == []
