@@ -39,13 +39,18 @@ REPEATING: Final = 0.1
 """Fraction of repeated events from which on people come for the same items again."""
 SHORT_LIVED: Final = 0.3
 """Fraction of events on items of the last week from which on items are news."""
-OUTPUT_DIM: Final = 128
-CODE_DIM: Final = 64
 SHORT_PAST: Final = 10
 """Events of half of the active users below which pasts are short."""
 FEW_EVENTS: Final = 100
 """Positive events a day below which a day says little."""
-ITEM_DIM: Final = 64
+MAX_OUTPUT_DIM: Final = 128
+MIN_CODE_DIM: Final = 8
+ITEMS_PER_DIM: Final = 8
+"""Items of the corpus for each dimension of the codes: among a hundred items, 64 directions would be noise."""
+HELD_OUT_PAIRS: Final = 2_000
+"""Pairs that the weights of channels are fitted on."""
+MIN_HELD_OUT_DAYS: Final = 7
+MAX_HELD_OUT_DAYS: Final = 28
 
 
 class Recipe(StrEnum):
@@ -90,6 +95,7 @@ class StarterSettings:
     statistics: tuple[Line, ...]
     model: tuple[Line, ...]
     training: tuple[Line, ...]
+    channels: tuple[Line, ...]
     evaluation: tuple[Line, ...]
 
     @property
@@ -117,25 +123,59 @@ def choose_settings(
     chosen = recipe or named
     start = calendar_start(habits, first, last)
     window = window_days(habits, chosen, to_date(start), last)
-    validation = validation_days(habits, window)
-    length = min(MAX_HISTORY, max(20, habits.long_history_events))
+    shape = _Shape(habits, chosen, window, validation_days(habits, window), items, code)
+    evaluation_days = habits.pairs.evaluation_days(window, to_date(start), last)
     return StarterSettings(
         recipe=chosen,
         recipe_reason=reason,
         start=_start_line(first, to_date(start)),
-        evaluation_days=habits.pairs.evaluation_days(window, to_date(start), last),
-        window=(_window_line(habits, chosen, window),),
-        statistics=(
-            Line(
-                "embedding_dim",
-                f"{{item: {ITEM_DIM}, {code}: {CODE_DIM}}}",
-                "wide enough to tell items apart, for any number of them",
-            ),
-        ),
-        model=_model_lines(habits, window, validation, length, code),
-        training=_training_lines(habits, window, validation, code),
+        evaluation_days=evaluation_days,
+        window=(_window_line(shape),),
+        statistics=(_width_line(shape),),
+        model=_model_lines(shape),
+        training=_training_lines(shape),
+        channels=(_held_out_line(evaluation_days, habits),),
         evaluation=(_recent_line(habits, window),),
     )
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What lines are derived from: a log's habits, and what was chosen for it."""
+
+    habits: LogHabits
+    recipe: Recipe
+    window: int
+    validation: int
+    items: int
+    code: str
+
+    @property
+    def events(self) -> int:
+        """Returns the positive events of the last window."""
+        return self._events_of(self.window)
+
+    @property
+    def validation_events(self) -> int:
+        """Returns the positive events of the last validation days."""
+        return self._events_of(self.validation)
+
+    @property
+    def length(self) -> int:
+        """Returns the events of a history that are read."""
+        return min(MAX_HISTORY, max(20, self.habits.long_history_events))
+
+    @property
+    def code_dim(self) -> int:
+        """Returns the width of codes and of ids: half of the vectors, less where the corpus is small.
+
+        By hand: 300 items have 300 / 8 = 37, so 32 in steps of 8; 512 and more have 64.
+        """
+        return max(MIN_CODE_DIM, min(MAX_OUTPUT_DIM // 2, self.items // ITEMS_PER_DIM // 8 * 8))
+
+    def _events_of(self, last_days: int) -> int:
+        days = self.habits.days
+        return int(self.habits.day_events[days > days[-1] - last_days].sum()) if len(days) else 0
 
 
 def choose_recipe(habits: LogHabits) -> tuple[Recipe, str]:
@@ -200,8 +240,8 @@ def validation_days(habits: LogHabits, window: int) -> int:
 
     By hand: 600 events a day need 5 days for 3,000; a window of 12 days spares 2.
     """
-    wanted = math.ceil(VALIDATION_EVENTS / max(habits.events_per_day, 1.0))
-    return min(wanted, int(window * MAX_VALIDATION_FRAC))
+    wanted = int(habits.days[-1]) + 1 - _day_of_event(habits, VALIDATION_EVENTS) if len(habits.days) else 1
+    return min(max(1, wanted), int(window * MAX_VALIDATION_FRAC))
 
 
 def _start_line(first: dt.date, start: dt.date) -> Line:
@@ -211,13 +251,25 @@ def _start_line(first: dt.date, start: dt.date) -> Line:
     return Line("start", str(start), reason)
 
 
-def _window_line(habits: LogHabits, recipe: Recipe, window: int) -> Line:
-    if recipe is Recipe.NEWS:
-        facts = f"{habits.young_frac:.0%} of recent events are on items of the last week: older days say little"
-    else:
-        events = int(habits.day_events[habits.days > habits.days[-1] - window].sum()) if len(habits.days) else 0
-        facts = f"the last {window} days have {events:,} positive events; {WANTED_EVENTS:,} are enough"
-    return Line("days", str(window), f"training days before each evaluation day. {facts}, and days to evaluate must be left")
+def _window_line(shape: _Shape) -> Line:
+    facts = f"the last {shape.window} days have {shape.events:,} positive events; {WANTED_EVENTS:,} are enough"
+    if shape.recipe is Recipe.NEWS:
+        facts = f"{shape.habits.young_frac:.0%} of recent events are on items of the last week: older days say little"
+    reason = f"training days before each evaluation day. {facts}, and days to evaluate must be left"
+    return Line("days", str(shape.window), reason)
+
+
+def _width_line(shape: _Shape) -> Line:
+    reason = f"wide enough to tell {shape.items:,} items apart; both together are the width of the vectors"
+    return Line("embedding_dim", f"{{item: {shape.code_dim}, {shape.code}: {shape.code_dim}}}", reason)
+
+
+def _held_out_line(evaluation_days: EvaluationDays, habits: LogHabits) -> Line:
+    """Returns how far back channel weights may look: as many days as have `HELD_OUT_PAIRS` warm pairs, a week at least."""
+    days, counts = habits.pairs.count_by_day(evaluation_days.window)
+    pairs = float(counts[days > days[-1] - MAX_HELD_OUT_DAYS].sum()) / MAX_HELD_OUT_DAYS if len(days) else 0.0
+    wanted = min(MAX_HELD_OUT_DAYS, max(MIN_HELD_OUT_DAYS, math.ceil(HELD_OUT_PAIRS / max(pairs, 1.0))))
+    return Line("held_out_days", str(wanted), f"a day has about {pairs:,.0f} warm pairs, and weights want {HELD_OUT_PAIRS:,}")
 
 
 def _recent_line(habits: LogHabits, window: int) -> Line:
@@ -228,8 +280,8 @@ def _recent_line(habits: LogHabits, window: int) -> Line:
     return Line("recent_days", str(days), f"popularity that halves in {half_life:g} days predicts the last days best")
 
 
-def _model_lines(habits: LogHabits, window: int, validation: int, length: int, code: str) -> tuple[Line, ...]:
-    repeats = habits.repeat_frac >= REPEATING
+def _model_lines(shape: _Shape) -> tuple[Line, ...]:
+    habits, length = shape.habits, shape.length
     by_day = habits.known_frac >= 0.5
     lengths = f"half of the active users have more than {habits.history_events:,} events, a tenth more than {habits.long_history_events:,}"
     poolings = (
@@ -237,9 +289,10 @@ def _model_lines(habits: LogHabits, window: int, validation: int, length: int, c
         f"{{kind: recency, length: {min(50, length)}, scale: 10}}]"
     )
     day_reason = f"{habits.known_frac:.0%} of recent events are by users with an earlier day"
+    width = shape.code_dim
     lines = [
-        Line("output_dim", str(OUTPUT_DIM), f"{OUTPUT_DIM - CODE_DIM} learned dimensions and {CODE_DIM} of codes"),
-        Line("frozen_embedding", code, "codes of items by co-occurrence, in closed form, next to what the towers learn"),
+        Line("output_dim", str(2 * width), f"{width} learned dimensions and {width} of codes"),
+        Line("frozen_embedding", shape.code, "codes of items by co-occurrence, in closed form, next to what the towers learn"),
         Line("frozen_in_loss", "false", "towers and codes are learned apart and added"),
         Line("hidden_units", "[128]", "one hidden layer"),
         Line("norm", "none", "small towers need no normalisation"),
@@ -255,30 +308,30 @@ def _model_lines(habits: LogHabits, window: int, validation: int, length: int, c
         Line("poolings", poolings, "the whole history, the last events, the very last ones"),
         Line("num_sample", "1024", "negatives beside those of the batch"),
     ]
-    if habits.new_per_day * max(1, validation) >= MIN_NEW_EVENTS:
+    if habits.new_per_day * max(1, shape.validation) >= MIN_NEW_EVENTS:
         reason = (
             f"about {habits.new_per_day:,.0f} events a day are on items new to their users; own items are left to own history"
         )
         lines.append(Line("targets", "new", reason))
-    if validation:
+    if shape.validation:
         reason = "popularity is added as far as it helps on the validation days, that of two hours or of 90 days"
         lines.append(Line("prior", "true", reason))
-    if repeats:
+    if habits.repeat_frac >= REPEATING:
         reason = f"{habits.repeat_frac:.0%} of recent events repeat an item of an earlier day: own items are no negatives"
         lines.append(Line("user_positive_mask", "true", reason))
-    if window >= 2 * MIN_WINDOW:
-        lines.append(Line("recency_half_life_days", str(window // 2), "a long window: its last days weigh more"))
+    if shape.window >= 2 * MIN_WINDOW:
+        lines.append(Line("recency_half_life_days", str(shape.window // 2), "a long window: its last days weigh more"))
     return tuple(lines)
 
 
-def _training_lines(habits: LogHabits, window: int, validation: int, code: str) -> tuple[Line, ...]:
-    events = habits.events_per_day * window
+def _training_lines(shape: _Shape) -> tuple[Line, ...]:
+    events = shape.events
     epochs = 10 if events <= 500_000 else 4 if events <= 5_000_000 else 2
     batch = 512 if events <= 500_000 else 1024
     rate = "0.001" if events <= 100_000 else "0.002"
-    codes = f"{{embedding: {code}, score_std: 0.2, ridge: 30, popularity_exponent: 0.25, user_exponent: 0.5}}"
+    codes = f"{{embedding: {shape.code}, score_std: 0.2, ridge: 30, popularity_exponent: 0.25, user_exponent: 0.5}}"
     lines = [
-        Line("epochs", str(epochs), f"at most; about {events:,.0f} positive events in a window"),
+        Line("epochs", str(epochs), f"at most; {events:,} positive events in the last window"),
         Line("batch_size", str(batch), "by the same number"),
         Line("embedding_optimiser", "adam", "a first moment helps where rows are read often"),
         Line("learning_rate", rate, "of the layers"),
@@ -290,7 +343,7 @@ def _training_lines(habits: LogHabits, window: int, validation: int, code: str) 
             "the codes: near a regression of histories on themselves (EASE), as strong as the towers' cosines",
         ),
     ]
-    if validation:
-        reason = f"the last days of the window choose the number of epochs and the prior: about {habits.events_per_day * validation:,.0f} events"
-        lines.append(Line("validation_days", str(validation), reason))
+    if shape.validation:
+        reason = f"the last days of the window choose the number of epochs and the prior: {shape.validation_events:,} events"
+        lines.append(Line("validation_days", str(shape.validation), reason))
     return tuple(lines)

@@ -109,9 +109,10 @@ def test_recipe_follows_the_habits_and_can_be_named() -> None:
 
 
 def test_validation_days_hold_enough_events_and_leave_most_of_the_window() -> None:
-    assert validation_days(replace(SHOP, events_per_day=600), 80) == 5
-    assert validation_days(replace(SHOP, events_per_day=600), 12) == 2
-    assert validation_days(SHOP, 3) == 0
+    quiet = _log(SHOP, [600] * 100)
+    assert validation_days(quiet, 80) == 5
+    assert validation_days(quiet, 12) == 2
+    assert validation_days(quiet, 3) == 0
 
 
 def test_every_choice_is_valid_and_has_a_reason() -> None:
@@ -152,3 +153,18 @@ def test_vectors_are_compact_and_the_prior_needs_validation_days() -> None:
     assert (_values(found.model)["prior"], _values(found.training)["validation_days"]) == (True, 2)
     # A window of 3 days spares none.
     assert "prior" not in _values(_settings(_log(SHOP, [100] * 4)).model)
+
+
+@pytest.mark.parametrize(("items", "width"), [(20, 8), (300, 32), (511, 56), (512, 64), (10_000_000, 64)])
+def test_widths_follow_the_corpus_up_to_half_of_the_vectors(items: int, width: int) -> None:
+    found = choose_settings(SHOP, FIRST, _last(SHOP), items=items, code="item_code")
+    assert _values(found.statistics) == {"embedding_dim": {"item": width, "item_code": width}}
+    assert _values(found.model)["output_dim"] == 2 * width
+
+
+def test_channel_weights_look_back_as_far_as_they_need() -> None:
+    # Days with 40 warm pairs: 50 days for 2,000, at most 28 are read. With 2,500 a week is plenty.
+    few = choose_settings(_log(SHOP, [40] * 100), FIRST, FIRST + dt.timedelta(99), items=9, code="c")
+    assert _values(few.channels) == {"held_out_days": 28}
+    plenty = replace(SHOP, pairs=replace(SHOP.pairs, weight=100))
+    assert _values(_settings(plenty).channels) == {"held_out_days": 7}
