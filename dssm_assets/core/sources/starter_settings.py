@@ -30,6 +30,8 @@ MIN_WINDOW: Final = 30
 MAX_WINDOW: Final = 3660
 WANTED_EVALUATION_DAYS: Final = 28
 """Days with enough warm pairs that the window leaves to evaluate, where a quarter of the log's days are as many."""
+LEAST_EVALUATION_DAYS: Final = 3
+"""The same for a short log, half of whose days are as many."""
 EVALUATION_FRAC: Final = 0.25
 MAX_CALENDAR: Final = 1500
 """Days beyond which the oldest are left out of the calendar as far as `WANTED_EVENTS` can be spared."""
@@ -218,15 +220,15 @@ def window_days(habits: LogHabits, recipe: Recipe, start: dt.date, last: dt.date
     """Returns the training days: enough for `WANTED_EVENTS`, with days left that can be evaluated.
 
     At least 30 where there are as many. Of items that live for days, old events say little: 30. A window that leaves fewer than
-    `WANTED_EVALUATION_DAYS` days with enough warm pairs (of a short log: than a quarter of its days) is shortened until it
-    leaves them, or if none does, until it leaves most.
+    `WANTED_EVALUATION_DAYS` days with enough warm pairs (of a short log: than a quarter of its days, and than three) is
+    shortened until it leaves them, or if none does, until it leaves most.
     """
     end = to_number(last)
     log_days = end + 1 - to_number(start)
     wanted = MIN_WINDOW if recipe is Recipe.NEWS else end + 1 - _day_of_event(habits, WANTED_EVENTS)
     longest = max(1, min(max(MIN_WINDOW, wanted), MAX_WINDOW, log_days - 1))
     event_days = int((habits.days >= to_number(start)).sum())
-    needed = max(1, min(WANTED_EVALUATION_DAYS, int(event_days * EVALUATION_FRAC)))
+    needed = max(1, min(LEAST_EVALUATION_DAYS, event_days // 2), min(WANTED_EVALUATION_DAYS, int(event_days * EVALUATION_FRAC)))
     lengths = sorted({max(1, int(longest * 0.95**step)) for step in range(100)}, reverse=True)
     left = [len(habits.pairs.evaluation_days(days, start, last).days) for days in lengths]
     most = max(left)
@@ -236,12 +238,13 @@ def window_days(habits: LogHabits, recipe: Recipe, start: dt.date, last: dt.date
 
 
 def validation_days(habits: LogHabits, window: int) -> int:
-    """Returns the last days of the window on which epochs and prior are chosen; 0 if the window is too short for any.
+    """Returns the last days of the window on which epochs and prior are chosen; 0 if the window has a single day.
 
-    By hand: 600 events a day need 5 days for 3,000; a window of 12 days spares 2.
+    By hand: 600 events a day need 5 days for 3,000; a window of 12 days spares 2, and one of 3 days still spares one, because
+    the towers are fitted again on the whole window afterwards.
     """
     wanted = int(habits.days[-1]) + 1 - _day_of_event(habits, VALIDATION_EVENTS) if len(habits.days) else 1
-    return min(max(1, wanted), int(window * MAX_VALIDATION_FRAC))
+    return min(max(1, wanted), max(int(window * MAX_VALIDATION_FRAC), int(window > 1)))
 
 
 def _start_line(first: dt.date, start: dt.date) -> Line:

@@ -78,8 +78,8 @@ def test_window_holds_enough_events() -> None:
 
 
 def test_window_leaves_days_to_evaluate() -> None:
-    # Of 12 days three are left: the longest window of the series that does.
-    assert _window(_log(SHOP, [100] * 12)) == 9
+    # Of 12 days three are left: the longest window of the series that does. Of 6 too, of 4 two.
+    assert [_window(_log(SHOP, [100] * days)) for days in (12, 6, 4)] == [9, 3, 2]
     # Of 400 days 28.
     assert _window(_log(SHOP, [100] * 400)) <= 400 - 28
     # Only the first 100 days have 30 pairs: some of them must be left.
@@ -112,7 +112,7 @@ def test_validation_days_hold_enough_events_and_leave_most_of_the_window() -> No
     quiet = _log(SHOP, [600] * 100)
     assert validation_days(quiet, 80) == 5
     assert validation_days(quiet, 12) == 2
-    assert validation_days(quiet, 3) == 0
+    assert (validation_days(quiet, 3), validation_days(quiet, 1)) == (1, 0)
 
 
 def test_every_choice_is_valid_and_has_a_reason() -> None:
@@ -151,8 +151,8 @@ def test_vectors_are_compact_and_the_prior_needs_validation_days() -> None:
     found = _settings(SHOP)
     assert _values(found.model)["output_dim"] == 128
     assert (_values(found.model)["prior"], _values(found.training)["validation_days"]) == (True, 2)
-    # A window of 3 days spares none.
-    assert "prior" not in _values(_settings(_log(SHOP, [100] * 4)).model)
+    # A window of one day spares none.
+    assert "prior" not in _values(_settings(_log(SHOP, [100] * 2)).model)
 
 
 @pytest.mark.parametrize(("items", "width"), [(20, 8), (300, 32), (511, 56), (512, 64), (10_000_000, 64)])
