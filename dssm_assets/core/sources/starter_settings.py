@@ -39,6 +39,8 @@ MAX_VALIDATION_FRAC: Final = 0.2
 MAX_HISTORY: Final = 500
 REPEATING: Final = 0.1
 """Fraction of repeated events from which on people come for the same items again."""
+KNOWN_USERS: Final = 0.5
+"""Fraction of events by users with an earlier day from which on samples see the days before their own, as in serving."""
 SHORT_LIVED: Final = 0.3
 """Fraction of events on items of the last week from which on items are news."""
 SHORT_PAST: Final = 10
@@ -285,7 +287,7 @@ def _recent_line(habits: LogHabits, window: int) -> Line:
 
 def _model_lines(shape: _Shape) -> tuple[Line, ...]:
     habits, length = shape.habits, shape.length
-    by_day = habits.known_frac >= 0.5
+    by_day = habits.known_frac >= KNOWN_USERS
     lengths = f"half of the active users have more than {habits.history_events:,} events, a tenth more than {habits.long_history_events:,}"
     poolings = (
         f"[{{kind: root, length: {length}}}, {{kind: mean, length: {min(50, length)}}}, "
@@ -346,6 +348,8 @@ def _training_lines(shape: _Shape) -> tuple[Line, ...]:
             "the codes: near a regression of histories on themselves (EASE), as strong as the towers' cosines",
         ),
     ]
+    if shape.habits.known_frac >= KNOWN_USERS:
+        lines.append(Line("group_sessions", "true", "one pass of the user tower for all samples of a user and day"))
     if shape.validation:
         reason = f"the last days of the window choose the number of epochs and the prior: {shape.validation_events:,} events"
         lines.append(Line("validation_days", str(shape.validation), reason))
