@@ -115,7 +115,7 @@ def test_init_finds_roles_days_and_events(sources, tmp_path):
     # 1 of 9 days is spared for the choice of epochs and prior.
     assert config["training"]["validation_days"] == 1
     assert config["model"]["prior"] is True
-    assert config["model"]["output_dim"] == 128
+    assert config["model"]["output_dim"] == 16  # 8 of codes and 8 learned for 20 items
     assert features(tmp_path)["city"] == {
         "feature_name": "city",
         "feature_type": "id_feature",
