@@ -10,7 +10,7 @@ NDCG@k beside published figures, on MovieLens-1M in the order in which users rat
     python -m dssm_assets_tests.benchmarks.quality --train FILE --test FILE
 
 run text files of lines "user item item ...", oldest item first: leave one out, or a train file and its test file, which are
-reported by Recall@20 and NDCG@20. Their settings are fixed (`quality_text_settings.py`). Peers need their libraries (`pip install
+reported by Recall@20 and NDCG@20. Their settings are fixed up to a choice inside the training part (`quality_text_settings.py`). Peers need their libraries (`pip install
 'dssm-assets[bench]'`); one that is not installed is reported as missing. `--inner` scores on the inner split, on which settings
 are chosen; `--ablation` changes one thing of ours at a time; `--json` prints one JSON object on the last line.
 
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from dssm_assets.core.errors import InputError
+from dssm_assets_tests.benchmarks.quality_choice import Chosen, choose_parts, concatenate_vectors
 from dssm_assets_tests.benchmarks.quality_features import Entities, read_entities
 from dssm_assets_tests.benchmarks.quality_ours import fit_vectors
 from dssm_assets_tests.benchmarks.quality_peers import PEERS, Peer
@@ -36,7 +37,7 @@ from dssm_assets_tests.benchmarks.quality_report import OURS, Report
 from dssm_assets_tests.benchmarks.quality_scores import Run, scored, summary
 from dssm_assets_tests.benchmarks.quality_settings import Settings, ablations, chosen, peer_settings
 from dssm_assets_tests.benchmarks.quality_splits import Order, Split, default_order, read_split
-from dssm_assets_tests.benchmarks.quality_text_settings import LOO, PAIR, text_peer_settings, text_settings
+from dssm_assets_tests.benchmarks.quality_text_settings import LOO, PAIR, text_candidates, text_peer_settings
 from dssm_assets_tests.benchmarks.quality_texts import read_pair_split, read_sequence_split
 
 MODELS = ("ours", *(peer.name for peer in PEERS))
@@ -54,7 +55,8 @@ class Task:
         is_inner: the rule was applied twice.
         split: both parts.
         entities: users and items; None: only ids are known.
-        settings: of ours.
+        candidates: settings of ours by name, a single one of a log; of a text file, validation inside the training part chooses
+            one or their sum, epochs and prior.
         order: of events at the same second; empty: there are no times.
     """
 
@@ -63,8 +65,15 @@ class Task:
     is_inner: bool
     split: Split
     entities: Entities | None
-    settings: Settings
+    candidates: dict[str, Settings]
     order: str = ""
+
+    def choose(self) -> Chosen:
+        """Returns what is fitted; of a text file after a search."""
+        if self.entities is None:
+            return choose_parts(self.split, self.candidates)
+        (settings,) = self.candidates.values()
+        return Chosen((settings,), settings.prior)
 
     @property
     def cut_offs(self) -> tuple[int, ...]:
@@ -85,20 +94,22 @@ def log_task(folder: Path, rule: str, *, inner: bool, order: Order | None) -> Ta
     """Returns a split of a folder with users.parquet, items.parquet and behavior.parquet."""
     order = order or default_order(folder, rule)
     split, name = read_split(folder, rule, inner=inner, order=order), folder.name
-    return Task(name, rule, inner, split, read_entities(folder), chosen(name, rule), order)
+    return Task(name, rule, inner, split, read_entities(folder), {"chosen": chosen(name, rule)}, order)
 
 
 def text_task(train: Path, test: Path | None, *, inner: bool) -> Task:
     """Returns leave one out of a file of sequences, or the split of a train and a test file."""
     split = read_sequence_split(train, inner=inner) if test is None else read_pair_split(train, test, inner=inner)
     rule = LOO if test is None else PAIR
-    return Task(train.stem, rule, inner, split, None, text_settings(rule, len(split.user) / max(1, len(split.item_ids))))
+    per_user = len(split.user) / max(1, len(split.user_ids))
+    candidates = text_candidates(rule, events=len(split.user), items=len(split.item_ids), events_per_user=per_user)
+    return Task(train.stem, rule, inner, split, None, candidates)
 
 
 def run_ours(
     split: Split,
     entities: Entities | None,
-    settings: Settings,
+    chosen: Chosen,
     seeds: Sequence[int],
     *,
     name: str = OURS,
@@ -111,15 +122,17 @@ def run_ours(
     runs: dict[str, list[Run]] = {}
     for seed in seeds:
         begin = time.monotonic()
-        vectors, speed = fit_vectors(split, entities, settings, seed)
-        ways = {name: settings.prior}
-        if settings.prior is not None:
+        fitted = [fit_vectors(split, entities, part, seed) for part in chosen.parts]
+        vectors = concatenate_vectors([vectors for vectors, _ in fitted])
+        speed = 1.0 / sum(1.0 / of_part for _, of_part in fitted)
+        ways = {name: chosen.prior}
+        if chosen.prior is not None:
             ways[f"{name} without prior"] = None
         for way, prior in ways.items():
             runs.setdefault(way, []).append(scored(add_prior(vectors, split, prior), split, speed))
             _print_run(way, seed, runs[way][-1], begin)
-        if inner and settings.prior is not None:
-            best = best_prior(vectors, split, settings.model.temperature)
+        if inner and chosen.prior is not None:
+            best = best_prior(vectors, split, chosen.parts[0].model.temperature)
             run = scored(add_prior(vectors, split, best), split, speed)
             _print_run(f"{name} with the best prior for this split, {best.to_json()}", seed, run, begin)
     return runs
@@ -140,9 +153,11 @@ def compare(task: Task, seeds: Sequence[int], models: Sequence[str]) -> Report:
     """Returns the report of the requested models on one split."""
     report, split = task.report(seeds), task.split
     if "ours" in models:
-        for name, runs in run_ours(split, task.entities, task.settings, seeds, inner=task.is_inner).items():
+        found = task.choose()
+        is_prior_open = task.is_inner and task.entities is not None
+        for name, runs in run_ours(split, task.entities, found, seeds, inner=is_prior_open).items():
             report.models[name] = summary(runs, ks=task.cut_offs)
-        report.settings[OURS] = task.settings.to_json()
+        report.settings[OURS] = found.to_json()
     for peer in (peer for peer in PEERS if peer.name in models):
         obstacle = peer.find_obstacle(len(split.item_ids), has_side=task.entities is not None)
         if obstacle is not None:
@@ -156,12 +171,12 @@ def compare(task: Task, seeds: Sequence[int], models: Sequence[str]) -> Report:
 
 
 def ablate(task: Task, seeds: Sequence[int], only: Sequence[str] = ()) -> Report:
-    """Returns the report of ours with one thing changed at a time."""
+    """Returns the report of ours with one thing changed at a time; of several candidates the first."""
     report = task.report(seeds)
-    for name, settings in ablations(task.settings).items():
+    for name, settings in ablations(next(iter(task.candidates.values()))).items():
         if only and not any(part in name for part in only):
             continue
-        runs = run_ours(task.split, task.entities, settings, seeds, name=name)[name]
+        runs = run_ours(task.split, task.entities, Chosen((settings,), settings.prior), seeds, name=name)[name]
         report.models[name] = summary(runs, ks=task.cut_offs)
         report.settings[name] = settings.to_json()
     return report

@@ -103,7 +103,7 @@ def split_tables(split: Split, entities: Entities | None, settings: Settings) ->
         item_features.append(identity(CODE, len(split.item_ids)))
     order, bounds = split.by_user()
     event_ms = _event_ms(split)
-    day = split.time_s // SECONDS_PER_DAY - split.time_s[0] // SECONDS_PER_DAY
+    day = split.time_s // SECONDS_PER_DAY - split.time_s.min() // SECONDS_PER_DAY
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     users, items = _table(user_features, len(split.user_ids)), _table(item_features, len(split.item_ids))

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dssm_assets.core.config.model import History, HistoryCut, Model, Norm, Pooling, PoolingKind
+from dssm_assets.core.config.model import History, HistoryCut, Model, Norm, Pooling, PoolingKind, Sampler
 from dssm_assets.core.config.training import EmbeddingOptimiser, SvdInit, Training
 from dssm_assets.core.models.prior import Prior
 from dssm_assets_tests.benchmarks.quality_features import CODE
@@ -118,7 +118,8 @@ _ENCODED = _HistorySettings(
         "embedding_dropout": 0.0,
         "temperature": 0.07,
         "poolings": [Pooling(kind=PoolingKind.SEQUENCE, length=200, num_blocks=2, num_heads=2, dropout=0.2)],
-        "num_sample": 1024,
+        "sampler": Sampler.ALL,
+        "in_batch": False,
     },
     {"group_users": True, "embedding_learning_rate": 6e-3, "warmup_frac": 0.02, "final_learning_rate_frac": 0.1},
     with_user_id=False,

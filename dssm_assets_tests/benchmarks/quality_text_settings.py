@@ -1,8 +1,11 @@
 """The fixed settings of text files without times and side features: `sequences` (leave one out) and `pair` (train and test).
 
-They are the same for every file. They were chosen on files that are derived from the data sets of the other splits, on their
-inner splits (`docs/recall_experiments.md`): sequences of rare items go to the encoder, of frequent ones to poolings; a graph, whose order means nothing, to towers that read
-all other items of a user, next to codes in closed form, which alone are near EASE.
+They are the same for every file, up to facts of it: the number of items, and of events per user. Sequences have two
+candidates, the encoder and three poolings. Validation inside the training part decides for one of them or their sum, for their epochs
+and for the strength of popularity (`quality_choice.py`): which is best depends on how much the order of a line says. A graph, whose order
+means nothing, has towers that read all other items of a user, next to codes in closed form, which alone are near EASE. All values
+were chosen on files that are derived from the data sets of the other splits, on their inner splits
+(`docs/recall_experiments.md`).
 
 Belongs here: values and rules. Does not belong here: settings of MovieLens (`quality_settings.py`).
 """
@@ -12,23 +15,27 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from dssm_assets.core.config.model import History, Model, Norm, Pooling, PoolingKind
+from dssm_assets.core.config.model import History, Model, Norm, Pooling, PoolingKind, Sampler
 from dssm_assets.core.config.training import EmbeddingOptimiser, SvdInit, Training
 from dssm_assets_tests.benchmarks.quality_features import CODE
 from dssm_assets_tests.benchmarks.quality_settings import Settings
 
 LOO, PAIR = "loo", "pair"
-DENSE: Final = 30.0
-"""Events per item from which on sequences are dense: between the films (36) and the groceries (11) they were chosen on."""
+MAX_SOFTMAX_ITEMS: Final = 20_000
+"""Items up to which the loss is a softmax over all of them; of more items, those of the batch and 1,024 are drawn."""
+MAX_PAIR_SAMPLES: Final = 6_000_000
+"""Samples of all epochs of a search in a graph: some ten minutes."""
+LONG_EVENTS: Final = 50.0
+"""Events per user from which on the encoder reads 200 of them, in larger batches and with less dropout."""
 CHOSEN_ON: Final = "inner splits of files derived from MovieLens, Online Retail and Complete Journey"
 EASE_L2: Final = 500.0
 
 
-def text_settings(rule: str, events_per_item: float) -> Settings:
-    """Returns the settings of a rule, loo or pair, for a training part with this many events per item."""
+def text_candidates(rule: str, *, events: int, items: int, events_per_user: float) -> dict[str, Settings]:
+    """Returns the candidates of a rule, loo or pair, by name, for a training part of this size."""
     if rule == PAIR:
-        return _pair()
-    return _dense_sequences() if events_per_item >= DENSE else _sparse_sequences()
+        return {"codes and towers": _pair(events)}
+    return {"encoder": _encoder(items, events_per_user), "poolings": _poolings()}
 
 
 def text_peer_settings(name: str) -> dict[str, Any]:
@@ -40,9 +47,18 @@ def text_peer_settings(name: str) -> dict[str, Any]:
     return known.get(name, {})
 
 
-def _sparse_sequences() -> Settings:
-    """The encoder alone, whose state is the user's vector: where items are rare, poolings find half as much."""
-    encoder = {"kind": PoolingKind.SEQUENCE, "length": 50, "num_blocks": 2, "num_heads": 2, "dropout": 0.3}
+def _encoder(items: int, events_per_user: float) -> Settings:
+    """The encoder alone, whose state is the user's vector."""
+    is_long = events_per_user >= LONG_EVENTS
+    length = 200 if is_long else 50
+    encoder = {
+        "kind": PoolingKind.SEQUENCE,
+        "length": length,
+        "num_blocks": 2,
+        "num_heads": 2,
+        "dropout": 0.2 if is_long else 0.5,
+    }
+    negatives = {"sampler": Sampler.ALL, "in_batch": False} if items <= MAX_SOFTMAX_ITEMS else {"num_sample": 1024}
     model = {
         "output_dim": 64,
         "hidden_units": [],
@@ -50,18 +66,23 @@ def _sparse_sequences() -> Settings:
         "dropout": 0.0,
         "skip": True,
         "temperature": 0.1,
-        "history_length": 50,
+        "history_length": length,
         "min_history": 1,
         "poolings": [encoder],
-        "num_sample": 0,
+        **negatives,
     }
-    settings = replace(_settings(model, epochs=10, code_dim=0, codes=None), with_counts=False)
-    pace = {"group_users": True, "batch_size": 256, "learning_rate": 1e-3, "embedding_learning_rate": 1e-3}
-    return settings.with_training(**pace, warmup_frac=0.02, final_learning_rate_frac=0.1)
+    settings = replace(_settings(model, epochs=12 if is_long else 30, code_dim=0, codes=None), with_counts=False)
+    return settings.with_training(
+        group_users=True,
+        warmup_frac=0.02,
+        learning_rate=3e-3,
+        embedding_learning_rate=6e-3,
+        batch_size=1600 if is_long else 256,
+    )
 
 
-def _dense_sequences() -> Settings:
-    """The very last item, the last few and all of them: where items are frequent, they learn faster than the encoder."""
+def _poolings() -> Settings:
+    """The very last item, the last few and all of them."""
     model = {
         "output_dim": 128,
         "hidden_units": [128],
@@ -82,7 +103,8 @@ def _dense_sequences() -> Settings:
     return _settings(model, epochs=20, code_dim=0, codes=None)
 
 
-def _pair() -> Settings:
+def _pair(events: int) -> Settings:
+    """Towers of all other items of the user next to codes in closed form."""
     model = {
         "output_dim": 256,
         "frozen_embedding": CODE,
@@ -100,7 +122,7 @@ def _pair() -> Settings:
         "num_sample": 0,
     }
     codes = SvdInit(embedding=CODE, score_std=0.2, ridge=30.0, popularity_exponent=0.25, user_exponent=0.5)
-    return _settings(model, epochs=5, code_dim=128, codes=codes)
+    return _settings(model, epochs=min(12, max(3, MAX_PAIR_SAMPLES // max(1, events))), code_dim=128, codes=codes)
 
 
 def _settings(model: dict[str, Any], *, epochs: int, code_dim: int, codes: SvdInit | None) -> Settings:

@@ -1,13 +1,14 @@
 """Splits of public text files ("user item item ..."): leave one out of sequences, or a train file and its test file.
 
     sequences    of each user with three items or more the last one is held out, everything before it trains
-    pair         train file and test file as they are; the order of a line means nothing
+    pair         train file and test file as they are; the order of a line means nothing, so it is drawn
 
 Nothing is changed: an event that repeats an earlier one of its user stays. Seen items are left out of the lists, so that a
 held-out item that its user had before can not be hit; `repeated_pairs` counts these. Held-out items that the training part
 does not know can not be hit either, and count as missed.
 
-There are no times. An event has the time of its place in the line, in seconds; towers of these splits must not read it.
+There are no times. Events of a user are a second apart and all users' last ones are at one midnight: what is before that day is
+every user's line without its last item. Towers of these splits must not read more of a time than the order.
 
 Belongs here: the two rules. Does not belong here: reading text (`dssm_assets/datasets/sequences.py`), rules of logs with
 times (`quality_splits.py`).
@@ -27,12 +28,13 @@ import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.ragged import ranges, repeat_rows
 from dssm_assets.datasets.sequences import Sequences, read_sequences
-from dssm_assets_tests.benchmarks.quality_splits import Ints, Split
+from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Ints, Split
 
 MIN_EVENTS = 3
 """Users with fewer events are not evaluated; all their events train."""
 INNER_FRAC = 0.2
 INNER_SEED = 20240101
+ORDER_SEED = 20240102
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def read_pair_split(train: Path, test: Path, *, inner: bool = False) -> Split:
     if inner:
         is_held_out = random_events(events, INNER_FRAC, INNER_SEED)
         events, held_out = events.where(~is_held_out), events.where(is_held_out)
-    return split_events(events, held_out)
+    return split_events(shuffle_events(events, ORDER_SEED), held_out)
 
 
 def encode(*sequences: Sequences) -> tuple[Events, ...]:
@@ -95,11 +97,25 @@ def random_events(events: Events, frac: float, seed: int) -> npt.NDArray[np.bool
     return found
 
 
+def shuffle_events(events: Events, seed: int) -> Events:
+    """Returns the events in a drawn order inside each user."""
+    order = np.lexsort((np.random.default_rng(seed).random(len(events.user)), events.user))
+    return Events(events.user[order], events.item[order])
+
+
 def split_events(train: Events, test: Events) -> Split:
-    """Returns the split over the users and items of the training events, in ascending order of their codes."""
+    """Returns the split over the users and items of the training events, in ascending order of their codes.
+
+    Training events are in the order of their times: those of users with the longest lines first, every user's last one last.
+    """
     order = np.argsort(train.user, kind="stable")
+    sizes, places = _places(train.user[order])
+    from_end = sizes - 1 - places
+    by_time = np.argsort(-from_end, kind="stable")
+    order, from_end = order[by_time], from_end[by_time]
     user_ids, user = np.unique(train.user[order], return_inverse=True)
     item_ids, item = np.unique(train.item[order], return_inverse=True)
+    midnight = SECONDS_PER_DAY * (1 + -(-int(from_end.max(initial=0)) // SECONDS_PER_DAY))
     pairs = np.unique(np.stack([test.user, test.item], axis=1), axis=0)
     is_known = np.isin(pairs[:, 0], user_ids) & np.isin(pairs[:, 1], item_ids)
     known = pairs[is_known]
@@ -110,7 +126,7 @@ def split_events(train: Events, test: Events) -> Split:
         item_ids=item_ids,
         user=user,
         item=item,
-        time_s=_places(user)[1],
+        time_s=midnight - from_end,
         eval_users=np.searchsorted(user_ids, eval_codes),
         truth_row=truth_row,
         truth_item=np.searchsorted(item_ids, known[:, 1]),

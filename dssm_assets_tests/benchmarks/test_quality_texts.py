@@ -6,15 +6,19 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from dssm_assets_tests.benchmarks import quality
+from dssm_assets_tests.benchmarks.quality_choice import choose_parts, concatenate_vectors
 from dssm_assets_tests.benchmarks.quality_metrics import ndcg_at, recall_at
+from dssm_assets_tests.benchmarks.quality_scores import ByVectors
 from dssm_assets_tests.benchmarks.quality_settings import Settings
-from dssm_assets_tests.benchmarks.quality_splits import Split
-from dssm_assets_tests.benchmarks.quality_text_settings import text_settings
+from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Split
+from dssm_assets_tests.benchmarks.quality_text_settings import text_candidates
 from dssm_assets_tests.benchmarks.quality_texts import read_pair_split, read_sequence_split
 
 
@@ -32,9 +36,9 @@ def test_the_last_item_of_three_or_more_is_held_out(tmp_path: Path) -> None:
     # Codes of items are in the order of the file: a 0, b 1, c 2, d 3. User v has two and trains; item d is unknown to the
     # training part; w ends with an item it had before.
     split = read_sequence_split(_file(tmp_path, "x.txt", "u a b c", "v c a", "x a b d", "w b c b"))
-    assert split.user.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert split.item_ids[split.item].tolist() == [0, 1, 2, 0, 0, 1, 1, 2]
-    assert split.time_s.tolist() == [0, 1] * 4
+    assert split.user.tolist() == [0, 1, 2, 3] * 2
+    assert split.item_ids[split.item].tolist() == [0, 2, 0, 1, 1, 0, 1, 2]
+    assert split.time_s.tolist() == [SECONDS_PER_DAY * 2 - 1] * 4 + [SECONDS_PER_DAY * 2] * 4
     assert _truth(split) == [(0, 2), (3, 1)]
     assert (split.dropped_pairs, split.lost_users, split.repeated_pairs) == (1, 1, 1)
     assert split.truth_totals.tolist() == [1, 1]
@@ -65,6 +69,15 @@ def test_the_inner_part_of_a_pair_is_a_fifth_of_every_user(tmp_path: Path) -> No
     assert len(split.user) == 4 * 8 + 2 + 1
 
 
+def test_the_order_of_a_graph_is_drawn(tmp_path: Path) -> None:
+    train = _file(tmp_path, "train.txt", f"1 {' '.join(map(str, range(30)))}", f"2 {' '.join(map(str, range(30)))}")
+    split = read_pair_split(train, _file(tmp_path, "test.txt", "1 0"))
+    order, _ = split.by_user()
+    first, second = split.item_ids[split.item[order]].reshape(2, 30).tolist()
+    assert sorted(first) == sorted(second) == list(range(30))
+    assert first != second and first != sorted(first)
+
+
 def test_recall_and_ndcg_by_hand() -> None:
     # User 0: two items, at ranks 0 and 7. User 1: one, at rank 3. k = 5.
     ranks, rows, totals = np.array([0, 7, 3]), np.array([0, 0, 1]), np.array([2, 1])
@@ -77,22 +90,75 @@ def test_recall_and_ndcg_by_hand() -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    def quick(rule: str, events_per_item: float) -> Settings:
-        settings = replace(text_settings(rule, events_per_item), id_dim=8)
+    def shrink(settings: Settings) -> Settings:
+        settings = replace(settings, id_dim=8)
         if settings.code_dim:
             settings = replace(settings, code_dim=8)
         dims = {"output_dim": 16 + settings.code_dim, "hidden_units": [16]}
-        return settings.with_model(**dims).with_training(batch_size=64, learning_rate=0.02, embedding_learning_rate=0.02)
+        rates = {"learning_rate": 0.02, "embedding_learning_rate": 0.02}
+        return settings.with_model(**dims).with_training(batch_size=64, epochs=min(8, settings.training.epochs), **rates)
 
-    monkeypatch.setattr(quality, "text_settings", quick)
+    def quick(rule: str, **facts: Any) -> dict[str, Settings]:
+        return {name: shrink(settings) for name, settings in text_candidates(rule, **facts).items()}
+
+    monkeypatch.setattr(quality, "text_candidates", quick)
 
 
-def test_sequences_of_rare_items_go_to_the_encoder() -> None:
-    kinds = [
-        [pooling.kind.value for pooling in text_settings("loo", density).model.history_poolings] for density in (29.9, 30.0)
+def test_candidates_follow_facts_of_the_file() -> None:
+    few, many = (text_candidates("loo", events=9, items=items, events_per_user=7.0) for items in (20_000, 20_001))
+    assert {name: [pooling.kind.value for pooling in one.model.poolings] for name, one in few.items()} == {
+        "encoder": ["sequence"],
+        "poolings": ["recency", "recency", "root"],
+    }
+    assert [one["encoder"].model.sampler.value for one in (few, many)] == ["all", "weighted"]
+    assert [one["encoder"].model.in_batch for one in (few, many)] == [False, True]
+    long = text_candidates("loo", events=9, items=20_000, events_per_user=50.0)
+    assert [one["encoder"].model.history_length for one in (few, long)] == [50, 200]
+    pairs = [
+        text_candidates("pair", events=events, items=9, events_per_user=7.0) for events in (500_000, 1_000_000, 10_000_000)
     ]
-    assert kinds == [["sequence"], ["recency", "recency", "root"]]
-    assert text_settings("pair", 5.0) == text_settings("pair", 50.0)
+    assert [one["codes and towers"].training.epochs for one in pairs] == [12, 6, 3]
+
+
+def test_all_last_events_are_alone_on_the_last_day(tmp_path: Path) -> None:
+    split = read_sequence_split(_file(tmp_path, "x.txt", "u a b c d", "v c a", "w b"))
+    # Training parts: u has a b c, v c a, w b.
+    day = split.time_s // SECONDS_PER_DAY
+    last = day == day.max()
+    assert sorted(zip(split.user[last].tolist(), split.item_ids[split.item[last]].tolist(), strict=True)) == [
+        (0, 2),
+        (1, 0),
+        (2, 1),
+    ]
+    assert (np.diff(split.time_s) >= 0).all()
+    order, bounds = split.by_user()
+    assert split.item_ids[split.item[order]].tolist() == [0, 1, 2, 2, 0, 1]
+    assert bounds.tolist() == [0, 3, 5, 6]
+
+
+def test_the_choice_takes_the_candidate_that_finds_held_out_events(tmp_path: Path) -> None:
+    """Items go around a circle: who reads the last item knows the next one, who reads none knows nothing."""
+    split = read_sequence_split(_file(tmp_path, "circle.txt", *_groups(120, 6)))
+    base = text_candidates("loo", events=9, items=20, events_per_user=5.0)["poolings"].with_training(
+        batch_size=64, learning_rate=0.02, embedding_learning_rate=0.02, epochs=4
+    )
+    base = replace(base, id_dim=8).with_model(output_dim=16, hidden_units=[16])
+    blind = base.with_model(poolings=[{"kind": "mean", "length": 50}], embedding_dropout=0.95)
+    chosen = choose_parts(split, {"blind": blind, "reads the order": base})
+    assert [part.model.poolings for part in chosen.parts] == [base.model.poolings]
+    assert 1 <= chosen.parts[0].training.epochs <= 4 and chosen.parts[0].training.validation_days == 0
+    assert chosen.prior is not None
+
+
+def test_concatenated_vectors_add_their_scores() -> None:
+    # (1, 2) . (3, 4) = 11 and (5) . (6) = 30.
+    one, other = ByVectors(_row(1, 2), _row(3, 4)), ByVectors(_row(5), _row(6))
+    both = concatenate_vectors([one, other])
+    assert (both.users @ both.items.T).tolist() == [[41.0]]
+
+
+def _row(*values: float) -> npt.NDArray[np.float32]:
+    return np.array([values], np.float32)
 
 
 def _groups(count: int, items: int) -> list[str]:
@@ -110,7 +176,7 @@ def test_the_command_learns_an_order(tmp_path: Path, capsys: pytest.CaptureFixtu
     report = json.loads(last)
     assert report["dataset"] == "circle"
     # The next item of the circle is the only right one of 15 that are not seen, or of 5 of the own group.
-    assert report["dssm-assets"]["means"]["NDCG@10"] > 0.8
+    assert report["dssm-assets"]["means"]["NDCG@10"] > 0.7
     assert report["popularity"]["means"]["NDCG@10"] < 0.6
     assert report["missing"].keys() == {"rectools"}
     assert any(line.startswith("| seen items left out | HR@10 |") for line in text)
