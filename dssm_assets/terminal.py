@@ -18,7 +18,7 @@ from rich.table import Table
 
 from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL
 from dssm_assets.core.evaluation.labels import SCOPES, display_name, scorers_in_order
-from dssm_assets.core.evaluation.scopes import Scope
+from dssm_assets.core.evaluation.scopes import Scope, counted_population
 from dssm_assets.defs.asset_factory import Observer
 
 
@@ -72,9 +72,10 @@ class Bar(Observer):
 def print_hit_rates(
     console: Console, ds: str, rows: Sequence[dict[str, Any]], ks: Sequence[int], scopes: Iterable[Scope] = SCOPES
 ) -> None:
-    """Prints a table per scope for warm users and items: hit rates of every scorer, the interval of the last, NDCG at the first k."""
+    """Prints a table per scope for warm users and items, of cold items for all users: hit rates of every scorer, the interval of the last, NDCG at the first k."""
     for scope in scopes:
-        cells = {(row["scorer"], row["k"]): row for row in rows if row["scope"] == scope and row["population"] == "warm"}
+        population = counted_population(scope)
+        cells = {(row["scorer"], row["k"]): row for row in rows if row["scope"] == scope and row["population"] == population}
         if not cells:
             continue
         title = f"{ds}  {SCOPES[scope].title} ({max(row['users'] for row in cells.values())} users)"

@@ -27,6 +27,7 @@ class ModelFile(StrEnum):
     REPORT = "report.json"
     VALIDATION = "validation.json"
     PRIOR = "prior.json"
+    GROUP_CODES = "group_codes.arrow"
 
 
 class BundleFile(StrEnum):

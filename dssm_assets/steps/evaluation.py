@@ -33,7 +33,7 @@ from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, list
 from dssm_assets.core.evaluation.rates import TREND_COLUMNS, HitCells, channel_gains, gains_over_best, trend_table
 from dssm_assets.core.evaluation.rates import total_hit_rate as sum_hits
 from dssm_assets.core.evaluation.report import ListFacts, ReportFacts, list_facts, render_report, segment_report
-from dssm_assets.core.evaluation.scopes import Population, Scope
+from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
 from dssm_assets.core.evaluation.segments import columns_needed, segment_table
 from dssm_assets.steps.user_segments import read_item_popularity
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, partitions_before, window_days
@@ -108,7 +108,11 @@ def _total_hit_rate_of_day(workspace: Workspace, ds: str) -> StepResult:
     verdict = hit_rate_gate(workspace, ds, cells, total)
     stated = {"passed": verdict.is_passed, "sentence": verdict.description}
     manifest = workspace.write_table(TOTAL_HIT_RATE, ds, total, [counts, detail], gate=stated)
-    warm = {(row[SCORER], row[SCOPE], row["k"]): row for row in total.to_pylist() if row[POPULATION] == Population.WARM}
+    warm = {
+        (row[SCORER], row[SCOPE], row["k"]): row
+        for row in total.to_pylist()
+        if row[POPULATION] == counted_population(Scope(row[SCOPE]))
+    }
     checks = (_beats_popularity(warm, k), verdict)
     facts: dict[str, Any] = {**_headline(warm, k), **_list_figures(lists, k)}
     facts |= {f"worth@{k} of {gain.against.removeprefix(MERGED_WITHOUT)}": gain.gain for gain in channels}
@@ -147,7 +151,7 @@ def _beats_popularity(warm: dict[Any, Any], k: int) -> Check:
 
 def _headline(warm: dict[Any, Any], k: int) -> dict[str, float]:
     """Returns the figures that the UI plots: warm hit rates of the model at every k and, at the largest, in every scope; of
-    every baseline at the largest, of all items and of unseen ones.
+    every baseline at the largest, of all items, of unseen and of cold ones (which count for all users).
     """
     facts = {
         f"hit_rate@{cut}": row["hit_rate"]
@@ -157,7 +161,7 @@ def _headline(warm: dict[Any, Any], k: int) -> dict[str, float]:
     for (scorer, scope, cut), row in warm.items():
         if cut == k and scorer == MODEL:
             facts[f"hit_rate@{k} {scope}"] = row["hit_rate"]
-        elif cut == k and scope in ((Scope.ALL,) if is_part(scorer) else (Scope.ALL, Scope.UNSEEN)):
+        elif cut == k and scope in ((Scope.ALL,) if is_part(scorer) else (Scope.ALL, Scope.UNSEEN, Scope.COLD)):
             of_scope = "" if scope == Scope.ALL else f" {scope}"
             facts[f"hit_rate@{k}{of_scope} of {scorer}"] = row["hit_rate"]
     model = warm.get((MODEL, Scope.ALL, k))

@@ -249,6 +249,8 @@ def _small_files(result: FitResult) -> dict[str, bytes]:
         files[ModelFile.VALIDATION] = json.dumps(validation).encode()
     if result.prior is not None:
         files[ModelFile.PRIOR] = result.prior.to_json().encode()
+    if result.group_codes is not None:
+        files[ModelFile.GROUP_CODES] = result.group_codes.to_bytes()
     return files
 
 

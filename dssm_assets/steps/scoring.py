@@ -23,6 +23,7 @@ from dssm_assets.core.arrays.ragged import offsets_of
 from dssm_assets.core.config.model import Model, Similarity
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData, UserItems, recent_items
 from dssm_assets.core.evaluation.baselines.suite import baseline_scorers, fit_baselines
+from dssm_assets.core.evaluation.cold_items import ColdItems
 from dssm_assets.core.evaluation.detail import hit_rate_detail
 from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS, HIT_RATE_DETAIL
 from dssm_assets.core.evaluation.hits import InteractedItems, count_hits
@@ -32,6 +33,7 @@ from dssm_assets.core.evaluation.scorer import ModelScorer, Scorer, model_scorer
 from dssm_assets.core.evaluation.segments import Cuts
 from dssm_assets.core.evaluation.truth import Truth, read_truth, sample_users
 from dssm_assets.steps.channels import channel_scorers, make_day_channels, open_shared, read_merges, shared_arrays
+from dssm_assets.steps.cold_items import read_cold_items
 from dssm_assets.steps.stored_interactions import (
     count_item_events,
     find_window_history,
@@ -53,17 +55,24 @@ def count_hits_of_day(workspace: Workspace, ds: str) -> StepResult:
     merges, weights = read_merges(workspace, ds)
     users = f"{evaluated.truth.num_users:,} of {evaluated.day_users:,} users"
     workspace.log(f"scoring {users} x {len(evaluated.item_ids):,} items: the model and the baselines")
-    inputs = digests([*evaluated.built_from, history, weights])
+    cold, categories_from = read_cold_items(workspace, ds, evaluated.item_ids)
+    inputs = digests([*evaluated.built_from, history, weights, categories_from])
     with workspace.tables.partitions.staging() as folder, workspace.tables.partitions.staging() as scratch:
         item_ids, user_ids = evaluated.item_ids, evaluated.truth.user_ids
         data = read_fit_data(workspace, ds, item_ids, user_ids, ScratchArrays(scratch))
         fitted = fit_baselines(data)
         shared = _to_files(shared_arrays(data)) if merges else None
-        counter = partial(HitCounter, ds, {name: _to_files(arrays) for name, arrays in fitted.items()}, shared)
+        arrays = {name: _to_files(of_baseline) for name, of_baseline in fitted.items()}
+        counter = partial(HitCounter, ds, arrays, shared, ColdSource(cold, categories_from))
         written = write_user_ranges(workspace, counter, evaluated.truth, Cuts({}), folder, inputs)
-        facts = asdict(replace(merge_facts([part.facts for part in written]), day_users=evaluated.day_users))
-        manifest = publish_user_ranges(workspace, HIT_COUNTS, ds, written, inputs, report=facts)
-    return StepResult(manifest, facts)
+        facts = replace(
+            merge_facts([part.facts for part in written]),
+            day_users=evaluated.day_users,
+            cold_items=len(cold.items),
+            category_column=cold.category,
+        )
+        manifest = publish_user_ranges(workspace, HIT_COUNTS, ds, written, inputs, report=asdict(facts))
+    return StepResult(manifest, asdict(facts))
 
 
 def write_lists_of_day(workspace: Workspace, ds: str) -> Manifest:
@@ -77,16 +86,29 @@ def write_lists_of_day(workspace: Workspace, ds: str) -> Manifest:
         return publish_user_ranges(workspace, HIT_RATE_DETAIL, ds, written, inputs)
 
 
+@dataclass(frozen=True)
+class ColdSource:
+    """The cold items of a day, and the partition that their categories were read from."""
+
+    items: ColdItems
+    built_from: Manifest
+
+
 class HitCounter:
     """Counts the hits of the model, of every baseline and of the merged lists for some users; a `RangeScorer`."""
 
     spec = HIT_COUNTS
 
     def __init__(
-        self, ds: str, baselines: Mapping[str, SharedArrays], shared: SharedArrays | None, workspace: Workspace
+        self,
+        ds: str,
+        baselines: Mapping[str, SharedArrays],
+        shared: SharedArrays | None,
+        cold: ColdSource,
+        workspace: Workspace,
     ) -> None:
         """Opens the model, the fitted baselines, and what channels have in common (None: there are no channels), of a day."""
-        self._workspace, self._model = workspace, DayModel(workspace, ds)
+        self._workspace, self._model, self._cold = workspace, DayModel(workspace, ds), cold.items
         self._now_ms = start_of_day_ms(ds, workspace.config.calendar.timezone)
         self._merges, weights = read_merges(workspace, ds)
         self._shared = None if shared is None else open_shared(_open_files(shared))
@@ -95,7 +117,9 @@ class HitCounter:
         history = find_history_days(workspace, ds)
         first = window_days(ds, workspace.config.window.days)[0]
         self._window, self._older = [day for day in history if day.ds >= first], [day for day in history if day.ds < first]
-        self.inputs = digests([*self._model.built_from, history, weights])
+        self.inputs = digests(
+            [*self._model.built_from, history, weights, workspace.need(cold.built_from.asset, cold.built_from.ds)]
+        )
 
     def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, ReportFacts]:
         """Returns the rows of hit_counts of these users, and who was counted."""
@@ -104,7 +128,7 @@ class HitCounter:
         history = read_interactions_of_users(self._workspace, self._older, truth.user_ids, self._corpus, window)
         scorers = [model, *baseline_scorers(self._baselines, window, history), *self._channels(model, history, truth)]
         interacted = InteractedItems(*(one.exclusions(truth.num_users) for one in (window, history)))
-        counts = count_hits(scorers, truth, interacted, self._workspace.config.evaluation.k)
+        counts = count_hits(scorers, truth, interacted, self._workspace.config.evaluation.k, self._cold.scope(model))
         return counts.table, report_facts(truth, model, counts)
 
     def _channels(self, model: ModelScorer, history: Interactions, truth: Truth) -> list[Scorer]:

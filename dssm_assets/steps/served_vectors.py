@@ -33,7 +33,13 @@ from dssm_assets.core.training.inference import ItemInference, UserInference
 from dssm_assets.core.training.model_format import model_from_bytes
 from dssm_assets.steps.feature_config import RunSettings, indexed_features, open_bucketizer, towers_of
 from dssm_assets.steps.training import find_history_days, read_history
-from dssm_assets.steps.vectors import pack_item_vectors, pack_user_vectors, read_recent_priors
+from dssm_assets.steps.vectors import (
+    pack_item_vectors,
+    pack_user_vectors,
+    read_group_codes,
+    read_recent_priors,
+    with_group_codes,
+)
 from dssm_assets.steps.workspace import Workspace, check_built_from, day_before, digests, start_of_day_ms, window_days
 from dssm_assets.storage.local_files import ScratchArrays, write_arrow, write_arrow_table
 from dssm_assets.storage.manifest import Manifest
@@ -174,14 +180,14 @@ def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> Bun
         InputError: there are no items, or their ids or vectors cannot be searched.
     """
     spec, indexed = inputs.settings.spec, indexed_features(inputs.bucketizer, "item")
-    inference = ItemInference(inputs.towers, BATCH_ROWS)
+    inference, codes = ItemInference(inputs.towers, BATCH_ROWS), read_group_codes(workspace, inputs.model)
     vectors = np.empty((inputs.items.rows, spec.output_dim), np.float32)
     golden = _RowPicker(choose_rows(inputs.items.rows, workspace.config.serving.golden_rows))
     ids: list[pa.Array] = []
     start = 0
     for batch in workspace.tables.batches(inputs.items, [col.ITEM_ID, *indexed.columns]):
         indices = pa.table(indexed.to_indices(pa.Table.from_batches([batch]), "table item_features_fg"))
-        vectors[start : start + batch.num_rows] = inference.vectors(indices)
+        vectors[start : start + batch.num_rows] = with_group_codes(inference.vectors(indices), indices, codes)
         golden.pick(indices, start)
         ids.append(_bundle_ids(batch.column(0), "item"))
         start += batch.num_rows

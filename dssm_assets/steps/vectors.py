@@ -19,6 +19,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, SortedIds
 from dssm_assets.core.evaluation.evaluation_tables import ITEM_VECTORS, USER_VECTORS
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
+from dssm_assets.core.models.group_codes import GroupCodes, read_keys
 from dssm_assets.core.models.prior import Prior, ages_in_days, append_one, append_prior, decayed_counts
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
@@ -62,6 +63,7 @@ class ItemVectors:
         self._corpus, samples = workspace.need("negative_items", ds), workspace.need("train_samples", ds)
         self._items = workspace.artifacts.map_table(samples, TrainSamplesFile.ITEMS)
         self._inference = ItemInference(towers, BATCH_ROWS)
+        self._group_codes = read_group_codes(workspace, model)
         self._priors = read_window_priors(workspace, model, samples, ds, self._items.num_rows) if towers.spec.prior else None
         width, kind = towers.spec.item_vector_width, _id_type(workspace, self._corpus, col.ITEM_ID)
         self.partition = VectorPartition(ITEM_VECTORS, ds, kind, width, self._corpus.rows)
@@ -72,7 +74,9 @@ class ItemVectors:
         for batch in self._workspace.tables.rows(self._corpus, [col.ITEM_ID], first, end):
             part = slice(first, first + batch.num_rows)
             priors = None if self._priors is None else self._priors[part]
-            yield batch.column(0), pack_item_vectors(self._inference.vectors(self._items[part]), priors)
+            items = self._items[part]
+            vectors = with_group_codes(self._inference.vectors(items), items, self._group_codes)
+            yield batch.column(0), pack_item_vectors(vectors, priors)
             first += batch.num_rows
 
 
@@ -111,6 +115,18 @@ class UserVectors:
         found = np.zeros(len(rows), np.int64)
         found[rows >= 0] = bounds[rows[rows >= 0]]
         return found
+
+
+def read_group_codes(workspace: Workspace, model: Manifest) -> GroupCodes | None:
+    """Returns the codes of items without an event; None: they have none in this model."""
+    if all(file.name != ModelFile.GROUP_CODES for file in model.files):
+        return None
+    return GroupCodes.from_bytes(workspace.artifacts.read_bytes(model, ModelFile.GROUP_CODES))
+
+
+def with_group_codes(vectors: VectorArray, items: pa.Table, codes: GroupCodes | None) -> VectorArray:
+    """Returns item vectors [I, D], those without a code of their own with the code of their group."""
+    return vectors if codes is None else codes.fill_in(vectors, read_keys(items, codes.features))
 
 
 def pack_item_vectors(vectors: VectorArray, priors: VectorArray | None) -> VectorArray:

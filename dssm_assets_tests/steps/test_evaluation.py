@@ -79,6 +79,13 @@ def workspace(tmp_path):
     history = {"user_id": ["u", "w"], "item_ids": [["a"] * 11, ["b"]], "event_times_ms": [list(range(11)), [0]]}
     put(workspace, "user_history_fg", "2024-01-07", pa.table(history))
     put(workspace, "user_table", PREVIOUS_DAY, pa.table({"user_id": ["v", "u"], "city": ["y", "x"]}))
+    for ds in (PREVIOUS_DAY, "2024-01-07"):
+        kinds = {
+            "item_id": ["a", "b", "c", "d", "other"],
+            "kind": ["x", "y", "y", "x", "y"],
+            "price": [1.0, 2.0, 3.0, 4.0, 5.0],
+        }
+        put(workspace, "item_table", ds, pa.table(kinds))
     put(workspace, "user_table", "2024-01-07", pa.table({"user_id": ["v", "u"], "city": ["other", "other"]}))
     activity = {"user_id": ["u", "u", "v", "w"], "event": ["click", "buy", "click", "buy"]}
     put(workspace, "user_activity", PREVIOUS_DAY, pa.table(activity))
@@ -97,6 +104,32 @@ def evaluate(workspace, ds=DAY):
     """Returns the results of hit_rate_detail and total_hit_rate of a day."""
     run(evaluation.hit_counts, workspace, ds)
     return run(evaluation.hit_rate_detail, workspace, ds), run(evaluation.total_hit_rate, workspace, ds)
+
+
+def test_cold_items_are_ranked_among_themselves_and_by_category(workspace):
+    # c and d have no event; u takes c, v takes d and zz, which is in no table. The vectors rank c, d for both (u finds both equal).
+    # a, of kind x as d, has 11 events in the window, b of kind y has one: kind x comes first.
+    _, result = evaluate(workspace)
+    counts = workspace.tables.read(workspace.need("hit_counts", DAY)).to_pylist()
+    rows = [row for row in counts if (row["scope"], row["population"]) == ("cold", "all")]
+    cold = {(row["scorer"], row["user_id"]): (row["truth_count"], row["hits_1"], row["hits_2"]) for row in rows}
+    assert cold == {
+        ("model", "u"): (1, 1, 1),
+        ("model", "v"): (2, 0, 1),
+        ("category_popularity", "u"): (1, 0, 1),
+        ("category_popularity", "v"): (2, 1, 1),
+    }
+    assert result.facts["hit_rate@2 cold"] == result.facts["hit_rate@2 cold of category_popularity"] == pytest.approx(2 / 3)
+    assert "Candidates: the 2 cold items of the corpus. Popularity by category: by column kind." in result.report_markdown
+    assert "| **vectors alone, cold items among themselves** | **0.667 [" in result.report_markdown
+
+
+def test_the_category_is_a_column_of_item_table(workspace, tmp_path):
+    other = configured(tmp_path, {"category_column": "colour"})
+    with pytest.raises(
+        ConfigError, match=r"evaluation\.category_column: expected a column of item_table: item_id, kind, price, got colour"
+    ):
+        run(evaluation.hit_counts, other)
 
 
 SEGMENTS = [  # segment, value, users, hits, items to find; by hand: u finds a of a, c; v finds d of d, zz; w misses b

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dssm_assets.core.file_names import TrainSamplesFile
+from dssm_assets.steps.vectors import read_group_codes, with_group_codes
 from dssm_assets_tests.steps.refitted_worlds import refit, vectors_of
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
@@ -12,7 +14,7 @@ TOWER, CODES = 8, 4
 CHANGES = {
     "statistics": {"embedding_dim": {"item": CODES}},
     "model": {"output_dim": TOWER + CODES, "frozen_embedding": "item", "poolings": [{"kind": "root", "length": 20}]},
-    "training": {"epochs": 1, "svd_init": {"embedding": "item", "scale": 2.0, "ridge": 1.0, "popularity_exponent": 0.25}},
+    "training": {"epochs": 1, "svd_init": {"embedding": "item", "scale": 2.0, "ridge": 1.0, "group_by": ["category"]}},
 }
 
 
@@ -42,6 +44,25 @@ def test_lists_are_ranked_by_the_whole_product(refitted_world):
     for row in workspace.tables.read(workspace.need("hit_rate_detail", EVALUATION_DAY)).to_pylist():
         best = sorted(zip(-(users[row["user_id"]] @ matrix.T), names, strict=True))[: len(row["topk_ids"])]
         assert row["topk_scores"] == pytest.approx([-score for score, _ in best], abs=1e-5)
+
+
+def test_an_item_without_a_code_has_that_of_its_group(refitted_world):
+    workspace, _ = refitted_world
+    codes = read_group_codes(workspace, workspace.need("dssm_model", EVALUATION_DAY))
+    samples = workspace.need("train_samples", EVALUATION_DAY)
+    items = workspace.artifacts.map_table(samples, TrainSamplesFile.ITEMS)
+    without = np.ones((items.num_rows, TOWER + CODES), np.float32)
+    without[:, TOWER:] = 0
+    filled = with_group_codes(without, items, codes)
+    own = np.stack(list(vectors_of(workspace, "item").values()))
+    for category in set(items.column("category").to_pylist()):
+        members = np.flatnonzero(items.column("category").to_numpy() == category)
+        mean = own[members, TOWER:].mean(axis=0)
+        code = filled[members[0], TOWER:]
+        assert (filled[members] == filled[members[0]]).all()
+        assert (filled[members, :TOWER] == 1).all()
+        assert mean @ code > 0.9 * np.linalg.norm(mean) * np.linalg.norm(code) > 0
+    assert with_group_codes(without, items, None) is without
 
 
 def test_model_with_frozen_embedding_can_be_served(refitted_world):

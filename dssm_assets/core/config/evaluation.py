@@ -108,6 +108,11 @@ class Evaluation(Section):
         description="Confidence of the extra baseline ALS is 1 + this * log(1 + events) of a pair.",
     )
     als_iterations: int = Field(default=10, ge=1, le=1000, description="Iterations of the extra baseline ALS.")
+    category_column: str | None = Field(
+        default=None,
+        description="Column of item_table with the categories by whose popularity the baseline ranks cold items. If unset: the column "
+        "of texts, whole numbers or booleans that has about as many values as each value has items.",
+    )
     segments: list[Segment] = Field(
         default=[Segment(name="activity", by="activity")], max_length=8, description="Segments by which hit rates are shown."
     )
@@ -246,6 +251,8 @@ class Gate(Section):
     @field_validator("scopes")
     @classmethod
     def _distinct(cls, value: list[Scope]) -> list[Scope]:
+        if Scope.COLD in value:
+            raise ValueError("gate scopes must be others than cold, of which these baselines know no item")
         if len(set(value)) != len(value):
             raise ValueError(f"gate scopes must be distinct, got {', '.join(value)}")
         return value

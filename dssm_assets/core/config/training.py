@@ -89,6 +89,17 @@ class SvdInit(Section):
         le=1,
         description="An item's weights in the histories, and its code, are divided by its total weight to this power.",
     )
+    group_by: list[str] = Field(
+        default=[],
+        description="Single-valued item features, for example product type and manufacturer. Items with the same values in all of "
+        "them are a group, and an item without any event has its group's code. Empty: it has none. Needs model.frozen_embedding.",
+    )
+    group_weight: float = Field(
+        default=0.05,
+        gt=0,
+        le=1000,
+        description="Weight of a group's events beside those of an item: the larger, the more items of one group are alike.",
+    )
 
 
 class Training(Section):

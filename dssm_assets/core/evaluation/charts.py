@@ -22,7 +22,7 @@ from PIL import Image
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, SEGMENT, TRUTH_COUNT, VALUE
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
-from dssm_assets.core.evaluation.labels import SCOPES, TREND_SCOPES, color_of, display_name, scorers_in_order
+from dssm_assets.core.evaluation.labels import CHART_SCOPES, SCOPES, TREND_SCOPES, color_of, display_name, scorers_in_order
 from dssm_assets.core.evaluation.rates import DAY
 from dssm_assets.core.evaluation.scopes import Population, Scope
 
@@ -77,7 +77,7 @@ def png_bytes(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def hit_rate_png(total: pa.Table, *, scopes: Sequence[Scope] = tuple(Scope), population: Population = Population.WARM) -> bytes:
+def hit_rate_png(total: pa.Table, *, scopes: Sequence[Scope] = CHART_SCOPES, population: Population = Population.WARM) -> bytes:
     """Returns a PNG with one panel per scope: hit_rate@k of the model and every baseline, with 95% intervals.
 
     Args:

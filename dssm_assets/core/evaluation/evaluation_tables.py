@@ -31,6 +31,9 @@ MERGED_WITHOUT: Final = f"{MERGED}_without_"
 CHANNEL: Final = "channel_"
 """Followed by a channel: the list of that channel alone."""
 
+CATEGORY_POPULARITY: Final = "category_popularity"
+"""The baseline of cold items, in column scorer."""
+
 
 def is_of_channels(scorer: str) -> bool:
     """Returns whether a scorer is the merged list or a part of it, and so neither the model nor a baseline."""
@@ -63,7 +66,8 @@ _SCOPE = ColumnSpec(
     SCOPE,
     pa.string(),
     "all: all items of the day; discovery: without the user's items of the window, which are not offered; repeat: only these; "
-    "new: items that the user never interacted with before, in all stored days; unseen: the same, and items of the user's history are not offered.",
+    "new: items that the user never interacted with before, in all stored days; unseen: the same, and items of the user's history are not offered; "
+    "cold: items that nobody interacted with before, only such items are offered.",
 )
 _POPULATION = ColumnSpec(
     POPULATION, pa.string(), "warm: user and item known from the window; cold: one of them is new; all: warm and cold."

@@ -83,11 +83,27 @@ class RankedLists(NamedTuple):
         return others.get(scope, self.everything)
 
 
-def count_hits(scorers: Sequence[Scorer], truth: Truth, interacted: InteractedItems, ks: Sequence[int]) -> HitCounts:
+class ColdScope(NamedTuple):
+    """What scope `cold` is counted with."""
+
+    is_cold: Mask
+    """bool [I], which items nobody interacted with before."""
+    scorers: Sequence[Scorer]
+    """Of these items alone."""
+
+
+def count_hits(
+    scorers: Sequence[Scorer],
+    truth: Truth,
+    interacted: InteractedItems,
+    ks: Sequence[int],
+    cold: ColdScope | None = None,
+) -> HitCounts:
     """Returns the hits and NDCG at every k, one row per scorer, scope, population and user with truth there.
 
     The lists of scopes `all`, `repeat` and `new` are the same; those of `discovery` leave out the user's window items, those
-    of `unseen` everything that the user interacted with before.
+    of `unseen` everything that the user interacted with before, those of `cold` everything that anybody did. An item outside the
+    corpus is cold.
 
     By hand: k = 2, u interacted with a, b and d on the day, had a in the window and d long before; the list is a, d, c, b.
     Scope all: the first two are a, d, so 2 hits of 3. Discovery: the list without a is d, c, so 1 hit (d) of 2 (b, d). Repeat:
@@ -98,20 +114,46 @@ def count_hits(scorers: Sequence[Scorer], truth: Truth, interacted: InteractedIt
         truth: the evaluated users and their items.
         interacted: what these users interacted with before.
         ks: cut-offs, ascending.
+        cold: what scope `cold` is counted with; None: without this scope.
     """
     rows: list[pa.Table] = []
     truth = truth.with_history(interacted.history)
-    for scorer in sorted(scorers, key=lambda one: one.name):
-        ranks = rank_truth(scorer, truth, interacted, ks[-1])
-        for scope in sorted(Scope):
-            for population in sorted(Population):
-                rows.append(count_cell(scorer.name, scope, population, truth, ranks.in_scope(scope), ks))
+    truths: dict[Scope, Truth] = {scope: truth for scope in sorted(Scope) if scope is not Scope.COLD}
+    by_name, cold_by_name = {one.name: one for one in scorers}, {one.name: one for one in (cold.scorers if cold else ())}
+    if cold is not None:
+        truths = {Scope.COLD: truth.keep_pairs(_are_cold(truth.pair_item, cold.is_cold)), **truths}
+    for name in sorted({*by_name, *cold_by_name}):
+        ranks = rank_truth(by_name[name], truth, interacted, ks[-1]) if name in by_name else None
+        for scope in sorted(truths):
+            found: IntArray | None = None
+            if scope is Scope.COLD:
+                found = _rank_cold(cold_by_name[name], truths[scope], ks[-1]) if name in cold_by_name else None
+            elif ranks is not None:
+                found = ranks.in_scope(scope)
+            if found is not None:
+                rows += [count_cell(name, scope, population, truths[scope], found, ks) for population in sorted(Population)]
     without = {
-        f"{scope}/{population}": truth.num_users - len(np.unique(truth.pair_user[truth.pairs_in(scope, population)]))
-        for scope in Scope
+        f"{scope}/{population}": truth.num_users - len(np.unique(of.pair_user[of.pairs_in(scope, population)]))
+        for scope, of in truths.items()
         for population in Population
     }
     return HitCounts(pa.concat_tables(rows).combine_chunks(), without)
+
+
+def _are_cold(items: IntArray, is_cold: Mask) -> Mask:
+    """Returns whether nobody interacted with these items before; -1, outside the corpus, is such an item."""
+    return np.append(is_cold, True)[items]
+
+
+def _rank_cold(scorer: Scorer, truth: Truth, k: int) -> IntArray:
+    """Returns the rank of every truth pair [P], K if missed, in lists of cold items."""
+    users, row = np.unique(truth.pair_user, return_inverse=True)
+    ranks = np.full(len(row), k, np.int64)
+    for start in range(0, len(users), scorer.block_size):
+        pairs = np.flatnonzero((row >= start) & (row < start + scorer.block_size))
+        top_items = scorer.top_items(users[start : start + scorer.block_size], k)
+        ranks[pairs] = hit_ranks(top_items, row[pairs] - start, truth.pair_item[pairs])
+    return ranks
 
 
 def rank_truth(scorer: Scorer, truth: Truth, interacted: InteractedItems, k: int) -> RankedLists:

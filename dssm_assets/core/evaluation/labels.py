@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dssm_assets.core.evaluation.baselines.registry import BASELINES
-from dssm_assets.core.evaluation.evaluation_tables import CHANNEL, MERGED, MERGED_WITHOUT, MODEL, is_part
+from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY, CHANNEL, MERGED, MERGED_WITHOUT, MODEL, is_part
 from dssm_assets.core.evaluation.scopes import Scope
 
 BASELINE_COLORS: Final = ("#22303c", "#0077bb", "#88ccee", "#ddaa33", "#999999", "#8822dd", "#553311")
@@ -40,6 +40,7 @@ SCORERS: Final[Mapping[str, ScorerLabel]] = {
         baseline.name: ScorerLabel(baseline.label, BASELINE_COLORS[place % len(BASELINE_COLORS)])
         for place, baseline in enumerate(BASELINES)
     },
+    CATEGORY_POPULARITY: ScorerLabel("popularity by category", "#aa7744"),
 }
 """In the order in which they are shown."""
 
@@ -55,10 +56,16 @@ SCOPES: Final[Mapping[Scope, ScopeLabel]] = {
         "Unseen: new, own history left out",
         "the items of `new`, in lists without anything that the user ever interacted with before",
     ),
+    Scope.COLD: ScopeLabel(
+        "Cold: items without any event",
+        "items that nobody interacted with before, in all stored days, in lists of such items alone; new users count, too",
+    ),
 }
 """In the order in which they are shown."""
-HEADLINE_SCOPES: Final = (Scope.ALL, Scope.UNSEEN)
-"""What the demo prints of a day: everything, and what recommendation is for."""
+HEADLINE_SCOPES: Final = (Scope.ALL, Scope.UNSEEN, Scope.COLD)
+"""What the demo prints of a day: everything, what recommendation is for, and what only features can find."""
+CHART_SCOPES: Final = tuple(scope for scope in SCOPES if scope is not Scope.COLD)
+"""What the chart of a day shows: scopes that all scorers are counted in."""
 TREND_SCOPES: Final = (Scope.ALL, Scope.DISCOVERY, Scope.UNSEEN)
 """What the trend over days shows."""
 

@@ -29,7 +29,7 @@ from dssm_assets.core.evaluation.evaluation_tables import (
     is_of_channels,
     ndcg_column,
 )
-from dssm_assets.core.evaluation.scopes import Population, Scope
+from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
 
 Floats = NDArray[np.float64]
 NDCG_STEPS = 1 << 30
@@ -207,12 +207,12 @@ def channel_gains(hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, s
 def gains_over_best(
     hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int, scorer: str = MODEL
 ) -> list[Gain]:
-    """Returns, for warm pairs of each scope that has users, a scorer's gain over the best baseline of that scope."""
+    """Returns, for each scope that has users, a scorer's gain over the best baseline of that scope: for warm pairs, for all
+    pairs of scope `cold`."""
     gains = []
     for scope in Scope:
-        rows = [
-            row for row in total.to_pylist() if row[SCOPE] == scope and row[POPULATION] == Population.WARM and row["k"] == k
-        ]
+        population = counted_population(scope)
+        rows = [row for row in total.to_pylist() if row[SCOPE] == scope and row[POPULATION] == population and row["k"] == k]
         baselines = [row for row in rows if row[SCORER] != MODEL and not is_of_channels(row[SCORER])]
         others = sorted(baselines, key=lambda row: (-row["hit_rate"], row[SCORER]))
         if others and any(row[SCORER] == scorer for row in rows):
@@ -222,7 +222,7 @@ def gains_over_best(
                     scorer=scorer,
                     against=others[0][SCORER],
                     scope=scope,
-                    population=Population.WARM,
+                    population=population,
                     k=k,
                     samples=samples,
                     seed=seed,

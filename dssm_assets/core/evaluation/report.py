@@ -1,7 +1,7 @@
 """The report of a day: one markdown text that answers "is the model any good?" on its own.
 
-Belongs here: the text of all sections and its tables. Does not belong here: numbers (`rates.py`, `segments.py`,
-`list_quality.py`), charts (`charts.py`), names of scorers and scopes (`labels.py`).
+Belongs here: the text of all sections and its tables. Does not belong here: the headline (`report_headline.py`), numbers (`rates.py`,
+`segments.py`, `list_quality.py`), charts (`charts.py`), names of scorers and scopes (`labels.py`).
 """
 
 from __future__ import annotations
@@ -19,33 +19,15 @@ from dssm_assets.core.evaluation.charts import hit_rate_png
 from dssm_assets.core.evaluation.evaluation_tables import CHANNEL, MERGED, MERGED_WITHOUT, MODEL
 from dssm_assets.core.evaluation.labels import SCOPES, TREND_SCOPES, display_name, scorers_in_order
 from dssm_assets.core.evaluation.rates import DAY, Gain
-from dssm_assets.core.evaluation.scopes import Population, Scope
+from dssm_assets.core.evaluation.report_headline import gain_line, headline
+from dssm_assets.core.evaluation.report_text import cell, table, with_interval
+from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
 from dssm_assets.core.evaluation.segments import TIERS, ItemPopularity, Tier
 from dssm_assets.core.evaluation.truth import Truth
 
 if TYPE_CHECKING:
     from dssm_assets.core.evaluation.hits import HitCounts
     from dssm_assets.core.evaluation.scorer import ModelScorer
-
-CELL_CHARS = 60
-
-
-def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Returns a markdown table, its first column aligned left, the others right."""
-    lines = [head, ["---", *("---:" for _ in head[1:])], *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def cell(text: str) -> str:
-    """Returns a text of the data as one cell: on one line, at most 60 characters, markdown marks escaped."""
-    line = " ".join(text.split())
-    short = line if len(line) <= CELL_CHARS else line[: CELL_CHARS - 1] + "…"
-    return "".join("\\" + letter if letter in "\\`*_{}[]<>#|~$" else letter for letter in short)
-
-
-def with_interval(row: dict[str, Any]) -> str:
-    """Returns the hit rate of a row with its 95% interval, to three decimals: the interval is wider than the fourth."""
-    return f"{row['hit_rate']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
 
 
 @dataclass(frozen=True)
@@ -163,6 +145,8 @@ class ReportFacts:
         pairs_outside_corpus: pairs whose item has no vector; they count as missed.
         corpus_items: candidates.
         day_users: users with a positive event on the day; 0 if these are the evaluated ones.
+        cold_items: candidates without any event before the day.
+        category_column: of item_table, by whose popularity cold items are ranked; None: no column is a category.
     """
 
     evaluated_users: int
@@ -172,6 +156,8 @@ class ReportFacts:
     pairs_outside_corpus: int
     corpus_items: int
     day_users: int = 0
+    cold_items: int = 0
+    category_column: str | None = None
 
 
 def report_facts(truth: Truth, scorer: ModelScorer, hit_counts: HitCounts) -> ReportFacts:
@@ -225,8 +211,8 @@ def render_report(
         channels: what each channel is worth, as of `channel_gains`.
     """
     k = max(total.column("k").to_pylist())
-    parts = [f"# Recall on {day}", _headline(total, gains), READING, *_chart(total)]
-    parts += [_scope_section(total, scope, facts) for scope in Scope]
+    parts = [f"# Recall on {day}", headline(total, gains, merged_gains, channels, segments), READING, *_chart(total)]
+    parts += [_scope_section(total, scope, facts, gains) for scope in Scope]
     parts += [channel_section(total, merged_gains, channels)] if channels else []
     parts += [segment_section(segments, k), list_section(lists), trend_section(trend, k), _facts_section(facts)]
     return "\n\n".join(parts) + "\n"
@@ -241,31 +227,6 @@ READING = (
     "found, and the fraction of users for whom any was. Only known users and known items count, unless a table "
     "says otherwise."
 )
-
-
-def _headline(total: pa.Table, gains: Sequence[Gain]) -> str:
-    k = max(total.column("k").to_pylist())
-    rows = {
-        row[SCOPE]: row
-        for row in total.to_pylist()
-        if row[SCORER] == MODEL and row[POPULATION] == Population.WARM and row["k"] == k
-    }
-    has_rate = Scope.ALL in rows
-    headline = f"**hit_rate@{k} {with_interval(rows[Scope.ALL])}**" if has_rate else "No known user has a known item to find."
-    return "\n".join([headline, "", *map(_gain_line, gains)]).rstrip()
-
-
-def _gain_line(gain: Gain) -> str:
-    if gain.ci_low > 0:
-        verdict = "ahead of"
-    elif gain.ci_high < 0:
-        verdict = "behind"
-    else:
-        verdict = "not distinguishable from"
-    return (
-        f"- {gain.scope}: {verdict} the best baseline, {display_name(gain.against)}, "
-        f"by {gain.gain:+.4f} [{gain.ci_low:+.4f}, {gain.ci_high:+.4f}] at k = {gain.k}"
-    )
 
 
 def channel_section(total: pa.Table, merged_gains: Sequence[Gain], channels: Sequence[Gain]) -> str:
@@ -289,7 +250,7 @@ def channel_section(total: pa.Table, merged_gains: Sequence[Gain], channels: Seq
         "merged list loses without it; its weights are then fitted without it."
     )
     head = ["channel", f"alone, hit_rate@{k}", "merged without it", "worth"]
-    lines = "\n".join(map(_gain_line, merged_gains))
+    lines = "\n".join(map(gain_line, merged_gains))
     return "\n\n".join(part for part in ("## Channels", note, lines, table(head, body)) if part)
 
 
@@ -300,23 +261,28 @@ def _chart(total: pa.Table) -> list[str]:
     return [f"![hit rate of the model and the baselines at each k, with 95% intervals](data:image/png;base64,{data})"]
 
 
-def _scope_section(total: pa.Table, scope: Scope, facts: ReportFacts) -> str:
+def _scope_section(total: pa.Table, scope: Scope, facts: ReportFacts, gains: Sequence[Gain]) -> str:
     label = SCOPES[scope]
     meaning = label.meaning[0].upper() + label.meaning[1:]
-    rows = [row for row in total.to_pylist() if row[SCOPE] == scope and row[POPULATION] == Population.WARM]
+    population = counted_population(scope)
+    rows = [row for row in total.to_pylist() if row[SCOPE] == scope and row[POPULATION] == population]
     if not rows:
         return f"## {label.title}\n\n{meaning}: no user has any, so there is no number."
     ks = sorted({int(row["k"]) for row in rows})
     by_cell = {(row[SCORER], row["k"]): row for row in rows}
     names = scorers_in_order(str(row[SCORER]) for row in rows)
     body = [[_strong(name), *(with_interval(by_cell[name, k]) for k in ks)] for name in names]
-    without = facts.users_without_truth[f"{scope}/{Population.WARM}"]
+    without = facts.users_without_truth[f"{scope}/{population}"]
     note = (
         f"{meaning}: {rows[0]['users']:,} users, {rows[0][TRUTH_COUNT]:,} items to find; "
         f"{without:,} evaluated users have none of these and do not count."
     )
+    if scope is Scope.COLD:
+        category = "no column is a category" if facts.category_column is None else f"by column {cell(facts.category_column)}"
+        note += f" Candidates: the {facts.cold_items:,} cold items of the corpus. Popularity by category: {category}."
+    lines = "\n".join(gain_line(gain) for gain in gains if gain.scope is scope)
     rates = table(["scorer", *(f"hit_rate@{k}" for k in ks)], body)
-    return f"## {label.title}\n\n{note}\n\n{rates}\n\n{_user_means(by_cell, names, ks)}"
+    return "\n\n".join(part for part in (f"## {label.title}", note, lines, rates, _user_means(by_cell, names, ks)) if part)
 
 
 def _user_means(by_cell: dict[tuple[str, int], dict[str, Any]], names: Sequence[str], ks: Sequence[int]) -> str:

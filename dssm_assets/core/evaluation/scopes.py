@@ -22,6 +22,8 @@ class Scope(StrEnum):
     """What the user had never interacted with before, in all stored days; every item is a candidate."""
     UNSEEN = "unseen"
     """The same items as in `new`. What the user ever interacted with before is not a candidate."""
+    COLD = "cold"
+    """What nobody had interacted with before, in all stored days; only such items are candidates."""
 
 
 class Population(StrEnum):
@@ -33,3 +35,8 @@ class Population(StrEnum):
     """The user or the item is new."""
     ALL = "all"
     """Warm and cold."""
+
+
+def counted_population(scope: Scope) -> Population:
+    """Returns the population that a scope is reported in: warm, but all in scope `cold`, which has no warm item."""
+    return Population.ALL if scope is Scope.COLD else Population.WARM

@@ -77,6 +77,11 @@ class Truth:
         """
         return replace(self, is_known=self.is_repeat | history.contains(self.pair_user, self.pair_item))
 
+    def keep_pairs(self, is_kept: Mask) -> Truth:
+        """Returns the truth of the same users with some of the pairs alone."""
+        names = ("pair_user", "pair_item", "is_warm", "is_repeat", "is_known")
+        return replace(self, **{name: getattr(self, name)[is_kept] for name in names})
+
     def pairs_in(self, scope: Scope, population: Population) -> Mask:
         """Returns bool [P]: the pairs that count in a scope and a population."""
         in_scope = {
@@ -85,6 +90,7 @@ class Truth:
             Scope.REPEAT: self.is_repeat,
             Scope.NEW: ~self.is_known,
             Scope.UNSEEN: ~self.is_known,
+            Scope.COLD: np.ones_like(self.is_repeat),  # what `hits.py` counts there has the pairs of cold items alone
         }
         in_population = {
             Population.ALL: np.ones_like(self.is_warm),

@@ -11,7 +11,7 @@ Letters: B samples of a batch, n events, U users, I items.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -250,6 +250,13 @@ class TrainData:
     def read_items(self, item_index: IntArray) -> TowerInput:
         """Returns the item tower's input of these items of the corpus."""
         return self._items.read(item_index)
+
+    def item_keys(self, features: Sequence[str]) -> IntArray:
+        """Returns the embedding indices of single-valued item features of the whole corpus [I, F], a block at a time."""
+        singles = [feature.name for feature in self.spec.features_of(TowerSide.ITEM) if not feature.is_multi]
+        places = [singles.index(name) for name in features]
+        blocks = (np.arange(begin, min(begin + _BLOCK_ROWS, self.num_items)) for begin in range(0, self.num_items, _BLOCK_ROWS))
+        return np.concatenate([self.read_items(block).singles[:, places] for block in blocks])
 
     def known_items(self, user_index: npt.NDArray[Any], user_ends: IntArray | None = None) -> KnownItems:
         """Returns the items of each of these users' events up to `user_ends`; none for user -1."""

@@ -23,6 +23,7 @@ from dssm_assets.core.training.fit_report import EpochScore, FitHistory
 from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
 
 if TYPE_CHECKING:
+    from dssm_assets.core.models.group_codes import GroupCodes
     from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
 
 
@@ -84,8 +85,16 @@ class EmbeddingStart(Protocol):
         """Returns why embeddings of this specification cannot be initialised this way."""
         ...
 
-    def write_into(self, towers: TwoTower, data: TrainData, before_day: int | None) -> None:
-        """Overwrites embeddings, computed from the interactions before a day; None: from the whole window."""
+    @property
+    def has_groups(self) -> bool:
+        """Whether `write_into` returns codes of groups."""
+        ...
+
+    def write_into(self, towers: TwoTower, data: TrainData, before_day: int | None) -> GroupCodes | None:
+        """Overwrites embeddings, computed from the interactions before a day; None: from the whole window.
+
+        Returns the codes of items without an event; None: they have none.
+        """
         ...
 
 
@@ -95,6 +104,11 @@ class RandomStart:
     def find_faults(self, spec: TowerSpec) -> list[Fault]:
         """Returns no fault."""
         return []
+
+    @property
+    def has_groups(self) -> bool:
+        """Returns that there are no groups."""
+        return False
 
     def write_into(self, towers: TwoTower, data: TrainData, before_day: int | None) -> None:
         """Changes nothing."""

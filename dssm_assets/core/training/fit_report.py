@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
+from dssm_assets.core.models.group_codes import GroupCodes
 from dssm_assets.core.models.prior import Prior
 from dssm_assets.core.models.two_tower import TwoTower
 
@@ -115,6 +116,7 @@ class FitResult:
         search_loss_by_step: of the search; the same as `loss_by_step` without a refit; empty without a search.
         scores: on the validation days, by epoch.
         prior: chosen on the validation days.
+        group_codes: of items without an event; None: they have none.
     """
 
     two_tower: TwoTower
@@ -123,6 +125,7 @@ class FitResult:
     search_loss_by_step: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     scores: tuple[EpochScore, ...] = ()
     prior: Prior | None = None
+    group_codes: GroupCodes | None = None
 
 
 class FitClock:

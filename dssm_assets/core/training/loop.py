@@ -23,6 +23,7 @@ from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.config.model import Model, Sampler
 from dssm_assets.core.config.training import StepPlan, Training, batches_per_epoch, planned_steps, samples_per_epoch
 from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.models.group_codes import GroupCodes
 from dssm_assets.core.models.prior import Prior
 from dssm_assets.core.models.tower_spec import TowerSpec, spec_faults, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
@@ -128,6 +129,7 @@ class _FitRun:
         self._first_validation_day = data.num_days - training.validation_days
         self._warm_start_report: dict[str, Any] | None = None
         self._best_weights: dict[str, Tensor] = {}
+        self._group_codes: GroupCodes | None = None
         restored = context.checkpoints.restore()
         self.history, self._saved = restored or (FitHistory(is_search=training.validation_days > 0), {})
         if restored:
@@ -234,9 +236,12 @@ class _FitRun:
         if warm_start is not None:
             self._warm_start_report = warm_start.copy_into(towers)
         # A frozen embedding is computed again every day; any other one continues from the earlier model.
-        if not self._saved and (warm_start is None or self._spec.frozen_embedding is not None):
+        start = embedding_start(self._training)
+        # After a kill the towers come from the stored state, but the codes of groups are not part of it.
+        is_needed = not self._saved or start.has_groups
+        if is_needed and (warm_start is None or self._spec.frozen_embedding is not None):
             before_day = self._first_validation_day if self.history.is_search else None
-            embedding_start(self._training).write_into(towers, self._data, before_day)
+            self._group_codes = start.write_into(towers, self._data, before_day)
 
     def _state(self, trainer: Trainer) -> dict[str, Tensor]:
         return {**trainer.state(), **{f"{_BEST}{name}": tensor for name, tensor in self._best_weights.items()}}
@@ -268,4 +273,4 @@ class _FitRun:
         report |= {"warm_start": self._warm_start_report}
         losses = np.array(history.losses or history.search_losses, np.float32)
         search_losses = np.array(history.search_losses, np.float32)
-        return FitResult(towers, losses, report, search_losses, tuple(history.scores), prior)
+        return FitResult(towers, losses, report, search_losses, tuple(history.scores), prior, self._group_codes)

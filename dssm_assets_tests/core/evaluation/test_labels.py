@@ -8,7 +8,7 @@ from dssm_assets.core.evaluation.scopes import Scope
 
 
 def test_every_scorer_has_its_own_name_and_colour() -> None:
-    assert tuple(SCORERS) == ("model", "merged", *BASELINE_NAMES)
+    assert tuple(SCORERS) == ("model", "merged", *BASELINE_NAMES, "category_popularity")
     assert len({label.name for label in SCORERS.values()}) == len({label.color for label in SCORERS.values()}) == len(SCORERS)
     assert len(BASELINE_NAMES) <= len(BASELINE_COLORS)
 

@@ -14,14 +14,20 @@ regression of histories on themselves (`shrink_codes`; EASE, Steck 2019, without
 the leading directions from following the most popular items alone. Such codes may also stay unchanged next to the towers' outputs
 (`model.frozen_embedding`). Popularity itself can be the start of one more column, which every user meets with the same number.
 
+An item without an event has no code of its own. With `group_by` the histories have a column more for each group of items with equal
+attributes, the sum of the group's columns times `group_weight`, w. An item's code is then its own plus w times its group's, and an
+item without events has w times its group's: its product with a user tells how much of the group is in the history. This is one
+factorisation of histories times (I, w C)', where C says which item is in which group (LightFM, Kula 2015, in closed form).
+
 Belongs here: the codes, and towers that begin with them. Does not belong here: what a pooling is (`core/models/poolings`),
 how the skip connections of both towers start alike (`core/models/tower.py`).
 
-Letters: U users, I items, N rows of the table, d its width.
+Letters: U users, I items, N rows of the table, d its width, G groups, F features of a group.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +39,7 @@ from torch import nn
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray
 from dssm_assets.core.config.training import SvdInit
 from dssm_assets.core.errors import Fault
+from dssm_assets.core.models.group_codes import GroupCodes, distinct_keys
 from dssm_assets.core.models.side_lookup import Coordinate
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
@@ -66,14 +73,22 @@ class SvdStart:
         """Returns what keeps towers of this specification from beginning at codes."""
         return svd_init_faults(spec, self._section)
 
-    def write_into(self, towers: TwoTower, data: TrainData, before_day: int | None) -> None:
-        """Overwrites the embedding by the codes of the histories before a day; None: of whole histories."""
+    @property
+    def has_groups(self) -> bool:
+        """Whether items without an event have codes, too."""
+        return bool(self._section.group_by)
+
+    def write_into(self, towers: TwoTower, data: TrainData, before_day: int | None) -> GroupCodes | None:
+        """Overwrites the embedding by the codes of the histories before a day; None: of whole histories.
+
+        Returns the codes of the groups, None without groups.
+        """
         ends = data.user_ends() if before_day is None else data.user_ends(data.first_time_ms(before_day))
-        write_codes(towers, data, self._section, ends)
+        return write_codes(towers, data, self._section, ends)
 
 
-def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntArray) -> None:
-    """Overwrites an embedding of history items by its codes, times the scale.
+def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntArray) -> GroupCodes | None:
+    """Overwrites an embedding of history items by its codes, times the scale, and returns the codes of groups of items.
 
     The first layers' weights of the codes become 0, so that only the skip connections read them: random weights would add noise.
 
@@ -86,9 +101,18 @@ def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntAr
     sequence, item = find_coded_features(towers.spec, section)
     histories = pool_histories(data, sequence, ends).multiply(_is_own_row(data, item)).tocsr()
     width = item.embedding_dim - (section.popularity > 0)
-    totals = np.asarray(divide_rows(histories, section.user_exponent).sum(axis=0)).ravel()
-    rows = item_codes(divide_rows(histories, section.user_exponent), totals, width, section)
-    rows *= section.scale if section.score_std is None else np.float32(scale_to_std(histories, rows, section.score_std))
+    groups = read_groups(data, item, section) if section.group_by else None
+    weighed = divide_rows(histories, section.user_exponent)
+    totals = np.asarray(weighed.sum(axis=0)).ravel()
+    if groups is None:
+        rows = item_codes(weighed, totals, width, section)
+    else:
+        joint = sp.hstack([weighed, weighed @ groups.members]).tocsr()
+        found = item_codes(joint, np.asarray(joint.sum(axis=0)).ravel(), width, section)
+        rows, group_codes = found[: len(totals)], found[len(totals) :]
+        rows = np.asarray(rows + groups.members @ group_codes, np.float32)
+    factor = section.scale if section.score_std is None else np.float32(scale_to_std(histories, rows, section.score_std))
+    rows *= factor
     if section.popularity:
         rows = np.concatenate([rows, (section.popularity / _CONSTANT * log_counts(totals))[:, None]], axis=1)
         _add_user_constant(towers, (item.embedding_name, width))
@@ -100,6 +124,40 @@ def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntAr
         for tower in () if is_frozen else (towers.user_tower, towers.item_tower):
             first: nn.Linear = tower.linears[0]  # type: ignore[assignment]
             first.weight[:, tower.shared_columns] = 0.0
+    if groups is None:
+        return None
+    return GroupCodes(groups.features, groups.keys, np.asarray(group_codes * (section.group_weight * factor), np.float32))
+
+
+@dataclass(frozen=True)
+class ItemGroups:
+    """Groups of items with equal attributes.
+
+    Attributes:
+        features: that the items of a group have in common.
+        keys: int32 [G, F], as of `GroupCodes`.
+        members: float32 [N, G], the weight of a row's group; rows that are not of exactly one item have none.
+    """
+
+    features: tuple[str, ...]
+    keys: npt.NDArray[np.int32]
+    members: sp.csr_matrix
+
+
+def read_groups(data: TrainData, item: TowerFeature, section: SvdInit) -> ItemGroups:
+    """Returns the groups of the corpus.
+
+    Args:
+        data: has the corpus.
+        item: the item feature whose rows get codes.
+        section: the features of a group, and its weight.
+    """
+    found = data.item_keys((item.name, *section.group_by))
+    row, (keys, group) = found[:, 0], distinct_keys(found[:, 1:].astype(np.int32))
+    is_own = _is_own_row(data, item)[row] > 0
+    cells = np.full(int(is_own.sum()), section.group_weight, np.float32), (row[is_own], group[is_own])
+    members = sp.csr_matrix(cells, (item.num_embeddings, len(keys)))
+    return ItemGroups(tuple(section.group_by), keys, members)
 
 
 def item_codes(histories: sp.csr_matrix, totals: npt.NDArray[Any], width: int, section: SvdInit) -> FloatArray:

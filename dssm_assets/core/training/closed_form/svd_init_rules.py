@@ -21,6 +21,7 @@ def svd_init_faults(spec: TowerSpec, section: SvdInit) -> list[Fault]:
         expected = "an embedding that the history, in a pooling without attention, shares with a single-valued item feature"
         got = f"{section.embedding}; shared: {', '.join(shared) or 'none'}"
         faults.append(Fault(f"{where}.embedding", expected, got, _REMEDY))
+    faults += _group_faults(spec, section)
     if spec.frozen_embedding is not None:
         return faults + _frozen_faults(spec, section)
     shared_names = {f.embedding_name for f in spec.sequences}
@@ -48,6 +49,20 @@ def _frozen_faults(spec: TowerSpec, section: SvdInit) -> list[Fault]:
     if section.popularity:
         remedy = "set it to 0 and leave popularity to the towers or to model.prior"
         faults.append(Fault(f"{where}.popularity", "0 with model.frozen_embedding", str(section.popularity), remedy))
+    return faults
+
+
+def _group_faults(spec: TowerSpec, section: SvdInit) -> list[Fault]:
+    """Returns what keeps groups of items from having codes."""
+    where, faults = "training.svd_init.group_by", []
+    if section.group_by and spec.frozen_embedding is None:
+        expected = "model.frozen_embedding: codes that training changes are not those of the groups any more"
+        faults.append(Fault(where, expected, "none", "set it, or remove group_by"))
+    known = [f.name for f in spec.features_of(TowerSide.ITEM) if not f.is_multi and f.embedding_name != section.embedding]
+    unknown = [name for name in section.group_by if name not in known]
+    if unknown:
+        expected = f"single-valued item features: {', '.join(known)}"
+        faults.append(Fault(where, expected, ", ".join(unknown), "name such features"))
     return faults
 
 

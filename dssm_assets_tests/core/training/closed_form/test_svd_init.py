@@ -27,6 +27,7 @@ from dssm_assets.core.training.closed_form.svd_init import (
     shrink_codes,
     write_codes,
 )
+from dssm_assets.core.training.closed_form.svd_init_rules import svd_init_faults
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
 from dssm_assets_tests.core.training.worlds import AS_OF_MS, FEATURES, ITEMS, USERS, fitted, world
@@ -316,3 +317,52 @@ def test_svd_init_changes_the_fit_deterministically() -> None:
     plain, one, two = (fitted(LINEAR, training) for training in ({}, {"svd_init": START}, {"svd_init": START}))
     assert np.array_equal(one.loss_by_step, two.loss_by_step)
     assert one.loss_by_step[0] != plain.loss_by_step[0]
+
+
+GROUPED = {"embedding": "item", "scale": 1.0, "group_by": ["kind"], "group_weight": 0.5}
+
+
+def _grouped() -> tuple[TrainData, Any, TwoTower]:
+    """Items 0 .. 5 are of kind 1, the others of kind 2; the last item of each kind has no event and no row of its own."""
+    spec_features = [f for f in FEATURES if f.name != "tags"]
+    kind = spec_features[-2].model_copy(update={"name": "kind", "embedding_name": "kind", "num_embeddings": 3})
+    model = Model(**{**LINEAR, "frozen_embedding": "item", "num_sample": 4, "history_length": 8})
+    spec = tower_spec([*spec_features, kind], model)
+    made = world()
+    kinds = pa.array(np.repeat([1, 2], ITEMS // 2).astype(np.int32))
+    is_cold = np.isin(np.arange(ITEMS), [5, 11])
+    ids = pa.array(np.where(is_cold, 1, np.arange(2, ITEMS + 2)).astype(np.int32))
+    items = made.items.drop_columns(["tags"]).set_column(1, "item", ids).append_column("kind", kinds)
+    rows = made.item_rows.append_column("kind", pa.array(np.zeros(made.item_rows.num_rows, np.int32)))
+    history = made.history.set_column(2, "h__item", pa.array(np.where(
+        np.isin(made.history.column("item_index").to_numpy(), [5, 11]), 1, made.history.column("h__item").to_numpy()
+    ).astype(np.int32)))  # fmt: skip
+    tables = {"samples": made.samples, "user_rows": made.user_rows, "users": made.users}
+    data = TrainData(spec, **tables, item_rows=rows, history=history, items=items)
+    return data, spec, TwoTower(spec, torch.Generator().manual_seed(1))
+
+
+def test_codes_of_groups_are_those_of_histories_with_a_column_per_group() -> None:
+    data, spec, towers = _grouped()
+    codes = write_codes(towers, data, SvdInit.model_validate(GROUPED), data.user_ends())
+    assert codes is not None
+    assert codes.keys.tolist() == [[1], [2]]
+    histories = pool_histories(data, spec.pooled_features[0], data.user_ends()).toarray()
+    histories[:, :2] = 0.0  # unknown values and items without a row of their own
+    member = np.zeros((ITEMS + 2, 2))
+    member[2:7, 0] = member[8:13, 1] = 0.5
+    right = np.linalg.svd(np.concatenate([histories, histories @ member], axis=1))[2][:8].T
+    own, of_groups = right[: ITEMS + 2], right[ITEMS + 2 :]
+    expected = np.concatenate([own + member @ of_groups, 0.5 * of_groups])
+    table = towers.tables.table(8)[towers.tables.bases["item"] :][: ITEMS + 2].numpy().copy()
+    table[0] = 0.0
+    found = np.concatenate([table, codes.codes])
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-4)  # codes are unique up to their basis
+
+
+def test_groups_need_frozen_codes_and_single_valued_features() -> None:
+    spec = tower_spec(FEATURES, Model(**{**LINEAR, "num_sample": 4}))
+    faults = [str(fault) for fault in svd_init_faults(spec, SvdInit.model_validate({**GROUPED, "group_by": ["tags"]}))]
+    assert len(faults) == 2
+    assert "expected model.frozen_embedding" in faults[0]
+    assert "training.svd_init.group_by: expected single-valued item features" in faults[1]

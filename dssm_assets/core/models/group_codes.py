@@ -1,0 +1,104 @@
+"""Codes of items without an event: that of the group of items with the same attributes.
+
+Codes in closed form (`core/training/closed_form/svd_init.py`) come from the events of an item, so an item without any has none. Its
+group may have one: all items with the same values in some features, for example of one product type and one manufacturer.
+
+Belongs here: the codes of the groups, and item vectors in which they are filled in. Does not belong here: computing them.
+
+Letters: I items, G groups, F features of a group, D vector width, d width of the codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray
+
+CODE: Final = "code"
+"""Column of the stored table; the others are the features."""
+
+
+@dataclass(frozen=True)
+class GroupCodes:
+    """The codes of groups of items.
+
+    Attributes:
+        features: names of single-valued item features [F].
+        keys: int32 [G, F], the embedding indices that the items of each group have in common; distinct rows, ascending.
+        codes: float32 [G, d].
+    """
+
+    features: tuple[str, ...]
+    keys: npt.NDArray[np.int32]
+    codes: FloatArray
+
+    def find_groups(self, keys: npt.NDArray[Any]) -> IntArray:
+        """Returns the group of each item [I], -1 for items of no known group.
+
+        Args:
+            keys: the items' embedding indices of the features [I, F], see `read_keys`.
+        """
+        wanted = _as_bytes(keys)
+        if not len(self.keys):
+            return np.full(len(wanted), -1, np.int64)
+        known = _as_bytes(self.keys)
+        place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+        return np.where(known[place] == wanted, place, -1)
+
+    def fill_in(self, vectors: FloatArray, keys: npt.NDArray[Any]) -> FloatArray:
+        """Returns item vectors [I, D] in which the last d columns are the group's code wherever all of them are 0.
+
+        By hand: the code of the only group is (7). Two of its items have the vectors (1, 0) and (2, 3): (1, 7) and (2, 3).
+
+        Args:
+            vectors: from the item tower [I, D].
+            keys: of the same items, see `find_groups`.
+        """
+        width = self.codes.shape[1]
+        groups = self.find_groups(keys)
+        rows = np.flatnonzero((groups >= 0) & ~vectors[:, -width:].any(axis=1))
+        filled = vectors.copy()
+        filled[rows, -width:] = self.codes[groups[rows]]
+        return filled
+
+    def to_bytes(self) -> bytes:
+        """Returns the codes as an Arrow file: a column per feature, then the codes."""
+        code = pa.FixedSizeListArray.from_arrays(pa.array(self.codes.reshape(-1), pa.float32()), self.codes.shape[1])
+        columns = {name: pa.array(self.keys[:, k], pa.int32()) for k, name in enumerate(self.features)}
+        table = pa.table({**columns, CODE: code})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        return bytes(sink.getvalue())
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> GroupCodes:
+        """Returns the codes that `to_bytes` wrote."""
+        table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
+        features = tuple(name for name in table.column_names if name != CODE)
+        width = table.schema.field(CODE).type.list_size
+        codes = table.column(CODE).combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        return cls(features, read_keys(table, features), np.asarray(codes, np.float32).reshape(table.num_rows, width))
+
+
+def read_keys(items: pa.Table, features: Sequence[str]) -> npt.NDArray[np.int32]:
+    """Returns the embedding indices of these features, int32 [I, F]."""
+    return np.stack([items.column(name).to_numpy().astype(np.int32) for name in features], axis=1)
+
+
+def distinct_keys(keys: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], IntArray]:
+    """Returns the distinct rows [G, F], ascending, and the row of each item among them [I]."""
+    _, first, group = np.unique(_as_bytes(keys), return_index=True, return_inverse=True)
+    return keys[first], group.reshape(-1).astype(np.int64)
+
+
+def _as_bytes(keys: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Returns each row as one value of which the order is that of the row's numbers, first column first."""
+    ordered = np.ascontiguousarray(keys, ">u4")
+    return ordered.view(f"V{4 * keys.shape[1]}").reshape(-1)
