@@ -16,6 +16,7 @@ from dssm_assets.commands import (
     clean,
     configuration,
     evaluate,
+    experiment,
     fit,
     init,
     recall,
@@ -90,7 +91,21 @@ def build_parser() -> argparse.ArgumentParser:
     hit_rates.add_argument("--day", type=dt.date.fromisoformat, help="YYYY-MM-DD (default: the last evaluated day)")
     add_config_arguments(hit_rates)
     hit_rates.set_defaults(command=_hit_rates)
-    for command in (init, validate, tune, configuration, fit, evaluate, bench, recall, serve, rollback, clean, sampler_tables):
+    for command in (
+        init,
+        validate,
+        experiment,
+        tune,
+        configuration,
+        fit,
+        evaluate,
+        bench,
+        recall,
+        serve,
+        rollback,
+        clean,
+        sampler_tables,
+    ):
         command.add_command(commands)
     return top
 

@@ -18,8 +18,7 @@ from dssm_assets.defs.needed_days import NeededDays, needed_days
 from dssm_assets.defs.runs import open_instance, run_day, run_range
 from dssm_assets.defs.scene import Scene
 from dssm_assets.deployment.run_owner import end_dead_runs
-from dssm_assets.steps.workspace import Workspace, day_before, days_between
-from dssm_assets.storage.manifest import Manifest
+from dssm_assets.steps.workspace import Workspace, day_before, days_between, is_current
 
 
 @dataclass(frozen=True)
@@ -136,21 +135,9 @@ def _windowed_to_make(
     for name in needed.windowed:
         stored = workspace.find(name, ds)
         is_downstream = any(dep in made for dep in needed.rows[name].deps)
-        if has_new_daily or is_downstream or name in remade or stored is None or not _is_current(workspace, stored):
+        if has_new_daily or is_downstream or name in remade or stored is None or not is_current(workspace, stored):
             made.append(name)
     return made
-
-
-def _is_current(workspace: Workspace, manifest: Manifest) -> bool:
-    """Returns whether the partitions that a partition was built from are stored as they were."""
-    for key, digest in manifest.inputs.items():
-        asset, _, ds = key.partition("/")
-        if "/" in ds:
-            continue  # of an experiment
-        found = workspace.find(asset, ds)
-        if found is None or found.digest != digest:
-            return False
-    return True
 
 
 def _group_daily(rows: Sequence[AssetRow], missing: dict[str, set[str]]) -> Iterator[PlannedRun]:

@@ -1,43 +1,54 @@
 """Experiments: runs with other settings than the configuration's, whose results are kept apart from the regular ones.
 
-Belongs here: which settings an experiment changes, the configuration that follows, the table that compares experiments. Does
-not belong here: where an experiment's partitions are stored (`storage/overlay.py`) and the forms that settings come from
-(`defs/run_settings.py`).
+Belongs here: an experiment as a name with changes, the table that compares experiments. Does not belong here: which keys can be
+changed (`experiment_settings.py`), where an experiment's partitions are stored (`storage/overlay.py`), the forms that settings
+come from (`defs/run_settings.py`).
+
+Shapes: U users of a cell, K cut-offs, R resamples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
-from pydantic import ValidationError
 
-from dssm_assets.core.config.pipeline import PipelineConfig, value_of
+from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
+from dssm_assets.core.config.pipeline import PipelineConfig, json_value_of, value_of
 from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL, hits_column
+from dssm_assets.core.evaluation.rates import HitCells, interval, resampled_sums
+from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.schema import ColumnSpec, TableSpec
 
+COMPARED: Final = (MODEL, MERGED)
+"""The scorers that experiments are compared by: the towers, and the list that is served."""
 REGULAR: Final = "standing"
 """The regular run's name in the table `experiments`; no experiment can have it."""
 EXPERIMENTS: Final = TableSpec(
     name="experiments",
-    grain="one row per experiment, scope and k, the regular run first",
-    key=("experiment", "scope", "k"),
+    grain="one row per experiment, scorer, scope and k, the regular run first",
+    key=("experiment", "scorer", "scope", "k"),
     columns=(
         ColumnSpec("experiment", pa.string(), "Its name; `standing` is the regular run."),
         ColumnSpec("changed", pa.string(), "Settings that differ from the configuration; empty for `standing`."),
+        ColumnSpec("scorer", pa.string(), "model: the lists of the towers; merged: the lists that are served."),
         ColumnSpec("scope", pa.string(), "Which items count: all, discovery, repeat, new, unseen."),
         ColumnSpec("k", pa.int64(), "Length of the lists."),
-        ColumnSpec("hit_rate", pa.float64(), "Of the model, over warm users and items."),
+        ColumnSpec("hit_rate", pa.float64(), "Over warm users and items."),
         ColumnSpec("ci_low", pa.float64(), "Lower end of its 95% bootstrap interval over users."),
         ColumnSpec("ci_high", pa.float64(), "Upper end of its 95% bootstrap interval over users."),
         ColumnSpec(
             "gain",
             pa.float64(),
-            "hit_rate minus that of `standing` in the same cell (null: `standing` has no such k).",
+            "hit_rate minus that of `standing`, over the users that both scored (null: `standing` has no such k).",
             is_nullable=True,
         ),
+        ColumnSpec("gain_low", pa.float64(), "Lower end of the gain's 95% interval, paired by user.", is_nullable=True),
+        ColumnSpec("gain_high", pa.float64(), "Upper end of the gain's 95% interval, paired by user.", is_nullable=True),
         ColumnSpec("users", pa.int64(), "Users with ground truth in the cell."),
     ),
 )
@@ -63,31 +74,7 @@ def describe_changes(changes: Mapping[str, Any]) -> str:
 
 def drop_configured(config: PipelineConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings that differ from the configuration."""
-    return {key: value for key, value in settings.items() if value != value_of(config, key)}
-
-
-def apply_changes(config: PipelineConfig, changes: Mapping[str, Any]) -> PipelineConfig:
-    """Returns the configuration with some values replaced, validated as if they were in the file.
-
-    Raises:
-        ConfigError: naming every value that its key does not allow.
-    """
-    updates: dict[str, dict[str, Any]] = {}
-    for key, value in changes.items():
-        section, _, name = key.partition(".")
-        updates.setdefault(section, {})[name] = value
-    sections, faults = {}, []
-    for section, values in updates.items():
-        configured = getattr(config, section)
-        try:
-            sections[section] = type(configured).model_validate(configured.model_dump() | values)
-        except ValidationError as error:
-            for item in error.errors():
-                key = ".".join(map(str, [section, *item["loc"]]))
-                faults.append(Fault(f"run settings, {key}", item["msg"], repr(item.get("input"))[:80], "correct the value"))
-    if faults:
-        raise ConfigError(faults)
-    return config.model_copy(update=sections)
+    return {key: value for key, value in settings.items() if value not in (value_of(config, key), json_value_of(config, key))}
 
 
 def refuse_unnamed(config: PipelineConfig, settings: Mapping[str, Any], file: str) -> None:
@@ -110,27 +97,92 @@ def refuse_unnamed(config: PipelineConfig, settings: Mapping[str, Any], file: st
         raise ConfigError(faults)
 
 
-def compare_totals(totals: Mapping[str, pa.Table], changes: Mapping[str, str]) -> pa.Table:
+@dataclass(frozen=True)
+class PairedGain:
+    """The difference of two hit rates over the same users, with its 95% interval."""
+
+    gain: float
+    low: float
+    high: float
+
+
+Cell = tuple[str, str, int]
+"""Scorer, scope, k."""
+
+
+def paired_gains(first: HitCells, second: HitCells, ks: Sequence[int], samples: int, seed: int) -> dict[Cell, PairedGain]:
+    """Returns hit_rate of the first minus that of the second, in every scope for warm pairs, for each compared scorer and k.
+
+    Only users that both scored count; each resample draws the same users for both. A cell that one of the two lacks is left out.
+
+    By hand: two users with 4 and 1 items to find. The first run finds 2 and 1, the second 1 and 1: (3 - 2) / 5 = .2. The
+    resamples {u1, u1}, {u1, u2}, {u2, u2} give 2/8, 1/5 and 0, so the interval is [0, .25].
+
+    Args:
+        first: hit counts of one run.
+        second: of the other, on the same day.
+        ks: cut-offs that both have.
+        samples: R.
+        seed: of the resamples.
+    """
+    found: dict[Cell, PairedGain] = {}
+    for scope in Scope if ks else ():
+        one, other = (cells.cell(scope, Population.WARM) for cells in (first, second))
+        for scorer in COMPARED:
+            if scorer not in one or scorer not in other:
+                continue
+            values = _paired_counts(one[scorer], other[scorer], ks)  # [U, 2 * (1 + K)]
+            if not len(values):
+                continue
+            sums = resampled_sums(values, samples, seed)
+            wide, total = len(ks) + 1, values.sum(axis=0)
+            for number, k in enumerate(ks, 1):
+                difference = sums[:, number] / sums[:, 0] - sums[:, wide + number] / sums[:, wide]  # [R]
+                low, high = interval(difference)
+                gain = total[number] / total[0] - total[wide + number] / total[wide]
+                found[scorer, str(scope), k] = PairedGain(float(gain), float(low), float(high))
+    return found
+
+
+def _paired_counts(first: pa.Table, second: pa.Table, ks: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Returns int64 [U, 2 * (1 + K)]: items to find and hits at each k in the first run, then in the second; shared users, sorted."""
+    names = [TRUTH_COUNT, *(hits_column(k) for k in ks)]
+    other = second.select([USER_ID, *names]).rename_columns([USER_ID, *(f"{name}_second" for name in names)])
+    joined = first.select([USER_ID, *names]).join(other, USER_ID, join_type="inner").sort_by(USER_ID)
+    columns = [*names, *(f"{name}_second" for name in names)]
+    return np.stack([joined.column(name).to_numpy().astype(np.int64) for name in columns], axis=1)
+
+
+def compare_totals(
+    totals: Mapping[str, pa.Table], changes: Mapping[str, str], gains: Mapping[str, Mapping[Cell, PairedGain]]
+) -> pa.Table:
     """Returns the table `experiments` of a day.
 
     Args:
         totals: name -> its total_hit_rate, that of the regular run under `REGULAR`.
         changes: name -> its changes in one line.
+        gains: name -> its gains over the regular run.
     """
-    regular: dict[tuple[str, int], float] = {}
     rows: list[dict[str, Any]] = []
     for name in [REGULAR, *sorted(set(totals) - {REGULAR})]:
         for row in totals[name].to_pylist():
-            if row["scorer"] != "model" or row["population"] != "warm":
+            if row[SCORER] not in COMPARED or row[POPULATION] != Population.WARM:
                 continue
-            cell = (row["scope"], row["k"])
-            if name == REGULAR:
-                regular[cell] = row["hit_rate"]
-            copied = {key: row[key] for key in ("scope", "k", "hit_rate", "ci_low", "ci_high", "users")}
-            gain = row["hit_rate"] - regular[cell] if cell in regular else None
-            rows.append({"experiment": name, "changed": changes.get(name, ""), "gain": gain, **copied})
+            cell = (row[SCORER], row[SCOPE], row["k"])
+            gain = PairedGain(0.0, 0.0, 0.0) if name == REGULAR else gains.get(name, {}).get(cell)
+            bounds = (None, None, None) if gain is None else (gain.gain, gain.low, gain.high)
+            copied = {key: row[key] for key in ("scorer", "scope", "k", "hit_rate", "ci_low", "ci_high", "users")}
+            compared = dict(zip(("gain", "gain_low", "gain_high"), bounds, strict=True))
+            rows.append({"experiment": name, "changed": changes.get(name, ""), **compared, **copied})
     schema = pa.schema([pa.field(column.name, column.type) for column in EXPERIMENTS.columns])
     return pa.Table.from_pylist(rows, schema=schema)
+
+
+def describe_gain(row: Mapping[str, Any]) -> str:
+    """Returns the gain of a row with its interval, such as `+0.0120 [+0.0040, +0.0200]`; empty for the regular run."""
+    if row["gain"] is None or row["experiment"] == REGULAR:
+        return ""
+    return f"{row['gain']:+.4f} [{row['gain_low']:+.4f}, {row['gain_high']:+.4f}]"
 
 
 def comparison_markdown(table: pa.Table, ds: str) -> str:
@@ -138,15 +190,14 @@ def comparison_markdown(table: pa.Table, ds: str) -> str:
     lines = [
         f"# Experiments on {ds}",
         "",
-        "Warm users and items, 95% bootstrap intervals over users; gain over `standing`, the regular run.",
+        "Warm users and items, 95% bootstrap intervals over users; gain over `standing`, the regular run, with the interval of the",
+        "difference on the same users: if it holds 0, the two cannot be told apart on this day.",
         "",
-        "| experiment | changed | scope | k | hit_rate | gain | users |",
-        "|---|---|---|---|---|---|---|",
+        "| experiment | changed | scorer | scope | k | hit_rate | gain | users |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in table.to_pylist():
-        gain = "" if row["gain"] is None or row["experiment"] == REGULAR else f"{row['gain']:+.4f}"
-        interval = f"{row['hit_rate']:.4f} [{row['ci_low']:.4f}, {row['ci_high']:.4f}]"
-        lines.append(
-            f"| {row['experiment']} | {row['changed']} | {row['scope']} | {row['k']} | {interval} | {gain} | {row['users']} |"
-        )
+        rate = f"{row['hit_rate']:.4f} [{row['ci_low']:.4f}, {row['ci_high']:.4f}]"
+        name, gain = f"| {row['experiment']} | {row['changed']} |", describe_gain(row)
+        lines.append(f"{name} {row['scorer']} | {row['scope']} | {row['k']} | {rate} | {gain} | {row['users']} |")
     return "\n".join(lines) + "\n"

@@ -188,7 +188,9 @@ def _log_end(log: Callable[[str], None], done: "Sequence[StepResult]", seconds: 
     if any(result.manifest.columns for result in done):
         log(f"{rows:,} rows in {seconds:.1f} s ({rows / max(seconds, 1e-9):,.0f} rows/s), {days}")
     else:  # a model, a file
-        log(f"{sum(result.manifest.size_bytes for result in done) / 1e6:,.1f} MB in {seconds:.1f} s, {days}")
+        size = sum(result.manifest.size_bytes for result in done)
+        shown = f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"
+        log(f"{shown} in {seconds:.1f} s, {days}")
 
 
 def _check_result(row: CheckRow, done: "Sequence[StepResult]") -> dg.AssetCheckResult:

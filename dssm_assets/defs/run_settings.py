@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field, ValidationError
 
-from dssm_assets.core.config.pipeline import KEYS, value_of
+from dssm_assets.core.config.pipeline import KEYS, json_value_of, value_of
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.defs.scene import Scene
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NO_NAME = ""
 """Value of `experiment` in the form until a user enters a name."""
-_NAME = "experiment"
+_NAME, _CHANGES = "experiment", "changes"
 
 
 class ExperimentSettings(dg.Config):
@@ -31,6 +31,11 @@ class ExperimentSettings(dg.Config):
         description="Name of an experiment: small letters, digits and _. Its results go to experiments/<name> in the store and "
         "to the table `experiments`; the regular partitions do not change. Required if any setting differs from the "
         "configuration. Entering it once per run is enough.",
+    )
+    changes: dict[str, Any] | None = Field(
+        default=None,
+        description="Any keys of model, training, statistics, negative_items and channels, for example {model.dropout: 0.2, "
+        "statistics.embedding_dim.item: 64}. What these keys reach (samples, feature_config ...) is made for the experiment.",
     )
 
 
@@ -60,6 +65,24 @@ class TrainingSettings(ExperimentSettings):
         description="Sampled negatives per batch, in addition to the batch's own items; 0 to 1,000,000 (default: "
         "model.num_sample).",
     )
+    output_dim: int | None = Field(
+        default=None, ge=2, le=4096, description="Dimensions of the vectors, 2 to 4096 (default: model.output_dim)."
+    )
+    embedding_dropout: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Fraction of the shared-embedding columns that are dropped in training (default: model.embedding_dropout).",
+    )
+    prior: bool | None = Field(
+        default=None, description="Adds popularity to the score; needs validation days (default: model.prior)."
+    )
+    validation_days: int | None = Field(
+        default=None,
+        ge=0,
+        le=1000,
+        description="Last days of the window on which the number of epochs is chosen (default: training.validation_days).",
+    )
 
 
 class EvaluationSettings(ExperimentSettings):
@@ -79,7 +102,7 @@ def form_for(settings: type[ExperimentSettings], scene: Scene) -> dg.Field:
     """Returns a form as the Launchpad shows it: pre-filled with the configured values, without an experiment's name."""
     fields: dict[str, dg.Field] = {}
     for name, field in settings.to_config_schema().as_field().config_type.fields.items():
-        value = value_of(scene.loaded.config, KEYS[name]) if name in KEYS else NO_NAME
+        value = value_of(scene.loaded.config, KEYS[name]) if name in KEYS else {} if name == _CHANGES else NO_NAME
         fields[name] = dg.Field(field.config_type, default_value=value, is_required=False, description=field.description)
     return dg.Field(fields)
 
@@ -93,9 +116,8 @@ def requested_experiment(run_config: Mapping[str, Any], scene: Scene) -> "Experi
     """
     from dssm_assets.core.experiments import REGULAR, Experiment, refuse_unnamed
 
-    settings = _changed_settings(run_config, scene)
-    name = settings.pop(_NAME, None)
-    changes = {KEYS[setting]: value for setting, value in settings.items()}
+    changes = _changed_settings(run_config, scene)
+    name = changes.pop(_NAME, None)
     if name is None:
         config = scene.loaded.config
         refuse_unnamed(config, changes, scene.loaded.path.name if scene.loaded.path else "the configuration file")
@@ -106,27 +128,35 @@ def requested_experiment(run_config: Mapping[str, Any], scene: Scene) -> "Experi
 
 
 def _changed_settings(run_config: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
-    """Returns setting -> value of the settings that differ from the configuration, over all forms of a run.
+    """Returns key -> value of the settings that differ from the configuration, over all forms of a run, and the name.
 
     Forms are pre-filled, and several forms may show the same setting: a configured value next to a changed one is no conflict.
     """
+    from dssm_assets.core.experiment_settings import expand_settings
+
+    config = scene.loaded.config
     found: dict[str, Any] = {}
     faults = []
     for op, entry in sorted(run_config.get("ops", {}).items()):
         if op != scene.op(op.rpartition("__")[2]):
             continue
-        entered = {key: value for key, value in (entry.get("config") or {}).items() if value not in (None, NO_NAME)}
+        entered = {key: value for key, value in (entry.get("config") or {}).items() if value not in (None, NO_NAME, {})}
         try:
             values = _parse_settings(entered)
+            values |= expand_settings(config, values.pop(_CHANGES, {}))
         except ValidationError as error:
             faults += [_fault(op, item) for item in error.errors()]
             continue
+        except ConfigError as error:
+            faults += error.faults
+            continue
         for setting, value in values.items():
-            if setting in KEYS and value == value_of(scene.loaded.config, KEYS[setting]):
+            key = KEYS.get(setting, setting)
+            if key != _NAME and value == json_value_of(config, key):
                 continue
-            if found.setdefault(setting, value) != value:
+            if found.setdefault(key, value) != value:
                 where = f"run settings, {op}.{setting}"
-                faults.append(Fault(where, f"{found[setting]}, as elsewhere in the run", f"{value}", "enter one value"))
+                faults.append(Fault(where, f"{found[key]}, as elsewhere in the run", f"{value}", "enter one value"))
     if faults:
         raise ConfigError(faults)
     return found

@@ -1,7 +1,7 @@
 """Runs inside this process, as the demo and `dssm-assets materialize` make them: a range of days, or one run per day."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,27 +37,43 @@ def run_range(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequenc
         Exception: whatever the failing asset raised.
     """
     tags = {ASSET_PARTITION_RANGE_START_TAG: days[0], ASSET_PARTITION_RANGE_END_TAG: days[-1]}
-    _execute(defs, instance, names, tags=tags)
+    _execute(defs, instance, names, {}, tags=tags)
 
 
-def run_day(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], ds: str) -> None:
+def run_day(
+    defs: dg.Definitions,
+    instance: dg.DagsterInstance,
+    names: Sequence[str],
+    ds: str,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
     """Materializes assets of one day in one run.
+
+    Args:
+        defs: have the assets.
+        instance: records the run.
+        names: keys of the assets.
+        ds: the day.
+        settings: op -> its form, as in the Launchpad.
 
     Raises:
         CheckFailedError: if a blocking check failed, with its description.
         Exception: whatever the failing asset raised.
     """
-    _execute(defs, instance, names, partition_key=ds)
+    run_config = {"ops": {op: {"config": dict(form)} for op, form in (settings or {}).items()}}
+    _execute(defs, instance, names, run_config, partition_key=ds)
 
 
-def _execute(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], **partitions: Any) -> None:
+def _execute(
+    defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], run_config: dict[str, Any], **partitions: Any
+) -> None:
     run_id = str(uuid.uuid4())
     tags = {**partitions.pop("tags", {}), **RunOwner.from_this_process().to_tags(run_id)}
     try:
         with quick_events(instance.event_log_storage), reporting(instance):
             defs.resolve_implicit_global_asset_job_def().execute_in_process(
                 instance=instance,
-                run_config=QUIET_CONSOLE,
+                run_config=run_config | QUIET_CONSOLE,
                 asset_selection=[dg.AssetKey.from_user_string(name) for name in names],
                 run_id=run_id,
                 tags=tags,

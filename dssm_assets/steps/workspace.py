@@ -207,6 +207,18 @@ def check_built_from(built: Manifest, *inputs: Manifest) -> None:
         raise ProvenanceError(faults)
 
 
+def is_current(workspace: Workspace, manifest: Manifest) -> bool:
+    """Returns whether the partitions that a partition was built from are stored as they were."""
+    for key, digest in manifest.inputs.items():
+        asset, _, ds = key.partition("/")
+        if "/" in ds:
+            continue  # of an experiment
+        found = workspace.find(asset, ds)
+        if found is None or found.digest != digest:
+            return False
+    return True
+
+
 def day_before(ds: str, days: int = 1) -> str:
     """Returns the day `days` days before a day."""
     return (dt.date.fromisoformat(ds) - dt.timedelta(days=days)).isoformat()

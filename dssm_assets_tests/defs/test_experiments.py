@@ -8,7 +8,8 @@ import yaml
 
 from dssm_assets.core.config.pipeline import KEYS, parse_config, value_of
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.core.experiments import Experiment, apply_changes
+from dssm_assets.core.experiment_settings import apply_changes
+from dssm_assets.core.experiments import Experiment
 from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.run_settings import EvaluationSettings, TrainingSettings, form_for, requested_experiment
 from dssm_assets.defs.runs import QUIET_CONSOLE
@@ -115,7 +116,7 @@ def test_settings_out_of_bounds_are_refused(world, form, where):
 def test_k_that_does_not_ascend_is_refused_as_in_the_file(world, tmp_path):
     loaded = world.copy(tmp_path / "world")
     (fault,) = run_refused(loaded, ["hit_counts"], {"hit_counts": {"experiment": "lists", "k": [10, 3]}})
-    assert "k must be positive, ascending and distinct" in fault
+    assert "k must be ascending and distinct" in fault
 
 
 def test_two_names_in_one_run_are_refused(world):
@@ -208,7 +209,7 @@ def test_table_compares_the_experiment_with_the_regular_run(experiment):
     loaded, _, _, result = experiment
     workspace = open_workspace(loaded)
     rows = workspace.tables.read(workspace.need("experiments", EVALUATION_DAY)).to_pylist()
-    cells = {(row["experiment"], row["scope"], row["k"]): row for row in rows}
+    cells = {(row["experiment"], row["scope"], row["k"]): row for row in rows if row["scorer"] == "model"}
     # k of the configuration is 5 and 10, of the experiment 3 and 10: only k = 10 can be compared.
     assert {(name, k) for name, scope, k in cells if scope == "all"} == {
         ("standing", 5),
@@ -219,6 +220,8 @@ def test_table_compares_the_experiment_with_the_regular_run(experiment):
     regular, hot = cells["standing", "all", 10], cells["hot", "all", 10]
     assert (regular["hit_rate"], regular["changed"], regular["gain"]) == (1.0, "", 0.0)
     assert hot["gain"] == pytest.approx(hot["hit_rate"] - 1.0)
+    assert hot["gain_low"] <= hot["gain"] <= hot["gain_high"] <= 0
+    assert {row["scorer"] for row in rows} == {"model", "merged"}
     assert cells["hot", "all", 3]["gain"] is None
     assert hot["changed"] == "evaluation.k=[3, 10] model.temperature=5.0 training.epochs=1"
     assert "| hot | evaluation.k=[3, 10] model" in metadata(result, "experiments")["report"].value
@@ -248,21 +251,27 @@ def test_form_is_pre_filled_and_asks_for_nothing_until_changed(world):
     scene = Scene(world.loaded)
     training, k = form_for(TrainingSettings, scene), form_for(EvaluationSettings, scene)
     filled = {name: field.default_value for name, field in training.config_type.fields.items()}
-    assert filled == {"experiment": "", "epochs": 10, "learning_rate": 0.001, "temperature": 0.1, "num_sample": 16}
+    numbers = {"epochs": 10, "learning_rate": 0.001, "temperature": 0.1, "num_sample": 16, "output_dim": 8}
+    others = {"embedding_dropout": 0.0, "prior": False, "validation_days": 0}
+    assert filled == {"experiment": "", "changes": {}, **numbers, **others}
     assert all(field.description for field in training.config_type.fields.values())
     assert k.config_type.fields["k"].default_value == [5, 10]
     both = {"experiment": "", "k": [5, 10]}
     forms = {"dssm_model": filled, "hit_counts": both, "hit_rate_detail": both, "total_hit_rate": both}
     assert requested_experiment({"ops": {op: {"config": form} for op, form in forms.items()}}, scene) is None
-    forms |= {"dssm_model": filled | {"experiment": "hot", "epochs": 1}, "hit_counts": {**both, "k": [3, 10]}}
+    widths = {"changes": {"statistics.embedding_dim.item": 6}}
+    forms |= {"dssm_model": filled | {"experiment": "hot", "epochs": 1} | widths, "hit_counts": {**both, "k": [3, 10]}}
     found = requested_experiment({"ops": {op: {"config": form} for op, form in forms.items()}}, scene)
-    assert found == Experiment("hot", {"training.epochs": 1, "evaluation.k": [3, 10]})
+    changes = {"training.epochs": 1, "evaluation.k": [3, 10], "statistics.embedding_dim": {"item": 6}}
+    assert found == Experiment("hot", changes)
 
 
 def test_every_setting_changes_its_key_of_the_configuration():
     config = parse_config(worlds.CONFIG)
     values = {"epochs": 3, "learning_rate": 0.5, "temperature": 0.7, "num_sample": 5, "k": [7]}
+    values |= {"output_dim": 4, "embedding_dropout": 0.5, "prior": True, "validation_days": 2}
     assert set(values) == set(KEYS)
     for setting, value in values.items():
-        changed = apply_changes(config, {KEYS[setting]: value})
+        needed = {"training.validation_days": 1} if setting == "prior" else {}
+        changed = apply_changes(config, {**needed, KEYS[setting]: value})
         assert value_of(changed, KEYS[setting]) == value != value_of(config, KEYS[setting])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
-from dssm_assets.core.experiments import apply_changes
+from dssm_assets.core.experiment_settings import apply_changes
 from dssm_assets.core.tuning.search_space import CONFIGURED, Choice, Range, changes_of, configured_values, search_space
 from dssm_assets_tests.worlds import CONFIG, merged
 
