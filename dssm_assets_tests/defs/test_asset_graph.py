@@ -5,6 +5,7 @@ import json
 import dagster as dg
 import pytest
 
+from dssm_assets.core.config.pipeline import KEYS
 from dssm_assets.defs.asset_table import ASSET_TABLE, all_rows
 from dssm_assets_tests import worlds
 from dssm_assets_tests.defs import graph
@@ -109,5 +110,7 @@ def test_settings_of_experiments_have_descriptions_and_bounds():
     forms = {row.name: row.settings for row in all_rows() if row.settings is not None}
     assert set(forms) == {"dssm_model", "item_vectors", "user_vectors", "hit_counts", "hit_rate_detail", "total_hit_rate"}
     fields = {name: field for form in forms.values() for name, field in form.model_fields.items()}
-    assert set(fields) == {"experiment", "epochs", "learning_rate", "temperature", "num_sample", "k"}
-    assert [name for name, field in fields.items() if not field.description or not field.metadata] == []
+    unbounded = {"prior", "changes"}
+    assert set(fields) == {"experiment", *KEYS, "changes"}
+    assert [name for name, field in fields.items() if not field.description] == []
+    assert {name for name, field in fields.items() if not field.metadata} == unbounded
