@@ -32,8 +32,8 @@ from dssm_assets.commands.config_arguments import add_config_arguments, announce
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status.
 
-    Errors caused by input, Ctrl-C and a reader that closes stdout (`| head`) end it without a traceback; the status is then 1,
-    130 and 1.
+    Errors caused by input, Ctrl-C, a reader that closes stdout (`| head`) and a full disk end it without a traceback; the status is
+    then 1, 130, 1 and 1.
     """
     from dssm_assets.core.errors import DssmError
 
@@ -55,6 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from dssm_assets.terminal import discard_stdout
 
         discard_stdout()
+        return 1
+    except Exception as error:
+        from dssm_assets.storage.disk_space import explain_full_disk, is_disk_full
+
+        if not is_disk_full(error):
+            raise
+        print(f"DiskFullError: {explain_full_disk(error, [Path.cwd()])}", file=sys.stderr)
         return 1
 
 

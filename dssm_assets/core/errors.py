@@ -88,5 +88,9 @@ class StorageError(DssmError):
     """A stored file differs from its manifest."""
 
 
+class DiskFullError(InputError):
+    """A disk or an object store has no room left. What was published before is unchanged."""
+
+
 class SubmittedJobError(DssmError):
     """A job failed on the cluster that it was submitted to; the message holds the job's own error where there is one."""

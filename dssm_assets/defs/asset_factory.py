@@ -142,13 +142,17 @@ def run_step(
 
     Raises:
         PartitionReplacedError: inputs were replaced in every try.
+        DiskFullError: in place of the error of a full disk.
     """
+    from dssm_assets.storage.disk_space import disk_errors
+
     done: set[str] = set()
     for attempt in range(1, _STEP_TRIES + 1):
         try:
-            for result in step(workspace, [ds for ds in days if ds not in done]):
-                done.add(result.manifest.ds)
-                yield result
+            with disk_errors(workspace.local_folders):
+                for result in step(workspace, [ds for ds in days if ds not in done]):
+                    done.add(result.manifest.ds)
+                    yield result
         except PartitionReplacedError as error:
             if attempt == _STEP_TRIES:
                 raise

@@ -88,4 +88,7 @@ def post_json(address: str | None, body: Mapping[str, Any]) -> str | None:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):
             return None
     except Exception as error:  # the failed run is in the log already: nothing here may hide it
-        return f"{type(error).__name__}: {error}".replace(address, "the webhook")
+        # Not the error's text: parts of the address are in the texts of several.
+        code, reason = getattr(error, "code", None), getattr(error, "reason", None)
+        shown = f"status {code}" if isinstance(code, int) else getattr(reason, "strerror", None) or "check its address"
+        return f"{type(error).__name__}: {shown}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import faiss
+import numpy as np
 import onnxruntime
 import pyarrow.parquet as pq
 
@@ -127,7 +128,7 @@ def _write_towers(
         if exported.data:
             with (folder / f"{name}.data").open("wb") as file:
                 for piece in exported.data:
-                    piece.tofile(file)
+                    file.write(np.ascontiguousarray(piece).data)
     (folder / BundleFile.TOWERS).write_bytes(_json(describe_towers(inputs.settings.spec)))
     return {
         "user tower": compare_user_tower(towers, users.golden, _open_tower(workspace, folder / BundleFile.USER_TOWER)),

@@ -74,6 +74,12 @@ class Workspace:
         """Returns the configuration."""
         return self.loaded.config
 
+    @property
+    def local_folders(self) -> list[Path]:
+        """Returns the local folders that steps write to, besides the one for temporary files."""
+        store = self.tables.partitions
+        return [*([Path(store.root)] if store.is_local else [self.artifacts.cache]), self.loaded.scratch, self.loaded.home]
+
     @cached_property
     def fg_spec(self) -> FgSpec:
         """Returns the feature definitions, parsed and checked."""

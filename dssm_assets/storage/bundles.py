@@ -31,7 +31,7 @@ from typing import Any, Final
 from dssm_assets.core.errors import Fault, PartitionMissingError, StorageError
 from dssm_assets.storage import layout
 from dssm_assets.storage.conditional_put import put_if, unchanged_condition
-from dssm_assets.storage.local_files import is_local, local_staging, write_atomic
+from dssm_assets.storage.local_files import is_local, local_staging, sync_folder, write_atomic
 from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.partitions import file_sha256
 
@@ -153,6 +153,7 @@ class PointerFile:
         if not self._is_local:
             return put_if(self._fs, self.path, text.encode(), condition)
         write_atomic(Path(self.path), [text.encode()])
+        sync_folder(Path(self.path).parent)
         return True
 
 
@@ -285,10 +286,13 @@ class BundleStore:
             (folder / name).chmod(0o644)
             with (folder / name).open("rb") as handle:
                 os.fsync(handle.fileno())
+        for inner in {(folder / name).parent for name in manifest["files"]} | {folder}:
+            sync_folder(inner)
         folder.chmod(0o755)  # mkdtemp's folders are readable by their owner alone
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)
         folder.rename(target)
+        sync_folder(Path(target).parent)
 
     def remove(self, bundle_id: str) -> None:
         """Removes a bundle, its manifest first, so that an incomplete removal does not look like a complete bundle."""

@@ -59,6 +59,15 @@ def folder_lock(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def sync_folder(folder: Path) -> None:
+    """Waits until the names of a folder's files are on the disk, so that a power cut does not undo a rename."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_atomic(path: Path, chunks: Iterable[bytes]) -> None:
     """Replaces a file in one step, or leaves it unchanged on failure; creates its folder if it is missing.
 
@@ -105,7 +114,13 @@ class ScratchArrays:
         """Returns a writable array of zeros."""
         if not length:  # an empty file cannot be mapped
             return np.empty(0, kind)
-        return np.memmap(self._next(), dtype=kind, mode="w+", shape=(length,))
+        path = self._next()
+        size = length * np.dtype(kind).itemsize
+        with path.open("wb") as file:
+            file.truncate(size)
+            if hasattr(os, "posix_fallocate"):  # a page for which the disk has no room later would kill the process
+                os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(path, dtype=kind, mode="r+", shape=(length,))
 
     def concat(self, parts: Iterable[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
         """Returns the concatenation of some arrays, read-only; one part is in memory at a time."""

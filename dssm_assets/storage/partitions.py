@@ -9,6 +9,10 @@ of now lists. On a local disk, storing the files, replacing the manifest and rem
 partition's folder. An object store has no locks: there each write has file names of its own, so that no other run can list
 them; the manifest is put only if it is unchanged since it was read, so that the writer knows what it has replaced.
 
+After a power cut each partition is whole, in its new content or in the one before: files and manifests are on the disk before
+they get their names. Folders are not waited for, which would be one more write to the disk for each partition: on a file system that
+keeps the order of renames (ext4, XFS), what was published in the last seconds may be missing.
+
 Replaced files stay for a grace period, because somebody may be reading them. The manifest lists them, and the next write after
 the period, or `leftovers.py`, removes them.
 

@@ -85,11 +85,33 @@ def test_failing_webhook_does_not_fail_the_sensor(tmp_path, receiver, monkeypatc
         assert sensor(context) is None
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:9/hook?token=secret", "file:///etc/hostname?secret", "nonsense secret"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:9/hook?token=secret",
+        "file:///etc/hostname?secret",
+        "nonsense secret",
+        "http://127.0.0.1:secret/hook",
+        "http://127.0.0.1:/services/T0/secret:x:y",
+        "http://127.0.0.1/services/T0/secret with a space",
+        "http://127.0.0.1/services/T0/secret\n",
+        "http://[secret/hook",
+        "http:///services/T0/secret",
+        "http://secret\x00.example/hook",
+        "https://" + "secret" * 50 + ".example",
+        "http://127.0.0.1/secr\u00e9t-secret",
+    ],
+)
 def test_webhook_problem_never_shows_the_address(address):
     problem = post_json(address, {"text": "x"})
     assert problem
     assert "secret" not in problem
+
+
+def test_webhook_problem_says_what_went_wrong(receiver):
+    receiver.answer = 403
+    assert post_json(receiver.address, {"text": "x"}) == "HTTPError: status 403"
+    assert post_json("http://127.0.0.1:9/hook?token=secret", {"text": "x"}) == "URLError: Connection refused"
 
 
 def test_runs_of_other_jobs_are_skipped(tmp_path, receiver, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -190,3 +191,29 @@ def test_text_and_back() -> None:
 def test_from_json_refuses_text_that_is_not_a_pointer(text: str) -> None:
     with pytest.raises((ValueError, KeyError, TypeError)):
         Pointer.from_json(text)
+
+
+def test_names_reach_the_disk_before_the_pointer_and_the_pointer_before_publishing_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order of fsync and rename calls, which is what a power cut would show."""
+    events: list[str] = []
+    fsync, rename, replace = os.fsync, Path.rename, Path.replace
+
+    def name_of(path: object) -> str:
+        found = str(path)
+        return "staged" if "_staging" in found else found.removeprefix(f"{tmp_path}").strip("/").partition("/2024")[0] or "root"
+
+    def record_sync(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        if path.is_dir():
+            events.append(f"sync {name_of(path)}")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", record_sync)
+    monkeypatch.setattr(Path, "rename", lambda path, to: (events.append(f"name {name_of(to)}"), rename(path, to))[1])
+    monkeypatch.setattr(Path, "replace", lambda path, to: (events.append(f"name {name_of(to)}"), replace(path, to))[1])
+    publish(BundleStore(str(tmp_path)), "a")
+    staged = [event for event in events if event == "sync staged"]
+    assert len(staged) == 2, "the folder and the one in it"
+    assert events[2:] == ["name bundles", "sync bundles", "name current.json", "sync root"]

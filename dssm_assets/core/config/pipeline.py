@@ -351,6 +351,9 @@ def _find_contradictions(config: PipelineConfig, where: str) -> Iterator[Fault]:
         yield fault("model.frozen_embedding", "training.svd_init, which computes it", "none", remedy)
 
 
+_MAY_BE_SECRET: Final = ("platform.webhook_url", "storage.options")
+
+
 def _fault(where: str, item: Any) -> Fault:
     place = ".".join(str(part) for part in item["loc"]) or "(root)"
     location = f"{where}, key {place}"
@@ -363,6 +366,8 @@ def _fault(where: str, item: Any) -> Fault:
     if item["type"] == "missing":
         return Fault(location, "a value", "nothing", "add the key")
     message, got = item["msg"].removeprefix("Value error, "), repr(item.get("input"))[:200]
+    if place.startswith(_MAY_BE_SECRET):
+        got = "one that is not shown, as it may be secret"
     if message == item["msg"] and " should " not in message:  # a validator of ours that says what it expects
         return Fault(location, message, got, "correct the value")
     return Fault(location, "a valid value", f"{got}: {message}", "correct the value")

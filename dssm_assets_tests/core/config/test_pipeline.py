@@ -47,6 +47,14 @@ def test_new_name_of_a_renamed_key_exists(new: str) -> None:
         section = next((each for each in candidates if hasattr(each, "model_fields")), None)
 
 
+@pytest.mark.parametrize("value", ["htps://hooks.example/token", ["https://token"], "https://hooks.example/a token"])
+def test_webhook_address_is_not_shown(value: object) -> None:
+    raw = {**SMALLEST, "platform": {"webhook_url": value}}
+    with pytest.raises(ConfigError, match=r"key platform\.webhook_url: .*got one that is not shown") as caught:
+        parse_config(raw)
+    assert "token" not in str(caught.value)
+
+
 def test_all_faults_come_at_once() -> None:
     raw = {**SMALLEST, "training": {"group_visits": True, "epochs": 0}, "modle": {}}
     with pytest.raises(ConfigError, match="3 faults:"):

@@ -1,0 +1,111 @@
+"""A full disk is a typed error that says which disk and what to do, and leaves what was published whole.
+
+The disk is a real one of 1 MiB, in a mount namespace of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from dssm_assets.core.errors import DiskFullError, SchemaError
+from dssm_assets.storage.disk_space import disk_errors, is_disk_full
+
+MOUNTED = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
+
+
+def _can_mount() -> bool:
+    try:
+        return subprocess.run([*MOUNTED, "mount -t tmpfs none /mnt"], check=False, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+WRITES = textwrap.dedent(
+    """
+    import sys
+    from pathlib import Path
+    import numpy as np
+    import pyarrow as pa
+    from dssm_assets.core.errors import DiskFullError
+    from dssm_assets.storage.artifacts import ArtifactStore
+    from dssm_assets.storage.disk_space import disk_errors
+    from dssm_assets.storage.engines.duckdb import DuckDBEngine
+    from dssm_assets.storage.local_files import ScratchArrays
+    from dssm_assets.storage.partitions import PartitionStore
+    from dssm_assets.storage.tables import TableStore
+    from dssm_assets_tests.storage.stores import DS, NOTES, notes
+
+    root = Path(sys.argv[1])
+    store = PartitionStore(str(root / "tables"))
+    tables = TableStore(store)
+    before = tables.write(NOTES, DS, notes(("a", 1, None)))
+    random = np.random.default_rng(0).bytes(4 << 20)
+    big = notes(*((random[at : at + 16].hex(), at, None) for at in range(0, len(random), 32)))
+
+    def spill():
+        engine = DuckDBEngine(tables, threads=1, memory="32MB", scratch=root / "scratch")
+        wide = pa.table({"key": np.random.default_rng(0).permutation(3_000_000)})
+        engine.table(lambda rows: rows.order_by("key"), {"rows": wide})
+
+    for name, write in {
+        "table": lambda: tables.write(NOTES, DS, big),
+        "artifact": lambda: ArtifactStore(store, root / "cache").publish("model", DS, {"weights": random}),
+        "array": lambda: ScratchArrays(root)(4 << 20, np.int8),
+        "spill": spill,
+    }.items():
+        try:
+            with disk_errors([root]):
+                write()
+        except DiskFullError as error:
+            print(name, error)
+        else:
+            print(name, "no error")
+        for left in root.glob("array-*"):
+            left.unlink()
+    store.verify(store.manifest("notes", DS))
+    assert store.manifest("notes", DS) == before
+    assert list((root / "tables" / "_staging").iterdir()) == []
+    print("whole")
+    """
+)
+
+
+@pytest.mark.skipif(not _can_mount(), reason="mounting a small disk is not allowed here")
+def test_every_way_of_writing_to_a_full_disk_is_a_typed_error(tmp_path: Path) -> None:
+    command = f'mount -t tmpfs -o size=1m none {tmp_path} && {sys.executable} -c "$0" {tmp_path}'
+    done = subprocess.run([*MOUNTED, command, WRITES], check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    *lines, last = done.stdout.splitlines()
+    assert last == "whole"
+    assert [line.split()[0] for line in lines] == ["table", "artifact", "array", "spill"]
+    for line in lines:
+        assert f"disk of {tmp_path} (" in line and "MB free): expected room for the files of this run" in line, line
+        assert "To fix: free space (dssm-assets clean removes leftovers and replaced files) or use another disk" in line
+
+
+def test_error_of_a_full_disk_is_recognised_behind_others() -> None:
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as error:
+            raise ValueError("could not write") from error
+    except ValueError as error:
+        assert is_disk_full(error)
+    assert is_disk_full(RuntimeError("(sqlite3.OperationalError) database or disk is full"))
+    assert not is_disk_full(OSError(errno.EACCES, "Permission denied"))
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(KeyError), disk_errors([]):
+        raise KeyError("a")
+    fault = DiskFullError([])
+    with pytest.raises(DiskFullError) as caught, disk_errors([]):
+        raise fault
+    assert caught.value is fault
+    assert not issubclass(SchemaError, DiskFullError)
