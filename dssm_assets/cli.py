@@ -144,7 +144,7 @@ def _demo(parsed: argparse.Namespace) -> int:
         console.print("Everything is materialized already; nothing to run.")
     for ds in days:
         rows = workspace.tables.read(workspace.need("total_hit_rate", ds)).to_pylist()
-        terminal.print_hit_rates(console, ds, rows, loaded.config.evaluation.k, HEADLINE_SCOPES)
+        terminal.print_hit_rates(console, ds, rows, loaded.config, HEADLINE_SCOPES)
     terminal.print_how_to_open(console, home, Path(__file__).parent.parent / "workspace.yaml", days)
     return 0
 
@@ -174,5 +174,5 @@ def _hit_rates(parsed: argparse.Namespace) -> int:
     evaluated = workspace.tables.partitions.days("total_hit_rate")
     ds = parsed.day.isoformat() if parsed.day else evaluated[-1] if evaluated else dt.date.today().isoformat()
     rows = workspace.tables.read(workspace.need("total_hit_rate", ds)).to_pylist()
-    terminal.print_hit_rates(Console(), ds, rows, workspace.config.evaluation.k)
+    terminal.print_hit_rates(Console(), ds, rows, workspace.config)
     return 0

@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from dssm_assets.core.config.pipeline import PipelineConfig
 from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL
-from dssm_assets.core.evaluation.labels import SCOPES, display_name, scorers_in_order
+from dssm_assets.core.evaluation.labels import SCOPES, Spans, display_name, scorers_in_order
 from dssm_assets.core.evaluation.scopes import Scope, counted_population
 from dssm_assets.defs.asset_factory import Observer
 
@@ -70,9 +71,10 @@ class Bar(Observer):
 
 
 def print_hit_rates(
-    console: Console, ds: str, rows: Sequence[dict[str, Any]], ks: Sequence[int], scopes: Iterable[Scope] = SCOPES
+    console: Console, ds: str, rows: Sequence[dict[str, Any]], config: PipelineConfig, scopes: Iterable[Scope] = SCOPES
 ) -> None:
     """Prints a table per scope for warm users and items, of cold items for all users: hit rates of every scorer, the interval of the last, NDCG at the first k."""
+    ks, spans = config.evaluation.k, Spans.from_config(config, ds)
     for scope in scopes:
         population = counted_population(scope)
         cells = {(row["scorer"], row["k"]): row for row in rows if row["scope"] == scope and row["population"] == population}
@@ -87,7 +89,9 @@ def print_hit_rates(
             rates = [f"{cells[scorer, k]['hit_rate']:.3f}" for k in ks]
             low, high = (f"{cells[scorer, ks[-1]][end]:.3f}".removeprefix("0") for end in ("ci_low", "ci_high"))
             style = "bold" if scorer in (MODEL, MERGED) else ""
-            table.add_row(display_name(scorer), *rates, f"{low}-{high}", f"{cells[scorer, ks[0]]['ndcg']:.3f}", style=style)
+            table.add_row(
+                display_name(scorer, spans), *rates, f"{low}-{high}", f"{cells[scorer, ks[0]]['ndcg']:.3f}", style=style
+            )
         console.print(table)
 
 

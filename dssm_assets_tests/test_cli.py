@@ -135,7 +135,7 @@ def test_hit_rates_prints_the_last_evaluated_day_by_default(world, run):
     # Label, the rate at k = 5 and at k = 10, the interval of the latter, NDCG@5.
     model = next(line for line in lines if line[:2] == ["two-tower", "model"])
     assert model[-3:-1] == ["1.000", "1.000-1.000"]
-    popularity = next(line for line in lines if line[:1] == ["popularity"])
+    popularity = next(line for line in lines if line[:3] == ["popularity,", "6", "days"])
     assert popularity[-3] == "0.667"
 
 

@@ -75,6 +75,7 @@ def _run(parsed: argparse.Namespace) -> int:
 
     from dssm_assets import experiment_runs, terminal
     from dssm_assets.definitions import load_scene
+    from dssm_assets.steps.experiments import read_comparison
     from dssm_assets.steps.workspace import days_between, open_workspace
 
     scene = load_scene(parsed.scene, choice)
@@ -85,7 +86,7 @@ def _run(parsed: argparse.Namespace) -> int:
         experiment_runs.run_experiment(plan, bar, choice.instance_home)
     workspace = open_workspace(scene.loaded)
     for ds in days:
-        _print_comparison(Console(), ds, workspace.tables.read(workspace.need("experiments", ds)).to_pylist(), None)
+        _print_comparison(Console(), ds, read_comparison(workspace, ds), None)
     return 0
 
 
@@ -105,6 +106,7 @@ def _experiments(parsed: argparse.Namespace) -> int:
     from rich.console import Console
 
     from dssm_assets.core.errors import ConfigError, Fault
+    from dssm_assets.steps.experiments import read_comparison
     from dssm_assets.steps.workspace import open_workspace
 
     workspace = open_workspace(scene.loaded)
@@ -113,7 +115,7 @@ def _experiments(parsed: argparse.Namespace) -> int:
         remedy = "run dssm-assets experiment NAME --set key=value --from DAY"
         raise ConfigError(Fault("experiments", "a day that has any", "none", remedy))
     ds = parsed.day.isoformat() if parsed.day else days[-1]
-    _print_comparison(Console(), ds, workspace.tables.read(workspace.need("experiments", ds)).to_pylist(), parsed.k)
+    _print_comparison(Console(), ds, read_comparison(workspace, ds), parsed.k)
     return 0
 
 

@@ -29,6 +29,7 @@ from dssm_assets.core.evaluation.evaluation_tables import (
     TOTAL_HIT_RATE,
     is_part,
 )
+from dssm_assets.core.evaluation.labels import Spans
 from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, list_overlap, list_quality
 from dssm_assets.core.evaluation.rates import TREND_COLUMNS, HitCells, channel_gains, gains_over_best, trend_table
 from dssm_assets.core.evaluation.rates import total_hit_rate as sum_hits
@@ -104,6 +105,7 @@ def _total_hit_rate_of_day(workspace: Workspace, ds: str) -> StepResult:
         trend=trend,
         merged_gains=gains_over_best(cells, total, k=k, samples=samples, seed=seed, scorer=MERGED),
         channels=channels,
+        spans=Spans.from_config(config, ds),
     )
     verdict = hit_rate_gate(workspace, ds, cells, total)
     stated = {"passed": verdict.is_passed, "sentence": verdict.description}

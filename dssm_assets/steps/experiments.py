@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.errors import ConfigError, Fault, SchemaError
 from dssm_assets.core.experiment_settings import PREPARED, apply_changes, normalise_changes, reached_assets
 from dssm_assets.core.experiments import (
     EXPERIMENTS,
@@ -140,6 +140,22 @@ def experiments(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResul
     """Compares the hit rates of each day's experiments with those of the regular run."""
     for ds in days:
         yield _compare_experiments(workspace, ds)
+
+
+def read_comparison(workspace: Workspace, ds: str) -> list[dict[str, Any]]:
+    """Returns the rows of the table `experiments` of a day.
+
+    Raises:
+        PartitionMissingError: if it was never materialized.
+        SchemaError: if it was written before it had all of today's columns.
+    """
+    manifest = workspace.need(EXPERIMENTS.name, ds)
+    stored = {column.name for column in manifest.columns}
+    missing = sorted(column.name for column in EXPERIMENTS.columns if column.name not in stored)
+    if missing:
+        remedy = f"run dssm-assets materialize experiments --from {ds}"
+        raise SchemaError(Fault(f"table experiments, day {ds}", "its columns", f"no {', '.join(missing)}", remedy))
+    return list(workspace.tables.read(manifest).to_pylist())
 
 
 def _compare_experiments(workspace: Workspace, ds: str) -> StepResult:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dssm_assets.cli import main
-from dssm_assets.core.experiments import Experiment
+from dssm_assets.core.experiments import EXPERIMENTS, Experiment
 from dssm_assets.steps.experiments import open_experiment, reopen_experiment
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
@@ -140,3 +142,14 @@ def test_adopted_settings_are_in_the_configuration_with_its_comments(loaded, cap
     assert status == 1
     assert "settings that differ from the configuration, got none" in stderr
     loaded.path.write_text(text)
+
+
+def test_table_of_an_earlier_version_is_refused_with_the_remedy(loaded, capsys, tmp_path):
+    copied = worlds.write_config(tmp_path)
+    workspace, regular = worlds.open_workspace(copied), worlds.open_workspace(loaded)
+    rows = regular.tables.read(regular.need("experiments", EVALUATION_DAY)).drop_columns(["scorer"])
+    old = replace(EXPERIMENTS, columns=tuple(column for column in EXPERIMENTS.columns if column.name != "scorer"))
+    workspace.tables.write(replace(old, key=("experiment", "gain", "scope", "k")), EVALUATION_DAY, rows.slice(0, 1))
+    status, _, stderr = command(copied, capsys, "experiments")
+    assert status == 1
+    assert stderr.endswith(f"got no scorer. To fix: run dssm-assets materialize experiments --from {EVALUATION_DAY}\n")

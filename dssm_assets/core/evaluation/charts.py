@@ -22,7 +22,15 @@ from PIL import Image
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, SEGMENT, TRUTH_COUNT, VALUE
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
-from dssm_assets.core.evaluation.labels import CHART_SCOPES, SCOPES, TREND_SCOPES, color_of, display_name, scorers_in_order
+from dssm_assets.core.evaluation.labels import (
+    CHART_SCOPES,
+    SCOPES,
+    TREND_SCOPES,
+    Spans,
+    color_of,
+    display_name,
+    scorers_in_order,
+)
 from dssm_assets.core.evaluation.rates import DAY
 from dssm_assets.core.evaluation.scopes import Population, Scope
 
@@ -77,13 +85,20 @@ def png_bytes(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def hit_rate_png(total: pa.Table, *, scopes: Sequence[Scope] = CHART_SCOPES, population: Population = Population.WARM) -> bytes:
+def hit_rate_png(
+    total: pa.Table,
+    *,
+    scopes: Sequence[Scope] = CHART_SCOPES,
+    population: Population = Population.WARM,
+    spans: Spans | None = None,
+) -> bytes:
     """Returns a PNG with one panel per scope: hit_rate@k of the model and every baseline, with 95% intervals.
 
     Args:
         total: total_hit_rate.
         scopes: the panels, row by row; scopes without users are left out.
         population: which pairs count.
+        spans: days that the baselines read, for their names.
 
     Raises:
         InputError: if no scope has users.
@@ -100,7 +115,7 @@ def hit_rate_png(total: pa.Table, *, scopes: Sequence[Scope] = CHART_SCOPES, pop
     axes = figure.subplots(panel_rows, columns, squeeze=False).ravel()
     names = scorers_in_order(str(row[SCORER]) for row in rows)
     for axis, scope in zip(axes, shown, strict=False):
-        _draw_hit_rates(axis, [row for row in rows if row[SCOPE] == scope], names)
+        _draw_hit_rates(axis, [row for row in rows if row[SCOPE] == scope], names, spans)
         axis.set_title(SCOPES[scope].title, fontsize=11, color=INK, loc="left", pad=10)
     for axis in axes[::columns]:
         axis.set_ylabel("hit rate", fontsize=10, color=MUTED)
@@ -170,7 +185,7 @@ def _draw_validation(axis: Any, rates: npt.NDArray[np.float64]) -> None:
     )  # fmt: skip
 
 
-def _draw_hit_rates(axis: Any, rows: list[dict[str, Any]], names: Sequence[str]) -> None:
+def _draw_hit_rates(axis: Any, rows: list[dict[str, Any]], names: Sequence[str], spans: Spans | None) -> None:
     plain_axis(axis)
     ks = sorted({int(row["k"]) for row in rows})
     width = 0.82 / len(names)
@@ -182,7 +197,7 @@ def _draw_hit_rates(axis: Any, rows: list[dict[str, Any]], names: Sequence[str])
         above = np.array([row["ci_high"] for row in own]) - rate
         # The percentile interval of few users may not contain their rate; a whisker cannot have a negative length.
         whiskers = np.maximum([below, above], 0)
-        axis.bar(x, rate, width * 0.9, color=color_of(name), label=display_name(name), zorder=2)
+        axis.bar(x, rate, width * 0.9, color=color_of(name), label=display_name(name, spans), zorder=2)
         axis.errorbar(x, rate, yerr=whiskers, fmt="none", ecolor=INK, elinewidth=0.9, capsize=1.6, alpha=0.75, zorder=3)
     axis.set_xticks(range(len(ks)), [f"@{k}" for k in ks])
     axis.set_ylim(bottom=0)

@@ -5,10 +5,12 @@ Does not belong here: which baselines exist and what each is called (`baselines/
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from dssm_assets.core.config.pipeline import PipelineConfig
 from dssm_assets.core.evaluation.baselines.registry import BASELINES
 from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY, CHANNEL, MERGED, MERGED_WITHOUT, MODEL, is_part
 from dssm_assets.core.evaluation.scopes import Scope
@@ -70,12 +72,56 @@ TREND_SCOPES: Final = (Scope.ALL, Scope.DISCOVERY, Scope.UNSEEN)
 """What the trend over days shows."""
 
 
-def display_name(scorer: str) -> str:
-    """Returns a scorer's name as readers see it; one that is not in the table is shown by its stored name."""
+@dataclass(frozen=True)
+class Spans:
+    """How many days before an evaluation day the baselines read.
+
+    Attributes:
+        window: of the training window.
+        recent: of recent popularity, at most the window.
+        history: of the user histories.
+    """
+
+    window: int
+    recent: int
+    history: int
+
+    @classmethod
+    def from_config(cls, config: PipelineConfig, ds: str) -> Spans:
+        """Returns the days of an evaluation day: a history is as long as the calendar before it, or as window.history_days.
+
+        Example: with a window of 6 days and 7 recent ones, January 12th of a calendar from the 1st has 6, 6 and 11 days.
+        """
+        window, limit = config.window.days, config.window.history_days
+        stored = (dt.date.fromisoformat(ds) - config.calendar.start).days
+        return cls(window, min(config.evaluation.recent_days, window), stored if limit is None else min(stored, limit))
+
+    def add_to(self, scorer: str, name: str) -> str:
+        """Returns the name of a scorer with its number of days, if it reads some."""
+        days = {
+            "popularity": f", {_days(self.window)}",
+            "recent_popularity": f", {_days(self.recent)}",
+            "own_history_window": f" of {_days(self.window)}",
+        }
+        if scorer == "own_history_all":
+            return f"{name.removesuffix(' days')} {_days(self.history)}"
+        return name + days.get(scorer, "")
+
+
+def _days(count: int) -> str:
+    return f"{count} day{'' if count == 1 else 's'}"
+
+
+def display_name(scorer: str, spans: Spans | None = None) -> str:
+    """Returns a scorer's name as readers see it; one that is not in the table is shown by its stored name.
+
+    Example: `popularity` is "popularity", with the days of an evaluation day "popularity, 30 days".
+    """
     for prefix, words in ((MERGED_WITHOUT, "merged list without"), (CHANNEL, "channel")):
         if scorer.startswith(prefix):
             return f"{words} {scorer.removeprefix(prefix).replace('_', ' ')}"
-    return SCORERS[scorer].name if scorer in SCORERS else scorer.replace("_", " ")
+    name = SCORERS[scorer].name if scorer in SCORERS else scorer.replace("_", " ")
+    return name if spans is None else spans.add_to(scorer, name)
 
 
 def color_of(scorer: str) -> str:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, SEGMENT, TRUTH_COUNT, VALUE
 from dssm_assets.core.evaluation.charts import hit_rate_png
 from dssm_assets.core.evaluation.evaluation_tables import CHANNEL, MERGED, MERGED_WITHOUT, MODEL
-from dssm_assets.core.evaluation.labels import SCOPES, TREND_SCOPES, display_name, scorers_in_order
+from dssm_assets.core.evaluation.labels import SCOPES, TREND_SCOPES, Spans, display_name, scorers_in_order
 from dssm_assets.core.evaluation.rates import DAY, Gain
 from dssm_assets.core.evaluation.report_headline import gain_line, headline
 from dssm_assets.core.evaluation.report_text import cell, table, with_interval
@@ -196,6 +196,7 @@ def render_report(
     trend: pa.Table,
     merged_gains: Sequence[Gain] = (),
     channels: Sequence[Gain] = (),
+    spans: Spans | None = None,
 ) -> str:
     """Returns the report as markdown with its chart embedded; the same input gives the same text.
 
@@ -209,10 +210,11 @@ def render_report(
         trend: hit rates of the last days, this day included, as of `trend_table`.
         merged_gains: the merged list against the best baseline, as of `gains_over_best`.
         channels: what each channel is worth, as of `channel_gains`.
+        spans: days that the baselines read, for their names in the tables of the day.
     """
     k = max(total.column("k").to_pylist())
-    parts = [f"# Recall on {day}", headline(total, gains, merged_gains, channels, segments), READING, *_chart(total)]
-    parts += [_scope_section(total, scope, facts, gains) for scope in Scope]
+    parts = [f"# Recall on {day}", headline(total, gains, merged_gains, channels, segments), READING, *_chart(total, spans)]
+    parts += [_scope_section(total, scope, facts, gains, spans) for scope in Scope]
     parts += [channel_section(total, merged_gains, channels)] if channels else []
     parts += [segment_section(segments, k), list_section(lists), trend_section(trend, k), _facts_section(facts)]
     return "\n\n".join(parts) + "\n"
@@ -254,14 +256,14 @@ def channel_section(total: pa.Table, merged_gains: Sequence[Gain], channels: Seq
     return "\n\n".join(part for part in ("## Channels", note, lines, table(head, body)) if part)
 
 
-def _chart(total: pa.Table) -> list[str]:
+def _chart(total: pa.Table, spans: Spans | None) -> list[str]:
     if Population.WARM not in total.column(POPULATION).to_pylist():
         return []
-    data = base64.b64encode(hit_rate_png(total)).decode("ascii")
+    data = base64.b64encode(hit_rate_png(total, spans=spans)).decode("ascii")
     return [f"![hit rate of the model and the baselines at each k, with 95% intervals](data:image/png;base64,{data})"]
 
 
-def _scope_section(total: pa.Table, scope: Scope, facts: ReportFacts, gains: Sequence[Gain]) -> str:
+def _scope_section(total: pa.Table, scope: Scope, facts: ReportFacts, gains: Sequence[Gain], spans: Spans | None) -> str:
     label = SCOPES[scope]
     meaning = label.meaning[0].upper() + label.meaning[1:]
     population = counted_population(scope)
@@ -271,7 +273,7 @@ def _scope_section(total: pa.Table, scope: Scope, facts: ReportFacts, gains: Seq
     ks = sorted({int(row["k"]) for row in rows})
     by_cell = {(row[SCORER], row["k"]): row for row in rows}
     names = scorers_in_order(str(row[SCORER]) for row in rows)
-    body = [[_strong(name), *(with_interval(by_cell[name, k]) for k in ks)] for name in names]
+    body = [[_strong(name, spans), *(with_interval(by_cell[name, k]) for k in ks)] for name in names]
     without = facts.users_without_truth[f"{scope}/{population}"]
     note = (
         f"{meaning}: {rows[0]['users']:,} users, {rows[0][TRUTH_COUNT]:,} items to find; "
@@ -282,10 +284,14 @@ def _scope_section(total: pa.Table, scope: Scope, facts: ReportFacts, gains: Seq
         note += f" Candidates: the {facts.cold_items:,} cold items of the corpus. Popularity by category: {category}."
     lines = "\n".join(gain_line(gain) for gain in gains if gain.scope is scope)
     rates = table(["scorer", *(f"hit_rate@{k}" for k in ks)], body)
-    return "\n\n".join(part for part in (f"## {label.title}", note, lines, rates, _user_means(by_cell, names, ks)) if part)
+    return "\n\n".join(
+        part for part in (f"## {label.title}", note, lines, rates, _user_means(by_cell, names, ks, spans)) if part
+    )
 
 
-def _user_means(by_cell: dict[tuple[str, int], dict[str, Any]], names: Sequence[str], ks: Sequence[int]) -> str:
+def _user_means(
+    by_cell: dict[tuple[str, int], dict[str, Any]], names: Sequence[str], ks: Sequence[int], spans: Spans | None
+) -> str:
     """Returns the table of the means over users: NDCG at each k, recall and fraction of users with a hit at the largest."""
     k = ks[-1]
     body = []
@@ -293,7 +299,7 @@ def _user_means(by_cell: dict[tuple[str, int], dict[str, Any]], names: Sequence[
         ndcg = [f"{by_cell[name, cut]['ndcg']:.3f}" for cut in ks]
         between = "[{ndcg_ci_low:.3f}, {ndcg_ci_high:.3f}]".format(**by_cell[name, k])
         users = [f"{by_cell[name, k][column]:.3f}" for column in ("user_recall", "user_hit_rate")]
-        body.append([_strong(name), *ndcg[:-1], f"{ndcg[-1]} {between}", *users])
+        body.append([_strong(name, spans), *ndcg[:-1], f"{ndcg[-1]} {between}", *users])
     return table(["scorer", *(f"NDCG@{cut}" for cut in ks), f"user_recall@{k}", f"user_hit_rate@{k}"], body)
 
 
@@ -317,5 +323,5 @@ def _sample(facts: ReportFacts) -> str:
     return f", a sample of {facts.day_users:,} (`evaluation.max_users`)"
 
 
-def _strong(name: str) -> str:
-    return f"**{display_name(name)}**" if name == MODEL else display_name(name)
+def _strong(name: str, spans: Spans | None = None) -> str:
+    return f"**{display_name(name)}**" if name == MODEL else display_name(name, spans)
