@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from dssm_assets.core.errors import InputError
-from dssm_assets_tests.benchmarks.quality_choice import Chosen, choose_parts, concatenate_vectors
+from dssm_assets_tests.benchmarks.quality_choice import Chosen, choose_parts
 from dssm_assets_tests.benchmarks.quality_features import Entities, read_entities
-from dssm_assets_tests.benchmarks.quality_ours import fit_vectors
+from dssm_assets_tests.benchmarks.quality_ours import concatenate_vectors, fit_vectors
 from dssm_assets_tests.benchmarks.quality_peers import PEERS, Peer
 from dssm_assets_tests.benchmarks.quality_prior import add_prior, best_prior
 from dssm_assets_tests.benchmarks.quality_report import OURS, Report

@@ -31,7 +31,6 @@ from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.core.training.loop import fit
 from dssm_assets.core.training.validation import ValidationSet, hit_rate, item_vectors, scored_k, user_blocks, validation_set
 from dssm_assets_tests.benchmarks.quality_ours import split_tables
-from dssm_assets_tests.benchmarks.quality_scores import ByVectors
 from dssm_assets_tests.benchmarks.quality_settings import Settings
 from dssm_assets_tests.benchmarks.quality_splits import Split
 
@@ -97,12 +96,6 @@ def choose_parts(split: Split, candidates: Mapping[str, Settings], seed: int = 0
         if rate > best:
             best, chosen = rate, Chosen(tuple(part.settings for part in parts), prior)
     return chosen
-
-
-def concatenate_vectors(parts: Sequence[ByVectors]) -> ByVectors:
-    """Returns vectors whose inner product is the sum of those of the parts."""
-    users, items = (np.concatenate([getattr(part, side) for part in parts], axis=1) for side in ("users", "items"))
-    return ByVectors(users, items)
 
 
 def _search(split: Split, settings: Settings, seed: int) -> tuple[_Found, TrainData, int]:

@@ -35,7 +35,9 @@ def text_candidates(rule: str, *, events: int, items: int, events_per_user: floa
     """Returns the candidates of a rule, loo or pair, by name, for a training part of this size."""
     if rule == PAIR:
         return {"codes and towers": _pair(events)}
-    return {"encoder": _encoder(items, events_per_user), "poolings": _poolings()}
+    return {
+        name: replace(one, fits=2) for name, one in (("encoder", _encoder(items, events_per_user)), ("poolings", _poolings()))
+    }
 
 
 def text_peer_settings(name: str) -> dict[str, Any]:

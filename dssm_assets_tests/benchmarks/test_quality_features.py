@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
@@ -17,7 +18,8 @@ from dssm_assets_tests.benchmarks.quality_features import (
     recent_popularity,
     user_columns,
 )
-from dssm_assets_tests.benchmarks.quality_ours import SEQUENCE, split_tables
+from dssm_assets_tests.benchmarks.quality_ours import SEQUENCE, concatenate_vectors, fit_vectors, split_tables
+from dssm_assets_tests.benchmarks.quality_scores import ByVectors
 from dssm_assets_tests.benchmarks.quality_settings import chosen
 from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Split, cut, distinct_log, read_split
 from dssm_assets_tests.benchmarks.quality_tiny import USERS, write_tiny
@@ -74,3 +76,27 @@ def test_no_history_has_the_samples_own_item(data: Path) -> None:
     late = tables.samples.set_column(2, "history_end", pa.array([end + 1 for end in samples["history_end"]]))
     with pytest.raises(LeakError):
         replace(tables, samples=late).train_data()
+
+
+def test_products_of_several_fits_are_their_mean(data: Path) -> None:
+    split, entities = read_split(data, "lastpct-20"), read_entities(data)
+    base = chosen("ml-100k", "lastpct-20").with_training(epochs=1, batch_size=64)
+    twice, speed = fit_vectors(split, entities, replace(base, fits=2), 1)  # seeds 2 and 3
+    alone = [fit_vectors(split, entities, base, seed)[0] for seed in (2, 3)]
+    mean = sum(one.users @ one.items.T for one in alone) / 2
+    assert twice.users @ twice.items.T == pytest.approx(mean, abs=1e-5)
+    assert not np.allclose(alone[0].users @ alone[0].items.T, mean, atol=1e-3)
+    assert speed > 0
+
+
+def test_concatenated_vectors_add_their_scores() -> None:
+    # (1, 2) . (3, 4) = 11 and (5) . (6) = 30.
+    one, other = ByVectors(_row(1, 2), _row(3, 4)), ByVectors(_row(5), _row(6))
+    both = concatenate_vectors([one, other])
+    assert (both.users @ both.items.T).tolist() == [[41.0]]
+    half = concatenate_vectors([one, other], 0.5)
+    assert (half.users @ half.items.T).tolist() == [[10.25]]
+
+
+def _row(*values: float) -> npt.NDArray[np.float32]:
+    return np.array([values], np.float32)

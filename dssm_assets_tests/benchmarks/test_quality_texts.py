@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from dssm_assets_tests.benchmarks import quality
-from dssm_assets_tests.benchmarks.quality_choice import choose_parts, concatenate_vectors
+from dssm_assets_tests.benchmarks.quality_choice import choose_parts
 from dssm_assets_tests.benchmarks.quality_metrics import ndcg_at, recall_at
-from dssm_assets_tests.benchmarks.quality_scores import ByVectors
 from dssm_assets_tests.benchmarks.quality_settings import Settings
 from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Split
 from dssm_assets_tests.benchmarks.quality_text_settings import text_candidates
@@ -148,17 +146,6 @@ def test_the_choice_takes_the_candidate_that_finds_held_out_events(tmp_path: Pat
     assert [part.model.poolings for part in chosen.parts] == [base.model.poolings]
     assert 1 <= chosen.parts[0].training.epochs <= 4 and chosen.parts[0].training.validation_days == 0
     assert chosen.prior is not None
-
-
-def test_concatenated_vectors_add_their_scores() -> None:
-    # (1, 2) . (3, 4) = 11 and (5) . (6) = 30.
-    one, other = ByVectors(_row(1, 2), _row(3, 4)), ByVectors(_row(5), _row(6))
-    both = concatenate_vectors([one, other])
-    assert (both.users @ both.items.T).tolist() == [[41.0]]
-
-
-def _row(*values: float) -> npt.NDArray[np.float32]:
-    return np.array([values], np.float32)
 
 
 def _groups(count: int, items: int) -> list[str]:
