@@ -54,6 +54,7 @@ class ColdHits:
         candidates: cold items.
         model: hits of the model.
         category: hits of popularity by category.
+        new: hit rate of items that are new to the user, own history left out (of all items, with the prior).
         seconds: of CPU time.
     """
 
@@ -62,6 +63,7 @@ class ColdHits:
     candidates: int
     model: int
     category: int
+    new: float
     seconds: float
 
 
@@ -96,6 +98,7 @@ def measure_day(workspace: Workspace, ds: str, frac: float, seed: int, changes: 
         candidates=int(is_cold.sum()),
         model=int(found.is_hit.sum()),
         category=int(np.isin(found.items, best).sum()),
+        new=result.scores[-1].hit_rate,
         seconds=time.process_time() - begin,
     )
 
@@ -155,16 +158,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     workspace = open_workspace(load_config(given.home / "config.yaml", given.home))
     changes = {key: yaml.safe_load(value) for key, value in (text.split("=", 1) for text in given.set)}
-    print(f"| day | pairs | held out | candidates | model, hit_rate@{given.k} | by category | CPU-s |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    print(f"| day | pairs | held out | candidates | model, hit_rate@{given.k} | by category | new items | CPU-s |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
     total: list[IntArray] = []
     for number, ds in enumerate(given.day):
         hits = measure_day(workspace, ds, given.frac, given.seed + number, changes, given.k)
         total.append(np.array([hits.pairs, hits.model, hits.category]))
         rates = f"{hits.model / hits.pairs:.4f} | {hits.category / hits.pairs:.4f}"
-        print(f"| {ds} | {hits.pairs} | {hits.held_out_pairs} | {hits.candidates} | {rates} | {hits.seconds:.0f} |", flush=True)
+        print(
+            f"| {ds} | {hits.pairs} | {hits.held_out_pairs} | {hits.candidates} | {rates} | {hits.new:.4f} | {hits.seconds:.0f} |",
+            flush=True,
+        )
     pairs, model, category = np.sum(total, axis=0)
-    print(f"| all | {pairs} | | | {model / pairs:.4f} | {category / pairs:.4f} | |")
+    print(f"| all | {pairs} | | | {model / pairs:.4f} | {category / pairs:.4f} | | |")
 
 
 if __name__ == "__main__":

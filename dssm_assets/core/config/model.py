@@ -236,6 +236,13 @@ class Model(Section):
     min_history: int = Field(
         default=0, ge=0, le=1_000_000, description="Samples whose user had fewer events before are not trained on; in events."
     )
+    cold_item_frac: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Fraction of the items of a batch, own and sampled ones, whose features are those of an item without any event: "
+        "id out of vocabulary, statistics of nothing. Towers then learn what new items are from their other features.",
+    )
     context_dropout: float = Field(
         default=0.5,
         ge=0,

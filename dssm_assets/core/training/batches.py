@@ -11,7 +11,7 @@ Letters: B samples of a batch, V sessions, N sampled, Q queued, H hard negatives
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -123,11 +123,14 @@ class Epoch:
         is_corpus = model.item_snapshot is ItemSnapshot.CORPUS
         own = data.read_items(keys[ITEM_INDEX]) if is_corpus else data.read_sample_items(rows)
         others = data.read_items(np.concatenate([negatives.sampled, negatives.hard]))
+        item_index = np.concatenate([keys[ITEM_INDEX], negatives.sampled])
+        cold = draw_cold_items(item_index, model.cold_item_frac, rng)
+        of_rows = np.concatenate([item_index, negatives.hard])
         return Batch(
             user=user,
-            items=concatenate_rows(own, others),
+            items=make_cold(data, concatenate_rows(own, others), np.isin(of_rows, cold)),
             terms=negatives.terms,
-            item_index=np.concatenate([keys[ITEM_INDEX], negatives.sampled]),
+            item_index=item_index,
             user_of=user_of,
             num_hard=len(negatives.hard),
             num_queued=len(queued),
@@ -186,6 +189,32 @@ def epoch_batches(
     samples = new_epoch(data, order, model, training, shifts)
     for step in range(first, batches_per_epoch(len(rows), training)):
         yield samples.read_batch(step, np.random.default_rng([seed, epoch, 1 + step]))
+
+
+def draw_cold_items(items: IntArray, frac: float, rng: np.random.Generator) -> IntArray:
+    """Returns the distinct items of a batch that are to look like items without an event: each with this probability.
+
+    An item is cold in all rows of the batch or in none, so that equal columns stay equal.
+    """
+    if not frac:
+        return np.zeros(0, np.int64)
+    distinct = np.unique(items)
+    return distinct[rng.random(len(distinct)) < frac].astype(np.int64)
+
+
+def make_cold(data: TrainData, items: TowerInput, is_cold: npt.NDArray[np.bool_]) -> TowerInput:
+    """Returns a copy in which some rows have the features of an item without an event; multi-valued ones stay.
+
+    Args:
+        data: knows these features.
+        items: rows of the item tower [n]; not changed.
+        is_cold: bool [n].
+    """
+    if not is_cold.any():
+        return items
+    values = data.cold_values
+    hidden = is_cold[:, None] & (values >= 0)[None]
+    return replace(items, singles=np.where(hidden, values[None], items.singles))
 
 
 def find_sessions(keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:

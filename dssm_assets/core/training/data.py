@@ -258,6 +258,25 @@ class TrainData:
         blocks = (np.arange(begin, min(begin + _BLOCK_ROWS, self.num_items)) for begin in range(0, self.num_items, _BLOCK_ROWS))
         return np.concatenate([self.read_items(block).singles[:, places] for block in blocks])
 
+    @cached_property
+    def cold_values(self) -> IntArray:
+        """Embedding indices that the single-valued item features of an item without any event have; -1: its own.
+
+        A feature is no property of the item itself if all items of the corpus without an event have one value of it: their id is
+        out of vocabulary, their statistics are of nothing. Without such items in the corpus, only ids are known to be like that:
+        features that share their embedding with the history.
+        """
+        singles = [feature for feature in self.spec.features_of(TowerSide.ITEM) if not feature.is_multi]
+        is_cold = self.item_counts(self.num_days) == 0
+        for block in self._interactions.blocks(ITEM_INDEX):
+            is_cold[block[block >= 0]] = False
+        rows = np.flatnonzero(is_cold)
+        if len(rows):
+            values = self.read_items(rows[:: 1 + len(rows) // _BLOCK_ROWS]).singles
+            return np.where((values == values[0]).all(axis=0), values[0], -1)
+        of_history = {feature.embedding_name for feature in self.spec.sequences}
+        return np.array([1 if feature.embedding_name in of_history else -1 for feature in singles], np.int64)
+
     def known_items(self, user_index: npt.NDArray[Any], user_ends: IntArray | None = None) -> KnownItems:
         """Returns the items of each of these users' events up to `user_ends`; none for user -1."""
         lengths = np.zeros(len(user_index), np.int64)

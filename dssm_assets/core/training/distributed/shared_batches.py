@@ -31,7 +31,7 @@ from dssm_assets.core.models.samplers.queue import queued_slice
 from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, hide_features
 from dssm_assets.core.samples.sample_tables import ITEM_INDEX, USER_INDEX
 from dssm_assets.core.training.batch_negatives import Negatives
-from dssm_assets.core.training.batches import Batch, Epoch, find_sessions, find_windows
+from dssm_assets.core.training.batches import Batch, Epoch, draw_cold_items, find_sessions, find_windows, make_cold
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.distinct_items import ItemSide, can_merge_items, find_equal_rows, merge_columns
 
@@ -106,7 +106,8 @@ class SharedEpoch(Epoch):
         negatives = self._negatives.negatives_for(
             own_items, keys[USER_INDEX], sampled, weight=weight, queued=queued, rng=rng, rows=rows
         )
-        side = self._read_item_part(own_items, keys[ITEM_ROW], negatives)
+        cold = draw_cold_items(np.concatenate([own_items, negatives.sampled]), model.cold_item_frac, rng)
+        side = self._read_item_part(own_items, keys[ITEM_ROW], negatives, cold)
         return SharedBatch(
             user=user,
             items=side.items,
@@ -148,7 +149,9 @@ class SharedEpoch(Epoch):
         draws = cast(np.random.Generator, _DrawsOfBatch(rng, own, count))
         return self._data.read_user_side(samples, keys, self._history_rule, draws)
 
-    def _read_item_part(self, own_items: IntArray, item_row: npt.NDArray[Any], negatives: Negatives) -> ItemSide:
+    def _read_item_part(
+        self, own_items: IntArray, item_row: npt.NDArray[Any], negatives: Negatives, cold: IntArray
+    ) -> ItemSide:
         count, sampled, terms = len(own_items), negatives.sampled, negatives.terms
         begin, end = 0 if self._model.in_batch else count, count + len(sampled)
         own, columns = np.arange(count, dtype=np.int64), slice(begin, end)
@@ -167,8 +170,10 @@ class SharedEpoch(Epoch):
         is_sample = part < count
         rows = part[is_sample]
         of_samples = self._data.read_items(own_items[rows]) if is_corpus else self._data.sample_items.read(item_row[rows])
-        of_corpus = self._data.read_items(np.concatenate([sampled[part[~is_sample] - count], negatives.hard]))
-        return ItemSide(concatenate_rows(of_samples, of_corpus), len(kept), own, columns, terms)
+        others = np.concatenate([sampled[part[~is_sample] - count], negatives.hard])
+        read = concatenate_rows(of_samples, self._data.read_items(others))
+        is_cold = np.isin(np.concatenate([own_items[rows], others]), cold)
+        return ItemSide(make_cold(self._data, read, is_cold), len(kept), own, columns, terms)
 
 
 class _DrawsOfBatch:

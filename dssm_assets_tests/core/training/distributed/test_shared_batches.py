@@ -20,7 +20,7 @@ from dssm_assets_tests.core.training.worlds import FEATURES, ITEMS, SMALL_MODEL,
 
 COUNT = 3
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "every setting that draws": ({"context_dropout": 0.5, "history_cut": {"sample_frac": 0.5}}, {}),
+    "every setting that draws": ({"context_dropout": 0.5, "history_cut": {"sample_frac": 0.5}, "cold_item_frac": 0.5}, {}),
     "leave one out": ({"history": "leave_one_out", "history_cut": {"sample_frac": 0.5}}, {}),
     "hard negatives": ({"sampler": "hard", "num_hard_sample": 20, "user_positive_mask": True}, {}),
     "item features of the corpus": ({"item_snapshot": "corpus"}, {}),
