@@ -153,7 +153,7 @@ def _clean_partition(
     needed = {layout.MANIFEST, LOCK}
     if manifest is not None:
         needed |= {file.path for file in manifest.files}
-        needed |= {file.path for file in manifest.replaced if file.replaced_at >= before}
+        needed |= {file.path for file in manifest.replaced if file.replaced_at >= before and not file.is_removed}
     for path, info in sorted(files.items()):
         if path.rpartition("/")[2] not in needed and _changed_at(info) < before and info["type"] == "file":
             if removes:

@@ -30,10 +30,17 @@ class Column:
 
 @dataclass(frozen=True)
 class ReplacedFile:
-    """A file of an earlier content of the partition, and when it was replaced, in unix seconds."""
+    """A file of an earlier content of the partition.
+
+    Attributes:
+        path: as in `StoredFile`.
+        replaced_at: when it was replaced, in unix seconds.
+        is_removed: it is no longer stored.
+    """
 
     path: str
     replaced_at: float
+    is_removed: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Manifest:
         columns: schema of a table; empty for an artifact.
         inputs: "asset/ds" -> digest of each partition that it was built from.
         facts: small values that describe it (seed, counts).
-        replaced: files of earlier contents that are still stored, because somebody may be reading them.
+        replaced: files of earlier contents; those that are still stored may be in use.
     """
 
     asset: str

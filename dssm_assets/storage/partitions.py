@@ -50,8 +50,12 @@ from dssm_assets.storage.manifest import Column, Manifest, ReplacedFile, StoredF
 from dssm_assets.storage.sized_files import SizedFileSystem
 
 GRACE_SECONDS: Final = 24 * 3600.0
-_TRIES: Final = 20
-"""Puts of a manifest that others may replace meanwhile, before it is put whatever they do."""
+_RECORD_SECONDS: Final = 3600.0
+"""A manifest lists replaced files at least for so long, removed or not."""
+_MAX_REPLACED: Final = 300
+"""Replaced files that a manifest lists at most; of more, the oldest are left to `leftovers.py`."""
+_TRIES: Final = 100
+"""Puts of a manifest that others may replace meanwhile."""
 _WAIT_SECONDS: Final = 0.02
 """Before the second try at most; up to 32 times as long before later ones."""
 
@@ -142,20 +146,22 @@ class PartitionStore:
     def _publish(self, manifest: Manifest) -> Manifest:
         """Replaces the manifest of a partition, which is locked; returns the new one."""
         path = layout.manifest_path(self.root, manifest.asset, manifest.ds)
-        for attempt in range(_TRIES + 1):
+        for attempt in range(_TRIES):
             before, condition = self._find_unchanged(manifest.asset, manifest.ds)
-            if attempt and before == manifest:
-                return before  # It was put, but the answer was lost: the condition failed in the second try.
+            if attempt and before is not None and _was_put(manifest, before):
+                return manifest
             kept, outdated = self._replaced_files(manifest, before)
             after = replace(manifest, replaced=kept)
-            if not condition or attempt == _TRIES:
+            if not condition:
                 self._write_manifest(path, after.to_json())
-                break
-            if put_if(self.fs, path, after.to_json().encode(), condition):
-                break
-            time.sleep(random.uniform(0.0, _WAIT_SECONDS * 2 ** min(attempt, 5)))
-        self.remove_replaced(manifest.asset, manifest.ds, outdated)
-        return after
+            elif not put_if(self.fs, path, after.to_json().encode(), condition):
+                time.sleep(random.uniform(0.0, _WAIT_SECONDS * 2 ** min(attempt, 5)))
+                continue
+            self.remove_replaced(manifest.asset, manifest.ds, outdated)
+            return after
+        raise StorageError(
+            f"partition {manifest.key}: other runs replaced it {_TRIES} times meanwhile. To fix: materialize it again, one run at a time"
+        )
 
     def remove_replaced(self, asset: str, ds: str, files: Sequence[ReplacedFile]) -> None:
         """Removes files that were replaced, and that no manifest lists, from a partition, which is locked.
@@ -182,17 +188,16 @@ class PartitionStore:
     def _replaced_files(
         self, manifest: Manifest, before: Manifest | None
     ) -> tuple[tuple[ReplacedFile, ...], tuple[ReplacedFile, ...]]:
-        """Returns the replaced files that stay after a manifest is published, and those to remove."""
+        """Returns the replaced files to list in a manifest that is published, and those of them to remove."""
         if before is None:
             return (), ()
         now, listed = time.time(), {file.path for file in manifest.files}
         just = [ReplacedFile(file.path, now) for file in before.files if not layout.is_shared(file.path)]
         replaced = [file for file in (*before.replaced, *just) if file.path not in listed]
-        limit = now - self.grace_seconds
-        return (
-            tuple(file for file in replaced if file.replaced_at > limit),
-            tuple(file for file in replaced if file.replaced_at <= limit),
-        )
+        limit, forgotten = now - self.grace_seconds, now - max(self.grace_seconds, _RECORD_SECONDS)
+        outdated = tuple(file for file in replaced if file.replaced_at <= limit and not file.is_removed)
+        kept = [replace(file, is_removed=file.replaced_at <= limit) for file in replaced if file.replaced_at > forgotten]
+        return tuple(kept[-_MAX_REPLACED:]), outdated
 
     @contextlib.contextmanager
     def _locked(self, asset: str, ds: str) -> Iterator[None]:
@@ -371,6 +376,15 @@ def _replaced(manifest: Manifest, names: str) -> Fault:
     remedy = "read it again; if it takes longer to read than storage.grace_hours, raise that"
     got = f"a partition that was written again meanwhile, its former files removed ({names})"
     return Fault(f"partition {manifest.key}", "its files", got, remedy)
+
+
+def _was_put(manifest: Manifest, now: Manifest) -> bool:
+    """Returns whether a put of a manifest, whose condition failed, had succeeded in a try whose answer was lost.
+
+    Then it is the manifest of now, or has been replaced since: its file names, which only one write uses, are known to both.
+    """
+    own = {file.path for file in manifest.files if not layout.is_shared(file.path)}
+    return now == manifest or any(file.path in own for file in now.replaced)
 
 
 def _new_mark() -> str:

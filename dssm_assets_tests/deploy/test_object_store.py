@@ -21,7 +21,7 @@ from dssm_assets.storage.leftovers import clean_bundles, clean_store
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests.deploy.services import BUCKET, running
-from dssm_assets_tests.storage.races import publish_mark, race
+from dssm_assets_tests.storage.races import publish_mark, race, read_marks
 from dssm_assets_tests.storage.stores import DS, NOTES, notes
 
 ROOT = f"s3://{BUCKET}/stores"
@@ -94,7 +94,25 @@ def test_manifest_whose_answer_was_lost_counts_as_put(options: dict[str, Any]) -
     store.fs.pipe_file = lose_answer
     made = publish_mark(store, "y")
     assert store.manifest("notes", DS) == made
-    assert len(made.replaced) == 3
+    assert len(store.manifest("notes", DS).replaced) == 3
+
+
+def test_manifest_whose_answer_was_lost_and_that_was_replaced_meanwhile_does_not_come_back(options: dict[str, Any]) -> None:
+    """Else it would list files that the other run has removed as replaced."""
+    store, other = (PartitionStore(f"{ROOT}/late", {**options, "skip_instance_cache": True}, grace_seconds=0) for _ in range(2))
+    publish_mark(store, "x")
+    put = store.fs.pipe_file
+
+    def lose_answer(path: str, content: bytes, **condition: str) -> None:
+        store.fs.pipe_file = put
+        put(path, content, **condition)
+        publish_mark(other, "z")
+        put(path, content, **condition)
+
+    store.fs.pipe_file = lose_answer
+    publish_mark(store, "y")
+    assert read_marks(store) == {"z"}
+    store.verify(store.manifest("notes", DS))
 
 
 def test_multipart_upload_arrives_whole(options: dict[str, Any]) -> None:

@@ -7,11 +7,12 @@ of one mark, or an error of a writer; in the end the partition must be equal to 
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dssm_assets.core.errors import PartitionReplacedError
+from dssm_assets.core.errors import PartitionReplacedError, StorageError
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets_tests.storage.stores import DS
@@ -29,12 +30,14 @@ class RaceResult:
         writes: number of publications.
         reads: number of whole contents that readers saw.
         retries: how often a reader had to read again, because the partition was replaced meanwhile.
+        refused: errors of an unreliable store, after all retries of its client.
         faults: what should not happen.
     """
 
     writes: int = 0
     reads: int = 0
     retries: int = 0
+    refused: int = 0
     faults: list[str] = field(default_factory=list)
 
 
@@ -63,24 +66,50 @@ def read_marks(store: PartitionStore, before_read: Callable[[], None] = lambda: 
     return {content.split()[0] for content in contents}
 
 
-def race(open_store: Callable[[], PartitionStore], *, rounds: int, writers: int, readers: int) -> RaceResult:
+def race(
+    open_store: Callable[[], PartitionStore],
+    *,
+    rounds: int,
+    writers: int,
+    readers: int,
+    seconds: float = float("inf"),
+    is_reliable: bool = True,
+    last_store: Callable[[], PartitionStore] | None = None,
+) -> RaceResult:
     """Lets each writer publish `rounds` times, in threads with stores of their own, while the readers read; returns the result.
 
     In every round each writer publishes one of two contents, not the one of its round before: so each content is replaced by one
     writer while another publishes it again.
+
+    Args:
+        open_store: opens the store once more.
+        rounds: publications of each writer.
+        writers: their number.
+        readers: their number.
+        seconds: after which no further round begins.
+        is_reliable: False if the store itself fails at times; then errors other than missing files are counted as refused.
+        last_store: opens the store that the end is judged by, if another.
     """
-    publish_mark(open_store(), MARKS[0])
+    publish_mark((last_store or open_store)(), MARKS[0])
     seen: Counter[str] = Counter()
-    result, is_over = RaceResult(), threading.Event()
+    result, is_over, end = RaceResult(), threading.Event(), time.monotonic() + seconds
+
+    def note(who: str, error: Exception) -> None:
+        if is_reliable or isinstance(error, FileNotFoundError | StorageError | AssertionError):
+            result.faults.append(f"{who}: {type(error).__name__}: {error}")
+        else:
+            seen["refused"] += 1
 
     def write(number: int) -> None:
         store = open_store()
         for turn in range(rounds):
+            if time.monotonic() > end:
+                return
             try:
                 publish_mark(store, MARKS[(turn + number) % len(MARKS)])
                 seen["writes"] += 1
             except Exception as error:
-                result.faults.append(f"writer {number}, round {turn}: {type(error).__name__}: {error}")
+                note(f"writer {number}, round {turn}", error)
 
     def read(number: int) -> None:
         store = open_store()
@@ -93,7 +122,7 @@ def race(open_store: Callable[[], PartitionStore], *, rounds: int, writers: int,
             except PartitionReplacedError:
                 seen["retries"] += 1
             except Exception as error:
-                result.faults.append(f"reader {number}: {type(error).__name__}: {error}")
+                note(f"reader {number}", error)
 
     writing = [threading.Thread(target=write, args=(number,)) for number in range(writers)]
     reading = [threading.Thread(target=read, args=(number,)) for number in range(readers)]
@@ -104,11 +133,12 @@ def race(open_store: Callable[[], PartitionStore], *, rounds: int, writers: int,
     is_over.set()
     for thread in reading:
         thread.join()
-    store = open_store()
+    store = (last_store or open_store)()
     try:
         store.verify(store.manifest(ASSET, DS))
         assert len(read_marks(store)) == 1
     except Exception as error:
         result.faults.append(f"in the end: {type(error).__name__}: {error}")
     result.writes, result.reads, result.retries = seen["writes"], seen["reads"], seen["retries"]
+    result.refused = seen["refused"]
     return result

@@ -79,7 +79,10 @@ def test_replaced_files_stay_for_readers_until_the_grace_period_is_over(tmp_path
     assert [file.path for file in second.replaced] == [file.path for file in first.files]
     impatient = TableStore(PartitionStore(str(tmp_path), grace_seconds=0))
     third = impatient.write(NOTES, DS, notes(("c", 3, None)))
-    assert third.replaced == ()
+    assert [(file.path, file.is_removed) for file in third.replaced] == [
+        (first.files[0].path, True),
+        (second.files[0].path, True),
+    ]
     held = {path.name for path in (tmp_path / "notes" / f"ds={DS}").iterdir()}
     assert held == {"_manifest.json", third.files[0].path}
 

@@ -1,0 +1,267 @@
+"""What happens to stored data when writers race, processes are killed, the object store fails and the disk is full.
+
+    python -m dssm_assets_tests.benchmarks.campaign                     # everything, about ten minutes
+    python -m dssm_assets_tests.benchmarks.campaign --only races_disk kills --scale 0.1
+
+Each attempt ends with a check of every stored file against its manifest. The last line of the table is the sum; the exit status
+is 1 if anything failed. `docs/reliability.md` has the figures of a full run.
+
+Belongs here: the attempts and the table. Does not belong here: the race itself (`storage/races.py`), the proxy
+(`faulty_proxy.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import dagster as dg
+
+from dssm_assets.deployment.run_owner import end_dead_runs
+from dssm_assets.storage.bundles import BundleStore
+from dssm_assets.storage.leftovers import clean_bundles, clean_store
+from dssm_assets.storage.partitions import PartitionStore
+from dssm_assets_tests.benchmarks.faulty_proxy import faulty_proxy
+from dssm_assets_tests.deploy.services import BUCKET, running
+from dssm_assets_tests.storage.bundles import marks, publish
+from dssm_assets_tests.storage.races import ASSET, RaceResult, publish_mark, race, read_marks
+from dssm_assets_tests.storage.stores import DS
+
+ROUNDS: Final = 1000
+WRITERS, READERS = 3, 2
+_FAILING: Final = (0.10, 0.35)
+
+
+@dataclass
+class Row:
+    """A line of the table: what was tried how often, and what failed."""
+
+    name: str
+    tried: int = 0
+    seen: str = ""
+    failed: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def races_disk(folder: Path, scale: float) -> Iterator[Row]:
+    """Racing writers and readers on the local disk; replaced files are removed at once, the hardest case."""
+    row = Row(f"{WRITERS} writers, {READERS} readers, local disk")
+    row_of_race(row, race(lambda: PartitionStore(str(folder), grace_seconds=0), **_size(scale)))
+    yield row
+
+
+def races_s3(folder: Path, scale: float) -> Iterator[Row]:
+    """The same on an S3 server."""
+    with object_store(folder) as (url, options):
+        row = Row(f"{WRITERS} writers, {READERS} readers, S3")
+        row_of_race(row, race(_opener(url, options), **_size(scale)))
+        yield row
+
+
+def faults_s3(folder: Path, scale: float) -> Iterator[Row]:
+    """The same on an S3 server behind a proxy that lets requests fail; an error told to the caller is no failure."""
+    with object_store(folder) as (url, options):
+        for frac in _FAILING:
+            with faulty_proxy(options["endpoint_url"], frac) as proxy:
+                row = Row(f"{WRITERS} writers, {READERS} readers, S3, {frac:.0%} of requests fail")
+                through = {**options, "endpoint_url": proxy.url}
+                size = {**_size(scale / 10), "is_reliable": False, "last_store": _opener(f"{url}-{frac}", options)}
+                row_of_race(row, race(_opener(f"{url}-{frac}", through), **size))
+                row.seen += f", {proxy.failed} of {proxy.asked} requests failed"
+                yield row
+
+
+def kills(folder: Path, scale: float) -> Iterator[Row]:
+    """Writers of partitions and publishers of bundles on the local disk, killed at random moments; then the leftovers."""
+    context, moments = multiprocessing.get_context("fork"), random.Random(17)
+    for name, work, check in (
+        ("partition", _publish_marks, _check_partition),
+        ("bundle", _publish_bundles, _check_bundle),
+    ):
+        row, root = Row(f"kill -9 of a writer: {name}"), folder / name
+        publish_mark(PartitionStore(str(root)), "x")
+        publish(BundleStore(str(root)), "first")
+        for attempt in range(max(1, round(200 * scale))):
+            process = context.Process(target=work, args=(str(root), attempt), daemon=True)
+            process.start()
+            time.sleep(moments.uniform(0.005, 0.25))
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            _attempt(row, check, root)
+        before = time.time() + 60
+        store, bundles = PartitionStore(str(root)), BundleStore(str(root))
+        removed = [*clean_store(store, before, removes=True), *clean_bundles(bundles, before, removes=True)]
+        _attempt(row, check, root)
+        unlisted = list(clean_store(store, before, removes=False))
+        row.failed += [f"left over: {leftover.path}" for leftover in unlisted]
+        row.seen = f"{len(removed)} leftovers removed"
+        yield row
+
+
+def runs(folder: Path, scale: float) -> Iterator[Row]:
+    """Commands that work on a run, killed at random moments; then the run ends and its slot in the pool is free."""
+    from dssm_assets_tests.deploy.compose_file import DEPLOY
+    from dssm_assets_tests.deploy.test_run_owner import COMMAND
+
+    row, moments = Row("kill -9 of a command: its run and pool"), random.Random(17)
+    shutil.copy(DEPLOY / "dagster.yaml", folder / "dagster.yaml")
+    (folder / "hold").touch()
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        for _ in range(max(1, round(10 * scale))):
+            (folder / "started").unlink(missing_ok=True)
+            process = subprocess.Popen([sys.executable, "-c", COMMAND, str(folder)], stderr=subprocess.DEVNULL)
+            while not (folder / "started").exists() and process.poll() is None:
+                time.sleep(0.02)
+            time.sleep(moments.uniform(0, 0.5))
+            process.kill()
+            process.wait()
+            row.tried += 1
+            end_dead_runs(instance)
+            open_runs = [run.run_id for run in instance.get_runs() if not run.is_finished]
+            slots = instance.event_log_storage.get_concurrency_info("trainer").active_slot_count
+            if open_runs or slots:
+                row.failed.append(f"{len(open_runs)} runs in progress, {slots} slots taken")
+    yield row
+
+
+def full_disk(folder: Path, scale: float) -> Iterator[Row]:
+    """Tables, artifacts, mapped arrays and spilled queries on a disk of 1 MiB."""
+    from dssm_assets_tests.storage.test_disk_space import MOUNTED, WRITES
+
+    row = Row("full disk, four ways of writing")
+    for _ in range(max(1, round(5 * scale))):
+        command = f'mount -t tmpfs -o size=1m none {folder} && {sys.executable} -c "$0" {folder}'
+        done = subprocess.run([*MOUNTED, command, WRITES], check=False, capture_output=True, text=True)
+        typed = [line for line in done.stdout.splitlines() if "expected room for the files of this run" in line]
+        row.tried += 4
+        if len(typed) != 4 or not done.stdout.endswith("whole\n"):
+            row.failed.append(done.stdout + done.stderr)
+    yield row
+
+
+PARTS: Final[Mapping[str, Callable[[Path, float], Iterator[Row]]]] = {
+    part.__name__: part for part in (races_disk, races_s3, faults_s3, kills, runs, full_disk)
+}
+
+
+def row_of_race(row: Row, result: RaceResult) -> None:
+    """Fills a row with the result of a race."""
+    row.tried, row.failed = result.writes + result.reads, result.faults
+    row.seen = f"{result.writes} writes, {result.reads} reads, {result.retries} read again, {result.refused} errors told"
+
+
+@contextmanager
+def object_store(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the URL of a folder on a running S3 server, and the options by which it is reached."""
+    with running(folder) as services:
+        services.start("object-store")
+        yield (
+            f"s3://{BUCKET}/campaign",
+            {
+                "key": services.variables["AWS_ACCESS_KEY_ID"],
+                "secret": services.variables["AWS_SECRET_ACCESS_KEY"],
+                "endpoint_url": services.variables["AWS_ENDPOINT_URL"],
+                "skip_instance_cache": True,
+            },
+        )
+
+
+def _opener(url: str, options: Mapping[str, Any]) -> Callable[[], PartitionStore]:
+    return lambda: PartitionStore(url, options, grace_seconds=0)
+
+
+def _size(scale: float) -> dict[str, Any]:
+    return {"rounds": max(1, round(ROUNDS * scale)), "writers": WRITERS, "readers": READERS}
+
+
+def _publish_marks(root: str, attempt: int) -> None:
+    store = PartitionStore(root, grace_seconds=0 if attempt % 2 else 3600)
+    for turn in range(10**6):
+        publish_mark(store, "xy"[turn % 2])
+
+
+def _publish_bundles(root: str, attempt: int) -> None:
+    store = BundleStore(root)
+    for turn in range(10**6):
+        publish(store, f"k{attempt}-{turn}")
+
+
+def _check_partition(root: Path) -> None:
+    store = PartitionStore(str(root))
+    store.verify(store.manifest(ASSET, DS))
+    assert len(read_marks(store)) == 1
+
+
+def _check_bundle(root: Path) -> None:
+    store = BundleStore(str(root))
+    pointer = store.pointer()
+    assert pointer is not None
+    store.verify(pointer.bundle_id)
+    assert len(marks(store, pointer.bundle_id)) == 1
+
+
+def _attempt(row: Row, check: Callable[[Path], None], root: Path) -> None:
+    row.tried += 1
+    try:
+        check(root)
+    except Exception as error:
+        row.failed.append(f"{type(error).__name__}: {error}")
+
+
+def run_campaign(names: list[str], scale: float) -> list[Row]:
+    """Returns the rows of some parts; `scale` multiplies the number of attempts."""
+    rows: list[Row] = []
+    for name in names:
+        folder = Path(tempfile.mkdtemp(prefix="campaign-"))
+        try:
+            begin = time.monotonic()
+            for row in PARTS[name](folder, scale):
+                row.seconds = time.monotonic() - begin
+                rows.append(row)
+                print(
+                    f"{row.name}: {row.tried} tried, {len(row.failed)} failed, {row.seconds:.0f} s", file=sys.stderr, flush=True
+                )
+                begin = time.monotonic()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    """Returns the rows as a markdown table."""
+    lines = ["| what | tried | failed | seen | s |", "|---|---:|---:|---|---:|"]
+    lines += [f"| {row.name} | {row.tried:,} | {len(row.failed)} | {row.seen} | {row.seconds:.0f} |" for row in rows]
+    tried, failed, seconds = (sum(values) for values in zip(*((r.tried, len(r.failed), r.seconds) for r in rows), strict=True))
+    return "\n".join([*lines, f"| together | {tried:,} | {failed:.0f} | | {seconds:.0f} |"])
+
+
+def main() -> int:
+    """Runs the campaign, prints the table and what failed; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=sorted(PARTS), default=list(PARTS), help="parts (default: all)")
+    parser.add_argument("--scale", type=float, default=1.0, help="fraction of the attempts of a full run")
+    parsed = parser.parse_args()
+    rows = run_campaign(parsed.only, parsed.scale)
+    print(table(rows))
+    for row in rows:
+        for failure in row.failed[:20]:
+            print(f"FAILED {row.name}: {failure}")
+    return 1 if any(row.failed for row in rows) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,79 @@
+"""The campaign's parts that need no server, with a few attempts; the proxy; the table and the exit status."""
+
+from __future__ import annotations
+
+import http.client
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dssm_assets.storage.partitions import PartitionStore
+from dssm_assets_tests.benchmarks import campaign
+from dssm_assets_tests.benchmarks.faulty_proxy import faulty_proxy
+from dssm_assets_tests.storage.races import publish_mark
+
+
+def test_few_kills_find_no_fault(tmp_path: Path) -> None:
+    rows = list(campaign.kills(tmp_path, 0.02))
+    assert [(row.tried, row.failed) for row in rows] == [(5, []), (5, [])]
+
+
+def test_attempt_notes_a_partition_that_differs_from_its_manifest(tmp_path: Path) -> None:
+    store = PartitionStore(str(tmp_path))
+    manifest = publish_mark(store, "x")
+    row = campaign.Row("kill")
+    campaign._attempt(row, campaign._check_partition, tmp_path)
+    Path(store.file_path(manifest, manifest.files[0])).write_text("y 0")
+    campaign._attempt(row, campaign._check_partition, tmp_path)
+    assert row.tried == 2
+    assert len(row.failed) == 1 and "differ from the manifest" in row.failed[0]
+    assert campaign.table([row]).splitlines()[-2:] == ["| kill | 2 | 1 |  | 0 |", "| together | 2 | 1 | | 0 |"]
+
+
+class _Counting(http.server.BaseHTTPRequestHandler):
+    def do_PUT(self) -> None:
+        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_: object) -> None:
+        """Keeps the output clean."""
+
+
+@pytest.fixture
+def target() -> Iterator[http.server.HTTPServer]:
+    server = http.server.HTTPServer(("127.0.0.1", 0), _Counting)
+    server.bodies = []  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def _put(url: str) -> str:
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    try:
+        connection.request("PUT", "/key", b"body")
+        return str(connection.getresponse().status)
+    except (http.client.HTTPException, ConnectionError):
+        return "broken"
+    finally:
+        connection.close()
+
+
+def test_proxy_fails_requests_in_three_ways(target: http.server.HTTPServer) -> None:
+    url = f"http://127.0.0.1:{target.server_port}"
+    with faulty_proxy(url, 0.0) as reliable:
+        assert _put(reliable.url) == "200"
+    with faulty_proxy(url, 1.0) as broken:
+        answers = [_put(broken.url) for _ in range(40)]
+    assert set(answers) == {"503", "broken"}
+    arrived = len(target.bodies) - 1  # type: ignore[attr-defined]
+    assert 0 < arrived < answers.count("broken"), "some answers were lost after the store had done its work"
