@@ -23,10 +23,12 @@ from dssm_assets_tests.benchmarks.quality_settings import Settings
 LOO, PAIR = "loo", "pair"
 MAX_SOFTMAX_ITEMS: Final = 20_000
 """Items up to which the loss is a softmax over all of them; of more items, those of the batch and 1,024 are drawn."""
-MAX_PAIR_SAMPLES: Final = 6_000_000
-"""Samples of all epochs of a search in a graph: some ten minutes."""
+MAX_SAMPLES: Final = 6_000_000
+"""Samples of all epochs of one fit: some quarter of an hour on one thread."""
+LARGE_EVENTS: Final = 500_000
+"""Events from which on batches are large and there is one fit of each part instead of two."""
 LONG_EVENTS: Final = 50.0
-"""Events per user from which on the encoder reads 200 of them, in larger batches and with less dropout."""
+"""Events per user from which on the encoder reads 200 of them, with less dropout."""
 CHOSEN_ON: Final = "inner splits of files derived from MovieLens, Online Retail and Complete Journey"
 EASE_L2: Final = 500.0
 
@@ -35,9 +37,8 @@ def text_candidates(rule: str, *, events: int, items: int, events_per_user: floa
     """Returns the candidates of a rule, loo or pair, by name, for a training part of this size."""
     if rule == PAIR:
         return {"codes and towers": _pair(events)}
-    return {
-        name: replace(one, fits=2) for name, one in (("encoder", _encoder(items, events_per_user)), ("poolings", _poolings()))
-    }
+    parts = {"encoder": _encoder(events, items, events_per_user), "poolings": _poolings(events)}
+    return parts if events >= LARGE_EVENTS else {name: replace(part, fits=2) for name, part in parts.items()}
 
 
 def text_peer_settings(name: str) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def text_peer_settings(name: str) -> dict[str, Any]:
     return known.get(name, {})
 
 
-def _encoder(items: int, events_per_user: float) -> Settings:
+def _encoder(events: int, items: int, events_per_user: float) -> Settings:
     """The encoder alone, whose state is the user's vector."""
     is_long = events_per_user >= LONG_EVENTS
     length = 200 if is_long else 50
@@ -73,17 +74,17 @@ def _encoder(items: int, events_per_user: float) -> Settings:
         "poolings": [encoder],
         **negatives,
     }
-    settings = replace(_settings(model, epochs=12 if is_long else 30, code_dim=0, codes=None), with_counts=False)
+    settings = replace(_settings(model, epochs=_epochs(events, 30), code_dim=0, codes=None), with_counts=False)
     return settings.with_training(
         group_users=True,
         warmup_frac=0.02,
         learning_rate=3e-3,
         embedding_learning_rate=6e-3,
-        batch_size=1600 if is_long else 256,
+        batch_size=1600 if events >= LARGE_EVENTS else 256,
     )
 
 
-def _poolings() -> Settings:
+def _poolings(events: int) -> Settings:
     """The very last item, the last few and all of them."""
     model = {
         "output_dim": 128,
@@ -102,7 +103,7 @@ def _poolings() -> Settings:
         ],
         "num_sample": 0,
     }
-    return _settings(model, epochs=20, code_dim=0, codes=None)
+    return _settings(model, epochs=_epochs(events, 30), code_dim=0, codes=None)
 
 
 def _pair(events: int) -> Settings:
@@ -124,7 +125,12 @@ def _pair(events: int) -> Settings:
         "num_sample": 0,
     }
     codes = SvdInit(embedding=CODE, score_std=0.2, ridge=30.0, popularity_exponent=0.25, user_exponent=0.5)
-    return _settings(model, epochs=min(12, max(3, MAX_PAIR_SAMPLES // max(1, events))), code_dim=128, codes=codes)
+    return _settings(model, epochs=_epochs(events, 12), code_dim=128, codes=codes)
+
+
+def _epochs(events: int, at_most: int) -> int:
+    """Returns the epochs after which a search ends."""
+    return min(at_most, max(2, MAX_SAMPLES // max(1, events)))
 
 
 def _settings(model: dict[str, Any], *, epochs: int, code_dim: int, codes: SvdInit | None) -> Settings:

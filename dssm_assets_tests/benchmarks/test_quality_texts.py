@@ -115,7 +115,9 @@ def test_candidates_follow_facts_of_the_file() -> None:
     pairs = [
         text_candidates("pair", events=events, items=9, events_per_user=7.0) for events in (500_000, 1_000_000, 10_000_000)
     ]
-    assert [one["codes and towers"].training.epochs for one in pairs] == [12, 6, 3]
+    assert [one["codes and towers"].training.epochs for one in pairs] == [12, 6, 2]
+    sizes = [text_candidates("loo", events=events, items=9, events_per_user=7.0)["encoder"] for events in (499_999, 500_000)]
+    assert [(one.fits, one.training.batch_size, one.training.epochs) for one in sizes] == [(2, 256, 12), (1, 1600, 12)]
 
 
 def test_all_last_events_are_alone_on_the_last_day(tmp_path: Path) -> None:
