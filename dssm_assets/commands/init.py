@@ -54,10 +54,12 @@ def _init(parsed: argparse.Namespace) -> int:
     from dssm_assets.commands.validate import print_validation
     from dssm_assets.steps.config_checks import validate
     from dssm_assets.steps.starter import StarterRequest, write_starter
+    from dssm_assets.storage.config_choice import CONFIG_FILE
     from dssm_assets.storage.config_file import load_config
 
     given = {role: getattr(parsed, role) for role in _ROLES if getattr(parsed, role) is not None}
     folder = parsed.out.absolute()
+    print(f"configuration {folder / CONFIG_FILE} (to be written), home {folder} (--out)", flush=True)
     request = StarterRequest(
         parsed.user, parsed.item, parsed.behavior, folder, parsed.name, parsed.timezone, given, parsed.recipe
     )

@@ -5,7 +5,7 @@ import pytest
 
 from dssm_assets.cli import main
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.definitions import build_definitions, load_scene
+from dssm_assets.definitions import build_definitions, load_configured, load_scene
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
@@ -166,3 +166,17 @@ def test_command_asks_which_scene(monkeypatch, tmp_path, capsys):
     assert main(["materialize", "user_table", "--from", DAYS[0], "--scene", "b"]) == 0
     assert (tmp_path / "home" / "b" / "tables" / "user_table" / f"ds={DAYS[0]}").is_dir()
     assert not (tmp_path / "home" / "a").exists()
+
+
+def test_code_location_without_a_configuration_loads_the_demo_s_and_says_so(monkeypatch, tmp_path, caplog):
+    for name in ("DSSM_CONFIG", "DSSM_HOME", "DAGSTER_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (loaded,) = load_configured(checks_features=False)
+    assert (loaded.config.name, loaded.home) == ("demo", tmp_path / ".dssm")
+    (warning,) = caplog.messages
+    assert warning.startswith("No configuration is named or found: the packaged demo's, on home ")
+    worlds.write_config(tmp_path)
+    (loaded,) = load_configured(checks_features=False)
+    assert (loaded.config.name, loaded.home) == ("tiny", tmp_path)
+    assert len(caplog.messages) == 1
