@@ -36,7 +36,12 @@ EVALUATION_FRAC: Final = 0.25
 MAX_CALENDAR: Final = 1500
 """Days beyond which the oldest are left out of the calendar as far as `WANTED_EVENTS` can be spared."""
 MAX_VALIDATION_FRAC: Final = 0.2
+WANTED_SAMPLES: Final = 500_000
+"""Samples that a fit reads, in as many epochs as that takes, two at least."""
+MAX_EPOCHS: Final = 20
 MAX_HISTORY: Final = 500
+MAX_HISTORY_OF_EVENTS: Final = 100
+"""The same where each sample reads a history of its own, which costs as much as all its events."""
 REPEATING: Final = 0.1
 """Fraction of repeated events from which on people come for the same items again."""
 KNOWN_USERS: Final = 0.5
@@ -167,7 +172,13 @@ class _Shape:
     @property
     def length(self) -> int:
         """Returns the events of a history that are read."""
-        return min(MAX_HISTORY, max(20, self.habits.long_history_events))
+        most = MAX_HISTORY if self.is_by_day else MAX_HISTORY_OF_EVENTS
+        return min(most, max(20, self.habits.long_history_events))
+
+    @property
+    def is_by_day(self) -> bool:
+        """Returns whether samples see the days before their own, as in serving, and those of a day share their history."""
+        return self.habits.known_frac >= KNOWN_USERS
 
     @property
     def code_dim(self) -> int:
@@ -287,7 +298,7 @@ def _recent_line(habits: LogHabits, window: int) -> Line:
 
 def _model_lines(shape: _Shape) -> tuple[Line, ...]:
     habits, length = shape.habits, shape.length
-    by_day = habits.known_frac >= KNOWN_USERS
+    by_day = shape.is_by_day
     lengths = f"half of the active users have more than {habits.history_events:,} events, a tenth more than {habits.long_history_events:,}"
     poolings = (
         f"[{{kind: root, length: {length}}}, {{kind: mean, length: {min(50, length)}}}, "
@@ -331,16 +342,15 @@ def _model_lines(shape: _Shape) -> tuple[Line, ...]:
 
 def _training_lines(shape: _Shape) -> tuple[Line, ...]:
     events = shape.events
-    epochs = 10 if events <= 500_000 else 4 if events <= 5_000_000 else 2
+    epochs = max(2, min(MAX_EPOCHS, math.ceil(WANTED_SAMPLES / max(1, events))))
     batch = 512 if events <= 500_000 else 1024
-    rate = "0.001" if events <= 100_000 else "0.002"
     codes = f"{{embedding: {shape.code}, score_std: 0.2, ridge: 30, popularity_exponent: 0.25, user_exponent: 0.5}}"
     lines = [
         Line("epochs", str(epochs), f"at most; {events:,} positive events in the last window"),
         Line("batch_size", str(batch), "by the same number"),
         Line("embedding_optimiser", "adam", "a first moment helps where rows are read often"),
-        Line("learning_rate", rate, "of the layers"),
-        Line("embedding_learning_rate", rate, "of the tables"),
+        Line("learning_rate", "0.003", "of the layers: high, so that few epochs are enough"),
+        Line("embedding_learning_rate", "0.006", "of the tables"),
         Line("weight_average", "0.998", "the moving average is published: epochs differ less"),
         Line(
             "svd_init",
@@ -348,7 +358,7 @@ def _training_lines(shape: _Shape) -> tuple[Line, ...]:
             "the codes: near a regression of histories on themselves (EASE), as strong as the towers' cosines",
         ),
     ]
-    if shape.habits.known_frac >= KNOWN_USERS:
+    if shape.is_by_day:
         lines.append(Line("group_sessions", "true", "one pass of the user tower for all samples of a user and day"))
     if shape.validation:
         reason = f"the last days of the window choose the number of epochs and the prior: {shape.validation_events:,} events"

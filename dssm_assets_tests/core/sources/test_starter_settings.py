@@ -141,6 +141,20 @@ def test_histories_are_as_long_as_those_of_long_pasts(long_past: int, length: in
     assert Model.model_validate(model).history_poolings[0].length == length
 
 
+def test_histories_of_single_samples_are_shorter() -> None:
+    model = _values(_settings(replace(SHOP, known_frac=0.2, long_history_events=340)).model)
+    assert (model["history"], model["history_length"]) == ("event", 100)
+    assert "group_sessions" not in _values(_settings(replace(SHOP, known_frac=0.2)).training)
+    assert _values(_settings(SHOP).training)["group_sessions"] is True
+
+
+def test_epochs_read_half_a_million_samples() -> None:
+    # 80 days of 2,500 events; then 28 of 10, of which 2 are validated on.
+    assert _values(_settings(SHOP).training)["epochs"] == 3
+    assert _values(_settings(_log(SHOP, [50] * 40)).training)["epochs"] == 20
+    assert _values(_settings(_log(SHOP, [100_000] * 100)).training)["epochs"] == 2
+
+
 def test_short_lived_popularity_is_compared_with_short_lived_popularity() -> None:
     assert _values(_settings(SHOP).evaluation) == {"recent_days": 14}
     assert _values(_settings(replace(SHOP, half_life_days=0.25)).evaluation) == {"recent_days": 1}
