@@ -1,4 +1,4 @@
-"""The command `dssm-assets`: its parser, and the commands demo, materialize and hit-rates."""
+"""The command `dssm-assets`: its parser, and the commands demo and materialize."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from dssm_assets.commands import (
     evaluate,
     experiment,
     fit,
+    hit_rates,
     init,
     recall,
     rollback,
@@ -26,7 +27,7 @@ from dssm_assets.commands import (
     tune,
     validate,
 )
-from dssm_assets.commands.config_arguments import add_config_arguments, announce_config, load_announced_scene
+from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,10 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_config_arguments(materialize)
     materialize.set_defaults(command=_materialize)
-    hit_rates = commands.add_parser("hit-rates", help="print the hit rates of an evaluation day")
-    hit_rates.add_argument("--day", type=dt.date.fromisoformat, help="YYYY-MM-DD (default: the last evaluated day)")
-    add_config_arguments(hit_rates)
-    hit_rates.set_defaults(command=_hit_rates)
+    hit_rates.add_command(commands)
     for command in (
         init,
         validate,
@@ -143,8 +141,7 @@ def _demo(parsed: argparse.Namespace) -> int:
     else:
         console.print("Everything is materialized already; nothing to run.")
     for ds in days:
-        rows = workspace.tables.read(workspace.need("total_hit_rate", ds)).to_pylist()
-        terminal.print_hit_rates(console, ds, rows, loaded.config, HEADLINE_SCOPES)
+        terminal.print_hit_rates(console, hit_rates.read_day(workspace, ds), HEADLINE_SCOPES, is_whole=False)
     terminal.print_how_to_open(console, home, Path(__file__).parent.parent / "workspace.yaml", days)
     return 0
 
@@ -158,21 +155,10 @@ def _materialize(parsed: argparse.Namespace) -> int:
     plan = materialize.plan_runs(load_scene(parsed.scene, choice), parsed.name, *days, with_upstream=parsed.with_upstream)
     if parsed.with_upstream:
         print("\n".join(map(str, plan.runs)), flush=True)
-    with terminal.Bar(plan.step_count) as bar:
-        materialize.run_plan(plan, bar, choice.instance_home)
-    return 0
-
-
-def _hit_rates(parsed: argparse.Namespace) -> int:
-    scene = load_announced_scene(parsed)
-    from rich.console import Console
-
-    from dssm_assets import terminal
-    from dssm_assets.steps.workspace import open_workspace
-
-    workspace = open_workspace(scene.loaded)
-    evaluated = workspace.tables.partitions.days("total_hit_rate")
-    ds = parsed.day.isoformat() if parsed.day else evaluated[-1] if evaluated else dt.date.today().isoformat()
-    rows = workspace.tables.read(workspace.need("total_hit_rate", ds)).to_pylist()
-    terminal.print_hit_rates(Console(), ds, rows, workspace.config)
+    bar = terminal.Bar(plan.step_count)
+    try:
+        with bar:
+            materialize.run_plan(plan, bar, choice.instance_home)
+    finally:  # also the days that were evaluated before or after one that failed
+        hit_rates.print_evaluated(plan.scene.loaded, bar.evaluated)
     return 0

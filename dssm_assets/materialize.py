@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dssm_assets.core.errors import CheckFailedError, ConfigError, Fault
+from dssm_assets.core.errors import ConfigError, DaysFailedError, DssmError, Fault
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_row import AssetRow
@@ -107,14 +107,15 @@ def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) 
     """
     config, rows = scene.loaded.config, all_rows()
     workspace = scene.open_workspace(lambda _: None)
-    start, window = config.calendar.start.isoformat(), config.window.days
-    by_day = [(one, needed_days(rows, one.names, ds, start, window), ds) for one in wanted for ds in one.days]
+    start, end = config.calendar.start.isoformat(), scene.daily.get_last_partition_key() or ""
+    window, span = config.window.days, config.evaluation.span_days
+    by_day = [(one, needed_days(rows, one.names, ds, start, window, span), ds) for one in wanted for ds in one.days]
     missing: dict[str, set[str]] = {row.name: set() for row in rows if not row.is_windowed}
     for name, lacking in missing.items():
         stored = set(workspace.tables.partitions.days(name))
         for one, needed, ds in by_day:
             if name in needed.daily:
-                lacking.update(day for day in days_between(*needed.daily[name]) if day not in stored)
+                lacking.update(day for day in days_between(*needed.daily[name]) if day not in stored and day <= end)
             if is_remaking and name in one.names:
                 lacking.add(ds)
     runs = list(_group_daily(rows, missing))
@@ -188,13 +189,15 @@ def _select_names(rows: Sequence[AssetRow], name: str) -> list[str]:
 def run_plan(plan: RunPlan, observer: Observer, instance_home: Path) -> None:
     """Makes the runs on the Dagster instance of a folder, which becomes one if it is not yet.
 
-    Runs there whose process was killed are marked as failed before. A day whose check fails does not stop the next day.
+    Runs there whose process was killed are marked as failed before. An evaluation day that fails, because of its input or of a
+    check, does not stop the next one; a run of daily tables that fails does.
 
     Raises:
-        CheckFailedError: if a blocking check failed, with the descriptions of every failed check.
+        DssmError: what the failing run raised.
+        DaysFailedError: several evaluation days failed; with each day's error.
     """
     defs = scene_definitions(plan.scene, observer)
-    failed = []
+    failed: dict[str, DssmError] = {}
     with open_instance(instance_home) as instance:
         end_dead_runs(instance)
         for run in plan.runs:
@@ -204,7 +207,9 @@ def run_plan(plan: RunPlan, observer: Observer, instance_home: Path) -> None:
                 continue
             try:
                 run_day(defs, instance, keys, run.days[0])
-            except CheckFailedError as error:
-                failed.append(str(error))
-    if failed:
-        raise CheckFailedError("; ".join(failed))
+            except DssmError as error:
+                failed[run.days[0]] = error
+    if len(failed) > 1:
+        raise DaysFailedError(failed)
+    for error in failed.values():
+        raise error

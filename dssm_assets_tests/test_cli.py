@@ -115,18 +115,6 @@ def test_broken_configuration_is_an_error_of_one_line(tmp_path, run):
     assert "unknown key 'modle'" in only_line(stderr)
 
 
-def test_hit_rates_of_an_empty_home_are_missing(tmp_path, run):
-    status, out, stderr = run(worlds.write_config(tmp_path), "hit-rates")
-    assert (status, out.count("\n")) == (1, 1)
-    assert only_line(stderr).startswith("PartitionMissingError: table total_hit_rate: expected every day to be materialized")
-
-
-def test_hit_rates_of_a_day_without_evaluation_name_the_day(world, run):
-    status, _, stderr = run(world.loaded, "hit-rates", "--day", DAYS[10])
-    assert status == 1
-    assert f"no partition for {DAYS[10]}" in only_line(stderr)
-
-
 def test_hit_rates_prints_the_last_evaluated_day_by_default(world, run):
     status, out, stderr = run(world.loaded, "hit-rates")
     assert (status, stderr) == (0, "")

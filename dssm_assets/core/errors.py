@@ -5,7 +5,7 @@ Belongs here: the exception classes and their message format. Does not belong he
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class DssmError(Exception):
@@ -38,6 +38,15 @@ class InputError(DssmError):
     def __reduce__(self) -> tuple[type[InputError], tuple[list[Fault]]]:
         """Pickles the faults instead of the message, so that the error survives the way from a worker process."""
         return type(self), (self.faults,)
+
+
+class SkippedDay(Exception):  # noqa: N818 - not an error: a day on which there is nothing to do
+    """Raised by a step that has nothing to do on a day, so that nothing that depends on it runs; the run does not fail."""
+
+    def __init__(self, ds: str, reason: str) -> None:
+        self.ds = ds
+        self.reason = reason
+        super().__init__(f"{ds} is skipped: {reason}")
 
 
 class ConfigError(InputError):
@@ -78,6 +87,15 @@ class LeakError(InputError):
 
 class CheckFailedError(DssmError):
     """A blocking check of an asset failed; assets downstream were not materialized."""
+
+
+class DaysFailedError(DssmError):
+    """Several days of a range failed. Carries the error of each; the other days are made."""
+
+    def __init__(self, errors: Mapping[str, DssmError]) -> None:
+        self.errors = dict(errors)
+        lines = [f"{ds}: {type(error).__name__}: {error}" for ds, error in self.errors.items()]
+        super().__init__("\n".join([f"{len(lines)} days failed:", *lines]))
 
 
 class ProvenanceError(InputError):

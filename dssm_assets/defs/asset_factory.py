@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dssm_assets.core.errors import PartitionReplacedError
+from dssm_assets.core.errors import PartitionReplacedError, SkippedDay
 from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow
 from dssm_assets.defs.asset_run import AssetRun
 from dssm_assets.defs.lazy_steps import LazyStep, code_references
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from dssm_assets.steps.workspace import Check, StepResult, Workspace
 
 FRESHNESS_HOURS = 36.0
+SKIPPED_TAG = "dssm/skipped"
+"""Tag of a run that found nothing to do on its day; its value is the reason."""
 
 
 class Observer:
@@ -37,6 +39,12 @@ class Observer:
 
     def on_asset_done(self, name: str, seconds: float) -> None:
         """Called when an asset's step has ended."""
+
+    def on_partition(self, name: str, ds: str) -> None:
+        """Called when a partition of an asset has been written."""
+
+    def on_skipped(self, ds: str, reason: str) -> None:
+        """Called when there is nothing to do on a day, so that nothing more of its run is made."""
 
 
 def build_asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefinition:
@@ -53,6 +61,7 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefiniti
     @dg.asset(
         **_attributes(row, scene),
         partitions_def=scene.daily,
+        output_required=not row.may_skip,
         backfill_policy=dg.BackfillPolicy.multi_run(1) if row.is_windowed else dg.BackfillPolicy.single_run(),
         check_specs=[
             dg.AssetCheckSpec(check.name, asset=key, description=check.description, blocking=check.is_blocking)
@@ -78,15 +87,24 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefiniti
         results = (
             _run_on_cluster(row, scene, context, days) if is_submitted else _with_seconds(run_step(row.step, workspace, days))
         )
-        for result, seconds in results:
-            context.add_asset_metadata(run.metadata(result, seconds), partition_key=result.manifest.ds)
-            done.append(result)
-            if not is_submitted:
-                _log_days(log, len(done), len(days), time.perf_counter() - start)
+        try:
+            for result, seconds in results:
+                context.add_asset_metadata(run.metadata(result, seconds), partition_key=result.manifest.ds)
+                done.append(result)
+                observer.on_partition(row.name, result.manifest.ds)
+                if not is_submitted:
+                    _log_days(log, len(done), len(days), time.perf_counter() - start)
+        except SkippedDay as skipped:
+            log(str(skipped))
+            context.instance.add_run_tags(context.run.run_id, {SKIPPED_TAG: skipped.reason})
+            observer.on_skipped(skipped.ds, skipped.reason)
+            for check in row.checks:
+                yield dg.AssetCheckResult(check_name=check.name, passed=True, description=str(skipped))
+            return  # without an output, so that no downstream asset runs
         _log_end(log, done, time.perf_counter() - start)
         observer.on_asset_done(row.name, time.perf_counter() - start)
         checks = [run.label_check(_check_result(check, done)) for check in row.checks]
-        return dg.MaterializeResult(check_results=checks, data_version=run.data_version or _data_version(done))
+        yield dg.MaterializeResult(check_results=checks, data_version=run.data_version or _data_version(done))
 
     return materialize
 

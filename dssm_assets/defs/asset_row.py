@@ -43,8 +43,10 @@ class AssetRow:
         is_on_request: an analysis that no job runs; materialize it by its name.
         day_deps: of a windowed asset, the daily tables among its dependencies that it reads for the day itself instead of its
             window.
+        reads_span: it reads its day_deps for all days of evaluation.span_days, which begin with the day.
         feature_source: for a table of encoded features, the table whose columns they are computed from.
         is_watched: has a freshness policy (platform.freshness_hours).
+        may_skip: its step may find that there is nothing to do on a day; what depends on it then does not run.
         runs_on_engine: table algebra or feature generation; with `engine: spark` its step is a job on the cluster.
     """
 
@@ -65,6 +67,8 @@ class AssetRow:
     is_experiment_table: bool = False
     is_on_request: bool = False
     day_deps: tuple[str, ...] = ()
+    reads_span: bool = False
     feature_source: str = ""
     is_watched: bool = False
     runs_on_engine: bool = False
+    may_skip: bool = False

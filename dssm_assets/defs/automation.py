@@ -90,7 +90,7 @@ def daily_schedule(scene: Scene, jobs: Mapping[str, Any], rows: Sequence[AssetRo
         description=f"Every day at {config.platform.schedule_at} ({config.calendar.timezone}): the chain of the previous day.",
         tags=scene.tags,
     )
-    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         tick = context.scheduled_execution_time.astimezone(ZoneInfo(config.calendar.timezone))
         day = tick.date() - dt.timedelta(days=1)
         ds = day.isoformat()
@@ -100,7 +100,7 @@ def daily_schedule(scene: Scene, jobs: Mapping[str, Any], rows: Sequence[AssetRo
             return dg.SkipReason(f"the calendar ended on {config.calendar.end}: it has no day {ds}")
         if (run := _find_run(context.instance, scene, ds)) is not None:
             return dg.SkipReason(f"{ds} already has a run: {run}")
-        return _chain_run(scene, rows, ds)
+        return _chain_runs(scene, rows, ds)
 
     return schedule
 
@@ -155,7 +155,7 @@ class LandedTick:
             if (run := _find_run(self._instance, self._scene, ds)) is not None:
                 reasons.append(f"{ds} already has a run: {run}")
             else:
-                runs.append(_chain_run(self._scene, self._rows, ds))
+                runs.extend(_chain_runs(self._scene, self._rows, ds))
             self._last_day = ds
         return self._result(runs, "; ".join(reasons))
 
@@ -207,13 +207,34 @@ def read_cursor(cursor: str | None) -> tuple[str | None, dict[str, Any]]:
     return body.get("last"), dict(body.get("seen") or {})
 
 
-def _chain_run(scene: Scene, rows: Sequence[AssetRow], ds: str) -> dg.RunRequest:
-    """Returns the run of a day; only its daily tables if its window would reach before the calendar's first day."""
+def _chain_runs(scene: Scene, rows: Sequence[AssetRow], ds: str) -> list[dg.RunRequest]:
+    """Returns the runs that start when a day has ended: its chain, without training if its window reaches before the calendar.
+
+    With `evaluation.span_days` above 1 the day cannot be evaluated yet. Its run makes its daily tables, and a second run evaluates
+    and publishes the day whose truth ended on the day before, the last one with daily tables of an earlier run.
+
+    Example: with a span of 7 days, what starts when January 20th has ended is its daily tables, and the evaluation of the 13th.
+    """
+    span = scene.loaded.config.evaluation.span_days
+    if span == 1:
+        return [_run_request(scene, job_assets(rows, DAILY_CHAIN if _has_window(scene, ds) else DAILY_TABLES), ds, ds)]
+    requests = [_run_request(scene, job_assets(rows, DAILY_TABLES), ds, ds)]
+    evaluated = (dt.date.fromisoformat(ds) - dt.timedelta(days=span)).isoformat()
+    if _has_window(scene, evaluated):
+        names = [*job_assets(rows, TRAIN_AND_EVALUATE), *job_assets(rows, PUBLISH)]
+        requests.append(_run_request(scene, names, evaluated, f"{evaluated}:evaluation"))
+    return requests
+
+
+def _has_window(scene: Scene, ds: str) -> bool:
+    """Returns whether the window of a day lies within the calendar."""
     config = scene.loaded.config
-    first = dt.date.fromisoformat(ds) - dt.timedelta(days=config.window.days)
-    names = job_assets(rows, DAILY_TABLES if first < config.calendar.start else DAILY_CHAIN)
+    return dt.date.fromisoformat(ds) - dt.timedelta(days=config.window.days) >= config.calendar.start
+
+
+def _run_request(scene: Scene, names: Sequence[str], ds: str, key: str) -> dg.RunRequest:
     return dg.RunRequest(
-        run_key=f"{scene.name(DAILY_CHAIN)}:{ds}",
+        run_key=f"{scene.name(DAILY_CHAIN)}:{key}",
         partition_key=ds,
         asset_selection=[scene.key(name) for name in names],
         tags=scene.tags,

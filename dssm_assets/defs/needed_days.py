@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import SAMPLE_GROUPS
-from dssm_assets.steps.workspace import day_before, window_days
+from dssm_assets.steps.workspace import day_before, truth_days, window_days
 
 
 @dataclass
@@ -27,6 +27,7 @@ class NeededDays:
     Attributes:
         start: first day of the calendar; no day before it is needed.
         window: length of the training window in days.
+        span: days whose interactions are the truth of the day, from the day on.
         daily: asset -> first and last day.
         windowed: assets of the day itself, in pipeline order.
     """
@@ -34,6 +35,7 @@ class NeededDays:
     rows: Mapping[str, AssetRow]
     start: str
     window: int
+    span: int = 1
     daily: dict[str, tuple[str, str]] = field(default_factory=dict)
     windowed: list[str] = field(default_factory=list)
 
@@ -50,7 +52,7 @@ class NeededDays:
         for name in sorted(wanted):
             for dep in self.rows[name].deps:
                 if dep in self.rows[name].day_deps:
-                    self._add_days(dep, ds, ds)
+                    self._add_days(dep, ds, truth_days(ds, self.span)[-1] if self.rows[name].reads_span else ds)
                 elif not self.rows[dep].is_windowed:
                     window = window_days(ds, self.window)
                     self._add_days(dep, window[0], window[-1])
@@ -84,8 +86,8 @@ class NeededDays:
                 self._add_days(dep, first, last)
 
 
-def needed_days(rows: Sequence[AssetRow], names: Sequence[str], ds: str, start: str, window: int) -> NeededDays:
+def needed_days(rows: Sequence[AssetRow], names: Sequence[str], ds: str, start: str, window: int, span: int = 1) -> NeededDays:
     """Returns what some assets of a day need, themselves included."""
-    found = NeededDays({row.name: row for row in rows}, start, window)
+    found = NeededDays({row.name: row for row in rows}, start, window, span)
     found.add(names, ds)
     return found

@@ -89,10 +89,13 @@ def validate(loaded: LoadedConfig, today: dt.date) -> Validation:
 
 
 def _check_calendar(found: Validation, config: PipelineConfig, days: Sequence[str]) -> None:
-    needed = config.window.days + 1
+    span = config.evaluation.span_days
+    needed = config.window.days + span
     if len(days) < needed:
-        remedy = "reduce window.days, or provide more days"
-        expected = f"at least {needed} days: a window of {config.window.days} and a day to score"
+        remedy = f"reduce window.days{' or evaluation.span_days' if span > 1 else ''}, or provide more days"
+        expected = (
+            f"at least {needed} days: a window of {config.window.days} and {'a day' if span == 1 else f'{span} days'} to score"
+        )
         found.faults.append(Fault("key calendar", expected, f"{len(days)} days", remedy))
     else:
         found.figures["days"] = f"{days[0]} to {days[-1]}, the first evaluation day is {days[config.window.days]}"
@@ -164,7 +167,7 @@ def _check_evaluation_days(found: Validation, config: PipelineConfig, habits: Ha
     """Says which days can be evaluated."""
     pairs = habits.warm_pairs()
     if pairs is not None:
-        days = pairs.evaluation_days(config.window.days, config.calendar.start, last)
+        days = pairs.evaluation_days(config.window.days, config.calendar.start, last, span=config.evaluation.span_days)
         found.figures["evaluation days"] = days.sentence
 
 

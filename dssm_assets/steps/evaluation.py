@@ -37,7 +37,7 @@ from dssm_assets.core.evaluation.report import ListFacts, ReportFacts, list_fact
 from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
 from dssm_assets.core.evaluation.segments import columns_needed, segment_table
 from dssm_assets.steps.user_segments import read_item_popularity
-from dssm_assets.steps.workspace import Check, StepResult, Workspace, partitions_before, window_days
+from dssm_assets.steps.workspace import Check, StepResult, Workspace, partitions_before, truth_days, window_days
 from dssm_assets.storage.manifest import Manifest
 
 POPULARITY: Final = "popularity"
@@ -46,18 +46,18 @@ POPULARITY_FACTOR: Final = 1.2
 
 
 def ground_truth(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Writes what each user interacted with on the evaluation day."""
+    """Writes what each user interacted with on the evaluation day, or on the days of `evaluation.span_days` that begin with it."""
     keys = [col.USER_ID, col.ITEM_ID]
     for ds in days:
-        day = workspace.need("positive_sample", ds)
+        span = workspace.need_all("positive_sample", truth_days(ds, workspace.config.evaluation.span_days))
         window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
         pairs = (workspace.tables.read(manifest, keys) for manifest in window)
-        table = truth.ground_truth(workspace.tables.read(day, keys), pairs)
+        table = truth.ground_truth(pa.concat_tables([workspace.tables.read(day, keys) for day in span]), pairs)
         facts = {
             "truth_pairs": sum(map(len, table.column(col.GT_ITEMS))),
             "warm_users": pc.sum(table.column(col.IS_WARM_USER)).as_py(),
         }
-        yield StepResult(workspace.write_table(GROUND_TRUTH, ds, table, [day, window]), facts)
+        yield StepResult(workspace.write_table(GROUND_TRUTH, ds, table, [span, window]), facts)
 
 
 def hit_counts(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -95,8 +95,9 @@ def _total_hit_rate_of_day(workspace: Workspace, ds: str) -> StepResult:
     segments, lists, trend = _segment_rates(workspace, detail), _describe_lists(workspace, detail), _trend(workspace, ds, total)
     stored: Any = counts.facts["report"]
     channels = channel_gains(cells, total, k=k, samples=samples, seed=seed)
+    last = truth_days(ds, settings.span_days)[-1]
     report = render_report(
-        day=ds,
+        day=ds if last == ds else f"{ds} to {last}",
         total=total,
         segments=segments,
         gains=gains_over_best(cells, total, k=k, samples=samples, seed=seed),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.errors import SkippedDay
 from dssm_assets.core.features import fg_tables
 from dssm_assets.core.features.expressions import SEQUENCE, Side
 from dssm_assets.core.features.generator import FeatureGenerator, encode_distinct
@@ -17,6 +18,7 @@ from dssm_assets.core.samples.sample import label_events, select_positives
 from dssm_assets.core.samples.sample_fg import LeakReport, add_feature_rows, check_no_leak, combine_leak_reports
 from dssm_assets.core.samples.training_window import TRAINING_WINDOW, describe_window
 from dssm_assets.core.schema import TableSpec
+from dssm_assets.steps.evaluation_days import reason_to_skip
 from dssm_assets.steps.previous_day import ID_COLUMNS, PreviousDayRows, find_previous_day_features
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests, window_days
 from dssm_assets.storage.engines.engine import Target
@@ -82,7 +84,11 @@ def positive_sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
 
 
 def training_window(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Lists the window of each day and checks that it is complete."""
+    """Lists the window of each day and checks that it is complete.
+
+    Raises:
+        SkippedDay: the window is complete, and there is nothing to evaluate on the day.
+    """
     for ds in days:
         yield _list_window(workspace, ds)
 
@@ -217,6 +223,8 @@ def _list_window(workspace: Workspace, ds: str) -> StepResult:
         for table, by_day in manifests.items()
     }
     table, report = describe_window(found, start, workspace.tables.partitions.days("user_features_fg"))
+    if report.is_complete and (reason := reason_to_skip(workspace, ds)) is not None:
+        raise SkippedDay(ds, reason)
     existing = workspace.find(TRAINING_WINDOW.name, ds)
     # An incomplete window does not replace an existing one.
     if existing is not None and not report.is_complete:

@@ -241,6 +241,11 @@ def window_days(ds: str, days: int) -> list[str]:
     return days_between(day_before(ds, days), day_before(ds))
 
 
+def truth_days(ds: str, days: int) -> list[str]:
+    """Returns the days whose interactions are the truth of an evaluation day: `days` days that begin with it."""
+    return days_between(ds, day_before(ds, 1 - days))
+
+
 def start_of_day_ms(ds: str, timezone: str) -> int:
     """Returns the timestamp at which a day begins in a time zone, in unix milliseconds."""
     start = dt.datetime.combine(dt.date.fromisoformat(ds), dt.time(), tzinfo=ZoneInfo(timezone))

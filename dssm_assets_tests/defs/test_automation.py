@@ -26,13 +26,13 @@ def temporary_instance(tmp_path):
     return dg.DagsterInstance.local_temp(str(folder))
 
 
-def tick_schedule(tmp_path, local_time, instance=None):
+def tick_schedule(tmp_path, local_time, instance=None, changes=None):
     """Returns the runs that the schedule starts at a local time, or the reason why none, in a location loaded at that time."""
     at = dt.datetime.fromisoformat(f"{local_time}+08:00")
     used = instance or temporary_instance(tmp_path)
     with pytest.MonkeyPatch.context() as clock:
         clock.setattr("dssm_assets.defs.scene.today_in", lambda timezone: at.date())
-        defs = build_definitions(worlds.write_config(tmp_path))
+        defs = build_definitions(worlds.write_config(tmp_path, changes))
         repository = defs.get_repository_def()
         context = dg.build_schedule_context(instance=used, scheduled_execution_time=at, repository_def=repository)
         found = defs.resolve_schedule_def(SCHEDULE).evaluate_tick(context)
@@ -225,3 +225,16 @@ def test_missing_source_is_the_skip_reason_and_leaves_the_cursor(tmp_path):
 )
 def test_read_cursor_accepts_a_plain_day(cursor, expected):
     assert read_cursor(cursor) == expected
+
+
+def test_a_span_evaluates_the_day_whose_truth_ended_on_the_day_before(tmp_path):
+    # With two days of truth, what starts when the 10th has ended is its daily tables and the evaluation of the 8th, whose truth
+    # is that of the 8th and the 9th. The 6th has no whole window before it.
+    span = {"evaluation": {"span_days": 2}}
+    tables, evaluated = tick_schedule(tmp_path, "2024-01-11T03:00", changes=span)
+    assert (tables.partition_key, evaluated.partition_key) == ("2024-01-10", "2024-01-08")
+    assert {key.to_user_string() for key in tables.asset_selection} == set(worlds.DAILY)
+    assert {key.to_user_string() for key in evaluated.asset_selection} == {*worlds.WINDOWED, *worlds.PUBLISHED}
+    assert tables.run_key != evaluated.run_key
+    (only,) = tick_schedule(tmp_path, "2024-01-09T03:00", changes=span)
+    assert only.partition_key == "2024-01-08"

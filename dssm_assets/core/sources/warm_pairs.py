@@ -91,7 +91,9 @@ class WarmPairs:
         days, counts = np.unique(self.day[self.needed <= window], return_counts=True)
         return days, counts * self.weight
 
-    def evaluation_days(self, window: int, first: dt.date, last: dt.date, min_pairs: int = MIN_PAIRS) -> EvaluationDays:
+    def evaluation_days(
+        self, window: int, first: dt.date, last: dt.date, min_pairs: int = MIN_PAIRS, span: int = 1
+    ) -> EvaluationDays:
         """Returns the days with at least `min_pairs` that have a whole window in the calendar.
 
         By hand: users a and b take item x on day 0, a takes it on day 5 and b on day 9. With a window of 4 days no pair is
@@ -103,9 +105,14 @@ class WarmPairs:
             first: day of the calendar.
             last: day of the calendar.
             min_pairs: that each needs.
+            span: days whose pairs count for an evaluation day, which is the first of them; each by the window before itself.
         """
-        begin, end = to_number(first) + window, to_number(last)
+        begin, end = to_number(first) + window, to_number(last) - span + 1
         days, counts = self.count_by_day(window)
+        if span > 1:
+            sums, found = np.append(0, np.cumsum(counts)), np.arange(begin, max(begin, end + 1))
+            counts = sums[np.searchsorted(days, found + span)] - sums[np.searchsorted(days, found)]
+            days = found
         kept = days[(counts >= min_pairs) & (days >= begin) & (days <= end)]
         return EvaluationDays(tuple(kept.tolist()), window, max(0, end + 1 - begin), min_pairs)
 

@@ -18,9 +18,10 @@ ROWS = (
         step=evaluation.ground_truth,
         deps=("positive_sample", "training_window"),
         day_deps=("positive_sample",),
+        reads_span=True,
         component="15",
         is_windowed=True,
-        description="Per user, the items of positive events on the evaluation day: which of them are warm, and which the user "
+        description="Per user, the items of positive events on the evaluation day (or the days of evaluation.span_days): which of them are warm, and which the user "
         "already interacted with in the window.",
         reading="One row per user with a positive event on the day. With few warm users the interval of a hit rate is wide.",
     ),

@@ -53,6 +53,7 @@ ROWS = (
         name="training_window",
         group=GROUP,
         step=sample.training_window,
+        may_skip=True,
         deps=("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg"),
         is_windowed=True,
         kinds=frozenset({"parquet"}),

@@ -27,6 +27,16 @@ def test_shortest_windows_by_hand() -> None:
     assert found.evaluation_days(10, FIRST, to_date(9), min_pairs=1).calendar_days == 0
 
 
+def test_pairs_of_a_span_count_for_its_first_day() -> None:
+    # One pair is warm on each of the days 1 to 4. With three days of truth, day 1 has those of 1 to 3, day 2 those of 2 to 4.
+    rows = [(0, 0, day) for day in range(5)]
+    found = _pairs(rows).evaluation_days(1, FIRST, to_date(4), min_pairs=3, span=3)
+    assert (found.days, found.calendar_days) == ((1, 2), 2)
+    # The last day with a whole span in the calendar is day 2; no day has four pairs.
+    assert _pairs(rows).evaluation_days(1, FIRST, to_date(4), min_pairs=4, span=3).days == ()
+    assert _pairs(rows).evaluation_days(1, FIRST, to_date(4), min_pairs=4, span=4).days == (1,)
+
+
 def test_pairs_of_a_sample_stand_for_others() -> None:
     rows = [(0, 0, 0), (0, 0, 1)]
     assert _pairs(rows, weight=4).evaluation_days(1, FIRST, to_date(1), min_pairs=4).days == (1,)

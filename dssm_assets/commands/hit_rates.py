@@ -1,0 +1,100 @@
+"""`dssm-assets hit-rates`, and the hit rates that `demo` and `materialize` print at their end.
+
+Belongs here: arguments, which day is printed, why there is nothing to print. Does not belong here: the tables (`terminal.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
+
+if TYPE_CHECKING:
+    from dssm_assets.steps.workspace import Workspace
+    from dssm_assets.storage.config_file import LoadedConfig
+    from dssm_assets.terminal import DayRates
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "hit-rates",
+        help="print the hit rates of an evaluation day",
+        epilog="A table per scope for known users and items, one of known, new and all of them, and what the gate said.",
+    )
+    parser.add_argument("--day", type=dt.date.fromisoformat, help="YYYY-MM-DD (default: the last evaluated day)")
+    add_config_arguments(parser)
+    parser.set_defaults(command=_hit_rates)
+
+
+def _hit_rates(parsed: argparse.Namespace) -> int:
+    scene = load_announced_scene(parsed)
+    from rich.console import Console
+
+    from dssm_assets import terminal
+    from dssm_assets.steps.workspace import open_workspace
+
+    workspace = open_workspace(scene.loaded)
+    ds = _choose_day(workspace, parsed.day.isoformat() if parsed.day else None)
+    terminal.print_hit_rates(Console(), read_day(workspace, ds))
+    return 0
+
+
+def _choose_day(workspace: Workspace, wanted: str | None) -> str:
+    """Returns the day to print.
+
+    Raises:
+        PartitionMissingError: it is not evaluated; with the reason where it cannot be, else with the command.
+    """
+    from dssm_assets.core.errors import Fault, PartitionMissingError
+    from dssm_assets.steps.evaluation_days import reason_to_skip
+
+    evaluated = workspace.tables.partitions.days("total_hit_rate")
+    if wanted in evaluated or (wanted is None and evaluated):
+        return wanted or evaluated[-1]
+    if wanted is None:
+        remedy = "dssm-assets materialize train_and_evaluate --with-upstream --from DAY; dssm-assets validate names the days"
+        raise PartitionMissingError(Fault("table total_hit_rate", "a day that is evaluated", "none", remedy))
+    reason = reason_to_skip(workspace, wanted)
+    got = "no partition" if reason is None else f"no partition: {reason}"
+    remedy = (
+        f"dssm-assets materialize train_and_evaluate --with-upstream --from {wanted}"
+        if reason is None
+        else "choose another day"
+    )
+    remedy += f"; evaluated are {evaluated[0]} to {evaluated[-1]}" if evaluated else ""
+    raise PartitionMissingError(Fault(f"table total_hit_rate, day {wanted}", "an evaluated day", got, remedy))
+
+
+def read_day(workspace: Workspace, ds: str) -> DayRates:
+    """Returns what is printed of an evaluated day."""
+    from dssm_assets.core.evaluation.labels import Spans
+    from dssm_assets.steps.workspace import truth_days
+    from dssm_assets.terminal import DayRates
+
+    manifest = workspace.need("total_hit_rate", ds)
+    rows = workspace.tables.read(manifest).to_pylist()
+    stated: Any = manifest.facts.get("gate", {})
+    ks = sorted({row["k"] for row in rows})
+    config = workspace.config
+    last_day = truth_days(ds, config.evaluation.span_days)[-1]
+    return DayRates(ds, rows, ks, stated.get("sentence"), last_day, Spans.from_config(config, ds))
+
+
+def print_evaluated(loaded: LoadedConfig, days: Sequence[str]) -> None:
+    """Prints the hit rates of days that a command has evaluated; of several days the headline alone."""
+    if not days:
+        return
+    from rich.console import Console
+
+    from dssm_assets import terminal
+    from dssm_assets.core.evaluation.labels import HEADLINE_SCOPES, SCOPES
+    from dssm_assets.steps.workspace import open_workspace
+
+    console, workspace = Console(), open_workspace(loaded)
+    for ds in days:
+        scopes = SCOPES if len(days) == 1 else HEADLINE_SCOPES
+        terminal.print_hit_rates(console, read_day(workspace, ds), scopes, is_whole=len(days) == 1)
