@@ -16,6 +16,7 @@ from dssm_assets.core.serving.tower_layout import OUTPUT, TowerLayout, user_layo
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.request_encoder import RequestEncoder, UserInputs
+from dssm_assets.storage.onnx_session import open_session
 
 
 class UserTower:
@@ -31,8 +32,6 @@ class UserTower:
         Raises:
             StorageError: its files do not match each other or cannot be read.
         """
-        import onnxruntime
-
         try:
             spec = TowerSpec.model_validate(bundle.read_json(BundleFile.TOWERS)["spec"])
             function = HashFunction(bundle.manifest.get("hash_function") or HashFunction.MURMUR)
@@ -41,12 +40,7 @@ class UserTower:
             bucketizer = Bucketizer(
                 bundle.read_parquet(BundleFile.FEATURE_CONFIG), bundle.read_parquet(BundleFile.FEATURE_COUNTS)
             )
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = options.inter_op_num_threads = 1  # One row is too little work to split.
-            options.log_severity_level = 3
-            session = onnxruntime.InferenceSession(
-                str(bundle.path(BundleFile.USER_TOWER)), options, providers=["CPUExecutionProvider"]
-            )
+            session = open_session(bundle.path(BundleFile.USER_TOWER), num_threads=1)  # One row is too little work to split.
         except StorageError:
             raise
         except Exception as error:  # Each library raises its own errors; any of them means an unusable tower.

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import faiss
 import numpy as np
-import onnxruntime
 import pyarrow.parquet as pq
 
 from dssm_assets.core import columns as col
@@ -32,6 +31,7 @@ from dssm_assets.steps.workspace import Check, StepResult, Workspace
 from dssm_assets.storage.bundles import BundleStore, Published
 from dssm_assets.storage.layout import BUNDLE_MANIFEST, serving_root
 from dssm_assets.storage.local_files import write_arrow_table
+from dssm_assets.storage.onnx_session import open_session
 
 ASSET: Final = "serving_bundle"
 _LIBRARIES: Final = ("dssm-assets", "faiss-cpu", "numpy", "onnx", "onnxruntime", "pyarrow", "torch")
@@ -138,9 +138,7 @@ def _write_towers(
 
 def _open_tower(workspace: Workspace, path: Path) -> RunTower:
     """Returns a function that runs a model from its file, as a recall service does."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = workspace.config.training.num_threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = open_session(path, workspace.config.training.num_threads)
     return lambda feed: session.run([OUTPUT], feed)[0]
 
 

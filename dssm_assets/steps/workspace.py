@@ -6,6 +6,7 @@ Belongs here: what every step needs. Does not belong here: the steps themselves.
 from __future__ import annotations
 
 import datetime as dt
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -159,6 +160,7 @@ def open_workspace(
     make_engine: Callable[[TableStore], Engine] | None = None,
 ) -> Workspace:
     """Returns the workspace of a configuration, with DuckDB in this process unless another engine is given."""
+    os.environ.setdefault("MPLCONFIGDIR", str(loaded.scratch / "matplotlib"))  # else charts write into the user's home
     storage = loaded.config.storage
     partitions = PartitionStore(loaded.root, storage.options, storage.grace_hours * 3600)
     return _build_workspace(loaded, partitions, loaded.home / "cache", log, make_engine)
