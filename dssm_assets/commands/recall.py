@@ -9,11 +9,12 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
 
 if TYPE_CHECKING:
+    from dssm_assets.core.config.service_limits import ServiceLimits
     from dssm_assets.serving.recall_engine import RecallAnswer, RecallEngine
 
 
@@ -52,22 +53,30 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> tuple[str, Mapping[str, Any]]:
-    """Returns the root of the bundles and the options of its filesystem; prints what named them as the first line."""
+class BundleLocation(NamedTuple):
+    """Where the bundles are, and the configuration's limits of a service (None without a configuration)."""
+
+    root: str
+    options: Mapping[str, Any]
+    limits: ServiceLimits | None
+
+
+def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> BundleLocation:
+    """Returns the root of the bundles, its options and the limits of a service; prints what named them as the first line."""
     if parsed.bundle:
         print(f"bundle {parsed.bundle} (--bundle), no configuration", file=sys.stderr if is_data else sys.stdout, flush=True)
-        return parsed.bundle, {}
+        return BundleLocation(parsed.bundle, {}, None)
     from dssm_assets.storage.layout import serving_root
 
     loaded = load_announced_scene(parsed, is_data=is_data).loaded
-    return serving_root(loaded.root), loaded.config.storage.options
+    return BundleLocation(serving_root(loaded.root), loaded.config.storage.options, loaded.config.serving.limits)
 
 
 def _recall(parsed: argparse.Namespace) -> int:
     from dssm_assets.serving.recall_engine import RecallEngine
 
-    root, options = bundle_location(parsed, is_data=parsed.json)
-    answer = _answer(RecallEngine.open(root, options, is_verified=not parsed.no_verify), parsed)
+    location = bundle_location(parsed, is_data=parsed.json)
+    answer = _answer(RecallEngine.open(location.root, location.options, is_verified=not parsed.no_verify), parsed)
     if parsed.json:
         print(json.dumps(answer.to_dict(), ensure_ascii=False))
     else:

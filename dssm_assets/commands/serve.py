@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from dssm_assets.commands.recall import add_bundle_arguments, bundle_location
+
+if TYPE_CHECKING:
+    from dssm_assets.core.config.service_limits import ServiceLimits
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -15,6 +20,13 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="concurrent searches (default: one per core)")
     parser.add_argument("--check-seconds", type=float, default=5.0, help="interval for checking for a new bundle (default: 5)")
+    parser.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a key of serving.limits, over the configuration; may be repeated (with --bundle the configuration is not read)",
+    )
     add_bundle_arguments(parser)
     parser.set_defaults(command=_serve)
 
@@ -27,15 +39,38 @@ def _serve(parsed: argparse.Namespace) -> int:
     # Read when the libraries load: one thread per search, because the thread pool uses the cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
-        import uvicorn
-
         from dssm_assets.serving.http import build_app
         from dssm_assets.serving.live import LiveEngine
+        from dssm_assets.serving.server import run_server
     except ImportError as error:
         fault = Fault("dssm-assets serve", "its libraries", f"no module {error.name}", "pip install dssm-assets again")
         raise ConfigError(fault) from error
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    root, options = bundle_location(parsed)
-    live = LiveEngine(root, options, check_seconds=parsed.check_seconds, is_verified=not parsed.no_verify)
-    uvicorn.run(build_app(live, parsed.threads), host=parsed.host, port=parsed.port, access_log=False, log_level="info")
-    return 0
+    location = bundle_location(parsed)
+    limits = _read_limits(location.limits, parsed.limit)
+    live = LiveEngine(location.root, location.options, check_seconds=parsed.check_seconds, is_verified=not parsed.no_verify)
+    return run_server(build_app(live, parsed.threads, limits), parsed.host, parsed.port)
+
+
+def _read_limits(configured: ServiceLimits | None, texts: Sequence[str]) -> ServiceLimits:
+    """Returns the configured limits with those of the command line.
+
+    Raises:
+        ConfigError: naming every text that is no limit.
+    """
+    from pydantic import ValidationError
+
+    from dssm_assets.core.config.service_limits import ServiceLimits
+    from dssm_assets.core.errors import ConfigError, Fault
+
+    values = (configured or ServiceLimits()).model_dump() | dict(text.partition("=")[::2] for text in texts)
+    try:
+        return ServiceLimits.model_validate(values)
+    except ValidationError as error:
+        remedy = f"write KEY=VALUE with one of: {', '.join(ServiceLimits.model_fields)}"
+        raise ConfigError(
+            [
+                Fault(f"--limit {'.'.join(map(str, one['loc']))}", one["msg"], repr(one["input"])[:80], remedy)
+                for one in error.errors()
+            ]
+        ) from error

@@ -101,10 +101,12 @@ class BundleChannels:
         """Returns the items of a history in a request: item_ids and event_times_ms, without times of the bundle's day.
 
         Raises:
-            InputError: an id is not an id.
+            InputError: an id is not an id, a time is no integer, or the lists have different lengths.
         """
-        ids = self._items.parse_ids(history.get("item_ids") or [], "history, item_ids")
-        times = history.get("event_times_ms") or [self._now_ms] * len(ids)
+        ids = self._items.parse_ids(_read_list(history, "item_ids"), "history, item_ids")
+        times = _read_list(history, "event_times_ms") or [self._now_ms] * len(ids)
+        if not all(type(time_ms) is int for time_ms in times):
+            raise InputError(Fault("request, history", "event_times_ms of integers", "other values", "send unix milliseconds"))
         counts: Counter[int] = Counter()
         last: dict[int, int] = {}
         if len(times) != len(ids):
@@ -147,6 +149,20 @@ class BundleChannels:
             for number in range(len(rows))
         ]
         return MergedList(rows, scores.tolist(), sources)
+
+
+def _read_list(history: Mapping[str, Any], name: str) -> list[Any] | tuple[Any, ...]:
+    """Returns a list of the history; empty without it.
+
+    Raises:
+        InputError: the value is no list.
+    """
+    values = history.get(name)
+    if values is None:
+        return []
+    if not isinstance(values, list | tuple):
+        raise InputError(Fault(f"request, history, {name}", "a list", type(values).__name__, "send one value per item"))
+    return values
 
 
 def _combined(table: pa.Table, name: str) -> Any:

@@ -1,71 +1,121 @@
 """The HTTP service: /recall, /similar, /health, /metrics.
 
-Belongs here: routes, their parameters, errors as JSON, counting requests. Does not belong here: the lists
-(`recall_engine.py`) and which bundle they come from (`live.py`).
+Belongs here: routes, their parameters, errors as JSON, counting requests, how many there are at once and how long each may take.
+Does not belong here: the lists (`recall_engine.py`), which bundle they come from (`live.py`), what a body may hold
+(`request_body.py`), connections (`connections.py`).
 
 A request reads the engine once, so its answer comes from one whole bundle. Searches run in a thread pool with one thread per
-core to use; more threads would only wait for each other.
+core to use; more threads would only wait for each other. Bodies are read as JSON there too, so that /health need not wait for them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import json
 import logging
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dssm_assets.core.config.section import Section
+from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import DssmError, Fault, InputError
 from dssm_assets.serving.id_rows import UnknownIdError
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.metrics import CONTENT_TYPE, ServiceMetrics
 from dssm_assets.serving.recall_engine import DEFAULT_K, Lists, RecallAnswer, RecallEngine, recall_for_request
+from dssm_assets.serving.refusals import BodyTooLargeError, BusyError, RefusedError, SlowRequestError, error_body
+from dssm_assets.serving.request_body import SEE_DOCS, RecallRequest, UnknownUser, fault_of, parse_recall_request
 from dssm_assets.serving.request_encoder import UserInputs
 
 JSON: Final = "application/json"
 ROUTES: Final = ("/recall", "/similar", "/health", "/metrics")
-UnknownUser = Literal["popular", "404"]
+DRAIN_SECONDS: Final = 2.0
+"""Time for which the rest of a refused body is still received: a client that is cut off while it sends may not see the answer."""
 ExcludedItems = Annotated[list[str] | None, Query()]
+
+_RECALL_BODY: Final = {"required": True, "content": {JSON: {"schema": RecallRequest.model_json_schema()}}}
 
 _log = logging.getLogger(__name__)
 
 
-class RecallRequest(Section):
-    """Body of POST /recall. The list comes from the features if there are any, otherwise from the stored vector of user_id."""
-
-    user_id: int | str | None = None
-    features: dict[str, Any] = Field(default_factory=dict, description="Input name of fg.json -> value.")
-    history: dict[str, Any] = Field(default_factory=dict, description="Input name -> list, oldest item first.")
-    k: int = DEFAULT_K
-    exclude: list[int | str] = Field(default_factory=list, description="Items to leave out of the list.")
-    unknown: UnknownUser = Field(default="popular", description="Response to an unknown user without features.")
-    channels: Lists | None = Field(
-        default=None, description="merged: of all channels (default if the bundle has them); vectors: of the vectors alone."
-    )
-
-
 class Service:
-    """What the routes share: the live engine, the thread pool and the metrics."""
+    """What the routes share: the live engine, the thread pool, the limits and the metrics."""
 
-    def __init__(self, live: LiveEngine, threads: int) -> None:
-        self.live = live
+    def __init__(self, live: LiveEngine, threads: int, limits: ServiceLimits) -> None:
+        self.live, self.limits = live, limits
         self.metrics = ServiceMetrics(live)
         self._pool = ThreadPoolExecutor(threads, "recall", initializer=_one_thread_per_search)
+        self._running = 0
+        self._lock = threading.Lock()
+
+    @property
+    def running(self) -> int:
+        """Searches that wait or run, those whose client was already told that they take too long included."""
+        return self._running
 
     async def respond(self, search: Callable[[RecallEngine], RecallAnswer]) -> Response:
-        """Runs a search on the current engine in the thread pool; returns its answer as JSON."""
-        body = await asyncio.get_running_loop().run_in_executor(self._pool, self._run_search, search, self.live.engine)
+        """Runs a search on the current engine in the thread pool; returns its answer as JSON.
+
+        Raises:
+            BusyError: max_requests searches wait or run, or this one has taken request_seconds.
+        """
+        limits = self.limits
+        if self._running >= limits.max_requests:
+            expected = f"at most {limits.max_requests} requests at once"
+            raise BusyError(Fault("service", expected, f"{self._running} others", "try again later"))
+        future = self._start(search)
+        try:
+            async with asyncio.timeout(limits.request_seconds):
+                body = await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            expected = f"a list in {limits.request_seconds:g} seconds"
+            raise BusyError(Fault("service", expected, "none", "try again later, or ask for less")) from error
         return Response(body, media_type=JSON)
+
+    async def read_body(self, request: Request) -> bytes:
+        """Returns the body of a request.
+
+        Raises:
+            BodyTooLargeError: it has more than max_body_bytes.
+            SlowRequestError: it was not sent in transfer_seconds, or the connection closed.
+        """
+        most, seconds = self.limits.max_body_bytes, self.limits.transfer_seconds
+        declared = request.headers.get("content-length")
+        if declared is not None and int(declared) > most:
+            raise BodyTooLargeError(_body_fault(most, declared))
+        body = bytearray()
+        try:
+            async with asyncio.timeout(seconds):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > most:
+                        raise BodyTooLargeError(_body_fault(most, f"{len(body)} or more"))
+        except (TimeoutError, ClientDisconnect) as error:
+            got, remedy = f"{len(body)} bytes of it", "send the request at once"
+            raise SlowRequestError(Fault("body", f"all of it in {seconds:g} seconds", got, remedy)) from error
+        return bytes(body)
+
+    def _start(self, search: Callable[[RecallEngine], RecallAnswer]) -> Future[bytes]:
+        with self._lock:
+            self._running += 1
+        future = self._pool.submit(self._run_search, search, self.live.engine)
+        future.add_done_callback(self._note_end)
+        return future
+
+    def _note_end(self, _: Future[bytes]) -> None:
+        with self._lock:
+            self._running -= 1
 
     def _run_search(self, search: Callable[[RecallEngine], RecallAnswer], engine: RecallEngine) -> bytes:
         answer = search(engine)
@@ -90,18 +140,19 @@ class Service:
         }
 
     def close(self) -> None:
-        """Ends the thread pool."""
-        self._pool.shutdown(wait=True)
+        """Ends the thread pool without waiting for searches: their requests have been answered."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def build_app(live: LiveEngine, threads: int = 2) -> FastAPI:
+def build_app(live: LiveEngine, threads: int = 2, limits: ServiceLimits | None = None) -> FastAPI:
     """Returns the application over a live engine; the engine watches for new bundles while the application runs.
 
     Args:
         live: the engine.
         threads: number of concurrent searches.
+        limits: of requests (default: those of an empty configuration). Those of connections need `make_server`.
     """
-    service = Service(live, threads)
+    service = Service(live, threads, limits or ServiceLimits())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -112,9 +163,11 @@ def build_app(live: LiveEngine, threads: int = 2) -> FastAPI:
 
     app = FastAPI(title="dssm-assets recall", lifespan=lifespan)
     app.state.service = service
-    app.add_middleware(_CountRequests, metrics=service.metrics)
+    app.add_middleware(_CountRequests, service=service)
     app.add_exception_handler(RequestValidationError, _respond_invalid)
     app.add_exception_handler(DssmError, _respond_error)
+    app.add_exception_handler(HTTPException, _respond_no_route)
+    app.add_exception_handler(Exception, _respond_failure)
     _add_routes(app, service)
     return app
 
@@ -140,11 +193,14 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             )
         )
 
-    @app.post("/recall")
-    async def recall_by_body(body: RecallRequest) -> Response:
+    @app.post("/recall", openapi_extra={"requestBody": _RECALL_BODY})
+    async def recall_by_body(request: Request) -> Response:
         """Items for a user given by features, or for a stored user."""
-        return await service.respond(
-            lambda engine: recall_for_request(
+        content = await service.read_body(request)
+
+        def search(engine: RecallEngine) -> RecallAnswer:
+            body = parse_recall_request(content, service.limits)
+            return recall_for_request(
                 engine,
                 user_id=body.user_id,
                 inputs=UserInputs(body.features, body.history),
@@ -153,7 +209,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
                 is_popular_for_unknown=body.unknown == "popular",
                 lists=body.channels,
             )
-        )
+
+        return await service.respond(search)
 
     @app.get("/similar")
     async def similar(item_id: str, k: int = DEFAULT_K, exclude: ExcludedItems = None) -> Response:
@@ -177,52 +234,78 @@ def _one_thread_per_search() -> None:
     faiss.omp_set_num_threads(1)  # A request is one search; the pool uses the cores.
 
 
-def fault_json(fault: Fault) -> dict[str, str]:
-    """Returns a fault as its JSON object."""
-    return {"where": fault.where, "expected": fault.expected, "got": fault.got, "remedy": fault.remedy}
+def _body_fault(most: int, got: str) -> Fault:
+    return Fault("body", f"at most {most} bytes", got, "send less, or raise serving.limits.max_body_bytes of the service")
 
 
 async def _respond_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, InputError):
         _log.error("%s failed: %s", request.url.path, error)
         return _error_response(request, 500, type(error).__name__, [])
-    status = 404 if isinstance(error, UnknownIdError) else 400
-    return _error_response(request, status, type(error).__name__, map(fault_json, error.faults))
+    status = error.status if isinstance(error, RefusedError) else 404 if isinstance(error, UnknownIdError) else 400
+    return _error_response(request, status, type(error).__name__, error.faults)
 
 
 async def _respond_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    faults = [
-        Fault(
-            ".".join(map(str, item["loc"])),
-            item["msg"],
-            repr(item.get("input"))[:120],
-            "see /docs for the parameters of each route",
-        )
-        for item in error.errors()
-    ]
-    return _error_response(request, 400, "InputError", map(fault_json, faults))
+    return _error_response(request, 400, "InputError", [fault_of(item) for item in error.errors()])
 
 
-def _error_response(request: Request, status: int, error: str, faults: Iterable[Mapping[str, str]]) -> Response:
+async def _respond_no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    fault = Fault("request", "a route and its method", f"{request.method} {request.url.path[:120]}", SEE_DOCS)
+    response = _error_response(request, error.status_code, "InputError", [fault])
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _respond_failure(request: Request, error: Exception) -> Response:
+    service: Service = request.app.state.service  # The middleware has counted the error.
+    return _make_error(500, type(error).__name__, [], service.limits)
+
+
+def _error_response(request: Request, status: int, error: str, faults: Sequence[Fault]) -> Response:
     service: Service = request.app.state.service
-    service.metrics.errors.labels(request.url.path, error).inc()
-    body = json.dumps({"error": error, "faults": list(faults)}, ensure_ascii=True)
-    return Response(body, status, media_type=JSON)
+    path = request.url.path
+    service.metrics.errors.labels(path if path in ROUTES else "other", error).inc()
+    return _make_error(status, error, faults, service.limits)
+
+
+def _make_error(status: int, error: str, faults: Sequence[Fault], limits: ServiceLimits) -> Response:
+    headers = {"retry-after": str(limits.retry_after_seconds)} if status == BusyError.status else {}
+    kind = _UnreadBodyResponse if status in (BodyTooLargeError.status, SlowRequestError.status) else Response
+    return kind(error_body(error, faults, limits.max_faults), status, headers, JSON)
+
+
+class _UnreadBodyResponse(Response):
+    """An answer to a request whose body is not wanted; receives the rest of it for a moment, then closes the connection."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [*self.raw_headers, (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while (await receive()).get("more_body", False):
+                    pass
+        await send({"type": "http.response.body", "body": b""})
 
 
 class _CountRequests:
-    """Counts requests and measures their time. Paths without a route share the label `other`, so that labels stay few."""
+    """Counts requests and measures their time. Paths without a route share the label `other`, so that labels stay few.
 
-    def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
-        self._app, self._metrics = app, metrics
+    A request that is still running when the time of a shutdown is over is answered here.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._metrics, self._limits = app, service.metrics, service.limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         route = scope["path"] if scope["path"] in ROUTES else "other"
-        start, status = time.perf_counter(), 500
+        start, status = time.perf_counter(), 0
 
         async def send_and_note_status(message: Message) -> None:
             nonlocal status
@@ -232,9 +315,15 @@ class _CountRequests:
 
         try:
             await self._app(scope, receive, send_and_note_status)
+        except asyncio.CancelledError:
+            if status:
+                raise
+            faults = [Fault("service", "time for the list", "a shutdown", "try again later")]
+            response = _make_error(BusyError.status, BusyError.__name__, faults, self._limits)
+            await response(scope, receive, send_and_note_status)
         except Exception as error:
             self._metrics.errors.labels(route, type(error).__name__).inc()
             raise
         finally:
             self._metrics.seconds.labels(route).observe(time.perf_counter() - start)
-            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.requests.labels(route, str(status or 500)).inc()

@@ -27,6 +27,9 @@ from dssm_assets.core.retrieval.vectors import to_matrix
 
 Id = int | str
 
+MAX_BAD_IDS = 100
+"""After so many values that are not ids, a list is not looked at further."""
+
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -105,14 +108,17 @@ class IdRows:
         """Returns ids in the bundle's type.
 
         Raises:
-            InputError: naming every value that is not an id.
+            InputError: naming the values that are not ids, the first MAX_BAD_IDS of them.
         """
-        parsed, faults = [], []
+        parsed: list[Id] = []
+        faults: list[Fault] = []
         for number, value in enumerate(values):
             try:
                 parsed.append(self.parse_id(value, f"{where}[{number}]"))
             except InputError as error:
                 faults += error.faults
+                if len(faults) == MAX_BAD_IDS:
+                    break
         if faults:
             raise InputError(faults)
         return parsed

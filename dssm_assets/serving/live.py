@@ -23,6 +23,9 @@ DEFAULT_CHECK_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 60.0
 """A refused bundle is tried again after this time: its store may have been at fault, not its files."""
 
+STOP_SECONDS: Final = 1.0
+"""Time that the end of the watch may take; the thread is a daemon, so a download ends with the process."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -77,10 +80,10 @@ class LiveEngine:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the watch; the engine stays usable."""
+        """Ends the watch; the engine stays usable. A bundle that is being opened does not delay this for long."""
         self._stopped.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(STOP_SECONDS)
 
     def refresh(self) -> bool:
         """Reads the pointer once; returns whether a new bundle took over. A broken one is logged and counted."""

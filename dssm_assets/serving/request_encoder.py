@@ -79,7 +79,7 @@ class RequestEncoder:
         ignored = tuple(dict.fromkeys(name for name in names if name not in known))
         if len(ignored) == len(dict.fromkeys(names)):
             expected = f"at least one of: {', '.join(self.inputs)}"
-            got = ", ".join(map(str, ignored)) or "nothing"
+            got = ", ".join(map(str, ignored))[:200] or "nothing"
             raise InputError(
                 Fault("request, features", expected, got, "use the names of fg.json without their side: age for user:age")
             )
@@ -146,6 +146,8 @@ class RequestEncoder:
                 raise InputError(Fault(where, expected, "nothing", "send unix milliseconds, oldest first"))
             return np.zeros(length, np.int64)
         try:
+            if not isinstance(times, list | tuple | np.ndarray):
+                raise TypeError
             return np.array(pa.array(times, pa.int64()).to_numpy(zero_copy_only=True), np.int64)
         except (pa.ArrowException, TypeError, OverflowError, ValueError) as error:
             raise InputError(Fault(where, "a list of unix milliseconds", repr(times)[:80], "send integers")) from error
@@ -203,7 +205,7 @@ def _common_length(lengths: Mapping[str, int], times: Any) -> int:
     Raises:
         InputError: two lists of the history have different lengths.
     """
-    all_lengths = {**lengths, col.EVENT_TIMES_MS: len(times)} if isinstance(times, list | tuple) else lengths
+    all_lengths = {**lengths, col.EVENT_TIMES_MS: len(times)} if isinstance(times, list | tuple | np.ndarray) else lengths
     if len(set(all_lengths.values())) > 1:
         got = ", ".join(f"{name} {count}" for name, count in all_lengths.items())
         raise InputError(Fault("request, history", "lists of equal lengths", got, "send one value per item in each list"))

@@ -1,6 +1,6 @@
-"""A real server on a loopback port, and a client with a persistent connection.
+"""A real server on a loopback port, in a thread or as a process, and a client with a persistent connection.
 
-Belongs here: starting and stopping uvicorn in a thread. Does not belong here: expectations.
+Belongs here: starting and stopping servers. Does not belong here: expectations.
 """
 
 from __future__ import annotations
@@ -8,24 +8,27 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
-import uvicorn
-
+from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.serving.http import build_app
 from dssm_assets.serving.live import LiveEngine
+from dssm_assets.serving.server import make_server
 
 
 @contextlib.contextmanager
-def serving(live: LiveEngine, threads: int = 2) -> Iterator[int]:
+def serving(live: LiveEngine, threads: int = 2, limits: ServiceLimits | None = None) -> Iterator[int]:
     """Serves on a free port of the loopback interface; yields the port."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(build_app(live, threads), access_log=False, log_level="warning"))
+        server = make_server(build_app(live, threads, limits), log_level="warning")
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         limit = time.monotonic() + 20
@@ -37,6 +40,44 @@ def serving(live: LiveEngine, threads: int = 2) -> Iterator[int]:
         finally:
             server.should_exit = True
             thread.join(20)
+
+
+SLOW_USER = "slow"
+_SLOW_SERVE = f"""
+import argparse, sys, time
+from dssm_assets.commands import serve
+from dssm_assets.serving.recall_engine import RecallEngine
+
+recall_for_user = RecallEngine.recall_for_user
+
+def wait(self, user_id, *more):
+    time.sleep(60 if user_id == {SLOW_USER!r} else 0)
+    return recall_for_user(self, user_id, *more)
+
+RecallEngine.recall_for_user = wait
+parser = argparse.ArgumentParser()
+serve.add_command(parser.add_subparsers())
+parsed = parser.parse_args(["serve", "--port", "0", *sys.argv[1:]])
+sys.exit(parsed.command(parsed))
+"""
+
+
+@contextlib.contextmanager
+def served_by_process(root: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Runs `dssm-assets serve` over a bundle; yields the process and its port. The list of SLOW_USER takes a minute."""
+    command = [sys.executable, "-c", _SLOW_SERVE, "--bundle", root, *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            output = ""
+            while not (found := re.search(r"running on http://127\.0\.0\.1:(\d+)", output)):
+                line = process.stderr.readline()
+                assert line, f"the server ended: {output}"
+                output += line
+            threading.Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop the server
+            yield process, int(found.group(1))
+        finally:
+            process.kill()
 
 
 class Client:

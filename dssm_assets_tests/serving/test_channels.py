@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, example, given, settings
 
 from dssm_assets.cli import main
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.channels.merge import MergedScorer
 from dssm_assets.core.config.model import Similarity
+from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import InputError, StorageError
 from dssm_assets.core.evaluation.scorer import model_scorer
 from dssm_assets.serving.recall_engine import AnswerSource, Lists, RecallEngine, recall_for_request
+from dssm_assets.serving.request_body import parse_recall_request
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.steps.channels import make_day_channels, open_shared, read_merges, shared_arrays
 from dssm_assets.steps.scoring import read_fit_data
@@ -26,6 +30,7 @@ from dssm_assets.steps.workspace import day_before, open_workspace, start_of_day
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets_tests import worlds
 from dssm_assets_tests.serving import bundles
+from dssm_assets_tests.serving.any_json import bodies
 from dssm_assets_tests.steps.bundles import PlainBundle, publish_bundle
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
@@ -148,3 +153,29 @@ def test_service_does_not_import_torch():
     code = "import sys, dssm_assets.serving.http, dssm_assets.serving.channels; print('torch' in sys.modules, 'dagster' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False", "False"]
+
+
+@given(bodies)
+@example({"features": {"age": 1}, "history": {"item_ids": "i1;i2"}})
+@example({"features": {"age": 1}, "history": {"item_ids": [], "event_times_ms": 5}})
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+def test_any_request_gives_a_list_or_an_error_of_the_input(engine, body):
+    with contextlib.suppress(InputError):
+        request = parse_recall_request(json.dumps(body).encode(), ServiceLimits())
+        inputs = UserInputs(request.features, request.history)
+        recall_for_request(
+            engine, user_id=request.user_id, inputs=inputs, k=request.k, exclude=request.exclude, lists=request.channels
+        )
+
+
+@pytest.mark.parametrize("history", [{"item_ids": "i1;i2"}, {"item_ids": 5}, {"event_times_ms": {}}])
+def test_history_is_lists(engine, history):
+    with pytest.raises(InputError, match="expected a list"):
+        engine.channels.items_of_history(history)
+
+
+@pytest.mark.parametrize("times", [[None], [1.5], ["1"], [True]])
+def test_times_of_a_history_are_integers(engine, times):
+    item = engine.bundle.items.ids_at(np.array([0]))[0]
+    with pytest.raises(InputError, match="integers"):
+        engine.channels.items_of_history({"item_ids": [item], "event_times_ms": times})

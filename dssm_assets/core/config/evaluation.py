@@ -8,6 +8,7 @@ from typing import Annotated, Final
 from pydantic import Field, field_validator, model_validator
 
 from dssm_assets.core.config.section import Section
+from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.evaluation.baselines.registry import BASELINE_NAMES, EXTRA_BASELINES
 from dssm_assets.core.evaluation.scopes import Scope
 
@@ -279,7 +280,7 @@ class IndexKind(StrEnum):
 
 
 class Serving(Section):
-    """What the serving bundle of a day contains."""
+    """What the serving bundle of a day contains, and the limits of the service."""
 
     index: IndexKind = Field(default=IndexKind.AUTO, description="How the items are searched.")
     flat_max_items: int = Field(
@@ -317,6 +318,7 @@ class Serving(Section):
     keep_bundles: int = Field(
         default=3, ge=2, le=1000, description="Bundles that stay stored: the served one and earlier ones."
     )
+    limits: ServiceLimits = Field(default=ServiceLimits(), description="Limits of `dssm-assets serve`.")
 
     @model_validator(mode="after")
     def _ascending(self) -> Serving:

@@ -24,6 +24,9 @@ from dssm_assets.core.features.operators.base import BagKeys, CategoryKeys, Oper
 _MAX_VALUES: Final = 2**31 - 1
 """Number of values that one Arrow list column can hold."""
 
+_MAX_ROW_VALUES: Final = 1 << 20
+"""Number of combinations of one row without value_dim. Beyond that a row is an accident, or a request meant to take all memory."""
+
 _MAX_KEY: Final = 2**63 - 1
 
 
@@ -67,10 +70,14 @@ class ComboFeature(Operator, CategoryKeys, BagKeys):
         """Returns the combination of each row, or a list of combinations.
 
         Raises:
-            SchemaError: the values of an input have no text, or a column cannot hold all combinations.
+            SchemaError: the values of an input have no text, or a row or a column has too many combinations.
         """
         sides = [_read_input(array, self.separator, self.where(position)) for position, array in enumerate(inputs)]
-        offsets = ragged.offsets_of(_count_combinations(sides, self.value_dim))
+        counts = _count_combinations(sides, self.value_dim)
+        if not self.value_dim and counts.max(initial=0) > _MAX_ROW_VALUES:
+            expected, got = f"at most {_MAX_ROW_VALUES} combinations of a row", f"{counts.max()} or more"
+            raise SchemaError(Fault(f"feature {self.feature_name}", expected, got, "set value_dim, or send shorter lists"))
+        offsets = ragged.offsets_of(counts)
         if int(offsets[-1]) > _MAX_VALUES:
             expected = f"at most {_MAX_VALUES} combinations at once"
             remedy = "set value_dim, or generate fewer rows at once"

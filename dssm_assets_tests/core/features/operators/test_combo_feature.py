@@ -88,10 +88,18 @@ def test_only_combinations_that_are_kept_are_computed() -> None:
     long = pa.array([[str(number) for number in range(2**16)]])
     assert values(long, long, long, value_dim=2) == [["0_0_0", "0_0_1"]]
     assert values(long, long, long, value_dim=1) == ["0_0_0"]
-    with pytest.raises(SchemaError, match="at most 2147483647 combinations"):
+    with pytest.raises(SchemaError, match="at most 1048576 combinations of a row"):
         values(long, long)
     with pytest.raises(ValidationError, match="less than or equal to 65536"):
         values(long, long, value_dim=10**30)
+
+
+def test_row_has_at_most_a_million_combinations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(combo_feature, "_MAX_ROW_VALUES", 6)
+    short, long = pa.array([["a", "b"], ["a"]]), pa.array([["x", "y", "z"], ["x", "y", "z", "w"]])
+    assert len(values(short, long)[0]) == 6
+    with pytest.raises(SchemaError, match=r"feature f: expected at most 6 combinations of a row, got 8 or more"):
+        values(short, pa.array([["x", "y", "z", "w"], []]))
 
 
 def test_combinations_beyond_64_bit_numbers() -> None:

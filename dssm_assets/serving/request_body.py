@@ -1,0 +1,165 @@
+"""The body of POST /recall: from bytes to a checked request, within the limits of the service.
+
+Belongs here: the model of the body, the sizes that a body may have. Does not belong here: receiving the bytes (`http.py`) and the
+values that a feature can use (`request_encoder.py`).
+
+Sizes are checked before anything that takes time or memory: bytes before they are read as JSON, and lists before the model looks
+at their entries. The first list that is too long ends the check of its entries, so the work is bounded by the body's size.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, ValidationError, WithJsonSchema
+
+from dssm_assets.core.config.section import Section
+from dssm_assets.core.config.service_limits import ServiceLimits
+from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.serving.recall_engine import DEFAULT_K, Lists
+
+UnknownUser = Literal["popular", "404"]
+SEE_DOCS: Final = "see /docs for the parameters of each route"
+
+_BODY: Final = "body"
+_ExcludedId = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}]})]
+"""Checked by the engine, which knows the type of the bundle's ids."""
+_Lists = Annotated[
+    Lists | None, WithJsonSchema({"anyOf": [{"type": "string", "enum": [str(one) for one in Lists]}, {"type": "null"}]})
+]
+
+
+class RecallRequest(Section):
+    """Body of POST /recall. The list comes from the features if there are any, otherwise from the stored vector of user_id."""
+
+    user_id: int | str | None = None
+    features: dict[str, Any] = Field(default_factory=dict, description="Input name of fg.json -> value.")
+    history: dict[str, Any] = Field(default_factory=dict, description="Input name -> list, oldest item first.")
+    k: int = DEFAULT_K
+    exclude: list[_ExcludedId] = Field(default_factory=list, description="Items to leave out of the list.")
+    unknown: UnknownUser = Field(default="popular", description="Response to an unknown user without features.")
+    channels: _Lists = Field(
+        default=None, description="merged: of all channels (default if the bundle has them); vectors: of the vectors alone."
+    )
+
+
+def parse_recall_request(body: bytes, limits: ServiceLimits) -> RecallRequest:
+    """Returns the request of a body.
+
+    Raises:
+        InputError: the body is not JSON in UTF-8, is larger than the limits in any respect, or lacks the form of the model.
+    """
+    count = sum(body.count(byte) for byte in (b",", b"[", b"{"))
+    if count > limits.max_values:
+        raise InputError(
+            _size_fault(_BODY, limits.max_values, "values", f"{count}, by its commas and opening brackets", "max_values")
+        )
+    content = _parse_json(body)
+    faults = []
+    for fault in _size_faults(content, limits):
+        faults.append(fault)
+        if len(faults) > limits.max_faults:  # One more than told: the answer says that there are further ones.
+            break
+    if faults:
+        raise InputError(faults)
+    try:
+        return RecallRequest.model_validate(content)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False)
+        raise InputError([fault_of(item, (_BODY,)) for item in found]) from error
+
+
+def fault_of(item: Mapping[str, Any], place: tuple[str, ...] = ()) -> Fault:
+    """Returns the fault for an error of pydantic; `place` precedes the error's own place."""
+    return Fault(".".join(map(str, (*place, *item["loc"]))), item["msg"], _shorten(item.get("input")), SEE_DOCS)
+
+
+def _parse_json(body: bytes) -> Any:
+    try:
+        return json.loads(body.decode())
+    except json.JSONDecodeError as error:
+        place, got = f"{_BODY}.{error.pos}", error.msg
+    except RecursionError:
+        place, got = _BODY, "lists or objects too deep within one another"
+    except UnicodeDecodeError as error:
+        place, got = f"{_BODY}.{error.start}", "a byte that is not UTF-8"
+    except ValueError:  # Python reads no integer of more than 4,300 digits.
+        place, got = _BODY, "a number with too many digits"
+    raise InputError(Fault(place, "JSON in UTF-8", got, SEE_DOCS))
+
+
+def _size_faults(content: Any, limits: ServiceLimits) -> Iterator[Fault]:
+    """Yields a fault for each text, list and object that is too large; entries of what is too large are not looked at."""
+    if not isinstance(content, dict):
+        return
+    yield from _check_container(content, _BODY, 1, limits.max_list_length, "max_list_length", limits)
+    if len(content) > limits.max_list_length:
+        return
+    for name, value in content.items():
+        length, key = limits.max_list_length, "max_list_length"
+        if name == "exclude":
+            length, key = limits.max_excluded, "max_excluded"
+        if name == "history" and isinstance(value, dict) and len(value) <= length:
+            yield from _check_container(value, "body.history", 2, length, key, limits)
+            entries = [(f"body.history.{inner[:40]}", own, 3) for inner, own in value.items()]
+            length, key = limits.max_history_length, "max_history_length"
+        else:
+            entries = [(f"body.{name[:40]}", value, 2)]
+        for place, entry, depth in entries:
+            yield from _check_value(entry, place, depth, length, key, limits)
+
+
+def _check_value(value: Any, place: str, depth: int, length: int, key: str, limits: ServiceLimits) -> Iterator[Fault]:
+    """Checks a value and all within it; `length` is of the outermost list, and lists within have max_list_length."""
+    waiting = [(value, place, depth, length, key)]
+    while waiting:
+        one, where, level, most, name = waiting.pop()
+        if isinstance(one, str):
+            yield from _check_text(one, where, limits)
+        if not isinstance(one, list | dict):
+            continue
+        is_looked_into = True
+        for fault in _check_container(one, where, level, most, name, limits):
+            is_looked_into = False
+            yield fault
+        if not is_looked_into:
+            continue
+        entries: Any = one.items() if isinstance(one, dict) else enumerate(one)
+        for at, entry in entries:
+            if isinstance(entry, str | list | dict):
+                inner = f"{where}.{str(at)[:40]}"
+                waiting.append((entry, inner, level + 1, limits.max_list_length, "max_list_length"))
+
+
+def _check_container(
+    value: list[Any] | dict[str, Any], place: str, depth: int, most: int, key: str, limits: ServiceLimits
+) -> Iterator[Fault]:
+    if depth > limits.max_nesting:
+        yield _size_fault(place, limits.max_nesting, "lists and objects within one another", f"{depth} or more", "max_nesting")
+    if len(value) > most:
+        yield _size_fault(place, most, "entries", str(len(value)), key)
+    elif isinstance(value, dict):
+        for name in value:
+            yield from _check_text(name, f"a name in {place}", limits)
+
+
+def _check_text(text: str, place: str, limits: ServiceLimits) -> Iterator[Fault]:
+    if len(text) > limits.max_text_length:
+        yield _size_fault(place, limits.max_text_length, "characters", str(len(text)), "max_text_length")
+    elif not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        yield Fault(place, "text", f"half a surrogate pair in {_shorten(text)}", "send whole characters")
+
+
+def _size_fault(place: str, most: int, unit: str, got: str, key: str) -> Fault:
+    return Fault(place, f"at most {most} {unit}", got, f"send less, or raise serving.limits.{key} of the service")
+
+
+def _shorten(value: Any) -> str:
+    """Returns the beginning of a value as Python shows it."""
+    if isinstance(value, str):
+        return repr(value[:120])[:120]
+    if isinstance(value, list | dict) and len(value) > 100:
+        return f"{type(value).__name__} of {len(value)} entries"
+    return repr(value)[:120]

@@ -1,0 +1,59 @@
+"""The server that runs the application, with the limits of its connections and of its end.
+
+Belongs here: uvicorn's options. Does not belong here: the application (`http.py`) and arguments (`commands/serve.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import sys
+
+import uvicorn
+from fastapi import FastAPI
+
+from dssm_assets.serving.connections import bounded_protocol
+from dssm_assets.serving.http import Service
+
+_log = logging.getLogger(__name__)
+
+
+def make_server(app: FastAPI, host: str = "127.0.0.1", port: int = 0, log_level: str = "info") -> uvicorn.Server:
+    """Returns the server of an application from `build_app`, with the application's limits."""
+    service: Service = app.state.service
+    limits = service.limits
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=bounded_protocol(limits, service.metrics.closed_connections),
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_level=log_level,
+        timeout_keep_alive=limits.keep_alive_seconds,
+        timeout_graceful_shutdown=limits.shutdown_seconds,
+    )
+    return uvicorn.Server(config)
+
+
+def run_server(app: FastAPI, host: str, port: int) -> int:
+    """Serves until SIGTERM or SIGINT, then for at most shutdown_seconds; returns the exit status.
+
+    Python would wait at its end for the threads of searches that still run. They are left behind: their requests have been answered.
+    """
+    service: Service = app.state.service
+    server = make_server(app, host, port)
+    gc.collect()
+    gc.freeze()  # What is loaded now stays; looking through it again would stop every request for tens of milliseconds.
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    status = 0 if server.started else 3
+    if service.running:
+        _log.warning("left %d running searches behind", service.running)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status

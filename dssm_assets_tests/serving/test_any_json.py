@@ -1,0 +1,54 @@
+"""Whatever JSON a client sends, the service answers with a list or says what is wrong: never with status 500."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from dssm_assets.core.config.service_limits import ServiceLimits
+from dssm_assets.serving.live import LiveEngine
+from dssm_assets_tests.serving import bundles
+from dssm_assets_tests.serving.any_json import bodies
+from dssm_assets_tests.serving.servers import Client, serving
+
+SETTINGS = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    root = tmp_path_factory.mktemp("hand")
+    bundles.write_bundle(root, half_life_days=3.0)
+    with serving(LiveEngine(str(root)), limits=ServiceLimits(keep_alive_seconds=3600)) as port:
+        client = Client(port)
+        yield client
+        client.close()
+
+
+def check(client, body):
+    status, answer = client.send("POST", "/recall", json.dumps(body))
+    assert status in (200, 400, 404), answer
+    assert ("item_ids" in answer) if status == 200 else answer["faults"]
+
+
+@SETTINGS
+@given(bodies)
+@example({"features": {"city": "x"}, "history": {"item_ids": "n0;n1"}})
+@example({"features": {"\ud800": 1, "city": "x"}})
+@example({"history": {"item_ids": ["n0"], "event_times_ms": [2**63 - 1]}})
+@example({"history": {"item_ids": ["n0"], "event_times_ms": {}}})
+def test_any_body_gives_a_list_or_says_what_is_wrong(client, body):
+    check(client, body)
+
+
+@SETTINGS
+@given(
+    st.sampled_from(["user_id", "item_id", "k", "exclude", "unknown", "channels", "other"]), st.text(max_size=20), st.integers()
+)
+def test_any_query_parameter_gives_a_list_or_says_what_is_wrong(client, name, text, number):
+    for route in ("/recall", "/similar"):
+        query = urlencode([("user_id", "u"), ("item_id", "n0"), (name, text), (name, number)], errors="replace")
+        assert client.get(f"{route}?{query}")[0] in (200, 400, 404)
