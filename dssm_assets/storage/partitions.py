@@ -56,6 +56,7 @@ _MAX_REPLACED: Final = 300
 """Replaced files that a manifest lists at most; of more, the oldest are left to `leftovers.py`."""
 _TRIES: Final = 100
 """Puts of a manifest that others may replace meanwhile."""
+_LOOKS: Final = 5
 _WAIT_SECONDS: Final = 0.02
 """Before the second try at most; up to 32 times as long before later ones."""
 
@@ -294,13 +295,16 @@ class PartitionStore:
         Raises:
             StorageError: its manifest still lists them.
         """
-        missing = [file.name for file in manifest.files if not self.fs.exists(self.file_path(manifest, file))]
-        if not missing:
-            return None
-        now = self.find(manifest.asset, manifest.ds)
-        if now is not None and now.files == manifest.files:
-            raise StorageError(f"partition {manifest.key}: files {missing} are missing. To fix: materialize it again")
-        return _replaced(manifest, ", ".join(missing))
+        for _ in range(
+            _LOOKS
+        ):  # the same content may be published again between the look at the files and the one at the manifest
+            missing = [file.name for file in manifest.files if not self.fs.exists(self.file_path(manifest, file))]
+            if not missing:
+                return None
+            now = self.find(manifest.asset, manifest.ds)
+            if now is None or now.files != manifest.files:
+                return _replaced(manifest, ", ".join(missing))
+        raise StorageError(f"partition {manifest.key}: files {missing} are missing. To fix: materialize it again")
 
     def put_file(self, asset: str, ds: str, path: Path, rows: int, *, is_shared: bool = False) -> StoredFile:
         """Moves a staged file into the folder of a partition, whose manifest does not list it yet."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from dssm_assets.core.errors import StorageError
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests.storage.races import publish_mark, race, read_marks
@@ -110,6 +111,14 @@ def test_part_that_is_stored_again_before_it_is_published_is_not_removed_as_repl
         stored = store.put_file("notes", DS, path, 1)
     publish_mark(hasty, "z")
     store.verify(store.publish_files(asset="notes", ds=DS, files=[stored]))
+
+
+def test_missing_file_that_the_manifest_lists_is_not_taken_for_a_replaced_one(open_store: Callable[[], PartitionStore]) -> None:
+    store = open_store()
+    manifest = publish_mark(store, "x")
+    store.fs.rm_file(store.file_path(manifest, manifest.files[1]))
+    with pytest.raises(StorageError, match=r"notes/2024-01-02: files \['part-00001.bin'\] are missing"):
+        read_marks(store)
 
 
 def test_remote_writes_of_equal_content_have_file_names_of_their_own() -> None:
