@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import os
-import select
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from dssm_assets.closed_pipe import discard_stdout, is_reader_gone
 from dssm_assets.commands import (
     bench,
     clean,
@@ -51,10 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        if not _is_reader_gone():
+        if not is_reader_gone():
             raise
-        from dssm_assets.terminal import discard_stdout
-
         discard_stdout()
         return 1
     except Exception as error:
@@ -64,13 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"DiskFullError: {explain_full_disk(error, [Path.cwd()])}", file=sys.stderr)
         return 1
-
-
-def _is_reader_gone() -> bool:
-    """Returns whether nobody reads stdout any more."""
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    return any(found & select.POLLERR for _, found in poll.poll(0))
 
 
 def build_parser() -> argparse.ArgumentParser:

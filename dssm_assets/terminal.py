@@ -4,9 +4,7 @@ Belongs here: everything that is printed with rich. Does not belong here: decidi
 (`core/evaluation/labels.py`).
 """
 
-import os
 import shlex
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from dssm_assets.closed_pipe import discard_stdout
 from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL, TOTAL_HIT_RATE, is_of_channels
 from dssm_assets.core.evaluation.labels import SCOPES, Spans, display_name, scorers_in_order
 from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
 from dssm_assets.defs.asset_factory import Observer
-
-
-def discard_stdout() -> None:
-    """Sends what is printed from now on nowhere, after the reader of stdout has closed it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Bar(Observer):
