@@ -76,8 +76,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     loaded = complete_config(parse_config(CONFIG), home=tmp_path_factory.mktemp("retail"))
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("DAGSTER_HOME", raising=False)
-        run_plan(plan_runs(Scene(loaded), "daily_tables", FIRST, EVALUATED), Observer())
-        run_plan(plan_runs(Scene(loaded), "train_and_evaluate", EVALUATED, EVALUATED), Observer())
+        run_plan(plan_runs(Scene(loaded), "daily_tables", FIRST, EVALUATED), Observer(), loaded.home)
+        run_plan(plan_runs(Scene(loaded), "train_and_evaluate", EVALUATED, EVALUATED), Observer(), loaded.home)
     return open_workspace(loaded)
 
 

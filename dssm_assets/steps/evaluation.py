@@ -138,6 +138,7 @@ def hit_rate_gate(workspace: Workspace, ds: str, hit_counts: pa.Table | HitCells
         k=config.evaluation.k[-1],
         samples=config.evaluation.bootstrap_samples,
         seed=config.seed,
+        spans=Spans.from_config(config, ds),
     )
     return Check("hit_rate_gate", report.passed, report.sentence, report.facts, is_blocking=config.gate.is_blocking)
 

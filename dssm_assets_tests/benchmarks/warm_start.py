@@ -102,8 +102,8 @@ def retail(data: Path, home: Path) -> LoadedConfig:
     recent = tables.behavior.filter(pc.greater_equal(tables.behavior["event_time"], begin))
     write_tables(replace(tables, behavior=recent), home / "source")
     loaded = complete_config(parse_config(CONFIG), home=home)
-    run_plan(plan_runs(Scene(loaded), "daily_tables", START, LAST), Observer())
-    run_plan(plan_runs(Scene(loaded), "train_and_evaluate", FIRST, LAST), Observer())
+    run_plan(plan_runs(Scene(loaded), "daily_tables", START, LAST), Observer(), loaded.home)
+    run_plan(plan_runs(Scene(loaded), "train_and_evaluate", FIRST, LAST), Observer(), loaded.home)
     return loaded
 
 

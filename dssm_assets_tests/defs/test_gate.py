@@ -65,7 +65,7 @@ def test_passing_gate_blocks_nothing(world, tmp_path):
     check = gate_check(result)
     assert check.passed
     assert check.description == (
-        f"{EVALUATION_DAY}: passed: two-tower model (1.0000) is ahead of the best baseline, popularity (0.6667), by +0.3333 "
+        f"{EVALUATION_DAY}: passed: two-tower model (1.0000) is ahead of the best baseline, popularity, 6 days (0.6667), by +0.3333 "
         f"[{check.metadata['gain_ci_low'].value:+.4f}, {check.metadata['gain_ci_high'].value:+.4f}] of hit_rate@10, 12 users; "
         "no earlier partitions with enough items to find to compare with"
     )
@@ -98,7 +98,7 @@ def test_failing_gate_blocks_downstream_assets_only(world, tmp_path):
     check = gate_check(result)
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert (
-        f"{EVALUATION_DAY}: failed: merged list (1.0000) is ahead of the best baseline, popularity (0.6667)"
+        f"{EVALUATION_DAY}: failed: merged list (1.0000) is ahead of the best baseline, popularity, 6 days (0.6667)"
         in check.description
     )
     assert "; at least +0.9 is required" in check.description

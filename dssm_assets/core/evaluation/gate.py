@@ -28,7 +28,7 @@ from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT
 from dssm_assets.core.config.evaluation import Gate, GatedScorer
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL, is_of_channels
-from dssm_assets.core.evaluation.labels import display_name
+from dssm_assets.core.evaluation.labels import Spans, display_name
 from dssm_assets.core.evaluation.rates import Gain, HitCells, paired_gain
 from dssm_assets.core.evaluation.scopes import Population, Scope
 
@@ -76,6 +76,7 @@ def hit_rate_gate(
     k: int,
     samples: int,
     seed: int,
+    spans: Spans | None = None,
 ) -> GateReport:
     """Returns whether what the day's model would serve may be shipped.
 
@@ -92,11 +93,12 @@ def hit_rate_gate(
         k: length of the lists.
         samples: bootstrap resamples.
         seed: of the resamples.
+        spans: days that the baselines count, which the sentence then names.
 
     Raises:
         InputError: if a configured baseline was not scored.
     """
-    comparison = _Comparison(hit_counts, gate, k, samples, seed)
+    comparison = _Comparison(hit_counts, gate, k, samples, seed, spans)
     answers = [
         answer
         for scope in gate.scopes
@@ -123,6 +125,7 @@ class _Comparison:
     k: int
     samples: int
     seed: int
+    spans: Spans | None
 
     def judge(self, rows: Rows, scope: Scope, earlier: Mapping[str, pa.Table]) -> list[_Answer]:
         """Returns the answers in a scope: its size if that is too small, else both questions."""
@@ -163,14 +166,14 @@ class _Comparison:
 
     def _ahead_or_behind(self, rows: Rows, scope: Scope, place: str, scorer: str, best: str) -> _Answer:
         gain, margin, baseline = self._gain(scope, scorer, best), self.gate.baseline_margin, rows[best]["hit_rate"]
-        sentence = f"{place}{_describe(rows, gain)}, {rows[scorer]['users']:,} users"
+        sentence = f"{place}{_describe(rows, gain, self.spans)}, {rows[scorer]['users']:,} users"
         if margin:
             sentence += f"; at least {margin:+g} is required"
         is_open = gain.ci_low <= margin <= gain.ci_high and gain.ci_high - gain.ci_low > baseline
         if is_open:
             sentence += ", an interval wider than the baseline's own rate"
         if scorer != MODEL and MODEL in rows:
-            sentence += f" (not judged: {_describe(rows, self._gain(scope, MODEL, best))})"
+            sentence += f" (not judged: {_describe(rows, self._gain(scope, MODEL, best), self.spans)})"
         facts = {
             "baseline": best,
             "baseline_hit_rate": baseline,
@@ -210,12 +213,12 @@ class _Comparison:
         return _Answer(Verdict.FAILED if failed else Verdict.PASSED, sentence, facts)
 
 
-def _describe(rows: Rows, gain: Gain) -> str:
+def _describe(rows: Rows, gain: Gain, spans: Spans | None) -> str:
     """Returns who is ahead and by how much, with both rates and the interval of the difference."""
     position = "ahead of" if gain.ci_low > 0 else "behind" if gain.ci_high < 0 else "not distinguishable from"
     return (
         f"{display_name(gain.scorer)} ({rows[gain.scorer]['hit_rate']:.4f}) is {position} the best baseline, "
-        f"{display_name(gain.against)} ({rows[gain.against]['hit_rate']:.4f}), by {gain.gain:+.4f} [{gain.ci_low:+.4f}, {gain.ci_high:+.4f}] of hit_rate@{gain.k}"
+        f"{display_name(gain.against, spans)} ({rows[gain.against]['hit_rate']:.4f}), by {gain.gain:+.4f} [{gain.ci_low:+.4f}, {gain.ci_high:+.4f}] of hit_rate@{gain.k}"
     )
 
 
