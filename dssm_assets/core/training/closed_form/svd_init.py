@@ -16,7 +16,7 @@ the leading directions from following the most popular items alone. Such codes m
 
 An item without an event has no code of its own. With `group_by` the histories have a column more for each group of items with equal
 attributes, the sum of the group's columns times `group_weight`, w. An item's code is then its own plus w times its group's, and an
-item without events has w times its group's: its product with a user tells how much of the group is in the history. This is one
+item without events has w times its group's, times `group_scale`: its product with a user tells how much of the group is in the history. This is one
 factorisation of histories times (I, w C)', where C says which item is in which group (LightFM, Kula 2015, in closed form).
 
 Belongs here: the codes, and towers that begin with them. Does not belong here: what a pooling is (`core/models/poolings`),
@@ -126,7 +126,11 @@ def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntAr
             first.weight[:, tower.shared_columns] = 0.0
     if groups is None:
         return None
-    return GroupCodes(groups.features, groups.keys, np.asarray(group_codes * (section.group_weight * factor), np.float32))
+    return GroupCodes(
+        groups.features,
+        groups.keys,
+        np.asarray(group_codes * (section.group_scale * section.group_weight * factor), np.float32),
+    )
 
 
 @dataclass(frozen=True)

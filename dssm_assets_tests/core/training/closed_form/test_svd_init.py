@@ -319,7 +319,7 @@ def test_svd_init_changes_the_fit_deterministically() -> None:
     assert one.loss_by_step[0] != plain.loss_by_step[0]
 
 
-GROUPED = {"embedding": "item", "scale": 1.0, "group_by": ["kind"], "group_weight": 0.5}
+GROUPED = {"embedding": "item", "scale": 1.0, "group_by": ["kind"], "group_weight": 0.5, "group_scale": 3.0}
 
 
 def _grouped() -> tuple[TrainData, Any, TwoTower]:
@@ -353,7 +353,7 @@ def test_codes_of_groups_are_those_of_histories_with_a_column_per_group() -> Non
     member[2:7, 0] = member[8:13, 1] = 0.5
     right = np.linalg.svd(np.concatenate([histories, histories @ member], axis=1))[2][:8].T
     own, of_groups = right[: ITEMS + 2], right[ITEMS + 2 :]
-    expected = np.concatenate([own + member @ of_groups, 0.5 * of_groups])
+    expected = np.concatenate([own + member @ of_groups, 1.5 * of_groups])
     table = towers.tables.table(8)[towers.tables.bases["item"] :][: ITEMS + 2].numpy().copy()
     table[0] = 0.0
     found = np.concatenate([table, codes.codes])
