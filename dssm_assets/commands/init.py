@@ -78,13 +78,14 @@ def _next_commands(path: Path, home: Path, settings: StarterSettings) -> str:
     """Returns the commands that lead to the first hit rates, ready to be pasted."""
     days, start = settings.evaluation_days, settings.start.value
     last = days.last or dt.date.fromisoformat(start) + dt.timedelta(days=days.window)
+    last_day = last + dt.timedelta(days=settings.span_days - 1)
     first = to_date(days.days[-SHOWN_DAYS:][0]) if days.days else last
     return "\n".join(
         [
             "",
             "Next:",
             f"  export DSSM_CONFIG={shlex.quote(str(path))} DAGSTER_HOME={shlex.quote(str(home))}",
-            f"  dssm-assets materialize daily_tables --from {start} --to {last}",
+            f"  dssm-assets materialize daily_tables --from {start} --to {last_day}",
             f"  dssm-assets materialize train_and_evaluate --from {first} --to {last}",
             "  dssm-assets hit-rates",
             "  dg dev  # the UI, in the project's folder",

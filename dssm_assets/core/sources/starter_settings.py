@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from dssm_assets.core.sources.log_habits import LogHabits
-from dssm_assets.core.sources.warm_pairs import EvaluationDays, to_date, to_number
+from dssm_assets.core.sources.warm_pairs import MIN_PAIRS, EvaluationDays, to_date, to_number
 
 WANTED_EVENTS: Final = 200_000
 """Positive events that a training window should have."""
@@ -58,6 +58,9 @@ ITEMS_PER_DIM: Final = 8
 """Items of the corpus for each dimension of the codes: among a hundred items, 64 directions would be noise."""
 HELD_OUT_PAIRS: Final = 2_000
 """Pairs that the weights of channels are fitted on."""
+WANTED_SPAN_PAIRS: Final = 120
+"""Warm pairs of the days that are evaluated together."""
+MAX_SPAN_DAYS: Final = 14
 MIN_HELD_OUT_DAYS: Final = 7
 MAX_HELD_OUT_DAYS: Final = 28
 
@@ -93,6 +96,7 @@ class StarterSettings:
         recipe_reason: why.
         start: of the calendar.
         evaluation_days: that calendar and window leave.
+        span_days: days that are evaluated together.
         window: and the following: the lines of the section of that name.
     """
 
@@ -100,6 +104,7 @@ class StarterSettings:
     recipe_reason: str
     start: Line
     evaluation_days: EvaluationDays
+    span_days: int
     window: tuple[Line, ...]
     statistics: tuple[Line, ...]
     model: tuple[Line, ...]
@@ -133,18 +138,20 @@ def choose_settings(
     start = calendar_start(habits, first, last)
     window = window_days(habits, chosen, to_date(start), last)
     shape = _Shape(habits, chosen, window, validation_days(habits, window), items, code)
-    evaluation_days = habits.pairs.evaluation_days(window, to_date(start), last)
+    pairs = _pairs_per_day(habits, window)
+    span = span_days(pairs)
     return StarterSettings(
         recipe=chosen,
         recipe_reason=reason,
         start=_start_line(first, to_date(start)),
-        evaluation_days=evaluation_days,
+        evaluation_days=habits.pairs.evaluation_days(window, to_date(start), last, span=span),
+        span_days=span,
         window=(_window_line(shape),),
         statistics=(_width_line(shape),),
         model=_model_lines(shape),
         training=_training_lines(shape),
-        channels=(_held_out_line(evaluation_days, habits),),
-        evaluation=(_recent_line(habits, window),),
+        channels=(_held_out_line(pairs),),
+        evaluation=(_recent_line(habits, window), *_span_lines(pairs, span)),
     )
 
 
@@ -280,10 +287,29 @@ def _width_line(shape: _Shape) -> Line:
     return Line("embedding_dim", f"{{item: {shape.code_dim}, {shape.code}: {shape.code_dim}}}", reason)
 
 
-def _held_out_line(evaluation_days: EvaluationDays, habits: LogHabits) -> Line:
+def span_days(pairs_per_day: float) -> int:
+    """Returns the days whose interactions are to be found together: one, but of a log with few of them more.
+
+    By hand: 30 warm pairs a day and more are a day; with 10, twelve days have the `WANTED_SPAN_PAIRS` of a span.
+    """
+    if pairs_per_day >= MIN_PAIRS or not pairs_per_day:
+        return 1
+    return min(MAX_SPAN_DAYS, math.ceil(WANTED_SPAN_PAIRS / pairs_per_day))
+
+
+def _span_lines(pairs: float, span: int) -> tuple[Line, ...]:
+    reason = f"a day has about {pairs:,.0f} warm pairs: {span} days are evaluated together"
+    return (Line("span_days", str(span), reason),) if span > 1 else ()
+
+
+def _pairs_per_day(habits: LogHabits, window: int) -> float:
+    """Returns about how many warm pairs a day of the last weeks has."""
+    days, counts = habits.pairs.count_by_day(window)
+    return float(counts[days > days[-1] - MAX_HELD_OUT_DAYS].sum()) / MAX_HELD_OUT_DAYS if len(days) else 0.0
+
+
+def _held_out_line(pairs: float) -> Line:
     """Returns how far back channel weights may look: as many days as have `HELD_OUT_PAIRS` warm pairs, a week at least."""
-    days, counts = habits.pairs.count_by_day(evaluation_days.window)
-    pairs = float(counts[days > days[-1] - MAX_HELD_OUT_DAYS].sum()) / MAX_HELD_OUT_DAYS if len(days) else 0.0
     wanted = min(MAX_HELD_OUT_DAYS, max(MIN_HELD_OUT_DAYS, math.ceil(HELD_OUT_PAIRS / max(pairs, 1.0))))
     return Line("held_out_days", str(wanted), f"a day has about {pairs:,.0f} warm pairs, and weights want {HELD_OUT_PAIRS:,}")
 

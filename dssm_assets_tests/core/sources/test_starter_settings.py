@@ -20,6 +20,7 @@ from dssm_assets.core.sources.starter_settings import (
     calendar_start,
     choose_recipe,
     choose_settings,
+    span_days,
     validation_days,
     window_days,
 )
@@ -174,6 +175,15 @@ def test_widths_follow_the_corpus_up_to_half_of_the_vectors(items: int, width: i
     found = choose_settings(SHOP, FIRST, _last(SHOP), items=items, code="item_code")
     assert _values(found.statistics) == {"embedding_dim": {"item": width, "item_code": width}}
     assert _values(found.model)["output_dim"] == 2 * width
+
+
+def test_few_pairs_are_evaluated_over_several_days() -> None:
+    assert [span_days(pairs) for pairs in (30, 29, 10, 1, 0)] == [1, 5, 12, 14, 1]
+    found = _settings(_log(SHOP, [10] * 200))
+    assert found.span_days == _values(found.evaluation)["span_days"] == 12
+    # The last evaluation day begins the last twelve days.
+    assert found.evaluation_days.last == FIRST + dt.timedelta(200 - 12)
+    assert "span_days" not in _values(_settings(SHOP).evaluation)
 
 
 def test_channel_weights_look_back_as_far_as_they_need() -> None:
