@@ -138,8 +138,9 @@ def choose_settings(
     start = calendar_start(habits, first, last)
     window = window_days(habits, chosen, to_date(start), last)
     shape = _Shape(habits, chosen, window, validation_days(habits, window), items, code)
-    pairs = _pairs_per_day(habits, window)
-    span = span_days(pairs)
+    left = habits.pairs.evaluation_days(window, to_date(start), last).calendar_days
+    pairs = _pairs_per_day(habits, window, left)
+    span = span_days(pairs, left)
     return StarterSettings(
         recipe=chosen,
         recipe_reason=reason,
@@ -287,14 +288,15 @@ def _width_line(shape: _Shape) -> Line:
     return Line("embedding_dim", f"{{item: {shape.code_dim}, {shape.code}: {shape.code_dim}}}", reason)
 
 
-def span_days(pairs_per_day: float) -> int:
+def span_days(pairs_per_day: float, days_left: int) -> int:
     """Returns the days whose interactions are to be found together: one, but of a log with few of them more.
 
-    By hand: 30 warm pairs a day and more are a day; with 10, twelve days have the `WANTED_SPAN_PAIRS` of a span.
+    By hand: 30 warm pairs a day and more are a day; with 10, twelve days have the `WANTED_SPAN_PAIRS` of a span. A quarter of the
+    days that the window leaves to evaluate is the most.
     """
     if pairs_per_day >= MIN_PAIRS or not pairs_per_day:
         return 1
-    return min(MAX_SPAN_DAYS, math.ceil(WANTED_SPAN_PAIRS / pairs_per_day))
+    return max(1, min(MAX_SPAN_DAYS, days_left // 4, math.ceil(WANTED_SPAN_PAIRS / pairs_per_day)))
 
 
 def _span_lines(pairs: float, span: int) -> tuple[Line, ...]:
@@ -302,10 +304,11 @@ def _span_lines(pairs: float, span: int) -> tuple[Line, ...]:
     return (Line("span_days", str(span), reason),) if span > 1 else ()
 
 
-def _pairs_per_day(habits: LogHabits, window: int) -> float:
-    """Returns about how many warm pairs a day of the last weeks has."""
+def _pairs_per_day(habits: LogHabits, window: int, days_left: int) -> float:
+    """Returns about how many warm pairs a day of the last weeks has, of the days that the window leaves."""
     days, counts = habits.pairs.count_by_day(window)
-    return float(counts[days > days[-1] - MAX_HELD_OUT_DAYS].sum()) / MAX_HELD_OUT_DAYS if len(days) else 0.0
+    last_days = max(1, min(MAX_HELD_OUT_DAYS, days_left))
+    return float(counts[days > days[-1] - last_days].sum()) / last_days if len(days) else 0.0
 
 
 def _held_out_line(pairs: float) -> Line:

@@ -178,11 +178,12 @@ def test_widths_follow_the_corpus_up_to_half_of_the_vectors(items: int, width: i
 
 
 def test_few_pairs_are_evaluated_over_several_days() -> None:
-    assert [span_days(pairs) for pairs in (30, 29, 10, 1, 0)] == [1, 5, 12, 14, 1]
+    assert [span_days(pairs, 100) for pairs in (30, 29, 10, 1, 0)] == [1, 5, 12, 14, 1]
+    assert [span_days(10, left) for left in (30, 3)] == [7, 1]
     found = _settings(_log(SHOP, [10] * 200))
-    assert found.span_days == _values(found.evaluation)["span_days"] == 12
-    # The last evaluation day begins the last twelve days.
-    assert found.evaluation_days.last == FIRST + dt.timedelta(200 - 12)
+    assert found.span_days == _values(found.evaluation)["span_days"] == 7
+    # The last evaluation day begins the last seven days: a quarter of the 28 that the window leaves.
+    assert found.evaluation_days.last == FIRST + dt.timedelta(200 - 7)
     assert "span_days" not in _values(_settings(SHOP).evaluation)
 
 
