@@ -1,6 +1,7 @@
 """What happens to stored data when writers race, processes are killed, the object store fails and the disk is full.
 
     python -m dssm_assets_tests.benchmarks.campaign                     # everything, about ten minutes
+    python -m dssm_assets_tests.benchmarks.campaign --seconds inf       # 1,000 rounds of each race, however long they take
     python -m dssm_assets_tests.benchmarks.campaign --only races_disk kills --scale 0.1
 
 Each attempt ends with a check of every stored file against its manifest. The last line of the table is the sum; the exit status
@@ -45,6 +46,14 @@ WRITERS, READERS = 3, 2
 _FAILING: Final = (0.10, 0.35)
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How much is tried: a fraction of the attempts of a full run, and the seconds after which a race ends early."""
+
+    scale: float = 1.0
+    seconds: float = float("inf")
+
+
 @dataclass
 class Row:
     """A line of the table: what was tried how often, and what failed."""
@@ -56,35 +65,35 @@ class Row:
     seconds: float = 0.0
 
 
-def races_disk(folder: Path, scale: float) -> Iterator[Row]:
+def races_disk(folder: Path, limits: Limits) -> Iterator[Row]:
     """Racing writers and readers on the local disk; replaced files are removed at once, the hardest case."""
     row = Row(f"{WRITERS} writers, {READERS} readers, local disk")
-    row_of_race(row, race(lambda: PartitionStore(str(folder), grace_seconds=0), **_size(scale)))
+    row_of_race(row, race(lambda: PartitionStore(str(folder), grace_seconds=0), **_size(limits)))
     yield row
 
 
-def races_s3(folder: Path, scale: float) -> Iterator[Row]:
+def races_s3(folder: Path, limits: Limits) -> Iterator[Row]:
     """The same on an S3 server."""
     with object_store(folder) as (url, options):
         row = Row(f"{WRITERS} writers, {READERS} readers, S3")
-        row_of_race(row, race(_opener(url, options), **_size(scale)))
+        row_of_race(row, race(_opener(url, options), **_size(limits)))
         yield row
 
 
-def faults_s3(folder: Path, scale: float) -> Iterator[Row]:
+def faults_s3(folder: Path, limits: Limits) -> Iterator[Row]:
     """The same on an S3 server behind a proxy that lets requests fail; an error told to the caller is no failure."""
     with object_store(folder) as (url, options):
         for frac in _FAILING:
             with faulty_proxy(options["endpoint_url"], frac) as proxy:
                 row = Row(f"{WRITERS} writers, {READERS} readers, S3, {frac:.0%} of requests fail")
                 through = {**options, "endpoint_url": proxy.url}
-                size = {**_size(scale / 10), "is_reliable": False, "last_store": _opener(f"{url}-{frac}", options)}
+                size = {**_size(limits, 0.1), "is_reliable": False, "last_store": _opener(f"{url}-{frac}", options)}
                 row_of_race(row, race(_opener(f"{url}-{frac}", through), **size))
                 row.seen += f", {proxy.failed} of {proxy.asked} requests failed"
                 yield row
 
 
-def kills(folder: Path, scale: float) -> Iterator[Row]:
+def kills(folder: Path, limits: Limits) -> Iterator[Row]:
     """Writers of partitions and publishers of bundles on the local disk, killed at random moments; then the leftovers."""
     context, moments = multiprocessing.get_context("fork"), random.Random(17)
     for name, work, check in (
@@ -94,7 +103,7 @@ def kills(folder: Path, scale: float) -> Iterator[Row]:
         row, root = Row(f"kill -9 of a writer: {name}"), folder / name
         publish_mark(PartitionStore(str(root)), "x")
         publish(BundleStore(str(root)), "first")
-        for attempt in range(max(1, round(200 * scale))):
+        for attempt in range(max(1, round(200 * limits.scale))):
             process = context.Process(target=work, args=(str(root), attempt), daemon=True)
             process.start()
             time.sleep(moments.uniform(0.005, 0.25))
@@ -112,7 +121,7 @@ def kills(folder: Path, scale: float) -> Iterator[Row]:
         yield row
 
 
-def runs(folder: Path, scale: float) -> Iterator[Row]:
+def runs(folder: Path, limits: Limits) -> Iterator[Row]:
     """Commands that work on a run, killed at random moments; then the run ends and its slot in the pool is free."""
     from dssm_assets_tests.deploy.compose_file import DEPLOY
     from dssm_assets_tests.deploy.test_run_owner import COMMAND
@@ -121,7 +130,7 @@ def runs(folder: Path, scale: float) -> Iterator[Row]:
     shutil.copy(DEPLOY / "dagster.yaml", folder / "dagster.yaml")
     (folder / "hold").touch()
     with dg.DagsterInstance.from_config(str(folder)) as instance:
-        for _ in range(max(1, round(10 * scale))):
+        for _ in range(max(1, round(10 * limits.scale))):
             (folder / "started").unlink(missing_ok=True)
             process = subprocess.Popen([sys.executable, "-c", COMMAND, str(folder)], stderr=subprocess.DEVNULL)
             while not (folder / "started").exists() and process.poll() is None:
@@ -138,12 +147,12 @@ def runs(folder: Path, scale: float) -> Iterator[Row]:
     yield row
 
 
-def full_disk(folder: Path, scale: float) -> Iterator[Row]:
+def full_disk(folder: Path, limits: Limits) -> Iterator[Row]:
     """Tables, artifacts, mapped arrays and spilled queries on a disk of 1 MiB."""
     from dssm_assets_tests.storage.test_disk_space import MOUNTED, WRITES
 
     row = Row("full disk, four ways of writing")
-    for _ in range(max(1, round(5 * scale))):
+    for _ in range(max(1, round(5 * limits.scale))):
         command = f'mount -t tmpfs -o size=1m none {folder} && {sys.executable} -c "$0" {folder}'
         done = subprocess.run([*MOUNTED, command, WRITES], check=False, capture_output=True, text=True)
         typed = [line for line in done.stdout.splitlines() if "expected room for the files of this run" in line]
@@ -153,7 +162,7 @@ def full_disk(folder: Path, scale: float) -> Iterator[Row]:
     yield row
 
 
-PARTS: Final[Mapping[str, Callable[[Path, float], Iterator[Row]]]] = {
+PARTS: Final[Mapping[str, Callable[[Path, Limits], Iterator[Row]]]] = {
     part.__name__: part for part in (races_disk, races_s3, faults_s3, kills, runs, full_disk)
 }
 
@@ -184,8 +193,9 @@ def _opener(url: str, options: Mapping[str, Any]) -> Callable[[], PartitionStore
     return lambda: PartitionStore(url, options, grace_seconds=0)
 
 
-def _size(scale: float) -> dict[str, Any]:
-    return {"rounds": max(1, round(ROUNDS * scale)), "writers": WRITERS, "readers": READERS}
+def _size(limits: Limits, frac: float = 1.0) -> dict[str, Any]:
+    rounds = max(1, round(ROUNDS * limits.scale * frac))
+    return {"rounds": rounds, "writers": WRITERS, "readers": READERS, "seconds": limits.seconds}
 
 
 def _publish_marks(root: str, attempt: int) -> None:
@@ -222,14 +232,14 @@ def _attempt(row: Row, check: Callable[[Path], None], root: Path) -> None:
         row.failed.append(f"{type(error).__name__}: {error}")
 
 
-def run_campaign(names: list[str], scale: float) -> list[Row]:
-    """Returns the rows of some parts; `scale` multiplies the number of attempts."""
+def run_campaign(names: list[str], limits: Limits) -> list[Row]:
+    """Returns the rows of some parts."""
     rows: list[Row] = []
     for name in names:
         folder = Path(tempfile.mkdtemp(prefix="campaign-"))
         try:
             begin = time.monotonic()
-            for row in PARTS[name](folder, scale):
+            for row in PARTS[name](folder, limits):
                 row.seconds = time.monotonic() - begin
                 rows.append(row)
                 print(
@@ -254,8 +264,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=sorted(PARTS), default=list(PARTS), help="parts (default: all)")
     parser.add_argument("--scale", type=float, default=1.0, help="fraction of the attempts of a full run")
+    parser.add_argument("--seconds", type=float, default=150.0, help="after which a race ends early (default: 150; inf: never)")
     parsed = parser.parse_args()
-    rows = run_campaign(parsed.only, parsed.scale)
+    rows = run_campaign(parsed.only, Limits(parsed.scale, parsed.seconds))
     print(table(rows))
     for row in rows:
         for failure in row.failed[:20]:

@@ -17,7 +17,7 @@ from dssm_assets_tests.storage.races import publish_mark
 
 
 def test_few_kills_find_no_fault(tmp_path: Path) -> None:
-    rows = list(campaign.kills(tmp_path, 0.02))
+    rows = list(campaign.kills(tmp_path, campaign.Limits(0.02)))
     assert [(row.tried, row.failed) for row in rows] == [(5, []), (5, [])]
 
 
