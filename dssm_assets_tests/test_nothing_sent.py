@@ -96,7 +96,7 @@ def test_whole_chain(place):
     check(place, *MAIN, "materialize", "daily_tables", "--from", first, "--to", last)
     check(place, *MAIN, "materialize", "train_and_evaluate", "--from", last)
     check(place, *MAIN, "materialize", "publish", "--from", last)
-    check(place, *MAIN, "recall", "--user-id", "a1", "--features", '{"age": 30}')
+    check(place, *MAIN, "recall", "--user-id", "a1", "--features", '{"city": "x"}')
 
 
 def test_trace_shows_what_native_code_does(place):
