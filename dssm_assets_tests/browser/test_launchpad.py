@@ -15,7 +15,8 @@ from dssm_assets_tests.browser.processes import Processes
 from dssm_assets_tests.browser.ui import Ui
 
 TAGS = "query($id:ID!){runOrError(runId:$id){... on Run{tags{key value}}}}"
-FILLED = {"experiment": "", "epochs": 10, "learning_rate": 0.001, "num_sample": 16, "temperature": 0.1}
+MODEL = {"output_dim": 8, "num_sample": 16, "temperature": 0.1, "embedding_dropout": 0, "prior": False}
+FILLED = {"experiment": "", "changes": {}, "epochs": 10, "learning_rate": 0.001, "validation_days": 0, **MODEL}
 CHANGED = FILLED | {"experiment": "hot", "epochs": 1}
 
 
