@@ -31,9 +31,14 @@ class LoadedConfig:
         """Returns the content of a file that the feature definitions name, by its path relative to them.
 
         Raises:
-            OSError: if it cannot be read.
+            OSError: if it cannot be read, or is outside their folder and not allowed by name: its content travels in bundles.
         """
-        return (self.fg_folder / name).read_bytes()
+        path, folder = (self.fg_folder / name).resolve(), self.fg_folder.resolve()
+        if not path.is_relative_to(folder) and name not in self.config.features.files_outside:
+            raise PermissionError(
+                f"it is outside {folder}, and its content would be published in every bundle: list it in features.files_outside to allow that"
+            )
+        return path.read_bytes()
 
     def check_features(self) -> None:
         """Checks the feature definitions.
@@ -108,8 +113,9 @@ def load_config(path: Path, home: Path, *, checks_features: bool = True) -> Load
         )
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # a safe loader
-    except yaml.YAMLError as error:
-        raise ConfigError(Fault(f"configuration {path}", "valid YAML", str(error), "correct the syntax")) from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        got = str(error) if not isinstance(error, RecursionError) else "too many levels"
+        raise ConfigError(Fault(f"configuration {path}", "valid YAML in UTF-8", got, "correct the syntax")) from error
     if not isinstance(raw, dict):
         raise ConfigError(Fault(f"configuration {path}", "a mapping", type(raw).__name__, "start with the key `calendar:`"))
     config = parse_config(raw, where=f"configuration {path.name}")
@@ -161,7 +167,7 @@ def config_from_json(body: Mapping[str, Any]) -> LoadedConfig:
 def _read_fg(path: Path) -> Mapping[str, Any]:
     try:
         parsed = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             Fault("configuration, key features.fg_path", f"a JSON file at {path.name}", str(error), "correct the path or file")
         ) from error

@@ -60,7 +60,12 @@ def test_the_three_dagster_services_share_image_and_environment() -> None:
     assert len({tuple(sorted(made[name].environment.items())) for name in DAGSTER_SERVICES}) == 1
     bodies = [raw()["services"][name] for name in DAGSTER_SERVICES]
     assert {body["image"] for body in bodies} == {"${DSSM_IMAGE:-dssm-assets:latest}"}
-    assert all(body["security_opt"] == ["no-new-privileges:true"] and body["cap_drop"] == ["ALL"] for body in bodies)
+
+
+def test_no_service_can_gain_privileges() -> None:
+    bodies = raw()["services"]
+    assert all(body["security_opt"] == ["no-new-privileges:true"] and body["cap_drop"] == ["ALL"] for body in bodies.values())
+    assert {name for name, body in bodies.items() if "cap_add" in body} == {"postgres", "object-store"}
 
 
 def test_every_service_has_a_health_check_and_restarts() -> None:

@@ -95,3 +95,43 @@ def test_a_key_that_a_mapping_has_twice_is_refused_with_its_line(tmp_path, text)
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"the key '[ac]' is given twice in one mapping(.|\n)*line 3"):
         load_config(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"name: caf\xe9\n", b"name: " + b"[" * 500, b"a: " + b"{a: " * 3000, "name: \ud800".encode("utf-8", "surrogatepass")],
+)
+def test_broken_text_and_deep_nesting_are_refused(tmp_path, content):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"config\.yaml: expected valid YAML in UTF-8"):
+        load_config(path, tmp_path)
+
+
+def test_deeply_nested_feature_definitions_are_refused(tmp_path):
+    write_config(tmp_path, {})
+    body = merged(CONFIG, {"features": {"fg_path": "deep.json"}})
+    del body["features"]["fg"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(body))
+    (tmp_path / "deep.json").write_text('{"features": ' * 100_000)
+    with pytest.raises(ConfigError, match=r"features\.fg_path: expected a JSON file at deep\.json"):
+        load_config(tmp_path / "config.yaml", tmp_path)
+
+
+def test_a_file_outside_the_folder_must_be_allowed_by_name(tmp_path):
+    """The content of a vocabulary is published with the bundle: fg.json alone must not be able to choose any file of the machine."""
+    secret = tmp_path / "secret.txt"
+    secret.write_text("red\nblue\n")
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "link.txt").symlink_to(secret)
+    (folder / "words.txt").write_text("red\nblue\n")
+    loaded = write_config(folder, {})
+    assert loaded.read_fg_file("words.txt") == b"red\nblue\n"
+    for name in ("../secret.txt", str(secret), "link.txt"):
+        with pytest.raises(PermissionError, match=r"features\.files_outside"):
+            loaded.read_fg_file(name)
+    allowed = write_config(folder, {"features": {"files_outside": ["../secret.txt"]}})
+    assert allowed.read_fg_file("../secret.txt") == b"red\nblue\n"
+    with pytest.raises(PermissionError):
+        allowed.read_fg_file(str(secret))

@@ -220,6 +220,11 @@ class Features(Section):
 
     fg: dict[str, Any] | None = Field(default=None, description="Feature definitions in the shape of fg.json, inline.")
     fg_path: str | None = Field(default=None, description="Path of an fg.json, relative to the configuration file.")
+    files_outside: list[str] = Field(
+        default_factory=list,
+        description="Files outside the folder of the feature definitions that these may name (`vocab_file`), written as there. Their "
+        "content is published in every bundle.",
+    )
     exclude: list[str] = Field(default_factory=list, description="Features that are generated but not used by the towers.")
     hash_function: HashFunction = Field(
         default=HashFunction.MURMUR,
