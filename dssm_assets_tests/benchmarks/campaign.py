@@ -1,4 +1,4 @@
-"""What happens to stored data when writers race, processes are killed, the object store fails and the disk is full.
+"""What happens when writers race, processes are killed, the object store fails, the disk is full and input is hostile.
 
     python -m dssm_assets_tests.benchmarks.campaign                     # everything, about ten minutes
     python -m dssm_assets_tests.benchmarks.campaign --seconds inf       # 1,000 rounds of each race, however long they take
@@ -8,7 +8,7 @@ Each attempt ends with a check of every stored file against its manifest. The la
 is 1 if anything failed. `docs/reliability.md` has the figures of a full run.
 
 Belongs here: the attempts and the table. Does not belong here: the race itself (`storage/races.py`), the proxy
-(`faulty_proxy.py`).
+(`faulty_proxy.py`), hostile inputs (`hostile_inputs.py`).
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from dssm_assets.storage.bundles import BundleStore
 from dssm_assets.storage.leftovers import clean_bundles, clean_store
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets_tests.benchmarks.faulty_proxy import faulty_proxy
+from dssm_assets_tests.benchmarks.hostile_inputs import INPUTS
 from dssm_assets_tests.deploy.services import BUCKET, running
 from dssm_assets_tests.storage.bundles import marks, publish
 from dssm_assets_tests.storage.races import ASSET, RaceResult, publish_mark, race, read_marks
@@ -162,8 +163,21 @@ def full_disk(folder: Path, limits: Limits) -> Iterator[Row]:
     yield row
 
 
+def inputs(_folder: Path, limits: Limits) -> Iterator[Row]:
+    """Hostile configurations, broken files and requests over HTTP: a typed error each, or none."""
+    for name, attempts in INPUTS.items():
+        row = Row(name)
+
+        def report(failure: str | None, row: Row = row) -> None:
+            row.tried += 1
+            row.failed += [] if failure is None else [failure]
+
+        attempts(max(10, round(2000 * limits.scale)), report)
+        yield row
+
+
 PARTS: Final[Mapping[str, Callable[[Path, Limits], Iterator[Row]]]] = {
-    part.__name__: part for part in (races_disk, races_s3, faults_s3, kills, runs, full_disk)
+    part.__name__: part for part in (races_disk, races_s3, faults_s3, kills, runs, full_disk, inputs)
 }
 
 

@@ -1,0 +1,165 @@
+"""Attempts of the campaign on whatever the outside hands in: configurations, files of tables, requests over HTTP.
+
+Each attempt ends well or with a typed error; a request is never answered with status 500. hypothesis draws the inputs, with
+a fixed seed: configurations from the pydantic models, files by breaking good ones, requests from `serving/any_json.py`.
+
+Belongs here: the attempts. Does not belong here: their table (`campaign.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import random
+import tempfile
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+import hypothesis
+import pyarrow as pa
+import pyarrow.csv as pcsv
+import pyarrow.parquet as pq
+import yaml
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from dssm_assets.core.config.pipeline import PipelineConfig, SourceTable
+from dssm_assets.core.config.service_limits import ServiceLimits
+from dssm_assets.core.errors import DssmError
+from dssm_assets.serving.live import LiveEngine
+from dssm_assets.storage.config_file import load_config
+from dssm_assets.storage.files import read_parquet
+from dssm_assets.storage.sources.reader import read_days
+from dssm_assets_tests.serving import bundles
+from dssm_assets_tests.serving.any_json import bodies
+from dssm_assets_tests.serving.servers import Client, serving
+from dssm_assets_tests.worlds import CONFIG
+
+Report = Callable[[str | None], None]
+"""Called after each attempt, with what failed or None."""
+
+_WORDS: Final = ["", "item", "nan", "\x00", "é", "../x", "s3://b", "2024-01-01", "+08:00", "1KB", "a" * 10_000]
+_NUMBERS: Final = [0, -1, 1, 0.5, 10**12, -(10**30), float("inf"), float("nan"), 1e308]
+_ANY: Final = st.one_of(
+    st.none(), st.booleans(), st.sampled_from(_NUMBERS), st.sampled_from(_WORDS), st.text(max_size=8), st.just([]), st.just({})
+)
+
+
+def hostile_configurations(count: int, report: Report) -> None:
+    """Changes one to four values of a good configuration, anywhere in its models, and reads it."""
+    paths = list(_paths(PipelineConfig))
+    values = st.recursive(
+        _ANY, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_WORDS), inner), max_leaves=6
+    )
+    changes = st.lists(st.tuples(st.sampled_from(paths), values), min_size=1, max_size=4)
+    folder = Path(tempfile.mkdtemp(prefix="campaign-"))
+
+    def attempt(drawn: list[tuple[tuple[str, ...], Any]]) -> None:
+        body = copy.deepcopy(CONFIG)
+        for path, value in drawn:
+            place: Any = body
+            for name in path[:-1]:
+                place = place.setdefault(name, {}) if isinstance(place, dict) else {}
+            if isinstance(place, dict):
+                place[path[-1]] = value
+        (folder / "config.yaml").write_text(yaml.safe_dump(body, allow_unicode=False), encoding="utf-8")
+        load_config(folder / "config.yaml", folder)
+
+    _try_each(changes, count, attempt, report)
+
+
+def broken_files(count: int, report: Report) -> None:
+    """Overwrites bytes of good parquet and csv files, or cuts them off, and reads them as source tables and as vectors."""
+    table = pa.table({"user_id": [f"user{n}" for n in range(300)], "vector": [[float(n), 1.0] for n in range(300)]})
+    plain = table.select(["user_id"])
+    sink, text = pa.BufferOutputStream(), pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    pcsv.write_csv(plain, text)
+    good = {"users.parquet": sink.getvalue().to_pybytes(), "users.csv": text.getvalue().to_pybytes()}
+    folder = Path(tempfile.mkdtemp(prefix="campaign-"))
+    drawn = st.tuples(st.sampled_from(sorted(good)), st.integers(0, 2**32), st.integers(0, 12), st.booleans())
+
+    def attempt(drawn: tuple[str, int, int, bool]) -> None:
+        name, seed, changes, is_cut = drawn
+        moves, content = random.Random(seed), bytearray(good[name])
+        for _ in range(changes):
+            content[moves.randrange(len(content))] = moves.randrange(256)
+        (folder / name).write_bytes(content[: moves.randrange(len(content))] if is_cut else content)
+        uri = str(folder / name)
+        for read in (
+            lambda: list(read_days(SourceTable(uri=uri, format=name.rpartition(".")[2]), ["2026-11-22"], name="user_table")),
+            lambda: read_parquet(uri, ["user_id", "vector"], "user vectors"),
+        ):
+            with contextlib.suppress(DssmError):
+                read()
+
+    _try_each(drawn, count, attempt, report)
+
+
+def http_requests(count: int, report: Report) -> None:
+    """Sends bodies of any kind to a running service."""
+    root = Path(tempfile.mkdtemp(prefix="campaign-"))
+    bundles.write_bundle(root, half_life_days=3.0)
+    with serving(LiveEngine(str(root)), limits=ServiceLimits(keep_alive_seconds=3600)) as port:
+        client = Client(port)
+
+        def attempt(body: Any) -> None:
+            status, answer = client.send("POST", "/recall", json.dumps(body))
+            assert status in (200, 400, 404), f"status {status}: {answer}"
+
+        _try_each(bodies, count, attempt, report)
+        client.close()
+
+
+INPUTS: Final[Mapping[str, Callable[[int, Report], None]]] = {
+    "configurations with hostile values": hostile_configurations,
+    "broken parquet and csv files": broken_files,
+    "requests with any body": http_requests,
+}
+
+
+def _try_each(strategy: st.SearchStrategy[Any], count: int, attempt: Callable[[Any], None], report: Report) -> None:
+    """Makes attempts with drawn values; a typed error is no failure."""
+
+    @hypothesis.seed(17)
+    @hypothesis.settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        phases=[hypothesis.Phase.generate],
+    )
+    @hypothesis.given(strategy)
+    def run(drawn: Any) -> None:
+        try:
+            attempt(drawn)
+        except DssmError:
+            report(None)
+        except Exception as error:
+            report(f"{type(error).__name__}: {str(error)[:200]} for {str(drawn)[:300]}")
+        else:
+            report(None)
+
+    run()
+
+
+def _paths(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
+    """Yields the paths of all keys of a model and of the models in it."""
+    for name, field in model.model_fields.items():
+        yield (name,)
+        for inner in _models(field.annotation):
+            yield from ((name, *path) for path in _paths(inner))
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yields the models of an annotation such as `Section | None`; those in lists and mappings are left out."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
+        for part in typing.get_args(annotation):
+            yield from _models(part)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel) and not issubclass(annotation, Enum):
+        yield annotation
