@@ -247,6 +247,11 @@ def ablations(settings: Settings) -> dict[str, Settings]:
     alone = replace(settings, code_dim=0).with_model(frozen_embedding=None, output_dim=settings.model.output_dim - code_dim)
     alone = alone.with_training(svd_init=None)
     without_history = {"no history": alone.with_model(history_length=0, poolings=[], history_cut={})}
+    sampled = {
+        "+ 1,024 sampled negatives": model(num_sample=1024),
+        "1,024 sampled negatives alone": model(num_sample=1024, in_batch=False),
+    }
+    in_batch = {"in-batch negatives": model(in_batch=True, num_sample=0, sampler="weighted")}
     changed = {
         "logQ off": model(logq=0.0),
         "logQ x 0.5": model(logq=0.5),
@@ -264,8 +269,7 @@ def ablations(settings: Settings) -> dict[str, Settings]:
         "32 dimensions": model(output_dim=32 + code_dim),
         "64 dimensions": model(output_dim=64 + code_dim),
         "256 dimensions": model(output_dim=256 + code_dim),
-        "+ 1,024 sampled negatives": model(num_sample=1024),
-        "1,024 sampled negatives alone": model(num_sample=1024, in_batch=False),
+        **(sampled if settings.model.in_batch else in_batch),
         "recency weights, half-life 60 days": model(recency_half_life_days=60.0),
         "no moving average of the weights": training(weight_average=0.0),
         "row-wise Adagrad for the tables": training(embedding_optimiser="adagrad", embedding_learning_rate=0.05),

@@ -44,7 +44,7 @@ def _step(folder: Path, times: int) -> tuple[_Copying, Workspace, list[str]]:
     for ds in DAYS:
         tables.write(NOTES, ds, notes((ds, 1, None)))
     told: list[str] = []
-    workspace: Any = SimpleNamespace(log=told.append)
+    workspace: Any = SimpleNamespace(log=told.append, local_folders=[folder])
     return _Copying(tables, times), cast(Workspace, workspace), told
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.errors import DagsterExecutionInterruptedError
 
 from dssm_assets.core.config.engines import ReadWith, Spark
 from dssm_assets.core.config.pipeline import parse_config
@@ -184,7 +183,7 @@ def test_submit_program_that_ignores_the_interrupt_is_killed_with_its_children(
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=cancel, daemon=True).start()
-    with pytest.raises(DagsterExecutionInterruptedError):
+    with pytest.raises(KeyboardInterrupt):
         worlds.materialize(loaded, ["sample"], [DAY])
     wait_until(lambda: not [pid for pid in pid_file.read_text().split() if is_running(int(pid))])
     assert open_workspace(loaded).find("sample", DAY) is None

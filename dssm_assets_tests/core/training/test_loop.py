@@ -85,6 +85,7 @@ TESTED_ELSEWHERE = {
     "validation_days": "below",
     "patience": "below",
     "refit": "below",
+    "cold_item_frac": "test_cold_batches, test_shared_batches",
     "checkpoint_minutes": "test_resume of the steps",
     "device": "test_compute",
     "num_processes": "test_fit_process of the steps",
