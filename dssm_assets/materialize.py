@@ -119,10 +119,13 @@ def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) 
             if is_remaking and name in one.names:
                 lacking.add(ds)
     runs = list(_group_daily(rows, missing))
+    planned: dict[str, set[str]] = {}
     for one, needed, ds in by_day:
         remade = set(one.names) if is_remaking else set()
-        names = _windowed_to_make(workspace, needed, missing, ds, remade)
+        before = planned.setdefault(ds, set())
+        names = [name for name in _windowed_to_make(workspace, needed, missing, ds, remade) if name not in before]
         if names:
+            before.update(names)
             runs.append(PlannedRun(tuple(names), (ds,), True))
     return RunPlan(scene, tuple(runs))
 

@@ -125,7 +125,7 @@ def print_hit_rates(console: Console, day: DayRates, scopes: Iterable[Scope] = S
             continue
         title = f"{day.label}  {SCOPES[scope].title} ({max(row['users'] for row in cells.values())} users)"
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
-        table.add_column("hit_rate@k", no_wrap=True)
+        table.add_column("hit_rate@k")  # the only column that is folded in a narrow terminal
         for heading in (*(f"@{k}" for k in ks), "95%", f"NDCG@{ks[0]}"):
             table.add_column(heading, justify="right", no_wrap=True)
         for scorer in scorers_in_order(name for name, k in cells if k == ks[-1]):

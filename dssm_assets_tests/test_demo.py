@@ -94,7 +94,7 @@ def test_printed_table_names_every_baseline(homes: list[tuple[Path, dict[str, An
         "two-tower",
         "popularity",
         "co-occurrence",
-        "own history, window of 30 days",
+        "own history, 30 days",
         "own history, all 36",
         "hit_rate@k",
         "@200",

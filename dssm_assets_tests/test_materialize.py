@@ -7,6 +7,7 @@ import pytest
 from dssm_assets.cli import main
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.defs.asset_table import all_rows
+from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.needed_days import needed_days
 from dssm_assets.defs.scene import Scene
 from dssm_assets.materialize import Wanted, plan_runs, plan_upstream
@@ -75,3 +76,15 @@ def test_a_rewritten_input_makes_what_was_built_from_it_again(tmp_path_factory, 
 def test_day_whose_window_begins_before_the_calendar_is_refused(late):
     with pytest.raises(ConfigError, match=rf"the first evaluation day: {DAYS[WINDOW_DAYS]} or later, got {DAYS[5]}"):
         plan_runs(Scene(late), "total_hit_rate", DAYS[5], DAYS[5], with_upstream=True)
+
+
+def test_a_day_that_is_evaluated_and_published_is_evaluated_once(tmp_path):
+    """The demo evaluates several days and publishes the last: what the bundle needs of that day is made before."""
+    rows = all_rows()
+    evaluated = Wanted(tuple(job_assets(rows, TRAIN_AND_EVALUATE)), (DAYS[8], EVALUATION_DAY))
+    published = Wanted(tuple(job_assets(rows, PUBLISH)), (EVALUATION_DAY,))
+    plan = plan_upstream(Scene(worlds.write_world(tmp_path)), [evaluated, published], is_remaking=False)
+    last = [name for run in plan.runs if run.is_windowed and run.days == (EVALUATION_DAY,) for name in run.names]
+    assert len(last) == len(set(last))
+    assert {"dssm_model", "total_hit_rate", "serving_bundle"} <= set(last)
+    assert last[-1] == "serving_bundle"

@@ -101,8 +101,9 @@ class Spans:
         days = {
             "popularity": f", {_days(self.window)}",
             "recent_popularity": f", {_days(self.recent)}",
-            "own_history_window": f" of {_days(self.window)}",
         }
+        if scorer == "own_history_window":
+            return f"{name.removesuffix(' window')} {_days(self.window)}"
         if scorer == "own_history_all":
             return f"{name.removesuffix(' days')} {_days(self.history)}"
         return name + days.get(scorer, "")

@@ -37,7 +37,7 @@ def test_names_of_a_day_tell_how_many_days_their_scorers_read() -> None:
         "recent popularity, 6 days",
         "EASE",
     ]
-    assert display_name("own_history_window", spans) == "own history, window of 6 days"
+    assert display_name("own_history_window", spans) == "own history, 6 days"
     assert display_name("own_history_all", spans) == "own history, all 11 days"
     short = parse_config(worlds.merged(worlds.CONFIG, {"window": {"history_days": 8}, "evaluation": {"recent_days": 1}}))
     spans = Spans.from_config(short, "2024-01-12")
