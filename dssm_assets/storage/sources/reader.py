@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from dssm_assets.core.config.pipeline import BehaviorTable, Layout, SourceTable
-from dssm_assets.core.errors import ConfigError, EmptyDayError, Fault, PartitionMissingError, SchemaError
+from dssm_assets.core.errors import EmptyDayError, Fault, PartitionMissingError, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.event_time import dates_of, to_event_time_ms
 from dssm_assets.core.sources.normalise import empty_day_fault
@@ -52,14 +52,10 @@ def read_days(
         PartitionMissingError: if days have no folder; names all of them.
         EmptyDayError: while iterating, if days of behaviour have no rows and may not be empty; names all of them.
         SchemaError: while iterating, if a mapped column is missing or a file has the wrong format.
-        ConfigError: if behaviour is configured as a snapshot.
     """
     wanted = sorted({dt.date.fromisoformat(day).isoformat() for day in days})
     folder = open_folder(table, name)
     if table.layout is Layout.SNAPSHOT:
-        if isinstance(table, BehaviorTable):
-            where = "key tables.behavior.layout"
-            raise ConfigError(Fault(where, "time_column or ds_folders", "snapshot", "choose one of these layouts"))
         return _read_snapshot(table, folder, wanted)
     if table.layout is Layout.DS_FOLDERS:
         return _read_folders(table, folder, wanted, _check_day_folders(table, folder, wanted))

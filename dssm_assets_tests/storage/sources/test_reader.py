@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.core.config.pipeline import BehaviorTable, SourceTable
-from dssm_assets.core.errors import ConfigError, EmptyDayError, PartitionMissingError, SchemaError
+from dssm_assets.core.errors import EmptyDayError, PartitionMissingError, SchemaError
 from dssm_assets.core.sources.event_time import days_of
 from dssm_assets.storage.sources import source_files
 from dssm_assets.storage.sources.reader import read_days
@@ -363,9 +363,3 @@ def test_files_of_the_wrong_format_are_refused(tmp_path: Path) -> None:
         read(users(tmp_path / "u.parquet", format="csv"), "2026-01-01")
     with pytest.raises(SchemaError, match=r"bad\.csv: expected a readable csv file.*Expected 2 columns, got 1"):
         read(users(tmp_path / "bad.csv", format="csv"), "2026-01-01")
-
-
-def test_behavior_cannot_be_a_snapshot(tmp_path: Path) -> None:
-    write(tmp_path / "log.parquet", log([0]))
-    with pytest.raises(ConfigError, match=r"key tables\.behavior\.layout: expected time_column or ds_folders"):
-        read_days(behavior(tmp_path / "log.parquet", layout="snapshot"), ["2026-01-01"], name="behavior_table")
