@@ -124,7 +124,8 @@ def print_hit_rates(console: Console, day: DayRates, scopes: Iterable[Scope] = S
             console.print(f"{day.label}  {SCOPES[scope].title}: {_why_empty(day, scope)}", highlight=False, soft_wrap=True)
             continue
         title = f"{day.label}  {SCOPES[scope].title} ({max(row['users'] for row in cells.values())} users)"
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+        console.print(title, highlight=False, soft_wrap=True)
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
         table.add_column("hit_rate@k")  # the only column that is folded in a narrow terminal
         for heading in (*(f"@{k}" for k in ks), "95%", f"NDCG@{ks[0]}"):
             table.add_column(heading, justify="right", no_wrap=True)
