@@ -45,8 +45,8 @@ class BusyError(RefusedError):
 
 def error_body(error: str, faults: Sequence[Fault], most: int) -> bytes:
     """Returns the JSON of an error: its name and at most so many faults, each with where, expected, got and remedy."""
-    told = [{"where": one.where, "expected": one.expected, "got": one.got, "remedy": one.remedy} for one in faults[:most]]
-    content: dict[str, Any] = {"error": error, "faults": told}
+    reported = [{"where": one.where, "expected": one.expected, "got": one.got, "remedy": one.remedy} for one in faults[:most]]
+    content: dict[str, Any] = {"error": error, "faults": reported}
     if len(faults) > most:
         content["faults_left_out"] = len(faults) - most
     return json.dumps(content).encode()

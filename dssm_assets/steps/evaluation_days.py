@@ -1,4 +1,4 @@
-"""Which evaluation days have something to evaluate: told before anything is trained for them.
+"""Which evaluation days have something to evaluate, known before anything is trained for them.
 
 Belongs here: the reasons to skip a day. Does not belong here: the truth itself (`evaluation.py`).
 """

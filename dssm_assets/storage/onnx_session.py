@@ -1,4 +1,4 @@
-"""Opens exported towers with ONNX Runtime. Other modules do not import it.
+"""Exported towers opened with ONNX Runtime, which sends nothing to its vendor. Other modules do not import ONNX Runtime.
 
 Official builds of ONNX Runtime send usage data to their vendor and keep a device id in the user's cache folder, from the import on. One
 environment variable prevents both, if it is set before the import; the call after the import only ends what a build without that

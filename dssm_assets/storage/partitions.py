@@ -4,8 +4,8 @@ Files are staged on local disk, named by their content, and put next to the file
 small manifest then makes them visible. A run that fails or is killed before that last step leaves the existing partition
 unchanged; one that is killed after it leaves the new partition whole.
 
-Several runs may write one partition at once; the manifest of the last one remains. No writer removes a file that the manifest
-of now lists. On a local disk, storing the files, replacing the manifest and removing files happen under a lock of the
+Several runs may write one partition at once; the manifest of the last one remains. No writer removes a file that the
+current manifest lists. On a local disk, storing the files, replacing the manifest and removing files happen under a lock of the
 partition's folder. An object store has no locks: there each write has file names of its own, so that no other run can list
 them; the manifest is put only if it is unchanged since it was read, so that the writer knows what it has replaced.
 
@@ -276,7 +276,7 @@ class PartitionStore:
 
         Raises:
             PartitionReplacedError: files were removed because another run has written the partition meanwhile.
-            StorageError: files of a partition of now are missing.
+            StorageError: files of an existing partition are missing.
         """
         given = list(manifests)
         try:
@@ -385,7 +385,7 @@ def _replaced(manifest: Manifest, names: str) -> Fault:
 def _was_put(manifest: Manifest, now: Manifest) -> bool:
     """Returns whether a put of a manifest, whose condition failed, had succeeded in a try whose answer was lost.
 
-    Then it is the manifest of now, or has been replaced since: its file names, which only one write uses, are known to both.
+    Then it is the current manifest, or has been replaced since: its file names, which only one write uses, are known to both.
     """
     own = {file.path for file in manifest.files if not layout.is_shared(file.path)}
     return now == manifest or any(file.path in own for file in now.replaced)

@@ -163,7 +163,7 @@ def full_disk(folder: Path, limits: Limits) -> Iterator[Row]:
     yield row
 
 
-def inputs(_folder: Path, limits: Limits) -> Iterator[Row]:
+def inputs(folder: Path, limits: Limits) -> Iterator[Row]:
     """Hostile configurations, broken files and requests over HTTP: a typed error each, or none."""
     for name, attempts in INPUTS.items():
         row = Row(name)
@@ -172,7 +172,7 @@ def inputs(_folder: Path, limits: Limits) -> Iterator[Row]:
             row.tried += 1
             row.failed += [] if failure is None else [failure]
 
-        attempts(max(10, round(2000 * limits.scale)), report)
+        attempts(folder, max(10, round(2000 * limits.scale)), report)
         yield row
 
 

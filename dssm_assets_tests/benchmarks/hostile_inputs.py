@@ -12,7 +12,6 @@ import contextlib
 import copy
 import json
 import random
-import tempfile
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -50,14 +49,13 @@ _ANY: Final = st.one_of(
 )
 
 
-def hostile_configurations(count: int, report: Report) -> None:
+def hostile_configurations(folder: Path, count: int, report: Report) -> None:
     """Changes one to four values of a good configuration, anywhere in its models, and reads it."""
     paths = list(_paths(PipelineConfig))
     values = st.recursive(
         _ANY, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_WORDS), inner), max_leaves=6
     )
     changes = st.lists(st.tuples(st.sampled_from(paths), values), min_size=1, max_size=4)
-    folder = Path(tempfile.mkdtemp(prefix="campaign-"))
 
     def attempt(drawn: list[tuple[tuple[str, ...], Any]]) -> None:
         body = copy.deepcopy(CONFIG)
@@ -73,7 +71,7 @@ def hostile_configurations(count: int, report: Report) -> None:
     _try_each(changes, count, attempt, report)
 
 
-def broken_files(count: int, report: Report) -> None:
+def broken_files(folder: Path, count: int, report: Report) -> None:
     """Overwrites bytes of good parquet and csv files, or cuts them off, and reads them as source tables and as vectors."""
     table = pa.table({"user_id": [f"user{n}" for n in range(300)], "vector": [[float(n), 1.0] for n in range(300)]})
     plain = table.select(["user_id"])
@@ -81,7 +79,6 @@ def broken_files(count: int, report: Report) -> None:
     pq.write_table(table, sink)
     pcsv.write_csv(plain, text)
     good = {"users.parquet": sink.getvalue().to_pybytes(), "users.csv": text.getvalue().to_pybytes()}
-    folder = Path(tempfile.mkdtemp(prefix="campaign-"))
     drawn = st.tuples(st.sampled_from(sorted(good)), st.integers(0, 2**32), st.integers(0, 12), st.booleans())
 
     def attempt(drawn: tuple[str, int, int, bool]) -> None:
@@ -101,9 +98,9 @@ def broken_files(count: int, report: Report) -> None:
     _try_each(drawn, count, attempt, report)
 
 
-def http_requests(count: int, report: Report) -> None:
+def http_requests(folder: Path, count: int, report: Report) -> None:
     """Sends bodies of any kind to a running service."""
-    root = Path(tempfile.mkdtemp(prefix="campaign-"))
+    root = folder / "serving"
     bundles.write_bundle(root, half_life_days=3.0)
     with serving(LiveEngine(str(root)), limits=ServiceLimits(keep_alive_seconds=3600)) as port:
         client = Client(port)
@@ -116,7 +113,7 @@ def http_requests(count: int, report: Report) -> None:
         client.close()
 
 
-INPUTS: Final[Mapping[str, Callable[[int, Report], None]]] = {
+INPUTS: Final[Mapping[str, Callable[[Path, int, Report], None]]] = {
     "configurations with hostile values": hostile_configurations,
     "broken parquet and csv files": broken_files,
     "requests with any body": http_requests,

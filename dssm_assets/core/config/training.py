@@ -98,13 +98,13 @@ class SvdInit(Section):
         default=0.05,
         gt=0,
         le=1000,
-        description="Weight of a group's events beside those of an item: the larger, the more items of one group are alike.",
+        description="Weight of a group's events relative to those of an item: the larger, the more items of one group are alike.",
     )
     group_scale: float = Field(
         default=8.0,
         gt=0,
         le=1_000_000,
-        description="Factor of the code of an item without any event. Its group's part alone is small beside what the towers say of it, "
+        description="Factor of the code of an item without any event. Its group's part alone is small compared with what the towers say of it, "
         "which is less reliable there.",
     )
 

@@ -1,4 +1,4 @@
-"""Cold items: those that nobody interacted with before the day. How well they are found, beside popularity by category.
+"""Cold items: those that nobody interacted with before the day. How well they are found, compared with popularity by category.
 
 Lists of all items cannot show it: what has no event is behind what has many, for good reason. So cold items are ranked among
 themselves, by the model's vectors and, to compare, by how popular their category is.

@@ -31,7 +31,7 @@ class _Figure:
     what: str
     scorer: str
     scope: Scope
-    beside: tuple[str, ...]
+    baselines: tuple[str, ...]
     """Baselines that are shown in any case, in addition to the best."""
 
 
@@ -66,7 +66,7 @@ def headline(
     if not body:
         return "No known user has a known item to find."
     worst = _worst([*gains, *merged_gains], rows, channels, segments)
-    head = ["", f"hit_rate@{k}", "items to find", "beside", "gain over the best baseline"]
+    head = ["", f"hit_rate@{k}", "items to find", "compared with", "gain over the best baseline"]
     return "\n\n".join([table(head, body), *(["Where it looks worst:", "\n".join(worst)] if worst else [])])
 
 
@@ -75,12 +75,12 @@ def _line(figure: _Figure, rows: _Rows, over: Mapping[tuple[str, str], Gain]) ->
     if key not in rows:
         return None
     gain = over.get(key)
-    names = dict.fromkeys((*figure.beside, *([] if gain is None else [gain.against])))
-    beside = [f"{display_name(name)} {rows[name, key[1]]['hit_rate']:.3f}" for name in names if (name, key[1]) in rows]
+    names = dict.fromkeys((*figure.baselines, *([] if gain is None else [gain.against])))
+    compared = [f"{display_name(name)} {rows[name, key[1]]['hit_rate']:.3f}" for name in names if (name, key[1]) in rows]
     found = rows[key]
     what = f"**{figure.what}**"
     number = f"**{with_interval(found)}**"
-    return [what, number, f"{found[TRUTH_COUNT]:,}", ", ".join(beside) or "-", "-" if gain is None else gain_text(gain)]
+    return [what, number, f"{found[TRUTH_COUNT]:,}", ", ".join(compared) or "-", "-" if gain is None else gain_text(gain)]
 
 
 def gain_text(gain: Gain) -> str:

@@ -43,13 +43,13 @@ MAX_HISTORY: Final = 500
 MAX_HISTORY_OF_EVENTS: Final = 100
 """The same where each sample reads a history of its own, which costs as much as all its events."""
 REPEATING: Final = 0.1
-"""Fraction of repeated events from which on people come for the same items again."""
+"""Fraction of repeated events from which on a log counts as one of repeated interactions."""
 KNOWN_USERS: Final = 0.5
 """Fraction of events by users with an earlier day from which on samples see the days before their own, as in serving."""
 SHORT_LIVED: Final = 0.3
 """Fraction of events on items of the last week from which on items are news."""
-SHORT_PAST: Final = 10
-"""Events of half of the active users below which pasts are short."""
+SHORT_HISTORY: Final = 10
+"""Events of half of the active users below which histories are short."""
 FEW_EVENTS: Final = 100
 """Positive events a day below which a day says little."""
 MAX_OUTPUT_DIM: Final = 128
@@ -69,13 +69,13 @@ class Recipe(StrEnum):
     """A named starting point: which kind of log the settings are for."""
 
     RETAIL = "retail"
-    """People come for the same items again: shops, groceries, music."""
+    """Users interact with the same items again: shops, groceries, music."""
     VIDEO = "video"
-    """Nobody takes an item twice and pasts are long: films, books, videos."""
+    """No user interacts with an item twice and histories are long: films, books, videos."""
     NEWS = "news"
     """Items live for days: news, offers, short videos."""
     SPARSE = "sparse"
-    """Few events: short pasts, or few users a day."""
+    """Few events: short histories, or few users a day."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def choose_recipe(habits: LogHabits) -> tuple[Recipe, str]:
         return Recipe.NEWS, f"{habits.young_frac:.0%} of recent events are on items that began within the week before"
     if habits.repeat_frac >= REPEATING:
         return Recipe.RETAIL, f"{habits.repeat_frac:.0%} of recent events repeat an item of an earlier day"
-    if habits.history_events < SHORT_PAST or habits.events_per_day < FEW_EVENTS:
+    if habits.history_events < SHORT_HISTORY or habits.events_per_day < FEW_EVENTS:
         return Recipe.SPARSE, (
             f"half of the active users have {habits.history_events:,} events or fewer, and a day has {habits.events_per_day:,.0f}"
         )

@@ -69,7 +69,7 @@ def total(rows: list[dict[str, Any]]) -> pa.Table:
 def test_the_most_important_figure_comes_first() -> None:
     text = headline(total(ROWS), GAINS, MERGED, CHANNELS, segments(("1-9", 200, 0.2), ("0", 40, 0.1), ("10-29", 300, 0.3)))
     lines = text.splitlines()
-    assert lines[0] == "|  | hit_rate@200 | items to find | beside | gain over the best baseline |"
+    assert lines[0] == "|  | hit_rate@200 | items to find | compared with | gain over the best baseline |"
     assert [line.split(" | ")[0].strip("| *") for line in lines[2:6]] == [
         "merged list, all items",
         "vectors alone, items new to the user, its own history left out",
