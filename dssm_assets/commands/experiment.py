@@ -144,7 +144,7 @@ def _print_comparison(console: Console, ds: str, rows: list[dict[str, Any]], k: 
     for name, changed in {row["experiment"]: row["changed"] for row in rows if row["experiment"] != REGULAR}.items():
         console.print(f"{name}: {changed}", highlight=False, markup=False, soft_wrap=True)
     console.print(
-        f"Gains over {REGULAR}, the regular run, on the same users. An interval that holds 0 tells no difference on this day.",
+        f"Gains over the {REGULAR} run, on the same users. An interval that holds 0 tells no difference on this day.",
         highlight=False,
         soft_wrap=True,
     )

@@ -26,15 +26,15 @@ from dssm_assets.core.schema import ColumnSpec, TableSpec
 
 COMPARED: Final = (MODEL, MERGED)
 """The scorers that experiments are compared by: the towers, and the list that is served."""
-REGULAR: Final = "standing"
+REGULAR: Final = "regular"
 """The regular run's name in the table `experiments`; no experiment can have it."""
 EXPERIMENTS: Final = TableSpec(
     name="experiments",
     grain="one row per experiment, scorer, scope and k, the regular run first",
     key=("experiment", "scorer", "scope", "k"),
     columns=(
-        ColumnSpec("experiment", pa.string(), "Its name; `standing` is the regular run."),
-        ColumnSpec("changed", pa.string(), "Settings that differ from the configuration; empty for `standing`."),
+        ColumnSpec("experiment", pa.string(), "Its name; `regular` is the regular run."),
+        ColumnSpec("changed", pa.string(), "Settings that differ from the configuration; empty for `regular`."),
         ColumnSpec("scorer", pa.string(), "model: the lists of the towers; merged: the lists that are served."),
         ColumnSpec("scope", pa.string(), "Which items count: all, discovery, repeat, new, unseen."),
         ColumnSpec("k", pa.int64(), "Length of the lists."),
@@ -44,7 +44,7 @@ EXPERIMENTS: Final = TableSpec(
         ColumnSpec(
             "gain",
             pa.float64(),
-            "hit_rate minus that of `standing`, over the users that both scored (null: `standing` has no such k).",
+            "hit_rate minus that of `regular`, over the users that both scored (null: `regular` has no such k).",
             is_nullable=True,
         ),
         ColumnSpec("gain_low", pa.float64(), "Lower end of the gain's 95% interval, paired by user.", is_nullable=True),
@@ -190,7 +190,7 @@ def comparison_markdown(table: pa.Table, ds: str) -> str:
     lines = [
         f"# Experiments on {ds}",
         "",
-        "Warm users and items, 95% bootstrap intervals over users; gain over `standing`, the regular run, with the interval of the",
+        "Warm users and items, 95% bootstrap intervals over users; gain over the row `regular` with the interval of the",
         "difference on the same users: if it holds 0, the two cannot be told apart on this day.",
         "",
         "| experiment | changed | scorer | scope | k | hit_rate | gain | users |",

@@ -60,7 +60,7 @@ def test_table_and_command_compare_it_with_the_regular_run(loaded, capsys):
     assert status == 0
     assert f"{EVALUATION_DAY}  All items (12 users)" in out
     lines = [line.split() for line in out.splitlines()]
-    assert ["standing", "two-tower", "model", "1.0000"] in lines
+    assert ["regular", "two-tower", "model", "1.0000"] in lines
     # Both have every hit: the difference is 0 on every resample.
     assert ["wide", "two-tower", "model", "1.0000", "+0.0000", "+0.0000", "to", "+0.0000"] in lines
     assert "wide: model.output_dim=6 statistics.embedding_dim={'item': 6} training.epochs=1" in out
@@ -82,7 +82,7 @@ def test_channel_setting_makes_no_towers(loaded, capsys):
 
 def test_faults_of_keys_names_and_days_are_told_together(loaded, capsys):
     arguments = ["--set", "model.pior=true", "--from", DAYS[10], "--to", EVALUATION_DAY]
-    status, _, stderr = command(loaded, capsys, "experiment", "standing", *arguments)
+    status, _, stderr = command(loaded, capsys, "experiment", "regular", *arguments)
     assert status == 1
     assert "ConfigError: 3 faults:" in stderr
     assert "the nearest is model.prior" in stderr
@@ -110,7 +110,7 @@ def test_unusable_arguments_are_one_fault_and_write_nothing(loaded, capsys, argu
 
 def test_samples_are_made_again_only_for_settings_that_they_follow(loaded):
     regular = worlds.open_workspace(loaded)
-    standing = regular.need("train_samples", EVALUATION_DAY).digest
+    stored = regular.need("train_samples", EVALUATION_DAY).digest
     changes = [
         {"model.recency_half_life_days": 2.0},
         {"negative_items.alpha": 0.2},
@@ -120,7 +120,7 @@ def test_samples_are_made_again_only_for_settings_that_they_follow(loaded):
         open_experiment(regular, Experiment(f"s{number}", change), "dssm_model", EVALUATION_DAY)[0]
         for number, change in enumerate(changes)
     ]
-    assert [one.need("train_samples", EVALUATION_DAY).digest != standing for one in found] == [True, True, False]
+    assert [one.need("train_samples", EVALUATION_DAY).digest != stored for one in found] == [True, True, False]
     assert "train_samples" not in own_assets(loaded, "s2")
 
 

@@ -105,7 +105,7 @@ def test_setting_equal_to_the_configuration_is_a_regular_run(world, tmp_path):
         ({"temperature": 0.0}, "dssm_model.temperature"),
         ({"num_sample": -1}, "dssm_model.num_sample"),
         ({"experiment": "Not a name"}, "dssm_model.experiment"),
-        ({"experiment": "standing"}, "experiment"),
+        ({"experiment": "regular"}, "experiment"),
     ],
 )
 def test_settings_out_of_bounds_are_refused(world, form, where):
@@ -212,12 +212,12 @@ def test_table_compares_the_experiment_with_the_regular_run(experiment):
     cells = {(row["experiment"], row["scope"], row["k"]): row for row in rows if row["scorer"] == "model"}
     # k of the configuration is 5 and 10, of the experiment 3 and 10: only k = 10 can be compared.
     assert {(name, k) for name, scope, k in cells if scope == "all"} == {
-        ("standing", 5),
-        ("standing", 10),
+        ("regular", 5),
+        ("regular", 10),
         ("hot", 3),
         ("hot", 10),
     }
-    regular, hot = cells["standing", "all", 10], cells["hot", "all", 10]
+    regular, hot = cells["regular", "all", 10], cells["hot", "all", 10]
     assert (regular["hit_rate"], regular["changed"], regular["gain"]) == (1.0, "", 0.0)
     assert hot["gain"] == pytest.approx(hot["hit_rate"] - 1.0)
     assert hot["gain_low"] <= hot["gain"] <= hot["gain_high"] <= 0

@@ -96,7 +96,7 @@ ROWS = (
         deps=("total_hit_rate",),
         is_windowed=True,
         is_experiment_table=True,
-        description="The day's experiments next to the regular run (row `standing`): changed settings, warm hit_rate@k with its "
+        description="The day's experiments next to the regular run (row `regular`): changed settings, warm hit_rate@k with its "
         "interval, gain. To run one, materialize dssm_model and its downstream assets up to here with an `experiment` name and "
         "other settings in the Launchpad. The regular partitions do not change.",
         reading="One row per experiment, scope and k. A gain within the interval is no gain. Confirm a good one on other "
