@@ -110,6 +110,6 @@ def _comment(indent: str, note: str, before: str) -> str:
 
 
 def _flow(value: Any) -> str:
-    """Returns a value as YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False, allow_unicode=True).strip()
-    return text.removesuffix("...").strip()
+    """Returns a value as YAML on one line, quoted so that it can also be within braces, where `:0` has another meaning."""
+    text = yaml.safe_dump([value], default_flow_style=True, width=float("inf"), sort_keys=False, allow_unicode=True)
+    return text.strip().removeprefix("[").removesuffix("]")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import dssm_assets
@@ -98,6 +98,7 @@ KEYS = st.sampled_from(
 
 
 @given(st.dictionaries(KEYS, VALUES, max_size=4))
+@example({"training.epochs": ":0"})
 def test_edited_text_has_exactly_the_wanted_values_and_all_other_lines(changes):
     found = edited(changes)
     expected = yaml.safe_load(TEXT)
