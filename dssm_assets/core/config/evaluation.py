@@ -83,7 +83,7 @@ class Evaluation(Section):
         ge=1,
         le=366,
         description="Days whose interactions are to be found: the evaluation day and the ones that follow it. Above 1 for a log with "
-        "few events a day. Nothing of these days is trained on; an evaluation day whose last such day is not stored yet is skipped.",
+        "few events or users a day. Nothing of these days is trained on; an evaluation day whose last such day is not stored yet is skipped.",
     )
     bootstrap_samples: int = Field(
         default=1000, ge=100, le=100_000, description="Resamples of the users for the 95% intervals."

@@ -81,6 +81,7 @@ class LogHabits:
         """Returns the habits of a log of which only the number of positive events, the first and the last day are known."""
         days = np.arange(to_number(first), to_number(last) + 1)
         mean = events / len(days)
+        none = np.zeros(0, np.int64)
         return cls(
             events=events,
             events_per_day=mean,
@@ -93,7 +94,7 @@ class LogHabits:
             half_life_days=7.0,
             days=days,
             day_events=np.full(len(days), int(mean)),
-            pairs=WarmPairs(np.zeros(0, np.int64), np.zeros(0, np.int64)),
+            pairs=WarmPairs(none, none, none),
         )
 
 

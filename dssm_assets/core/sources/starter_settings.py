@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from dssm_assets.core.sources.log_habits import LogHabits
 from dssm_assets.core.sources.warm_pairs import MIN_PAIRS, EvaluationDays, to_date, to_number
@@ -60,6 +61,10 @@ HELD_OUT_PAIRS: Final = 2_000
 """Pairs that the weights of channels are fitted on."""
 WANTED_SPAN_PAIRS: Final = 120
 """Warm pairs of the days that are evaluated together."""
+FEW_USERS: Final = 20
+"""Users with warm pairs below which a day says little, however many pairs they have: a rate of eight users is off by a tenth."""
+WANTED_SPAN_USERS: Final = 40
+"""The same of days that are evaluated together, a user counted on each of its days."""
 MAX_SPAN_DAYS: Final = 14
 MIN_HELD_OUT_DAYS: Final = 7
 MAX_HELD_OUT_DAYS: Final = 28
@@ -139,8 +144,9 @@ def choose_settings(
     window = window_days(habits, chosen, to_date(start), last)
     shape = _Shape(habits, chosen, window, validation_days(habits, window), items, code)
     left = habits.pairs.evaluation_days(window, to_date(start), last).calendar_days
-    pairs = _pairs_per_day(habits, window, left)
-    span = span_days(pairs, left)
+    pairs = _mean_of_last_days(*habits.pairs.count_by_day(window), left)
+    users = _mean_of_last_days(*habits.pairs.count_users_by_day(window), left)
+    span = span_days(pairs, users, left)
     return StarterSettings(
         recipe=chosen,
         recipe_reason=reason,
@@ -152,7 +158,7 @@ def choose_settings(
         model=_model_lines(shape),
         training=_training_lines(shape),
         channels=(_held_out_line(pairs),),
-        evaluation=(_recent_line(habits, window), *_span_lines(pairs, span)),
+        evaluation=(_recent_line(habits, window), *_span_lines(pairs, users, span)),
     )
 
 
@@ -288,25 +294,29 @@ def _width_line(shape: _Shape) -> Line:
     return Line("embedding_dim", f"{{item: {shape.code_dim}, {shape.code}: {shape.code_dim}}}", reason)
 
 
-def span_days(pairs_per_day: float, days_left: int) -> int:
-    """Returns the days whose interactions are to be found together: one, but of a log with few of them more.
+def span_days(pairs_per_day: float, users_per_day: float, days_left: int) -> int:
+    """Returns the days whose interactions are to be found together: one, but of a log with few users or pairs a day more.
 
-    By hand: 30 warm pairs a day and more are a day; with 10, twelve days have the `WANTED_SPAN_PAIRS` of a span. A quarter of the
-    days that the window leaves to evaluate is the most.
+    By hand: 30 warm pairs of 20 users a day and more are a day; with 10 pairs, twelve days have the `WANTED_SPAN_PAIRS` of a span,
+    and with 8 users, five days the `WANTED_SPAN_USERS`. A quarter of the days that the window leaves to evaluate is the most.
     """
-    if pairs_per_day >= MIN_PAIRS or not pairs_per_day:
+    if not pairs_per_day:
         return 1
-    return max(1, min(MAX_SPAN_DAYS, days_left // 4, math.ceil(WANTED_SPAN_PAIRS / pairs_per_day)))
+    wanted = 1
+    if pairs_per_day < MIN_PAIRS:
+        wanted = math.ceil(WANTED_SPAN_PAIRS / pairs_per_day)
+    if users_per_day < FEW_USERS:
+        wanted = max(wanted, math.ceil(WANTED_SPAN_USERS / users_per_day))
+    return max(1, min(MAX_SPAN_DAYS, days_left // 4, wanted))
 
 
-def _span_lines(pairs: float, span: int) -> tuple[Line, ...]:
-    reason = f"a day has about {pairs:,.0f} warm pairs: {span} days are evaluated together"
+def _span_lines(pairs: float, users: float, span: int) -> tuple[Line, ...]:
+    reason = f"a day has about {pairs:,.0f} warm pairs of {users:,.0f} users: {span} days are evaluated together"
     return (Line("span_days", str(span), reason),) if span > 1 else ()
 
 
-def _pairs_per_day(habits: LogHabits, window: int, days_left: int) -> float:
-    """Returns about how many warm pairs a day of the last weeks has, of the days that the window leaves."""
-    days, counts = habits.pairs.count_by_day(window)
+def _mean_of_last_days(days: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], days_left: int) -> float:
+    """Returns the mean of counts of days over the last weeks, empty days included, of the days that the window leaves."""
     last_days = max(1, min(MAX_HELD_OUT_DAYS, days_left))
     return float(counts[days > days[-1] - last_days].sum()) / last_days if len(days) else 0.0
 

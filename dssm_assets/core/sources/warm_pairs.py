@@ -66,11 +66,13 @@ class WarmPairs:
     """The pairs of a log's days.
 
     Attributes:
+        user: numbered from 0 [P].
         day: in days since 1970-01-01 [P].
         needed: days of the shortest window that knows user and item; a very large number if nothing before does [P].
         weight: how many pairs each stands for, 1 unless users were sampled.
     """
 
+    user: _Ints
     day: _Ints
     needed: _Ints
     weight: int = 1
@@ -84,11 +86,21 @@ class WarmPairs:
         is_first = np.ones(len(day), np.bool_)
         is_first[1:] = (np.diff(user) != 0) | (np.diff(item) != 0) | (np.diff(day) != 0)
         user, item, day = user[is_first], item[is_first], day[is_first]
-        return cls(day, np.maximum(_days_since_last(user, day), _days_since_last(item, day)), weight)
+        return cls(user, day, np.maximum(_days_since_last(user, day), _days_since_last(item, day)), weight)
 
     def count_by_day(self, window: int) -> tuple[_Ints, _Ints]:
         """Returns the days with warm pairs, ascending, and about how many each has."""
         days, counts = np.unique(self.day[self.needed <= window], return_counts=True)
+        return days, counts * self.weight
+
+    def count_users_by_day(self, window: int) -> tuple[_Ints, _Ints]:
+        """Returns the days with warm pairs, ascending, and about how many users each has them of."""
+        is_warm = self.needed <= window
+        user, day = self.user[is_warm], self.day[is_warm]
+        order = np.lexsort((user, day))
+        is_first = np.ones(len(order), np.bool_)
+        is_first[1:] = (np.diff(day[order]) != 0) | (np.diff(user[order]) != 0)
+        days, counts = np.unique(day[order][is_first], return_counts=True)
         return days, counts * self.weight
 
     def evaluation_days(

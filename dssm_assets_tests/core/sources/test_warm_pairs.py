@@ -21,6 +21,7 @@ def test_shortest_windows_by_hand() -> None:
     # Users 0 and 1 take item 0 on day 0; 0 takes it again, twice, on day 5, and 1 on day 9.
     found = _pairs([(0, 0, 0), (1, 0, 0), (0, 0, 5), (0, 0, 5), (1, 0, 9)])
     assert [len(found.count_by_day(window)[0]) for window in (4, 5, 8, 9)] == [0, 1, 1, 2]
+    assert [found.count_users_by_day(window)[1].tolist() for window in (4, 5, 9)] == [[], [1], [1, 1]]
     assert found.evaluation_days(5, FIRST, to_date(9), min_pairs=1).days == (5,)
     assert found.evaluation_days(9, FIRST, to_date(9), min_pairs=1).days == (9,)
     # A window of 10 days ends after the log.
@@ -63,6 +64,7 @@ def test_any_window_is_as_counted_pair_by_pair(window: int) -> None:
             expected[day] = expected.get(day, 0) + 1
     days, counts = _pairs(rows).count_by_day(window)
     assert dict(zip(days.tolist(), counts.tolist(), strict=True)) == expected
+    assert sum(expected.values()) == sum(counts) > sum(_pairs(rows).count_users_by_day(window)[1]) > 0
 
 
 def test_days_and_dates_are_inverse() -> None:
