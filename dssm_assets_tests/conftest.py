@@ -10,6 +10,10 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
+from dssm_assets_tests import programs
+
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")  # a worker per core; threads that wait for each other would spin
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # tests import onnxruntime themselves
 os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))  # one list of fonts for all tiny worlds
 
@@ -28,6 +32,22 @@ LONGEST: Final = (
     "commands",
 )
 """Started first, so that no process is left alone with one of them at the end."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the option of CI."""
+    parser.addoption(programs.OPTION, action="store_true", help="fail, not skip, where a program to test with is not installed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Reads the option of CI."""
+    programs.configure(config)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says which programs were missing."""
+    for line in programs.missing_lines(terminalreporter.stats.get("skipped", [])):
+        terminalreporter.write_line(line)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -43,7 +43,7 @@ sys.exit(main(["serve", "--port", *sys.argv[1:]]))
 def place(tmp_path):
     """Folders `user` (the user's home), `scratch` and `home`, and an environment without a word on telemetry."""
     if not can_trace(tmp_path):
-        pytest.skip("strace is missing or not permitted")
+        pytest.skip("strace is not permitted here")
     for name in ("user", "scratch", "home"):
         (tmp_path / name).mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_", "MPL"))}

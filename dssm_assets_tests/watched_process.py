@@ -6,13 +6,14 @@ Belongs here: running a command under strace, which sees native code too, and re
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from dssm_assets_tests.programs import find_program
 
 _CALLS: Final = (
     "connect,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,symlink,symlinkat,sendto,sendmsg,sendmmsg"
@@ -35,10 +36,8 @@ class Outside:
 
 
 def can_trace(folder: Path) -> bool:
-    """Returns whether processes can be traced here."""
-    if shutil.which("strace") is None:
-        return False
-    command = ["strace", "--seccomp-bpf", "-f", "-o", str(folder / "trial"), sys.executable, "-c", ""]
+    """Returns whether processes may be traced here. The test is skipped where strace is missing."""
+    command = [find_program("strace"), "--seccomp-bpf", "-f", "-o", str(folder / "trial"), sys.executable, "-c", ""]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 

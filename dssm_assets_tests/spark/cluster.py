@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import pytest
 
 from dssm_assets.core.config.engines import ReadWith
 from dssm_assets_tests.deploy.services import BUCKET, HOST, Services, free_ports
+from dssm_assets_tests.programs import find_program
 
 REPOSITORY = Path(__file__).parents[2]
 WORKERS = 2
@@ -73,7 +73,7 @@ class Cluster:
 @contextmanager
 def running(folder: Path) -> Iterator[Cluster]:
     """Yields a cluster of a master and two workers of one core each; ends every process of it."""
-    assert shutil.which("java"), "Java is not installed. To fix: apt-get install -y openjdk-17-jre-headless"
+    find_program("java")
     port, site, *others = free_ports(2 + 2 * WORKERS)
     url = f"spark://{HOST}:{port}"
     with ExitStack() as stack:
