@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import functools
 import os
 import sys
 import warnings
@@ -110,7 +111,6 @@ def _demo(parsed: argparse.Namespace) -> int:
     from rich.console import Console
 
     from dssm_assets import demo, terminal
-    from dssm_assets.core.evaluation.labels import HEADLINE_SCOPES
     from dssm_assets.materialize import run_plan
     from dssm_assets.steps.workspace import open_workspace
     from dssm_assets.storage.config_choice import CONFIG_FILE
@@ -126,13 +126,13 @@ def _demo(parsed: argparse.Namespace) -> int:
     days = demo.evaluation_days(loaded, parsed.days)
     workspace = open_workspace(loaded)
     plan = demo.plan_demo(loaded, days)
-    if plan.step_count:
-        with terminal.Bar(plan.step_count) as bar:
-            run_plan(plan, bar, home)
+    read_day = functools.partial(hit_rates.read_day, workspace)
+    if planned := plan.days_by_asset:
+        with terminal.ProgressTable(planned, read_day) as table:
+            run_plan(plan, table, home)
     else:
         console.print("Everything is materialized already; nothing to run.")
-    for ds in days:
-        terminal.print_hit_rates(console, hit_rates.read_day(workspace, ds), HEADLINE_SCOPES, is_whole=False)
+    terminal.print_summary(console, [read_day(ds) for ds in days])
     terminal.print_how_to_open(console, home, Path(__file__).parent.parent / "workspace.yaml", days)
     return 0
 
@@ -146,10 +146,10 @@ def _materialize(parsed: argparse.Namespace) -> int:
     plan = materialize.plan_runs(load_scene(parsed.scene, choice), parsed.name, *days, with_upstream=parsed.with_upstream)
     if parsed.with_upstream:
         print("\n".join(map(str, plan.runs)), flush=True)
-    bar = terminal.Bar(plan.step_count)
+    table = terminal.ProgressTable(plan.days_by_asset)
     try:
-        with bar:
-            materialize.run_plan(plan, bar, choice.instance_home)
+        with table:
+            materialize.run_plan(plan, table, choice.instance_home)
     finally:  # also the days that were evaluated before or after one that failed
-        hit_rates.print_evaluated(plan.scene.loaded, bar.evaluated)
+        hit_rates.print_evaluated(plan.scene.loaded, table.evaluated)
     return 0

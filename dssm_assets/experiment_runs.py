@@ -53,9 +53,9 @@ class ExperimentPlan:
     days: tuple[str, ...]
 
     @property
-    def step_count(self) -> int:
-        """Returns the number of asset steps over all runs."""
-        return len(self.names) * len(self.days)
+    def days_by_asset(self) -> dict[str, int]:
+        """Returns on how many days each asset is made."""
+        return dict.fromkeys(self.names, len(self.days))
 
 
 def plan_experiment(scene: Scene, name: str, entered: Mapping[str, Any], days: Sequence[str]) -> ExperimentPlan:

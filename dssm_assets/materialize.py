@@ -43,9 +43,13 @@ class RunPlan:
     runs: tuple[PlannedRun, ...]
 
     @property
-    def step_count(self) -> int:
-        """Returns the number of asset steps over all runs."""
-        return sum(len(run.names) for run in self.runs)
+    def days_by_asset(self) -> dict[str, int]:
+        """Returns on how many days each asset is made, in the order of the runs; empty if there is nothing to make."""
+        counts: dict[str, int] = {}
+        for run in self.runs:
+            for name in run.names:
+                counts[name] = counts.get(name, 0) + len(run.days)
+        return counts
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,21 @@
-"""What the command line shows: a progress bar, tables of hit rates, how to open the UI.
+"""What the command line shows: a table of progress, tables of hit rates, how to open the UI.
 
 Belongs here: everything that is printed with rich. Does not belong here: deciding what runs, names of scorers and scopes
 (`core/evaluation/labels.py`).
 """
 
 import shlex
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from dssm_assets.closed_pipe import discard_stdout
 from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL, TOTAL_HIT_RATE, is_of_channels
@@ -21,59 +23,116 @@ from dssm_assets.core.evaluation.labels import SCOPES, Spans, display_name, scor
 from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
 from dssm_assets.defs.asset_factory import Observer
 
+_SHOWN_ASSETS: Final = 6
+"""Rows of the progress table: a terminal of 24 lines also holds the hit rates below it."""
 
-class Bar(Observer):
-    """A progress bar over asset steps on stderr, with the latest progress line next to it.
 
-    Where stderr is not a terminal, such as a log file, there is no bar: each progress line is printed on stdout.
+@dataclass
+class _Work:
+    """An asset in the progress table: days done of all planned, and the seconds that they took."""
+
+    total: int
+    done: int = 0
+    seconds: float = 0.0
+
+
+class ProgressTable(Observer):
+    """A live table on stderr of the assets at work: days, rate, time left; below it the hit rates of the days evaluated so far.
+
+    Where stderr is not a terminal, such as a log file, there is no table: each progress line, and a line of hit rates per
+    evaluated day, is printed on stdout.
     """
 
-    def __init__(self, total: int) -> None:
-        self.console = Console(stderr=True)
-        self._progress = Progress(
-            SpinnerColumn(),
-            MofNCompleteColumn(),
-            BarColumn(bar_width=24),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}", markup=False),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        self._task = self._progress.add_task("", total=total)
+    def __init__(
+        self,
+        days_by_asset: Mapping[str, int],
+        read_day: "Callable[[str], DayRates] | None" = None,
+        console: Console | None = None,
+        now: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Shows nothing yet.
+
+        Args:
+            days_by_asset: assets in their order, and on how many days each is made.
+            read_day: reads the hit rates of a day that was evaluated; None: they are not shown.
+            console: where the table is shown; None: on stderr.
+            now: seconds of a clock that never goes back.
+        """
+        self.console = console or Console(stderr=True)
         self.evaluated: list[str] = []
         """Days whose total_hit_rate was written."""
+        self._work = {name: _Work(days) for name, days in days_by_asset.items()}
+        self._read_day, self._now = read_day, now
+        self._rates: list[DayRates] = []
+        self._recent: list[str] = []
+        self._line = ""
+        self._begin = self._since = now()
+        self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
 
-    def __enter__(self) -> "Bar":
-        """Shows the bar."""
-        self._progress.start()
+    def __enter__(self) -> "ProgressTable":
+        """Shows the table."""
+        self._begin = self._since = self._now()
+        if self.console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Removes the bar."""
-        self._progress.stop()
+        """Removes the table."""
+        self._live.stop()
 
     def on_log(self, text: str) -> None:
-        """Shows a progress line next to the bar; without a terminal, prints it. A reader that has left does not end the run."""
-        self._progress.update(self._task, description=text)
+        """Shows a progress line below the table; without a terminal, prints it. A reader that has left does not end the run."""
+        self._line = text
         if not self.console.is_terminal:
-            try:
-                print(text, flush=True)
-            except BrokenPipeError:
-                discard_stdout()
-
-    def on_asset_done(self, name: str, seconds: float) -> None:
-        """Advances the bar by one."""
-        self._progress.advance(self._task)
+            _print_line(text)
 
     def on_partition(self, name: str, ds: str) -> None:
-        """Notes the days that are evaluated."""
-        if name == TOTAL_HIT_RATE.name:
-            self.evaluated.append(ds)
+        """Counts a day of an asset; shows the hit rates of a day that is evaluated."""
+        now, work = self._now(), self._work.setdefault(name, _Work(1))
+        work.done, work.seconds = work.done + 1, work.seconds + now - self._since
+        self._since = now
+        self._recent = [*(one for one in self._recent if one != name), name][-_SHOWN_ASSETS:]
+        if name != TOTAL_HIT_RATE.name:
+            return
+        self.evaluated.append(ds)
+        if self._read_day is not None:
+            self._rates.append(self._read_day(ds))
+            if not self.console.is_terminal:
+                _print_line(describe_rates(self._rates[-1]))
+
+    def on_asset_done(self, name: str, seconds: float) -> None:
+        """Begins to count the time of the next asset."""
+        self._since = self._now()
 
     def on_skipped(self, ds: str, reason: str) -> None:
         """Prints that there is nothing to do on a day; without a terminal it was printed as a progress line."""
         if self.console.is_terminal:
             self.console.print(f"{ds} is skipped: {reason}", markup=False, highlight=False)
+
+    def render(self) -> RenderableType:
+        """Returns what is shown now."""
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        table.add_column("asset", min_width=22, no_wrap=True)
+        for heading in ("days", "rate", "ETA"):
+            table.add_column(heading, justify="right", min_width=10, no_wrap=True)
+        for name in self._recent:
+            work = self._work[name]
+            rate = work.done / max(work.seconds, 1e-9)
+            shown = f"{rate:,.0f} days/s" if rate >= 10 else f"{rate:.1f} days/s" if rate >= 1 else f"{1 / rate:.1f} s/day"
+            eta = f"{(work.total - work.done) / rate:.0f} s" if work.done < work.total else ""
+            table.add_row(name, f"{work.done}/{work.total}", shown, eta, style="bold" if name == self._recent[-1] else "")
+        done, total = (sum(getattr(one, name) for one in self._work.values()) for name in ("done", "total"))
+        minutes, seconds = divmod(round(self._now() - self._begin), 60)
+        line = Text(self._line, style="dim", no_wrap=True, overflow="ellipsis")
+        head = Text(f"{minutes}:{seconds:02}  {done:,} of {total:,} partitions")
+        return Group(head, table, line, *([summary(self._rates)] if self._rates else []))
+
+
+def _print_line(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        discard_stdout()
 
 
 @dataclass(frozen=True)
@@ -102,7 +161,84 @@ class DayRates:
         return self.ds if self.last_day in (None, self.ds) else f"{self.ds} to {self.last_day}"
 
 
-def print_hit_rates(console: Console, day: DayRates, scopes: Iterable[Scope] = SCOPES, *, is_whole: bool = True) -> None:
+def summary(days: Sequence[DayRates]) -> RenderableType:
+    """Returns one table: model and baselines of the last of some days, what is new, and the earlier days as the trend.
+
+    Args:
+        days: at least one, in their order.
+    """
+    day = days[-1]
+    k, ks = day.ks[-1], day.ks if len(day.ks) <= _SUMMARY_KS else (*day.ks[: _SUMMARY_KS - 1], day.ks[-1])
+    earlier = days[-1 - _TREND_DAYS : -1]
+    cells = [_rates_of(one) for one in (day, *earlier)]
+    users = max((row["users"] for (_, scope, _), row in cells[0].items() if scope == Scope.ALL), default=0)
+    title = Text(f"hit_rate@k on {day.label}, {users:,} known users")
+    note = f"new: @{k} of what a user never interacted with, own history left out"
+    table = Table(box=box.SIMPLE_HEAD, padding=0)
+    table.add_column("")  # the only column that is folded in a narrow terminal
+    for heading in (*(f"@{cut}" for cut in ks), "95%", "new", *(one.ds[5:] for one in earlier)):
+        table.add_column(heading, justify="right", no_wrap=True)
+    scorers = scorers_in_order(name for name, scope, cut in cells[0] if (scope, cut) == (Scope.ALL, k))
+    headline = next((name for name in (MERGED, MODEL) if name in scorers), None)
+    for name in sorted(scorers, key=lambda one: one != headline):
+        row = cells[0][name, Scope.ALL, k]
+        table.add_row(
+            display_name(name, day.spans),
+            *(_rate(cells[0], name, Scope.ALL, cut) for cut in ks),
+            _interval(row) if name == headline else "",
+            _rate(cells[0], name, Scope.UNSEEN, k),
+            *(_rate(of_day, name, Scope.ALL, k) for of_day in cells[1:]),
+            style="bold" if name in (MODEL, MERGED) else "",
+        )
+    return Group(title, table, Text(note + (f"; days: @{k}" if earlier else ""), style="dim"))
+
+
+_SUMMARY_KS: Final = 3
+"""Cut-offs in the summary: the first ones and the largest."""
+_TREND_DAYS: Final = 3
+"""Earlier days in the summary: with them it fits 80 columns."""
+
+
+def describe_rates(day: DayRates) -> str:
+    """Returns the headline of a day in one line: merged list, model and the best baseline, on all items and on what is new."""
+    cells, k = _rates_of(day), day.ks[-1]
+    parts = []
+    for scope, words in ((Scope.ALL, f"hit_rate@{k}"), (Scope.UNSEEN, "new")):
+        rates = {name: row["hit_rate"] for (name, of, cut), row in cells.items() if (of, cut) == (scope, k)}
+        baselines = [name for name in rates if name != MODEL and not is_of_channels(name)]
+        best = max(baselines, key=lambda name: (rates[name], name), default=None)
+        shown = [name for name in (MERGED, MODEL, best) if name in rates]
+        parts.append(f"{words}: " + "; ".join(f"{display_name(name, day.spans)} {rates[name]:.3f}" for name in shown))
+    return f"{day.label}  {'  '.join(parts)}"
+
+
+def print_summary(console: Console, days: Sequence[DayRates]) -> None:
+    """Prints the summary of some days, and what the gate said of the last one if it did not pass."""
+    console.print(summary(days))
+    gate = days[-1].gate
+    if gate is not None and not gate.startswith("passed"):
+        console.print(f"{days[-1].label}  Gate: {gate}", highlight=False, markup=False, soft_wrap=True)
+
+
+_Cells: TypeAlias = dict[tuple[str, str, int], dict[str, Any]]
+"""(scorer, scope, k) -> its row of total_hit_rate, for warm users and items."""
+
+
+def _rates_of(day: DayRates) -> _Cells:
+    return {(row["scorer"], row["scope"], row["k"]): row for row in day.rows if row["population"] == Population.WARM}
+
+
+def _rate(cells: _Cells, scorer: str, scope: Scope, k: int) -> str:
+    row = cells.get((scorer, scope, k))
+    return "-" if row is None else f"{row['hit_rate']:.3f}".removeprefix("0")
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    low, high = (f"{row[end]:.3f}".removeprefix("0") for end in ("ci_low", "ci_high"))
+    return f"{low}-{high}"
+
+
+def print_hit_rates(console: Console, day: DayRates, scopes: Iterable[Scope] = SCOPES) -> None:
     """Prints a table per scope for warm users and items, of cold items for all users: hit rates of every scorer, the interval of
     the last, NDCG at the first k.
 
@@ -112,7 +248,6 @@ def print_hit_rates(console: Console, day: DayRates, scopes: Iterable[Scope] = S
         console: where to print.
         day: what to print.
         scopes: the scopes to print.
-        is_whole: with the table of warm, cold and all.
     """
     ks = day.ks
     for scope in scopes:
@@ -131,14 +266,11 @@ def print_hit_rates(console: Console, day: DayRates, scopes: Iterable[Scope] = S
             table.add_column(heading, justify="right", no_wrap=True)
         for scorer in scorers_in_order(name for name, k in cells if k == ks[-1]):
             rates = [f"{cells[scorer, k]['hit_rate']:.3f}" for k in ks]
-            low, high = (f"{cells[scorer, ks[-1]][end]:.3f}".removeprefix("0") for end in ("ci_low", "ci_high"))
             style = "bold" if scorer in (MODEL, MERGED) else ""
-            table.add_row(
-                display_name(scorer, day.spans), *rates, f"{low}-{high}", f"{cells[scorer, ks[0]]['ndcg']:.3f}", style=style
-            )
+            interval, ndcg = _interval(cells[scorer, ks[-1]]), f"{cells[scorer, ks[0]]['ndcg']:.3f}"
+            table.add_row(display_name(scorer, day.spans), *rates, interval, ndcg, style=style)
         console.print(table)
-    if is_whole:
-        console.print(_table_of_populations(day))
+    console.print(_table_of_populations(day))
     if day.gate is not None:
         console.print(f"{day.label}  Gate: {day.gate}", highlight=False, markup=False, soft_wrap=True)
 
@@ -179,8 +311,8 @@ def _table_of_populations(day: DayRates) -> Table:
 def print_how_to_open(console: Console, home: Path, workspace_file: Path, days: Sequence[str]) -> None:
     """Prints how to open the UI on this home, and where to look."""
     home_text, file_text = shlex.quote(str(home)), shlex.quote(str(workspace_file))
-    hit_rates = f"dssm-assets hit-rates --home {home_text} --day {days[-1]}"
-    console.print(f"\nAll scopes of a day: {hit_rates}", soft_wrap=True, highlight=False)
+    hit_rates = f"dssm-assets hit-rates {days[-1]} --all --home {home_text}"
+    console.print(f"\nEvery scope, interval and baseline of a day: {hit_rates}", soft_wrap=True, highlight=False)
     console.print("\nOpen the UI on these runs:\n", highlight=False)
     console.print(f"  DAGSTER_HOME={home_text} dagster-webserver -w {file_text}", soft_wrap=True, highlight=False)
     console.print(

@@ -116,7 +116,7 @@ def test_broken_configuration_is_an_error_of_one_line(tmp_path, run):
 
 
 def test_hit_rates_prints_the_last_evaluated_day_by_default(world, run):
-    status, out, stderr = run(world.loaded, "hit-rates")
+    status, out, stderr = run(world.loaded, "hit-rates", "--all")
     assert (status, stderr) == (0, "")
     assert f"{EVALUATION_DAY}  All items (12 users)" in out
     lines = [line.split() for line in out.splitlines()]

@@ -45,7 +45,7 @@ def test_second_call_makes_only_what_is_named(late):
     plan = plan_runs(Scene(late), "total_hit_rate", DAYS[8], DAYS[8], with_upstream=True)
     assert [(run.names, run.days) for run in plan.runs] == [(("total_hit_rate",), (DAYS[8],))]
     again = plan_upstream(Scene(late), [Wanted(("total_hit_rate",), (DAYS[8],))], is_remaking=False)
-    assert again.step_count == 0
+    assert again.days_by_asset == {}
 
 
 def test_next_day_makes_one_day_of_each_daily_table(late):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -51,9 +52,8 @@ def _bench(parsed: argparse.Namespace) -> int:
     os.environ.update(dict.fromkeys(_THREADS, str(parsed.threads)))
     from rich.console import Console
 
-    from dssm_assets import terminal
     from dssm_assets.bench.generated import BenchSizes
-    from dssm_assets.bench.machine_bench import STAGES, run_bench
+    from dssm_assets.bench.machine_bench import run_bench
     from dssm_assets.core.config.evaluation import IndexKind
 
     names = ("rows", "samples", "users", "items", "corpus", "queries", "dims", "k", "threads", "seed")
@@ -62,11 +62,12 @@ def _bench(parsed: argparse.Namespace) -> int:
         print(json.dumps(run_bench(sizes, time.perf_counter).to_document()))
         return 0
     console = Console()
-    with terminal.Bar(len(STAGES)) as bar:
+    with Console(stderr=True).status("") as status:
 
         def on_stage(stage: str) -> None:
-            bar.on_log(stage)
-            bar.on_asset_done(stage, 0.0)
+            status.update(stage)
+            if not sys.stderr.isatty():
+                print(stage, flush=True)
 
         report = run_bench(sizes, time.perf_counter, on_stage)
     _print(console, report)

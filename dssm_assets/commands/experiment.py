@@ -82,8 +82,8 @@ def _run(parsed: argparse.Namespace) -> int:
     days = days_between(parsed.first.isoformat(), (parsed.last or parsed.first).isoformat())
     plan = experiment_runs.plan_experiment(scene, parsed.name[0], entered, days)
     print("\n".join(f"experiment {plan.name}, {line}" for line in plan.settings), flush=True)
-    with terminal.Bar(plan.step_count) as bar:
-        experiment_runs.run_experiment(plan, bar, choice.instance_home)
+    with terminal.ProgressTable(plan.days_by_asset) as table:
+        experiment_runs.run_experiment(plan, table, choice.instance_home)
     workspace = open_workspace(scene.loaded)
     for ds in days:
         _print_comparison(Console(), ds, read_comparison(workspace, ds), None)

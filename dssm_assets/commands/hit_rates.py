@@ -23,9 +23,11 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser(
         "hit-rates",
         help="print the hit rates of an evaluation day",
-        epilog="A table per scope for known users and items, one of known, new and all of them, and what the gate said.",
+        epilog="One table: model and baselines, what is new, and the days before as the trend. With --all a table per scope for "
+        "known users and items, one of known, new and all of them, and what the gate said.",
     )
-    parser.add_argument("--day", type=dt.date.fromisoformat, help="YYYY-MM-DD (default: the last evaluated day)")
+    parser.add_argument("day", nargs="?", type=dt.date.fromisoformat, help="YYYY-MM-DD (default: the last evaluated day)")
+    parser.add_argument("--all", dest="is_whole", action="store_true", help="every scope, interval and baseline")
     add_config_arguments(parser)
     parser.set_defaults(command=_hit_rates)
 
@@ -39,7 +41,11 @@ def _hit_rates(parsed: argparse.Namespace) -> int:
 
     workspace = open_workspace(scene.loaded)
     ds = _choose_day(workspace, parsed.day.isoformat() if parsed.day else None)
-    terminal.print_hit_rates(Console(), read_day(workspace, ds))
+    if parsed.is_whole:
+        terminal.print_hit_rates(Console(), read_day(workspace, ds))
+    else:
+        days = [day for day in workspace.tables.partitions.days("total_hit_rate") if day <= ds]
+        terminal.print_summary(Console(), [read_day(workspace, day) for day in days[-4:]])
     return 0
 
 
@@ -85,16 +91,13 @@ def read_day(workspace: Workspace, ds: str) -> DayRates:
 
 
 def print_evaluated(loaded: LoadedConfig, days: Sequence[str]) -> None:
-    """Prints the hit rates of days that a command has evaluated; of several days the headline alone."""
+    """Prints the hit rates of days that a command has evaluated."""
     if not days:
         return
     from rich.console import Console
 
     from dssm_assets import terminal
-    from dssm_assets.core.evaluation.labels import HEADLINE_SCOPES, SCOPES
     from dssm_assets.steps.workspace import open_workspace
 
-    console, workspace = Console(), open_workspace(loaded)
-    for ds in days:
-        scopes = SCOPES if len(days) == 1 else HEADLINE_SCOPES
-        terminal.print_hit_rates(console, read_day(workspace, ds), scopes, is_whole=len(days) == 1)
+    workspace = open_workspace(loaded)
+    terminal.print_summary(Console(), [read_day(workspace, ds) for ds in sorted(days)])

@@ -1,11 +1,13 @@
 """`dssm-assets hit-rates`: what it shows of a day, and why there is nothing to show."""
 
+import io
+
 import pytest
 from rich.console import Console
 
 from dssm_assets.cli import main
 from dssm_assets.core.evaluation.scopes import Scope
-from dssm_assets.terminal import DayRates, print_hit_rates
+from dssm_assets.terminal import DayRates, ProgressTable, describe_rates, print_hit_rates, summary
 from dssm_assets_tests import worlds
 from dssm_assets_tests.core.evaluation.worlds import total_row
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
@@ -23,15 +25,23 @@ def run(capsys, loaded, *arguments):
     return status, captured.out.partition("\n")[2], captured.err
 
 
-def printed(day, scopes=(Scope.ALL,), **keys):
+def printed(day, scopes=(Scope.ALL,)):
     console = Console(width=160)
     with console.capture() as capture:
-        print_hit_rates(console, day, scopes, **keys)
+        print_hit_rates(console, day, scopes)
     return capture.get()
 
 
+def lines_of(renderable, width=80):
+    """Returns the lines of something rendered in a terminal of this width, without blank ones."""
+    console = Console(width=width)
+    with console.capture() as capture:
+        console.print(renderable)
+    return [line.rstrip() for line in capture.get().splitlines() if line.strip()]
+
+
 def test_it_shows_every_scope_known_new_and_all_pairs_and_the_gate(world, capsys):
-    status, out, stderr = run(capsys, world.loaded)
+    status, out, stderr = run(capsys, world.loaded, "--all")
     assert (status, stderr) == (0, "")
     for title in ("All items", "Discovery", "Repeat"):
         assert f"{EVALUATION_DAY}  {title}" in out
@@ -66,8 +76,8 @@ def test_a_day_of_new_users_alone_says_so(capsys):
 def test_a_span_is_named_by_its_first_and_last_day():
     day = DayRates("2024-01-05", rows(warm=(3, 5)), [5], "passed: fine", "2024-01-07")
     assert "2024-01-05 to 2024-01-07  All items (3 users)" in printed(day)
-    assert "2024-01-05 to 2024-01-07  Gate: passed: fine" in printed(day, is_whole=False)
-    assert "Known (warm)" not in printed(day, is_whole=False)
+    assert "2024-01-05 to 2024-01-07  Gate: passed: fine" in printed(day)
+    assert "hit_rate@k on 2024-01-05 to 2024-01-07, 3 known users" in "\n".join(lines_of(summary([day])))
 
 
 def test_an_empty_home_says_what_to_run(tmp_path, capsys):
@@ -80,7 +90,7 @@ def test_an_empty_home_says_what_to_run(tmp_path, capsys):
 
 
 def test_a_day_that_is_not_evaluated_says_which_are(world, capsys):
-    status, _, stderr = run(capsys, world.loaded, "--day", DAYS[10])
+    status, _, stderr = run(capsys, world.loaded, DAYS[10])
     assert status == 1
     assert f"table total_hit_rate, day {DAYS[10]}: expected an evaluated day, got no partition. To fix: " in stderr
     assert f"--from {DAYS[10]}; evaluated are {EVALUATION_DAY} to {EVALUATION_DAY}" in stderr
@@ -90,7 +100,7 @@ def test_a_day_that_cannot_be_evaluated_says_why(world, tmp_path, capsys):
     loaded = world.copy(tmp_path / "world", {"tables": {"behavior": {"allow_empty_days": True}}})
     worlds.write_rows(tmp_path / "world" / "source" / "behavior.parquet", worlds.log_rows([0]))
     worlds.materialize(loaded, worlds.DAILY, [DAYS[9]])
-    _, _, stderr = run(capsys, loaded, "--day", DAYS[9])
+    _, _, stderr = run(capsys, loaded, DAYS[9])
     assert f"got no partition: there is no positive event on the day {DAYS[9]}, so there is nothing to find" in stderr
 
 
@@ -99,5 +109,82 @@ def test_train_and_evaluate_prints_the_hit_rates_at_its_end(world, tmp_path, cap
     arguments = ["--config", str(loaded.path), "--home", str(loaded.home), "--from", EVALUATION_DAY]
     assert main(["materialize", "total_hit_rate", *arguments]) == 0
     out = capsys.readouterr().out
-    assert f"{EVALUATION_DAY}  All items (12 users)" in out
+    assert f"hit_rate@k on {EVALUATION_DAY}, 12 known users" in out
     assert "Gate: not enough evidence" in out
+
+
+def rates_on(ds, **rates):
+    """Returns a day whose scorers have `model=(a, b)`: a at k = 1, 2, 5 and 9 plus .01 per cut-off, b of what is new."""
+    found = []
+    for scorer, (rate, new) in rates.items():
+        found += [total_row(scorer, k=k, hit_rate=rate + 0.01 * place) for place, k in enumerate((1, 2, 5, 9))]
+        found.append(total_row(scorer, "unseen", k=9, hit_rate=new))
+    return DayRates(ds, found, (1, 2, 5, 9))
+
+
+def test_summary_has_the_headline_first_its_interval_alone_and_earlier_days_as_the_trend():
+    days = [rates_on(f"2024-01-0{n}", model=(0.1 * n, 0.2), popularity=(0.05, 0.1), merged=(0.3, 0.25)) for n in range(1, 6)]
+    lines = lines_of(summary(days))
+    assert lines[0].split() == ["hit_rate@k", "on", "2024-01-05,", "40", "known", "users"]
+    assert lines[1].split() == ["@1", "@2", "@9", "95%", "new", "01-02", "01-03", "01-04"]
+    # Merged at k = 1, 2, 9: .30, .31, .33; of half width .05. New .25; earlier days .33 each. The model on day n: .1 n + .03.
+    assert lines[3].split() == ["merged", "list", *[".300", ".310", ".330", ".280-.380", ".250", ".330", ".330", ".330"]]
+    assert lines[4].split() == ["two-tower", "model", *[".500", ".510", ".530", ".200", ".230", ".330", ".430"]]
+    assert lines[5].split() == ["popularity", *[".050", ".060", ".080", ".100", ".080", ".080", ".080"]]
+    assert lines[6] == "new: @9 of what a user never interacted with, own history left out; days: @9"
+
+
+def test_summary_without_a_merged_list_leads_with_the_model():
+    lines = lines_of(summary([rates_on("2024-01-05", popularity=(0.05, 0.1), model=(0.1, 0.2))]))
+    assert lines[3].split() == ["two-tower", "model", ".100", ".110", ".130", ".080-.180", ".200"]
+    assert describe_rates(rates_on("2024-01-05", popularity=(0.05, 0.1), ease=(0.02, 0.3), model=(0.1, 0.2))) == (
+        "2024-01-05  hit_rate@9: two-tower model 0.130; popularity 0.080  new: two-tower model 0.200; EASE 0.300"
+    )
+
+
+class Clock:
+    """Seconds that a test sets."""
+
+    seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+
+def test_progress_table_shows_days_rate_and_time_left_of_each_asset():
+    clock = Clock()
+    table = ProgressTable({"behavior": 4, "dssm_model": 2}, console=Console(file=io.StringIO()), now=clock)
+    for ds in DAYS[:3]:
+        clock.seconds += 0.5
+        table.on_partition("behavior", ds)
+    # 3 of 4 days in 1.5 s: 2 days/s, half a second left (rounded to even: 0).
+    assert lines_of(table.render())[2].split() == ["behavior", "3/4", "2.0", "days/s", "0", "s"]
+    clock.seconds += 0.5
+    table.on_partition("behavior", DAYS[3])
+    table.on_asset_done("behavior", 2.0)
+    clock.seconds += 20
+    table.on_partition("dssm_model", DAYS[3])
+    lines = [line.split() for line in lines_of(table.render())]
+    assert lines[0] == ["0:22", "5", "of", "6", "partitions"]
+    assert lines[2] == ["behavior", "4/4", "2.0", "days/s"]
+    assert lines[3] == ["dssm_model", "1/2", "20.0", "s/day", "20", "s"]
+
+
+def test_a_log_file_gets_each_line_and_the_rates_of_each_evaluated_day(capsys):
+    table = ProgressTable({}, lambda ds: rates_on(ds, model=(0.1, 0.2)), console=Console(file=io.StringIO()))
+    with table:
+        table.on_log("behavior: 10 rows")
+        table.on_partition("total_hit_rate", "2024-01-05")
+    assert capsys.readouterr().out.splitlines() == [
+        "behavior: 10 rows",
+        "2024-01-05  hit_rate@9: two-tower model 0.130  new: two-tower model 0.200",
+    ]
+    assert table.evaluated == ["2024-01-05"]
+
+
+def test_a_terminal_has_the_rates_of_evaluated_days_below_the_progress():
+    table = ProgressTable(
+        {}, lambda ds: rates_on(ds, model=(0.1, 0.2)), console=Console(file=io.StringIO(), force_terminal=True)
+    )
+    table.on_partition("total_hit_rate", "2024-01-05")
+    assert any("hit_rate@k on 2024-01-05" in line for line in lines_of(table.render()))
