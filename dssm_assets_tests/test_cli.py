@@ -6,11 +6,13 @@ import re
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
 
 from dssm_assets.cli import main
+from dssm_assets.defs.asset_factory import _log_end
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
@@ -253,3 +255,11 @@ def test_log_line_of_what_has_no_rows_gives_its_size(tmp_path_factory, tmp_path,
     _, out, _ = run(loaded, "materialize", "training_config", "--from", EVALUATION_DAY)
     assert re.search(r"^training_config: \d kB in \d+\.\d s, 1 day$", out, flags=re.MULTILINE)
     assert "rows/s" not in out
+
+
+def test_log_line_of_an_empty_table_gives_no_speed():
+    lines = []
+    for rows in (0, 30):
+        manifest = SimpleNamespace(rows=rows, columns={"user_id": "int64"})
+        _log_end(lines.append, [SimpleNamespace(manifest=manifest)], 2.0)
+    assert lines == ["0 rows in 2.0 s, 1 day", "30 rows in 2.0 s (15 rows/s), 1 day"]

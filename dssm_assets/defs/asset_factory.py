@@ -208,7 +208,8 @@ def _log_end(log: Callable[[str], None], done: "Sequence[StepResult]", seconds: 
     rows = sum(result.manifest.rows for result in done)
     days = f"{len(done)} day{'s' if len(done) > 1 else ''}"
     if any(result.manifest.columns for result in done):
-        log(f"{rows:,} rows in {seconds:.1f} s ({rows / max(seconds, 1e-9):,.0f} rows/s), {days}")
+        speed = f" ({rows / max(seconds, 1e-9):,.0f} rows/s)" if rows else ""
+        log(f"{rows:,} rows in {seconds:.1f} s{speed}, {days}")
     else:  # a model, a file
         size = sum(result.manifest.size_bytes for result in done)
         shown = f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"
