@@ -10,6 +10,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from dssm_assets.commands.recall import parse_json
+
 if TYPE_CHECKING:
     from dssm_assets.core.evaluation.external_evaluation import VectorEvaluation
 
@@ -30,7 +32,13 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     files.add_argument("--user-vectors", required=True, help="user_id, vector: a list of numbers, or a list of such lists")
     files.add_argument("--item-vectors", required=True, help="item_id, vector: a list of numbers")
     files.add_argument("--truth", required=True, help="user_id, item_id: what users interacted with; repeated pairs count once")
+    files.add_argument("--items", help="item_id and the columns of --filters")
     files.add_argument("--exclude", metavar="SEEN", help="user_id, item_id: what users had seen before")
+    parser.add_argument(
+        "--filters",
+        type=parse_json,
+        help="""conditions on columns of --items: only items that pass are candidates and to be found: '{"in_stock": true}'""",
+    )
     parser.add_argument("-k", type=_cut_offs, default=(10, 50, 100, 200), help="cut-offs (default: 10,50,100,200)")
     parser.add_argument("--metric", choices=METRICS, default="ip", help="how vectors are compared (default: ip)")
     parser.add_argument("--bootstrap", type=_samples, default=1000, help="resamples of the 95%% interval (default: 1000)")
@@ -65,6 +73,8 @@ def _evaluate(parsed: argparse.Namespace) -> int:
         item_vectors=parsed.item_vectors,
         truth=parsed.truth,
         seen=parsed.exclude,
+        items=parsed.items,
+        filters=parsed.filters,
         detail=parsed.detail,
         reference_detail=parsed.reference_detail,
         reference_total=parsed.reference_total,

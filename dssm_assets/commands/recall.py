@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
 
 if TYPE_CHECKING:
-    from dssm_assets.core.config.service_limits import ServiceLimits
+    from dssm_assets.core.config.evaluation import Serving
     from dssm_assets.serving.recall_engine import RecallAnswer, RecallEngine
 
 
@@ -30,6 +30,12 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     query.add_argument("--item-id", help="an item: the most similar items")
     parser.add_argument("-k", type=int, default=200, help="length of the list (default: 200)")
     parser.add_argument("--exclude", nargs="+", default=[], metavar="ITEM", help="items to leave out of the list")
+    parser.add_argument("--exclude-history", action="store_true", help="leave out what the user interacted with before")
+    parser.add_argument(
+        "--filters",
+        type=parse_json,
+        help="""conditions on item columns as JSON: '{"department": "GROCERY", "price": {"max": 5}}'""",
+    )
     parser.add_argument(
         "--channels",
         choices=("merged", "vectors"),
@@ -54,29 +60,34 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class BundleLocation(NamedTuple):
-    """Where the bundles are, and the configuration's limits of a service (None without a configuration)."""
+    """Where the bundles are, and the configuration's section `serving` (None without a configuration)."""
 
     root: str
     options: Mapping[str, Any]
-    limits: ServiceLimits | None
+    serving: Serving | None
 
 
 def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> BundleLocation:
-    """Returns the root of the bundles, its options and the limits of a service; prints what named them as the first line."""
+    """Returns the root of the bundles, its options and the settings of a service; prints what named them as the first line."""
     if parsed.bundle:
         print(f"bundle {parsed.bundle} (--bundle), no configuration", file=sys.stderr if is_data else sys.stdout, flush=True)
         return BundleLocation(parsed.bundle, {}, None)
     from dssm_assets.storage.layout import serving_root
 
     loaded = load_announced_scene(parsed, is_data=is_data).loaded
-    return BundleLocation(serving_root(loaded.root), loaded.config.storage.options, loaded.config.serving.limits)
+    return BundleLocation(serving_root(loaded.root), loaded.config.storage.options, loaded.config.serving)
 
 
 def _recall(parsed: argparse.Namespace) -> int:
     from dssm_assets.serving.recall_engine import RecallEngine
+    from dssm_assets.serving.shop_lists import ShopLists
 
     location = bundle_location(parsed, is_data=parsed.json)
-    answer = _answer(RecallEngine.open(location.root, location.options, is_verified=not parsed.no_verify), parsed)
+    engine = RecallEngine.open(location.root, location.options, is_verified=not parsed.no_verify)
+    if location.serving is not None:
+        lists = ShopLists(location.serving.blocked_items, location.serving.stocked_items)
+        engine = engine.showing(lists.find_shown(engine.bundle.items))
+    answer = _answer(engine, parsed)
     if parsed.json:
         print(json.dumps(answer.to_dict(), ensure_ascii=False))
     else:
@@ -86,19 +97,20 @@ def _recall(parsed: argparse.Namespace) -> int:
 
 def _answer(engine: RecallEngine, parsed: argparse.Namespace) -> RecallAnswer:
     from dssm_assets.core.errors import Fault, InputError
-    from dssm_assets.serving.recall_engine import Lists, recall_for_request
+    from dssm_assets.serving.recall_engine import ListOptions, Lists, recall_for_request
     from dssm_assets.serving.request_encoder import UserInputs
 
+    lists = None if parsed.channels is None else Lists(parsed.channels)
+    options = ListOptions(parsed.k, parsed.exclude, parsed.filters, parsed.exclude_history, lists)
     is_user = bool(parsed.user_id is not None or parsed.features or parsed.history)
     if is_user == (parsed.item_id is not None):
         got = "both" if is_user else "neither"
         remedy = "use --user-id, --features or --history, or else --item-id"
         raise InputError(Fault("arguments", "a user or an item", got, remedy))
     if parsed.item_id is not None:
-        return engine.similar_items(parsed.item_id, parsed.k, parsed.exclude)
+        return engine.similar_items(parsed.item_id, options)
     inputs = UserInputs(parsed.features or {}, parsed.history or {})
-    lists = None if parsed.channels is None else Lists(parsed.channels)
-    return recall_for_request(engine, user_id=parsed.user_id, inputs=inputs, k=parsed.k, exclude=parsed.exclude, lists=lists)
+    return recall_for_request(engine, user_id=parsed.user_id, inputs=inputs, options=options)
 
 
 def _print_answer(answer: RecallAnswer) -> None:
@@ -110,11 +122,16 @@ def _print_answer(answer: RecallAnswer) -> None:
         print(f"{number:>5}  {item}  {score:.6g}  {source}".rstrip())
 
 
-def _json_object(text: str) -> dict[str, Any]:
+def parse_json(text: str) -> Any:
+    """Returns the value of an argument that is JSON."""
     try:
-        parsed = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    parsed = parse_json(text)
     if not isinstance(parsed, dict):
         raise argparse.ArgumentTypeError('expected a JSON object such as {"age": "25-34"}')
     return parsed

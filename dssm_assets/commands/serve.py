@@ -27,6 +27,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="KEY=VALUE",
         help="a key of serving.limits, over the configuration; may be repeated (with --bundle the configuration is not read)",
     )
+    parser.add_argument("--blocked-items", metavar="FILE", help="serving.blocked_items, over the configuration")
+    parser.add_argument("--stocked-items", metavar="FILE", help="serving.stocked_items, over the configuration")
     add_bundle_arguments(parser)
     parser.set_defaults(command=_serve)
 
@@ -34,6 +36,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _serve(parsed: argparse.Namespace) -> int:
     import logging
 
+    from dssm_assets.core.config.evaluation import Serving
     from dssm_assets.core.errors import ConfigError, Fault
 
     # Read when the libraries load: one thread per search, because the thread pool uses the cores.
@@ -42,17 +45,26 @@ def _serve(parsed: argparse.Namespace) -> int:
         from dssm_assets.serving.http import build_app
         from dssm_assets.serving.live import LiveEngine
         from dssm_assets.serving.server import run_server
+        from dssm_assets.serving.shop_lists import ShopLists
     except ImportError as error:
         fault = Fault("dssm-assets serve", "its libraries", f"no module {error.name}", "pip install dssm-assets again")
         raise ConfigError(fault) from error
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     location = bundle_location(parsed)
-    limits = _read_limits(location.limits, parsed.limit)
-    live = LiveEngine(location.root, location.options, check_seconds=parsed.check_seconds, is_verified=not parsed.no_verify)
+    configured = location.serving or Serving()
+    limits = _read_limits(configured.limits, parsed.limit)
+    lists = ShopLists(parsed.blocked_items or configured.blocked_items, parsed.stocked_items or configured.stocked_items)
+    live = LiveEngine(
+        location.root,
+        location.options,
+        check_seconds=parsed.check_seconds,
+        is_verified=not parsed.no_verify,
+        shop_lists=lists,
+    )
     return run_server(build_app(live, parsed.threads, limits), parsed.host, parsed.port)
 
 
-def _read_limits(configured: ServiceLimits | None, texts: Sequence[str]) -> ServiceLimits:
+def _read_limits(configured: ServiceLimits, texts: Sequence[str]) -> ServiceLimits:
     """Returns the configured limits with those of the command line.
 
     Raises:
@@ -63,7 +75,7 @@ def _read_limits(configured: ServiceLimits | None, texts: Sequence[str]) -> Serv
     from dssm_assets.core.config.service_limits import ServiceLimits
     from dssm_assets.core.errors import ConfigError, Fault
 
-    values = (configured or ServiceLimits()).model_dump() | dict(text.partition("=")[::2] for text in texts)
+    values = configured.model_dump() | dict(text.partition("=")[::2] for text in texts)
     try:
         return ServiceLimits.model_validate(values)
     except ValidationError as error:

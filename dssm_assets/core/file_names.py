@@ -44,6 +44,7 @@ class BundleFile(StrEnum):
     ITEM_INDEX = "item_index.faiss"
     USER_VECTORS = "user_vectors.arrow"
     POPULAR_ITEMS = "popular_items.arrow"
+    ITEM_COLUMNS = "item_columns.arrow"
     CHANNELS = "channels.json"
     ITEM_CHANNELS = "item_channels.arrow"
     OWN_ITEMS = "own_items.arrow"

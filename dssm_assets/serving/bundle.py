@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -113,8 +115,11 @@ class Bundle:
         self.item_vectors = VectorRows(item_vectors.column(col.ITEM_TOWER_EMB), f"bundle {bundle_id}, item_vectors")
         self.users = IdRows(users.column(col.USER_ID), f"bundle {bundle_id}, user_vectors")
         self.user_vectors = VectorRows(users.column(col.USER_TOWER_EMB), f"bundle {bundle_id}, user_vectors")
-        self.popular_ids: list[Any] = popular.column(col.ITEM_ID).to_pylist()
-        self.popular_counts: list[float] = popular.column(col.COUNT).to_pylist()
+        popular_rows = self.items.rows_of(popular.column(col.ITEM_ID))
+        self.popular_counts = np.zeros(len(self.items), np.int64)
+        self.popular_counts[popular_rows] = popular.column(col.COUNT).to_numpy()
+        self.popular_rows = np.concatenate([popular_rows, np.flatnonzero(self.popular_counts == 0)])
+        self.item_columns = files.table(BundleFile.ITEM_COLUMNS) if files.has(BundleFile.ITEM_COLUMNS) else pa.table({})
         self.index = faiss.read_index(str(files.path(BundleFile.ITEM_INDEX)))
         self._check_sizes(item_vectors)
 
@@ -161,6 +166,30 @@ class Bundle:
         except (pa.ArrowInvalid, RuntimeError, KeyError, ValueError, InputError) as error:
             raise _broken(bundle_id, f"a file cannot be read ({error})") from error
 
+    def search(
+        self, vectors: npt.NDArray[np.float32], depth: int, bits: npt.NDArray[np.uint8] | None = None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Returns scores and rows [V, M] of the nearest items; -1 where the index found fewer.
+
+        Args:
+            vectors: [V, D].
+            depth: M.
+            bits: bitmap of the rows that may be found; None: all.
+        """
+        scores, rows = self.index.search(vectors, depth, params=None if bits is None else self._select(bits))
+        return scores, rows
+
+    def _select(self, bits: npt.NDArray[np.uint8]) -> Any:
+        import faiss as typed_faiss
+
+        faiss: Any = typed_faiss  # its stubs lack keyword arguments
+        selector = faiss.IDSelectorBitmap(bits)
+        if isinstance(self.index, faiss.IndexHNSW):
+            return faiss.SearchParametersHNSW(sel=selector, efSearch=self.index.hnsw.efSearch)
+        if isinstance(self.index, faiss.IndexIVF):
+            return faiss.SearchParametersIVF(sel=selector, nprobe=self.index.nprobe)
+        return faiss.SearchParameters(sel=selector)
+
     def path(self, name: str) -> Path:
         """Returns the local path of a file of the bundle.
 
@@ -200,6 +229,7 @@ class Bundle:
         expected = {
             "items": (int(self.manifest["items"]), len(self.items), len(self.item_vectors), self.index.ntotal),
             "users": (int(self.manifest["users"]), len(self.users), len(self.user_vectors)),
+            "item columns": (len(self.items), self.item_columns.num_rows) if self.item_columns.num_columns else (),
             "dims": (self.dims, self.item_vectors.dims, user_dims, self.index.d),
         }
         wrong = [f"{name} {numbers}" for name, numbers in expected.items() if len(set(numbers)) > 1]

@@ -7,7 +7,7 @@ here: the search for a vector (`recall_engine.py`), the merge itself (`core/chan
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.channels.channel import places_in
+from dssm_assets.core.channels.channel import first_allowed, places_in
 from dssm_assets.core.channels.merge import MergedScorer, find_candidates
 from dssm_assets.core.channels.sources import FindLists, OwnItems, SharedData, make_channels
 from dssm_assets.core.channels.weights_table import from_rows
@@ -23,6 +23,7 @@ from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.errors import Fault, InputError, StorageError
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import csr_of
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, OwnItemColumn
+from dssm_assets.serving.allowed_items import Selection
 from dssm_assets.serving.bundle import Bundle
 
 FILLED: Final = "popular"
@@ -125,24 +126,24 @@ class BundleChannels:
             np.array([last[row] for row in rows], np.int64),
         )
 
-    def merge(self, own: OwnItems, find_nearest: FindLists, k: int, excluded: Collection[int] = ()) -> MergedList:
+    def merge(self, own: OwnItems, find_nearest: FindLists, selection: Selection) -> MergedList:
         """Returns the merged list of a user.
 
         Args:
             own: the user's items.
             find_nearest: the rows of the items nearest to the user's vector.
-            k: length of the list.
-            excluded: rows of items to leave out.
+            selection: which items the list may have, and how many.
         """
-        channels = make_channels(self._depths, self._shared, own, find_nearest, self._now_ms)
-        scorer = MergedScorer(self._merge, channels, self._shared.popular_order)
+        mask = None if selection.allowed is None else selection.allowed.mask
+        channels = make_channels(self._depths, self._shared, own, find_nearest, self._now_ms, mask)
         candidates = find_candidates(channels, _ONE_USER)
-        depth = min(k + len(excluded), len(self._items))
-        lists, odds = scorer.merge_lists(candidates, _ONE_USER, depth)
-        is_kept = lists[0] >= 0
-        if excluded:
-            is_kept &= ~np.isin(lists[0], np.fromiter(excluded, np.int64, len(excluded)))
-        rows, scores = lists[0][is_kept][:k], odds[0][is_kept][:k]
+        if mask is not None:
+            candidates.items[~mask[candidates.items]] = -1
+        depth = min(selection.depth, len(self._items))
+        fill_order = first_allowed(self._shared.popular_order, mask, depth + candidates.items.shape[1])
+        lists, odds = MergedScorer(self._merge, channels, fill_order).merge_lists(candidates, _ONE_USER, depth)
+        is_kept = (lists[0] >= 0) & selection.is_wanted(lists[0])
+        rows, scores = lists[0][is_kept][: selection.k], odds[0][is_kept][: selection.k]
         places = [places_in(one, rows[None])[0] for one in candidates.proposed]
         sources = [
             [str(channel.name) for channel, place in zip(channels, places, strict=True) if place[number] >= 0] or [FILLED]

@@ -33,9 +33,16 @@ from dssm_assets.core.errors import DssmError, Fault, InputError
 from dssm_assets.serving.id_rows import UnknownIdError
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.metrics import CONTENT_TYPE, ServiceMetrics
-from dssm_assets.serving.recall_engine import DEFAULT_K, Lists, RecallAnswer, RecallEngine, recall_for_request
+from dssm_assets.serving.recall_engine import DEFAULT_K, ListOptions, Lists, RecallAnswer, RecallEngine, recall_for_request
 from dssm_assets.serving.refusals import BodyTooLargeError, BusyError, RefusedError, SlowRequestError, error_body
-from dssm_assets.serving.request_body import SEE_DOCS, RecallRequest, UnknownUser, fault_of, parse_recall_request
+from dssm_assets.serving.request_body import (
+    SEE_DOCS,
+    RecallRequest,
+    UnknownUser,
+    fault_of,
+    parse_filters,
+    parse_recall_request,
+)
 from dssm_assets.serving.request_encoder import UserInputs
 
 JSON: Final = "application/json"
@@ -43,6 +50,7 @@ ROUTES: Final = ("/recall", "/similar", "/health", "/metrics")
 DRAIN_SECONDS: Final = 2.0
 """Time for which the rest of a refused body is still received: a client that is cut off while it sends may not see the answer."""
 ExcludedItems = Annotated[list[str] | None, Query()]
+FilterText = Annotated[str | None, Query(description="JSON, as `filters` of the body of POST /recall.")]
 
 _RECALL_BODY: Final = {"required": True, "content": {JSON: {"schema": RecallRequest.model_json_schema()}}}
 
@@ -127,7 +135,7 @@ class Service:
         bundle = self.live.engine.bundle
         day = dt.date.fromisoformat(bundle.ds)
         return {
-            "status": "ok" if self.live.refused_bundle_id is None else "stale",
+            "status": "ok" if self.live.refused_bundle_id is None and self.live.list_fault is None else "stale",
             "bundle_id": bundle.bundle_id,
             "name": bundle.name,
             "ds": bundle.ds,
@@ -137,6 +145,7 @@ class Service:
             "items": len(bundle.items),
             "dims": bundle.dims,
             "refused_bundle_id": self.live.refused_bundle_id,
+            "list_fault": self.live.list_fault,
         }
 
     def close(self) -> None:
@@ -178,6 +187,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         user_id: str,
         k: int = DEFAULT_K,
         exclude: ExcludedItems = None,
+        exclude_history: bool = False,
+        filters: FilterText = None,
         unknown: UnknownUser = "popular",
         channels: Lists | None = None,
     ) -> Response:
@@ -186,10 +197,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             lambda engine: recall_for_request(
                 engine,
                 user_id=user_id,
-                k=k,
-                exclude=exclude or (),
+                options=ListOptions(k, exclude or (), parse_filters(filters), exclude_history, channels),
                 is_popular_for_unknown=unknown == "popular",
-                lists=channels,
             )
         )
 
@@ -204,18 +213,18 @@ def _add_routes(app: FastAPI, service: Service) -> None:
                 engine,
                 user_id=body.user_id,
                 inputs=UserInputs(body.features, body.history),
-                k=body.k,
-                exclude=body.exclude,
+                options=body.options,
                 is_popular_for_unknown=body.unknown == "popular",
-                lists=body.channels,
             )
 
         return await service.respond(search)
 
     @app.get("/similar")
-    async def similar(item_id: str, k: int = DEFAULT_K, exclude: ExcludedItems = None) -> Response:
+    async def similar(item_id: str, k: int = DEFAULT_K, exclude: ExcludedItems = None, filters: FilterText = None) -> Response:
         """The items that are most similar to an item."""
-        return await service.respond(lambda engine: engine.similar_items(item_id, k, exclude or ()))
+        return await service.respond(
+            lambda engine: engine.similar_items(item_id, ListOptions(k, exclude or (), parse_filters(filters)))
+        )
 
     @app.get("/health")
     async def health() -> Response:

@@ -77,6 +77,11 @@ class IdRows:
         found: list[Id] = self._ids.take(pa.array(rows)).to_pylist()
         return found
 
+    def rows_of(self, ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+        """Returns the row of each id of a column of the bundle's type, -1 of unknown ones."""
+        found: npt.NDArray[np.int64] = pc.fill_null(pc.index_in(ids, self._ids), -1).to_numpy().astype(np.int64)
+        return found
+
     def is_same_column(self, others: pa.ChunkedArray) -> bool:
         """Returns whether another column has the same ids in the same rows."""
         own = pa.chunked_array([self._ids]).cast(others.type)
@@ -146,3 +151,12 @@ class VectorRows:
         chunk = bisect.bisect_right(self._starts, row) - 1
         found: npt.NDArray[np.float32] = self._chunks[chunk][row - self._starts[chunk]]
         return found
+
+    def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Returns the vectors of ascending rows, float32 [R, D], copied."""
+        bounds = np.searchsorted(rows, self._starts)
+        parts = [
+            chunk[rows[first:end] - start]
+            for chunk, start, first, end in zip(self._chunks, self._starts, bounds[:-1], bounds[1:], strict=False)
+        ]
+        return np.concatenate(parts) if len(parts) != 1 else parts[0]

@@ -1,6 +1,6 @@
-"""The current bundle's engine, replaced by the next bundle's while requests go on.
+"""The current bundle's engine, replaced by the next bundle's while requests go on, and when a list of the shop changes.
 
-Belongs here: watching the pointer, opening the new bundle next to the old one, refusing a broken one, the swap. Does not
+Belongs here: watching the pointer and the lists, opening the new bundle next to the old one, refusing a broken one, the swap. Does not
 belong here: answering (`recall_engine.py`) and HTTP (`http.py`).
 
 The swap replaces one reference. A request that has read the reference finishes on the old bundle, which is freed after the
@@ -18,6 +18,7 @@ from typing import Any, Final
 from dssm_assets.serving.bundle import BundleRoot
 from dssm_assets.serving.metrics import BundleCounters
 from dssm_assets.serving.recall_engine import RecallEngine
+from dssm_assets.serving.shop_lists import ShopLists
 
 DEFAULT_CHECK_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 60.0
@@ -39,20 +40,25 @@ class LiveEngine:
         *,
         check_seconds: float = DEFAULT_CHECK_SECONDS,
         is_verified: bool = True,
+        shop_lists: ShopLists | None = None,
     ) -> None:
         """Opens the current bundle.
 
         Args:
             root: `<storage.root>/serving`.
             options: of the fsspec filesystem.
-            check_seconds: interval at which the pointer is read.
+            check_seconds: interval at which the pointer and the lists are read.
             is_verified: compare the sha256 of every file of each bundle.
+            shop_lists: which items may be shown.
 
         Raises:
+            InputError: a list has what is no id of the bundle's type.
             PartitionMissingError, StorageError: there is no usable bundle to start with; see `Bundle.open`.
         """
         self._root, self._check_seconds, self._is_verified = BundleRoot(root, options), check_seconds, is_verified
+        self._lists = shop_lists or ShopLists()
         self.counters = BundleCounters()
+        self.list_fault: str | None = None
         self._refused: tuple[str, float] | None = None
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -85,6 +91,25 @@ class LiveEngine:
         if self._thread is not None:
             self._thread.join(STOP_SECONDS)
 
+    def refresh_lists(self) -> bool:
+        """Reads the lists of the shop that have changed; returns whether that changed what is shown.
+
+        If a list cannot be used, all stay as they were; it is logged and counted, and `list_fault` says why.
+        """
+        try:
+            if not self._lists.refresh(self._engine.bundle.items):
+                self.list_fault = None
+                return False
+            shown = self._lists.find_shown(self._engine.bundle.items)
+        except Exception as error:  # Whatever is wrong with a list, the former ones stay.
+            self.counters.list_errors.inc()
+            _log.error("lists of the shop stay as they were: %s", error)
+            self.list_fault = str(error)
+            return False
+        self._engine, self.list_fault = self._engine.showing(shown), None
+        _log.info("%s of %d items are shown", "all" if shown is None else shown.sum(), len(self._engine.bundle.items))
+        return True
+
     def refresh(self) -> bool:
         """Reads the pointer once; returns whether a new bundle took over. A broken one is logged and counted."""
         try:
@@ -112,8 +137,10 @@ class LiveEngine:
         return True
 
     def _open_engine(self) -> RecallEngine:
-        return RecallEngine.open(self._root, is_verified=self._is_verified)
+        engine = RecallEngine.open(self._root, is_verified=self._is_verified)
+        return engine.showing(self._lists.find_shown(engine.bundle.items))
 
     def _watch(self) -> None:
         while not self._stopped.wait(self._check_seconds):
+            self.refresh_lists()
             self.refresh()

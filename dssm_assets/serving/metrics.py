@@ -27,6 +27,11 @@ class BundleCounters:
         self.refusals = Counter(
             "dssm_bundle_refused_total", "New bundles that were broken, so that the previous one kept serving.", registry=None
         )
+        self.list_errors = Counter(
+            "dssm_shop_list_errors_total",
+            "Times that a list of the shop could not be used, so that the former ones stayed.",
+            registry=None,
+        )
         self.check_errors = Counter(
             "dssm_bundle_check_errors_total", "Times that the pointer to the bundle could not be read.", registry=None
         )
@@ -61,7 +66,12 @@ class ServiceMetrics:
             buckets=LATENCY_SECONDS,
             registry=self.registry,
         )
-        for counter in (live.counters.swaps, live.counters.refusals, live.counters.check_errors):
+        for counter in (
+            live.counters.swaps,
+            live.counters.refusals,
+            live.counters.check_errors,
+            live.counters.list_errors,
+        ):
             self.registry.register(counter)
         self.registry.register(_BundleCollector(live))
 

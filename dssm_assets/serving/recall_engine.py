@@ -3,15 +3,18 @@
 Belongs here: which vector is searched with, the search, excluded items, the answer. Does not belong here: opening
 files (`bundle.py`), features of a request (`requests.py`), HTTP (`http.py`).
 
-Lists are ordered by score, then by the item's row in the index. The search goes as much deeper as items are excluded, so a
-list is shorter than k only if the corpus, or what an approximate index finds, has no more.
+Lists are ordered by score, then by the item's row in the index. The search goes as much deeper as items are excluded. Where only
+some items are allowed, the index passes the others by, or every allowed item is compared: where few are, and where the index found
+fewer than there are. So a list is shorter than k only if no more items may be in it, or, where all items are allowed, if an
+approximate index finds no more.
 
 Shapes: D vector dimension, M candidates, V vectors of a user (its interests; an item scores by the best of them).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -20,10 +23,13 @@ import numpy as np
 import numpy.typing as npt
 
 from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.channels.channel import first_allowed
 from dssm_assets.core.channels.sources import OwnItems
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.retrieval.interests import merge_lists
+from dssm_assets.core.retrieval.item_filter import BoolArray
+from dssm_assets.serving.allowed_items import AllowedItems, ItemConditions, Selection
 from dssm_assets.serving.bundle import Bundle, BundleRoot
 from dssm_assets.serving.channels import BundleChannels
 from dssm_assets.serving.id_rows import Id, UnknownIdError
@@ -33,6 +39,13 @@ from dssm_assets.serving.user_tower import UserTower
 DEFAULT_K: Final = 200
 MAX_K: Final = 10_000
 MAX_EXCLUDED: Final = 100_000
+SCANNED_FRAC: Final = 0.1
+"""Where at most this fraction of the items is allowed, each of them is compared. An approximate index would pass by many others on
+its way, and find fewer of the best."""
+
+
+_NO_ROWS: Final = np.empty(0, np.int64)
+_NO_CHANNELS: Final = "ask for vectors, or publish a bundle with channels.is_enabled"
 
 
 class AnswerSource(StrEnum):
@@ -55,6 +68,28 @@ class Lists(StrEnum):
     """Of all channels of the bundle."""
     VECTORS = "vectors"
     """Of the vectors alone."""
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """What list is wanted.
+
+    Attributes:
+        k: length of the list. It is shorter only if fewer items may be in it, or if the index is approximate and lacks some.
+        exclude: ids of items to leave out.
+        filters: conditions on item columns, see `core/retrieval/item_filter.py`; None: none.
+        exclude_history: leave out what the user interacted with before.
+        lists: merged or of the vectors alone; None: merged if the bundle has channels.
+    """
+
+    k: int = DEFAULT_K
+    exclude: Sequence[Any] = ()
+    filters: Any = None
+    exclude_history: bool = False
+    lists: Lists | None = None
+
+
+ANY_LIST: Final = ListOptions()
 
 
 @dataclass(frozen=True)
@@ -97,6 +132,7 @@ class RecallEngine:
             StorageError: the tower cannot be loaded from the bundle's files.
         """
         self.bundle = bundle
+        self._conditions = ItemConditions(bundle.item_columns)
         self.tower = UserTower.from_bundle(bundle)
         self.channels = BundleChannels(bundle) if bundle.has_file(BundleFile.CHANNELS) else None
 
@@ -113,82 +149,107 @@ class RecallEngine:
         bundles = root if isinstance(root, BundleRoot) else BundleRoot(root, options)
         return bundles.load_current(lambda wanted: cls(Bundle.load(bundles, wanted, is_verified)), bundle_id)
 
-    def recall_for_user(
-        self, user_id: Any, k: int = DEFAULT_K, exclude: Sequence[Any] = (), lists: Lists | None = None
-    ) -> RecallAnswer:
-        """Returns the items for a stored user: merged from the bundle's channels unless `lists` says otherwise.
+    def showing(self, shown: BoolArray | None) -> RecallEngine:
+        """Returns an engine of the same bundle that shows only some of its items, bool [I]; None: all."""
+        engine = copy.copy(self)
+        engine._conditions = self._conditions.showing(shown)
+        return engine
+
+    def recall_for_user(self, user_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
+        """Returns the items for a stored user: merged from the bundle's channels unless the options say otherwise.
 
         Raises:
             UnknownIdError: the bundle has no such user.
-            InputError: the id, k or an excluded id is invalid.
+            InputError: the id or an option is invalid.
         """
-        excluded, is_merged = self._excluded_rows(k, exclude), self._is_merged(lists)
         bundle = self.bundle
         user = bundle.users.parse_id(user_id, "user_id")
         row = bundle.users.find_row(user)
         if row < 0:
+            self._select(options)
             got, remedy = f"unknown {user!r}", "send the user's features, or ask for popular items"
             raise UnknownIdError(Fault("user_id", f"a user of bundle {bundle.bundle_id}", got, remedy))
-        vector = bundle.user_vectors.vector(row)
-        if self.channels is not None and is_merged:
-            return self._merge(self.channels, self.channels.own_items(row), vector, k, excluded, AnswerSource.STORED)
-        return self._search(vector, k, excluded, AnswerSource.STORED)
+        channels = self.channels
+        read_own = None if channels is None else lambda: channels.own_items(row)
+        return self._recall(bundle.user_vectors.vector(row), read_own, options, AnswerSource.STORED)
 
-    def recall_for_features(
-        self, inputs: UserInputs, k: int = DEFAULT_K, exclude: Sequence[Any] = (), lists: Lists | None = None
-    ) -> RecallAnswer:
+    def recall_for_features(self, inputs: UserInputs, options: ListOptions = ANY_LIST) -> RecallAnswer:
         """Returns the items for a user who is known by features alone; own history is the history of the request.
 
         Raises:
-            InputError: naming every input that cannot be used.
+            InputError: naming every input or option that cannot be used.
         """
-        excluded, is_merged = self._excluded_rows(k, exclude), self._is_merged(lists)
         vector, ignored = self.tower.compute_vector(inputs)
-        if self.channels is not None and is_merged:
-            own = self.channels.items_of_history(inputs.history)
-            return self._merge(self.channels, own, vector, k, excluded, AnswerSource.FEATURES, ignored)
-        return self._search(vector, k, excluded, AnswerSource.FEATURES, ignored)
+        channels = self.channels
+        read_own = None if channels is None else lambda: channels.items_of_history(inputs.history)
+        return self._recall(vector, read_own, options, AnswerSource.FEATURES, ignored)
 
-    def similar_items(self, item_id: Any, k: int = DEFAULT_K, exclude: Sequence[Any] = ()) -> RecallAnswer:
+    def similar_items(self, item_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
         """Returns the items whose vectors are nearest to an item's, without the item itself.
 
         Raises:
             UnknownIdError: the bundle has no such item.
-            InputError: the id, k or an excluded id is invalid.
+            InputError: the id or an option is invalid.
         """
-        excluded = self._excluded_rows(k, exclude)
         bundle = self.bundle
         item = bundle.items.parse_id(item_id, "item_id")
         row = bundle.items.find_row(item)
+        selection = self._select(options, np.array([row] if row >= 0 else [], np.int64))
         if row < 0:
             expected, remedy = f"an item of bundle {bundle.bundle_id}", "ask for an item of the corpus"
             raise UnknownIdError(Fault("item_id", expected, f"unknown {item!r}", remedy))
         vector = bundle.item_vectors.vector(row).copy()
         if bundle.has_prior:
             vector[-1] = 0.0  # the last entry is the popularity prior, which says nothing about similarity
-        return self._search(vector, k, excluded | {row}, AnswerSource.ITEM)
+        return self._search(vector, selection, AnswerSource.ITEM)
 
-    def popular_items(self, k: int = DEFAULT_K, exclude: Sequence[Any] = ()) -> RecallAnswer:
-        """Returns the most popular items.
+    def popular_items(self, options: ListOptions = ANY_LIST) -> RecallAnswer:
+        """Returns the most popular items, after them those without an event.
 
         Raises:
-            InputError: k or an excluded id is invalid.
+            InputError: an option is invalid.
         """
-        self._excluded_rows(k, exclude)
-        bundle = self.bundle
-        excluded = set(bundle.items.parse_ids(exclude, "exclude"))
-        rows = [row for row, item in enumerate(bundle.popular_ids[: k + len(excluded)]) if item not in excluded][:k]
-        counts = bundle.popular_counts
-        return RecallAnswer(
-            bundle.bundle_id,
-            AnswerSource.POPULAR,
-            [bundle.popular_ids[row] for row in rows],
-            [float(counts[row]) for row in rows],
-        )
+        selection, bundle = self._select(options), self.bundle
+        mask = None if selection.allowed is None else selection.allowed.mask
+        rows = first_allowed(bundle.popular_rows, mask, selection.depth)
+        rows = rows[selection.is_wanted(rows)][: selection.k]
+        scores = bundle.popular_counts[rows].astype(np.float64).tolist()
+        return RecallAnswer(bundle.bundle_id, AnswerSource.POPULAR, bundle.items.ids_at(rows), scores)
 
-    def _excluded_rows(self, k: int, exclude: Sequence[Any]) -> frozenset[int]:
-        """Returns the rows of the excluded items, after checking k; items outside the corpus have no row."""
-        faults = []
+    def _recall(
+        self,
+        vector: npt.NDArray[np.float32],
+        read_own: Callable[[], OwnItems] | None,
+        options: ListOptions,
+        source: AnswerSource,
+        ignored: tuple[str, ...] = (),
+    ) -> RecallAnswer:
+        """Returns the list of a user with a vector; `read_own` reads the user's items, None if the bundle has no channels."""
+        if read_own is None or self.channels is None:
+            got = f"bundle {self.bundle.bundle_id} without channels"
+            wants = {"exclude_history": options.exclude_history, "channels": options.lists is Lists.MERGED}
+            missing = [Fault(name, "a bundle with channels", got, _NO_CHANNELS) for name in wants if wants[name]]
+            if missing:
+                raise InputError(missing)
+            return self._search(vector, self._select(options), source, ignored)
+        if options.lists is Lists.VECTORS and not options.exclude_history:
+            return self._search(vector, self._select(options), source, ignored)
+        own = read_own()
+        selection = self._select(options, own.items if options.exclude_history else _NO_ROWS)
+        if options.lists is Lists.VECTORS:
+            return self._search(vector, selection, source, ignored)
+
+        def find_nearest(_: IntArray, depth: int) -> IntArray:
+            rows, _scores = self._nearest(vector, depth, selection.allowed)
+            return np.append(rows, np.full(depth - len(rows), -1, np.int64))[None]
+
+        merged = self.channels.merge(own, find_nearest, selection)
+        ids = self.bundle.items.ids_at(merged.rows)
+        return RecallAnswer(self.bundle.bundle_id, source, ids, merged.scores, ignored, merged.sources)
+
+    def _select(self, options: ListOptions, left_out: IntArray = _NO_ROWS) -> Selection:
+        """Returns which items a list may have, after checking the options; ids outside the corpus have no row."""
+        k, exclude, faults = options.k, options.exclude, []
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K:
             faults.append(Fault("k", f"a number from 1 to {MAX_K}", repr(k), "ask for a list of that length"))
         if len(exclude) > MAX_EXCLUDED:
@@ -197,59 +258,39 @@ class RecallEngine:
         if faults:
             raise InputError(faults)
         items = self.bundle.items
-        rows = {items.find_row(item) for item in items.parse_ids(exclude, "exclude")}
-        return frozenset(rows - {-1})
-
-    def _is_merged(self, lists: Lists | None) -> bool:
-        """Returns whether a list is merged.
-
-        Raises:
-            InputError: a merged list is asked for and the bundle has no channels.
-        """
-        if lists is Lists.MERGED and self.channels is None:
-            got = f"bundle {self.bundle.bundle_id} without channels"
-            remedy = "ask for vectors, or publish a bundle with channels.is_enabled"
-            raise InputError(Fault("channels", "a bundle with channels", got, remedy))
-        return lists is not Lists.VECTORS
-
-    def _merge(
-        self,
-        channels: BundleChannels,
-        own: OwnItems,
-        vector: npt.NDArray[np.float32],
-        k: int,
-        excluded: frozenset[int],
-        source: AnswerSource,
-        ignored: tuple[str, ...] = (),
-    ) -> RecallAnswer:
-        def find_nearest(_: IntArray, depth: int) -> IntArray:
-            rows, _scores = self._nearest(vector, depth)
-            return np.append(rows, np.full(depth - len(rows), -1, np.int64))[None]
-
-        merged = channels.merge(own, find_nearest, k, excluded)
-        ids = self.bundle.items.ids_at(merged.rows)
-        return RecallAnswer(self.bundle.bundle_id, source, ids, merged.scores, ignored, merged.sources)
+        allowed = self._conditions.find(options.filters)
+        if not exclude and not len(left_out):
+            return Selection(k, _NO_ROWS, allowed)
+        rows = np.array([items.find_row(item) for item in items.parse_ids(exclude, "exclude")], np.int64)
+        return Selection(k, np.unique(np.concatenate([rows[rows >= 0], left_out])), allowed)
 
     def _search(
-        self,
-        vector: npt.NDArray[np.float32],
-        k: int,
-        excluded: frozenset[int],
-        source: AnswerSource,
-        ignored: tuple[str, ...] = (),
+        self, vector: npt.NDArray[np.float32], selection: Selection, source: AnswerSource, ignored: tuple[str, ...] = ()
     ) -> RecallAnswer:
-        bundle = self.bundle
-        found, values = self._nearest(vector, k + len(excluded))
-        if excluded:
-            kept = ~np.isin(found, np.fromiter(excluded, np.int64, len(excluded)))
-            found, values = found[kept], values[kept]
-        return RecallAnswer(bundle.bundle_id, source, bundle.items.ids_at(found[:k]), values[:k].tolist(), ignored)
+        rows, scores = self._nearest(vector, selection.depth, selection.allowed)
+        is_kept = selection.is_wanted(rows)
+        ids = self.bundle.items.ids_at(rows[is_kept][: selection.k])
+        return RecallAnswer(self.bundle.bundle_id, source, ids, scores[is_kept][: selection.k].tolist(), ignored)
 
-    def _nearest(self, vector: npt.NDArray[np.float32], depth: int) -> tuple[IntArray, npt.NDArray[np.float32]]:
-        """Returns the rows and scores of the items nearest to a user's vector, at most `depth`, by score, then by row."""
+    def _nearest(
+        self, vector: npt.NDArray[np.float32], depth: int, allowed: AllowedItems | None
+    ) -> tuple[IntArray, npt.NDArray[np.float32]]:
+        """Returns the rows and scores of the allowed items nearest to a user's vector, at most `depth`, by score, then by row."""
         bundle = self.bundle
         vectors = vector.reshape(-1, bundle.dims)  # [V, D]
-        scores, rows = bundle.index.search(vectors, max(min(depth, len(bundle.items)), 1))  # [V, M]
+        if allowed is None:
+            return self._search_index(vectors, max(min(depth, len(bundle.items)), 1), None)
+        depth = min(depth, allowed.count)
+        if allowed.count > SCANNED_FRAC * len(bundle.items):
+            rows, scores = self._search_index(vectors, depth, allowed)
+            if len(rows) >= depth:
+                return rows, scores
+        return self._scan(vectors, depth, allowed.rows)
+
+    def _search_index(
+        self, vectors: npt.NDArray[np.float32], depth: int, allowed: AllowedItems | None
+    ) -> tuple[IntArray, npt.NDArray[np.float32]]:
+        scores, rows = self.bundle.search(vectors, depth, None if allowed is None else allowed.bits)  # [V, M]
         if len(vectors) > 1:
             rows, scores = merge_lists(rows, scores, np.array([0, len(vectors)], np.int64))  # [1, M]
         is_found = rows[0] >= 0
@@ -257,16 +298,23 @@ class RecallEngine:
         order = np.lexsort((found, -values))
         return found[order], values[order]
 
+    def _scan(self, vectors: npt.NDArray[np.float32], depth: int, rows: IntArray) -> tuple[IntArray, npt.NDArray[np.float32]]:
+        """As `_nearest`, by comparing every one of some items."""
+        scores = (self.bundle.item_vectors.take(rows) @ vectors.T).max(axis=1)  # [R]
+        if 0 < depth < len(rows):
+            is_kept = scores >= np.partition(scores, -depth)[-depth]
+            rows, scores = rows[is_kept], scores[is_kept]
+        order = np.lexsort((rows, -scores))[:depth]
+        return rows[order], scores[order]
+
 
 def recall_for_request(
     engine: RecallEngine,
     *,
     user_id: Any = None,
     inputs: UserInputs = NO_INPUTS,
-    k: int = DEFAULT_K,
-    exclude: Sequence[Any] = (),
+    options: ListOptions = ANY_LIST,
     is_popular_for_unknown: bool = True,
-    lists: Lists | None = None,
 ) -> RecallAnswer:
     """Returns the list by features if there are any, else for the stored user, else the popular items.
 
@@ -275,12 +323,12 @@ def recall_for_request(
         InputError: as the engine's methods.
     """
     if inputs.features or inputs.history:
-        return engine.recall_for_features(inputs, k, exclude, lists)
+        return engine.recall_for_features(inputs, options)
     if user_id is None:
-        return engine.popular_items(k, exclude)
+        return engine.popular_items(options)
     try:
-        return engine.recall_for_user(user_id, k, exclude, lists)
+        return engine.recall_for_user(user_id, options)
     except UnknownIdError:
         if not is_popular_for_unknown:
             raise
-        return engine.popular_items(k, exclude)
+        return engine.popular_items(options)

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, WithJsonSchema
 from dssm_assets.core.config.section import Section
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.serving.recall_engine import DEFAULT_K, Lists
+from dssm_assets.serving.recall_engine import DEFAULT_K, ListOptions, Lists
 
 UnknownUser = Literal["popular", "404"]
 SEE_DOCS: Final = "see /docs for the parameters of each route"
@@ -39,10 +39,21 @@ class RecallRequest(Section):
     history: dict[str, Any] = Field(default_factory=dict, description="Input name -> list, oldest item first.")
     k: int = DEFAULT_K
     exclude: list[_ExcludedId] = Field(default_factory=list, description="Items to leave out of the list.")
+    exclude_history: bool = Field(default=False, description="Leave out what the user interacted with before.")
+    filters: dict[str, Any] | list[Any] | None = Field(
+        default=None,
+        description="Item column -> condition, all of which must hold; or a list of such objects, one of which must hold. A "
+        "condition is a value, a list of values, or an object with in, not, min, max.",
+    )
     unknown: UnknownUser = Field(default="popular", description="Response to an unknown user without features.")
     channels: _Lists = Field(
         default=None, description="merged: of all channels (default if the bundle has them); vectors: of the vectors alone."
     )
+
+    @property
+    def options(self) -> ListOptions:
+        """Returns what list is wanted."""
+        return ListOptions(self.k, self.exclude, self.filters, self.exclude_history, self.channels)
 
 
 def parse_recall_request(body: bytes, limits: ServiceLimits) -> RecallRequest:
@@ -56,7 +67,7 @@ def parse_recall_request(body: bytes, limits: ServiceLimits) -> RecallRequest:
         raise InputError(
             _size_fault(_BODY, limits.max_values, "values", f"{count}, by its commas and opening brackets", "max_values")
         )
-    content = _parse_json(body)
+    content = _parse_json(body, _BODY)
     faults = []
     for fault in _size_faults(content, limits):
         faults.append(fault)
@@ -71,22 +82,31 @@ def parse_recall_request(body: bytes, limits: ServiceLimits) -> RecallRequest:
         raise InputError([fault_of(item, (_BODY,)) for item in found]) from error
 
 
+def parse_filters(text: str | None) -> Any:
+    """Returns the filters of a query parameter, None if there are none; their size is bounded by that of the request's head.
+
+    Raises:
+        InputError: the text is not JSON.
+    """
+    return None if text is None else _parse_json(text.encode("utf-8", "surrogatepass"), "filters")
+
+
 def fault_of(item: Mapping[str, Any], place: tuple[str, ...] = ()) -> Fault:
     """Returns the fault for an error of pydantic; `place` precedes the error's own place."""
     return Fault(".".join(map(str, (*place, *item["loc"]))), item["msg"], _shorten(item.get("input")), SEE_DOCS)
 
 
-def _parse_json(body: bytes) -> Any:
+def _parse_json(body: bytes, where: str) -> Any:
     try:
         return json.loads(body.decode())
     except json.JSONDecodeError as error:
-        place, got = f"{_BODY}.{error.pos}", error.msg
+        place, got = f"{where}.{error.pos}", error.msg
     except RecursionError:
-        place, got = _BODY, "lists or objects too deep within one another"
+        place, got = where, "lists or objects too deep within one another"
     except UnicodeDecodeError as error:
-        place, got = f"{_BODY}.{error.start}", "a byte that is not UTF-8"
+        place, got = f"{where}.{error.start}", "a byte that is not UTF-8"
     except ValueError:  # Python reads no integer of more than 4,300 digits.
-        place, got = _BODY, "a number with too many digits"
+        place, got = where, "a number with too many digits"
     raise InputError(Fault(place, "JSON in UTF-8", got, SEE_DOCS))
 
 

@@ -237,6 +237,7 @@ def _check_columns(
     users, items = (_column_names(config, side, entities[side]) for side in ("user", "item"))
     wanted = [("item", items, "raw_features.preference_columns", raw.preference_columns)]
     wanted += [("item", items, "raw_features.history_columns", raw.history_columns)]
+    wanted += [("item", items, "serving.filters", config.serving.filters)]
     segment_columns = [segment.user_column for segment in config.evaluation.segments if segment.kind is SegmentKind.USER_COLUMN]
     wanted += [("user", users, "evaluation.segments", segment_columns)]
     for side, present, key, names in wanted:

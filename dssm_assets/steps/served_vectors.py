@@ -17,9 +17,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import IdIndex, comparable_ids
+from dssm_assets.core.arrays.ids import IdIndex, cast_ids, comparable_ids
 from dssm_assets.core.arrays.ragged import combine_chunks
-from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.errors import ConfigError, Fault, InputError
 from dssm_assets.core.file_names import BundleFile, ModelFile
 from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
@@ -68,6 +68,7 @@ class BundleInputs:
         corpus: negative_items, the items that the model was trained on.
         users: user_features_fg of `as_of`.
         items: item_features_fg of `as_of`.
+        item_table: of `as_of`, if the configuration has columns for filters.
         history: user_history_fg of all days up to `as_of`.
         recent: positive_sample of the window that ends on `as_of`.
         evaluated: the other partitions between the model's inputs and its hit rates.
@@ -84,6 +85,7 @@ class BundleInputs:
     corpus: Manifest
     users: Manifest
     items: Manifest
+    item_table: Manifest | None
     history: list[Manifest]
     recent: list[Manifest]
     evaluated: tuple[Manifest, ...]
@@ -101,6 +103,8 @@ class BundleInputs:
     def digests(self) -> dict[str, str]:
         """Returns "asset/ds" -> digest of all partitions."""
         own = [self.settings.manifest, *self.config_tables, self.total, self.corpus, self.users, self.items]
+        if self.item_table is not None:
+            own.append(self.item_table)
         return digests([*own, self.history, self.recent, *self.evaluated])
 
 
@@ -137,6 +141,7 @@ def open_inputs(workspace: Workspace, ds: str) -> BundleInputs:
         corpus=corpus,
         users=workspace.need("user_features_fg", as_of),
         items=workspace.need("item_features_fg", as_of),
+        item_table=workspace.need("item_table", as_of) if workspace.config.serving.filters else None,
         history=find_history_days(workspace, next_day),
         recent=workspace.need_all("positive_sample", window_days(next_day, workspace.config.window.days)),
         evaluated=(hit_counts, item_vectors, user_vectors, model, samples, *weights),
@@ -206,6 +211,32 @@ def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> Bun
     )
     reader = SideReader(golden.table(), "golden items", spec.features_of(TowerSide.ITEM))
     return BundleItems(index, vectors, reader.read(np.arange(len(golden))))
+
+
+def write_item_columns(workspace: Workspace, inputs: BundleInputs, items: BundleItems, folder: Path) -> None:
+    """Writes item_columns.arrow if the configuration has columns for filters, a row per item of the bundle, in its order.
+
+    Raises:
+        ConfigError: item_table lacks a column.
+    """
+    names = workspace.config.serving.filters
+    if inputs.item_table is None:
+        return
+    known = [one.name for one in inputs.item_table.columns]
+    lacking = [name for name in names if name not in known]
+    if lacking:
+        expected = f"columns of item_table: {', '.join(known)}"
+        raise ConfigError(Fault("serving.filters", expected, ", ".join(lacking), "name existing columns"))
+    table = workspace.tables.read(inputs.item_table, [col.ITEM_ID, *names]).combine_chunks()
+    ids = cast_ids(combine_chunks(table.column(col.ITEM_ID)), items.index.ids.type, "item_table, column item_id")
+    rows = items.index.lookup(ids)
+    source = np.full(len(items.index), -1, np.int64)
+    source[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
+    columns = table.select(names).take(pa.array(source, mask=source < 0))
+    for number, column in enumerate(columns.itercolumns()):
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            columns = columns.set_column(number, names[number], combine_chunks(column).dictionary_encode())
+    write_arrow_table(folder / BundleFile.ITEM_COLUMNS, columns)
 
 
 def write_users(workspace: Workspace, inputs: BundleInputs, items: BundleItems, folder: Path) -> BundleUsers:

@@ -26,7 +26,15 @@ from dssm_assets.core.serving.golden import RunTower, TowerDifference, compare_i
 from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
 from dssm_assets.core.serving.tower_layout import OUTPUT, describe_towers
 from dssm_assets.steps.served_channels import write_channels
-from dssm_assets.steps.served_vectors import BundleInputs, BundleItems, BundleUsers, open_inputs, write_items, write_users
+from dssm_assets.steps.served_vectors import (
+    BundleInputs,
+    BundleItems,
+    BundleUsers,
+    open_inputs,
+    write_item_columns,
+    write_items,
+    write_users,
+)
 from dssm_assets.steps.workspace import Check, StepResult, Workspace
 from dssm_assets.storage.bundles import BundleStore, Published
 from dssm_assets.storage.layout import BUNDLE_MANIFEST, serving_root
@@ -101,6 +109,7 @@ class _Contents:
 def _write_files(workspace: Workspace, inputs: BundleInputs, folder: Path) -> _Contents:
     config = workspace.config
     items = write_items(workspace, inputs, folder)
+    write_item_columns(workspace, inputs, items, folder)
     users = write_users(workspace, inputs, items, folder)
     towers = _write_towers(workspace, inputs, items, users, folder)
     has_channels = write_channels(workspace, inputs, items, folder)

@@ -37,7 +37,7 @@ import pyarrow as pa
 
 from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.retrieval.index import ship_index
-from dssm_assets.serving.recall_engine import RecallEngine
+from dssm_assets.serving.recall_engine import ListOptions, RecallEngine
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets_tests.serving import bundles
 
@@ -106,9 +106,11 @@ def measure_engine(engine: RecallEngine, seconds: float) -> list[str]:
     random = np.random.default_rng(3)
     cold = UserInputs({"city": "x", "tags": ["p:1", "q:2"]}, {"item_ids": ["n0", "n1", "n2"]})
     requests: dict[str, Callable[[], Any]] = {
-        "engine, stored user": lambda: engine.recall_for_user(f"user{random.integers(USERS)}", K),
-        "engine, similar items": lambda: engine.similar_items(int(10_000_000 + random.integers(len(engine.bundle.items))), K),
-        "engine, features": lambda: engine.recall_for_features(cold, K),
+        "engine, stored user": lambda: engine.recall_for_user(f"user{random.integers(USERS)}", ListOptions(K)),
+        "engine, similar items": lambda: engine.similar_items(
+            int(10_000_000 + random.integers(len(engine.bundle.items))), ListOptions(K)
+        ),
+        "engine, features": lambda: engine.recall_for_features(cold, ListOptions(K)),
         "user tower from features alone": lambda: engine.tower.compute_vector(cold),
     }
     return [_time_requests(request, seconds).line(name) for name, request in requests.items()]

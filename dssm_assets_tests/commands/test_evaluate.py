@@ -64,6 +64,32 @@ def test_json_output_is_one_object(files: dict[str, str], capsys: pytest.Capture
     assert (who["truth_pairs_outside_corpus"], who["corpus_items"], who["scope"]) == (1, 3, "all")
 
 
+def test_filters_leave_what_may_be_shown(files: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    shop = str(tmp_path / "shop.parquet")
+    pq.write_table(pa.table({"item_id": ["a", "b", "c"], "price": [1.0, 2.0, 3.0]}), shop)
+    assert run(files, "-k", "1", "--json", "--items", shop, "--filters", '{"price": {"min": 2}}') == 0
+    found = answer(capsys)
+    # Candidates are b and c, so c comes first for u; zzz, which the shop lacks, and v's a are not to be found.
+    assert (found["results"][0]["hits"], found["results"][0]["truth_count"], found["results"][0]["users"]) == (1, 1, 1)
+    assert (found["who"]["corpus_items"], found["who"]["truth_rows_repeated"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("filters", "message"),
+    [
+        ('{"price": "x"}', r"filters\.price: expected double, the column's type, got 'x'"),
+        ('{"size": 1}', r"filters\.size: expected a column for filters"),
+        ('{"price": 99}', "none of them passes"),
+        (None, "give both, or neither"),
+    ],
+)
+def test_bad_filters_are_refused(files: dict[str, str], tmp_path: Path, filters: str | None, message: str) -> None:
+    shop = str(tmp_path / "shop.parquet")
+    pq.write_table(pa.table({"item_id": ["a", "b", "c"], "price": [1.0, 2.0, 3.0]}), shop)
+    with pytest.raises(InputError, match=message):
+        run(files, "--items", shop, *([] if filters is None else ["--filters", filters]))
+
+
 def test_seen_items_are_not_candidates(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(files, "-k", "1", "--json", "--exclude", files["seen"]) == 0
     found = answer(capsys)

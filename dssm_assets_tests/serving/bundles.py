@@ -64,6 +64,7 @@ def write_bundle(
     items: Mapping[Any, Sequence[float]] = ITEMS,
     users: Mapping[Any, Sequence[float]] = USERS,
     half_life_days: float | None = None,
+    item_columns: pa.Table | None = None,
     is_current: bool = True,
     **manifest: Any,
 ) -> Path:
@@ -82,6 +83,7 @@ def write_bundle(
         popular=pa.table({"item_id": known, "count": [POPULAR.get(name, 1) for name in known]}),
         index=index,
         half_life_days=half_life_days,
+        item_columns=item_columns,
         **manifest,
     )
     if is_current:
@@ -100,6 +102,7 @@ def write_files(
     popular: pa.Table,
     index: faiss.Index,
     half_life_days: float | None = None,
+    item_columns: pa.Table | None = None,
     **manifest: Any,
 ) -> Path:
     """Writes the files of a bundle and its manifest; the user tower fills dimensions beyond the second with zeros.
@@ -115,6 +118,8 @@ def write_files(
     _arrow(folder / "item_vectors.arrow", pa.table({"item_id": item_ids, "item_tower_emb": _fixed(item_vectors)}))
     _arrow(folder / "user_vectors.arrow", pa.table({"user_id": user_ids, "user_tower_emb": _fixed(user_vectors)}))
     _arrow(folder / "popular_items.arrow", popular)
+    if item_columns is not None:
+        _arrow(folder / "item_columns.arrow", item_columns)
     (folder / "fg.json").write_text(json.dumps(FG))
     pq.write_table(_feature_config(), folder / "feature_config.parquet")
     pq.write_table(CATEGORY_COUNTS.empty_table(), folder / "feature_counts.parquet")

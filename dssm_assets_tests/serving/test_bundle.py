@@ -11,7 +11,7 @@ import pytest
 from dssm_assets.core.errors import DuplicateKeyError, PartitionMissingError, StorageError
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.id_rows import IdRows, VectorRows
-from dssm_assets.serving.recall_engine import RecallEngine
+from dssm_assets.serving.recall_engine import ListOptions, RecallEngine
 from dssm_assets_tests.serving import bundles
 
 FIRST, SECOND = "2024-01-12", "2024-01-13"
@@ -33,7 +33,8 @@ def test_bundle_has_the_manifests_name_day_and_sizes(tmp_path):
     folder = bundles.write_bundle(tmp_path)
     bundle = Bundle.open(str(tmp_path))
     assert (bundle.bundle_id, bundle.name, bundle.ds, bundle.dims) == (folder.name, "hand", "2024-01-12", 2)
-    assert (len(bundle.items), len(bundle.users), bundle.popular_ids) == (4, 2, ["n2", "n0", "n3"])
+    assert (len(bundle.items), len(bundle.users)) == (4, 2)
+    assert bundle.items.ids_at(bundle.popular_rows) == ["n2", "n0", "n3", "n1"]
 
 
 def test_open_follows_the_pointer_unless_given_a_bundle_id(tmp_path):
@@ -54,7 +55,7 @@ def test_bundle_of_a_remote_store_is_downloaded(tmp_path):
     memory.put(str(tmp_path), "/bucket/serving", recursive=True)
     try:
         engine = RecallEngine.open("memory://bucket/serving")
-        assert engine.recall_for_user("u", 2).item_ids == ["n0", "n2"]
+        assert engine.recall_for_user("u", ListOptions(2)).item_ids == ["n0", "n2"]
     finally:
         memory.rm("/bucket", recursive=True)
 
@@ -153,7 +154,7 @@ def test_open_bundle_survives_the_removal_of_its_files(tmp_path):
     folder = bundles.write_bundle(tmp_path)
     engine = RecallEngine.open(str(tmp_path))
     shutil.rmtree(folder)
-    assert engine.recall_for_user("u", 2).item_ids == ["n0", "n2"]
+    assert engine.recall_for_user("u", ListOptions(2)).item_ids == ["n0", "n2"]
 
 
 def test_tower_with_other_inputs_than_towers_json_is_refused(tmp_path):

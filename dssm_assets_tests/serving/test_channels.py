@@ -18,7 +18,7 @@ from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import InputError, StorageError
 from dssm_assets.core.evaluation.scorer import model_scorer
-from dssm_assets.serving.recall_engine import AnswerSource, Lists, RecallEngine, recall_for_request
+from dssm_assets.serving.recall_engine import AnswerSource, ListOptions, Lists, RecallEngine, recall_for_request
 from dssm_assets.serving.request_body import parse_recall_request
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.steps.channels import make_day_channels, open_shared, read_merges, shared_arrays
@@ -72,12 +72,15 @@ def test_served_lists_are_those_that_the_evaluation_ranks(workspace, engine, tmp
     evaluated = evaluated_lists(workspace, tmp_path)
     assert set(evaluated) == set(worlds.users())
     for user, items in evaluated.items():
-        assert engine.recall_for_user(user, K).item_ids == items
+        assert engine.recall_for_user(user, ListOptions(K)).item_ids == items
 
 
 def test_vectors_alone_are_a_switch(engine):
-    vectors, merged = engine.recall_for_user("a0", K, lists=Lists.VECTORS), engine.recall_for_user("a0", K)
-    assert merged.to_dict() == engine.recall_for_user("a0", K, lists=Lists.MERGED).to_dict()
+    vectors, merged = (
+        engine.recall_for_user("a0", ListOptions(K, lists=Lists.VECTORS)),
+        engine.recall_for_user("a0", ListOptions(K)),
+    )
+    assert merged.to_dict() == engine.recall_for_user("a0", ListOptions(K, lists=Lists.MERGED)).to_dict()
     assert vectors.sources is None
     assert "sources" not in vectors.to_dict()
     assert vectors.scores != merged.scores
@@ -90,7 +93,7 @@ def test_vectors_alone_are_a_switch(engine):
 
 
 def test_each_item_says_which_channels_proposed_it(engine):
-    answer = engine.recall_for_user("a0", K)
+    answer = engine.recall_for_user("a0", ListOptions(K))
     own = {item for day in range(len(worlds.DAYS)) for item in worlds.bought("a0", day)}
     assert len(answer.sources) == len(answer.item_ids)
     for item, names in zip(answer.item_ids, answer.sources, strict=True):
@@ -101,9 +104,9 @@ def test_each_item_says_which_channels_proposed_it(engine):
 
 
 def test_excluded_items_make_room_for_the_next(engine):
-    whole = engine.recall_for_user("b1", K)
+    whole = engine.recall_for_user("b1", ListOptions(K))
     gone = whole.item_ids[1:4]
-    left = engine.recall_for_user("b1", 5, exclude=gone)
+    left = engine.recall_for_user("b1", ListOptions(5, exclude=gone))
     assert left.item_ids == [item for item in whole.item_ids if item not in gone][:5]
 
 
@@ -114,7 +117,7 @@ def test_history_of_a_request_is_its_own_history(engine):
         inputs=UserInputs(
             {"city": "x"}, {"item_ids": [item, item, "unknown"], "event_times_ms": [1, 2, 3], "category": ["c", "c", "c"]}
         ),
-        k=K,
+        options=ListOptions(k=K),
     )
     assert answer.source is AnswerSource.FEATURES
     own = {found for found, names in zip(answer.item_ids, answer.sources, strict=True) if "own_history" in names}
@@ -123,16 +126,16 @@ def test_history_of_a_request_is_its_own_history(engine):
 
 
 def test_unknown_users_get_popular_items(engine):
-    assert recall_for_request(engine, user_id="nobody", k=3).source is AnswerSource.POPULAR
+    assert recall_for_request(engine, user_id="nobody", options=ListOptions(k=3)).source is AnswerSource.POPULAR
 
 
 def test_a_bundle_without_channels_serves_vectors(tmp_path):
     bundles.write_bundle(tmp_path)
     engine = RecallEngine.open(str(tmp_path))
     user = engine.bundle.users.ids_at(np.array([0]))[0]
-    assert engine.recall_for_user(user, 2).sources is None
+    assert engine.recall_for_user(user, ListOptions(2)).sources is None
     with pytest.raises(InputError, match="without channels"):
-        engine.recall_for_user(user, 2, lists=Lists.MERGED)
+        engine.recall_for_user(user, ListOptions(2, lists=Lists.MERGED))
 
 
 def test_channels_of_another_version_are_refused(workspace, monkeypatch):
@@ -164,7 +167,10 @@ def test_any_request_gives_a_list_or_an_error_of_the_input(engine, body):
         request = parse_recall_request(json.dumps(body).encode(), ServiceLimits())
         inputs = UserInputs(request.features, request.history)
         recall_for_request(
-            engine, user_id=request.user_id, inputs=inputs, k=request.k, exclude=request.exclude, lists=request.channels
+            engine,
+            user_id=request.user_id,
+            inputs=inputs,
+            options=ListOptions(k=request.k, exclude=request.exclude, lists=request.channels),
         )
 
 

@@ -11,7 +11,7 @@ import pytest
 from dssm_assets.core.errors import DssmError, PartitionMissingError
 from dssm_assets.serving import live as live_module
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.recall_engine import RecallEngine
+from dssm_assets.serving.recall_engine import ListOptions, RecallEngine
 from dssm_assets.storage.bundles import BundleStore
 from dssm_assets_tests.serving import bundles
 from dssm_assets_tests.serving.servers import Client, serving
@@ -54,8 +54,8 @@ def test_refresh_swaps_to_a_new_bundle_once(tmp_path):
     assert live.refresh()
     assert not live.refresh()
     assert (live.bundle_id, before.bundle.bundle_id) == (second, first)
-    assert before.recall_for_user("u", 4).item_ids == expected_items(1)
-    assert live.engine.recall_for_user("u", 4).item_ids == expected_items(2)
+    assert before.recall_for_user("u", ListOptions(4)).item_ids == expected_items(1)
+    assert live.engine.recall_for_user("u", ListOptions(4)).item_ids == expected_items(2)
     bundles.point_to(tmp_path, first)
     assert live.refresh()
     assert live.bundle_id == first
@@ -84,7 +84,7 @@ def test_broken_bundle_is_refused_and_the_old_one_keeps_serving(tmp_path, caplog
         assert not live.refresh()
         assert not live.refresh()  # It is not tried again at once.
     assert (live.bundle_id, live.refused_bundle_id) == (first, folder.name)
-    assert live.engine.recall_for_user("u", 4).item_ids == expected_items(1)
+    assert live.engine.recall_for_user("u", ListOptions(4)).item_ids == expected_items(1)
     assert [record.message.split(":")[0] for record in caplog.records] == [
         f"refused bundle {folder.name}, {first} keeps serving"
     ]
@@ -175,7 +175,7 @@ def test_readers_see_whole_bundles_while_a_store_publishes_and_removes(tmp_path)
             try:
                 engine = RecallEngine.open(store.root)
                 number = int(engine.bundle.ds[8:])
-                if engine.recall_for_user("u", 4).item_ids != expected_items(number):
+                if engine.recall_for_user("u", ListOptions(4)).item_ids != expected_items(number):
                     wrong.append(number)
                 seen.add(number)
             except DssmError as error:

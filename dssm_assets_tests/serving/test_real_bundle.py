@@ -6,7 +6,7 @@ import json
 import pytest
 
 from dssm_assets.commands import recall
-from dssm_assets.serving.recall_engine import AnswerSource, Lists, RecallEngine
+from dssm_assets.serving.recall_engine import AnswerSource, ListOptions, Lists, RecallEngine
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.steps.serving import bundle_store, serving_bundle
 from dssm_assets.steps.workspace import open_workspace
@@ -62,7 +62,7 @@ def test_vector_of_a_users_features_is_the_stored_vector(engine, requests):
 
 def test_request_with_a_users_features_gets_the_users_list(engine, requests):
     for user, request in requests.items():
-        cold, stored = engine.recall_for_features(request, 5), engine.recall_for_user(user, 5)
+        cold, stored = engine.recall_for_features(request, ListOptions(5)), engine.recall_for_user(user, ListOptions(5))
         assert (cold.source, stored.source) == (AnswerSource.FEATURES, AnswerSource.STORED)
         assert cold.scores == pytest.approx(stored.scores, abs=1e-5)
 
@@ -78,27 +78,27 @@ def test_features_and_history_both_change_the_vector(engine, requests):
 
 def test_every_user_is_recalled_items_of_the_own_group(engine):
     for user in worlds.users():
-        assert {item[0] for item in engine.recall_for_user(user, GROUP_SIZE).item_ids} == {user[0]}
+        assert {item[0] for item in engine.recall_for_user(user, ListOptions(GROUP_SIZE)).item_ids} == {user[0]}
 
 
 def test_similar_items_are_of_the_same_group(engine):
     for item in ("a_03", "b_07"):
-        found = engine.similar_items(item, GROUP_SIZE - 1).item_ids
+        found = engine.similar_items(item, ListOptions(GROUP_SIZE - 1)).item_ids
         assert item not in found
         assert {other[0] for other in found} == {item[0]}
 
 
 def test_new_user_is_recalled_by_history_alone(engine):
     request = UserInputs({"city": "city0"}, {"item_ids": ["b_01", "b_02"], "category": ["cat_b", "cat_b"]})
-    nearest = engine.recall_for_features(request, GROUP_SIZE, lists=Lists.VECTORS)
+    nearest = engine.recall_for_features(request, ListOptions(GROUP_SIZE, lists=Lists.VECTORS))
     assert {item[0] for item in nearest.item_ids} == {"b"}
-    assert engine.recall_for_features(request, 2).item_ids == ["b_01", "b_02"], (
+    assert engine.recall_for_features(request, ListOptions(2)).item_ids == ["b_01", "b_02"], (
         "the merged list begins with the user's own items"
     )
 
 
 def test_popular_items_are_scored_by_their_count_in_the_window(engine):
-    answer = engine.popular_items(GROUP_SIZE)
+    answer = engine.popular_items(ListOptions(GROUP_SIZE))
     assert answer.source is AnswerSource.POPULAR
     assert answer.scores == sorted(answer.scores, reverse=True)
     assert answer.scores[0] > 0

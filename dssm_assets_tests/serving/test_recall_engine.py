@@ -5,7 +5,7 @@ import pytest
 
 from dssm_assets.core.errors import InputError
 from dssm_assets.serving.id_rows import UnknownIdError
-from dssm_assets.serving.recall_engine import MAX_K, AnswerSource, RecallEngine, recall_for_request
+from dssm_assets.serving.recall_engine import MAX_K, AnswerSource, ListOptions, RecallEngine, recall_for_request
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets_tests.serving import bundles
 
@@ -33,7 +33,7 @@ def vector(engine, features, history=None):
 
 def test_stored_user_gets_items_by_inner_product(engine):
     # u is (1, 0): n0 1, n2 .6, n1 0, n3 -1.
-    answer = engine.recall_for_user("u", 4)
+    answer = engine.recall_for_user("u", ListOptions(4))
     assert (answer.source, answer.bundle_id) == (AnswerSource.STORED, engine.bundle.bundle_id)
     assert answer.item_ids == ["n0", "n2", "n1", "n3"]
     assert answer.scores == pytest.approx([1, 0.6, 0, -1])
@@ -41,37 +41,37 @@ def test_stored_user_gets_items_by_inner_product(engine):
 
 def test_equal_scores_keep_the_order_of_the_index(engine):
     # v is (0, 1): n1 1, n2 .8, then n0 and n3 with 0.
-    assert engine.recall_for_user("v", 4).item_ids == ["n1", "n2", "n0", "n3"]
+    assert engine.recall_for_user("v", ListOptions(4)).item_ids == ["n1", "n2", "n0", "n3"]
 
 
 def test_k_limits_the_list_to_at_most_the_corpus(engine):
-    assert engine.recall_for_user("u", 2).item_ids == ["n0", "n2"]
-    assert len(engine.recall_for_user("u", MAX_K).item_ids) == 4
+    assert engine.recall_for_user("u", ListOptions(2)).item_ids == ["n0", "n2"]
+    assert len(engine.recall_for_user("u", ListOptions(MAX_K)).item_ids) == 4
 
 
 def test_excluded_items_are_replaced_by_the_next_ones(engine):
-    assert engine.recall_for_user("u", 2, ["n0", "n1", "not an item"]).item_ids == ["n2", "n3"]
-    assert engine.recall_for_user("u", 2, ["n0", "n1", "n2", "n3"]).item_ids == []
+    assert engine.recall_for_user("u", ListOptions(2, ["n0", "n1", "not an item"])).item_ids == ["n2", "n3"]
+    assert engine.recall_for_user("u", ListOptions(2, ["n0", "n1", "n2", "n3"])).item_ids == []
 
 
 def test_similar_items_exclude_the_item_itself(engine):
     # n2 (.6, .8): n1 .8, n0 .6, n3 -.6.
-    answer = engine.similar_items("n2", 3)
+    answer = engine.similar_items("n2", ListOptions(3))
     assert (answer.source, answer.item_ids) == (AnswerSource.ITEM, ["n1", "n0", "n3"])
     assert answer.scores == pytest.approx([0.8, 0.6, -0.6])
-    assert engine.similar_items("n2", 3, ["n0"]).item_ids == ["n1", "n3"]
+    assert engine.similar_items("n2", ListOptions(3, ["n0"])).item_ids == ["n1", "n3"]
 
 
 def test_unknown_user_gets_popular_items(engine):
-    answer = recall_for_request(engine, user_id="stranger", k=2)
+    answer = recall_for_request(engine, user_id="stranger", options=ListOptions(k=2))
     assert (answer.source, answer.item_ids, answer.scores) == (AnswerSource.POPULAR, ["n2", "n0"], [9, 5])
-    assert recall_for_request(engine, k=2, exclude=["n2"]).item_ids == ["n0", "n3"]
+    assert recall_for_request(engine, options=ListOptions(k=2, exclude=["n2"])).item_ids == ["n0", "n3"]
     with pytest.raises(UnknownIdError, match="unknown 'stranger'"):
         recall_for_request(engine, user_id="stranger", is_popular_for_unknown=False)
 
 
 def test_features_override_the_stored_vector(engine):
-    answer = recall_for_request(engine, user_id="u", inputs=UserInputs({"city": "y"}), k=2)
+    answer = recall_for_request(engine, user_id="u", inputs=UserInputs({"city": "y"}), options=ListOptions(k=2))
     assert (answer.source, answer.item_ids) == (AnswerSource.FEATURES, ["n1", "n2"])
 
 
@@ -119,7 +119,7 @@ def test_older_items_weigh_less_with_a_half_life(decaying):
 
 
 def test_inputs_without_a_feature_are_named(engine):
-    answer = engine.recall_for_features(UserInputs({"city": "x", "shoe_size": 44}), 1)
+    answer = engine.recall_for_features(UserInputs({"city": "x", "shoe_size": 44}), ListOptions(1))
     assert answer.ignored == ("shoe_size",)
     assert answer.to_dict()["ignored"] == ["shoe_size"]
     with pytest.raises(InputError, match=r"at least one of: city, tags, page, item_ids.*got shoe_size"):
@@ -153,19 +153,19 @@ def test_all_faults_of_a_request_are_reported_at_once(engine):
 @pytest.mark.parametrize("k", [0, -1, MAX_K + 1, 2.5, True])
 def test_invalid_k_is_refused(engine, k):
     with pytest.raises(InputError, match="k: expected a number from 1"):
-        engine.recall_for_user("u", k)
+        engine.recall_for_user("u", ListOptions(k))
 
 
 def test_integer_ids_may_be_sent_as_digits(tmp_path):
     items = dict(enumerate(bundles.ITEMS.values(), start=10))
     bundles.write_bundle(tmp_path, items=items, users={7: (1.0, 0.0)})
     engine = RecallEngine.open(str(tmp_path))
-    assert engine.recall_for_user("7", 2, ["10"]).item_ids == [12, 11]
-    assert engine.recall_for_user(7, 1).item_ids == [10]
+    assert engine.recall_for_user("7", ListOptions(2, ["10"])).item_ids == [12, 11]
+    assert engine.recall_for_user(7, ListOptions(1)).item_ids == [10]
     with pytest.raises(InputError, match=r"user_id: expected an integer id, got 'u'"):
         engine.recall_for_user("u")
     with pytest.raises(InputError, match=r"2 faults:\nexclude\[0\].*\nexclude\[2\]"):
-        engine.recall_for_user(7, 1, ["x", 10, "9" * 30])
+        engine.recall_for_user(7, ListOptions(1, ["x", 10, "9" * 30]))
 
 
 def test_answers_are_independent_of_the_order_of_users(tmp_path):
@@ -177,7 +177,7 @@ def test_answers_are_independent_of_the_order_of_users(tmp_path):
     items = np.array(list(bundles.ITEMS.values()))
     for name in names:
         best = list(bundles.ITEMS)[int((items @ np.array(users[name])).argmax())]
-        assert engine.recall_for_user(name, 1).item_ids == [best]
+        assert engine.recall_for_user(name, ListOptions(1)).item_ids == [best]
     assert engine.bundle.users.find_row("user500") == -1
 
 
@@ -195,7 +195,7 @@ def test_lists_with_exclusions_equal_a_sorted_brute_force(tmp_path):
         k = int(random.integers(1, 310))
         scores = vectors @ vector_of_user
         left = sorted((-scores[item], item) for item in range(300) if item not in set(excluded))
-        answer = engine.recall_for_user(user, k, [*excluded, 12345])
+        answer = engine.recall_for_user(user, ListOptions(k, [*excluded, 12345]))
         assert answer.scores == [-score for score, _ in left[:k]]
         # Among equal scores at the end of the list, the index may keep any; before, the order is fixed.
         safe = sum(score < left[:k][-1][0] for score, _ in left[:k])
@@ -208,12 +208,12 @@ def test_user_with_several_interests_gets_each_item_once_with_its_best_score(tmp
     bundles.write_bundle(tmp_path, users={"w": (1.0, 0.0, 0.0, 1.0), "z": (-2.0, 0.0, 0.0, 0.5)}, interests=2)
     engine = RecallEngine.open(str(tmp_path))
     # w searches with (1, 0) and (0, 1): n0 1, n1 1, n2 max(.6, .8), n3 max(-1, 0).
-    answer = engine.recall_for_user("w", 4)
+    answer = engine.recall_for_user("w", ListOptions(4))
     assert answer.item_ids == ["n0", "n1", "n2", "n3"]
     assert answer.scores == pytest.approx([1, 1, 0.8, 0])
-    assert engine.recall_for_user("w", 2, ["n1"]).item_ids == ["n0", "n2"]
+    assert engine.recall_for_user("w", ListOptions(2, ["n1"])).item_ids == ["n0", "n2"]
     # z searches with (-2, 0) and (0, .5): n3 2, n1 .5, n2 .4, n0 0.
-    assert engine.recall_for_user("z", 4).item_ids == ["n3", "n1", "n2", "n0"]
+    assert engine.recall_for_user("z", ListOptions(4)).item_ids == ["n3", "n1", "n2", "n0"]
 
 
 def test_similar_items_ignore_the_popularity_prior(tmp_path):
@@ -221,6 +221,6 @@ def test_similar_items_ignore_the_popularity_prior(tmp_path):
     bundles.write_bundle(tmp_path, items=items, users={"u": (1.0, 0.0, 1.0)}, has_prior=True)
     engine = RecallEngine.open(str(tmp_path))
     # (1, 0, 1): n1 0 + 9, n0 1 + 5, n2 .6 - 2. Similar to n0: n2 with .6, n1 with 0.
-    assert engine.recall_for_user("u", 3).scores == pytest.approx([9, 6, -1.4])
-    found = engine.similar_items("n0", 2)
+    assert engine.recall_for_user("u", ListOptions(3)).scores == pytest.approx([9, 6, -1.4])
+    found = engine.similar_items("n0", ListOptions(2))
     assert (found.item_ids, found.scores) == (["n2", "n1"], pytest.approx([0.6, 0]))

@@ -9,7 +9,7 @@ import pytest
 
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.models.prior import Prior
-from dssm_assets.serving.recall_engine import RecallEngine
+from dssm_assets.serving.recall_engine import ListOptions, RecallEngine
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.steps.serving import bundle_store
 from dssm_assets_tests import worlds
@@ -117,7 +117,10 @@ def test_request_with_a_stored_users_features_gets_the_stored_vector(refitted_wo
     }
     vectors, _ = engine.tower.compute_vector(UserInputs(features, history))
     assert vectors.reshape(-1) == pytest.approx(engine.bundle.user_vectors.vector(engine.bundle.users.find_row("a0")), abs=1e-5)
-    cold, known = engine.recall_for_features(UserInputs(features, history), 5), engine.recall_for_user("a0", 5)
+    cold, known = (
+        engine.recall_for_features(UserInputs(features, history), ListOptions(5)),
+        engine.recall_for_user("a0", ListOptions(5)),
+    )
     assert cold.scores == pytest.approx(known.scores, abs=1e-5)
     with pytest.raises(InputError, match="weight halves every 2 days"):  # the root pooling has a half-life
         engine.tower.compute_vector(UserInputs(features, {name: history[name] for name in ("item_ids", "category")}))

@@ -104,6 +104,18 @@ class ListChannel:
         return rank_signal(proposed, candidates)
 
 
+def first_allowed(order: IntArray, allowed: npt.NDArray[np.bool_] | None, count: int) -> IntArray:
+    """Returns the first `count` items of an order that are allowed (bool [I]; None: all are); all there are if they are fewer."""
+    if allowed is None:
+        return order[:count]
+    found, total, start, step = [order[:0]], 0, 0, 4 * count
+    while start < len(order) and total < count:
+        block = order[start : start + step]
+        found.append(block[allowed[block]])
+        total, start, step = total + len(found[-1]), start + step, 2 * step
+    return np.concatenate(found)[:count]
+
+
 def event_signals(window_events: IntArray, recent_events: IntArray) -> Float64Array:
     """Returns the signals WINDOW_EVENTS and RECENT_EVENTS, float64 [I + 1, 2]; the last row, of zeros, is for no item, -1."""
     events = np.stack([window_events, recent_events], axis=1).astype(np.float64)

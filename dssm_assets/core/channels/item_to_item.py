@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
 from dssm_assets.core.arrays.ragged import IntArray
@@ -29,16 +30,22 @@ class ItemNeighbors:
     """scipy csr [U, I], 1 where the user interacted with the item."""
     neighbors: Any
     """scipy csr [I, I], row i: similarities of the most similar items of i."""
+    allowed: npt.NDArray[np.bool_] | None = None
+    """bool [I], the items that may be found; None: all."""
 
     @classmethod
-    def from_history(cls, indptr: IntArray, items: IntArray, neighbors: Any) -> ItemNeighbors:
+    def from_history(
+        cls, indptr: IntArray, items: IntArray, neighbors: Any, allowed: npt.NDArray[np.bool_] | None = None
+    ) -> ItemNeighbors:
         """Returns the neighbours of these users' items, those of user u being items[indptr[u] : indptr[u + 1]]."""
         shape = (len(indptr) - 1, neighbors.shape[0])
-        return cls(sp.csr_matrix((np.ones(len(items), np.float32), items, indptr), shape=shape), neighbors)
+        return cls(sp.csr_matrix((np.ones(len(items), np.float32), items, indptr), shape=shape), neighbors, allowed)
 
     def find(self, user_rows: IntArray, k: int) -> IntArray:
         """Returns item_index int64 [B, K], best first, -1 after the last."""
         own = self.users[user_rows]
         scores = (own @ self.neighbors).tocsr()
         scores = scores - scores.multiply(own)  # own items have exactly 0, which is not proposed
+        if self.allowed is not None:
+            scores = scores.multiply(self.allowed)
         return best_columns(scores.tocsr(), k).lists(k)

@@ -14,9 +14,17 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.channels.channel import Channel, Float64Array, ListChannel, PopularityChannel, event_signals
+from dssm_assets.core.channels.channel import (
+    Channel,
+    Float64Array,
+    ListChannel,
+    PopularityChannel,
+    event_signals,
+    first_allowed,
+)
 from dssm_assets.core.channels.item_to_item import ItemNeighbors
 from dssm_assets.core.channels.own_history import OwnHistoryChannel, item_repeats
 from dssm_assets.core.config.channels import ChannelName
@@ -81,7 +89,12 @@ class OwnItems:
 
 
 def make_channels(
-    depths: Mapping[ChannelName, int], shared: SharedData, own: OwnItems, find_nearest: FindLists | None, now_ms: int
+    depths: Mapping[ChannelName, int],
+    shared: SharedData,
+    own: OwnItems,
+    find_nearest: FindLists | None,
+    now_ms: int,
+    allowed: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[Channel, ...]:
     """Returns the configured channels of some users.
 
@@ -91,7 +104,9 @@ def make_channels(
         own: of the users, before `now_ms`.
         find_nearest: the lists of the vectors; None: there are no vectors, and no channel of that name.
         now_ms: the moment.
+        allowed: bool [I], the items that may be in a list; None: all. Own history and vectors may propose others.
     """
+    popular_depth = depths.get(ChannelName.RECENT_POPULARITY, 0)
     made: dict[ChannelName, Channel] = {
         ChannelName.OWN_HISTORY: OwnHistoryChannel(
             own.indptr,
@@ -104,11 +119,11 @@ def make_channels(
         ),
         ChannelName.ITEM_TO_ITEM: ListChannel(
             ChannelName.ITEM_TO_ITEM,
-            ItemNeighbors.from_history(own.indptr, own.items, shared.neighbors).find,
+            ItemNeighbors.from_history(own.indptr, own.items, shared.neighbors, allowed).find,
             depths.get(ChannelName.ITEM_TO_ITEM, 0),
         ),
         ChannelName.RECENT_POPULARITY: PopularityChannel(
-            shared.recent_order, shared.event_signals, depths.get(ChannelName.RECENT_POPULARITY, 0)
+            first_allowed(shared.recent_order, allowed, popular_depth), shared.event_signals, popular_depth
         ),
     }
     if find_nearest is not None:

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, field_validator, model_validator
 
-from dssm_assets.core.config.section import Section
+from dssm_assets.core.config.section import Section, check_distinct
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.evaluation.baselines.registry import BASELINE_NAMES, EXTRA_BASELINES
 from dssm_assets.core.evaluation.scopes import Scope
@@ -318,7 +318,25 @@ class Serving(Section):
     keep_bundles: int = Field(
         default=3, ge=2, le=1000, description="Bundles that stay stored: the served one and earlier ones."
     )
+    filters: list[str] = Field(
+        default=[],
+        max_length=100,
+        description="Columns of item_table that conditions of a request may name; the bundle holds them.",
+    )
+    blocked_items: str | None = Field(
+        default=None,
+        description="Path or fsspec URL of a text file, one item id per line: items that are not shown. `serve` reads it again "
+        "when it changes.",
+    )
+    stocked_items: str | None = Field(
+        default=None, description="The same of the only items that are shown, those in stock. It must not be empty."
+    )
     limits: ServiceLimits = Field(default=ServiceLimits(), description="Limits of `dssm-assets serve`.")
+
+    @field_validator("filters")
+    @classmethod
+    def _named_once(cls, value: list[str]) -> list[str]:
+        return check_distinct(value)
 
     @model_validator(mode="after")
     def _ascending(self) -> Serving:

@@ -1,0 +1,225 @@
+"""Conditions on item columns: which items may be in a list.
+
+A filter is an object of column -> condition, all of which must hold; a list of such objects passes an item that one of them passes.
+
+    {"department": "GROCERY", "price": {"min": 1, "max": 5}}      both
+    [{"brand": ["a", "b"]}, {"brand": {"not": "c"}, "size": 3}]   either
+
+| condition | passes |
+|---|---|
+| a value | items with this value; null: items without one |
+| a list | items with any of these values |
+| {"in": list} | the same |
+| {"not": value or list} | items with none of these values, items without a value included |
+| {"min": a, "max": b} | a <= value <= b, either bound may be left out; items without a value do not pass |
+
+An item of a column of lists has each entry as a value, and lacks a value if the list is empty or missing.
+
+Belongs here: the form, its faults, the items that pass. Does not belong here: the search among them (`serving/allowed_items.py`).
+
+Shapes: I items.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dssm_assets.core.arrays.ragged import combine_chunks, is_list
+from dssm_assets.core.errors import Fault, InputError
+
+BoolArray = npt.NDArray[np.bool_]
+
+_WORDS: Final = ("in", "not", "min", "max")
+_SHOWN: Final = 80
+_INT64_END: Final = 2**63
+
+
+def mask_items(table: pa.Table, wanted: Any, where: str = "filters", remedy: str = "name an existing column") -> BoolArray:
+    """Returns which items pass a filter, bool [I].
+
+    Args:
+        table: the columns that a filter may name, one row per item; text may be dictionary-encoded.
+        wanted: the filter, as parsed from JSON.
+        where: its name in errors.
+        remedy: for a column that does not exist.
+
+    Raises:
+        InputError: naming every condition whose column does not exist, or whose value the column's type cannot have.
+    """
+    groups = wanted if isinstance(wanted, list) else [wanted]
+    reader = _Reader(table, remedy)
+    passes = np.zeros(table.num_rows, bool)
+    for number, group in enumerate(groups):
+        place = f"{where}[{number}]" if isinstance(wanted, list) else where
+        if not isinstance(group, Mapping) or not group:
+            reader.faults.append(Fault(place, "an object of column and condition", _shown(group), "write {column: condition}"))
+            continue
+        passes |= reader.mask_all(group, place)
+    if not groups:
+        reader.faults.append(Fault(where, "at least one object of conditions", "none", "leave the filter out"))
+    if reader.faults:
+        raise InputError(reader.faults)
+    return passes
+
+
+def named_columns(wanted: Any) -> list[str]:
+    """Returns the columns that a filter names, sorted."""
+    groups = wanted if isinstance(wanted, list) else [wanted]
+    return sorted({str(name) for group in groups if isinstance(group, Mapping) for name in group})
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column for comparisons: `values` of any item, or of each entry of lists, whose items are `parents`."""
+
+    values: pa.Array
+    value_type: pa.DataType
+    parents: pa.Array | None
+    is_missing: BoolArray
+
+
+class _Reader:
+    """Reads filters over one table and collects their faults."""
+
+    def __init__(self, table: pa.Table, remedy: str) -> None:
+        self._table, self._remedy, self._columns = table, remedy, dict[str, _Column]()
+        self.faults: list[Fault] = []
+
+    def mask_all(self, group: Mapping[str, Any], where: str) -> BoolArray:
+        """Returns the items for which all conditions hold."""
+        passes = np.ones(self._table.num_rows, bool)
+        for name, condition in group.items():
+            if name not in self._table.column_names:
+                known = ", ".join(self._table.column_names) or "there is none"
+                self.faults.append(Fault(f"{where}.{name}", f"a column for filters: {known}", "no such column", self._remedy))
+            else:
+                passes &= self._mask(self._column(name), condition, f"{where}.{name}")
+        return passes
+
+    def _column(self, name: str) -> _Column:
+        if name not in self._columns:
+            values = combine_chunks(self._table.column(name))
+            parents = None
+            is_missing = pc.is_null(values).to_numpy(zero_copy_only=False)
+            if is_list(values.type):
+                is_missing |= pc.equal(pc.fill_null(pc.list_value_length(values), 0), 0).to_numpy(zero_copy_only=False)
+                parents, values = pc.list_parent_indices(values), pc.list_flatten(values)
+            value_type = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+            self._columns[name] = _Column(values, value_type, parents, is_missing)
+        return self._columns[name]
+
+    def _mask(self, column: _Column, condition: Any, where: str) -> BoolArray:
+        if not isinstance(condition, Mapping):
+            return self._mask_any(column, condition, where)
+        unknown = [word for word in condition if word not in _WORDS]
+        if unknown or not condition:
+            got = ", ".join(map(str, unknown))[:_SHOWN] or "none"
+            self.faults.append(Fault(where, f"one or more of {', '.join(_WORDS)}", got, "write one of these conditions"))
+        passes = np.ones(self._table.num_rows, bool)
+        if "in" in condition:
+            if not isinstance(condition["in"], list):
+                self.faults.append(Fault(f"{where}.in", "a list of values", _shown(condition["in"]), "write a list"))
+            passes &= self._mask_any(column, condition["in"], f"{where}.in")
+        if "not" in condition:
+            passes &= ~self._mask_any(column, condition["not"], f"{where}.not")
+        if "min" in condition or "max" in condition:
+            passes &= self._mask_range(column, condition, where)
+        return passes
+
+    def _mask_any(self, column: _Column, wanted: Any, where: str) -> BoolArray:
+        """Returns the items with one of the wanted values."""
+        values = wanted if isinstance(wanted, list) else [wanted]
+        present = [value for value in values if value is not None]
+        scalars = [self._scalar(column.value_type, value, where) for value in present]
+        passes = np.zeros(self._table.num_rows, bool)
+        if None in values:
+            passes |= column.is_missing
+        known = [scalar.as_py() for scalar in scalars if scalar is not None]
+        if known:
+            options = pc.SetLookupOptions(pa.array(known, column.value_type))
+            if pa.types.is_dictionary(column.values.type):
+                is_wanted = pc.is_in(column.values.dictionary, options=options).take(column.values.indices)
+            else:
+                is_wanted = pc.is_in(column.values, options=options)
+            passes |= self._of_items(column, is_wanted)
+        return passes
+
+    def _mask_range(self, column: _Column, condition: Mapping[str, Any], where: str) -> BoolArray:
+        kind = column.value_type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind)):
+            words = " and ".join(word for word in ("min", "max") if word in condition)
+            self.faults.append(Fault(where, f"{words} of a column of numbers or times", f"a column of {kind}", "use in or not"))
+            return np.ones(self._table.num_rows, bool)
+        is_within = pc.is_valid(column.values)
+        for word, compare in (("min", pc.greater_equal), ("max", pc.less_equal)):
+            if word in condition:
+                bound = self._scalar(kind, condition[word], f"{where}.{word}", is_bound=True)
+                if bound is not None:
+                    is_within = pc.and_(is_within, pc.fill_null(compare(column.values, bound), False))
+        return self._of_items(column, is_within)
+
+    def _of_items(self, column: _Column, is_passing: pa.Array) -> BoolArray:
+        """Returns which items have a value that passes."""
+        flags: BoolArray = pc.fill_null(is_passing, False).to_numpy(zero_copy_only=False)
+        if column.parents is None:
+            return flags
+        passes = np.zeros(self._table.num_rows, bool)
+        passes[column.parents.to_numpy()[flags]] = True
+        return passes
+
+    def _scalar(self, kind: pa.DataType, value: Any, where: str, *, is_bound: bool = False) -> pa.Scalar | None:
+        """Returns a value in a column's type; None, and a fault, if the type cannot have it."""
+        scalar = _convert(kind, value, is_bound)
+        if scalar is None:
+            expected = "text such as 2024-01-31 or 2024-01-31T12:00:00" if pa.types.is_temporal(kind) else str(kind)
+            remedy = "write a value of the column's type"
+            self.faults.append(Fault(where, f"{expected}, the column's type", _shown(value), remedy))
+        return scalar
+
+
+def _convert(kind: pa.DataType, value: Any, is_bound: bool) -> pa.Scalar | None:
+    """Returns a value in a type, a bound of integers in any type of numbers; None if the type cannot have it."""
+    if pa.types.is_boolean(kind):
+        is_of_kind = isinstance(value, bool)
+    elif pa.types.is_floating(kind) or pa.types.is_integer(kind):
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        is_of_kind = is_whole or (isinstance(value, float) and (is_bound or pa.types.is_floating(kind)))
+    else:
+        is_of_kind = isinstance(value, str)
+    if not is_of_kind:
+        return None
+    try:
+        if pa.types.is_temporal(kind):
+            return _time(kind, value)
+        if pa.types.is_floating(kind):
+            return pa.scalar(float(value), kind)
+        if is_bound:
+            return pa.scalar(value if abs(value) < _INT64_END else float(value))
+        return pa.scalar(value, kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OverflowError, ValueError, UnicodeEncodeError):
+        return None
+
+
+def _time(kind: pa.DataType, text: str) -> pa.Scalar:
+    """Returns a date or a time from ISO text; a time without a zone is UTC where the column has one."""
+    moment = dt.datetime.fromisoformat(text)
+    if pa.types.is_timestamp(kind):
+        if moment.tzinfo is not None:
+            moment = moment.astimezone(dt.UTC).replace(tzinfo=None)
+        plain = pa.scalar(moment, pa.timestamp("us")).cast(pa.timestamp(kind.unit))
+        return pa.scalar(plain.value, kind)
+    return pa.scalar(moment.date(), pa.date32()).cast(kind)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"a list of {len(value)}"
+    return repr(value)[:_SHOWN]

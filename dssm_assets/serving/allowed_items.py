@@ -1,0 +1,108 @@
+"""Which items of a bundle a list may contain: by the conditions of a request, and by lists of the shop (blocked, in stock).
+
+Belongs here: from conditions to the items that pass, kept for the next request with the same conditions. Does not belong here: the
+form of conditions (`core/retrieval/item_filter.py`), the search (`recall_engine.py`), reading the shop's lists (`shop_lists.py`).
+
+Shapes: I items.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.retrieval.item_filter import BoolArray, mask_items
+
+KEPT: Final = 16
+"""Filters whose items are kept: at a million items, about 10 MB each."""
+_REMEDY: Final = "name one of these, or add the column to serving.filters and publish a bundle"
+
+
+class AllowedItems:
+    """Some items of a bundle."""
+
+    def __init__(self, mask: BoolArray) -> None:
+        """Keeps `mask`, bool [I]: true for the items that a list may contain."""
+        self.mask = mask
+        self.count = int(np.count_nonzero(mask))
+
+    @cached_property
+    def rows(self) -> IntArray:
+        """Rows of the items, ascending."""
+        return np.flatnonzero(self.mask)
+
+    @cached_property
+    def bits(self) -> npt.NDArray[np.uint8]:
+        """The mask as a bitmap for FAISS, bit n of byte m being row 8 m + n."""
+        return np.packbits(self.mask, bitorder="little")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How many items a list has, and which.
+
+    Attributes:
+        k: length of the list.
+        excluded: rows of items to leave out, int64 [E].
+        allowed: the others are left out as well; None: every item is allowed.
+    """
+
+    k: int
+    excluded: IntArray
+    allowed: AllowedItems | None
+
+    @property
+    def depth(self) -> int:
+        """Length of a list that still has k items without the excluded ones."""
+        return self.k + len(self.excluded)
+
+    def is_wanted(self, rows: IntArray) -> BoolArray:
+        """Returns which rows are not excluded."""
+        if not len(self.excluded):
+            return np.ones(len(rows), bool)
+        return ~np.isin(rows, self.excluded)
+
+
+class ItemConditions:
+    """Finds the allowed items of requests to one bundle. Safe for any number of threads."""
+
+    def __init__(self, columns: pa.Table, shown: BoolArray | None = None) -> None:
+        """Takes the columns that filters may name, a row per item, and the items that may be shown at all (None: all)."""
+        self._columns, self._shown = columns, shown
+        self._kept: OrderedDict[str, AllowedItems] = OrderedDict()
+        self._lock = threading.Lock()
+        self._all_shown = None if shown is None else AllowedItems(shown)
+
+    def showing(self, shown: BoolArray | None) -> ItemConditions:
+        """Returns the same for other items that may be shown."""
+        return ItemConditions(self._columns, shown)
+
+    def find(self, filters: Any) -> AllowedItems | None:
+        """Returns the items that pass the filters of a request; None if every item may be shown.
+
+        Raises:
+            InputError: naming the conditions that cannot be used.
+        """
+        if filters is None:
+            return self._all_shown
+        key = json.dumps(filters, sort_keys=True)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        mask = mask_items(self._columns, filters, remedy=_REMEDY)
+        found = AllowedItems(mask if self._shown is None else mask & self._shown)
+        with self._lock:
+            self._kept[key] = found
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return found

@@ -1,0 +1,252 @@
+"""Lists under conditions: the same as ranking only what may be shown, with any index, and lists of the shop that change."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dssm_assets.cli import main
+from dssm_assets.core.errors import ConfigError, InputError
+from dssm_assets.serving.live import LiveEngine
+from dssm_assets.serving.recall_engine import AnswerSource, ListOptions, Lists, RecallEngine, recall_for_request
+from dssm_assets.serving.request_encoder import UserInputs
+from dssm_assets.serving.shop_lists import ShopLists
+from dssm_assets.steps.serving import bundle_store
+from dssm_assets.steps.workspace import open_workspace
+from dssm_assets_tests import worlds
+from dssm_assets_tests.serving import bundles
+from dssm_assets_tests.serving.servers import Client, serving
+from dssm_assets_tests.steps.bundles import publish_bundle
+
+ITEMS, DIMS, K = 3000, 8, 20
+COLUMNS = pa.table({"color": pa.array(["red", "blue", "red", None]).dictionary_encode(), "price": [1.0, 2.0, 3.0, 4.0]})
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("serving")
+    bundles.write_bundle(root, item_columns=COLUMNS)
+    return root
+
+
+@pytest.fixture(scope="module")
+def engine(root):
+    return RecallEngine.open(str(root))
+
+
+def found(engine, **options):
+    return engine.recall_for_user("u", ListOptions(**options)).item_ids
+
+
+def test_conditions_leave_the_passing_items_in_their_order(engine):
+    # u ranks n0, n2, n1, n3.
+    assert found(engine, filters={"color": "red"}) == ["n0", "n2"]
+    assert found(engine, filters={"color": {"not": "red"}}) == ["n1", "n3"]
+    assert found(engine, filters={"price": {"min": 2}}, k=2) == ["n2", "n1"]
+    assert found(engine, filters={"price": {"min": 2}}, k=2, exclude=["n2"]) == ["n1", "n3"]
+    assert found(engine, filters={"price": 99}) == []
+
+
+def test_similar_and_popular_items_obey_conditions(engine):
+    # n2 ranks n1, n0, n3; popular are n2 9, n0 5, n3 2, then n1 without an event.
+    assert engine.similar_items("n2", ListOptions(2, filters={"color": "red"})).item_ids == ["n0"]
+    popular = engine.popular_items(ListOptions(filters={"price": {"max": 2}}))
+    assert (popular.item_ids, popular.scores) == (["n0", "n1"], [5, 0])
+
+
+def test_conditions_need_their_column(engine, tmp_path):
+    with pytest.raises(InputError, match=r"filters\.size: expected a column for filters: color, price, got"):
+        found(engine, filters={"size": 1})
+    bundles.write_bundle(tmp_path)
+    with pytest.raises(InputError, match=r"there is none, got no such column.*serving\.filters"):
+        found(RecallEngine.open(str(tmp_path)), filters={"color": "red"})
+
+
+@pytest.mark.parametrize("kind", ["Flat", "HNSW", "IVF"])
+@pytest.mark.parametrize("fraction", [0.5, 0.05, 0.005])
+def test_lists_of_k_items_with_any_index(tmp_path, kind, fraction):
+    random = np.random.default_rng(3)
+    items = random.standard_normal((ITEMS, DIMS)).astype(np.float32)
+    users = random.standard_normal((30, DIMS)).astype(np.float32)
+    index = {"Flat": faiss.IndexFlatIP(DIMS), "HNSW": faiss.IndexHNSWFlat(DIMS, 16, faiss.METRIC_INNER_PRODUCT)}.get(kind)
+    if index is None:
+        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(DIMS), DIMS, 32, faiss.METRIC_INNER_PRODUCT)
+        index.train(items)
+        index.nprobe = 4
+    index.add(items)
+    group = random.random(ITEMS)
+    folder = bundles.write_files(
+        tmp_path,
+        "2024-01-12",
+        item_ids=pa.array(np.arange(ITEMS)),
+        item_vectors=items,
+        user_ids=pa.array(np.arange(len(users))),
+        user_vectors=users,
+        popular=pa.table({"item_id": [0], "count": [1]}),
+        index=index,
+        item_columns=pa.table({"group": group}),
+    )
+    bundles.point_to(tmp_path, folder.name)
+    engine = RecallEngine.open(str(tmp_path))
+    passing = np.flatnonzero(group <= fraction)
+    hits = wanted = 0
+    for user, vector in enumerate(users):
+        exclude = [int(passing[0]), int(passing[-1])]
+        got = engine.recall_for_user(user, ListOptions(K, exclude, {"group": {"max": fraction}})).item_ids
+        allowed = np.setdiff1d(passing, exclude)
+        best = allowed[np.argsort(-(items[allowed] @ vector), kind="stable")[:K]].tolist()
+        assert len(got) == len(best)
+        assert set(got) <= set(allowed.tolist())
+        hits, wanted = hits + len(set(got) & set(best)), wanted + len(best)
+        if kind == "Flat" or fraction < 0.1:
+            assert got == best
+    assert hits / wanted > 0.6
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A world whose configuration has a column for filters, with its bundle."""
+    changes = {"serving": {"filters": ["category", "stock"]}}
+    workspace = open_workspace(
+        worlds.built_world(tmp_path_factory).copy(tmp_path_factory.mktemp("filtered") / "world", changes)
+    )
+    publish_bundle(workspace)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def merged(world):
+    return RecallEngine.open(bundle_store(world).root)
+
+
+def test_bundle_has_the_columns_of_each_item(world, merged):
+    rows = {row["item_id"]: row for row in worlds.item_rows()}
+    ids = merged.bundle.items.ids_at(np.arange(len(merged.bundle.items)))
+    for name in ("category", "stock"):
+        assert merged.bundle.item_columns.column(name).to_pylist() == [rows[item][name] for item in ids]
+
+
+def test_merged_list_is_that_of_the_passing_items(merged):
+    ids = merged.bundle.items.ids_at(np.arange(len(merged.bundle.items)))
+    category = dict(zip(ids, merged.bundle.item_columns.column("category").to_pylist(), strict=True))
+    one = category[ids[0]]
+    whole = merged.recall_for_user("a0", ListOptions(len(ids)))
+    some = merged.recall_for_user("a0", ListOptions(len(ids), filters={"category": one}))
+    assert set(some.item_ids) == {item for item in ids if category[item] == one}
+    assert some.sources is not None
+    own = [item for item, names in zip(whole.item_ids, whole.sources, strict=True) if "own_history" in names]
+    assert [item for item, names in zip(some.item_ids, some.sources, strict=True) if "own_history" in names] == [
+        item for item in own if category[item] == one
+    ]
+
+
+@pytest.mark.parametrize("lists", [Lists.MERGED, Lists.VECTORS])
+def test_own_history_is_left_out_by_a_switch(merged, lists):
+    own = {item for day in range(len(worlds.DAYS)) for item in worlds.bought("a0", day)}
+    whole = merged.recall_for_user("a0", ListOptions(200, lists=lists)).item_ids
+    assert own & set(whole)
+    assert merged.recall_for_user("a0", ListOptions(200, exclude_history=True, lists=lists)).item_ids == [
+        item for item in whole if item not in own
+    ]
+
+
+def test_history_of_a_request_is_left_out_by_the_switch(merged):
+    first = merged.bundle.items.ids_at(np.array([0]))
+    inputs = UserInputs({"city": "x"}, {"item_ids": first, "event_times_ms": [1], "category": ["c"]})
+    answer = recall_for_request(merged, inputs=inputs, options=ListOptions(200, exclude_history=True))
+    assert answer.source is AnswerSource.FEATURES
+    assert not set(first) & set(answer.item_ids)
+    assert len(answer.item_ids) == len(merged.bundle.items) - 1
+
+
+def test_the_switch_needs_channels(engine):
+    with pytest.raises(InputError, match="exclude_history: expected a bundle with channels"):
+        found(engine, exclude_history=True)
+
+
+def test_a_column_that_item_table_lacks_is_refused(world):
+    other = open_workspace(world.loaded)
+    other.config.serving.filters.append("weight")
+    try:
+        with pytest.raises(ConfigError, match=r"serving\.filters: expected columns of item_table.*got weight"):
+            publish_bundle(other)
+    finally:
+        other.config.serving.filters.remove("weight")
+
+
+def replace_text(path, text):
+    aside = path.with_suffix(".part")
+    aside.write_bytes(text if isinstance(text, bytes) else text.encode())
+    aside.replace(path)
+
+
+def test_lists_of_the_shop_change_without_a_new_bundle(root, tmp_path):
+    blocked, stocked = tmp_path / "blocked.txt", tmp_path / "stocked.txt"
+    replace_text(blocked, "")
+    replace_text(stocked, "n1\nn2\r\n\n n3 \nnever heard of\n")
+    live = LiveEngine(str(root), shop_lists=ShopLists(str(blocked), str(stocked)))
+    assert found(live.engine) == ["n2", "n1", "n3"]
+    before = live.engine
+    replace_text(blocked, "n2\n")
+    assert live.refresh_lists()
+    assert (found(live.engine), found(before)) == (["n1", "n3"], ["n2", "n1", "n3"])
+    assert found(live.engine, filters={"color": "red"}) == []
+    assert live.engine.popular_items().item_ids == ["n3", "n1"]
+    assert not live.refresh_lists()
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"), [(b"\xff", "UTF-8"), ("", "at least one item id"), (None, "blocked items|stocked")]
+)
+def test_a_bad_list_leaves_the_former_one(root, tmp_path, bad, message):
+    stocked = tmp_path / "stocked.txt"
+    replace_text(stocked, "n1")
+    live = LiveEngine(str(root), shop_lists=ShopLists(stocked=str(stocked)))
+    if bad is None:
+        stocked.unlink()
+    else:
+        replace_text(stocked, bad)
+    assert not live.refresh_lists()
+    assert found(live.engine) == ["n1"]
+    assert live.list_fault is not None
+    with pytest.raises(InputError, match=message):
+        ShopLists(stocked=str(stocked))
+    replace_text(stocked, "n3\n")
+    assert live.refresh_lists()
+    assert (found(live.engine), live.list_fault) == (["n3"], None)
+
+
+def test_a_list_of_integers_has_integers(tmp_path):
+    bundles.write_bundle(tmp_path / "serving", items={10: (1, 0), 11: (0, 1), 12: (1, 1), 13: (-1, 0)})
+    blocked = tmp_path / "blocked.txt"
+    replace_text(blocked, "10\n 12\n")
+    live = LiveEngine(str(tmp_path / "serving"), shop_lists=ShopLists(str(blocked)))
+    assert found(live.engine) == [11, 13]
+    replace_text(blocked, "10\nx12\n")
+    assert not live.refresh_lists()
+    assert "x12" in live.list_fault
+    assert found(live.engine) == [11, 13]
+
+
+def test_service_takes_conditions(root):
+    with serving(LiveEngine(str(root))) as port:
+        client = Client(port)
+        text = quote(json.dumps({"color": "red"}))
+        assert client.get(f"/recall?user_id=u&filters={text}")[1]["item_ids"] == ["n0", "n2"]
+        assert client.get(f"/similar?item_id=n2&filters={text}")[1]["item_ids"] == ["n0"]
+        body = {"user_id": "u", "filters": [{"color": "blue"}, {"price": 4}]}
+        assert client.send("POST", "/recall", body)[1]["item_ids"] == ["n1", "n3"]
+        status, refused = client.get("/recall?user_id=u&filters={")
+        assert (status, refused["faults"][0]["where"]) == (400, "filters.1")
+        client.close()
+
+
+def test_command_takes_conditions(root, capsys):
+    arguments = ["recall", "--bundle", str(root), "--user-id", "u", "--json"]
+    assert main([*arguments, "--filters", '{"price": {"max": 1}}']) == 0
+    assert json.loads(capsys.readouterr().out)["item_ids"] == ["n0"]
