@@ -137,7 +137,17 @@ def test_metrics_count_requests_errors_and_answers(tmp_path):
 
 def test_docs_describe_the_body_of_a_recall(client):
     content = client.get("/openapi.json")[1]["paths"]["/recall"]["post"]["requestBody"]["content"]["application/json"]
-    assert set(content["schema"]["properties"]) == {"user_id", "features", "history", "k", "exclude", "unknown", "channels"}
+    assert set(content["schema"]["properties"]) == {
+        "user_id",
+        "features",
+        "history",
+        "k",
+        "exclude",
+        "exclude_history",
+        "filters",
+        "unknown",
+        "channels",
+    }
     assert "$ref" not in str(content)
 
 
