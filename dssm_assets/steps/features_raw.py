@@ -12,10 +12,12 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.features_raw import activity, all_features, preferences, raw_feature_tables
 from dssm_assets.core.features_raw import behavior as log
+from dssm_assets.core.features_raw.local_time import QueryDay
 from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.features_raw.signed_days import check_no_negative
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources.normalise import count_unknown_ids
+from dssm_assets.steps.day_groups import group_days, write_days, write_group
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests
 from dssm_assets.storage.engines.engine import Bindable, ByDay, Target
 from dssm_assets.storage.manifest import Manifest
@@ -33,6 +35,8 @@ def roll(
     settings: Mapping[str, Any],
     step: Callable[..., ibis.Table],
     scratch: Callable[..., ibis.Table],
+    arguments: Mapping[str, Any],
+    has_leaving: bool = True,
 ) -> StepResult:
     """Writes the rolling state of a day: from the state of the previous day, or rebuilt from all days.
 
@@ -45,8 +49,11 @@ def roll(
         ds: the day.
         windows: lengths of the windows in days; the largest limits the days that `step` reads and that are compared.
         settings: all other settings of the state, which are recorded with it and compared.
-        step: called with the tables `today`, `previous` (None on the first day) and `leaving_<w>` (where the day exists).
-        scratch: called with a table `behavior` of all days with a column `ds`.
+        step: called with the tables `today`, `previous` (where there is such a state) and `leaving_<w>` (where the day exists), with
+            `ds` and the arguments.
+        scratch: called with a table `behavior` of all days with a column `ds`, with `ds` and the arguments.
+        arguments: of both.
+        has_leaving: `step` reads the days that leave the windows.
     """
     first = workspace.config.calendar.start.isoformat()
     recent = days_between(max(first, day_before(ds, max(windows))), ds)
@@ -55,7 +62,9 @@ def roll(
     is_first = ds == first
     if is_first or _can_roll(previous, stored, settings, ds):
         inputs: dict[str, Bindable] = {"today": stored[ds]}
-        inputs |= {f"leaving_{days}": stored[day] for days in windows if (day := day_before(ds, days)) in stored}
+        inputs |= {
+            f"leaving_{days}": stored[day] for days in windows if has_leaving and (day := day_before(ds, days)) in stored
+        }
         if previous is not None:
             inputs["previous"] = previous
         query, method = step, "rolled"
@@ -66,7 +75,9 @@ def roll(
         workspace.log(f"{ds}: {method}")
     facts = {SETTINGS: dict(settings), DAYS: {day: manifest.digest for day, manifest in stored.items()}}
     target = Target(spec, ds, digests([*inputs.values(), *stored.values()]), facts)
-    manifest = workspace.engine.write_query(target, query, inputs, {}, partial(_check_counts, state=spec.name))
+    manifest = workspace.engine.write_query(
+        target, query, inputs, {"ds": ds, **arguments}, partial(_check_counts, state=spec.name)
+    )
     return StepResult(manifest, {"state": method})
 
 
@@ -94,19 +105,33 @@ def behavior(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
         hour, weekday = log.calendar_columns(batch.column(col.EVENT_TIME_MS), timezone)
         return batch.append_column(col.HOUR, hour).append_column(col.WEEKDAY, weekday)
 
-    for ds in days:
-        inputs = {"behavior_table": workspace.need("behavior_table", ds), "item_table": workspace.need("item_table", ds)}
-        counts = _unknown_ids(workspace, ds)
-        manifest = workspace.write_query(
-            raw_feature_tables.BEHAVIOR, ds, log.enrich_behavior, inputs, with_calendar, item_columns=item_columns
+    tables = {name: name for name in ("behavior_table", "user_table", "item_table")}
+    for group in group_days(workspace, days, tables, fixed=("user_table", "item_table")):
+        counts = _unknown_ids(workspace, [inputs for _, inputs in group])
+        read = [(ds, {name: inputs[name] for name in ("behavior_table", "item_table")}) for ds, inputs in group]
+        written = write_group(
+            workspace,
+            raw_feature_tables.BEHAVIOR,
+            read,
+            log.enrich_behavior,
+            with_calendar,
+            ("item_table",),
+            item_columns=item_columns,
         )
-        yield StepResult(manifest, counts)
+        for manifest, unknown in zip(written, counts, strict=True):
+            yield StepResult(manifest, unknown)
 
 
-def _unknown_ids(workspace: Workspace, ds: str) -> Mapping[str, int]:
-    """Returns the numbers of users and items in the log without a row in their table; ids of different types are refused."""
-    wanted = {"behavior_table": [col.USER_ID, col.ITEM_ID], "user_table": [col.USER_ID], "item_table": [col.ITEM_ID]}
-    return count_unknown_ids(*(workspace.tables.read(workspace.need(name, ds), ids) for name, ids in wanted.items()))
+def _unknown_ids(workspace: Workspace, days: Sequence[Mapping[str, Manifest]]) -> list[dict[str, int]]:
+    """Returns for each day, which all have the same users and items, how many of its log have no row in their table.
+
+    Raises:
+        SchemaError: ids of different types.
+    """
+    users = workspace.tables.read(days[0]["user_table"], [col.USER_ID])
+    items = workspace.tables.read(days[0]["item_table"], [col.ITEM_ID])
+    logs = [workspace.tables.read(inputs["behavior_table"], [col.USER_ID, col.ITEM_ID]) for inputs in days]
+    return count_unknown_ids(logs, users, items)
 
 
 def user_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -120,73 +145,110 @@ def item_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRes
 
 
 def _activity(workspace: Workspace, days: Sequence[str], entity: str, spec: TableSpec) -> Iterator[StepResult]:
-    windows = workspace.config.raw_features.statistic_days
-    values = workspace.config.tables.behavior.value_columns
+    windows = tuple(workspace.config.raw_features.statistic_days)
+    values = tuple(workspace.config.tables.behavior.value_columns)
     for ds in days:
+        yield roll(
+            workspace,
+            spec,
+            ds,
+            windows=windows,
+            settings={"windows": list(windows), "values": list(values)},
+            step=_roll_activity,
+            scratch=_build_activity,
+            arguments={"entity": entity, "windows": windows, "values": values},
+        )
 
-        def step(today: ibis.Table, previous: ibis.Table | None = None, **leaving: ibis.Table) -> ibis.Table:
-            by_window = {window: leaving.get(f"leaving_{window}") for window in windows}
-            return activity.roll_activity(
-                entity, today=today, leaving=by_window, previous=previous, statistic_days=windows, value_columns=values
-            )
 
-        def scratch(behavior: ibis.Table, ds: str = ds) -> ibis.Table:
-            return activity.build_activity(entity, behavior, ds, statistic_days=windows, value_columns=values)
+def _roll_activity(
+    today: ibis.Table,
+    previous: ibis.Table | None = None,
+    *,
+    ds: QueryDay,
+    entity: str,
+    windows: Sequence[int],
+    values: Sequence[str],
+    **leaving: ibis.Table,
+) -> ibis.Table:
+    by_window = {window: leaving.get(f"leaving_{window}") for window in windows}
+    return activity.roll_activity(
+        entity, today=today, leaving=by_window, previous=previous, statistic_days=windows, value_columns=values
+    )
 
-        settings = {"windows": windows, "values": values}
-        yield roll(workspace, spec, ds, windows=windows, settings=settings, step=step, scratch=scratch)
+
+def _build_activity(
+    behavior: ibis.Table, *, ds: QueryDay, entity: str, windows: Sequence[int], values: Sequence[str]
+) -> ibis.Table:
+    return activity.build_activity(entity, behavior, ds, statistic_days=windows, value_columns=values)
 
 
 def pair_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Rolls the last day of each user, item and event."""
     longest = max(workspace.config.raw_features.statistic_days)
     for ds in days:
-
-        def step(today: ibis.Table, previous: ibis.Table | None = None, ds: str = ds, **_leaving: ibis.Table) -> ibis.Table:
-            return activity.roll_pair_activity(today, previous, ds=ds, window_days=longest)
-
-        def scratch(behavior: ibis.Table, ds: str = ds) -> ibis.Table:
-            return activity.build_pair_activity(behavior, ds, window_days=longest)
-
         yield roll(
             workspace,
             raw_feature_tables.PAIR_ACTIVITY,
             ds,
             windows=[longest],
             settings={"window": longest},
-            step=step,
-            scratch=scratch,
+            step=_roll_pairs,
+            scratch=activity.build_pair_activity,
+            arguments={"window_days": longest},
+            has_leaving=False,
         )
+
+
+def _roll_pairs(today: ibis.Table, previous: ibis.Table | None = None, *, ds: QueryDay, window_days: int) -> ibis.Table:
+    return activity.roll_pair_activity(today, previous, ds=ds, window_days=window_days)
 
 
 def user_preferences(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Rolls the number of positive events of each user with each value of an item attribute."""
     raw = workspace.config.raw_features
-    columns, window = raw.preference_columns, raw.preference_days
-    positive = workspace.config.events.positive
+    columns, window = tuple(raw.preference_columns), raw.preference_days
+    positive = tuple(workspace.config.events.positive)
     for ds in days:
         if not columns:
             yield _no_preferences(workspace, ds)
             continue
-
-        def step(today: ibis.Table, previous: ibis.Table | None = None, **leaving: ibis.Table) -> ibis.Table:
-            return preferences.roll_preferences(
-                today=today,
-                leaving=leaving.get(f"leaving_{window}"),
-                previous=previous,
-                preference_columns=columns,
-                positive_events=positive,
-            )
-
-        def scratch(behavior: ibis.Table, ds: str = ds) -> ibis.Table:
-            return preferences.build_preferences(
-                behavior, ds, preference_days=window, preference_columns=columns, positive_events=positive
-            )
-
-        settings = {"columns": columns, "window": window, "positive": positive}
         yield roll(
-            workspace, raw_feature_tables.USER_PREFERENCES, ds, windows=[window], settings=settings, step=step, scratch=scratch
+            workspace,
+            raw_feature_tables.USER_PREFERENCES,
+            ds,
+            windows=[window],
+            settings={"columns": list(columns), "window": window, "positive": list(positive)},
+            step=_roll_preferences,
+            scratch=_build_preferences,
+            arguments={"window": window, "columns": columns, "positive": positive},
         )
+
+
+def _roll_preferences(
+    today: ibis.Table,
+    previous: ibis.Table | None = None,
+    *,
+    ds: QueryDay,
+    window: int,
+    columns: Sequence[str],
+    positive: Sequence[str],
+    **leaving: ibis.Table,
+) -> ibis.Table:
+    return preferences.roll_preferences(
+        today=today,
+        leaving=leaving.get(f"leaving_{window}"),
+        previous=previous,
+        preference_columns=columns,
+        positive_events=positive,
+    )
+
+
+def _build_preferences(
+    behavior: ibis.Table, *, ds: QueryDay, window: int, columns: Sequence[str], positive: Sequence[str]
+) -> ibis.Table:
+    return preferences.build_preferences(
+        behavior, ds, preference_days=window, preference_columns=columns, positive_events=positive
+    )
 
 
 def _no_preferences(workspace: Workspace, ds: str) -> StepResult:
@@ -198,16 +260,16 @@ def _no_preferences(workspace: Workspace, ds: str) -> StepResult:
 
 def user_history(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Lists the positive events of each user on each day."""
-    for ds in days:
-        manifest = workspace.write_query(
-            raw_feature_tables.USER_HISTORY,
-            ds,
-            log.collect_user_history,
-            {"behavior": workspace.need("behavior", ds)},
-            positive_events=workspace.config.events.positive,
-            history_columns=workspace.config.raw_features.history_columns,
-        )
-        yield StepResult(manifest)
+    written = write_days(
+        workspace,
+        raw_feature_tables.USER_HISTORY,
+        days,
+        log.collect_user_history,
+        {"behavior": "behavior"},
+        positive_events=workspace.config.events.positive,
+        history_columns=workspace.config.raw_features.history_columns,
+    )
+    yield from map(StepResult, written)
 
 
 def user_all_feature(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:

@@ -17,13 +17,15 @@ from dssm_assets.core.samples import sample_tables
 from dssm_assets.core.samples.sample import label_events, select_positives
 from dssm_assets.core.samples.sample_fg import LeakReport, add_feature_rows, check_no_leak, combine_leak_reports
 from dssm_assets.core.samples.training_window import TRAINING_WINDOW, describe_window
-from dssm_assets.core.schema import TableSpec
+from dssm_assets.core.schema import TableSpec, names
+from dssm_assets.steps.day_groups import group_days, write_days
 from dssm_assets.steps.evaluation_days import reason_to_skip
 from dssm_assets.steps.previous_day import ID_COLUMNS, PreviousDayRows, find_previous_day_features
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests, window_days
 from dssm_assets.storage.engines.engine import Target
 from dssm_assets.storage.layout import is_shared
 from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
 GOLDEN_ROWS = 5
 """Rows of a partition that are replayed as single requests. A request costs milliseconds, and there is a partition per day."""
@@ -45,24 +47,23 @@ def user_features_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[Step
 
 def user_history_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Encodes the events that each day adds to users' histories."""
-    for ds in days:
-        yield _encode(workspace, ds, workspace.need("user_history", ds), side=SEQUENCE, spec=fg_tables.USER_HISTORY_FG)
+    return _encode_days(workspace, days, side=SEQUENCE, source="user_history", spec=fg_tables.USER_HISTORY_FG)
 
 
 def sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Labels the events of each day."""
     config = workspace.config
-    for ds in days:
-        manifest = workspace.write_query(
-            sample_tables.SAMPLE,
-            ds,
-            label_events,
-            {"behavior": workspace.need("behavior", ds)},
-            positive_events=config.events.positive,
-            exposure_events=config.events.exposure,
-            context_columns=config.tables.behavior.context_columns,
-        )
-        yield StepResult(manifest)
+    written = write_days(
+        workspace,
+        sample_tables.SAMPLE,
+        days,
+        label_events,
+        {"behavior": "behavior"},
+        positive_events=config.events.positive,
+        exposure_events=config.events.exposure,
+        context_columns=config.tables.behavior.context_columns,
+    )
+    yield from map(StepResult, written)
 
 
 def sample_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -94,25 +95,51 @@ def training_window(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
 
 
 def _encode_days(workspace: Workspace, days: Sequence[str], *, side: str, source: str, spec: TableSpec) -> Iterator[StepResult]:
-    """Encodes the source of each day. A day that shares its source with the previous one shares its features too."""
+    """Encodes the source of each day, several short days at once. A day that shares its source with the previous one shares
+    its features too.
+    """
     last: tuple[str, StepResult] | None = None
-    for ds in days:
-        raw = workspace.need(source, ds)
-        if last is not None and has_shared_files(raw) and last[0] == raw.digest:
-            manifest = workspace.tables.partitions.publish_shared(last[1].manifest, ds, digests([raw]))
-            yield replace(last[1], manifest=manifest)
+    for group in group_days(workspace, days, {source: source}, max_rows=ROW_GROUP_ROWS):
+        raws = [inputs[source] for _, inputs in group]
+        if len(raws) > 1 and not workspace.engine.is_distributed and not any(map(has_shared_files, raws)):
+            yield from _encode_group(workspace, raws, side=side, spec=spec)
             continue
-        last = raw.digest, _encode(workspace, ds, raw, side=side, spec=spec)
-        yield last[1]
+        for raw in raws:
+            if last is not None and has_shared_files(raw) and last[0] == raw.digest:
+                manifest = workspace.tables.partitions.publish_shared(last[1].manifest, raw.ds, digests([raw]))
+                yield replace(last[1], manifest=manifest)
+                continue
+            last = raw.digest, _encode(workspace, raw, side=side, spec=spec)
+            yield last[1]
 
 
-def _encode(workspace: Workspace, ds: str, raw: Manifest, *, side: str, spec: TableSpec) -> StepResult:
-    kept = tuple(column.name for column in spec.columns)
-    encoder = _Encoder(workspace.generator, side, kept, choose_golden_rows(raw.rows, GOLDEN_ROWS))
-    texts = [column.name for column in raw.columns if column.type == "string" and column.name not in kept]
-    target = Target(spec, ds, digests([raw]), is_shared=has_shared_files(raw))
-    manifest, reports = workspace.engine.write_mapped(target, raw, encoder, as_dictionaries=texts)
-    return StepResult(manifest, {"features": len(manifest.columns) - len(kept)}, (_parity_check(merge_reports(reports)),))
+def _encode(workspace: Workspace, raw: Manifest, *, side: str, spec: TableSpec) -> StepResult:
+    encoder = _Encoder(workspace.generator, side, names(spec.columns), choose_golden_rows(raw.rows, GOLDEN_ROWS))
+    target = Target(spec, raw.ds, digests([raw]), is_shared=has_shared_files(raw))
+    manifest, reports = workspace.engine.write_mapped(target, raw, encoder, as_dictionaries=_texts(raw, spec))
+    return _encoded(manifest, spec, merge_reports(reports))
+
+
+def _encode_group(workspace: Workspace, raws: Sequence[Manifest], *, side: str, spec: TableSpec) -> Iterator[StepResult]:
+    """Encodes several days with one call. The golden rows are those of the group, one for each day or more."""
+    tables = [workspace.tables.read(raw, as_dictionaries=_texts(raw, spec)) for raw in raws]
+    rows = pa.concat_tables(tables).unify_dictionaries()
+    golden = choose_golden_rows(rows.num_rows, max(GOLDEN_ROWS, len(raws)))
+    encoded, report = _Encoder(workspace.generator, side, names(spec.columns), golden)(rows, 0)
+    start = 0
+    for raw in raws:
+        manifest = workspace.tables.write(spec, raw.ds, encoded.slice(start, raw.rows), inputs=digests([raw]))
+        start += raw.rows
+        yield _encoded(manifest, spec, report)
+
+
+def _texts(raw: Manifest, spec: TableSpec) -> list[str]:
+    """Returns the text columns of a source that features are made from."""
+    return [column.name for column in raw.columns if column.type == "string" and column.name not in names(spec.columns)]
+
+
+def _encoded(manifest: Manifest, spec: TableSpec, parity: ParityReport) -> StepResult:
+    return StepResult(manifest, {"features": len(manifest.columns) - len(spec.columns)}, (_parity_check(parity),))
 
 
 @dataclass(frozen=True)
@@ -121,7 +148,7 @@ class _Encoder:
 
     generator: FeatureGenerator
     side: str
-    kept: tuple[str, ...]
+    kept: Sequence[str]
     golden: Sequence[int]
 
     def __call__(self, table: pa.Table, start: int) -> tuple[pa.Table, ParityReport]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,21 @@ class Manifest:
 
     def to_json(self) -> str:
         """Returns the stored text form."""
-        body = asdict(self)
-        if not self.replaced:
-            del body["replaced"]
-        body["digest"] = self.digest
-        body["rows"] = self.rows
-        return json.dumps(body, indent=1, sort_keys=True) + "\n"
+        body: dict[str, object] = {
+            "asset": self.asset,
+            "ds": self.ds,
+            "digest": self.digest,
+            "rows": self.rows,
+            "files": [vars(file) for file in self.files],
+            "columns": [vars(column) for column in self.columns],
+            "inputs": dict(self.inputs),
+            "facts": dict(self.facts),
+        }
+        if self.replaced:
+            body["replaced"] = [vars(file) for file in self.replaced]
+        # A line per entry: an indented text of all levels takes a millisecond for each hundred values.
+        lines = (f"{json.dumps(name)}: {json.dumps(body[name], sort_keys=True)}" for name in sorted(body))
+        return "{" + ",\n ".join(lines) + "}\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:

@@ -17,7 +17,7 @@ from typing import Any
 import ibis
 
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, ITEM_ID, USER_ID
-from dssm_assets.core.features_raw.local_time import window_start
+from dssm_assets.core.features_raw.local_time import QueryDay, day_text, first_day_text
 from dssm_assets.core.features_raw.plan import (
     COUNT_TOTAL,
     DS,
@@ -71,7 +71,7 @@ def roll_activity(
 
 
 def build_activity(
-    entity_column: str, behavior: ibis.Table, ds: str, *, statistic_days: Sequence[int], value_columns: Sequence[str]
+    entity_column: str, behavior: ibis.Table, ds: QueryDay, *, statistic_days: Sequence[int], value_columns: Sequence[str]
 ) -> ibis.Table:
     """Returns the activity state of day `ds` from the behaviour of all days up to it, by one scan and one group-by.
 
@@ -85,9 +85,9 @@ def build_activity(
         value_columns: columns to sum, as in `activity`.
     """
     day = behavior[DS].cast("string")
-    past = behavior.filter(day <= ds)
+    past = behavior.filter(day <= day_text(ds))
     past_day = past[DS].cast("string")
-    signs = {days: (past_day >= window_start(ds, days)).cast("int64") for days in statistic_days}
+    signs = {days: (past_day >= first_day_text(ds, days)).cast("int64") for days in statistic_days}
     parts = _contribution(entity_column, past, signs, value_columns, is_new=True)
     return _reduce(entity_column, parts, statistic_days, value_columns)
 
@@ -127,7 +127,7 @@ def _reduce(entity: str, parts: ibis.Table, statistic_days: Sequence[int], value
 PAIR_KEY = (USER_ID, ITEM_ID, EVENT)
 
 
-def roll_pair_activity(today: ibis.Table, previous: ibis.Table | None, *, ds: str, window_days: int) -> ibis.Table:
+def roll_pair_activity(today: ibis.Table, previous: ibis.Table | None, *, ds: QueryDay, window_days: int) -> ibis.Table:
     """Returns the pair state of day `ds` from the behaviour of the day and the state of the previous day.
 
     Args:
@@ -137,15 +137,15 @@ def roll_pair_activity(today: ibis.Table, previous: ibis.Table | None, *, ds: st
         window_days: the largest statistic window; pairs that last occurred before it are dropped.
     """
     keys = today.select(*PAIR_KEY).distinct()
-    current = keys.mutate(**{LAST_DATE: ibis.literal(ds, type="string")})
+    current = keys.mutate(**{LAST_DATE: day_text(ds)})
     if previous is None:
         return current.order_by(PAIR_KEY)
     # The day is the latest date, so a pair of the day replaces its old row, without a group-by over the whole state.
-    kept = previous.filter(previous[LAST_DATE] >= window_start(ds, window_days)).anti_join(keys, list(PAIR_KEY))
+    kept = previous.filter(previous[LAST_DATE] >= first_day_text(ds, window_days)).anti_join(keys, list(PAIR_KEY))
     return ibis.union(kept.select(*PAIR_KEY, LAST_DATE), current, distinct=False).order_by(PAIR_KEY)
 
 
-def build_pair_activity(behavior: ibis.Table, ds: str, *, window_days: int) -> ibis.Table:
+def build_pair_activity(behavior: ibis.Table, ds: QueryDay, *, window_days: int) -> ibis.Table:
     """Returns the pair state of day `ds` from the behaviour of the days of the window.
 
     Args:
@@ -154,12 +154,12 @@ def build_pair_activity(behavior: ibis.Table, ds: str, *, window_days: int) -> i
         window_days: the largest statistic window.
     """
     days = behavior.select(*PAIR_KEY, **{LAST_DATE: behavior[DS].cast("string")})
-    window = days.filter(days[LAST_DATE] >= window_start(ds, window_days), days[LAST_DATE] <= ds)
+    window = days.filter(days[LAST_DATE] >= first_day_text(ds, window_days), days[LAST_DATE] <= day_text(ds))
     return window.group_by(PAIR_KEY).agg(**{LAST_DATE: window[LAST_DATE].max()}).order_by(PAIR_KEY)
 
 
 def count_counterparts(
-    pairs: ibis.Table, entity: str, ds: str, statistic_days: Sequence[int], events: Sequence[str]
+    pairs: ibis.Table, entity: str, ds: QueryDay, statistic_days: Sequence[int], events: Sequence[str]
 ) -> ibis.Table:
     """Returns one row per entity of the pair state, ordered, with its distinct counterparts per event and window, int64.
 
@@ -173,6 +173,6 @@ def count_counterparts(
     columns: dict[str, Any] = {}
     for event in events:
         for days in statistic_days:
-            inside = (pairs[EVENT] == event) & (pairs[LAST_DATE] >= window_start(ds, days))
+            inside = (pairs[EVENT] == event) & (pairs[LAST_DATE] >= first_day_text(ds, days))
             columns[event_distinct(entity, event, days)] = inside.cast("int64").sum()
     return pairs.group_by(entity).agg(**columns).order_by(entity)

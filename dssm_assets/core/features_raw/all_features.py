@@ -17,7 +17,7 @@ from dssm_assets.core.columns import EVENT, FEATURE_DATE, ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features_raw import plan as names
 from dssm_assets.core.features_raw.activity import count_counterparts
-from dssm_assets.core.features_raw.local_time import days_since
+from dssm_assets.core.features_raw.local_time import QueryDay, day_text, days_since
 from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.features_raw.preferences import list_preferences
 
@@ -28,7 +28,7 @@ def join_user_features(
     user_activity: ibis.Table,
     pair_activity: ibis.Table,
     user_preferences: ibis.Table | None,
-    ds: str,
+    ds: QueryDay,
     plan: FeaturePlan,
 ) -> ibis.Table:
     """Returns one row per user of user_table or with any activity up to `ds`, ordered by user_id.
@@ -56,7 +56,7 @@ def join_user_features(
 
 
 def join_item_features(
-    item_table: ibis.Table, *, item_activity: ibis.Table, pair_activity: ibis.Table, ds: str, plan: FeaturePlan
+    item_table: ibis.Table, *, item_activity: ibis.Table, pair_activity: ibis.Table, ds: QueryDay, plan: FeaturePlan
 ) -> ibis.Table:
     """Returns one row per item of item_table or with any activity up to `ds`, ordered by item_id.
 
@@ -70,7 +70,7 @@ def join_item_features(
     return _with_profile(item_table, wide, ITEM_ID, ds, plan)
 
 
-def _statistics(entity: str, activity: ibis.Table, pairs: ibis.Table, ds: str, plan: FeaturePlan) -> ibis.Table:
+def _statistics(entity: str, activity: ibis.Table, pairs: ibis.Table, ds: QueryDay, plan: FeaturePlan) -> ibis.Table:
     """Returns one row per entity with activity: counts, sums, days since events, distinct counterparts."""
     columns: dict[str, Any] = {}
     for event in plan.funnel:
@@ -88,20 +88,20 @@ def _statistics(entity: str, activity: ibis.Table, pairs: ibis.Table, ds: str, p
     return _left_join(counts, distinct, entity)
 
 
-def _with_profile(profile: ibis.Table, wide: ibis.Table, entity: str, ds: str, plan: FeaturePlan) -> ibis.Table:
+def _with_profile(profile: ibis.Table, wide: ibis.Table, entity: str, ds: QueryDay, plan: FeaturePlan) -> ibis.Table:
     source = [name for name in profile.columns if name != entity]
     generated = plan.generated(entity)
     check_generated_names(entity, source, plan)
     joined = profile.outer_join(wide, entity)
     either = ibis.coalesce(joined[entity], joined[f"{entity}_right"])
     rows = joined.select(**{entity: either}, **{name: joined[name] for name in joined.columns if not _is_id(name, entity)})
-    columns: dict[str, Any] = {FEATURE_DATE: ibis.literal(ds, type="string"), entity: rows[entity]}
+    columns: dict[str, Any] = {FEATURE_DATE: day_text(ds), entity: rows[entity]}
     columns |= {name: rows[name] for name in source}
     columns |= _finish(rows, entity, ds, plan)
     return rows.select(**{name: columns[name] for name in [FEATURE_DATE, entity, *source, *generated[1:]]}).order_by(entity)
 
 
-def _finish(rows: ibis.Table, entity: str, ds: str, plan: FeaturePlan) -> dict[str, Any]:
+def _finish(rows: ibis.Table, entity: str, ds: QueryDay, plan: FeaturePlan) -> dict[str, Any]:
     """Returns the generated columns in their final form: filled nulls, ratios, units."""
     done: dict[str, Any] = {}
     for days in plan.statistic_days:

@@ -20,11 +20,13 @@ from dssm_assets.core.features_raw.local_time import hour_and_weekday
 BEHAVIOR_KEY = (EVENT_TIME_MS, USER_ID, ITEM_ID, EVENT)
 
 
-def enrich_behavior(behavior_table: ibis.Table, item_table: ibis.Table, *, item_columns: Sequence[str]) -> ibis.Table:
+def enrich_behavior(
+    behavior_table: ibis.Table, item_table: ibis.Table, *, item_columns: Sequence[str], by: Sequence[str] = ()
+) -> ibis.Table:
     """Returns every row of the log with the attributes of its item as text; null where the item is unknown.
 
-    The rows are ordered by the key (event_time_ms, user_id, item_id, event), then by the other columns of the log, so that
-    rows with equal keys have one order too. The join matches at most one item per row, because item ids are unique in
+    The rows are ordered by `by`, columns of the log such as its day, by the key (event_time_ms, user_id, item_id, event), then by
+    the other columns of the log, so that rows with equal keys have one order too. The join matches at most one item per row, because item ids are unique in
     item_table: the row count is that of behavior_table.
 
     Raises:
@@ -32,7 +34,7 @@ def enrich_behavior(behavior_table: ibis.Table, item_table: ibis.Table, *, item_
     """
     _check(behavior_table, item_table, item_columns)
     log_columns = list(behavior_table.columns)
-    ordered = [*BEHAVIOR_KEY, *(name for name in log_columns if name not in BEHAVIOR_KEY)]
+    ordered = list(dict.fromkeys([*by, *BEHAVIOR_KEY, *log_columns]))
     if not item_columns:
         return behavior_table.order_by(ordered)
     attributes = item_table.select(ITEM_ID, **{name: item_table[name].cast("string") for name in item_columns})
@@ -108,8 +110,12 @@ def _id_faults(log_type: Any, item_type: Any) -> list[Fault]:
     return [Fault(f"table item_table, column {ITEM_ID}", expected, str(item_type), "cast one of the two in the source")]
 
 
-def collect_user_history(behavior: ibis.Table, *, positive_events: Sequence[str], history_columns: Sequence[str]) -> ibis.Table:
+def collect_user_history(
+    behavior: ibis.Table, *, positive_events: Sequence[str], history_columns: Sequence[str], by: Sequence[str] = ()
+) -> ibis.Table:
     """Returns one row per user with a positive event on the day, ordered by user_id, with aligned lists.
+
+    With `by`, columns of the log such as its day, one row per combination of these and a user, ordered by them first.
 
     item_ids, event_times_ms and one list<string> per history column have one entry per positive event, ordered by
     (event_time_ms, item_id); an unknown attribute is a null entry. History columns are attributes of the item, so events
@@ -124,4 +130,5 @@ def collect_user_history(behavior: ibis.Table, *, positive_events: Sequence[str]
     for name in history_columns:
         # Without include_null an unknown attribute would be dropped, which would misalign the list.
         lists[name] = positive[name].cast("string").collect(order_by=order, include_null=True)
-    return positive.group_by(USER_ID).agg(**lists).order_by(USER_ID)
+    key = [*by, USER_ID]
+    return positive.group_by(key).agg(**lists).order_by(key)

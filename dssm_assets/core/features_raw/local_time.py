@@ -7,7 +7,8 @@ numbers, so all engines agree.
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import ibis
@@ -22,6 +23,54 @@ _EPOCH = dt.date(1970, 1, 1)
 _EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday, Monday is 0
 
 Int64s = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class VariableDay:
+    """A day of a year whose values an engine sets before it runs a query: one compiled query serves all these days.
+
+    In place of literals, expressions get calls of `getvariable`; `variable_value` returns what the engine sets.
+    """
+
+    year: int
+
+
+QueryDay = str | VariableDay
+"""The day of an expression, YYYY-MM-DD or unknown until the query runs."""
+_DS: Final = "ds"
+_DAY_INDEX: Final = "day_index"
+_WINDOW_START: Final = "window_start_"
+
+
+@ibis.udf.scalar.builtin(name="getvariable")
+def _text_variable(variable: str) -> str:
+    """Returns a variable of the engine."""
+    raise NotImplementedError
+
+
+@ibis.udf.scalar.builtin(name="getvariable")
+def _number_variable(variable: str) -> int:
+    """Returns a variable of the engine."""
+    raise NotImplementedError
+
+
+def variable_value(name: str, ds: str) -> str | int:
+    """Returns the value on a day of a variable that an expression for a `VariableDay` reads."""
+    if name.startswith(_WINDOW_START):
+        return window_start(ds, int(name.removeprefix(_WINDOW_START)))
+    return {_DS: ds, _DAY_INDEX: (dt.date.fromisoformat(ds) - _EPOCH).days}[name]
+
+
+def day_text(ds: QueryDay) -> Any:
+    """Returns the day as an Ibis text."""
+    return ibis.literal(ds, type="string") if isinstance(ds, str) else _text_variable(_DS)
+
+
+def first_day_text(ds: QueryDay, days: int) -> Any:
+    """Returns the first day of the window of `days` days that ends with `ds`, as an Ibis text."""
+    if isinstance(ds, str):
+        return ibis.literal(window_start(ds, days), type="string")
+    return _text_variable(f"{_WINDOW_START}{days}")
 
 
 def shift_day(ds: str, days: int) -> str:
@@ -50,7 +99,7 @@ def hour_and_weekday(event_time_ms: Int64s, timezone: str) -> tuple[Int64s, Int6
     return local // HOUR_MS % 24, (local // DAY_MS + _EPOCH_WEEKDAY) % 7
 
 
-def days_since(event_time_ms: Any, *, ds: str, timezone: str, first_day: str) -> Any:
+def days_since(event_time_ms: Any, *, ds: QueryDay, timezone: str, first_day: str) -> Any:
     """Returns an Ibis float64 column: calendar days from the local date of an instant to `ds`; null stays null.
 
     Args:
@@ -59,14 +108,18 @@ def days_since(event_time_ms: Any, *, ds: str, timezone: str, first_day: str) ->
         timezone: where days are counted.
         first_day: first day with data. Earlier instants get its offset.
     """
-    day_index = (dt.date.fromisoformat(ds) - _EPOCH).days
+    if isinstance(ds, str):
+        year, index = int(ds[:4]), ibis.literal(variable_value(_DAY_INDEX, ds), type="int64")
+    else:
+        year, index = ds.year, _number_variable(_DAY_INDEX)
     first_ms = (dt.date.fromisoformat(first_day) - _EPOCH).days * DAY_MS - DAY_MS
-    starts, offsets = offset_steps(timezone, first_ms, (day_index + 2) * DAY_MS)
+    # To the end of the year, so that the expression is the same for all its days.
+    starts, offsets = offset_steps(timezone, first_ms, (dt.date(year, 12, 31) - _EPOCH).days * DAY_MS + 2 * DAY_MS)
     later = [(event_time_ms >= start, offset) for start, offset in zip(starts[:0:-1], offsets[:0:-1], strict=True)]
     base = ibis.literal(offsets[0], type="int64")
     offset = ibis.cases(*later, else_=base) if later else base
     local_day = ((event_time_ms + offset) // DAY_MS).cast("int64")
-    return (ibis.literal(day_index, type="int64") - local_day).cast("float64")
+    return (index - local_day).cast("float64")
 
 
 def offset_steps(timezone: str, first_ms: int, last_ms: int) -> tuple[list[int], list[int]]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import ibis
 
 from dssm_assets.core.columns import COUNT, EVENT, USER_ID, VALUE
-from dssm_assets.core.features_raw.local_time import window_start
+from dssm_assets.core.features_raw.local_time import QueryDay, day_text, first_day_text
 from dssm_assets.core.features_raw.plan import ATTRIBUTE, DS, preference
 from dssm_assets.core.features_raw.signed_days import check_step, union_all
 
@@ -49,7 +49,12 @@ def roll_preferences(
 
 
 def build_preferences(
-    behavior: ibis.Table, ds: str, *, preference_days: int, preference_columns: Sequence[str], positive_events: Sequence[str]
+    behavior: ibis.Table,
+    ds: QueryDay,
+    *,
+    preference_days: int,
+    preference_columns: Sequence[str],
+    positive_events: Sequence[str],
 ) -> ibis.Table:
     """Returns the preference state of day `ds` from the behaviour of the days of the window.
 
@@ -61,7 +66,7 @@ def build_preferences(
         positive_events: events that count.
     """
     day = behavior[DS].cast("string")
-    window = behavior.filter(day >= window_start(ds, preference_days), day <= ds)
+    window = behavior.filter(day >= first_day_text(ds, preference_days), day <= day_text(ds))
     return _reduce(union_all(_contributions(window, preference_columns, positive_events, sign=1)))
 
 

@@ -212,8 +212,8 @@ def normalise_behavior(raw: pa.Table, config: BehaviorTable, events: Events, *, 
     return Normalised(table, _behavior_counts(table, events, timezone, day))
 
 
-def count_unknown_ids(behavior: pa.Table, users: pa.Table, items: pa.Table) -> dict[str, int]:
-    """Returns the counts unknown_users, unknown_user_rows, unknown_items and unknown_item_rows.
+def count_unknown_ids(days: Sequence[pa.Table], users: pa.Table, items: pa.Table) -> list[dict[str, int]]:
+    """Returns the counts unknown_users, unknown_user_rows, unknown_items and unknown_item_rows of each day of behaviour, at least one.
 
     These are ids of the behaviour without a row in the user or item table. They are accepted: their features are missing.
 
@@ -221,9 +221,10 @@ def count_unknown_ids(behavior: pa.Table, users: pa.Table, items: pa.Table) -> d
         SchemaError: if an id is a number in one table and text in the other, so that no id could match.
     """
     faults = []
-    counts = {}
+    counts: list[dict[str, int]] = [{} for _ in days]
     for key, kind, known in ((USER_ID, "user", users), (ITEM_ID, "item", items)):
-        acting, listed = behavior.column(key), known.column(key)
+        acting = pa.chunked_array([chunk for day in days for chunk in day.column(key).chunks], days[0].column(key).type)
+        listed = known.column(key)
         if acting.type != listed.type:
             where = f"tables behavior_table and {kind}_table, column {key}"
             faults.append(
@@ -232,9 +233,13 @@ def count_unknown_ids(behavior: pa.Table, users: pa.Table, items: pa.Table) -> d
                 )
             )
             continue
-        unknown = acting.filter(pc.invert(pc.is_in(acting, value_set=decode_column(listed))))
-        counts[f"unknown_{kind}s"] = pc.count_distinct(unknown).as_py()
-        counts[f"unknown_{kind}_rows"] = len(unknown)
+        is_unknown = pc.invert(pc.is_in(acting, value_set=decode_column(listed)))
+        start = 0
+        for day, found in zip(days, counts, strict=True):
+            unknown = day.column(key).filter(is_unknown.slice(start, day.num_rows))
+            found[f"unknown_{kind}s"] = pc.count_distinct(unknown).as_py()
+            found[f"unknown_{kind}_rows"] = len(unknown)
+            start += day.num_rows
     if faults:
         raise SchemaError(faults)
     return counts

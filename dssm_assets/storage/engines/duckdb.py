@@ -7,18 +7,26 @@ engine (`engine.py`).
 from __future__ import annotations
 
 import itertools
+import re
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from types import FunctionType
 from typing import Any, ClassVar, Final
 
+import duckdb
 import ibis
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dssm_assets.core.features_raw.local_time import VariableDay, variable_value
 from dssm_assets.storage.engines.engine import (
+    DAY,
     Acceptance,
     BatchKernel,
     Bindable,
@@ -32,7 +40,7 @@ from dssm_assets.storage.engines.engine import (
     partition_to_keep,
     stored_inputs,
 )
-from dssm_assets.storage.manifest import Column, Manifest
+from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.scratch_folder import ScratchFolder
 from dssm_assets.storage.sized_files import SizedFileSystem
 from dssm_assets.storage.tables import ROW_GROUP_ROWS, TableStore
@@ -43,13 +51,6 @@ class Connection:
 
     def __init__(self, connection: Any, folder: ScratchFolder, spilled: Path) -> None:
         self.connection, self.folder, self.spilled = connection, folder, spilled
-        self._last: tuple[ibis.Table, str] | None = None
-
-    def sql_of(self, expression: ibis.Table) -> str:
-        """Returns the SQL of an expression; the last one is cached, because days in a row run the same query."""
-        if self._last is None or not self._last[0].equals(expression):
-            self._last = expression, self.connection.compile(expression)
-        return self._last[1]
 
     def close(self) -> None:
         """Closes the connection and removes what it has spilled."""
@@ -118,13 +119,27 @@ class KeyRange:
     first: Any = None
     end: Any = None
 
-    def filter_rows(self, table: ibis.Table, key: str) -> ibis.Table:
+    def filter_rows(self, rows: Any, key: str) -> Any:
+        """Returns a DuckDB relation's rows with these keys; all its rows if it lacks the column."""
+        if key not in rows.columns:
+            return rows
+        column = duckdb.ColumnExpression(key)
+        bounds = [] if self.first is None else [column >= duckdb.ConstantExpression(self.first)]
+        bounds += [] if self.end is None else [column < duckdb.ConstantExpression(self.end)]
+        for bound in bounds:
+            rows = rows.filter(bound)
+        return rows
+
+    def filter_table(self, table: pa.Table, key: str) -> pa.Table:
         """Returns a table's rows with these keys; all its rows if it lacks the column."""
-        if key not in table.columns:
+        if key not in table.column_names:
             return table
-        bounds = [] if self.first is None else [table[key] >= self.first]
-        bounds += [] if self.end is None else [table[key] < self.end]
-        return table.filter(*bounds) if bounds else table
+        if self.first is not None:
+            table = table.filter(pc.greater_equal(table.column(key), self.first))
+        return table if self.end is None else table.filter(pc.less(table.column(key), self.end))
+
+
+_ALL: Final = KeyRange()
 
 
 def key_ranges(store: TableStore, key: str, inputs: Sequence[Manifest]) -> list[KeyRange]:
@@ -132,11 +147,6 @@ def key_ranges(store: TableStore, key: str, inputs: Sequence[Manifest]) -> list[
     longest = max((_first_keys(store, key, manifest) for manifest in inputs), key=len, default=[])
     starts = sorted(set(longest[RANGE_GROUPS::RANGE_GROUPS]))
     return [KeyRange(first, end) for first, end in zip([None, *starts], [*starts, None], strict=True)]
-
-
-def rows_in_range(tables: Mapping[str, ibis.Table], key: str, keys: KeyRange) -> dict[str, ibis.Table]:
-    """Returns the rows of some tables whose keys are in a range."""
-    return {name: keys.filter_rows(table, key) for name, table in tables.items()}
 
 
 def _first_keys(store: TableStore, key: str, manifest: Manifest) -> list[Any]:
@@ -179,7 +189,8 @@ class DuckDBEngine:
         self.threads = threads
         self.memory = memory
         self.scratch = scratch
-        self._schemas: dict[tuple[tuple[Column, ...], bool], ibis.Schema] = {}
+        self._schemas: dict[Any, ibis.Schema] = {}
+        self._queries: dict[Any, _Query] = {}
         # A remote store is read through a filesystem that knows the files of one call only.
         self._connections = DuckDBConnections(threads, memory, scratch, is_kept=store.partitions.is_local)
 
@@ -188,12 +199,11 @@ class DuckDBEngine:
         self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any
     ) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
         """Yields the schema and the batches of `expression(**tables, **arguments)`; they need not all be read."""
-        with self._bind_inputs(inputs) as (borrowed, tables):
-            result = expression(**tables, **arguments)
-            # The expression's own types are the contract: DuckDB widens sums to HUGEINT, Spark does not.
-            schema = contract_of(result)
-            with closing(_batches(borrowed, [result], schema)) as batches:
-                yield schema, batches
+        with self._borrow(inputs) as connection:
+            self._bind(connection, inputs)
+            query = self._compile(connection, expression, inputs, arguments)
+            with closing(_batches(connection, query)) as batches:
+                yield query.schema, batches
 
     def write_query(
         self,
@@ -204,12 +214,45 @@ class DuckDBEngine:
         kernel: BatchKernel | None = None,
     ) -> Manifest:
         """Streams the result into the partition, one range of keys after the other if `target.by_key`; see `Engine`."""
-        with self._bind_inputs(inputs) as (borrowed, tables):
-            results = [expression(**part, **arguments) for part in self._tables_by_range(target.by_key, inputs, tables)]
-            schema = contract_of(results[0])
-            with closing(_batches(borrowed, results, schema)) as batches:
+        with self._borrow(inputs) as connection:
+            first, *others = self._ranges(target.by_key, inputs)
+            self._bind(connection, inputs, target.by_key, first)
+            query = self._compile(connection, expression, inputs, arguments)
+
+            def stream() -> Generator[pa.RecordBatch, None, None]:
+                yield from _batches(connection, query)
+                for keys in others:
+                    self._bind(connection, inputs, target.by_key, keys)
+                    yield from _batches(connection, query)
+
+            with closing(stream()) as batches:
                 rows = batches if kernel is None else map(kernel, batches)
-                return self._write(target, rows, kernel_schema(schema, kernel))
+                return self._write(target, rows, kernel_schema(query.schema, kernel))
+
+    def write_days(
+        self,
+        targets: Sequence[Target],
+        expression: Callable[..., ibis.Table],
+        inputs: Mapping[str, Bindable],
+        arguments: Mapping[str, Any],
+        kernel: BatchKernel | None = None,
+    ) -> Iterator[Manifest]:
+        """Streams the result of one query into the partitions; see `Engine`."""
+        with self._borrow(inputs) as connection:
+            self._bind(connection, inputs)
+            query = self._compile(connection, expression, inputs, {**arguments, "by": (DAY,)})
+            with closing(_batches(connection, query)) as batches:
+                rows = batches if kernel is None else map(kernel, batches)
+                made = kernel_schema(query.schema, kernel)
+                by_day = itertools.groupby(_pieces_by_day(rows), key=lambda piece: piece[0])
+                waiting = next(by_day, None)
+                for target in targets:
+                    pieces: Iterator[tuple[str, pa.RecordBatch]] = iter(())  # of a day without rows
+                    if waiting is not None and waiting[0] == target.ds:
+                        pieces = waiting[1]
+                    yield self._write(target, (piece for _, piece in pieces), made.remove(made.get_field_index(DAY)))
+                    if waiting is not None and waiting[0] == target.ds:
+                        waiting = next(by_day, None)
 
     def write_mapped(
         self,
@@ -269,37 +312,94 @@ class DuckDBEngine:
             return pa.Table.from_batches(list(batches), schema=schema)
 
     @contextmanager
-    def _bind_inputs(self, inputs: Mapping[str, Bindable]) -> Iterator[tuple[Connection, dict[str, ibis.Table]]]:
-        """Yields a connection and the inputs as tables of it."""
+    def _borrow(self, inputs: Mapping[str, Bindable]) -> Iterator[Any]:
+        """Yields a connection that can read some inputs."""
         with self.store.partitions.reading(stored_inputs(inputs)), self._connections.borrow() as borrowed:
-            connection = borrowed.connection
             if not self.store.partitions.is_local:
-                connection.register_filesystem(self.store.partitions.filesystem_for(stored_inputs(inputs)))
-            yield borrowed, {name: self._bind(connection, name, value) for name, value in inputs.items()}
+                borrowed.connection.register_filesystem(self.store.partitions.filesystem_for(stored_inputs(inputs)))
+            yield borrowed.connection
 
-    def _tables_by_range(
-        self, key: str | None, inputs: Mapping[str, Bindable], tables: dict[str, ibis.Table]
-    ) -> Iterator[dict[str, ibis.Table]]:
-        """Yields the inputs with all their rows, or with those of one range of keys after the other."""
-        if key is None:
-            yield tables
-            return
-        for keys in key_ranges(self.store, key, stored_inputs(inputs)):
-            yield rows_in_range(tables, key, keys)
+    def _ranges(self, key: str | None, inputs: Mapping[str, Bindable]) -> list[KeyRange]:
+        return [KeyRange()] if key is None else key_ranges(self.store, key, stored_inputs(inputs))
 
-    def _bind(self, connection: Any, name: str, value: Bindable) -> ibis.Table:
-        if isinstance(value, pa.Table):
-            return connection.create_table(name, value, temp=True)
+    def _bind(self, connection: Any, inputs: Mapping[str, Bindable], key: str | None = None, keys: KeyRange = _ALL) -> None:
+        """Makes each input a view, or a table if it is in memory, with the rows of a range of keys."""
         prefix = "" if self.store.partitions.is_local else f"{SizedFileSystem.protocol}://"
-        paths = [prefix + path for path in self.store.paths(manifests_of(value))]
-        # Not through Ibis, which would fetch a DuckDB extension for a path like s3://.
-        is_by_day = isinstance(value, ByDay)
-        connection.con.read_parquet(paths, hive_partitioning=is_by_day).create_view(name)
+        for name, value in inputs.items():
+            if isinstance(value, pa.Table):
+                rows = value if key is None else keys.filter_table(value, key)
+                connection.create_table(name, rows, temp=True, overwrite=True)
+                continue
+            paths = [prefix + path for path in self.store.paths(manifests_of(value))]
+            # Not through Ibis, which would fetch a DuckDB extension for a path like s3://.
+            stored = connection.con.read_parquet(paths, hive_partitioning=isinstance(value, ByDay))
+            (stored if key is None else keys.filter_rows(stored, key)).create_view(name, replace=True)
+
+    def _compile(
+        self,
+        connection: Any,
+        expression: Callable[..., ibis.Table],
+        inputs: Mapping[str, Bindable],
+        arguments: Mapping[str, Any],
+    ) -> _Query:
+        """Returns the query of an expression over bound inputs.
+
+        Building and compiling an expression takes longer than a query over a short day. The queries of functions without
+        captured variables are kept, and serve all days of a year: their argument `ds` becomes a variable.
+        """
+        ds = arguments.get("ds")
+        is_plain = isinstance(expression, FunctionType) and expression.__closure__ is None
+        given = dict(arguments)
+        if is_plain and isinstance(ds, str):
+            given["ds"] = VariableDay(int(ds[:4]))
+        key = (expression, _hashable(given), *((name, self._shape(value)) for name, value in sorted(inputs.items())))
+        query = self._queries.get(key) if is_plain else None
+        if query is None:
+            result = expression(**{name: self._table(connection, name, value) for name, value in inputs.items()}, **given)
+            # The expression's own types are the contract: DuckDB widens sums to HUGEINT, Spark does not.
+            query = _Query(connection.compile(result), contract_of(result))
+            if is_plain:
+                self._queries[key] = query
+        for name in query.variables:
+            value = variable_value(name, ds or "")
+            literal = f"'{value}'" if isinstance(value, str) else f"{value}::bigint"
+            connection.con.execute(f"set variable {name} = {literal}")
+        return query
+
+    def _shape(self, value: Bindable) -> Any:
+        """Returns what the types of an input's columns follow from."""
+        return value.schema if isinstance(value, pa.Table) else (manifests_of(value)[0].columns, isinstance(value, ByDay))
+
+    def _table(self, connection: Any, name: str, value: Bindable) -> ibis.Table:
+        """Returns a bound input."""
+        shape = self._shape(value)
         # To ask DuckDB for the types takes longer than to read a short table: they follow from the manifest's.
-        columns = (manifests_of(value)[0].columns, is_by_day)
-        if columns not in self._schemas:
-            self._schemas[columns] = connection.table(name).schema()
-        return ibis.table(self._schemas[columns], name=name)
+        if shape not in self._schemas:
+            self._schemas[shape] = connection.table(name).schema()
+        return ibis.table(self._schemas[shape], name=name)
+
+
+_VARIABLE: Final = re.compile(r"getvariable\('(\w+)'\)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Query:
+    """A compiled expression: its SQL and the schema of its result."""
+
+    sql: str
+    schema: pa.Schema
+
+    @cached_property
+    def variables(self) -> list[str]:
+        """The variables that are set before it runs."""
+        return sorted(set(_VARIABLE.findall(self.sql)))
+
+
+def _hashable(value: Any) -> Any:
+    """Returns an argument with tuples in place of lists and mappings."""
+    if isinstance(value, Mapping):
+        return tuple((name, _hashable(inner)) for name, inner in sorted(value.items()))
+    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
 
 
 class _NotAccepted(Exception):  # noqa: N818
@@ -310,12 +410,21 @@ class _NotAccepted(Exception):  # noqa: N818
         self.manifest = manifest
 
 
-def _batches(borrowed: Connection, results: Sequence[ibis.Table], schema: pa.Schema) -> Generator[pa.RecordBatch, None, None]:
-    """Yields the rows of several results of one schema, one result after the other."""
-    for result in results:
-        # Ibis 12 calls a streaming method that DuckDB 2 renamed: the compiled SQL goes to DuckDB directly.
-        reader = borrowed.connection.con.sql(borrowed.sql_of(result)).to_arrow_reader(ROW_GROUP_ROWS)
-        try:
-            yield from (batch if batch.schema.equals(schema) else batch.cast(schema) for batch in reader)
-        finally:
-            reader.close()
+def _pieces_by_day(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Yields (day, its rows without the column of days) for batches that are ordered by the day."""
+    for batch in batches:
+        days = batch.column(DAY).cast(pa.string()).dictionary_encode()
+        rows = batch.drop_columns([DAY])
+        starts = [0, *(np.flatnonzero(np.diff(days.indices.to_numpy())) + 1).tolist(), len(days)]
+        for start, end in itertools.pairwise(starts if len(days) else []):
+            yield days.dictionary[days.indices[start].as_py()].as_py(), rows.slice(start, end - start)
+
+
+def _batches(connection: Any, query: _Query) -> Generator[pa.RecordBatch, None, None]:
+    """Yields the rows of a query over bound inputs."""
+    # Ibis 12 calls a streaming method that DuckDB 2 renamed: the compiled SQL goes to DuckDB directly.
+    reader = connection.con.sql(query.sql).to_arrow_reader(ROW_GROUP_ROWS)
+    try:
+        yield from (batch if batch.schema.equals(query.schema) else batch.cast(query.schema) for batch in reader)
+    finally:
+        reader.close()

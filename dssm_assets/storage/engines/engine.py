@@ -6,9 +6,9 @@ for every engine; the engines themselves (`duckdb.py`, `spark.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, Protocol, TypeAlias
 
 import ibis
 import pyarrow as pa
@@ -16,6 +16,9 @@ import pyarrow as pa
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.tables import TableStore
+
+DAY: Final = "ds"
+"""The column with the day of a row, where several days are read as one table."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,25 @@ class Engine(Protocol):
         kernel: BatchKernel | None = None,
     ) -> Manifest:
         """Writes the result of `expression(**tables, **arguments)`, with the kernel applied to each batch."""
+        ...
+
+    def write_days(
+        self,
+        targets: Sequence[Target],
+        expression: Callable[..., ibis.Table],
+        inputs: Mapping[str, Bindable],
+        arguments: Mapping[str, Any],
+        kernel: BatchKernel | None = None,
+    ) -> Iterator[Manifest]:
+        """Writes a partition per day with one run of an expression; yields their manifests in order.
+
+        Args:
+            targets: one per day, days ascending.
+            expression: called with `by=("ds",)` in addition; its result has the column `ds` and is ordered by it first.
+            inputs: as in `write_query`; those of single days are `ByDay`, with exactly the days of the targets.
+            arguments: as in `write_query`.
+            kernel: as in `write_query`.
+        """
         ...
 
     def write_mapped(

@@ -9,7 +9,7 @@ Belongs here: binding partitions, sending work, publishing. Does not belong here
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
@@ -22,6 +22,7 @@ from dssm_assets.core.config.engines import ReadWith
 from dssm_assets.core.schema import check_schema
 from dssm_assets.storage.engines import spark_tasks as tasks
 from dssm_assets.storage.engines.engine import (
+    DAY,
     Acceptance,
     BatchKernel,
     Bindable,
@@ -40,7 +41,6 @@ from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.partitions import StoreAddress
 from dssm_assets.storage.tables import TableStore, columns_of, stored_schema
 
-_DAY: Final = "ds"
 _HADOOP_SCHEMES: Final = {"s3": "s3a", "local": "file"}
 """fsspec's name of a filesystem -> Hadoop's, where they differ."""
 
@@ -93,6 +93,19 @@ class SparkEngine:
 
         with self.store.partitions.reading(stored_inputs(inputs)):
             return self._write(target, schema, send)[0]
+
+    def write_days(
+        self,
+        targets: Sequence[Target],
+        expression: Callable[..., ibis.Table],
+        inputs: Mapping[str, Bindable],
+        arguments: Mapping[str, Any],
+        kernel: BatchKernel | None = None,
+    ) -> Iterator[Manifest]:
+        """Writes one day after the other: a day is large enough for a query where there is a cluster; see `engine.Engine`."""
+        for place, target in enumerate(targets):
+            own = {name: value.manifests[place] if isinstance(value, ByDay) else value for name, value in inputs.items()}
+            yield self.write_query(target, expression, own, arguments, kernel)
 
     def write_mapped(
         self,
@@ -154,7 +167,7 @@ class SparkEngine:
         if isinstance(value, pa.Table):
             return value.schema
         schema = self.store.open(manifests_of(value)[0]).schema
-        return schema.append(pa.field(_DAY, pa.string())) if isinstance(value, ByDay) else schema
+        return schema.append(pa.field(DAY, pa.string())) if isinstance(value, ByDay) else schema
 
     def _frame(self, value: Bindable, schema: pa.Schema) -> Any:
         """Returns the rows of an input as a data frame."""
@@ -170,13 +183,13 @@ class SparkEngine:
     def _read_natively(self, manifests: Sequence[Manifest], schema: pa.Schema, *, by_day: bool) -> Any:
         from pyspark.sql import functions
 
-        stored = pa.schema([field for field in schema if not (by_day and field.name == _DAY)])
+        stored = pa.schema([field for field in schema if not (by_day and field.name == DAY)])
         urls = [self._url(path) for path in self.store.paths(manifests)]
         frame = self.session.read.schema(self._spark_schema(stored)).parquet(*urls)
         if not by_day:
             return frame
         # The day is in the path: .../ds=2024-01-31/part-00000-0123456789ab.parquet
-        return frame.withColumn(_DAY, functions.regexp_extract("_metadata.file_path", r"/ds=([0-9-]+)/", 1))
+        return frame.withColumn(DAY, functions.regexp_extract("_metadata.file_path", r"/ds=([0-9-]+)/", 1))
 
     def _url(self, path: str) -> str:
         scheme, _, rest = str(self.store.partitions.fs.unstrip_protocol(path)).partition("://")

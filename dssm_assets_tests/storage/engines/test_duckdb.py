@@ -7,13 +7,14 @@ import ibis
 import pyarrow as pa
 import pytest
 
+from dssm_assets.core.features_raw.local_time import QueryDay, day_text, days_since, first_day_text
 from dssm_assets.core.schema import ColumnSpec, TableSpec
 from dssm_assets.storage import tables as table_store
 from dssm_assets.storage.engines import duckdb as ranges_module
 from dssm_assets.storage.engines.duckdb import DuckDBConnections, DuckDBEngine, KeyRange, key_ranges
-from dssm_assets.storage.engines.engine import Target
+from dssm_assets.storage.engines.engine import ByDay, Target
 from dssm_assets.storage.tables import TableStore
-from dssm_assets_tests.storage.stores import NOTES, stores
+from dssm_assets_tests.storage.stores import NOTES, notes, stores
 
 _ALL = "select view_name from duckdb_views() where not internal union all select table_name from duckdb_tables()"
 
@@ -66,16 +67,6 @@ def test_connections_are_not_reused_unless_kept(tmp_path):
         pass
     with pool.borrow() as second:
         assert second is not first
-
-
-def test_sql_follows_the_expression(tmp_path):
-    with connections(tmp_path).borrow() as borrowed:
-        borrowed.connection.con.execute("create table a as select 1 as x")
-        table = borrowed.connection.table("a")
-        ones, twos = (borrowed.sql_of(table.mutate(y=table.x + number)) for number in (1, 2))
-        assert borrowed.connection.con.sql(ones).fetchall() == [(1, 2)]
-        assert borrowed.connection.con.sql(twos).fetchall() == [(1, 3)]
-        assert borrowed.sql_of(table.mutate(y=table.x + 2)) == twos
 
 
 DS = "2024-01-02"
@@ -190,3 +181,69 @@ def test_a_failure_in_a_later_range_leaves_no_partition(tables):
             target, lambda activity: activity.order_by("user_id"), {"activity": activity}, {}, refused
         )
     assert tables.partitions.find("totals", DS) is None
+
+
+def since(events: ibis.Table, *, ds: QueryDay, days: int) -> ibis.Table:
+    """Rows of the window, and the number of the day."""
+    kept = events.filter(events.note >= first_day_text(ds, days))
+    return kept.select(
+        "user_id", "note", ds=day_text(ds), age=days_since(kept.at, ds=ds, timezone="UTC", first_day="1970-01-01")
+    )
+
+
+DAY_ROWS = notes(("a", 0, "2024-01-01"), ("b", 86_400_000, "2024-01-03"))
+
+
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_a_kept_query_follows_its_day_and_its_arguments(tmp_path, kind):
+    tables = TableStore(stores(tmp_path)[kind])
+    engine, stored = DuckDBEngine(tables), tables.write(NOTES, DS, DAY_ROWS)
+
+    def rows(ds, days):
+        return engine.table(since, {"events": stored}, ds=ds, days=days).to_pylist()
+
+    late = {"user_id": "b", "note": "2024-01-03"}
+    assert rows("2024-01-03", 2) == [{**late, "ds": "2024-01-03", "age": 19_724.0}]
+    assert rows("2024-01-04", 2) == [{**late, "ds": "2024-01-04", "age": 19_725.0}]
+    assert [row["user_id"] for row in rows("2024-01-03", 3)] == ["a", "b"]
+    assert [row["ds"] for row in rows("2025-01-01", 900)] == ["2025-01-01"] * 2
+    assert len(engine._queries) == 4 - 1  # 2024 with two windows, and 2025
+
+
+def test_an_expression_that_captures_variables_is_not_kept(tables):
+    engine, stored, least = DuckDBEngine(tables), events(tables, [1, 2, 3]), 2
+
+    def above(events: ibis.Table) -> ibis.Table:
+        return events.filter(events.user_id >= least)
+
+    assert engine.table(above, {"events": stored}).num_rows == 2
+    least = 3
+    assert engine.table(above, {"events": stored}).num_rows == 1
+
+
+def test_a_table_in_memory_follows_the_range_too(tables):
+    def joined(activity: ibis.Table, known: ibis.Table) -> ibis.Table:
+        found = activity.outer_join(known, "user_id")
+        return found.select(user_id=ibis.coalesce(found.user_id, found.user_id_right)).order_by("user_id")
+
+    inputs = {"activity": events(tables, list(range(45))), "known": pa.table({"user_id": list(range(40, 60))})}
+    target = Target(dataclasses.replace(TOTALS, name="people"), DS, {}, by_key="user_id")
+    made = DuckDBEngine(tables).write_query(target, joined, inputs, {})
+    assert tables.read(made).column("user_id").to_pylist() == list(range(60))
+
+
+def test_days_are_written_from_one_query(tables):
+    days = [f"2024-01-0{number}" for number in (1, 2, 3)]
+    stored = [events(tables, users, ds) for users, ds in zip(([1, 1, 2], [], [3]), days, strict=True)]
+    targets = [Target(TOTALS, ds, {"notes": ds}) for ds in days]
+
+    def count(events: ibis.Table, by: tuple[str, ...] = ()) -> ibis.Table:
+        return events.group_by([*by, "user_id"]).agg(count=events.count()).order_by([*by, "user_id"])
+
+    made = list(DuckDBEngine(tables).write_days(targets, count, {"events": ByDay(tuple(stored))}, {}))
+    assert [(manifest.ds, dict(manifest.inputs)) for manifest in made] == [(ds, {"notes": ds}) for ds in days]
+    assert [tables.read(manifest).to_pylist() for manifest in made] == [
+        [{"user_id": 1, "count": 2}, {"user_id": 2, "count": 1}],
+        [],
+        [{"user_id": 3, "count": 1}],
+    ]

@@ -1,0 +1,103 @@
+"""Several short days at once: which days share one query or one call, so that the fixed cost of a table is not paid for every day.
+
+The partitions are those that each day alone would give. Rows of a group are bounded, so a long day is a group of its own.
+
+Belongs here: the groups, and queries over them. Does not belong here: how an engine writes several days (`storage/engines`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import ibis
+
+from dssm_assets.core.schema import TableSpec
+from dssm_assets.steps.workspace import Workspace, digests
+from dssm_assets.storage.engines.engine import DAY, BatchKernel, Bindable, ByDay, Target
+from dssm_assets.storage.manifest import Manifest
+
+GROUP_ROWS: Final = 1 << 20
+"""Rows that the days of a group have together at most, unless it is a single day."""
+GROUP_DAYS: Final = 64
+"""Days of a group at most: its partitions are written after the last of them has been read."""
+
+Inputs = dict[str, Manifest]
+"""Name of an input -> its partition of a day."""
+
+
+def group_days(
+    workspace: Workspace,
+    days: Sequence[str],
+    assets: Mapping[str, str],
+    fixed: Sequence[str] = (),
+    max_rows: int = GROUP_ROWS,
+) -> Iterator[list[tuple[str, Inputs]]]:
+    """Yields groups of days with their inputs, in order.
+
+    Args:
+        workspace: has the partitions.
+        days: ascending.
+        assets: name of an input -> the asset that it is a partition of.
+        fixed: inputs that are the same partition content on all days of a group; their rows do not count.
+        max_rows: rows of a group of several days at most.
+
+    Raises:
+        PartitionMissingError: a day has no such partition.
+    """
+    group: list[tuple[str, Inputs]] = []
+    group_rows = 0
+    for ds in days:
+        inputs = {name: workspace.need(asset, ds) for name, asset in assets.items()}
+        rows = sum(manifest.rows for name, manifest in inputs.items() if name not in fixed)
+        is_same = bool(group) and _fit_together(group[0][1], inputs, fixed)
+        if group and (not is_same or len(group) == GROUP_DAYS or group_rows + rows > max_rows):
+            yield group
+            group, group_rows = [], 0
+        group.append((ds, inputs))
+        group_rows += rows
+    if group:
+        yield group
+
+
+def _fit_together(first: Inputs, other: Inputs, fixed: Sequence[str]) -> bool:
+    has_same_columns = all(manifest.columns == other[name].columns for name, manifest in first.items())
+    return has_same_columns and all(first[name].digest == other[name].digest for name in fixed)
+
+
+def write_group(
+    workspace: Workspace,
+    spec: TableSpec,
+    group: Sequence[tuple[str, Inputs]],
+    expression: Callable[..., ibis.Table],
+    kernel: BatchKernel | None = None,
+    fixed: Sequence[str] = (),
+    /,
+    **arguments: Any,
+) -> Iterator[Manifest]:
+    """Writes the result of an expression for each day of a group; yields the partitions in order. See `Engine.write_days`."""
+    ((_, first), *others) = group
+    has_own_day = any(column.name == DAY for manifest in first.values() for column in manifest.columns)
+    if not others or has_own_day:
+        for ds, inputs in group:
+            yield workspace.write_query(spec, ds, expression, inputs, kernel, None, **arguments)
+        return
+    together: dict[str, Bindable] = {
+        name: first[name] if name in fixed else ByDay(tuple(inputs[name] for _, inputs in group)) for name in first
+    }
+    targets = [Target(spec, ds, digests(inputs.values())) for ds, inputs in group]
+    yield from workspace.engine.write_days(targets, expression, together, arguments, kernel)
+
+
+def write_days(
+    workspace: Workspace,
+    spec: TableSpec,
+    days: Sequence[str],
+    expression: Callable[..., ibis.Table],
+    assets: Mapping[str, str],
+    /,
+    **arguments: Any,
+) -> Iterator[Manifest]:
+    """Writes the result of an expression for each day, several days with one query; yields the partitions in order."""
+    for group in group_days(workspace, days, assets):
+        yield from write_group(workspace, spec, group, expression, None, (), **arguments)
