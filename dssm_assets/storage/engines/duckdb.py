@@ -17,13 +17,13 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, ClassVar, Final
 
-import duckdb
 import ibis
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dssm_assets.core.arrays import ragged
 from dssm_assets.core.features_raw.local_time import VariableDay, variable_value
 from dssm_assets.storage.engines.engine import (
     DAY,
@@ -51,6 +51,14 @@ class Connection:
 
     def __init__(self, connection: Any, folder: ScratchFolder, spilled: Path) -> None:
         self.connection, self.folder, self.spilled = connection, folder, spilled
+        self.made: dict[str, str] = {}
+        """Name of a table or view that was made for a call -> "table" or "view"."""
+
+    def drop_made(self) -> None:
+        """Drops the tables and views of a call."""
+        if self.made:
+            self.connection.con.execute("; ".join(f'drop {kind} "{name}"' for name, kind in self.made.items()))
+            self.made.clear()
 
     def close(self) -> None:
         """Closes the connection and removes what it has spilled."""
@@ -70,7 +78,7 @@ class DuckDBConnections:
 
     @contextmanager
     def borrow(self) -> Iterator[Connection]:
-        """Yields a connection without tables or views and drops them all afterwards.
+        """Yields a connection without tables or views and drops those of `Connection.made` afterwards.
 
         Overlapping calls get different connections.
         """
@@ -78,7 +86,7 @@ class DuckDBConnections:
         is_clean = False
         try:
             yield opened
-            _empty(opened.connection)
+            opened.drop_made()
             is_clean = self._is_kept and not opened.spilled.exists()
         finally:
             if is_clean and not self._idle:
@@ -99,15 +107,6 @@ class DuckDBConnections:
         return Connection(connection, folder, spilled)
 
 
-def _empty(connection: Any) -> None:
-    """Drops all tables and views."""
-    found = connection.con.execute(
-        "select 'view', view_name from duckdb_views() where not internal union all select 'table', table_name from duckdb_tables()"
-    )
-    for kind, name in found.fetchall():
-        connection.con.execute(f'drop {kind} "{name}"')
-
-
 RANGE_GROUPS: Final = 8
 """Row groups per range, of the longest input that is stored in the order of the key."""
 
@@ -119,16 +118,11 @@ class KeyRange:
     first: Any = None
     end: Any = None
 
-    def filter_rows(self, rows: Any, key: str) -> Any:
-        """Returns a DuckDB relation's rows with these keys; all its rows if it lacks the column."""
-        if key not in rows.columns:
-            return rows
-        column = duckdb.ColumnExpression(key)
-        bounds = [] if self.first is None else [column >= duckdb.ConstantExpression(self.first)]
-        bounds += [] if self.end is None else [column < duckdb.ConstantExpression(self.end)]
-        for bound in bounds:
-            rows = rows.filter(bound)
-        return rows
+    def to_sql(self, key: str) -> str:
+        """Returns the condition on a column as SQL, "" without bounds."""
+        bounds = [] if self.first is None else [f'"{key}" >= {_sql_literal(self.first)}']
+        bounds += [] if self.end is None else [f'"{key}" < {_sql_literal(self.end)}']
+        return f" where {' and '.join(bounds)}" if bounds else ""
 
     def filter_table(self, table: pa.Table, key: str) -> pa.Table:
         """Returns a table's rows with these keys; all its rows if it lacks the column."""
@@ -140,6 +134,11 @@ class KeyRange:
 
 
 _ALL: Final = KeyRange()
+
+
+def _sql_literal(value: str | int) -> str:
+    """Returns an id, a path or a day as SQL."""
+    return f"{value}::bigint" if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
 
 
 def key_ranges(store: TableStore, key: str, inputs: Sequence[Manifest]) -> list[KeyRange]:
@@ -199,10 +198,10 @@ class DuckDBEngine:
         self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any
     ) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
         """Yields the schema and the batches of `expression(**tables, **arguments)`; they need not all be read."""
-        with self._borrow(inputs) as connection:
-            self._bind(connection, inputs)
-            query = self._compile(connection, expression, inputs, arguments)
-            with closing(_batches(connection, query)) as batches:
+        with self._borrow(inputs) as borrowed:
+            self._bind(borrowed, inputs)
+            query = self._compile(borrowed.connection, expression, inputs, arguments)
+            with closing(_batches(borrowed.connection, query)) as batches:
                 yield query.schema, batches
 
     def write_query(
@@ -214,16 +213,16 @@ class DuckDBEngine:
         kernel: BatchKernel | None = None,
     ) -> Manifest:
         """Streams the result into the partition, one range of keys after the other if `target.by_key`; see `Engine`."""
-        with self._borrow(inputs) as connection:
+        with self._borrow(inputs) as borrowed:
             first, *others = self._ranges(target.by_key, inputs)
-            self._bind(connection, inputs, target.by_key, first)
-            query = self._compile(connection, expression, inputs, arguments)
+            self._bind(borrowed, inputs, target.by_key, first)
+            query = self._compile(borrowed.connection, expression, inputs, arguments)
 
             def stream() -> Generator[pa.RecordBatch, None, None]:
-                yield from _batches(connection, query)
+                yield from _batches(borrowed.connection, query)
                 for keys in others:
-                    self._bind(connection, inputs, target.by_key, keys)
-                    yield from _batches(connection, query)
+                    self._bind(borrowed, inputs, target.by_key, keys)
+                    yield from _batches(borrowed.connection, query)
 
             with closing(stream()) as batches:
                 rows = batches if kernel is None else map(kernel, batches)
@@ -238,10 +237,10 @@ class DuckDBEngine:
         kernel: BatchKernel | None = None,
     ) -> Iterator[Manifest]:
         """Streams the result of one query into the partitions; see `Engine`."""
-        with self._borrow(inputs) as connection:
-            self._bind(connection, inputs)
-            query = self._compile(connection, expression, inputs, {**arguments, "by": (DAY,)})
-            with closing(_batches(connection, query)) as batches:
+        with self._borrow(inputs) as borrowed:
+            self._bind(borrowed, inputs)
+            query = self._compile(borrowed.connection, expression, inputs, {**arguments, "by": (DAY,)})
+            with closing(_batches(borrowed.connection, query)) as batches:
                 rows = batches if kernel is None else map(kernel, batches)
                 made = kernel_schema(query.schema, kernel)
                 by_day = itertools.groupby(_pieces_by_day(rows), key=lambda piece: piece[0])
@@ -312,28 +311,36 @@ class DuckDBEngine:
             return pa.Table.from_batches(list(batches), schema=schema)
 
     @contextmanager
-    def _borrow(self, inputs: Mapping[str, Bindable]) -> Iterator[Any]:
+    def _borrow(self, inputs: Mapping[str, Bindable]) -> Iterator[Connection]:
         """Yields a connection that can read some inputs."""
         with self.store.partitions.reading(stored_inputs(inputs)), self._connections.borrow() as borrowed:
             if not self.store.partitions.is_local:
                 borrowed.connection.register_filesystem(self.store.partitions.filesystem_for(stored_inputs(inputs)))
-            yield borrowed.connection
+            yield borrowed
 
     def _ranges(self, key: str | None, inputs: Mapping[str, Bindable]) -> list[KeyRange]:
         return [KeyRange()] if key is None else key_ranges(self.store, key, stored_inputs(inputs))
 
-    def _bind(self, connection: Any, inputs: Mapping[str, Bindable], key: str | None = None, keys: KeyRange = _ALL) -> None:
+    def _bind(
+        self, borrowed: Connection, inputs: Mapping[str, Bindable], key: str | None = None, keys: KeyRange = _ALL
+    ) -> None:
         """Makes each input a view, or a table if it is in memory, with the rows of a range of keys."""
         prefix = "" if self.store.partitions.is_local else f"{SizedFileSystem.protocol}://"
+        views = []
         for name, value in inputs.items():
             if isinstance(value, pa.Table):
                 rows = value if key is None else keys.filter_table(value, key)
-                connection.create_table(name, rows, temp=True, overwrite=True)
+                borrowed.connection.create_table(name, rows, temp=True, overwrite=True)
+                borrowed.made[name] = "table"
                 continue
-            paths = [prefix + path for path in self.store.paths(manifests_of(value))]
-            # Not through Ibis, which would fetch a DuckDB extension for a path like s3://.
-            stored = connection.con.read_parquet(paths, hive_partitioning=isinstance(value, ByDay))
-            (stored if key is None else keys.filter_rows(stored, key)).create_view(name, replace=True)
+            paths = ", ".join(_sql_literal(prefix + path) for path in self.store.paths(manifests_of(value)))
+            has_key = key is not None and key in [column.name for column in manifests_of(value)[0].columns]
+            condition = keys.to_sql(key) if key is not None and has_key else ""
+            read = f"read_parquet([{paths}], hive_partitioning = {isinstance(value, ByDay)})"
+            views.append(f'create or replace view "{name}" as select * from {read}{condition}')
+            borrowed.made[name] = "view"
+        if views:  # not through Ibis, which would fetch a DuckDB extension for a path like s3://
+            borrowed.connection.con.execute("; ".join(views))
 
     def _compile(
         self,
@@ -362,8 +369,7 @@ class DuckDBEngine:
                 self._queries[key] = query
         for name in query.variables:
             value = variable_value(name, ds or "")
-            literal = f"'{value}'" if isinstance(value, str) else f"{value}::bigint"
-            connection.con.execute(f"set variable {name} = {literal}")
+            connection.con.execute(f"set variable {name} = {_sql_literal(value)}")
         return query
 
     def _shape(self, value: Bindable) -> Any:
@@ -425,6 +431,32 @@ def _batches(connection: Any, query: _Query) -> Generator[pa.RecordBatch, None, 
     # Ibis 12 calls a streaming method that DuckDB 2 renamed: the compiled SQL goes to DuckDB directly.
     reader = connection.con.sql(query.sql).to_arrow_reader(ROW_GROUP_ROWS)
     try:
-        yield from (batch if batch.schema.equals(query.schema) else batch.cast(query.schema) for batch in reader)
+        yield from (batch if batch.schema.equals(query.schema) else _cast(batch, query.schema) for batch in reader)
     finally:
         reader.close()
+
+
+def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Returns a batch with the types of a schema.
+
+    Raises:
+        pa.ArrowInvalid: a value does not fit.
+    """
+    columns = [
+        _narrow(column)
+        if pa.types.is_decimal128(column.type) and column.type.scale == 0 and kind == pa.int64()
+        else column.cast(kind)
+        for column, kind in zip(batch.columns, schema.types, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _narrow(numbers: pa.Decimal128Array) -> pa.Int64Array:
+    """Returns decimals without fraction, which is how DuckDB's sums arrive, as int64; a tenth of the time of Arrow's cast."""
+    words = np.frombuffer(numbers.buffers()[1], np.int64)[2 * numbers.offset : 2 * (numbers.offset + len(numbers))]
+    low, high = words[::2], words[1::2]
+    is_null = ragged.null_mask(numbers) if numbers.null_count else None
+    fits = high == low >> 63
+    if not (fits.all() if is_null is None else (fits | is_null).all()):
+        return numbers.cast(pa.int64())  # raises
+    return pa.array(low, mask=is_null)

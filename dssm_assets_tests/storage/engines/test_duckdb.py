@@ -29,6 +29,7 @@ def test_a_clean_connection_is_reused_and_empty(tmp_path):
         first.connection.con.execute('create table "a b" as select 1 as x')
         first.connection.con.execute("create temp table c as select 1 as x")
         first.connection.con.execute("create view d as select 1 as x")
+        first.made = {"a b": "table", "c": "table", "d": "view"}
     with pool.borrow() as second:
         assert second is first
         assert second.connection.con.execute(_ALL).fetchall() == []
@@ -234,7 +235,7 @@ def test_a_table_in_memory_follows_the_range_too(tables):
 
 def test_days_are_written_from_one_query(tables):
     days = [f"2024-01-0{number}" for number in (1, 2, 3)]
-    stored = [events(tables, users, ds) for users, ds in zip(([1, 1, 2], [], [3]), days, strict=True)]
+    stored = [events(tables, users, ds) for users, ds in zip(([1, 1, 2], pa.array([], pa.int64()), [3]), days, strict=True)]
     targets = [Target(TOTALS, ds, {"notes": ds}) for ds in days]
 
     def count(events: ibis.Table, by: tuple[str, ...] = ()) -> ibis.Table:
