@@ -132,7 +132,10 @@ class PriorSearch:
         step = max(1, MAX_SCORES // (num_items * interests.shape[1]))
         for begin in range(0, len(rows), step):
             block = slice(begin, begin + step)
-            whole = (interests[rows[block]] @ items.T).max(1)  # [B, I]
+            chosen = interests[rows[block]]  # [B, K, D]
+            # One product of two matrices: of three dimensions NumPy would read all items again for each user.
+            products = chosen.reshape(-1, chosen.shape[2]) @ items.T
+            whole = products.reshape(*chosen.shape[:2], num_items).max(1)  # [B, I]
             block_rows = np.arange(begin, begin + len(whole))
             whole[left_out.select_users(block_rows).mask(num_items)] = -np.inf
             here = (owner >= begin) & (owner < begin + step)
