@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dssm_assets.commands.recall import add_bundle_arguments, bundle_location
@@ -42,10 +43,10 @@ def _serve(parsed: argparse.Namespace) -> int:
     # Read when the libraries load: one thread per search, because the thread pool uses the cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
+        from dssm_assets.serving.engine_process import engine_process
         from dssm_assets.serving.http import build_app
-        from dssm_assets.serving.live import LiveEngine
+        from dssm_assets.serving.live import open_live_engine
         from dssm_assets.serving.server import run_server
-        from dssm_assets.serving.shop_lists import ShopLists
     except ImportError as error:
         fault = Fault("dssm-assets serve", "its libraries", f"no module {error.name}", "pip install dssm-assets again")
         raise ConfigError(fault) from error
@@ -53,15 +54,17 @@ def _serve(parsed: argparse.Namespace) -> int:
     location = bundle_location(parsed)
     configured = location.serving or Serving()
     limits = _read_limits(configured.limits, parsed.limit)
-    lists = ShopLists(parsed.blocked_items or configured.blocked_items, parsed.stocked_items or configured.stocked_items)
-    live = LiveEngine(
+    open_live = partial(
+        open_live_engine,
         location.root,
         location.options,
+        parsed.blocked_items or configured.blocked_items,
+        parsed.stocked_items or configured.stocked_items,
         check_seconds=parsed.check_seconds,
         is_verified=not parsed.no_verify,
-        shop_lists=lists,
     )
-    return run_server(build_app(live, parsed.threads, limits), parsed.host, parsed.port)
+    with engine_process(open_live, parsed.threads) as engine:
+        return run_server(build_app(engine, limits), parsed.host, parsed.port)
 
 
 def _read_limits(configured: ServiceLimits, texts: Sequence[str]) -> ServiceLimits:

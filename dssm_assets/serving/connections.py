@@ -11,16 +11,29 @@ end for a head that does not come and for a client that does not read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import Fault
-from dssm_assets.serving.refusals import BusyError, HeadTooLargeError, RefusedError, SlowRequestError, error_body
+from dssm_assets.serving.refusals import (
+    BusyError,
+    HeadTooLargeError,
+    PipelinedError,
+    RefusedError,
+    SlowRequestError,
+    error_body,
+)
+
+READ_BYTES: Final = 1 << 14
+"""Read at once from a connection: hundreds of clients that send at once must not keep the others waiting."""
+
+MAX_PIPELINED: Final = 4
+"""Requests that a client may send before the answer to an earlier one; a read holds hundreds, and each has a state of its own."""
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -33,6 +46,7 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accepts a connection. One above the limit takes the place of one that waits, or is refused."""
         super().connection_made(transport)
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]
         self._is_in_head, self._head_bytes = False, 0
         self._refusal: RefusedError | None = None
         self._close_timer: asyncio.TimerHandle | None = None
@@ -70,6 +84,9 @@ class BoundedConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Hands a request to the application, unless its head is too large."""
         self._check_head(len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers))
+        if len(self.pipeline) >= MAX_PIPELINED:
+            expected = f"at most {MAX_PIPELINED} sent before the answer to an earlier one"
+            self._refusal = PipelinedError(Fault("requests of a connection", expected, "more", "wait for answers"))
         if self._refusal is not None:
             raise self._refusal  # The parser stops, and calls send_400_response.
         self._is_in_head = False
@@ -81,7 +98,8 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_response_complete()
         self._waits_since = self.loop.time()
         if self.transport.is_closing():
-            self._close_timer = self._close_timer or self._call_later(self.transport.abort)
+            if self in self.connections:  # else it is lost, and a timer would only keep it
+                self._close_timer = self._close_timer or self._call_later(self.transport.abort)
         elif self._is_waiting and self.cycle.more_body:
             self._close("unread_body")
 
@@ -92,7 +110,7 @@ class BoundedConnection(HttpToolsProtocol):
         )
         if self._is_waiting:
             self._answer(error)
-        self._close("head_too_large" if isinstance(error, HeadTooLargeError) else "malformed")
+        self._close(_REASONS.get(type(error), "malformed"))
 
     def timeout_keep_alive_handler(self) -> None:
         """Closes an unused connection."""
@@ -188,6 +206,9 @@ class BoundedConnection(HttpToolsProtocol):
         if self._close_timer is not None:
             self._close_timer.cancel()
             self._close_timer = None
+
+
+_REASONS: Final[Mapping[type[RefusedError], str]] = {HeadTooLargeError: "head_too_large", PipelinedError: "pipelined"}
 
 
 def bounded_protocol(bounds: ServiceLimits, counter: Counter) -> type[BoundedConnection]:

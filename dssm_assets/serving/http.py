@@ -4,8 +4,8 @@ Belongs here: routes, their parameters, errors as JSON, counting requests, how m
 Does not belong here: the lists (`recall_engine.py`), which bundle they come from (`live.py`), what a body may hold
 (`request_body.py`), connections (`connections.py`).
 
-A request reads the engine once, so its answer comes from one whole bundle. Searches run in a thread pool with one thread per
-core to use; more threads would only wait for each other. Bodies are read as JSON there too, so that /health need not wait for them.
+Nothing here takes long, so that /health never waits: the engine's threads, which are in another process (`engine_process.py`), read
+bodies as JSON, search and write the answer. A call reads the engine once, so its answer comes from one whole bundle.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import contextlib
 import datetime as dt
 import json
 import logging
-import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 
@@ -30,25 +29,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import DssmError, Fault, InputError
+from dssm_assets.serving.engine_process import EngineClient
 from dssm_assets.serving.id_rows import UnknownIdError
-from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.metrics import CONTENT_TYPE, ServiceMetrics
 from dssm_assets.serving.recall_engine import DEFAULT_K, ListOptions, Lists, RecallAnswer, RecallEngine, recall_for_request
 from dssm_assets.serving.refusals import BodyTooLargeError, BusyError, RefusedError, SlowRequestError, error_body
-from dssm_assets.serving.request_body import (
-    SEE_DOCS,
-    RecallRequest,
-    UnknownUser,
-    fault_of,
-    parse_filters,
-    parse_recall_request,
-)
-from dssm_assets.serving.request_encoder import UserInputs
+from dssm_assets.serving.request_body import SEE_DOCS, RecallRequest, UnknownUser, fault_of, parse_filters, recall_for_body
 
 JSON: Final = "application/json"
 ROUTES: Final = ("/recall", "/similar", "/health", "/metrics")
 DRAIN_SECONDS: Final = 2.0
 """Time for which the rest of a refused body is still received: a client that is cut off while it sends may not see the answer."""
+REQUESTS_PER_TURN: Final = 8
+"""Requests that go on in one turn of the event loop; each takes some tenths of a millisecond there."""
+CLIENT_LEFT: Final = 499
+"""Status under which requests are counted whose client left before they began; others use this number, too."""
 ExcludedItems = Annotated[list[str] | None, Query()]
 FilterText = Annotated[str | None, Query(description="JSON, as `filters` of the body of POST /recall.")]
 
@@ -58,37 +53,49 @@ _log = logging.getLogger(__name__)
 
 
 class Service:
-    """What the routes share: the live engine, the thread pool, the limits and the metrics."""
+    """What the routes share: the engine, the limits and the metrics."""
 
-    def __init__(self, live: LiveEngine, threads: int, limits: ServiceLimits) -> None:
-        self.live, self.limits = live, limits
-        self.metrics = ServiceMetrics(live)
-        self._pool = ThreadPoolExecutor(threads, "recall", initializer=_one_thread_per_search)
-        self._running = 0
-        self._lock = threading.Lock()
+    def __init__(self, engine: EngineClient, limits: ServiceLimits) -> None:
+        self.engine, self.limits = engine, limits
+        self.metrics = ServiceMetrics(lambda: engine.state)
+        self.on_loss: Callable[[], None] = lambda: None
+        """Called if the process of the engine ends."""
+        self._computing: set[asyncio.Task[tuple[str, bytes]]] = set()
 
     @property
     def running(self) -> int:
-        """Searches that wait or run, those whose client was already told that they take too long included."""
-        return self._running
+        """Lists that wait or are computed, those whose client was already told that they take too long included."""
+        return len(self._computing)
 
-    async def respond(self, search: Callable[[RecallEngine], RecallAnswer]) -> Response:
-        """Runs a search on the current engine in the thread pool; returns its answer as JSON.
+    def check_room(self) -> None:
+        """Does nothing if one more list can be computed.
 
         Raises:
-            BusyError: max_requests searches wait or run, or this one has taken request_seconds.
+            BusyError: max_requests lists wait or are computed.
         """
-        limits = self.limits
-        if self._running >= limits.max_requests:
-            expected = f"at most {limits.max_requests} requests at once"
-            raise BusyError(Fault("service", expected, f"{self._running} others", "try again later"))
-        future = self._start(search)
+        if self.running >= self.limits.max_requests:
+            expected = f"at most {self.limits.max_requests} requests at once"
+            raise BusyError(Fault("service", expected, f"{self.running} others", "try again later"))
+
+    async def respond(self, function: Callable[..., RecallAnswer], *arguments: Any, **named: Any) -> Response:
+        """Returns what a function of the engine returns as JSON.
+
+        Raises:
+            BusyError: max_requests lists wait or are computed, or this one has taken request_seconds.
+        """
+        self.check_room()
+        computing = asyncio.create_task(self.engine.compute(function, *arguments, **named))
+        self._computing.add(computing)
+        computing.add_done_callback(self._note_end)
+        seconds = self.limits.request_seconds
         try:
-            async with asyncio.timeout(limits.request_seconds):
-                body = await asyncio.wrap_future(future)
+            async with asyncio.timeout(seconds):
+                source, body = await asyncio.shield(computing)
         except TimeoutError as error:
-            expected = f"a list in {limits.request_seconds:g} seconds"
-            raise BusyError(Fault("service", expected, "none", "try again later, or ask for less")) from error
+            raise BusyError(
+                Fault("service", f"a list in {seconds:g} seconds", "none", "try again later, or ask for less")
+            ) from error
+        self.metrics.answers.labels(source).inc()
         return Response(body, media_type=JSON)
 
     async def read_body(self, request: Request) -> bytes:
@@ -114,65 +121,47 @@ class Service:
             raise SlowRequestError(Fault("body", f"all of it in {seconds:g} seconds", got, remedy)) from error
         return bytes(body)
 
-    def _start(self, search: Callable[[RecallEngine], RecallAnswer]) -> Future[bytes]:
-        with self._lock:
-            self._running += 1
-        future = self._pool.submit(self._run_search, search, self.live.engine)
-        future.add_done_callback(self._note_end)
-        return future
-
-    def _note_end(self, _: Future[bytes]) -> None:
-        with self._lock:
-            self._running -= 1
-
-    def _run_search(self, search: Callable[[RecallEngine], RecallAnswer], engine: RecallEngine) -> bytes:
-        answer = search(engine)
-        self.metrics.answers.labels(answer.source.value).inc()
-        return json.dumps(answer.to_dict(), ensure_ascii=False, separators=(",", ":")).encode()
+    def _note_end(self, computing: asyncio.Task[tuple[str, bytes]]) -> None:
+        self._computing.discard(computing)
+        if not computing.cancelled():
+            computing.exception()  # else reported as never retrieved, if the client has been answered already
 
     def health(self) -> dict[str, Any]:
         """Returns the bundle that serves, its age and its size."""
-        bundle = self.live.engine.bundle
-        day = dt.date.fromisoformat(bundle.ds)
+        state = self.engine.state
+        day = dt.date.fromisoformat(state.ds)
         return {
-            "status": "ok" if self.live.refused_bundle_id is None and self.live.list_fault is None else "stale",
-            "bundle_id": bundle.bundle_id,
-            "name": bundle.name,
-            "ds": bundle.ds,
+            "status": "ok" if state.refused_bundle_id is None and state.list_fault is None else "stale",
+            "bundle_id": state.bundle_id,
+            "name": state.name,
+            "ds": state.ds,
             "age_days": (dt.datetime.now(dt.UTC).date() - day).days,
-            "loaded_seconds_ago": round(time.time() - self.live.loaded_at, 3),
-            "users": len(bundle.users),
-            "items": len(bundle.items),
-            "dims": bundle.dims,
-            "refused_bundle_id": self.live.refused_bundle_id,
-            "list_fault": self.live.list_fault,
+            "loaded_seconds_ago": round(time.time() - state.loaded_at, 3),
+            "users": state.users,
+            "items": state.items,
+            "dims": state.dims,
+            "refused_bundle_id": state.refused_bundle_id,
+            "list_fault": state.list_fault,
         }
 
-    def close(self) -> None:
-        """Ends the thread pool without waiting for searches: their requests have been answered."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
-
-def build_app(live: LiveEngine, threads: int = 2, limits: ServiceLimits | None = None) -> FastAPI:
-    """Returns the application over a live engine; the engine watches for new bundles while the application runs.
+def build_app(engine: EngineClient, limits: ServiceLimits | None = None) -> FastAPI:
+    """Returns the application over an engine.
 
     Args:
-        live: the engine.
-        threads: number of concurrent searches.
+        engine: computes lists.
         limits: of requests (default: those of an empty configuration). Those of connections need `make_server`.
     """
-    service = Service(live, threads, limits or ServiceLimits())
+    service = Service(engine, limits or ServiceLimits())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        live.start()
+        await engine.open(service.on_loss)
         yield
-        live.stop()
-        service.close()
+        await engine.close()
 
     app = FastAPI(title="dssm-assets recall", lifespan=lifespan)
     app.state.service = service
-    app.add_middleware(_CountRequests, service=service)
     app.add_exception_handler(RequestValidationError, _respond_invalid)
     app.add_exception_handler(DssmError, _respond_error)
     app.add_exception_handler(HTTPException, _respond_no_route)
@@ -194,37 +183,22 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     ) -> Response:
         """Items for a stored user, merged from all channels, or of the vectors alone."""
         return await service.respond(
-            lambda engine: recall_for_request(
-                engine,
-                user_id=user_id,
-                options=ListOptions(k, exclude or (), parse_filters(filters), exclude_history, channels),
-                is_popular_for_unknown=unknown == "popular",
-            )
+            recall_for_request,
+            user_id=user_id,
+            options=ListOptions(k, exclude or (), parse_filters(filters), exclude_history, channels),
+            is_popular_for_unknown=unknown == "popular",
         )
 
     @app.post("/recall", openapi_extra={"requestBody": _RECALL_BODY})
     async def recall_by_body(request: Request) -> Response:
         """Items for a user given by features, or for a stored user."""
-        content = await service.read_body(request)
-
-        def search(engine: RecallEngine) -> RecallAnswer:
-            body = parse_recall_request(content, service.limits)
-            return recall_for_request(
-                engine,
-                user_id=body.user_id,
-                inputs=UserInputs(body.features, body.history),
-                options=body.options,
-                is_popular_for_unknown=body.unknown == "popular",
-            )
-
-        return await service.respond(search)
+        return await service.respond(recall_for_body, await service.read_body(request), service.limits)
 
     @app.get("/similar")
     async def similar(item_id: str, k: int = DEFAULT_K, exclude: ExcludedItems = None, filters: FilterText = None) -> Response:
         """The items that are most similar to an item."""
-        return await service.respond(
-            lambda engine: engine.similar_items(item_id, ListOptions(k, exclude or (), parse_filters(filters)))
-        )
+        options = ListOptions(k, exclude or (), parse_filters(filters))
+        return await service.respond(RecallEngine.similar_items, item_id, options)
 
     @app.get("/health")
     async def health() -> Response:
@@ -235,12 +209,6 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def metrics() -> Response:
         """Prometheus metrics."""
         return Response(service.metrics.render(), media_type=CONTENT_TYPE)
-
-
-def _one_thread_per_search() -> None:
-    import faiss
-
-    faiss.omp_set_num_threads(1)  # A request is one search; the pool uses the cores.
 
 
 def _body_fault(most: int, got: str) -> Fault:
@@ -300,14 +268,43 @@ class _UnreadBodyResponse(Response):
         await send({"type": "http.response.body", "body": b""})
 
 
-class _CountRequests:
-    """Counts requests and measures their time. Paths without a route share the label `other`, so that labels stay few.
+class _Turnstile:
+    """Lets a few requests go on in each turn of the event loop, in their order: those of hundreds of clients at once take turns
+    with whatever else is to do."""
 
-    A request that is still running when the time of a shutdown is over is answered here.
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[asyncio.Future[bool], Callable[[], bool]]] = deque()
+
+    async def wait(self, is_gone: Callable[[], bool]) -> bool:
+        """Waits until the request may go on; returns False if nobody waits for it any more."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_soon(self._let_some_go_on, loop)
+        turn: asyncio.Future[bool] = loop.create_future()
+        self._waiting.append((turn, is_gone))
+        return await turn
+
+    def _let_some_go_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        count = 0
+        while self._waiting and count < REQUESTS_PER_TURN:
+            turn, is_gone = self._waiting.popleft()
+            if not turn.done():
+                is_wanted = not is_gone()
+                turn.set_result(is_wanted)
+                count += is_wanted
+        if self._waiting:
+            loop.call_soon(self._let_some_go_on, loop)
+
+
+class CountedRequests:
+    """The application with its requests counted and their time measured.
+
+    Paths without a route share the label `other`, so that labels stay few. All but /health pass the turnstile. A request that is still running when the time of a shutdown is over is answered here.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._metrics, self._limits = app, service.metrics, service.limits
+        self._turnstile = _Turnstile()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -323,6 +320,9 @@ class _CountRequests:
             await send(message)
 
         try:
+            if route != "/health" and not await self._turnstile.wait(lambda: _is_disconnected(receive)):
+                status = CLIENT_LEFT
+                return
             await self._app(scope, receive, send_and_note_status)
         except asyncio.CancelledError:
             if status:
@@ -336,3 +336,9 @@ class _CountRequests:
         finally:
             self._metrics.seconds.labels(route).observe(time.perf_counter() - start)
             self._metrics.requests.labels(route, str(status or 500)).inc()
+
+
+def _is_disconnected(receive: Receive) -> bool:
+    """Returns whether the connection of a request is closed; `receive` is a method of uvicorn's state of the request."""
+    transport = getattr(getattr(receive, "__self__", None), "transport", None)
+    return transport is not None and transport.is_closing()

@@ -12,11 +12,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from dssm_assets.serving.bundle import BundleRoot
-from dssm_assets.serving.metrics import BundleCounters
 from dssm_assets.serving.recall_engine import RecallEngine
 from dssm_assets.serving.shop_lists import ShopLists
 
@@ -28,6 +28,39 @@ STOP_SECONDS: Final = 1.0
 """Time that the end of the watch may take; the thread is a daemon, so a download ends with the process."""
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """What a service tells about its engine.
+
+    Attributes:
+        bundle_id, name, ds, dims, index: of the bundle that serves.
+        users: with a stored vector.
+        items: in the index.
+        loaded_at: when it was loaded, unix seconds.
+        refused_bundle_id: the published bundle that could not be opened, None if there is none.
+        swaps: number of new bundles that replaced the one before.
+        refusals: number of new bundles that were broken.
+        check_errors: how often the pointer could not be read.
+        list_errors: how often a list of the shop could not be used.
+        list_fault: why one cannot be used now, None if all can.
+    """
+
+    bundle_id: str
+    name: str
+    ds: str
+    users: int
+    items: int
+    dims: int
+    index: str
+    loaded_at: float
+    refused_bundle_id: str | None = None
+    swaps: int = 0
+    refusals: int = 0
+    check_errors: int = 0
+    list_errors: int = 0
+    list_fault: str | None = None
 
 
 class LiveEngine:
@@ -57,8 +90,8 @@ class LiveEngine:
         """
         self._root, self._check_seconds, self._is_verified = BundleRoot(root, options), check_seconds, is_verified
         self._lists = shop_lists or ShopLists()
-        self.counters = BundleCounters()
         self.list_fault: str | None = None
+        self._swaps = self._refusals = self._check_errors = self._list_errors = 0
         self._refused: tuple[str, float] | None = None
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -80,9 +113,30 @@ class LiveEngine:
         """The published bundle that could not be opened, None if there is none."""
         return self._refused[0] if self._refused else None
 
-    def start(self) -> None:
-        """Starts to watch the pointer."""
-        self._thread = threading.Thread(target=self._watch, name="bundle-watch", daemon=True)
+    @property
+    def state(self) -> EngineState:
+        """What a service tells about the engine."""
+        bundle = self._engine.bundle
+        return EngineState(
+            bundle.bundle_id,
+            bundle.name,
+            bundle.ds,
+            users=len(bundle.users),
+            items=len(bundle.items),
+            dims=bundle.dims,
+            index=str((bundle.manifest.get("index") or {}).get("kind", "unknown")),
+            loaded_at=self.loaded_at,
+            refused_bundle_id=self.refused_bundle_id,
+            swaps=self._swaps,
+            refusals=self._refusals,
+            check_errors=self._check_errors,
+            list_errors=self._list_errors,
+            list_fault=self.list_fault,
+        )
+
+    def start(self, on_change: Callable[[EngineState], None] = lambda _: None) -> None:
+        """Starts to watch the pointer; calls `on_change` with each new state."""
+        self._thread = threading.Thread(target=self._watch, args=(on_change,), name="bundle-watch", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -102,7 +156,7 @@ class LiveEngine:
                 return False
             shown = self._lists.find_shown(self._engine.bundle.items)
         except Exception as error:  # Whatever is wrong with a list, the former ones stay.
-            self.counters.list_errors.inc()
+            self._list_errors += 1
             _log.error("lists of the shop stay as they were: %s", error)
             self.list_fault = str(error)
             return False
@@ -115,7 +169,7 @@ class LiveEngine:
         try:
             wanted = self._root.current_id()
         except Exception as error:  # A store that is away for a moment must not end the watch.
-            self.counters.check_errors.inc()
+            self._check_errors += 1
             _log.error("cannot read the pointer in %s, %s keeps serving: %s", self._root.path, self.bundle_id, error)
             return False
         if wanted == self.bundle_id:
@@ -127,12 +181,12 @@ class LiveEngine:
             fresh = self._open_engine()
         except Exception as error:  # Whatever is wrong with a new bundle, the old one keeps serving.
             self._refused = (wanted, time.monotonic() + RETRY_SECONDS)
-            self.counters.refusals.inc()
+            self._refusals += 1
             _log.error("refused bundle %s, %s keeps serving: %s", wanted, self.bundle_id, error)
             return False
         before = self.bundle_id
         self._engine, self._refused, self.loaded_at = fresh, None, time.time()
-        self.counters.swaps.inc()
+        self._swaps += 1
         _log.info("bundle %s replaces %s", fresh.bundle.bundle_id, before)
         return True
 
@@ -140,7 +194,25 @@ class LiveEngine:
         engine = RecallEngine.open(self._root, is_verified=self._is_verified)
         return engine.showing(self._lists.find_shown(engine.bundle.items))
 
-    def _watch(self) -> None:
+    def _watch(self, on_change: Callable[[EngineState], None]) -> None:
+        before = self.state
         while not self._stopped.wait(self._check_seconds):
             self.refresh_lists()
             self.refresh()
+            if self.state != before:
+                before = self.state
+                on_change(before)
+
+
+def open_live_engine(
+    root: str,
+    options: Mapping[str, Any],
+    blocked_items: str | None,
+    stocked_items: str | None,
+    *,
+    check_seconds: float,
+    is_verified: bool,
+) -> LiveEngine:
+    """Returns a live engine that also follows lists of the shop; arguments and errors as those of `LiveEngine` and `ShopLists`."""
+    lists = ShopLists(blocked_items, stocked_items)
+    return LiveEngine(root, options, check_seconds=check_seconds, is_verified=is_verified, shop_lists=lists)

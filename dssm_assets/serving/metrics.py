@@ -5,42 +5,24 @@ Belongs here: their names, labels and buckets. Does not belong here: counting (`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from dssm_assets.serving.live import LiveEngine
+    from dssm_assets.serving.live import EngineState
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 LATENCY_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
-class BundleCounters:
-    """Counts of a live engine's attempts to load a newer bundle."""
-
-    def __init__(self) -> None:
-        self.swaps = Counter("dssm_bundle_swaps_total", "New bundles that replaced the previous one.", registry=None)
-        self.refusals = Counter(
-            "dssm_bundle_refused_total", "New bundles that were broken, so that the previous one kept serving.", registry=None
-        )
-        self.list_errors = Counter(
-            "dssm_shop_list_errors_total",
-            "Times that a list of the shop could not be used, so that the former ones stayed.",
-            registry=None,
-        )
-        self.check_errors = Counter(
-            "dssm_bundle_check_errors_total", "Times that the pointer to the bundle could not be read.", registry=None
-        )
-
-
 class ServiceMetrics:
     """The metrics of one application, in a registry of its own."""
 
-    def __init__(self, live: LiveEngine) -> None:
+    def __init__(self, read_state: Callable[[], EngineState]) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series per counter, which is not needed
         self.registry = CollectorRegistry()
         self.requests = Counter(
@@ -66,14 +48,7 @@ class ServiceMetrics:
             buckets=LATENCY_SECONDS,
             registry=self.registry,
         )
-        for counter in (
-            live.counters.swaps,
-            live.counters.refusals,
-            live.counters.check_errors,
-            live.counters.list_errors,
-        ):
-            self.registry.register(counter)
-        self.registry.register(_BundleCollector(live))
+        self.registry.register(_BundleCollector(read_state))
 
     def render(self) -> bytes:
         """Returns the page that Prometheus scrapes, in the text format 0.0.4."""
@@ -81,17 +56,23 @@ class ServiceMetrics:
 
 
 class _BundleCollector(Collector):
-    """Reads the gauges from the bundle that serves at the time of the scrape."""
+    """Reads the state of the engine at the time of the scrape."""
 
-    def __init__(self, live: LiveEngine) -> None:
-        self._live = live
+    def __init__(self, read_state: Callable[[], EngineState]) -> None:
+        self._read_state = read_state
 
     def collect(self) -> Iterator[Metric]:
-        bundle, loaded_at = self._live.engine.bundle, self._live.loaded_at
-        index = str((bundle.manifest.get("index") or {}).get("kind", "unknown"))
+        state = self._read_state()
+        yield CounterMetricFamily("dssm_bundle_swaps", "New bundles that replaced the previous one.", state.swaps)
+        refused = "New bundles that were broken, so that the previous one kept serving."
+        yield CounterMetricFamily("dssm_bundle_refused", refused, state.refusals)
+        failed = "Times that the pointer to the bundle could not be read."
+        yield CounterMetricFamily("dssm_bundle_check_errors", failed, state.check_errors)
+        unusable = "Times that a list of the shop could not be used, so that the former ones stayed."
+        yield CounterMetricFamily("dssm_shop_list_errors", unusable, state.list_errors)
         info = GaugeMetricFamily("dssm_bundle_info", "The serving bundle.", labels=("bundle_id", "ds", "name", "index"))
-        info.add_metric((bundle.bundle_id, bundle.ds, bundle.name, index), 1.0)
+        info.add_metric((state.bundle_id, state.ds, state.name, state.index), 1.0)
         yield info
-        yield GaugeMetricFamily("dssm_bundle_loaded_timestamp_seconds", "When the serving bundle was loaded.", loaded_at)
-        yield GaugeMetricFamily("dssm_bundle_users", "Users with a stored vector.", len(bundle.users))
-        yield GaugeMetricFamily("dssm_bundle_items", "Items in the index.", len(bundle.items))
+        yield GaugeMetricFamily("dssm_bundle_loaded_timestamp_seconds", "When the serving bundle was loaded.", state.loaded_at)
+        yield GaugeMetricFamily("dssm_bundle_users", "Users with a stored vector.", state.users)
+        yield GaugeMetricFamily("dssm_bundle_items", "Items in the index.", state.items)

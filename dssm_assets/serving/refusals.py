@@ -31,6 +31,10 @@ class HeadTooLargeError(RefusedError):
     status = 431
 
 
+class PipelinedError(RefusedError):
+    """Too many requests of a connection wait for the answer to an earlier one."""
+
+
 class SlowRequestError(RefusedError):
     """The request was not sent in transfer_seconds, or its connection closed before its end."""
 

@@ -18,7 +18,8 @@ from pydantic import Field, ValidationError, WithJsonSchema
 from dssm_assets.core.config.section import Section
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.serving.recall_engine import DEFAULT_K, ListOptions, Lists
+from dssm_assets.serving.recall_engine import DEFAULT_K, ListOptions, Lists, RecallAnswer, RecallEngine, recall_for_request
+from dssm_assets.serving.request_encoder import UserInputs
 
 UnknownUser = Literal["popular", "404"]
 SEE_DOCS: Final = "see /docs for the parameters of each route"
@@ -89,6 +90,18 @@ def parse_filters(text: str | None) -> Any:
         InputError: the text is not JSON.
     """
     return None if text is None else _parse_json(text.encode("utf-8", "surrogatepass"), "filters")
+
+
+def recall_for_body(engine: RecallEngine, body: bytes, limits: ServiceLimits) -> RecallAnswer:
+    """Returns the list that a body asks for; errors as `parse_recall_request` and `recall_for_request`."""
+    asked = parse_recall_request(body, limits)
+    return recall_for_request(
+        engine,
+        user_id=asked.user_id,
+        inputs=UserInputs(asked.features, asked.history),
+        options=asked.options,
+        is_popular_for_unknown=asked.unknown == "popular",
+    )
 
 
 def fault_of(item: Mapping[str, Any], place: tuple[str, ...] = ()) -> Fault:

@@ -8,14 +8,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-import os
-import sys
 
 import uvicorn
 from fastapi import FastAPI
 
 from dssm_assets.serving.connections import bounded_protocol
-from dssm_assets.serving.http import Service
+from dssm_assets.serving.http import CountedRequests, Service
 
 _log = logging.getLogger(__name__)
 
@@ -25,12 +23,14 @@ def make_server(app: FastAPI, host: str = "127.0.0.1", port: int = 0, log_level:
     service: Service = app.state.service
     limits = service.limits
     config = uvicorn.Config(
-        app,
+        CountedRequests(app, service),
         host=host,
         port=port,
         http=bounded_protocol(limits, service.metrics.closed_connections),
+        loop="asyncio",  # `connections.py` sets how much its transports read at once
         ws="none",
         lifespan="on",
+        proxy_headers=False,
         access_log=False,
         log_level=log_level,
         timeout_keep_alive=limits.keep_alive_seconds,
@@ -42,18 +42,20 @@ def make_server(app: FastAPI, host: str = "127.0.0.1", port: int = 0, log_level:
 def run_server(app: FastAPI, host: str, port: int) -> int:
     """Serves until SIGTERM or SIGINT, then for at most shutdown_seconds; returns the exit status.
 
-    Python would wait at its end for the threads of searches that still run. They are left behind: their requests have been answered.
+    Lists that are still computed then are left behind: their requests have been answered. The status is 1 if the engine has ended.
     """
     service: Service = app.state.service
     server = make_server(app, host, port)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    service.on_loss = stop
     gc.collect()
+    gc.set_threshold(4000, 3, 60)  # Most requests end before a collection begins, so that few are looked at again and again.
     gc.freeze()  # What is loaded now stays; looking through it again would stop every request for tens of milliseconds.
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
-    status = 0 if server.started else 3
     if service.running:
-        _log.warning("left %d running searches behind", service.running)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    return status
+        _log.warning("left %d lists behind", service.running)
+    return 1 if service.engine.is_lost else 0 if server.started else 3

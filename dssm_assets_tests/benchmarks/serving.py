@@ -212,16 +212,21 @@ class Server:
 
     @property
     def cpu_seconds(self) -> float:
-        """Returns the CPU seconds that the process has used."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(") ")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Returns the CPU seconds that its processes have used."""
+        stats = [(folder / "stat").read_text().rpartition(") ")[2].split() for folder in self._folders()]
+        return sum(int(fields[11]) + int(fields[12]) for fields in stats) / os.sysconf("SC_CLK_TCK")
 
     @property
     def memory_mb(self) -> float:
-        """Returns the resident memory of the process, including mapped files."""
-        status = Path(f"/proc/{self._process.pid}/status")
-        found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text()) if status.exists() else None
-        return int(found.group(1)) / 1e3 if found else float("nan")
+        """Returns the proportional set size of its processes, including mapped files."""
+        rollups = [folder / "smaps_rollup" for folder in self._folders()]
+        found = [re.search(r"^Pss:\s+(\d+) kB", rollup.read_text(), re.MULTILINE) for rollup in rollups if rollup.exists()]
+        return sum(int(one.group(1)) for one in found if one) / 1e3 if found else float("nan")
+
+    def _folders(self) -> list[Path]:
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [Path(f"/proc/{one}") for one in (str(pid), *children)]
 
 
 def report(item_count: int, kind: IndexKind, seconds: float, connections: Sequence[int], folder: Path) -> list[str]:
@@ -241,7 +246,7 @@ def report(item_count: int, kind: IndexKind, seconds: float, connections: Sequen
             lines.append(measure_server(server, count, seconds).line(f"GET /recall, {count} connections"))
         for count in connections:
             lines.append(measure_server(server, count, seconds, COLD).line(f"POST /recall features, {count} connections"))
-        lines += ["", f"server: {server.memory_mb:,.0f} MB resident, including mapped files"]
+        lines += ["", f"server: {server.memory_mb:,.0f} MB, including mapped files"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     return [*lines, f"peak of this process, which writes the bundle: {peak:,.0f} MB"]
 

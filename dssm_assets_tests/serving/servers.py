@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dssm_assets.core.config.service_limits import ServiceLimits
+from dssm_assets.serving.engine_process import engine_threads
 from dssm_assets.serving.http import build_app
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.server import make_server
@@ -26,9 +27,9 @@ from dssm_assets.serving.server import make_server
 @contextlib.contextmanager
 def serving(live: LiveEngine, threads: int = 2, limits: ServiceLimits | None = None) -> Iterator[int]:
     """Serves on a free port of the loopback interface; yields the port."""
-    with socket.socket() as listening:
+    with socket.socket() as listening, engine_threads(live, threads) as engine:
         listening.bind(("127.0.0.1", 0))
-        server = make_server(build_app(live, threads, limits), log_level="warning")
+        server = make_server(build_app(engine, limits), log_level="warning")
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         limit = time.monotonic() + 20

@@ -39,7 +39,7 @@ class ServiceLimits(Section):
         ge=100,
         le=10_000_000,
         description="Values in a body, counted as its commas and opening brackets, those in texts too. Python reads 1,000 in up to "
-        "half a millisecond and answers nothing else meanwhile.",
+        "half a millisecond and computes nothing else meanwhile.",
     )
     max_nesting: int = Field(default=16, ge=4, le=100, description="Lists and objects within one another, the body included.")
     max_text_length: int = Field(default=10_000, ge=1, le=10_000_000, description="Characters of one text in a body.")
