@@ -3,4 +3,28 @@
 The package reads like the pipeline: sources -> features_raw -> features (FG) -> samples -> statistics ->
 feature config -> training -> vectors -> evaluation. `core` holds the rules and maths, `storage` the bytes, `defs`
 everything that knows Dagster, `definitions` the table of contents.
+
+From outside, `open_table`, `load_model` and `recall` read what is stored (`stored.py`), and `DssmRecall` is the component for the
+defs folder of another Dagster project (`component.py`). They are imported when they are used.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dssm_assets.component import DssmRecall
+    from dssm_assets.stored import load_model, open_table, recall
+
+_PUBLIC = {"DssmRecall": "component", "load_model": "stored", "open_table": "stored", "recall": "stored"}
+
+__all__ = ["DssmRecall", "load_model", "open_table", "recall"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dssm_assets.closed_pipe import discard_stdout, is_reader_gone
 from dssm_assets.commands import (
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
     top = argparse.ArgumentParser(prog="dssm-assets", description="DSSM two-tower vector recall as Dagster assets.")
+    top.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = top.add_subparsers(required=True, metavar="command")
     demo = commands.add_parser("demo", help="run the whole graph on a year of real grocery purchases and print the hit rates")
     demo.add_argument("--home", type=Path, default=Path(".dssm"), help="folder for tables, models and runs (default: .dssm)")
@@ -105,6 +107,16 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         command.add_command(commands)
     return top
+
+
+class _Version(argparse.Action):
+    """Prints the installed version and ends the program; the package's metadata is read only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"dssm-assets {version('dssm-assets')}")
+        parser.exit()
 
 
 def _demo(parsed: argparse.Namespace) -> int:

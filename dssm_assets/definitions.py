@@ -30,6 +30,7 @@ from dssm_assets.storage.config_file import LoadedConfig, load_config
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 PACKAGED_CONFIG = Path(__file__).parent / "datasets" / "complete_journey.yaml"
+SCAFFOLDED = Path(__file__).parent / "scaffolded"
 
 ConfigSource = LoadedConfig | Path
 
@@ -43,7 +44,8 @@ def build_definitions(
 
     With one, assets, groups and jobs have plain names. With several, each name starts with the scene's (the key `name`):
     `shop/total_hit_rate`, group `shop_evaluation`, job `shop_daily_tables`. Another project adds them with
-    `dg.Definitions.merge(its_own, build_definitions([Path("a.yaml"), Path("b.yaml")]))`.
+    `dg.Definitions.merge(its_own, build_definitions([Path("a.yaml"), Path("b.yaml")]))`. There is no executor among them: runs use
+    the other project's.
 
     Args:
         config: a loaded configuration, the path of a YAML file (its folder is the home), several of them, or None for what
@@ -63,7 +65,7 @@ def build_definitions(
 
 
 def scene_definitions(scene: Scene, observer: Observer) -> dg.Definitions:
-    """Returns the asset graph of one scene, with its jobs, schedule and sensors."""
+    """Returns the asset graph of one scene, with its jobs, schedule and sensors, without an executor."""
     rows = all_rows()
     jobs = build_jobs(rows, scene)
     return dg.Definitions(
@@ -71,7 +73,6 @@ def scene_definitions(scene: Scene, observer: Observer) -> dg.Definitions:
         jobs=list(jobs.values()),
         schedules=[daily_schedule(scene, jobs, rows)],
         sensors=[landed_sensor(scene, jobs, rows), failure_sensor(scene, jobs, rows)],
-        executor=dg.in_process_executor,
     )
 
 
@@ -143,5 +144,11 @@ def load_scene(name: str | None = None, choice: ConfigChoice | None = None) -> S
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Returns the asset graph of what the environment names; called when Dagster loads the code location."""
-    return build_definitions()
+    """Returns the asset graph of what the environment names, and what `dg scaffold defs` wrote in this project.
+
+    Called when Dagster loads the code location. One run is one process: steps share imports, and memory limits hold.
+    """
+    own = dg.Definitions.merge(build_definitions(), dg.Definitions(executor=dg.in_process_executor))
+    added = [path for path in SCAFFOLDED.iterdir() if path.name not in ("__init__.py", "__pycache__")]
+    # Loading a folder takes seconds, in every process of every run.
+    return dg.Definitions.merge(own, dg.load_from_defs_folder(path_within_project=SCAFFOLDED)) if added else own

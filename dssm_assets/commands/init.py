@@ -56,6 +56,7 @@ def _init(parsed: argparse.Namespace) -> int:
     from dssm_assets.steps.starter import StarterRequest, write_starter
     from dssm_assets.storage.config_choice import CONFIG_FILE
     from dssm_assets.storage.config_file import load_config
+    from dssm_assets.storage.instance_file import write_instance_file
 
     given = {role: getattr(parsed, role) for role in _ROLES if getattr(parsed, role) is not None}
     folder = parsed.out.absolute()
@@ -64,6 +65,7 @@ def _init(parsed: argparse.Namespace) -> int:
         parsed.user, parsed.item, parsed.behavior, folder, parsed.name, parsed.timezone, given, parsed.recipe
     )
     starter = write_starter(request, is_replacing=parsed.force)
+    write_instance_file(folder)
     path, settings = starter.path, starter.inputs.settings
     print(f"Wrote {path} and fg.json next to it. Read config.yaml once: a comment explains each choice.")
     print(f"Recipe {settings.recipe}: {settings.recipe_reason}.")

@@ -96,21 +96,18 @@ def _recall(parsed: argparse.Namespace) -> int:
 
 
 def _answer(engine: RecallEngine, parsed: argparse.Namespace) -> RecallAnswer:
-    from dssm_assets.core.errors import Fault, InputError
-    from dssm_assets.serving.recall_engine import ListOptions, Lists, recall_for_request
-    from dssm_assets.serving.request_encoder import UserInputs
+    from dssm_assets.serving.recall_engine import ListOptions, Lists, answer_query
 
     lists = None if parsed.channels is None else Lists(parsed.channels)
     options = ListOptions(parsed.k, parsed.exclude, parsed.filters, parsed.exclude_history, lists)
-    is_user = bool(parsed.user_id is not None or parsed.features or parsed.history)
-    if is_user == (parsed.item_id is not None):
-        got = "both" if is_user else "neither"
-        remedy = "use --user-id, --features or --history, or else --item-id"
-        raise InputError(Fault("arguments", "a user or an item", got, remedy))
-    if parsed.item_id is not None:
-        return engine.similar_items(parsed.item_id, options)
-    inputs = UserInputs(parsed.features or {}, parsed.history or {})
-    return recall_for_request(engine, user_id=parsed.user_id, inputs=inputs, options=options)
+    return answer_query(
+        engine,
+        user_id=parsed.user_id,
+        features=parsed.features,
+        history=parsed.history,
+        item_id=parsed.item_id,
+        options=options,
+    )
 
 
 def _print_answer(answer: RecallAnswer) -> None:

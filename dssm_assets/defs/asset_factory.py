@@ -50,8 +50,9 @@ class Observer:
 def build_asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefinition:
     """Returns the Dagster asset of a row."""
     with warnings.catch_warnings():
-        # `backfill_policy` and code references are beta; each process would warn once per asset.
+        # `backfill_policy` and code references are beta, partitions of checks a preview; each process would warn once per asset.
         warnings.simplefilter("ignore", dg.BetaWarning)
+        warnings.simplefilter("ignore", dg.PreviewWarning)
         return _asset(row, scene, observer)
 
 
@@ -64,7 +65,14 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefiniti
         output_required=not row.may_skip,
         backfill_policy=dg.BackfillPolicy.multi_run(1) if row.is_windowed else dg.BackfillPolicy.single_run(),
         check_specs=[
-            dg.AssetCheckSpec(check.name, asset=key, description=check.description, blocking=check.is_blocking)
+            dg.AssetCheckSpec(
+                check.name,
+                asset=key,
+                description=check.description,
+                blocking=check.is_blocking,
+                # A daily table takes a range of days in one run, for which Dagster records one result without a day.
+                partitions_def=scene.daily if row.is_windowed else None,
+            )
             for check in row.checks
         ],
     )
@@ -116,7 +124,7 @@ def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
     return {
         "key": scene.key(row.name),
         "group_name": scene.name(row.group),
-        "deps": [scene.key(dep) for dep in row.deps],
+        "deps": [*map(scene.key, row.deps), *([made_by] if (made_by := scene.source_assets.get(row.name)) else [])],
         "description": f"{row.description}\n\n{row.reading}".strip(),
         "kinds": _kinds(row, scene),
         "owners": platform.owners,

@@ -5,8 +5,8 @@ scene's (`shop/sample`, `shop_daily_tables`).
 """
 
 import datetime as dt
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -66,11 +66,13 @@ class Scene:
         loaded: its configuration.
         prefix: what its names start with; "" for the only scene.
         launch: runs the jobs of its assets if `engine: spark`.
+        source_assets: source table -> the asset of another project that makes it, which it depends on.
     """
 
     loaded: LoadedConfig
     prefix: str = ""
     launch: Launch = spark_submit
+    source_assets: Mapping[str, dg.AssetKey] = field(default_factory=dict)
 
     @cached_property
     def daily(self) -> dg.DailyPartitionsDefinition:

@@ -332,3 +332,27 @@ def recall_for_request(
         if not is_popular_for_unknown:
             raise
         return engine.popular_items(options)
+
+
+def answer_query(
+    engine: RecallEngine,
+    *,
+    user_id: Any = None,
+    features: Mapping[str, Any] | None = None,
+    history: Mapping[str, Any] | None = None,
+    item_id: Any = None,
+    options: ListOptions = ANY_LIST,
+) -> RecallAnswer:
+    """Returns the list of `recall_for_request` for a user, or the most similar items of an item.
+
+    Raises:
+        InputError: both or neither are asked for, or as the engine's methods.
+    """
+    is_user = bool(user_id is not None or features or history)
+    if is_user == (item_id is not None):
+        remedy = "give user_id, features or history, or else item_id"
+        raise InputError(Fault("arguments", "a user or an item", "both" if is_user else "neither", remedy))
+    if item_id is not None:
+        return engine.similar_items(item_id, options)
+    inputs = UserInputs(features or {}, history or {})
+    return recall_for_request(engine, user_id=user_id, inputs=inputs, options=options)

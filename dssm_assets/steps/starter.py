@@ -27,7 +27,6 @@ from dssm_assets.core.sources.starter_features import FG_FILE, fg_json, starter_
 from dssm_assets.core.sources.starter_inputs import CONSTANT_EVENT, LogFacts, StarterInputs, StarterTable, is_positive
 from dssm_assets.core.sources.starter_settings import Recipe
 from dssm_assets.storage.config_choice import CONFIG_FILE
-from dssm_assets.storage.instance_file import write_instance_file
 from dssm_assets.storage.sources.source_columns import plan_files
 from dssm_assets.storage.sources.source_files import day_folders, list_files, open_folder
 from dssm_assets.storage.sources.table_survey import TableSurvey, read_columns, survey_table
@@ -56,7 +55,7 @@ class Starter:
 
 
 def write_starter(request: StarterRequest, *, is_replacing: bool = False) -> Starter:
-    """Writes config.yaml and fg.json for the tables, and dagster.yaml where there is none.
+    """Writes config.yaml and fg.json for the tables.
 
     Raises:
         SourceMissingError, SchemaError: if a table cannot be read.
@@ -69,7 +68,6 @@ def write_starter(request: StarterRequest, *, is_replacing: bool = False) -> Sta
     request.folder.mkdir(parents=True, exist_ok=True)
     (request.folder / FG_FILE).write_text(fg_json(starter_fg(found)), encoding="utf-8")
     (request.folder / CONFIG_FILE).write_text(config_yaml(found), encoding="utf-8")
-    write_instance_file(request.folder)
     return Starter(request.folder / CONFIG_FILE, found)
 
 

@@ -58,7 +58,7 @@ class ItemVectors:
 
     def __init__(self, workspace: Workspace, ds: str) -> None:
         """Opens the model and the tables of a day."""
-        model, towers = _open_towers(workspace, ds)
+        model, towers = open_towers(workspace, ds)
         self._workspace = workspace
         self._corpus, samples = workspace.need("negative_items", ds), workspace.need("train_samples", ds)
         self._items = workspace.artifacts.map_table(samples, TrainSamplesFile.ITEMS)
@@ -85,7 +85,7 @@ class UserVectors:
 
     def __init__(self, workspace: Workspace, ds: str) -> None:
         """Opens the model and the tables of a day."""
-        model, towers = _open_towers(workspace, ds)
+        model, towers = open_towers(workspace, ds)
         self._workspace, self._spec = workspace, towers.spec
         samples, self._features = workspace.need("train_samples", ds), workspace.need("user_features_fg", day_before(ds))
         bucketizer, config_inputs = open_bucketizer(workspace, ds)
@@ -175,7 +175,13 @@ def _compute_priors(workspace: Workspace, model: Manifest, items: Any, times_ms:
     return prior.values_for(np.bincount(items, minlength=item_count).astype(np.float64), recent)
 
 
-def _open_towers(workspace: Workspace, ds: str) -> tuple[Manifest, TwoTower]:
+def open_towers(workspace: Workspace, ds: str) -> tuple[Manifest, TwoTower]:
+    """Returns the model of a day and its towers.
+
+    Raises:
+        PartitionMissingError: the model or what it was built from is not stored.
+        ProvenanceError: what it was built from was written again since.
+    """
     settings = towers_of(workspace, ds)
     manifest = workspace.need("dssm_model", ds)
     samples = workspace.need("train_samples", ds)

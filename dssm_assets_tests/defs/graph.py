@@ -50,7 +50,11 @@ def _asset(definition: dg.AssetsDefinition, key: dg.AssetKey) -> dict[str, Any]:
         else str(partitions).partition(" End offsetted")[0],  # the offset depends on the current date
         "backfill": None if policy is None else f"{policy.policy_type.name} {policy.max_partitions_per_run or ''}".strip(),
         "checks": {
-            check.name: {"blocking": check.blocking, "is_described": bool(check.description)}
+            check.name: {
+                "blocking": check.blocking,
+                "is_described": bool(check.description),
+                "has_days": check.partitions_def is not None,
+            }
             for check in sorted(definition.check_specs, key=lambda check: check.name)
         },
         "pool": definition.op.pool,

@@ -63,7 +63,7 @@ def test_passing_gate_blocks_nothing(world, tmp_path):
     assert result.success
     assert materialized(result) == [INDEPENDENT, DOWNSTREAM, "total_hit_rate"]
     check = gate_check(result)
-    assert check.passed
+    assert (check.passed, check.partition) == (True, EVALUATION_DAY)
     assert check.description == (
         f"{EVALUATION_DAY}: passed: two-tower model (1.0000) is ahead of the best baseline, popularity, 6 days (0.6667), by +0.3333 "
         f"[{check.metadata['gain_ci_low'].value:+.4f}, {check.metadata['gain_ci_high'].value:+.4f}] of hit_rate@10, 12 users; "

@@ -66,7 +66,11 @@ def test_a_day_without_truth_is_skipped_before_training_and_the_other_days_run(w
         assert {run.status for run in runs.values()} == {dg.DagsterRunStatus.SUCCESS}
         assert (runs[EMPTY].tags.get(SKIPPED_TAG), runs[DAYS[8]].tags.get(SKIPPED_TAG)) == (reason, None)
         key = dg.AssetCheckKey(dg.AssetKey("training_window"), "window_complete")
-        assert instance.event_log_storage.get_asset_check_execution_history(key, limit=9)
+        found = {info.partition_key: info for info in instance.event_log_storage.get_asset_check_partition_info([key])}
+        assert {ds: info.latest_execution_status.value for ds, info in found.items()} == dict.fromkeys(
+            [EMPTY, DAYS[8]], "SUCCEEDED"
+        )
+        assert all(info.is_current for info in found.values())
 
 
 def test_days_that_fail_do_not_stop_the_others_and_are_all_told(world, tmp_path, monkeypatch):

@@ -1,0 +1,119 @@
+"""The Dagster component `dssm_assets.DssmRecall`: the asset graph of one configuration in another project's defs folder.
+
+Belongs here: the attributes of defs.yaml, where an instance stores its tables, and what `dg scaffold defs` writes. Does not belong
+here: the graph (`definitions.py`), deriving a configuration from tables (`steps/starter.py`).
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import click
+import dagster as dg
+from dagster.components.component_scaffolding import scaffold_component
+from pydantic import BaseModel, Field
+
+from dssm_assets.core.errors import ConfigError, DssmError, Fault
+from dssm_assets.definitions import scene_definitions
+from dssm_assets.defs.asset_factory import Observer
+from dssm_assets.defs.scene import Scene
+from dssm_assets.storage.config_choice import CONFIG_FILE, DEFAULT_HOME
+from dssm_assets.storage.config_file import load_config
+
+_SOURCE_TABLES: Final = ("user", "item", "behavior")
+_NAME: Final = r"^[a-z][a-z0-9_]*$"
+
+
+class StarterTables(BaseModel):
+    """The options of `dg scaffold defs dssm_assets.DssmRecall`, which mean what those of `dssm-assets init` mean."""
+
+    behavior: str | None = Field(None, description="The behaviour log: parquet or csv, a file or a folder, at a path or URL.")
+    user: str | None = Field(None, description="The table of users (default: none, their ids are in the log).")
+    item: str | None = Field(None, description="The table of items (default: none, their ids are in the log).")
+    timezone: str = Field("UTC", description="Time zone of days, e.g. Europe/Berlin.")
+
+
+class RecallScaffolder(dg.Scaffolder[StarterTables]):
+    """Writes defs.yaml, and config.yaml and fg.json as `dssm-assets init` does."""
+
+    @classmethod
+    def get_scaffold_params(cls) -> type[StarterTables]:
+        """Returns the options."""
+        return StarterTables
+
+    def scaffold(self, request: dg.ScaffoldRequest[StarterTables]) -> None:
+        """Writes the files into the component's folder, whose name becomes that of the scene.
+
+        Raises:
+            ClickException: no log is named, or the tables cannot be understood; dg prints it without a traceback.
+        """
+        from dssm_assets.steps.starter import StarterRequest, write_starter
+
+        tables, folder = request.params, request.target_path
+        try:
+            if tables.behavior is None:
+                remedy = f"dg scaffold defs dssm_assets.DssmRecall {folder.name} --behavior LOG [--user TABLE] [--item TABLE]"
+                raise ConfigError(Fault("option --behavior", "the behaviour log: a file, a folder or a URL", "none", remedy))
+            name = folder.name.lower().replace("-", "_")
+            write_starter(StarterRequest(tables.user, tables.item, tables.behavior, folder, name, tables.timezone))
+        except DssmError as error:
+            if not any(folder.iterdir()):
+                folder.rmdir()  # dg has made it, and would refuse to write there the next time
+            raise click.ClickException(str(error)) from error
+        scaffold_component(request, {"config": CONFIG_FILE})
+
+
+@dg.scaffold_with(RecallScaffolder)
+class DssmRecall(dg.Component, dg.Model, dg.Resolvable):
+    """Two-tower (DSSM) vector recall: assets from a behaviour log to hit_rate@k and a serving bundle, with checks, jobs and sensors.
+
+    Every name starts with the prefix, so that a project may have several: asset `shop/total_hit_rate`, group `shop_evaluation`,
+    job `shop_daily_chain`. Runs use the project's executor.
+    """
+
+    config: str = Field(CONFIG_FILE, description="The configuration file, relative to the folder of defs.yaml.")
+    key_prefix: str | None = Field(
+        None,
+        pattern=_NAME,
+        description="What the names of assets, groups, jobs, schedules, sensors and pools start with, in place of the key `name` of the "
+        "configuration.",
+    )
+    home: str | None = Field(
+        None,
+        description=f"Folder of tables, models and bundles, relative to the project (default: {DEFAULT_HOME}/<key_prefix>). The key "
+        "`storage.root` of the configuration may lead elsewhere, for example to S3.",
+    )
+    source_assets: dict[str, str] = Field(
+        default_factory=dict,
+        description="Assets of yours that make the source tables: user, item or behavior -> asset key, e.g. "
+        "{behavior: warehouse/clicks}. The tables are read where the configuration says; this adds the dependency.",
+    )
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Returns the asset graph of the configuration, without an executor.
+
+        Raises:
+            ConfigError: the configuration is missing or wrong, or source_assets names no source table.
+        """
+        faults = [
+            Fault("defs.yaml, attribute source_assets", f"keys among {', '.join(_SOURCE_TABLES)}", table, "correct the key")
+            for table in self.source_assets
+            if table not in _SOURCE_TABLES
+        ]
+        if faults:
+            raise ConfigError(faults)
+        return scene_definitions(self.load_scene(context.path, context.project_root), Observer())
+
+    def load_scene(self, folder: Path, project: Path) -> Scene:
+        """Returns the scene of an instance in a folder of a project.
+
+        Raises:
+            ConfigError: the configuration is missing or wrong.
+        """
+        path = (folder if folder.is_dir() else folder.parent) / self.config
+        prefix = self.key_prefix or load_config(path, path.parent, checks_features=False).config.name
+        loaded = load_config(path, project / (self.home or f"{DEFAULT_HOME}/{prefix}"), checks_features=False)
+        # `{name}` in storage.root is the prefix, so that instances of one configuration are stored apart.
+        named = replace(loaded, config=loaded.config.model_copy(update={"name": prefix}))
+        upstream = {f"{table}_table": dg.AssetKey.from_user_string(key) for table, key in self.source_assets.items()}
+        return Scene(named, prefix, source_assets=upstream)

@@ -1,0 +1,243 @@
+"""What is stored, read from Python: tables, the model of a day, and lists of the published bundle.
+
+Which configuration and home are read is the rule of `storage/config_choice.py`, as for every command: in the folder of a
+config.yaml, or of the demo's .dssm, no argument is needed. Nothing here needs Dagster.
+
+Belongs here: calls for notebooks and for assets of other projects. Does not belong here: how anything is stored or searched.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from dssm_assets.core.errors import ConfigError, Fault, InputError, PartitionMissingError
+from dssm_assets.storage.config_choice import choose_config
+from dssm_assets.storage.config_file import LoadedConfig, load_config
+from dssm_assets.storage.layout import serving_root
+from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.partitions import PartitionStore
+from dssm_assets.storage.tables import TableStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+    from dssm_assets.core.models.two_tower import TwoTower
+    from dssm_assets.serving.recall_engine import RecallAnswer
+    from dssm_assets.steps.workspace import Workspace
+
+Day = str | dt.date
+
+
+@dataclass(frozen=True)
+class StoredTable:
+    """One partition of a table: its name and day, what its columns hold, its rows."""
+
+    manifest: Manifest
+    _tables: TableStore
+
+    @property
+    def day(self) -> str:
+        """Returns the day, YYYY-MM-DD."""
+        return self.manifest.ds
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Returns column -> what it holds."""
+        return {column.name: column.description for column in self.manifest.columns}
+
+    def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Returns the rows, of all columns or of some.
+
+        Raises:
+            PartitionReplacedError: the partition was written again and its former files are gone: open the table again.
+        """
+        return self._tables.read(self.manifest, columns)
+
+    def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Returns the rows as `to_arrow`, as a pandas table."""
+        found: pd.DataFrame = self.to_arrow(columns).to_pandas()
+        return found
+
+    def to_polars(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """Returns the rows as `to_arrow`, as a Polars table.
+
+        Raises:
+            ImportError: Polars is not installed.
+        """
+        try:
+            import polars as pl
+        except ImportError as error:
+            raise ImportError("to_polars needs Polars. To fix: pip install 'dssm-assets[polars]'") from error
+        found = pl.from_arrow(self.to_arrow(columns))
+        assert isinstance(found, pl.DataFrame)
+        return found
+
+
+class StoredModel:
+    """The trained model of a day: its towers, and its ranking of the day's items for the day's users."""
+
+    def __init__(self, workspace: Workspace, day: str) -> None:
+        """Opens the model.
+
+        Raises:
+            PartitionMissingError: the model or its vectors of the day are not stored.
+        """
+        from dssm_assets.steps.scoring import DayVectors
+
+        self.day = day
+        self._workspace, self._vectors = workspace, DayVectors(workspace, day)
+
+    @cached_property
+    def towers(self) -> TwoTower:
+        """Returns the two towers, a torch module in evaluation mode whose tables are memory-mapped."""
+        from dssm_assets.steps.vectors import open_towers
+
+        return open_towers(self._workspace, self.day)[1]
+
+    def top_items(self, user_ids: Sequence[Any], k: int = 200) -> pa.Table:
+        """Returns the k items with the highest similarity per user: user_id, item_id, score.
+
+        Users in ascending order, best item first; a user without a vector has no rows.
+
+        Raises:
+            InputError: k is not positive, or an id cannot be one of this table.
+        """
+        from dssm_assets.core.arrays.ids import cast_ids
+
+        if k < 1:
+            raise InputError(Fault("argument k", "at least 1", str(k), "ask for a longer list"))
+        kind = self._workspace.tables.open(self._vectors.built_from[1]).schema.field("user_id").type
+        users = cast_ids(pa.array(sorted(set(user_ids))), kind, "argument user_ids")
+        scorer = self._vectors.scorer(users)
+        items, scores = scorer.top_k(pa.array(range(len(users)), pa.int64()).to_numpy(), min(k, len(scorer.item_ids)))
+        is_found = items >= 0
+        return pa.table(
+            {
+                "user_id": users.take(pa.array(is_found.nonzero()[0])),
+                "item_id": scorer.item_ids.take(pa.array(items[is_found])),
+                "score": scores[is_found],
+            }
+        )
+
+
+def open_table(
+    name: str,
+    day: Day | None = None,
+    *,
+    config: str | Path | None = None,
+    home: str | Path | None = None,
+    scene: str | None = None,
+) -> StoredTable:
+    """Returns the partition of a table.
+
+    Example: `open_table("total_hit_rate", "2026-11-22").to_pandas()`.
+
+    Args:
+        name: the table: any asset but models and other artifacts.
+        day: its day, YYYY-MM-DD or a date; by default the last one that is stored.
+        config: the configuration file.
+        home: the home folder.
+        scene: the name of the configuration, where several are named.
+
+    Raises:
+        ConfigError: no configuration is found, or it is wrong.
+        PartitionMissingError: the day is not stored.
+        InputError: the asset is not a table.
+    """
+    loaded = _load(config, home, scene)
+    partitions = PartitionStore(loaded.root, loaded.config.storage.options)
+    manifest = partitions.manifest(name, _choose_day(partitions, name, day))
+    if not manifest.columns:
+        raise InputError(Fault(f"argument name, {name}", "a table", "an artifact", "open the model with load_model"))
+    return StoredTable(manifest, TableStore(partitions))
+
+
+def load_model(
+    day: Day | None = None,
+    *,
+    config: str | Path | None = None,
+    home: str | Path | None = None,
+    scene: str | None = None,
+) -> StoredModel:
+    """Returns the trained model of a day; arguments and errors as `open_table`."""
+    from dssm_assets.steps.workspace import open_workspace
+
+    workspace = open_workspace(_load(config, home, scene))
+    return StoredModel(workspace, _choose_day(workspace.tables.partitions, "item_vectors", day))
+
+
+def recall(
+    user_id: Any = None,
+    *,
+    features: Mapping[str, Any] | None = None,
+    history: Mapping[str, Any] | None = None,
+    item_id: Any = None,
+    k: int = 200,
+    exclude: Sequence[Any] = (),
+    filters: Any = None,
+    exclude_history: bool = False,
+    channels: str | None = None,
+    config: str | Path | None = None,
+    home: str | Path | None = None,
+    scene: str | None = None,
+) -> RecallAnswer:
+    """Returns the items that the published bundle recalls for a user or an item, as `dssm-assets recall` does.
+
+    It opens the bundle in every call: for many lists open a `dssm_assets.serving.recall_engine.RecallEngine` once.
+
+    Args:
+        user_id: a user; one who is unknown and has no features gets the popular items.
+        features: of a user, by input name; they override the stored vector.
+        history: of a user: lists, oldest first, e.g. item_ids and event_times_ms.
+        item_id: in place of a user, an item, whose most similar items are returned.
+        k: length of the list.
+        exclude: items to leave out.
+        filters: conditions on item columns, as `--filters` and the service take them.
+        exclude_history: leave out what the user interacted with before.
+        channels: merged or vectors; by default merged if the bundle has channels.
+        config: the configuration file.
+        home: the home folder.
+        scene: the name of the configuration, where several are named.
+
+    Raises:
+        ConfigError: no configuration is found, or it is wrong.
+        StorageError: no bundle is published.
+        InputError: an argument is wrong, or both a user and an item are asked for.
+    """
+    from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, answer_query
+
+    if channels is not None and channels not in list(Lists):
+        raise InputError(Fault("argument channels", f"one of: {', '.join(Lists)}", repr(channels), "correct it"))
+    options = ListOptions(k, exclude, filters, exclude_history, None if channels is None else Lists(channels))
+    loaded = _load(config, home, scene)
+    engine = RecallEngine.open(serving_root(loaded.root), loaded.config.storage.options)
+    return answer_query(engine, user_id=user_id, features=features, history=history, item_id=item_id, options=options)
+
+
+def _load(config: str | Path | None, home: str | Path | None, scene: str | None) -> LoadedConfig:
+    choice = choose_config(None if config is None else str(config), None if home is None else Path(home))
+    found = [load_config(path, choice.home, checks_features=False) for path in choice.paths]
+    named = found if scene is None else [one for one in found if one.config.name == scene]
+    if len(named) != 1:
+        known = ", ".join(one.config.name for one in found)
+        got = "none" if scene is None else repr(scene)
+        raise ConfigError(Fault("argument scene", f"one of: {known}", got, "name one of them, or only its file as config"))
+    return named[0]
+
+
+def _choose_day(partitions: PartitionStore, name: str, day: Day | None) -> str:
+    if day is not None:
+        return day if isinstance(day, str) else day.strftime("%Y-%m-%d")
+    stored = partitions.days(name)
+    if not stored:
+        remedy = f"correct the name, or run dssm-assets materialize {name} --with-upstream --from DAY"
+        raise PartitionMissingError(Fault(f"table {name} in {partitions.root}", "a stored day", "none", remedy))
+    return stored[-1]

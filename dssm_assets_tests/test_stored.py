@@ -1,0 +1,110 @@
+"""Reading from Python: tables, the model of a day, and lists of the bundle; imports stay light."""
+
+import datetime as dt
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import dssm_assets
+from dssm_assets.cli import main
+from dssm_assets.core.errors import ConfigError, InputError, PartitionMissingError
+from dssm_assets_tests import worlds
+from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
+
+
+@pytest.fixture(scope="module")
+def where(tmp_path_factory):
+    """Returns the arguments that name the built world."""
+    loaded = worlds.built_world(tmp_path_factory).loaded
+    return {"config": loaded.path, "home": loaded.home}
+
+
+def test_a_table_is_opened_by_its_name_and_day(where):
+    table = dssm_assets.open_table("user_table", dt.date.fromisoformat(DAYS[0]), **where)
+    assert (table.day, list(table.columns)) == (DAYS[0], ["user_id", "city"])
+    assert sorted(table.to_pandas().user_id) == sorted(set(worlds.users()) - {worlds.NO_PROFILE})
+    assert table.to_arrow(["city"]).column_names == ["city"]
+
+
+def test_without_a_day_it_is_the_last_one(where):
+    assert dssm_assets.open_table("behavior_table", **where).day == DAYS[-1]
+
+
+def test_what_is_not_stored_or_no_table_is_refused(where):
+    with pytest.raises(PartitionMissingError, match="sampel"):
+        dssm_assets.open_table("sampel", **where)
+    with pytest.raises(PartitionMissingError, match=f"total_hit_rate.*{DAYS[0]}"):
+        dssm_assets.open_table("total_hit_rate", DAYS[0], **where)
+    with pytest.raises(InputError, match="open the model with load_model"):
+        dssm_assets.open_table("dssm_model", **where)
+    with pytest.raises(ConfigError, match="one of: tiny, got 'shop'"):
+        dssm_assets.open_table("sample", scene="shop", **where)
+
+
+def test_polars_is_optional_and_the_error_names_its_package(where, monkeypatch):
+    table = dssm_assets.open_table("user_table", **where)
+    monkeypatch.setitem(sys.modules, "polars", None)  # as if it were not installed
+    with pytest.raises(ImportError, match=r"pip install 'dssm-assets\[polars\]'"):
+        table.to_polars()
+
+
+def test_polars_has_the_same_rows(where):
+    pytest.importorskip("polars")
+    table = dssm_assets.open_table("user_table", **where)
+    assert table.to_polars().to_dicts() == table.to_arrow().to_pylist()
+
+
+def test_a_model_ranks_the_items_of_its_day(where):
+    model = dssm_assets.load_model(**where)
+    assert model.day == EVALUATION_DAY
+    found = model.top_items(["b1", "a0", "b1", "nobody"], k=10).to_pandas()
+    # Users buy items of their own group of 10 alone, and the towers have learned that (test_tiny_world).
+    assert found.groupby("user_id").item_id.apply(set).to_dict() == {
+        user: {f"{user[0]}_{number:02d}" for number in range(10)} for user in ("a0", "b1")
+    }
+    items = dssm_assets.open_table("item_vectors", **where).to_pandas().set_index("item_id").item_tower_emb
+    users = dssm_assets.open_table("user_vectors", **where).to_pandas().set_index("user_id").user_tower_emb
+    expected = [np.dot(users[row.user_id], items[row.item_id]) for row in found.itertuples()]
+    np.testing.assert_allclose(found.score, expected, rtol=1e-5)
+    assert all((np.diff(one.score) <= 0).all() for _, one in found.groupby("user_id"))
+    with pytest.raises(InputError, match="at least 1, got 0"):
+        model.top_items(["a0"], k=0)
+
+
+def test_the_towers_of_a_model_are_its_weights(where):
+    towers = dssm_assets.load_model(**where).towers
+    assert towers.spec.output_dim == 8
+
+
+def test_recall_answers_from_the_published_bundle(tmp_path_factory, tmp_path):
+    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "published")
+    where = {"config": loaded.path, "home": loaded.home}
+    worlds.materialize(loaded, worlds.PUBLISHED, [EVALUATION_DAY])
+    answer = dssm_assets.recall("a0", k=10, channels="vectors", **where)
+    assert set(answer.item_ids) == {f"a_{number:02d}" for number in range(10)}
+    assert answer.bundle_id.startswith(EVALUATION_DAY)
+    with pytest.raises(InputError, match="a user or an item, got neither"):
+        dssm_assets.recall(**where)
+    with pytest.raises(InputError, match="one of: merged, vectors, got 'best'"):
+        dssm_assets.recall("a0", channels="best", **where)
+
+
+def test_importing_the_package_and_its_reading_calls_loads_neither_dagster_nor_torch():
+    code = (
+        "import sys, dssm_assets; print([name for name in ('dagster', 'torch', 'pyarrow') if name in sys.modules]); "
+        "dssm_assets.open_table; print([name for name in ('dagster', 'torch') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[]", "[]"]
+    assert {"DssmRecall", "load_model", "open_table", "recall"} <= set(dir(dssm_assets))
+    with pytest.raises(AttributeError, match="has no attribute 'open_tabel'"):
+        _ = dssm_assets.open_tabel
+
+
+def test_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("dssm-assets ")
