@@ -130,3 +130,13 @@ def test_no_sample_sees_its_own_event(homes: list[tuple[Path, dict[str, Any], fl
     assert (times[end[has_past] - 1] < when[has_past]).all()
     assert (times[end[has_next]] >= when[has_next]).all()
     assert np.array_equal(has_next, np.ones(len(end), bool))
+
+
+def test_notebook_runs_on_what_the_demo_stored(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    home = homes[0][0]
+    notebook = nbformat.read(Path(__file__).parents[1] / "docs" / "reading.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(home)}}).execute()
+    printed, rates = notebook.cells[1].outputs
+    assert printed.text.strip() == _workspace(home).tables.partitions.days("total_hit_rate")[-1]
+    assert "merged" in rates.data["text/plain"]
