@@ -15,7 +15,7 @@ from typing import Any
 from dssm_assets.closed_pipe import discard_stdout, is_reader_gone
 from dssm_assets.commands import (
     bench,
-    clean,
+    cleanup,
     configuration,
     evaluate,
     experiment,
@@ -102,7 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
         recall,
         serve,
         rollback,
-        clean,
+        cleanup,
         sampler_tables,
     ):
         command.add_command(commands)

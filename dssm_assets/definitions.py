@@ -19,6 +19,7 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.defs.asset_factory import Observer, build_asset
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import build_jobs, daily_schedule, landed_sensor
+from dssm_assets.defs.cleanup import build_cleanup
 from dssm_assets.defs.failure_sensor import failure_sensor
 from dssm_assets.defs.scene import Scene
 from dssm_assets.defs.spark_runs import Launch, spark_submit
@@ -69,7 +70,7 @@ def scene_definitions(scene: Scene, observer: Observer) -> dg.Definitions:
     rows = all_rows()
     jobs = build_jobs(rows, scene)
     return dg.Definitions(
-        assets=[build_asset(row, scene, observer) for row in rows],
+        assets=[*(build_asset(row, scene, observer) for row in rows), build_cleanup(scene)],
         jobs=list(jobs.values()),
         schedules=[daily_schedule(scene, jobs, rows)],
         sensors=[landed_sensor(scene, jobs, rows), failure_sensor(scene, jobs, rows)],

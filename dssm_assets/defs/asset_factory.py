@@ -16,6 +16,7 @@ import dagster as dg
 from dssm_assets.core.errors import PartitionReplacedError, SkippedDay
 from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow
 from dssm_assets.defs.asset_run import AssetRun
+from dssm_assets.defs.asset_table import expiring_groups
 from dssm_assets.defs.lazy_steps import LazyStep, code_references
 from dssm_assets.defs.metadata import to_metadata_value
 from dssm_assets.defs.run_settings import form_for
@@ -87,7 +88,7 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefiniti
         run = AssetRun(context, scene, row)
         regular = scene.open_workspace(log)
         if tag_run(context.instance, context.run):
-            clean_if_due(regular)
+            clean_if_due(regular, expiring_groups())
         workspace = run.open_workspace(regular, days)
         done: list[StepResult] = []
         start = time.perf_counter()

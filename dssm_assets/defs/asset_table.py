@@ -25,6 +25,11 @@ SAMPLE_GROUPS = frozenset({sample.GROUP, statistics.GROUP})
 """Daily tables of these groups are needed for the days of a window; they read the features of the day before."""
 
 
+def expiring_groups() -> dict[str, str]:
+    """Returns asset -> group, of the assets whose old partitions `storage.keep_days` may remove."""
+    return {row.name: row.group for row in all_rows() if not row.is_log and not row.is_experiment_table}
+
+
 def all_rows() -> list[AssetRow]:
     """Returns every asset, in pipeline order."""
     return [row for rows in ASSET_TABLE for row in rows]

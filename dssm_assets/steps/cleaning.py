@@ -1,15 +1,16 @@
-"""Removing leftovers of a scene: on request, and once a day by the first run.
+"""Removing leftovers and expired partitions of a scene: on request, and once a day by the first run.
 
 Belongs here: which places belong to a scene, and when they are searched. Does not belong here: what a leftover is
-(`storage/leftovers.py`).
+(`storage/leftovers.py`), when a partition expires (`retention.py`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
+from dssm_assets.steps.retention import remove_expired
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage import layout
 from dssm_assets.storage.bundles import BundleStore
@@ -19,11 +20,14 @@ _DUE_SECONDS: Final = 24 * 3600.0
 _MIB: Final = 1 << 20
 
 
-def clean(workspace: Workspace, grace_hours: float | None = None, *, removes: bool = True) -> Iterator[Leftover]:
-    """Yields, and removes, the leftovers of a scene and the temporary folders of ended processes.
+def clean(
+    workspace: Workspace, groups: Mapping[str, str], grace_hours: float | None = None, *, removes: bool = True
+) -> Iterator[Leftover]:
+    """Yields, and removes, expired partitions, the leftovers of a scene and the temporary folders of ended processes.
 
     Args:
         workspace: the regular one of the scene.
+        groups: asset -> group, of those whose partitions may expire.
         grace_hours: how long they must not have changed (default: storage.grace_hours).
         removes: False only finds them.
     """
@@ -31,13 +35,14 @@ def clean(workspace: Workspace, grace_hours: float | None = None, *, removes: bo
     storage = loaded.config.storage
     before = time.time() - (storage.grace_hours if grace_hours is None else grace_hours) * 3600
     bundles = BundleStore(layout.serving_root(loaded.root), storage.options)
+    yield from remove_expired(workspace, groups, before, removes=removes)
     yield from clean_temporary([loaded.scratch], workspace.artifacts.cache, before, removes=removes)
     yield from clean_store(store, before, removes=removes)
     yield from clean_bundles(bundles, before, removes=removes)
 
 
-def clean_if_due(workspace: Workspace) -> None:
-    """Removes leftovers unless that was done in the last 24 hours; logs what was removed. Never raises: a run goes on without."""
+def clean_if_due(workspace: Workspace, groups: Mapping[str, str]) -> None:
+    """Removes expired partitions and leftovers unless that was done in the last 24 hours; logs what was removed. Never raises: a run goes on without."""
     store = workspace.tables.partitions
     path = layout.cleaned_path(store.root)
     try:
@@ -45,7 +50,7 @@ def clean_if_due(workspace: Workspace) -> None:
             return
         store.fs.makedirs(store.root, exist_ok=True)
         store.fs.pipe_file(path, b"")
-        removed = list(clean(workspace))
+        removed = list(clean(workspace, groups))
     except Exception as error:
         workspace.log(f"leftovers were not removed: {type(error).__name__}: {error}")
         return

@@ -58,7 +58,7 @@ def explain_full_disk(error: BaseException, folders: Iterable[Path]) -> DiskFull
     where = ", ".join(f"{folder} ({free[folder] / 1e6:.1f} MB free)" for folder in short)
     got = " ".join(str(error).split())[:300] or type(error).__name__
     remedy = (
-        "free space (dssm-assets clean removes leftovers and replaced files) or use another disk "
+        "free space (dssm-assets cleanup removes leftovers and replaced files) or use another disk "
         "(storage.root, duckdb.scratch, the variable TMPDIR), then run it again; what was published before is whole"
     )
     return DiskFullError(Fault(f"disk of {where}", "room for the files of this run", got, remedy))

@@ -26,6 +26,8 @@ SERVING = "serving"
 BUNDLES = "bundles"
 BUNDLE_MANIFEST = "manifest.json"
 CURRENT = "current.json"
+NO_ASSETS = frozenset({STAGING, SERVING, EXPERIMENTS})
+"""Folders of a store that hold no partitions of a regular asset."""
 _EXPERIMENT = re.compile(r"^[a-z][a-z0-9_]*$")
 _DS_FOLDER = re.compile(r"^ds=(\d{4}-\d{2}-\d{2})$")
 

@@ -8,7 +8,7 @@
 Only what has not changed during the grace period is removed. On a local disk a temporary folder also stays while the process
 that made it lives, however old it is, and files are removed under the locks of their writers.
 
-Belongs here: finding and removing. Does not belong here: when that happens (`steps/cleaning.py`, `commands/clean.py`).
+Belongs here: finding and removing. Does not belong here: when that happens (`steps/cleaning.py`, `commands/cleanup.py`).
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Kind(StrEnum):
     PARTITION = "partition files"
     BUNDLE = "bundles"
     UPLOAD = "uploads"
+    EXPIRED = "expired partitions"
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,19 @@ def clean_store(store: PartitionStore, before: float, *, removes: bool) -> Itera
             yield from _clean_asset(store, folder, before, removes=removes)
     if has_conditional_puts(store.fs):
         yield from _clean_uploads(store, before, removes=removes)
+
+
+def unlisted_shared_files(
+    store: PartitionStore, asset: str, days: Sequence[str], before: float, *, removes: bool
+) -> Iterator[Leftover]:
+    """Yields, and removes, the shared files of an asset that the manifests of the given days, all that remain, do not list."""
+    listed = {file.path for ds in days for file in store.manifest(asset, ds).files}
+    folder = layout.asset_folder(store.root, asset)
+    for path, info in sorted(_files(store.fs, f"{folder}/{layout.SHARED}").items()):
+        if f"{layout.SHARED}/{path.rpartition('/')[2]}" not in listed and _changed_at(info) < before:
+            if removes:
+                store.fs.rm_file(path)
+            yield Leftover(Kind.EXPIRED, f"{asset}/{layout.SHARED}/{path.rpartition('/')[2]}", int(info["size"]))
 
 
 def clean_bundles(bundles: BundleStore, before: float, *, removes: bool) -> Iterator[Leftover]:

@@ -164,6 +164,18 @@ class PartitionStore:
             f"partition {manifest.key}: other runs replaced it {_TRIES} times meanwhile. To fix: materialize it again, one run at a time"
         )
 
+    def remove(self, asset: str, ds: str) -> None:
+        """Removes a partition, its manifest first; shared files stay. What another run publishes meanwhile stays as well."""
+        with self._locked(asset, ds):
+            manifest = self.find(asset, ds)
+            if manifest is None:
+                return
+            self.fs.rm_file(layout.manifest_path(self.root, asset, ds))
+            files = [file.path for file in manifest.files if not layout.is_shared(file.path)]
+            for path in {*files, *(file.path for file in manifest.replaced if not file.is_removed)}:
+                with contextlib.suppress(FileNotFoundError):
+                    self.fs.rm_file(layout.file_path(self.root, asset, ds, path))
+
     def remove_replaced(self, asset: str, ds: str, files: Sequence[ReplacedFile]) -> None:
         """Removes files that were replaced, and that no manifest lists, from a partition, which is locked.
 
@@ -243,6 +255,15 @@ class PartitionStore:
         if missing:
             raise WindowIncompleteError(_missing(asset, missing))
         return [manifest for manifest in found if manifest is not None]
+
+    def assets(self) -> list[str]:
+        """Returns the names of the folders below the root that may hold partitions, sorted."""
+        try:
+            entries = self.fs.ls(self.root, detail=True)
+        except FileNotFoundError:
+            return []
+        names = (str(entry["name"]).rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory")
+        return sorted(name for name in names if name not in layout.NO_ASSETS)
 
     def days(self, asset: str) -> list[str]:
         """Returns the days of an asset that have a visible partition, ascending."""

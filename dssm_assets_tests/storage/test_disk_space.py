@@ -86,7 +86,7 @@ def test_every_way_of_writing_to_a_full_disk_is_a_typed_error(tmp_path: Path) ->
     assert [line.split()[0] for line in lines] == ["table", "artifact", "array", "spill"]
     for line in lines:
         assert f"disk of {tmp_path} (" in line and "MB free): expected room for the files of this run" in line, line
-        assert "To fix: free space (dssm-assets clean removes leftovers and replaced files) or use another disk" in line
+        assert "To fix: free space (dssm-assets cleanup removes leftovers and replaced files) or use another disk" in line
 
 
 def test_error_of_a_full_disk_is_recognised_behind_others() -> None:

@@ -273,6 +273,12 @@ class Storage(Section):
         description="Hours for which files of a partition stay after it was written again, for whoever is reading them, and for "
         "which the leftovers of killed runs stay. Give it the longest run of one asset.",
     )
+    keep_days: dict[str, int] = Field(
+        default={},
+        description="Asset group -> days for which its partitions stay, counted back from the latest stored day; other groups stay. The "
+        "first run of a day removes older ones, except logs, which histories are read from, and what a stored bundle or an experiment was "
+        "built from. Example: `{sample: 60, training: 14, vectors: 14}`.",
+    )
 
 
 class PipelineConfig(Section):
@@ -351,9 +357,24 @@ def _find_contradictions(config: PipelineConfig, where: str) -> Iterator[Fault]:
     if training.validation_days >= config.window.days:
         expected = f"fewer days than window.days, {config.window.days}: the others are trained on"
         yield fault("training.validation_days", expected, str(training.validation_days), "lengthen the window or set it lower")
+    yield from (fault(*parts) for parts in _find_short_retention(config))
     if model.frozen_embedding is not None and training.svd_init is None:
         remedy = "set it, or unset model.frozen_embedding"
         yield fault("model.frozen_embedding", "training.svd_init, which computes it", "none", remedy)
+
+
+def _find_short_retention(config: PipelineConfig) -> Iterator[tuple[str, str, str, str]]:
+    """Yields key, expectation, value and remedy of each group whose partitions would be removed before they are last read."""
+    held_out = config.channels.held_out_days + 1
+    window = config.window.days + config.evaluation.span_days + held_out
+    least = dict.fromkeys(("features_raw", "fg", "sample", "statistics"), window)
+    least |= dict.fromkeys(("training", "vectors"), held_out) | dict.fromkeys(("config", "evaluation", "serving"), 1)
+    for group, days in config.storage.keep_days.items():
+        key = f"storage.keep_days.{group}"
+        if group not in least:
+            yield key, f"a group: {', '.join(sorted(least))}", group, "name one of these; source tables are logs and stay"
+        elif days < least[group]:
+            yield key, f"at least {least[group]} days, which the next evaluation day reads", str(days), "keep them longer"
 
 
 _MAY_BE_SECRET: Final = ("platform.webhook_url", "storage.options")

@@ -1,4 +1,4 @@
-"""`dssm-assets clean`, and the search for leftovers by the first run of a day."""
+"""`dssm-assets cleanup`, and the search for leftovers by the first run of a day."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _files(loaded: LoadedConfig) -> set[str]:
 
 
 def test_leftovers_older_than_asked_are_removed(loaded: LoadedConfig, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["clean", "--config", str(loaded.path), "--home", str(loaded.home)]
+    arguments = ["cleanup", "--config", str(loaded.path), "--home", str(loaded.home)]
     before = _files(loaded)
     assert cli.main([*arguments, "--dry-run"]) == 0
     assert _files(loaded) == before
@@ -49,16 +49,18 @@ def test_leftovers_older_than_asked_are_removed(loaded: LoadedConfig, capsys: py
         "partition files: 0, 0.0 MB",
         "bundles: 0, 0.0 MB",
         "uploads: 0",
+        "expired partitions: 0, 0.0 MB",
         "nothing was removed",
     ], "the replaced file is old, but was replaced just now"
     assert cli.main(arguments) == 0
     assert before - _files(loaded) == {"_staging/killed"}
     assert cli.main([*arguments, "--grace-hours", "0"]) == 0
-    assert capsys.readouterr().out.splitlines()[-5:] == [
+    assert capsys.readouterr().out.splitlines()[-6:] == [
         "temporary folders: 0, 0.0 MB",
         "partition files: 3, 0.0 MB",
         "bundles: 0, 0.0 MB",
         "uploads: 0",
+        "expired partitions: 0, 0.0 MB",
         "3 removed",
     ]
     store = PartitionStore(loaded.root)
@@ -67,21 +69,21 @@ def test_leftovers_older_than_asked_are_removed(loaded: LoadedConfig, capsys: py
 
 def test_grace_hours_that_are_no_time_are_refused(loaded: LoadedConfig, capsys: pytest.CaptureFixture[str]) -> None:
     for hours in ("-1", "nan"):
-        assert cli.main(["clean", "--config", str(loaded.path), f"--grace-hours={hours}"]) == 1
+        assert cli.main(["cleanup", "--config", str(loaded.path), f"--grace-hours={hours}"]) == 1
         assert "expected a number that is not negative" in capsys.readouterr().err
 
 
 def test_first_run_of_a_day_removes_leftovers(loaded: LoadedConfig) -> None:
     told: list[str] = []
     workspace = open_workspace(loaded, told.append)
-    clean_if_due(workspace)
+    clean_if_due(workspace, {})
     assert told == ["removed leftovers: 1, 0.0 MiB"]
     (Path(loaded.root) / "_staging" / "killed").mkdir()
     os.utime(Path(loaded.root) / "_staging" / "killed", (1, 1))
-    clean_if_due(workspace)
+    clean_if_due(workspace, {})
     assert len(told) == 1, "done already on this day"
     os.utime(Path(loaded.root) / "_cleaned", (time.time() - 2 * DAYS,) * 2)
-    clean_if_due(workspace)
+    clean_if_due(workspace, {})
     assert told[1:] == ["removed leftovers: 1, 0.0 MiB"]
 
 
@@ -92,5 +94,5 @@ def test_failing_search_does_not_stop_a_run(loaded: LoadedConfig, monkeypatch: p
     told: list[str] = []
     workspace = open_workspace(loaded, told.append)
     monkeypatch.setattr(workspace.tables.partitions.fs, "pipe_file", refuse)
-    clean_if_due(workspace)
+    clean_if_due(workspace, {})
     assert told == ["leftovers were not removed: OSError: read-only"]

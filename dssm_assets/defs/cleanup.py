@@ -1,0 +1,49 @@
+"""The asset `cleanup`: removes expired partitions and leftovers, and tells the bytes of each asset.
+
+Does not belong here: what is removed (`steps/cleaning.py`).
+"""
+
+from collections import Counter
+
+import dagster as dg
+
+from dssm_assets.defs.asset_table import expiring_groups
+from dssm_assets.defs.scene import Scene
+
+NAME = "cleanup"
+GROUP = "storage"
+
+
+def build_cleanup(scene: Scene) -> dg.AssetsDefinition:
+    """Returns the asset of a scene; it has no partitions and depends on nothing."""
+
+    @dg.asset(
+        key=scene.key(NAME),
+        group_name=scene.name(GROUP),
+        description="Removes the partitions that are older than `storage.keep_days` of their group, what killed runs left behind, and "
+        "replaced files; the first run of a day does the same. Its metadata have the number and the bytes of each asset.",
+        kinds={"parquet"},
+        tags=scene.tags,
+        owners=scene.loaded.config.platform.owners,
+    )
+    def cleanup(context: dg.AssetExecutionContext):
+        from dssm_assets.steps.cleaning import clean
+        from dssm_assets.storage.leftovers import Kind
+
+        sizes: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
+        for leftover in clean(scene.open_workspace(context.log.info), expiring_groups()):
+            name = leftover.path.partition("/")[0] if leftover.kind is Kind.EXPIRED else str(leftover.kind)
+            sizes[name] += leftover.bytes
+            counts[name] += 1
+        columns = [dg.TableColumn("what"), dg.TableColumn("removed", "int"), dg.TableColumn("bytes", "int")]
+        rows = [dg.TableRecord({"what": name, "removed": counts[name], "bytes": size}) for name, size in sizes.most_common()]
+        return dg.MaterializeResult(
+            metadata={
+                "removed": sum(counts.values()),
+                "removed_bytes": sum(sizes.values()),
+                "per asset": dg.MetadataValue.table(rows, dg.TableSchema(columns)),
+            }
+        )
+
+    return cleanup
