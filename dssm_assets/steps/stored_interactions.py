@@ -75,12 +75,24 @@ def read_all_interactions(
 def count_item_events(workspace: Workspace, history: Sequence[Manifest], corpus: IdIndex) -> IntArray:
     """Returns int64 [I], the positive events of each item of the corpus in some days of user history."""
     events = np.zeros(len(corpus.ids) + 1, dtype=np.int64)
+    for items in _read_items(workspace, history, corpus.ids.type):
+        counts = pc.value_counts(items)
+        # Items outside the corpus add to the last place.
+        events[corpus.lookup(counts.field("values"))] += counts.field("counts").to_numpy()
+    return events[:-1]
+
+
+def _read_items(workspace: Workspace, history: Sequence[Manifest], kind: pa.DataType) -> Iterator[pa.Array]:
+    """Yields the item of every event of some days, about RANGE_EVENTS at a time: a look-up reads the whole corpus."""
+    parts: list[pa.Array] = []
     for manifest in history:
         for batch in workspace.tables.batches(manifest, [col.ITEM_IDS]):
-            counts = pc.value_counts(pc.list_flatten(batch.column(0)))
-            items = cast_ids(counts.field("values"), corpus.ids.type, "interactions, column item_id")
-            events[corpus.lookup(items)] += counts.field("counts").to_numpy()  # items outside the corpus add to the last place
-    return events[:-1]
+            parts.append(cast_ids(pc.list_flatten(batch.column(0)), kind, "interactions, column item_id"))
+            if sum(map(len, parts)) >= RANGE_EVENTS:
+                yield pa.concat_arrays(parts)
+                parts = []
+    if parts:
+        yield pa.concat_arrays(parts)
 
 
 def count_user_events(workspace: Workspace, history: Sequence[Manifest], user_ids: pa.Array) -> IntArray:

@@ -25,6 +25,8 @@ from dssm_assets.storage.partitions import PartitionStore
 ROW_GROUP_ROWS = 131_072
 PART_ROWS = 32 * ROW_GROUP_ROWS
 """Rows per file; a longer table has several."""
+SMALL_ROWS = 16_384
+"""Rows up to which a partition is read by one thread: handing its columns to several costs more than reading them."""
 _READ_TRIES = 10
 
 
@@ -149,7 +151,8 @@ class TableStore:
         """
         stored = self.open(manifest, as_dictionaries=as_dictionaries)
         with self.partitions.reading([manifest]):
-            return stored.to_table(columns=list(columns) if columns is not None else None)
+            names = list(columns) if columns is not None else None
+            return stored.to_table(columns=names, use_threads=manifest.rows > SMALL_ROWS)
 
     def read_day(self, asset: str, ds: str, columns: Sequence[str] | None = None) -> tuple[Manifest, pa.Table]:
         """Returns the partition of a day and its rows; if it is written again meanwhile, the newer one.
@@ -185,7 +188,8 @@ class TableStore:
         for path in self.paths([manifest]):
             with self.partitions.reading([manifest]), self._open_file(manifest, path) as handle:
                 file = pq.ParquetFile(handle, read_dictionary=encoded)
-                yield from file.iter_batches(batch_size=batch_rows or ROW_GROUP_ROWS, columns=names)
+                is_large = manifest.rows > SMALL_ROWS
+                yield from file.iter_batches(batch_size=batch_rows or ROW_GROUP_ROWS, columns=names, use_threads=is_large)
 
     def rows(self, manifest: Manifest, columns: Sequence[str], first: int, end: int) -> Iterator[pa.RecordBatch]:
         """Yields rows first .. end - 1 of a partition in batches; other row groups are not read."""
