@@ -157,7 +157,8 @@ def _materialize(parsed: argparse.Namespace) -> int:
     days = (parsed.first.isoformat(), (parsed.last or parsed.first).isoformat())
     plan = materialize.plan_runs(load_scene(parsed.scene, choice), parsed.name, *days, with_upstream=parsed.with_upstream)
     if parsed.with_upstream:
-        print("\n".join(map(str, plan.runs)), flush=True)
+        print("\n".join(map(str, plan.runs)))
+        print(materialize.SETTINGS_NOT_COMPARED, flush=True)
     table = terminal.ProgressTable(plan.days_by_asset)
     try:
         with table:

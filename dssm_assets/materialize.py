@@ -7,6 +7,7 @@ Belongs here: which runs, in which order, and what is stored already. Does not b
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from dssm_assets.core.errors import ConfigError, DaysFailedError, DssmError, Fault
 from dssm_assets.definitions import scene_definitions
@@ -58,6 +59,12 @@ class Wanted:
 
     names: tuple[str, ...]
     days: tuple[str, ...]
+
+
+SETTINGS_NOT_COMPARED: Final = (
+    "Stored assets are compared by their inputs, not by settings. If the configuration has changed, also run the job that the "
+    "change touches: train_and_evaluate for the model and what follows, daily_tables for features and sources."
+)
 
 
 def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: bool = False) -> RunPlan:

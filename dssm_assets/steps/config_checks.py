@@ -34,7 +34,9 @@ from dssm_assets.core.samples.sample_tables import COLUMNS_BESIDE_FEATURES, refu
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME
 from dssm_assets.core.sources.log_habits import HabitScan
 from dssm_assets.core.sources.log_scan import LogScan
+from dssm_assets.core.sources.look_ahead import FirstEvents
 from dssm_assets.core.sources.normalise import Entities, convert_times, normalise_items, normalise_users
+from dssm_assets.core.sources.starter_inputs import MAX_LOOK_AHEAD
 from dssm_assets.steps.tower_checks import check_towers
 from dssm_assets.steps.workspace import days_between
 from dssm_assets.storage.config_file import LoadedConfig
@@ -81,7 +83,9 @@ def validate(loaded: LoadedConfig, today: dt.date) -> Validation:
     found.run_check(lambda: specs.append(parse_fg(loaded.fg, read_file=loaded.read_fg_file)))
     entities = {side: _check_entities(found, config, side, days) for side in ("user", "item")}
     scan, habits = LogScan(config.tables.behavior, config.calendar), HabitScan()
-    found.run_check(lambda: _check_log(found, config, scan, habits, days))
+    first_events = _first_events(config)
+    found.run_check(lambda: _check_log(found, config, scan, habits, days, first_events))
+    _check_look_ahead(found, config, entities, first_events)
     _check_evaluation_days(found, config, habits, last)
     _check_ids(found, entities, scan)
     _check_columns(found, config, entities, specs[0] if specs else None)
@@ -139,7 +143,43 @@ def _check_days(found: Validation, name: str, missing: Sequence[str], table: Sou
     found.faults.append(Fault(f"table {name}", "every day of the calendar", f"nothing for {shown}", remedy))
 
 
-def _check_log(found: Validation, config: PipelineConfig, scan: LogScan, habits: HabitScan, days: Sequence[str]) -> None:
+def _first_events(config: PipelineConfig) -> dict[str, FirstEvents]:
+    """Returns what collects first events, by the side whose table says the same on every day and has times."""
+    tables = {"user": (config.tables.user, col.USER_ID), "item": (config.tables.item, col.ITEM_ID)}
+    return {
+        side: FirstEvents(key, config.calendar.timezone)
+        for side, (table, key) in tables.items()
+        if table is not None and table.time_columns and table.layout is Layout.SNAPSHOT
+    }
+
+
+def _check_look_ahead(
+    found: Validation, config: PipelineConfig, entities: Mapping[str, pa.Table | None], first_events: Mapping[str, FirstEvents]
+) -> None:
+    """Says which times are later than their ids' first events: a snapshot that has them knows on earlier days what came later."""
+    for side, first in first_events.items():
+        rows, table = entities[side], config.tables.user if side == "user" else config.tables.item
+        key = col.USER_ID if side == "user" else col.ITEM_ID
+        if rows is None or table is None:
+            continue
+        renamed = {theirs: ours for ours, theirs in table.columns.items()}
+        for column in (renamed.get(name, name) for name in table.time_columns):
+            later = first.later_frac([rows], key, column) if column in rows.column_names else 0.0
+            if later > MAX_LOOK_AHEAD:
+                found.figures[f"look-ahead in {side}_table, column {column}"] = (
+                    f"of {later:.0%} of the {side}s it is later than their first event, so it tells what a day could not know: "
+                    f"take it out of tables.{side}.time_columns and fg.json"
+                )
+
+
+def _check_log(
+    found: Validation,
+    config: PipelineConfig,
+    scan: LogScan,
+    habits: HabitScan,
+    days: Sequence[str],
+    first_events: Mapping[str, FirstEvents],
+) -> None:
     """Reads the log once; raises faults of its files and columns, and collects faults of its rows."""
     table = config.tables.behavior
     types: CsvTypes | None = None
@@ -148,6 +188,8 @@ def _check_log(found: Validation, config: PipelineConfig, scan: LogScan, habits:
         for block in (block for plan in plans for block in plan.blocks()):
             types.observe(block)
             scan.observe(block)
+            for one in first_events.values():
+                one.observe(block, table)
             habits.observe_block(block, table, config.calendar.timezone, config.events.positive.__contains__)
     if types is not None:
         for name, ids in scan.ids.items():

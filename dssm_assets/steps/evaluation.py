@@ -107,6 +107,7 @@ def _total_hit_rate_of_day(workspace: Workspace, ds: str) -> StepResult:
         merged_gains=gains_over_best(cells, total, k=k, samples=samples, seed=seed, scorer=MERGED),
         channels=channels,
         spans=Spans.from_config(config, ds),
+        span_days=settings.span_days,
     )
     verdict = hit_rate_gate(workspace, ds, cells, total)
     stated = {"passed": verdict.is_passed, "sentence": verdict.description}

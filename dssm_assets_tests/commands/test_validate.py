@@ -269,6 +269,22 @@ def test_a_user_with_two_rows(tmp_path):
     assert "1 ids with more than one row" in fault(loaded)
 
 
+def test_times_later_than_the_first_event_are_named(tmp_path):
+    """Users join before their first event; a last visit is known on no day before it."""
+    loaded = worlds.write_world(tmp_path, {"tables": {"user": {"time_columns": ["joined", "last_seen"]}}})
+    path = tmp_path / "source" / "users.parquet"
+    users = pq.read_table(path)
+    for name, time in (("joined", dt.datetime(2023, 1, 1)), ("last_seen", dt.datetime(2024, 1, 12, 1))):
+        users = users.append_column(name, pa.array([time] * users.num_rows))
+    pq.write_table(users, path)
+    found = validate(loaded, TODAY)
+    said = {key: text for key, text in found.figures.items() if key.startswith("look-ahead")}
+    assert list(said) == ["look-ahead in user_table, column last_seen"]
+    assert said["look-ahead in user_table, column last_seen"].startswith(
+        "of 100% of the users it is later than their first event"
+    )
+
+
 def test_missing_day_folders_of_an_entity_table(tmp_path):
     loaded = worlds.write_world(tmp_path, {"tables": {"item": {"uri": "{data}/items", "layout": "ds_folders"}}})
     for day in worlds.DAYS[:-2]:

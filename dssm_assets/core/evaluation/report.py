@@ -197,11 +197,12 @@ def render_report(
     merged_gains: Sequence[Gain] = (),
     channels: Sequence[Gain] = (),
     spans: Spans | None = None,
+    span_days: int = 1,
 ) -> str:
     """Returns the report as markdown with its chart embedded; the same input gives the same text.
 
     Args:
-        day: the evaluation day, YYYY-MM-DD.
+        day: the evaluation day, YYYY-MM-DD, or the first and the last day of its span.
         total: total_hit_rate.
         segments: the model's hit rate per segment, as of `segment_table`.
         gains: the model against the best baseline, as of `gains_over_best`.
@@ -211,13 +212,15 @@ def render_report(
         merged_gains: the merged list against the best baseline, as of `gains_over_best`.
         channels: what each channel is worth, as of `channel_gains`.
         spans: days that the baselines read, for their names in the tables of the day.
+        span_days: days whose interactions are the truth.
     """
     k = max(total.column("k").to_pylist())
     parts = [f"# Recall on {day}", headline(total, gains, merged_gains, channels, segments), READING, *_chart(total, spans)]
     parts += [_scope_section(total, scope, facts, gains, spans) for scope in Scope]
     parts += [channel_section(total, merged_gains, channels)] if channels else []
     parts += [segment_section(segments, k), list_section(lists), trend_section(trend, k), _facts_section(facts)]
-    return "\n\n".join(parts) + "\n"
+    text = "\n\n".join(parts) + "\n"
+    return text if span_days == 1 else text.replace("on the day", f"on these {span_days} days")
 
 
 READING = (

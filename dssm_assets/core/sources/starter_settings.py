@@ -37,6 +37,8 @@ EVALUATION_FRAC: Final = 0.25
 MAX_CALENDAR: Final = 1500
 """Days beyond which the oldest are left out of the calendar as far as `WANTED_EVENTS` can be spared."""
 MAX_VALIDATION_FRAC: Final = 0.2
+MAX_VALIDATION_DAYS: Final = 365
+"""Bound of `training.validation_days`; a log of decades with few events a day would want more."""
 WANTED_SAMPLES: Final = 500_000
 """Samples that a fit reads, in as many epochs as that takes, two at least."""
 MAX_EPOCHS: Final = 20
@@ -273,7 +275,7 @@ def validation_days(habits: LogHabits, window: int) -> int:
     the towers are fitted again on the whole window afterwards.
     """
     wanted = int(habits.days[-1]) + 1 - _day_of_event(habits, VALIDATION_EVENTS) if len(habits.days) else 1
-    return min(max(1, wanted), max(int(window * MAX_VALIDATION_FRAC), int(window > 1)))
+    return min(max(1, wanted), max(int(window * MAX_VALIDATION_FRAC), int(window > 1)), MAX_VALIDATION_DAYS)
 
 
 def _start_line(first: dt.date, start: dt.date) -> Line:

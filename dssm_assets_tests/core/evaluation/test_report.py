@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -75,7 +76,7 @@ def run() -> Run:
     return model, truth, counts, detail, total_hit_rate(counts.table, SETTINGS.k, SETTINGS.bootstrap_samples, 3)
 
 
-def report(run: Run) -> str:
+def report(run: Run, **options: Any) -> str:
     model, truth, counts, detail, total = run
     popularity = ItemPopularity(model.item_ids, np.arange(len(model.item_ids)))
     quality = list_quality(detail.select([LISTS]).to_batches(), popularity, SETTINGS.k)
@@ -87,7 +88,13 @@ def report(run: Run) -> str:
         facts=report_facts(truth, model, counts),
         lists=list_facts(quality, OVERLAP_SCHEMA.empty_table(), None, popularity),
         trend=trend_table([("2026-03-01", total)], 200),
+        **options,
     )
+
+
+def test_a_report_on_a_span_of_days_names_them(run: Run) -> None:
+    assert report(run).count("on the day") == 3
+    assert (report(run, span_days=7).count("on these 7 days"), report(run, span_days=7).count("on the day")) == (3, 0)
 
 
 def test_detail_and_totals_agree(run: Run) -> None:

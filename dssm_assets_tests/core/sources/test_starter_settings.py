@@ -114,6 +114,7 @@ def test_validation_days_hold_enough_events_and_leave_most_of_the_window() -> No
     assert validation_days(quiet, 80) == 5
     assert validation_days(quiet, 12) == 2
     assert (validation_days(quiet, 3), validation_days(quiet, 1)) == (1, 0)
+    assert validation_days(_log(SHOP, [2] * 4_000), 4_000) == 365, "the most that the configuration takes"
 
 
 def test_every_choice_is_valid_and_has_a_reason() -> None:
