@@ -18,13 +18,20 @@ import yaml
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COMPOSE = DEPLOY / "docker-compose.yaml"
-CONTAINER_FOLDERS = ("/opt/dagster/home", "/opt/dssm/config", "/var/lib/dssm", "/var/lib/postgresql/data", "/data")
+CONTAINER_FOLDERS = (
+    "/opt/dagster/home",
+    "/opt/dssm/config",
+    "/var/lib/dssm",
+    "/var/lib/postgresql/data",
+    "/data",
+    "/etc/seaweedfs",
+)
 _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
 @dataclass(frozen=True)
 class Service:
-    """One service: the command and environment of its process, its health check, whom it waits for."""
+    """One service: the command and environment of its process, its health check (empty if it ends by itself), whom it waits for."""
 
     name: str
     command: tuple[str, ...]
@@ -60,6 +67,17 @@ def services(variables: Mapping[str, str], root: Path | None = None) -> dict[str
     return ordered
 
 
+def config_files(variables: Mapping[str, str]) -> dict[str, str]:
+    """Returns the contents of the section `configs`, by the path in the container.
+
+    Raises:
+        ValueError: a variable that must be set is not.
+    """
+    body = raw()
+    mounted = [one for service in body["services"].values() for one in service.get("configs", ())]
+    return {one["target"]: _filled(body["configs"][one["source"]]["content"], variables) for one in mounted}
+
+
 def raw() -> dict[str, Any]:
     """Returns the file as YAML reads it."""
     return dict(yaml.safe_load(COMPOSE.read_text(encoding="utf-8")))
@@ -69,7 +87,7 @@ def _service(name: str, body: Mapping[str, Any], variables: Mapping[str, str], r
     def plain(value: object) -> str:
         return _below(_filled(str(value), variables), root)
 
-    kind, *check = body["healthcheck"]["test"]
+    kind, *check = body.get("healthcheck", {"test": ["CMD"]})["test"]
     if kind != "CMD":
         raise ValueError(f"service {name}: a health check of kind {kind}; only CMD is read here")
     return Service(

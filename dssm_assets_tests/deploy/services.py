@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from dssm_assets_tests.deploy.compose_file import CONTAINER_FOLDERS, DEPLOY, Service, services
+from dssm_assets_tests.deploy.compose_file import CONTAINER_FOLDERS, DEPLOY, Service, config_files, services
 from dssm_assets_tests.programs import find_program
 
 HOST = "127.0.0.1"
@@ -55,6 +55,8 @@ class Services:
             (root / folder.strip("/")).mkdir(parents=True)
         for name in ("dagster.yaml", "workspace.yaml"):  # as the Dockerfile copies them
             shutil.copy(DEPLOY / "production" / name, root / "opt/dagster/home" / name)
+        for path, content in config_files(self.variables).items():
+            (root / path.strip("/")).write_text(content, encoding="utf-8")
         self.config_folder = root / "opt/dssm/config"
         self.described = services(self.variables, root)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -82,7 +84,16 @@ class Services:
         )
         log.close()
         self.wait_until_healthy(name)
+        if name == "object-store":
+            self.make_bucket(BUCKET)
         return time.perf_counter() - begin
+
+    def make_bucket(self, bucket: str) -> None:
+        """Does what the service `bucket` does: makes a bucket as the store's administrator, unless it exists."""
+        master, _, filer = self._inner_ports
+        command = [self._program("weed"), "shell", f"-master={HOST}:{master}", f"-filer={HOST}:{filer}"]
+        made = subprocess.run(command, input=f"s3.bucket.create -name {bucket}\n", text=True, capture_output=True, check=False)
+        assert made.returncode == 0 or "already exists" in made.stdout + made.stderr, made.stdout + made.stderr
 
     def wait_until_healthy(self, name: str, seconds: float = 120) -> None:
         """Waits for the health check of the file.

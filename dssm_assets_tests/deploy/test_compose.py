@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from check_jsonschema.builtin_schemas import get_builtin_schema
 from jsonschema.validators import validator_for
 
-from dssm_assets_tests.deploy.compose_file import CONTAINER_FOLDERS, DEPLOY, environment_file, raw, services
+from dssm_assets_tests.deploy.compose_file import CONTAINER_FOLDERS, DEPLOY, config_files, environment_file, raw, services
 
 SET = {"DAGSTER_PG_PASSWORD": "a", "AWS_ACCESS_KEY_ID": "b", "AWS_SECRET_ACCESS_KEY": "c"}
 DAGSTER_SERVICES = ("code-server", "webserver", "daemon")
@@ -52,7 +53,7 @@ def test_example_environment_has_exactly_the_variables_of_the_file() -> None:
 
 
 def test_services_wait_for_those_they_need() -> None:
-    assert list(services(SET)) == ["postgres", "object-store", "code-server", "webserver", "daemon"]
+    assert list(services(SET)) == ["postgres", "object-store", "bucket", "code-server", "webserver", "daemon"]
 
 
 def test_the_three_dagster_services_share_image_and_environment() -> None:
@@ -68,8 +69,18 @@ def test_no_service_can_gain_privileges() -> None:
     assert {name for name, body in bodies.items() if "cap_add" in body} == {"postgres", "object-store"}
 
 
+def test_the_key_pair_may_use_its_bucket_and_nothing_else() -> None:
+    (content,) = config_files({**SET, "DSSM_LOG_BUCKET": "mine"}).values()
+    (identity,) = json.loads(content)["identities"]
+    assert identity["credentials"] == [{"accessKey": "b", "secretKey": "c"}]
+    assert identity["actions"] == ["Read:mine", "Write:mine", "List:mine", "Tagging:mine"]
+    assert "mine" in " ".join(services({**SET, "DSSM_LOG_BUCKET": "mine"})["bucket"].command)
+
+
 def test_every_service_has_a_health_check_and_restarts() -> None:
-    for body in raw()["services"].values():
+    bodies = raw()["services"]
+    assert bodies.pop("bucket")["restart"] == "no", "it ends"
+    for body in bodies.values():
         assert body["healthcheck"]["test"][0] == "CMD"
         assert body["restart"] == "unless-stopped"
 

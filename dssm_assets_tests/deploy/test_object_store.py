@@ -24,6 +24,7 @@ from dssm_assets_tests.deploy.services import BUCKET, running
 from dssm_assets_tests.storage.races import publish_mark, race, read_marks
 from dssm_assets_tests.storage.stores import DS, NOTES, notes
 
+OTHER_BUCKET = "others"
 ROOT = f"s3://{BUCKET}/stores"
 PARTS_BYTES = 110 << 20
 """s3fs sends a file of more than 100 MiB in parts."""
@@ -35,6 +36,7 @@ def options() -> Iterator[dict[str, Any]]:
     root = Path(tempfile.mkdtemp(prefix="dssm-objects-"))
     with running(root) as services:
         services.start("object-store")
+        services.make_bucket(OTHER_BUCKET)
         yield {
             "key": services.variables["AWS_ACCESS_KEY_ID"],
             "secret": services.variables["AWS_SECRET_ACCESS_KEY"],
@@ -184,3 +186,19 @@ def test_leftovers_are_removed_and_what_is_needed_stays(options: dict[str, Any])
 def test_wrong_keys_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="expected a place that can be used"):
         PartitionStore(f"{ROOT}/seen", {**options, "secret": "wrong"}).find("notes", DS)
+
+
+def test_the_keys_open_no_other_bucket(options: dict[str, Any]) -> None:
+    store = s3fs.S3FileSystem(**options, skip_instance_cache=True)
+    store.pipe_file(f"{BUCKET}/ours", b"1")
+    attempts = (
+        lambda: store.pipe_file(f"{OTHER_BUCKET}/theirs", b"1"),
+        lambda: store.cat_file(f"{OTHER_BUCKET}/theirs"),
+        lambda: store.find(OTHER_BUCKET),
+        lambda: store.call_s3("delete_object", Bucket=OTHER_BUCKET, Key="theirs"),
+        lambda: store.mkdir("third"),
+        lambda: store.call_s3("delete_bucket", Bucket=BUCKET),
+    )
+    for attempt in attempts:
+        with pytest.raises(PermissionError):
+            attempt()
