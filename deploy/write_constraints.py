@@ -1,6 +1,6 @@
-"""Prints the constraints of the image: every distribution that `dssm-assets[deploy]` needs, at its installed version.
+"""Prints the constraints of the image: every distribution that `dssm-assets[deploy,text]` needs, at its installed version.
 
-    python3.11 -m venv .venv/lock && .venv/lock/bin/pip install -e '.[deploy]'
+    python3.11 -m venv .venv/lock && .venv/lock/bin/pip install -e '.[deploy,text]'
     .venv/lock/bin/python deploy/write_constraints.py > deploy/constraints.txt
 
 Run it in an environment in which the tests have passed. Dagster's packages pin each other, so they move together.
@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-ROOT = "dssm-assets[deploy]"
+ROOT = "dssm-assets[deploy,text]"
 
 
 def pins(root: str = ROOT) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,8 +18,10 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # tests import onnxruntime themselves
 os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))  # one list of fonts for all tiny worlds
 
-settings.register_profile("untimed", deadline=None)  # a busy machine is not a fault of the code
-settings.load_profile("untimed")
+# A busy machine is not a fault of the code: no deadlines. Examples are drawn anew in every run.
+settings.register_profile("quick", deadline=None, max_examples=40)
+settings.register_profile("thorough", deadline=None, max_examples=1000)
+settings.load_profile("quick")
 
 HERE: Final = Path(__file__).parent
 SHARED_SERVERS: Final = ("spark", "browser", "deploy")
@@ -32,6 +35,14 @@ LONGEST: Final = (
     "commands",
 )
 """Started first, so that no process is left alone with one of them at the end."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unsynced() -> Iterator[None]:
+    """Lets the disk write when it likes: no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,10 +9,12 @@ import argparse
 import datetime as dt
 import shlex
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from dssm_assets.core.sources.starter_settings import Recipe, StarterSettings
-from dssm_assets.core.sources.warm_pairs import to_date
+from dssm_assets.core.sources.recipe import Recipe
+
+if TYPE_CHECKING:
+    from dssm_assets.core.sources.starter_settings import StarterSettings
 
 SHOWN_DAYS: Final = 4
 """Last evaluation days that the printed commands evaluate."""
@@ -78,6 +80,8 @@ def _init(parsed: argparse.Namespace) -> int:
 
 def _next_commands(path: Path, home: Path, settings: StarterSettings) -> str:
     """Returns the commands that lead to the first hit rates, ready to be pasted."""
+    from dssm_assets.core.sources.warm_pairs import to_date
+
     days, start = settings.evaluation_days, settings.start.value
     last = days.last or dt.date.fromisoformat(start) + dt.timedelta(days=days.window)
     last_day = last + dt.timedelta(days=settings.span_days - 1)

@@ -22,10 +22,10 @@ from dssm_assets.core.sources.column_roles import Roles, find_roles, is_time
 from dssm_assets.core.sources.log_habits import HabitScan
 from dssm_assets.core.sources.log_scan import LogScan
 from dssm_assets.core.sources.look_ahead import FirstEvents
+from dssm_assets.core.sources.recipe import Recipe
 from dssm_assets.core.sources.starter_config import config_yaml
 from dssm_assets.core.sources.starter_features import FG_FILE, fg_json, starter_fg
 from dssm_assets.core.sources.starter_inputs import CONSTANT_EVENT, LogFacts, StarterInputs, StarterTable, is_positive
-from dssm_assets.core.sources.starter_settings import Recipe
 from dssm_assets.storage.config_choice import CONFIG_FILE
 from dssm_assets.storage.sources.source_columns import plan_files
 from dssm_assets.storage.sources.source_files import day_folders, list_files, open_folder

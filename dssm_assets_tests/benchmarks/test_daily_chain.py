@@ -41,6 +41,8 @@ def _run(folder: Path, window: int, steps: Sequence[ChainStep], limit_mib: int =
     )
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_chain_stays_under_a_small_limit_and_its_memory_does_not_grow_with_the_days(tmp_path: Path) -> None:
     tables = [step for step in chain_steps() if step.name not in (*TRAINED, *SCORED, *SERVED)]
     seen = {}

@@ -22,6 +22,14 @@ def test_resolving_the_graph_loads_no_heavy_library() -> None:
     assert import_time.run(code).strip() == "[]"
 
 
+def test_help_loads_no_library() -> None:
+    code = (
+        "import sys; from dssm_assets.cli import build_parser; build_parser().format_help(); "
+        f"print([name for name in {(*HEAVY, 'dagster', 'pydantic')!r} if name in sys.modules])"
+    )
+    assert import_time.run(code).strip() == "[]"
+
+
 @pytest.mark.slow
 def test_code_location_imports_in_less_than_one_and_a_half_times_dagster() -> None:
     assert import_time.measure(rounds=7).ratio < 1.5

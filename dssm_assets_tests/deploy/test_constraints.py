@@ -21,7 +21,8 @@ def _pins() -> dict[str, str]:
 
 def _declared() -> list[Requirement]:
     project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"]["deploy"])]
+    extras = (text for extra in ("deploy", "text") for text in project["optional-dependencies"][extra])
+    return [Requirement(text) for text in (*project["dependencies"], *extras)]
 
 
 def _script() -> ModuleType:

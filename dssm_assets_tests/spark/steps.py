@@ -1,6 +1,6 @@
 """Every step that runs on an engine, one after the other over some days: in this process, or as one Spark program.
 
-    spark-submit dssm_assets_tests/spark/steps.py CONFIG HOME PLAN
+    spark-submit dssm_assets_tests/spark/steps.py PROGRAM
 
 Belongs here: that program, and running it. Does not belong here: what is expected.
 """
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from dssm_assets.defs.asset_table import all_rows
@@ -60,28 +61,29 @@ def land_sources(loaded: LoadedConfig, days: Sequence[str]) -> Workspace:
     return workspace
 
 
-def run_on_spark(loaded: LoadedConfig, plan: Plan, variables: Mapping[str, str] | None = None) -> str:
-    """Runs steps on the cluster that the configuration names; returns what the program printed."""
-    submit = submit_command(loaded.config.spark, "all steps")
-    arguments = [str(loaded.path), str(loaded.home), json.dumps(plan)]
-    environment = {**os.environ, "PYSPARK_DRIVER_PYTHON": sys.executable, "PYTHONPATH": str(REPOSITORY), **(variables or {})}
-    environment["PYSPARK_PYTHON"] = str(loaded.config.spark.python)
-    done = subprocess.run(
-        [*submit[:-1], str(Path(__file__)), *arguments], env=environment, capture_output=True, text=True, check=False
-    )
+def run_on_spark(*works: tuple[LoadedConfig, Plan]) -> str:
+    """Runs steps of each configuration, one after the other in one program on the first one's cluster; returns what was printed."""
+    spark = works[0][0].config.spark
+    program = json.dumps([(str(loaded.path), str(loaded.home), plan) for loaded, plan in works])
+    environment = {**os.environ, "PYSPARK_DRIVER_PYTHON": sys.executable, "PYTHONPATH": str(REPOSITORY)}
+    environment["PYSPARK_PYTHON"] = str(spark.python)
+    command = [*submit_command(spark, "all steps")[:-1], str(Path(__file__)), program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
 
 
-def main(config: str, home: str, plan: str) -> None:
+def main(program: str) -> None:
     """Runs steps over their days on the cluster of the Spark session that spark-submit describes."""
     from pyspark.sql import SparkSession
 
-    loaded = load_config(Path(config), Path(home))
     session = SparkSession.builder.getOrCreate()
-    read_with = loaded.config.spark.read_with
-    workspace = open_workspace(loaded, print, lambda tables: SparkEngine(tables, session, read_with))
-    run_steps(workspace, json.loads(plan))
+    for config, home, plan in json.loads(program):
+        loaded = load_config(Path(config), Path(home))
+        workspace = open_workspace(
+            loaded, print, partial(SparkEngine, session=session, read_with=loaded.config.spark.read_with)
+        )
+        run_steps(workspace, plan)
     executors = session.sparkContext._jsc.sc().statusTracker().getExecutorInfos()
     print(f"executors {len(executors) - 1}")  # the driver is one of them
     session.stop()

@@ -33,27 +33,33 @@ DEMO_DAYS: Final = 34
 pytestmark = requires_pyspark
 
 
-def compare(here: LoadedConfig, there: LoadedConfig, plan: Plan) -> str:
-    """Makes tables with DuckDB here and with Spark there and compares them; returns what the Spark program printed."""
-    ours, theirs = (land_sources(loaded, plan["behavior"]) for loaded in (here, there))
-    run_steps(ours, plan)
-    printed = run_on_spark(there, plan)
-    assert_same_tables(ours, theirs, plan)
+Case = tuple[LoadedConfig, LoadedConfig, Plan]
+"""A world whose tables DuckDB makes, the same world for Spark, and the days of the steps."""
+
+
+def compare(*cases: Case) -> str:
+    """Makes tables with DuckDB and with one Spark program and compares them; returns what the Spark program printed."""
+    landed = [[land_sources(loaded, plan["behavior"]) for loaded in (here, there)] for here, there, plan in cases]
+    printed = run_on_spark(*((there, plan) for _, there, plan in cases))
     assert f"executors {WORKERS}" in printed
-    assert not list(Path(theirs.tables.partitions.root, "_staging").iterdir())
+    for (ours, theirs), (_, _, plan) in zip(landed, cases, strict=True):
+        run_steps(ours, plan)
+        assert_same_tables(ours, theirs, plan)
+        assert not list(Path(theirs.tables.partitions.root, "_staging").iterdir())
     return printed
 
 
-def test_tables_of_the_tiny_world_are_equal(cluster: Cluster, tmp_path: Path) -> None:
-    there = worlds.write_world(tmp_path / "there", cluster.settings())
-    compare(worlds.write_world(tmp_path / "here"), there, days_of_steps(worlds.DAYS[:2]))
+def test_tables_of_the_tiny_world_and_its_states_are_equal(cluster: Cluster, tmp_path: Path) -> None:
+    """All tables as Spark reads them; states, rolled and rebuilt, as the workers read them. One program: its start is half of the time."""
 
+    def write(name: str, **spark: str) -> tuple[LoadedConfig, LoadedConfig]:
+        here, there = tmp_path / name / "here", tmp_path / name / "there"
+        return worlds.write_world(here), worlds.write_world(there, cluster.settings(spark))
 
-def test_rolled_and_rebuilt_states_are_equal_when_workers_read(cluster: Cluster, tmp_path: Path) -> None:
-    there = worlds.write_world(tmp_path / "there", cluster.settings({"read_with": ReadWith.WORKERS.value}))
     first, second, missing, fourth = days = worlds.DAYS[:4]
-    plan = {"behavior": days, "user_activity": [first, second, fourth]}
-    printed = compare(worlds.write_world(tmp_path / "here"), there, plan)
+    states = {"behavior": days, "user_activity": [first, second, fourth]}
+    by_workers = write("workers", read_with=ReadWith.WORKERS.value)
+    printed = compare((*write("spark"), days_of_steps(days[:2])), (*by_workers, states))
     assert f"{fourth}: rebuilt from {len(days)} days" in printed
     assert f"{second}: rebuilt" not in printed, f"rolled: the first day leaves the window of one; {missing} has no state"
 
@@ -69,7 +75,7 @@ def test_rolled_and_rebuilt_states_and_unusual_types_are_equal(cluster: Cluster,
     for name in ("here", "there"):
         write_unusual_items(tmp_path / name / "source" / "items.parquet")
     # The fourth day leaves the windows of one and of three days; the state of the fifth is missing, so the sixth's is rebuilt.
-    compare(here, there, days_of_steps(worlds.DAYS[:6], left_out=worlds.DAYS[4:5]))
+    compare((here, there, days_of_steps(worlds.DAYS[:6], left_out=worlds.DAYS[4:5])))
 
 
 def write_unusual_items(path: Path) -> None:
@@ -110,7 +116,7 @@ def test_tables_of_the_generated_world_are_equal(cluster: Cluster, tmp_path: Pat
     here = load_world(WORLD, tmp_path, window_days=WORLD.days)
     there = with_settings(tmp_path / f"window_{WORLD.days}.yaml", cluster.settings(), tmp_path / "there")
     days = [WORLD.day_before_log, *WORLD.log_days]
-    print(compare(here, there, days_of_steps(days, left_out=days[2:-3])))
+    print(compare((here, there, days_of_steps(days, left_out=days[2:-3]))))
 
 
 @pytest.mark.slow
@@ -120,4 +126,4 @@ def test_tables_of_the_demo_are_equal(cluster: Cluster, tmp_path: Path) -> None:
     there = with_settings(tmp_path / "there" / "config.yaml", cluster.settings(), there.home)
     start = here.config.calendar.start.isoformat()
     days = days_between(start, day_before(start, 1 - DEMO_DAYS))
-    print(compare(here, there, days_of_steps(days, left_out=days[2:-3])))
+    print(compare((here, there, days_of_steps(days, left_out=days[2:-3]))))

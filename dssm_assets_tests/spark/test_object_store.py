@@ -26,7 +26,7 @@ def test_tables_on_s3_equal_those_on_a_local_disk(cluster: Cluster, objects: Ser
     run_steps(here, PLAN)
     loaded = worlds.write_world(tmp_path / "there", cluster.settings_on_s3(objects))
     there = land_sources(loaded, DAYS)
-    print(run_on_spark(loaded, PLAN))
+    print(run_on_spark((loaded, PLAN)))
     assert_same_tables(here, there, PLAN)
     for name, days in PLAN.items():
         for ds in days:

@@ -15,7 +15,8 @@ from typing import Final
 
 from dssm_assets.core.sources.column_roles import ColumnProfile, Roles, ValueKind, is_time, list_separator
 from dssm_assets.core.sources.log_habits import LogHabits
-from dssm_assets.core.sources.starter_settings import Recipe, StarterSettings, choose_settings
+from dssm_assets.core.sources.recipe import Recipe
+from dssm_assets.core.sources.starter_settings import StarterSettings, choose_settings
 
 CONSTANT_EVENT: Final = "act"
 CODE: Final = "item_code"

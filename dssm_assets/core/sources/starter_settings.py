@@ -12,13 +12,13 @@ from __future__ import annotations
 import datetime as dt
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from dssm_assets.core.sources.log_habits import LogHabits
+from dssm_assets.core.sources.recipe import Recipe
 from dssm_assets.core.sources.warm_pairs import MIN_PAIRS, EvaluationDays, to_date, to_number
 
 WANTED_EVENTS: Final = 200_000
@@ -72,19 +72,6 @@ WANTED_SPAN_USERS: Final = 40
 MAX_SPAN_DAYS: Final = 14
 MIN_HELD_OUT_DAYS: Final = 7
 MAX_HELD_OUT_DAYS: Final = 28
-
-
-class Recipe(StrEnum):
-    """A named starting point: which kind of log the settings are for."""
-
-    RETAIL = "retail"
-    """Users interact with the same items again: shops, groceries, music."""
-    VIDEO = "video"
-    """No user interacts with an item twice and histories are long: films, books, videos."""
-    NEWS = "news"
-    """Items live for days: news, offers, short videos."""
-    SPARSE = "sparse"
-    """Few events: short histories, or few users a day."""
 
 
 @dataclass(frozen=True)

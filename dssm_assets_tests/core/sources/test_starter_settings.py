@@ -13,9 +13,9 @@ import yaml
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.sources.log_habits import LogHabits
+from dssm_assets.core.sources.recipe import Recipe
 from dssm_assets.core.sources.starter_settings import (
     Line,
-    Recipe,
     StarterSettings,
     calendar_start,
     choose_recipe,

@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from typing import Any
+from typing import Any, Final
+
+INSTALL: Final = "pip install 'dssm-assets[text]'"
 
 
 def import_library(name: str, needed_by: str) -> Any:
-    """Returns the module of an optional library.
+    """Returns the module of a library of the extra `text`.
 
     Raises:
         ValueError: it is not installed, so a definition that needs it is refused.
@@ -24,7 +26,7 @@ def import_library(name: str, needed_by: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ValueError(f"{needed_by} needs the library {name}, which is not installed: pip install {name}") from error
+        raise ValueError(f"{needed_by} needs the library {name}, which is not installed. To fix: {INSTALL}") from error
 
 
 class TokenizerType(StrEnum):

@@ -246,5 +246,7 @@ def test_bad_definitions_are_refused(keys: dict[str, object], message: str) -> N
 @pytest.mark.parametrize(("keys", "name"), [(BPE, "tokenizers"), (PIECES, "sentencepiece")])
 def test_missing_library_refuses_the_definition(keys: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ValidationError, match=f"needs the library {name}, which is not installed"):
+    with pytest.raises(
+        ValidationError, match=rf"needs the library {name}, which is not installed. To fix: pip install 'dssm-assets\[text\]'"
+    ):
         feature(**keys)

@@ -90,6 +90,9 @@ def test_bad_definitions_are_refused(keys: dict[str, object], message: str) -> N
 def test_definition_that_needs_opencc_is_refused_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opencc", None)
     normalizer_module._to_simplified.cache_clear()
-    with pytest.raises(ValidationError, match="TEXT_CHT2CHS needs the library opencc, which is not installed"):
+    with pytest.raises(
+        ValidationError,
+        match=r"TEXT_CHT2CHS needs the library opencc, which is not installed. To fix: pip install 'dssm-assets\[text\]'",
+    ):
         normalizer()
     assert normalized("a", "LOWER2UPPER") == "A"

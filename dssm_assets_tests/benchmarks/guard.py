@@ -1,0 +1,214 @@
+"""Whether a change made something slower: the short benchmarks as ratios, compared with a committed file.
+
+    python -m dssm_assets_tests.benchmarks.guard             # about five minutes on a quiet core; exit status 1 if something is slower
+    python -m dssm_assets_tests.benchmarks.guard --write     # after a change that is meant to move a ratio
+
+A ratio is CPU time of ours / CPU time of a fixed work that uses the same libraries, both measured in the same round, so that neither
+the machine nor other work on it counts; lower is better. The figure is the median of the rounds, its noise the largest distance of a
+round from it. A ratio has moved when it differs from the file by more than both noises together, and by more than LEAST.
+
+Belongs here: what is measured and the comparison. Does not belong here: absolute times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from dssm_assets.core.arrays.hashing import hash_values
+from dssm_assets.core.config.features import HashFunction
+from dssm_assets.core.retrieval.exact import top_k
+from dssm_assets.core.retrieval.vectors import Metric
+from dssm_assets.core.samples.sampler_tables import USER_SPEC, read_tsv, write_tsv
+from dssm_assets_tests import worlds
+from dssm_assets_tests.benchmarks import exact_search, feature_generation, import_time, training_contenders, training_world
+from dssm_assets_tests.benchmarks.hashing import random_texts
+from dssm_assets_tests.benchmarks.sampler_tables import generate_tables
+from dssm_assets_tests.benchmarks.training_settings import setting_of
+from dssm_assets_tests.benchmarks.training_speed import run_in_process
+from dssm_assets_tests.benchmarks.world import World
+
+FILE: Final = Path(__file__).parent / "measured" / "guard.json"
+LEAST: Final = 0.05
+"""Smallest change that counts, as a fraction."""
+Round = Callable[[], float]
+"""Returns the ratio of one round."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A measured ratio and its noise, the largest relative distance of a round from it."""
+
+    ratio: float
+    noise: float
+
+    @classmethod
+    def from_rounds(cls, rounds: Sequence[float]) -> Ratio:
+        """Returns the median of the rounds, and their noise."""
+        middle = float(np.median(rounds))
+        return cls(middle, max(abs(found / middle - 1) for found in rounds))
+
+    def change_from(self, before: Ratio) -> float:
+        """Returns the relative change, 0 where it is within both noises."""
+        change = self.ratio / before.ratio - 1
+        return change if abs(change) > max(LEAST, self.noise + before.noise) else 0.0
+
+
+def cpu_ratio(ours: Callable[[], object], reference: Callable[[], object]) -> float:
+    """Returns the CPU time of ours over that of the reference, which runs before and after it."""
+    first, own, last = (_fastest_cpu_s(work) for work in (reference, ours, reference))
+    return own / min(first, last)
+
+
+def _fastest_cpu_s(work: Callable[[], object], budget_s: float = 0.3) -> float:
+    """Returns the CPU seconds of the fastest call within a budget; at least one call."""
+    fastest, spent = math.inf, 0.0
+    while spent < budget_s:
+        begin = time.process_time()
+        work()
+        took = time.process_time() - begin
+        fastest, spent = min(fastest, took), spent + took
+    return fastest
+
+
+def search_ratios(users: int = 512, items: int = 50_000) -> Iterator[tuple[str, Round]]:
+    """Yields exact search and a whole evaluation, each compared with `faiss.knn`; one thread."""
+    rng = np.random.default_rng(0)
+    left, right = (rng.normal(size=(count, 64)).astype(np.float32) for count in (users, items))
+    faiss.omp_set_num_threads(1)
+
+    def knn() -> object:
+        return faiss.knn(left, right, 200, metric=faiss.METRIC_INNER_PRODUCT)
+
+    yield "exact search / faiss.knn", lambda: cpu_ratio(lambda: top_k(left, right, 200, similarity=Metric.IP, threads=1), knn)
+    yield "evaluation / faiss.knn", lambda: cpu_ratio(lambda: exact_search.evaluate(left, right, 200, 1), knn)
+
+
+def array_ratios(texts: int = 500_000, rows: int = 100_000) -> Iterator[tuple[str, Round]]:
+    """Yields hashing compared with Arrow's dictionary encoding, and sampler tables compared with Arrow's CSV writer."""
+    column = random_texts(texts, 8, 20)
+    for function in HashFunction:
+        name = f"hash, {function.value} / dictionary encoding"
+        yield name, lambda function=function: cpu_ratio(lambda: hash_values(column, function), column.dictionary_encode)
+    table = generate_tables(rows)["user table"]
+    text = write_tsv(table, USER_SPEC)
+
+    def write_csv() -> None:
+        pacsv.write_csv(table, pa.BufferOutputStream())
+
+    yield "sampler table written / csv", lambda: cpu_ratio(lambda: write_tsv(table, USER_SPEC), write_csv)
+    yield "sampler table read / csv written", lambda: cpu_ratio(lambda: read_tsv(text, USER_SPEC), write_csv)
+
+
+def table_ratios(folder: Path, days: int = 4, files: int = 400) -> Iterator[tuple[str, Round]]:
+    """Yields the daily tables of the tiny world, which are all overhead, compared with writing small parquet files."""
+    number = iter(range(10**6))
+    small = pa.Table.from_pylist(worlds.log_rows([0]))
+
+    def write_files() -> None:
+        for _ in range(files):
+            pq.write_table(small, folder / "small.parquet")
+
+    def build() -> None:
+        worlds.materialize(worlds.write_world(folder / f"world-{next(number)}"), worlds.DAILY, worlds.DAYS[:days])
+
+    def compare() -> float:
+        return cpu_ratio(build, write_files)
+
+    build()  # imports, and what is read once
+    yield f"daily tables of {days} days / {files} parquet files", compare
+
+
+def process_ratios(
+    folder: Path, samples: int = 50_000, rows: int = 60_000, seconds: float = 3.0, run: Callable[..., Any] = run_in_process
+) -> Iterator[tuple[str, Round]]:
+    """Yields training, feature generation and imports, which run in processes of their own."""
+    setting = {"name": "wide", "samples": samples, "users": max(1, samples // 10), "items": max(1, samples // 25)}
+    place = {"folder": str(folder / "training"), "setting": setting, "budget_s": seconds}
+    training_world.write(folder / "training", setting_of(setting))
+
+    def train(precision: str) -> float:
+        found = run(sys.executable, training_contenders.ours, **place, precision=precision)
+        naive = run(sys.executable, training_contenders.naive, **place)
+        return float(naive["samples_per_s"] / found["samples_per_s"])
+
+    yield "training, float32 / naive PyTorch", lambda: train("float32")
+
+    def generate() -> float:
+        world = World(rows, max(1, rows // 20), max(1, rows // 50), 3, 17)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            report = feature_generation.measure(world, Path(scratch), batch_rows=1000)
+        return feature_generation.total_cpu_s(report.ours[3]) / feature_generation.total_cpu_s(report.pandas[3])
+
+    yield "feature generation / pandas", generate
+    yield "import of the code location / dagster", lambda: import_time.measure(rounds=2).ratio
+
+
+def measure(ratios: Iterator[tuple[str, Round]], rounds: int) -> Iterator[tuple[str, Ratio]]:
+    """Yields each ratio when its rounds are done."""
+    for name, one_round in ratios:
+        yield name, Ratio.from_rounds([one_round() for _ in range(rounds)])
+
+
+def line(name: str, now: Ratio, before: Ratio | None) -> str:
+    """Returns a line of the table: the ratio, the committed one, and what moved."""
+    shown = f"{name:<45}{now.ratio:>8.3f} ±{now.noise:>4.0%}"
+    if before is None:
+        return f"{shown}   not in the file"
+    change = now.change_from(before)
+    verdict = f"{change:+.0%} {'SLOWER' if change > 0 else 'faster'}" if change else ""
+    return f"{shown}{before.ratio:>10.3f} ±{before.noise:>4.0%}   {verdict}".rstrip()
+
+
+def read(path: Path = FILE) -> dict[str, Ratio]:
+    """Returns the committed ratios."""
+    return {name: Ratio(**found) for name, found in json.loads(path.read_text(encoding="utf-8")).items()}
+
+
+def write(found: Mapping[str, Ratio], path: Path = FILE) -> None:
+    """Writes the ratios, rounded to four significant digits."""
+    rounded = {name: {key: _round(value) for key, value in asdict(ratio).items()} for name, ratio in found.items()}
+    path.write_text(json.dumps(rounded, indent=1) + "\n", encoding="utf-8")
+
+
+def _round(value: float) -> float:
+    return round(value, 3 - math.floor(math.log10(value))) if value else 0.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the table; returns 1 if a ratio is worse than the committed one beyond the noise."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--write", action="store_true", help="replace the committed ratios")
+    given = parser.parse_args(arguments)
+    before = read() if FILE.exists() else {}
+    found: dict[str, Ratio] = {}
+    print(f"{'CPU time of ours / of a reference':<45}{'now':>14}{'committed':>16}")
+    with tempfile.TemporaryDirectory(prefix="dssm-guard-") as scratch:
+        folder = Path(scratch)
+        for ratios in (search_ratios(), array_ratios(), table_ratios(folder), process_ratios(folder)):
+            for name, now in measure(ratios, given.rounds):
+                found[name] = now
+                print(line(name, now, before.get(name)), flush=True)
+    if given.write:
+        write(found)
+        return 0
+    return int(any(name in before and now.change_from(before[name]) > 0 for name, now in found.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
