@@ -68,5 +68,5 @@ class OwnItemColumn(StrEnum):
     LAST_TIMES_MS = "last_times_ms"
 
 
-CHANNELS_VERSION: Final = 1
+CHANNELS_VERSION: Final = 2
 """Of the contents of channels.json."""

@@ -56,8 +56,8 @@ class BundleChannels:
             StorageError: they do not match the bundle, or a later version wrote them.
         """
         content = bundle.read_json(BundleFile.CHANNELS)
-        if content.get("version") != CHANNELS_VERSION:
-            got = f"version {content.get('version')!r}, this version reads {CHANNELS_VERSION}"
+        if content.get("version") not in range(1, CHANNELS_VERSION + 1):
+            got = f"version {content.get('version')!r}, this version reads 1 to {CHANNELS_VERSION}"
             raise StorageError(f"bundle {bundle.bundle_id}: channels.json has {got}. To fix: publish the bundle again")
         self._items = bundle.items
         self._now_ms = int(content["now_ms"])

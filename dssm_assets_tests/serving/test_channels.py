@@ -138,9 +138,9 @@ def test_a_bundle_without_channels_serves_vectors(tmp_path):
         engine.recall_for_user(user, ListOptions(2, lists=Lists.MERGED))
 
 
-def test_channels_of_another_version_are_refused(workspace, monkeypatch):
-    monkeypatch.setattr("dssm_assets.serving.channels.CHANNELS_VERSION", 2)
-    with pytest.raises(StorageError, match=r"channels\.json has version 1, this version reads 2"):
+def test_channels_of_a_later_version_are_refused(workspace, monkeypatch):
+    monkeypatch.setattr("dssm_assets.serving.channels.CHANNELS_VERSION", 1)
+    with pytest.raises(StorageError, match=r"channels\.json has version 2, this version reads 1 to 1"):
         RecallEngine.open(bundle_store(workspace).root)
 
 

@@ -21,7 +21,16 @@ import numpy as np
 
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray
 from dssm_assets.core.channels.channel import RANK, RECENT_EVENTS, WINDOW_EVENTS, Channel, Float64Array, places_in
-from dssm_assets.core.channels.own_history import IS_OWN, ITEM_REPEATS, OWN_AGE, OWN_EVENTS
+from dssm_assets.core.channels.own_history import (
+    AGE_OF_RECENT,
+    IS_OWN,
+    ITEM_REPEATS,
+    OWN_AGE,
+    OWN_EVENTS,
+    RECENT_SQUARED,
+    WINDOW_SQUARED,
+)
+from dssm_assets.core.channels.own_history import SIGNALS as OWN_SIGNALS
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.evaluation.baselines.fill import fill_up
 from dssm_assets.core.evaluation.evaluation_tables import CHANNEL, MERGED, MERGED_WITHOUT
@@ -41,7 +50,7 @@ _VECTORS, _NEIGHBORS = ChannelName.VECTORS, ChannelName.ITEM_TO_ITEM
 
 SIGNALS: Final = {
     _VECTORS: (RANK,),
-    _OWN: (IS_OWN, OWN_EVENTS, OWN_AGE, ITEM_REPEATS),
+    _OWN: OWN_SIGNALS,
     _NEIGHBORS: (RANK,),
     _POPULARITY: (WINDOW_EVENTS, RECENT_EVENTS),
 }
@@ -53,6 +62,9 @@ DEFAULT_WEIGHTS: Final[Mapping[Term, float]] = {
     Term(_OWN, OWN_EVENTS): 0.8,
     Term(_OWN, OWN_AGE): -0.25,
     Term(_OWN, ITEM_REPEATS): 0.7,
+    Term(_OWN, AGE_OF_RECENT): 0.0,
+    Term(_OWN, WINDOW_SQUARED): 0.0,
+    Term(_OWN, RECENT_SQUARED): 0.0,
     Term(_NEIGHBORS, RANK): 0.1,
     Term(_NEIGHBORS, RANK, True): 0.0,
     Term(_POPULARITY, WINDOW_EVENTS): 0.2,

@@ -1,4 +1,4 @@
-"""The channel of the user's own history: which items, how often, how long ago, and how often users repeat them.
+"""The channel of the user's own history: which items, how often, how long ago, and how users take them now.
 
 Shapes: U users, B users of a block, C candidates, L proposed items, I items, E (user, item) pairs.
 """
@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges, repeat_rows
-from dssm_assets.core.channels.channel import Float64Array
+from dssm_assets.core.channels.channel import RECENT_EVENTS, WINDOW_EVENTS, Float64Array
 from dssm_assets.core.config.channels import ChannelName
 
 IS_OWN: Final = "is_own"
@@ -22,6 +22,14 @@ OWN_AGE: Final = "own_age"
 """Signal: ln(days since the last of them), at least ln 1 = 0."""
 ITEM_REPEATS: Final = "item_repeats"
 """Signal: ln((events + 1) / (users + 1)) of the item in the window: how often a user repeats it."""
+AGE_OF_RECENT: Final = f"{OWN_AGE}*{RECENT_EVENTS}"
+"""Signal: OWN_AGE times RECENT_EVENTS. A long pause says less against an item that many users take now."""
+WINDOW_SQUARED: Final = f"{WINDOW_EVENTS}^2"
+"""Signal: the square of WINDOW_EVENTS."""
+RECENT_SQUARED: Final = f"{RECENT_EVENTS}^2"
+"""Signal: the square of RECENT_EVENTS."""
+SIGNALS: Final = (IS_OWN, OWN_EVENTS, OWN_AGE, ITEM_REPEATS, AGE_OF_RECENT, WINDOW_SQUARED, RECENT_SQUARED)
+"""In the order of `OwnHistoryChannel.describe`."""
 ORDER: Final = (0.8, -0.3, 0.2)
 """What OWN_EVENTS, OWN_AGE and ITEM_REPEATS count in the order of the channel's own list."""
 DAY_MS: Final = 86_400_000
@@ -52,6 +60,8 @@ class OwnHistoryChannel:
     """int64 [E], of the last of them."""
     repeats: Float64Array
     """float64 [I], ITEM_REPEATS."""
+    events: Float64Array
+    """float64 [I + 1, 2], as of `channel.event_signals`."""
     now_ms: int
     """The moment that ages are counted from."""
     depth: int
@@ -61,7 +71,7 @@ class OwnHistoryChannel:
         """Returns int64 [B, L], as wide as the longest list."""
         lengths, pairs = self._pairs(user_rows)
         owner = repeat_rows(lengths)
-        score = self._describe_pairs(pairs)[:, 1:] @ np.array(ORDER)
+        score = self._describe_pairs(pairs)[:, 1 : 1 + len(ORDER)] @ np.array(ORDER)
         order = np.lexsort((self.items[pairs], -score, owner))
         place = np.arange(len(pairs)) - offsets_of(lengths)[owner]
         proposed = np.full((len(user_rows), min(int(lengths.max(initial=0)), self.depth)), -1, dtype=np.int64)
@@ -70,8 +80,8 @@ class OwnHistoryChannel:
         return proposed
 
     def describe(self, user_rows: IntArray, candidates: IntArray, proposed: IntArray) -> Float64Array:
-        """Returns float64 [B, C, 4]."""
-        signals = np.zeros((*candidates.shape, 4))
+        """Returns float64 [B, C, 7]."""
+        signals = np.zeros((*candidates.shape, len(SIGNALS)))
         lengths, pairs = self._pairs(user_rows)
         if not len(pairs):
             return signals
@@ -91,5 +101,7 @@ class OwnHistoryChannel:
 
     def _describe_pairs(self, pairs: IntArray) -> Float64Array:
         age_days = np.maximum((self.now_ms - self.last_time_ms[pairs]) / DAY_MS, 1.0)
-        columns = (np.ones(len(pairs)), np.log(self.counts[pairs]), np.log(age_days), self.repeats[self.items[pairs]])
-        return np.stack(columns, axis=1)
+        items, age = self.items[pairs], np.log(age_days)
+        window, recent = self.events[items].T
+        own = (np.ones(len(pairs)), np.log(self.counts[pairs]), age, self.repeats[items])
+        return np.stack((*own, age * recent, window**2, recent**2), axis=1)

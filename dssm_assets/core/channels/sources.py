@@ -114,6 +114,7 @@ def make_channels(
             own.counts,
             own.last_time_ms,
             shared.repeats,
+            shared.event_signals,
             now_ms,
             depths.get(ChannelName.OWN_HISTORY, 0),
         ),

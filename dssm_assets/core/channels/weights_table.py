@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from dssm_assets.core.channels.merge import DEFAULT_INTERCEPT, DEFAULT_WEIGHTS, Merge, Term
+from dssm_assets.core.channels.merge import DEFAULT_INTERCEPT, DEFAULT_WEIGHTS, Merge, Term, terms_of
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.schema import ColumnSpec, TableSpec
 
@@ -44,7 +44,7 @@ def to_table(merges: Sequence[Merge]) -> pa.Table:
 
 
 def from_rows(rows: Sequence[Mapping[str, Any]], channels: Sequence[ChannelName]) -> list[Merge]:
-    """Returns the merges of stored rows.
+    """Returns the merges of stored rows. A term without a row, as in tables of earlier versions, counts 0.
 
     Args:
         rows: of the table, or the same from a bundle.
@@ -59,8 +59,8 @@ def from_rows(rows: Sequence[Mapping[str, Any]], channels: Sequence[ChannelName]
             if row["channel"] != INTERCEPT
         }
         (intercept,) = (float(row["weight"]) for row in own if row["channel"] == INTERCEPT)
-        kept = {term.channel for term in weights}
-        merges.append(Merge(name, tuple(one for one in channels if one in kept), weights, intercept))
+        kept = tuple(one for one in channels if one in {term.channel for term in weights})
+        merges.append(Merge(name, kept, dict.fromkeys(terms_of(kept), 0.0) | weights, intercept))
     return merges
 
 

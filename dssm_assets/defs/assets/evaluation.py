@@ -32,6 +32,7 @@ ROWS = (
         deps=("negative_items",),
         is_windowed=True,
         kinds=frozenset({"parquet"}),
+        code_version="2",
         description="How strongly each channel (vectors, own history, item to item, recent popularity) counts in the merged list: "
         "fitted on interactions of days before the evaluation day and what each channel proposed on them. The "
         "weights are a table in the metadata.",

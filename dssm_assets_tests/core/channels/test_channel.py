@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -56,10 +58,18 @@ def test_own_items_are_ordered_by_count_and_age() -> None:
     # Item 0: .8 ln 3 - .3 ln 10 + .2 ln 2 = .327; item 1: 0.
     assert proposed.tolist() == [[0, 1], [-1, -1]]
     said = channel.describe(BOTH, np.array([[0, 1, 4, -1], [0, 1, 4, -1]]), proposed)
-    assert said[0, 0] == pytest.approx([1, np.log(3), np.log(10), np.log(4 / 2)])
-    assert said[0, 1] == pytest.approx([1, 0, 0, np.log(2 / 2)])
+    # Item 0 has 3 events in the window and none of late, item 1 has 1 and 1, yesterday: ln 1 = 0 days.
+    assert said[0, 0] == pytest.approx([1, np.log(3), np.log(10), np.log(4 / 2), 0, np.log(4) ** 2, 0])
+    assert said[0, 1] == pytest.approx([1, 0, 0, np.log(2 / 2), 0, np.log(2) ** 2, np.log(2) ** 2])
     assert not said[0, 2:].any()
     assert not said[1].any()
+
+
+def test_age_says_less_of_an_own_item_that_many_take_now() -> None:
+    channel = by_name(ChannelName.OWN_HISTORY)
+    events = np.array([[0, np.log(5)], *[[0, 0]] * 6])
+    said = replace(channel, events=events).describe(BOTH, np.array([[0], [0]]), channel.propose(BOTH))
+    assert said[0, 0, 4:] == pytest.approx([np.log(10) * np.log(5), 0, np.log(5) ** 2])
 
 
 def test_neighbors_leave_out_own_items() -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from dssm_assets.core.channels.channel import RANK
 from dssm_assets.core.channels.fit import ROWS_PER_USER, HeldOutDay, _sample, fit_logistic, fit_merges
-from dssm_assets.core.channels.merge import DEFAULT_WEIGHTS, Term
-from dssm_assets.core.channels.own_history import IS_OWN
+from dssm_assets.core.channels.merge import DEFAULT_WEIGHTS, Term, default_merges
+from dssm_assets.core.channels.own_history import IS_OWN, OWN_AGE
 from dssm_assets.core.channels.weights_table import CHANNEL_WEIGHTS, from_rows, to_table
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.schema import check_schema
@@ -113,3 +113,9 @@ def test_fitted_merges_survive_the_table() -> None:
     table = to_table(merges)
     check_schema(CHANNEL_WEIGHTS, table.schema)
     assert sorted(from_rows(table.to_pylist(), NAMES), key=lambda one: one.name) == sorted(merges, key=lambda one: one.name)
+
+
+def test_a_term_that_an_earlier_version_did_not_store_counts_0() -> None:
+    merge = default_merges(NAMES)[0]
+    rows = [row for row in to_table([merge]).to_pylist() if row["signal"] != OWN_AGE]
+    assert from_rows(rows, NAMES)[0].weights == {**merge.weights, Term(ChannelName.OWN_HISTORY, OWN_AGE): 0.0}
