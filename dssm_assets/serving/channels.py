@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.channels.channel import first_allowed, places_in
+from dssm_assets.core.channels.channel import NearestItems, first_allowed, places_in
 from dssm_assets.core.channels.merge import MergedScorer, find_candidates
-from dssm_assets.core.channels.sources import FindLists, OwnItems, SharedData, make_channels
+from dssm_assets.core.channels.sources import OwnItems, SharedData, make_channels
 from dssm_assets.core.channels.weights_table import from_rows
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.errors import Fault, InputError, StorageError
@@ -126,16 +126,16 @@ class BundleChannels:
             np.array([last[row] for row in rows], np.int64),
         )
 
-    def merge(self, own: OwnItems, find_nearest: FindLists, selection: Selection) -> MergedList:
+    def merge(self, own: OwnItems, nearest: NearestItems, selection: Selection) -> MergedList:
         """Returns the merged list of a user.
 
         Args:
             own: the user's items.
-            find_nearest: the rows of the items nearest to the user's vector.
+            nearest: the rows of the items nearest to the user's vector, and the score of any.
             selection: which items the list may have, and how many.
         """
         mask = None if selection.allowed is None else selection.allowed.mask
-        channels = make_channels(self._depths, self._shared, own, find_nearest, self._now_ms, mask)
+        channels = make_channels(self._depths, self._shared, own, nearest, self._now_ms, mask)
         candidates = find_candidates(channels, _ONE_USER)
         if mask is not None:
             candidates.items[~mask[candidates.items]] = -1

@@ -27,8 +27,9 @@ from dssm_assets.core.channels.channel import first_allowed
 from dssm_assets.core.channels.sources import OwnItems
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.file_names import BundleFile
-from dssm_assets.core.retrieval.interests import merge_lists
+from dssm_assets.core.retrieval.interests import merge_lists, score_interests
 from dssm_assets.core.retrieval.item_filter import BoolArray
+from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.serving.allowed_items import AllowedItems, ItemConditions, Selection
 from dssm_assets.serving.bundle import Bundle, BundleRoot
 from dssm_assets.serving.channels import BundleChannels
@@ -238,12 +239,7 @@ class RecallEngine:
         selection = self._select(options, own.items if options.exclude_history else _NO_ROWS)
         if options.lists is Lists.VECTORS:
             return self._search(vector, selection, source, ignored)
-
-        def find_nearest(_: IntArray, depth: int) -> IntArray:
-            rows, _scores = self._nearest(vector, depth, selection.allowed)
-            return np.append(rows, np.full(depth - len(rows), -1, np.int64))[None]
-
-        merged = self.channels.merge(own, find_nearest, selection)
+        merged = self.channels.merge(own, _Nearest(self, vector, selection.allowed), selection)
         ids = self.bundle.items.ids_at(merged.rows)
         return RecallAnswer(self.bundle.bundle_id, source, ids, merged.scores, ignored, merged.sources)
 
@@ -267,12 +263,12 @@ class RecallEngine:
     def _search(
         self, vector: npt.NDArray[np.float32], selection: Selection, source: AnswerSource, ignored: tuple[str, ...] = ()
     ) -> RecallAnswer:
-        rows, scores = self._nearest(vector, selection.depth, selection.allowed)
+        rows, scores = self.find_nearest(vector, selection.depth, selection.allowed)
         is_kept = selection.is_wanted(rows)
         ids = self.bundle.items.ids_at(rows[is_kept][: selection.k])
         return RecallAnswer(self.bundle.bundle_id, source, ids, scores[is_kept][: selection.k].tolist(), ignored)
 
-    def _nearest(
+    def find_nearest(
         self, vector: npt.NDArray[np.float32], depth: int, allowed: AllowedItems | None
     ) -> tuple[IntArray, npt.NDArray[np.float32]]:
         """Returns the rows and scores of the allowed items nearest to a user's vector, at most `depth`, by score, then by row."""
@@ -299,13 +295,36 @@ class RecallEngine:
         return found[order], values[order]
 
     def _scan(self, vectors: npt.NDArray[np.float32], depth: int, rows: IntArray) -> tuple[IntArray, npt.NDArray[np.float32]]:
-        """As `_nearest`, by comparing every one of some items."""
+        """As `find_nearest`, by comparing every one of some items."""
         scores = (self.bundle.item_vectors.take(rows) @ vectors.T).max(axis=1)  # [R]
         if 0 < depth < len(rows):
             is_kept = scores >= np.partition(scores, -depth)[-depth]
             rows, scores = rows[is_kept], scores[is_kept]
         order = np.lexsort((rows, -scores))[:depth]
         return rows[order], scores[order]
+
+
+@dataclass(frozen=True)
+class _Nearest:
+    """The items nearest to one user's vector; `NearestItems` of one user."""
+
+    engine: RecallEngine
+    vector: npt.NDArray[np.float32]
+    allowed: AllowedItems | None
+
+    def top_items(self, _: IntArray, k: int) -> IntArray:
+        """Returns rows int64 [1, K] of allowed items."""
+        rows, _scores = self.engine.find_nearest(self.vector, k, self.allowed)
+        return np.append(rows, np.full(k - len(rows), -1, np.int64))[None]
+
+    def score_items(self, _: IntArray, items: IntArray) -> npt.NDArray[np.float64]:
+        """Returns the scores of rows, float64 [1, C]; rows of items are ascending, 0 for those of -1."""
+        bundle, is_item = self.engine.bundle, items[0] >= 0
+        vectors = bundle.item_vectors.take(items[0, is_item])
+        scores = np.zeros(items.shape)
+        places = np.arange(len(vectors))[None]
+        scores[0, is_item] = score_interests(self.vector.reshape(1, -1, bundle.dims), vectors, places, Metric.IP)[0]
+        return scores
 
 
 def recall_for_request(

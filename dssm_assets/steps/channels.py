@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.channels.channel import Channel
+from dssm_assets.core.channels.channel import Channel, Float64Array
 from dssm_assets.core.channels.item_to_item import MIN_COMMON_USERS
 from dssm_assets.core.channels.merge import ChannelScorer, Merge, MergedScorer
 from dssm_assets.core.channels.sources import OwnItems, SharedData, make_channels
@@ -20,7 +20,7 @@ from dssm_assets.core.config.channels import ChannelName, Channels
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import csr_of, fit_neighbors
 from dssm_assets.core.evaluation.interactions import Interactions
-from dssm_assets.core.evaluation.scorer import Scorer
+from dssm_assets.core.evaluation.scorer import ModelScorer, Scorer
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.manifest import Manifest
 
@@ -49,7 +49,7 @@ def open_shared(arrays: Arrays) -> SharedData:
 
 
 def make_day_channels(
-    settings: Channels, shared: SharedData, history: Interactions, num_users: int, model: Scorer | None, now_ms: int
+    settings: Channels, shared: SharedData, history: Interactions, num_users: int, model: ModelScorer | None, now_ms: int
 ) -> tuple[Channel, ...]:
     """Returns the channels of the first num_users users of a history.
 
@@ -58,7 +58,7 @@ def make_day_channels(
         shared: as of `now_ms`.
         history: their interactions of all days before `now_ms`.
         num_users: U.
-        model: the vectors of a model as the scorer of these users; None: a day without vectors.
+        model: the vectors of a model for these users; None: a day without vectors.
         now_ms: the moment.
     """
     end = history.indptr[num_users]
@@ -86,13 +86,13 @@ def read_merges(workspace: Workspace, ds: str) -> tuple[list[Merge], list[Manife
 
 
 class _ListsOnce:
-    """The lists of a model, searched for all users at once, in its own blocks, when the first of them are needed."""
+    """The vectors of a model; lists are searched for all users at once, in its own blocks, when the first of them are needed."""
 
-    def __init__(self, model: Scorer, num_users: int, depth: int) -> None:
+    def __init__(self, model: ModelScorer, num_users: int, depth: int) -> None:
         self._model, self._num_users, self._depth = model, num_users, depth
         self._lists: IntArray | None = None
 
-    def __call__(self, user_rows: IntArray, k: int) -> IntArray:
+    def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         """Returns item_index int64 [B, K], K at most the depth."""
         if self._lists is None:
             self._lists = np.full((self._num_users, self._depth), -1, np.int32)
@@ -100,3 +100,7 @@ class _ListsOnce:
                 rows = np.arange(start, min(start + self._model.block_size, self._num_users))
                 self._lists[rows] = self._model.top_items(rows, self._depth)
         return self._lists[user_rows, :k].astype(np.int64)
+
+    def score_items(self, user_rows: IntArray, items: IntArray) -> Float64Array:
+        """Returns the scores of items, float64 [B, C]."""
+        return self._model.score_items(user_rows, items)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from hypothesis import HealthCheck, example, given, settings
 
 from dssm_assets.cli import main
 from dssm_assets.core.arrays.ids import IdIndex
-from dssm_assets.core.channels.merge import MergedScorer
+from dssm_assets.core.channels.channel import SIMILARITY
+from dssm_assets.core.channels.merge import MergedScorer, Term
+from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import InputError, StorageError
@@ -49,7 +52,11 @@ def engine(workspace):
     return RecallEngine.open(bundle_store(workspace).root)
 
 
-def evaluated_lists(workspace, scratch):
+def fitted_merge(workspace):
+    return next(one for one in read_merges(workspace, EVALUATION_DAY)[0] if one.name == "merged")
+
+
+def evaluated_lists(workspace, scratch, merge):
     """Returns user -> item ids that the evaluation would rank on the day that the bundle serves first, with its vectors."""
     config, next_day, stored = workspace.config, day_before(EVALUATION_DAY, -1), PlainBundle(workspace)
     items, users = stored.table("item_vectors.arrow"), stored.table("user_vectors.arrow")
@@ -60,7 +67,6 @@ def evaluated_lists(workspace, scratch):
     history = read_interactions_of_users(workspace, find_history_days(workspace, next_day), user_ids, IdIndex(item_ids))
     now_ms = start_of_day_ms(next_day, config.calendar.timezone)
     channels = make_day_channels(config.channels, shared, history, len(user_ids), model, now_ms)
-    merge = next(one for one in read_merges(workspace, EVALUATION_DAY)[0] if one.name == "merged")
     lists = MergedScorer(merge, channels, shared.popular_order).top_items(np.arange(len(user_ids)), K)
     return {
         user: [item_ids[item].as_py() for item in row if item >= 0]
@@ -68,8 +74,13 @@ def evaluated_lists(workspace, scratch):
     }
 
 
-def test_served_lists_are_those_that_the_evaluation_ranks(workspace, engine, tmp_path):
-    evaluated = evaluated_lists(workspace, tmp_path)
+@pytest.mark.parametrize("similarity", [0.0, 3.0, -3.0])
+def test_served_lists_are_those_that_the_evaluation_ranks(workspace, engine, tmp_path, monkeypatch, similarity):
+    merge = fitted_merge(workspace)
+    changed = {Term(ChannelName.VECTORS, SIMILARITY): similarity, Term(ChannelName.VECTORS, SIMILARITY, True): similarity / 2}
+    merge = replace(merge, weights={**merge.weights, **changed})
+    monkeypatch.setattr(engine.channels, "_merge", merge)
+    evaluated = evaluated_lists(workspace, tmp_path, merge)
     assert set(evaluated) == set(worlds.users())
     for user, items in evaluated.items():
         assert engine.recall_for_user(user, ListOptions(K)).item_ids == items

@@ -22,6 +22,8 @@ Float64Array = npt.NDArray[np.float64]
 
 RANK: Final = "rank"
 """Signal of a list: ln((L + 1) / (place + 1)), places from 0. The first of 500 has 6.2, the last almost 0, others have 0."""
+SIMILARITY: Final = "similarity"
+"""Signal of the vectors: by how many standard deviations of the scores in the user's list an item's score is above their mean."""
 WINDOW_EVENTS: Final = "window_events"
 """Signal: ln(1 + positive events of the item in the window)."""
 RECENT_EVENTS: Final = "recent_events"
@@ -114,6 +116,43 @@ def first_allowed(order: IntArray, allowed: npt.NDArray[np.bool_] | None, count:
         found.append(block[allowed[block]])
         total, start, step = total + len(found[-1]), start + step, 2 * step
     return np.concatenate(found)[:count]
+
+
+class NearestItems(Protocol):
+    """The vectors of a model: the items nearest to each user's vector, and the score of any item."""
+
+    def top_items(self, user_rows: IntArray, k: int) -> IntArray:
+        """Returns item_index int64 [B, K], best first, -1 after the last."""
+
+    def score_items(self, user_rows: IntArray, items: IntArray) -> Float64Array:
+        """Returns the scores of items [B, C], float64 [B, C]; of a user without a vector and of the item -1 any finite numbers."""
+
+
+@dataclass(frozen=True)
+class VectorChannel:
+    """The items nearest to the user's vector. It knows every item: those beyond the list by their score alone."""
+
+    nearest: NearestItems
+    depth: int
+    name: ChannelName = ChannelName.VECTORS
+
+    def propose(self, user_rows: IntArray) -> IntArray:
+        """Returns item_index int64 [B, L]."""
+        return self.nearest.top_items(user_rows, self.depth)
+
+    def describe(self, user_rows: IntArray, candidates: IntArray, proposed: IntArray) -> Float64Array:
+        """Returns float64 [B, C, 2]."""
+        places, scores = places_in(proposed, candidates), self.nearest.score_items(user_rows, candidates)
+        # Sums over the places of the list, so that they do not depend on who else is in the block.
+        listed, is_listed = np.zeros(proposed.shape), np.zeros(proposed.shape, np.bool_)
+        row, column = np.nonzero(places >= 0)
+        listed[row, places[row, column]], is_listed[row, places[row, column]] = scores[row, column], True
+        count = np.maximum(is_listed.sum(axis=1, keepdims=True), 1)
+        mean = listed.sum(axis=1, keepdims=True) / count
+        deviation = np.sqrt(((listed - mean) ** 2 * is_listed).sum(axis=1, keepdims=True) / count)
+        is_known = (candidates >= 0) & (deviation > 0)
+        similarity = np.where(is_known, (scores - mean) / np.where(deviation > 0, deviation, 1.0), 0.0)
+        return np.concatenate([rank_signal(proposed, candidates), similarity[..., None]], axis=2)
 
 
 def event_signals(window_events: IntArray, recent_events: IntArray) -> Float64Array:

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray
-from dssm_assets.core.channels.channel import RANK, RECENT_EVENTS, WINDOW_EVENTS, Channel, Float64Array, places_in
+from dssm_assets.core.channels.channel import RANK, RECENT_EVENTS, SIMILARITY, WINDOW_EVENTS, Channel, Float64Array, places_in
 from dssm_assets.core.channels.own_history import (
     AGE_OF_RECENT,
     IS_OWN,
@@ -49,7 +49,7 @@ _POPULARITY, _OWN = ChannelName.RECENT_POPULARITY, ChannelName.OWN_HISTORY
 _VECTORS, _NEIGHBORS = ChannelName.VECTORS, ChannelName.ITEM_TO_ITEM
 
 SIGNALS: Final = {
-    _VECTORS: (RANK,),
+    _VECTORS: (RANK, SIMILARITY),
     _OWN: OWN_SIGNALS,
     _NEIGHBORS: (RANK,),
     _POPULARITY: (WINDOW_EVENTS, RECENT_EVENTS),
@@ -58,6 +58,8 @@ SIGNALS: Final = {
 DEFAULT_WEIGHTS: Final[Mapping[Term, float]] = {
     Term(_VECTORS, RANK): 0.6,
     Term(_VECTORS, RANK, True): -0.6,
+    Term(_VECTORS, SIMILARITY): 0.0,
+    Term(_VECTORS, SIMILARITY, True): 0.0,
     Term(_OWN, IS_OWN): 2.5,
     Term(_OWN, OWN_EVENTS): 0.8,
     Term(_OWN, OWN_AGE): -0.25,

@@ -8,7 +8,7 @@ Shapes: U users, I items, E (user, item) pairs, K length of a list.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,7 +21,9 @@ from dssm_assets.core.channels.channel import (
     Channel,
     Float64Array,
     ListChannel,
+    NearestItems,
     PopularityChannel,
+    VectorChannel,
     event_signals,
     first_allowed,
 )
@@ -29,9 +31,6 @@ from dssm_assets.core.channels.item_to_item import ItemNeighbors
 from dssm_assets.core.channels.own_history import OwnHistoryChannel, item_repeats
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.evaluation.baselines.fill import order_by_events
-
-FindLists = Callable[[IntArray, int], IntArray]
-"""Returns item_index int64 [B, K] for rows of users and K, as `Scorer.top_items`."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def make_channels(
     depths: Mapping[ChannelName, int],
     shared: SharedData,
     own: OwnItems,
-    find_nearest: FindLists | None,
+    nearest: NearestItems | None,
     now_ms: int,
     allowed: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[Channel, ...]:
@@ -102,7 +101,7 @@ def make_channels(
         depths: how many items each configured channel proposes, in the order of the channels.
         shared: as of `now_ms`.
         own: of the users, before `now_ms`.
-        find_nearest: the lists of the vectors; None: there are no vectors, and no channel of that name.
+        nearest: the vectors; None: there are none, and no channel of that name.
         now_ms: the moment.
         allowed: bool [I], the items that may be in a list; None: all. Own history and vectors may propose others.
     """
@@ -127,6 +126,6 @@ def make_channels(
             first_allowed(shared.recent_order, allowed, popular_depth), shared.event_signals, popular_depth
         ),
     }
-    if find_nearest is not None:
-        made[ChannelName.VECTORS] = ListChannel(ChannelName.VECTORS, find_nearest, depths.get(ChannelName.VECTORS, 0))
+    if nearest is not None:
+        made[ChannelName.VECTORS] = VectorChannel(nearest, depths.get(ChannelName.VECTORS, 0))
     return tuple(made[name] for name in depths if name in made)

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core.arrays.ids import cast_ids, check_unique, find_positions
@@ -20,8 +21,8 @@ from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWE
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
 from dssm_assets.core.retrieval.exact import Corpus, Scores
-from dssm_assets.core.retrieval.interests import flatten_interests, search_interests
-from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
+from dssm_assets.core.retrieval.interests import flatten_interests, score_interests, search_interests
+from dssm_assets.core.retrieval.vectors import Metric, Vectors, to_matrix
 
 
 class Scorer(Protocol):
@@ -124,6 +125,21 @@ class ModelScorer:
             self.corpus, vectors, bounds, k, excluded=kept_out, user_ids=user_ids
         )
         return index, scores
+
+    def score_items(self, user_rows: IntArray, items: IntArray) -> npt.NDArray[np.float64]:
+        """Returns the score of each item by the definition, float64 [B, C]; 0 for a user without a vector.
+
+        Args:
+            user_rows: rows of the evaluated users [B].
+            items: item_index int64 [B, C]; that of -1 means nothing.
+        """
+        scores = np.zeros(items.shape)
+        with_vector = np.flatnonzero(self.vector_row[user_rows] >= 0)
+        rows = self.vector_row[user_rows[with_vector]]
+        vectors = self.user_vectors[rows].reshape(len(rows), *self._shape)
+        metric = Metric.from_similarity(self.similarity)
+        scores[with_vector] = score_interests(vectors, self.corpus.vectors, items[with_vector], metric)
+        return scores
 
     def for_users(self, user_vectors: pa.Table, user_ids: pa.Array) -> ModelScorer:
         """Returns the scorer of other users over the same items; reuses the prepared item corpus. See `model_scorer`."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray, no_exclusions, row_of_value
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Corpus, Scores, search
+from dssm_assets.core.retrieval.vectors import Metric, Vectors, pair_scores, prepare_vectors
 
 
 def flatten_interests(user_vectors: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], IntArray]:
@@ -90,6 +91,24 @@ def search_interests(
         )
         index[first:stop], scores[first:stop] = merge_lists(*found, bounds[first : stop + 1] - bounds[first])
     return index, scores
+
+
+def score_interests(users: NDArray[np.floating[Any]], items: Vectors, columns: IntArray, metric: Metric) -> NDArray[np.float64]:
+    """Returns the scores of some items for each user, float64 [U, C]: by the definition, of the best of the user's vectors.
+
+    Args:
+        users: [U, M, D].
+        items: float32 [I, D], of unit length for cosine.
+        columns: rows of items, int64 [U, C]; -1 is the last one.
+        metric: how they are compared.
+    """
+    num_users, each, dims = users.shape
+    vectors = prepare_vectors(users.reshape(-1, dims), metric)
+    best = np.full(columns.shape, -np.inf)
+    for number in range(each):
+        rows = np.repeat(np.arange(num_users) * each + number, columns.shape[1])
+        best = np.maximum(best, pair_scores(vectors, items, rows, columns.ravel(), metric).reshape(columns.shape))
+    return best
 
 
 def merge_lists(index: IntArray, scores: Scores, bounds: IntArray) -> tuple[IntArray, Scores]:

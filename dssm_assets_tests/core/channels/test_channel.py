@@ -45,9 +45,23 @@ def test_a_list_says_less_of_each_next_place_and_nothing_of_others() -> None:
     assert said[..., 0] == pytest.approx(np.array([[1.386294, 0.693147, 0.287682, 0], [0.693147, 1.386294, 0, 0]]), abs=1e-6)
 
 
+def test_vectors_say_how_far_any_item_is_from_those_of_the_list() -> None:
+    channel = by_name(ChannelName.VECTORS)
+    said = channel.describe(BOTH, np.array([[5, 0, 2, 1, -1], [5, 4, 0, -1, -1]]), channel.propose(BOTH))
+    # User 0: 8, 3, 1 in the list, mean 4, deviation root(26 / 3) = 2.944; item 1 has -2. User 1: 4 and 2, item 0 has 0.
+    assert said[0, :, 1] == pytest.approx([1.358732, -0.339683, -1.019049, -2.038099, 0], abs=1e-6)
+    assert said[1, :, 1] == pytest.approx([-1, 1, -3, 0, 0])
+
+
+def test_vectors_say_nothing_of_items_that_all_score_the_same_or_of_users_without_a_list() -> None:
+    channel = by_name(ChannelName.VECTORS)
+    proposed = np.array([[3, -1, -1], [-1, -1, -1]])
+    assert not channel.describe(BOTH, np.array([[3, 0], [4, 5]]), proposed)[..., 1].any()
+
+
 def test_a_list_is_searched_once_for_the_same_users() -> None:
     calls = []
-    channel = ListChannel(ChannelName.VECTORS, lambda rows, k: calls.append(k) or worlds.nearest(rows, k), 2)
+    channel = ListChannel(ChannelName.ITEM_TO_ITEM, lambda rows, k: calls.append(k) or worlds.NEAREST[rows][:, :k], 2)
     assert channel.propose(BOTH).tolist() == channel.propose(BOTH).tolist() == [[5, 0], [4, 5]]
     assert calls == [2]
 

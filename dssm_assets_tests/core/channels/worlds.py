@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.channels.channel import Channel
+from dssm_assets.core.channels.channel import Channel, Float64Array
 from dssm_assets.core.channels.own_history import DAY_MS
 from dssm_assets.core.channels.sources import OwnItems, SharedData, make_channels
 from dssm_assets.core.config.channels import ChannelName
@@ -22,6 +22,7 @@ DEPTHS = {
     ChannelName.RECENT_POPULARITY: 2,
 }
 NEAREST = np.array([[5, 0, 2], [4, 5, -1]])
+SCORES = np.array([[3.0, -2, 1, -1, 0, 8], [0, 0, 0, 0, 4, 2]])
 
 
 def shared() -> SharedData:
@@ -41,11 +42,18 @@ def own() -> OwnItems:
     return OwnItems(np.array([0, 2, 2]), np.array([0, 1]), np.array([3, 1]), np.array([NOW_MS - 10 * DAY_MS, NOW_MS - DAY_MS]))
 
 
-def nearest(user_rows: IntArray, k: int) -> IntArray:
-    """Returns the lists of the vectors."""
-    return NEAREST[user_rows][:, :k]
+class Nearest:
+    """The lists of the vectors, and their scores."""
+
+    def top_items(self, user_rows: IntArray, k: int) -> IntArray:
+        """Returns the lists."""
+        return NEAREST[user_rows][:, :k]
+
+    def score_items(self, user_rows: IntArray, items: IntArray) -> Float64Array:
+        """Returns the scores."""
+        return SCORES[user_rows[:, None], items]
 
 
 def channels(*, has_vectors: bool = True) -> tuple[Channel, ...]:
     """Returns all channels of both users."""
-    return make_channels(DEPTHS, shared(), own(), nearest if has_vectors else None, NOW_MS)
+    return make_channels(DEPTHS, shared(), own(), Nearest() if has_vectors else None, NOW_MS)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dssm_assets.core.arrays.ragged import Exclusions
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.retrieval.exact import Corpus
-from dssm_assets.core.retrieval.interests import flatten_interests, search_interests, similar_items
+from dssm_assets.core.retrieval.interests import flatten_interests, score_interests, search_interests, similar_items
 from dssm_assets.core.retrieval.vectors import Metric
 
 
@@ -83,3 +83,12 @@ def test_similar_items_leave_out_the_item_itself(metric: Metric) -> None:
     assert index.tolist() == [[2, 3, 1, -1], [0, 3, 1, -1], [2, 3, 1, -1]]
     with pytest.raises(InputError, match="1 outside"):
         similar_items(corpus, np.array([4]), 1)
+
+
+def test_score_of_an_item_is_that_of_the_best_interest() -> None:
+    items = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
+    users = np.array([[[1, 0], [0, 1]], [[2, 0], [-1, 0]]], np.float32)
+    columns = np.array([[0, 2, 1], [2, 1, 0]])
+    found = score_interests(users, items, columns, Metric.IP)
+    assert found == pytest.approx(np.array([[1, 0.8, 1], [1.2, 0, 2]]))
+    assert score_interests(users, items, columns, Metric.COSINE)[1] == pytest.approx([0.6, 0, 1])
